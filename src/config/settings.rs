@@ -1,0 +1,640 @@
+//! The configuration as the rest of the program sees it: types that cannot be wrong.
+//!
+//! In: nothing. [`super::load`] fills these from the YAML file. Out: plain immutable data. It never
+//! names YAML, and no field needs a further check: host names are split, units are converted,
+//! secrets are read, cross references hold.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+use crate::cluster::ServerName;
+use crate::directory::Entry;
+
+/// Everything one configuration file says.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The file it came from, for messages.
+    pub file: PathBuf,
+    /// Pingora's own `ServerConf`, validated; threads, pool size, grace period.
+    pub pingora: Arc<pingora::server::configuration::ServerConf>,
+    /// `pingora.pid_file` where the file names one; written also in the foreground.
+    pub pid_file: Option<PathBuf>,
+    /// At least one.
+    pub listeners: Vec<Listener>,
+    /// Where restrictions and a generated affinity key are kept.
+    pub state_dir: Option<PathBuf>,
+    /// What a client may do.
+    pub limits: Limits,
+    /// Directory of the shop's own pages.
+    pub pages: Option<PathBuf>,
+    /// The admin listener.
+    pub admin: Admin,
+    /// The statistics receiver.
+    pub statpub: Option<Statpub>,
+    /// Where requests are logged.
+    pub access_log: AccessLog,
+    /// In the file's order; at least one unless `follow` is set.
+    pub clusters: Vec<Arc<Cluster>>,
+    /// `get_configuration_from`: take `clusters` from another ICM.
+    pub follow: Option<Follow>,
+}
+
+/// A secret that never shows in a log or a debug print.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(pub Arc<[u8]>);
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Secret(..)")
+    }
+}
+
+/// `get_configuration_from`.
+#[derive(Clone, Debug)]
+pub struct Follow {
+    /// `http` or `https` URL of the other ICM's `/config`.
+    pub url: BaseUrl,
+    /// CA of the other ICM's admin listener.
+    pub ca_file: Option<PathBuf>,
+    /// Its token.
+    pub token: Option<Secret>,
+    /// How often.
+    pub refresh: Duration,
+    /// Last good copy.
+    pub cache: Option<PathBuf>,
+    /// Files that what comes may name.
+    pub allow_files_under: Vec<PathBuf>,
+}
+
+/// One listening address.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Listener {
+    /// As written; the key of the socket hand-over.
+    pub address: SocketAddr,
+    /// Answer 308 to the same URL with `https`.
+    pub redirect_to_https: bool,
+    /// Peers whose `X-Forwarded-For` and `-Proto` are believed.
+    pub trusted_proxies: Vec<IpNet>,
+    /// TLS when present.
+    pub tls: Option<ListenerTls>,
+}
+
+/// TLS of a listener. The files were checked when the configuration was loaded.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ListenerTls {
+    /// First is the default; at least one.
+    pub certificates: Vec<CertificateFiles>,
+    /// Offer HTTP/2 by ALPN.
+    pub h2: bool,
+    /// Ask for client certificates signed by these.
+    pub client_ca_file: Option<PathBuf>,
+}
+
+/// A certificate chain and its key, PEM.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CertificateFiles {
+    /// Chain, leaf first.
+    pub cert: PathBuf,
+    /// Private key.
+    pub key: PathBuf,
+}
+
+/// What a client may do, before any cluster is chosen. Sizes in bytes; 0 means no limit only where said.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Limits {
+    /// Header fields of a request.
+    pub header_count: usize,
+    /// All header fields together.
+    pub header_bytes: u64,
+    /// Request target.
+    pub uri_bytes: u64,
+    /// The whole head from its first octet.
+    pub header_timeout: Duration,
+    /// Keep-alive connection without a request.
+    pub idle_timeout: Duration,
+    /// TLS handshake.
+    pub handshake_timeout: Duration,
+    /// Octets a second, mean over 30 s.
+    pub min_rate: u64,
+    /// Idle WebSocket.
+    pub websocket_idle: Duration,
+    /// Open connections.
+    pub connections: usize,
+    /// Connections of one client address; 0 = no limit.
+    pub per_client_connections: usize,
+    /// Requests a second of one client address; 0 = no limit.
+    pub per_client_requests: usize,
+}
+
+/// The admin listener.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Admin {
+    /// Loopback unless a token is set.
+    pub address: SocketAddr,
+    /// Required off loopback.
+    pub token: Option<Secret>,
+    /// TLS, also for statpub.
+    pub tls: Option<CertificateFiles>,
+}
+
+/// The receiver of Domino's statistics.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Statpub {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// Bearer token.
+    pub token: Option<Secret>,
+    /// Networks beside the servers' own addresses.
+    pub allow: Vec<IpNet>,
+}
+
+/// The access log.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AccessLog {
+    /// Where to.
+    pub target: LogTarget,
+    /// How.
+    pub format: LogFormat,
+}
+
+/// Where a log goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum LogTarget {
+    /// `stdout`.
+    Stdout,
+    /// `stderr`.
+    Stderr,
+    /// A file, reopened on USR1.
+    File(PathBuf),
+}
+
+/// The shape of an access log line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// Apache's combined format and our fields after it.
+    Combined,
+    /// One JSON object a line.
+    Json,
+    /// Nothing.
+    Off,
+}
+
+/// One Domino cluster (or a set of unclustered servers).
+#[derive(Clone, Debug)]
+pub struct Cluster {
+    /// Unique in the file.
+    pub name: String,
+    /// Host patterns, lower case, without port; empty = all others.
+    pub hostnames: Vec<HostPattern>,
+    /// Proxy or redirect.
+    pub mode: Mode,
+    /// Which port of the servers we use.
+    pub upstream_scheme: UpstreamScheme,
+    /// Verification toward the servers.
+    pub upstream_tls: UpstreamTls,
+    /// Who the members are.
+    pub servers: Servers,
+    /// Which database is where.
+    pub directory: Directory,
+    /// Reachability.
+    pub probe: Probe,
+    /// Availability index sources; at least one.
+    pub availability: Vec<Availability>,
+    /// Failover inside the request.
+    pub failover: Failover,
+    /// Sessions.
+    pub affinity: Affinity,
+    /// A database that the directory does not know.
+    pub unknown_database: UnknownDatabase,
+    /// One path, several databases.
+    pub ambiguous_path: AmbiguousPath,
+    /// `?OpenServer`.
+    pub open_server: OpenServer,
+    /// Per cluster limits.
+    pub limits: ClusterLimits,
+    /// What we do to headers.
+    pub headers: Headers,
+    /// `X-ConnectorHeaders-Secret`.
+    pub connector_secret: Option<Secret>,
+}
+
+/// A Host name, exact or `*.` wildcard; lower case.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum HostPattern {
+    /// `www.acme.example`
+    Exact(String),
+    /// `*.acme.example`, stored as `.acme.example`
+    Wildcard(String),
+}
+
+/// `mode`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Reverse proxy.
+    Proxy,
+    /// The classic ICM: send the browser to the server.
+    Redirect,
+}
+
+/// `upstream_scheme`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UpstreamScheme {
+    /// Always the HTTP port.
+    Http,
+    /// Always the HTTPS port.
+    Https,
+    /// As the client came.
+    Same,
+}
+
+/// `upstream_tls`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct UpstreamTls {
+    /// Replaces the platform's roots.
+    pub ca_file: Option<PathBuf>,
+    /// The certificates of `ca_file`, DER.
+    pub ca: Option<Arc<Vec<Vec<u8>>>>,
+    /// `false` only where the administrator says so.
+    pub verify: bool,
+}
+
+/// `servers`.
+#[derive(Clone, Debug)]
+pub enum Servers {
+    /// Written in the file; at least one, names unique.
+    Static(Vec<Server>),
+    /// Read from a view over the Server documents.
+    Names(NamesView),
+}
+
+/// A member as the configuration or a Server document describes it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Server {
+    /// Hierarchical name.
+    pub name: ServerName,
+    /// DNS name: redirects, SNI, certificate check.
+    pub hostname: String,
+    /// HTTP port; `None` = disabled in the Server document. At least one of the two is there.
+    pub http: Option<HostPort>,
+    /// HTTPS port.
+    pub https: Option<HostPort>,
+    /// 1 to 1000.
+    pub weight: u32,
+    /// 0..=100; `None` = what the server publishes, else 0.
+    pub threshold: Option<u8>,
+    /// `server_restricted` is not 0.
+    pub restricted: bool,
+    /// 0 = never MAXUSERS.
+    pub max_users: u32,
+    /// Send `$WS*` of the harmless kind.
+    pub connector_headers: bool,
+    /// Sources for this server only; empty = the cluster's.
+    pub availability: Vec<Availability>,
+}
+
+/// Host (name or address literal) and port.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct HostPort {
+    /// Without brackets.
+    pub host: String,
+    /// 1..=65535.
+    pub port: u16,
+}
+
+impl std::fmt::Display for HostPort {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        if self.host.contains(':') {
+            write!(f, "[{}]:{}", self.host, self.port)
+        } else {
+            write!(f, "{}:{}", self.host, self.port)
+        }
+    }
+}
+
+/// An `http://` or `https://` URL split up.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct BaseUrl {
+    /// TLS.
+    pub https: bool,
+    /// Where to connect and the Host header.
+    pub at: HostPort,
+    /// Begins with `/`; without trailing slash unless it is all there is; includes a query if any.
+    pub path: String,
+}
+
+/// `servers: { source: names }`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NamesView {
+    /// Servers to ask, the first that answers; at least one.
+    pub from: Vec<BaseUrl>,
+    /// Usually `names.nsf`.
+    pub database: String,
+    /// Usually `ICM Servers`.
+    pub view: String,
+    /// Which column is what.
+    pub columns: NamesColumns,
+    /// XML or JSON.
+    pub format: ViewFormat,
+    /// How to log in.
+    pub auth: Auth,
+    /// How often.
+    pub refresh: Duration,
+    /// Last good copy.
+    pub cache: Option<PathBuf>,
+}
+
+/// A view column, by number or by programmatic name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Column {
+    /// `@columnnumber`
+    Number(u32),
+    /// `@name`, compared without regard to case.
+    Name(String),
+}
+
+/// Columns of the servers view. Port status: `1` or `Enabled` is on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct NamesColumns {
+    pub name: Column,
+    pub hostname: Column,
+    pub address: Column,
+    pub cluster: Column,
+    pub http_port: Column,
+    pub http_status: Column,
+    pub https_port: Column,
+    pub https_status: Column,
+}
+
+/// `format` of a view reading.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ViewFormat {
+    /// `?ReadViewEntries`
+    Xml,
+    /// `?ReadViewEntries&OutputFormat=JSON`
+    Json,
+}
+
+/// How to log in at a Domino server. Plaintext rules were checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Auth {
+    /// As Anonymous.
+    None,
+    /// `Authorization: Basic`.
+    Basic {
+        /// User name.
+        user: String,
+        /// From the password file, without its line end.
+        password: Secret,
+    },
+    /// `names.nsf?Login`, then the cookie.
+    Session {
+        /// User name.
+        user: String,
+        /// From the password file, without its line end.
+        password: Secret,
+    },
+}
+
+/// `directory`.
+#[derive(Clone, Debug)]
+pub enum Directory {
+    /// Written in the file.
+    Static(Vec<Entry>),
+    /// A CSV or JSON file, read on load and on HUP.
+    File {
+        /// Where it is.
+        path: PathBuf,
+        /// What stood in it when the configuration was loaded.
+        entries: Vec<Entry>,
+    },
+    /// The Cluster Database Directory of any member that answers.
+    Cldbdir(Cldbdir),
+}
+
+/// `directory: { source: cldbdir }`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Cldbdir {
+    /// Usually `cldbdir.nsf`.
+    pub database: String,
+    /// Usually `($Pathname)`.
+    pub view: String,
+    /// XML or JSON.
+    pub format: ViewFormat,
+    /// Which column is what.
+    pub columns: DirectoryColumns,
+    /// How to log in.
+    pub auth: Auth,
+    /// How often.
+    pub refresh: Duration,
+    /// Last good copy.
+    pub cache: Option<PathBuf>,
+}
+
+/// Columns of the directory view.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct DirectoryColumns {
+    pub path: Column,
+    pub server: Column,
+    pub replica_id: Column,
+    pub title: Option<Column>,
+    pub out_of_service: Option<Column>,
+    pub pending_delete: Option<Column>,
+}
+
+/// `probe`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Probe {
+    /// Begins with `/`.
+    pub path: String,
+    /// `None`: the first of `hostnames`, else the server's.
+    pub host: Option<String>,
+    /// Between probes of one port.
+    pub interval: Duration,
+    /// Total for one probe.
+    pub timeout: Duration,
+    /// Good probes in a row; at least 1.
+    pub healthy_after: u32,
+    /// Bad probes in a row; at least 1.
+    pub unreachable_after: u32,
+    /// Inclusive status ranges.
+    pub ok: Vec<(u16, u16)>,
+}
+
+impl Probe {
+    /// Whether an answer with this status means that the port serves.
+    #[must_use]
+    pub fn accepts(&self, status: u16) -> bool {
+        self.ok.iter().any(|(low, high)| (*low..=*high).contains(&status))
+    }
+}
+
+/// One availability source with its timing.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Availability {
+    /// Where from.
+    pub source: AvailabilitySource,
+    /// Between readings.
+    pub interval: Duration,
+    /// An index older than this counts as unknown.
+    pub stale_after: Duration,
+    /// `Server_Transinfo_Range` for the observed index: 1..=30.
+    pub range: u8,
+}
+
+/// `availability.source`.
+#[derive(Clone, Debug, PartialEq)]
+pub enum AvailabilitySource {
+    /// From our own traffic.
+    Observed,
+    /// A URL that answers `show stat` text; may hold `{address} {hostname} {name}`.
+    Console {
+        /// Template.
+        url: String,
+    },
+    /// A URL that answers Prometheus text; may hold `{address} {hostname} {name}`.
+    Prometheus {
+        /// Template.
+        url: String,
+    },
+    /// HAProxy's agent-check protocol on this TCP port of the server.
+    AgentCheck {
+        /// 1..=65535.
+        port: u16,
+    },
+    /// Pushed to the statpub listener.
+    Statpub,
+}
+
+/// `failover`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Failover {
+    /// Answers or deaths; at least 1.
+    pub attempts: u32,
+    /// No further attempt after it.
+    pub deadline: Duration,
+    /// Share of requests that may be replayed, 0.0..=1.0.
+    pub retry_budget: f64,
+    /// TCP (and TLS) connect.
+    pub connect_timeout: Duration,
+    /// From the end of the request's body to the answer's header.
+    pub response_timeout: Duration,
+    /// Statuses that try the next candidate, 500..=599.
+    pub retry_statuses: Vec<u16>,
+    /// Methods that may be replayed.
+    pub retry_methods: Vec<http::Method>,
+    /// Commands that act, lower case.
+    pub acting_commands: Vec<String>,
+    /// Commands neither known as safe nor acting.
+    pub unknown_commands: UnknownCommands,
+    /// Replay once after the answer's header did not come in time.
+    pub retry_after_timeout: bool,
+    /// In a row: UNREACHABLE at once; 0 = off.
+    pub passive_failures: u32,
+    /// A server that returns ramps up over this.
+    pub slow_start: Duration,
+    /// When every holder is UNREACHABLE.
+    pub last_resort: LastResort,
+}
+
+/// `unknown_commands`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UnknownCommands {
+    /// As safe ones.
+    Replay,
+    /// As acting ones.
+    Once,
+}
+
+/// `last_resort`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LastResort {
+    /// 503.
+    Refuse,
+    /// Try the holders all the same.
+    TryUnreachable,
+}
+
+/// `affinity`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Affinity {
+    /// `mode: cookie`.
+    pub enabled: bool,
+    /// Cookie name.
+    pub cookie: String,
+    /// First signs, all verify. Empty: generated.
+    pub secrets: Vec<Secret>,
+    /// Domino's session cookies, lower case.
+    pub session_cookies: Vec<String>,
+    /// `None` = never.
+    pub fail_back: Option<Duration>,
+    /// Entries not used so long are forgotten.
+    pub idle_timeout: Duration,
+    /// How long those inside may stay on a RESTRICTED server.
+    pub drain_timeout: Duration,
+}
+
+/// `unknown_database`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum UnknownDatabase {
+    /// Any member.
+    Any,
+    /// 404.
+    NotFound,
+}
+
+/// `ambiguous_path`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AmbiguousPath {
+    /// Choice page.
+    Choose,
+    /// The lowest replica ID.
+    First,
+    /// 404.
+    NotFound,
+}
+
+/// `open_server`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OpenServer {
+    /// Passed to a server like any other URL.
+    Off,
+    /// The page of the cluster's databases.
+    List,
+}
+
+/// `clusters[].limits`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ClusterLimits {
+    /// Bytes; 0 = no limit.
+    pub request_body: u64,
+    /// Requests in flight on one server; 0 = no limit.
+    pub max_connections_per_server: usize,
+    /// How long a request waits for one of them.
+    pub queue_timeout: Duration,
+}
+
+/// `clusters[].headers`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Headers {
+    /// `true`: the server's host name; `false`: the client's Host.
+    pub host_of_server: bool,
+    /// Pseudonym in Via; `None` = off.
+    pub via: Option<String>,
+    /// Value for answers over TLS; `None` = drop Domino's and send none.
+    pub hsts: Option<String>,
+    /// Pass Domino's `Server` header on.
+    pub expose_server: bool,
+}
+
+/// Warnings that do not stop a load: text with its place, for `check` and the log.
+pub type Warnings = Vec<String>;
+
+/// Pingora's keys as the file gave them, for the reload's `restart required`.
+pub type PingoraKeys = BTreeMap<String, String>;

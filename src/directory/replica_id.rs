@@ -1,0 +1,92 @@
+//! The replica ID: 64 bits shared by all replicas of one database.
+//!
+//! In: `C1257A000041D2E0`, `C1257A00:0041D2E0` (as logs print it), `__C1257A000041D2E0` (as URLs
+//! carry it), any case. Out: one value. Never a guess: sixteen hex digits or nothing.
+
+use std::fmt;
+
+/// A replica ID. Shown as sixteen upper-case hex digits.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ReplicaId(pub u64);
+
+/// A text that is not a replica ID.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{0}` is not a replica ID, which has 16 hex digits, with or without a colon in the middle")]
+pub struct ReplicaIdError(pub String);
+
+impl ReplicaId {
+    /// Reads sixteen hex digits, with or without the colon in the middle, with or without the
+    /// prefix `__`, and without anything else around them.
+    ///
+    /// # Errors
+    /// For every other text.
+    pub fn parse(text: &str) -> Result<Self, ReplicaIdError> {
+        Self::from_bytes(text.trim().as_bytes())
+            .ok_or_else(|| ReplicaIdError(text.chars().take(64).collect()))
+    }
+
+    /// As [`ReplicaId::parse`] for octets, without an error value and without trimming.
+    #[must_use]
+    pub fn from_bytes(text: &[u8]) -> Option<Self> {
+        let digits = text.strip_prefix(b"__").unwrap_or(text);
+        let colon = match digits.len() {
+            16 => false,
+            17 if digits.get(8) == Some(&b':') => true,
+            _ => return None,
+        };
+        let mut id = 0_u64;
+        for (i, octet) in digits.iter().enumerate() {
+            if colon && i == 8 {
+                continue;
+            }
+            let nibble = (*octet as char).to_digit(16)?;
+            id = (id << 4) | u64::from(nibble);
+        }
+        Some(Self(id))
+    }
+}
+
+impl fmt::Display for ReplicaId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016X}", self.0)
+    }
+}
+impl fmt::Debug for ReplicaId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn colon_prefix_and_case_make_no_difference() {
+        let id = ReplicaId(0xC125_7A00_0041_D2E0);
+        for text in ["C1257A000041D2E0", "c1257a00:0041d2e0", "__C1257A000041D2E0", "__c1257A00:0041d2e0"] {
+            assert_eq!(ReplicaId::parse(text).unwrap(), id, "{text}");
+        }
+        assert_eq!(id.to_string(), "C1257A000041D2E0");
+    }
+
+    #[test]
+    fn anything_but_sixteen_hex_digits_is_refused() {
+        for bad in ["", "C1257A000041D2E", "C1257A000041D2E00", "G1257A000041D2E0", "C1257A0:00041D2E0", "_C1257A000041D2E0", "C1257A00:0041D2E"] {
+            assert!(ReplicaId::parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_shown_reads_back(id: u64) {
+            prop_assert_eq!(ReplicaId::parse(&ReplicaId(id).to_string()).unwrap(), ReplicaId(id));
+        }
+        #[test]
+        fn no_octets_make_it_panic(octets in proptest::collection::vec(any::<u8>(), 0..40)) {
+            let _ = ReplicaId::from_bytes(&octets);
+        }
+    }
+}

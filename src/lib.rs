@@ -1,0 +1,5 @@
+//! domino-icm: the Internet Cluster Manager for HCL Domino, rebuilt on Pingora.
+
+pub mod cluster;
+pub mod config;
+pub mod directory;
