@@ -1,5 +1,7 @@
 //! What Domino says about servers: names, ports, state, availability.
 
+pub mod facts;
 pub mod name;
 
+pub use facts::{Administrative, Facts, Operational};
 pub use name::{ServerName, ServerNameError};

@@ -1,0 +1,59 @@
+//! What an availability source says about one server, before anybody interprets it.
+//!
+//! In: the parsers of `availability` fill it from statistics text, Prometheus text, agent-check
+//! lines. Out: the server's ledger merges it. A field that is `None` was not mentioned: silence is
+//! never read as a value.
+
+/// One report of one source about one server.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Facts {
+    /// `Server.AvailabilityIndex`, 0 (nothing left) to 100 (idle).
+    pub index: Option<u8>,
+    /// `Server.AvailabilityThreshold` or `Server_Availability_Threshold`, 0 to 100.
+    pub threshold: Option<u8>,
+    /// `Server_Restricted` is 1 to 4, or a maintenance window is open.
+    pub restricted: Option<bool>,
+    /// `Server_MaxUsers`; 0 = no limit.
+    pub max_users: Option<u32>,
+    /// `Server.Users`.
+    pub users: Option<u32>,
+    /// `Server.Name`, where the text says who it is about.
+    pub name: Option<String>,
+    /// `DominoHealth_stat_update_timestamp`: must advance, else the rest is old.
+    pub updated_at: Option<f64>,
+    /// Agent-check: the administrative dimension.
+    pub administrative: Option<Administrative>,
+    /// Agent-check: the operational dimension.
+    pub operational: Option<Operational>,
+    /// Agent-check `maxconn:N`: requests in flight that the server wants at most; 0 = no limit.
+    pub max_connections: Option<u32>,
+}
+
+/// `ready`, `drain`, `maint` of the agent-check protocol. Each word replaces the one before.
+/// (<https://docs.haproxy.org/>, configuration manual, `agent-check`)
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Administrative {
+    /// Clears drain and maint.
+    Ready,
+    /// RESTRICTED for us.
+    Drain,
+    /// UNREACHABLE for us.
+    Maint,
+}
+
+/// `up` and `down`, `failed`, `stopped` of the agent-check protocol.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Operational {
+    /// Clears down.
+    Up,
+    /// UNREACHABLE for us, with the reason behind `#` if there was one.
+    Down(String),
+}
+
+impl Facts {
+    /// True when nothing at all was said.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
