@@ -74,7 +74,15 @@ mod tests {
 
     #[test]
     fn anything_but_sixteen_hex_digits_is_refused() {
-        for bad in ["", "C1257A000041D2E", "C1257A000041D2E00", "G1257A000041D2E0", "C1257A0:00041D2E0", "_C1257A000041D2E0", "C1257A00:0041D2E"] {
+        for bad in [
+            "",
+            "C1257A000041D2E",
+            "C1257A000041D2E00",
+            "G1257A000041D2E0",
+            "C1257A0:00041D2E0",
+            "_C1257A000041D2E0",
+            "C1257A00:0041D2E",
+        ] {
             assert!(ReplicaId::parse(bad).is_err(), "{bad}");
         }
     }

@@ -1,0 +1,37 @@
+//! The only place that reads time.
+//!
+//! Out: milliseconds of a monotonic clock that starts with the process, and wall-clock time for
+//! cookies and people. Nothing below `select`, `url`, `directory` and `cluster` calls it.
+
+use std::sync::LazyLock;
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+
+/// Offset so that no moment of the process is ever 0, which atomics use for "never".
+const FIRST_MS: u64 = 1_000;
+
+/// Milliseconds on the monotonic clock.
+#[must_use]
+pub fn now_ms() -> u64 {
+    ms_of(Instant::now())
+}
+
+/// A moment as [`now_ms`] would have said it.
+#[must_use]
+pub fn ms_of(at: Instant) -> u64 {
+    FIRST_MS
+        .saturating_add(u64::try_from(at.saturating_duration_since(*START).as_millis()).unwrap_or(u64::MAX))
+}
+
+/// Seconds since 1970.
+#[must_use]
+pub fn unix_secs() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs())
+}
+
+/// Milliseconds since 1970.
+#[must_use]
+pub fn unix_ms() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| u64::try_from(d.as_millis()).unwrap_or(0))
+}

@@ -1,0 +1,202 @@
+//! The availability index: the threshold rule, smoothing, and the observed index.
+//!
+//! In: published indexes, and response times of our own traffic. Out: numbers from 0 (nothing
+//! left) to 100 (idle). Pure arithmetic: no clock, the caller says when things happened.
+//!
+//! Domino derives its index from the expansion factor XF, the recent time of a transaction over
+//! its best time ever: XF 1 is 100 and XF 2^range is 0
+//! (<https://help.hcltechsw.com/domino/12.0.2/admin/tune_clustermanagerstatistics_r.html>).
+
+/// BUSY when the threshold is over 0 and the index is at or under it: 0 is never BUSY, 100 always.
+///
+/// HCL's pages disagree on equality; only this reading makes a threshold of 100 always BUSY
+/// (<https://help.hcltechsw.com/domino/11.0.1/admin/conf_server_availability_threshold_r.html>).
+#[must_use]
+pub fn is_busy(index: u8, threshold: u8) -> bool {
+    threshold > 0 && index <= threshold
+}
+
+/// `100 * (1 - log2(XF) / range)`, clamped to 0..=100.
+#[must_use]
+pub fn index_of_expansion(xf: f64, range: u8) -> f64 {
+    let range = f64::from(range.max(1));
+    (100.0 * (1.0 - xf.max(1.0).log2() / range)).clamp(0.0, 100.0)
+}
+
+/// One more reading of a published index into its smoothed value: a slow, noisy signal, so a
+/// quarter of the past stays. BUSY is decided on the raw value, never on this one.
+#[must_use]
+pub fn smooth(old: Option<f64>, raw: u8) -> f64 {
+    let raw = f64::from(raw);
+    old.map_or(raw, |old| old.mul_add(0.25, raw * 0.75))
+}
+
+/// Requests that may be compared with each other: a static file and an agent have no common baseline.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum RequestClass {
+    /// No database: icons, scripts, server commands.
+    Static = 0,
+    /// Files, images and attachments out of a database.
+    Resource = 1,
+    /// Views, forms, documents, pages.
+    Document = 2,
+    /// Agents and whatever acts or is not known.
+    Agent = 3,
+}
+
+impl RequestClass {
+    /// How many there are.
+    pub const COUNT: usize = 4;
+}
+
+/// The observed expansion factor of one server: time to first byte against its baseline, by class.
+///
+/// Baseline: a slowly decaying low percentile (about the tenth) of the class. Recent: an
+/// exponentially weighted mean in which a reading loses half its weight in 10 s.
+#[derive(Clone, Debug, Default)]
+pub struct Observed {
+    classes: [ClassTimes; RequestClass::COUNT],
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct ClassTimes {
+    /// Microseconds; 0 = nothing seen.
+    baseline: f64,
+    recent: f64,
+    weight: f64,
+    last_ms: u64,
+    seen: u32,
+}
+
+/// Half-life of the recent mean, milliseconds.
+const HALF_LIFE_MS: f64 = 10_000.0;
+/// How slowly the baseline follows upward, milliseconds.
+const BASELINE_MS: f64 = 1_800_000.0;
+/// Readings of a class before its baseline counts.
+const ENOUGH: u32 = 8;
+
+impl Observed {
+    /// Takes in one answered request. `micros` is the time to the first byte of the answer.
+    pub fn observe(&mut self, class: RequestClass, micros: u64, now_ms: u64) {
+        let Some(times) = self.classes.get_mut(class as usize) else { return };
+        let value = micros.max(1) as f64;
+        if times.seen == 0 {
+            *times = ClassTimes { baseline: value, recent: value, weight: 1.0, last_ms: now_ms, seen: 1 };
+            return;
+        }
+        // Down in big steps whenever something was faster, up only with time: a low percentile that
+        // forgets over minutes, so that an hour of load does not become the new normal at once.
+        if value < times.baseline {
+            times.baseline = times.baseline.mul_add(0.91, value * 0.09);
+        } else {
+            let gap = now_ms.saturating_sub(times.last_ms) as f64;
+            times.baseline += (value - times.baseline) * (gap / BASELINE_MS).min(0.01);
+        }
+        let faded = 0.5_f64.powf(now_ms.saturating_sub(times.last_ms) as f64 / HALF_LIFE_MS);
+        // A window of at most some fifty readings: fast enough to see a server slow down under load.
+        let weight = (times.weight * faded).min(50.0);
+        times.recent = times.recent.mul_add(weight, value) / (weight + 1.0);
+        times.weight = weight + 1.0;
+        times.last_ms = now_ms;
+        times.seen = times.seen.saturating_add(1);
+    }
+
+    /// The expansion factor over all classes, weighted by their recent traffic; `None` before enough
+    /// was seen, or when nothing was for `stale_ms`.
+    #[must_use]
+    pub fn expansion(&self, now_ms: u64, stale_ms: u64) -> Option<f64> {
+        let mut sum = 0.0;
+        let mut weights = 0.0;
+        for times in &self.classes {
+            let age = now_ms.saturating_sub(times.last_ms);
+            if times.seen < ENOUGH || age > stale_ms {
+                continue;
+            }
+            let weight = times.weight * 0.5_f64.powf(age as f64 / HALF_LIFE_MS);
+            sum += weight * (times.recent / times.baseline).max(1.0);
+            weights += weight;
+        }
+        (weights > 0.0).then(|| sum / weights)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn threshold_zero_is_never_busy_and_hundred_always() {
+        for index in 0..=100 {
+            assert!(!is_busy(index, 0));
+            assert!(is_busy(index, 100));
+        }
+        assert!(is_busy(20, 20));
+        assert!(!is_busy(21, 20));
+    }
+
+    #[test]
+    fn expansion_one_is_a_hundred_and_sixty_four_is_zero_at_range_six() {
+        assert!((index_of_expansion(1.0, 6) - 100.0).abs() < 1e-9);
+        assert!(index_of_expansion(64.0, 6).abs() < 1e-9);
+        assert!((index_of_expansion(8.0, 6) - 50.0).abs() < 1e-9);
+        assert!((index_of_expansion(64.0, 20) - 70.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn a_server_that_slows_down_eightfold_is_observed_near_fifty() {
+        let mut observed = Observed::default();
+        let mut now = 0;
+        for i in 0..500 {
+            now += 10;
+            observed.observe(RequestClass::Document, 1_000 + i % 7, now);
+        }
+        let quiet = index_of_expansion(observed.expansion(now, 60_000).unwrap(), 6);
+        assert!(quiet > 97.0, "{quiet}");
+        for _ in 0..400 {
+            now += 10;
+            observed.observe(RequestClass::Document, 8_000, now);
+        }
+        let slow = index_of_expansion(observed.expansion(now, 60_000).unwrap(), 6);
+        assert!((45.0..60.0).contains(&slow), "{slow}");
+    }
+
+    #[test]
+    fn classes_have_baselines_of_their_own() {
+        let mut observed = Observed::default();
+        for i in 0..200 {
+            observed.observe(RequestClass::Static, 100, i * 10);
+            observed.observe(RequestClass::Agent, 900_000, i * 10);
+        }
+        let index = index_of_expansion(observed.expansion(2_000, 60_000).unwrap(), 6);
+        assert!(index > 97.0, "slow agents are no sign of load: {index}");
+    }
+
+    #[test]
+    fn nothing_is_claimed_before_enough_was_seen_or_after_silence() {
+        let mut observed = Observed::default();
+        assert_eq!(observed.expansion(0, 1_000), None);
+        for i in 0..100 {
+            observed.observe(RequestClass::Document, 500, i);
+        }
+        assert!(observed.expansion(100, 1_000).is_some());
+        assert_eq!(observed.expansion(5_000, 1_000), None);
+    }
+
+    proptest! {
+        #[test]
+        fn the_observed_index_stays_in_range(times in proptest::collection::vec((0u64..10_000_000, 0u64..100_000), 1..200)) {
+            let mut observed = Observed::default();
+            let mut now = 0;
+            for (micros, gap) in times {
+                now += gap;
+                observed.observe(RequestClass::Document, micros, now);
+            }
+            if let Some(xf) = observed.expansion(now, u64::MAX) {
+                let index = index_of_expansion(xf, 6);
+                prop_assert!((0.0..=100.0).contains(&index));
+            }
+        }
+    }
+}

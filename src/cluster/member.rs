@@ -1,0 +1,309 @@
+//! A member of a cluster as the running balancer knows it: its ledger behind a lock for those who
+//! learn, and a few atomics for the request path, which never waits.
+//!
+//! In: reports, probe results, requests that begin and end. Out: a [`View`] for selection. It keeps
+//! no sockets and does no I/O. A `Member` lives as long as the process knows the server: counters and
+//! probe history survive every reload.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use super::availability::{Observed, RequestClass, index_of_expansion};
+use super::facts::Facts;
+use super::ledger::{Ledger, Restriction, Settings};
+use super::name::ServerName;
+use super::state::{Port, ServerState, Transition};
+
+const HTTP: u32 = 1;
+const HTTPS: u32 = 1 << 1;
+const BUSY: u32 = 1 << 2;
+const MAX_USERS: u32 = 1 << 3;
+
+/// Bits of an `f32` that stand for "unknown".
+const UNKNOWN: u32 = u32::MAX;
+
+/// See the module's description.
+#[derive(Debug)]
+pub struct Member {
+    name: ServerName,
+    /// Of the server within its cluster, for the affinity cookie; equal on every ICM.
+    tag: u32,
+    ledger: Mutex<Ledger>,
+    observed: Mutex<Observed>,
+
+    flags: AtomicU32,
+    state: AtomicU32,
+    restricted_since: AtomicU64,
+    returned_at: AtomicU64,
+    published: AtomicU32,
+    seen_index: AtomicU32,
+    max_connections: AtomicU32,
+    weight: AtomicU32,
+    in_flight: AtomicU32,
+    in_flight_then: AtomicU32,
+    /// Some passive failure is on record.
+    failing: AtomicBool,
+    /// A request timed out here: probe at once.
+    probe_now: AtomicBool,
+    /// Counters for the status page and metrics.
+    pub counters: Counters,
+}
+
+/// What happened on a member since the process began.
+#[derive(Debug, Default)]
+pub struct Counters {
+    /// Attempts that got an answer's header.
+    pub answered: AtomicU64,
+    /// Connections that could not be made.
+    pub connect_failures: AtomicU64,
+    /// Deaths and resets before the answer's header.
+    pub broken: AtomicU64,
+    /// Answers that did not come in time.
+    pub timeouts: AtomicU64,
+    /// Requests that left this member for another.
+    pub failed_over: AtomicU64,
+}
+
+/// What selection sees of a member: plain data of one moment.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct View {
+    /// The HTTP port answers.
+    pub http: bool,
+    /// The HTTPS port answers.
+    pub https: bool,
+    /// RESTRICTED since this moment.
+    pub restricted_since_ms: Option<u64>,
+    /// Index at or under its threshold.
+    pub busy: bool,
+    /// User limit reached.
+    pub max_users: bool,
+    /// Index 0..=100, published and fresh, else observed; `None` = unknown.
+    pub index: Option<f32>,
+    /// Requests of this balancer in flight there.
+    pub in_flight: u32,
+    /// The same at the moment when the index was taken.
+    pub in_flight_then: u32,
+    /// 1..=1000.
+    pub weight: u32,
+    /// Requests in flight that it takes at most; 0 = no cap.
+    pub max_connections: u32,
+    /// When it last returned from UNREACHABLE or RESTRICTED.
+    pub returned_at_ms: Option<u64>,
+}
+
+impl Member {
+    /// A server of which nothing is known yet.
+    #[must_use]
+    pub fn new(name: ServerName, tag: u32, weight: u32, ledger: Ledger) -> Self {
+        Self {
+            name,
+            tag,
+            ledger: Mutex::new(ledger),
+            observed: Mutex::default(),
+            flags: AtomicU32::new(0),
+            state: AtomicU32::new(ServerState::Unreachable as u32),
+            restricted_since: AtomicU64::new(0),
+            returned_at: AtomicU64::new(0),
+            published: AtomicU32::new(UNKNOWN),
+            seen_index: AtomicU32::new(UNKNOWN),
+            max_connections: AtomicU32::new(0),
+            weight: AtomicU32::new(weight.max(1)),
+            in_flight: AtomicU32::new(0),
+            in_flight_then: AtomicU32::new(0),
+            failing: AtomicBool::new(false),
+            probe_now: AtomicBool::new(false),
+            counters: Counters::default(),
+        }
+    }
+
+    /// Its Domino name.
+    #[must_use]
+    pub fn name(&self) -> &ServerName {
+        &self.name
+    }
+
+    /// Its tag in affinity cookies.
+    #[must_use]
+    pub fn tag(&self) -> u32 {
+        self.tag
+    }
+
+    /// The state as a word, without a lock.
+    #[must_use]
+    pub fn state(&self) -> ServerState {
+        let number = self.state.load(Relaxed) as usize;
+        ServerState::ALL.get(number).copied().unwrap_or(ServerState::Unreachable)
+    }
+
+    /// Plain data for selection; loads only.
+    #[must_use]
+    pub fn view(&self) -> View {
+        let flags = self.flags.load(Relaxed);
+        let published = self.published.load(Relaxed);
+        let index = if published == UNKNOWN { self.seen_index.load(Relaxed) } else { published };
+        let never_zero = |ms: u64| (ms > 0).then_some(ms);
+        View {
+            http: flags & HTTP != 0,
+            https: flags & HTTPS != 0,
+            restricted_since_ms: never_zero(self.restricted_since.load(Relaxed)),
+            busy: flags & BUSY != 0,
+            max_users: flags & MAX_USERS != 0,
+            index: (index != UNKNOWN).then(|| f32::from_bits(index)),
+            in_flight: self.in_flight.load(Relaxed),
+            in_flight_then: if published == UNKNOWN { 0 } else { self.in_flight_then.load(Relaxed) },
+            weight: self.weight.load(Relaxed),
+            max_connections: self.max_connections.load(Relaxed),
+            returned_at_ms: never_zero(self.returned_at.load(Relaxed)),
+        }
+    }
+
+    /// Reads the ledger: for pages, never on the request path.
+    pub fn read<T>(&self, look: impl FnOnce(&Ledger) -> T) -> T {
+        look(&self.lock())
+    }
+
+    /// Takes new settings at a reload.
+    pub fn reconfigure(
+        &self,
+        settings: Settings,
+        stale_after_ms: &[u64],
+        weight: u32,
+        now_ms: u64,
+    ) -> Option<Transition> {
+        self.weight.store(weight.max(1), Relaxed);
+        self.learn(now_ms, |ledger| ledger.reconfigure(settings, stale_after_ms, now_ms))
+    }
+
+    /// See [`Ledger::address_changed`].
+    pub fn address_changed(&self, port: Port, now_ms: u64) -> Option<Transition> {
+        self.learn(now_ms, |ledger| ledger.address_changed(port, now_ms))
+    }
+
+    /// See [`Ledger::probed`].
+    pub fn probed(&self, port: Port, result: Result<u16, &str>, now_ms: u64) -> Option<Transition> {
+        self.learn(now_ms, |ledger| ledger.probed(port, result, now_ms))
+    }
+
+    /// See [`Ledger::report`].
+    pub fn report(&self, source: usize, facts: &Facts, now_ms: u64) -> Option<Transition> {
+        if facts.index.is_some() {
+            self.in_flight_then.store(self.in_flight.load(Relaxed), Relaxed);
+        }
+        self.learn(now_ms, |ledger| ledger.report(source, facts, now_ms))
+    }
+
+    /// See [`Ledger::restrict`].
+    pub fn restrict(&self, restriction: Option<Restriction>, now_ms: u64) -> Option<Transition> {
+        self.learn(now_ms, |ledger| ledger.restrict(restriction, now_ms))
+    }
+
+    /// Once a second: what went stale lapses, and the observed index is renewed.
+    pub fn tick(&self, range: u8, stale_ms: u64, now_ms: u64) -> Option<Transition> {
+        let expansion =
+            self.observed.lock().unwrap_or_else(PoisonError::into_inner).expansion(now_ms, stale_ms);
+        let index = expansion.map_or(UNKNOWN, |xf| (index_of_expansion(xf, range) as f32).to_bits());
+        self.seen_index.store(index, Relaxed);
+        self.learn(now_ms, |ledger| ledger.tick(now_ms))
+    }
+
+    /// A connect error, or a reset before the answer's header.
+    pub fn passive_failure(&self, port: Port, reason: &str, now_ms: u64) -> Option<Transition> {
+        self.probe_now();
+        self.learn(now_ms, |ledger| ledger.passive_failure(port, reason, now_ms))
+    }
+
+    /// An answer's header arrived. Takes the lock only where a row of failures has to be broken.
+    pub fn passive_success(&self, port: Port) {
+        self.counters.answered.fetch_add(1, Relaxed);
+        if self.failing.load(Relaxed) {
+            self.failing.store(false, Relaxed);
+            self.lock().passive_success(port);
+        }
+    }
+
+    /// Takes in the time to the first byte. Skipped when somebody else is writing: a sample lost is
+    /// cheaper than a request that waits.
+    pub fn observe(&self, class: RequestClass, micros: u64, now_ms: u64) {
+        if let Ok(mut observed) = self.observed.try_lock() {
+            observed.observe(class, micros, now_ms);
+        }
+    }
+
+    /// Asks for a probe at once.
+    pub fn probe_now(&self) {
+        self.probe_now.store(true, Relaxed);
+    }
+
+    /// Whether a probe was asked for; answers `true` once.
+    pub fn take_probe_now(&self) -> bool {
+        self.probe_now.load(Relaxed) && self.probe_now.swap(false, Relaxed)
+    }
+
+    /// Requests of this balancer in flight there.
+    #[must_use]
+    pub fn in_flight(&self) -> u32 {
+        self.in_flight.load(Relaxed)
+    }
+
+    /// Begins a request; dropping the guard ends it on every path.
+    #[must_use]
+    pub fn begin(self: &Arc<Self>) -> InFlight {
+        self.in_flight.fetch_add(1, Relaxed);
+        InFlight(Arc::clone(self))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Ledger> {
+        // A poisoned ledger is still the best that is known: nothing in it is half-written that a
+        // later report would not mend.
+        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Changes the ledger and publishes what the request path reads.
+    fn learn(
+        &self,
+        now_ms: u64,
+        change: impl FnOnce(&mut Ledger) -> Option<Transition>,
+    ) -> Option<Transition> {
+        let mut ledger = self.lock();
+        let transition = change(&mut ledger);
+        let standing = ledger.standing(now_ms);
+        let mut flags = 0;
+        for (set, bit) in [
+            (standing.http, HTTP),
+            (standing.https, HTTPS),
+            (standing.busy, BUSY),
+            (standing.max_users, MAX_USERS),
+        ] {
+            if set {
+                flags |= bit;
+            }
+        }
+        self.failing.store(ledger.is_failing(), Relaxed);
+        self.flags.store(flags, Relaxed);
+        self.state.store(standing.state as u32, Relaxed);
+        self.restricted_since.store(standing.restricted_since_ms.map_or(0, |ms| ms.max(1)), Relaxed);
+        self.returned_at.store(ledger.returned_at().map_or(0, |ms| ms.max(1)), Relaxed);
+        self.published.store(standing.index.map_or(UNKNOWN, |i| (i as f32).to_bits()), Relaxed);
+        self.max_connections.store(standing.max_connections, Relaxed);
+        transition
+    }
+}
+
+/// One request in flight on a member, ended by being dropped.
+#[derive(Debug)]
+pub struct InFlight(Arc<Member>);
+
+impl InFlight {
+    /// Where it is.
+    #[must_use]
+    pub fn member(&self) -> &Arc<Member> {
+        &self.0
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.in_flight.fetch_sub(1, Relaxed);
+    }
+}

@@ -1,0 +1,104 @@
+//! The lightest workload among servers that may serve.
+//!
+//! The availability index is relative, logarithmic and slow: Domino renews it about once a minute.
+//! Sending everyone to the highest makes a herd that flips with every reading. So the index is
+//! corrected by what this balancer itself has sent since it was taken, servers within a small band
+//! count as equal, and among equals two are drawn and the one with fewer requests in flight per
+//! weight wins.
+//!
+//! The correction follows the index's own definition. A server that works on `n` requests at once
+//! slows down roughly as `C + n`, where `C` is what it carries without slowing, so its expansion
+//! factor has grown by `(C + now) / (C + then)` since the reading, which is
+//! `100 / range * log2` of that ratio in points of the index.
+
+use smallvec::SmallVec;
+
+use super::question::{Candidate, Settings};
+
+/// Points of the index within which servers count as equal. Two readings of an idle pair differ by
+/// this much without meaning anything.
+pub const BAND: f32 = 5.0;
+
+/// Requests in flight per weight that a server carries without slowing down.
+const CARRIED: f32 = 8.0;
+
+/// The least share of a server that has just returned: some requests must warm it up.
+const FIRST_SHARE: f32 = 0.1;
+
+/// How far a returned server's ramp is: 1.0 = it takes its full share.
+#[must_use]
+pub fn ramp(candidate: &Candidate, settings: &Settings, now_ms: u64) -> f32 {
+    let Some(returned) = candidate.view.returned_at_ms else { return 1.0 };
+    if settings.slow_start_ms == 0 {
+        return 1.0;
+    }
+    let gone = now_ms.saturating_sub(returned) as f32;
+    (gone / settings.slow_start_ms as f32).clamp(FIRST_SHARE, 1.0)
+}
+
+/// The index of each candidate after correction; an unknown one counts as the mean of the known,
+/// so that it is neither preferred nor shunned.
+#[must_use]
+pub fn corrected(candidates: &[Candidate], settings: &Settings) -> SmallVec<[f32; 8]> {
+    let (sum, known) = candidates
+        .iter()
+        .filter_map(|c| c.view.index)
+        .fold((0.0_f32, 0_u32), |(sum, n), index| (sum + index, n + 1));
+    let neutral = if known == 0 { 100.0 } else { sum / known as f32 };
+    let points = 100.0 / f32::from(settings.range.max(1));
+    candidates
+        .iter()
+        .map(|c| {
+            let weight = c.view.weight.max(1) as f32;
+            let now = c.view.in_flight as f32 / weight;
+            let then = c.view.in_flight_then as f32 / weight;
+            // Most servers, most of the time: nothing changed since the reading, no logarithm needed.
+            let shift = if now == then { 0.0 } else { points * ((CARRIED + now) / (CARRIED + then)).log2() };
+            c.view.index.unwrap_or(neutral) - shift
+        })
+        .collect()
+}
+
+/// The one of `band` (positions in `candidates`) that takes the request: two are drawn by weight,
+/// the one with fewer requests in flight per weight wins, a tie goes by weight.
+#[must_use]
+pub fn draw(
+    candidates: &[Candidate],
+    band: &[usize],
+    settings: &Settings,
+    now_ms: u64,
+    random: &mut fastrand::Rng,
+) -> Option<usize> {
+    let share = |position: usize| -> f32 {
+        candidates.get(position).map_or(0.0, |c| c.view.weight.max(1) as f32 * ramp(c, settings, now_ms))
+    };
+    let first = pick(band, None, &share, random)?;
+    let Some(second) = pick(band, Some(first), &share, random) else { return Some(first) };
+    let load = |position: usize| -> f32 {
+        candidates.get(position).map_or(f32::MAX, |c| c.view.in_flight as f32 / share(position))
+    };
+    let (a, b) = (load(first), load(second));
+    // `first` was drawn by weight before `second`, so keeping it on a tie is the weighted choice.
+    Some(if b < a { second } else { first })
+}
+
+/// One position drawn in proportion to its share.
+fn pick(
+    band: &[usize],
+    without: Option<usize>,
+    share: &impl Fn(usize) -> f32,
+    random: &mut fastrand::Rng,
+) -> Option<usize> {
+    let eligible = || band.iter().copied().filter(|p| Some(*p) != without);
+    let total: f32 = eligible().map(share).sum();
+    let mut at = random.f32() * total;
+    let mut last = None;
+    for position in eligible() {
+        last = Some(position);
+        at -= share(position);
+        if at < 0.0 {
+            break;
+        }
+    }
+    last
+}
