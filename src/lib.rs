@@ -1,5 +1,6 @@
 //! domino-icm: the Internet Cluster Manager for HCL Domino, rebuilt on Pingora.
 
+pub mod affinity;
 pub mod clock;
 pub mod cluster;
 pub mod config;

@@ -5,6 +5,7 @@
 //! no sockets and does no I/O. A `Member` lives as long as the process knows the server: counters and
 //! probe history survive every reload.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -31,6 +32,8 @@ pub struct Member {
     tag: u32,
     ledger: Mutex<Ledger>,
     observed: Mutex<Observed>,
+    /// Where its ports were last seen: another address is another port.
+    addresses: Mutex<[Option<SocketAddr>; 2]>,
 
     flags: AtomicU32,
     state: AtomicU32,
@@ -101,6 +104,7 @@ impl Member {
             tag,
             ledger: Mutex::new(ledger),
             observed: Mutex::default(),
+            addresses: Mutex::default(),
             flags: AtomicU32::new(0),
             state: AtomicU32::new(ServerState::Unreachable as u32),
             restricted_since: AtomicU64::new(0),
@@ -173,6 +177,21 @@ impl Member {
     ) -> Option<Transition> {
         self.weight.store(weight.max(1), Relaxed);
         self.learn(now_ms, |ledger| ledger.reconfigure(settings, stale_after_ms, now_ms))
+    }
+
+    /// Where a port was last seen.
+    #[must_use]
+    pub fn last_address(&self, port: Port) -> Option<SocketAddr> {
+        let addresses = self.addresses.lock().unwrap_or_else(PoisonError::into_inner);
+        addresses.get(port as usize).copied().flatten()
+    }
+
+    /// Remembers where a port is.
+    pub fn set_address(&self, port: Port, address: Option<SocketAddr>) {
+        let mut addresses = self.addresses.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(slot) = addresses.get_mut(port as usize) {
+            *slot = address;
+        }
     }
 
     /// See [`Ledger::address_changed`].

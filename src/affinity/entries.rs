@@ -1,0 +1,161 @@
+//! The entries of one browser: which server served it which database, and when.
+//!
+//! In: the decoded cookie, the answers that are sent. Out: at most [`MAX`] entries, most recent first, and
+//! whether the browser must be told. Pure: the caller says what time it is.
+
+use smallvec::SmallVec;
+
+/// More are forgotten, the oldest first.
+pub const MAX: usize = 16;
+
+/// This browser was served `database` on `server`, last at `time`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// Tag of the server within its cluster.
+    pub server: u32,
+    /// Tag of the database within its cluster.
+    pub database: u32,
+    /// Seconds since 1970.
+    pub time: u32,
+}
+
+/// All entries of a browser, most recent first.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Entries(SmallVec<[Entry; 4]>);
+
+impl Entries {
+    /// From a decoded cookie: what was not used for `idle_secs` is forgotten, and what claims to
+    /// come from the future is taken for now.
+    #[must_use]
+    pub fn new(entries: impl Iterator<Item = Entry>, now: u32, idle_secs: u32) -> Self {
+        Self(
+            entries
+                .take(MAX)
+                .map(|e| Entry { time: e.time.min(now), ..e })
+                .filter(|e| now.saturating_sub(e.time) < idle_secs)
+                .collect(),
+        )
+    }
+
+    /// The entry for this database.
+    #[must_use]
+    pub fn for_database(&self, database: u32) -> Option<Entry> {
+        self.0.iter().copied().find(|e| e.database == database)
+    }
+
+    /// The most recent entry of all.
+    #[must_use]
+    pub fn recent(&self) -> Option<Entry> {
+        self.0.first().copied()
+    }
+
+    /// The most recent of the entries for which `is_one` holds.
+    pub fn recent_among(&self, is_one: impl Fn(u32) -> bool) -> Option<Entry> {
+        self.0.iter().copied().find(|e| is_one(e.database))
+    }
+
+    /// In order.
+    pub fn iter(&self) -> impl Iterator<Item = Entry> + '_ {
+        self.0.iter().copied()
+    }
+
+    /// No entries.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Records an answer. True when the browser must be told: the entry is new, moved, changes the
+    /// order, or is older than a tenth of the idle timeout.
+    pub fn touch(&mut self, server: u32, database: u32, now: u32, idle_secs: u32) -> bool {
+        let fresh = Entry { server, database, time: now };
+        match self.0.iter().position(|e| e.database == database) {
+            Some(0) => {
+                let Some(first) = self.0.first_mut() else { return false };
+                let moved = first.server != server;
+                let old = now.saturating_sub(first.time) > idle_secs / 10;
+                if moved || old {
+                    *first = fresh;
+                }
+                moved || old
+            }
+            Some(at) => {
+                self.0.remove(at);
+                self.0.insert(0, fresh);
+                true
+            }
+            None => {
+                self.0.truncate(MAX - 1);
+                self.0.insert(0, fresh);
+                true
+            }
+        }
+    }
+
+    /// A server died: every entry that names it names the new one. True when there was any.
+    pub fn replace_server(&mut self, dead: u32, new: u32) -> bool {
+        let mut any = false;
+        for entry in &mut self.0 {
+            if entry.server == dead {
+                entry.server = new;
+                any = true;
+            }
+        }
+        any
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn an_entry_is_told_when_new_moved_reordered_or_a_tenth_old() {
+        let mut entries = Entries::default();
+        assert!(entries.touch(1, 10, 1_000, 1_800));
+        assert!(!entries.touch(1, 10, 1_100, 1_800), "nothing new within a tenth");
+        assert!(entries.touch(1, 10, 1_181, 1_800));
+        assert!(entries.touch(1, 20, 1_182, 1_800), "another database");
+        assert!(entries.touch(1, 10, 1_183, 1_800), "order changes");
+        assert!(entries.touch(2, 10, 1_184, 1_800), "moved");
+        assert_eq!(entries.recent(), Some(Entry { server: 2, database: 10, time: 1_184 }));
+    }
+
+    #[test]
+    fn what_is_idle_is_forgotten_and_the_future_is_now() {
+        let all = [Entry { server: 1, database: 1, time: 5_000 }, Entry { server: 1, database: 2, time: 100 }];
+        let entries = Entries::new(all.into_iter(), 2_000, 1_800);
+        assert_eq!(entries.recent().unwrap().time, 2_000);
+        assert_eq!(entries.for_database(2), None);
+    }
+
+    #[test]
+    fn a_move_off_a_dead_server_replaces_all_entries_that_name_it() {
+        let mut entries = Entries::default();
+        entries.touch(1, 10, 1, 100);
+        entries.touch(2, 20, 2, 100);
+        entries.touch(1, 30, 3, 100);
+        assert!(entries.replace_server(1, 9));
+        assert!(entries.iter().all(|e| e.server != 1));
+        assert_eq!(entries.for_database(20).unwrap().server, 2);
+        assert!(!entries.replace_server(1, 9));
+    }
+
+    proptest! {
+        #[test]
+        fn there_are_never_more_than_sixteen_and_one_a_database(steps in proptest::collection::vec((0u32..4, 0u32..40), 0..100)) {
+            let mut entries = Entries::default();
+            for (i, (server, database)) in steps.iter().enumerate() {
+                entries.touch(*server, *database, i as u32, 1_000);
+                prop_assert_eq!(entries.recent().unwrap().database, *database);
+            }
+            let mut seen: Vec<_> = entries.iter().map(|e| e.database).collect();
+            prop_assert!(seen.len() <= MAX);
+            seen.sort_unstable();
+            let len = seen.len();
+            seen.dedup();
+            prop_assert_eq!(seen.len(), len);
+        }
+    }
+}

@@ -1,0 +1,9 @@
+//! Keeping a user on the server that holds the session: a signed cookie, no shared store.
+//!
+//! [`Entries`] say which server served which database; [`Keys`] turn them into a cookie and back.
+
+pub mod cookie;
+pub mod entries;
+
+pub use cookie::Keys;
+pub use entries::{Entries, Entry};

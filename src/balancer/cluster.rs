@@ -1,0 +1,266 @@
+//! A cluster as it runs: settings turned into what the request path uses, and the current view.
+//!
+//! In: one cluster's settings, and what was kept from the time before a reload. Out: views. A new
+//! `Cluster` is built on every reload; [`Kept`] and the members live on.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use ahash::AHashMap;
+use arc_swap::ArcSwap;
+use tokio::sync::Notify;
+
+use super::budget::RetryBudget;
+use super::directory::Loaded;
+use super::view::{Entry, PeerSettings, View};
+use crate::affinity::{Keys, cookie};
+use crate::clock;
+use crate::cluster::{Ledger, Member, Port, Transition, ledger};
+use crate::config::settings::{self, Availability, HostPort, Server};
+use crate::domino::Client;
+use crate::select;
+use crate::url::CommandTable;
+
+/// What a cluster keeps over reloads, by its name.
+#[derive(Debug, Default)]
+pub struct Kept {
+    /// By folded server name.
+    members: Mutex<AHashMap<String, Arc<Member>>>,
+    /// Replays of the last ten seconds.
+    pub budget: RetryBudget,
+    /// Told whenever a request ends, for those that wait for a place.
+    pub place_free: Notify,
+    /// Told when the directory should be read at once.
+    pub read_directory: Notify,
+    /// When a 404 last asked for an extra reading, milliseconds.
+    pub last_extra_reading: AtomicU64,
+    /// Why the directory cannot be read now; empty when it can.
+    pub directory_trouble: Mutex<String>,
+    /// Why the members cannot be read now; empty when they can.
+    pub members_trouble: Mutex<String>,
+}
+
+/// See the module's description.
+#[derive(Debug)]
+pub struct Cluster {
+    /// From the configuration.
+    pub settings: Arc<settings::Cluster>,
+    /// Rules of selection.
+    pub rules: select::Settings,
+    /// What acts.
+    pub commands: CommandTable,
+    /// Of the affinity cookie.
+    pub keys: Keys,
+    /// Distinguishes databases of different clusters in the cookie.
+    pub tag: u32,
+    /// Reads Domino: directory, names, statistics, probes.
+    pub client: Client,
+    /// What outlives a reload.
+    pub kept: Arc<Kept>,
+    /// The current picture.
+    pub view: ArcSwap<View>,
+    parts: Mutex<Parts>,
+    peers: PeerSettings,
+}
+
+#[derive(Debug)]
+struct Parts {
+    servers: Vec<Server>,
+    addresses: HashMap<HostPort, SocketAddr>,
+    directory: Arc<Loaded>,
+}
+
+impl Cluster {
+    /// Builds a cluster. `addresses` are the host names that were resolved; `directory` is what is known
+    /// already. Members that are known keep their history. The transitions that the new settings
+    /// cause come beside it.
+    #[must_use]
+    pub fn new(
+        settings: Arc<settings::Cluster>,
+        limits: &settings::Limits,
+        fallback_secret: &[u8],
+        kept: Arc<Kept>,
+        servers: Vec<Server>,
+        addresses: HashMap<HostPort, SocketAddr>,
+        directory: Arc<Loaded>,
+    ) -> (Self, Vec<(Arc<Member>, Transition)>) {
+        let failover = &settings.failover;
+        let range = settings.availability.iter().map(|a| a.range).max().unwrap_or(6);
+        let rules = select::Settings {
+            drain_timeout_ms: millis(settings.affinity.drain_timeout),
+            slow_start_ms: millis(failover.slow_start),
+            max_in_flight: u32::try_from(settings.limits.max_connections_per_server).unwrap_or(u32::MAX),
+            try_unreachable: failover.last_resort == settings::LastResort::TryUnreachable,
+            range,
+        };
+        let tag = cookie::tag(&settings.name, "cluster", b"");
+        let peers = PeerSettings {
+            connect_timeout: failover.connect_timeout,
+            response_timeout: failover.response_timeout,
+            websocket_idle: limits.websocket_idle,
+            verify: settings.upstream_tls.verify,
+            authorities: crate::domino::tls::authorities(&settings.upstream_tls),
+            group: trust_group(tag, &settings.upstream_tls),
+        };
+        let keys = if settings.affinity.secrets.is_empty() {
+            Keys::new([fallback_secret])
+        } else {
+            Keys::new(settings.affinity.secrets.iter().map(|s| &*s.0))
+        };
+        let client = Client::new(&settings.upstream_tls, failover.connect_timeout);
+        let cluster = Self {
+            rules,
+            commands: CommandTable::new(&failover.acting_commands),
+            keys,
+            tag,
+            client,
+            view: ArcSwap::from_pointee(View::new(Vec::new(), Arc::clone(&directory))),
+            parts: Mutex::new(Parts { servers, addresses, directory }),
+            peers,
+            kept,
+            settings,
+        };
+        let transitions = cluster.rebuild(true);
+        (cluster, transitions)
+    }
+
+    /// The availability sources of a server: its own, else the cluster's.
+    #[must_use]
+    pub fn sources<'a>(&'a self, server: &'a Server) -> &'a [Availability] {
+        if server.availability.is_empty() { &self.settings.availability } else { &server.availability }
+    }
+
+    /// Takes a new list of members (from `names`).
+    pub fn set_servers(&self, servers: Vec<Server>, addresses: HashMap<HostPort, SocketAddr>) -> Vec<(Arc<Member>, Transition)> {
+        {
+            let mut parts = self.lock();
+            parts.servers = servers;
+            parts.addresses.extend(addresses);
+        }
+        self.rebuild(true)
+    }
+
+    /// Takes renewed addresses; nothing happens when none differs.
+    pub fn set_addresses(&self, addresses: HashMap<HostPort, SocketAddr>) -> Vec<(Arc<Member>, Transition)> {
+        {
+            let mut parts = self.lock();
+            if addresses.iter().all(|(name, address)| parts.addresses.get(name) == Some(address)) {
+                return Vec::new();
+            }
+            parts.addresses.extend(addresses);
+        }
+        self.rebuild(false)
+    }
+
+    /// Takes a new directory.
+    pub fn set_directory(&self, directory: Arc<Loaded>) {
+        self.lock().directory = directory;
+        self.rebuild(false);
+    }
+
+    /// The members as configured or read now.
+    #[must_use]
+    pub fn servers(&self) -> Vec<Server> {
+        self.lock().servers.clone()
+    }
+
+    /// All known addresses, for a cluster that takes this one's place.
+    #[must_use]
+    pub fn addresses(&self) -> HashMap<HostPort, SocketAddr> {
+        self.lock().addresses.clone()
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Parts> {
+        self.parts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Makes a new view of the parts. `reconfigure` gives each member its settings again.
+    fn rebuild(&self, reconfigure: bool) -> Vec<(Arc<Member>, Transition)> {
+        let parts = self.lock();
+        let now = clock::now_ms();
+        let mut transitions = Vec::new();
+        let entries = parts
+            .servers
+            .iter()
+            .map(|server| {
+                let addresses = [&server.http, &server.https]
+                    .map(|port| port.as_ref().and_then(|p| literal(p).or_else(|| parts.addresses.get(p).copied())));
+                let (member, is_new) = self.member(server, now);
+                if reconfigure && !is_new {
+                    let stale = self.stale_after(server);
+                    let change = member.reconfigure(self.ledger_settings(server), &stale, server.weight, now);
+                    transitions.extend(change.map(|t| (Arc::clone(&member), t)));
+                }
+                // A port at another address is another port: UNREACHABLE until probed.
+                for port in [Port::Http, Port::Https] {
+                    let before = member.last_address(port);
+                    let after = addresses.get(port as usize).copied().flatten();
+                    member.set_address(port, after);
+                    if before.is_some() && before != after {
+                        let change = member.address_changed(port, now);
+                        transitions.extend(change.map(|t| (Arc::clone(&member), t)));
+                    }
+                }
+                Entry::new(member, server.clone(), addresses, &self.peers)
+            })
+            .collect();
+        self.view.store(Arc::new(View::new(entries, Arc::clone(&parts.directory))));
+        transitions
+    }
+
+    fn member(&self, server: &Server, now: u64) -> (Arc<Member>, bool) {
+        let mut members = self.kept.members.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(member) = members.get(server.name.folded()) {
+            return (Arc::clone(member), false);
+        }
+        let tag = cookie::tag(&self.settings.name, "server", server.name.folded().as_bytes());
+        let ledger = Ledger::new(self.ledger_settings(server), &self.stale_after(server), now);
+        let member = Arc::new(Member::new(server.name.clone(), tag, server.weight, ledger));
+        // What the configuration restricts is restricted from the first moment on.
+        member.tick(self.rules.range, 0, now);
+        members.insert(server.name.folded().to_owned(), Arc::clone(&member));
+        (member, true)
+    }
+
+    fn ledger_settings(&self, server: &Server) -> ledger::Settings {
+        ledger::Settings {
+            http: server.http.is_some(),
+            https: server.https.is_some(),
+            healthy_after: self.settings.probe.healthy_after,
+            unreachable_after: self.settings.probe.unreachable_after,
+            passive_failures: self.settings.failover.passive_failures,
+            threshold: server.threshold,
+            restricted: server.restricted,
+            max_users: server.max_users,
+        }
+    }
+
+    fn stale_after(&self, server: &Server) -> Vec<u64> {
+        self.sources(server).iter().map(|a| millis(a.stale_after)).collect()
+    }
+}
+
+/// An address literal needs no resolver.
+#[must_use]
+pub fn literal(at: &HostPort) -> Option<SocketAddr> {
+    at.host.parse().ok().map(|ip| SocketAddr::new(ip, at.port))
+}
+
+/// Milliseconds, saturating.
+#[must_use]
+pub fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// Connections verified against different authorities must not share a pool.
+fn trust_group(tag: u32, tls: &settings::UpstreamTls) -> u64 {
+    use std::hash::{BuildHasher, Hash, Hasher};
+    let mut hasher = ahash::RandomState::with_seeds(1, 2, 3, 4).build_hasher();
+    tag.hash(&mut hasher);
+    tls.verify.hash(&mut hasher);
+    tls.ca.hash(&mut hasher);
+    hasher.finish()
+}

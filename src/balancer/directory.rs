@@ -1,0 +1,123 @@
+//! A cluster directory in use: its index, where it came from, and what answers have said about it.
+//!
+//! In: a reading of any source. Out: an index with its age, and the rule for a 404 from a supposed
+//! holder. The rule's memory begins anew with every reading.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use crate::clock;
+use crate::cluster::ServerName;
+use crate::directory::{DatabaseIx, Entry, Index};
+
+/// Where a directory came from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// Nothing was read yet.
+    Nowhere,
+    /// The configuration file.
+    Configuration,
+    /// A file.
+    File(std::path::PathBuf),
+    /// This member's Cluster Database Directory.
+    Member(ServerName),
+    /// The last good copy on disk.
+    Cache(std::path::PathBuf),
+}
+
+impl std::fmt::Display for Origin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Nowhere => f.write_str("nothing read yet"),
+            Self::Configuration => f.write_str("the configuration"),
+            Self::File(path) => write!(f, "{}", path.display()),
+            Self::Member(name) => write!(f, "{name}"),
+            Self::Cache(path) => write!(f, "the last good copy {}", path.display()),
+        }
+    }
+}
+
+/// A directory in use.
+#[derive(Debug)]
+pub struct Loaded {
+    /// What is where.
+    pub index: Index,
+    /// Where it came from.
+    pub origin: Origin,
+    /// When it was read, on the monotonic clock.
+    pub at_ms: u64,
+    /// The same for people, milliseconds since 1970.
+    pub at_unix_ms: u64,
+    /// Same server and path twice.
+    pub duplicates: usize,
+    /// What the source warned of.
+    pub warnings: Vec<String>,
+    /// One bit a holder (database and server): it has answered something else than 404.
+    answered: Box<[AtomicU64]>,
+    /// One bit a database: two holders have said 404, so it is genuine.
+    genuine: Box<[AtomicU64]>,
+    servers: usize,
+}
+
+impl Loaded {
+    /// Indexes a reading. Takes a while for a million entries: not on a thread that serves.
+    #[must_use]
+    pub fn new(entries: impl IntoIterator<Item = Entry>, origin: Origin, warnings: Vec<String>) -> Self {
+        let (index, report) = Index::build(entries);
+        let bits = |count: usize| (0..count.div_ceil(64)).map(|_| AtomicU64::new(0)).collect();
+        let servers = index.servers().len();
+        Self {
+            // A bit for each pair of database and server: an eighth of an octet each.
+            answered: bits(index.len().saturating_mul(servers)),
+            genuine: bits(index.len()),
+            servers,
+            index,
+            origin,
+            at_ms: clock::now_ms(),
+            at_unix_ms: clock::unix_ms(),
+            duplicates: report.duplicates,
+            warnings,
+        }
+    }
+
+    /// No directory at all.
+    #[must_use]
+    pub fn empty() -> Self {
+        Self::new([], Origin::Nowhere, Vec::new())
+    }
+
+    /// Something has been read.
+    #[must_use]
+    pub fn is_loaded(&self) -> bool {
+        self.origin != Origin::Nowhere
+    }
+
+    /// A holder answered something else than 404: from now on its 404 is its own.
+    pub fn answered(&self, database: DatabaseIx, server: crate::directory::ServerIx) {
+        let bit = database.index() * self.servers + server.index();
+        if let Some(word) = self.answered.get(bit / 64) {
+            let mask = 1 << (bit % 64);
+            // Read first: the line stays shared among the cores once the bit is set.
+            if word.load(Relaxed) & mask == 0 {
+                word.fetch_or(mask, Relaxed);
+            }
+        }
+    }
+
+    /// Whether a 404 of this holder is a sign that the directory is stale.
+    #[must_use]
+    pub fn doubts(&self, database: DatabaseIx, server: crate::directory::ServerIx) -> bool {
+        let is_set = |words: &[AtomicU64], bit: usize| {
+            words.get(bit / 64).is_none_or(|w| w.load(Relaxed) & (1 << (bit % 64)) != 0)
+        };
+        !is_set(&self.answered, database.index() * self.servers + server.index())
+            && !is_set(&self.genuine, database.index())
+    }
+
+    /// Two holders said 404: genuine until the next reading.
+    pub fn genuine(&self, database: DatabaseIx) {
+        let bit = database.index();
+        if let Some(word) = self.genuine.get(bit / 64) {
+            word.fetch_or(1 << (bit % 64), Relaxed);
+        }
+    }
+}

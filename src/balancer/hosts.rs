@@ -1,0 +1,97 @@
+//! Which clusters stand behind a Host name.
+//!
+//! In: the patterns of all clusters. Out: for a host name the clusters that match, exact names first,
+//! then wildcards, else those that take all others. Never a guess: an empty answer is a 421.
+
+use ahash::AHashMap;
+use smallvec::SmallVec;
+
+use crate::config::settings::HostPattern;
+
+/// Numbers of clusters in the order in which they are asked.
+pub type Matching = SmallVec<[usize; 4]>;
+
+/// The table of host names.
+#[derive(Debug, Default)]
+pub struct Hosts {
+    exact: AHashMap<Box<str>, Matching>,
+    /// `.acme.example`, longest first.
+    wildcards: Vec<(Box<str>, usize)>,
+    others: Matching,
+}
+
+impl Hosts {
+    /// From the patterns of each cluster, by its number; no pattern = all others.
+    #[must_use]
+    pub fn new<'a>(clusters: impl IntoIterator<Item = &'a [HostPattern]>) -> Self {
+        let mut hosts = Self::default();
+        for (number, patterns) in clusters.into_iter().enumerate() {
+            if patterns.is_empty() {
+                hosts.others.push(number);
+            }
+            for pattern in patterns {
+                match pattern {
+                    HostPattern::Exact(name) => {
+                        hosts.exact.entry(name.as_str().into()).or_default().push(number);
+                    }
+                    HostPattern::Wildcard(suffix) => hosts.wildcards.push((suffix.as_str().into(), number)),
+                }
+            }
+        }
+        hosts.wildcards.sort_by_key(|(suffix, _)| std::cmp::Reverse(suffix.len()));
+        hosts
+    }
+
+    /// The clusters for a Host header's value, with or without a port, in any case.
+    #[must_use]
+    pub fn lookup(&self, host: &str) -> Matching {
+        let name = host_name(host);
+        let mut lower: SmallVec<[u8; 64]> = SmallVec::from_slice(name.as_bytes());
+        lower.make_ascii_lowercase();
+        let Ok(name) = std::str::from_utf8(&lower) else { return self.others.clone() };
+        let name = name.strip_suffix('.').unwrap_or(name);
+        let mut found = self.exact.get(name).cloned().unwrap_or_default();
+        for (suffix, number) in &self.wildcards {
+            // `*.acme.example` stands for one label or more, never for `acme.example` itself.
+            if name.len() > suffix.len() && name.ends_with(suffix.as_ref()) && !found.contains(number) {
+                found.push(*number);
+            }
+        }
+        if found.is_empty() { self.others.clone() } else { found }
+    }
+}
+
+/// A Host header's value without its port; an IPv6 literal keeps its brackets.
+#[must_use]
+pub fn host_name(host: &str) -> &str {
+    if host.starts_with('[') {
+        return host.split_inclusive(']').next().unwrap_or(host);
+    }
+    host.split(':').next().unwrap_or(host)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn exact(name: &str) -> HostPattern {
+        HostPattern::Exact(name.into())
+    }
+
+    #[test]
+    fn exact_names_come_before_wildcards_and_others_take_the_rest() {
+        let wild = [HostPattern::Wildcard(".acme.example".into())];
+        let named = [exact("www.acme.example")];
+        let hosts = Hosts::new([&[][..], &wild[..], &named[..]]);
+        assert_eq!(hosts.lookup("WWW.Acme.Example:8080").as_slice(), [2, 1]);
+        assert_eq!(hosts.lookup("mail.acme.example.").as_slice(), [1]);
+        assert_eq!(hosts.lookup("acme.example").as_slice(), [0]);
+        assert_eq!(hosts.lookup("[::1]:80").as_slice(), [0]);
+    }
+
+    #[test]
+    fn nothing_matches_when_no_cluster_takes_all_others() {
+        let named = [exact("www.acme.example")];
+        assert!(Hosts::new([&named[..]]).lookup("other.example").is_empty());
+    }
+}

@@ -1,0 +1,227 @@
+//! The running balancer: one snapshot behind one pointer, and what outlives it.
+//!
+//! In: settings, at start and at every reload. Out: the [`Snapshot`] that every request loads once.
+//! A reload builds a whole new snapshot beside the old one and swaps the pointer; whatever was
+//! learned about servers, budgets and directories is kept by name and carried over.
+
+pub mod budget;
+pub mod cluster;
+pub mod directory;
+pub mod events;
+pub mod hosts;
+pub mod knowledge;
+pub mod resolve;
+pub mod statistics;
+pub mod view;
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use ahash::AHashMap;
+use arc_swap::ArcSwap;
+
+pub use cluster::{Cluster, Kept};
+pub use directory::{Loaded, Origin};
+pub use view::View;
+
+use crate::cluster::{Member, Port, ServerName, Transition};
+use crate::config::Settings;
+use crate::config::settings::{Directory, HostPort, Servers};
+use crate::pages::{Pages, PagesError};
+use events::Events;
+use hosts::Hosts;
+use statistics::Statistics;
+
+/// Everything a request needs, immutable.
+#[derive(Debug)]
+pub struct Snapshot {
+    /// As loaded.
+    pub settings: Arc<Settings>,
+    /// In the file's order.
+    pub clusters: Vec<Arc<Cluster>>,
+    /// Which of them a Host name means.
+    pub hosts: Hosts,
+    /// Own pages.
+    pub pages: Pages,
+}
+
+/// How the last reload went.
+#[derive(Clone, Debug, Default)]
+pub struct ReloadStatus {
+    /// The configuration in force was the last one offered.
+    pub success: bool,
+    /// Milliseconds since 1970 of the last attempt.
+    pub at_unix_ms: u64,
+    /// Why it was refused; empty on success.
+    pub error: String,
+    /// What the file says but only a restart would apply.
+    pub restart_required: Vec<String>,
+}
+
+/// See the module's description.
+#[derive(Debug)]
+pub struct Balancer {
+    snapshot: ArcSwap<Snapshot>,
+    kept: Mutex<AHashMap<String, Arc<Kept>>>,
+    /// For clusters without a secret of their own.
+    generated_secret: Vec<u8>,
+    /// What happened.
+    pub events: Events,
+    /// Counters.
+    pub statistics: Statistics,
+    /// How the last reload went.
+    pub reload: Mutex<ReloadStatus>,
+    draining: AtomicBool,
+    ready: AtomicBool,
+}
+
+/// What is known before a cluster's view is first built.
+#[derive(Debug, Default)]
+pub struct Beginning {
+    /// Members read from a cache, for `source: names`.
+    pub servers: Option<Vec<crate::config::settings::Server>>,
+    /// A directory read from a cache, for `source: cldbdir`.
+    pub directory: Option<Arc<Loaded>>,
+}
+
+impl Balancer {
+    /// Builds the first snapshot. Resolves host names, so it may block for a moment.
+    ///
+    /// # Errors
+    /// When the shop's own pages cannot be read.
+    pub fn new(settings: Arc<Settings>, generated_secret: Vec<u8>) -> Result<Self, PagesError> {
+        let kept = Mutex::default();
+        let (snapshot, _) = build(&settings, &kept, None, &generated_secret)?;
+        Ok(Self {
+            snapshot: ArcSwap::from_pointee(snapshot),
+            kept,
+            generated_secret,
+            events: Events::default(),
+            statistics: Statistics::default(),
+            reload: Mutex::new(ReloadStatus {
+                success: true,
+                at_unix_ms: crate::clock::unix_ms(),
+                ..ReloadStatus::default()
+            }),
+            draining: AtomicBool::new(false),
+            ready: AtomicBool::new(false),
+        })
+    }
+
+    /// The snapshot in force.
+    #[must_use]
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.snapshot.load_full()
+    }
+
+    /// Applies new settings: everything or nothing.
+    ///
+    /// # Errors
+    /// When the shop's own pages cannot be read; the old snapshot then stays.
+    pub fn apply(&self, settings: Arc<Settings>) -> Result<(), PagesError> {
+        let old = self.snapshot();
+        let (snapshot, transitions) = build(&settings, &self.kept, Some(&old), &self.generated_secret)?;
+        self.snapshot.store(Arc::new(snapshot));
+        for (cluster, member, change) in transitions {
+            self.events.transition(&cluster, member.name(), &change);
+        }
+        Ok(())
+    }
+
+    /// Not ready any more: about to stop.
+    pub fn drain(&self) {
+        self.draining.store(true, Relaxed);
+    }
+
+    /// About to stop.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Relaxed)
+    }
+
+    /// Every member was probed once and a directory is loaded, fresh or cached.
+    pub fn set_ready(&self) {
+        self.ready.store(true, Relaxed);
+    }
+
+    /// Serves, and is not about to stop.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.ready.load(Relaxed) && !self.is_draining()
+    }
+
+    /// Logs and keeps the transition of a member, if there was one.
+    pub fn record(&self, cluster: &str, server: &ServerName, change: Option<Transition>) {
+        if let Some(change) = change {
+            self.events.transition(cluster, server, &change);
+        }
+    }
+}
+
+type Changes = Vec<(String, Arc<Member>, Transition)>;
+
+fn build(
+    settings: &Arc<Settings>,
+    kept: &Mutex<AHashMap<String, Arc<Kept>>>,
+    old: Option<&Snapshot>,
+    generated_secret: &[u8],
+) -> Result<(Snapshot, Changes), PagesError> {
+    let pages = match &settings.pages {
+        Some(dir) => Pages::load(dir)?,
+        None => Pages::built_in(),
+    };
+    let mut clusters = Vec::with_capacity(settings.clusters.len());
+    let mut changes = Vec::new();
+    for wanted in &settings.clusters {
+        let before = old.and_then(|s| s.clusters.iter().find(|c| c.settings.name == wanted.name));
+        let beginning = knowledge::beginning(wanted, before.map(|c| &**c));
+        let servers = match &wanted.servers {
+            Servers::Static(list) => list.clone(),
+            Servers::Names(_) => beginning.servers.unwrap_or_default(),
+        };
+        let directory = match &wanted.directory {
+            Directory::Static(entries) => Arc::new(Loaded::new(entries.iter().cloned(), Origin::Configuration, Vec::new())),
+            Directory::File { path, entries } => {
+                Arc::new(Loaded::new(entries.iter().cloned(), Origin::File(path.clone()), Vec::new()))
+            }
+            Directory::Cldbdir(_) => beginning.directory.unwrap_or_else(|| Arc::new(Loaded::empty())),
+        };
+        let mut addresses: HashMap<HostPort, _> = before.map(|c| c.addresses()).unwrap_or_default();
+        addresses.extend(resolve::now(&servers));
+        let kept = {
+            let mut all = kept.lock().unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(all.entry(wanted.name.clone()).or_default())
+        };
+        let (cluster, transitions) = Cluster::new(
+            Arc::clone(wanted),
+            &settings.limits,
+            generated_secret,
+            kept,
+            servers,
+            addresses,
+            directory,
+        );
+        changes.extend(transitions.into_iter().map(|(member, t)| (wanted.name.clone(), member, t)));
+        clusters.push(Arc::new(cluster));
+    }
+    let hosts = Hosts::new(settings.clusters.iter().map(|c| c.hostnames.as_slice()));
+    Ok((Snapshot { settings: Arc::clone(settings), clusters, hosts, pages }, changes))
+}
+
+impl Snapshot {
+    /// All members of all clusters with the ports that are enabled and have an address.
+    pub fn ports(&self) -> impl Iterator<Item = (Arc<Cluster>, Arc<View>, usize, Port)> + '_ {
+        self.clusters.iter().flat_map(|cluster| {
+            let view = cluster.view.load_full();
+            let count = view.entries.len();
+            (0..count).flat_map(move |ix| {
+                let (cluster, view) = (Arc::clone(cluster), Arc::clone(&view));
+                [Port::Http, Port::Https].into_iter().filter_map(move |port| {
+                    let enabled = view.entries.get(ix).is_some_and(|e| e.host_port(port).is_some());
+                    enabled.then(|| (Arc::clone(&cluster), Arc::clone(&view), ix, port))
+                })
+            })
+        })
+    }
+}

@@ -1,0 +1,211 @@
+//! What a server's answer says to the browser: public names and paths, the affinity cookie, our policy
+//! on `Server` and HSTS.
+//!
+//! In: a server's head. Out: the head that the browser sees. Bodies are never rewritten.
+
+use http::header::{self, HeaderName, HeaderValue};
+use http::uri::Scheme;
+use pingora::Result;
+use pingora_http::ResponseHeader;
+use smallvec::SmallVec;
+
+use super::ctx::{Attempt, Ctx, Routed};
+use super::headers::server_path;
+use crate::affinity::Entries;
+use crate::clock;
+use crate::rewrite::{self, Mapping};
+use crate::select::{MemberIx, Verdict};
+
+const XSP_LOCATION: HeaderName = HeaderName::from_static("x-xsplocation");
+const REFRESH: HeaderName = header::REFRESH;
+
+/// Makes the browser's head out of the server's.
+///
+/// # Errors
+/// When Pingora refuses a value, which rewriting never makes.
+pub fn to_browser(head: &mut ResponseHeader, ctx: &mut Ctx, target: &[u8]) -> Result<()> {
+    let (Some(routed), Some(attempt)) = (&mut ctx.routed, &ctx.attempt) else { return Ok(()) };
+    let redirected_to = map_urls(head, routed, attempt, target)?;
+    policy(head, routed)?;
+    if routed.cluster.settings.affinity.enabled {
+        affinity(head, routed, attempt, &ctx.tried, redirected_to)?;
+    }
+    Ok(())
+}
+
+/// HSTS and `Server`. Domino sends `max-age=0` when its plain HTTP port is open, which would erase what
+/// the edge promises (<https://help.hcl-software.com/domino/14.5.0/admin/secu_configure_dom_for_hsts.html>).
+fn policy(head: &mut ResponseHeader, routed: &Routed) -> Result<()> {
+    let headers = &routed.cluster.settings.headers;
+    if head.headers.contains_key(header::STRICT_TRANSPORT_SECURITY) {
+        head.remove_header(&header::STRICT_TRANSPORT_SECURITY);
+    }
+    if routed.tls
+        && let Some(value) = &headers.hsts
+    {
+        head.insert_header(header::STRICT_TRANSPORT_SECURITY, value.as_str())?;
+    }
+    if !headers.expose_server {
+        head.remove_header(&header::SERVER);
+    }
+    Ok(())
+}
+
+/// Maps the URLs and cookies of a head. Gives the member that a `Location` named, with the database tag of
+/// its target, when it is not the one that answered.
+fn map_urls(
+    head: &mut ResponseHeader,
+    routed: &Routed,
+    attempt: &Attempt,
+    target: &[u8],
+) -> Result<Option<(MemberIx, u32)>> {
+    let interesting = [header::LOCATION, header::CONTENT_LOCATION, REFRESH, XSP_LOCATION, header::SET_COOKIE];
+    if !interesting.iter().any(|name| head.headers.contains_key(name)) {
+        return Ok(None);
+    }
+    let scheme = if routed.tls { Scheme::HTTPS } else { Scheme::HTTP };
+    let paths = attempt.replace_path.then(|| server_path(routed, attempt)).flatten().map(|path| {
+        let public = target.get(routed.database_range.clone()).unwrap_or_default();
+        (format!("/{path}"), format!("/{}", String::from_utf8_lossy(public)))
+    });
+    let public_path = |member: usize, path: &[u8]| public_path(routed, member, path);
+    let mapping = Mapping {
+        public_scheme: &scheme,
+        public_authority: &routed.authority,
+        members: &routed.view.names,
+        serving: usize::from(attempt.member),
+        paths: paths.as_ref().map(|(server, public)| (server.as_str(), public.as_str())),
+        public_path: &public_path,
+    };
+    let mut redirected = None;
+    for name in [header::LOCATION, header::CONTENT_LOCATION, REFRESH, XSP_LOCATION] {
+        let Some(value) = head.headers.get(&name) else { continue };
+        let Some(mapped) = rewrite::response_header(&name, value.as_bytes(), &mapping) else { continue };
+        if name == header::LOCATION
+            && let Some(member) = mapped.member.and_then(|m| MemberIx::try_from(m).ok())
+            && member != attempt.member
+            && let Some(target) = mapped.value.get(mapped.target.clone())
+            && let Some(tag) = super::route::tag_of_target(&routed.cluster, &routed.view, target)
+        {
+            redirected = Some((member, tag));
+        }
+        if let Ok(value) = HeaderValue::from_bytes(&mapped.value) {
+            head.insert_header(name, value)?;
+        }
+    }
+    if head.headers.contains_key(header::SET_COOKIE) {
+        let cookies: SmallVec<[HeaderValue; 4]> =
+            head.headers.get_all(header::SET_COOKIE).iter().cloned().collect();
+        let in_database = routed.database_tag.is_some();
+        let mapped: SmallVec<[Option<Vec<u8>>; 4]> =
+            cookies.iter().map(|c| rewrite::set_cookie(c.as_bytes(), &mapping, in_database)).collect();
+        if mapped.iter().any(Option::is_some) {
+            head.remove_header(&header::SET_COOKIE);
+            for (old, new) in cookies.into_iter().zip(mapped) {
+                let value = new.and_then(|v| HeaderValue::from_bytes(&v).ok()).unwrap_or(old);
+                head.append_header(header::SET_COOKIE, value)?;
+            }
+        }
+    }
+    Ok(redirected)
+}
+
+/// Another member's path of a database as the public knows it: by replica ID where the paths differ, as
+/// this is the one spelling that is right on every member.
+fn public_path(routed: &Routed, member: usize, path: &[u8]) -> Option<String> {
+    let member = MemberIx::try_from(member).ok()?;
+    let target = crate::url::parse(path);
+    let database = target.database.as_ref()?;
+    let index = &routed.view.directory.index;
+    let (found, ambiguous) = match index.by_path(database.raw) {
+        crate::directory::Lookup::One(found) => (found, false),
+        crate::directory::Lookup::Ambiguous(ambiguous) => {
+            let held = index.ambiguous(ambiguous).find(|found| {
+                index.holders(found).any(|h| h.same_path && routed.view.member_of(h.server) == Some(member))
+            })?;
+            (held, true)
+        }
+        crate::directory::Lookup::Unknown => return None,
+    };
+    if !ambiguous {
+        return None;
+    }
+    let id = index.database(found.database).replica_id();
+    let rest = path.get(database.range.end..).map(String::from_utf8_lossy)?;
+    Some(format!("/__{id}.nsf{rest}"))
+}
+
+/// Writes the affinity cookie where the browser must be told.
+fn affinity(
+    head: &mut ResponseHeader,
+    routed: &mut Routed,
+    attempt: &Attempt,
+    tried: &[MemberIx],
+    redirected: Option<(MemberIx, u32)>,
+) -> Result<()> {
+    let settings = &routed.cluster.settings.affinity;
+    let now = u32::try_from(clock::unix_secs()).unwrap_or(u32::MAX);
+    let idle = u32::try_from(settings.idle_timeout.as_secs()).unwrap_or(u32::MAX);
+    let mut entries = routed.entries.clone();
+    let mut tell = false;
+    if let Some((member, tag)) = redirected
+        && let Some(entry) = routed.view.entry(member)
+    {
+        tell |= entries.touch(entry.member.tag(), tag, now, idle);
+    } else if is_html(head)
+        && let Some(tag) = routed.database_tag
+    {
+        tell |= record(&mut entries, routed, attempt, tried, tag, now, idle);
+    }
+    if !tell {
+        return Ok(());
+    }
+    let Some(value) = routed.cluster.keys.encode(&entries) else { return Ok(()) };
+    let secure = if routed.tls { "; Secure" } else { "" };
+    head.append_header(
+        header::SET_COOKIE,
+        format!("{}={value}; Path=/; HttpOnly{secure}; SameSite=Lax", settings.cookie),
+    )?;
+    routed.entries = entries;
+    Ok(())
+}
+
+/// The entry after this answer. A user whose server is merely not answering this once keeps it; one whose
+/// server is gone moves with everything.
+fn record(
+    entries: &mut Entries,
+    routed: &Routed,
+    attempt: &Attempt,
+    tried: &[MemberIx],
+    tag: u32,
+    now: u32,
+    idle: u32,
+) -> bool {
+    let serving = attempt.in_flight.member().tag();
+    let Some(home) = routed.entry.filter(|home| *home != attempt.member) else {
+        return entries.touch(serving, tag, now, idle);
+    };
+    let Some(home_tag) = routed.view.entry(home).map(|e| e.member.tag()) else {
+        return entries.touch(serving, tag, now, idle);
+    };
+    // What would selection say of the old server now, had this request not tried it?
+    let without_this: SmallVec<[MemberIx; 4]> = tried.iter().copied().filter(|m| *m != home).collect();
+    match super::failover::decide(routed, &without_this).verdict(home) {
+        Some(Verdict::Unreachable) => {
+            let moved = entries.replace_server(home_tag, serving);
+            entries.touch(serving, tag, now, idle) || moved
+        }
+        Some(Verdict::Restricted | Verdict::OutOfService | Verdict::PendingDelete) | None => {
+            entries.touch(serving, tag, now, idle)
+        }
+        // It can serve: one retried request, or one that found it full, moves nobody.
+        Some(_) => entries.touch(home_tag, tag, now, idle),
+    }
+}
+
+fn is_html(head: &ResponseHeader) -> bool {
+    head.headers
+        .get(header::CONTENT_TYPE)
+        .and_then(|v| v.as_bytes().get(..9))
+        .is_some_and(|kind| kind.eq_ignore_ascii_case(b"text/html"))
+}

@@ -1,0 +1,195 @@
+//! The state of one request, from its head to its log line.
+//!
+//! In: routing fills in what the request names, each attempt who is asked. Out: what failover, headers, the
+//! affinity cookie and the access log need. Dropping it ends whatever is still counted.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use smallvec::SmallVec;
+
+use super::watch::Watch;
+use crate::affinity::Entries;
+use crate::balancer::view::Exchange;
+use crate::balancer::{Cluster, Snapshot, View};
+use crate::cluster::availability::RequestClass;
+use crate::cluster::{InFlight, Port, ServerState};
+use crate::directory::{Found, ServerIx};
+use crate::pages::Problem;
+use crate::select::{Hint, MemberIx, Outcome, Why};
+use crate::url::Class;
+
+/// See the module's description.
+#[derive(Debug)]
+pub struct Ctx {
+    /// When the head was read.
+    pub started: Instant,
+    /// What the request names; `None` when it was answered before that was clear.
+    pub routed: Option<Routed>,
+    /// The server that is being asked, or that answered.
+    pub attempt: Option<Attempt>,
+    /// Servers that are out for this request.
+    pub tried: SmallVec<[MemberIx; 4]>,
+    /// What became of earlier attempts.
+    pub failures: SmallVec<[(MemberIx, Failure); 2]>,
+    /// Chosen while the failure of the last attempt was handled.
+    pub next: Option<(MemberIx, Why)>,
+    /// Answers and deaths so far; failed connects do not count.
+    pub attempts: u32,
+    /// A timeout was replayed already.
+    pub replayed_timeout: bool,
+    /// A supposed holder said 404 and another was asked.
+    pub doubted: bool,
+    /// The client's octets of the request's body that were passed on in this attempt.
+    pub body_bytes: u64,
+    /// Why a page of ours is the answer.
+    pub problem: Option<Problem>,
+    /// Milliseconds to the first octet of the answer, from the head.
+    pub first_byte_ms: Option<u64>,
+    /// The client's address as logged and forwarded.
+    pub client: Option<std::net::IpAddr>,
+    /// Reads the same as the access log.
+    pub outcome: Option<Outcome>,
+}
+
+/// What the request names and whose it is.
+#[derive(Debug)]
+pub struct Routed {
+    /// One snapshot for the whole request.
+    pub snapshot: Arc<Snapshot>,
+    /// Where it goes.
+    pub cluster: Arc<Cluster>,
+    /// One view for the whole request.
+    pub view: Arc<View>,
+    /// The client came by TLS, or a trusted proxy says so.
+    pub tls: bool,
+    /// The port by which servers are reached.
+    pub port: Port,
+    /// How long the server may be silent.
+    pub exchange: Exchange,
+    /// The database, when the directory knows it.
+    pub found: Option<Found>,
+    /// Tag of the database in the affinity cookie; also for one that the directory does not know.
+    pub database_tag: Option<u32>,
+    /// Where the database part stands in the target.
+    pub database_range: std::ops::Range<usize>,
+    /// What the request does to data.
+    pub class: Class,
+    /// With which others its time may be compared.
+    pub request_class: RequestClass,
+    /// The URL names a document by NoteID.
+    pub note_id: bool,
+    /// The user's entries, as the cookie said.
+    pub entries: Entries,
+    /// The server of the entry for this database.
+    pub entry: Option<MemberIx>,
+    /// The server that another entry speaks for.
+    pub hint: Option<(MemberIx, Hint)>,
+    /// The server of the most recent entry.
+    pub recent: Option<MemberIx>,
+    /// The Host as the client wrote it.
+    pub authority: Box<str>,
+}
+
+/// One server being asked.
+#[derive(Debug)]
+pub struct Attempt {
+    /// Who.
+    pub member: MemberIx,
+    /// Ends with the attempt.
+    pub in_flight: InFlight,
+    /// Why this one.
+    pub why: Why,
+    /// Its state when it was chosen.
+    pub state: ServerState,
+    /// The holder in the directory, for the 404 rule.
+    pub holder: Option<ServerIx>,
+    /// The path must be replaced by the holder's.
+    pub replace_path: bool,
+    /// When it was chosen.
+    pub started: Instant,
+    /// The connection came from the pool.
+    pub reused: bool,
+    /// Watches for the answer once an upload has ended.
+    pub watch: Option<Watch>,
+    /// The answer's final header arrived.
+    pub answered: bool,
+}
+
+/// What became of an attempt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failure {
+    /// Nothing was sent.
+    Connect,
+    /// It died or reset before the answer's header.
+    Broken,
+    /// The header did not come in time.
+    Timeout,
+    /// It answered with a status that tries the next.
+    Status(u16),
+    /// It said 404 though the directory calls it a holder.
+    NotFound,
+}
+
+impl Failure {
+    /// One word for the access log and metrics.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Connect => "connect",
+            Self::Broken => "broken",
+            Self::Timeout => "timeout",
+            Self::Status(_) => "status",
+            Self::NotFound => "not_found",
+        }
+    }
+}
+
+impl Ctx {
+    /// At the head of a request.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            started: Instant::now(),
+            routed: None,
+            attempt: None,
+            tried: SmallVec::new(),
+            failures: SmallVec::new(),
+            next: None,
+            attempts: 0,
+            replayed_timeout: false,
+            doubted: false,
+            body_bytes: 0,
+            problem: None,
+            first_byte_ms: None,
+            client: None,
+            outcome: None,
+        }
+    }
+
+    /// Ends the current attempt, so that its server is free for another request.
+    pub fn end_attempt(&mut self) -> Option<MemberIx> {
+        let attempt = self.attempt.take()?;
+        let capped = attempt.in_flight.member().view().max_connections > 0;
+        let member = attempt.member;
+        drop(attempt);
+        if let Some(routed) = &self.routed
+            && (capped || routed.cluster.rules.max_in_flight > 0)
+        {
+            routed.cluster.kept.place_free.notify_one();
+        }
+        Some(member)
+    }
+}
+
+impl Default for Ctx {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Drop for Ctx {
+    fn drop(&mut self) {
+        self.end_attempt();
+    }
+}

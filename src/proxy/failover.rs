@@ -1,0 +1,134 @@
+//! May this request be tried again, and on which server.
+//!
+//! In: the request's state and what just failed. Out: yes with the next server chosen, or no. A
+//! request that may have been executed is never sent a second time unless its method, its Domino
+//! command and its body all allow it.
+
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Instant;
+
+use pingora_proxy::Session;
+use smallvec::SmallVec;
+
+use super::ctx::{Ctx, Failure, Routed};
+use crate::clock;
+use crate::config::settings::UnknownCommands;
+use crate::select::{self, Candidate, Decision, MemberIx, Outcome, Question};
+use crate::url::Class;
+
+/// Asks selection about this request as things are now.
+#[must_use]
+pub fn decide(routed: &Routed, tried: &[MemberIx]) -> Decision {
+    let mut candidates: SmallVec<[Candidate; 8]> = SmallVec::new();
+    routed.view.candidates(routed.found.as_ref(), &mut candidates);
+    let question = Question {
+        candidates: &candidates,
+        port: routed.port,
+        entry: routed.entry,
+        hint: routed.hint,
+        recent: routed.recent,
+        note_id: routed.note_id,
+        tried,
+        now_ms: clock::now_ms(),
+        seed: fastrand::u64(..),
+    };
+    select::decide(&question, &routed.cluster.rules)
+}
+
+/// The method, the command and the body allow a second execution.
+#[must_use]
+pub fn is_replayable(session: &mut Session, routed: &Routed) -> bool {
+    let failover = &routed.cluster.settings.failover;
+    let commands_allow = match routed.class {
+        Class::Safe => true,
+        Class::Unknown => failover.unknown_commands == UnknownCommands::Replay,
+        Class::Acting => false,
+    };
+    commands_allow
+        && failover.retry_methods.contains(&session.req_header().method)
+        && session.as_mut().is_body_done()
+        && !session.as_ref().retry_buffer_truncated()
+}
+
+/// A connection could not be made: nothing was sent, so any request goes on to the next candidate.
+pub fn after_connect_failure(ctx: &mut Ctx) -> bool {
+    let Some(member) = ctx.end_attempt() else { return false };
+    ctx.tried.push(member);
+    ctx.failures.push((member, Failure::Connect));
+    choose_next(ctx)
+}
+
+/// The request was sent, and no final answer came of it, or one that tries the next. The attempt is
+/// over if the answer is yes.
+pub fn after_failure(session: &mut Session, ctx: &mut Ctx, failure: Failure) -> bool {
+    let Some(attempt) = &ctx.attempt else { return false };
+    let (member, reused) = (attempt.member, attempt.reused);
+    let Some(routed) = &ctx.routed else { return false };
+    let failover = &routed.cluster.settings.failover;
+    // A connection that has grown old in the pool says nothing about the server: it may be asked
+    // again, on another connection, once.
+    let stale_connection = reused && failure == Failure::Broken && !ctx.failures.iter().any(|(m, _)| *m == member);
+    let allowed = is_replayable(session, routed)
+        && ctx.attempts < failover.attempts
+        && ctx.started.elapsed() < failover.deadline
+        && (failure != Failure::Timeout || (failover.retry_after_timeout && !ctx.replayed_timeout));
+    if !allowed {
+        return false;
+    }
+    if !stale_connection {
+        ctx.tried.push(member);
+    }
+    // The budget is asked last: it counts what it grants.
+    let found = has_next(ctx) && {
+        ctx.routed.as_ref().is_some_and(|r| {
+            let share = r.cluster.settings.failover.retry_budget;
+            r.cluster.kept.budget.replay(share, clock::now_ms())
+        })
+    };
+    if !found {
+        if !stale_connection {
+            ctx.tried.pop();
+        }
+        ctx.next = None;
+        return false;
+    }
+    ctx.failures.push((member, failure));
+    ctx.replayed_timeout |= failure == Failure::Timeout;
+    if let Some(attempt) = &ctx.attempt {
+        attempt.in_flight.member().counters.failed_over.fetch_add(1, Relaxed);
+    }
+    ctx.end_attempt();
+    true
+}
+
+fn choose_next(ctx: &mut Ctx) -> bool {
+    let deadline_passed = ctx
+        .routed
+        .as_ref()
+        .is_none_or(|r| ctx.started.elapsed() >= r.cluster.settings.failover.deadline);
+    !deadline_passed && has_next(ctx)
+}
+
+/// Chooses the next server and remembers it, so that what was promised here is what is tried.
+fn has_next(ctx: &mut Ctx) -> bool {
+    let Some(routed) = &ctx.routed else { return false };
+    let decision = decide(routed, &ctx.tried);
+    match decision.outcome {
+        Outcome::Serve(member, why) => {
+            ctx.next = Some((member, why));
+            true
+        }
+        // Waits for a place in the next attempt.
+        Outcome::Full => true,
+        outcome => {
+            ctx.outcome = Some(outcome);
+            false
+        }
+    }
+}
+
+/// Milliseconds since a moment, saturating.
+#[must_use]
+pub fn elapsed_ms(since: Instant) -> u64 {
+    u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX)
+}

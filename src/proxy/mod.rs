@@ -1,0 +1,650 @@
+//! Pingora's hooks, in the order of a request: this page is its story.
+//!
+//! In: the client's request. Out: the answer of the right server, or a page. Each hook asks one of the
+//! modules beside it; decisions are made by [`crate::select`], never here.
+
+pub mod answer;
+pub mod ctx;
+pub mod failover;
+pub mod headers;
+pub mod respond;
+pub mod route;
+pub mod watch;
+
+use std::os::fd::RawFd;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::Instant;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use http::{HeaderMap, Method, header};
+use pingora::protocols::Digest;
+use pingora::upstreams::peer::HttpPeer;
+use pingora::{Error, ErrorSource, ErrorType, Result};
+use pingora_http::{RequestHeader, ResponseHeader};
+use pingora_proxy::{FailToProxy, ProxyHttp, Session};
+
+use crate::access_log::AccessLog;
+use crate::balancer::view::Exchange;
+use crate::balancer::{Balancer, Snapshot};
+use crate::clock;
+use crate::config::settings::{Listener, Mode};
+use crate::pages::Problem;
+use crate::select::{MemberIx, Outcome, Why};
+use crate::url;
+use ctx::{Attempt, Ctx, Failure, Routed};
+use route::{Addressed, Route};
+
+/// The longest login form that is read before a server is chosen.
+const LONGEST_FORM: usize = 16 * 1024;
+
+/// The proxy: one for all listeners.
+#[derive(Debug)]
+pub struct Proxy {
+    balancer: Arc<Balancer>,
+    access_log: Arc<AccessLog>,
+}
+
+impl Proxy {
+    /// In front of this balancer's clusters.
+    #[must_use]
+    pub fn new(balancer: Arc<Balancer>, access_log: Arc<AccessLog>) -> Self {
+        Self { balancer, access_log }
+    }
+
+    /// Writes a page and remembers why.
+    async fn refuse(&self, session: &mut Session, ctx: &mut Ctx, snapshot: &Snapshot, problem: Problem) -> Result<bool> {
+        let rendered = respond::problem(snapshot, session, &problem);
+        ctx.problem = Some(problem);
+        respond::page(session, rendered, None).await?;
+        Ok(true)
+    }
+
+    /// Chooses a server; waits where all that could serve have their hands full.
+    async fn choose(&self, ctx: &mut Ctx) -> Option<(MemberIx, Why)> {
+        if let Some(chosen) = ctx.next.take() {
+            return Some(chosen);
+        }
+        let routed = ctx.routed.as_ref()?;
+        let until = tokio::time::Instant::now() + routed.cluster.settings.limits.queue_timeout;
+        loop {
+            // Registered before the question, so that no end of a request is missed in between.
+            let place_free = routed.cluster.kept.place_free.notified();
+            let outcome = failover::decide(routed, &ctx.tried).outcome;
+            ctx.outcome = Some(outcome);
+            match outcome {
+                Outcome::Serve(member, why) => return Some((member, why)),
+                Outcome::Full => {
+                    if tokio::time::timeout_at(until, place_free).await.is_err() {
+                        return None;
+                    }
+                }
+                _ => return None,
+            }
+        }
+    }
+
+    /// Counts as the ICM did.
+    fn count(&self, outcome: Option<Outcome>) {
+        let statistics = &self.balancer.statistics;
+        match outcome {
+            Some(Outcome::Serve(_, why)) => {
+                statistics.successful.fetch_add(1, Relaxed);
+                if why == Why::SetAside {
+                    statistics.cluster_busy.fetch_add(1, Relaxed);
+                }
+            }
+            Some(_) => {
+                statistics.unsuccessful.fetch_add(1, Relaxed);
+            }
+            None => {
+                statistics.unknown.fetch_add(1, Relaxed);
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl ProxyHttp for Proxy {
+    type CTX = Ctx;
+
+    fn new_ctx(&self) -> Ctx {
+        Ctx::new()
+    }
+
+    /// What the request names and whose it is; answers at once what needs no server.
+    async fn request_filter(&self, session: &mut Session, ctx: &mut Ctx) -> Result<bool> {
+        let snapshot = self.balancer.snapshot();
+        self.balancer.statistics.commands.fetch_add(1, Relaxed);
+        let listener = listener_of(&snapshot, session);
+        let (client, tls) = client_of(session, listener);
+        ctx.client = client;
+        session.set_keepalive(Some(snapshot.settings.limits.idle_timeout.as_secs()));
+        if let Some(problem) = malformed(session.req_header(), &snapshot.settings.limits) {
+            session.set_keepalive(None);
+            return self.refuse(session, ctx, &snapshot, problem).await;
+        }
+        let Some(authority) = authority_of(session.req_header()) else {
+            session.set_keepalive(None);
+            let problem = Problem::BadRequest("The request names no host.");
+            return self.refuse(session, ctx, &snapshot, problem).await;
+        };
+        let (_, target) = route::origin_form(session.req_header().raw_path());
+        let target: Bytes = Bytes::copy_from_slice(target);
+        let addressed = Addressed { authority: &authority, target: &target, tls };
+        let route = route::route(&snapshot, session.req_header(), addressed);
+
+        if listener.is_some_and(|l| l.redirect_to_https) && !tls && !matches!(route, Route::Problem(Problem::Misdirected)) {
+            let host = crate::balancer::hosts::host_name(&authority);
+            let location = format!("https://{host}{}", String::from_utf8_lossy(&target));
+            respond::redirect(session, 308, &location, None).await?;
+            return Ok(true);
+        }
+        let mut routed = match route {
+            Route::To(routed) => *routed,
+            Route::Problem(problem) => {
+                self.count(None);
+                return self.refuse(session, ctx, &snapshot, problem).await;
+            }
+            Route::Choose(_, view, ambiguous) => {
+                let rendered = respond::choice(&snapshot, session, &view, ambiguous, addressed);
+                respond::page(session, rendered, None).await?;
+                return Ok(true);
+            }
+            Route::List(cluster, view) => {
+                let rendered = respond::list(&snapshot, session, &cluster, &view);
+                respond::page(session, rendered, None).await?;
+                return Ok(true);
+            }
+        };
+        let limit = routed.cluster.settings.limits.request_body;
+        if limit > 0 && content_length(&session.req_header().headers).is_some_and(|length| length > limit) {
+            session.set_keepalive(None);
+            return self.refuse(session, ctx, &snapshot, Problem::BodyTooLarge).await;
+        }
+        login_form(session, &mut routed, &target).await?;
+        routed.exchange = if session.as_mut().is_upgrade_req() {
+            Exchange::Tunnel
+        } else if session.as_mut().is_body_empty() {
+            Exchange::Plain
+        } else {
+            Exchange::Upload
+        };
+        let redirects = routed.cluster.settings.mode == Mode::Redirect;
+        ctx.routed = Some(routed);
+        if redirects {
+            return self.redirect(session, ctx, &snapshot, &target).await;
+        }
+        if let Some(routed) = &ctx.routed {
+            routed.cluster.kept.budget.request(clock::now_ms());
+        }
+        Ok(false)
+    }
+
+    /// Asks selection, and hands Pingora the server's prebuilt peer.
+    async fn upstream_peer(&self, session: &mut Session, ctx: &mut Ctx) -> Result<Box<HttpPeer>> {
+        let chosen = self.choose(ctx).await;
+        let Some(routed) = &ctx.routed else { return Error::err(ErrorType::InternalError) };
+        let (_, target) = route::origin_form(session.req_header().raw_path());
+        let Some((member, why)) = chosen else {
+            ctx.problem = Some(problem_of(ctx, routed, target));
+            return Error::err(ErrorType::HTTPStatus(503));
+        };
+        let prepared = routed.view.entry(member).and_then(|entry| {
+            let peer = entry.peer(routed.port, routed.exchange)?;
+            Some((entry, peer))
+        });
+        let Some((entry, peer)) = prepared else {
+            ctx.problem = Some(Problem::NoServer);
+            return Error::err(ErrorType::HTTPStatus(503));
+        };
+        let holder = routed.found.as_ref().and_then(|found| {
+            routed.view.directory.index.holders(found).find(|h| routed.view.member_of(h.server) == Some(member))
+        });
+        let by_path = routed.found.is_some_and(|f| f.path.is_some());
+        let replace_path = holder.is_some_and(|h| if by_path { !h.same_path } else { h.copies == 1 });
+        ctx.outcome = Some(Outcome::Serve(member, why));
+        ctx.attempts += 1;
+        ctx.body_bytes = 0;
+        ctx.attempt = Some(Attempt {
+            member,
+            in_flight: entry.member.begin(),
+            why,
+            state: entry.member.state(),
+            holder: holder.map(|h| h.server),
+            replace_path,
+            started: Instant::now(),
+            reused: false,
+            watch: None,
+            answered: false,
+        });
+        Ok(peer)
+    }
+
+    /// Nothing was sent: any request may go on.
+    fn fail_to_connect(&self, _session: &mut Session, _peer: &HttpPeer, ctx: &mut Ctx, mut e: Box<Error>) -> Box<Error> {
+        if let (Some(attempt), Some(routed)) = (&ctx.attempt, &ctx.routed) {
+            let member = attempt.in_flight.member();
+            member.counters.connect_failures.fetch_add(1, Relaxed);
+            let change = member.passive_failure(routed.port, &connect_cause(&e), clock::now_ms());
+            self.balancer.record(&routed.cluster.settings.name, member.name(), change);
+        }
+        // Failed connects do not count as attempts.
+        ctx.attempts = ctx.attempts.saturating_sub(1);
+        let again = failover::after_connect_failure(ctx);
+        if again {
+            self.balancer.statistics.failovers.fetch_add(1, Relaxed);
+        }
+        e.set_retry(again);
+        e
+    }
+
+    async fn connected_to_upstream(
+        &self,
+        _session: &mut Session,
+        reused: bool,
+        _peer: &HttpPeer,
+        fd: RawFd,
+        _digest: Option<&Digest>,
+        ctx: &mut Ctx,
+    ) -> Result<()> {
+        let upload = ctx.routed.as_ref().is_some_and(|r| r.exchange == Exchange::Upload);
+        if let Some(attempt) = &mut ctx.attempt {
+            attempt.reused = reused;
+            if upload {
+                attempt.watch = Some(watch::Watch::new(fd));
+            }
+        }
+        Ok(())
+    }
+
+    async fn upstream_request_filter(&self, _session: &mut Session, request: &mut RequestHeader, ctx: &mut Ctx) -> Result<()> {
+        match (&ctx.routed, &ctx.attempt) {
+            (Some(routed), Some(attempt)) => headers::to_server(request, routed, attempt, ctx.client),
+            _ => Ok(()),
+        }
+    }
+
+    /// Counts the body, and starts the answer's clock at its end.
+    async fn request_body_filter(&self, _session: &mut Session, body: &mut Option<Bytes>, end: bool, ctx: &mut Ctx) -> Result<()> {
+        // An empty last chunk from an HTTP/2 client would end a chunked body twice
+        // (<https://github.com/cloudflare/pingora/issues/935>).
+        if end && body.as_ref().is_some_and(Bytes::is_empty) {
+            *body = None;
+        }
+        let Some(routed) = &ctx.routed else { return Ok(()) };
+        ctx.body_bytes += body.as_ref().map_or(0, |b| b.len() as u64);
+        let limit = routed.cluster.settings.limits.request_body;
+        if limit > 0 && ctx.body_bytes > limit {
+            ctx.problem = Some(Problem::BodyTooLarge);
+            let mut e = Error::new(ErrorType::HTTPStatus(413));
+            e.as_down();
+            return Err(e);
+        }
+        if end
+            && let Some(watch) = ctx.attempt.as_mut().and_then(|a| a.watch.as_mut())
+        {
+            watch.body_ended(routed.cluster.settings.failover.response_timeout);
+        }
+        Ok(())
+    }
+
+    /// The server's head: another candidate, or the browser's head.
+    async fn upstream_response_filter(&self, session: &mut Session, head: &mut ResponseHeader, ctx: &mut Ctx) -> Result<()> {
+        let status = head.status.as_u16();
+        if status < 200 && status != 101 {
+            return Ok(());
+        }
+        let now = clock::now_ms();
+        if let (Some(attempt), Some(routed)) = (&mut ctx.attempt, &ctx.routed) {
+            if let Some(watch) = &attempt.watch {
+                watch.disarm();
+            }
+            attempt.answered = true;
+            let member = attempt.in_flight.member();
+            member.passive_success(routed.port);
+            let micros = u64::try_from(attempt.started.elapsed().as_micros()).unwrap_or(u64::MAX);
+            member.observe(routed.request_class, micros, now);
+        }
+        if let Some(failure) = self.unwelcome(session, ctx, status, now)
+            && failover::after_failure(session, ctx, failure)
+        {
+            self.balancer.statistics.failovers.fetch_add(1, Relaxed);
+            let mut e = Error::new(ErrorType::HTTPStatus(status));
+            e.as_up();
+            e.set_retry(true);
+            return Err(e);
+        }
+        ctx.first_byte_ms = Some(failover::elapsed_ms(ctx.started));
+        let (_, target) = route::origin_form(session.req_header().raw_path());
+        answer::to_browser(head, ctx, target)
+    }
+
+    /// The server died, or was too slow.
+    fn error_while_proxy(&self, _peer: &HttpPeer, session: &mut Session, mut e: Box<Error>, ctx: &mut Ctx, _reused: bool) -> Box<Error> {
+        // Decided already, where the answer's head was read.
+        if matches!(e.etype(), ErrorType::HTTPStatus(_)) {
+            if ctx.problem.is_some() || ctx.attempt.is_some() {
+                e.set_retry(false);
+            }
+            return e;
+        }
+        let failure = self.note_failure(&e, ctx);
+        let nothing_written = session.response_written().is_none_or(|r| r.status.is_informational());
+        let again = match failure {
+            Some(failure) => nothing_written && failover::after_failure(session, ctx, failure),
+            None => false,
+        };
+        if again {
+            self.balancer.statistics.failovers.fetch_add(1, Relaxed);
+        }
+        e.set_retry(again);
+        e
+    }
+
+    /// The last word: a page, unless the client is gone or has part of an answer already.
+    async fn fail_to_proxy(&self, session: &mut Session, e: &Error, ctx: &mut Ctx) -> FailToProxy {
+        let gone = FailToProxy { error_code: 0, can_reuse_downstream: false };
+        if session.response_written().is_some_and(|r| !r.status.is_informational()) {
+            return gone;
+        }
+        let (_, target) = route::origin_form(session.req_header().raw_path());
+        let problem = ctx.problem.take().or_else(|| last_failure(e, ctx, target));
+        let Some(problem) = problem else { return gone };
+        let snapshot = ctx.routed.as_ref().map_or_else(|| self.balancer.snapshot(), |r| Arc::clone(&r.snapshot));
+        let rendered = respond::problem(&snapshot, session, &problem);
+        let status = rendered.status;
+        let hsts = ctx.routed.as_ref().filter(|r| r.tls).and_then(|r| r.cluster.settings.headers.hsts.clone());
+        ctx.problem = Some(problem);
+        session.set_keepalive(None);
+        if let Err(error) = respond::page(session, rendered, hsts.as_deref()).await {
+            log::debug!(target: "icm::proxy", "writing the {status} page: {error}");
+        }
+        FailToProxy { error_code: status, can_reuse_downstream: false }
+    }
+
+    async fn logging(&self, session: &mut Session, e: Option<&Error>, ctx: &mut Ctx) {
+        if ctx.routed.is_some() {
+            self.count(ctx.outcome);
+        }
+        if e.is_some_and(|e| *e.esource() == ErrorSource::Downstream) && ctx.problem.is_none() {
+            self.balancer.statistics.receive_errors.fetch_add(1, Relaxed);
+        }
+        self.access_log.write(session, e, ctx);
+        ctx.end_attempt();
+    }
+
+    /// One line a failed request is what the access log is for.
+    fn suppress_error_log(&self, _session: &Session, _ctx: &Ctx, _error: &Error) -> bool {
+        true
+    }
+
+    fn suppress_proxy_warn_log(
+        &self,
+        _session: &Session,
+        _ctx: &Ctx,
+        _error: &Error,
+        _context: pingora_proxy::ProxyWarnLogContext,
+    ) -> bool {
+        true
+    }
+}
+
+impl Proxy {
+    /// The classic ICM: the browser goes to the server itself.
+    async fn redirect(&self, session: &mut Session, ctx: &mut Ctx, snapshot: &Snapshot, target: &[u8]) -> Result<bool> {
+        let chosen = self.choose(ctx).await;
+        let Some(routed) = &ctx.routed else { return Error::err(ErrorType::InternalError) };
+        let Some((member, _)) = chosen else {
+            let problem = problem_of(ctx, routed, target);
+            return self.refuse(session, ctx, snapshot, problem).await;
+        };
+        let Some(location) = redirect_location(routed, member, target) else {
+            return self.refuse(session, ctx, snapshot, Problem::NoServer).await;
+        };
+        let status = if matches!(session.req_header().method, Method::GET | Method::HEAD) { 302 } else { 307 };
+        respond::redirect(session, status, &location, None).await?;
+        Ok(true)
+    }
+
+    /// Whether this answer makes the request try the next candidate.
+    fn unwelcome(&self, session: &Session, ctx: &mut Ctx, status: u16, now_ms: u64) -> Option<Failure> {
+        let routed = ctx.routed.as_ref()?;
+        let attempt = ctx.attempt.as_ref()?;
+        if let (Some(found), Some(holder)) = (&routed.found, attempt.holder) {
+            let directory = &routed.view.directory;
+            if status != 404 {
+                directory.answered(found.database, holder);
+            } else if ctx.doubted {
+                // Two holders say so: genuine until the next reading.
+                directory.genuine(found.database);
+            } else if matches!(session.req_header().method, Method::GET | Method::HEAD)
+                && directory.doubts(found.database, holder)
+            {
+                ask_for_reading(routed, now_ms);
+                ctx.doubted = true;
+                return Some(Failure::NotFound);
+            }
+        }
+        routed.cluster.settings.failover.retry_statuses.contains(&status).then_some(Failure::Status(status))
+    }
+
+    /// Counts a failure against the server, where it is the server's.
+    fn note_failure(&self, e: &Error, ctx: &mut Ctx) -> Option<Failure> {
+        let routed = ctx.routed.as_ref()?;
+        let attempt = ctx.attempt.as_ref()?;
+        let fired = attempt.watch.as_ref().is_some_and(watch::Watch::fired);
+        if let Some(watch) = &attempt.watch {
+            watch.disarm();
+        }
+        if *e.esource() == ErrorSource::Downstream && !fired {
+            return None;
+        }
+        let member = attempt.in_flight.member();
+        if fired || matches!(e.etype(), ErrorType::ReadTimedout | ErrorType::WriteTimedout) {
+            // A slow agent must not kill a server: it is probed at once, and that is all.
+            member.counters.timeouts.fetch_add(1, Relaxed);
+            member.probe_now();
+            return Some(Failure::Timeout);
+        }
+        member.counters.broken.fetch_add(1, Relaxed);
+        // A connection from the pool may merely have grown old; a death in mid-body is no sign that
+        // the port is dead either.
+        if !attempt.reused && !attempt.answered {
+            let change = member.passive_failure(routed.port, "reset before the answer's header", clock::now_ms());
+            self.balancer.record(&routed.cluster.settings.name, member.name(), change);
+        } else {
+            member.probe_now();
+        }
+        Some(Failure::Broken)
+    }
+}
+
+/// Where redirect mode sends the browser.
+fn redirect_location(routed: &Routed, member: MemberIx, target: &[u8]) -> Option<String> {
+    let entry = routed.view.entry(member)?;
+    let port = entry.host_port(routed.port)?.port;
+    let scheme = match routed.port {
+        crate::cluster::Port::Http => http::uri::Scheme::HTTP,
+        crate::cluster::Port::Https => http::uri::Scheme::HTTPS,
+    };
+    let holder = routed.found.as_ref().and_then(|found| {
+        routed.view.directory.index.holders(found).find(|h| routed.view.member_of(h.server) == Some(member))
+    });
+    let by_path = routed.found.is_some_and(|f| f.path.is_some());
+    let path = holder
+        .filter(|h| if by_path { !h.same_path } else { h.copies == 1 })
+        .map(|h| crate::directory::db_path::encode_for_url(h.path).into_owned());
+    // The range leaves out the leading slash, which the location's builder wants.
+    let range = routed.database_range.clone();
+    let with_slash = path.map(|p| (range.start.saturating_sub(1)..range.end, format!("/{p}")));
+    let server_path = with_slash.as_ref().map(|(range, path)| (range.clone(), path.as_str()));
+    Some(crate::rewrite::redirect_location(&scheme, &entry.server.hostname, port, server_path, target))
+}
+
+/// Why nobody could be chosen.
+fn problem_of(ctx: &Ctx, routed: &Routed, target: &[u8]) -> Problem {
+    match ctx.outcome {
+        Some(Outcome::Full) => Problem::Overloaded,
+        Some(Outcome::OutOfService) => respond::out_of_service(routed, target),
+        Some(Outcome::NoteIdServerGone) => respond::note_id_gone(routed, target),
+        _ => Problem::NoServer,
+    }
+}
+
+/// The page for an attempt that failed for good; `None` when the client is gone.
+fn last_failure(e: &Error, ctx: &Ctx, target: &[u8]) -> Option<Problem> {
+    // Nothing was ever sent: nobody could take it.
+    if ctx.attempt.is_none()
+        && let Some(routed) = &ctx.routed
+        && ctx.failures.iter().all(|(_, f)| *f == Failure::Connect)
+    {
+        return Some(problem_of(ctx, routed, target));
+    }
+    match e.etype() {
+        ErrorType::HTTPStatus(400) => Some(Problem::BadRequest("The request is not valid HTTP.")),
+        ErrorType::HTTPStatus(408) => Some(Problem::RequestTimeout),
+        ErrorType::HTTPStatus(413) => Some(Problem::BodyTooLarge),
+        ErrorType::HTTPStatus(503) => Some(Problem::NoServer),
+        ErrorType::ReadTimedout | ErrorType::WriteTimedout if *e.esource() == ErrorSource::Upstream => {
+            Some(Problem::GatewayTimeout)
+        }
+        _ => match e.esource() {
+            ErrorSource::Downstream => match e.etype() {
+                ErrorType::WriteError | ErrorType::ReadError | ErrorType::ConnectionClosed => None,
+                ErrorType::ReadTimedout => Some(Problem::RequestTimeout),
+                _ => Some(Problem::BadRequest("The request is not valid HTTP.")),
+            },
+            ErrorSource::Upstream => {
+                let fired = ctx.attempt.as_ref().and_then(|a| a.watch.as_ref()).is_some_and(watch::Watch::fired);
+                Some(if fired { Problem::GatewayTimeout } else { Problem::BadGateway })
+            }
+            _ => Some(Problem::Internal),
+        },
+    }
+}
+
+/// A 404 from a supposed holder triggers at most one extra reading in 30 s.
+fn ask_for_reading(routed: &Routed, now_ms: u64) {
+    let kept = &routed.cluster.kept;
+    let last = kept.last_extra_reading.load(Relaxed);
+    if (last == 0 || now_ms.saturating_sub(last) >= 30_000)
+        && kept.last_extra_reading.compare_exchange(last, now_ms, Relaxed, Relaxed).is_ok()
+    {
+        kept.read_directory.notify_one();
+    }
+}
+
+/// A login form says in `RedirectTo` which database it was shown for.
+async fn login_form(session: &mut Session, routed: &mut Routed, target: &[u8]) -> Result<()> {
+    let wanted = routed.entry.is_none()
+        && !routed.entries.is_empty()
+        && session.req_header().method == Method::POST
+        && url::parse(target).command.server_command() == Some(url::ServerCommand::Login)
+        && !session.req_header().headers.contains_key(header::EXPECT)
+        && content_length(&session.req_header().headers).is_some_and(|n| n <= LONGEST_FORM as u64);
+    if !wanted || matches!(routed.hint, Some((_, crate::select::Hint::RedirectTo))) {
+        return Ok(());
+    }
+    session.as_mut().enable_retry_buffering();
+    let mut form = Vec::new();
+    while let Some(chunk) = session.as_mut().read_request_body().await? {
+        form.extend_from_slice(&chunk);
+        if form.len() > LONGEST_FORM {
+            return Ok(());
+        }
+    }
+    if let Some(value) = url::form_argument(&form, b"RedirectTo")
+        && let Some(member) = route::entry_of_url(&routed.cluster, &routed.view, &value, &routed.entries)
+    {
+        routed.hint = Some((member, crate::select::Hint::RedirectTo));
+    }
+    Ok(())
+}
+
+/// Requests that no two parsers need read alike. The strict gate of the edge goes further.
+fn malformed(head: &RequestHeader, limits: &crate::config::settings::Limits) -> Option<Problem> {
+    let headers = &head.headers;
+    if head.raw_path().len() as u64 > limits.uri_bytes {
+        return Some(Problem::UriTooLong);
+    }
+    let octets: usize = headers.iter().map(|(n, v)| n.as_str().len() + v.len() + 4).sum();
+    if headers.len() > limits.header_count || octets as u64 > limits.header_bytes {
+        return Some(Problem::HeadersTooLarge);
+    }
+    if headers.contains_key(header::TRANSFER_ENCODING) && headers.contains_key(header::CONTENT_LENGTH) {
+        return Some(Problem::BadRequest("Content-Length and Transfer-Encoding exclude each other."));
+    }
+    if headers.get_all(header::HOST).iter().count() > 1 {
+        return Some(Problem::BadRequest("The request names more than one host."));
+    }
+    None
+}
+
+fn content_length(headers: &HeaderMap) -> Option<u64> {
+    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.trim().parse().ok()
+}
+
+/// The authority of an absolute target or of HTTP/2, else the Host header.
+fn authority_of(head: &RequestHeader) -> Option<Box<str>> {
+    let (absolute, _) = route::origin_form(head.raw_path());
+    let text = absolute
+        .or_else(|| head.uri.authority().map(http::uri::Authority::as_str))
+        .or_else(|| head.headers.get(header::HOST).and_then(|h| h.to_str().ok()))?
+        .trim();
+    let valid = !text.is_empty()
+        && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_' | b':' | b'[' | b']' | b'~'));
+    valid.then(|| text.into())
+}
+
+/// The listener that a connection came in by.
+fn listener_of<'s>(snapshot: &'s Snapshot, session: &Session) -> Option<&'s Listener> {
+    let local = session.server_addr()?.as_inet()?;
+    let listeners = &snapshot.settings.listeners;
+    listeners
+        .iter()
+        .find(|l| l.address == *local)
+        .or_else(|| listeners.iter().find(|l| l.address.port() == local.port()))
+}
+
+/// The client's address and whether it came by TLS: a trusted proxy's word counts, nobody else's.
+fn client_of(session: &Session, listener: Option<&Listener>) -> (Option<std::net::IpAddr>, bool) {
+    let peer = session.client_addr().and_then(|a| a.as_inet()).map(|a| a.ip().to_canonical());
+    let tls = session.digest().is_some_and(|d| d.ssl_digest.is_some());
+    let Some(listener) = listener else { return (peer, tls) };
+    let trusted = |ip: &std::net::IpAddr| listener.trusted_proxies.iter().any(|net| net.contains(ip));
+    if !peer.as_ref().is_some_and(trusted) {
+        return (peer, tls);
+    }
+    let headers = &session.req_header().headers;
+    let tls = match headers.get("x-forwarded-proto").map(|v| v.as_bytes()) {
+        Some(proto) if proto.eq_ignore_ascii_case(b"https") => true,
+        Some(proto) if proto.eq_ignore_ascii_case(b"http") => false,
+        _ => tls,
+    };
+    // From the right: the first address that is no trusted proxy is the client.
+    let mut client = peer;
+    for value in headers.get_all("x-forwarded-for").iter().rev() {
+        for text in value.to_str().unwrap_or_default().rsplit(',') {
+            let Ok(ip) = text.trim().parse::<std::net::IpAddr>() else { return (client, tls) };
+            client = Some(ip);
+            if !trusted(&ip) {
+                return (client, tls);
+            }
+        }
+    }
+    (client, tls)
+}
+
+fn connect_cause(e: &Error) -> String {
+    let what = match e.etype() {
+        ErrorType::ConnectTimedout => "connect timed out",
+        ErrorType::ConnectRefused => "connection refused",
+        ErrorType::ConnectNoRoute => "no route to the server",
+        ErrorType::TLSHandshakeFailure | ErrorType::InvalidCert => "TLS handshake failed",
+        ErrorType::TLSHandshakeTimedout => "TLS handshake timed out",
+        other => other.as_str(),
+    };
+    what.to_owned()
+}

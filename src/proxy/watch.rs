@@ -1,0 +1,110 @@
+//! The answer's deadline for requests with a body: counted from the end of the body, not before.
+//!
+//! In: the upstream connection, and the moment when the last octet of the body was passed on. Out: when
+//! no header came in time, the connection is shut down, which the proxy sees as a closed connection
+//! and [`Watch::fired`] explains. An upload that pauses is never taken for a server that hangs.
+
+use std::os::fd::RawFd;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use nix::sys::socket::{Shutdown, shutdown};
+
+/// Watches one attempt; dropping it ends the watch.
+#[derive(Debug)]
+pub struct Watch {
+    shared: Arc<Shared>,
+    timer: Option<tokio::task::AbortHandle>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    /// `None` once the connection may be closed or used by others.
+    connection: Mutex<Option<RawFd>>,
+    fired: AtomicBool,
+}
+
+impl Watch {
+    /// For the connection of this attempt.
+    #[must_use]
+    pub fn new(connection: RawFd) -> Self {
+        let shared = Shared { connection: Mutex::new(Some(connection)), fired: AtomicBool::new(false) };
+        Self { shared: Arc::new(shared), timer: None }
+    }
+
+    /// The body has ended: an answer is due within `limit`.
+    pub fn body_ended(&mut self, limit: Duration) {
+        if self.timer.is_some() {
+            return;
+        }
+        let shared = Arc::clone(&self.shared);
+        let task = tokio::spawn(async move {
+            tokio::time::sleep(limit).await;
+            // The lock is held while the socket is shut down: whoever disarms waits for it, so the number
+            // cannot meanwhile belong to another connection.
+            let mut connection = shared.connection.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(fd) = connection.take() {
+                shared.fired.store(true, Relaxed);
+                if let Err(error) = shutdown(fd, Shutdown::Both) {
+                    log::debug!(target: "icm::proxy", "shutting down a silent connection: {error}");
+                }
+            }
+        });
+        self.timer = Some(task.abort_handle());
+    }
+
+    /// The answer is there, or the attempt is over.
+    pub fn disarm(&self) {
+        self.shared.connection.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(timer) = &self.timer {
+            timer.abort();
+        }
+    }
+
+    /// The deadline passed.
+    #[must_use]
+    pub fn fired(&self) -> bool {
+        self.shared.fired.load(Relaxed)
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.disarm();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::fd::AsRawFd;
+    use tokio::io::AsyncReadExt;
+    use tokio::net::{TcpListener, TcpStream};
+
+    async fn pair() -> (TcpStream, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        (client, listener.accept().await.unwrap().0)
+    }
+
+    #[tokio::test]
+    async fn a_silent_server_is_cut_after_the_end_of_the_body() {
+        let (mut client, _server) = pair().await;
+        let mut watch = Watch::new(client.as_raw_fd());
+        watch.body_ended(Duration::from_millis(30));
+        assert_eq!(client.read(&mut [0; 8]).await.unwrap(), 0);
+        assert!(watch.fired());
+    }
+
+    #[tokio::test]
+    async fn a_watch_that_was_disarmed_cuts_nothing() {
+        let (client, _server) = pair().await;
+        let mut watch = Watch::new(client.as_raw_fd());
+        watch.body_ended(Duration::from_millis(10));
+        watch.disarm();
+        tokio::time::sleep(Duration::from_millis(60)).await;
+        assert!(!watch.fired());
+        assert!(client.writable().await.is_ok());
+    }
+}
