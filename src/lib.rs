@@ -1,8 +1,28 @@
 //! domino-icm: the Internet Cluster Manager for HCL Domino, rebuilt on Pingora.
+//!
+//! The story of one request: [`proxy`] reads its head and asks [`url`] what it names; the cluster
+//! [`directory`] says which servers hold the database; [`select`] decides among them from what
+//! [`cluster`] knows of their state; the request goes there, and on failure the question is asked
+//! again without the server that failed. [`rewrite`] keeps the public name in the answer, [`affinity`]
+//! the user on the server.
+//!
+//! What is known comes from [`probe`], [`availability`] and [`domino`]; [`balancer`] holds it all behind
+//! one pointer; [`config`] fills it from one YAML file; [`server`] ties it to Pingora and to signals.
+//!
+//! `select`, `url`, the directory's index and the cluster's state know neither Pingora, tokio nor a log.
 
+pub mod access_log;
 pub mod affinity;
+pub mod availability;
+pub mod balancer;
 pub mod clock;
 pub mod cluster;
 pub mod config;
 pub mod directory;
+pub mod domino;
+pub mod pages;
+pub mod probe;
+pub mod proxy;
+pub mod rewrite;
 pub mod select;
+pub mod url;

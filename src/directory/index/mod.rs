@@ -1,0 +1,132 @@
+//! The directory in the shape that requests need: from a path or a replica ID to the servers.
+//!
+//! In: the entries of a whole directory. Out: an immutable [`Index`] that answers by path and by replica
+//! ID without allocating, and a [`Report`] of what was dropped. An index never changes: a new reading of
+//! the directory makes a new one. It never decides which server serves.
+//!
+//! A database on several servers under different paths is one database with several paths. The same
+//! path with different replica IDs, on whichever servers, is ambiguous: a value here, not an error
+//! (<https://help.hcltechsw.com/domino/12.0.0/admin/conf_generatingurlsthatrefertotheinternetclustermanage_c.html>).
+//!
+//! Flat tables joined by 32-bit numbers, for a million databases with three replicas each. A lookup
+//! touches one bucket of a hash table, one path with its folded text, one database and its replicas.
+
+mod build;
+mod lookup;
+mod texts;
+mod view;
+
+pub use build::Report;
+pub use lookup::{Found, Lookup};
+pub use view::{Database, Holder, Replica};
+
+use super::{Mark, ReplicaId};
+use crate::cluster::ServerName;
+use hashbrown::HashTable;
+use texts::{TextIx, Texts};
+
+/// A database of one index; means nothing in another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DatabaseIx(u32);
+
+/// A path (folded) of one index; means nothing in another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PathIx(u32);
+
+/// An ambiguous path of one index; means nothing in another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct AmbiguousIx(u32);
+
+/// A place in [`Index::servers`] of the same index.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ServerIx(pub u16);
+
+impl ServerIx {
+    /// For tables beside [`Index::servers`].
+    #[must_use]
+    pub fn index(self) -> usize {
+        usize::from(self.0)
+    }
+}
+
+/// The directory of one cluster. The default is empty.
+#[derive(Clone, Debug, Default)]
+pub struct Index {
+    texts: Texts,
+    /// Sorted by folded name.
+    servers: Box<[ServerName]>,
+    /// Sorted by replica ID.
+    databases: Box<[DatabaseRow]>,
+    /// Grouped by database in the order of `databases`, then by server, then by folded path.
+    replicas: Box<[ReplicaRow]>,
+    paths: Box<[PathRow]>,
+    /// The databases of every ambiguous path, one path after the other, each in ascending order.
+    ambiguous: Box<[DatabaseIx]>,
+    /// Where the databases of an ambiguous path end in `ambiguous`; they start where the last ended.
+    ambiguous_ends: Box<[u32]>,
+    by_path: HashTable<PathIx>,
+    by_replica_id: HashTable<DatabaseIx>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct DatabaseRow {
+    replica_id: ReplicaId,
+    /// Its replicas go on to those of the next database.
+    first_replica: u32,
+    title: TextIx,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct ReplicaRow {
+    /// As the directory spells it.
+    spelling: TextIx,
+    path: PathIx,
+    server: ServerIx,
+    mark: Mark,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct PathRow {
+    /// What lookups compare.
+    folded: TextIx,
+    owner: PathOwner,
+}
+
+/// Whose path it is, in four octets: most are of one database.
+#[derive(Clone, Copy, Debug)]
+struct PathOwner(u32);
+
+impl PathOwner {
+    const AMBIGUOUS: u32 = 1 << 31;
+
+    fn one(database: DatabaseIx) -> Self {
+        Self(database.0)
+    }
+
+    fn ambiguous(path: AmbiguousIx) -> Self {
+        Self(path.0 | Self::AMBIGUOUS)
+    }
+
+    fn read(self) -> Result<DatabaseIx, AmbiguousIx> {
+        if self.0 & Self::AMBIGUOUS == 0 {
+            Ok(DatabaseIx(self.0))
+        } else {
+            Err(AmbiguousIx(self.0 & !Self::AMBIGUOUS))
+        }
+    }
+}
+
+/// The hash of texts and replica IDs. The keys are fixed, as an index may be rebuilt any time; the
+/// directory is written by administrators, who need no defence against themselves.
+fn hash(value: impl std::hash::Hash) -> u64 {
+    ahash::RandomState::with_seeds(0xd0, 0x31, 0x60, 0xcd).hash_one(value)
+}
+
+/// A number as a place in a slice.
+fn place(number: u32) -> usize {
+    // No target of this program has less than 32 bits.
+    number as usize
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,89 @@
+//! An absolute URL, such as a `Referer`, taken apart.
+//!
+//! In: octets of an http or https URL. Out: its authority and its origin-form target, borrowed.
+//! Never compares hosts, folds case, or looks at another scheme: whether it is the same origin is for
+//! the caller to say.
+
+/// Host (with port, without user information, case as spelled) and path with query (without
+/// fragment) of an absolute http or https URL. A URL without a path has the target `/`; one with a
+/// query but no path has a target that begins with `?`.
+#[must_use]
+pub fn path_and_query_of_absolute(url: &[u8]) -> Option<(&[u8], &[u8])> {
+    let rest = after_scheme(url)?;
+    // A browser ends the authority at a backslash, too (WHATWG URL, "special" schemes).
+    let end = rest.iter().position(|o| matches!(o, b'/' | b'?' | b'#' | b'\\')).unwrap_or(rest.len());
+    let (authority, target) = rest.split_at_checked(end)?;
+    let host = match memchr::memrchr(b'@', authority) {
+        Some(at) => authority.get(at + 1..)?,
+        None => authority,
+    };
+    if host.is_empty() || host.first() == Some(&b':') {
+        return None;
+    }
+    let target = match memchr::memchr(b'#', target) {
+        Some(fragment) => target.get(..fragment)?,
+        None => target,
+    };
+    Some((host, if target.is_empty() { b"/" } else { target }))
+}
+
+fn after_scheme(url: &[u8]) -> Option<&[u8]> {
+    [&b"http://"[..], b"https://"].iter().find_map(|scheme| {
+        let (head, rest) = url.split_at_checked(scheme.len())?;
+        head.eq_ignore_ascii_case(scheme).then_some(rest)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn split(url: &str) -> Option<(&str, &str)> {
+        let (host, target) = path_and_query_of_absolute(url.as_bytes())?;
+        Some((std::str::from_utf8(host).unwrap(), std::str::from_utf8(target).unwrap()))
+    }
+
+    #[test]
+    fn host_and_target_are_split_and_the_fragment_is_left_out() {
+        assert_eq!(
+            split("https://www.acme.example:8443/sales/leads.nsf/v?OpenView#top"),
+            Some(("www.acme.example:8443", "/sales/leads.nsf/v?OpenView"))
+        );
+        assert_eq!(split("HTTP://user:pw@Host"), Some(("Host", "/")));
+        assert_eq!(split("http://host?OpenServer"), Some(("host", "?OpenServer")));
+        assert_eq!(split("http://host#x"), Some(("host", "/")));
+        assert_eq!(split("http://[::1]:80/a"), Some(("[::1]:80", "/a")));
+    }
+
+    #[test]
+    fn the_real_host_is_found_behind_tricks() {
+        assert_eq!(split("http://evil\\@good/x"), Some(("evil", "\\@good/x")));
+        assert_eq!(split("http://good@evil/x"), Some(("evil", "/x")));
+    }
+
+    #[test]
+    fn what_is_not_an_absolute_http_url_is_refused() {
+        for other in [
+            "",
+            "/path",
+            "about:blank",
+            "ftp://host/",
+            "http:/host",
+            "http:///x",
+            "https://",
+            "http://:80/",
+            "http://u@/",
+        ] {
+            assert_eq!(split(other), None, "{other}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_octets_make_it_panic(octets in proptest::collection::vec(any::<u8>(), 0..60)) {
+            let _ = path_and_query_of_absolute(&octets);
+            let _ = path_and_query_of_absolute(&[b"http://", &octets[..]].concat());
+        }
+    }
+}

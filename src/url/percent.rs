@@ -1,0 +1,142 @@
+//! Percent-decoding as an iterator, for all who must see a URL as Domino will.
+//!
+//! In: octets of a URL. Out: one [`Octet`] at a time. Broken escapes (`%zz`, a `%` at the end) stand
+//! for themselves. Decodes once only, as a server does: `%252F` is `%2F`, never a slash.
+
+/// One octet of a decoded URL and where it was spelled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Octet {
+    /// What it means.
+    pub value: u8,
+    /// Offset of its first octet in the raw text.
+    pub at: usize,
+    /// Whether it was spelled `%xx`.
+    pub encoded: bool,
+}
+
+impl Octet {
+    /// A separator of path segments for Domino, which takes either slash.
+    pub(crate) fn is_separator(self) -> bool {
+        matches!(self.value, b'/' | b'\\')
+    }
+}
+
+/// Decodes octet by octet.
+#[derive(Clone, Debug)]
+pub(crate) struct Decoded<'a> {
+    raw: &'a [u8],
+    at: usize,
+}
+
+impl<'a> Decoded<'a> {
+    pub(crate) fn new(raw: &'a [u8]) -> Self {
+        Self { raw, at: 0 }
+    }
+
+    /// The values alone.
+    pub(crate) fn values(self) -> impl Iterator<Item = u8> + Clone + use<'a> {
+        self.map(|octet| octet.value)
+    }
+}
+
+impl Iterator for Decoded<'_> {
+    type Item = Octet;
+
+    #[inline]
+    fn next(&mut self) -> Option<Octet> {
+        let at = self.at;
+        let value = *self.raw.get(at)?;
+        if value == b'%'
+            && let Some(decoded) = escape(self.raw, at)
+        {
+            self.at = at + 3;
+            return Some(Octet { value: decoded, at, encoded: true });
+        }
+        self.at = at + 1;
+        Some(Octet { value, at, encoded: false })
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        let left = self.raw.len().saturating_sub(self.at);
+        (left / 3, Some(left))
+    }
+}
+
+/// The octet that `%xx` at `at` stands for.
+fn escape(raw: &[u8], at: usize) -> Option<u8> {
+    let high = hex(*raw.get(at + 1)?)?;
+    let low = hex(*raw.get(at + 2)?)?;
+    Some(high << 4 | low)
+}
+
+/// The value of a hex digit.
+fn hex(digit: u8) -> Option<u8> {
+    match digit {
+        b'0'..=b'9' => Some(digit - b'0'),
+        b'a'..=b'f' => Some(digit - b'a' + 10),
+        b'A'..=b'F' => Some(digit - b'A' + 10),
+        _ => None,
+    }
+}
+
+/// True when the decoded text equals `word`, which must be in lower case, without regard to ASCII case.
+pub(crate) fn decodes_to(raw: &[u8], word: &[u8]) -> bool {
+    // Shorter raw text can never decode to a longer word.
+    raw.len() >= word.len()
+        && Decoded::new(raw).values().map(|o| o.to_ascii_lowercase()).eq(word.iter().copied())
+}
+
+/// Decodes into `buffer`; `None` when it does not fit.
+pub(crate) fn decode_into<'b>(raw: &[u8], buffer: &'b mut [u8]) -> Option<&'b [u8]> {
+    let mut length = 0;
+    for value in Decoded::new(raw).values() {
+        *buffer.get_mut(length)? = value;
+        length += 1;
+    }
+    buffer.get(..length)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn decode(raw: &[u8]) -> Vec<u8> {
+        Decoded::new(raw).values().collect()
+    }
+
+    #[test]
+    fn escapes_are_decoded_once_and_broken_ones_stand_for_themselves() {
+        assert_eq!(decode(b"a%20b%2f%5C"), b"a b/\\");
+        assert_eq!(decode(b"%252F"), b"%2F");
+        assert_eq!(decode(b"100%"), b"100%");
+        assert_eq!(decode(b"%zz%2"), b"%zz%2");
+        assert_eq!(decode(b"%%41"), b"%A");
+    }
+
+    #[test]
+    fn every_octet_tells_where_it_was_spelled() {
+        let spelled: Vec<_> = Decoded::new(b"a%2Fb").map(|o| (o.at, o.encoded)).collect();
+        assert_eq!(spelled, [(0, false), (1, true), (4, false)]);
+    }
+
+    #[test]
+    fn words_compare_decoded_and_in_any_case() {
+        assert!(decodes_to(b"%4fpenview", b"openview"));
+        assert!(!decodes_to(b"OpenVie", b"openview"));
+        assert!(!decodes_to(b"OpenViews", b"openview"));
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_fully_encoded_decodes_to_itself(octets in proptest::collection::vec(any::<u8>(), 0..60)) {
+            let encoded: String = octets.iter().map(|o| format!("%{o:02x}")).collect();
+            prop_assert_eq!(decode(encoded.as_bytes()), octets);
+        }
+        #[test]
+        fn it_agrees_with_the_percent_encoding_crate(octets in proptest::collection::vec(any::<u8>(), 0..60)) {
+            let theirs: Vec<u8> = percent_encoding::percent_decode(&octets).collect();
+            prop_assert_eq!(decode(&octets), theirs);
+        }
+    }
+}

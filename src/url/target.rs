@@ -1,0 +1,201 @@
+//! A request target taken apart.
+//!
+//! In: the origin-form target as octets. Out: where its path ends, which part of it names the
+//! database, the command, the kind of object, and what makes it dangerous. Every piece is a slice
+//! of the target: `path`, one octet `?` or `!`, and `query` are the target again. Never allocates,
+//! and never decides whether such a database exists.
+
+use super::argument;
+use super::command::Command;
+use super::locator::{self, Locator};
+use super::percent::{Decoded, Octet, decode_into};
+use crate::directory::ReplicaId;
+use std::borrow::Cow;
+use std::ops::Range;
+
+/// What one request names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target<'a> {
+    /// What stands before `?` or `!`, raw.
+    pub path: &'a [u8],
+    /// What stands behind it, raw.
+    pub query: Option<&'a [u8]>,
+    /// The database part of the path.
+    pub database: Option<Database<'a>>,
+    /// The first token of the query.
+    pub command: Command<'a>,
+    /// What stands behind the database.
+    pub locator: Locator,
+    /// An attachment of a document or resource: `$file` and a name behind it.
+    pub attachment: bool,
+    /// Why the path may mean one thing here and another to a server; such a request must be refused.
+    pub hazard: Option<Hazard>,
+}
+
+/// The database part of a path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Database<'a> {
+    /// As the client spelled it, without leading slashes.
+    pub raw: &'a [u8],
+    /// Where `raw` stands in the target: replacing just these octets replaces the database.
+    pub range: Range<usize>,
+    /// The replica ID, where the URL names the database by it.
+    pub replica: Option<ReplicaId>,
+}
+
+/// What makes a path ambiguous between this parser and a server's.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Hazard {
+    /// A segment `.` or `..`, plain or percent-encoded, between slashes of either kind.
+    DotSegment,
+    /// A control octet (0 to 31 or 127), plain or percent-encoded, NUL above all.
+    Control,
+}
+
+impl<'a> Target<'a> {
+    /// The decoded value of the first argument called `name` (ASCII case does not count), empty for
+    /// one without `=` such as `&Login`. The command is not an argument.
+    #[must_use]
+    pub fn argument(&self, name: &[u8]) -> Option<Cow<'a, [u8]>> {
+        argument::argument(self.arguments(), name)
+    }
+
+    /// The query without the command.
+    pub(super) fn arguments(&self) -> &'a [u8] {
+        let query = self.query.unwrap_or_default();
+        query.get(self.command.raw().len()..).unwrap_or_default()
+    }
+}
+
+/// Takes an origin-form request target apart.
+///
+/// The path ends at the first `?`, or before it at a `!` behind the database part or at the root
+/// that begins a command. Where the target has a `?` as well, a `!` begins a command only if it is
+/// one of Domino's own, since names of views may contain `!`.
+#[must_use]
+pub fn parse(target: &[u8]) -> Target<'_> {
+    let question = memchr::memchr(b'?', target);
+    let walked = walk(target.get(..question.unwrap_or(target.len())).unwrap_or_default(), question.is_some());
+    let mark = walked.bang.or(question);
+    let path = target.get(..mark.unwrap_or(target.len())).unwrap_or_default();
+    let query = mark.and_then(|mark| target.get(mark + 1..));
+    let command = Command::of_query(query);
+    let behind = walked.database.as_ref().and_then(|range| path.get(range.end..)).unwrap_or_default();
+    let (locator, attachment) = locator::locate(behind, &command);
+    let database = walked.database.and_then(|range| {
+        let raw = target.get(range.clone())?;
+        Some(Database { raw, range, replica: replica_id(raw) })
+    });
+    Target { path, query, database, command, locator, attachment, hazard: walked.hazard }
+}
+
+/// What one walk along the path finds.
+struct Walk {
+    database: Option<Range<usize>>,
+    bang: Option<usize>,
+    hazard: Option<Hazard>,
+}
+
+/// The segment being walked, as far as it was seen.
+#[derive(Default)]
+struct Segment {
+    /// The last four octets, decoded and in lower case.
+    ending: [u8; 4],
+    dots: usize,
+    length: usize,
+}
+
+impl Segment {
+    fn push(&mut self, value: u8) {
+        self.ending.rotate_left(1);
+        self.ending[3] = value.to_ascii_lowercase();
+        self.length += 1;
+        self.dots += usize::from(value == b'.');
+    }
+
+    fn is_dots(&self) -> bool {
+        matches!(self.length, 1 | 2) && self.dots == self.length
+    }
+
+    /// The endings that close the database part.
+    fn is_database(&self) -> bool {
+        matches!(
+            &self.ending,
+            b".nsf" | b".ntf" | [b'.', b'n', b's', b'2'..=b'9'] | b".nsg" | b".nsh" | b".box"
+        )
+    }
+}
+
+fn walk(path: &[u8], has_question: bool) -> Walk {
+    let mut found = Walk { database: None, bang: None, hazard: None };
+    let mut segment = Segment::default();
+    // The first octet that is not a separator.
+    let mut start = None;
+    for octet in Decoded::new(path) {
+        let Octet { value, at, encoded } = octet;
+        if value < 0x20 || value == 0x7f {
+            found.hazard = Some(Hazard::Control);
+        }
+        if octet.is_separator() {
+            found.close(&segment, start, at);
+            segment = Segment::default();
+            continue;
+        }
+        if matches!(value, b'!' | b'?') {
+            let may_follow = start.is_none() || found.database.is_some() || segment.is_database();
+            if !encoded && may_follow && begins_command(path.get(at + 1..).unwrap_or_default(), has_question)
+            {
+                found.close(&segment, start, at);
+                found.bang = Some(at);
+                return found;
+            }
+            // An encoded mark right behind the ending: a server that decodes first sees a command
+            // there, one that does not will not find the file. So the database is the better guess.
+            if encoded && segment.is_database() {
+                found.close_database(start, at);
+            }
+        }
+        start = start.or(Some(at));
+        segment.push(value);
+    }
+    found.close(&segment, start, path.len());
+    found
+}
+
+impl Walk {
+    fn close(&mut self, segment: &Segment, start: Option<usize>, end: usize) {
+        if segment.is_dots() {
+            self.hazard = self.hazard.or(Some(Hazard::DotSegment));
+        }
+        if segment.is_database() {
+            self.close_database(start, end);
+        }
+    }
+
+    fn close_database(&mut self, start: Option<usize>, end: usize) {
+        if self.database.is_none() {
+            self.database = start.map(|start| start..end);
+        }
+    }
+}
+
+/// Whether the text behind a `!` is a command: a letter first, and no slash before the arguments.
+fn begins_command(text: &[u8], has_question: bool) -> bool {
+    let token = argument::first_token(text);
+    token.first().is_some_and(u8::is_ascii_alphabetic)
+        && !token.iter().any(|o| matches!(o, b'/' | b'\\'))
+        && (!has_question || Command::of_token(token).is_known())
+}
+
+/// The replica ID of `__<16 hex>.nsf` or `<16 hex>.nsf`, which must be the whole database part.
+fn replica_id(raw: &[u8]) -> Option<ReplicaId> {
+    // Two underscores, seventeen digits with the colon, and the ending.
+    let mut buffer = [0; 23];
+    let text = decode_into(raw, &mut buffer)?;
+    let (stem, ending) = text.split_at_checked(text.len().checked_sub(4)?)?;
+    ending.eq_ignore_ascii_case(b".nsf").then(|| ReplicaId::from_bytes(stem)).flatten()
+}
+
+#[cfg(test)]
+#[path = "target_tests.rs"]
+mod tests;
