@@ -3,3 +3,5 @@
 pub mod cluster;
 pub mod config;
 pub mod directory;
+pub mod pages;
+pub mod rewrite;
