@@ -1,0 +1,102 @@
+//! Which of two forms a client wants: a page for people or JSON for programs.
+//!
+//! In: the value of `Accept` as it came. Out: [`Form`]. It never fails: what cannot be read counts
+//! as not said, and who says nothing gets the page.
+
+/// The two forms of every page of our own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// `text/html`.
+    Html,
+    /// `application/json`.
+    Json,
+}
+
+/// How much a range of media types is wanted, and how precisely it was named.
+#[derive(Clone, Copy, Default, PartialEq, PartialOrd)]
+struct Wanted {
+    /// Quality, 0.0 to 1.0; 0 is refused.
+    quality: f32,
+    /// 0 not named, 1 `*/*`, 2 `type/*`, 3 `type/subtype`.
+    precision: u8,
+}
+
+/// Chooses by the qualities of RFC 9110 section 12.5.1 (<https://www.rfc-editor.org/rfc/rfc9110#section-12.5.1>).
+///
+/// At equal quality the type that was named more precisely wins, so that a script which sends
+/// `application/json, */*` gets JSON; at equal precision HTML wins.
+#[must_use]
+pub fn form(accept: Option<&[u8]>) -> Form {
+    let Some(accept) = accept else { return Form::Html };
+    let accept = String::from_utf8_lossy(accept).to_ascii_lowercase();
+    let mut html = Wanted::default();
+    let mut json = Wanted::default();
+    for range in accept.split(',') {
+        let mut parts = range.split(';').map(str::trim);
+        let name = parts.next().unwrap_or_default();
+        let quality = parts
+            .filter_map(|p| p.strip_prefix("q="))
+            .find_map(|q| q.trim().parse::<f32>().ok())
+            .filter(|q| q.is_finite())
+            .map_or(1.0, |q| q.clamp(0.0, 1.0));
+        note(&mut html, name, quality, "text/html", "text/*");
+        note(&mut json, name, quality, "application/json", "application/*");
+    }
+    if json.quality > 0.0 && json > html { Form::Json } else { Form::Html }
+}
+
+/// The most precise range that covers a type says how much it is wanted.
+fn note(wanted: &mut Wanted, name: &str, quality: f32, exact: &str, family: &str) {
+    let precision = match name {
+        n if n == exact => 3,
+        n if n == family => 2,
+        "*/*" | "*" => 1,
+        _ => return,
+    };
+    if precision > wanted.precision {
+        *wanted = Wanted { quality, precision };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_browser_gets_the_page_and_a_program_json() {
+        let table: &[(&str, Form)] = &[
+            ("text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,*/*;q=0.8", Form::Html),
+            ("*/*", Form::Html),
+            ("", Form::Html),
+            ("application/json", Form::Json),
+            ("Application/JSON", Form::Json),
+            ("application/json; charset=utf-8", Form::Json),
+            ("application/json, text/plain, */*", Form::Json),
+            ("application/json, text/html", Form::Html),
+            ("text/html;q=0.9, application/json", Form::Json),
+            ("text/html, application/json;q=0.9", Form::Html),
+            ("text/html; q=0.2, application/json ; q=0.3", Form::Json),
+            ("application/*", Form::Json),
+            ("application/json;q=0", Form::Html),
+            ("application/json;q=0, */*", Form::Html),
+            ("text/html;q=0, */*;q=0.1", Form::Json),
+            ("image/png", Form::Html),
+            ("application/json;q=nan", Form::Json),
+            (";;;,,,q=", Form::Html),
+        ];
+        for (accept, expected) in table {
+            assert_eq!(form(Some(accept.as_bytes())), *expected, "{accept}");
+        }
+        assert_eq!(form(None), Form::Html);
+    }
+
+    proptest! {
+        #[test]
+        fn without_the_word_json_or_application_it_is_always_the_page(octets in proptest::collection::vec(any::<u8>(), 0..80)) {
+            let text = String::from_utf8_lossy(&octets).to_ascii_lowercase();
+            prop_assume!(!text.contains("application") && !text.contains("*/*") && !text.contains('*'));
+            prop_assert_eq!(form(Some(&octets)), Form::Html);
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! Databases as a list: the choice between those of one path, and all those of a cluster.
+//!
+//! In: title, path, replica ID and link of each. Out: HTML through a template, or JSON. It never
+//! shows where a replica lies.
+
+use std::borrow::Cow;
+
+use serde::Serialize;
+
+use super::template::Template;
+use super::{STYLE, escape};
+use crate::directory::ReplicaId;
+
+/// One of several databases that share a path.
+#[derive(Clone, Debug)]
+pub struct ChoiceItem<'a> {
+    /// Shown; the replica ID where it is empty.
+    pub title: &'a str,
+    /// What tells them apart.
+    pub replica_id: ReplicaId,
+    /// `/__<replica id>.nsf` and the rest of the URL as the client sent it.
+    pub link: Cow<'a, str>,
+}
+
+/// One database of a cluster.
+#[derive(Clone, Debug)]
+pub struct ListItem<'a> {
+    /// Shown; the path where it is empty.
+    pub title: &'a str,
+    /// Below the data directory, as a user may type it.
+    pub path: &'a str,
+    /// Shared by all replicas.
+    pub replica_id: ReplicaId,
+    /// Begins with `/`.
+    pub link: Cow<'a, str>,
+}
+
+impl ListItem<'_> {
+    fn shown(&self) -> &str {
+        if self.title.trim().is_empty() { self.path } else { self.title }
+    }
+}
+
+/// In the order given, which the caller keeps stable.
+pub(super) fn choice_html(template: &Template, items: &[ChoiceItem<'_>], path: &str) -> String {
+    let mut rows = String::with_capacity(160 * items.len());
+    for item in items {
+        let id = item.replica_id.to_string();
+        let title = if item.title.trim().is_empty() { id.as_str() } else { item.title };
+        push_row(&mut rows, &item.link, title, &id);
+    }
+    let path = escape::text(path);
+    template.fill(|name| match name {
+        "style" => STYLE,
+        "status" => "300",
+        "title" => "Which database do you mean?",
+        "message" => "Different databases have this same path. Please choose one.",
+        "path" => &path,
+        "items" => &rows,
+        _ => "",
+    })
+}
+
+pub(super) fn list_html(template: &Template, items: &[ListItem<'_>], cluster: &str) -> String {
+    let mut rows = String::with_capacity(160 * items.len());
+    for item in sorted(items) {
+        push_row(&mut rows, &item.link, item.shown(), item.path);
+    }
+    let cluster = escape::text(cluster);
+    let title = format!("Databases of {cluster}");
+    let count = match items.len() {
+        1 => "1 database".to_owned(),
+        n => format!("{n} databases"),
+    };
+    template.fill(|name| match name {
+        "style" => STYLE,
+        "status" => "200",
+        "title" => &title,
+        "message" | "count" => &count,
+        "cluster" => &cluster,
+        "items" => &rows,
+        _ => "",
+    })
+}
+
+fn push_row(rows: &mut String, link: &str, title: &str, detail: &str) {
+    if !rows.is_empty() {
+        rows.push('\n');
+    }
+    rows.push_str("<li><a href=\"");
+    escape::push_text(rows, &escape::local_link(link));
+    // `bdi`: a title written from right to left must not turn the line around it.
+    rows.push_str("\"><bdi>");
+    escape::push_text(rows, title);
+    rows.push_str("</bdi></a> <span><bdi>");
+    escape::push_text(rows, detail);
+    rows.push_str("</bdi></span></li>");
+}
+
+#[derive(Serialize)]
+struct Row<'a> {
+    title: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    path: Option<&'a str>,
+    replica_id: String,
+    href: String,
+}
+
+pub(super) fn choice_json(items: &[ChoiceItem<'_>]) -> String {
+    #[derive(Serialize)]
+    struct Choices<'a> {
+        status: u16,
+        choices: Vec<Row<'a>>,
+    }
+    let choices = items
+        .iter()
+        .map(|item| Row {
+            title: item.title,
+            path: None,
+            replica_id: item.replica_id.to_string(),
+            href: escape::local_link(&item.link),
+        })
+        .collect();
+    json(&Choices { status: 300, choices })
+}
+
+pub(super) fn list_json(items: &[ListItem<'_>]) -> String {
+    #[derive(Serialize)]
+    struct Databases<'a> {
+        databases: Vec<Row<'a>>,
+    }
+    let databases = sorted(items)
+        .into_iter()
+        .map(|item| Row {
+            title: item.title,
+            path: Some(item.path),
+            replica_id: item.replica_id.to_string(),
+            href: escape::local_link(&item.link),
+        })
+        .collect();
+    json(&Databases { databases })
+}
+
+/// By title without regard to case, then by path.
+fn sorted<'a, 'b>(items: &'a [ListItem<'b>]) -> Vec<&'a ListItem<'b>> {
+    let mut sorted: Vec<_> = items.iter().collect();
+    sorted.sort_by_cached_key(|item| (item.shown().to_lowercase(), item.path.to_lowercase()));
+    sorted
+}
+
+/// Texts and numbers always serialise; should they not, a client still gets an object.
+pub(super) fn json(value: &impl Serialize) -> String {
+    serde_json::to_string(value).unwrap_or_else(|_| "{}".to_owned())
+}

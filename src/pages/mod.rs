@@ -1,0 +1,241 @@
+//! The pages that the balancer answers with itself: errors, the choice between databases of one
+//! path, the list of databases.
+//!
+//! In: a [`Problem`] or a list of databases, and the client's `Accept`. Out: [`Rendered`], complete
+//! with its headers. HTML is self-contained and can be replaced by the shop's own (`pages:`); JSON
+//! has the same content. A page never names a server, an address or a version, and this module
+//! knows neither sockets nor clocks: files are read once, by [`Pages::load`].
+
+mod accept;
+mod escape;
+mod listing;
+mod problem;
+mod template;
+
+use std::path::Path;
+
+use bytes::Bytes;
+use http::header::{self, HeaderName, HeaderValue};
+
+pub use accept::{Form, form};
+pub use listing::{ChoiceItem, ListItem};
+pub use problem::Problem;
+pub use template::PagesError;
+
+use problem::{CONSTANT, Words};
+use template::Template;
+
+/// What own answers say in `Server`: the product, never its version.
+pub const SERVER: &str = "domino-icm";
+
+const STYLE: &str = include_str!("templates/style.css");
+const HTML: &str = "text/html; charset=utf-8";
+const JSON: &str = "application/json; charset=utf-8";
+
+/// Templates, and the error pages that never change, made once.
+#[derive(Clone, Debug)]
+pub struct Pages {
+    error: Template,
+    choice: Template,
+    list: Template,
+    /// In the order of [`CONSTANT`].
+    constant: Vec<(Rendered, Rendered)>,
+}
+
+/// A whole answer of our own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rendered {
+    /// HTTP status.
+    pub status: u16,
+    /// With charset.
+    pub content_type: &'static str,
+    /// UTF-8.
+    pub body: Bytes,
+    /// Seconds; on every 503 and 429.
+    pub retry_after: Option<u32>,
+}
+
+impl Rendered {
+    /// The header fields that belong to the page: `Server`, `Content-Type`, `Content-Length`,
+    /// `Cache-Control`, `Vary` and, where due, `Retry-After` and `Allow`.
+    pub fn headers(&self) -> impl Iterator<Item = (HeaderName, HeaderValue)> {
+        let allow = (self.status == 405)
+            .then(|| HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"));
+        [
+            (header::SERVER, HeaderValue::from_static(SERVER)),
+            (header::CONTENT_TYPE, HeaderValue::from_static(self.content_type)),
+            (header::CONTENT_LENGTH, HeaderValue::from(self.body.len())),
+            // The state of the cluster is the state of this moment.
+            (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
+            (header::VARY, HeaderValue::from_static("Accept")),
+            (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
+        ]
+        .into_iter()
+        .chain(self.retry_after.map(|seconds| (header::RETRY_AFTER, HeaderValue::from(seconds))))
+        .chain(allow.map(|methods| (header::ALLOW, methods)))
+    }
+}
+
+impl Pages {
+    /// The built-in pages.
+    ///
+    /// A test parses the same texts with the same rules as a shop's own, so the fallback for a
+    /// broken built-in template (an empty page) is never reached.
+    #[must_use]
+    pub fn built_in() -> Self {
+        let parse = |kind: &Kind| {
+            kind.parse(Path::new(kind.file), kind.built_in).unwrap_or_else(|_| Template::empty())
+        };
+        Self::of(parse(&ERROR), parse(&CHOICE), parse(&LIST))
+    }
+
+    /// The shop's own `error.html`, `choice.html` and `list.html` from `dir`; where one is missing,
+    /// the built-in one.
+    ///
+    /// Placeholders, all filled with escaped text unless said otherwise: `{{style}}` (our style
+    /// sheet), `{{title}}`, `{{message}}`, `{{status}}` everywhere; `{{link}}` in `error.html` (a
+    /// paragraph with the database's link, or nothing); `{{path}}` and `{{items}}` (one `li` for
+    /// each database) in `choice.html`; `{{cluster}}`, `{{count}}` and `{{items}}` in `list.html`.
+    ///
+    /// # Errors
+    /// When the directory or a file in it cannot be read, is no UTF-8, or has a placeholder that is
+    /// unknown or not closed, or when `{{message}}` or `{{items}}` is missing.
+    pub fn load(dir: &Path) -> Result<Self, PagesError> {
+        let unreadable = |file: &Path, source| PagesError::Unreadable { file: file.to_owned(), source };
+        std::fs::read_dir(dir).map_err(|e| unreadable(dir, e))?;
+        let read = |kind: &Kind| {
+            let file = dir.join(kind.file);
+            match std::fs::read_to_string(&file) {
+                Ok(text) => kind.parse(&file, &text),
+                Err(e) if e.kind() == std::io::ErrorKind::NotFound => kind.parse(&file, kind.built_in),
+                Err(e) => Err(unreadable(&file, e)),
+            }
+        };
+        Ok(Self::of(read(&ERROR)?, read(&CHOICE)?, read(&LIST)?))
+    }
+
+    fn of(error: Template, choice: Template, list: Template) -> Self {
+        let constant = CONSTANT
+            .iter()
+            .map(|problem| {
+                let words = problem.words();
+                (error_html(&error, problem, &words), error_json(problem, &words))
+            })
+            .collect();
+        Self { error, choice, list, constant }
+    }
+
+    /// The page or the JSON for a problem: `{"status":503,"error":"no_server","message":"..."}`,
+    /// with `"href"` where the user can go on.
+    #[must_use]
+    pub fn error(&self, problem: &Problem, accept: Option<&[u8]>) -> Rendered {
+        let form = form(accept);
+        let made = CONSTANT.iter().position(|p| p == problem).and_then(|i| self.constant.get(i));
+        match (made, form) {
+            (Some((html, _)), Form::Html) => html.clone(),
+            (Some((_, json)), Form::Json) => json.clone(),
+            (None, Form::Html) => error_html(&self.error, problem, &problem.words()),
+            (None, Form::Json) => error_json(problem, &problem.words()),
+        }
+    }
+
+    /// 300: the databases that share `path`, each with its link
+    /// (`{"status":300,"choices":[{"title","replica_id","href"}]}`).
+    #[must_use]
+    pub fn choice(&self, items: &[ChoiceItem<'_>], accept: Option<&[u8]>, path: &str) -> Rendered {
+        let (content_type, body) = match form(accept) {
+            Form::Html => (HTML, listing::choice_html(&self.choice, items, path)),
+            Form::Json => (JSON, listing::choice_json(items)),
+        };
+        Rendered { status: 300, content_type, body: body.into(), retry_after: None }
+    }
+
+    /// 200: the databases of a cluster, sorted by title
+    /// (`{"databases":[{"title","path","replica_id","href"}]}`).
+    #[must_use]
+    pub fn list(&self, items: &[ListItem<'_>], cluster: &str, accept: Option<&[u8]>) -> Rendered {
+        let (content_type, body) = match form(accept) {
+            Form::Html => (HTML, listing::list_html(&self.list, items, cluster)),
+            Form::Json => (JSON, listing::list_json(items)),
+        };
+        Rendered { status: 200, content_type, body: body.into(), retry_after: None }
+    }
+}
+
+/// One of the three templates.
+struct Kind {
+    file: &'static str,
+    built_in: &'static str,
+    known: &'static [&'static str],
+    required: &'static str,
+}
+
+const ERROR: Kind = Kind {
+    file: "error.html",
+    built_in: include_str!("templates/error.html"),
+    known: &["style", "status", "title", "message", "link"],
+    required: "message",
+};
+const CHOICE: Kind = Kind {
+    file: "choice.html",
+    built_in: include_str!("templates/choice.html"),
+    known: &["style", "status", "title", "message", "path", "items"],
+    required: "items",
+};
+const LIST: Kind = Kind {
+    file: "list.html",
+    built_in: include_str!("templates/list.html"),
+    known: &["style", "status", "title", "message", "cluster", "count", "items"],
+    required: "items",
+};
+
+impl Kind {
+    fn parse(&self, file: &Path, text: &str) -> Result<Template, PagesError> {
+        Template::parse(file, text, self.known, self.required)
+    }
+}
+
+fn error_html(template: &Template, problem: &Problem, words: &Words) -> Rendered {
+    let status = words.status.to_string();
+    let message = escape::text(&words.message);
+    let link = match problem {
+        Problem::NoteIdServerGone { link } => {
+            format!("<p><a href=\"{}\">Open the database</a></p>", escape::text(&escape::local_link(link)))
+        }
+        _ => String::new(),
+    };
+    let page = template.fill(|name| match name {
+        "style" => STYLE,
+        "status" => &status,
+        "title" => words.title,
+        "message" => &message,
+        "link" => &link,
+        _ => "",
+    });
+    Rendered { status: words.status, content_type: HTML, body: page.into(), retry_after: words.retry_after }
+}
+
+fn error_json(problem: &Problem, words: &Words) -> Rendered {
+    #[derive(serde::Serialize)]
+    struct Body<'a> {
+        status: u16,
+        error: &'a str,
+        message: &'a str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        href: Option<String>,
+    }
+    let href = match problem {
+        Problem::NoteIdServerGone { link } => Some(escape::local_link(link)),
+        _ => None,
+    };
+    let body = Body { status: words.status, error: words.error, message: &words.message, href };
+    Rendered {
+        status: words.status,
+        content_type: JSON,
+        body: listing::json(&body).into(),
+        retry_after: words.retry_after,
+    }
+}
+
+#[cfg(test)]
+mod tests;

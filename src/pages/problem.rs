@@ -1,0 +1,245 @@
+//! Every reason why we answer a request ourselves, with its status and its words.
+//!
+//! In: nothing but the reason. Out: status, a stable word for programs, title and message for
+//! people. It never names a server: readers are outside the cluster.
+
+use std::borrow::Cow;
+
+/// Why a request gets a page of ours instead of a server's answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Problem {
+    /// 503: no member can take it, or every candidate failed to connect.
+    NoServer,
+    /// 503: the database is known, and every replica of it is out of service or pending delete.
+    AllOutOfService {
+        /// The path as the client addressed it.
+        database: String,
+    },
+    /// 503: the URL holds a NoteID and the server of the user's entry is gone. A NoteID names
+    /// another document in another replica, so the request is not sent elsewhere
+    /// (<https://help.hcltechsw.com/domino/12.0.0/admin/conf_generatingurlsthatrefertotheinternetclustermanage_c.html>).
+    NoteIdServerGone {
+        /// The database's own link, beginning with `/`.
+        link: String,
+    },
+    /// 503: the server's connection limit is reached and nobody else can take it.
+    Overloaded,
+    /// 503: this balancer is about to stop.
+    Draining,
+    /// 404: the directory does not know the database, and `unknown_database` or `ambiguous_path` is `not_found`.
+    UnknownDatabase,
+    /// 409: several databases have this path, and the method is neither GET nor HEAD.
+    AmbiguousConflict,
+    /// 421: no cluster serves this Host.
+    Misdirected,
+    /// 502: the server failed after the request was sent to it.
+    BadGateway,
+    /// 504: the server did not answer in time.
+    GatewayTimeout,
+    /// 400, with the reason as a whole sentence.
+    BadRequest(&'static str),
+    /// 405.
+    MethodNotAllowed,
+    /// 408.
+    RequestTimeout,
+    /// 413.
+    BodyTooLarge,
+    /// 414.
+    UriTooLong,
+    /// 429.
+    TooManyRequests,
+    /// 431.
+    HeadersTooLarge,
+    /// 501.
+    NotImplemented,
+    /// 500: a fault of our own.
+    Internal,
+}
+
+/// What a [`Problem`] says.
+pub(super) struct Words {
+    pub status: u16,
+    /// Stable, for programs.
+    pub error: &'static str,
+    pub title: &'static str,
+    pub message: Cow<'static, str>,
+    /// Seconds.
+    pub retry_after: Option<u32>,
+}
+
+/// Those that always read the same, which is all but the ones that carry something.
+pub(super) const CONSTANT: [Problem; 16] = [
+    Problem::NoServer,
+    Problem::Overloaded,
+    Problem::Draining,
+    Problem::UnknownDatabase,
+    Problem::AmbiguousConflict,
+    Problem::Misdirected,
+    Problem::BadGateway,
+    Problem::GatewayTimeout,
+    Problem::MethodNotAllowed,
+    Problem::RequestTimeout,
+    Problem::BodyTooLarge,
+    Problem::UriTooLong,
+    Problem::TooManyRequests,
+    Problem::HeadersTooLarge,
+    Problem::NotImplemented,
+    Problem::Internal,
+];
+
+impl Problem {
+    /// The status this problem is answered with.
+    #[must_use]
+    pub fn status(&self) -> u16 {
+        self.words().status
+    }
+
+    pub(super) fn words(&self) -> Words {
+        let (status, error, title, message, retry_after) = match self {
+            Self::NoServer => (
+                503,
+                "no_server",
+                "No server is available",
+                "None of the servers that could answer this request is available at the moment. \
+                 Please try again shortly.",
+                // Two good probes, five seconds apart, bring a server back.
+                Some(10),
+            ),
+            Self::AllOutOfService { database } => {
+                let message = format!(
+                    "Every replica of {database} was taken out of service by an administrator. \
+                     It can be opened again when one of them is back in service."
+                );
+                return Words {
+                    status: 503,
+                    error: "out_of_service",
+                    title: "This database is out of service",
+                    message: Cow::Owned(message),
+                    retry_after: Some(300),
+                };
+            }
+            Self::NoteIdServerGone { .. } => (
+                503,
+                "note_id_server_gone",
+                "The server you were working with is not available",
+                "This address holds a NoteID, which names another document in another replica of the \
+                 database. The request was therefore not sent to another server. Open the database to go on.",
+                Some(30),
+            ),
+            Self::Overloaded => (
+                503,
+                "overloaded",
+                "The servers are busy",
+                "The servers that could answer this request have no room for it at the moment. \
+                 Please try again shortly.",
+                Some(2),
+            ),
+            Self::Draining => (
+                503,
+                "draining",
+                "This site is being restarted",
+                "This request came while the service was stopping. Please try again shortly.",
+                Some(5),
+            ),
+            Self::UnknownDatabase => (
+                404,
+                "unknown_database",
+                "There is no such database",
+                "No database is known at this address. Please check how it is spelled.",
+                None,
+            ),
+            Self::AmbiguousConflict => (
+                409,
+                "ambiguous_path",
+                "More than one database has this address",
+                "Several different databases have the same path, and this request does not say which of \
+                 them it is for. Open the address in a browser first and choose one, or use the replica ID.",
+                None,
+            ),
+            Self::Misdirected => (
+                421,
+                "misdirected",
+                "This site is not served here",
+                "The host name of this request belongs to no cluster that is served here.",
+                None,
+            ),
+            Self::BadGateway => (
+                502,
+                "bad_gateway",
+                "The server failed while it was answering",
+                "The connection to the server broke after the request had been sent. It was not sent a second \
+                 time, because it may have been carried out. Please check before you repeat it.",
+                None,
+            ),
+            Self::GatewayTimeout => (
+                504,
+                "gateway_timeout",
+                "The server did not answer in time",
+                "The request was sent, but no answer came in time. It was not sent a second time, because it \
+                 may have been carried out. Please check before you repeat it.",
+                None,
+            ),
+            Self::BadRequest(reason) => {
+                (400, "bad_request", "This request cannot be understood", *reason, None)
+            }
+            Self::MethodNotAllowed => (
+                405,
+                "method_not_allowed",
+                "This method is not allowed",
+                "The method of this request is not served here.",
+                None,
+            ),
+            Self::RequestTimeout => (
+                408,
+                "request_timeout",
+                "The request took too long",
+                "The request did not arrive in time. Please try again.",
+                None,
+            ),
+            Self::BodyTooLarge => (
+                413,
+                "body_too_large",
+                "The request is too large",
+                "What was sent is larger than this site accepts.",
+                None,
+            ),
+            Self::UriTooLong => (
+                414,
+                "uri_too_long",
+                "The address is too long",
+                "The address of this request is longer than this site accepts.",
+                None,
+            ),
+            Self::TooManyRequests => (
+                429,
+                "too_many_requests",
+                "Too many requests",
+                "Too many requests came from your address. Please wait a moment and try again.",
+                Some(1),
+            ),
+            Self::HeadersTooLarge => (
+                431,
+                "headers_too_large",
+                "The request's header is too large",
+                "The header of this request is larger than this site accepts. Deleting this site's cookies \
+                 may help.",
+                None,
+            ),
+            Self::NotImplemented => (
+                501,
+                "not_implemented",
+                "This is not supported",
+                "This request uses something that is not supported here.",
+                None,
+            ),
+            Self::Internal => (
+                500,
+                "internal",
+                "Something went wrong here",
+                "The request could not be handled, and the fault is not yours. Please try again.",
+                None,
+            ),
+        };
+        Words { status, error, title, message: Cow::Borrowed(message), retry_after }
+    }
+}

@@ -1,0 +1,264 @@
+//! What the pages promise: status, form, no way out of the markup, the shop's own templates.
+
+#![allow(clippy::unwrap_used)]
+use super::*;
+use crate::directory::ReplicaId;
+use proptest::prelude::*;
+use serde_json::Value;
+use std::borrow::Cow;
+
+const JSON_ONLY: Option<&[u8]> = Some(b"application/json");
+
+fn text(rendered: &Rendered) -> &str {
+    std::str::from_utf8(&rendered.body).unwrap()
+}
+
+fn value(rendered: &Rendered) -> Value {
+    assert_eq!(rendered.content_type, "application/json; charset=utf-8");
+    serde_json::from_slice(&rendered.body).unwrap()
+}
+
+fn all_problems() -> Vec<Problem> {
+    let mut all = CONSTANT.to_vec();
+    all.push(Problem::AllOutOfService { database: "/sales/leads.nsf".into() });
+    all.push(Problem::NoteIdServerGone { link: "/sales/leads.nsf".into() });
+    all.push(Problem::BadRequest("The request has two different lengths."));
+    all
+}
+
+fn choice(title: &str) -> ChoiceItem<'_> {
+    ChoiceItem {
+        title,
+        replica_id: ReplicaId(0xC125_7A00_0041_D2E0),
+        link: Cow::Borrowed("/__C1257A000041D2E0.nsf/All?OpenView&Start=1"),
+    }
+}
+
+fn database<'a>(title: &'a str, path: &'a str) -> ListItem<'a> {
+    ListItem { title, path, replica_id: ReplicaId(7), link: Cow::Owned(format!("/{path}")) }
+}
+
+/// Names of tags and of their attributes, in order. Panics where the markup is not balanced.
+fn skeleton(html: &str) -> Vec<String> {
+    const VOID: [&str; 3] = ["meta", "link", "!doctype"];
+    let mut tags = Vec::new();
+    let mut open: Vec<String> = Vec::new();
+    let mut rest = html;
+    while let Some((before, after)) = rest.split_once('<') {
+        assert!(!before.contains('>') || open.last().is_some_and(|o| o == "style"), "stray > in {before:?}");
+        // No attribute of ours may hold `>`, so the first one ends the tag.
+        let (tag, after) = after.split_once('>').unwrap();
+        let unquoted: String =
+            tag.split('"').enumerate().filter(|(i, _)| i % 2 == 0).map(|(_, t)| t).collect();
+        assert_eq!(tag.matches('"').count() % 2, 0, "open quote in {tag:?}");
+        let name = unquoted.split_whitespace().next().unwrap().to_owned();
+        if let Some(name) = name.strip_prefix('/') {
+            assert_eq!(open.pop().as_deref(), Some(name));
+        } else if !VOID.contains(&name.as_str()) {
+            open.push(name);
+        }
+        tags.push(unquoted);
+        rest = after;
+    }
+    assert!(open.is_empty(), "{open:?} left open");
+    tags
+}
+
+#[test]
+fn built_in_templates_obey_the_rules_for_a_shops_own() {
+    for kind in [&ERROR, &CHOICE, &LIST] {
+        kind.parse(Path::new(kind.file), kind.built_in).unwrap();
+    }
+}
+
+#[test]
+fn every_problem_has_its_status_and_a_balanced_page() {
+    let pages = Pages::built_in();
+    let mut words = std::collections::BTreeSet::new();
+    for problem in all_problems() {
+        let page = pages.error(&problem, None);
+        assert_eq!(page.status, problem.status());
+        assert_eq!(page.content_type, "text/html; charset=utf-8");
+        skeleton(text(&page));
+        assert!(text(&page).contains(&format!(">{}<", page.status)), "{problem:?}");
+        assert!(!text(&page).contains("{{"), "{problem:?}");
+        let json = value(&pages.error(&problem, JSON_ONLY));
+        assert_eq!(json["status"], page.status);
+        assert!(!json["message"].as_str().unwrap().is_empty());
+        assert!(words.insert(json["error"].as_str().unwrap().to_owned()), "one word for two problems");
+        assert_eq!(page.retry_after.is_some(), matches!(page.status, 503 | 429), "{problem:?}");
+    }
+}
+
+#[test]
+fn statuses_are_those_of_the_contract() {
+    for (problem, status) in [
+        (Problem::NoServer, 503),
+        (Problem::Overloaded, 503),
+        (Problem::Draining, 503),
+        (Problem::UnknownDatabase, 404),
+        (Problem::AmbiguousConflict, 409),
+        (Problem::Misdirected, 421),
+        (Problem::BadGateway, 502),
+        (Problem::GatewayTimeout, 504),
+        (Problem::BodyTooLarge, 413),
+        (Problem::UriTooLong, 414),
+        (Problem::HeadersTooLarge, 431),
+        (Problem::BadRequest("x"), 400),
+        (Problem::TooManyRequests, 429),
+    ] {
+        assert_eq!(problem.status(), status, "{problem:?}");
+    }
+}
+
+#[test]
+fn nothing_is_loaded_from_elsewhere() {
+    let pages = Pages::built_in();
+    let list = pages.list(&[database("Leads", "sales/leads.nsf")], "AcmeWeb", None);
+    let choice = pages.choice(&[choice("Leads")], None, "/sales/leads.nsf");
+    for page in all_problems().iter().map(|p| pages.error(p, None)).chain([list, choice]) {
+        let html = text(&page);
+        for way_out in ["http:", "https:", "src=", "url(", "@import", "<script", "href=\"//"] {
+            assert!(!html.contains(way_out), "{way_out} in {html}");
+        }
+        assert!(html.contains("name=\"viewport\""));
+        assert!(html.contains("prefers-color-scheme:dark"));
+    }
+}
+
+#[test]
+fn an_error_in_json_has_the_documented_shape() {
+    let rendered = Pages::built_in().error(&Problem::NoServer, JSON_ONLY);
+    let json = value(&rendered);
+    assert_eq!(json["status"], 503);
+    assert_eq!(json["error"], "no_server");
+    assert_eq!(json.as_object().unwrap().len(), 3);
+}
+
+#[test]
+fn an_out_of_service_database_is_named_as_the_client_named_it() {
+    let problem = Problem::AllOutOfService { database: "/sales/<b>.nsf".into() };
+    let pages = Pages::built_in();
+    assert!(text(&pages.error(&problem, None)).contains("Every replica of /sales/&lt;b&gt;.nsf was taken"));
+    let json = value(&pages.error(&problem, JSON_ONLY));
+    assert!(json["message"].as_str().unwrap().contains("/sales/<b>.nsf"));
+}
+
+#[test]
+fn a_note_id_page_offers_the_databases_own_link() {
+    let problem = Problem::NoteIdServerGone { link: "/sales/leads.nsf".into() };
+    let pages = Pages::built_in();
+    assert!(text(&pages.error(&problem, None)).contains("<a href=\"/sales/leads.nsf\">"));
+    assert_eq!(value(&pages.error(&problem, JSON_ONLY))["href"], "/sales/leads.nsf");
+}
+
+#[test]
+fn own_answers_carry_server_charset_and_retry_after_but_no_version() {
+    let fields: http::HeaderMap = Pages::built_in().error(&Problem::NoServer, None).headers().collect();
+    assert_eq!(fields["server"], "domino-icm");
+    assert_eq!(fields["content-type"], "text/html; charset=utf-8");
+    assert_eq!(fields["cache-control"], "no-store");
+    assert_eq!(fields["retry-after"], "10");
+    let fields: http::HeaderMap =
+        Pages::built_in().error(&Problem::MethodNotAllowed, None).headers().collect();
+    assert!(fields.contains_key("allow") && !fields.contains_key("retry-after"));
+}
+
+#[test]
+fn the_choice_shows_title_and_link_of_each_database() {
+    let items = [choice("Leads & more"), ChoiceItem { replica_id: ReplicaId(5), ..choice("") }];
+    let pages = Pages::built_in();
+    let page = pages.choice(&items, None, "/sales/leads.nsf");
+    assert_eq!(page.status, 300);
+    assert!(text(&page).contains(
+        "<li><a href=\"/__C1257A000041D2E0.nsf/All?OpenView&amp;Start=1\"><bdi>Leads &amp; more</bdi></a>"
+    ));
+    assert!(text(&page).contains("<bdi>0000000000000005</bdi></a>"), "no title: the replica ID stands in");
+    let json = value(&pages.choice(&items, JSON_ONLY, "/sales/leads.nsf"));
+    assert_eq!(json["status"], 300);
+    assert_eq!(
+        json["choices"][0],
+        serde_json::json!({"title": "Leads & more", "replica_id": "C1257A000041D2E0",
+            "href": "/__C1257A000041D2E0.nsf/All?OpenView&Start=1"})
+    );
+}
+
+#[test]
+fn the_list_is_sorted_by_title_without_regard_to_case() {
+    let items = [
+        database("zoo", "z.nsf"),
+        database("Beta", "b.nsf"),
+        database("", "cats.nsf"),
+        database("alpha", "a.nsf"),
+    ];
+    let pages = Pages::built_in();
+    let json = value(&pages.list(&items, "AcmeWeb", JSON_ONLY));
+    let paths: Vec<_> =
+        json["databases"].as_array().unwrap().iter().map(|d| d["path"].as_str().unwrap()).collect();
+    assert_eq!(paths, ["a.nsf", "b.nsf", "cats.nsf", "z.nsf"]);
+    assert_eq!(json["databases"][0]["href"], "/a.nsf");
+    let page = pages.list(&items, "AcmeWeb", None);
+    assert_eq!(page.status, 200);
+    assert!(text(&page).contains("<h1>Databases of AcmeWeb</h1>") && text(&page).contains("4 databases"));
+}
+
+#[test]
+fn a_shops_own_page_replaces_only_the_one_it_is_for() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("error.html"), "<h1>Acme {{status}}</h1>{{message}}{{link}}").unwrap();
+    let pages = Pages::load(dir.path()).unwrap();
+    assert!(text(&pages.error(&Problem::NoServer, None)).starts_with("<h1>Acme 503</h1>None of"));
+    assert_eq!(
+        pages.choice(&[choice("x")], None, "/x.nsf"),
+        Pages::built_in().choice(&[choice("x")], None, "/x.nsf")
+    );
+}
+
+#[test]
+fn a_broken_page_is_refused_with_file_and_line() {
+    let dir = tempfile::tempdir().unwrap();
+    std::fs::write(dir.path().join("choice.html"), "<ul>\n{{itmes}}\n</ul>").unwrap();
+    let message = Pages::load(dir.path()).unwrap_err().to_string();
+    assert!(message.contains("choice.html, line 2: unknown placeholder `{{itmes}}`"), "{message}");
+    std::fs::write(dir.path().join("choice.html"), b"\xFF\xFE{{items}}").unwrap();
+    let message = Pages::load(dir.path()).unwrap_err().to_string();
+    assert!(message.contains("cannot read") && message.contains("choice.html"), "{message}");
+    let message = Pages::load(&dir.path().join("nowhere")).unwrap_err().to_string();
+    assert!(message.contains("nowhere"), "{message}");
+}
+
+proptest! {
+    #[test]
+    fn no_title_path_or_link_breaks_out_of_the_markup(title in "\\PC{0,20}|[<>\"'&/=a-z\\\\ \u{0}-\u{1f}{}-]{0,40}", path in "[<>\"'&/=a-z\\\\ \u{0}-\u{1f}{}]{0,40}", link in ".{0,40}") {
+        let pages = Pages::built_in();
+        let harmless = ChoiceItem { link: Cow::Borrowed("/x"), ..choice("t") };
+        let hostile = ChoiceItem { title: &title, link: Cow::Borrowed(&link), ..choice("") };
+        prop_assert_eq!(
+            skeleton(text(&pages.choice(&[hostile], None, &path))),
+            skeleton(text(&pages.choice(&[harmless], None, "/x")))
+        );
+        let hostile = ListItem { link: Cow::Borrowed(&link), ..database(&title, &path) };
+        let page = pages.list(&[hostile], &title, None);
+        prop_assert_eq!(
+            skeleton(text(&page)),
+            skeleton(text(&pages.list(&[database("t", "p")], "c", None)))
+        );
+        let gone = Problem::NoteIdServerGone { link: link.clone() };
+        prop_assert_eq!(
+            skeleton(text(&pages.error(&gone, None))),
+            skeleton(text(&pages.error(&Problem::NoteIdServerGone { link: "/".into() }, None)))
+        );
+        let out = Problem::AllOutOfService { database: path.clone() };
+        prop_assert_eq!(
+            skeleton(text(&pages.error(&out, None))),
+            skeleton(text(&pages.error(&Problem::NoServer, None)))
+        );
+    }
+
+    #[test]
+    fn json_says_exactly_what_was_given(title in ".{0,30}", path in ".{0,30}") {
+        let json = value(&Pages::built_in().list(&[database(&title, &path)], "c", JSON_ONLY));
+        prop_assert_eq!(json["databases"][0]["title"].as_str(), Some(title.as_str()));
+        prop_assert_eq!(json["databases"][0]["path"].as_str(), Some(path.as_str()));
+    }
+}

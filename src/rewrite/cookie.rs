@@ -1,0 +1,69 @@
+//! Cookies of a server made to fit the public name and path.
+//!
+//! In: one `Set-Cookie` value. Out: the value without a `Domain` that only the servers' own network
+//! knows, and with a `Path` that the browser will ask for. Name, value and all other attributes stay
+//! byte for byte.
+
+use super::authority::{Authority, Host};
+use super::{Mapping, database_path};
+
+/// The cookie as a browser should store it, or `None` where nothing has to change.
+///
+/// `Domain` is removed where it covers a member but not the public host (the cookie is then the
+/// public host's alone); a domain that covers the public host stays, as an `LtpaToken` needs it
+/// (<https://help.hcl-software.com/domino/12.0.2/admin/conf_multiserversessionbasedauthenticationsinglesignon_t.html>).
+/// `Path` becomes `/` where `in_database` says that the request was for a database, the database
+/// lies elsewhere on the server than the client's path says ([`Mapping::paths`]), and the path is
+/// inside that database, or covers it but not the client's path.
+#[must_use]
+pub fn set_cookie(value: &[u8], mapping: &Mapping<'_>, in_database: bool) -> Option<Vec<u8>> {
+    let mut parts = value.split(|b| *b == b';');
+    let mut out = parts.next()?.to_vec();
+    let mut changed = false;
+    for part in parts {
+        let (name, attribute) = match part.iter().position(|b| *b == b'=') {
+            Some(i) => (part.get(..i)?.trim_ascii(), part.get(i + 1..)?.trim_ascii()),
+            None => (part.trim_ascii(), &b""[..]),
+        };
+        if name.eq_ignore_ascii_case(b"domain") && is_internal(attribute, mapping) {
+            changed = true;
+            continue;
+        }
+        out.push(b';');
+        if name.eq_ignore_ascii_case(b"path") && in_database && is_out_of_place(attribute, mapping) {
+            changed = true;
+            // Blank and name as they were.
+            let before = part.iter().position(|b| *b == b'=').map_or(0, |i| i + 1);
+            out.extend_from_slice(part.get(..before)?);
+            out.push(b'/');
+        } else {
+            out.extend_from_slice(part);
+        }
+    }
+    changed.then_some(out)
+}
+
+/// True for a domain that holds a member but not the public host.
+fn is_internal(domain: &[u8], mapping: &Mapping<'_>) -> bool {
+    let Ok(domain) = std::str::from_utf8(domain) else { return false };
+    // A leading dot means nothing (RFC 6265 section 5.2.3).
+    let domain = Host::parse(domain.strip_prefix('.').unwrap_or(domain));
+    let public = Authority::parse(mapping.public_authority.as_bytes());
+    let covers_public = public.is_some_and(|public| public.host.is_within(&domain));
+    !covers_public && mapping.members.iter().any(|member| member.is_within(&domain))
+}
+
+/// True for a path that the browser would not ask for, as the database has another one there.
+fn is_out_of_place(path: &[u8], mapping: &Mapping<'_>) -> bool {
+    let Some((server, public)) = mapping.paths else { return false };
+    let inside = database_path::length_in(path, server).is_some();
+    inside || (covers(path, server.as_bytes()) && !covers(path, public.as_bytes()))
+}
+
+/// RFC 6265 section 5.1.4: a cookie path covers a request path that begins with it.
+fn covers(cookie: &[u8], request: &[u8]) -> bool {
+    cookie.first() == Some(&b'/')
+        && request.strip_prefix(cookie).is_some_and(|rest| {
+            rest.is_empty() || rest.first() == Some(&b'/') || cookie.last() == Some(&b'/')
+        })
+}

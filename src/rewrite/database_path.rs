@@ -1,0 +1,103 @@
+//! Finds a database's path at the beginning of a URL's path, however it is spelled.
+//!
+//! In: a raw path and the path of a database. Out: how many raw octets the database's path takes, so
+//! that the rest can stay byte for byte. Case, backslash and percent-encoding make no difference, as
+//! in the directory.
+
+use percent_encoding::percent_decode;
+
+/// Length in octets of `database` at the beginning of `path`, if the path is the database or lies
+/// in it. `path` has neither query nor fragment; both begin with `/`.
+pub(super) fn length_in(path: &[u8], database: &str) -> Option<usize> {
+    let wanted = fold(database.as_bytes());
+    let segments = wanted.iter().filter(|b| **b == b'/').count();
+    if segments == 0 {
+        return None;
+    }
+    let end = nth_separator(path, segments + 1);
+    let candidate = path.get(..end)?;
+    // `!` may stand for `?` (facts of the Domino URL grammar): /leads.nsf!OpenDatabase
+    let marks = candidate.iter().enumerate().filter(|(_, b)| **b == b'!').map(|(i, _)| i);
+    std::iter::once(end).chain(marks).find(|end| candidate.get(..*end).is_some_and(|raw| fold(raw) == wanted))
+}
+
+/// Where the `n`th separator begins, counted from 1, or the end.
+fn nth_separator(path: &[u8], n: usize) -> usize {
+    let mut seen = 0;
+    let mut rest = path;
+    while let Some(octet) = rest.first() {
+        let encoded = |digits: [&[u8]; 2]| {
+            rest.get(1..3).is_some_and(|d| digits.iter().any(|x| d.eq_ignore_ascii_case(x)))
+        };
+        let is_separator = matches!(octet, b'/' | b'\\') || (*octet == b'%' && encoded([b"2f", b"5c"]));
+        if is_separator {
+            seen += 1;
+            if seen == n {
+                return path.len() - rest.len();
+            }
+        }
+        rest = rest.get(1..).unwrap_or_default();
+    }
+    path.len()
+}
+
+/// Decoded, lower case, with `/` for `\`.
+fn fold(raw: &[u8]) -> Vec<u8> {
+    let mut decoded: Vec<u8> = percent_decode(raw).collect();
+    for octet in &mut decoded {
+        if *octet == b'\\' {
+            *octet = b'/';
+        }
+    }
+    match String::from_utf8(decoded) {
+        Ok(text) => text.to_lowercase().into_bytes(),
+        Err(not_text) => not_text.into_bytes().to_ascii_lowercase(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn case_backslash_and_encoding_make_no_difference() {
+        for (path, taken) in [
+            ("/apps/leads.nsf", Some("/apps/leads.nsf")),
+            ("/apps/leads.nsf/0/abc", Some("/apps/leads.nsf")),
+            ("/Apps/Leads.NSF/0", Some("/Apps/Leads.NSF")),
+            ("/apps%2Fleads.nsf/0", Some("/apps%2Fleads.nsf")),
+            ("/apps%5cleads%2ensf", Some("/apps%5cleads%2ensf")),
+            ("/apps\\leads.nsf\\0", Some("/apps\\leads.nsf")),
+            ("/apps/leads.nsf!OpenDatabase", Some("/apps/leads.nsf")),
+            ("/apps/leads.nsfx", None),
+            ("/apps/leads", None),
+            ("/apps/", None),
+            ("/x/apps/leads.nsf", None),
+            ("", None),
+        ] {
+            let length = length_in(path.as_bytes(), "/apps/leads.nsf");
+            assert_eq!(length, taken.map(str::len), "{path}");
+        }
+    }
+
+    #[test]
+    fn letters_beyond_ascii_and_an_exclamation_mark_in_a_file_name_are_found() {
+        assert_eq!(length_in(b"/K%C3%84UFE.nsf/v", "/k%c3%a4ufe.nsf"), Some(15));
+        assert_eq!(length_in(b"/hey!.nsf!Open", "/hey!.nsf"), Some(9));
+    }
+
+    proptest! {
+        #[test]
+        fn a_path_below_the_database_is_always_found(database in "(/[a-z%.]{1,8}){1,4}", rest in "(/[a-zA-Z0-9%!]{0,9}){0,4}") {
+            let path = format!("{database}{rest}");
+            prop_assert_eq!(length_in(path.as_bytes(), &database), Some(database.len()));
+        }
+        #[test]
+        fn no_octets_make_it_panic(path in proptest::collection::vec(any::<u8>(), 0..60), database in ".{0,20}") {
+            if let Some(length) = length_in(&path, &database) {
+                prop_assert!(length <= path.len());
+            }
+        }
+    }
+}

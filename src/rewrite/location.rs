@@ -1,0 +1,189 @@
+//! URLs in answers: `Location`, `Content-Location`, `X-XspLocation` and `Refresh`.
+//!
+//! In: the value as the server sent it. Out: the same URL by public name and path, and whose it
+//! was. Relative references and foreign hosts are left alone, and whatever stands behind the
+//! database's path stays byte for byte.
+
+use std::ops::Range;
+
+use http::HeaderName;
+use http::header;
+use http::uri::Scheme;
+
+use super::authority::{self, Authority, default_port};
+use super::{Mapping, database_path};
+
+/// A value that had to change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mapped {
+    /// The whole new value.
+    pub value: Vec<u8>,
+    /// The member that an absolute URL named, the serving one included; `None` for a URL that named
+    /// the public host or was a path. Where it is another member, the user's entry moves there, or
+    /// the next request would come back to the server that sent it away.
+    pub member: Option<usize>,
+    /// Path and query in `value`, without a fragment: the target the client will ask for. Empty for
+    /// a URL that ends with its host.
+    pub target: Range<usize>,
+}
+
+/// The public form of any of the four header fields; `None` for every other field and where
+/// nothing has to change.
+#[must_use]
+pub fn response_header(name: &HeaderName, value: &[u8], mapping: &Mapping<'_>) -> Option<Mapped> {
+    match name.as_str() {
+        "refresh" => refresh(value, mapping),
+        // XPages: an absolute internal URL (<https://serverdevworker.com/166645cec9>).
+        "x-xsplocation" => location(value, mapping),
+        _ if *name == header::LOCATION || *name == header::CONTENT_LOCATION => location(value, mapping),
+        _ => None,
+    }
+}
+
+/// The public form of one URL.
+#[must_use]
+pub fn location(value: &[u8], mapping: &Mapping<'_>) -> Option<Mapped> {
+    map(value, 0..value.len(), mapping)
+}
+
+/// The public form of `5; url=http://web1.acme.example/...`, with or without quotes, in any case
+/// (<https://html.spec.whatwg.org/#shared-declarative-refresh-steps>).
+#[must_use]
+pub fn refresh(value: &[u8], mapping: &Mapping<'_>) -> Option<Mapped> {
+    let separator = value.iter().position(|b| matches!(b, b';' | b','))?;
+    let mut start = skip_blanks(value, separator + 1);
+    if value.get(start..start + 3).is_some_and(|word| word.eq_ignore_ascii_case(b"url")) {
+        let equals = skip_blanks(value, start + 3);
+        if value.get(equals) == Some(&b'=') {
+            start = skip_blanks(value, equals + 1);
+        }
+    }
+    let mut end = value.len();
+    if let Some(quote @ (b'"' | b'\'')) = value.get(start) {
+        start += 1;
+        end = value.iter().skip(start).position(|b| b == quote).map_or(end, |i| start + i);
+    }
+    map(value, start..end, mapping)
+}
+
+fn skip_blanks(value: &[u8], from: usize) -> usize {
+    from + value.iter().skip(from).take_while(|b| matches!(b, b' ' | b'\t')).count()
+}
+
+/// A reference in its parts: where it points and what it asks for there.
+struct Reference<'a> {
+    /// `None` for `//host/...` and for a path.
+    scheme: Option<Scheme>,
+    /// `None` for a path.
+    authority: Option<&'a [u8]>,
+    /// Path, query and fragment.
+    rest: &'a [u8],
+}
+
+impl<'a> Reference<'a> {
+    /// `None` for a relative reference and for schemes other than http and https.
+    fn parse(url: &'a [u8]) -> Option<Self> {
+        let (scheme, behind) = match url.iter().position(|b| *b == b':') {
+            Some(4) if url.get(..4)?.eq_ignore_ascii_case(b"http") => (Some(Scheme::HTTP), url.get(5..)?),
+            Some(5) if url.get(..5)?.eq_ignore_ascii_case(b"https") => (Some(Scheme::HTTPS), url.get(6..)?),
+            _ => (None, url),
+        };
+        match behind.strip_prefix(b"//") {
+            Some(behind) => {
+                let end = behind.iter().position(|b| b"/?#\\".contains(b)).unwrap_or(behind.len());
+                let (authority, rest) = behind.split_at_checked(end)?;
+                Some(Self { scheme, authority: Some(authority), rest })
+            }
+            None if scheme.is_none() && url.first() == Some(&b'/') => {
+                Some(Self { scheme: None, authority: None, rest: url })
+            }
+            None => None,
+        }
+    }
+}
+
+/// Maps the URL at `range` of `value` and leaves what is around it as it is.
+fn map(value: &[u8], range: Range<usize>, mapping: &Mapping<'_>) -> Option<Mapped> {
+    if value.iter().any(u8::is_ascii_control) || !is_plain(mapping.public_authority) {
+        return None;
+    }
+    let url = value.get(range.clone())?;
+    let blanks = url.len() - url.trim_ascii_start().len();
+    let url = url.trim_ascii();
+    let start = range.start + blanks;
+    let reference = Reference::parse(url)?;
+    let (prefix, member) = match reference.authority {
+        None => (Vec::new(), None),
+        Some(authority) => public_prefix(authority, reference.scheme.as_ref(), mapping)?,
+    };
+    let path_end = reference.rest.iter().position(|b| b"?#".contains(b)).unwrap_or(reference.rest.len());
+    let (path, behind) = reference.rest.split_at_checked(path_end)?;
+    let path = public_path(path, member, mapping);
+
+    let mut out = Vec::with_capacity(value.len() + 64);
+    out.extend_from_slice(value.get(..start)?);
+    out.extend_from_slice(&prefix);
+    let target_start = out.len();
+    out.extend_from_slice(&path);
+    out.extend_from_slice(behind);
+    let fragment = memchr::memchr(b'#', behind).map_or(0, |i| behind.len() - i);
+    let target = target_start..out.len() - fragment;
+    out.extend_from_slice(value.get(start + url.len()..)?);
+    // A URL of another member is reported even if it already reads as it should.
+    let moves = member.is_some_and(|m| m != mapping.serving);
+    (moves || out != value).then_some(Mapped { value: out, member, target })
+}
+
+/// Scheme and authority by which the client should ask, and the member that was named. `None` for
+/// foreign hosts.
+fn public_prefix(
+    authority: &[u8],
+    scheme: Option<&Scheme>,
+    mapping: &Mapping<'_>,
+) -> Option<(Vec<u8>, Option<usize>)> {
+    let named = Authority::parse(authority)?;
+    let public = |scheme: Option<&Scheme>| {
+        let scheme = scheme.map_or(String::new(), |s| format!("{s}:"));
+        format!("{scheme}//{}", mapping.public_authority).into_bytes()
+    };
+    if let Some(member) = authority::member(mapping.members, mapping.serving, &named, scheme) {
+        return Some((public(scheme.map(|_| mapping.public_scheme)), Some(member)));
+    }
+    // Domino builds URLs from the client's Host and its own idea of the scheme.
+    let ours = Authority::parse(mapping.public_authority.as_bytes())?;
+    if named.host != ours.host {
+        return None;
+    }
+    let public_port = ours.port_for(mapping.public_scheme);
+    match scheme {
+        None if named.port_for(mapping.public_scheme) == public_port => Some((public(None), None)),
+        // A plain server behind our TLS says `http`, with the port of the client's Host or its own.
+        Some(s) if *s == Scheme::HTTP || s == mapping.public_scheme => {
+            let ours = named.port == ours.port || [public_port, default_port(s)].contains(&named.port_for(s));
+            ours.then(|| (public(Some(mapping.public_scheme)), None))
+        }
+        // It asks for TLS. That is not undone, or the browser would go round in circles.
+        Some(s) if named.port_for(s) == default_port(s) => Some(([b"https://", authority].concat(), None)),
+        _ => None,
+    }
+}
+
+/// The path as the client should ask for it.
+fn public_path(path: &[u8], member: Option<usize>, mapping: &Mapping<'_>) -> Vec<u8> {
+    if let Some(other) = member.filter(|m| *m != mapping.serving) {
+        return match (mapping.public_path)(other, path) {
+            Some(public) if public.starts_with('/') && is_plain(&public) => public.into_bytes(),
+            _ => path.to_vec(),
+        };
+    }
+    let found = mapping.paths.and_then(|(server, public)| {
+        let rest = path.get(database_path::length_in(path, server)?..)?;
+        is_plain(public).then(|| [public.as_bytes(), rest].concat())
+    });
+    found.unwrap_or_else(|| path.to_vec())
+}
+
+/// Nothing in it that could end a header line or a URL.
+fn is_plain(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|b| b.is_ascii_graphic())
+}
