@@ -1,0 +1,368 @@
+//! One connection of a browser (or a balancer) with a simulated server: the loop over its requests, the
+//! counting, and every fault that shows in HTTP. In: a wire. Out: answers, or what the fault says instead.
+
+use std::net::SocketAddr;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use crate::cluster::{Cluster, Member, PortKind};
+use crate::executions::Record;
+use crate::faults::{At, Fault, How, Kind, Seen};
+use crate::http::{Answer, Content, Framing, Got, Head, Io, Length, Wire};
+use crate::pages::{self, Request};
+use crate::url::Url;
+use crate::{clock, websocket};
+
+/// How the connection ends.
+enum End {
+    /// FIN.
+    Close,
+    /// RST.
+    Reset,
+}
+
+struct Conversation {
+    io: Io,
+    member: Arc<Member>,
+    cluster: Arc<Cluster>,
+    remote: SocketAddr,
+    port: PortKind,
+    number: u64,
+    changes: tokio::sync::watch::Receiver<u64>,
+}
+
+/// Counts a connection while it is open.
+struct Open(Arc<Member>);
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.counters.open.fetch_sub(1, Relaxed);
+    }
+}
+
+/// Counts a request while it is worked on.
+struct InFlight(Arc<Member>);
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.counters.in_flight.fetch_sub(1, Relaxed);
+    }
+}
+
+/// Serves a connection to its end.
+pub async fn run(wire: Wire, remote: SocketAddr, port: PortKind, member: Arc<Member>, cluster: Arc<Cluster>) {
+    let number = member.counters.connections.fetch_add(1, Relaxed) + 1;
+    let open = member.counters.open.fetch_add(1, Relaxed) + 1;
+    member.counters.peak.fetch_max(open, Relaxed);
+    let counted = Open(member.clone());
+    let changes = member.changes.subscribe();
+    let mut killer = member.changes.subscribe();
+    let killing = member.clone();
+    let killed = async move {
+        loop {
+            if killing.port_fault(port).is_some_and(|f| f.kill) || killer.changed().await.is_err() {
+                return;
+            }
+        }
+    };
+    let mut talk = Conversation { io: Io::new(wire), member, cluster, remote, port, number, changes };
+    let end = tokio::select! {
+        end = talk.converse() => end,
+        () = killed => End::Reset,
+    };
+    drop(counted);
+    match end {
+        End::Reset => {
+            let _ = talk.io.wire.socket().set_zero_linger();
+        }
+        End::Close => talk.io.finish().await,
+    }
+}
+
+impl Conversation {
+    async fn converse(&mut self) -> End {
+        let mut nth = 0;
+        loop {
+            let got = match self.next_head().await {
+                Some(Ok(got)) => got,
+                Some(Err(e)) if e.kind() == std::io::ErrorKind::InvalidData => {
+                    let page = Answer::html(400, format!("<h1>Error 400</h1>{e}\n"));
+                    let _ = self.io.send(&whole(&page)).await;
+                    return End::Close;
+                }
+                _ => return End::Close,
+            };
+            self.member.counters.requests.fetch_add(1, Relaxed);
+            nth += 1;
+            let head = match got {
+                Got::Closed => return End::Close,
+                Got::Fast => {
+                    if self.io.send(&self.member.fast).await.is_err() {
+                        return End::Close;
+                    }
+                    continue;
+                }
+                Got::Head(head) => head,
+            };
+            self.member.counters.in_flight.fetch_add(1, Relaxed);
+            let counted = InFlight(self.member.clone());
+            let end = self.request(head, nth).await;
+            drop(counted);
+            if let Some(end) = end {
+                return end;
+            }
+        }
+    }
+
+    /// Waits for a head; `None` when the idle connection has to be closed.
+    async fn next_head(&mut self) -> Option<std::io::Result<Got>> {
+        let fast = self.member.plain.load(Relaxed);
+        let limit = if fast { 0 } else { self.member.settings().keepalive_ms };
+        let idle = async move {
+            match limit {
+                0 => std::future::pending().await,
+                ms => tokio::time::sleep(Duration::from_millis(ms)).await,
+            }
+        };
+        tokio::pin!(idle);
+        loop {
+            tokio::select! {
+                biased;
+                got = self.io.head(fast) => return Some(got),
+                _ = self.changes.changed() => {
+                    if self.member.port_fault(self.port).is_some_and(|f| f.kind == Kind::Refuse) {
+                        return None;
+                    }
+                }
+                () = &mut idle => return None,
+            }
+        }
+    }
+
+    /// One request. `None`: the connection goes on.
+    async fn request(&mut self, head: Head, nth: u64) -> Option<End> {
+        let url = Url::parse(&head.target);
+        let rid = head.header("x-request-id").or(url.argument("rid")).map(str::to_owned);
+        let server = self.member.name.abbreviated.clone();
+        if let Some(rid) = &rid {
+            self.cluster.executions.received(rid, &server);
+        }
+        let record = self.record(&head, nth);
+        let outcome = |text: &str| *record.outcome.lock().unwrap() = Some(text.to_owned());
+
+        if self.member.port_fault(self.port).is_some() {
+            outcome("black hole");
+            return Some(self.hang().await);
+        }
+        let background = background(&self.cluster, &url);
+        let seen = Seen { port: self.port, method: &head.method, path: &url.path, background, nth };
+        let fault = self.member.fault(&seen);
+        if let Some(fault) = &fault
+            && let Some(end) = self.fault_at_head(fault, &head).await
+        {
+            outcome(&format!("fault {:?}", fault.kind));
+            return Some(end);
+        }
+
+        let framing = match head.framing() {
+            Ok(framing) => framing,
+            Err(why) => {
+                outcome("400");
+                let page = Answer::html(400, format!("<h1>Error 400</h1>{why}\n"));
+                let _ = self.io.send(&whole(&page)).await;
+                return Some(End::Close);
+            }
+        };
+        if self.expects(&head, framing) && self.io.send(b"HTTP/1.1 100 Continue\r\n\r\n").await.is_err() {
+            return Some(End::Close);
+        }
+        let body = self.io.body(framing, |n| *record.body_length.lock().unwrap() = Some(n)).await;
+        let Ok(body) = body else {
+            outcome("body incomplete");
+            return Some(End::Close);
+        };
+        *record.body_length.lock().unwrap() = Some(body.length);
+        if let Some(rid) = &rid {
+            self.cluster.executions.executed(rid, &server, &head.method);
+        }
+        if head.names("upgrade", "websocket") {
+            outcome("101");
+            let ahead = self.io.take_buffer();
+            websocket::serve(&mut self.io.wire, ahead, &head, &server).await;
+            return Some(End::Close);
+        }
+
+        let scheme = if self.port == PortKind::Https { "https" } else { "http" };
+        let mut request = Request { head, url, body, scheme, remote: self.remote, rid, not_found: false };
+        if let Some(fault) = &fault {
+            if let Some(end) = self.fault_at_body(fault, &mut request).await {
+                outcome(&format!("fault {:?}", fault.kind));
+                return Some(end);
+            }
+        }
+        let mut answer = match &fault {
+            Some(fault) if fault.kind == Kind::Status => refusal(fault),
+            _ => pages::answer(&self.cluster, &self.member, &request).await,
+        };
+        answer.headers.push(("X-Acme-Server".to_owned(), server));
+        if answer.delay_ms > 0 {
+            tokio::time::sleep(Duration::from_millis(answer.delay_ms)).await;
+        }
+        let limit = self.member.settings().max_requests;
+        let keep = request.head.keep_alive() && (limit == 0 || nth < limit);
+        let sent = self.io.answer(&answer, &request.head, keep).await;
+        outcome(&match &sent {
+            Ok(_) => answer.status.to_string(),
+            Err(e) => format!("{} not sent: {e}", answer.status),
+        });
+        match sent {
+            Ok(true) => None,
+            _ => Some(End::Close),
+        }
+    }
+
+    fn expects(&self, head: &Head, framing: Framing) -> bool {
+        head.version == 1 && framing != Framing::Length(0) && head.names("expect", "100-continue")
+    }
+
+    fn record(&self, head: &Head, nth: u64) -> Arc<Record> {
+        let record = Arc::new(Record {
+            seq: self.member.counters.requests.load(Relaxed),
+            time_ms: clock::now_ms(),
+            server: self.member.name.abbreviated.clone(),
+            scheme: if self.port == PortKind::Https { "https" } else { "http" },
+            remote: self.remote.to_string(),
+            connection: self.number,
+            nth,
+            method: head.method.clone(),
+            target: head.target.clone(),
+            version: format!("HTTP/1.{}", head.version),
+            headers: head.headers.clone(),
+            body_length: Mutex::new(None),
+            outcome: Mutex::new(None),
+        });
+        self.member.log.add(record.clone());
+        record
+    }
+
+    /// Faults before the body is read.
+    async fn fault_at_head(&mut self, fault: &Fault, head: &Head) -> Option<End> {
+        match fault.kind {
+            Kind::ResetOnReuse => Some(End::Reset),
+            Kind::Reset if fault.at == At::Head => Some(End::Reset),
+            Kind::Close if fault.at == At::Head => Some(End::Close),
+            Kind::EarlyResponse => {
+                let _ = self.io.send(&whole(&refusal(fault))).await;
+                Some(if fault.end == How::Rst { self.pause().await } else { End::Close })
+            }
+            Kind::StallUpload => {
+                if head.names("expect", "100-continue") {
+                    let _ = self.io.send(b"HTTP/1.1 100 Continue\r\n\r\n").await;
+                }
+                self.io.skip(fault.after.unwrap_or(0)).await;
+                let _ = self.changes.changed().await;
+                Some(End::Reset)
+            }
+            _ => None,
+        }
+    }
+
+    /// Faults after the whole request was read, so after it was executed.
+    async fn fault_at_body(&mut self, fault: &Fault, request: &mut Request) -> Option<End> {
+        match fault.kind {
+            Kind::Reset => Some(End::Reset),
+            Kind::Close => Some(End::Close),
+            Kind::Hang => Some(self.hang().await),
+            Kind::Slow => {
+                tokio::time::sleep(Duration::from_millis(fault.delay_ms)).await;
+                None
+            }
+            Kind::NotFound => {
+                request.not_found = true;
+                None
+            }
+            Kind::Garbage => {
+                let _ = self.io.send(b"\x00\x01SSH-2.0-not-http\r\n\r\n").await;
+                Some(End::Close)
+            }
+            Kind::DieMidHeader => {
+                let _ = self.io.send(b"HTTP/1.1 200 OK\r\nServer: Lotus-Domino\r\nContent-Ty").await;
+                Some(self.end(fault.end).await)
+            }
+            Kind::DieMidBody => {
+                let mut page = pages::answer(&self.cluster, &self.member, request).await;
+                page.headers.push(("X-Acme-Server".to_owned(), self.member.name.abbreviated.clone()));
+                page.body = Content::Fill(fault.size);
+                page.chunked = fault.chunked;
+                let after = fault.after.unwrap_or(fault.size / 2).min(fault.size);
+                let mut out = page.head(if fault.chunked { Length::Chunked } else { Length::Known }, true);
+                if fault.chunked && after > 0 {
+                    out.extend_from_slice(format!("{after:x}\r\n").as_bytes());
+                }
+                page.body.copy_to(0, after, &mut out);
+                if fault.chunked && after > 0 {
+                    out.extend_from_slice(b"\r\n");
+                }
+                let _ = self.io.send(&out).await;
+                Some(self.end(fault.end).await)
+            }
+            _ => None,
+        }
+    }
+
+    /// Nothing is answered until the peer closes or the faults change.
+    async fn hang(&mut self) -> End {
+        tokio::select! {
+            () = self.io.skip(usize::MAX) => {}
+            _ = self.changes.changed() => {}
+        }
+        End::Close
+    }
+
+    /// An RST overtakes what is still in our send queue: give it a moment.
+    async fn pause(&self) -> End {
+        tokio::time::sleep(Duration::from_millis(30)).await;
+        End::Reset
+    }
+
+    async fn end(&self, how: How) -> End {
+        match how {
+            How::Fin => End::Close,
+            How::Rst => self.pause().await,
+        }
+    }
+}
+
+/// A whole answer that ends the connection.
+fn whole(answer: &Answer) -> Vec<u8> {
+    let mut out = answer.head(Length::Known, false);
+    answer.body.copy_to(0, answer.body.len(), &mut out);
+    out
+}
+
+fn refusal(fault: &Fault) -> Answer {
+    let text = format!("<h1>Error {}</h1>HTTP Web Server: fault {:?}\n", fault.status, fault.kind);
+    let page = Answer::html(fault.status, text);
+    match fault.retry_after {
+        Some(seconds) => page.with("Retry-After", seconds.to_string()),
+        None => page,
+    }
+}
+
+/// What a balancer asks on its own account: faults leave it alone unless told otherwise.
+fn background(cluster: &Cluster, url: &Url) -> bool {
+    let probe = Url::parse(&cluster.scenario.probe_path);
+    (url.raw_path == probe.raw_path && url.query == probe.query)
+        || url.is("ReadViewEntries")
+        || url.database.as_deref().is_some_and(|db| db.eq_ignore_ascii_case("icmstat.nsf"))
+}
+
+/// The ready answer for `/fast`: 1 KiB.
+pub fn fast(server: &str) -> Vec<u8> {
+    let mut page = Answer::new(200, "text/plain", Vec::new()).with("X-Acme-Server", server);
+    page.body = Content::Fill(1024);
+    let mut out = page.head(Length::Known, true);
+    page.body.copy_to(0, 1024, &mut out);
+    out
+}

@@ -1,0 +1,179 @@
+//! The control port: plain HTTP and JSON for tests and for curl. In: patches and questions. Out: what the
+//! servers are, hold, saw and counted. `README.md` beside this file lists it all.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+
+use crate::cluster::{Cluster, Member};
+use crate::holdings::{self, Copy, Holdings};
+use crate::http::{Answer, Body, Got, Head, Io, Wire};
+use crate::stats;
+use crate::url::{Url, decode};
+
+const HELP: &str = "GET    /servers  /servers/Web1
+PUT    /servers/Web1  /servers/all     {\"index\": 20, \"restricted\": 1, \"fault\": {\"kind\": \"reset\", \"count\": 1}}
+DELETE /servers/Web1/fault  /servers/all/fault
+POST   /servers/Web1/push              push statistics now
+GET    /requests?server=Web1&n=10&rid=x
+GET    /executions?rid=x  /executions/repeated
+GET    /connections
+GET    /databases                      POST one copy, DELETE ?server=Web1&path=sales/leads.nsf
+POST   /reset                          everything as at the start
+";
+
+/// Serves for ever.
+pub async fn serve(listener: TcpListener, cluster: Arc<Cluster>) {
+    loop {
+        let Ok((stream, _)) = listener.accept().await else { continue };
+        let _ = stream.set_nodelay(true);
+        let cluster = cluster.clone();
+        tokio::spawn(async move {
+            let mut io = Io::new(Wire::Plain(stream));
+            while let Ok(Got::Head(head)) = io.head(false).await {
+                let Ok(framing) = head.framing() else { break };
+                if head.names("expect", "100-continue")
+                    && io.send(b"HTTP/1.1 100 Continue\r\n\r\n").await.is_err()
+                {
+                    break;
+                }
+                let Ok(body) = io.body(framing, |_| ()).await else { break };
+                let answer = match route(&cluster, &head, &body).await {
+                    Ok(answer) => answer,
+                    Err((status, why)) => Answer::json(status, &json!({ "error": why })),
+                };
+                if !io.answer(&answer, &head, head.keep_alive()).await.unwrap_or(false) {
+                    break;
+                }
+            }
+            io.finish().await;
+        });
+    }
+}
+
+type Refusal = (u16, String);
+
+async fn route(cluster: &Cluster, head: &Head, body: &Body) -> Result<Answer, Refusal> {
+    let url = Url::parse(&head.target);
+    // Names may hold an encoded slash: split before decoding.
+    let parts: Vec<String> = url.raw_path.split('/').filter(|p| !p.is_empty()).map(decode).collect();
+    let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
+    let body = || -> Result<Value, Refusal> {
+        serde_json::from_slice(&body.start).map_err(|e| (400, format!("body: {e}")))
+    };
+    let ok = |value: Value| Ok(Answer::json(200, &value));
+    match (head.method.as_str(), parts.as_slice()) {
+        ("GET", []) => Ok(Answer::new(200, "text/plain; charset=UTF-8", HELP)),
+        ("GET", ["servers"]) => ok(cluster.here().map(|m| m.show()).collect()),
+        ("GET", ["servers", name]) => ok(one(cluster, name)?.show()),
+        ("PUT" | "PATCH" | "POST", ["servers", name]) => {
+            let patch = body()?;
+            for member in some(cluster, name)? {
+                member.patch(patch.clone()).await.map_err(|e| (400, e))?;
+            }
+            ok(some(cluster, name)?.iter().map(|m| m.show()).collect())
+        }
+        ("DELETE", ["servers", name, "fault"]) => {
+            for member in some(cluster, name)? {
+                member.set_faults(Vec::new()).await;
+            }
+            ok(some(cluster, name)?.iter().map(|m| m.show()).collect())
+        }
+        ("POST", ["servers", name, "push"]) => match stats::push_now(one(cluster, name)?).await {
+            Ok(status) => ok(json!({ "status": status })),
+            Err(why) => Err((502, why)),
+        },
+        ("GET", ["requests"]) => requests(cluster, &url),
+        ("GET", ["executions"]) => ok(cluster.executions.show(url.argument("rid"))),
+        ("GET", ["executions", "repeated"]) => ok(cluster.executions.repeated()),
+        ("GET", ["connections"]) => {
+            ok(cluster.here().map(|m| (m.name.abbreviated.clone(), m.show_connections())).collect())
+        }
+        ("GET", ["databases"]) => {
+            let all = cluster.holdings();
+            ok(all.copies.iter().map(|c| holdings::show(c, &cluster.members[c.member].name)).collect())
+        }
+        ("POST" | "PUT", ["databases"]) => add(cluster, &body()?),
+        ("DELETE", ["databases"]) => remove(cluster, &url),
+        ("POST", ["reset"]) => {
+            cluster.reset().await.map_err(|e| (500, e))?;
+            ok(json!({ "reset": true }))
+        }
+        _ => Err((404, format!("no {} {}; GET / lists what there is", head.method, head.target))),
+    }
+}
+
+fn one<'a>(cluster: &'a Cluster, name: &str) -> Result<&'a Arc<Member>, Refusal> {
+    let member = cluster.find(name).ok_or_else(|| (404, format!("no server {name}")))?;
+    if member.here { Ok(member) } else { Err((404, format!("server {name} runs in another process"))) }
+}
+
+fn some<'a>(cluster: &'a Cluster, name: &str) -> Result<Vec<&'a Arc<Member>>, Refusal> {
+    if name == "all" { Ok(cluster.here().collect()) } else { Ok(vec![one(cluster, name)?]) }
+}
+
+/// The last requests, oldest first: of one server or all, all or those of one identifier.
+fn requests(cluster: &Cluster, url: &Url) -> Result<Answer, Refusal> {
+    let n = url.number("n").unwrap_or(50) as usize;
+    let members = some(cluster, url.argument("server").unwrap_or("all"))?;
+    let mut all: Vec<_> = members.iter().flat_map(|m| m.log.last(usize::MAX)).collect();
+    if let Some(rid) = url.argument("rid") {
+        all.retain(|r| {
+            let named = r.headers.iter().any(|(k, v)| k.eq_ignore_ascii_case("x-request-id") && v == rid);
+            named || Url::parse(&r.target).argument("rid") == Some(rid)
+        });
+    }
+    if let Some(path) = url.argument("path") {
+        let path = path.to_lowercase();
+        all.retain(|r| Url::parse(&r.target).path.to_lowercase().starts_with(&path));
+    }
+    all.sort_by_key(|r| r.time_ms);
+    let skip = all.len().saturating_sub(n);
+    Ok(Answer::json(200, &all.iter().skip(skip).map(|r| json!(**r)).collect()))
+}
+
+/// Adds a copy, or replaces the one at that path on that server.
+fn add(cluster: &Cluster, wanted: &Value) -> Result<Answer, Refusal> {
+    let text = |key: &str| wanted[key].as_str().map(str::to_owned);
+    let need = |key: &str| text(key).ok_or_else(|| (400, format!("{key} is missing")));
+    let member = cluster.find(&need("server")?).ok_or_else(|| (404, "no such server".to_owned()))?;
+    let path = need("path")?;
+    let all = cluster.holdings();
+    let same = |c: &&Copy| c.member == member.position && c.path.eq_ignore_ascii_case(&path);
+    let old = all.copies.iter().find(same);
+    let copy = Copy {
+        member: member.position,
+        replica_id: match (text("replica_id"), old) {
+            (Some(id), _) => id.to_uppercase(),
+            (None, Some(old)) => old.replica_id.clone(),
+            (None, None) => return Err((400, "replica_id is missing".into())),
+        },
+        title: text("title").or(old.map(|o| o.title.clone())).unwrap_or_default(),
+        mark: text("mark").or(old.map(|o| o.mark.clone())).unwrap_or_else(|| "in_service".into()),
+        login: wanted["login"].as_bool().or(old.map(|o| o.login)).unwrap_or(false),
+        document: old
+            .map_or_else(|| all.copies.iter().map(|c| c.document).max().unwrap_or(0) + 1, |o| o.document),
+        path: path.clone(),
+    };
+    let shown = holdings::show(&copy, &member.name);
+    let mut copies: Vec<Copy> = all.copies.iter().filter(|c| !same(c)).cloned().collect();
+    copies.push(copy);
+    cluster.set_holdings(Holdings::new(copies));
+    Ok(Answer::json(200, &shown))
+}
+
+/// Removes the copies at a path, on one server or on all.
+fn remove(cluster: &Cluster, url: &Url) -> Result<Answer, Refusal> {
+    let path = url.argument("path").ok_or_else(|| (400, "path is missing".to_owned()))?;
+    let member = match url.argument("server") {
+        Some(name) => Some(cluster.find(name).ok_or_else(|| (404, format!("no server {name}")))?.position),
+        None => None,
+    };
+    let all = cluster.holdings();
+    let goes = |c: &Copy| c.path.eq_ignore_ascii_case(path) && member.is_none_or(|m| m == c.member);
+    let copies: Vec<Copy> = all.copies.iter().filter(|c| !goes(c)).cloned().collect();
+    let removed = all.copies.len() - copies.len();
+    cluster.set_holdings(Holdings::new(copies));
+    Ok(Answer::json(200, &json!({ "removed": removed })))
+}

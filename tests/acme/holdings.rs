@@ -1,0 +1,119 @@
+//! Which server holds which database. In: the scenario, later changes by the control port. Out: an immutable
+//! list with indexes by server and path, and by server and replica ID.
+
+use std::collections::HashMap;
+
+use serde::Serialize;
+
+use crate::scenario::{Name, Replica, Replicas, Scenario};
+
+/// One copy of a database on one server.
+#[derive(Clone, Debug, Serialize)]
+pub struct Copy {
+    /// Position of the server.
+    #[serde(skip)]
+    pub member: usize,
+    /// With `/`.
+    pub path: String,
+    /// 16 hex digits, upper case.
+    pub replica_id: String,
+    pub title: String,
+    /// `in_service`, `out_of_service`, `pending_delete`.
+    pub mark: String,
+    pub login: bool,
+    /// Number of the document in the directory; makes its UNID and NoteID.
+    #[serde(skip)]
+    pub document: u32,
+}
+
+/// All copies.
+#[derive(Default)]
+pub struct Holdings {
+    /// In the directory's order: path, then server.
+    pub copies: Vec<Copy>,
+    by_path: HashMap<(usize, String), usize>,
+    by_id: HashMap<(usize, String), usize>,
+}
+
+impl Holdings {
+    /// Sorted and indexed.
+    pub fn new(mut copies: Vec<Copy>) -> Holdings {
+        copies.sort_by_key(|c| (c.path.to_lowercase(), c.member, c.replica_id.clone()));
+        let mut holdings = Holdings { copies, ..Holdings::default() };
+        for (i, copy) in holdings.copies.iter().enumerate() {
+            holdings.by_path.entry((copy.member, copy.path.to_lowercase())).or_insert(i);
+            holdings.by_id.entry((copy.member, copy.replica_id.clone())).or_insert(i);
+        }
+        holdings
+    }
+
+    /// What the scenario says.
+    pub fn of(scenario: &Scenario) -> Result<Holdings, String> {
+        let mut copies = Vec::new();
+        let mut add = |member, path: &str, id: &str, title: &str, mark: Option<&str>, login| {
+            let document = copies.len() as u32 + 1;
+            let mark = mark.unwrap_or("in_service").to_owned();
+            let (path, replica_id, title) = (path.to_owned(), id.to_uppercase(), title.to_owned());
+            copies.push(Copy { member, path, replica_id, title, mark, login, document });
+        };
+        for db in &scenario.databases {
+            let (path, id, title) = (db.path.as_str(), db.replica_id.as_str(), db.title.as_str());
+            match &db.replicas {
+                Replicas::Word(word) if word == "all" => {
+                    (0..scenario.servers.len()).for_each(|m| add(m, path, id, title, None, db.login));
+                }
+                Replicas::Word(word) => {
+                    return Err(format!("scenario: {path}: replicas: {word} is not `all`"));
+                }
+                Replicas::List(list) => {
+                    for replica in list {
+                        let (server, own, mark) = match replica {
+                            Replica::Name(name) => (name, None, None),
+                            Replica::Full { server, path, mark } => {
+                                (server, path.as_deref(), mark.as_deref())
+                            }
+                        };
+                        let member = scenario
+                            .find(server)
+                            .ok_or_else(|| format!("scenario: {path}: no server {server}"))?;
+                        add(member, own.unwrap_or(path), id, title, mark, db.login);
+                    }
+                }
+            }
+        }
+        if let Some(bulk) = &scenario.generate {
+            for n in 0..bulk.databases {
+                let (path, id) =
+                    (format!("{}{:04}.nsf", bulk.prefix, n + 1), format!("C1257B00{:08X}", n + 1));
+                for copy in 0..bulk.copies.min(scenario.servers.len()) {
+                    let member = (n as usize + copy) % scenario.servers.len();
+                    add(member, &path, &id, &format!("Database {}", n + 1), None, false);
+                }
+            }
+        }
+        Ok(Holdings::new(copies))
+    }
+
+    /// The copy at this path on this server; also `__<replica id>.nsf` and `<replica id>.nsf`.
+    pub fn find(&self, member: usize, path: &str) -> Option<&Copy> {
+        let lower = path.to_lowercase();
+        if let Some(i) = self.by_path.get(&(member, lower.clone())) {
+            return Some(&self.copies[*i]);
+        }
+        let stem = lower.strip_suffix(".nsf")?;
+        let id = stem.strip_prefix("__").unwrap_or(stem).to_uppercase();
+        self.by_id.get(&(member, id)).map(|i| &self.copies[*i])
+    }
+
+    /// The copy of this replica on this server.
+    pub fn replica(&self, member: usize, id: &str) -> Option<&Copy> {
+        self.by_id.get(&(member, id.to_owned())).map(|i| &self.copies[*i])
+    }
+}
+
+/// For the control port: one copy with its server's name.
+pub fn show(copy: &Copy, name: &Name) -> serde_json::Value {
+    let mut value = serde_json::to_value(copy).unwrap_or_default();
+    value["server"] = name.abbreviated.clone().into();
+    value
+}

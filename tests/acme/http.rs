@@ -1,0 +1,482 @@
+//! HTTP/1.x on a socket: reading heads and bodies, writing answers. In: octets. Out: requests. It knows
+//! nothing of Domino and of faults, and is strict: what is malformed is an error, never a guess.
+
+use std::io::{Error, ErrorKind, Result};
+use std::pin::Pin;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::{Buf, BytesMut};
+use sha2::{Digest, Sha256};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf};
+use tokio::net::TcpStream;
+
+use crate::clock;
+
+/// A plain or a TLS connection.
+pub enum Wire {
+    Plain(TcpStream),
+    Tls(Box<tokio_rustls::server::TlsStream<TcpStream>>),
+}
+
+impl Wire {
+    /// The socket below.
+    pub fn socket(&self) -> &TcpStream {
+        match self {
+            Wire::Plain(stream) => stream,
+            Wire::Tls(stream) => stream.get_ref().0,
+        }
+    }
+}
+
+impl AsyncRead for Wire {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<Result<()>> {
+        match self.get_mut() {
+            Wire::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
+            Wire::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
+        }
+    }
+}
+
+impl AsyncWrite for Wire {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<Result<usize>> {
+        match self.get_mut() {
+            Wire::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
+            Wire::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        match self.get_mut() {
+            Wire::Plain(stream) => Pin::new(stream).poll_flush(cx),
+            Wire::Tls(stream) => Pin::new(stream).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        match self.get_mut() {
+            Wire::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
+            Wire::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+}
+
+/// A request's head.
+#[derive(Debug)]
+pub struct Head {
+    pub method: String,
+    pub target: String,
+    /// 0 or 1: the minor version.
+    pub version: u8,
+    pub headers: Vec<(String, String)>,
+}
+
+impl Head {
+    /// First header of that name.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, v)| v.as_str())
+    }
+
+    /// Whether a comma-separated header names this word.
+    pub fn names(&self, header: &str, word: &str) -> bool {
+        let mut all = self.headers.iter().filter(|(n, _)| n.eq_ignore_ascii_case(header));
+        all.any(|(_, v)| v.split(',').any(|w| w.trim().eq_ignore_ascii_case(word)))
+    }
+
+    /// Whether the client wants the connection kept.
+    pub fn keep_alive(&self) -> bool {
+        match self.version {
+            0 => self.names("connection", "keep-alive"),
+            _ => !self.names("connection", "close"),
+        }
+    }
+
+    /// How the body is framed.
+    pub fn framing(&self) -> std::result::Result<Framing, &'static str> {
+        let lengths: Vec<&str> = self
+            .headers
+            .iter()
+            .filter(|(n, _)| n.eq_ignore_ascii_case("content-length"))
+            .map(|h| &*h.1)
+            .collect();
+        match (self.header("transfer-encoding"), lengths.as_slice()) {
+            (Some(_), [_, ..]) => Err("both Content-Length and Transfer-Encoding"),
+            (Some(te), []) if te.trim().eq_ignore_ascii_case("chunked") => Ok(Framing::Chunked),
+            (Some(_), []) => Err("unknown Transfer-Encoding"),
+            (None, []) => Ok(Framing::Length(0)),
+            (None, [one]) if !one.is_empty() && one.bytes().all(|b| b.is_ascii_digit()) => {
+                one.parse().map(Framing::Length).map_err(|_| "Content-Length too large")
+            }
+            _ => Err("bad Content-Length"),
+        }
+    }
+}
+
+/// How a body is framed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Framing {
+    Length(u64),
+    Chunked,
+}
+
+/// What came instead of nothing.
+pub enum Got {
+    /// The peer closed between requests.
+    Closed,
+    /// A head.
+    Head(Head),
+    /// `GET /fast` without a body, on a connection to be kept.
+    Fast,
+}
+
+/// A body that was read.
+#[derive(Debug, Default)]
+pub struct Body {
+    pub length: u64,
+    pub sha256: String,
+    /// The first 64 KiB.
+    pub start: Vec<u8>,
+}
+
+const KEPT: usize = 64 * 1024;
+const HEAD_LIMIT: usize = 256 * 1024;
+
+/// One connection and what was read ahead.
+pub struct Io {
+    pub wire: Wire,
+    buffer: BytesMut,
+}
+
+impl Io {
+    pub fn new(wire: Wire) -> Io {
+        Io { wire, buffer: BytesMut::with_capacity(8 * 1024) }
+    }
+
+    async fn more(&mut self) -> Result<usize> {
+        self.buffer.reserve(8 * 1024);
+        self.wire.read_buf(&mut self.buffer).await
+    }
+
+    /// The next head. Can be cancelled without losing octets. `fast` allows the short way for `/fast`.
+    pub async fn head(&mut self, fast: bool) -> Result<Got> {
+        loop {
+            if !self.buffer.is_empty()
+                && let Some((length, got)) = parse(&self.buffer, fast)?
+            {
+                self.buffer.advance(length);
+                return Ok(got);
+            }
+            if self.buffer.len() > HEAD_LIMIT {
+                return Err(Error::new(ErrorKind::InvalidData, "head too large"));
+            }
+            if self.more().await? == 0 {
+                return match self.buffer.is_empty() {
+                    true => Ok(Got::Closed),
+                    false => Err(ErrorKind::UnexpectedEof.into()),
+                };
+            }
+        }
+    }
+
+    /// Reads a body to its end, telling `seen` its length so far.
+    pub async fn body(&mut self, framing: Framing, seen: impl Fn(u64)) -> Result<Body> {
+        let mut body = Body::default();
+        let mut hash = Sha256::new();
+        match framing {
+            Framing::Length(length) => self.part(length, &mut body, &mut hash, &seen).await?,
+            Framing::Chunked => loop {
+                let line = self.line().await?;
+                let size = line.split(';').next().unwrap_or("").trim();
+                let size = u64::from_str_radix(size, 16)
+                    .map_err(|_| Error::new(ErrorKind::InvalidData, "bad chunk size"))?;
+                if size == 0 {
+                    while !self.line().await?.is_empty() {}
+                    break;
+                }
+                self.part(size, &mut body, &mut hash, &seen).await?;
+                if !self.line().await?.is_empty() {
+                    return Err(Error::new(ErrorKind::InvalidData, "chunk longer than its size"));
+                }
+            },
+        }
+        body.sha256 = hash.finalize().iter().map(|b| format!("{b:02x}")).collect();
+        Ok(body)
+    }
+
+    async fn part(
+        &mut self,
+        length: u64,
+        body: &mut Body,
+        hash: &mut Sha256,
+        seen: &impl Fn(u64),
+    ) -> Result<()> {
+        let mut left = length;
+        while left > 0 {
+            if self.buffer.is_empty() && self.more().await? == 0 {
+                return Err(ErrorKind::UnexpectedEof.into());
+            }
+            let take = self.buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
+            let piece = self.buffer.split_to(take);
+            hash.update(&piece);
+            let keep = KEPT.saturating_sub(body.start.len()).min(take);
+            body.start.extend_from_slice(&piece[..keep]);
+            body.length += take as u64;
+            left -= take as u64;
+            seen(body.length);
+        }
+        Ok(())
+    }
+
+    async fn line(&mut self) -> Result<String> {
+        loop {
+            if let Some(end) = self.buffer.iter().position(|b| *b == b'\n') {
+                let line = self.buffer.split_to(end + 1);
+                let Some(line) = line.strip_suffix(b"\r\n") else {
+                    return Err(Error::new(ErrorKind::InvalidData, "line ends without CR"));
+                };
+                return Ok(String::from_utf8_lossy(line).into_owned());
+            }
+            if self.buffer.len() > 16 * 1024 || self.more().await? == 0 {
+                return Err(ErrorKind::UnexpectedEof.into());
+            }
+        }
+    }
+
+    /// Reads and throws away until `n` octets came or the peer closed.
+    pub async fn skip(&mut self, n: usize) {
+        let mut left = n.saturating_sub(self.buffer.len());
+        self.buffer.clear();
+        while left > 0 {
+            match self.more().await {
+                Ok(got) if got > 0 => left = left.saturating_sub(got),
+                _ => return,
+            }
+            self.buffer.clear();
+        }
+    }
+
+    /// What was read ahead, for a protocol that takes over.
+    pub fn take_buffer(&mut self) -> BytesMut {
+        self.buffer.split()
+    }
+
+    /// Writes and flushes.
+    pub async fn send(&mut self, octets: &[u8]) -> Result<()> {
+        self.wire.write_all(octets).await?;
+        self.wire.flush().await
+    }
+
+    /// Writes an answer; `to_head` = HEAD, without the body. Says whether the connection can go on.
+    pub async fn answer(&mut self, answer: &Answer, head: &Head, keep: bool) -> Result<bool> {
+        let chunked = answer.chunked && head.version == 1;
+        let until_close = answer.until_close || (answer.chunked && head.version == 0);
+        let keep = keep && !until_close;
+        let mut out = answer.head(
+            if chunked {
+                Length::Chunked
+            } else if until_close {
+                Length::Open
+            } else {
+                Length::Known
+            },
+            keep,
+        );
+        if head.method == "HEAD" || answer.status == 304 || answer.status == 204 {
+            self.send(&out).await?;
+            return Ok(keep);
+        }
+        let piece = if answer.drip_ms > 0 { 1024 } else { 16 * 1024 };
+        let total = answer.body.len();
+        let mut at = 0;
+        while at < total {
+            let end = (at + piece).min(total);
+            if chunked {
+                out.extend_from_slice(format!("{:x}\r\n", end - at).as_bytes());
+            }
+            answer.body.copy_to(at, end, &mut out);
+            if chunked {
+                out.extend_from_slice(b"\r\n");
+            }
+            at = end;
+            if at == total && chunked {
+                out.extend_from_slice(b"0\r\n\r\n");
+            }
+            self.send(&out).await?;
+            out.clear();
+            if answer.drip_ms > 0 && at < total {
+                tokio::time::sleep(Duration::from_millis(answer.drip_ms)).await;
+            }
+        }
+        if total == 0 {
+            if chunked {
+                out.extend_from_slice(b"0\r\n\r\n");
+            }
+            self.send(&out).await?;
+        }
+        Ok(keep)
+    }
+
+    /// Closes politely: FIN, then waits a moment for the peer so that unread octets cause no RST.
+    pub async fn finish(&mut self) {
+        let _ = self.wire.shutdown().await;
+        let _ = tokio::time::timeout(Duration::from_millis(500), self.skip(64 << 20)).await;
+    }
+}
+
+fn parse(buffer: &[u8], fast: bool) -> Result<Option<(usize, Got)>> {
+    let mut headers = [const { std::mem::MaybeUninit::<httparse::Header<'_>>::uninit() }; 128];
+    let mut request = httparse::Request::new(&mut []);
+    let status = request
+        .parse_with_uninit_headers(buffer, &mut headers)
+        .map_err(|e| Error::new(ErrorKind::InvalidData, e.to_string()))?;
+    let httparse::Status::Complete(length) = status else { return Ok(None) };
+    let (method, target) = (request.method.unwrap_or(""), request.path.unwrap_or(""));
+    let version = request.version.unwrap_or(1);
+    let special = |h: &&httparse::Header<'_>| {
+        ["connection", "content-length", "transfer-encoding", "x-request-id"]
+            .iter()
+            .any(|name| h.name.eq_ignore_ascii_case(name))
+            && !h.value.eq_ignore_ascii_case(b"keep-alive")
+    };
+    if fast
+        && target == "/fast"
+        && method == "GET"
+        && version == 1
+        && !request.headers.iter().any(|h| special(&h))
+    {
+        return Ok(Some((length, Got::Fast)));
+    }
+    let text = |octets: &[u8]| match std::str::from_utf8(octets) {
+        Ok(text) => text.to_owned(),
+        Err(_) => octets.iter().map(|b| *b as char).collect(),
+    };
+    let head = Head {
+        method: method.to_owned(),
+        target: target.to_owned(),
+        version,
+        headers: request.headers.iter().map(|h| (h.name.to_owned(), text(h.value))).collect(),
+    };
+    Ok(Some((length, Got::Head(head))))
+}
+
+/// A body to send.
+pub enum Content {
+    Octets(Vec<u8>),
+    /// So many octets of `0123456789abcdef` over and over.
+    Fill(usize),
+}
+
+impl Content {
+    pub fn len(&self) -> usize {
+        match self {
+            Content::Octets(octets) => octets.len(),
+            Content::Fill(n) => *n,
+        }
+    }
+
+    /// Appends the octets from `at` to `end`.
+    pub fn copy_to(&self, at: usize, end: usize, out: &mut Vec<u8>) {
+        match self {
+            Content::Octets(octets) => out.extend_from_slice(&octets[at..end]),
+            Content::Fill(_) => out.extend((at..end).map(|i| b"0123456789abcdef"[i % 16])),
+        }
+    }
+}
+
+/// How the end of the body is told.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Length {
+    Known,
+    Chunked,
+    Open,
+}
+
+/// An answer.
+pub struct Answer {
+    pub status: u16,
+    pub headers: Vec<(String, String)>,
+    pub body: Content,
+    pub chunked: bool,
+    /// No length: the body ends with the connection.
+    pub until_close: bool,
+    /// Milliseconds before it is sent, and between pieces of 1 KiB.
+    pub delay_ms: u64,
+    pub drip_ms: u64,
+}
+
+impl Answer {
+    pub fn new(status: u16, content_type: &str, body: impl Into<Vec<u8>>) -> Answer {
+        Answer {
+            status,
+            headers: vec![("Content-Type".to_owned(), content_type.to_owned())],
+            body: Content::Octets(body.into()),
+            chunked: false,
+            until_close: false,
+            delay_ms: 0,
+            drip_ms: 0,
+        }
+    }
+
+    pub fn html(status: u16, body: impl Into<Vec<u8>>) -> Answer {
+        Answer::new(status, "text/html; charset=UTF-8", body)
+    }
+
+    pub fn json(status: u16, value: &serde_json::Value) -> Answer {
+        let mut text = serde_json::to_vec_pretty(value).unwrap_or_default();
+        text.push(b'\n');
+        Answer::new(status, "application/json; charset=UTF-8", text)
+    }
+
+    pub fn with(mut self, name: &str, value: impl Into<String>) -> Answer {
+        self.headers.push((name.to_owned(), value.into()));
+        self
+    }
+
+    /// Status line and headers.
+    pub fn head(&self, length: Length, keep: bool) -> Vec<u8> {
+        let mut out = format!("HTTP/1.1 {} {}\r\n", self.status, reason(self.status));
+        out.push_str(&format!("Server: Lotus-Domino\r\nDate: {}\r\n", clock::http_date(clock::now())));
+        for (name, value) in &self.headers {
+            out.push_str(&format!("{name}: {value}\r\n"));
+        }
+        match length {
+            Length::Known if self.status == 204 || self.status == 304 => {}
+            Length::Known => out.push_str(&format!("Content-Length: {}\r\n", self.body.len())),
+            Length::Chunked => out.push_str("Transfer-Encoding: chunked\r\n"),
+            Length::Open => {}
+        }
+        if !keep {
+            out.push_str("Connection: close\r\n");
+        }
+        out.push_str("\r\n");
+        out.into_bytes()
+    }
+}
+
+/// The usual words.
+pub fn reason(status: u16) -> &'static str {
+    match status {
+        200 => "OK",
+        201 => "Created",
+        204 => "No Content",
+        301 => "Moved Permanently",
+        302 => "Found",
+        303 => "See Other",
+        304 => "Not Modified",
+        307 => "Temporary Redirect",
+        400 => "Bad Request",
+        401 => "Unauthorized",
+        403 => "Forbidden",
+        404 => "Not Found",
+        405 => "Method Not Allowed",
+        409 => "Conflict",
+        413 => "Content Too Large",
+        429 => "Too Many Requests",
+        431 => "Request Header Fields Too Large",
+        500 => "Internal Server Error",
+        502 => "Bad Gateway",
+        503 => "Service Unavailable",
+        504 => "Gateway Timeout",
+        _ => "Other",
+    }
+}

@@ -1,0 +1,263 @@
+//! The pages of a simulated server. In: a complete request. Out: an answer that says which server, path and
+//! replica made it, and what it received. Faults are not its business, but for a database that is "not there".
+
+use std::net::SocketAddr;
+
+use serde_json::{Value, json};
+
+use crate::cluster::{Cluster, Member};
+use crate::holdings::Copy;
+use crate::http::{Answer, Body, Content, Head};
+use crate::login::{self, Who};
+use crate::url::{Url, encode};
+use crate::{stats, views};
+
+/// A complete request.
+pub struct Request {
+    pub head: Head,
+    pub url: Url,
+    pub body: Body,
+    /// `http` or `https`.
+    pub scheme: &'static str,
+    pub remote: SocketAddr,
+    pub rid: Option<String>,
+    /// A fault says that the database is not there.
+    pub not_found: bool,
+}
+
+/// Text for HTML.
+pub fn escape(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+}
+
+/// The answer to any request.
+pub async fn answer(cluster: &Cluster, member: &Member, request: &Request) -> Answer {
+    let holdings = cluster.holdings();
+    let copy = request.url.database.as_deref().and_then(|db| holdings.find(member.position, db));
+    let mut answer = route(cluster, member, request, copy);
+    if let Some(copy) = copy {
+        answer =
+            answer.with("X-Acme-Path", encode(&copy.path)).with("X-Acme-Replica", copy.replica_id.clone());
+    }
+    if cluster.scenario.hsts_trap {
+        answer = answer.with("Strict-Transport-Security", "max-age=0");
+    }
+    options(&request.url, answer)
+}
+
+fn route(cluster: &Cluster, member: &Member, request: &Request, copy: Option<&Copy>) -> Answer {
+    let url = &request.url;
+    if url.is("Logout") {
+        return login::logout(cluster, member, request);
+    }
+    if url.is("Login") {
+        return login::login(cluster, member, request);
+    }
+    let Some(database) = url.database.as_deref() else { return elsewhere(cluster, member, request) };
+    let Some(copy) = copy.filter(|_| !request.not_found) else {
+        return error(404, &format!("HTTP Web Server: File does not exist - {database}"));
+    };
+    let who = login::who(cluster, member, &request.head);
+    if (copy.login && who == Who::Anonymous) || who == Who::Wrong {
+        return login::refuse(cluster, &who, &request.head.target);
+    }
+    let path = copy.path.to_lowercase();
+    if url.is("ReadViewEntries") {
+        return views::answer(cluster, member, request, &path);
+    }
+    if path == "icmstat.nsf" && url.rest.to_lowercase().starts_with("stat") {
+        return match member.settings().console {
+            true => Answer::new(200, "text/plain; charset=UTF-8", stats::console(member)),
+            false => error(404, "HTTP Web Server: Couldn't find design note - stat"),
+        };
+    }
+    if url.rest.eq_ignore_ascii_case("missing") {
+        return error(404, "HTTP Web Server: Couldn't find design note - missing");
+    }
+    if url.rest.eq_ignore_ascii_case("rewrite") {
+        return rewrite(member, request, copy);
+    }
+    if let Some(to) = url.argument("location") {
+        return Answer::html(302, "").with("Location", to);
+    }
+    if let Some(to) = url.argument("redirect") {
+        return redirect(cluster, member, request, copy, to);
+    }
+    page(member, request, Some(copy), &who)
+}
+
+/// Pages outside any database.
+fn elsewhere(cluster: &Cluster, member: &Member, request: &Request) -> Answer {
+    let url = &request.url;
+    if url.path == "/fast" {
+        let mut answer = Answer::new(200, "text/plain", Vec::new());
+        answer.body = Content::Fill(1024);
+        return answer;
+    }
+    if url.is("OpenServer") {
+        let list: String = cluster
+            .holdings()
+            .copies
+            .iter()
+            .filter(|c| c.member == member.position)
+            .map(|c| format!("<li><a href=\"/{}\">{}</a></li>\n", encode(&c.path), escape(&c.title)))
+            .collect();
+        let name = &member.name.abbreviated;
+        return Answer::html(200, format!("<html><body><h1>{name}</h1><ul>\n{list}</ul></body></html>\n"));
+    }
+    if url.is("Redirect") {
+        return moved(cluster, request);
+    }
+    page(member, request, None, &login::who(cluster, member, &request.head))
+}
+
+/// `?Redirect&Name=<server>&Id=<replica id>&To=<rest>`.
+fn moved(cluster: &Cluster, request: &Request) -> Answer {
+    let argument = |name| request.url.argument(name).unwrap_or("");
+    let holdings = cluster.holdings();
+    let id = argument("Id").replace(':', "").to_uppercase();
+    let found = cluster.find(argument("Name")).and_then(|m| Some((m, holdings.replica(m.position, &id)?)));
+    match found {
+        Some((member, copy)) => {
+            let to = argument("To");
+            let at =
+                format!("{}://{}/{}", request.scheme, member.authority(request.scheme), encode(&copy.path));
+            Answer::html(302, "").with("Location", format!("{at}{to}"))
+        }
+        None => error(404, "HTTP Web Server: Redirect - unknown server or database"),
+    }
+}
+
+fn error(status: u16, text: &str) -> Answer {
+    let text = escape(text);
+    Answer::html(
+        status,
+        format!("<html><head><title>Error</title></head><body><h1>Error {status}</h1>{text}</body></html>\n"),
+    )
+}
+
+/// The page that says everything, as HTML or JSON; with state on this server for XPages.
+fn page(member: &Member, request: &Request, copy: Option<&Copy>, who: &Who) -> Answer {
+    let mut facts = json!({
+        "server": member.name.abbreviated,
+        "database": copy.map(|c| c.title.clone()),
+        "path": copy.map(|c| c.path.clone()),
+        "replica_id": copy.map(|c| c.replica_id.clone()),
+        "method": request.head.method,
+        "target": request.head.target,
+        "version": format!("HTTP/1.{}", request.head.version),
+        "headers": request.head.headers,
+        "body_length": request.body.length,
+        "body_sha256": request.body.sha256,
+        "request_id": request.rid,
+        "remote": request.remote.to_string(),
+        "scheme": request.scheme,
+        "user": match who { Who::User(user) => Some(user.clone()), _ => None },
+    });
+    let xpage = copy.filter(|_| request.url.rest.to_lowercase().contains(".xsp"));
+    let cookie = xpage.map(|copy| xpages(member, request, copy, &mut facts));
+    let as_json =
+        request.url.argument("echo") == Some("json") || request.head.names("accept", "application/json");
+    let mut answer = match as_json {
+        true => Answer::json(200, &facts),
+        false => Answer::html(200, html(&facts)),
+    };
+    if let Some((cookie, location)) = cookie {
+        answer = answer.with("Set-Cookie", cookie).with("X-XspLocation", location);
+    }
+    answer
+}
+
+/// An XPage keeps its view state on this server: `new`, `known` or `lost` (a session of another server).
+fn xpages(member: &Member, request: &Request, copy: &Copy, facts: &mut Value) -> (String, String) {
+    let mut states = member.xpages.lock().unwrap();
+    let sent = login::cookie(&request.head, "SessionID").map(str::to_owned);
+    let (state, id) = match sent {
+        Some(id) if states.contains_key(&id) => ("known", id),
+        Some(_) => ("lost", format!("{:032X}", fastrand::u128(..))),
+        None => ("new", format!("{:032X}", fastrand::u128(..))),
+    };
+    let pages = states.entry(id.clone()).or_default();
+    *pages += 1;
+    facts["xpages_state"] = state.into();
+    facts["xpages_pages"] = (*pages).into();
+    let here = format!("{}://{}/{}", request.scheme, member.authority(request.scheme), encode(&copy.path));
+    (format!("SessionID={id}; path=/; HttpOnly"), format!("{here}{}", request.url.raw_rest))
+}
+
+fn html(facts: &Value) -> String {
+    let mut rows = String::new();
+    for (key, value) in facts.as_object().into_iter().flatten() {
+        let text = match value {
+            Value::Null => continue,
+            Value::String(text) => escape(text),
+            Value::Array(list) => list
+                .iter()
+                .map(|h| format!("{}: {}", h[0].as_str().unwrap_or(""), h[1].as_str().unwrap_or("")))
+                .map(|line| escape(&line))
+                .collect::<Vec<_>>()
+                .join("<br>"),
+            other => escape(&other.to_string()),
+        };
+        rows.push_str(&format!("<tr><th>{key}</th><td>{text}</td></tr>\n"));
+    }
+    let title = facts["database"].as_str().map_or("Domino Web Server".to_owned(), escape);
+    let server = facts["server"].as_str().map(escape).unwrap_or_default();
+    format!(
+        "<!DOCTYPE html>\n<html><head><meta charset=\"UTF-8\"><title>{title}</title><style>body{{font:1rem \
+         sans-serif}}th{{text-align:left;vertical-align:top;padding-right:1em}}</style></head>\n\
+         <body><h1>{title}</h1><p>Served by <b>{server}</b></p>\n<table>\n{rows}</table>\n</body></html>\n"
+    )
+}
+
+/// Every header in which a server names itself and its own path.
+fn rewrite(member: &Member, request: &Request, copy: &Copy) -> Answer {
+    let own = format!("/{}", encode(&copy.path));
+    let here = format!("{}://{}{own}", request.scheme, member.authority(request.scheme));
+    let host = &member.hostname;
+    let domain = host.split_once('.').map_or("", |(_, domain)| domain);
+    Answer::html(200, format!("<html><body><a href=\"{here}?OpenDatabase\">{here}</a></body></html>\n"))
+        .with("Content-Location", format!("{here}/rewrite?OpenPage"))
+        .with("Refresh", format!("600; url={here}/rewrite?OpenPage"))
+        .with("X-XspLocation", format!("{here}/page.xsp"))
+        .with("Set-Cookie", format!("AcmeHost=1; Domain={host}; Path={own}"))
+        .with("Set-Cookie", format!("AcmeDomain=2; domain=.{domain}; path={own}/sub; HttpOnly"))
+        .with("Set-Cookie", "AcmeRoot=3; Path=/; Secure; SameSite=Lax")
+}
+
+/// 302 to this database: `1` = on this server's own host name, `address` = its IP address, `host` = the Host
+/// that was asked for, `relative` = no host, a server's name = that server's replica.
+fn redirect(cluster: &Cluster, member: &Member, request: &Request, copy: &Copy, to: &str) -> Answer {
+    let scheme = request.scheme;
+    let own = encode(&copy.path);
+    let location = match to {
+        "relative" => format!("/{own}?OpenDatabase&redirected=1"),
+        "host" => format!("{scheme}://{}/{own}?OpenDatabase", request.head.header("host").unwrap_or("")),
+        "address" => {
+            let authority = member.authority(scheme).replace(&member.hostname, &member.address.to_string());
+            format!("{scheme}://{authority}/{own}?OpenDatabase&redirected=1")
+        }
+        name => {
+            let holdings = cluster.holdings();
+            let there = cluster.find(name).filter(|_| name != "1").map_or(member, |m| m);
+            let path = holdings.replica(there.position, &copy.replica_id).map_or(own, |c| encode(&c.path));
+            format!("{scheme}://{}/{path}?OpenDatabase&redirected=1", there.authority(scheme))
+        }
+    };
+    Answer::html(302, "<html><body>Moved</body></html>\n").with("Location", location)
+}
+
+/// What the query asks of any page: `status`, `size`, `chunked`, `delay`, `drip`, `close`.
+fn options(url: &Url, mut answer: Answer) -> Answer {
+    if let Some(status) = url.number("status").filter(|s| (200..600).contains(s)) {
+        answer.status = status as u16;
+    }
+    if let Some(size) = url.number("size") {
+        answer.body = Content::Fill(size.min(1 << 32) as usize);
+    }
+    answer.chunked = url.argument("chunked") == Some("1");
+    answer.until_close = url.argument("close") == Some("1");
+    answer.delay_ms += url.number("delay").unwrap_or(0);
+    answer.drip_ms = url.number("drip").unwrap_or(0);
+    answer
+}

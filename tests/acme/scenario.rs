@@ -1,0 +1,289 @@
+//! What a scenario file may say. In: YAML. Out: plain data, checked. Unknown keys are errors.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+
+/// The cluster that starts without `--scenario`; also the best example of a scenario file.
+pub const BUILT_IN: &str = include_str!("built-in.yaml");
+
+/// A scenario file.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Scenario {
+    /// Cluster name in the names view.
+    #[serde(default = "cluster")]
+    pub cluster: String,
+    /// Address of the control port.
+    #[serde(default)]
+    pub control: Option<String>,
+    /// A login is good on every server: LtpaToken instead of DomAuthSessId.
+    #[serde(default)]
+    pub sso: bool,
+    /// DominoSessionCookieUniqueNames=1: DomAuthSessId and 11 characters of a hash.
+    #[serde(default)]
+    pub unique_cookie_names: bool,
+    /// How a missing login is answered: `session` = form with 200 (Basic is accepted too), `basic` = 401.
+    #[serde(default = "session")]
+    pub auth: String,
+    /// User name to password.
+    #[serde(default)]
+    pub users: BTreeMap<String, String>,
+    /// Faults without `probe: true` leave requests for this path alone.
+    #[serde(default = "slash")]
+    pub probe_path: String,
+    /// Columns 4 and 5 of the directory views: out of service, pending delete.
+    #[serde(default)]
+    pub mark_columns: bool,
+    /// Domino's `Strict-Transport-Security: max-age=0`.
+    #[serde(default = "yes")]
+    pub hsts_trap: bool,
+    /// Where all servers push statistics unless one says otherwise; `{name}` is the common name.
+    #[serde(default)]
+    pub statpub: Option<Push>,
+    /// The members.
+    pub servers: Vec<Server>,
+    /// Names in the names view that belong to no cluster.
+    #[serde(default)]
+    pub outsiders: Vec<String>,
+    /// The databases and who holds them.
+    #[serde(default)]
+    pub databases: Vec<Database>,
+    /// Many databases more, for large directories.
+    #[serde(default)]
+    pub generate: Option<Generate>,
+}
+
+/// A target for statistics.
+#[derive(Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Push {
+    /// `http://host:port/path`.
+    pub url: String,
+    /// Bearer token.
+    #[serde(default)]
+    pub token: Option<String>,
+    /// Milliseconds between posts.
+    #[serde(default = "minute")]
+    pub interval_ms: u64,
+}
+
+/// One server.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Server {
+    /// `Web1/Acme` or `CN=Web1/O=Acme`.
+    pub name: String,
+    /// Default: `<common name>.<organisation>.example`, lower case.
+    #[serde(default)]
+    pub hostname: Option<String>,
+    /// IP address for all its ports.
+    #[serde(default = "loopback")]
+    pub address: std::net::IpAddr,
+    /// 0 or absent: any free port; `false`: not listening.
+    #[serde(default)]
+    pub http: Port,
+    /// As `http`.
+    #[serde(default)]
+    pub https: Port,
+    /// HAProxy agent-check, as `http`.
+    #[serde(default)]
+    pub agent: Port,
+    /// Prometheus, as `http`.
+    #[serde(default)]
+    pub metrics: Port,
+    /// Initial state: what `PUT /servers/<name>` takes on the control port.
+    #[serde(default)]
+    pub set: serde_json::Value,
+}
+
+/// A port number, or `false`.
+#[derive(Clone, Copy, Deserialize)]
+#[serde(untagged)]
+pub enum Port {
+    /// 0 = any.
+    Number(u16),
+    /// `false` = none, `true` = any.
+    Switch(bool),
+}
+
+impl Default for Port {
+    fn default() -> Self {
+        Port::Number(0)
+    }
+}
+
+impl Port {
+    /// The number to bind, if any.
+    pub fn wanted(self) -> Option<u16> {
+        match self {
+            Port::Number(n) => Some(n),
+            Port::Switch(true) => Some(0),
+            Port::Switch(false) => None,
+        }
+    }
+}
+
+/// One database (one replica ID).
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Database {
+    /// Path with `/`.
+    pub path: String,
+    /// 16 hex digits.
+    pub replica_id: String,
+    /// Title.
+    #[serde(default)]
+    pub title: String,
+    /// Needs a login.
+    #[serde(default)]
+    pub login: bool,
+    /// Holders.
+    pub replicas: Replicas,
+}
+
+/// Who holds a database.
+#[derive(Deserialize)]
+#[serde(untagged)]
+pub enum Replicas {
+    /// `all`.
+    Word(String),
+    /// A list.
+    List(Vec<Replica>),
+}
+
+/// One holder.
+#[derive(Deserialize)]
+#[serde(untagged)]
+pub enum Replica {
+    /// A server's name.
+    Name(String),
+    /// With a path of its own or a mark.
+    Full {
+        /// Name.
+        server: String,
+        /// Path on that server.
+        #[serde(default)]
+        path: Option<String>,
+        /// `in_service`, `out_of_service`, `pending_delete`.
+        #[serde(default)]
+        mark: Option<String>,
+    },
+}
+
+/// Databases `<prefix>0001.nsf` and so on.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Generate {
+    /// How many databases.
+    pub databases: u32,
+    /// Replicas of each, on successive servers.
+    pub copies: usize,
+    /// Path before the number.
+    #[serde(default = "bulk")]
+    pub prefix: String,
+}
+
+fn cluster() -> String {
+    "AcmeWeb".into()
+}
+fn session() -> String {
+    "session".into()
+}
+fn slash() -> String {
+    "/".into()
+}
+fn bulk() -> String {
+    "bulk/db".into()
+}
+fn yes() -> bool {
+    true
+}
+fn minute() -> u64 {
+    60_000
+}
+fn loopback() -> std::net::IpAddr {
+    std::net::Ipv4Addr::LOCALHOST.into()
+}
+
+/// A hierarchical server name in its three spellings.
+#[derive(Clone, Debug)]
+pub struct Name {
+    /// `CN=Web1/O=Acme`.
+    pub canonical: String,
+    /// `Web1/Acme`.
+    pub abbreviated: String,
+    /// `Web1`.
+    pub common: String,
+}
+
+impl Name {
+    /// From either spelling.
+    pub fn new(text: &str) -> Name {
+        let parts: Vec<&str> = text.split('/').collect();
+        let bare: Vec<&str> = parts.iter().map(|p| p.split_once('=').map_or(*p, |(_, v)| v)).collect();
+        let last = bare.len() - 1;
+        let labelled: Vec<String> = bare
+            .iter()
+            .enumerate()
+            .map(|(i, part)| match i {
+                0 => format!("CN={part}"),
+                i if i == last => format!("O={part}"),
+                _ => format!("OU={part}"),
+            })
+            .collect();
+        Name { canonical: labelled.join("/"), abbreviated: bare.join("/"), common: bare[0].to_owned() }
+    }
+
+    /// Whether this text means this server: any spelling, or the common name alone, without case.
+    pub fn matches(&self, text: &str) -> bool {
+        let other = Name::new(text);
+        self.abbreviated.eq_ignore_ascii_case(&other.abbreviated)
+            || (!text.contains('/') && self.common.eq_ignore_ascii_case(&other.common))
+    }
+
+    /// `web1.acme.example`.
+    pub fn default_hostname(&self) -> String {
+        let organisation = self.abbreviated.rsplit('/').next().unwrap_or("acme");
+        format!("{}.{organisation}.example", self.common).to_lowercase()
+    }
+}
+
+impl Scenario {
+    /// Reads and checks a file's text.
+    pub fn parse(text: &str) -> Result<Scenario, String> {
+        let scenario: Scenario = serde_yaml::from_str(text).map_err(|e| format!("scenario: {e}"))?;
+        if scenario.servers.is_empty() {
+            return Err("scenario: no servers".into());
+        }
+        for db in &scenario.databases {
+            if db.replica_id.len() != 16 || !db.replica_id.bytes().all(|b| b.is_ascii_hexdigit()) {
+                return Err(format!(
+                    "scenario: {}: replica ID {} is not 16 hex digits",
+                    db.path, db.replica_id
+                ));
+            }
+        }
+        Ok(scenario)
+    }
+
+    /// The position of a server.
+    pub fn find(&self, name: &str) -> Option<usize> {
+        self.servers.iter().position(|s| Name::new(&s.name).matches(name))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_built_in_scenario_is_a_valid_scenario() {
+        let scenario = Scenario::parse(BUILT_IN).unwrap();
+        assert_eq!(scenario.servers.len(), 4);
+        assert_eq!(scenario.find("web2"), Some(1));
+        assert_eq!(scenario.find("CN=Web2/O=Acme"), Some(1));
+        assert_eq!(Name::new("Web1/Acme").canonical, "CN=Web1/O=Acme");
+        assert_eq!(Name::new("Web1/Acme").default_hostname(), "web1.acme.example");
+    }
+}

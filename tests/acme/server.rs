@@ -1,0 +1,204 @@
+//! The listeners of the simulated servers. In: addresses; changes of faults. Out: connections handed on.
+//!
+//! Every port is held by a bound socket that never listens, so that it stays ours while the listener is
+//! closed: Linux refuses connections to such a port at once. A *black hole* is a listener with a backlog of 0
+//! whose accept queue is full: Linux then drops every SYN, also on loopback, and connecting times out.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio_rustls::TlsAcceptor;
+
+use crate::cluster::{Cluster, Member, PortKind};
+use crate::faults::Kind;
+use crate::http::Wire;
+use crate::scenario::Scenario;
+use crate::{connection, stats, tls};
+
+/// A port that is ours.
+pub struct Bound {
+    pub position: usize,
+    pub kind: PortKind,
+    pub port: u16,
+    address: SocketAddr,
+    /// Holds the port; never listens.
+    _reservation: TcpSocket,
+}
+
+fn socket(address: SocketAddr) -> std::io::Result<TcpSocket> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    Ok(socket)
+}
+
+/// Takes every port of the servers that run here.
+pub fn bind(scenario: &Scenario, only: Option<usize>) -> Result<Vec<Bound>, String> {
+    let mut all = Vec::new();
+    for (position, server) in scenario.servers.iter().enumerate() {
+        if only.is_some_and(|only| only != position) {
+            continue;
+        }
+        let ports = [
+            (PortKind::Http, server.http),
+            (PortKind::Https, server.https),
+            (PortKind::Agent, server.agent),
+            (PortKind::Metrics, server.metrics),
+        ];
+        for (kind, wanted) in ports {
+            let Some(port) = wanted.wanted() else { continue };
+            let address = SocketAddr::new(server.address, port);
+            let bind = || -> std::io::Result<Bound> {
+                let reservation = socket(address)?;
+                let address = reservation.local_addr()?;
+                // Says at once if somebody else listens there.
+                drop(socket(address)?.listen(1)?);
+                Ok(Bound { position, kind, port: address.port(), address, _reservation: reservation })
+            };
+            all.push(bind().map_err(|e| format!("{} {kind:?} {address}: {e}", server.name))?);
+        }
+    }
+    Ok(all)
+}
+
+/// Starts all listeners and returns when they listen.
+pub async fn start(cluster: &Arc<Cluster>, bound: Vec<Bound>) {
+    for bound in bound {
+        let member = cluster.members[bound.position].clone();
+        let applied = member.register_listener();
+        let mut first = applied.subscribe();
+        // Change 1 is the start.
+        member.changes.send_if_modified(|n| std::mem::replace(n, 1) == 0);
+        tokio::spawn(listen(bound, member, cluster.clone(), applied));
+        let _ = first.wait_for(|n| *n >= 1).await;
+    }
+    for member in cluster.here() {
+        tokio::spawn(stats::push(member.clone()));
+    }
+}
+
+enum Door {
+    Open(TcpListener),
+    Closed,
+    /// A listener nobody accepts from, and the connections that fill its queue.
+    Hole(#[allow(dead_code)] TcpListener, #[allow(dead_code)] Vec<TcpStream>),
+}
+
+async fn open(address: SocketAddr, backlog: u32) -> TcpListener {
+    loop {
+        match socket(address).and_then(|s| s.listen(backlog)) {
+            Ok(listener) => return listener,
+            Err(e) => {
+                eprintln!("acme: {address}: {e}");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+/// Fills the accept queue until connecting gets no answer.
+async fn fill(address: SocketAddr) -> Vec<TcpStream> {
+    let mut held = Vec::new();
+    for _ in 0..16 {
+        match tokio::time::timeout(Duration::from_millis(80), TcpStream::connect(address)).await {
+            Ok(Ok(stream)) => held.push(stream),
+            _ => break,
+        }
+    }
+    held
+}
+
+async fn listen(
+    bound: Bound,
+    member: Arc<Member>,
+    cluster: Arc<Cluster>,
+    applied: tokio::sync::watch::Sender<u64>,
+) {
+    let mut changes = member.changes.subscribe();
+    let mut door = Door::Closed;
+    loop {
+        let change = *changes.borrow_and_update();
+        let fault = member.port_fault(bound.kind).map(|f| f.kind);
+        door = match (fault, door) {
+            (None, Door::Open(listener)) => Door::Open(listener),
+            (None, old) => {
+                drop(old);
+                Door::Open(open(bound.address, 4096).await)
+            }
+            (Some(Kind::Blackhole), hole @ Door::Hole(..)) => hole,
+            (Some(Kind::Blackhole), old) => {
+                drop(old);
+                let listener = open(bound.address, 0).await;
+                let held = fill(bound.address).await;
+                Door::Hole(listener, held)
+            }
+            (Some(_), old) => {
+                drop(old);
+                Door::Closed
+            }
+        };
+        applied.send_replace(change);
+        loop {
+            let accepted = match &door {
+                Door::Open(listener) => tokio::select! {
+                    accepted = listener.accept() => accepted,
+                    _ = changes.changed() => break,
+                },
+                _ => {
+                    let _ = changes.changed().await;
+                    break;
+                }
+            };
+            match accepted {
+                Ok((stream, remote)) => {
+                    tokio::spawn(serve(stream, remote, bound.kind, member.clone(), cluster.clone()));
+                }
+                // Out of descriptors, most likely: let others finish.
+                Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+            }
+        }
+    }
+}
+
+async fn serve(
+    stream: TcpStream,
+    remote: SocketAddr,
+    kind: PortKind,
+    member: Arc<Member>,
+    cluster: Arc<Cluster>,
+) {
+    let _ = stream.set_nodelay(true);
+    match kind {
+        PortKind::Agent => stats::agent_check(stream, &member).await,
+        PortKind::Metrics => stats::metrics(stream, &member).await,
+        PortKind::Http => connection::run(Wire::Plain(stream), remote, kind, member, cluster).await,
+        PortKind::Https => {
+            if let Some(stream) = handshake(stream, &member).await {
+                connection::run(Wire::Tls(Box::new(stream)), remote, kind, member, cluster).await;
+            }
+        }
+    }
+}
+
+async fn handshake(
+    mut stream: TcpStream,
+    member: &Member,
+) -> Option<tokio_rustls::server::TlsStream<TcpStream>> {
+    let server = member.tls.as_ref()?;
+    let config = match member.tls_fault() {
+        Some(Kind::TlsHandshake) => {
+            let mut hello = [0_u8; 4096];
+            let _ = stream.read(&mut hello).await;
+            let _ = stream.write_all(&tls::HANDSHAKE_FAILURE).await;
+            return None;
+        }
+        Some(Kind::TlsExpired) => &server.expired,
+        Some(Kind::TlsWrongName) => &server.wrong_name,
+        _ => &server.good,
+    };
+    let accept = TlsAcceptor::from(config.clone()).accept(stream);
+    tokio::time::timeout(Duration::from_secs(10), accept).await.ok()?.ok()
+}

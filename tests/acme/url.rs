@@ -1,0 +1,176 @@
+//! The simulated server's own reading of a Domino URL. In: a request target. Out: database part, rest,
+//! command and arguments. Written from Domino's rules, not from the product.
+
+/// A request target, taken apart.
+#[derive(Clone, Debug, Default)]
+pub struct Url {
+    /// As received, without scheme and host, before `?` or `!`.
+    pub raw_path: String,
+    /// Decoded, backslashes turned.
+    pub path: String,
+    /// After `?` or `!`, as received.
+    pub query: String,
+    /// First word of the query: `OpenDocument`.
+    pub command: String,
+    /// Arguments after the first word, and `k=v` in its place; decoded.
+    pub arguments: Vec<(String, String)>,
+    /// Decoded path up to and with the database's name, no leading slash.
+    pub database: Option<String>,
+    /// What follows the database in the path, raw, with its slash.
+    pub raw_rest: String,
+    /// What follows the database in the path, decoded, without its slash.
+    pub rest: String,
+}
+
+/// Percent-decoding; `+` is a space for Domino, also in paths.
+pub fn decode(text: &str) -> String {
+    let bytes = text.as_bytes();
+    let mut out = Vec::with_capacity(bytes.len());
+    let mut i = 0;
+    while i < bytes.len() {
+        let hex = |at: usize| bytes.get(at).and_then(|b| (*b as char).to_digit(16));
+        match (bytes[i], hex(i + 1), hex(i + 2)) {
+            (b'%', Some(a), Some(b)) => {
+                out.push((a * 16 + b) as u8);
+                i += 2;
+            }
+            (b'+', ..) => out.push(b' '),
+            (other, ..) => out.push(other),
+        }
+        i += 1;
+    }
+    String::from_utf8_lossy(&out).into_owned()
+}
+
+/// A path as Domino writes it into a URL: only what must be encoded is.
+pub fn encode(path: &str) -> String {
+    let mut out = String::new();
+    for b in path.bytes() {
+        if b.is_ascii_alphanumeric() || b"/-_.~$()".contains(&b) {
+            out.push(b as char);
+        } else {
+            out.push_str(&format!("%{b:02X}"));
+        }
+    }
+    out
+}
+
+/// `a=b&c=d`, decoded.
+pub fn form(text: &str) -> Vec<(String, String)> {
+    text.split('&')
+        .filter(|part| !part.is_empty())
+        .map(|part| match part.split_once('=') {
+            Some((k, v)) => (decode(k), decode(v)),
+            None => (decode(part), String::new()),
+        })
+        .collect()
+}
+
+fn ends_database(segment: &str) -> bool {
+    let lower = segment.to_lowercase();
+    match lower.rsplit_once('.') {
+        Some((stem, ext)) => {
+            !stem.is_empty()
+                && (matches!(ext, "nsf" | "ntf" | "nsg" | "nsh" | "box")
+                    || (ext.len() == 3 && ext.starts_with("ns") && ext.as_bytes()[2].is_ascii_digit()))
+        }
+        None => false,
+    }
+}
+
+impl Url {
+    /// Reads any request target; nothing is refused.
+    pub fn parse(target: &str) -> Url {
+        let target = match target.split_once("://") {
+            Some((scheme, rest)) if !scheme.contains(['/', '?']) => {
+                rest.find('/').map_or("/", |slash| &rest[slash..])
+            }
+            _ => target,
+        };
+        let (raw_path, query) = match target.find(['?', '!']) {
+            Some(at) => (&target[..at], &target[at + 1..]),
+            None => (target, ""),
+        };
+        let arguments = form(query);
+        let command = match arguments.first() {
+            Some((word, value)) if value.is_empty() => word.clone(),
+            _ => String::new(),
+        };
+        let mut url = Url {
+            raw_path: raw_path.to_owned(),
+            path: decode(raw_path).replace('\\', "/"),
+            query: query.to_owned(),
+            command,
+            arguments,
+            ..Url::default()
+        };
+        url.split_database();
+        url
+    }
+
+    /// Finds the first segment that ends like a database, in the raw path, where separators may be encoded.
+    fn split_database(&mut self) {
+        let raw = self.raw_path.trim_start_matches('/');
+        let mut start = 0;
+        let mut cuts: Vec<(usize, usize)> = Vec::new();
+        let bytes = raw.as_bytes();
+        let mut i = 0;
+        while i < bytes.len() {
+            let encoded = raw.get(i..i + 3).map(str::to_ascii_lowercase);
+            let width = match (bytes[i], encoded.as_deref()) {
+                (b'/' | b'\\', _) => 1,
+                (_, Some("%2f" | "%5c")) => 3,
+                _ => 0,
+            };
+            if width > 0 {
+                cuts.push((start, i));
+                i += width;
+                start = i;
+            } else {
+                i += 1;
+            }
+        }
+        cuts.push((start, raw.len()));
+        for (from, to) in cuts {
+            if ends_database(&decode(&raw[from..to])) {
+                let head = decode(&raw[..to]).replace('\\', "/");
+                self.database = Some(head.trim_matches('/').to_owned());
+                self.raw_rest = raw[to..].to_owned();
+                self.rest = decode(&raw[to..]).replace('\\', "/").trim_start_matches('/').to_owned();
+                return;
+            }
+        }
+    }
+
+    /// An argument's value; names compare without case.
+    pub fn argument(&self, name: &str) -> Option<&str> {
+        self.arguments.iter().find(|(k, _)| k.eq_ignore_ascii_case(name)).map(|(_, v)| v.as_str())
+    }
+
+    /// An argument as a number.
+    pub fn number(&self, name: &str) -> Option<u64> {
+        self.argument(name)?.trim().parse().ok()
+    }
+
+    /// Whether the command is this one, without case.
+    pub fn is(&self, command: &str) -> bool {
+        self.command.eq_ignore_ascii_case(command)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Url;
+
+    #[test]
+    fn the_database_ends_at_the_first_segment_with_its_ending() {
+        let url = Url::parse("/Sales%5CLeads.NSF/By+Name/0?OpenDocument&rid=7");
+        assert_eq!(url.database.as_deref(), Some("Sales/Leads.NSF"));
+        assert_eq!(url.rest, "By Name/0");
+        assert!(url.is("opendocument"));
+        assert_eq!(url.argument("RID"), Some("7"));
+        assert_eq!(Url::parse("/icons/a.gif").database, None);
+        assert_eq!(Url::parse("http://x/a.nsf!Open").database.as_deref(), Some("a.nsf"));
+        assert_eq!(Url::parse("/b%C3%BCro/x%202026.nsf").database.as_deref(), Some("büro/x 2026.nsf"));
+    }
+}

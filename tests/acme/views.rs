@@ -1,0 +1,237 @@
+//! `?ReadViewEntries` on the cluster directory and on the Server documents. In: databases, members, traps.
+//! Out: rows of a view and the range that was asked for; `views_render.rs` writes them as XML or JSON.
+
+use std::sync::atomic::Ordering::Relaxed;
+
+use crate::cluster::{Cluster, Member};
+use crate::holdings::Copy;
+use crate::http::Answer;
+use crate::login;
+use crate::pages::Request;
+use crate::settings::Directory;
+use crate::views_render::{self, Cell, Entry, Range};
+
+/// A document before it has a position.
+struct Document {
+    number: u32,
+    cells: Vec<Cell>,
+}
+
+/// The answer to `?ReadViewEntries` on this database (path in lower case).
+pub fn answer(cluster: &Cluster, member: &Member, request: &Request, database: &str) -> Answer {
+    let settings = member.settings();
+    let traps = &settings.dir;
+    let (url, view) = (&request.url, request.url.rest.to_lowercase());
+    let json = url.argument("OutputFormat").is_some_and(|f| f.eq_ignore_ascii_case("json"));
+    let start = url.argument("Start").unwrap_or("1");
+    if traps.error500 {
+        return Answer::html(500, "<h1>Error 500</h1>HTTP Web Server: You are not authorized\n");
+    }
+    if traps.unauthorised {
+        return login::form(&request.head.target, "");
+    }
+    if start != "1" && !start.is_empty() {
+        let limit = traps.changes_while_paging;
+        let _ = member.appeared.fetch_update(Relaxed, Relaxed, |n| (n < limit).then_some(n + 1));
+    }
+    let hidden = view.starts_with('(') && traps.hidden_view_404;
+    let documents = match database {
+        "cldbdir.nsf" if !hidden => directory_view(cluster, member, traps, &view),
+        "names.nsf" if view == "icm servers" => Some((servers(cluster, traps), false)),
+        _ => None,
+    };
+    let Some((documents, categorised)) = documents else {
+        let text = format!("<h1>Error 404</h1>HTTP Web Server: Couldn't find design note - {view}\n");
+        return Answer::html(404, text);
+    };
+    let expand = url.argument("ExpandView").is_some();
+    let (entries, top_level) = match categorised {
+        true => categorise(documents, expand, url.argument("RestrictToCategory")),
+        false => flat(documents),
+    };
+    let all = url.argument("Count").map(str::trim) == Some("-1");
+    let wanted = match all {
+        true => usize::MAX,
+        false => url.number("Count").map_or(30, |n| n as usize),
+    };
+    let cap = if traps.count_cap == 0 { usize::MAX } else { traps.count_cap };
+    let entries: Vec<Entry> = from(entries, start).take(wanted.min(cap)).collect();
+    let range = Range { top_level, entries: if all { Some(entries.len()) } else { None } };
+    let mut text = match json {
+        true => views_render::json(&entries, &range, traps),
+        false => views_render::xml(&entries, &range, traps),
+    };
+    if traps.truncated {
+        let mut cut = text.len() * 6 / 10;
+        while !text.is_char_boundary(cut) {
+            cut -= 1;
+        }
+        text.truncate(cut);
+    }
+    let kind = if json { "application/json; charset=UTF-8" } else { "text/xml; charset=UTF-8" };
+    let mut answer = Answer::new(200, kind, text).with("Cache-Control", "no-cache");
+    answer.delay_ms = traps.slow;
+    answer
+}
+
+/// The entries from a position on; `Start` is a position as Domino counts them, dotted below categories.
+fn from(entries: Vec<Entry>, start: &str) -> impl Iterator<Item = Entry> {
+    let numbers = |text: &str| text.split('.').map(|n| n.trim().parse().unwrap_or(1)).collect::<Vec<u64>>();
+    let wanted = numbers(start);
+    entries.into_iter().skip_while(move |entry| numbers(&entry.position) < wanted)
+}
+
+/// The directory's documents in the columns of a view, and whether it is categorised on the first one.
+fn directory_view(
+    cluster: &Cluster,
+    member: &Member,
+    traps: &Directory,
+    view: &str,
+) -> Option<(Vec<Document>, bool)> {
+    let holdings = cluster.holdings();
+    let mut copies: Vec<Copy> = (0..member.appeared.load(Relaxed))
+        .map(|n| Copy {
+            member: 0,
+            path: format!("aaa/new{n:04}.nsf"),
+            replica_id: format!("C1259999{n:08X}"),
+            title: format!("New {n}"),
+            mark: "in_service".to_owned(),
+            login: false,
+            document: 0x40000 + n,
+        })
+        .collect();
+    copies.extend(holdings.copies.iter().cloned());
+    copies.truncate(copies.len() * traps.keep_percent.min(100) / 100);
+    if traps.empty {
+        copies.clear();
+    }
+    if traps.duplicates {
+        let twin = |c: Copy| [Copy { document: c.document + 0x80000, ..c.clone() }, c];
+        copies = copies.into_iter().flat_map(twin).collect();
+    }
+    let by_replica = matches!(view, "($replicaid)" | "databases by replica id" | "replicaid");
+    if by_replica {
+        copies.sort_by_key(|c| (c.replica_id.clone(), c.member));
+    }
+    let names = match view {
+        "($pathname)" => ["Pathname", "ServerName", "$2", "ReplicaID"],
+        "($replicaid)" => ["ReplicaID", "$1", "ServerName", "Pathname"],
+        "databases by replica id" | "replicaid" => ["ReplicaID", "ServerName", "Pathname", "Title"],
+        "databases by pathname" | "pathname" => ["Pathname", "ServerName", "Title", "ReplicaID"],
+        _ => return None,
+    };
+    let document = |copy: Copy| {
+        let server = &cluster.members[copy.member].name.canonical;
+        let value = |name: &str| match name {
+            "Pathname" => copy.path.replace('/', "\\"),
+            "ServerName" => server.clone(),
+            "ReplicaID" => copy.replica_id.clone(),
+            _ => title(&copy.title, traps),
+        };
+        let mut cells: Vec<Cell> =
+            names.iter().enumerate().map(|(i, name)| Cell::text(i, name, &value(name))).collect();
+        if cluster.scenario.mark_columns {
+            let set = |mark: &str| if copy.mark == mark { "1" } else { "" };
+            cells.push(Cell::text(4, "OutOfService", set("out_of_service")));
+            cells.push(Cell::text(5, "PendingDelete", set("pending_delete")));
+        }
+        Document { number: copy.document, cells }
+    };
+    Some((copies.into_iter().map(document).collect(), !view.starts_with('(')))
+}
+
+fn title(title: &str, traps: &Directory) -> String {
+    let mut title = title.to_owned();
+    if traps.invalid_escapes {
+        title.push_str(" <internal> !important");
+    }
+    if traps.surrogates {
+        title.push_str(" \u{1F600}");
+    }
+    title
+}
+
+/// The Server documents in the columns of the view "ICM Servers".
+fn servers(cluster: &Cluster, traps: &Directory) -> Vec<Document> {
+    let mut documents = Vec::new();
+    let mut add = |name: &str, host: &str, address: &str, cluster: &str, ports: [Option<u16>; 2]| {
+        let port = |p: Option<u16>, default: u16| p.unwrap_or(default).to_string();
+        let status = |p: Option<u16>| if p.is_some() { "1" } else { "2" };
+        let cells = vec![
+            Cell::text(0, "ServerName", name),
+            Cell::text(1, "HostName", host),
+            Cell::text(2, "NetAddress", address),
+            Cell::text(3, "ClusterName", cluster),
+            Cell::number(4, "HTTPPort", &port(ports[0], 80)),
+            Cell::text(5, "HTTPStatus", status(ports[0])),
+            Cell::number(6, "HTTPSPort", &port(ports[1], 443)),
+            Cell::text(7, "HTTPSStatus", status(ports[1])),
+        ];
+        documents.push(Document { number: 0x100 + documents.len() as u32 + 1, cells });
+    };
+    if !traps.empty {
+        for member in &cluster.members {
+            let name = if member.settings().member { &cluster.scenario.cluster } else { "" };
+            let ports = [member.ports.http, member.ports.https];
+            add(&member.name.canonical, &member.hostname, &member.address.to_string(), name, ports);
+        }
+        for outsider in &cluster.scenario.outsiders {
+            let name = crate::scenario::Name::new(outsider);
+            add(&name.canonical, &name.default_hostname(), "127.0.0.1", "", [Some(80), Some(443)]);
+        }
+    }
+    documents
+}
+
+fn entry(document: Document, position: String, siblings: usize) -> Entry {
+    Entry {
+        position,
+        unid: Some(format!("E86886A81087A25805258E4F{:08X}", 0x0050_2000 + document.number)),
+        noteid: format!("{:X}", 0x8F6 + document.number * 4),
+        children: None,
+        siblings,
+        cells: document.cells,
+    }
+}
+
+fn flat(documents: Vec<Document>) -> (Vec<Entry>, usize) {
+    let n = documents.len();
+    let entries = documents.into_iter().enumerate().map(|(i, d)| entry(d, (i + 1).to_string(), n)).collect();
+    (entries, n)
+}
+
+/// Groups by the first column; without `ExpandView` only the categories are there.
+fn categorise(documents: Vec<Document>, expand: bool, only: Option<&str>) -> (Vec<Entry>, usize) {
+    let mut groups: Vec<(Cell, Vec<Document>)> = Vec::new();
+    for mut document in documents {
+        let mut first = document.cells.remove(0);
+        first.category = true;
+        match groups.iter_mut().find(|(cell, _)| cell.value == first.value) {
+            Some((_, members)) => members.push(document),
+            None => groups.push((first, vec![document])),
+        }
+    }
+    if let Some(only) = only {
+        groups.retain(|(cell, _)| cell.is(only));
+        let (documents, _): (Vec<_>, Vec<Cell>) = groups.into_iter().map(|(cell, d)| (d, cell)).unzip();
+        return flat(documents.into_iter().flatten().collect());
+    }
+    let top = groups.len();
+    let mut entries = Vec::new();
+    for (i, (cell, members)) in groups.into_iter().enumerate() {
+        let children = members.len();
+        entries.push(Entry {
+            position: (i + 1).to_string(),
+            unid: None,
+            noteid: format!("{:X}", 0x8000_0000_u32 + (i as u32 + 1) * 4),
+            children: Some(children),
+            siblings: top,
+            cells: vec![cell],
+        });
+        if expand {
+            let below = members.into_iter().enumerate();
+            entries.extend(below.map(|(j, d)| entry(d, format!("{}.{}", i + 1, j + 1), children)));
+        }
+    }
+    (entries, top)
+}

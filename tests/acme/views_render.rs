@@ -1,0 +1,207 @@
+//! Rows of a view as Domino's `?ReadViewEntries` writes them, XML or JSON, faithful also in what is wrong with
+//! either. Written by hand, octet for octet: a JSON library could not write what is not JSON.
+
+use crate::clock;
+use crate::settings::Directory;
+
+/// A value of a column.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Value {
+    Text(String),
+    Number(String),
+}
+
+/// A column of an entry.
+#[derive(Clone, Debug)]
+pub struct Cell {
+    pub column: usize,
+    pub name: String,
+    pub value: Value,
+    pub category: bool,
+}
+
+impl Cell {
+    pub fn text(column: usize, name: &str, value: &str) -> Cell {
+        Cell { column, name: name.to_owned(), value: Value::Text(value.to_owned()), category: false }
+    }
+
+    pub fn number(column: usize, name: &str, value: &str) -> Cell {
+        Cell { column, name: name.to_owned(), value: Value::Number(value.to_owned()), category: false }
+    }
+
+    /// Whether it shows this text, without case.
+    pub fn is(&self, text: &str) -> bool {
+        let (Value::Text(mine) | Value::Number(mine)) = &self.value;
+        mine.eq_ignore_ascii_case(text)
+    }
+}
+
+/// A row.
+pub struct Entry {
+    /// `3` or `3.1`.
+    pub position: String,
+    /// Categories have none.
+    pub unid: Option<String>,
+    pub noteid: String,
+    /// Of a category.
+    pub children: Option<usize>,
+    pub siblings: usize,
+    pub cells: Vec<Cell>,
+}
+
+/// Attributes of the whole.
+pub struct Range {
+    pub top_level: usize,
+    /// `rangeentries`, seen in replies to `Count=-1`.
+    pub entries: Option<usize>,
+}
+
+/// The attributes of an entry, in Domino's order.
+fn attributes(entry: &Entry) -> Vec<(&'static str, String)> {
+    let mut all = vec![("position", entry.position.clone())];
+    all.extend(entry.unid.iter().map(|unid| ("unid", unid.clone())));
+    all.push(("noteid", entry.noteid.clone()));
+    if let Some(children) = entry.children {
+        all.push(("children", children.to_string()));
+        all.push(("descendants", children.to_string()));
+    }
+    all.push(("siblings", entry.siblings.to_string()));
+    all
+}
+
+/// `<viewentries>`.
+pub fn xml(entries: &[Entry], range: &Range, traps: &Directory) -> String {
+    let stamp = clock::domino(clock::now_ms());
+    let mut out = String::from("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n");
+    out.push_str(&format!("<viewentries timestamp=\"{stamp}\" toplevelentries=\"{}\"", range.top_level));
+    if let Some(n) = range.entries {
+        out.push_str(&format!(" rangeentries=\"{n}\""));
+    }
+    out.push_str(">\n");
+    for entry in entries {
+        out.push_str("<viewentry");
+        for (name, value) in attributes(entry) {
+            out.push_str(&format!(" {name}=\"{value}\""));
+        }
+        out.push_str(">\n");
+        for cell in &entry.cells {
+            let category = if cell.category { " category=\"true\"" } else { "" };
+            out.push_str(&format!(
+                "<entrydata columnnumber=\"{}\" name=\"{}\"{category}>\n",
+                cell.column, cell.name
+            ));
+            let (tag, text) = tagged(&cell.value);
+            match text.is_empty() {
+                true => out.push_str(&format!("<{tag}/>\n")),
+                false => out.push_str(&format!("<{tag}>{}</{tag}>\n", xml_text(text, traps))),
+            }
+            out.push_str("</entrydata>\n");
+        }
+        out.push_str("</viewentry>\n");
+    }
+    out.push_str("</viewentries>\n");
+    out
+}
+
+fn tagged(value: &Value) -> (&'static str, &str) {
+    match value {
+        Value::Text(text) => ("text", text),
+        Value::Number(number) => ("number", number),
+    }
+}
+
+fn xml_text(text: &str, traps: &Directory) -> String {
+    let mut out = String::new();
+    for c in text.chars() {
+        match c {
+            '&' => out.push_str("&amp;"),
+            '<' => out.push_str("&lt;"),
+            '>' => out.push_str("&gt;"),
+            c if traps.surrogates && c.len_utf16() == 2 => {
+                c.encode_utf16(&mut [0; 2]).iter().for_each(|unit| out.push_str(&format!("&#{unit};")));
+            }
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+/// The JSON form: attributes with `@`, all values strings.
+pub fn json(entries: &[Entry], range: &Range, traps: &Directory) -> String {
+    let mut top = vec![
+        pair("@timestamp", &string(&clock::domino(clock::now_ms()), traps)),
+        pair("@toplevelentries", &string(&range.top_level.to_string(), traps)),
+    ];
+    if let Some(n) = range.entries {
+        top.push(pair("@rangeentries", &string(&n.to_string(), traps)));
+    }
+    // One entry is not always a list, and no entry is not an empty one.
+    let single = traps.single_object && entries.len() == 1;
+    let rows: Vec<String> = entries.iter().map(|e| json_entry(e, traps, single)).collect();
+    match rows.as_slice() {
+        [] => {}
+        [one] if single => top.push(pair("viewentry", one)),
+        rows => top.push(pair("viewentry", &list(rows))),
+    }
+    format!("{}\n", object(&top))
+}
+
+fn json_entry(entry: &Entry, traps: &Directory, single: bool) -> String {
+    let mut members: Vec<String> = attributes(entry)
+        .iter()
+        .map(|(name, value)| pair(&format!("@{name}"), &string(value, traps)))
+        .collect();
+    let cells: Vec<String> = entry.cells.iter().map(|cell| json_cell(cell, traps)).collect();
+    members.push(match cells.as_slice() {
+        [one] if single => pair("entrydata", one),
+        cells => pair("entrydata", &list(cells)),
+    });
+    object(&members)
+}
+
+fn json_cell(cell: &Cell, traps: &Directory) -> String {
+    let mut members = vec![
+        pair("@columnnumber", &string(&cell.column.to_string(), traps)),
+        pair("@name", &string(&cell.name, traps)),
+    ];
+    if cell.category {
+        members.push(pair("@category", "\"true\""));
+    }
+    let (tag, text) = tagged(&cell.value);
+    members.push(pair(tag, &object(&[pair("0", &string(text, traps))])));
+    object(&members)
+}
+
+fn pair(name: &str, value: &str) -> String {
+    format!("\"{name}\": {value}")
+}
+
+fn object(members: &[String]) -> String {
+    format!("{{\n{}\n}}", members.join(",\n"))
+}
+
+fn list(members: &[String]) -> String {
+    format!("[\n{}\n]", members.join(",\n"))
+}
+
+fn string(text: &str, traps: &Directory) -> String {
+    let mut out = String::from("\"");
+    for c in text.chars() {
+        match c {
+            '"' => out.push_str("\\\""),
+            '\\' => out.push_str("\\\\"),
+            // No escape of JSON's, but Domino writes it.
+            '<' | '>' | '!' if traps.invalid_escapes => {
+                out.push('\\');
+                out.push(c);
+            }
+            c if c.len_utf16() == 2 => {
+                c.encode_utf16(&mut [0; 2]).iter().for_each(|unit| out.push_str(&format!("\\u{unit:04x}")));
+            }
+            c if (c as u32) < 0x20 => out.push_str(&format!("\\u{:04x}", c as u32)),
+            c => out.push(c),
+        }
+    }
+    out.push('"');
+    out
+}
