@@ -2,6 +2,7 @@
 
 pub mod entry;
 pub mod replica_id;
+pub mod source;
 
 pub use entry::{Entry, Mark};
 pub use replica_id::{ReplicaId, ReplicaIdError};
