@@ -8,6 +8,7 @@ pub mod facts;
 pub mod ledger;
 pub mod member;
 pub mod name;
+pub mod names_view;
 pub mod state;
 
 pub use facts::{Administrative, Facts, Operational};

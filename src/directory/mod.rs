@@ -4,6 +4,7 @@ pub mod db_path;
 pub mod entry;
 pub mod index;
 pub mod replica_id;
+pub mod source;
 
 pub use db_path::{Folded, encode_for_url, fold, fold_plain};
 pub use entry::{Entry, Mark};

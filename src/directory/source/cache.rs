@@ -1,0 +1,390 @@
+//! The last good directory, and the last good list of members, on disk.
+//!
+//! In: entries or servers, a path. Out: a JSON file that only its owner may read, replaced whole by a
+//! rename, so that a crash leaves the old one or the new one. Written and read entry by entry. It
+//! blocks: call it off the runtime's threads. It never keeps a password.
+
+use std::fmt;
+use std::fs::{self, File};
+use std::io::{self, BufReader, BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use serde::de::{Deserializer, Error as _, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Serialize};
+
+use crate::cluster::ServerName;
+use crate::config::settings::{HostPort, Server};
+use crate::directory::{Entry, Mark, ReplicaId};
+
+/// What stands in a cache file.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Cached<T> {
+    /// Entries or servers, in the order they were saved.
+    pub items: Vec<T>,
+    /// Who gave them.
+    pub from: String,
+    /// When they were read.
+    pub saved_at: SystemTime,
+    /// Items that could not be understood, and were left out.
+    pub skipped: usize,
+}
+
+/// Why a cache file could not be written or read.
+#[derive(Debug, thiserror::Error)]
+pub enum CacheError {
+    /// The file or its directory.
+    #[error("cache {path}: {source}")]
+    Io {
+        /// The cache file.
+        path: PathBuf,
+        /// The system's words.
+        source: io::Error,
+    },
+    /// Not JSON, or not ours.
+    #[error("cache {path} is not usable: {reason}")]
+    Content {
+        /// The cache file.
+        path: PathBuf,
+        /// With line and column where there are any.
+        reason: String,
+    },
+}
+
+impl CacheError {
+    /// True when there is no file yet.
+    #[must_use]
+    pub fn is_absent(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::NotFound)
+    }
+}
+
+/// Keeps a directory.
+///
+/// # Errors
+/// When the file cannot be written; the old one is then untouched.
+pub fn save_directory(path: &Path, from: &str, at: SystemTime, entries: &[Entry]) -> Result<(), CacheError> {
+    save(path, from, at, entries.iter().map(StoredEntry::from))
+}
+
+/// Reads what [`save_directory`] wrote.
+///
+/// # Errors
+/// When there is no such file or it is no cached directory.
+pub fn load_directory(path: &Path) -> Result<Cached<Entry>, CacheError> {
+    load::<StoredEntry, Entry>(path)
+}
+
+/// Keeps the members read from a view over the Server documents.
+///
+/// # Errors
+/// As for [`save_directory`].
+pub fn save_members(path: &Path, from: &str, at: SystemTime, members: &[Server]) -> Result<(), CacheError> {
+    save(path, from, at, members.iter().map(StoredMember::from))
+}
+
+/// Reads what [`save_members`] wrote.
+///
+/// # Errors
+/// When there is no such file or it is no cached list of members.
+pub fn load_members(path: &Path) -> Result<Cached<Server>, CacheError> {
+    load::<StoredMember, Server>(path)
+}
+
+/// What a file holds; its name stands in the file, so that a mixed-up path is noticed.
+trait Stored: for<'de> Deserialize<'de> {
+    const LIST: &'static str;
+}
+
+#[derive(Serialize, Deserialize)]
+struct StoredEntry {
+    path: String,
+    server: String,
+    replica_id: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    title: String,
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    mark: String,
+}
+
+impl Stored for StoredEntry {
+    const LIST: &'static str = "databases";
+}
+
+impl From<&Entry> for StoredEntry {
+    fn from(entry: &Entry) -> Self {
+        Self {
+            path: entry.path.clone(),
+            server: entry.server.abbreviated().to_owned(),
+            replica_id: entry.replica_id.to_string(),
+            title: entry.title.clone(),
+            mark: if entry.mark == Mark::InService { String::new() } else { entry.mark.word().to_owned() },
+        }
+    }
+}
+
+impl TryFrom<StoredEntry> for Entry {
+    type Error = ();
+    fn try_from(stored: StoredEntry) -> Result<Self, ()> {
+        Ok(Self {
+            server: ServerName::parse(&stored.server).map_err(|_| ())?,
+            replica_id: ReplicaId::parse(&stored.replica_id).map_err(|_| ())?,
+            mark: Mark::from_word(&stored.mark).ok_or(())?,
+            path: if stored.path.is_empty() { return Err(()) } else { stored.path },
+            title: stored.title,
+        })
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct StoredMember {
+    name: String,
+    hostname: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    http: Option<StoredPort>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    https: Option<StoredPort>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct StoredPort {
+    host: String,
+    port: u16,
+}
+
+impl Stored for StoredMember {
+    const LIST: &'static str = "members";
+}
+
+impl From<&Server> for StoredMember {
+    fn from(server: &Server) -> Self {
+        let port = |at: &HostPort| StoredPort { host: at.host.clone(), port: at.port };
+        Self {
+            name: server.name.abbreviated().to_owned(),
+            hostname: server.hostname.clone(),
+            http: server.http.as_ref().map(port),
+            https: server.https.as_ref().map(port),
+        }
+    }
+}
+
+impl TryFrom<StoredMember> for Server {
+    type Error = ();
+    fn try_from(stored: StoredMember) -> Result<Self, ()> {
+        let port = |at: StoredPort| {
+            (at.port != 0 && !at.host.is_empty()).then_some(HostPort { host: at.host, port: at.port })
+        };
+        let name = ServerName::parse(&stored.name).map_err(|_| ())?;
+        let (http, https) = (stored.http.and_then(port), stored.https.and_then(port));
+        if stored.hostname.is_empty() || (http.is_none() && https.is_none()) {
+            return Err(());
+        }
+        Ok(crate::cluster::names_view::member(name, stored.hostname, http, https))
+    }
+}
+
+fn save<T: Stored + Serialize>(
+    path: &Path,
+    from: &str,
+    at: SystemTime,
+    items: impl Iterator<Item = T>,
+) -> Result<(), CacheError> {
+    write(path, from, at, items).map_err(|source| CacheError::Io { path: path.to_owned(), source })
+}
+
+fn write<T: Stored + Serialize>(
+    path: &Path,
+    from: &str,
+    at: SystemTime,
+    items: impl Iterator<Item = T>,
+) -> io::Result<()> {
+    let directory = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    // Created with mode 0600, removed again unless it is renamed.
+    let temporary = tempfile::Builder::new().prefix(".icm-cache-").tempfile_in(directory)?;
+    let mut out = BufWriter::new(temporary.as_file());
+    let seconds = at.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    write!(out, "{{\"saved_at\":{seconds},\"from\":")?;
+    serde_json::to_writer(&mut out, from)?;
+    write!(out, ",\"{}\":[", T::LIST)?;
+    for (i, item) in items.enumerate() {
+        out.write_all(if i == 0 { b"\n" } else { b",\n" })?;
+        serde_json::to_writer(&mut out, &item)?;
+    }
+    out.write_all(b"\n]}\n")?;
+    out.flush()?;
+    drop(out);
+    temporary.as_file().sync_all()?;
+    temporary.persist(path).map_err(|error| error.error)?;
+    // The rename itself lasts only once the directory is written.
+    File::open(directory)?.sync_all()
+}
+
+fn load<S, T>(path: &Path) -> Result<Cached<T>, CacheError>
+where
+    S: Stored + TryInto<T>,
+{
+    let io = |source| CacheError::Io { path: path.to_owned(), source };
+    if fs::metadata(path).map_err(io)?.is_dir() {
+        return Err(io(io::Error::from(io::ErrorKind::IsADirectory)));
+    }
+    let file = BufReader::new(File::open(path).map_err(io)?);
+    let mut json = serde_json::Deserializer::from_reader(file);
+    let cached = (&mut json)
+        .deserialize_map(CacheVisitor::<S, T>(std::marker::PhantomData))
+        .and_then(|cached| json.end().map(|()| cached));
+    cached.map_err(|error| {
+        if error.is_io() {
+            io(error.into())
+        } else {
+            CacheError::Content { path: path.to_owned(), reason: error.to_string() }
+        }
+    })
+}
+
+struct CacheVisitor<S, T>(std::marker::PhantomData<(S, T)>);
+
+impl<'de, S: Stored + TryInto<T>, T> Visitor<'de> for CacheVisitor<S, T> {
+    type Value = Cached<T>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "an object with `{}`", S::LIST)
+    }
+
+    fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Cached<T>, M::Error> {
+        let mut cached = Cached { items: Vec::new(), from: String::new(), saved_at: UNIX_EPOCH, skipped: 0 };
+        let mut found = false;
+        while let Some(key) = map.next_key::<String>()? {
+            match key.as_str() {
+                "saved_at" => {
+                    let seconds = Duration::from_secs(map.next_value()?);
+                    cached.saved_at = UNIX_EPOCH.checked_add(seconds).unwrap_or(UNIX_EPOCH);
+                }
+                "from" => cached.from = map.next_value()?,
+                key if key == S::LIST => {
+                    found = true;
+                    map.next_value_seed(Items::<S, T>(&mut cached, std::marker::PhantomData))?;
+                }
+                _ => {
+                    map.next_value::<IgnoredAny>()?;
+                }
+            }
+        }
+        if found { Ok(cached) } else { Err(M::Error::custom(format!("it has no `{}`", S::LIST))) }
+    }
+}
+
+struct Items<'a, S, T>(&'a mut Cached<T>, std::marker::PhantomData<S>);
+
+impl<'de, S: Stored + TryInto<T>, T> serde::de::DeserializeSeed<'de> for Items<'_, S, T> {
+    type Value = ();
+    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<(), D::Error> {
+        from.deserialize_seq(self)
+    }
+}
+
+impl<'de, S: Stored + TryInto<T>, T> Visitor<'de> for Items<'_, S, T> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list")
+    }
+
+    fn visit_seq<L: SeqAccess<'de>>(self, mut list: L) -> Result<(), L::Error> {
+        while let Some(item) = list.next_element::<Understood<S>>()? {
+            let Understood(item) = item;
+            match item.and_then(|item| item.try_into().ok()) {
+                Some(item) => self.0.items.push(item),
+                None => self.0.skipped += 1,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// `None` for valid JSON that is something else: one odd item must not cost the whole cache.
+struct Understood<S>(Option<S>);
+
+impl<'de, S: Stored> Deserialize<'de> for Understood<S> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let value = serde_json::Value::deserialize(from)?;
+        Ok(Self(serde_json::from_value(value).ok()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    fn entry(path: &str, mark: Mark) -> Entry {
+        Entry {
+            path: path.to_owned(),
+            server: ServerName::parse("Web1/Acme").unwrap(),
+            replica_id: ReplicaId(0xC125_7A00_0041_D2E0),
+            title: "Leads \"old\"".to_owned(),
+            mark,
+        }
+    }
+
+    #[test]
+    fn what_was_saved_is_loaded_and_only_the_owner_may_read_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("acmeweb.json");
+        let entries = vec![entry("sales\\leads.nsf", Mark::InService), entry("x.nsf", Mark::PendingDelete)];
+        let at = UNIX_EPOCH + Duration::from_secs(1_795_162_500);
+        save_directory(&path, "Web1/Acme", at, &entries).unwrap();
+        save_directory(&path, "Web1/Acme", at, &entries).unwrap();
+        let cached = load_directory(&path).unwrap();
+        assert_eq!(cached, Cached { items: entries, from: "Web1/Acme".into(), saved_at: at, skipped: 0 });
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "no temporary file stays");
+    }
+
+    #[test]
+    fn members_come_back_with_both_ports() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("members.json");
+        let port = |port| Some(HostPort { host: "10.0.0.11".to_owned(), port });
+        let name = ServerName::parse("Web1/Acme").unwrap();
+        let members =
+            vec![crate::cluster::names_view::member(name, "web1.acme.example".into(), port(80), port(443))];
+        save_members(&path, "10.0.0.11:80", SystemTime::now(), &members).unwrap();
+        assert_eq!(load_members(&path).unwrap().items, members);
+        let error = load_directory(&path).unwrap_err().to_string();
+        assert!(error.contains("members.json") && error.contains("no `databases`"), "{error}");
+    }
+
+    #[test]
+    fn one_odd_item_is_skipped_and_counted() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("c.json");
+        fs::write(
+            &path,
+            r#"{"new":[1,{}],"databases":[5,{"path":"a.nsf"},{"path":"a.nsf","server":"Web1/Acme",
+            "replica_id":"C1257A000041D2E0"}]}"#,
+        )
+        .unwrap();
+        let cached = load_directory(&path).unwrap();
+        assert_eq!((cached.items.len(), cached.skipped, cached.saved_at), (1, 2, UNIX_EPOCH));
+    }
+
+    #[test]
+    fn broken_files_say_which_file_and_where() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("c.json");
+        assert!(load_directory(&path).unwrap_err().is_absent());
+        for broken in ["", "[]", "{\"databases\":[{\"path\":", "{\"databases\":{}}", "\u{0}"] {
+            fs::write(&path, broken).unwrap();
+            let error = load_directory(&path).unwrap_err();
+            assert!(!error.is_absent() && error.to_string().contains("c.json"), "{error}");
+        }
+        assert!(load_directory(folder.path()).is_err());
+        let error = save_directory(&folder.path().join("no/c.json"), "", UNIX_EPOCH, &[]).unwrap_err();
+        assert!(error.is_absent() && error.to_string().contains("no/c.json"), "{error}");
+    }
+}

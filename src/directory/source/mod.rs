@@ -1,0 +1,13 @@
+//! Where the cluster directory comes from when Domino itself is asked, and what is kept of it.
+//!
+//! In: members, a view, a cache file. Out: entries, or why not. It never indexes them and never
+//! decides alone that databases are gone: see [`hold`].
+
+pub mod cache;
+pub mod cldbdir;
+pub mod columns;
+pub mod hold;
+pub mod refresh;
+
+pub use cldbdir::{MemberAddress, ReadFailure, Reading};
+pub use hold::{Holder, ReadingDigest, Verdict};

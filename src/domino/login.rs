@@ -1,0 +1,216 @@
+//! Logging in at a Domino server, and knowing when it wants that.
+//!
+//! In: `auth` of a source and the answers of servers. Out: header fields for the next request. It
+//! never writes a password anywhere but into the request, and logs in again only once for a reading.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::{Mutex, PoisonError};
+
+use base64::Engine;
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue, header};
+
+use super::client::{Answer, Client};
+use super::fault::{Fault, FetchError};
+use super::request::{Request, encode_form};
+use crate::config::settings::Auth;
+
+/// The login command of every Domino server
+/// (<https://help.hcltechsw.com/dom_designer/9.0.1/appdev/H_ABOUT_URL_COMMANDS_FOR_OPENING_SERVERS_DATABASES_AND_VIEWS.html>).
+const LOGIN: &str = "/names.nsf?Login";
+
+/// Cookies of session logins, by server and user. Shared by all readings of a cluster.
+#[derive(Debug, Default)]
+pub struct Sessions {
+    cookies: Mutex<HashMap<Key, String>>,
+}
+
+type Key = (SocketAddr, String, String);
+
+/// Why a server let us not read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum LoginError {
+    /// The login request itself failed.
+    #[error(transparent)]
+    Fetch(#[from] FetchError),
+    /// The user or the password is wrong, or session login is off.
+    #[error("{url}: login of `{user}` refused, check user, password and that session login is enabled")]
+    Refused {
+        /// Where the login was sent.
+        url: String,
+        /// Who.
+        user: String,
+    },
+    /// A login page, 401 or 403 came instead of data.
+    #[error("{url}: not authorised as `{user}`: needs Reader access to the database")]
+    NotAuthorised {
+        /// What was asked for.
+        url: String,
+        /// Who; `Anonymous` without `auth`.
+        user: String,
+    },
+}
+
+impl Sessions {
+    fn get(&self, key: &Key) -> Option<String> {
+        self.cookies.lock().unwrap_or_else(PoisonError::into_inner).get(key).cloned()
+    }
+
+    fn put(&self, key: Key, cookie: String) {
+        self.cookies.lock().unwrap_or_else(PoisonError::into_inner).insert(key, cookie);
+    }
+
+    fn forget(&self, key: &Key) {
+        self.cookies.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
+    }
+}
+
+/// Fetches with the credentials of `auth`. A session that the server does not honour any more is
+/// opened anew, once.
+///
+/// # Errors
+/// When the server cannot be asked, refuses the login, or answers a login page all the same.
+pub async fn fetch(
+    client: &Client,
+    request: &Request,
+    auth: &Auth,
+    sessions: &Sessions,
+) -> Result<Answer, LoginError> {
+    let not_authorised = || LoginError::NotAuthorised { url: request.url(), user: user_of(auth).to_owned() };
+    let Auth::Session { user, password } = auth else {
+        let mut request = request.clone();
+        if let Auth::Basic { user, password } = auth {
+            request.headers.push(basic(user, &password.0));
+        }
+        let answer = client.fetch(&request).await?;
+        return if wants_login(&answer) { Err(not_authorised()) } else { Ok(answer) };
+    };
+    let key = (request.address, request.hostname.clone(), user.clone());
+    let kept = sessions.get(&key);
+    let fresh = kept.is_none();
+    let cookie = match kept {
+        Some(cookie) => cookie,
+        None => log_in(client, request, user, &password.0, sessions, &key).await?,
+    };
+    let answer = client.fetch(&with_cookie(request, &cookie)).await?;
+    if !wants_login(&answer) {
+        return Ok(answer);
+    }
+    sessions.forget(&key);
+    if fresh {
+        return Err(not_authorised());
+    }
+    let cookie = log_in(client, request, user, &password.0, sessions, &key).await?;
+    let answer = client.fetch(&with_cookie(request, &cookie)).await?;
+    if wants_login(&answer) {
+        sessions.forget(&key);
+        return Err(not_authorised());
+    }
+    Ok(answer)
+}
+
+async fn log_in(
+    client: &Client,
+    request: &Request,
+    user: &str,
+    password: &[u8],
+    sessions: &Sessions,
+    key: &Key,
+) -> Result<String, LoginError> {
+    let form = format!("Username={}&Password={}", encode_form(user.as_bytes()), encode_form(password));
+    let login = request.post_form(LOGIN, Bytes::from(form));
+    let answer = client.fetch(&login).await?;
+    if answer.status >= 500 {
+        return Err(FetchError { url: login.url(), fault: Fault::Status(answer.status) }.into());
+    }
+    let cookie = session_cookies(&answer);
+    // A refused login is a 200 with the form once more; a granted one is a redirect or another page.
+    if cookie.is_empty() || wants_login(&answer) {
+        return Err(LoginError::Refused { url: login.url(), user: user.to_owned() });
+    }
+    sessions.put(key.clone(), cookie.clone());
+    Ok(cookie)
+}
+
+fn with_cookie(request: &Request, cookie: &str) -> Request {
+    let mut request = request.clone();
+    if let Ok(value) = HeaderValue::from_str(cookie) {
+        request.headers.push((header::COOKIE, value));
+    }
+    request
+}
+
+/// `Authorization: Basic`, UTF-8.
+#[must_use]
+pub fn basic(user: &str, password: &[u8]) -> (HeaderName, HeaderValue) {
+    let mut pair = user.as_bytes().to_vec();
+    pair.push(b':');
+    pair.extend_from_slice(password);
+    let text = format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(pair));
+    let mut value = HeaderValue::from_str(&text).unwrap_or_else(|_| HeaderValue::from_static("Basic"));
+    value.set_sensitive(true);
+    (header::AUTHORIZATION, value)
+}
+
+/// `DomAuthSessId...` and `LtpaToken...` of an answer as one Cookie header; the names in any case
+/// (facts about both: <http://www-01.ibm.com/support/docview.wss?uid=swg27003558>).
+fn session_cookies(answer: &Answer) -> String {
+    let mut out = String::new();
+    for value in answer.headers.get_all(header::SET_COOKIE) {
+        let Ok(text) = value.to_str() else { continue };
+        let pair = text.split(';').next().unwrap_or_default().trim();
+        let Some((name, content)) = pair.split_once('=') else { continue };
+        let lower = name.trim().to_ascii_lowercase();
+        let session = lower.starts_with("domauthsessid") || lower.starts_with("ltpatoken");
+        if session && !content.trim().is_empty() {
+            if !out.is_empty() {
+                out.push_str("; ");
+            }
+            out.push_str(pair);
+        }
+    }
+    out
+}
+
+/// True for 401, 403, a redirect to the login, and for the login form that Domino answers with
+/// status 200 in the place of data.
+#[must_use]
+pub fn wants_login(answer: &Answer) -> bool {
+    match answer.status {
+        401 | 403 => true,
+        300..=399 => {
+            let location = answer.header(header::LOCATION).to_ascii_lowercase();
+            location.contains("?login") || location.contains("&login")
+        }
+        200..=299 => is_login_page(&answer.body),
+        _ => false,
+    }
+}
+
+/// True for an HTML page with a password field or Domino's login command in it.
+#[must_use]
+pub fn is_login_page(body: &[u8]) -> bool {
+    if !is_html(body) {
+        return false;
+    }
+    let page = body.get(..body.len().min(64 << 10)).unwrap_or(body).to_ascii_lowercase();
+    [&b"?login"[..], b"name=\"password\"", b"type=\"password\"", b"type=password"]
+        .iter()
+        .any(|mark| memchr::memmem::find(&page, mark).is_some())
+}
+
+/// True when a body begins like an HTML page.
+#[must_use]
+pub fn is_html(body: &[u8]) -> bool {
+    let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body).trim_ascii_start();
+    let start = body.get(..body.len().min(14)).unwrap_or(body).to_ascii_lowercase();
+    [&b"<!doctype html"[..], b"<html", b"<head", b"<body"].iter().any(|mark| start.starts_with(mark))
+}
+
+fn user_of(auth: &Auth) -> &str {
+    match auth {
+        Auth::None => "Anonymous",
+        Auth::Basic { user, .. } | Auth::Session { user, .. } => user,
+    }
+}

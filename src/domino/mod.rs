@@ -1,0 +1,18 @@
+//! Reading Domino over HTTP: one client, its login, and the rows of a view.
+//!
+//! In: an address, credentials, the name of a view. Out: bytes, or rows. It never decides what a
+//! row means: `directory::source` and `cluster::names_view` do.
+
+pub mod client;
+pub mod fault;
+pub mod login;
+pub mod request;
+#[cfg(test)]
+pub(crate) mod testing;
+pub mod tls;
+pub mod view_entries;
+
+pub use client::{Answer, Client};
+pub use fault::{Fault, FetchError, ProbeError};
+pub use login::Sessions;
+pub use request::Request;

@@ -1,0 +1,104 @@
+//! TLS toward the servers: which authorities are trusted, and a Pingora connector that cannot panic.
+//!
+//! In: `upstream_tls` of the configuration. Out: a connector and the options of each peer. It never
+//! skips the verification unless `verify: false` stands in the file.
+
+use std::sync::Arc;
+
+use pingora::connectors::{ConnectorOptions, TransportConnector};
+use pingora::protocols::tls::CaType;
+use pingora::tls::{CertificateDer, RootCertStore, load_platform_certs_incl_env_into_store};
+use pingora::utils::tls::{WrappedX509, parse_x509};
+
+use crate::config::settings::UpstreamTls;
+
+/// Idle connections kept by one client.
+const POOL: usize = 16;
+
+/// Pingora builds a verifier even where nothing is verified, and refuses to without any authority.
+/// This one stands in then: a self-signed certificate whose key was thrown away.
+const PLACEHOLDER: &str = include_str!("placeholder-ca.txt");
+
+/// A connector with the authorities of `tls`.
+///
+/// Pingora's constructor panics when the platform's store cannot be read, as in a container
+/// without `ca-certificates`; so the store is tried first, and left empty when it is broken.
+pub(crate) fn connector(tls: &UpstreamTls) -> TransportConnector {
+    let mut options = ConnectorOptions::new(POOL);
+    let platform = tls.ca.is_none() && {
+        let mut store = RootCertStore::empty();
+        match load_platform_certs_incl_env_into_store(&mut store) {
+            Ok(()) => true,
+            Err(error) => {
+                log::warn!("the platform's certificate authorities cannot be read: {error}");
+                false
+            }
+        }
+    };
+    if !platform {
+        options.ca_file = Some("/dev/null".to_owned());
+    }
+    TransportConnector::new(Some(options))
+}
+
+/// The authorities for each connection, where the configuration names a `ca_file` or where nothing
+/// is verified; `None` = the platform's.
+pub(crate) fn authorities(tls: &UpstreamTls) -> Option<Arc<CaType>> {
+    let placeholder: Vec<Vec<u8>>;
+    let list: &[Vec<u8>] = match (&tls.ca, tls.verify) {
+        (Some(list), true) => list,
+        (_, false) => {
+            placeholder = vec![unhex(PLACEHOLDER)];
+            &placeholder
+        }
+        (None, true) => return None,
+    };
+    let mut trusted = Vec::with_capacity(list.len());
+    for der in list {
+        match wrap(der) {
+            Some(certificate) => trusted.push(certificate),
+            None => log::warn!("a certificate of the upstream `ca_file` cannot be read and is left out"),
+        }
+    }
+    Some(trusted.into())
+}
+
+/// Pingora's parser panics on what is no certificate, rustls tells.
+fn wrap(der: &[u8]) -> Option<WrappedX509> {
+    RootCertStore::empty().add(CertificateDer::from(der.to_vec())).ok()?;
+    let der = der.to_vec();
+    std::panic::catch_unwind(move || WrappedX509::new(der, parse_x509)).ok()
+}
+
+fn unhex(text: &str) -> Vec<u8> {
+    let digits: Vec<u32> = text.chars().filter_map(|c| c.to_digit(16)).collect();
+    digits
+        .chunks(2)
+        .filter_map(|pair| match pair {
+            [high, low] => u8::try_from(high * 16 + low).ok(),
+            _ => None,
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(ca: Option<Vec<Vec<u8>>>, verify: bool) -> UpstreamTls {
+        UpstreamTls { ca_file: None, ca: ca.map(Arc::new), verify }
+    }
+
+    #[test]
+    fn the_placeholder_is_a_certificate_and_stands_in_only_where_nothing_is_verified() {
+        assert_eq!(authorities(&settings(None, false)).unwrap().len(), 1);
+        assert!(authorities(&settings(None, true)).is_none());
+    }
+
+    #[test]
+    fn octets_that_are_no_certificate_are_left_out_and_never_replaced_by_the_platform() {
+        let trusted = authorities(&settings(Some(vec![b"nonsense".to_vec()]), true)).unwrap();
+        assert!(trusted.is_empty());
+        let _ = connector(&settings(Some(Vec::new()), true));
+    }
+}

@@ -1,0 +1,285 @@
+//! A whole view, page by page.
+//!
+//! In: a server, a view and where its rows go. Out: every row once, in the view's order, and a
+//! [`Summary`] that tells what was doubtful. Domino gives at most *Maximum lines per view page* rows
+//! (default 1000) whatever `Count` says, so it asks until nothing more comes
+//! (<http://browniesblog.com/A55CBC/blog.nsf/dx/06132011094107AMMBRVSA.htm>). It never holds more than one
+//! page.
+//!
+//! `Start` is the position of a row, dotted below categories. A categorised view is therefore
+//! continued from the position of the last row, which then comes once more and is dropped. Where a
+//! server counts rows instead, that row does not come first, and rows are counted from there on.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::super::client::Client;
+use super::super::fault::{Fault, FetchError};
+use super::super::login::{self, LoginError, Sessions};
+use super::super::request::{Request, encode_database, encode_segment};
+use super::{Categories, PageError, Row, parse};
+use crate::config::settings::{Auth, ViewFormat};
+
+/// Rows asked for at once: Domino's own default limit.
+const COUNT: usize = 1000;
+/// How often a reading begins anew because the view changed meanwhile.
+const RESTARTS: u32 = 3;
+/// For one page: a cold view index of a large directory takes a while.
+const PAGE_TIMEOUT: Duration = Duration::from_secs(30);
+/// For one page.
+const PAGE_BYTES: usize = 32 << 20;
+/// A view that never ends is no view.
+const MAX_PAGES: usize = 20_000;
+
+/// A server and how to ask it.
+#[derive(Clone, Copy, Debug)]
+pub struct Source<'a> {
+    /// Connections.
+    pub client: &'a Client,
+    /// Where to connect.
+    pub address: SocketAddr,
+    /// Speak TLS.
+    pub https: bool,
+    /// Host header, SNI; empty = the address.
+    pub hostname: &'a str,
+    /// Path before the database, as of a server behind another proxy; empty or `/` = none.
+    pub base: &'a str,
+    /// Credentials.
+    pub auth: &'a Auth,
+    /// Where session cookies are kept.
+    pub sessions: &'a Sessions,
+}
+
+/// Which view, and in which form.
+#[derive(Clone, Copy, Debug)]
+pub struct View<'a> {
+    /// `cldbdir.nsf`
+    pub database: &'a str,
+    /// `($Pathname)`
+    pub name: &'a str,
+    /// XML or JSON.
+    pub format: ViewFormat,
+    /// `&ExpandView`: show the documents below categories.
+    pub expand: bool,
+}
+
+/// Takes the rows. Headings do not come; their values are carried down.
+pub trait Sink {
+    /// Forget everything: the reading begins anew.
+    fn start_over(&mut self);
+    /// One document.
+    fn take(&mut self, row: Row);
+}
+
+/// What a complete reading looked like.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Summary {
+    /// Documents given to the sink.
+    pub rows: usize,
+    /// Rows are missing, or may be: why.
+    pub truncated: Option<String>,
+}
+
+/// Why a view could not be read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ReadError {
+    /// Login refused, or no access.
+    #[error(transparent)]
+    Login(#[from] LoginError),
+    /// An answer came, but no view entries.
+    #[error("{url}: {reason}")]
+    Page {
+        /// What was asked for.
+        url: String,
+        /// What came.
+        reason: PageError,
+    },
+}
+
+impl ReadError {
+    /// True when the server knows no such database or view.
+    #[must_use]
+    pub fn is_not_found(&self) -> bool {
+        self.status() == Some(404)
+    }
+
+    /// True when no connection came about.
+    #[must_use]
+    pub fn is_connect(&self) -> bool {
+        matches!(self, Self::Login(LoginError::Fetch(error)) if error.fault.is_connect())
+    }
+
+    fn status(&self) -> Option<u16> {
+        match self {
+            Self::Login(LoginError::Fetch(FetchError { fault: Fault::Status(status), .. })) => Some(*status),
+            _ => None,
+        }
+    }
+}
+
+/// Reads all of a view.
+///
+/// # Errors
+/// When any page cannot be read: half a view is no view. What was given to the sink is void then.
+pub async fn read(source: &Source<'_>, view: &View<'_>, sink: &mut impl Sink) -> Result<Summary, ReadError> {
+    let mut restarts = 0;
+    loop {
+        sink.start_over();
+        let last_try = restarts == RESTARTS;
+        if let Some(summary) = pass(source, view, sink, last_try).await? {
+            return Ok(summary);
+        }
+        restarts += 1;
+    }
+}
+
+/// One pass; `None` when `toplevelentries` changed on the way and another try is left.
+async fn pass(
+    source: &Source<'_>,
+    view: &View<'_>,
+    sink: &mut impl Sink,
+    last_try: bool,
+) -> Result<Option<Summary>, ReadError> {
+    let mut place = Place::default();
+    let mut categories = Categories::new();
+    let mut summary = Summary::default();
+    let mut changed = false;
+    for _ in 0..MAX_PAGES {
+        let mut page = match fetch_page(source, view, &place.start()).await {
+            Ok(page) => page,
+            // A server that counts rows may refuse a dotted position.
+            Err(error) if error.status().is_some() && place.doubt_positions() => continue,
+            Err(error) => return Err(error),
+        };
+        if let (Some(was), Some(is)) = (place.top_level_entries, page.top_level_entries)
+            && was != is
+        {
+            if !last_try {
+                return Ok(None);
+            }
+            changed = true;
+        }
+        place.top_level_entries = page.top_level_entries.or(place.top_level_entries);
+        if !place.accept(&mut page.rows) {
+            continue;
+        }
+        let end = page.rows.is_empty();
+        for row in page.rows {
+            if let Some(row) = categories.take(row) {
+                summary.rows += 1;
+                sink.take(row);
+            }
+        }
+        if end || place.complete() {
+            summary.truncated =
+                if changed { Some("it kept changing while it was read".to_owned()) } else { place.missing() };
+            return Ok(Some(summary));
+        }
+    }
+    summary.truncated = Some(format!("it has more than {MAX_PAGES} pages"));
+    Ok(Some(summary))
+}
+
+/// How far a reading has come.
+#[derive(Debug, Default)]
+struct Place {
+    top_level_entries: Option<u64>,
+    received: usize,
+    /// Rows at the first level.
+    top_level: u64,
+    /// Some row was a heading or lay below one.
+    categorised: bool,
+    /// `Start` counts rows on this server.
+    counts_rows: bool,
+    /// The page before, to notice a server that repeats itself.
+    last: Option<Row>,
+    first_of_page: Option<Row>,
+    repeated: bool,
+}
+
+impl Place {
+    fn by_position(&self) -> bool {
+        self.categorised
+            && !self.counts_rows
+            && self.last.as_ref().is_some_and(|row| !row.position.is_empty())
+    }
+
+    fn start(&self) -> String {
+        match &self.last {
+            Some(last) if self.by_position() => last.position.clone(),
+            _ => (self.received + 1).to_string(),
+        }
+    }
+
+    /// After a refusal: count rows from now on. False when that is what was done already.
+    fn doubt_positions(&mut self) -> bool {
+        let positions = self.by_position();
+        self.counts_rows |= positions;
+        positions
+    }
+
+    /// Takes note of a page and removes what came before already. False: ask again, in the other way.
+    fn accept(&mut self, rows: &mut Vec<Row>) -> bool {
+        if self.by_position() {
+            match (rows.first(), &self.last) {
+                (Some(first), Some(last)) if first.position == last.position => {
+                    rows.remove(0);
+                }
+                _ => {
+                    self.counts_rows = true;
+                    return false;
+                }
+            }
+        }
+        if rows.is_empty() {
+            return true;
+        }
+        if rows.first() == self.first_of_page.as_ref() && rows.last() == self.last.as_ref() {
+            self.repeated = true;
+            rows.clear();
+            return true;
+        }
+        self.received += rows.len();
+        for row in rows.iter() {
+            let depth = row.depth();
+            self.categorised |= row.category || depth > 1;
+            self.top_level += u64::from(depth == 1);
+        }
+        self.first_of_page = rows.first().cloned();
+        self.last = rows.last().cloned();
+        true
+    }
+
+    /// A flat view is known to be complete; a categorised one ends with an empty page.
+    fn complete(&self) -> bool {
+        !self.categorised && self.top_level_entries.is_some_and(|all| self.received as u64 >= all)
+    }
+
+    fn missing(&self) -> Option<String> {
+        let all = self.top_level_entries?;
+        let came = if self.categorised { self.top_level } else { self.received as u64 };
+        let repeats = if self.repeated { ", then the server repeated itself" } else { "" };
+        (came < all).then(|| format!("{came} of {all} top level entries came{repeats}"))
+    }
+}
+
+async fn fetch_page(source: &Source<'_>, view: &View<'_>, start: &str) -> Result<super::Page, ReadError> {
+    let mut target = source.base.trim_end_matches('/').to_owned();
+    target.push_str(&encode_database(view.database));
+    target.push('/');
+    target.push_str(&encode_segment(view.name));
+    target.push_str("?ReadViewEntries");
+    if view.format == ViewFormat::Json {
+        target.push_str("&OutputFormat=JSON");
+    }
+    target.push_str(&format!("&Start={start}&Count={COUNT}"));
+    if view.expand {
+        target.push_str("&ExpandView");
+    }
+    let mut request = Request::get(source.address, source.https, source.hostname, target);
+    request.timeout = PAGE_TIMEOUT;
+    request.max_body = PAGE_BYTES;
+    let answer = login::fetch(source.client, &request, source.auth, source.sessions).await?;
+    let answer = answer.success(&request).map_err(LoginError::Fetch)?;
+    parse(view.format, &answer.body).map_err(|reason| ReadError::Page { url: request.url(), reason })
+}
