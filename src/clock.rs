@@ -35,3 +35,9 @@ pub fn unix_secs() -> u64 {
 pub fn unix_ms() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| u64::try_from(d.as_millis()).unwrap_or(0))
 }
+
+/// `22/Nov/2026:05:07:38 +0000`, as Apache's log formats want it.
+#[must_use]
+pub fn log_time() -> String {
+    chrono::Utc::now().format("%d/%b/%Y:%H:%M:%S +0000").to_string()
+}

@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -20,7 +20,8 @@ use crate::affinity::{Keys, cookie};
 use crate::clock;
 use crate::cluster::{Ledger, Member, Port, Transition, ledger};
 use crate::config::settings::{self, Availability, HostPort, Server};
-use crate::domino::Client;
+use crate::directory::source::{Holder, ReadingDigest};
+use crate::domino::{Client, Sessions};
 use crate::select;
 use crate::url::CommandTable;
 
@@ -37,6 +38,16 @@ pub struct Kept {
     pub read_directory: Notify,
     /// When a 404 last asked for an extra reading, milliseconds.
     pub last_extra_reading: AtomicU64,
+    /// The directory was read, or tried in vain, at least once.
+    pub directory_tried: AtomicBool,
+    /// The members were read, or tried in vain, at least once.
+    pub members_tried: AtomicBool,
+    /// Logins at the members.
+    pub sessions: Sessions,
+    /// Judges readings that have lost much.
+    pub holder: tokio::sync::Mutex<Holder>,
+    /// Of the directory that serves, when it was read from a member.
+    pub digest: Mutex<Option<ReadingDigest>>,
     /// Why the directory cannot be read now; empty when it can.
     pub directory_trouble: Mutex<String>,
     /// Why the members cannot be read now; empty when they can.

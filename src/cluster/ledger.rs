@@ -364,6 +364,13 @@ impl Ledger {
         self.port(port).bad
     }
 
+    /// One more probe of this port may change the verdict.
+    #[must_use]
+    pub fn unsettled(&self, port: Port) -> bool {
+        let health = self.port(port);
+        if health.reachable { health.bad > 0 } else { health.good > 0 }
+    }
+
     /// Why a port is UNREACHABLE, in words; empty when it answers.
     #[must_use]
     pub fn port_cause(&self, port: Port) -> &str {

@@ -555,7 +555,7 @@ async fn login_form(session: &mut Session, routed: &mut Routed, target: &[u8]) -
             return Ok(());
         }
     }
-    if let Some(value) = url::form_argument(&form, b"RedirectTo")
+    if let Some(value) = url::argument(&form, b"RedirectTo")
         && let Some(member) = route::entry_of_url(&routed.cluster, &routed.view, &value, &routed.entries)
     {
         routed.hint = Some((member, crate::select::Hint::RedirectTo));

@@ -29,6 +29,14 @@ use texts::{TextIx, Texts};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct DatabaseIx(u32);
 
+impl DatabaseIx {
+    /// For tables with one place for each database.
+    #[must_use]
+    pub fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
 /// A path (folded) of one index; means nothing in another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PathIx(u32);

@@ -1,0 +1,393 @@
+//! The loops that keep a cluster's knowledge fresh: directory, members, addresses, availability.
+//!
+//! In: settings, and Domino servers that answer or do not. Out: new views, reports to members, events.
+//! Whatever cannot be read is loud, and the last good knowledge serves on. Nothing here is ever
+//! on the path of a request.
+
+use std::collections::HashMap;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use tokio::task::AbortHandle;
+
+use super::cluster::{Cluster, literal};
+use super::directory::{Loaded, Origin};
+use super::{Balancer, Beginning, resolve};
+use crate::availability::{PollTarget, poll};
+use crate::clock;
+use crate::cluster::{Port, names_view};
+use crate::config::settings::{self, AvailabilitySource, Cldbdir, Directory, NamesView, Servers, UpstreamScheme};
+use crate::directory::source::refresh::{Refreshed, refresh};
+use crate::directory::source::{MemberAddress, ReadingDigest, cache};
+
+/// Addresses are renewed this often.
+const RESOLVE: Duration = Duration::from_secs(60);
+/// How finely polls are scheduled.
+const TICK: Duration = Duration::from_millis(50);
+/// A poll that takes longer has no answer.
+const LONGEST_POLL: Duration = Duration::from_secs(5);
+
+/// What is known before anything is read: from the cluster that this one replaces, else from the
+/// last good copies on disk.
+#[must_use]
+pub fn beginning(wanted: &settings::Cluster, before: Option<&Cluster>) -> Beginning {
+    let mut beginning = Beginning::default();
+    if let Servers::Names(view) = &wanted.servers {
+        let same = before.filter(|c| matches!(&c.settings.servers, Servers::Names(old) if old.from == view.from && old.view == view.view));
+        beginning.servers = match same {
+            Some(cluster) => Some(cluster.servers()),
+            None => view.cache.as_deref().and_then(|path| match cache::load_members(path) {
+                Ok(cached) => Some(cached.items),
+                Err(error) => {
+                    if !error.is_absent() {
+                        log::warn!(target: "icm::members", "{}: {error}", wanted.name);
+                    }
+                    None
+                }
+            }),
+        };
+    }
+    if let Directory::Cldbdir(view) = &wanted.directory {
+        let same = before.filter(|c| {
+            matches!(&c.settings.directory, Directory::Cldbdir(old) if old.database == view.database && old.view == view.view)
+        });
+        beginning.directory = match same {
+            Some(cluster) => Some(Arc::clone(&cluster.view.load().directory)),
+            None => view.cache.as_deref().and_then(|path| match cache::load_directory(path) {
+                Ok(cached) => {
+                    let mut loaded = Loaded::new(cached.items, Origin::Cache(path.to_owned()), Vec::new());
+                    loaded.at_unix_ms =
+                        cached.saved_at.duration_since(UNIX_EPOCH).map_or(0, |d| super::cluster::millis(d));
+                    Some(Arc::new(loaded))
+                }
+                Err(error) => {
+                    if !error.is_absent() {
+                        log::warn!(target: "icm::directory", "{}: {error}", wanted.name);
+                    }
+                    None
+                }
+            }),
+        };
+    }
+    beginning
+}
+
+/// Starts the loops of a cluster; they end when aborted.
+#[must_use]
+pub fn start(balancer: &Arc<Balancer>, cluster: &Arc<Cluster>) -> Vec<AbortHandle> {
+    let mut tasks = Vec::new();
+    let mut spawn = |task: tokio::task::JoinHandle<()>| tasks.push(task.abort_handle());
+    match &cluster.settings.directory {
+        Directory::Cldbdir(view) => {
+            spawn(tokio::spawn(read_directory(Arc::clone(balancer), Arc::clone(cluster), view.clone())));
+        }
+        Directory::Static(_) | Directory::File { .. } => cluster.kept.directory_tried.store(true, Relaxed),
+    }
+    match &cluster.settings.servers {
+        Servers::Names(view) => {
+            spawn(tokio::spawn(read_members(Arc::clone(balancer), Arc::clone(cluster), view.clone())));
+        }
+        Servers::Static(_) => cluster.kept.members_tried.store(true, Relaxed),
+    }
+    spawn(tokio::spawn(renew_addresses(Arc::clone(balancer), Arc::clone(cluster))));
+    spawn(tokio::spawn(read_availability(Arc::clone(balancer), Arc::clone(cluster))));
+    tasks
+}
+
+/// Members that can be asked for a view, those that answer first.
+#[must_use]
+pub fn readable_members(cluster: &Cluster) -> Vec<MemberAddress> {
+    let view = cluster.view.load();
+    let order = match cluster.settings.upstream_scheme {
+        UpstreamScheme::Http => [Port::Http, Port::Https],
+        // With `same` the safer way is taken.
+        UpstreamScheme::Https | UpstreamScheme::Same => [Port::Https, Port::Http],
+    };
+    let mut members: Vec<(bool, MemberAddress)> = view
+        .entries
+        .iter()
+        .filter_map(|entry| {
+            let (port, address) = order.into_iter().find_map(|p| Some((p, entry.address(p)?)))?;
+            let state = entry.member.view();
+            let answers = match port {
+                Port::Http => state.http,
+                Port::Https => state.https,
+            };
+            Some((
+                !answers,
+                MemberAddress {
+                    name: entry.server.name.clone(),
+                    hostname: entry.server.hostname.clone(),
+                    address,
+                    https: port == Port::Https,
+                },
+            ))
+        })
+        .collect();
+    members.sort_by_key(|(silent, _)| *silent);
+    members.into_iter().map(|(_, m)| m).collect()
+}
+
+async fn read_directory(balancer: Arc<Balancer>, cluster: Arc<Cluster>, view: Cldbdir) {
+    let name = cluster.settings.name.clone();
+    // The members of a names view come first; without any there is nobody to ask.
+    while cluster.view.load().entries.is_empty() {
+        tokio::time::sleep(TICK).await;
+    }
+    loop {
+        let members = readable_members(&cluster);
+        let serving = cluster.kept.digest.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let outcome = {
+            let mut holder = cluster.kept.holder.lock().await;
+            refresh(&cluster.client, &members, &view, &cluster.kept.sessions, &mut holder, serving.as_ref()).await
+        };
+        match outcome {
+            Refreshed::Accepted { reading, digest } => {
+                let changed = serving.as_ref().is_none_or(|s| s.fingerprint != digest.fingerprint);
+                let from = reading.from.clone();
+                let count = reading.entries.len();
+                for warning in &reading.warnings {
+                    log::warn!(target: "icm::directory", "{name}: {from}: {warning}");
+                }
+                accept(&cluster, &view, reading, digest).await;
+                trouble(&balancer, &cluster, "");
+                if changed {
+                    balancer.events.note(
+                        log::Level::Info,
+                        "directory",
+                        Some(&name),
+                        format!("directory read from {from}: {count} replicas"),
+                    );
+                }
+            }
+            Refreshed::Held { reason, warnings } => {
+                for warning in warnings {
+                    log::warn!(target: "icm::directory", "{name}: {warning}");
+                }
+                trouble(&balancer, &cluster, &format!("a reading is held, the old directory serves on: {reason}"));
+            }
+            Refreshed::Failed(failure) => trouble(&balancer, &cluster, &failure.to_string()),
+        }
+        cluster.kept.directory_tried.store(true, Relaxed);
+        // Until something was read at all, it is tried more often than it would be renewed.
+        let pause = if cluster.view.load().directory.is_loaded() { view.refresh } else { view.refresh.min(Duration::from_secs(5)) };
+        tokio::select! {
+            () = tokio::time::sleep(jitter(pause)) => {}
+            () = cluster.kept.read_directory.notified() => {}
+        }
+    }
+}
+
+/// Indexes and swaps a reading off the runtime's threads, and keeps a copy on disk.
+async fn accept(
+    cluster: &Arc<Cluster>,
+    view: &Cldbdir,
+    reading: crate::directory::source::Reading,
+    digest: ReadingDigest,
+) {
+    let cache_file = view.cache.clone();
+    let to = Arc::clone(cluster);
+    let work = tokio::task::spawn_blocking(move || {
+        if let Some(path) = cache_file
+            && let Err(error) =
+                cache::save_directory(&path, reading.from.abbreviated(), SystemTime::now(), &reading.entries)
+        {
+            log::error!(target: "icm::directory", "{}: {error}", to.settings.name);
+        }
+        let loaded = Loaded::new(reading.entries, Origin::Member(reading.from), reading.warnings);
+        to.set_directory(Arc::new(loaded));
+        *to.kept.digest.lock().unwrap_or_else(PoisonError::into_inner) = Some(digest);
+        let view = to.view.load();
+        let strangers = view.strangers();
+        if !strangers.is_empty() {
+            log::warn!(
+                target: "icm::directory",
+                "{}: {} servers of the directory are no members, the first is {}",
+                to.settings.name,
+                strangers.len(),
+                strangers.first().map(ToString::to_string).unwrap_or_default()
+            );
+        }
+    });
+    if let Err(error) = work.await {
+        log::error!(target: "icm::directory", "{}: indexing: {error}", cluster.settings.name);
+    }
+}
+
+/// Says loudly, once, that the directory cannot be read, and that it can again.
+fn trouble(balancer: &Balancer, cluster: &Cluster, text: &str) {
+    let mut known = cluster.kept.directory_trouble.lock().unwrap_or_else(PoisonError::into_inner);
+    if *known == text {
+        return;
+    }
+    let name = Some(cluster.settings.name.as_str());
+    if text.is_empty() {
+        balancer.events.note(log::Level::Info, "directory", name, "directory can be read again".to_owned());
+    } else {
+        let text = format!("directory cannot be read: {text}");
+        balancer.events.note(log::Level::Error, "directory", name, text);
+    }
+    text.clone_into(&mut known);
+}
+
+async fn read_members(balancer: Arc<Balancer>, cluster: Arc<Cluster>, view: NamesView) {
+    let name = cluster.settings.name.clone();
+    loop {
+        match names_view::read(&cluster.client, &view, &name, &cluster.kept.sessions).await {
+            Ok(reading) => {
+                for warning in &reading.warnings {
+                    log::warn!(target: "icm::members", "{name}: {warning}");
+                }
+                let known = cluster.servers();
+                if known != reading.servers {
+                    balancer.events.note(log::Level::Info, "members", Some(&name), difference(&known, &reading.servers));
+                    let addresses = resolve::later(&reading.servers).await;
+                    for (member, change) in cluster.set_servers(reading.servers.clone(), addresses) {
+                        balancer.events.transition(&name, member.name(), &change);
+                    }
+                }
+                if let Some(path) = view.cache.clone() {
+                    let (from, servers, cluster_name) = (reading.from, reading.servers, name.clone());
+                    tokio::task::spawn_blocking(move || {
+                        if let Err(error) = cache::save_members(&path, &from, SystemTime::now(), &servers) {
+                            log::error!(target: "icm::members", "{cluster_name}: {error}");
+                        }
+                    });
+                }
+                set_members_trouble(&balancer, &cluster, "");
+            }
+            Err(failure) => set_members_trouble(&balancer, &cluster, &failure.to_string()),
+        }
+        cluster.kept.members_tried.store(true, Relaxed);
+        let pause = if cluster.servers().is_empty() { view.refresh.min(Duration::from_secs(5)) } else { view.refresh };
+        tokio::time::sleep(jitter(pause)).await;
+    }
+}
+
+fn set_members_trouble(balancer: &Balancer, cluster: &Cluster, text: &str) {
+    let mut known = cluster.kept.members_trouble.lock().unwrap_or_else(PoisonError::into_inner);
+    if *known != text {
+        if !text.is_empty() {
+            balancer.events.note(log::Level::Error, "members", Some(&cluster.settings.name), text.to_owned());
+        }
+        text.clone_into(&mut known);
+    }
+}
+
+fn difference(old: &[settings::Server], new: &[settings::Server]) -> String {
+    let missing = |from: &[settings::Server], in_: &[settings::Server]| -> Vec<String> {
+        from.iter().filter(|s| in_.iter().all(|o| o.name != s.name)).map(|s| s.name.to_string()).collect()
+    };
+    let (joined, left) = (missing(new, old), missing(old, new));
+    match (joined.is_empty(), left.is_empty()) {
+        (false, true) => format!("joined the cluster: {}", joined.join(", ")),
+        (true, false) => format!("left the cluster: {}", left.join(", ")),
+        (false, false) => format!("joined the cluster: {}; left it: {}", joined.join(", "), left.join(", ")),
+        (true, true) => "a Server document changed".to_owned(),
+    }
+}
+
+async fn renew_addresses(balancer: Arc<Balancer>, cluster: Arc<Cluster>) {
+    loop {
+        tokio::time::sleep(jitter(RESOLVE)).await;
+        let servers = cluster.servers();
+        if resolve::names(&servers).next().is_none() {
+            continue;
+        }
+        let addresses = resolve::later(&servers).await;
+        for (member, change) in cluster.set_addresses(addresses) {
+            balancer.events.transition(&cluster.settings.name, member.name(), &change);
+        }
+    }
+}
+
+/// Polls every source of every member when it is due, each on its own.
+async fn read_availability(balancer: Arc<Balancer>, cluster: Arc<Cluster>) {
+    let mut due: HashMap<(u32, usize), tokio::time::Instant> = HashMap::new();
+    let mut last_tick = clock::now_ms();
+    let mut silent: HashMap<(u32, usize), bool> = HashMap::new();
+    let (said, mut heard) = tokio::sync::mpsc::unbounded_channel::<((u32, usize), bool)>();
+    loop {
+        tokio::time::sleep(TICK).await;
+        while let Ok((key, ok)) = heard.try_recv() {
+            silent.insert(key, !ok);
+        }
+        let now = tokio::time::Instant::now();
+        let view = cluster.view.load_full();
+        for entry in &view.entries {
+            let address = entry.address(Port::Http).or_else(|| entry.address(Port::Https));
+            for (number, source) in cluster.sources(&entry.server).iter().enumerate() {
+                if matches!(source.source, AvailabilitySource::Observed | AvailabilitySource::Statpub) {
+                    continue;
+                }
+                let key = (entry.member.tag(), number);
+                if due.get(&key).is_some_and(|at| *at > now) {
+                    continue;
+                }
+                let Some(address) = address else { continue };
+                due.insert(key, now + jitter(source.interval));
+                let (balancer, cluster, said) = (Arc::clone(&balancer), Arc::clone(&cluster), said.clone());
+                let (member, server, source) = (Arc::clone(&entry.member), entry.server.clone(), source.clone());
+                let was_silent = silent.get(&key).copied().unwrap_or(false);
+                tokio::spawn(async move {
+                    let target = PollTarget {
+                        name: &server.name,
+                        hostname: &server.hostname,
+                        address,
+                        timeout: source.interval.min(LONGEST_POLL).max(Duration::from_secs(1)),
+                    };
+                    let result = poll(&cluster.client, &source.source, &target).await;
+                    let _ = said.send((key, result.is_ok()));
+                    match result {
+                        Ok(facts) => {
+                            let change = member.report(number, &facts, clock::now_ms());
+                            balancer.record(&cluster.settings.name, &server.name, change);
+                        }
+                        Err(error) if was_silent => {
+                            log::debug!(target: "icm::availability", "{}: {}: {error}", cluster.settings.name, server.name);
+                        }
+                        Err(error) => {
+                            log::warn!(target: "icm::availability", "{}: {}: {error}", cluster.settings.name, server.name);
+                        }
+                    }
+                });
+            }
+        }
+        let now_ms = clock::now_ms();
+        if now_ms.saturating_sub(last_tick) >= 500 {
+            last_tick = now_ms;
+            for entry in &view.entries {
+                let observed = cluster
+                    .sources(&entry.server)
+                    .iter()
+                    .find(|a| a.source == AvailabilitySource::Observed)
+                    .or_else(|| cluster.sources(&entry.server).first());
+                let (range, stale) = observed.map_or((6, 180_000), |a| (a.range, super::cluster::millis(a.stale_after)));
+                let change = entry.member.tick(range, stale, now_ms);
+                balancer.record(&cluster.settings.name, &entry.server.name, change);
+                unresolved(&balancer, &cluster, entry, now_ms);
+            }
+        }
+    }
+}
+
+/// A port whose host name does not resolve is as good as one that does not answer.
+fn unresolved(balancer: &Balancer, cluster: &Cluster, entry: &super::view::Entry, now_ms: u64) {
+    for port in [Port::Http, Port::Https] {
+        if let Some(at) = entry.host_port(port)
+            && entry.address(port).is_none()
+            && literal(at).is_none()
+        {
+            let reason = format!("{} does not resolve", at.host);
+            let change = entry.member.probed(port, Err(&reason), now_ms);
+            balancer.record(&cluster.settings.name, &entry.server.name, change);
+        }
+    }
+}
+
+/// A tenth more or less, so that many balancers do not ask in step.
+#[must_use]
+pub fn jitter(duration: Duration) -> Duration {
+    duration.mul_f64(0.9 + 0.2 * fastrand::f64())
+}

@@ -1,0 +1,171 @@
+//! Does the HTTP port of a server answer, does its HTTPS port? Asked through Pingora's health checks.
+//!
+//! In: the members of all clusters, through Pingora's `ServiceDiscovery`. Out: probe results in each
+//! member's ledger, a boolean for Pingora. A probe that hangs delays nobody else's.
+
+pub mod schedule;
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use async_trait::async_trait;
+use pingora::protocols::l4::socket::SocketAddr;
+use pingora::{Error, ErrorType, Result};
+use pingora_load_balancing::Backend;
+use pingora_load_balancing::discovery::ServiceDiscovery;
+use pingora_load_balancing::health_check::HealthCheck;
+
+use crate::balancer::{Balancer, Cluster};
+use crate::clock;
+use crate::cluster::{Port, ServerName, ServerState};
+use crate::config::settings::HostPattern;
+use crate::domino::Request;
+use crate::domino::request::host_header;
+use schedule::Schedule;
+
+/// Who a backend is: addresses may be shared and change, names do not.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Identity {
+    /// The cluster's name.
+    pub cluster: String,
+    /// The server's name.
+    pub server: ServerName,
+}
+
+/// Gives Pingora the members of all clusters as they are now.
+#[derive(Debug)]
+pub struct Members(Weak<Balancer>);
+
+impl Members {
+    /// Of this balancer.
+    #[must_use]
+    pub fn new(balancer: &Arc<Balancer>) -> Self {
+        Self(Arc::downgrade(balancer))
+    }
+}
+
+#[async_trait]
+impl ServiceDiscovery for Members {
+    async fn discover(&self) -> Result<(BTreeSet<Backend>, HashMap<u64, bool>)> {
+        let Some(balancer) = self.0.upgrade() else { return Ok(Default::default()) };
+        let snapshot = balancer.snapshot();
+        let mut backends = BTreeSet::new();
+        for cluster in &snapshot.clusters {
+            for entry in &cluster.view.load().entries {
+                let Some(address) = entry.address(Port::Http).or_else(|| entry.address(Port::Https)) else { continue };
+                let mut ext = http::Extensions::new();
+                ext.insert(Identity { cluster: cluster.settings.name.clone(), server: entry.server.name.clone() });
+                // Pingora knows a backend by address and weight: the tag in the weight keeps apart two
+                // servers behind one address. Nothing here ever selects by it.
+                let weight = (entry.member.tag() as usize).max(1);
+                backends.insert(Backend { addr: SocketAddr::Inet(address), weight, ext });
+            }
+        }
+        Ok((backends, HashMap::new()))
+    }
+}
+
+/// Runs due probes and tells Pingora what is known.
+#[derive(Debug)]
+pub struct Probes {
+    balancer: Weak<Balancer>,
+    schedules: Mutex<HashMap<(Identity, Port), Arc<Mutex<Schedule>>>>,
+}
+
+impl Probes {
+    /// For the members of this balancer.
+    #[must_use]
+    pub fn new(balancer: &Arc<Balancer>) -> Self {
+        Self { balancer: Arc::downgrade(balancer), schedules: Mutex::default() }
+    }
+
+    /// Starts the probe of one port if it is due. Never waits for it.
+    fn drive(&self, balancer: &Arc<Balancer>, cluster: &Arc<Cluster>, identity: &Identity, port: Port, at_once: bool) {
+        let schedule = {
+            let mut all = self.schedules.lock().unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(all.entry((identity.clone(), port)).or_default())
+        };
+        let now = clock::now_ms();
+        if !schedule.lock().unwrap_or_else(PoisonError::into_inner).take(now, at_once) {
+            return;
+        }
+        let view = cluster.view.load_full();
+        let Some(entry) = view.entries.iter().find(|e| e.server.name == identity.server) else { return };
+        let (member, server) = (Arc::clone(&entry.member), entry.server.clone());
+        let address = entry.address(port);
+        let (balancer, cluster) = (Arc::clone(balancer), Arc::clone(cluster));
+        tokio::spawn(async move {
+            // Ends the probe's turn on every path, a panic included.
+            let mut turn = schedule::Turn::new(schedule, cluster.settings.probe.clone());
+            let Some(address) = address else { return };
+            let result = probe(&cluster, &server, port, address).await;
+            let now = clock::now_ms();
+            let change = member.probed(port, result.as_ref().copied().map_err(String::as_str), now);
+            balancer.record(&cluster.settings.name, &server.name, change);
+            turn.failures = member.read(|ledger| ledger.failures(port));
+            turn.unsettled = member.read(|ledger| ledger.unsettled(port));
+        });
+    }
+}
+
+#[async_trait]
+impl HealthCheck for Probes {
+    async fn check(&self, target: &Backend) -> Result<()> {
+        let (Some(balancer), Some(identity)) = (self.balancer.upgrade(), target.ext.get::<Identity>()) else {
+            return Ok(());
+        };
+        let snapshot = balancer.snapshot();
+        let Some(cluster) = snapshot.clusters.iter().find(|c| c.settings.name == identity.cluster) else {
+            return Ok(());
+        };
+        let view = cluster.view.load_full();
+        let Some(entry) = view.entries.iter().find(|e| e.server.name == identity.server) else { return Ok(()) };
+        let at_once = entry.member.take_probe_now();
+        for port in [Port::Http, Port::Https] {
+            if entry.address(port).is_some() {
+                self.drive(&balancer, cluster, identity, port, at_once);
+            }
+        }
+        if entry.member.state() == ServerState::Unreachable {
+            return Error::e_explain(ErrorType::ConnectError, entry.member.read(|l| l.state().2.to_owned()));
+        }
+        Ok(())
+    }
+
+    fn backend_summary(&self, target: &Backend) -> String {
+        target.ext.get::<Identity>().map_or_else(String::new, |i| format!("{}: {}", i.cluster, i.server))
+    }
+
+    /// The ledger counts in a row; what it says is final.
+    fn health_threshold(&self, _success: bool) -> usize {
+        1
+    }
+}
+
+/// One probe: the status of the answer, or why there was none or a wrong one.
+///
+/// # Errors
+/// In words for the administrator.
+pub async fn probe(
+    cluster: &Cluster,
+    server: &crate::config::settings::Server,
+    port: Port,
+    address: std::net::SocketAddr,
+) -> Result<u16, String> {
+    let settings = &cluster.settings.probe;
+    let mut request = Request::get(address, port == Port::Https, &server.hostname, settings.path.as_str());
+    request.timeout = settings.timeout;
+    let public = cluster.settings.hostnames.iter().find_map(|pattern| match pattern {
+        HostPattern::Exact(name) => Some(name.as_str()),
+        HostPattern::Wildcard(_) => None,
+    });
+    request.host_header = match settings.host.as_deref().or(public) {
+        Some(host) => host.to_owned(),
+        None => host_header(&server.hostname, address, port == Port::Https),
+    };
+    match cluster.client.probe(&request).await {
+        Ok(status) if settings.accepts(status) => Ok(status),
+        Ok(status) => Err(format!("{} answered {status}", request.url())),
+        Err(error) => Err(error.to_string()),
+    }
+}
