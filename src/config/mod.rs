@@ -1,5 +1,287 @@
 //! One YAML file in, [`Settings`] or every error with its place out.
+//!
+//! In: the file, and the files that it names (secrets, certificates, directory files). Out: settings
+//! that need no further check and warnings, or all errors of one run. It never contacts a server and
+//! never writes a file.
+//!
+//! The text is parsed twice: into values (`serde_yaml`) and into places (`tree`). The `reader` walks
+//! both side by side, so that a message can point at the character it is about.
 
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde_yaml::Value;
+
+mod availability;
+mod cluster;
+mod directory;
+mod directory_file;
+mod error;
+mod files;
+mod keys;
+mod pingora;
+mod policy;
+mod reader;
+mod secrets;
+mod servers;
 pub mod settings;
+#[cfg(test)]
+mod tests;
+mod tls;
+mod top;
+mod tree;
+mod values;
 
+pub use cluster::unread;
+pub use error::{ConfigError, ConfigErrors, Place, Warning};
+pub use files::{Content, Disk, Files};
 pub use settings::Settings;
+
+use reader::{Document, Load};
+use settings::Cluster;
+use tree::{Kind, NodeId, Spot, Tree};
+use values::Problem;
+
+/// Largest configuration file, in octets.
+const LARGEST: u64 = 4 << 20;
+/// Most values in a file once its aliases are written out.
+const MOST_VALUES: u64 = 1_000_000;
+
+/// A configuration without errors.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    /// What the program runs by.
+    pub settings: Settings,
+    /// What an administrator should know all the same.
+    pub warnings: Vec<Warning>,
+    /// `clusters:` as YAML with aliases and merge keys written out, for other ICMs; `None` without
+    /// clusters. It names secret files, it does not hold secrets.
+    pub clusters_yaml: Option<String>,
+}
+
+/// Reads a configuration file and all files that it names.
+///
+/// # Errors
+/// Everything that is wrong, with places.
+pub fn load(path: &Path) -> Result<Loaded, ConfigErrors> {
+    let content =
+        Disk.read(path, LARGEST).map_err(|e| whole_file(path, format!("cannot read the file: {e}")))?;
+    match String::from_utf8(content.octets) {
+        Ok(text) => load_text(path, &text),
+        Err(error) => {
+            let good = error.as_bytes().get(..error.utf8_error().valid_up_to()).unwrap_or_default();
+            let line = good.iter().filter(|b| **b == b'\n').count() + 1;
+            Err(whole_file(path, format!("is not UTF-8 text, see line {line}")))
+        }
+    }
+}
+
+/// An error without a line.
+fn whole_file(path: &Path, message: String) -> ConfigErrors {
+    let file = path.to_owned();
+    let (line, column, key, hint, source_line) = (0, 0, String::new(), None, None);
+    ConfigErrors(vec![ConfigError { file, line, column, key, message, hint, source_line }])
+}
+
+/// As [`load`] for a text that is at hand; `file` is where it came from.
+///
+/// # Errors
+/// Everything that is wrong, with places.
+pub fn load_text(file: &Path, text: &str) -> Result<Loaded, ConfigErrors> {
+    load_with(file, text, &Disk)
+}
+
+/// As [`load_text`] with other files than those on disk.
+///
+/// # Errors
+/// Everything that is wrong, with places.
+pub fn load_with(file: &Path, text: &str, files: &dyn Files) -> Result<Loaded, ConfigErrors> {
+    let load = Load::new(files, file);
+    let read = open(&load, file, text);
+    let settings = read.as_ref().and_then(|(document, value)| settings(document, value));
+    let clusters_yaml = read
+        .as_ref()
+        .and_then(|(_, value)| value.get("clusters"))
+        .and_then(|clusters| serde_yaml::to_string(clusters).ok());
+    let warnings = finish(load, file)?;
+    match settings {
+        Some(settings) => Ok(Loaded { settings, warnings, clusters_yaml }),
+        None => Err(whole_file(file, "cannot be understood".to_owned())),
+    }
+}
+
+/// Reads the `clusters` that another ICM serves. Other top level keys are ignored, and only files
+/// under `allow_files_under` may be named. `origin` stands for the file in messages.
+///
+/// # Errors
+/// Everything that is wrong, with places in the text that came.
+pub fn load_clusters(
+    origin: &Path,
+    text: &str,
+    allow_files_under: &[PathBuf],
+    files: &dyn Files,
+) -> Result<(Vec<Arc<Cluster>>, Vec<Warning>), ConfigErrors> {
+    let mut load = Load::new(files, Path::new(""));
+    load.allow = Some(allow_files_under.to_vec());
+    let clusters = open(&load, origin, text).map_or_else(Vec::new, |(document, value)| {
+        let top = document.root(&value, "").map_quietly(keys::TOP);
+        cluster::clusters(&top.get("clusters"))
+    });
+    let warnings = finish(load, origin)?;
+    Ok((clusters, warnings))
+}
+
+/// The warnings, or all errors in the order of files and lines.
+fn finish(load: Load<'_>, file: &Path) -> Result<Vec<Warning>, ConfigErrors> {
+    let mut errors = load.errors.into_inner();
+    if errors.is_empty() {
+        let mut warnings = load.warnings.into_inner();
+        warnings
+            .sort_by(|a, b| (a.place.file != file, a.place.line).cmp(&(b.place.file != file, b.place.line)));
+        return Ok(warnings);
+    }
+    errors.sort_by(|a, b| {
+        let order = |e: &ConfigError| (e.file != file, e.line, e.column);
+        order(a).cmp(&order(b)).then_with(|| a.file.cmp(&b.file))
+    });
+    Err(ConfigErrors(errors))
+}
+
+/// Values and places of a YAML text.
+fn open<'a>(load: &'a Load<'a>, file: &'a Path, text: &'a str) -> Option<(Document<'a>, Value)> {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let start = Spot { line: 1, column: 1 };
+    let mut document = Document { load, file, text, tree: Tree::default() };
+    if text.len() as u64 > LARGEST {
+        document.error(start, "", Problem::new("the file is larger than 4 MiB"));
+        return None;
+    }
+    document.tree = tree::of_yaml(text);
+    if let Some(at) = document.tree.second_document {
+        let problem = Problem::new("a second YAML document begins here");
+        document.error(at, "", problem.hint("one file holds one configuration, remove the `---`"));
+        return None;
+    }
+    for twice in &document.tree.duplicates {
+        let problem = Problem::new(format!("the key stands twice, first in line {}", twice.first.line));
+        document.error(twice.again, &twice.key, problem.hint("keep one of them"));
+    }
+    if document.tree.expanded_size() > MOST_VALUES {
+        let problem = Problem::new(format!("the file has more than {MOST_VALUES} values"));
+        document.error(start, "", problem.hint("aliases count with all they stand for"));
+        return None;
+    }
+    let mut value = match serde_yaml::from_str::<Value>(text) {
+        Ok(value) => value,
+        Err(error) => {
+            if document.tree.duplicates.is_empty() {
+                syntax_error(&document, &error);
+            }
+            return None;
+        }
+    };
+    restore(&mut value, &document.tree, document.tree.root);
+    // What is merged may itself merge; each round resolves one step of that.
+    for _ in 0..8 {
+        if let Err(error) = value.apply_merge() {
+            let problem = Problem::new(format!("a merge key (`<<`) is wrong: {error}"));
+            document.error(start, "", problem.hint("`<<` takes an alias of a map, or a list of them"));
+            return None;
+        }
+    }
+    Some((document, value))
+}
+
+fn syntax_error(document: &Document<'_>, error: &serde_yaml::Error) {
+    let text = error.to_string();
+    let message = text.split(" at line ").next().unwrap_or(&text);
+    let at =
+        error.location().map_or(Spot { line: 1, column: 1 }, |l| Spot { line: l.line(), column: l.column() });
+    let tabs = document
+        .text
+        .lines()
+        .nth(at.line.saturating_sub(1))
+        .is_some_and(|l| l.chars().take_while(|c| c.is_whitespace()).any(|c| c == '\t'));
+    let problem = Problem::new(format!("is not YAML: {message}"));
+    let problem = if tabs { problem.hint("indent with blanks, YAML does not allow tabs") } else { problem };
+    document.error(at, "", problem);
+}
+
+/// Gives fractions back their text: `85257E1000123456` is a replica ID that YAML takes for a number.
+fn restore(value: &mut Value, tree: &Tree, node: Option<NodeId>) {
+    let Some(target) = node.and_then(|id| tree.target(id)) else { return };
+    match (value, &target.kind) {
+        (value @ Value::Number(_), Kind::Scalar(text))
+            if value.as_i64().is_none() && value.as_u64().is_none() =>
+        {
+            *value = Value::String(text.clone());
+        }
+        (Value::Sequence(values), Kind::List(nodes)) => {
+            for (value, node) in values.iter_mut().zip(nodes) {
+                restore(value, tree, Some(*node));
+            }
+        }
+        (Value::Mapping(map), Kind::Map(entries)) if entries.len() < 10_000 => {
+            for (key, _, node) in entries {
+                if let Some(value) = map.get_mut(key.as_str()) {
+                    restore(value, tree, Some(*node));
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
+/// The whole file. `None` only after an error was noted.
+fn settings(document: &Document<'_>, value: &Value) -> Option<Settings> {
+    let root = document.root(value, "");
+    if !root.is_present() {
+        root.error(Problem::new("the file is empty").hint("see conf/minimal.yaml for the least it needs"));
+        return None;
+    }
+    let top = root.map(keys::TOP);
+    if !value.is_mapping() {
+        return None;
+    }
+    let (server_conf, pid_file) = pingora::server_conf(&top.get("pingora"));
+    let listeners = top::listeners(&top.get("listeners"));
+    let admin = top::admin(&top.get("admin"));
+    let statpub = top::statpub(&top.get("statpub"));
+    top::check_addresses(&top, &listeners, &admin, statpub.as_ref());
+    let pages_item = top.get("pages");
+    let pages = pages_item.path();
+    if let Some(pages) = pages.as_ref().filter(|p| !document.load.files.is_dir(p)) {
+        pages_item.error(Problem::new(format!("there is no directory {}", pages.display())));
+    }
+    let (follow_item, clusters_item) = (top.get("get_configuration_from"), top.get("clusters"));
+    let follow = top::follow(&follow_item);
+    let clusters = if !follow_item.is_present() || clusters_item.value.is_some() {
+        cluster::clusters(&clusters_item)
+    } else {
+        Vec::new()
+    };
+    if follow_item.is_present() && clusters_item.value.is_some() {
+        follow_item.error_at_key(
+            Problem::new("stands beside `clusters`")
+                .hint("the clusters come from the other ICM, keep one of the two"),
+        );
+    }
+    let settings = Settings {
+        file: document.file.to_owned(),
+        pingora: Arc::new(server_conf),
+        pid_file,
+        listeners,
+        state_dir: top.get("state_dir").path(),
+        limits: top::limits(&top.get("limits")),
+        pages,
+        admin,
+        statpub,
+        access_log: top::access_log(&top.get("access_log")),
+        clusters,
+        follow,
+    };
+    if !document.load.failed() {
+        top::cross_check(&top, &settings);
+    }
+    Some(settings)
+}

@@ -61,6 +61,8 @@ pub struct Follow {
     pub url: BaseUrl,
     /// CA of the other ICM's admin listener.
     pub ca_file: Option<PathBuf>,
+    /// The certificates of `ca_file`, DER.
+    pub ca: Option<Arc<Vec<Vec<u8>>>>,
     /// Its token.
     pub token: Option<Secret>,
     /// How often.
@@ -230,6 +232,20 @@ pub enum HostPattern {
     Exact(String),
     /// `*.acme.example`, stored as `.acme.example`
     Wildcard(String),
+}
+
+impl HostPattern {
+    /// Whether this pattern covers a Host name (lower case, without port; an IPv6 address with or
+    /// without brackets, a name with or without the root's dot). A wildcard covers any depth.
+    #[must_use]
+    pub fn matches(&self, host: &str) -> bool {
+        let host = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host);
+        let host = host.strip_suffix('.').unwrap_or(host);
+        match self {
+            Self::Exact(name) => name == host,
+            Self::Wildcard(suffix) => host.len() > suffix.len() && host.ends_with(suffix.as_str()),
+        }
+    }
 }
 
 /// `mode`.

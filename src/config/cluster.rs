@@ -1,0 +1,169 @@
+//! `clusters`: one Domino cluster each.
+//!
+//! In: the list. Out: the clusters, names unique, cross references checked. Warnings are about what
+//! is allowed but seldom meant.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::availability;
+use super::directory;
+use super::keys;
+use super::policy;
+use super::reader::{Item, Map};
+use super::servers::{self, Around};
+use super::settings::{
+    AmbiguousPath, AvailabilitySource, Cluster, Directory, HostPattern, Mode, OpenServer, Server, Servers,
+    UnknownDatabase, UpstreamScheme, UpstreamTls,
+};
+use super::tls;
+use super::values::{self, Problem};
+
+/// All clusters of a file.
+pub(super) fn clusters(item: &Item<'_>) -> Vec<Arc<Cluster>> {
+    let items = item.list();
+    if items.is_empty() && (item.is_list() || !item.is_present()) {
+        item.error_at_key(
+            Problem::new("no cluster is given")
+                .hint("write `clusters:` with a name, servers and a directory"),
+        );
+    }
+    let mut names: HashMap<String, String> = HashMap::new();
+    let mut clusters = Vec::new();
+    for item in &items {
+        let Some(cluster) = cluster(item) else { continue };
+        if let Some(first) = names.get(&cluster.name.to_lowercase()) {
+            let name = item.map_quietly(keys::CLUSTER).get("name");
+            name.error(Problem::new(format!("`{}` is the name of {first} too", cluster.name)));
+        } else {
+            names.insert(cluster.name.to_lowercase(), item.key.clone());
+        }
+        clusters.push(Arc::new(cluster));
+    }
+    clusters
+}
+
+fn cluster(item: &Item<'_>) -> Option<Cluster> {
+    let map = item.map(keys::CLUSTER);
+    if !item.value.is_some_and(serde_yaml::Value::is_mapping) {
+        if !item.is_present() {
+            item.error(Problem::new("is empty").hint("write a name, servers and a directory"));
+        }
+        return None;
+    }
+    let name = map.required("name").text();
+    let mode = map.get("mode").choice(&[("proxy", Mode::Proxy), ("redirect", Mode::Redirect)]);
+    let schemes =
+        [("http", UpstreamScheme::Http), ("https", UpstreamScheme::Https), ("same", UpstreamScheme::Same)];
+    let scheme = map.get("upstream_scheme").choice(&schemes);
+    let (mode, scheme) = (mode.unwrap_or(Mode::Proxy), scheme.unwrap_or(UpstreamScheme::Http));
+    let availability = availability::of_cluster(&map.get("availability"));
+    let around = Around { mode, scheme, availability: &availability };
+    let (servers, known) = servers::servers(&map.required("servers"), &around);
+    let directory = directory::directory(&map.required("directory"), scheme, &servers, known.as_deref());
+    let upstream_tls = upstream_tls(&map.get("upstream_tls"));
+    if !upstream_tls.verify && scheme != UpstreamScheme::Http {
+        map.get("upstream_tls").warn("verify: false means that any server may pose as a member");
+    }
+    let unknown = [("any", UnknownDatabase::Any), ("not_found", UnknownDatabase::NotFound)];
+    let ambiguous = [
+        ("choose", AmbiguousPath::Choose),
+        ("first", AmbiguousPath::First),
+        ("not_found", AmbiguousPath::NotFound),
+    ];
+    let open = [("off", OpenServer::Off), ("list", OpenServer::List)];
+    let unknown_database = map.get("unknown_database").choice(&unknown);
+    let ambiguous_path = map.get("ambiguous_path").choice(&ambiguous);
+    let connector = map.get("connector_secret_file");
+    Some(Cluster {
+        hostnames: hostnames(&map),
+        mode,
+        upstream_scheme: scheme,
+        upstream_tls,
+        servers,
+        directory,
+        probe: policy::probe(&map.get("probe")),
+        failover: policy::failover(&map.get("failover")),
+        affinity: policy::affinity(&map.get("affinity")),
+        unknown_database: unknown_database.unwrap_or(UnknownDatabase::Any),
+        ambiguous_path: ambiguous_path.unwrap_or(AmbiguousPath::Choose),
+        open_server: map.get("open_server").choice(&open).unwrap_or(OpenServer::Off),
+        limits: policy::limits(&map.get("limits")),
+        headers: policy::headers(&map.get("headers")),
+        connector_secret: connector.token(),
+        availability,
+        name: name?,
+    })
+}
+
+fn hostnames(map: &Map<'_>) -> Vec<HostPattern> {
+    let item = map.get("hostnames");
+    let mut list: Vec<HostPattern> = Vec::new();
+    for name in item.one_or_more() {
+        let Some(pattern) = name.parsed("a host name", values::host_pattern) else { continue };
+        if list.contains(&pattern) {
+            name.warn("stands twice in this list");
+        } else {
+            list.push(pattern);
+        }
+    }
+    if item.is_list() && item.list().is_empty() {
+        item.warn("an empty list serves all other names, as if the key were absent");
+    }
+    list
+}
+
+fn upstream_tls(item: &Item<'_>) -> UpstreamTls {
+    let map = item.map(keys::UPSTREAM_TLS);
+    let authorities = tls::authorities(&map.get("ca_file"));
+    UpstreamTls {
+        ca_file: authorities.as_ref().map(|(path, _)| path.clone()),
+        ca: authorities.map(|(_, list)| list),
+        verify: map.get("verify").boolean().unwrap_or(true),
+    }
+}
+
+/// What no source of this cluster reports, in the words of `check` and the status page. Empty when
+/// everything is known.
+#[must_use]
+pub fn unread(cluster: &Cluster) -> Vec<String> {
+    let mut unread = Vec::new();
+    if let Directory::Cldbdir(view) = &cluster.directory
+        && view.columns.out_of_service.is_none()
+        && view.columns.pending_delete.is_none()
+    {
+        unread.push("marks not read: no column for out_of_service or pending_delete is named".to_owned());
+    }
+    let servers: &[Server] = match &cluster.servers {
+        Servers::Static(servers) => servers,
+        Servers::Names(_) => &[],
+    };
+    let reports = |server: Option<&Server>, what: fn(&AvailabilitySource) -> bool| {
+        let own = server.map(|s| &s.availability).filter(|list| !list.is_empty());
+        own.unwrap_or(&cluster.availability).iter().any(|a| what(&a.source))
+    };
+    // Which members lack a source of this kind: all, some by name, or none.
+    let missing = |what: fn(&AvailabilitySource) -> bool, concerns: fn(&Server) -> bool| -> Option<String> {
+        let concerned: Vec<&Server> = servers.iter().filter(|s| concerns(s)).collect();
+        let without: Vec<&str> =
+            concerned.iter().filter(|s| !reports(Some(s), what)).map(|s| s.name.abbreviated()).collect();
+        match (servers.is_empty(), without.len()) {
+            (true, _) => (!reports(None, what)).then(String::new),
+            (false, 0) => None,
+            (false, n) if n == servers.len() => Some(String::new()),
+            _ => Some(format!(" of {}", without.join(", "))),
+        }
+    };
+    if let Some(of) = missing(|s| !matches!(s, AvailabilitySource::Observed), |_| true) {
+        unread.push(format!("RESTRICTED{of} not read: no availability source reports it"));
+    }
+    let users = |s: &AvailabilitySource| {
+        !matches!(s, AvailabilitySource::Observed | AvailabilitySource::AgentCheck { .. })
+    };
+    if !servers.is_empty()
+        && let Some(of) = missing(users, |s| s.max_users > 0)
+    {
+        unread.push(format!("MAXUSERS{of} not read: no availability source reports Server.Users"));
+    }
+    unread
+}

@@ -1,0 +1,200 @@
+//! `directory: { source: file }`: databases from a CSV or JSON file.
+//!
+//! In: the value that names the file. Out: its entries; errors name that file with line and column.
+//! It reads once; a changed file is read by the next load.
+
+use std::collections::HashSet;
+use std::path::PathBuf;
+
+use super::directory::{databases, identity, mark, replica_id, server};
+use super::reader::{Document, Item};
+use super::tree::{self, Spot, Tree};
+use super::values::{self, Problem};
+use crate::cluster::ServerName;
+use crate::directory::Entry;
+
+/// Largest directory file: about a million replicas.
+const LARGEST: u64 = 128 << 20;
+const COLUMNS: [&str; 5] = ["path", "server", "replica_id", "title", "mark"];
+
+/// Reads the file by its extension.
+pub(super) fn read(item: &Item<'_>, known: Option<&[ServerName]>) -> Option<(PathBuf, Vec<Entry>)> {
+    let (path, content) = item.file(LARGEST)?;
+    let document = |text| Document { load: item.doc.load, file: &path, text, tree: Tree::default() };
+    let text = match std::str::from_utf8(&content.octets) {
+        Ok(text) => text.strip_prefix('\u{feff}').unwrap_or(text),
+        Err(error) => {
+            let good = content.octets.get(..error.valid_up_to()).unwrap_or_default();
+            let line = good.iter().filter(|b| **b == b'\n').count() + 1;
+            document("").error(Spot { line, column: 1 }, "", Problem::new("is not UTF-8 text"));
+            return None;
+        }
+    };
+    let extension = path.extension().map(|e| e.to_ascii_lowercase());
+    let entries = match extension.as_deref().and_then(|e| e.to_str()) {
+        Some("csv") => csv(&document(text), known),
+        Some("json") => json(&document(text), known),
+        _ => {
+            item.error(
+                Problem::new(format!("the kind of {} is unknown", path.display()))
+                    .hint("name a `.csv` or a `.json` file"),
+            );
+            return None;
+        }
+    };
+    if entries.is_empty() && !item.doc.load.failed() {
+        item.warn("the file holds no replica");
+    }
+    Some((path, entries))
+}
+
+/// The same list as `databases`, alone or below that key.
+fn json(document: &Document<'_>, known: Option<&[ServerName]>) -> Vec<Entry> {
+    let value = match serde_json::from_str::<serde_json::Value>(document.text) {
+        Ok(serde_json::Value::Object(mut map)) if map.len() == 1 && map.contains_key("databases") => {
+            map.remove("databases").unwrap_or_default()
+        }
+        Ok(value) => value,
+        Err(error) => {
+            let text = error.to_string();
+            let text = text.rsplit_once(" at line ").map_or(text.as_str(), |(text, _)| text);
+            let spot = Spot { line: error.line(), column: error.column() };
+            document.error(spot, "", Problem::new(format!("is not JSON: {text}")));
+            return Vec::new();
+        }
+    };
+    let mut tree = tree::of_json(document.text);
+    if let Some((_, node)) = tree.root.and_then(|root| tree.child(root, "databases")) {
+        tree.root = Some(node);
+    }
+    let Ok(value) = serde_yaml::to_value(value) else { return Vec::new() };
+    let document = Document { tree, load: document.load, file: document.file, text: document.text };
+    for twice in &document.tree.duplicates {
+        let key =
+            Problem::new(format!("the key `{}` stands twice, first in line {}", twice.key, twice.first.line));
+        document.error(twice.again, &twice.key, key);
+    }
+    let root = document.root(&value, "databases");
+    if !root.is_list() {
+        root.error(Problem::new("a list of databases is expected").hint("write `[ { \"path\": ... } ]`"));
+        return Vec::new();
+    }
+    databases(&root, known)
+}
+
+fn csv(document: &Document<'_>, known: Option<&[ServerName]>) -> Vec<Entry> {
+    let header = document.text.lines().next().unwrap_or_default();
+    // Spreadsheets of half of Europe write semicolons.
+    let delimiter = if header.contains(';') && !header.contains(',') { b';' } else { b',' };
+    let mut reader = csv::ReaderBuilder::new()
+        .flexible(true)
+        .delimiter(delimiter)
+        .trim(csv::Trim::All)
+        .from_reader(document.text.as_bytes());
+    let Some(columns) = reader.headers().ok().and_then(|header| columns(document, header)) else {
+        return Vec::new();
+    };
+    let mut entries = Vec::new();
+    let mut seen = HashSet::new();
+    for record in reader.records().take_while(|_| !document.is_saturated()) {
+        let record = match record {
+            Ok(record) => record,
+            Err(error) => {
+                let line = error.position().map_or(0, csv::Position::line);
+                let spot = Spot { line: usize::try_from(line).unwrap_or(0), column: 1 };
+                document.error(spot, "", Problem::new(format!("is not CSV: {error}")));
+                break;
+            }
+        };
+        let line = record.position().map_or(0, csv::Position::line);
+        let row = Row { document, line: usize::try_from(line).unwrap_or(0), record, columns, delimiter };
+        if let Some(entry) = row.entry(known) {
+            if !seen.insert(identity(&entry)) {
+                document.warn(Spot { line: row.line, column: 1 }, "", "this replica is listed twice");
+            }
+            entries.push(entry);
+        }
+    }
+    entries
+}
+
+/// At which position each of [`COLUMNS`] stands.
+type Columns = [Option<usize>; 5];
+
+fn columns(document: &Document<'_>, header: &csv::StringRecord) -> Option<Columns> {
+    let at = Spot { line: 1, column: 1 };
+    let mut columns = [None; 5];
+    let mut good = true;
+    for (i, name) in header.iter().enumerate() {
+        let known = COLUMNS.iter().zip(&mut columns).find(|(c, _)| c.eq_ignore_ascii_case(name));
+        match known {
+            Some((_, slot @ None)) => *slot = Some(i),
+            Some(_) => {
+                document.error(at, name, Problem::new("this column stands twice"));
+                good = false;
+            }
+            None => {
+                let hint = match values::similar(name, COLUMNS) {
+                    Some(word) => format!("did you mean `{word}`? known here: {}", COLUMNS.join(", ")),
+                    None => format!("the header line must be {}", COLUMNS.join(",")),
+                };
+                document.error(at, name, Problem::new("unknown column").hint(hint));
+                good = false;
+            }
+        }
+    }
+    for (name, slot) in COLUMNS.iter().zip(&columns).take(3) {
+        if slot.is_none() && good {
+            let hint = format!("the header line must be {}", COLUMNS.join(","));
+            document.error(at, name, Problem::new("this column is missing").hint(hint));
+        }
+    }
+    (good && columns.iter().take(3).all(Option::is_some)).then_some(columns)
+}
+
+struct Row<'a> {
+    document: &'a Document<'a>,
+    line: usize,
+    record: csv::StringRecord,
+    columns: Columns,
+    delimiter: u8,
+}
+
+impl Row<'_> {
+    fn entry(&self, known: Option<&[ServerName]>) -> Option<Entry> {
+        let path = self.cell(0, |text| match text {
+            "" => Err(Problem::new("is empty")),
+            t if t.chars().any(char::is_control) => Err(Problem::new("holds a control character")),
+            t => Ok(t.to_owned()),
+        });
+        let server = self.cell(1, |text| server(text, known));
+        let replica_id = self.cell(2, replica_id);
+        let title = self.cell(3, |text| Ok(text.replace(char::is_control, " ")));
+        let mark = self.cell(4, mark);
+        Some(Entry { path: path?, server: server?, replica_id: replica_id?, title: title?, mark: mark? })
+    }
+
+    fn cell<T>(&self, column: usize, parse: impl FnOnce(&str) -> Result<T, Problem>) -> Option<T> {
+        let index = self.columns.get(column).copied().flatten();
+        let text = index.and_then(|i| self.record.get(i)).unwrap_or_default();
+        match parse(text) {
+            Ok(value) => Some(value),
+            Err(problem) => {
+                let spot = Spot { line: self.line, column: self.column_of(index.unwrap_or(0)) };
+                self.document.error(spot, COLUMNS.get(column).copied().unwrap_or_default(), problem);
+                None
+            }
+        }
+    }
+
+    /// Where a cell begins in its line; 1 where quotes make that hard to say.
+    fn column_of(&self, index: usize) -> usize {
+        let line =
+            self.line.checked_sub(1).and_then(|n| self.document.text.lines().nth(n)).unwrap_or_default();
+        if line.contains('"') {
+            return 1;
+        }
+        line.split(char::from(self.delimiter)).take(index).map(|cell| cell.chars().count() + 1).sum::<usize>()
+            + 1
+    }
+}

@@ -1,0 +1,203 @@
+//! Every key of the configuration file, section by section.
+//!
+//! In: nothing. Out: the tables that the reader checks keys against and that a test looks for in
+//! `conf/full.yaml`. Pingora's own keys are not here: Pingora lists them itself.
+
+/// The keys of one map.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Section {
+    /// Where it stands, such as `clusters[].probe`; empty for the file as a whole.
+    pub name: &'static str,
+    pub keys: &'static [&'static str],
+}
+
+impl Section {
+    const fn new(name: &'static str, keys: &'static [&'static str]) -> Self {
+        Self { name, keys }
+    }
+
+    pub fn has(&self, key: &str) -> bool {
+        self.keys.contains(&key)
+    }
+
+    pub fn list(&self) -> String {
+        self.keys.join(", ")
+    }
+
+    /// The first other section that has this key.
+    pub fn elsewhere(&self, key: &str) -> Option<&'static str> {
+        let home = ALL.iter().find(|s| s.name != self.name && s.has(key))?;
+        Some(if home.name.is_empty() { "the top level" } else { home.name })
+    }
+}
+
+pub(super) const TOP: Section = Section::new(
+    "",
+    &[
+        "pingora",
+        "get_configuration_from",
+        "listeners",
+        "state_dir",
+        "limits",
+        "pages",
+        "admin",
+        "statpub",
+        "access_log",
+        "clusters",
+    ],
+);
+pub(super) const FOLLOW: Section = Section::new(
+    "get_configuration_from",
+    &["url", "ca_file", "token_file", "refresh", "cache", "allow_files_under"],
+);
+pub(super) const LISTENER: Section =
+    Section::new("listeners[]", &["address", "redirect_to_https", "trusted_proxies", "tls"]);
+pub(super) const LISTENER_TLS: Section =
+    Section::new("listeners[].tls", &["certificates", "h2", "client_ca_file"]);
+pub(super) const CERTIFICATE: Section = Section::new("listeners[].tls.certificates[]", &["cert", "key"]);
+pub(super) const LIMITS: Section = Section::new(
+    "limits",
+    &[
+        "header_count",
+        "header_bytes",
+        "uri_bytes",
+        "header_timeout",
+        "idle_timeout",
+        "handshake_timeout",
+        "min_rate",
+        "websocket_idle",
+        "connections",
+        "per_client",
+    ],
+);
+pub(super) const PER_CLIENT: Section =
+    Section::new("limits.per_client", &["connections", "requests_per_second"]);
+pub(super) const ADMIN: Section = Section::new("admin", &["address", "token_file", "tls"]);
+pub(super) const ADMIN_TLS: Section = Section::new("admin.tls", &["cert", "key"]);
+pub(super) const STATPUB: Section = Section::new("statpub", &["address", "token_file", "allow"]);
+pub(super) const ACCESS_LOG: Section = Section::new("access_log", &["path", "format"]);
+pub(super) const CLUSTER: Section = Section::new(
+    "clusters[]",
+    &[
+        "name",
+        "hostnames",
+        "mode",
+        "upstream_scheme",
+        "upstream_tls",
+        "servers",
+        "directory",
+        "probe",
+        "availability",
+        "failover",
+        "affinity",
+        "unknown_database",
+        "ambiguous_path",
+        "open_server",
+        "limits",
+        "headers",
+        "connector_secret_file",
+    ],
+);
+pub(super) const UPSTREAM_TLS: Section = Section::new("clusters[].upstream_tls", &["ca_file", "verify"]);
+pub(super) const SERVERS: Section = Section::new(
+    "clusters[].servers",
+    &["source", "list", "from", "database", "view", "format", "columns", "auth", "refresh", "cache"],
+);
+pub(super) const SERVER: Section = Section::new(
+    "clusters[].servers.list[]",
+    &[
+        "name",
+        "hostname",
+        "http",
+        "https",
+        "weight",
+        "server_availability_threshold",
+        "server_restricted",
+        "server_max_users",
+        "connector_headers",
+        "availability",
+    ],
+);
+pub(super) const NAMES_COLUMNS: Section = Section::new(
+    "clusters[].servers.columns",
+    &["name", "hostname", "address", "cluster", "http_port", "http_status", "https_port", "https_status"],
+);
+pub(super) const AUTH: Section =
+    Section::new("clusters[].directory.auth", &["basic", "session", "allow_plaintext"]);
+pub(super) const LOGIN: Section = Section::new("clusters[].directory.auth.basic", &["user", "password_file"]);
+pub(super) const DIRECTORY: Section = Section::new(
+    "clusters[].directory",
+    &["source", "database", "view", "format", "columns", "auth", "refresh", "cache", "file", "databases"],
+);
+pub(super) const DIRECTORY_COLUMNS: Section = Section::new(
+    "clusters[].directory.columns",
+    &["path", "server", "replica_id", "title", "out_of_service", "pending_delete"],
+);
+pub(super) const DATABASE: Section =
+    Section::new("clusters[].directory.databases[]", &["path", "replica_id", "title", "replicas"]);
+pub(super) const REPLICA: Section =
+    Section::new("clusters[].directory.databases[].replicas[]", &["server", "path", "mark"]);
+pub(super) const PROBE: Section = Section::new(
+    "clusters[].probe",
+    &["path", "host", "interval", "timeout", "healthy_after", "unreachable_after", "ok"],
+);
+pub(super) const AVAILABILITY: Section =
+    Section::new("clusters[].availability", &["source", "url", "port", "interval", "stale_after", "range"]);
+pub(super) const FAILOVER: Section = Section::new(
+    "clusters[].failover",
+    &[
+        "attempts",
+        "deadline",
+        "retry_budget",
+        "connect_timeout",
+        "response_timeout",
+        "retry_statuses",
+        "retry_methods",
+        "acting_commands",
+        "unknown_commands",
+        "retry_after_timeout",
+        "passive_failures",
+        "slow_start",
+        "last_resort",
+    ],
+);
+pub(super) const AFFINITY: Section = Section::new(
+    "clusters[].affinity",
+    &["mode", "cookie", "secret_file", "session_cookies", "fail_back", "idle_timeout", "drain_timeout"],
+);
+pub(super) const CLUSTER_LIMITS: Section =
+    Section::new("clusters[].limits", &["request_body", "max_connections_per_server", "queue_timeout"]);
+pub(super) const HEADERS: Section =
+    Section::new("clusters[].headers", &["host", "via", "hsts", "expose_server"]);
+
+/// All of them.
+pub(super) const ALL: &[Section] = &[
+    TOP,
+    FOLLOW,
+    LISTENER,
+    LISTENER_TLS,
+    CERTIFICATE,
+    LIMITS,
+    PER_CLIENT,
+    ADMIN,
+    ADMIN_TLS,
+    STATPUB,
+    ACCESS_LOG,
+    CLUSTER,
+    UPSTREAM_TLS,
+    SERVERS,
+    SERVER,
+    NAMES_COLUMNS,
+    AUTH,
+    LOGIN,
+    DIRECTORY,
+    DIRECTORY_COLUMNS,
+    DATABASE,
+    REPLICA,
+    PROBE,
+    AVAILABILITY,
+    FAILOVER,
+    AFFINITY,
+    CLUSTER_LIMITS,
+    HEADERS,
+];

@@ -1,0 +1,206 @@
+//! How a cluster is probed, how requests fail over, where users stay, what happens to headers.
+//!
+//! In: the values of `probe`, `failover`, `affinity`, `limits`, `headers`. Out: their settings with
+//! the defaults filled in.
+
+use std::time::Duration;
+
+use super::keys;
+use super::reader::Item;
+use super::settings::{
+    Affinity, ClusterLimits, Failover, Headers, LastResort, Probe, Secret, UnknownCommands,
+};
+use super::values::{self, Problem};
+
+/// Commands that change something although HTTP calls GET safe.
+const ACTING: [&str; 6] =
+    ["deletedocument", "openagent", "runagent", "logout", "savedocument", "createdocument"];
+/// Domino's session cookies: several servers, one server.
+const SESSION_COOKIES: [&str; 2] = ["domauthsessid", "sessionid"];
+const MOST: u64 = u32::MAX as u64;
+
+fn seconds(n: u64) -> Duration {
+    Duration::from_secs(n)
+}
+
+/// `probe`.
+pub(super) fn probe(item: &Item<'_>) -> Probe {
+    let map = item.map(keys::PROBE);
+    let path = map.get("path").parsed("a path such as `/`", |text| match text.trim() {
+        t if !t.starts_with('/') => {
+            Err(Problem::new(format!("`{t}` is not a path")).hint(format!("write `/{t}`")))
+        }
+        t if t.chars().any(|c| c.is_whitespace() || c.is_control() || !c.is_ascii()) => {
+            Err(Problem::new("the path has a blank or a character outside ASCII").hint("percent-encode it"))
+        }
+        t => Ok(t.to_owned()),
+    });
+    let host = map.get("host").parsed("a host name", |text| {
+        let at = values::host_port(text, Some(0))?;
+        Ok(if at.port == 0 { at.host } else { at.to_string() })
+    });
+    let ok = map.get("ok").one_or_more();
+    let ranges: Vec<_> =
+        ok.iter().filter_map(|r| r.parsed("statuses such as `200-499`", values::status_range)).collect();
+    if map.get("ok").is_list() && ok.is_empty() {
+        map.get("ok").error(Problem::new("no status would be good").hint("write `[200-499]`"));
+    }
+    Probe {
+        path: path.unwrap_or_else(|| "/".to_owned()),
+        host,
+        interval: map.get("interval").period().unwrap_or(seconds(5)),
+        timeout: map.get("timeout").period().unwrap_or(seconds(2)),
+        healthy_after: map.get("healthy_after").integer(1, 1000).unwrap_or(2),
+        unreachable_after: map.get("unreachable_after").integer(1, 1000).unwrap_or(2),
+        ok: if ranges.is_empty() { vec![(200, 499)] } else { ranges },
+    }
+}
+
+/// `failover`.
+pub(super) fn failover(item: &Item<'_>) -> Failover {
+    let map = item.map(keys::FAILOVER);
+    let statuses = map.get("retry_statuses");
+    let methods = map.get("retry_methods");
+    let commands = map.get("acting_commands");
+    let retry_methods = if methods.is_present() {
+        let list = methods.one_or_more();
+        list.iter().filter_map(method).collect()
+    } else {
+        vec![http::Method::GET, http::Method::HEAD, http::Method::OPTIONS]
+    };
+    let retry_statuses = if statuses.is_present() {
+        statuses.one_or_more().iter().filter_map(|s| s.integer(500, 599)).collect()
+    } else {
+        vec![502, 503, 504]
+    };
+    let acting_commands = if commands.is_present() {
+        let list = commands.one_or_more();
+        let word = |t: String| t.trim_start_matches(['?', '!']).to_lowercase();
+        list.iter().filter_map(|c| c.text().map(word)).collect()
+    } else {
+        ACTING.map(str::to_owned).to_vec()
+    };
+    let replay = [("replay", UnknownCommands::Replay), ("once", UnknownCommands::Once)];
+    let last = [("refuse", LastResort::Refuse), ("try_unreachable", LastResort::TryUnreachable)];
+    Failover {
+        attempts: map.get("attempts").integer(1, 32).unwrap_or(3),
+        deadline: map.get("deadline").period().unwrap_or(seconds(90)),
+        retry_budget: map.get("retry_budget").parsed("a percentage", values::percent).unwrap_or(0.2),
+        connect_timeout: map.get("connect_timeout").period().unwrap_or(seconds(2)),
+        response_timeout: map.get("response_timeout").period().unwrap_or(seconds(60)),
+        retry_statuses,
+        retry_methods,
+        acting_commands,
+        unknown_commands: map.get("unknown_commands").choice(&replay).unwrap_or(UnknownCommands::Replay),
+        retry_after_timeout: map.get("retry_after_timeout").boolean().unwrap_or(true),
+        passive_failures: map.get("passive_failures").integer(0, 1000).unwrap_or(3),
+        slow_start: map.get("slow_start").duration().unwrap_or(seconds(30)),
+        last_resort: map.get("last_resort").choice(&last).unwrap_or(LastResort::Refuse),
+    }
+}
+
+fn method(item: &Item<'_>) -> Option<http::Method> {
+    let method = item.parsed("a method such as `GET`", |text| {
+        let wrong = || Problem::new(format!("`{text}` is not an HTTP method"));
+        let upper = text.trim().to_ascii_uppercase();
+        if upper != text {
+            return Err(wrong().hint(format!("write `{upper}`")));
+        }
+        http::Method::from_bytes(upper.as_bytes()).map_err(|_| wrong())
+    })?;
+    if !matches!(method.as_str(), "GET" | "HEAD" | "OPTIONS" | "PUT" | "DELETE" | "TRACE" | "PROPFIND") {
+        item.warn(format!("{method} is not idempotent: what it does may be done twice"));
+    }
+    Some(method)
+}
+
+/// `affinity`.
+pub(super) fn affinity(item: &Item<'_>) -> Affinity {
+    let map = item.map(keys::AFFINITY);
+    let cookie = map.get("cookie").parsed("a cookie name", cookie_name);
+    let sessions = map.get("session_cookies");
+    let session_cookies: Vec<String> = if sessions.is_present() {
+        let list = sessions.one_or_more();
+        list.iter().filter_map(|c| c.parsed("a cookie name", cookie_name)).map(|c| c.to_lowercase()).collect()
+    } else {
+        SESSION_COOKIES.map(str::to_owned).to_vec()
+    };
+    let cookie = cookie.unwrap_or_else(|| "ICM".to_owned());
+    if session_cookies.contains(&cookie.to_lowercase()) {
+        map.get("cookie").error(Problem::new(format!("`{cookie}` is one of session_cookies")));
+    }
+    let fail_back = map.get("fail_back");
+    let fail_back = if fail_back.text_is("never") { None } else { fail_back.duration() };
+    let secret_file = map.get("secret_file");
+    let secrets: Vec<Secret> = if secret_file.value.is_some() { secret_file.keys() } else { Vec::new() };
+    Affinity {
+        enabled: map.get("mode").choice(&[("cookie", true), ("off", false)]).unwrap_or(true),
+        cookie,
+        secrets,
+        session_cookies,
+        fail_back,
+        idle_timeout: map.get("idle_timeout").period().unwrap_or(seconds(30 * 60)),
+        drain_timeout: map.get("drain_timeout").duration().unwrap_or(seconds(30 * 60)),
+    }
+}
+
+fn cookie_name(text: &str) -> Result<String, Problem> {
+    let name = text.trim();
+    let token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
+    if name.is_empty() || name.len() > 64 || !name.bytes().all(token) {
+        return Err(Problem::new(format!("`{text}` is not a cookie name"))
+            .hint("use letters, digits, `-` and `_`, at most 64"));
+    }
+    Ok(name.to_owned())
+}
+
+/// `clusters[].limits`.
+pub(super) fn limits(item: &Item<'_>) -> ClusterLimits {
+    let map = item.map(keys::CLUSTER_LIMITS);
+    ClusterLimits {
+        request_body: map.get("request_body").size(0).unwrap_or(100 << 20),
+        max_connections_per_server: map.get("max_connections_per_server").integer(0, MOST).unwrap_or(0),
+        queue_timeout: map.get("queue_timeout").duration().unwrap_or(seconds(1)),
+    }
+}
+
+/// `headers`.
+pub(super) fn headers(item: &Item<'_>) -> Headers {
+    let map = item.map(keys::HEADERS);
+    let via = map.get("via");
+    let via_value = if via.is_off() {
+        None
+    } else {
+        via.parsed("a pseudonym, or off", |text| match text.trim() {
+            "true" | "on" | "yes" => {
+                Err(Problem::new("a name is expected").hint("write `via: icm`, or `via: off`"))
+            }
+            t if t.is_empty() || !t.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._:".contains(&b)) => {
+                Err(Problem::new(format!("`{t}` cannot stand in Via"))
+                    .hint("use letters, digits, `-`, `.` and `_`"))
+            }
+            t => Ok(t.to_owned()),
+        })
+    };
+    let hsts = map.get("hsts");
+    let hsts_value = if hsts.is_off() {
+        None
+    } else if hsts.value.is_some() {
+        hsts.parsed("a Strict-Transport-Security value, or off", |text| {
+            let text = text.trim();
+            if text.to_ascii_lowercase().contains("max-age=") && http::HeaderValue::from_str(text).is_ok() {
+                return Ok(text.to_owned());
+            }
+            Err(Problem::new(format!("`{text}` is not a Strict-Transport-Security value"))
+                .hint("write `\"max-age=31536000\"`, or `off`"))
+        })
+    } else {
+        Some("max-age=31536000".to_owned())
+    };
+    Headers {
+        host_of_server: map.get("host").choice(&[("client", false), ("server", true)]).unwrap_or(false),
+        via: via_value,
+        hsts: hsts_value,
+        expose_server: map.get("expose_server").boolean().unwrap_or(false),
+    }
+}

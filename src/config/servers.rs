@@ -1,0 +1,258 @@
+//! `servers`, and how to log in at them.
+//!
+//! In: the map. Out: the members, or the view that lists them. It resolves no host name and
+//! contacts nobody.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use super::availability;
+use super::keys;
+use super::reader::{Item, Map};
+use super::settings::{
+    Auth, Availability, BaseUrl, Column, HostPort, Mode, NamesColumns, NamesView, Server, Servers,
+    UpstreamScheme, ViewFormat,
+};
+use super::values::{self, Problem};
+use crate::cluster::ServerName;
+
+/// What of the cluster matters to its servers.
+pub(super) struct Around<'a> {
+    pub mode: Mode,
+    pub scheme: UpstreamScheme,
+    pub availability: &'a [Availability],
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Source {
+    Static,
+    Names,
+}
+
+/// The members, and their names where the file lists them without an error.
+pub(super) fn servers(item: &Item<'_>, around: &Around<'_>) -> (Servers, Option<Vec<ServerName>>) {
+    let map = item.map(keys::SERVERS);
+    let words = [("static", Source::Static), ("names", Source::Names)];
+    let fallback = if map.has("from") && !map.has("list") { Source::Names } else { Source::Static };
+    match map.get("source").choice(&words).unwrap_or(fallback) {
+        Source::Static => {
+            let view = ["from", "database", "view", "format", "columns", "auth", "refresh", "cache"];
+            map.no_effect(&view, "source: static");
+            static_servers(&map, around)
+        }
+        Source::Names => {
+            map.no_effect(&["list"], "source: names");
+            (Servers::Names(names_view(&map)), None)
+        }
+    }
+}
+
+fn static_servers(map: &Map<'_>, around: &Around<'_>) -> (Servers, Option<Vec<ServerName>>) {
+    let list = map.required("list");
+    let items = list.list();
+    if items.is_empty() && (list.is_list() || (list.value.is_some() && !list.is_present())) {
+        list.error_at_key(
+            Problem::new("no server is given").hint("write `- { name: Web1/Acme, http: HOST:PORT }`"),
+        );
+    }
+    let mut seen: HashMap<ServerName, String> = HashMap::new();
+    let mut servers = Vec::new();
+    for item in &items {
+        let Some(server) = server(item, around) else { continue };
+        if let Some(first) = seen.get(&server.name) {
+            item.map_quietly(keys::SERVER).get("name").error(
+                Problem::new(format!("`{}` is the same server as {first}", server.name))
+                    .hint("upper and lower case and the canonical form make no difference"),
+            );
+        } else {
+            seen.insert(server.name.clone(), item.key.clone());
+        }
+        servers.push(server);
+    }
+    let names = servers.iter().map(|s: &Server| s.name.clone()).collect();
+    let complete = servers.len() == items.len();
+    (Servers::Static(servers), complete.then_some(names))
+}
+
+fn server(item: &Item<'_>, around: &Around<'_>) -> Option<Server> {
+    let map = item.map(keys::SERVER);
+    let name_item = map.required("name");
+    let name = name_item.parsed("a server name such as `Web1/Acme`", |text| {
+        ServerName::parse(text).map_err(|e| Problem::new(e.to_string()))
+    });
+    let address = |key: &str, port: u16| {
+        map.get(key).parsed("an address such as `10.0.0.11:80`", |text| {
+            let at = values::host_port(text, Some(port))?;
+            if at.port == 0 {
+                return Err(Problem::new("port 0 cannot be connected to").hint("write 1 to 65535"));
+            }
+            Ok(at)
+        })
+    };
+    let (http, https) = (address("http", 80), address("https", 443));
+    if !map.has("http") && !map.has("https") && item.value.is_some_and(serde_yaml::Value::is_mapping) {
+        item.error_at_key(
+            Problem::new("neither `http` nor `https` is given")
+                .hint("write `http: HOST:PORT` for its HTTP port"),
+        );
+    }
+    if let (Some(_), false, UpstreamScheme::Http) | (Some(_), false, UpstreamScheme::Https) =
+        (&name, map.has(if around.scheme == UpstreamScheme::Http { "http" } else { "https" }), around.scheme)
+    {
+        name_item.warn("has no port for the cluster's upstream_scheme and will never be used");
+    }
+    let hostname = map.get("hostname").parsed("a host name", values::host);
+    let hostname = hostname.unwrap_or_else(|| derived_hostname(&map, around, [&http, &https]));
+    let threshold = map.get("server_availability_threshold").integer(0, 100);
+    if threshold == Some(100) {
+        map.get("server_availability_threshold").warn("100 means that the server is always BUSY");
+    }
+    let weight = map.get("weight");
+    let weight =
+        match weight.value.and_then(serde_yaml::Value::as_u64) {
+            Some(0) => {
+                weight.error(Problem::new("0 is out of range").hint(
+                    "write 1 to 1000, or `server_restricted: 1` to keep new users away from the server",
+                ));
+                None
+            }
+            _ => weight.integer(1, 1000),
+        };
+    let safe = [("off", false), ("safe", true)];
+    Some(Server {
+        name: name?,
+        hostname,
+        http,
+        https,
+        weight: weight.unwrap_or(1),
+        threshold,
+        restricted: map.get("server_restricted").integer::<u8>(0, 4).unwrap_or(0) > 0,
+        max_users: map.get("server_max_users").integer(0, u64::from(u32::MAX)).unwrap_or(0),
+        connector_headers: map.get("connector_headers").choice(&safe).unwrap_or(false),
+        availability: availability::of_server(&map.get("availability"), around.availability),
+    })
+}
+
+/// Without `hostname`: what the addresses say.
+fn derived_hostname(map: &Map<'_>, around: &Around<'_>, at: [&Option<HostPort>; 2]) -> String {
+    let hosts = || at.iter().filter_map(|a| a.as_ref()).map(|a| a.host.as_str());
+    let literal = |h: &&str| h.parse::<std::net::IpAddr>().is_ok();
+    if let Some(name) = hosts().find(|h| !literal(h)) {
+        return name.to_owned();
+    }
+    let Some(address) = hosts().next() else { return String::new() };
+    if !map.has("hostname") && (around.mode == Mode::Redirect || around.scheme != UpstreamScheme::Http) {
+        map.item.warn(format!(
+            "has no `hostname`, so redirects, SNI and certificate checks use the address {address}"
+        ));
+    }
+    address.to_owned()
+}
+
+fn names_view(map: &Map<'_>) -> NamesView {
+    let from_item = map.required("from");
+    let from: Vec<BaseUrl> =
+        from_item.one_or_more().iter().filter_map(|i| i.parsed("a URL", values::url)).collect();
+    if from_item.value.is_some() && from_item.one_or_more().is_empty() {
+        from_item.error_at_key(Problem::new("no server is given").hint("write `from: [http://HOST]`"));
+    }
+    let columns = map.get("columns").map(keys::NAMES_COLUMNS);
+    let column = |key: &str, default: &str| {
+        columns
+            .get(key)
+            .parsed("a column", values::column)
+            .unwrap_or_else(|| Column::Name(default.to_owned()))
+    };
+    let (auth, plaintext) = auth(&map.get("auth"));
+    if !plaintext {
+        refuse_plaintext(&map.get("auth"), &auth, plain_url(&from));
+    }
+    NamesView {
+        database: database(map, "names.nsf"),
+        view: map.get("view").text().unwrap_or_else(|| "ICM Servers".to_owned()),
+        columns: NamesColumns {
+            name: column("name", "ServerName"),
+            hostname: column("hostname", "HostName"),
+            address: column("address", "NetAddress"),
+            cluster: column("cluster", "ClusterName"),
+            http_port: column("http_port", "HTTPPort"),
+            http_status: column("http_status", "HTTPStatus"),
+            https_port: column("https_port", "HTTPSPort"),
+            https_status: column("https_status", "HTTPSStatus"),
+        },
+        format: format(map),
+        auth,
+        refresh: refresh(map),
+        cache: map.get("cache").path(),
+        from,
+    }
+}
+
+/// `database` of a view, without a slash in front.
+pub(super) fn database(map: &Map<'_>, default: &str) -> String {
+    let text = map.get("database").text();
+    text.map_or_else(|| default.to_owned(), |t| t.trim_start_matches('/').to_owned())
+}
+
+/// `format` of a view.
+pub(super) fn format(map: &Map<'_>) -> ViewFormat {
+    let words = [("xml", ViewFormat::Xml), ("json", ViewFormat::Json)];
+    map.get("format").choice(&words).unwrap_or(ViewFormat::Xml)
+}
+
+/// `refresh` of a view.
+pub(super) fn refresh(map: &Map<'_>) -> Duration {
+    map.get("refresh").period().unwrap_or(Duration::from_secs(60))
+}
+
+/// `auth`, and whether it may travel in clear text.
+pub(super) fn auth(item: &Item<'_>) -> (Auth, bool) {
+    if !item.is_present() {
+        return (Auth::None, false);
+    }
+    let map = item.map(keys::AUTH);
+    let plaintext = map.get("allow_plaintext").boolean().unwrap_or(false);
+    let (basic, session) = (map.has("basic"), map.has("session"));
+    if basic && session {
+        map.get("session").error_at_key(Problem::new("stands beside `basic`").hint("keep one of the two"));
+    }
+    let key = if basic { "basic" } else { "session" };
+    if !basic && !session {
+        if item.value.is_some_and(serde_yaml::Value::is_mapping) {
+            let example = "write `basic: { user: NAME, password_file: FILE }` or `session: { ... }`";
+            item.error_at_key(Problem::new("does not say how to log in").hint(example));
+        }
+        return (Auth::None, plaintext);
+    }
+    let login = map.get(key).map(keys::LOGIN);
+    let user = login.required("user").text();
+    let password = login.required("password_file").secret();
+    let Some((user, password)) = user.zip(password) else { return (Auth::None, true) };
+    if basic {
+        if user.contains(':') {
+            login
+                .get("user")
+                .error(Problem::new("a user name with `:` cannot be sent by Basic authentication"));
+        }
+        (Auth::Basic { user, password }, plaintext)
+    } else {
+        (Auth::Session { user, password }, plaintext)
+    }
+}
+
+/// The first URL over which a password would travel in clear text.
+pub(super) fn plain_url(urls: &[BaseUrl]) -> Option<String> {
+    urls.iter().find(|u| !u.https && !values::is_loopback(&u.at.host)).map(|u| u.at.to_string())
+}
+
+/// An error if there is a login and a place to which it would go in clear text.
+pub(super) fn refuse_plaintext(item: &Item<'_>, auth: &Auth, to: Option<String>) {
+    if *auth != Auth::None
+        && let Some(to) = to
+    {
+        item.error_at_key(
+            Problem::new(format!("the password would go to {to} in clear text"))
+                .hint("use https, or write `allow_plaintext: true` into `auth` if the network is trusted"),
+        );
+    }
+}

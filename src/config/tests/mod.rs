@@ -1,0 +1,7 @@
+//! Tests of the configuration: errors with their places, defaults, the files under `conf/`.
+
+mod conf_folder;
+mod defaults;
+mod errors;
+mod places;
+mod support;

@@ -1,0 +1,91 @@
+//! Places are right, and no text makes the loader panic.
+
+use std::path::Path;
+
+use proptest::prelude::*;
+
+use super::super::load_with;
+use super::super::tree::{Spot, of_json, of_yaml};
+use super::support::{FULL_FILES, cluster, load};
+
+#[test]
+fn keys_and_values_have_their_places() {
+    let tree = of_yaml("# ä\na:\n  - b: 1\n    'ü': { c: x }\n");
+    let root = tree.root.unwrap();
+    let (at, list) = tree.child(root, "a").unwrap();
+    assert_eq!(at, Spot { line: 2, column: 1 });
+    let map = tree.element(list, 0).unwrap();
+    let (at, flow) = tree.child(map, "ü").unwrap();
+    assert_eq!(at, Spot { line: 4, column: 5 });
+    let (at, value) = tree.child(flow, "c").unwrap();
+    assert_eq!(at, Spot { line: 4, column: 12 });
+    assert_eq!(tree.node(value).unwrap().at, Spot { line: 4, column: 15 });
+}
+
+#[test]
+fn json_has_places_too() {
+    let tree = of_json("{\n\t\"a\": [ 1, \"x\\\"]\", { \"b\\u0041\": null } ]\n}");
+    let (at, list) = tree.child(tree.root.unwrap(), "a").unwrap();
+    assert_eq!(at, Spot { line: 2, column: 2 });
+    let map = tree.element(list, 2).unwrap();
+    assert_eq!(tree.child(map, "bA").unwrap().0, Spot { line: 2, column: 23 });
+}
+
+#[test]
+fn aliases_that_grow_a_short_file_large_are_refused() {
+    let mut text = String::from("a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n");
+    for i in 1..9 {
+        let alias = format!("*a{}, ", i - 1).repeat(10);
+        text.push_str(&format!("a{i}: &a{i} [{alias}]\n"));
+    }
+    let errors = load(&text).unwrap_err();
+    assert!(errors[0].message.contains("more than"), "{}", errors[0]);
+}
+
+#[test]
+fn deep_nesting_is_an_error_and_no_more() {
+    for text in ["[".repeat(100_000), "{a: ".repeat(50_000), "- ".repeat(50_000)] {
+        assert!(!load(&text).unwrap_err().is_empty());
+    }
+}
+
+fn no_panic(text: &str) {
+    if let Err(errors) = load_with(Path::new("x.yaml"), text, &*FULL_FILES) {
+        assert!(!errors.0.is_empty());
+        for error in &errors.0 {
+            assert!(!error.to_string().is_empty());
+        }
+    }
+}
+
+const FULL: &str = include_str!("../../../conf/full.yaml");
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(256))]
+
+    #[test]
+    fn any_text_loads_or_is_refused(text in "\\PC{0,200}") {
+        no_panic(&text);
+    }
+
+    #[test]
+    fn any_yaml_like_text_loads_or_is_refused(text in "[a-c:\\-\\[\\]{}&*!|>'\"%#?, \\n\\t0-9<~.@`]{0,120}") {
+        no_panic(&text);
+    }
+
+    #[test]
+    fn a_damaged_file_loads_or_is_refused(at in 0..FULL.len(), cut in 0_usize..40, put in "\\PC{0,6}") {
+        let chars: Vec<char> = FULL.chars().collect();
+        let at = at.min(chars.len());
+        let end = (at + cut).min(chars.len());
+        let text: String = chars[..at].iter().copied().chain(put.chars()).chain(chars[end..].iter().copied()).collect();
+        no_panic(&text);
+    }
+
+    #[test]
+    fn any_value_is_taken_or_refused(value in "[a-z0-9:/.%*\\[\\]{}\\- ]{0,30}", key in 0_usize..8) {
+        let key = ["hostnames", "probe", "availability", "failover", "affinity", "limits", "headers", "mode"][key];
+        no_panic(&cluster(&format!("    {key}: {value}\n")));
+        no_panic(&cluster(&format!("    probe: {{ interval: {value} }}\n    headers: {{ via: {value} }}\n")));
+    }
+}

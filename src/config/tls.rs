@@ -1,0 +1,124 @@
+//! Certificates, keys and CA files, checked when the configuration is loaded.
+//!
+//! In: values that name PEM files. Out: the file names, or the certificates of a CA file. What is
+//! unreadable, does not fit together or has expired is an error here rather than at a handshake.
+//! It never keeps a private key.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::sign::CertifiedKey;
+
+use super::reader::{Item, Map};
+use super::settings::CertificateFiles;
+use super::values::Problem;
+
+/// Largest PEM file; a bundle of all public roots has a quarter of a megabyte.
+const PEM: u64 = 4 << 20;
+const DAY: i64 = 24 * 3600;
+/// A certificate that ends sooner than this is warned about.
+const SOON: i64 = 30 * DAY;
+
+/// `cert` and `key` of a map.
+pub(super) fn certificate(map: &Map<'_>) -> Option<CertificateFiles> {
+    let (cert_item, key_item) = (map.required("cert"), map.required("key"));
+    let cert = cert_item.file(PEM);
+    let key = key_item.file(PEM);
+    let (cert, cert_pem) = cert?;
+    let chain = certificates(&cert_item, &cert_pem.octets);
+    let (key, key_pem) = key?;
+    let private = private_key(&key_item, &key_pem.octets);
+    if key_pem.mode & 0o007 != 0 {
+        key_item.warn(format!("others may read {}, run `chmod o-rwx` on it", key.display()));
+    }
+    let chain = chain?;
+    let leaf = chain.first().cloned();
+    match CertifiedKey::from_der(chain, private?, &rustls::crypto::ring::default_provider()) {
+        Ok(_) => {}
+        Err(rustls::Error::InconsistentKeys(_)) => {
+            key_item.error(
+                Problem::new(format!("this key does not belong to the certificate in {}", cert.display()))
+                    .hint("the server's own certificate must come first in the file"),
+            );
+            return None;
+        }
+        Err(error) => {
+            cert_item.error(Problem::new(format!("{} cannot be used: {error}", cert.display())));
+            return None;
+        }
+    }
+    check_time(&cert_item, &leaf?);
+    Some(CertificateFiles { cert, key })
+}
+
+/// The certificates of a CA file, at least one.
+pub(super) fn authorities(item: &Item<'_>) -> Option<(PathBuf, Arc<Vec<Vec<u8>>>)> {
+    let (path, content) = item.file(PEM)?;
+    let list = certificates(item, &content.octets)?;
+    let mut store = rustls::RootCertStore::empty();
+    for (i, certificate) in list.iter().enumerate() {
+        if let Err(error) = store.add(certificate.clone()) {
+            item.error(Problem::new(format!(
+                "certificate {} in {} cannot be used: {error}",
+                i + 1,
+                path.display()
+            )));
+            return None;
+        }
+    }
+    Some((path, Arc::new(list.into_iter().map(|c| c.to_vec()).collect())))
+}
+
+fn certificates(item: &Item<'_>, pem: &[u8]) -> Option<Vec<CertificateDer<'static>>> {
+    match CertificateDer::pem_slice_iter(pem).collect::<Result<Vec<_>, _>>() {
+        Ok(list) if !list.is_empty() => Some(list),
+        Ok(_) => {
+            item.error(
+                Problem::new("the file holds no certificate")
+                    .hint("PEM is expected, with `-----BEGIN CERTIFICATE-----`"),
+            );
+            None
+        }
+        Err(error) => {
+            item.error(Problem::new(format!("the file is not good PEM: {error}")));
+            None
+        }
+    }
+}
+
+fn private_key(item: &Item<'_>, pem: &[u8]) -> Option<PrivateKeyDer<'static>> {
+    if let Ok(key) = PrivateKeyDer::from_pem_slice(pem) {
+        return Some(key);
+    }
+    let encrypted = String::from_utf8_lossy(pem).contains("ENCRYPTED");
+    item.error(if encrypted {
+        Problem::new("the private key is encrypted")
+            .hint("write it without a password and make it readable to the owner only")
+    } else {
+        Problem::new("the file holds no private key")
+            .hint("PEM is expected, with `-----BEGIN PRIVATE KEY-----`")
+    });
+    None
+}
+
+fn check_time(item: &Item<'_>, certificate: &CertificateDer<'_>) {
+    let Ok((_, parsed)) = x509_parser::parse_x509_certificate(certificate) else { return };
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
+    let now = i64::try_from(now).unwrap_or(i64::MAX);
+    let validity = parsed.validity();
+    let left = validity.not_after.timestamp() - now;
+    if left < 0 {
+        item.error(
+            Problem::new(format!("the certificate has expired on {}", validity.not_after))
+                .hint("browsers refuse it, renew it"),
+        );
+    } else if left < SOON {
+        item.warn(format!("the certificate expires in {} days, on {}", left / DAY, validity.not_after));
+    }
+    if validity.not_before.timestamp() > now {
+        item.warn(format!("the certificate is not valid before {}", validity.not_before));
+    }
+}

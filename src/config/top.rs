@@ -1,0 +1,249 @@
+//! The parts of the file outside `clusters`: listeners, limits, admin, statpub, logs, the other ICM.
+//!
+//! In: the values. Out: their settings with the defaults filled in. Whether an address can be bound
+//! is not tried here.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use super::keys;
+use super::reader::{Item, Map};
+use super::settings::{
+    AccessLog, Admin, Availability, AvailabilitySource, CertificateFiles, Follow, Limits, Listener,
+    ListenerTls, LogFormat, LogTarget, Servers, Settings, Statpub, UpstreamScheme,
+};
+use super::tls;
+use super::values::{self, Problem};
+
+const ADMIN_PORT: u16 = 8098;
+
+/// An address to listen on. A host name is resolved now.
+fn listen_address(item: &Item<'_>) -> Option<SocketAddr> {
+    let files = item.doc.load.files;
+    item.parsed("an address such as `0.0.0.0:80`", |text| {
+        let at = values::host_port(&text.replace("*:", "0.0.0.0:"), None)?;
+        if let Ok(ip) = at.host.parse::<IpAddr>() {
+            return Ok(SocketAddr::new(ip, at.port));
+        }
+        let found = files.resolve(&at.host, at.port);
+        found.ok().and_then(|list| list.first().copied()).ok_or_else(|| {
+            Problem::new(format!("the host name `{}` cannot be resolved", at.host))
+                .hint("write an address of this machine, such as `0.0.0.0:80`")
+        })
+    })
+}
+
+/// `listeners`: at least one.
+pub(super) fn listeners(item: &Item<'_>) -> Vec<Listener> {
+    let items = item.list();
+    if items.is_empty() && (item.value.is_none() || item.is_list() || !item.is_present()) {
+        item.error_at_key(
+            Problem::new("no listener is given").hint("write `listeners: [ { address: 0.0.0.0:80 } ]`"),
+        );
+    }
+    items.iter().filter_map(listener).collect()
+}
+
+fn listener(item: &Item<'_>) -> Option<Listener> {
+    let map = item.map(keys::LISTENER);
+    let address = listen_address(&map.required("address"));
+    let redirect = map.get("redirect_to_https");
+    let redirect_to_https = redirect.boolean().unwrap_or(false);
+    let trusted = map.get("trusted_proxies").one_or_more();
+    let trusted_proxies = trusted.iter().filter_map(|n| n.parsed("a network", values::network)).collect();
+    let tls = map.has("tls").then(|| listener_tls(&map.get("tls")));
+    if redirect_to_https && tls.is_some() {
+        redirect.warn("has no effect on a listener with TLS");
+    }
+    Some(Listener { address: address?, redirect_to_https, trusted_proxies, tls })
+}
+
+fn listener_tls(item: &Item<'_>) -> ListenerTls {
+    let map = item.map(keys::LISTENER_TLS);
+    let list = map.required("certificates");
+    let pairs = list.one_or_more();
+    if pairs.is_empty() && list.value.is_some() {
+        list.error_at_key(
+            Problem::new("no certificate is given").hint("write `- { cert: FILE, key: FILE }`"),
+        );
+    }
+    let certificates: Vec<CertificateFiles> =
+        pairs.iter().filter_map(|p| tls::certificate(&p.map(keys::CERTIFICATE))).collect();
+    let client_ca = map.get("client_ca_file");
+    ListenerTls {
+        certificates,
+        h2: map.get("h2").boolean().unwrap_or(true),
+        client_ca_file: tls::authorities(&client_ca).map(|(path, _)| path),
+    }
+}
+
+/// No two sockets at one address.
+pub(super) fn check_addresses(
+    top: &Map<'_>,
+    listeners: &[Listener],
+    admin: &Admin,
+    statpub: Option<&Statpub>,
+) {
+    let mut taken: Vec<(SocketAddr, String)> = Vec::new();
+    let items = top.get("listeners").list();
+    let addresses: Vec<Item<'_>> =
+        items.iter().map(|i| i.map_quietly(keys::LISTENER).get("address")).collect();
+    let mut claim = |address: SocketAddr, item: &Item<'_>| {
+        if address.port() == 0 {
+            item.warn("port 0 means a different port at every start");
+        } else if let Some((_, other)) = taken.iter().find(|(a, _)| *a == address) {
+            item.error(Problem::new(format!("{address} is already taken by {other}")));
+        } else {
+            taken.push((address, item.key.clone()));
+        }
+    };
+    // Where a listener was wrong the two lists differ, and that error comes first.
+    if addresses.len() == listeners.len() {
+        for (listener, item) in listeners.iter().zip(&addresses) {
+            claim(listener.address, item);
+        }
+    }
+    claim(admin.address, &top.get("admin").map_quietly(keys::ADMIN).get("address"));
+    if let Some(statpub) = statpub {
+        claim(statpub.address, &top.get("statpub").map_quietly(keys::STATPUB).get("address"));
+    }
+    let tls = listeners.iter().any(|l| l.tls.is_some());
+    for (listener, item) in listeners.iter().zip(&items) {
+        if listener.redirect_to_https && !tls {
+            item.warn("redirect_to_https: no listener of this file has TLS");
+        }
+    }
+}
+
+/// `limits`.
+pub(super) fn limits(item: &Item<'_>) -> Limits {
+    let map = item.map(keys::LIMITS);
+    let client = map.get("per_client").map(keys::PER_CLIENT);
+    let seconds = Duration::from_secs;
+    let most = u64::from(u32::MAX);
+    Limits {
+        header_count: map.get("header_count").integer(1, 10_000).unwrap_or(100),
+        header_bytes: map.get("header_bytes").size(1).unwrap_or(64 << 10),
+        uri_bytes: map.get("uri_bytes").size(1).unwrap_or(8 << 10),
+        header_timeout: map.get("header_timeout").period().unwrap_or(seconds(10)),
+        idle_timeout: map.get("idle_timeout").period().unwrap_or(seconds(60)),
+        handshake_timeout: map.get("handshake_timeout").period().unwrap_or(seconds(10)),
+        min_rate: map.get("min_rate").size(0).unwrap_or(512),
+        websocket_idle: map.get("websocket_idle").period().unwrap_or(seconds(300)),
+        connections: map.get("connections").integer(1, most).unwrap_or(50_000),
+        per_client_connections: client.get("connections").integer(0, most).unwrap_or(0),
+        per_client_requests: client.get("requests_per_second").integer(0, most).unwrap_or(0),
+    }
+}
+
+/// `admin`; without it the loopback default.
+pub(super) fn admin(item: &Item<'_>) -> Admin {
+    let map = item.map(keys::ADMIN);
+    let address_item = map.get("address");
+    let default = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), ADMIN_PORT);
+    let address = listen_address(&address_item).unwrap_or(default);
+    let token_item = map.get("token_file");
+    let token = token_item.token();
+    let tls = map.has("tls").then(|| tls::certificate(&map.get("tls").map(keys::ADMIN_TLS))).flatten();
+    if !address.ip().is_loopback() {
+        if !token_item.is_present() {
+            address_item.error(
+                Problem::new(format!("{address} is not loopback, and no token is set"))
+                    .hint("write `token_file: FILE` beside it, or listen on 127.0.0.1"),
+            );
+        }
+        if !map.has("tls") {
+            address_item.warn("the token travels in clear text, set `tls: { cert: FILE, key: FILE }`");
+        }
+    }
+    Admin { address, token, tls }
+}
+
+/// `statpub`; `None` when the file does not have it.
+pub(super) fn statpub(item: &Item<'_>) -> Option<Statpub> {
+    if item.value.is_none() {
+        return None;
+    }
+    let map = item.map(keys::STATPUB);
+    let address = listen_address(&map.required("address"));
+    let token = map.get("token_file").token();
+    let networks = map.get("allow").one_or_more();
+    let allow = networks.iter().filter_map(|n| n.parsed("a network", values::network)).collect();
+    Some(Statpub { address: address?, token, allow })
+}
+
+/// `access_log`.
+pub(super) fn access_log(item: &Item<'_>) -> AccessLog {
+    let map = item.map(keys::ACCESS_LOG);
+    let path = map.get("path");
+    let target = match path.text().as_deref() {
+        None | Some("stdout") => LogTarget::Stdout,
+        Some("stderr") => LogTarget::Stderr,
+        Some(_) => path.path().map_or(LogTarget::Stdout, LogTarget::File),
+    };
+    let formats = [("combined", LogFormat::Combined), ("json", LogFormat::Json), ("off", LogFormat::Off)];
+    AccessLog { target, format: map.get("format").choice(&formats).unwrap_or(LogFormat::Combined) }
+}
+
+/// `get_configuration_from`.
+pub(super) fn follow(item: &Item<'_>) -> Option<Follow> {
+    if !item.is_present() {
+        return None;
+    }
+    let map = item.map(keys::FOLLOW);
+    let url_item = map.required("url");
+    let url = url_item.parsed("a URL", values::url);
+    let token_item = map.get("token_file");
+    let token = token_item.token();
+    if let Some(url) = &url
+        && token_item.is_present()
+        && !url.https
+        && !values::is_loopback(&url.at.host)
+    {
+        url_item.error(
+            Problem::new(format!("the token would go to {} in clear text", url.at))
+                .hint("write an `https://` URL"),
+        );
+    }
+    let roots = map.get("allow_files_under").one_or_more();
+    let authorities = tls::authorities(&map.get("ca_file"));
+    let follow = Follow {
+        ca_file: authorities.as_ref().map(|(path, _)| path.clone()),
+        ca: authorities.map(|(_, list)| list),
+        token,
+        refresh: map.get("refresh").period().unwrap_or(Duration::from_secs(30)),
+        cache: map.get("cache").path(),
+        allow_files_under: roots.iter().filter_map(Item::path).collect(),
+        url: url?,
+    };
+    Some(follow)
+}
+
+/// What is allowed, but seldom meant.
+pub(super) fn cross_check(top: &Map<'_>, settings: &Settings) {
+    let grace = settings.pingora.grace_period_seconds;
+    let plain = settings.listeners.iter().any(|l| l.tls.is_none() && !l.redirect_to_https);
+    let pushes = |list: &[Availability]| list.iter().any(|a| a.source == AvailabilitySource::Statpub);
+    let items = top.get("clusters").list();
+    for (cluster, item) in settings.clusters.iter().zip(&items) {
+        let map = item.map_quietly(keys::CLUSTER);
+        let response = cluster.failover.response_timeout;
+        if let Some(grace) = grace.filter(|grace| Duration::from_secs(*grace) <= response) {
+            map.get("failover").map_quietly(keys::FAILOVER).get("response_timeout").warn(format!(
+                "{}s is not below pingora.grace_period_seconds ({grace}): a restart may cut slow answers off",
+                response.as_secs()
+            ));
+        }
+        if plain && cluster.upstream_scheme == UpstreamScheme::Same {
+            map.get("upstream_scheme")
+                .warn("same: what comes in by a listener without TLS goes to the servers without TLS");
+        }
+        let server_pushes = match &cluster.servers {
+            Servers::Static(servers) => servers.iter().any(|s| pushes(&s.availability)),
+            Servers::Names(_) => false,
+        };
+        if settings.statpub.is_none() && (pushes(&cluster.availability) || server_pushes) {
+            map.get("availability").warn("nothing can be pushed: the file has no `statpub`");
+        }
+    }
+}

@@ -1,0 +1,311 @@
+//! Where every key and value of a document stands.
+//!
+//! In: the text of a YAML or JSON file. Out: a tree of line and column numbers beside the values
+//! that serde holds, with aliases kept as references so that a short file cannot grow large here.
+//! It never interprets a value.
+
+use std::collections::HashMap;
+
+use saphyr_parser::{Event, Parser, Span};
+
+/// Line and column, both from 1; 0 = unknown.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Spot {
+    pub line: usize,
+    pub column: usize,
+}
+
+impl From<&Span> for Spot {
+    fn from(span: &Span) -> Self {
+        Self { line: span.start.line(), column: span.start.col() + 1 }
+    }
+}
+
+/// Index of a node in its tree.
+pub(super) type NodeId = usize;
+
+#[derive(Debug)]
+pub(super) struct Node {
+    pub at: Spot,
+    pub kind: Kind,
+    /// Nodes below and including this one, aliases written out.
+    size: u64,
+}
+
+#[derive(Debug)]
+pub(super) enum Kind {
+    /// The text as written, without quotes.
+    Scalar(String),
+    Map(Vec<(String, Spot, NodeId)>),
+    List(Vec<NodeId>),
+    Alias(NodeId),
+}
+
+/// A key that stands twice in one map.
+#[derive(Debug)]
+pub(super) struct Duplicate {
+    pub key: String,
+    pub first: Spot,
+    pub again: Spot,
+}
+
+/// The places of one document.
+#[derive(Debug, Default)]
+pub(super) struct Tree {
+    nodes: Vec<Node>,
+    pub root: Option<NodeId>,
+    pub duplicates: Vec<Duplicate>,
+    /// Where a second document begins.
+    pub second_document: Option<Spot>,
+}
+
+impl Tree {
+    pub fn node(&self, id: NodeId) -> Option<&Node> {
+        self.nodes.get(id)
+    }
+
+    /// Nodes of the whole document with every alias written out.
+    pub fn expanded_size(&self) -> u64 {
+        self.root.and_then(|id| self.node(id)).map_or(0, |n| n.size)
+    }
+
+    /// The node itself, or what the alias stands for.
+    pub fn target(&self, mut id: NodeId) -> Option<&Node> {
+        // An alias refers to an earlier node, so this ends; the bound is for a broken tree.
+        for _ in 0..64 {
+            let node = self.node(id)?;
+            match node.kind {
+                Kind::Alias(to) => id = to,
+                _ => return Some(node),
+            }
+        }
+        None
+    }
+
+    /// The key's place and the value's node in a map, also where the key comes by a merge (`<<`).
+    pub fn child(&self, map: NodeId, key: &str) -> Option<(Spot, NodeId)> {
+        self.child_within(map, key, 16)
+    }
+
+    fn child_within(&self, map: NodeId, key: &str, depth: usize) -> Option<(Spot, NodeId)> {
+        let Kind::Map(entries) = &self.target(map)?.kind else { return None };
+        if let Some((_, at, id)) = entries.iter().find(|(k, _, _)| k == key) {
+            return Some((*at, *id));
+        }
+        let (_, _, merged) = entries.iter().find(|(k, _, _)| k == "<<")?;
+        let depth = depth.checked_sub(1)?;
+        match &self.target(*merged)?.kind {
+            Kind::List(ids) => ids.iter().find_map(|id| self.child_within(*id, key, depth)),
+            _ => self.child_within(*merged, key, depth),
+        }
+    }
+
+    /// The node of a list's element.
+    pub fn element(&self, list: NodeId, index: usize) -> Option<NodeId> {
+        match &self.target(list)?.kind {
+            Kind::List(ids) => ids.get(index).copied(),
+            _ => None,
+        }
+    }
+
+    fn add(&mut self, at: Spot, kind: Kind, size: u64) -> NodeId {
+        self.nodes.push(Node { at, kind, size });
+        self.nodes.len() - 1
+    }
+}
+
+/// A map or list that is still open.
+struct Open {
+    id: NodeId,
+    /// In a map: the key that waits for its value.
+    key: Option<(String, Spot)>,
+    seen: HashMap<String, Spot>,
+    /// This collection is itself a key.
+    is_key: bool,
+}
+
+/// Puts nodes together as a parser reports them.
+#[derive(Default)]
+pub(super) struct Builder {
+    tree: Tree,
+    open: Vec<Open>,
+    anchors: HashMap<usize, NodeId>,
+}
+
+impl Builder {
+    fn in_key_position(&self) -> bool {
+        self.open.last().is_some_and(|open| {
+            open.key.is_none() && self.tree.node(open.id).is_some_and(|n| matches!(n.kind, Kind::Map(_)))
+        })
+    }
+
+    pub fn scalar(&mut self, at: Spot, text: &str) -> Option<NodeId> {
+        if self.in_key_position() {
+            self.key(at, text);
+            return None;
+        }
+        let id = self.tree.add(at, Kind::Scalar(text.to_owned()), 1);
+        self.attach(id);
+        Some(id)
+    }
+
+    fn key(&mut self, at: Spot, text: &str) {
+        let Some(open) = self.open.last_mut() else { return };
+        open.key = Some((text.to_owned(), at));
+        if let Some(first) = open.seen.get(text) {
+            self.tree.duplicates.push(Duplicate { key: text.to_owned(), first: *first, again: at });
+        } else {
+            open.seen.insert(text.to_owned(), at);
+        }
+    }
+
+    pub fn start(&mut self, at: Spot, kind: Kind) -> NodeId {
+        let is_key = self.in_key_position();
+        let id = self.tree.add(at, kind, 1);
+        self.open.push(Open { id, key: None, seen: HashMap::new(), is_key });
+        id
+    }
+
+    pub fn end(&mut self) {
+        let Some(open) = self.open.pop() else { return };
+        if open.is_key {
+            let at = self.tree.node(open.id).map_or(Spot::default(), |n| n.at);
+            if let Some(parent) = self.open.last_mut() {
+                parent.key = Some(("?".to_owned(), at));
+            }
+        } else {
+            self.attach(open.id);
+        }
+    }
+
+    fn alias(&mut self, at: Spot, anchor: usize) {
+        let Some(to) = self.anchors.get(&anchor).copied() else { return };
+        if self.in_key_position() {
+            let text = match self.tree.target(to).map(|n| &n.kind) {
+                Some(Kind::Scalar(text)) => text.clone(),
+                _ => "?".to_owned(),
+            };
+            self.key(at, &text);
+            return;
+        }
+        let size = self.tree.node(to).map_or(1, |n| n.size);
+        let id = self.tree.add(at, Kind::Alias(to), size);
+        self.attach(id);
+    }
+
+    /// Hangs a finished node below the open collection.
+    fn attach(&mut self, id: NodeId) {
+        let size = self.tree.node(id).map_or(1, |n| n.size);
+        let Some(open) = self.open.last_mut() else {
+            if self.tree.root.is_none() {
+                self.tree.root = Some(id);
+            }
+            return;
+        };
+        let Some(parent) = self.tree.nodes.get_mut(open.id) else { return };
+        parent.size = parent.size.saturating_add(size);
+        match &mut parent.kind {
+            Kind::Map(entries) => {
+                if let Some((key, at)) = open.key.take() {
+                    entries.push((key, at, id));
+                }
+            }
+            Kind::List(ids) => ids.push(id),
+            _ => {}
+        }
+    }
+
+    pub fn finish(self) -> Tree {
+        self.tree
+    }
+}
+
+/// The places in a YAML text. Where the text is broken the tree ends early: serde says why.
+pub(super) fn of_yaml(text: &str) -> Tree {
+    let mut builder = Builder::default();
+    let mut documents = 0;
+    for event in Parser::new_from_str(text) {
+        let Ok((event, span)) = event else { break };
+        let at = Spot::from(&span);
+        match event {
+            Event::DocumentStart(_) => {
+                documents += 1;
+                if documents > 1 {
+                    builder.tree.second_document = Some(at);
+                    break;
+                }
+            }
+            Event::Scalar(text, _, anchor, _) => {
+                if let Some(id) = builder.scalar(at, &text) {
+                    builder.anchors.insert(anchor, id);
+                } else if anchor > 0 {
+                    let id = builder.tree.add(at, Kind::Scalar(text.into_owned()), 1);
+                    builder.anchors.insert(anchor, id);
+                }
+            }
+            Event::MappingStart(anchor, _) => {
+                let id = builder.start(at, Kind::Map(Vec::new()));
+                builder.anchors.insert(anchor, id);
+            }
+            Event::SequenceStart(anchor, _) => {
+                let id = builder.start(at, Kind::List(Vec::new()));
+                builder.anchors.insert(anchor, id);
+            }
+            Event::MappingEnd | Event::SequenceEnd => builder.end(),
+            Event::Alias(anchor) => builder.alias(at, anchor),
+            Event::Nothing | Event::StreamStart | Event::StreamEnd | Event::DocumentEnd => {}
+        }
+    }
+    builder.finish()
+}
+
+/// The places in a JSON text that `serde_json` has accepted.
+pub(super) fn of_json(text: &str) -> Tree {
+    let mut builder = Builder::default();
+    let mut chars = text.chars().peekable();
+    let mut next = Spot { line: 1, column: 1 };
+    let advance = |c: char, next: &mut Spot| {
+        if c == '\n' {
+            *next = Spot { line: next.line + 1, column: 1 };
+        } else {
+            next.column += 1;
+        }
+    };
+    while let Some(c) = chars.next() {
+        let at = next;
+        advance(c, &mut next);
+        match c {
+            '{' => {
+                builder.start(at, Kind::Map(Vec::new()));
+            }
+            '[' => {
+                builder.start(at, Kind::List(Vec::new()));
+            }
+            '}' | ']' => builder.end(),
+            ',' | ':' => {}
+            c if c.is_whitespace() => {}
+            first => {
+                let mut raw = String::from(first);
+                while let Some(&c) = chars.peek() {
+                    if first != '"' && (c.is_whitespace() || matches!(c, ',' | ':' | '}' | ']')) {
+                        break;
+                    }
+                    chars.next();
+                    advance(c, &mut next);
+                    raw.push(c);
+                    if first == '"' && c == '\\' {
+                        if let Some(escaped) = chars.next() {
+                            advance(escaped, &mut next);
+                            raw.push(escaped);
+                        }
+                    } else if first == '"' && c == '"' {
+                        break;
+                    }
+                }
+                let text = serde_json::from_str::<String>(&raw).unwrap_or(raw);
+                builder.scalar(at, &text);
+            }
+        }
+    }
+    builder.finish()
+}
