@@ -1,1 +1,24 @@
-fn main() {}
+//! The binary `icm`: parses the command line, runs a verb, maps errors to exit codes.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use domino_icm::cli::{Arguments, USAGE};
+
+fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            let code = if error.use_stderr() { ExitCode::from(USAGE) } else { ExitCode::SUCCESS };
+            let _ = error.print();
+            return code;
+        }
+    };
+    match arguments.run() {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("icm: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -68,6 +68,20 @@ pub struct Counters {
     pub failed_over: AtomicU64,
 }
 
+impl Counters {
+    /// All of them, by the words of the metrics.
+    #[must_use]
+    pub fn all(&self) -> [(&'static str, u64); 5] {
+        [
+            ("answered", self.answered.load(Relaxed)),
+            ("connect_failed", self.connect_failures.load(Relaxed)),
+            ("broken", self.broken.load(Relaxed)),
+            ("timed_out", self.timeouts.load(Relaxed)),
+            ("failed_over", self.failed_over.load(Relaxed)),
+        ]
+    }
+}
+
 /// What selection sees of a member: plain data of one moment.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct View {

@@ -1,0 +1,148 @@
+//! `icm check`: every error with line, column and what to do; with `--probe` also what the network says.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use serde_json::json;
+
+use super::{NO, load};
+use crate::balancer::{Balancer, Cluster, knowledge};
+use crate::cluster::{Port, names_view};
+use crate::config::settings::{AvailabilitySource, Directory, Servers};
+use crate::config::unread;
+use crate::directory::source::cldbdir;
+use crate::probe;
+
+/// What `check` takes.
+#[derive(Debug, clap::Args)]
+pub struct Arguments {
+    /// The configuration file.
+    #[arg(short, long = "conf", value_name = "FILE")]
+    conf: PathBuf,
+    /// Also contact every server and the directory.
+    #[arg(long)]
+    probe: bool,
+    /// For machines.
+    #[arg(long)]
+    json: bool,
+}
+
+/// One finding on the network.
+struct Finding {
+    good: bool,
+    what: String,
+    text: String,
+}
+
+/// Runs it.
+///
+/// # Errors
+/// When the runtime cannot be made.
+pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    let loaded = match load(&arguments.conf, arguments.json) {
+        Ok(loaded) => loaded,
+        Err(code) => return Ok(code),
+    };
+    let mut warnings: Vec<String> = loaded.warnings.iter().map(ToString::to_string).collect();
+    for cluster in &loaded.settings.clusters {
+        warnings.extend(unread(cluster).into_iter().map(|text| format!("{}: {text}", cluster.name)));
+    }
+    let settings = Arc::new(loaded.settings);
+    let mut findings = Vec::new();
+    if arguments.probe {
+        let balancer = Arc::new(Balancer::new(Arc::clone(&settings), vec![0; 32])?);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(async {
+            for cluster in &balancer.snapshot().clusters {
+                contact(cluster, &mut findings).await;
+            }
+        });
+    }
+    let good = findings.iter().all(|f| f.good);
+    if arguments.json {
+        let found: Vec<_> = findings.iter().map(|f| json!({ "ok": f.good, "what": f.what, "text": f.text })).collect();
+        println!("{:#}", json!({ "ok": good, "errors": [], "warnings": warnings, "findings": found }));
+    } else {
+        for warning in &warnings {
+            println!("warning: {warning}");
+        }
+        for finding in &findings {
+            println!("{}: {}: {}", if finding.good { "ok" } else { "failed" }, finding.what, finding.text);
+        }
+        if good {
+            println!("{}: configuration is valid", arguments.conf.display());
+        }
+    }
+    Ok(if good { ExitCode::SUCCESS } else { ExitCode::from(NO) })
+}
+
+/// Asks what a running balancer would ask.
+async fn contact(cluster: &Arc<Cluster>, findings: &mut Vec<Finding>) {
+    let name = &cluster.settings.name;
+    if let Servers::Names(view) = &cluster.settings.servers {
+        let what = format!("{name}: servers from {}/{}", view.database, view.view);
+        match names_view::read(&cluster.client, view, name, &cluster.kept.sessions).await {
+            Ok(reading) => {
+                let text = format!("{} members from {}", reading.servers.len(), reading.from);
+                findings.push(Finding { good: true, what, text });
+                let addresses = crate::balancer::resolve::later(&reading.servers).await;
+                cluster.set_servers(reading.servers, addresses);
+            }
+            Err(failure) => findings.push(Finding { good: false, what, text: failure.to_string() }),
+        }
+    }
+    let view = cluster.view.load_full();
+    for entry in &view.entries {
+        for port in [Port::Http, Port::Https] {
+            let Some(at) = entry.host_port(port) else { continue };
+            let what = format!("{name}: {} {port} port {at}", entry.server.name);
+            match entry.address(port) {
+                None => findings.push(Finding { good: false, what, text: "the name does not resolve".to_owned() }),
+                Some(address) => match probe::probe(cluster, &entry.server, port, address).await {
+                    Ok(status) => findings.push(Finding { good: true, what, text: format!("answered {status}") }),
+                    Err(text) => findings.push(Finding { good: false, what, text }),
+                },
+            }
+        }
+        if let Some(address) = entry.address(Port::Http).or_else(|| entry.address(Port::Https)) {
+            for source in cluster.sources(&entry.server) {
+                if matches!(source.source, AvailabilitySource::Observed | AvailabilitySource::Statpub) {
+                    continue;
+                }
+                let target = crate::availability::PollTarget {
+                    name: &entry.server.name,
+                    hostname: &entry.server.hostname,
+                    address,
+                    timeout: std::time::Duration::from_secs(5),
+                };
+                let what = format!("{name}: availability of {}", entry.server.name);
+                match crate::availability::poll(&cluster.client, &source.source, &target).await {
+                    Ok(facts) => {
+                        let index = facts.index.map_or("no index".to_owned(), |i| format!("index {i}"));
+                        findings.push(Finding { good: true, what, text: index });
+                    }
+                    Err(error) => findings.push(Finding { good: false, what, text: error.to_string() }),
+                }
+            }
+        }
+    }
+    if let Directory::Cldbdir(settings) = &cluster.settings.directory {
+        let members = knowledge::readable_members(cluster);
+        // Each on its own: one member without Reader access is found while all are up.
+        for member in members {
+            let what = format!("{name}: {} of {}", settings.database, member.name);
+            match cldbdir::read(&cluster.client, &[member], settings, &cluster.kept.sessions).await {
+                Ok(reading) => {
+                    let mut text = format!("{} replicas", reading.entries.len());
+                    for warning in &reading.warnings {
+                        text.push_str("; ");
+                        text.push_str(warning);
+                    }
+                    findings.push(Finding { good: true, what, text });
+                }
+                Err(failure) => findings.push(Finding { good: false, what, text: failure.to_string() }),
+            }
+        }
+    }
+}

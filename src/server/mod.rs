@@ -1,0 +1,199 @@
+//! Wiring: settings in, Pingora's services out, running until a signal ends them.
+//!
+//! Services: `knowledge` (loops, reloads; ready when every member was probed once), `probes`
+//! (Pingora's health checks), `proxy` (all listeners; starts when `knowledge` is ready), `statpub`
+//! and `admin`. Everything that can fail at start fails here, with the address or file in the message.
+
+pub mod admin;
+pub mod lifecycle;
+pub mod reload;
+pub mod secret;
+pub mod statpub;
+pub mod supervisor;
+pub mod tls;
+
+use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use pingora::apps::http_app::HttpServer;
+use pingora::listeners::{L4BufferSettings, ListenerConfig};
+use pingora::listeners::tls::TlsSettings;
+use pingora::server::configuration::{Opt, ServerConf};
+use pingora::server::{RunArgs, Server};
+use pingora::services::background::background_service;
+use pingora::services::listening::Service;
+use pingora_load_balancing::{Backends, HealthCheckService, HealthRegistry};
+use pingora_proxy::ProxyServiceBuilder;
+
+use crate::access_log::AccessLog;
+use crate::balancer::Balancer;
+use crate::config::Settings;
+use crate::pages::PagesError;
+use crate::probe::{Members, Probes};
+use crate::proxy::Proxy;
+use lifecycle::Signals;
+use supervisor::Supervisor;
+use tls::CertificateStore;
+
+/// How finely probes are scheduled.
+const PROBE_TICK: Duration = Duration::from_millis(100);
+/// Read buffer of a client connection: a head fits, and ten thousand idle ones do too.
+const CLIENT_BUFFER: usize = 8 * 1024;
+
+/// Why the balancer cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A port is taken or may not be used.
+    #[error("cannot listen on {address} ({what}): {source}")]
+    Bind {
+        /// Where.
+        address: SocketAddr,
+        /// For whom.
+        what: &'static str,
+        /// The system's words.
+        source: std::io::Error,
+    },
+    /// The access log's file.
+    #[error("{0}")]
+    AccessLog(std::io::Error),
+    /// The shop's own pages.
+    #[error(transparent)]
+    Pages(#[from] PagesError),
+    /// Certificates.
+    #[error(transparent)]
+    Tls(#[from] tls::TlsError),
+    /// A generated key.
+    #[error(transparent)]
+    Secret(#[from] secret::SecretError),
+    /// The pid file.
+    #[error("pid file {path}: {source}")]
+    PidFile {
+        /// Which.
+        path: String,
+        /// The system's words.
+        source: std::io::Error,
+    },
+    /// Something that a later version will do.
+    #[error("{0}")]
+    NotYet(&'static str),
+}
+
+/// Runs the balancer until a signal ends it; the caller then ends the process.
+///
+/// # Errors
+/// When it cannot start; nothing is left running then.
+pub fn run(settings: Settings, file: &Path, signals: Signals) -> Result<(), StartError> {
+    if settings.follow.is_some() {
+        return Err(StartError::NotYet(
+            "get_configuration_from is not available in this version: copy the clusters into the file",
+        ));
+    }
+    let settings = Arc::new(settings);
+    check_ports(&settings)?;
+    let generated = secret::affinity(settings.state_dir.as_deref())?;
+    let balancer = Arc::new(Balancer::new(Arc::clone(&settings), generated)?);
+    let access_log = Arc::new(AccessLog::start(&settings.access_log).map_err(StartError::AccessLog)?);
+    let certificates = settings
+        .listeners
+        .iter()
+        .map(|l| l.tls.as_ref().map(|t| CertificateStore::load(t).map(Arc::new)).transpose())
+        .collect::<Result<Vec<_>, _>>()?;
+    let pid_file = settings.pid_file.as_deref().map(lifecycle::PidFile::write).transpose()?;
+
+    let conf = duplicate(&settings.pingora);
+    let mut server = Server::new_with_opt_and_conf(Opt::default(), conf);
+    server.bootstrap();
+    let conf = Arc::clone(&server.configuration);
+
+    let registry = Arc::new(HealthRegistry::new());
+    registry.set_health_check(Box::new(Probes::new(&balancer)));
+    let backends = Backends::new_with_health_registry(Box::new(Members::new(&balancer)), Arc::clone(&registry));
+    let mut health = HealthCheckService::new(registry);
+    health.health_check_frequency = Some(PROBE_TICK);
+    health.parallel_health_check = true;
+
+    let supervisor = Supervisor::new(
+        Arc::clone(&balancer),
+        Arc::clone(&access_log),
+        certificates.clone(),
+        backends,
+        file.to_owned(),
+    );
+    let knowledge = server.add_service(background_service("knowledge", supervisor));
+    server.add_service(background_service("probes", health));
+
+    let proxy = proxy_service(&conf, &balancer, &access_log, &settings, certificates)?;
+    let proxy = server.add_service(proxy);
+    proxy.add_dependency(&knowledge);
+    if let Some(wanted) = &settings.statpub {
+        let app = HttpServer::new_app(statpub::Receiver::new(Arc::clone(&balancer)));
+        let mut service = Service::new("statpub".to_owned(), app);
+        service.threads = Some(1);
+        add_plain_or_tls(&mut service, wanted.address, settings.admin.tls.as_ref())?;
+        server.add_service(service);
+    }
+    let app = HttpServer::new_app(admin::Admin::new(Arc::clone(&balancer)));
+    let mut service = Service::new("admin".to_owned(), app);
+    service.threads = Some(1);
+    add_plain_or_tls(&mut service, settings.admin.address, settings.admin.tls.as_ref())?;
+    server.add_service(service);
+
+    let watch = lifecycle::Shutdown::new(Arc::clone(&balancer), Arc::clone(&access_log), signals, pid_file);
+    server.run(RunArgs { shutdown_signal: Box::new(watch) });
+    access_log.flush();
+    Ok(())
+}
+
+fn proxy_service(
+    conf: &Arc<ServerConf>,
+    balancer: &Arc<Balancer>,
+    access_log: &Arc<AccessLog>,
+    settings: &Settings,
+    certificates: Vec<Option<Arc<CertificateStore>>>,
+) -> Result<impl pingora::services::ServiceWithDependents + use<>, StartError> {
+    let proxy = Proxy::new(Arc::clone(balancer), Arc::clone(access_log));
+    let mut service = ProxyServiceBuilder::new(conf, proxy).name("proxy").build();
+    for (listener, store) in settings.listeners.iter().zip(certificates) {
+        let mut endpoint = ListenerConfig::tcp(listener.address.to_string()).l4_buffer(buffer());
+        if let (Some(tls), Some(store)) = (&listener.tls, store) {
+            endpoint = endpoint.tls(tls::listener(tls, store)?);
+        }
+        service.add_listener(endpoint);
+    }
+    Ok(service)
+}
+
+fn buffer() -> L4BufferSettings {
+    let mut settings = L4BufferSettings::default();
+    settings.read = Some(CLIENT_BUFFER);
+    settings
+}
+
+fn add_plain_or_tls<A>(
+    service: &mut Service<A>,
+    address: SocketAddr,
+    certificate: Option<&crate::config::settings::CertificateFiles>,
+) -> Result<(), StartError> {
+    match certificate {
+        Some(files) => {
+            let store = Arc::new(CertificateStore::of(std::slice::from_ref(files))?);
+            let settings: TlsSettings = tls::with_store(store)?;
+            service.add_tls_with_settings(&address.to_string(), None, settings);
+        }
+        None => service.add_tcp(&address.to_string()),
+    }
+    Ok(())
+}
+
+/// Tries every port: Pingora would retry for half a minute and then go on without it.
+fn check_ports(settings: &Settings) -> Result<(), StartError> {
+    let listeners = settings.listeners.iter().map(|l| (l.address, "listener"));
+    let admin = [(settings.admin.address, "admin")];
+    let statpub = settings.statpub.iter().map(|s| (s.address, "statpub"));
+    for (address, what) in listeners.chain(admin).chain(statpub) {
+        TcpListener::bind(address).map_err(|source| StartError::Bind { address, what, source })?;
+    }
+    Ok(())
+}

@@ -1,0 +1,79 @@
+//! The generated affinity key, for clusters that name no `secret_file`.
+//!
+//! In: `state_dir`, if there is one. Out: 32 octets, the same after a restart when they could be kept.
+//! Several ICMs need a `secret_file` of their own making: a generated key is one ICM's alone.
+
+use std::fs::{self, OpenOptions};
+use std::io::{Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+/// Octets of a generated key.
+const LENGTH: usize = 32;
+
+/// Why there is no key.
+#[derive(Debug, thiserror::Error)]
+#[error("affinity key {path}: {source}")]
+pub struct SecretError {
+    path: PathBuf,
+    source: std::io::Error,
+}
+
+/// Reads the key kept in `state_dir`, or makes one.
+///
+/// # Errors
+/// When the file can be neither read nor made.
+pub fn affinity(state_dir: Option<&Path>) -> Result<Vec<u8>, SecretError> {
+    let Some(dir) = state_dir else {
+        let path = PathBuf::from("/dev/urandom");
+        return random().map_err(|source| SecretError { path, source });
+    };
+    let path = dir.join("affinity.key");
+    let kept = || -> std::io::Result<Vec<u8>> {
+        match fs::read(&path) {
+            Ok(key) if key.len() >= LENGTH => Ok(key),
+            Ok(_) => Err(std::io::Error::other("is too short, remove it to have a new one made")),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+                fs::create_dir_all(dir)?;
+                let key = random()?;
+                let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
+                file.write_all(&key)?;
+                file.sync_all()?;
+                Ok(key)
+            }
+            Err(e) => Err(e),
+        }
+    };
+    kept().map_err(|source| SecretError { path: path.clone(), source })
+}
+
+fn random() -> std::io::Result<Vec<u8>> {
+    let mut key = vec![0; LENGTH];
+    fs::File::open("/dev/urandom")?.read_exact(&mut key)?;
+    Ok(key)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn a_generated_key_survives_a_restart_and_is_the_owners_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = affinity(Some(dir.path())).unwrap();
+        assert_eq!(first.len(), LENGTH);
+        assert_eq!(affinity(Some(dir.path())).unwrap(), first);
+        let mode = fs::metadata(dir.path().join("affinity.key")).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        assert_ne!(affinity(None).unwrap(), affinity(None).unwrap());
+    }
+
+    #[test]
+    fn a_short_key_is_refused_with_its_file() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("affinity.key"), b"short").unwrap();
+        let error = affinity(Some(dir.path())).unwrap_err().to_string();
+        assert!(error.contains("affinity.key") && error.contains("too short"), "{error}");
+    }
+}

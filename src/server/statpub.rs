@@ -1,0 +1,192 @@
+//! The receiver of Domino's own statistics: `POST /statpub/<server>`.
+//!
+//! In: what a server publishes about once a minute
+//! (<https://help.hcl-software.com/domino/11.0.1/admin/stats_publish_other_external.html>). Out: facts in
+//! that member's ledger, or a clear 4xx. Whoever is not the server, not allowed, or without the token
+//! changes nothing.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use http::{Method, Response, StatusCode, header};
+use percent_encoding::percent_decode_str;
+use pingora::apps::http_app::ServeHttp;
+use pingora::protocols::http::ServerSession;
+use subtle::ConstantTimeEq;
+
+use crate::availability::statpub;
+use crate::balancer::{Balancer, Cluster};
+use crate::clock;
+use crate::cluster::{Member, Port, ServerName};
+use crate::config::settings::{AvailabilitySource, Statpub};
+
+/// The largest body.
+const LARGEST: usize = 1 << 20;
+
+/// The application of the statpub listener.
+#[derive(Debug)]
+pub struct Receiver {
+    balancer: Arc<Balancer>,
+}
+
+impl Receiver {
+    /// Reports to this balancer's members.
+    #[must_use]
+    pub fn new(balancer: Arc<Balancer>) -> Self {
+        Self { balancer }
+    }
+
+    async fn receive(&self, session: &mut ServerSession) -> Result<(), (StatusCode, String)> {
+        let snapshot = self.balancer.snapshot();
+        let Some(settings) = snapshot.settings.statpub.clone() else {
+            return Err((StatusCode::NOT_FOUND, "statpub is not configured".to_owned()));
+        };
+        let head = session.req_header();
+        if !may_write(&settings, head.headers.get(header::AUTHORIZATION).map(|v| v.as_bytes())) {
+            return Err((StatusCode::UNAUTHORIZED, "a bearer token is needed".to_owned()));
+        }
+        let path = String::from_utf8_lossy(head.raw_path()).into_owned();
+        let path = path.split('?').next().unwrap_or_default();
+        let Some(rest) = path.strip_prefix("/statpub") else {
+            return Err((StatusCode::NOT_FOUND, "post to /statpub/<server>".to_owned()));
+        };
+        let in_path = rest.strip_prefix('/').filter(|name| !name.is_empty());
+        let in_path = in_path.map(|name| percent_decode_str(name).decode_utf8_lossy().into_owned());
+        if !rest.is_empty() && !rest.starts_with('/') {
+            return Err((StatusCode::NOT_FOUND, "post to /statpub/<server>".to_owned()));
+        }
+        if !matches!(head.method, Method::POST | Method::PUT) {
+            return Err((StatusCode::METHOD_NOT_ALLOWED, "use POST".to_owned()));
+        }
+        let declared: Option<usize> = head.headers.get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse().ok());
+        if declared.is_some_and(|n| n > LARGEST) {
+            return Err((StatusCode::PAYLOAD_TOO_LARGE, "the body is larger than 1 MiB".to_owned()));
+        }
+        let sender = session.client_addr().and_then(|a| a.as_inet()).map(|a| a.ip().to_canonical());
+        let body = body(session).await?;
+        let report =
+            statpub::parse(&body).map_err(|e| (StatusCode::BAD_REQUEST, format!("no statistics understood: {e}")))?;
+        let said = match (&in_path, &report.facts.name) {
+            (Some(path), Some(name)) => {
+                let same = ServerName::parse(name).is_ok_and(|n| n.answers_to(path));
+                if !same {
+                    let text = format!("the URL says `{path}`, the body says Server.Name `{name}`");
+                    return Err((StatusCode::BAD_REQUEST, text));
+                }
+                name.clone()
+            }
+            (Some(path), None) => path.clone(),
+            (None, Some(name)) => name.clone(),
+            (None, None) => {
+                return Err((
+                    StatusCode::BAD_REQUEST,
+                    "name the server in the URL, /statpub/Web1, or publish Server.Name".to_owned(),
+                ));
+            }
+        };
+        let targets = self.targets(&said, sender, &settings)?;
+        for (cluster, member, number) in targets {
+            let change = member.report(number, &report.facts, clock::now_ms());
+            self.balancer.record(&cluster.settings.name, member.name(), change);
+        }
+        for warning in &report.warnings {
+            log::warn!(target: "icm::availability", "{said}: {warning}");
+        }
+        Ok(())
+    }
+
+    /// The members that the name means, in every cluster that listens to statpub.
+    #[allow(clippy::type_complexity)]
+    fn targets(
+        &self,
+        said: &str,
+        sender: Option<IpAddr>,
+        settings: &Statpub,
+    ) -> Result<Vec<(Arc<Cluster>, Arc<Member>, usize)>, (StatusCode, String)> {
+        let mut found = Vec::new();
+        let mut known = false;
+        let mut refused = false;
+        for cluster in &self.balancer.snapshot().clusters {
+            for entry in cluster.view.load().entries.iter().filter(|e| e.server.name.answers_to(said)) {
+                known = true;
+                let own = [Port::Http, Port::Https].into_iter().filter_map(|p| entry.address(p)).any(|a| Some(a.ip()) == sender);
+                let allowed = own || sender.is_some_and(|ip| settings.allow.iter().any(|net| net.contains(&ip)));
+                if !allowed {
+                    refused = true;
+                    continue;
+                }
+                let sources = cluster.sources(&entry.server);
+                if let Some(number) = sources.iter().position(|a| a.source == AvailabilitySource::Statpub) {
+                    found.push((Arc::clone(cluster), Arc::clone(&entry.member), number));
+                }
+            }
+        }
+        let shown: String = said.chars().take(80).collect();
+        match (known, refused, found.is_empty()) {
+            (_, _, false) => Ok(found),
+            (false, ..) => Err((StatusCode::NOT_FOUND, format!("no server `{shown}` in any cluster"))),
+            (true, true, _) => Err((
+                StatusCode::FORBIDDEN,
+                format!("the sender's address is neither that of `{shown}` nor in statpub.allow"),
+            )),
+            (true, false, _) => Err((
+                StatusCode::CONFLICT,
+                format!("no cluster of `{shown}` has `source: statpub` in its availability"),
+            )),
+        }
+    }
+}
+
+fn may_write(settings: &Statpub, authorization: Option<&[u8]>) -> bool {
+    let Some(token) = &settings.token else { return true };
+    let Some(said) = authorization else { return false };
+    let bearer = said.get(..7).is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"bearer "));
+    bearer && said.get(7..).is_some_and(|given| bool::from(given.trim_ascii().ct_eq(&token.0)))
+}
+
+async fn body(session: &mut ServerSession) -> Result<Vec<u8>, (StatusCode, String)> {
+    let mut body = Vec::new();
+    loop {
+        match session.read_request_body().await {
+            Ok(Some(chunk)) => {
+                if body.len() + chunk.len() > LARGEST {
+                    return Err((StatusCode::PAYLOAD_TOO_LARGE, "the body is larger than 1 MiB".to_owned()));
+                }
+                body.extend_from_slice(&chunk);
+            }
+            Ok(None) => return Ok(body),
+            Err(error) => return Err((StatusCode::BAD_REQUEST, format!("the body cannot be read: {error}"))),
+        }
+    }
+}
+
+#[async_trait]
+impl ServeHttp for Receiver {
+    async fn response(&self, session: &mut ServerSession) -> Response<Vec<u8>> {
+        match self.receive(session).await {
+            Ok(()) => answer(StatusCode::NO_CONTENT, String::new()),
+            Err((status, text)) => {
+                session.set_keepalive(None);
+                answer(status, format!("{text}\n"))
+            }
+        }
+    }
+}
+
+fn answer(status: StatusCode, text: String) -> Response<Vec<u8>> {
+    let mut response = Response::new(text.into_bytes());
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(header::SERVER, header::HeaderValue::from_static(crate::pages::SERVER));
+    if status != StatusCode::NO_CONTENT {
+        let length = header::HeaderValue::from(response.body().len());
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, header::HeaderValue::from_static("text/plain; charset=utf-8"));
+        headers.insert(header::CONTENT_LENGTH, length);
+        if status == StatusCode::UNAUTHORIZED {
+            headers.insert(header::WWW_AUTHENTICATE, header::HeaderValue::from_static("Bearer"));
+        }
+    }
+    response
+}

@@ -1,0 +1,146 @@
+//! The service that keeps knowledge fresh and applies reloads.
+//!
+//! In: the clusters' loops, HUP and USR1. Out: readiness for the listeners, new snapshots. One task does
+//! all of it in turn, so no two reloads overlap.
+
+use std::path::PathBuf;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use pingora::server::ShutdownWatch;
+use pingora::services::ServiceReadyNotifier;
+use pingora::services::background::BackgroundService;
+use pingora_load_balancing::Backends;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::AbortHandle;
+
+use super::reload;
+use super::tls::CertificateStore;
+use crate::access_log::AccessLog;
+use crate::balancer::{Balancer, knowledge};
+
+/// Listeners open at last after this, whatever is not known by then.
+const LONGEST_START: Duration = Duration::from_secs(5);
+
+/// See the module's description.
+pub struct Supervisor {
+    balancer: Arc<Balancer>,
+    access_log: Arc<AccessLog>,
+    certificates: Vec<Option<Arc<CertificateStore>>>,
+    backends: Backends,
+    file: PathBuf,
+    tasks: Mutex<Vec<AbortHandle>>,
+}
+
+impl Supervisor {
+    /// For a balancer whose configuration came from `file`.
+    #[must_use]
+    pub fn new(
+        balancer: Arc<Balancer>,
+        access_log: Arc<AccessLog>,
+        certificates: Vec<Option<Arc<CertificateStore>>>,
+        backends: Backends,
+        file: PathBuf,
+    ) -> Self {
+        Self { balancer, access_log, certificates, backends, file, tasks: Mutex::default() }
+    }
+
+    /// Ends the loops of the old snapshot and starts those of the new one.
+    fn restart_loops(&self) {
+        let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+        for task in tasks.drain(..) {
+            task.abort();
+        }
+        for cluster in &self.balancer.snapshot().clusters {
+            tasks.extend(knowledge::start(&self.balancer, cluster));
+        }
+    }
+
+    /// Tells Pingora who the members are now.
+    async fn update_members(&self) {
+        if let Err(error) = self.backends.update(|_| {}).await {
+            log::error!("members cannot be handed to the health checks: {error}");
+        }
+    }
+
+    /// Every member was probed once, and every directory was read or tried.
+    fn knows_enough(&self) -> bool {
+        self.balancer.snapshot().clusters.iter().all(|cluster| {
+            cluster.kept.directory_tried.load(Relaxed)
+                && cluster.kept.members_tried.load(Relaxed)
+                && cluster.view.load().entries.iter().all(|e| e.member.read(|l| l.probed_once()))
+        })
+    }
+
+    async fn wait_for_knowledge(&self) {
+        let wait = async {
+            while !self.knows_enough() {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                self.update_members().await;
+            }
+        };
+        if tokio::time::timeout(LONGEST_START, wait).await.is_err() {
+            log::warn!("opening the listeners though not every member was probed or no directory was read in 5 s");
+        }
+    }
+
+    /// Ready is more than open: a directory must be there.
+    fn watch_readiness(&self) {
+        let ready = self.balancer.snapshot().clusters.iter().all(|cluster| {
+            let view = cluster.view.load();
+            view.directory.is_loaded() && view.entries.iter().all(|e| e.member.read(|l| l.probed_once()))
+        });
+        if ready {
+            self.balancer.set_ready();
+        }
+    }
+
+    async fn reload(&self) {
+        let (balancer, file) = (Arc::clone(&self.balancer), self.file.clone());
+        let certificates = self.certificates.clone();
+        let work = tokio::task::spawn_blocking(move || reload::reload(&balancer, &file, &certificates));
+        match work.await {
+            Ok(true) => {
+                self.access_log.reconfigure(&self.balancer.snapshot().settings.access_log);
+                self.restart_loops();
+                self.update_members().await;
+            }
+            Ok(false) => {}
+            Err(error) => log::error!("reload: {error}"),
+        }
+    }
+}
+
+#[async_trait]
+impl BackgroundService for Supervisor {
+    async fn start_with_ready_notifier(&self, mut shutdown: ShutdownWatch, ready: ServiceReadyNotifier) {
+        let (Ok(mut hangup), Ok(mut reopen)) = (signal(SignalKind::hangup()), signal(SignalKind::user_defined1())) else {
+            log::error!("signal handlers cannot be installed");
+            return;
+        };
+        self.restart_loops();
+        self.update_members().await;
+        self.wait_for_knowledge().await;
+        self.watch_readiness();
+        ready.notify_ready();
+        log::info!("serving");
+        let mut tick = tokio::time::interval(Duration::from_millis(500));
+        loop {
+            tokio::select! {
+                _ = hangup.recv() => self.reload().await,
+                _ = reopen.recv() => self.access_log.reopen(),
+                _ = tick.tick() => {
+                    self.update_members().await;
+                    self.watch_readiness();
+                }
+                changed = shutdown.changed() => {
+                    if changed.is_err() || *shutdown.borrow() {
+                        return;
+                    }
+                }
+            }
+        }
+    }
+}
