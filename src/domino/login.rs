@@ -1,7 +1,7 @@
 //! Logging in at a Domino server, and knowing when it wants that.
 //!
 //! In: `auth` of a source and the answers of servers. Out: header fields for the next request. It
-//! never writes a password anywhere but into the request, and logs in again only once for a reading.
+//! never writes a password anywhere but into the request, and logs in again only once for a request.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;

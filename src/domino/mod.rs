@@ -4,8 +4,12 @@
 //! row means: `directory::source` and `cluster::names_view` do.
 
 pub mod client;
+#[cfg(test)]
+mod client_tests;
 pub mod fault;
 pub mod login;
+#[cfg(test)]
+mod login_tests;
 pub mod request;
 #[cfg(test)]
 pub(crate) mod testing;

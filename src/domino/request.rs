@@ -66,15 +66,15 @@ impl Request {
         }
     }
 
-    /// For messages.
+    /// For messages: on one line whatever the target holds.
     #[must_use]
     pub fn url(&self) -> String {
         let scheme = if self.https { "https" } else { "http" };
-        if self.host_header.is_empty() {
-            format!("{scheme}://{}{}", self.address, self.target)
-        } else {
-            format!("{scheme}://{}{}", self.host_header, self.target)
-        }
+        let host = match self.host_header.as_str() {
+            "" => self.address.to_string(),
+            host => host.to_owned(),
+        };
+        super::fault::short(&format!("{scheme}://{host}{}", self.target))
     }
 
     /// The name that the certificate must carry: never empty, because an empty one would switch the

@@ -1,1 +1,203 @@
-//! tests
+//! A server on the loopback that answers as a test wants it.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use pingora::tls::{ServerConfig, TlsAcceptor};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+
+use super::{Client, Request};
+use crate::config::settings::UpstreamTls;
+
+/// A request as it came.
+#[derive(Clone, Debug)]
+pub(crate) struct Asked {
+    pub(crate) target: String,
+    /// Request line and headers.
+    pub(crate) head: String,
+    pub(crate) body: String,
+    /// Which request of its connection, from 0.
+    pub(crate) nth: usize,
+}
+
+impl Asked {
+    pub(crate) fn query(&self, name: &str) -> Option<String> {
+        let query = self.target.split_once('?')?.1;
+        let pair = |pair: &str| {
+            let (key, value) = pair.split_once('=')?;
+            key.eq_ignore_ascii_case(name).then(|| value.to_owned())
+        };
+        query.split('&').find_map(pair)
+    }
+
+    pub(crate) fn number(&self, name: &str) -> usize {
+        self.query(name)
+            .and_then(|text| text.parse().ok())
+            .unwrap_or_else(|| panic!("{name} in {}", self.target))
+    }
+}
+
+/// What to do with a request.
+pub(crate) enum Reply {
+    /// An answer with Content-Length; the connection stays open.
+    Page(u16, &'static str, Vec<u8>),
+    /// These octets, then the end of the connection.
+    Raw(Vec<u8>),
+    /// The end of the connection at once.
+    Close,
+    /// Nothing, with the connection open.
+    Hang,
+}
+
+impl Reply {
+    pub(crate) fn ok(body: impl Into<Vec<u8>>) -> Self {
+        Self::Page(200, "", body.into())
+    }
+
+    pub(crate) fn status(status: u16) -> Self {
+        Self::Page(status, "", b"<html>no</html>".to_vec())
+    }
+}
+
+pub(crate) struct TestServer {
+    pub(crate) address: SocketAddr,
+    asked: Arc<Mutex<Vec<Asked>>>,
+    connections: Arc<AtomicUsize>,
+    task: JoinHandle<()>,
+}
+
+impl Drop for TestServer {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl TestServer {
+    pub(crate) async fn start(handler: impl Fn(&Asked) -> Reply + Send + Sync + 'static) -> Self {
+        Self::with(None, handler).await
+    }
+
+    pub(crate) async fn with(
+        tls: Option<ServerConfig>,
+        handler: impl Fn(&Asked) -> Reply + Send + Sync + 'static,
+    ) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let connections = Arc::new(AtomicUsize::new(0));
+        let (log, count, handler) = (asked.clone(), connections.clone(), Arc::new(handler));
+        let acceptor = tls.map(|config| TlsAcceptor::from(Arc::new(config)));
+        let task = tokio::spawn(async move {
+            let mut open = tokio::task::JoinSet::new();
+            while let Ok((stream, _)) = listener.accept().await {
+                count.fetch_add(1, Ordering::SeqCst);
+                let (log, handler, acceptor) = (log.clone(), handler.clone(), acceptor.clone());
+                open.spawn(async move {
+                    match acceptor {
+                        None => converse(stream, &log, &*handler).await,
+                        Some(acceptor) => match acceptor.accept(stream).await {
+                            Ok(stream) => converse(stream, &log, &*handler).await,
+                            Err(_) => None,
+                        },
+                    }
+                });
+            }
+        });
+        Self { address, asked, connections, task }
+    }
+
+    pub(crate) fn asked(&self) -> Vec<Asked> {
+        self.asked.lock().unwrap().clone()
+    }
+
+    pub(crate) fn targets(&self) -> Vec<String> {
+        self.asked().into_iter().map(|asked| asked.target).collect()
+    }
+
+    pub(crate) fn connections(&self) -> usize {
+        self.connections.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn get(&self, target: &str) -> Request {
+        Request::get(self.address, false, "web1.acme.example", target)
+    }
+}
+
+async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
+    mut stream: S,
+    log: &Mutex<Vec<Asked>>,
+    handler: &(impl Fn(&Asked) -> Reply + ?Sized),
+) -> Option<()> {
+    let mut buffer = Vec::new();
+    for nth in 0.. {
+        let end = loop {
+            if let Some(end) = memchr::memmem::find(&buffer, b"\r\n\r\n") {
+                break end + 4;
+            }
+            if stream.read_buf(&mut buffer).await.ok()? == 0 {
+                return None;
+            }
+        };
+        let head = String::from_utf8(buffer[..end].to_vec()).unwrap();
+        let length = head.lines().find_map(|line| {
+            let (name, value) = line.split_once(':')?;
+            name.eq_ignore_ascii_case("content-length").then(|| value.trim().parse::<usize>().unwrap())
+        });
+        let all = end + length.unwrap_or(0);
+        while buffer.len() < all {
+            if stream.read_buf(&mut buffer).await.ok()? == 0 {
+                return None;
+            }
+        }
+        let body = String::from_utf8(buffer[end..all].to_vec()).unwrap();
+        buffer.drain(..all);
+        let target = head.split(' ').nth(1)?.to_owned();
+        let asked = Asked { target, head, body, nth };
+        let reply = handler(&asked);
+        log.lock().unwrap().push(asked);
+        match reply {
+            Reply::Page(status, headers, body) => {
+                let head = format!("HTTP/1.1 {status} X\r\nContent-Length: {}\r\n{headers}\r\n", body.len());
+                stream.write_all(head.as_bytes()).await.ok()?;
+                stream.write_all(&body).await.ok()?;
+                stream.flush().await.ok()?;
+            }
+            Reply::Raw(octets) => {
+                stream.write_all(&octets).await.ok()?;
+                stream.shutdown().await.ok()?;
+                return None;
+            }
+            Reply::Close => return None,
+            Reply::Hang => std::future::pending().await,
+        }
+    }
+    None
+}
+
+/// A client that trusts the platform, with a second to connect.
+pub(crate) fn client() -> Client {
+    Client::new(&UpstreamTls { ca_file: None, ca: None, verify: true }, Duration::from_secs(5))
+}
+
+/// An authority, and a server certificate for `names` signed by it.
+pub(crate) fn certificate(names: &[&str]) -> (UpstreamTls, ServerConfig) {
+    use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+    let mut authority = CertificateParams::new(Vec::new()).unwrap();
+    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let authority = CertifiedIssuer::self_signed(authority, KeyPair::generate().unwrap()).unwrap();
+    let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+    let key = KeyPair::generate().unwrap();
+    let leaf = CertificateParams::new(names).unwrap().signed_by(&key, &authority).unwrap();
+    pingora::tls::install_default_crypto_provider();
+    let private = pingora::tls::PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+    let config = ServerConfig::builder()
+        .with_no_client_auth()
+        .with_single_cert(vec![leaf.der().clone()], private)
+        .unwrap();
+    let ca = Some(Arc::new(vec![authority.der().to_vec()]));
+    (UpstreamTls { ca_file: None, ca, verify: true }, config)
+}

@@ -162,3 +162,171 @@ fn suspicion(serving: Option<&ReadingDigest>, reading: &ReadingDigest) -> Option
     (lost.saturating_mul(5) > old)
         .then(|| format!("the directory of {} has lost {lost} of {old} entries", reading.from))
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::directory::{Mark, ReplicaId};
+    use proptest::prelude::*;
+
+    fn digest(from: &str, len: usize, fingerprint: u64) -> ReadingDigest {
+        ReadingDigest { from: ServerName::parse(from).unwrap(), len, fingerprint }
+    }
+
+    fn is_hold(verdict: &Verdict) -> bool {
+        matches!(verdict, Verdict::Hold { .. })
+    }
+
+    #[test]
+    fn a_first_reading_serves_at_once_unless_it_is_empty() {
+        let mut holder = Holder::new();
+        assert_eq!(holder.offer(None, digest("Web1/Acme", 1, 1)), Verdict::Accept);
+        assert_eq!(holder.offer(None, digest("Web1/Acme", 0, 0)), Verdict::AskAnother);
+        assert!(is_hold(&holder.nobody_else_answers()));
+    }
+
+    #[test]
+    fn a_fifth_may_be_lost_and_not_one_entry_more() {
+        let serving = digest("Web1/Acme", 100, 1);
+        assert_eq!(Holder::new().offer(Some(&serving), digest("Web1/Acme", 80, 2)), Verdict::Accept);
+        assert_eq!(Holder::new().offer(Some(&serving), digest("Web1/Acme", 79, 2)), Verdict::AskAnother);
+        assert_eq!(Holder::new().offer(Some(&serving), digest("Web1/Acme", 500, 2)), Verdict::Accept);
+        let small = digest("Web1/Acme", 4, 1);
+        assert_eq!(Holder::new().offer(Some(&small), digest("Web1/Acme", 3, 2)), Verdict::AskAnother);
+    }
+
+    #[test]
+    fn an_empty_directory_that_serves_may_be_read_again() {
+        let serving = digest("Web1/Acme", 0, 0);
+        assert_eq!(Holder::new().offer(Some(&serving), digest("Web2/Acme", 0, 0)), Verdict::Accept);
+    }
+
+    #[test]
+    fn another_member_that_agrees_makes_it_believed() {
+        let serving = digest("Web1/Acme", 100, 1);
+        let mut holder = Holder::new();
+        assert_eq!(holder.offer(Some(&serving), digest("Web1/Acme", 10, 2)), Verdict::AskAnother);
+        assert_eq!(holder.offer(Some(&serving), digest("Web2/Acme", 10, 2)), Verdict::Accept);
+        assert!(!holder.is_holding());
+    }
+
+    #[test]
+    fn the_same_member_twice_is_no_agreement() {
+        let serving = digest("Web1/Acme", 100, 1);
+        let mut holder = Holder::new();
+        for _ in 0..2 {
+            assert_eq!(holder.offer(Some(&serving), digest("Web1/Acme", 10, 2)), Verdict::AskAnother);
+        }
+        assert!(is_hold(&holder.nobody_else_answers()));
+    }
+
+    #[test]
+    fn three_readings_in_a_row_are_believed_when_nobody_else_answers() {
+        let serving = digest("Web1/Acme", 100, 1);
+        let mut holder = Holder::new();
+        for round in 1..=3 {
+            assert_eq!(holder.offer(Some(&serving), digest("Web1/Acme", 0, 2)), Verdict::AskAnother);
+            let verdict = holder.nobody_else_answers();
+            assert_eq!(verdict == Verdict::Accept, round == 3, "{round}: {verdict:?}");
+            assert_eq!(holder.is_holding(), round < 3);
+        }
+    }
+
+    #[test]
+    fn a_reading_that_says_something_else_interrupts_the_row() {
+        let serving = digest("Web1/Acme", 100, 1);
+        let mut holder = Holder::new();
+        for fingerprint in [2, 2, 3, 3] {
+            let _ = holder.offer(Some(&serving), digest("Web1/Acme", 10, fingerprint));
+            assert!(is_hold(&holder.nobody_else_answers()));
+        }
+        let _ = holder.offer(Some(&serving), digest("Web1/Acme", 10, 3));
+        assert_eq!(holder.nobody_else_answers(), Verdict::Accept);
+    }
+
+    #[test]
+    fn another_member_that_answers_and_disagrees_keeps_the_old_one_serving() {
+        let serving = digest("Web1/Acme", 100, 1);
+        let mut holder = Holder::new();
+        for _ in 0..5 {
+            assert_eq!(holder.offer(Some(&serving), digest("Web1/Acme", 10, 2)), Verdict::AskAnother);
+            assert_eq!(holder.offer(Some(&serving), digest("Web2/Acme", 20, 3)), Verdict::AskAnother);
+            assert!(is_hold(&holder.nobody_else_answers()));
+        }
+    }
+
+    #[test]
+    fn another_member_with_a_whole_directory_serves_and_the_row_begins_anew() {
+        let serving = digest("Web1/Acme", 100, 1);
+        let mut holder = Holder::new();
+        for _ in 0..2 {
+            let _ = holder.offer(Some(&serving), digest("Web1/Acme", 10, 2));
+            assert!(is_hold(&holder.nobody_else_answers()));
+        }
+        let _ = holder.offer(Some(&serving), digest("Web1/Acme", 10, 2));
+        assert_eq!(holder.offer(Some(&serving), digest("Web2/Acme", 99, 4)), Verdict::Accept);
+        let _ = holder.offer(Some(&serving), digest("Web1/Acme", 10, 2));
+        assert!(is_hold(&holder.nobody_else_answers()));
+    }
+
+    #[test]
+    fn a_third_member_may_agree_with_the_first() {
+        let serving = digest("Web1/Acme", 100, 1);
+        let mut holder = Holder::new();
+        assert_eq!(holder.offer(Some(&serving), digest("Web1/Acme", 10, 2)), Verdict::AskAnother);
+        assert_eq!(holder.offer(Some(&serving), digest("Web2/Acme", 0, 0)), Verdict::AskAnother);
+        assert_eq!(holder.offer(Some(&serving), digest("Web3/Acme", 10, 2)), Verdict::Accept);
+    }
+
+    fn entries() -> Vec<Entry> {
+        let entry = |path: &str, server: &str| Entry {
+            path: path.to_owned(),
+            server: ServerName::parse(server).unwrap(),
+            replica_id: ReplicaId(7),
+            title: String::new(),
+            mark: Mark::InService,
+        };
+        vec![entry("mail\\jdoe.nsf", "Web1/Acme"), entry("a.nsf", "Web2/Acme"), entry("b.nsf", "Web2/Acme")]
+    }
+
+    #[test]
+    fn order_case_and_separators_leave_the_fingerprint_alone_and_a_mark_does_not() {
+        let of = |entries: &[Entry]| ReadingDigest::of(ServerName::parse("Web1/Acme").unwrap(), entries);
+        let mut other = entries();
+        other.rotate_left(1);
+        if let Some(entry) = other.last_mut() {
+            entry.path = "Mail/JDoe.nsf".to_owned();
+        }
+        assert_eq!(of(&other), of(&entries()));
+        if let Some(entry) = other.first_mut() {
+            entry.mark = Mark::OutOfService;
+        }
+        assert_ne!(of(&other), of(&entries()));
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_suspicious_is_ever_accepted_from_fewer_than_two_members_or_three_readings(
+            readings in proptest::collection::vec((0_u8..3, 0_usize..70, any::<bool>()), 1..12)
+        ) {
+            let serving = digest("Web1/Acme", 100, 999);
+            let mut holder = Holder::new();
+            let mut told: Vec<(String, usize)> = Vec::new();
+            for (member, len, alone) in readings {
+                let from = format!("Web{member}/Acme");
+                told.push((from.clone(), len));
+                let mut verdict = holder.offer(Some(&serving), digest(&from, len, len as u64));
+                if verdict == Verdict::AskAnother && alone {
+                    verdict = holder.nobody_else_answers();
+                }
+                if verdict == Verdict::Accept {
+                    let same: Vec<&String> =
+                        told.iter().filter(|(_, other)| *other == len).map(|(from, _)| from).collect();
+                    prop_assert!(same.len() >= 3 || same.iter().any(|other| **other != from));
+                    told.clear();
+                }
+            }
+        }
+    }
+}

@@ -120,4 +120,6 @@ impl ColumnValue {
 }
 
 #[cfg(test)]
+mod reader_tests;
+#[cfg(test)]
 mod tests;

@@ -264,7 +264,8 @@ impl Place {
 }
 
 async fn fetch_page(source: &Source<'_>, view: &View<'_>, start: &str) -> Result<super::Page, ReadError> {
-    let mut target = source.base.trim_end_matches('/').to_owned();
+    let base = source.base.split('?').next().unwrap_or_default();
+    let mut target = base.trim_end_matches('/').to_owned();
     target.push_str(&encode_database(view.database));
     target.push('/');
     target.push_str(&encode_segment(view.name));
