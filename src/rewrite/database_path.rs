@@ -16,7 +16,8 @@ pub(super) fn length_in(path: &[u8], database: &str) -> Option<usize> {
     }
     let end = nth_separator(path, segments + 1);
     let candidate = path.get(..end)?;
-    // `!` may stand for `?` (facts of the Domino URL grammar): /leads.nsf!OpenDatabase
+    // `!` may stand for `?`: /leads.nsf!OpenDatabase
+    // (<http://www.ibm.com/developerworks/lotus/library/ls-Domino_URL_cheat_sheet/side1.html>)
     let marks = candidate.iter().enumerate().filter(|(_, b)| **b == b'!').map(|(i, _)| i);
     std::iter::once(end).chain(marks).find(|end| candidate.get(..*end).is_some_and(|raw| fold(raw) == wanted))
 }

@@ -1,0 +1,56 @@
+# The front door: `make` lists what there is. CI calls nothing but these targets.
+
+SHELL       := /bin/bash
+CARGO       ?= cargo
+# A shell that was open while rustup was installed does not know cargo yet.
+export PATH := $(PATH):$(HOME)/.cargo/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help run test check bench wrk fmt tools tools-wrk
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+run: tools ## Start the simulated Acme cluster and icm in front of it; Ctrl-C ends both
+	@$(CARGO) build --features acme --bin acme --bin icm
+	@CARGO_TARGET="$${CARGO_TARGET_DIR:-target}" conf/demo.sh
+
+test: tools ## Run all tests
+	$(CARGO) test --features acme
+
+check: tools ## What must be clean before a commit: format, lints, tests, documentation, dependencies
+	$(CARGO) fmt --check
+	$(CARGO) clippy --all-targets --features acme -- -D warnings
+	$(CARGO) test --features acme
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps --lib
+	@if $(CARGO) deny --version >/dev/null 2>&1; then $(CARGO) deny check; \
+	else echo "check: cargo-deny is not installed, dependencies were not checked (cargo install --locked cargo-deny)"; fi
+
+bench: tools ## Measure single functions (criterion)
+	$(CARGO) bench
+
+wrk: tools tools-wrk ## Load-test icm beside a minimal Pingora proxy, nginx and HAProxy; see benches/README.md
+	@CARGO="$(CARGO)" benches/wrk/run.sh
+
+fmt: ## Format the sources
+	$(CARGO) fmt
+
+# What a fresh Debian lacks: a C library under Pingora builds with cmake.
+tools:
+	@command -v $(firstword $(CARGO)) >/dev/null || { echo "make: cargo is missing, install Rust from https://rustup.rs" >&2; exit 1; }
+	@$(call ensure,cmake)
+
+tools-wrk:
+	@$(call ensure,wrk)
+
+# $(call ensure,NAME): NAME is both the command and its Debian package.
+define ensure
+command -v $(1) >/dev/null && exit 0; \
+install="apt-get update -qq && apt-get install -y --no-install-recommends $(1)"; \
+if command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
+    echo "make: installing $(1)"; DEBIAN_FRONTEND=noninteractive bash -c "$$install" >/dev/null && exit 0; \
+elif command -v apt-get >/dev/null && command -v sudo >/dev/null; then \
+    echo "make: installing $(1) with sudo"; sudo env DEBIAN_FRONTEND=noninteractive bash -c "$$install" >/dev/null && exit 0; \
+fi; \
+echo "make: $(1) is missing; as root: $$install" >&2; exit 1
+endef

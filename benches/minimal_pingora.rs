@@ -1,0 +1,53 @@
+//! The least that a Pingora proxy can be: round robin, upstream keep-alive, no log, no check.
+//!
+//! In: a listening address and the origins' addresses. Out: a proxy with one worker thread that runs
+//! until it is ended. `benches/wrk/run.sh` measures `icm` against it: what `icm` costs beyond this
+//! program is our own doing, what both cost is the framework's.
+
+use std::error::Error;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use pingora::Result;
+use pingora::lb::LoadBalancer;
+use pingora::lb::selection::RoundRobin;
+use pingora::proxy::{ProxyHttp, Session, http_proxy_service};
+use pingora::server::Server;
+use pingora::server::configuration::ServerConf;
+use pingora::upstreams::peer::HttpPeer;
+
+struct Minimal(Arc<LoadBalancer<RoundRobin>>);
+
+#[async_trait]
+impl ProxyHttp for Minimal {
+    type CTX = ();
+    fn new_ctx(&self) -> Self::CTX {}
+
+    async fn upstream_peer(&self, _session: &mut Session, (): &mut Self::CTX) -> Result<Box<HttpPeer>> {
+        let origin = self
+            .0
+            .select(b"", 16)
+            .ok_or_else(|| pingora::Error::explain(pingora::ErrorType::InternalError, "no origin"))?;
+        Ok(Box::new(HttpPeer::new(origin, false, String::new())))
+    }
+}
+
+fn main() -> std::result::Result<(), Box<dyn Error>> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    // `cargo bench` runs every bench and adds this word; there is nothing to measure from within.
+    if arguments.iter().any(|a| a == "--bench" || a == "--test") {
+        return Ok(());
+    }
+    let (Some(listen), Some(origins)) = (arguments.first(), arguments.get(1..).filter(|o| !o.is_empty()))
+    else {
+        return Err("usage: minimal_pingora LISTEN ORIGIN...".into());
+    };
+    let conf = ServerConf { threads: 1, upstream_keepalive_pool_size: 512, ..ServerConf::default() };
+    let mut server = Server::new_with_opt_and_conf(None, conf);
+    server.bootstrap();
+    let balancer = LoadBalancer::try_from_iter(origins)?;
+    let mut service = http_proxy_service(&server.configuration, Minimal(Arc::new(balancer)));
+    service.add_tcp(listen);
+    server.add_service(service);
+    server.run_forever()
+}
