@@ -124,12 +124,12 @@ fn checked(key: &str, entry: &Item<'_>) -> Option<Value> {
         // Pingora unwraps these when it makes a connector.
         "client_bind_to_ipv4" => {
             for address in entry.list() {
-                address.parsed("an IPv4 address", |t| parse_ip::<std::net::Ipv4Addr>(t))?;
+                address.parsed("an IPv4 address", parse_ip::<std::net::Ipv4Addr>)?;
             }
         }
         "client_bind_to_ipv6" => {
             for address in entry.list() {
-                address.parsed("an IPv6 address", |t| parse_ip::<std::net::Ipv6Addr>(t))?;
+                address.parsed("an IPv6 address", parse_ip::<std::net::Ipv6Addr>)?;
             }
         }
         _ => {}
