@@ -83,6 +83,8 @@ fn unknown_keys_are_errors_everywhere() {
 #[test]
 fn the_keys_of_pingora_are_those_that_pingora_has() {
     wrong_on_top("pingora: { thread: 2 }", 12, "pingora.thread", &["did you mean `threads`?"]);
+    wrong_on_top("pingora: { refresh: 1s }", 12, "pingora.refresh", &["get_configuration_from"]);
+    wrong_on_top("pingora: { xyzzy: 1 }", 12, "pingora.xyzzy", &["known here: ", "threads"]);
     wrong_on_top("pingora: { threads: two }", 21, "pingora.threads", &["expected usize"]);
     wrong_on_top("pingora: { threads: 0 }", 21, "pingora.threads", &["1 to 1024"]);
     wrong_on_top(
