@@ -46,7 +46,7 @@ impl fmt::Display for ConfigError {
         // A long line is shown from a little before the place on; tabs become blanks so that the
         // caret stands where it should.
         let column = self.column.max(1);
-        let start = if column > SHOWN / 2 { column - SHOWN / 2 } else { 0 };
+        let start = column.saturating_sub(SHOWN / 2);
         let piece: String =
             line.chars().skip(start).take(SHOWN).map(|c| if c.is_control() { ' ' } else { c }).collect();
         let number = self.line.to_string();

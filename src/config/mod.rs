@@ -136,8 +136,7 @@ fn finish(load: Load<'_>, file: &Path) -> Result<Vec<Warning>, ConfigErrors> {
     let mut errors = load.errors.into_inner();
     if errors.is_empty() {
         let mut warnings = load.warnings.into_inner();
-        warnings
-            .sort_by(|a, b| (a.place.file != file, a.place.line).cmp(&(b.place.file != file, b.place.line)));
+        warnings.sort_by_key(|w| (w.place.file != file, w.place.line));
         return Ok(warnings);
     }
     errors.sort_by(|a, b| {
@@ -185,7 +184,11 @@ fn open<'a>(load: &'a Load<'a>, file: &'a Path, text: &'a str) -> Option<(Docume
     for _ in 0..8 {
         if let Err(error) = value.apply_merge() {
             let problem = Problem::new(format!("a merge key (`<<`) is wrong: {error}"));
-            document.error(start, "", problem.hint("`<<` takes an alias of a map, or a list of them"));
+            document.error(
+                document.tree.bad_merge().unwrap_or(start),
+                "",
+                problem.hint("`<<` takes an alias of a map, or a list of them"),
+            );
             return None;
         }
     }

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use pingora::server::configuration::ServerConf;
 use serde_yaml::{Mapping, Value};
 
+use super::keys;
 use super::reader::Item;
 use super::tls;
 use super::values::{self, Problem};
@@ -69,10 +70,16 @@ pub(super) fn server_conf(item: &Item<'_>) -> (ServerConf, Option<PathBuf>) {
                 let offered =
                     known.iter().map(String::as_str).filter(|k| !matches!(*k, "daemon" | "max_retries"));
                 let list = offered.clone().collect::<Vec<_>>().join(", ");
-                entry.error_at_key(Problem::new("unknown key").hint(match values::similar(key, offered) {
-                    Some(word) => format!("did you mean `{word}`? known here: {list}"),
-                    None => format!("known here: {list}"),
-                }));
+                let home = keys::ALL.iter().find(|section| section.has(key)).map(|section| section.name);
+                // Pingora has too many keys to list them beside a good guess.
+                entry.error_at_key(Problem::new("unknown key").hint(
+                    match (values::similar(key, offered), home) {
+                        (Some(word), _) => format!("did you mean `{word}`? see conf/full.yaml for all keys"),
+                        (None, Some("")) => "it belongs to the top level, see conf/full.yaml".to_owned(),
+                        (None, Some(home)) => format!("it belongs into `{home}`, see conf/full.yaml"),
+                        (None, None) => format!("known here: {list}"),
+                    },
+                ));
             }
         }
     }
@@ -124,12 +131,12 @@ fn checked(key: &str, entry: &Item<'_>) -> Option<Value> {
         // Pingora unwraps these when it makes a connector.
         "client_bind_to_ipv4" => {
             for address in entry.list() {
-                address.parsed("an IPv4 address", |t| parse_ip::<std::net::Ipv4Addr>(t))?;
+                address.parsed("an IPv4 address", parse_ip::<std::net::Ipv4Addr>)?;
             }
         }
         "client_bind_to_ipv6" => {
             for address in entry.list() {
-                address.parsed("an IPv6 address", |t| parse_ip::<std::net::Ipv6Addr>(t))?;
+                address.parsed("an IPv6 address", parse_ip::<std::net::Ipv6Addr>)?;
             }
         }
         _ => {}

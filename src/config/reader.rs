@@ -422,12 +422,21 @@ impl<'d> Map<'d> {
     /// The value of a key that must be there.
     pub fn required(&self, key: &str) -> Item<'d> {
         let item = self.get(key);
-        // Where the map itself is wrong that has been said already.
-        let readable = matches!(self.item.value, None | Some(Value::Null | Value::Mapping(_)));
-        if item.value.is_none() && readable {
+        // Where the map itself is absent or wrong that has been said already, and a misspelt key has
+        // been named with this one as the suggestion.
+        let readable = matches!(self.item.value, Some(Value::Null | Value::Mapping(_)));
+        if item.value.is_none() && readable && !self.is_misspelt(key) {
             item.error_at_key(Problem::new("is missing").hint(format!("write `{key}:` here")));
         }
         item
+    }
+
+    fn is_misspelt(&self, key: &str) -> bool {
+        let keys =
+            self.item.value.and_then(Value::as_mapping).into_iter().flat_map(|map| map.keys().take(100));
+        keys.filter_map(Value::as_str)
+            .filter(|k| !self.section.has(k))
+            .any(|k| values::similar(k, self.section.keys.iter().copied()) == Some(key))
     }
 
     pub fn has(&self, key: &str) -> bool {

@@ -281,6 +281,7 @@ pub struct UpstreamTls {
 
 /// `servers`.
 #[derive(Clone, Debug)]
+#[allow(clippy::large_enum_variant)] // one for each cluster: a box would save nothing
 pub enum Servers {
     /// Written in the file; at least one, names unique.
     Static(Vec<Server>),
@@ -419,6 +420,7 @@ pub enum Auth {
 
 /// `directory`.
 #[derive(Clone, Debug)]
+#[allow(clippy::large_enum_variant)] // one for each cluster: a box would save nothing
 pub enum Directory {
     /// Written in the file.
     Static(Vec<Entry>),

@@ -161,9 +161,7 @@ pub(super) fn admin(item: &Item<'_>) -> Admin {
 
 /// `statpub`; `None` when the file does not have it.
 pub(super) fn statpub(item: &Item<'_>) -> Option<Statpub> {
-    if item.value.is_none() {
-        return None;
-    }
+    item.value?;
     let map = item.map(keys::STATPUB);
     let address = listen_address(&map.required("address"));
     let token = map.get("token_file").token();

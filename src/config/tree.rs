@@ -44,6 +44,7 @@ pub(super) enum Kind {
 /// A key that stands twice in one map.
 #[derive(Debug)]
 pub(super) struct Duplicate {
+    /// Dotted path.
     pub key: String,
     pub first: Spot,
     pub again: Spot,
@@ -108,6 +109,23 @@ impl Tree {
         }
     }
 
+    /// The first merge key that does not name a map or a list of maps.
+    pub fn bad_merge(&self) -> Option<Spot> {
+        let is_map = |id: &NodeId| self.target(*id).is_some_and(|n| matches!(n.kind, Kind::Map(_)));
+        let entries = self.nodes.iter().filter_map(|node| match &node.kind {
+            Kind::Map(entries) => Some(entries),
+            _ => None,
+        });
+        let (_, at, _) = entries.flatten().filter(|(key, _, _)| key == "<<").find(|(_, _, id)| match self
+            .target(*id)
+            .map(|n| &n.kind)
+        {
+            Some(Kind::List(ids)) => !ids.iter().all(is_map),
+            _ => !is_map(id),
+        })?;
+        Some(*at)
+    }
+
     fn add(&mut self, at: Spot, kind: Kind, size: u64) -> NodeId {
         self.nodes.push(Node { at, kind, size });
         self.nodes.len() - 1
@@ -152,11 +170,29 @@ impl Builder {
     fn key(&mut self, at: Spot, text: &str) {
         let Some(open) = self.open.last_mut() else { return };
         open.key = Some((text.to_owned(), at));
-        if let Some(first) = open.seen.get(text) {
-            self.tree.duplicates.push(Duplicate { key: text.to_owned(), first: *first, again: at });
+        if let Some(first) = open.seen.get(text).copied() {
+            self.tree.duplicates.push(Duplicate { key: self.path(), first, again: at });
         } else {
             open.seen.insert(text.to_owned(), at);
         }
+    }
+
+    /// Dotted path of the place that was reached.
+    fn path(&self) -> String {
+        let mut path = String::new();
+        for open in &self.open {
+            match (&open.key, self.tree.node(open.id).map(|n| &n.kind)) {
+                (_, Some(Kind::List(ids))) => path.push_str(&format!("[{}]", ids.len())),
+                (Some((key, _)), _) => {
+                    if !path.is_empty() {
+                        path.push('.');
+                    }
+                    path.extend(key.chars().filter(|c| !c.is_control()).take(80));
+                }
+                _ => {}
+            }
+        }
+        path
     }
 
     pub fn start(&mut self, at: Spot, kind: Kind) -> NodeId {

@@ -221,6 +221,10 @@ pub(super) fn host_port(text: &str, default: Option<u16>) -> Parsed<HostPort> {
     if name.is_empty() {
         return Err(Problem::new(format!("`{text}` has no host")).hint(example("0.0.0.0:80")));
     }
+    if port.is_none() && name.bytes().all(|b| b.is_ascii_digit()) {
+        return Err(Problem::new(format!("`{text}` is a port without a host"))
+            .hint(example(&format!("0.0.0.0:{name}"))));
+    }
     let host =
         host(name).map_err(|p| Problem { hint: p.hint.or_else(|| Some(example("10.0.0.11:80"))), ..p })?;
     let port = match (port, default) {

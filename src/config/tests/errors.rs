@@ -83,6 +83,8 @@ fn unknown_keys_are_errors_everywhere() {
 #[test]
 fn the_keys_of_pingora_are_those_that_pingora_has() {
     wrong_on_top("pingora: { thread: 2 }", 12, "pingora.thread", &["did you mean `threads`?"]);
+    wrong_on_top("pingora: { refresh: 1s }", 12, "pingora.refresh", &["get_configuration_from"]);
+    wrong_on_top("pingora: { xyzzy: 1 }", 12, "pingora.xyzzy", &["known here: ", "threads"]);
     wrong_on_top("pingora: { threads: two }", 21, "pingora.threads", &["expected usize"]);
     wrong_on_top("pingora: { threads: 0 }", 21, "pingora.threads", &["1 to 1024"]);
     wrong_on_top(
@@ -231,22 +233,22 @@ fn a_directory_may_name_only_members() {
     let key = ".databases[0].replicas[0]";
     wrong_directory(
         &databases("{ server: Web2/Acme }"),
-        97,
+        96,
         &format!("{key}.server"),
         &["did you mean `Web1/Acme`?"],
     );
     wrong_directory(
         &databases("{ server: Web1 }"),
-        97,
+        96,
         &format!("{key}.server"),
         &["did you mean `Web1/Acme`?"],
     );
     let mark = "{ server: Web1/Acme, mark: gone }";
-    wrong_directory(&databases(mark), 114, &format!("{key}.mark"), &["in_service | out_of_service"]);
-    wrong_directory(&databases(""), 77, ".databases[0].replicas", &["no replica"]);
+    wrong_directory(&databases(mark), 113, &format!("{key}.mark"), &["in_service | out_of_service"]);
+    wrong_directory(&databases(""), 75, ".databases[0].replicas", &["no replica"]);
     let id = "{ databases: [{ path: a, replica_id: C1257A, replicas: [{ server: Web1/Acme }] }] }";
     wrong_directory(id, 53, ".databases[0].replica_id", &["16 hex digits"]);
-    wrong_directory("{ source: static }", 16, ".databases", &["is missing"]);
+    wrong_directory("{ source: static }", 5, ".databases", &["is missing"]);
     wrong_directory("{ source: cldbdir, columns: { path: -1 } }", 52, ".columns.path", &["not a column"]);
 }
 
@@ -267,7 +269,7 @@ fn a_password_does_not_travel_in_clear_text_unasked() {
     let same = text.clone() + "    upstream_scheme: same\n";
     wrong(&same, 7, 18, "clusters[0].directory.auth", &["in clear text"]);
     let names = "listeners: [{ address: 127.0.0.1:80 }]\nclusters:\n  - name: A\n    directory: {}\n    servers: { source: names, from: [http://h], auth: { session: { user: A, password_file: /etc/icm/password } } }\n";
-    wrong(names, 5, 48, "clusters[0].servers.auth", &["h:80 in clear text"]);
+    wrong(names, 5, 49, "clusters[0].servers.auth", &["h:80 in clear text"]);
     load(&names.replace("http:", "https:")).unwrap();
 }
 
@@ -288,7 +290,7 @@ fn listeners_and_admin_are_checked() {
     wrong(&listener("listeners:"), 1, 1, "listeners", &["no listener"]);
     wrong(&listener("state_dir: /x"), 1, 1, "listeners", &["no listener"]);
     wrong(&listener("listeners: [{}]"), 1, 13, "listeners[0].address", &["is missing"]);
-    wrong(&listener("listeners: [{ address: 8080 }]"), 1, 24, "listeners[0].address", &["0.0.0.0:80"]);
+    wrong(&listener("listeners: [{ address: 8080 }]"), 1, 24, "listeners[0].address", &["0.0.0.0:8080"]);
     wrong(&listener("listeners: [{ address: 0.0.0.0 }]"), 1, 24, "listeners[0].address", &["has no port"]);
     wrong(
         &listener("listeners: [{ address: \"nowhere:80\" }]"),
@@ -360,8 +362,14 @@ fn broken_yaml_is_told_with_its_place() {
     wrong("", 1, 1, "", &["is empty"]);
     wrong("- a\n", 1, 1, "", &["is a list"]);
     wrong(&(cluster("") + "---\nx: 1\n"), 8, 1, "", &["second YAML document"]);
-    wrong(&cluster("    mode: proxy\n    mode: proxy\n"), 9, 5, "mode", &["stands twice", "first in line 8"]);
-    wrong(&cluster("    probe: { <<: 5 }\n"), 1, 1, "", &["merge key"]);
+    wrong(
+        &cluster("    mode: proxy\n    mode: proxy\n"),
+        9,
+        5,
+        "clusters[0].mode",
+        &["stands twice", "first in line 8"],
+    );
+    wrong(&cluster("    probe: { <<: 5 }\n"), 8, 14, "", &["merge key"]);
 }
 
 #[test]
@@ -395,7 +403,7 @@ fn errors_in_a_directory_file_name_that_file() {
     let text = text.replace(".csv", ".json");
     let json = "[\n { \"path\": \"a.nsf\",\n   \"replica_id\": \"C1257A000041D2E0\",\n   \"replicas\": [ { \"sever\": \"Web1/Acme\" } ] } ]";
     let errors = load_from(&text, &Virtual::default().with("/d.json", json, 0o644)).unwrap_err();
-    assert_eq!((errors[0].line, errors[0].column), (4, 19), "{}", errors[0]);
+    assert_eq!((errors[0].line, errors[0].column), (4, 20), "{}", errors[0]);
     assert_eq!(errors[0].key, "databases[0].replicas[0].sever");
 
     let errors = load_from(&text, &Virtual::default().with("/d.json", "[ { ]", 0o644)).unwrap_err();

@@ -79,7 +79,7 @@ pub static FULL_FILES: LazyLock<Virtual> = LazyLock::new(|| {
 pub const FILE: &str = "icm.yaml";
 
 pub fn load(text: &str) -> Result<Loaded, Vec<ConfigError>> {
-    load_from(text, &FULL_FILES)
+    load_from(text, &*FULL_FILES)
 }
 
 pub fn load_from(text: &str, files: &dyn Files) -> Result<Loaded, Vec<ConfigError>> {
