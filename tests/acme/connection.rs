@@ -195,11 +195,11 @@ impl Conversation {
 
         let scheme = if self.port == PortKind::Https { "https" } else { "http" };
         let mut request = Request { head, url, body, scheme, remote: self.remote, rid, not_found: false };
-        if let Some(fault) = &fault {
-            if let Some(end) = self.fault_at_body(fault, &mut request).await {
-                outcome(&format!("fault {:?}", fault.kind));
-                return Some(end);
-            }
+        if let Some(fault) = &fault
+            && let Some(end) = self.fault_at_body(fault, &mut request).await
+        {
+            outcome(&format!("fault {:?}", fault.kind));
+            return Some(end);
         }
         let mut answer = match &fault {
             Some(fault) if fault.kind == Kind::Status => refusal(fault),
