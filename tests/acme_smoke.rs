@@ -503,6 +503,36 @@ fn one_server_can_have_a_process_of_its_own_to_be_stopped() {
 }
 
 #[test]
+fn it_ends_with_its_parent_and_says_which_port_is_taken() {
+    use std::process::{Command, Stdio};
+    let port = free_port();
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("one.yaml");
+    std::fs::write(&file, format!("servers: [{{name: Web1/Acme, http: {port}}}]")).unwrap();
+    let mut acme = Command::new(env!("CARGO_BIN_EXE_acme"));
+    acme.arg("--scenario").arg(&file).args(["--quiet", "--exit-with-parent"]);
+    let mut child = acme.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+    assert!(eventually(Duration::from_secs(10), || {
+        Client::to(([127, 0, 0, 1], port).into()).request("GET", "/", &[], b"").is_ok()
+    }));
+    let second = acme.stdin(Stdio::null()).output().unwrap();
+    let said = String::from_utf8_lossy(&second.stderr).into_owned();
+    assert!(second.status.code() == Some(1) && said.contains(&port.to_string()), "{said}");
+    drop(child.stdin.take());
+    assert!(eventually(Duration::from_secs(10), || child.try_wait().unwrap().is_some_and(|s| s.success())));
+}
+
+#[test]
+fn the_product_is_configured_for_the_ports_that_were_found() {
+    let acme = Acme::built_in();
+    let mut config = config(&acme);
+    let wanted = acme.http("Web4").to_string();
+    assert_eq!(config["clusters"][0]["servers"]["list"][3]["http"].as_str(), Some(wanted.as_str()));
+    set(&mut config, "clusters.0.affinity.mode", "off");
+    assert_eq!(config["clusters"][0]["affinity"]["mode"].as_str(), Some("off"));
+}
+
+#[test]
 fn load_is_counted_by_outcome() {
     let acme = sample();
     let tally = load_get(acme.http("Web1"), "/mail/jdoe.nsf", "load", 4, Duration::from_millis(200));

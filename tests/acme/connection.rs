@@ -155,9 +155,18 @@ impl Conversation {
             outcome("black hole");
             return Some(self.hang().await);
         }
-        let background = background(&self.cluster, &url);
-        let seen = Seen { port: self.port, method: &head.method, path: &url.path, background, nth };
-        let fault = self.member.fault(&seen);
+        let fault = if self.member.plain.load(Relaxed) {
+            None
+        } else {
+            let background = background(&self.cluster, &url);
+            self.member.fault(&Seen {
+                port: self.port,
+                method: &head.method,
+                path: &url.path,
+                background,
+                nth,
+            })
+        };
         if let Some(fault) = &fault
             && let Some(end) = self.fault_at_head(fault, &head).await
         {

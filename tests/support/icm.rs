@@ -9,15 +9,19 @@ use std::time::Duration;
 
 use serde_yaml::Value;
 
-use super::acme::Acme;
+use super::acme::{Acme, Server};
 use super::client::{Answer, Client};
 use super::{eventually, free_port, signal};
 
 /// A configuration for this cluster with everything quick: a listener and an admin listener on free ports, the
 /// members as a static list, the directory from cldbdir.nsf, probes every 200 ms.
 pub fn config(acme: &Acme) -> Value {
-    let servers: Vec<String> = acme
-        .servers
+    config_of(&acme.servers, &acme.ca_file)
+}
+
+/// The same for servers that may run in several processes ([`Acme::only`]).
+pub fn config_of(servers: &[Server], ca_file: &Path) -> Value {
+    let servers: Vec<String> = servers
         .iter()
         .map(|s| {
             let port = |key: &str, at: Option<SocketAddr>| {
@@ -49,7 +53,7 @@ clusters:
 ",
         free_port(),
         free_port(),
-        acme.ca_file.display(),
+        ca_file.display(),
         servers.join("\n")
     );
     serde_yaml::from_str(&text).unwrap_or_else(|e| panic!("{e}\n{text}"))

@@ -37,7 +37,7 @@ use std::time::{Duration, Instant};
 
 pub use acme::{Acme, Server};
 pub use client::{Answer, Client, Failure};
-pub use icm::{Icm, config, set};
+pub use icm::{Icm, config, config_of, set};
 pub use load::{Tally, load, load_get};
 
 /// Waits until `true`, at most so long. Out: whether it became true.
