@@ -79,10 +79,19 @@ pub fn unique_id() -> String {
     format!("{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
-/// Sends a signal (`HUP`, `STOP`, ...) to a process that the test started.
+/// Sends a signal (`HUP`, `STOP`, ...) to a process that the test started. After `STOP` it returns only when all
+/// of the process's threads have stopped: kill(2) comes back earlier, and one of them may still answer.
 pub fn signal(pid: u32, name: &str) {
     use std::str::FromStr;
     let signal = nix::sys::signal::Signal::from_str(&format!("SIG{name}")).unwrap();
     let pid = nix::unistd::Pid::from_raw(i32::try_from(pid).unwrap());
     nix::sys::signal::kill(pid, signal).unwrap();
+    if name == "STOP" {
+        let stopped = || {
+            let threads = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+            let state = |dir: std::fs::DirEntry| std::fs::read_to_string(dir.path().join("status")).unwrap();
+            threads.map(|t| state(t.unwrap())).all(|status| status.contains("State:\tT"))
+        };
+        assert!(eventually(Duration::from_secs(5), stopped), "process {pid} does not stop");
+    }
 }
