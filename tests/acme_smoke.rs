@@ -241,6 +241,77 @@ fn a_database_answers_where_it_lies_and_nowhere_else() {
 }
 
 #[test]
+fn a_page_names_its_server_in_every_header_that_a_proxy_has_to_rewrite() {
+    let acme = Acme::built_in();
+    let own = format!("http://web2.acme.example:{}/apps/leads.nsf", acme.http("Web2").port());
+    let page = Client::to(acme.http("Web2")).get("/apps/leads.nsf/rewrite?OpenPage");
+    assert_eq!(page.header("content-location"), Some(&*format!("{own}/rewrite?OpenPage")));
+    assert_eq!(page.header("refresh"), Some(&*format!("600; url={own}/rewrite?OpenPage")));
+    assert_eq!(page.header("x-xsplocation"), Some(&*format!("{own}/page.xsp")));
+    let cookies = [
+        "AcmeHost=1; Domain=web2.acme.example; Path=/apps/leads.nsf",
+        "AcmeDomain=2; domain=.acme.example; path=/apps/leads.nsf/sub; HttpOnly",
+        "AcmeRoot=3; Path=/; Secure; SameSite=Lax",
+    ];
+    assert_eq!(page.all("set-cookie"), cookies);
+    assert_eq!(page.header("strict-transport-security"), Some("max-age=0"));
+}
+
+#[test]
+fn an_xpage_is_lost_on_another_server() {
+    let acme = Acme::built_in();
+    let get = |server: &str, cookie: &str| {
+        Client::to(acme.http(server)).get_with("/app.nsf/home.xsp?echo=json", &[("Cookie", cookie)])
+    };
+    let first = get("Web1", "other=1");
+    assert_eq!(first.json()["xpages_state"], "new");
+    let cookie = format!("SessionID={}", first.cookie("SessionID").unwrap());
+    assert_eq!(get("Web1", &cookie).json()["xpages_state"], "known");
+    assert_eq!(get("Web2", &cookie).json()["xpages_state"], "lost");
+}
+
+#[test]
+fn databases_come_go_and_are_marked_while_it_runs() {
+    let acme = Acme::built_in();
+    let mut web4 = Client::to(acme.http("Web4"));
+    let view = "/cldbdir.nsf/($ReplicaID)?ReadViewEntries&OutputFormat=JSON&Count=-1";
+    let row = |client: &mut Client, path: &str| {
+        let all = client.get(view).json();
+        let cells = |e: &Value| -> Vec<String> {
+            let text = |c: &Value| c["text"]["0"].as_str().unwrap().to_owned();
+            e["entrydata"].as_array().unwrap().iter().map(text).collect()
+        };
+        all["viewentry"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(cells)
+            .find(|r| r[3] == path && r[2] == "CN=Web4/O=Acme")
+    };
+    assert_eq!(row(&mut web4, r"new\one.nsf"), None);
+    let copy =
+        json!({"server": "Web4", "path": "new/one.nsf", "replica_id": "C1257A000041FFFF", "title": "One"});
+    acme.ask("POST", "/databases", Some(&copy));
+    assert_eq!(web4.get("/new/one.nsf").status, 200);
+    let wanted = |mark: &str| {
+        Some(
+            ["C1257A000041FFFF", "One", "CN=Web4/O=Acme", r"new\one.nsf", mark, ""]
+                .map(String::from)
+                .to_vec(),
+        )
+    };
+    assert_eq!(row(&mut web4, r"new\one.nsf"), wanted(""));
+    acme.ask(
+        "POST",
+        "/databases",
+        Some(&json!({"server": "Web4", "path": "new/one.nsf", "mark": "out_of_service"})),
+    );
+    assert_eq!(row(&mut web4, r"new\one.nsf"), wanted("1"));
+    acme.ask("DELETE", "/databases?server=Web4&path=new/one.nsf", None);
+    assert_eq!((web4.get("/new/one.nsf").status, row(&mut web4, r"new\one.nsf")), (404, None));
+}
+
+#[test]
 fn a_body_is_read_to_its_end_however_it_is_framed() {
     let acme = sample();
     let mut client = Client::to(acme.http("Web1"));

@@ -6,10 +6,11 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use crate::answer::{Answer, Content, Length};
 use crate::cluster::{Cluster, Member, PortKind};
 use crate::executions::Record;
 use crate::faults::{At, Fault, How, Kind, Seen};
-use crate::http::{Answer, Content, Framing, Got, Head, Io, Length, Wire};
+use crate::http::{Framing, Got, Head, Io, Wire};
 use crate::pages::{self, Request};
 use crate::url::Url;
 use crate::{clock, websocket};

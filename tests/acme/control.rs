@@ -6,9 +6,10 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
+use crate::answer::Answer;
 use crate::cluster::{Cluster, Member};
 use crate::holdings::{self, Copy, Holdings};
-use crate::http::{Answer, Body, Got, Head, Io, Wire};
+use crate::http::{Body, Got, Head, Io, Wire};
 use crate::stats;
 use crate::url::{Url, decode};
 

@@ -10,7 +10,8 @@ use std::time::Duration;
 use serde_yaml::Value;
 
 use super::acme::{Acme, Server};
-use super::client::{Answer, Client};
+use super::answer::Answer;
+use super::client::Client;
 use super::{eventually, free_port, signal};
 
 /// A configuration for this cluster with everything quick: a listener and an admin listener on free ports, the

@@ -28,6 +28,7 @@
 #![allow(clippy::disallowed_methods, reason = "these tests have no runtime whose threads could be blocked")]
 
 mod acme;
+mod answer;
 mod client;
 mod icm;
 mod load;
@@ -36,7 +37,8 @@ use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 pub use acme::{Acme, Server};
-pub use client::{Answer, Client, Failure};
+pub use answer::{Answer, Failure};
+pub use client::Client;
 pub use icm::{Icm, config, config_of, set};
 pub use load::{Tally, load, load_get};
 
