@@ -104,9 +104,6 @@ impl Member {
 
     /// The fault that hits this request; a counted one is used up.
     pub fn fault(&self, seen: &Seen<'_>) -> Option<Fault> {
-        if self.plain.load(Relaxed) {
-            return None;
-        }
         let mut faults = self.faults.lock().unwrap();
         let fault = faults.take(seen);
         self.note(&mut faults);

@@ -6,10 +6,11 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use crate::answer::{Answer, Content, Length};
 use crate::cluster::{Cluster, Member, PortKind};
 use crate::executions::Record;
 use crate::faults::{At, Fault, How, Kind, Seen};
-use crate::http::{Answer, Content, Framing, Got, Head, Io, Length, Wire};
+use crate::http::{Framing, Got, Head, Io, Wire};
 use crate::pages::{self, Request};
 use crate::url::Url;
 use crate::{clock, websocket};
@@ -155,9 +156,18 @@ impl Conversation {
             outcome("black hole");
             return Some(self.hang().await);
         }
-        let background = background(&self.cluster, &url);
-        let seen = Seen { port: self.port, method: &head.method, path: &url.path, background, nth };
-        let fault = self.member.fault(&seen);
+        let fault = if self.member.plain.load(Relaxed) {
+            None
+        } else {
+            let background = background(&self.cluster, &url);
+            self.member.fault(&Seen {
+                port: self.port,
+                method: &head.method,
+                path: &url.path,
+                background,
+                nth,
+            })
+        };
         if let Some(fault) = &fault
             && let Some(end) = self.fault_at_head(fault, &head).await
         {
@@ -195,11 +205,11 @@ impl Conversation {
 
         let scheme = if self.port == PortKind::Https { "https" } else { "http" };
         let mut request = Request { head, url, body, scheme, remote: self.remote, rid, not_found: false };
-        if let Some(fault) = &fault {
-            if let Some(end) = self.fault_at_body(fault, &mut request).await {
-                outcome(&format!("fault {:?}", fault.kind));
-                return Some(end);
-            }
+        if let Some(fault) = &fault
+            && let Some(end) = self.fault_at_body(fault, &mut request).await
+        {
+            outcome(&format!("fault {:?}", fault.kind));
+            return Some(end);
         }
         let mut answer = match &fault {
             Some(fault) if fault.kind == Kind::Status => refusal(fault),

@@ -6,9 +6,10 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
+use crate::answer::Answer;
 use crate::cluster::{Cluster, Member};
 use crate::holdings::{self, Copy, Holdings};
-use crate::http::{Answer, Body, Got, Head, Io, Wire};
+use crate::http::{Body, Got, Head, Io, Wire};
 use crate::stats;
 use crate::url::{Url, decode};
 
@@ -72,13 +73,13 @@ async fn route(cluster: &Cluster, head: &Head, body: &Body) -> Result<Answer, Re
             for member in some(cluster, name)? {
                 member.patch(patch.clone()).await.map_err(|e| (400, e))?;
             }
-            ok(some(cluster, name)?.iter().map(|m| m.show()).collect())
+            ok(shown(cluster, name)?)
         }
         ("DELETE", ["servers", name, "fault"]) => {
             for member in some(cluster, name)? {
                 member.set_faults(Vec::new()).await;
             }
-            ok(some(cluster, name)?.iter().map(|m| m.show()).collect())
+            ok(shown(cluster, name)?)
         }
         ("POST", ["servers", name, "push"]) => match stats::push_now(one(cluster, name)?).await {
             Ok(status) => ok(json!({ "status": status })),
@@ -111,6 +112,13 @@ fn one<'a>(cluster: &'a Cluster, name: &str) -> Result<&'a Arc<Member>, Refusal>
 
 fn some<'a>(cluster: &'a Cluster, name: &str) -> Result<Vec<&'a Arc<Member>>, Refusal> {
     if name == "all" { Ok(cluster.here().collect()) } else { Ok(vec![one(cluster, name)?]) }
+}
+
+fn shown(cluster: &Cluster, name: &str) -> Result<Value, Refusal> {
+    match name {
+        "all" => Ok(cluster.here().map(|m| m.show()).collect()),
+        name => Ok(one(cluster, name)?.show()),
+    }
 }
 
 /// The last requests, oldest first: of one server or all, all or those of one identifier.

@@ -7,8 +7,9 @@ use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use sha2::{Digest, Sha256};
 
+use crate::answer::Answer;
 use crate::cluster::{Cluster, Member};
-use crate::http::{Answer, Head};
+use crate::http::Head;
 use crate::pages::{Request, escape};
 use crate::scenario::Name;
 use crate::url;

@@ -13,6 +13,7 @@
     clippy::string_slice
 )]
 
+mod answer;
 mod clock;
 mod cluster;
 mod connection;

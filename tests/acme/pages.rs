@@ -5,9 +5,10 @@ use std::net::SocketAddr;
 
 use serde_json::{Value, json};
 
+use crate::answer::{Answer, Content};
 use crate::cluster::{Cluster, Member};
 use crate::holdings::Copy;
-use crate::http::{Answer, Body, Content, Head};
+use crate::http::{Body, Head};
 use crate::login::{self, Who};
 use crate::url::{Url, encode};
 use crate::{stats, views};

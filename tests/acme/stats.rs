@@ -9,9 +9,10 @@ use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 
+use crate::answer::Answer;
 use crate::clock;
 use crate::cluster::Member;
-use crate::http::{Answer, Got, Io, Wire};
+use crate::http::{Got, Io, Wire};
 
 /// `XF = 2^((100 - index) / 100 * 6)`: the expansion factor that belongs to an index in the default range.
 fn expansion(index: f64) -> f64 {

@@ -3,9 +3,9 @@
 
 use std::sync::atomic::Ordering::Relaxed;
 
+use crate::answer::Answer;
 use crate::cluster::{Cluster, Member};
 use crate::holdings::Copy;
-use crate::http::Answer;
 use crate::login;
 use crate::pages::Request;
 use crate::settings::Directory;

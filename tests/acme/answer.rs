@@ -1,0 +1,126 @@
+//! An answer before it is sent: status, headers, body, and how its end is told. In: what pages and faults say.
+//! Out: the octets of the head, and of the body piece by piece.
+
+use crate::clock;
+
+/// A body to send.
+pub enum Content {
+    Octets(Vec<u8>),
+    /// So many octets of `0123456789abcdef` over and over.
+    Fill(usize),
+}
+
+impl Content {
+    pub fn len(&self) -> usize {
+        match self {
+            Content::Octets(octets) => octets.len(),
+            Content::Fill(n) => *n,
+        }
+    }
+
+    /// Appends the octets from `at` to `end`.
+    pub fn copy_to(&self, at: usize, end: usize, out: &mut Vec<u8>) {
+        match self {
+            Content::Octets(octets) => out.extend_from_slice(&octets[at..end]),
+            Content::Fill(_) => out.extend((at..end).map(|i| b"0123456789abcdef"[i % 16])),
+        }
+    }
+}
+
+/// How the end of the body is told.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Length {
+    Known,
+    Chunked,
+    Open,
+}
+
+/// An answer.
+pub struct Answer {
+    pub status: u16,
+    pub headers: Vec<(String, String)>,
+    pub body: Content,
+    pub chunked: bool,
+    /// No length: the body ends with the connection.
+    pub until_close: bool,
+    /// Milliseconds before it is sent, and between pieces of 1 KiB.
+    pub delay_ms: u64,
+    pub drip_ms: u64,
+}
+
+impl Answer {
+    pub fn new(status: u16, content_type: &str, body: impl Into<Vec<u8>>) -> Answer {
+        Answer {
+            status,
+            headers: vec![("Content-Type".to_owned(), content_type.to_owned())],
+            body: Content::Octets(body.into()),
+            chunked: false,
+            until_close: false,
+            delay_ms: 0,
+            drip_ms: 0,
+        }
+    }
+
+    pub fn html(status: u16, body: impl Into<Vec<u8>>) -> Answer {
+        Answer::new(status, "text/html; charset=UTF-8", body)
+    }
+
+    pub fn json(status: u16, value: &serde_json::Value) -> Answer {
+        let mut text = serde_json::to_vec_pretty(value).unwrap_or_default();
+        text.push(b'\n');
+        Answer::new(status, "application/json; charset=UTF-8", text)
+    }
+
+    pub fn with(mut self, name: &str, value: impl Into<String>) -> Answer {
+        self.headers.push((name.to_owned(), value.into()));
+        self
+    }
+
+    /// Status line and headers.
+    pub fn head(&self, length: Length, keep: bool) -> Vec<u8> {
+        let mut out = format!("HTTP/1.1 {} {}\r\n", self.status, reason(self.status));
+        out.push_str(&format!("Server: Lotus-Domino\r\nDate: {}\r\n", clock::http_date(clock::now())));
+        for (name, value) in &self.headers {
+            out.push_str(&format!("{name}: {value}\r\n"));
+        }
+        match length {
+            Length::Known if self.status == 204 || self.status == 304 => {}
+            Length::Known => out.push_str(&format!("Content-Length: {}\r\n", self.body.len())),
+            Length::Chunked => out.push_str("Transfer-Encoding: chunked\r\n"),
+            Length::Open => {}
+        }
+        if !keep {
+            out.push_str("Connection: close\r\n");
+        }
+        out.push_str("\r\n");
+        out.into_bytes()
+    }
+}
+
+/// The usual words.
+pub fn reason(status: u16) -> &'static str {
+    match status {
+        200 => "OK",
+        201 => "Created",
+        204 => "No Content",
+        301 => "Moved Permanently",
+        302 => "Found",
+        303 => "See Other",
+        304 => "Not Modified",
+        307 => "Temporary Redirect",
+        400 => "Bad Request",
+        401 => "Unauthorized",
+        403 => "Forbidden",
+        404 => "Not Found",
+        405 => "Method Not Allowed",
+        409 => "Conflict",
+        413 => "Content Too Large",
+        429 => "Too Many Requests",
+        431 => "Request Header Fields Too Large",
+        500 => "Internal Server Error",
+        502 => "Bad Gateway",
+        503 => "Service Unavailable",
+        504 => "Gateway Timeout",
+        _ => "Other",
+    }
+}

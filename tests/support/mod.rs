@@ -1,0 +1,99 @@
+//! Helpers for tests of the real programs, all blocking, so that a test reads from top to bottom.
+//!
+//! [`Acme`] is a simulated Domino cluster, [`Icm`] the product in front of it, [`Client`] an HTTP/1.1 client
+//! that sees octets, [`load`] many of them at once. Everything ends when its value is dropped. Tests that use
+//! this are plain `#[test]` functions, declared in Cargo.toml with `required-features = ["acme"]`:
+//!
+//! ```ignore
+//! mod support;
+//! use support::*;
+//!
+//! #[test]
+//! fn a_database_is_asked_for_where_it_lies() {
+//!     let acme = Acme::built_in();
+//!     let icm = Icm::start(config(&acme));
+//!     let answer = Client::to(icm.address).get("/legacy/archive2009.nsf");
+//!     assert_eq!(answer.header("x-acme-server"), Some("Web4/Acme"));
+//! }
+//! ```
+
+#![allow(dead_code, unused_imports, reason = "every test uses its own part of this")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::string_slice
+)]
+#![allow(clippy::disallowed_methods, reason = "these tests have no runtime whose threads could be blocked")]
+
+mod acme;
+mod answer;
+mod client;
+mod icm;
+mod load;
+
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::{Duration, Instant};
+
+pub use acme::{Acme, Server};
+pub use answer::{Answer, Failure};
+pub use client::Client;
+pub use icm::{Icm, config, config_of, set};
+pub use load::{Tally, load, load_get};
+
+/// Waits until `true`, at most so long. Out: whether it became true.
+pub fn eventually(at_most: Duration, mut is_so: impl FnMut() -> bool) -> bool {
+    let start = Instant::now();
+    loop {
+        if is_so() {
+            return true;
+        }
+        if start.elapsed() > at_most {
+            return false;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Waits so long.
+pub fn pause(ms: u64) {
+    std::thread::sleep(Duration::from_millis(ms));
+}
+
+/// A port nobody listens on, below the range from which the kernel takes ports for outgoing connections, so
+/// that it is still free when the program under test binds it.
+pub fn free_port() -> u16 {
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    for _ in 0..11_000 {
+        let n = u32::from(NEXT.fetch_add(1, Ordering::Relaxed)) + std::process::id().wrapping_mul(97);
+        let port = 20_000 + (n % 11_000) as u16;
+        if std::net::TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
+    panic!("no free port between 20000 and 31000");
+}
+
+/// An identifier for `X-Request-Id` that no other test uses.
+pub fn unique_id() -> String {
+    static NEXT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
+    format!("{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
+}
+
+/// Sends a signal (`HUP`, `STOP`, ...) to a process that the test started. After `STOP` it returns only when all
+/// of the process's threads have stopped: kill(2) comes back earlier, and one of them may still answer.
+pub fn signal(pid: u32, name: &str) {
+    use std::str::FromStr;
+    let signal = nix::sys::signal::Signal::from_str(&format!("SIG{name}")).unwrap();
+    let pid = nix::unistd::Pid::from_raw(i32::try_from(pid).unwrap());
+    nix::sys::signal::kill(pid, signal).unwrap();
+    if name == "STOP" {
+        let stopped = || {
+            let threads = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+            let state = |dir: std::fs::DirEntry| std::fs::read_to_string(dir.path().join("status")).unwrap();
+            threads.map(|t| state(t.unwrap())).all(|status| status.contains("State:\tT"))
+        };
+        assert!(eventually(Duration::from_secs(5), stopped), "process {pid} does not stop");
+    }
+}
