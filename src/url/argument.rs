@@ -14,7 +14,7 @@ use std::borrow::Cow;
 /// itself may pass for an argument ([`super::Target::argument`] does so).
 #[must_use]
 pub fn argument<'a>(text: &'a [u8], name: &[u8]) -> Option<Cow<'a, [u8]>> {
-    pairs(text).find(|(spelled, _)| is_named(spelled, name)).map(|(_, value)| decode(value))
+    pairs(text).find(|(spelled, _)| decodes_to(spelled, name)).map(|(_, value)| decode(value))
 }
 
 /// Every argument as spelled: name and value, split at the first `=`.
@@ -25,17 +25,6 @@ pub(super) fn pairs(text: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
             None => (token, &[][..]),
         }
     })
-}
-
-fn is_named(spelled: &[u8], name: &[u8]) -> bool {
-    if spelled.contains(&b'%') {
-        Decoded::new(spelled)
-            .values()
-            .map(|o| o.to_ascii_lowercase())
-            .eq(name.iter().map(u8::to_ascii_lowercase))
-    } else {
-        spelled.eq_ignore_ascii_case(name)
-    }
 }
 
 fn decode(value: &[u8]) -> Cow<'_, [u8]> {
@@ -54,11 +43,6 @@ pub(super) fn first_token(query: &[u8]) -> &[u8] {
 /// True when the first token is a command rather than an argument.
 pub(super) fn is_command(token: &[u8]) -> bool {
     !token.is_empty() && !token.contains(&b'=')
-}
-
-/// True when any argument's name is `word`, in lower case.
-pub(super) fn names_any(text: &[u8], word: &[u8]) -> bool {
-    pairs(text).any(|(name, _)| decodes_to(name, word))
 }
 
 #[cfg(test)]

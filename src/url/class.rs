@@ -4,9 +4,9 @@
 //! safe, Domino does not: `?DeleteDocument` is a GET. So everything that could act is called
 //! acting, and only what Domino documents as reading is called safe. Never looks at the method.
 
-use super::argument::{first_token, names_any};
+use super::argument::{first_token, pairs};
 use super::locator::Locator;
-use super::percent::Decoded;
+use super::percent::{Decoded, decodes_to};
 use super::target::Target;
 
 /// What a request does to data, as far as its URL tells.
@@ -83,7 +83,8 @@ impl CommandTable {
         self.begins(Decoded::new(token).values())
             || self.is_hidden_in(token)
             || self.is_hidden_in(target.path)
-            || self.acting.iter().any(|word| names_any(target.arguments(), word))
+            || pairs(target.arguments())
+                .any(|(name, _)| self.acting.iter().any(|word| decodes_to(name, word)))
     }
 
     fn is_hidden_in(&self, text: &[u8]) -> bool {

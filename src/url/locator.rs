@@ -14,7 +14,7 @@
 //! object is a view or a form, and `2024` is its name.
 
 use super::command::Command;
-use super::percent::{Decoded, decode_into, decodes_to};
+use super::percent::{decode_into, decodes_to};
 
 /// How the object behind the database is named.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -91,19 +91,19 @@ pub(super) fn locate(behind: &[u8], command: &Command<'_>) -> (Locator, bool) {
     }
 }
 
-/// The raw segments that are not empty. Split at slashes only: a backslash parts the names of
-/// cascading views (`Sales%5CBy+Region`) and is not a separator here.
+/// The raw segments that are not empty. Split at slashes only, `/` or `%2F`: a backslash parts the
+/// names of cascading views (`Sales%5CBy+Region`) and is not a separator here.
 fn segments(behind: &[u8]) -> impl Iterator<Item = &[u8]> {
-    let mut octets = Decoded::new(behind).filter(|o| o.value == b'/');
-    let mut start = Some(0);
+    let mut rest = Some(behind);
     std::iter::from_fn(move || {
-        let from = start?;
-        let Some(slash) = octets.next() else {
-            start = None;
-            return behind.get(from..);
-        };
-        start = Some(slash.at + if slash.encoded { 3 } else { 1 });
-        behind.get(from..slash.at)
+        let from = rest?;
+        let slash = memchr::memchr2_iter(b'/', b'%', from).find_map(|at| match from.get(at..at + 3) {
+            _ if from.get(at) == Some(&b'/') => Some((at, at + 1)),
+            Some(b"%2F" | b"%2f") => Some((at, at + 3)),
+            _ => None,
+        });
+        rest = slash.and_then(|(_, next)| from.get(next..));
+        from.get(..slash.map_or(from.len(), |(end, _)| end))
     })
     .filter(|segment| !segment.is_empty())
 }
@@ -112,8 +112,9 @@ fn of_segment(segment: &[u8], behind_view: bool, command: &Command<'_>) -> Locat
     // 32 digits fit, and every special identifier; what does not fit is a name.
     let mut buffer = [0; 40];
     let Some(text) = decode_into(segment, &mut buffer) else { return Locator::Name };
-    if let Some((_, object)) = OBJECTS.iter().find(|(name, _)| text.eq_ignore_ascii_case(name)) {
-        return Locator::Object(*object);
+    if text.first() == Some(&b'$') {
+        let special = OBJECTS.iter().find(|(name, _)| text.eq_ignore_ascii_case(name));
+        return special.map_or(Locator::Name, |(_, object)| Locator::Object(*object));
     }
     if text.len() == 32 && text.iter().all(u8::is_ascii_hexdigit) {
         return Locator::Unid;

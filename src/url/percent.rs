@@ -79,15 +79,21 @@ fn hex(digit: u8) -> Option<u8> {
     }
 }
 
-/// True when the decoded text equals `word`, which must be in lower case, without regard to ASCII case.
+/// True when the decoded text equals `word` without regard to ASCII case.
 pub(crate) fn decodes_to(raw: &[u8], word: &[u8]) -> bool {
-    // Shorter raw text can never decode to a longer word.
-    raw.len() >= word.len()
-        && Decoded::new(raw).values().map(|o| o.to_ascii_lowercase()).eq(word.iter().copied())
+    // Nearly every word is spelled without escapes.
+    if memchr::memchr(b'%', raw).is_none() {
+        return raw.eq_ignore_ascii_case(word);
+    }
+    let lower = Decoded::new(raw).values().map(|o| o.to_ascii_lowercase());
+    lower.eq(word.iter().map(u8::to_ascii_lowercase))
 }
 
-/// Decodes into `buffer`; `None` when it does not fit.
-pub(crate) fn decode_into<'b>(raw: &[u8], buffer: &'b mut [u8]) -> Option<&'b [u8]> {
+/// Decodes, into `buffer` where there is something to decode; `None` when it does not fit.
+pub(crate) fn decode_into<'b>(raw: &'b [u8], buffer: &'b mut [u8]) -> Option<&'b [u8]> {
+    if memchr::memchr(b'%', raw).is_none() {
+        return (raw.len() <= buffer.len()).then_some(raw);
+    }
     let mut length = 0;
     for value in Decoded::new(raw).values() {
         *buffer.get_mut(length)? = value;
@@ -125,6 +131,7 @@ mod tests {
         assert!(decodes_to(b"%4fpenview", b"openview"));
         assert!(!decodes_to(b"OpenVie", b"openview"));
         assert!(!decodes_to(b"OpenViews", b"openview"));
+        assert!(!decodes_to(b"%4fpenview", b"%4fpenview"));
     }
 
     proptest! {

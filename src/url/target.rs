@@ -99,16 +99,15 @@ struct Walk {
 /// The segment being walked, as far as it was seen.
 #[derive(Default)]
 struct Segment {
-    /// The last four octets, decoded and in lower case.
-    ending: [u8; 4],
+    /// The last four octets, decoded and in lower case, the latest in the lowest place.
+    ending: u32,
     dots: usize,
     length: usize,
 }
 
 impl Segment {
     fn push(&mut self, value: u8) {
-        self.ending.rotate_left(1);
-        self.ending[3] = value.to_ascii_lowercase();
+        self.ending = self.ending << 8 | u32::from(value.to_ascii_lowercase());
         self.length += 1;
         self.dots += usize::from(value == b'.');
     }
@@ -120,7 +119,7 @@ impl Segment {
     /// The endings that close the database part.
     fn is_database(&self) -> bool {
         matches!(
-            &self.ending,
+            &self.ending.to_be_bytes(),
             b".nsf" | b".ntf" | [b'.', b'n', b's', b'2'..=b'9'] | b".nsg" | b".nsh" | b".box"
         )
     }

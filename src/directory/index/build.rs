@@ -5,8 +5,8 @@
 //! fails: an entry that cannot be kept is counted.
 
 use super::texts::{TextIx, TextsBuilder};
-use super::{AmbiguousIx, DatabaseIx, DatabaseRow, Index, PathIx, PathOwner, PathRow, ReplicaRow, ServerIx};
-use super::{hash, place};
+use super::{AmbiguousIx, AmbiguousRow, DatabaseIx, DatabaseRow, Index, PathIx, PathOwner, PathRow};
+use super::{ReplicaRow, ServerIx, hash, place};
 use crate::cluster::ServerName;
 use crate::directory::db_path::{Folded, fold_plain, with_slashes};
 use crate::directory::{Entry, Mark, ReplicaId};
@@ -33,11 +33,12 @@ pub struct Report {
     /// behind when a Cluster Database Directory was recreated
     /// (<https://help.hcl-software.com/domino/11.0.1/admin/admn_creatinganewclusterdatabasedirectory_t.html>).
     pub duplicates: usize,
-    /// The first twenty of them: server, and the path as spelled in the entry that was kept.
+    /// Twenty of them, by server: the path is that of the entry that was kept.
     pub duplicate_examples: Vec<(ServerName, String)>,
     /// Entries without a path.
     pub without_path: usize,
-    /// Entries that do not fit: over 65,536 servers, 2^31 replicas or 4 GiB of texts.
+    /// Entries that do not fit: over 65,536 servers, 2^31 entries, 4 GiB of texts, or a path or
+    /// title longer than 55,295 octets.
     pub too_many: usize,
 }
 
@@ -61,16 +62,10 @@ struct Row {
     spelling: TextIx,
     path: PathIx,
     title: TextIx,
-    /// Position among the entries, since the first title counts.
+    /// Position among the entries: the last of duplicates counts, and the first title.
     order: u32,
     server: ServerIx,
     mark: Mark,
-}
-
-impl Row {
-    fn site(&self) -> (ServerIx, PathIx) {
-        (self.server, self.path)
-    }
 }
 
 #[derive(Default)]
@@ -79,12 +74,7 @@ struct Builder {
     buffer: Folded,
     texts: TextsBuilder,
     servers: HashMap<ServerName, ServerIx, ahash::RandomState>,
-    /// Folded texts by number of path.
-    paths: Vec<TextIx>,
-    by_path: HashTable<PathIx>,
     rows: Vec<Row>,
-    /// Places in `rows` by server and path.
-    by_site: HashTable<u32>,
 }
 
 impl Builder {
@@ -93,40 +83,27 @@ impl Builder {
         let spelling = with_slashes(&entry.path);
         if spelling.is_empty() {
             self.report.without_path += 1;
-        } else if self.try_add(entry, &spelling).is_none() {
-            self.report.too_many += 1;
+        } else {
+            match self.row(entry, &spelling) {
+                Some(row) => self.rows.push(row),
+                None => self.report.too_many += 1,
+            }
         }
     }
 
-    /// `None` when a table is full.
-    fn try_add(&mut self, entry: &Entry, spelling: &str) -> Option<()> {
-        let new = u32::try_from(self.rows.len()).ok().filter(|at| *at < PathOwner::AMBIGUOUS)?;
-        let path = self.path(spelling)?;
-        let row = Row {
+    /// `None` when it does not fit.
+    fn row(&mut self, entry: &Entry, spelling: &str) -> Option<Row> {
+        let folded = std::str::from_utf8(fold_plain(spelling.as_bytes(), &mut self.buffer)).ok()?;
+        Some(Row {
             replica_id: entry.replica_id,
             spelling: self.texts.intern(spelling)?,
-            path,
+            path: PathIx(self.texts.intern(folded)?),
             title: self.texts.intern(entry.title.trim())?,
-            order: u32::try_from(self.report.entries).ok()?,
+            // All numbers of databases and replicas are below this one, so they fit, too.
+            order: u32::try_from(self.report.entries).ok().filter(|order| *order < PathOwner::AMBIGUOUS)?,
             server: self.server(&entry.server)?,
             mark: entry.mark,
-        };
-        let Self { rows, by_site, report, .. } = self;
-        let site_of = |at: &u32| rows.get(place(*at)).map(Row::site);
-        let hashed = hash(row.site());
-        if let Some(at) = by_site.find(hashed, |at| site_of(at) == Some(row.site())).copied() {
-            report.duplicates += 1;
-            if report.duplicate_examples.len() < NAMED_DUPLICATES {
-                report.duplicate_examples.push((entry.server.clone(), spelling.to_owned()));
-            }
-            if let Some(earlier) = rows.get_mut(place(at)) {
-                *earlier = row;
-            }
-        } else {
-            by_site.insert_unique(hashed, new, |at| hash(site_of(at).unwrap_or(row.site())));
-            rows.push(row);
-        }
-        Some(())
+        })
     }
 
     fn server(&mut self, name: &ServerName) -> Option<ServerIx> {
@@ -138,80 +115,45 @@ impl Builder {
         Some(new)
     }
 
-    fn path(&mut self, spelling: &str) -> Option<PathIx> {
-        let Self { buffer, texts, paths, by_path, .. } = self;
-        // Folding a text yields a text; should it ever not, the entry is refused, not misfiled.
-        let folded = std::str::from_utf8(fold_plain(spelling.as_bytes(), buffer)).ok()?;
-        let text_of =
-            |path: &PathIx| paths.get(place(path.0)).map(|text| texts.get(*text)).unwrap_or_default();
-        let hashed = hash(folded.as_bytes());
-        if let Some(known) = by_path.find(hashed, |path| text_of(path) == folded) {
-            return Some(*known);
-        }
-        let new = PathIx(u32::try_from(paths.len()).ok()?);
-        by_path.insert_unique(hashed, new, |path| hash(text_of(path).as_bytes()));
-        let text = texts.intern(folded)?;
-        paths.push(text);
-        Some(new)
-    }
-
     fn finish(self) -> (Index, Report) {
-        let Self { mut report, texts, servers, paths, mut by_path, mut rows, by_site, .. } = self;
-        drop(by_site);
-        let (servers, sorted) = sort_servers(servers);
-        for row in &mut rows {
-            row.server = sorted.get(row.server.index()).copied().unwrap_or(row.server);
-        }
-        let text_of =
-            |path: PathIx| paths.get(place(path.0)).map(|text| texts.get(*text)).unwrap_or_default();
+        let Self { mut report, texts, servers, mut rows, .. } = self;
+        let servers = sort_servers(servers, &mut rows);
+        drop_duplicates(&mut rows, &mut report, &servers, &texts);
         rows.sort_unstable_by(|a, b| {
-            (a.replica_id, a.server)
-                .cmp(&(b.replica_id, b.server))
-                .then_with(|| text_of(a.path).cmp(text_of(b.path)))
+            let text = |row: &Row| texts.get(row.path.0);
+            (a.replica_id, a.server).cmp(&(b.replica_id, b.server)).then_with(|| text(a).cmp(text(b)))
         });
+        let (databases, owners) = group_databases(&rows);
+        let replicas = rows.iter().map(|row| ReplicaRow {
+            spelling: row.spelling,
+            path: row.path,
+            server: row.server,
+            mark: row.mark,
+        });
+        let replicas: Box<[ReplicaRow]> = replicas.collect();
+        let (paths, ambiguous, sharers) = own_paths(owners);
 
-        let mut databases: Vec<DatabaseRow> = Vec::new();
-        let mut owners: Vec<(PathIx, DatabaseIx)> = Vec::with_capacity(rows.len());
-        let mut replicas: Vec<ReplicaRow> = Vec::with_capacity(rows.len());
-        // The counts were checked against 31 bits row by row.
-        for group in rows.chunk_by(|a, b| a.replica_id == b.replica_id) {
-            let database = DatabaseIx(databases.len() as u32);
-            let titled = group.iter().filter(|row| row.title != TextIx::default());
-            databases.push(DatabaseRow {
-                replica_id: group.first().map_or(ReplicaId(0), |row| row.replica_id),
-                first_replica: replicas.len() as u32,
-                title: titled.min_by_key(|row| row.order).map(|row| row.title).unwrap_or_default(),
-            });
-            owners.extend(group.iter().map(|row| (row.path, database)));
-            replicas.extend(group.iter().map(|row| ReplicaRow {
-                spelling: row.spelling,
-                path: row.path,
-                server: row.server,
-                mark: row.mark,
-            }));
+        let mut by_path = HashTable::with_capacity(paths.len());
+        let hash_of = |row: &PathRow| hash(texts.get(row.path.0).as_bytes());
+        for row in &paths {
+            by_path.insert_unique(hash_of(row), *row, hash_of);
         }
-        drop(rows);
-
-        let (path_rows, ambiguous, ambiguous_ends) = own_paths(&paths, owners);
-        by_path.shrink_to_fit(|path| hash(text_of(*path).as_bytes()));
         let mut by_replica_id = HashTable::with_capacity(databases.len());
-        for (at, row) in databases.iter().enumerate() {
-            by_replica_id.insert_unique(hash(row.replica_id), DatabaseIx(at as u32), |ix| {
-                databases.get(place(ix.0)).map_or(0, |row| hash(row.replica_id))
-            });
+        let hash_of = |ix: &DatabaseIx| databases.get(place(ix.0)).map_or(0, |row| hash(row.replica_id));
+        for ix in (0_u32..).map(DatabaseIx).take(databases.len()) {
+            by_replica_id.insert_unique(hash_of(&ix), ix, hash_of);
         }
         report.replicas = replicas.len();
         report.databases = databases.len();
-        report.paths = path_rows.len();
-        report.ambiguous_paths = ambiguous_ends.len();
+        report.paths = paths.len();
+        report.ambiguous_paths = ambiguous.len();
         let index = Index {
             texts: texts.finish(),
             servers,
             databases: databases.into(),
-            replicas: replicas.into(),
-            paths: path_rows.into(),
+            replicas,
             ambiguous: ambiguous.into(),
-            ambiguous_ends: ambiguous_ends.into(),
+            sharers: sharers.into(),
             by_path,
             by_replica_id,
         };
@@ -219,41 +161,77 @@ impl Builder {
     }
 }
 
-/// The servers by name, and the new place of each by its old one.
+/// The servers by name; the rows then name them by their new places.
 fn sort_servers(
     servers: HashMap<ServerName, ServerIx, ahash::RandomState>,
-) -> (Box<[ServerName]>, Vec<ServerIx>) {
+    rows: &mut [Row],
+) -> Box<[ServerName]> {
     let mut listed: Vec<_> = servers.into_iter().collect();
     listed.sort_unstable();
     let mut new_places = vec![ServerIx(0); listed.len()];
-    for (new, (_, old)) in listed.iter().enumerate() {
+    for (new, (_, old)) in (0_u16..=u16::MAX).zip(&listed) {
         if let Some(place) = new_places.get_mut(old.index()) {
-            *place = ServerIx(new as u16);
+            *place = ServerIx(new);
         }
     }
-    (listed.into_iter().map(|(name, _)| name).collect(), new_places)
+    for row in rows {
+        row.server = new_places.get(row.server.index()).copied().unwrap_or(row.server);
+    }
+    listed.into_iter().map(|(name, _)| name).collect()
+}
+
+/// Keeps the last row of every server and path.
+fn drop_duplicates(rows: &mut Vec<Row>, report: &mut Report, servers: &[ServerName], texts: &TextsBuilder) {
+    // The last one comes first, as `dedup` keeps the first.
+    rows.sort_unstable_by_key(|row| (row.server, row.path, std::cmp::Reverse(row.order)));
+    rows.dedup_by(|later, kept| {
+        let same = (later.server, later.path) == (kept.server, kept.path);
+        if same {
+            report.duplicates += 1;
+            if report.duplicate_examples.len() < NAMED_DUPLICATES
+                && let Some(server) = servers.get(kept.server.index())
+            {
+                report.duplicate_examples.push((server.clone(), texts.get(kept.spelling).to_owned()));
+            }
+        }
+        same
+    });
+}
+
+/// The databases of rows sorted by replica ID, and which has which path.
+fn group_databases(rows: &[Row]) -> (Vec<DatabaseRow>, Vec<(PathIx, DatabaseIx)>) {
+    let mut databases = Vec::new();
+    let mut owners = Vec::with_capacity(rows.len());
+    let mut first_replica = 0;
+    let groups = rows.chunk_by(|a, b| a.replica_id == b.replica_id);
+    for (ix, group) in (0_u32..).map(DatabaseIx).zip(groups) {
+        let titled = group.iter().filter(|row| row.title != TextIx::default());
+        databases.push(DatabaseRow {
+            replica_id: group.first().map_or(ReplicaId(0), |row| row.replica_id),
+            first_replica,
+            title: titled.min_by_key(|row| row.order).map(|row| row.title).unwrap_or_default(),
+        });
+        owners.extend(group.iter().map(|row| (row.path, ix)));
+        first_replica += group.len() as u32;
+    }
+    (databases, owners)
 }
 
 /// Every path with its database, or with its place among the ambiguous ones.
-fn own_paths(
-    paths: &[TextIx],
-    mut owners: Vec<(PathIx, DatabaseIx)>,
-) -> (Vec<PathRow>, Vec<DatabaseIx>, Vec<u32>) {
+fn own_paths(mut owners: Vec<(PathIx, DatabaseIx)>) -> (Vec<PathRow>, Vec<AmbiguousRow>, Vec<DatabaseIx>) {
     owners.sort_unstable();
     owners.dedup();
-    let (mut rows, mut ambiguous, mut ends) = (Vec::with_capacity(paths.len()), Vec::new(), Vec::new());
-    // Every path has an owner, as an entry is only ever replaced by one with the same path.
-    for (sharers, folded) in owners.chunk_by(|a, b| a.0 == b.0).zip(paths) {
-        let owner = match sharers {
-            [(_, only)] => PathOwner::one(*only),
-            _ => {
-                let ix = AmbiguousIx(ends.len() as u32);
-                ambiguous.extend(sharers.iter().map(|(_, database)| *database));
-                ends.push(ambiguous.len() as u32);
-                PathOwner::ambiguous(ix)
-            }
+    let (mut paths, mut ambiguous, mut sharers) = (Vec::new(), Vec::new(), Vec::new());
+    for sharing in owners.chunk_by(|a, b| a.0 == b.0) {
+        let Some((path, first)) = sharing.first().copied() else { continue };
+        let owner = if sharing.len() == 1 {
+            PathOwner::one(first)
+        } else {
+            sharers.extend(sharing.iter().map(|(_, database)| *database));
+            ambiguous.push(AmbiguousRow { path, end: sharers.len() as u32 });
+            PathOwner::ambiguous(AmbiguousIx(ambiguous.len() as u32 - 1))
         };
-        rows.push(PathRow { folded: *folded, owner });
+        paths.push(PathRow { path, owner });
     }
-    (rows, ambiguous, ends)
+    (paths, ambiguous, sharers)
 }

@@ -3,7 +3,7 @@
 //! In: octets as the client spelled them. Out: a [`Lookup`]. Does not allocate for paths up to 256
 //! octets; touches only what the one request needs.
 
-use super::{AmbiguousIx, DatabaseIx, Index, PathIx, hash, place};
+use super::{AmbiguousIx, DatabaseIx, Index, PathIx, PathRow, hash, place};
 use crate::directory::db_path::{Folded, fold, fold_plain};
 use crate::directory::replica_id::ReplicaId;
 
@@ -53,11 +53,10 @@ impl Index {
     }
 
     fn by_folded(&self, folded: &[u8]) -> Lookup {
-        let same = |path: &PathIx| self.folded_path(*path).as_bytes() == folded;
-        let Some(path) = self.by_path.find(hash(folded), same).copied() else { return Lookup::Unknown };
-        match self.paths.get(place(path.0)).map(|row| row.owner.read()) {
-            Some(Ok(database)) => Lookup::One(Found { database, path: Some(path) }),
-            Some(Err(ambiguous)) => Lookup::Ambiguous(ambiguous),
+        let same = |row: &PathRow| self.folded_path(row.path).as_bytes() == folded;
+        match self.by_path.find(hash(folded), same).map(|row| (row.path, row.owner.read())) {
+            Some((path, Ok(database))) => Lookup::One(Found { database, path: Some(path) }),
+            Some((_, Err(ambiguous))) => Lookup::Ambiguous(ambiguous),
             None => Lookup::Unknown,
         }
     }
@@ -72,25 +71,17 @@ impl Index {
 
     /// The databases that share a path, in the order of their replica IDs.
     pub fn ambiguous(&self, ix: AmbiguousIx) -> impl ExactSizeIterator<Item = Found> + use<'_> {
-        let end = self.ambiguous_ends.get(place(ix.0)).copied();
-        let start = ix.0.checked_sub(1).and_then(|before| self.ambiguous_ends.get(place(before)).copied());
-        let range = place(start.unwrap_or(0))..place(end.unwrap_or(0));
-        let sharing = self.ambiguous.get(range).unwrap_or_default();
-        let path = self.path_of_ambiguous(sharing, ix);
-        sharing.iter().map(move |database| Found { database: *database, path })
-    }
-
-    /// The path that is ambiguous: one of the first sharer's own, so it need not be stored.
-    fn path_of_ambiguous(&self, sharing: &[DatabaseIx], ix: AmbiguousIx) -> Option<PathIx> {
-        let rows = self.replica_rows(*sharing.first()?);
-        rows.iter()
-            .map(|row| row.path)
-            .find(|path| self.paths.get(place(path.0)).is_some_and(|row| row.owner.read() == Err(ix)))
+        let row = self.ambiguous.get(place(ix.0));
+        let before = ix.0.checked_sub(1).and_then(|before| self.ambiguous.get(place(before)));
+        let range = before.map_or(0, |row| place(row.end))..row.map_or(0, |row| place(row.end));
+        let sharers = self.sharers.get(range).unwrap_or_default();
+        let path = row.map(|row| row.path);
+        sharers.iter().map(move |database| Found { database: *database, path })
     }
 
     /// The folded text of a path.
     #[must_use]
     pub fn folded_path(&self, path: PathIx) -> &str {
-        self.paths.get(place(path.0)).map(|row| self.texts.get(row.folded)).unwrap_or_default()
+        self.texts.get(path.0)
     }
 }

@@ -9,7 +9,7 @@
 //! (<https://help.hcltechsw.com/domino/12.0.0/admin/conf_generatingurlsthatrefertotheinternetclustermanage_c.html>).
 //!
 //! Flat tables joined by 32-bit numbers, for a million databases with three replicas each. A lookup
-//! touches one bucket of a hash table, one path with its folded text, one database and its replicas.
+//! touches one bucket of a hash table, one folded text, one database and its replicas.
 
 mod build;
 mod lookup;
@@ -39,7 +39,7 @@ impl DatabaseIx {
 
 /// A path (folded) of one index; means nothing in another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct PathIx(u32);
+pub struct PathIx(TextIx);
 
 /// An ambiguous path of one index; means nothing in another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -67,12 +67,10 @@ pub struct Index {
     databases: Box<[DatabaseRow]>,
     /// Grouped by database in the order of `databases`, then by server, then by folded path.
     replicas: Box<[ReplicaRow]>,
-    paths: Box<[PathRow]>,
+    ambiguous: Box<[AmbiguousRow]>,
     /// The databases of every ambiguous path, one path after the other, each in ascending order.
-    ambiguous: Box<[DatabaseIx]>,
-    /// Where the databases of an ambiguous path end in `ambiguous`; they start where the last ended.
-    ambiguous_ends: Box<[u32]>,
-    by_path: HashTable<PathIx>,
+    sharers: Box<[DatabaseIx]>,
+    by_path: HashTable<PathRow>,
     by_replica_id: HashTable<DatabaseIx>,
 }
 
@@ -95,9 +93,15 @@ struct ReplicaRow {
 
 #[derive(Clone, Copy, Debug)]
 struct PathRow {
-    /// What lookups compare.
-    folded: TextIx,
+    path: PathIx,
     owner: PathOwner,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct AmbiguousRow {
+    path: PathIx,
+    /// Where its databases end in `sharers`; they start where those of the row before ended.
+    end: u32,
 }
 
 /// Whose path it is, in four octets: most are of one database.

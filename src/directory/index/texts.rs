@@ -1,75 +1,79 @@
 //! The texts of an index, each stored once, all in one allocation.
 //!
-//! In: paths and titles while an index is built. Out: their numbers, and the texts by number. Holds
+//! In: paths and titles while an index is built. Out: their places, and the texts by place. Holds
 //! up to 4 GiB; what does not fit is refused, never cut.
+//!
+//! A text stands behind its own length, so that reading one touches one place in memory. The length
+//! is written as a character, which keeps the whole a `str` and takes one octet for most.
 
 use super::{hash, place};
 use hashbrown::HashTable;
 
-/// A text of one index. Zero is the empty text.
+/// Where a text of one index stands. The default is the place of the empty text.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) struct TextIx(pub u32);
+pub(super) struct TextIx(u32);
 
-/// Texts by number.
+/// Texts by place.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Texts {
     arena: Box<str>,
-    /// Where a text ends; it starts where the one before ended, and text 0 is not listed.
-    ends: Box<[u32]>,
 }
 
 impl Texts {
     pub(super) fn get(&self, text: TextIx) -> &str {
-        slice(&self.arena, &self.ends, text)
+        read(&self.arena, text)
     }
 
     pub(super) fn bytes(&self) -> usize {
-        self.arena.len() + size_of_val(&*self.ends)
+        self.arena.len()
     }
 }
 
-fn slice<'a>(arena: &'a str, ends: &[u32], text: TextIx) -> &'a str {
-    let bound = |number: u32| match number.checked_sub(1) {
-        None => Some(0),
-        Some(at) => ends.get(place(at)).map(|end| place(*end)),
-    };
-    let range = text.0.checked_sub(1).and_then(bound).zip(bound(text.0));
-    range.and_then(|(start, end)| arena.get(start..end)).unwrap_or_default()
+/// The text at a place; empty where none stands.
+fn read(arena: &str, text: TextIx) -> &str {
+    let mut rest = arena.get(place(text.0)..).unwrap_or_default().chars();
+    let length = rest.next().map_or(0, u32::from);
+    rest.as_str().get(..place(length)).unwrap_or_default()
 }
 
 /// Collects texts, each once.
-#[derive(Default)]
 pub(super) struct TextsBuilder {
     arena: String,
-    ends: Vec<u32>,
-    numbers: HashTable<TextIx>,
+    places: HashTable<TextIx>,
+}
+
+impl Default for TextsBuilder {
+    fn default() -> Self {
+        let mut empty = Self { arena: String::new(), places: HashTable::new() };
+        empty.intern("");
+        empty
+    }
 }
 
 impl TextsBuilder {
-    /// The number of `text`, stored now if it is new; `None` when it no longer fits.
+    /// The place of `text`, which is stored now if it is new. `None` when it no longer fits, or when it
+    /// is longer than 55,295 octets: no path and no title is.
     pub(super) fn intern(&mut self, text: &str) -> Option<TextIx> {
-        if text.is_empty() {
-            return Some(TextIx::default());
-        }
-        let Self { arena, ends, numbers } = self;
+        let Self { arena, places } = self;
         let hashed = hash(text);
-        if let Some(known) = numbers.find(hashed, |known| slice(arena, ends, *known) == text) {
+        if let Some(known) = places.find(hashed, |known| read(arena, *known) == text) {
             return Some(*known);
         }
-        let end = u32::try_from(arena.len() + text.len()).ok()?;
+        // Beyond that stand the surrogates, which are no characters.
+        let length = u32::try_from(text.len()).ok().filter(|length| *length < 0xd800)?;
+        let new = TextIx(u32::try_from(arena.len()).ok()?);
+        arena.push(char::from_u32(length)?);
         arena.push_str(text);
-        ends.push(end);
-        let number = TextIx(u32::try_from(ends.len()).ok()?);
-        numbers.insert_unique(hashed, number, |known| hash(slice(arena, ends, *known)));
-        Some(number)
+        places.insert_unique(hashed, new, |known| hash(read(arena, *known)));
+        Some(new)
     }
 
     pub(super) fn get(&self, text: TextIx) -> &str {
-        slice(&self.arena, &self.ends, text)
+        read(&self.arena, text)
     }
 
     pub(super) fn finish(self) -> Texts {
-        Texts { arena: self.arena.into_boxed_str(), ends: self.ends.into_boxed_slice() }
+        Texts { arena: self.arena.into_boxed_str() }
     }
 }
 
@@ -79,33 +83,53 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn equal_texts_are_stored_once_and_the_empty_one_takes_no_room() {
+    fn equal_texts_are_stored_once() {
         let mut texts = TextsBuilder::default();
         let first = texts.intern("sales/leads.nsf").unwrap();
         assert_eq!(texts.intern("sales/leads.nsf"), Some(first));
-        assert_eq!(texts.intern(""), Some(TextIx(0)));
         let texts = texts.finish();
         assert_eq!(texts.get(first), "sales/leads.nsf");
-        assert_eq!(texts.get(TextIx(0)), "");
-        assert_eq!(texts.bytes(), "sales/leads.nsf".len() + 4);
+        assert_eq!(texts.get(TextIx::default()), "");
+        assert_eq!(texts.bytes(), 1 + 1 + "sales/leads.nsf".len());
     }
 
     #[test]
-    fn an_unknown_number_is_the_empty_text() {
+    fn an_unknown_place_is_the_empty_text() {
         assert_eq!(Texts::default().get(TextIx(0)), "");
-        assert_eq!(Texts::default().get(TextIx(7)), "");
         assert_eq!(Texts::default().get(TextIx(u32::MAX)), "");
+        let mut texts = TextsBuilder::default();
+        texts.intern("ä").unwrap();
+        assert_eq!(texts.get(TextIx(3)), "");
+    }
+
+    #[test]
+    fn a_text_of_any_length_is_read_back_or_refused() {
+        let mut texts = TextsBuilder::default();
+        for length in [0, 1, 127, 128, 2047, 2048, 0xd7ff] {
+            let text = "x".repeat(length);
+            let at = texts.intern(&text).unwrap();
+            assert_eq!(texts.get(at), text);
+        }
+        assert_eq!(texts.intern(&"x".repeat(0xd800)), None);
     }
 
     proptest! {
         #[test]
         fn every_text_is_read_back(list in proptest::collection::vec("[a-cä]{0,3}", 0..40)) {
             let mut builder = TextsBuilder::default();
-            let numbers: Vec<_> = list.iter().map(|text| builder.intern(text).unwrap()).collect();
+            let places: Vec<_> = list.iter().map(|text| builder.intern(text).unwrap()).collect();
             let texts = builder.finish();
-            for (text, number) in list.iter().zip(numbers) {
-                prop_assert_eq!(texts.get(number), text);
+            for (text, at) in list.iter().zip(places) {
+                prop_assert_eq!(texts.get(at), text);
             }
+        }
+        #[test]
+        fn no_place_makes_it_panic(list in proptest::collection::vec("\\PC{0,9}", 0..9), at: u16) {
+            let mut builder = TextsBuilder::default();
+            for text in &list {
+                builder.intern(text).unwrap();
+            }
+            let _ = builder.get(TextIx(u32::from(at % 64)));
         }
     }
 }

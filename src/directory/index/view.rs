@@ -156,9 +156,8 @@ impl Index {
             + self.texts.bytes()
             + size_of_val(&*self.databases)
             + size_of_val(&*self.replicas)
-            + size_of_val(&*self.paths)
             + size_of_val(&*self.ambiguous)
-            + size_of_val(&*self.ambiguous_ends)
+            + size_of_val(&*self.sharers)
             + self.by_path.allocation_size()
             + self.by_replica_id.allocation_size()
     }
