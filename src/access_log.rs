@@ -60,7 +60,9 @@ impl AccessLog {
         let (queue, messages) = sync_channel(QUEUE);
         let sink = open(&settings.target)?;
         let target = settings.target.clone();
-        std::thread::Builder::new().name("access log".into()).spawn(move || write(&messages, target, sink))?;
+        std::thread::Builder::new()
+            .name("access log".into())
+            .spawn(move || write(&messages, target, sink))?;
         Ok(Self {
             queue,
             format: Mutex::new(settings.format),
@@ -196,8 +198,10 @@ fn as_json(session: &Session, error: Option<&Error>, ctx: &Ctx) -> String {
         Some((database.path().to_owned(), database.replica_id().to_string()))
     });
     let (path, replica_id) = database.unzip();
-    let attempts: Vec<_> =
-        failures(ctx).into_iter().map(|(server, cause)| json!({ "server": server, "cause": cause })).collect();
+    let attempts: Vec<_> = failures(ctx)
+        .into_iter()
+        .map(|(server, cause)| json!({ "server": server, "cause": cause }))
+        .collect();
     let view = ctx.attempt.as_ref().map(|a| a.in_flight.member().view());
     let line = json!({
         "time": clock::unix_ms(),

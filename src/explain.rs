@@ -125,9 +125,11 @@ pub fn explain(snapshot: &Arc<Snapshot>, url: &str, scheme: Option<Port>) -> Exp
             explanation.status = Some(300);
             for found in view.directory.index.ambiguous(ambiguous) {
                 let database = view.directory.index.database(found.database);
-                explanation
-                    .notes
-                    .push(format!("one of the databases with this path: {} ({})", database.title(), database.replica_id()));
+                explanation.notes.push(format!(
+                    "one of the databases with this path: {} ({})",
+                    database.title(),
+                    database.replica_id()
+                ));
             }
         }
         Route::List(cluster, _) => {
@@ -145,11 +147,12 @@ fn told(explanation: &mut Explanation, routed: &Routed) {
     explanation.mode = Some(if settings.mode == Mode::Proxy { "proxy" } else { "redirect" }.to_owned());
     explanation.class = Some(
         match routed.class {
-        crate::url::Class::Safe => "safe",
-        crate::url::Class::Acting => "acting",
-        crate::url::Class::Unknown => "unknown",
-    }
-    .to_owned());
+            crate::url::Class::Safe => "safe",
+            crate::url::Class::Acting => "acting",
+            crate::url::Class::Unknown => "unknown",
+        }
+        .to_owned(),
+    );
     let index = &routed.view.directory.index;
     if let Some(found) = &routed.found {
         let database = index.database(found.database);
@@ -160,7 +163,9 @@ fn told(explanation: &mut Explanation, routed: &Routed) {
             replicas: database.replicas().len(),
         });
     } else if routed.database_tag.is_some() {
-        explanation.notes.push("the directory does not know this database: every member is a candidate".to_owned());
+        explanation
+            .notes
+            .push("the directory does not know this database: every member is a candidate".to_owned());
     }
     let decision = decide(routed, &[]);
     let mut problem = None;
@@ -184,10 +189,9 @@ fn told(explanation: &mut Explanation, routed: &Routed) {
     }
     for (member, verdict) in &decision.verdicts {
         let Some(entry) = routed.view.entry(*member) else { continue };
-        let holder = routed
-            .found
-            .as_ref()
-            .and_then(|found| index.holders(found).find(|h| routed.view.member_of(h.server) == Some(*member)));
+        let holder = routed.found.as_ref().and_then(|found| {
+            index.holders(found).find(|h| routed.view.member_of(h.server) == Some(*member))
+        });
         let name = entry.server.name.to_string();
         if matches!(verdict, Verdict::Equal(_) | Verdict::Chosen(_)) {
             explanation.band.push(name.clone());
@@ -216,7 +220,11 @@ impl Explanation {
     pub fn text(&self) -> String {
         let mut out = format!("{}\n", self.url);
         if let Some(cluster) = &self.cluster {
-            let _ = writeln!(out, "cluster   {cluster}{}", self.mode.as_ref().map(|m| format!(" ({m})")).unwrap_or_default());
+            let _ = writeln!(
+                out,
+                "cluster   {cluster}{}",
+                self.mode.as_ref().map(|m| format!(" ({m})")).unwrap_or_default()
+            );
         }
         if let Some(database) = &self.database {
             let _ = writeln!(

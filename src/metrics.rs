@@ -36,7 +36,12 @@ pub fn render(balancer: &Balancer) -> String {
     let _ = writeln!(out, "icm_ready {}", u8::from(balancer.is_ready()));
     {
         let reload = balancer.reload.lock().unwrap_or_else(PoisonError::into_inner);
-        family(&mut out, "icm_config_reload_success", "1 when the last configuration offered is in force", "gauge");
+        family(
+            &mut out,
+            "icm_config_reload_success",
+            "1 when the last configuration offered is in force",
+            "gauge",
+        );
         let _ = writeln!(out, "icm_config_reload_success {}", u8::from(reload.success));
         family(&mut out, "icm_config_reload_timestamp_seconds", "When it was offered", "gauge");
         let _ = writeln!(out, "icm_config_reload_timestamp_seconds {}", reload.at_unix_ms / 1_000);
@@ -117,7 +122,11 @@ fn directories(out: &mut String, balancer: &Balancer) {
     }
     family(out, "icm_directory_replicas", "Replicas in the directory", "gauge");
     for (cluster, directory, _) in &loaded {
-        let _ = writeln!(out, "icm_directory_replicas{{cluster=\"{cluster}\"}} {}", directory.index.replica_count());
+        let _ = writeln!(
+            out,
+            "icm_directory_replicas{{cluster=\"{cluster}\"}} {}",
+            directory.index.replica_count()
+        );
     }
 }
 

@@ -44,9 +44,7 @@ impl Keys {
     /// Decodes a cookie's value; anything that does not verify gives no entries.
     #[must_use]
     pub fn decode(&self, value: &[u8], now: u32, idle_secs: u32) -> Entries {
-        self.verified(value)
-            .map(|raw| Entries::new(entries_of(&raw), now, idle_secs))
-            .unwrap_or_default()
+        self.verified(value).map(|raw| Entries::new(entries_of(&raw), now, idle_secs)).unwrap_or_default()
     }
 
     fn verified(&self, value: &[u8]) -> Option<SmallVec<[u8; ROOM]>> {
@@ -90,10 +88,11 @@ fn entries_of(raw: &[u8]) -> impl Iterator<Item = Entry> + '_ {
     let word = |chunk: &[u8], at: usize| -> u32 {
         chunk.get(at..at + 4).and_then(|b| b.try_into().ok()).map_or(0, u32::from_be_bytes)
     };
-    raw.get(1..)
-        .unwrap_or_default()
-        .chunks_exact(ENTRY)
-        .map(move |c| Entry { server: word(c, 0), database: word(c, 4), time: word(c, 8) })
+    raw.get(1..).unwrap_or_default().chunks_exact(ENTRY).map(move |c| Entry {
+        server: word(c, 0),
+        database: word(c, 4),
+        time: word(c, 8),
+    })
 }
 
 /// The tag of a name within a cluster: the same on every ICM, of every release.

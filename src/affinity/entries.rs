@@ -124,7 +124,8 @@ mod tests {
 
     #[test]
     fn what_is_idle_is_forgotten_and_the_future_is_now() {
-        let all = [Entry { server: 1, database: 1, time: 5_000 }, Entry { server: 1, database: 2, time: 100 }];
+        let all =
+            [Entry { server: 1, database: 1, time: 5_000 }, Entry { server: 1, database: 2, time: 100 }];
         let entries = Entries::new(all.into_iter(), 2_000, 1_800);
         assert_eq!(entries.recent().unwrap().time, 2_000);
         assert_eq!(entries.for_database(2), None);

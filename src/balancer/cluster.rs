@@ -145,7 +145,11 @@ impl Cluster {
     }
 
     /// Takes a new list of members (from `names`).
-    pub fn set_servers(&self, servers: Vec<Server>, addresses: HashMap<HostPort, SocketAddr>) -> Vec<(Arc<Member>, Transition)> {
+    pub fn set_servers(
+        &self,
+        servers: Vec<Server>,
+        addresses: HashMap<HostPort, SocketAddr>,
+    ) -> Vec<(Arc<Member>, Transition)> {
         {
             let mut parts = self.lock();
             parts.servers = servers;
@@ -197,8 +201,9 @@ impl Cluster {
             .servers
             .iter()
             .map(|server| {
-                let addresses = [&server.http, &server.https]
-                    .map(|port| port.as_ref().and_then(|p| literal(p).or_else(|| parts.addresses.get(p).copied())));
+                let addresses = [&server.http, &server.https].map(|port| {
+                    port.as_ref().and_then(|p| literal(p).or_else(|| parts.addresses.get(p).copied()))
+                });
                 let (member, is_new) = self.member(server, now);
                 if reconfigure && !is_new {
                     let stale = self.stale_after(server);

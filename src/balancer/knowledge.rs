@@ -17,7 +17,9 @@ use super::{Balancer, Beginning, resolve};
 use crate::availability::{PollTarget, poll};
 use crate::clock;
 use crate::cluster::{Port, names_view};
-use crate::config::settings::{self, AvailabilitySource, Cldbdir, Directory, NamesView, Servers, UpstreamScheme};
+use crate::config::settings::{
+    self, AvailabilitySource, Cldbdir, Directory, NamesView, Servers, UpstreamScheme,
+};
 use crate::directory::source::refresh::{Refreshed, refresh};
 use crate::directory::source::{MemberAddress, ReadingDigest, cache};
 
@@ -140,7 +142,8 @@ async fn read_directory(balancer: Arc<Balancer>, cluster: Arc<Cluster>, view: Cl
         let serving = cluster.kept.digest.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let outcome = {
             let mut holder = cluster.kept.holder.lock().await;
-            refresh(&cluster.client, &members, &view, &cluster.kept.sessions, &mut holder, serving.as_ref()).await
+            refresh(&cluster.client, &members, &view, &cluster.kept.sessions, &mut holder, serving.as_ref())
+                .await
         };
         match outcome {
             Refreshed::Accepted { reading, digest } => {
@@ -165,13 +168,21 @@ async fn read_directory(balancer: Arc<Balancer>, cluster: Arc<Cluster>, view: Cl
                 for warning in warnings {
                     log::warn!(target: "icm::directory", "{name}: {warning}");
                 }
-                trouble(&balancer, &cluster, &format!("a reading is held, the old directory serves on: {reason}"));
+                trouble(
+                    &balancer,
+                    &cluster,
+                    &format!("a reading is held, the old directory serves on: {reason}"),
+                );
             }
             Refreshed::Failed(failure) => trouble(&balancer, &cluster, &failure.to_string()),
         }
         cluster.kept.directory_tried.store(true, Relaxed);
         // Until something was read at all, it is tried more often than it would be renewed.
-        let pause = if cluster.view.load().directory.is_loaded() { view.refresh } else { view.refresh.min(Duration::from_secs(5)) };
+        let pause = if cluster.view.load().directory.is_loaded() {
+            view.refresh
+        } else {
+            view.refresh.min(Duration::from_secs(5))
+        };
         tokio::select! {
             () = tokio::time::sleep(jitter(pause)) => {}
             () = cluster.kept.read_directory.notified() => {}
@@ -241,7 +252,12 @@ async fn read_members(balancer: Arc<Balancer>, cluster: Arc<Cluster>, view: Name
                 }
                 let known = cluster.servers();
                 if known != reading.servers {
-                    balancer.events.note(log::Level::Info, "members", Some(&name), difference(&known, &reading.servers));
+                    balancer.events.note(
+                        log::Level::Info,
+                        "members",
+                        Some(&name),
+                        difference(&known, &reading.servers),
+                    );
                     let addresses = resolve::later(&reading.servers).await;
                     for (member, change) in cluster.set_servers(reading.servers.clone(), addresses) {
                         balancer.events.transition(&name, member.name(), &change);
@@ -260,7 +276,11 @@ async fn read_members(balancer: Arc<Balancer>, cluster: Arc<Cluster>, view: Name
             Err(failure) => set_members_trouble(&balancer, &cluster, &failure.to_string()),
         }
         cluster.kept.members_tried.store(true, Relaxed);
-        let pause = if cluster.servers().is_empty() { view.refresh.min(Duration::from_secs(5)) } else { view.refresh };
+        let pause = if cluster.servers().is_empty() {
+            view.refresh.min(Duration::from_secs(5))
+        } else {
+            view.refresh
+        };
         tokio::time::sleep(jitter(pause)).await;
     }
 }
@@ -328,7 +348,8 @@ async fn read_availability(balancer: Arc<Balancer>, cluster: Arc<Cluster>) {
                 let Some(address) = address else { continue };
                 due.insert(key, now + jitter(source.interval));
                 let (balancer, cluster, said) = (Arc::clone(&balancer), Arc::clone(&cluster), said.clone());
-                let (member, server, source) = (Arc::clone(&entry.member), entry.server.clone(), source.clone());
+                let (member, server, source) =
+                    (Arc::clone(&entry.member), entry.server.clone(), source.clone());
                 let was_silent = silent.get(&key).copied().unwrap_or(false);
                 tokio::spawn(async move {
                     let target = PollTarget {
@@ -363,7 +384,8 @@ async fn read_availability(balancer: Arc<Balancer>, cluster: Arc<Cluster>) {
                     .iter()
                     .find(|a| a.source == AvailabilitySource::Observed)
                     .or_else(|| cluster.sources(&entry.server).first());
-                let (range, stale) = observed.map_or((6, 180_000), |a| (a.range, super::cluster::millis(a.stale_after)));
+                let (range, stale) =
+                    observed.map_or((6, 180_000), |a| (a.range, super::cluster::millis(a.stale_after)));
                 let change = entry.member.tick(range, stale, now_ms);
                 balancer.record(&cluster.settings.name, &entry.server.name, change);
                 unresolved(&balancer, &cluster, entry, now_ms);

@@ -181,7 +181,9 @@ fn build(
             Servers::Names(_) => beginning.servers.unwrap_or_default(),
         };
         let directory = match &wanted.directory {
-            Directory::Static(entries) => Arc::new(Loaded::new(entries.iter().cloned(), Origin::Configuration, Vec::new())),
+            Directory::Static(entries) => {
+                Arc::new(Loaded::new(entries.iter().cloned(), Origin::Configuration, Vec::new()))
+            }
             Directory::File { path, entries } => {
                 Arc::new(Loaded::new(entries.iter().cloned(), Origin::File(path.clone()), Vec::new()))
             }

@@ -3,7 +3,10 @@
 //! In: one call a request. Out: plain numbers. Names of the ICM's statistics:
 //! <https://help.hcl-software.com/domino/10.0.1/tune_internetclustermanagerstatistics_r.html>.
 
-use std::sync::atomic::AtomicU64;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use super::Balancer;
 
 /// All start at 0 with the process.
 #[derive(Debug, Default)]
@@ -24,4 +27,23 @@ pub struct Statistics {
     pub failovers: AtomicU64,
     /// Requests in progress.
     pub in_flight: AtomicU64,
+}
+
+/// One request in progress, from its head to its last octet; dropping it ends it on every path.
+#[derive(Debug)]
+pub struct InProgress(Arc<Balancer>);
+
+impl InProgress {
+    /// Begins one.
+    #[must_use]
+    pub fn begin(balancer: &Arc<Balancer>) -> Self {
+        balancer.statistics.in_flight.fetch_add(1, Relaxed);
+        Self(Arc::clone(balancer))
+    }
+}
+
+impl Drop for InProgress {
+    fn drop(&mut self) {
+        self.0.statistics.in_flight.fetch_sub(1, Relaxed);
+    }
 }

@@ -113,7 +113,13 @@ impl Entry {
     }
 }
 
-fn peer(address: SocketAddr, port: Port, server: &Server, silence: Duration, settings: &PeerSettings) -> HttpPeer {
+fn peer(
+    address: SocketAddr,
+    port: Port,
+    server: &Server,
+    silence: Duration,
+    settings: &PeerSettings,
+) -> HttpPeer {
     let tls = port == Port::Https;
     // The name is never empty: an empty one would switch the verification off.
     let name = if server.hostname.is_empty() { address.ip().to_string() } else { server.hostname.clone() };

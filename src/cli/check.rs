@@ -61,7 +61,8 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     }
     let good = findings.iter().all(|f| f.good);
     if arguments.json {
-        let found: Vec<_> = findings.iter().map(|f| json!({ "ok": f.good, "what": f.what, "text": f.text })).collect();
+        let found: Vec<_> =
+            findings.iter().map(|f| json!({ "ok": f.good, "what": f.what, "text": f.text })).collect();
         println!("{:#}", json!({ "ok": good, "errors": [], "warnings": warnings, "findings": found }));
     } else {
         for warning in &warnings {
@@ -98,9 +99,13 @@ async fn contact(cluster: &Arc<Cluster>, findings: &mut Vec<Finding>) {
             let Some(at) = entry.host_port(port) else { continue };
             let what = format!("{name}: {} {port} port {at}", entry.server.name);
             match entry.address(port) {
-                None => findings.push(Finding { good: false, what, text: "the name does not resolve".to_owned() }),
+                None => {
+                    findings.push(Finding { good: false, what, text: "the name does not resolve".to_owned() })
+                }
                 Some(address) => match probe::probe(cluster, &entry.server, port, address).await {
-                    Ok(status) => findings.push(Finding { good: true, what, text: format!("answered {status}") }),
+                    Ok(status) => {
+                        findings.push(Finding { good: true, what, text: format!("answered {status}") })
+                    }
                     Err(text) => findings.push(Finding { good: false, what, text }),
                 },
             }

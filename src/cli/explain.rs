@@ -50,7 +50,10 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     } else {
         print!("{text}");
     }
-    let served = value.get("outcome").and_then(serde_json::Value::as_str).is_some_and(|o| matches!(o, "serve" | "choice" | "list"));
+    let served = value
+        .get("outcome")
+        .and_then(serde_json::Value::as_str)
+        .is_some_and(|o| matches!(o, "serve" | "choice" | "list"));
     Ok(if served { ExitCode::SUCCESS } else { ExitCode::from(NO) })
 }
 
@@ -67,7 +70,8 @@ fn offline(arguments: &Arguments) -> anyhow::Result<Told> {
     for cluster in &balancer.snapshot().clusters {
         let view = cluster.view.load();
         if !view.directory.is_loaded() {
-            told.notes.push(format!("{}: no directory at hand, not even a cached copy", cluster.settings.name));
+            told.notes
+                .push(format!("{}: no directory at hand, not even a cached copy", cluster.settings.name));
         }
     }
     let text = told.text();
@@ -93,8 +97,14 @@ fn live(arguments: &Arguments) -> anyhow::Result<Told> {
         _ => bail!("{admin}: write the admin listener as http://HOST:PORT or https://HOST:PORT"),
     };
     let at = rest.trim_end_matches('/');
-    let address = at.to_socket_addrs().with_context(|| format!("{at} is no address"))?.next().ok_or_else(|| anyhow!("{at} does not resolve"))?;
-    let encode = |text: &str| percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC).to_string();
+    let address = at
+        .to_socket_addrs()
+        .with_context(|| format!("{at} is no address"))?
+        .next()
+        .ok_or_else(|| anyhow!("{at} does not resolve"))?;
+    let encode = |text: &str| {
+        percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC).to_string()
+    };
     let mut target = format!("/explain?url={}", encode(&arguments.url));
     if let Some(scheme) = &arguments.scheme {
         target.push_str(&format!("&scheme={scheme}"));
@@ -108,13 +118,14 @@ fn live(arguments: &Arguments) -> anyhow::Result<Told> {
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let client = Client::new(&UpstreamTls { ca_file: None, ca: None, verify: true }, Duration::from_secs(5));
-    let answer = runtime
-        .block_on(client.fetch(&request))
-        .with_context(|| format!("is the balancer running at {admin}? `--offline` asks the configuration alone"))?;
+    let answer = runtime.block_on(client.fetch(&request)).with_context(|| {
+        format!("is the balancer running at {admin}? `--offline` asks the configuration alone")
+    })?;
     if answer.status != 200 {
         bail!("{admin}: {} {}", answer.status, String::from_utf8_lossy(&answer.body).trim());
     }
-    let told: crate::explain::Explanation = serde_json::from_slice(&answer.body).context("the admin listener's answer")?;
+    let told: crate::explain::Explanation =
+        serde_json::from_slice(&answer.body).context("the admin listener's answer")?;
     let text = told.text();
     Ok((Some(serde_json::to_value(&told)?), text))
 }

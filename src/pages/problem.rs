@@ -94,6 +94,12 @@ impl Problem {
         self.words().status
     }
 
+    /// The stable word for programs: `no_server`, `bad_gateway`.
+    #[must_use]
+    pub fn word(&self) -> &'static str {
+        self.words().error
+    }
+
     pub(super) fn words(&self) -> Words {
         let (status, error, title, message, retry_after) = match self {
             Self::NoServer => (

@@ -52,9 +52,14 @@ impl ServiceDiscovery for Members {
         let mut backends = BTreeSet::new();
         for cluster in &snapshot.clusters {
             for entry in &cluster.view.load().entries {
-                let Some(address) = entry.address(Port::Http).or_else(|| entry.address(Port::Https)) else { continue };
+                let Some(address) = entry.address(Port::Http).or_else(|| entry.address(Port::Https)) else {
+                    continue;
+                };
                 let mut ext = http::Extensions::new();
-                ext.insert(Identity { cluster: cluster.settings.name.clone(), server: entry.server.name.clone() });
+                ext.insert(Identity {
+                    cluster: cluster.settings.name.clone(),
+                    server: entry.server.name.clone(),
+                });
                 // Pingora knows a backend by address and weight: the tag in the weight keeps apart two
                 // servers behind one address. Nothing here ever selects by it.
                 let weight = (entry.member.tag() as usize).max(1);
@@ -80,7 +85,14 @@ impl Probes {
     }
 
     /// Starts the probe of one port if it is due. Never waits for it.
-    fn drive(&self, balancer: &Arc<Balancer>, cluster: &Arc<Cluster>, identity: &Identity, port: Port, at_once: bool) {
+    fn drive(
+        &self,
+        balancer: &Arc<Balancer>,
+        cluster: &Arc<Cluster>,
+        identity: &Identity,
+        port: Port,
+        at_once: bool,
+    ) {
         let schedule = {
             let mut all = self.schedules.lock().unwrap_or_else(PoisonError::into_inner);
             Arc::clone(all.entry((identity.clone(), port)).or_default())
@@ -119,7 +131,9 @@ impl HealthCheck for Probes {
             return Ok(());
         };
         let view = cluster.view.load_full();
-        let Some(entry) = view.entries.iter().find(|e| e.server.name == identity.server) else { return Ok(()) };
+        let Some(entry) = view.entries.iter().find(|e| e.server.name == identity.server) else {
+            return Ok(());
+        };
         let at_once = entry.member.take_probe_now();
         for port in [Port::Http, Port::Https] {
             if entry.address(port).is_some() {

@@ -10,6 +10,7 @@ use smallvec::SmallVec;
 
 use super::watch::Watch;
 use crate::affinity::Entries;
+use crate::balancer::statistics::InProgress;
 use crate::balancer::view::Exchange;
 use crate::balancer::{Cluster, Snapshot, View};
 use crate::cluster::availability::RequestClass;
@@ -24,6 +25,8 @@ use crate::url::Class;
 pub struct Ctx {
     /// When the head was read.
     pub started: Instant,
+    /// Counted until it is over.
+    pub in_progress: Option<InProgress>,
     /// What the request names; `None` when it was answered before that was clear.
     pub routed: Option<Routed>,
     /// The server that is being asked, or that answered.
@@ -151,6 +154,7 @@ impl Ctx {
     pub fn new() -> Self {
         Self {
             started: Instant::now(),
+            in_progress: None,
             routed: None,
             attempt: None,
             tried: SmallVec::new(),

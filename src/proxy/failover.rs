@@ -67,7 +67,8 @@ pub fn after_failure(session: &mut Session, ctx: &mut Ctx, failure: Failure) -> 
     let failover = &routed.cluster.settings.failover;
     // A connection that has grown old in the pool says nothing about the server: it may be asked
     // again, on another connection, once.
-    let stale_connection = reused && failure == Failure::Broken && !ctx.failures.iter().any(|(m, _)| *m == member);
+    let stale_connection =
+        reused && failure == Failure::Broken && !ctx.failures.iter().any(|(m, _)| *m == member);
     let allowed = is_replayable(session, routed)
         && ctx.attempts < failover.attempts
         && ctx.started.elapsed() < failover.deadline
@@ -102,10 +103,8 @@ pub fn after_failure(session: &mut Session, ctx: &mut Ctx, failure: Failure) -> 
 }
 
 fn choose_next(ctx: &mut Ctx) -> bool {
-    let deadline_passed = ctx
-        .routed
-        .as_ref()
-        .is_none_or(|r| ctx.started.elapsed() >= r.cluster.settings.failover.deadline);
+    let deadline_passed =
+        ctx.routed.as_ref().is_none_or(|r| ctx.started.elapsed() >= r.cluster.settings.failover.deadline);
     !deadline_passed && has_next(ctx)
 }
 

@@ -23,10 +23,16 @@ const CONNECTOR_SECRET: &str = "X-ConnectorHeaders-Secret";
 ///
 /// # Errors
 /// When Pingora refuses a header's value, which cannot come from the client unchecked.
-pub fn to_server(request: &mut RequestHeader, routed: &Routed, attempt: &Attempt, client: Option<IpAddr>) -> Result<()> {
+pub fn to_server(
+    request: &mut RequestHeader,
+    routed: &Routed,
+    attempt: &Attempt,
+    client: Option<IpAddr>,
+) -> Result<()> {
     remove_connector_headers(request);
     replace_path(request, routed, attempt)?;
-    let scheme = if routed.tls { HeaderValue::from_static("https") } else { HeaderValue::from_static("http") };
+    let scheme =
+        if routed.tls { HeaderValue::from_static("https") } else { HeaderValue::from_static("http") };
     for name in [header::FORWARDED, FORWARDED_FOR, REAL_IP] {
         request.remove_header(&name);
     }

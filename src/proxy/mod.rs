@@ -26,6 +26,7 @@ use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::{FailToProxy, ProxyHttp, Session};
 
 use crate::access_log::AccessLog;
+use crate::balancer::statistics::InProgress;
 use crate::balancer::view::Exchange;
 use crate::balancer::{Balancer, Snapshot};
 use crate::clock;
@@ -54,7 +55,13 @@ impl Proxy {
     }
 
     /// Writes a page and remembers why.
-    async fn refuse(&self, session: &mut Session, ctx: &mut Ctx, snapshot: &Snapshot, problem: Problem) -> Result<bool> {
+    async fn refuse(
+        &self,
+        session: &mut Session,
+        ctx: &mut Ctx,
+        snapshot: &Snapshot,
+        problem: Problem,
+    ) -> Result<bool> {
         let rendered = respond::problem(snapshot, session, &problem);
         ctx.problem = Some(problem);
         respond::page(session, rendered, None).await?;
@@ -116,6 +123,7 @@ impl ProxyHttp for Proxy {
     /// What the request names and whose it is; answers at once what needs no server.
     async fn request_filter(&self, session: &mut Session, ctx: &mut Ctx) -> Result<bool> {
         let snapshot = self.balancer.snapshot();
+        ctx.in_progress = Some(InProgress::begin(&self.balancer));
         self.balancer.statistics.commands.fetch_add(1, Relaxed);
         let listener = listener_of(&snapshot, session);
         let (client, tls) = client_of(session, listener);
@@ -135,7 +143,10 @@ impl ProxyHttp for Proxy {
         let addressed = Addressed { authority: &authority, target: &target, tls };
         let route = route::route(&snapshot, session.req_header(), addressed);
 
-        if listener.is_some_and(|l| l.redirect_to_https) && !tls && !matches!(route, Route::Problem(Problem::Misdirected)) {
+        if listener.is_some_and(|l| l.redirect_to_https)
+            && !tls
+            && !matches!(route, Route::Problem(Problem::Misdirected))
+        {
             let host = crate::balancer::hosts::host_name(&authority);
             let location = format!("https://{host}{}", String::from_utf8_lossy(&target));
             respond::redirect(session, 308, &location, None).await?;
@@ -200,7 +211,12 @@ impl ProxyHttp for Proxy {
             return Error::err(ErrorType::HTTPStatus(503));
         };
         let holder = routed.found.as_ref().and_then(|found| {
-            routed.view.directory.index.holders(found).find(|h| routed.view.member_of(h.server) == Some(member))
+            routed
+                .view
+                .directory
+                .index
+                .holders(found)
+                .find(|h| routed.view.member_of(h.server) == Some(member))
         });
         let by_path = routed.found.is_some_and(|f| f.path.is_some());
         let replace_path = holder.is_some_and(|h| if by_path { !h.same_path } else { h.copies == 1 });
@@ -223,7 +239,13 @@ impl ProxyHttp for Proxy {
     }
 
     /// Nothing was sent: any request may go on.
-    fn fail_to_connect(&self, _session: &mut Session, _peer: &HttpPeer, ctx: &mut Ctx, mut e: Box<Error>) -> Box<Error> {
+    fn fail_to_connect(
+        &self,
+        _session: &mut Session,
+        _peer: &HttpPeer,
+        ctx: &mut Ctx,
+        mut e: Box<Error>,
+    ) -> Box<Error> {
         if let (Some(attempt), Some(routed)) = (&ctx.attempt, &ctx.routed) {
             let member = attempt.in_flight.member();
             member.counters.connect_failures.fetch_add(1, Relaxed);
@@ -259,7 +281,12 @@ impl ProxyHttp for Proxy {
         Ok(())
     }
 
-    async fn upstream_request_filter(&self, _session: &mut Session, request: &mut RequestHeader, ctx: &mut Ctx) -> Result<()> {
+    async fn upstream_request_filter(
+        &self,
+        _session: &mut Session,
+        request: &mut RequestHeader,
+        ctx: &mut Ctx,
+    ) -> Result<()> {
         match (&ctx.routed, &ctx.attempt) {
             (Some(routed), Some(attempt)) => headers::to_server(request, routed, attempt, ctx.client),
             _ => Ok(()),
@@ -267,7 +294,13 @@ impl ProxyHttp for Proxy {
     }
 
     /// Counts the body, and starts the answer's clock at its end.
-    async fn request_body_filter(&self, _session: &mut Session, body: &mut Option<Bytes>, end: bool, ctx: &mut Ctx) -> Result<()> {
+    async fn request_body_filter(
+        &self,
+        _session: &mut Session,
+        body: &mut Option<Bytes>,
+        end: bool,
+        ctx: &mut Ctx,
+    ) -> Result<()> {
         // An empty last chunk from an HTTP/2 client would end a chunked body twice
         // (<https://github.com/cloudflare/pingora/issues/935>).
         if end && body.as_ref().is_some_and(Bytes::is_empty) {
@@ -282,16 +315,19 @@ impl ProxyHttp for Proxy {
             e.as_down();
             return Err(e);
         }
-        if end
-            && let Some(watch) = ctx.attempt.as_mut().and_then(|a| a.watch.as_mut())
-        {
+        if end && let Some(watch) = ctx.attempt.as_mut().and_then(|a| a.watch.as_mut()) {
             watch.body_ended(routed.cluster.settings.failover.response_timeout);
         }
         Ok(())
     }
 
     /// The server's head: another candidate, or the browser's head.
-    async fn upstream_response_filter(&self, session: &mut Session, head: &mut ResponseHeader, ctx: &mut Ctx) -> Result<()> {
+    async fn upstream_response_filter(
+        &self,
+        session: &mut Session,
+        head: &mut ResponseHeader,
+        ctx: &mut Ctx,
+    ) -> Result<()> {
         let status = head.status.as_u16();
         if status < 200 && status != 101 {
             return Ok(());
@@ -322,7 +358,14 @@ impl ProxyHttp for Proxy {
     }
 
     /// The server died, or was too slow.
-    fn error_while_proxy(&self, _peer: &HttpPeer, session: &mut Session, mut e: Box<Error>, ctx: &mut Ctx, _reused: bool) -> Box<Error> {
+    fn error_while_proxy(
+        &self,
+        _peer: &HttpPeer,
+        session: &mut Session,
+        mut e: Box<Error>,
+        ctx: &mut Ctx,
+        _reused: bool,
+    ) -> Box<Error> {
         // Decided already, where the answer's head was read.
         if matches!(e.etype(), ErrorType::HTTPStatus(_)) {
             if ctx.problem.is_some() || ctx.attempt.is_some() {
@@ -352,10 +395,12 @@ impl ProxyHttp for Proxy {
         let (_, target) = route::origin_form(session.req_header().raw_path());
         let problem = ctx.problem.take().or_else(|| last_failure(e, ctx, target));
         let Some(problem) = problem else { return gone };
-        let snapshot = ctx.routed.as_ref().map_or_else(|| self.balancer.snapshot(), |r| Arc::clone(&r.snapshot));
+        let snapshot =
+            ctx.routed.as_ref().map_or_else(|| self.balancer.snapshot(), |r| Arc::clone(&r.snapshot));
         let rendered = respond::problem(&snapshot, session, &problem);
         let status = rendered.status;
-        let hsts = ctx.routed.as_ref().filter(|r| r.tls).and_then(|r| r.cluster.settings.headers.hsts.clone());
+        let hsts =
+            ctx.routed.as_ref().filter(|r| r.tls).and_then(|r| r.cluster.settings.headers.hsts.clone());
         ctx.problem = Some(problem);
         session.set_keepalive(None);
         if let Err(error) = respond::page(session, rendered, hsts.as_deref()).await {
@@ -393,7 +438,13 @@ impl ProxyHttp for Proxy {
 
 impl Proxy {
     /// The classic ICM: the browser goes to the server itself.
-    async fn redirect(&self, session: &mut Session, ctx: &mut Ctx, snapshot: &Snapshot, target: &[u8]) -> Result<bool> {
+    async fn redirect(
+        &self,
+        session: &mut Session,
+        ctx: &mut Ctx,
+        snapshot: &Snapshot,
+        target: &[u8],
+    ) -> Result<bool> {
         let chosen = self.choose(ctx).await;
         let Some(routed) = &ctx.routed else { return Error::err(ErrorType::InternalError) };
         let Some((member, _)) = chosen else {
@@ -403,7 +454,8 @@ impl Proxy {
         let Some(location) = redirect_location(routed, member, target) else {
             return self.refuse(session, ctx, snapshot, Problem::NoServer).await;
         };
-        let status = if matches!(session.req_header().method, Method::GET | Method::HEAD) { 302 } else { 307 };
+        let status =
+            if matches!(session.req_header().method, Method::GET | Method::HEAD) { 302 } else { 307 };
         respond::redirect(session, status, &location, None).await?;
         Ok(true)
     }
@@ -452,7 +504,8 @@ impl Proxy {
         // A connection from the pool may merely have grown old; a death in mid-body is no sign that
         // the port is dead either.
         if !attempt.reused && !attempt.answered {
-            let change = member.passive_failure(routed.port, "reset before the answer's header", clock::now_ms());
+            let change =
+                member.passive_failure(routed.port, "reset before the answer's header", clock::now_ms());
             self.balancer.record(&routed.cluster.settings.name, member.name(), change);
         } else {
             member.probe_now();
@@ -517,7 +570,8 @@ fn last_failure(e: &Error, ctx: &Ctx, target: &[u8]) -> Option<Problem> {
                 _ => Some(Problem::BadRequest("The request is not valid HTTP.")),
             },
             ErrorSource::Upstream => {
-                let fired = ctx.attempt.as_ref().and_then(|a| a.watch.as_ref()).is_some_and(watch::Watch::fired);
+                let fired =
+                    ctx.attempt.as_ref().and_then(|a| a.watch.as_ref()).is_some_and(watch::Watch::fired);
                 Some(if fired { Problem::GatewayTimeout } else { Problem::BadGateway })
             }
             _ => Some(Problem::Internal),
@@ -594,7 +648,9 @@ fn authority_of(head: &RequestHeader) -> Option<Box<str>> {
         .or_else(|| head.headers.get(header::HOST).and_then(|h| h.to_str().ok()))?
         .trim();
     let valid = !text.is_empty()
-        && text.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_' | b':' | b'[' | b']' | b'~'));
+        && text.bytes().all(|b| {
+            b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_' | b':' | b'[' | b']' | b'~')
+        });
     valid.then(|| text.into())
 }
 

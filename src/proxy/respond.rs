@@ -86,7 +86,11 @@ pub fn choice(
         .map(|found| {
             let database = index.database(found.database);
             let replica_id = database.replica_id();
-            ChoiceItem { title: database.title(), replica_id, link: Cow::Owned(format!("/__{replica_id}.nsf{rest}")) }
+            ChoiceItem {
+                title: database.title(),
+                replica_id,
+                link: Cow::Owned(format!("/__{replica_id}.nsf{rest}")),
+            }
         })
         .collect();
     snapshot.pages.choice(&items, accept(session), &String::from_utf8_lossy(raw))

@@ -91,13 +91,15 @@ pub fn route(snapshot: &Arc<Snapshot>, head: &RequestHeader, addressed: Addresse
             database_tag = Some(tag_of(&cluster, &view, &one));
             found = Some(one);
         }
-        Lookup::Ambiguous(ambiguous) => match settle_ambiguity(&cluster, &view, head, addressed, &entries, ambiguous) {
-            Some(one) => {
-                database_tag = Some(tag_of(&cluster, &view, &one));
-                found = Some(one);
+        Lookup::Ambiguous(ambiguous) => {
+            match settle_ambiguity(&cluster, &view, head, addressed, &entries, ambiguous) {
+                Some(one) => {
+                    database_tag = Some(tag_of(&cluster, &view, &one));
+                    found = Some(one);
+                }
+                None => return unsettled(cluster, view, head, ambiguous),
             }
-            None => return unsettled(cluster, view, head, ambiguous),
-        },
+        }
         Lookup::Unknown => {
             if let Some(database) = &target.database {
                 // Server commands need no existing database.
@@ -150,7 +152,11 @@ pub fn route(snapshot: &Arc<Snapshot>, head: &RequestHeader, addressed: Addresse
 
 /// The Host name chooses; among clusters that match, the one whose directory holds the database; else
 /// the first.
-fn choose_cluster(snapshot: &Snapshot, authority: &str, target: &Target<'_>) -> Option<(Arc<Cluster>, Arc<View>)> {
+fn choose_cluster(
+    snapshot: &Snapshot,
+    authority: &str,
+    target: &Target<'_>,
+) -> Option<(Arc<Cluster>, Arc<View>)> {
     let matching = snapshot.hosts.lookup(authority);
     let first = snapshot.clusters.get(*matching.first()?)?;
     if matching.len() > 1 && target.database.is_some() && !is_login_of_directory(target) {
@@ -281,7 +287,12 @@ pub fn entry_of_url(cluster: &Cluster, view: &View, value: &[u8], entries: &Entr
     entry_of_target(cluster, view, &url::parse(target), entries)
 }
 
-fn entry_of_target(cluster: &Cluster, view: &View, target: &Target<'_>, entries: &Entries) -> Option<MemberIx> {
+fn entry_of_target(
+    cluster: &Cluster,
+    view: &View,
+    target: &Target<'_>,
+    entries: &Entries,
+) -> Option<MemberIx> {
     let of = |tag: u32| entries.for_database(tag).and_then(|e| view.by_tag(e.server));
     match look_up(view, target) {
         Lookup::One(found) => of(tag_of(cluster, view, &found)),
@@ -310,7 +321,10 @@ fn request_class(target: &Target<'_>, class: Class) -> RequestClass {
         RequestClass::Static
     } else if class != Class::Safe {
         RequestClass::Agent
-    } else if target.attachment || target.command.name().ends_with("resource") || target.command.is(b"openelement") {
+    } else if target.attachment
+        || target.command.name().ends_with("resource")
+        || target.command.is(b"openelement")
+    {
         RequestClass::Resource
     } else {
         RequestClass::Document

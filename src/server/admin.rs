@@ -58,10 +58,13 @@ impl Admin {
         }
         match path {
             "/" | "/status" => (StatusCode::OK, JSON, format!("{:#}\n", status(&self.balancer))),
-            "/metrics" => (StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", metrics::render(&self.balancer)),
+            "/metrics" => {
+                (StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", metrics::render(&self.balancer))
+            }
             "/explain" => {
                 let argument = |name: &[u8]| {
-                    crate::url::argument(query.as_bytes(), name).map(|v| String::from_utf8_lossy(&v).into_owned())
+                    crate::url::argument(query.as_bytes(), name)
+                        .map(|v| String::from_utf8_lossy(&v).into_owned())
                 };
                 let Some(url) = argument(b"url") else {
                     return (StatusCode::BAD_REQUEST, TEXT, "say /explain?url=...\n".to_owned());
@@ -70,10 +73,16 @@ impl Admin {
                     None | Some("") => None,
                     Some("http") => Some(Port::Http),
                     Some("https") => Some(Port::Https),
-                    Some(_) => return (StatusCode::BAD_REQUEST, TEXT, "scheme is http or https\n".to_owned()),
+                    Some(_) => {
+                        return (StatusCode::BAD_REQUEST, TEXT, "scheme is http or https\n".to_owned());
+                    }
                 };
                 let told = explain(&self.balancer.snapshot(), &url, scheme);
-                (StatusCode::OK, JSON, format!("{}\n", serde_json::to_string_pretty(&told).unwrap_or_default()))
+                (
+                    StatusCode::OK,
+                    JSON,
+                    format!("{}\n", serde_json::to_string_pretty(&told).unwrap_or_default()),
+                )
             }
             _ => (StatusCode::NOT_FOUND, TEXT, "no such page\n".to_owned()),
         }
@@ -98,9 +107,15 @@ impl Admin {
         let host = head.headers.get(header::HOST).and_then(|h| h.to_str().ok()).unwrap_or_default();
         let name = hosts::host_name(host).trim_matches(['[', ']']);
         let ours = name.eq_ignore_ascii_case("localhost")
-            || name.parse::<std::net::IpAddr>().is_ok_and(|ip| ip.is_loopback() || ip == admin.address.ip() || !loopback)
+            || name
+                .parse::<std::net::IpAddr>()
+                .is_ok_and(|ip| ip.is_loopback() || ip == admin.address.ip() || !loopback)
             || !loopback;
-        if ours { Ok(()) } else { Err((StatusCode::MISDIRECTED_REQUEST, TEXT, "this Host is not ours\n".to_owned())) }
+        if ours {
+            Ok(())
+        } else {
+            Err((StatusCode::MISDIRECTED_REQUEST, TEXT, "this Host is not ours\n".to_owned()))
+        }
     }
 }
 

@@ -30,7 +30,8 @@ impl Signals {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(async {
             for kind in [SignalKind::hangup(), SignalKind::user_defined1(), SignalKind::user_defined2()] {
-                signal(kind)?;
+                // The handler outlives the stream that is dropped here.
+                drop(signal(kind)?);
             }
             Ok(Self(()))
         })
@@ -74,7 +75,12 @@ pub struct Shutdown {
 impl Shutdown {
     /// Of this balancer.
     #[must_use]
-    pub fn new(balancer: Arc<Balancer>, access_log: Arc<AccessLog>, signals: Signals, pid_file: Option<PidFile>) -> Self {
+    pub fn new(
+        balancer: Arc<Balancer>,
+        access_log: Arc<AccessLog>,
+        signals: Signals,
+        pid_file: Option<PidFile>,
+    ) -> Self {
         Self { balancer, access_log, _signals: signals, pid_file: std::sync::Mutex::new(pid_file) }
     }
 }
@@ -82,7 +88,8 @@ impl Shutdown {
 #[async_trait]
 impl ShutdownSignalWatch for Shutdown {
     async fn recv(&self) -> ShutdownSignal {
-        let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) else {
+        let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+        else {
             log::error!("signal handlers cannot be installed, stopping");
             return ShutdownSignal::FastShutdown;
         };

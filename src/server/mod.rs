@@ -18,8 +18,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use pingora::apps::http_app::HttpServer;
-use pingora::listeners::{L4BufferSettings, ListenerConfig};
 use pingora::listeners::tls::TlsSettings;
+use pingora::listeners::{L4BufferSettings, ListenerConfig};
 use pingora::server::configuration::{Opt, ServerConf};
 use pingora::server::{RunArgs, Server};
 use pingora::services::background::background_service;
@@ -75,6 +75,9 @@ pub enum StartError {
         /// The system's words.
         source: std::io::Error,
     },
+    /// Pingora's own settings.
+    #[error("pingora: {0}")]
+    Pingora(String),
     /// Something that a later version will do.
     #[error("{0}")]
     NotYet(&'static str),
@@ -102,14 +105,18 @@ pub fn run(settings: Settings, file: &Path, signals: Signals) -> Result<(), Star
         .collect::<Result<Vec<_>, _>>()?;
     let pid_file = settings.pid_file.as_deref().map(lifecycle::PidFile::write).transpose()?;
 
-    let conf = duplicate(&settings.pingora);
+    // Pingora takes its configuration by value and gives it no `Clone`; ours stays for the next reload.
+    let conf: ServerConf = serde_yaml::to_value(&*settings.pingora)
+        .and_then(serde_yaml::from_value)
+        .map_err(|e| StartError::Pingora(e.to_string()))?;
     let mut server = Server::new_with_opt_and_conf(Opt::default(), conf);
     server.bootstrap();
     let conf = Arc::clone(&server.configuration);
 
     let registry = Arc::new(HealthRegistry::new());
     registry.set_health_check(Box::new(Probes::new(&balancer)));
-    let backends = Backends::new_with_health_registry(Box::new(Members::new(&balancer)), Arc::clone(&registry));
+    let backends =
+        Backends::new_with_health_registry(Box::new(Members::new(&balancer)), Arc::clone(&registry));
     let mut health = HealthCheckService::new(registry);
     health.health_check_frequency = Some(PROBE_TICK);
     health.parallel_health_check = true;

@@ -80,8 +80,7 @@ pub fn restart_required(old: &Settings, new: &Settings) -> Vec<String> {
     if shape(old) != shape(new) {
         all.push("listeners".to_owned());
     }
-    // Pingora's configuration has no equality; its text has.
-    if format!("{:?}", old.pingora) != format!("{:?}", new.pingora) || old.pid_file != new.pid_file {
+    if old.pingora != new.pingora || old.pid_file != new.pid_file {
         all.push("pingora".to_owned());
     }
     if old.admin.address != new.admin.address || old.admin.tls != new.admin.tls {

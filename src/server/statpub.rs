@@ -59,14 +59,15 @@ impl Receiver {
         if !matches!(head.method, Method::POST | Method::PUT) {
             return Err((StatusCode::METHOD_NOT_ALLOWED, "use POST".to_owned()));
         }
-        let declared: Option<usize> = head.headers.get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse().ok());
+        let declared: Option<usize> =
+            head.headers.get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse().ok());
         if declared.is_some_and(|n| n > LARGEST) {
             return Err((StatusCode::PAYLOAD_TOO_LARGE, "the body is larger than 1 MiB".to_owned()));
         }
         let sender = session.client_addr().and_then(|a| a.as_inet()).map(|a| a.ip().to_canonical());
         let body = body(session).await?;
-        let report =
-            statpub::parse(&body).map_err(|e| (StatusCode::BAD_REQUEST, format!("no statistics understood: {e}")))?;
+        let report = statpub::parse(&body)
+            .map_err(|e| (StatusCode::BAD_REQUEST, format!("no statistics understood: {e}")))?;
         let said = match (&in_path, &report.facts.name) {
             (Some(path), Some(name)) => {
                 let same = ServerName::parse(name).is_ok_and(|n| n.answers_to(path));
@@ -110,8 +111,12 @@ impl Receiver {
         for cluster in &self.balancer.snapshot().clusters {
             for entry in cluster.view.load().entries.iter().filter(|e| e.server.name.answers_to(said)) {
                 known = true;
-                let own = [Port::Http, Port::Https].into_iter().filter_map(|p| entry.address(p)).any(|a| Some(a.ip()) == sender);
-                let allowed = own || sender.is_some_and(|ip| settings.allow.iter().any(|net| net.contains(&ip)));
+                let own = [Port::Http, Port::Https]
+                    .into_iter()
+                    .filter_map(|p| entry.address(p))
+                    .any(|a| Some(a.ip()) == sender);
+                let allowed =
+                    own || sender.is_some_and(|ip| settings.allow.iter().any(|net| net.contains(&ip)));
                 if !allowed {
                     refused = true;
                     continue;

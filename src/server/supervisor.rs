@@ -82,7 +82,9 @@ impl Supervisor {
             }
         };
         if tokio::time::timeout(LONGEST_START, wait).await.is_err() {
-            log::warn!("opening the listeners though not every member was probed or no directory was read in 5 s");
+            log::warn!(
+                "opening the listeners though not every member was probed or no directory was read in 5 s"
+            );
         }
     }
 
@@ -116,7 +118,9 @@ impl Supervisor {
 #[async_trait]
 impl BackgroundService for Supervisor {
     async fn start_with_ready_notifier(&self, mut shutdown: ShutdownWatch, ready: ServiceReadyNotifier) {
-        let (Ok(mut hangup), Ok(mut reopen)) = (signal(SignalKind::hangup()), signal(SignalKind::user_defined1())) else {
+        let (Ok(mut hangup), Ok(mut reopen)) =
+            (signal(SignalKind::hangup()), signal(SignalKind::user_defined1()))
+        else {
             log::error!("signal handlers cannot be installed");
             return;
         };
