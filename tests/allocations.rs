@@ -1,0 +1,122 @@
+//! The request path of the pure modules allocates nothing in the common case.
+//!
+//! A file of its own, because it replaces the global allocator by one that counts.
+
+#![allow(clippy::unwrap_used)]
+
+use domino_icm::cluster::ServerName;
+use domino_icm::directory::{Entry, Found, Index, Lookup, Mark, ReplicaId};
+use domino_icm::url::{Class, CommandTable, Hazard, parse, path_and_query_of_absolute};
+use std::hint::black_box;
+
+fn allocations(work: impl FnOnce()) -> u64 {
+    allocation_counter::measure(work).count_total
+}
+
+fn entry(server: &str, path: &str, id: u64) -> Entry {
+    Entry {
+        path: path.to_owned(),
+        server: ServerName::parse(server).unwrap(),
+        replica_id: ReplicaId(id),
+        title: "Leads".to_owned(),
+        mark: Mark::InService,
+    }
+}
+
+fn index() -> Index {
+    Index::build([
+        entry("Web1/Acme", "sales\\leads.nsf", 1),
+        entry("Web2/Acme", "apps\\leads.nsf", 1),
+        entry("Web1/Acme", "Verkauf\\MÜLLER.nsf", 2),
+        entry("Web1/Acme", "news.nsf", 3),
+        entry("Web2/Acme", "news.nsf", 4),
+    ])
+    .0
+}
+
+#[test]
+fn the_counter_counts() {
+    assert_eq!(allocations(|| drop(black_box(Box::new(7)))), 1);
+}
+
+#[test]
+fn parsing_and_classifying_a_target_allocates_nothing() {
+    let table = CommandTable::default();
+    for target in [
+        &b"/"[..],
+        b"/icons/actn010.gif",
+        b"/sales/leads.nsf/By+Region?OpenView&Start=31&Count=30",
+        b"/mail/jdoe.nsf/0/8FA!OpenDocument",
+        b"/__C1257A000041D2E0.nsf/0/E86886A81087A25805258E4F00502001/$FILE/Offer%202026.pdf",
+        b"/names.nsf?Login&RedirectTo=/sales/leads.nsf",
+        b"/a/b/c/d/e/f/g/h/i/j/k/l/m.nsf/n/o/p/q/r/s/t/u/v?OpenAgent",
+        b"/%2e%2e/%5C..%00/x.nsf%3FOpenAgent?%ff",
+    ] {
+        assert_eq!(
+            allocations(|| {
+                black_box(table.classify(&parse(black_box(target))));
+            }),
+            0,
+            "{}",
+            target.escape_ascii()
+        );
+    }
+    // The work was not optimised away: it still says what it should.
+    let last = parse(b"/%2e%2e/x.nsf%3FOpenAgent");
+    assert_eq!((last.hazard, table.classify(&last)), (Some(Hazard::DotSegment), Class::Acting));
+}
+
+#[test]
+fn a_plain_argument_and_a_referer_are_borrowed() {
+    assert_eq!(
+        allocations(|| {
+            let target = parse(b"/names.nsf?Login&RedirectTo=/sales/leads.nsf");
+            assert_eq!(target.argument(b"redirectto").as_deref(), Some(&b"/sales/leads.nsf"[..]));
+            let referer =
+                path_and_query_of_absolute(b"https://www.acme.example/sales/leads.nsf?OpenDatabase");
+            assert!(referer.is_some());
+        }),
+        0
+    );
+}
+
+#[test]
+fn lookups_and_holders_allocate_nothing_up_to_256_octets() {
+    let index = index();
+    let longest = "x".repeat(256);
+    for (raw, holders) in [
+        ("sales/leads.nsf", 2),
+        ("/Sales%5CLEADS.nsf", 2),
+        ("verkauf/m%C3%9Cller.nsf", 1),
+        ("verkauf/m+ller.nsf", 0),
+        (longest.as_str(), 0),
+    ] {
+        let mut seen = 0;
+        let counted = allocations(|| {
+            if let Lookup::One(found) = index.by_path(black_box(raw.as_bytes())) {
+                seen = index.holders(&found).count();
+            }
+        });
+        assert_eq!((counted, seen), (0, holders), "{raw}");
+    }
+    let by_id = allocations(|| {
+        let database = index.by_replica_id(ReplicaId(1)).unwrap();
+        assert_eq!(index.holders(&Found { database, path: None }).count(), 2);
+        assert_eq!(index.database(database).replicas().count(), 2);
+    });
+    assert_eq!(by_id, 0);
+    let ambiguous = allocations(|| {
+        let Lookup::Ambiguous(ix) = index.by_path(b"news.nsf") else { panic!("not ambiguous") };
+        assert_eq!(index.ambiguous(ix).count(), 2);
+    });
+    assert_eq!(ambiguous, 0);
+}
+
+#[test]
+fn a_longer_path_spills_to_the_heap_and_is_still_found() {
+    let long = format!("{}.nsf", "x".repeat(300));
+    let index = Index::build([entry("Web1/Acme", &long, 9)]).0;
+    let mut found = Lookup::Unknown;
+    assert!(allocations(|| found = index.by_path(long.to_uppercase().as_bytes())) > 0);
+    assert!(matches!(found, Lookup::One(_)));
+}
