@@ -2,6 +2,8 @@
 //!
 //! A file of its own, because it replaces the global allocator by one that counts.
 
+#![allow(clippy::unwrap_used)]
+
 use domino_icm::cluster::ServerName;
 use domino_icm::directory::{Entry, Found, Index, Lookup, Mark, ReplicaId};
 use domino_icm::url::{Class, CommandTable, Hazard, parse, path_and_query_of_absolute};
