@@ -6,7 +6,6 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -106,7 +105,7 @@ fn private_key(item: &Item<'_>, pem: &[u8]) -> Option<PrivateKeyDer<'static>> {
 
 fn check_time(item: &Item<'_>, certificate: &CertificateDer<'_>) {
     let Ok((_, parsed)) = x509_parser::parse_x509_certificate(certificate) else { return };
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
+    let now = crate::clock::unix_secs();
     let now = i64::try_from(now).unwrap_or(i64::MAX);
     let validity = parsed.validity();
     let left = validity.not_after.timestamp() - now;

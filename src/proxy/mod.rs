@@ -4,9 +4,11 @@
 //! modules beside it; decisions are made by [`crate::select`], never here.
 
 pub mod answer;
+pub mod blame;
 pub mod ctx;
 pub mod failover;
 pub mod headers;
+pub mod incoming;
 pub mod respond;
 pub mod route;
 pub mod watch;
@@ -18,7 +20,7 @@ use std::time::Instant;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::{HeaderMap, Method, header};
+use http::Method;
 use pingora::protocols::Digest;
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorSource, ErrorType, Result};
@@ -30,15 +32,11 @@ use crate::balancer::statistics::InProgress;
 use crate::balancer::view::Exchange;
 use crate::balancer::{Balancer, Snapshot};
 use crate::clock;
-use crate::config::settings::{Listener, Mode};
+use crate::config::settings::Mode;
 use crate::pages::Problem;
 use crate::select::{MemberIx, Outcome, Why};
-use crate::url;
 use ctx::{Attempt, Ctx, Failure, Routed};
 use route::{Addressed, Route};
-
-/// The longest login form that is read before a server is chosen.
-const LONGEST_FORM: usize = 16 * 1024;
 
 /// The proxy: one for all listeners.
 #[derive(Debug)]
@@ -125,15 +123,15 @@ impl ProxyHttp for Proxy {
         let snapshot = self.balancer.snapshot();
         ctx.in_progress = Some(InProgress::begin(&self.balancer));
         self.balancer.statistics.commands.fetch_add(1, Relaxed);
-        let listener = listener_of(&snapshot, session);
-        let (client, tls) = client_of(session, listener);
+        let listener = incoming::listener_of(&snapshot, session);
+        let (client, tls) = incoming::client_of(session, listener);
         ctx.client = client;
         session.set_keepalive(Some(snapshot.settings.limits.idle_timeout.as_secs()));
-        if let Some(problem) = malformed(session.req_header(), &snapshot.settings.limits) {
+        if let Some(problem) = incoming::malformed(session.req_header(), &snapshot.settings.limits) {
             session.set_keepalive(None);
             return self.refuse(session, ctx, &snapshot, problem).await;
         }
-        let Some(authority) = authority_of(session.req_header()) else {
+        let Some(authority) = incoming::authority_of(session.req_header()) else {
             session.set_keepalive(None);
             let problem = Problem::BadRequest("The request names no host.");
             return self.refuse(session, ctx, &snapshot, problem).await;
@@ -170,11 +168,13 @@ impl ProxyHttp for Proxy {
             }
         };
         let limit = routed.cluster.settings.limits.request_body;
-        if limit > 0 && content_length(&session.req_header().headers).is_some_and(|length| length > limit) {
+        if limit > 0
+            && incoming::content_length(&session.req_header().headers).is_some_and(|length| length > limit)
+        {
             session.set_keepalive(None);
             return self.refuse(session, ctx, &snapshot, Problem::BodyTooLarge).await;
         }
-        login_form(session, &mut routed, &target).await?;
+        incoming::login_form(session, &mut routed, &target).await?;
         routed.exchange = if session.as_mut().is_upgrade_req() {
             Exchange::Tunnel
         } else if session.as_mut().is_body_empty() {
@@ -199,7 +199,7 @@ impl ProxyHttp for Proxy {
         let Some(routed) = &ctx.routed else { return Error::err(ErrorType::InternalError) };
         let (_, target) = route::origin_form(session.req_header().raw_path());
         let Some((member, why)) = chosen else {
-            ctx.problem = Some(problem_of(ctx, routed, target));
+            ctx.problem = Some(blame::problem_of(ctx, routed, target));
             return Error::err(ErrorType::HTTPStatus(503));
         };
         let prepared = routed.view.entry(member).and_then(|entry| {
@@ -249,7 +249,7 @@ impl ProxyHttp for Proxy {
         if let (Some(attempt), Some(routed)) = (&ctx.attempt, &ctx.routed) {
             let member = attempt.in_flight.member();
             member.counters.connect_failures.fetch_add(1, Relaxed);
-            let change = member.passive_failure(routed.port, &connect_cause(&e), clock::now_ms());
+            let change = member.passive_failure(routed.port, &blame::connect_cause(&e), clock::now_ms());
             self.balancer.record(&routed.cluster.settings.name, member.name(), change);
         }
         // Failed connects do not count as attempts.
@@ -393,7 +393,7 @@ impl ProxyHttp for Proxy {
             return gone;
         }
         let (_, target) = route::origin_form(session.req_header().raw_path());
-        let problem = ctx.problem.take().or_else(|| last_failure(e, ctx, target));
+        let problem = ctx.problem.take().or_else(|| blame::last_failure(e, ctx, target));
         let Some(problem) = problem else { return gone };
         let snapshot =
             ctx.routed.as_ref().map_or_else(|| self.balancer.snapshot(), |r| Arc::clone(&r.snapshot));
@@ -448,7 +448,7 @@ impl Proxy {
         let chosen = self.choose(ctx).await;
         let Some(routed) = &ctx.routed else { return Error::err(ErrorType::InternalError) };
         let Some((member, _)) = chosen else {
-            let problem = problem_of(ctx, routed, target);
+            let problem = blame::problem_of(ctx, routed, target);
             return self.refuse(session, ctx, snapshot, problem).await;
         };
         let Some(location) = redirect_location(routed, member, target) else {
@@ -536,49 +536,6 @@ fn redirect_location(routed: &Routed, member: MemberIx, target: &[u8]) -> Option
     Some(crate::rewrite::redirect_location(&scheme, &entry.server.hostname, port, server_path, target))
 }
 
-/// Why nobody could be chosen.
-fn problem_of(ctx: &Ctx, routed: &Routed, target: &[u8]) -> Problem {
-    match ctx.outcome {
-        Some(Outcome::Full) => Problem::Overloaded,
-        Some(Outcome::OutOfService) => respond::out_of_service(routed, target),
-        Some(Outcome::NoteIdServerGone) => respond::note_id_gone(routed, target),
-        _ => Problem::NoServer,
-    }
-}
-
-/// The page for an attempt that failed for good; `None` when the client is gone.
-fn last_failure(e: &Error, ctx: &Ctx, target: &[u8]) -> Option<Problem> {
-    // Nothing was ever sent: nobody could take it.
-    if ctx.attempt.is_none()
-        && let Some(routed) = &ctx.routed
-        && ctx.failures.iter().all(|(_, f)| *f == Failure::Connect)
-    {
-        return Some(problem_of(ctx, routed, target));
-    }
-    match e.etype() {
-        ErrorType::HTTPStatus(400) => Some(Problem::BadRequest("The request is not valid HTTP.")),
-        ErrorType::HTTPStatus(408) => Some(Problem::RequestTimeout),
-        ErrorType::HTTPStatus(413) => Some(Problem::BodyTooLarge),
-        ErrorType::HTTPStatus(503) => Some(Problem::NoServer),
-        ErrorType::ReadTimedout | ErrorType::WriteTimedout if *e.esource() == ErrorSource::Upstream => {
-            Some(Problem::GatewayTimeout)
-        }
-        _ => match e.esource() {
-            ErrorSource::Downstream => match e.etype() {
-                ErrorType::WriteError | ErrorType::ReadError | ErrorType::ConnectionClosed => None,
-                ErrorType::ReadTimedout => Some(Problem::RequestTimeout),
-                _ => Some(Problem::BadRequest("The request is not valid HTTP.")),
-            },
-            ErrorSource::Upstream => {
-                let fired =
-                    ctx.attempt.as_ref().and_then(|a| a.watch.as_ref()).is_some_and(watch::Watch::fired);
-                Some(if fired { Problem::GatewayTimeout } else { Problem::BadGateway })
-            }
-            _ => Some(Problem::Internal),
-        },
-    }
-}
-
 /// A 404 from a supposed holder triggers at most one extra reading in 30 s.
 fn ask_for_reading(routed: &Routed, now_ms: u64) {
     let kept = &routed.cluster.kept;
@@ -588,119 +545,4 @@ fn ask_for_reading(routed: &Routed, now_ms: u64) {
     {
         kept.read_directory.notify_one();
     }
-}
-
-/// A login form says in `RedirectTo` which database it was shown for.
-async fn login_form(session: &mut Session, routed: &mut Routed, target: &[u8]) -> Result<()> {
-    let wanted = routed.entry.is_none()
-        && !routed.entries.is_empty()
-        && session.req_header().method == Method::POST
-        && url::parse(target).command.server_command() == Some(url::ServerCommand::Login)
-        && !session.req_header().headers.contains_key(header::EXPECT)
-        && content_length(&session.req_header().headers).is_some_and(|n| n <= LONGEST_FORM as u64);
-    if !wanted || matches!(routed.hint, Some((_, crate::select::Hint::RedirectTo))) {
-        return Ok(());
-    }
-    session.as_mut().enable_retry_buffering();
-    let mut form = Vec::new();
-    while let Some(chunk) = session.as_mut().read_request_body().await? {
-        form.extend_from_slice(&chunk);
-        if form.len() > LONGEST_FORM {
-            return Ok(());
-        }
-    }
-    if let Some(value) = url::argument(&form, b"RedirectTo")
-        && let Some(member) = route::entry_of_url(&routed.cluster, &routed.view, &value, &routed.entries)
-    {
-        routed.hint = Some((member, crate::select::Hint::RedirectTo));
-    }
-    Ok(())
-}
-
-/// Requests that no two parsers need read alike. The strict gate of the edge goes further.
-fn malformed(head: &RequestHeader, limits: &crate::config::settings::Limits) -> Option<Problem> {
-    let headers = &head.headers;
-    if head.raw_path().len() as u64 > limits.uri_bytes {
-        return Some(Problem::UriTooLong);
-    }
-    let octets: usize = headers.iter().map(|(n, v)| n.as_str().len() + v.len() + 4).sum();
-    if headers.len() > limits.header_count || octets as u64 > limits.header_bytes {
-        return Some(Problem::HeadersTooLarge);
-    }
-    if headers.contains_key(header::TRANSFER_ENCODING) && headers.contains_key(header::CONTENT_LENGTH) {
-        return Some(Problem::BadRequest("Content-Length and Transfer-Encoding exclude each other."));
-    }
-    if headers.get_all(header::HOST).iter().count() > 1 {
-        return Some(Problem::BadRequest("The request names more than one host."));
-    }
-    None
-}
-
-fn content_length(headers: &HeaderMap) -> Option<u64> {
-    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.trim().parse().ok()
-}
-
-/// The authority of an absolute target or of HTTP/2, else the Host header.
-fn authority_of(head: &RequestHeader) -> Option<Box<str>> {
-    let (absolute, _) = route::origin_form(head.raw_path());
-    let text = absolute
-        .or_else(|| head.uri.authority().map(http::uri::Authority::as_str))
-        .or_else(|| head.headers.get(header::HOST).and_then(|h| h.to_str().ok()))?
-        .trim();
-    let valid = !text.is_empty()
-        && text.bytes().all(|b| {
-            b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_' | b':' | b'[' | b']' | b'~')
-        });
-    valid.then(|| text.into())
-}
-
-/// The listener that a connection came in by.
-fn listener_of<'s>(snapshot: &'s Snapshot, session: &Session) -> Option<&'s Listener> {
-    let local = session.server_addr()?.as_inet()?;
-    let listeners = &snapshot.settings.listeners;
-    listeners
-        .iter()
-        .find(|l| l.address == *local)
-        .or_else(|| listeners.iter().find(|l| l.address.port() == local.port()))
-}
-
-/// The client's address and whether it came by TLS: a trusted proxy's word counts, nobody else's.
-fn client_of(session: &Session, listener: Option<&Listener>) -> (Option<std::net::IpAddr>, bool) {
-    let peer = session.client_addr().and_then(|a| a.as_inet()).map(|a| a.ip().to_canonical());
-    let tls = session.digest().is_some_and(|d| d.ssl_digest.is_some());
-    let Some(listener) = listener else { return (peer, tls) };
-    let trusted = |ip: &std::net::IpAddr| listener.trusted_proxies.iter().any(|net| net.contains(ip));
-    if !peer.as_ref().is_some_and(trusted) {
-        return (peer, tls);
-    }
-    let headers = &session.req_header().headers;
-    let tls = match headers.get("x-forwarded-proto").map(|v| v.as_bytes()) {
-        Some(proto) if proto.eq_ignore_ascii_case(b"https") => true,
-        Some(proto) if proto.eq_ignore_ascii_case(b"http") => false,
-        _ => tls,
-    };
-    // From the right: the first address that is no trusted proxy is the client.
-    let mut client = peer;
-    for value in headers.get_all("x-forwarded-for").iter().rev() {
-        for text in value.to_str().unwrap_or_default().rsplit(',') {
-            let Ok(ip) = text.trim().parse::<std::net::IpAddr>() else { return (client, tls) };
-            client = Some(ip);
-            if !trusted(&ip) {
-                return (client, tls);
-            }
-        }
-    }
-    (client, tls)
-}
-
-fn connect_cause(e: &Error) -> String {
-    let what = match e.etype() {
-        ErrorType::ConnectTimedout => "connect timed out",
-        ErrorType::ConnectRefused => "connection refused",
-        ErrorType::ConnectNoRoute => "no route to the server",
-        ErrorType::TLSHandshakeFailure | ErrorType::InvalidCert => "TLS handshake failed",
-        ErrorType::TLSHandshakeTimedout => "TLS handshake timed out",
-        other => other.as_str(),
-    };
-    what.to_owned()
 }

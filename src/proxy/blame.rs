@@ -1,0 +1,69 @@
+//! Which page answers a request that no server could, and in which words a connect failed.
+//!
+//! In: the request's state and Pingora's error. Out: a problem, or none where the client is gone.
+
+use pingora::{Error, ErrorSource, ErrorType};
+
+use super::ctx::{Ctx, Failure, Routed};
+use super::{respond, watch};
+use crate::pages::Problem;
+use crate::select::Outcome;
+
+/// Why nobody could be chosen.
+#[must_use]
+pub fn problem_of(ctx: &Ctx, routed: &Routed, target: &[u8]) -> Problem {
+    match ctx.outcome {
+        Some(Outcome::Full) => Problem::Overloaded,
+        Some(Outcome::OutOfService) => respond::out_of_service(routed, target),
+        Some(Outcome::NoteIdServerGone) => respond::note_id_gone(routed, target),
+        _ => Problem::NoServer,
+    }
+}
+
+/// The page for an attempt that failed for good; `None` when the client is gone.
+#[must_use]
+pub fn last_failure(e: &Error, ctx: &Ctx, target: &[u8]) -> Option<Problem> {
+    // Nothing was ever sent: nobody could take it.
+    if ctx.attempt.is_none()
+        && let Some(routed) = &ctx.routed
+        && ctx.failures.iter().all(|(_, f)| *f == Failure::Connect)
+    {
+        return Some(problem_of(ctx, routed, target));
+    }
+    match e.etype() {
+        ErrorType::HTTPStatus(400) => Some(Problem::BadRequest("The request is not valid HTTP.")),
+        ErrorType::HTTPStatus(408) => Some(Problem::RequestTimeout),
+        ErrorType::HTTPStatus(413) => Some(Problem::BodyTooLarge),
+        ErrorType::HTTPStatus(503) => Some(Problem::NoServer),
+        ErrorType::ReadTimedout | ErrorType::WriteTimedout if *e.esource() == ErrorSource::Upstream => {
+            Some(Problem::GatewayTimeout)
+        }
+        _ => match e.esource() {
+            ErrorSource::Downstream => match e.etype() {
+                ErrorType::WriteError | ErrorType::ReadError | ErrorType::ConnectionClosed => None,
+                ErrorType::ReadTimedout => Some(Problem::RequestTimeout),
+                _ => Some(Problem::BadRequest("The request is not valid HTTP.")),
+            },
+            ErrorSource::Upstream => {
+                let fired =
+                    ctx.attempt.as_ref().and_then(|a| a.watch.as_ref()).is_some_and(watch::Watch::fired);
+                Some(if fired { Problem::GatewayTimeout } else { Problem::BadGateway })
+            }
+            _ => Some(Problem::Internal),
+        },
+    }
+}
+
+/// A connect's failure in words for the administrator.
+#[must_use]
+pub fn connect_cause(e: &Error) -> String {
+    let what = match e.etype() {
+        ErrorType::ConnectTimedout => "connect timed out",
+        ErrorType::ConnectRefused => "connection refused",
+        ErrorType::ConnectNoRoute => "no route to the server",
+        ErrorType::TLSHandshakeFailure | ErrorType::InvalidCert => "TLS handshake failed",
+        ErrorType::TLSHandshakeTimedout => "TLS handshake timed out",
+        other => other.as_str(),
+    };
+    what.to_owned()
+}

@@ -1,0 +1,131 @@
+//! Who sends this request, by which listener, and is its head one that every parser reads alike.
+//!
+//! In: a head as Pingora parsed it. Out: the client's address and scheme, the host, a refusal. It looks at
+//! nothing that belongs to a cluster, except for the login form, which says for which database it was shown.
+
+use http::{HeaderMap, Method, header};
+use pingora::Result;
+use pingora_http::RequestHeader;
+use pingora_proxy::Session;
+
+use super::ctx::Routed;
+use super::route;
+use crate::balancer::Snapshot;
+use crate::config::settings::Listener;
+use crate::pages::Problem;
+use crate::url;
+
+/// The longest login form that is read before a server is chosen.
+const LONGEST_FORM: usize = 16 * 1024;
+
+/// A login form says in `RedirectTo` which database it was shown for.
+///
+/// # Errors
+/// When the client's body cannot be read.
+pub async fn login_form(session: &mut Session, routed: &mut Routed, target: &[u8]) -> Result<()> {
+    let wanted = routed.entry.is_none()
+        && !routed.entries.is_empty()
+        && session.req_header().method == Method::POST
+        && url::parse(target).command.server_command() == Some(url::ServerCommand::Login)
+        && !session.req_header().headers.contains_key(header::EXPECT)
+        && content_length(&session.req_header().headers).is_some_and(|n| n <= LONGEST_FORM as u64);
+    if !wanted || matches!(routed.hint, Some((_, crate::select::Hint::RedirectTo))) {
+        return Ok(());
+    }
+    session.as_mut().enable_retry_buffering();
+    let mut form = Vec::new();
+    while let Some(chunk) = session.as_mut().read_request_body().await? {
+        form.extend_from_slice(&chunk);
+        if form.len() > LONGEST_FORM {
+            return Ok(());
+        }
+    }
+    if let Some(value) = url::argument(&form, b"RedirectTo")
+        && let Some(member) = route::entry_of_url(&routed.cluster, &routed.view, &value, &routed.entries)
+    {
+        routed.hint = Some((member, crate::select::Hint::RedirectTo));
+    }
+    Ok(())
+}
+
+/// Requests that no two parsers need read alike. The strict gate of the edge goes further.
+#[must_use]
+pub fn malformed(head: &RequestHeader, limits: &crate::config::settings::Limits) -> Option<Problem> {
+    let headers = &head.headers;
+    if head.raw_path().len() as u64 > limits.uri_bytes {
+        return Some(Problem::UriTooLong);
+    }
+    let octets: usize = headers.iter().map(|(n, v)| n.as_str().len() + v.len() + 4).sum();
+    if headers.len() > limits.header_count || octets as u64 > limits.header_bytes {
+        return Some(Problem::HeadersTooLarge);
+    }
+    if headers.contains_key(header::TRANSFER_ENCODING) && headers.contains_key(header::CONTENT_LENGTH) {
+        return Some(Problem::BadRequest("Content-Length and Transfer-Encoding exclude each other."));
+    }
+    if headers.get_all(header::HOST).iter().count() > 1 {
+        return Some(Problem::BadRequest("The request names more than one host."));
+    }
+    None
+}
+
+/// The declared length of the body.
+#[must_use]
+pub fn content_length(headers: &HeaderMap) -> Option<u64> {
+    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.trim().parse().ok()
+}
+
+/// The authority of an absolute target or of HTTP/2, else the Host header.
+#[must_use]
+pub fn authority_of(head: &RequestHeader) -> Option<Box<str>> {
+    let (absolute, _) = route::origin_form(head.raw_path());
+    let text = absolute
+        .or_else(|| head.uri.authority().map(http::uri::Authority::as_str))
+        .or_else(|| head.headers.get(header::HOST).and_then(|h| h.to_str().ok()))?
+        .trim();
+    let valid = !text.is_empty()
+        && text.bytes().all(|b| {
+            b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_' | b':' | b'[' | b']' | b'~')
+        });
+    valid.then(|| text.into())
+}
+
+/// The listener that a connection came in by.
+#[must_use]
+pub fn listener_of<'s>(snapshot: &'s Snapshot, session: &Session) -> Option<&'s Listener> {
+    let local = session.server_addr()?.as_inet()?;
+    let listeners = &snapshot.settings.listeners;
+    listeners
+        .iter()
+        .find(|l| l.address == *local)
+        .or_else(|| listeners.iter().find(|l| l.address.port() == local.port()))
+}
+
+/// The client's address and whether it came by TLS: a trusted proxy's word counts, nobody else's.
+#[must_use]
+pub fn client_of(session: &Session, listener: Option<&Listener>) -> (Option<std::net::IpAddr>, bool) {
+    let peer = session.client_addr().and_then(|a| a.as_inet()).map(|a| a.ip().to_canonical());
+    let tls = session.digest().is_some_and(|d| d.ssl_digest.is_some());
+    let Some(listener) = listener else { return (peer, tls) };
+    let trusted = |ip: &std::net::IpAddr| listener.trusted_proxies.iter().any(|net| net.contains(ip));
+    if !peer.as_ref().is_some_and(trusted) {
+        return (peer, tls);
+    }
+    let headers = &session.req_header().headers;
+    let tls = match headers.get("x-forwarded-proto").map(|v| v.as_bytes()) {
+        Some(proto) if proto.eq_ignore_ascii_case(b"https") => true,
+        Some(proto) if proto.eq_ignore_ascii_case(b"http") => false,
+        _ => tls,
+    };
+    // From the right: the first address that is no trusted proxy is the client.
+    let mut client = peer;
+    for value in headers.get_all("x-forwarded-for").iter().rev() {
+        for text in value.to_str().unwrap_or_default().rsplit(',') {
+            let Ok(ip) = text.trim().parse::<std::net::IpAddr>() else { return (client, tls) };
+            client = Some(ip);
+            if !trusted(&ip) {
+                return (client, tls);
+            }
+        }
+    }
+    (client, tls)
+}
