@@ -210,12 +210,12 @@ impl Cluster {
                     let change = member.reconfigure(self.ledger_settings(server), &stale, server.weight, now);
                     transitions.extend(change.map(|t| (Arc::clone(&member), t)));
                 }
-                // A port at another address is another port: UNREACHABLE until probed.
+                // A port at another address, or enabled again, is another port: UNREACHABLE until probed.
                 for port in [Port::Http, Port::Https] {
                     let before = member.last_address(port);
                     let after = addresses.get(port as usize).copied().flatten();
                     member.set_address(port, after);
-                    if before.is_some() && before != after {
+                    if !is_new && before != after {
                         let change = member.address_changed(port, now);
                         transitions.extend(change.map(|t| (Arc::clone(&member), t)));
                     }
@@ -223,6 +223,9 @@ impl Cluster {
                 Entry::new(member, server.clone(), addresses, &self.peers)
             })
             .collect();
+        // Whoever has left is forgotten: if it joins again it is new, and UNREACHABLE until probed.
+        let stays = |name: &str| parts.servers.iter().any(|s| s.name.folded() == name);
+        self.kept.members.lock().unwrap_or_else(PoisonError::into_inner).retain(|name, _| stays(name));
         self.view.store(Arc::new(View::new(entries, Arc::clone(&parts.directory))));
         transitions
     }
