@@ -102,8 +102,12 @@ pub fn route(snapshot: &Arc<Snapshot>, head: &RequestHeader, addressed: Addresse
         }
         Lookup::Unknown => {
             if let Some(database) = &target.database {
-                // Server commands need no existing database.
-                if settings.unknown_database == UnknownDatabase::NotFound && server_command.is_none() {
+                // Server commands need no existing database; and before any directory was read, that it
+                // does not know a database says nothing.
+                if settings.unknown_database == UnknownDatabase::NotFound
+                    && server_command.is_none()
+                    && view.directory.is_loaded()
+                {
                     return Route::Problem(Problem::UnknownDatabase);
                 }
                 database_tag = Some(unknown_tag(&cluster, database.raw));
