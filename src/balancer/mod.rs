@@ -182,10 +182,10 @@ fn build(
         };
         let directory = match &wanted.directory {
             Directory::Static(entries) => {
-                Arc::new(Loaded::new(entries.iter().cloned(), Origin::Configuration, Vec::new()))
+                Arc::new(Loaded::new(entries.take(), Origin::Configuration, Vec::new()))
             }
             Directory::File { path, entries } => {
-                Arc::new(Loaded::new(entries.iter().cloned(), Origin::File(path.clone()), Vec::new()))
+                Arc::new(Loaded::new(entries.take(), Origin::File(path.clone()), Vec::new()))
             }
             Directory::Cldbdir(_) => beginning.directory.unwrap_or_else(|| Arc::new(Loaded::empty())),
         };

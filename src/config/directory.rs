@@ -9,7 +9,7 @@ use super::directory_file;
 use super::keys;
 use super::reader::{Item, Map};
 use super::servers;
-use super::settings::{Cldbdir, Column, Directory, DirectoryColumns, Servers, UpstreamScheme};
+use super::settings::{Cldbdir, Column, Directory, DirectoryColumns, Entries, Servers, UpstreamScheme};
 use super::values::{self, Problem};
 use crate::cluster::ServerName;
 use crate::directory::{Entry, Mark, ReplicaId};
@@ -45,13 +45,13 @@ pub(super) fn directory(
             if list.is_list() && list.list().is_empty() {
                 list.warn("the directory is empty");
             }
-            Directory::Static(entries)
+            Directory::Static(Entries::new(entries))
         }
         Source::File => {
             map.no_effect(&view, "source: file");
             map.no_effect(&["databases"], "source: file");
             let (path, entries) = directory_file::read(&map.required("file"), known).unwrap_or_default();
-            Directory::File { path, entries }
+            Directory::File { path, entries: Entries::new(entries) }
         }
         Source::Cldbdir => {
             map.no_effect(&["file", "databases"], "source: cldbdir");

@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -418,18 +418,37 @@ pub enum Auth {
     },
 }
 
+/// The replicas that a configuration brings along, until they are indexed: a million of them are not to
+/// lie in memory twice for as long as the balancer runs.
+#[derive(Clone, Debug, Default)]
+pub struct Entries(Arc<Mutex<Vec<Entry>>>);
+
+impl Entries {
+    /// As they were read.
+    #[must_use]
+    pub fn new(entries: Vec<Entry>) -> Self {
+        Self(Arc::new(Mutex::new(entries)))
+    }
+
+    /// Hands them over; there are none afterwards.
+    #[must_use]
+    pub fn take(&self) -> Vec<Entry> {
+        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
 /// `directory`.
 #[derive(Clone, Debug)]
 #[allow(clippy::large_enum_variant)] // one for each cluster: a box would save nothing
 pub enum Directory {
     /// Written in the file.
-    Static(Vec<Entry>),
+    Static(Entries),
     /// A CSV or JSON file, read on load and on HUP.
     File {
         /// Where it is.
         path: PathBuf,
         /// What stood in it when the configuration was loaded.
-        entries: Vec<Entry>,
+        entries: Entries,
     },
     /// The Cluster Database Directory of any member that answers.
     Cldbdir(Cldbdir),
