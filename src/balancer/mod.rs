@@ -11,6 +11,7 @@ pub mod events;
 pub mod hosts;
 pub mod knowledge;
 pub mod resolve;
+pub mod restrictions;
 pub mod statistics;
 pub mod view;
 

@@ -3,8 +3,10 @@
 //! In: arguments. Out: text and an exit code: 0 fine, 1 failed at run time, 2 the answer is no, 64 the
 //! arguments or the configuration are wrong.
 
+mod admin;
 mod check;
 mod explain;
+mod restrict;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -39,6 +41,10 @@ enum Verb {
     Check(check::Arguments),
     /// Say what would happen to a request, and why.
     Explain(explain::Arguments),
+    /// Take a server out for new users; those inside may finish.
+    Restrict(restrict::Arguments),
+    /// Take an administrator's restriction back.
+    Release(restrict::Arguments),
 }
 
 impl Arguments {
@@ -51,6 +57,8 @@ impl Arguments {
             Verb::Run { conf } => run(&conf),
             Verb::Check(arguments) => check::run(&arguments),
             Verb::Explain(arguments) => explain::run(&arguments),
+            Verb::Restrict(arguments) => restrict::run(&arguments, false),
+            Verb::Release(arguments) => restrict::run(&arguments, true),
         }
     }
 }

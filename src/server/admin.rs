@@ -1,7 +1,7 @@
 //! The admin listener: is it alive, is it ready, what does it know, and why.
 //!
-//! In: GET requests, on loopback or with the token. Out: JSON, Prometheus text, or a word. It changes
-//! nothing.
+//! In: GET requests, on loopback or with the token. Out: JSON, Prometheus text, or a word. The
+//! verbs `restrict` and `release` are all that changes anything.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError};
@@ -10,10 +10,11 @@ use async_trait::async_trait;
 use http::{Method, Response, StatusCode, header};
 use pingora::apps::http_app::ServeHttp;
 use pingora::protocols::http::ServerSession;
+use pingora_http::RequestHeader;
 use serde_json::{Value, json};
 use subtle::ConstantTimeEq;
 
-use crate::balancer::{Balancer, hosts};
+use crate::balancer::{Balancer, hosts, restrictions};
 use crate::clock;
 use crate::cluster::Port;
 use crate::explain::explain;
@@ -41,6 +42,9 @@ impl Admin {
         let head = session.req_header();
         let target = String::from_utf8_lossy(head.raw_path()).into_owned();
         let (path, query) = target.split_once('?').unwrap_or((&target, ""));
+        if let Some((name, verb)) = verb_of(path) {
+            return self.verb(session, &name, verb);
+        }
         if !matches!(head.method, Method::GET | Method::HEAD) {
             return (StatusCode::METHOD_NOT_ALLOWED, TEXT, "use GET\n".to_owned());
         }
@@ -88,6 +92,59 @@ impl Admin {
         }
     }
 
+    /// `POST /servers/{name}/restrict` and `release`.
+    fn verb(&self, session: &ServerSession, name: &str, verb: Verb) -> Reply {
+        let head = session.req_header();
+        if head.method != Method::POST {
+            return (StatusCode::METHOD_NOT_ALLOWED, TEXT, "use POST\n".to_owned());
+        }
+        if let Err(refusal) = self.may_read(session).and_then(|()| self.may_act(session)) {
+            return refusal;
+        }
+        let by = match verb {
+            Verb::Restrict => {
+                let peer = session.client_addr().map_or_else(String::new, ToString::to_string);
+                Some(format!("an administrator at {peer}"))
+            }
+            Verb::Release => None,
+        };
+        let outcomes = match restrictions::set(&self.balancer, name, by.as_deref()) {
+            Ok(outcomes) => outcomes,
+            Err(error) => {
+                log::error!(target: "icm::admin", "{error}");
+                let text = json!({ "error": "not_kept", "message": format!("done, but not kept over a restart: {error}") });
+                return (StatusCode::INTERNAL_SERVER_ERROR, JSON, format!("{text}\n"));
+            }
+        };
+        if outcomes.is_empty() {
+            let text =
+                json!({ "error": "unknown_server", "message": format!("no cluster has a server {name}") });
+            return (StatusCode::NOT_FOUND, JSON, format!("{text}\n"));
+        }
+        (StatusCode::OK, JSON, format!("{:#}\n", json!({ "servers": outcomes })))
+    }
+
+    /// Verbs need the token wherever one is set, and never come from another site's page.
+    fn may_act(&self, session: &ServerSession) -> Result<(), Reply> {
+        let snapshot = self.balancer.snapshot();
+        let head = session.req_header();
+        if let Some(token) = &snapshot.settings.admin.token
+            && !has_token(head, &token.0)
+        {
+            return Err((StatusCode::UNAUTHORIZED, TEXT, "a bearer token is needed\n".to_owned()));
+        }
+        let host = head.headers.get(header::HOST).map(|h| h.as_bytes()).unwrap_or_default();
+        let foreign = head.headers.get(header::ORIGIN).is_some_and(|origin| {
+            let origin = origin.as_bytes();
+            let at = origin.windows(3).position(|w| w == b"://").map_or(0, |p| p + 3);
+            origin.get(at..) != Some(host)
+        });
+        if foreign {
+            return Err((StatusCode::FORBIDDEN, TEXT, "not from another site\n".to_owned()));
+        }
+        Ok(())
+    }
+
     /// Off loopback the token is needed; on loopback a Host that is ours, or any page in a browser could
     /// read us through a name that resolves to 127.0.0.1.
     fn may_read(&self, session: &ServerSession) -> Result<(), Reply> {
@@ -96,11 +153,8 @@ impl Admin {
         let head = session.req_header();
         let loopback = admin.address.ip().is_loopback();
         if !loopback {
-            let given = head.headers.get(header::AUTHORIZATION).map(|v| v.as_bytes()).unwrap_or_default();
-            let bearer = given.get(..7).is_some_and(|s| s.eq_ignore_ascii_case(b"bearer "));
-            let token = admin.token.as_ref().map(|t| t.0.clone()).unwrap_or_default();
-            let given = given.get(7..).unwrap_or_default().trim_ascii();
-            if token.is_empty() || !bearer || !bool::from(given.ct_eq(&token)) {
+            let known = admin.token.as_ref().is_some_and(|token| has_token(head, &token.0));
+            if !known {
                 return Err((StatusCode::UNAUTHORIZED, TEXT, "a bearer token is needed\n".to_owned()));
             }
         }
@@ -117,6 +171,31 @@ impl Admin {
             Err((StatusCode::MISDIRECTED_REQUEST, TEXT, "this Host is not ours\n".to_owned()))
         }
     }
+}
+
+/// What an administrator may do to a server.
+#[derive(Clone, Copy, Debug)]
+enum Verb {
+    Restrict,
+    Release,
+}
+
+/// The server and the verb of `/servers/{name}/restrict`.
+fn verb_of(path: &str) -> Option<(String, Verb)> {
+    let (name, verb) = path.strip_prefix("/servers/")?.rsplit_once('/')?;
+    let verb = match verb {
+        "restrict" => Verb::Restrict,
+        "release" => Verb::Release,
+        _ => return None,
+    };
+    let name = percent_encoding::percent_decode_str(name).decode_utf8().ok()?;
+    Some((name.into_owned(), verb))
+}
+
+fn has_token(head: &RequestHeader, token: &[u8]) -> bool {
+    let given = head.headers.get(header::AUTHORIZATION).map(|v| v.as_bytes()).unwrap_or_default();
+    let bearer = given.get(..7).is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"bearer "));
+    bearer && !token.is_empty() && bool::from(given.get(7..).unwrap_or_default().trim_ascii().ct_eq(token))
 }
 
 #[async_trait]

@@ -28,7 +28,7 @@ use pingora_load_balancing::{Backends, HealthCheckService, HealthRegistry};
 use pingora_proxy::ProxyServiceBuilder;
 
 use crate::access_log::AccessLog;
-use crate::balancer::Balancer;
+use crate::balancer::{Balancer, restrictions};
 use crate::config::Settings;
 use crate::pages::PagesError;
 use crate::probe::{Members, Probes};
@@ -67,6 +67,9 @@ pub enum StartError {
     /// A generated key.
     #[error(transparent)]
     Secret(#[from] secret::SecretError),
+    /// What administrators had restricted.
+    #[error(transparent)]
+    Restrictions(#[from] restrictions::StoreError),
     /// The pid file.
     #[error("pid file {path}: {source}")]
     PidFile {
@@ -97,6 +100,7 @@ pub fn run(settings: Settings, file: &Path, signals: Signals) -> Result<(), Star
     check_ports(&settings)?;
     let generated = secret::affinity(settings.state_dir.as_deref())?;
     let balancer = Arc::new(Balancer::new(Arc::clone(&settings), generated)?);
+    restrictions::restore(&balancer)?;
     let access_log = Arc::new(AccessLog::start(&settings.access_log).map_err(StartError::AccessLog)?);
     let certificates = settings
         .listeners

@@ -1,0 +1,117 @@
+//! `restrict` and `release`: an administrator takes a server out for new users, and back.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic)]
+
+mod support;
+
+use std::process::Command;
+use support::*;
+
+/// Runs `icm VERB SERVER --admin ...`; exit code and what it printed.
+fn verb(icm: &Icm, verb: &str, server: &str) -> (i32, String) {
+    let out = Command::new(env!("CARGO_BIN_EXE_icm"))
+        .args([verb, server, "--admin", &format!("http://{}", icm.admin)])
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&out.stdout).into_owned() + &String::from_utf8_lossy(&out.stderr);
+    (out.status.code().unwrap(), text)
+}
+
+fn state(icm: &Icm, server: &str) -> String {
+    let status = icm.admin("/status").json();
+    let servers = status["clusters"][0]["servers"].as_array().unwrap().clone();
+    let one = servers.iter().find(|s| s["name"] == server).unwrap();
+    one["state"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn a_restricted_server_takes_no_new_users_and_is_named_with_what_only_it_can_serve() {
+    let acme = Acme::built_in();
+    let icm = Icm::start(config(&acme));
+    assert_eq!(icm.client().get("/legacy/archive2009.nsf").status, 200);
+    let (code, text) = verb(&icm, "restrict", "Web4");
+    assert_eq!(code, 0, "{text}");
+    assert!(text.contains("RESTRICTED") && text.contains("legacy/archive2009.nsf"), "{text}");
+    assert_eq!(icm.client().get("/legacy/archive2009.nsf").status, 503);
+    assert_eq!(state(&icm, "Web4/Acme"), "RESTRICTED");
+    // In either form of the name.
+    let (code, text) = verb(&icm, "release", "CN=Web4/O=Acme");
+    assert_eq!(code, 0, "{text}");
+    assert_eq!(icm.client().get("/legacy/archive2009.nsf").status, 200);
+}
+
+#[test]
+fn release_names_whatever_else_still_restricts_the_server() {
+    let acme = Acme::built_in();
+    let mut config = config(&acme);
+    set(&mut config, "clusters.0.servers.list.0.server_restricted", "1");
+    let icm = Icm::start(config);
+    verb(&icm, "restrict", "Web1/Acme");
+    let (code, text) = verb(&icm, "release", "Web1/Acme");
+    assert_eq!(code, 0);
+    assert!(text.contains("still restricted") && text.contains("configuration"), "{text}");
+    assert_eq!(state(&icm, "Web1/Acme"), "RESTRICTED");
+}
+
+#[test]
+fn a_restriction_outlives_a_reload_and_a_restart() {
+    let acme = Acme::built_in();
+    let mut config = config(&acme);
+    let kept = tempfile::tempdir().unwrap();
+    set(&mut config, "state_dir", &kept.path().display().to_string());
+    let mut icm = Icm::start(config.clone());
+    assert_eq!(verb(&icm, "restrict", "web2").0, 0);
+    icm.reload(&config);
+    assert_eq!(state(&icm, "Web2/Acme"), "RESTRICTED");
+    icm.signal("TERM");
+    assert!(icm.wait_for_end(std::time::Duration::from_secs(20)).is_some());
+    let icm = Icm::start(config.clone());
+    assert_eq!(state(&icm, "Web2/Acme"), "RESTRICTED");
+    assert_eq!(verb(&icm, "release", "web2").0, 0);
+    drop(icm);
+    assert_eq!(state(&Icm::start(config), "Web2/Acme"), "AVAILABLE");
+}
+
+#[test]
+fn an_unknown_server_and_a_foreign_page_change_nothing() {
+    let acme = Acme::built_in();
+    let icm = Icm::start(config(&acme));
+    let (code, text) = verb(&icm, "restrict", "Web9");
+    assert_eq!(code, 2, "{text}");
+    let post =
+        |headers: &[(&str, &str)]| Client::to(icm.admin).post("/servers/Web1/restrict", headers, "").status;
+    assert_eq!(post(&[("Origin", "https://evil.example")]), 403);
+    assert_eq!(
+        Client::to(icm.admin).host("evil.example").post("/servers/Web1/restrict", &[], "").status,
+        421
+    );
+    assert_eq!(Client::to(icm.admin).get("/servers/Web1/restrict").status, 405);
+    assert_eq!(state(&icm, "Web1/Acme"), "AVAILABLE");
+    let own = format!("http://{}", icm.admin);
+    assert_eq!(post(&[("Origin", own.as_str())]), 200);
+    assert_eq!(state(&icm, "Web1/Acme"), "RESTRICTED");
+}
+
+#[test]
+fn verbs_need_the_token_wherever_one_is_set() {
+    let acme = Acme::built_in();
+    let mut config = config(&acme);
+    let dir = tempfile::tempdir().unwrap();
+    let token = dir.path().join("token");
+    std::fs::write(&token, "0123456789abcdef0123456789abcdef\n").unwrap();
+    std::fs::set_permissions(&token, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    set(&mut config, "admin.token_file", &token.display().to_string());
+    let icm = Icm::start(config);
+    let post =
+        |headers: &[(&str, &str)]| Client::to(icm.admin).post("/servers/Web1/restrict", headers, "").status;
+    assert_eq!(post(&[]), 401);
+    assert_eq!(post(&[("Authorization", "Bearer wrong")]), 401);
+    assert_eq!(post(&[("Authorization", "Bearer 0123456789abcdef0123456789abcdef")]), 200);
+    // The command line finds the token through the configuration.
+    let out = Command::new(env!("CARGO_BIN_EXE_icm"))
+        .args(["release", "Web1", "-c"])
+        .arg(&icm.file)
+        .output()
+        .unwrap();
+    assert_eq!(out.status.code(), Some(0), "{}", String::from_utf8_lossy(&out.stderr));
+}
