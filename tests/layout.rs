@@ -1,5 +1,7 @@
 //! The rules of the layout that a compiler does not check: who may know whom, and that files stay readable.
 
+#![allow(clippy::unwrap_used)]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 

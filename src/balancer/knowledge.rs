@@ -60,7 +60,7 @@ pub fn beginning(wanted: &settings::Cluster, before: Option<&Cluster>) -> Beginn
                 Ok(cached) => {
                     let mut loaded = Loaded::new(cached.items, Origin::Cache(path.to_owned()), Vec::new());
                     loaded.at_unix_ms =
-                        cached.saved_at.duration_since(UNIX_EPOCH).map_or(0, |d| super::cluster::millis(d));
+                        cached.saved_at.duration_since(UNIX_EPOCH).map_or(0, super::cluster::millis);
                     Some(Arc::new(loaded))
                 }
                 Err(error) => {

@@ -240,7 +240,7 @@ impl Ledger {
 
     /// A source reported. The freshest word wins for each fact.
     pub fn report(&mut self, source: usize, facts: &Facts, now_ms: u64) -> Option<Transition> {
-        let Some(origin) = self.sources.get_mut(source) else { return None };
+        let origin = self.sources.get_mut(source)?;
         origin.spoke_ms = Some(now_ms);
         // Domino's exporter leaves its last file behind when the server stops: the figures are as
         // old as their stamp, and only our own clock says how long it has not advanced.

@@ -70,11 +70,14 @@ impl ServiceDiscovery for Members {
     }
 }
 
+/// One port's, shared with the probe that is running.
+type SharedSchedule = Arc<Mutex<Schedule>>;
+
 /// Runs due probes and tells Pingora what is known.
 #[derive(Debug)]
 pub struct Probes {
     balancer: Weak<Balancer>,
-    schedules: Mutex<HashMap<(Identity, Port), Arc<Mutex<Schedule>>>>,
+    schedules: Mutex<HashMap<(Identity, Port), SharedSchedule>>,
 }
 
 impl Probes {

@@ -177,9 +177,7 @@ fn proxy_service(
 }
 
 fn buffer() -> L4BufferSettings {
-    let mut settings = L4BufferSettings::default();
-    settings.read = Some(CLIENT_BUFFER);
-    settings
+    L4BufferSettings { read: Some(CLIENT_BUFFER), ..L4BufferSettings::default() }
 }
 
 fn add_plain_or_tls<A>(
