@@ -21,6 +21,11 @@ const HTTPS: u32 = 1 << 1;
 const BUSY: u32 = 1 << 2;
 const MAX_USERS: u32 = 1 << 3;
 
+/// Weight of the newest attempt in the failing share.
+const NEWEST: f32 = 0.1;
+/// What is left of the failing share after a tick of half a second: half after some three seconds, so that
+/// a server that nobody is sent to is tried again.
+const FADE: f32 = 0.9;
 /// Bits of an `f32` that stand for "unknown".
 const UNKNOWN: u32 = u32::MAX;
 
@@ -45,6 +50,8 @@ pub struct Member {
     weight: AtomicU32,
     in_flight: AtomicU32,
     in_flight_then: AtomicU32,
+    /// Bits of an `f32`: see [`View::failing`].
+    failing_share: AtomicU32,
     /// Some passive failure is on record.
     failing: AtomicBool,
     /// A request timed out here: probe at once.
@@ -107,6 +114,8 @@ pub struct View {
     pub max_connections: u32,
     /// When it last returned from UNREACHABLE or RESTRICTED.
     pub returned_at_ms: Option<u64>,
+    /// Share of the latest attempts that got no answer or one that tries the next server, 0.0..=1.0.
+    pub failing: f32,
 }
 
 impl Member {
@@ -129,6 +138,7 @@ impl Member {
             weight: AtomicU32::new(weight.max(1)),
             in_flight: AtomicU32::new(0),
             in_flight_then: AtomicU32::new(0),
+            failing_share: AtomicU32::new(0),
             failing: AtomicBool::new(false),
             probe_now: AtomicBool::new(false),
             counters: Counters::default(),
@@ -173,6 +183,7 @@ impl Member {
             weight: self.weight.load(Relaxed),
             max_connections: self.max_connections.load(Relaxed),
             returned_at_ms: never_zero(self.returned_at.load(Relaxed)),
+            failing: f32::from_bits(self.failing_share.load(Relaxed)),
         }
     }
 
@@ -237,6 +248,11 @@ impl Member {
             self.observed.lock().unwrap_or_else(PoisonError::into_inner).expansion(now_ms, stale_ms);
         let index = expansion.map_or(UNKNOWN, |xf| (index_of_expansion(xf, range) as f32).to_bits());
         self.seen_index.store(index, Relaxed);
+        let failing = f32::from_bits(self.failing_share.load(Relaxed));
+        if failing > 0.0 {
+            let faded = if failing < 0.01 { 0.0 } else { failing * FADE };
+            self.failing_share.store(faded.to_bits(), Relaxed);
+        }
         self.learn(now_ms, |ledger| ledger.tick(now_ms))
     }
 
@@ -260,6 +276,16 @@ impl Member {
     pub fn observe(&self, class: RequestClass, micros: u64, now_ms: u64) {
         if let Ok(mut observed) = self.observed.try_lock() {
             observed.observe(class, micros, now_ms);
+        }
+    }
+
+    /// One more attempt ended: whether it was one that tries the next server. Two threads may lose one
+    /// of their words, which a share of many can bear and a lock on this path cannot.
+    pub fn attempt_ended(&self, failed: bool) {
+        let share = f32::from_bits(self.failing_share.load(Relaxed));
+        if failed || share > 0.0 {
+            let new = share + (f32::from(u8::from(failed)) - share) * NEWEST;
+            self.failing_share.store(new.to_bits(), Relaxed);
         }
     }
 

@@ -249,6 +249,7 @@ impl ProxyHttp for Proxy {
         if let (Some(attempt), Some(routed)) = (&ctx.attempt, &ctx.routed) {
             let member = attempt.in_flight.member();
             member.counters.connect_failures.fetch_add(1, Relaxed);
+            member.attempt_ended(true);
             let change = member.passive_failure(routed.port, &blame::connect_cause(&e), clock::now_ms());
             self.balancer.record(&routed.cluster.settings.name, member.name(), change);
         }
@@ -343,7 +344,12 @@ impl ProxyHttp for Proxy {
             let micros = u64::try_from(attempt.started.elapsed().as_micros()).unwrap_or(u64::MAX);
             member.observe(routed.request_class, micros, now);
         }
-        if let Some(failure) = self.unwelcome(session, ctx, status, now)
+        let unwelcome = self.unwelcome(session, ctx, status, now);
+        if let Some(attempt) = &ctx.attempt {
+            let failed = matches!(unwelcome, Some(Failure::Status(_)));
+            attempt.in_flight.member().attempt_ended(failed);
+        }
+        if let Some(failure) = unwelcome
             && failover::after_failure(session, ctx, failure)
         {
             self.balancer.statistics.failovers.fetch_add(1, Relaxed);
@@ -494,6 +500,7 @@ impl Proxy {
             return None;
         }
         let member = attempt.in_flight.member();
+        member.attempt_ended(true);
         if fired || matches!(e.etype(), ErrorType::ReadTimedout | ErrorType::WriteTimedout) {
             // A slow agent must not kill a server: it is probed at once, and that is all.
             member.counters.timeouts.fetch_add(1, Relaxed);

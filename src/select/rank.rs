@@ -10,6 +10,9 @@
 //! slows down roughly as `C + n`, where `C` is what it carries without slowing, so its expansion
 //! factor has grown by `(C + now) / (C + then)` since the reading, which is
 //! `100 / range * log2` of that ratio in points of the index.
+//!
+//! A server that fails fast looks idle and would draw everybody: the share of its latest attempts that
+//! had to be repeated elsewhere costs it as many points of a hundred.
 
 use smallvec::SmallVec;
 
@@ -54,7 +57,7 @@ pub fn corrected(candidates: &[Candidate], settings: &Settings) -> SmallVec<[f32
             let then = c.view.in_flight_then as f32 / weight;
             // Most servers, most of the time: nothing changed since the reading, no logarithm needed.
             let shift = if now == then { 0.0 } else { points * ((CARRIED + now) / (CARRIED + then)).log2() };
-            c.view.index.unwrap_or(neutral) - shift
+            c.view.index.unwrap_or(neutral) - shift - 100.0 * c.view.failing
         })
         .collect()
 }

@@ -26,6 +26,7 @@ fn view() -> View {
         weight: 1,
         max_connections: 0,
         returned_at_ms: None,
+        failing: 0.0,
     }
 }
 
@@ -226,6 +227,13 @@ fn requests_in_flight_since_the_reading_correct_the_index() {
 }
 
 #[test]
+fn a_server_that_fails_fast_does_not_look_idle() {
+    let servers = [server(0, |v| v.failing = 0.2), server(1, |v| v.index = Some(70.0))];
+    assert_eq!(who(&ask(&servers), &SETTINGS), [1]);
+    assert_eq!(who(&ask(&servers[..1]), &SETTINGS), [0], "nobody else: it serves");
+}
+
+#[test]
 fn an_unknown_index_is_neutral() {
     let servers = [server(0, |v| v.index = None), server(1, |v| v.index = Some(40.0))];
     assert_eq!(who(&ask(&servers), &SETTINGS), [0, 1]);
@@ -325,6 +333,7 @@ fn any_candidate() -> impl Strategy<Value = Candidate> {
                     weight,
                     max_connections: 0,
                     returned_at_ms,
+                    failing: 0.0,
                 },
             },
         )
