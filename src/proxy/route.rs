@@ -214,8 +214,10 @@ fn entries_of(cluster: &Cluster, head: &RequestHeader) -> Entries {
     head.headers
         .get_all(http::header::COOKIE)
         .iter()
-        .find_map(|header| cookie::find(header.as_bytes(), &affinity.cookie))
+        .flat_map(|header| cookie::values(header.as_bytes(), &affinity.cookie))
         .map(|value| cluster.keys.decode(value, now, idle))
+        // A neighbouring site may have set a cookie of this name for the whole domain.
+        .find(|entries| !entries.is_empty())
         .unwrap_or_default()
 }
 
