@@ -262,7 +262,10 @@ fn referer<'h>(head: &'h RequestHeader, addressed: Addressed<'_>) -> Option<Targ
     let (host, target) = url::path_and_query_of_absolute(value)?;
     let scheme: &[u8] = if addressed.tls { b"https:" } else { b"http:" };
     let same_scheme = value.get(..scheme.len()).is_some_and(|s| s.eq_ignore_ascii_case(scheme));
-    (same_scheme && host.eq_ignore_ascii_case(addressed.authority.as_bytes())).then(|| url::parse(target))
+    let usual: &[u8] = if addressed.tls { b":443" } else { b":80" };
+    let bare = |host| <[u8]>::strip_suffix(host, usual).unwrap_or(host);
+    let same_host = bare(host).eq_ignore_ascii_case(bare(addressed.authority.as_bytes()));
+    (same_scheme && same_host).then(|| url::parse(target))
 }
 
 /// Which entry speaks for a request that has none of its own.
