@@ -13,6 +13,7 @@ use super::ctx::{Attempt, Ctx, Routed};
 use super::headers::server_path;
 use crate::affinity::Entries;
 use crate::clock;
+use crate::directory::Lookup;
 use crate::rewrite::{self, Mapping};
 use crate::select::{MemberIx, Verdict};
 
@@ -110,27 +111,21 @@ fn map_urls(
     Ok(redirected)
 }
 
-/// Another member's path of a database as the public knows it: by replica ID where the paths differ, as
-/// this is the one spelling that is right on every member.
+/// A member's path of a database as the public knows it: by replica ID where the path means several
+/// databases, unless it is the very one that the browser is in already.
 fn public_path(routed: &Routed, member: usize, path: &[u8]) -> Option<String> {
     let member = MemberIx::try_from(member).ok()?;
     let target = crate::url::parse(path);
     let database = target.database.as_ref()?;
     let index = &routed.view.directory.index;
-    let (found, ambiguous) = match index.by_path(database.raw) {
-        crate::directory::Lookup::One(found) => (found, false),
-        crate::directory::Lookup::Ambiguous(ambiguous) => {
-            let held = index.ambiguous(ambiguous).find(|found| {
-                index.holders(found).any(|h| h.same_path && routed.view.member_of(h.server) == Some(member))
-            })?;
-            (held, true)
-        }
-        crate::directory::Lookup::Unknown => return None,
-    };
-    if !ambiguous {
+    let Lookup::Ambiguous(ambiguous) = index.by_path(database.raw) else { return None };
+    let held = index.ambiguous(ambiguous).find(|found| {
+        index.holders(found).any(|h| h.same_path && routed.view.member_of(h.server) == Some(member))
+    })?;
+    if routed.found == Some(held) && routed.entry == Some(member) {
         return None;
     }
-    let id = index.database(found.database).replica_id();
+    let id = index.database(held.database).replica_id();
     let rest = path.get(database.range.end..).map(String::from_utf8_lossy)?;
     Some(format!("/__{id}.nsf{rest}"))
 }
