@@ -26,12 +26,35 @@ const REFRESH: HeaderName = header::REFRESH;
 /// When Pingora refuses a value, which rewriting never makes.
 pub fn to_browser(head: &mut ResponseHeader, ctx: &mut Ctx, target: &[u8]) -> Result<()> {
     let (Some(routed), Some(attempt)) = (&mut ctx.routed, &ctx.attempt) else { return Ok(()) };
+    end_hop(head);
     let redirected_to = map_urls(head, routed, attempt, target)?;
     policy(head, routed)?;
     if routed.cluster.settings.affinity.enabled {
         affinity(head, routed, attempt, &ctx.tried, redirected_to)?;
     }
     Ok(())
+}
+
+/// Removes what the server said to us alone: `Connection` and what it names (RFC 9110 section 7.6.1), which
+/// Pingora does for requests only. What frames the body stays, and so does the switch to another protocol.
+fn end_hop(head: &mut ResponseHeader) {
+    if matches!(head.status.as_u16(), 101 | 426) {
+        return;
+    }
+    let named: SmallVec<[HeaderName; 4]> = head
+        .headers
+        .get_all(header::CONNECTION)
+        .iter()
+        .flat_map(|value| value.as_bytes().split(|b| *b == b','))
+        .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok())
+        .filter(|name| *name != header::TRANSFER_ENCODING && *name != header::CONTENT_LENGTH)
+        .collect();
+    for name in &named {
+        head.remove_header(name);
+    }
+    for name in ["connection", "keep-alive", "proxy-connection"] {
+        head.remove_header(name);
+    }
 }
 
 /// HSTS and `Server`. Domino sends `max-age=0` when its plain HTTP port is open, which would erase what
