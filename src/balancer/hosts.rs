@@ -3,6 +3,9 @@
 //! In: the patterns of all clusters. Out: for a host name the clusters that match, exact names first,
 //! then wildcards, else those that take all others. Never a guess: an empty answer is a 421.
 
+use std::borrow::Cow;
+use std::net::Ipv6Addr;
+
 use ahash::AHashMap;
 use smallvec::SmallVec;
 
@@ -32,7 +35,7 @@ impl Hosts {
             for pattern in patterns {
                 match pattern {
                     HostPattern::Exact(name) => {
-                        hosts.exact.entry(name.as_str().into()).or_default().push(number);
+                        hosts.exact.entry(canonical(name).into()).or_default().push(number);
                     }
                     HostPattern::Wildcard(suffix) => hosts.wildcards.push((suffix.as_str().into(), number)),
                 }
@@ -49,7 +52,8 @@ impl Hosts {
         let mut lower: SmallVec<[u8; 64]> = SmallVec::from_slice(name.as_bytes());
         lower.make_ascii_lowercase();
         let Ok(name) = std::str::from_utf8(&lower) else { return self.others.clone() };
-        let name = name.strip_suffix('.').unwrap_or(name);
+        let name = canonical(name.strip_suffix('.').unwrap_or(name));
+        let name = name.as_ref();
         let mut found = self.exact.get(name).cloned().unwrap_or_default();
         for (suffix, number) in &self.wildcards {
             // `*.acme.example` stands for one label or more, never for `acme.example` itself.
@@ -58,6 +62,15 @@ impl Hosts {
             }
         }
         if found.is_empty() { self.others.clone() } else { found }
+    }
+}
+
+/// An IPv6 address without its brackets, in its one canonical spelling; a name as it is.
+fn canonical(name: &str) -> Cow<'_, str> {
+    let bare = name.strip_prefix('[').and_then(|n| n.strip_suffix(']')).unwrap_or(name);
+    match bare.parse::<Ipv6Addr>() {
+        Ok(address) => Cow::Owned(address.to_string()),
+        Err(_) => Cow::Borrowed(name),
     }
 }
 
@@ -87,6 +100,16 @@ mod tests {
         assert_eq!(hosts.lookup("mail.acme.example.").as_slice(), [1]);
         assert_eq!(hosts.lookup("acme.example").as_slice(), [0]);
         assert_eq!(hosts.lookup("[::1]:80").as_slice(), [0]);
+    }
+
+    #[test]
+    fn an_ipv6_address_matches_in_every_spelling() {
+        let named = [exact("2001:db8::1")];
+        let hosts = Hosts::new([&named[..]]);
+        for host in ["[2001:db8::1]", "[2001:DB8:0:0::1]:8080", "[2001:db8::1]:443"] {
+            assert_eq!(hosts.lookup(host).as_slice(), [0], "{host}");
+        }
+        assert!(hosts.lookup("[2001:db8::2]").is_empty());
     }
 
     #[test]

@@ -13,6 +13,7 @@ use super::ctx::{Attempt, Ctx, Routed};
 use super::headers::server_path;
 use crate::affinity::Entries;
 use crate::clock;
+use crate::directory::Lookup;
 use crate::rewrite::{self, Mapping};
 use crate::select::{MemberIx, Verdict};
 
@@ -25,12 +26,35 @@ const REFRESH: HeaderName = header::REFRESH;
 /// When Pingora refuses a value, which rewriting never makes.
 pub fn to_browser(head: &mut ResponseHeader, ctx: &mut Ctx, target: &[u8]) -> Result<()> {
     let (Some(routed), Some(attempt)) = (&mut ctx.routed, &ctx.attempt) else { return Ok(()) };
+    end_hop(head);
     let redirected_to = map_urls(head, routed, attempt, target)?;
     policy(head, routed)?;
     if routed.cluster.settings.affinity.enabled {
         affinity(head, routed, attempt, &ctx.tried, redirected_to)?;
     }
     Ok(())
+}
+
+/// Removes what the server said to us alone: `Connection` and what it names (RFC 9110 section 7.6.1), which
+/// Pingora does for requests only. What frames the body stays, and so does the switch to another protocol.
+fn end_hop(head: &mut ResponseHeader) {
+    if matches!(head.status.as_u16(), 101 | 426) {
+        return;
+    }
+    let named: SmallVec<[HeaderName; 4]> = head
+        .headers
+        .get_all(header::CONNECTION)
+        .iter()
+        .flat_map(|value| value.as_bytes().split(|b| *b == b','))
+        .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok())
+        .filter(|name| *name != header::TRANSFER_ENCODING && *name != header::CONTENT_LENGTH)
+        .collect();
+    for name in &named {
+        head.remove_header(name);
+    }
+    for name in ["connection", "keep-alive", "proxy-connection"] {
+        head.remove_header(name);
+    }
 }
 
 /// HSTS and `Server`. Domino sends `max-age=0` when its plain HTTP port is open, which would erase what
@@ -110,27 +134,21 @@ fn map_urls(
     Ok(redirected)
 }
 
-/// Another member's path of a database as the public knows it: by replica ID where the paths differ, as
-/// this is the one spelling that is right on every member.
+/// A member's path of a database as the public knows it: by replica ID where the path means several
+/// databases, unless it is the very one that the browser is in already.
 fn public_path(routed: &Routed, member: usize, path: &[u8]) -> Option<String> {
     let member = MemberIx::try_from(member).ok()?;
     let target = crate::url::parse(path);
     let database = target.database.as_ref()?;
     let index = &routed.view.directory.index;
-    let (found, ambiguous) = match index.by_path(database.raw) {
-        crate::directory::Lookup::One(found) => (found, false),
-        crate::directory::Lookup::Ambiguous(ambiguous) => {
-            let held = index.ambiguous(ambiguous).find(|found| {
-                index.holders(found).any(|h| h.same_path && routed.view.member_of(h.server) == Some(member))
-            })?;
-            (held, true)
-        }
-        crate::directory::Lookup::Unknown => return None,
-    };
-    if !ambiguous {
+    let Lookup::Ambiguous(ambiguous) = index.by_path(database.raw) else { return None };
+    let held = index.ambiguous(ambiguous).find(|found| {
+        index.holders(found).any(|h| h.same_path && routed.view.member_of(h.server) == Some(member))
+    })?;
+    if routed.found == Some(held) && routed.entry == Some(member) {
         return None;
     }
-    let id = index.database(found.database).replica_id();
+    let id = index.database(held.database).replica_id();
     let rest = path.get(database.range.end..).map(String::from_utf8_lossy)?;
     Some(format!("/__{id}.nsf{rest}"))
 }

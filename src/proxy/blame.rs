@@ -30,6 +30,13 @@ pub fn last_failure(e: &Error, ctx: &Ctx, target: &[u8]) -> Option<Problem> {
     {
         return Some(problem_of(ctx, routed, target));
     }
+    // It could have gone to another server, were it not for its NoteID.
+    if ctx.outcome == Some(Outcome::NoteIdServerGone)
+        && *e.esource() == ErrorSource::Upstream
+        && let Some(routed) = &ctx.routed
+    {
+        return Some(respond::note_id_gone(routed, target));
+    }
     match e.etype() {
         ErrorType::HTTPStatus(400) => Some(Problem::BadRequest("The request is not valid HTTP.")),
         ErrorType::HTTPStatus(408) => Some(Problem::RequestTimeout),

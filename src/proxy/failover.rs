@@ -79,6 +79,7 @@ pub fn after_failure(session: &mut Session, ctx: &mut Ctx, failure: Failure) -> 
     if !stale_connection {
         ctx.tried.push(member);
     }
+    let outcome = ctx.outcome;
     // The budget is asked last: it counts what it grants.
     let found = has_next(ctx) && {
         ctx.routed.as_ref().is_some_and(|r| {
@@ -91,6 +92,10 @@ pub fn after_failure(session: &mut Session, ctx: &mut Ctx, failure: Failure) -> 
             ctx.tried.pop();
         }
         ctx.next = None;
+        // The server's own answer passes: the request was served after all.
+        if matches!(failure, Failure::Status(_) | Failure::NotFound) {
+            ctx.outcome = outcome;
+        }
         return false;
     }
     ctx.failures.push((member, failure));

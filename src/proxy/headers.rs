@@ -15,8 +15,6 @@ use super::ctx::{Attempt, Routed};
 use crate::cluster::Port;
 use crate::directory::db_path;
 
-const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-const REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 const CONNECTOR_SECRET: &str = "X-ConnectorHeaders-Secret";
 
 /// Makes the head that goes to the server out of the client's.
@@ -29,13 +27,10 @@ pub fn to_server(
     attempt: &Attempt,
     client: Option<IpAddr>,
 ) -> Result<()> {
-    remove_connector_headers(request);
+    remove_what_is_ours_to_say(request);
     replace_path(request, routed, attempt)?;
     let scheme =
         if routed.tls { HeaderValue::from_static("https") } else { HeaderValue::from_static("http") };
-    for name in [header::FORWARDED, FORWARDED_FOR, REAL_IP] {
-        request.remove_header(&name);
-    }
     if let Some(client) = client.map(|ip| ip.to_canonical().to_string()) {
         request.insert_header("X-Real-IP", client.as_str())?;
         request.insert_header("X-Forwarded-For", client)?;
@@ -53,7 +48,7 @@ pub fn to_server(
             request.insert_header(header::HOST, format!("{}:{port}", entry.server.hostname))?;
         }
     } else if request.headers.get(header::HOST).is_none_or(|h| h.as_bytes() != routed.authority.as_bytes()) {
-        // An absolute target's own host wins over the Host header beside it.
+        // HTTP/2 names the host outside the headers.
         request.insert_header(header::HOST, &*routed.authority)?;
     }
     if let Some(pseudonym) = &settings.headers.via {
@@ -65,22 +60,31 @@ pub fn to_server(
     Ok(())
 }
 
-/// Every header whose name begins with `$WS`, in any case: Domino with connector headers on believes
-/// them, `$WSRU` being a whole login (<https://frostillic.us/blog/posts/2023/1/25/overdue-psa--reverse-proxy-headers-in-domino-12.0.1fp1-and-newer>).
-fn remove_connector_headers(request: &mut RequestHeader) {
-    // Names in a header map are lower case.
-    let hostile: SmallVec<[HeaderName; 2]> = request
-        .headers
-        .keys()
-        .filter(|name| {
-            let name = name.as_str();
-            name.starts_with("$ws") || name == "x-connectorheaders-secret"
-        })
-        .cloned()
-        .collect();
+/// Every header that only this balancer may say: all `$WS*`, as Domino with connector headers on believes
+/// them, `$WSRU` being a whole login
+/// (<https://frostillic.us/blog/posts/2023/1/25/overdue-psa--reverse-proxy-headers-in-domino-12.0.1fp1-and-newer>),
+/// and whatever speaks of the client's address, host and scheme.
+fn remove_what_is_ours_to_say(request: &mut RequestHeader) {
+    let hostile: SmallVec<[HeaderName; 4]> =
+        request.headers.keys().filter(|name| is_ours_to_say(name.as_str())).cloned().collect();
     for name in &hostile {
         request.remove_header(name);
     }
+}
+
+/// For a name in lower case, as header maps have them. An underscore counts as a dash: in the CGI variables
+/// that agents read the two are one.
+fn is_ours_to_say(name: &str) -> bool {
+    let begins = |with: &str| {
+        let alike = |(a, b): (u8, u8)| a == b || (a == b'_' && b == b'-');
+        name.len() >= with.len() && name.bytes().zip(with.bytes()).all(alike)
+    };
+    let is = |whole: &str| name.len() == whole.len() && begins(whole);
+    begins("$ws")
+        || begins("x-forwarded-")
+        || is("x-real-ip")
+        || is("forwarded")
+        || is("x-connectorheaders-secret")
 }
 
 fn connector_headers(request: &mut RequestHeader, routed: &Routed, client: Option<IpAddr>) -> Result<()> {
@@ -105,16 +109,11 @@ fn connector_headers(request: &mut RequestHeader, routed: &Routed, client: Optio
 
 /// The directory's path where the server has another one; the rest of the URL byte for byte.
 fn replace_path(request: &mut RequestHeader, routed: &Routed, attempt: &Attempt) -> Result<()> {
-    let raw = request.raw_path();
-    let (authority, target) = super::route::origin_form(raw);
-    let replaced = if attempt.replace_path { replaced(routed, attempt, target) } else { None };
-    match replaced {
+    if !attempt.replace_path {
+        return Ok(());
+    }
+    match replaced(routed, attempt, request.raw_path()) {
         Some(path) => request.set_raw_path(&path),
-        // Domino is sent the origin form even when the client used the absolute one.
-        None if authority.is_some() => {
-            let target = target.to_vec();
-            request.set_raw_path(&target)
-        }
         None => Ok(()),
     }
 }

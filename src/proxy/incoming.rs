@@ -3,7 +3,9 @@
 //! In: a head as Pingora parsed it. Out: the client's address and scheme, the host, a refusal. It looks at
 //! nothing that belongs to a cluster, except for the login form, which says for which database it was shown.
 
-use http::{HeaderMap, Method, header};
+use std::net::{IpAddr, SocketAddr};
+
+use http::{HeaderMap, HeaderValue, Method, header};
 use pingora::Result;
 use pingora_http::RequestHeader;
 use pingora_proxy::Session;
@@ -23,7 +25,10 @@ const LONGEST_FORM: usize = 16 * 1024;
 /// # Errors
 /// When the client's body cannot be read.
 pub async fn login_form(session: &mut Session, routed: &mut Routed, target: &[u8]) -> Result<()> {
+    // Where the URL names a database that only some hold, the form has no say.
+    let speaks_for_others = routed.found.as_ref().is_none_or(|found| routed.view.is_everywhere(found));
     let wanted = routed.entry.is_none()
+        && speaks_for_others
         && !routed.entries.is_empty()
         && session.req_header().method == Method::POST
         && url::parse(target).command.server_command() == Some(url::ServerCommand::Login)
@@ -68,20 +73,40 @@ pub fn malformed(head: &RequestHeader, limits: &crate::config::settings::Limits)
     None
 }
 
+/// Gives a request with an absolute target the origin form and the Host that its target names, which wins
+/// over the header (RFC 9112 section 3.2.2), so that nobody behind this has two forms to mind.
+///
+/// # Errors
+/// A refusal for every other form but `OPTIONS *`.
+pub fn to_origin_form(head: &mut RequestHeader) -> std::result::Result<(), Problem> {
+    let raw = head.raw_path();
+    if raw.first() == Some(&b'/') || (raw == b"*" && head.method == Method::OPTIONS) {
+        return Ok(());
+    }
+    const NOT_A_TARGET: Problem = Problem::BadRequest("The request's target is neither a path nor a URL.");
+    let (host, target) = url::path_and_query_of_absolute(raw).ok_or(NOT_A_TARGET)?;
+    let target = match target.first() {
+        Some(b'/') => target.to_vec(),
+        // `http://www.acme.example?OpenServer` has an empty path, which stands for the root.
+        Some(b'?') => [b"/", target].concat(),
+        _ => return Err(NOT_A_TARGET),
+    };
+    let host = HeaderValue::from_bytes(host).map_err(|_| NOT_A_TARGET)?;
+    head.set_raw_path(&target).map_err(|_| NOT_A_TARGET)?;
+    head.insert_header(header::HOST, host).map_err(|_| NOT_A_TARGET)
+}
+
 /// The declared length of the body.
 #[must_use]
 pub fn content_length(headers: &HeaderMap) -> Option<u64> {
     headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.trim().parse().ok()
 }
 
-/// The authority of an absolute target or of HTTP/2, else the Host header.
+/// The authority of HTTP/2, else the Host header.
 #[must_use]
 pub fn authority_of(head: &RequestHeader) -> Option<Box<str>> {
-    let (absolute, _) = route::origin_form(head.raw_path());
-    let text = absolute
-        .or_else(|| head.uri.authority().map(http::uri::Authority::as_str))
-        .or_else(|| head.headers.get(header::HOST).and_then(|h| h.to_str().ok()))?
-        .trim();
+    let authority = head.uri.authority().map(http::uri::Authority::as_str);
+    let text = authority.or_else(|| head.headers.get(header::HOST).and_then(|h| h.to_str().ok()))?.trim();
     let valid = !text.is_empty()
         && text.bytes().all(|b| {
             b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_' | b':' | b'[' | b']' | b'~')
@@ -100,13 +125,20 @@ pub fn listener_of<'s>(snapshot: &'s Snapshot, session: &Session) -> Option<&'s 
         .or_else(|| listeners.iter().find(|l| l.address.port() == local.port()))
 }
 
+/// An address as proxies write it: plain, in brackets, or with a port.
+fn forwarded_address(text: &str) -> Option<IpAddr> {
+    let bare = text.strip_prefix('[').and_then(|t| t.strip_suffix(']')).unwrap_or(text);
+    let with_port = || text.parse::<SocketAddr>().ok().map(|at| at.ip());
+    bare.parse::<IpAddr>().ok().or_else(with_port).map(|ip| ip.to_canonical())
+}
+
 /// The client's address and whether it came by TLS: a trusted proxy's word counts, nobody else's.
 #[must_use]
-pub fn client_of(session: &Session, listener: Option<&Listener>) -> (Option<std::net::IpAddr>, bool) {
+pub fn client_of(session: &Session, listener: Option<&Listener>) -> (Option<IpAddr>, bool) {
     let peer = session.client_addr().and_then(|a| a.as_inet()).map(|a| a.ip().to_canonical());
     let tls = session.digest().is_some_and(|d| d.ssl_digest.is_some());
     let Some(listener) = listener else { return (peer, tls) };
-    let trusted = |ip: &std::net::IpAddr| listener.trusted_proxies.iter().any(|net| net.contains(ip));
+    let trusted = |ip: &IpAddr| listener.trusted_proxies.iter().any(|net| net.contains(ip));
     if !peer.as_ref().is_some_and(trusted) {
         return (peer, tls);
     }
@@ -120,7 +152,7 @@ pub fn client_of(session: &Session, listener: Option<&Listener>) -> (Option<std:
     let mut client = peer;
     for value in headers.get_all("x-forwarded-for").iter().rev() {
         for text in value.to_str().unwrap_or_default().rsplit(',') {
-            let Ok(ip) = text.trim().parse::<std::net::IpAddr>() else { return (client, tls) };
+            let Some(ip) = forwarded_address(text.trim()) else { return (client, tls) };
             client = Some(ip);
             if !trusted(&ip) {
                 return (client, tls);

@@ -131,6 +131,10 @@ impl ProxyHttp for Proxy {
             session.set_keepalive(None);
             return self.refuse(session, ctx, &snapshot, problem).await;
         }
+        if let Err(problem) = incoming::to_origin_form(session.req_header_mut()) {
+            session.set_keepalive(None);
+            return self.refuse(session, ctx, &snapshot, problem).await;
+        }
         let Some(authority) = incoming::authority_of(session.req_header()) else {
             session.set_keepalive(None);
             let problem = Problem::BadRequest("The request names no host.");

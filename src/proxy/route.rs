@@ -15,7 +15,7 @@ use crate::balancer::{Cluster, Snapshot, View};
 use crate::clock;
 use crate::cluster::Port;
 use crate::cluster::availability::RequestClass;
-use crate::config::settings::{AmbiguousPath, OpenServer, UnknownDatabase, UpstreamScheme};
+use crate::config::settings::{AmbiguousPath, Mode, OpenServer, UnknownDatabase, UpstreamScheme};
 use crate::directory::{AmbiguousIx, Found, Lookup};
 use crate::pages::Problem;
 use crate::select::{Hint, MemberIx};
@@ -115,11 +115,13 @@ pub fn route(snapshot: &Arc<Snapshot>, head: &RequestHeader, addressed: Addresse
         }
     }
 
+    let clients_own = if addressed.tls { Port::Https } else { Port::Http };
     let port = match settings.upstream_scheme {
+        // The browser goes there itself, by the scheme that it uses now.
+        _ if settings.mode == Mode::Redirect => clients_own,
         UpstreamScheme::Http => Port::Http,
         UpstreamScheme::Https => Port::Https,
-        UpstreamScheme::Same if addressed.tls => Port::Https,
-        UpstreamScheme::Same => Port::Http,
+        UpstreamScheme::Same => clients_own,
     };
     let member = |tag: u32| view.by_tag(tag);
     let entry = database_tag.and_then(|tag| entries.for_database(tag)).and_then(|e| member(e.server));
@@ -212,8 +214,10 @@ fn entries_of(cluster: &Cluster, head: &RequestHeader) -> Entries {
     head.headers
         .get_all(http::header::COOKIE)
         .iter()
-        .find_map(|header| cookie::find(header.as_bytes(), &affinity.cookie))
+        .flat_map(|header| cookie::values(header.as_bytes(), &affinity.cookie))
         .map(|value| cluster.keys.decode(value, now, idle))
+        // A neighbouring site may have set a cookie of this name for the whole domain.
+        .find(|entries| !entries.is_empty())
         .unwrap_or_default()
 }
 
@@ -258,7 +262,10 @@ fn referer<'h>(head: &'h RequestHeader, addressed: Addressed<'_>) -> Option<Targ
     let (host, target) = url::path_and_query_of_absolute(value)?;
     let scheme: &[u8] = if addressed.tls { b"https:" } else { b"http:" };
     let same_scheme = value.get(..scheme.len()).is_some_and(|s| s.eq_ignore_ascii_case(scheme));
-    (same_scheme && host.eq_ignore_ascii_case(addressed.authority.as_bytes())).then(|| url::parse(target))
+    let usual: &[u8] = if addressed.tls { b":443" } else { b":80" };
+    let bare = |host| <[u8]>::strip_suffix(host, usual).unwrap_or(host);
+    let same_host = bare(host).eq_ignore_ascii_case(bare(addressed.authority.as_bytes()));
+    (same_scheme && same_host).then(|| url::parse(target))
 }
 
 /// Which entry speaks for a request that has none of its own.

@@ -170,17 +170,18 @@ fn public_prefix(
 
 /// The path as the client should ask for it.
 fn public_path(path: &[u8], member: Option<usize>, mapping: &Mapping<'_>) -> Vec<u8> {
-    if let Some(other) = member.filter(|m| *m != mapping.serving) {
-        return match (mapping.public_path)(other, path) {
-            Some(public) if public.starts_with('/') && is_plain(&public) => public.into_bytes(),
-            _ => path.to_vec(),
-        };
-    }
-    let found = mapping.paths.and_then(|(server, public)| {
+    let own = || {
+        let (server, public) = mapping.paths?;
         let rest = path.get(database_path::length_in(path, server)?..)?;
         is_plain(public).then(|| [public.as_bytes(), rest].concat())
-    });
-    found.unwrap_or_else(|| path.to_vec())
+    };
+    // A path that a server names as its own may mean another database to the public.
+    let by_member = || {
+        let public = (mapping.public_path)(member?, path)?;
+        (public.starts_with('/') && is_plain(&public)).then(|| public.into_bytes())
+    };
+    let is_own = member.is_none_or(|m| m == mapping.serving);
+    is_own.then(own).flatten().or_else(by_member).unwrap_or_else(|| path.to_vec())
 }
 
 /// Nothing in it that could end a header line or a URL.

@@ -37,7 +37,7 @@ pub struct Mapping<'a> {
     /// Where the two differ: the path of the database on the serving server, and the path by which
     /// the client addressed it. Both begin with `/` and are percent-encoded as in a URL.
     pub paths: Option<(&'a str, &'a str)>,
-    /// For URLs that name another member than the serving one.
+    /// For URLs that name a member, outside the database of [`Mapping::paths`].
     pub public_path: &'a PublicPath<'a>,
 }
 

@@ -207,6 +207,13 @@ impl Client {
         Ok(std::mem::take(&mut self.buffer))
     }
 
+    /// Reads exactly so many octets of what is no HTTP any more.
+    pub fn read_octets(&mut self, length: usize) -> Result<Vec<u8>, Failure> {
+        let mut octets = Vec::new();
+        self.read_exactly(length, &mut octets)?;
+        Ok(octets)
+    }
+
     /// Waits until the peer closes. Out: whether it did within the time, having sent nothing more.
     pub fn peer_closes(&mut self) -> bool {
         matches!(self.fill(), Ok(0) | Err(Failure::Reset))

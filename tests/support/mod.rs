@@ -29,6 +29,8 @@
 
 mod acme;
 mod answer;
+mod browser;
+mod canned;
 mod client;
 mod icm;
 mod load;
@@ -38,6 +40,8 @@ use std::time::{Duration, Instant};
 
 pub use acme::{Acme, Server};
 pub use answer::{Answer, Failure};
+pub use browser::Browser;
+pub use canned::Canned;
 pub use client::Client;
 pub use icm::{Icm, config, config_of, set};
 pub use load::{Tally, load, load_get};

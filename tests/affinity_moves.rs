@@ -1,0 +1,240 @@
+//! Whom an entry binds when things change: another ICM, another key, a restart, a death, a drain, a NoteID.
+
+mod support;
+
+use std::time::Duration;
+
+use serde_json::json;
+use serde_yaml::Value;
+use support::*;
+
+const SCENARIO: &str = "
+servers: [ { name: Web1/Acme }, { name: Web2/Acme }, { name: Web3/Acme } ]
+databases:
+  - { path: names.nsf, replica_id: C1256A2F00310001, replicas: all }
+  - { path: cldbdir.nsf, replica_id: C1256A2F00310002, replicas: all }
+  - { path: a.nsf, replica_id: C1257A000041D2E0, replicas: all }
+  - { path: b.nsf, replica_id: C1257A000041D2E1, replicas: [Web1, Web2] }
+";
+
+fn start(change: impl FnOnce(&mut Value)) -> (Acme, Icm) {
+    let acme = Acme::start(SCENARIO);
+    let mut config = config(&acme);
+    change(&mut config);
+    (acme, Icm::start(config))
+}
+
+/// A secret file with these lines.
+fn secret(dir: &std::path::Path, name: &str, lines: &[&str]) -> String {
+    use std::os::unix::fs::PermissionsExt;
+    let path = dir.join(name);
+    std::fs::write(&path, lines.join("\n") + "\n").unwrap();
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
+    path.display().to_string()
+}
+
+const OLD: &str = "the-old-secret-of-the-acme-cluster-0123456789";
+const NEW: &str = "the-new-secret-of-the-acme-cluster-9876543210";
+
+/// Whether the ICM knows the browser's cookie: it neither moves him nor tells him anything new.
+fn knows(address: std::net::SocketAddr, browser: &Browser, server: &str) -> bool {
+    (0..12).all(|_| {
+        let answer = Browser::new(address).with_cookies_of(browser).get("/a.nsf?Open");
+        answer.server().starts_with(server) && answer.cookie("ICM").is_none()
+    })
+}
+
+#[test]
+fn every_icm_with_the_secret_gives_the_same_answer_and_keys_can_be_rotated() {
+    let dir = tempfile::tempdir().unwrap();
+    let acme = Acme::start(SCENARIO);
+    let icm = |name: &str, lines: &[&str]| {
+        let mut config = config(&acme);
+        set(&mut config, "clusters.0.affinity.secret_file", &secret(dir.path(), name, lines));
+        Icm::start(config)
+    };
+    let (one, two) = (icm("one", &[OLD]), icm("two", &[OLD]));
+    let rotated = icm("rotated", &[NEW, OLD]);
+    let foreign = icm("foreign", &[NEW]);
+    let browser = Browser::on(one.address, "/a.nsf?Open", "Web2");
+    assert!(knows(one.address, &browser, "Web2"));
+    assert!(knows(two.address, &browser, "Web2"));
+    assert!(knows(rotated.address, &browser, "Web2"), "the second line verifies");
+    assert!(!knows(foreign.address, &browser, "Web2"));
+    // The first line signs: what the rotated one writes is read by the new one, and no longer by the old.
+    let mut moved = Browser::new(rotated.address).with_cookies_of(&browser);
+    moved.get("/b.nsf?Open");
+    assert_eq!(moved.server_of("/a.nsf?Open"), "Web2/Acme");
+    assert!(knows(foreign.address, &moved, "Web2"));
+    assert!(!knows(two.address, &moved, "Web2"));
+}
+
+#[test]
+fn a_generated_key_survives_a_restart_where_there_is_a_state_dir() {
+    let acme = Acme::start(SCENARIO);
+    let state = tempfile::tempdir().unwrap();
+    let mut config = config(&acme);
+    set(&mut config, "state_dir", &state.path().display().to_string());
+    let icm = Icm::start(config.clone());
+    let browser = Browser::on(icm.address, "/a.nsf?Open", "Web3");
+    drop(icm);
+    let again = Icm::start(config);
+    assert!(knows(again.address, &browser, "Web3"));
+}
+
+#[test]
+fn a_death_moves_every_entry_that_names_the_server_and_nobody_returns_with_it() {
+    let (acme, icm) = start(|_| {});
+    let mut browser = Browser::on(icm.address, "/b.nsf?Open", "Web1");
+    assert_eq!(browser.server_of("/a.nsf?Open"), "Web1/Acme");
+    acme.fault("Web1", json!("refuse"));
+    // Served at once, and moved as soon as Web1 is known to be dead.
+    assert!(!browser.server_of("/a.nsf?Open").starts_with("Web1"));
+    let dead =
+        eventually(Duration::from_secs(30), || icm.log().contains("UNREACHABLE") || is_dead(&icm, "Web1"));
+    assert!(dead, "Web1 is never UNREACHABLE");
+    let new_home = browser.server_of("/b.nsf?Open");
+    assert_eq!(new_home, "Web2/Acme");
+    acme.heal("Web1");
+    assert!(eventually(Duration::from_secs(30), || !is_dead(&icm, "Web1")));
+    for _ in 0..10 {
+        assert_eq!(browser.server_of("/b.nsf?Open"), "Web2/Acme");
+        assert_eq!(browser.server_of("/a.nsf?Open"), "Web2/Acme", "that entry named Web1 too");
+    }
+}
+
+fn is_dead(icm: &Icm, server: &str) -> bool {
+    let explained = icm.admin("/explain?url=/a.nsf").json();
+    let all = explained["candidates"].as_array().unwrap().clone();
+    all.iter().any(|c| {
+        c["server"].as_str().unwrap().starts_with(server)
+            && c["verdict"].as_str().unwrap().contains("UNREACHABLE")
+    })
+}
+
+#[test]
+fn a_single_retried_request_moves_nobody() {
+    let (acme, icm) = start(|_| {});
+    let mut browser = Browser::on(icm.address, "/a.nsf?Open", "Web1");
+    for fault in
+        [json!({ "kind": "reset", "count": 1 }), json!({ "kind": "status", "status": 503, "count": 1 })]
+    {
+        acme.fault("Web1", fault);
+        assert!(!browser.server_of("/a.nsf?Open").starts_with("Web1"));
+        assert_eq!(browser.server_of("/a.nsf?Open"), "Web1/Acme");
+    }
+}
+
+#[test]
+fn who_is_inside_stays_on_a_busy_server() {
+    let acme = Acme::start(SCENARIO);
+    let mut config = config(&acme);
+    for n in 0..3 {
+        let metrics = acme.servers[n].metrics.unwrap();
+        let source = format!("{{ source: prometheus, url: \"http://{metrics}/metrics\", interval: 100ms }}");
+        set(&mut config, &format!("clusters.0.servers.list.{n}.availability"), &source);
+    }
+    let icm = Icm::start(config);
+    let mut browser = Browser::on(icm.address, "/a.nsf?Open", "Web1");
+    for busy in
+        [json!({ "index": 5, "threshold": 20 }), json!({ "index": 90, "users": 300, "maxusers": 200 })]
+    {
+        acme.set("Web1", busy);
+        let set_aside = eventually(Duration::from_secs(30), || {
+            (0..10).all(|_| Browser::new(icm.address).server_of("/a.nsf?Open") != "Web1/Acme")
+        });
+        assert!(set_aside);
+        for _ in 0..5 {
+            assert_eq!(browser.server_of("/a.nsf?Open"), "Web1/Acme");
+        }
+        // His other database is not drawn to a server that is set aside.
+        assert_eq!(Browser::new(icm.address).with_cookies_of(&browser).server_of("/b.nsf?Open"), "Web2/Acme");
+        acme.set("Web1", json!({ "index": 90, "threshold": 0, "users": 1, "maxusers": 0 }));
+    }
+}
+
+#[test]
+fn who_is_inside_stays_on_a_restricted_server_until_the_drain_timeout() {
+    for (timeout, stays) in [("10m", true), ("1s", false)] {
+        let acme = Acme::start(SCENARIO);
+        let mut config = config(&acme);
+        set(&mut config, "clusters.0.affinity.drain_timeout", timeout);
+        let icm = Icm::start(config.clone());
+        let mut browser = Browser::on(icm.address, "/a.nsf?Open", "Web1");
+        let mut restrict = |restricted: &str| {
+            set(&mut config, "clusters.0.servers.list.0.server_restricted", restricted);
+            icm.reload(&config);
+        };
+        restrict("1");
+        let no_new_user = eventually(Duration::from_secs(30), || {
+            (0..10).all(|_| Browser::new(icm.address).server_of("/a.nsf?Open") != "Web1/Acme")
+        });
+        assert!(no_new_user);
+        if stays {
+            assert_eq!(browser.server_of("/a.nsf?Open"), "Web1/Acme");
+            continue;
+        }
+        let moved = eventually(Duration::from_secs(30), || browser.server_of("/a.nsf?Open") != "Web1/Acme");
+        assert!(moved);
+        restrict("0");
+        Browser::on(icm.address, "/a.nsf?Open", "Web1");
+        assert_ne!(browser.server_of("/a.nsf?Open"), "Web1/Acme", "he lives elsewhere now");
+    }
+}
+
+const NOTE: &str = "/b.nsf/v/8FA?OpenDocument";
+const UNID: &str = "/b.nsf/v/E86886A81087A25805258E4F00502001?OpenDocument";
+
+#[test]
+fn a_note_id_never_follows_a_user_to_another_server() {
+    let (acme, icm) = start(|_| {});
+    let mut browser = Browser::on(icm.address, "/b.nsf?Open", "Web1");
+    assert_eq!(browser.server_of(NOTE), "Web1/Acme");
+    acme.fault("Web1", json!("refuse"));
+    // While it is not yet known to be dead, and afterwards.
+    for _ in 0..2 {
+        let page = browser.get(NOTE);
+        assert_eq!((page.status, page.header("server")), (503, Some("domino-icm")));
+        assert!(page.header("retry-after").is_some());
+        assert!(page.text().contains("href=\"/b.nsf\""), "{}", page.text());
+        let json = browser.get_with(NOTE, ("Accept", "application/json"));
+        let text = json.json();
+        assert_eq!((json.status, &text["error"]), (503, &"note_id_server_gone".into()));
+        assert!(json.text().contains("\"/b.nsf\""), "{text}");
+        for page in [page, json] {
+            assert!(!page.text().to_lowercase().contains("web1") && page.cookie("ICM").is_none());
+        }
+        let post = browser.post("/b.nsf/0/8FA?SaveDocument", "a=b");
+        assert_eq!(post.status, 503);
+        // A newcomer has no document of elsewhere in mind.
+        assert_eq!(Browser::new(icm.address).server_of(NOTE), "Web2/Acme");
+        assert!(eventually(Duration::from_secs(30), || is_dead(&icm, "Web1")));
+    }
+    // What means the same everywhere fails over, and then the user is at home there.
+    let mut by_name = Browser::new(icm.address).with_cookies_of(&browser);
+    assert_eq!(by_name.server_of("/b.nsf/v/some-name?OpenDocument"), "Web2/Acme");
+    assert_eq!(browser.server_of(UNID), "Web2/Acme");
+    assert_eq!(browser.server_of(NOTE), "Web2/Acme");
+}
+
+#[test]
+fn a_note_id_is_not_asked_for_elsewhere_when_its_server_dies_over_it() {
+    let (acme, icm) = start(|_| {});
+    let mut browser = Browser::on(icm.address, "/b.nsf?Open", "Web1");
+    acme.fault("Web1", json!({ "kind": "reset", "path": "/b.nsf" }));
+    let page = browser.get(NOTE);
+    assert_eq!(page.status, 503, "{}", page.head);
+    assert!(page.text().contains("href=\"/b.nsf\""));
+    assert_eq!(browser.server_of(UNID), "Web2/Acme");
+    // Acting: sent once, and nobody knows what became of it.
+    let rid = unique_id();
+    let headers = [("X-Request-Id", &*rid)];
+    let answer = browser.request("GET", "/b.nsf/0/8FA?DeleteDocument", &headers, b"");
+    assert_eq!(answer.status, 502);
+    assert_eq!(acme.executed(&rid), acme.executed_on(&rid, "Web1").1, "nowhere else");
+    assert_eq!(acme.executed_on(&rid, "Web2").0, 0);
+    // Domino's own word passes.
+    acme.fault("Web1", json!({ "kind": "status", "status": 503, "path": "/b.nsf" }));
+    let answer = browser.get(NOTE);
+    assert_eq!((answer.status, answer.server()), (503, "Web1/Acme"));
+}

@@ -1,0 +1,100 @@
+//! A browser as far as cookies go: it keeps what answers set and sends it back. In: requests. Out: answers. It
+//! knows no domains and paths, as all these tests have one site.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::answer::Answer;
+use super::client::Client;
+use super::eventually;
+
+/// One person's browser.
+pub struct Browser {
+    pub client: Client,
+    /// Names and values.
+    pub cookies: BTreeMap<String, String>,
+}
+
+impl Browser {
+    /// A new one, without cookies.
+    pub fn new(address: SocketAddr) -> Browser {
+        Browser::of(Client::to(address))
+    }
+
+    /// Around a client.
+    pub fn of(client: Client) -> Browser {
+        Browser { client, cookies: BTreeMap::new() }
+    }
+
+    /// Another tab or another connection with the same cookies, perhaps to another ICM.
+    pub fn with_cookies_of(mut self, other: &Browser) -> Browser {
+        self.cookies.clone_from(&other.cookies);
+        self
+    }
+
+    /// A new browser whom this server serves this URL: chance decides among equals, so it may take a few.
+    pub fn on(address: SocketAddr, target: &str, server: &str) -> Browser {
+        let mut found = None;
+        let is_there = eventually(Duration::from_secs(30), || {
+            let mut browser = Browser::new(address);
+            if browser.server_of(target).starts_with(server) {
+                found = Some(browser);
+            }
+            found.is_some()
+        });
+        assert!(is_there, "{target} is never served by {server}");
+        found.unwrap()
+    }
+
+    /// The affinity cookie.
+    pub fn icm(&self) -> Option<&str> {
+        self.cookies.get("ICM").map(String::as_str)
+    }
+
+    /// Any request.
+    pub fn request(&mut self, method: &str, target: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
+        let cookies: Vec<String> = self.cookies.iter().map(|(n, v)| format!("{n}={v}")).collect();
+        let cookies = cookies.join("; ");
+        let mut all = headers.to_vec();
+        if !cookies.is_empty() {
+            all.push(("Cookie", &cookies));
+        }
+        let answer = self
+            .client
+            .request(method, target, &all, body)
+            .unwrap_or_else(|e| panic!("{method} {target}: {e:?}"));
+        for cookie in answer.all("set-cookie") {
+            let (name, value) = cookie.split(';').next().unwrap().split_once('=').unwrap();
+            self.cookies.insert(name.to_owned(), value.to_owned());
+        }
+        answer
+    }
+
+    /// GET.
+    pub fn get(&mut self, target: &str) -> Answer {
+        self.request("GET", target, &[], b"")
+    }
+
+    /// GET with a header.
+    pub fn get_with(&mut self, target: &str, header: (&str, &str)) -> Answer {
+        self.request("GET", target, &[header], b"")
+    }
+
+    /// POST of a form.
+    pub fn post(&mut self, target: &str, form: &str) -> Answer {
+        self.request(
+            "POST",
+            target,
+            &[("Content-Type", "application/x-www-form-urlencoded")],
+            form.as_bytes(),
+        )
+    }
+
+    /// The server that answers 200 here.
+    pub fn server_of(&mut self, target: &str) -> String {
+        let answer = self.get(target);
+        assert_eq!(answer.status, 200, "{target}: {}\n{}", answer.head, answer.text());
+        answer.server().to_owned()
+    }
+}

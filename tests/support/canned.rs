@@ -1,0 +1,61 @@
+//! A server that says exactly what a test wants. In: octets. Out: the same answer to every request, for what
+//! the simulated cluster would never say.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+
+/// Ends when dropped.
+pub struct Canned {
+    /// Where it listens.
+    pub address: SocketAddr,
+    heads: Arc<Mutex<Vec<String>>>,
+    stop: Arc<AtomicBool>,
+}
+
+impl Canned {
+    /// Answers every request with these octets and closes the connection.
+    pub fn new(answer: &str) -> Canned {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let (answer, stop) = (answer.as_bytes().to_vec(), Arc::new(AtomicBool::new(false)));
+        let heads = Arc::new(Mutex::new(Vec::new()));
+        let (ended, seen) = (stop.clone(), heads.clone());
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                if ended.load(Ordering::Relaxed) {
+                    return;
+                }
+                let (answer, seen) = (answer.clone(), seen.clone());
+                std::thread::spawn(move || {
+                    let Ok(mut stream) = stream else { return };
+                    let mut head = Vec::new();
+                    let mut piece = [0; 4096];
+                    while !head.windows(4).any(|w| w == b"\r\n\r\n") {
+                        match stream.read(&mut piece) {
+                            Ok(n) if n > 0 => head.extend_from_slice(&piece[..n]),
+                            _ => return,
+                        }
+                    }
+                    seen.lock().unwrap().push(String::from_utf8_lossy(&head).into_owned());
+                    let _ = stream.write_all(&answer);
+                });
+            }
+        });
+        Canned { address, heads, stop }
+    }
+
+    /// The heads of all requests so far, probes included.
+    pub fn heads(&self) -> Vec<String> {
+        self.heads.lock().unwrap().clone()
+    }
+}
+
+impl Drop for Canned {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        // Wakes it, so that it sees that it is over.
+        let _ = std::net::TcpStream::connect(self.address);
+    }
+}
