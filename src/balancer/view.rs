@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ahash::AHashMap;
+use pingora::protocols::TcpKeepalive;
 use pingora::upstreams::peer::HttpPeer;
 use smallvec::SmallVec;
 
@@ -62,6 +63,8 @@ pub struct PeerSettings {
 
 /// A pooled connection is dropped after this: below the time after which Domino closes it.
 const UPSTREAM_IDLE: Duration = Duration::from_secs(15);
+/// How often the kernel asks whether the other side of a silent connection still exists.
+const UPSTREAM_KEEPALIVE: Duration = Duration::from_secs(30);
 /// While an upload runs, its client may pause; limits on clients end those that pause for ever.
 const UPLOAD_PAUSE: Duration = Duration::from_secs(300);
 
@@ -129,7 +132,16 @@ fn peer(
     options.connection_timeout = Some(settings.connect_timeout);
     options.total_connection_timeout = Some(settings.connect_timeout);
     options.read_timeout = Some(silence);
+    // An upload's client may pause, which is no write; a server that takes nothing is one that hangs. Pingora
+    // would go on waiting for an answer then, so the kernel ends the connection.
     options.write_timeout = Some(silence);
+    options.tcp_keepalive = Some(TcpKeepalive {
+        idle: UPSTREAM_KEEPALIVE,
+        interval: UPSTREAM_KEEPALIVE,
+        count: 3,
+        #[cfg(target_os = "linux")]
+        user_timeout: settings.response_timeout,
+    });
     options.idle_timeout = Some(UPSTREAM_IDLE);
     options.verify_cert = settings.verify;
     options.verify_hostname = settings.verify;

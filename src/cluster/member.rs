@@ -305,11 +305,16 @@ impl Member {
         self.in_flight.load(Relaxed)
     }
 
-    /// Begins a request; dropping the guard ends it on every path.
+    /// Begins a request if fewer than `cap` are in flight (0 = no cap); dropping the guard ends it on
+    /// every path. Selection looked at a moment that may have passed: only this counts.
     #[must_use]
-    pub fn begin(self: &Arc<Self>) -> InFlight {
-        self.in_flight.fetch_add(1, Relaxed);
-        InFlight(Arc::clone(self))
+    pub fn begin(self: &Arc<Self>, cap: u32) -> Option<InFlight> {
+        if cap == 0 {
+            self.in_flight.fetch_add(1, Relaxed);
+        } else {
+            self.in_flight.fetch_update(Relaxed, Relaxed, |n| (n < cap).then_some(n + 1)).ok()?;
+        }
+        Some(InFlight(Arc::clone(self)))
     }
 
     fn lock(&self) -> MutexGuard<'_, Ledger> {

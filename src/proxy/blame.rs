@@ -23,12 +23,17 @@ pub fn problem_of(ctx: &Ctx, routed: &Routed, target: &[u8]) -> Problem {
 /// The page for an attempt that failed for good; `None` when the client is gone.
 #[must_use]
 pub fn last_failure(e: &Error, ctx: &Ctx, target: &[u8]) -> Option<Problem> {
-    // Nothing was ever sent: nobody could take it.
+    // The last candidates could not even be connected: what became of the request before that counts, and
+    // if nothing was ever sent, nobody could take it.
     if ctx.attempt.is_none()
         && let Some(routed) = &ctx.routed
-        && ctx.failures.iter().all(|(_, f)| *f == Failure::Connect)
     {
-        return Some(problem_of(ctx, routed, target));
+        let sent = ctx.failures.iter().rev().map(|(_, f)| *f).find(|f| *f != Failure::Connect);
+        return Some(match sent {
+            Some(Failure::Timeout) => Problem::GatewayTimeout,
+            Some(Failure::Broken) => Problem::BadGateway,
+            _ => problem_of(ctx, routed, target),
+        });
     }
     // It could have gone to another server, were it not for its NoteID.
     if ctx.outcome == Some(Outcome::NoteIdServerGone)
@@ -42,9 +47,7 @@ pub fn last_failure(e: &Error, ctx: &Ctx, target: &[u8]) -> Option<Problem> {
         ErrorType::HTTPStatus(408) => Some(Problem::RequestTimeout),
         ErrorType::HTTPStatus(413) => Some(Problem::BodyTooLarge),
         ErrorType::HTTPStatus(503) => Some(Problem::NoServer),
-        ErrorType::ReadTimedout | ErrorType::WriteTimedout if *e.esource() == ErrorSource::Upstream => {
-            Some(Problem::GatewayTimeout)
-        }
+        _ if *e.esource() == ErrorSource::Upstream && is_timeout(e) => Some(Problem::GatewayTimeout),
         _ => match e.esource() {
             ErrorSource::Downstream => match e.etype() {
                 ErrorType::WriteError | ErrorType::ReadError | ErrorType::ConnectionClosed => None,
@@ -59,6 +62,27 @@ pub fn last_failure(e: &Error, ctx: &Ctx, target: &[u8]) -> Option<Problem> {
             _ => Some(Problem::Internal),
         },
     }
+}
+
+/// The server was silent for too long, or took no more of the body (the kernel's `ETIMEDOUT`).
+#[must_use]
+pub fn is_timeout(e: &Error) -> bool {
+    matches!(e.etype(), ErrorType::ReadTimedout | ErrorType::WriteTimedout)
+        || e.root_cause()
+            .downcast_ref::<std::io::Error>()
+            .is_some_and(|cause| cause.kind() == std::io::ErrorKind::TimedOut)
+}
+
+/// A connect failed for a reason that lies with the server, not with this machine (no free port or
+/// descriptor): what is wrong here must not make every server UNREACHABLE.
+#[must_use]
+pub fn is_servers_fault(e: &Error) -> bool {
+    let ours = matches!(e.etype(), ErrorType::InternalError | ErrorType::SocketError | ErrorType::BindError);
+    let no_descriptor =
+        e.root_cause().downcast_ref::<std::io::Error>().and_then(std::io::Error::raw_os_error).is_some_and(
+            |number| number == nix::errno::Errno::EMFILE as i32 || number == nix::errno::Errno::ENFILE as i32,
+        );
+    !ours && !no_descriptor
 }
 
 /// A connect's failure in words for the administrator.

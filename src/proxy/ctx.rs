@@ -37,6 +37,9 @@ pub struct Ctx {
     pub failures: SmallVec<[(MemberIx, Failure); 2]>,
     /// Chosen while the failure of the last attempt was handled.
     pub next: Option<(MemberIx, Why)>,
+    /// A pooled connection to this server had died: it is asked on a new one, as the pool may hold
+    /// more of the same age.
+    pub fresh: Option<MemberIx>,
     /// Answers and deaths so far; failed connects do not count.
     pub attempts: u32,
     /// A timeout was replayed already.
@@ -160,6 +163,7 @@ impl Ctx {
             tried: SmallVec::new(),
             failures: SmallVec::new(),
             next: None,
+            fresh: None,
             attempts: 0,
             replayed_timeout: false,
             doubted: false,
@@ -180,7 +184,8 @@ impl Ctx {
         if let Some(routed) = &self.routed
             && (capped || routed.cluster.rules.max_in_flight > 0)
         {
-            routed.cluster.kept.place_free.notify_one();
+            // All who wait: the first of them may not be able to use this server.
+            routed.cluster.kept.place_free.notify_waiters();
         }
         Some(member)
     }

@@ -76,7 +76,9 @@ pub fn after_failure(session: &mut Session, ctx: &mut Ctx, failure: Failure) -> 
     if !allowed {
         return false;
     }
-    if !stale_connection {
+    if stale_connection {
+        ctx.fresh = Some(member);
+    } else {
         ctx.tried.push(member);
     }
     let outcome = ctx.outcome;

@@ -16,7 +16,7 @@ pub mod watch;
 use std::os::fd::RawFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -32,6 +32,7 @@ use crate::balancer::statistics::InProgress;
 use crate::balancer::view::Exchange;
 use crate::balancer::{Balancer, Snapshot};
 use crate::clock;
+use crate::cluster::InFlight;
 use crate::config::settings::Mode;
 use crate::pages::Problem;
 use crate::select::{MemberIx, Outcome, Why};
@@ -66,20 +67,27 @@ impl Proxy {
         Ok(true)
     }
 
-    /// Chooses a server; waits where all that could serve have their hands full.
-    async fn choose(&self, ctx: &mut Ctx) -> Option<(MemberIx, Why)> {
-        if let Some(chosen) = ctx.next.take() {
-            return Some(chosen);
-        }
+    /// Chooses a server and takes a place there; waits where all that could serve have their hands full.
+    async fn choose(&self, ctx: &mut Ctx) -> Option<(MemberIx, Why, InFlight)> {
         let routed = ctx.routed.as_ref()?;
         let until = tokio::time::Instant::now() + routed.cluster.settings.limits.queue_timeout;
         loop {
             // Registered before the question, so that no end of a request is missed in between.
             let place_free = routed.cluster.kept.place_free.notified();
-            let outcome = failover::decide(routed, &ctx.tried).outcome;
+            let outcome = match ctx.next.take() {
+                Some((member, why)) => Outcome::Serve(member, why),
+                None => failover::decide(routed, &ctx.tried).outcome,
+            };
             ctx.outcome = Some(outcome);
             match outcome {
-                Outcome::Serve(member, why) => return Some((member, why)),
+                Outcome::Serve(member, why) => {
+                    let entry = routed.view.entry(member)?;
+                    let cap = routed.cluster.rules.cap(entry.member.view().max_connections);
+                    // Somebody else may have taken the last place meanwhile: then it is asked again.
+                    if let Some(place) = entry.member.begin(cap) {
+                        return Some((member, why, place));
+                    }
+                }
                 Outcome::Full => {
                     if tokio::time::timeout_at(until, place_free).await.is_err() {
                         return None;
@@ -202,7 +210,7 @@ impl ProxyHttp for Proxy {
         let chosen = self.choose(ctx).await;
         let Some(routed) = &ctx.routed else { return Error::err(ErrorType::InternalError) };
         let (_, target) = route::origin_form(session.req_header().raw_path());
-        let Some((member, why)) = chosen else {
+        let Some((member, why, in_flight)) = chosen else {
             ctx.problem = Some(blame::problem_of(ctx, routed, target));
             return Error::err(ErrorType::HTTPStatus(503));
         };
@@ -210,10 +218,15 @@ impl ProxyHttp for Proxy {
             let peer = entry.peer(routed.port, routed.exchange)?;
             Some((entry, peer))
         });
-        let Some((entry, peer)) = prepared else {
+        let Some((entry, mut peer)) = prepared else {
             ctx.problem = Some(Problem::NoServer);
             return Error::err(ErrorType::HTTPStatus(503));
         };
+        if ctx.fresh.take_if(|fresh| *fresh == member).is_some() {
+            // The pool knows nobody by this number, and gets nothing to keep under it.
+            peer.group_key = fastrand::u64(..);
+            peer.options.idle_timeout = Some(Duration::ZERO);
+        }
         let holder = routed.found.as_ref().and_then(|found| {
             routed
                 .view
@@ -229,7 +242,7 @@ impl ProxyHttp for Proxy {
         ctx.body_bytes = 0;
         ctx.attempt = Some(Attempt {
             member,
-            in_flight: entry.member.begin(),
+            in_flight,
             why,
             state: entry.member.state(),
             holder: holder.map(|h| h.server),
@@ -253,9 +266,11 @@ impl ProxyHttp for Proxy {
         if let (Some(attempt), Some(routed)) = (&ctx.attempt, &ctx.routed) {
             let member = attempt.in_flight.member();
             member.counters.connect_failures.fetch_add(1, Relaxed);
-            member.attempt_ended(true);
-            let change = member.passive_failure(routed.port, &blame::connect_cause(&e), clock::now_ms());
-            self.balancer.record(&routed.cluster.settings.name, member.name(), change);
+            if blame::is_servers_fault(&e) {
+                member.attempt_ended(true);
+                let change = member.passive_failure(routed.port, &blame::connect_cause(&e), clock::now_ms());
+                self.balancer.record(&routed.cluster.settings.name, member.name(), change);
+            }
         }
         // Failed connects do not count as attempts.
         ctx.attempts = ctx.attempts.saturating_sub(1);
@@ -455,9 +470,11 @@ impl Proxy {
         snapshot: &Snapshot,
         target: &[u8],
     ) -> Result<bool> {
-        let chosen = self.choose(ctx).await;
         let Some(routed) = &ctx.routed else { return Error::err(ErrorType::InternalError) };
-        let Some((member, _)) = chosen else {
+        // Nothing is ever in flight here: nobody can be full.
+        let outcome = failover::decide(routed, &[]).outcome;
+        ctx.outcome = Some(outcome);
+        let Outcome::Serve(member, _) = outcome else {
             let problem = blame::problem_of(ctx, routed, target);
             return self.refuse(session, ctx, snapshot, problem).await;
         };
@@ -500,12 +517,12 @@ impl Proxy {
         if let Some(watch) = &attempt.watch {
             watch.disarm();
         }
-        if *e.esource() == ErrorSource::Downstream && !fired {
+        if *e.esource() != ErrorSource::Upstream && !fired {
             return None;
         }
         let member = attempt.in_flight.member();
         member.attempt_ended(true);
-        if fired || matches!(e.etype(), ErrorType::ReadTimedout | ErrorType::WriteTimedout) {
+        if fired || blame::is_timeout(e) {
             // A slow agent must not kill a server: it is probed at once, and that is all.
             member.counters.timeouts.fetch_add(1, Relaxed);
             member.probe_now();

@@ -9,7 +9,31 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use nix::sys::socket::{Shutdown, shutdown};
+use nix::sys::socket::{Shutdown, SockaddrStorage, getpeername, getsockname, shutdown};
+
+/// A connection by its descriptor and both its ends: where the attempt fails by itself, Pingora closes the
+/// descriptor a moment before the watch is disarmed, and its number may already be somebody else's.
+#[derive(Debug, PartialEq)]
+struct Connection {
+    number: RawFd,
+    local: SockaddrStorage,
+    peer: SockaddrStorage,
+}
+
+impl Connection {
+    fn of(number: RawFd) -> Option<Self> {
+        Some(Self { number, local: getsockname(number).ok()?, peer: getpeername(number).ok()? })
+    }
+
+    fn cut(&self) {
+        if Self::of(self.number).as_ref() != Some(self) {
+            return;
+        }
+        if let Err(error) = shutdown(self.number, Shutdown::Both) {
+            log::debug!(target: "icm::proxy", "shutting down a silent connection: {error}");
+        }
+    }
+}
 
 /// Watches one attempt; dropping it ends the watch.
 #[derive(Debug)]
@@ -21,7 +45,7 @@ pub struct Watch {
 #[derive(Debug)]
 struct Shared {
     /// `None` once the connection may be closed or used by others.
-    connection: Mutex<Option<RawFd>>,
+    connection: Mutex<Option<Connection>>,
     fired: AtomicBool,
 }
 
@@ -29,7 +53,8 @@ impl Watch {
     /// For the connection of this attempt.
     #[must_use]
     pub fn new(connection: RawFd) -> Self {
-        let shared = Shared { connection: Mutex::new(Some(connection)), fired: AtomicBool::new(false) };
+        let connection = Connection::of(connection);
+        let shared = Shared { connection: Mutex::new(connection), fired: AtomicBool::new(false) };
         Self { shared: Arc::new(shared), timer: None }
     }
 
@@ -41,14 +66,11 @@ impl Watch {
         let shared = Arc::clone(&self.shared);
         let task = tokio::spawn(async move {
             tokio::time::sleep(limit).await;
-            // The lock is held while the socket is shut down: whoever disarms waits for it, so the number
-            // cannot meanwhile belong to another connection.
+            // The lock is held while the socket is shut down: whoever disarms waits for it.
             let mut connection = shared.connection.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some(fd) = connection.take() {
+            if let Some(connection) = connection.take() {
                 shared.fired.store(true, Relaxed);
-                if let Err(error) = shutdown(fd, Shutdown::Both) {
-                    log::debug!(target: "icm::proxy", "shutting down a silent connection: {error}");
-                }
+                connection.cut();
             }
         });
         self.timer = Some(task.abort_handle());

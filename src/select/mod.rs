@@ -109,11 +109,7 @@ fn eliminate(candidate: &Candidate, question: &Question<'_>, settings: &Settings
 }
 
 fn is_full(candidate: &Candidate, settings: &Settings) -> bool {
-    let own = candidate.view.max_connections;
-    let cap = match (own, settings.max_in_flight) {
-        (0, cap) | (cap, 0) => cap,
-        (a, b) => a.min(b),
-    };
+    let cap = settings.cap(candidate.view.max_connections);
     cap > 0 && candidate.view.in_flight >= cap
 }
 

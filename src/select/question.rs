@@ -69,3 +69,14 @@ pub struct Settings {
     /// `Server_Transinfo_Range`: how many doublings of the expansion factor make up the index.
     pub range: u8,
 }
+
+impl Settings {
+    /// Requests in flight that a server takes at most, which may have a cap of its own; 0 = no cap.
+    #[must_use]
+    pub fn cap(&self, own: u32) -> u32 {
+        match (own, self.max_in_flight) {
+            (0, cap) | (cap, 0) => cap,
+            (a, b) => a.min(b),
+        }
+    }
+}

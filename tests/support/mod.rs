@@ -29,22 +29,26 @@
 
 mod acme;
 mod answer;
+mod bed;
 mod browser;
 mod canned;
 mod client;
 mod icm;
 mod load;
+mod status;
 
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 pub use acme::{Acme, Server};
 pub use answer::{Answer, Failure};
+pub use bed::{THREE, ask, bed};
 pub use browser::Browser;
 pub use canned::Canned;
 pub use client::Client;
 pub use icm::{Icm, config, config_of, set};
 pub use load::{Tally, load, load_get};
+pub use status::LONG;
 
 /// Waits until `true`, at most so long. Out: whether it became true.
 pub fn eventually(at_most: Duration, mut is_so: impl FnMut() -> bool) -> bool {

@@ -1,0 +1,38 @@
+//! A small cluster for tests of failover. In: settings of the cluster. Out: the cluster with the product in front
+//! of it, where a fault changes nobody's state until the settings let it.
+
+use super::{Acme, Answer, Icm, config, set, unique_id};
+
+/// Three members that hold one database, and one that only Web1 holds.
+pub const THREE: &str = "
+servers: [{ name: Web1/Acme }, { name: Web2/Acme }, { name: Web3/Acme }]
+databases:
+  - { path: cldbdir.nsf, replica_id: C1256A2F00310002, replicas: all }
+  - { path: all.nsf, replica_id: C1257A000041D201, replicas: all }
+  - { path: two.nsf, replica_id: C1257A000041D202, replicas: [Web1, Web2] }
+  - { path: only.nsf, replica_id: C1257A000041D203, replicas: [Web1] }
+";
+
+/// [`THREE`] with these settings of the cluster; nobody becomes UNREACHABLE by itself unless they say so.
+pub fn bed(settings: &[(&str, &str)]) -> (Acme, Icm) {
+    let acme = Acme::start(THREE);
+    let mut config = config(&acme);
+    let quiet = [
+        ("probe", "{ interval: 1h, timeout: 1s, unreachable_after: 1000, healthy_after: 1 }"),
+        ("failover.passive_failures", "0"),
+    ];
+    for (key, value) in quiet.iter().chain(settings) {
+        set(&mut config, &format!("clusters.0.{key}"), value);
+    }
+    let icm = Icm::start(config);
+    (acme, icm)
+}
+
+/// One request with an identifier of its own. Out: the answer and the identifier.
+pub fn ask(icm: &Icm, method: &str, target: &str, headers: &[(&str, &str)], body: &[u8]) -> (Answer, String) {
+    let rid = unique_id();
+    let mut all = headers.to_vec();
+    all.push(("X-Request-Id", &rid));
+    let answer = icm.client().request(method, target, &all, body);
+    (answer.unwrap_or_else(|e| panic!("{method} {target}: {e:?}")), rid)
+}
