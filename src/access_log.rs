@@ -71,6 +71,14 @@ impl AccessLog {
         })
     }
 
+    /// Whether the target can be written to, before a reload goes that way.
+    ///
+    /// # Errors
+    /// When the file cannot be opened, with its name.
+    pub fn try_target(settings: &settings::AccessLog) -> std::io::Result<()> {
+        open(&settings.target).map(drop)
+    }
+
     /// After a reload.
     pub fn reconfigure(&self, settings: &settings::AccessLog) {
         *self.format.lock().unwrap_or_else(PoisonError::into_inner) = settings.format;

@@ -95,6 +95,8 @@ pub struct ListenerTls {
     pub h2: bool,
     /// Ask for client certificates signed by these.
     pub client_ca_file: Option<PathBuf>,
+    /// The certificates of `client_ca_file`, DER.
+    pub client_ca: Option<Arc<Vec<Vec<u8>>>>,
 }
 
 /// A certificate chain and its key, PEM.

@@ -69,11 +69,12 @@ fn listener_tls(item: &Item<'_>) -> ListenerTls {
     }
     let certificates: Vec<CertificateFiles> =
         pairs.iter().filter_map(|p| tls::certificate(&p.map(keys::CERTIFICATE))).collect();
-    let client_ca = map.get("client_ca_file");
+    let authorities = tls::authorities(&map.get("client_ca_file"));
     ListenerTls {
         certificates,
         h2: map.get("h2").boolean().unwrap_or(true),
-        client_ca_file: tls::authorities(&client_ca).map(|(path, _)| path),
+        client_ca_file: authorities.as_ref().map(|(path, _)| path.clone()),
+        client_ca: authorities.map(|(_, list)| list),
     }
 }
 

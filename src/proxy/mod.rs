@@ -98,6 +98,12 @@ impl Proxy {
         }
     }
 
+    /// How long the connection may wait for its next request, in whole seconds: 0 would mean for ever.
+    fn keepalive(&self, snapshot: &Snapshot) -> Option<u64> {
+        let idle = snapshot.settings.limits.idle_timeout.as_secs().max(1);
+        (!self.balancer.is_draining()).then_some(idle)
+    }
+
     /// Counts as the ICM did.
     fn count(&self, outcome: Option<Outcome>) {
         let statistics = &self.balancer.statistics;
@@ -134,7 +140,7 @@ impl ProxyHttp for Proxy {
         let listener = incoming::listener_of(&snapshot, session);
         let (client, tls) = incoming::client_of(session, listener);
         ctx.client = client;
-        session.set_keepalive(Some(snapshot.settings.limits.idle_timeout.as_secs()));
+        session.set_keepalive(self.keepalive(&snapshot));
         if let Some(problem) = incoming::malformed(session.req_header(), &snapshot.settings.limits) {
             session.set_keepalive(None);
             return self.refuse(session, ctx, &snapshot, problem).await;
@@ -376,6 +382,10 @@ impl ProxyHttp for Proxy {
             e.as_up();
             e.set_retry(true);
             return Err(e);
+        }
+        if self.balancer.is_draining() {
+            // The last answer on this connection says so.
+            session.set_keepalive(None);
         }
         ctx.first_byte_ms = Some(failover::elapsed_ms(ctx.started));
         let (_, target) = route::origin_form(session.req_header().raw_path());

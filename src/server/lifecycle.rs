@@ -1,15 +1,17 @@
 //! From the first signal to the last request: draining.
 //!
 //! In: TERM and INT. Out: readiness goes at once, listeners close, requests in flight finish within the
-//! grace period, and an idle process leaves at once. A second signal leaves now.
+//! grace period, and an idle process leaves at once. A second signal leaves now. The admin listener
+//! stays open to the end: whoever asks `/readyz` hears 503, and an administrator sees what is left.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
-use pingora::server::{ShutdownSignal, ShutdownSignalWatch};
+use pingora::server::{ListenFds, ShutdownSignal, ShutdownSignalWatch, ShutdownWatch};
+use pingora::services::Service;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::StartError;
@@ -17,9 +19,16 @@ use crate::access_log::AccessLog;
 use crate::balancer::Balancer;
 
 /// Handlers that were installed before anything else, so that an early HUP cannot end the process:
-/// its default action would.
+/// its default action would. What comes before the balancer serves is kept, not lost.
 #[derive(Debug)]
-pub struct Signals(());
+pub struct Signals {
+    /// HUP.
+    pub reload: Signal,
+    /// USR1.
+    pub reopen: Signal,
+    /// USR2.
+    pub upgrade: Signal,
+}
 
 impl Signals {
     /// Installs the handlers for the life of the process.
@@ -29,18 +38,19 @@ impl Signals {
     pub fn install() -> std::io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(async {
-            for kind in [SignalKind::hangup(), SignalKind::user_defined1(), SignalKind::user_defined2()] {
-                // The handler outlives the stream that is dropped here.
-                drop(signal(kind)?);
-            }
-            Ok(Self(()))
+            // They outlive this runtime: the handlers are the process's own.
+            Ok(Self {
+                reload: signal(SignalKind::hangup())?,
+                reopen: signal(SignalKind::user_defined1())?,
+                upgrade: signal(SignalKind::user_defined2())?,
+            })
         })
     }
 }
 
 /// The pid, in a file, as long as the process lives.
-#[derive(Debug)]
-pub struct PidFile(PathBuf);
+#[derive(Clone, Debug)]
+pub struct PidFile(Arc<Mutex<Option<PathBuf>>>);
 
 impl PidFile {
     /// Writes it.
@@ -53,13 +63,39 @@ impl PidFile {
             std::fs::create_dir_all(dir).map_err(wrong)?;
         }
         std::fs::write(path, format!("{}\n", std::process::id())).map_err(wrong)?;
-        Ok(Self(path.to_owned()))
+        Ok(Self(Arc::new(Mutex::new(Some(path.to_owned())))))
+    }
+
+    /// Removes it, once: the process ends on more than one way. A file that says another process is not
+    /// ours to remove.
+    pub fn remove(&self) {
+        let path = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(path) = path
+            && std::fs::read_to_string(&path).is_ok_and(|pid| pid.trim() == std::process::id().to_string())
+        {
+            let _ = std::fs::remove_file(&path);
+        }
     }
 }
 
-impl Drop for PidFile {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.0);
+/// A service that goes on while requests in flight finish: Pingora closes every listener at the first
+/// signal, the admin listener too.
+pub struct UntilTheEnd<S>(pub S);
+
+#[async_trait]
+impl<S: Service> Service for UntilTheEnd<S> {
+    async fn start_service(&mut self, fds: Option<ListenFds>, _: ShutdownWatch, listeners_per_fd: usize) {
+        // The sender lives as long as this future, and never says a word.
+        let (_never, watch) = tokio::sync::watch::channel(false);
+        self.0.start_service(fds, watch, listeners_per_fd).await;
+    }
+
+    fn name(&self) -> &str {
+        self.0.name()
+    }
+
+    fn threads(&self) -> Option<usize> {
+        self.0.threads()
     }
 }
 
@@ -68,20 +104,14 @@ impl Drop for PidFile {
 pub struct Shutdown {
     balancer: Arc<Balancer>,
     access_log: Arc<AccessLog>,
-    _signals: Signals,
-    pid_file: std::sync::Mutex<Option<PidFile>>,
+    pid_file: Option<PidFile>,
 }
 
 impl Shutdown {
     /// Of this balancer.
     #[must_use]
-    pub fn new(
-        balancer: Arc<Balancer>,
-        access_log: Arc<AccessLog>,
-        signals: Signals,
-        pid_file: Option<PidFile>,
-    ) -> Self {
-        Self { balancer, access_log, _signals: signals, pid_file: std::sync::Mutex::new(pid_file) }
+    pub fn new(balancer: Arc<Balancer>, access_log: Arc<AccessLog>, pid_file: Option<PidFile>) -> Self {
+        Self { balancer, access_log, pid_file }
     }
 }
 
@@ -97,7 +127,7 @@ impl ShutdownSignalWatch for Shutdown {
         self.balancer.drain();
         let balancer = Arc::clone(&self.balancer);
         let access_log = Arc::clone(&self.access_log);
-        let pid_file = self.pid_file.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+        let pid_file = self.pid_file.clone();
         log::info!(
             "draining: no new connections, {} requests in flight",
             balancer.statistics.in_flight.load(Relaxed)
@@ -118,7 +148,9 @@ impl ShutdownSignalWatch for Shutdown {
                 () = either(&mut term, &mut int) => log::warn!("second signal: leaving now"),
             }
             access_log.flush();
-            drop(pid_file);
+            if let Some(pid_file) = pid_file {
+                pid_file.remove();
+            }
             std::process::exit(0);
         });
         ShutdownSignal::GracefulTerminate

@@ -35,7 +35,7 @@ use crate::probe::{Members, Probes};
 use crate::proxy::Proxy;
 use lifecycle::Signals;
 use supervisor::Supervisor;
-use tls::CertificateStore;
+use tls::{CertificateStore, Certificates};
 
 /// How finely probes are scheduled.
 const PROBE_TICK: Duration = Duration::from_millis(100);
@@ -102,11 +102,7 @@ pub fn run(settings: Settings, file: &Path, signals: Signals) -> Result<(), Star
     let balancer = Arc::new(Balancer::new(Arc::clone(&settings), generated)?);
     restrictions::restore(&balancer)?;
     let access_log = Arc::new(AccessLog::start(&settings.access_log).map_err(StartError::AccessLog)?);
-    let certificates = settings
-        .listeners
-        .iter()
-        .map(|l| l.tls.as_ref().map(|t| CertificateStore::load(t).map(Arc::new)).transpose())
-        .collect::<Result<Vec<_>, _>>()?;
+    let certificates = Arc::new(Certificates::load(&settings)?);
     let pid_file = settings.pid_file.as_deref().map(lifecycle::PidFile::write).transpose()?;
 
     // Pingora takes its configuration by value and gives it no `Clone`; ours stays for the next reload.
@@ -128,32 +124,37 @@ pub fn run(settings: Settings, file: &Path, signals: Signals) -> Result<(), Star
     let supervisor = Supervisor::new(
         Arc::clone(&balancer),
         Arc::clone(&access_log),
-        certificates.clone(),
+        Arc::clone(&certificates),
         backends,
         file.to_owned(),
+        signals,
     );
     let knowledge = server.add_service(background_service("knowledge", supervisor));
     server.add_service(background_service("probes", health));
 
-    let proxy = proxy_service(&conf, &balancer, &access_log, &settings, certificates)?;
+    let proxy = proxy_service(&conf, &balancer, &access_log, &settings, &certificates)?;
     let proxy = server.add_service(proxy);
     proxy.add_dependency(&knowledge);
     if let Some(wanted) = &settings.statpub {
         let app = HttpServer::new_app(statpub::Receiver::new(Arc::clone(&balancer)));
         let mut service = Service::new("statpub".to_owned(), app);
         service.threads = Some(1);
-        add_plain_or_tls(&mut service, wanted.address, settings.admin.tls.as_ref())?;
+        add_plain_or_tls(&mut service, wanted.address, certificates.of_admin())?;
         server.add_service(service);
     }
     let app = HttpServer::new_app(admin::Admin::new(Arc::clone(&balancer)));
     let mut service = Service::new("admin".to_owned(), app);
     service.threads = Some(1);
-    add_plain_or_tls(&mut service, settings.admin.address, settings.admin.tls.as_ref())?;
-    server.add_service(service);
+    add_plain_or_tls(&mut service, settings.admin.address, certificates.of_admin())?;
+    server.add_service(lifecycle::UntilTheEnd(service));
 
-    let watch = lifecycle::Shutdown::new(Arc::clone(&balancer), Arc::clone(&access_log), signals, pid_file);
+    let watch = lifecycle::Shutdown::new(Arc::clone(&balancer), Arc::clone(&access_log), pid_file.clone());
     server.run(RunArgs { shutdown_signal: Box::new(watch) });
+    // Here the grace period has ended before the last request has.
     access_log.flush();
+    if let Some(pid_file) = pid_file {
+        pid_file.remove();
+    }
     Ok(())
 }
 
@@ -162,13 +163,13 @@ fn proxy_service(
     balancer: &Arc<Balancer>,
     access_log: &Arc<AccessLog>,
     settings: &Settings,
-    certificates: Vec<Option<Arc<CertificateStore>>>,
+    certificates: &Certificates,
 ) -> Result<impl pingora::services::ServiceWithDependents + use<>, StartError> {
     let proxy = Proxy::new(Arc::clone(balancer), Arc::clone(access_log));
     let mut service = ProxyServiceBuilder::new(conf, proxy).name("proxy").build();
-    for (listener, store) in settings.listeners.iter().zip(certificates) {
+    for listener in &settings.listeners {
         let mut endpoint = ListenerConfig::tcp(listener.address.to_string()).l4_buffer(buffer());
-        if let (Some(tls), Some(store)) = (&listener.tls, store) {
+        if let (Some(tls), Some(store)) = (&listener.tls, certificates.of_listener(listener.address)) {
             endpoint = endpoint.tls(tls::listener(tls, store)?);
         }
         service.add_listener(endpoint);
@@ -183,11 +184,10 @@ fn buffer() -> L4BufferSettings {
 fn add_plain_or_tls<A>(
     service: &mut Service<A>,
     address: SocketAddr,
-    certificate: Option<&crate::config::settings::CertificateFiles>,
+    certificate: Option<Arc<CertificateStore>>,
 ) -> Result<(), StartError> {
     match certificate {
-        Some(files) => {
-            let store = Arc::new(CertificateStore::of(std::slice::from_ref(files))?);
+        Some(store) => {
             let settings: TlsSettings = tls::with_store(store)?;
             service.add_tls_with_settings(&address.to_string(), None, settings);
         }

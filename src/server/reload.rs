@@ -6,13 +6,15 @@
 use std::path::Path;
 use std::sync::{Arc, PoisonError};
 
-use super::tls::CertificateStore;
+use super::tls::Certificates;
+use crate::access_log::AccessLog;
 use crate::balancer::{Balancer, ReloadStatus};
 use crate::clock;
+use crate::config::settings::{Admin, Listener, ListenerTls};
 use crate::config::{self, Settings};
 
 /// Reloads. True when the new configuration is in force. Blocks on files and on the resolver.
-pub fn reload(balancer: &Balancer, file: &Path, certificates: &[Option<Arc<CertificateStore>>]) -> bool {
+pub fn reload(balancer: &Balancer, file: &Path, certificates: &Certificates) -> bool {
     let result = attempt(balancer, file, certificates);
     let (success, error, restart_required) = match result {
         Ok(restart) => (true, String::new(), restart),
@@ -21,7 +23,7 @@ pub fn reload(balancer: &Balancer, file: &Path, certificates: &[Option<Arc<Certi
     if success {
         let mut text = format!("configuration reloaded from {}", file.display());
         if !restart_required.is_empty() {
-            text.push_str(&format!("; restart required for: {}", restart_required.join(", ")));
+            text.push_str(&format!("; restart required: {}", restart_required.join(", ")));
         }
         balancer.events.note(log::Level::Info, "reload", None, text);
     } else {
@@ -33,11 +35,7 @@ pub fn reload(balancer: &Balancer, file: &Path, certificates: &[Option<Arc<Certi
     success
 }
 
-fn attempt(
-    balancer: &Balancer,
-    file: &Path,
-    certificates: &[Option<Arc<CertificateStore>>],
-) -> Result<Vec<String>, String> {
+fn attempt(balancer: &Balancer, file: &Path, certificates: &Certificates) -> Result<Vec<String>, String> {
     let loaded = config::load(file).map_err(|errors| errors.to_string())?;
     for warning in &loaded.warnings {
         log::warn!(target: "icm::config", "{warning}");
@@ -47,50 +45,65 @@ fn attempt(
     }
     let old = balancer.snapshot();
     let restart = restart_required(&old.settings, &loaded.settings);
-    // Certificates are read before anything changes: a bad one refuses the whole reload.
-    let fresh: Vec<_> = old
-        .settings
-        .listeners
-        .iter()
-        .zip(certificates)
-        .filter_map(|(listener, store)| {
-            let new = loaded.settings.listeners.iter().find(|l| l.address == listener.address)?;
-            Some((Arc::clone(store.as_ref()?), new.tls.clone()?))
-        })
-        .map(|(store, tls)| CertificateStore::load(&tls).map(|_| (store, tls)))
-        .collect::<Result<_, _>>()
-        .map_err(|e| e.to_string())?;
-    balancer.apply(Arc::new(loaded.settings)).map_err(|e| e.to_string())?;
-    for (store, tls) in fresh {
-        store.renew(&tls.certificates).map_err(|e| e.to_string())?;
-    }
+    let settings = in_force(&old.settings, loaded.settings);
+    // Whatever may still fail comes before anything changes: it refuses the whole reload.
+    let renewal = certificates.read_again(&settings).map_err(|e| e.to_string())?;
+    AccessLog::try_target(&settings.access_log).map_err(|e| e.to_string())?;
+    balancer.apply(Arc::new(settings)).map_err(|e| e.to_string())?;
+    renewal.put_in_place();
     Ok(restart)
 }
 
 /// What the new file says but only a new process can do.
 #[must_use]
 pub fn restart_required(old: &Settings, new: &Settings) -> Vec<String> {
-    let mut all = Vec::new();
     let shape = |s: &Settings| -> Vec<_> {
-        s.listeners
-            .iter()
-            .map(|l| (l.address, l.tls.as_ref().map(|t| (t.h2, t.client_ca_file.clone()))))
-            .collect()
+        let tls = |t: &ListenerTls| (t.h2, t.client_ca_file.clone(), t.client_ca.clone());
+        s.listeners.iter().map(|l| (l.address, l.tls.as_ref().map(tls))).collect()
     };
-    if shape(old) != shape(new) {
-        all.push("listeners".to_owned());
+    let admin = |s: &Settings| (s.admin.address, s.admin.tls.is_some());
+    let statpub = |s: &Settings| s.statpub.as_ref().map(|s| s.address);
+    let all = [
+        ("listeners", shape(old) != shape(new)),
+        ("pingora", old.pingora != new.pingora || old.pid_file != new.pid_file),
+        ("admin", admin(old) != admin(new)),
+        ("statpub", statpub(old) != statpub(new)),
+        ("state_dir", old.state_dir != new.state_dir),
+    ];
+    all.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name.to_owned()).collect()
+}
+
+/// The new settings with what this process goes on doing: sockets stay where they are, and so does
+/// what belongs to them. The next reload compares with these again, so that nothing that still waits for
+/// a restart is forgotten.
+#[must_use]
+pub fn in_force(old: &Settings, new: Settings) -> Settings {
+    let listeners = old.listeners.iter().map(|l| {
+        let renewed = new.listeners.iter().find(|n| n.address == l.address);
+        renewed.map_or_else(|| l.clone(), |n| listener_in_force(l, n))
+    });
+    let admin = if old.admin.address == new.admin.address {
+        let tls = old.admin.tls.as_ref().map(|before| new.admin.tls.clone().unwrap_or(before.clone()));
+        Admin { tls, ..new.admin }
+    } else {
+        old.admin.clone()
+    };
+    let same_statpub = old.statpub.as_ref().map(|s| s.address) == new.statpub.as_ref().map(|s| s.address);
+    Settings {
+        listeners: listeners.collect(),
+        admin,
+        statpub: if same_statpub { new.statpub } else { old.statpub.clone() },
+        pingora: Arc::clone(&old.pingora),
+        pid_file: old.pid_file.clone(),
+        state_dir: old.state_dir.clone(),
+        ..new
     }
-    if old.pingora != new.pingora || old.pid_file != new.pid_file {
-        all.push("pingora".to_owned());
-    }
-    if old.admin.address != new.admin.address || old.admin.tls != new.admin.tls {
-        all.push("admin".to_owned());
-    }
-    if old.statpub.as_ref().map(|s| s.address) != new.statpub.as_ref().map(|s| s.address) {
-        all.push("statpub".to_owned());
-    }
-    if old.state_dir != new.state_dir {
-        all.push("state_dir".to_owned());
-    }
-    all
+}
+
+fn listener_in_force(old: &Listener, new: &Listener) -> Listener {
+    let tls = old.tls.as_ref().map(|before| ListenerTls {
+        certificates: new.tls.as_ref().unwrap_or(before).certificates.clone(),
+        ..before.clone()
+    });
+    Listener { tls, ..new.clone() }
 }

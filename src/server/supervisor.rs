@@ -1,6 +1,6 @@
 //! The service that keeps knowledge fresh and applies reloads.
 //!
-//! In: the clusters' loops, HUP and USR1. Out: readiness for the listeners, new snapshots. One task does
+//! In: the clusters' loops, HUP, USR1 and USR2. Out: readiness for the listeners, new snapshots. One task does
 //! all of it in turn, so no two reloads overlap.
 
 use std::path::PathBuf;
@@ -13,11 +13,11 @@ use pingora::server::ShutdownWatch;
 use pingora::services::ServiceReadyNotifier;
 use pingora::services::background::BackgroundService;
 use pingora_load_balancing::Backends;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::AbortHandle;
 
+use super::lifecycle::Signals;
 use super::reload;
-use super::tls::CertificateStore;
+use super::tls::Certificates;
 use crate::access_log::AccessLog;
 use crate::balancer::{Balancer, knowledge};
 
@@ -28,9 +28,10 @@ const LONGEST_START: Duration = Duration::from_secs(5);
 pub struct Supervisor {
     balancer: Arc<Balancer>,
     access_log: Arc<AccessLog>,
-    certificates: Vec<Option<Arc<CertificateStore>>>,
+    certificates: Arc<Certificates>,
     backends: Backends,
     file: PathBuf,
+    signals: Mutex<Option<Signals>>,
     tasks: Mutex<Vec<AbortHandle>>,
 }
 
@@ -40,11 +41,13 @@ impl Supervisor {
     pub fn new(
         balancer: Arc<Balancer>,
         access_log: Arc<AccessLog>,
-        certificates: Vec<Option<Arc<CertificateStore>>>,
+        certificates: Arc<Certificates>,
         backends: Backends,
         file: PathBuf,
+        signals: Signals,
     ) -> Self {
-        Self { balancer, access_log, certificates, backends, file, tasks: Mutex::default() }
+        let signals = Mutex::new(Some(signals));
+        Self { balancer, access_log, certificates, backends, file, signals, tasks: Mutex::default() }
     }
 
     /// Ends the loops of the old snapshot and starts those of the new one.
@@ -101,7 +104,7 @@ impl Supervisor {
 
     async fn reload(&self) {
         let (balancer, file) = (Arc::clone(&self.balancer), self.file.clone());
-        let certificates = self.certificates.clone();
+        let certificates = Arc::clone(&self.certificates);
         let work = tokio::task::spawn_blocking(move || reload::reload(&balancer, &file, &certificates));
         match work.await {
             Ok(true) => {
@@ -118,10 +121,9 @@ impl Supervisor {
 #[async_trait]
 impl BackgroundService for Supervisor {
     async fn start_with_ready_notifier(&self, mut shutdown: ShutdownWatch, ready: ServiceReadyNotifier) {
-        let (Ok(mut hangup), Ok(mut reopen)) =
-            (signal(SignalKind::hangup()), signal(SignalKind::user_defined1()))
-        else {
-            log::error!("signal handlers cannot be installed");
+        let signals = self.signals.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(Signals { reload: mut hangup, mut reopen, mut upgrade }) = signals else {
+            log::error!("the supervisor was started twice");
             return;
         };
         self.restart_loops();
@@ -135,6 +137,7 @@ impl BackgroundService for Supervisor {
             tokio::select! {
                 _ = hangup.recv() => self.reload().await,
                 _ = reopen.recv() => self.access_log.reopen(),
+                _ = upgrade.recv() => log::warn!("USR2: upgrading a running process is not available in this version, nothing was done"),
                 _ = tick.tick() => {
                     self.update_members().await;
                     self.watch_readiness();

@@ -3,6 +3,7 @@
 //! In: files that the configuration has checked. Out: a resolver for rustls. A certificate is chosen
 //! by the names it carries, exact or wildcard; the first of the list is the default.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -14,6 +15,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
 
+use crate::config::Settings;
 use crate::config::settings::{CertificateFiles, ListenerTls};
 
 /// Why a certificate cannot be used.
@@ -37,29 +39,73 @@ pub enum TlsError {
 pub struct CertificateStore(ArcSwap<Vec<Arc<CertifiedKey>>>);
 
 impl CertificateStore {
-    /// Of a listener.
-    ///
-    /// # Errors
-    /// When a file cannot be read or does not fit.
-    pub fn load(tls: &ListenerTls) -> Result<Self, TlsError> {
-        Self::of(&tls.certificates)
-    }
-
     /// Of some files, the first being the default.
+    fn of(files: &[CertificateFiles]) -> Result<Arc<Self>, TlsError> {
+        Ok(Arc::new(Self(ArcSwap::from_pointee(read(files)?))))
+    }
+}
+
+/// All stores of this process, as it was started: a listener has the one of its address for good.
+#[derive(Debug)]
+pub struct Certificates {
+    listeners: Vec<(SocketAddr, Arc<CertificateStore>)>,
+    admin: Option<Arc<CertificateStore>>,
+}
+
+/// Certificates that were read and wait to be put in place.
+#[derive(Debug)]
+pub struct Renewal(Vec<(Arc<CertificateStore>, Vec<Arc<CertifiedKey>>)>);
+
+impl Certificates {
+    /// Reads every certificate that the settings name.
     ///
     /// # Errors
     /// When a file cannot be read or does not fit.
-    pub fn of(files: &[CertificateFiles]) -> Result<Self, TlsError> {
-        Ok(Self(ArcSwap::from_pointee(read(files)?)))
+    pub fn load(settings: &Settings) -> Result<Self, TlsError> {
+        let of = |address, tls: &ListenerTls| Ok((address, CertificateStore::of(&tls.certificates)?));
+        let listeners = settings.listeners.iter();
+        let listeners = listeners.filter_map(|l| l.tls.as_ref().map(|tls| of(l.address, tls)));
+        let admin = settings.admin.tls.as_ref().map(|f| CertificateStore::of(std::slice::from_ref(f)));
+        Ok(Self { listeners: listeners.collect::<Result<_, TlsError>>()?, admin: admin.transpose()? })
     }
 
-    /// Reads the files again; the old certificates stay when one of them is wrong.
+    /// The store of the listener at this address, if it has TLS.
+    #[must_use]
+    pub fn of_listener(&self, address: SocketAddr) -> Option<Arc<CertificateStore>> {
+        self.listeners.iter().find(|(a, _)| *a == address).map(|(_, store)| Arc::clone(store))
+    }
+
+    /// The store of the admin and statpub listeners, if they have TLS.
+    #[must_use]
+    pub fn of_admin(&self) -> Option<Arc<CertificateStore>> {
+        self.admin.clone()
+    }
+
+    /// Reads the files again and changes nothing yet: one bad file spoils the whole renewal.
     ///
     /// # Errors
     /// When a file cannot be read or does not fit.
-    pub fn renew(&self, files: &[CertificateFiles]) -> Result<(), TlsError> {
-        self.0.store(Arc::new(read(files)?));
-        Ok(())
+    pub fn read_again(&self, settings: &Settings) -> Result<Renewal, TlsError> {
+        let mut renewal = Vec::new();
+        for (address, store) in &self.listeners {
+            let tls = settings.listeners.iter().find(|l| l.address == *address).and_then(|l| l.tls.as_ref());
+            if let Some(tls) = tls {
+                renewal.push((Arc::clone(store), read(&tls.certificates)?));
+            }
+        }
+        if let (Some(store), Some(files)) = (&self.admin, &settings.admin.tls) {
+            renewal.push((Arc::clone(store), read(std::slice::from_ref(files))?));
+        }
+        Ok(Renewal(renewal))
+    }
+}
+
+impl Renewal {
+    /// From the next handshake on.
+    pub fn put_in_place(self) {
+        for (store, certificates) in self.0 {
+            store.0.store(Arc::new(certificates));
+        }
     }
 }
 
@@ -101,11 +147,11 @@ pub fn listener(tls: &ListenerTls, store: Arc<CertificateStore>) -> Result<TlsSe
     if tls.h2 {
         settings.enable_h2();
     }
-    if let Some(path) = &tls.client_ca_file {
+    if let (Some(path), Some(authorities)) = (&tls.client_ca_file, &tls.client_ca) {
         let wrong = |reason: String| TlsError::File { path: path.clone(), reason };
         let mut roots = RootCertStore::empty();
-        for der in CertificateDer::pem_file_iter(path).map_err(|e| wrong(e.to_string()))? {
-            roots.add(der.map_err(|e| wrong(e.to_string()))?).map_err(|e| wrong(e.to_string()))?;
+        for der in authorities.iter() {
+            roots.add(CertificateDer::from(der.clone())).map_err(|e| wrong(e.to_string()))?;
         }
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
