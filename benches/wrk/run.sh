@@ -10,7 +10,7 @@ CONNECTIONS=${CONNECTIONS:-64 256}      # of wrk, one pass for each
 SECONDS_EACH=${SECONDS_EACH:-5}         # measured, after one second of warming up
 ROUNDS=${ROUNDS:-3}                     # medians are taken over these
 BODY=${BODY:-1024}                      # octets of the answer (nginx as the origin; acme's /fast has its own)
-TARGET=${TARGET:-/fast}                 # what is asked for
+TARGET=${TARGET:-/sales/leads.nsf/fast?OpenPage}    # what is asked for
 PROXY_CPU=${PROXY_CPU:-0}               # the proxy alone
 LOAD_CPU=${LOAD_CPU:-1}                 # wrk and the origin
 ONLY=${ONLY:-direct minimal icm nginx haproxy}
@@ -118,7 +118,7 @@ if have nginx; then
         printf %s "$body" >"$work/body"
         serve="open_file_cache max=10 inactive=60s; location / { default_type text/html; root $work; try_files /body =404; }"
     fi
-    nginx_conf "$work/origin.conf" "server { listen 127.0.0.1:18090 reuseport backlog=4096; $serve }"
+    nginx_conf "$work/origin.conf" "server { listen 127.0.0.1:18090 reuseport backlog=4096; listen 127.0.0.2:18090 backlog=4096; listen 127.0.0.3:18090 backlog=4096; $serve }"
     start direct "$LOAD_CPU" nginx -c "$work/origin.conf" -e "$work/origin.log" || die "the origin does not start"
     origin="nginx, $BODY octets"
 else
@@ -133,13 +133,14 @@ if wanted minimal && start minimal "$PROXY_CPU" "$MINIMAL" 127.0.0.1:18091 127.0
     running+=(minimal)
     version[minimal]="Pingora $(sed -n '/^name = "pingora-core"/{n;s/.*"\(.*\)"/\1/p}' Cargo.lock)"
 fi
-if wanted icm && start icm "$PROXY_CPU" "$ICM" run -c $here/icm.yaml; then
+cp $here/icm.yaml "$work/"              # its access log is written beside it
+if wanted icm && start icm "$PROXY_CPU" "$ICM" run -c "$work/icm.yaml"; then
     running+=(icm)
     version[icm]=$("$ICM" --version 2>/dev/null | head -n 1 || true)
 fi
 if wanted nginx && have nginx; then
     nginx_conf "$work/nginx.conf" "upstream origin { server 127.0.0.1:18090; keepalive 512; keepalive_requests 1000000; }
-    server { listen 127.0.0.1:18092 reuseport backlog=4096;
+    server { listen 127.0.0.1:18092 reuseport backlog=4096; access_log $work/nginx-access.log combined buffer=64k flush=1s;
         location / { proxy_pass http://origin; proxy_http_version 1.1; proxy_set_header Connection ''; } }"
     if start nginx "$PROXY_CPU" nginx -c "$work/nginx.conf" -e "$work/nginx.log"; then
         running+=(nginx)
@@ -175,14 +176,35 @@ ticks() { # ticks NAME: user and system time of the process, in clock ticks
 }
 hertz=$(getconf CLK_TCK)
 
+cookie() { # the affinity cookie that icm gives a user who opens the target
+    local line
+    { exec 3<>"/dev/tcp/127.0.0.1/${port[icm]}"; } 2>/dev/null || return 0
+    printf 'GET %s HTTP/1.1\r\nHost: www.acme.example\r\nConnection: close\r\n\r\n' "$TARGET" >&3
+    while read -r -t 2 line <&3 && [ "$line" != $'\r' ]; do
+        [[ ${line,,} == "set-cookie: icm="* ]] && { line=${line#*: }; echo "${line%%;*}"; break; }
+    done
+    exec 3<&- 3>&-
+}
+
+# What a browser sends. All proxies get the same; the cookie means something to icm only.
+agent='Mozilla/5.0 (X11; Linux x86_64; rv:145.0) Gecko/20100101 Firefox/145.0'
+sent() {
+    headers=(-H 'Host: www.acme.example' -H "User-Agent: $agent"
+        -H 'Accept: text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8' -H 'Accept-Language: de,en;q=0.7')
+    local given=''
+    [[ " ${running[*]} " == *" icm "* ]] && given=$(cookie)
+    headers+=(-H "Cookie: SessionID=A1B2C3D4E5F6${given:+; $given}")
+}
+
 load() { # load NAME CONNECTIONS SECONDS: wrk's report line
-    timeout -k 5 $(($3 + 20)) taskset -c "$LOAD_CPU" wrk -t 1 -c "$2" -d "$3s" --timeout 5s \
+    timeout -k 5 $(($3 + 20)) taskset -c "$LOAD_CPU" wrk -t 1 -c "$2" -d "$3s" --timeout 5s "${headers[@]}" \
         -s $here/report.lua "http://127.0.0.1:${port[$1]}$TARGET" 2>&1 | sed -n 's/^RESULT //p'
 }
 
 : >"$work/samples"
 for connections in $CONNECTIONS; do
     for round in $(seq "$ROUNDS"); do
+        sent                            # the cookie grows old
         for name in "${running[@]}"; do
             load "$name" "$connections" 1 >/dev/null || true
             before=$(ticks "$name") || die "$name has ended: $(tail -n 3 "$work/$name.log")"

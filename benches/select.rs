@@ -1,0 +1,194 @@
+//! What a decision costs, and what a whole request costs from its parsed head to the chosen server: time, and
+//! allocations.
+//!
+//! `cargo bench --bench select`. Allocations are printed first. No socket is opened: the balancer is built from a
+//! configuration, and its members are told that their ports answer.
+
+use std::hint::black_box;
+use std::path::Path;
+use std::sync::Arc;
+
+use criterion::Criterion;
+use domino_icm::affinity::{Entries, Entry};
+use domino_icm::balancer::{Balancer, Snapshot};
+use domino_icm::clock;
+use domino_icm::cluster::member::View;
+use domino_icm::cluster::{Port, ServerState};
+use domino_icm::config;
+use domino_icm::directory::Mark;
+use domino_icm::proxy::ctx::Routed;
+use domino_icm::proxy::failover;
+use domino_icm::proxy::route::{self, Addressed, Route};
+use domino_icm::select::{Candidate, MemberIx, Outcome, Question, Settings, decide};
+use pingora_http::RequestHeader;
+
+const SERVERS: [MemberIx; 3] = [2, 6, 32];
+const SETTINGS: Settings = Settings {
+    drain_timeout_ms: 1_800_000,
+    slow_start_ms: 30_000,
+    max_in_flight: 0,
+    try_unreachable: false,
+    range: 6,
+};
+
+type Failure = Box<dyn std::error::Error>;
+
+fn main() -> Result<(), Failure> {
+    let mut criterion = Criterion::default().configure_from_args();
+    for servers in SERVERS {
+        decisions(&mut criterion, servers);
+    }
+    for servers in SERVERS {
+        requests(&mut criterion, servers)?;
+    }
+    criterion.final_summary();
+    Ok(())
+}
+
+/// Counts the allocations of one operation and measures its time.
+fn measure<T>(criterion: &mut Criterion, name: &str, mut operation: impl FnMut() -> T) {
+    let counted = allocation_counter::measure(|| {
+        black_box(operation());
+    });
+    println!("{name}: {} allocations, {} octets", counted.count_total, counted.bytes_total);
+    criterion.bench_function(name, |bencher| bencher.iter(&mut operation));
+}
+
+/// A server that answers and has nothing to do.
+fn idle(member: MemberIx) -> Candidate {
+    let view = View {
+        http: true,
+        https: true,
+        restricted_since_ms: None,
+        busy: false,
+        max_users: false,
+        index: Some(95.0),
+        in_flight: 0,
+        in_flight_then: 0,
+        weight: 1,
+        max_connections: 0,
+        returned_at_ms: None,
+    };
+    Candidate { member, mark: Mark::InService, view }
+}
+
+fn decisions(criterion: &mut Criterion, servers: MemberIx) {
+    let all_idle: Vec<Candidate> = (0..servers).map(idle).collect();
+    let mut in_flight = all_idle.clone();
+    for candidate in &mut in_flight {
+        // Different on each, so that every index is corrected, and some fall out of the band.
+        candidate.view.in_flight = 3 + u32::from(candidate.member) * 5 % 17;
+        candidate.view.in_flight_then = 2;
+    }
+    let mut busy = in_flight.clone();
+    for candidate in &mut busy {
+        candidate.view.busy = candidate.member % 2 == 0;
+    }
+    let last = servers.checked_sub(1);
+    for (what, candidates, entry) in [
+        ("idle", &all_idle, None),
+        ("in flight", &in_flight, None),
+        ("affinity hit", &in_flight, last),
+        ("half set aside as BUSY", &busy, None),
+    ] {
+        let mut seed = 0_u64;
+        measure(criterion, &format!("decide/{servers} servers, {what}"), || {
+            seed = seed.wrapping_add(1);
+            let question = Question {
+                candidates: black_box(candidates),
+                port: Port::Http,
+                entry,
+                hint: None,
+                recent: entry,
+                note_id: false,
+                tried: &[],
+                now_ms: 100_000,
+                seed,
+            };
+            decide(&question, &SETTINGS)
+        });
+    }
+}
+
+/// A balancer whose members all answer and hold one database.
+fn balancer(servers: MemberIx) -> Result<Balancer, Failure> {
+    let mut text = String::from(
+        "listeners: [{ address: 127.0.0.1:80 }]\nclusters:\n  - name: Bench\n    servers:\n      source: static\n      list:\n",
+    );
+    let mut replicas = String::new();
+    for number in 0..servers {
+        text += &format!(
+            "        - {{ name: Web{number}/Acme, hostname: web{number}.acme.example, http: 127.0.0.1:{} }}\n",
+            20_000 + number
+        );
+        replicas += &format!("            - {{ server: Web{number}/Acme }}\n");
+    }
+    text += "    directory:\n      source: static\n      databases:\n        - path: sales/leads.nsf\n          replica_id: C1257A000041D2E0\n          replicas:\n";
+    text += &replicas;
+    let settings = config::load_text(Path::new("bench.yaml"), &text).map_err(|e| e.to_string())?.settings;
+    let balancer = Balancer::new(Arc::new(settings), b"only for this bench".to_vec())?;
+    for (_, view, ix, port) in balancer.snapshot().ports() {
+        let Some(entry) = view.entries.get(ix) else { continue };
+        while entry.member.state() == ServerState::Unreachable {
+            let _ = entry.member.probed(port, Ok(200), clock::now_ms());
+        }
+    }
+    Ok(balancer)
+}
+
+/// A head as a browser sends it.
+fn head(target: &str, cookie: Option<String>) -> Result<RequestHeader, Failure> {
+    let mut head = RequestHeader::build("GET", target.as_bytes(), Some(8))?;
+    head.insert_header("Host", "www.acme.example")?;
+    head.insert_header(
+        "User-Agent",
+        "Mozilla/5.0 (X11; Linux x86_64; rv:145.0) Gecko/20100101 Firefox/145.0",
+    )?;
+    head.insert_header("Accept", "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8")?;
+    if let Some(cookie) = cookie {
+        head.insert_header("Cookie", format!("SessionID=A1B2C3; ICM={cookie}"))?;
+    }
+    Ok(head)
+}
+
+/// The cookie of a user whom the last server has served this database.
+fn cookie(snapshot: &Arc<Snapshot>, target: &str) -> Result<String, Failure> {
+    let cluster = snapshot.clusters.first().ok_or("no cluster")?;
+    let view = cluster.view.load();
+    let server = view.entries.last().ok_or("no server")?.member.tag();
+    let database = route::tag_of_target(cluster, &view, target.as_bytes()).ok_or("no database")?;
+    let now = u32::try_from(clock::unix_secs())?;
+    let entries = Entries::new([Entry { server, database, time: now }].into_iter(), now, 1_800);
+    cluster.keys.encode(&entries).ok_or_else(|| "no cookie".into())
+}
+
+/// What the proxy does with a head until it has a server: route it, then decide.
+fn chosen(snapshot: &Arc<Snapshot>, head: &RequestHeader, target: &str) -> Option<(Box<Routed>, Outcome)> {
+    let addressed =
+        Addressed { authority: "www.acme.example", target: black_box(target.as_bytes()), tls: false };
+    let Route::To(routed) = route::route(snapshot, black_box(head), addressed) else { return None };
+    let outcome = failover::decide(&routed, &[]).outcome;
+    Some((routed, outcome))
+}
+
+fn requests(criterion: &mut Criterion, servers: MemberIx) -> Result<(), Failure> {
+    let balancer = balancer(servers)?;
+    let snapshot = balancer.snapshot();
+    let view = "/sales/leads.nsf/By+Region?OpenView&Start=31&Count=30";
+    for (what, target, with_cookie) in [
+        ("new user", view, false),
+        ("affinity hit", view, true),
+        ("no database", "/icons/actn010.gif", false),
+    ] {
+        let cookie = if with_cookie { Some(cookie(&snapshot, target)?) } else { None };
+        let head = head(target, cookie)?;
+        match chosen(&snapshot, &head, target) {
+            Some((routed, Outcome::Serve(..))) if routed.entry.is_some() == with_cookie => {}
+            other => return Err(format!("{what}: not what is to be measured: {other:?}").into()),
+        }
+        measure(criterion, &format!("request/{servers} servers, {what}"), || {
+            chosen(&snapshot, &head, target)
+        });
+    }
+    Ok(())
+}
