@@ -68,6 +68,7 @@ fn idle(member: MemberIx) -> Candidate {
         weight: 1,
         max_connections: 0,
         returned_at_ms: None,
+        failing: 0.0,
     };
     Candidate { member, mark: Mark::InService, view }
 }
