@@ -5,7 +5,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use http::{HeaderMap, HeaderValue, Method, header};
+use http::{HeaderMap, HeaderValue, Method, Version, header};
 use pingora::Result;
 use pingora_http::RequestHeader;
 use pingora_proxy::Session;
@@ -13,7 +13,7 @@ use pingora_proxy::Session;
 use super::ctx::Routed;
 use super::route;
 use crate::balancer::Snapshot;
-use crate::config::settings::Listener;
+use crate::config::settings::{Limits, Listener};
 use crate::pages::Problem;
 use crate::url;
 
@@ -55,7 +55,8 @@ pub async fn login_form(session: &mut Session, routed: &mut Routed, target: &[u8
 
 /// Requests that no two parsers need read alike. The strict gate of the edge goes further.
 #[must_use]
-pub fn malformed(head: &RequestHeader, limits: &crate::config::settings::Limits) -> Option<Problem> {
+pub fn malformed(session: &Session, limits: &Limits) -> Option<Problem> {
+    let head = session.req_header();
     let headers = &head.headers;
     if head.raw_path().len() as u64 > limits.uri_bytes {
         return Some(Problem::UriTooLong);
@@ -64,13 +65,31 @@ pub fn malformed(head: &RequestHeader, limits: &crate::config::settings::Limits)
     if headers.len() > limits.header_count || octets as u64 > limits.header_bytes {
         return Some(Problem::HeadersTooLarge);
     }
-    if headers.contains_key(header::TRANSFER_ENCODING) && headers.contains_key(header::CONTENT_LENGTH) {
+    if headers.contains_key(header::TRANSFER_ENCODING) && announced_a_length(session) {
         return Some(Problem::BadRequest("Content-Length and Transfer-Encoding exclude each other."));
     }
     if headers.get_all(header::HOST).iter().count() > 1 {
         return Some(Problem::BadRequest("The request names more than one host."));
     }
     None
+}
+
+/// Whether the head as it came had a `Content-Length`: Pingora drops it where there is a
+/// `Transfer-Encoding`, too, and so hides what may be an attempt to smuggle.
+fn announced_a_length(session: &Session) -> bool {
+    const NAME: &[u8] = b"content-length:";
+    let is_length = |line: &[u8]| line.get(..NAME.len()).is_some_and(|n| n.eq_ignore_ascii_case(NAME));
+    session
+        .as_ref()
+        .as_http1()
+        .is_some_and(|h1| h1.get_headers_raw_bytes().split(|b| *b == b'\n').any(is_length))
+}
+
+/// Whether the client's connection can be kept for another request. In HTTP/1.0 the end of the connection is
+/// the end of an answer whose length nobody knew before.
+#[must_use]
+pub fn can_keep_alive(session: &Session) -> bool {
+    session.req_header().version != Version::HTTP_10
 }
 
 /// Gives a request with an absolute target the origin form and the Host that its target names, which wins

@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::Method;
+use http::{Method, header};
 use pingora::protocols::Digest;
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorSource, ErrorType, Result};
@@ -140,8 +140,9 @@ impl ProxyHttp for Proxy {
         let listener = incoming::listener_of(&snapshot, session);
         let (client, tls) = incoming::client_of(session, listener);
         ctx.client = client;
-        session.set_keepalive(self.keepalive(&snapshot));
-        if let Some(problem) = incoming::malformed(session.req_header(), &snapshot.settings.limits) {
+        let keepalive = self.keepalive(&snapshot).filter(|_| incoming::can_keep_alive(session));
+        session.set_keepalive(keepalive);
+        if let Some(problem) = incoming::malformed(session, &snapshot.settings.limits) {
             session.set_keepalive(None);
             return self.refuse(session, ctx, &snapshot, problem).await;
         }
@@ -390,6 +391,20 @@ impl ProxyHttp for Proxy {
         ctx.first_byte_ms = Some(failover::elapsed_ms(ctx.started));
         let (_, target) = route::origin_form(session.req_header().raw_path());
         answer::to_browser(head, ctx, target)
+    }
+
+    /// HTTP/1.0 knows no chunks, which Pingora puts in wherever a length is missing: the connection's end is
+    /// the body's.
+    async fn response_filter(
+        &self,
+        session: &mut Session,
+        head: &mut ResponseHeader,
+        _ctx: &mut Ctx,
+    ) -> Result<()> {
+        if !incoming::can_keep_alive(session) {
+            head.remove_header(&header::TRANSFER_ENCODING);
+        }
+        Ok(())
     }
 
     /// The server died, or was too slow.
