@@ -27,6 +27,7 @@ generate: { databases: 20, copies: 4, prefix: many/db }
 fn start(change: impl FnOnce(&Acme, &mut Value)) -> (Acme, Icm) {
     let acme = Acme::start(SCENARIO);
     let mut config = config(&acme);
+    equal_workloads(&acme, &mut config);
     change(&acme, &mut config);
     (acme, Icm::start(config))
 }
@@ -65,9 +66,9 @@ fn the_cookie_is_for_this_host_alone_out_of_reach_of_scripts_and_secure_where_tl
     let proto = [("X-Forwarded-Proto", "https")];
     assert_eq!(attributes(icm.client().get("/a.nsf?Open")), plain);
     assert_eq!(attributes(icm.client().get_with("/a.nsf?Open", &proto)), plain, "nobody's word is taken");
-    let mut client = Client::tls(tls.parse().unwrap(), "localhost", &acme.ca_file);
+    let mut client = Client::tls(wait_for(tls.parse().unwrap()), "localhost", &acme.ca_file);
     assert_eq!(attributes(client.get("/a.nsf?Open")), with_tls);
-    let behind = behind.parse().unwrap();
+    let behind = wait_for(behind.parse().unwrap());
     assert_eq!(attributes(Client::to(behind).get("/a.nsf?Open")), plain);
     assert_eq!(attributes(Client::to(behind).get_with("/a.nsf?Open", &proto)), with_tls);
 }

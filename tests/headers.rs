@@ -179,7 +179,7 @@ fn hsts_is_the_edges_own_word() {
             let listener = format!("{{ address: \"{tls}\", tls: {{ certificates: {certificates} }} }}");
             config["listeners"].as_sequence_mut().unwrap().push(serde_yaml::from_str(&listener).unwrap());
         });
-        let mut secure = Client::tls(tls.parse().unwrap(), "localhost", &acme.ca_file);
+        let mut secure = Client::tls(wait_for(tls.parse().unwrap()), "localhost", &acme.ca_file);
         for target in ["/sales/orders.nsf?Open", "/", "/sales/orders.nsf/missing", "/nowhere.nsf"] {
             let all = secure.get(target);
             let all = all.all("strict-transport-security");
@@ -205,20 +205,7 @@ fn what_a_server_says_to_its_next_hop_ends_here() {
         "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nConnection: close, X-Hop, x-other-hop\r\nX-Hop: 1\r\n\
          X-Other-Hop: 2\r\nKeep-Alive: timeout=5\r\nProxy-Connection: close\r\nX-Kept: 3\r\nContent-Length: 2\r\n\r\nok",
     );
-    let text = format!(
-        "
-listeners: [ {{ address: \"127.0.0.1:{}\" }} ]
-admin: {{ address: \"127.0.0.1:{}\" }}
-clusters:
-- name: AcmeWeb
-  servers: {{ source: static, list: [ {{ name: Web1/Acme, hostname: web1.acme.example, http: \"{}\" }} ] }}
-  directory: {{ source: static, databases: [] }}
-",
-        free_port(),
-        free_port(),
-        server.address
-    );
-    let icm = Icm::start(serde_yaml::from_str(&text).unwrap());
+    let icm = Icm::start(server.config());
     let answer = icm.client().get("/x");
     assert_eq!((answer.status, answer.text()), (200, "ok".to_owned()));
     for gone in ["x-hop", "x-other-hop", "keep-alive", "proxy-connection"] {

@@ -139,6 +139,30 @@ fn what_the_server_says_of_itself_comes_back_by_the_public_name_and_path() {
 }
 
 #[test]
+fn a_request_that_goes_on_to_another_server_gets_that_servers_path() {
+    let acme = Acme::start(SCENARIO);
+    let mut config = config(&acme);
+    set(&mut config, "clusters.0.failover.retry_budget", "100%");
+    let icm = Icm::start(config);
+    for (failing, serving, path) in
+        [("Web1", "Web2/Acme", "/apps/leads.nsf"), ("Web2", "Web1/Acme", "/sales/leads.nsf")]
+    {
+        acme.fault(failing, serde_json::json!({ "kind": "status", "status": 503 }));
+        for public in ["/sales/leads.nsf", "/apps/leads.nsf", "/__C1257A000041D2E0.nsf"] {
+            for _ in 0..8 {
+                let target = format!("{public}/rewrite?OpenPage");
+                let answer = icm.client().host("www.acme.example").get(&target);
+                assert_eq!((answer.status, answer.server()), (200, serving), "{target}");
+                let location = format!("http://www.acme.example{target}");
+                assert_eq!(answer.header("content-location"), Some(&*location), "mapped back from {path}");
+                assert!(answer.text().contains(path));
+            }
+        }
+        acme.heal(failing);
+    }
+}
+
+#[test]
 fn a_location_on_the_same_server_is_mapped_in_every_form_that_domino_writes() {
     let (_acme, icm) = start();
     for (public, to, expected) in [
@@ -165,7 +189,9 @@ fn a_location_on_the_same_server_is_mapped_in_every_form_that_domino_writes() {
 #[test]
 fn a_location_that_names_another_member_takes_the_user_there_without_a_loop() {
     let acme = Acme::start(SCENARIO);
-    let icm = Icm::start(config(&acme));
+    let mut config = config(&acme);
+    equal_workloads(&acme, &mut config);
+    let icm = Icm::start(config);
     for public in ["/sales/leads.nsf".to_owned(), format!("/__{LEADS}.nsf")] {
         let mut browser = Browser::on(icm.address, &format!("{public}?OpenDatabase"), "Web1");
         let answer = browser.get(&format!("{public}?OpenDatabase&redirect=Web2"));
@@ -182,7 +208,9 @@ fn a_location_that_names_another_member_takes_the_user_there_without_a_loop() {
 #[test]
 fn a_location_whose_path_means_several_databases_is_mapped_to_the_replica_id() {
     let acme = Acme::built_in();
-    let icm = Icm::start(config(&acme));
+    let mut config = config(&acme);
+    equal_workloads(&acme, &mut config);
+    let icm = Icm::start(config);
     let (web1, web3) = (acme.http("Web1").port(), acme.http("Web3").port());
     let other = format!("http://web3.acme.example:{web3}/sales/leads.nsf/v?OpenView");
     let own = format!("http://web1.acme.example:{web1}/sales/leads.nsf?Open");

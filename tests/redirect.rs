@@ -88,7 +88,7 @@ fn the_clients_scheme_decides_port_and_server_whatever_upstream_scheme_says() {
             let name = ["Web1", "Web2", "Web3"].into_iter().find(of);
             name.unwrap_or_else(|| panic!("{upstream}, secure {secure}: {location}")).to_owned()
         };
-        let mut secure = Client::tls(tls, "localhost", &acme.ca_file);
+        let mut secure = Client::tls(wait_for(tls), "localhost", &acme.ca_file);
         for _ in 0..20 {
             assert_ne!(place(&secure.get("/everywhere.nsf"), true), "Web3", "it has no HTTPS port");
             place(&icm.client().get("/everywhere.nsf"), false);
@@ -130,11 +130,7 @@ clusters:
 fn restricted_unreachable_and_busy_servers_are_passed_over_and_nobody_left_is_503() {
     let acme = Acme::start(SCENARIO);
     let mut config = redirecting(&acme);
-    for n in 0..3 {
-        let metrics = acme.servers[n].metrics.unwrap();
-        let source = format!("{{ source: prometheus, url: \"http://{metrics}/metrics\", interval: 100ms }}");
-        set(&mut config, &format!("clusters.0.servers.list.{n}.availability"), &source);
-    }
+    equal_workloads(&acme, &mut config);
     let icm = Icm::start(config.clone());
     let goes_to = |target: &str| {
         let answer = icm.client().get(target);

@@ -22,7 +22,10 @@ fn start(settings: &[(&str, &str)]) -> (Acme, Icm) {
 
 #[test]
 fn a_url_without_a_database_or_with_one_that_all_hold_goes_to_any_member() {
-    let (_acme, icm) = start(&[]);
+    let acme = Acme::built_in();
+    let mut config = config(&acme);
+    equal_workloads(&acme, &mut config);
+    let icm = Icm::start(config);
     let targets = [
         "/",
         "/icons/vwicn001.gif",

@@ -52,7 +52,12 @@ fn a_client_of_http_1_0_is_served() {
         raw(&icm, "GET /sales/orders.nsf?OpenDatabase&chunked=1 HTTP/1.0\r\nHost: www.acme.example\r\n\r\n");
     assert_eq!(answer.status, 200);
     assert!(answer.header("transfer-encoding").is_none(), "it knows no chunks: {}", answer.head);
-    assert!(answer.text().contains("</html>") && answer.closed);
+    assert!(answer.text().ends_with("</html>\n") && answer.closed, "{}", answer.head);
+    let answer = raw(
+        &icm,
+        "GET /sales/orders.nsf HTTP/1.0\r\nHost: www.acme.example\r\nConnection: keep-alive\r\n\r\n",
+    );
+    assert!(answer.status == 200 && answer.closed && answer.complete);
 }
 
 #[test]

@@ -93,10 +93,10 @@ fn it_is_counted_in_flight_and_ends_on_both_sides_whoever_ends_it() {
 
 #[test]
 fn a_server_that_refuses_the_upgrade_is_heard() {
-    let acme = Acme::built_in();
-    let icm = Icm::start(config(&acme));
-    acme.fault("all", serde_json::json!({ "kind": "status", "status": 403, "path": "/ws" }));
-    let mut client = icm.client();
-    let answer = client.request("GET", "/ws", &HANDSHAKE, b"").unwrap();
-    assert_eq!(answer.status, 403);
+    let server = Canned::new("HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\nConnection: close\r\n\r\nno");
+    let icm = Icm::start(server.config());
+    let answer = icm.client().request("GET", "/ws", &HANDSHAKE, b"").unwrap();
+    assert_eq!((answer.status, answer.text()), (403, "no".to_owned()));
+    let heads = server.heads();
+    assert!(heads.iter().any(|h| h.to_lowercase().contains("\r\nupgrade: websocket\r\n")), "{heads:?}");
 }

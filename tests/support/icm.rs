@@ -60,6 +60,17 @@ clusters:
     serde_yaml::from_str(&text).unwrap_or_else(|e| panic!("{e}\n{text}"))
 }
 
+/// Gives all members the same published index, so that chance draws among all of them: an index that is only
+/// observed can keep a server out for as long as nobody is slower.
+pub fn equal_workloads(acme: &Acme, config: &mut Value) {
+    acme.set("all", serde_json::json!({ "index": 90 }));
+    for (n, server) in acme.servers.iter().enumerate() {
+        let Some(metrics) = server.metrics else { continue };
+        let source = format!("{{ source: prometheus, url: \"http://{metrics}/metrics\", interval: 100ms }}");
+        set(config, &format!("clusters.0.servers.list.{n}.availability"), &source);
+    }
+}
+
 /// Sets one key, given as a dotted path with numbers for lists, to a value given as YAML:
 /// `set(&mut config, "clusters.0.failover.attempts", "1")`. Maps on the way are made.
 pub fn set(config: &mut Value, path: &str, yaml: &str) {

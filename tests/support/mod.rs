@@ -46,7 +46,7 @@ pub use bed::{THREE, ask, bed};
 pub use browser::Browser;
 pub use canned::Canned;
 pub use client::Client;
-pub use icm::{Icm, config, config_of, set};
+pub use icm::{Icm, config, config_of, equal_workloads, set};
 pub use load::{Tally, load, load_get};
 pub use status::LONG;
 
@@ -67,6 +67,13 @@ pub fn eventually(at_most: Duration, mut is_so: impl FnMut() -> bool) -> bool {
 /// Waits so long.
 pub fn pause(ms: u64) {
     std::thread::sleep(Duration::from_millis(ms));
+}
+
+/// Waits until somebody listens there: a second listener may open a moment after the first.
+pub fn wait_for(address: std::net::SocketAddr) -> std::net::SocketAddr {
+    let listens = || std::net::TcpStream::connect(address).is_ok();
+    assert!(eventually(Duration::from_secs(20), listens), "nobody listens on {address}");
+    address
 }
 
 /// A port nobody listens on, below the range from which the kernel takes ports for outgoing connections, so
