@@ -216,3 +216,20 @@ fn a_dead_holder_gets_503_and_comes_back_by_its_probe() {
     icm.wait_for_state("Web1", "AVAILABLE");
     assert_eq!(ask(&icm, "GET", "/only.nsf?OpenDatabase", &[], b"").0.server(), "Web1/Acme");
 }
+
+#[test]
+fn a_failed_tls_handshake_moves_on_for_any_method() {
+    let (acme, icm) = bed_of(&THREE.replace("https: false", "http: false"), &[("upstream_scheme", "https")]);
+    acme.set("all", json!({ "max_requests": 1 }));
+    let cookie = format!("ICM={}", icm.cookie_for("Web1", "/two.nsf?OpenDatabase"));
+    for fault in ["tls_handshake", "tls_expired", "tls_wrong_name", "refuse"] {
+        acme.fault("Web1", json!(fault));
+        for (method, size) in [("GET", 0), ("POST", 10), ("POST", 200_000)] {
+            let target = "/two.nsf/agent?OpenAgent";
+            let (answer, rid) = ask(&icm, method, target, &[("Cookie", &cookie)], &vec![b'x'; size]);
+            assert_eq!((answer.status, answer.server()), (200, "Web2/Acme"), "{fault} {method}");
+            assert_eq!((acme.executed_on(&rid, "Web1").1, acme.executed(&rid)), (0, 1), "{fault} {method}");
+        }
+        assert_eq!(ask(&icm, "POST", "/only.nsf?CreateDocument", &[], b"a=1").0.status, 503, "{fault}");
+    }
+}
