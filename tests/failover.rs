@@ -233,3 +233,32 @@ fn a_failed_tls_handshake_moves_on_for_any_method() {
         assert_eq!(ask(&icm, "POST", "/only.nsf?CreateDocument", &[], b"a=1").0.status, 503, "{fault}");
     }
 }
+
+#[test]
+fn where_the_method_may_be_repeated_the_body_decides_and_arrives_whole() {
+    let (acme, icm) = bed(&[
+        ("failover.retry_methods", "[GET, HEAD, OPTIONS, POST]"),
+        ("failover.response_timeout", "500ms"),
+    ]);
+    let cookie = format!("ICM={}", icm.cookie_for("Web1", "/two.nsf?OpenDatabase"));
+    let post = |target: &str, size: usize| {
+        let headers = [("Cookie", cookie.as_str()), ("Accept", "application/json")];
+        let (answer, rid) = ask(&icm, "POST", target, &headers, &vec![b'x'; size]);
+        let length = if answer.status == 200 { answer.json()["body_length"].as_u64() } else { None };
+        (answer.status, length, acme.executed(&rid))
+    };
+    let (opens, acts) = ("/two.nsf/all?OpenView", "/two.nsf/form?CreateDocument");
+    for fault in [json!({ "kind": "reset", "at": "body" }), json!("hang"), json!({ "kind": "status" })] {
+        acme.fault("Web1", fault.clone());
+        assert_eq!(post(opens, 1_000), (200, Some(1_000), 2), "{fault}");
+        assert_eq!(post(opens, 60_000), (200, Some(60_000), 2), "{fault}");
+        let (status, _, executed) = post(opens, 70_000);
+        assert_eq!((status / 100, executed), (5, 1), "more than can be kept to be sent again: {fault}");
+        let (status, _, executed) = post(acts, 1_000);
+        assert_eq!((status / 100, executed), (5, 1), "the command acts: {fault}");
+    }
+    // The answer to a repeated body is due, too.
+    acme.fault("all", json!("hang"));
+    let (status, _, executed) = post(opens, 1_000);
+    assert_eq!((status, executed), (504, 2));
+}
