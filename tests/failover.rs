@@ -216,3 +216,49 @@ fn a_dead_holder_gets_503_and_comes_back_by_its_probe() {
     icm.wait_for_state("Web1", "AVAILABLE");
     assert_eq!(ask(&icm, "GET", "/only.nsf?OpenDatabase", &[], b"").0.server(), "Web1/Acme");
 }
+
+#[test]
+fn a_failed_tls_handshake_moves_on_for_any_method() {
+    let (acme, icm) = bed_of(&THREE.replace("https: false", "http: false"), &[("upstream_scheme", "https")]);
+    acme.set("all", json!({ "max_requests": 1 }));
+    let cookie = format!("ICM={}", icm.cookie_for("Web1", "/two.nsf?OpenDatabase"));
+    for fault in ["tls_handshake", "tls_expired", "tls_wrong_name", "refuse"] {
+        acme.fault("Web1", json!(fault));
+        for (method, size) in [("GET", 0), ("POST", 10), ("POST", 200_000)] {
+            let target = "/two.nsf/agent?OpenAgent";
+            let (answer, rid) = ask(&icm, method, target, &[("Cookie", &cookie)], &vec![b'x'; size]);
+            assert_eq!((answer.status, answer.server()), (200, "Web2/Acme"), "{fault} {method}");
+            assert_eq!((acme.executed_on(&rid, "Web1").1, acme.executed(&rid)), (0, 1), "{fault} {method}");
+        }
+        assert_eq!(ask(&icm, "POST", "/only.nsf?CreateDocument", &[], b"a=1").0.status, 503, "{fault}");
+    }
+}
+
+#[test]
+fn where_the_method_may_be_repeated_the_body_decides_and_arrives_whole() {
+    let (acme, icm) = bed(&[
+        ("failover.retry_methods", "[GET, HEAD, OPTIONS, POST]"),
+        ("failover.response_timeout", "500ms"),
+    ]);
+    let cookie = format!("ICM={}", icm.cookie_for("Web1", "/two.nsf?OpenDatabase"));
+    let post = |target: &str, size: usize| {
+        let headers = [("Cookie", cookie.as_str()), ("Accept", "application/json")];
+        let (answer, rid) = ask(&icm, "POST", target, &headers, &vec![b'x'; size]);
+        let length = if answer.status == 200 { answer.json()["body_length"].as_u64() } else { None };
+        (answer.status, length, acme.executed(&rid))
+    };
+    let (opens, acts) = ("/two.nsf/all?OpenView", "/two.nsf/form?CreateDocument");
+    for fault in [json!({ "kind": "reset", "at": "body" }), json!("hang"), json!({ "kind": "status" })] {
+        acme.fault("Web1", fault.clone());
+        assert_eq!(post(opens, 1_000), (200, Some(1_000), 2), "{fault}");
+        assert_eq!(post(opens, 60_000), (200, Some(60_000), 2), "{fault}");
+        let (status, _, executed) = post(opens, 70_000);
+        assert_eq!((status / 100, executed), (5, 1), "more than can be kept to be sent again: {fault}");
+        let (status, _, executed) = post(acts, 1_000);
+        assert_eq!((status / 100, executed), (5, 1), "the command acts: {fault}");
+    }
+    // The answer to a repeated body is due, too.
+    acme.fault("all", json!("hang"));
+    let (status, _, executed) = post(opens, 1_000);
+    assert_eq!((status, executed), (504, 2));
+}

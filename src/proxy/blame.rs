@@ -98,3 +98,28 @@ pub fn connect_cause(e: &Error) -> String {
     };
     what.to_owned()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use nix::errno::Errno;
+
+    fn caused_by(kind: ErrorType, errno: Errno) -> Box<Error> {
+        Error::because(kind, "in a test", std::io::Error::from_raw_os_error(errno as i32))
+    }
+
+    #[test]
+    fn what_is_wrong_on_this_machine_is_not_the_servers_fault() {
+        assert!(!is_servers_fault(&Error::new(ErrorType::BindError)));
+        assert!(!is_servers_fault(&caused_by(ErrorType::ConnectError, Errno::EMFILE)));
+        assert!(is_servers_fault(&Error::new(ErrorType::ConnectTimedout)));
+        assert!(is_servers_fault(&caused_by(ErrorType::ConnectRefused, Errno::ECONNREFUSED)));
+    }
+
+    #[test]
+    fn a_timeout_of_the_kernel_is_a_timeout_and_a_reset_is_none() {
+        assert!(is_timeout(&Error::new(ErrorType::ReadTimedout)));
+        assert!(is_timeout(&caused_by(ErrorType::WriteError, Errno::ETIMEDOUT)));
+        assert!(!is_timeout(&caused_by(ErrorType::ReadError, Errno::ECONNRESET)));
+    }
+}

@@ -129,4 +129,23 @@ mod tests {
         assert!(!watch.fired());
         assert!(client.writable().await.is_ok());
     }
+
+    #[tokio::test]
+    async fn a_number_that_now_belongs_to_another_connection_is_left_alone() {
+        let (client, _server) = pair().await;
+        let mut watch = Watch::new(client.as_raw_fd());
+        watch.body_ended(Duration::from_millis(30));
+        drop(client);
+        // One of these gets the number.
+        let others = [pair().await, pair().await];
+        while !watch.fired() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        for (mut client, mut server) in others {
+            tokio::io::AsyncWriteExt::write_all(&mut client, b"x").await.unwrap();
+            assert_eq!(server.read(&mut [0; 8]).await.unwrap(), 1);
+            tokio::io::AsyncWriteExt::write_all(&mut server, b"y").await.unwrap();
+            assert_eq!(client.read(&mut [0; 8]).await.unwrap(), 1);
+        }
+    }
 }

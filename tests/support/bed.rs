@@ -3,9 +3,13 @@
 
 use super::{Acme, Answer, Icm, config, set, unique_id};
 
-/// Three members that hold one database, and one that only Web1 holds.
+/// Three members that hold one database, and one that only Web1 holds; without HTTPS, so that a server whose HTTP
+/// port is dead is UNREACHABLE.
 pub const THREE: &str = "
-servers: [{ name: Web1/Acme }, { name: Web2/Acme }, { name: Web3/Acme }]
+servers:
+  - { name: Web1/Acme, https: false }
+  - { name: Web2/Acme, https: false }
+  - { name: Web3/Acme, https: false }
 databases:
   - { path: cldbdir.nsf, replica_id: C1256A2F00310002, replicas: all }
   - { path: all.nsf, replica_id: C1257A000041D201, replicas: all }
@@ -15,7 +19,12 @@ databases:
 
 /// [`THREE`] with these settings of the cluster; nobody becomes UNREACHABLE by itself unless they say so.
 pub fn bed(settings: &[(&str, &str)]) -> (Acme, Icm) {
-    let acme = Acme::start(THREE);
+    bed_of(THREE, settings)
+}
+
+/// The same for another scenario.
+pub fn bed_of(scenario: &str, settings: &[(&str, &str)]) -> (Acme, Icm) {
+    let acme = Acme::start(scenario);
     let mut config = config(&acme);
     let quiet = [
         ("probe", "{ interval: 1h, timeout: 1s, unreachable_after: 1000, healthy_after: 1 }"),

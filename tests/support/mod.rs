@@ -42,7 +42,7 @@ use std::time::{Duration, Instant};
 
 pub use acme::{Acme, Server};
 pub use answer::{Answer, Failure};
-pub use bed::{THREE, ask, bed};
+pub use bed::{THREE, ask, bed, bed_of};
 pub use browser::Browser;
 pub use canned::Canned;
 pub use client::Client;
