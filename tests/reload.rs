@@ -9,6 +9,7 @@ use serde_json::Value as Json;
 use serde_yaml::Value;
 use support::*;
 
+const SERVERS: [&str; 4] = ["Web1/Acme", "Web2/Acme", "Web3/Acme", "Web4/Acme"];
 const LONG: Duration = Duration::from_secs(30);
 
 fn status(icm: &Icm) -> Json {
@@ -48,17 +49,21 @@ fn becomes_ready(icm: &Icm) {
     assert!(eventually(LONG, || icm.admin("/readyz").status == 200), "never ready:\n{}", icm.log());
 }
 
-/// The cluster's directory, written into the file: these paths, on all servers of the list.
+/// The cluster's directory, written into the file: these paths, on those of its servers that hold them.
 fn static_directory(config: &mut Value, paths: &[(&str, &str)]) {
-    let names: Vec<String> = config["clusters"][0]["servers"]["list"]
-        .as_sequence()
-        .unwrap()
-        .iter()
-        .map(|s| format!("{{ server: {} }}", s["name"].as_str().unwrap()))
-        .collect();
     let databases: Vec<String> = paths
         .iter()
-        .map(|(path, id)| format!("{{ path: {path}, replica_id: {id}, replicas: [{}] }}", names.join(", ")))
+        .map(|(path, id)| {
+            // As in the simulated cluster.
+            let holders = if path.starts_with("sales/") { &SERVERS[..3] } else { &SERVERS[..] };
+            let holds = |server: &&&str| {
+                let list = config["clusters"][0]["servers"]["list"].as_sequence().unwrap();
+                list.iter().any(|s| s["name"] == ***server)
+            };
+            let replicas: Vec<String> =
+                holders.iter().filter(holds).map(|s| format!("{{ server: {s} }}")).collect();
+            format!("{{ path: {path}, replica_id: {id}, replicas: [{}] }}", replicas.join(", "))
+        })
         .collect();
     let text = format!("{{ source: static, databases: [{}] }}", databases.join(", "));
     set(config, "clusters.0.directory", &text);
