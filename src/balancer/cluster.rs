@@ -54,6 +54,20 @@ pub struct Kept {
     pub members_trouble: Mutex<String>,
 }
 
+impl Kept {
+    /// After a reload that reads from elsewhere: the old sources' troubles and fingerprints say nothing of
+    /// the new ones.
+    pub fn forget_sources(&self, members: bool, directory: bool) {
+        if members {
+            self.members_trouble.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        }
+        if directory {
+            self.directory_trouble.lock().unwrap_or_else(PoisonError::into_inner).clear();
+            *self.digest.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        }
+    }
+}
+
 /// See the module's description.
 #[derive(Debug)]
 pub struct Cluster {

@@ -30,13 +30,28 @@ const TICK: Duration = Duration::from_millis(50);
 /// A poll that takes longer has no answer.
 const LONGEST_POLL: Duration = Duration::from_secs(5);
 
-/// What is known before anything is read: from the cluster that this one replaces, else from the
-/// last good copies on disk.
+/// Whether a reload leaves the members' source as it was.
+#[must_use]
+pub fn same_members(new: &settings::Cluster, old: &settings::Cluster) -> bool {
+    matches!((&new.servers, &old.servers), (Servers::Names(new), Servers::Names(old))
+        if new.from == old.from && new.database == old.database && new.view == old.view)
+}
+
+/// Whether a reload leaves the directory's source as it was.
+#[must_use]
+pub fn same_directory(new: &settings::Cluster, old: &settings::Cluster) -> bool {
+    matches!((&new.directory, &old.directory), (Directory::Cldbdir(new), Directory::Cldbdir(old))
+        if new.database == old.database && new.view == old.view)
+}
+
+/// What is known before anything is read: from the cluster that this one replaces, or from the last
+/// good copies on disk. A source that is new knows nothing yet, so what the old one said serves until
+/// the first reading: no user may notice a reload.
 #[must_use]
 pub fn beginning(wanted: &settings::Cluster, before: Option<&Cluster>) -> Beginning {
     let mut beginning = Beginning::default();
     if let Servers::Names(view) = &wanted.servers {
-        let same = before.filter(|c| matches!(&c.settings.servers, Servers::Names(old) if old.from == view.from && old.view == view.view));
+        let same = before.filter(|c| same_members(wanted, &c.settings));
         beginning.servers = match same {
             Some(cluster) => Some(cluster.servers()),
             None => view.cache.as_deref().and_then(|path| match cache::load_members(path) {
@@ -50,10 +65,9 @@ pub fn beginning(wanted: &settings::Cluster, before: Option<&Cluster>) -> Beginn
             }),
         };
     }
+    beginning.servers = beginning.servers.or_else(|| before.map(Cluster::servers));
     if let Directory::Cldbdir(view) = &wanted.directory {
-        let same = before.filter(|c| {
-            matches!(&c.settings.directory, Directory::Cldbdir(old) if old.database == view.database && old.view == view.view)
-        });
+        let same = before.filter(|c| same_directory(wanted, &c.settings));
         beginning.directory = match same {
             Some(cluster) => Some(Arc::clone(&cluster.view.load().directory)),
             None => view.cache.as_deref().and_then(|path| match cache::load_directory(path) {
@@ -72,6 +86,8 @@ pub fn beginning(wanted: &settings::Cluster, before: Option<&Cluster>) -> Beginn
             }),
         };
     }
+    let of_before = || before.map(|c| Arc::clone(&c.view.load().directory));
+    beginning.directory = beginning.directory.or_else(of_before);
     beginning
 }
 

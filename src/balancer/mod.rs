@@ -196,6 +196,12 @@ fn build(
             let mut all = kept.lock().unwrap_or_else(PoisonError::into_inner);
             Arc::clone(all.entry(wanted.name.clone()).or_default())
         };
+        if let Some(before) = before {
+            kept.forget_sources(
+                !knowledge::same_members(wanted, &before.settings),
+                !knowledge::same_directory(wanted, &before.settings),
+            );
+        }
         let (cluster, transitions) = Cluster::new(
             Arc::clone(wanted),
             &settings.limits,

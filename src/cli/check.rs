@@ -10,7 +10,7 @@ use super::{NO, load};
 use crate::balancer::{Balancer, Cluster, knowledge};
 use crate::cluster::{Port, names_view};
 use crate::config::settings::{AvailabilitySource, Directory, Servers};
-use crate::config::unread;
+use crate::config::{Place, Warning, unread};
 use crate::directory::source::cldbdir;
 use crate::probe;
 
@@ -44,12 +44,23 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         Ok(loaded) => loaded,
         Err(code) => return Ok(code),
     };
-    let mut warnings: Vec<String> = loaded.warnings.iter().map(ToString::to_string).collect();
+    let mut warnings = loaded.warnings;
     for cluster in &loaded.settings.clusters {
-        warnings.extend(unread(cluster).into_iter().map(|text| format!("{}: {text}", cluster.name)));
+        warnings.extend(unread(cluster).into_iter().map(|text| Warning {
+            place: Place { file: arguments.conf.clone(), line: 0, column: 0 },
+            text: format!("{}: {text}", cluster.name),
+        }));
     }
     let settings = Arc::new(loaded.settings);
     let mut findings = Vec::new();
+    if settings.follow.is_some() {
+        // What `run` refuses must not pass here.
+        findings.push(Finding {
+            good: false,
+            what: "get_configuration_from".to_owned(),
+            text: "is not available in this version".to_owned(),
+        });
+    }
     if arguments.probe {
         let balancer = Arc::new(Balancer::new(Arc::clone(&settings), vec![0; 32])?);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -63,6 +74,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     if arguments.json {
         let found: Vec<_> =
             findings.iter().map(|f| json!({ "ok": f.good, "what": f.what, "text": f.text })).collect();
+        let warnings: Vec<_> = warnings.iter().map(Warning::to_json).collect();
         println!("{:#}", json!({ "ok": good, "errors": [], "warnings": warnings, "findings": found }));
     } else {
         for warning in &warnings {

@@ -12,6 +12,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use serde_json::json;
 
 use crate::config::{self, ConfigErrors, Loaded};
 use crate::server::{self, lifecycle::Signals};
@@ -83,7 +84,8 @@ fn run(conf: &std::path::Path) -> anyhow::Result<ExitCode> {
 fn load(conf: &std::path::Path, json: bool) -> Result<Loaded, ExitCode> {
     config::load(conf).map_err(|errors: ConfigErrors| {
         if json {
-            println!("{:#}", errors.to_json());
+            let (errors, none): (_, [(); 0]) = (errors.to_json(), []);
+            println!("{:#}", json!({ "ok": false, "errors": errors, "warnings": none, "findings": none }));
         } else {
             eprintln!("{errors}");
         }

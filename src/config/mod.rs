@@ -19,6 +19,7 @@ mod directory_file;
 mod error;
 mod files;
 mod keys;
+mod not_yet;
 mod pingora;
 mod policy;
 mod reader;
@@ -285,6 +286,7 @@ fn settings(document: &Document<'_>, value: &Value) -> Option<Settings> {
     };
     if !document.load.failed() {
         top::cross_check(&top, &settings);
+        not_yet::warn(&top, &settings);
     }
     Some(settings)
 }

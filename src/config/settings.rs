@@ -135,6 +135,24 @@ pub struct Limits {
     pub per_client_requests: usize,
 }
 
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            header_count: 100,
+            header_bytes: 64 << 10,
+            uri_bytes: 8 << 10,
+            header_timeout: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(60),
+            handshake_timeout: Duration::from_secs(10),
+            min_rate: 512,
+            websocket_idle: Duration::from_secs(300),
+            connections: 50_000,
+            per_client_connections: 0,
+            per_client_requests: 0,
+        }
+    }
+}
+
 /// The admin listener.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Admin {

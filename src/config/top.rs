@@ -120,18 +120,18 @@ pub(super) fn check_addresses(
 pub(super) fn limits(item: &Item<'_>) -> Limits {
     let map = item.map(keys::LIMITS);
     let client = map.get("per_client").map(keys::PER_CLIENT);
-    let seconds = Duration::from_secs;
     let most = u64::from(u32::MAX);
+    let default = Limits::default();
     Limits {
-        header_count: map.get("header_count").integer(1, 10_000).unwrap_or(100),
-        header_bytes: map.get("header_bytes").size(1).unwrap_or(64 << 10),
-        uri_bytes: map.get("uri_bytes").size(1).unwrap_or(8 << 10),
-        header_timeout: map.get("header_timeout").period().unwrap_or(seconds(10)),
-        idle_timeout: map.get("idle_timeout").period().unwrap_or(seconds(60)),
-        handshake_timeout: map.get("handshake_timeout").period().unwrap_or(seconds(10)),
-        min_rate: map.get("min_rate").size(0).unwrap_or(512),
-        websocket_idle: map.get("websocket_idle").period().unwrap_or(seconds(300)),
-        connections: map.get("connections").integer(1, most).unwrap_or(50_000),
+        header_count: map.get("header_count").integer(1, 10_000).unwrap_or(default.header_count),
+        header_bytes: map.get("header_bytes").size(1).unwrap_or(default.header_bytes),
+        uri_bytes: map.get("uri_bytes").size(1).unwrap_or(default.uri_bytes),
+        header_timeout: map.get("header_timeout").period().unwrap_or(default.header_timeout),
+        idle_timeout: map.get("idle_timeout").period().unwrap_or(default.idle_timeout),
+        handshake_timeout: map.get("handshake_timeout").period().unwrap_or(default.handshake_timeout),
+        min_rate: map.get("min_rate").size(0).unwrap_or(default.min_rate),
+        websocket_idle: map.get("websocket_idle").period().unwrap_or(default.websocket_idle),
+        connections: map.get("connections").integer(1, most).unwrap_or(default.connections),
         per_client_connections: client.get("connections").integer(0, most).unwrap_or(0),
         per_client_requests: client.get("requests_per_second").integer(0, most).unwrap_or(0),
     }

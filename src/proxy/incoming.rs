@@ -151,6 +151,21 @@ fn forwarded_address(text: &str) -> Option<IpAddr> {
     bare.parse::<IpAddr>().ok().or_else(with_port).map(|ip| ip.to_canonical())
 }
 
+/// The authority of the same place over TLS. A client that wrote the very port it came in by reaches us
+/// directly, so it is sent to the port of the listener with TLS; any other comes through something that
+/// maps ports, and the default one is meant.
+#[must_use]
+pub fn secure_authority(snapshot: &Snapshot, listener: Option<&Listener>, authority: &str) -> String {
+    let host = crate::balancer::hosts::host_name(authority);
+    let written: Option<u16> = authority.rsplit_once(':').and_then(|(_, port)| port.parse().ok());
+    let direct = written.is_some() && written == listener.map(|l| l.address.port());
+    let tls = snapshot.settings.listeners.iter().find(|l| l.tls.is_some()).map(|l| l.address.port());
+    match tls.filter(|port| direct && *port != 443) {
+        Some(port) => format!("{host}:{port}"),
+        None => host.to_owned(),
+    }
+}
+
 /// The client's address and whether it came by TLS: a trusted proxy's word counts, nobody else's.
 #[must_use]
 pub fn client_of(session: &Session, listener: Option<&Listener>) -> (Option<IpAddr>, bool) {

@@ -5,6 +5,7 @@
 
 pub mod answer;
 pub mod blame;
+pub mod client_limits;
 pub mod ctx;
 pub mod failover;
 pub mod headers;
@@ -36,6 +37,7 @@ use crate::cluster::InFlight;
 use crate::config::settings::Mode;
 use crate::pages::Problem;
 use crate::select::{MemberIx, Outcome, Why};
+use client_limits::ClientRate;
 use ctx::{Attempt, Ctx, Failure, Routed};
 use route::{Addressed, Route};
 
@@ -44,13 +46,14 @@ use route::{Addressed, Route};
 pub struct Proxy {
     balancer: Arc<Balancer>,
     access_log: Arc<AccessLog>,
+    client_rate: ClientRate,
 }
 
 impl Proxy {
     /// In front of this balancer's clusters.
     #[must_use]
     pub fn new(balancer: Arc<Balancer>, access_log: Arc<AccessLog>) -> Self {
-        Self { balancer, access_log }
+        Self { balancer, access_log, client_rate: ClientRate::default() }
     }
 
     /// Writes a page and remembers why.
@@ -140,9 +143,16 @@ impl ProxyHttp for Proxy {
         let listener = incoming::listener_of(&snapshot, session);
         let (client, tls) = incoming::client_of(session, listener);
         ctx.client = client;
+        let limits = &snapshot.settings.limits;
         let keepalive = self.keepalive(&snapshot).filter(|_| incoming::can_keep_alive(session));
         session.set_keepalive(keepalive);
-        if let Some(problem) = incoming::malformed(session, &snapshot.settings.limits) {
+        session.set_read_timeout(client_limits::read_timeout(limits));
+        session.set_write_timeout(client_limits::write_timeout(limits, 0));
+        if !self.client_rate.allows(client, limits) {
+            session.set_keepalive(None);
+            return self.refuse(session, ctx, &snapshot, Problem::TooManyRequests).await;
+        }
+        if let Some(problem) = incoming::malformed(session, limits) {
             session.set_keepalive(None);
             return self.refuse(session, ctx, &snapshot, problem).await;
         }
@@ -164,8 +174,8 @@ impl ProxyHttp for Proxy {
             && !tls
             && !matches!(route, Route::Problem(Problem::Misdirected))
         {
-            let host = crate::balancer::hosts::host_name(&authority);
-            let location = format!("https://{host}{}", String::from_utf8_lossy(&target));
+            let secure = incoming::secure_authority(&snapshot, listener, &authority);
+            let location = format!("https://{secure}{}", String::from_utf8_lossy(&target));
             respond::redirect(session, 308, &location, None).await?;
             return Ok(true);
         }
@@ -195,6 +205,7 @@ impl ProxyHttp for Proxy {
         }
         incoming::login_form(session, &mut routed, &target).await?;
         routed.exchange = if session.as_mut().is_upgrade_req() {
+            session.set_read_timeout(Some(snapshot.settings.limits.websocket_idle));
             Exchange::Tunnel
         } else if session.as_mut().is_body_empty() {
             Exchange::Plain
@@ -405,6 +416,21 @@ impl ProxyHttp for Proxy {
             head.remove_header(&header::TRANSFER_ENCODING);
         }
         Ok(())
+    }
+
+    /// Gives the client time for what it is sent now, however slow it may be.
+    fn response_body_filter(
+        &self,
+        session: &mut Session,
+        body: &mut Option<Bytes>,
+        _end: bool,
+        ctx: &mut Ctx,
+    ) -> Result<Option<std::time::Duration>> {
+        if let (Some(routed), Some(body)) = (&ctx.routed, body) {
+            let limits = &routed.snapshot.settings.limits;
+            session.set_write_timeout(client_limits::write_timeout(limits, body.len()));
+        }
+        Ok(None)
     }
 
     /// The server died, or was too slow.

@@ -3,5 +3,6 @@
 mod conf_folder;
 mod defaults;
 mod errors;
+mod not_yet;
 mod places;
 mod support;

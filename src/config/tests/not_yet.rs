@@ -1,0 +1,44 @@
+//! Keys without effect warn, at their place, and only when they ask for something.
+
+use super::super::load_with;
+use super::support::{FULL_FILES, cluster, load, top};
+
+/// Line and text of the warnings about keys without effect.
+fn silent_keys(text: &str) -> Vec<(usize, String)> {
+    let warnings = load(text).unwrap_or_else(|e| panic!("{e:?}\n{text}")).warnings;
+    let all = warnings.into_iter().filter(|w| w.text.contains("in this version"));
+    all.map(|w| (w.place.line, w.text)).collect()
+}
+
+#[test]
+fn every_key_without_effect_warns_in_its_line() {
+    for (section, key, value) in [
+        ("limits", "header_timeout", "3s"),
+        ("limits", "handshake_timeout", "3s"),
+        ("limits", "min_rate", "1KiB"),
+        ("limits", "connections", "7"),
+        ("limits", "per_client", "{ connections: 3 }"),
+        ("pingora", "upgrade_sock", "/run/icm/upgrade.sock"),
+    ] {
+        let text = top(&format!("{section}:\n  {key}: {value}\n"));
+        let line = text.lines().position(|l| l.trim_start().starts_with(key)).unwrap() + 1;
+        let warned = silent_keys(&text);
+        assert!(matches!(&warned[..], [(l, t)] if *l == line && t.contains(key)), "{key}: {warned:?}");
+    }
+    for affinity in ["fail_back: 5m", "session_cookies: [Mine]"] {
+        let text = cluster(&format!("    affinity: {{ {affinity} }}\n"));
+        let warned = silent_keys(&text);
+        let key = affinity.split(':').next().unwrap();
+        assert!(matches!(&warned[..], [(_, t)] if t.contains(key)), "{key}: {warned:?}");
+    }
+}
+
+#[test]
+fn the_defaults_and_what_works_warn_about_nothing() {
+    let text = top("limits: { header_timeout: 10s, min_rate: 0, per_client: { requests_per_second: 9 } }\n");
+    assert_eq!(silent_keys(&text), []);
+    let full = std::path::Path::new("/etc/icm/icm.yaml");
+    let loaded = load_with(full, include_str!("../../../conf/full.yaml"), &*FULL_FILES).unwrap();
+    let silent: Vec<_> = loaded.warnings.iter().filter(|w| w.text.contains("in this version")).collect();
+    assert!(silent.is_empty(), "{silent:?}");
+}

@@ -1,0 +1,205 @@
+//! The command line, as an administrator and a script see it: texts, JSON and exit codes.
+
+mod support;
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use serde_json::Value;
+use support::*;
+
+fn icm(arguments: &[&str]) -> Output {
+    let conf = Path::new(env!("CARGO_MANIFEST_DIR"));
+    Command::new(env!("CARGO_BIN_EXE_icm")).args(arguments).current_dir(conf).output().unwrap()
+}
+
+fn out(output: &Output) -> String {
+    String::from_utf8(output.stdout.clone()).unwrap()
+}
+
+fn err(output: &Output) -> String {
+    String::from_utf8(output.stderr.clone()).unwrap()
+}
+
+fn json(output: &Output) -> Value {
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{e}: {}", out(output)))
+}
+
+/// A configuration in a file of its own; the folder goes with the value.
+fn file(text: &str) -> (tempfile::TempDir, PathBuf) {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("icm.yaml");
+    std::fs::write(&path, text).unwrap();
+    (dir, path)
+}
+
+const GOOD: &str = "listeners:
+  - address: 127.0.0.1:18080
+clusters:
+  - name: AcmeWeb
+    hostnames: [www.acme.example]
+    unknown_database: not_found
+    servers:
+      list:
+        - { name: Web1/Acme, hostname: web1.acme.example, http: 127.0.0.1:18081 }
+        - { name: Web2/Acme, hostname: web2.acme.example, http: 127.0.0.1:18082 }
+    directory:
+      source: static
+      databases:
+        - path: sales/leads.nsf
+          replica_id: C1257A000041D2E0
+          replicas: [{ server: Web1/Acme }, { server: Web2/Acme, path: apps/leads.nsf }]
+        - path: old/closed.nsf
+          replica_id: C1257A000041D2E9
+          replicas: [{ server: Web1/Acme, mark: out_of_service }]
+";
+
+/// Two errors: a key that does not exist, and a value that is none.
+fn bad() -> String {
+    GOOD.replace("unknown_database: not_found", "unknown_databse: not_found")
+        .replace("address: 127.0.0.1:18080", "address: 127.0.0.1:99999")
+}
+
+#[test]
+fn check_and_run_accept_what_is_shipped() {
+    for name in ["conf/minimal.yaml", "conf/acme.yaml"] {
+        let output = icm(&["check", "-c", name]);
+        assert_eq!(output.status.code(), Some(0), "{name}: {}{}", out(&output), err(&output));
+        assert!(out(&output).contains(&format!("{name}: configuration is valid")), "{}", out(&output));
+    }
+}
+
+#[test]
+fn check_says_every_error_with_line_column_and_hint() {
+    let (_dir, path) = file(&bad());
+    let name = path.display().to_string();
+    for verb in ["check", "run"] {
+        let output = icm(&[verb, "-c", &name]);
+        assert_eq!(output.status.code(), Some(64), "{verb}");
+        let text = err(&output);
+        assert!(text.contains(&format!("{name}:2:14: listeners[0].address: ")), "{verb}: {text}");
+        assert!(text.contains(&format!("{name}:6:5: clusters[0].unknown_databse: ")), "{verb}: {text}");
+        assert!(text.contains("did you mean `unknown_database`"), "{verb}: {text}");
+        assert!(!out(&output).contains("valid"), "{verb}");
+    }
+    let output = icm(&["check", "--json", "-c", &name]);
+    assert_eq!(output.status.code(), Some(64));
+    let said = json(&output);
+    assert_eq!(said["ok"], false);
+    let errors = said["errors"].as_array().unwrap();
+    assert_eq!(errors.len(), 2, "{said}");
+    assert_eq!((&errors[1]["line"], &errors[1]["column"]), (&6.into(), &5.into()));
+    assert_eq!(errors[1]["file"], name.as_str());
+    assert!(errors[1]["hint"].as_str().unwrap().contains("unknown_database"), "{said}");
+}
+
+#[test]
+fn check_warns_and_is_content() {
+    let text = format!("limits:\n  handshake_timeout: 3s\n{GOOD}")
+        .replace("unknown_database: not_found", "affinity: { fail_back: 10m }");
+    let (_dir, path) = file(&text);
+    let name = path.display().to_string();
+    let output = icm(&["check", "-c", &name]);
+    assert_eq!(output.status.code(), Some(0), "{}", err(&output));
+    let text = out(&output);
+    let expected = format!("warning: {name}:2:3: limits.handshake_timeout: has no effect in this version");
+    assert!(text.contains(&expected), "{text}");
+    assert!(text.contains("clusters[0].affinity.fail_back: has no effect"), "{text}");
+    let said = json(&icm(&["check", "--json", "-c", &name]));
+    assert_eq!((&said["ok"], &said["errors"]), (&true.into(), &Value::Array(vec![])));
+    let warnings = said["warnings"].as_array().unwrap();
+    let handshake = warnings.iter().find(|w| w["text"].as_str().unwrap().contains("handshake")).unwrap();
+    assert_eq!((&handshake["line"], &handshake["column"]), (&2.into(), &3.into()));
+}
+
+#[test]
+fn check_does_not_pass_what_run_refuses() {
+    let (front, _) = GOOD.split_once("clusters:").unwrap();
+    let (_dir, path) =
+        file(&format!("{front}get_configuration_from: {{ url: \"http://127.0.0.1:8098/config\" }}\n"));
+    let name = path.display().to_string();
+    assert_eq!(icm(&["check", "-c", &name]).status.code(), Some(2));
+    let output = icm(&["run", "-c", &name]);
+    assert_ne!(output.status.code(), Some(0));
+    assert!(err(&output).contains("get_configuration_from"), "{}", err(&output));
+}
+
+#[test]
+fn a_file_that_is_missing_or_no_yaml_is_a_configuration_error() {
+    let (_dir, path) = file("listeners: [");
+    let broken = path.display().to_string();
+    for (name, expected) in
+        [("/nowhere/icm.yaml", "/nowhere/icm.yaml: cannot read the file"), (&broken, ":1:")]
+    {
+        for verb in ["check", "run"] {
+            let output = icm(&[verb, "-c", name]);
+            assert_eq!(output.status.code(), Some(64), "{verb} {name}");
+            assert!(err(&output).contains(expected), "{verb}: {}", err(&output));
+        }
+    }
+}
+
+#[test]
+fn wrong_arguments_are_64_and_help_is_not() {
+    for wrong in [&[][..], &["run"], &["serve"], &["run", "-c"], &["check", "--no-such"], &["explain"]] {
+        let output = icm(wrong);
+        assert_eq!(output.status.code(), Some(64), "{wrong:?}: {}", err(&output));
+        assert!(!err(&output).is_empty(), "{wrong:?}");
+    }
+    let output = icm(&["explain", "--offline", "/sales/leads.nsf"]);
+    assert_eq!(output.status.code(), Some(64), "--offline without a file");
+    let output = icm(&["--help"]);
+    assert_eq!(output.status.code(), Some(0));
+    for verb in ["run", "check", "explain"] {
+        assert!(out(&output).contains(verb), "{}", out(&output));
+    }
+    assert!(out(&icm(&["--version"])).starts_with("icm "));
+}
+
+#[test]
+fn explain_offline_says_who_would_serve_and_why() {
+    let (_dir, path) = file(GOOD);
+    let name = path.display().to_string();
+    let explain = |url: &str| icm(&["explain", "--offline", "--json", "-c", &name, url]);
+    let output = explain("http://www.acme.example/Sales/LEADS.nsf?OpenDatabase");
+    assert_eq!(output.status.code(), Some(0), "{}", err(&output));
+    let said = json(&output);
+    assert_eq!(said["outcome"], "serve", "{said:#}");
+    assert_eq!(said["database"]["replica_id"], "C1257A000041D2E0");
+    let candidates = said["candidates"].as_array().unwrap();
+    assert_eq!(candidates.len(), 2, "{said:#}");
+    assert!(candidates.iter().all(|c| c["state"] == "AVAILABLE"), "{said:#}");
+    assert_eq!(said["band"].as_array().unwrap().len(), 2, "both are equal: {said:#}");
+    for (url, status) in [
+        ("http://www.acme.example/no/such.nsf", 404),
+        ("http://www.acme.example/old/closed.nsf", 503),
+        ("http://other.example/sales/leads.nsf", 421),
+    ] {
+        let output = explain(url);
+        assert_eq!(output.status.code(), Some(2), "{url}: {}", out(&output));
+        assert_eq!(json(&output)["status"], status, "{url}: {}", out(&output));
+    }
+    let text = out(&icm(&["explain", "--offline", "-c", &name, "http://www.acme.example/sales/leads.nsf"]));
+    assert!(text.contains("Web1/Acme") && text.contains("Web2/Acme"), "{text}");
+    let (_dir, path) = file(&bad());
+    let output = icm(&["explain", "--offline", "-c", &path.display().to_string(), "/sales/leads.nsf"]);
+    assert_eq!(output.status.code(), Some(64));
+}
+
+#[test]
+fn explain_asks_the_running_balancer() {
+    let acme = Acme::built_in();
+    let running = Icm::start(config(&acme));
+    let file = running.file.display().to_string();
+    let output = icm(&["explain", "--json", "-c", &file, "/legacy/archive2009.nsf"]);
+    assert_eq!(output.status.code(), Some(0), "{}{}", out(&output), err(&output));
+    assert_eq!(json(&output)["server"], "Web4/Acme");
+    let admin = format!("http://{}", running.admin);
+    let output = icm(&["explain", "--admin", &admin, "/legacy/archive2009.nsf"]);
+    assert_eq!(output.status.code(), Some(0), "{}", err(&output));
+    assert!(out(&output).contains("Web4/Acme"), "{}", out(&output));
+    drop(running);
+    let output = icm(&["explain", "--admin", &admin, "/legacy/archive2009.nsf"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(err(&output).contains("--offline"), "{}", err(&output));
+}
