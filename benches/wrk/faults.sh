@@ -26,7 +26,6 @@ stop() { # stop NAME
     kill -INT "$p" 2>/dev/null || true
     for _ in $(seq 50); do kill -0 "$p" 2>/dev/null || break; sleep 0.1; done
     kill -KILL "$p" 2>/dev/null || true
-    wait "$p" 2>/dev/null || true
     unset "pid[$1]"
 }
 finish() {
@@ -55,6 +54,7 @@ start() { # start NAME PORT COMMAND...
     open "$2" && die "port $2 is taken"
     "${@:3}" </dev/null >"$work/$1.log" 2>&1 &
     pid[$1]=$!
+    disown                              # its violent end is no news
     for _ in $(seq 100); do
         open "$2" && return 0
         kill -0 "${pid[$1]}" 2>/dev/null || break
