@@ -103,6 +103,7 @@ http {
     access_log $work/nginx-access.log; keepalive_requests 1000000;
     client_body_temp_path $work; proxy_temp_path $work; fastcgi_temp_path $work; uwsgi_temp_path $work; scgi_temp_path $work;
     upstream cluster {
+        least_conn;
         server 127.0.0.1:18081; server 127.0.0.1:18082; server 127.0.0.1:18083;
         keepalive 512; keepalive_requests 1000000;
     }
@@ -133,10 +134,11 @@ frontend web
     bind 127.0.0.1:18093 backlog 4096
     default_backend cluster
 backend cluster
+    balance leastconn
     option httpchk GET /
     http-check expect status 200-499
     http-request disable-l7-retry if METH_POST
-    default-server check inter 500ms fall 2 rise 2
+    default-server check inter 500ms fall 2 rise 2 observe layer7 error-limit 5 on-error mark-down
     server web1 127.0.0.1:18081
     server web2 127.0.0.1:18082
     server web3 127.0.0.1:18083
