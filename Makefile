@@ -6,7 +6,7 @@ CARGO       ?= cargo
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench wrk fmt tools tools-wrk
+.PHONY: help run test check bench wrk faults fmt tools tools-test tools-wrk
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -15,10 +15,10 @@ run: tools ## Start the simulated Acme cluster and icm in front of it; Ctrl-C en
 	@$(CARGO) build --features acme --bin acme --bin icm
 	@CARGO_TARGET="$${CARGO_TARGET_DIR:-target}" conf/demo.sh
 
-test: tools ## Run all tests
+test: tools tools-test ## Run all tests
 	$(CARGO) test --features acme
 
-check: tools ## What must be clean before a commit: format, lints, tests, documentation, dependencies
+check: tools tools-test ## What must be clean before a commit: format, lints, tests, documentation, dependencies
 	$(CARGO) fmt --check
 	$(CARGO) clippy --all-targets --features acme -- -D warnings
 	$(CARGO) test --features acme
@@ -26,11 +26,15 @@ check: tools ## What must be clean before a commit: format, lints, tests, docume
 	@if $(CARGO) deny --version >/dev/null 2>&1; then $(CARGO) deny check; \
 	else echo "check: cargo-deny is not installed, dependencies were not checked (cargo install --locked cargo-deny)"; fi
 
-bench: tools ## Measure single functions (criterion)
-	$(CARGO) bench
+# Short measurements: the whole run, without the builds, takes two minutes.
+bench: tools ## Measure single functions (criterion): URLs, directory, selection
+	$(CARGO) bench --bench url --bench directory --bench select -- --warm-up-time 0.3 --measurement-time 0.7
 
 wrk: tools tools-wrk ## Load-test icm beside a minimal Pingora proxy, nginx and HAProxy; see benches/README.md
 	@CARGO="$(CARGO)" benches/wrk/run.sh
+
+faults: tools ## Kill and freeze servers under load, behind icm, nginx and HAProxy; see benches/README.md
+	@CARGO="$(CARGO)" benches/wrk/faults.sh
 
 fmt: ## Format the sources
 	$(CARGO) fmt
@@ -39,6 +43,10 @@ fmt: ## Format the sources
 tools:
 	@command -v $(firstword $(CARGO)) >/dev/null || { echo "make: cargo is missing, install Rust from https://rustup.rs" >&2; exit 1; }
 	@$(call ensure,cmake)
+
+# The README's tour is run as it stands there.
+tools-test:
+	@$(call ensure,curl)
 
 tools-wrk:
 	@$(call ensure,wrk)

@@ -4,6 +4,8 @@
 //! `benches/wrk/faults.sh`. The load does not slow down with the answers: a request that is due is sent as soon
 //! as one of the clients is free, and lateness is reported, so that a proxy that stalls is not asked less.
 
+#![allow(clippy::disallowed_methods, reason = "these threads are their own: there is no runtime to block")]
+
 use std::error::Error;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -108,7 +110,7 @@ fn client(plan: &Plan, start: Instant, next: &AtomicU64) -> Seen {
         }
         std::thread::sleep(due.saturating_duration_since(Instant::now()));
         seen.latest = seen.latest.max(due.elapsed());
-        let post = number % POST_EVERY == 0;
+        let post = number.is_multiple_of(POST_EVERY);
         let sent = Instant::now();
         let status = exchange(plan, &mut connection, post).unwrap_or_else(|_| {
             connection = None;

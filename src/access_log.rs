@@ -9,7 +9,7 @@ use std::fs::OpenOptions;
 use std::io::{BufWriter, Write};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -25,8 +25,10 @@ use crate::proxy::failover::elapsed_ms;
 
 /// Lines that may wait for the writer.
 const QUEUE: usize = 16_384;
-/// How long a line may wait before the file has it.
-const FLUSH: Duration = Duration::from_millis(200);
+/// How long the writer lets lines gather before it writes them all: far less than would fill the queue.
+const GATHER: Duration = Duration::from_millis(20);
+/// What is written at once, in octets.
+const BUFFER: usize = 64 * 1024;
 
 enum Message {
     Line(String),
@@ -170,8 +172,11 @@ fn combined(session: &Session, error: Option<&Error>, ctx: &Ctx) -> String {
         }
         None => line.push('-'),
     }
-    let time = clock::log_time();
-    let _ = write!(line, " - - [{time}] \"{} ", head.method);
+    line.push_str(" - - [");
+    clock::push_log_time(&mut line);
+    line.push_str("] \"");
+    line.push_str(head.method.as_str());
+    line.push(' ');
     push_escaped(&mut line, &String::from_utf8_lossy(head.raw_path()));
     let _ = write!(line, " {:?}\" {} {} \"", head.version, status(session, error), session.body_bytes_sent());
     push_escaped(&mut line, &text(session, &header::REFERER));
@@ -241,6 +246,11 @@ fn push_escaped(out: &mut String, text: &str) {
     if text.is_empty() {
         out.push('-');
     }
+    // Nearly every text: nothing in it has to be escaped.
+    if text.bytes().all(|b| matches!(b, b' '..=b'~') && b != b'"' && b != b'\\') {
+        out.push_str(text);
+        return;
+    }
     for c in text.chars() {
         match c {
             '"' | '\\' => {
@@ -273,50 +283,60 @@ fn open_file(path: &PathBuf) -> std::io::Result<std::fs::File> {
         .map_err(|e| std::io::Error::new(e.kind(), format!("access log {}: {e}", path.display())))
 }
 
-fn write(messages: &Receiver<Message>, mut target: LogTarget, sink: Sink) {
-    let mut out = BufWriter::with_capacity(64 * 1024, sink);
-    let mut unflushed = false;
-    loop {
-        let message = if unflushed {
-            messages.recv_timeout(FLUSH)
-        } else {
-            messages.recv().map_err(|_| RecvTimeoutError::Disconnected)
-        };
-        let result = match message {
-            Ok(Message::Line(line)) => {
-                unflushed = true;
-                out.write_all(line.as_bytes())
-            }
-            Ok(Message::Flush(done)) => {
-                let result = out.flush();
-                let _ = done.send(());
-                unflushed = false;
-                result
-            }
-            Ok(Message::Reopen) => reopen(&mut out, &target),
-            Ok(Message::Target(new)) => {
-                target = new;
-                reopen(&mut out, &target)
-            }
-            Err(RecvTimeoutError::Timeout) => {
-                unflushed = false;
-                out.flush()
-            }
-            Err(RecvTimeoutError::Disconnected) => {
-                let _ = out.flush();
-                return;
-            }
-        };
-        if let Err(error) = result {
-            log::warn!(target: "icm::access_log", "{error}");
+fn write(messages: &Receiver<Message>, target: LogTarget, sink: Sink) {
+    let mut writer = Writer { out: BufWriter::with_capacity(BUFFER, sink), target };
+    // Blocks only while nothing happens. The first line wakes this thread, the next ones wait for it to come
+    // back: to wake a thread for each would cost the requests more than all the rest of the log.
+    while let Ok(first) = messages.recv() {
+        let gather = matches!(first, Message::Line(_));
+        writer.take(first);
+        if gather {
+            #[allow(
+                clippy::disallowed_methods,
+                reason = "this thread is the writer's own, no runtime waits for it"
+            )]
+            std::thread::sleep(GATHER);
         }
+        while let Ok(next) = messages.try_recv() {
+            writer.take(next);
+        }
+        writer.noted(|w| w.out.flush());
     }
 }
 
-/// Opens first, so that the old file stays in use when the new one cannot be had.
-fn reopen(out: &mut BufWriter<Sink>, target: &LogTarget) -> std::io::Result<()> {
-    let sink = open(target)?;
-    out.flush()?;
-    *out = BufWriter::with_capacity(64 * 1024, sink);
-    Ok(())
+struct Writer {
+    out: BufWriter<Sink>,
+    target: LogTarget,
+}
+
+impl Writer {
+    fn take(&mut self, message: Message) {
+        match message {
+            Message::Line(line) => self.noted(|w| w.out.write_all(line.as_bytes())),
+            Message::Flush(done) => {
+                self.noted(|w| w.out.flush());
+                let _ = done.send(());
+            }
+            Message::Reopen => self.noted(Self::reopen),
+            Message::Target(new) => {
+                self.target = new;
+                self.noted(Self::reopen);
+            }
+        }
+    }
+
+    /// A log that cannot be written must not end the balancer.
+    fn noted(&mut self, work: impl FnOnce(&mut Self) -> std::io::Result<()>) {
+        if let Err(error) = work(self) {
+            log::warn!(target: "icm::access_log", "{error}");
+        }
+    }
+
+    /// Opens first, so that the old file stays in use when the new one cannot be had.
+    fn reopen(&mut self) -> std::io::Result<()> {
+        let sink = open(&self.target)?;
+        self.out.flush()?;
+        self.out = BufWriter::with_capacity(BUFFER, sink);
+        Ok(())
+    }
 }

@@ -5,6 +5,11 @@ use std::process::ExitCode;
 use clap::Parser;
 use domino_icm::cli::{Arguments, USAGE};
 
+/// Takes an eighth less processor time for a request than the C library's (benches/README.md).
+#[cfg(feature = "mimalloc")]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let arguments = match Arguments::try_parse() {
         Ok(arguments) => arguments,

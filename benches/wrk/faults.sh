@@ -26,7 +26,6 @@ stop() { # stop NAME
     kill -INT "$p" 2>/dev/null || true
     for _ in $(seq 50); do kill -0 "$p" 2>/dev/null || break; sleep 0.1; done
     kill -KILL "$p" 2>/dev/null || true
-    wait "$p" 2>/dev/null || true
     unset "pid[$1]"
 }
 finish() {
@@ -55,6 +54,7 @@ start() { # start NAME PORT COMMAND...
     open "$2" && die "port $2 is taken"
     "${@:3}" </dev/null >"$work/$1.log" 2>&1 &
     pid[$1]=$!
+    disown                              # its violent end is no news
     for _ in $(seq 100); do
         open "$2" && return 0
         kill -0 "${pid[$1]}" 2>/dev/null || break
@@ -103,6 +103,7 @@ http {
     access_log $work/nginx-access.log; keepalive_requests 1000000;
     client_body_temp_path $work; proxy_temp_path $work; fastcgi_temp_path $work; uwsgi_temp_path $work; scgi_temp_path $work;
     upstream cluster {
+        least_conn;
         server 127.0.0.1:18081; server 127.0.0.1:18082; server 127.0.0.1:18083;
         keepalive 512; keepalive_requests 1000000;
     }
@@ -133,10 +134,11 @@ frontend web
     bind 127.0.0.1:18093 backlog 4096
     default_backend cluster
 backend cluster
+    balance leastconn
     option httpchk GET /
     http-check expect status 200-499
     http-request disable-l7-retry if METH_POST
-    default-server check inter 500ms fall 2 rise 2
+    default-server check inter 500ms fall 2 rise 2 observe layer7 error-limit 5 on-error mark-down
     server web1 127.0.0.1:18081
     server web2 127.0.0.1:18082
     server web3 127.0.0.1:18083

@@ -1,0 +1,92 @@
+//! The tour of README.md does what it says: every command is run as it stands there, against the real `acme` and
+//! `icm` with `conf/acme.yaml`. Only ports and file names are replaced, so that nothing collides.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
+mod support;
+
+use std::process::Command;
+
+use serde_yaml::Value;
+use support::{Acme, Icm, free_port, set};
+
+const README: &str = include_str!("../README.md");
+
+/// `conf/acme.yaml` with the ports of this cluster.
+fn demo(acme: &Acme) -> Value {
+    let mut config: Value = serde_yaml::from_str(include_str!("../conf/acme.yaml")).unwrap();
+    set(&mut config, "listeners.0.address", &format!("127.0.0.1:{}", free_port()));
+    set(&mut config, "admin.address", &format!("127.0.0.1:{}", free_port()));
+    for (n, server) in acme.servers.iter().enumerate() {
+        let at = format!("clusters.0.servers.list.{n}");
+        assert_eq!(config["clusters"][0]["servers"]["list"][n]["name"].as_str(), Some(&*server.name));
+        set(&mut config, &format!("{at}.http"), &server.http.unwrap().to_string());
+        set(&mut config, &format!("{at}.https"), &server.https.unwrap().to_string());
+        let url = format!("http://{}/metrics", server.metrics.unwrap());
+        set(&mut config, &format!("{at}.availability.url"), &format!("{url:?}"));
+    }
+    config
+}
+
+/// The lines of the `sh` blocks between two headings.
+fn commands(from: &str, to: &str) -> Vec<&'static str> {
+    let section =
+        README.split(from).nth(1).and_then(|rest| rest.split(to).next()).expect("the section is there");
+    let mut inside = false;
+    let mut commands = Vec::new();
+    for line in section.lines() {
+        match line {
+            "```sh" => inside = true,
+            "```" => inside = false,
+            command if inside => commands.push(command),
+            _ => {}
+        }
+    }
+    commands
+}
+
+#[test]
+fn every_command_of_the_tour_succeeds_and_shows_what_the_text_around_it_says() {
+    let acme = Acme::built_in();
+    let icm = Icm::start(demo(&acme));
+    let tour = commands("\n## Five minutes with Acme\n", "\n## ");
+    let mut shown = String::new();
+    for command in &tour {
+        let here = command
+            .replace("127.0.0.1:8080", &icm.address.to_string())
+            .replace("127.0.0.1:8098", &icm.admin.to_string())
+            .replace("127.0.0.1:8099", &acme.control.to_string())
+            .replace("target/debug/icm", env!("CARGO_BIN_EXE_icm"))
+            .replace("conf/acme.yaml", &icm.file.display().to_string());
+        let ran = Command::new("bash").args(["-o", "pipefail", "-c", &here]).output().unwrap();
+        let said = String::from_utf8_lossy(&ran.stdout);
+        let errors = String::from_utf8_lossy(&ran.stderr);
+        assert!(ran.status.success(), "{command}\n{said}{errors}");
+        shown.push_str(&format!("$ {command}\n{said}"));
+    }
+    for expected in [
+        "X-Acme-Path: sales/orders.nsf",      // a database that three servers hold
+        "served by Web",                      // why there
+        r#""replica_id":"C125790F002B11AA""#, // one path, two databases
+        "X-Acme-Replica: C1257A000041D2E0",   // the one that was chosen
+        "HTTP/1.1 503 Service Unavailable",   // a single replica, on a server that is RESTRICTED
+        r#"server="Web4/Acme",state="restricted"} 1"#, // what it knows
+    ] {
+        assert!(shown.contains(expected), "{expected:?} is not in\n{shown}");
+    }
+    assert_eq!(
+        shown.matches("X-Acme-Path: sales/orders.nsf").count(),
+        2,
+        "before and after Web1's death:\n{shown}"
+    );
+}
+
+#[test]
+fn the_demo_announces_addresses_that_its_configuration_has() {
+    let config: Value = serde_yaml::from_str(include_str!("../conf/acme.yaml")).unwrap();
+    let listener = config["listeners"][0]["address"].as_str().unwrap();
+    let demo = include_str!("../conf/demo.sh");
+    for address in [listener, "127.0.0.1:8098", "127.0.0.1:8099"] {
+        assert!(demo.contains(&format!("http://{address}/")), "{address}");
+    }
+}
