@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use crate::clock;
 use crate::cluster::ServerName;
+use crate::directory::source::ReadingDigest;
 use crate::directory::{DatabaseIx, Entry, Index};
 
 /// Where a directory came from.
@@ -51,6 +52,8 @@ pub struct Loaded {
     pub duplicates: usize,
     /// What the source warned of.
     pub warnings: Vec<String>,
+    /// To judge the next reading against; `None` = whatever is read first serves.
+    pub digest: Option<ReadingDigest>,
     /// One bit a holder (database and server): it has answered something else than 404.
     answered: Box<[AtomicU64]>,
     /// One bit a database: two holders have said 404, so it is genuine.
@@ -76,7 +79,15 @@ impl Loaded {
             at_unix_ms: clock::unix_ms(),
             duplicates: report.duplicates,
             warnings,
+            digest: None,
         }
+    }
+
+    /// With what the next reading is judged against.
+    #[must_use]
+    pub fn judged_by(mut self, digest: Option<ReadingDigest>) -> Self {
+        self.digest = digest;
+        self
     }
 
     /// No directory at all.
