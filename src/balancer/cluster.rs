@@ -53,15 +53,13 @@ pub struct Kept {
 }
 
 impl Kept {
-    /// After a reload that reads from elsewhere: the old sources' troubles and fingerprints say nothing of
-    /// the new ones.
+    /// After a reload that reads from elsewhere: the old sources' troubles say nothing of the new ones.
     pub fn forget_sources(&self, members: bool, directory: bool) {
         if members {
             self.members_trouble.lock().unwrap_or_else(PoisonError::into_inner).clear();
         }
         if directory {
             self.directory_trouble.lock().unwrap_or_else(PoisonError::into_inner).clear();
-            *self.digest.lock().unwrap_or_else(PoisonError::into_inner) = None;
         }
     }
 }

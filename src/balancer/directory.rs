@@ -4,6 +4,7 @@
 //! holder. The rule's memory begins anew with every reading.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Mutex, PoisonError};
 
 use crate::clock;
 use crate::cluster::ServerName;
@@ -53,7 +54,7 @@ pub struct Loaded {
     /// What the source warned of.
     pub warnings: Vec<String>,
     /// To judge the next reading against; `None` = whatever is read first serves.
-    pub digest: Option<ReadingDigest>,
+    digest: Mutex<Option<ReadingDigest>>,
     /// One bit a holder (database and server): it has answered something else than 404.
     answered: Box<[AtomicU64]>,
     /// One bit a database: two holders have said 404, so it is genuine.
@@ -79,15 +80,25 @@ impl Loaded {
             at_unix_ms: clock::unix_ms(),
             duplicates: report.duplicates,
             warnings,
-            digest: None,
+            digest: Mutex::default(),
         }
     }
 
     /// With what the next reading is judged against.
     #[must_use]
-    pub fn judged_by(mut self, digest: Option<ReadingDigest>) -> Self {
-        self.digest = digest;
-        self
+    pub fn judging_by(self, digest: Option<ReadingDigest>) -> Self {
+        Self { digest: Mutex::new(digest), ..self }
+    }
+
+    /// What the next reading is judged against.
+    #[must_use]
+    pub fn digest(&self) -> Option<ReadingDigest> {
+        self.digest.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The next reading comes from elsewhere: it cannot be judged by this one.
+    pub fn judge_no_more(&self) {
+        *self.digest.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
     /// No directory at all.

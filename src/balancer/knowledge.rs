@@ -79,7 +79,7 @@ pub fn beginning(wanted: &settings::Cluster, before: Option<&Cluster>) -> Beginn
                         .ok()
                         .map(|from| ReadingDigest::of(from, &cached.items));
                     let mut loaded = Loaded::new(cached.items, Origin::Cache(path.to_owned()), Vec::new())
-                        .judged_by(digest);
+                        .judging_by(digest);
                     loaded.at_unix_ms =
                         cached.saved_at.duration_since(UNIX_EPOCH).map_or(0, super::cluster::millis);
                     Some(Arc::new(loaded))
@@ -95,6 +95,11 @@ pub fn beginning(wanted: &settings::Cluster, before: Option<&Cluster>) -> Beginn
     }
     let of_before = || before.map(|c| Arc::clone(&c.view.load().directory));
     beginning.directory = beginning.directory.or_else(of_before);
+    if let (Some(before), Some(directory)) = (before, &beginning.directory)
+        && !same_directory(wanted, &before.settings)
+    {
+        directory.judge_no_more();
+    }
     beginning
 }
 
@@ -163,22 +168,16 @@ async fn read_directory(balancer: Arc<Balancer>, cluster: Arc<Cluster>, view: Cl
     loop {
         let members = readable_members(&cluster);
         let before = Arc::clone(&cluster.view.load().directory);
+        let judge = before.digest();
         let outcome = {
             let mut holder = cluster.kept.holder.lock().await;
-            refresh(
-                &cluster.client,
-                &members,
-                &view,
-                &cluster.kept.sessions,
-                &mut holder,
-                before.digest.as_ref(),
-            )
-            .await
+            refresh(&cluster.client, &members, &view, &cluster.kept.sessions, &mut holder, judge.as_ref())
+                .await
         };
         match outcome {
             Refreshed::Accepted { reading, digest } => {
                 // The last good copy is another matter than a reading, even if they say the same.
-                let changed = before.digest.as_ref().is_none_or(|s| s.fingerprint != digest.fingerprint)
+                let changed = judge.as_ref().is_none_or(|s| s.fingerprint != digest.fingerprint)
                     || matches!(before.origin, Origin::Cache(_));
                 let from = reading.from.clone();
                 let count = reading.entries.len();
@@ -241,7 +240,7 @@ async fn accept(
         }
         let known = to.view.load().strangers().len();
         let loaded = Loaded::new(reading.entries, Origin::Member(reading.from), reading.warnings)
-            .judged_by(Some(digest));
+            .judging_by(Some(digest));
         to.set_directory(Arc::new(loaded));
         let view = to.view.load();
         let strangers = view.strangers();

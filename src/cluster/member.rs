@@ -406,7 +406,7 @@ mod tests {
         let member = Arc::new(Member::new(name, 1, 1, Ledger::new(settings, &sources, 0)));
         let facts = Facts { index: Some(80), updated_at: Some(1_000.0), ..Facts::default() };
         member.report(0, &facts, 10);
-        let requests: Vec<InFlight> = (0..3).map(|_| member.begin()).collect();
+        let requests: Vec<InFlight> = (0..3).filter_map(|_| member.begin(0)).collect();
         member.report(0, &facts, 20);
         assert_eq!((member.view().in_flight, member.view().in_flight_then), (3, 0));
         member.report(0, &Facts { updated_at: Some(1_060.0), ..facts }, 30);
