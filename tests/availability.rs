@@ -1,5 +1,7 @@
 //! Words and silence of the availability sources, and which port of a server is meant, through the real programs.
 
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+
 mod support;
 use serde_json::{Value, json};
 use serde_yaml::Value as Yaml;

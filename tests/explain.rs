@@ -1,5 +1,7 @@
 //! `icm explain` says what the proxy then does, live and offline; `icm check --probe` finds what is wrong.
 
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+
 mod support;
 use serde_json::{Value, json};
 use serde_yaml::Value as Yaml;

@@ -1,5 +1,7 @@
 //! The receiver of Domino's own statistics: who may say what about whom, and what it answers to the rest.
 
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
+
 mod support;
 use serde_json::json;
 use support::*;
