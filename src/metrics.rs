@@ -11,6 +11,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use crate::balancer::Balancer;
 use crate::clock;
 use crate::cluster::ServerState;
+use crate::config::settings::Servers;
 
 /// All metrics.
 #[must_use]
@@ -115,6 +116,15 @@ fn directories(out: &mut String, balancer: &Balancer) {
     family(out, "icm_directory_readable", "0 while the directory cannot be read", "gauge");
     for (cluster, _, trouble) in &loaded {
         let _ = writeln!(out, "icm_directory_readable{{cluster=\"{cluster}\"}} {}", u8::from(!trouble));
+    }
+    family(out, "icm_members_readable", "0 while the Server documents cannot be read", "gauge");
+    for cluster in &snapshot.clusters {
+        if matches!(cluster.settings.servers, Servers::Names(_)) {
+            let trouble = cluster.kept.members_trouble.lock().unwrap_or_else(PoisonError::into_inner);
+            let name = escape(&cluster.settings.name);
+            let _ =
+                writeln!(out, "icm_members_readable{{cluster=\"{name}\"}} {}", u8::from(trouble.is_empty()));
+        }
     }
     family(out, "icm_directory_databases", "Databases in the directory", "gauge");
     for (cluster, directory, _) in &loaded {

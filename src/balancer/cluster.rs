@@ -19,8 +19,8 @@ use super::view::{Entry, PeerSettings, View};
 use crate::affinity::{Keys, cookie};
 use crate::clock;
 use crate::cluster::{Ledger, Member, Port, Transition, ledger};
-use crate::config::settings::{self, Availability, HostPort, Server};
-use crate::directory::source::{Holder, ReadingDigest};
+use crate::config::settings::{self, Availability, AvailabilitySource, HostPort, Server};
+use crate::directory::source::Holder;
 use crate::domino::{Client, Sessions};
 use crate::select;
 use crate::url::CommandTable;
@@ -46,8 +46,6 @@ pub struct Kept {
     pub sessions: Sessions,
     /// Judges readings that have lost much.
     pub holder: tokio::sync::Mutex<Holder>,
-    /// Of the directory that serves, when it was read from a member.
-    pub digest: Mutex<Option<ReadingDigest>>,
     /// Why the directory cannot be read now; empty when it can.
     pub directory_trouble: Mutex<String>,
     /// Why the members cannot be read now; empty when they can.
@@ -55,15 +53,13 @@ pub struct Kept {
 }
 
 impl Kept {
-    /// After a reload that reads from elsewhere: the old sources' troubles and fingerprints say nothing of
-    /// the new ones.
+    /// After a reload that reads from elsewhere: the old sources' troubles say nothing of the new ones.
     pub fn forget_sources(&self, members: bool, directory: bool) {
         if members {
             self.members_trouble.lock().unwrap_or_else(PoisonError::into_inner).clear();
         }
         if directory {
             self.directory_trouble.lock().unwrap_or_else(PoisonError::into_inner).clear();
-            *self.digest.lock().unwrap_or_else(PoisonError::into_inner) = None;
         }
     }
 }
@@ -220,8 +216,9 @@ impl Cluster {
                 });
                 let (member, is_new) = self.member(server, now);
                 if reconfigure && !is_new {
-                    let stale = self.stale_after(server);
-                    let change = member.reconfigure(self.ledger_settings(server), &stale, server.weight, now);
+                    let sources = self.ledger_sources(server);
+                    let change =
+                        member.reconfigure(self.ledger_settings(server), &sources, server.weight, now);
                     transitions.extend(change.map(|t| (Arc::clone(&member), t)));
                 }
                 // A port at another address, or enabled again, is another port: UNREACHABLE until probed.
@@ -250,7 +247,7 @@ impl Cluster {
             return (Arc::clone(member), false);
         }
         let tag = cookie::tag(&self.settings.name, "server", server.name.folded().as_bytes());
-        let ledger = Ledger::new(self.ledger_settings(server), &self.stale_after(server), now);
+        let ledger = Ledger::new(self.ledger_settings(server), &self.ledger_sources(server), now);
         let member = Arc::new(Member::new(server.name.clone(), tag, server.weight, ledger));
         // What the configuration restricts is restricted from the first moment on.
         member.tick(self.rules.range, 0, now);
@@ -268,11 +265,23 @@ impl Cluster {
             threshold: server.threshold,
             restricted: server.restricted,
             max_users: server.max_users,
+            uses_http: self.settings.uses(Port::Http),
+            uses_https: self.settings.uses(Port::Https),
         }
     }
 
-    fn stale_after(&self, server: &Server) -> Vec<u64> {
-        self.sources(server).iter().map(|a| millis(a.stale_after)).collect()
+    fn ledger_sources(&self, server: &Server) -> Vec<ledger::Source> {
+        let source = |a: &Availability| ledger::Source {
+            kind: match a.source {
+                AvailabilitySource::Observed => "observed",
+                AvailabilitySource::Console { .. } => "console",
+                AvailabilitySource::Prometheus { .. } => "prometheus",
+                AvailabilitySource::AgentCheck { .. } => "agent_check",
+                AvailabilitySource::Statpub => "statpub",
+            },
+            stale_after_ms: millis(a.stale_after),
+        };
+        self.sources(server).iter().map(source).collect()
     }
 }
 

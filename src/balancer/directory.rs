@@ -4,9 +4,11 @@
 //! holder. The rule's memory begins anew with every reading.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Mutex, PoisonError};
 
 use crate::clock;
 use crate::cluster::ServerName;
+use crate::directory::source::ReadingDigest;
 use crate::directory::{DatabaseIx, Entry, Index};
 
 /// Where a directory came from.
@@ -51,6 +53,8 @@ pub struct Loaded {
     pub duplicates: usize,
     /// What the source warned of.
     pub warnings: Vec<String>,
+    /// To judge the next reading against; `None` = whatever is read first serves.
+    digest: Mutex<Option<ReadingDigest>>,
     /// One bit a holder (database and server): it has answered something else than 404.
     answered: Box<[AtomicU64]>,
     /// One bit a database: two holders have said 404, so it is genuine.
@@ -76,7 +80,25 @@ impl Loaded {
             at_unix_ms: clock::unix_ms(),
             duplicates: report.duplicates,
             warnings,
+            digest: Mutex::default(),
         }
+    }
+
+    /// With what the next reading is judged against.
+    #[must_use]
+    pub fn judging_by(self, digest: Option<ReadingDigest>) -> Self {
+        Self { digest: Mutex::new(digest), ..self }
+    }
+
+    /// What the next reading is judged against.
+    #[must_use]
+    pub fn digest(&self) -> Option<ReadingDigest> {
+        self.digest.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The next reading comes from elsewhere: it cannot be judged by this one.
+    pub fn judge_no_more(&self) {
+        *self.digest.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
     /// No directory at all.

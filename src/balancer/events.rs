@@ -69,6 +69,21 @@ impl Events {
         });
     }
 
+    /// A port of a server changed, and the server's state did not.
+    pub fn port(&self, level: log::Level, cluster: &str, server: &ServerName, text: String) {
+        log::log!(target: "icm::state", level, "{cluster}: {server}: {text}");
+        self.push(Event {
+            at: clock::unix_ms(),
+            kind: "server",
+            cluster: Some(cluster.to_owned()),
+            server: Some(server.to_string()),
+            old: None,
+            new: None,
+            held_ms: None,
+            cause: text,
+        });
+    }
+
     /// Anything else worth a line.
     pub fn note(&self, level: log::Level, kind: &'static str, cluster: Option<&str>, text: String) {
         match cluster {

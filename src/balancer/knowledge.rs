@@ -25,6 +25,8 @@ use crate::directory::source::{MemberAddress, ReadingDigest, cache};
 
 /// Addresses are renewed this often.
 const RESOLVE: Duration = Duration::from_secs(60);
+/// While a name has no address at all, as before the name server is up, it is asked for more often.
+const RESOLVE_MISSING: Duration = Duration::from_secs(5);
 /// How finely polls are scheduled.
 const TICK: Duration = Duration::from_millis(50);
 /// A poll that takes longer has no answer.
@@ -72,7 +74,12 @@ pub fn beginning(wanted: &settings::Cluster, before: Option<&Cluster>) -> Beginn
             Some(cluster) => Some(Arc::clone(&cluster.view.load().directory)),
             None => view.cache.as_deref().and_then(|path| match cache::load_directory(path) {
                 Ok(cached) => {
-                    let mut loaded = Loaded::new(cached.items, Origin::Cache(path.to_owned()), Vec::new());
+                    // A first reading that has lost much must not replace a good copy either.
+                    let digest = crate::cluster::ServerName::parse(&cached.from)
+                        .ok()
+                        .map(|from| ReadingDigest::of(from, &cached.items));
+                    let mut loaded = Loaded::new(cached.items, Origin::Cache(path.to_owned()), Vec::new())
+                        .judging_by(digest);
                     loaded.at_unix_ms =
                         cached.saved_at.duration_since(UNIX_EPOCH).map_or(0, super::cluster::millis);
                     Some(Arc::new(loaded))
@@ -88,6 +95,11 @@ pub fn beginning(wanted: &settings::Cluster, before: Option<&Cluster>) -> Beginn
     }
     let of_before = || before.map(|c| Arc::clone(&c.view.load().directory));
     beginning.directory = beginning.directory.or_else(of_before);
+    if let (Some(before), Some(directory)) = (before, &beginning.directory)
+        && !same_directory(wanted, &before.settings)
+    {
+        directory.judge_no_more();
+    }
     beginning
 }
 
@@ -155,18 +167,22 @@ async fn read_directory(balancer: Arc<Balancer>, cluster: Arc<Cluster>, view: Cl
     }
     loop {
         let members = readable_members(&cluster);
-        let serving = cluster.kept.digest.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let before = Arc::clone(&cluster.view.load().directory);
+        let judge = before.digest();
         let outcome = {
             let mut holder = cluster.kept.holder.lock().await;
-            refresh(&cluster.client, &members, &view, &cluster.kept.sessions, &mut holder, serving.as_ref())
+            refresh(&cluster.client, &members, &view, &cluster.kept.sessions, &mut holder, judge.as_ref())
                 .await
         };
         match outcome {
             Refreshed::Accepted { reading, digest } => {
-                let changed = serving.as_ref().is_none_or(|s| s.fingerprint != digest.fingerprint);
+                // The last good copy is another matter than a reading, even if they say the same.
+                let changed = judge.as_ref().is_none_or(|s| s.fingerprint != digest.fingerprint)
+                    || matches!(before.origin, Origin::Cache(_));
                 let from = reading.from.clone();
                 let count = reading.entries.len();
-                for warning in &reading.warnings {
+                // What is wrong with every reading is said once.
+                for warning in reading.warnings.iter().filter(|w| !before.warnings.contains(w)) {
                     log::warn!(target: "icm::directory", "{name}: {from}: {warning}");
                 }
                 accept(&cluster, &view, reading, digest).await;
@@ -222,12 +238,13 @@ async fn accept(
         {
             log::error!(target: "icm::directory", "{}: {error}", to.settings.name);
         }
-        let loaded = Loaded::new(reading.entries, Origin::Member(reading.from), reading.warnings);
+        let known = to.view.load().strangers().len();
+        let loaded = Loaded::new(reading.entries, Origin::Member(reading.from), reading.warnings)
+            .judging_by(Some(digest));
         to.set_directory(Arc::new(loaded));
-        *to.kept.digest.lock().unwrap_or_else(PoisonError::into_inner) = Some(digest);
         let view = to.view.load();
         let strangers = view.strangers();
-        if !strangers.is_empty() {
+        if !strangers.is_empty() && strangers.len() != known {
             log::warn!(
                 target: "icm::directory",
                 "{}: {} servers of the directory are no members, the first is {}",
@@ -304,9 +321,11 @@ async fn read_members(balancer: Arc<Balancer>, cluster: Arc<Cluster>, view: Name
 fn set_members_trouble(balancer: &Balancer, cluster: &Cluster, text: &str) {
     let mut known = cluster.kept.members_trouble.lock().unwrap_or_else(PoisonError::into_inner);
     if *known != text {
-        if !text.is_empty() {
-            balancer.events.note(log::Level::Error, "members", Some(&cluster.settings.name), text.to_owned());
-        }
+        let (level, said) = match text {
+            "" => (log::Level::Info, "server documents can be read again"),
+            text => (log::Level::Error, text),
+        };
+        balancer.events.note(level, "members", Some(&cluster.settings.name), said.to_owned());
         text.clone_into(&mut known);
     }
 }
@@ -326,7 +345,9 @@ fn difference(old: &[settings::Server], new: &[settings::Server]) -> String {
 
 async fn renew_addresses(balancer: Arc<Balancer>, cluster: Arc<Cluster>) {
     loop {
-        tokio::time::sleep(jitter(RESOLVE)).await;
+        let known = cluster.addresses();
+        let missing = resolve::names(&cluster.servers()).any(|at| !known.contains_key(at));
+        tokio::time::sleep(jitter(if missing { RESOLVE_MISSING } else { RESOLVE })).await;
         let servers = cluster.servers();
         if resolve::names(&servers).next().is_none() {
             continue;
@@ -418,8 +439,7 @@ fn unresolved(balancer: &Balancer, cluster: &Cluster, entry: &super::view::Entry
             && literal(at).is_none()
         {
             let reason = format!("{} does not resolve", at.host);
-            let change = entry.member.probed(port, Err(&reason), now_ms);
-            balancer.record(&cluster.settings.name, &entry.server.name, change);
+            balancer.probed(&cluster.settings.name, &entry.member, port, Err(&reason), now_ms);
         }
     }
 }

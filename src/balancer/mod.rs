@@ -152,6 +152,23 @@ impl Balancer {
         self.ready.load(Relaxed) && !self.is_draining()
     }
 
+    /// Gives a member the result of a probe and says what that changed: the state, else the port's own
+    /// condition, which its state need not show.
+    pub fn probed(&self, cluster: &str, member: &Member, port: Port, result: Result<u16, &str>, now_ms: u64) {
+        let look = || member.read(|l| (l.was_probed(port), l.port_cause(port).to_owned()));
+        let (was_probed, before) = look();
+        let change = member.probed(port, result, now_ms);
+        let (_, after) = look();
+        let turned = before.is_empty() != after.is_empty();
+        if change.is_none() && was_probed && turned && after.is_empty() {
+            let text = format!("{port} port answers again");
+            self.events.port(log::Level::Info, cluster, member.name(), text);
+        } else if change.is_none() && !after.is_empty() && (turned || !was_probed) {
+            self.events.port(log::Level::Warn, cluster, member.name(), after);
+        }
+        self.record(cluster, member.name(), change);
+    }
+
     /// Logs and keeps the transition of a member, if there was one.
     pub fn record(&self, cluster: &str, server: &ServerName, change: Option<Transition>) {
         if let Some(change) = change {

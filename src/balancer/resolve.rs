@@ -5,6 +5,8 @@
 
 use std::collections::HashMap;
 use std::net::{SocketAddr, ToSocketAddrs};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
 
 use super::cluster::literal;
 use crate::config::settings::{HostPort, Server};
@@ -14,15 +16,32 @@ pub fn names(servers: &[Server]) -> impl Iterator<Item = &HostPort> {
     servers.iter().flat_map(|s| [&s.http, &s.https]).flatten().filter(|p| literal(p).is_none())
 }
 
-/// Asks the system's resolver and waits for it: at start and at a reload only.
+/// What is not resolved by then is not known yet: a dead name server must not keep the listeners closed.
+const LONGEST: Duration = Duration::from_secs(3);
+
+/// Asks the system's resolver and waits for it, 3 s at most for all names together: at start and at a
+/// reload only.
 #[must_use]
 pub fn now(servers: &[Server]) -> HashMap<HostPort, SocketAddr> {
-    names(servers)
-        .filter_map(|at| {
-            let found = (at.host.as_str(), at.port).to_socket_addrs().ok()?;
-            Some((at.clone(), prefer(found)?))
-        })
-        .collect()
+    let wanted: std::collections::HashSet<HostPort> = names(servers).cloned().collect();
+    let (said, heard) = mpsc::channel();
+    for at in &wanted {
+        let (said, at) = (said.clone(), at.clone());
+        // The system's resolver cannot be interrupted: whoever waits for it waits alone.
+        std::thread::spawn(move || {
+            let found = (at.host.as_str(), at.port).to_socket_addrs().ok().and_then(prefer);
+            let _ = said.send((at, found));
+        });
+    }
+    let end = Instant::now() + LONGEST;
+    let mut found = HashMap::new();
+    for _ in &wanted {
+        let Ok((at, address)) = heard.recv_timeout(end.saturating_duration_since(Instant::now())) else {
+            break;
+        };
+        found.extend(address.map(|address| (at, address)));
+    }
+    found
 }
 
 /// Asks the system's resolver without blocking.

@@ -28,6 +28,19 @@ pub struct Settings {
     pub restricted: bool,
     /// 0 = what the server publishes, else never MAXUSERS.
     pub max_users: u32,
+    /// Requests may go to the HTTP port: a server none of whose used ports answers is UNREACHABLE.
+    pub uses_http: bool,
+    /// Requests may go to the HTTPS port.
+    pub uses_https: bool,
+}
+
+/// One availability source of the server, by its place in the list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Source {
+    /// `prometheus`, `console`, ...: after a reload the source of the same kind is the same source.
+    pub kind: &'static str,
+    /// How long its word holds, milliseconds.
+    pub stale_after_ms: u64,
 }
 
 /// Why a server is RESTRICTED: each is taken back only by whoever set it.
@@ -40,7 +53,7 @@ pub struct Restriction {
 }
 
 /// One fact with its origin.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Dated<T> {
     value: T,
     at_ms: u64,
@@ -95,11 +108,10 @@ pub struct Ledger {
     users: Option<Dated<u32>>,
     max_users: Option<Dated<u32>>,
     restricted: Option<Dated<bool>>,
-    administrative: Option<Administrative>,
-    operational: Option<Operational>,
-    max_connections: u32,
+    administrative: Option<Dated<Administrative>>,
+    operational: Option<Dated<Operational>>,
+    max_connections: Option<Dated<u32>>,
     admin: Option<Restriction>,
-    /// Per source: how long its word holds, when it last spoke, its update stamp.
     sources: Vec<SourceState>,
     restricted_since: Option<u64>,
     returned_at: Option<u64>,
@@ -112,20 +124,17 @@ pub struct Ledger {
 
 #[derive(Clone, Debug)]
 struct SourceState {
-    stale_after_ms: u64,
-    spoke_ms: Option<u64>,
+    settings: Source,
+    /// Its last update stamp, and when we first saw it.
     stamp: Option<(f64, u64)>,
 }
 
 impl Ledger {
     /// A server of which nothing is known: UNREACHABLE until probed.
-    /// `stale_after_ms` has one value for each availability source, by the source's number.
     #[must_use]
-    pub fn new(settings: Settings, stale_after_ms: &[u64], now_ms: u64) -> Self {
-        let sources = stale_after_ms
-            .iter()
-            .map(|ms| SourceState { stale_after_ms: *ms, spoke_ms: None, stamp: None })
-            .collect();
+    pub fn new(settings: Settings, sources: &[Source], now_ms: u64) -> Self {
+        let sources =
+            sources.iter().map(|source| SourceState { settings: source.clone(), stamp: None }).collect();
         Self {
             settings,
             ports: [PortHealth::default(), PortHealth::default()],
@@ -137,7 +146,7 @@ impl Ledger {
             restricted: None,
             administrative: None,
             operational: None,
-            max_connections: 0,
+            max_connections: None,
             admin: None,
             sources,
             restricted_since: None,
@@ -149,29 +158,40 @@ impl Ledger {
         }
     }
 
-    /// Takes new settings at a reload; what was learned stays. A source list that differs forgets
-    /// what the sources said, except RESTRICTED.
-    pub fn reconfigure(
-        &mut self,
-        settings: Settings,
-        stale_after_ms: &[u64],
-        now_ms: u64,
-    ) -> Option<Transition> {
-        let same = self.sources.len() == stale_after_ms.len();
-        if same {
-            for (source, ms) in self.sources.iter_mut().zip(stale_after_ms) {
-                source.stale_after_ms = *ms;
-            }
-        } else {
-            let fresh = Self::new(settings.clone(), stale_after_ms, now_ms);
-            self.sources = fresh.sources;
-            self.index = None;
-            self.smoothed = None;
-            self.threshold = None;
-            self.users = None;
-            self.max_users = None;
-        }
+    /// Takes new settings at a reload; what was learned stays. Only the word of a source that is gone
+    /// goes with it: nobody could ever take it back.
+    pub fn reconfigure(&mut self, settings: Settings, sources: &[Source], now_ms: u64) -> Option<Transition> {
         self.settings = settings;
+        let fresh =
+            sources.iter().map(|source| SourceState { settings: source.clone(), stamp: None }).collect();
+        let old = std::mem::replace(&mut self.sources, fresh);
+        // The second console stays the second console.
+        let nth = |all: &[SourceState], at: usize| {
+            let kind = all.get(at)?.settings.kind;
+            Some((kind, all.iter().take(at).filter(|s| s.settings.kind == kind).count()))
+        };
+        let new_place: Vec<Option<usize>> = (0..old.len())
+            .map(|at| {
+                let wanted = nth(&old, at)?;
+                (0..self.sources.len()).find(|place| nth(&self.sources, *place) == Some(wanted))
+            })
+            .collect();
+        for (state, place) in old.into_iter().zip(&new_place) {
+            if let Some(source) = place.and_then(|place| self.sources.get_mut(place)) {
+                source.stamp = state.stamp;
+            }
+        }
+        moved(&mut self.index, &new_place);
+        moved(&mut self.threshold, &new_place);
+        moved(&mut self.users, &new_place);
+        moved(&mut self.max_users, &new_place);
+        moved(&mut self.restricted, &new_place);
+        moved(&mut self.administrative, &new_place);
+        moved(&mut self.operational, &new_place);
+        moved(&mut self.max_connections, &new_place);
+        if self.index.is_none() {
+            self.smoothed = None;
+        }
         self.settle(now_ms, "configuration reloaded")
     }
 
@@ -205,8 +225,8 @@ impl Ledger {
                 if first || health.bad >= unreachable_after {
                     health.reachable = false;
                 }
-                reason.clone_into(&mut health.cause);
-                format!("{port} probe failed: {reason}")
+                health.cause = format!("{port} probe failed: {reason}");
+                health.cause.clone()
             }
         };
         self.settle(now_ms, &cause)
@@ -241,7 +261,6 @@ impl Ledger {
     /// A source reported. The freshest word wins for each fact.
     pub fn report(&mut self, source: usize, facts: &Facts, now_ms: u64) -> Option<Transition> {
         let origin = self.sources.get_mut(source)?;
-        origin.spoke_ms = Some(now_ms);
         // Domino's exporter leaves its last file behind when the server stops: the figures are as
         // old as their stamp, and only our own clock says how long it has not advanced.
         let at_ms = match (facts.updated_at, origin.stamp) {
@@ -253,8 +272,9 @@ impl Ledger {
             (None, _) => now_ms,
         };
         if let Some(index) = facts.index {
-            let newer = self.index.is_none_or(|known| known.at_ms <= at_ms);
-            let advanced = self.index.is_none_or(|known| known.at_ms != at_ms || known.source != source);
+            let newer = self.index.as_ref().is_none_or(|known| known.at_ms <= at_ms);
+            let advanced =
+                self.index.as_ref().is_none_or(|known| known.at_ms != at_ms || known.source != source);
             if newer && advanced {
                 let old = if self.index_fresh(now_ms) { self.smoothed } else { None };
                 self.smoothed = Some(smooth(old, index));
@@ -264,17 +284,11 @@ impl Ledger {
         keep_newest(&mut self.threshold, facts.threshold, at_ms, source);
         keep_newest(&mut self.users, facts.users, at_ms, source);
         keep_newest(&mut self.max_users, facts.max_users, at_ms, source);
-        // RESTRICTED is an administrator's word, not a measurement: it counts whenever it is read.
-        keep_newest(&mut self.restricted, facts.restricted, now_ms, source);
-        if let Some(word) = facts.administrative {
-            self.administrative = Some(word);
-        }
-        if let Some(word) = &facts.operational {
-            self.operational = Some(word.clone());
-        }
-        if let Some(cap) = facts.max_connections {
-            self.max_connections = cap;
-        }
+        // At an equal date the later word counts: RESTRICTED is read anew even while the stamp stands.
+        keep_newest(&mut self.restricted, facts.restricted, at_ms, source);
+        keep_newest(&mut self.administrative, facts.administrative, at_ms, source);
+        keep_newest(&mut self.operational, facts.operational.clone(), at_ms, source);
+        keep_newest(&mut self.max_connections, facts.max_connections, at_ms, source);
         self.settle(now_ms, "reported by its availability source")
     }
 
@@ -296,24 +310,21 @@ impl Ledger {
     /// What selection may know now.
     #[must_use]
     pub fn standing(&self, now_ms: u64) -> Standing {
-        let agent_down = matches!(self.operational, Some(Operational::Down(_)))
-            || self.administrative == Some(Administrative::Maint);
+        let agent_down = self.agent_down(now_ms).is_some();
         let http = self.settings.http && self.port(Port::Http).reachable && !agent_down;
         let https = self.settings.https && self.port(Port::Https).reachable && !agent_down;
         let fresh = self.index_fresh(now_ms);
-        let threshold = self.settings.threshold.unwrap_or_else(|| {
-            self.threshold.filter(|t| self.source_fresh(t.source, t.at_ms, now_ms)).map_or(0, |t| t.value)
-        });
-        let raw_index = if fresh { self.index.map(|i| i.value) } else { None };
+        let threshold =
+            self.settings.threshold.or_else(|| self.fresh(&self.threshold, now_ms).copied()).unwrap_or(0);
+        let raw_index = self.fresh(&self.index, now_ms).copied();
         let busy = raw_index.is_some_and(|index| is_busy(index, threshold));
-        let limit = if self.settings.max_users > 0 {
-            self.settings.max_users
-        } else {
-            self.max_users.filter(|m| self.source_fresh(m.source, m.at_ms, now_ms)).map_or(0, |m| m.value)
+        let limit = match self.settings.max_users {
+            0 => self.fresh(&self.max_users, now_ms).copied().unwrap_or(0),
+            limit => limit,
         };
-        let max_users = limit > 0
-            && self.users.is_some_and(|u| u.value >= limit && self.source_fresh(u.source, u.at_ms, now_ms));
-        let state = if !http && !https {
+        let max_users = limit > 0 && self.fresh(&self.users, now_ms).is_some_and(|users| *users >= limit);
+        let serves = (self.settings.uses_http && http) || (self.settings.uses_https && https);
+        let state = if !serves {
             ServerState::Unreachable
         } else if self.is_restricted() {
             ServerState::Restricted
@@ -332,9 +343,9 @@ impl Ledger {
             max_users,
             index: if fresh { self.smoothed } else { None },
             raw_index,
-            index_at_ms: self.index.map_or(0, |i| i.at_ms),
+            index_at_ms: self.index.as_ref().map_or(0, |i| i.at_ms),
             threshold,
-            max_connections: self.max_connections,
+            max_connections: self.fresh(&self.max_connections, now_ms).copied().unwrap_or(0),
             state,
         }
     }
@@ -371,6 +382,12 @@ impl Ledger {
         if health.reachable { health.bad > 0 } else { health.good > 0 }
     }
 
+    /// This port was probed at least once.
+    #[must_use]
+    pub fn was_probed(&self, port: Port) -> bool {
+        self.port(port).probed
+    }
+
     /// Why a port is UNREACHABLE, in words; empty when it answers.
     #[must_use]
     pub fn port_cause(&self, port: Port) -> &str {
@@ -394,10 +411,10 @@ impl Ledger {
         if self.settings.restricted {
             all.push("server_restricted in the configuration".to_owned());
         }
-        if self.restricted.is_some_and(|r| r.value) {
+        if self.is_said_restricted() {
             all.push("the server says Server_Restricted or maintenance".to_owned());
         }
-        if self.administrative == Some(Administrative::Drain) {
+        if self.says(Administrative::Drain) {
             all.push("agent-check says drain".to_owned());
         }
         all
@@ -415,31 +432,57 @@ impl Ledger {
         self.restricted.is_some() || self.administrative.is_some()
     }
 
-    /// RESTRICTED rests on a word of a source that has since fallen silent.
+    /// RESTRICTED, drain or maint rests on a word of a source that has since fallen silent.
     #[must_use]
     pub fn restriction_stale(&self, now_ms: u64) -> bool {
-        self.restricted.is_some_and(|r| {
-            r.value
-                && self
-                    .sources
-                    .get(r.source)
-                    .is_none_or(|s| s.spoke_ms.is_none_or(|at| now_ms.saturating_sub(at) > s.stale_after_ms))
-        })
+        let old_restriction = self.is_said_restricted() && self.fresh(&self.restricted, now_ms).is_none();
+        let away = self.says(Administrative::Drain) || self.says(Administrative::Maint);
+        old_restriction || (away && self.fresh(&self.administrative, now_ms).is_none())
+    }
+
+    /// When the index was taken, and from which source.
+    #[must_use]
+    pub fn index_taken(&self) -> Option<(u64, usize)> {
+        self.index.as_ref().map(|index| (index.at_ms, index.source))
     }
 
     fn is_restricted(&self) -> bool {
         self.settings.restricted
             || self.admin.is_some()
-            || self.restricted.is_some_and(|r| r.value)
-            || self.administrative == Some(Administrative::Drain)
+            || self.is_said_restricted()
+            || self.says(Administrative::Drain)
+    }
+
+    fn is_said_restricted(&self) -> bool {
+        self.restricted.as_ref().is_some_and(|r| r.value)
+    }
+
+    fn says(&self, word: Administrative) -> bool {
+        self.administrative.as_ref().is_some_and(|said| said.value == word)
+    }
+
+    /// Why the agent's word makes the server UNREACHABLE. `maint` is an administrator's word and stays
+    /// like RESTRICTED; `down` is a measurement and lapses, as silence never makes a server dead.
+    fn agent_down(&self, now_ms: u64) -> Option<String> {
+        if self.says(Administrative::Maint) {
+            return Some("agent-check says maint".to_owned());
+        }
+        match self.fresh(&self.operational, now_ms) {
+            Some(Operational::Down(reason)) if reason.is_empty() => Some("agent-check says down".to_owned()),
+            Some(Operational::Down(reason)) => Some(format!("agent-check says down: {reason}")),
+            _ => None,
+        }
     }
 
     fn index_fresh(&self, now_ms: u64) -> bool {
-        self.index.is_some_and(|i| self.source_fresh(i.source, i.at_ms, now_ms))
+        self.fresh(&self.index, now_ms).is_some()
     }
 
-    fn source_fresh(&self, source: usize, at_ms: u64, now_ms: u64) -> bool {
-        self.sources.get(source).is_some_and(|s| now_ms.saturating_sub(at_ms) <= s.stale_after_ms)
+    /// The value of a fact whose source has not been silent for too long.
+    fn fresh<'a, T>(&self, fact: &'a Option<Dated<T>>, now_ms: u64) -> Option<&'a T> {
+        let fact = fact.as_ref()?;
+        let source = self.sources.get(fact.source)?;
+        (now_ms.saturating_sub(fact.at_ms) <= source.settings.stale_after_ms).then_some(&fact.value)
     }
 
     fn port(&self, port: Port) -> &PortHealth {
@@ -455,6 +498,25 @@ impl Ledger {
         match port {
             Port::Http => http,
             Port::Https => https,
+        }
+    }
+
+    fn unreachable_cause(&self, now_ms: u64, cause: &str) -> String {
+        if let Some(said) = self.agent_down(now_ms) {
+            return said;
+        }
+        let ports = [
+            (Port::Http, self.settings.uses_http, self.settings.http),
+            (Port::Https, self.settings.uses_https, self.settings.https),
+        ];
+        // What was learned of a port that requests never go to is not the cause.
+        let used: Vec<_> = ports.iter().filter(|(_, used, _)| *used).collect();
+        match used.as_slice() {
+            [(port, _, false)] => format!("it has no {port} port"),
+            [(port, _, true)] if self.port(*port).probed && !self.port(*port).reachable => {
+                self.port(*port).cause.clone()
+            }
+            _ => cause.to_owned(),
         }
     }
 
@@ -475,7 +537,7 @@ impl Ledger {
             }
             if new == ServerState::Unreachable && !self.known && self.probed_once() {
                 self.known = true;
-                cause.clone_into(&mut self.cause);
+                self.cause = self.unreachable_cause(now_ms, cause);
             }
             return None;
         }
@@ -497,16 +559,9 @@ impl Ledger {
                 )
             }
             ServerState::MaxUsers => {
-                format!("{} users reach the limit", self.users.map_or(0, |u| u.value))
+                format!("{} users reach the limit", self.users.as_ref().map_or(0, |u| u.value))
             }
-            ServerState::Unreachable => match (&self.operational, self.administrative) {
-                (_, Some(Administrative::Maint)) => "agent-check says maint".to_owned(),
-                (Some(Operational::Down(reason)), _) if reason.is_empty() => {
-                    "agent-check says down".to_owned()
-                }
-                (Some(Operational::Down(reason)), _) => format!("agent-check says down: {reason}"),
-                _ => cause.to_owned(),
-            },
+            ServerState::Unreachable => self.unreachable_cause(now_ms, cause),
             ServerState::Available => cause.to_owned(),
         };
         let held_ms = now_ms.saturating_sub(self.state_since);
@@ -517,204 +572,21 @@ impl Ledger {
     }
 }
 
-fn keep_newest<T: Copy>(slot: &mut Option<Dated<T>>, value: Option<T>, at_ms: u64, source: usize) {
+fn keep_newest<T>(slot: &mut Option<Dated<T>>, value: Option<T>, at_ms: u64, source: usize) {
     if let Some(value) = value
-        && slot.is_none_or(|known| known.at_ms <= at_ms)
+        && slot.as_ref().is_none_or(|known| known.at_ms <= at_ms)
     {
         *slot = Some(Dated { value, at_ms, source });
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    fn settings() -> Settings {
-        Settings {
-            http: true,
-            https: false,
-            healthy_after: 2,
-            unreachable_after: 2,
-            passive_failures: 3,
-            threshold: None,
-            restricted: false,
-            max_users: 0,
-        }
-    }
-
-    fn up() -> Ledger {
-        let mut ledger = Ledger::new(settings(), &[60_000, 60_000], 0);
-        ledger.probed(Port::Http, Ok(200), 1);
-        ledger
-    }
-
-    fn index(value: u8) -> Facts {
-        Facts { index: Some(value), ..Facts::default() }
-    }
-
-    #[test]
-    fn a_new_server_is_unreachable_until_its_first_probe_decides() {
-        let mut ledger = Ledger::new(settings(), &[], 0);
-        assert_eq!(ledger.state().0, ServerState::Unreachable);
-        let change = ledger.probed(Port::Http, Ok(200), 5).unwrap();
-        assert_eq!(
-            (change.old, change.new, change.held_ms),
-            (ServerState::Unreachable, ServerState::Available, 5)
-        );
-        assert_eq!(ledger.returned_at(), None, "a first start is no return");
-    }
-
-    #[test]
-    fn probes_flip_the_state_only_after_their_number_in_a_row() {
-        let mut ledger = up();
-        assert!(ledger.probed(Port::Http, Err("timed out"), 10).is_none());
-        assert!(ledger.probed(Port::Http, Ok(200), 20).is_none());
-        assert!(ledger.probed(Port::Http, Err("timed out"), 30).is_none());
-        let change = ledger.probed(Port::Http, Err("refused"), 40).unwrap();
-        assert_eq!(change.new, ServerState::Unreachable);
-        assert!(change.cause.contains("refused"));
-        assert!(ledger.probed(Port::Http, Ok(200), 50).is_none());
-        assert_eq!(ledger.probed(Port::Http, Ok(200), 60).unwrap().new, ServerState::Available);
-        assert_eq!(ledger.returned_at(), Some(60));
-    }
-
-    #[test]
-    fn passive_failures_in_a_row_make_it_unreachable_at_once_and_an_answer_breaks_the_row() {
-        let mut ledger = up();
-        ledger.passive_failure(Port::Http, "reset", 2);
-        ledger.passive_failure(Port::Http, "reset", 3);
-        ledger.passive_success(Port::Http);
-        assert!(ledger.passive_failure(Port::Http, "reset", 4).is_none());
-        assert!(ledger.passive_failure(Port::Http, "reset", 5).is_none());
-        assert_eq!(ledger.passive_failure(Port::Http, "reset", 6).unwrap().new, ServerState::Unreachable);
-    }
-
-    #[test]
-    fn busy_follows_the_published_threshold_and_the_configured_one_wins() {
-        let mut ledger = up();
-        let facts = Facts { index: Some(20), threshold: Some(20), ..Facts::default() };
-        assert_eq!(ledger.report(0, &facts, 10).unwrap().new, ServerState::Busy);
-        let lower = Settings { threshold: Some(10), ..settings() };
-        assert_eq!(ledger.reconfigure(lower, &[60_000, 60_000], 11).unwrap().new, ServerState::Available);
-    }
-
-    #[test]
-    fn silence_makes_the_index_unknown_but_keeps_restricted_and_never_kills() {
-        let mut ledger = up();
-        let facts = Facts {
-            index: Some(10),
-            threshold: Some(50),
-            users: Some(9),
-            max_users: Some(5),
-            ..Facts::default()
-        };
-        ledger.report(0, &facts, 10);
-        assert_eq!(ledger.state().0, ServerState::Busy);
-        assert_eq!(ledger.tick(60_011).unwrap().new, ServerState::Available);
-        assert_eq!(ledger.standing(60_011).index, None);
-        let facts = Facts { restricted: Some(true), ..Facts::default() };
-        ledger.report(0, &facts, 70_000);
-        ledger.tick(500_000);
-        assert_eq!(ledger.state().0, ServerState::Restricted);
-        assert!(ledger.restriction_stale(500_000));
-    }
-
-    #[test]
-    fn the_freshest_source_wins_for_each_fact() {
-        let mut ledger = up();
-        ledger.report(0, &index(30), 10);
-        ledger.report(1, &index(90), 20);
-        assert_eq!(ledger.standing(20).raw_index, Some(90));
-        ledger.report(0, &Facts { threshold: Some(95), ..Facts::default() }, 30);
-        assert_eq!(ledger.state().0, ServerState::Busy, "the index of one source, the threshold of another");
-    }
-
-    #[test]
-    fn a_stamp_that_does_not_advance_is_stale_on_our_own_clock() {
-        let mut ledger = up();
-        let facts = Facts { index: Some(80), updated_at: Some(1_000.0), ..Facts::default() };
-        for now in [10, 30_000, 60_000] {
-            ledger.report(0, &facts, now);
-            assert_eq!(ledger.standing(now).raw_index, Some(80));
-        }
-        ledger.report(0, &facts, 60_011);
-        assert_eq!(ledger.standing(60_011).raw_index, None);
-        ledger.report(0, &Facts { updated_at: Some(1_060.0), ..facts }, 60_020);
-        assert_eq!(ledger.standing(60_020).raw_index, Some(80));
-    }
-
-    #[test]
-    fn each_restriction_is_taken_back_only_by_whoever_set_it() {
-        let mut ledger = up();
-        let who = Restriction { since_unix_ms: 0, by: "admin".into() };
-        ledger.restrict(Some(who), 10);
-        ledger.report(0, &Facts { restricted: Some(true), ..Facts::default() }, 11);
-        ledger.restrict(None, 12);
-        assert_eq!(ledger.state().0, ServerState::Restricted);
-        assert_eq!(ledger.restrictions().len(), 1);
-        let change = ledger.report(0, &Facts { restricted: Some(false), ..Facts::default() }, 13).unwrap();
-        assert_eq!(change.new, ServerState::Available);
-        assert_eq!(ledger.returned_at(), Some(13));
-    }
-
-    #[test]
-    fn agent_words_ready_and_up_each_clear_only_their_own() {
-        let mut ledger = up();
-        let drain = Facts { administrative: Some(Administrative::Drain), ..Facts::default() };
-        let down = Facts { operational: Some(Operational::Down("ended".into())), ..Facts::default() };
-        let is_up = Facts { operational: Some(Operational::Up), ..Facts::default() };
-        let ready = Facts { administrative: Some(Administrative::Ready), ..Facts::default() };
-        ledger.report(0, &drain, 10);
-        assert_eq!(ledger.state().0, ServerState::Restricted);
-        let change = ledger.report(0, &down, 11).unwrap();
-        assert_eq!(change.new, ServerState::Unreachable);
-        assert!(change.cause.contains("ended"));
-        ledger.report(0, &ready, 12);
-        assert_eq!(ledger.state().0, ServerState::Unreachable, "ready does not clear down");
-        ledger.report(0, &drain, 13);
-        ledger.report(0, &is_up, 14);
-        assert_eq!(ledger.state().0, ServerState::Restricted, "up does not clear drain");
-        ledger.report(0, &ready, 15);
-        assert_eq!(ledger.state().0, ServerState::Available);
-    }
-
-    #[test]
-    fn max_users_compares_published_users_with_the_limit_in_force() {
-        let mut ledger = up();
-        ledger.report(0, &Facts { users: Some(100), ..Facts::default() }, 10);
-        assert_eq!(ledger.state().0, ServerState::Available, "no limit, never MAXUSERS");
-        ledger.report(0, &Facts { max_users: Some(100), ..Facts::default() }, 11);
-        assert_eq!(ledger.state().0, ServerState::MaxUsers);
-    }
-
-    proptest! {
-        #[test]
-        fn transitions_chain_without_a_gap(steps in proptest::collection::vec((0u8..8, 0u8..=100), 1..120)) {
-            let mut ledger = Ledger::new(settings(), &[500], 0);
-            let mut seen = ServerState::Unreachable;
-            for (i, (kind, value)) in steps.into_iter().enumerate() {
-                let now = i as u64 * 100;
-                let change = match kind {
-                    0 => ledger.probed(Port::Http, Ok(200), now),
-                    1 => ledger.probed(Port::Http, Err("x"), now),
-                    2 => ledger.passive_failure(Port::Http, "x", now),
-                    3 => ledger.report(0, &Facts { index: Some(value), threshold: Some(50), ..Facts::default() }, now),
-                    4 => ledger.report(0, &Facts { restricted: Some(value > 50), ..Facts::default() }, now),
-                    5 => ledger.restrict((value > 50).then(|| Restriction { since_unix_ms: 0, by: "a".into() }), now),
-                    6 => { ledger.passive_success(Port::Http); None }
-                    _ => ledger.tick(now),
-                };
-                if let Some(change) = change {
-                    prop_assert_eq!(change.old, seen);
-                    prop_assert_ne!(change.old, change.new);
-                    seen = change.new;
-                }
-                prop_assert_eq!(ledger.state().0, seen);
-                if kind != 6 {
-                    prop_assert_eq!(ledger.standing(now).state, seen);
-                }
-            }
-        }
-    }
+/// Gives a fact the new place of its source; a source without one takes its word along.
+fn moved<T>(slot: &mut Option<Dated<T>>, new_place: &[Option<usize>]) {
+    *slot = slot.take().and_then(|fact| {
+        let source = new_place.get(fact.source).copied().flatten()?;
+        Some(Dated { source, ..fact })
+    });
 }
+
+#[cfg(test)]
+mod tests;

@@ -12,7 +12,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::availability::{Observed, RequestClass, index_of_expansion};
 use super::facts::Facts;
-use super::ledger::{Ledger, Restriction, Settings};
+use super::ledger::{Ledger, Restriction, Settings, Source};
 use super::name::ServerName;
 use super::state::{Port, ServerState, Transition};
 
@@ -196,12 +196,12 @@ impl Member {
     pub fn reconfigure(
         &self,
         settings: Settings,
-        stale_after_ms: &[u64],
+        sources: &[Source],
         weight: u32,
         now_ms: u64,
     ) -> Option<Transition> {
         self.weight.store(weight.max(1), Relaxed);
-        self.learn(now_ms, |ledger| ledger.reconfigure(settings, stale_after_ms, now_ms))
+        self.learn(now_ms, |ledger| ledger.reconfigure(settings, sources, now_ms))
     }
 
     /// Where a port was last seen.
@@ -219,8 +219,9 @@ impl Member {
         }
     }
 
-    /// See [`Ledger::address_changed`].
+    /// See [`Ledger::address_changed`]. The new address is probed at once.
     pub fn address_changed(&self, port: Port, now_ms: u64) -> Option<Transition> {
+        self.probe_now();
         self.learn(now_ms, |ledger| ledger.address_changed(port, now_ms))
     }
 
@@ -231,10 +232,19 @@ impl Member {
 
     /// See [`Ledger::report`].
     pub fn report(&self, source: usize, facts: &Facts, now_ms: u64) -> Option<Transition> {
-        if facts.index.is_some() {
+        let mut is_new_index = false;
+        let change = self.learn(now_ms, |ledger| {
+            let before = ledger.index_taken();
+            let change = ledger.report(source, facts, now_ms);
+            is_new_index = ledger.index_taken() != before;
+            change
+        });
+        // An exporter that is read more often than Domino renews its index repeats the old one: what
+        // was sent since it was taken still counts.
+        if is_new_index {
             self.in_flight_then.store(self.in_flight.load(Relaxed), Relaxed);
         }
-        self.learn(now_ms, |ledger| ledger.report(source, facts, now_ms))
+        change
     }
 
     /// See [`Ledger::restrict`].
@@ -369,5 +379,39 @@ impl InFlight {
 impl Drop for InFlight {
     fn drop(&mut self) {
         self.0.in_flight.fetch_sub(1, Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cluster::ledger::Source;
+
+    #[test]
+    fn an_index_that_is_read_again_does_not_hide_what_was_sent_since_it_was_taken() {
+        let settings = Settings {
+            http: true,
+            https: false,
+            healthy_after: 1,
+            unreachable_after: 1,
+            passive_failures: 3,
+            threshold: None,
+            restricted: false,
+            max_users: 0,
+            uses_http: true,
+            uses_https: false,
+        };
+        let sources = [Source { kind: "prometheus", stale_after_ms: 60_000 }];
+        let name = ServerName::parse("Web1/Acme").unwrap();
+        let member = Arc::new(Member::new(name, 1, 1, Ledger::new(settings, &sources, 0)));
+        let facts = Facts { index: Some(80), updated_at: Some(1_000.0), ..Facts::default() };
+        member.report(0, &facts, 10);
+        let requests: Vec<InFlight> = (0..3).filter_map(|_| member.begin(0)).collect();
+        member.report(0, &facts, 20);
+        assert_eq!((member.view().in_flight, member.view().in_flight_then), (3, 0));
+        member.report(0, &Facts { updated_at: Some(1_060.0), ..facts }, 30);
+        assert_eq!(member.view().in_flight_then, 3);
+        drop(requests);
+        assert_eq!(member.view().in_flight, 0);
     }
 }

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use crate::cluster::ServerName;
+use crate::cluster::{Port, ServerName};
 use crate::directory::Entry;
 
 /// Everything one configuration file says.
@@ -243,6 +243,26 @@ pub struct Cluster {
     pub headers: Headers,
     /// `X-ConnectorHeaders-Secret`.
     pub connector_secret: Option<Secret>,
+}
+
+impl Cluster {
+    /// Which port of a server a client's request needs: in redirect mode the client's own scheme,
+    /// because the browser goes there itself.
+    #[must_use]
+    pub fn port_for(&self, tls: bool) -> Port {
+        let same = if tls { Port::Https } else { Port::Http };
+        match (self.mode, self.upstream_scheme) {
+            (Mode::Redirect, _) | (_, UpstreamScheme::Same) => same,
+            (Mode::Proxy, UpstreamScheme::Http) => Port::Http,
+            (Mode::Proxy, UpstreamScheme::Https) => Port::Https,
+        }
+    }
+
+    /// Some request may need this port.
+    #[must_use]
+    pub fn uses(&self, port: Port) -> bool {
+        [false, true].into_iter().any(|tls| self.port_for(tls) == port)
+    }
 }
 
 /// A Host name, exact or `*.` wildcard; lower case.

@@ -114,9 +114,13 @@ impl Probes {
             let mut turn = schedule::Turn::new(schedule, cluster.settings.probe.clone());
             let Some(address) = address else { return };
             let result = probe(&cluster, &server, port, address).await;
-            let now = clock::now_ms();
-            let change = member.probed(port, result.as_ref().copied().map_err(String::as_str), now);
-            balancer.record(&cluster.settings.name, &server.name, change);
+            if member.last_address(port) != Some(address) {
+                // It moved meanwhile: this answer says nothing about where it is now.
+                member.probe_now();
+                return;
+            }
+            let said = result.as_ref().copied().map_err(String::as_str);
+            balancer.probed(&cluster.settings.name, &member, port, said, clock::now_ms());
             turn.failures = member.read(|ledger| ledger.failures(port));
             turn.unsettled = member.read(|ledger| ledger.unsettled(port));
         });

@@ -13,9 +13,8 @@ use crate::affinity::{Entries, cookie};
 use crate::balancer::view::Exchange;
 use crate::balancer::{Cluster, Snapshot, View};
 use crate::clock;
-use crate::cluster::Port;
 use crate::cluster::availability::RequestClass;
-use crate::config::settings::{AmbiguousPath, Mode, OpenServer, UnknownDatabase, UpstreamScheme};
+use crate::config::settings::{AmbiguousPath, OpenServer, UnknownDatabase};
 use crate::directory::{AmbiguousIx, Found, Lookup};
 use crate::pages::Problem;
 use crate::select::{Hint, MemberIx};
@@ -115,14 +114,7 @@ pub fn route(snapshot: &Arc<Snapshot>, head: &RequestHeader, addressed: Addresse
         }
     }
 
-    let clients_own = if addressed.tls { Port::Https } else { Port::Http };
-    let port = match settings.upstream_scheme {
-        // The browser goes there itself, by the scheme that it uses now.
-        _ if settings.mode == Mode::Redirect => clients_own,
-        UpstreamScheme::Http => Port::Http,
-        UpstreamScheme::Https => Port::Https,
-        UpstreamScheme::Same => clients_own,
-    };
+    let port = settings.port_for(addressed.tls);
     let member = |tag: u32| view.by_tag(tag);
     let entry = database_tag.and_then(|tag| entries.for_database(tag)).and_then(|e| member(e.server));
     let recent = entries.recent().and_then(|e| member(e.server));

@@ -72,13 +72,15 @@ pub fn draw(
     now_ms: u64,
     random: &mut fastrand::Rng,
 ) -> Option<usize> {
-    let share = |position: usize| -> f32 {
-        candidates.get(position).map_or(0.0, |c| c.view.weight.max(1) as f32 * ramp(c, settings, now_ms))
-    };
-    let first = pick(band, None, &share, random)?;
-    let Some(second) = pick(band, Some(first), &share, random) else { return Some(first) };
+    // The ramp of a returned server is not in the draw: it was passed over in proportion to it already.
+    let weight =
+        |position: usize| -> f32 { candidates.get(position).map_or(0.0, |c| c.view.weight.max(1) as f32) };
+    let first = pick(band, None, &weight, random)?;
+    let Some(second) = pick(band, Some(first), &weight, random) else { return Some(first) };
     let load = |position: usize| -> f32 {
-        candidates.get(position).map_or(f32::MAX, |c| c.view.in_flight as f32 / share(position))
+        candidates
+            .get(position)
+            .map_or(f32::MAX, |c| c.view.in_flight as f32 / (weight(position) * ramp(c, settings, now_ms)))
     };
     let (a, b) = (load(first), load(second));
     // `first` was drawn by weight before `second`, so keeping it on a tie is the weighted choice.

@@ -268,6 +268,12 @@ fn a_server_that_returns_starts_slowly() {
         .filter(|seed| decide(&Question { seed: *seed, ..ask(&servers) }, &settings).chosen() == Some(0))
         .count();
     assert!((1_700..2_300).contains(&share), "a fifth of the ramp: {share}");
+    // Among equals it has a fifth of what would be its half.
+    let equals = [server(0, |v| v.returned_at_ms = Some(9_800)), server(1, |_| {})];
+    let share = (0..10_000)
+        .filter(|seed| decide(&Question { seed: *seed, ..ask(&equals) }, &settings).chosen() == Some(0))
+        .count();
+    assert!((850..1_150).contains(&share), "a tenth: {share}");
     let alone = decide(&ask(&servers[..1]), &settings);
     assert_eq!(alone.chosen(), Some(0));
 }

@@ -30,6 +30,9 @@ pub struct Receiver {
     balancer: Arc<Balancer>,
 }
 
+/// A member that a push is about, and which of its sources statpub is.
+type Meant = (Arc<Cluster>, Arc<Member>, usize);
+
 impl Receiver {
     /// Reports to this balancer's members.
     #[must_use]
@@ -66,45 +69,44 @@ impl Receiver {
         }
         let sender = session.client_addr().and_then(|a| a.as_inet()).map(|a| a.ip().to_canonical());
         let body = body(session).await?;
+        // Who is meant, and may this sender speak for it, before what it says.
+        let named = in_path.as_deref().map(|name| self.targets(name, sender, &settings)).transpose()?;
         let report = statpub::parse(&body)
             .map_err(|e| (StatusCode::BAD_REQUEST, format!("no statistics understood: {e}")))?;
-        let said = match (&in_path, &report.facts.name) {
-            (Some(path), Some(name)) => {
-                let same = ServerName::parse(name).is_ok_and(|n| n.answers_to(path));
-                if !same {
-                    let text = format!("the URL says `{path}`, the body says Server.Name `{name}`");
-                    return Err((StatusCode::BAD_REQUEST, text));
-                }
-                name.clone()
+        let targets = match (&in_path, named, &report.facts.name) {
+            (Some(path), Some(_), Some(name))
+                if !ServerName::parse(name).is_ok_and(|n| n.answers_to(path)) =>
+            {
+                let text = format!("the URL says `{path}`, the body says Server.Name `{name}`");
+                return Err((StatusCode::BAD_REQUEST, text));
             }
-            (Some(path), None) => path.clone(),
-            (None, Some(name)) => name.clone(),
-            (None, None) => {
+            (_, Some(targets), _) => targets,
+            (_, None, Some(name)) => self.targets(name, sender, &settings)?,
+            (_, None, None) => {
                 return Err((
                     StatusCode::BAD_REQUEST,
                     "name the server in the URL, /statpub/Web1, or publish Server.Name".to_owned(),
                 ));
             }
         };
-        let targets = self.targets(&said, sender, &settings)?;
+        for warning in &report.warnings {
+            let said = in_path.as_deref().or(report.facts.name.as_deref()).unwrap_or_default();
+            log::warn!(target: "icm::availability", "{said}: {warning}");
+        }
         for (cluster, member, number) in targets {
             let change = member.report(number, &report.facts, clock::now_ms());
             self.balancer.record(&cluster.settings.name, member.name(), change);
-        }
-        for warning in &report.warnings {
-            log::warn!(target: "icm::availability", "{said}: {warning}");
         }
         Ok(())
     }
 
     /// The members that the name means, in every cluster that listens to statpub.
-    #[allow(clippy::type_complexity)]
     fn targets(
         &self,
         said: &str,
         sender: Option<IpAddr>,
         settings: &Statpub,
-    ) -> Result<Vec<(Arc<Cluster>, Arc<Member>, usize)>, (StatusCode, String)> {
+    ) -> Result<Vec<Meant>, (StatusCode, String)> {
         let mut found = Vec::new();
         let mut known = false;
         let mut refused = false;

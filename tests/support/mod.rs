@@ -36,6 +36,7 @@ mod client;
 mod icm;
 mod load;
 mod status;
+mod watch;
 
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
@@ -49,6 +50,7 @@ pub use client::Client;
 pub use icm::{Icm, config, config_of, equal_workloads, set};
 pub use load::{Tally, load, load_get};
 pub use status::LONG;
+pub use watch::{Told, User, icm_cli, secret_file, sources_of, write_config};
 
 /// Waits until `true`, at most so long. Out: whether it became true.
 pub fn eventually(at_most: Duration, mut is_so: impl FnMut() -> bool) -> bool {
