@@ -1,5 +1,13 @@
 //! A browser stays where it is: what the affinity cookie looks like, when it is written, whom it binds and how long.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::string_slice
+)]
+
 mod support;
 
 use std::collections::BTreeMap;

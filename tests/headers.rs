@@ -1,5 +1,13 @@
 //! What a server is told of the client, what it must never be told, and what of its own words reaches a browser.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::string_slice
+)]
+
 mod support;
 
 use serde_json::Value as Json;

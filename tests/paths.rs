@@ -1,6 +1,14 @@
 //! A database has other paths on other servers, and the browser need not know: its URL goes to the server in the
 //! server's spelling, and what the server says of itself comes back in the browser's.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::string_slice
+)]
+
 mod support;
 
 use support::*;

@@ -1,5 +1,13 @@
 //! Redirect mode, the classic ICM: the browser is sent to the server itself, by the scheme that it uses.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::string_slice
+)]
+
 mod support;
 
 use serde_yaml::Value;

@@ -1,6 +1,14 @@
 //! Which database and which cluster a request means: URLs without a database, unknown and ambiguous ones, Host
 //! names, lists, and targets in every form that HTTP knows.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::string_slice
+)]
+
 mod support;
 
 use std::collections::BTreeSet;

@@ -1,5 +1,13 @@
 //! Requests in the odd forms that HTTP allows, and those that it does not.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::string_slice
+)]
+
 mod support;
 
 use support::*;

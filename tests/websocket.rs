@@ -1,5 +1,13 @@
 //! A connection that becomes a WebSocket: both directions, from the first frame to either side's end.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::string_slice
+)]
+
 mod support;
 
 use std::time::Duration;
