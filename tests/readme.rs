@@ -70,7 +70,7 @@ fn every_command_of_the_tour_succeeds_and_shows_what_the_text_around_it_says() {
         r#""replica_id":"C125790F002B11AA""#, // one path, two databases
         "X-Acme-Replica: C1257A000041D2E0",   // the one that was chosen
         "HTTP/1.1 503 Service Unavailable",   // a single replica, on a server that is RESTRICTED
-        r#"server="Web4/Acme",state="restricted"} 1"#, // what it knows
+        r#"icm_server_state{cluster="AcmeWeb",server="Web4/Acme",state="restricted"} 0"#, // what it knows
     ] {
         assert!(shown.contains(expected), "{expected:?} is not in\n{shown}");
     }
