@@ -1,5 +1,13 @@
 //! What a client may do before any cluster is chosen: how often, and how long it may keep a silent connection.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::string_slice
+)]
+
 mod support;
 
 use std::time::Duration;

@@ -1,5 +1,13 @@
 //! TLS on both sides: which certificate a client sees, who may come in, and that no server is believed unverified.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::string_slice
+)]
+
 mod support;
 
 use std::io::{Read, Write};
