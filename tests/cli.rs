@@ -1,5 +1,13 @@
 //! The command line, as an administrator and a script see it: texts, JSON and exit codes.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::string_slice
+)]
+
 mod support;
 
 use std::path::{Path, PathBuf};

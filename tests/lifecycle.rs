@@ -1,5 +1,13 @@
 //! From the start to the end of a process: what it says when it cannot start, when it is ready, and how it leaves.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::string_slice
+)]
+
 mod support;
 
 use std::net::{SocketAddr, TcpListener, TcpStream};

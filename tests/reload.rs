@@ -1,5 +1,13 @@
 //! HUP: what a new configuration changes, what it must not, and that nobody in front notices.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::string_slice
+)]
+
 mod support;
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
