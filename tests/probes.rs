@@ -57,6 +57,9 @@ fn a_change_of_state_is_an_event_with_old_new_cause_and_how_long() {
     icm.wait_for_state("Web2", "AVAILABLE");
     acme.fault("Web2", bad_probes(None));
     icm.wait_for_state("Web2", "UNREACHABLE");
+    // The state is there a moment before its event.
+    let told = || transitions(&icm, "Web2").first().is_some_and(|e| e["new"] == "UNREACHABLE");
+    assert!(eventually(LONG, told), "{:#}", icm.status()["events"]);
     let event = &transitions(&icm, "Web2")[0];
     assert_eq!((&event["old"], &event["new"]), (&json!("AVAILABLE"), &json!("UNREACHABLE")));
     assert!(event["cause"].as_str().unwrap().contains("500"), "{event}");
