@@ -71,6 +71,8 @@ struct ClassTimes {
 
 /// Half-life of the recent mean, milliseconds.
 const HALF_LIFE_MS: f64 = 10_000.0;
+/// Below this, times differ for reasons that have nothing to do with load, microseconds.
+const NOISE_MICROS: f64 = 2_000.0;
 /// How slowly the baseline follows upward, milliseconds.
 const BASELINE_MS: f64 = 1_800_000.0;
 /// Readings of a class before its baseline counts.
@@ -114,7 +116,10 @@ impl Observed {
                 continue;
             }
             let weight = times.weight * 0.5_f64.powf(age as f64 / HALF_LIFE_MS);
-            sum += weight * (times.recent / times.baseline).max(1.0);
+            let slowdown = ((times.recent + NOISE_MICROS) / (times.baseline + NOISE_MICROS)).max(1.0);
+            // What was seen says less and less about now: a server that nobody asks any more becomes
+            // as good as an idle one, or nobody would ever find out that it recovered.
+            sum += weight * (1.0 + (slowdown - 1.0) * 0.5_f64.powf(age as f64 / HALF_LIFE_MS));
             weights += weight;
         }
         (weights > 0.0).then(|| sum / weights)
@@ -150,16 +155,40 @@ mod tests {
         let mut now = 0;
         for i in 0..500 {
             now += 10;
-            observed.observe(RequestClass::Document, 1_000 + i % 7, now);
+            observed.observe(RequestClass::Document, 50_000 + i % 7, now);
         }
         let quiet = index_of_expansion(observed.expansion(now, 60_000).unwrap(), 6);
         assert!(quiet > 97.0, "{quiet}");
         for _ in 0..400 {
             now += 10;
-            observed.observe(RequestClass::Document, 8_000, now);
+            observed.observe(RequestClass::Document, 400_000, now);
         }
         let slow = index_of_expansion(observed.expansion(now, 60_000).unwrap(), 6);
         assert!((45.0..60.0).contains(&slow), "{slow}");
+    }
+
+    #[test]
+    fn a_server_that_nobody_asks_any_more_is_taken_for_idle_after_a_while() {
+        let mut observed = Observed::default();
+        for i in 0..100 {
+            observed.observe(RequestClass::Document, 20_000, i * 10);
+        }
+        for i in 100..200 {
+            observed.observe(RequestClass::Document, 400_000, i * 10);
+        }
+        let then = observed.expansion(2_000, 180_000).unwrap();
+        let later = observed.expansion(62_000, 180_000).unwrap();
+        assert!(then > 4.0 && later < 1.5, "{then} {later}");
+    }
+
+    #[test]
+    fn fractions_of_a_millisecond_are_noise() {
+        let mut observed = Observed::default();
+        for i in 0..400 {
+            observed.observe(RequestClass::Static, if i < 200 { 200 } else { 500 }, i * 10);
+        }
+        let index = index_of_expansion(observed.expansion(4_000, 180_000).unwrap(), 6);
+        assert!(index > 95.0, "{index}");
     }
 
     #[test]
