@@ -34,7 +34,7 @@ impl Report {
     #[must_use]
     pub fn logged(self) -> Facts {
         for warning in &self.warnings {
-            log::warn!("availability: {warning}");
+            log::warn!(target: "icm::availability", "{warning}");
         }
         self.facts
     }

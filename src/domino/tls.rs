@@ -25,16 +25,17 @@ const PLACEHOLDER: &str = include_str!("placeholder-ca.txt");
 /// without `ca-certificates`; so the store is tried first, and left empty when it is broken.
 pub(crate) fn connector(tls: &UpstreamTls) -> TransportConnector {
     let mut options = ConnectorOptions::new(POOL);
-    let platform = tls.ca.is_none() && {
-        let mut store = RootCertStore::empty();
-        match load_platform_certs_incl_env_into_store(&mut store) {
-            Ok(()) => true,
-            Err(error) => {
-                log::warn!("the platform's certificate authorities cannot be read: {error}");
-                false
+    let platform = tls.ca.is_none()
+        && {
+            let mut store = RootCertStore::empty();
+            match load_platform_certs_incl_env_into_store(&mut store) {
+                Ok(()) => true,
+                Err(error) => {
+                    log::warn!(target: "icm::tls", "the platform's certificate authorities cannot be read: {error}");
+                    false
+                }
             }
-        }
-    };
+        };
     if !platform {
         options.ca_file = Some("/dev/null".to_owned());
     }
@@ -57,7 +58,9 @@ pub(crate) fn authorities(tls: &UpstreamTls) -> Option<Arc<CaType>> {
     for der in list {
         match wrap(der) {
             Some(certificate) => trusted.push(certificate),
-            None => log::warn!("a certificate of the upstream `ca_file` cannot be read and is left out"),
+            None => {
+                log::warn!(target: "icm::tls", "a certificate of the upstream `ca_file` cannot be read and is left out")
+            }
         }
     }
     Some(trusted.into())

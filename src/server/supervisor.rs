@@ -64,7 +64,7 @@ impl Supervisor {
     /// Tells Pingora who the members are now.
     async fn update_members(&self) {
         if let Err(error) = self.backends.update(|_| {}).await {
-            log::error!("members cannot be handed to the health checks: {error}");
+            log::error!(target: "icm::life", "members cannot be handed to the health checks: {error}");
         }
     }
 
@@ -86,6 +86,7 @@ impl Supervisor {
         };
         if tokio::time::timeout(LONGEST_START, wait).await.is_err() {
             log::warn!(
+                target: "icm::life",
                 "opening the listeners though not every member was probed or no directory was read in 5 s"
             );
         }
@@ -113,7 +114,7 @@ impl Supervisor {
                 self.update_members().await;
             }
             Ok(false) => {}
-            Err(error) => log::error!("reload: {error}"),
+            Err(error) => log::error!(target: "icm::life", "reload: {error}"),
         }
     }
 }
@@ -123,7 +124,7 @@ impl BackgroundService for Supervisor {
     async fn start_with_ready_notifier(&self, mut shutdown: ShutdownWatch, ready: ServiceReadyNotifier) {
         let signals = self.signals.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some(Signals { reload: mut hangup, mut reopen, mut upgrade }) = signals else {
-            log::error!("the supervisor was started twice");
+            log::error!(target: "icm::life", "the supervisor was started twice");
             return;
         };
         self.restart_loops();
@@ -131,13 +132,13 @@ impl BackgroundService for Supervisor {
         self.wait_for_knowledge().await;
         self.watch_readiness();
         ready.notify_ready();
-        log::info!("serving");
+        log::info!(target: "icm::life", "serving");
         let mut tick = tokio::time::interval(Duration::from_millis(500));
         loop {
             tokio::select! {
                 _ = hangup.recv() => self.reload().await,
                 _ = reopen.recv() => self.access_log.reopen(),
-                _ = upgrade.recv() => log::warn!("USR2: upgrading a running process is not available in this version, nothing was done"),
+                _ = upgrade.recv() => log::warn!(target: "icm::life", "USR2: upgrading a running process is not available in this version, nothing was done"),
                 _ = tick.tick() => {
                     self.update_members().await;
                     self.watch_readiness();
