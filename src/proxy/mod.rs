@@ -7,6 +7,7 @@ pub mod answer;
 pub mod blame;
 pub mod client_limits;
 pub mod ctx;
+mod ends;
 pub mod failover;
 pub mod headers;
 pub mod incoming;
@@ -21,7 +22,7 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::{Method, header};
+use http::header;
 use pingora::protocols::Digest;
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorSource, ErrorType, Result};
@@ -38,7 +39,7 @@ use crate::config::settings::Mode;
 use crate::pages::Problem;
 use crate::select::{MemberIx, Outcome, Why};
 use client_limits::ClientRate;
-use ctx::{Attempt, Ctx, Failure, Routed};
+use ctx::{Attempt, Ctx, Failure};
 use route::{Addressed, Route};
 
 /// The proxy: one for all listeners.
@@ -509,119 +510,5 @@ impl ProxyHttp for Proxy {
         _context: pingora_proxy::ProxyWarnLogContext,
     ) -> bool {
         true
-    }
-}
-
-impl Proxy {
-    /// The classic ICM: the browser goes to the server itself.
-    async fn redirect(
-        &self,
-        session: &mut Session,
-        ctx: &mut Ctx,
-        snapshot: &Snapshot,
-        target: &[u8],
-    ) -> Result<bool> {
-        let Some(routed) = &ctx.routed else { return Error::err(ErrorType::InternalError) };
-        // Nothing is ever in flight here: nobody can be full.
-        let outcome = failover::decide(routed, &[]).outcome;
-        ctx.outcome = Some(outcome);
-        let Outcome::Serve(member, _) = outcome else {
-            let problem = blame::problem_of(ctx, routed, target);
-            return self.refuse(session, ctx, snapshot, problem).await;
-        };
-        let Some(location) = redirect_location(routed, member, target) else {
-            return self.refuse(session, ctx, snapshot, Problem::NoServer).await;
-        };
-        let status =
-            if matches!(session.req_header().method, Method::GET | Method::HEAD) { 302 } else { 307 };
-        respond::redirect(session, status, &location, None).await?;
-        Ok(true)
-    }
-
-    /// Whether this answer makes the request try the next candidate.
-    fn unwelcome(&self, session: &Session, ctx: &mut Ctx, status: u16, now_ms: u64) -> Option<Failure> {
-        let routed = ctx.routed.as_ref()?;
-        let attempt = ctx.attempt.as_ref()?;
-        if let (Some(found), Some(holder)) = (&routed.found, attempt.holder) {
-            let directory = &routed.view.directory;
-            if status != 404 {
-                directory.answered(found.database, holder);
-            } else if ctx.doubted {
-                // Two holders say so: genuine until the next reading.
-                directory.genuine(found.database);
-            } else if matches!(session.req_header().method, Method::GET | Method::HEAD)
-                && directory.doubts(found.database, holder)
-            {
-                ask_for_reading(routed, now_ms);
-                ctx.doubted = true;
-                return Some(Failure::NotFound);
-            }
-        }
-        routed.cluster.settings.failover.retry_statuses.contains(&status).then_some(Failure::Status(status))
-    }
-
-    /// Counts a failure against the server, where it is the server's.
-    fn note_failure(&self, e: &Error, ctx: &mut Ctx) -> Option<Failure> {
-        let routed = ctx.routed.as_ref()?;
-        let attempt = ctx.attempt.as_ref()?;
-        let fired = attempt.watch.as_ref().is_some_and(watch::Watch::fired);
-        if let Some(watch) = &attempt.watch {
-            watch.disarm();
-        }
-        if *e.esource() != ErrorSource::Upstream && !fired {
-            return None;
-        }
-        let member = attempt.in_flight.member();
-        member.attempt_ended(true);
-        if fired || blame::is_timeout(e) {
-            // A slow agent must not kill a server: it is probed at once, and that is all.
-            member.counters.timeouts.fetch_add(1, Relaxed);
-            member.probe_now();
-            return Some(Failure::Timeout);
-        }
-        member.counters.broken.fetch_add(1, Relaxed);
-        // A connection from the pool may merely have grown old; a death in mid-body is no sign that
-        // the port is dead either.
-        if !attempt.reused && !attempt.answered {
-            let change =
-                member.passive_failure(routed.port, "reset before the answer's header", clock::now_ms());
-            self.balancer.record(&routed.cluster.settings.name, member.name(), change);
-        } else {
-            member.probe_now();
-        }
-        Some(Failure::Broken)
-    }
-}
-
-/// Where redirect mode sends the browser.
-fn redirect_location(routed: &Routed, member: MemberIx, target: &[u8]) -> Option<String> {
-    let entry = routed.view.entry(member)?;
-    let port = entry.host_port(routed.port)?.port;
-    let scheme = match routed.port {
-        crate::cluster::Port::Http => http::uri::Scheme::HTTP,
-        crate::cluster::Port::Https => http::uri::Scheme::HTTPS,
-    };
-    let holder = routed.found.as_ref().and_then(|found| {
-        routed.view.directory.index.holders(found).find(|h| routed.view.member_of(h.server) == Some(member))
-    });
-    let by_path = routed.found.is_some_and(|f| f.path.is_some());
-    let path = holder
-        .filter(|h| if by_path { !h.same_path } else { h.copies == 1 })
-        .map(|h| crate::directory::db_path::encode_for_url(h.path).into_owned());
-    // The range leaves out the leading slash, which the location's builder wants.
-    let range = routed.database_range.clone();
-    let with_slash = path.map(|p| (range.start.saturating_sub(1)..range.end, format!("/{p}")));
-    let server_path = with_slash.as_ref().map(|(range, path)| (range.clone(), path.as_str()));
-    Some(crate::rewrite::redirect_location(&scheme, &entry.server.hostname, port, server_path, target))
-}
-
-/// A 404 from a supposed holder triggers at most one extra reading in 30 s.
-fn ask_for_reading(routed: &Routed, now_ms: u64) {
-    let kept = &routed.cluster.kept;
-    let last = kept.last_extra_reading.load(Relaxed);
-    if (last == 0 || now_ms.saturating_sub(last) >= 30_000)
-        && kept.last_extra_reading.compare_exchange(last, now_ms, Relaxed, Relaxed).is_ok()
-    {
-        kept.read_directory.notify_one();
     }
 }
