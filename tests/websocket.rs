@@ -72,6 +72,29 @@ fn the_first_frame_comes_with_the_101_and_both_directions_work() {
     }
 }
 
+/// Pingora took the end of the request for the end of the tunnel where the 101 was there early enough: a race, so
+/// many tunnels, and more of them at once than there are threads.
+#[test]
+fn a_server_that_answers_at_once_keeps_its_tunnel() {
+    let acme = Acme::built_in();
+    for scheme in ["http", "https"] {
+        let mut config = config(&acme);
+        set(&mut config, "clusters.0.upstream_scheme", scheme);
+        let icm = Icm::start(config);
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    for _ in 0..50 {
+                        let (mut client, _) = open(&icm, "/ws");
+                        client.send(&frame(1, "still there")).unwrap();
+                        assert_eq!(next(&mut client), (1, "still there".to_owned()));
+                    }
+                });
+            }
+        });
+    }
+}
+
 #[test]
 fn it_is_counted_in_flight_and_ends_on_both_sides_whoever_ends_it() {
     let acme = Acme::built_in();

@@ -13,6 +13,7 @@ pub mod knowledge;
 pub mod resolve;
 pub mod restrictions;
 pub mod statistics;
+pub mod tunnel;
 pub mod view;
 
 use std::collections::HashMap;

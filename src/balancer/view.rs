@@ -13,6 +13,7 @@ use pingora::upstreams::peer::HttpPeer;
 use smallvec::SmallVec;
 
 use super::directory::Loaded;
+use super::tunnel;
 use crate::cluster::{Member, Port, ServerName};
 use crate::config::settings::{HostPort, Server};
 use crate::directory::{Found, Mark};
@@ -85,7 +86,10 @@ impl Entry {
         };
         let peers = build(settings.response_timeout);
         let uploads = build(settings.response_timeout + UPLOAD_PAUSE);
-        let tunnels = build(settings.websocket_idle);
+        let mut tunnels = build(settings.websocket_idle);
+        for peer in tunnels.iter_mut().flatten() {
+            peer.options.custom_l4 = Some(Arc::new(tunnel::Connect));
+        }
         Self { member, server, addresses, peers, uploads, tunnels }
     }
 

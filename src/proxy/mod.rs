@@ -241,7 +241,9 @@ impl ProxyHttp for Proxy {
             ctx.problem = Some(Problem::NoServer);
             return Error::err(ErrorType::HTTPStatus(503));
         };
-        if ctx.fresh.take_if(|fresh| *fresh == member).is_some() {
+        let fresh = ctx.fresh.take_if(|fresh| *fresh == member).is_some();
+        // A tunnel needs a connection of its own kind: see `balancer::tunnel`.
+        if fresh || routed.exchange == Exchange::Tunnel {
             // The pool knows nobody by this number, and gets nothing to keep under it.
             peer.group_key = fastrand::u64(..);
             peer.options.idle_timeout = Some(Duration::ZERO);
