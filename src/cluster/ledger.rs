@@ -273,8 +273,9 @@ impl Ledger {
         };
         if let Some(index) = facts.index {
             let newer = self.index.as_ref().is_none_or(|known| known.at_ms <= at_ms);
-            let advanced =
-                self.index.as_ref().is_none_or(|known| known.at_ms != at_ms || known.source != source);
+            // The same stamp again is the same reading; a source without stamps always says something new.
+            let advanced = facts.updated_at.is_none()
+                || self.index.as_ref().is_none_or(|known| known.at_ms != at_ms || known.source != source);
             if newer && advanced {
                 let old = if self.index_fresh(now_ms) { self.smoothed } else { None };
                 self.smoothed = Some(smooth(old, index));

@@ -33,6 +33,14 @@ fn index(value: u8) -> Facts {
 }
 
 #[test]
+fn of_two_reports_in_one_millisecond_the_later_counts() {
+    let mut ledger = up();
+    ledger.report(0, &index(54), 10);
+    ledger.report(0, &index(33), 10);
+    assert_eq!(ledger.standing(10).raw_index, Some(33));
+}
+
+#[test]
 fn a_new_server_is_unreachable_until_its_first_probe_decides() {
     let mut ledger = Ledger::new(settings(), &[], 0);
     assert_eq!(ledger.state().0, ServerState::Unreachable);
