@@ -53,6 +53,8 @@ fn maxconn_of_the_agent_caps_what_the_server_gets() {
     let (acme, icm, _) = cluster(&["agent_check"], "20s");
     acme.set("all", json!({ "agent": "up ready 40%" }));
     acme.set("Web1", json!({ "agent": "up ready 95% maxconn:1" }));
+    // Its own word, not a lucky draw among servers of which nothing was read yet.
+    icm.wait_for_server("Web1", "reported", |s| s["index"] == 95);
     icm.wait_for_served(ORDERS, "Web1");
     let mut slow = icm.client();
     let head = slow.head("GET", "/sales/orders.nsf?OpenDatabase&delay=4000", &[]);
