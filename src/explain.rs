@@ -189,9 +189,7 @@ fn told(explanation: &mut Explanation, routed: &Routed) {
     }
     for (member, verdict) in &decision.verdicts {
         let Some(entry) = routed.view.entry(*member) else { continue };
-        let holder = routed.found.as_ref().and_then(|found| {
-            index.holders(found).find(|h| routed.view.member_of(h.server) == Some(*member))
-        });
+        let holder = routed.holder(*member);
         let name = entry.server.name.to_string();
         if matches!(verdict, Verdict::Equal(_) | Verdict::Chosen(_)) {
             explanation.band.push(name.clone());

@@ -16,7 +16,7 @@ use super::directory::Loaded;
 use super::tunnel;
 use crate::cluster::{Member, Port, ServerName};
 use crate::config::settings::{HostPort, Server};
-use crate::directory::{Found, Mark};
+use crate::directory::{Found, Holder, Mark};
 use crate::rewrite::MemberNames;
 use crate::select::{Candidate, MemberIx};
 
@@ -237,6 +237,12 @@ impl View {
                 view: entry.member.view(),
             })),
         }
+    }
+
+    /// What a member holds of a database, as far as the request is concerned.
+    #[must_use]
+    pub fn holder(&self, found: &Found, member: MemberIx) -> Option<Holder<'_>> {
+        self.directory.index.holders(found).find(|holder| self.member_of(holder.server) == Some(member))
     }
 
     /// Every member holds this database.

@@ -15,7 +15,7 @@ use crate::balancer::view::Exchange;
 use crate::balancer::{Cluster, Snapshot, View};
 use crate::cluster::availability::RequestClass;
 use crate::cluster::{InFlight, Port, ServerState};
-use crate::directory::{Found, ServerIx};
+use crate::directory::{Found, Holder, ServerIx};
 use crate::pages::Problem;
 use crate::select::{Hint, MemberIx, Outcome, Why};
 use crate::url::Class;
@@ -95,6 +95,25 @@ pub struct Routed {
     pub recent: Option<MemberIx>,
     /// The Host as the client wrote it.
     pub authority: Box<str>,
+}
+
+impl Routed {
+    /// What a member holds of the database that the URL names.
+    #[must_use]
+    pub fn holder(&self, member: MemberIx) -> Option<Holder<'_>> {
+        self.view.holder(self.found.as_ref()?, member)
+    }
+
+    /// The request must name this holder's path instead of what the client wrote. A replica ID stays where the
+    /// server has several copies: which one, it decides itself.
+    #[must_use]
+    pub fn replaces_path(&self, holder: &Holder<'_>) -> bool {
+        if self.found.is_some_and(|found| found.path.is_some()) {
+            !holder.same_path
+        } else {
+            holder.copies == 1
+        }
+    }
 }
 
 /// One server being asked.

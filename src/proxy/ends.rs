@@ -111,12 +111,9 @@ fn redirect_location(routed: &Routed, member: MemberIx, target: &[u8]) -> Option
         crate::cluster::Port::Http => http::uri::Scheme::HTTP,
         crate::cluster::Port::Https => http::uri::Scheme::HTTPS,
     };
-    let holder = routed.found.as_ref().and_then(|found| {
-        routed.view.directory.index.holders(found).find(|h| routed.view.member_of(h.server) == Some(member))
-    });
-    let by_path = routed.found.is_some_and(|f| f.path.is_some());
-    let path = holder
-        .filter(|h| if by_path { !h.same_path } else { h.copies == 1 })
+    let path = routed
+        .holder(member)
+        .filter(|holder| routed.replaces_path(holder))
         .map(|h| crate::directory::db_path::encode_for_url(h.path).into_owned());
     // The range leaves out the leading slash, which the location's builder wants.
     let range = routed.database_range.clone();

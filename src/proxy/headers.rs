@@ -127,12 +127,6 @@ fn replaced(routed: &Routed, attempt: &Attempt, target: &[u8]) -> Option<Vec<u8>
 /// The database's path on the chosen server, as it stands in a URL, without a leading slash.
 #[must_use]
 pub fn server_path(routed: &Routed, attempt: &Attempt) -> Option<String> {
-    let found = routed.found.as_ref()?;
-    let holder = routed
-        .view
-        .directory
-        .index
-        .holders(found)
-        .find(|h| routed.view.member_of(h.server) == Some(attempt.member))?;
+    let holder = routed.holder(attempt.member)?;
     Some(db_path::encode_for_url(holder.path).into_owned())
 }

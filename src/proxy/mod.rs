@@ -248,16 +248,8 @@ impl ProxyHttp for Proxy {
             peer.group_key = fastrand::u64(..);
             peer.options.idle_timeout = Some(Duration::ZERO);
         }
-        let holder = routed.found.as_ref().and_then(|found| {
-            routed
-                .view
-                .directory
-                .index
-                .holders(found)
-                .find(|h| routed.view.member_of(h.server) == Some(member))
-        });
-        let by_path = routed.found.is_some_and(|f| f.path.is_some());
-        let replace_path = holder.is_some_and(|h| if by_path { !h.same_path } else { h.copies == 1 });
+        let holder = routed.holder(member);
+        let replace_path = holder.is_some_and(|holder| routed.replaces_path(&holder));
         ctx.outcome = Some(Outcome::Serve(member, why));
         ctx.attempts += 1;
         ctx.body_bytes = 0;

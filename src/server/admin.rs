@@ -10,10 +10,9 @@ use async_trait::async_trait;
 use http::{Method, Response, StatusCode, header};
 use pingora::apps::http_app::ServeHttp;
 use pingora::protocols::http::ServerSession;
-use pingora_http::RequestHeader;
 use serde_json::{Value, json};
-use subtle::ConstantTimeEq;
 
+use super::token;
 use crate::balancer::{Balancer, hosts, restrictions};
 use crate::clock;
 use crate::cluster::Port;
@@ -129,7 +128,7 @@ impl Admin {
         let snapshot = self.balancer.snapshot();
         let head = session.req_header();
         if let Some(token) = &snapshot.settings.admin.token
-            && !has_token(head, &token.0)
+            && !token::is_carried(head, &token.0)
         {
             return Err((StatusCode::UNAUTHORIZED, TEXT, "a bearer token is needed\n".to_owned()));
         }
@@ -153,7 +152,7 @@ impl Admin {
         let head = session.req_header();
         let loopback = admin.address.ip().is_loopback();
         if !loopback {
-            let known = admin.token.as_ref().is_some_and(|token| has_token(head, &token.0));
+            let known = admin.token.as_ref().is_some_and(|token| token::is_carried(head, &token.0));
             if !known {
                 return Err((StatusCode::UNAUTHORIZED, TEXT, "a bearer token is needed\n".to_owned()));
             }
@@ -190,12 +189,6 @@ fn verb_of(path: &str) -> Option<(String, Verb)> {
     };
     let name = percent_encoding::percent_decode_str(name).decode_utf8().ok()?;
     Some((name.into_owned(), verb))
-}
-
-fn has_token(head: &RequestHeader, token: &[u8]) -> bool {
-    let given = head.headers.get(header::AUTHORIZATION).map(|v| v.as_bytes()).unwrap_or_default();
-    let bearer = given.get(..7).is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"bearer "));
-    bearer && !token.is_empty() && bool::from(given.get(7..).unwrap_or_default().trim_ascii().ct_eq(token))
 }
 
 #[async_trait]

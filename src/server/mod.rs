@@ -11,6 +11,7 @@ pub mod secret;
 pub mod statpub;
 pub mod supervisor;
 pub mod tls;
+mod token;
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;

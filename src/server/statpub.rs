@@ -13,8 +13,8 @@ use http::{Method, Response, StatusCode, header};
 use percent_encoding::percent_decode_str;
 use pingora::apps::http_app::ServeHttp;
 use pingora::protocols::http::ServerSession;
-use subtle::ConstantTimeEq;
 
+use super::token;
 use crate::availability::statpub;
 use crate::balancer::{Balancer, Cluster};
 use crate::clock;
@@ -46,7 +46,7 @@ impl Receiver {
             return Err((StatusCode::NOT_FOUND, "statpub is not configured".to_owned()));
         };
         let head = session.req_header();
-        if !may_write(&settings, head.headers.get(header::AUTHORIZATION).map(|v| v.as_bytes())) {
+        if settings.token.as_ref().is_some_and(|known| !token::is_carried(head, &known.0)) {
             return Err((StatusCode::UNAUTHORIZED, "a bearer token is needed".to_owned()));
         }
         let path = String::from_utf8_lossy(head.raw_path()).into_owned();
@@ -143,13 +143,6 @@ impl Receiver {
             )),
         }
     }
-}
-
-fn may_write(settings: &Statpub, authorization: Option<&[u8]>) -> bool {
-    let Some(token) = &settings.token else { return true };
-    let Some(said) = authorization else { return false };
-    let bearer = said.get(..7).is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"bearer "));
-    bearer && said.get(7..).is_some_and(|given| bool::from(given.trim_ascii().ct_eq(&token.0)))
 }
 
 async fn body(session: &mut ServerSession) -> Result<Vec<u8>, (StatusCode, String)> {
