@@ -47,6 +47,9 @@ pub fn render(balancer: &Balancer) -> String {
         family(&mut out, "icm_config_reload_timestamp_seconds", "When it was offered", "gauge");
         let _ = writeln!(out, "icm_config_reload_timestamp_seconds {}", reload.at_unix_ms / 1_000);
     }
+    if let Some(followed) = &*balancer.followed.lock().unwrap_or_else(PoisonError::into_inner) {
+        followed.metrics(&mut out);
+    }
     servers(&mut out, balancer);
     directories(&mut out, balancer);
     out

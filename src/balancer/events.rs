@@ -19,7 +19,7 @@ const KEPT: usize = 200;
 pub struct Event {
     /// Milliseconds since 1970.
     pub at: u64,
-    /// `server`, `directory`, `members`, `reload`.
+    /// `server`, `directory`, `members`, `reload`, `follow`.
     pub kind: &'static str,
     /// Which cluster, if any.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -51,7 +51,8 @@ type Told = (Option<serde_json::Value>, String);
 
 fn offline(arguments: &Arguments) -> anyhow::Result<Told> {
     let conf = arguments.place.conf.as_deref().ok_or_else(|| anyhow!("--offline needs -c FILE"))?;
-    let Ok(loaded) = load(conf, arguments.place.json) else { return Ok((None, String::new())) };
+    let Ok(mut loaded) = load(conf, arguments.place.json) else { return Ok((None, String::new())) };
+    crate::follow::offline(&mut loaded.settings)?;
     let balancer = Balancer::new(Arc::new(loaded.settings), vec![0; 32])?;
     assume_reachable(&balancer);
     let scheme = arguments.scheme.as_deref().map(|s| if s == "https" { Port::Https } else { Port::Http });

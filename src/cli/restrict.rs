@@ -49,6 +49,9 @@ pub fn run(arguments: &Arguments, release: bool) -> anyhow::Result<ExitCode> {
         for path in &outcome.last_replicas {
             println!("  nobody else can serve {path}");
         }
+        for note in &outcome.notes {
+            println!("  {note}");
+        }
         match (release, outcome.restrictions.is_empty()) {
             (true, false) => println!("  still restricted: {}", outcome.restrictions.join("; ")),
             (false, _) => println!(

@@ -17,6 +17,7 @@ use crate::balancer::{Balancer, hosts, restrictions};
 use crate::clock;
 use crate::cluster::Port;
 use crate::explain::explain;
+use crate::follow;
 use crate::metrics;
 
 /// The application of the admin listener.
@@ -61,6 +62,11 @@ impl Admin {
         }
         match path {
             "/" | "/status" => (StatusCode::OK, JSON, format!("{:#}\n", status(&self.balancer))),
+            // For other ICMs: what the verbs need, as an administrator's word travels in it.
+            "/config" => match self.may_act(session) {
+                Ok(()) => (StatusCode::OK, follow::YAML, follow::published(&self.balancer)),
+                Err(refusal) => refusal,
+            },
             "/metrics" => {
                 (StatusCode::OK, "text/plain; version=0.0.4; charset=utf-8", metrics::render(&self.balancer))
             }
@@ -206,6 +212,9 @@ impl ServeHttp for Admin {
         headers.insert(header::CONTENT_TYPE, header::HeaderValue::from_static(kind));
         headers.insert(header::CONTENT_LENGTH, header::HeaderValue::from(text.len()));
         headers.insert(header::CACHE_CONTROL, header::HeaderValue::from_static("no-store"));
+        if kind == follow::YAML {
+            follow::validate(session.req_header(), &text, &mut response);
+        }
         response
     }
 }
@@ -267,6 +276,10 @@ pub fn status(balancer: &Balancer) -> Value {
     json!({
         "ready": balancer.is_ready(),
         "draining": balancer.is_draining(),
+        "configuration": {
+            "file": snapshot.settings.file.display().to_string(),
+            "follows": balancer.followed.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(follow::Followed::to_json),
+        },
         "clusters": clusters,
         "reload": {
             "success": reload.success,
