@@ -47,6 +47,7 @@ tools:
 # The README's tour is run as it stands there.
 tools-test:
 	@$(call ensure,curl)
+	@( $(call ensure,keepalived) ) || echo "make: going on without it, the tests of the floating address are skipped"
 
 tools-wrk:
 	@$(call ensure,wrk)

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
-use crate::balancer::{Balancer, ReloadStatus, restrictions};
+use crate::balancer::{Balancer, restrictions};
 use crate::clock;
 use crate::config::Settings;
 use crate::config::settings::Follow;
@@ -135,26 +135,24 @@ fn apply(
         let text = format!("{what} taken over from {}", follow.url);
         balancer.events.note(log::Level::Info, "follow", None, text);
     }
-    if other_clusters || !lock(balancer).as_ref().is_some_and(|f| f.trouble.is_empty()) {
-        reload_status(balancer, String::new());
-    }
-    *lock(balancer) = Some(followed);
+    let before = lock(balancer).replace(followed).map(|f| f.trouble).unwrap_or_default();
+    good_again(balancer, &before);
     Ok(other_clusters)
 }
 
 fn confirmed(balancer: &Balancer, follow: &Follow) {
-    let was_in_trouble = {
+    let before = {
         let mut followed = lock(balancer);
         let Some(followed) = followed.as_mut() else { return };
-        let trouble = !followed.trouble.is_empty();
+        let before = followed.trouble.clone();
         followed.confirm();
-        trouble
+        before
     };
     copy::confirm(follow);
-    if was_in_trouble {
+    if !before.is_empty() {
         let text = format!("{} answers again, with the configuration that is in force", follow.url);
         balancer.events.note(log::Level::Info, "follow", None, text);
-        reload_status(balancer, String::new());
+        good_again(balancer, &before);
     }
 }
 
@@ -179,12 +177,20 @@ pub fn trouble(balancer: &Balancer, text: &str, refused: bool) {
 /// What the other ICM offers is judged as a reload is.
 fn reload_status(balancer: &Balancer, error: String) {
     let mut status = balancer.reload.lock().unwrap_or_else(PoisonError::into_inner);
-    *status = ReloadStatus {
-        success: error.is_empty(),
-        at_unix_ms: clock::unix_ms(),
-        error,
-        restart_required: std::mem::take(&mut status.restart_required),
+    status.success = error.is_empty();
+    status.at_unix_ms = clock::unix_ms();
+    status.error = error;
+}
+
+/// Takes back what [`trouble`] said of the last reload; what a local file was refused for stays.
+fn good_again(balancer: &Balancer, trouble: &str) {
+    let ours = {
+        let status = balancer.reload.lock().unwrap_or_else(PoisonError::into_inner);
+        status.success || status.error == trouble
     };
+    if ours {
+        reload_status(balancer, String::new());
+    }
 }
 
 fn lock(balancer: &Balancer) -> std::sync::MutexGuard<'_, Option<Followed>> {
