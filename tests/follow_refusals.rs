@@ -214,7 +214,7 @@ fn a_configuration_that_does_not_validate_is_refused_and_the_old_one_serves() {
             "HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\nclusters:".to_owned(),
             "before the answer was complete",
         ),
-        ("SSH-2.0-OpenSSH_9.9\r\n\r\n".to_owned(), url.as_str()),
+        ("SSH-2.0-OpenSSH_9.9\r\n\r\n".to_owned(), "not a valid"),
         (answer("<html>Please log in</html>"), "not the configuration of an ICM"),
         (answer("a: &a [x, x]\nb: &b [*a, *a]\nclusters: *b\n"), "clusters"),
         (answer(&format!("restrictions: 7\n{}", clusters("X", ""))), "restrictions cannot be understood"),

@@ -44,6 +44,8 @@ pub struct Followed {
     pub asked_unix_ms: u64,
     /// Why asking is in vain now; empty when it is not.
     pub trouble: String,
+    /// What the status of reloads says of it: the last refusal since something good came.
+    pub refused: String,
 }
 
 impl Followed {
@@ -62,6 +64,7 @@ impl Followed {
             changed_unix_ms: now,
             asked_unix_ms: now,
             trouble: String::new(),
+            refused: String::new(),
         }
     }
 
@@ -85,6 +88,7 @@ impl Followed {
         self.asked_unix_ms = now;
         self.origin = Origin::Remote;
         self.trouble.clear();
+        self.refused.clear();
     }
 
     /// For `/status`.

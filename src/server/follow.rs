@@ -135,24 +135,24 @@ fn apply(
         let text = format!("{what} taken over from {}", follow.url);
         balancer.events.note(log::Level::Info, "follow", None, text);
     }
-    let before = lock(balancer).replace(followed).map(|f| f.trouble).unwrap_or_default();
-    good_again(balancer, &before);
+    let refused = lock(balancer).replace(followed).map(|f| f.refused).unwrap_or_default();
+    good_again(balancer, &refused);
     Ok(other_clusters)
 }
 
 fn confirmed(balancer: &Balancer, follow: &Follow) {
-    let before = {
+    let (trouble, refused) = {
         let mut followed = lock(balancer);
         let Some(followed) = followed.as_mut() else { return };
-        let before = followed.trouble.clone();
+        let before = (followed.trouble.clone(), followed.refused.clone());
         followed.confirm();
         before
     };
     copy::confirm(follow);
-    if !before.is_empty() {
+    good_again(balancer, &refused);
+    if !trouble.is_empty() {
         let text = format!("{} answers again, with the configuration that is in force", follow.url);
         balancer.events.note(log::Level::Info, "follow", None, text);
-        good_again(balancer, &before);
     }
 }
 
@@ -166,6 +166,9 @@ pub fn trouble(balancer: &Balancer, text: &str, refused: bool) {
             return;
         }
         text.clone_into(&mut followed.trouble);
+        if refused {
+            text.clone_into(&mut followed.refused);
+        }
     }
     let note = format!("{text}\nthe configuration that was taken over before stays in force");
     balancer.events.note(log::Level::Error, "follow", None, note);
@@ -183,12 +186,9 @@ fn reload_status(balancer: &Balancer, error: String) {
 }
 
 /// Takes back what [`trouble`] said of the last reload; what a local file was refused for stays.
-fn good_again(balancer: &Balancer, trouble: &str) {
-    let ours = {
-        let status = balancer.reload.lock().unwrap_or_else(PoisonError::into_inner);
-        status.success || status.error == trouble
-    };
-    if ours {
+fn good_again(balancer: &Balancer, refused: &str) {
+    let error = balancer.reload.lock().unwrap_or_else(PoisonError::into_inner).error.clone();
+    if !refused.is_empty() && error == refused {
         reload_status(balancer, String::new());
     }
 }
