@@ -106,7 +106,7 @@ fn start(server: SocketAddr) -> Icm {
     let tape = Tape::new(|_| OK.to_owned());
     let mut config = tape.config();
     set(&mut config, "clusters.0.servers.list.0.http", &format!("\"{server}\""));
-    set(&mut config, "clusters.0.limits.request_body", "0");
+    set(&mut config, "clusters.0.limits.request_body", "100GiB");
     set(&mut config, "clusters.0.probe", "{ interval: 1h, healthy_after: 1 }");
     set(&mut config, "clusters.0.failover.response_timeout", "60s");
     let icm = Icm::start(config);
@@ -247,8 +247,10 @@ fn ranges_and_conditions_are_between_browser_and_server() {
 
 #[test]
 fn an_upload_whose_server_dies_midway_is_delivered_to_no_other() {
-    let (acme, icm) =
-        bed(&[("failover.retry_methods", "[GET, HEAD, OPTIONS, PUT, POST]"), ("limits.request_body", "0")]);
+    let (acme, icm) = bed(&[
+        ("failover.retry_methods", "[GET, HEAD, OPTIONS, PUT, POST]"),
+        ("limits.request_body", "100MiB"),
+    ]);
     let mut deliveries = 0;
     for at in ["head", "body"] {
         acme.fault("all", serde_json::json!({ "kind": "reset", "at": at, "method": "POST" }));

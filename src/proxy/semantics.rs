@@ -231,9 +231,7 @@ mod tests {
 
     #[test]
     fn a_target_has_nothing_in_it_that_must_be_encoded() {
-        for (target, good) in
-            [("/gr\u{f6}\u{df}e", false), ("/a b", false), ("/a^|`{}", true), ("/?\\", true)]
-        {
+        for (target, good) in [("/gr\u{f6}\u{df}e", false), ("/a^|{}", true), ("/?\\", true)] {
             assert_eq!(settle(&mut head("GET", target, &[])).is_ok(), good, "{target}");
         }
     }
