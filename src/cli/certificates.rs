@@ -61,19 +61,25 @@ fn covers(leaf: &CertificateDer<'_>, name: &str) -> bool {
     leaf.verify_is_valid_for_subject_name(&name).is_ok()
 }
 
-/// What a server shows to who asks for `hostname`: for whom, by whom, how long. `None` where it shows none.
-pub async fn shown_by(address: SocketAddr, hostname: &str, within: Duration) -> Option<String> {
+/// What a server shows to who asks for `hostname`: for whom, by whom, how long; and where it is not `trusted`,
+/// whether the chain may be why. `None` where it shows none.
+pub async fn shown_by(
+    address: SocketAddr,
+    hostname: &str,
+    trusted: bool,
+    within: Duration,
+) -> Option<String> {
     let hostname = hostname.to_owned();
     tokio::task::spawn_blocking(move || {
         let chain = chain_of(address, &hostname, within)?;
         let now = i64::try_from(crate::clock::unix_secs()).unwrap_or(i64::MAX);
-        Some(in_words(&chain, now))
+        Some(in_words(&chain, trusted, now))
     })
     .await
     .ok()?
 }
 
-fn in_words(chain: &[CertificateDer<'_>], now: i64) -> String {
+fn in_words(chain: &[CertificateDer<'_>], trusted: bool, now: i64) -> String {
     let Some(Ok((_, leaf))) = chain.first().map(|leaf| X509Certificate::from_der(leaf)) else {
         return "shows a certificate that cannot be read".to_owned();
     };
@@ -104,7 +110,7 @@ fn in_words(chain: &[CertificateDer<'_>], now: i64) -> String {
     });
     if chain.len() == 1 && leaf.issuer().as_raw() == leaf.subject().as_raw() {
         out.push_str(", self-signed");
-    } else if chain.len() == 1 {
+    } else if chain.len() == 1 && !trusted {
         out.push_str(", sent without the certificate of its issuer");
     }
     crate::domino::fault::short(&out)

@@ -122,7 +122,8 @@ async fn contact(cluster: &Arc<Cluster>, findings: &mut Vec<Finding>) {
                     };
                     if port == Port::Https {
                         let within = cluster.settings.probe.timeout;
-                        let shown = certificates::shown_by(address, &entry.server.hostname, within).await;
+                        let shown =
+                            certificates::shown_by(address, &entry.server.hostname, good, within).await;
                         text.extend(shown.map(|shown| format!("; {shown}")));
                     }
                     findings.push(Finding { good, what, text });
