@@ -91,7 +91,8 @@ fn an_expectation_is_met_by_the_server_or_fails_and_ends_here_for_http_1_0() {
         "POST /continue-old HTTP/1.0\r\nHost: x\r\nExpect: 100-continue\r\nContent-Length: 4\r\n\r\nbody",
     );
     assert_eq!((old.status, old.informational.len()), (200, 0), "HTTP/1.0 knows no 1xx: {}", old.head);
-    assert!(!received(&tape, "/continue-old").to_lowercase().contains("expect"));
+    let taped = received(&tape, "/continue-old").to_lowercase();
+    assert!(!taped.split("/continue-old").nth(1).unwrap().contains("expect"), "{taped}");
     let odd = raw(&icm, "POST /odd HTTP/1.1\r\nHost: x\r\nExpect: payment\r\nContent-Length: 0\r\n\r\n");
     assert_eq!(odd.status, 417);
     assert!(tape.with("/odd").is_empty());
