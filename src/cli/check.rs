@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde_json::json;
 
-use super::{NO, load};
+use super::{NO, certificates, load};
 use crate::balancer::{Balancer, Cluster, knowledge};
 use crate::cluster::{Port, names_view};
 use crate::config::settings::{AvailabilitySource, Directory, Servers};
@@ -45,11 +45,12 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         Err(code) => return Ok(code),
     };
     let mut warnings = loaded.warnings;
+    let everywhere =
+        |text| Warning { place: Place { file: arguments.conf.clone(), line: 0, column: 0 }, text };
+    warnings.extend(certificates::uncovered(&loaded.settings).into_iter().map(everywhere));
     for cluster in &loaded.settings.clusters {
-        warnings.extend(unread(cluster).into_iter().map(|text| Warning {
-            place: Place { file: arguments.conf.clone(), line: 0, column: 0 },
-            text: format!("{}: {text}", cluster.name),
-        }));
+        let named = |text| everywhere(format!("{}: {text}", cluster.name));
+        warnings.extend(unread(cluster).into_iter().map(named));
     }
     let settings = Arc::new(loaded.settings);
     let mut findings = Vec::new();
@@ -114,12 +115,19 @@ async fn contact(cluster: &Arc<Cluster>, findings: &mut Vec<Finding>) {
                 None => {
                     findings.push(Finding { good: false, what, text: "the name does not resolve".to_owned() })
                 }
-                Some(address) => match probe::probe(cluster, &entry.server, port, address).await {
-                    Ok(status) => {
-                        findings.push(Finding { good: true, what, text: format!("answered {status}") })
+                Some(address) => {
+                    let (good, mut text) = match probe::probe(cluster, &entry.server, port, address).await {
+                        Ok(status) => (true, format!("answered {status}")),
+                        Err(text) => (false, text),
+                    };
+                    if port == Port::Https {
+                        let within = cluster.settings.probe.timeout;
+                        let shown =
+                            certificates::shown_by(address, &entry.server.hostname, good, within).await;
+                        text.extend(shown.map(|shown| format!("; {shown}")));
                     }
-                    Err(text) => findings.push(Finding { good: false, what, text }),
-                },
+                    findings.push(Finding { good, what, text });
+                }
             }
         }
         if let Some(address) = entry.address(Port::Http).or_else(|| entry.address(Port::Https)) {

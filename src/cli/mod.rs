@@ -4,6 +4,7 @@
 //! arguments or the configuration are wrong.
 
 mod admin;
+mod certificates;
 mod check;
 mod explain;
 mod restrict;

@@ -52,7 +52,8 @@ fn end_hop(head: &mut ResponseHeader) {
     for name in &named {
         head.remove_header(name);
     }
-    for name in ["connection", "keep-alive", "proxy-connection"] {
+    // `Alt-Svc` offers another way to this host and port, and the host is not this one.
+    for name in ["connection", "keep-alive", "proxy-connection", "proxy-authenticate", "upgrade", "alt-svc"] {
         head.remove_header(name);
     }
 }
@@ -83,7 +84,8 @@ fn map_urls(
     attempt: &Attempt,
     target: &[u8],
 ) -> Result<Option<(MemberIx, u32)>> {
-    let interesting = [header::LOCATION, header::CONTENT_LOCATION, REFRESH, XSP_LOCATION, header::SET_COOKIE];
+    let interesting =
+        [header::LOCATION, header::CONTENT_LOCATION, REFRESH, XSP_LOCATION, header::LINK, header::SET_COOKIE];
     if !interesting.iter().any(|name| head.headers.contains_key(name)) {
         return Ok(None);
     }
@@ -103,7 +105,12 @@ fn map_urls(
     };
     let mut redirected = None;
     for name in [header::LOCATION, header::CONTENT_LOCATION, REFRESH, XSP_LOCATION] {
-        let Some(value) = head.headers.get(&name) else { continue };
+        let mut all = head.headers.get_all(&name).iter();
+        let Some(value) = all.next().cloned() else { continue };
+        if all.next().is_some() {
+            // There is one of each. Which of several a browser takes is its own secret.
+            head.insert_header(name.clone(), value.clone())?;
+        }
         let Some(mapped) = rewrite::response_header(&name, value.as_bytes(), &mapping) else { continue };
         if name == header::LOCATION
             && let Some(member) = mapped.member.and_then(|m| MemberIx::try_from(m).ok())
@@ -117,21 +124,31 @@ fn map_urls(
             head.insert_header(name, value)?;
         }
     }
-    if head.headers.contains_key(header::SET_COOKIE) {
-        let cookies: SmallVec<[HeaderValue; 4]> =
-            head.headers.get_all(header::SET_COOKIE).iter().cloned().collect();
-        let in_database = routed.database_tag.is_some();
-        let mapped: SmallVec<[Option<Vec<u8>>; 4]> =
-            cookies.iter().map(|c| rewrite::set_cookie(c.as_bytes(), &mapping, in_database)).collect();
-        if mapped.iter().any(Option::is_some) {
-            head.remove_header(&header::SET_COOKIE);
-            for (old, new) in cookies.into_iter().zip(mapped) {
-                let value = new.and_then(|v| HeaderValue::from_bytes(&v).ok()).unwrap_or(old);
-                head.append_header(header::SET_COOKIE, value)?;
-            }
+    map_all(head, header::LINK, |link| rewrite::link(link, &mapping))?;
+    let in_database = routed.database_tag.is_some();
+    map_all(head, header::SET_COOKIE, |cookie| rewrite::set_cookie(cookie, &mapping, in_database))?;
+    Ok(redirected)
+}
+
+/// Maps every field of a name that may stand there several times, in their order.
+fn map_all(
+    head: &mut ResponseHeader,
+    name: HeaderName,
+    map: impl Fn(&[u8]) -> Option<Vec<u8>>,
+) -> Result<()> {
+    if !head.headers.contains_key(&name) {
+        return Ok(());
+    }
+    let all: SmallVec<[HeaderValue; 4]> = head.headers.get_all(&name).iter().cloned().collect();
+    let mapped: SmallVec<[Option<Vec<u8>>; 4]> = all.iter().map(|value| map(value.as_bytes())).collect();
+    if mapped.iter().any(Option::is_some) {
+        head.remove_header(&name);
+        for (old, new) in all.into_iter().zip(mapped) {
+            let value = new.and_then(|v| HeaderValue::from_bytes(&v).ok()).unwrap_or(old);
+            head.append_header(name.clone(), value)?;
         }
     }
-    Ok(redirected)
+    Ok(())
 }
 
 /// A member's path of a database as the public knows it: by replica ID where the path means several

@@ -13,6 +13,7 @@ pub mod headers;
 pub mod incoming;
 pub mod respond;
 pub mod route;
+pub mod semantics;
 pub mod watch;
 
 use std::os::fd::RawFd;
@@ -22,8 +23,9 @@ use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::header;
+use http::{Version, header};
 use pingora::protocols::Digest;
+use pingora::protocols::http::ServerSession;
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorSource, ErrorType, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
@@ -145,7 +147,8 @@ impl ProxyHttp for Proxy {
         let (client, tls) = incoming::client_of(session, listener);
         ctx.client = client;
         let limits = &snapshot.settings.limits;
-        let keepalive = self.keepalive(&snapshot).filter(|_| incoming::can_keep_alive(session));
+        let keepalive =
+            self.keepalive(&snapshot).filter(|_| semantics::keeps_connection(session.req_header()));
         session.set_keepalive(keepalive);
         session.set_read_timeout(client_limits::read_timeout(limits));
         session.set_write_timeout(client_limits::write_timeout(limits, 0));
@@ -157,10 +160,22 @@ impl ProxyHttp for Proxy {
             session.set_keepalive(None);
             return self.refuse(session, ctx, &snapshot, problem).await;
         }
-        if let Err(problem) = incoming::to_origin_form(session.req_header_mut()) {
-            session.set_keepalive(None);
-            return self.refuse(session, ctx, &snapshot, problem).await;
+        if session.req_header().version == Version::HTTP_10
+            && let ServerSession::H1(client) = session.as_mut()
+        {
+            // It knows no 1xx, and servers may send one unasked.
+            client.set_ignore_info_resp(true);
         }
+        let settled = semantics::settle(session.req_header_mut());
+        let settled =
+            settled.and_then(|last| incoming::to_origin_form(session.req_header_mut()).map(|()| last));
+        let last_hop = match settled {
+            Ok(last_hop) => last_hop,
+            Err(problem) => {
+                session.set_keepalive(None);
+                return self.refuse(session, ctx, &snapshot, problem).await;
+            }
+        };
         let Some(authority) = incoming::authority_of(session.req_header()) else {
             session.set_keepalive(None);
             let problem = Problem::BadRequest("The request names no host.");
@@ -178,6 +193,10 @@ impl ProxyHttp for Proxy {
             let secure = incoming::secure_authority(&snapshot, listener, &authority);
             let location = format!("https://{secure}{}", String::from_utf8_lossy(&target));
             respond::redirect(session, 308, &location, None).await?;
+            return Ok(true);
+        }
+        if last_hop && !matches!(route, Route::Problem(_)) {
+            respond::options(session).await?;
             return Ok(true);
         }
         let mut routed = match route {
@@ -316,12 +335,15 @@ impl ProxyHttp for Proxy {
 
     async fn upstream_request_filter(
         &self,
-        _session: &mut Session,
+        session: &mut Session,
         request: &mut RequestHeader,
         ctx: &mut Ctx,
     ) -> Result<()> {
+        let version = session.req_header().version;
         match (&ctx.routed, &ctx.attempt) {
-            (Some(routed), Some(attempt)) => headers::to_server(request, routed, attempt, ctx.client),
+            (Some(routed), Some(attempt)) => {
+                headers::to_server(request, routed, attempt, ctx.client, version)
+            }
             _ => Ok(()),
         }
     }
@@ -365,6 +387,15 @@ impl ProxyHttp for Proxy {
         if status < 200 && status != 101 {
             return Ok(());
         }
+        if status == 101 && !session.as_mut().is_upgrade_req() {
+            // It speaks another protocol now, which nobody asked for: what the client sends next is no
+            // business of that connection.
+            ctx.problem = Some(Problem::BadGateway);
+            let mut e = Error::new(ErrorType::HTTPStatus(502));
+            e.as_up();
+            e.set_retry(false);
+            return Err(e);
+        }
         let now = clock::now_ms();
         if let (Some(attempt), Some(routed)) = (&mut ctx.attempt, &ctx.routed) {
             if let Some(watch) = &attempt.watch {
@@ -407,7 +438,7 @@ impl ProxyHttp for Proxy {
         head: &mut ResponseHeader,
         _ctx: &mut Ctx,
     ) -> Result<()> {
-        if !incoming::can_keep_alive(session) {
+        if session.req_header().version == Version::HTTP_10 {
             head.remove_header(&header::TRANSFER_ENCODING);
         }
         Ok(())

@@ -18,7 +18,7 @@ use crate::config::settings::{AmbiguousPath, OpenServer, UnknownDatabase};
 use crate::directory::{AmbiguousIx, Found, Lookup};
 use crate::pages::Problem;
 use crate::select::{Hint, MemberIx};
-use crate::url::{self, Class, Locator, ServerCommand, Target};
+use crate::url::{self, Class, Hazard, Locator, ServerCommand, Target};
 
 /// The first step's answer.
 #[derive(Debug)]
@@ -63,10 +63,13 @@ pub fn origin_form(raw: &[u8]) -> (Option<&str>, &[u8]) {
 #[must_use]
 pub fn route(snapshot: &Arc<Snapshot>, head: &RequestHeader, addressed: Addressed<'_>) -> Route {
     let target = url::parse(addressed.target);
-    if target.hazard.is_some() {
-        return Route::Problem(Problem::BadRequest(
-            "The path has a dot segment or a control character in it, which servers read in different ways.",
-        ));
+    if let Some(hazard) = target.hazard {
+        return Route::Problem(Problem::BadRequest(match hazard {
+            Hazard::DotSegment | Hazard::Control => {
+                "The path has a dot segment or a control character in it, which servers read in different ways."
+            }
+            Hazard::Otherwise => "The path is spelled so that servers could take it for another database.",
+        }));
     }
     let Some((cluster, view)) = choose_cluster(snapshot, addressed.authority, &target) else {
         return Route::Problem(Problem::Misdirected);
