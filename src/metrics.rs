@@ -9,6 +9,7 @@ use std::sync::PoisonError;
 use std::sync::atomic::Ordering::Relaxed;
 
 use crate::balancer::Balancer;
+use crate::balancer::statistics::{Kind, Statistics, Value};
 use crate::clock;
 use crate::cluster::ServerState;
 use crate::config::settings::Servers;
@@ -18,19 +19,14 @@ use crate::config::settings::Servers;
 pub fn render(balancer: &Balancer) -> String {
     let mut out = String::with_capacity(8 * 1024);
     let s = &balancer.statistics;
-    let icm = [
-        ("icm_command_total", "ICM.Command.Total", &s.commands),
-        ("icm_command_unknown_total", "ICM.Command.Unknown", &s.unknown),
-        ("icm_command_redirects_successful_total", "ICM.Command.Redirects.Successful", &s.successful),
-        ("icm_command_redirects_unsuccessful_total", "ICM.Command.Redirects.Unsuccessful", &s.unsuccessful),
-        ("icm_command_redirects_clusterbusy_total", "ICM.Command.Redirects.ClusterBusy", &s.cluster_busy),
-        ("icm_receive_error_total", "ICM.Receive.Error", &s.receive_errors),
-        ("icm_failovers_total", "Requests sent to a second server", &s.failovers),
-    ];
-    for (name, help, value) in icm {
-        family(&mut out, name, help, "counter");
-        let _ = writeln!(out, "{name} {}", value.load(Relaxed));
+    for statistic in Statistics::domino(balancer) {
+        let Value::Number(value) = statistic.value else { continue };
+        let kind = if statistic.kind == Kind::Counter { "counter" } else { "gauge" };
+        family(&mut out, statistic.metric, statistic.domino, kind);
+        let _ = writeln!(out, "{} {value}", statistic.metric);
     }
+    family(&mut out, "icm_failovers_total", "Requests sent to a second server", "counter");
+    let _ = writeln!(out, "icm_failovers_total {}", s.sum(|c| &c.failovers));
     family(&mut out, "icm_requests_in_flight", "Requests in progress", "gauge");
     let _ = writeln!(out, "icm_requests_in_flight {}", s.in_flight.load(Relaxed));
     family(&mut out, "icm_ready", "1 when /readyz is 200", "gauge");

@@ -110,7 +110,7 @@ impl Proxy {
 
     /// Counts as the ICM did.
     fn count(&self, outcome: Option<Outcome>) {
-        let statistics = &self.balancer.statistics;
+        let statistics = self.balancer.statistics.here();
         match outcome {
             Some(Outcome::Serve(_, why)) => {
                 statistics.successful.fetch_add(1, Relaxed);
@@ -140,7 +140,7 @@ impl ProxyHttp for Proxy {
     async fn request_filter(&self, session: &mut Session, ctx: &mut Ctx) -> Result<bool> {
         let snapshot = self.balancer.snapshot();
         ctx.in_progress = Some(InProgress::begin(&self.balancer));
-        self.balancer.statistics.commands.fetch_add(1, Relaxed);
+        self.balancer.statistics.here().commands.fetch_add(1, Relaxed);
         let listener = incoming::listener_of(&snapshot, session);
         let (client, tls) = incoming::client_of(session, listener);
         ctx.client = client;
@@ -289,7 +289,7 @@ impl ProxyHttp for Proxy {
         ctx.attempts = ctx.attempts.saturating_sub(1);
         let again = failover::after_connect_failure(ctx);
         if again {
-            self.balancer.statistics.failovers.fetch_add(1, Relaxed);
+            self.balancer.statistics.here().failovers.fetch_add(1, Relaxed);
         }
         e.set_retry(again);
         e
@@ -384,7 +384,7 @@ impl ProxyHttp for Proxy {
         if let Some(failure) = unwelcome
             && failover::after_failure(session, ctx, failure)
         {
-            self.balancer.statistics.failovers.fetch_add(1, Relaxed);
+            self.balancer.statistics.here().failovers.fetch_add(1, Relaxed);
             let mut e = Error::new(ErrorType::HTTPStatus(status));
             e.as_up();
             e.set_retry(true);
@@ -451,7 +451,7 @@ impl ProxyHttp for Proxy {
             None => false,
         };
         if again {
-            self.balancer.statistics.failovers.fetch_add(1, Relaxed);
+            self.balancer.statistics.here().failovers.fetch_add(1, Relaxed);
         }
         e.set_retry(again);
         e
@@ -485,7 +485,7 @@ impl ProxyHttp for Proxy {
             self.count(ctx.outcome);
         }
         if e.is_some_and(|e| *e.esource() == ErrorSource::Downstream) && ctx.problem.is_none() {
-            self.balancer.statistics.receive_errors.fetch_add(1, Relaxed);
+            self.balancer.statistics.here().receive_errors.fetch_add(1, Relaxed);
         }
         self.access_log.write(session, e, ctx);
         ctx.end_attempt();

@@ -20,6 +20,7 @@ use super::reload;
 use super::tls::Certificates;
 use crate::access_log::AccessLog;
 use crate::balancer::{Balancer, knowledge};
+use crate::clock;
 
 /// Listeners open at last after this, whatever is not known by then.
 const LONGEST_START: Duration = Duration::from_secs(5);
@@ -142,6 +143,7 @@ impl BackgroundService for Supervisor {
                 _ = tick.tick() => {
                     self.update_members().await;
                     self.watch_readiness();
+                    self.balancer.statistics.tick(clock::now_ms());
                 }
                 changed = shutdown.changed() => {
                     if changed.is_err() || *shutdown.borrow() {
