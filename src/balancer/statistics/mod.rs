@@ -9,15 +9,17 @@ mod domino;
 mod rates;
 mod sessions;
 pub mod shards;
+pub mod traffic;
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
 
 use super::Balancer;
 pub use domino::{Kind, Statistic, Value};
 pub use rates::{Rates, Window};
 pub use sessions::{OpenSession, Sessions};
 use shards::Shards;
+use traffic::Traffic;
 
 /// What requests count; all start at 0 with the process.
 #[derive(Debug, Default)]
@@ -58,6 +60,34 @@ pub struct Statistics {
     pub outbound: Sessions,
     /// Commands of the last minute, five minutes and hour.
     pub rates: Rates,
+    /// Requests that no cluster took.
+    pub elsewhere: Traffic,
+    /// The writer of the access log.
+    pub access_log: Arc<LogCounts>,
+    /// What the listeners show now.
+    pub certificates: Mutex<Vec<CertificateExpiry>>,
+}
+
+/// What became of the access log's lines.
+#[derive(Debug, Default)]
+pub struct LogCounts {
+    /// Handed to the writer.
+    pub lines: AtomicU64,
+    /// Found the queue full.
+    pub dropped: AtomicU64,
+    /// Times that the file could not be written or opened.
+    pub errors: AtomicU64,
+}
+
+/// When a certificate ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CertificateExpiry {
+    /// The listener's address.
+    pub listener: String,
+    /// The file as configured.
+    pub file: String,
+    /// Seconds since 1970.
+    pub expires_unix_secs: i64,
 }
 
 impl Statistics {
