@@ -10,6 +10,7 @@ pub mod reload;
 pub mod secret;
 pub mod statpub;
 pub mod supervisor;
+mod systemd;
 pub mod tls;
 mod token;
 

@@ -33,6 +33,7 @@ mod bed;
 mod browser;
 mod canned;
 mod client;
+pub mod exposition;
 mod icm;
 mod load;
 mod status;

@@ -119,7 +119,9 @@ fn availability(balancer: &Balancer) -> String {
 }
 
 fn accept_queue(balancer: &Balancer) -> u64 {
+    let snapshot = balancer.snapshot();
     let ports: BTreeSet<u16> =
-        balancer.snapshot().settings.listeners.iter().map(|listener| listener.address.port()).collect();
-    accept_queue::length(&ports).unwrap_or(0)
+        snapshot.settings.listeners.iter().map(|listener| listener.address.port()).collect();
+    let queues = accept_queue::listening().unwrap_or_default();
+    ports.iter().filter_map(|port| queues.get(port)).sum()
 }

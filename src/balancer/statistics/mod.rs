@@ -4,7 +4,7 @@
 //! a shard of their own, so that none waits for another's cache line. It never holds up a request. Names of the
 //! ICM's statistics: <https://help.hcl-software.com/domino/10.0.1/tune_internetclustermanagerstatistics_r.html>.
 
-mod accept_queue;
+pub mod accept_queue;
 mod domino;
 mod rates;
 mod sessions;
