@@ -17,7 +17,7 @@ pub fn render(out: &mut Exposition, balancer: &Balancer) {
         snapshot.clusters.iter().map(|cluster| (&**cluster, cluster.view.load_full())).collect();
     let all = || {
         views.iter().flat_map(|(cluster, view)| {
-            view.entries.iter().map(|entry| {
+            view.entries.iter().map(move |entry| {
                 let labels = [
                     ("cluster", cluster.settings.name.as_str()),
                     ("server", entry.server.name.abbreviated()),
@@ -70,7 +70,7 @@ pub fn render(out: &mut Exposition, balancer: &Balancer) {
     let ports = || {
         all().flat_map(|(labels, entry, member)| {
             let enabled =
-                [Port::Http, Port::Https].into_iter().filter(|port| entry.host_port(*port).is_some());
+                [Port::Http, Port::Https].into_iter().filter(move |port| entry.host_port(*port).is_some());
             enabled.map(move |port| (labels, port, member))
         })
     };

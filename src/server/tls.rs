@@ -85,7 +85,8 @@ impl Certificates {
 
     /// Tells the metrics when the certificates that are shown now end.
     pub fn note_expiry(&self, balancer: &Balancer) {
-        let settings = &balancer.snapshot().settings;
+        let snapshot = balancer.snapshot();
+        let settings = &snapshot.settings;
         let mut all = Vec::new();
         let mut note = |address: SocketAddr, store: &CertificateStore, files: &[CertificateFiles]| {
             for (key, file) in store.0.load().iter().zip(files) {
