@@ -115,7 +115,7 @@ pub fn explain(snapshot: &Arc<Snapshot>, url: &str, scheme: Option<Port>) -> Exp
     let addressed = Addressed { authority: &authority, target: target.as_bytes(), tls };
     match route::route(snapshot, &head, addressed) {
         Route::To(routed) => told(&mut explanation, &routed),
-        Route::Problem(problem) => {
+        Route::Problem(problem, _) => {
             explanation.status = Some(problem.status());
             explanation.outcome = problem.word().to_owned();
         }

@@ -15,6 +15,7 @@ use tokio::sync::Notify;
 
 use super::budget::RetryBudget;
 use super::directory::Loaded;
+use super::statistics::traffic::Traffic;
 use super::view::{Entry, PeerSettings, View};
 use crate::affinity::{Keys, cookie};
 use crate::clock;
@@ -32,6 +33,8 @@ pub struct Kept {
     members: Mutex<AHashMap<String, Arc<Member>>>,
     /// Replays of the last ten seconds.
     pub budget: RetryBudget,
+    /// How its requests ended.
+    pub traffic: Traffic,
     /// Told whenever a request ends, for those that wait for a place.
     pub place_free: Notify,
     /// Told when the directory should be read at once.

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use serde_json::json;
 
+use super::admin::Where;
 use super::{NO, certificates, load};
 use crate::balancer::{Balancer, Cluster, knowledge};
 use crate::cluster::{Port, names_view};
@@ -23,6 +24,9 @@ pub struct Arguments {
     /// Also contact every server and the directory.
     #[arg(long)]
     probe: bool,
+    /// Only ask the running balancer whether it is ready; for a container's health check.
+    #[arg(long, conflicts_with = "probe")]
+    running: bool,
     /// For machines.
     #[arg(long)]
     json: bool,
@@ -35,11 +39,29 @@ struct Finding {
     text: String,
 }
 
+/// Exit code 0 when the running balancer is ready.
+fn running(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    let place = Where { conf: Some(arguments.conf.clone()), admin: None, json: arguments.json };
+    let Some((_, status)) = place.ask(http::Method::GET, "/status")? else {
+        return Ok(ExitCode::from(super::USAGE));
+    };
+    let ready = status.get("ready").and_then(serde_json::Value::as_bool) == Some(true);
+    if arguments.json {
+        println!("{:#}", json!({ "ok": ready }));
+    } else {
+        println!("{}", if ready { "ready" } else { "not ready" });
+    }
+    Ok(if ready { ExitCode::SUCCESS } else { ExitCode::from(NO) })
+}
+
 /// Runs it.
 ///
 /// # Errors
 /// When the runtime cannot be made.
 pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    if arguments.running {
+        return running(arguments);
+    }
     let loaded = match load(&arguments.conf, arguments.json) {
         Ok(loaded) => loaded,
         Err(code) => return Ok(code),

@@ -73,9 +73,26 @@ pub struct Counters {
     pub timeouts: AtomicU64,
     /// Requests that left this member for another.
     pub failed_over: AtomicU64,
+    /// Probes by port, good ones before bad ones.
+    probed: [[AtomicU64; 2]; 2],
 }
 
 impl Counters {
+    /// Good and bad probes of a port.
+    #[must_use]
+    pub fn probes(&self, port: Port) -> [u64; 2] {
+        let [good, bad] = self.of(port);
+        [good.load(Relaxed), bad.load(Relaxed)]
+    }
+
+    fn of(&self, port: Port) -> &[AtomicU64; 2] {
+        let [http, https] = &self.probed;
+        match port {
+            Port::Http => http,
+            Port::Https => https,
+        }
+    }
+
     /// All of them, by the words of the metrics.
     #[must_use]
     pub fn all(&self) -> [(&'static str, u64); 5] {
@@ -164,6 +181,14 @@ impl Member {
         ServerState::ALL.get(number).copied().unwrap_or(ServerState::Unreachable)
     }
 
+    /// The index as selection sees it; `None` = unknown.
+    #[must_use]
+    pub fn index(&self) -> Option<f32> {
+        let published = self.published.load(Relaxed);
+        let index = if published == UNKNOWN { self.seen_index.load(Relaxed) } else { published };
+        (index != UNKNOWN).then(|| f32::from_bits(index))
+    }
+
     /// Plain data for selection; loads only.
     #[must_use]
     pub fn view(&self) -> View {
@@ -227,6 +252,8 @@ impl Member {
 
     /// See [`Ledger::probed`].
     pub fn probed(&self, port: Port, result: Result<u16, &str>, now_ms: u64) -> Option<Transition> {
+        let [good, bad] = self.counters.of(port);
+        if result.is_ok() { good } else { bad }.fetch_add(1, Relaxed);
         self.learn(now_ms, |ledger| ledger.probed(port, result, now_ms))
     }
 

@@ -55,7 +55,11 @@ pub fn after_connect_failure(ctx: &mut Ctx) -> bool {
     let Some(member) = ctx.end_attempt() else { return false };
     ctx.tried.push(member);
     ctx.failures.push((member, Failure::Connect));
-    choose_next(ctx)
+    let again = choose_next(ctx);
+    if again {
+        count(ctx, Failure::Connect);
+    }
+    again
 }
 
 /// The request was sent, and no final answer came of it, or one that tries the next. The attempt is
@@ -102,11 +106,22 @@ pub fn after_failure(session: &mut Session, ctx: &mut Ctx, failure: Failure) -> 
     }
     ctx.failures.push((member, failure));
     ctx.replayed_timeout |= failure == Failure::Timeout;
+    count(ctx, failure);
     if let Some(attempt) = &ctx.attempt {
         attempt.in_flight.member().counters.failed_over.fetch_add(1, Relaxed);
     }
     ctx.end_attempt();
     true
+}
+
+/// Another server is asked.
+fn count(ctx: &Ctx, failure: Failure) {
+    if let Some(progress) = &ctx.in_progress {
+        progress.statistics().here().failovers.fetch_add(1, Relaxed);
+    }
+    if let Some(routed) = &ctx.routed {
+        routed.cluster.kept.traffic.failover(failure.word());
+    }
 }
 
 fn choose_next(ctx: &mut Ctx) -> bool {

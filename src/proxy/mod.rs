@@ -18,7 +18,7 @@ pub mod watch;
 
 use std::os::fd::RawFd;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
@@ -31,7 +31,7 @@ use pingora::{Error, ErrorSource, ErrorType, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::{FailToProxy, ProxyHttp, Session};
 
-use crate::access_log::AccessLog;
+use crate::access_log::{AccessLog, record};
 use crate::balancer::statistics::InProgress;
 use crate::balancer::view::Exchange;
 use crate::balancer::{Balancer, Snapshot};
@@ -110,9 +110,27 @@ impl Proxy {
         (!self.balancer.is_draining()).then_some(idle)
     }
 
+    /// The time and the octets of a request that has ended.
+    fn measure(&self, session: &Session, e: Option<&Error>, ctx: &Ctx) {
+        let statistics = &self.balancer.statistics;
+        let traffic = ctx.cluster().map_or(&statistics.elsewhere, |cluster| &cluster.kept.traffic);
+        traffic.request(record::status(session, e), ctx.started.elapsed());
+        let here = statistics.here();
+        // Most requests have no body, and what is not counted costs nothing.
+        let count = |counter: &AtomicU64, octets: u64| {
+            if octets > 0 {
+                counter.fetch_add(octets, Relaxed);
+            }
+        };
+        count(&here.client_received, session.body_bytes_read() as u64);
+        count(&here.client_sent, session.body_bytes_sent() as u64);
+        count(&here.server_received, session.upstream_body_bytes_received() as u64);
+        count(&here.server_sent, ctx.body_bytes);
+    }
+
     /// Counts as the ICM did.
     fn count(&self, outcome: Option<Outcome>) {
-        let statistics = &self.balancer.statistics;
+        let statistics = self.balancer.statistics.here();
         match outcome {
             Some(Outcome::Serve(_, why)) => {
                 statistics.successful.fetch_add(1, Relaxed);
@@ -142,7 +160,7 @@ impl ProxyHttp for Proxy {
     async fn request_filter(&self, session: &mut Session, ctx: &mut Ctx) -> Result<bool> {
         let snapshot = self.balancer.snapshot();
         ctx.in_progress = Some(InProgress::begin(&self.balancer));
-        self.balancer.statistics.commands.fetch_add(1, Relaxed);
+        self.balancer.statistics.here().commands.fetch_add(1, Relaxed);
         let listener = incoming::listener_of(&snapshot, session);
         let (client, tls) = incoming::client_of(session, listener);
         ctx.client = client;
@@ -188,8 +206,10 @@ impl ProxyHttp for Proxy {
 
         if listener.is_some_and(|l| l.redirect_to_https)
             && !tls
-            && !matches!(route, Route::Problem(Problem::Misdirected))
+            && !matches!(route, Route::Problem(Problem::Misdirected, _))
         {
+            ctx.answered_by = route.cluster().cloned();
+            ctx.own = Some("https");
             let secure = incoming::secure_authority(&snapshot, listener, &authority);
             let location = format!("https://{secure}{}", String::from_utf8_lossy(&target));
             respond::redirect(session, 308, &location, None).await?;
@@ -201,17 +221,20 @@ impl ProxyHttp for Proxy {
         }
         let mut routed = match route {
             Route::To(routed) => *routed,
-            Route::Problem(problem) => {
+            Route::Problem(problem, cluster) => {
+                ctx.answered_by = cluster;
                 self.count(None);
                 return self.refuse(session, ctx, &snapshot, problem).await;
             }
-            Route::Choose(_, view, ambiguous) => {
+            Route::Choose(cluster, view, ambiguous) => {
+                (ctx.answered_by, ctx.own) = (Some(cluster), Some("choice"));
                 let rendered = respond::choice(&snapshot, session, &view, ambiguous, addressed);
                 respond::page(session, rendered, None).await?;
                 return Ok(true);
             }
             Route::List(cluster, view) => {
                 let rendered = respond::list(&snapshot, session, &cluster, &view);
+                (ctx.answered_by, ctx.own) = (Some(cluster), Some("list"));
                 respond::page(session, rendered, None).await?;
                 return Ok(true);
             }
@@ -272,11 +295,13 @@ impl ProxyHttp for Proxy {
         ctx.outcome = Some(Outcome::Serve(member, why));
         ctx.attempts += 1;
         ctx.body_bytes = 0;
+        ctx.last_failure = None;
         ctx.attempt = Some(Attempt {
             member,
             in_flight,
             why,
             state: entry.member.state(),
+            index: entry.member.index(),
             holder: holder.map(|h| h.server),
             replace_path,
             started: Instant::now(),
@@ -307,9 +332,6 @@ impl ProxyHttp for Proxy {
         // Failed connects do not count as attempts.
         ctx.attempts = ctx.attempts.saturating_sub(1);
         let again = failover::after_connect_failure(ctx);
-        if again {
-            self.balancer.statistics.failovers.fetch_add(1, Relaxed);
-        }
         e.set_retry(again);
         e
     }
@@ -325,6 +347,9 @@ impl ProxyHttp for Proxy {
     ) -> Result<()> {
         let upload = ctx.routed.as_ref().is_some_and(|r| r.exchange == Exchange::Upload);
         if let Some(attempt) = &mut ctx.attempt {
+            let tls = ctx.routed.as_ref().is_some_and(|routed| routed.port == crate::cluster::Port::Https);
+            self.balancer.statistics.outbound.begin(tls, !reused);
+            ctx.outbound = Some(tls);
             attempt.reused = reused;
             if upload {
                 attempt.watch = Some(watch::Watch::new(fd));
@@ -404,10 +429,13 @@ impl ProxyHttp for Proxy {
             attempt.answered = true;
             let member = attempt.in_flight.member();
             member.passive_success(routed.port);
-            let micros = u64::try_from(attempt.started.elapsed().as_micros()).unwrap_or(u64::MAX);
+            let time = attempt.started.elapsed();
+            routed.cluster.kept.traffic.answer(routed.request_class, time);
+            let micros = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
             member.observe(routed.request_class, micros, now);
         }
         let unwelcome = self.unwelcome(session, ctx, status, now);
+        ctx.last_failure = unwelcome;
         if let Some(attempt) = &ctx.attempt {
             let failed = matches!(unwelcome, Some(Failure::Status(_)));
             attempt.in_flight.member().attempt_ended(failed);
@@ -415,7 +443,6 @@ impl ProxyHttp for Proxy {
         if let Some(failure) = unwelcome
             && failover::after_failure(session, ctx, failure)
         {
-            self.balancer.statistics.failovers.fetch_add(1, Relaxed);
             let mut e = Error::new(ErrorType::HTTPStatus(status));
             e.as_up();
             e.set_retry(true);
@@ -476,14 +503,12 @@ impl ProxyHttp for Proxy {
             return e;
         }
         let failure = self.note_failure(&e, ctx);
+        ctx.last_failure = failure;
         let nothing_written = session.response_written().is_none_or(|r| r.status.is_informational());
         let again = match failure {
             Some(failure) => nothing_written && failover::after_failure(session, ctx, failure),
             None => false,
         };
-        if again {
-            self.balancer.statistics.failovers.fetch_add(1, Relaxed);
-        }
         e.set_retry(again);
         e
     }
@@ -516,8 +541,9 @@ impl ProxyHttp for Proxy {
             self.count(ctx.outcome);
         }
         if e.is_some_and(|e| *e.esource() == ErrorSource::Downstream) && ctx.problem.is_none() {
-            self.balancer.statistics.receive_errors.fetch_add(1, Relaxed);
+            self.balancer.statistics.here().receive_errors.fetch_add(1, Relaxed);
         }
+        self.measure(session, e, ctx);
         self.access_log.write(session, e, ctx);
         ctx.end_attempt();
     }

@@ -25,12 +25,24 @@ use crate::url::{self, Class, Hazard, Locator, ServerCommand, Target};
 pub enum Route {
     /// Goes to a server.
     To(Box<Routed>),
-    /// Gets a page.
-    Problem(Problem),
+    /// Gets a page, of this cluster where it is clear whose the request is.
+    Problem(Problem, Option<Arc<Cluster>>),
     /// One path, several databases: the choice page.
     Choose(Arc<Cluster>, Arc<View>, AmbiguousIx),
     /// `?OpenServer` as a list.
     List(Arc<Cluster>, Arc<View>),
+}
+
+impl Route {
+    /// Whose the request is, where that is clear.
+    #[must_use]
+    pub fn cluster(&self) -> Option<&Arc<Cluster>> {
+        match self {
+            Self::To(routed) => Some(&routed.cluster),
+            Self::Problem(_, cluster) => cluster.as_ref(),
+            Self::Choose(cluster, ..) | Self::List(cluster, _) => Some(cluster),
+        }
+    }
 }
 
 /// The request as the client addressed it.
@@ -64,15 +76,16 @@ pub fn origin_form(raw: &[u8]) -> (Option<&str>, &[u8]) {
 pub fn route(snapshot: &Arc<Snapshot>, head: &RequestHeader, addressed: Addressed<'_>) -> Route {
     let target = url::parse(addressed.target);
     if let Some(hazard) = target.hazard {
-        return Route::Problem(Problem::BadRequest(match hazard {
+        let problem = Problem::BadRequest(match hazard {
             Hazard::DotSegment | Hazard::Control => {
                 "The path has a dot segment or a control character in it, which servers read in different ways."
             }
             Hazard::Otherwise => "The path is spelled so that servers could take it for another database.",
-        }));
+        });
+        return Route::Problem(problem, None);
     }
     let Some((cluster, view)) = choose_cluster(snapshot, addressed.authority, &target) else {
-        return Route::Problem(Problem::Misdirected);
+        return Route::Problem(Problem::Misdirected, None);
     };
     let settings = &cluster.settings;
     let server_command = target.command.server_command();
@@ -110,7 +123,7 @@ pub fn route(snapshot: &Arc<Snapshot>, head: &RequestHeader, addressed: Addresse
                     && server_command.is_none()
                     && view.directory.is_loaded()
                 {
-                    return Route::Problem(Problem::UnknownDatabase);
+                    return Route::Problem(Problem::UnknownDatabase, Some(cluster));
                 }
                 database_tag = Some(unknown_tag(&cluster, database.raw));
             }
@@ -245,9 +258,9 @@ fn settle_ambiguity(
 
 fn unsettled(cluster: Arc<Cluster>, view: Arc<View>, head: &RequestHeader, ambiguous: AmbiguousIx) -> Route {
     match cluster.settings.ambiguous_path {
-        AmbiguousPath::NotFound => Route::Problem(Problem::UnknownDatabase),
+        AmbiguousPath::NotFound => Route::Problem(Problem::UnknownDatabase, Some(cluster)),
         _ if matches!(head.method, Method::GET | Method::HEAD) => Route::Choose(cluster, view, ambiguous),
-        _ => Route::Problem(Problem::AmbiguousConflict),
+        _ => Route::Problem(Problem::AmbiguousConflict, Some(cluster)),
     }
 }
 

@@ -131,7 +131,12 @@ impl Icm {
     }
 
     /// Starts it without waiting.
-    pub fn spawn(mut config: Value) -> Icm {
+    pub fn spawn(config: Value) -> Icm {
+        Icm::spawn_with(config, &[])
+    }
+
+    /// The same with variables of the environment.
+    pub fn spawn_with(mut config: Value, environment: &[(&str, &str)]) -> Icm {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("icm.yaml");
         let pid_file = dir.path().join("icm.pid");
@@ -149,6 +154,7 @@ impl Icm {
             .args(["run", "-c"])
             .arg(&file)
             .env("RUST_LOG", "info")
+            .envs(environment.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

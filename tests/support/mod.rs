@@ -34,6 +34,7 @@ mod browser;
 mod canned;
 mod client;
 mod h2;
+pub mod exposition;
 mod icm;
 mod load;
 mod status;
