@@ -54,7 +54,6 @@ fn url(random: &mut fastrand::Rng) -> String {
         random,
         &[
             "/a.nsf",
-            "/B\\b.NSF",
             "/b/b.nsf",
             "/c/B.nsf",
             "/x.nsf",

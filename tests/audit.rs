@@ -28,21 +28,23 @@ fn has(finding: &Value, text: &str) -> bool {
 }
 
 /// Acme with a member without HTTPS and with duplicates in its directory.
-fn planted() -> (Acme, Icm) {
+fn planted() -> (Acme, Icm, tempfile::TempDir) {
     let acme = Acme::built_in();
     acme.set("all", json!({ "dir": { "duplicates": true } }));
     let mut settings = config(&acme);
     settings["clusters"][0]["servers"]["list"][2].as_mapping_mut().unwrap().remove("https");
-    let cache = tempfile::tempdir().unwrap().keep().join("cache.json");
+    let dir = tempfile::tempdir().unwrap();
+    let cache = dir.path().join("cache.json");
     set(&mut settings, "clusters.0.directory.cache", &cache.display().to_string());
     let icm = Icm::start(settings);
     icm.wait_for_served("/legacy/archive2009.nsf", "Web4");
-    (acme, icm)
+    assert!(eventually(LONG, || cache.exists()), "{}", icm.log());
+    (acme, icm, dir)
 }
 
 #[test]
 fn an_audit_finds_what_was_planted_in_acme() {
-    let (acme, icm) = planted();
+    let (acme, icm, _dir) = planted();
     let admin = format!("http://{}", icm.admin);
     let (code, audit) = ask(&["audit", "--admin", &admin, "--all"]);
     assert_eq!(code, 0, "warnings are no errors: {audit:#}");
@@ -90,7 +92,7 @@ fn an_audit_finds_what_was_planted_in_acme() {
 
 #[test]
 fn a_simulation_names_what_would_be_lost_and_where_the_load_would_go() {
-    let (_acme, icm) = planted();
+    let (_acme, icm, _dir) = planted();
     let conf = icm.file.to_str().unwrap();
     for offline in [&[][..], &["--offline"]] {
         let mut arguments = vec!["simulate", "-c", conf, "--down", "Web4/Acme", "--all"];
