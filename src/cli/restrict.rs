@@ -223,7 +223,7 @@ fn wait_until_empty(
         let lines: Vec<String> = now.servers.iter().map(told).collect();
         let counts = |s: &Progress| format!("{} {} {}", s.server, s.in_flight, s.tunnels);
         let key: Vec<String> = now.servers.iter().map(counts).collect();
-        if key != said || empty || asked % 10 == 0 {
+        if key != said || empty || asked.is_multiple_of(10) {
             said = key;
             for (server, text) in now.servers.iter().zip(&lines) {
                 if json {
