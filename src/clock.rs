@@ -10,7 +10,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 static START: LazyLock<Instant> = LazyLock::new(Instant::now);
 
 /// Offset so that no moment of the process is ever 0, which atomics use for "never".
-const FIRST_MS: u64 = 1_000;
+pub const FIRST_MS: u64 = 1_000;
 
 /// Milliseconds on the monotonic clock.
 #[must_use]

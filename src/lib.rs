@@ -13,12 +13,14 @@
 
 pub mod access_log;
 pub mod affinity;
+pub mod audit;
 pub mod availability;
 pub mod balancer;
 pub mod cli;
 pub mod clock;
 pub mod cluster;
 pub mod config;
+pub mod databases;
 pub mod directory;
 pub mod domino;
 pub mod explain;
@@ -29,4 +31,5 @@ pub mod proxy;
 pub mod rewrite;
 pub mod select;
 pub mod server;
+pub mod simulate;
 pub mod url;

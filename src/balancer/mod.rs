@@ -7,6 +7,7 @@
 pub mod budget;
 pub mod cluster;
 pub mod directory;
+pub mod drain;
 pub mod events;
 pub mod hosts;
 pub mod knowledge;

@@ -17,6 +17,12 @@ use crate::probe;
 
 /// What `check` takes.
 #[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Exit codes: 0 valid   2 valid, but --probe found something, or `run` would refuse it   64 errors
+
+Example:
+  icm check --probe -c /etc/icm/icm.yaml"
+)]
 pub struct Arguments {
     /// The configuration file.
     #[arg(short, long = "conf", value_name = "FILE")]

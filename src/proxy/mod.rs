@@ -271,7 +271,7 @@ impl ProxyHttp for Proxy {
         let chosen = self.choose(ctx).await;
         let Some(routed) = &ctx.routed else { return Error::err(ErrorType::InternalError) };
         let (_, target) = route::origin_form(session.req_header().raw_path());
-        let Some((member, why, in_flight)) = chosen else {
+        let Some((member, why, mut in_flight)) = chosen else {
             ctx.problem = Some(blame::problem_of(ctx, routed, target));
             return Error::err(ErrorType::HTTPStatus(503));
         };
@@ -289,6 +289,9 @@ impl ProxyHttp for Proxy {
             // The pool knows nobody by this number, and gets nothing to keep under it.
             peer.group_key = fastrand::u64(..);
             peer.options.idle_timeout = Some(Duration::ZERO);
+        }
+        if routed.exchange == Exchange::Tunnel {
+            in_flight.is_tunnel();
         }
         let holder = routed.holder(member);
         let replace_path = holder.is_some_and(|holder| routed.replaces_path(&holder));

@@ -5,6 +5,7 @@
 //! and `admin`. Everything that can fail at start fails here, with the address or file in the message.
 
 pub mod admin;
+pub mod inquiry;
 pub mod lifecycle;
 pub mod reload;
 pub mod secret;
