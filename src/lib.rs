@@ -22,6 +22,7 @@ pub mod config;
 pub mod directory;
 pub mod domino;
 pub mod explain;
+pub mod gate;
 pub mod metrics;
 pub mod pages;
 pub mod probe;
