@@ -10,9 +10,20 @@
 //! Rules: RFC 9112 (<https://www.rfc-editor.org/rfc/rfc9112.html>), and where that leaves a choice, the reading
 //! that leaves the server no choice.
 
+mod chunked;
+mod fields;
+mod head;
+mod host;
+mod octets;
 mod refusal;
+mod request_line;
+#[cfg(test)]
+mod tests;
 
 pub use refusal::Refusal;
+
+use chunked::Chunked;
+use head::{Found, Framing, Head};
 
 /// What one head may be. More than that is refused as soon as it is seen, complete or not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,7 +71,18 @@ pub enum Stage {
 /// The state of one client connection.
 #[derive(Clone, Debug)]
 pub struct Gate {
-    stage: Stage,
+    state: State,
+}
+
+#[derive(Clone, Debug)]
+enum State {
+    /// In a head, or before the first octet of one.
+    Head(Head),
+    /// In a body with so many octets (1 or more) to come.
+    Length(u64),
+    Chunked(Chunked),
+    Tunnel,
+    Refused(Refusal),
 }
 
 impl Default for Gate {
@@ -73,25 +95,75 @@ impl Gate {
     /// Before the first octet of a connection.
     #[must_use]
     pub fn new() -> Self {
-        Self { stage: Stage::Idle }
+        Self { state: State::Head(Head::default()) }
     }
 
     /// Judges `octets`: what the last `More` held back, if anything, and what came since.
     ///
     /// An incomplete head is not scanned again from its beginning, so a head that trickles in costs no more
-    /// than one that comes at once.
-    pub fn look(&mut self, octets: &[u8], _limits: &Limits) -> Verdict {
-        if octets.is_empty() { Verdict::More } else { Verdict::Pass(octets.len()) }
+    /// than one that comes at once. Without octets the verdict is `More`, unless there was a refusal.
+    pub fn look(&mut self, octets: &[u8], limits: &Limits) -> Verdict {
+        let verdict = match &mut self.state {
+            State::Refused(refusal) => return Verdict::Refuse(*refusal),
+            _ if octets.is_empty() => return Verdict::More,
+            State::Tunnel => Verdict::Pass(octets.len()),
+            State::Length(left) => {
+                let length = octets.len().min(usize::try_from(*left).unwrap_or(usize::MAX));
+                *left -= length as u64;
+                if *left == 0 {
+                    self.state = State::next_head();
+                }
+                Verdict::Pass(length)
+            }
+            State::Chunked(body) => {
+                let verdict = body.look(octets, limits);
+                if let Chunked::Done = body {
+                    self.state = State::next_head();
+                }
+                verdict
+            }
+            State::Head(head) => match head.look(octets, limits) {
+                Ok(Found::Whole(length, framing)) => {
+                    self.state = match framing {
+                        Framing::Length(0) => State::next_head(),
+                        Framing::Length(length) => State::Length(length),
+                        Framing::Chunked => State::Chunked(Chunked::Size),
+                    };
+                    Verdict::Pass(length)
+                }
+                Ok(Found::EmptyLine(length)) => Verdict::Skip(length),
+                Ok(Found::Open) => Verdict::More,
+                Err(refusal) => Verdict::Refuse(refusal),
+            },
+        };
+        if let Verdict::Refuse(refusal) = verdict {
+            self.state = State::Refused(refusal);
+        }
+        verdict
     }
 
     /// Where the connection is.
     #[must_use]
     pub fn stage(&self) -> Stage {
-        self.stage
+        match &self.state {
+            State::Head(head) if head.seen == 0 => Stage::Idle,
+            State::Head(_) => Stage::Head,
+            State::Length(_) | State::Chunked(_) => Stage::Body,
+            State::Tunnel => Stage::Tunnel,
+            State::Refused(_) => Stage::Refused,
+        }
     }
 
-    /// After a 101 was sent: everything passes from now on.
+    /// After a 101 was sent: everything passes from now on. Not after a refusal.
     pub fn tunnel(&mut self) {
-        self.stage = Stage::Tunnel;
+        if !matches!(self.state, State::Refused(_)) {
+            self.state = State::Tunnel;
+        }
+    }
+}
+
+impl State {
+    fn next_head() -> Self {
+        Self::Head(Head::default())
     }
 }
