@@ -37,12 +37,7 @@ impl Chunked {
             match step {
                 Ok(Some(length)) => passed += length,
                 // What is clean goes first; the rest is looked at again, from its own beginning.
-                Ok(None) | Err(_) if passed > 0 => {
-                    if let Self::Last(_) = self {
-                        *self = Self::Size;
-                    }
-                    return Verdict::Pass(passed);
-                }
+                Ok(None) | Err(_) if passed > 0 => return Verdict::Pass(passed),
                 Ok(None) => return Verdict::More,
                 Err(refusal) => return Verdict::Refuse(refusal),
             }

@@ -55,9 +55,6 @@ pub(super) fn parse(line: &[u8], limits: &Limits) -> Result<RequestLine, Refusal
         [b'H', b'T', b'T', b'P', b'/', b'0'..=b'9', b'.', b'0'..=b'9'] => return Err(refusal::VERSION),
         _ => return Err(refusal::REQUEST_LINE),
     };
-    if target.is_empty() {
-        return Err(refusal::REQUEST_LINE);
-    }
     if !is_target(target) {
         return Err(refusal::TARGET);
     }

@@ -161,6 +161,9 @@ fn a_size_is_a_hexadecimal_number_of_at_most_63_bits() {
     ] {
         chunks_refused(0, format!("{size}\r\nabcde\r\n0\r\n\r\n"));
     }
+    for nothing in ["\r\n\r\n", ";a\r\n\r\n", ";\r\n\r\n"] {
+        chunks_refused(0, nothing);
+    }
     for line in ["5\n", "5\r", "5;\n", "5;a\n", "5\r\r\n", "\n5\r\n", "\r\n5\r\n"] {
         chunks_refused(0, format!("{line}abcde\r\n0\r\n\r\n"));
     }
