@@ -268,7 +268,17 @@ pub(super) fn of_yaml(text: &str) -> Tree {
     let mut documents = 0;
     let mut depth: usize = 0;
     for event in Parser::new_from_str(text) {
-        let Ok((event, span)) = event else { break };
+        let (event, span) = match event {
+            Ok(event) => event,
+            Err(error) => {
+                // The scanner looks ahead in brackets, and meets its own limit before their events come.
+                if error.info().contains("recursion limit") {
+                    let at = error.marker();
+                    builder.tree.too_deep = Some(Spot { line: at.line(), column: at.col() + 1 });
+                }
+                break;
+            }
+        };
         let at = Spot::from(&span);
         match event {
             Event::MappingStart(..) | Event::SequenceStart(..) => depth += 1,
