@@ -24,6 +24,7 @@ pub mod databases;
 pub mod directory;
 pub mod domino;
 pub mod explain;
+pub mod gate;
 pub mod metrics;
 pub mod pages;
 pub mod probe;
