@@ -226,7 +226,7 @@ fn without_affinity_cookies_pass_as_they_are() {
     let mut browser = Browser::new(icm.address);
     browser.cookies.insert("DomAuthSessId~0f3a9c21".into(), "x".into());
     browser.cookies.insert("ICM".into(), "of-the-application".into());
-    log_in(&mut browser, "/c.nsf?OpenDatabase");
+    browser.log_in("/c.nsf?OpenDatabase");
     assert!(browser.cookies.contains_key("DomAuthSessId"));
     browser.get("/c.nsf/one?Open");
     let line = cookies_at(&acme, "Web3", "/c.nsf/one?Open");

@@ -101,7 +101,8 @@ impl Cookies {
         }
         match name.split_at_checked(UNIQUE.len()) {
             Some((own, rest)) if self.unique && own.eq_ignore_ascii_case(UNIQUE.as_bytes()) => {
-                rest.try_into().map_or(Meaning::Foreign, Meaning::Unique)
+                let base64 = rest.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'));
+                rest.try_into().ok().filter(|_| base64).map_or(Meaning::Foreign, Meaning::Unique)
             }
             _ => Meaning::Foreign,
         }

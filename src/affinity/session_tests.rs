@@ -147,7 +147,7 @@ fn the_suffix_is_that_of_the_canonical_name_among_others() {
 proptest! {
     #[test]
     fn what_is_isolated_comes_back_to_its_server_alone(
-        name in "(?i)domauthsessid|sessionid", value in "[a-zA-Z0-9=+/]{0,40}", tag in any::<u32>(), other in any::<u32>(),
+        name in "[dD]om[aA]uth[sS]ess[iI][dD]|[sS]ession[iI][dD]", value in "[a-zA-Z0-9=+/]{0,40}", tag in any::<u32>(), other in any::<u32>(),
         path in "(/[a-z.]{1,9}){0,3}/?", attribute in "(; ?[Pp]ath=(/[a-z.]{0,9}){1,3})?(; Domain=[.]?[a-z.]{1,20})?",
     ) {
         prop_assume!(tag != other);
