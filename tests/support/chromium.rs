@@ -36,7 +36,8 @@ impl Chromium {
         for program in ["chromium", "chromedriver"] {
             if !is_installed(program) {
                 // Not by a macro, whose words the test harness keeps to itself.
-                let why = format!("SKIPPED: {program} is not installed (packages chromium, chromium-driver)\n");
+                let why =
+                    format!("SKIPPED: {program} is not installed (packages chromium, chromium-driver)\n");
                 let _ = std::io::stderr().write_all(why.as_bytes());
                 return None;
             }
