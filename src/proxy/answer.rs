@@ -6,7 +6,7 @@
 use http::header::{self, HeaderName, HeaderValue};
 use http::uri::Scheme;
 use pingora::Result;
-use pingora_http::ResponseHeader;
+use pingora_http::{RequestHeader, ResponseHeader};
 use smallvec::SmallVec;
 
 use super::ctx::{Attempt, Ctx, Routed};
@@ -24,11 +24,15 @@ const REFRESH: HeaderName = header::REFRESH;
 ///
 /// # Errors
 /// When Pingora refuses a value, which rewriting never makes.
-pub fn to_browser(head: &mut ResponseHeader, ctx: &mut Ctx, target: &[u8]) -> Result<()> {
+pub fn to_browser(head: &mut ResponseHeader, ctx: &mut Ctx, request: &RequestHeader) -> Result<()> {
     let (Some(routed), Some(attempt)) = (&mut ctx.routed, &ctx.attempt) else { return Ok(()) };
+    let (_, target) = super::route::origin_form(request.raw_path());
     end_hop(head);
     let redirected_to = map_urls(head, routed, attempt, target)?;
     policy(head, routed)?;
+    if routed.is_logout && head.status.as_u16() < 400 {
+        end_sessions(head, routed, request, target)?;
+    }
     if routed.cluster.settings.affinity.enabled {
         affinity(head, routed, attempt, &ctx.tried, redirected_to)?;
     }
@@ -126,7 +130,12 @@ fn map_urls(
     }
     map_all(head, header::LINK, |link| rewrite::link(link, &mapping))?;
     let in_database = routed.database_tag.is_some();
-    map_all(head, header::SET_COOKIE, |cookie| rewrite::set_cookie(cookie, &mapping, in_database))?;
+    let tag = attempt.in_flight.member().tag();
+    map_all(head, header::SET_COOKIE, |cookie| {
+        let public = rewrite::set_cookie(cookie, &mapping, in_database);
+        let value = public.as_deref().unwrap_or(cookie);
+        routed.cluster.cookies.isolate(value, tag, path_of(target)).or(public)
+    })?;
     Ok(redirected)
 }
 
@@ -149,6 +158,36 @@ fn map_all(
         }
     }
     Ok(())
+}
+
+/// After a logout no member may still know the user: every session that the browser sent expires, whoever's it is.
+fn end_sessions(
+    head: &mut ResponseHeader,
+    routed: &Routed,
+    request: &RequestHeader,
+    target: &[u8],
+) -> Result<()> {
+    let gone = {
+        let set: SmallVec<[&[u8]; 4]> = head
+            .headers
+            .get_all(header::SET_COOKIE)
+            .iter()
+            .filter_map(|value| value.as_bytes().split(|b| *b == b'=').next())
+            .collect();
+        let lines = request.headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes);
+        let host = crate::balancer::hosts::host_name(&routed.authority);
+        routed.cluster.cookies.expire(lines, path_of(target), host, routed.tls, &set)
+    };
+    for cookie in gone {
+        if let Ok(value) = HeaderValue::from_bytes(&cookie) {
+            head.append_header(header::SET_COOKIE, value)?;
+        }
+    }
+    Ok(())
+}
+
+fn path_of(target: &[u8]) -> &[u8] {
+    target.split(|b| *b == b'?').next().unwrap_or(target)
 }
 
 /// A member's path of a database as the public knows it: by replica ID where the path means several
@@ -187,6 +226,7 @@ fn affinity(
         && let Some(entry) = routed.view.entry(member)
     {
         tell |= entries.touch(entry.member.tag(), tag, now, idle);
+        entries.forget_former(tag);
     } else if is_html(head)
         && let Some(tag) = routed.database_tag
     {
@@ -223,16 +263,24 @@ fn record(
     let Some(home_tag) = routed.view.entry(home).map(|e| e.member.tag()) else {
         return entries.touch(serving, tag, now, idle);
     };
+    let goes_back = routed.cluster.settings.affinity.fail_back.is_some();
     // What would selection say of the old server now, had this request not tried it?
     let without_this: SmallVec<[MemberIx; 4]> = tried.iter().copied().filter(|m| *m != home).collect();
     match super::failover::decide(routed, &without_this).verdict(home) {
         Some(Verdict::Unreachable) => {
+            if goes_back {
+                entries.remember_all(home_tag);
+            }
             let moved = entries.replace_server(home_tag, serving);
             entries.touch(serving, tag, now, idle) || moved
         }
-        Some(Verdict::Restricted | Verdict::OutOfService | Verdict::PendingDelete) | None => {
+        Some(Verdict::Restricted | Verdict::OutOfService | Verdict::PendingDelete) => {
+            if goes_back {
+                entries.remember(tag, home_tag);
+            }
             entries.touch(serving, tag, now, idle)
         }
+        None => entries.touch(serving, tag, now, idle),
         // It can serve: one retried request, or one that found it full, moves nobody.
         Some(_) => entries.touch(home_tag, tag, now, idle),
     }

@@ -99,8 +99,16 @@ pub struct Routed {
     pub entry: Option<MemberIx>,
     /// The server that another entry speaks for.
     pub hint: Option<(MemberIx, Hint)>,
+    /// The database of that entry.
+    pub hinted: Option<Found>,
     /// The server of the most recent entry.
     pub recent: Option<MemberIx>,
+    /// Where the user has a session of which no entry tells.
+    pub sessions: SmallVec<[MemberIx; 4]>,
+    /// The `Cookie` lines hold what no server, or not every server may see, or are several.
+    pub rewrites_cookies: bool,
+    /// The URL ends the user's session.
+    pub is_logout: bool,
     /// The Host as the client wrote it.
     pub authority: Box<str>,
 }

@@ -32,6 +32,9 @@ pub fn to_server(
 ) -> Result<()> {
     remove_what_is_ours_to_say(request);
     replace_path(request, routed, attempt)?;
+    if routed.rewrites_cookies {
+        super::cookies::to_server(request, routed, attempt)?;
+    }
     let scheme =
         if routed.tls { HeaderValue::from_static("https") } else { HeaderValue::from_static("http") };
     if let Some(client) = client.map(|ip| ip.to_canonical().to_string()) {

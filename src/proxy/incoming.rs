@@ -46,9 +46,11 @@ pub async fn login_form(session: &mut Session, routed: &mut Routed, target: &[u8
         }
     }
     if let Some(value) = url::argument(&form, b"RedirectTo")
-        && let Some(member) = route::entry_of_url(&routed.cluster, &routed.view, &value, &routed.entries)
+        && let Some((member, found)) =
+            route::entry_of_url(&routed.cluster, &routed.view, &value, &routed.entries)
     {
         routed.hint = Some((member, crate::select::Hint::RedirectTo));
+        routed.hinted = found;
     }
     Ok(())
 }

@@ -6,6 +6,7 @@
 pub mod answer;
 pub mod blame;
 pub mod client_limits;
+pub mod cookies;
 pub mod ctx;
 mod ends;
 pub mod failover;
@@ -456,8 +457,7 @@ impl ProxyHttp for Proxy {
             session.set_keepalive(None);
         }
         ctx.first_byte_ms = Some(failover::elapsed_ms(ctx.started));
-        let (_, target) = route::origin_form(session.req_header().raw_path());
-        answer::to_browser(head, ctx, target)
+        answer::to_browser(head, ctx, session.req_header())
     }
 
     /// HTTP/1.0 knows no chunks, which Pingora puts in wherever a length is missing: the connection's end is
