@@ -103,6 +103,7 @@ fn one(cluster: &Cluster, view: &View, database: &Database<'_>) -> Listed {
         entry: None,
         hint: None,
         recent: None,
+        sessions: &[],
         note_id: false,
         tried: &[],
         now_ms: clock::now_ms(),

@@ -47,10 +47,15 @@ struct Finding {
 
 /// Exit code 0 when the running balancer is ready.
 fn running(arguments: &Arguments) -> anyhow::Result<ExitCode> {
-    let place = Where { conf: Some(arguments.conf.clone()), admin: None, json: arguments.json };
-    let Some((_, status)) = place.ask(http::Method::GET, "/status")? else {
-        return Ok(ExitCode::from(super::USAGE));
+    let place = Where {
+        conf: Some(arguments.conf.clone()),
+        admin: None,
+        ca: None,
+        token_file: None,
+        json: arguments.json,
     };
+    let Some(live) = place.connect()? else { return Ok(ExitCode::from(super::USAGE)) };
+    let (_, status) = live.ask(http::Method::GET, "/status")?;
     let ready = status.get("ready").and_then(serde_json::Value::as_bool) == Some(true);
     if arguments.json {
         println!("{:#}", json!({ "ok": ready }));

@@ -216,7 +216,7 @@ impl ProxyHttp for Proxy {
             respond::redirect(session, 308, &location, None).await?;
             return Ok(true);
         }
-        if last_hop && !matches!(route, Route::Problem(_)) {
+        if last_hop && !matches!(route, Route::Problem(..)) {
             respond::options(session).await?;
             return Ok(true);
         }

@@ -4,13 +4,13 @@
 //! changes nothing.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 
 use http::StatusCode;
 use serde::Serialize;
 use serde_json::json;
 
 use crate::audit::audit;
+use crate::balancer::statistics::{Statistics, Value};
 use crate::balancer::{Balancer, drain};
 use crate::databases;
 use crate::simulate::{Changes, simulate};
@@ -115,32 +115,15 @@ fn unknown(names: &str) -> (StatusCode, String) {
 /// The ICM's own statistics by their names in Domino
 /// (<https://help.hcl-software.com/domino/10.0.1/tune_internetclustermanagerstatistics_r.html>).
 fn statistics(balancer: &Balancer) -> serde_json::Value {
-    let s = &balancer.statistics;
-    let indexes: Vec<String> = balancer
-        .snapshot()
-        .clusters
-        .iter()
-        .flat_map(|cluster| {
-            let view = cluster.view.load();
-            let all: Vec<String> = view
-                .entries
-                .iter()
-                .map(|entry| {
-                    let index = entry.member.view().index.map_or("-".to_owned(), |i| format!("{i:.0}"));
-                    format!("{} {index}", entry.server.name)
-                })
-                .collect();
-            all
+    Statistics::domino(balancer)
+        .into_iter()
+        .map(|statistic| {
+            let value = match statistic.value {
+                Value::Number(number) => json!(number),
+                Value::Text(text) => json!(text),
+            };
+            (statistic.domino.to_owned(), value)
         })
-        .collect();
-    json!({
-        "ICM.AvailabilityIndex": indexes.join("; "),
-        "ICM.Command.Redirects.ClusterBusy": s.cluster_busy.load(Relaxed),
-        "ICM.Command.Redirects.Successful": s.successful.load(Relaxed),
-        "ICM.Command.Redirects.Unsuccessful": s.unsuccessful.load(Relaxed),
-        "ICM.Command.Total": s.commands.load(Relaxed),
-        "ICM.Command.Unknown": s.unknown.load(Relaxed),
-        "ICM.Receive.Error": s.receive_errors.load(Relaxed),
-        "ICM.Server.Running": u8::from(!balancer.is_draining()),
-    })
+        .collect::<serde_json::Map<_, _>>()
+        .into()
 }

@@ -249,6 +249,7 @@ fn decide(
         entry: None,
         hint: None,
         recent: None,
+        sessions: &[],
         note_id: false,
         tried: &[],
         now_ms: clock::now_ms(),

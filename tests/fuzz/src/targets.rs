@@ -6,8 +6,9 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
 
-use domino_icm::affinity::cookie::values;
-use domino_icm::affinity::{Entries, Keys, entries::MAX};
+use domino_icm::affinity::cookie::unquoted;
+use domino_icm::affinity::session::{Meaning, pairs};
+use domino_icm::affinity::{Cookies, Entries, Keys, entries::MAX};
 use domino_icm::availability::{
     ParseError, Report, agent_check as agent, console, prometheus, statpub as push,
 };
@@ -116,12 +117,20 @@ pub fn url(data: &[u8]) {
     }
 }
 
+/// The values of the affinity cookie in a Cookie header.
+fn ours<'a>(names: &'a Cookies, line: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
+    pairs(line)
+        .filter(|(name, _)| matches!(names.meaning(name), Meaning::Affinity))
+        .map(|(_, rest)| unquoted(rest.get(1..).unwrap_or_default()))
+}
+
 /// A Cookie header, and the affinity cookie: any value that we did not write is none, and ours reads back.
 pub fn cookies(data: &[u8]) {
     const NOW: u32 = 1_800_000_000;
     const IDLE: u32 = 1_800;
     let keys = Keys::new([b"the secret of the fuzz targets".as_slice()]);
-    for value in values(data, "ICM") {
+    let names = Cookies::new("ICM", &["domauthsessid".to_owned(), "sessionid".to_owned()]);
+    for value in ours(&names, data) {
         assert!(value.len() <= data.len());
         // Nobody without the key writes a cookie that counts.
         assert!(keys.decode(value, NOW, IDLE).is_empty());
@@ -134,8 +143,19 @@ pub fn cookies(data: &[u8]) {
     assert!(entries.iter().count() <= MAX);
     let written = keys.encode(&entries).unwrap();
     let header = format!("a=b; ICM={written}; c=\"d\"");
-    let read: Vec<&[u8]> = values(header.as_bytes(), "ICM").collect();
+    let read: Vec<&[u8]> = ours(&names, header.as_bytes()).collect();
     assert_eq!(read, [written.as_bytes()]);
+    // A server gets nothing of ours and of nobody else, and no more than there was.
+    let line = names.for_server(std::iter::once(data), 0x1234_5678, |_| true);
+    assert!(line.len() <= data.len() * 2 + 2);
+    for (name, _) in pairs(&line) {
+        let meaning = names.meaning(name);
+        assert!(matches!(meaning, Meaning::Foreign | Meaning::Plain { .. }), "{meaning:?}");
+    }
+    if let Some(isolated) = names.isolate(data, 7, b"/sales/leads.nsf/x") {
+        let name = isolated.split(|b| *b == b'=').next().unwrap();
+        assert!(matches!(names.meaning(name), Meaning::Isolated { tag: 7, .. }));
+    }
     assert_eq!(keys.decode(read[0], NOW, IDLE), entries);
     // One octet changed, and it is not ours any more.
     let at = data.first().map_or(0, |o| usize::from(*o) % written.len());
