@@ -140,7 +140,7 @@ fn ten_thousand_random_urls_in_random_states_are_explained_as_they_are_routed() 
                 head.insert_header("Host", host).unwrap();
                 let addressed = Addressed { authority: host, target: target.as_bytes(), tls };
                 let word = match route::route(&snapshot, &head, addressed) {
-                    Route::Problem(problem) => problem.word().to_owned(),
+                    Route::Problem(problem, _) => problem.word().to_owned(),
                     Route::Choose(..) => "choice".to_owned(),
                     Route::List(..) => "list".to_owned(),
                     Route::To(routed) => match decide(&routed, &[]).outcome {

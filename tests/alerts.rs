@@ -39,7 +39,9 @@ fn known() -> Known {
         ("icm_server_availability_index", &["cluster", "server"]),
     ] {
         let of = known.get_mut(name).unwrap_or_else(|| panic!("{name} is gone"));
-        labels.iter().for_each(|label| drop(of.entry((*label).to_owned()).or_default()));
+        for label in labels {
+            of.entry((*label).to_owned()).or_default();
+        }
     }
     known.insert("up".to_owned(), BTreeMap::new());
     for labels in known.values_mut() {
