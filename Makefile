@@ -27,8 +27,8 @@ check: tools tools-test ## What must be clean before a commit: format, lints, te
 	else echo "check: cargo-deny is not installed, dependencies were not checked (cargo install --locked cargo-deny)"; fi
 
 # Short measurements: the whole run, without the builds, takes two minutes.
-bench: tools ## Measure single functions (criterion): URLs, directory, selection
-	$(CARGO) bench --bench url --bench directory --bench select -- --warm-up-time 0.3 --measurement-time 0.7
+bench: tools ## Measure single functions (criterion): URLs, gate, directory, selection
+	$(CARGO) bench --bench url --bench gate --bench directory --bench select -- --warm-up-time 0.3 --measurement-time 0.7
 
 wrk: tools tools-wrk ## Load-test icm beside a minimal Pingora proxy, nginx and HAProxy; see benches/README.md
 	@CARGO="$(CARGO)" benches/wrk/run.sh
@@ -44,18 +44,19 @@ tools:
 	@command -v $(firstword $(CARGO)) >/dev/null || { echo "make: cargo is missing, install Rust from https://rustup.rs" >&2; exit 1; }
 	@$(call ensure,cmake)
 
-# The README's tour is run as it stands there.
+# The README's tour is run as it stands there. Where Chromium cannot be had, its tests say so and are skipped.
 tools-test:
 	@$(call ensure,curl)
+	@( $(call ensure,chromium) ) && ( $(call ensure,chromedriver,chromium-driver) ) || true
 	@( $(call ensure,keepalived) ) || echo "make: going on without it, the tests of the floating address are skipped"
 
 tools-wrk:
 	@$(call ensure,wrk)
 
-# $(call ensure,NAME): NAME is both the command and its Debian package.
+# $(call ensure,COMMAND) or $(call ensure,COMMAND,PACKAGE) where its Debian package has another name.
 define ensure
 command -v $(1) >/dev/null && exit 0; \
-install="apt-get update -qq && apt-get install -y --no-install-recommends $(1)"; \
+install="apt-get update -qq && apt-get install -y --no-install-recommends $(or $(2),$(1))"; \
 if command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
     echo "make: installing $(1)"; DEBIAN_FRONTEND=noninteractive bash -c "$$install" >/dev/null && exit 0; \
 elif command -v apt-get >/dev/null && command -v sudo >/dev/null; then \

@@ -13,16 +13,19 @@
 
 pub mod access_log;
 pub mod affinity;
+pub mod audit;
 pub mod availability;
 pub mod balancer;
 pub mod cli;
 pub mod clock;
 pub mod cluster;
 pub mod config;
+pub mod databases;
 pub mod directory;
 pub mod domino;
 pub mod explain;
 pub mod follow;
+pub mod gate;
 pub mod metrics;
 pub mod pages;
 pub mod probe;
@@ -30,4 +33,5 @@ pub mod proxy;
 pub mod rewrite;
 pub mod select;
 pub mod server;
+pub mod simulate;
 pub mod url;

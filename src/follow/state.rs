@@ -1,8 +1,7 @@
 //! How it stands with the configuration of the other ICM, for the status page and the metrics.
 //!
-//! In: what came of each question. Out: JSON, Prometheus text. It never holds the token.
+//! In: what came of each question. Out: JSON. It never holds the token.
 
-use std::fmt::Write as _;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
@@ -105,25 +104,5 @@ impl Followed {
             "changed_at": self.changed_unix_ms,
             "asked_at": self.asked_unix_ms,
         })
-    }
-
-    /// For `/metrics`.
-    pub fn metrics(&self, out: &mut String) {
-        let age = clock::unix_ms().saturating_sub(self.confirmed_unix_ms) / 1_000;
-        for (name, help, value) in [
-            (
-                "icm_config_follow_success",
-                "1 while the ICM that this one follows answers with a good configuration",
-                u64::from(self.trouble.is_empty()),
-            ),
-            ("icm_config_follow_age_seconds", "Since it last confirmed the configuration in force", age),
-            (
-                "icm_config_follow_changed_timestamp_seconds",
-                "When a different one was last taken over",
-                self.changed_unix_ms / 1_000,
-            ),
-        ] {
-            let _ = writeln!(out, "# HELP {name} {help}\n# TYPE {name} gauge\n{name} {value}");
-        }
     }
 }

@@ -12,11 +12,12 @@ use pingora::apps::http_app::ServeHttp;
 use pingora::protocols::http::ServerSession;
 use serde_json::{Value, json};
 
+use super::inquiry::Inquiry;
 use super::token;
 use crate::balancer::{Balancer, hosts, restrictions};
 use crate::clock;
 use crate::cluster::Port;
-use crate::explain::explain;
+use crate::explain::{Request, explain};
 use crate::follow;
 use crate::metrics;
 
@@ -36,6 +37,16 @@ impl Admin {
     #[must_use]
     pub fn new(balancer: Arc<Balancer>) -> Self {
         Self { balancer }
+    }
+
+    /// A question that may take a while, from somebody who may read; else [`Admin::reply`] answers.
+    fn inquiry(&self, session: &ServerSession) -> Option<Inquiry> {
+        let head = session.req_header();
+        let target = String::from_utf8_lossy(head.raw_path()).into_owned();
+        let (path, query) = target.split_once('?').unwrap_or((&target, ""));
+        let inquiry = Inquiry::of(path, query)?;
+        (matches!(head.method, Method::GET | Method::HEAD) && self.may_read(session).is_ok())
+            .then_some(inquiry)
     }
 
     fn reply(&self, session: &ServerSession) -> Reply {
@@ -86,7 +97,11 @@ impl Admin {
                         return (StatusCode::BAD_REQUEST, TEXT, "scheme is http or https\n".to_owned());
                     }
                 };
-                let told = explain(&self.balancer.snapshot(), &url, scheme);
+                let request = match Request::from_arguments(url, scheme, &argument) {
+                    Ok(request) => request,
+                    Err(text) => return (StatusCode::BAD_REQUEST, TEXT, format!("{text}\n")),
+                };
+                let told = explain(&self.balancer.snapshot(), &request);
                 (
                     StatusCode::OK,
                     JSON,
@@ -200,7 +215,13 @@ fn verb_of(path: &str) -> Option<(String, Verb)> {
 #[async_trait]
 impl ServeHttp for Admin {
     async fn response(&self, session: &mut ServerSession) -> Response<Vec<u8>> {
-        let (status, kind, text) = self.reply(session);
+        let (status, kind, text) = match self.inquiry(session) {
+            Some(inquiry) => {
+                let (status, text) = inquiry.answer(&self.balancer).await;
+                (status, JSON, text)
+            }
+            None => self.reply(session),
+        };
         if status != StatusCode::OK {
             session.set_keepalive(None);
         }
@@ -245,6 +266,8 @@ pub fn status(balancer: &Balancer) -> Value {
                 "since_ms": now.saturating_sub(since),
                 "cause": cause,
                 "index": standing.raw_index,
+                "index_age_ms": standing.raw_index.map(|_| now.saturating_sub(standing.index_at_ms)),
+                "index_source": member.read(|ledger| ledger.index_source().map(str::to_owned)),
                 "observed_index": if standing.raw_index.is_none() { seen.index } else { None },
                 "threshold": standing.threshold,
                 "restrictions": restrictions,

@@ -6,11 +6,13 @@
 
 pub mod admin;
 pub mod follow;
+pub mod inquiry;
 pub mod lifecycle;
 pub mod reload;
 pub mod secret;
 pub mod statpub;
 pub mod supervisor;
+mod systemd;
 pub mod tls;
 mod token;
 
@@ -107,8 +109,11 @@ pub fn run(mut settings: Settings, file: &Path, signals: Signals) -> Result<(), 
     let balancer = Arc::new(Balancer::new(Arc::clone(&settings), generated)?);
     restrictions::restore(&balancer)?;
     follow::started(&balancer, followed);
-    let access_log = Arc::new(AccessLog::start(&settings.access_log).map_err(StartError::AccessLog)?);
+    let access_log = Arc::new(
+        AccessLog::start(&settings.access_log, &balancer.statistics).map_err(StartError::AccessLog)?,
+    );
     let certificates = Arc::new(Certificates::load(&settings)?);
+    certificates.note_expiry(&balancer);
     let pid_file = settings.pid_file.as_deref().map(lifecycle::PidFile::write).transpose()?;
 
     // Pingora takes its configuration by value and gives it no `Clone`; ours stays for the next reload.

@@ -21,6 +21,7 @@ pub fn reload(
     certificates: &Certificates,
     runtime: &tokio::runtime::Handle,
 ) -> bool {
+    let started = clock::now_ms();
     let result = attempt(balancer, file, certificates, runtime);
     let (success, error, restart_required) = match result {
         Ok(restart) => (true, String::new(), restart),
@@ -36,8 +37,13 @@ pub fn reload(
         let text = format!("reload refused, the old configuration stays:\n{error}");
         balancer.events.note(log::Level::Error, "reload", None, text);
     }
-    *balancer.reload.lock().unwrap_or_else(PoisonError::into_inner) =
-        ReloadStatus { success, at_unix_ms: clock::unix_ms(), error, restart_required };
+    *balancer.reload.lock().unwrap_or_else(PoisonError::into_inner) = ReloadStatus {
+        success,
+        at_unix_ms: clock::unix_ms(),
+        took_ms: clock::now_ms().saturating_sub(started),
+        error,
+        restart_required,
+    };
     success
 }
 
@@ -60,6 +66,7 @@ fn attempt(
     AccessLog::try_target(&settings.access_log).map_err(|e| e.to_string())?;
     balancer.apply(Arc::new(settings)).map_err(|e| e.to_string())?;
     renewal.put_in_place();
+    certificates.note_expiry(balancer);
     if let Some(taken) = taken.as_ref().filter(|t| !t.trouble.is_empty()) {
         let text = format!("{}\nthe clusters that were taken over before stay", taken.trouble);
         balancer.events.note(log::Level::Error, "follow", None, text);

@@ -17,10 +17,12 @@ use tokio::task::AbortHandle;
 
 use super::follow::{self, Follower, Offer};
 use super::lifecycle::Signals;
-use super::reload;
 use super::tls::Certificates;
+use super::{reload, systemd};
 use crate::access_log::AccessLog;
+use crate::balancer::statistics::accept_queue;
 use crate::balancer::{Balancer, knowledge};
+use crate::clock;
 
 /// Listeners open at last after this, whatever is not known by then.
 const LONGEST_START: Duration = Duration::from_secs(5);
@@ -117,7 +119,28 @@ impl Supervisor {
         }
     }
 
-    async fn reload(&self) {
+    /// Tells systemd, once every member was probed and the listeners are open; a directory that cannot be read
+    /// is said, and no reason to be killed for a start that takes too long.
+    fn tell_ready(&self) -> bool {
+        let settings = Arc::clone(&self.balancer.snapshot().settings);
+        let is_open = accept_queue::listening()
+            .is_none_or(|ports| settings.listeners.iter().all(|l| ports.contains_key(&l.address.port())));
+        let ready = is_open && self.knows_enough();
+        if ready {
+            systemd::ready(self.status());
+        }
+        ready
+    }
+
+    fn status(&self) -> &'static str {
+        if self.balancer.is_ready() { "serving" } else { "serving, but no directory could be read" }
+    }
+
+    /// systemd hears of it if it was told before that this process is ready.
+    async fn reload(&self, told: bool) {
+        if told {
+            systemd::reloading();
+        }
         let (balancer, file) = (Arc::clone(&self.balancer), self.file.clone());
         let certificates = Arc::clone(&self.certificates);
         let runtime = tokio::runtime::Handle::current();
@@ -131,6 +154,11 @@ impl Supervisor {
             }
             Ok(false) => {}
             Err(error) => log::error!(target: "icm::life", "reload: {error}"),
+        }
+        if told {
+            let refused = !self.balancer.reload.lock().unwrap_or_else(PoisonError::into_inner).success;
+            let status = "serving; the last configuration was refused, see the log";
+            systemd::ready(if refused { status } else { self.status() });
         }
     }
 }
@@ -149,6 +177,15 @@ impl BackgroundService for Supervisor {
         self.watch_readiness();
         ready.notify_ready();
         log::info!(target: "icm::life", "serving");
+        let mut told = false;
+        // Listeners open within milliseconds, and the start of other units waits for this word.
+        for _ in 0..50 {
+            told = self.tell_ready();
+            if told || !self.knows_enough() {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
         let mut follower = Follower::start(&self.balancer);
         let mut tick = tokio::time::interval(Duration::from_millis(500));
         loop {
@@ -156,7 +193,7 @@ impl BackgroundService for Supervisor {
                 _ = hangup.recv() => {
                     // What it has under way would come under settings that are about to change.
                     drop(follower.take());
-                    self.reload().await;
+                    self.reload(told).await;
                     follower = Follower::start(&self.balancer);
                 }
                 offer = follow::next(&mut follower) => self.take_over(offer).await,
@@ -165,6 +202,8 @@ impl BackgroundService for Supervisor {
                 _ = tick.tick() => {
                     self.update_members().await;
                     self.watch_readiness();
+                    self.balancer.statistics.tick(clock::now_ms());
+                    told = told || self.tell_ready();
                 }
                 changed = shutdown.changed() => {
                     if changed.is_err() || *shutdown.borrow() {

@@ -350,7 +350,7 @@ fn clusters_are_needed_unless_another_icm_has_them() {
     let near = "get_configuration_from: { url: \"http://127.0.0.1:8098/config\" }\n";
     let loaded = load(&format!("{listener}{near}")).unwrap();
     assert!(loaded.warnings.iter().any(|w| w.text.contains("has no `cache`")), "{:?}", loaded.warnings);
-    load(&format!("{listener}{}", plain.replace("icm1/", "[::1]:8098/"))).unwrap();
+    load(&format!("{listener}{}", near.replace("127.0.0.1", "[::1]"))).unwrap();
     let missing: Vec<_> = load(&format!("{listener}clusters: [{{ }}]\n"))
         .unwrap_err()
         .into_iter()
@@ -414,6 +414,16 @@ fn errors_in_a_directory_file_name_that_file() {
     let errors = load_from(&text, &Virtual::default().with("/d.json", "[ { ]", 0o644)).unwrap_err();
     assert_eq!((errors.len(), errors[0].line), (1, 1));
     assert!(errors[0].message.contains("not JSON"), "{}", errors[0]);
+}
+
+#[test]
+fn what_is_nested_too_deeply_is_refused_at_its_place_without_being_read() {
+    for open in ["[", "{a: ", "- ", "? ", "[{a: "] {
+        let text = format!("listeners:\n  {}", open.repeat(300_000));
+        let errors = load_from(&text, &Virtual::default()).unwrap_err();
+        assert_eq!((errors.len(), errors[0].line), (1, 2));
+        assert!(errors[0].message.contains("more than 64 lists and maps"), "{}", errors[0]);
+    }
 }
 
 #[test]
