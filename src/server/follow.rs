@@ -124,7 +124,6 @@ fn apply(
         balancer.apply(Arc::new(settings)).map_err(|e| e.to_string())?;
     }
     restrictions::take_over(balancer, &followed.restricted);
-    copy::keep(follow, &followed.text);
     let only_passed_on =
         !other_clusters && lock(balancer).as_ref().is_some_and(|f| f.restricted == followed.restricted);
     if only_passed_on {
@@ -135,8 +134,11 @@ fn apply(
         let text = format!("{what} taken over from {}", follow.url);
         balancer.events.note(log::Level::Info, "follow", None, text);
     }
+    let text = Arc::clone(&followed.text);
     let refused = lock(balancer).replace(followed).map(|f| f.refused).unwrap_or_default();
     good_again(balancer, &refused);
+    // Last: what the status says should not wait for the disk.
+    copy::keep(follow, &text);
     Ok(other_clusters)
 }
 
