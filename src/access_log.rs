@@ -7,6 +7,7 @@
 use std::fmt::Write as _;
 use std::fs::OpenOptions;
 use std::io::{BufWriter, Write};
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -20,6 +21,7 @@ use serde_json::json;
 
 use crate::clock;
 use crate::config::settings::{self, LogFormat, LogTarget};
+use crate::gate::Refusal;
 use crate::proxy::ctx::Ctx;
 use crate::proxy::failover::elapsed_ms;
 
@@ -108,11 +110,38 @@ impl AccessLog {
     pub fn write(&self, session: &Session, error: Option<&Error>, ctx: &Ctx) {
         // Held for the time of a copy; changed only by a reload.
         let format = *self.format.lock().unwrap_or_else(PoisonError::into_inner);
-        let line = match format {
+        self.queue(match format {
             LogFormat::Off => return,
             LogFormat::Combined => combined(session, error, ctx),
             LogFormat::Json => as_json(session, error, ctx),
-        };
+        });
+    }
+
+    /// Logs a request that was refused before it was parsed: who sent it, and what the answer was.
+    pub fn refused(&self, client: Option<IpAddr>, refusal: &Refusal) {
+        let format = *self.format.lock().unwrap_or_else(PoisonError::into_inner);
+        let Refusal { status, reason } = refusal;
+        let client = client.map_or_else(|| "-".to_owned(), |ip| ip.to_string());
+        self.queue(match format {
+            LogFormat::Off => return,
+            LogFormat::Combined => {
+                let mut line = format!("{client} - - [");
+                clock::push_log_time(&mut line);
+                let _ = writeln!(
+                    line,
+                    "] \"-\" {status} 0 \"-\" \"-\" cluster=- server=- state=- why=refused ttfb=- total=0ms"
+                );
+                line
+            }
+            LogFormat::Json => {
+                let time = clock::unix_ms();
+                let line = json!({ "time": time, "client": client, "status": status, "why": "refused", "refused": reason });
+                format!("{line}\n")
+            }
+        });
+    }
+
+    fn queue(&self, line: String) {
         if self.queue.try_send(Message::Line(line)).is_err() {
             self.dropped.fetch_add(1, Relaxed);
         }

@@ -12,6 +12,7 @@ use crate::balancer::Balancer;
 use crate::clock;
 use crate::cluster::ServerState;
 use crate::config::settings::Servers;
+use crate::edge::ClientStatistics;
 
 /// All metrics.
 #[must_use]
@@ -47,9 +48,30 @@ pub fn render(balancer: &Balancer) -> String {
         family(&mut out, "icm_config_reload_timestamp_seconds", "When it was offered", "gauge");
         let _ = writeln!(out, "icm_config_reload_timestamp_seconds {}", reload.at_unix_ms / 1_000);
     }
+    clients(&mut out, &s.clients);
     servers(&mut out, balancer);
     directories(&mut out, balancer);
     out
+}
+
+fn clients(out: &mut String, clients: &ClientStatistics) {
+    family(out, "icm_client_connections", "Connections of clients that are open", "gauge");
+    let _ = writeln!(out, "icm_client_connections {}", clients.open.load(Relaxed));
+    family(out, "icm_client_refused_total", "Requests refused before they were parsed", "counter");
+    for (status, count) in clients.refusals() {
+        let _ = writeln!(out, "icm_client_refused_total{{status=\"{status}\"}} {count}");
+    }
+    let name = "icm_client_connections_closed_total";
+    family(out, name, "Connections closed without an answer, by reason", "counter");
+    let reasons = [
+        ("limit", &clients.over_limit),
+        ("client_limit", &clients.over_client_limit),
+        ("handshake", &clients.handshakes_failed),
+        ("slow", &clients.too_slow),
+    ];
+    for (reason, count) in reasons {
+        let _ = writeln!(out, "{name}{{reason=\"{reason}\"}} {}", count.load(Relaxed));
+    }
 }
 
 fn servers(out: &mut String, balancer: &Balancer) {

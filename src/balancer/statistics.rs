@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use super::Balancer;
+use crate::edge::ClientStatistics;
 
 /// All start at 0 with the process.
 #[derive(Debug, Default)]
@@ -27,6 +28,8 @@ pub struct Statistics {
     pub failovers: AtomicU64,
     /// Requests in progress.
     pub in_flight: AtomicU64,
+    /// Connections of clients, and what was refused on them.
+    pub clients: Arc<ClientStatistics>,
 }
 
 /// One request in progress, from its head to its last octet; dropping it ends it on every path.

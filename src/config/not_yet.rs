@@ -5,8 +5,8 @@
 
 use super::keys;
 use super::policy;
-use super::reader::{Item, Map};
-use super::settings::{Limits, Settings};
+use super::reader::Map;
+use super::settings::Settings;
 
 const NOTHING: &str = "has no effect in this version";
 
@@ -21,7 +21,6 @@ pub(super) fn warn(top: &Map<'_>, settings: &Settings) {
             item.warn(NOTHING);
         }
     }
-    limits(&top.get("limits"), &settings.limits);
     for (cluster, item) in settings.clusters.iter().zip(top.get("clusters").list()) {
         let affinity = item.map_quietly(keys::CLUSTER).get("affinity").map_quietly(keys::AFFINITY);
         if cluster.affinity.fail_back.is_some() {
@@ -30,25 +29,5 @@ pub(super) fn warn(top: &Map<'_>, settings: &Settings) {
         if cluster.affinity.session_cookies != policy::SESSION_COOKIES {
             affinity.get("session_cookies").warn(format!("{NOTHING}: session cookies are passed on"));
         }
-    }
-}
-
-fn limits(item: &Item<'_>, limits: &Limits) {
-    let map = item.map_quietly(keys::LIMITS);
-    let default = Limits::default();
-    for (key, differs) in [
-        ("header_timeout", limits.header_timeout != default.header_timeout),
-        ("handshake_timeout", limits.handshake_timeout != default.handshake_timeout),
-        ("connections", limits.connections != default.connections),
-    ] {
-        if differs {
-            map.get(key).warn(NOTHING);
-        }
-    }
-    if limits.min_rate != default.min_rate && limits.min_rate > 0 {
-        map.get("min_rate").warn("is not a mean in this version: a client is ended that stalls for 30 s");
-    }
-    if limits.per_client_connections != default.per_client_connections {
-        map.get("per_client").map_quietly(keys::PER_CLIENT).get("connections").warn(NOTHING);
     }
 }
