@@ -5,7 +5,6 @@
 //! are open.
 
 use std::collections::hash_map::Entry;
-use std::hash::BuildHasher;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -148,7 +148,8 @@ impl ProxyHttp for Proxy {
         session.set_keepalive(keepalive);
         // The edge has the clock of an HTTP/1.1 connection.
         session.set_read_timeout(None);
-        session.set_write_timeout(client_limits::stream_timeout(session.is_http2(), limits, 0));
+        let patience = client_limits::stream_timeout(session.is_http2(), limits, 0);
+        session.set_write_timeout(patience);
         if !self.client_rate.allows(client, limits) {
             session.set_keepalive(None);
             return self.refuse(session, ctx, &snapshot, Problem::TooManyRequests).await;
