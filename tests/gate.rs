@@ -13,7 +13,7 @@ mod support;
 
 use support::*;
 
-const WHERE: &str = "/sales/leads.nsf?OpenDatabase&echo=json&rid=";
+const WHERE: &str = "/sales/orders.nsf?OpenDatabase&echo=json&rid=";
 
 /// `GET` of something with this identifier, up to the fields: `{line}{fields}\r\n`.
 fn target(rid: &str) -> String {

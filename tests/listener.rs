@@ -119,7 +119,7 @@ fn a_head_that_trickles_is_cut_with_408_and_a_silent_connection_without_a_word()
     assert!(late.starts_with(b"HTTP/1.1 408 "), "{}", late.escape_ascii());
     assert!(metric(&icm, "icm_client_refused_total{status=\"408\"}") >= 2);
     // A slow server is no slow client, nor is one that pauses in its body.
-    let slow = "/sales/leads.nsf?OpenDatabase&delay=1500&echo=json";
+    let slow = "/sales/orders.nsf?OpenDatabase&delay=1500&echo=json";
     let mut client = icm.client();
     let head = client.head("POST", slow, &[("Content-Length", "4")]);
     client.send(head.as_bytes()).unwrap();
@@ -140,7 +140,7 @@ fn an_idle_connection_is_closed_without_a_word_and_a_waiting_one_is_not() {
     let mut idle = icm.client();
     assert_eq!(idle.get("/fast").status, 200);
     let mut waiting = icm.client();
-    assert_eq!(waiting.get("/sales/leads.nsf?OpenDatabase&delay=1500").status, 200);
+    assert_eq!(waiting.get("/sales/orders.nsf?OpenDatabase&delay=1500").status, 200);
     assert_eq!(idle.read_to_end().unwrap(), b"");
     assert_eq!(waiting.read_to_end().unwrap(), b"");
     let refused: Vec<_> = icm
@@ -166,7 +166,7 @@ fn a_client_that_neither_sends_nor_takes_is_cut_and_others_are_served() {
     let mut sender = connect(icm.address);
     sender.set_read_timeout(Some(patience)).unwrap();
     let head =
-        icm.client().head("POST", "/sales/leads.nsf?OpenDatabase&rid=half", &[("Content-Length", "4000")]);
+        icm.client().head("POST", "/sales/orders.nsf?OpenDatabase&rid=half", &[("Content-Length", "4000")]);
     sender.write_all(head.as_bytes()).unwrap();
     sender.write_all(&[b'x'; 2000]).unwrap();
     let mut writer = sender.try_clone().unwrap();
@@ -179,7 +179,7 @@ fn a_client_that_neither_sends_nor_takes_is_cut_and_others_are_served() {
     let mut taker = connect(icm.address);
     taker.set_read_timeout(Some(patience)).unwrap();
     let large = 256 << 20;
-    let head = icm.client().head("GET", &format!("/sales/leads.nsf?OpenDatabase&size={large}"), &[]);
+    let head = icm.client().head("GET", &format!("/sales/orders.nsf?OpenDatabase&size={large}"), &[]);
     taker.write_all(head.as_bytes()).unwrap();
     let mut kept = icm.client();
     assert_eq!(kept.get("/fast").status, 200);

@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 use std::time::SystemTime;
 
 use async_trait::async_trait;
@@ -50,6 +50,13 @@ impl Tcp {
             accepted: SystemTime::now(),
             _place: place,
         }
+    }
+}
+
+impl Drop for Tcp {
+    /// What was written and not flushed, such as the alert that ends a handshake, goes if it can go at once.
+    fn drop(&mut self) {
+        let _ = Pin::new(&mut self.io).poll_flush(&mut Context::from_waker(Waker::noop()));
     }
 }
 
