@@ -290,7 +290,8 @@ fn told(explanation: &mut Explanation, routed: &Routed, method: &Method) {
         let Some(entry) = routed.view.entry(*member) else { continue };
         let holder = routed.holder(*member);
         let name = entry.server.name.to_string();
-        if matches!(verdict, Verdict::Equal(_) | Verdict::Chosen(_)) {
+        // Where nobody else could have been drawn, the one who was chosen is the whole band.
+        if decision.band.contains(member) || decision.chosen() == Some(*member) {
             explanation.band.push(name.clone());
         }
         explanation.candidates.push(Candidate {

@@ -23,6 +23,7 @@ pub mod config;
 pub mod databases;
 pub mod directory;
 pub mod domino;
+pub mod edge;
 pub mod explain;
 pub mod follow;
 pub mod gate;
