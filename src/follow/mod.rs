@@ -136,7 +136,7 @@ pub fn begin(follow: &Follow, patience: Duration) -> Result<(Document, Followed)
             log::warn!(target: "icm::follow", "{reason}; {copy}: trying again for {patience:?}");
             said = true;
         }
-        std::thread::sleep(AGAIN);
+        runtime.block_on(async { tokio::time::sleep(AGAIN).await });
     }
 }
 
