@@ -290,7 +290,7 @@ fn an_icm_that_never_ends_its_answer_is_given_up_and_a_reload_to_it_refused() {
 }
 
 #[test]
-fn check_fetches_and_validates_and_explain_reads_the_copy() {
+fn check_fetches_and_validates_and_offline_verbs_read_the_copy() {
     let leader = Canned::new(&answer(&clusters("One", "")));
     let dir = tempfile::tempdir().unwrap();
     let more = format!(", cache: {}/config.yaml", dir.path().display());
@@ -303,8 +303,10 @@ fn check_fetches_and_validates_and_explain_reads_the_copy() {
     let told = icm_cli(&["explain", "/a.nsf", "--offline", "-c", file]);
     assert!(told.code == 1 && told.err.contains("there is no copy in"), "{told:?}");
     drop(Icm::start(config));
-    let told = icm_cli(&["explain", "/a.nsf", "--offline", "-c", file]);
-    assert!(told.out.contains("Web1/Acme"), "{told:?}");
+    for verb in [&["explain", "/a.nsf"][..], &["simulate", "--down", "Web1"], &["audit"]] {
+        let told = icm_cli(&[verb, &["--offline", "-c", file]].concat());
+        assert!(told.out.contains("One: ") || told.out.contains("Web1/Acme"), "{told:?}");
+    }
     leader.say(&answer("clusters: []"));
     let told = icm_cli(&["check", "--probe", "-c", file]);
     assert!(told.code == 2 && told.out.contains("no cluster is given"), "{told:?}");
