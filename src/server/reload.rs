@@ -1,7 +1,7 @@
 //! HUP: load, validate, compare, swap one pointer; or keep the old configuration and say why.
 //!
-//! In: the configuration file, and what the ICM says that it follows. Out: a new snapshot, or nothing changed at all. What only a restart can
-//! change is named, the rest applies.
+//! In: the configuration file, and the clusters of the ICM that is followed, if any. Out: a new snapshot, or
+//! nothing changed at all. What only a restart can change is named, the rest applies.
 
 use std::path::Path;
 use std::sync::{Arc, PoisonError};

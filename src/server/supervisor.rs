@@ -1,7 +1,7 @@
 //! The service that keeps knowledge fresh and applies reloads.
 //!
-//! In: the clusters' loops, offers of the ICM that is followed, HUP, USR1 and USR2. Out: readiness for the listeners, new snapshots. One task does
-//! all of it in turn, so no two reloads overlap.
+//! In: the clusters' loops, offers of the ICM that is followed, HUP, USR1 and USR2. Out: readiness for the
+//! listeners, new snapshots. One task does all of it in turn, so no two reloads overlap.
 
 use std::path::PathBuf;
 use std::sync::atomic::Ordering::Relaxed;
