@@ -44,17 +44,18 @@ tools:
 	@command -v $(firstword $(CARGO)) >/dev/null || { echo "make: cargo is missing, install Rust from https://rustup.rs" >&2; exit 1; }
 	@$(call ensure,cmake)
 
-# The README's tour is run as it stands there.
+# The README's tour is run as it stands there. Where Chromium cannot be had, its tests say so and are skipped.
 tools-test:
 	@$(call ensure,curl)
+	@( $(call ensure,chromium) ) && ( $(call ensure,chromedriver,chromium-driver) ) || true
 
 tools-wrk:
 	@$(call ensure,wrk)
 
-# $(call ensure,NAME): NAME is both the command and its Debian package.
+# $(call ensure,COMMAND) or $(call ensure,COMMAND,PACKAGE) where its Debian package has another name.
 define ensure
 command -v $(1) >/dev/null && exit 0; \
-install="apt-get update -qq && apt-get install -y --no-install-recommends $(1)"; \
+install="apt-get update -qq && apt-get install -y --no-install-recommends $(or $(2),$(1))"; \
 if command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ]; then \
     echo "make: installing $(1)"; DEBIAN_FRONTEND=noninteractive bash -c "$$install" >/dev/null && exit 0; \
 elif command -v apt-get >/dev/null && command -v sudo >/dev/null; then \
