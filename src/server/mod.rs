@@ -143,7 +143,7 @@ pub fn run(settings: Settings, file: &Path, signals: Signals) -> Result<(), Star
         add_plain_or_tls(&mut service, wanted.address, certificates.of_admin())?;
         server.add_service(service);
     }
-    let app = HttpServer::new_app(admin::Admin::new(Arc::clone(&balancer)));
+    let app = HttpServer::new_app(admin::Admin::new(Arc::clone(&balancer), certificates.of_admin()));
     let mut service = Service::new("admin".to_owned(), app);
     service.threads = Some(1);
     add_plain_or_tls(&mut service, settings.admin.address, certificates.of_admin())?;

@@ -36,6 +36,7 @@ mod chromium;
 mod client;
 mod icm;
 mod load;
+pub mod schema;
 mod status;
 mod watch;
 
