@@ -27,8 +27,8 @@ check: tools tools-test ## What must be clean before a commit: format, lints, te
 	else echo "check: cargo-deny is not installed, dependencies were not checked (cargo install --locked cargo-deny)"; fi
 
 # Short measurements: the whole run, without the builds, takes two minutes.
-bench: tools ## Measure single functions (criterion): URLs, directory, selection
-	$(CARGO) bench --bench url --bench directory --bench select -- --warm-up-time 0.3 --measurement-time 0.7
+bench: tools ## Measure single functions (criterion): URLs, gate, directory, selection
+	$(CARGO) bench --bench url --bench gate --bench directory --bench select -- --warm-up-time 0.3 --measurement-time 0.7
 
 wrk: tools tools-wrk ## Load-test icm beside a minimal Pingora proxy, nginx and HAProxy; see benches/README.md
 	@CARGO="$(CARGO)" benches/wrk/run.sh

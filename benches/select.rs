@@ -101,6 +101,7 @@ fn decisions(criterion: &mut Criterion, servers: MemberIx) {
                 entry,
                 hint: None,
                 recent: entry,
+                sessions: &[],
                 note_id: false,
                 tried: &[],
                 now_ms: 100_000,

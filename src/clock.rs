@@ -10,7 +10,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 static START: LazyLock<Instant> = LazyLock::new(Instant::now);
 
 /// Offset so that no moment of the process is ever 0, which atomics use for "never".
-const FIRST_MS: u64 = 1_000;
+pub const FIRST_MS: u64 = 1_000;
 
 /// Milliseconds on the monotonic clock.
 #[must_use]
@@ -25,6 +25,12 @@ pub fn ms_of(at: Instant) -> u64 {
         .saturating_add(u64::try_from(at.saturating_duration_since(*START).as_millis()).unwrap_or(u64::MAX))
 }
 
+/// Seconds since 1970 at which the process began.
+#[must_use]
+pub fn started_unix_secs() -> u64 {
+    unix_secs().saturating_sub(now_ms().saturating_sub(FIRST_MS) / 1_000)
+}
+
 /// Seconds since 1970.
 #[must_use]
 pub fn unix_secs() -> u64 {
@@ -35,6 +41,26 @@ pub fn unix_secs() -> u64 {
 #[must_use]
 pub fn unix_ms() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| u64::try_from(d.as_millis()).unwrap_or(0))
+}
+
+/// Appends `2026-11-22T05:07:38.123Z`; the seconds are formatted once by each thread.
+pub fn push_json_time(line: &mut String) {
+    thread_local! {
+        static LAST: RefCell<(u64, String)> = const { RefCell::new((0, String::new())) };
+    }
+    let now = unix_ms();
+    LAST.with_borrow_mut(|(second, text)| {
+        if *second != now / 1_000 {
+            *second = now / 1_000;
+            let at = i64::try_from(*second).ok().and_then(|s| chrono::DateTime::from_timestamp(s, 0));
+            *text = at.map(|at| at.format("%Y-%m-%dT%H:%M:%S.").to_string()).unwrap_or_default();
+        }
+        line.push_str(text);
+    });
+    for place in [100, 10, 1] {
+        line.push(char::from(b'0' + (now % 1_000 / place % 10) as u8));
+    }
+    line.push('Z');
 }
 
 /// Appends `22/Nov/2026:05:07:38 +0000`, as Apache's log formats want it. Formatting a date costs more than

@@ -4,8 +4,10 @@
 //! and who would serve; where several are equal, the whole band. It sends nothing and changes nothing.
 
 use std::fmt::Write as _;
+use std::net::IpAddr;
 use std::sync::Arc;
 
+use http::{Method, header};
 use pingora_http::RequestHeader;
 use serde::{Deserialize, Serialize};
 
@@ -79,12 +81,110 @@ pub struct Candidate {
     pub chosen: bool,
 }
 
-/// Explains a URL: `http://www.acme.example/sales/leads.nsf?OpenDatabase`, or only a path.
+/// What is asked about: a URL, and of the request around it what may decide.
+#[derive(Clone, Debug, Default)]
+pub struct Request {
+    /// `http://www.acme.example/sales/leads.nsf?OpenDatabase`, or only a path.
+    pub url: String,
+    /// As if the client had come by this scheme; `None` = the URL's, else http.
+    pub scheme: Option<Port>,
+    /// Empty = GET.
+    pub method: String,
+    /// The Host header; empty = the URL's, else the first of the configuration.
+    pub host: String,
+    /// The Cookie header, or only the value of the affinity cookie; empty = a new user.
+    pub cookie: String,
+    /// The Referer header.
+    pub referer: String,
+    /// The client's address.
+    pub client: Option<IpAddr>,
+}
+
+impl Request {
+    /// Only a URL.
+    #[must_use]
+    pub fn of(url: &str) -> Self {
+        Self { url: url.to_owned(), ..Self::default() }
+    }
+
+    /// With what else stands in the query of `/explain`.
+    ///
+    /// # Errors
+    /// When `client` is no address.
+    pub fn from_arguments(
+        url: String,
+        scheme: Option<Port>,
+        argument: &impl Fn(&[u8]) -> Option<String>,
+    ) -> Result<Self, &'static str> {
+        let client = match argument(b"client").filter(|text| !text.is_empty()) {
+            Some(text) => Some(text.parse().map_err(|_| "client is no address")?),
+            None => None,
+        };
+        let text = |name: &[u8]| argument(name).unwrap_or_default();
+        Ok(Self {
+            url,
+            scheme,
+            method: text(b"method"),
+            host: text(b"host"),
+            cookie: text(b"cookie"),
+            referer: text(b"referer"),
+            client,
+        })
+    }
+
+    /// The head that this request would have.
+    fn head(&self, snapshot: &Snapshot, authority: &str, target: &str) -> Result<RequestHeader, String> {
+        let method = if self.method.is_empty() { "GET".to_owned() } else { self.method.to_ascii_uppercase() };
+        let build = || -> pingora::Result<RequestHeader> {
+            let mut head = RequestHeader::build(method.as_str(), target.as_bytes(), Some(4))?;
+            head.insert_header(header::HOST, authority)?;
+            if !self.cookie.is_empty() {
+                let name = snapshot.clusters.first().map_or("ICM", |c| &c.settings.affinity.cookie);
+                let value = match self.cookie.contains('=') {
+                    true => self.cookie.clone(),
+                    false => format!("{name}={}", self.cookie),
+                };
+                head.insert_header(header::COOKIE, value)?;
+            }
+            if !self.referer.is_empty() {
+                head.insert_header(header::REFERER, self.referer.as_str())?;
+            }
+            Ok(head)
+        };
+        build().map_err(|error| error.to_string())
+    }
+
+    /// What the client's address decides: no rule of selection looks at it.
+    fn note_client(&self, snapshot: &Snapshot, notes: &mut Vec<String>) {
+        let Some(client) = self.client else { return };
+        let listeners = &snapshot.settings.listeners;
+        let trusting = listeners.iter().filter(|l| l.trusted_proxies.iter().any(|net| net.contains(&client)));
+        let trusting: Vec<String> = trusting.map(|l| l.address.to_string()).collect();
+        if !trusting.is_empty() {
+            notes.push(format!(
+                "{client} is a trusted proxy at {}: its X-Forwarded-For and -Proto say who the client is",
+                trusting.join(", ")
+            ));
+        }
+        let rate = snapshot.settings.limits.per_client_requests;
+        if rate > 0 {
+            notes.push(format!("{client} may ask {rate} times a second, more gets 429"));
+        }
+        if trusting.is_empty() && rate == 0 {
+            notes.push(format!("nothing depends on the client's address {client}"));
+        }
+    }
+}
+
+/// Explains what would happen to a request.
 #[must_use]
-pub fn explain(snapshot: &Arc<Snapshot>, url: &str, scheme: Option<Port>) -> Explanation {
-    let (scheme_of_url, host, target) = split(url);
-    let tls = scheme.unwrap_or(scheme_of_url) == Port::Https;
-    let authority = host.map(str::to_owned).unwrap_or_else(|| usual_host(snapshot));
+pub fn explain(snapshot: &Arc<Snapshot>, request: &Request) -> Explanation {
+    let (scheme_of_url, host, target) = split(&request.url);
+    let tls = request.scheme.unwrap_or(scheme_of_url) == Port::Https;
+    let authority = match request.host.as_str() {
+        "" => host.map(str::to_owned).unwrap_or_else(|| usual_host(snapshot)),
+        host => host.to_owned(),
+    };
     let scheme_word = if tls { "https" } else { "http" };
     let mut explanation = Explanation {
         url: format!("{scheme_word}://{authority}{target}"),
@@ -100,22 +200,20 @@ pub fn explain(snapshot: &Arc<Snapshot>, url: &str, scheme: Option<Port>) -> Exp
         candidates: Vec::new(),
         notes: Vec::new(),
     };
-    let head = match RequestHeader::build("GET", target.as_bytes(), Some(1)) {
-        Ok(mut head) => {
-            let _ = head.insert_header(http::header::HOST, authority.as_str());
-            head
-        }
+    let head = match request.head(snapshot, &authority, &target) {
+        Ok(head) => head,
         Err(error) => {
             explanation.outcome = "bad_request".to_owned();
             explanation.status = Some(400);
-            explanation.notes.push(error.to_string());
+            explanation.notes.push(error);
             return explanation;
         }
     };
+    request.note_client(snapshot, &mut explanation.notes);
     let addressed = Addressed { authority: &authority, target: target.as_bytes(), tls };
     match route::route(snapshot, &head, addressed) {
-        Route::To(routed) => told(&mut explanation, &routed),
-        Route::Problem(problem) => {
+        Route::To(routed) => told(&mut explanation, &routed, &head.method),
+        Route::Problem(problem, _) => {
             explanation.status = Some(problem.status());
             explanation.outcome = problem.word().to_owned();
         }
@@ -141,7 +239,7 @@ pub fn explain(snapshot: &Arc<Snapshot>, url: &str, scheme: Option<Port>) -> Exp
     explanation
 }
 
-fn told(explanation: &mut Explanation, routed: &Routed) {
+fn told(explanation: &mut Explanation, routed: &Routed, method: &Method) {
     let settings = &routed.cluster.settings;
     explanation.cluster = Some(settings.name.clone());
     explanation.mode = Some(if settings.mode == Mode::Proxy { "proxy" } else { "redirect" }.to_owned());
@@ -175,7 +273,8 @@ fn told(explanation: &mut Explanation, routed: &Routed) {
             explanation.server = routed.view.entry(member).map(|e| e.server.name.to_string());
             explanation.why = Some(why.to_string());
             if settings.mode == Mode::Redirect {
-                explanation.status = Some(302);
+                explanation.status =
+                    Some(if matches!(*method, Method::GET | Method::HEAD) { 302 } else { 307 });
             }
         }
         Outcome::Full => problem = Some("overloaded"),

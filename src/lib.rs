@@ -13,6 +13,7 @@
 
 pub mod access_log;
 pub mod affinity;
+pub mod audit;
 pub mod availability;
 pub mod balancer;
 pub mod cli;
@@ -22,6 +23,7 @@ pub mod config;
 pub mod directory;
 pub mod domino;
 pub mod explain;
+pub mod gate;
 pub mod metrics;
 pub mod pages;
 pub mod probe;
@@ -29,4 +31,5 @@ pub mod proxy;
 pub mod rewrite;
 pub mod select;
 pub mod server;
+pub mod simulate;
 pub mod url;

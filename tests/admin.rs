@@ -59,6 +59,19 @@ fn every_route_of_the_description_answers_as_it_says() {
         ("get", "/explain", "?url=%2Fsales%2Forders.nsf&client=192.0.2.7", &[200]),
         ("get", "/explain", "?url=%2Fsales%2Fleads.nsf", &[200]),
         ("get", "/explain", "", &[400]),
+        ("get", "/explain", "?url=%2Fa.nsf&method=POST&host=www.acme.example&cookie=x&referer=y", &[200]),
+        ("get", "/audit", "?limit=2", &[200]),
+        ("get", "/audit", "?limit=some", &[400]),
+        ("get", "/simulate", "?down=Web1,Web4&busy=Web2%2FAcme&restricted=&limit=2", &[200]),
+        ("get", "/simulate", "?down=Web9", &[404]),
+        ("get", "/simulate", "?limit=-1", &[400]),
+        ("get", "/events", "", &[200]),
+        ("get", "/events", "?after=1", &[200]),
+        ("get", "/events", "?after=yesterday", &[400]),
+        ("get", "/statistics", "", &[200]),
+        ("get", "/servers/{name}/drain", "", &[200, 404]),
+        ("get", "/servers/{name}/drain", "?limit=3", &[200]),
+        ("get", "/servers/{name}/drain", "?limit=x", &[400]),
         ("get", "/metrics", "", &[200]),
         ("get", "/openapi.json", "", &[200]),
         ("get", "/livez", "", &[200]),
@@ -111,6 +124,11 @@ fn head_is_answered_as_get_and_anything_else_is_refused_with_what_to_do() {
         "/databases",
         "/explain?url=/a.nsf",
         "/metrics",
+        "/audit",
+        "/simulate?down=Web1",
+        "/events",
+        "/statistics",
+        "/servers/Web1/drain",
         "/openapi.json",
         "/livez",
         "/readyz",
@@ -178,7 +196,19 @@ fn a_name_that_only_dns_connects_with_us_reads_and_changes_nothing() {
     for host in
         ["evil.example", "evil.example:8098", "localhost.evil.example", "127.0.0.1.evil.example", "192.0.2.1"]
     {
-        for target in ["/", "/status", "/databases?q=a", "/metrics", "/explain?url=/a.nsf", "/nothing"] {
+        for target in [
+            "/",
+            "/status",
+            "/databases?q=a",
+            "/metrics",
+            "/explain?url=/a.nsf",
+            "/audit",
+            "/simulate?down=Web1",
+            "/events",
+            "/statistics",
+            "/servers/Web1/drain",
+            "/nothing",
+        ] {
             assert_eq!(status(host, target), 421, "{host} {target}");
         }
         assert_eq!(status(host, "/livez"), 200, "{host}");
@@ -198,9 +228,20 @@ fn off_loopback_all_but_liveness_and_readiness_need_the_token() {
     for target in ["/livez", "/readyz"] {
         assert_eq!(ask(&icm, "GET", target, &[]).status, 200, "{target}");
     }
-    for target in
-        ["/", "/status", "/databases", "/metrics", "/explain?url=/a.nsf", "/openapi.json", "/nothing"]
-    {
+    for target in [
+        "/",
+        "/status",
+        "/databases",
+        "/metrics",
+        "/explain?url=/a.nsf",
+        "/audit",
+        "/simulate?down=Web1",
+        "/events",
+        "/statistics",
+        "/servers/Web1/drain",
+        "/openapi.json",
+        "/nothing",
+    ] {
         for headers in
             [&[][..], &[("Authorization", "Bearer wrong")], &[("Cookie", "icm_admin=9999999999.00")]]
         {

@@ -112,6 +112,50 @@ fn a_death_moves_every_entry_that_names_the_server_and_nobody_returns_with_it() 
     }
 }
 
+#[test]
+fn a_user_goes_back_when_the_former_server_has_been_there_long_enough_and_only_by_a_page() {
+    for (wait, returns) in [("1s", true), ("1h", false)] {
+        let (acme, icm) = start(|config| set(config, "clusters.0.affinity.fail_back", wait));
+        let mut browser = Browser::on(icm.address, "/b.nsf?Open", "Web1");
+        acme.fault("Web1", json!("refuse"));
+        assert!(eventually(Duration::from_secs(30), || is_dead(&icm, "Web1")));
+        assert_eq!(browser.server_of("/b.nsf?Open"), "Web2/Acme");
+        acme.heal("Web1");
+        assert!(eventually(Duration::from_secs(30), || !is_dead(&icm, "Web1")));
+        if !returns {
+            pause(1_500);
+            assert_eq!(browser.server_of("/b.nsf?Open"), "Web2/Acme", "not before the time has come");
+            continue;
+        }
+        pause(2_500);
+        let posted = browser.post("/b.nsf/f?CreateDocument", "x=1");
+        assert_eq!(posted.server(), "Web2/Acme", "what was begun there ends there");
+        assert_eq!(browser.server_of(NOTE), "Web2/Acme");
+        let back = eventually(Duration::from_secs(30), || browser.server_of("/b.nsf?Open") == "Web1/Acme");
+        assert!(back);
+        for _ in 0..5 {
+            assert_eq!(browser.server_of("/b.nsf?Open"), "Web1/Acme");
+        }
+        // He is at home: the next move starts anew.
+        assert_eq!(browser.post("/b.nsf/f?CreateDocument", "x=1").server(), "Web1/Acme");
+    }
+}
+
+#[test]
+fn whoever_was_moved_stays_where_the_former_server_would_take_no_newcomer() {
+    let (acme, icm) = start(|config| set(config, "clusters.0.affinity.fail_back", "0s"));
+    let mut browser = Browser::on(icm.address, "/b.nsf?Open", "Web1");
+    acme.fault("Web1", json!("refuse"));
+    assert!(eventually(Duration::from_secs(30), || is_dead(&icm, "Web1")));
+    assert_eq!(browser.server_of("/b.nsf?Open"), "Web2/Acme");
+    acme.set("Web1", json!({ "index": 5, "threshold": 20 }));
+    acme.heal("Web1");
+    icm.wait_for_log("-> BUSY");
+    assert_eq!(browser.server_of("/b.nsf?Open"), "Web2/Acme");
+    acme.set("Web1", json!({ "index": 90, "threshold": 0 }));
+    assert!(eventually(Duration::from_secs(30), || browser.server_of("/b.nsf?Open") == "Web1/Acme"));
+}
+
 fn is_dead(icm: &Icm, server: &str) -> bool {
     let explained = icm.admin("/explain?url=/a.nsf").json();
     let all = explained["candidates"].as_array().unwrap().clone();
@@ -186,6 +230,26 @@ fn who_is_inside_stays_on_a_restricted_server_until_the_drain_timeout() {
         Browser::on(icm.address, "/a.nsf?Open", "Web1");
         assert_ne!(browser.server_of("/a.nsf?Open"), "Web1/Acme", "he lives elsewhere now");
     }
+}
+
+#[test]
+fn a_replica_pending_delete_keeps_those_inside_until_it_is_gone() {
+    let acme = Acme::start(&format!("{SCENARIO}mark_columns: true\n"));
+    let mut config = config(&acme);
+    equal_workloads(&acme, &mut config);
+    let icm = Icm::start(config);
+    let mut browser = Browser::on(icm.address, "/b.nsf?Open", "Web1");
+    let mark = json!({ "server": "Web1", "path": "b.nsf", "mark": "pending_delete" });
+    acme.ask("POST", "/databases", Some(&mark));
+    let closed = || (0..8).all(|_| Browser::new(icm.address).server_of("/b.nsf?Open") == "Web2/Acme");
+    assert!(eventually(Duration::from_secs(30), closed), "no new user");
+    for _ in 0..5 {
+        assert_eq!(browser.server_of("/b.nsf?Open"), "Web1/Acme");
+    }
+    acme.ask("DELETE", "/databases?server=Web1&path=b.nsf", None);
+    let moved = || browser.get("/b.nsf?Open").server() == "Web2/Acme";
+    assert!(eventually(Duration::from_secs(30), moved));
+    assert_eq!(browser.server_of("/b.nsf?Open"), "Web2/Acme");
 }
 
 const NOTE: &str = "/b.nsf/v/8FA?OpenDocument";

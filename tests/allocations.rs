@@ -4,7 +4,12 @@
 
 #![allow(clippy::unwrap_used)]
 
+use domino_icm::access_log::AccessLog;
+use domino_icm::access_log::record::{Record, Server};
+use domino_icm::balancer::statistics::Statistics;
+use domino_icm::balancer::statistics::traffic::Traffic;
 use domino_icm::cluster::ServerName;
+use domino_icm::config::settings::{self, LogFormat, LogTarget};
 use domino_icm::directory::{Entry, Found, Index, Lookup, Mark, ReplicaId};
 use domino_icm::url::{Class, CommandTable, Hazard, parse, path_and_query_of_absolute};
 use std::hint::black_box;
@@ -119,4 +124,46 @@ fn a_longer_path_spills_to_the_heap_and_is_still_found() {
     let mut found = Lookup::Unknown;
     assert!(allocations(|| found = index.by_path(long.to_uppercase().as_bytes())) > 0);
     assert!(matches!(found, Lookup::One(_)));
+}
+
+#[test]
+fn a_line_of_the_access_log_allocates_nothing_once_buffers_come_back() {
+    let statistics = Statistics::default();
+    for format in [LogFormat::Json, LogFormat::Combined] {
+        let target = LogTarget::File("/dev/null".into());
+        let log = AccessLog::start(&settings::AccessLog { target, format }, &statistics).unwrap();
+        let record = Record {
+            client: "10.0.0.7".parse().ok(),
+            method: "GET",
+            host: b"www.acme.example",
+            target: b"/sales/leads.nsf/By+Region?OpenView",
+            status: 200,
+            user_agent: b"Mozilla/5.0 (X11; Linux x86_64)",
+            cluster: Some("AcmeWeb"),
+            database: Some(("sales/leads.nsf", ReplicaId(7))),
+            server: Some(Server { name: "Web1/Acme", state: "AVAILABLE", index: Some(87.0) }),
+            why: "lightest",
+            first_byte_ms: Some(3),
+            total_ms: 4,
+            ..Record::default()
+        };
+        let several = || (0..50).for_each(|_| log.put(black_box(&record)));
+        several();
+        log.flush();
+        // A new second is formatted anew, with an allocation or two.
+        let fewest = (0..5).map(|_| (allocations(several), log.flush()).0).min().unwrap();
+        assert_eq!(fewest, 0, "{format:?}");
+    }
+}
+
+#[test]
+fn counting_a_request_allocates_nothing() {
+    let (statistics, traffic) = (Statistics::default(), Traffic::default());
+    let counted = allocations(|| {
+        statistics.here().commands.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        statistics.outbound.begin(true, false);
+        traffic.request(200, std::time::Duration::from_millis(3));
+        traffic.failover("timeout");
+    });
+    assert_eq!(counted, 0);
 }

@@ -158,10 +158,48 @@ fn wrong_arguments_are_64_and_help_is_not() {
     assert_eq!(output.status.code(), Some(64), "--offline without a file");
     let output = icm(&["--help"]);
     assert_eq!(output.status.code(), Some(0));
-    for verb in ["run", "check", "explain"] {
+    let verbs =
+        ["run", "check", "explain", "restrict", "release", "show", "simulate", "audit", "completion", "man"];
+    for verb in verbs {
         assert!(out(&output).contains(verb), "{}", out(&output));
     }
+    for verb in ["check", "explain", "restrict", "release", "show", "simulate", "audit"] {
+        let help = out(&icm(&[verb, "--help"]));
+        for text in ["Exit codes:", "Example", "64", "icm "] {
+            assert!(help.contains(text), "{verb} lacks {text}: {help}");
+        }
+    }
     assert!(out(&icm(&["--version"])).starts_with("icm "));
+}
+
+#[test]
+fn completions_and_the_manual_page_know_every_verb() {
+    for shell in ["bash", "zsh", "fish"] {
+        let output = icm(&["completion", shell]);
+        assert_eq!(output.status.code(), Some(0), "{shell}: {}", err(&output));
+        for word in ["simulate", "restrict", "if-safe", "offline"] {
+            assert!(out(&output).contains(word), "{shell} lacks {word}");
+        }
+    }
+    let page = out(&icm(&["man"]));
+    assert!(page.contains(".TH icm 1") && page.contains("icm simulate"), "{page}");
+}
+
+#[test]
+fn explain_offline_takes_method_host_and_client() {
+    let (_dir, path) = file(GOOD);
+    let name = path.display().to_string();
+    let explain = |more: &[&str]| {
+        let mut arguments = vec!["explain", "--offline", "--json", "-c", &name];
+        arguments.extend(more);
+        icm(&arguments)
+    };
+    assert_eq!(explain(&["--host", "other.example", "/sales/leads.nsf"]).status.code(), Some(2));
+    let told =
+        json(&explain(&["--client", "10.1.2.3", "--method", "post", "/sales/leads.nsf?DeleteDocument"]));
+    assert_eq!((&told["outcome"], &told["class"]), (&"serve".into(), &"acting".into()), "{told:#}");
+    assert!(told["notes"].to_string().contains("10.1.2.3"), "{told:#}");
+    assert_eq!(explain(&["--client", "nobody", "/"]).status.code(), Some(64));
 }
 
 #[test]

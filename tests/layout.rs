@@ -38,6 +38,7 @@ fn code(text: &str) -> String {
 #[test]
 fn what_decides_knows_neither_pingora_nor_tokio_nor_a_log() {
     let pure = [
+        "src/gate",
         "src/select",
         "src/url",
         "src/affinity",

@@ -17,6 +17,57 @@ fn verb(icm: &Icm, verb: &str, server: &str) -> (i32, String) {
     (out.status.code().unwrap(), text)
 }
 
+/// A question of the emptying of a server, as the command line asks it.
+fn drain(icm: &Icm, server: &str) -> serde_json::Value {
+    icm.admin(&format!("/servers/{server}/drain")).json()["servers"][0].clone()
+}
+
+#[test]
+fn a_script_is_not_asked_and_if_safe_leaves_the_last_replica_alone() {
+    let acme = Acme::built_in();
+    let icm = Icm::start(config(&acme));
+    icm.wait_for_served("/legacy/archive2009.nsf", "Web4");
+    let admin = format!("http://{}", icm.admin);
+    let told = icm_cli(&["restrict", "Web4", "--if-safe", "--admin", &admin]);
+    assert_eq!(told.code, 2, "{told:?}");
+    assert!(told.out.contains("nobody but Web4/Acme can serve legacy/archive2009.nsf"), "{told:?}");
+    assert!(!told.out.contains("old/closed.nsf"), "what is marked is not lost: {told:?}");
+    assert_eq!(state(&icm, "Web4/Acme"), "AVAILABLE");
+    let told = icm_cli(&["restrict", "Web4", "--admin", &admin]);
+    assert_eq!(told.code, 0, "{told:?}");
+    assert_eq!(state(&icm, "Web4/Acme"), "RESTRICTED");
+}
+
+#[test]
+fn waiting_ends_when_nothing_is_in_flight_and_nobody_can_come_back() {
+    let acme = Acme::built_in();
+    let mut config = config(&acme);
+    set(&mut config, "clusters.0.affinity", "{ drain_timeout: 10s, idle_timeout: 30m }");
+    let icm = Icm::start(config);
+    icm.wait_for_served("/legacy/archive2009.nsf", "Web4");
+    assert_eq!(drain(&icm, "Web4")["empty"], false, "it is not RESTRICTED");
+    let mut client = icm.client();
+    let slow =
+        std::thread::spawn(move || client.get("/legacy/archive2009.nsf?OpenDatabase&delay=4000").status);
+    icm.wait_for_in_flight("Web4", 1);
+    let admin = format!("http://{}", icm.admin);
+    let soon = icm_cli(&["restrict", "Web4", "--wait=0s", "--admin", &admin]);
+    assert_eq!(soon.code, 2, "{soon:?}");
+    assert!(
+        soon.err.contains("stays RESTRICTED") && soon.out.contains("Web4/Acme is RESTRICTED"),
+        "{soon:?}"
+    );
+    let told = icm_cli(&["restrict", "Web4", "--wait", "--json", "--admin", &admin]);
+    assert_eq!(told.code, 0, "{told:?}");
+    let lines: Vec<serde_json::Value> =
+        told.out.lines().map(|l| serde_json::from_str(l).unwrap_or_else(|e| panic!("{e}: {l}"))).collect();
+    assert!(lines.len() >= 3, "the restriction, some progress, the end: {told:?}");
+    let last = lines.last().unwrap();
+    assert_eq!((&last["empty"], &last["progress"]["in_flight"]), (&true.into(), &0.into()), "{last}");
+    assert_eq!(slow.join().unwrap(), 200, "who was inside has been served");
+    assert_eq!(state(&icm, "Web4/Acme"), "RESTRICTED");
+}
+
 fn state(icm: &Icm, server: &str) -> String {
     let status = icm.admin("/status").json();
     let servers = status["clusters"][0]["servers"].as_array().unwrap().clone();

@@ -2,6 +2,9 @@
 //!
 //! In: the decoded cookie, the answers that are sent. Out: at most [`MAX`] entries, most recent first, and
 //! whether the browser must be told. Pure: the caller says what time it is.
+//!
+//! Where users go back to their former server, a second entry for the same database names it. Such entries stand
+//! behind all others and are the first to go.
 
 use smallvec::SmallVec;
 
@@ -21,57 +24,75 @@ pub struct Entry {
 
 /// All entries of a browser, most recent first.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Entries(SmallVec<[Entry; 4]>);
+pub struct Entries {
+    list: SmallVec<[Entry; 4]>,
+    /// Database and server, for those who moved.
+    formers: SmallVec<[(u32, u32); 2]>,
+}
 
 impl Entries {
     /// From a decoded cookie: what was not used for `idle_secs` is forgotten, and what claims to
     /// come from the future is taken for now.
     #[must_use]
     pub fn new(entries: impl Iterator<Item = Entry>, now: u32, idle_secs: u32) -> Self {
-        Self(
-            entries
-                .take(MAX)
-                .map(|e| Entry { time: e.time.min(now), ..e })
-                .filter(|e| now.saturating_sub(e.time) < idle_secs)
-                .collect(),
-        )
+        let mut all = Self::default();
+        for entry in entries.take(MAX).map(|e| Entry { time: e.time.min(now), ..e }) {
+            if now.saturating_sub(entry.time) >= idle_secs {
+                continue;
+            }
+            match all.for_database(entry.database) {
+                Some(current) if current.server != entry.server => all.remember(entry.database, entry.server),
+                Some(_) => {}
+                None => all.list.push(entry),
+            }
+        }
+        all
     }
 
     /// The entry for this database.
     #[must_use]
     pub fn for_database(&self, database: u32) -> Option<Entry> {
-        self.0.iter().copied().find(|e| e.database == database)
+        self.list.iter().copied().find(|e| e.database == database)
+    }
+
+    /// The server that this database was moved off.
+    #[must_use]
+    pub fn former(&self, database: u32) -> Option<u32> {
+        self.formers.iter().find(|(of, _)| *of == database).map(|(_, server)| *server)
     }
 
     /// The most recent entry of all.
     #[must_use]
     pub fn recent(&self) -> Option<Entry> {
-        self.0.first().copied()
+        self.list.first().copied()
     }
 
     /// The most recent of the entries for which `is_one` holds.
     pub fn recent_among(&self, is_one: impl Fn(u32) -> bool) -> Option<Entry> {
-        self.0.iter().copied().find(|e| is_one(e.database))
+        self.list.iter().copied().find(|e| is_one(e.database))
     }
 
-    /// In order.
+    /// In order, as many as are kept; the former servers behind all others, each as old as its database's entry.
     pub fn iter(&self) -> impl Iterator<Item = Entry> + '_ {
-        self.0.iter().copied()
+        let former = |(database, server): &(u32, u32)| {
+            self.for_database(*database).map(|current| Entry { server: *server, ..current })
+        };
+        self.list.iter().copied().chain(self.formers.iter().filter_map(former)).take(MAX)
     }
 
     /// No entries.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.list.is_empty()
     }
 
     /// Records an answer. True when the browser must be told: the entry is new, moved, changes the
-    /// order, or is older than a tenth of the idle timeout.
+    /// order, or is older than a tenth of the idle timeout. Whoever is back has no former server.
     pub fn touch(&mut self, server: u32, database: u32, now: u32, idle_secs: u32) -> bool {
         let fresh = Entry { server, database, time: now };
-        match self.0.iter().position(|e| e.database == database) {
+        let tell = match self.list.iter().position(|e| e.database == database) {
             Some(0) => {
-                let Some(first) = self.0.first_mut() else { return false };
+                let Some(first) = self.list.first_mut() else { return false };
                 let moved = first.server != server;
                 let old = now.saturating_sub(first.time) > idle_secs / 10;
                 if moved || old {
@@ -80,22 +101,47 @@ impl Entries {
                 moved || old
             }
             Some(at) => {
-                self.0.remove(at);
-                self.0.insert(0, fresh);
+                self.list.remove(at);
+                self.list.insert(0, fresh);
                 true
             }
             None => {
-                self.0.truncate(MAX - 1);
-                self.0.insert(0, fresh);
+                self.list.truncate(MAX - 1);
+                self.list.insert(0, fresh);
                 true
             }
+        };
+        if tell {
+            self.formers.retain(|(of, former)| !(*of == database && *former == server));
         }
+        tell
+    }
+
+    /// Remembers which server a database is about to be moved off; the first one stays its home.
+    pub fn remember(&mut self, database: u32, server: u32) {
+        if self.former(database).is_none() {
+            self.formers.push((database, server));
+        }
+    }
+
+    /// Remembers it for every database that a server serves.
+    pub fn remember_all(&mut self, server: u32) {
+        let there: SmallVec<[u32; 4]> =
+            self.list.iter().filter(|e| e.server == server).map(|e| e.database).collect();
+        for database in there {
+            self.remember(database, server);
+        }
+    }
+
+    /// Forgets it: the user was sent elsewhere on purpose.
+    pub fn forget_former(&mut self, database: u32) {
+        self.formers.retain(|(of, _)| *of != database);
     }
 
     /// A server died: every entry that names it names the new one. True when there was any.
     pub fn replace_server(&mut self, dead: u32, new: u32) -> bool {
         let mut any = false;
-        for entry in &mut self.0 {
+        for entry in &mut self.list {
             if entry.server == dead {
                 entry.server = new;
                 any = true;
@@ -141,6 +187,37 @@ mod tests {
         assert!(entries.iter().all(|e| e.server != 1));
         assert_eq!(entries.for_database(20).unwrap().server, 2);
         assert!(!entries.replace_server(1, 9));
+    }
+
+    #[test]
+    fn the_former_server_is_remembered_until_the_user_is_back() {
+        let mut entries = Entries::default();
+        entries.touch(1, 10, 1_000, 1_800);
+        entries.touch(1, 20, 1_001, 1_800);
+        entries.remember_all(1);
+        assert!(entries.replace_server(1, 2));
+        // A second move: home stays home.
+        entries.remember_all(2);
+        assert!(entries.replace_server(2, 3));
+        assert_eq!((entries.former(10), entries.former(20)), (Some(1), Some(1)));
+        let read = Entries::new(entries.iter(), 1_002, 1_800);
+        assert_eq!(read, entries);
+        assert!(entries.touch(1, 10, 1_003, 1_800));
+        assert_eq!((entries.former(10), entries.former(20)), (None, Some(1)));
+        entries.forget_former(20);
+        assert_eq!(entries.iter().count(), 2);
+    }
+
+    #[test]
+    fn former_servers_are_the_first_to_go() {
+        let mut entries = Entries::default();
+        for database in 0..16 {
+            entries.touch(1, database, 1_000, 1_800);
+        }
+        entries.remember_all(1);
+        entries.replace_server(1, 2);
+        assert_eq!(entries.iter().count(), MAX);
+        assert!(entries.iter().all(|e| e.server == 2));
     }
 
     proptest! {

@@ -15,8 +15,9 @@ use tokio::sync::Notify;
 
 use super::budget::RetryBudget;
 use super::directory::Loaded;
+use super::statistics::traffic::Traffic;
 use super::view::{Entry, PeerSettings, View};
-use crate::affinity::{Keys, cookie};
+use crate::affinity::{Cookies, Keys, cookie};
 use crate::clock;
 use crate::cluster::{Ledger, Member, Port, Transition, ledger};
 use crate::config::settings::{self, Availability, AvailabilitySource, HostPort, Server};
@@ -32,6 +33,8 @@ pub struct Kept {
     members: Mutex<AHashMap<String, Arc<Member>>>,
     /// Replays of the last ten seconds.
     pub budget: RetryBudget,
+    /// How its requests ended.
+    pub traffic: Traffic,
     /// Told whenever a request ends, for those that wait for a place.
     pub place_free: Notify,
     /// Told when the directory should be read at once.
@@ -75,6 +78,8 @@ pub struct Cluster {
     pub commands: CommandTable,
     /// Of the affinity cookie.
     pub keys: Keys,
+    /// Cookies that mean something: the affinity cookie and the servers' sessions; none with `mode: off`.
+    pub cookies: Cookies,
     /// Distinguishes databases of different clusters in the cookie.
     pub tag: u32,
     /// Reads Domino: directory, names, statistics, probes.
@@ -131,11 +136,17 @@ impl Cluster {
         } else {
             Keys::new(settings.affinity.secrets.iter().map(|s| &*s.0))
         };
+        let affinity = &settings.affinity;
+        let cookies = match affinity.enabled {
+            true => Cookies::new(&affinity.cookie, &affinity.session_cookies),
+            false => Cookies::new("", &[]),
+        };
         let client = Client::new(&settings.upstream_tls, failover.connect_timeout);
         let cluster = Self {
             rules,
             commands: CommandTable::new(&failover.acting_commands),
             keys,
+            cookies,
             tag,
             client,
             view: ArcSwap::from_pointee(View::new(Vec::new(), Arc::clone(&directory))),

@@ -51,6 +51,8 @@ pub struct Loaded {
     pub at_unix_ms: u64,
     /// Same server and path twice.
     pub duplicates: usize,
+    /// The first of them, by server.
+    pub duplicate_examples: Vec<(ServerName, String)>,
     /// What the source warned of.
     pub warnings: Vec<String>,
     /// To judge the next reading against; `None` = whatever is read first serves.
@@ -79,6 +81,7 @@ impl Loaded {
             at_ms: clock::now_ms(),
             at_unix_ms: clock::unix_ms(),
             duplicates: report.duplicates,
+            duplicate_examples: report.duplicate_examples,
             warnings,
             digest: Mutex::default(),
         }

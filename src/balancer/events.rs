@@ -17,6 +17,8 @@ const KEPT: usize = 200;
 /// One thing that happened.
 #[derive(Clone, Debug, Serialize)]
 pub struct Event {
+    /// Counts up from 1 in the process's life.
+    pub number: u64,
     /// Milliseconds since 1970.
     pub at: u64,
     /// `server`, `directory`, `members`, `reload`.
@@ -58,6 +60,7 @@ impl Events {
             change.cause
         );
         self.push(Event {
+            number: 0,
             at: clock::unix_ms(),
             kind: "server",
             cluster: Some(cluster.to_owned()),
@@ -73,6 +76,7 @@ impl Events {
     pub fn port(&self, level: log::Level, cluster: &str, server: &ServerName, text: String) {
         log::log!(target: "icm::state", level, "{cluster}: {server}: {text}");
         self.push(Event {
+            number: 0,
             at: clock::unix_ms(),
             kind: "server",
             cluster: Some(cluster.to_owned()),
@@ -91,6 +95,7 @@ impl Events {
             None => log::log!(target: "icm::event", level, "{text}"),
         }
         self.push(Event {
+            number: 0,
             at: clock::unix_ms(),
             kind,
             cluster: cluster.map(str::to_owned),
@@ -108,8 +113,16 @@ impl Events {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().rev().cloned().collect()
     }
 
-    fn push(&self, event: Event) {
+    /// The last ones, oldest first.
+    #[must_use]
+    pub fn in_order(&self) -> Vec<Event> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+    }
+
+    /// Gives the event its number.
+    fn push(&self, mut event: Event) {
         let mut tail = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        event.number = tail.back().map_or(0, |last| last.number) + 1;
         if tail.len() >= KEPT {
             tail.pop_front();
         }

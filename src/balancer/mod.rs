@@ -7,6 +7,7 @@
 pub mod budget;
 pub mod cluster;
 pub mod directory;
+pub mod drain;
 pub mod events;
 pub mod hosts;
 pub mod knowledge;
@@ -55,6 +56,8 @@ pub struct ReloadStatus {
     pub success: bool,
     /// Milliseconds since 1970 of the last attempt.
     pub at_unix_ms: u64,
+    /// How long it took, milliseconds; 0 at the start.
+    pub took_ms: u64,
     /// Why it was refused; empty on success.
     pub error: String,
     /// What the file says but only a restart would apply.

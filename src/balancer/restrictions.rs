@@ -94,15 +94,16 @@ pub fn set(balancer: &Balancer, name: &str, by: Option<&str>) -> Result<Vec<Outc
     Ok(outcomes)
 }
 
-/// Paths of databases whose other replicas are all on servers that take no new users, or marked.
-fn last_replicas(view: &super::View, server: &ServerName) -> Vec<String> {
+/// Paths of databases that new users may open on this server, and whose other replicas are all marked or on
+/// servers that take no new users.
+#[must_use]
+pub fn last_replicas(view: &super::View, server: &ServerName) -> Vec<String> {
     let index = &view.directory.index;
+    let is_open = |holder: &crate::directory::Holder<'_>| holder.mark == crate::directory::Mark::InService;
     let takes_new_users = |holder: &crate::directory::Holder<'_>| {
         view.member_of(holder.server).and_then(|ix| view.entry(ix)).is_some_and(|entry| {
             let seen = entry.member.view();
-            holder.mark == crate::directory::Mark::InService
-                && seen.restricted_since_ms.is_none()
-                && (seen.http || seen.https)
+            is_open(holder) && seen.restricted_since_ms.is_none() && (seen.http || seen.https)
         })
     };
     let is_it = |holder: &crate::directory::Holder<'_>| {
@@ -112,7 +113,8 @@ fn last_replicas(view: &super::View, server: &ServerName) -> Vec<String> {
         .databases()
         .filter(|database| {
             let found = crate::directory::Found { database: database.ix(), path: None };
-            index.holders(&found).any(|h| is_it(&h)) && !index.holders(&found).any(|h| takes_new_users(&h))
+            index.holders(&found).any(|h| is_it(&h) && is_open(&h))
+                && !index.holders(&found).any(|h| !is_it(&h) && takes_new_users(&h))
         })
         .map(|database| database.path().to_owned())
         .collect()

@@ -14,6 +14,7 @@ use smallvec::SmallVec;
 
 use super::directory::Loaded;
 use super::tunnel;
+use crate::affinity::session::{Suffix, unique_suffixes};
 use crate::cluster::{Member, Port, ServerName};
 use crate::config::settings::{HostPort, Server};
 use crate::directory::{Found, Holder, Mark};
@@ -164,6 +165,8 @@ pub struct View {
     pub directory: Arc<Loaded>,
     /// The directory's servers as members; `None` = not in the list.
     members: Vec<Option<MemberIx>>,
+    /// Whose session cookie Domino 14 gives this suffix.
+    suffixes: AHashMap<Suffix, MemberIx>,
 }
 
 impl View {
@@ -175,13 +178,20 @@ impl View {
             .enumerate()
             .map(|(ix, e)| (e.server.name.folded(), MemberIx::try_from(ix).unwrap_or(MemberIx::MAX)))
             .collect();
-        let members =
+        let members: Vec<Option<MemberIx>> =
             directory.index.servers().iter().map(|name| by_name.get(name.folded()).copied()).collect();
         let names = entries
             .iter()
             .map(|e| MemberNames::new(&e.server.hostname, e.server.http.as_ref(), e.server.https.as_ref()))
             .collect();
-        Self { entries, names, directory, members }
+        let mut suffixes = AHashMap::new();
+        // The directory spells a name as Domino does, the configuration perhaps not.
+        let spelled = directory.index.servers().iter().zip(&members).filter_map(|(n, m)| Some((n, (*m)?)));
+        let configured = entries.iter().map(|e| &e.server.name).zip(0..);
+        for (name, member) in spelled.chain(configured) {
+            suffixes.extend(unique_suffixes(name).into_iter().map(|suffix| (suffix, member)));
+        }
+        Self { entries, names, directory, members, suffixes }
     }
 
     /// A member by its number.
@@ -194,6 +204,12 @@ impl View {
     #[must_use]
     pub fn by_tag(&self, tag: u32) -> Option<MemberIx> {
         self.entries.iter().position(|e| e.member.tag() == tag).and_then(|ix| MemberIx::try_from(ix).ok())
+    }
+
+    /// The member whose session cookie Domino 14 gives this suffix.
+    #[must_use]
+    pub fn by_suffix(&self, suffix: &Suffix) -> Option<MemberIx> {
+        self.suffixes.get(suffix).copied()
     }
 
     /// A member by its common or whole name.

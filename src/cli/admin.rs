@@ -1,96 +1,220 @@
-//! One question to the admin listener of a running balancer.
+//! Questions to the admin listener of a running balancer.
 //!
-//! In: `--admin URL` or the configuration file, which says where it listens and with which token. Out: the
-//! answer's JSON, or an error that says what to try.
+//! In: `--admin URL` or the configuration file, which says where it listens, with which token and certificate.
+//! Out: the answer's JSON, or an error that says what to try.
 
-use std::net::ToSocketAddrs;
-use std::path::PathBuf;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
 use http::{HeaderValue, Method, header};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use x509_parser::extensions::GeneralName;
 
-use super::load;
+use super::{NO, load};
 use crate::balancer::hosts::host_name;
 use crate::config::settings::{Secret, UpstreamTls};
 use crate::domino::{Client, Request};
 
+/// Most octets of an answer: `audit --all` of a large directory is long.
+const MAX_BODY: usize = 1 << 30;
+/// A large directory takes a while.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 /// Where the running balancer is.
 #[derive(Debug, clap::Args)]
 pub struct Where {
-    /// The configuration file; says where the running balancer's admin listener is.
-    #[arg(short, long = "conf", value_name = "FILE")]
+    /// The configuration file; says where the running balancer's admin listener is, and its token.
+    #[arg(short, long = "conf", value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
     pub conf: Option<PathBuf>,
-    /// The admin listener, `http://127.0.0.1:8098`, instead of the one in the file.
+    /// The admin listener instead of the one in the file [without either: http://127.0.0.1:8098].
     #[arg(long, value_name = "URL")]
     pub admin: Option<String>,
+    /// Authorities for an https admin listener [the file's own certificate, else the platform's].
+    #[arg(long, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
+    pub ca: Option<PathBuf>,
+    /// A file with the admin listener's token, for --admin without a configuration file.
+    #[arg(long, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
+    pub token_file: Option<PathBuf>,
     /// For machines.
     #[arg(long)]
     pub json: bool,
 }
 
+/// A running balancer's admin listener.
+pub struct Live {
+    runtime: tokio::runtime::Runtime,
+    client: Client,
+    url: String,
+    request: Request,
+}
+
+/// What became of a pause.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Pause {
+    /// It is over.
+    Over,
+    /// Ctrl-C.
+    Interrupted,
+}
+
 impl Where {
-    /// Asks. `None` when the configuration file is wrong, which has been printed.
+    /// Finds the admin listener. `None` when the configuration file is wrong, which has been printed.
     ///
     /// # Errors
-    /// When there is no answer, or one that is not JSON.
-    pub fn ask(&self, method: Method, target: &str) -> anyhow::Result<Option<(u16, serde_json::Value)>> {
-        let Some((url, token)) = self.place()? else { return Ok(None) };
+    /// When an address, a file or a name is wrong.
+    pub fn connect(&self) -> anyhow::Result<Option<Live>> {
+        let mut url = "http://127.0.0.1:8098".to_owned();
+        let (mut token, mut authorities, mut name) = (None, None, None);
+        if let Some(conf) = &self.conf {
+            let Ok(loaded) = load(conf, self.json) else { return Ok(None) };
+            let admin = loaded.settings.admin;
+            token = admin.token;
+            let scheme = if admin.tls.is_some() { "https" } else { "http" };
+            url = format!("{scheme}://{}", reachable(admin.address));
+            if let Some(files) = &admin.tls {
+                (authorities, name) = own_certificate(&files.cert)?;
+            }
+        }
+        if let Some(admin) = &self.admin {
+            // Another listener than the file's: its certificate says nothing here.
+            (url, authorities, name) = (admin.clone(), None, None);
+        }
+        if let Some(file) = &self.ca {
+            authorities = Some(certificates(file)?);
+        }
+        if let Some(file) = &self.token_file {
+            let text = std::fs::read(file).with_context(|| file.display().to_string())?;
+            token = Some(Secret(text.trim_ascii().to_vec().into()));
+        }
         let (https, rest) = match (url.strip_prefix("http://"), url.strip_prefix("https://")) {
             (Some(rest), _) => (false, rest),
             (_, Some(rest)) => (true, rest),
             _ => bail!("{url}: write the admin listener as http://HOST:PORT or https://HOST:PORT"),
         };
         let at = rest.trim_end_matches('/');
-        let address = at
+        let with_port = match host_name(at).len() == at.len() {
+            true => format!("{at}:{}", if https { 443 } else { 80 }),
+            false => at.to_owned(),
+        };
+        let address = with_port
             .to_socket_addrs()
             .with_context(|| format!("{at} is no address"))?
             .next()
             .ok_or_else(|| anyhow!("{at} does not resolve"))?;
         let host = host_name(at).trim_matches(['[', ']']).to_owned();
-        let mut request = Request::get(address, https, &host, target);
-        request.method = method;
-        request.timeout = Duration::from_secs(10);
+        let mut request = Request::get(address, https, &host, "/");
+        if let Some(name) = name {
+            request.hostname = name;
+        }
+        request.timeout = PATIENCE;
+        request.max_body = MAX_BODY;
         if let Some(token) = token {
             let value = HeaderValue::from_bytes(&[b"Bearer ", &*token.0].concat())?;
             request.headers.push((header::AUTHORIZATION, value));
         }
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let tls = UpstreamTls { ca_file: None, ca: None, verify: true };
+        let tls = UpstreamTls { ca_file: None, ca: authorities.map(Arc::new), verify: true };
         // The client reads the platform's authorities: inside the runtime, as its sockets are.
-        let answer = runtime
-            .block_on(async { Client::new(&tls, Duration::from_secs(5)).fetch(&request).await })
+        let client = runtime.block_on(async { Client::new(&tls, Duration::from_secs(5)) });
+        Ok(Some(Live { runtime, client, url, request }))
+    }
+}
+
+impl Live {
+    /// Asks. Out: the status, and the answer.
+    ///
+    /// # Errors
+    /// When there is no answer, or one that is not JSON.
+    pub fn ask(&self, method: Method, target: &str) -> anyhow::Result<(u16, Value)> {
+        let request = Request { method, target: target.to_owned(), ..self.request.clone() };
+        let url = &self.url;
+        let answer = self
+            .runtime
+            .block_on(self.client.fetch(&request))
             .with_context(|| format!("is the balancer running, with its admin listener at {url}?"))?;
-        let text = String::from_utf8_lossy(&answer.body);
         match serde_json::from_slice(&answer.body) {
-            Ok(value) => Ok(Some((answer.status, value))),
-            Err(_) => bail!("{url}: {} {}", answer.status, text.trim()),
+            _ if answer.status == 401 => bail!("{url}: a token is needed: give -c FILE or --token-file FILE"),
+            Ok(value) => Ok((answer.status, value)),
+            Err(_) => bail!("{url}: {} {}", answer.status, String::from_utf8_lossy(&answer.body).trim()),
         }
     }
 
-    fn place(&self) -> anyhow::Result<Option<(String, Option<Secret>)>> {
-        let from_file = match &self.conf {
-            Some(conf) => {
-                let Ok(loaded) = load(conf, self.json) else { return Ok(None) };
-                let admin = loaded.settings.admin;
-                let scheme = if admin.tls.is_some() { "https" } else { "http" };
-                let mut address = admin.address;
-                if address.ip().is_unspecified() {
-                    address.set_ip(match address.ip() {
-                        std::net::IpAddr::V4(_) => std::net::Ipv4Addr::LOCALHOST.into(),
-                        std::net::IpAddr::V6(_) => std::net::Ipv6Addr::LOCALHOST.into(),
-                    });
-                }
-                Some((format!("{scheme}://{address}"), admin.token))
+    /// Asks for what is no change. `Err` with the exit code when it names a server that nobody has.
+    ///
+    /// # Errors
+    /// When there is no answer, or not the one that was expected.
+    pub fn get<T: DeserializeOwned>(&self, target: &str) -> anyhow::Result<Result<T, ExitCode>> {
+        let (status, value) = self.ask(Method::GET, target)?;
+        match status {
+            200 => Ok(Ok(serde_json::from_value(value).context("the admin listener's answer")?)),
+            404 if value.get("error").is_some() => {
+                eprintln!("icm: {}", value.get("message").and_then(Value::as_str).unwrap_or_default());
+                Ok(Err(ExitCode::from(NO)))
             }
-            None => None,
-        };
-        Ok(Some(match (&self.admin, from_file) {
-            (Some(url), from_file) => (url.clone(), from_file.and_then(|(_, token)| token)),
-            (None, Some(from_file)) => from_file,
-            (None, None) => ("http://127.0.0.1:8098".to_owned(), None),
-        }))
+            _ => bail!("{}: {status} {value}", self.url),
+        }
     }
+
+    /// Waits, or until Ctrl-C.
+    ///
+    /// # Errors
+    /// When signals cannot be waited for.
+    pub fn pause(&self, duration: Duration) -> anyhow::Result<Pause> {
+        self.runtime.block_on(async {
+            tokio::select! {
+                () = tokio::time::sleep(duration) => Ok(Pause::Over),
+                signal = tokio::signal::ctrl_c() => signal.map(|()| Pause::Interrupted).map_err(Into::into),
+            }
+        })
+    }
+}
+
+/// An address that a listener on all addresses can be reached at.
+fn reachable(mut address: SocketAddr) -> SocketAddr {
+    if address.ip().is_unspecified() {
+        address.set_ip(match address.ip() {
+            std::net::IpAddr::V4(_) => std::net::Ipv4Addr::LOCALHOST.into(),
+            std::net::IpAddr::V6(_) => std::net::Ipv6Addr::LOCALHOST.into(),
+        });
+    }
+    address
+}
+
+type Own = (Option<Vec<Vec<u8>>>, Option<String>);
+
+/// What to trust of a listener whose certificate file is ours: the chain in the file, under the name that the
+/// certificate itself carries, as it is seldom made for the address.
+fn own_certificate(file: &Path) -> anyhow::Result<Own> {
+    let chain = certificates(file)?;
+    let Some(leaf) = chain.first() else { return Ok((None, None)) };
+    let (_, parsed) =
+        x509_parser::parse_x509_certificate(leaf).map_err(|e| anyhow!("{}: {e}", file.display()))?;
+    let names = parsed.subject_alternative_name().ok().flatten();
+    let name = names.and_then(|names| {
+        names.value.general_names.iter().find_map(|name| match name {
+            GeneralName::DNSName(name) => Some(name.replacen("*.", "icm.", 1)),
+            _ => None,
+        })
+    });
+    let issued_by_itself = parsed.issuer() == parsed.subject();
+    // Without its issuer in the file, the platform must know it.
+    let trusted = (chain.len() > 1 || issued_by_itself).then(|| chain.clone());
+    Ok((trusted, name))
+}
+
+fn certificates(file: &Path) -> anyhow::Result<Vec<Vec<u8>>> {
+    let pem = std::fs::read(file).with_context(|| file.display().to_string())?;
+    CertificateDer::pem_slice_iter(&pem)
+        .map(|certificate| certificate.map(|c| c.to_vec()))
+        .collect::<Result<_, _>>()
+        .map_err(|error| anyhow!("{}: {error}", file.display()))
 }
 
 /// Percent-encodes an argument or a path segment.

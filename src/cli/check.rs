@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use serde_json::json;
 
-use super::{NO, load};
+use super::admin::Where;
+use super::{NO, certificates, load};
 use crate::balancer::{Balancer, Cluster, knowledge};
 use crate::cluster::{Port, names_view};
 use crate::config::settings::{AvailabilitySource, Directory, Servers};
@@ -16,6 +17,12 @@ use crate::probe;
 
 /// What `check` takes.
 #[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Exit codes: 0 valid   2 valid, but --probe found something, or `run` would refuse it   64 errors
+
+Example:
+  icm check --probe -c /etc/icm/icm.yaml"
+)]
 pub struct Arguments {
     /// The configuration file.
     #[arg(short, long = "conf", value_name = "FILE")]
@@ -23,6 +30,9 @@ pub struct Arguments {
     /// Also contact every server and the directory.
     #[arg(long)]
     probe: bool,
+    /// Only ask the running balancer whether it is ready; for a container's health check.
+    #[arg(long, conflicts_with = "probe")]
+    running: bool,
     /// For machines.
     #[arg(long)]
     json: bool,
@@ -35,21 +45,45 @@ struct Finding {
     text: String,
 }
 
+/// Exit code 0 when the running balancer is ready.
+fn running(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    let place = Where {
+        conf: Some(arguments.conf.clone()),
+        admin: None,
+        ca: None,
+        token_file: None,
+        json: arguments.json,
+    };
+    let Some(live) = place.connect()? else { return Ok(ExitCode::from(super::USAGE)) };
+    let (_, status) = live.ask(http::Method::GET, "/status")?;
+    let ready = status.get("ready").and_then(serde_json::Value::as_bool) == Some(true);
+    if arguments.json {
+        println!("{:#}", json!({ "ok": ready }));
+    } else {
+        println!("{}", if ready { "ready" } else { "not ready" });
+    }
+    Ok(if ready { ExitCode::SUCCESS } else { ExitCode::from(NO) })
+}
+
 /// Runs it.
 ///
 /// # Errors
 /// When the runtime cannot be made.
 pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    if arguments.running {
+        return running(arguments);
+    }
     let loaded = match load(&arguments.conf, arguments.json) {
         Ok(loaded) => loaded,
         Err(code) => return Ok(code),
     };
     let mut warnings = loaded.warnings;
+    let everywhere =
+        |text| Warning { place: Place { file: arguments.conf.clone(), line: 0, column: 0 }, text };
+    warnings.extend(certificates::uncovered(&loaded.settings).into_iter().map(everywhere));
     for cluster in &loaded.settings.clusters {
-        warnings.extend(unread(cluster).into_iter().map(|text| Warning {
-            place: Place { file: arguments.conf.clone(), line: 0, column: 0 },
-            text: format!("{}: {text}", cluster.name),
-        }));
+        let named = |text| everywhere(format!("{}: {text}", cluster.name));
+        warnings.extend(unread(cluster).into_iter().map(named));
     }
     let settings = Arc::new(loaded.settings);
     let mut findings = Vec::new();
@@ -114,12 +148,19 @@ async fn contact(cluster: &Arc<Cluster>, findings: &mut Vec<Finding>) {
                 None => {
                     findings.push(Finding { good: false, what, text: "the name does not resolve".to_owned() })
                 }
-                Some(address) => match probe::probe(cluster, &entry.server, port, address).await {
-                    Ok(status) => {
-                        findings.push(Finding { good: true, what, text: format!("answered {status}") })
+                Some(address) => {
+                    let (good, mut text) = match probe::probe(cluster, &entry.server, port, address).await {
+                        Ok(status) => (true, format!("answered {status}")),
+                        Err(text) => (false, text),
+                    };
+                    if port == Port::Https {
+                        let within = cluster.settings.probe.timeout;
+                        let shown =
+                            certificates::shown_by(address, &entry.server.hostname, good, within).await;
+                        text.extend(shown.map(|shown| format!("; {shown}")));
                     }
-                    Err(text) => findings.push(Finding { good: false, what, text }),
-                },
+                    findings.push(Finding { good, what, text });
+                }
             }
         }
         if let Some(address) = entry.address(Port::Http).or_else(|| entry.address(Port::Https)) {

@@ -1,20 +1,32 @@
 //! `icm explain URL`: asks the running balancer, or with `--offline` the configuration and the cached
 //! directory alone.
 
+use std::net::IpAddr;
 use std::process::ExitCode;
-use std::sync::Arc;
 
-use anyhow::{Context, anyhow, bail};
+use anyhow::{Context, bail};
 use http::Method;
 
 use super::admin::{Where, encode};
-use super::{NO, load};
-use crate::balancer::Balancer;
+use super::{NO, USAGE, offline};
 use crate::cluster::Port;
-use crate::explain::{Explanation, assume_reachable, explain};
+use crate::explain::{Explanation, Request, explain};
 
 /// What `explain` takes.
 #[derive(Debug, clap::Args)]
+#[command(
+    after_help = "One line for each candidate: its state, index and why it is chosen or not. Several that are equally light are
+the band, any of which may serve; the draw is made anew for each request.
+
+Exit codes:
+  0 somebody serves, or a page of choice or list   1 no answer from the balancer   2 nobody serves
+  64 wrong arguments or configuration
+
+Examples:
+  icm explain -c /etc/icm/icm.yaml 'http://www.acme.example/sales/leads.nsf?OpenDatabase'
+  icm explain --admin http://127.0.0.1:8098 --host www.acme.example --cookie ICM=AbCd... /mail/jdoe.nsf
+  icm explain --offline --json -c /etc/icm/icm.yaml /sales/leads.nsf"
+)]
 pub struct Arguments {
     /// `http://www.acme.example/sales/leads.nsf`, or only the path.
     url: String,
@@ -26,6 +38,21 @@ pub struct Arguments {
     /// As if the client had come by this scheme.
     #[arg(long, value_parser = ["http", "https"])]
     scheme: Option<String>,
+    /// As if the request had this method.
+    #[arg(long, default_value = "GET")]
+    method: String,
+    /// As if it had this Host header.
+    #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true)]
+    host: String,
+    /// As if it had this Cookie header; the value of the affinity cookie will do.
+    #[arg(long, default_value = "", hide_default_value = true)]
+    cookie: String,
+    /// As if it had this Referer header.
+    #[arg(long, value_name = "URL", default_value = "", hide_default_value = true)]
+    referer: String,
+    /// As if it came from this address.
+    #[arg(long, value_name = "ADDRESS")]
+    client: Option<IpAddr>,
 }
 
 /// Runs it.
@@ -33,53 +60,59 @@ pub struct Arguments {
 /// # Errors
 /// When the running balancer cannot be asked.
 pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
-    let (value, text) = if arguments.offline { offline(arguments)? } else { live(arguments)? };
-    let Some(value) = value else { return Ok(ExitCode::from(super::USAGE)) };
+    let told = if arguments.offline { alone(arguments)? } else { live(arguments)? };
+    let Some(told) = told else { return Ok(ExitCode::from(USAGE)) };
     if arguments.place.json {
-        println!("{value:#}");
+        println!("{:#}", serde_json::to_value(&told)?);
     } else {
-        print!("{text}");
+        print!("{}", told.text());
     }
-    let served = value
-        .get("outcome")
-        .and_then(serde_json::Value::as_str)
-        .is_some_and(|o| matches!(o, "serve" | "choice" | "list"));
+    let served = matches!(told.outcome.as_str(), "serve" | "choice" | "list");
     Ok(if served { ExitCode::SUCCESS } else { ExitCode::from(NO) })
 }
 
-type Told = (Option<serde_json::Value>, String);
-
-fn offline(arguments: &Arguments) -> anyhow::Result<Told> {
-    let conf = arguments.place.conf.as_deref().ok_or_else(|| anyhow!("--offline needs -c FILE"))?;
-    let Ok(loaded) = load(conf, arguments.place.json) else { return Ok((None, String::new())) };
-    let balancer = Balancer::new(Arc::new(loaded.settings), vec![0; 32])?;
-    assume_reachable(&balancer);
-    let scheme = arguments.scheme.as_deref().map(|s| if s == "https" { Port::Https } else { Port::Http });
-    let mut told = explain(&balancer.snapshot(), &arguments.url, scheme);
+fn alone(arguments: &Arguments) -> anyhow::Result<Option<Explanation>> {
+    let Some(balancer) = offline(&arguments.place)? else { return Ok(None) };
+    let request = Request {
+        url: arguments.url.clone(),
+        scheme: arguments.scheme.as_deref().map(|s| if s == "https" { Port::Https } else { Port::Http }),
+        method: arguments.method.clone(),
+        host: arguments.host.clone(),
+        cookie: arguments.cookie.clone(),
+        referer: arguments.referer.clone(),
+        client: arguments.client,
+    };
+    let mut told = explain(&balancer.snapshot(), &request);
     told.notes.push("offline: every enabled port is assumed to answer, no index is known".to_owned());
     for cluster in &balancer.snapshot().clusters {
-        let view = cluster.view.load();
-        if !view.directory.is_loaded() {
+        if !cluster.view.load().directory.is_loaded() {
             told.notes
                 .push(format!("{}: no directory at hand, not even a cached copy", cluster.settings.name));
         }
     }
-    let text = told.text();
-    Ok((Some(serde_json::to_value(&told)?), text))
+    Ok(Some(told))
 }
 
-fn live(arguments: &Arguments) -> anyhow::Result<Told> {
+fn live(arguments: &Arguments) -> anyhow::Result<Option<Explanation>> {
+    let Some(live) = arguments.place.connect()? else { return Ok(None) };
     let mut target = format!("/explain?url={}", encode(&arguments.url));
-    if let Some(scheme) = &arguments.scheme {
-        target.push_str(&format!("&scheme={scheme}"));
+    let client = arguments.client.map(|c| c.to_string()).unwrap_or_default();
+    for (name, value) in [
+        ("scheme", arguments.scheme.as_deref().unwrap_or_default()),
+        ("method", &arguments.method),
+        ("host", &arguments.host),
+        ("cookie", &arguments.cookie),
+        ("referer", &arguments.referer),
+        ("client", &client),
+    ] {
+        if !value.is_empty() {
+            target.push_str(&format!("&{name}={}", encode(value)));
+        }
     }
-    let asked = arguments.place.ask(Method::GET, &target);
-    let Some((status, value)) = asked.context("`--offline` asks the configuration alone")? else {
-        return Ok((None, String::new()));
-    };
+    let asked = live.ask(Method::GET, &target);
+    let (status, value) = asked.context("`--offline` asks the configuration alone")?;
     if status != 200 {
         bail!("{status} {value}");
     }
-    let told: Explanation = serde_json::from_value(value.clone()).context("the admin listener's answer")?;
-    Ok((Some(value), told.text()))
+    Ok(Some(serde_json::from_value(value).context("the admin listener's answer")?))
 }

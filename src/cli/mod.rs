@@ -4,17 +4,27 @@
 //! arguments or the configuration are wrong.
 
 mod admin;
+mod audit;
+mod certificates;
 mod check;
+mod completion;
 mod explain;
+mod output;
 mod restrict;
+mod show;
+mod simulate;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
+use anyhow::anyhow;
 use clap::{Parser, Subcommand};
 use serde_json::json;
 
+use crate::balancer::Balancer;
 use crate::config::{self, ConfigErrors, Loaded};
+use crate::explain::assume_reachable;
 use crate::server::{self, lifecycle::Signals};
 
 /// The arguments or the configuration are wrong.
@@ -24,11 +34,25 @@ pub const NO: u8 = 2;
 
 /// The Internet Cluster Manager for HCL Domino.
 #[derive(Debug, Parser)]
-#[command(name = "icm", version, max_term_width = 100)]
+#[command(name = "icm", version, max_term_width = 120)]
+#[command(
+    after_help = "Exit codes: 0 fine   1 failed at run time, or no answer from the balancer   2 the answer is no, or a problem
+was found   64 the arguments or the configuration are wrong
+
+Every verb has its own help with examples: icm restrict --help"
+)]
 pub struct Arguments {
     #[command(subcommand)]
     verb: Verb,
 }
+
+const SHOW: &str = "Exit codes: 0 shown   1 no answer from the balancer   2 nothing matches   64 wrong arguments or configuration
+
+Examples:
+  icm show cluster -c /etc/icm/icm.yaml
+  icm show databases sales --limit 0 --admin http://127.0.0.1:8098
+  icm show stat ICM.Command -c /etc/icm/icm.yaml
+  icm show events --follow --json -c /etc/icm/icm.yaml";
 
 #[derive(Debug, Subcommand)]
 enum Verb {
@@ -43,9 +67,28 @@ enum Verb {
     /// Say what would happen to a request, and why.
     Explain(explain::Arguments),
     /// Take a server out for new users; those inside may finish.
-    Restrict(restrict::Arguments),
+    Restrict(restrict::Restrict),
     /// Take an administrator's restriction back.
-    Release(restrict::Arguments),
+    Release(restrict::Release),
+    /// Show servers, databases, statistics or events of a running balancer.
+    #[command(after_help = SHOW)]
+    Show {
+        #[command(subcommand)]
+        what: show::What,
+    },
+    /// Say what would happen if some servers were down, RESTRICTED or BUSY.
+    Simulate(simulate::Arguments),
+    /// Find what stands on one leg: single replicas, path conflicts, marks, ports, directory.
+    Audit(audit::Arguments),
+    /// Print the completion script of a shell.
+    #[command(after_help = "Example:\n  icm completion bash > /etc/bash_completion.d/icm")]
+    Completion {
+        /// Which shell.
+        shell: clap_complete::Shell,
+    },
+    /// Print the manual page.
+    #[command(after_help = "Example:\n  icm man > /usr/local/share/man/man1/icm.1")]
+    Man,
 }
 
 impl Arguments {
@@ -58,8 +101,13 @@ impl Arguments {
             Verb::Run { conf } => run(&conf),
             Verb::Check(arguments) => check::run(&arguments),
             Verb::Explain(arguments) => explain::run(&arguments),
-            Verb::Restrict(arguments) => restrict::run(&arguments, false),
-            Verb::Release(arguments) => restrict::run(&arguments, true),
+            Verb::Restrict(arguments) => restrict::restrict(&arguments),
+            Verb::Release(arguments) => restrict::release(&arguments),
+            Verb::Show { what } => show::run(&what),
+            Verb::Simulate(arguments) => simulate::run(&arguments),
+            Verb::Audit(arguments) => audit::run(&arguments),
+            Verb::Completion { shell } => completion::completion(shell),
+            Verb::Man => completion::man(),
         }
     }
 }
@@ -78,6 +126,16 @@ fn run(conf: &std::path::Path) -> anyhow::Result<ExitCode> {
     }
     server::run(loaded.settings, conf, signals)?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// A balancer that asks nobody: the configuration and the cached directory, every enabled port taken for
+/// answering. `None` when the configuration is wrong, which has been printed.
+fn offline(place: &admin::Where) -> anyhow::Result<Option<Arc<Balancer>>> {
+    let conf = place.conf.as_deref().ok_or_else(|| anyhow!("--offline needs -c FILE"))?;
+    let Ok(loaded) = load(conf, place.json) else { return Ok(None) };
+    let balancer = Arc::new(Balancer::new(Arc::new(loaded.settings), vec![0; 32])?);
+    assume_reachable(&balancer);
+    Ok(Some(balancer))
 }
 
 /// Loads a configuration, or prints every error.

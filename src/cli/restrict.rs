@@ -1,62 +1,269 @@
 //! `icm restrict SERVER` and `icm release SERVER`: take a server out of service for new users, and back.
+//!
+//! In: a server's name. Out: what only it can serve, said before anything happens; then the restriction; then,
+//! where somebody waits, a countdown until the server may be taken down. Only a person at a terminal is asked,
+//! and only a terminal waits by itself: a script says `--wait`, `--if-safe`.
 
+use std::io::{BufRead, Write};
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
 use anyhow::bail;
 use http::Method;
+use serde::Deserialize;
+use serde_json::{Value, json};
 
-use super::admin::{Where, encode};
-use super::{NO, USAGE};
+use super::admin::{Live, Pause, Where, encode};
+use super::{NO, USAGE, output};
+use crate::balancer::drain::Progress;
 use crate::balancer::restrictions::Outcome;
 
-/// What both verbs take.
+/// How many databases are named before a restriction.
+const NAMED: usize = 20;
+/// How often the countdown asks.
+const ASK: Duration = Duration::from_secs(1);
+
+/// What `restrict` takes.
 #[derive(Debug, clap::Args)]
-pub struct Arguments {
+#[command(after_help = "Rules:
+  Databases that only this server can serve to new users are named first. At a terminal icm then asks, unless
+  --yes; elsewhere nobody is asked and the server is restricted, unless --if-safe.
+  At a terminal it then waits until the server may be taken down: nothing is in flight, and no user can come back
+  (affinity.drain_timeout has passed, or nobody was served there for affinity.idle_timeout). Elsewhere it returns
+  at once, unless --wait. Ctrl-C ends only the waiting, the server stays RESTRICTED.
+  Each ICM counts its own requests.
+
+Exit codes:
+  0 restricted (with --wait: and empty)   1 no answer from the balancer   2 no such server, not done, or not
+  empty within --wait=DURATION   64 wrong arguments or configuration
+
+Examples:
+  icm restrict Web1/Acme -c /etc/icm/icm.yaml
+  icm restrict Web1 --admin http://127.0.0.1:8098 --if-safe --wait=40m && ssh web1 shutdown")]
+pub struct Restrict {
+    /// `Web1`, `Web1/Acme` or `CN=Web1/O=Acme`.
+    server: String,
+    #[command(flatten)]
+    place: Where,
+    /// Ask nothing.
+    #[arg(short, long)]
+    yes: bool,
+    /// Do nothing (exit 2) where a database would lose its last usable replica.
+    #[arg(long, conflicts_with = "yes")]
+    if_safe: bool,
+    /// Wait until the server may be taken down, at most so long.
+    #[arg(long, value_name = "DURATION", num_args = 0..=1, require_equals = true, default_missing_value = "365d",
+        value_parser = humantime::parse_duration)]
+    wait: Option<Duration>,
+    /// Return at once, at a terminal too.
+    #[arg(long, conflicts_with = "wait")]
+    no_wait: bool,
+    /// Also content when nothing is in flight and nobody was served there for so long.
+    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    quiet: Option<Duration>,
+}
+
+/// What `release` takes.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Takes back only what an administrator set; whatever else still restricts the server is named.
+
+Exit codes: 0 done   1 no answer from the balancer   2 no such server   64 wrong arguments or configuration
+
+Example:
+  icm release Web1/Acme -c /etc/icm/icm.yaml"
+)]
+pub struct Release {
     /// `Web1`, `Web1/Acme` or `CN=Web1/O=Acme`.
     server: String,
     #[command(flatten)]
     place: Where,
 }
 
-/// Runs `restrict` or, with `release`, `release`.
+#[derive(Deserialize)]
+struct Servers<T> {
+    servers: Vec<T>,
+}
+
+/// Runs `release`.
 ///
 /// # Errors
 /// When the running balancer cannot be asked.
-pub fn run(arguments: &Arguments, release: bool) -> anyhow::Result<ExitCode> {
-    let verb = if release { "release" } else { "restrict" };
-    let target = format!("/servers/{}/{verb}", encode(&arguments.server));
-    let Some((status, value)) = arguments.place.ask(Method::POST, &target)? else {
-        return Ok(ExitCode::from(USAGE));
+pub fn release(arguments: &Release) -> anyhow::Result<ExitCode> {
+    let Some(live) = arguments.place.connect()? else { return Ok(ExitCode::from(USAGE)) };
+    let (value, outcomes) = match act(&live, &arguments.server, "release", arguments.place.json)? {
+        Ok(done) => done,
+        Err(code) => return Ok(code),
     };
     if arguments.place.json {
         println!("{value:#}");
-    }
-    if status == 404 {
-        if !arguments.place.json {
-            eprintln!("icm: no cluster has a server {}", arguments.server);
-        }
-        return Ok(ExitCode::from(NO));
-    }
-    if status != 200 {
-        bail!("{status} {value}");
-    }
-    if arguments.place.json {
         return Ok(ExitCode::SUCCESS);
     }
-    let outcomes: Vec<Outcome> = serde_json::from_value(value.get("servers").cloned().unwrap_or_default())?;
     for outcome in outcomes {
-        println!("{}: {} is {}", outcome.cluster, outcome.server, outcome.state);
-        for path in &outcome.last_replicas {
-            println!("  nobody else can serve {path}");
-        }
-        match (release, outcome.restrictions.is_empty()) {
-            (true, false) => println!("  still restricted: {}", outcome.restrictions.join("; ")),
-            (false, _) => println!(
-                "  {} requests in flight; those inside stay until affinity.drain_timeout",
-                outcome.in_flight
-            ),
-            (true, true) => {}
+        output::line(&format!("{}: {} is {}", outcome.cluster, outcome.server, outcome.state));
+        if !outcome.restrictions.is_empty() {
+            println!("  still restricted: {}", outcome.restrictions.join("; "));
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Runs `restrict`.
+///
+/// # Errors
+/// When the running balancer cannot be asked.
+pub fn restrict(arguments: &Restrict) -> anyhow::Result<ExitCode> {
+    let json = arguments.place.json;
+    let Some(live) = arguments.place.connect()? else { return Ok(ExitCode::from(USAGE)) };
+    let drain = format!("/servers/{}/drain", encode(&arguments.server));
+    let before: Servers<Progress> = match live.get(&format!("{drain}?limit={NAMED}"))? {
+        Ok(before) => before,
+        Err(code) => return Ok(code),
+    };
+    let lost: usize = before.servers.iter().map(|s| s.last_replicas.count).sum();
+    if !json {
+        before.servers.iter().for_each(say_lost);
+    }
+    if lost > 0 && arguments.if_safe {
+        if json {
+            let text = json!({ "error": "last_replicas", "servers": before.servers });
+            println!("{text:#}");
+        } else {
+            eprintln!("icm: nothing done: {lost} databases would lose their last usable replica");
+        }
+        return Ok(ExitCode::from(NO));
+    }
+    let interactive = output::is_interactive() && !json;
+    if lost > 0 && interactive && !arguments.yes && !agrees()? {
+        println!("nothing done");
+        return Ok(ExitCode::from(NO));
+    }
+    let (value, outcomes) = match act(&live, &arguments.server, "restrict", json)? {
+        Ok(done) => done,
+        Err(code) => return Ok(code),
+    };
+    let wait = match arguments.wait {
+        Some(wait) => Some(wait),
+        None if interactive && !arguments.no_wait => Some(Duration::MAX),
+        None => None,
+    };
+    if json {
+        // One line each while somebody waits, else one document.
+        if wait.is_some() { println!("{value}") } else { println!("{value:#}") }
+    } else {
+        for outcome in &outcomes {
+            output::line(&format!("{}: {} is {}", outcome.cluster, outcome.server, outcome.state));
+            println!(
+                "  {} requests in flight; those inside stay until affinity.drain_timeout",
+                outcome.in_flight
+            );
+        }
+    }
+    match wait {
+        Some(at_most) => wait_until_empty(&live, &drain, at_most, arguments.quiet, json),
+        None => Ok(ExitCode::SUCCESS),
+    }
+}
+
+fn say_lost(server: &Progress) {
+    let lost = &server.last_replicas;
+    for path in &lost.examples {
+        println!("{}: nobody but {} can serve {path}", server.cluster, server.server);
+    }
+    if lost.count > lost.examples.len() {
+        println!("  and {} more databases", lost.count - lost.examples.len());
+    }
+}
+
+fn agrees() -> anyhow::Result<bool> {
+    print!("New users will not reach them. Restrict all the same? [y/N] ");
+    std::io::stdout().flush()?;
+    let mut answer = String::new();
+    std::io::stdin().lock().read_line(&mut answer)?;
+    Ok(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
+}
+
+type Done = (Value, Vec<Outcome>);
+
+fn act(live: &Live, server: &str, verb: &str, json: bool) -> anyhow::Result<Result<Done, ExitCode>> {
+    let (status, value) = live.ask(Method::POST, &format!("/servers/{}/{verb}", encode(server)))?;
+    match status {
+        200 => {
+            let outcomes = serde_json::from_value(value.get("servers").cloned().unwrap_or_default())?;
+            Ok(Ok((value, outcomes)))
+        }
+        404 => {
+            if json {
+                println!("{value:#}");
+            } else {
+                eprintln!("icm: no cluster has a server {server}");
+            }
+            Ok(Err(ExitCode::from(NO)))
+        }
+        _ => bail!("{status} {value}"),
+    }
+}
+
+/// Counts down. A change is a line; so is every tenth question, so that nobody thinks it hangs.
+fn wait_until_empty(
+    live: &Live,
+    drain: &str,
+    at_most: Duration,
+    quiet: Option<Duration>,
+    json: bool,
+) -> anyhow::Result<ExitCode> {
+    let began = Instant::now();
+    let mut said: Vec<String> = Vec::new();
+    for asked in 0_u64.. {
+        let now: Servers<Progress> = match live.get(drain)? {
+            Ok(now) => now,
+            Err(code) => return Ok(code),
+        };
+        let empty = now.servers.iter().all(|server| is_empty(server, quiet));
+        let lines: Vec<String> = now.servers.iter().map(told).collect();
+        let counts = |s: &Progress| format!("{} {} {}", s.server, s.in_flight, s.tunnels);
+        let key: Vec<String> = now.servers.iter().map(counts).collect();
+        if key != said || empty || asked.is_multiple_of(10) {
+            said = key;
+            for (server, text) in now.servers.iter().zip(&lines) {
+                if json {
+                    println!("{}", json!({ "progress": server, "empty": is_empty(server, quiet) }));
+                } else {
+                    println!("{text}");
+                }
+            }
+        }
+        if empty {
+            if !json {
+                println!("the server may be taken down (as far as this ICM goes)");
+            }
+            return Ok(ExitCode::SUCCESS);
+        }
+        if began.elapsed() >= at_most {
+            eprintln!("icm: not empty yet; the server stays RESTRICTED");
+            return Ok(ExitCode::from(NO));
+        }
+        if live.pause(ASK.min(at_most.saturating_sub(began.elapsed())))? == Pause::Interrupted {
+            eprintln!("icm: not waiting any more; the server stays RESTRICTED until `icm release`");
+            return Ok(ExitCode::SUCCESS);
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn is_empty(server: &Progress, quiet: Option<Duration>) -> bool {
+    let restricted = !server.restrictions.is_empty();
+    let is_quiet =
+        |quiet: Duration| server.last_answer_ms.is_none_or(|ms| u128::from(ms) >= quiet.as_millis());
+    server.empty || (restricted && server.in_flight == 0 && quiet.is_some_and(is_quiet))
+}
+
+fn told(server: &Progress) -> String {
+    let last =
+        server.last_answer_ms.map_or_else(|| "none yet".to_owned(), |ms| format!("{} ago", output::ago(ms)));
+    let tunnels = if server.tunnels > 0 { format!(" ({} tunnels)", server.tunnels) } else { String::new() };
+    format!(
+        "{}: {} in flight{tunnels}, last answer {last}; {}",
+        server.server, server.in_flight, server.reason
+    )
 }

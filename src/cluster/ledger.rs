@@ -447,6 +447,13 @@ impl Ledger {
         self.index.as_ref().map(|index| (index.at_ms, index.source))
     }
 
+    /// The kind of source that the index came from: `prometheus`, `console`, ...
+    #[must_use]
+    pub fn index_source(&self) -> Option<&'static str> {
+        let (_, source) = self.index_taken()?;
+        self.sources.get(source).map(|s| s.settings.kind)
+    }
+
     fn is_restricted(&self) -> bool {
         self.settings.restricted
             || self.admin.is_some()

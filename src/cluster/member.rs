@@ -50,6 +50,10 @@ pub struct Member {
     weight: AtomicU32,
     in_flight: AtomicU32,
     in_flight_then: AtomicU32,
+    /// Those of the requests in flight that are tunnels.
+    tunnels: AtomicU32,
+    /// When the last answer's header arrived; 0 = never.
+    last_answer: AtomicU64,
     /// Bits of an `f32`: see [`View::failing`].
     failing_share: AtomicU32,
     /// Some passive failure is on record.
@@ -73,9 +77,26 @@ pub struct Counters {
     pub timeouts: AtomicU64,
     /// Requests that left this member for another.
     pub failed_over: AtomicU64,
+    /// Probes by port, good ones before bad ones.
+    probed: [[AtomicU64; 2]; 2],
 }
 
 impl Counters {
+    /// Good and bad probes of a port.
+    #[must_use]
+    pub fn probes(&self, port: Port) -> [u64; 2] {
+        let [good, bad] = self.of(port);
+        [good.load(Relaxed), bad.load(Relaxed)]
+    }
+
+    fn of(&self, port: Port) -> &[AtomicU64; 2] {
+        let [http, https] = &self.probed;
+        match port {
+            Port::Http => http,
+            Port::Https => https,
+        }
+    }
+
     /// All of them, by the words of the metrics.
     #[must_use]
     pub fn all(&self) -> [(&'static str, u64); 5] {
@@ -138,6 +159,8 @@ impl Member {
             weight: AtomicU32::new(weight.max(1)),
             in_flight: AtomicU32::new(0),
             in_flight_then: AtomicU32::new(0),
+            tunnels: AtomicU32::new(0),
+            last_answer: AtomicU64::new(0),
             failing_share: AtomicU32::new(0),
             failing: AtomicBool::new(false),
             probe_now: AtomicBool::new(false),
@@ -162,6 +185,14 @@ impl Member {
     pub fn state(&self) -> ServerState {
         let number = self.state.load(Relaxed) as usize;
         ServerState::ALL.get(number).copied().unwrap_or(ServerState::Unreachable)
+    }
+
+    /// The index as selection sees it; `None` = unknown.
+    #[must_use]
+    pub fn index(&self) -> Option<f32> {
+        let published = self.published.load(Relaxed);
+        let index = if published == UNKNOWN { self.seen_index.load(Relaxed) } else { published };
+        (index != UNKNOWN).then(|| f32::from_bits(index))
     }
 
     /// Plain data for selection; loads only.
@@ -227,6 +258,8 @@ impl Member {
 
     /// See [`Ledger::probed`].
     pub fn probed(&self, port: Port, result: Result<u16, &str>, now_ms: u64) -> Option<Transition> {
+        let [good, bad] = self.counters.of(port);
+        if result.is_ok() { good } else { bad }.fetch_add(1, Relaxed);
         self.learn(now_ms, |ledger| ledger.probed(port, result, now_ms))
     }
 
@@ -284,6 +317,7 @@ impl Member {
     /// Takes in the time to the first byte. Skipped when somebody else is writing: a sample lost is
     /// cheaper than a request that waits.
     pub fn observe(&self, class: RequestClass, micros: u64, now_ms: u64) {
+        self.last_answer.store(now_ms, Relaxed);
         if let Ok(mut observed) = self.observed.try_lock() {
             observed.observe(class, micros, now_ms);
         }
@@ -315,6 +349,18 @@ impl Member {
         self.in_flight.load(Relaxed)
     }
 
+    /// Those of them that are tunnels (WebSocket).
+    #[must_use]
+    pub fn tunnels(&self) -> u32 {
+        self.tunnels.load(Relaxed)
+    }
+
+    /// When the last answer's header arrived from there.
+    #[must_use]
+    pub fn last_answer_ms(&self) -> Option<u64> {
+        Some(self.last_answer.load(Relaxed)).filter(|ms| *ms > 0)
+    }
+
     /// Begins a request if fewer than `cap` are in flight (0 = no cap); dropping the guard ends it on
     /// every path. Selection looked at a moment that may have passed: only this counts.
     #[must_use]
@@ -324,7 +370,7 @@ impl Member {
         } else {
             self.in_flight.fetch_update(Relaxed, Relaxed, |n| (n < cap).then_some(n + 1)).ok()?;
         }
-        Some(InFlight(Arc::clone(self)))
+        Some(InFlight { member: Arc::clone(self), tunnel: false })
     }
 
     fn lock(&self) -> MutexGuard<'_, Ledger> {
@@ -366,19 +412,32 @@ impl Member {
 
 /// One request in flight on a member, ended by being dropped.
 #[derive(Debug)]
-pub struct InFlight(Arc<Member>);
+pub struct InFlight {
+    member: Arc<Member>,
+    tunnel: bool,
+}
 
 impl InFlight {
     /// Where it is.
     #[must_use]
     pub fn member(&self) -> &Arc<Member> {
-        &self.0
+        &self.member
+    }
+
+    /// This one is a tunnel.
+    pub fn is_tunnel(&mut self) {
+        if !std::mem::replace(&mut self.tunnel, true) {
+            self.member.tunnels.fetch_add(1, Relaxed);
+        }
     }
 }
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        self.0.in_flight.fetch_sub(1, Relaxed);
+        self.member.in_flight.fetch_sub(1, Relaxed);
+        if self.tunnel {
+            self.member.tunnels.fetch_sub(1, Relaxed);
+        }
     }
 }
 
@@ -413,5 +472,30 @@ mod tests {
         assert_eq!(member.view().in_flight_then, 3);
         drop(requests);
         assert_eq!(member.view().in_flight, 0);
+    }
+
+    #[test]
+    fn a_tunnel_is_counted_once_among_the_requests_in_flight_and_ends_with_them() {
+        let settings = Settings {
+            http: true,
+            https: false,
+            healthy_after: 1,
+            unreachable_after: 1,
+            passive_failures: 3,
+            threshold: None,
+            restricted: false,
+            max_users: 0,
+            uses_http: true,
+            uses_https: false,
+        };
+        let name = ServerName::parse("Web1/Acme").unwrap();
+        let member = Arc::new(Member::new(name, 1, 1, Ledger::new(settings, &[], 0)));
+        let mut tunnel = member.begin(0).unwrap();
+        let plain = member.begin(0).unwrap();
+        tunnel.is_tunnel();
+        tunnel.is_tunnel();
+        assert_eq!((member.in_flight(), member.tunnels()), (2, 1));
+        drop((tunnel, plain));
+        assert_eq!((member.in_flight(), member.tunnels()), (0, 0));
     }
 }

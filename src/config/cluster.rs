@@ -62,7 +62,7 @@ fn cluster(item: &Item<'_>) -> Option<Cluster> {
     let (servers, known) = servers::servers(&map.required("servers"), &around);
     let directory = directory::directory(&map.required("directory"), scheme, &servers, known.as_deref());
     let upstream_tls = upstream_tls(&map.get("upstream_tls"));
-    if !upstream_tls.verify && scheme != UpstreamScheme::Http {
+    if !upstream_tls.verify {
         map.get("upstream_tls").warn("verify: false means that any server may pose as a member");
     }
     let unknown = [("any", UnknownDatabase::Any), ("not_found", UnknownDatabase::NotFound)];

@@ -162,6 +162,11 @@ fn open<'a>(load: &'a Load<'a>, file: &'a Path, text: &'a str) -> Option<(Docume
         document.error(at, "", problem.hint("one file holds one configuration, remove the `---`"));
         return None;
     }
+    if let Some(at) = document.tree.too_deep {
+        let deepest = tree::DEEPEST;
+        document.error(at, "", Problem::new(format!("more than {deepest} lists and maps lie in each other")));
+        return None;
+    }
     for twice in &document.tree.duplicates {
         let problem = Problem::new(format!("the key stands twice, first in line {}", twice.first.line));
         document.error(twice.again, &twice.key, problem.hint("keep one of them"));

@@ -4,7 +4,6 @@
 //! line goes from here when the key begins to work.
 
 use super::keys;
-use super::policy;
 use super::reader::{Item, Map};
 use super::settings::{Limits, Settings};
 
@@ -22,15 +21,6 @@ pub(super) fn warn(top: &Map<'_>, settings: &Settings) {
         }
     }
     limits(&top.get("limits"), &settings.limits);
-    for (cluster, item) in settings.clusters.iter().zip(top.get("clusters").list()) {
-        let affinity = item.map_quietly(keys::CLUSTER).get("affinity").map_quietly(keys::AFFINITY);
-        if cluster.affinity.fail_back.is_some() {
-            affinity.get("fail_back").warn(format!("{NOTHING}: users stay where they are"));
-        }
-        if cluster.affinity.session_cookies != policy::SESSION_COOKIES {
-            affinity.get("session_cookies").warn(format!("{NOTHING}: session cookies are passed on"));
-        }
-    }
 }
 
 fn limits(item: &Item<'_>, limits: &Limits) {

@@ -16,7 +16,7 @@ use super::values::{self, Problem};
 const ACTING: [&str; 6] =
     ["deletedocument", "openagent", "runagent", "logout", "savedocument", "createdocument"];
 /// Domino's session cookies: several servers, one server.
-pub(super) const SESSION_COOKIES: [&str; 2] = ["domauthsessid", "sessionid"];
+const SESSION_COOKIES: [&str; 2] = ["domauthsessid", "sessionid"];
 const MOST: u64 = u32::MAX as u64;
 
 fn seconds(n: u64) -> Duration {

@@ -35,6 +35,7 @@ pub(super) fn certificate(map: &Map<'_>) -> Option<CertificateFiles> {
     }
     let chain = chain?;
     let leaf = chain.first().cloned();
+    check_order(&cert_item, &chain);
     match CertifiedKey::from_der(chain, private?, &rustls::crypto::ring::default_provider()) {
         Ok(_) => {}
         Err(rustls::Error::InconsistentKeys(_)) => {
@@ -101,6 +102,26 @@ fn private_key(item: &Item<'_>, pem: &[u8]) -> Option<PrivateKeyDer<'static>> {
             .hint("PEM is expected, with `-----BEGIN PRIVATE KEY-----`")
     });
     None
+}
+
+/// Each certificate is issued by the next one: clients need not sort them, and many do not.
+fn check_order(item: &Item<'_>, chain: &[CertificateDer<'_>]) {
+    let parsed: Vec<_> =
+        chain.iter().filter_map(|c| x509_parser::parse_x509_certificate(c).ok().map(|(_, c)| c)).collect();
+    for (n, pair) in parsed.windows(2).enumerate() {
+        if let [one, next] = pair
+            && one.issuer().as_raw() != next.subject().as_raw()
+        {
+            item.warn(format!(
+                "certificate {} of the file did not issue certificate {}: the chain must be in order, and \
+                 without a gap, up to one that was issued by {}",
+                n + 2,
+                n + 1,
+                one.issuer()
+            ));
+            return;
+        }
+    }
 }
 
 fn check_time(item: &Item<'_>, certificate: &CertificateDer<'_>) {

@@ -58,7 +58,13 @@ pub(super) struct Tree {
     pub duplicates: Vec<Duplicate>,
     /// Where a second document begins.
     pub second_document: Option<Spot>,
+    /// Where more than [`DEEPEST`] lists and maps lie in each other; nothing behind it was read.
+    pub too_deep: Option<Spot>,
 }
+
+/// Most lists and maps in each other; a configuration needs eight. What reads the values takes a time that grows
+/// with the square of the depth.
+pub(super) const DEEPEST: usize = 64;
 
 impl Tree {
     pub fn node(&self, id: NodeId) -> Option<&Node> {
@@ -260,9 +266,29 @@ impl Builder {
 pub(super) fn of_yaml(text: &str) -> Tree {
     let mut builder = Builder::default();
     let mut documents = 0;
+    let mut depth: usize = 0;
     for event in Parser::new_from_str(text) {
-        let Ok((event, span)) = event else { break };
+        let (event, span) = match event {
+            Ok(event) => event,
+            Err(error) => {
+                // The scanner looks ahead in brackets, and meets its own limit before their events come.
+                if error.info().contains("recursion limit") {
+                    let at = error.marker();
+                    builder.tree.too_deep = Some(Spot { line: at.line(), column: at.col() + 1 });
+                }
+                break;
+            }
+        };
         let at = Spot::from(&span);
+        match event {
+            Event::MappingStart(..) | Event::SequenceStart(..) => depth += 1,
+            Event::MappingEnd | Event::SequenceEnd => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        if depth > DEEPEST {
+            builder.tree.too_deep = Some(at);
+            break;
+        }
         match event {
             Event::DocumentStart(_) => {
                 documents += 1;

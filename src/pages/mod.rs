@@ -27,6 +27,8 @@ use template::Template;
 
 /// What own answers say in `Server`: the product, never its version.
 pub const SERVER: &str = "domino-icm";
+/// The methods that are passed on: what `Allow` says where we answer for ourselves.
+pub const ALLOW: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
 
 const STYLE: &str = include_str!("templates/style.css");
 const HTML: &str = "text/html; charset=utf-8";
@@ -59,8 +61,7 @@ impl Rendered {
     /// The header fields that belong to the page: `Server`, `Content-Type`, `Content-Length`,
     /// `Cache-Control`, `Vary` and, where due, `Retry-After` and `Allow`.
     pub fn headers(&self) -> impl Iterator<Item = (HeaderName, HeaderValue)> {
-        let allow = (self.status == 405)
-            .then(|| HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"));
+        let allow = (self.status == 405).then(|| HeaderValue::from_static(ALLOW));
         [
             (header::SERVER, HeaderValue::from_static(SERVER)),
             (header::CONTENT_TYPE, HeaderValue::from_static(self.content_type)),

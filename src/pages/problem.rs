@@ -46,6 +46,8 @@ pub enum Problem {
     BodyTooLarge,
     /// 414.
     UriTooLong,
+    /// 417: something else than `100-continue` is expected.
+    ExpectationFailed,
     /// 429.
     TooManyRequests,
     /// 431.
@@ -68,7 +70,7 @@ pub(super) struct Words {
 }
 
 /// Those that always read the same, which is all but the ones that carry something.
-pub(super) const CONSTANT: [Problem; 16] = [
+pub(super) const CONSTANT: [Problem; 17] = [
     Problem::NoServer,
     Problem::Overloaded,
     Problem::Draining,
@@ -81,6 +83,7 @@ pub(super) const CONSTANT: [Problem; 16] = [
     Problem::RequestTimeout,
     Problem::BodyTooLarge,
     Problem::UriTooLong,
+    Problem::ExpectationFailed,
     Problem::TooManyRequests,
     Problem::HeadersTooLarge,
     Problem::NotImplemented,
@@ -214,6 +217,13 @@ impl Problem {
                 "uri_too_long",
                 "The address is too long",
                 "The address of this request is longer than this site accepts.",
+                None,
+            ),
+            Self::ExpectationFailed => (
+                417,
+                "expectation_failed",
+                "This expectation cannot be met",
+                "The request expects something that is not supported here.",
                 None,
             ),
             Self::TooManyRequests => (

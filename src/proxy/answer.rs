@@ -6,7 +6,7 @@
 use http::header::{self, HeaderName, HeaderValue};
 use http::uri::Scheme;
 use pingora::Result;
-use pingora_http::ResponseHeader;
+use pingora_http::{RequestHeader, ResponseHeader};
 use smallvec::SmallVec;
 
 use super::ctx::{Attempt, Ctx, Routed};
@@ -24,11 +24,15 @@ const REFRESH: HeaderName = header::REFRESH;
 ///
 /// # Errors
 /// When Pingora refuses a value, which rewriting never makes.
-pub fn to_browser(head: &mut ResponseHeader, ctx: &mut Ctx, target: &[u8]) -> Result<()> {
+pub fn to_browser(head: &mut ResponseHeader, ctx: &mut Ctx, request: &RequestHeader) -> Result<()> {
     let (Some(routed), Some(attempt)) = (&mut ctx.routed, &ctx.attempt) else { return Ok(()) };
+    let (_, target) = super::route::origin_form(request.raw_path());
     end_hop(head);
     let redirected_to = map_urls(head, routed, attempt, target)?;
     policy(head, routed)?;
+    if routed.is_logout && head.status.as_u16() < 400 {
+        end_sessions(head, routed, request, target)?;
+    }
     if routed.cluster.settings.affinity.enabled {
         affinity(head, routed, attempt, &ctx.tried, redirected_to)?;
     }
@@ -52,7 +56,8 @@ fn end_hop(head: &mut ResponseHeader) {
     for name in &named {
         head.remove_header(name);
     }
-    for name in ["connection", "keep-alive", "proxy-connection"] {
+    // `Alt-Svc` offers another way to this host and port, and the host is not this one.
+    for name in ["connection", "keep-alive", "proxy-connection", "proxy-authenticate", "upgrade", "alt-svc"] {
         head.remove_header(name);
     }
 }
@@ -83,7 +88,8 @@ fn map_urls(
     attempt: &Attempt,
     target: &[u8],
 ) -> Result<Option<(MemberIx, u32)>> {
-    let interesting = [header::LOCATION, header::CONTENT_LOCATION, REFRESH, XSP_LOCATION, header::SET_COOKIE];
+    let interesting =
+        [header::LOCATION, header::CONTENT_LOCATION, REFRESH, XSP_LOCATION, header::LINK, header::SET_COOKIE];
     if !interesting.iter().any(|name| head.headers.contains_key(name)) {
         return Ok(None);
     }
@@ -103,7 +109,12 @@ fn map_urls(
     };
     let mut redirected = None;
     for name in [header::LOCATION, header::CONTENT_LOCATION, REFRESH, XSP_LOCATION] {
-        let Some(value) = head.headers.get(&name) else { continue };
+        let mut all = head.headers.get_all(&name).iter();
+        let Some(value) = all.next().cloned() else { continue };
+        if all.next().is_some() {
+            // There is one of each. Which of several a browser takes is its own secret.
+            head.insert_header(name.clone(), value.clone())?;
+        }
         let Some(mapped) = rewrite::response_header(&name, value.as_bytes(), &mapping) else { continue };
         if name == header::LOCATION
             && let Some(member) = mapped.member.and_then(|m| MemberIx::try_from(m).ok())
@@ -117,21 +128,66 @@ fn map_urls(
             head.insert_header(name, value)?;
         }
     }
-    if head.headers.contains_key(header::SET_COOKIE) {
-        let cookies: SmallVec<[HeaderValue; 4]> =
-            head.headers.get_all(header::SET_COOKIE).iter().cloned().collect();
-        let in_database = routed.database_tag.is_some();
-        let mapped: SmallVec<[Option<Vec<u8>>; 4]> =
-            cookies.iter().map(|c| rewrite::set_cookie(c.as_bytes(), &mapping, in_database)).collect();
-        if mapped.iter().any(Option::is_some) {
-            head.remove_header(&header::SET_COOKIE);
-            for (old, new) in cookies.into_iter().zip(mapped) {
-                let value = new.and_then(|v| HeaderValue::from_bytes(&v).ok()).unwrap_or(old);
-                head.append_header(header::SET_COOKIE, value)?;
-            }
+    map_all(head, header::LINK, |link| rewrite::link(link, &mapping))?;
+    let in_database = routed.database_tag.is_some();
+    let tag = attempt.in_flight.member().tag();
+    map_all(head, header::SET_COOKIE, |cookie| {
+        let public = rewrite::set_cookie(cookie, &mapping, in_database);
+        let value = public.as_deref().unwrap_or(cookie);
+        routed.cluster.cookies.isolate(value, tag, path_of(target)).or(public)
+    })?;
+    Ok(redirected)
+}
+
+/// Maps every field of a name that may stand there several times, in their order.
+fn map_all(
+    head: &mut ResponseHeader,
+    name: HeaderName,
+    map: impl Fn(&[u8]) -> Option<Vec<u8>>,
+) -> Result<()> {
+    if !head.headers.contains_key(&name) {
+        return Ok(());
+    }
+    let all: SmallVec<[HeaderValue; 4]> = head.headers.get_all(&name).iter().cloned().collect();
+    let mapped: SmallVec<[Option<Vec<u8>>; 4]> = all.iter().map(|value| map(value.as_bytes())).collect();
+    if mapped.iter().any(Option::is_some) {
+        head.remove_header(&name);
+        for (old, new) in all.into_iter().zip(mapped) {
+            let value = new.and_then(|v| HeaderValue::from_bytes(&v).ok()).unwrap_or(old);
+            head.append_header(name.clone(), value)?;
         }
     }
-    Ok(redirected)
+    Ok(())
+}
+
+/// After a logout no member may still know the user: every session that the browser sent expires, whoever's it is.
+fn end_sessions(
+    head: &mut ResponseHeader,
+    routed: &Routed,
+    request: &RequestHeader,
+    target: &[u8],
+) -> Result<()> {
+    let gone = {
+        let set: SmallVec<[&[u8]; 4]> = head
+            .headers
+            .get_all(header::SET_COOKIE)
+            .iter()
+            .filter_map(|value| value.as_bytes().split(|b| *b == b'=').next())
+            .collect();
+        let lines = request.headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes);
+        let host = crate::balancer::hosts::host_name(&routed.authority);
+        routed.cluster.cookies.expire(lines, path_of(target), host, routed.tls, &set)
+    };
+    for cookie in gone {
+        if let Ok(value) = HeaderValue::from_bytes(&cookie) {
+            head.append_header(header::SET_COOKIE, value)?;
+        }
+    }
+    Ok(())
+}
+
+fn path_of(target: &[u8]) -> &[u8] {
+    target.split(|b| *b == b'?').next().unwrap_or(target)
 }
 
 /// A member's path of a database as the public knows it: by replica ID where the path means several
@@ -170,6 +226,7 @@ fn affinity(
         && let Some(entry) = routed.view.entry(member)
     {
         tell |= entries.touch(entry.member.tag(), tag, now, idle);
+        entries.forget_former(tag);
     } else if is_html(head)
         && let Some(tag) = routed.database_tag
     {
@@ -206,16 +263,24 @@ fn record(
     let Some(home_tag) = routed.view.entry(home).map(|e| e.member.tag()) else {
         return entries.touch(serving, tag, now, idle);
     };
+    let goes_back = routed.cluster.settings.affinity.fail_back.is_some();
     // What would selection say of the old server now, had this request not tried it?
     let without_this: SmallVec<[MemberIx; 4]> = tried.iter().copied().filter(|m| *m != home).collect();
     match super::failover::decide(routed, &without_this).verdict(home) {
         Some(Verdict::Unreachable) => {
+            if goes_back {
+                entries.remember_all(home_tag);
+            }
             let moved = entries.replace_server(home_tag, serving);
             entries.touch(serving, tag, now, idle) || moved
         }
-        Some(Verdict::Restricted | Verdict::OutOfService | Verdict::PendingDelete) | None => {
+        Some(Verdict::Restricted | Verdict::OutOfService | Verdict::PendingDelete) => {
+            if goes_back {
+                entries.remember(tag, home_tag);
+            }
             entries.touch(serving, tag, now, idle)
         }
+        None => entries.touch(serving, tag, now, idle),
         // It can serve: one retried request, or one that found it full, moves nobody.
         Some(_) => entries.touch(home_tag, tag, now, idle),
     }

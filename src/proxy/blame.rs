@@ -2,10 +2,13 @@
 //!
 //! In: the request's state and Pingora's error. Out: a problem, or none where the client is gone.
 
+use std::time::Duration;
+
 use pingora::{Error, ErrorSource, ErrorType};
 
 use super::ctx::{Ctx, Failure, Routed};
 use super::{respond, watch};
+use crate::domino::fault::Fault;
 use crate::pages::Problem;
 use crate::select::Outcome;
 
@@ -92,7 +95,10 @@ pub fn connect_cause(e: &Error) -> String {
         ErrorType::ConnectTimedout => "connect timed out",
         ErrorType::ConnectRefused => "connection refused",
         ErrorType::ConnectNoRoute => "no route to the server",
-        ErrorType::TLSHandshakeFailure | ErrorType::InvalidCert => "TLS handshake failed",
+        // Which certificate, which version: what to do depends on it.
+        ErrorType::TLSHandshakeFailure | ErrorType::InvalidCert | ErrorType::HandshakeError => {
+            return Fault::of(e, Duration::ZERO).to_string();
+        }
         ErrorType::TLSHandshakeTimedout => "TLS handshake timed out",
         other => other.as_str(),
     };

@@ -33,6 +33,8 @@ pub struct Ctx {
     pub attempt: Option<Attempt>,
     /// Servers that are out for this request.
     pub tried: SmallVec<[MemberIx; 4]>,
+    /// What went wrong with the attempt that nothing followed.
+    pub last_failure: Option<Failure>,
     /// What became of earlier attempts.
     pub failures: SmallVec<[(MemberIx, Failure); 2]>,
     /// Chosen while the failure of the last attempt was handled.
@@ -48,6 +50,12 @@ pub struct Ctx {
     pub doubted: bool,
     /// The client's octets of the request's body that were passed on in this attempt.
     pub body_bytes: u64,
+    /// Who answered for a request that was not routed on.
+    pub answered_by: Option<Arc<Cluster>>,
+    /// Why an answer of ours that is no problem's page was given: `choice`, `list`, `https`.
+    pub own: Option<&'static str>,
+    /// A connection to a server carries this request; `true` = by TLS.
+    pub outbound: Option<bool>,
     /// Why a page of ours is the answer.
     pub problem: Option<Problem>,
     /// Milliseconds to the first octet of the answer, from the head.
@@ -91,8 +99,16 @@ pub struct Routed {
     pub entry: Option<MemberIx>,
     /// The server that another entry speaks for.
     pub hint: Option<(MemberIx, Hint)>,
+    /// The database of that entry.
+    pub hinted: Option<Found>,
     /// The server of the most recent entry.
     pub recent: Option<MemberIx>,
+    /// Where the user has a session of which no entry tells.
+    pub sessions: SmallVec<[MemberIx; 4]>,
+    /// The `Cookie` lines hold what no server, or not every server may see, or are several.
+    pub rewrites_cookies: bool,
+    /// The URL ends the user's session.
+    pub is_logout: bool,
     /// The Host as the client wrote it.
     pub authority: Box<str>,
 }
@@ -127,6 +143,8 @@ pub struct Attempt {
     pub why: Why,
     /// Its state when it was chosen.
     pub state: ServerState,
+    /// Its index when it was chosen.
+    pub index: Option<f32>,
     /// The holder in the directory, for the 404 rule.
     pub holder: Option<ServerIx>,
     /// The path must be replaced by the holder's.
@@ -180,6 +198,7 @@ impl Ctx {
             routed: None,
             attempt: None,
             tried: SmallVec::new(),
+            last_failure: None,
             failures: SmallVec::new(),
             next: None,
             fresh: None,
@@ -187,6 +206,9 @@ impl Ctx {
             replayed_timeout: false,
             doubted: false,
             body_bytes: 0,
+            answered_by: None,
+            own: None,
+            outbound: None,
             problem: None,
             first_byte_ms: None,
             client: None,
@@ -194,8 +216,17 @@ impl Ctx {
         }
     }
 
+    /// The cluster that took the request.
+    #[must_use]
+    pub fn cluster(&self) -> Option<&Arc<Cluster>> {
+        self.routed.as_ref().map(|routed| &routed.cluster).or(self.answered_by.as_ref())
+    }
+
     /// Ends the current attempt, so that its server is free for another request.
     pub fn end_attempt(&mut self) -> Option<MemberIx> {
+        if let (Some(tls), Some(progress)) = (self.outbound.take(), &self.in_progress) {
+            progress.statistics().outbound.end(tls);
+        }
         let attempt = self.attempt.take()?;
         let capped = attempt.in_flight.member().view().max_connections > 0;
         let member = attempt.member;

@@ -13,6 +13,7 @@ use smallvec::SmallVec;
 use super::ctx::{Ctx, Failure, Routed};
 use crate::clock;
 use crate::config::settings::UnknownCommands;
+use crate::directory::Mark;
 use crate::select::{self, Candidate, Decision, MemberIx, Outcome, Question};
 use crate::url::Class;
 
@@ -20,13 +21,30 @@ use crate::url::Class;
 #[must_use]
 pub fn decide(routed: &Routed, tried: &[MemberIx]) -> Decision {
     let mut candidates: SmallVec<[Candidate; 8]> = SmallVec::new();
+    // What belongs to a page of another database, a login form above all, is of use only to a server that holds
+    // it: should the user's own be gone, then to another one that does.
+    if let Some(hinted) = &routed.hinted {
+        routed.view.candidates(Some(hinted), &mut candidates);
+        for candidate in &mut candidates {
+            candidate.mark = Mark::InService;
+        }
+        let decision = ask(routed, &candidates, tried);
+        if matches!(decision.outcome, Outcome::Serve(..)) {
+            return decision;
+        }
+    }
     routed.view.candidates(routed.found.as_ref(), &mut candidates);
+    ask(routed, &candidates, tried)
+}
+
+fn ask(routed: &Routed, candidates: &[Candidate], tried: &[MemberIx]) -> Decision {
     let question = Question {
-        candidates: &candidates,
+        candidates,
         port: routed.port,
         entry: routed.entry,
         hint: routed.hint,
         recent: routed.recent,
+        sessions: &routed.sessions,
         note_id: routed.note_id,
         tried,
         now_ms: clock::now_ms(),
@@ -55,7 +73,11 @@ pub fn after_connect_failure(ctx: &mut Ctx) -> bool {
     let Some(member) = ctx.end_attempt() else { return false };
     ctx.tried.push(member);
     ctx.failures.push((member, Failure::Connect));
-    choose_next(ctx)
+    let again = choose_next(ctx);
+    if again {
+        count(ctx, Failure::Connect);
+    }
+    again
 }
 
 /// The request was sent, and no final answer came of it, or one that tries the next. The attempt is
@@ -102,11 +124,22 @@ pub fn after_failure(session: &mut Session, ctx: &mut Ctx, failure: Failure) -> 
     }
     ctx.failures.push((member, failure));
     ctx.replayed_timeout |= failure == Failure::Timeout;
+    count(ctx, failure);
     if let Some(attempt) = &ctx.attempt {
         attempt.in_flight.member().counters.failed_over.fetch_add(1, Relaxed);
     }
     ctx.end_attempt();
     true
+}
+
+/// Another server is asked.
+fn count(ctx: &Ctx, failure: Failure) {
+    if let Some(progress) = &ctx.in_progress {
+        progress.statistics().here().failovers.fetch_add(1, Relaxed);
+    }
+    if let Some(routed) = &ctx.routed {
+        routed.cluster.kept.traffic.failover(failure.word());
+    }
 }
 
 fn choose_next(ctx: &mut Ctx) -> bool {

@@ -1,11 +1,13 @@
 //! What a request carries to a server: the right path, our word about the client, and nothing that
 //! Domino would trust from a stranger.
 //!
-//! In: the client's head. Out: the same with every `$WS*` removed and the forwarding headers replaced.
+//! In: the client's head, the version it came in. Out: the same with every `$WS*` and every twin of a field that
+//! frames removed, and the forwarding headers replaced.
 //! Identity headers (`$WSRU` and its kin) are never sent.
 
 use std::net::IpAddr;
 
+use http::Version;
 use http::header::{self, HeaderName, HeaderValue};
 use pingora::Result;
 use pingora_http::RequestHeader;
@@ -26,9 +28,13 @@ pub fn to_server(
     routed: &Routed,
     attempt: &Attempt,
     client: Option<IpAddr>,
+    version: Version,
 ) -> Result<()> {
     remove_what_is_ours_to_say(request);
     replace_path(request, routed, attempt)?;
+    if routed.rewrites_cookies {
+        super::cookies::to_server(request, routed, attempt)?;
+    }
     let scheme =
         if routed.tls { HeaderValue::from_static("https") } else { HeaderValue::from_static("http") };
     if let Some(client) = client.map(|ip| ip.to_canonical().to_string()) {
@@ -52,7 +58,12 @@ pub fn to_server(
         request.insert_header(header::HOST, &*routed.authority)?;
     }
     if let Some(pseudonym) = &settings.headers.via {
-        request.append_header(header::VIA, format!("1.1 {pseudonym}"))?;
+        let received = match version {
+            Version::HTTP_2 => "2.0",
+            Version::HTTP_10 => "1.0",
+            _ => "1.1",
+        };
+        request.append_header(header::VIA, format!("{received} {pseudonym}"))?;
     }
     if entry.server.connector_headers {
         connector_headers(request, routed, client)?;
@@ -63,28 +74,50 @@ pub fn to_server(
 /// Every header that only this balancer may say: all `$WS*`, as Domino with connector headers on believes
 /// them, `$WSRU` being a whole login
 /// (<https://frostillic.us/blog/posts/2023/1/25/overdue-psa--reverse-proxy-headers-in-domino-12.0.1fp1-and-newer>),
-/// and whatever speaks of the client's address, host and scheme.
+/// and whatever speaks of the client's address, host and scheme. Beside them go the twins of fields that frame, see [`is_twin`].
 fn remove_what_is_ours_to_say(request: &mut RequestHeader) {
-    let hostile: SmallVec<[HeaderName; 4]> =
-        request.headers.keys().filter(|name| is_ours_to_say(name.as_str())).cloned().collect();
+    let hostile = |name: &&HeaderName| is_ours_to_say(name.as_str()) || is_twin(name.as_str());
+    let hostile: SmallVec<[HeaderName; 4]> = request.headers.keys().filter(hostile).cloned().collect();
     for name in &hostile {
         request.remove_header(name);
     }
 }
 
-/// For a name in lower case, as header maps have them. An underscore counts as a dash: in the CGI variables
-/// that agents read the two are one.
-fn is_ours_to_say(name: &str) -> bool {
-    let begins = |with: &str| {
-        let alike = |(a, b): (u8, u8)| a == b || (a == b'_' && b == b'-');
-        name.len() >= with.len() && name.bytes().zip(with.bytes()).all(alike)
-    };
-    let is = |whole: &str| name.len() == whole.len() && begins(whole);
-    begins("$ws")
-        || begins("x-forwarded-")
-        || is("x-real-ip")
-        || is("forwarded")
-        || is("x-connectorheaders-secret")
+/// For a name in lower case, as header maps have them: what only we may say, in any spelling.
+pub(super) fn is_ours_to_say(name: &str) -> bool {
+    begins(name, "$ws")
+        || begins(name, "x-forwarded")
+        || is(name, "x-real-ip")
+        || name == "forwarded"
+        || is(name, "x-connectorheaders-secret")
+}
+
+/// Another spelling of a field that frames a message or ends at a proxy: whoever reads the fields as CGI
+/// variables takes it for the field itself.
+fn is_twin(name: &str) -> bool {
+    const TWINS: [&str; 9] = [
+        "content-length",
+        "transfer-encoding",
+        "content-encoding",
+        "http2-settings",
+        "keep-alive",
+        "max-forwards",
+        "proxy-authenticate",
+        "proxy-authorization",
+        "proxy-connection",
+    ];
+    TWINS.iter().any(|twin| name != *twin && is(name, twin))
+}
+
+/// Whether a name begins so, where a dash (and the dollar) stands for every octet that is no letter and no
+/// digit: in the CGI variables that agents read all of them are underscores.
+fn begins(name: &str, with: &str) -> bool {
+    let alike = |(a, b): (u8, u8)| a == b || !(a.is_ascii_alphanumeric() || b.is_ascii_alphanumeric());
+    name.len() >= with.len() && name.bytes().zip(with.bytes()).all(alike)
+}
+
+fn is(name: &str, whole: &str) -> bool {
+    name.len() == whole.len() && begins(name, whole)
 }
 
 fn connector_headers(request: &mut RequestHeader, routed: &Routed, client: Option<IpAddr>) -> Result<()> {
@@ -129,4 +162,49 @@ fn replaced(routed: &Routed, attempt: &Attempt, target: &[u8]) -> Option<Vec<u8>
 pub fn server_path(routed: &Routed, attempt: &Attempt) -> Option<String> {
     let holder = routed.holder(attempt.member)?;
     Some(db_path::encode_for_url(holder.path).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_only_we_may_say_is_known_in_every_spelling() {
+        for name in [
+            "$wsru",
+            "$wsra",
+            "$ws",
+            "$ws_ru",
+            "$wsanything",
+            "_wsru",
+            "x-forwarded-for",
+            "x_forwarded_for",
+            "x-forwarded_for",
+            "x.forwarded.for",
+            "x-forwarded",
+            "x-forwarded-anything",
+            "x-real-ip",
+            "x_real-ip",
+            "forwarded",
+            "x_connectorheaders_secret",
+        ] {
+            assert!(is_ours_to_say(name), "{name}");
+        }
+        for name in
+            ["ws", "xwsru", "forward", "forwarded-by-me", "x-forward-for", "x-real-ipx", "cookie", "host"]
+        {
+            assert!(!is_ours_to_say(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn twins_of_framing_fields_go_and_the_fields_themselves_stay() {
+        for twin in ["content_length", "transfer_encoding", "transfer.encoding", "keep_alive", "max_forwards"]
+        {
+            assert!(is_twin(twin), "{twin}");
+        }
+        for other in ["content-length", "transfer-encoding", "content_lengths", "content_type", "my_field"] {
+            assert!(!is_twin(other), "{other}");
+        }
+    }
 }

@@ -3,9 +3,9 @@
 //! In: a head as Pingora parsed it. Out: the client's address and scheme, the host, a refusal. It looks at
 //! nothing that belongs to a cluster, except for the login form, which says for which database it was shown.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
-use http::{HeaderMap, HeaderValue, Method, Version, header};
+use http::{HeaderMap, HeaderValue, Method, header};
 use pingora::Result;
 use pingora_http::RequestHeader;
 use pingora_proxy::Session;
@@ -46,9 +46,11 @@ pub async fn login_form(session: &mut Session, routed: &mut Routed, target: &[u8
         }
     }
     if let Some(value) = url::argument(&form, b"RedirectTo")
-        && let Some(member) = route::entry_of_url(&routed.cluster, &routed.view, &value, &routed.entries)
+        && let Some((member, found)) =
+            route::entry_of_url(&routed.cluster, &routed.view, &value, &routed.entries)
     {
         routed.hint = Some((member, crate::select::Hint::RedirectTo));
+        routed.hinted = found;
     }
     Ok(())
 }
@@ -85,13 +87,6 @@ fn announced_a_length(session: &Session) -> bool {
         .is_some_and(|h1| h1.get_headers_raw_bytes().split(|b| *b == b'\n').any(is_length))
 }
 
-/// Whether the client's connection can be kept for another request. In HTTP/1.0 the end of the connection is
-/// the end of an answer whose length nobody knew before.
-#[must_use]
-pub fn can_keep_alive(session: &Session) -> bool {
-    session.req_header().version != Version::HTTP_10
-}
-
 /// Gives a request with an absolute target the origin form and the Host that its target names, which wins
 /// over the header (RFC 9112 section 3.2.2), so that nobody behind this has two forms to mind.
 ///
@@ -121,16 +116,30 @@ pub fn content_length(headers: &HeaderMap) -> Option<u64> {
     headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.trim().parse().ok()
 }
 
-/// The authority of HTTP/2, else the Host header.
+/// The authority of HTTP/2, else the Host header; `None` where it is no host, with or without a port.
 #[must_use]
 pub fn authority_of(head: &RequestHeader) -> Option<Box<str>> {
     let authority = head.uri.authority().map(http::uri::Authority::as_str);
     let text = authority.or_else(|| head.headers.get(header::HOST).and_then(|h| h.to_str().ok()))?.trim();
-    let valid = !text.is_empty()
-        && text.bytes().all(|b| {
-            b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_' | b':' | b'[' | b']' | b'~')
-        });
-    valid.then(|| text.into())
+    is_authority(text).then(|| text.into())
+}
+
+/// `www.acme.example`, `10.0.0.1:8080`, `[2001:db8::1]:443`.
+fn is_authority(text: &str) -> bool {
+    let (is_host, port) = match text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        Some((address, rest)) => {
+            let Some(port) = rest.strip_prefix(':').or(rest.is_empty().then_some("")) else { return false };
+            (address.parse::<Ipv6Addr>().is_ok(), port)
+        }
+        None => {
+            let (host, port) = text.split_once(':').unwrap_or((text, ""));
+            let octet = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_' | b'~');
+            (!host.is_empty() && host.bytes().all(octet), port)
+        }
+    };
+    // An empty port is none (RFC 3986 section 3.2.3).
+    let is_port = port.is_empty() || port.bytes().all(|b| b.is_ascii_digit()) && port.parse::<u16>().is_ok();
+    is_host && is_port
 }
 
 /// The listener that a connection came in by.
@@ -194,4 +203,24 @@ pub fn client_of(session: &Session, listener: Option<&Listener>) -> (Option<IpAd
         }
     }
     (client, tls)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_authority;
+
+    #[test]
+    fn a_host_is_a_name_or_an_address_with_or_without_a_port() {
+        for good in
+            ["www.acme.example", "a_b~c:80", "10.0.0.1:", "[2001:db8::1]", "[::1]:8443", "localhost:65535"]
+        {
+            assert!(is_authority(good), "{good}");
+        }
+        for bad in [
+            "", ":80", "a:b", "a:80:90", "a:65536", "a:+1", "a/b", "a, b", "u@h", "[::1", "[x]", "[::1]80",
+            "a b", "a#",
+        ] {
+            assert!(!is_authority(bad), "{bad}");
+        }
+    }
 }

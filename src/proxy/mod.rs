@@ -6,6 +6,7 @@
 pub mod answer;
 pub mod blame;
 pub mod client_limits;
+pub mod cookies;
 pub mod ctx;
 mod ends;
 pub mod failover;
@@ -13,23 +14,25 @@ pub mod headers;
 pub mod incoming;
 pub mod respond;
 pub mod route;
+pub mod semantics;
 pub mod watch;
 
 use std::os::fd::RawFd;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use http::header;
+use http::{Version, header};
 use pingora::protocols::Digest;
+use pingora::protocols::http::ServerSession;
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorSource, ErrorType, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::{FailToProxy, ProxyHttp, Session};
 
-use crate::access_log::AccessLog;
+use crate::access_log::{AccessLog, record};
 use crate::balancer::statistics::InProgress;
 use crate::balancer::view::Exchange;
 use crate::balancer::{Balancer, Snapshot};
@@ -108,9 +111,27 @@ impl Proxy {
         (!self.balancer.is_draining()).then_some(idle)
     }
 
+    /// The time and the octets of a request that has ended.
+    fn measure(&self, session: &Session, e: Option<&Error>, ctx: &Ctx) {
+        let statistics = &self.balancer.statistics;
+        let traffic = ctx.cluster().map_or(&statistics.elsewhere, |cluster| &cluster.kept.traffic);
+        traffic.request(record::status(session, e), ctx.started.elapsed());
+        let here = statistics.here();
+        // Most requests have no body, and what is not counted costs nothing.
+        let count = |counter: &AtomicU64, octets: u64| {
+            if octets > 0 {
+                counter.fetch_add(octets, Relaxed);
+            }
+        };
+        count(&here.client_received, session.body_bytes_read() as u64);
+        count(&here.client_sent, session.body_bytes_sent() as u64);
+        count(&here.server_received, session.upstream_body_bytes_received() as u64);
+        count(&here.server_sent, ctx.body_bytes);
+    }
+
     /// Counts as the ICM did.
     fn count(&self, outcome: Option<Outcome>) {
-        let statistics = &self.balancer.statistics;
+        let statistics = self.balancer.statistics.here();
         match outcome {
             Some(Outcome::Serve(_, why)) => {
                 statistics.successful.fetch_add(1, Relaxed);
@@ -140,12 +161,13 @@ impl ProxyHttp for Proxy {
     async fn request_filter(&self, session: &mut Session, ctx: &mut Ctx) -> Result<bool> {
         let snapshot = self.balancer.snapshot();
         ctx.in_progress = Some(InProgress::begin(&self.balancer));
-        self.balancer.statistics.commands.fetch_add(1, Relaxed);
+        self.balancer.statistics.here().commands.fetch_add(1, Relaxed);
         let listener = incoming::listener_of(&snapshot, session);
         let (client, tls) = incoming::client_of(session, listener);
         ctx.client = client;
         let limits = &snapshot.settings.limits;
-        let keepalive = self.keepalive(&snapshot).filter(|_| incoming::can_keep_alive(session));
+        let keepalive =
+            self.keepalive(&snapshot).filter(|_| semantics::keeps_connection(session.req_header()));
         session.set_keepalive(keepalive);
         session.set_read_timeout(client_limits::read_timeout(limits));
         session.set_write_timeout(client_limits::write_timeout(limits, 0));
@@ -157,10 +179,22 @@ impl ProxyHttp for Proxy {
             session.set_keepalive(None);
             return self.refuse(session, ctx, &snapshot, problem).await;
         }
-        if let Err(problem) = incoming::to_origin_form(session.req_header_mut()) {
-            session.set_keepalive(None);
-            return self.refuse(session, ctx, &snapshot, problem).await;
+        if session.req_header().version == Version::HTTP_10
+            && let ServerSession::H1(client) = session.as_mut()
+        {
+            // It knows no 1xx, and servers may send one unasked.
+            client.set_ignore_info_resp(true);
         }
+        let settled = semantics::settle(session.req_header_mut());
+        let settled =
+            settled.and_then(|last| incoming::to_origin_form(session.req_header_mut()).map(|()| last));
+        let last_hop = match settled {
+            Ok(last_hop) => last_hop,
+            Err(problem) => {
+                session.set_keepalive(None);
+                return self.refuse(session, ctx, &snapshot, problem).await;
+            }
+        };
         let Some(authority) = incoming::authority_of(session.req_header()) else {
             session.set_keepalive(None);
             let problem = Problem::BadRequest("The request names no host.");
@@ -173,26 +207,35 @@ impl ProxyHttp for Proxy {
 
         if listener.is_some_and(|l| l.redirect_to_https)
             && !tls
-            && !matches!(route, Route::Problem(Problem::Misdirected))
+            && !matches!(route, Route::Problem(Problem::Misdirected, _))
         {
+            ctx.answered_by = route.cluster().cloned();
+            ctx.own = Some("https");
             let secure = incoming::secure_authority(&snapshot, listener, &authority);
             let location = format!("https://{secure}{}", String::from_utf8_lossy(&target));
             respond::redirect(session, 308, &location, None).await?;
             return Ok(true);
         }
+        if last_hop && !matches!(route, Route::Problem(..)) {
+            respond::options(session).await?;
+            return Ok(true);
+        }
         let mut routed = match route {
             Route::To(routed) => *routed,
-            Route::Problem(problem) => {
+            Route::Problem(problem, cluster) => {
+                ctx.answered_by = cluster;
                 self.count(None);
                 return self.refuse(session, ctx, &snapshot, problem).await;
             }
-            Route::Choose(_, view, ambiguous) => {
+            Route::Choose(cluster, view, ambiguous) => {
+                (ctx.answered_by, ctx.own) = (Some(cluster), Some("choice"));
                 let rendered = respond::choice(&snapshot, session, &view, ambiguous, addressed);
                 respond::page(session, rendered, None).await?;
                 return Ok(true);
             }
             Route::List(cluster, view) => {
                 let rendered = respond::list(&snapshot, session, &cluster, &view);
+                (ctx.answered_by, ctx.own) = (Some(cluster), Some("list"));
                 respond::page(session, rendered, None).await?;
                 return Ok(true);
             }
@@ -229,7 +272,7 @@ impl ProxyHttp for Proxy {
         let chosen = self.choose(ctx).await;
         let Some(routed) = &ctx.routed else { return Error::err(ErrorType::InternalError) };
         let (_, target) = route::origin_form(session.req_header().raw_path());
-        let Some((member, why, in_flight)) = chosen else {
+        let Some((member, why, mut in_flight)) = chosen else {
             ctx.problem = Some(blame::problem_of(ctx, routed, target));
             return Error::err(ErrorType::HTTPStatus(503));
         };
@@ -248,16 +291,21 @@ impl ProxyHttp for Proxy {
             peer.group_key = fastrand::u64(..);
             peer.options.idle_timeout = Some(Duration::ZERO);
         }
+        if routed.exchange == Exchange::Tunnel {
+            in_flight.is_tunnel();
+        }
         let holder = routed.holder(member);
         let replace_path = holder.is_some_and(|holder| routed.replaces_path(&holder));
         ctx.outcome = Some(Outcome::Serve(member, why));
         ctx.attempts += 1;
         ctx.body_bytes = 0;
+        ctx.last_failure = None;
         ctx.attempt = Some(Attempt {
             member,
             in_flight,
             why,
             state: entry.member.state(),
+            index: entry.member.index(),
             holder: holder.map(|h| h.server),
             replace_path,
             started: Instant::now(),
@@ -288,9 +336,6 @@ impl ProxyHttp for Proxy {
         // Failed connects do not count as attempts.
         ctx.attempts = ctx.attempts.saturating_sub(1);
         let again = failover::after_connect_failure(ctx);
-        if again {
-            self.balancer.statistics.failovers.fetch_add(1, Relaxed);
-        }
         e.set_retry(again);
         e
     }
@@ -306,6 +351,9 @@ impl ProxyHttp for Proxy {
     ) -> Result<()> {
         let upload = ctx.routed.as_ref().is_some_and(|r| r.exchange == Exchange::Upload);
         if let Some(attempt) = &mut ctx.attempt {
+            let tls = ctx.routed.as_ref().is_some_and(|routed| routed.port == crate::cluster::Port::Https);
+            self.balancer.statistics.outbound.begin(tls, !reused);
+            ctx.outbound = Some(tls);
             attempt.reused = reused;
             if upload {
                 attempt.watch = Some(watch::Watch::new(fd));
@@ -316,12 +364,15 @@ impl ProxyHttp for Proxy {
 
     async fn upstream_request_filter(
         &self,
-        _session: &mut Session,
+        session: &mut Session,
         request: &mut RequestHeader,
         ctx: &mut Ctx,
     ) -> Result<()> {
+        let version = session.req_header().version;
         match (&ctx.routed, &ctx.attempt) {
-            (Some(routed), Some(attempt)) => headers::to_server(request, routed, attempt, ctx.client),
+            (Some(routed), Some(attempt)) => {
+                headers::to_server(request, routed, attempt, ctx.client, version)
+            }
             _ => Ok(()),
         }
     }
@@ -365,6 +416,15 @@ impl ProxyHttp for Proxy {
         if status < 200 && status != 101 {
             return Ok(());
         }
+        if status == 101 && !session.as_mut().is_upgrade_req() {
+            // It speaks another protocol now, which nobody asked for: what the client sends next is no
+            // business of that connection.
+            ctx.problem = Some(Problem::BadGateway);
+            let mut e = Error::new(ErrorType::HTTPStatus(502));
+            e.as_up();
+            e.set_retry(false);
+            return Err(e);
+        }
         let now = clock::now_ms();
         if let (Some(attempt), Some(routed)) = (&mut ctx.attempt, &ctx.routed) {
             if let Some(watch) = &attempt.watch {
@@ -373,10 +433,13 @@ impl ProxyHttp for Proxy {
             attempt.answered = true;
             let member = attempt.in_flight.member();
             member.passive_success(routed.port);
-            let micros = u64::try_from(attempt.started.elapsed().as_micros()).unwrap_or(u64::MAX);
+            let time = attempt.started.elapsed();
+            routed.cluster.kept.traffic.answer(routed.request_class, time);
+            let micros = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
             member.observe(routed.request_class, micros, now);
         }
         let unwelcome = self.unwelcome(session, ctx, status, now);
+        ctx.last_failure = unwelcome;
         if let Some(attempt) = &ctx.attempt {
             let failed = matches!(unwelcome, Some(Failure::Status(_)));
             attempt.in_flight.member().attempt_ended(failed);
@@ -384,7 +447,6 @@ impl ProxyHttp for Proxy {
         if let Some(failure) = unwelcome
             && failover::after_failure(session, ctx, failure)
         {
-            self.balancer.statistics.failovers.fetch_add(1, Relaxed);
             let mut e = Error::new(ErrorType::HTTPStatus(status));
             e.as_up();
             e.set_retry(true);
@@ -395,8 +457,7 @@ impl ProxyHttp for Proxy {
             session.set_keepalive(None);
         }
         ctx.first_byte_ms = Some(failover::elapsed_ms(ctx.started));
-        let (_, target) = route::origin_form(session.req_header().raw_path());
-        answer::to_browser(head, ctx, target)
+        answer::to_browser(head, ctx, session.req_header())
     }
 
     /// HTTP/1.0 knows no chunks, which Pingora puts in wherever a length is missing: the connection's end is
@@ -407,7 +468,7 @@ impl ProxyHttp for Proxy {
         head: &mut ResponseHeader,
         _ctx: &mut Ctx,
     ) -> Result<()> {
-        if !incoming::can_keep_alive(session) {
+        if session.req_header().version == Version::HTTP_10 {
             head.remove_header(&header::TRANSFER_ENCODING);
         }
         Ok(())
@@ -445,14 +506,12 @@ impl ProxyHttp for Proxy {
             return e;
         }
         let failure = self.note_failure(&e, ctx);
+        ctx.last_failure = failure;
         let nothing_written = session.response_written().is_none_or(|r| r.status.is_informational());
         let again = match failure {
             Some(failure) => nothing_written && failover::after_failure(session, ctx, failure),
             None => false,
         };
-        if again {
-            self.balancer.statistics.failovers.fetch_add(1, Relaxed);
-        }
         e.set_retry(again);
         e
     }
@@ -485,8 +544,9 @@ impl ProxyHttp for Proxy {
             self.count(ctx.outcome);
         }
         if e.is_some_and(|e| *e.esource() == ErrorSource::Downstream) && ctx.problem.is_none() {
-            self.balancer.statistics.receive_errors.fetch_add(1, Relaxed);
+            self.balancer.statistics.here().receive_errors.fetch_add(1, Relaxed);
         }
+        self.measure(session, e, ctx);
         self.access_log.write(session, e, ctx);
         ctx.end_attempt();
     }

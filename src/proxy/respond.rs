@@ -45,6 +45,18 @@ async fn send(session: &mut Session, head: ResponseHeader, body: bytes::Bytes) -
     Ok(())
 }
 
+/// The answer to an OPTIONS whose last hop we are.
+///
+/// # Errors
+/// When the client is gone.
+pub async fn options(session: &mut Session) -> Result<()> {
+    let mut head = ResponseHeader::build(200, Some(3))?;
+    head.insert_header(header::SERVER, crate::pages::SERVER)?;
+    head.insert_header(header::ALLOW, crate::pages::ALLOW)?;
+    head.insert_header(header::CONTENT_LENGTH, "0")?;
+    send(session, head, bytes::Bytes::new()).await
+}
+
 /// Sends the browser to another URL.
 ///
 /// # Errors

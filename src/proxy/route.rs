@@ -8,29 +8,43 @@ use std::sync::Arc;
 use http::Method;
 use pingora_http::RequestHeader;
 
+use super::cookies::{self, Brought};
 use super::ctx::Routed;
 use crate::affinity::{Entries, cookie};
 use crate::balancer::view::Exchange;
 use crate::balancer::{Cluster, Snapshot, View};
 use crate::clock;
 use crate::cluster::availability::RequestClass;
+use crate::cluster::{Port, ServerState};
 use crate::config::settings::{AmbiguousPath, OpenServer, UnknownDatabase};
-use crate::directory::{AmbiguousIx, Found, Lookup};
+use crate::directory::{AmbiguousIx, Found, Lookup, Mark};
 use crate::pages::Problem;
 use crate::select::{Hint, MemberIx};
-use crate::url::{self, Class, Locator, ServerCommand, Target};
+use crate::url::{self, Class, Hazard, Locator, ServerCommand, Target};
 
 /// The first step's answer.
 #[derive(Debug)]
 pub enum Route {
     /// Goes to a server.
     To(Box<Routed>),
-    /// Gets a page.
-    Problem(Problem),
+    /// Gets a page, of this cluster where it is clear whose the request is.
+    Problem(Problem, Option<Arc<Cluster>>),
     /// One path, several databases: the choice page.
     Choose(Arc<Cluster>, Arc<View>, AmbiguousIx),
     /// `?OpenServer` as a list.
     List(Arc<Cluster>, Arc<View>),
+}
+
+impl Route {
+    /// Whose the request is, where that is clear.
+    #[must_use]
+    pub fn cluster(&self) -> Option<&Arc<Cluster>> {
+        match self {
+            Self::To(routed) => Some(&routed.cluster),
+            Self::Problem(_, cluster) => cluster.as_ref(),
+            Self::Choose(cluster, ..) | Self::List(cluster, _) => Some(cluster),
+        }
+    }
 }
 
 /// The request as the client addressed it.
@@ -63,13 +77,17 @@ pub fn origin_form(raw: &[u8]) -> (Option<&str>, &[u8]) {
 #[must_use]
 pub fn route(snapshot: &Arc<Snapshot>, head: &RequestHeader, addressed: Addressed<'_>) -> Route {
     let target = url::parse(addressed.target);
-    if target.hazard.is_some() {
-        return Route::Problem(Problem::BadRequest(
-            "The path has a dot segment or a control character in it, which servers read in different ways.",
-        ));
+    if let Some(hazard) = target.hazard {
+        let problem = Problem::BadRequest(match hazard {
+            Hazard::DotSegment | Hazard::Control => {
+                "The path has a dot segment or a control character in it, which servers read in different ways."
+            }
+            Hazard::Otherwise => "The path is spelled so that servers could take it for another database.",
+        });
+        return Route::Problem(problem, None);
     }
-    let Some((cluster, view)) = choose_cluster(snapshot, addressed.authority, &target) else {
-        return Route::Problem(Problem::Misdirected);
+    let Some((cluster, view)) = choose_cluster(snapshot, head, addressed, &target) else {
+        return Route::Problem(Problem::Misdirected, None);
     };
     let settings = &cluster.settings;
     let server_command = target.command.server_command();
@@ -80,7 +98,7 @@ pub fn route(snapshot: &Arc<Snapshot>, head: &RequestHeader, addressed: Addresse
     {
         return Route::List(cluster, view);
     }
-    let entries = if settings.affinity.enabled { entries_of(&cluster, head) } else { Entries::default() };
+    let Brought { entries, mut sessions, rewrites_cookies } = cookies::read(&cluster, &view, head);
 
     let mut database_tag = None;
     let mut found = None;
@@ -107,7 +125,7 @@ pub fn route(snapshot: &Arc<Snapshot>, head: &RequestHeader, addressed: Addresse
                     && server_command.is_none()
                     && view.directory.is_loaded()
                 {
-                    return Route::Problem(Problem::UnknownDatabase);
+                    return Route::Problem(Problem::UnknownDatabase, Some(cluster));
                 }
                 database_tag = Some(unknown_tag(&cluster, database.raw));
             }
@@ -116,15 +134,25 @@ pub fn route(snapshot: &Arc<Snapshot>, head: &RequestHeader, addressed: Addresse
 
     let port = settings.port_for(addressed.tls);
     let member = |tag: u32| view.by_tag(tag);
-    let entry = database_tag.and_then(|tag| entries.for_database(tag)).and_then(|e| member(e.server));
+    let class = cluster.commands.classify(&target);
+    let note_id = target.locator == Locator::NoteId && database_tag.is_some();
+    let may_go_back = matches!(head.method, Method::GET | Method::HEAD) && class == Class::Safe && !note_id;
+    let former = database_tag.filter(|_| may_go_back).and_then(|tag| entries.former(tag)).and_then(member);
+    let entry = former
+        .filter(|former| is_home_again(&cluster, &view, found.as_ref(), *former, port))
+        .or_else(|| database_tag.and_then(|tag| entries.for_database(tag)).and_then(|e| member(e.server)));
     let recent = entries.recent().and_then(|e| member(e.server));
+    // The cookie with the entries may have been lost, or be of another time.
+    sessions.retain(|session| Some(*session) != recent);
     let speaks_for_others = found.as_ref().is_none_or(|f| view.is_everywhere(f));
-    let hint = if entry.is_none() && speaks_for_others && !entries.is_empty() {
+    let hint = if entry.is_none() && speaks_for_others {
         hint(&cluster, &view, head, addressed, &target, &entries)
+            .or_else(|| Some((*sessions.first()?, Hint::Recent, None)))
     } else {
         None
     };
-    let class = cluster.commands.classify(&target);
+    let hinted = hint.and_then(|(_, _, hinted)| hinted);
+    let hint = hint.map(|(member, hint, _)| (member, hint));
     let database_range = target.database.as_ref().map_or(0..0, |d| d.range.clone());
     let routed = Routed {
         snapshot: Arc::clone(snapshot),
@@ -132,7 +160,7 @@ pub fn route(snapshot: &Arc<Snapshot>, head: &RequestHeader, addressed: Addresse
         port,
         exchange: Exchange::Plain,
         request_class: request_class(&target, class),
-        note_id: target.locator == Locator::NoteId && database_tag.is_some(),
+        note_id,
         found,
         database_tag,
         database_range,
@@ -140,7 +168,11 @@ pub fn route(snapshot: &Arc<Snapshot>, head: &RequestHeader, addressed: Addresse
         entries,
         entry,
         hint,
+        hinted,
         recent,
+        sessions,
+        rewrites_cookies,
+        is_logout: server_command == Some(ServerCommand::Logout),
         authority: addressed.authority.into(),
         cluster,
         view,
@@ -149,25 +181,31 @@ pub fn route(snapshot: &Arc<Snapshot>, head: &RequestHeader, addressed: Addresse
 }
 
 /// The Host name chooses; among clusters that match, the one whose directory holds the database; else
-/// the first.
+/// the first. A login belongs where the page is for which it is asked: every cluster has a `names.nsf`.
 fn choose_cluster(
     snapshot: &Snapshot,
-    authority: &str,
+    head: &RequestHeader,
+    addressed: Addressed<'_>,
     target: &Target<'_>,
 ) -> Option<(Arc<Cluster>, Arc<View>)> {
-    let matching = snapshot.hosts.lookup(authority);
+    let matching = snapshot.hosts.lookup(addressed.authority);
     let first = snapshot.clusters.get(*matching.first()?)?;
-    if matching.len() > 1 && target.database.is_some() && !is_login_of_directory(target) {
-        for number in &matching {
-            if let Some(cluster) = snapshot.clusters.get(*number) {
-                let view = cluster.view.load_full();
-                if look_up(&view, target) != Lookup::Unknown {
-                    return Some((Arc::clone(cluster), view));
-                }
-            }
-        }
-    }
-    Some((Arc::clone(first), first.view.load_full()))
+    let holder_of = |target: &Target<'_>| {
+        matching.iter().filter_map(|number| snapshot.clusters.get(*number)).find_map(|cluster| {
+            let view = cluster.view.load_full();
+            (look_up(&view, target) != Lookup::Unknown).then(|| (Arc::clone(cluster), view))
+        })
+    };
+    let found = if matching.len() < 2 {
+        None
+    } else if is_login_of_directory(target) {
+        let redirect_to = target.argument(b"RedirectTo");
+        let of_redirect = redirect_to.and_then(|value| holder_of(&url::parse(origin_form(&value).1)));
+        of_redirect.or_else(|| holder_of(&referer(head, addressed)?))
+    } else {
+        target.database.as_ref().and_then(|_| holder_of(target))
+    };
+    found.or_else(|| Some((Arc::clone(first), first.view.load_full())))
 }
 
 /// `/names.nsf?Login` is served by every member, whatever the directory says of `names.nsf`.
@@ -198,19 +236,24 @@ fn unknown_tag(cluster: &Cluster, raw: &[u8]) -> u32 {
     cookie::tag(&cluster.settings.name, "path", crate::directory::db_path::fold(raw, &mut folded))
 }
 
-/// The entries of the affinity cookie.
-fn entries_of(cluster: &Cluster, head: &RequestHeader) -> Entries {
-    let affinity = &cluster.settings.affinity;
-    let now = u32::try_from(clock::unix_secs()).unwrap_or(u32::MAX);
-    let idle = u32::try_from(affinity.idle_timeout.as_secs()).unwrap_or(u32::MAX);
-    head.headers
-        .get_all(http::header::COOKIE)
-        .iter()
-        .flat_map(|header| cookie::values(header.as_bytes(), &affinity.cookie))
-        .map(|value| cluster.keys.decode(value, now, idle))
-        // A neighbouring site may have set a cookie of this name for the whole domain.
-        .find(|entries| !entries.is_empty())
-        .unwrap_or_default()
+/// The server that a user was moved off has been available for as long as `fail_back` wants, and would take a
+/// newcomer.
+fn is_home_again(
+    cluster: &Cluster,
+    view: &View,
+    found: Option<&Found>,
+    former: MemberIx,
+    port: Port,
+) -> bool {
+    let Some(wait) = cluster.settings.affinity.fail_back else { return false };
+    let Some(entry) = view.entry(former) else { return false };
+    let seen = entry.member.view();
+    let answers = if port == Port::Http { seen.http } else { seen.https };
+    let holds = found.is_none_or(|f| view.holder(f, former).is_some_and(|h| h.mark == Mark::InService));
+    let wait = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+    // Of a server that never was away while this process watched, nothing older than the process is known.
+    let back_for = clock::now_ms().saturating_sub(seen.returned_at_ms.unwrap_or_default());
+    entry.member.state() == ServerState::Available && answers && holds && back_for >= wait
 }
 
 /// Design: the database of the user's most recent entry among them decides, else that of a
@@ -242,9 +285,9 @@ fn settle_ambiguity(
 
 fn unsettled(cluster: Arc<Cluster>, view: Arc<View>, head: &RequestHeader, ambiguous: AmbiguousIx) -> Route {
     match cluster.settings.ambiguous_path {
-        AmbiguousPath::NotFound => Route::Problem(Problem::UnknownDatabase),
+        AmbiguousPath::NotFound => Route::Problem(Problem::UnknownDatabase, Some(cluster)),
         _ if matches!(head.method, Method::GET | Method::HEAD) => Route::Choose(cluster, view, ambiguous),
-        _ => Route::Problem(Problem::AmbiguousConflict),
+        _ => Route::Problem(Problem::AmbiguousConflict, Some(cluster)),
     }
 }
 
@@ -260,7 +303,7 @@ fn referer<'h>(head: &'h RequestHeader, addressed: Addressed<'_>) -> Option<Targ
     (same_scheme && same_host).then(|| url::parse(target))
 }
 
-/// Which entry speaks for a request that has none of its own.
+/// Which entry speaks for a request that has none of its own, and for which database.
 fn hint(
     cluster: &Cluster,
     view: &View,
@@ -268,24 +311,33 @@ fn hint(
     addressed: Addressed<'_>,
     target: &Target<'_>,
     entries: &Entries,
-) -> Option<(MemberIx, Hint)> {
+) -> Option<(MemberIx, Hint, Option<Found>)> {
+    if entries.is_empty() {
+        return None;
+    }
     if let Some(value) = target.argument(b"RedirectTo")
-        && let Some(member) = entry_of_url(cluster, view, &value, entries)
+        && let Some((member, found)) = entry_of_url(cluster, view, &value, entries)
     {
-        return Some((member, Hint::RedirectTo));
+        return Some((member, Hint::RedirectTo, found));
     }
     if let Some(of_referer) = referer(head, addressed)
-        && let Some(member) = entry_of_target(cluster, view, &of_referer, entries)
+        && let Some((member, found)) = entry_of_target(cluster, view, &of_referer, entries)
     {
-        return Some((member, Hint::Referer));
+        return Some((member, Hint::Referer, found));
     }
     let recent = entries.recent().and_then(|e| view.by_tag(e.server))?;
-    Some((recent, Hint::Recent))
+    Some((recent, Hint::Recent, None))
 }
 
-/// The server of the user's entry for the database that a `RedirectTo` names.
+/// The server of the user's entry for the database that a `RedirectTo` names, and that database where the
+/// directory knows it.
 #[must_use]
-pub fn entry_of_url(cluster: &Cluster, view: &View, value: &[u8], entries: &Entries) -> Option<MemberIx> {
+pub fn entry_of_url(
+    cluster: &Cluster,
+    view: &View,
+    value: &[u8],
+    entries: &Entries,
+) -> Option<(MemberIx, Option<Found>)> {
     let (_, target) = origin_form(value);
     entry_of_target(cluster, view, &url::parse(target), entries)
 }
@@ -295,16 +347,19 @@ fn entry_of_target(
     view: &View,
     target: &Target<'_>,
     entries: &Entries,
-) -> Option<MemberIx> {
+) -> Option<(MemberIx, Option<Found>)> {
     let of = |tag: u32| entries.for_database(tag).and_then(|e| view.by_tag(e.server));
     match look_up(view, target) {
-        Lookup::One(found) => of(tag_of(cluster, view, &found)),
+        Lookup::One(found) => of(tag_of(cluster, view, &found)).map(|member| (member, Some(found))),
         Lookup::Ambiguous(ambiguous) => {
             let index = &view.directory.index;
             let is_one = |tag: u32| index.ambiguous(ambiguous).any(|f| tag_of(cluster, view, &f) == tag);
-            entries.recent_among(is_one).and_then(|e| view.by_tag(e.server))
+            entries.recent_among(is_one).and_then(|e| view.by_tag(e.server)).map(|member| (member, None))
         }
-        Lookup::Unknown => target.database.as_ref().and_then(|d| of(unknown_tag(cluster, d.raw))),
+        Lookup::Unknown => {
+            let member = target.database.as_ref().and_then(|d| of(unknown_tag(cluster, d.raw)))?;
+            Some((member, None))
+        }
     }
 }
 

@@ -1,4 +1,4 @@
-//! URLs in answers: `Location`, `Content-Location`, `X-XspLocation` and `Refresh`.
+//! URLs in answers: `Location`, `Content-Location`, `X-XspLocation`, `Refresh` and `Link`.
 //!
 //! In: the value as the server sent it. Out: the same URL by public name and path, and whose it
 //! was. Relative references and foreign hosts are left alone, and whatever stands behind the
@@ -64,6 +64,30 @@ pub fn refresh(value: &[u8], mapping: &Mapping<'_>) -> Option<Mapped> {
         end = value.iter().skip(start).position(|b| b == quote).map_or(end, |i| start + i);
     }
     map(value, start..end, mapping)
+}
+
+/// The public form of a `Link` field: every `<URL>` in it (RFC 8288 section 3); `None` where nothing has to
+/// change.
+#[must_use]
+pub fn link(value: &[u8], mapping: &Mapping<'_>) -> Option<Vec<u8>> {
+    let mut out = Vec::with_capacity(value.len() + 64);
+    let (mut rest, mut changed) = (value, false);
+    while let Some(open) = memchr::memchr(b'<', rest) {
+        let (before, behind) = rest.split_at_checked(open + 1)?;
+        let Some(end) = memchr::memchr(b'>', behind) else { break };
+        let (url, after) = behind.split_at_checked(end)?;
+        out.extend_from_slice(before);
+        match location(url, mapping) {
+            Some(mapped) => {
+                changed = true;
+                out.extend_from_slice(&mapped.value);
+            }
+            None => out.extend_from_slice(url),
+        }
+        rest = after;
+    }
+    out.extend_from_slice(rest);
+    changed.then_some(out)
 }
 
 fn skip_blanks(value: &[u8], from: usize) -> usize {

@@ -13,7 +13,7 @@ mod redirect;
 
 pub use authority::MemberNames;
 pub use cookie::set_cookie;
-pub use location::{Mapped, location, refresh, response_header};
+pub use location::{Mapped, link, location, refresh, response_header};
 pub use redirect::redirect_location;
 
 use http::uri::Scheme;

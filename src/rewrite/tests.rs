@@ -227,6 +227,31 @@ fn members_on_one_address_are_told_apart_by_port() {
 }
 
 #[test]
+fn every_url_of_a_link_field_is_mapped_and_its_parameters_stay() {
+    with(&Scheme::HTTPS, "www.acme.example", |mapping| {
+        for (given, expected) in [
+            (
+                "<http://web1.acme.example/x.css>; rel=preload",
+                Some("<https://www.acme.example/x.css>; rel=preload"),
+            ),
+            (
+                "</apps/leads.nsf/a>; rel=\"next\", <http://cdn.example/y>, <//web2.acme.example/z>; title=\"<\"",
+                Some(
+                    "</sales/leads.nsf/a>; rel=\"next\", <http://cdn.example/y>, <//www.acme.example/z>; title=\"<\"",
+                ),
+            ),
+            ("<http://cdn.example/y>; rel=icon", None),
+            ("<../y>", None),
+            ("<http://web1.acme.example/x", None),
+            ("", None),
+        ] {
+            let value = link(given.as_bytes(), mapping).map(|v| String::from_utf8(v).unwrap());
+            assert_eq!(value.as_deref(), expected, "{given}");
+        }
+    });
+}
+
+#[test]
 fn refresh_is_mapped_with_all_that_is_around_the_url() {
     with(&Scheme::HTTPS, "www.acme.example", |mapping| {
         for (given, expected) in [

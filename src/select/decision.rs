@@ -39,6 +39,8 @@ pub enum Why {
     Hint(Hint),
     /// The user's most recent entry names it.
     Recent,
+    /// The user has a session there.
+    Session,
     /// It has the lightest workload.
     Lightest,
     /// It is set aside, but nobody else is left.
@@ -102,6 +104,7 @@ impl fmt::Display for Why {
             Self::Hint(Hint::RedirectTo) => "the user's server for the database in RedirectTo",
             Self::Hint(Hint::Referer) => "the user's server for the database of the Referer",
             Self::Hint(Hint::Recent) | Self::Recent => "the user's most recent server",
+            Self::Session => "the user has a session there",
             Self::Lightest => "lightest workload",
             Self::SetAside => "set aside, but nobody else is left",
             Self::LastResort => "every holder is UNREACHABLE, tried as the last resort",
@@ -118,6 +121,7 @@ impl Why {
             Self::Hint(Hint::RedirectTo) => "redirect_to",
             Self::Hint(Hint::Referer) => "referer",
             Self::Hint(Hint::Recent) | Self::Recent => "recent",
+            Self::Session => "session",
             Self::Lightest => "lightest",
             Self::SetAside => "set_aside",
             Self::LastResort => "last_resort",

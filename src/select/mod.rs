@@ -144,6 +144,9 @@ fn choose(
     {
         return Outcome::Serve(member, Why::Recent);
     }
+    if let Some(member) = question.sessions.iter().copied().find(|member| has(*member)) {
+        return Outcome::Serve(member, Why::Session);
+    }
     if let Some(member) = lightest(usable, question, settings, verdicts) {
         return Outcome::Serve(member, Why::Lightest);
     }

@@ -45,6 +45,8 @@ pub struct Question<'a> {
     pub hint: Option<(MemberIx, Hint)>,
     /// The server of the user's most recent entry.
     pub recent: Option<MemberIx>,
+    /// Where the user has a session of which no entry tells.
+    pub sessions: &'a [MemberIx],
     /// The URL names a document by NoteID: a user with an entry is never moved.
     pub note_id: bool,
     /// Servers already tried in this request.

@@ -43,6 +43,7 @@ fn ask(candidates: &[Candidate]) -> Question<'_> {
         entry: None,
         hint: None,
         recent: None,
+        sessions: &[],
         note_id: false,
         tried: &[],
         now_ms: 10_000,
@@ -188,6 +189,17 @@ fn the_most_recent_server_takes_a_first_request_for_another_database_unless_set_
     assert_eq!(decide(&question, &SETTINGS).outcome, Outcome::Serve(0, Why::Recent));
     let servers = [server(0, |v| v.busy = true), server(1, |_| {})];
     assert_eq!(decide(&Question { recent: Some(0), ..ask(&servers) }, &SETTINGS).chosen(), Some(1));
+}
+
+#[test]
+fn a_server_where_the_user_has_a_session_comes_before_the_lightest_and_behind_the_most_recent() {
+    let servers = [server(0, |_| {}), server(1, |_| {}), server(2, |_| {})];
+    let question = Question { sessions: &[7, 1, 2], ..ask(&servers) };
+    assert_eq!(decide(&question, &SETTINGS).outcome, Outcome::Serve(1, Why::Session));
+    let question = Question { recent: Some(0), ..question };
+    assert_eq!(decide(&question, &SETTINGS).outcome, Outcome::Serve(0, Why::Recent));
+    let question = Question { recent: None, tried: &[1], ..question };
+    assert_eq!(decide(&question, &SETTINGS).outcome, Outcome::Serve(2, Why::Session));
 }
 
 #[test]

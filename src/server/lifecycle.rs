@@ -14,7 +14,7 @@ use pingora::server::{ListenFds, ShutdownSignal, ShutdownSignalWatch, ShutdownWa
 use pingora::services::Service;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::StartError;
+use super::{StartError, systemd};
 use crate::access_log::AccessLog;
 use crate::balancer::Balancer;
 
@@ -125,6 +125,7 @@ impl ShutdownSignalWatch for Shutdown {
         };
         either(&mut term, &mut int).await;
         self.balancer.drain();
+        systemd::stopping();
         let balancer = Arc::clone(&self.balancer);
         let access_log = Arc::clone(&self.access_log);
         let pid_file = self.pid_file.clone();

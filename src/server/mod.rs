@@ -10,6 +10,7 @@ pub mod reload;
 pub mod secret;
 pub mod statpub;
 pub mod supervisor;
+mod systemd;
 pub mod tls;
 mod token;
 
@@ -102,8 +103,11 @@ pub fn run(settings: Settings, file: &Path, signals: Signals) -> Result<(), Star
     let generated = secret::affinity(settings.state_dir.as_deref())?;
     let balancer = Arc::new(Balancer::new(Arc::clone(&settings), generated)?);
     restrictions::restore(&balancer)?;
-    let access_log = Arc::new(AccessLog::start(&settings.access_log).map_err(StartError::AccessLog)?);
+    let access_log = Arc::new(
+        AccessLog::start(&settings.access_log, &balancer.statistics).map_err(StartError::AccessLog)?,
+    );
     let certificates = Arc::new(Certificates::load(&settings)?);
+    certificates.note_expiry(&balancer);
     let pid_file = settings.pid_file.as_deref().map(lifecycle::PidFile::write).transpose()?;
 
     // Pingora takes its configuration by value and gives it no `Clone`; ours stays for the next reload.

@@ -15,6 +15,7 @@ use crate::config::{self, Settings};
 
 /// Reloads. True when the new configuration is in force. Blocks on files and on the resolver.
 pub fn reload(balancer: &Balancer, file: &Path, certificates: &Certificates) -> bool {
+    let started = clock::now_ms();
     let result = attempt(balancer, file, certificates);
     let (success, error, restart_required) = match result {
         Ok(restart) => (true, String::new(), restart),
@@ -30,8 +31,13 @@ pub fn reload(balancer: &Balancer, file: &Path, certificates: &Certificates) -> 
         let text = format!("reload refused, the old configuration stays:\n{error}");
         balancer.events.note(log::Level::Error, "reload", None, text);
     }
-    *balancer.reload.lock().unwrap_or_else(PoisonError::into_inner) =
-        ReloadStatus { success, at_unix_ms: clock::unix_ms(), error, restart_required };
+    *balancer.reload.lock().unwrap_or_else(PoisonError::into_inner) = ReloadStatus {
+        success,
+        at_unix_ms: clock::unix_ms(),
+        took_ms: clock::now_ms().saturating_sub(started),
+        error,
+        restart_required,
+    };
     success
 }
 
@@ -51,6 +57,7 @@ fn attempt(balancer: &Balancer, file: &Path, certificates: &Certificates) -> Res
     AccessLog::try_target(&settings.access_log).map_err(|e| e.to_string())?;
     balancer.apply(Arc::new(settings)).map_err(|e| e.to_string())?;
     renewal.put_in_place();
+    certificates.note_expiry(balancer);
     Ok(restart)
 }
 

@@ -16,10 +16,12 @@ use pingora_load_balancing::Backends;
 use tokio::task::AbortHandle;
 
 use super::lifecycle::Signals;
-use super::reload;
 use super::tls::Certificates;
+use super::{reload, systemd};
 use crate::access_log::AccessLog;
+use crate::balancer::statistics::accept_queue;
 use crate::balancer::{Balancer, knowledge};
+use crate::clock;
 
 /// Listeners open at last after this, whatever is not known by then.
 const LONGEST_START: Duration = Duration::from_secs(5);
@@ -103,7 +105,28 @@ impl Supervisor {
         }
     }
 
-    async fn reload(&self) {
+    /// Tells systemd, once every member was probed and the listeners are open; a directory that cannot be read
+    /// is said, and no reason to be killed for a start that takes too long.
+    fn tell_ready(&self) -> bool {
+        let settings = Arc::clone(&self.balancer.snapshot().settings);
+        let is_open = accept_queue::listening()
+            .is_none_or(|ports| settings.listeners.iter().all(|l| ports.contains_key(&l.address.port())));
+        let ready = is_open && self.knows_enough();
+        if ready {
+            systemd::ready(self.status());
+        }
+        ready
+    }
+
+    fn status(&self) -> &'static str {
+        if self.balancer.is_ready() { "serving" } else { "serving, but no directory could be read" }
+    }
+
+    /// systemd hears of it if it was told before that this process is ready.
+    async fn reload(&self, told: bool) {
+        if told {
+            systemd::reloading();
+        }
         let (balancer, file) = (Arc::clone(&self.balancer), self.file.clone());
         let certificates = Arc::clone(&self.certificates);
         let work = tokio::task::spawn_blocking(move || reload::reload(&balancer, &file, &certificates));
@@ -115,6 +138,11 @@ impl Supervisor {
             }
             Ok(false) => {}
             Err(error) => log::error!(target: "icm::life", "reload: {error}"),
+        }
+        if told {
+            let refused = !self.balancer.reload.lock().unwrap_or_else(PoisonError::into_inner).success;
+            let status = "serving; the last configuration was refused, see the log";
+            systemd::ready(if refused { status } else { self.status() });
         }
     }
 }
@@ -133,15 +161,26 @@ impl BackgroundService for Supervisor {
         self.watch_readiness();
         ready.notify_ready();
         log::info!(target: "icm::life", "serving");
+        let mut told = false;
+        // Listeners open within milliseconds, and the start of other units waits for this word.
+        for _ in 0..50 {
+            told = self.tell_ready();
+            if told || !self.knows_enough() {
+                break;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
         let mut tick = tokio::time::interval(Duration::from_millis(500));
         loop {
             tokio::select! {
-                _ = hangup.recv() => self.reload().await,
+                _ = hangup.recv() => self.reload(told).await,
                 _ = reopen.recv() => self.access_log.reopen(),
                 _ = upgrade.recv() => log::warn!(target: "icm::life", "USR2: upgrading a running process is not available in this version, nothing was done"),
                 _ = tick.tick() => {
                     self.update_members().await;
                     self.watch_readiness();
+                    self.balancer.statistics.tick(clock::now_ms());
+                    told = told || self.tell_ready();
                 }
                 changed = shutdown.changed() => {
                     if changed.is_err() || *shutdown.borrow() {

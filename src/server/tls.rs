@@ -5,7 +5,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use arc_swap::ArcSwap;
 use pingora::listeners::tls::TlsSettings;
@@ -15,6 +15,8 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
 
+use crate::balancer::Balancer;
+use crate::balancer::statistics::CertificateExpiry;
 use crate::config::Settings;
 use crate::config::settings::{CertificateFiles, ListenerTls};
 
@@ -87,6 +89,30 @@ impl Certificates {
         self.admin.clone()
     }
 
+    /// Tells the metrics when the certificates that are shown now end.
+    pub fn note_expiry(&self, balancer: &Balancer) {
+        let snapshot = balancer.snapshot();
+        let settings = &snapshot.settings;
+        let mut all = Vec::new();
+        let mut note = |address: SocketAddr, store: &CertificateStore, files: &[CertificateFiles]| {
+            for (key, file) in store.0.load().iter().zip(files) {
+                all.extend(ends(key).map(|expires_unix_secs| CertificateExpiry {
+                    listener: address.to_string(),
+                    file: file.cert.display().to_string(),
+                    expires_unix_secs,
+                }));
+            }
+        };
+        for (address, store) in &self.listeners {
+            let tls = settings.listeners.iter().find(|l| l.address == *address).and_then(|l| l.tls.as_ref());
+            note(*address, store, tls.map(|tls| tls.certificates.as_slice()).unwrap_or_default());
+        }
+        if let (Some(store), Some(files)) = (&self.admin, &settings.admin.tls) {
+            note(settings.admin.address, store, std::slice::from_ref(files));
+        }
+        *balancer.statistics.certificates.lock().unwrap_or_else(PoisonError::into_inner) = all;
+    }
+
     /// Reads the files again and changes nothing yet: one bad file spoils the whole renewal.
     ///
     /// # Errors
@@ -129,6 +155,12 @@ fn read(files: &[CertificateFiles]) -> Result<Vec<Arc<CertifiedKey>>, TlsError> 
                 .map_err(|e| wrong(&f.cert, e.to_string()))
         })
         .collect()
+}
+
+/// Seconds since 1970 at which the server's own certificate ends.
+fn ends(key: &CertifiedKey) -> Option<i64> {
+    let (_, leaf) = x509_parser::parse_x509_certificate(key.cert.first()?).ok()?;
+    Some(leaf.validity().not_after.timestamp())
 }
 
 impl ResolvesServerCert for CertificateStore {

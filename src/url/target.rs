@@ -2,11 +2,12 @@
 //!
 //! In: the origin-form target as octets. Out: where its path ends, which part of it names the
 //! database, the command, the kind of object, and what makes it dangerous. Every piece is a slice
-//! of the target: `path`, one octet `?` or `!`, and `query` are the target again. Never allocates,
-//! and never decides whether such a database exists.
+//! of the target: `path`, one octet `?` or `!`, and `query` are the target again. Never allocates for
+//! a path that every server reads alike, and never decides whether such a database exists.
 
 use super::argument;
 use super::command::Command;
+use super::lenient;
 use super::locator::{self, Locator};
 use super::percent::{Decoded, Octet, decode_into};
 use crate::directory::ReplicaId;
@@ -50,6 +51,10 @@ pub enum Hazard {
     DotSegment,
     /// A control octet (0 to 31 or 127), plain or percent-encoded, NUL above all.
     Control,
+    /// A careless server would open another database than the one that the request is routed by: path
+    /// parameters, encoding within encoding, overlong UTF-8, or dots and blanks at the end of a name, where
+    /// they change which database the path names.
+    Otherwise,
 }
 
 impl<'a> Target<'a> {
@@ -82,11 +87,14 @@ pub fn parse(target: &[u8]) -> Target<'_> {
     let command = Command::of_query(query);
     let behind = walked.database.as_ref().and_then(|range| path.get(range.end..)).unwrap_or_default();
     let (locator, attachment) = locator::locate(behind, &command);
+    let hazard = walked
+        .hazard
+        .or_else(|| lenient::reads_otherwise(path, walked.database.as_ref()).then_some(Hazard::Otherwise));
     let database = walked.database.and_then(|range| {
         let raw = target.get(range.clone())?;
         Some(Database { raw, range, replica: replica_id(raw) })
     });
-    Target { path, query, database, command, locator, attachment, hazard: walked.hazard }
+    Target { path, query, database, command, locator, attachment, hazard }
 }
 
 /// What one walk along the path finds.
@@ -118,11 +126,17 @@ impl Segment {
 
     /// The endings that close the database part.
     fn is_database(&self) -> bool {
-        matches!(
-            &self.ending.to_be_bytes(),
-            b".nsf" | b".ntf" | [b'.', b'n', b's', b'2'..=b'9'] | b".nsg" | b".nsh" | b".box"
-        )
+        is_ending(&self.ending.to_be_bytes())
     }
+}
+
+fn is_ending(last: &[u8; 4]) -> bool {
+    matches!(last, b".nsf" | b".ntf" | [b'.', b'n', b's', b'2'..=b'9'] | b".nsg" | b".nsh" | b".box")
+}
+
+/// Whether a decoded name has the ending of a database.
+pub(super) fn is_database_name(name: &[u8]) -> bool {
+    name.last_chunk::<4>().is_some_and(|last| is_ending(&last.map(|o| o.to_ascii_lowercase())))
 }
 
 fn walk(path: &[u8], has_question: bool) -> Walk {

@@ -175,9 +175,7 @@ fn dot_segments_and_control_octets_are_hazards_however_they_are_spelled() {
     for target in ["/leads.nsf%00.gif", "/a%0d%0a", "/%7F", "/a\tb", "/leads.nsf/v%00?OpenView"] {
         assert_eq!(parse(target.as_bytes()).hazard, Some(Hazard::Control), "{target}");
     }
-    for target in
-        ["/a.b/leads.nsf", "/.../leads.nsf", "/xsp/.ibmxspres/x", "/a/..b", "/a?../b", "/a?x=%00", "/a%20b"]
-    {
+    for target in ["/a.b/leads.nsf", "/xsp/.ibmxspres/x", "/a/..b", "/a?../b", "/a?x=%00", "/a%20b"] {
         assert_eq!(parse(target.as_bytes()).hazard, None, "{target}");
     }
 }

@@ -47,6 +47,15 @@ impl Browser {
         found.unwrap()
     }
 
+    /// Fills in the login form of a simulated server.
+    pub fn log_in(&mut self, redirect_to: &str) -> Answer {
+        let to = redirect_to.replace('%', "%25").replace('&', "%26").replace('?', "%3F");
+        let form = format!("Username=Jane+Doe&Password=secret&RedirectTo={to}");
+        let referer = format!("http://{}{redirect_to}", self.client.host);
+        let headers = [("Content-Type", "application/x-www-form-urlencoded"), ("Referer", &referer)];
+        self.request("POST", "/names.nsf?Login", &headers, form.as_bytes())
+    }
+
     /// The affinity cookie.
     pub fn icm(&self) -> Option<&str> {
         self.cookies.get("ICM").map(String::as_str)
@@ -66,7 +75,12 @@ impl Browser {
             .unwrap_or_else(|e| panic!("{method} {target}: {e:?}"));
         for cookie in answer.all("set-cookie") {
             let (name, value) = cookie.split(';').next().unwrap().split_once('=').unwrap();
-            self.cookies.insert(name.to_owned(), value.to_owned());
+            let attributes = cookie.to_ascii_lowercase();
+            if attributes.contains("max-age=0") || attributes.contains("01 jan 1970") {
+                self.cookies.remove(name);
+            } else {
+                self.cookies.insert(name.to_owned(), value.to_owned());
+            }
         }
         answer
     }

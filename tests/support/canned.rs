@@ -48,26 +48,30 @@ impl Canned {
 
     /// A configuration for a cluster with this as its only server, and an empty directory.
     pub fn config(&self) -> serde_yaml::Value {
-        let text = format!(
-            "
-listeners: [ {{ address: \"127.0.0.1:{}\" }} ]
-admin: {{ address: \"127.0.0.1:{}\" }}
-clusters:
-- name: AcmeWeb
-  servers: {{ source: static, list: [ {{ name: Web1/Acme, hostname: web1.acme.example, http: \"{}\" }} ] }}
-  directory: {{ source: static, databases: [] }}
-",
-            super::free_port(),
-            super::free_port(),
-            self.address
-        );
-        serde_yaml::from_str(&text).unwrap()
+        config_for(self.address)
     }
 
     /// The heads of all requests so far, probes included.
     pub fn heads(&self) -> Vec<String> {
         self.heads.lock().unwrap().clone()
     }
+}
+
+/// A configuration for a cluster with one server at this address, and an empty directory.
+pub(super) fn config_for(server: SocketAddr) -> serde_yaml::Value {
+    let text = format!(
+        "
+listeners: [ {{ address: \"127.0.0.1:{}\" }} ]
+admin: {{ address: \"127.0.0.1:{}\" }}
+clusters:
+- name: AcmeWeb
+  servers: {{ source: static, list: [ {{ name: Web1/Acme, hostname: web1.acme.example, http: \"{server}\" }} ] }}
+  directory: {{ source: static, databases: [] }}
+",
+        super::free_port(),
+        super::free_port(),
+    );
+    serde_yaml::from_str(&text).unwrap()
 }
 
 impl Drop for Canned {

@@ -60,6 +60,17 @@ clusters:
     serde_yaml::from_str(&text).unwrap_or_else(|e| panic!("{e}\n{text}"))
 }
 
+/// Adds a listener with TLS, HTTP/2 included, that shows the certificate of the cluster's Web1, which is for
+/// `localhost` too. Out: its address, where somebody listens once [`super::wait_for`] says so.
+pub fn add_tls(config: &mut Value, acme: &Acme) -> SocketAddr {
+    let dir = acme.ca_file.parent().unwrap().display().to_string();
+    let address = format!("127.0.0.1:{}", free_port());
+    let certificates = format!("[ {{ cert: {dir}/web1.pem, key: {dir}/web1.key }} ]");
+    let listener = format!("{{ address: \"{address}\", tls: {{ certificates: {certificates} }} }}");
+    config["listeners"].as_sequence_mut().unwrap().push(serde_yaml::from_str(&listener).unwrap());
+    address.parse().unwrap()
+}
+
 /// Gives all members the same published index, so that chance draws among all of them: an index that is only
 /// observed can keep a server out for as long as nobody is slower.
 pub fn equal_workloads(acme: &Acme, config: &mut Value) {
@@ -120,7 +131,12 @@ impl Icm {
     }
 
     /// Starts it without waiting.
-    pub fn spawn(mut config: Value) -> Icm {
+    pub fn spawn(config: Value) -> Icm {
+        Icm::spawn_with(config, &[])
+    }
+
+    /// The same with variables of the environment.
+    pub fn spawn_with(mut config: Value, environment: &[(&str, &str)]) -> Icm {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("icm.yaml");
         let pid_file = dir.path().join("icm.pid");
@@ -138,6 +154,7 @@ impl Icm {
             .args(["run", "-c"])
             .arg(&file)
             .env("RUST_LOG", "info")
+            .envs(environment.iter().copied())
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

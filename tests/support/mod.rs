@@ -34,10 +34,13 @@ mod browser;
 mod canned;
 mod chromium;
 mod client;
+pub mod exposition;
+mod h2;
 mod icm;
 mod load;
 pub mod schema;
 mod status;
+mod tape;
 mod watch;
 
 use std::sync::atomic::{AtomicU16, Ordering};
@@ -50,9 +53,11 @@ pub use browser::Browser;
 pub use canned::Canned;
 pub use chromium::Chromium;
 pub use client::Client;
-pub use icm::{Icm, config, config_of, equal_workloads, set};
+pub use h2::{Ended, H2};
+pub use icm::{Icm, add_tls, config, config_of, equal_workloads, set};
 pub use load::{Tally, load, load_get};
 pub use status::LONG;
+pub use tape::{OK, Tape};
 pub use watch::{Told, User, icm_cli, secret_file, sources_of, write_config};
 
 /// Waits until `true`, at most so long. Out: whether it became true.

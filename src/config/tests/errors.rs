@@ -412,6 +412,16 @@ fn errors_in_a_directory_file_name_that_file() {
 }
 
 #[test]
+fn what_is_nested_too_deeply_is_refused_at_its_place_without_being_read() {
+    for open in ["[", "{a: ", "- ", "? ", "[{a: "] {
+        let text = format!("listeners:\n  {}", open.repeat(300_000));
+        let errors = load_from(&text, &Virtual::default()).unwrap_err();
+        assert_eq!((errors.len(), errors[0].line), (1, 2));
+        assert!(errors[0].message.contains("more than 64 lists and maps"), "{}", errors[0]);
+    }
+}
+
+#[test]
 fn secret_files_that_others_may_read_are_refused() {
     let text = top("admin: { token_file: /t }");
     for (content, mode, part) in [

@@ -69,6 +69,12 @@ impl Index {
             .copied()
     }
 
+    /// Every path that different databases have.
+    pub fn ambiguous_paths(&self) -> impl ExactSizeIterator<Item = (PathIx, AmbiguousIx)> {
+        // Their count was checked against 31 bits when the index was built.
+        self.ambiguous.iter().enumerate().map(|(at, row)| (row.path, AmbiguousIx(at as u32)))
+    }
+
     /// The databases that share a path, in the order of their replica IDs.
     pub fn ambiguous(&self, ix: AmbiguousIx) -> impl ExactSizeIterator<Item = Found> + use<'_> {
         let row = self.ambiguous.get(place(ix.0));

@@ -26,11 +26,11 @@ const SCAN: usize = 100_000;
 
 /// `GET /databases?q=&limit=&from=&cluster=&scheme=`.
 #[must_use]
-pub fn answer(call: &Call<'_>) -> Reply {
+pub fn answer(call: &Call) -> Reply {
     search(call).unwrap_or_else(|refusal| refusal)
 }
 
-fn search(call: &Call<'_>) -> Result<Reply, Reply> {
+fn search(call: &Call) -> Result<Reply, Reply> {
     let limit = call.number("limit", USUAL, 1..=MOST)?;
     let from = call.number("from", 0, 0..=usize::MAX)?;
     let tls = match scheme(call)? {
@@ -161,6 +161,7 @@ fn shown(cluster: &Cluster, view: &View, database: DatabaseIx, tls: bool) -> Val
         entry: None,
         hint: None,
         recent: None,
+        sessions: &[],
         note_id: false,
         tried: &[],
         now_ms: clock::now_ms(),

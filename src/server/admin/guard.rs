@@ -53,11 +53,11 @@ pub enum Shown {
 impl Shown {
     /// By this request.
     #[must_use]
-    pub fn by(call: &Call<'_>) -> Self {
+    pub fn by(call: &Call) -> Self {
         let Some(token) = &call.snapshot.settings.admin.token else { return Self::NoneSet };
-        if token::is_carried(call.head, &token.0) {
+        if token::is_carried(&call.head, &token.0) {
             Self::Bearer
-        } else if login::is_logged_in(call.head, &token.0, call.peer.map(|a| a.ip())) {
+        } else if login::is_logged_in(&call.head, &token.0, call.peer.map(|a| a.ip())) {
             Self::Cookie
         } else {
             Self::No
@@ -69,7 +69,7 @@ impl Shown {
 ///
 /// # Errors
 /// The answer that refuses it.
-pub fn check(access: Access, call: &Call<'_>) -> Result<(), Reply> {
+pub fn check(access: Access, call: &Call) -> Result<(), Reply> {
     let configured = call.snapshot.settings.admin.address.ip();
     let loopback = configured.is_loopback();
     match access {
@@ -99,8 +99,8 @@ pub fn check(access: Access, call: &Call<'_>) -> Result<(), Reply> {
     }
 }
 
-fn own_host(call: &Call<'_>, configured: IpAddr) -> Result<(), Reply> {
-    let host = host_of(call.head);
+fn own_host(call: &Call, configured: IpAddr) -> Result<(), Reply> {
+    let host = host_of(&call.head);
     let ours = match host.parse::<IpAddr>() {
         Ok(ip) => {
             let ip = ip.to_canonical();

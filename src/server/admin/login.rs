@@ -26,7 +26,7 @@ const LIFETIME: u64 = 12 * 3600;
 
 /// `POST /login` with `token=` as a form.
 #[must_use]
-pub fn login(call: &Call<'_>) -> Reply {
+pub fn login(call: &Call) -> Reply {
     let Some(token) = &call.snapshot.settings.admin.token else {
         return Reply::problem(
             StatusCode::CONFLICT,
@@ -54,7 +54,7 @@ pub fn login(call: &Call<'_>) -> Reply {
 
 /// `POST /logout`: the browser forgets.
 #[must_use]
-pub fn logout(call: &Call<'_>) -> Reply {
+pub fn logout(call: &Call) -> Reply {
     Reply::json(&json!({ "until": 0 })).with(header::SET_COOKIE, cookie("", 0, call.tls))
 }
 

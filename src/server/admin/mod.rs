@@ -6,6 +6,7 @@
 
 pub mod databases;
 pub mod guard;
+pub mod inquiry;
 pub mod login;
 pub mod page;
 pub mod reply;
@@ -40,15 +41,15 @@ pub struct Admin {
 
 /// One request, as the handlers see it.
 #[derive(Debug)]
-pub struct Call<'a> {
+pub struct Call {
     /// What it asks about.
-    pub balancer: &'a Arc<Balancer>,
+    pub balancer: Arc<Balancer>,
     /// The snapshot of the moment when it came.
     pub snapshot: Arc<Snapshot>,
     /// When this process began to serve, milliseconds since 1970.
     pub started_unix_ms: u64,
     /// As received.
-    pub head: &'a RequestHeader,
+    pub head: RequestHeader,
     /// Without its query.
     pub path: String,
     /// What stood behind `?`, not decoded.
@@ -67,7 +68,7 @@ pub struct Call<'a> {
     pub certificate: Option<Arc<CertificateStore>>,
 }
 
-impl Call<'_> {
+impl Call {
     /// An argument of the query, decoded; `None` when it is not there, empty when it has no value.
     #[must_use]
     pub fn argument(&self, name: &str) -> Option<String> {
@@ -116,10 +117,10 @@ impl Admin {
         let target = String::from_utf8_lossy(target);
         let (path, query) = target.split_once('?').unwrap_or((&target, ""));
         let call = Call {
-            balancer: &self.balancer,
+            balancer: Arc::clone(&self.balancer),
             snapshot: self.balancer.snapshot(),
             started_unix_ms: self.started_unix_ms,
-            head,
+            head: head.clone(),
             path: path.to_owned(),
             query: query.to_owned(),
             name: String::new(),
@@ -129,7 +130,7 @@ impl Admin {
             tls: session.digest().is_some_and(|d| d.ssl_digest.is_some()),
             certificate: self.certificate.clone(),
         };
-        routes::answer(call)
+        routes::answer(call).await
     }
 }
 

@@ -38,7 +38,7 @@ fn hash(text: &str) -> String {
 
 /// `GET /`. Whoever has to log in first gets the same document with 401: it then shows the form.
 #[must_use]
-pub fn page(call: &Call<'_>) -> Reply {
+pub fn page(call: &Call) -> Reply {
     let (html, policy) = &*PAGE;
     let shown = Shown::by(call);
     let loopback = call.snapshot.settings.admin.address.ip().is_loopback();

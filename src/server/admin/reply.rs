@@ -66,6 +66,13 @@ impl Reply {
         .with(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))
     }
 
+    /// 404: servers that no cluster has.
+    #[must_use]
+    pub fn unknown_server(names: &str) -> Self {
+        let message = format!("no cluster has a server {names}; /status lists them");
+        Self::problem(StatusCode::NOT_FOUND, "unknown_server", message)
+    }
+
     /// With one more field.
     #[must_use]
     pub fn with(mut self, name: HeaderName, value: HeaderValue) -> Self {

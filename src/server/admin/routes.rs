@@ -10,13 +10,13 @@ use percent_encoding::percent_decode_str;
 
 use super::guard::{self, Access};
 use super::reply::{Reply, TEXT};
-use super::{Call, databases, login, page, status, verbs};
+use super::{Call, databases, inquiry, login, page, status, verbs};
 use crate::cluster::Port;
-use crate::explain::explain;
+use crate::explain::{Request, explain};
 use crate::metrics;
 
 /// What answers.
-type Handler = fn(&Call<'_>) -> Reply;
+type Handler = fn(&Call) -> Reply;
 
 /// One line of the table.
 #[derive(Clone, Copy, Debug)]
@@ -28,6 +28,14 @@ pub struct Route {
     /// Who may ask.
     pub access: Access,
     handler: Handler,
+    /// It may go through a whole directory: it works on a thread that serves nobody.
+    walks: bool,
+}
+
+impl Route {
+    const fn walks(self) -> Self {
+        Self { walks: true, ..self }
+    }
 }
 
 /// The methods that a route may have.
@@ -58,25 +66,30 @@ impl Verb {
 }
 
 const fn get(path: &'static str, access: Access, handler: Handler) -> Route {
-    Route { method: Verb::Get, path, access, handler }
+    Route { method: Verb::Get, path, access, handler, walks: false }
 }
 
 const fn post(path: &'static str, access: Access, handler: Handler) -> Route {
-    Route { method: Verb::Post, path, access, handler }
+    Route { method: Verb::Post, path, access, handler, walks: false }
 }
 
 /// The table.
 pub const ROUTES: &[Route] = &[
     get("/", Access::Page, page::page),
     get("/status", Access::Read, status::answer),
-    get("/databases", Access::Read, databases::answer),
+    get("/databases", Access::Read, databases::answer).walks(),
     get("/explain", Access::Read, explained),
+    get("/audit", Access::Read, inquiry::audited).walks(),
+    get("/simulate", Access::Read, inquiry::simulated).walks(),
+    get("/events", Access::Read, inquiry::events),
+    get("/statistics", Access::Read, inquiry::statistics),
+    get("/servers/{name}/drain", Access::Read, inquiry::drained).walks(),
     get("/metrics", Access::Read, numbers),
     get("/openapi.json", Access::Read, openapi),
     get("/livez", Access::Open, |_| Reply::text(TEXT, "ok\n")),
     get("/readyz", Access::Open, readiness),
-    post("/servers/{name}/restrict", Access::Act, verbs::restrict),
-    post("/servers/{name}/release", Access::Act, verbs::release),
+    post("/servers/{name}/restrict", Access::Act, verbs::restrict).walks(),
+    post("/servers/{name}/release", Access::Act, verbs::release).walks(),
     post("/login", Access::Page, login::login),
     post("/logout", Access::Page, login::logout),
 ];
@@ -85,36 +98,51 @@ pub const ROUTES: &[Route] = &[
 pub const OPENAPI: &str = include_str!("../../../docs/openapi.json");
 
 /// Answers a request.
-#[must_use]
-pub fn answer(mut call: Call<'_>) -> Reply {
+pub async fn answer(mut call: Call) -> Reply {
+    let (route, name) = match wanted(&call) {
+        Ok(found) => found,
+        Err(refusal) => return refusal,
+    };
+    call.name = name;
+    if let Err(refusal) = guard::check(route.access, &call) {
+        return refusal;
+    }
+    let handler = route.handler;
+    if !route.walks {
+        return handler(&call);
+    }
+    let work = tokio::task::spawn_blocking(move || handler(&call));
+    work.await.unwrap_or_else(|error| {
+        log::error!(target: "icm::admin", "{}: {error}", route.path);
+        let message = "no answer could be made; the log says more";
+        Reply::problem(StatusCode::INTERNAL_SERVER_ERROR, "failed", message)
+    })
+}
+
+/// The route that this request names, and the `{name}` in it.
+fn wanted(call: &Call) -> Result<(&'static Route, String), Reply> {
     let there: Vec<(&Route, &str)> =
         ROUTES.iter().filter_map(|route| Some((route, matching(route.path, &call.path)?))).collect();
     let wanted = there.iter().find(|(route, _)| route.method.takes(&call.head.method));
     let Some((route, name)) = wanted else {
         // Whoever may not read learns nothing of what is here.
-        if let Err(refusal) = guard::check(Access::Read, &call) {
-            return refusal;
-        }
+        guard::check(Access::Read, call)?;
         let Some((other, _)) = there.first() else {
-            return Reply::problem(
+            return Err(Reply::problem(
                 StatusCode::NOT_FOUND,
                 "not_found",
                 "no such page; /openapi.json describes all there are",
-            );
+            ));
         };
         let allow = other.method.allow();
         let message = format!("use {allow} for {}", other.path);
-        return Reply::problem(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message)
-            .with(header::ALLOW, HeaderValue::from_static(allow));
+        return Err(Reply::problem(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message)
+            .with(header::ALLOW, HeaderValue::from_static(allow)));
     };
-    let Ok(name) = percent_decode_str(name).decode_utf8() else {
-        return Reply::bad_query("the server's name in the URL is not UTF-8");
-    };
-    call.name = name.into_owned();
-    if let Err(refusal) = guard::check(route.access, &call) {
-        return refusal;
+    match percent_decode_str(name).decode_utf8() {
+        Ok(name) => Ok((route, name.into_owned())),
+        Err(_) => Err(Reply::bad_query("the server's name in the URL is not UTF-8")),
     }
-    (route.handler)(&call)
 }
 
 /// What stands for `{name}` when the path is of this pattern; empty for a pattern without one.
@@ -127,7 +155,7 @@ fn matching<'a>(pattern: &str, path: &'a str) -> Option<&'a str> {
     }
 }
 
-fn readiness(call: &Call<'_>) -> Reply {
+fn readiness(call: &Call) -> Reply {
     let word = match (call.balancer.is_ready(), call.balancer.is_draining()) {
         (true, _) => return Reply::text(TEXT, "ready\n"),
         (_, true) => "draining\n",
@@ -136,15 +164,15 @@ fn readiness(call: &Call<'_>) -> Reply {
     Reply { status: StatusCode::SERVICE_UNAVAILABLE, ..Reply::text(TEXT, word) }
 }
 
-fn numbers(call: &Call<'_>) -> Reply {
-    Reply::text("text/plain; version=0.0.4; charset=utf-8", metrics::render(call.balancer))
+fn numbers(call: &Call) -> Reply {
+    Reply::text("text/plain; version=0.0.4; charset=utf-8", metrics::render(&call.balancer))
 }
 
-fn openapi(_: &Call<'_>) -> Reply {
+fn openapi(_: &Call) -> Reply {
     Reply::text(super::reply::JSON, OPENAPI)
 }
 
-fn explained(call: &Call<'_>) -> Reply {
+fn explained(call: &Call) -> Reply {
     let Some(url) = call.argument("url").filter(|url| !url.is_empty()) else {
         return Reply::bad_query("say which URL: /explain?url=/sales/leads.nsf, percent-encoded");
     };
@@ -152,22 +180,18 @@ fn explained(call: &Call<'_>) -> Reply {
         Ok(scheme) => scheme,
         Err(refusal) => return refusal,
     };
-    let mut told = explain(&call.snapshot, &url, scheme);
-    if let Some(client) = call.argument("client").filter(|client| !client.is_empty()) {
-        if client.parse::<std::net::IpAddr>().is_err() {
-            return Reply::bad_query(format!("`client` is an IP address, and `{client}` is none"));
-        }
-        told.notes
-            .push(format!("the address of the client, {client}, has no part in the choice of the server"));
+    let argument = |name: &[u8]| call.argument(std::str::from_utf8(name).unwrap_or_default());
+    match Request::from_arguments(url, scheme, &argument) {
+        Ok(request) => Reply::json(&explain(&call.snapshot, &request)),
+        Err(error) => Reply::bad_query(error),
     }
-    Reply::json(&told)
 }
 
 /// The argument `scheme`: what the client uses.
 ///
 /// # Errors
 /// A 400 for anything but `http` and `https`.
-pub fn scheme(call: &Call<'_>) -> Result<Option<Port>, Reply> {
+pub fn scheme(call: &Call) -> Result<Option<Port>, Reply> {
     match call.argument("scheme").as_deref() {
         None | Some("") => Ok(None),
         Some("http") => Ok(Some(Port::Http)),

@@ -17,21 +17,19 @@ use crate::balancer::view::Entry;
 use crate::balancer::{Balancer, Cluster};
 use crate::clock;
 use crate::cluster::{Port, ServerState};
-use crate::config::settings::{
-    Availability, AvailabilitySource, Directory, HostPattern, Mode, Servers, UpstreamScheme,
-};
+use crate::config::settings::{Directory, HostPattern, Mode, Servers, UpstreamScheme};
 
 /// Events in one answer at most: as many as are kept.
 const MOST_EVENTS: usize = 200;
 
 /// `GET /status`, `?events=N` for fewer of them.
 #[must_use]
-pub fn answer(call: &Call<'_>) -> Reply {
+pub fn answer(call: &Call) -> Reply {
     let events = match call.number("events", MOST_EVENTS, 0..=MOST_EVENTS) {
         Ok(events) => events,
         Err(refusal) => return refusal,
     };
-    let mut status = status(call.balancer, events);
+    let mut status = status(&call.balancer, events);
     if let Some(object) = status.as_object_mut() {
         let shown = Shown::by(call);
         let may_act = match shown {
@@ -62,11 +60,11 @@ pub fn status(balancer: &Balancer, most_events: usize) -> Value {
         "ready": balancer.is_ready(),
         "draining": balancer.is_draining(),
         "requests": {
-            "total": count.commands.load(Relaxed),
-            "served": count.successful.load(Relaxed),
-            "no_server": count.unsuccessful.load(Relaxed),
-            "cluster_busy": count.cluster_busy.load(Relaxed),
-            "failovers": count.failovers.load(Relaxed),
+            "total": count.sum(|c| &c.commands),
+            "served": count.sum(|c| &c.successful),
+            "no_server": count.sum(|c| &c.unsuccessful),
+            "cluster_busy": count.sum(|c| &c.cluster_busy),
+            "failovers": count.sum(|c| &c.failovers),
             "in_flight": count.in_flight.load(Relaxed),
         },
         "restrictions_kept": snapshot.settings.state_dir.is_some(),
@@ -86,7 +84,7 @@ fn cluster(cluster: &Cluster) -> Value {
     let view = cluster.view.load();
     let answered = |entry: &Entry| entry.member.counters.answered.load(Relaxed);
     let all: u64 = view.entries.iter().map(answered).sum();
-    let servers: Vec<Value> = view.entries.iter().map(|entry| server(cluster, entry, all)).collect();
+    let servers: Vec<Value> = view.entries.iter().map(|entry| server(entry, all)).collect();
     let directory = &view.directory;
     let (source, refresh) = match &settings.directory {
         Directory::Static(_) => ("static", None),
@@ -136,18 +134,16 @@ fn cluster(cluster: &Cluster) -> Value {
     })
 }
 
-fn server(cluster: &Cluster, entry: &Entry, answered_by_all: u64) -> Value {
+fn server(entry: &Entry, answered_by_all: u64) -> Value {
     let now = clock::now_ms();
     let member = &entry.member;
     let seen = member.view();
-    let sources = cluster.sources(&entry.server);
     member.read(|ledger| {
         let (state, since, cause) = ledger.state();
         let standing = ledger.standing(now);
         let counters: BTreeMap<&str, u64> = member.counters.all().into_iter().collect();
         let answered = counters.get("answered").copied().unwrap_or_default();
         let share = if answered_by_all == 0 { 0.0 } else { answered as f64 / answered_by_all as f64 };
-        let taken = ledger.index_taken().filter(|_| standing.raw_index.is_some());
         let admin = ledger.admin_restriction().map(|r| json!({ "since": r.since_unix_ms, "by": r.by }));
         let port_cause = |port: Port| {
             let cause = ledger.port_cause(port);
@@ -167,8 +163,8 @@ fn server(cluster: &Cluster, entry: &Entry, answered_by_all: u64) -> Value {
             "cause": cause,
             "reason": reason(state, standing.raw_index, standing.threshold, &ledger.restrictions(), cause),
             "index": standing.raw_index,
-            "index_age_ms": taken.map(|(at, _)| now.saturating_sub(at)),
-            "index_source": taken.and_then(|(_, source)| sources.get(source)).map(source_word),
+            "index_age_ms": standing.raw_index.map(|_| now.saturating_sub(standing.index_at_ms)),
+            "index_source": standing.raw_index.and_then(|_| ledger.index_source()),
             "observed_index": if standing.raw_index.is_none() { seen.index } else { None },
             "threshold": standing.threshold,
             "restrictions": ledger.restrictions(),
@@ -195,16 +191,6 @@ fn reason(
         (ServerState::Restricted, _) => restrictions.join("; "),
         (ServerState::MaxUsers, _) => "its user limit is reached".to_owned(),
         _ => cause.to_owned(),
-    }
-}
-
-fn source_word(source: &Availability) -> &'static str {
-    match source.source {
-        AvailabilitySource::Observed => "observed",
-        AvailabilitySource::Console { .. } => "console",
-        AvailabilitySource::Prometheus { .. } => "prometheus",
-        AvailabilitySource::AgentCheck { .. } => "agent_check",
-        AvailabilitySource::Statpub => "statpub",
     }
 }
 

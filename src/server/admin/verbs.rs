@@ -10,22 +10,19 @@ use super::reply::Reply;
 use crate::balancer::restrictions;
 
 /// Takes a server out for new users.
-pub(super) fn restrict(call: &Call<'_>) -> Reply {
+pub(super) fn restrict(call: &Call) -> Reply {
     let peer = call.peer.map_or_else(String::new, |peer| peer.to_string());
     set(call, Some(format!("an administrator at {peer}")))
 }
 
 /// Takes an administrator's restriction back.
-pub(super) fn release(call: &Call<'_>) -> Reply {
+pub(super) fn release(call: &Call) -> Reply {
     set(call, None)
 }
 
-fn set(call: &Call<'_>, by: Option<String>) -> Reply {
-    match restrictions::set(call.balancer, &call.name, by.as_deref()) {
-        Ok(outcomes) if outcomes.is_empty() => {
-            let message = format!("no cluster has a server {}; /status lists them", call.name);
-            Reply::problem(StatusCode::NOT_FOUND, "unknown_server", message)
-        }
+fn set(call: &Call, by: Option<String>) -> Reply {
+    match restrictions::set(&call.balancer, &call.name, by.as_deref()) {
+        Ok(outcomes) if outcomes.is_empty() => Reply::unknown_server(&call.name),
         Ok(outcomes) => Reply::json(&json!({ "servers": outcomes })),
         Err(error) => {
             log::error!(target: "icm::admin", "{error}");

@@ -1,0 +1,169 @@
+//! What the names of session cookies become, in both directions.
+
+#![allow(clippy::unwrap_used)]
+
+use proptest::prelude::*;
+
+use super::*;
+
+const WEB1: u32 = 0x0f3a_9c21;
+const WEB2: u32 = 0xdead_beef;
+
+fn cookies() -> Cookies {
+    Cookies::new("ICM", &["domauthsessid".to_owned(), "sessionid".to_owned()])
+}
+
+fn isolated(value: &str) -> Option<String> {
+    let path = b"/mail/jane.nsf/inbox";
+    cookies().isolate(value.as_bytes(), WEB1, path).map(|v| String::from_utf8(v).unwrap())
+}
+
+fn sent(lines: &[&str], server: u32) -> String {
+    let lines = lines.iter().map(|l| l.as_bytes());
+    String::from_utf8(cookies().for_server(lines, server, |s| s == b"AAAAAAAAAAA")).unwrap()
+}
+
+#[test]
+fn a_session_cookie_carries_its_servers_tag_and_keeps_its_attributes() {
+    for (set, expected) in [
+        ("DomAuthSessId=abc; path=/; HttpOnly", Some("DomAuthSessId~0f3a9c21=abc; path=/; HttpOnly")),
+        ("domauthsessID=a=b;Path=/;  Max-Age=0", Some("domauthsessID~0f3a9c21=a=b;Path=/;  Max-Age=0")),
+        ("SessionID =x; Path=/mail/jane.nsf", Some("SessionID~0f3a9c21.14=x; Path=/mail/jane.nsf")),
+        ("SessionID=x", Some("SessionID~0f3a9c21.14=x")),
+        ("SessionID=x; Path=mail", Some("SessionID~0f3a9c21.14=x; Path=mail")),
+        (
+            "SessionID=x; Path=/; Domain=.acme.example",
+            Some("SessionID~0f3a9c21.1.12=x; Path=/; Domain=.acme.example"),
+        ),
+        ("LtpaToken=x; path=/", None),
+        ("LtpaToken2=x; path=/", None),
+        ("DomAuthSessIdAAAAAAAAAAA=x; path=/", None),
+        ("DomAuthSessId; path=/", None),
+        ("Other=DomAuthSessId=1", None),
+        ("", None),
+    ] {
+        assert_eq!(isolated(set).as_deref(), expected, "{set}");
+    }
+}
+
+#[test]
+fn a_server_gets_its_own_session_by_its_own_name_and_nobody_elses() {
+    let line =
+        "a=1; DomAuthSessId~0f3a9c21=one; ICM=secret; DomAuthSessId~deadbeef=two; SessionID~0f3a9c21.14=v; b";
+    assert_eq!(sent(&[line], WEB1), "a=1; DomAuthSessId=one; SessionID=v; b");
+    assert_eq!(sent(&[line], WEB2), "a=1; DomAuthSessId=two; b");
+    assert_eq!(sent(&[line], 7), "a=1; b");
+    assert_eq!(sent(&["ICM=1"], 7), "");
+}
+
+#[test]
+fn a_session_older_than_the_balancer_counts_where_the_server_has_no_other() {
+    let line = "DomAuthSessId=old; DomAuthSessId~0f3a9c21=one; SessionID=kept";
+    assert_eq!(sent(&[line], WEB1), "DomAuthSessId=one; SessionID=kept");
+    assert_eq!(sent(&[line], WEB2), "DomAuthSessId=old; SessionID=kept");
+}
+
+#[test]
+fn several_lines_become_one() {
+    assert_eq!(sent(&["a=1", "b=2; ", ";; c=3;"], WEB1), "a=1; b=2; c=3");
+}
+
+#[test]
+fn what_domino_made_unique_goes_to_its_owner_or_where_the_owner_is_unknown_to_all() {
+    let line = "DomAuthSessIdAAAAAAAAAAA=x; DomAuthSessIdBBBBBBBBBBB=y";
+    assert_eq!(sent(&[line], WEB1), "DomAuthSessIdBBBBBBBBBBB=y");
+}
+
+#[test]
+fn our_own_cookie_is_found_among_others_by_its_exact_name() {
+    let found = |line: &'static [u8]| {
+        let cookies = cookies();
+        let is_ours = |(name, _): &(&[u8], &[u8])| cookies.meaning(name) == Meaning::Affinity;
+        pairs(line).filter(is_ours).map(|(_, rest)| rest).collect::<Vec<_>>()
+    };
+    assert_eq!(found(b"a=1; ICM=abc; b=2"), [b"=abc"]);
+    assert_eq!(found(b"XICM=1;ICM=1; ICM=2"), [b"=1", b"=2"]);
+    assert!(found(b"icm=1; ICM2=3; ICM; =ICM").is_empty());
+}
+
+#[test]
+fn only_our_own_spelling_is_an_isolated_name() {
+    for name in [
+        "DomAuthSessId~0F3A9C21",
+        "DomAuthSessId~0f3a9c2",
+        "DomAuthSessId~0f3a9c21.",
+        "DomAuthSessId~0f3a9c21.0",
+        "DomAuthSessId~0f3a9c21.1.2.3",
+        "DomAuthSessId~0f3a9c21x",
+        "DomAuthSessId~+f3a9c21",
+    ] {
+        assert_eq!(cookies().meaning(name.as_bytes()), Meaning::Foreign, "{name}");
+    }
+}
+
+#[test]
+fn a_logout_deletes_every_session_where_it_was_set() {
+    let line = b"x=1; ICM=1; DomAuthSessId~0f3a9c21=a; SessionID~deadbeef.14=b; SessionID~deadbeef.1.12=c; DomAuthSessId=d; \
+        DomAuthSessIdAAAAAAAAAAA=e; DomAuthSessId~00000001=f; DomAuthSessId~0f3a9c21=again; LtpaToken=z";
+    let set: [&[u8]; 1] = [b"DomAuthSessId~00000001"];
+    let lines = [line.as_slice()].into_iter();
+    let all = cookies().expire(lines, b"/mail/jane.nsf", "www.acme.example", true, &set);
+    let gone: Vec<_> =
+        all.iter().map(|v| std::str::from_utf8(v).unwrap().split_once("; Max-Age=0").unwrap()).collect();
+    assert!(
+        gone.iter().all(|(_, rest)| *rest == "; Expires=Thu, 01 Jan 1970 00:00:00 GMT; HttpOnly; Secure")
+    );
+    let places: Vec<_> = gone.iter().map(|(place, _)| *place).collect();
+    assert_eq!(
+        places,
+        [
+            "DomAuthSessId~0f3a9c21=; Path=/",
+            "SessionID~deadbeef.14=; Path=/mail/jane.nsf",
+            "SessionID~deadbeef.1.12=; Path=/; Domain=acme.example",
+            "DomAuthSessId=; Path=/",
+            "DomAuthSessIdAAAAAAAAAAA=; Path=/",
+        ]
+    );
+}
+
+#[test]
+fn nothing_configured_means_nothing_touched() {
+    let none = Cookies::new("ICM", &[]);
+    let line = b"DomAuthSessId=1; DomAuthSessId~0f3a9c21=2; DomAuthSessIdAAAAAAAAAAA=3".as_slice();
+    assert_eq!(none.for_server([line].into_iter(), WEB2, |_| true), line);
+    assert_eq!(none.isolate(b"DomAuthSessId=1", WEB1, b"/"), None);
+}
+
+#[test]
+fn the_suffix_is_that_of_the_canonical_name_among_others() {
+    let name = ServerName::parse("web1/acme").unwrap();
+    let of = |text: &str| URL_SAFE_NO_PAD.encode(Sha256::digest(text.as_bytes())).as_bytes()[..11].to_vec();
+    let all = unique_suffixes(&name);
+    for spelling in ["CN=web1/O=acme", "web1/acme", "cn=web1/o=acme", "CN=WEB1/O=ACME", "WEB1/ACME"] {
+        assert!(all.iter().any(|s| s.as_slice() == of(spelling)), "{spelling}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn what_is_isolated_comes_back_to_its_server_alone(
+        name in "[dD]om[aA]uth[sS]ess[iI][dD]|[sS]ession[iI][dD]", value in "[a-zA-Z0-9=+/]{0,40}", tag in any::<u32>(), other in any::<u32>(),
+        path in "(/[a-z.]{1,9}){0,3}/?", attribute in "(; ?[Pp]ath=(/[a-z.]{0,9}){1,3})?(; Domain=[.]?[a-z.]{1,20})?",
+    ) {
+        prop_assume!(tag != other);
+        let cookies = cookies();
+        let set = cookies.isolate(format!("{name}={value}{attribute}").as_bytes(), tag, path.as_bytes()).unwrap();
+        let pair = set.split(|b| *b == b';').next().unwrap();
+        let sent = cookies.for_server([pair].into_iter(), tag, |_| false);
+        prop_assert_eq!(sent, format!("{name}={value}").into_bytes());
+        prop_assert!(cookies.for_server([pair].into_iter(), other, |_| false).is_empty());
+    }
+
+    #[test]
+    fn no_octets_make_it_panic(line in proptest::collection::vec(any::<u8>(), 0..300)) {
+        let cookies = cookies();
+        let _ = cookies.for_server([line.as_slice()].into_iter(), WEB1, |_| false);
+        let _ = cookies.isolate(&line, WEB1, &line);
+        let _ = cookies.expire([line.as_slice()].into_iter(), &line, "www.acme.example", false, &[]);
+    }
+}

@@ -1,0 +1,99 @@
+//! `icm audit`: what stands on one leg, contradicts itself, or is not known.
+//!
+//! In: a running balancer, or with `--offline` the configuration and the cached directory. Out: findings, worst
+//! first, and an exit code for scripts.
+
+use std::process::ExitCode;
+
+use super::admin::Where;
+use super::output;
+use super::{NO, USAGE, offline};
+use crate::audit::{Audit, Severity, audit};
+use crate::server::admin::inquiry::EXAMPLES;
+
+/// What `audit` takes.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Severities: error = somebody is not served now, or what is known cannot be trusted; warning = the next
+failure, or a mistake, will be felt; note = worth knowing.
+
+Exit codes:
+  0 no error (with --strict: and no warning)   1 no answer from the balancer   2 errors found (with --strict: or
+  warnings)   64 wrong arguments or configuration
+
+Examples:
+  icm audit -c /etc/icm/icm.yaml
+  icm audit --offline --strict --json -c /etc/icm/icm.yaml | jq '.clusters[].findings[].kind'"
+)]
+pub struct Arguments {
+    #[command(flatten)]
+    place: Where,
+    /// Ask nobody: what the configuration and the cached directory say, without states.
+    #[arg(long, requires = "conf")]
+    offline: bool,
+    /// Examples for each finding.
+    #[arg(long, value_name = "N", default_value_t = EXAMPLES)]
+    limit: usize,
+    /// Every example.
+    #[arg(long, conflicts_with = "limit")]
+    all: bool,
+    /// Exit 2 for warnings too.
+    #[arg(long)]
+    strict: bool,
+}
+
+/// Runs it.
+///
+/// # Errors
+/// When the running balancer cannot be asked.
+pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    let limit = if arguments.all { usize::MAX } else { arguments.limit };
+    let found: Audit = if arguments.offline {
+        let Some(balancer) = offline(&arguments.place)? else { return Ok(ExitCode::from(USAGE)) };
+        audit(&balancer.snapshot(), limit, false)
+    } else {
+        let Some(live) = arguments.place.connect()? else { return Ok(ExitCode::from(USAGE)) };
+        match live.get(&format!("/audit?limit={limit}"))? {
+            Ok(found) => found,
+            Err(code) => return Ok(code),
+        }
+    };
+    if arguments.place.json {
+        println!("{:#}", serde_json::to_value(&found)?);
+    } else {
+        say(&found);
+    }
+    let bad = found.errors > 0 || (arguments.strict && found.warnings > 0);
+    Ok(if bad { ExitCode::from(NO) } else { ExitCode::SUCCESS })
+}
+
+fn say(found: &Audit) {
+    for cluster in &found.clusters {
+        println!(
+            "{}: {} servers, {} databases, {} replicas; directory from {}, {} old",
+            cluster.name,
+            cluster.servers,
+            cluster.databases,
+            cluster.replicas,
+            cluster.directory,
+            output::ago(cluster.directory_age_ms)
+        );
+        for finding in &cluster.findings {
+            let severity = match finding.severity {
+                Severity::Error => "error",
+                Severity::Warning => "warning",
+                Severity::Note => "note",
+            };
+            output::line(&format!("{severity}: {} {} [{}]", finding.count, finding.text, finding.kind));
+            for example in &finding.examples {
+                println!("    {example}");
+            }
+            let more = finding.count.saturating_sub(finding.examples.len());
+            if more > 0 && !finding.examples.is_empty() {
+                println!("    and {more} more: --all names them");
+            }
+            println!("    -> {}", finding.advice);
+        }
+    }
+    println!("{} errors, {} warnings, {} notes", found.errors, found.warnings, found.notes);
+}

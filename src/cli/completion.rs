@@ -1,0 +1,41 @@
+//! `icm completion SHELL` and `icm man`: what a package installs beside the program.
+//!
+//! Out: a script for the shell, or a manual page, on standard output, both made from the arguments themselves.
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::CommandFactory;
+
+use super::Arguments;
+
+/// Prints the completion of a shell.
+///
+/// # Errors
+/// When standard output cannot be written.
+pub fn completion(shell: clap_complete::Shell) -> anyhow::Result<ExitCode> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Arguments::command(), "icm", &mut script);
+    std::io::stdout().write_all(&script)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Prints the manual page: the program, then each verb.
+///
+/// # Errors
+/// When standard output cannot be written.
+pub fn man() -> anyhow::Result<ExitCode> {
+    let mut command = Arguments::command();
+    command.build();
+    let mut page = Vec::new();
+    clap_mangen::Man::new(command.clone()).render(&mut page)?;
+    for verb in command.get_subcommands().filter(|verb| verb.get_name() != "help") {
+        let man = clap_mangen::Man::new(verb.clone());
+        writeln!(page, ".SH \"icm {}\"", verb.get_name())?;
+        man.render_description_section(&mut page)?;
+        man.render_options_section(&mut page)?;
+        man.render_extra_section(&mut page)?;
+    }
+    std::io::stdout().write_all(&page)?;
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,176 @@
+//! What the verbs print: tables, durations, colours.
+//!
+//! In: rows of texts. Out: lines. On a terminal the last column wraps to its width; in a pipe or a file no line
+//! is broken and nothing is cut. Colours only on a terminal, and not where `NO_COLOR` is set.
+
+use std::io::{IsTerminal, Write};
+use std::time::Duration;
+
+/// Columns of a table, the first ones as wide as their widest text, the last one what is left.
+#[derive(Debug)]
+pub struct Table {
+    head: Vec<&'static str>,
+    rows: Vec<Vec<String>>,
+}
+
+/// The least width of a column that wraps.
+const LEAST: usize = 20;
+
+impl Table {
+    /// With these headings; one that begins with `>` is aligned to the right.
+    #[must_use]
+    pub fn new(head: &[&'static str]) -> Self {
+        Self { head: head.to_vec(), rows: Vec::new() }
+    }
+
+    /// One more row.
+    pub fn row(&mut self, cells: Vec<String>) {
+        self.rows.push(cells);
+    }
+
+    /// The lines, at most `width` columns wide where the texts allow; `None` = as wide as they are.
+    #[must_use]
+    pub fn lines(&self, width: Option<usize>) -> Vec<String> {
+        let heads: Vec<String> = self.head.iter().map(|h| h.trim_start_matches('>').to_owned()).collect();
+        let widths: Vec<usize> = (0..heads.len())
+            .map(|at| {
+                let cells = std::iter::once(&heads).chain(&self.rows).filter_map(|row| row.get(at));
+                cells.map(|cell| cell.chars().count()).max().unwrap_or(0)
+            })
+            .collect();
+        let before: usize = widths.iter().rev().skip(1).map(|w| w + 2).sum();
+        let last = width.map_or(usize::MAX, |width| width.saturating_sub(before).max(LEAST));
+        let mut lines = Vec::new();
+        for row in std::iter::once(&heads).chain(&self.rows) {
+            let mut line = String::new();
+            for (at, cell) in row.iter().enumerate() {
+                let width = widths.get(at).copied().unwrap_or(0);
+                let right = self.head.get(at).is_some_and(|h| h.starts_with('>'));
+                if at + 1 == row.len() {
+                    let mut parts = wrap(cell, last).into_iter();
+                    line.push_str(&parts.next().unwrap_or_default());
+                    lines.push(std::mem::take(&mut line).trim_end().to_owned());
+                    lines.extend(parts.map(|part| format!("{:before$}{part}", "")));
+                } else if right {
+                    line.push_str(&format!("{cell:>width$}  "));
+                } else {
+                    line.push_str(&format!("{cell:width$}  "));
+                }
+            }
+        }
+        lines
+    }
+
+    /// Prints it, with states in their colours.
+    pub fn print(&self) {
+        let mut out = std::io::stdout().lock();
+        for line in self.lines(width()) {
+            let _ = writeln!(out, "{}", paint(&line));
+        }
+    }
+}
+
+/// At blanks, into pieces of at most `width` characters; a longer word stays whole.
+fn wrap(text: &str, width: usize) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for word in text.split(' ') {
+        match lines.last_mut() {
+            Some(line) if line.chars().count() + 1 + word.chars().count() <= width => {
+                line.push(' ');
+                line.push_str(word);
+            }
+            _ => lines.push(word.to_owned()),
+        }
+    }
+    lines
+}
+
+/// The terminal's width; `None` when standard output is none.
+#[must_use]
+pub fn width() -> Option<usize> {
+    if !std::io::stdout().is_terminal() {
+        return None;
+    }
+    terminal_size::terminal_size().map(|(width, _)| usize::from(width.0))
+}
+
+/// Somebody sits there: both ends are a terminal.
+#[must_use]
+pub fn is_interactive() -> bool {
+    std::io::stdout().is_terminal() && std::io::stdin().is_terminal()
+}
+
+fn paint(line: &str) -> String {
+    let wanted = std::io::stdout().is_terminal()
+        && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+        && std::env::var_os("TERM").is_none_or(|term| term != "dumb");
+    if !wanted {
+        return line.to_owned();
+    }
+    let colours = [
+        ("UNREACHABLE", "31"),
+        ("RESTRICTED", "33"),
+        ("MAXUSERS", "33"),
+        ("BUSY", "33"),
+        ("AVAILABLE", "32"),
+        ("error", "31"),
+        ("warning", "33"),
+    ];
+    for (word, colour) in colours {
+        if let Some((before, after)) = line.split_once(word) {
+            return format!("{before}\u{1b}[{colour}m{word}\u{1b}[0m{after}");
+        }
+    }
+    line.to_owned()
+}
+
+/// Prints a line with states in their colours.
+pub fn line(text: &str) {
+    let _ = writeln!(std::io::stdout(), "{}", paint(text));
+}
+
+/// `850ms`, `12s`, `3m 4s`, `2h 5m`, `6d 1h`: two units at most.
+#[must_use]
+pub fn ago(ms: u64) -> String {
+    let duration = match ms {
+        0..1_000 => Duration::from_millis(ms),
+        1_000..3_600_000 => Duration::from_secs(ms / 1_000),
+        3_600_000..86_400_000 => Duration::from_secs(ms / 60_000 * 60),
+        _ => Duration::from_secs(ms / 3_600_000 * 3_600),
+    };
+    humantime::format_duration(duration).to_string()
+}
+
+/// Milliseconds since 1970 as the local date and time.
+#[must_use]
+pub fn local_time(unix_ms: u64) -> String {
+    let at = i64::try_from(unix_ms).ok().and_then(chrono::DateTime::from_timestamp_millis);
+    at.map_or_else(String::new, |at| at.with_timezone(&chrono::Local).format("%Y-%m-%d %H:%M:%S").to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_last_column_wraps_and_only_to_a_width() {
+        let mut table = Table::new(&["server", ">n", "why"]);
+        table.row(vec!["Web1/Acme".into(), "7".into(), "the probe of its port was refused twice".into()]);
+        assert_eq!(
+            table.lines(None),
+            ["server     n  why", "Web1/Acme  7  the probe of its port was refused twice"]
+        );
+        assert_eq!(
+            table.lines(Some(36)),
+            ["server     n  why", "Web1/Acme  7  the probe of its port", "              was refused twice"]
+        );
+    }
+
+    #[test]
+    fn a_duration_has_two_units_at_most() {
+        assert_eq!(
+            [ago(850), ago(12_345), ago(7_512_345), ago(522_000_000)],
+            ["850ms", "12s", "2h 5m", "6days 1h"]
+        );
+    }
+}

@@ -1,0 +1,293 @@
+//! `icm show`: what a running balancer knows, as tables.
+//!
+//! In: what to show. Out: a table, or with `--json` the admin listener's answer. It changes nothing.
+
+use std::collections::BTreeMap;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Subcommand;
+use serde_json::{Value, json};
+
+use super::admin::{Live, Pause, Where, encode};
+use super::output::{self, Table};
+use super::{NO, USAGE};
+
+/// Databases that are shown unless `--limit` says otherwise.
+const DATABASES: usize = 50;
+/// Databases in one answer at most.
+const ONE_ANSWER: usize = 200;
+/// How often `--follow` asks.
+const FOLLOW: Duration = Duration::from_millis(500);
+
+/// What to show.
+#[derive(Debug, Subcommand)]
+pub enum What {
+    /// Servers: state and why, index/threshold, in flight, share of the answers, age of the index.
+    Cluster {
+        #[command(flatten)]
+        place: Where,
+    },
+    /// Databases: every replica with its path and mark, and who would serve a new user now.
+    Databases {
+        /// A part of path, title or replica ID, in any case.
+        text: Option<String>,
+        /// How many databases at most; 0 = all.
+        #[arg(long, value_name = "N", default_value_t = DATABASES)]
+        limit: usize,
+        #[command(flatten)]
+        place: Where,
+    },
+    /// The ICM's statistics by their names in Domino.
+    Stat {
+        /// Only names that begin so, in any case: ICM.Command
+        prefix: Option<String>,
+        #[command(flatten)]
+        place: Where,
+    },
+    /// The last events, oldest first: states of servers, readings of directories, reloads.
+    Events {
+        /// Go on with new ones until Ctrl-C.
+        #[arg(short, long)]
+        follow: bool,
+        #[command(flatten)]
+        place: Where,
+    },
+}
+
+/// Runs it.
+///
+/// # Errors
+/// When the running balancer cannot be asked.
+pub fn run(what: &What) -> anyhow::Result<ExitCode> {
+    let (What::Cluster { place }
+    | What::Databases { place, .. }
+    | What::Stat { place, .. }
+    | What::Events { place, .. }) = what;
+    let Some(live) = place.connect()? else { return Ok(ExitCode::from(USAGE)) };
+    match what {
+        What::Cluster { .. } => cluster(&live, place.json),
+        What::Databases { text, limit, .. } => databases(&live, text.as_deref(), *limit, place.json),
+        What::Stat { prefix, .. } => stat(&live, prefix.as_deref(), place.json),
+        What::Events { follow, .. } => events(&live, *follow, place.json),
+    }
+}
+
+fn word(value: &Value, key: &str) -> String {
+    value.get(key).and_then(Value::as_str).unwrap_or_default().to_owned()
+}
+
+fn number(value: &Value, key: &str) -> Option<f64> {
+    value.get(key).and_then(Value::as_f64)
+}
+
+fn list<'a>(value: &'a Value, key: &str) -> &'a [Value] {
+    value.get(key).and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default()
+}
+
+fn ago(value: &Value, key: &str) -> String {
+    value.get(key).and_then(Value::as_u64).map_or_else(String::new, output::ago)
+}
+
+fn cluster(live: &Live, json: bool) -> anyhow::Result<ExitCode> {
+    let status: Value = match live.get("/status")? {
+        Ok(status) => status,
+        Err(code) => return Ok(code),
+    };
+    if json {
+        println!("{:#}", status.get("clusters").cloned().unwrap_or_default());
+        return Ok(ExitCode::SUCCESS);
+    }
+    for (n, cluster) in list(&status, "clusters").iter().enumerate() {
+        if n > 0 {
+            println!();
+        }
+        let directory = cluster.get("directory").cloned().unwrap_or_default();
+        let count = |key: &str| directory.get(key).and_then(Value::as_u64).unwrap_or(0);
+        println!("{}", word(cluster, "name"));
+        println!(
+            "directory: {} databases, {} replicas, from {}, {} old",
+            count("databases"),
+            count("replicas"),
+            word(&directory, "from"),
+            ago(&directory, "age_ms"),
+        );
+        for (what, place) in [("directory", &directory), ("members", cluster)] {
+            let key = if what == "directory" { "trouble" } else { "members_trouble" };
+            let trouble = word(place, key);
+            if !trouble.is_empty() {
+                println!("{what} cannot be read: {trouble}");
+            }
+        }
+        for text in list(cluster, "not_read") {
+            println!("{}", text.as_str().unwrap_or_default());
+        }
+        println!();
+        servers(list(cluster, "servers")).print();
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn servers(servers: &[Value]) -> Table {
+    let answered = |server: &Value| server.get("counters").and_then(|c| number(c, "answered")).unwrap_or(0.0);
+    let all: f64 = servers.iter().map(answered).sum();
+    let mut table = Table::new(&[
+        "server",
+        "state",
+        "for",
+        ">index/thr",
+        ">age",
+        "source",
+        ">in flight",
+        ">share",
+        "why",
+    ]);
+    for server in servers {
+        let threshold = number(server, "threshold").unwrap_or(0.0);
+        let (index, age, source) = match (number(server, "index"), number(server, "observed_index")) {
+            (Some(index), _) => (
+                format!("{index:.0}/{threshold:.0}"),
+                ago(server, "index_age_ms"),
+                word(server, "index_source"),
+            ),
+            (None, Some(index)) => {
+                (format!("{index:.0}/{threshold:.0}"), String::new(), "observed".to_owned())
+            }
+            (None, None) => (format!("-/{threshold:.0}"), String::new(), String::new()),
+        };
+        let share =
+            if all > 0.0 { format!("{:.0} %", answered(server) * 100.0 / all) } else { "-".to_owned() };
+        let mut why =
+            list(server, "restrictions").iter().filter_map(Value::as_str).collect::<Vec<_>>().join("; ");
+        if why.is_empty() || word(server, "state") != "RESTRICTED" {
+            let cause = word(server, "cause");
+            why = if why.is_empty() { cause } else { format!("{cause}; {why}") };
+        }
+        if server.get("restriction_stale").and_then(Value::as_bool).unwrap_or(false) {
+            why.push_str(" (stale: its source has fallen silent)");
+        }
+        table.row(vec![
+            word(server, "name"),
+            word(server, "state"),
+            ago(server, "since_ms"),
+            index,
+            age,
+            source,
+            format!("{:.0}", number(server, "in_flight").unwrap_or(0.0)),
+            share,
+            why,
+        ]);
+    }
+    table
+}
+
+fn databases(live: &Live, text: Option<&str>, limit: usize, json: bool) -> anyhow::Result<ExitCode> {
+    let limit = if limit == 0 { usize::MAX } else { limit };
+    let question = encode(text.unwrap_or_default());
+    let (mut found, mut total, mut next) = (Vec::new(), 0, Some(0));
+    // One answer holds some of them, or has looked at some of them, and says where to go on.
+    while let (Some(from), room @ 1..) = (next, limit.saturating_sub(found.len())) {
+        let target = format!("/databases?q={question}&limit={}&from={from}", room.min(ONE_ANSWER));
+        let mut told: Value = match live.get(&target)? {
+            Ok(told) => told,
+            Err(code) => return Ok(code),
+        };
+        total = told.get("total").and_then(Value::as_u64).unwrap_or(0);
+        next = told.get("next").and_then(Value::as_u64);
+        if let Some(Value::Array(databases)) = told.get_mut("databases").map(Value::take) {
+            found.extend(databases);
+        }
+    }
+    let more = next.is_some();
+    let nothing = found.is_empty();
+    if json {
+        println!("{:#}", json!({ "databases": found, "total": total, "more": more }));
+    } else {
+        found.iter().for_each(one_database);
+        let shown = found.len();
+        if more {
+            println!("{shown} shown, of {total} in all: --limit 0 shows the rest, or say what to look for");
+        } else {
+            println!("{shown} of {total} databases");
+        }
+    }
+    Ok(if nothing { ExitCode::from(NO) } else { ExitCode::SUCCESS })
+}
+
+fn one_database(database: &Value) {
+    let title = word(database, "title");
+    let title = if title.is_empty() { title } else { format!("  \"{title}\"") };
+    println!("{}  {}{title}", word(database, "path"), word(database, "replica_id"));
+    let replicas = list(database, "replicas");
+    let width = |key: &str| replicas.iter().map(|r| word(r, key).chars().count()).max().unwrap_or(0);
+    let (servers, paths) = (width("server"), width("path"));
+    let served_by: Vec<&str> = list(database, "served_by").iter().filter_map(Value::as_str).collect();
+    for replica in replicas {
+        let (server, path, mark) = (word(replica, "server"), word(replica, "path"), word(replica, "mark"));
+        let serves = if served_by.contains(&server.as_str()) { "*" } else { " " };
+        let mark = if mark == "in_service" { "" } else { mark.as_str() };
+        let state = replica.get("state").and_then(Value::as_str).unwrap_or("no member");
+        let text = format!("  {serves} {server:servers$}  {state:<11}  {path:paths$}  {mark}");
+        output::line(text.trim_end());
+    }
+    match word(database, "outcome").as_str() {
+        "serve" => println!("    served by {}", served_by.join(" or ")),
+        problem => println!("    nobody would serve a new user: {problem}"),
+    }
+}
+
+fn stat(live: &Live, prefix: Option<&str>, json: bool) -> anyhow::Result<ExitCode> {
+    let all: BTreeMap<String, Value> = match live.get("/statistics")? {
+        Ok(all) => all,
+        Err(code) => return Ok(code),
+    };
+    let prefix = prefix.unwrap_or_default().to_ascii_lowercase();
+    let wanted: BTreeMap<&String, &Value> =
+        all.iter().filter(|(name, _)| name.to_ascii_lowercase().starts_with(&prefix)).collect();
+    if json {
+        println!("{:#}", serde_json::to_value(&wanted)?);
+    } else {
+        // As `show stat` does on a Domino console.
+        for (name, value) in &wanted {
+            match value {
+                Value::String(text) => println!("  {name} = {text}"),
+                value => println!("  {name} = {value}"),
+            }
+        }
+        println!("  {} statistics found", wanted.len());
+    }
+    Ok(if wanted.is_empty() { ExitCode::from(NO) } else { ExitCode::SUCCESS })
+}
+
+fn events(live: &Live, follow: bool, json: bool) -> anyhow::Result<ExitCode> {
+    let mut last = 0;
+    loop {
+        let told: Value = match live.get(&format!("/events?after={last}"))? {
+            Ok(told) => told,
+            Err(code) => return Ok(code),
+        };
+        last = told.get("last").and_then(Value::as_u64).unwrap_or(0);
+        for event in list(&told, "events") {
+            if json {
+                println!("{event}");
+            } else {
+                output::line(&event_line(event));
+            }
+        }
+        if !follow || live.pause(FOLLOW)? == Pause::Interrupted {
+            return Ok(ExitCode::SUCCESS);
+        }
+    }
+}
+
+fn event_line(event: &Value) -> String {
+    let at = output::local_time(event.get("at").and_then(Value::as_u64).unwrap_or(0));
+    let place: Vec<String> =
+        ["cluster", "server"].iter().map(|key| word(event, key)).filter(|text| !text.is_empty()).collect();
+    let place = if place.is_empty() { word(event, "kind") } else { place.join(" ") };
+    let change = match (word(event, "old"), word(event, "new")) {
+        (old, new) if !new.is_empty() => format!("{old} -> {new} after {}: ", ago(event, "held_ms")),
+        _ => String::new(),
+    };
+    format!("{at}  {place}  {change}{}", word(event, "cause"))
+}

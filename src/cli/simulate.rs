@@ -1,0 +1,139 @@
+//! `icm simulate`: what if some servers were down, RESTRICTED or BUSY.
+//!
+//! In: server names; a running balancer, or with `--offline` the configuration and the cached directory. Out:
+//! the databases that would be left without a server, and where the load would go.
+
+use std::process::ExitCode;
+
+use super::admin::{Where, encode};
+use super::output::{self, Table};
+use super::{NO, USAGE, offline};
+use crate::server::admin::inquiry::EXAMPLES;
+use crate::simulate::{Changes, ClusterSimulation, Databases, Simulation, simulate};
+
+/// What `simulate` takes.
+#[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Shares are those of new users, by the selection that serves traffic. Databases weigh as much as their
+servers have answered so far; before a hundred answers, and offline, they all weigh the same. Users who are on a
+server that is RESTRICTED stay there until affinity.drain_timeout; those of a server that is down are moved at once.
+
+Exit codes:
+  0 every database keeps a server   1 no answer from the balancer   2 some database would be left without a
+  server, or no such server   64 wrong arguments or configuration
+
+Examples:
+  icm simulate --down Web1/Acme -c /etc/icm/icm.yaml
+  icm simulate --down Web1,Web2 --busy Web3 --offline -c /etc/icm/icm.yaml --json"
+)]
+pub struct Arguments {
+    /// Servers that would be UNREACHABLE: Web1/Acme,Web2/Acme
+    #[arg(long, value_name = "SERVERS", value_delimiter = ',')]
+    down: Vec<String>,
+    /// Servers that would be RESTRICTED.
+    #[arg(long, value_name = "SERVERS", value_delimiter = ',')]
+    restricted: Vec<String>,
+    /// Servers that would be BUSY.
+    #[arg(long, value_name = "SERVERS", value_delimiter = ',')]
+    busy: Vec<String>,
+    #[command(flatten)]
+    place: Where,
+    /// Ask nobody: every server is assumed to answer now.
+    #[arg(long, requires = "conf")]
+    offline: bool,
+    /// Databases named in each list.
+    #[arg(long, value_name = "N", default_value_t = EXAMPLES)]
+    limit: usize,
+    /// Name all of them.
+    #[arg(long, conflicts_with = "limit")]
+    all: bool,
+}
+
+/// Runs it.
+///
+/// # Errors
+/// When the running balancer cannot be asked.
+pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+    let limit = if arguments.all { usize::MAX } else { arguments.limit };
+    let told: Simulation = if arguments.offline {
+        let Some(balancer) = offline(&arguments.place)? else { return Ok(ExitCode::from(USAGE)) };
+        let changes = Changes {
+            down: arguments.down.clone(),
+            restricted: arguments.restricted.clone(),
+            busy: arguments.busy.clone(),
+        };
+        simulate(&balancer.snapshot(), &changes, limit)
+    } else {
+        let Some(live) = arguments.place.connect()? else { return Ok(ExitCode::from(USAGE)) };
+        let names = |list: &[String]| encode(&list.join(","));
+        let target = format!(
+            "/simulate?down={}&restricted={}&busy={}&limit={limit}",
+            names(&arguments.down),
+            names(&arguments.restricted),
+            names(&arguments.busy)
+        );
+        match live.get(&target)? {
+            Ok(told) => told,
+            Err(code) => return Ok(code),
+        }
+    };
+    if !told.unknown.is_empty() {
+        eprintln!("icm: no cluster has a server {}", told.unknown.join(", "));
+        return Ok(ExitCode::from(NO));
+    }
+    if arguments.place.json {
+        println!("{:#}", serde_json::to_value(&told)?);
+    } else {
+        for (n, cluster) in told.clusters.iter().enumerate() {
+            if n > 0 {
+                println!();
+            }
+            say(cluster);
+        }
+    }
+    Ok(if told.loses() { ExitCode::from(NO) } else { ExitCode::SUCCESS })
+}
+
+fn say(cluster: &ClusterSimulation) {
+    let weighed = match cluster.weighted_by.as_str() {
+        "requests" => "weighed by the answers of their servers so far",
+        _ => "all weighing the same",
+    };
+    println!("{}: {} databases, {weighed}", cluster.name, cluster.databases);
+    let mut table = Table::new(&["server", "now", "then", ">share now", ">share then"]);
+    let percent = |share: f64| format!("{share:.1} %");
+    for server in &cluster.servers {
+        table.row(vec![
+            server.server.clone(),
+            server.now.clone(),
+            server.then.clone(),
+            percent(server.share_now),
+            percent(server.share_then),
+        ]);
+    }
+    if cluster.unserved_now > 0.0 || cluster.unserved_then > 0.0 {
+        let nobody = ["nobody", "", ""].map(str::to_owned).into_iter();
+        table.row(nobody.chain([percent(cluster.unserved_now), percent(cluster.unserved_then)]).collect());
+    }
+    table.print();
+    list("would be left without a server", &cluster.lost);
+    list("would be served only by BUSY or MAXUSERS servers", &cluster.set_aside);
+    list("are served by nobody even now", &cluster.lost_already);
+    if cluster.lost.count == 0 {
+        output::line("every database that is served now would be served");
+    }
+}
+
+fn list(what: &str, databases: &Databases) {
+    if databases.count == 0 {
+        return;
+    }
+    println!("{} databases {what}", databases.count);
+    for example in &databases.examples {
+        println!("  {example}");
+    }
+    let more = databases.count - databases.examples.len().min(databases.count);
+    if more > 0 {
+        println!("  and {more} more: --all names them");
+    }
+}

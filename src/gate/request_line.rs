@@ -1,0 +1,81 @@
+//! The first line of a request.
+//!
+//! In: the line without its end. Out: what of it matters for the rest of the head. It allows one blank between
+//! method, target and version, and every form of target that is served here; it decodes nothing.
+
+use super::Limits;
+use super::host;
+use super::octets::{is_target, token_length};
+use super::refusal::{self, Refusal};
+
+/// The longest registered method has 17 octets (<https://www.iana.org/assignments/http-methods>).
+const LONGEST_METHOD: usize = 32;
+
+/// What the head's fields depend on.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct RequestLine {
+    /// HTTP/1.0, which needs no Host and knows no transfer coding.
+    pub is_1_0: bool,
+    /// The target is a URL and names the host itself.
+    pub is_absolute: bool,
+}
+
+/// A request line that is too long, whatever else is in it. Also for one that is not complete.
+pub(super) fn check_length(line: &[u8], limits: &Limits) -> Result<(), Refusal> {
+    let longest = limits.uri_bytes.saturating_add(LONGEST_METHOD + " ".len() + " HTTP/1.1".len());
+    if line.len() <= longest {
+        return Ok(());
+    }
+    let method = line.iter().take(LONGEST_METHOD + 1).take_while(|o| **o != b' ').count();
+    Err(if method > LONGEST_METHOD { refusal::METHOD } else { refusal::TARGET_TOO_LONG })
+}
+
+/// A whole request line.
+pub(super) fn parse(line: &[u8], limits: &Limits) -> Result<RequestLine, Refusal> {
+    let Some((method, [b' ', rest @ ..])) = line.split_at_checked(token_length(line)) else {
+        return Err(refusal::REQUEST_LINE);
+    };
+    if method.is_empty() {
+        return Err(refusal::REQUEST_LINE);
+    }
+    if method.len() > LONGEST_METHOD {
+        return Err(refusal::METHOD);
+    }
+    let Some((target, [b' ', version @ ..])) =
+        memchr::memchr(b' ', rest).and_then(|at| rest.split_at_checked(at))
+    else {
+        return Err(refusal::REQUEST_LINE);
+    };
+    if target.len() > limits.uri_bytes {
+        return Err(refusal::TARGET_TOO_LONG);
+    }
+    let is_1_0 = match version {
+        b"HTTP/1.1" => false,
+        b"HTTP/1.0" => true,
+        [b'H', b'T', b'T', b'P', b'/', b'0'..=b'9', b'.', b'0'..=b'9'] => return Err(refusal::VERSION),
+        _ => return Err(refusal::REQUEST_LINE),
+    };
+    if !is_target(target) {
+        return Err(refusal::TARGET);
+    }
+    // A tunnel to anywhere is no business of ours, nor is an echo of what a browser keeps from its scripts.
+    if matches!(method, b"CONNECT" | b"TRACE") {
+        return Err(refusal::METHOD_NOT_ALLOWED);
+    }
+    Ok(RequestLine { is_1_0, is_absolute: is_absolute(method, target)? })
+}
+
+/// The form of the target (RFC 9112 section 3.2): a path, a URL with a valid host, or the `*` of OPTIONS.
+fn is_absolute(method: &[u8], target: &[u8]) -> Result<bool, Refusal> {
+    if target.first() == Some(&b'/') || (target == b"*" && method == b"OPTIONS") {
+        return Ok(false);
+    }
+    let after = |scheme: &[u8]| {
+        let (start, rest) = target.split_at_checked(scheme.len())?;
+        start.eq_ignore_ascii_case(scheme).then_some(rest)
+    };
+    let rest = after(b"http://").or_else(|| after(b"https://")).ok_or(refusal::TARGET_FORM)?;
+    let end = memchr::memchr2(b'/', b'?', rest).unwrap_or(rest.len());
+    let authority = rest.get(..end).unwrap_or_default();
+    if host::is_valid(authority) { Ok(true) } else { Err(refusal::TARGET_FORM) }
+}

@@ -1,0 +1,95 @@
+//! What passes and what does not, one table for each area of the grammar.
+
+use super::*;
+
+mod body;
+mod head;
+mod properties;
+mod streams;
+
+use streams::{Outcome, feed, read_again};
+
+const LIMITS: Limits = Limits { header_count: 20, header_bytes: 2_000, uri_bytes: 200 };
+
+/// The outcome of octets that come at once, after making sure that it is the same when they trickle in.
+fn outcome(octets: impl AsRef<[u8]>) -> Outcome {
+    let octets = octets.as_ref();
+    let whole = feed(octets, &LIMITS, || usize::MAX);
+    let trickle = feed(octets, &LIMITS, || 1);
+    assert_eq!(whole, trickle, "{}", String::from_utf8_lossy(octets));
+    read_again(&whole);
+    whole
+}
+
+/// These octets are whole messages and pass.
+#[track_caller]
+fn passes(octets: impl AsRef<[u8]>) {
+    let octets = octets.as_ref();
+    let outcome = outcome(octets);
+    let text = String::from_utf8_lossy(octets);
+    assert_eq!(outcome.refusal, None, "{text}");
+    assert_eq!(outcome.passed, octets, "{text}");
+    assert_eq!(outcome.ends.last(), Some(&octets.len()), "{text}");
+}
+
+/// The head in these octets is refused with this status, and nothing of it passes.
+#[track_caller]
+fn refused(status: u16, octets: impl AsRef<[u8]>) {
+    let octets = octets.as_ref();
+    let outcome = outcome(octets);
+    let text = String::from_utf8_lossy(octets);
+    assert_eq!(outcome.refusal.map(|r| r.status), Some(status), "{text}");
+    assert_eq!(outcome.passed, b"", "{text}");
+}
+
+/// A request of these field lines, which bring their own ends.
+fn with(fields: &str) -> String {
+    format!("POST /a.nsf HTTP/1.1\r\nHost: www.acme.example\r\n{fields}\r\n")
+}
+
+#[test]
+fn between_messages_and_within_them_it_knows_where_it_is() {
+    let mut gate = Gate::new();
+    assert_eq!((gate.stage(), gate.look(b"", &LIMITS)), (Stage::Idle, Verdict::More));
+    assert_eq!(gate.stage(), Stage::Idle);
+    assert_eq!((gate.look(b"P", &LIMITS), gate.stage()), (Verdict::More, Stage::Head));
+    let head = with("Content-Length: 3\r\n");
+    let request = format!("{head}abcGET");
+    assert_eq!(gate.look(request.as_bytes(), &LIMITS), Verdict::Pass(head.len()));
+    assert_eq!((gate.stage(), gate.look(b"ab", &LIMITS)), (Stage::Body, Verdict::Pass(2)));
+    assert_eq!((gate.stage(), gate.look(b"cGET", &LIMITS)), (Stage::Body, Verdict::Pass(1)));
+    assert_eq!((gate.stage(), gate.look(b"GET", &LIMITS)), (Stage::Idle, Verdict::More));
+}
+
+#[test]
+fn after_an_upgrade_everything_passes() {
+    let mut gate = Gate::new();
+    let head = with("Upgrade: websocket\r\nConnection: Upgrade\r\n");
+    assert_eq!(gate.look(head.as_bytes(), &LIMITS), Verdict::Pass(head.len()));
+    gate.tunnel();
+    assert_eq!((gate.look(b"\x81\x05\n\r\0", &LIMITS), gate.stage()), (Verdict::Pass(5), Stage::Tunnel));
+}
+
+#[test]
+fn a_refusal_is_final() {
+    let mut gate = Gate::new();
+    let Verdict::Refuse(refusal) = gate.look(b"\x16\x03\x01", &LIMITS) else { panic!("TLS is no HTTP") };
+    gate.tunnel();
+    assert_eq!(gate.look(b"GET / HTTP/1.1\r\n\r\n", &LIMITS), Verdict::Refuse(refusal));
+    assert_eq!((gate.look(b"", &LIMITS), gate.stage()), (Verdict::Refuse(refusal), Stage::Refused));
+}
+
+#[test]
+fn the_answer_to_a_refusal_is_whole_and_closes() {
+    for status in [400, 405, 408, 414, 431, 501, 505] {
+        let answer = String::from_utf8(Refusal { status, reason: "Because." }.response()).unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{head}");
+        let lines: Vec<&str> = head.split("\r\n").collect();
+        assert!(lines.contains(&"Connection: close") && lines.contains(&"Server: domino-icm"), "{head}");
+        assert!(lines.contains(&"Content-Type: text/html; charset=utf-8"), "{head}");
+        assert!(lines.contains(&format!("Content-Length: {}", body.len()).as_str()), "{head}");
+        assert_eq!(head.contains("\r\nAllow: "), status == 405);
+        assert!(body.contains("Because.") && body.ends_with("</html>\n"), "{body}");
+    }
+}

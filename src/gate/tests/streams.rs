@@ -1,0 +1,157 @@
+//! Feeds octets to a gate as a connection does, in pieces, and reads what passed a second time with other means:
+//! `httparse` for heads, a plain loop for chunks. Included by the fuzz target, too.
+
+use std::ops::Range;
+
+use super::{Gate, Limits, Refusal, Stage, Verdict};
+
+/// What became of a stream.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Outcome {
+    /// What passed, put together.
+    pub passed: Vec<u8>,
+    /// Where heads lie in `passed`.
+    pub heads: Vec<Range<usize>>,
+    /// Where messages end in `passed`.
+    pub ends: Vec<usize>,
+    pub refusal: Option<Refusal>,
+    /// What is held back at the end.
+    pub held: Vec<u8>,
+}
+
+/// Feeds `octets` in pieces of the sizes that `size` gives (at least 1 is taken).
+pub fn feed(octets: &[u8], limits: &Limits, mut size: impl FnMut() -> usize) -> Outcome {
+    let mut gate = Gate::new();
+    let mut out = Outcome::default();
+    let mut rest = octets;
+    while !rest.is_empty() {
+        let (piece, later) = rest.split_at(size().clamp(1, rest.len()));
+        rest = later;
+        out.held.extend_from_slice(piece);
+        while !out.held.is_empty() {
+            let in_head = matches!(gate.stage(), Stage::Idle | Stage::Head);
+            match gate.look(&out.held, limits) {
+                Verdict::Pass(n) => {
+                    assert!(n >= 1 && n <= out.held.len());
+                    let at = out.passed.len();
+                    if in_head {
+                        out.heads.push(at..at + n);
+                    }
+                    out.passed.extend(out.held.drain(..n));
+                    if gate.stage() == Stage::Idle {
+                        out.ends.push(at + n);
+                    }
+                }
+                Verdict::Skip(n) => {
+                    assert!(gate.stage() == Stage::Idle && in_head);
+                    assert_eq!(out.held.drain(..n).as_slice(), b"\r\n");
+                }
+                Verdict::More => break,
+                Verdict::Refuse(refusal) => {
+                    assert_eq!(gate.stage(), Stage::Refused);
+                    assert_eq!(gate.look(b"GET / HTTP/1.1\r\n", limits), Verdict::Refuse(refusal));
+                    out.refusal = Some(refusal);
+                    // How much of what is refused has come depends on the pieces.
+                    out.held.clear();
+                    return out;
+                }
+            }
+        }
+    }
+    out
+}
+
+/// Asserts that others find the same messages in what passed.
+pub fn read_again(outcome: &Outcome) {
+    let mut start = 0;
+    let mut ends = outcome.ends.iter();
+    for head in &outcome.heads {
+        assert_eq!(head.start, start, "a head follows the message before it");
+        let octets = outcome.passed.get(head.clone()).unwrap();
+        let body = outcome.passed.get(head.end..).unwrap();
+        let length = match framing(octets) {
+            Framing::Length(length) => (length <= body.len() as u64).then_some(length as usize),
+            Framing::Chunked => chunked_length(body),
+        };
+        match length {
+            Some(length) => {
+                assert_eq!(ends.next(), Some(&(head.end + length)), "the message ends where it says");
+                start = head.end + length;
+            }
+            None => {
+                assert_eq!(ends.next(), None, "the message has not ended");
+                start = usize::MAX;
+            }
+        }
+    }
+    assert_eq!(ends.next(), None);
+    assert!(start == usize::MAX || start == outcome.passed.len(), "nothing passes between messages");
+}
+
+enum Framing {
+    Length(u64),
+    Chunked,
+}
+
+/// Reads a head with `httparse` and by splitting it: both see the same.
+fn framing(head: &[u8]) -> Framing {
+    let mut fields = [httparse::EMPTY_HEADER; 128];
+    let mut request = httparse::Request::new(&mut fields);
+    let parsed = request.parse(head);
+    assert_eq!(parsed, Ok(httparse::Status::Complete(head.len())), "{:?}", String::from_utf8_lossy(head));
+    let mut lines = head.split(|o| *o == b'\n').map(|line| line.strip_suffix(b"\r").unwrap_or(line));
+    let line = [request.method.unwrap(), " ", request.path.unwrap(), " HTTP/1."].concat();
+    let version = request.version.unwrap();
+    assert_eq!(lines.next(), Some([line.as_bytes(), &[b'0' + version]].concat().as_slice()));
+    let mut framing = Framing::Length(0);
+    let mut hosts = 0;
+    for field in request.headers.iter() {
+        let plain = lines.next().unwrap();
+        let colon = plain.iter().position(|o| *o == b':').unwrap();
+        assert_eq!(field.name.as_bytes(), plain.get(..colon).unwrap());
+        assert_eq!(field.value.trim_ascii(), plain.get(colon + 1..).unwrap().trim_ascii());
+        match field.name.to_ascii_lowercase().as_str() {
+            "content-length" => {
+                let text = std::str::from_utf8(field.value).unwrap();
+                framing = Framing::Length(text.parse().unwrap());
+            }
+            "transfer-encoding" => framing = Framing::Chunked,
+            "host" => hosts += 1,
+            _ => {}
+        }
+    }
+    assert!(hosts == 1 || (hosts == 0 && version == 0));
+    assert_eq!((lines.next(), lines.next(), lines.next()), (Some(&b""[..]), Some(&b""[..]), None));
+    framing
+}
+
+/// How long a body in chunks is, if it is complete.
+fn chunked_length(body: &[u8]) -> Option<usize> {
+    let line = |from: usize| {
+        let rest = body.get(from..)?;
+        let length = rest.windows(2).position(|two| two == b"\r\n")?;
+        Some((rest.get(..length)?, from + length + 2))
+    };
+    let mut at = 0;
+    loop {
+        let (text, data) = line(at)?;
+        let digits = text.split(|o| *o == b';').next().unwrap();
+        let size = usize::from_str_radix(std::str::from_utf8(digits).unwrap(), 16).unwrap();
+        if size == 0 {
+            at = data;
+            break;
+        }
+        at = data.checked_add(size)?.checked_add(2)?;
+        if at > body.len() {
+            return None;
+        }
+        assert_eq!(body.get(at - 2..at), Some(&b"\r\n"[..]));
+    }
+    loop {
+        let (text, next) = line(at)?;
+        at = next;
+        if text.is_empty() {
+            return Some(at);
+        }
+    }
+}

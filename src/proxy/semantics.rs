@@ -1,0 +1,306 @@
+//! What HTTP asks of a proxy itself: methods that it answers, hops that it counts, fields that end at it.
+//!
+//! In: a head of HTTP/1 or HTTP/2 as Pingora parsed it. Out: the head without what is not for a server, or
+//! a refusal, or the word that we are the last hop (RFC 9110 sections 7.6 to 7.8, 9.3.8 and 10.1.1). It
+//! knows neither clusters nor servers.
+
+use http::header::{self, HeaderName};
+use http::{HeaderMap, HeaderValue, Method, Version};
+use pingora_http::RequestHeader;
+use smallvec::SmallVec;
+
+use crate::pages::Problem;
+
+/// The longest method; all registered ones have at most 17 octets.
+const LONGEST_METHOD: usize = 32;
+/// What a `Connection` field may name; more is no honest client.
+const MOST_OPTIONS: usize = 8;
+
+/// Looks at the head, and takes out of it what ends here. True when we are the last hop of an OPTIONS.
+///
+/// # Errors
+/// A refusal.
+pub fn settle(head: &mut RequestHeader) -> Result<bool, Problem> {
+    if head.method.as_str().len() > LONGEST_METHOD {
+        return Err(Problem::NotImplemented);
+    }
+    // TRACE would show a browser's script the cookies that it may not read; CONNECT is for forward proxies.
+    if matches!(head.method, Method::TRACE | Method::CONNECT) {
+        return Err(Problem::MethodNotAllowed);
+    }
+    target(head)?;
+    expectation(head)?;
+    if head.version == Version::HTTP_2 {
+        join_cookies(head)?;
+    } else {
+        connection(head)?;
+        upgrade(head);
+    }
+    last_hop(head)
+}
+
+/// HTTP/2 may send the cookies in pieces; everybody else knows one line (RFC 9113 section 8.2.3).
+fn join_cookies(head: &mut RequestHeader) -> Result<(), Problem> {
+    let mut lines = head.headers.get_all(header::COOKIE).iter();
+    let (Some(first), Some(second)) = (lines.next(), lines.next()) else { return Ok(()) };
+    let mut all = first.as_bytes().to_vec();
+    for line in std::iter::once(second).chain(lines) {
+        all.extend_from_slice(b"; ");
+        all.extend_from_slice(line.as_bytes());
+    }
+    let joined = HeaderValue::from_bytes(&all);
+    let joined = joined.ok().and_then(|joined| head.insert_header(header::COOKIE, joined).ok());
+    joined.ok_or(Problem::BadRequest("The request's cookies are not valid."))
+}
+
+/// A target has no fragment and no octet that must be encoded, in whatever version it came. Of most targets
+/// Pingora and the `h2` crate have cut a fragment off before.
+fn target(head: &RequestHeader) -> Result<(), Problem> {
+    if head.raw_path().iter().any(|o| !o.is_ascii_graphic() || *o == b'#') {
+        return Err(Problem::BadRequest(
+            "The request's target has a `#` in it, or a character that must be percent-encoded.",
+        ));
+    }
+    let known = |scheme: &str| scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("https");
+    if head.uri.scheme_str().is_some_and(|scheme| !known(scheme)) {
+        return Err(Problem::BadRequest("The request's scheme is neither http nor https."));
+    }
+    Ok(())
+}
+
+/// A client of HTTP/1.0 takes no 1xx, so its `Expect` ends here; of others only `100-continue` is known.
+fn expectation(head: &mut RequestHeader) -> Result<(), Problem> {
+    if !head.headers.contains_key(header::EXPECT) {
+        return Ok(());
+    }
+    if head.version == Version::HTTP_10 {
+        head.remove_header(&header::EXPECT);
+        return Ok(());
+    }
+    let known = |value: &HeaderValue| value.as_bytes().trim_ascii().eq_ignore_ascii_case(b"100-continue");
+    if head.headers.get_all(header::EXPECT).iter().all(known) {
+        return Ok(());
+    }
+    Err(Problem::ExpectationFailed)
+}
+
+/// Whether the client's connection is kept for another request: not where it asks for the end, and not in
+/// HTTP/1.0, where the end of the connection is the end of an answer whose length nobody knew before.
+#[must_use]
+pub fn keeps_connection(head: &RequestHeader) -> bool {
+    head.version != Version::HTTP_10 && !options(&head.headers).any(|o| o.eq_ignore_ascii_case(b"close"))
+}
+
+/// The options of all `Connection` fields.
+fn options(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
+    let lines = headers.get_all(header::CONNECTION).iter();
+    lines
+        .flat_map(|line| line.as_bytes().split(|o| *o == b','))
+        .map(<[u8]>::trim_ascii)
+        .filter(|option| !option.is_empty())
+}
+
+/// Leaves in `Connection` only what it may name. A field that is meant for the server, or that we set, is
+/// not taken away by its being named (RFC 9110 section 7.6.1 forbids it to the client).
+fn connection(head: &mut RequestHeader) -> Result<(), Problem> {
+    if !head.headers.contains_key(header::CONNECTION) {
+        return Ok(());
+    }
+    let mut kept: SmallVec<[&[u8]; MOST_OPTIONS]> = SmallVec::new();
+    let (mut seen, mut dropped) = (0, false);
+    for option in options(&head.headers) {
+        seen += 1;
+        let Ok(name) = HeaderName::from_bytes(option) else {
+            return Err(Problem::BadRequest("A Connection option of the request is not a field name."));
+        };
+        if is_for_the_server(name.as_str()) {
+            dropped = true;
+        } else {
+            kept.push(option);
+        }
+    }
+    if seen > MOST_OPTIONS {
+        return Err(Problem::BadRequest("The request has too many Connection options."));
+    }
+    if !dropped {
+        return Ok(());
+    }
+    let rest = HeaderValue::from_bytes(&kept.join(&b", "[..]));
+    drop(kept);
+    head.remove_header(&header::CONNECTION);
+    match rest {
+        Ok(rest) if !rest.is_empty() => head
+            .insert_header(header::CONNECTION, rest)
+            .map_err(|_| Problem::BadRequest("The request's Connection field is not valid.")),
+        _ => Ok(()),
+    }
+}
+
+/// Fields from end to end, in lower case.
+fn is_for_the_server(name: &str) -> bool {
+    super::headers::is_ours_to_say(name)
+        || name.starts_with("content-")
+        || name.starts_with("accept")
+        || name.starts_with("if-")
+        || name.starts_with("sec-")
+        || name.starts_with("access-control-")
+        || matches!(
+            name,
+            "authorization"
+                | "cache-control"
+                | "cookie"
+                | "date"
+                | "expect"
+                | "from"
+                | "host"
+                | "max-forwards"
+                | "origin"
+                | "pragma"
+                | "range"
+                | "referer"
+                | "transfer-encoding"
+                | "user-agent"
+                | "via"
+        )
+}
+
+/// Only WebSocket is switched to, and only by a request that says so in both fields and has no body: an
+/// `Upgrade` alone would make Pingora ask for it in the client's place.
+fn upgrade(head: &mut RequestHeader) {
+    let headers = &head.headers;
+    if !headers.contains_key(header::UPGRADE) {
+        return;
+    }
+    let has_body = headers.contains_key(header::TRANSFER_ENCODING)
+        || headers.get(header::CONTENT_LENGTH).is_some_and(|length| length != "0");
+    let websocket =
+        headers.get(header::UPGRADE).is_some_and(|v| v.as_bytes().eq_ignore_ascii_case(b"websocket"));
+    let asked = options(headers).any(|option| option.eq_ignore_ascii_case(b"upgrade"));
+    if !(websocket && asked && !has_body && head.method == Method::GET && head.version == Version::HTTP_11) {
+        head.remove_header(&header::UPGRADE);
+    }
+}
+
+/// Counts `Max-Forwards` of an OPTIONS down.
+fn last_hop(head: &mut RequestHeader) -> Result<bool, Problem> {
+    if head.method != Method::OPTIONS {
+        return Ok(false);
+    }
+    const NO_NUMBER: Problem = Problem::BadRequest("The request's Max-Forwards is not a number.");
+    let mut all = head.headers.get_all(header::MAX_FORWARDS).iter();
+    let left = match (all.next(), all.next()) {
+        (None, _) => return Ok(false),
+        (Some(value), None) if value.as_bytes().iter().all(u8::is_ascii_digit) => {
+            // More hops than a number can count are as good as many.
+            value.to_str().ok().filter(|v| !v.is_empty()).map(|v| v.parse().unwrap_or(u32::MAX))
+        }
+        _ => None,
+    };
+    match left.ok_or(NO_NUMBER)?.checked_sub(1) {
+        None => Ok(true),
+        Some(left) => head.insert_header(header::MAX_FORWARDS, left).map(|()| false).map_err(|_| NO_NUMBER),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn head(method: &str, target: &str, fields: &[(&str, &str)]) -> RequestHeader {
+        let mut head = RequestHeader::build(method, target.as_bytes(), None).unwrap();
+        for (name, value) in fields {
+            head.append_header((*name).to_owned(), *value).unwrap();
+        }
+        head
+    }
+
+    fn settled(method: &str, fields: &[(&str, &str)]) -> Result<(bool, HeaderMap), u16> {
+        let mut head = head(method, "/", fields);
+        settle(&mut head).map(|last| (last, head.headers.clone())).map_err(|problem| problem.status())
+    }
+
+    #[test]
+    fn methods_that_no_server_should_see_are_refused() {
+        assert_eq!(settled("TRACE", &[]).err(), Some(405));
+        assert_eq!(settled("CONNECT", &[]).err(), Some(405));
+        assert_eq!(settled(&"M".repeat(33), &[]).err(), Some(501));
+        for method in [&*"M".repeat(32), "GET", "PROPFIND", "VERSION-CONTROL"] {
+            assert!(settled(method, &[]).is_ok(), "{method}");
+        }
+    }
+
+    #[test]
+    fn a_target_has_nothing_in_it_that_must_be_encoded() {
+        for (target, good) in [("/gr\u{f6}\u{df}e", false), ("/a^|{}", true), ("/?\\", true)] {
+            assert_eq!(settle(&mut head("GET", target, &[])).is_ok(), good, "{target}");
+        }
+    }
+
+    #[test]
+    fn an_expectation_of_http_1_0_ends_here_and_an_unknown_one_fails() {
+        let mut old = head("POST", "/", &[("Expect", "100-continue")]);
+        old.set_version(Version::HTTP_10);
+        settle(&mut old).unwrap();
+        assert!(!old.headers.contains_key("expect"));
+        assert!(settled("POST", &[("Expect", "100-Continue")]).unwrap().1.contains_key("expect"));
+        assert_eq!(settled("POST", &[("Expect", "200-ok")]).err(), Some(417));
+        assert_eq!(settled("POST", &[("Expect", "100-continue"), ("Expect", "x")]).err(), Some(417));
+    }
+
+    #[test]
+    fn connection_names_only_what_is_for_this_hop() {
+        for (given, left) in [
+            ("close", Some("close")),
+            ("keep-alive, X-Own", Some("keep-alive, X-Own")),
+            ("close, X-Forwarded-For, Cookie, $WSRA, X-Own", Some("close, X-Own")),
+            ("Authorization,Host , content-length, X_Forwarded_For", None),
+            (",, ,", Some(",, ,")),
+        ] {
+            let fields = settled("GET", &[("Connection", given)]).unwrap().1;
+            assert_eq!(fields.get("connection").map(|v| v.to_str().unwrap()), left, "{given}");
+        }
+        assert_eq!(settled("GET", &[("Connection", "close, \"cookie\"")]).err(), Some(400));
+        assert_eq!(settled("GET", &[("Connection", ":authority")]).err(), Some(400));
+        assert_eq!(
+            settled("GET", &[("Connection", "a,b,c,d"), ("Connection", "e,f,g,h,i")]).err(),
+            Some(400)
+        );
+    }
+
+    #[test]
+    fn an_upgrade_needs_both_fields_and_no_body() {
+        let kept = |fields: &[(&str, &str)]| settled("GET", fields).unwrap().1.contains_key("upgrade");
+        let both = [("Connection", "keep-alive, Upgrade"), ("Upgrade", "WebSocket")];
+        assert!(kept(&both));
+        assert!(!kept(&both[1..]));
+        assert!(!kept(&[("Connection", "Upgrade, HTTP2-Settings"), ("Upgrade", "h2c")]));
+        assert!(!kept(&[both[0], both[1], ("Content-Length", "5")]));
+        assert!(!kept(&[both[0], both[1], ("Transfer-Encoding", "chunked")]));
+        assert!(!settled("POST", &both).unwrap().1.contains_key("upgrade"));
+    }
+
+    #[test]
+    fn cookies_that_came_in_pieces_are_one_line() {
+        let mut pieces = head("GET", "/", &[("Cookie", "a=1"), ("Cookie", "b=2; c=3"), ("Cookie", "d=4")]);
+        pieces.set_version(Version::HTTP_2);
+        settle(&mut pieces).unwrap();
+        let all: Vec<_> = pieces.headers.get_all("cookie").iter().collect();
+        assert_eq!(all, ["a=1; b=2; c=3; d=4"]);
+    }
+
+    #[test]
+    fn hops_of_options_are_counted_and_of_others_not() {
+        let hops = |method, value| {
+            settled(method, &[("Max-Forwards", value)])
+                .map(|(last, fields)| (last, fields["max-forwards"].to_str().unwrap().to_owned()))
+        };
+        assert_eq!(hops("OPTIONS", "0"), Ok((true, "0".into())));
+        assert_eq!(hops("OPTIONS", "000"), Ok((true, "000".into())));
+        assert_eq!(hops("OPTIONS", "5"), Ok((false, "4".into())));
+        assert_eq!(hops("OPTIONS", "99999999999999999999"), Ok((false, (u32::MAX - 1).to_string())));
+        assert_eq!(hops("GET", "0"), Ok((false, "0".into())));
+        for bad in ["", "-1", "1, 2", "x"] {
+            assert_eq!(hops("OPTIONS", bad), Err(400), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,223 @@
+//! One function for each fuzz target: feeds any octets to a parser and asserts what must hold of the result.
+//!
+//! Called by libFuzzer with what it makes up, and by tests/fuzz_corpus.rs with what is in the corpus.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::Path;
+
+use domino_icm::affinity::cookie::unquoted;
+use domino_icm::affinity::session::{Meaning, pairs};
+use domino_icm::affinity::{Cookies, Entries, Keys, entries::MAX};
+use domino_icm::availability::{
+    ParseError, Report, agent_check as agent, console, prometheus, statpub as push,
+};
+use domino_icm::cluster::ServerName;
+use domino_icm::config::settings::ViewFormat;
+use domino_icm::config::{Content, Files, load_with};
+use domino_icm::directory::{Folded, ReplicaId, encode_for_url, fold, fold_plain};
+use domino_icm::domino::view_entries::{self, Categories, MAX_COLUMNS, MAX_ROWS, MAX_VALUES};
+use domino_icm::url::{self, CommandTable};
+
+#[path = "gate.rs"]
+mod gate_streams;
+pub use gate_streams::gate;
+
+/// A target and what it is called in corpus/ and on the command line.
+pub type Target = (&'static str, fn(&[u8]));
+
+/// All of them.
+pub const ALL: [Target; 9] = [
+    ("config", config),
+    ("url", url),
+    ("cookies", cookies),
+    ("view_entries_xml", view_entries_xml),
+    ("view_entries_json", view_entries_json),
+    ("statistics", statistics),
+    ("agent_check", agent_check),
+    ("statpub", statpub),
+    ("gate", gate),
+];
+
+/// A machine on which every file is a secret and every name resolves.
+struct Nowhere;
+
+impl Files for Nowhere {
+    fn read(&self, _: &Path, _: u64) -> io::Result<Content> {
+        Ok(Content { octets: b"0123456789abcdef0123456789abcdef\n".to_vec(), mode: 0o600 })
+    }
+
+    fn is_dir(&self, _: &Path) -> bool {
+        true
+    }
+
+    fn resolve(&self, _: &str, port: u16) -> io::Result<Vec<SocketAddr>> {
+        Ok(vec![SocketAddr::from(([127, 0, 0, 1], port))])
+    }
+}
+
+/// A configuration file: loads, or says what is wrong at a place that exists.
+pub fn config(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    match load_with(Path::new("icm.yaml"), text, &Nowhere) {
+        Ok(loaded) => {
+            assert!(!loaded.settings.listeners.is_empty());
+            assert!(!loaded.settings.clusters.is_empty() || loaded.settings.follow.is_some());
+        }
+        Err(errors) => {
+            assert!(!errors.0.is_empty());
+            let lines = text.split(['\n', '\r', '\u{85}', '\u{2028}', '\u{2029}']).count();
+            for error in &errors.0 {
+                assert!(error.line <= lines + 1, "line {} of {lines}: {error}", error.line);
+                assert!(!error.message.is_empty());
+                assert!(!error.to_string().is_empty());
+            }
+        }
+    }
+}
+
+/// A request target, a path, a replica ID, a server's name: pieces are pieces of the text, and what is printed
+/// reads back the same.
+pub fn url(data: &[u8]) {
+    let target = url::parse(data);
+    assert_eq!(target.path, &data[..target.path.len()]);
+    match target.query {
+        Some(query) => {
+            assert!(matches!(data[target.path.len()], b'?' | b'!'));
+            assert_eq!(query, &data[target.path.len() + 1..]);
+        }
+        None => assert_eq!(target.path.len(), data.len()),
+    }
+    if let Some(database) = &target.database {
+        assert_eq!(database.raw, &data[database.range.clone()]);
+        assert!(database.range.end <= target.path.len());
+        let mut buffer = Folded::default();
+        let folded = fold(database.raw, &mut buffer);
+        assert!(!folded.contains(&b'\\'));
+    }
+    if let Some(value) = target.argument(b"RedirectTo") {
+        assert!(value.len() <= data.len());
+    }
+    let _ = CommandTable::default().classify(&target);
+    if let Some((host, path)) = url::path_and_query_of_absolute(data) {
+        assert!(!host.is_empty() && !host.contains(&b'@') && !path.is_empty());
+        assert!(host.len() + path.len() <= data.len());
+    }
+    if let Some(id) = ReplicaId::from_bytes(data) {
+        assert_eq!(ReplicaId::parse(&id.to_string()).ok(), Some(id));
+    }
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let (mut plain, mut encoded) = (Folded::default(), Folded::default());
+    let encodes = encode_for_url(text);
+    assert!(encodes.bytes().all(|o| (0x21..0x7F).contains(&o) && !matches!(o, b'?' | b'#' | b'!')));
+    assert_eq!(fold(encodes.as_bytes(), &mut encoded), fold_plain(data, &mut plain), "{encodes}");
+    if let Ok(name) = ServerName::parse(text) {
+        assert!(!name.common().is_empty());
+        assert_eq!(name.folded(), name.abbreviated().to_lowercase());
+    }
+}
+
+/// The values of the affinity cookie in a Cookie header.
+fn ours<'a>(names: &'a Cookies, line: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
+    pairs(line)
+        .filter(|(name, _)| matches!(names.meaning(name), Meaning::Affinity))
+        .map(|(_, rest)| unquoted(rest.get(1..).unwrap_or_default()))
+}
+
+/// A Cookie header, and the affinity cookie: any value that we did not write is none, and ours reads back.
+pub fn cookies(data: &[u8]) {
+    const NOW: u32 = 1_800_000_000;
+    const IDLE: u32 = 1_800;
+    let keys = Keys::new([b"the secret of the fuzz targets".as_slice()]);
+    let names = Cookies::new("ICM", &["domauthsessid".to_owned(), "sessionid".to_owned()]);
+    for value in ours(&names, data) {
+        assert!(value.len() <= data.len());
+        // Nobody without the key writes a cookie that counts.
+        assert!(keys.decode(value, NOW, IDLE).is_empty());
+    }
+    let mut entries = Entries::default();
+    for (i, chunk) in data.chunks_exact(4).take(64).enumerate() {
+        let [a, b, c, d] = [chunk[0], chunk[1], chunk[2], chunk[3]].map(u32::from);
+        entries.touch(a << 8 | b, c << 8 | d, NOW - 64 + i as u32, IDLE);
+    }
+    assert!(entries.iter().count() <= MAX);
+    let written = keys.encode(&entries).unwrap();
+    let header = format!("a=b; ICM={written}; c=\"d\"");
+    let read: Vec<&[u8]> = ours(&names, header.as_bytes()).collect();
+    assert_eq!(read, [written.as_bytes()]);
+    // A server gets nothing of ours and of nobody else, and no more than there was.
+    let line = names.for_server(std::iter::once(data), 0x1234_5678, |_| true);
+    assert!(line.len() <= data.len() * 2 + 2);
+    for (name, _) in pairs(&line) {
+        let meaning = names.meaning(name);
+        assert!(matches!(meaning, Meaning::Foreign | Meaning::Plain { .. }), "{meaning:?}");
+    }
+    if let Some(isolated) = names.isolate(data, 7, b"/sales/leads.nsf/x") {
+        let name = isolated.split(|b| *b == b'=').next().unwrap();
+        assert!(matches!(names.meaning(name), Meaning::Isolated { tag: 7, .. }));
+    }
+    assert_eq!(keys.decode(read[0], NOW, IDLE), entries);
+    // One octet changed, and it is not ours any more.
+    let at = data.first().map_or(0, |o| usize::from(*o) % written.len());
+    let mut forged = written.into_bytes();
+    forged[at] = if forged[at] == b'A' { b'B' } else { b'A' };
+    assert!(keys.decode(&forged, NOW, IDLE).is_empty());
+}
+
+/// `?ReadViewEntries` in XML.
+pub fn view_entries_xml(data: &[u8]) {
+    view_entries_in(ViewFormat::Xml, data);
+}
+
+/// `?ReadViewEntries` in JSON.
+pub fn view_entries_json(data: &[u8]) {
+    view_entries_in(ViewFormat::Json, data);
+}
+
+fn view_entries_in(format: ViewFormat, data: &[u8]) {
+    let Ok(page) = view_entries::parse(format, data) else { return };
+    assert!(page.rows.len() <= MAX_ROWS);
+    let mut octets = 0;
+    for row in &page.rows {
+        octets += row.position.len();
+        assert!(row.columns.len() <= MAX_COLUMNS);
+        for column in &row.columns {
+            octets += column.name.len();
+            assert!(column.values.len() <= MAX_VALUES);
+            octets += column.values.iter().map(String::len).sum::<usize>();
+        }
+    }
+    // Nothing is expanded: an octet that is no UTF-8 becomes U+FFFD, which has three, and that is all.
+    assert!(octets <= 3 * data.len(), "{octets} octets from {}", data.len());
+    let rows = page.rows.len();
+    let mut categories = Categories::new();
+    let kept = page.rows.into_iter().filter_map(|row| categories.take(row)).count();
+    assert!(kept <= rows);
+}
+
+fn plausible(report: Result<Report, ParseError>, data: &[u8]) {
+    match report {
+        Ok(report) => {
+            assert!(report.facts.index.is_none_or(|index| index <= 100));
+            assert!(report.facts.threshold.is_none_or(|threshold| threshold <= 100));
+            assert!(report.warnings.len() <= data.len());
+        }
+        Err(error) => assert!(error.to_string().len() < 1000, "{error}"),
+    }
+}
+
+/// Statistics as text, of a console and of an exporter.
+pub fn statistics(data: &[u8]) {
+    plausible(console::parse(data), data);
+    plausible(prometheus::parse(data), data);
+}
+
+/// A line of an agent.
+pub fn agent_check(data: &[u8]) {
+    plausible(agent::parse(data), data);
+}
+
+/// What Domino pushes.
+pub fn statpub(data: &[u8]) {
+    plausible(push::parse(data), data);
+}

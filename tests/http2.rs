@@ -1,0 +1,188 @@
+//! HTTP/2 from clients to servers that speak HTTP/1.1: what would frame a message differently there is refused,
+//! and what passes is framed once.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::string_slice
+)]
+
+mod support;
+
+use std::net::SocketAddr;
+
+use support::*;
+
+/// A recorded server behind a listener with TLS.
+fn start() -> (Acme, Tape, Icm, SocketAddr) {
+    let acme = Acme::built_in();
+    let tape = Tape::new(|_| OK.to_owned());
+    let mut config = tape.config();
+    set(&mut config, "clusters.0.limits.request_body", "32KiB");
+    let secure = add_tls(&mut config, &acme);
+    let icm = Icm::start(config);
+    wait_for(secure);
+    (acme, tape, icm, secure)
+}
+
+fn begin<'a>(method: &'a str, path: &'a str) -> Vec<(&'a str, &'a str)> {
+    vec![(":method", method), (":scheme", "https"), (":authority", "localhost"), (":path", path)]
+}
+
+#[test]
+fn a_body_in_chunks_ends_once_however_the_client_ends_it() {
+    let (acme, tape, _icm, secure) = start();
+    let mut h2 = H2::connect(secure, "localhost", &acme.ca_file);
+    // The end in the last octets, in a frame of its own, or with trailers.
+    for (n, end) in ["with", "empty", "trailers"].into_iter().enumerate() {
+        let path = format!("/ends-{end}");
+        let stream = h2.headers(&begin("POST", &path), false);
+        h2.data(stream, b"first", false);
+        pause(50);
+        h2.data(stream, b"second", end == "with");
+        pause(50);
+        match end {
+            "empty" => h2.data(stream, b"", true),
+            "trailers" => h2.section(stream, &[("x-trailer", "t")], true),
+            _ => {}
+        }
+        assert_eq!(h2.end_of(stream).status(), 200, "{end}");
+        // The connection is used again: a second end would stand before this request.
+        let next = h2.headers(&begin("GET", &format!("/next-{n}")), true);
+        assert_eq!(h2.end_of(next).status(), 200, "{end}");
+        for taped in tape.with(&path) {
+            let behind = taped.split(&path).nth(1).unwrap();
+            let (head, body) = behind.split_once("\r\n\r\n").unwrap();
+            assert!(head.to_lowercase().contains("transfer-encoding: chunked"), "{end}: {taped}");
+            assert_eq!(body.matches("\r\n0\r\n\r\n").count(), 1, "{end}: {taped}");
+            let after = body.split_once("\r\n0\r\n\r\n").unwrap().1;
+            assert!(
+                after.is_empty() || after.starts_with("GET /") || after.starts_with("POST /"),
+                "{end}: {taped}"
+            );
+        }
+    }
+}
+
+#[test]
+fn what_would_be_two_requests_in_http_1_is_refused_and_completes_nowhere() {
+    let (acme, tape, _icm, secure) = start();
+    let smuggled = "GET /smuggled HTTP/1.1\r\nHost: x\r\n\r\n";
+    let with = |path: &'static str, fields: &[(&'static str, &'static str)]| {
+        let mut all = begin("POST", path);
+        all.extend_from_slice(fields);
+        all
+    };
+    for (what, fields) in [
+        ("a longer body than announced", with("/bad", &[("content-length", "3")])),
+        ("a shorter body than announced", with("/bad", &[("content-length", "300")])),
+        ("two lengths", with("/bad", &[("content-length", "3"), ("content-length", "4")])),
+        ("a length that is none", with("/bad", &[("content-length", "+3")])),
+        ("transfer-encoding", with("/bad", &[("transfer-encoding", "chunked")])),
+        ("connection", with("/bad", &[("connection", "close")])),
+        ("keep-alive", with("/bad", &[("keep-alive", "5")])),
+        ("proxy-connection", with("/bad", &[("proxy-connection", "close")])),
+        ("upgrade", with("/bad", &[("upgrade", "websocket")])),
+        ("te", with("/bad", &[("te", "gzip")])),
+        ("another host", with("/bad", &[("host", "other.example")])),
+        ("two hosts", with("/bad", &[("host", "localhost"), ("host", "localhost")])),
+        ("a line end in a value", with("/bad", &[("x-bad", "a\r\nx-other: b")])),
+        ("a line end in a name", with("/bad", &[("x-bad: a\r\nx-other", "b")])),
+        ("a NUL", with("/bad", &[("x-bad", "a\0b")])),
+        ("an upper-case name", with("/bad", &[("X-Bad", "a")])),
+        ("a space in the path", with("/bad HTTP/1.1\r\nX: /bad", &[])),
+        ("a path without a slash", with("bad", &[])),
+        ("an empty path", with("", &[])),
+        ("an asterisk", with("*", &[])),
+        ("a dot segment", with("/bad/../x", &[])),
+        ("an unknown pseudo-field", with("/bad", &[(":protocol", "x")])),
+        ("a pseudo-field behind others", with("/bad", &[("x-a", "b"), (":path", "/bad")])),
+    ] {
+        let mut h2 = H2::connect(secure, "localhost", &acme.ca_file);
+        let stream = h2.headers(&fields, false);
+        h2.data(stream, smuggled.as_bytes(), true);
+        let end = h2.end_of(stream);
+        assert!(!matches!(end.status(), 200..=299), "{what}: {end:?}");
+    }
+    for (what, fields) in [
+        (
+            "a scheme of another kind",
+            vec![(":method", "GET"), (":scheme", "ftp"), (":authority", "localhost"), (":path", "/bad")],
+        ),
+        ("no authority and no host", vec![(":method", "GET"), (":scheme", "https"), (":path", "/bad")]),
+        (
+            "user information",
+            vec![(":method", "GET"), (":scheme", "https"), (":authority", "u@localhost"), (":path", "/bad")],
+        ),
+        ("TRACE", begin("TRACE", "/bad")),
+        ("a tunnel", vec![(":method", "CONNECT"), (":authority", "localhost:25")]),
+        ("a long method", begin("METHODMETHODMETHODMETHODMETHODMETHOD", "/bad")),
+    ] {
+        let mut h2 = H2::connect(secure, "localhost", &acme.ca_file);
+        let stream = h2.headers(&fields, true);
+        let end = h2.end_of(stream);
+        assert!(!matches!(end.status(), 200..=299), "{what}: {end:?}");
+    }
+    // Some of them begin to be sent before they turn out to be wrong: none is ever whole, and none hides another.
+    for taped in tape.with("bad").into_iter().chain(tape.with("smuggled")) {
+        for (at, _) in taped.match_indices("GET /smuggled") {
+            let head = taped[..at].rsplit_once("POST /").map_or("", |(_, head)| head);
+            let length = head
+                .lines()
+                .find_map(|l| l.to_lowercase().strip_prefix("content-length: ")?.parse::<usize>().ok());
+            assert!(length.is_none_or(|l| l >= smuggled.len()), "a request within a request: {taped}");
+            assert!(!taped[at..].contains("\r\n0\r\n\r\n"), "a whole request: {taped}");
+        }
+    }
+}
+
+/// The request should not complete at all (RFC 9113 section 8.1.1), but the `h2` crate drops pseudo-fields of
+/// trailers before anybody sees them.
+#[test]
+fn a_pseudo_field_in_trailers_changes_no_request() {
+    let (acme, tape, _icm, secure) = start();
+    let mut h2 = H2::connect(secure, "localhost", &acme.ca_file);
+    let stream = h2.headers(&begin("POST", "/trailed"), false);
+    h2.data(stream, b"body", false);
+    h2.section(stream, &[(":path", "/other"), (":authority", "other.example")], true);
+    let _ = h2.end_of(stream);
+    assert!(tape.with("/trailed").iter().all(|t| !t.contains("other")), "{:?}", tape.with("/trailed"));
+}
+
+#[test]
+fn what_http_2_may_say_is_said_in_http_1() {
+    let (acme, tape, _icm, secure) = start();
+    let mut h2 = H2::connect(secure, "localhost", &acme.ca_file);
+    let mut fields = begin("POST", "//twice%2Fencoded;x?y=%zz");
+    fields.extend([("te", "trailers"), ("cookie", "a=1"), ("cookie", "b=2"), ("content-length", "4")]);
+    let stream = h2.headers(&fields, false);
+    h2.data(stream, b"body", true);
+    assert_eq!(h2.end_of(stream).status(), 200);
+    let taped = tape.with("twice").remove(0);
+    assert!(taped.contains("POST //twice%2Fencoded;x?y=%zz HTTP/1.1\r\n"), "{taped}");
+    let lower = taped.to_lowercase();
+    assert!(lower.contains("host: localhost\r\n") && lower.contains("cookie: a=1; b=2\r\n"), "{taped}");
+    assert!(lower.contains("content-length: 4\r\n") && !lower.contains("transfer-encoding"), "{taped}");
+    assert!(!lower.contains("\r\nte:") && taped.ends_with("\r\n\r\nbody"), "{taped}");
+}
+
+#[test]
+fn a_body_over_the_limit_is_refused_with_and_without_a_length() {
+    let (acme, tape, _icm, secure) = start();
+    let mut h2 = H2::connect(secure, "localhost", &acme.ca_file);
+    let mut fields = begin("POST", "/declared");
+    fields.push(("content-length", "32769"));
+    let stream = h2.headers(&fields, false);
+    assert_eq!(h2.end_of(stream).status(), 413);
+    assert!(tape.with("/declared").is_empty());
+    // A connection of its own: there the status is spelled out again, and not taken from a table.
+    let mut h2 = H2::connect(secure, "localhost", &acme.ca_file);
+    let stream = h2.headers(&begin("POST", "/undeclared"), false);
+    for _ in 0..3 {
+        h2.data(stream, &[b'x'; 15_000], false);
+    }
+    assert_eq!(h2.end_of(stream).status(), 413);
+    assert!(tape.with("/undeclared").iter().all(|t| !t.contains("\r\n0\r\n\r\n")), "it was completed");
+}

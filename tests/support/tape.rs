@@ -1,0 +1,101 @@
+//! A server that remembers every octet. In: a word for each head. Out: what each connection received, also
+//! what came after a request that was over: that is where a smuggled one would stand.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+
+type Tapes = Arc<Mutex<Vec<Vec<u8>>>>;
+
+/// Ends when dropped.
+pub struct Tape {
+    /// Where it listens.
+    pub address: SocketAddr,
+    tapes: Tapes,
+    stop: Arc<AtomicBool>,
+}
+
+/// A short answer that keeps the connection.
+pub const OK: &str = "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 2\r\n\r\nok";
+
+impl Tape {
+    /// Answers each whole request with what `answer` says to its head, and keeps the connection.
+    pub fn new(answer: impl Fn(&str) -> String + Send + Sync + 'static) -> Tape {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let (stop, tapes, answer) = (Arc::new(AtomicBool::new(false)), Tapes::default(), Arc::new(answer));
+        let (ended, all) = (stop.clone(), tapes.clone());
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                if ended.load(Ordering::Relaxed) {
+                    return;
+                }
+                let Ok(stream) = stream else { continue };
+                let number = {
+                    let mut all = all.lock().unwrap();
+                    all.push(Vec::new());
+                    all.len() - 1
+                };
+                let (all, answer) = (all.clone(), answer.clone());
+                std::thread::spawn(move || record(stream, number, &all, &*answer));
+            }
+        });
+        Tape { address, tapes, stop }
+    }
+
+    /// What a connection received whose octets have this text in them.
+    pub fn with(&self, text: &str) -> Vec<String> {
+        let all = self.tapes.lock().unwrap();
+        all.iter().map(|t| String::from_utf8_lossy(t).into_owned()).filter(|t| t.contains(text)).collect()
+    }
+
+    /// A configuration for a cluster with this as its only server, and an empty directory.
+    pub fn config(&self) -> serde_yaml::Value {
+        super::canned::config_for(self.address)
+    }
+}
+
+fn record(mut stream: TcpStream, number: usize, all: &Tapes, answer: &dyn Fn(&str) -> String) {
+    let (mut from, mut piece) = (0, vec![0; 64 * 1024]);
+    loop {
+        let Ok(read) = stream.read(&mut piece) else { return };
+        if read == 0 {
+            return;
+        }
+        let whole = {
+            let mut all = all.lock().unwrap();
+            let tape = &mut all[number];
+            tape.extend_from_slice(&piece[..read]);
+            let head = head_of_a_whole(&tape[from..]);
+            from = head.as_ref().map_or(from, |_| tape.len());
+            head
+        };
+        if let Some(head) = whole
+            && stream.write_all(answer(&head).as_bytes()).is_err()
+        {
+            return;
+        }
+    }
+}
+
+/// The head, when the request is there to its end.
+fn head_of_a_whole(octets: &[u8]) -> Option<String> {
+    let text = String::from_utf8_lossy(octets);
+    let (head, body) = text.split_once("\r\n\r\n")?;
+    let lower = head.to_ascii_lowercase();
+    let length = lower.lines().find_map(|l| l.strip_prefix("content-length:")?.trim().parse::<usize>().ok());
+    let over = if lower.contains("transfer-encoding: chunked") {
+        body.ends_with("\r\n\r\n") && (body.contains("\r\n0\r\n") || body.starts_with("0\r\n"))
+    } else {
+        body.len() >= length.unwrap_or(0)
+    };
+    over.then(|| head.to_owned())
+}
+
+impl Drop for Tape {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        let _ = TcpStream::connect(self.address);
+    }
+}
