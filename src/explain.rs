@@ -117,7 +117,7 @@ impl Request {
         argument: &impl Fn(&[u8]) -> Option<String>,
     ) -> Result<Self, &'static str> {
         let client = match argument(b"client").filter(|text| !text.is_empty()) {
-            Some(text) => Some(text.parse().map_err(|_| "client is no address")?),
+            Some(text) => Some(text.parse().map_err(|_| "`client` is an IP address: 192.0.2.7")?),
             None => None,
         };
         let text = |name: &[u8]| argument(name).unwrap_or_default();
@@ -290,7 +290,8 @@ fn told(explanation: &mut Explanation, routed: &Routed, method: &Method) {
         let Some(entry) = routed.view.entry(*member) else { continue };
         let holder = routed.holder(*member);
         let name = entry.server.name.to_string();
-        if matches!(verdict, Verdict::Equal(_) | Verdict::Chosen(_)) {
+        // Where nobody else could have been drawn, the one who was chosen is the whole band.
+        if decision.band.contains(member) || decision.chosen() == Some(*member) {
             explanation.band.push(name.clone());
         }
         explanation.candidates.push(Candidate {

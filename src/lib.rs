@@ -22,6 +22,7 @@ pub mod cluster;
 pub mod config;
 pub mod directory;
 pub mod domino;
+pub mod edge;
 pub mod explain;
 pub mod gate;
 pub mod metrics;

@@ -55,7 +55,7 @@ fn every_metric_is_documented_with_its_type_and_labels_and_nothing_else_is() {
     let first = serde_yaml::to_string(&config["listeners"][0]["address"]).unwrap();
     set(&mut config, "listeners", &format!("[{{ address: {} }}, {second}]", first.trim()));
     let icm = Icm::start(config);
-    assert_eq!(icm.client().get("/sales/leads.nsf").status, 200);
+    assert_eq!(icm.client().get("/sales/orders.nsf").status, 200);
     let has_index = || !families(&icm)["icm_server_availability_index"].samples.is_empty();
     assert!(eventually(LONG, has_index));
     let live = families(&icm);

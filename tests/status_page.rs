@@ -150,7 +150,7 @@ fn the_buttons_restrict_and_release_after_a_confirmation() {
     browser.click(button);
     browser.click("#ask-yes");
     wait_for_word(&mut browser, "Web4", "RESTRICTED");
-    browser.wait_until("return document.querySelector('#said').textContent.includes('Nobody else can serve legacy/archive2009.nsf')");
+    browser.wait_until("return document.querySelector('#said').textContent.includes('Nobody else can serve') && document.querySelector('#said').textContent.includes('legacy/archive2009.nsf')");
     assert_eq!(icm.state_of("Web4"), "RESTRICTED");
     browser.wait_until(&format!("return {} === 'Release'", part("Web4", ".act button")));
     browser.click(button);

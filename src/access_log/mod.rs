@@ -11,6 +11,7 @@ mod json;
 pub mod record;
 mod writer;
 
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -20,6 +21,7 @@ use pingora_proxy::Session;
 
 use crate::balancer::statistics::Statistics;
 use crate::config::settings::{self, LogFormat, LogTarget};
+use crate::gate::Refusal;
 use crate::proxy::ctx::Ctx;
 use record::Record;
 use writer::{Order, Queue};
@@ -85,6 +87,18 @@ impl AccessLog {
         if self.format.load(Relaxed) != LogFormat::Off as u8 {
             self.put(&Record::of(session, error, ctx));
         }
+    }
+
+    /// Logs a request that was refused before it was parsed: who sent it, and what the answer was.
+    pub fn refused(&self, client: Option<IpAddr>, refusal: &Refusal) {
+        let Refusal { status, reason } = refusal;
+        self.put(&Record {
+            client,
+            status: *status,
+            why: "refused",
+            page: Some(reason),
+            ..Record::default()
+        });
     }
 
     /// Logs what is said of a request, also of one that never became a [`Session`].

@@ -291,7 +291,7 @@ fn settings(document: &Document<'_>, value: &Value) -> Option<Settings> {
     };
     if !document.load.failed() {
         top::cross_check(&top, &settings);
-        not_yet::warn(&top, &settings);
+        not_yet::warn(&top);
     }
     Some(settings)
 }

@@ -131,7 +131,7 @@ pub(super) fn limits(item: &Item<'_>) -> Limits {
         handshake_timeout: map.get("handshake_timeout").period().unwrap_or(default.handshake_timeout),
         min_rate: map.get("min_rate").size(0).unwrap_or(default.min_rate),
         websocket_idle: map.get("websocket_idle").period().unwrap_or(default.websocket_idle),
-        connections: map.get("connections").integer(1, most).unwrap_or(default.connections),
+        connections: map.get("connections").integer(0, most).unwrap_or(default.connections),
         per_client_connections: client.get("connections").integer(0, most).unwrap_or(0),
         per_client_requests: client.get("requests_per_second").integer(0, most).unwrap_or(0),
     }

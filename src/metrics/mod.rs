@@ -15,6 +15,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use crate::balancer::Balancer;
 use crate::balancer::statistics::{Kind, Statistics, Value};
+use crate::edge::ClientStatistics;
 use exposition::Exposition;
 
 /// All metrics.
@@ -36,6 +37,7 @@ pub fn render(balancer: &Balancer) -> String {
     out.sample(&[], statistics.in_flight.load(Relaxed));
     out.gauge("icm_ready", "1 when /readyz is 200");
     out.sample(&[], u8::from(balancer.is_ready()));
+    clients(&mut out, &statistics.clients);
     reload(&mut out, balancer);
     certificates(&mut out, statistics);
     access_log(&mut out, statistics);
@@ -43,6 +45,22 @@ pub fn render(balancer: &Balancer) -> String {
     servers::render(&mut out, balancer);
     process::render(&mut out);
     out.finish()
+}
+
+fn clients(out: &mut Exposition, clients: &ClientStatistics) {
+    out.counter("icm_client_refused_total", "Requests refused before they were parsed");
+    for (status, count) in clients.refusals() {
+        out.sample(&[("status", &status.to_string())], count);
+    }
+    out.counter("icm_client_connections_closed_total", "Connections closed without an answer, by reason");
+    for (reason, count) in [
+        ("limit", &clients.over_limit),
+        ("client_limit", &clients.over_client_limit),
+        ("handshake", &clients.handshakes_failed),
+        ("slow", &clients.too_slow),
+    ] {
+        out.sample(&[("reason", reason)], count.load(Relaxed));
+    }
 }
 
 fn reload(out: &mut Exposition, balancer: &Balancer) {

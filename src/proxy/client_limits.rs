@@ -1,7 +1,8 @@
-//! What one client may do, beyond the shape of its requests: how many a second, and how slowly.
+//! What one client may do, beyond the shape of its requests: how many a second, and how slowly it may take an
+//! HTTP/2 answer.
 //!
-//! In: client addresses, and the settings of `limits`. Out: may this request pass, and how long a read or
-//! a write on the client's connection may take. It counts in a sketch of fixed size: strangers cannot
+//! In: client addresses, and the settings of `limits`. Out: may this request pass, and how long a write on a
+//! stream may take. It counts in a sketch of fixed size: strangers cannot
 //! make it grow.
 
 use std::net::IpAddr;
@@ -10,9 +11,7 @@ use std::time::Duration;
 use pingora_limits::rate::Rate;
 
 use crate::config::settings::Limits;
-
-/// A client that sends or takes nothing for so long, while it is its turn, is gone.
-const STALL: Duration = Duration::from_secs(30);
+use crate::edge::patience::WINDOW;
 
 /// Requests of every client in the current second.
 pub struct ClientRate(Rate);
@@ -40,17 +39,12 @@ impl ClientRate {
     }
 }
 
-/// How long the client may take for the next piece of its request.
+/// How long an HTTP/2 client may take to open its window for so many octets of the answer: a stream that is
+/// not read shows in no socket. Those of HTTP/1.1 are the edge's.
 #[must_use]
-pub fn read_timeout(limits: &Limits) -> Option<Duration> {
-    (limits.min_rate > 0).then_some(STALL)
-}
-
-/// How long the client may take for so many octets of the answer.
-#[must_use]
-pub fn write_timeout(limits: &Limits, octets: usize) -> Option<Duration> {
-    let seconds = (octets as u64).checked_div(limits.min_rate)?;
-    Some(STALL + Duration::from_secs(seconds))
+pub fn stream_timeout(http2: bool, limits: &Limits, octets: usize) -> Option<Duration> {
+    let seconds = (octets as u64).checked_div(limits.min_rate).filter(|_| http2)?;
+    Some(WINDOW + Duration::from_secs(seconds))
 }
 
 #[cfg(test)]
@@ -70,12 +64,12 @@ mod tests {
     }
 
     #[test]
-    fn a_slow_client_gets_time_for_what_it_is_sent_and_none_without_a_rate() {
+    fn a_slow_stream_gets_time_for_what_it_is_sent_and_none_without_a_rate() {
         let limits = Limits { min_rate: 512, ..Limits::default() };
-        assert_eq!(write_timeout(&limits, 100), Some(STALL));
-        assert_eq!(write_timeout(&limits, 51_200), Some(STALL + Duration::from_secs(100)));
-        assert_eq!(read_timeout(&limits), Some(STALL));
+        assert_eq!(stream_timeout(true, &limits, 100), Some(WINDOW));
+        assert_eq!(stream_timeout(true, &limits, 51_200), Some(WINDOW + Duration::from_secs(100)));
+        assert_eq!(stream_timeout(false, &limits, 51_200), None);
         let none = Limits { min_rate: 0, ..Limits::default() };
-        assert_eq!((read_timeout(&none), write_timeout(&none, 51_200)), (None, None));
+        assert_eq!(stream_timeout(true, &none, 51_200), None);
     }
 }

@@ -105,10 +105,9 @@ impl Proxy {
         }
     }
 
-    /// How long the connection may wait for its next request, in whole seconds: 0 would mean for ever.
-    fn keepalive(&self, snapshot: &Snapshot) -> Option<u64> {
-        let idle = snapshot.settings.limits.idle_timeout.as_secs().max(1);
-        (!self.balancer.is_draining()).then_some(idle)
+    /// Whether the connection is kept for another request. 0 is for ever: the edge ends it in time.
+    fn keepalive(&self) -> Option<u64> {
+        (!self.balancer.is_draining()).then_some(0)
     }
 
     /// The time and the octets of a request that has ended.
@@ -166,11 +165,12 @@ impl ProxyHttp for Proxy {
         let (client, tls) = incoming::client_of(session, listener);
         ctx.client = client;
         let limits = &snapshot.settings.limits;
-        let keepalive =
-            self.keepalive(&snapshot).filter(|_| semantics::keeps_connection(session.req_header()));
+        let keepalive = self.keepalive().filter(|_| semantics::keeps_connection(session.req_header()));
         session.set_keepalive(keepalive);
-        session.set_read_timeout(client_limits::read_timeout(limits));
-        session.set_write_timeout(client_limits::write_timeout(limits, 0));
+        // The edge has the clock of an HTTP/1.1 connection.
+        session.set_read_timeout(None);
+        let patience = client_limits::stream_timeout(session.is_http2(), limits, 0);
+        session.set_write_timeout(patience);
         if !self.client_rate.allows(client, limits) {
             session.set_keepalive(None);
             return self.refuse(session, ctx, &snapshot, Problem::TooManyRequests).await;
@@ -474,7 +474,7 @@ impl ProxyHttp for Proxy {
         Ok(())
     }
 
-    /// Gives the client time for what it is sent now, however slow it may be.
+    /// Gives an HTTP/2 client time for what it is sent now, however slow it may be.
     fn response_body_filter(
         &self,
         session: &mut Session,
@@ -484,7 +484,8 @@ impl ProxyHttp for Proxy {
     ) -> Result<Option<std::time::Duration>> {
         if let (Some(routed), Some(body)) = (&ctx.routed, body) {
             let limits = &routed.snapshot.settings.limits;
-            session.set_write_timeout(client_limits::write_timeout(limits, body.len()));
+            let patience = client_limits::stream_timeout(session.is_http2(), limits, body.len());
+            session.set_write_timeout(patience);
         }
         Ok(None)
     }

@@ -13,6 +13,8 @@ pub struct Decision {
     pub outcome: Outcome,
     /// One verdict a candidate: eliminated first, then set aside, then the rest, the chosen one last.
     pub verdicts: SmallVec<[(MemberIx, Verdict); 8]>,
+    /// Among whom it was drawn, where several were equally light: another time it may be another of them.
+    pub band: SmallVec<[MemberIx; 8]>,
 }
 
 /// What to do with the request.

@@ -22,6 +22,12 @@ use crate::directory::Mark;
 
 type Kept = SmallVec<[Candidate; 8]>;
 
+/// What is said beside the outcome.
+struct Told {
+    verdicts: SmallVec<[(MemberIx, Verdict); 8]>,
+    band: SmallVec<[MemberIx; 8]>,
+}
+
 /// Decides. The steps are numbered as in the selection rules of the documentation.
 #[must_use]
 pub fn decide(question: &Question<'_>, settings: &Settings) -> Decision {
@@ -53,11 +59,13 @@ pub fn decide(question: &Question<'_>, settings: &Settings) -> Decision {
         }
     }
 
-    let outcome = choose(question, settings, &usable, &aside, &unreachable, full, &mut verdicts);
+    let mut told = Told { verdicts, band: SmallVec::new() };
+    let outcome = choose(question, settings, &usable, &aside, &unreachable, full, &mut told);
+    let Told { mut verdicts, band } = told;
     if let Outcome::Serve(member, _) = outcome {
         settle(member, &usable, &mut verdicts);
     }
-    Decision { outcome, verdicts }
+    Decision { outcome, verdicts, band }
 }
 
 /// Steps 1 to 5 for one candidate: why it is out or set aside, or `None`.
@@ -121,7 +129,7 @@ fn choose(
     aside: &Kept,
     unreachable: &Kept,
     full: bool,
-    verdicts: &mut SmallVec<[(MemberIx, Verdict); 8]>,
+    told: &mut Told,
 ) -> Outcome {
     let has = |member: MemberIx| usable.iter().any(|c| c.member == member);
     // 6. The user's server, a hint, the most recent server, else the lightest.
@@ -131,7 +139,7 @@ fn choose(
         }
         if question.note_id {
             // A NoteID means another document in another replica: better no answer than a wrong one.
-            let is_full = verdicts.iter().any(|(m, v)| *m == member && *v == Verdict::Full);
+            let is_full = told.verdicts.iter().any(|(m, v)| *m == member && *v == Verdict::Full);
             return if is_full { Outcome::Full } else { Outcome::NoteIdServerGone };
         }
     } else if let Some((member, hint)) = question.hint
@@ -147,11 +155,11 @@ fn choose(
     if let Some(member) = question.sessions.iter().copied().find(|member| has(*member)) {
         return Outcome::Serve(member, Why::Session);
     }
-    if let Some(member) = lightest(usable, question, settings, verdicts) {
+    if let Some(member) = lightest(usable, question, settings, told) {
         return Outcome::Serve(member, Why::Lightest);
     }
     // 7. BUSY and MAXUSERS degrade, they never refuse.
-    if let Some(member) = lightest(aside, question, settings, verdicts) {
+    if let Some(member) = lightest(aside, question, settings, told) {
         return Outcome::Serve(member, Why::SetAside);
     }
     // 8. Nobody.
@@ -159,29 +167,25 @@ fn choose(
         return Outcome::Full;
     }
     if settings.try_unreachable
-        && let Some(member) = lightest(unreachable, question, settings, verdicts)
+        && let Some(member) = lightest(unreachable, question, settings, told)
     {
         return Outcome::Serve(member, Why::LastResort);
     }
     let marked = |v: &Verdict| matches!(v, Verdict::OutOfService | Verdict::PendingDelete);
-    if !verdicts.is_empty() && verdicts.iter().all(|(_, v)| marked(v)) {
+    if !told.verdicts.is_empty() && told.verdicts.iter().all(|(_, v)| marked(v)) {
         return Outcome::OutOfService;
     }
     Outcome::NoServer
 }
 
 /// The lightest workload of those left; writes the verdicts on the others.
-fn lightest(
-    left: &Kept,
-    question: &Question<'_>,
-    settings: &Settings,
-    verdicts: &mut SmallVec<[(MemberIx, Verdict); 8]>,
-) -> Option<MemberIx> {
+fn lightest(left: &Kept, question: &Question<'_>, settings: &Settings, told: &mut Told) -> Option<MemberIx> {
     let only = match left.as_slice() {
         [] => return None,
         [only] => Some(only.member),
         _ => None,
     };
+    let Told { verdicts, band: equal } = told;
     let mut set = |member: MemberIx, verdict: Verdict| {
         if let Some(slot) = verdicts.iter_mut().find(|(m, _)| *m == member) {
             // Set aside and yet compared: the ranking is the later word, except for the losers,
@@ -195,6 +199,7 @@ fn lightest(
     };
     if let Some(member) = only {
         set(member, Verdict::Chosen(None));
+        equal.push(member);
         return Some(member);
     }
     let mut random = fastrand::Rng::with_seed(question.seed);
@@ -220,6 +225,7 @@ fn lightest(
     let band: SmallVec<[usize; 8]> =
         indexes.iter().enumerate().filter(|(_, i)| **i >= best - rank::BAND).map(|(p, _)| p).collect();
     let winner = rank::draw(&in_draw, &band, settings, question.now_ms, &mut random)?;
+    equal.extend(band.iter().filter_map(|position| in_draw.get(*position)).map(|c| c.member));
     for (position, (candidate, index)) in in_draw.iter().zip(&indexes).enumerate() {
         let verdict = if position == winner {
             Verdict::Chosen(Some(*index))

@@ -14,35 +14,34 @@ mod systemd;
 pub mod tls;
 mod token;
 
-use std::net::{SocketAddr, TcpListener};
+use std::collections::VecDeque;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use pingora::apps::http_app::HttpServer;
-use pingora::listeners::tls::TlsSettings;
-use pingora::listeners::{L4BufferSettings, ListenerConfig};
 use pingora::server::configuration::{Opt, ServerConf};
 use pingora::server::{RunArgs, Server};
 use pingora::services::background::background_service;
-use pingora::services::listening::Service;
 use pingora_load_balancing::{Backends, HealthCheckService, HealthRegistry};
-use pingora_proxy::ProxyServiceBuilder;
+use pingora_proxy::http_proxy;
 
 use crate::access_log::AccessLog;
 use crate::balancer::{Balancer, restrictions};
 use crate::config::Settings;
+use crate::edge::House;
+use crate::edge::accept::{Accept, Door};
+use crate::edge::sockets::{self, Socket};
 use crate::pages::PagesError;
 use crate::probe::{Members, Probes};
 use crate::proxy::Proxy;
 use lifecycle::Signals;
 use supervisor::Supervisor;
-use tls::{CertificateStore, Certificates};
+use tls::Certificates;
 
 /// How finely probes are scheduled.
 const PROBE_TICK: Duration = Duration::from_millis(100);
-/// Read buffer of a client connection: a head fits, and ten thousand idle ones do too.
-const CLIENT_BUFFER: usize = 8 * 1024;
 
 /// Why the balancer cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -99,7 +98,7 @@ pub fn run(settings: Settings, file: &Path, signals: Signals) -> Result<(), Star
         ));
     }
     let settings = Arc::new(settings);
-    check_ports(&settings)?;
+    let mut sockets = bind(&settings)?;
     let generated = secret::affinity(settings.state_dir.as_deref())?;
     let balancer = Arc::new(Balancer::new(Arc::clone(&settings), generated)?);
     restrictions::restore(&balancer)?;
@@ -137,21 +136,39 @@ pub fn run(settings: Settings, file: &Path, signals: Signals) -> Result<(), Star
     let knowledge = server.add_service(background_service("knowledge", supervisor));
     server.add_service(background_service("probes", health));
 
-    let proxy = proxy_service(&conf, &balancer, &access_log, &settings, &certificates)?;
+    // Sessions are those of browsers, as the ICM counted them.
+    let house = |access_log: Option<Arc<AccessLog>>| House {
+        statistics: Arc::clone(&balancer.statistics.clients),
+        sessions: access_log.as_ref().map(|_| Arc::clone(&balancer.statistics.inbound)).unwrap_or_default(),
+        access_log,
+    };
+    let mut doors = Vec::new();
+    for (listener, socket) in settings.listeners.iter().zip(sockets.drain(..settings.listeners.len())) {
+        let store = certificates.of_listener(listener.address);
+        let tls = listener.tls.as_ref().zip(store).map(|(tls, store)| tls::listener(tls, store));
+        doors.push(Door { socket, tls: tls.transpose()? });
+    }
+    let app = http_proxy(&conf, Proxy::new(Arc::clone(&balancer), Arc::clone(&access_log)));
+    let log = Some(Arc::clone(&access_log));
+    let proxy = Accept::new("proxy", app, doors, Arc::clone(&balancer), house(log), true);
     let proxy = server.add_service(proxy);
     proxy.add_dependency(&knowledge);
-    if let Some(wanted) = &settings.statpub {
-        let app = HttpServer::new_app(statpub::Receiver::new(Arc::clone(&balancer)));
-        let mut service = Service::new("statpub".to_owned(), app);
-        service.threads = Some(1);
-        add_plain_or_tls(&mut service, wanted.address, certificates.of_admin())?;
-        server.add_service(service);
+
+    let internal = |socket| -> Result<Door, StartError> {
+        Ok(Door { socket, tls: certificates.of_admin().map(tls::internal).transpose()? })
+    };
+    if let Some(socket) = sockets.pop_front() {
+        let app = HttpServer::new_app(admin::Admin::new(Arc::clone(&balancer), certificates.of_admin()));
+        let doors = vec![internal(socket)?];
+        let service = Accept::new("admin", app, doors, Arc::clone(&balancer), house(None), false);
+        server.add_service(lifecycle::UntilTheEnd(service.threads(1)));
     }
-    let app = HttpServer::new_app(admin::Admin::new(Arc::clone(&balancer), certificates.of_admin()));
-    let mut service = Service::new("admin".to_owned(), app);
-    service.threads = Some(1);
-    add_plain_or_tls(&mut service, settings.admin.address, certificates.of_admin())?;
-    server.add_service(lifecycle::UntilTheEnd(service));
+    if let Some(socket) = sockets.pop_front() {
+        let app = HttpServer::new_app(statpub::Receiver::new(Arc::clone(&balancer)));
+        let doors = vec![internal(socket)?];
+        let service = Accept::new("statpub", app, doors, Arc::clone(&balancer), house(None), false);
+        server.add_service(service.threads(1));
+    }
 
     let watch = lifecycle::Shutdown::new(Arc::clone(&balancer), Arc::clone(&access_log), pid_file.clone());
     server.run(RunArgs { shutdown_signal: Box::new(watch) });
@@ -163,51 +180,16 @@ pub fn run(settings: Settings, file: &Path, signals: Signals) -> Result<(), Star
     Ok(())
 }
 
-fn proxy_service(
-    conf: &Arc<ServerConf>,
-    balancer: &Arc<Balancer>,
-    access_log: &Arc<AccessLog>,
-    settings: &Settings,
-    certificates: &Certificates,
-) -> Result<impl pingora::services::ServiceWithDependents + use<>, StartError> {
-    let proxy = Proxy::new(Arc::clone(balancer), Arc::clone(access_log));
-    let mut service = ProxyServiceBuilder::new(conf, proxy).name("proxy").build();
-    for listener in &settings.listeners {
-        let mut endpoint = ListenerConfig::tcp(listener.address.to_string()).l4_buffer(buffer());
-        if let (Some(tls), Some(store)) = (&listener.tls, certificates.of_listener(listener.address)) {
-            endpoint = endpoint.tls(tls::listener(tls, store)?);
-        }
-        service.add_listener(endpoint);
-    }
-    Ok(service)
-}
-
-fn buffer() -> L4BufferSettings {
-    L4BufferSettings { read: Some(CLIENT_BUFFER), ..L4BufferSettings::default() }
-}
-
-fn add_plain_or_tls<A>(
-    service: &mut Service<A>,
-    address: SocketAddr,
-    certificate: Option<Arc<CertificateStore>>,
-) -> Result<(), StartError> {
-    match certificate {
-        Some(store) => {
-            let settings: TlsSettings = tls::with_store(store)?;
-            service.add_tls_with_settings(&address.to_string(), None, settings);
-        }
-        None => service.add_tcp(&address.to_string()),
-    }
-    Ok(())
-}
-
-/// Tries every port: Pingora would retry for half a minute and then go on without it.
-fn check_ports(settings: &Settings) -> Result<(), StartError> {
+/// Takes every socket: those of the listeners in the file's order, then admin, then statpub.
+fn bind(settings: &Settings) -> Result<VecDeque<Socket>, StartError> {
     let listeners = settings.listeners.iter().map(|l| (l.address, "listener"));
     let admin = [(settings.admin.address, "admin")];
     let statpub = settings.statpub.iter().map(|s| (s.address, "statpub"));
-    for (address, what) in listeners.chain(admin).chain(statpub) {
-        TcpListener::bind(address).map_err(|source| StartError::Bind { address, what, source })?;
-    }
-    Ok(())
+    listeners
+        .chain(admin)
+        .chain(statpub)
+        .map(|(address, what)| {
+            sockets::bind(address).map_err(|source| StartError::Bind { address, what, source })
+        })
+        .collect()
 }

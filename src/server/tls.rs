@@ -8,17 +8,22 @@ use std::path::PathBuf;
 use std::sync::{Arc, PoisonError};
 
 use arc_swap::ArcSwap;
-use pingora::listeners::tls::TlsSettings;
-use rustls::RootCertStore;
+use rustls::crypto::ring::Ticketer;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
+use rustls::server::danger::ClientCertVerifier;
+use rustls::server::{ClientHello, ResolvesServerCert, ServerSessionMemoryCache, WebPkiClientVerifier};
 use rustls::sign::CertifiedKey;
+use rustls::version::{TLS12, TLS13};
+use rustls::{RootCertStore, ServerConfig};
 
 use crate::balancer::Balancer;
 use crate::balancer::statistics::CertificateExpiry;
 use crate::config::Settings;
 use crate::config::settings::{CertificateFiles, ListenerTls};
+
+/// Sessions that a listener remembers for clients that keep no ticket.
+const SESSIONS: usize = 10_240;
 
 /// Why a certificate cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -31,7 +36,7 @@ pub enum TlsError {
         /// What is wrong.
         reason: String,
     },
-    /// Pingora or rustls refused the settings.
+    /// rustls refused the settings.
     #[error("TLS: {0}")]
     Settings(String),
 }
@@ -180,36 +185,55 @@ fn is_for(key: &CertifiedKey, name: &ServerName<'_>) -> bool {
     leaf.is_some_and(|leaf| leaf.verify_is_valid_for_subject_name(name).is_ok())
 }
 
-/// Settings of a TLS listener.
+/// TLS of a proxy listener.
 ///
 /// # Errors
 /// When the client CA file cannot be used.
-pub fn listener(tls: &ListenerTls, store: Arc<CertificateStore>) -> Result<TlsSettings, TlsError> {
-    let mut settings = with_store(store)?;
-    if tls.h2 {
-        settings.enable_h2();
-    }
-    if let (Some(path), Some(authorities)) = (&tls.client_ca_file, &tls.client_ca) {
-        let wrong = |reason: String| TlsError::File { path: path.clone(), reason };
-        let mut roots = RootCertStore::empty();
-        for der in authorities.iter() {
-            roots.add(CertificateDer::from(der.clone())).map_err(|e| wrong(e.to_string()))?;
+pub fn listener(tls: &ListenerTls, store: Arc<CertificateStore>) -> Result<Arc<ServerConfig>, TlsError> {
+    let verifier = match (&tls.client_ca_file, &tls.client_ca) {
+        (Some(path), Some(authorities)) => {
+            let wrong = |reason: String| TlsError::File { path: path.clone(), reason };
+            let mut roots = RootCertStore::empty();
+            for der in authorities.iter() {
+                roots.add(CertificateDer::from(der.clone())).map_err(|e| wrong(e.to_string()))?;
+            }
+            let provider = Arc::new(rustls::crypto::ring::default_provider());
+            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build();
+            verifier.map_err(|e| wrong(e.to_string()))?
         }
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider)
-            .build()
-            .map_err(|e| wrong(e.to_string()))?;
-        settings.set_client_cert_verifier(verifier);
-    }
-    Ok(settings)
+        _ => WebPkiClientVerifier::no_client_auth(),
+    };
+    let protocols: &[&[u8]] = if tls.h2 { &[b"h2", b"http/1.1"] } else { &[b"http/1.1"] };
+    server_config(store, verifier, protocols)
 }
 
-/// Settings that take their certificates from a store.
+/// TLS of the admin and statpub listeners: HTTP/1.1, nobody asked for a certificate.
 ///
 /// # Errors
-/// When Pingora refuses them.
-pub fn with_store(store: Arc<CertificateStore>) -> Result<TlsSettings, TlsError> {
-    let mut settings = TlsSettings::intermediate("", "").map_err(|e| TlsError::Settings(e.to_string()))?;
-    settings.set_cert_resolver(store);
-    Ok(settings)
+/// When rustls refuses its own defaults.
+pub fn internal(store: Arc<CertificateStore>) -> Result<Arc<ServerConfig>, TlsError> {
+    server_config(store, WebPkiClientVerifier::no_client_auth(), &[b"http/1.1"])
+}
+
+/// TLS 1.2 and 1.3, with AEAD suites alone, in our order: rustls has no others. A client that offers only
+/// protocols that we do not speak is refused (RFC 7301 section 3.2). Sessions are resumed by ticket or, where a
+/// client takes none, from a cache; each listener has keys and cache of its own, so that nobody gets past a
+/// listener's client certificates with a session of another.
+fn server_config(
+    store: Arc<CertificateStore>,
+    verifier: Arc<dyn ClientCertVerifier>,
+    protocols: &[&[u8]],
+) -> Result<Arc<ServerConfig>, TlsError> {
+    let wrong = |e: rustls::Error| TlsError::Settings(e.to_string());
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut config = ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(&[&TLS13, &TLS12])
+        .map_err(wrong)?
+        .with_client_cert_verifier(verifier)
+        .with_cert_resolver(store);
+    config.alpn_protocols = protocols.iter().map(|p| p.to_vec()).collect();
+    config.ignore_client_order = true;
+    config.ticketer = Ticketer::new().map_err(wrong)?;
+    config.session_storage = ServerSessionMemoryCache::new(SESSIONS);
+    Ok(Arc::new(config))
 }

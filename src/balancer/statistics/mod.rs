@@ -15,6 +15,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 
 use super::Balancer;
+use crate::edge::ClientStatistics;
 pub use domino::{Kind, Statistic, Value};
 pub use rates::{Rates, Window};
 pub use sessions::{OpenSession, Sessions};
@@ -56,6 +57,8 @@ pub struct Statistics {
     pub in_flight: AtomicU64,
     /// Connections of clients.
     pub inbound: Arc<Sessions>,
+    /// What was refused on them.
+    pub clients: Arc<ClientStatistics>,
     /// Connections to servers that carry a request.
     pub outbound: Sessions,
     /// Commands of the last minute, five minutes and hour.

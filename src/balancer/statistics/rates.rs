@@ -70,8 +70,10 @@ mod tests {
         assert_eq!(rates.within(Window::Hour, now, total), 36_000);
         assert!(rates.0.lock().unwrap().len() < 725, "old samples are never thrown away");
         // Half an hour of silence.
+        for second in 7_200..=9_000 {
+            rates.sample(second * 1_000, total);
+        }
         let now = now + 1_800_000;
-        rates.sample(now, total);
         assert_eq!(rates.within(Window::Minute, now, total), 0);
         assert_eq!(rates.within(Window::Hour, now, total), 18_000);
     }

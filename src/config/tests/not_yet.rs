@@ -12,24 +12,17 @@ fn silent_keys(text: &str) -> Vec<(usize, String)> {
 
 #[test]
 fn every_key_without_effect_warns_in_its_line() {
-    for (section, key, value) in [
-        ("limits", "header_timeout", "3s"),
-        ("limits", "handshake_timeout", "3s"),
-        ("limits", "min_rate", "1KiB"),
-        ("limits", "connections", "7"),
-        ("limits", "per_client", "{ connections: 3 }"),
-        ("pingora", "upgrade_sock", "/run/icm/upgrade.sock"),
-    ] {
-        let text = top(&format!("{section}:\n  {key}: {value}\n"));
-        let line = text.lines().position(|l| l.trim_start().starts_with(key)).unwrap() + 1;
-        let warned = silent_keys(&text);
-        assert!(matches!(&warned[..], [(l, t)] if *l == line && t.contains(key)), "{key}: {warned:?}");
-    }
+    let text = top("pingora:\n  upgrade_sock: /run/icm/upgrade.sock\n");
+    let line = text.lines().position(|l| l.trim_start().starts_with("upgrade_sock")).unwrap() + 1;
+    let warned = silent_keys(&text);
+    assert!(matches!(&warned[..], [(l, t)] if *l == line && t.contains("upgrade_sock")), "{warned:?}");
 }
 
 #[test]
 fn the_defaults_and_what_works_warn_about_nothing() {
-    let text = top("limits: { header_timeout: 10s, min_rate: 0, per_client: { requests_per_second: 9 } }\n");
+    let text = top(
+        "limits: { header_timeout: 3s, handshake_timeout: 3s, min_rate: 1KiB, connections: 0, per_client: { connections: 3 } }\n",
+    );
     assert_eq!(silent_keys(&text), []);
     let text = cluster("    affinity: { fail_back: 5m, session_cookies: [Mine] }\n");
     assert_eq!(silent_keys(&text), []);

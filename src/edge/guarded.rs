@@ -1,0 +1,246 @@
+//! A client's connection as Pingora sees it: the strict gate, the deadlines and the rates are in here.
+//!
+//! In: a connection, with or without TLS, and the rules for it. Out: Pingora's `IO`, behind which no request
+//! arrives that is not clean and none that comes too slowly. What is refused is answered here and nobody
+//! behind this hears of it; the rest of the connection's life then is a read error and lost writes.
+
+use std::io::{Error, ErrorKind, IoSlice, Result};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use async_trait::async_trait;
+use pingora::protocols::raw_connect::ProxyDigest;
+use pingora::protocols::tls::{SslDigest, TlsRef};
+use pingora::protocols::{
+    ALPN, GetProxyDigest, GetSocketDigest, GetTimingDigest, IO, Peek, Shutdown, SocketDigest, Ssl,
+    TimingDigest, UniqueID, UniqueIDType,
+};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+
+use super::http1::{End, Http1};
+use super::http2::Http2;
+use super::patience::{Timer, Turn};
+use super::{House, Rules, parting};
+use crate::gate::Refusal;
+
+#[derive(Debug)]
+enum Protocol {
+    Http1(Http1),
+    Http2(Http2),
+}
+
+/// See the module's description.
+#[derive(Debug)]
+pub struct Guarded<S: IO + 'static> {
+    /// Gone once the connection was refused.
+    stream: Option<S>,
+    protocol: Protocol,
+    rules: Rules,
+    house: Arc<House>,
+    timer: Timer,
+    writing: Turn,
+}
+
+impl<S: IO + 'static> Guarded<S> {
+    /// A connection that speaks HTTP/1.1.
+    pub fn http1(stream: S, rules: Rules, house: Arc<House>) -> Self {
+        Self::new(stream, Protocol::Http1(Http1::default()), rules, house)
+    }
+
+    /// A connection that speaks HTTP/2.
+    pub fn http2(stream: S, rules: Rules, house: Arc<House>) -> Self {
+        Self::new(stream, Protocol::Http2(Http2::default()), rules, house)
+    }
+
+    fn new(stream: S, protocol: Protocol, rules: Rules, house: Arc<House>) -> Self {
+        let (timer, writing) = (Timer::default(), Turn::default());
+        Self { stream: Some(stream), protocol, rules, house, timer, writing }
+    }
+
+    /// The answer is complete: on to the next request, by the rules as they are now. False when there cannot
+    /// be one.
+    pub fn next_request(&mut self, rules: Rules) -> bool {
+        self.rules = rules;
+        match &mut self.protocol {
+            Protocol::Http1(http1) => self.stream.is_some() && http1.next_request(&self.rules),
+            Protocol::Http2(_) => false,
+        }
+    }
+
+    fn refuse(&mut self, refusal: Refusal, can_be_told: bool) -> Error {
+        let unseen = matches!(&self.protocol, Protocol::Http1(http1) if http1.is_in_head());
+        let client = self.get_socket_digest();
+        self.house.refused(&refusal, client.as_deref().filter(|_| unseen));
+        if let Some(stream) = self.stream.take()
+            && can_be_told
+        {
+            parting::part(stream, refusal.response());
+        }
+        Error::new(ErrorKind::InvalidData, refusal.reason)
+    }
+
+    /// A write made progress, or waits for the client.
+    fn pace<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        result: Poll<Result<T>>,
+        octets: impl FnOnce(&T) -> usize,
+    ) -> Poll<Result<T>> {
+        match &result {
+            Poll::Ready(Ok(done)) => self.writing.moved(octets(done), self.rules.min_rate),
+            Poll::Pending if self.rules.min_rate > 0 => {
+                let deadline = self.writing.wait();
+                if self.timer.poll(cx, deadline).is_ready() {
+                    self.house.too_slow();
+                    self.stream = None;
+                    return Poll::Ready(Err(Error::new(ErrorKind::TimedOut, "the client does not read")));
+                }
+            }
+            _ => {}
+        }
+        result
+    }
+
+    fn gone() -> Error {
+        Error::from(ErrorKind::ConnectionAborted)
+    }
+}
+
+impl<S: IO + 'static> AsyncRead for Guarded<S> {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<Result<()>> {
+        let this = self.get_mut();
+        let Some(stream) = &mut this.stream else { return Poll::Ready(Err(Self::gone())) };
+        if buf.remaining() == 0 {
+            return Poll::Ready(Ok(()));
+        }
+        match &mut this.protocol {
+            Protocol::Http1(http1) => {
+                match ready!(http1.poll_read(stream, cx, buf, &this.rules, &mut this.timer))? {
+                    Ok(()) | Err(End::Quiet) => Poll::Ready(Ok(())),
+                    Err(End::Refused(refusal, can_be_told)) => {
+                        Poll::Ready(Err(this.refuse(refusal, can_be_told)))
+                    }
+                }
+            }
+            Protocol::Http2(http2) => {
+                let before = buf.filled().len();
+                let patience = this.rules.header_timeout;
+                match Pin::new(stream).poll_read(cx, buf) {
+                    Poll::Ready(Ok(())) => {
+                        let read = buf.filled().get(before..).unwrap_or_default();
+                        Poll::Ready(http2.read(read, patience))
+                    }
+                    Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
+                    Poll::Pending => {
+                        ready!(http2.poll_patience(cx, patience, &mut this.timer));
+                        this.house.too_slow();
+                        Poll::Ready(Err(Error::from(ErrorKind::TimedOut)))
+                    }
+                }
+            }
+        }
+    }
+}
+
+impl<S: IO + 'static> AsyncWrite for Guarded<S> {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<Result<usize>> {
+        let this = self.get_mut();
+        // The client has heard something else.
+        let Some(stream) = &mut this.stream else { return Poll::Ready(Err(Self::gone())) };
+        let result = Pin::new(stream).poll_write(cx, buf);
+        if let (Poll::Ready(Ok(1..)), Protocol::Http1(http1)) = (&result, &mut this.protocol) {
+            http1.wrote(buf);
+        }
+        this.pace(cx, result, |octets| *octets)
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<Result<usize>> {
+        let this = self.get_mut();
+        let Some(stream) = &mut this.stream else { return Poll::Ready(Err(Self::gone())) };
+        let result = Pin::new(stream).poll_write_vectored(cx, bufs);
+        if let (Poll::Ready(Ok(1..)), Protocol::Http1(http1)) = (&result, &mut this.protocol) {
+            http1.wrote(bufs.iter().find(|b| !b.is_empty()).map_or(&[][..], |b| b));
+        }
+        this.pace(cx, result, |octets| *octets)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.as_ref().is_some_and(AsyncWrite::is_write_vectored)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        let this = self.get_mut();
+        let Some(stream) = &mut this.stream else { return Poll::Ready(Err(Self::gone())) };
+        let result = Pin::new(stream).poll_flush(cx);
+        this.pace(cx, result, |()| 0)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        let this = self.get_mut();
+        let Some(stream) = &mut this.stream else { return Poll::Ready(Ok(())) };
+        let result = Pin::new(stream).poll_shutdown(cx);
+        this.pace(cx, result, |()| 0)
+    }
+}
+
+impl<S: IO + 'static> Drop for Guarded<S> {
+    fn drop(&mut self) {
+        if let (Some(stream), Protocol::Http1(http1)) = (self.stream.take(), &self.protocol)
+            && http1.leaves_something_unread()
+        {
+            parting::part(stream, Vec::new());
+        }
+    }
+}
+
+#[async_trait]
+impl<S: IO + 'static> Shutdown for Guarded<S> {
+    async fn shutdown(&mut self) {
+        let _ = AsyncWriteExt::shutdown(self).await;
+    }
+}
+
+impl<S: IO + 'static> UniqueID for Guarded<S> {
+    fn id(&self) -> UniqueIDType {
+        self.stream.as_ref().map_or(-1, UniqueID::id)
+    }
+}
+
+impl<S: IO + 'static> Ssl for Guarded<S> {
+    fn get_ssl(&self) -> Option<&TlsRef> {
+        self.stream.as_ref()?.get_ssl()
+    }
+
+    fn get_ssl_digest(&self) -> Option<Arc<SslDigest>> {
+        self.stream.as_ref()?.get_ssl_digest()
+    }
+
+    fn selected_alpn_proto(&self) -> Option<ALPN> {
+        self.stream.as_ref()?.selected_alpn_proto()
+    }
+}
+
+impl<S: IO + 'static> Peek for Guarded<S> {}
+
+impl<S: IO + 'static> GetTimingDigest for Guarded<S> {
+    fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
+        self.stream.as_ref().map_or_else(Vec::new, GetTimingDigest::get_timing_digest)
+    }
+}
+
+impl<S: IO + 'static> GetProxyDigest for Guarded<S> {
+    fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
+        self.stream.as_ref()?.get_proxy_digest()
+    }
+}
+
+impl<S: IO + 'static> GetSocketDigest for Guarded<S> {
+    fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
+        self.stream.as_ref()?.get_socket_digest()
+    }
+}

@@ -1,0 +1,143 @@
+//! How many connections may be open, all together and from one client.
+//!
+//! In: a new connection's address and the limits in force. Out: a place, which is given back when it is
+//! dropped, or the limit that stands against it. Counts are exact; memory is bounded by the connections that
+//! are open.
+
+use std::collections::hash_map::Entry;
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use ahash::{AHashMap, RandomState};
+
+/// Independent parts of the count: accepting threads seldom meet in one.
+const SHARDS: usize = 16;
+/// An IPv6 client has its last 64 bits for itself.
+const OWN_BITS: u32 = 64;
+
+/// The open connections of all listeners that share a limit.
+#[derive(Debug, Default)]
+pub struct Places {
+    taken: AtomicUsize,
+    hash: RandomState,
+    shards: [Mutex<AHashMap<IpAddr, usize>>; SHARDS],
+}
+
+/// The limit that a connection is too much for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Full {
+    /// `limits.connections`
+    All,
+    /// `limits.per_client.connections`
+    Client,
+}
+
+/// One open connection.
+#[derive(Debug)]
+pub struct Place {
+    places: Arc<Places>,
+    client: Option<IpAddr>,
+}
+
+impl Places {
+    /// Takes a place. `most` and `most_of_client` are the limits, 0 for none; without a `client` the second
+    /// does not apply.
+    ///
+    /// # Errors
+    /// The limit that is reached.
+    pub fn take(
+        self: &Arc<Self>,
+        client: Option<IpAddr>,
+        most: usize,
+        most_of_client: usize,
+    ) -> Result<Place, Full> {
+        let before = self.taken.fetch_add(1, Relaxed);
+        // From here on dropping it gives everything back that was taken.
+        let mut place = Place { places: Arc::clone(self), client: None };
+        if most > 0 && before >= most {
+            return Err(Full::All);
+        }
+        // Counted without a limit too: a reload may set one.
+        if let Some(client) = client.map(network) {
+            let mut shard = self.shard(client);
+            let count = shard.entry(client).or_insert(0);
+            if most_of_client > 0 && *count >= most_of_client {
+                return Err(Full::Client);
+            }
+            *count += 1;
+            place.client = Some(client);
+        }
+        Ok(place)
+    }
+
+    /// Connections that are open now.
+    #[must_use]
+    pub fn taken(&self) -> usize {
+        self.taken.load(Relaxed)
+    }
+
+    fn shard(&self, client: IpAddr) -> MutexGuard<'_, AHashMap<IpAddr, usize>> {
+        let at = self.hash.hash_one(client) as usize % SHARDS;
+        // `at` is below the length, so the first of them is never taken in its stead.
+        let shard = self.shards.get(at).unwrap_or(&self.shards[0]);
+        shard.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.places.taken.fetch_sub(1, Relaxed);
+        if let Some(client) = self.client
+            && let Entry::Occupied(mut count) = self.places.shard(client).entry(client)
+        {
+            *count.get_mut() -= 1;
+            if *count.get() == 0 {
+                count.remove();
+            }
+        }
+    }
+}
+
+/// What counts as one client.
+fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() >> OWN_BITS << OWN_BITS).into(),
+        v4 => v4,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ip(text: &str) -> Option<IpAddr> {
+        Some(text.parse().unwrap())
+    }
+
+    #[test]
+    fn places_are_given_back_and_leave_no_trace() {
+        let places = Arc::new(Places::default());
+        let first = places.take(ip("192.0.2.1"), 2, 0).unwrap();
+        let second = places.take(ip("192.0.2.2"), 2, 0).unwrap();
+        assert_eq!(places.take(ip("192.0.2.3"), 2, 0).unwrap_err(), Full::All);
+        assert_eq!(places.taken(), 2);
+        drop(first);
+        assert!(places.take(ip("192.0.2.3"), 2, 0).is_ok());
+        drop(second);
+        assert_eq!(places.taken(), 0);
+        assert!(places.shards.iter().all(|s| s.lock().unwrap().is_empty()));
+    }
+
+    #[test]
+    fn one_client_has_its_own_limit_and_an_ipv6_client_is_a_network() {
+        let places = Arc::new(Places::default());
+        let _one = places.take(ip("2001:db8:0:1::1"), 0, 1).unwrap();
+        assert_eq!(places.take(ip("2001:db8:0:1:ffff::2"), 0, 1).unwrap_err(), Full::Client);
+        assert!(places.take(ip("2001:db8:0:2::1"), 0, 1).is_ok());
+        let _four = places.take(ip("192.0.2.1"), 0, 1).unwrap();
+        assert_eq!(places.take(ip("::ffff:192.0.2.1"), 0, 1).unwrap_err(), Full::Client);
+        assert!(places.take(None, 0, 1).is_ok());
+        assert_eq!(places.taken(), 2);
+    }
+}

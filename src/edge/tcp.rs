@@ -1,0 +1,128 @@
+//! A client's TCP connection with the buffers and the facts that Pingora's hooks ask for.
+//!
+//! In: an accepted socket, and its place among the connections. Out: Pingora's `IO`. It gives the place back
+//! when it is dropped, whoever owns it then.
+
+use std::io::{IoSlice, Result};
+use std::net::SocketAddr;
+use std::os::fd::AsRawFd;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::SystemTime;
+
+use async_trait::async_trait;
+use pingora::protocols::raw_connect::ProxyDigest;
+use pingora::protocols::{
+    GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, TimingDigest,
+    UniqueID, UniqueIDType,
+};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, BufStream, ReadBuf};
+use tokio::net::TcpStream;
+
+use super::places::Place;
+
+/// Read buffer: a head fits, and ten thousand idle connections do too.
+const READ: usize = 8 * 1024;
+/// Write buffer: a small answer's head and body leave together.
+const WRITE: usize = 1460;
+
+/// See the module's description.
+#[derive(Debug)]
+pub struct Tcp {
+    io: BufStream<TcpStream>,
+    socket: Arc<SocketDigest>,
+    accepted: SystemTime,
+    _place: Option<Place>,
+}
+
+impl Tcp {
+    /// Of an accepted socket.
+    #[must_use]
+    pub fn new(io: TcpStream, peer: SocketAddr, place: Option<Place>) -> Self {
+        // Small answers must not wait for the client's acknowledgement of the last one.
+        let _ = io.set_nodelay(true);
+        let socket = SocketDigest::from_raw_fd(io.as_raw_fd());
+        let _ = socket.peer_addr.set(Some(peer.into()));
+        Self {
+            io: BufStream::with_capacity(READ, WRITE, io),
+            socket: Arc::new(socket),
+            accepted: SystemTime::now(),
+            _place: place,
+        }
+    }
+}
+
+impl Drop for Tcp {
+    /// What was written and not flushed, such as the alert that ends a handshake, goes if it can go at once.
+    fn drop(&mut self) {
+        let _ = Pin::new(&mut self.io).poll_flush(&mut Context::from_waker(Waker::noop()));
+    }
+}
+
+impl AsyncRead for Tcp {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<Result<()>> {
+        Pin::new(&mut self.io).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Tcp {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<Result<usize>> {
+        Pin::new(&mut self.io).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<Result<usize>> {
+        Pin::new(&mut self.io).poll_write_vectored(cx, bufs)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+}
+
+#[async_trait]
+impl Shutdown for Tcp {
+    async fn shutdown(&mut self) {
+        let _ = AsyncWriteExt::shutdown(self).await;
+    }
+}
+
+impl UniqueID for Tcp {
+    fn id(&self) -> UniqueIDType {
+        self.io.get_ref().as_raw_fd()
+    }
+}
+
+impl Ssl for Tcp {}
+
+impl Peek for Tcp {}
+
+impl GetTimingDigest for Tcp {
+    fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
+        vec![Some(TimingDigest { established_ts: self.accepted, ..TimingDigest::default() })]
+    }
+}
+
+impl GetProxyDigest for Tcp {
+    fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
+        None
+    }
+}
+
+impl GetSocketDigest for Tcp {
+    fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
+        Some(Arc::clone(&self.socket))
+    }
+}

@@ -1,0 +1,187 @@
+//! A guarded connection over a pipe, on a clock that stands still until nobody has anything to do.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+use tokio::time::Instant;
+
+use super::guarded::Guarded;
+use super::{House, Rules};
+use crate::config::settings::Limits;
+
+const GET: &[u8] = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+const POST: &[u8] = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4000\r\n\r\n";
+const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+
+fn rules() -> Rules {
+    Rules::from(&Limits { min_rate: 100, ..Limits::default() })
+}
+
+/// The client's end, and ours.
+fn connection() -> (DuplexStream, Guarded<DuplexStream>) {
+    let (client, server) = duplex(1024);
+    (client, Guarded::http1(server, rules(), Arc::new(House::default())))
+}
+
+/// One read, or nothing if it has to wait.
+async fn read(guarded: &mut Guarded<DuplexStream>, room: usize) -> Option<Vec<u8>> {
+    let mut buf = vec![0; room];
+    let read = tokio::time::timeout(Duration::from_millis(1), guarded.read(&mut buf)).await.ok()?;
+    buf.truncate(read.unwrap());
+    Some(buf)
+}
+
+async fn until_error(guarded: &mut Guarded<DuplexStream>) -> (Duration, bool) {
+    let begin = Instant::now();
+    let mut buf = [0; 512];
+    loop {
+        match guarded.read(&mut buf).await {
+            Ok(0) => return (begin.elapsed(), false),
+            Ok(_) => {}
+            Err(_) => return (begin.elapsed(), true),
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_head_passes_when_it_is_whole_and_in_any_room() {
+    let (mut client, mut guarded) = connection();
+    let (first, last) = GET.split_at(GET.len() - 1);
+    client.write_all(first).await.unwrap();
+    assert_eq!(read(&mut guarded, 512).await, None);
+    client.write_all(last).await.unwrap();
+    let mut whole = Vec::new();
+    while whole.len() < GET.len() {
+        whole.extend(read(&mut guarded, 5).await.unwrap());
+    }
+    assert_eq!(whole, GET);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_sent_ahead_waits_for_its_turn() {
+    let (mut client, mut guarded) = connection();
+    client.write_all(&[GET, GET, GET].concat()).await.unwrap();
+    for _ in 0..3 {
+        assert_eq!(read(&mut guarded, 512).await.as_deref(), Some(GET));
+        assert_eq!(read(&mut guarded, 1).await, None);
+        guarded.write_all(ANSWER).await.unwrap();
+        assert!(guarded.next_request(rules()));
+    }
+    assert_eq!(read(&mut guarded, 512).await, None);
+    drop(client);
+    assert_eq!(read(&mut guarded, 512).await.as_deref(), Some(&b""[..]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_follows_a_request_that_was_not_read_to_its_end() {
+    let (mut client, mut guarded) = connection();
+    client.write_all(&[POST, GET].concat()).await.unwrap();
+    assert!(!guarded.next_request(rules()));
+    read(&mut guarded, 512).await.unwrap();
+    guarded.write_all(ANSWER).await.unwrap();
+    assert!(!guarded.next_request(rules()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_reaches_the_client_and_nobody_else() {
+    let (mut client, mut guarded) = connection();
+    client.write_all(b"GET / HTTP/1.1\r\nHost: a\nX: y\r\n\r\n").await.unwrap();
+    assert_eq!(until_error(&mut guarded).await.1, true);
+    assert!(guarded.write_all(ANSWER).await.is_err());
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 400 ") && answer.matches("HTTP/1.1").count() == 1, "{answer}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_refusal_never_follows_an_answer_that_has_begun() {
+    let (mut client, mut guarded) = connection();
+    client.write_all(POST).await.unwrap();
+    read(&mut guarded, 512).await.unwrap();
+    guarded.write_all(b"HTTP/1.1 100 Continue\r\n\r\n").await.unwrap();
+    guarded.write_all(ANSWER).await.unwrap();
+    assert!(until_error(&mut guarded).await.1);
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.ends_with("Content-Length: 0\r\n\r\n") && !answer.contains("408"), "{answer}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_deadlines_are_those_of_the_phase() {
+    let near = |took: Duration, seconds: u64| took.as_secs() == seconds || took.as_secs() == seconds + 1;
+    // Nothing on a new connection: the head's, without a word.
+    let (_client, mut guarded) = connection();
+    let (took, refused) = until_error(&mut guarded).await;
+    assert!(near(took, 10) && !refused, "{took:?}");
+    // A part of a head: the head's, from its first octet.
+    let (mut client, mut guarded) = connection();
+    client.write_all(b"GET").await.unwrap();
+    let (took, refused) = until_error(&mut guarded).await;
+    assert!(near(took, 10) && refused, "{took:?}");
+    // Between requests: the idle one's, without a word.
+    let (mut client, mut guarded) = connection();
+    client.write_all(GET).await.unwrap();
+    read(&mut guarded, 512).await.unwrap();
+    guarded.write_all(ANSWER).await.unwrap();
+    assert!(guarded.next_request(rules()));
+    let (took, refused) = until_error(&mut guarded).await;
+    assert!(near(took, 60) && !refused, "{took:?}");
+    // While an answer is awaited: none.
+    let (mut client, mut guarded) = connection();
+    client.write_all(GET).await.unwrap();
+    read(&mut guarded, 512).await.unwrap();
+    let day = Duration::from_secs(86_400);
+    assert!(tokio::time::timeout(day, until_error(&mut guarded)).await.is_err());
+    // In a body: half a minute, and 408.
+    let (mut client, mut guarded) = connection();
+    client.write_all(POST).await.unwrap();
+    let (took, refused) = until_error(&mut guarded).await;
+    assert!(near(took, 30) && refused, "{took:?}");
+    let mut answer = String::new();
+    client.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.starts_with("HTTP/1.1 408 "), "{answer}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_takes_nothing_is_ended_and_one_that_takes_slowly_is_not() {
+    let (mut client, mut guarded) = connection();
+    let begin = Instant::now();
+    assert!(guarded.write_all(&[0; 5000]).await.is_err());
+    assert!((29..=32).contains(&begin.elapsed().as_secs()), "{:?}", begin.elapsed());
+    drop(guarded);
+    let mut taken = Vec::new();
+    client.read_to_end(&mut taken).await.unwrap();
+    let (mut client, mut guarded) = connection();
+    let taking = tokio::spawn(async move {
+        let mut piece = [0; 120];
+        while client.read_exact(&mut piece).await.is_ok() {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    });
+    guarded.write_all(&[0; 50_000]).await.unwrap();
+    drop(guarded);
+    taking.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_switch_of_protocols_opens_the_way_only_for_who_asked() {
+    const SWITCH: &[u8] = b"HTTP/1.1 101 Switching Protocols\r\n\r\n";
+    let asked = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n";
+    let (mut client, mut guarded) = connection();
+    client.write_all(asked).await.unwrap();
+    assert_eq!(read(&mut guarded, 512).await.unwrap(), asked);
+    client.write_all(b"\0early").await.unwrap();
+    assert_eq!(read(&mut guarded, 512).await, None);
+    guarded.write_all(SWITCH).await.unwrap();
+    assert_eq!(read(&mut guarded, 512).await.unwrap(), b"\0early");
+    client.write_all(b"\0late").await.unwrap();
+    assert_eq!(read(&mut guarded, 512).await.unwrap(), b"\0late");
+
+    let (mut client, mut guarded) = connection();
+    client.write_all(GET).await.unwrap();
+    read(&mut guarded, 512).await.unwrap();
+    guarded.write_all(SWITCH).await.unwrap();
+    client.write_all(b"\0no").await.unwrap();
+    assert_eq!(read(&mut guarded, 512).await, None);
+}
