@@ -75,8 +75,8 @@ fn a_server_is_seen_to_become_busy_restricted_and_unreachable() {
     for server in ["Web1", "Web2", "Web3", "Web4"] {
         wait_for_word(&mut browser, server, "AVAILABLE");
     }
-    for n in 0..40 {
-        let target = if n % 4 == 0 { "/legacy/archive2009.nsf" } else { "/sales/orders.nsf" };
+    for n in 0_u32..40 {
+        let target = if n.is_multiple_of(4) { "/legacy/archive2009.nsf" } else { "/sales/orders.nsf" };
         assert!(icm.client().get(target).status < 400);
     }
     acme.set("Web4", json!({ "index": 71, "threshold": 20 }));
