@@ -5,7 +5,6 @@
 //! and `admin`. Everything that can fail at start fails here, with the address or file in the message.
 
 pub mod admin;
-pub mod inquiry;
 pub mod lifecycle;
 pub mod reload;
 pub mod secret;
@@ -159,7 +158,7 @@ pub fn run(settings: Settings, file: &Path, signals: Signals) -> Result<(), Star
         Ok(Door { socket, tls: certificates.of_admin().map(tls::internal).transpose()? })
     };
     if let Some(socket) = sockets.pop_front() {
-        let app = HttpServer::new_app(admin::Admin::new(Arc::clone(&balancer)));
+        let app = HttpServer::new_app(admin::Admin::new(Arc::clone(&balancer), certificates.of_admin()));
         let doors = vec![internal(socket)?];
         let service = Accept::new("admin", app, doors, Arc::clone(&balancer), house(None), false);
         server.add_service(lifecycle::UntilTheEnd(service.threads(1)));
