@@ -117,7 +117,7 @@ impl Request {
         argument: &impl Fn(&[u8]) -> Option<String>,
     ) -> Result<Self, &'static str> {
         let client = match argument(b"client").filter(|text| !text.is_empty()) {
-            Some(text) => Some(text.parse().map_err(|_| "client is no address")?),
+            Some(text) => Some(text.parse().map_err(|_| "`client` is an IP address: 192.0.2.7")?),
             None => None,
         };
         let text = |name: &[u8]| argument(name).unwrap_or_default();

@@ -20,7 +20,6 @@ pub mod cli;
 pub mod clock;
 pub mod cluster;
 pub mod config;
-pub mod databases;
 pub mod directory;
 pub mod domino;
 pub mod edge;

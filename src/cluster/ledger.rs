@@ -316,6 +316,12 @@ impl Ledger {
         self.settle(now_ms, &cause)
     }
 
+    /// The administrator's restriction, if there is one.
+    #[must_use]
+    pub fn admin_restriction(&self) -> Option<&Restriction> {
+        self.admin.as_ref()
+    }
+
     /// What administrators restrict on the ICM that this one follows; empty = no longer.
     pub fn restrict_elsewhere(&mut self, all: Vec<Restriction>, now_ms: u64) -> Option<Transition> {
         let cause =

@@ -6,7 +6,6 @@
 
 pub mod admin;
 pub mod follow;
-pub mod inquiry;
 pub mod lifecycle;
 pub mod reload;
 pub mod secret;
@@ -164,7 +163,7 @@ pub fn run(mut settings: Settings, file: &Path, signals: Signals) -> Result<(), 
         Ok(Door { socket, tls: certificates.of_admin().map(tls::internal).transpose()? })
     };
     if let Some(socket) = sockets.pop_front() {
-        let app = HttpServer::new_app(admin::Admin::new(Arc::clone(&balancer)));
+        let app = HttpServer::new_app(admin::Admin::new(Arc::clone(&balancer), certificates.of_admin()));
         let doors = vec![internal(socket)?];
         let service = Accept::new("admin", app, doors, Arc::clone(&balancer), house(None), false);
         server.add_service(lifecycle::UntilTheEnd(service.threads(1)));

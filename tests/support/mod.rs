@@ -38,6 +38,7 @@ pub mod exposition;
 mod h2;
 mod icm;
 mod load;
+pub mod schema;
 mod status;
 mod tape;
 mod watch;
