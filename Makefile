@@ -48,6 +48,7 @@ tools:
 tools-test:
 	@$(call ensure,curl)
 	@( $(call ensure,chromium) ) && ( $(call ensure,chromedriver,chromium-driver) ) || true
+	@( $(call ensure,keepalived) ) || echo "make: going on without it, the tests of the floating address are skipped"
 
 tools-wrk:
 	@$(call ensure,wrk)

@@ -52,6 +52,7 @@ fn every_route_of_the_description_answers_as_it_says() {
         ("get", "/status", "", &[200]),
         ("get", "/status", "?events=3", &[200]),
         ("get", "/status", "?events=many", &[400]),
+        ("get", "/config", "", &[200]),
         ("get", "/databases", "", &[200]),
         ("get", "/databases", "?q=leads&limit=1", &[200]),
         ("get", "/databases", "?q=vacation&scheme=https&cluster=AcmeWeb", &[200]),
@@ -121,6 +122,7 @@ fn head_is_answered_as_get_and_anything_else_is_refused_with_what_to_do() {
     for path in [
         "/",
         "/status",
+        "/config",
         "/databases",
         "/explain?url=/a.nsf",
         "/metrics",

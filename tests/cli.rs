@@ -119,15 +119,20 @@ fn check_warns_and_is_content() {
 }
 
 #[test]
-fn check_does_not_pass_what_run_refuses() {
+fn check_of_a_file_that_follows_asks_the_other_icm_only_with_probe() {
     let (front, _) = GOOD.split_once("clusters:").unwrap();
+    // Nobody listens on port 1.
     let (_dir, path) =
-        file(&format!("{front}get_configuration_from: {{ url: \"http://127.0.0.1:8098/config\" }}\n"));
+        file(&format!("{front}get_configuration_from: {{ url: \"http://127.0.0.1:1/config\" }}\n"));
     let name = path.display().to_string();
-    assert_eq!(icm(&["check", "-c", &name]).status.code(), Some(2));
-    let output = icm(&["run", "-c", &name]);
-    assert_ne!(output.status.code(), Some(0));
-    assert!(err(&output).contains("get_configuration_from"), "{}", err(&output));
+    let said = json(&icm(&["check", "--json", "-c", &name]));
+    assert_eq!(said["ok"], true);
+    assert!(said["findings"][0]["text"].as_str().unwrap().contains("--probe"), "{said}");
+    let output = icm(&["check", "--probe", "--json", "-c", &name]);
+    assert_eq!(output.status.code(), Some(2));
+    let said = json(&output);
+    assert_eq!(said["findings"][0]["what"], "get_configuration_from http://127.0.0.1:1/config");
+    assert!(said["findings"][0]["text"].as_str().unwrap().contains("refused"), "{said}");
 }
 
 #[test]

@@ -31,6 +31,7 @@ pub use view::View;
 use crate::cluster::{Member, Port, ServerName, Transition};
 use crate::config::Settings;
 use crate::config::settings::{Directory, HostPort, Servers};
+use crate::follow::Followed;
 use crate::pages::{Pages, PagesError};
 use events::Events;
 use hosts::Hosts;
@@ -77,6 +78,10 @@ pub struct Balancer {
     pub statistics: Statistics,
     /// How the last reload went.
     pub reload: Mutex<ReloadStatus>,
+    /// The configuration of another ICM, where this one follows it.
+    pub followed: Mutex<Option<Followed>>,
+    /// Distinguishes this process from the ICMs that it follows.
+    pub id: String,
     draining: AtomicBool,
     ready: AtomicBool,
 }
@@ -109,6 +114,8 @@ impl Balancer {
                 at_unix_ms: crate::clock::unix_ms(),
                 ..ReloadStatus::default()
             }),
+            followed: Mutex::default(),
+            id: format!("{:032x}", fastrand::u128(..)),
             draining: AtomicBool::new(false),
             ready: AtomicBool::new(false),
         })

@@ -128,11 +128,12 @@ fn run(conf: &std::path::Path) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// A balancer that asks nobody: the configuration and the cached directory, every enabled port taken for
-/// answering. `None` when the configuration is wrong, which has been printed.
+/// A balancer that asks nobody: the configuration (of another ICM: its last good copy) and the cached
+/// directory, every enabled port taken for answering. `None` when the configuration is wrong, which has been printed.
 fn offline(place: &admin::Where) -> anyhow::Result<Option<Arc<Balancer>>> {
     let conf = place.conf.as_deref().ok_or_else(|| anyhow!("--offline needs -c FILE"))?;
-    let Ok(loaded) = load(conf, place.json) else { return Ok(None) };
+    let Ok(mut loaded) = load(conf, place.json) else { return Ok(None) };
+    crate::follow::offline(&mut loaded.settings)?;
     let balancer = Arc::new(Balancer::new(Arc::new(loaded.settings), vec![0; 32])?);
     assume_reachable(&balancer);
     Ok(Some(balancer))

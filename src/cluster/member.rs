@@ -285,6 +285,14 @@ impl Member {
         self.learn(now_ms, |ledger| ledger.restrict(restriction, now_ms))
     }
 
+    /// See [`Ledger::restrict_elsewhere`].
+    pub fn restrict_elsewhere(&self, all: Vec<Restriction>, now_ms: u64) -> Option<Transition> {
+        if self.read(|ledger| *ledger.restrictions_elsewhere() == all) {
+            return None;
+        }
+        self.learn(now_ms, |ledger| ledger.restrict_elsewhere(all, now_ms))
+    }
+
     /// Once a second: what went stale lapses, and the observed index is renewed.
     pub fn tick(&self, range: u8, stale_ms: u64, now_ms: u64) -> Option<Transition> {
         let expansion =

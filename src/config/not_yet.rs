@@ -9,10 +9,6 @@ const NOTHING: &str = "has no effect in this version";
 
 /// Warns, at the place of each key.
 pub(super) fn warn(top: &Map<'_>) {
-    let follow = top.get("get_configuration_from");
-    if follow.is_present() {
-        follow.warn("is not available in this version: icm refuses to start with it");
-    }
     for (key, item) in top.get("pingora").entries() {
         if matches!(key.as_str(), "upgrade_sock" | "upgrade_sock_connect_accept_max_retries") {
             item.warn(NOTHING);

@@ -5,6 +5,7 @@
 //! and `admin`. Everything that can fail at start fails here, with the address or file in the message.
 
 pub mod admin;
+pub mod follow;
 pub mod lifecycle;
 pub mod reload;
 pub mod secret;
@@ -82,26 +83,30 @@ pub enum StartError {
     /// Pingora's own settings.
     #[error("pingora: {0}")]
     Pingora(String),
-    /// Something that a later version will do.
-    #[error("{0}")]
-    NotYet(&'static str),
+    /// The other ICM's configuration.
+    #[error(transparent)]
+    Follow(#[from] crate::follow::FollowError),
 }
 
 /// Runs the balancer until a signal ends it; the caller then ends the process.
 ///
 /// # Errors
 /// When it cannot start; nothing is left running then.
-pub fn run(settings: Settings, file: &Path, signals: Signals) -> Result<(), StartError> {
-    if settings.follow.is_some() {
-        return Err(StartError::NotYet(
-            "get_configuration_from is not available in this version: copy the clusters into the file",
-        ));
-    }
-    let settings = Arc::new(settings);
+pub fn run(mut settings: Settings, file: &Path, signals: Signals) -> Result<(), StartError> {
     let mut sockets = bind(&settings)?;
+    let followed = match settings.follow.clone() {
+        Some(other) => {
+            let (document, followed) = crate::follow::begin(&other, follow::PATIENCE)?;
+            document.put_into(&mut settings);
+            Some(followed)
+        }
+        None => None,
+    };
+    let settings = Arc::new(settings);
     let generated = secret::affinity(settings.state_dir.as_deref())?;
     let balancer = Arc::new(Balancer::new(Arc::clone(&settings), generated)?);
     restrictions::restore(&balancer)?;
+    follow::started(&balancer, followed);
     let access_log = Arc::new(
         AccessLog::start(&settings.access_log, &balancer.statistics).map_err(StartError::AccessLog)?,
     );

@@ -1,7 +1,7 @@
 //! The service that keeps knowledge fresh and applies reloads.
 //!
-//! In: the clusters' loops, HUP, USR1 and USR2. Out: readiness for the listeners, new snapshots. One task does
-//! all of it in turn, so no two reloads overlap.
+//! In: the clusters' loops, offers of the ICM that is followed, HUP, USR1 and USR2. Out: readiness for the
+//! listeners, new snapshots. One task does all of it in turn, so no two reloads overlap.
 
 use std::path::PathBuf;
 use std::sync::atomic::Ordering::Relaxed;
@@ -15,6 +15,7 @@ use pingora::services::background::BackgroundService;
 use pingora_load_balancing::Backends;
 use tokio::task::AbortHandle;
 
+use super::follow::{self, Follower, Offer};
 use super::lifecycle::Signals;
 use super::tls::Certificates;
 use super::{reload, systemd};
@@ -105,6 +106,19 @@ impl Supervisor {
         }
     }
 
+    /// What came from the ICM that this one follows.
+    async fn take_over(&self, offer: Offer) {
+        let balancer = Arc::clone(&self.balancer);
+        match tokio::task::spawn_blocking(move || follow::take_over(&balancer, offer)).await {
+            Ok(true) => {
+                self.restart_loops();
+                self.update_members().await;
+            }
+            Ok(false) => {}
+            Err(error) => log::error!(target: "icm::life", "taking the clusters over: {error}"),
+        }
+    }
+
     /// Tells systemd, once every member was probed and the listeners are open; a directory that cannot be read
     /// is said, and no reason to be killed for a start that takes too long.
     fn tell_ready(&self) -> bool {
@@ -129,7 +143,9 @@ impl Supervisor {
         }
         let (balancer, file) = (Arc::clone(&self.balancer), self.file.clone());
         let certificates = Arc::clone(&self.certificates);
-        let work = tokio::task::spawn_blocking(move || reload::reload(&balancer, &file, &certificates));
+        let runtime = tokio::runtime::Handle::current();
+        let work =
+            tokio::task::spawn_blocking(move || reload::reload(&balancer, &file, &certificates, &runtime));
         match work.await {
             Ok(true) => {
                 self.access_log.reconfigure(&self.balancer.snapshot().settings.access_log);
@@ -170,10 +186,17 @@ impl BackgroundService for Supervisor {
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
+        let mut follower = Follower::start(&self.balancer);
         let mut tick = tokio::time::interval(Duration::from_millis(500));
         loop {
             tokio::select! {
-                _ = hangup.recv() => self.reload(told).await,
+                _ = hangup.recv() => {
+                    // What it has under way would come under settings that are about to change.
+                    drop(follower.take());
+                    self.reload(told).await;
+                    follower = Follower::start(&self.balancer);
+                }
+                offer = follow::next(&mut follower) => self.take_over(offer).await,
                 _ = reopen.recv() => self.access_log.reopen(),
                 _ = upgrade.recv() => log::warn!(target: "icm::life", "USR2: upgrading a running process is not available in this version, nothing was done"),
                 _ = tick.tick() => {

@@ -25,6 +25,7 @@ use pingora_http::RequestHeader;
 use super::tls::CertificateStore;
 use crate::balancer::{Balancer, Snapshot, hosts};
 use crate::clock;
+use crate::follow;
 use crate::proxy::route::origin_form;
 use reply::Reply;
 
@@ -167,6 +168,11 @@ impl ServeHttp for Admin {
         if reply.status != StatusCode::OK {
             session.set_keepalive(None);
         }
-        reply.response(session.req_header().method == Method::HEAD)
+        let configuration = (reply.kind == follow::YAML).then(|| reply.body.clone());
+        let mut response = reply.response(session.req_header().method == Method::HEAD);
+        if let Some(text) = configuration {
+            follow::validate(session.req_header(), &text, &mut response);
+        }
+        response
     }
 }

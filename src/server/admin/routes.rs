@@ -13,6 +13,7 @@ use super::reply::{Reply, TEXT};
 use super::{Call, databases, inquiry, login, page, status, verbs};
 use crate::cluster::Port;
 use crate::explain::{Request, explain};
+use crate::follow;
 use crate::metrics;
 
 /// What answers.
@@ -77,6 +78,8 @@ const fn post(path: &'static str, access: Access, handler: Handler) -> Route {
 pub const ROUTES: &[Route] = &[
     get("/", Access::Page, page::page),
     get("/status", Access::Read, status::answer),
+    // For other ICMs: what the verbs need, as an administrator's word travels in it.
+    get("/config", Access::Act, |call| Reply::text(follow::YAML, follow::published(&call.balancer))),
     get("/databases", Access::Read, databases::answer).walks(),
     get("/explain", Access::Read, explained),
     get("/audit", Access::Read, inquiry::audited).walks(),

@@ -18,6 +18,7 @@ use crate::balancer::{Balancer, Cluster};
 use crate::clock;
 use crate::cluster::{Port, ServerState};
 use crate::config::settings::{Directory, HostPattern, Mode, Servers, UpstreamScheme};
+use crate::follow::Followed;
 
 /// Events in one answer at most: as many as are kept.
 const MOST_EVENTS: usize = 200;
@@ -54,11 +55,16 @@ pub fn status(balancer: &Balancer, most_events: usize) -> Value {
     let mut events = balancer.events.tail();
     events.truncate(most_events);
     let count = &balancer.statistics;
+    let followed = balancer.followed.lock().unwrap_or_else(PoisonError::into_inner);
     json!({
         "version": env!("CARGO_PKG_VERSION"),
         "now": clock::unix_ms(),
         "ready": balancer.is_ready(),
         "draining": balancer.is_draining(),
+        "configuration": {
+            "file": snapshot.settings.file.display().to_string(),
+            "follows": followed.as_ref().map(Followed::to_json),
+        },
         "requests": {
             "total": count.sum(|c| &c.commands),
             "served": count.sum(|c| &c.successful),
