@@ -297,7 +297,7 @@ fn told(explanation: &mut Explanation, routed: &Routed, method: &Method) {
         explanation.candidates.push(Candidate {
             server: name,
             state: entry.member.state().word().to_owned(),
-            index: entry.member.view().index,
+            index: entry.member.index(),
             path: holder.map(|h| h.path.to_owned()),
             mark: holder.map_or("in_service", |h| h.mark.word()).to_owned(),
             verdict: verdict.to_string(),
