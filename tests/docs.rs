@@ -409,6 +409,7 @@ fn what_the_guide_quotes_from_check_is_what_check_says() {
         let told = check(&plain);
         assert!(told.out.contains(words), "{state}: {words:?} is not in\n{}", told.out);
         assert!(quoted(words), "docs/directory.md does not quote {words:?}");
+        assert_eq!(told.code, if words.contains("instead") { 0 } else { 2 }, "{state}: {}", told.out);
         acme.ask("POST", "/reset", None);
     }
     let dir = tempfile::tempdir().unwrap();
