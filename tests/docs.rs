@@ -34,7 +34,7 @@ const ELSEWHERE: &[(&str, &str, usize)] = &[
 ];
 
 /// Pages of their own that come with what they describe.
-const COMING: &[&str] = &["admin.md", "several-icms.md", "upgrade.md"];
+const COMING: &[&str] = &["upgrade.md"];
 
 /// The least file, into which fragments are merged; two ports that nobody has to open.
 const LEAST: &str = include_str!("../conf/minimal.yaml");
