@@ -286,6 +286,32 @@ fn no_block_is_left_out_by_accident() {
     );
 }
 
+#[test]
+fn what_icm_says_about_pages_is_about_pages_that_exist() {
+    let mut folders = vec![root().join("src"), root().join("conf")];
+    let mut named = 0;
+    while let Some(folder) = folders.pop() {
+        for path in std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+            if path.is_dir() {
+                folders.push(path);
+                continue;
+            }
+            let text = std::fs::read_to_string(&path).unwrap();
+            for rest in text.split("docs/").skip(1) {
+                let end = rest
+                    .find(|c: char| !c.is_ascii_alphanumeric() && c != '-' && c != '.')
+                    .unwrap_or(rest.len());
+                let page = rest[..end].trim_end_matches('.');
+                if page.ends_with(".md") {
+                    assert!(root().join("docs").join(page).exists(), "{}: docs/{page}", path.display());
+                    named += 1;
+                }
+            }
+        }
+    }
+    assert!(named > 5, "{named}");
+}
+
 /// GitHub's anchor of a heading.
 fn anchor(heading: &str) -> String {
     let kept = |c: &char| c.is_alphanumeric() || *c == '-' || *c == '_' || *c == ' ';
