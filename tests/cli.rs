@@ -102,6 +102,27 @@ fn check_says_every_error_with_line_column_and_hint() {
 }
 
 #[test]
+fn a_reader_that_has_seen_enough_is_no_error() {
+    use std::io::Read;
+    let (_dir, path) = file(GOOD);
+    for verb in [&["audit", "--offline", "--json"][..], &["man"], &["completion", "bash"]] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_icm"));
+        command.args(verb).stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
+        if verb[0] == "audit" {
+            command.arg("-c").arg(&path);
+        }
+        let mut child = command.spawn().unwrap();
+        // At once: whatever it prints after that finds nobody.
+        drop(child.stdout.take());
+        let mut said = String::new();
+        child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+        let status = child.wait().unwrap();
+        assert!(!said.contains("panicked"), "{verb:?}: {said}");
+        assert!(status.code().is_some_and(|code| code != 101), "{verb:?}: {status}");
+    }
+}
+
+#[test]
 fn check_warns_and_is_content() {
     let text = format!("pingora:\n  upgrade_sock: /run/icm.sock\n{GOOD}");
     let (_dir, path) = file(&text);

@@ -217,7 +217,11 @@ async fn contact(cluster: &Arc<Cluster>, findings: &mut Vec<Finding>) {
                         text.push_str("; ");
                         text.push_str(warning);
                     }
-                    findings.push(Finding { good: true, what, text });
+                    let empty = reading.entries.is_empty();
+                    if empty {
+                        text.push_str(": the view is empty for this user, or the wrong one");
+                    }
+                    findings.push(Finding { good: !empty, what, text });
                 }
                 Err(failure) => findings.push(Finding { good: false, what, text: failure.to_string() }),
             }

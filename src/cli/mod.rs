@@ -3,13 +3,16 @@
 //! In: arguments. Out: text and an exit code: 0 fine, 1 failed at run time, 2 the answer is no, 64 the
 //! arguments or the configuration are wrong.
 
+// First, for its `print!` and `println!`.
+#[macro_use]
+mod output;
+
 mod admin;
 mod audit;
 mod certificates;
 mod check;
 mod completion;
 mod explain;
-mod output;
 mod restrict;
 mod show;
 mod simulate;

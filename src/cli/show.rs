@@ -274,7 +274,7 @@ fn events(live: &Live, follow: bool, json: bool) -> anyhow::Result<ExitCode> {
                 output::line(&event_line(event));
             }
         }
-        if !follow || live.pause(FOLLOW)? == Pause::Interrupted {
+        if !follow || output::is_closed() || live.pause(FOLLOW)? == Pause::Interrupted {
             return Ok(ExitCode::SUCCESS);
         }
     }

@@ -41,6 +41,7 @@ mod load;
 pub mod schema;
 mod status;
 mod tape;
+pub mod tour;
 mod watch;
 
 use std::sync::atomic::{AtomicU16, Ordering};

@@ -200,20 +200,20 @@ fn reason(
     }
 }
 
-/// What to do about something that no source reports; `docs/recipes.md` has the whole of it.
+/// What to do about something that no source reports; the guide has the whole of it.
 fn recipe_for(what: &str) -> &'static str {
     match what.split_whitespace().next() {
         Some("marks") => {
             "show the marks in two columns of a copy of the view, and name them in directory.columns: out_of_service \
-             and pending_delete (docs/recipes.md, The Cluster Database Directory)"
+             and pending_delete (docs/directory.md, View and columns)"
         }
         Some("RESTRICTED") => {
             "let an agent print Server_Restricted and read it with source: console, or use prometheus or agent_check \
-             (docs/recipes.md, Availability and RESTRICTED: an agent that prints)"
+             (docs/availability.md, console: an agent that prints)"
         }
         _ => {
             "read Server.Users from statpub, prometheus or a console agent beside server_max_users \
-             (docs/recipes.md, Availability: statistics that Domino sends)"
+             (docs/availability.md, statpub: Domino sends)"
         }
     }
 }
