@@ -1,5 +1,5 @@
 //! The configuration as the rest of the program sees it: types that cannot be wrong. Here the process as a
-//! whole, in [`cluster`] what one cluster says.
+//! whole, in `cluster` what one cluster says.
 //!
 //! In: nothing. [`super::load`] fills these from the YAML file. Out: plain immutable data. It never
 //! names YAML, and no field needs a further check: host names are split, units are converted,
