@@ -130,7 +130,7 @@ fn check_warns_and_is_content() {
     let output = icm(&["check", "-c", &name]);
     assert_eq!(output.status.code(), Some(0), "{}", err(&output));
     let text = out(&output);
-    let expected = format!("warning: {name}:2:3: pingora.upgrade_sock: has no effect in this version");
+    let expected = format!("warning: {name}:2:3: pingora.upgrade_sock: has no effect: `icm upgrade`");
     assert!(text.contains(&expected), "{text}");
     let said = json(&icm(&["check", "--json", "-c", &name]));
     assert_eq!((&said["ok"], &said["errors"]), (&true.into(), &Value::Array(vec![])));
@@ -182,12 +182,23 @@ fn wrong_arguments_are_64_and_help_is_not() {
     assert_eq!(output.status.code(), Some(64), "--offline without a file");
     let output = icm(&["--help"]);
     assert_eq!(output.status.code(), Some(0));
-    let verbs =
-        ["run", "check", "explain", "restrict", "release", "show", "simulate", "audit", "completion", "man"];
+    let verbs = [
+        "run",
+        "check",
+        "explain",
+        "restrict",
+        "release",
+        "show",
+        "simulate",
+        "audit",
+        "upgrade",
+        "completion",
+        "man",
+    ];
     for verb in verbs {
         assert!(out(&output).contains(verb), "{}", out(&output));
     }
-    for verb in ["check", "explain", "restrict", "release", "show", "simulate", "audit"] {
+    for verb in ["check", "explain", "restrict", "release", "show", "simulate", "audit", "upgrade"] {
         let help = out(&icm(&[verb, "--help"]));
         for text in ["Exit codes:", "Example", "64", "icm "] {
             assert!(help.contains(text), "{verb} lacks {text}: {help}");

@@ -15,6 +15,7 @@ pub mod resolve;
 pub mod restrictions;
 pub mod statistics;
 pub mod tunnel;
+pub mod upgrade;
 pub mod view;
 
 use std::collections::HashMap;
@@ -36,6 +37,7 @@ use crate::pages::{Pages, PagesError};
 use events::Events;
 use hosts::Hosts;
 use statistics::Statistics;
+use upgrade::Upgrades;
 
 /// Everything a request needs, immutable.
 #[derive(Debug)]
@@ -82,6 +84,8 @@ pub struct Balancer {
     pub followed: Mutex<Option<Followed>>,
     /// Distinguishes this process from the ICMs that it follows.
     pub id: String,
+    /// How the last upgrade went.
+    pub upgrade: Upgrades,
     draining: AtomicBool,
     ready: AtomicBool,
 }
@@ -116,6 +120,7 @@ impl Balancer {
             }),
             followed: Mutex::default(),
             id: format!("{:032x}", fastrand::u128(..)),
+            upgrade: Upgrades::default(),
             draining: AtomicBool::new(false),
             ready: AtomicBool::new(false),
         })

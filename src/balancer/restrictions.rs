@@ -280,6 +280,42 @@ pub fn restore(balancer: &Balancer) -> Result<(), StoreError> {
     Ok(())
 }
 
+/// Makes these the restrictions that were made here, as the process that this one takes over from had them in its
+/// last moment.
+///
+/// # Errors
+/// When the file cannot be written; the members are restricted all the same.
+pub fn inherit(balancer: &Balancer, restrictions: &[Kept]) -> Result<(), StoreError> {
+    let mut wanted: BTreeMap<&str, BTreeMap<ServerName, Restriction>> = BTreeMap::new();
+    for restriction in restrictions {
+        let Ok(server) = ServerName::parse(&restriction.server) else { continue };
+        wanted.entry(&restriction.cluster).or_default().insert(server, restriction.restriction());
+    }
+    {
+        let mut all = balancer.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        for cluster in wanted.keys() {
+            all.entry((*cluster).to_owned()).or_default();
+        }
+        for (cluster, kept) in all.iter() {
+            let mut orders = kept.orders.lock().unwrap_or_else(PoisonError::into_inner);
+            orders.here = wanted.get(cluster.as_str()).cloned().unwrap_or_default();
+        }
+    }
+    let snapshot = balancer.snapshot();
+    for cluster in &snapshot.clusters {
+        let wanted = wanted.get(cluster.settings.name.as_str());
+        for entry in &cluster.view.load().entries {
+            let restriction = wanted.and_then(|w| w.get(&entry.server.name)).cloned();
+            let change = entry.member.restrict(restriction, clock::now_ms());
+            balancer.record(&cluster.settings.name, &entry.server.name, change);
+        }
+    }
+    match &snapshot.settings.state_dir {
+        Some(dir) => save(dir, &made_here(balancer)),
+        None => Ok(()),
+    }
+}
+
 /// Written aside and renamed: a crash leaves the old list or the new one.
 fn save(dir: &Path, kept: &[Kept]) -> Result<(), StoreError> {
     let path = dir.join(FILE);

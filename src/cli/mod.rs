@@ -16,18 +16,20 @@ mod explain;
 mod restrict;
 mod show;
 mod simulate;
+mod upgrade;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use anyhow::anyhow;
+use anyhow::{Context, anyhow};
 use clap::{Parser, Subcommand};
 use serde_json::json;
 
 use crate::balancer::Balancer;
 use crate::config::{self, ConfigErrors, Loaded};
 use crate::explain::assume_reachable;
+use crate::server::handover::Inheritance;
 use crate::server::{self, lifecycle::Signals};
 
 /// The arguments or the configuration are wrong.
@@ -83,6 +85,8 @@ enum Verb {
     Simulate(simulate::Arguments),
     /// Find what stands on one leg: single replicas, path conflicts, marks, ports, directory.
     Audit(audit::Arguments),
+    /// Put a new program in a running balancer's place, without a refused connection.
+    Upgrade(upgrade::Arguments),
     /// Print the completion script of a shell.
     #[command(after_help = "Example:\n  icm completion bash > /etc/bash_completion.d/icm")]
     Completion {
@@ -109,6 +113,7 @@ impl Arguments {
             Verb::Show { what } => show::run(&what),
             Verb::Simulate(arguments) => simulate::run(&arguments),
             Verb::Audit(arguments) => audit::run(&arguments),
+            Verb::Upgrade(arguments) => upgrade::run(&arguments),
             Verb::Completion { shell } => completion::completion(shell),
             Verb::Man => completion::man(),
         }
@@ -120,14 +125,24 @@ fn run(conf: &std::path::Path) -> anyhow::Result<ExitCode> {
     let signals = Signals::install()?;
     let quiet = "info,pingora_core=warn,pingora_proxy=warn,pingora_load_balancing=error,rustls=warn,h2=warn";
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or(quiet)).init();
-    let loaded = match load(conf, false) {
+    let inheritance = Inheritance::receive().context("the old process hands nothing over")?.map(Arc::new);
+    let fail = |reason: String| {
+        if let Some(inheritance) = &inheritance {
+            inheritance.fail(&reason);
+        }
+    };
+    let loaded = match config::load(conf) {
         Ok(loaded) => loaded,
-        Err(code) => return Ok(code),
+        Err(errors) => {
+            eprintln!("{errors}");
+            fail(errors.to_string());
+            return Ok(ExitCode::from(USAGE));
+        }
     };
     for warning in &loaded.warnings {
         log::warn!(target: "icm::config", "{warning}");
     }
-    server::run(loaded.settings, conf, signals)?;
+    server::run(loaded.settings, conf, signals, inheritance.clone()).inspect_err(|e| fail(e.to_string()))?;
     Ok(ExitCode::SUCCESS)
 }
 

@@ -6,7 +6,8 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -58,6 +59,7 @@ pub struct Accept<A> {
     name: &'static str,
     doors: Vec<Door>,
     threads: Option<usize>,
+    closed: Option<Arc<AtomicUsize>>,
     shared: Arc<Shared<A>>,
 }
 
@@ -81,13 +83,20 @@ impl<A> Accept<A> {
     ) -> Self {
         let places = limited.then(Arc::default);
         let shared = Shared { app: Arc::new(app), balancer, house: Arc::new(house), places };
-        Self { name, doors, threads: None, shared: Arc::new(shared) }
+        Self { name, doors, threads: None, closed: None, shared: Arc::new(shared) }
     }
 
     /// On so many threads of its own.
     #[must_use]
     pub fn threads(self, threads: usize) -> Self {
         Self { threads: Some(threads), ..self }
+    }
+
+    /// Counts its doors in `closed` for as long as nobody accepts on them.
+    #[must_use]
+    pub fn counted(self, closed: &Arc<AtomicUsize>) -> Self {
+        closed.fetch_add(self.doors.len(), SeqCst);
+        Self { closed: Some(Arc::clone(closed)), ..self }
     }
 }
 
@@ -113,11 +122,19 @@ impl<A: HttpServerApp + Send + Sync + 'static> Service for Accept<A> {
                 let (tls, shutdown) = (tls.clone(), shutdown.clone());
                 loops.push(current_handle().spawn(shared.accept(listener, address, tls, shutdown)));
             }
+            if let Some(closed) = &self.closed {
+                closed.fetch_sub(1, SeqCst);
+            }
         }
         for accepting in loops {
             let _ = accepting.await;
         }
-        self.shared.app.http_cleanup().await;
+        // That closes connections between two requests, where the next one may be on its way. It must be when the
+        // service ends; where another process goes on with it, each client hears `Connection: close` with its
+        // next answer instead, and nobody's request is lost.
+        if !self.shared.balancer.upgrade.is_over() {
+            self.shared.app.http_cleanup().await;
+        }
     }
 
     fn name(&self) -> &str {

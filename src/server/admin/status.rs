@@ -58,6 +58,7 @@ pub fn status(balancer: &Balancer, most_events: usize) -> Value {
     let followed = balancer.followed.lock().unwrap_or_else(PoisonError::into_inner);
     json!({
         "version": env!("CARGO_PKG_VERSION"),
+        "pid": std::process::id(),
         "now": clock::unix_ms(),
         "ready": balancer.is_ready(),
         "draining": balancer.is_draining(),
@@ -75,6 +76,7 @@ pub fn status(balancer: &Balancer, most_events: usize) -> Value {
         },
         "restrictions_kept": snapshot.settings.state_dir.is_some(),
         "clusters": clusters,
+        "upgrade": balancer.upgrade.status(),
         "reload": {
             "success": reload.success,
             "at": reload.at_unix_ms,
