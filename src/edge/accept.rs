@@ -23,6 +23,7 @@ use rustls::ServerConfig;
 use tokio::net::{TcpListener, TcpStream};
 
 use super::guarded::Guarded;
+use super::http2::WINDOW;
 use super::places::{Full, Place, Places};
 use super::sockets::{Socket, listen};
 use super::tcp::Tcp;
@@ -37,8 +38,7 @@ const SELDOM: Duration = Duration::from_secs(1);
 
 /// HTTP/2: requests of one connection at a time.
 const STREAMS: u32 = 128;
-/// HTTP/2: octets of one request's body that may be under way to us, and of all of them together.
-const WINDOW: u32 = 256 * 1024;
+/// HTTP/2: octets of all requests' bodies of a connection that may be under way to us.
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
 /// HTTP/2: streams that the client reset and we have not forgotten, or not even accepted.
 const RESET_STREAMS: usize = 64;

@@ -260,6 +260,8 @@ impl Http1 {
         if self.phase == Phase::Head {
             self.wants_upgrade = has_upgrade(octets);
             self.deadline = None;
+            // Small bodies that come a moment after their heads, one after another, are not one slow body.
+            self.turn = Turn::default();
         }
         self.phase = if self.gate.stage() == Stage::Body { Phase::Body } else { Phase::Answer };
     }
