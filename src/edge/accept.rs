@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use nix::libc::{EMFILE, ENFILE, ENOBUFS, ENOMEM};
-use pingora::apps::{HttpServerApp, HttpServerOptions, ReusedHttpStream, ServerApp};
+use pingora::apps::{HttpPersistentSettings, HttpServerApp, HttpServerOptions, ReusedHttpStream, ServerApp};
 use pingora::listeners::tls::Acceptor;
 use pingora::protocols::http::ServerSession;
 use pingora::protocols::http::v2::server::H2Options;
@@ -235,21 +235,31 @@ impl<A: HttpServerApp + Send + Sync + 'static> Shared<A> {
         log::debug!(target: "icm::clients", "no TLS handshake with {peer}: {why}");
     }
 
-    /// One request after another, as Pingora's own loop does it, with the gate told where each begins.
+    /// One request after another, as Pingora's own loop does it, with the gate told where each begins. What a
+    /// request needs is made when its head is there: until then a connection costs next to nothing.
     async fn http1<S: IO + 'static>(&self, stream: S, shutdown: &ShutdownWatch) {
-        let guarded = Guarded::http1(stream, self.rules(), Arc::clone(&self.house));
-        let mut session = ServerSession::new_http1(Box::new(guarded));
-        // How long a connection may wait is the guard's to say: for Pingora it is for ever.
-        session.set_keepalive((!*shutdown.borrow()).then_some(0));
-        while let Some(reused) = self.app.process_new_http(session, shutdown).await {
-            let (stream, settings) = reused.consume();
-            let Ok(mut guarded) = stream.into_any().downcast::<Guarded<S>>() else { return };
+        let mut guarded = Box::new(Guarded::http1(stream, self.rules(), Arc::clone(&self.house)));
+        let mut settings: Option<HttpPersistentSettings> = None;
+        let mut stop = shutdown.clone();
+        loop {
+            tokio::select! {
+                // A request that is there already is served.
+                biased;
+                there = guarded.head() => if !there { return },
+                _ = stop.wait_for(|stop| *stop) => return,
+            }
+            let mut session = ServerSession::new_http1(guarded);
+            match settings {
+                Some(settings) => settings.apply_to_session(&mut session),
+                // How long a connection may wait is the guard's to say: for Pingora it is for ever.
+                None => session.set_keepalive((!*shutdown.borrow()).then_some(0)),
+            }
+            let Some(reused) = self.app.process_new_http(session, shutdown).await else { return };
+            let (stream, kept) = reused.consume();
+            let Ok(same) = stream.into_any().downcast::<Guarded<S>>() else { return };
+            (guarded, settings) = (same, kept);
             if !guarded.next_request(self.rules()) {
                 return;
-            }
-            session = ServerSession::new_http1(guarded);
-            if let Some(settings) = settings {
-                settings.apply_to_session(&mut session);
             }
         }
     }

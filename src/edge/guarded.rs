@@ -4,6 +4,7 @@
 //! arrives that is not clean and none that comes too slowly. What is refused is answered here and nobody
 //! behind this hears of it; the rest of the connection's life then is a read error and lost writes.
 
+use std::future::poll_fn;
 use std::io::{Error, ErrorKind, IoSlice, Result};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -66,6 +67,22 @@ impl<S: IO + 'static> Guarded<S> {
             Protocol::Http1(http1) => self.stream.is_some() && http1.next_request(&self.rules),
             Protocol::Http2(_) => false,
         }
+    }
+
+    /// Waits for the next request's head. False when there will be none; whoever must hear why has heard it.
+    pub async fn head(&mut self) -> bool {
+        poll_fn(|cx| self.poll_head(cx)).await
+    }
+
+    fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
+        let (Some(stream), Protocol::Http1(http1)) = (&mut self.stream, &mut self.protocol) else {
+            return Poll::Ready(false);
+        };
+        let read = ready!(http1.poll_head(stream, cx, &self.rules, &mut self.timer));
+        if let Ok(Err(End::Refused(refusal, can_be_told))) = read {
+            self.refuse(refusal, can_be_told);
+        }
+        Poll::Ready(matches!(read, Ok(Ok(()))))
     }
 
     fn refuse(&mut self, refusal: Refusal, can_be_told: bool) -> Error {

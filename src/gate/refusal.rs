@@ -44,6 +44,8 @@ pub(super) const FIELD_VALUE: Refusal = refusal(400, "A header field holds a con
 pub(super) const HOST_MISSING: Refusal = refusal(400, "The request names no host.");
 pub(super) const HOST_TWICE: Refusal = refusal(400, "The request names more than one host.");
 pub(super) const HOST: Refusal = refusal(400, "The request's host is no host name with or without a port.");
+pub(super) const HOST_AND_TARGET: Refusal =
+    refusal(400, "The request's target names another host than its Host field.");
 pub(super) const LENGTH: Refusal = refusal(400, "Content-Length is not one number.");
 pub(super) const LENGTH_TWICE: Refusal = refusal(400, "There is more than one Content-Length.");
 pub(super) const LENGTH_AND_CODING: Refusal =
