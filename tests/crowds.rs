@@ -21,7 +21,7 @@ const IDLE: usize = 2000;
 const SLOW: usize = 201;
 /// What a connection may hold. Between requests it has no room for a head; a slow one has Pingora's buffers.
 const PER_IDLE: u64 = 24 << 10;
-const PER_SLOW: u64 = 256 << 10;
+const PER_SLOW: u64 = 640 << 10;
 
 fn resident(icm: &Icm) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{}/status", icm.pid())).unwrap();

@@ -162,7 +162,7 @@ fn streams_whose_window_stays_closed_hold_little_and_a_body_that_stops_ends_its_
         }
     });
     let mut config = tape.config();
-    set(&mut config, "limits", "{ min_rate: 1KiB, idle_timeout: 2s }");
+    set(&mut config, "limits", "{ min_rate: 16KiB, idle_timeout: 2s }");
     let secure = add_tls(&mut config, &acme);
     let icm = Icm::start(config);
     wait_for(secure);

@@ -22,6 +22,7 @@ use pingora_runtime::current_handle;
 use rustls::ServerConfig;
 use tokio::net::{TcpListener, TcpStream};
 
+use super::crowded::Crowded;
 use super::guarded::Guarded;
 use super::http2::WINDOW;
 use super::places::{Full, Place, Places};
@@ -67,6 +68,7 @@ struct Shared<A> {
     house: Arc<House>,
     /// Only where the limits on connections apply.
     places: Option<Arc<Places>>,
+    crowded: Crowded,
 }
 
 impl<A> Accept<A> {
@@ -80,7 +82,13 @@ impl<A> Accept<A> {
         limited: bool,
     ) -> Self {
         let places = limited.then(Arc::default);
-        let shared = Shared { app: Arc::new(app), balancer, house: Arc::new(house), places };
+        let shared = Shared {
+            app: Arc::new(app),
+            balancer,
+            house: Arc::new(house),
+            places,
+            crowded: Crowded::default(),
+        };
         Self { name, doors, threads: None, shared: Arc::new(shared) }
     }
 
@@ -149,7 +157,10 @@ impl<A: HttpServerApp + Send + Sync + 'static> Shared<A> {
             };
             match accepted {
                 Ok((socket, peer)) => {
-                    let Some(place) = self.admit(peer, address) else { continue };
+                    let Some(place) = self.admit(peer, address) else {
+                        self.crowded.turn_away(socket, peer, tls.clone());
+                        continue;
+                    };
                     let (shared, tls, shutdown) = (Arc::clone(&self), tls.clone(), shutdown.clone());
                     current_handle().spawn(async move {
                         let _open = shared.house.sessions.open(tls.is_some());
