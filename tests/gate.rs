@@ -245,7 +245,7 @@ fn requests_sent_ahead_are_answered_in_order_each_with_its_own_answer() {
     let icm = Icm::start(config(&acme));
     let mut client = icm.client();
     let get = |n: usize| {
-        let slow = if n % 3 == 0 { "&delay=60" } else { "" };
+        let slow = if n.is_multiple_of(3) { "&delay=60" } else { "" };
         client.head("GET", &format!("{}{slow}", target(&format!("ahead{n}"))), &[])
     };
     let mut octets = String::new();

@@ -181,7 +181,7 @@ impl Writer {
     fn noted(&mut self, work: impl FnOnce(&mut Self) -> std::io::Result<()>) {
         if let Err(error) = work(self) {
             // Said for the first of a row, counted for each.
-            if self.queue.counts.errors.fetch_add(1, Relaxed) % 1_000 == 0 {
+            if self.queue.counts.errors.fetch_add(1, Relaxed).is_multiple_of(1_000) {
                 log::warn!(target: "icm::access_log", "{error}");
             }
         }

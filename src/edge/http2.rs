@@ -258,7 +258,7 @@ mod tests {
     #[tokio::test]
     async fn a_connection_owes_the_end_of_a_header_block_and_nothing_between_frames() {
         let settings = frame(SETTINGS, 0, 18);
-        assert!(!owes(&[settings.clone()]).await.unwrap());
+        assert!(!owes(std::slice::from_ref(&settings)).await.unwrap());
         assert!(!owes(&[settings.clone(), frame(HEADERS, END_HEADERS, 40)]).await.unwrap());
         assert!(owes(&[settings.clone(), frame(HEADERS, 0, 40)]).await.unwrap());
         assert!(owes(&[settings.clone(), frame(HEADERS, 0, 40), frame(CONTINUATION, 0, 0)]).await.unwrap());
