@@ -69,8 +69,12 @@ fn a_request_is_logged_with_its_database_its_server_and_every_attempt() {
     acme.fault("Web1", json!("refuse"));
     acme.fault("Web2", json!("reset"));
     assert_eq!(client(&icm).get("/all.nsf").server(), "Web3/Acme");
+    // Each line waits for the one before: they are written after the answer, by several threads.
+    lines(&file, 1);
     assert_eq!(client(&icm).get("/only.nsf").status, 503);
+    lines(&file, 2);
     assert_eq!(client(&icm).post("/two.nsf/form?OpenForm", &[], "a=b").status, 502);
+    lines(&file, 3);
     acme.heal("Web1");
     let answer = client(&icm).get_with("/only.nsf?OpenDatabase", &[("User-Agent", "test"), ("Referer", "r")]);
     assert_eq!(answer.status, 200);
@@ -120,8 +124,11 @@ fn a_request_is_logged_with_its_database_its_server_and_every_attempt() {
 fn what_we_answer_ourselves_is_logged_with_its_cluster_and_its_reason() {
     let (_acme, icm, _dir, file) = logged("json");
     assert_eq!(client(&icm).get("/news.nsf").status, 300);
+    lines(&file, 1);
     assert_eq!(client(&icm).post("/news.nsf", &[], "a=b").status, 409);
+    lines(&file, 2);
     assert_eq!(icm.client().host("elsewhere.example").get("/").status, 421);
+    lines(&file, 3);
     assert_eq!(client(&icm).get("/a/../only.nsf").status, 400);
     let log = objects(&file, 4);
     let said = |n: usize| {

@@ -54,6 +54,7 @@ fn bad_heads(rid: &str) -> Vec<(Vec<u8>, &'static [u16])> {
     const BAD: &[u16] = &[400];
     const CODING: &[u16] = &[400, 501];
     vec![
+        (format!("GET http://other{t} HTTP/1.1\r\nHost: a\r\n\r\n").into_bytes(), BAD),
         (post("Content-Length: 5, 5\r\n", "hello"), BAD),
         (post("Content-Length: 1000,1000\r\n", &smuggled), BAD),
         (post("Content-Length: 5\r\nContent-Length: 5\r\n", "hello"), BAD),

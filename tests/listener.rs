@@ -195,6 +195,30 @@ fn a_client_that_neither_sends_nor_takes_is_cut_and_others_are_served() {
     assert!(eventually(LONG, || metric(&icm, "icm_requests_in_flight") == 0));
 }
 
+fn assert_too_many(answer: &[u8]) {
+    let text = String::from_utf8_lossy(answer);
+    assert!(text.starts_with("HTTP/1.1 429 ") && text.contains("Retry-After: "), "{text}");
+    assert!(text.contains("Connection: close") && text.contains("Server: domino-icm\r\n"), "{text}");
+}
+
+#[test]
+fn a_connection_too_many_is_told_so_in_its_own_protocol() {
+    let acme = Acme::built_in();
+    let mut config = with_tls(&acme);
+    set(&mut config, "limits.connections", "1");
+    let icm = Icm::start(config);
+    assert!(eventually(LONG, || metric(&icm, "icm_sessions_inbound_active") == 0));
+    let old = tls_client(&acme, &["http/1.1"], rustls::ALL_VERSIONS);
+    let mut kept = tls(icm.address, &old);
+    kept.write_all(b"GET /fast HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
+    kept.read_exact(&mut [0; 15]).unwrap();
+    assert_too_many(&rest(&mut tls(icm.address, &old)));
+    let new = tls_client(&acme, &["h2"], rustls::ALL_VERSIONS);
+    let said = rest(&mut tls(icm.address, &new));
+    // SETTINGS, and GOAWAY with ENHANCE_YOUR_CALM.
+    assert!(said.len() == 26 && said[12] == 7 && said[25] == 11, "{said:?}");
+}
+
 #[test]
 fn connections_over_the_limit_are_closed_at_once_and_a_reload_changes_the_limit() {
     let acme = Acme::built_in();
@@ -205,7 +229,7 @@ fn connections_over_the_limit_are_closed_at_once_and_a_reload_changes_the_limit(
     assert!(eventually(LONG, || metric(&icm, "icm_sessions_inbound_active") == 0));
     let mut kept: Vec<Client> = (0..3).map(|_| icm.client()).collect();
     assert!(kept.iter_mut().all(|c| c.get("/fast").status == 200));
-    assert_eq!(rest(&mut connect(icm.address)), b"");
+    assert_too_many(&rest(&mut connect(icm.address)));
     assert_eq!(closed(&icm, "limit"), 1, "and the admin listener is not limited");
     assert!(kept.iter_mut().all(|c| c.get("/fast").status == 200));
     kept.pop();
@@ -230,8 +254,11 @@ fn one_address_has_a_limit_of_its_own_which_a_trusted_proxy_has_not() {
     assert!(eventually(LONG, || metric(&icm, "icm_sessions_inbound_active") == 0));
     let mut kept: Vec<Client> = (0..2).map(|_| icm.client()).collect();
     assert!(kept.iter_mut().all(|c| c.get("/fast").status == 200));
-    assert_eq!(rest(&mut connect(icm.address)), b"");
-    assert_eq!(closed(&icm, "client_limit"), 1);
+    assert_too_many(&rest(&mut connect(icm.address)));
+    let mut asking = connect(icm.address);
+    asking.write_all(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\n\r\nbody").unwrap();
+    assert_too_many(&rest(&mut asking));
+    assert_eq!(closed(&icm, "client_limit"), 2);
     set(&mut config, "listeners.0.trusted_proxies", "[127.0.0.0/8]");
     icm.reload(&config);
     icm.wait_for_log("configuration reloaded");

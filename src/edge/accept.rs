@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use nix::libc::{EMFILE, ENFILE, ENOBUFS, ENOMEM};
-use pingora::apps::{HttpServerApp, HttpServerOptions, ReusedHttpStream, ServerApp};
+use pingora::apps::{HttpPersistentSettings, HttpServerApp, HttpServerOptions, ReusedHttpStream, ServerApp};
 use pingora::listeners::tls::Acceptor;
 use pingora::protocols::http::ServerSession;
 use pingora::protocols::http::v2::server::H2Options;
@@ -23,7 +23,9 @@ use pingora_runtime::current_handle;
 use rustls::ServerConfig;
 use tokio::net::{TcpListener, TcpStream};
 
+use super::crowded::Crowded;
 use super::guarded::Guarded;
+use super::http2::WINDOW;
 use super::places::{Full, Place, Places};
 use super::sockets::{Socket, listen};
 use super::tcp::Tcp;
@@ -38,8 +40,7 @@ const SELDOM: Duration = Duration::from_secs(1);
 
 /// HTTP/2: requests of one connection at a time.
 const STREAMS: u32 = 128;
-/// HTTP/2: octets of one request's body that may be under way to us, and of all of them together.
-const WINDOW: u32 = 256 * 1024;
+/// HTTP/2: octets of all requests' bodies of a connection that may be under way to us.
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
 /// HTTP/2: streams that the client reset and we have not forgotten, or not even accepted.
 const RESET_STREAMS: usize = 64;
@@ -69,6 +70,7 @@ struct Shared<A> {
     house: Arc<House>,
     /// Only where the limits on connections apply.
     places: Option<Arc<Places>>,
+    crowded: Crowded,
 }
 
 impl<A> Accept<A> {
@@ -82,7 +84,13 @@ impl<A> Accept<A> {
         limited: bool,
     ) -> Self {
         let places = limited.then(Arc::default);
-        let shared = Shared { app: Arc::new(app), balancer, house: Arc::new(house), places };
+        let shared = Shared {
+            app: Arc::new(app),
+            balancer,
+            house: Arc::new(house),
+            places,
+            crowded: Crowded::default(),
+        };
         Self { name, doors, threads: None, closed: None, shared: Arc::new(shared) }
     }
 
@@ -166,7 +174,10 @@ impl<A: HttpServerApp + Send + Sync + 'static> Shared<A> {
             };
             match accepted {
                 Ok((socket, peer)) => {
-                    let Some(place) = self.admit(peer, address) else { continue };
+                    let Some(place) = self.admit(peer, address) else {
+                        self.crowded.turn_away(socket, peer, tls.clone());
+                        continue;
+                    };
                     let (shared, tls, shutdown) = (Arc::clone(&self), tls.clone(), shutdown.clone());
                     current_handle().spawn(async move {
                         let _open = shared.house.sessions.open(tls.is_some());
@@ -252,21 +263,31 @@ impl<A: HttpServerApp + Send + Sync + 'static> Shared<A> {
         log::debug!(target: "icm::clients", "no TLS handshake with {peer}: {why}");
     }
 
-    /// One request after another, as Pingora's own loop does it, with the gate told where each begins.
+    /// One request after another, as Pingora's own loop does it, with the gate told where each begins. What a
+    /// request needs is made when its head is there: until then a connection costs next to nothing.
     async fn http1<S: IO + 'static>(&self, stream: S, shutdown: &ShutdownWatch) {
-        let guarded = Guarded::http1(stream, self.rules(), Arc::clone(&self.house));
-        let mut session = ServerSession::new_http1(Box::new(guarded));
-        // How long a connection may wait is the guard's to say: for Pingora it is for ever.
-        session.set_keepalive((!*shutdown.borrow()).then_some(0));
-        while let Some(reused) = self.app.process_new_http(session, shutdown).await {
-            let (stream, settings) = reused.consume();
-            let Ok(mut guarded) = stream.into_any().downcast::<Guarded<S>>() else { return };
+        let mut guarded = Box::new(Guarded::http1(stream, self.rules(), Arc::clone(&self.house)));
+        let mut settings: Option<HttpPersistentSettings> = None;
+        let mut stop = shutdown.clone();
+        loop {
+            tokio::select! {
+                // A request that is there already is served.
+                biased;
+                there = guarded.head() => if !there { return },
+                _ = stop.wait_for(|stop| *stop) => return,
+            }
+            let mut session = ServerSession::new_http1(guarded);
+            match settings {
+                Some(settings) => settings.apply_to_session(&mut session),
+                // How long a connection may wait is the guard's to say: for Pingora it is for ever.
+                None => session.set_keepalive((!*shutdown.borrow()).then_some(0)),
+            }
+            let Some(reused) = self.app.process_new_http(session, shutdown).await else { return };
+            let (stream, kept) = reused.consume();
+            let Ok(same) = stream.into_any().downcast::<Guarded<S>>() else { return };
+            (guarded, settings) = (same, kept);
             if !guarded.next_request(self.rules()) {
                 return;
-            }
-            session = ServerSession::new_http1(guarded);
-            if let Some(settings) = settings {
-                settings.apply_to_session(&mut session);
             }
         }
     }

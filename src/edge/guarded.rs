@@ -4,6 +4,7 @@
 //! arrives that is not clean and none that comes too slowly. What is refused is answered here and nobody
 //! behind this hears of it; the rest of the connection's life then is a read error and lost writes.
 
+use std::future::poll_fn;
 use std::io::{Error, ErrorKind, IoSlice, Result};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -68,6 +69,22 @@ impl<S: IO + 'static> Guarded<S> {
         }
     }
 
+    /// Waits for the next request's head. False when there will be none; whoever must hear why has heard it.
+    pub async fn head(&mut self) -> bool {
+        poll_fn(|cx| self.poll_head(cx)).await
+    }
+
+    fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
+        let (Some(stream), Protocol::Http1(http1)) = (&mut self.stream, &mut self.protocol) else {
+            return Poll::Ready(false);
+        };
+        let read = ready!(http1.poll_head(stream, cx, &self.rules, &mut self.timer));
+        if let Ok(Err(End::Refused(refusal, can_be_told))) = read {
+            self.refuse(refusal, can_be_told);
+        }
+        Poll::Ready(matches!(read, Ok(Ok(()))))
+    }
+
     fn refuse(&mut self, refusal: Refusal, can_be_told: bool) -> Error {
         let unseen = matches!(&self.protocol, Protocol::Http1(http1) if http1.is_in_head());
         let client = self.get_socket_digest();
@@ -78,6 +95,23 @@ impl<S: IO + 'static> Guarded<S> {
             parting::part(stream, refusal.response());
         }
         Error::new(ErrorKind::InvalidData, refusal.reason)
+    }
+
+    /// So many octets of these were written. They may have given the client its turn, when nobody reads for now:
+    /// then this sees that somebody is woken when it has lasted too long.
+    fn wrote_frames<'b>(
+        &mut self,
+        cx: &mut Context<'_>,
+        bufs: impl Iterator<Item = &'b [u8]>,
+        mut written: usize,
+    ) {
+        let Protocol::Http2(http2) = &mut self.protocol else { return };
+        for buf in bufs {
+            let part = buf.get(..written).unwrap_or(buf);
+            http2.wrote(part);
+            written -= part.len();
+        }
+        let _ = http2.poll_patience(cx, &self.rules, &mut self.timer);
     }
 
     /// A write made progress, or waits for the client.
@@ -125,15 +159,14 @@ impl<S: IO + 'static> AsyncRead for Guarded<S> {
             }
             Protocol::Http2(http2) => {
                 let before = buf.filled().len();
-                let patience = this.rules.header_timeout;
                 match Pin::new(stream).poll_read(cx, buf) {
                     Poll::Ready(Ok(())) => {
-                        let read = buf.filled().get(before..).unwrap_or_default();
-                        Poll::Ready(http2.read(read, patience))
+                        let read = buf.filled_mut().get_mut(before..).unwrap_or_default();
+                        Poll::Ready(http2.read(read, &this.rules))
                     }
                     Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
                     Poll::Pending => {
-                        ready!(http2.poll_patience(cx, patience, &mut this.timer));
+                        ready!(http2.poll_patience(cx, &this.rules, &mut this.timer));
                         this.house.too_slow();
                         Poll::Ready(Err(Error::from(ErrorKind::TimedOut)))
                     }
@@ -149,8 +182,11 @@ impl<S: IO + 'static> AsyncWrite for Guarded<S> {
         // The client has heard something else.
         let Some(stream) = &mut this.stream else { return Poll::Ready(Err(Self::gone())) };
         let result = Pin::new(stream).poll_write(cx, buf);
-        if let (Poll::Ready(Ok(1..)), Protocol::Http1(http1)) = (&result, &mut this.protocol) {
-            http1.wrote(buf);
+        if let Poll::Ready(Ok(written @ 1..)) = &result {
+            match &mut this.protocol {
+                Protocol::Http1(http1) => http1.wrote(buf),
+                Protocol::Http2(_) => this.wrote_frames(cx, std::iter::once(buf), *written),
+            }
         }
         this.pace(cx, result, |octets| *octets)
     }
@@ -163,8 +199,13 @@ impl<S: IO + 'static> AsyncWrite for Guarded<S> {
         let this = self.get_mut();
         let Some(stream) = &mut this.stream else { return Poll::Ready(Err(Self::gone())) };
         let result = Pin::new(stream).poll_write_vectored(cx, bufs);
-        if let (Poll::Ready(Ok(1..)), Protocol::Http1(http1)) = (&result, &mut this.protocol) {
-            http1.wrote(bufs.iter().find(|b| !b.is_empty()).map_or(&[][..], |b| b));
+        if let Poll::Ready(Ok(written @ 1..)) = &result {
+            match &mut this.protocol {
+                Protocol::Http1(http1) => {
+                    http1.wrote(bufs.iter().find(|b| !b.is_empty()).map_or(&[][..], |b| b));
+                }
+                Protocol::Http2(_) => this.wrote_frames(cx, bufs.iter().map(|buf| &**buf), *written),
+            }
         }
         this.pace(cx, result, |octets| *octets)
     }

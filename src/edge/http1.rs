@@ -8,6 +8,7 @@ use std::io::{Error, ErrorKind, Result};
 use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, ReadBuf};
@@ -21,6 +22,10 @@ use crate::gate::{Gate, Refusal, Stage, Verdict};
 const AHEAD: usize = 16 * 1024;
 /// What is read at once behind something that is held.
 const PIECE: usize = 4 * 1024;
+
+/// A client that has closed its side may be gone, or may have said all that it wants to say: it gets an answer that
+/// comes so soon. Later the server's work would be for nobody.
+const CLOSED: Duration = Duration::from_secs(2);
 
 const SLOW_HEAD: Refusal = Refusal { status: 408, reason: "The request's head did not arrive in time." };
 const SLOW_BODY: Refusal = Refusal { status: 408, reason: "The request's body arrived too slowly." };
@@ -95,7 +100,8 @@ impl Default for Http1 {
 impl Http1 {
     /// The answer is complete: on to the next request. False if this one was not read to its end.
     pub fn next_request(&mut self, rules: &Rules) -> bool {
-        if self.phase != Phase::Answer || self.clean > 0 || self.ended {
+        let said_all = self.ended && self.held.is_empty();
+        if self.phase != Phase::Answer || self.clean > 0 || said_all {
             return false;
         }
         self.phase = Phase::Head;
@@ -142,6 +148,36 @@ impl Http1 {
         self.phase == Phase::Head
     }
 
+    /// Waits until something may pass that is held here: the next head as a whole. So a client that says nothing
+    /// costs no more than this.
+    pub fn poll_head<S: AsyncRead + Unpin>(
+        &mut self,
+        stream: &mut S,
+        cx: &mut Context<'_>,
+        rules: &Rules,
+        timer: &mut Timer,
+    ) -> Poll<Read> {
+        while self.clean == 0 {
+            if self.news {
+                self.news = false;
+                if let Err(refusal) = self.look_at_held(rules) {
+                    return self.refuse(refusal);
+                }
+                continue;
+            }
+            match read_behind(stream, cx, &mut self.held, PIECE) {
+                Poll::Ready(Ok(0)) => return self.end(),
+                Poll::Ready(Ok(octets)) => {
+                    self.moved(octets, rules);
+                    self.news = true;
+                }
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending => return self.poll_patience(cx, rules, timer),
+            }
+        }
+        Poll::Ready(Ok(Ok(())))
+    }
+
     /// Fills `buf` with octets that may pass. Nothing in it when ready means that there will be no more.
     pub fn poll_read<S: AsyncRead + Unpin>(
         &mut self,
@@ -157,28 +193,15 @@ impl Http1 {
                 return Poll::Ready(Ok(Ok(())));
             }
             if self.phase == Phase::Answer {
-                return self.watch(stream, cx);
+                return self.watch(stream, cx, timer);
             }
             if self.phase == Phase::Tunnel {
                 return Pin::new(stream).poll_read(cx, buf).map_ok(Ok);
             }
-            if self.news {
-                self.news = false;
-                match self.look_at_held(rules) {
+            if self.news || !self.held.is_empty() {
+                match ready!(self.poll_head(stream, cx, rules, timer))? {
                     Ok(()) => continue,
-                    Err(refusal) => return self.refuse(refusal),
-                }
-            }
-            if !self.held.is_empty() {
-                match read_behind(stream, cx, &mut self.held, PIECE) {
-                    Poll::Ready(Ok(0)) => return self.end(),
-                    Poll::Ready(Ok(octets)) => {
-                        self.moved(octets, rules);
-                        self.news = true;
-                        continue;
-                    }
-                    Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-                    Poll::Pending => return self.poll_patience(cx, rules, timer),
+                    end => return Poll::Ready(Ok(end)),
                 }
             }
             let before = buf.filled().len();
@@ -260,6 +283,8 @@ impl Http1 {
         if self.phase == Phase::Head {
             self.wants_upgrade = has_upgrade(octets);
             self.deadline = None;
+            // Small bodies that come a moment after their heads, one after another, are not one slow body.
+            self.turn = Turn::default();
         }
         self.phase = if self.gate.stage() == Stage::Body { Phase::Body } else { Phase::Answer };
     }
@@ -276,12 +301,20 @@ impl Http1 {
     }
 
     /// While an answer is under way: holds what the client sends ahead, and sees that it goes.
-    fn watch<S: AsyncRead + Unpin>(&mut self, stream: &mut S, cx: &mut Context<'_>) -> Poll<Read> {
-        while self.held.len() < AHEAD {
+    fn watch<S: AsyncRead + Unpin>(
+        &mut self,
+        stream: &mut S,
+        cx: &mut Context<'_>,
+        timer: &mut Timer,
+    ) -> Poll<Read> {
+        while !self.ended && self.held.len() < AHEAD {
             let room = PIECE.min(AHEAD - self.held.len());
-            if ready!(read_behind(stream, cx, &mut self.held, room))? == 0 {
-                return self.end();
-            }
+            self.ended = ready!(read_behind(stream, cx, &mut self.held, room))? == 0;
+        }
+        if self.ended {
+            let deadline = *self.deadline.get_or_insert_with(|| Instant::now() + CLOSED);
+            ready!(timer.poll(cx, deadline));
+            return self.end();
         }
         // Nobody wakes this up, and nobody needs to: the next request asks by itself.
         Poll::Pending

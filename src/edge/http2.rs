@@ -1,77 +1,116 @@
-//! What an HTTP/2 connection owes by when: its preface and settings first, and the end of each header block.
+//! What an HTTP/2 connection owes by when: its preface and settings first, the end of each header block, and the
+//! bodies of the requests that it has begun. And what it may not have: trailers.
 //!
-//! In: the client's octets, as they pass. Out: is it time to close. It follows the frames' nine-octet heads and
-//! skips what they carry (<https://www.rfc-editor.org/rfc/rfc9113.html#section-4.1>); everything else about
-//! HTTP/2, its floods included, is the `h2` library's. It keeps no octet.
+//! In: the client's octets and ours, as they pass. Out: is it time to close; and a trailer section made one
+//! that the `h2` library refuses. Everything else about HTTP/2, its floods included, is that library's. It
+//! keeps no octet.
+//!
+//! Trailers of requests are refused, each with a stream error: the library drops pseudo-fields in them before
+//! anybody can see them, where RFC 9113 section 8.1 wants the request refused, no browser sends trailers, and
+//! no server behind this takes them.
 
 use std::io::{Error, ErrorKind, Result};
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::patience::Timer;
+use super::Rules;
+use super::frames::{
+    CONTINUATION, DATA, END_HEADERS, END_STREAM, Frames, GOAWAY, HEADERS, Head, RST_STREAM, SETTINGS, Step,
+    WINDOW_UPDATE,
+};
+use super::patience::{Timer, Turn};
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-const HEAD: usize = 9;
-const HEADERS: u8 = 0x1;
-const SETTINGS: u8 = 0x4;
-const CONTINUATION: u8 = 0x9;
-const END_HEADERS: u8 = 0x4;
+/// Octets of one request's body that may be under way to us.
+pub const WINDOW: u32 = 256 * 1024;
+/// What a connection has before it is granted more (RFC 9113 section 6.9.2).
+const FIRST_WINDOW: i64 = 65_535;
+/// Bodies that are followed at a time; the library refuses streams long before.
+const MOST_BODIES: usize = 1024;
 
 /// See the module's description.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Http2 {
     /// Octets of the preface that were seen.
     preface: usize,
-    head: [u8; HEAD],
-    /// Octets of the current frame's head that were seen.
-    head_seen: usize,
-    /// Octets of the current frame that are still to come behind its head.
-    payload: usize,
+    reading: Frames,
+    writing: Frames,
     /// The first frame has begun.
     opened: bool,
     /// A header block has begun and not ended.
     in_block: bool,
     deadline: Option<Instant>,
+    /// The last stream that the client opened.
+    newest: u32,
+    /// The last stream that we still take; of others nothing is waited for.
+    last: u32,
+    /// Requests whose bodies have not ended.
+    bodies: Vec<Body>,
+    /// Octets that the client may send on all streams together.
+    window: i64,
+    turn: Turn,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Body {
+    stream: u32,
+    /// Octets that the client may send.
+    window: i64,
+}
+
+impl Default for Http2 {
+    fn default() -> Self {
+        Self {
+            preface: 0,
+            reading: Frames::default(),
+            writing: Frames::default(),
+            opened: false,
+            in_block: false,
+            deadline: None,
+            newest: 0,
+            last: u32::MAX,
+            bodies: Vec::new(),
+            window: FIRST_WINDOW,
+            turn: Turn::default(),
+        }
+    }
 }
 
 impl Http2 {
     /// Follows octets that were read.
     ///
     /// # Errors
-    /// When the connection does not begin with the preface and a SETTINGS frame.
-    pub fn read(&mut self, mut octets: &[u8], patience: Duration) -> Result<()> {
-        while let Some(&first) = octets.first() {
-            if let Some(wanted) = PREFACE.get(self.preface) {
-                if first != *wanted {
-                    return Err(Error::new(ErrorKind::InvalidData, "no HTTP/2 preface"));
+    /// When the connection does not begin with the preface and a SETTINGS frame, or must end for what it says.
+    pub fn read(&mut self, octets: &mut [u8], rules: &Rules) -> Result<()> {
+        let mut at = 0;
+        for wanted in PREFACE.iter().skip(self.preface) {
+            let Some(octet) = octets.get(at) else { return Ok(()) };
+            if octet != wanted {
+                return Err(Error::new(ErrorKind::InvalidData, "no HTTP/2 preface"));
+            }
+            (at, self.preface) = (at + 1, self.preface + 1);
+        }
+        while let Some(rest) = octets.get(at..).filter(|rest| !rest.is_empty()) {
+            let (taken, step) = self.reading.next(rest);
+            at += taken;
+            match step {
+                Some(Step::Head(head, flags)) if self.head(head, rules)? => {
+                    // A trailer section that is not the end of its stream is a stream error to the library,
+                    // which so reads the block, and keeps what it has to know for the next one.
+                    let flags = flags.and_then(|back| octets.get_mut(at.checked_sub(back)?));
+                    *flags.ok_or_else(|| Error::new(ErrorKind::InvalidData, "trailers"))? &= !END_STREAM;
                 }
-                self.preface += 1;
-                octets = octets.get(1..).unwrap_or_default();
-            } else if self.payload > 0 {
-                let skipped = self.payload.min(octets.len());
-                self.payload -= skipped;
-                octets = octets.get(skipped..).unwrap_or_default();
-                self.settle();
-            } else {
-                if let Some(place) = self.head.get_mut(self.head_seen) {
-                    *place = first;
-                }
-                self.head_seen += 1;
-                octets = octets.get(1..).unwrap_or_default();
-                if self.head_seen == HEAD {
-                    self.head_seen = 0;
-                    self.frame(patience)?;
-                }
+                Some(Step::Payload(head, octets, last)) => self.payload(head, octets, last, rules),
+                _ => {}
             }
         }
         Ok(())
     }
 
-    fn frame(&mut self, patience: Duration) -> Result<()> {
-        let [a, b, c, kind, flags, ..] = self.head;
-        self.payload = usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c);
+    /// A frame of the client's begins. True for trailers.
+    fn head(&mut self, head: Head, rules: &Rules) -> Result<bool> {
+        let Head { length, kind, flags, stream } = head;
         if !self.opened {
             if kind != SETTINGS {
                 return Err(Error::new(ErrorKind::InvalidData, "the first HTTP/2 frame is not SETTINGS"));
@@ -81,27 +120,105 @@ impl Http2 {
         }
         if kind == HEADERS || kind == CONTINUATION {
             if !self.in_block {
-                self.deadline = Some(Instant::now() + patience);
+                self.deadline = Some(Instant::now() + rules.header_timeout);
             }
             self.in_block = flags & END_HEADERS == 0;
         }
-        self.settle();
-        Ok(())
+        let is_trailers = kind == HEADERS && stream <= self.newest;
+        if kind == HEADERS && !is_trailers {
+            self.newest = stream;
+            if flags & END_STREAM == 0 && stream <= self.last {
+                if self.bodies.len() >= MOST_BODIES {
+                    return Err(Error::new(ErrorKind::InvalidData, "too many HTTP/2 streams"));
+                }
+                self.bodies.push(Body { stream, window: i64::from(WINDOW) });
+            }
+        } else if is_trailers {
+            self.end(stream);
+        }
+        if length == 0 {
+            self.payload(head, 0, Some(0), rules);
+        }
+        Ok(is_trailers)
     }
 
-    /// A block ends with the last octet of its last frame.
-    fn settle(&mut self) {
-        if self.payload == 0 && !self.in_block {
+    fn payload(&mut self, head: Head, octets: usize, last: Option<u32>, rules: &Rules) {
+        if head.kind == DATA && octets > 0 {
+            self.turn.moved(octets, rules.min_rate.saturating_mul(self.bodies.len().max(1) as u64));
+            let octets = i64::try_from(octets).unwrap_or(i64::MAX);
+            self.window -= octets;
+            if let Some(body) = self.bodies.iter_mut().find(|body| body.stream == head.stream) {
+                body.window -= octets;
+            }
+        }
+        if last.is_none() {
+            return;
+        }
+        // A block ends with the last octet of its last frame.
+        if !self.in_block {
             self.deadline = None;
         }
+        if head.kind == RST_STREAM || head.kind == DATA && head.flags & END_STREAM != 0 {
+            self.end(head.stream);
+        }
     }
 
-    /// Ready when the client owes something for too long.
-    pub fn poll_patience(&mut self, cx: &mut Context<'_>, patience: Duration, timer: &mut Timer) -> Poll<()> {
-        if !self.opened && self.deadline.is_none() {
-            self.deadline = Some(Instant::now() + patience);
+    /// Nothing more of this stream is waited for.
+    fn end(&mut self, stream: u32) {
+        self.bodies.retain(|body| body.stream != stream);
+        if self.bodies.is_empty() {
+            self.turn = Turn::default();
         }
-        match self.deadline {
+    }
+
+    /// Follows octets that were written: what the client may send, and what we no longer want.
+    pub fn wrote(&mut self, mut octets: &[u8]) {
+        while !octets.is_empty() {
+            let (taken, step) = self.writing.next(octets);
+            octets = octets.get(taken..).unwrap_or_default();
+            match step {
+                Some(Step::Head(Head { kind: HEADERS | DATA, flags, stream, .. }, _))
+                    if flags & END_STREAM != 0 =>
+                {
+                    self.end(stream);
+                }
+                Some(Step::Payload(Head { kind, stream, .. }, _, Some(word))) => match kind {
+                    WINDOW_UPDATE if stream == 0 => self.window += i64::from(word),
+                    WINDOW_UPDATE => {
+                        if let Some(body) = self.bodies.iter_mut().find(|body| body.stream == stream) {
+                            body.window += i64::from(word);
+                        }
+                    }
+                    RST_STREAM => self.end(stream),
+                    GOAWAY => {
+                        self.last = word;
+                        self.bodies.retain(|body| body.stream <= word);
+                    }
+                    _ => {}
+                },
+                _ => {}
+            }
+        }
+    }
+
+    /// Whether it is the client's turn to send a body: one has begun, and it may go on.
+    fn owes_a_body(&self) -> bool {
+        self.window > 0 && self.bodies.iter().any(|body| body.window > 0)
+    }
+
+    /// Ready when the client owes something for too long. It owes the minimum rate for each body that it has
+    /// begun, and may send it on whichever it likes.
+    pub fn poll_patience(&mut self, cx: &mut Context<'_>, rules: &Rules, timer: &mut Timer) -> Poll<()> {
+        if !self.opened && self.deadline.is_none() {
+            self.deadline = Some(Instant::now() + rules.header_timeout);
+        }
+        let body = if rules.min_rate > 0 && self.owes_a_body() {
+            Some(self.turn.wait())
+        } else {
+            self.turn.moved(0, rules.min_rate);
+            None
+        };
+        match self.deadline.into_iter().chain(body).min() {
             Some(deadline) => timer.poll(cx, deadline),
             None => Poll::Pending,
         }
@@ -112,21 +229,26 @@ impl Http2 {
 mod tests {
     use super::*;
 
-    const LONG: Duration = Duration::from_secs(10);
+    fn rules() -> Rules {
+        Rules::from(&crate::config::settings::Limits { min_rate: 100, ..Default::default() })
+    }
 
     fn frame(kind: u8, flags: u8, payload: usize) -> Vec<u8> {
-        let length = u32::try_from(payload).unwrap().to_be_bytes();
-        let mut out = vec![length[1], length[2], length[3], kind, flags, 0, 0, 0, 1];
-        out.extend(std::iter::repeat_n(0, payload));
-        out
+        frame_of(1, kind, flags, &vec![0; payload])
+    }
+
+    fn frame_of(stream: u32, kind: u8, flags: u8, payload: &[u8]) -> Vec<u8> {
+        let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
+        let head = [length[1], length[2], length[3], kind, flags];
+        [&head[..], &stream.to_be_bytes(), payload].concat()
     }
 
     /// Fed whole, and octet by octet: both must say the same. Out: is something owed.
     async fn owes(frames: &[Vec<u8>]) -> Result<bool> {
-        let octets = [PREFACE.to_vec(), frames.concat()].concat();
+        let mut octets = [PREFACE.to_vec(), frames.concat()].concat();
         let (mut whole, mut single) = (Http2::default(), Http2::default());
-        let first = whole.read(&octets, LONG);
-        let second = octets.iter().try_for_each(|o| single.read(&[*o], LONG));
+        let second = octets.iter().try_for_each(|o| single.read(&mut [*o], &rules()));
+        let first = whole.read(&mut octets, &rules());
         assert_eq!(first.is_ok(), second.is_ok());
         first?;
         assert_eq!(whole.deadline.is_some(), single.deadline.is_some());
@@ -152,6 +274,102 @@ mod tests {
     #[tokio::test]
     async fn the_first_frame_must_be_settings_behind_the_preface() {
         assert!(owes(&[frame(HEADERS, END_HEADERS, 3)]).await.is_err());
-        assert!(Http2::default().read(b"GET / HTTP/1.1\r\n", LONG).is_err());
+        assert!(Http2::default().read(&mut b"GET / HTTP/1.1\r\n".to_owned(), &rules()).is_err());
+    }
+
+    /// A connection whose client has sent its settings and begun a body on each of these streams.
+    fn begun(streams: &[u32]) -> Http2 {
+        let mut http2 = Http2::default();
+        let heads = streams.iter().map(|stream| frame_of(*stream, HEADERS, END_HEADERS, &[0x82]));
+        let all = [PREFACE.to_vec(), frame_of(0, SETTINGS, 0, &[])].into_iter().chain(heads);
+        http2.read(&mut all.collect::<Vec<_>>().concat(), &rules()).unwrap();
+        http2
+    }
+
+    /// How long nothing may happen; a day at most.
+    async fn lasts(http2: &mut Http2) -> u64 {
+        let (begin, mut timer) = (Instant::now(), Timer::default());
+        let patience = std::future::poll_fn(|cx| http2.poll_patience(cx, &rules(), &mut timer));
+        let _ = tokio::time::timeout(std::time::Duration::from_secs(86_400), patience).await;
+        begin.elapsed().as_secs()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_was_begun_is_owed_until_it_ends_on_either_side() {
+        assert!((29..32).contains(&lasts(&mut begun(&[1])).await));
+        assert_eq!(lasts(&mut begun(&[])).await, 86_400, "a slow server costs nobody a connection");
+        for (by_client, end) in [
+            (true, frame_of(1, DATA, END_STREAM, b"x")),
+            (true, frame_of(1, DATA, END_STREAM, b"")),
+            (true, frame_of(1, RST_STREAM, 0, &[0, 0, 0, 8])),
+            (false, frame_of(1, RST_STREAM, 0, &[0, 0, 0, 0])),
+            (false, frame_of(1, HEADERS, END_STREAM | END_HEADERS, &[0x88])),
+            (false, frame_of(1, DATA, END_STREAM, b"")),
+            (false, frame_of(0, GOAWAY, 0, &[0; 8])),
+        ] {
+            let mut http2 = begun(&[1]);
+            if by_client {
+                http2.read(&mut end.clone(), &rules()).unwrap();
+            } else {
+                http2.wrote(&end);
+            }
+            assert_eq!(lasts(&mut http2).await, 86_400, "{end:?}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_may_not_send_is_not_waited_for() {
+        let mut http2 = begun(&[1]);
+        http2.wrote(&frame_of(0, WINDOW_UPDATE, 0, &(1_u32 << 20).to_be_bytes()));
+        for _ in 0..WINDOW / 16_384 {
+            http2.read(&mut frame_of(1, DATA, 0, &[0; 16_384]), &rules()).unwrap();
+        }
+        assert_eq!(lasts(&mut http2).await, 86_400);
+        http2.wrote(&frame_of(1, WINDOW_UPDATE, 0, &[0, 0, 0, 1]));
+        assert!((29..32).contains(&lasts(&mut http2).await));
+        // Nor one that all streams together leave no room.
+        let mut http2 = begun(&[1, 3]);
+        for _ in 0..4 {
+            http2.read(&mut frame_of(1, DATA, 0, &[0; 16_384]), &rules()).unwrap();
+        }
+        assert_eq!(lasts(&mut http2).await, 86_400);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn each_body_that_was_begun_has_its_price_whichever_moves() {
+        async fn trickle(streams: &[u32], octets: usize) -> bool {
+            let mut http2 = begun(streams);
+            for _ in 0..600 {
+                let mut timer = Timer::default();
+                let patience = std::future::poll_fn(|cx| http2.poll_patience(cx, &rules(), &mut timer));
+                if tokio::time::timeout(std::time::Duration::from_secs(1), patience).await.is_ok() {
+                    return false;
+                }
+                http2.wrote(&frame_of(0, WINDOW_UPDATE, 0, &[0, 0, 4, 0]));
+                http2.wrote(&frame_of(1, WINDOW_UPDATE, 0, &[0, 0, 4, 0]));
+                http2.read(&mut frame_of(1, DATA, 0, &vec![0; octets]), &rules()).unwrap();
+            }
+            true
+        }
+        assert!(trickle(&[1], 110).await);
+        assert!(!trickle(&[1], 50).await);
+        assert!(trickle(&[1, 3], 220).await);
+        assert!(!trickle(&[1, 3], 110).await, "the second costs as much as the first");
+    }
+
+    #[test]
+    fn trailers_lose_their_end_and_heads_do_not() {
+        let rules = rules();
+        let mut http2 = begun(&[1]);
+        let mut trailers = frame_of(1, HEADERS, END_HEADERS | END_STREAM, &[0x84]);
+        let mut next = frame_of(3, HEADERS, END_HEADERS | END_STREAM, &[0x82]);
+        http2.read(&mut trailers, &rules).unwrap();
+        http2.read(&mut next, &rules).unwrap();
+        assert_eq!((trailers[4], next[4]), (END_HEADERS, END_HEADERS | END_STREAM));
+        // Where the flags have passed already, the connection ends.
+        let mut http2 = begun(&[1]);
+        let (first, rest) = trailers.split_at_mut(5);
+        http2.read(first, &rules).unwrap();
+        assert!(http2.read(rest, &rules).is_err());
     }
 }

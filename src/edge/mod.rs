@@ -1,13 +1,16 @@
 //! The edge: clients' connections from the socket to Pingora, in one place for every listener.
 //!
-//! [`accept`] takes connections from [`sockets`], within the limits of [`places`]; after the TLS handshake each
+//! [`accept`] takes connections from [`sockets`], within the limits of [`places`], or turns them
+//! away ([`crowded`]); after the TLS handshake each
 //! becomes a [`guarded::Guarded`], which is what Pingora reads and writes: [`http1`] puts the strict gate
-//! ([`crate::gate`]) in front of its parser, [`http2`] watches what an HTTP/2 connection owes, [`patience`] has
+//! ([`crate::gate`]) in front of its parser, [`http2`] follows the [`frames`] of an HTTP/2 connection and what it owes, [`patience`] has
 //! the deadlines and rates of both, and [`parting`] lets a client read its last answer.
 //!
 //! In: what strangers send. Out: requests that are clean and do not keep us waiting. It knows no cluster.
 
 pub mod accept;
+mod crowded;
+mod frames;
 pub mod guarded;
 pub mod http1;
 pub mod http2;

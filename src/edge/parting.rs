@@ -13,17 +13,20 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 pub const MOMENT: Duration = Duration::from_secs(2);
 
 /// Says the last word and closes.
-pub fn part<S: IO + 'static>(mut stream: S, answer: Vec<u8>) {
+pub fn part<S: IO + 'static>(stream: S, answer: Vec<u8>) {
     // Dropped outside a runtime only when the process ends.
     let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
-    runtime.spawn(async move {
-        let last = async {
-            stream.write_all(&answer).await?;
-            AsyncWriteExt::shutdown(&mut stream).await?;
-            let mut dropped = [0_u8; 4096];
-            while stream.read(&mut dropped).await? > 0 {}
-            std::io::Result::Ok(())
-        };
-        let _ = tokio::time::timeout(MOMENT, last).await;
-    });
+    runtime.spawn(last_word(stream, answer));
+}
+
+/// The same, for who has a task of its own.
+pub async fn last_word<S: IO + 'static>(mut stream: S, answer: Vec<u8>) {
+    let last = async {
+        stream.write_all(&answer).await?;
+        AsyncWriteExt::shutdown(&mut stream).await?;
+        let mut dropped = [0_u8; 4096];
+        while stream.read(&mut dropped).await? > 0 {}
+        std::io::Result::Ok(())
+    };
+    let _ = tokio::time::timeout(MOMENT, last).await;
 }

@@ -1,4 +1,5 @@
-//! A client's TCP connection with the buffers and the facts that Pingora's hooks ask for.
+//! A client's TCP connection with a write buffer and the facts that Pingora's hooks ask for. It needs no read
+//! buffer: whoever reads from it has one.
 //!
 //! In: an accepted socket, and its place among the connections. Out: Pingora's `IO`. It gives the place back
 //! when it is dropped, whoever owns it then.
@@ -17,20 +18,18 @@ use pingora::protocols::{
     GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, TimingDigest,
     UniqueID, UniqueIDType,
 };
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, BufStream, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, BufWriter, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::places::Place;
 
-/// Read buffer: a head fits, and ten thousand idle connections do too.
-const READ: usize = 8 * 1024;
 /// Write buffer: a small answer's head and body leave together.
 const WRITE: usize = 1460;
 
 /// See the module's description.
 #[derive(Debug)]
 pub struct Tcp {
-    io: BufStream<TcpStream>,
+    io: BufWriter<TcpStream>,
     socket: Arc<SocketDigest>,
     accepted: SystemTime,
     _place: Option<Place>,
@@ -45,7 +44,7 @@ impl Tcp {
         let socket = SocketDigest::from_raw_fd(io.as_raw_fd());
         let _ = socket.peer_addr.set(Some(peer.into()));
         Self {
-            io: BufStream::with_capacity(READ, WRITE, io),
+            io: BufWriter::with_capacity(WRITE, io),
             socket: Arc::new(socket),
             accepted: SystemTime::now(),
             _place: place,

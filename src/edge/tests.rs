@@ -74,6 +74,42 @@ async fn what_is_sent_ahead_waits_for_its_turn() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_client_that_has_closed_its_side_gets_answers_that_come_at_once() {
+    let (mut client, mut guarded) = connection();
+    client.write_all(&[GET, GET].concat()).await.unwrap();
+    client.shutdown().await.unwrap();
+    for _ in 0..2 {
+        assert_eq!(read(&mut guarded, 512).await.as_deref(), Some(GET));
+        assert_eq!(read(&mut guarded, 1).await, None, "it may still be there");
+        guarded.write_all(ANSWER).await.unwrap();
+        guarded.next_request(rules());
+    }
+    assert!(!guarded.next_request(rules()));
+    let (mut client, mut guarded) = connection();
+    client.write_all(GET).await.unwrap();
+    client.shutdown().await.unwrap();
+    assert_eq!(read(&mut guarded, 512).await.as_deref(), Some(GET));
+    let (waited, failed) = until_error(&mut guarded).await;
+    assert!(waited.as_secs() == 2 && !failed, "{waited:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn small_bodies_behind_their_heads_are_not_one_slow_body() {
+    let (mut client, mut guarded) = connection();
+    for _ in 0..100 {
+        client.write_all(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n").await.unwrap();
+        assert!(read(&mut guarded, 512).await.is_some());
+        assert_eq!(read(&mut guarded, 512).await, None);
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        client.write_all(b"ab").await.unwrap();
+        assert_eq!(read(&mut guarded, 512).await.as_deref(), Some(&b"ab"[..]));
+        guarded.write_all(ANSWER).await.unwrap();
+        client.read_exact(&mut [0; ANSWER.len()]).await.unwrap();
+        assert!(guarded.next_request(rules()));
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn nothing_follows_a_request_that_was_not_read_to_its_end() {
     let (mut client, mut guarded) = connection();
     client.write_all(&[POST, GET].concat()).await.unwrap();

@@ -37,17 +37,9 @@ pub(super) struct Head {
     /// To where the request line has been searched for its end.
     searched: usize,
     fields: Option<(RequestLine, Fields)>,
-    host: Host,
+    has_host: bool,
     length: Option<u64>,
     chunked: bool,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-enum Host {
-    #[default]
-    Missing,
-    Empty,
-    Named,
 }
 
 impl Head {
@@ -69,7 +61,7 @@ impl Head {
         };
         loop {
             match fields.next(octets, limits)? {
-                Next::Field { name, value } => self.field(&request, name, value)?,
+                Next::Field { name, value } => self.field(&request, octets, name, value)?,
                 Next::End(end) => return Ok(Found::Whole(end, self.framing(&request)?)),
                 Next::Open => {
                     self.fields = Some((request, fields));
@@ -106,17 +98,28 @@ impl Head {
     }
 
     /// Takes notice of a field that says where the request goes or how long it is.
-    fn field(&mut self, request: &RequestLine, name: &[u8], value: &[u8]) -> Result<(), Refusal> {
+    fn field(
+        &mut self,
+        request: &RequestLine,
+        octets: &[u8],
+        name: &[u8],
+        value: &[u8],
+    ) -> Result<(), Refusal> {
         match name.len() {
             4 if name.eq_ignore_ascii_case(b"Host") => {
-                if self.host != Host::Missing {
+                if self.has_host {
                     return Err(refusal::HOST_TWICE);
                 }
-                self.host = match value {
-                    [] => Host::Empty,
-                    name if host::is_valid(name) => Host::Named,
-                    _ => return Err(refusal::HOST),
-                };
+                // A target that is a URL says it again. Parsers differ in whom they believe.
+                let same = request.authority.is_none_or(|(start, end)| {
+                    octets.get(start..end).is_some_and(|named| named.eq_ignore_ascii_case(value))
+                });
+                match value {
+                    [] => return Err(refusal::HOST_MISSING),
+                    name if !host::is_valid(name) => return Err(refusal::HOST),
+                    _ if !same => return Err(refusal::HOST_AND_TARGET),
+                    _ => self.has_host = true,
+                }
             }
             14 if name.eq_ignore_ascii_case(b"Content-Length") => {
                 if self.chunked {
@@ -147,10 +150,8 @@ impl Head {
     }
 
     fn framing(&self, request: &RequestLine) -> Result<Framing, Refusal> {
-        match self.host {
-            Host::Missing if !request.is_1_0 => return Err(refusal::HOST_MISSING),
-            Host::Empty if !request.is_absolute => return Err(refusal::HOST_MISSING),
-            _ => {}
+        if !self.has_host && !request.is_1_0 {
+            return Err(refusal::HOST_MISSING);
         }
         Ok(if self.chunked { Framing::Chunked } else { Framing::Length(self.length.unwrap_or(0)) })
     }

@@ -7,7 +7,7 @@ use crate::pages::SERVER;
 /// Why a request is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Refusal {
-    /// HTTP status: 400, 405, 414, 431, 501 or 505; the caller's own deadlines use 408.
+    /// HTTP status: 400, 405, 414, 431, 501 or 505; the caller's own deadlines use 408, its limits 429.
     pub status: u16,
     /// A whole sentence for the person who looks at the answer.
     pub reason: &'static str,
@@ -44,6 +44,8 @@ pub(super) const FIELD_VALUE: Refusal = refusal(400, "A header field holds a con
 pub(super) const HOST_MISSING: Refusal = refusal(400, "The request names no host.");
 pub(super) const HOST_TWICE: Refusal = refusal(400, "The request names more than one host.");
 pub(super) const HOST: Refusal = refusal(400, "The request's host is no host name with or without a port.");
+pub(super) const HOST_AND_TARGET: Refusal =
+    refusal(400, "The request's target names another host than its Host field.");
 pub(super) const LENGTH: Refusal = refusal(400, "Content-Length is not one number.");
 pub(super) const LENGTH_TWICE: Refusal = refusal(400, "There is more than one Content-Length.");
 pub(super) const LENGTH_AND_CODING: Refusal =
@@ -67,13 +69,15 @@ impl Refusal {
             405 => ("Method Not Allowed", "This method is not allowed"),
             408 => ("Request Timeout", "The request took too long"),
             414 => ("URI Too Long", "The address is too long"),
+            429 => ("Too Many Requests", "Too many requests"),
             431 => ("Request Header Fields Too Large", "The request's header is too large"),
             501 => ("Not Implemented", "This is not supported"),
             505 => ("HTTP Version Not Supported", "This version of HTTP is not supported"),
             _ => ("Bad Request", "This request cannot be understood"),
         };
-        // RFC 9110 section 15.5.6: a 405 says what is allowed.
-        let allow = match self.status {
+        // RFC 9110 section 15.5.6: a 405 says what is allowed; a 429 may say when to come again.
+        let more = match self.status {
+            429 => "Retry-After: 1\r\n",
             405 => "Allow: GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS\r\n",
             _ => "",
         };
@@ -88,7 +92,7 @@ impl Refusal {
         format!(
             "HTTP/1.1 {status} {phrase}\r\nServer: {SERVER}\r\nContent-Type: text/html; charset=utf-8\r\n\
              Content-Length: {length}\r\nCache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n\
-             {allow}Connection: close\r\n\r\n{body}"
+             {more}Connection: close\r\n\r\n{body}"
         )
         .into_bytes()
     }

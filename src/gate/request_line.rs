@@ -16,8 +16,8 @@ const LONGEST_METHOD: usize = 32;
 pub(super) struct RequestLine {
     /// HTTP/1.0, which needs no Host and knows no transfer coding.
     pub is_1_0: bool,
-    /// The target is a URL and names the host itself.
-    pub is_absolute: bool,
+    /// Where in the line the authority is, when the target is a URL.
+    pub authority: Option<(usize, usize)>,
 }
 
 /// A request line that is too long, whatever else is in it. Also for one that is not complete.
@@ -62,13 +62,16 @@ pub(super) fn parse(line: &[u8], limits: &Limits) -> Result<RequestLine, Refusal
     if matches!(method, b"CONNECT" | b"TRACE") {
         return Err(refusal::METHOD_NOT_ALLOWED);
     }
-    Ok(RequestLine { is_1_0, is_absolute: is_absolute(method, target)? })
+    let start = method.len() + 1;
+    let authority = authority(method, target)?.map(|(from, to)| (start + from, start + to));
+    Ok(RequestLine { is_1_0, authority })
 }
 
-/// The form of the target (RFC 9112 section 3.2): a path, a URL with a valid host, or the `*` of OPTIONS.
-fn is_absolute(method: &[u8], target: &[u8]) -> Result<bool, Refusal> {
+/// The form of the target (RFC 9112 section 3.2): a path, a URL with a valid host, or the `*` of OPTIONS. Out:
+/// where the URL's host is.
+fn authority(method: &[u8], target: &[u8]) -> Result<Option<(usize, usize)>, Refusal> {
     if target.first() == Some(&b'/') || (target == b"*" && method == b"OPTIONS") {
-        return Ok(false);
+        return Ok(None);
     }
     let after = |scheme: &[u8]| {
         let (start, rest) = target.split_at_checked(scheme.len())?;
@@ -77,5 +80,6 @@ fn is_absolute(method: &[u8], target: &[u8]) -> Result<bool, Refusal> {
     let rest = after(b"http://").or_else(|| after(b"https://")).ok_or(refusal::TARGET_FORM)?;
     let end = memchr::memchr2(b'/', b'?', rest).unwrap_or(rest.len());
     let authority = rest.get(..end).unwrap_or_default();
-    if host::is_valid(authority) { Ok(true) } else { Err(refusal::TARGET_FORM) }
+    let start = target.len() - rest.len();
+    if host::is_valid(authority) { Ok(Some((start, start + end))) } else { Err(refusal::TARGET_FORM) }
 }

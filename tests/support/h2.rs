@@ -82,13 +82,33 @@ impl H2 {
 
     /// One frame as it is.
     pub fn frame(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
-        let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
-        let mut octets = length[1..].to_vec();
-        octets.extend_from_slice(&[kind, flags]);
-        octets.extend_from_slice(&stream.to_be_bytes());
-        octets.extend_from_slice(payload);
+        let octets = frame_of(kind, flags, stream, payload);
         // A peer that is gone shows when its words are read.
         let _ = self.stream.write_all(&octets).and_then(|()| self.stream.flush());
+    }
+
+    /// Many frames at once. False when the other side is gone or takes no more.
+    pub fn octets(&mut self, octets: &[u8]) -> bool {
+        self.stream.sock.set_write_timeout(Some(Duration::from_secs(2))).unwrap();
+        self.stream.write_all(octets).and_then(|()| self.stream.flush()).is_ok()
+    }
+
+    /// Reads what there is for so long, and drops it. False when the other side has ended the connection.
+    pub fn goes_on(&mut self, at_most: Duration) -> bool {
+        self.stream.sock.set_read_timeout(Some(at_most)).unwrap();
+        loop {
+            let mut head = [0; 9];
+            match self.stream.read_exact(&mut head) {
+                Ok(()) => {}
+                Err(e) => {
+                    return matches!(e.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut);
+                }
+            }
+            let mut payload = vec![0; u32::from_be_bytes([0, head[0], head[1], head[2]]) as usize];
+            if self.stream.read_exact(&mut payload).is_err() || head[3] == GOAWAY {
+                return false;
+            }
+        }
     }
 
     /// Begins a stream with these fields, pseudo-fields included. Out: its number.
@@ -101,15 +121,7 @@ impl H2 {
 
     /// Another field section of a stream: trailers.
     pub fn section(&mut self, stream: u32, fields: &[(&str, &str)], end: bool) {
-        let mut block = Vec::new();
-        for (name, value) in fields {
-            // Literal without indexing, new name, no Huffman (RFC 7541 section 6.2.2).
-            block.push(0);
-            for text in [name, value] {
-                length(&mut block, text.len());
-                block.extend_from_slice(text.as_bytes());
-            }
-        }
+        let block = block_of(fields);
         self.frame(HEADERS, END_HEADERS | if end { END_STREAM } else { 0 }, stream, &block);
     }
 
@@ -160,6 +172,25 @@ impl H2 {
         let stream = u32::from_be_bytes([head[5], head[6], head[7], head[8]]) & 0x7fff_ffff;
         Some((head[3], head[4], stream, payload))
     }
+}
+
+/// A frame's octets.
+pub fn frame_of(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
+    [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
+}
+
+/// Fields as literals without indexing, with new names and without Huffman code (RFC 7541 section 6.2.2).
+pub fn block_of(fields: &[(&str, &str)]) -> Vec<u8> {
+    let mut block = Vec::new();
+    for (name, value) in fields {
+        block.push(0);
+        for text in [name, value] {
+            length(&mut block, text.len());
+            block.extend_from_slice(text.as_bytes());
+        }
+    }
+    block
 }
 
 /// An integer with a prefix of seven bits (RFC 7541 section 5.1).

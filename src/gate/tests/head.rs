@@ -8,8 +8,9 @@ fn plain_requests_pass_whole() {
     passes("GET /a.nsf/b%20c?OpenView&x={1}|2 HTTP/1.1\r\nhost:www.acme.example\r\n\r\n");
     passes("GET / HTTP/1.0\r\n\r\n");
     passes("OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n");
-    passes("GET http://www.acme.example:80/a.nsf HTTP/1.1\r\nHost: other\r\n\r\n");
-    passes("GET HTTPS://www.acme.example?OpenServer HTTP/1.1\r\nHost:\r\n\r\n");
+    passes("GET http://www.acme.example:80/a.nsf HTTP/1.1\r\nHost: WWW.acme.example:80\r\n\r\n");
+    passes("GET HTTPS://www.acme.example?OpenServer HTTP/1.1\r\nHost: www.acme.example\r\n\r\n");
+    passes("GET http://www.acme.example/ HTTP/1.0\r\n\r\n");
     passes("M-SEARCH_12345678901234567890123 / HTTP/1.1\r\nHost: a\r\n\r\n");
     passes(with("X:\r\nY: \t \r\nZ: a\tb\u{e9}~\r\nTransfer_Encoding: gzip\r\n!#$%&'*+-.^_`|~1aZ: 1\r\n"));
     passes(with("Connection: keep-alive, Upgrade\r\nUpgrade: websocket\r\n"));
@@ -186,6 +187,10 @@ fn there_is_one_host_and_it_is_a_host() {
     refused(400, "GET / HTTP/1.0\r\nHost: \r\n\r\n");
     refused(400, "OPTIONS * HTTP/1.1\r\nHost:\r\n\r\n");
     refused(400, "GET http://a/ HTTP/1.1\r\n\r\n");
+    refused(400, "GET http://a/ HTTP/1.1\r\nHost:\r\n\r\n");
+    refused(400, "GET http://a/ HTTP/1.1\r\nHost: b\r\n\r\n");
+    refused(400, "GET http://a:80/ HTTP/1.1\r\nHost: a\r\n\r\n");
+    refused(400, "GET http://a/ HTTP/1.0\r\nHost: b\r\n\r\n");
     refused(400, "GET / HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n");
     refused(400, "GET / HTTP/1.0\r\nHost: a\r\nhOST: b\r\n\r\n");
     refused(400, "GET http://a/ HTTP/1.1\r\nHost:\r\nHost:\r\n\r\n");

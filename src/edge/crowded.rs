@@ -1,0 +1,53 @@
+//! The answer to a connection for which there is no place: 429, or GOAWAY in HTTP/2.
+//!
+//! In: the socket, and the TLS of its listener. Out: nothing. Only so many are answered at a time; the others are
+//! closed without a word, as there is no place for words either.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use pingora::listeners::tls::Acceptor;
+use pingora::protocols::{ALPN, Ssl};
+use pingora_runtime::current_handle;
+use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
+
+use super::parting::last_word;
+use super::tcp::Tcp;
+use crate::gate::Refusal;
+
+const AT_ONCE: usize = 128;
+/// For a TLS handshake.
+const MOMENT: Duration = Duration::from_secs(2);
+
+const ANSWER: Refusal = Refusal { status: 429, reason: "There are too many connections." };
+/// SETTINGS without any, then GOAWAY: no stream was seen, ENHANCE_YOUR_CALM.
+const GOAWAY: [u8; 26] = [0, 0, 0, 4, 0, 0, 0, 0, 0, 0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 11];
+
+/// See the module's description.
+#[derive(Debug)]
+pub struct Crowded(Arc<Semaphore>);
+
+impl Default for Crowded {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(AT_ONCE)))
+    }
+}
+
+impl Crowded {
+    /// Says so and closes.
+    pub fn turn_away(&self, socket: TcpStream, peer: SocketAddr, tls: Option<Arc<Acceptor>>) {
+        let Ok(permit) = Arc::clone(&self.0).try_acquire_owned() else { return };
+        current_handle().spawn(async move {
+            let _permit = permit;
+            let tcp = Tcp::new(socket, peer, None);
+            let Some(tls) = tls else { return last_word(tcp, ANSWER.response()).await };
+            let Ok(Ok(stream)) = tokio::time::timeout(MOMENT, Box::pin(tls.tls_handshake(tcp))).await else {
+                return;
+            };
+            let is_h2 = matches!(stream.selected_alpn_proto(), Some(ALPN::H2));
+            last_word(stream, if is_h2 { GOAWAY.to_vec() } else { ANSWER.response() }).await;
+        });
+    }
+}
