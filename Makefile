@@ -6,7 +6,7 @@ CARGO       ?= cargo
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench wrk faults fmt tools tools-test tools-wrk
+.PHONY: help run test check bench balance wrk faults fmt tools tools-test tools-wrk
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -30,6 +30,9 @@ check: tools tools-test ## What must be clean before a commit: format, lints, te
 bench: tools ## Measure single functions (criterion): URLs, gate, directory, selection
 	$(CARGO) bench --bench url --bench gate --bench directory --bench select -- --warm-up-time 0.3 --measurement-time 0.7
 
+balance: tools ## Simulate how requests are balanced, beside the rules of others; see benches/README.md
+	$(CARGO) bench --bench balance
+
 wrk: tools tools-wrk ## Load-test icm beside a minimal Pingora proxy, nginx and HAProxy; see benches/README.md
 	@CARGO="$(CARGO)" benches/wrk/run.sh
 
@@ -48,6 +51,7 @@ tools:
 tools-test:
 	@$(call ensure,curl)
 	@( $(call ensure,chromium) ) && ( $(call ensure,chromedriver,chromium-driver) ) || true
+	@( $(call ensure,keepalived) ) || echo "make: going on without it, the tests of the floating address are skipped"
 
 tools-wrk:
 	@$(call ensure,wrk)

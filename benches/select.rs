@@ -64,7 +64,7 @@ fn idle(member: MemberIx) -> Candidate {
         max_users: false,
         index: Some(95.0),
         in_flight: 0,
-        in_flight_then: 0,
+        in_flight_then: 0.0,
         weight: 1,
         max_connections: 0,
         returned_at_ms: None,
@@ -79,7 +79,7 @@ fn decisions(criterion: &mut Criterion, servers: MemberIx) {
     for candidate in &mut in_flight {
         // Different on each, so that every index is corrected, and some fall out of the band.
         candidate.view.in_flight = 3 + u32::from(candidate.member) * 5 % 17;
-        candidate.view.in_flight_then = 2;
+        candidate.view.in_flight_then = 2.0;
     }
     let mut busy = in_flight.clone();
     for candidate in &mut busy {

@@ -48,7 +48,7 @@ cat <<'TEXT'
     http://127.0.0.1:8080/?OpenServer         the databases of the cluster, through icm
     http://127.0.0.1:8080/sales/orders.nsf    one of them; three servers hold it
     http://127.0.0.1:8080/sales/leads.nsf     one path, two databases: you are asked which
-    http://127.0.0.1:8098/status              what icm knows
+    http://127.0.0.1:8098/                    what icm knows: the status page
     http://127.0.0.1:8099/servers             the servers themselves; README.md shows how to make them fail
 
   Ctrl-C ends both. What follows is the access log of icm.

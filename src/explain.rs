@@ -117,7 +117,7 @@ impl Request {
         argument: &impl Fn(&[u8]) -> Option<String>,
     ) -> Result<Self, &'static str> {
         let client = match argument(b"client").filter(|text| !text.is_empty()) {
-            Some(text) => Some(text.parse().map_err(|_| "client is no address")?),
+            Some(text) => Some(text.parse().map_err(|_| "`client` is an IP address: 192.0.2.7")?),
             None => None,
         };
         let text = |name: &[u8]| argument(name).unwrap_or_default();
@@ -297,7 +297,7 @@ fn told(explanation: &mut Explanation, routed: &Routed, method: &Method) {
         explanation.candidates.push(Candidate {
             server: name,
             state: entry.member.state().word().to_owned(),
-            index: entry.member.view().index,
+            index: entry.member.index(),
             path: holder.map(|h| h.path.to_owned()),
             mark: holder.map_or("in_service", |h| h.mark.word()).to_owned(),
             verdict: verdict.to_string(),

@@ -7,7 +7,7 @@
 //! the user on the server.
 //!
 //! What is known comes from [`probe`], [`availability`] and [`domino`]; [`balancer`] holds it all behind
-//! one pointer; [`config`] fills it from one YAML file; [`server`] ties it to Pingora and to signals.
+//! one pointer; [`config`] fills it from one YAML file, or from another ICM ([`follow`]); [`server`] ties it to Pingora and to signals.
 //!
 //! `select`, `url`, the directory's index and the cluster's state know neither Pingora, tokio nor a log.
 
@@ -20,11 +20,11 @@ pub mod cli;
 pub mod clock;
 pub mod cluster;
 pub mod config;
-pub mod databases;
 pub mod directory;
 pub mod domino;
 pub mod edge;
 pub mod explain;
+pub mod follow;
 pub mod gate;
 pub mod metrics;
 pub mod pages;

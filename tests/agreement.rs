@@ -103,7 +103,7 @@ fn shake(balancer: &Balancer, random: &mut fastrand::Rng) {
             ..Facts::default()
         };
         entry.member.report(0, &facts, now);
-        let by = Restriction { since_unix_ms: 1, by: "a test".to_owned() };
+        let by = Restriction { since_unix_ms: 1, by: "a test".to_owned(), at: None };
         entry.member.restrict((random.u8(..4) == 0).then_some(by), now);
     }
 }

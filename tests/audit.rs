@@ -148,7 +148,13 @@ fn show_prints_servers_databases_statistics_and_events() {
     assert!(!told.out.contains("sales/orders.nsf") && !told.out.contains('\u{1b}'), "{}", told.out);
     let (code, listing) = ask(&["show", "databases", "--limit", "3", "--admin", &admin]);
     assert_eq!((code, listing["databases"].as_array().unwrap().len()), (0, 3));
-    assert!(listing["matching"].as_u64() > Some(20), "{listing:#}");
+    assert!(listing["total"].as_u64() > Some(20) && listing["more"] == true, "{listing:#}");
+    let (code, all) = ask(&["show", "databases", "--limit", "0", "--admin", &admin]);
+    assert_eq!(
+        (code, all["databases"].as_array().map(Vec::len)),
+        (0, all["total"].as_u64().map(|n| n as usize))
+    );
+    assert_eq!(all["more"], false);
     let bounded = icm_cli(&["show", "databases", "--limit", "3", "--admin", &admin]).out;
     assert!(bounded.contains("--limit 0"), "what is left out is said: {bounded}");
     assert_eq!(icm_cli(&["show", "databases", "no such thing", "--admin", &admin]).code, 2);

@@ -128,7 +128,7 @@ fn it_is_alive_but_not_ready_before_every_member_was_probed_and_no_early_signal_
     let weight = || icm.admin("/status").json()["clusters"][0]["servers"][0]["weight"] == 7;
     assert!(eventually(LONG, weight), "the early HUP was lost:\n{}", icm.log());
     becomes_ready(&icm);
-    icm.wait_for_log("USR2");
+    icm.wait_for_log("upgrade: starting");
     assert!(icm.wait_for_end(Duration::from_millis(50)).is_none());
 }
 

@@ -5,36 +5,16 @@
 
 mod support;
 
-use std::process::Command;
-
 use serde_yaml::Value;
-use support::{Acme, Icm, free_port, set};
+use support::{Acme, Icm, tour};
 
 const README: &str = include_str!("../README.md");
 
-/// `conf/acme.yaml` with the ports of this cluster.
-fn demo(acme: &Acme) -> Value {
-    let mut config: Value = serde_yaml::from_str(include_str!("../conf/acme.yaml")).unwrap();
-    set(&mut config, "listeners.0.address", &format!("127.0.0.1:{}", free_port()));
-    set(&mut config, "admin.address", &format!("127.0.0.1:{}", free_port()));
-    for (n, server) in acme.servers.iter().enumerate() {
-        let at = format!("clusters.0.servers.list.{n}");
-        assert_eq!(config["clusters"][0]["servers"]["list"][n]["name"].as_str(), Some(&*server.name));
-        set(&mut config, &format!("{at}.http"), &server.http.unwrap().to_string());
-        set(&mut config, &format!("{at}.https"), &server.https.unwrap().to_string());
-        let url = format!("http://{}/metrics", server.metrics.unwrap());
-        set(&mut config, &format!("{at}.availability.url"), &format!("{url:?}"));
-    }
-    config
-}
-
-/// The lines of the `sh` blocks between two headings.
-fn commands(from: &str, to: &str) -> Vec<&'static str> {
-    let section =
-        README.split(from).nth(1).and_then(|rest| rest.split(to).next()).expect("the section is there");
+/// The lines of all `sh` blocks; what cannot run here is marked `sh not-here`, and counted in `docs.rs`.
+fn commands() -> Vec<&'static str> {
     let mut inside = false;
     let mut commands = Vec::new();
-    for line in section.lines() {
+    for line in README.lines() {
         match line {
             "```sh" => inside = true,
             "```" => inside = false,
@@ -48,17 +28,11 @@ fn commands(from: &str, to: &str) -> Vec<&'static str> {
 #[test]
 fn every_command_of_the_tour_succeeds_and_shows_what_the_text_around_it_says() {
     let acme = Acme::built_in();
-    let icm = Icm::start(demo(&acme));
-    let tour = commands("\n## Five minutes with Acme\n", "\n## ");
+    let icm = Icm::start(tour::demo(&acme));
+    let tour = commands();
     let mut shown = String::new();
     for command in &tour {
-        let here = command
-            .replace("127.0.0.1:8080", &icm.address.to_string())
-            .replace("127.0.0.1:8098", &icm.admin.to_string())
-            .replace("127.0.0.1:8099", &acme.control.to_string())
-            .replace("target/debug/icm", env!("CARGO_BIN_EXE_icm"))
-            .replace("conf/acme.yaml", &icm.file.display().to_string());
-        let ran = Command::new("bash").args(["-o", "pipefail", "-c", &here]).output().unwrap();
+        let ran = tour::run(&tour::here(command, &acme, &icm, icm.dir.path()));
         let said = String::from_utf8_lossy(&ran.stdout);
         let errors = String::from_utf8_lossy(&ran.stderr);
         assert!(ran.status.success(), "{command}\n{said}{errors}");

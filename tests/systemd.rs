@@ -87,6 +87,26 @@ fn systemd_hears_of_the_start_of_reloads_good_and_bad_and_of_the_end() {
 }
 
 #[test]
+fn an_upgrade_gives_systemd_another_main_process_and_stops_nothing() {
+    let manager = Manager::new();
+    let acme = Acme::built_in();
+    let mut icm = manager.start(config(&acme));
+    assert!(has(&manager.next(&icm), "READY=1"));
+    icm.signal("USR2");
+    // By the old process, which alone is heard with NotifyAccess=main, and by the new one.
+    let mut heard = [manager.next(&icm), manager.next(&icm)];
+    let new = icm.current_pid().unwrap();
+    assert_ne!(new, icm.pid());
+    heard.sort_by_key(|message| has(message, "READY=1"));
+    assert_eq!(heard[0], [format!("MAINPID={new}")]);
+    assert!(has(&heard[1], "READY=1") && has(&heard[1], &format!("MAINPID={new}")), "{heard:?}");
+    assert!(icm.wait_for_end(LONG).unwrap().success());
+    assert!(manager.hears(Duration::from_millis(300)).is_none(), "the service does not stop");
+    signal(new, "TERM");
+    assert!(has(&manager.next(&icm), "STOPPING=1"));
+}
+
+#[test]
 fn it_is_not_ready_before_every_member_was_probed() {
     let manager = Manager::new();
     // Takes connections and never answers, longer than the listeners wait.
@@ -131,7 +151,6 @@ fn a_container_asks_the_program_itself_for_its_health() {
         (output.status.code(), String::from_utf8_lossy(&output.stdout).trim().to_owned())
     };
     assert_eq!(check(), (Some(0), "ready".to_owned()));
-    // The cluster stays: with it would go the CA file that the configuration names.
     icm.signal("KILL");
     assert!(eventually(LONG, || check().0 == Some(1)));
 }

@@ -102,7 +102,7 @@ kinds! {
     RESTRICTION_STALE Warning "restriction_stale" "servers RESTRICTED by the word of a source that has fallen silent"
         "the word stays until the source speaks again: see whether it still holds"
     NOT_READ Note "not_read" "facts that no source reports"
-        "conf/full.yaml shows the recipe"
+        "docs/directory.md says how to read marks, docs/availability.md RESTRICTED"
     NO_HTTPS Note "no_https" "servers without HTTPS"
         "fine for upstream_scheme: http; `same` and redirects of https clients would need it"
     NO_HTTP Note "no_http" "servers without HTTP"

@@ -3,7 +3,7 @@
 //! In: one cluster's settings, and what was kept from the time before a reload. Out: views. A new
 //! `Cluster` is built on every reload; [`Kept`] and the members live on.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -19,7 +19,7 @@ use super::statistics::traffic::Traffic;
 use super::view::{Entry, PeerSettings, View};
 use crate::affinity::{Cookies, Keys, cookie};
 use crate::clock;
-use crate::cluster::{Ledger, Member, Port, Transition, ledger};
+use crate::cluster::{Ledger, Member, Port, Restriction, ServerName, Transition, ledger};
 use crate::config::settings::{self, Availability, AvailabilitySource, HostPort, Server};
 use crate::directory::source::Holder;
 use crate::domino::{Client, Sessions};
@@ -31,6 +31,8 @@ use crate::url::CommandTable;
 pub struct Kept {
     /// By folded server name.
     members: Mutex<AHashMap<String, Arc<Member>>>,
+    /// What administrators restrict, whether or not it is a member now.
+    pub orders: Mutex<Orders>,
     /// Replays of the last ten seconds.
     pub budget: RetryBudget,
     /// How its requests ended.
@@ -53,6 +55,16 @@ pub struct Kept {
     pub directory_trouble: Mutex<String>,
     /// Why the members cannot be read now; empty when they can.
     pub members_trouble: Mutex<String>,
+}
+
+/// Restrictions by administrators. They are kept beside the members: one that leaves the cluster and comes back
+/// is restricted still.
+#[derive(Debug, Default)]
+pub struct Orders {
+    /// Made on this ICM.
+    pub here: BTreeMap<ServerName, Restriction>,
+    /// Made on the ICM that this one follows, or on those that it follows.
+    pub elsewhere: BTreeMap<ServerName, Vec<Restriction>>,
 }
 
 impl Kept {
@@ -258,7 +270,16 @@ impl Cluster {
             return (Arc::clone(member), false);
         }
         let tag = cookie::tag(&self.settings.name, "server", server.name.folded().as_bytes());
-        let ledger = Ledger::new(self.ledger_settings(server), &self.ledger_sources(server), now);
+        let mut ledger = Ledger::new(self.ledger_settings(server), &self.ledger_sources(server), now);
+        {
+            let orders = self.kept.orders.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(restriction) = orders.here.get(&server.name) {
+                let _ = ledger.restrict(Some(restriction.clone()), now);
+            }
+            if let Some(all) = orders.elsewhere.get(&server.name) {
+                let _ = ledger.restrict_elsewhere(all.clone(), now);
+            }
+        }
         let member = Arc::new(Member::new(server.name.clone(), tag, server.weight, ledger));
         // What the configuration restricts is restricted from the first moment on.
         member.tick(self.rules.range, 0, now);

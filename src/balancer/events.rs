@@ -21,7 +21,7 @@ pub struct Event {
     pub number: u64,
     /// Milliseconds since 1970.
     pub at: u64,
-    /// `server`, `directory`, `members`, `reload`.
+    /// `server`, `directory`, `members`, `reload`, `follow`, `upgrade`.
     pub kind: &'static str,
     /// Which cluster, if any.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -15,6 +15,7 @@ pub mod resolve;
 pub mod restrictions;
 pub mod statistics;
 pub mod tunnel;
+pub mod upgrade;
 pub mod view;
 
 use std::collections::HashMap;
@@ -31,10 +32,12 @@ pub use view::View;
 use crate::cluster::{Member, Port, ServerName, Transition};
 use crate::config::Settings;
 use crate::config::settings::{Directory, HostPort, Servers};
+use crate::follow::Followed;
 use crate::pages::{Pages, PagesError};
 use events::Events;
 use hosts::Hosts;
 use statistics::Statistics;
+use upgrade::Upgrades;
 
 /// Everything a request needs, immutable.
 #[derive(Debug)]
@@ -77,6 +80,12 @@ pub struct Balancer {
     pub statistics: Statistics,
     /// How the last reload went.
     pub reload: Mutex<ReloadStatus>,
+    /// The configuration of another ICM, where this one follows it.
+    pub followed: Mutex<Option<Followed>>,
+    /// Distinguishes this process from the ICMs that it follows.
+    pub id: String,
+    /// How the last upgrade went.
+    pub upgrade: Upgrades,
     draining: AtomicBool,
     ready: AtomicBool,
 }
@@ -109,6 +118,9 @@ impl Balancer {
                 at_unix_ms: crate::clock::unix_ms(),
                 ..ReloadStatus::default()
             }),
+            followed: Mutex::default(),
+            id: format!("{:032x}", fastrand::u128(..)),
+            upgrade: Upgrades::default(),
             draining: AtomicBool::new(false),
             ready: AtomicBool::new(false),
         })

@@ -140,10 +140,8 @@ impl Live {
             .block_on(self.client.fetch(&request))
             .with_context(|| format!("is the balancer running, with its admin listener at {url}?"))?;
         match serde_json::from_slice(&answer.body) {
+            _ if answer.status == 401 => bail!("{url}: a token is needed: give -c FILE or --token-file FILE"),
             Ok(value) => Ok((answer.status, value)),
-            Err(_) if answer.status == 401 => {
-                bail!("{url}: a token is needed: give -c FILE or --token-file FILE")
-            }
             Err(_) => bail!("{url}: {} {}", answer.status, String::from_utf8_lossy(&answer.body).trim()),
         }
     }

@@ -9,7 +9,7 @@ use super::admin::Where;
 use super::output;
 use super::{NO, USAGE, offline};
 use crate::audit::{Audit, Severity, audit};
-use crate::server::inquiry::EXAMPLES;
+use crate::server::admin::inquiry::EXAMPLES;
 
 /// What `audit` takes.
 #[derive(Debug, clap::Args)]

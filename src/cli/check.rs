@@ -11,8 +11,9 @@ use super::{NO, certificates, load};
 use crate::balancer::{Balancer, Cluster, knowledge};
 use crate::cluster::{Port, names_view};
 use crate::config::settings::{AvailabilitySource, Directory, Servers};
-use crate::config::{Place, Warning, unread};
+use crate::config::{Place, Settings, Warning, unread};
 use crate::directory::source::cldbdir;
+use crate::follow;
 use crate::probe;
 
 /// What `check` takes.
@@ -78,23 +79,21 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         Err(code) => return Ok(code),
     };
     let mut warnings = loaded.warnings;
+    let mut settings = loaded.settings;
+    let mut findings = Vec::new();
+    if settings.follow.is_some() {
+        let (finding, more) = other_icm(&mut settings, arguments.probe)?;
+        findings.push(finding);
+        warnings.extend(more);
+    }
     let everywhere =
         |text| Warning { place: Place { file: arguments.conf.clone(), line: 0, column: 0 }, text };
-    warnings.extend(certificates::uncovered(&loaded.settings).into_iter().map(everywhere));
-    for cluster in &loaded.settings.clusters {
+    warnings.extend(certificates::uncovered(&settings).into_iter().map(everywhere));
+    for cluster in &settings.clusters {
         let named = |text| everywhere(format!("{}: {text}", cluster.name));
         warnings.extend(unread(cluster).into_iter().map(named));
     }
-    let settings = Arc::new(loaded.settings);
-    let mut findings = Vec::new();
-    if settings.follow.is_some() {
-        // What `run` refuses must not pass here.
-        findings.push(Finding {
-            good: false,
-            what: "get_configuration_from".to_owned(),
-            text: "is not available in this version".to_owned(),
-        });
-    }
+    let settings = Arc::new(settings);
     if arguments.probe {
         let balancer = Arc::new(Balancer::new(Arc::clone(&settings), vec![0; 32])?);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -122,6 +121,27 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         }
     }
     Ok(if good { ExitCode::SUCCESS } else { ExitCode::from(NO) })
+}
+
+/// Takes the clusters from the ICM that is followed, where the network may be asked.
+fn other_icm(settings: &mut Settings, probe: bool) -> anyhow::Result<(Finding, Vec<Warning>)> {
+    let Some(other) = settings.follow.clone() else { anyhow::bail!("no ICM is followed") };
+    let what = format!("get_configuration_from {}", other.url);
+    if !probe {
+        let text = "not asked, `--probe` fetches and validates it".to_owned();
+        return Ok((Finding { good: true, what, text }, Vec::new()));
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    Ok(match runtime.block_on(follow::ask(&other)) {
+        Ok((document, _)) => {
+            let text =
+                format!("{} clusters, {} restrictions", document.clusters.len(), document.restrictions.len());
+            let warnings = document.warnings.clone();
+            document.put_into(settings);
+            (Finding { good: true, what, text }, warnings)
+        }
+        Err(error) => (Finding { good: false, what, text: error.to_string() }, Vec::new()),
+    })
 }
 
 /// Asks what a running balancer would ask.
@@ -197,7 +217,11 @@ async fn contact(cluster: &Arc<Cluster>, findings: &mut Vec<Finding>) {
                         text.push_str("; ");
                         text.push_str(warning);
                     }
-                    findings.push(Finding { good: true, what, text });
+                    let empty = reading.entries.is_empty();
+                    if empty {
+                        text.push_str(": the view is empty for this user, or the wrong one");
+                    }
+                    findings.push(Finding { good: !empty, what, text });
                 }
                 Err(failure) => findings.push(Finding { good: false, what, text: failure.to_string() }),
             }

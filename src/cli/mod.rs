@@ -3,28 +3,33 @@
 //! In: arguments. Out: text and an exit code: 0 fine, 1 failed at run time, 2 the answer is no, 64 the
 //! arguments or the configuration are wrong.
 
+// First, for its `print!` and `println!`.
+#[macro_use]
+mod output;
+
 mod admin;
 mod audit;
 mod certificates;
 mod check;
 mod completion;
 mod explain;
-mod output;
 mod restrict;
 mod show;
 mod simulate;
+mod upgrade;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use anyhow::anyhow;
+use anyhow::{Context, anyhow};
 use clap::{Parser, Subcommand};
 use serde_json::json;
 
 use crate::balancer::Balancer;
 use crate::config::{self, ConfigErrors, Loaded};
 use crate::explain::assume_reachable;
+use crate::server::handover::Inheritance;
 use crate::server::{self, lifecycle::Signals};
 
 /// The arguments or the configuration are wrong.
@@ -80,6 +85,8 @@ enum Verb {
     Simulate(simulate::Arguments),
     /// Find what stands on one leg: single replicas, path conflicts, marks, ports, directory.
     Audit(audit::Arguments),
+    /// Put a new program in a running balancer's place, without a refused connection.
+    Upgrade(upgrade::Arguments),
     /// Print the completion script of a shell.
     #[command(after_help = "Example:\n  icm completion bash > /etc/bash_completion.d/icm")]
     Completion {
@@ -106,6 +113,7 @@ impl Arguments {
             Verb::Show { what } => show::run(&what),
             Verb::Simulate(arguments) => simulate::run(&arguments),
             Verb::Audit(arguments) => audit::run(&arguments),
+            Verb::Upgrade(arguments) => upgrade::run(&arguments),
             Verb::Completion { shell } => completion::completion(shell),
             Verb::Man => completion::man(),
         }
@@ -117,22 +125,33 @@ fn run(conf: &std::path::Path) -> anyhow::Result<ExitCode> {
     let signals = Signals::install()?;
     let quiet = "info,pingora_core=warn,pingora_proxy=warn,pingora_load_balancing=error,rustls=warn,h2=warn";
     env_logger::Builder::from_env(env_logger::Env::default().default_filter_or(quiet)).init();
-    let loaded = match load(conf, false) {
+    let inheritance = Inheritance::receive().context("the old process hands nothing over")?.map(Arc::new);
+    let fail = |reason: String| {
+        if let Some(inheritance) = &inheritance {
+            inheritance.fail(&reason);
+        }
+    };
+    let loaded = match config::load(conf) {
         Ok(loaded) => loaded,
-        Err(code) => return Ok(code),
+        Err(errors) => {
+            eprintln!("{errors}");
+            fail(errors.to_string());
+            return Ok(ExitCode::from(USAGE));
+        }
     };
     for warning in &loaded.warnings {
         log::warn!(target: "icm::config", "{warning}");
     }
-    server::run(loaded.settings, conf, signals)?;
+    server::run(loaded.settings, conf, signals, inheritance.clone()).inspect_err(|e| fail(e.to_string()))?;
     Ok(ExitCode::SUCCESS)
 }
 
-/// A balancer that asks nobody: the configuration and the cached directory, every enabled port taken for
-/// answering. `None` when the configuration is wrong, which has been printed.
+/// A balancer that asks nobody: the configuration (of another ICM: its last good copy) and the cached
+/// directory, every enabled port taken for answering. `None` when the configuration is wrong, which has been printed.
 fn offline(place: &admin::Where) -> anyhow::Result<Option<Arc<Balancer>>> {
     let conf = place.conf.as_deref().ok_or_else(|| anyhow!("--offline needs -c FILE"))?;
-    let Ok(loaded) = load(conf, place.json) else { return Ok(None) };
+    let Ok(mut loaded) = load(conf, place.json) else { return Ok(None) };
+    crate::follow::offline(&mut loaded.settings)?;
     let balancer = Arc::new(Balancer::new(Arc::new(loaded.settings), vec![0; 32])?);
     assume_reachable(&balancer);
     Ok(Some(balancer))

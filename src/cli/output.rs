@@ -1,10 +1,40 @@
 //! What the verbs print: tables, durations, colours.
 //!
 //! In: rows of texts. Out: lines. On a terminal the last column wraps to its width; in a pipe or a file no line
-//! is broken and nothing is cut. Colours only on a terminal, and not where `NO_COLOR` is set.
+//! is broken and nothing is cut. Colours only on a terminal, and not where `NO_COLOR` is set. A reader that has
+//! seen enough (`icm audit | head`) is no error: the standard library's own `println!` would panic.
 
 use std::io::{IsTerminal, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
+
+/// As the standard library's, for all of the command line.
+macro_rules! print {
+    ($($text:tt)*) => { $crate::cli::output::put(format_args!($($text)*), "") };
+}
+
+/// As the standard library's, for all of the command line.
+macro_rules! println {
+    () => { $crate::cli::output::put(format_args!(""), "\n") };
+    ($($text:tt)*) => { $crate::cli::output::put(format_args!($($text)*), "\n") };
+}
+
+/// Nobody reads standard output any more.
+static CLOSED: AtomicBool = AtomicBool::new(false);
+
+/// Writes to standard output. A verb that acts goes on without a reader; one that would print for ever asks
+/// [`is_closed`].
+pub fn put(text: std::fmt::Arguments<'_>, end: &str) {
+    if write!(std::io::stdout(), "{text}{end}").is_err() {
+        CLOSED.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Writing failed: whoever read is gone.
+#[must_use]
+pub fn is_closed() -> bool {
+    CLOSED.load(Ordering::Relaxed)
+}
 
 /// Columns of a table, the first ones as wide as their widest text, the last one what is left.
 #[derive(Debug)]
@@ -63,9 +93,8 @@ impl Table {
 
     /// Prints it, with states in their colours.
     pub fn print(&self) {
-        let mut out = std::io::stdout().lock();
-        for line in self.lines(width()) {
-            let _ = writeln!(out, "{}", paint(&line));
+        for text in self.lines(width()) {
+            line(&text);
         }
     }
 }
@@ -126,7 +155,7 @@ fn paint(line: &str) -> String {
 
 /// Prints a line with states in their colours.
 pub fn line(text: &str) {
-    let _ = writeln!(std::io::stdout(), "{}", paint(text));
+    println!("{}", paint(text));
 }
 
 /// `850ms`, `12s`, `3m 4s`, `2h 5m`, `6d 1h`: two units at most.

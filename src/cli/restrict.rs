@@ -101,6 +101,7 @@ pub fn release(arguments: &Release) -> anyhow::Result<ExitCode> {
     }
     for outcome in outcomes {
         output::line(&format!("{}: {} is {}", outcome.cluster, outcome.server, outcome.state));
+        outcome.notes.iter().for_each(|note| println!("  {note}"));
         if !outcome.restrictions.is_empty() {
             println!("  still restricted: {}", outcome.restrictions.join("; "));
         }
@@ -157,6 +158,7 @@ pub fn restrict(arguments: &Restrict) -> anyhow::Result<ExitCode> {
                 "  {} requests in flight; those inside stay until affinity.drain_timeout",
                 outcome.in_flight
             );
+            outcome.notes.iter().for_each(|note| println!("  {note}"));
         }
     }
     match wait {

@@ -7,13 +7,16 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Subcommand;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::admin::{Live, Pause, Where, encode};
 use super::output::{self, Table};
 use super::{NO, USAGE};
-use crate::databases::{Listed, Listing};
 
+/// Databases that are shown unless `--limit` says otherwise.
+const DATABASES: usize = 50;
+/// Databases in one answer at most.
+const ONE_ANSWER: usize = 200;
 /// How often `--follow` asks.
 const FOLLOW: Duration = Duration::from_millis(500);
 
@@ -30,7 +33,7 @@ pub enum What {
         /// A part of path, title or replica ID, in any case.
         text: Option<String>,
         /// How many databases at most; 0 = all.
-        #[arg(long, value_name = "N", default_value_t = crate::server::inquiry::DATABASES)]
+        #[arg(long, value_name = "N", default_value_t = DATABASES)]
         limit: usize,
         #[command(flatten)]
         place: Where,
@@ -180,45 +183,56 @@ fn servers(servers: &[Value]) -> Table {
 
 fn databases(live: &Live, text: Option<&str>, limit: usize, json: bool) -> anyhow::Result<ExitCode> {
     let limit = if limit == 0 { usize::MAX } else { limit };
-    let target = format!("/replicas?q={}&limit={limit}", encode(text.unwrap_or_default()));
-    let listing: Listing = match live.get(&target)? {
-        Ok(listing) => listing,
-        Err(code) => return Ok(code),
-    };
-    if json {
-        println!("{:#}", serde_json::to_value(&listing)?);
-    } else {
-        for database in &listing.databases {
-            one_database(database);
-        }
-        let shown = listing.databases.len();
-        if shown < listing.matching {
-            println!("{shown} of {} shown: --limit 0 shows all, or say what to look for", listing.matching);
-        } else {
-            println!("{shown} of {} databases", listing.total);
+    let question = encode(text.unwrap_or_default());
+    let (mut found, mut total, mut next) = (Vec::new(), 0, Some(0));
+    // One answer holds some of them, or has looked at some of them, and says where to go on.
+    while let (Some(from), room @ 1..) = (next, limit.saturating_sub(found.len())) {
+        let target = format!("/databases?q={question}&limit={}&from={from}", room.min(ONE_ANSWER));
+        let mut told: Value = match live.get(&target)? {
+            Ok(told) => told,
+            Err(code) => return Ok(code),
+        };
+        total = told.get("total").and_then(Value::as_u64).unwrap_or(0);
+        next = told.get("next").and_then(Value::as_u64);
+        if let Some(Value::Array(databases)) = told.get_mut("databases").map(Value::take) {
+            found.extend(databases);
         }
     }
-    Ok(if listing.matching == 0 { ExitCode::from(NO) } else { ExitCode::SUCCESS })
+    let more = next.is_some();
+    let nothing = found.is_empty();
+    if json {
+        println!("{:#}", json!({ "databases": found, "total": total, "more": more }));
+    } else {
+        found.iter().for_each(one_database);
+        let shown = found.len();
+        if more {
+            println!("{shown} shown, of {total} in all: --limit 0 shows the rest, or say what to look for");
+        } else {
+            println!("{shown} of {total} databases");
+        }
+    }
+    Ok(if nothing { ExitCode::from(NO) } else { ExitCode::SUCCESS })
 }
 
-fn one_database(database: &Listed) {
-    let title = if database.title.is_empty() { String::new() } else { format!("  \"{}\"", database.title) };
-    println!("{}  {}{title}", database.path, database.replica_id);
-    let width = |text: fn(&crate::databases::Replica) -> &str| {
-        database.replicas.iter().map(|r| text(r).chars().count()).max().unwrap_or(0)
-    };
-    let (servers, paths) = (width(|r| &r.server), width(|r| &r.path));
-    for replica in &database.replicas {
-        let serves = if database.served_by.contains(&replica.server) { "*" } else { " " };
-        let mark = if replica.mark == "in_service" { "" } else { replica.mark.as_str() };
-        let state = replica.state.as_deref().unwrap_or("no member");
-        let text =
-            format!("  {serves} {:servers$}  {state:<11}  {:paths$}  {mark}", replica.server, replica.path);
+fn one_database(database: &Value) {
+    let title = word(database, "title");
+    let title = if title.is_empty() { title } else { format!("  \"{title}\"") };
+    println!("{}  {}{title}", word(database, "path"), word(database, "replica_id"));
+    let replicas = list(database, "replicas");
+    let width = |key: &str| replicas.iter().map(|r| word(r, key).chars().count()).max().unwrap_or(0);
+    let (servers, paths) = (width("server"), width("path"));
+    let served_by: Vec<&str> = list(database, "served_by").iter().filter_map(Value::as_str).collect();
+    for replica in replicas {
+        let (server, path, mark) = (word(replica, "server"), word(replica, "path"), word(replica, "mark"));
+        let serves = if served_by.contains(&server.as_str()) { "*" } else { " " };
+        let mark = if mark == "in_service" { "" } else { mark.as_str() };
+        let state = replica.get("state").and_then(Value::as_str).unwrap_or("no member");
+        let text = format!("  {serves} {server:servers$}  {state:<11}  {path:paths$}  {mark}");
         output::line(text.trim_end());
     }
-    match &database.problem {
-        Some(problem) => println!("    nobody would serve a new user: {problem}"),
-        None => println!("    served by {}", database.served_by.join(" or ")),
+    match word(database, "outcome").as_str() {
+        "serve" => println!("    served by {}", served_by.join(" or ")),
+        problem => println!("    nobody would serve a new user: {problem}"),
     }
 }
 
@@ -260,7 +274,7 @@ fn events(live: &Live, follow: bool, json: bool) -> anyhow::Result<ExitCode> {
                 output::line(&event_line(event));
             }
         }
-        if !follow || live.pause(FOLLOW)? == Pause::Interrupted {
+        if !follow || output::is_closed() || live.pause(FOLLOW)? == Pause::Interrupted {
             return Ok(ExitCode::SUCCESS);
         }
     }

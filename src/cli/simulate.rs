@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use super::admin::{Where, encode};
 use super::output::{self, Table};
 use super::{NO, USAGE, offline};
-use crate::server::inquiry::EXAMPLES;
+use crate::server::admin::inquiry::EXAMPLES;
 use crate::simulate::{Changes, ClusterSimulation, Databases, Simulation, simulate};
 
 /// What `simulate` takes.

@@ -77,6 +77,12 @@ const NOISE_MICROS: f64 = 2_000.0;
 const BASELINE_MS: f64 = 1_800_000.0;
 /// Readings of a class before its baseline counts.
 const ENOUGH: u32 = 8;
+/// Readings that the recent mean rests on at most: with many a second it is younger than its half-life, so that a
+/// server which slows down is seen at once, and old enough for newcomers who will stay
+/// (`benches/balance`, affinity 95 %).
+const WINDOW: f64 = 500.0;
+/// Readings that are enough to believe it.
+const PLENTY: f64 = 50.0;
 
 impl Observed {
     /// Takes in one answered request. `micros` is the time to the first byte of the answer.
@@ -96,8 +102,7 @@ impl Observed {
             times.baseline += (value - times.baseline) * (gap / BASELINE_MS).min(0.01);
         }
         let faded = 0.5_f64.powf(now_ms.saturating_sub(times.last_ms) as f64 / HALF_LIFE_MS);
-        // A window of at most some fifty readings: fast enough to see a server slow down under load.
-        let weight = (times.weight * faded).min(50.0);
+        let weight = (times.weight * faded).min(WINDOW);
         times.recent = times.recent.mul_add(weight, value) / (weight + 1.0);
         times.weight = weight + 1.0;
         times.last_ms = now_ms;
@@ -123,6 +128,16 @@ impl Observed {
             weights += weight;
         }
         (weights > 0.0).then(|| sum / weights)
+    }
+
+    /// How much the expansion factor rests on: 1.0 with plenty of answers lately, 0.0 with none.
+    #[must_use]
+    pub fn confidence(&self, now_ms: u64) -> f32 {
+        let weight = |times: &ClassTimes| {
+            times.weight * 0.5_f64.powf(now_ms.saturating_sub(times.last_ms) as f64 / HALF_LIFE_MS)
+        };
+        let sum: f64 = self.classes.iter().filter(|times| times.seen >= ENOUGH).map(weight).sum();
+        (sum / PLENTY).min(1.0) as f32
     }
 }
 
@@ -159,7 +174,7 @@ mod tests {
         }
         let quiet = index_of_expansion(observed.expansion(now, 60_000).unwrap(), 6);
         assert!(quiet > 97.0, "{quiet}");
-        for _ in 0..400 {
+        for _ in 0..2_000 {
             now += 10;
             observed.observe(RequestClass::Document, 400_000, now);
         }

@@ -50,6 +50,17 @@ pub struct Restriction {
     pub since_unix_ms: u64,
     /// Who.
     pub by: String,
+    /// The ICM where it was made, and where alone it is taken back; `None` = this one.
+    pub at: Option<String>,
+}
+
+impl std::fmt::Display for Restriction {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.at {
+            None => write!(f, "restricted by {}", self.by),
+            Some(at) => write!(f, "restricted by {} on {at}, release it there", self.by),
+        }
+    }
 }
 
 /// One fact with its origin.
@@ -112,6 +123,7 @@ pub struct Ledger {
     operational: Option<Dated<Operational>>,
     max_connections: Option<Dated<u32>>,
     admin: Option<Restriction>,
+    elsewhere: Vec<Restriction>,
     sources: Vec<SourceState>,
     restricted_since: Option<u64>,
     returned_at: Option<u64>,
@@ -148,6 +160,7 @@ impl Ledger {
             operational: None,
             max_connections: None,
             admin: None,
+            elsewhere: Vec::new(),
             sources,
             restricted_since: None,
             returned_at: None,
@@ -296,10 +309,24 @@ impl Ledger {
     /// An administrator restricts (`Some`) or releases (`None`) the server.
     pub fn restrict(&mut self, restriction: Option<Restriction>, now_ms: u64) -> Option<Transition> {
         let cause = match &restriction {
-            Some(r) => format!("restricted by {}", r.by),
+            Some(restriction) => restriction.to_string(),
             None => "released by an administrator".to_owned(),
         };
         self.admin = restriction;
+        self.settle(now_ms, &cause)
+    }
+
+    /// The administrator's restriction, if there is one.
+    #[must_use]
+    pub fn admin_restriction(&self) -> Option<&Restriction> {
+        self.admin.as_ref()
+    }
+
+    /// What administrators restrict on the ICM that this one follows; empty = no longer.
+    pub fn restrict_elsewhere(&mut self, all: Vec<Restriction>, now_ms: u64) -> Option<Transition> {
+        let cause =
+            all.first().map_or_else(|| "released where it was restricted".to_owned(), ToString::to_string);
+        self.elsewhere = all;
         self.settle(now_ms, &cause)
     }
 
@@ -406,9 +433,7 @@ impl Ledger {
     #[must_use]
     pub fn restrictions(&self) -> Vec<String> {
         let mut all = Vec::new();
-        if let Some(admin) = &self.admin {
-            all.push(format!("restricted by {}", admin.by));
-        }
+        all.extend(self.admin.iter().chain(&self.elsewhere).map(ToString::to_string));
         if self.settings.restricted {
             all.push("server_restricted in the configuration".to_owned());
         }
@@ -421,10 +446,10 @@ impl Ledger {
         all
     }
 
-    /// The administrator's restriction, if there is one.
+    /// What administrators restrict on the ICM that this one follows.
     #[must_use]
-    pub fn admin_restriction(&self) -> Option<&Restriction> {
-        self.admin.as_ref()
+    pub fn restrictions_elsewhere(&self) -> &[Restriction] {
+        &self.elsewhere
     }
 
     /// Some source has ever said whether the server is RESTRICTED.
@@ -457,6 +482,7 @@ impl Ledger {
     fn is_restricted(&self) -> bool {
         self.settings.restricted
             || self.admin.is_some()
+            || !self.elsewhere.is_empty()
             || self.is_said_restricted()
             || self.says(Administrative::Drain)
     }

@@ -12,7 +12,8 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::availability::{Observed, RequestClass, index_of_expansion};
 use super::facts::Facts;
-use super::ledger::{Ledger, Restriction, Settings, Source};
+use super::ledger::{Ledger, Restriction, Settings, Source, Standing};
+use super::load::{self, MeanInFlight, Reading};
 use super::name::ServerName;
 use super::state::{Port, ServerState, Transition};
 
@@ -28,6 +29,8 @@ const NEWEST: f32 = 0.1;
 const FADE: f32 = 0.9;
 /// Bits of an `f32` that stand for "unknown".
 const UNKNOWN: u32 = u32::MAX;
+/// The same for a reading.
+const NO_READING: u64 = u64::MAX;
 
 /// See the module's description.
 #[derive(Debug)]
@@ -37,6 +40,7 @@ pub struct Member {
     tag: u32,
     ledger: Mutex<Ledger>,
     observed: Mutex<Observed>,
+    indexes: Mutex<Indexes>,
     /// Where its ports were last seen: another address is another port.
     addresses: Mutex<[Option<SocketAddr>; 2]>,
 
@@ -44,12 +48,13 @@ pub struct Member {
     state: AtomicU32,
     restricted_since: AtomicU64,
     returned_at: AtomicU64,
-    published: AtomicU32,
-    seen_index: AtomicU32,
+    /// Bits of an `f32`: the published index, else the observed one, for those who look.
+    shown_index: AtomicU32,
+    /// Bits of both numbers of a [`Reading`]: what selection ranks by.
+    reading: AtomicU64,
     max_connections: AtomicU32,
     weight: AtomicU32,
     in_flight: AtomicU32,
-    in_flight_then: AtomicU32,
     /// Those of the requests in flight that are tunnels.
     tunnels: AtomicU32,
     /// When the last answer's header arrived; 0 = never.
@@ -62,6 +67,16 @@ pub struct Member {
     probe_now: AtomicBool,
     /// Counters for the status page and metrics.
     pub counters: Counters,
+}
+
+/// What the reading that ranks is made of.
+#[derive(Debug, Default)]
+struct Indexes {
+    /// When it was taken and by which source, and what it says.
+    published: Option<((u64, usize), Reading)>,
+    /// What it says, and how much it rests on.
+    observed: Option<(Reading, f32)>,
+    mean: MeanInFlight,
 }
 
 /// What happened on a member since the process began.
@@ -123,12 +138,12 @@ pub struct View {
     pub busy: bool,
     /// User limit reached.
     pub max_users: bool,
-    /// Index 0..=100, published and fresh, else observed; `None` = unknown.
+    /// Index 0..=100 to rank by: published and observed joined ([`super::load`]); `None` = unknown.
     pub index: Option<f32>,
     /// Requests of this balancer in flight there.
     pub in_flight: u32,
-    /// The same at the moment when the index was taken.
-    pub in_flight_then: u32,
+    /// How many of them the index knows of: their mean while it was taken.
+    pub in_flight_then: f32,
     /// 1..=1000.
     pub weight: u32,
     /// Requests in flight that it takes at most; 0 = no cap.
@@ -148,17 +163,17 @@ impl Member {
             tag,
             ledger: Mutex::new(ledger),
             observed: Mutex::default(),
+            indexes: Mutex::default(),
             addresses: Mutex::default(),
             flags: AtomicU32::new(0),
             state: AtomicU32::new(ServerState::Unreachable as u32),
             restricted_since: AtomicU64::new(0),
             returned_at: AtomicU64::new(0),
-            published: AtomicU32::new(UNKNOWN),
-            seen_index: AtomicU32::new(UNKNOWN),
+            shown_index: AtomicU32::new(UNKNOWN),
+            reading: AtomicU64::new(NO_READING),
             max_connections: AtomicU32::new(0),
             weight: AtomicU32::new(weight.max(1)),
             in_flight: AtomicU32::new(0),
-            in_flight_then: AtomicU32::new(0),
             tunnels: AtomicU32::new(0),
             last_answer: AtomicU64::new(0),
             failing_share: AtomicU32::new(0),
@@ -187,20 +202,12 @@ impl Member {
         ServerState::ALL.get(number).copied().unwrap_or(ServerState::Unreachable)
     }
 
-    /// The index as selection sees it; `None` = unknown.
-    #[must_use]
-    pub fn index(&self) -> Option<f32> {
-        let published = self.published.load(Relaxed);
-        let index = if published == UNKNOWN { self.seen_index.load(Relaxed) } else { published };
-        (index != UNKNOWN).then(|| f32::from_bits(index))
-    }
-
     /// Plain data for selection; loads only.
     #[must_use]
     pub fn view(&self) -> View {
         let flags = self.flags.load(Relaxed);
-        let published = self.published.load(Relaxed);
-        let index = if published == UNKNOWN { self.seen_index.load(Relaxed) } else { published };
+        let reading = self.reading.load(Relaxed);
+        let known = reading != NO_READING;
         let never_zero = |ms: u64| (ms > 0).then_some(ms);
         View {
             http: flags & HTTP != 0,
@@ -208,14 +215,21 @@ impl Member {
             restricted_since_ms: never_zero(self.restricted_since.load(Relaxed)),
             busy: flags & BUSY != 0,
             max_users: flags & MAX_USERS != 0,
-            index: (index != UNKNOWN).then(|| f32::from_bits(index)),
+            index: known.then(|| f32::from_bits((reading >> 32) as u32)),
             in_flight: self.in_flight.load(Relaxed),
-            in_flight_then: if published == UNKNOWN { 0 } else { self.in_flight_then.load(Relaxed) },
+            in_flight_then: if known { f32::from_bits(reading as u32) } else { 0.0 },
             weight: self.weight.load(Relaxed),
             max_connections: self.max_connections.load(Relaxed),
             returned_at_ms: never_zero(self.returned_at.load(Relaxed)),
             failing: f32::from_bits(self.failing_share.load(Relaxed)),
         }
+    }
+
+    /// Index 0..=100 as an administrator knows it: as published, else as observed.
+    #[must_use]
+    pub fn index(&self) -> Option<f32> {
+        let index = self.shown_index.load(Relaxed);
+        (index != UNKNOWN).then(|| f32::from_bits(index))
     }
 
     /// Reads the ledger: for pages, never on the request path.
@@ -265,19 +279,7 @@ impl Member {
 
     /// See [`Ledger::report`].
     pub fn report(&self, source: usize, facts: &Facts, now_ms: u64) -> Option<Transition> {
-        let mut is_new_index = false;
-        let change = self.learn(now_ms, |ledger| {
-            let before = ledger.index_taken();
-            let change = ledger.report(source, facts, now_ms);
-            is_new_index = ledger.index_taken() != before;
-            change
-        });
-        // An exporter that is read more often than Domino renews its index repeats the old one: what
-        // was sent since it was taken still counts.
-        if is_new_index {
-            self.in_flight_then.store(self.in_flight.load(Relaxed), Relaxed);
-        }
-        change
+        self.learn(now_ms, |ledger| ledger.report(source, facts, now_ms))
     }
 
     /// See [`Ledger::restrict`].
@@ -285,12 +287,27 @@ impl Member {
         self.learn(now_ms, |ledger| ledger.restrict(restriction, now_ms))
     }
 
+    /// See [`Ledger::restrict_elsewhere`].
+    pub fn restrict_elsewhere(&self, all: Vec<Restriction>, now_ms: u64) -> Option<Transition> {
+        if self.read(|ledger| *ledger.restrictions_elsewhere() == all) {
+            return None;
+        }
+        self.learn(now_ms, |ledger| ledger.restrict_elsewhere(all, now_ms))
+    }
+
     /// Once a second: what went stale lapses, and the observed index is renewed.
     pub fn tick(&self, range: u8, stale_ms: u64, now_ms: u64) -> Option<Transition> {
-        let expansion =
-            self.observed.lock().unwrap_or_else(PoisonError::into_inner).expansion(now_ms, stale_ms);
-        let index = expansion.map_or(UNKNOWN, |xf| (index_of_expansion(xf, range) as f32).to_bits());
-        self.seen_index.store(index, Relaxed);
+        let (expansion, confidence) = {
+            let observed = self.observed.lock().unwrap_or_else(PoisonError::into_inner);
+            (observed.expansion(now_ms, stale_ms), observed.confidence(now_ms))
+        };
+        {
+            let mut indexes = self.indexes.lock().unwrap_or_else(PoisonError::into_inner);
+            indexes.mean.sample(self.in_flight(), now_ms);
+            let in_flight = indexes.mean.get();
+            let reading = |xf| Reading { index: index_of_expansion(xf, range) as f32, in_flight };
+            indexes.observed = expansion.map(|xf| (reading(xf), confidence));
+        }
         let failing = f32::from_bits(self.failing_share.load(Relaxed));
         if failing > 0.0 {
             let faded = if failing < 0.01 { 0.0 } else { failing * FADE };
@@ -379,6 +396,28 @@ impl Member {
         self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Joins what is known of the index.
+    fn rank_by(&self, taken: Option<(u64, usize)>, standing: &Standing, now_ms: u64) {
+        let mut indexes = self.indexes.lock().unwrap_or_else(PoisonError::into_inner);
+        // An exporter that is read more often than Domino renews its index repeats the old one: what was sent
+        // since it was taken still counts.
+        let in_flight = match (indexes.published, taken) {
+            (Some((before, reading)), Some(now)) if before == now => reading.in_flight,
+            _ => indexes.mean.get(),
+        };
+        indexes.published = taken
+            .zip(standing.index)
+            .map(|(taken, index)| (taken, Reading { index: index as f32, in_flight }));
+        let published = indexes.published.map(|((at, _), reading)| (reading, now_ms.saturating_sub(at)));
+        let reading = load::join(published, indexes.observed);
+        let bits = reading
+            .map_or(NO_READING, |r| u64::from(r.index.to_bits()) << 32 | u64::from(r.in_flight.to_bits()));
+        self.reading.store(bits, Relaxed);
+        let seen = indexes.observed.map(|(reading, _)| reading.index);
+        let shown = standing.raw_index.map(f32::from).or(seen);
+        self.shown_index.store(shown.map_or(UNKNOWN, f32::to_bits), Relaxed);
+    }
+
     /// Changes the ledger and publishes what the request path reads.
     fn learn(
         &self,
@@ -404,7 +443,7 @@ impl Member {
         self.state.store(standing.state as u32, Relaxed);
         self.restricted_since.store(standing.restricted_since_ms.map_or(0, |ms| ms.max(1)), Relaxed);
         self.returned_at.store(ledger.returned_at().map_or(0, |ms| ms.max(1)), Relaxed);
-        self.published.store(standing.index.map_or(UNKNOWN, |i| (i as f32).to_bits()), Relaxed);
+        self.rank_by(ledger.index_taken(), &standing, now_ms);
         self.max_connections.store(standing.max_connections, Relaxed);
         transition
     }
@@ -466,10 +505,13 @@ mod tests {
         let facts = Facts { index: Some(80), updated_at: Some(1_000.0), ..Facts::default() };
         member.report(0, &facts, 10);
         let requests: Vec<InFlight> = (0..3).filter_map(|_| member.begin(0)).collect();
-        member.report(0, &facts, 20);
-        assert_eq!((member.view().in_flight, member.view().in_flight_then), (3, 0));
-        member.report(0, &Facts { updated_at: Some(1_060.0), ..facts }, 30);
-        assert_eq!(member.view().in_flight_then, 3);
+        for tick in 1..100 {
+            member.tick(6, 180_000, tick * 500);
+        }
+        member.report(0, &facts, 50_000);
+        assert_eq!((member.view().in_flight, member.view().in_flight_then), (3, 0.0));
+        member.report(0, &Facts { updated_at: Some(1_060.0), ..facts }, 50_010);
+        assert!(member.view().in_flight_then > 2.8, "{:?}", member.view());
         drop(requests);
         assert_eq!(member.view().in_flight, 0);
     }

@@ -6,6 +6,7 @@
 pub mod availability;
 pub mod facts;
 pub mod ledger;
+pub mod load;
 pub mod member;
 pub mod name;
 pub mod names_view;

@@ -5,7 +5,7 @@
 
 use std::io::{self, Read};
 use std::net::{SocketAddr, ToSocketAddrs};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// What a load asks of the machine.
 pub trait Files {
@@ -14,6 +14,14 @@ pub trait Files {
     /// # Errors
     /// As the operating system says; also for anything but a regular file and for a larger file.
     fn read(&self, path: &Path, limit: u64) -> io::Result<Content>;
+    /// The name without links and dots. Of a file that does not exist yet, such as a cache, the directories
+    /// that do exist are followed.
+    ///
+    /// # Errors
+    /// As the operating system says; also for a link that leads nowhere.
+    fn real_path(&self, path: &Path) -> io::Result<PathBuf> {
+        Ok(path.to_owned())
+    }
     /// Whether a directory of this name exists.
     fn is_dir(&self, path: &Path) -> bool;
     /// The addresses of a host name that a listener is to be bound to.
@@ -54,6 +62,18 @@ impl Files for Disk {
             return Err(io::Error::other(format!("it is larger than {limit} octets")));
         }
         Ok(Content { octets, mode: metadata.permissions().mode() })
+    }
+
+    fn real_path(&self, path: &Path) -> io::Result<PathBuf> {
+        match std::fs::canonicalize(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound && path.symlink_metadata().is_err() => {
+                match (path.parent(), path.file_name()) {
+                    (Some(parent), Some(name)) => Ok(self.real_path(parent)?.join(name)),
+                    _ => Err(error),
+                }
+            }
+            other => other,
+        }
     }
 
     fn is_dir(&self, path: &Path) -> bool {

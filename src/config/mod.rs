@@ -55,9 +55,17 @@ pub struct Loaded {
     pub settings: Settings,
     /// What an administrator should know all the same.
     pub warnings: Vec<Warning>,
-    /// `clusters:` as YAML with aliases and merge keys written out, for other ICMs; `None` without
-    /// clusters. It names secret files, it does not hold secrets.
-    pub clusters_yaml: Option<String>,
+}
+
+/// The clusters of another ICM, without errors.
+#[derive(Clone, Debug)]
+pub struct LoadedClusters {
+    /// In its file's order; at least one.
+    pub clusters: Vec<Arc<Cluster>>,
+    /// As [`Settings::clusters_yaml`].
+    pub yaml: Arc<str>,
+    /// What an administrator should know all the same.
+    pub warnings: Vec<Warning>,
 }
 
 /// Reads a configuration file and all files that it names.
@@ -100,13 +108,10 @@ pub fn load_with(file: &Path, text: &str, files: &dyn Files) -> Result<Loaded, C
     let load = Load::new(files, file);
     let read = open(&load, file, text);
     let settings = read.as_ref().and_then(|(document, value)| settings(document, value));
-    let clusters_yaml = read
-        .as_ref()
-        .and_then(|(_, value)| value.get("clusters"))
-        .and_then(|clusters| serde_yaml::to_string(clusters).ok());
+    let clusters_yaml = read.as_ref().and_then(|(_, value)| clusters_yaml(value));
     let warnings = finish(load, file)?;
     match settings {
-        Some(settings) => Ok(Loaded { settings, warnings, clusters_yaml }),
+        Some(settings) => Ok(Loaded { settings: Settings { clusters_yaml, ..settings }, warnings }),
         None => Err(whole_file(file, "cannot be understood".to_owned())),
     }
 }
@@ -121,15 +126,32 @@ pub fn load_clusters(
     text: &str,
     allow_files_under: &[PathBuf],
     files: &dyn Files,
-) -> Result<(Vec<Arc<Cluster>>, Vec<Warning>), ConfigErrors> {
+) -> Result<LoadedClusters, ConfigErrors> {
     let mut load = Load::new(files, Path::new(""));
     load.allow = Some(allow_files_under.to_vec());
-    let clusters = open(&load, origin, text).map_or_else(Vec::new, |(document, value)| {
-        let top = document.root(&value, "").map_quietly(keys::TOP);
-        cluster::clusters(&top.get("clusters"))
+    let read = open(&load, origin, text);
+    let clusters = read.as_ref().map_or_else(Vec::new, |(document, value)| {
+        let root = document.root(value, "");
+        if !value.is_mapping() {
+            root.error(
+                Problem::new("is not the configuration of an ICM").hint("expected is a map with `clusters:`"),
+            );
+            return Vec::new();
+        }
+        cluster::clusters(&root.map_quietly(keys::TOP).get("clusters"))
     });
+    let yaml = read.as_ref().and_then(|(_, value)| clusters_yaml(value));
     let warnings = finish(load, origin)?;
-    Ok((clusters, warnings))
+    match yaml {
+        Some(yaml) => Ok(LoadedClusters { clusters, yaml, warnings }),
+        None => Err(whole_file(origin, "cannot be understood".to_owned())),
+    }
+}
+
+/// `clusters:` as it would be written without aliases and merge keys.
+fn clusters_yaml(value: &Value) -> Option<Arc<str>> {
+    let clusters = value.get("clusters").filter(|clusters| !clusters.is_null())?;
+    serde_yaml::to_string(clusters).ok().map(Arc::from)
 }
 
 /// The warnings, or all errors in the order of files and lines.
@@ -287,6 +309,7 @@ fn settings(document: &Document<'_>, value: &Value) -> Option<Settings> {
         statpub,
         access_log: top::access_log(&top.get("access_log")),
         clusters,
+        clusters_yaml: None,
         follow,
     };
     if !document.load.failed() {

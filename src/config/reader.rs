@@ -383,17 +383,24 @@ impl<'d> Item<'d> {
             && path
                 .components()
                 .all(|c| matches!(c, std::path::Component::RootDir | std::path::Component::Normal(_)));
-        if plain && allow.iter().any(|root| path.starts_with(root)) {
+        if plain && allow.iter().any(|root| path.starts_with(root)) && self.stays_inside(&path, allow) {
             return Some(path);
         }
         let roots: Vec<_> = allow.iter().map(|p| p.display().to_string()).collect();
         self.error(Problem::new(format!("`{text}` may not be named by another ICM's configuration")).hint(
             format!(
-                "only files under {} (get_configuration_from.allow_files_under)",
+                "only files under {}, by their absolute names (get_configuration_from.allow_files_under)",
                 if roots.is_empty() { "no directory at all".to_owned() } else { roots.join(", ") }
             ),
         ));
         None
+    }
+
+    /// No link leads out of the directories that are allowed.
+    fn stays_inside(&self, path: &Path, allow: &[PathBuf]) -> bool {
+        let files = self.doc.load.files;
+        let real = |path: &Path| files.real_path(path).ok();
+        real(path).is_some_and(|path| allow.iter().filter_map(|r| real(r)).any(|root| path.starts_with(root)))
     }
 }
 

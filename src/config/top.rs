@@ -192,20 +192,22 @@ pub(super) fn follow(item: &Item<'_>) -> Option<Follow> {
     let map = item.map(keys::FOLLOW);
     let url_item = map.required("url");
     let url = url_item.parsed("a URL", values::url);
-    let token_item = map.get("token_file");
-    let token = token_item.token();
+    let token = map.get("token_file").token();
     if let Some(url) = &url
-        && token_item.is_present()
         && !url.https
         && !values::is_loopback(&url.at.host)
     {
+        // Whoever stands between could send every user to a server of his.
         url_item.error(
-            Problem::new(format!("the token would go to {} in clear text", url.at))
-                .hint("write an `https://` URL"),
+            Problem::new(format!("the configuration of {} would come in clear text", url.at))
+                .hint("write an `https://` URL; `http://` is for loopback only"),
         );
     }
     let roots = map.get("allow_files_under").one_or_more();
     let authorities = tls::authorities(&map.get("ca_file"));
+    if !map.has("cache") {
+        item.warn("has no `cache`: this ICM cannot start while the other one does not answer");
+    }
     let follow = Follow {
         ca_file: authorities.as_ref().map(|(path, _)| path.clone()),
         ca: authorities.map(|(_, list)| list),

@@ -6,7 +6,8 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -59,6 +60,7 @@ pub struct Accept<A> {
     name: &'static str,
     doors: Vec<Door>,
     threads: Option<usize>,
+    closed: Option<Arc<AtomicUsize>>,
     shared: Arc<Shared<A>>,
 }
 
@@ -89,13 +91,20 @@ impl<A> Accept<A> {
             places,
             crowded: Crowded::default(),
         };
-        Self { name, doors, threads: None, shared: Arc::new(shared) }
+        Self { name, doors, threads: None, closed: None, shared: Arc::new(shared) }
     }
 
     /// On so many threads of its own.
     #[must_use]
     pub fn threads(self, threads: usize) -> Self {
         Self { threads: Some(threads), ..self }
+    }
+
+    /// Counts its doors in `closed` for as long as nobody accepts on them.
+    #[must_use]
+    pub fn counted(self, closed: &Arc<AtomicUsize>) -> Self {
+        closed.fetch_add(self.doors.len(), SeqCst);
+        Self { closed: Some(Arc::clone(closed)), ..self }
     }
 }
 
@@ -121,11 +130,19 @@ impl<A: HttpServerApp + Send + Sync + 'static> Service for Accept<A> {
                 let (tls, shutdown) = (tls.clone(), shutdown.clone());
                 loops.push(current_handle().spawn(shared.accept(listener, address, tls, shutdown)));
             }
+            if let Some(closed) = &self.closed {
+                closed.fetch_sub(1, SeqCst);
+            }
         }
         for accepting in loops {
             let _ = accepting.await;
         }
-        self.shared.app.http_cleanup().await;
+        // That closes connections between two requests, where the next one may be on its way. It must be when the
+        // service ends; where another process goes on with it, each client hears `Connection: close` with its
+        // next answer instead, and nobody's request is lost.
+        if !self.shared.balancer.upgrade.is_over() {
+            self.shared.app.http_cleanup().await;
+        }
     }
 
     fn name(&self) -> &str {
@@ -257,7 +274,7 @@ impl<A: HttpServerApp + Send + Sync + 'static> Shared<A> {
                 // A request that is there already is served.
                 biased;
                 there = guarded.head() => if !there { return },
-                _ = stop.wait_for(|stop| *stop) => return,
+                () = self.end_of_idling(&mut stop) => return,
             }
             let mut session = ServerSession::new_http1(guarded);
             match settings {
@@ -272,6 +289,15 @@ impl<A: HttpServerApp + Send + Sync + 'static> Shared<A> {
             if !guarded.next_request(self.rules()) {
                 return;
             }
+        }
+    }
+
+    /// When a connection is closed between two requests, where the next one may be on its way: at the end of the
+    /// service. Not where another process goes on with it: there each client hears `Connection: close`.
+    async fn end_of_idling(&self, stop: &mut ShutdownWatch) {
+        let _ = stop.wait_for(|stop| *stop).await;
+        if self.balancer.upgrade.is_over() {
+            std::future::pending::<()>().await;
         }
     }
 

@@ -10,7 +10,7 @@ use pingora::protocols::IO;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 /// All of it: a client that takes longer is cut.
-const MOMENT: Duration = Duration::from_secs(2);
+pub const MOMENT: Duration = Duration::from_secs(2);
 
 /// Says the last word and closes.
 pub fn part<S: IO + 'static>(stream: S, answer: Vec<u8>) {

@@ -15,7 +15,9 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use crate::balancer::Balancer;
 use crate::balancer::statistics::{Kind, Statistics, Value};
+use crate::clock;
 use crate::edge::ClientStatistics;
+use crate::follow::Followed;
 use exposition::Exposition;
 
 /// All metrics.
@@ -39,6 +41,7 @@ pub fn render(balancer: &Balancer) -> String {
     out.sample(&[], u8::from(balancer.is_ready()));
     clients(&mut out, &statistics.clients);
     reload(&mut out, balancer);
+    followed(&mut out, balancer);
     certificates(&mut out, statistics);
     access_log(&mut out, statistics);
     clusters::render(&mut out, balancer);
@@ -73,6 +76,32 @@ fn reload(out: &mut Exposition, balancer: &Balancer) {
     out.sample(&[], reload.took_ms as f64 / 1e3);
     out.gauge("icm_config_restart_required", "Keys of the file that only a restart would apply");
     out.sample(&[], reload.restart_required.len());
+}
+
+/// Without a sample on an ICM that has its own clusters.
+fn followed(out: &mut Exposition, balancer: &Balancer) {
+    let followed = balancer.followed.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut gauge = |name, help, value: fn(&Followed) -> u64| {
+        out.gauge(name, help);
+        if let Some(followed) = &*followed {
+            out.sample(&[], value(followed));
+        }
+    };
+    gauge(
+        "icm_config_follow_success",
+        "1 while the ICM that this one follows answers with a good configuration",
+        |followed| u64::from(followed.trouble.is_empty()),
+    );
+    gauge(
+        "icm_config_follow_age_seconds",
+        "Since it last confirmed the configuration in force",
+        |followed| clock::unix_ms().saturating_sub(followed.confirmed_unix_ms) / 1_000,
+    );
+    gauge(
+        "icm_config_follow_changed_timestamp_seconds",
+        "When a different one was last taken over",
+        |followed| followed.changed_unix_ms / 1_000,
+    );
 }
 
 fn certificates(out: &mut Exposition, statistics: &Statistics) {

@@ -36,7 +36,7 @@ pub fn render(out: &mut Exposition, balancer: &Balancer) {
     }
     out.gauge("icm_server_availability_index", "Index 0..100, published or observed");
     for (labels, _, member) in all() {
-        if let Some(index) = member.view().index {
+        if let Some(index) = member.index() {
             out.sample(&labels, format_args!("{index:.1}"));
         }
     }

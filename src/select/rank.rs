@@ -1,15 +1,17 @@
 //! The lightest workload among servers that may serve.
 //!
 //! The availability index is relative, logarithmic and slow: Domino renews it about once a minute.
-//! Sending everyone to the highest makes a herd that flips with every reading. So the index is
-//! corrected by what this balancer itself has sent since it was taken, servers within a small band
-//! count as equal, and among equals two are drawn and the one with fewer requests in flight per
-//! weight wins.
+//! Sending everyone to the highest makes a herd that flips with every reading. So the index is joined with
+//! what is observed ([`crate::cluster::load`]), corrected by what this balancer itself has sent since, servers
+//! within a small band count as equal, and among equals two are drawn and the one with fewer requests in
+//! flight per weight wins.
 //!
-//! The correction follows the index's own definition. A server that works on `n` requests at once
-//! slows down roughly as `C + n`, where `C` is what it carries without slowing, so its expansion
-//! factor has grown by `(C + now) / (C + then)` since the reading, which is
-//! `100 / range * log2` of that ratio in points of the index.
+//! The correction follows the index's own definition. A server that works on `n` requests at once slows down
+//! as `n` grows, so its expansion factor has changed by `(C + now) / (C + then)`, where `then` is the mean
+//! number in flight while the index was taken; this is `100 / range * log2` of that ratio in points of the
+//! index. `C` keeps single requests on an idle server from mattering. In effect the time that a new request
+//! would take is estimated: an index learned over seconds, times a number in flight that is true now.
+//! `benches/balance` compares this with the rules of others; the constants are those that did best there.
 //!
 //! A server that fails fast looks idle and would draw everybody: the share of its latest attempts that
 //! had to be repeated elsewhere costs it as many points of a hundred.
@@ -22,8 +24,8 @@ use super::question::{Candidate, Settings};
 /// this much without meaning anything.
 pub const BAND: f32 = 5.0;
 
-/// Requests in flight per weight that a server carries without slowing down.
-const CARRIED: f32 = 8.0;
+/// Requests in flight per weight that make little difference.
+const CARRIED: f32 = 2.0;
 
 /// The least share of a server that has just returned: some requests must warm it up.
 const FIRST_SHARE: f32 = 0.1;
@@ -54,7 +56,7 @@ pub fn corrected(candidates: &[Candidate], settings: &Settings) -> SmallVec<[f32
         .map(|c| {
             let weight = c.view.weight.max(1) as f32;
             let now = c.view.in_flight as f32 / weight;
-            let then = c.view.in_flight_then as f32 / weight;
+            let then = c.view.in_flight_then / weight;
             // Most servers, most of the time: nothing changed since the reading, no logarithm needed.
             let shift = if now == then { 0.0 } else { points * ((CARRIED + now) / (CARRIED + then)).log2() };
             c.view.index.unwrap_or(neutral) - shift - 100.0 * c.view.failing

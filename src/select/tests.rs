@@ -22,7 +22,7 @@ fn view() -> View {
         max_users: false,
         index: Some(80.0),
         in_flight: 0,
-        in_flight_then: 0,
+        in_flight_then: 0.0,
         weight: 1,
         max_connections: 0,
         returned_at_ms: None,
@@ -228,7 +228,7 @@ fn requests_in_flight_since_the_reading_correct_the_index() {
         "forty requests later the best one is no longer the best"
     );
     let servers = [
-        server(0, |v| (v.index, v.in_flight, v.in_flight_then) = (Some(90.0), 40, 40)),
+        server(0, |v| (v.index, v.in_flight, v.in_flight_then) = (Some(90.0), 40, 40.0)),
         server(1, |v| v.index = Some(70.0)),
     ];
     assert_eq!(
@@ -263,8 +263,8 @@ fn weights_share_idle_servers_in_proportion() {
 #[test]
 fn among_equals_fewer_requests_in_flight_per_weight_win() {
     let servers = [
-        server(0, |v| (v.in_flight, v.in_flight_then) = (2, 2)),
-        server(1, |v| (v.in_flight, v.in_flight_then, v.weight) = (3, 3, 4)),
+        server(0, |v| (v.in_flight, v.in_flight_then) = (2, 2.0)),
+        server(1, |v| (v.in_flight, v.in_flight_then, v.weight) = (3, 3.0, 4)),
     ];
     assert_eq!(who(&ask(&servers), &SETTINGS), [1]);
 }
@@ -347,7 +347,7 @@ fn any_candidate() -> impl Strategy<Value = Candidate> {
                     max_users,
                     index,
                     in_flight,
-                    in_flight_then: 0,
+                    in_flight_then: 0.0,
                     weight,
                     max_connections: 0,
                     returned_at_ms,

@@ -1,8 +1,10 @@
 //! From the first signal to the last request: draining.
 //!
-//! In: TERM and INT. Out: readiness goes at once, listeners close, requests in flight finish within the
+//! In: TERM and INT, or a new process that serves in this one's place. Out: readiness goes at once, listeners close, requests in flight finish within the
 //! grace period, and an idle process leaves at once. A second signal leaves now. The admin listener
 //! stays open to the end: whoever asks `/readyz` hears 503, and an administrator sees what is left.
+//! After a hand-over it closes at once, as the new process answers; and connections between two requests stay
+//! until their next one, which may be on its way.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering::Relaxed;
@@ -14,9 +16,11 @@ use pingora::server::{ListenFds, ShutdownSignal, ShutdownSignalWatch, ShutdownWa
 use pingora::services::Service;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
+use super::handover::Upgrade;
 use super::{StartError, systemd};
 use crate::access_log::AccessLog;
 use crate::balancer::Balancer;
+use crate::edge::parting::MOMENT as PARTING;
 
 /// Handlers that were installed before anything else, so that an early HUP cannot end the process:
 /// its default action would. What comes before the balancer serves is kept, not lost.
@@ -53,17 +57,24 @@ impl Signals {
 pub struct PidFile(Arc<Mutex<Option<PathBuf>>>);
 
 impl PidFile {
-    /// Writes it.
+    /// Of this path; not written yet.
+    #[must_use]
+    pub fn new(path: &Path) -> Self {
+        Self(Arc::new(Mutex::new(Some(path.to_owned()))))
+    }
+
+    /// Writes it, whoever it named before; unless it was removed already.
     ///
     /// # Errors
     /// When the file cannot be written.
-    pub fn write(path: &Path) -> Result<Self, StartError> {
+    pub fn write(&self) -> Result<(), StartError> {
+        let path = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(path) = path.as_deref() else { return Ok(()) };
         let wrong = |source| StartError::PidFile { path: path.display().to_string(), source };
         if let Some(dir) = path.parent() {
             std::fs::create_dir_all(dir).map_err(wrong)?;
         }
-        std::fs::write(path, format!("{}\n", std::process::id())).map_err(wrong)?;
-        Ok(Self(Arc::new(Mutex::new(Some(path.to_owned())))))
+        std::fs::write(path, format!("{}\n", std::process::id())).map_err(wrong)
     }
 
     /// Removes it, once: the process ends on more than one way. A file that says another process is not
@@ -79,15 +90,14 @@ impl PidFile {
 }
 
 /// A service that goes on while requests in flight finish: Pingora closes every listener at the first
-/// signal, the admin listener too.
-pub struct UntilTheEnd<S>(pub S);
+/// signal, the admin listener too. It ends when a new process has taken over.
+pub struct UntilTheEnd<S>(pub S, pub Arc<Upgrade>);
 
 #[async_trait]
 impl<S: Service> Service for UntilTheEnd<S> {
     async fn start_service(&mut self, fds: Option<ListenFds>, _: ShutdownWatch, listeners_per_fd: usize) {
-        // The sender lives as long as this future, and never says a word.
-        let (_never, watch) = tokio::sync::watch::channel(false);
-        self.0.start_service(fds, watch, listeners_per_fd).await;
+        // It speaks as long as somebody holds it, which is here: its end would be taken for the word.
+        self.0.start_service(fds, self.1.handed_over(), listeners_per_fd).await;
     }
 
     fn name(&self) -> &str {
@@ -105,13 +115,27 @@ pub struct Shutdown {
     balancer: Arc<Balancer>,
     access_log: Arc<AccessLog>,
     pid_file: Option<PidFile>,
+    upgrade: Arc<Upgrade>,
 }
 
 impl Shutdown {
     /// Of this balancer.
     #[must_use]
-    pub fn new(balancer: Arc<Balancer>, access_log: Arc<AccessLog>, pid_file: Option<PidFile>) -> Self {
-        Self { balancer, access_log, pid_file }
+    pub fn new(
+        balancer: Arc<Balancer>,
+        access_log: Arc<AccessLog>,
+        pid_file: Option<PidFile>,
+        upgrade: Arc<Upgrade>,
+    ) -> Self {
+        Self { balancer, access_log, pid_file, upgrade }
+    }
+
+    /// Requests in flight, and the connections that must be gone before the process may go.
+    fn left(balancer: &Balancer, handed_over: bool) -> u64 {
+        let in_flight = balancer.statistics.in_flight.load(Relaxed);
+        // A connection between two requests may bring another one.
+        let open = if handed_over { balancer.statistics.inbound.active(false) } else { 0 };
+        in_flight.max(open)
     }
 }
 
@@ -123,9 +147,16 @@ impl ShutdownSignalWatch for Shutdown {
             log::error!(target: "icm::life", "signal handlers cannot be installed, stopping");
             return ShutdownSignal::FastShutdown;
         };
-        either(&mut term, &mut int).await;
-        self.balancer.drain();
-        systemd::stopping();
+        let mut successor = self.upgrade.handed_over();
+        let handed_over = tokio::select! {
+            () = either(&mut term, &mut int) => false,
+            Ok(_) = successor.wait_for(|done| *done) => true,
+        };
+        if !handed_over {
+            self.balancer.drain();
+            self.upgrade.close();
+            systemd::stopping();
+        }
         let balancer = Arc::clone(&self.balancer);
         let access_log = Arc::clone(&self.access_log);
         let pid_file = self.pid_file.clone();
@@ -139,11 +170,12 @@ impl ShutdownSignalWatch for Shutdown {
             let idle = async {
                 // The listeners close within this; a request that was just accepted is seen by then.
                 tokio::time::sleep(Duration::from_millis(150)).await;
-                while balancer.statistics.in_flight.load(Relaxed) > 0 {
+                while Self::left(&balancer, handed_over) > 0 {
                     tokio::time::sleep(Duration::from_millis(20)).await;
                 }
-                // The last answer is in the kernel's hands when its request is over; give it a moment.
-                tokio::time::sleep(Duration::from_millis(30)).await;
+                // The last answer is in the kernel's hands when its request is over; give it a moment. Nobody
+                // waits for a process that another has replaced: there the client may take its time to read.
+                tokio::time::sleep(if handed_over { PARTING } else { Duration::from_millis(30) }).await;
             };
             tokio::select! {
                 () = idle => log::info!(target: "icm::life", "drained"),

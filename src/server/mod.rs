@@ -5,7 +5,8 @@
 //! and `admin`. Everything that can fail at start fails here, with the address or file in the message.
 
 pub mod admin;
-pub mod inquiry;
+pub mod follow;
+pub mod handover;
 pub mod lifecycle;
 pub mod reload;
 pub mod secret;
@@ -37,8 +38,9 @@ use crate::edge::sockets::{self, Socket};
 use crate::pages::PagesError;
 use crate::probe::{Members, Probes};
 use crate::proxy::Proxy;
-use lifecycle::Signals;
-use supervisor::Supervisor;
+use handover::{Inheritance, Upgrade};
+use lifecycle::{PidFile, Signals};
+use supervisor::{Succession, Supervisor};
 use tls::Certificates;
 
 /// How finely probes are scheduled.
@@ -80,35 +82,57 @@ pub enum StartError {
         /// The system's words.
         source: std::io::Error,
     },
+    /// What a later upgrade needs.
+    #[error("upgrades cannot be prepared: {0}")]
+    Upgrade(std::io::Error),
     /// Pingora's own settings.
     #[error("pingora: {0}")]
     Pingora(String),
-    /// Something that a later version will do.
-    #[error("{0}")]
-    NotYet(&'static str),
+    /// The other ICM's configuration.
+    #[error(transparent)]
+    Follow(#[from] crate::follow::FollowError),
 }
 
-/// Runs the balancer until a signal ends it; the caller then ends the process.
+/// Runs the balancer until a signal or a new process ends it; the caller then ends this one. With an
+/// `inheritance` it takes over from another process, else it begins by itself.
 ///
 /// # Errors
 /// When it cannot start; nothing is left running then.
-pub fn run(settings: Settings, file: &Path, signals: Signals) -> Result<(), StartError> {
-    if settings.follow.is_some() {
-        return Err(StartError::NotYet(
-            "get_configuration_from is not available in this version: copy the clusters into the file",
-        ));
-    }
+pub fn run(
+    mut settings: Settings,
+    file: &Path,
+    signals: Signals,
+    inheritance: Option<Arc<Inheritance>>,
+) -> Result<(), StartError> {
+    let mut sockets = bind(&settings, inheritance.as_deref())?;
+    let followed = match settings.follow.clone() {
+        Some(other) => {
+            let (document, followed) = crate::follow::begin(&other, follow::PATIENCE)?;
+            document.put_into(&mut settings);
+            Some(followed)
+        }
+        None => None,
+    };
     let settings = Arc::new(settings);
-    let mut sockets = bind(&settings)?;
-    let generated = secret::affinity(settings.state_dir.as_deref())?;
-    let balancer = Arc::new(Balancer::new(Arc::clone(&settings), generated)?);
+    let inherited = inheritance.as_ref().map(|i| i.affinity_key.as_slice());
+    let generated = secret::affinity(settings.state_dir.as_deref(), inherited)?;
+    let balancer = Arc::new(Balancer::new(Arc::clone(&settings), generated.clone())?);
     restrictions::restore(&balancer)?;
+    follow::started(&balancer, followed);
     let access_log = Arc::new(
         AccessLog::start(&settings.access_log, &balancer.statistics).map_err(StartError::AccessLog)?,
     );
     let certificates = Arc::new(Certificates::load(&settings)?);
     certificates.note_expiry(&balancer);
-    let pid_file = settings.pid_file.as_deref().map(lifecycle::PidFile::write).transpose()?;
+    let pid_file = settings.pid_file.as_deref().map(PidFile::new);
+    match &inheritance {
+        // The old process is the one to signal until this one serves.
+        Some(inheritance) => balancer.upgrade.inherited(inheritance.from),
+        None => pid_file.as_ref().map_or(Ok(()), PidFile::write)?,
+    }
+    let upgrade = Upgrade::new(Arc::clone(&balancer), generated, pid_file.clone(), &sockets);
+    let upgrade = Arc::new(upgrade.map_err(StartError::Upgrade)?);
+    let closed = Arc::default();
 
     // Pingora takes its configuration by value and gives it no `Clone`; ours stays for the next reload.
     let conf: ServerConf = serde_yaml::to_value(&*settings.pingora)
@@ -133,6 +157,12 @@ pub fn run(settings: Settings, file: &Path, signals: Signals) -> Result<(), Star
         backends,
         file.to_owned(),
         signals,
+        Succession {
+            inheritance: inheritance.clone(),
+            upgrade: Arc::clone(&upgrade),
+            pid_file: pid_file.clone(),
+            closed: Arc::clone(&closed),
+        },
     );
     let knowledge = server.add_service(background_service("knowledge", supervisor));
     server.add_service(background_service("probes", health));
@@ -152,26 +182,35 @@ pub fn run(settings: Settings, file: &Path, signals: Signals) -> Result<(), Star
     let app = http_proxy(&conf, Proxy::new(Arc::clone(&balancer), Arc::clone(&access_log)));
     let log = Some(Arc::clone(&access_log));
     let proxy = Accept::new("proxy", app, doors, Arc::clone(&balancer), house(log), true);
-    let proxy = server.add_service(proxy);
+    let proxy = server.add_service(proxy.counted(&closed));
     proxy.add_dependency(&knowledge);
 
     let internal = |socket| -> Result<Door, StartError> {
         Ok(Door { socket, tls: certificates.of_admin().map(tls::internal).transpose()? })
     };
     if let Some(socket) = sockets.pop_front() {
-        let app = HttpServer::new_app(admin::Admin::new(Arc::clone(&balancer)));
+        let app = HttpServer::new_app(admin::Admin::new(Arc::clone(&balancer), certificates.of_admin()));
         let doors = vec![internal(socket)?];
         let service = Accept::new("admin", app, doors, Arc::clone(&balancer), house(None), false);
-        server.add_service(lifecycle::UntilTheEnd(service.threads(1)));
+        let service = service.threads(1).counted(&closed);
+        let admin = server.add_service(lifecycle::UntilTheEnd(service, Arc::clone(&upgrade)));
+        // Until this process serves, the old one is who answers.
+        if inheritance.is_some() {
+            admin.add_dependency(&knowledge);
+        }
     }
     if let Some(socket) = sockets.pop_front() {
         let app = HttpServer::new_app(statpub::Receiver::new(Arc::clone(&balancer)));
         let doors = vec![internal(socket)?];
         let service = Accept::new("statpub", app, doors, Arc::clone(&balancer), house(None), false);
-        server.add_service(service.threads(1));
+        let statpub = server.add_service(service.threads(1).counted(&closed));
+        if inheritance.is_some() {
+            statpub.add_dependency(&knowledge);
+        }
     }
 
-    let watch = lifecycle::Shutdown::new(Arc::clone(&balancer), Arc::clone(&access_log), pid_file.clone());
+    let log = Arc::clone(&access_log);
+    let watch = lifecycle::Shutdown::new(Arc::clone(&balancer), log, pid_file.clone(), upgrade);
     server.run(RunArgs { shutdown_signal: Box::new(watch) });
     // Here the grace period has ended before the last request has.
     access_log.flush();
@@ -181,16 +220,20 @@ pub fn run(settings: Settings, file: &Path, signals: Signals) -> Result<(), Star
     Ok(())
 }
 
-/// Takes every socket: those of the listeners in the file's order, then admin, then statpub.
-fn bind(settings: &Settings) -> Result<VecDeque<Socket>, StartError> {
+/// Takes every socket: those of the listeners in the file's order, then admin, then statpub. One that was
+/// inherited goes on, whatever it was for before; those that nothing is for any more are closed.
+fn bind(settings: &Settings, inheritance: Option<&Inheritance>) -> Result<VecDeque<Socket>, StartError> {
     let listeners = settings.listeners.iter().map(|l| (l.address, "listener"));
     let admin = [(settings.admin.address, "admin")];
     let statpub = settings.statpub.iter().map(|s| (s.address, "statpub"));
-    listeners
-        .chain(admin)
-        .chain(statpub)
-        .map(|(address, what)| {
-            sockets::bind(address).map_err(|source| StartError::Bind { address, what, source })
-        })
-        .collect()
+    let inherited = |address| inheritance.and_then(|inheritance| inheritance.take_socket(address));
+    let sockets = listeners.chain(admin).chain(statpub).map(|(address, what)| match inherited(address) {
+        Some(socket) => Ok(socket),
+        None => sockets::bind(address).map_err(|source| StartError::Bind { address, what, source }),
+    });
+    let sockets = sockets.collect::<Result<_, _>>()?;
+    for address in inheritance.map(Inheritance::close_the_rest).unwrap_or_default() {
+        log::info!(target: "icm::life", "{address} is no longer in the configuration and closes with the old process");
+    }
+    Ok(sockets)
 }

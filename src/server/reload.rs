@@ -1,11 +1,12 @@
 //! HUP: load, validate, compare, swap one pointer; or keep the old configuration and say why.
 //!
-//! In: the configuration file. Out: a new snapshot, or nothing changed at all. What only a restart can
-//! change is named, the rest applies.
+//! In: the configuration file, and the clusters of the ICM that is followed, if any. Out: a new snapshot, or
+//! nothing changed at all. What only a restart can change is named, the rest applies.
 
 use std::path::Path;
 use std::sync::{Arc, PoisonError};
 
+use super::follow;
 use super::tls::Certificates;
 use crate::access_log::AccessLog;
 use crate::balancer::{Balancer, ReloadStatus};
@@ -14,9 +15,14 @@ use crate::config::settings::{Admin, Listener, ListenerTls};
 use crate::config::{self, Settings};
 
 /// Reloads. True when the new configuration is in force. Blocks on files and on the resolver.
-pub fn reload(balancer: &Balancer, file: &Path, certificates: &Certificates) -> bool {
+pub fn reload(
+    balancer: &Balancer,
+    file: &Path,
+    certificates: &Certificates,
+    runtime: &tokio::runtime::Handle,
+) -> bool {
     let started = clock::now_ms();
-    let result = attempt(balancer, file, certificates);
+    let result = attempt(balancer, file, certificates, runtime);
     let (success, error, restart_required) = match result {
         Ok(restart) => (true, String::new(), restart),
         Err(error) => (false, error, Vec::new()),
@@ -41,14 +47,17 @@ pub fn reload(balancer: &Balancer, file: &Path, certificates: &Certificates) -> 
     success
 }
 
-fn attempt(balancer: &Balancer, file: &Path, certificates: &Certificates) -> Result<Vec<String>, String> {
-    let loaded = config::load(file).map_err(|errors| errors.to_string())?;
+fn attempt(
+    balancer: &Balancer,
+    file: &Path,
+    certificates: &Certificates,
+    runtime: &tokio::runtime::Handle,
+) -> Result<Vec<String>, String> {
+    let mut loaded = config::load(file).map_err(|errors| errors.to_string())?;
     for warning in &loaded.warnings {
         log::warn!(target: "icm::config", "{warning}");
     }
-    if loaded.settings.follow.is_some() {
-        return Err("get_configuration_from is not available in this version".to_owned());
-    }
+    let taken = follow::again(balancer, runtime, &mut loaded.settings)?;
     let old = balancer.snapshot();
     let restart = restart_required(&old.settings, &loaded.settings);
     let settings = in_force(&old.settings, loaded.settings);
@@ -58,6 +67,11 @@ fn attempt(balancer: &Balancer, file: &Path, certificates: &Certificates) -> Res
     balancer.apply(Arc::new(settings)).map_err(|e| e.to_string())?;
     renewal.put_in_place();
     certificates.note_expiry(balancer);
+    if let Some(taken) = taken.as_ref().filter(|t| !t.trouble.is_empty()) {
+        let text = format!("{}\nthe clusters that were taken over before stay", taken.trouble);
+        balancer.events.note(log::Level::Error, "follow", None, text);
+    }
+    follow::follows(balancer, taken);
     Ok(restart)
 }
 

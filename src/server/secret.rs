@@ -1,6 +1,7 @@
 //! The generated affinity key, for clusters that name no `secret_file`.
 //!
-//! In: `state_dir`, if there is one. Out: 32 octets, the same after a restart when they could be kept.
+//! In: `state_dir`, if there is one, and the key of the process that this one takes over from. Out: 32 octets,
+//! the same after a restart when they could be kept.
 //! Several ICMs need a `secret_file` of their own making: a generated key is one ICM's alone.
 
 use std::fs::{self, OpenOptions};
@@ -19,14 +20,16 @@ pub struct SecretError {
     source: std::io::Error,
 }
 
-/// Reads the key kept in `state_dir`, or makes one.
+/// Reads the key kept in `state_dir`, or goes on with the inherited one, or makes one.
 ///
 /// # Errors
 /// When the file can be neither read nor made.
-pub fn affinity(state_dir: Option<&Path>) -> Result<Vec<u8>, SecretError> {
+pub fn affinity(state_dir: Option<&Path>, inherited: Option<&[u8]>) -> Result<Vec<u8>, SecretError> {
+    let inherited = inherited.filter(|key| key.len() >= LENGTH);
+    let fresh = || inherited.map_or_else(random, |key| Ok(key.to_vec()));
     let Some(dir) = state_dir else {
         let path = PathBuf::from("/dev/urandom");
-        return random().map_err(|source| SecretError { path, source });
+        return fresh().map_err(|source| SecretError { path, source });
     };
     let path = dir.join("affinity.key");
     let kept = || -> std::io::Result<Vec<u8>> {
@@ -35,7 +38,7 @@ pub fn affinity(state_dir: Option<&Path>) -> Result<Vec<u8>, SecretError> {
             Ok(_) => Err(std::io::Error::other("is too short, remove it to have a new one made")),
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
                 fs::create_dir_all(dir)?;
-                let key = random()?;
+                let key = fresh()?;
                 let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
                 file.write_all(&key)?;
                 file.sync_all()?;
@@ -61,19 +64,28 @@ mod tests {
     #[test]
     fn a_generated_key_survives_a_restart_and_is_the_owners_alone() {
         let dir = tempfile::tempdir().unwrap();
-        let first = affinity(Some(dir.path())).unwrap();
+        let first = affinity(Some(dir.path()), None).unwrap();
         assert_eq!(first.len(), LENGTH);
-        assert_eq!(affinity(Some(dir.path())).unwrap(), first);
+        assert_eq!(affinity(Some(dir.path()), Some(&[7; LENGTH])).unwrap(), first);
         let mode = fs::metadata(dir.path().join("affinity.key")).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
-        assert_ne!(affinity(None).unwrap(), affinity(None).unwrap());
+        assert_ne!(affinity(None, None).unwrap(), affinity(None, None).unwrap());
+    }
+
+    #[test]
+    fn an_inherited_key_goes_on_and_is_kept_where_there_is_a_place_for_it() {
+        let (key, dir) = ([7; LENGTH], tempfile::tempdir().unwrap());
+        assert_eq!(affinity(None, Some(&key)).unwrap(), key);
+        assert_eq!(affinity(Some(dir.path()), Some(&key)).unwrap(), key);
+        assert_eq!(affinity(Some(dir.path()), None).unwrap(), key);
+        assert_ne!(affinity(None, Some(b"")).unwrap(), b"");
     }
 
     #[test]
     fn a_short_key_is_refused_with_its_file() {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("affinity.key"), b"short").unwrap();
-        let error = affinity(Some(dir.path())).unwrap_err().to_string();
+        let error = affinity(Some(dir.path()), None).unwrap_err().to_string();
         assert!(error.contains("affinity.key") && error.contains("too short"), "{error}");
     }
 }

@@ -1,10 +1,11 @@
 //! The service that keeps knowledge fresh and applies reloads.
 //!
-//! In: the clusters' loops, HUP, USR1 and USR2. Out: readiness for the listeners, new snapshots. One task does
-//! all of it in turn, so no two reloads overlap.
+//! In: the clusters' loops, offers of the ICM that is followed, HUP, USR1 and USR2. Out: readiness for the
+//! listeners, new snapshots. One task does all of it in turn, so no two reloads overlap.
 
 use std::path::PathBuf;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -15,16 +16,30 @@ use pingora::services::background::BackgroundService;
 use pingora_load_balancing::Backends;
 use tokio::task::AbortHandle;
 
-use super::lifecycle::Signals;
+use super::follow::{self, Follower, Offer};
+use super::handover::{Inheritance, PROBING, Upgrade};
+use super::lifecycle::{PidFile, Signals};
 use super::tls::Certificates;
 use super::{reload, systemd};
 use crate::access_log::AccessLog;
 use crate::balancer::statistics::accept_queue;
-use crate::balancer::{Balancer, knowledge};
+use crate::balancer::{Balancer, knowledge, restrictions};
 use crate::clock;
 
 /// Listeners open at last after this, whatever is not known by then.
 const LONGEST_START: Duration = Duration::from_secs(5);
+
+/// What ties this process to the ones before and after it.
+pub struct Succession {
+    /// The process that this one takes over from, if there is one.
+    pub inheritance: Option<Arc<Inheritance>>,
+    /// The next process.
+    pub upgrade: Arc<Upgrade>,
+    /// Written by whoever serves.
+    pub pid_file: Option<PidFile>,
+    /// Listeners that nobody accepts on yet.
+    pub closed: Arc<AtomicUsize>,
+}
 
 /// See the module's description.
 pub struct Supervisor {
@@ -34,6 +49,7 @@ pub struct Supervisor {
     backends: Backends,
     file: PathBuf,
     signals: Mutex<Option<Signals>>,
+    succession: Succession,
     tasks: Mutex<Vec<AbortHandle>>,
 }
 
@@ -47,9 +63,11 @@ impl Supervisor {
         backends: Backends,
         file: PathBuf,
         signals: Signals,
+        succession: Succession,
     ) -> Self {
         let signals = Mutex::new(Some(signals));
-        Self { balancer, access_log, certificates, backends, file, signals, tasks: Mutex::default() }
+        let tasks = Mutex::default();
+        Self { balancer, access_log, certificates, backends, file, signals, succession, tasks }
     }
 
     /// Ends the loops of the old snapshot and starts those of the new one.
@@ -94,6 +112,60 @@ impl Supervisor {
         }
     }
 
+    /// Takes over as soon as this process can serve at least as well as the old one. Out: whether the
+    /// configuration may have changed since it was read.
+    async fn inherit(
+        &self,
+        inheritance: &Arc<Inheritance>,
+        open: ServiceReadyNotifier,
+    ) -> Result<bool, String> {
+        if inheritance.must_be_ready {
+            let wait = async {
+                while !(self.knows_enough() && self.is_informed()) {
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                    self.update_members().await;
+                }
+            };
+            tokio::time::timeout(PROBING, wait).await.map_err(|_| self.what_is_missing())?;
+        } else {
+            self.wait_for_knowledge().await;
+        }
+        let old = Arc::clone(inheritance);
+        let go = tokio::task::spawn_blocking(move || old.ready()).await;
+        let go = go.map_err(|e| e.to_string())?.map_err(|e| e.to_string())?;
+        restrictions::inherit(&self.balancer, &go.restrictions).map_err(|e| e.to_string())?;
+        self.succession.pid_file.as_ref().map_or(Ok(()), PidFile::write).map_err(|e| e.to_string())?;
+        self.watch_readiness();
+        open.notify_ready();
+        // They wait for nothing else, and end the process when they cannot open.
+        while self.succession.closed.load(SeqCst) > 0 {
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        if let Err(error) = inheritance.serving() {
+            log::warn!(target: "icm::life", "process {} does not hear that this one serves: {error}", inheritance.from);
+        }
+        let text = format!("taken over from process {}", inheritance.from);
+        self.balancer.events.note(log::Level::Info, "upgrade", None, text);
+        Ok(go.reload)
+    }
+
+    fn what_is_missing(&self) -> String {
+        let snapshot = self.balancer.snapshot();
+        let lacking =
+            snapshot.clusters.iter().find(|c| !c.view.load().directory.is_loaded()).map(|cluster| {
+                let trouble = cluster.kept.directory_trouble.lock().unwrap_or_else(PoisonError::into_inner);
+                let trouble = if trouble.is_empty() { "no answer yet" } else { trouble.as_str() };
+                format!("no directory of cluster {}: {trouble}", cluster.settings.name)
+            });
+        let lacking = lacking.unwrap_or_else(|| "not every server was probed".to_owned());
+        format!("not ready after {}: {lacking}", humantime::format_duration(PROBING))
+    }
+
+    /// Every cluster has a directory, fresh or cached.
+    fn is_informed(&self) -> bool {
+        self.balancer.snapshot().clusters.iter().all(|c| c.view.load().directory.is_loaded())
+    }
+
     /// Ready is more than open: a directory must be there.
     fn watch_readiness(&self) {
         let ready = self.balancer.snapshot().clusters.iter().all(|cluster| {
@@ -105,6 +177,19 @@ impl Supervisor {
         }
     }
 
+    /// What came from the ICM that this one follows.
+    async fn take_over(&self, offer: Offer) {
+        let balancer = Arc::clone(&self.balancer);
+        match tokio::task::spawn_blocking(move || follow::take_over(&balancer, offer)).await {
+            Ok(true) => {
+                self.restart_loops();
+                self.update_members().await;
+            }
+            Ok(false) => {}
+            Err(error) => log::error!(target: "icm::life", "taking the clusters over: {error}"),
+        }
+    }
+
     /// Tells systemd, once every member was probed and the listeners are open; a directory that cannot be read
     /// is said, and no reason to be killed for a start that takes too long.
     fn tell_ready(&self) -> bool {
@@ -113,6 +198,8 @@ impl Supervisor {
             .is_none_or(|ports| settings.listeners.iter().all(|l| ports.contains_key(&l.address.port())));
         let ready = is_open && self.knows_enough();
         if ready {
+            // What it hears and what `/readyz` says are of one moment.
+            self.watch_readiness();
             systemd::ready(self.status());
         }
         ready
@@ -129,7 +216,10 @@ impl Supervisor {
         }
         let (balancer, file) = (Arc::clone(&self.balancer), self.file.clone());
         let certificates = Arc::clone(&self.certificates);
-        let work = tokio::task::spawn_blocking(move || reload::reload(&balancer, &file, &certificates));
+        let runtime = tokio::runtime::Handle::current();
+        let work =
+            tokio::task::spawn_blocking(move || reload::reload(&balancer, &file, &certificates, &runtime));
+        self.succession.upgrade.note_reload();
         match work.await {
             Ok(true) => {
                 self.access_log.reconfigure(&self.balancer.snapshot().settings.access_log);
@@ -157,9 +247,22 @@ impl BackgroundService for Supervisor {
         };
         self.restart_loops();
         self.update_members().await;
-        self.wait_for_knowledge().await;
-        self.watch_readiness();
-        ready.notify_ready();
+        let mut read_again = false;
+        match &self.succession.inheritance {
+            None => {
+                self.wait_for_knowledge().await;
+                self.watch_readiness();
+                ready.notify_ready();
+            }
+            Some(inheritance) => match self.inherit(inheritance, ready).await {
+                Ok(again) => read_again = again,
+                Err(reason) => {
+                    log::error!(target: "icm::life", "cannot take over from process {}: {reason}", inheritance.from);
+                    inheritance.fail(&reason);
+                    std::process::exit(1);
+                }
+            },
+        }
         log::info!(target: "icm::life", "serving");
         let mut told = false;
         // Listeners open within milliseconds, and the start of other units waits for this word.
@@ -170,12 +273,22 @@ impl BackgroundService for Supervisor {
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
+        if read_again {
+            self.reload(told).await;
+        }
+        let mut follower = Follower::start(&self.balancer);
         let mut tick = tokio::time::interval(Duration::from_millis(500));
         loop {
             tokio::select! {
-                _ = hangup.recv() => self.reload(told).await,
+                _ = hangup.recv() => {
+                    // What it has under way would come under settings that are about to change.
+                    drop(follower.take());
+                    self.reload(told).await;
+                    follower = Follower::start(&self.balancer);
+                }
+                offer = follow::next(&mut follower) => self.take_over(offer).await,
                 _ = reopen.recv() => self.access_log.reopen(),
-                _ = upgrade.recv() => log::warn!(target: "icm::life", "USR2: upgrading a running process is not available in this version, nothing was done"),
+                _ = upgrade.recv() => self.succession.upgrade.start(),
                 _ = tick.tick() => {
                     self.update_members().await;
                     self.watch_readiness();

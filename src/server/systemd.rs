@@ -1,4 +1,4 @@
-//! What systemd is told: ready, reloading, stopping, and by which process.
+//! What systemd is told: ready, reloading, handed over, stopping, and by which process.
 //!
 //! In: turns in the life of the process. Out: datagrams to the socket that `NOTIFY_SOCKET` names; without one,
 //! nothing happens. It never fails anybody: what cannot be said is logged.
@@ -20,6 +20,12 @@ pub fn reloading() {
         Ok(now) => tell(&[NotifyState::Reloading, now, NotifyState::Status("reloading the configuration")]),
         Err(error) => log::warn!(target: "icm::life", "systemd is not told of the reload: {error}"),
     }
+}
+
+/// From now on that process is the service's. It says so itself, too, but systemd listens to it only after this
+/// where the unit has `NotifyAccess=main`. Nothing is said of stopping: the service does not.
+pub fn handed_over(to: u32) {
+    tell(&[NotifyState::MainPid(to)]);
 }
 
 /// Requests in flight finish, then the process ends.

@@ -50,6 +50,12 @@ impl CertificateStore {
     fn of(files: &[CertificateFiles]) -> Result<Arc<Self>, TlsError> {
         Ok(Arc::new(Self(ArcSwap::from_pointee(read(files)?))))
     }
+
+    /// One of the certificates is for this host name.
+    #[must_use]
+    pub fn carries(&self, name: &str) -> bool {
+        ServerName::try_from(name).is_ok_and(|name| self.0.load().iter().any(|key| is_for(key, &name)))
+    }
 }
 
 /// All stores of this process, as it was started: a listener has the one of its address for good.
@@ -165,14 +171,18 @@ fn ends(key: &CertifiedKey) -> Option<i64> {
 impl ResolvesServerCert for CertificateStore {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         let all = self.0.load();
-        let named = hello.server_name().and_then(|name| ServerName::try_from(name).ok()).and_then(|name| {
-            all.iter().find(|key| {
-                let leaf = key.cert.first().and_then(|der| webpki::EndEntityCert::try_from(der).ok());
-                leaf.is_some_and(|leaf| leaf.verify_is_valid_for_subject_name(&name).is_ok())
-            })
-        });
+        let named = hello
+            .server_name()
+            .and_then(|name| ServerName::try_from(name).ok())
+            .and_then(|name| all.iter().find(|key| is_for(key, &name)));
         named.or_else(|| all.first()).cloned()
     }
+}
+
+/// The certificate carries this name, exactly or by a wildcard.
+fn is_for(key: &CertifiedKey, name: &ServerName<'_>) -> bool {
+    let leaf = key.cert.first().and_then(|der| webpki::EndEntityCert::try_from(der).ok());
+    leaf.is_some_and(|leaf| leaf.verify_is_valid_for_subject_name(name).is_ok())
 }
 
 /// TLS of a proxy listener.

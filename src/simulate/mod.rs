@@ -192,7 +192,7 @@ fn one(cluster: &Cluster, changes: &Changes, limit: usize) -> ClusterSimulation 
 
 /// A server long after its return, without the requests of this moment.
 fn settled(seen: member::View) -> member::View {
-    member::View { in_flight: 0, in_flight_then: 0, returned_at_ms: None, ..seen }
+    member::View { in_flight: 0, in_flight_then: 0.0, returned_at_ms: None, ..seen }
 }
 
 /// Every database with the members that hold it.

@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex};
 pub struct Canned {
     /// Where it listens.
     pub address: SocketAddr,
+    answer: Arc<Mutex<Vec<u8>>>,
     heads: Arc<Mutex<Vec<String>>>,
     stop: Arc<AtomicBool>,
 }
@@ -19,15 +20,16 @@ impl Canned {
     pub fn new(answer: &str) -> Canned {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let (answer, stop) = (answer.as_bytes().to_vec(), Arc::new(AtomicBool::new(false)));
+        let answer = Arc::new(Mutex::new(answer.as_bytes().to_vec()));
+        let stop = Arc::new(AtomicBool::new(false));
         let heads = Arc::new(Mutex::new(Vec::new()));
-        let (ended, seen) = (stop.clone(), heads.clone());
+        let (ended, seen, says) = (stop.clone(), heads.clone(), answer.clone());
         std::thread::spawn(move || {
             for stream in listener.incoming() {
                 if ended.load(Ordering::Relaxed) {
                     return;
                 }
-                let (answer, seen) = (answer.clone(), seen.clone());
+                let (answer, seen) = (says.lock().unwrap().clone(), seen.clone());
                 std::thread::spawn(move || {
                     let Ok(mut stream) = stream else { return };
                     let mut head = Vec::new();
@@ -43,7 +45,12 @@ impl Canned {
                 });
             }
         });
-        Canned { address, heads, stop }
+        Canned { address, answer, heads, stop }
+    }
+
+    /// From the next connection on it answers so.
+    pub fn say(&self, answer: &str) {
+        *self.answer.lock().unwrap() = answer.as_bytes().to_vec();
     }
 
     /// A configuration for a cluster with this as its only server, and an empty directory.

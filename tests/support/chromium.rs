@@ -166,6 +166,21 @@ impl Chromium {
         self.post("/window/rect", json!({ "width": width, "height": height }));
     }
 
+    /// Shows pages as a screen of this size does, in CSS pixels: a window does not become as narrow as a phone.
+    pub fn screen(&mut self, width: u32, height: u32) {
+        let size = json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600 });
+        self.post(
+            "/goog/cdp/execute",
+            json!({ "cmd": "Emulation.setDeviceMetricsOverride", "params": size }),
+        );
+    }
+
+    /// Prefers `dark` or `light`.
+    pub fn prefer(&mut self, scheme: &str) {
+        let features = json!({ "features": [{ "name": "prefers-color-scheme", "value": scheme }] });
+        self.post("/goog/cdp/execute", json!({ "cmd": "Emulation.setEmulatedMedia", "params": features }));
+    }
+
     /// Opens another tab and goes there; `switch_to` leads back.
     pub fn new_tab(&mut self) -> String {
         let tab = self.post("/window/new", json!({ "type": "tab" }));

@@ -76,12 +76,12 @@ pub fn read(text: &str) -> Result<Families, String> {
     Ok(families)
 }
 
-/// Buckets with their bounds, the count, and whether there is a sum.
-type Group = (Vec<(f64, f64)>, Option<f64>, bool);
+/// Of one combination of labels: bounds with counts, the count, and whether there is a sum.
+type Times = (Vec<(f64, f64)>, Option<f64>, bool);
 
 /// Buckets ascend, the last is `+Inf` and equal to the count.
 fn histogram(name: &str, family: &Family) -> Result<(), String> {
-    let mut groups: BTreeMap<BTreeMap<String, String>, Group> = BTreeMap::new();
+    let mut groups: BTreeMap<BTreeMap<String, String>, Times> = BTreeMap::new();
     for sample in &family.samples {
         let mut labels = sample.labels.clone();
         let bound = labels.remove("le");

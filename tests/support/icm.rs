@@ -119,15 +119,20 @@ pub struct Icm {
 impl Icm {
     /// Starts it and waits until it listens. Fails the test, with its log, if it ends before that.
     pub fn start(config: Value) -> Icm {
-        let mut icm = Icm::spawn(config);
-        let address = icm.address;
+        Icm::spawn(config).listening()
+    }
+
+    /// Waits until it listens.
+    pub fn listening(mut self) -> Icm {
+        let icm = &mut self;
+        let (address, admin) = (icm.address, icm.admin);
         let mut ended = None;
         let listens = eventually(Duration::from_secs(20), || {
             ended = icm.child.try_wait().unwrap();
-            ended.is_some() || std::net::TcpStream::connect(address).is_ok()
+            ended.is_some() || [address, admin].iter().all(|a| std::net::TcpStream::connect(a).is_ok())
         });
         assert!(listens && ended.is_none(), "icm does not listen on {address} ({ended:?}):\n{}", icm.log());
-        icm
+        self
     }
 
     /// Starts it without waiting.
@@ -136,21 +141,30 @@ impl Icm {
     }
 
     /// The same with variables of the environment.
-    pub fn spawn_with(mut config: Value, environment: &[(&str, &str)]) -> Icm {
+    pub fn spawn_with(config: Value, environment: &[(&str, &str)]) -> Icm {
+        Icm::spawn_program(Path::new(env!("CARGO_BIN_EXE_icm")), config, environment)
+    }
+
+    /// The same under another name, which may be given to another program later.
+    pub fn spawn_program(program: &Path, mut config: Value, environment: &[(&str, &str)]) -> Icm {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("icm.yaml");
         let pid_file = dir.path().join("icm.pid");
         set(&mut config, "pingora.pid_file", &pid_file.display().to_string());
-        if config.get("state_dir").is_none() {
+        // An empty one means none.
+        let wanted = config.get("state_dir").map(|state| state.as_str() != Some(""));
+        if wanted.is_none() {
             let state = dir.path().join("state");
             std::fs::create_dir(&state).unwrap();
             set(&mut config, "state_dir", &state.display().to_string());
+        } else if wanted == Some(false) {
+            config.as_mapping_mut().unwrap().remove("state_dir");
         }
         let address = |value: &Value| value.as_str().and_then(|s| s.parse().ok());
         let listener = address(&config["listeners"][0]["address"]).expect("a listener with an address");
         let admin = address(&config["admin"]["address"]).expect("an admin address");
         write(&file, &config);
-        let mut child = Command::new(env!("CARGO_BIN_EXE_icm"))
+        let mut child = Command::new(program)
             .args(["run", "-c"])
             .arg(&file)
             .env("RUST_LOG", "info")
@@ -189,13 +203,18 @@ impl Icm {
 
     /// Writes another configuration and sends HUP.
     pub fn reload(&self, config: &Value) {
+        self.configure(config);
+        self.signal("HUP");
+    }
+
+    /// Writes another configuration and tells nobody.
+    pub fn configure(&self, config: &Value) {
         let mut config = config.clone();
         set(&mut config, "pingora.pid_file", &self.pid_file.display().to_string());
         if config.get("state_dir").is_none() {
             set(&mut config, "state_dir", &self.dir.path().join("state").display().to_string());
         }
         write(&self.file, &config);
-        self.signal("HUP");
     }
 
     /// The process that was started; after an upgrade [`Icm::current_pid`] differs.

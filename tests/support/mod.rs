@@ -38,8 +38,10 @@ pub mod exposition;
 mod h2;
 mod icm;
 mod load;
+pub mod schema;
 mod status;
 mod tape;
+pub mod tour;
 mod watch;
 
 use std::sync::atomic::{AtomicU16, Ordering};

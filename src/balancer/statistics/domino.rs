@@ -111,7 +111,7 @@ fn availability(balancer: &Balancer) -> String {
     let mut parts = Vec::new();
     for cluster in &balancer.snapshot().clusters {
         for entry in &cluster.view.load().entries {
-            let index = entry.member.view().index.map_or_else(|| "-".to_owned(), |i| format!("{i:.0}"));
+            let index = entry.member.index().map_or_else(|| "-".to_owned(), |i| format!("{i:.0}"));
             parts.push(format!("{} {index}", entry.server.name.abbreviated()));
         }
     }

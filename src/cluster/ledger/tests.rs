@@ -137,7 +137,7 @@ fn a_stamp_that_does_not_advance_is_stale_on_our_own_clock() {
 #[test]
 fn each_restriction_is_taken_back_only_by_whoever_set_it() {
     let mut ledger = up();
-    let who = Restriction { since_unix_ms: 0, by: "admin".into() };
+    let who = Restriction { since_unix_ms: 0, by: "admin".into(), at: None };
     ledger.restrict(Some(who), 10);
     ledger.report(0, &Facts { restricted: Some(true), ..Facts::default() }, 11);
     ledger.restrict(None, 12);
@@ -292,7 +292,7 @@ proptest! {
                 2 => ledger.passive_failure(Port::Http, "x", now),
                 3 => ledger.report(0, &Facts { index: Some(value), threshold: Some(50), ..Facts::default() }, now),
                 4 => ledger.report(0, &Facts { restricted: Some(value > 50), ..Facts::default() }, now),
-                5 => ledger.restrict((value > 50).then(|| Restriction { since_unix_ms: 0, by: "a".into() }), now),
+                5 => ledger.restrict((value > 50).then(|| Restriction { since_unix_ms: 0, by: "a".into(), at: None }), now),
                 6 => { ledger.passive_success(Port::Http); None }
                 _ => ledger.tick(now),
             };

@@ -189,6 +189,20 @@ pub struct BaseUrl {
     pub path: String,
 }
 
+impl BaseUrl {
+    /// Scheme, host and port, for messages.
+    #[must_use]
+    pub fn origin(&self) -> String {
+        format!("{}://{}", if self.https { "https" } else { "http" }, self.at)
+    }
+}
+
+impl std::fmt::Display for BaseUrl {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}{}", self.origin(), self.path)
+    }
+}
+
 /// `servers: { source: names }`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct NamesView {

@@ -1,5 +1,5 @@
 //! The configuration as the rest of the program sees it: types that cannot be wrong. Here the process as a
-//! whole, in [`cluster`] what one cluster says.
+//! whole, in `cluster` what one cluster says.
 //!
 //! In: nothing. [`super::load`] fills these from the YAML file. Out: plain immutable data. It never
 //! names YAML, and no field needs a further check: host names are split, units are converted,
@@ -41,6 +41,9 @@ pub struct Settings {
     pub access_log: AccessLog,
     /// In the file's order; at least one unless `follow` is set.
     pub clusters: Vec<Arc<Cluster>>,
+    /// The same as YAML with aliases and merge keys written out, for other ICMs; `None` without clusters. It
+    /// names secret files, it does not hold secrets.
+    pub clusters_yaml: Option<Arc<str>>,
     /// `get_configuration_from`: take `clusters` from another ICM.
     pub follow: Option<Follow>,
 }
@@ -56,7 +59,7 @@ impl std::fmt::Debug for Secret {
 }
 
 /// `get_configuration_from`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Follow {
     /// `http` or `https` URL of the other ICM's `/config`.
     pub url: BaseUrl,

@@ -238,7 +238,7 @@ fn a_replica_id_that_yaml_takes_for_a_number_is_read_as_written() {
         let Directory::Static(entries) = &loaded.settings.clusters[0].directory else { panic!("static") };
         let entries = entries.take();
         assert_eq!(entries[0].replica_id.to_string(), id.replace(':', "").to_uppercase(), "{id}");
-        let again = loaded.clusters_yaml.unwrap();
+        let again = loaded.settings.clusters_yaml.clone().unwrap();
         assert!(again.contains(id), "{again}");
     }
 }
@@ -342,16 +342,62 @@ fn clusters_of_another_icm_may_name_files_only_where_allowed() {
     let up = text.replace("/etc/icm/", "/var/lib/../../etc/icm/");
     assert!(load(&up, "/var/lib").is_err());
     let text = text.replace("name: X/Y", "name: Mail1/Acme");
-    assert_eq!(load(&text, "/etc/icm").unwrap().0.len(), 1);
+    assert_eq!(load(&text, "/etc/icm").unwrap().clusters.len(), 1);
+}
+
+#[test]
+fn a_link_does_not_lead_out_of_the_directories_that_are_allowed() {
+    let dir = tempfile::tempdir().unwrap();
+    let (inside, outside) = (dir.path().join("inside"), dir.path().join("outside"));
+    for dir in [&inside, &outside] {
+        std::fs::create_dir(dir).unwrap();
+        std::fs::write(dir.join("a.csv"), "path,server,replica_id\na.nsf,X/Y,C1257A000041D2E0\n").unwrap();
+    }
+    std::os::unix::fs::symlink(outside.join("a.csv"), inside.join("link.csv")).unwrap();
+    std::os::unix::fs::symlink(outside.join("none.csv"), inside.join("nowhere.csv")).unwrap();
+    std::os::unix::fs::symlink(&outside, inside.join("dir")).unwrap();
+    std::os::unix::fs::symlink(&inside, dir.path().join("allowed")).unwrap();
+    let load = |file: &str| {
+        let text = format!(
+            "clusters:\n  - name: A\n    servers: {{ list: [{{ name: X/Y, http: h:80 }}] }}\n    directory: {{ source: file, file: {file} }}\n"
+        );
+        load_clusters(Path::new("https://icm1/config"), &text, &[dir.path().join("allowed")], &Disk)
+    };
+    let allowed = dir.path().join("allowed").display().to_string();
+    load(&format!("{allowed}/a.csv")).unwrap();
+    for file in ["link.csv", "nowhere.csv", "dir/a.csv", "../outside/a.csv", "./a.csv/../a.csv"] {
+        let errors = load(&format!("{allowed}/{file}")).unwrap_err();
+        assert!(errors.to_string().contains("may not be named"), "{file}: {errors}");
+    }
+    // What does not exist yet, as a cache, is judged by its directory.
+    let error = load(&format!("{allowed}/later/a.csv")).unwrap_err().to_string();
+    assert!(error.contains("cannot read"), "{error}");
+}
+
+#[test]
+fn what_is_no_configuration_of_an_icm_is_refused() {
+    for text in [
+        "",
+        "<html>Please log in</html>",
+        "[]",
+        "clusters:",
+        "clusters: []",
+        "restrictions: []",
+        "a: *a",
+        "\u{0}",
+    ] {
+        let loaded = load_clusters(Path::new("https://icm1/config"), text, &[], &*FULL_FILES);
+        assert!(loaded.is_err(), "{text:?}");
+    }
 }
 
 #[test]
 fn the_clusters_that_are_passed_on_mean_the_same() {
     let loaded = support::load(include_str!("../../../conf/full.yaml")).unwrap();
-    let yaml = format!("clusters:\n{}", loaded.clusters_yaml.unwrap());
+    let yaml = format!("clusters:\n{}", loaded.settings.clusters_yaml.as_deref().unwrap());
     let roots = ["/etc/icm".into(), "/var/lib/icm".into()];
-    let (clusters, _) = load_clusters(Path::new("other"), &yaml, &roots, &*FULL_FILES).unwrap();
-    assert_eq!(format!("{clusters:?}"), format!("{:?}", loaded.settings.clusters));
+    let taken = load_clusters(Path::new("other"), &yaml, &roots, &*FULL_FILES).unwrap();
+    assert_eq!(format!("{:?}", taken.clusters), format!("{:?}", loaded.settings.clusters));
 }
 
 #[test]

@@ -343,9 +343,14 @@ fn clusters_are_needed_unless_another_icm_has_them() {
     let settings = load(&format!("{listener}{follow}")).unwrap().settings;
     assert!(settings.clusters.is_empty() && settings.follow.is_some());
     wrong_on_top(follow.trim(), 1, "get_configuration_from", &["beside `clusters`"]);
-    let plain = "get_configuration_from: { url: \"http://icm1/config\", token_file: /etc/icm/token }\n";
-    wrong(&format!("{listener}{plain}"), 2, 32, "get_configuration_from.url", &["in clear text"]);
-    load(&format!("{listener}{}", plain.replace("icm1/", "[::1]:8098/"))).unwrap();
+    for token in ["", ", token_file: /etc/icm/token"] {
+        let plain = format!("get_configuration_from: {{ url: \"http://icm1/config\"{token} }}\n");
+        wrong(&format!("{listener}{plain}"), 2, 32, "get_configuration_from.url", &["in clear text"]);
+    }
+    let near = "get_configuration_from: { url: \"http://127.0.0.1:8098/config\" }\n";
+    let loaded = load(&format!("{listener}{near}")).unwrap();
+    assert!(loaded.warnings.iter().any(|w| w.text.contains("has no `cache`")), "{:?}", loaded.warnings);
+    load(&format!("{listener}{}", near.replace("127.0.0.1", "[::1]"))).unwrap();
     let missing: Vec<_> = load(&format!("{listener}clusters: [{{ }}]\n"))
         .unwrap_err()
         .into_iter()

@@ -6,7 +6,9 @@ use super::support::{FULL_FILES, cluster, load, top};
 /// Line and text of the warnings about keys without effect.
 fn silent_keys(text: &str) -> Vec<(usize, String)> {
     let warnings = load(text).unwrap_or_else(|e| panic!("{e:?}\n{text}")).warnings;
-    let all = warnings.into_iter().filter(|w| w.text.contains("in this version"));
+    let all = warnings
+        .into_iter()
+        .filter(|w| w.text.contains("in this version") || w.text.contains("has no effect: `"));
     all.map(|w| (w.place.line, w.text)).collect()
 }
 

@@ -1,0 +1,63 @@
+//! How well requests are balanced: a discrete-event simulation that drives the very `select::decide` of production,
+//! beside the rules of others and an oracle.
+//!
+//! `cargo bench --bench balance` (or `make balance`) writes `benches/results/balance.md` and plots beside it; `-- QUICK`
+//! runs a part. Nothing here measures time: the clock is simulated, and the same seed gives the same figures.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a bench: what is wrong here ends it at once"
+)]
+
+mod report;
+mod rules;
+mod run;
+mod server;
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+use run::{Case, Event, Outcome};
+
+const EVENTS: [Event; 5] =
+    [Event::Steady, Event::SlowsDown, Event::ReturnsCold, Event::Bursts, Event::HeavyTail];
+
+fn main() -> std::io::Result<()> {
+    if std::env::args().any(|a| a == "--test") {
+        return Ok(());
+    }
+    let quick = std::env::args().any(|a| a == "QUICK");
+    let mut work = Vec::new();
+    for event in EVENTS {
+        for icms in [1, 4] {
+            for affinity in if quick { vec![0.0] } else { vec![0.0, 0.5, 0.95] } {
+                for index_every in [60.0, 5.0, 0.0] {
+                    for name in rules::RULES {
+                        let case = Case { event, index_every, icms, affinity };
+                        // Without an index there is no highest one, and who does not read it does not change.
+                        let silly = name == "highest index" && index_every == 0.0;
+                        if !silly && (rules::reads_index(name) || index_every == 60.0) {
+                            work.push((case, name));
+                        }
+                    }
+                }
+            }
+        }
+    }
+    let results: Mutex<Vec<(Case, &str, Outcome)>> = Mutex::new(Vec::new());
+    let next = AtomicUsize::new(0);
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                while let Some((case, name)) = work.get(next.fetch_add(1, Relaxed)) {
+                    let outcome = run::run(*case, name, 42);
+                    results.lock().expect("no thread has failed").push((*case, *name, outcome));
+                }
+            });
+        }
+    });
+    report::write(&results.into_inner().expect("no thread has failed"))
+}

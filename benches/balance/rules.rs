@@ -1,0 +1,337 @@
+//! The rules that are compared, each as one balancer among several has it: it sees its own requests, and what the
+//! servers publish.
+//!
+//! In: who may be chosen, and what was seen since. Out: a server. [`Icm`] is production's `select::decide` over
+//! production's members; the others are written from their authors' descriptions.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use domino_icm::cluster::availability::RequestClass;
+use domino_icm::cluster::facts::Facts;
+use domino_icm::cluster::ledger::{self, Ledger, Source};
+use domino_icm::cluster::{InFlight, Member, Port, ServerName};
+use domino_icm::directory::Mark;
+use domino_icm::select::{Candidate, MemberIx, Outcome, Question, Settings, decide};
+
+use super::server::Server;
+
+/// What a rule may ask when it chooses.
+pub struct Choice<'a> {
+    /// Seconds.
+    pub now: f64,
+    /// Who answers.
+    pub up: &'a [bool],
+    /// The server that this user belongs to.
+    pub entry: Option<usize>,
+    /// For the oracle, and for rules that probe.
+    pub servers: &'a [Server],
+    /// For the oracle.
+    pub size: f64,
+}
+
+/// One balancer's way to choose.
+pub trait Rule {
+    /// A server that is up.
+    fn choose(&mut self, choice: &Choice<'_>, random: &mut fastrand::Rng) -> usize;
+    /// An answer came.
+    fn answered(&mut self, _server: usize, _seconds: f64, _now: f64) {}
+    /// A server published its index.
+    fn published(&mut self, _server: usize, _index: u8, _now: f64) {}
+    /// Half a second has passed.
+    fn tick(&mut self, _now: f64) {}
+    /// A server died, or is back.
+    fn reachable(&mut self, _server: usize, _up: bool, _now: f64) {}
+}
+
+/// Every rule by the name that the table shows.
+pub const RULES: [&str; 9] = [
+    "icm",
+    "icm, weights",
+    "highest index",
+    "round robin",
+    "weighted round robin",
+    "least connections",
+    "peak EWMA",
+    "Prequal",
+    "oracle",
+];
+
+/// Makes one.
+pub fn rule(name: &str, cores: &[f64]) -> Box<dyn Rule> {
+    let n = cores.len();
+    match name {
+        "icm" => Box::new(Icm::new(&vec![1.0; n])),
+        "icm, weights" => Box::new(Icm::new(cores)),
+        "highest index" => Box::new(HighestIndex(vec![100; n])),
+        "round robin" => Box::new(RoundRobin { weights: vec![1.0; n], current: vec![0.0; n] }),
+        "weighted round robin" => Box::new(RoundRobin { weights: cores.to_vec(), current: vec![0.0; n] }),
+        "least connections" => Box::new(LeastConnections(vec![0; n])),
+        "peak EWMA" => Box::new(PeakEwma { cost: vec![(0.0, 0.0); n], in_flight: vec![0; n] }),
+        "Prequal" => Box::new(Prequal::new(n)),
+        _ => Box::new(Oracle),
+    }
+}
+
+/// Which rules look at the index: the others need not run again for each way to publish it.
+pub fn reads_index(name: &str) -> bool {
+    matches!(name, "icm" | "icm, weights" | "highest index")
+}
+
+/// Milliseconds of a clock that never shows 0.
+fn ms(seconds: f64) -> u64 {
+    (seconds * 1000.0) as u64 + 1
+}
+
+/// Production's own decision.
+struct Icm {
+    members: Vec<Arc<Member>>,
+    open: Vec<Vec<InFlight>>,
+    settings: Settings,
+}
+
+impl Icm {
+    fn new(weights: &[f64]) -> Self {
+        let servers = weights.len();
+        let settings = ledger::Settings {
+            http: true,
+            https: false,
+            healthy_after: 1,
+            unreachable_after: 1,
+            passive_failures: 3,
+            threshold: None,
+            restricted: false,
+            max_users: 0,
+            uses_http: true,
+            uses_https: false,
+        };
+        let sources = [Source { kind: "prometheus", stale_after_ms: 180_000 }];
+        let member = |n: usize| {
+            let name = ServerName::parse(&format!("Web{}/Acme", n + 1)).expect("a name");
+            let member = Arc::new(Member::new(
+                name,
+                n as u32,
+                weights[n] as u32,
+                Ledger::new(settings.clone(), &sources, 1),
+            ));
+            let _ = member.probed(Port::Http, Ok(200), 1);
+            member
+        };
+        Self {
+            members: (0..servers).map(member).collect(),
+            open: (0..servers).map(|_| Vec::new()).collect(),
+            settings: Settings {
+                drain_timeout_ms: 1_800_000,
+                slow_start_ms: 30_000,
+                max_in_flight: 0,
+                try_unreachable: false,
+                range: 6,
+            },
+        }
+    }
+}
+
+impl Rule for Icm {
+    fn choose(&mut self, choice: &Choice<'_>, random: &mut fastrand::Rng) -> usize {
+        let candidates: Vec<Candidate> = self
+            .members
+            .iter()
+            .enumerate()
+            .map(|(n, m)| Candidate { member: n as MemberIx, mark: Mark::InService, view: m.view() })
+            .collect();
+        let question = Question {
+            candidates: &candidates,
+            port: Port::Http,
+            entry: choice.entry.map(|e| e as MemberIx),
+            hint: None,
+            recent: None,
+            sessions: &[],
+            note_id: false,
+            tried: &[],
+            now_ms: ms(choice.now),
+            seed: random.u64(..),
+        };
+        let Outcome::Serve(server, _) = decide(&question, &self.settings).outcome else { panic!("nobody") };
+        let server = usize::from(server);
+        self.open[server].push(self.members[server].begin(0).expect("no cap"));
+        server
+    }
+    fn answered(&mut self, server: usize, seconds: f64, now: f64) {
+        self.open[server].pop();
+        self.members[server].observe(RequestClass::Document, (seconds * 1e6) as u64, ms(now));
+        self.members[server].attempt_ended(false);
+    }
+    fn published(&mut self, server: usize, index: u8, now: f64) {
+        let facts = Facts { index: Some(index), ..Facts::default() };
+        let _ = self.members[server].report(0, &facts, ms(now));
+    }
+    fn tick(&mut self, now: f64) {
+        for member in &self.members {
+            let _ = member.tick(self.settings.range, 180_000, ms(now));
+        }
+    }
+    fn reachable(&mut self, server: usize, up: bool, now: f64) {
+        let _ = self.members[server].probed(Port::Http, if up { Ok(200) } else { Err("refused") }, ms(now));
+    }
+}
+
+/// The ICM's own rule: everybody goes where the index is highest.
+struct HighestIndex(Vec<u8>);
+impl Rule for HighestIndex {
+    fn choose(&mut self, choice: &Choice<'_>, random: &mut fastrand::Rng) -> usize {
+        let up = || (0..self.0.len()).filter(|n| choice.up[*n]);
+        let best = up().map(|n| self.0[n]).max().unwrap_or(0);
+        let equal: Vec<usize> = up().filter(|n| self.0[*n] == best).collect();
+        equal[random.usize(..equal.len())]
+    }
+    fn published(&mut self, server: usize, index: u8, _now: f64) {
+        self.0[server] = index;
+    }
+}
+
+/// nginx's smooth weighted round robin.
+struct RoundRobin {
+    weights: Vec<f64>,
+    current: Vec<f64>,
+}
+impl Rule for RoundRobin {
+    fn choose(&mut self, choice: &Choice<'_>, _random: &mut fastrand::Rng) -> usize {
+        let up: Vec<usize> = (0..self.weights.len()).filter(|n| choice.up[*n]).collect();
+        let total: f64 = up.iter().map(|n| self.weights[*n]).sum();
+        for n in &up {
+            self.current[*n] += self.weights[*n];
+        }
+        let best =
+            up.iter().copied().max_by(|a, b| self.current[*a].total_cmp(&self.current[*b])).expect("one");
+        self.current[best] -= total;
+        best
+    }
+}
+
+/// nginx's `least_conn`, HAProxy's `leastconn`: fewest requests in flight, in turn among equals.
+struct LeastConnections(Vec<u32>);
+impl Rule for LeastConnections {
+    fn choose(&mut self, choice: &Choice<'_>, random: &mut fastrand::Rng) -> usize {
+        let up = || (0..self.0.len()).filter(|n| choice.up[*n]);
+        let least = up().map(|n| self.0[n]).min().unwrap_or(0);
+        let equal: Vec<usize> = up().filter(|n| self.0[*n] == least).collect();
+        let server = equal[random.usize(..equal.len())];
+        self.0[server] += 1;
+        server
+    }
+    fn answered(&mut self, server: usize, _seconds: f64, _now: f64) {
+        self.0[server] = self.0[server].saturating_sub(1);
+    }
+}
+
+/// Finagle's: two are drawn, latency (that jumps up and decays down in ten seconds) times requests in flight.
+struct PeakEwma {
+    cost: Vec<(f64, f64)>,
+    in_flight: Vec<u32>,
+}
+impl PeakEwma {
+    fn load(&self, server: usize, now: f64) -> f64 {
+        let (cost, at) = self.cost[server];
+        cost.max(1e-6) * (-(now - at) / 10.0).exp() * f64::from(self.in_flight[server] + 1)
+    }
+}
+impl Rule for PeakEwma {
+    fn choose(&mut self, choice: &Choice<'_>, random: &mut fastrand::Rng) -> usize {
+        let mut up: Vec<usize> = (0..self.cost.len()).filter(|n| choice.up[*n]).collect();
+        random.shuffle(&mut up);
+        let drawn = up.iter().copied().take(2);
+        let best = drawn
+            .min_by(|a, b| self.load(*a, choice.now).total_cmp(&self.load(*b, choice.now)))
+            .expect("one");
+        self.in_flight[best] += 1;
+        best
+    }
+    fn answered(&mut self, server: usize, seconds: f64, now: f64) {
+        self.in_flight[server] = self.in_flight[server].saturating_sub(1);
+        let (cost, at) = self.cost[server];
+        let keep = (-(now - at) / 10.0).exp();
+        let new = if seconds > cost { seconds } else { cost * keep + seconds * (1.0 - keep) };
+        self.cost[server] = (new, now);
+    }
+}
+
+/// Wydrowski et al., "Load is not what you should balance: introducing Prequal" (NSDI 2024): a pool of probes that
+/// tell requests in flight and latency; cold by quantile of requests in flight, then by latency.
+struct Prequal {
+    pool: VecDeque<Probe>,
+    latency: Vec<f64>,
+    seen: VecDeque<usize>,
+}
+#[derive(Clone, Copy)]
+struct Probe {
+    server: usize,
+    in_flight: usize,
+    latency: f64,
+    at: f64,
+    uses: u32,
+}
+impl Prequal {
+    const POOL: usize = 16;
+    const PROBES: usize = 3;
+    const OLD: f64 = 1.0;
+    const HOT: f64 = 0.84;
+    fn new(servers: usize) -> Self {
+        Self { pool: VecDeque::new(), latency: vec![0.0; servers], seen: VecDeque::new() }
+    }
+}
+impl Rule for Prequal {
+    fn choose(&mut self, choice: &Choice<'_>, random: &mut fastrand::Rng) -> usize {
+        let up: Vec<usize> = (0..choice.up.len()).filter(|n| choice.up[*n]).collect();
+        self.pool.retain(|p| choice.now - p.at < Self::OLD && p.uses > 0 && choice.up[p.server]);
+        let mut sorted: Vec<usize> = self.seen.iter().copied().collect();
+        sorted.sort_unstable();
+        let hot = sorted.get((sorted.len() as f64 * Self::HOT) as usize).copied().unwrap_or(usize::MAX);
+        let cold = (0..self.pool.len()).filter(|i| self.pool[*i].in_flight < hot);
+        let by_latency = cold.min_by(|a, b| self.pool[*a].latency.total_cmp(&self.pool[*b].latency));
+        let chosen = by_latency.or_else(|| (0..self.pool.len()).min_by_key(|i| self.pool[*i].in_flight));
+        let server = match chosen {
+            Some(i) => {
+                self.pool[i].uses -= 1;
+                self.pool[i].in_flight += 1;
+                self.pool[i].server
+            }
+            None => up[random.usize(..up.len())],
+        };
+        // Probes of this request serve the next ones.
+        for _ in 0..Self::PROBES {
+            let server = up[random.usize(..up.len())];
+            let in_flight = choice.servers[server].working_on();
+            if self.pool.len() == Self::POOL {
+                self.pool.pop_front();
+            }
+            self.pool.push_back(Probe {
+                server,
+                in_flight,
+                latency: self.latency[server],
+                at: choice.now,
+                uses: 2,
+            });
+            if self.seen.len() == 128 {
+                self.seen.pop_front();
+            }
+            self.seen.push_back(in_flight);
+        }
+        server
+    }
+    fn answered(&mut self, server: usize, seconds: f64, _now: f64) {
+        // The servers' own recent latency.
+        self.latency[server] += (seconds - self.latency[server]) * 0.1;
+    }
+}
+
+/// Knows every queue and how long each job takes.
+struct Oracle;
+impl Rule for Oracle {
+    fn choose(&mut self, choice: &Choice<'_>, _random: &mut fastrand::Rng) -> usize {
+        let cost = |n: &usize| choice.servers[*n].cost(choice.size, choice.now);
+        (0..choice.servers.len())
+            .filter(|n| choice.up[*n])
+            .min_by(|a, b| cost(a).total_cmp(&cost(b)))
+            .expect("one is up")
+    }
+}

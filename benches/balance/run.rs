@@ -1,0 +1,200 @@
+//! One run: requests arrive, balancers choose, servers work, for some simulated minutes.
+//!
+//! In: a scenario and a rule. Out: response times, and who got how much in each second. Seeded: the same
+//! again gives the same.
+
+use super::rules::{Choice, Rule, rule};
+use super::server::Server;
+
+/// What happens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// Nothing: three servers of capacity 1:2:4.
+    Steady,
+    /// The middle one runs at a tenth of its speed from a third of the run to two thirds.
+    SlowsDown,
+    /// The largest one is away from a sixth to a third of the run, and returns with cold caches: a third of
+    /// its speed at first, all of it after half a minute.
+    ReturnsCold,
+    /// Five seconds out of twenty bring twice as much, the others less.
+    Bursts,
+    /// A few requests take very long.
+    HeavyTail,
+}
+
+/// One case.
+#[derive(Clone, Copy, Debug)]
+pub struct Case {
+    /// What happens.
+    pub event: Event,
+    /// Seconds between two indexes; 0 = none is published.
+    pub index_every: f64,
+    /// Balancers side by side.
+    pub icms: usize,
+    /// Share of the requests whose users belong to a server.
+    pub affinity: f64,
+}
+
+/// What came of it.
+pub struct Outcome {
+    /// Response times, seconds, sorted.
+    pub times: Vec<f64>,
+    /// Requests of each server in each second.
+    pub per_second: Vec<[u32; 3]>,
+}
+
+/// Cores: capacity 1:2:4.
+pub const CORES: [f64; 3] = [4.0, 8.0, 16.0];
+/// Simulated seconds.
+pub const SECONDS: f64 = 240.0;
+const WARM_UP: f64 = 10.0;
+const MEAN: f64 = 0.02;
+const USERS: usize = 2000;
+
+impl Outcome {
+    /// A quantile in milliseconds.
+    pub fn quantile(&self, q: f64) -> f64 {
+        let at = ((self.times.len() as f64 - 1.0) * q) as usize;
+        self.times.get(at).copied().unwrap_or(0.0) * 1000.0
+    }
+}
+
+/// Runs a case.
+pub fn run(case: Case, name: &str, seed: u64) -> Outcome {
+    let mut random = fastrand::Rng::with_seed(seed);
+    // The rules draw from numbers of their own, so that all of them meet the very same requests.
+    let mut rules_random = fastrand::Rng::with_seed(seed ^ 0x5eed);
+    let mut servers: Vec<Server> = CORES.iter().map(|c| Server::new(*c)).collect();
+    let mut rules: Vec<Box<dyn Rule>> = (0..case.icms).map(|_| rule(name, &CORES)).collect();
+    let mut up = [true; 3];
+    let mut users: Vec<Option<usize>> = vec![None; USERS];
+    let mut outcome = Outcome { times: Vec::new(), per_second: vec![[0; 3]; SECONDS as usize + 1] };
+
+    let load = if case.event == Event::ReturnsCold { 0.35 } else { 0.6 };
+    let rate = load * CORES.iter().sum::<f64>() / MEAN;
+    let mut next_arrival = 0.0;
+    let mut next_tick = 0.5;
+    // Servers publish at moments of their own.
+    let mut next_index: Vec<f64> = (0..3).map(|n| (n as f64 + 1.0) / 3.0 * case.index_every).collect();
+    loop {
+        let (server, end) = (0..3)
+            .map(|n| (n, servers[n].next_end()))
+            .min_by(|a, b| a.1.total_cmp(&b.1))
+            .expect("three servers");
+        let index_due = if case.index_every > 0.0 {
+            next_index.iter().copied().fold(f64::INFINITY, f64::min)
+        } else {
+            f64::INFINITY
+        };
+        let now = end.min(next_arrival).min(next_tick).min(index_due);
+        if now >= SECONDS {
+            break;
+        }
+        if now == end {
+            let Some(job) = servers[server].end(now) else { continue };
+            rules[job.icm].answered(server, now - job.arrived, now);
+            if job.arrived > WARM_UP {
+                outcome.times.push(now - job.arrived);
+            }
+        } else if now == next_arrival {
+            let icm = random.usize(..case.icms);
+            let size = size(case.event, &mut random);
+            let user = (random.f64() < case.affinity).then(|| random.usize(..USERS));
+            let leaves = random.f64() < 1.0 / 30.0;
+            let entry = user.and_then(|u| users[u]).filter(|n| up[*n]);
+            let choice = Choice { now, up: &up, entry, servers: &servers, size };
+            // A user who belongs to a server stays there whatever the rule; production's own says so itself.
+            let chosen = match entry {
+                Some(entry) if !name.starts_with("icm") => {
+                    Stay(entry).choose(&mut rules[icm], &choice, &mut rules_random)
+                }
+                _ => rules[icm].choose(&choice, &mut rules_random),
+            };
+            if let Some(user) = user {
+                users[user] = (!leaves).then_some(chosen);
+            }
+            servers[chosen].begin(size, icm, now);
+            outcome.per_second[now as usize][chosen] += 1;
+            next_arrival = now + exponential(&mut random) / (rate * intensity(case.event, now));
+        } else if now == next_tick {
+            next_tick += 0.5;
+            happen(case.event, now, &mut servers, &mut up, &mut rules);
+            for rule in &mut rules {
+                rule.tick(now);
+            }
+        } else {
+            for n in 0..3 {
+                if next_index[n] <= now {
+                    next_index[n] += case.index_every;
+                    let expansion = servers[n].take_expansion();
+                    let index =
+                        domino_icm::cluster::availability::index_of_expansion(expansion, 6).round() as u8;
+                    for rule in &mut rules {
+                        rule.published(n, index, now);
+                    }
+                }
+            }
+        }
+    }
+    outcome.times.sort_unstable_by(f64::total_cmp);
+    outcome
+}
+
+/// A user who stays: the rule still has to know of the request. The answer is counted for it all the same, so a rule
+/// that counts what is in flight is asked until it names that server in a world where only that one is up.
+struct Stay(usize);
+impl Stay {
+    fn choose(&self, rule: &mut Box<dyn Rule>, choice: &Choice<'_>, random: &mut fastrand::Rng) -> usize {
+        let mut up = [false; 3];
+        up[self.0] = true;
+        rule.choose(&Choice { up: &up, ..*choice }, random)
+    }
+}
+
+fn exponential(random: &mut fastrand::Rng) -> f64 {
+    -(1.0 - random.f64()).ln()
+}
+
+fn size(event: Event, random: &mut fastrand::Rng) -> f64 {
+    if event == Event::HeavyTail {
+        // Bounded Pareto of shape 1.3: mean near 20 ms, the longest 20 s.
+        let shape = 1.3;
+        let (low, high): (f64, f64) = (0.0054, 20.0);
+        let u = random.f64();
+        let (a, b) = (low.powf(-shape), high.powf(-shape));
+        (a - u * (a - b)).powf(-1.0 / shape)
+    } else {
+        MEAN * exponential(random) + 1e-4
+    }
+}
+
+fn intensity(event: Event, now: f64) -> f64 {
+    match event {
+        Event::Bursts if now % 20.0 < 5.0 => 1.5,
+        Event::Bursts => 0.7,
+        _ => 1.0,
+    }
+}
+
+fn happen(event: Event, now: f64, servers: &mut [Server], up: &mut [bool; 3], rules: &mut [Box<dyn Rule>]) {
+    match event {
+        Event::SlowsDown => {
+            let slow = (SECONDS / 3.0..SECONDS * 2.0 / 3.0).contains(&now);
+            servers[1].set_speed(if slow { 0.1 } else { 1.0 }, now);
+        }
+        Event::ReturnsCold => {
+            let (leaves, returns) = (SECONDS / 6.0, SECONDS / 3.0);
+            let is_up = !(leaves..returns).contains(&now);
+            if is_up != up[2] {
+                up[2] = is_up;
+                for rule in rules.iter_mut() {
+                    rule.reachable(2, is_up, now);
+                }
+            }
+            if now >= returns {
+                servers[2].set_speed((1.0_f64 / 3.0 + (now - returns) / 30.0 * 2.0 / 3.0).min(1.0), now);
+            }
+        }
+        _ => {}
+    }
+}

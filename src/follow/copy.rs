@@ -1,0 +1,56 @@
+//! The last good configuration of the other ICM, on disk.
+//!
+//! In: a text that has passed every check. Out: a file that only its owner may read, replaced whole by a rename;
+//! its time is when the other ICM last said that this is its configuration. It blocks.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use crate::config::settings::Follow;
+use crate::config::{Disk, Files};
+
+/// Largest copy, in octets.
+const LARGEST: u64 = 4 << 20;
+
+/// Reads the copy, and when it was last confirmed, milliseconds since 1970.
+///
+/// # Errors
+/// When there is none, or it is no text.
+pub fn load(path: &Path) -> io::Result<(Arc<str>, u64)> {
+    let octets = Disk.read(path, LARGEST)?.octets;
+    let text = String::from_utf8(octets).map_err(|_| io::Error::other("it is not UTF-8 text"))?;
+    let at = std::fs::metadata(path)?.modified().ok().and_then(|t| t.duration_since(UNIX_EPOCH).ok());
+    Ok((text.into(), at.map_or(0, |at| u64::try_from(at.as_millis()).unwrap_or(u64::MAX))))
+}
+
+/// Keeps a copy where one is wanted. A copy that cannot be written is logged: serving goes on.
+pub fn keep(follow: &Follow, text: &str) {
+    let Some(path) = &follow.cache else { return };
+    if let Err(error) = save(path, text) {
+        log::error!(target: "icm::follow", "the copy {} cannot be written: {error}", path.display());
+    }
+}
+
+/// Says that the copy is still what the other ICM has.
+pub fn confirm(follow: &Follow) {
+    if let Some(path) = &follow.cache {
+        // A copy that was lost since is written again with the next change; its time is for people alone.
+        let _ = File::options().append(true).open(path).and_then(|file| file.set_modified(SystemTime::now()));
+    }
+}
+
+fn save(path: &Path, text: &str) -> io::Result<()> {
+    let dir = path
+        .parent()
+        .filter(|dir| !dir.as_os_str().is_empty())
+        .map_or_else(|| PathBuf::from("."), Path::to_owned);
+    std::fs::create_dir_all(&dir)?;
+    let mut file = tempfile::NamedTempFile::new_in(&dir)?;
+    file.write_all(text.as_bytes())?;
+    file.as_file().sync_all()?;
+    file.persist(path)?;
+    Ok(())
+}

@@ -1,0 +1,164 @@
+//! Several ICMs that agree: one has the clusters, the others take them from its `/config`.
+//!
+//! [`Document`] is what travels: the clusters as configured and the administrators' restrictions. A [`Source`]
+//! fetches it, [`copy`] keeps the last good one on disk, [`Followed`] says how it stands. In: the settings of
+//! `get_configuration_from`. Out: clusters that have passed the same checks as those of a file. It never applies
+//! anything by itself, and never takes more than clusters and restrictions from another ICM.
+
+pub mod copy;
+mod document;
+mod source;
+mod state;
+
+pub use document::{Document, Refusal, YAML, published, validate};
+pub use source::{Fetched, Source};
+pub use state::{Followed, Origin};
+
+use std::time::Duration;
+
+use crate::config::Settings;
+use crate::config::settings::Follow;
+use crate::domino::FetchError;
+
+/// Why there is no configuration from the other ICM.
+#[derive(Debug, thiserror::Error)]
+pub enum FollowError {
+    /// No answer.
+    #[error("{0}")]
+    Fetch(#[from] FetchError),
+    /// The other ICM's name has no address.
+    #[error("{url}: the host name cannot be resolved: {reason}")]
+    Resolve {
+        /// Which.
+        url: String,
+        /// The system's words.
+        reason: String,
+    },
+    /// An answer that is no configuration.
+    #[error("{url}: answered with status {status}{hint}")]
+    Status {
+        /// Who.
+        url: String,
+        /// What.
+        status: u16,
+        /// What to look at.
+        hint: &'static str,
+    },
+    /// A configuration that does not validate.
+    #[error("the configuration of {url} is refused: {refusal}")]
+    Refused {
+        /// Whose.
+        url: String,
+        /// Why.
+        refusal: Refusal,
+    },
+    /// Nothing to start with.
+    #[error("get_configuration_from: {reason}; {copy}, so there is nothing to serve by")]
+    Nothing {
+        /// Why the other ICM's is not at hand.
+        reason: String,
+        /// Why its copy is not either.
+        copy: String,
+    },
+}
+
+impl FollowError {
+    /// Asking again soon may help: it does not answer, or not yet.
+    #[must_use]
+    pub fn may_pass(&self) -> bool {
+        match self {
+            Self::Fetch(error) => {
+                use crate::domino::Fault;
+                !matches!(
+                    error.fault,
+                    Fault::CertificateNotTrusted(_) | Fault::NotTls | Fault::BodyTooLarge(_)
+                )
+            }
+            Self::Resolve { .. } => true,
+            Self::Status { status, .. } => *status >= 500,
+            Self::Refused { .. } | Self::Nothing { .. } => false,
+        }
+    }
+}
+
+/// Pause between two tries at start.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// Fetches and validates.
+///
+/// # Errors
+/// When there is no answer, or it is not a configuration.
+pub async fn ask(follow: &Follow) -> Result<(Document, Followed), FollowError> {
+    match Source::new(follow).fetch(None).await? {
+        Fetched::Document { text, etag } => {
+            let document = document::Document::read(follow, &text, None)?;
+            let followed = Followed::fresh(follow, &document, text, etag);
+            Ok((document, followed))
+        }
+        Fetched::Unchanged => Err(FollowError::Status {
+            url: follow.url.to_string(),
+            status: 304,
+            hint: ", though nothing was known of it before",
+        }),
+    }
+}
+
+/// What to start with: the other ICM's configuration, else the last good copy. Without either it goes on asking
+/// for `patience` as long as that may help. Blocks.
+///
+/// # Errors
+/// When there is neither.
+pub fn begin(follow: &Follow, patience: Duration) -> Result<(Document, Followed), FollowError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| {
+        FollowError::Nothing { reason: e.to_string(), copy: "no copy was looked for".to_owned() }
+    })?;
+    let deadline = std::time::Instant::now() + patience;
+    let mut said = false;
+    loop {
+        let reason = match runtime.block_on(ask(follow)) {
+            Ok((document, followed)) => {
+                copy::keep(follow, &followed.text);
+                return Ok((document, followed));
+            }
+            Err(error) => error,
+        };
+        let copy = match copied(follow, &reason) {
+            Ok(found) => {
+                log::error!(target: "icm::follow", "{reason}; starting with the last good copy");
+                return Ok(found);
+            }
+            Err(text) => text,
+        };
+        if !reason.may_pass() || std::time::Instant::now() + AGAIN > deadline {
+            return Err(FollowError::Nothing { reason: reason.to_string(), copy });
+        }
+        if !said {
+            log::warn!(target: "icm::follow", "{reason}; {copy}: trying again for {patience:?}");
+            said = true;
+        }
+        runtime.block_on(async { tokio::time::sleep(AGAIN).await });
+    }
+}
+
+/// Fills the settings of a file that follows from the copy on disk, for verbs that ask nobody.
+///
+/// # Errors
+/// When there is no usable copy.
+pub fn offline(settings: &mut Settings) -> Result<(), FollowError> {
+    let Some(follow) = settings.follow.clone() else { return Ok(()) };
+    let reason = "the other ICM was not asked".to_owned();
+    let (document, _) =
+        copied(&follow, &reason).map_err(|copy| FollowError::Nothing { reason: reason.clone(), copy })?;
+    document.put_into(settings);
+    Ok(())
+}
+
+fn copied(follow: &Follow, reason: &impl ToString) -> Result<(Document, Followed), String> {
+    let Some(path) = &follow.cache else { return Err("no `cache` is configured".to_owned()) };
+    let (text, at_unix_ms) =
+        copy::load(path).map_err(|e| format!("there is no copy in {}: {e}", path.display()))?;
+    let document = Document::read(follow, &text, None)
+        .map_err(|e| format!("the copy in {} cannot be used: {e}", path.display()))?;
+    let followed = Followed::copied(follow, &document, text, at_unix_ms, reason.to_string());
+    Ok((document, followed))
+}

@@ -1,0 +1,113 @@
+//! Asks the other ICM for its configuration.
+//!
+//! In: `get_configuration_from`, and the tag of what is known. Out: "unchanged", or a text of at most 4 MiB, within
+//! ten seconds. TLS is verified against `ca_file`, else the platform's authorities. It never follows a redirect,
+//! and the token goes nowhere else.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderValue, header};
+
+use super::FollowError;
+use crate::config::settings::{Follow, UpstreamTls};
+use crate::domino::{Answer, Client, Fault, FetchError, Request};
+
+/// Over everything.
+const LONGEST: Duration = Duration::from_secs(10);
+/// TCP and TLS.
+const CONNECT: Duration = Duration::from_secs(3);
+/// As large as a configuration file may be.
+const LARGEST: usize = 4 << 20;
+/// Of a name's addresses so many are tried.
+const MOST_ADDRESSES: usize = 4;
+
+/// What came.
+#[derive(Clone, Debug)]
+pub enum Fetched {
+    /// 304.
+    Unchanged,
+    /// 200.
+    Document {
+        /// Not yet checked.
+        text: Arc<str>,
+        /// Its ETag, if it has one.
+        etag: Option<String>,
+    },
+}
+
+/// The other ICM.
+#[derive(Debug)]
+pub struct Source {
+    follow: Follow,
+    client: Client,
+}
+
+impl Source {
+    /// Reads the platform's authorities where there is no `ca_file`; inside a runtime.
+    #[must_use]
+    pub fn new(follow: &Follow) -> Self {
+        let tls = UpstreamTls { ca_file: follow.ca_file.clone(), ca: follow.ca.clone(), verify: true };
+        Self { follow: follow.clone(), client: Client::new(&tls, CONNECT) }
+    }
+
+    /// Asks, with the tag of what is known.
+    ///
+    /// # Errors
+    /// When there is no answer in time, or one that is neither 200 nor, with a tag, 304.
+    pub async fn fetch(&self, etag: Option<&str>) -> Result<Fetched, FollowError> {
+        let url = || self.follow.url.to_string();
+        let answer = match tokio::time::timeout(LONGEST, self.ask(etag)).await {
+            Ok(answer) => answer?,
+            Err(_) => return Err(FetchError { url: url(), fault: Fault::TimedOut(LONGEST) }.into()),
+        };
+        let status = |status, hint| FollowError::Status { url: url(), status, hint };
+        match answer.status {
+            200 => {
+                let etag = answer.header(header::ETAG);
+                let etag = (!etag.is_empty()).then(|| etag.to_owned());
+                let malformed =
+                    || FetchError { url: url(), fault: Fault::Malformed("it is not UTF-8 text".into()) };
+                let text = std::str::from_utf8(&answer.body).map_err(|_| malformed())?;
+                Ok(Fetched::Document { text: text.into(), etag })
+            }
+            304 if etag.is_some() => Ok(Fetched::Unchanged),
+            401 | 403 => Err(status(answer.status, ": is `token_file` the token of its admin listener?")),
+            404 => Err(status(404, ": does the URL end with /config?")),
+            other => Err(status(other, "")),
+        }
+    }
+
+    async fn ask(&self, etag: Option<&str>) -> Result<Answer, FollowError> {
+        let at = &self.follow.url.at;
+        let unknown = |reason: String| FollowError::Resolve { url: self.follow.url.to_string(), reason };
+        let found = tokio::net::lookup_host((at.host.as_str(), at.port)).await;
+        let addresses: Vec<_> = found.map_err(|e| unknown(e.to_string()))?.take(MOST_ADDRESSES).collect();
+        let mut last = unknown("it has no address".to_owned());
+        for address in addresses {
+            let mut request =
+                Request::get(address, self.follow.url.https, &at.host, self.follow.url.path.as_str());
+            request.timeout = LONGEST;
+            request.max_body = LARGEST;
+            request.headers = self.headers(etag);
+            match self.client.fetch(&request).await {
+                Err(error) if error.fault.is_connect() => last = error.into(),
+                result => return Ok(result?),
+            }
+        }
+        Err(last)
+    }
+
+    fn headers(&self, etag: Option<&str>) -> Vec<(http::HeaderName, HeaderValue)> {
+        let mut headers = Vec::with_capacity(2);
+        let token = self.follow.token.as_ref().map(|token| [b"Bearer ", &*token.0].concat());
+        if let Some(Ok(mut value)) = token.map(|t| HeaderValue::from_bytes(&t)) {
+            value.set_sensitive(true);
+            headers.push((header::AUTHORIZATION, value));
+        }
+        if let Some(Ok(value)) = etag.map(HeaderValue::from_str) {
+            headers.push((header::IF_NONE_MATCH, value));
+        }
+        headers
+    }
+}

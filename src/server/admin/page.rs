@@ -1,0 +1,92 @@
+//! `GET /`: the status page, one document without anything from elsewhere.
+//!
+//! In: its parts, which are files of their own. Out: one document, the same for everybody, which asks `/status` and
+//! shows what that says. It holds no data itself, so there is nothing in it to escape; its script writes
+//! text, never markup, and its policy lets run only what was built in.
+
+use std::sync::LazyLock;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use http::StatusCode;
+use http::header::{self, HeaderValue};
+use sha2::{Digest, Sha256};
+
+use super::Call;
+use super::guard::Shown;
+use super::reply::Reply;
+
+const DOCUMENT: &str = include_str!("page/page.html");
+const STYLE: &str = include_str!("page/page.css");
+const SCRIPT: &str = include_str!("page/page.js");
+
+/// The document, and the policy that allows its own style and script by their hashes.
+static PAGE: LazyLock<(String, HeaderValue)> = LazyLock::new(|| {
+    let html = DOCUMENT.replace("{{style}}", STYLE).replace("{{script}}", SCRIPT);
+    let policy = format!(
+        "default-src 'none'; script-src 'sha256-{}'; style-src 'sha256-{}'; img-src data:; connect-src 'self'; \
+         form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
+        hash(SCRIPT),
+        hash(STYLE),
+    );
+    (html, HeaderValue::from_str(&policy).unwrap_or_else(|_| HeaderValue::from_static("default-src 'none'")))
+});
+
+fn hash(text: &str) -> String {
+    STANDARD.encode(Sha256::digest(text))
+}
+
+/// `GET /`. Whoever has to log in first gets the same document with 401: it then shows the form.
+#[must_use]
+pub fn page(call: &Call) -> Reply {
+    let (html, policy) = &*PAGE;
+    let shown = Shown::by(call);
+    let loopback = call.snapshot.settings.admin.address.ip().is_loopback();
+    let may_read = loopback || !matches!(shown, Shown::No | Shown::NoneSet);
+    let status = if may_read { StatusCode::OK } else { StatusCode::UNAUTHORIZED };
+    let reply = Reply { status, ..Reply::text("text/html; charset=utf-8", html.as_str()) };
+    reply.with(header::CONTENT_SECURITY_POLICY, policy.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_of_the_page_comes_from_elsewhere() {
+        let (html, _) = &*PAGE;
+        for outside in ["http://", "https://", "src=", "@import", "url(", "<link rel=\"stylesheet", "{{"] {
+            let rest = html.replace("http://www.w3.org/", "");
+            assert!(!rest.contains(outside), "{outside}");
+        }
+        assert_eq!(html.matches("<script>").count(), 1);
+        assert_eq!(html.matches("<style>").count(), 1);
+    }
+
+    #[test]
+    fn the_script_writes_text_and_never_markup() {
+        for way in
+            ["innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "Function(", "srcdoc"]
+        {
+            assert!(!SCRIPT.contains(way), "{way}");
+        }
+        // Neither can be written inside the other without the policy refusing it.
+        assert!(!SCRIPT.contains("</script") && !STYLE.contains("</style"));
+        let attributes = [" onclick=", " onload=", " onerror=", " style="];
+        assert!(
+            attributes.iter().all(|a| !DOCUMENT.contains(a)),
+            "the policy forbids inline handlers and styles"
+        );
+    }
+
+    #[test]
+    fn the_policy_names_what_stands_in_the_document() {
+        let (html, policy) = &*PAGE;
+        let policy = policy.to_str().unwrap();
+        for (open, close) in [("<script>", "</script>"), ("<style>", "</style>")] {
+            let inside = html.split(open).nth(1).unwrap().split(close).next().unwrap();
+            assert!(policy.contains(&format!("'sha256-{}'", hash(inside))), "{open}");
+        }
+        assert!(!policy.contains("unsafe"));
+    }
+}

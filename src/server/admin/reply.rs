@@ -1,0 +1,107 @@
+//! What the admin listener answers: a status, a body, and the fields that every answer has.
+//!
+//! In: a value, a text or a problem. Out: a response that no cache keeps and no other site embeds. Errors are JSON:
+//! a word for programs, and a message that says what to do.
+
+use std::borrow::Cow;
+
+use http::header::{self, HeaderName, HeaderValue};
+use http::{Response, StatusCode};
+use serde::Serialize;
+use serde_json::json;
+
+/// `text/plain`
+pub const TEXT: &str = "text/plain; charset=utf-8";
+/// `application/json`
+pub const JSON: &str = "application/json; charset=utf-8";
+
+/// An answer before it is one of Pingora's.
+#[derive(Clone, Debug)]
+pub struct Reply {
+    /// Its status.
+    pub status: StatusCode,
+    /// Its `Content-Type`.
+    pub kind: &'static str,
+    /// Its body.
+    pub body: Cow<'static, str>,
+    /// Fields beside those that every answer has.
+    pub fields: Vec<(HeaderName, HeaderValue)>,
+}
+
+impl Reply {
+    /// 200 with this text.
+    #[must_use]
+    pub fn text(kind: &'static str, body: impl Into<Cow<'static, str>>) -> Self {
+        Self { status: StatusCode::OK, kind, body: body.into(), fields: Vec::new() }
+    }
+
+    /// 200 with this value as JSON, for eyes too.
+    #[must_use]
+    pub fn json(value: &impl Serialize) -> Self {
+        let mut text = serde_json::to_string_pretty(value).unwrap_or_default();
+        text.push('\n');
+        Self::text(JSON, text)
+    }
+
+    /// An error: a word for programs, a message that says what to do.
+    #[must_use]
+    pub fn problem(status: StatusCode, word: &str, message: impl AsRef<str>) -> Self {
+        Self { status, ..Self::json(&json!({ "error": word, "message": message.as_ref() })) }
+    }
+
+    /// 400: what was asked is not understood.
+    #[must_use]
+    pub fn bad_query(message: impl AsRef<str>) -> Self {
+        Self::problem(StatusCode::BAD_REQUEST, "bad_request", message)
+    }
+
+    /// 401: whoever asks has not shown the token.
+    #[must_use]
+    pub fn unauthorised() -> Self {
+        Self::problem(
+            StatusCode::UNAUTHORIZED,
+            "token_needed",
+            "send `Authorization: Bearer TOKEN` with the token of admin.token_file, or log in on the status page",
+        )
+        .with(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))
+    }
+
+    /// 404: servers that no cluster has.
+    #[must_use]
+    pub fn unknown_server(names: &str) -> Self {
+        let message = format!("no cluster has a server {names}; /status lists them");
+        Self::problem(StatusCode::NOT_FOUND, "unknown_server", message)
+    }
+
+    /// With one more field.
+    #[must_use]
+    pub fn with(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.fields.push((name, value));
+        self
+    }
+
+    /// As Pingora sends it; to HEAD without the body.
+    #[must_use]
+    pub fn response(self, head_only: bool) -> Response<Vec<u8>> {
+        let length = self.body.len();
+        let body = if head_only { Vec::new() } else { self.body.into_owned().into_bytes() };
+        let mut response = Response::new(body);
+        *response.status_mut() = self.status;
+        let headers = response.headers_mut();
+        headers.insert(header::SERVER, HeaderValue::from_static(crate::pages::SERVER));
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(self.kind));
+        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        headers.insert(header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY"));
+        headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+        headers.insert(
+            HeaderName::from_static("cross-origin-resource-policy"),
+            HeaderValue::from_static("same-origin"),
+        );
+        for (name, value) in self.fields {
+            headers.insert(name, value);
+        }
+        response
+    }
+}

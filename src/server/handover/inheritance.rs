@@ -1,0 +1,100 @@
+//! The new process's end of a hand-over.
+//!
+//! In: the environment and standard input of a process that an old one started. Out: its sockets and its key,
+//! then the word to go on. Whoever holds this must say in the end that the process serves or why it cannot; if
+//! the old process goes away before that, there is nothing to take over.
+
+use std::io::ErrorKind;
+use std::net::SocketAddr;
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use super::channel::Channel;
+use super::{FROM, Go, HELLO, Offer, READY, Said};
+use crate::edge::sockets::Socket;
+
+/// See the module's description.
+#[derive(Debug)]
+pub struct Inheritance {
+    /// The old process.
+    pub from: u32,
+    /// The old process is ready; so this one has to be before it takes over.
+    pub must_be_ready: bool,
+    /// The old process's generated affinity key.
+    pub affinity_key: Vec<u8>,
+    channel: Mutex<Channel>,
+    sockets: Mutex<Vec<Socket>>,
+}
+
+impl Inheritance {
+    /// What this process was started for. `None` for a process that nobody hands over to.
+    ///
+    /// # Errors
+    /// When the old process cannot be heard.
+    pub fn receive() -> std::io::Result<Option<Self>> {
+        let named = std::env::var(FROM).ok().and_then(|pid| pid.parse().ok());
+        // The variable stays in the environment for the life of the process, and of all that it starts.
+        let Some(from) = named.filter(|pid| *pid == std::os::unix::process::parent_id()) else {
+            return Ok(None);
+        };
+        let stream = UnixStream::from(std::io::stdin().as_fd().try_clone_to_owned()?);
+        rustix::stdio::dup2_stdin(std::fs::File::open("/dev/null")?)?;
+        let mut channel = Channel::new(stream)?;
+        channel.send(&Said::Hello { version: env!("CARGO_PKG_VERSION").to_owned() })?;
+        let offer: Offer = channel.receive(HELLO)?;
+        let listeners = channel.take_sockets();
+        let sockets = offer.sockets.into_iter().zip(listeners);
+        let sockets = sockets.map(|(address, listener)| Socket { address, listener }).collect();
+        Ok(Some(Self {
+            from,
+            must_be_ready: offer.ready,
+            affinity_key: offer.affinity_key,
+            channel: Mutex::new(channel),
+            sockets: Mutex::new(sockets),
+        }))
+    }
+
+    /// The socket of this address, once.
+    pub fn take_socket(&self, address: SocketAddr) -> Option<Socket> {
+        let mut sockets = self.sockets.lock().unwrap_or_else(PoisonError::into_inner);
+        let at = sockets.iter().position(|socket| socket.address == address)?;
+        Some(sockets.swap_remove(at))
+    }
+
+    /// Closes the sockets that nobody took. Out: their addresses.
+    pub fn close_the_rest(&self) -> Vec<SocketAddr> {
+        let mut sockets = self.sockets.lock().unwrap_or_else(PoisonError::into_inner);
+        sockets.drain(..).map(|socket| socket.address).collect()
+    }
+
+    /// This process cannot take over. It is told as well as can be; the caller ends the process.
+    pub fn fail(&self, reason: &str) {
+        let _ = self.channel().send(&Said::Failed { reason: reason.to_owned() });
+    }
+
+    /// Ready; waits for the old process to let go. Blocks.
+    ///
+    /// # Errors
+    /// When it does not: it ends, or has lost its patience.
+    pub fn ready(&self) -> std::io::Result<Go> {
+        let mut channel = self.channel();
+        channel.send(&Said::Ready)?;
+        channel.receive(READY).map_err(|error| match error.kind() {
+            ErrorKind::UnexpectedEof => std::io::Error::other("the old process has called it off"),
+            _ => error,
+        })
+    }
+
+    /// The listeners are open.
+    ///
+    /// # Errors
+    /// When the old process is gone already; nothing is wrong with this one then.
+    pub fn serving(&self) -> std::io::Result<()> {
+        self.channel().send(&Said::Serving)
+    }
+
+    fn channel(&self) -> MutexGuard<'_, Channel> {
+        self.channel.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,305 @@
+//! The old process's end of a hand-over.
+//!
+//! In: USR2. Out: a new process that has taken over, or none, and why. One upgrade at a time, each in a thread
+//! of its own. It changes nothing about the old process before the new one has said that it serves.
+
+use std::ffi::OsString;
+use std::io::ErrorKind;
+use std::net::TcpListener;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
+use tokio::sync::watch;
+
+use super::channel::Channel;
+use super::{FROM, Go, HELLO, Offer, READY, STEP, Said};
+use crate::balancer::upgrade::State;
+use crate::balancer::{Balancer, restrictions};
+use crate::edge::sockets::Socket;
+use crate::server::lifecycle::PidFile;
+use crate::server::systemd;
+
+/// The program as it was started, found again when its file was replaced.
+#[derive(Clone, Debug)]
+pub struct Program {
+    file: PathBuf,
+    name: OsString,
+    arguments: Vec<OsString>,
+}
+
+impl Program {
+    /// This process's own. A name with a `/` is taken from the directory that the process was started in,
+    /// another one from `PATH`; links are followed when the new process is started, not now.
+    ///
+    /// # Errors
+    /// When the process cannot say what it runs.
+    pub fn of_this_process() -> std::io::Result<Self> {
+        let mut arguments = std::env::args_os();
+        let name = arguments.next().unwrap_or_default();
+        let directory = std::env::current_dir()?;
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let places: Vec<PathBuf> = match name.as_encoded_bytes().contains(&b'/') {
+            true => vec![directory],
+            false => std::env::split_paths(&path).map(|place| directory.join(place)).collect(),
+        };
+        let found = places.into_iter().map(|place| place.join(&name)).find(|file| file.is_file());
+        let file = found.map_or_else(std::env::current_exe, Ok)?;
+        Ok(Self { file, name, arguments: arguments.collect() })
+    }
+}
+
+/// See the module's description.
+#[derive(Debug)]
+pub struct Upgrade {
+    balancer: Arc<Balancer>,
+    program: Program,
+    affinity_key: Vec<u8>,
+    pid_file: Option<PidFile>,
+    /// The same as those that the listeners accept on.
+    sockets: Mutex<Vec<Socket>>,
+    /// The new process, until it serves.
+    child: Mutex<Option<Pid>>,
+    running: AtomicBool,
+    missed_reload: AtomicBool,
+    handed_over: watch::Sender<bool>,
+}
+
+impl Upgrade {
+    /// Of the process that listens on these sockets.
+    ///
+    /// # Errors
+    /// When there are no descriptors left, or the process cannot say what it runs.
+    pub fn new<'a>(
+        balancer: Arc<Balancer>,
+        affinity_key: Vec<u8>,
+        pid_file: Option<PidFile>,
+        sockets: impl IntoIterator<Item = &'a Socket>,
+    ) -> std::io::Result<Self> {
+        let again = |socket: &Socket| -> std::io::Result<Socket> {
+            Ok(Socket { address: socket.address, listener: socket.listener.try_clone()? })
+        };
+        let sockets = sockets.into_iter().map(again).collect::<std::io::Result<_>>()?;
+        Ok(Self {
+            balancer,
+            program: Program::of_this_process()?,
+            affinity_key,
+            pid_file,
+            sockets: Mutex::new(sockets),
+            child: Mutex::default(),
+            running: AtomicBool::new(false),
+            missed_reload: AtomicBool::new(false),
+            handed_over: watch::Sender::new(false),
+        })
+    }
+
+    /// True from the moment on when a new process serves.
+    #[must_use]
+    pub fn handed_over(&self) -> watch::Receiver<bool> {
+        self.handed_over.subscribe()
+    }
+
+    /// Starts an upgrade, unless one is under way or the process is leaving.
+    pub fn start(self: &Arc<Self>) {
+        if self.balancer.is_draining() {
+            log::warn!(target: "icm::life", "USR2: this process is leaving, nothing was done");
+            return;
+        }
+        if self.running.swap(true, SeqCst) {
+            log::warn!(target: "icm::life", "USR2: an upgrade is under way, nothing was done");
+            return;
+        }
+        self.missed_reload.store(false, SeqCst);
+        self.balancer.upgrade.begin();
+        log::info!(target: "icm::life", "upgrade: starting {}", self.program.file.display());
+        let this = Arc::clone(self);
+        let thread = std::thread::Builder::new().name("upgrade".to_owned()).spawn(move || this.run());
+        if let Err(error) = thread {
+            self.failed(&format!("no thread for it: {error}"));
+        }
+    }
+
+    /// A reload was done: a new process that is on its way has read the configuration before it.
+    pub fn note_reload(&self) {
+        self.missed_reload.store(true, SeqCst);
+    }
+
+    /// The process leaves: its sockets close, and a new process that does not serve yet ends.
+    pub fn close(&self) {
+        self.sockets.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        if let Some(child) = self.child().take() {
+            let _ = killpg(child, Signal::SIGKILL);
+        }
+    }
+
+    fn run(&self) {
+        let started = Instant::now();
+        let mut child = match self.attempt() {
+            Ok(child) => child,
+            Err(reason) => return self.failed(&reason),
+        };
+        let pid = child.id();
+        // In this order: whoever sees the state finds everything else done.
+        self.sockets.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        systemd::handed_over(pid);
+        self.balancer.drain();
+        let took = humantime::format_duration(Duration::from_millis(
+            u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
+        ));
+        let text = format!("process {pid} has taken over from {} after {took}", std::process::id());
+        self.balancer.events.note(log::Level::Info, "upgrade", None, text);
+        self.balancer.upgrade.end(State::HandedOver, String::new(), Some(pid));
+        self.handed_over.send_replace(true);
+        // It is our child for as long as we are there, so nobody else hears of its end.
+        if let Ok(status) = child.wait() {
+            log::error!(target: "icm::life", "process {pid}, which has taken over, has ended: {status}");
+        }
+    }
+
+    fn failed(&self, reason: &str) {
+        let text = format!("upgrade failed, process {} serves on: {reason}", std::process::id());
+        self.balancer.events.note(log::Level::Error, "upgrade", None, text);
+        self.balancer.upgrade.end(State::Failed, reason.to_owned(), None);
+        self.running.store(false, SeqCst);
+    }
+
+    /// Starts the new process and talks to it until it serves; else it is gone, and this says why.
+    fn attempt(&self) -> Result<Child, String> {
+        let no_channel = |error: std::io::Error| format!("no channel to a new process: {error}");
+        let (ours, theirs) = UnixStream::pair().map_err(no_channel)?;
+        let mut channel = Channel::new(ours).map_err(no_channel)?;
+        let Program { file, name, arguments } = &self.program;
+        let mut command = Command::new(file);
+        command
+            .arg0(name)
+            .args(arguments)
+            .env(FROM, std::process::id().to_string())
+            .stdin(Stdio::from(OwnedFd::from(theirs)))
+            // Of its own, so that whatever it starts ends with it when it fails.
+            .process_group(0);
+        let mut child = {
+            let mut slot = self.child();
+            let child =
+                command.spawn().map_err(|error| format!("{} cannot be started: {error}", file.display()))?;
+            *slot = i32::try_from(child.id()).ok().map(Pid::from_raw);
+            child
+        };
+        // Its end of the channel must be open nowhere else, or its end would not be heard.
+        drop(command);
+        let talk = self.talk(&mut channel);
+        let mut slot = self.child();
+        match (talk, slot.take()) {
+            (Ok(()), Some(_)) => Ok(child),
+            (Ok(()), None) => Err(self.bury(&mut child, "this process was told to stop".to_owned())),
+            (Err(Ended::Said(reason)), _) => Err(self.bury(&mut child, reason)),
+            (Err(Ended::Silent(doing)), _) => {
+                Err(self.bury(&mut child, format!("the new process did not {doing} in time")))
+            }
+            (Err(Ended::Gone(doing)), _) => {
+                let status = last_word(&mut child).unwrap_or_else(|| "it closed its channel".to_owned());
+                let reason = format!("the new process did not {doing}: {status}; the log has its last words");
+                Err(self.bury(&mut child, reason))
+            }
+        }
+    }
+
+    fn talk(&self, channel: &mut Channel) -> Result<(), Ended> {
+        let offer = {
+            let sockets = self.sockets.lock().unwrap_or_else(PoisonError::into_inner);
+            for socket in &*sockets {
+                let listener: &TcpListener = &socket.listener;
+                channel.send_socket(listener).map_err(|e| Ended::of(e, "take the sockets"))?;
+            }
+            Offer {
+                sockets: sockets.iter().map(|socket| socket.address).collect(),
+                affinity_key: self.affinity_key.clone(),
+                ready: self.balancer.is_ready(),
+            }
+        };
+        channel.send(&offer).map_err(|e| Ended::of(e, "take the sockets"))?;
+        match hear(channel, HELLO, "say that it runs")? {
+            Said::Hello { version } => log::info!(target: "icm::life", "upgrade: icm {version} runs"),
+            said => return Err(Ended::out_of_turn(&said)),
+        }
+        match hear(channel, READY, "become ready")? {
+            Said::Ready => {}
+            said => return Err(Ended::out_of_turn(&said)),
+        }
+        let go = Go {
+            restrictions: restrictions::made_here(&self.balancer),
+            reload: self.missed_reload.load(SeqCst),
+        };
+        let doing = "open its listeners";
+        channel.send(&go).map_err(|e| Ended::of(e, doing))?;
+        match hear(channel, STEP, doing)? {
+            Said::Serving => Ok(()),
+            said => Err(Ended::out_of_turn(&said)),
+        }
+    }
+
+    /// Makes sure that nothing is left of it. Out: the reason again.
+    fn bury(&self, child: &mut Child, reason: String) -> String {
+        if let Ok(pid) = i32::try_from(child.id()) {
+            let _ = killpg(Pid::from_raw(pid), Signal::SIGKILL);
+        }
+        let _ = child.wait();
+        // It may have been written by the new process already.
+        if let Some(Err(error)) = self.pid_file.as_ref().map(PidFile::write) {
+            log::error!(target: "icm::life", "{error}");
+        }
+        reason
+    }
+
+    fn child(&self) -> MutexGuard<'_, Option<Pid>> {
+        self.child.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Why the talk ended, and what the new process was to do.
+enum Ended {
+    Said(String),
+    Silent(&'static str),
+    Gone(&'static str),
+}
+
+impl Ended {
+    fn of(error: std::io::Error, doing: &'static str) -> Self {
+        match error.kind() {
+            ErrorKind::TimedOut | ErrorKind::WouldBlock => Self::Silent(doing),
+            ErrorKind::InvalidData => Self::Said(format!("the new process is not understood: {error}")),
+            _ => Self::Gone(doing),
+        }
+    }
+
+    fn out_of_turn(said: &Said) -> Self {
+        Self::Said(format!("the new process is not understood: it said {said:?} out of turn"))
+    }
+}
+
+fn hear(channel: &mut Channel, within: Duration, doing: &'static str) -> Result<Said, Ended> {
+    match channel.receive(within) {
+        Ok(Said::Failed { reason }) => Err(Ended::Said(reason)),
+        Ok(said) => Ok(said),
+        Err(error) => Err(Ended::of(error, doing)),
+    }
+}
+
+/// How a process ended that has closed its channel; it may take a moment about it.
+fn last_word(child: &mut Child) -> Option<String> {
+    let begin = Instant::now();
+    while begin.elapsed() < Duration::from_secs(2) {
+        match child.try_wait() {
+            Ok(Some(status)) => return Some(format!("it ended with {status}")),
+            Ok(None) => std::thread::park_timeout(Duration::from_millis(20)),
+            Err(_) => return None,
+        }
+    }
+    None
+}
