@@ -151,7 +151,6 @@ fn a_container_asks_the_program_itself_for_its_health() {
         (output.status.code(), String::from_utf8_lossy(&output.stdout).trim().to_owned())
     };
     assert_eq!(check(), (Some(0), "ready".to_owned()));
-    // The cluster stays: with it would go the CA file that the configuration names.
     icm.signal("KILL");
     assert!(eventually(LONG, || check().0 == Some(1)));
 }

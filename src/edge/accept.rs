@@ -274,7 +274,7 @@ impl<A: HttpServerApp + Send + Sync + 'static> Shared<A> {
                 // A request that is there already is served.
                 biased;
                 there = guarded.head() => if !there { return },
-                _ = stop.wait_for(|stop| *stop) => return,
+                () = self.end_of_idling(&mut stop) => return,
             }
             let mut session = ServerSession::new_http1(guarded);
             match settings {
@@ -289,6 +289,15 @@ impl<A: HttpServerApp + Send + Sync + 'static> Shared<A> {
             if !guarded.next_request(self.rules()) {
                 return;
             }
+        }
+    }
+
+    /// When a connection is closed between two requests, where the next one may be on its way: at the end of the
+    /// service. Not where another process goes on with it: there each client hears `Connection: close`.
+    async fn end_of_idling(&self, stop: &mut ShutdownWatch) {
+        let _ = stop.wait_for(|stop| *stop).await;
+        if self.balancer.upgrade.is_over() {
+            std::future::pending::<()>().await;
         }
     }
 
