@@ -81,8 +81,6 @@ const ENOUGH: u32 = 8;
 /// server which slows down is seen at once, and old enough for newcomers who will stay
 /// (`benches/balance`, affinity 95 %).
 const WINDOW: f64 = 500.0;
-/// Readings that are enough to believe it.
-const PLENTY: f64 = 50.0;
 
 impl Observed {
     /// Takes in one answered request. `micros` is the time to the first byte of the answer.
@@ -128,16 +126,6 @@ impl Observed {
             weights += weight;
         }
         (weights > 0.0).then(|| sum / weights)
-    }
-
-    /// How much the expansion factor rests on: 1.0 with plenty of answers lately, 0.0 with none.
-    #[must_use]
-    pub fn confidence(&self, now_ms: u64) -> f32 {
-        let weight = |times: &ClassTimes| {
-            times.weight * 0.5_f64.powf(now_ms.saturating_sub(times.last_ms) as f64 / HALF_LIFE_MS)
-        };
-        let sum: f64 = self.classes.iter().filter(|times| times.seen >= ENOUGH).map(weight).sum();
-        (sum / PLENTY).min(1.0) as f32
     }
 }
 

@@ -13,7 +13,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use super::availability::{Observed, RequestClass, index_of_expansion};
 use super::facts::Facts;
 use super::ledger::{Ledger, Restriction, Settings, Source, Standing};
-use super::load::{self, MeanInFlight, Reading};
+use super::load::{self, MeanInFlight, Published, Reading};
 use super::name::ServerName;
 use super::state::{Port, ServerState, Transition};
 
@@ -73,9 +73,8 @@ pub struct Member {
 #[derive(Debug, Default)]
 struct Indexes {
     /// When it was taken and by which source, and what it says.
-    published: Option<((u64, usize), Reading)>,
-    /// What it says, and how much it rests on.
-    observed: Option<(Reading, f32)>,
+    published: Option<((u64, usize), Published)>,
+    observed: Option<Reading>,
     mean: MeanInFlight,
 }
 
@@ -297,16 +296,14 @@ impl Member {
 
     /// Once a second: what went stale lapses, and the observed index is renewed.
     pub fn tick(&self, range: u8, stale_ms: u64, now_ms: u64) -> Option<Transition> {
-        let (expansion, confidence) = {
-            let observed = self.observed.lock().unwrap_or_else(PoisonError::into_inner);
-            (observed.expansion(now_ms, stale_ms), observed.confidence(now_ms))
-        };
+        let expansion =
+            self.observed.lock().unwrap_or_else(PoisonError::into_inner).expansion(now_ms, stale_ms);
         {
             let mut indexes = self.indexes.lock().unwrap_or_else(PoisonError::into_inner);
             indexes.mean.sample(self.in_flight(), now_ms);
             let in_flight = indexes.mean.get();
             let reading = |xf| Reading { index: index_of_expansion(xf, range) as f32, in_flight };
-            indexes.observed = expansion.map(|xf| (reading(xf), confidence));
+            indexes.observed = expansion.map(reading);
         }
         let failing = f32::from_bits(self.failing_share.load(Relaxed));
         if failing > 0.0 {
@@ -401,19 +398,21 @@ impl Member {
         let mut indexes = self.indexes.lock().unwrap_or_else(PoisonError::into_inner);
         // An exporter that is read more often than Domino renews its index repeats the old one: what was sent
         // since it was taken still counts.
-        let in_flight = match (indexes.published, taken) {
-            (Some((before, reading)), Some(now)) if before == now => reading.in_flight,
-            _ => indexes.mean.get(),
+        let (in_flight, observed) = match (indexes.published, taken) {
+            (Some((before, published)), Some(now)) if before == now => {
+                (published.reading.in_flight, published.observed)
+            }
+            _ => (indexes.mean.get(), indexes.observed.map(|o| o.index)),
         };
-        indexes.published = taken
-            .zip(standing.index)
-            .map(|(taken, index)| (taken, Reading { index: index as f32, in_flight }));
-        let published = indexes.published.map(|((at, _), reading)| (reading, now_ms.saturating_sub(at)));
-        let reading = load::join(published, indexes.observed);
+        indexes.published = taken.zip(standing.index).map(|(taken, index)| {
+            let age_ms = now_ms.saturating_sub(taken.0);
+            (taken, Published { reading: Reading { index: index as f32, in_flight }, observed, age_ms })
+        });
+        let reading = load::join(indexes.published.map(|(_, published)| published), indexes.observed);
         let bits = reading
             .map_or(NO_READING, |r| u64::from(r.index.to_bits()) << 32 | u64::from(r.in_flight.to_bits()));
         self.reading.store(bits, Relaxed);
-        let seen = indexes.observed.map(|(reading, _)| reading.index);
+        let seen = indexes.observed.map(|reading| reading.index);
         let shown = standing.raw_index.map(f32::from).or(seen);
         self.shown_index.store(shown.map_or(UNKNOWN, f32::to_bits), Relaxed);
     }
