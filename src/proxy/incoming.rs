@@ -55,7 +55,7 @@ pub async fn login_form(session: &mut Session, routed: &mut Routed, target: &[u8
     Ok(())
 }
 
-/// Requests that no two parsers need read alike. The strict gate of the edge goes further.
+/// Requests that no two parsers need read alike. How HTTP/1 frames its bodies the gate has settled before.
 #[must_use]
 pub fn malformed(session: &Session, limits: &Limits) -> Option<Problem> {
     let head = session.req_header();
@@ -67,24 +67,10 @@ pub fn malformed(session: &Session, limits: &Limits) -> Option<Problem> {
     if headers.len() > limits.header_count || octets as u64 > limits.header_bytes {
         return Some(Problem::HeadersTooLarge);
     }
-    if headers.contains_key(header::TRANSFER_ENCODING) && announced_a_length(session) {
-        return Some(Problem::BadRequest("Content-Length and Transfer-Encoding exclude each other."));
-    }
     if headers.get_all(header::HOST).iter().count() > 1 {
         return Some(Problem::BadRequest("The request names more than one host."));
     }
     None
-}
-
-/// Whether the head as it came had a `Content-Length`: Pingora drops it where there is a
-/// `Transfer-Encoding`, too, and so hides what may be an attempt to smuggle.
-fn announced_a_length(session: &Session) -> bool {
-    const NAME: &[u8] = b"content-length:";
-    let is_length = |line: &[u8]| line.get(..NAME.len()).is_some_and(|n| n.eq_ignore_ascii_case(NAME));
-    session
-        .as_ref()
-        .as_http1()
-        .is_some_and(|h1| h1.get_headers_raw_bytes().split(|b| *b == b'\n').any(is_length))
 }
 
 /// Gives a request with an absolute target the origin form and the Host that its target names, which wins
