@@ -140,16 +140,8 @@ impl Rule for Icm {
             .map(|(n, m)| Candidate { member: n as MemberIx, mark: Mark::InService, view: m.view() })
             .collect();
         let question = Question {
-            candidates: &candidates,
-            port: Port::Http,
             entry: choice.entry.map(|e| e as MemberIx),
-            hint: None,
-            recent: None,
-            sessions: &[],
-            note_id: false,
-            tried: &[],
-            now_ms: ms(choice.now),
-            seed: random.u64(..),
+            ..Question::of_newcomer(&candidates, Port::Http, ms(choice.now), random.u64(..))
         };
         let Outcome::Serve(server, _) = decide(&question, &self.settings).outcome else { panic!("nobody") };
         let server = usize::from(server);

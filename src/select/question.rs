@@ -57,6 +57,25 @@ pub struct Question<'a> {
     pub seed: u64,
 }
 
+impl<'a> Question<'a> {
+    /// What somebody asks of whom nothing is known: no entry, no session, nothing tried.
+    #[must_use]
+    pub fn of_newcomer(candidates: &'a [Candidate], port: Port, now_ms: u64, seed: u64) -> Self {
+        Self {
+            candidates,
+            port,
+            entry: None,
+            hint: None,
+            recent: None,
+            sessions: &[],
+            note_id: false,
+            tried: &[],
+            now_ms,
+            seed,
+        }
+    }
+}
+
 /// What of the configuration selection obeys.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Settings {

@@ -37,18 +37,7 @@ fn server(member: MemberIx, change: impl FnOnce(&mut View)) -> Candidate {
 }
 
 fn ask(candidates: &[Candidate]) -> Question<'_> {
-    Question {
-        candidates,
-        port: Port::Http,
-        entry: None,
-        hint: None,
-        recent: None,
-        sessions: &[],
-        note_id: false,
-        tried: &[],
-        now_ms: 10_000,
-        seed: 7,
-    }
+    Question::of_newcomer(candidates, Port::Http, 10_000, 7)
 }
 
 /// Who serves over many draws, sorted.

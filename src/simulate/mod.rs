@@ -243,18 +243,7 @@ fn decide(
             Some(Candidate { member: *member, mark: *mark, view })
         })
         .collect();
-    let question = Question {
-        candidates: &candidates,
-        port,
-        entry: None,
-        hint: None,
-        recent: None,
-        sessions: &[],
-        note_id: false,
-        tried: &[],
-        now_ms: clock::now_ms(),
-        seed,
-    };
+    let question = Question::of_newcomer(&candidates, port, clock::now_ms(), seed);
     match select::decide(&question, &cluster.rules).outcome {
         Outcome::Serve(member, why) => Some((member, why)),
         _ => None,

@@ -155,18 +155,7 @@ fn shown(cluster: &Cluster, view: &View, database: DatabaseIx, tls: bool) -> Val
     let database = index.database(database);
     let mut candidates: SmallVec<[Candidate; 8]> = SmallVec::new();
     view.candidates(Some(&found), &mut candidates);
-    let question = Question {
-        candidates: &candidates,
-        port: cluster.settings.port_for(tls),
-        entry: None,
-        hint: None,
-        recent: None,
-        sessions: &[],
-        note_id: false,
-        tried: &[],
-        now_ms: clock::now_ms(),
-        seed: 0,
-    };
+    let question = Question::of_newcomer(&candidates, cluster.settings.port_for(tls), clock::now_ms(), 0);
     let decision = select::decide(&question, &cluster.rules);
     let replicas: Vec<Value> = database
         .replicas()
