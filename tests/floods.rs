@@ -14,14 +14,9 @@ mod support;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use support::h2::{DATA, HEADERS, PING, RST_STREAM, SETTINGS, WINDOW_UPDATE};
 use support::*;
 
-const DATA: u8 = 0;
-const HEADERS: u8 = 1;
-const RST_STREAM: u8 = 3;
-const SETTINGS: u8 = 4;
-const PING: u8 = 6;
-const WINDOW_UPDATE: u8 = 8;
 const CONTINUATION: u8 = 9;
 const END: u8 = 5; // END_STREAM and END_HEADERS
 

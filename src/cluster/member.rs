@@ -484,8 +484,7 @@ mod tests {
     use super::*;
     use crate::cluster::ledger::Source;
 
-    #[test]
-    fn an_index_that_is_read_again_does_not_hide_what_was_sent_since_it_was_taken() {
+    fn member(sources: &[Source]) -> Arc<Member> {
         let settings = Settings {
             http: true,
             https: false,
@@ -498,9 +497,14 @@ mod tests {
             uses_http: true,
             uses_https: false,
         };
-        let sources = [Source { kind: "prometheus", stale_after_ms: 60_000 }];
         let name = ServerName::parse("Web1/Acme").unwrap();
-        let member = Arc::new(Member::new(name, 1, 1, Ledger::new(settings, &sources, 0)));
+        Arc::new(Member::new(name, 1, 1, Ledger::new(settings, sources, 0)))
+    }
+
+    #[test]
+    fn an_index_that_is_read_again_does_not_hide_what_was_sent_since_it_was_taken() {
+        let sources = [Source { kind: "prometheus", stale_after_ms: 60_000 }];
+        let member = member(&sources);
         let facts = Facts { index: Some(80), updated_at: Some(1_000.0), ..Facts::default() };
         member.report(0, &facts, 10);
         let requests: Vec<InFlight> = (0..3).filter_map(|_| member.begin(0)).collect();
@@ -517,20 +521,7 @@ mod tests {
 
     #[test]
     fn a_tunnel_is_counted_once_among_the_requests_in_flight_and_ends_with_them() {
-        let settings = Settings {
-            http: true,
-            https: false,
-            healthy_after: 1,
-            unreachable_after: 1,
-            passive_failures: 3,
-            threshold: None,
-            restricted: false,
-            max_users: 0,
-            uses_http: true,
-            uses_https: false,
-        };
-        let name = ServerName::parse("Web1/Acme").unwrap();
-        let member = Arc::new(Member::new(name, 1, 1, Ledger::new(settings, &[], 0)));
+        let member = member(&[]);
         let mut tunnel = member.begin(0).unwrap();
         let plain = member.begin(0).unwrap();
         tunnel.is_tunnel();

@@ -35,7 +35,7 @@ mod canned;
 mod chromium;
 mod client;
 pub mod exposition;
-mod h2;
+pub mod h2;
 mod icm;
 mod load;
 pub mod schema;
