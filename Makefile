@@ -6,7 +6,7 @@ CARGO       ?= cargo
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench balance wrk faults fmt tools tools-test tools-wrk
+.PHONY: help run test check bench balance wrk faults dist fmt tools tools-test tools-wrk tools-dist
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -39,6 +39,9 @@ wrk: tools tools-wrk ## Load-test icm beside a minimal Pingora proxy, nginx and 
 faults: tools ## Kill and freeze servers under load, behind icm, nginx and HAProxy; see benches/README.md
 	@CARGO="$(CARGO)" benches/wrk/faults.sh
 
+dist: tools tools-wrk tools-dist ## Build icm for distribution, optimised for a load that it was trained with: target/dist/icm
+	@CARGO="$(CARGO)" benches/dist/build.sh
+
 fmt: ## Format the sources
 	$(CARGO) fmt
 
@@ -55,6 +58,13 @@ tools-test:
 
 tools-wrk:
 	@$(call ensure,wrk)
+
+# Reads what a counting build has counted: of the very LLVM that the compiler is made of.
+tools-dist:
+	@$(call ensure,curl)
+	@llvm=$$(rustc -vV | sed -n 's/^LLVM version: \([0-9]*\).*/\1/p'); \
+	[ -x "$$(rustc --print sysroot)/lib/rustlib/$$(rustc -vV | sed -n 's/^host: //p')/bin/llvm-profdata" ] || \
+	( $(call ensure,llvm-profdata-$$llvm,llvm-$$llvm) )
 
 # $(call ensure,COMMAND) or $(call ensure,COMMAND,PACKAGE) where its Debian package has another name.
 define ensure

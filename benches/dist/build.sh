@@ -1,0 +1,130 @@
+#!/usr/bin/env bash
+# Builds icm for distribution (`make dist`): a first build counts what a load uses, a second one is laid out for it.
+#
+# In: this tree, wrk, curl, and llvm-profdata of the compiler's LLVM. Out: target/dist/icm. Everything that is started
+# here is ended by its process id; the load goes to the loopback and ends by itself.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+
+CARGO=${CARGO:-cargo}
+TRAIN_SECONDS=${TRAIN_SECONDS:-3}       # of each kind of load; an instrumented build is slow, and seconds are enough
+here=benches/dist
+target=${CARGO_TARGET_DIR:-target}
+mkdir -p "$target"
+target=$(cd "$target" && pwd)
+host=$(rustc -vV | sed -n 's/^host: //p')
+llvm=$(rustc -vV | sed -n 's/^LLVM version: \([0-9]*\).*/\1/p')
+work=$(mktemp -d)
+pids=()
+
+say() { echo "dist: $*" >&2; }
+die() { say "$*"; exit 1; }
+stop() { # stop PID: with the time to write down what it has counted
+    kill -TERM "$1" 2>/dev/null || true
+    for _ in $(seq 100); do kill -0 "$1" 2>/dev/null || break; sleep 0.1; done
+    kill -KILL "$1" 2>/dev/null || true
+    wait "$1" 2>/dev/null || true
+}
+finish() {
+    trap '' INT TERM
+    for pid in "${pids[@]}"; do stop "$pid"; done
+    rm -rf "$work"
+}
+trap finish EXIT
+trap 'exit 130' INT TERM
+
+profdata() { # the tool that reads what this compiler's builds count
+    local sysroot tool
+    sysroot=$(rustc --print sysroot)
+    for tool in "$sysroot/lib/rustlib/$host/bin/llvm-profdata" "llvm-profdata-$llvm" llvm-profdata; do
+        if command -v "$tool" >/dev/null && "$tool" --version 2>/dev/null | grep -q "version $llvm\."; then
+            echo "$tool"
+            return
+        fi
+    done
+    return 1
+}
+profdata=$(profdata) ||
+    die "llvm-profdata of LLVM $llvm is missing; as root: apt-get install llvm-$llvm, or: rustup component add llvm-tools"
+
+# `--target` keeps the flags away from build scripts and macros.
+build() { # build FLAGS DIRECTORY
+    RUSTFLAGS="${RUSTFLAGS:-} $1" "$CARGO" build --release --target "$host" --target-dir "$2" --bin icm
+}
+
+say "building icm that counts (1 of 2)"
+counts=$target/dist-counting/counts     # always the same one, as it is part of what cargo builds by
+rm -rf "$counts"
+build "-Cprofile-generate=$counts" "$target/dist-counting"
+"$CARGO" build --features acme --bin acme
+acme=$target/debug/acme
+
+answers() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
+start() { # start PORT COMMAND...
+    local port=$1
+    shift
+    answers "$port" && die "port $port is taken"
+    "$@" </dev/null >>"$work/log" 2>&1 &
+    pids+=("$!")
+    for _ in $(seq 150); do
+        answers "$port" && return 0
+        kill -0 "$!" 2>/dev/null || break
+        sleep 0.1
+    done
+    die "$1 did not start: $(tail -n 5 "$work/log")"
+}
+mkdir "$work/tls"
+start 18099 "$acme" --quiet --scenario $here/acme.yaml --tls-dir "$work/tls"
+[ -e "$work/tls/web1.pem" ] || die "the cluster wrote no certificate"
+
+agent='Mozilla/5.0 (X11; Linux x86_64; rv:145.0) Gecko/20100101 Firefox/145.0'
+host_name=web1.acme.example
+cookie() { # the affinity cookie of a user who opens a database
+    curl -s -D - -o /dev/null -H "Host: $host_name" "http://127.0.0.1:18080$1" | tr -d '\r' |
+        sed -n 's/^[Ss]et-[Cc]ookie: \([^;]*\).*/\1/p' | paste -sd ';' | sed 's/;/; /g'
+}
+load() { # load CONNECTIONS URL OPTIONS...
+    local connections=$1 url=$2
+    shift 2
+    timeout -k 5 $((TRAIN_SECONDS + 30)) wrk -t 1 -c "$connections" -d "${TRAIN_SECONDS}s" --timeout 10s \
+        -H "Host: $host_name" -H "User-Agent: $agent" -H 'Accept-Language: de,en;q=0.7' \
+        -H 'Accept: text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8' "$@" "$url" |
+        sed -n 's/^ *\([0-9]* requests in\)/\1/p' >&2
+}
+train() { # train LOG-FORMAT
+    sed "s/format: combined/format: $1/" $here/icm.yaml >"$work/icm.yaml"
+    start 18080 "$target/dist-counting/$host/release/icm" run -c "$work/icm.yaml"
+    local icm=${pids[-1]} page=/sales/orders.nsf/fast?OpenPage user
+    user=$(cookie $page)
+    say "training: $1 log"
+    load 64 "http://127.0.0.1:18080$page" -H "Cookie: SessionID=A1B2C3D4E5F6; $user"
+    load 256 "http://127.0.0.1:18080$page" -H "Cookie: SessionID=A1B2C3D4E5F6; $user"
+    load 64 "http://127.0.0.1:18080/sales/leads.nsf?OpenDatabase"
+    load 16 "http://127.0.0.1:18080$page" -H 'Connection: close'
+    load 64 "https://127.0.0.1:18443$page" -H "Cookie: SessionID=A1B2C3D4E5F6; $user"
+    load 8 "https://127.0.0.1:18443$page" -H 'Connection: close'
+    # What browsers do beside that: HTTP/2, forms, pages that are not there.
+    for _ in $(seq 20); do
+        curl -sk --http2 -o /dev/null -H "Host: $host_name" "https://127.0.0.1:18443$page" \
+            --next -sk --http2 -o /dev/null "https://127.0.0.1:18443/sales/leads.nsf?OpenDatabase"
+        curl -s -o /dev/null -H "Host: $host_name" -d 'Subject=dist&Body=training' \
+            "http://127.0.0.1:18080/sales/orders.nsf/Order?CreateDocument"
+        curl -s -o /dev/null -H "Host: $host_name" "http://127.0.0.1:18080/nobody.nsf"
+    done
+    kill -HUP "$icm"
+    sleep 1
+    stop "$icm"
+}
+train combined
+train json
+
+# Named by its content: that is how cargo learns of a new one.
+"$profdata" merge -o "$work/icm.profdata" "$counts"
+mkdir -p "$target/dist"
+profile=$target/dist/$(sha256sum "$work/icm.profdata" | cut -c 1-16).profdata
+rm -f "$target"/dist/*.profdata
+mv "$work/icm.profdata" "$profile"
+say "building icm for distribution (2 of 2)"
+build "-Cprofile-use=$profile" "$target/dist-build"
+cp "$target/dist-build/$host/release/icm" "$target/dist/icm"
+say "done: $target/dist/icm"
