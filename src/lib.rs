@@ -12,6 +12,7 @@
 //! `select`, `url`, the directory's index and the cluster's state know neither Pingora, tokio nor a log.
 
 pub mod access_log;
+pub mod address;
 pub mod affinity;
 pub mod audit;
 pub mod availability;

@@ -6,14 +6,13 @@ use std::fmt::Write as _;
 
 use super::escape::{push_number, push_quoted, push_word};
 use super::record::Record;
+use crate::address::Address;
 use crate::clock;
 
 /// Appends the line and its end.
 pub fn push(line: &mut String, record: &Record<'_>) {
     match record.client {
-        Some(ip) => {
-            let _ = write!(line, "{ip}");
-        }
+        Some(ip) => line.push_str(&Address::of(ip)),
         None => line.push('-'),
     }
     line.push_str(" - - [");

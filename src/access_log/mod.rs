@@ -82,10 +82,10 @@ impl AccessLog {
         self.writer.unpark();
     }
 
-    /// Logs one request.
-    pub fn write(&self, session: &Session, error: Option<&Error>, ctx: &Ctx) {
+    /// Logs one request, which took so long.
+    pub fn write(&self, session: &Session, error: Option<&Error>, ctx: &Ctx, took: Duration) {
         if self.format.load(Relaxed) != LogFormat::Off as u8 {
-            self.put(&Record::of(session, error, ctx));
+            self.put(&Record::of(session, error, ctx, took));
         }
     }
 

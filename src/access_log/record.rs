@@ -4,15 +4,16 @@
 //! nothing.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use http::{HeaderName, Version, header};
 use pingora::{Error, ErrorSource};
 use pingora_proxy::Session;
 use smallvec::SmallVec;
 
+use crate::clock::whole_ms;
 use crate::directory::ReplicaId;
 use crate::proxy::ctx::Ctx;
-use crate::proxy::failover::elapsed_ms;
 use crate::select::Outcome;
 
 /// One request; empty or `None` where there is nothing to say.
@@ -68,9 +69,9 @@ pub struct Server<'a> {
 }
 
 impl<'a> Record<'a> {
-    /// Of a request that has ended.
+    /// Of a request that has ended, and how long that took from its head.
     #[must_use]
-    pub fn of(session: &'a Session, error: Option<&Error>, ctx: &'a Ctx) -> Self {
+    pub fn of(session: &'a Session, error: Option<&Error>, ctx: &'a Ctx, took: Duration) -> Self {
         let head = session.req_header();
         let value = |name: &HeaderName| head.headers.get(name).map(|v| v.as_bytes()).unwrap_or_default();
         let routed = ctx.routed.as_ref();
@@ -106,8 +107,8 @@ impl<'a> Record<'a> {
             attempts: attempts(ctx, server),
             why: why(ctx),
             page: ctx.problem.as_ref().map(crate::pages::Problem::word),
-            first_byte_ms: ctx.first_byte_ms,
-            total_ms: elapsed_ms(ctx.started),
+            first_byte_ms: ctx.first_byte.map(whole_ms),
+            total_ms: whole_ms(took),
         }
     }
 }

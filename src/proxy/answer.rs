@@ -27,9 +27,10 @@ const REFRESH: HeaderName = header::REFRESH;
 pub fn to_browser(head: &mut ResponseHeader, ctx: &mut Ctx, request: &RequestHeader) -> Result<()> {
     let (Some(routed), Some(attempt)) = (&mut ctx.routed, &ctx.attempt) else { return Ok(()) };
     let (_, target) = super::route::origin_form(request.raw_path());
-    end_hop(head);
-    let redirected_to = map_urls(head, routed, attempt, target)?;
-    policy(head, routed)?;
+    let there = Fields::of(head);
+    end_hop(head, &there);
+    let redirected_to = if there.urls { map_urls(head, routed, attempt, target)? } else { None };
+    policy(head, routed, &there)?;
     if routed.is_logout && head.status.as_u16() < 400 {
         end_sessions(head, routed, request, target)?;
     }
@@ -39,10 +40,42 @@ pub fn to_browser(head: &mut ResponseHeader, ctx: &mut Ctx, request: &RequestHea
     Ok(())
 }
 
+/// Which fields of a head there is something to do about: most answers have one or two, and looking for each of
+/// them by its name would cost more than all the rest.
+#[derive(Debug, Default)]
+struct Fields {
+    /// Those that end here.
+    of_this_hop: SmallVec<[HeaderName; 4]>,
+    /// Any that may hold a URL or a cookie.
+    urls: bool,
+    server: bool,
+    hsts: bool,
+}
+
+impl Fields {
+    fn of(head: &ResponseHeader) -> Self {
+        let mut there = Self::default();
+        for name in head.headers.keys() {
+            match name.as_str() {
+                // `Alt-Svc` offers another way to this host and port, and the host is not this one.
+                "connection" | "keep-alive" | "proxy-connection" | "proxy-authenticate" | "upgrade"
+                | "alt-svc" => there.of_this_hop.push(name.clone()),
+                "location" | "content-location" | "refresh" | "x-xsplocation" | "link" | "set-cookie" => {
+                    there.urls = true;
+                }
+                "server" => there.server = true,
+                "strict-transport-security" => there.hsts = true,
+                _ => {}
+            }
+        }
+        there
+    }
+}
+
 /// Removes what the server said to us alone: `Connection` and what it names (RFC 9110 section 7.6.1), which
 /// Pingora does for requests only. What frames the body stays, and so does the switch to another protocol.
-fn end_hop(head: &mut ResponseHeader) {
-    if matches!(head.status.as_u16(), 101 | 426) {
+fn end_hop(head: &mut ResponseHeader, there: &Fields) {
+    if there.of_this_hop.is_empty() || matches!(head.status.as_u16(), 101 | 426) {
         return;
     }
     let named: SmallVec<[HeaderName; 4]> = head
@@ -50,23 +83,22 @@ fn end_hop(head: &mut ResponseHeader) {
         .get_all(header::CONNECTION)
         .iter()
         .flat_map(|value| value.as_bytes().split(|b| *b == b','))
-        .filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok())
+        .map(<[u8]>::trim_ascii)
+        // What nearly all of them say: no field is called the one, and the other goes anyway.
+        .filter(|name| !name.eq_ignore_ascii_case(b"close") && !name.eq_ignore_ascii_case(b"keep-alive"))
+        .filter_map(|name| HeaderName::from_bytes(name).ok())
         .filter(|name| *name != header::TRANSFER_ENCODING && *name != header::CONTENT_LENGTH)
         .collect();
-    for name in &named {
-        head.remove_header(name);
-    }
-    // `Alt-Svc` offers another way to this host and port, and the host is not this one.
-    for name in ["connection", "keep-alive", "proxy-connection", "proxy-authenticate", "upgrade", "alt-svc"] {
+    for name in named.iter().chain(&there.of_this_hop) {
         head.remove_header(name);
     }
 }
 
 /// HSTS and `Server`. Domino sends `max-age=0` when its plain HTTP port is open, which would erase what
 /// the edge promises (<https://help.hcl-software.com/domino/14.5.0/admin/secu_configure_dom_for_hsts.html>).
-fn policy(head: &mut ResponseHeader, routed: &Routed) -> Result<()> {
+fn policy(head: &mut ResponseHeader, routed: &Routed, there: &Fields) -> Result<()> {
     let headers = &routed.cluster.settings.headers;
-    if head.headers.contains_key(header::STRICT_TRANSPORT_SECURITY) {
+    if there.hsts {
         head.remove_header(&header::STRICT_TRANSPORT_SECURITY);
     }
     if routed.tls
@@ -74,7 +106,7 @@ fn policy(head: &mut ResponseHeader, routed: &Routed) -> Result<()> {
     {
         head.insert_header(header::STRICT_TRANSPORT_SECURITY, value.as_str())?;
     }
-    if !headers.expose_server {
+    if there.server && !headers.expose_server {
         head.remove_header(&header::SERVER);
     }
     Ok(())
@@ -88,11 +120,6 @@ fn map_urls(
     attempt: &Attempt,
     target: &[u8],
 ) -> Result<Option<(MemberIx, u32)>> {
-    let interesting =
-        [header::LOCATION, header::CONTENT_LOCATION, REFRESH, XSP_LOCATION, header::LINK, header::SET_COOKIE];
-    if !interesting.iter().any(|name| head.headers.contains_key(name)) {
-        return Ok(None);
-    }
     let scheme = if routed.tls { Scheme::HTTPS } else { Scheme::HTTP };
     let paths = attempt.replace_path.then(|| server_path(routed, attempt)).flatten().map(|path| {
         let public = target.get(routed.database_range.clone()).unwrap_or_default();

@@ -4,7 +4,7 @@
 //! affinity cookie and the access log need. Dropping it ends whatever is still counted.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use smallvec::SmallVec;
 
@@ -28,7 +28,7 @@ pub struct Ctx {
     /// Counted until it is over.
     pub in_progress: Option<InProgress>,
     /// What the request names; `None` when it was answered before that was clear.
-    pub routed: Option<Routed>,
+    pub routed: Option<Box<Routed>>,
     /// The server that is being asked, or that answered.
     pub attempt: Option<Attempt>,
     /// Servers that are out for this request.
@@ -58,8 +58,8 @@ pub struct Ctx {
     pub outbound: Option<bool>,
     /// Why a page of ours is the answer.
     pub problem: Option<Problem>,
-    /// Milliseconds to the first octet of the answer, from the head.
-    pub first_byte_ms: Option<u64>,
+    /// From the head to the first octet of the answer.
+    pub first_byte: Option<Duration>,
     /// The client's address as logged and forwarded.
     pub client: Option<std::net::IpAddr>,
     /// Reads the same as the access log.
@@ -210,7 +210,7 @@ impl Ctx {
             own: None,
             outbound: None,
             problem: None,
-            first_byte_ms: None,
+            first_byte: None,
             client: None,
             outcome: None,
         }

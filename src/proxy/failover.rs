@@ -5,7 +5,6 @@
 //! command and its body all allow it.
 
 use std::sync::atomic::Ordering::Relaxed;
-use std::time::Instant;
 
 use pingora_proxy::Session;
 use smallvec::SmallVec;
@@ -164,10 +163,4 @@ fn has_next(ctx: &mut Ctx) -> bool {
             false
         }
     }
-}
-
-/// Milliseconds since a moment, saturating.
-#[must_use]
-pub fn elapsed_ms(since: Instant) -> u64 {
-    u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX)
 }

@@ -9,11 +9,12 @@ use std::net::IpAddr;
 
 use http::Version;
 use http::header::{self, HeaderName, HeaderValue};
-use pingora::Result;
+use pingora::{ErrorType, OrErr, Result};
 use pingora_http::RequestHeader;
 use smallvec::SmallVec;
 
 use super::ctx::{Attempt, Routed};
+use crate::address::Address;
 use crate::cluster::Port;
 use crate::directory::db_path;
 
@@ -37,12 +38,23 @@ pub fn to_server(
     }
     let scheme =
         if routed.tls { HeaderValue::from_static("https") } else { HeaderValue::from_static("http") };
-    if let Some(client) = client.map(|ip| ip.to_canonical().to_string()) {
-        request.insert_header("X-Real-IP", client.as_str())?;
-        request.insert_header("X-Forwarded-For", client)?;
+    let client = client.and_then(|ip| HeaderValue::from_str(&Address::of(ip.to_canonical())).ok());
+    if let Some(client) = &client {
+        // One value, shared by both.
+        request.insert_header("X-Real-IP", client.clone())?;
+        request.insert_header("X-Forwarded-For", client.clone())?;
     }
     request.insert_header("X-Forwarded-Proto", scheme)?;
-    request.insert_header("X-Forwarded-Host", &*routed.authority)?;
+    // HTTP/2 names the host outside the headers.
+    let host = request.headers.get(header::HOST).filter(|h| h.as_bytes() == routed.authority.as_bytes());
+    let (is_said, host) = match host {
+        Some(host) => (true, host.clone()),
+        None => (
+            false,
+            HeaderValue::from_str(&routed.authority).or_err(ErrorType::InvalidHTTPHeader, "the host")?,
+        ),
+    };
+    request.insert_header("X-Forwarded-Host", host.clone())?;
     let settings = &routed.cluster.settings;
     let Some(entry) = routed.view.entry(attempt.member) else { return Ok(()) };
     if settings.headers.host_of_server {
@@ -53,9 +65,8 @@ pub fn to_server(
         } else {
             request.insert_header(header::HOST, format!("{}:{port}", entry.server.hostname))?;
         }
-    } else if request.headers.get(header::HOST).is_none_or(|h| h.as_bytes() != routed.authority.as_bytes()) {
-        // HTTP/2 names the host outside the headers.
-        request.insert_header(header::HOST, &*routed.authority)?;
+    } else if !is_said {
+        request.insert_header(header::HOST, host)?;
     }
     if let Some(pseudonym) = &settings.headers.via {
         let received = match version {
@@ -66,7 +77,7 @@ pub fn to_server(
         request.append_header(header::VIA, format!("{received} {pseudonym}"))?;
     }
     if entry.server.connector_headers {
-        connector_headers(request, routed, client)?;
+        connector_headers(request, routed, client.as_ref())?;
     }
     Ok(())
 }
@@ -76,11 +87,19 @@ pub fn to_server(
 /// (<https://frostillic.us/blog/posts/2023/1/25/overdue-psa--reverse-proxy-headers-in-domino-12.0.1fp1-and-newer>),
 /// and whatever speaks of the client's address, host and scheme. Beside them go the twins of fields that frame, see [`is_twin`].
 fn remove_what_is_ours_to_say(request: &mut RequestHeader) {
-    let hostile = |name: &&HeaderName| is_ours_to_say(name.as_str()) || is_twin(name.as_str());
+    let hostile = |name: &&HeaderName| {
+        let name = name.as_str();
+        may_be_hostile(name) && (is_ours_to_say(name) || is_twin(name))
+    };
     let hostile: SmallVec<[HeaderName; 4]> = request.headers.keys().filter(hostile).cloned().collect();
     for name in &hostile {
         request.remove_header(name);
     }
+}
+
+/// What nearly every field's first letter says at once.
+fn may_be_hostile(name: &str) -> bool {
+    name.bytes().next().is_none_or(|first| !first.is_ascii_alphanumeric() || b"cfhkmptx".contains(&first))
 }
 
 /// For a name in lower case, as header maps have them: what only we may say, in any spelling.
@@ -120,10 +139,14 @@ fn is(name: &str, whole: &str) -> bool {
     name.len() == whole.len() && begins(name, whole)
 }
 
-fn connector_headers(request: &mut RequestHeader, routed: &Routed, client: Option<IpAddr>) -> Result<()> {
-    if let Some(client) = client.map(|ip| ip.to_canonical().to_string()) {
-        request.insert_header("$WSRA", client.as_str())?;
-        request.insert_header("$WSRH", client)?;
+fn connector_headers(
+    request: &mut RequestHeader,
+    routed: &Routed,
+    client: Option<&HeaderValue>,
+) -> Result<()> {
+    if let Some(client) = client {
+        request.insert_header("$WSRA", client.clone())?;
+        request.insert_header("$WSRH", client.clone())?;
     }
     let host = crate::balancer::hosts::host_name(&routed.authority);
     let port = routed.authority.get(host.len()..).and_then(|rest| rest.strip_prefix(':'));
@@ -188,7 +211,7 @@ mod tests {
             "forwarded",
             "x_connectorheaders_secret",
         ] {
-            assert!(is_ours_to_say(name), "{name}");
+            assert!(is_ours_to_say(name) && may_be_hostile(name), "{name}");
         }
         for name in
             ["ws", "xwsru", "forward", "forwarded-by-me", "x-forward-for", "x-real-ipx", "cookie", "host"]
@@ -201,7 +224,7 @@ mod tests {
     fn twins_of_framing_fields_go_and_the_fields_themselves_stay() {
         for twin in ["content_length", "transfer_encoding", "transfer.encoding", "keep_alive", "max_forwards"]
         {
-            assert!(is_twin(twin), "{twin}");
+            assert!(is_twin(twin) && may_be_hostile(twin), "{twin}");
         }
         for other in ["content-length", "transfer-encoding", "content_lengths", "content_type", "my_field"] {
             assert!(!is_twin(other), "{other}");

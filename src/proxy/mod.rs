@@ -25,6 +25,7 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use bytes::Bytes;
 use http::{Version, header};
+use pingora::modules::http::HttpModules;
 use pingora::protocols::Digest;
 use pingora::protocols::http::ServerSession;
 use pingora::upstreams::peer::HttpPeer;
@@ -77,9 +78,9 @@ impl Proxy {
     /// Chooses a server and takes a place there; waits where all that could serve have their hands full.
     async fn choose(&self, ctx: &mut Ctx) -> Option<(MemberIx, Why, InFlight)> {
         let routed = ctx.routed.as_ref()?;
-        let until = tokio::time::Instant::now() + routed.cluster.settings.limits.queue_timeout;
+        let mut until = None;
         loop {
-            // Registered before the question, so that no end of a request is missed in between.
+            // Made before the question, so that no end of a request is missed in between.
             let place_free = routed.cluster.kept.place_free.notified();
             let outcome = match ctx.next.take() {
                 Some((member, why)) => Outcome::Serve(member, why),
@@ -96,6 +97,8 @@ impl Proxy {
                     }
                 }
                 Outcome::Full => {
+                    let patience = routed.cluster.settings.limits.queue_timeout;
+                    let until = *until.get_or_insert_with(|| tokio::time::Instant::now() + patience);
                     if tokio::time::timeout_at(until, place_free).await.is_err() {
                         return None;
                     }
@@ -111,10 +114,10 @@ impl Proxy {
     }
 
     /// The time and the octets of a request that has ended.
-    fn measure(&self, session: &Session, e: Option<&Error>, ctx: &Ctx) {
+    fn measure(&self, session: &Session, e: Option<&Error>, ctx: &Ctx, took: Duration) {
         let statistics = &self.balancer.statistics;
         let traffic = ctx.cluster().map_or(&statistics.elsewhere, |cluster| &cluster.kept.traffic);
-        traffic.request(record::status(session, e), ctx.started.elapsed());
+        traffic.request(record::status(session, e), took);
         let here = statistics.here();
         // Most requests have no body, and what is not counted costs nothing.
         let count = |counter: &AtomicU64, octets: u64| {
@@ -156,6 +159,10 @@ impl ProxyHttp for Proxy {
         Ctx::new()
     }
 
+    /// None: bodies pass as they are, and Pingora's own module, which compresses, costs every request something even
+    /// where it is switched off.
+    fn init_downstream_modules(&self, _modules: &mut HttpModules) {}
+
     /// What the request names and whose it is; answers at once what needs no server.
     async fn request_filter(&self, session: &mut Session, ctx: &mut Ctx) -> Result<bool> {
         let snapshot = self.balancer.snapshot();
@@ -175,7 +182,10 @@ impl ProxyHttp for Proxy {
             session.set_keepalive(None);
             return self.refuse(session, ctx, &snapshot, Problem::TooManyRequests).await;
         }
-        if let Some(problem) = incoming::malformed(session, limits) {
+        // The gate has measured every head of HTTP/1.
+        if session.is_http2()
+            && let Some(problem) = incoming::malformed(session, limits)
+        {
             session.set_keepalive(None);
             return self.refuse(session, ctx, &snapshot, problem).await;
         }
@@ -221,7 +231,7 @@ impl ProxyHttp for Proxy {
             return Ok(true);
         }
         let mut routed = match route {
-            Route::To(routed) => *routed,
+            Route::To(routed) => routed,
             Route::Problem(problem, cluster) => {
                 ctx.answered_by = cluster;
                 self.count(None);
@@ -262,7 +272,7 @@ impl ProxyHttp for Proxy {
             return self.redirect(session, ctx, &snapshot, &target).await;
         }
         if let Some(routed) = &ctx.routed {
-            routed.cluster.kept.budget.request(clock::now_ms());
+            routed.cluster.kept.budget.request(clock::ms_of(ctx.started));
         }
         Ok(false)
     }
@@ -425,7 +435,8 @@ impl ProxyHttp for Proxy {
             e.set_retry(false);
             return Err(e);
         }
-        let now = clock::now_ms();
+        let at = Instant::now();
+        let now = clock::ms_of(at);
         if let (Some(attempt), Some(routed)) = (&mut ctx.attempt, &ctx.routed) {
             if let Some(watch) = &attempt.watch {
                 watch.disarm();
@@ -433,7 +444,7 @@ impl ProxyHttp for Proxy {
             attempt.answered = true;
             let member = attempt.in_flight.member();
             member.passive_success(routed.port);
-            let time = attempt.started.elapsed();
+            let time = at.saturating_duration_since(attempt.started);
             routed.cluster.kept.traffic.answer(routed.request_class, time);
             let micros = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
             member.observe(routed.request_class, micros, now);
@@ -456,7 +467,7 @@ impl ProxyHttp for Proxy {
             // The last answer on this connection says so.
             session.set_keepalive(None);
         }
-        ctx.first_byte_ms = Some(failover::elapsed_ms(ctx.started));
+        ctx.first_byte = Some(at.saturating_duration_since(ctx.started));
         answer::to_browser(head, ctx, session.req_header())
     }
 
@@ -547,8 +558,9 @@ impl ProxyHttp for Proxy {
         if e.is_some_and(|e| *e.esource() == ErrorSource::Downstream) && ctx.problem.is_none() {
             self.balancer.statistics.here().receive_errors.fetch_add(1, Relaxed);
         }
-        self.measure(session, e, ctx);
-        self.access_log.write(session, e, ctx);
+        let took = ctx.started.elapsed();
+        self.measure(session, e, ctx, took);
+        self.access_log.write(session, e, ctx, took);
         ctx.end_attempt();
     }
 
