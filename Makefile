@@ -55,6 +55,7 @@ tools-test:
 
 tools-wrk:
 	@$(call ensure,wrk)
+	@$(call ensure,openssl)
 
 # $(call ensure,COMMAND) or $(call ensure,COMMAND,PACKAGE) where its Debian package has another name.
 define ensure
