@@ -53,11 +53,13 @@ tools:
 # The README's tour is run as it stands there. Where Chromium cannot be had, its tests say so and are skipped.
 tools-test:
 	@$(call ensure,curl)
+	@$(call ensure,openssl)
 	@( $(call ensure,chromium) ) && ( $(call ensure,chromedriver,chromium-driver) ) || true
 	@( $(call ensure,keepalived) ) || echo "make: going on without it, the tests of the floating address are skipped"
 
 tools-wrk:
 	@$(call ensure,wrk)
+	@$(call ensure,openssl)
 
 # Reads what a counting build has counted: of the very LLVM that the compiler is made of.
 tools-dist:

@@ -1,8 +1,8 @@
 //! The least that a Pingora proxy can be: round robin, upstream keep-alive, no log, no check.
 //!
-//! In: a listening address and the origins' addresses. Out: a proxy with one worker thread that runs
-//! until it is ended. `benches/wrk/run.sh` measures `icm` against it: what `icm` costs beyond this
-//! program is our own doing, what both cost is the framework's.
+//! In: a listening address, perhaps others with TLS, and the origins' addresses. Out: a proxy with one
+//! worker thread that runs until it is ended. `benches/wrk/run.sh` measures `icm` against it: what `icm`
+//! costs beyond this program is our own doing, what both cost is the framework's.
 
 use std::error::Error;
 use std::sync::Arc;
@@ -15,6 +15,8 @@ use pingora::proxy::{ProxyHttp, Session, http_proxy_service};
 use pingora::server::Server;
 use pingora::server::configuration::ServerConf;
 use pingora::upstreams::peer::HttpPeer;
+
+const USAGE: &str = "usage: minimal_pingora LISTEN [--tls LISTEN CERT KEY]... ORIGIN...";
 
 struct Minimal(Arc<LoadBalancer<RoundRobin>>);
 
@@ -38,16 +40,24 @@ fn main() -> std::result::Result<(), Box<dyn Error>> {
     if arguments.iter().any(|a| a == "--bench" || a == "--test") {
         return Ok(());
     }
-    let (Some(listen), Some(origins)) = (arguments.first(), arguments.get(1..).filter(|o| !o.is_empty()))
-    else {
-        return Err("usage: minimal_pingora LISTEN ORIGIN...".into());
-    };
+    let Some((listen, mut rest)) = arguments.split_first() else { return Err(USAGE.into()) };
+    let mut secure = Vec::new();
+    while let [option, address, cert, key, others @ ..] = rest
+        && option == "--tls"
+    {
+        secure.push((address, cert, key));
+        rest = others;
+    }
+    let origins = Some(rest).filter(|origins| !origins.is_empty()).ok_or(USAGE)?;
     let conf = ServerConf { threads: 1, upstream_keepalive_pool_size: 512, ..ServerConf::default() };
     let mut server = Server::new_with_opt_and_conf(None, conf);
     server.bootstrap();
     let balancer = LoadBalancer::try_from_iter(origins)?;
     let mut service = http_proxy_service(&server.configuration, Minimal(Arc::new(balancer)));
     service.add_tcp(listen);
+    for (address, cert, key) in secure {
+        service.add_tls(address, cert, key)?;
+    }
     server.add_service(service);
     server.run_forever()
 }

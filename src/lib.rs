@@ -21,6 +21,7 @@ pub mod cli;
 pub mod clock;
 pub mod cluster;
 pub mod config;
+pub mod crypto;
 pub mod directory;
 pub mod domino;
 pub mod edge;

@@ -20,6 +20,7 @@ fn main() -> ExitCode {
             return code;
         }
     };
+    domino_icm::crypto::install();
     match arguments.run() {
         Ok(code) => code,
         Err(error) => {

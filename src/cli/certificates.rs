@@ -118,7 +118,7 @@ fn in_words(chain: &[CertificateDer<'_>], trusted: bool, now: i64) -> String {
 
 /// Shakes hands far enough to see the chain. Nothing else is said to the server.
 fn chain_of(address: SocketAddr, hostname: &str, within: Duration) -> Option<Vec<CertificateDer<'static>>> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let provider = crate::crypto::provider();
     let seen = Arc::new(Seen { provider: Arc::clone(&provider), chain: Mutex::default() });
     let config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()

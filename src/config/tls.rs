@@ -36,7 +36,7 @@ pub(super) fn certificate(map: &Map<'_>) -> Option<CertificateFiles> {
     let chain = chain?;
     let leaf = chain.first().cloned();
     check_order(&cert_item, &chain);
-    match CertifiedKey::from_der(chain, private?, &rustls::crypto::ring::default_provider()) {
+    match CertifiedKey::from_der(chain, private?, &crate::crypto::provider()) {
         Ok(_) => {}
         Err(rustls::Error::InconsistentKeys(_)) => {
             key_item.error(

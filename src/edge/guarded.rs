@@ -8,7 +8,7 @@ use std::future::poll_fn;
 use std::io::{Error, ErrorKind, IoSlice, Result};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 
 use async_trait::async_trait;
 use pingora::protocols::raw_connect::ProxyDigest;
@@ -21,6 +21,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 
 use super::http1::{End, Http1};
 use super::http2::Http2;
+use super::outgoing::Outgoing;
 use super::patience::{Timer, Turn};
 use super::{House, Rules, parting};
 use crate::gate::Refusal;
@@ -41,6 +42,8 @@ pub struct Guarded<S: IO + 'static> {
     house: Arc<House>,
     timer: Timer,
     writing: Turn,
+    /// Of HTTP/1.1: what speaks HTTP/2 has a buffer of its own.
+    outgoing: Outgoing,
 }
 
 impl<S: IO + 'static> Guarded<S> {
@@ -55,8 +58,8 @@ impl<S: IO + 'static> Guarded<S> {
     }
 
     fn new(stream: S, protocol: Protocol, rules: Rules, house: Arc<House>) -> Self {
-        let (timer, writing) = (Timer::default(), Turn::default());
-        Self { stream: Some(stream), protocol, rules, house, timer, writing }
+        let (timer, writing, outgoing) = (Timer::default(), Turn::default(), Outgoing::default());
+        Self { stream: Some(stream), protocol, rules, house, timer, writing, outgoing }
     }
 
     /// The answer is complete: on to the next request, by the rules as they are now. False when there cannot
@@ -89,12 +92,21 @@ impl<S: IO + 'static> Guarded<S> {
         let unseen = matches!(&self.protocol, Protocol::Http1(http1) if http1.is_in_head());
         let client = self.get_socket_digest();
         self.house.refused(&refusal, client.as_deref().filter(|_| unseen));
-        if let Some(stream) = self.stream.take()
-            && can_be_told
-        {
-            parting::part(stream, refusal.response());
+        match self.stream.take() {
+            Some(stream) if can_be_told => {
+                let mut last = self.outgoing.take();
+                last.extend(refusal.response());
+                parting::part(stream, last);
+            }
+            Some(stream) => self.let_go(stream),
+            None => {}
         }
         Error::new(ErrorKind::InvalidData, refusal.reason)
+    }
+
+    /// Closes the connection. What was written and not flushed goes if it can go at once.
+    fn let_go(&mut self, mut stream: S) {
+        let _ = self.outgoing.poll_flush(&mut stream, &mut Context::from_waker(Waker::noop()));
     }
 
     /// So many octets of these were written. They may have given the client its turn, when nobody reads for now:
@@ -181,13 +193,22 @@ impl<S: IO + 'static> AsyncWrite for Guarded<S> {
         let this = self.get_mut();
         // The client has heard something else.
         let Some(stream) = &mut this.stream else { return Poll::Ready(Err(Self::gone())) };
-        let result = Pin::new(stream).poll_write(cx, buf);
-        if let Poll::Ready(Ok(written @ 1..)) = &result {
-            match &mut this.protocol {
-                Protocol::Http1(http1) => http1.wrote(buf),
-                Protocol::Http2(_) => this.wrote_frames(cx, std::iter::once(buf), *written),
+        let result = match &mut this.protocol {
+            Protocol::Http1(http1) => {
+                let result = this.outgoing.poll_write(stream, cx, &[IoSlice::new(buf)]);
+                if matches!(result, Poll::Ready(Ok(1..))) {
+                    http1.wrote(buf);
+                }
+                result
             }
-        }
+            Protocol::Http2(_) => {
+                let result = Pin::new(stream).poll_write(cx, buf);
+                if let Poll::Ready(Ok(written @ 1..)) = &result {
+                    this.wrote_frames(cx, std::iter::once(buf), *written);
+                }
+                result
+            }
+        };
         this.pace(cx, result, |octets| *octets)
     }
 
@@ -198,15 +219,22 @@ impl<S: IO + 'static> AsyncWrite for Guarded<S> {
     ) -> Poll<Result<usize>> {
         let this = self.get_mut();
         let Some(stream) = &mut this.stream else { return Poll::Ready(Err(Self::gone())) };
-        let result = Pin::new(stream).poll_write_vectored(cx, bufs);
-        if let Poll::Ready(Ok(written @ 1..)) = &result {
-            match &mut this.protocol {
-                Protocol::Http1(http1) => {
+        let result = match &mut this.protocol {
+            Protocol::Http1(http1) => {
+                let result = this.outgoing.poll_write(stream, cx, bufs);
+                if matches!(result, Poll::Ready(Ok(1..))) {
                     http1.wrote(bufs.iter().find(|b| !b.is_empty()).map_or(&[][..], |b| b));
                 }
-                Protocol::Http2(_) => this.wrote_frames(cx, bufs.iter().map(|buf| &**buf), *written),
+                result
             }
-        }
+            Protocol::Http2(_) => {
+                let result = Pin::new(stream).poll_write_vectored(cx, bufs);
+                if let Poll::Ready(Ok(written @ 1..)) = &result {
+                    this.wrote_frames(cx, bufs.iter().map(|buf| &**buf), *written);
+                }
+                result
+            }
+        };
         this.pace(cx, result, |octets| *octets)
     }
 
@@ -217,24 +245,28 @@ impl<S: IO + 'static> AsyncWrite for Guarded<S> {
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
         let this = self.get_mut();
         let Some(stream) = &mut this.stream else { return Poll::Ready(Err(Self::gone())) };
-        let result = Pin::new(stream).poll_flush(cx);
+        let result = this.outgoing.poll_flush(stream, cx);
         this.pace(cx, result, |()| 0)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
         let this = self.get_mut();
         let Some(stream) = &mut this.stream else { return Poll::Ready(Ok(())) };
-        let result = Pin::new(stream).poll_shutdown(cx);
+        let result = match this.outgoing.poll_empty(stream, cx) {
+            Poll::Ready(Ok(())) => Pin::new(stream).poll_shutdown(cx),
+            other => other,
+        };
         this.pace(cx, result, |()| 0)
     }
 }
 
 impl<S: IO + 'static> Drop for Guarded<S> {
     fn drop(&mut self) {
-        if let (Some(stream), Protocol::Http1(http1)) = (self.stream.take(), &self.protocol)
-            && http1.leaves_something_unread()
-        {
-            parting::part(stream, Vec::new());
+        let (Some(stream), Protocol::Http1(http1)) = (self.stream.take(), &self.protocol) else { return };
+        if http1.leaves_something_unread() {
+            parting::part(stream, self.outgoing.take());
+        } else {
+            self.let_go(stream);
         }
     }
 }

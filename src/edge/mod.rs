@@ -3,7 +3,8 @@
 //! [`accept`] takes connections from [`sockets`], within the limits of [`places`], or turns them
 //! away ([`crowded`]); after the TLS handshake each
 //! becomes a [`guarded::Guarded`], which is what Pingora reads and writes: [`http1`] puts the strict gate
-//! ([`crate::gate`]) in front of its parser, [`http2`] follows the [`frames`] of an HTTP/2 connection and what it owes, [`patience`] has
+//! ([`crate::gate`]) in front of its parser, [`http2`] follows the [`frames`] of an HTTP/2 connection and what it owes,
+//! [`outgoing`] lets heads and bodies leave together, [`patience`] has
 //! the deadlines and rates of both, and [`parting`] lets a client read its last answer.
 //!
 //! In: what strangers send. Out: requests that are clean and do not keep us waiting. It knows no cluster.
@@ -14,6 +15,7 @@ mod frames;
 pub mod guarded;
 pub mod http1;
 pub mod http2;
+mod outgoing;
 pub mod parting;
 pub mod patience;
 pub mod places;

@@ -1,5 +1,5 @@
-//! A client's TCP connection with a write buffer and the facts that Pingora's hooks ask for. It needs no read
-//! buffer: whoever reads from it has one.
+//! A client's TCP connection with the facts that Pingora's hooks ask for. It needs no buffers: whoever reads from
+//! it or writes to it has one.
 //!
 //! In: an accepted socket, and its place among the connections. Out: Pingora's `IO`. It gives the place back
 //! when it is dropped, whoever owns it then.
@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll};
 use std::time::SystemTime;
 
 use async_trait::async_trait;
@@ -18,18 +18,15 @@ use pingora::protocols::{
     GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, TimingDigest,
     UniqueID, UniqueIDType,
 };
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, BufWriter, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::places::Place;
 
-/// Write buffer: a small answer's head and body leave together.
-const WRITE: usize = 1460;
-
 /// See the module's description.
 #[derive(Debug)]
 pub struct Tcp {
-    io: BufWriter<TcpStream>,
+    io: TcpStream,
     socket: Arc<SocketDigest>,
     accepted: SystemTime,
     _place: Option<Place>,
@@ -43,19 +40,7 @@ impl Tcp {
         let _ = io.set_nodelay(true);
         let socket = SocketDigest::from_raw_fd(io.as_raw_fd());
         let _ = socket.peer_addr.set(Some(peer.into()));
-        Self {
-            io: BufWriter::with_capacity(WRITE, io),
-            socket: Arc::new(socket),
-            accepted: SystemTime::now(),
-            _place: place,
-        }
-    }
-}
-
-impl Drop for Tcp {
-    /// What was written and not flushed, such as the alert that ends a handshake, goes if it can go at once.
-    fn drop(&mut self) {
-        let _ = Pin::new(&mut self.io).poll_flush(&mut Context::from_waker(Waker::noop()));
+        Self { io, socket: Arc::new(socket), accepted: SystemTime::now(), _place: place }
     }
 }
 
@@ -100,7 +85,7 @@ impl Shutdown for Tcp {
 
 impl UniqueID for Tcp {
     fn id(&self) -> UniqueIDType {
-        self.io.get_ref().as_raw_fd()
+        self.io.as_raw_fd()
     }
 }
 

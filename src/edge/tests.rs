@@ -104,6 +104,7 @@ async fn small_bodies_behind_their_heads_are_not_one_slow_body() {
         client.write_all(b"ab").await.unwrap();
         assert_eq!(read(&mut guarded, 512).await.as_deref(), Some(&b"ab"[..]));
         guarded.write_all(ANSWER).await.unwrap();
+        guarded.flush().await.unwrap();
         client.read_exact(&mut [0; ANSWER.len()]).await.unwrap();
         assert!(guarded.next_request(rules()));
     }

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, PoisonError};
 
 use arc_swap::ArcSwap;
-use rustls::crypto::ring::Ticketer;
+use rustls::crypto::aws_lc_rs::Ticketer;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::server::danger::ClientCertVerifier;
@@ -21,6 +21,7 @@ use crate::balancer::Balancer;
 use crate::balancer::statistics::CertificateExpiry;
 use crate::config::Settings;
 use crate::config::settings::{CertificateFiles, ListenerTls};
+use crate::crypto;
 
 /// Sessions that a listener remembers for clients that keep no ticket.
 const SESSIONS: usize = 10_240;
@@ -155,7 +156,7 @@ fn read(files: &[CertificateFiles]) -> Result<Vec<Arc<CertifiedKey>>, TlsError> 
                 .and_then(Iterator::collect::<Result<Vec<_>, _>>)
                 .map_err(|e| wrong(&f.cert, e.to_string()))?;
             let key = PrivateKeyDer::from_pem_file(&f.key).map_err(|e| wrong(&f.key, e.to_string()))?;
-            CertifiedKey::from_der(chain, key, &rustls::crypto::ring::default_provider())
+            CertifiedKey::from_der(chain, key, &crypto::provider())
                 .map(Arc::new)
                 .map_err(|e| wrong(&f.cert, e.to_string()))
         })
@@ -197,8 +198,8 @@ pub fn listener(tls: &ListenerTls, store: Arc<CertificateStore>) -> Result<Arc<S
             for der in authorities.iter() {
                 roots.add(CertificateDer::from(der.clone())).map_err(|e| wrong(e.to_string()))?;
             }
-            let provider = Arc::new(rustls::crypto::ring::default_provider());
-            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build();
+            let verifier =
+                WebPkiClientVerifier::builder_with_provider(Arc::new(roots), crypto::provider()).build();
             verifier.map_err(|e| wrong(e.to_string()))?
         }
         _ => WebPkiClientVerifier::no_client_auth(),
@@ -225,8 +226,7 @@ fn server_config(
     protocols: &[&[u8]],
 ) -> Result<Arc<ServerConfig>, TlsError> {
     let wrong = |e: rustls::Error| TlsError::Settings(e.to_string());
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let mut config = ServerConfig::builder_with_provider(provider)
+    let mut config = ServerConfig::builder_with_provider(crypto::provider())
         .with_protocol_versions(&[&TLS13, &TLS12])
         .map_err(wrong)?
         .with_client_cert_verifier(verifier)

@@ -1,0 +1,36 @@
+# The chart beside wrk.md, from what samples.awk has read: CPU microseconds per request, a panel for each case with a
+# scale of its own, a bar for each proxy with its median and a whisker from the lowest round to the highest.
+
+function text(x, y, words, more) { printf "<text x=\"%d\" y=\"%d\"%s>%s</text>\n", x, y, more, words }
+
+END {
+    colour["minimal"] = "#8d99ae"; colour["icm"] = "#c1121f"; colour["dist"] = "#780000"; colour["nginx"] = "#2a9d8f"; colour["haproxy"] = "#457b9d"
+    bar = 18; columns = 3; wide = 400; left = 110; room = 200
+    bars = 0
+    for (i = 1; i <= nproxies; i++) bars += proxies[i] != "direct"
+    tall = 34 + bars * (bar + 4)
+    shown = ncases < columns ? ncases : columns
+    width = 20 + shown * wide; height = 40 + int((ncases + columns - 1) / columns) * tall
+    printf "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 %d %d\" font-family=\"sans-serif\" font-size=\"12\">\n", width, height
+    print "<rect width=\"100%\" height=\"100%\" fill=\"white\"/>"
+    text(10, 22, "CPU microseconds per request: medians, lowest to highest of " rounds " rounds", " font-size=\"14\"")
+    for (n = 1; n <= ncases; n++) {
+        c = cases[n]
+        x = 10 + (n - 1) % columns * wide; y = 40 + int((n - 1) / columns) * tall
+        text(x, y + 14, case_title(c), " font-weight=\"bold\"")
+        most = 0
+        for (i = 1; i <= nproxies; i++) if (proxies[i] != "direct" && (c, proxies[i]) in measured) { of(c, proxies[i], 7); if (highest > most) most = highest }
+        row = 0
+        for (i = 1; i <= nproxies; i++) {
+            p = proxies[i]
+            if (p == "direct" || !((c, p) in measured)) continue
+            top = y + 22 + row++ * (bar + 4); middle = top + bar / 2
+            m = of(c, p, 7); scale = most > 0 ? room / most : 0
+            text(x, top + 13, title[p], "")
+            printf "<rect x=\"%d\" y=\"%d\" width=\"%.1f\" height=\"%d\" fill=\"%s\"/>\n", x + left, top, m * scale, bar, colour[p]
+            printf "<path d=\"M%.1f %dH%.1f\" stroke=\"black\"/>\n", x + left + lowest * scale, middle, x + left + highest * scale
+            text(x + left + highest * scale + 6, top + 13, sprintf(m < 100 ? "%.1f" : "%.0f", m), "")
+        }
+    }
+    print "</svg>"
+}

@@ -1,0 +1,176 @@
+# Starts the origin and the proxies that run.sh measures; it is sourced there.
+#
+# In: the settings of run.sh and its functions. Out: `running`, `with_tls`, and of each its pid, title, command, version, and
+# what it speaks. Port: 18090 and its place for plain HTTP, ten more with the P-256 certificate, twenty more with the RSA one.
+
+declare -A place=([direct]=0 [minimal]=1 [nginx]=2 [haproxy]=3 [icm]=4 [dist]=5)
+declare -A offset=([plain]=0 [p256]=10 [rsa]=20)
+declare -A title=([direct]="no proxy" [minimal]="minimal Pingora" [nginx]=nginx [haproxy]=HAProxy [icm]=icm [dist]="icm (dist)")
+declare -A pid=() command=() version=() spoken=()
+running=() with_tls=()
+
+answers() { # answers PORT: true when the target is answered with 200
+    local line=''
+    { exec 3<>"/dev/tcp/127.0.0.1/$1"; } 2>/dev/null || return 1
+    printf 'GET %s HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n' "$TARGET" >&3
+    read -r -t 2 line <&3 || true
+    exec 3<&- 3>&-
+    [[ $line == "HTTP/1.1 200"* ]]
+}
+
+# handshake NAME KIND: what openssl and the proxy agree on
+handshake() {
+    timeout 5 openssl s_client -connect "127.0.0.1:$((18090 + ${place[$1]} + ${offset[$2]}))" -servername www.acme.example \
+        </dev/null 2>/dev/null | sed -n 's/^New, \(.*\), Cipher is \(.*\)/\1 \2/p; s/^Server Temp Key: \([^,]*\).*/\1/p; s/^Server public key is \(.*\)/\1/p' |
+        tr '\n' ',' | sed 's/,$//; s/,/, /g'
+}
+
+start() { # start NAME CPU COMMAND...
+    local name=$1 cpu=$2 port=$((18090 + ${place[$1]}))
+    shift 2
+    { exec 3<>"/dev/tcp/127.0.0.1/$port"; } 2>/dev/null && die "port $port is taken"
+    command[$name]="taskset -c $cpu $*"
+    taskset -c "$cpu" "$@" </dev/null >"$work/$name.log" 2>&1 &
+    pid[$name]=$!
+    pids+=("$!")
+    for _ in $(seq 100); do
+        if answers "$port"; then
+            running+=("$name")
+            [ "$secure" = 1 ] || return 0
+            spoken[$name]=$(handshake "$name" p256)
+            if [ -n "${spoken[$name]}" ]; then
+                with_tls+=("$name")
+            elif [ "$name" != direct ]; then
+                failed=1
+                note "$name does not speak TLS, those cases are left out"
+            fi
+            return 0
+        fi
+        kill -0 "${pid[$name]}" 2>/dev/null || break
+        sleep 0.1
+    done
+    failed=1
+    note "${title[$name]} did not start and is left out"
+    tail -n 5 "$work/$name.log" >&2
+    return 1
+}
+
+certificate() { # certificate NAME ALGORITHM...: NAME.pem, NAME.key, and both in NAME.both
+    openssl req -x509 -newkey "${@:2}" -nodes -days 30 -subj /CN=www.acme.example -addext subjectAltName=DNS:www.acme.example \
+        -addext basicConstraints=critical,CA:FALSE -keyout "$work/$1.key" -out "$work/$1.pem" 2>/dev/null
+    cat "$work/$1.pem" "$work/$1.key" >"$work/$1.both"
+}
+if [ "$secure" = 1 ]; then
+    certificate p256 ec -pkeyopt ec_paramgen_curve:P-256
+    certificate rsa rsa:2048
+    certificates="the same self-signed certificates for all, ECDSA P-256 and, where the case says so, RSA 2048; $(openssl version | cut -d' ' -f1,2) speaks for wrk, rustls (TLS 1.3 only) for the handshakes"
+fi
+
+tls_ports() { # tls_ports NAME: `PORT CERTIFICATE` a line, nothing without TLS
+    [ "$secure" = 1 ] || return 0
+    for kind in p256 rsa; do echo "$((18090 + ${place[$1]} + ${offset[$kind]})) $kind"; done
+}
+
+nginx_conf() { # nginx_conf NAME HTTP-BLOCK SERVER-BLOCK [MORE-LISTEN]: one process; with a single worker the master is only one more to count
+    {
+        cat <<CONF
+daemon off; master_process off; worker_processes 1; pid $work/$1.pid; error_log $work/$1.log error;
+events { worker_connections 4096; }
+http {
+    access_log off; keepalive_requests 1000000; keepalive_timeout 300s;
+    client_body_temp_path $work; proxy_temp_path $work; fastcgi_temp_path $work; uwsgi_temp_path $work; scgi_temp_path $work;
+    $2
+    server { listen 127.0.0.1:$((18090 + ${place[$1]})) reuseport backlog=4096; ${4:-} $3 }
+CONF
+        tls_ports "$1" | while read -r port kind; do
+            echo "server { listen 127.0.0.1:$port ssl reuseport backlog=4096; ssl_protocols TLSv1.2 TLSv1.3;"
+            echo "ssl_certificate $work/$kind.pem; ssl_certificate_key $work/$kind.key; $3 }"
+        done
+        echo '}'
+    } >"$work/$1.conf"
+}
+
+# --- the origin -------------------------------------------------------------------------------
+
+if have nginx; then
+    # The first body is for the target as it is, the others are asked for by name.
+    for octets in "${bodies[@]}"; do
+        head -c "$octets" /dev/zero | tr '\0' x >"$work/body-$octets"
+    done
+    first="rewrite ^ /body-${bodies[0]} last;"
+    [ "${bodies[0]}" -gt 3000 ] || first="return 200 '$(cat "$work/body-${bodies[0]}")';"
+    serve="root $work; default_type text/html; location / { if (\$arg_body) { rewrite ^ /body-\$arg_body last; } $first } location /body- { }"
+    nginx_conf direct "sendfile on; open_file_cache max=10 inactive=60s; open_file_cache_valid 1h;" \
+        "$serve" "listen 127.0.0.2:18090 backlog=4096; listen 127.0.0.3:18090 backlog=4096;"
+    start direct "$LOAD_CPU" nginx -c "$work/direct.conf" -e "$work/direct.log" || die "the origin does not start"
+    origin="nginx"
+else
+    acme=$(built acme --features acme --bin acme) || die "acme cannot be built"
+    start direct "$LOAD_CPU" "$acme" --quiet --scenario $here/acme.yaml || die "the origin does not start"
+    origin="acme"
+    note "nginx is not installed: the simulated cluster is the origin, with the body that it has; larger ones are left out"
+    CASES=$(for name in $CASES; do case_of "$name"; [ "$octets" != "${bodies[0]}" ] || echo "$name"; done)
+fi
+wanted direct || { running=() with_tls=(); }
+
+# --- the proxies ------------------------------------------------------------------------------
+
+if wanted minimal; then
+    arguments=(127.0.0.1:18091)
+    while read -r port kind; do
+        arguments+=(--tls "127.0.0.1:$port" "$work/$kind.pem" "$work/$kind.key")
+    done < <(tls_ports minimal)
+    if start minimal "$PROXY_CPU" "$MINIMAL" "${arguments[@]}" 127.0.0.1:18090; then
+        version[minimal]="Pingora $(sed -n '/^name = "pingora-core"/{n;s/.*"\(.*\)"/\1/p}' Cargo.lock)"
+    fi
+fi
+
+start_icm() { # start_icm NAME EXECUTABLE
+    # A folder of its own: the access log is written beside the configuration.
+    mkdir "$work/$1"
+    tls_ports "$1" | while read -r port kind; do
+        echo "  - { address: 127.0.0.1:$port, tls: { certificates: [{ cert: $work/$kind.pem, key: $work/$kind.key }] } }"
+    done >"$work/$1/listeners"
+    sed "s/:18094/:$((18090 + ${place[$1]}))/; s/:18098/:$((18094 + ${place[$1]}))/; /^listeners:/r $work/$1/listeners" \
+        $here/icm.yaml >"$work/$1/icm.yaml"
+    start "$1" "$PROXY_CPU" "$2" run -c "$work/$1/icm.yaml" || return 1
+    version[$1]=$("$2" --version 2>/dev/null | head -n 1 || true)
+}
+! wanted icm || start_icm icm "$ICM" || true
+{ ! wanted dist || [ -z "$ICM_DIST" ]; } || start_icm dist "$ICM_DIST" || true
+
+if wanted nginx && ! have nginx; then
+    note "nginx is not installed and left out"
+elif wanted nginx; then
+    # With the defaults of its TLS: no session cache, tickets. With the defaults for large answers it takes three times the
+    # processor time: buffers of 4 KiB, and what does not fit into eight of them goes to a file on disk.
+    nginx_conf nginx "proxy_max_temp_file_size 0; proxy_buffer_size 16k; proxy_buffers 16 16k; proxy_busy_buffers_size 128k; upstream origin { server 127.0.0.1:18090; keepalive 512; keepalive_requests 1000000; }" \
+        "access_log $work/nginx-access.log combined buffer=64k flush=1s;
+        location / { proxy_pass http://origin; proxy_http_version 1.1; proxy_set_header Connection ''; }"
+    if start nginx "$PROXY_CPU" nginx -c "$work/nginx.conf" -e "$work/nginx.log"; then
+        version[nginx]="$(nginx -v 2>&1 | sed 's/.*: //'), $(nginx -V 2>&1 | sed -n 's/.*running with \(OpenSSL [^ ]*\).*/\1/p')"
+    fi
+fi
+
+if wanted haproxy && ! have haproxy; then
+    note "HAProxy is not installed and left out"
+elif wanted haproxy; then
+    cat >"$work/haproxy.cfg" <<CONF
+global
+    nbthread 1
+    maxconn 4000
+defaults
+    mode http
+    timeout connect 5s
+    timeout client 300s
+    timeout server 60s
+    http-reuse always
+listen proxy
+    bind 127.0.0.1:18093 backlog 4096
+$(tls_ports haproxy | while read -r port kind; do echo "    bind 127.0.0.1:$port backlog 4096 ssl crt $work/$kind.both"; done)
+    server origin 127.0.0.1:18090
+CONF
+    if start haproxy "$PROXY_CPU" haproxy -db -f "$work/haproxy.cfg"; then
+        version[haproxy]="$(haproxy -v | sed -n '1s/HAProxy version \([^ ]*\).*/HAProxy \1/p'), $(haproxy -vv | sed -n 's/^Running on OpenSSL version : \(OpenSSL [^ ]*\).*/\1/p')"
+    fi
+fi

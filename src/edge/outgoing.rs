@@ -1,0 +1,194 @@
+//! What goes to a client waits a moment, so that an answer's head leaves together with its body: one record of TLS,
+//! one system call, one wake-up of the client.
+//!
+//! In: writes as Pingora makes them. Out: the same octets in the same order. Little is held until a flush or until more
+//! comes than it holds; that goes without a copy, behind what was held. It never holds anything past a flush.
+
+use std::io::{Error, ErrorKind, IoSlice, Result};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use tokio::io::AsyncWrite;
+
+/// Octets that are held at most: what fits into one segment of TCP is worth a copy.
+const HELD: usize = 1460;
+/// Parts that leave with what was held; Pingora writes a chunk in three.
+const PARTS: usize = 8;
+
+/// See the module's description.
+#[derive(Debug, Default)]
+pub struct Outgoing {
+    held: Vec<u8>,
+    /// How much of it has left.
+    gone: usize,
+}
+
+impl Outgoing {
+    /// Takes what was held and has not left.
+    pub fn take(&mut self) -> Vec<u8> {
+        let mut held = std::mem::take(&mut self.held);
+        held.drain(..std::mem::take(&mut self.gone).min(held.len()));
+        held
+    }
+
+    /// As `AsyncWrite::poll_write_vectored`.
+    pub fn poll_write<S: AsyncWrite + Unpin>(
+        &mut self,
+        stream: &mut S,
+        cx: &mut Context<'_>,
+        bufs: &[IoSlice<'_>],
+    ) -> Poll<Result<usize>> {
+        let octets: usize = bufs.iter().map(|buf| buf.len()).sum();
+        if self.held.len() + octets <= HELD {
+            self.held.reserve_exact(HELD - self.held.len());
+            bufs.iter().for_each(|buf| self.held.extend_from_slice(buf));
+            return Poll::Ready(Ok(octets));
+        }
+        loop {
+            let waiting = self.held.get(self.gone..).unwrap_or_default();
+            if waiting.is_empty() {
+                self.forget();
+                return match bufs {
+                    [one] => Pin::new(stream).poll_write(cx, one),
+                    _ => Pin::new(stream).poll_write_vectored(cx, bufs),
+                };
+            }
+            let mut parts = [IoSlice::new(&[]); PARTS + 1];
+            let all = std::iter::once(IoSlice::new(waiting)).chain(bufs.iter().copied());
+            parts.iter_mut().zip(all).for_each(|(part, buf)| *part = buf);
+            let written = ready!(Pin::new(&mut *stream).poll_write_vectored(cx, &parts))?;
+            let beyond = written.saturating_sub(waiting.len());
+            self.left(written)?;
+            if beyond > 0 {
+                return Poll::Ready(Ok(beyond));
+            }
+        }
+    }
+
+    /// As `AsyncWrite::poll_flush`.
+    pub fn poll_flush<S: AsyncWrite + Unpin>(
+        &mut self,
+        stream: &mut S,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<()>> {
+        ready!(self.poll_empty(stream, cx))?;
+        Pin::new(stream).poll_flush(cx)
+    }
+
+    /// Ready when nothing is held any more.
+    pub fn poll_empty<S: AsyncWrite + Unpin>(
+        &mut self,
+        stream: &mut S,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<()>> {
+        loop {
+            let waiting = self.held.get(self.gone..).unwrap_or_default();
+            if waiting.is_empty() {
+                self.forget();
+                return Poll::Ready(Ok(()));
+            }
+            let written = ready!(Pin::new(&mut *stream).poll_write(cx, waiting))?;
+            self.left(written)?;
+        }
+    }
+
+    fn left(&mut self, written: usize) -> Result<()> {
+        if written == 0 {
+            return Err(Error::from(ErrorKind::WriteZero));
+        }
+        self.gone = (self.gone + written).min(self.held.len());
+        Ok(())
+    }
+
+    /// The room stays for the next answer.
+    fn forget(&mut self) {
+        self.held.clear();
+        self.gone = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+
+    use super::*;
+
+    /// Takes so many octets at a time, and remembers each write.
+    struct Slow(usize, Vec<Vec<u8>>);
+
+    impl AsyncWrite for Slow {
+        fn poll_write(mut self: Pin<&mut Self>, _: &mut Context<'_>, buf: &[u8]) -> Poll<Result<usize>> {
+            let octets = buf.len().min(self.0);
+            self.1.push(buf[..octets].to_vec());
+            Poll::Ready(Ok(octets))
+        }
+        fn poll_write_vectored(
+            self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+            bufs: &[IoSlice<'_>],
+        ) -> Poll<Result<usize>> {
+            let all = bufs.iter().flat_map(|buf| buf.iter().copied());
+            let all: Vec<u8> = all.take(self.0).collect();
+            self.poll_write(cx, &all)
+        }
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    fn cx() -> Context<'static> {
+        Context::from_waker(Waker::noop())
+    }
+
+    /// Writes all of it, in two parts each time, and flushes. Out: the writes that reached the stream.
+    fn written(pieces: &[Vec<u8>], at_once: usize) -> Vec<Vec<u8>> {
+        let (mut stream, mut outgoing) = (Slow(at_once, Vec::new()), Outgoing::default());
+        for piece in pieces {
+            let mut rest = &piece[..];
+            while !rest.is_empty() {
+                let (a, b) = rest.split_at(rest.len() / 3);
+                let bufs = [IoSlice::new(a), IoSlice::new(b)];
+                let Poll::Ready(octets) = outgoing.poll_write(&mut stream, &mut cx(), &bufs) else {
+                    panic!()
+                };
+                rest = &rest[octets.unwrap()..];
+            }
+        }
+        assert!(outgoing.poll_flush(&mut stream, &mut cx()).is_ready());
+        assert!(outgoing.take().is_empty());
+        stream.1
+    }
+
+    fn octets(count: usize) -> Vec<u8> {
+        (0..count).map(|n| n as u8).collect()
+    }
+
+    #[test]
+    fn a_head_leaves_with_its_body_in_one_write_however_large_the_body() {
+        for body in [0, 1, 1000, 1460, 1461, 300_000] {
+            let writes = written(&[octets(300), octets(body)], usize::MAX);
+            assert_eq!(writes, [[octets(300), octets(body)].concat()], "{body}");
+        }
+    }
+
+    #[test]
+    fn all_octets_arrive_in_order_whatever_a_write_takes() {
+        let pieces = [octets(300), octets(70_000), octets(7), octets(5000), octets(1400)];
+        for at_once in [1, 7, 299, 300, 301, 1460, 65_536, usize::MAX] {
+            assert!(written(&pieces, at_once).concat() == pieces.concat(), "{at_once}");
+        }
+    }
+
+    #[test]
+    fn what_was_held_and_has_not_left_can_be_taken() {
+        let (mut stream, mut outgoing) = (Slow(2, Vec::new()), Outgoing::default());
+        let bufs = [IoSlice::new(b"abc")];
+        assert!(outgoing.poll_write(&mut stream, &mut cx(), &bufs).is_ready());
+        assert!(stream.1.is_empty(), "little is held");
+        assert_eq!(outgoing.take(), b"abc");
+        assert!(outgoing.take().is_empty());
+    }
+}
