@@ -56,7 +56,7 @@ fn id_at(index: &Index, raw: &str) -> ReplicaId {
 fn holders<'a>(index: &'a Index, found: &Found) -> Vec<(&'a str, &'a str, bool, u16)> {
     index
         .holders(found)
-        .map(|h| (index.servers()[h.server.index()].common(), h.path, h.same_path, h.copies))
+        .map(|h| (index.servers()[h.server.index()].common(), h.path(), h.same_path, h.copies))
         .collect()
 }
 
@@ -146,7 +146,8 @@ fn of_several_copies_on_one_server_the_one_at_the_asked_path_counts_with_its_mar
         entry("Web1", "c.nsf", LEADS),
         entry("Web2", "a.nsf", LEADS),
     ]);
-    let shown = |found: &Found| index.holders(found).map(|h| (h.path, h.mark, h.copies)).collect::<Vec<_>>();
+    let shown =
+        |found: &Found| index.holders(found).map(|h| (h.path(), h.mark, h.copies)).collect::<Vec<_>>();
     let a = one(&index, "a.nsf");
     assert_eq!(shown(&a), [("a.nsf", Mark::OutOfService, 3), ("a.nsf", Mark::InService, 1)]);
     let c = one(&index, "C.NSF");
@@ -162,7 +163,7 @@ fn without_a_copy_in_service_a_server_is_shown_with_its_first() {
         marked(entry("Web1", "a.nsf", LEADS), Mark::PendingDelete),
     ]);
     let found = Found { database: index.by_replica_id(LEADS).unwrap(), path: None };
-    let holders: Vec<_> = index.holders(&found).map(|h| (h.path, h.mark)).collect();
+    let holders: Vec<_> = index.holders(&found).map(|h| (h.path(), h.mark)).collect();
     assert_eq!(holders, [("a.nsf", Mark::PendingDelete)]);
 }
 
@@ -179,7 +180,7 @@ fn of_duplicates_the_last_wins_and_they_are_reported() {
     assert_eq!(index.by_replica_id(OLD_LEADS), None);
     let found = one(&index, "sales/leads.nsf");
     let first = index.holders(&found).next().unwrap();
-    assert_eq!((first.path, first.mark, first.same_path), ("sales/leads.NSF", Mark::OutOfService, true));
+    assert_eq!((first.path(), first.mark, first.same_path), ("sales/leads.NSF", Mark::OutOfService, true));
 }
 
 #[test]
@@ -320,7 +321,7 @@ proptest! {
         let index = build([entry("Web1", &plain, LEADS)]);
         let found = Found { database: index.by_replica_id(LEADS).unwrap(), path: None };
         let holder = index.holders(&found).next().unwrap();
-        prop_assert_eq!(id_at(&index, &encode_for_url(holder.path)), LEADS);
+        prop_assert_eq!(id_at(&index, &encode_for_url(holder.path())), LEADS);
     }
 
     #[test]

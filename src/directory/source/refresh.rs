@@ -9,11 +9,11 @@ use crate::config::settings::Cldbdir;
 use crate::domino::{Client, Sessions};
 
 /// What came of a refresh.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub enum Refreshed {
     /// Serve this.
     Accepted {
-        /// The entries.
+        /// What was read.
         reading: Reading,
         /// To judge the next one against.
         digest: ReadingDigest,
@@ -50,7 +50,7 @@ pub async fn refresh(
                 break;
             }
         };
-        let digest = ReadingDigest::of(reading.from.clone(), &reading.entries);
+        let digest = ReadingDigest::of(reading.from.clone(), &reading.draft);
         match holder.offer(serving, digest.clone()) {
             Verdict::Accept => return Refreshed::Accepted { reading, digest },
             Verdict::Hold { reason } => return Refreshed::Held { reason, warnings },
