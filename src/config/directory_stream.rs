@@ -171,7 +171,7 @@ mod tests {
                 .collect();
             let expected = [
                 ("Sales/Leads.nsf", "Web1", "Le ads", Mark::InService),
-                ("apps/leads.nsf", "Web2", "Le ads", Mark::OutOfService),
+                ("apps/leads.nsf", "web2", "Le ads", Mark::OutOfService),
                 ("a.nsf", "Web1", "", Mark::InService),
             ];
             assert_eq!(shown, expected);

@@ -160,7 +160,7 @@ mod tests {
                     } else {
                         format!("Böse\\DB{}.NSF", n / 2)
                     },
-                    server: ServerName::parse(&format!("Web{server}/Acme")).unwrap(),
+                    server: ServerName::parse(&format!("Web{}/Acme", (server + n) % 7)).unwrap(),
                     replica_id: ReplicaId(0xC125_7A00_0041_0000 + n),
                     title: format!("Title {}", n % 7),
                     mark: [Mark::InService, Mark::OutOfService, Mark::PendingDelete][(n % 3) as usize],
