@@ -28,6 +28,8 @@ pub(crate) type Failure = Box<dyn std::error::Error>;
 
 /// Load without a reading, before the first one and after the last.
 const QUIET: Duration = Duration::from_secs(8);
+/// The load's first moments: threads and connections begin.
+const WARM_UP: Duration = Duration::from_secs(2);
 /// Nothing takes longer.
 const LONGEST: Duration = Duration::from_secs(150);
 
@@ -81,7 +83,10 @@ impl Bench<'_> {
     }
 
     fn load(&self, icm: &Icm) -> Load {
-        Load::start(icm.listener, self.servers[0], self.settings.databases, self.settings.per_second)
+        let load =
+            Load::start(icm.listener, self.servers[0], self.settings.databases, self.settings.per_second);
+        std::thread::sleep(WARM_UP);
+        load
     }
 
     /// A CSV file, read again at every HUP. First with one database alone, for the memory of everything else.
@@ -99,7 +104,9 @@ impl Bench<'_> {
                     writeln!(out, "{path},{server},{id:016X},{title}")?;
                 }
             }
-            Ok(out.flush()?)
+            out.flush()?;
+            // Now, and not while it is measured.
+            Ok(out.get_ref().sync_all()?)
         };
         let directory = format!("{{ source: file, file: {} }}", csv.display());
         write(1, 0)?;

@@ -309,6 +309,51 @@ fn any_entry() -> impl Strategy<Value = Entry> {
     })
 }
 
+#[test]
+fn a_replica_takes_at_most_160_octets() {
+    // Just beyond what a hash table of its size holds: the most that it ever wastes.
+    let databases = 58_000_u64;
+    let mut draft = Draft::default();
+    for n in 0..databases {
+        for server in 0..3 {
+            let path = format!(
+                "Departments\\Division{:02}\\Region North\\Team {:03}\\Database {n:07}.nsf",
+                n % 64,
+                n % 311
+            );
+            let server = format!("Web{server}/Acme");
+            draft.add(&Entry {
+                title: format!("Database {n} of a team"),
+                ..entry(&server, &path, ReplicaId(n * 65_543))
+            });
+        }
+    }
+    let (index, report) = draft.finish();
+    assert_eq!((report.replicas, report.databases), (3 * 58_000, 58_000));
+    let each = index.bytes() / report.replicas;
+    assert!((40..=160).contains(&each), "{each}");
+}
+
+#[test]
+fn one_two_three_and_more_replicas_are_all_found() {
+    let servers = ["Web1/Acme", "Web2/Acme", "Web3/Acme", "Web4/Acme", "Web5/Acme"];
+    let mut entries = Vec::new();
+    for (n, copies) in (1..=5).chain(1..=5).enumerate() {
+        for server in servers.iter().take(copies) {
+            entries.push(entry(server, &format!("db{n}.nsf"), ReplicaId(n as u64)));
+        }
+    }
+    let index = build(entries);
+    for (n, copies) in (1..=5).chain(1..=5).enumerate() {
+        let Lookup::One(found) = index.by_path(format!("DB{n}.nsf").as_bytes()) else { panic!("{n}") };
+        let names: Vec<_> =
+            index.holders(&found).map(|h| index.servers()[h.server.index()].abbreviated()).collect();
+        assert_eq!(names, servers[..copies], "{n}");
+        assert_eq!(index.database(found.database).replicas().len(), copies);
+    }
+    assert_eq!(index.replica_count(), 30);
+}
+
 proptest! {
     #[test]
     fn whatever_is_built_is_found_in_any_spelling((plain, url) in spelled_path()) {
