@@ -139,26 +139,27 @@ impl Bench<'_> {
 
     /// The Cluster Database Directory of a server, read page by page, again and again by its own interval.
     fn cldbdir(&self, report: &mut Report) -> Result<(), Failure> {
-        self.domain.databases.store(self.settings.databases, SeqCst);
+        self.domain.publish(domino::directory(self.settings.databases, 0));
         let icm = self.start(&self.directory_of_a_server(2))?;
         icm.wait("the first reading", || Ok(icm.databases()? == self.settings.databases))?;
         report.note_memory("cldbdir, loaded", icm.memory());
-        let load = self.load(&icm);
         // Its readings are refused for a while.
-        self.domain.databases.store(0, SeqCst);
+        self.domain.withdraw();
+        let load = self.load(&icm);
         let mut phases = vec![Phase::quiet(Part::Before, QUIET)];
         for edition in 1..=self.settings.readings {
+            self.domain.withdraw();
+            let pages = domino::directory(self.settings.databases, edition);
             icm.forget_peak()?;
-            let (known, pages) = (icm.directory_at()?, self.domain.pages.load(SeqCst));
-            self.domain.edition.store(edition, SeqCst);
-            self.domain.databases.store(self.settings.databases, SeqCst);
-            icm.wait("a page", || Ok(self.domain.pages.load(SeqCst) > pages))?;
+            let (known, read) = (icm.directory_at()?, self.domain.read.load(SeqCst));
+            self.domain.publish(pages);
+            icm.wait("a page", || Ok(self.domain.read.load(SeqCst) > read))?;
             let begin = Instant::now();
             icm.wait("a reading", || Ok(icm.directory_at()? > known))?;
             phases.push(Phase { part: Part::During, from: begin, to: Instant::now() });
             report.note_memory(&format!("cldbdir, reading {edition}"), icm.memory());
         }
-        self.domain.databases.store(0, SeqCst);
+        self.domain.withdraw();
         std::thread::sleep(Duration::from_secs(2));
         phases.push(Phase::quiet(Part::After, QUIET));
         report.note_memory("cldbdir, at rest", icm.memory());

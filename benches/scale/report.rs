@@ -241,7 +241,7 @@ fn course_svg(title: &str, phases: &[Phase], samples: &[Sample]) -> String {
     {
         let mut points = String::new();
         let slots = |s: &&Sample| ((s.at - first.at).as_secs_f64() * 2.0) as u64;
-        for slot in through.chunk_by(|a, b| slots(&a) == slots(&b)) {
+        for slot in through.chunk_by(|a, b| slots(a) == slots(b)) {
             let mut times: Vec<f64> = slot.iter().map(|s| s.took.as_secs_f64() * 1e3).collect();
             times.sort_by(f64::total_cmp);
             let y = TOP + HEIGHT * (1.0 - place(quantile(&times, q)));

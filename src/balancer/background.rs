@@ -11,16 +11,28 @@ use std::sync::mpsc;
 use std::thread;
 
 use tokio::runtime::{Builder, Handle};
-use tokio::task::JoinHandle;
+use tokio::task::JoinSet;
 
 /// Below the threads that serve by so much (`nice`): they are preferred ten to one, and what is done here never
 /// starves.
 const NICE: i32 = 10;
 
-/// A runtime with one thread for all directories.
-static READER: LazyLock<Option<Handle>> = LazyLock::new(|| {
+/// How much a thread gives way to those that serve.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Manner {
+    /// By [`NICE`]. Whoever has just woken keeps the processor for a millisecond or two all the same.
+    Below,
+    /// At once, always (`SCHED_IDLE`): it gets what is left over, and where nothing is left three thousandths.
+    Idle,
+}
+
+/// Two runtimes, of one thread each, for all directories.
+static BELOW: LazyLock<Option<Handle>> = LazyLock::new(|| reader("directory", Manner::Below));
+static IDLE: LazyLock<Option<Handle>> = LazyLock::new(|| reader("directories", Manner::Idle));
+
+fn reader(name: &str, manner: Manner) -> Option<Handle> {
     let (said, heard) = mpsc::channel();
-    start("directory", move || {
+    start(name, manner, move || {
         let runtime = match Builder::new_current_thread().enable_all().build() {
             Ok(runtime) => runtime,
             Err(error) => return log::error!(target: "icm::directory", "no runtime of its own: {error}"),
@@ -29,21 +41,32 @@ static READER: LazyLock<Option<Handle>> = LazyLock::new(|| {
         runtime.block_on(std::future::pending::<()>());
     });
     heard.recv().ok()
-});
+}
 
 /// Whatever is large and no longer used.
 static DISUSED: LazyLock<mpsc::Sender<Box<dyn Any + Send>>> = LazyLock::new(|| {
     let (give, take) = mpsc::channel();
-    start("disused", move || take.iter().for_each(drop));
+    start("disused", Manner::Below, move || take.iter().for_each(drop));
     give
 });
 
-/// Runs a loop that reads and indexes. It may block its thread, which serves nobody.
-pub fn spawn(reading: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
-    match &*READER {
-        Some(reader) => reader.spawn(reading),
-        None => tokio::spawn(reading),
-    }
+/// Reads and indexes; that may block its thread, which serves nobody. Ends early when whoever waits for it does. A large
+/// directory of which an older reading serves is in no hurry.
+///
+/// # Errors
+/// When the work panicked.
+pub async fn read<T: Send + 'static>(
+    in_no_hurry: bool,
+    work: impl Future<Output = T> + Send + 'static,
+) -> Result<T, Lost> {
+    let reader = if in_no_hurry { &*IDLE } else { &*BELOW };
+    // A set of one: it ends its work when it is dropped.
+    let mut set = JoinSet::new();
+    match reader {
+        Some(reader) => set.spawn_on(work, reader),
+        None => set.spawn(work),
+    };
+    set.join_next().await.and_then(Result::ok).ok_or(Lost)
 }
 
 /// Does work that blocks, on a thread of its own.
@@ -52,13 +75,13 @@ pub fn spawn(reading: impl Future<Output = ()> + Send + 'static) -> JoinHandle<(
 /// When there is no thread to be had, or the work panicked.
 pub async fn run<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Lost> {
     let (said, heard) = tokio::sync::oneshot::channel();
-    start("reload", move || {
+    start("reload", Manner::Below, move || {
         let _ = said.send(work());
     });
     heard.await.map_err(|_| Lost)
 }
 
-/// The thread of [`run`] ended without a result.
+/// What was to be done ended without a result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the work in the background ended without a result")]
 pub struct Lost;
@@ -69,9 +92,9 @@ pub fn discard(value: impl Any + Send) {
     let _ = DISUSED.send(Box::new(value));
 }
 
-fn start(name: &str, work: impl FnOnce() + Send + 'static) {
+fn start(name: &str, manner: Manner, work: impl FnOnce() + Send + 'static) {
     let started = thread::Builder::new().name(format!("icm-{name}")).spawn(move || {
-        give_way();
+        give_way(manner);
         work();
     });
     if let Err(error) = started {
@@ -80,12 +103,29 @@ fn start(name: &str, work: impl FnOnce() + Send + 'static) {
 }
 
 /// On Linux every thread has a priority of its own; elsewhere it is the whole process's, which stays as it is.
-fn give_way() {
-    #[cfg(target_os = "linux")]
-    if let Err(error) = rustix::process::setpriority_process(Some(rustix::thread::gettid()), NICE) {
+#[cfg(target_os = "linux")]
+fn give_way(manner: Manner) {
+    use thread_priority::{
+        NormalThreadSchedulePolicy, ThreadPriority, ThreadSchedulePolicy, set_thread_priority_and_policy,
+        thread_native_id,
+    };
+    let result = match manner {
+        Manner::Below => rustix::process::setpriority_process(Some(rustix::thread::gettid()), NICE)
+            .map_err(|error| error.to_string()),
+        Manner::Idle => set_thread_priority_and_policy(
+            thread_native_id(),
+            ThreadPriority::Min,
+            ThreadSchedulePolicy::Normal(NormalThreadSchedulePolicy::Idle),
+        )
+        .map_err(|error| error.to_string()),
+    };
+    if let Err(error) = result {
         log::debug!(target: "icm::life", "a thread keeps its priority: {error}");
     }
 }
+
+#[cfg(not(target_os = "linux"))]
+fn give_way(_: Manner) {}
 
 #[cfg(test)]
 mod tests {
@@ -96,18 +136,47 @@ mod tests {
         thread::current().name().unwrap_or_default().to_owned()
     }
 
+    /// The name of the thread, its nice value, and whether it runs only when nobody else does.
+    #[cfg(target_os = "linux")]
+    fn manner() -> (String, i32, bool) {
+        let nice = rustix::process::getpriority_process(Some(rustix::thread::gettid())).unwrap();
+        let stat = std::fs::read_to_string("/proc/thread-self/stat").unwrap();
+        // The 41st field is the policy; 5 is SCHED_IDLE (proc(5), sched(7)).
+        let policy = stat.rsplit(')').next().unwrap().split_whitespace().nth(38).unwrap();
+        (here(), nice, policy == "5")
+    }
+
+    #[cfg(target_os = "linux")]
     #[tokio::test]
-    async fn work_is_done_on_a_thread_that_gives_way() {
-        let work = || (here(), rustix::process::getpriority_process(Some(rustix::thread::gettid())).unwrap());
-        assert_eq!(run(work).await, Ok(("icm-reload".to_owned(), NICE)));
+    async fn work_is_done_on_threads_that_give_way() {
+        assert_eq!(run(manner).await, Ok(("icm-reload".to_owned(), NICE, false)));
+        assert_eq!(read(false, async { manner() }).await, Ok(("icm-directory".to_owned(), NICE, false)));
+        let (name, _, is_idle) = read(true, async { manner() }).await.unwrap();
+        assert_eq!((name.as_str(), is_idle), ("icm-directories", true));
+    }
+
+    #[tokio::test]
+    async fn a_reading_that_nobody_waits_for_ends() {
+        struct Tell(mpsc::Sender<()>);
+        impl Drop for Tell {
+            fn drop(&mut self) {
+                self.0.send(()).unwrap();
+            }
+        }
         let (said, heard) = mpsc::channel();
-        spawn(async move { said.send(work()).unwrap() }).await.unwrap();
-        assert_eq!(heard.recv(), Ok(("icm-directory".to_owned(), NICE)));
+        let tell = Tell(said);
+        let reading = read(false, async move {
+            let _tell = tell;
+            std::future::pending::<()>().await;
+        });
+        assert!(tokio::time::timeout(Duration::from_millis(10), reading).await.is_err());
+        heard.recv_timeout(Duration::from_secs(30)).unwrap();
     }
 
     #[tokio::test]
     async fn work_that_panics_is_lost_and_said() {
         assert_eq!(run(|| panic!("on purpose")).await, Err::<(), Lost>(Lost));
+        assert_eq!(read(false, async { panic!("on purpose") }).await, Err::<(), Lost>(Lost));
     }
 
     #[test]

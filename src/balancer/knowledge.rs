@@ -28,6 +28,8 @@ use crate::directory::source::{MemberAddress, Reading, ReadingDigest, cache, cop
 const RESOLVE: Duration = Duration::from_secs(60);
 /// While a name has no address at all, as before the name server is up, it is asked for more often.
 const RESOLVE_MISSING: Duration = Duration::from_secs(5);
+/// From so many replicas on, a directory that serves is read again only when the processors have nothing to do.
+const MANY_REPLICAS: usize = 100_000;
 /// How finely polls are scheduled.
 const TICK: Duration = Duration::from_millis(50);
 /// A poll that takes longer has no answer.
@@ -109,7 +111,7 @@ pub fn start(balancer: &Arc<Balancer>, cluster: &Arc<Cluster>) -> Vec<AbortHandl
     let mut spawn = |task: tokio::task::JoinHandle<()>| tasks.push(task.abort_handle());
     match &cluster.settings.directory {
         Directory::Cldbdir(view) => {
-            spawn(background::spawn(read_directory(Arc::clone(balancer), Arc::clone(cluster), view.clone())));
+            spawn(tokio::spawn(read_directory(Arc::clone(balancer), Arc::clone(cluster), view.clone())));
         }
         Directory::Static(_) | Directory::File { .. } => cluster.kept.directory_tried.store(true, Relaxed),
     }
@@ -159,53 +161,15 @@ pub fn readable_members(cluster: &Cluster) -> Vec<MemberAddress> {
 }
 
 async fn read_directory(balancer: Arc<Balancer>, cluster: Arc<Cluster>, view: Cldbdir) {
-    let name = cluster.settings.name.clone();
     // The members of a names view come first; without any there is nobody to ask.
     while cluster.view.load().entries.is_empty() {
         tokio::time::sleep(TICK).await;
     }
     loop {
-        let members = readable_members(&cluster);
-        let before = Arc::clone(&cluster.view.load().directory);
-        let judge = before.digest();
-        let outcome = {
-            let mut holder = cluster.kept.holder.lock().await;
-            refresh(&cluster.client, &members, &view, &cluster.kept.sessions, &mut holder, judge.as_ref())
-                .await
-        };
-        match outcome {
-            Refreshed::Accepted { reading, digest } => {
-                // The last good copy is another matter than a reading, even if they say the same.
-                let changed = judge.as_ref().is_none_or(|s| s.fingerprint != digest.fingerprint)
-                    || matches!(before.origin, Origin::Cache(_));
-                let from = reading.from.clone();
-                let count = reading.draft.len();
-                // What is wrong with every reading is said once.
-                for warning in reading.warnings.iter().filter(|w| !before.warnings.contains(w)) {
-                    log::warn!(target: "icm::directory", "{name}: {from}: {warning}");
-                }
-                accept(&cluster, &view, reading, digest);
-                trouble(&balancer, &cluster, "");
-                if changed {
-                    balancer.events.note(
-                        log::Level::Info,
-                        "directory",
-                        Some(&name),
-                        format!("directory read from {from}: {count} replicas"),
-                    );
-                }
-            }
-            Refreshed::Held { reason, warnings } => {
-                for warning in warnings {
-                    log::warn!(target: "icm::directory", "{name}: {warning}");
-                }
-                trouble(
-                    &balancer,
-                    &cluster,
-                    &format!("a reading is held, the old directory serves on: {reason}"),
-                );
-            }
-            Refreshed::Failed(failure) => trouble(&balancer, &cluster, &failure.to_string()),
+        let in_no_hurry = cluster.view.load().directory.index.replica_count() >= MANY_REPLICAS;
+        let reading = read_once(Arc::clone(&balancer), Arc::clone(&cluster), view.clone());
+        if let Err(error) = background::read(in_no_hurry, reading).await {
+            log::error!(target: "icm::directory", "{}: {error}", cluster.settings.name);
         }
         cluster.kept.directory_tried.store(true, Relaxed);
         // Until something was read at all, it is tried more often than it would be renewed.
@@ -218,6 +182,52 @@ async fn read_directory(balancer: Arc<Balancer>, cluster: Arc<Cluster>, view: Cl
             () = tokio::time::sleep(jitter(pause)) => {}
             () = cluster.kept.read_directory.notified() => {}
         }
+    }
+}
+
+/// Asks the members, and puts what they say in place. Takes a while, on a thread that may be kept.
+async fn read_once(balancer: Arc<Balancer>, cluster: Arc<Cluster>, view: Cldbdir) {
+    let name = &cluster.settings.name;
+    let members = readable_members(&cluster);
+    let before = Arc::clone(&cluster.view.load().directory);
+    let judge = before.digest();
+    let outcome = {
+        let mut holder = cluster.kept.holder.lock().await;
+        refresh(&cluster.client, &members, &view, &cluster.kept.sessions, &mut holder, judge.as_ref()).await
+    };
+    match outcome {
+        Refreshed::Accepted { reading, digest } => {
+            // The last good copy is another matter than a reading, even if they say the same.
+            let changed = judge.as_ref().is_none_or(|s| s.fingerprint != digest.fingerprint)
+                || matches!(before.origin, Origin::Cache(_));
+            let from = reading.from.clone();
+            let count = reading.draft.len();
+            // What is wrong with every reading is said once.
+            for warning in reading.warnings.iter().filter(|w| !before.warnings.contains(w)) {
+                log::warn!(target: "icm::directory", "{name}: {from}: {warning}");
+            }
+            accept(&cluster, &view, *reading, digest);
+            trouble(&balancer, &cluster, "");
+            if changed {
+                balancer.events.note(
+                    log::Level::Info,
+                    "directory",
+                    Some(name),
+                    format!("directory read from {from}: {count} replicas"),
+                );
+            }
+        }
+        Refreshed::Held { reason, warnings } => {
+            for warning in warnings {
+                log::warn!(target: "icm::directory", "{name}: {warning}");
+            }
+            trouble(
+                &balancer,
+                &cluster,
+                &format!("a reading is held, the old directory serves on: {reason}"),
+            );
+        }
+        Refreshed::Failed(failure) => trouble(&balancer, &cluster, &failure.to_string()),
     }
 }
 

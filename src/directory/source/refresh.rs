@@ -14,7 +14,7 @@ pub enum Refreshed {
     /// Serve this.
     Accepted {
         /// What was read.
-        reading: Reading,
+        reading: Box<Reading>,
         /// To judge the next one against.
         digest: ReadingDigest,
     },
@@ -52,7 +52,7 @@ pub async fn refresh(
         };
         let digest = ReadingDigest::of(reading.from.clone(), &reading.draft);
         match holder.offer(serving, digest.clone()) {
-            Verdict::Accept => return Refreshed::Accepted { reading, digest },
+            Verdict::Accept => return Refreshed::Accepted { reading: Box::new(reading), digest },
             Verdict::Hold { reason } => return Refreshed::Held { reason, warnings },
             Verdict::AskAnother => {}
         }
@@ -64,7 +64,9 @@ pub async fn refresh(
         held = Some((reading, digest));
     }
     match (holder.nobody_else_answers(), held) {
-        (Verdict::Accept, Some((reading, digest))) => Refreshed::Accepted { reading, digest },
+        (Verdict::Accept, Some((reading, digest))) => {
+            Refreshed::Accepted { reading: Box::new(reading), digest }
+        }
         (Verdict::Hold { reason }, _) => Refreshed::Held { reason, warnings },
         _ => Refreshed::Failed(ReadFailure { members: Vec::new() }),
     }
