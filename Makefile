@@ -6,7 +6,7 @@ CARGO       ?= cargo
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench balance wrk faults dist fmt tools tools-test tools-wrk tools-dist
+.PHONY: help run test check bench balance scale wrk faults dist fmt tools tools-test tools-wrk tools-dist
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -32,6 +32,9 @@ bench: tools ## Measure single functions (criterion): URLs, gate, directory, sel
 
 balance: tools ## Simulate how requests are balanced, beside the rules of others; see benches/README.md
 	$(CARGO) bench --bench balance
+
+scale: tools ## Load, index and swap a directory of a million databases under load; see benches/README.md
+	$(CARGO) bench --bench scale
 
 wrk: tools tools-wrk ## Load-test icm beside a minimal Pingora proxy, nginx and HAProxy; see benches/README.md
 	@CARGO="$(CARGO)" benches/wrk/run.sh

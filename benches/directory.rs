@@ -1,49 +1,66 @@
 //! What a directory costs: memory per replica, time to build, and time and allocations per lookup, with
-//! a thousand, a hundred thousand and a million databases of three replicas each.
+//! a thousand, a hundred thousand and a million databases of three replicas each, and what a lookup costs together
+//! with the decision.
 //!
-//! `cargo bench --bench directory`. Memory, allocations and the time of one build are printed first.
+//! `cargo bench --bench directory`. Memory, allocations and the time of one build are printed first. Lookups are for
+//! databases all over the directory, in an order that no prefetcher guesses: all that a million of them touch is far
+//! more than a processor's caches.
+
+#[path = "scale/catalogue.rs"]
+#[allow(dead_code, reason = "the other bench needs more of it")]
+mod catalogue;
+
+use std::hint::black_box;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Instant;
 
 use criterion::Criterion;
-use domino_icm::cluster::ServerName;
-use domino_icm::directory::{Entry, Found, Index, Lookup, Mark, ReplicaId};
-use std::hint::black_box;
-use std::time::Instant;
+use domino_icm::balancer::{Balancer, Loaded, Origin, View};
+use domino_icm::cluster::{Port, ServerName, ServerState};
+use domino_icm::directory::{Draft, Entry, Found, Index, Lookup, Mark, ReplicaId};
+use domino_icm::select::{self, Candidate, Outcome, Question};
+use domino_icm::{clock, config};
+use smallvec::SmallVec;
 
 const SIZES: [(u64, &str); 3] = [(1_000, "1 k"), (100_000, "100 k"), (1_000_000, "1 M")];
 
-/// How many different lookups are cycled through: enough to leave the processor's caches.
-const LOOKUPS: u64 = 65_536;
+/// Different lookups that are cycled through.
+const LOOKUPS: u64 = 1_000_000;
+
+type Failure = Box<dyn std::error::Error>;
 
 fn path(number: u64) -> String {
-    format!("Departments\\Division{:02}\\Database{number:07}.nsf", number % 64)
+    catalogue::replica(number, 0, catalogue::ORIGINAL).1
 }
 
 fn replica_id(number: u64) -> ReplicaId {
-    ReplicaId(0xC125_7A00_0000_0000 + number * 0x1_0007)
+    ReplicaId(catalogue::replica_id(number))
 }
 
 fn entries(databases: u64) -> impl Iterator<Item = Entry> {
-    let servers: Vec<ServerName> = ["Web1/Acme", "Web2/Acme", "Web3/Acme"]
-        .iter()
-        .filter_map(|name| ServerName::parse(name).ok())
-        .collect();
-    (0..databases).flat_map(move |number| {
-        servers.clone().into_iter().map(move |server| Entry {
-            path: path(number),
-            server,
-            replica_id: replica_id(number),
-            title: format!("Database number {number}"),
-            mark: Mark::InService,
+    let servers: Vec<ServerName> =
+        catalogue::SERVERS.iter().filter_map(|name| ServerName::parse(name).ok()).collect();
+    (0..databases)
+        .flat_map(|number| (0..catalogue::REPLICAS).map(move |replica| (number, replica)))
+        .filter_map(move |(number, replica)| {
+            let (server, path) = catalogue::replica(number, replica, catalogue::ORIGINAL);
+            Some(Entry {
+                path,
+                server: servers.get(server)?.clone(),
+                replica_id: replica_id(number),
+                title: catalogue::title(number),
+                mark: Mark::InService,
+            })
         })
-    })
 }
 
-/// Numbers all over the directory, in an order that no prefetcher guesses.
+/// Numbers all over the directory.
 fn scattered(databases: u64) -> impl Iterator<Item = u64> {
-    (0..LOOKUPS).map(move |n| n.wrapping_mul(0x9e37_79b9_7f4a_7c15) % databases)
+    (0..LOOKUPS).map(move |n| catalogue::scattered(n) % databases)
 }
 
-fn main() {
+fn main() -> Result<(), Failure> {
     let mut criterion = Criterion::default().configure_from_args();
     for (databases, size) in SIZES {
         let prepared: Vec<Entry> = entries(databases).collect();
@@ -57,16 +74,19 @@ fn main() {
             index.bytes() as f64 / index.len() as f64,
         );
         lookups(&mut criterion, &index, databases, size);
+        drop(index);
+        decisions(&mut criterion, databases, size)?;
     }
     build(&mut criterion);
     criterion.final_summary();
+    Ok(())
 }
 
 fn lookups(criterion: &mut Criterion, index: &Index, databases: u64, size: &str) {
     let plain: Vec<String> = scattered(databases).map(|n| path(n).replace('\\', "/")).collect();
     let encoded: Vec<String> = plain.iter().map(|p| p.replace('/', "%5C").to_lowercase()).collect();
     let ids: Vec<ReplicaId> = scattered(databases).map(replica_id).collect();
-    let unknown: Vec<String> = plain.iter().map(|p| p.replace("Division", "Section")).collect();
+    let unknown: Vec<String> = plain.iter().map(|p| p.replace(".nsf", ".ntf")).collect();
 
     for (what, paths) in [("path", &plain), ("encoded path", &encoded), ("unknown path", &unknown)] {
         let counted = allocation_counter::measure(|| {
@@ -88,19 +108,63 @@ fn lookups(criterion: &mut Criterion, index: &Index, databases: u64, size: &str)
     criterion.bench_function(&format!("directory/{size}/by replica id"), |bencher| {
         bencher.iter(|| next.next().map(|id| index.by_replica_id(black_box(*id))));
     });
-    let mut next = plain.iter().cycle();
-    criterion.bench_function(&format!("directory/{size}/by path, then its holders"), |bencher| {
-        bencher.iter(|| next.next().map(|path| holders(index, path)));
-    });
 }
 
-/// What one request does: the lookup, and a look at every holder.
-fn holders(index: &Index, path: &str) -> usize {
-    let Lookup::One(found) = index.by_path(black_box(path.as_bytes())) else { return 0 };
-    index
-        .holders(&Found { path: found.path, ..found })
-        .filter(|h| h.same_path && h.mark == Mark::InService)
-        .count()
+/// Members that all answer, with a directory of this size.
+fn cluster(databases: u64) -> Result<Balancer, Failure> {
+    let mut text = String::from(
+        "listeners: [{ address: 127.0.0.1:80 }]\nclusters:\n  - name: Bench\n    directory: { source: cldbdir }\n    servers:\n      source: static\n      list:\n",
+    );
+    for (number, name) in catalogue::SERVERS.iter().enumerate() {
+        text += &format!(
+            "        - {{ name: {name}, hostname: web.acme.example, http: 127.0.0.1:{} }}\n",
+            20_000 + number
+        );
+    }
+    let settings = config::load_text(Path::new("bench.yaml"), &text).map_err(|e| e.to_string())?.settings;
+    let balancer = Balancer::new(Arc::new(settings), b"only for this bench".to_vec())?;
+    let mut draft = Draft::default();
+    entries(databases).for_each(|entry| draft.add(&entry));
+    let cluster = Arc::clone(balancer.snapshot().clusters.first().ok_or("no cluster")?);
+    cluster.set_directory(Arc::new(Loaded::new(draft, Origin::Configuration, Vec::new())));
+    for (_, view, ix, port) in balancer.snapshot().ports() {
+        let Some(entry) = view.entries.get(ix) else { continue };
+        while entry.member.state() == ServerState::Unreachable {
+            let _ = entry.member.probed(port, Ok(200), clock::now_ms());
+        }
+    }
+    Ok(balancer)
+}
+
+/// From the database part of a URL to the server for somebody new.
+fn decide(view: &View, rules: &select::Settings, path: &str, seed: u64) -> Option<Outcome> {
+    let Lookup::One(found) = view.directory.index.by_path(black_box(path.as_bytes())) else { return None };
+    let mut candidates: SmallVec<[Candidate; 8]> = SmallVec::new();
+    view.candidates(Some(&Found { path: found.path, ..found }), &mut candidates);
+    Some(select::decide(&Question::of_newcomer(&candidates, Port::Http, 100_000, seed), rules).outcome)
+}
+
+fn decisions(criterion: &mut Criterion, databases: u64, size: &str) -> Result<(), Failure> {
+    let balancer = cluster(databases)?;
+    let snapshot = balancer.snapshot();
+    let cluster = snapshot.clusters.first().ok_or("no cluster")?;
+    let view = cluster.view.load_full();
+    let paths: Vec<String> = scattered(databases).map(|n| path(n).replace('\\', "/")).collect();
+    let counted = allocation_counter::measure(|| {
+        for path in &paths {
+            assert!(matches!(decide(&view, &cluster.rules, path, 1), Some(Outcome::Serve(..))), "{path}");
+        }
+    });
+    println!(
+        "directory/{size}, by path, then the decision: {} allocations in {} requests",
+        counted.count_total,
+        paths.len()
+    );
+    let mut next = paths.iter().cycle().zip(0..);
+    criterion.bench_function(&format!("directory/{size}/by path, then the decision"), |bencher| {
+        bencher.iter(|| next.next().map(|(path, seed)| decide(&view, &cluster.rules, path, seed)));
+    });
+    Ok(())
 }
 
 fn build(criterion: &mut Criterion) {

@@ -298,7 +298,7 @@ fn told(explanation: &mut Explanation, routed: &Routed, method: &Method) {
             server: name,
             state: entry.member.state().word().to_owned(),
             index: entry.member.index(),
-            path: holder.map(|h| h.path.to_owned()),
+            path: holder.map(|h| h.path().to_owned()),
             mark: holder.map_or("in_service", |h| h.mark.word()).to_owned(),
             verdict: verdict.to_string(),
             chosen: matches!(verdict, Verdict::Chosen(_)),

@@ -8,9 +8,10 @@ use domino_icm::access_log::AccessLog;
 use domino_icm::access_log::record::{Record, Server};
 use domino_icm::balancer::statistics::Statistics;
 use domino_icm::balancer::statistics::traffic::Traffic;
+use domino_icm::balancer::{Loaded, Origin};
 use domino_icm::cluster::ServerName;
 use domino_icm::config::settings::{self, LogFormat, LogTarget};
-use domino_icm::directory::{Entry, Found, Index, Lookup, Mark, ReplicaId};
+use domino_icm::directory::{Draft, Entry, Found, Index, Lookup, Mark, ReplicaId};
 use domino_icm::url::{Class, CommandTable, Hazard, parse, path_and_query_of_absolute};
 use std::hint::black_box;
 
@@ -166,4 +167,19 @@ fn counting_a_request_allocates_nothing() {
         traffic.failover("timeout");
     });
     assert_eq!(counted, 0);
+}
+
+#[test]
+fn the_last_user_of_a_large_directory_does_not_free_it() {
+    let mut draft = Draft::default();
+    for n in 0..20_000 {
+        draft.add(&entry("Web1/Acme", &format!("mail\\User{n:05}.nsf"), n));
+    }
+    let loaded = Loaded::new(draft, Origin::Configuration, Vec::new());
+    let octets = i64::try_from(loaded.index.bytes()).unwrap();
+    assert!(octets > 1 << 20, "large enough to matter: {octets}");
+    // The thread that it goes to is there.
+    domino_icm::balancer::background::discard(());
+    let here = allocation_counter::measure(|| drop(loaded));
+    assert!(here.bytes_current > -octets / 10, "{} of {octets} octets were freed here", -here.bytes_current);
 }

@@ -154,8 +154,10 @@ fn the_last_good_directory_is_kept_on_disk_and_serves_while_every_member_is_sile
     assert!(eventually(LONG, || cache.exists()), "{}", icm.log());
     wait_for_directory(&icm, "read", |d| d["databases"].as_u64() > Some(0));
     let databases = directory(&icm)["databases"].clone();
-    let text = std::fs::read_to_string(&cache).unwrap();
-    assert!(serde_json::from_str::<Value>(&text).is_ok(), "whole at any moment");
+    let read_from = directory(&icm)["from"].clone();
+    let copy = std::fs::read(&cache).unwrap();
+    let header: Value = serde_json::from_slice(copy.split(|o| *o == b'\n').next().unwrap()).unwrap();
+    assert_eq!(header["from"], read_from, "the first line says whose it is");
     drop(icm);
     acme.fault("all", json!("refuse"));
     let icm = Icm::start(settings.clone());
@@ -175,6 +177,31 @@ fn the_last_good_directory_is_kept_on_disk_and_serves_while_every_member_is_sile
     icm.wait_for_log("a reading is held");
     let left: Vec<_> = std::fs::read_dir(dir.path()).unwrap().map(|e| e.unwrap().file_name()).collect();
     assert_eq!(left, ["acmeweb.json"], "no temporary file stays");
+}
+
+#[test]
+fn a_copy_that_is_damaged_is_said_and_a_copy_that_is_whole_opens_the_listeners_while_the_source_hangs() {
+    let acme = Acme::built_in();
+    let dir = tempfile::tempdir().unwrap();
+    let cache = dir.path().join("acmeweb.json");
+    let mut settings = config(&acme);
+    set(&mut settings, "clusters.0.directory.cache", &cache.display().to_string());
+    let icm = Icm::start(settings.clone());
+    wait_for_directory(&icm, "read", |d| d["databases"].as_u64() > Some(0));
+    assert!(eventually(LONG, || cache.exists()), "{}", icm.log());
+    drop(icm);
+    acme.set("all", json!({ "dir": { "slow": 60_000 } }));
+    let icm = Icm::start(settings.clone());
+    assert!(directory(&icm)["from"].as_str().unwrap().contains("acmeweb.json"));
+    icm.wait_for_served(ARCHIVE, "Web4");
+    assert!(!icm.log().contains("opening the listeners though"), "{}", icm.log());
+    drop(icm);
+    acme.set("all", json!({ "dir": { "slow": 0, "error500": true } }));
+    let whole = std::fs::read(&cache).unwrap();
+    std::fs::write(&cache, &whole[..whole.len() - 9]).unwrap();
+    let icm = Icm::start(settings);
+    icm.wait_for_log("acmeweb.json is not usable");
+    assert_eq!(directory(&icm)["databases"], 0);
 }
 
 #[test]

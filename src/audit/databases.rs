@@ -124,7 +124,7 @@ fn replicas(
     if differs && here.len() > 1 {
         findings.add(&finding::OTHER_PATHS, || {
             let places: Vec<String> =
-                here.iter().map(|(_, e, h)| format!("{} on {}", h.path, e.server.name)).collect();
+                here.iter().map(|(_, e, h)| format!("{} on {}", h.path(), e.server.name)).collect();
             format!("{}: {}", database.replica_id(), places.join(", "))
         });
     }

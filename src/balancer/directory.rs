@@ -6,10 +6,14 @@
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
 
+use super::background;
 use crate::clock;
 use crate::cluster::ServerName;
 use crate::directory::source::ReadingDigest;
-use crate::directory::{DatabaseIx, Entry, Index};
+use crate::directory::{DatabaseIx, Draft, Index, Report};
+
+/// Octets of an index that take longer to free than to hand over.
+const LARGE: usize = 1 << 20;
 
 /// Where a directory came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -67,8 +71,14 @@ pub struct Loaded {
 impl Loaded {
     /// Indexes a reading. Takes a while for a million entries: not on a thread that serves.
     #[must_use]
-    pub fn new(entries: impl IntoIterator<Item = Entry>, origin: Origin, warnings: Vec<String>) -> Self {
-        let (index, report) = Index::build(entries);
+    pub fn new(draft: Draft, origin: Origin, warnings: Vec<String>) -> Self {
+        let (index, report) = draft.finish();
+        Self::of(index, report, origin, warnings)
+    }
+
+    /// A directory that was indexed before.
+    #[must_use]
+    pub fn of(index: Index, report: Report, origin: Origin, warnings: Vec<String>) -> Self {
         let bits = |count: usize| (0..count.div_ceil(64)).map(|_| AtomicU64::new(0)).collect();
         let servers = index.servers().len();
         Self {
@@ -89,8 +99,9 @@ impl Loaded {
 
     /// With what the next reading is judged against.
     #[must_use]
-    pub fn judging_by(self, digest: Option<ReadingDigest>) -> Self {
-        Self { digest: Mutex::new(digest), ..self }
+    pub fn judging_by(mut self, digest: ReadingDigest) -> Self {
+        self.digest = Mutex::new(Some(digest));
+        self
     }
 
     /// What the next reading is judged against.
@@ -107,7 +118,7 @@ impl Loaded {
     /// No directory at all.
     #[must_use]
     pub fn empty() -> Self {
-        Self::new([], Origin::Nowhere, Vec::new())
+        Self::of(Index::default(), Report::default(), Origin::Nowhere, Vec::new())
     }
 
     /// Something has been read.
@@ -143,6 +154,17 @@ impl Loaded {
         let bit = database.index();
         if let Some(word) = self.genuine.get(bit / 64) {
             word.fetch_or(1 << (bit % 64), Relaxed);
+        }
+    }
+}
+
+/// The last user of an old directory is often a request that has taken its time. It does not give back hundreds of
+/// megabytes to the system: nothing but this type's own drop can free an index that has served.
+impl Drop for Loaded {
+    fn drop(&mut self) {
+        let index = std::mem::take(&mut self.index);
+        if index.bytes() > LARGE {
+            background::discard(index);
         }
     }
 }

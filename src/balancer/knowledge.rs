@@ -13,20 +13,23 @@ use tokio::task::AbortHandle;
 
 use super::cluster::{Cluster, literal};
 use super::directory::{Loaded, Origin};
-use super::{Balancer, Beginning, resolve};
+use super::{Balancer, Beginning, background, resolve};
 use crate::availability::{PollTarget, poll};
 use crate::clock;
 use crate::cluster::{Port, names_view};
 use crate::config::settings::{
     self, AvailabilitySource, Cldbdir, Directory, NamesView, Servers, UpstreamScheme,
 };
+use crate::directory::Report;
 use crate::directory::source::refresh::{Refreshed, refresh};
-use crate::directory::source::{MemberAddress, ReadingDigest, cache};
+use crate::directory::source::{MemberAddress, Reading, ReadingDigest, cache, copy};
 
 /// Addresses are renewed this often.
 const RESOLVE: Duration = Duration::from_secs(60);
 /// While a name has no address at all, as before the name server is up, it is asked for more often.
 const RESOLVE_MISSING: Duration = Duration::from_secs(5);
+/// From so many replicas on, a directory that serves is read again only when the processors have nothing to do.
+const MANY_REPLICAS: usize = 100_000;
 /// How finely polls are scheduled.
 const TICK: Duration = Duration::from_millis(50);
 /// A poll that takes longer has no answer.
@@ -72,16 +75,14 @@ pub fn beginning(wanted: &settings::Cluster, before: Option<&Cluster>) -> Beginn
         let same = before.filter(|c| same_directory(wanted, &c.settings));
         beginning.directory = match same {
             Some(cluster) => Some(Arc::clone(&cluster.view.load().directory)),
-            None => view.cache.as_deref().and_then(|path| match cache::load_directory(path) {
-                Ok(cached) => {
+            None => view.cache.as_deref().and_then(|path| match copy::load(path) {
+                Ok(copy) => {
+                    let origin = Origin::Cache(path.to_owned());
                     // A first reading that has lost much must not replace a good copy either.
-                    let digest = crate::cluster::ServerName::parse(&cached.from)
-                        .ok()
-                        .map(|from| ReadingDigest::of(from, &cached.items));
-                    let mut loaded = Loaded::new(cached.items, Origin::Cache(path.to_owned()), Vec::new())
-                        .judging_by(digest);
+                    let mut loaded =
+                        Loaded::of(copy.index, Report::default(), origin, Vec::new()).judging_by(copy.digest);
                     loaded.at_unix_ms =
-                        cached.saved_at.duration_since(UNIX_EPOCH).map_or(0, super::cluster::millis);
+                        copy.saved_at.duration_since(UNIX_EPOCH).map_or(0, super::cluster::millis);
                     Some(Arc::new(loaded))
                 }
                 Err(error) => {
@@ -160,53 +161,15 @@ pub fn readable_members(cluster: &Cluster) -> Vec<MemberAddress> {
 }
 
 async fn read_directory(balancer: Arc<Balancer>, cluster: Arc<Cluster>, view: Cldbdir) {
-    let name = cluster.settings.name.clone();
     // The members of a names view come first; without any there is nobody to ask.
     while cluster.view.load().entries.is_empty() {
         tokio::time::sleep(TICK).await;
     }
     loop {
-        let members = readable_members(&cluster);
-        let before = Arc::clone(&cluster.view.load().directory);
-        let judge = before.digest();
-        let outcome = {
-            let mut holder = cluster.kept.holder.lock().await;
-            refresh(&cluster.client, &members, &view, &cluster.kept.sessions, &mut holder, judge.as_ref())
-                .await
-        };
-        match outcome {
-            Refreshed::Accepted { reading, digest } => {
-                // The last good copy is another matter than a reading, even if they say the same.
-                let changed = judge.as_ref().is_none_or(|s| s.fingerprint != digest.fingerprint)
-                    || matches!(before.origin, Origin::Cache(_));
-                let from = reading.from.clone();
-                let count = reading.entries.len();
-                // What is wrong with every reading is said once.
-                for warning in reading.warnings.iter().filter(|w| !before.warnings.contains(w)) {
-                    log::warn!(target: "icm::directory", "{name}: {from}: {warning}");
-                }
-                accept(&cluster, &view, reading, digest).await;
-                trouble(&balancer, &cluster, "");
-                if changed {
-                    balancer.events.note(
-                        log::Level::Info,
-                        "directory",
-                        Some(&name),
-                        format!("directory read from {from}: {count} replicas"),
-                    );
-                }
-            }
-            Refreshed::Held { reason, warnings } => {
-                for warning in warnings {
-                    log::warn!(target: "icm::directory", "{name}: {warning}");
-                }
-                trouble(
-                    &balancer,
-                    &cluster,
-                    &format!("a reading is held, the old directory serves on: {reason}"),
-                );
-            }
-            Refreshed::Failed(failure) => trouble(&balancer, &cluster, &failure.to_string()),
+        let in_no_hurry = cluster.view.load().directory.index.replica_count() >= MANY_REPLICAS;
+        let reading = read_once(Arc::clone(&balancer), Arc::clone(&cluster), view.clone());
+        if let Err(error) = background::read(in_no_hurry, reading).await {
+            log::error!(target: "icm::directory", "{}: {error}", cluster.settings.name);
         }
         cluster.kept.directory_tried.store(true, Relaxed);
         // Until something was read at all, it is tried more often than it would be renewed.
@@ -222,40 +185,74 @@ async fn read_directory(balancer: Arc<Balancer>, cluster: Arc<Cluster>, view: Cl
     }
 }
 
-/// Indexes and swaps a reading off the runtime's threads, and keeps a copy on disk.
-async fn accept(
-    cluster: &Arc<Cluster>,
-    view: &Cldbdir,
-    reading: crate::directory::source::Reading,
-    digest: ReadingDigest,
-) {
-    let cache_file = view.cache.clone();
-    let to = Arc::clone(cluster);
-    let work = tokio::task::spawn_blocking(move || {
-        if let Some(path) = cache_file
-            && let Err(error) =
-                cache::save_directory(&path, reading.from.abbreviated(), SystemTime::now(), &reading.entries)
-        {
-            log::error!(target: "icm::directory", "{}: {error}", to.settings.name);
+/// Asks the members, and puts what they say in place. Takes a while, on a thread that may be kept.
+async fn read_once(balancer: Arc<Balancer>, cluster: Arc<Cluster>, view: Cldbdir) {
+    let name = &cluster.settings.name;
+    let members = readable_members(&cluster);
+    let before = Arc::clone(&cluster.view.load().directory);
+    let judge = before.digest();
+    let outcome = {
+        let mut holder = cluster.kept.holder.lock().await;
+        refresh(&cluster.client, &members, &view, &cluster.kept.sessions, &mut holder, judge.as_ref()).await
+    };
+    match outcome {
+        Refreshed::Accepted { reading, digest } => {
+            // The last good copy is another matter than a reading, even if they say the same.
+            let changed = judge.as_ref().is_none_or(|s| s.fingerprint != digest.fingerprint)
+                || matches!(before.origin, Origin::Cache(_));
+            let from = reading.from.clone();
+            let count = reading.draft.len();
+            // What is wrong with every reading is said once.
+            for warning in reading.warnings.iter().filter(|w| !before.warnings.contains(w)) {
+                log::warn!(target: "icm::directory", "{name}: {from}: {warning}");
+            }
+            accept(&cluster, &view, *reading, digest);
+            trouble(&balancer, &cluster, "");
+            if changed {
+                balancer.events.note(
+                    log::Level::Info,
+                    "directory",
+                    Some(name),
+                    format!("directory read from {from}: {count} replicas"),
+                );
+            }
         }
-        let known = to.view.load().strangers().len();
-        let loaded = Loaded::new(reading.entries, Origin::Member(reading.from), reading.warnings)
-            .judging_by(Some(digest));
-        to.set_directory(Arc::new(loaded));
-        let view = to.view.load();
-        let strangers = view.strangers();
-        if !strangers.is_empty() && strangers.len() != known {
-            log::warn!(
-                target: "icm::directory",
-                "{}: {} servers of the directory are no members, the first is {}",
-                to.settings.name,
-                strangers.len(),
-                strangers.first().map(ToString::to_string).unwrap_or_default()
+        Refreshed::Held { reason, warnings } => {
+            for warning in warnings {
+                log::warn!(target: "icm::directory", "{name}: {warning}");
+            }
+            trouble(
+                &balancer,
+                &cluster,
+                &format!("a reading is held, the old directory serves on: {reason}"),
             );
         }
-    });
-    if let Err(error) = work.await {
-        log::error!(target: "icm::directory", "{}: indexing: {error}", cluster.settings.name);
+        Refreshed::Failed(failure) => trouble(&balancer, &cluster, &failure.to_string()),
+    }
+}
+
+/// Indexes a reading, swaps it in, and keeps a copy on disk. Takes a while, on the thread for directories.
+fn accept(cluster: &Cluster, view: &Cldbdir, reading: Reading, digest: ReadingDigest) {
+    let name = &cluster.settings.name;
+    let known = cluster.view.load().strangers().len();
+    let origin = Origin::Member(reading.from);
+    let loaded = Loaded::new(reading.draft, origin, reading.warnings).judging_by(digest.clone());
+    // First: whoever sees the new directory can rely on its copy.
+    if let Some(path) = &view.cache
+        && let Err(error) = copy::save(path, SystemTime::now(), &loaded.index, &digest)
+    {
+        log::error!(target: "icm::directory", "{name}: {error}");
+    }
+    cluster.set_directory(Arc::new(loaded));
+    let now = cluster.view.load_full();
+    let strangers = now.strangers();
+    if !strangers.is_empty() && strangers.len() != known {
+        log::warn!(
+            target: "icm::directory",
+            "{name}: {} servers of the directory are no members, the first is {}",
+            strangers.len(),
+            strangers.first().map(ToString::to_string).unwrap_or_default()
+        );
     }
 }
 

@@ -4,6 +4,7 @@
 //! A reload builds a whole new snapshot beside the old one and swaps the pointer; whatever was
 //! learned about servers, budgets and directories is kept by name and carried over.
 
+pub mod background;
 pub mod budget;
 pub mod cluster;
 pub mod directory;

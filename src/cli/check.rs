@@ -212,12 +212,12 @@ async fn contact(cluster: &Arc<Cluster>, findings: &mut Vec<Finding>) {
             let what = format!("{name}: {} of {}", settings.database, member.name);
             match cldbdir::read(&cluster.client, &[member], settings, &cluster.kept.sessions).await {
                 Ok(reading) => {
-                    let mut text = format!("{} replicas", reading.entries.len());
+                    let mut text = format!("{} replicas", reading.draft.len());
                     for warning in &reading.warnings {
                         text.push_str("; ");
                         text.push_str(warning);
                     }
-                    let empty = reading.entries.is_empty();
+                    let empty = reading.draft.is_empty();
                     if empty {
                         text.push_str(": the view is empty for this user, or the wrong one");
                     }

@@ -12,7 +12,7 @@ use super::servers;
 use super::settings::{Cldbdir, Column, Directory, DirectoryColumns, Entries, Servers, UpstreamScheme};
 use super::values::{self, Problem};
 use crate::cluster::ServerName;
-use crate::directory::{Entry, Mark, ReplicaId};
+use crate::directory::{Draft, Entry, Folded, Mark, ReplicaId, fold_plain};
 
 #[derive(Clone, Copy)]
 enum Source {
@@ -102,9 +102,9 @@ fn plain_member(scheme: UpstreamScheme, members: &Servers) -> Option<String> {
 }
 
 /// The list of databases, of the configuration or of a JSON file.
-pub(super) fn databases(item: &Item<'_>, known: Option<&[ServerName]>) -> Vec<Entry> {
-    let mut entries = Vec::new();
-    let mut seen = HashSet::new();
+pub(super) fn databases(item: &Item<'_>, known: Option<&[ServerName]>) -> Draft {
+    let mut draft = Draft::default();
+    let mut seen = Seen::default();
     for database in item.list() {
         let map = database.map(keys::DATABASE);
         let path_item = map.required("path");
@@ -125,19 +125,28 @@ pub(super) fn databases(item: &Item<'_>, known: Option<&[ServerName]>) -> Vec<En
             let ((Some(path), Some(server)), Some(replica_id)) = ((path, server), id) else { continue };
             let mark = mark.unwrap_or_default();
             let entry = Entry { path, server, replica_id, title: title.clone(), mark };
-            if !seen.insert(identity(&entry)) {
+            if !seen.is_new(&entry) {
                 replica.warn("this replica is listed twice");
             }
-            entries.push(entry);
+            draft.add(&entry);
         }
     }
-    entries
+    draft
 }
 
-/// What makes two entries the same replica.
-pub(super) fn identity(entry: &Entry) -> (String, ServerName, ReplicaId) {
-    let path = entry.path.to_lowercase().replace('\\', "/");
-    (path.trim_start_matches('/').to_owned(), entry.server.clone(), entry.replica_id)
+/// The replicas of a list so far, by a hash of what makes two the same: of millions, only these can be kept.
+#[derive(Debug, Default)]
+pub(super) struct Seen {
+    hashes: HashSet<u64, ahash::RandomState>,
+    buffer: Folded,
+}
+
+impl Seen {
+    pub fn is_new(&mut self, entry: &Entry) -> bool {
+        let path = fold_plain(entry.path.as_bytes(), &mut self.buffer);
+        let hash = self.hashes.hasher().hash_one((path, entry.server.folded(), entry.replica_id));
+        self.hashes.insert(hash)
+    }
 }
 
 /// A title may be empty.

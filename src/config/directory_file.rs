@@ -3,22 +3,25 @@
 //! In: the value that names the file. Out: its entries; errors name that file with line and column.
 //! It reads once; a changed file is read by the next load.
 
-use std::collections::HashSet;
 use std::path::PathBuf;
 
-use super::directory::{databases, identity, mark, replica_id, server};
+use super::directory::{Seen, databases, mark, replica_id, server};
+use super::directory_stream;
 use super::reader::{Document, Item};
 use super::tree::{self, Spot, Tree};
 use super::values::{self, Problem};
 use crate::cluster::ServerName;
-use crate::directory::Entry;
+use crate::directory::{Draft, Entry};
 
-/// Largest directory file: about a million replicas.
-const LARGEST: u64 = 128 << 20;
+/// Largest directory file: some ten million replicas.
+const LARGEST: u64 = 1 << 30;
+/// A larger JSON file is read as a stream: a tree of its values, with a place for each, would take many times its
+/// size in memory.
+const LARGEST_TREE: usize = 4 << 20;
 const COLUMNS: [&str; 5] = ["path", "server", "replica_id", "title", "mark"];
 
 /// Reads the file by its extension.
-pub(super) fn read(item: &Item<'_>, known: Option<&[ServerName]>) -> Option<(PathBuf, Vec<Entry>)> {
+pub(super) fn read(item: &Item<'_>, known: Option<&[ServerName]>) -> Option<(PathBuf, Draft)> {
     let (path, content) = item.file(LARGEST)?;
     let document = |text| Document { load: item.doc.load, file: &path, text, tree: Tree::default() };
     let text = match std::str::from_utf8(&content.octets) {
@@ -31,8 +34,9 @@ pub(super) fn read(item: &Item<'_>, known: Option<&[ServerName]>) -> Option<(Pat
         }
     };
     let extension = path.extension().map(|e| e.to_ascii_lowercase());
-    let entries = match extension.as_deref().and_then(|e| e.to_str()) {
+    let draft = match extension.as_deref().and_then(|e| e.to_str()) {
         Some("csv") => csv(&document(text), known),
+        Some("json") if text.len() > LARGEST_TREE => large_json(&document(text), known),
         Some("json") => json(&document(text), known),
         _ => {
             item.error(
@@ -42,32 +46,56 @@ pub(super) fn read(item: &Item<'_>, known: Option<&[ServerName]>) -> Option<(Pat
             return None;
         }
     };
-    if entries.is_empty() && !item.doc.load.failed() {
+    if draft.is_empty() && !item.doc.load.failed() {
         item.warn("the file holds no replica");
     }
-    Some((path, entries))
+    Some((path, draft))
+}
+
+fn large_json(document: &Document<'_>, known: Option<&[ServerName]>) -> Draft {
+    match directory_stream::read(document.text, known) {
+        Ok(streamed) => {
+            if let Some(entry) = streamed.first_twice {
+                let text = format!(
+                    "{} replicas are listed twice, the first is {} on {}",
+                    streamed.twice, entry.path, entry.server
+                );
+                document.warn(Spot { line: 1, column: 1 }, "", &text);
+            }
+            streamed.draft
+        }
+        Err(error) => {
+            json_error(document, &error);
+            Draft::default()
+        }
+    }
+}
+
+fn json_error(document: &Document<'_>, error: &serde_json::Error) {
+    let text = error.to_string();
+    let text = text.rsplit_once(" at line ").map_or(text.as_str(), |(text, _)| text);
+    let spot = Spot { line: error.line(), column: error.column() };
+    let said = if error.is_data() { text.to_owned() } else { format!("is not JSON: {text}") };
+    document.error(spot, "", Problem::new(said));
 }
 
 /// The same list as `databases`, alone or below that key.
-fn json(document: &Document<'_>, known: Option<&[ServerName]>) -> Vec<Entry> {
+fn json(document: &Document<'_>, known: Option<&[ServerName]>) -> Draft {
     let value = match serde_json::from_str::<serde_json::Value>(document.text) {
         Ok(serde_json::Value::Object(mut map)) if map.len() == 1 && map.contains_key("databases") => {
             map.remove("databases").unwrap_or_default()
         }
         Ok(value) => value,
         Err(error) => {
-            let text = error.to_string();
-            let text = text.rsplit_once(" at line ").map_or(text.as_str(), |(text, _)| text);
-            let spot = Spot { line: error.line(), column: error.column() };
-            document.error(spot, "", Problem::new(format!("is not JSON: {text}")));
-            return Vec::new();
+            json_error(document, &error);
+            return Draft::default();
         }
     };
     let mut tree = tree::of_json(document.text);
     if let Some((_, node)) = tree.root.and_then(|root| tree.child(root, "databases")) {
         tree.root = Some(node);
     }
-    let Ok(value) = serde_yaml::to_value(value) else { return Vec::new() };
+    let Ok(value) = serde_yaml::to_value(value) else { return Draft::default() };
     let document = Document { tree, load: document.load, file: document.file, text: document.text };
     for twice in &document.tree.duplicates {
         let key =
@@ -77,12 +105,12 @@ fn json(document: &Document<'_>, known: Option<&[ServerName]>) -> Vec<Entry> {
     let root = document.root(&value, "databases");
     if !root.is_list() {
         root.error(Problem::new("a list of databases is expected").hint("write `[ { \"path\": ... } ]`"));
-        return Vec::new();
+        return Draft::default();
     }
     databases(&root, known)
 }
 
-fn csv(document: &Document<'_>, known: Option<&[ServerName]>) -> Vec<Entry> {
+fn csv(document: &Document<'_>, known: Option<&[ServerName]>) -> Draft {
     let header = document.text.lines().next().unwrap_or_default();
     // Spreadsheets of half of Europe write semicolons.
     let delimiter = if header.contains(';') && !header.contains(',') { b';' } else { b',' };
@@ -92,30 +120,33 @@ fn csv(document: &Document<'_>, known: Option<&[ServerName]>) -> Vec<Entry> {
         .trim(csv::Trim::All)
         .from_reader(document.text.as_bytes());
     let Some(columns) = reader.headers().ok().and_then(|header| columns(document, header)) else {
-        return Vec::new();
+        return Draft::default();
     };
-    let mut entries = Vec::new();
-    let mut seen = HashSet::new();
-    for record in reader.records().take_while(|_| !document.is_saturated()) {
-        let record = match record {
-            Ok(record) => record,
+    let mut draft = Draft::default();
+    let mut seen = Seen::default();
+    let mut record = csv::StringRecord::new();
+    while !document.is_saturated() {
+        match reader.read_record(&mut record) {
+            Ok(true) => {}
+            Ok(false) => break,
             Err(error) => {
                 let line = error.position().map_or(0, csv::Position::line);
                 let spot = Spot { line: usize::try_from(line).unwrap_or(0), column: 1 };
                 document.error(spot, "", Problem::new(format!("is not CSV: {error}")));
                 break;
             }
-        };
+        }
         let line = record.position().map_or(0, csv::Position::line);
-        let row = Row { document, line: usize::try_from(line).unwrap_or(0), record, columns, delimiter };
+        let row =
+            Row { document, line: usize::try_from(line).unwrap_or(0), record: &record, columns, delimiter };
         if let Some(entry) = row.entry(known) {
-            if !seen.insert(identity(&entry)) {
+            if !seen.is_new(&entry) {
                 document.warn(Spot { line: row.line, column: 1 }, "", "this replica is listed twice");
             }
-            entries.push(entry);
+            draft.add(&entry);
         }
     }
-    entries
+    draft
 }
 
 /// At which position each of [`COLUMNS`] stands.
@@ -155,7 +186,7 @@ fn columns(document: &Document<'_>, header: &csv::StringRecord) -> Option<Column
 struct Row<'a> {
     document: &'a Document<'a>,
     line: usize,
-    record: csv::StringRecord,
+    record: &'a csv::StringRecord,
     columns: Columns,
     delimiter: u8,
 }
@@ -189,8 +220,7 @@ impl Row<'_> {
 
     /// Where a cell begins in its line; 1 where quotes make that hard to say.
     fn column_of(&self, index: usize) -> usize {
-        let line =
-            self.line.checked_sub(1).and_then(|n| self.document.text.lines().nth(n)).unwrap_or_default();
+        let line = self.document.line(self.line).unwrap_or_default();
         if line.contains('"') {
             return 1;
         }

@@ -55,7 +55,9 @@ impl Files for Disk {
         if !metadata.is_file() {
             return Err(io::Error::other("it is not a regular file"));
         }
-        let mut octets = Vec::new();
+        // As a file grows while it is read, one more than it has.
+        let length = metadata.len().min(limit).saturating_add(1);
+        let mut octets = Vec::with_capacity(usize::try_from(length).unwrap_or(0));
         let file = std::fs::File::open(path)?;
         file.take(limit.saturating_add(1)).read_to_end(&mut octets)?;
         if octets.len() as u64 > limit {

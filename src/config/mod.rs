@@ -16,6 +16,7 @@ mod availability;
 mod cluster;
 mod directory;
 mod directory_file;
+mod directory_stream;
 mod error;
 mod files;
 mod keys;

@@ -59,7 +59,7 @@ impl<'a> Document<'a> {
         if self.is_saturated() {
             return;
         }
-        let line = at.line.checked_sub(1).and_then(|n| self.text.lines().nth(n));
+        let line = self.line(at.line);
         self.load.errors.borrow_mut().push(ConfigError {
             file: self.file.to_owned(),
             line: at.line,
@@ -69,6 +69,17 @@ impl<'a> Document<'a> {
             hint: problem.hint,
             source_line: line.map(|l| l.chars().take(2000).collect()),
         });
+    }
+
+    /// A line by its number, from 1. Goes by the ends of lines alone: a file may have millions.
+    pub fn line(&self, number: usize) -> Option<&'a str> {
+        let before = number.checked_sub(2).map(|n| memchr::memchr_iter(b'\n', self.text.as_bytes()).nth(n));
+        let from = match before {
+            None if number == 0 => return None,
+            None => 0,
+            Some(end) => end? + 1,
+        };
+        self.text.get(from..)?.lines().next()
     }
 
     /// True when further errors are dropped.

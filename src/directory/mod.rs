@@ -9,6 +9,6 @@ pub mod source;
 pub use db_path::{Folded, encode_for_url, fold, fold_plain};
 pub use entry::{Entry, Mark};
 pub use index::{
-    AmbiguousIx, Database, DatabaseIx, Found, Holder, Index, Lookup, PathIx, Replica, Report, ServerIx,
+    AmbiguousIx, Database, DatabaseIx, Draft, Found, Holder, Index, Lookup, PathIx, Replica, Report, ServerIx,
 };
 pub use replica_id::{ReplicaId, ReplicaIdError};

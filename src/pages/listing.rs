@@ -61,16 +61,17 @@ pub(super) fn choice_html(template: &Template, items: &[ChoiceItem<'_>], path: &
     })
 }
 
-pub(super) fn list_html(template: &Template, items: &[ListItem<'_>], cluster: &str) -> String {
+pub(super) fn list_html(template: &Template, items: &[ListItem<'_>], more: usize, cluster: &str) -> String {
     let mut rows = String::with_capacity(160 * items.len());
     for item in sorted(items) {
         push_row(&mut rows, &item.link, item.shown(), item.path);
     }
     let cluster = escape::text(cluster);
     let title = format!("Databases of {cluster}");
-    let count = match items.len() {
-        1 => "1 database".to_owned(),
-        n => format!("{n} databases"),
+    let count = match (items.len(), more) {
+        (1, 0) => "1 database".to_owned(),
+        (n, 0) => format!("{n} databases"),
+        (n, more) => format!("{n} of {} databases", n + more),
     };
     template.fill(|name| match name {
         "style" => STYLE,
@@ -124,10 +125,13 @@ pub(super) fn choice_json(items: &[ChoiceItem<'_>]) -> String {
     json(&Choices { status: 300, choices })
 }
 
-pub(super) fn list_json(items: &[ListItem<'_>]) -> String {
+pub(super) fn list_json(items: &[ListItem<'_>], more: usize) -> String {
     #[derive(Serialize)]
     struct Databases<'a> {
         databases: Vec<Row<'a>>,
+        /// How many are left out.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        more: Option<usize>,
     }
     let databases = sorted(items)
         .into_iter()
@@ -138,7 +142,7 @@ pub(super) fn list_json(items: &[ListItem<'_>]) -> String {
             href: escape::local_link(&item.link),
         })
         .collect();
-    json(&Databases { databases })
+    json(&Databases { databases, more: Some(more).filter(|more| *more > 0) })
 }
 
 /// By title without regard to case, then by path.

@@ -153,11 +153,18 @@ impl Pages {
 
     /// 200: the databases of a cluster, sorted by title
     /// (`{"databases":[{"title","path","replica_id","href"}]}`).
+    /// `more` databases are left out.
     #[must_use]
-    pub fn list(&self, items: &[ListItem<'_>], cluster: &str, accept: Option<&[u8]>) -> Rendered {
+    pub fn list(
+        &self,
+        items: &[ListItem<'_>],
+        more: usize,
+        cluster: &str,
+        accept: Option<&[u8]>,
+    ) -> Rendered {
         let (content_type, body) = match form(accept) {
-            Form::Html => (HTML, listing::list_html(&self.list, items, cluster)),
-            Form::Json => (JSON, listing::list_json(items)),
+            Form::Html => (HTML, listing::list_html(&self.list, items, more, cluster)),
+            Form::Json => (JSON, listing::list_json(items, more)),
         };
         Rendered { status: 200, content_type, body: body.into(), retry_after: None }
     }

@@ -114,7 +114,7 @@ fn statuses_are_those_of_the_contract() {
 #[test]
 fn nothing_is_loaded_from_elsewhere() {
     let pages = Pages::built_in();
-    let list = pages.list(&[database("Leads", "sales/leads.nsf")], "AcmeWeb", None);
+    let list = pages.list(&[database("Leads", "sales/leads.nsf")], 0, "AcmeWeb", None);
     let choice = pages.choice(&[choice("Leads")], None, "/sales/leads.nsf");
     for page in all_problems().iter().map(|p| pages.error(p, None)).chain([list, choice]) {
         let html = text(&page);
@@ -192,12 +192,17 @@ fn the_list_is_sorted_by_title_without_regard_to_case() {
         database("alpha", "a.nsf"),
     ];
     let pages = Pages::built_in();
-    let json = value(&pages.list(&items, "AcmeWeb", JSON_ONLY));
+    let cut = pages.list(&items, 999, "AcmeWeb", None);
+    let said = format!("{} of {} databases", items.len(), items.len() + 999);
+    assert!(text(&cut).contains(&said), "{}", text(&cut));
+    assert_eq!(value(&pages.list(&items, 999, "AcmeWeb", JSON_ONLY))["more"], 999);
+    let json = value(&pages.list(&items, 0, "AcmeWeb", JSON_ONLY));
+    assert!(json.get("more").is_none());
     let paths: Vec<_> =
         json["databases"].as_array().unwrap().iter().map(|d| d["path"].as_str().unwrap()).collect();
     assert_eq!(paths, ["a.nsf", "b.nsf", "cats.nsf", "z.nsf"]);
     assert_eq!(json["databases"][0]["href"], "/a.nsf");
-    let page = pages.list(&items, "AcmeWeb", None);
+    let page = pages.list(&items, 0, "AcmeWeb", None);
     assert_eq!(page.status, 200);
     assert!(text(&page).contains("<h1>Databases of AcmeWeb</h1>") && text(&page).contains("4 databases"));
 }
@@ -238,10 +243,10 @@ proptest! {
             skeleton(text(&pages.choice(&[harmless], None, "/x")))
         );
         let hostile = ListItem { link: Cow::Borrowed(&link), ..database(&title, &path) };
-        let page = pages.list(&[hostile], &title, None);
+        let page = pages.list(&[hostile], 0, &title, None);
         prop_assert_eq!(
             skeleton(text(&page)),
-            skeleton(text(&pages.list(&[database("t", "p")], "c", None)))
+            skeleton(text(&pages.list(&[database("t", "p")], 0, "c", None)))
         );
         let gone = Problem::NoteIdServerGone { link: link.clone() };
         prop_assert_eq!(
@@ -257,7 +262,7 @@ proptest! {
 
     #[test]
     fn json_says_exactly_what_was_given(title in ".{0,30}", path in ".{0,30}") {
-        let json = value(&Pages::built_in().list(&[database(&title, &path)], "c", JSON_ONLY));
+        let json = value(&Pages::built_in().list(&[database(&title, &path)], 0, "c", JSON_ONLY));
         prop_assert_eq!(json["databases"][0]["title"].as_str(), Some(title.as_str()));
         prop_assert_eq!(json["databases"][0]["path"].as_str(), Some(path.as_str()));
     }

@@ -114,7 +114,7 @@ fn redirect_location(routed: &Routed, member: MemberIx, target: &[u8]) -> Option
     let path = routed
         .holder(member)
         .filter(|holder| routed.replaces_path(holder))
-        .map(|h| crate::directory::db_path::encode_for_url(h.path).into_owned());
+        .map(|h| crate::directory::db_path::encode_for_url(h.path()).into_owned());
     // The range leaves out the leading slash, which the location's builder wants.
     let range = routed.database_range.clone();
     let with_slash = path.map(|p| (range.start.saturating_sub(1)..range.end, format!("/{p}")));

@@ -184,7 +184,7 @@ fn replaced(routed: &Routed, attempt: &Attempt, target: &[u8]) -> Option<Vec<u8>
 #[must_use]
 pub fn server_path(routed: &Routed, attempt: &Attempt) -> Option<String> {
     let holder = routed.holder(attempt.member)?;
-    Some(db_path::encode_for_url(holder.path).into_owned())
+    Some(db_path::encode_for_url(holder.path()).into_owned())
 }
 
 #[cfg(test)]

@@ -108,12 +108,16 @@ pub fn choice(
     snapshot.pages.choice(&items, accept(session), &String::from_utf8_lossy(raw))
 }
 
+/// A list of more databases helps nobody, and to write it would keep other requests waiting.
+const MOST_LISTED: usize = 5_000;
+
 /// The list of a cluster's databases.
 #[must_use]
 pub fn list(snapshot: &Snapshot, session: &Session, cluster: &Cluster, view: &View) -> Rendered {
     let index = &view.directory.index;
     let items: Vec<ListItem<'_>> = index
         .databases()
+        .take(MOST_LISTED)
         .map(|database| {
             let path = database.path();
             let replica_id = database.replica_id();
@@ -125,7 +129,8 @@ pub fn list(snapshot: &Snapshot, session: &Session, cluster: &Cluster, view: &Vi
             ListItem { title: database.title(), path, replica_id, link: Cow::Owned(link) }
         })
         .collect();
-    snapshot.pages.list(&items, &cluster.settings.name, accept(session))
+    let more = index.len() - items.len();
+    snapshot.pages.list(&items, more, &cluster.settings.name, accept(session))
 }
 
 /// What a problem says about this very request.

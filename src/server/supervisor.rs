@@ -23,11 +23,14 @@ use super::tls::Certificates;
 use super::{reload, systemd};
 use crate::access_log::AccessLog;
 use crate::balancer::statistics::accept_queue;
-use crate::balancer::{Balancer, knowledge, restrictions};
+use crate::balancer::{Balancer, Cluster, Origin, background, knowledge, restrictions};
 use crate::clock;
 
 /// Listeners open at last after this, whatever is not known by then.
 const LONGEST_START: Duration = Duration::from_secs(5);
+
+/// Where the last good copy of a directory serves, so long is waited for a reading, in milliseconds.
+const PATIENCE_WITH_COPY: u64 = 500;
 
 /// What ties this process to the ones before and after it.
 pub struct Succession {
@@ -88,10 +91,10 @@ impl Supervisor {
         }
     }
 
-    /// Every member was probed once, and every directory was read or tried.
+    /// Every member was probed once, and every directory was read or tried, or its last good copy serves.
     fn knows_enough(&self) -> bool {
         self.balancer.snapshot().clusters.iter().all(|cluster| {
-            cluster.kept.directory_tried.load(Relaxed)
+            has_directory(cluster)
                 && cluster.kept.members_tried.load(Relaxed)
                 && cluster.view.load().entries.iter().all(|e| e.member.read(|l| l.probed_once()))
         })
@@ -180,7 +183,7 @@ impl Supervisor {
     /// What came from the ICM that this one follows.
     async fn take_over(&self, offer: Offer) {
         let balancer = Arc::clone(&self.balancer);
-        match tokio::task::spawn_blocking(move || follow::take_over(&balancer, offer)).await {
+        match background::run(move || follow::take_over(&balancer, offer)).await {
             Ok(true) => {
                 self.restart_loops();
                 self.update_members().await;
@@ -217,8 +220,7 @@ impl Supervisor {
         let (balancer, file) = (Arc::clone(&self.balancer), self.file.clone());
         let certificates = Arc::clone(&self.certificates);
         let runtime = tokio::runtime::Handle::current();
-        let work =
-            tokio::task::spawn_blocking(move || reload::reload(&balancer, &file, &certificates, &runtime));
+        let work = background::run(move || reload::reload(&balancer, &file, &certificates, &runtime));
         self.succession.upgrade.note_reload();
         match work.await {
             Ok(true) => {
@@ -235,6 +237,15 @@ impl Supervisor {
             systemd::ready(if refused { status } else { self.status() });
         }
     }
+}
+
+/// It was read, or tried in vain. Where there is a copy, a large directory that takes a minute to read, or a member
+/// that hangs, does not keep the listeners closed.
+fn has_directory(cluster: &Cluster) -> bool {
+    let view = cluster.view.load();
+    let has_copy = matches!(view.directory.origin, Origin::Cache(_));
+    cluster.kept.directory_tried.load(Relaxed)
+        || (has_copy && clock::now_ms().saturating_sub(view.directory.at_ms) >= PATIENCE_WITH_COPY)
 }
 
 #[async_trait]

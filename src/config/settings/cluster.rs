@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::Secret;
 use crate::cluster::{Port, ServerName};
-use crate::directory::Entry;
+use crate::directory::Draft;
 
 /// One Domino cluster (or a set of unclustered servers).
 #[derive(Clone, Debug)]
@@ -280,18 +280,18 @@ pub enum Auth {
 /// The replicas that a configuration brings along, until they are indexed: a million of them are not to
 /// lie in memory twice for as long as the balancer runs.
 #[derive(Clone, Debug, Default)]
-pub struct Entries(Arc<Mutex<Vec<Entry>>>);
+pub struct Entries(Arc<Mutex<Draft>>);
 
 impl Entries {
     /// As they were read.
     #[must_use]
-    pub fn new(entries: Vec<Entry>) -> Self {
-        Self(Arc::new(Mutex::new(entries)))
+    pub fn new(draft: Draft) -> Self {
+        Self(Arc::new(Mutex::new(draft)))
     }
 
     /// Hands them over; there are none afterwards.
     #[must_use]
-    pub fn take(&self) -> Vec<Entry> {
+    pub fn take(&self) -> Draft {
         std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }

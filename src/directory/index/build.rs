@@ -1,12 +1,12 @@
 //! From the entries of a directory to an index.
 //!
-//! In: entries in any order, with duplicates. Out: the tables, sorted so that equal directories give
-//! equal indexes, and a [`Report`]. Needs about twice the memory of the index while it works. Never
-//! fails: an entry that cannot be kept is counted.
+//! In: entries in any order, with duplicates, one by one as a source reads them: a million databases never lie in
+//! memory as a list. Out: the tables, sorted so that equal directories give equal indexes, and a [`Report`]. Needs
+//! about twice the memory of the index while it works. Never fails: an entry that cannot be kept is counted.
 
-use super::texts::{TextIx, TextsBuilder};
-use super::{AmbiguousIx, AmbiguousRow, DatabaseIx, DatabaseRow, Index, PathIx, PathOwner, PathRow};
-use super::{ReplicaRow, ServerIx, hash, place};
+use super::texts::{TextIx, Texts, TextsBuilder};
+use super::{AT_HOME, AmbiguousIx, AmbiguousRow, DatabaseIx, DatabaseRow, Index, PathIx, PathOwner};
+use super::{PathRow, ReplicaRow, ServerIx, hash, place};
 use crate::cluster::ServerName;
 use crate::directory::db_path::{Folded, fold_plain, with_slashes};
 use crate::directory::{Entry, Mark, ReplicaId};
@@ -47,11 +47,11 @@ impl Index {
     /// the last one wins.
     #[must_use]
     pub fn build(entries: impl IntoIterator<Item = Entry>) -> (Self, Report) {
-        let mut builder = Builder::default();
+        let mut draft = Draft::default();
         for entry in entries {
-            builder.add(&entry);
+            draft.add(&entry);
         }
-        builder.finish()
+        draft.finish()
     }
 }
 
@@ -68,17 +68,64 @@ struct Row {
     mark: Mark,
 }
 
+/// A directory while it is read: entries go in one by one, an index comes out.
 #[derive(Default)]
-struct Builder {
+pub struct Draft {
     report: Report,
+    fingerprint: u64,
     buffer: Folded,
     texts: TextsBuilder,
     servers: HashMap<ServerName, ServerIx, ahash::RandomState>,
     rows: Vec<Row>,
 }
 
-impl Builder {
-    fn add(&mut self, entry: &Entry) {
+impl std::fmt::Debug for Draft {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Draft({} entries)", self.len())
+    }
+}
+
+impl Draft {
+    /// Entries given so far.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.report.entries
+    }
+
+    /// True before the first entry.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Equal for the same entries in any order, and in any spelling of their paths; titles do not count. Different
+    /// programs may say different numbers of the same entries.
+    #[must_use]
+    pub fn fingerprint(&self) -> u64 {
+        self.fingerprint
+    }
+
+    /// The entries that were kept, as they came, but with `/` in paths.
+    pub fn entries(&self) -> impl Iterator<Item = Entry> + '_ {
+        let mut names = vec![None; self.servers.len()];
+        for (name, ix) in &self.servers {
+            if let Some(place) = names.get_mut(ix.index()) {
+                *place = Some(name);
+            }
+        }
+        self.rows.iter().filter_map(move |row| {
+            Some(Entry {
+                path: self.texts.get(row.spelling).to_owned(),
+                server: names.get(row.server.index()).copied().flatten()?.clone(),
+                replica_id: row.replica_id,
+                title: self.texts.get(row.title).to_owned(),
+                mark: row.mark,
+            })
+        })
+    }
+
+    /// Takes one entry.
+    pub fn add(&mut self, entry: &Entry) {
         self.report.entries += 1;
         let spelling = with_slashes(&entry.path);
         if spelling.is_empty() {
@@ -94,6 +141,8 @@ impl Builder {
     /// `None` when it does not fit.
     fn row(&mut self, entry: &Entry, spelling: &str) -> Option<Row> {
         let folded = std::str::from_utf8(fold_plain(spelling.as_bytes(), &mut self.buffer)).ok()?;
+        let seen = (folded, entry.server.folded(), entry.replica_id, entry.mark);
+        self.fingerprint = self.fingerprint.wrapping_add(hash(seen));
         Some(Row {
             replica_id: entry.replica_id,
             spelling: self.texts.intern(spelling)?,
@@ -115,7 +164,9 @@ impl Builder {
         Some(new)
     }
 
-    fn finish(self) -> (Index, Report) {
+    /// The index of all that was given.
+    #[must_use]
+    pub fn finish(self) -> (Index, Report) {
         let Self { mut report, texts, servers, mut rows, .. } = self;
         let servers = sort_servers(servers, &mut rows);
         drop_duplicates(&mut rows, &mut report, &servers, &texts);
@@ -123,42 +174,48 @@ impl Builder {
             let text = |row: &Row| texts.get(row.path.0);
             (a.replica_id, a.server).cmp(&(b.replica_id, b.server)).then_with(|| text(a).cmp(text(b)))
         });
-        let (databases, owners) = group_databases(&rows);
-        let replicas = rows.iter().map(|row| ReplicaRow {
-            spelling: row.spelling,
-            path: row.path,
-            server: row.server,
-            mark: row.mark,
-        });
-        let replicas: Box<[ReplicaRow]> = replicas.collect();
+        report.replicas = rows.len();
+        let (databases, replicas, owners) = group_databases(&rows);
+        // Not needed any more, and large.
+        drop(rows);
         let (paths, ambiguous, sharers) = own_paths(owners);
-
-        let mut by_path = HashTable::with_capacity(paths.len());
-        let hash_of = |row: &PathRow| hash(texts.get(row.path.0).as_bytes());
-        for row in &paths {
-            by_path.insert_unique(hash_of(row), *row, hash_of);
-        }
-        let mut by_replica_id = HashTable::with_capacity(databases.len());
-        let hash_of = |ix: &DatabaseIx| databases.get(place(ix.0)).map_or(0, |row| hash(row.replica_id));
-        for ix in (0_u32..).map(DatabaseIx).take(databases.len()) {
-            by_replica_id.insert_unique(hash_of(&ix), ix, hash_of);
-        }
-        report.replicas = replicas.len();
+        let texts = texts.finish();
         report.databases = databases.len();
         report.paths = paths.len();
         report.ambiguous_paths = ambiguous.len();
         let index = Index {
-            texts: texts.finish(),
+            by_path: hash_paths(&texts, paths.into_iter()),
+            by_replica_id: hash_replica_ids(&databases),
+            texts,
             servers,
             databases: databases.into(),
-            replicas,
+            replicas: replicas.into(),
+            replica_count: report.replicas,
             ambiguous: ambiguous.into(),
             sharers: sharers.into(),
-            by_path,
-            by_replica_id,
         };
         (index, report)
     }
+}
+
+/// The table behind [`Index::by_path`].
+pub(super) fn hash_paths(texts: &Texts, paths: impl ExactSizeIterator<Item = PathRow>) -> HashTable<PathRow> {
+    let mut table = HashTable::with_capacity(paths.len());
+    let hash_of = |row: &PathRow| hash(texts.get(row.path.0).as_bytes());
+    for row in paths {
+        table.insert_unique(hash_of(&row), row, hash_of);
+    }
+    table
+}
+
+/// The table behind [`Index::by_replica_id`].
+pub(super) fn hash_replica_ids(databases: &[DatabaseRow]) -> HashTable<DatabaseIx> {
+    let mut table = HashTable::with_capacity(databases.len());
+    let hash_of = |ix: &DatabaseIx| databases.get(place(ix.0)).map_or(0, |row| hash(row.replica_id));
+    for ix in (0_u32..).map(DatabaseIx).take(databases.len()) {
+        table.insert_unique(hash_of(&ix), ix, hash_of);
+    }
+    table
 }
 
 /// The servers by name; the rows then name them by their new places.
@@ -198,23 +255,38 @@ fn drop_duplicates(rows: &mut Vec<Row>, report: &mut Report, servers: &[ServerNa
     });
 }
 
-/// The databases of rows sorted by replica ID, and which has which path.
-fn group_databases(rows: &[Row]) -> (Vec<DatabaseRow>, Vec<(PathIx, DatabaseIx)>) {
-    let mut databases = Vec::new();
+/// Databases, replicas that are not in their rows, and which database has which path.
+type Grouped = (Vec<DatabaseRow>, Vec<ReplicaRow>, Vec<(PathIx, DatabaseIx)>);
+
+/// The databases of rows sorted by replica ID.
+fn group_databases(rows: &[Row]) -> Grouped {
+    let (mut databases, mut elsewhere) = (Vec::new(), Vec::new());
     let mut owners = Vec::with_capacity(rows.len());
-    let mut first_replica = 0;
     let groups = rows.chunk_by(|a, b| a.replica_id == b.replica_id);
     for (ix, group) in (0_u32..).map(DatabaseIx).zip(groups) {
-        let titled = group.iter().filter(|row| row.title != TextIx::default());
-        databases.push(DatabaseRow {
+        let titled = group.iter().filter(|row| row.title != TextIx::EMPTY);
+        let mut database = DatabaseRow {
             replica_id: group.first().map_or(ReplicaId(0), |row| row.replica_id),
-            first_replica,
             title: titled.min_by_key(|row| row.order).map(|row| row.title).unwrap_or_default(),
+            copies: group.len() as u32,
+            elsewhere: elsewhere.len() as u32,
+            at_home: [ReplicaRow::default(); AT_HOME],
+        };
+        let replicas = group.iter().map(|row| ReplicaRow {
+            spelling: row.spelling,
+            path: row.path,
+            server: row.server,
+            mark: row.mark,
         });
+        if group.len() <= AT_HOME {
+            database.at_home.iter_mut().zip(replicas).for_each(|(place, replica)| *place = replica);
+        } else {
+            elsewhere.extend(replicas);
+        }
+        databases.push(database);
         owners.extend(group.iter().map(|row| (row.path, ix)));
-        first_replica += group.len() as u32;
     }
-    (databases, owners)
+    (databases, elsewhere, owners)
 }
 
 /// Every path with its database, or with its place among the ambiguous ones.

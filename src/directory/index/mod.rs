@@ -8,16 +8,19 @@
 //! path with different replica IDs, on whichever servers, is ambiguous: a value here, not an error
 //! (<https://help.hcltechsw.com/domino/12.0.0/admin/conf_generatingurlsthatrefertotheinternetclustermanage_c.html>).
 //!
-//! Flat tables joined by 32-bit numbers, for a million databases with three replicas each. A lookup
-//! touches one bucket of a hash table, one folded text, one database and its replicas.
+//! Flat tables joined by 32-bit numbers, for a million databases with three replicas each. What a lookup costs at
+//! that size is places in memory: one bucket of a hash table, one folded text, and one line that holds a database
+//! together with its replicas. The two latter do not wait for each other.
 
 mod build;
 mod lookup;
+mod store;
 mod texts;
 mod view;
 
-pub use build::Report;
+pub use build::{Draft, Report};
 pub use lookup::{Found, Lookup};
+pub use store::Unreadable;
 pub use view::{Database, Holder, Replica};
 
 use super::{Mark, ReplicaId};
@@ -38,7 +41,7 @@ impl DatabaseIx {
 }
 
 /// A path (folded) of one index; means nothing in another.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PathIx(TextIx);
 
 /// An ambiguous path of one index; means nothing in another.
@@ -46,7 +49,7 @@ pub struct PathIx(TextIx);
 pub struct AmbiguousIx(u32);
 
 /// A place in [`Index::servers`] of the same index.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ServerIx(pub u16);
 
 impl ServerIx {
@@ -65,8 +68,9 @@ pub struct Index {
     servers: Box<[ServerName]>,
     /// Sorted by replica ID.
     databases: Box<[DatabaseRow]>,
-    /// Grouped by database in the order of `databases`, then by server, then by folded path.
+    /// Of the databases with more than [`AT_HOME`], in the order of `databases`.
     replicas: Box<[ReplicaRow]>,
+    replica_count: usize,
     ambiguous: Box<[AmbiguousRow]>,
     /// The databases of every ambiguous path, one path after the other, each in ascending order.
     sharers: Box<[DatabaseIx]>,
@@ -74,15 +78,23 @@ pub struct Index {
     by_replica_id: HashTable<DatabaseIx>,
 }
 
+/// So many replicas stand in the row of their database: with them it fills a cache line.
+const AT_HOME: usize = 3;
+
+/// A database and its replicas, by server and then by folded path.
 #[derive(Clone, Copy, Debug)]
+#[repr(align(64))]
 struct DatabaseRow {
     replica_id: ReplicaId,
-    /// Its replicas go on to those of the next database.
-    first_replica: u32,
     title: TextIx,
+    /// How many replicas it has.
+    copies: u32,
+    /// Where they begin in `replicas`, if they are more than [`AT_HOME`].
+    elsewhere: u32,
+    at_home: [ReplicaRow; AT_HOME],
 }
 
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 struct ReplicaRow {
     /// As the directory spells it.
     spelling: TextIx,

@@ -56,7 +56,7 @@ fn id_at(index: &Index, raw: &str) -> ReplicaId {
 fn holders<'a>(index: &'a Index, found: &Found) -> Vec<(&'a str, &'a str, bool, u16)> {
     index
         .holders(found)
-        .map(|h| (index.servers()[h.server.index()].common(), h.path, h.same_path, h.copies))
+        .map(|h| (index.servers()[h.server.index()].common(), h.path(), h.same_path, h.copies))
         .collect()
 }
 
@@ -146,7 +146,8 @@ fn of_several_copies_on_one_server_the_one_at_the_asked_path_counts_with_its_mar
         entry("Web1", "c.nsf", LEADS),
         entry("Web2", "a.nsf", LEADS),
     ]);
-    let shown = |found: &Found| index.holders(found).map(|h| (h.path, h.mark, h.copies)).collect::<Vec<_>>();
+    let shown =
+        |found: &Found| index.holders(found).map(|h| (h.path(), h.mark, h.copies)).collect::<Vec<_>>();
     let a = one(&index, "a.nsf");
     assert_eq!(shown(&a), [("a.nsf", Mark::OutOfService, 3), ("a.nsf", Mark::InService, 1)]);
     let c = one(&index, "C.NSF");
@@ -162,7 +163,7 @@ fn without_a_copy_in_service_a_server_is_shown_with_its_first() {
         marked(entry("Web1", "a.nsf", LEADS), Mark::PendingDelete),
     ]);
     let found = Found { database: index.by_replica_id(LEADS).unwrap(), path: None };
-    let holders: Vec<_> = index.holders(&found).map(|h| (h.path, h.mark)).collect();
+    let holders: Vec<_> = index.holders(&found).map(|h| (h.path(), h.mark)).collect();
     assert_eq!(holders, [("a.nsf", Mark::PendingDelete)]);
 }
 
@@ -179,7 +180,7 @@ fn of_duplicates_the_last_wins_and_they_are_reported() {
     assert_eq!(index.by_replica_id(OLD_LEADS), None);
     let found = one(&index, "sales/leads.nsf");
     let first = index.holders(&found).next().unwrap();
-    assert_eq!((first.path, first.mark, first.same_path), ("sales/leads.NSF", Mark::OutOfService, true));
+    assert_eq!((first.path(), first.mark, first.same_path), ("sales/leads.NSF", Mark::OutOfService, true));
 }
 
 #[test]
@@ -308,6 +309,51 @@ fn any_entry() -> impl Strategy<Value = Entry> {
     })
 }
 
+#[test]
+fn a_replica_takes_at_most_160_octets() {
+    // Just beyond what a hash table of its size holds: the most that it ever wastes.
+    let databases = 58_000_u64;
+    let mut draft = Draft::default();
+    for n in 0..databases {
+        for server in 0..3 {
+            let path = format!(
+                "Departments\\Division{:02}\\Region North\\Team {:03}\\Database {n:07}.nsf",
+                n % 64,
+                n % 311
+            );
+            let server = format!("Web{server}/Acme");
+            draft.add(&Entry {
+                title: format!("Database {n} of a team"),
+                ..entry(&server, &path, ReplicaId(n * 65_543))
+            });
+        }
+    }
+    let (index, report) = draft.finish();
+    assert_eq!((report.replicas, report.databases), (3 * 58_000, 58_000));
+    let each = index.bytes() / report.replicas;
+    assert!((40..=160).contains(&each), "{each}");
+}
+
+#[test]
+fn one_two_three_and_more_replicas_are_all_found() {
+    let servers = ["Web1/Acme", "Web2/Acme", "Web3/Acme", "Web4/Acme", "Web5/Acme"];
+    let mut entries = Vec::new();
+    for (n, copies) in (1..=5).chain(1..=5).enumerate() {
+        for server in servers.iter().take(copies) {
+            entries.push(entry(server, &format!("db{n}.nsf"), ReplicaId(n as u64)));
+        }
+    }
+    let index = build(entries);
+    for (n, copies) in (1..=5).chain(1..=5).enumerate() {
+        let Lookup::One(found) = index.by_path(format!("DB{n}.nsf").as_bytes()) else { panic!("{n}") };
+        let names: Vec<_> =
+            index.holders(&found).map(|h| index.servers()[h.server.index()].abbreviated()).collect();
+        assert_eq!(names, servers[..copies], "{n}");
+        assert_eq!(index.database(found.database).replicas().len(), copies);
+    }
+    assert_eq!(index.replica_count(), 30);
+}
+
 proptest! {
     #[test]
     fn whatever_is_built_is_found_in_any_spelling((plain, url) in spelled_path()) {
@@ -320,7 +366,7 @@ proptest! {
         let index = build([entry("Web1", &plain, LEADS)]);
         let found = Found { database: index.by_replica_id(LEADS).unwrap(), path: None };
         let holder = index.holders(&found).next().unwrap();
-        prop_assert_eq!(id_at(&index, &encode_for_url(holder.path)), LEADS);
+        prop_assert_eq!(id_at(&index, &encode_for_url(holder.path())), LEADS);
     }
 
     #[test]

@@ -11,12 +11,24 @@ use hashbrown::HashTable;
 
 /// Where a text of one index stands. The default is the place of the empty text.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) struct TextIx(u32);
+pub(super) struct TextIx(pub(super) u32);
+
+impl TextIx {
+    /// The place of the empty text.
+    pub(super) const EMPTY: Self = Self(0);
+}
 
 /// Texts by place.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub(super) struct Texts {
-    arena: Box<str>,
+    pub(super) arena: Box<str>,
+}
+
+/// A directory's texts are no reading for a log.
+impl std::fmt::Debug for Texts {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Texts({} octets)", self.bytes())
+    }
 }
 
 impl Texts {

@@ -3,8 +3,8 @@
 //! In: numbers from a lookup. Out: views that borrow from the index. A number of another index shows
 //! something else or nothing, and never panics.
 
-use super::{DatabaseIx, DatabaseRow, Index, PathIx, ReplicaRow, ServerIx, place};
-use super::{Found, texts::TextIx};
+use super::texts::{TextIx, Texts};
+use super::{AT_HOME, DatabaseIx, DatabaseRow, Found, Index, PathIx, ReplicaRow, ServerIx, place};
 use crate::cluster::ServerName;
 use crate::directory::{Mark, ReplicaId};
 
@@ -13,8 +13,22 @@ use crate::directory::{Mark, ReplicaId};
 pub struct Database<'a> {
     index: &'a Index,
     ix: DatabaseIx,
-    row: DatabaseRow,
+    row: &'a DatabaseRow,
 }
+
+/// What is shown for a number that means no database.
+static MISSING: DatabaseRow = DatabaseRow {
+    replica_id: ReplicaId(0),
+    title: TextIx::EMPTY,
+    copies: 0,
+    elsewhere: 0,
+    at_home: [ReplicaRow {
+        spelling: TextIx::EMPTY,
+        path: PathIx(TextIx::EMPTY),
+        server: ServerIx(0),
+        mark: Mark::InService,
+    }; AT_HOME],
+};
 
 /// One copy of a database on one server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,18 +44,27 @@ pub struct Replica<'a> {
 }
 
 /// A server that holds a database, and the copy of it that a request would use there.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug)]
 pub struct Holder<'a> {
+    texts: &'a Texts,
+    spelling: TextIx,
     /// The server.
     pub server: ServerIx,
     /// The mark of the copy.
     pub mark: Mark,
-    /// The path of the copy in the directory's spelling, with `/`.
-    pub path: &'a str,
     /// Whether this is the path that was asked for (folded).
     pub same_path: bool,
     /// How many copies the server has; selective replicas are real.
     pub copies: u16,
+}
+
+impl<'a> Holder<'a> {
+    /// The path of the copy in the directory's spelling, with `/`. Selection does without it: it is elsewhere in
+    /// memory.
+    #[must_use]
+    pub fn path(&self) -> &'a str {
+        self.texts.get(self.spelling)
+    }
 }
 
 impl<'a> Database<'a> {
@@ -72,7 +95,7 @@ impl<'a> Database<'a> {
     /// All copies, by server and then by path.
     pub fn replicas(&self) -> impl ExactSizeIterator<Item = Replica<'a>> + use<'a> {
         let index = self.index;
-        index.replica_rows(self.ix).iter().map(|row| Replica {
+        index.replica_rows(self.row).iter().map(|row| Replica {
             server: row.server,
             mark: row.mark,
             path: index.texts.get(row.spelling),
@@ -96,8 +119,7 @@ impl Index {
     /// A database by its number. One that this index does not have is shown without replicas.
     #[must_use]
     pub fn database(&self, ix: DatabaseIx) -> Database<'_> {
-        let missing = DatabaseRow { replica_id: ReplicaId(0), first_replica: 0, title: TextIx::default() };
-        Database { index: self, ix, row: self.databases.get(place(ix.0)).copied().unwrap_or(missing) }
+        Database { index: self, ix, row: self.databases.get(place(ix.0)).unwrap_or(&MISSING) }
     }
 
     /// All databases, in the order of their replica IDs.
@@ -106,7 +128,7 @@ impl Index {
         self.databases.iter().enumerate().map(|(at, row)| Database {
             index: self,
             ix: DatabaseIx(at as u32),
-            row: *row,
+            row,
         })
     }
 
@@ -122,7 +144,8 @@ impl Index {
     /// governs: only the path addresses one particular copy. Else the server is shown with its first
     /// copy in service, else with its first, in the order of paths.
     pub fn holders(&self, found: &Found) -> Holders<'_> {
-        Holders { index: self, rows: self.replica_rows(found.database), asked: found.path }
+        let row = self.databases.get(place(found.database.0)).unwrap_or(&MISSING);
+        Holders { index: self, rows: self.replica_rows(row), asked: found.path }
     }
 
     /// Number of databases.
@@ -140,7 +163,7 @@ impl Index {
     /// Number of replicas of all databases.
     #[must_use]
     pub fn replica_count(&self) -> usize {
-        self.replicas.len()
+        self.replica_count
     }
 
     /// Memory held, in octets, without the allocator's own overhead.
@@ -162,11 +185,13 @@ impl Index {
             + self.by_replica_id.allocation_size()
     }
 
-    pub(super) fn replica_rows(&self, database: DatabaseIx) -> &[ReplicaRow] {
-        let at = place(database.0);
-        let Some(row) = self.databases.get(at) else { return &[] };
-        let end = self.databases.get(at + 1).map_or(self.replicas.len(), |next| place(next.first_replica));
-        self.replicas.get(place(row.first_replica)..end).unwrap_or_default()
+    pub(super) fn replica_rows<'a>(&'a self, row: &'a DatabaseRow) -> &'a [ReplicaRow] {
+        let copies = place(row.copies);
+        let elsewhere = || {
+            let from = place(row.elsewhere);
+            self.replicas.get(from..from.saturating_add(copies))
+        };
+        row.at_home.get(..copies).or_else(elsewhere).unwrap_or_default()
     }
 }
 
@@ -193,9 +218,10 @@ impl<'a> Iterator for Holders<'a> {
             .or_else(|| here.iter().find(|row| row.mark == Mark::InService))
             .unwrap_or(first);
         Some(Holder {
+            texts: &self.index.texts,
+            spelling: chosen.spelling,
             server: chosen.server,
             mark: chosen.mark,
-            path: self.index.texts.get(chosen.spelling),
             same_path: Some(chosen.path) == self.asked,
             copies: u16::try_from(copies).unwrap_or(u16::MAX),
         })

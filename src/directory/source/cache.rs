@@ -1,7 +1,7 @@
-//! The last good directory, and the last good list of members, on disk.
+//! The last good list of members on disk; the directory itself is kept by [`copy`](super::copy).
 //!
-//! In: entries or servers, a path. Out: a JSON file that only its owner may read, replaced whole by a
-//! rename, so that a crash leaves the old one or the new one. Written and read entry by entry. It
+//! In: servers, a path. Out: a JSON file that only its owner may read, replaced whole by a
+//! rename, so that a crash leaves the old one or the new one. Written and read server by server. It
 //! blocks: call it off the runtime's threads. It never keeps a password.
 
 use std::fmt;
@@ -15,7 +15,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::cluster::ServerName;
 use crate::config::settings::{HostPort, Server};
-use crate::directory::{Entry, Mark, ReplicaId};
 
 /// What stands in a cache file.
 #[derive(Clone, Debug, PartialEq)]
@@ -59,26 +58,10 @@ impl CacheError {
     }
 }
 
-/// Keeps a directory.
-///
-/// # Errors
-/// When the file cannot be written; the old one is then untouched.
-pub fn save_directory(path: &Path, from: &str, at: SystemTime, entries: &[Entry]) -> Result<(), CacheError> {
-    save(path, from, at, entries.iter().map(StoredEntry::from))
-}
-
-/// Reads what [`save_directory`] wrote.
-///
-/// # Errors
-/// When there is no such file or it is no cached directory.
-pub fn load_directory(path: &Path) -> Result<Cached<Entry>, CacheError> {
-    load::<StoredEntry, Entry>(path)
-}
-
 /// Keeps the members read from a view over the Server documents.
 ///
 /// # Errors
-/// As for [`save_directory`].
+/// When the file cannot be written; the old one is then untouched.
 pub fn save_members(path: &Path, from: &str, at: SystemTime, members: &[Server]) -> Result<(), CacheError> {
     save(path, from, at, members.iter().map(StoredMember::from))
 }
@@ -94,46 +77,6 @@ pub fn load_members(path: &Path) -> Result<Cached<Server>, CacheError> {
 /// What a file holds; its name stands in the file, so that a mixed-up path is noticed.
 trait Stored: for<'de> Deserialize<'de> {
     const LIST: &'static str;
-}
-
-#[derive(Serialize, Deserialize)]
-struct StoredEntry {
-    path: String,
-    server: String,
-    replica_id: String,
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    title: String,
-    #[serde(default, skip_serializing_if = "String::is_empty")]
-    mark: String,
-}
-
-impl Stored for StoredEntry {
-    const LIST: &'static str = "databases";
-}
-
-impl From<&Entry> for StoredEntry {
-    fn from(entry: &Entry) -> Self {
-        Self {
-            path: entry.path.clone(),
-            server: entry.server.abbreviated().to_owned(),
-            replica_id: entry.replica_id.to_string(),
-            title: entry.title.clone(),
-            mark: if entry.mark == Mark::InService { String::new() } else { entry.mark.word().to_owned() },
-        }
-    }
-}
-
-impl TryFrom<StoredEntry> for Entry {
-    type Error = ();
-    fn try_from(stored: StoredEntry) -> Result<Self, ()> {
-        Ok(Self {
-            server: ServerName::parse(&stored.server).map_err(|_| ())?,
-            replica_id: ReplicaId::parse(&stored.replica_id).map_err(|_| ())?,
-            mark: Mark::from_word(&stored.mark).ok_or(())?,
-            path: if stored.path.is_empty() { return Err(()) } else { stored.path },
-            title: stored.title,
-        })
-    }
 }
 
 #[derive(Serialize, Deserialize)]
@@ -189,33 +132,37 @@ fn save<T: Stored + Serialize>(
     at: SystemTime,
     items: impl Iterator<Item = T>,
 ) -> Result<(), CacheError> {
-    write(path, from, at, items).map_err(|source| CacheError::Io { path: path.to_owned(), source })
+    replace(path, |file| {
+        let mut out = BufWriter::new(file);
+        let seconds = at.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+        write!(out, "{{\"saved_at\":{seconds},\"from\":")?;
+        serde_json::to_writer(&mut out, from)?;
+        write!(out, ",\"{}\":[", T::LIST)?;
+        for (i, item) in items.enumerate() {
+            out.write_all(if i == 0 { b"\n" } else { b",\n" })?;
+            serde_json::to_writer(&mut out, &item)?;
+        }
+        out.write_all(b"\n]}\n")?;
+        out.flush()
+    })
 }
 
-fn write<T: Stored + Serialize>(
+/// Replaces a file by what `write` writes, or leaves it as it was.
+pub(super) fn replace(
     path: &Path,
-    from: &str,
-    at: SystemTime,
-    items: impl Iterator<Item = T>,
-) -> io::Result<()> {
+    write: impl FnOnce(&mut File) -> io::Result<()>,
+) -> Result<(), CacheError> {
+    try_replace(path, write).map_err(|source| CacheError::Io { path: path.to_owned(), source })
+}
+
+fn try_replace(path: &Path, write: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
     let directory = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
     };
     // Created with mode 0600, removed again unless it is renamed.
-    let temporary = tempfile::Builder::new().prefix(".icm-cache-").tempfile_in(directory)?;
-    let mut out = BufWriter::new(temporary.as_file());
-    let seconds = at.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-    write!(out, "{{\"saved_at\":{seconds},\"from\":")?;
-    serde_json::to_writer(&mut out, from)?;
-    write!(out, ",\"{}\":[", T::LIST)?;
-    for (i, item) in items.enumerate() {
-        out.write_all(if i == 0 { b"\n" } else { b",\n" })?;
-        serde_json::to_writer(&mut out, &item)?;
-    }
-    out.write_all(b"\n]}\n")?;
-    out.flush()?;
-    drop(out);
+    let mut temporary = tempfile::Builder::new().prefix(".icm-cache-").tempfile_in(directory)?;
+    write(temporary.as_file_mut())?;
     temporary.as_file().sync_all()?;
     temporary.persist(path).map_err(|error| error.error)?;
     // The rename itself lasts only once the directory is written.
@@ -321,42 +268,24 @@ mod tests {
 
     use super::*;
 
-    fn entry(path: &str, mark: Mark) -> Entry {
-        Entry {
-            path: path.to_owned(),
-            server: ServerName::parse("Web1/Acme").unwrap(),
-            replica_id: ReplicaId(0xC125_7A00_0041_D2E0),
-            title: "Leads \"old\"".to_owned(),
-            mark,
-        }
-    }
-
-    #[test]
-    fn what_was_saved_is_loaded_and_only_the_owner_may_read_it() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("acmeweb.json");
-        let entries = vec![entry("sales\\leads.nsf", Mark::InService), entry("x.nsf", Mark::PendingDelete)];
-        let at = UNIX_EPOCH + Duration::from_secs(1_795_162_500);
-        save_directory(&path, "Web1/Acme", at, &entries).unwrap();
-        save_directory(&path, "Web1/Acme", at, &entries).unwrap();
-        let cached = load_directory(&path).unwrap();
-        assert_eq!(cached, Cached { items: entries, from: "Web1/Acme".into(), saved_at: at, skipped: 0 });
-        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "no temporary file stays");
-    }
-
-    #[test]
-    fn members_come_back_with_both_ports() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("members.json");
+    fn member() -> Server {
         let port = |port| Some(HostPort { host: "10.0.0.11".to_owned(), port });
         let name = ServerName::parse("Web1/Acme").unwrap();
-        let members =
-            vec![crate::cluster::names_view::member(name, "web1.acme.example".into(), port(80), port(443))];
-        save_members(&path, "10.0.0.11:80", SystemTime::now(), &members).unwrap();
-        assert_eq!(load_members(&path).unwrap().items, members);
-        let error = load_directory(&path).unwrap_err().to_string();
-        assert!(error.contains("members.json") && error.contains("no `databases`"), "{error}");
+        crate::cluster::names_view::member(name, "web1.acme.example".into(), port(80), port(443))
+    }
+
+    #[test]
+    fn members_come_back_with_both_ports_and_only_the_owner_may_read_them() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("members.json");
+        let at = UNIX_EPOCH + Duration::from_secs(1_795_162_500);
+        save_members(&path, "10.0.0.11:80", at, &[member()]).unwrap();
+        save_members(&path, "10.0.0.11:80", at, &[member()]).unwrap();
+        let cached = load_members(&path).unwrap();
+        let items = vec![member()];
+        assert_eq!(cached, Cached { items, from: "10.0.0.11:80".into(), saved_at: at, skipped: 0 });
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "no temporary file stays");
     }
 
     #[test]
@@ -365,26 +294,28 @@ mod tests {
         let path = folder.path().join("c.json");
         fs::write(
             &path,
-            r#"{"new":[1,{}],"databases":[5,{"path":"a.nsf"},{"path":"a.nsf","server":"Web1/Acme",
-            "replica_id":"C1257A000041D2E0"}]}"#,
+            r#"{"new":[1,{}],"members":[5,{"name":"Web1/Acme"},{"name":"Web1/Acme","hostname":"web1.acme.example",
+            "http":{"host":"10.0.0.11","port":80},"https":{"host":"10.0.0.11","port":443}}]}"#,
         )
         .unwrap();
-        let cached = load_directory(&path).unwrap();
-        assert_eq!((cached.items.len(), cached.skipped, cached.saved_at), (1, 2, UNIX_EPOCH));
+        let cached = load_members(&path).unwrap();
+        assert_eq!((cached.items, cached.skipped, cached.saved_at), (vec![member()], 2, UNIX_EPOCH));
     }
 
     #[test]
     fn broken_files_say_which_file_and_where() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("c.json");
-        assert!(load_directory(&path).unwrap_err().is_absent());
-        for broken in ["", "[]", "{\"databases\":[{\"path\":", "{\"databases\":{}}", "\u{0}"] {
+        assert!(load_members(&path).unwrap_err().is_absent());
+        for broken in
+            ["", "[]", "{\"members\":[{\"name\":", "{\"members\":{}}", "\u{0}", "{\"databases\":[]}"]
+        {
             fs::write(&path, broken).unwrap();
-            let error = load_directory(&path).unwrap_err();
+            let error = load_members(&path).unwrap_err();
             assert!(!error.is_absent() && error.to_string().contains("c.json"), "{error}");
         }
-        assert!(load_directory(folder.path()).is_err());
-        let error = save_directory(&folder.path().join("no/c.json"), "", UNIX_EPOCH, &[]).unwrap_err();
+        assert!(load_members(folder.path()).is_err());
+        let error = save_members(&folder.path().join("no/c.json"), "", UNIX_EPOCH, &[]).unwrap_err();
         assert!(error.is_absent() && error.to_string().contains("no/c.json"), "{error}");
     }
 }

@@ -1,7 +1,7 @@
 //! Reading the Cluster Database Directory from any member that answers.
 //!
-//! In: members in the order to ask them, the settings of the source. Out: its entries, from whom they
-//! are, and what was doubtful. Marks that no column is configured for are not read, and every entry
+//! In: members in the order to ask them, the settings of the source. Out: a draft of it, from whom it
+//! is, and what was doubtful. Marks that no column is configured for are not read, and every entry
 //! is in service then. It never drops duplicates (a recreated directory has them for a while:
 //! <https://help.hcl-software.com/domino/11.0.1/admin/admn_creatinganewclusterdatabasedirectory_t.html>) and never
 //! decides whether a reading is believed.
@@ -11,7 +11,7 @@ use std::net::SocketAddr;
 use super::columns::{BadRow, Layout, entry};
 use crate::cluster::ServerName;
 use crate::config::settings::Cldbdir;
-use crate::directory::Entry;
+use crate::directory::index::Draft;
 use crate::domino::view_entries::reader::{self, ReadError, Sink, Source, View};
 use crate::domino::view_entries::{Row, Summary};
 use crate::domino::{Client, Sessions};
@@ -39,10 +39,10 @@ pub struct MemberAddress {
 }
 
 /// A complete reading.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct Reading {
-    /// In the view's order, duplicates included.
-    pub entries: Vec<Entry>,
+    /// What was read, duplicates included.
+    pub draft: Draft,
     /// Who answered.
     pub from: ServerName,
     /// For log, `check` and status page.
@@ -135,7 +135,7 @@ async fn read_member(
 
 struct Collector<'a> {
     layout: Layout<'a>,
-    entries: Vec<Entry>,
+    draft: Draft,
     bad: usize,
     too_many: bool,
     examples: Vec<String>,
@@ -143,11 +143,11 @@ struct Collector<'a> {
 
 impl<'a> Collector<'a> {
     fn new(layout: Layout<'a>) -> Self {
-        Self { layout, entries: Vec::new(), bad: 0, too_many: false, examples: Vec::new() }
+        Self { layout, draft: Draft::default(), bad: 0, too_many: false, examples: Vec::new() }
     }
 
     fn reading(
-        mut self,
+        self,
         from: ServerName,
         database: &str,
         summary: &Summary,
@@ -166,8 +166,7 @@ impl<'a> Collector<'a> {
         if let Some(reason) = &truncated {
             warnings.push(format!("{from}: {database} may be incomplete: {reason}"));
         }
-        self.entries.shrink_to_fit();
-        Reading { entries: self.entries, from, warnings, bad_rows: self.bad, truncated: truncated.is_some() }
+        Reading { draft: self.draft, from, warnings, bad_rows: self.bad, truncated: truncated.is_some() }
     }
 
     fn bad(&mut self, row: &Row, reason: &BadRow) {
@@ -181,7 +180,7 @@ impl<'a> Collector<'a> {
 
 impl Sink for Collector<'_> {
     fn start_over(&mut self) {
-        self.entries.clear();
+        self.draft = Draft::default();
         self.examples.clear();
         self.bad = 0;
         self.too_many = false;
@@ -189,8 +188,8 @@ impl Sink for Collector<'_> {
 
     fn take(&mut self, row: Row) {
         match entry(&row, &self.layout) {
-            Ok(_) if self.entries.len() >= MAX_ENTRIES => self.too_many = true,
-            Ok(entry) => self.entries.push(entry),
+            Ok(_) if self.draft.len() >= MAX_ENTRIES => self.too_many = true,
+            Ok(entry) => self.draft.add(&entry),
             Err(reason) => self.bad(&row, &reason),
         }
     }

@@ -5,11 +5,8 @@
 //! the same and no other member that answers disagrees; till then the old one serves. A damaged
 //! replica of cldbdir.nsf must not send every user to an error page. Pure: no clock, no socket.
 
-use std::collections::hash_map::DefaultHasher;
-use std::hash::{Hash, Hasher};
-
 use crate::cluster::ServerName;
-use crate::directory::Entry;
+use crate::directory::index::Draft;
 
 /// Readings in a row that are believed without a second member.
 const IN_A_ROW: u32 = 3;
@@ -59,20 +56,10 @@ struct Claim {
 }
 
 impl ReadingDigest {
-    /// Of entries as they were read. Titles do not count.
+    /// Of a directory as it was read. Titles do not count.
     #[must_use]
-    pub fn of(from: ServerName, entries: &[Entry]) -> Self {
-        let fingerprint = entries.iter().fold(0_u64, |sum, entry| {
-            let mut hasher = DefaultHasher::new();
-            for part in entry.path.split(['/', '\\']).filter(|part| !part.is_empty()) {
-                part.to_lowercase().hash(&mut hasher);
-            }
-            entry.server.hash(&mut hasher);
-            entry.replica_id.hash(&mut hasher);
-            entry.mark.hash(&mut hasher);
-            sum.wrapping_add(hasher.finish())
-        });
-        Self { from, len: entries.len(), fingerprint }
+    pub fn of(from: ServerName, draft: &Draft) -> Self {
+        Self { from, len: draft.len(), fingerprint: draft.fingerprint() }
     }
 }
 
@@ -167,7 +154,7 @@ fn suspicion(serving: Option<&ReadingDigest>, reading: &ReadingDigest) -> Option
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::directory::{Mark, ReplicaId};
+    use crate::directory::{Entry, Mark, ReplicaId};
     use proptest::prelude::*;
 
     fn digest(from: &str, len: usize, fingerprint: u64) -> ReadingDigest {
@@ -292,7 +279,11 @@ mod tests {
 
     #[test]
     fn order_case_and_separators_leave_the_fingerprint_alone_and_a_mark_does_not() {
-        let of = |entries: &[Entry]| ReadingDigest::of(ServerName::parse("Web1/Acme").unwrap(), entries);
+        let of = |entries: &[Entry]| {
+            let mut draft = Draft::default();
+            entries.iter().for_each(|entry| draft.add(entry));
+            ReadingDigest::of(ServerName::parse("Web1/Acme").unwrap(), &draft)
+        };
         let mut other = entries();
         other.rotate_left(1);
         if let Some(entry) = other.last_mut() {

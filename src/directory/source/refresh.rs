@@ -9,12 +9,12 @@ use crate::config::settings::Cldbdir;
 use crate::domino::{Client, Sessions};
 
 /// What came of a refresh.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub enum Refreshed {
     /// Serve this.
     Accepted {
-        /// The entries.
-        reading: Reading,
+        /// What was read.
+        reading: Box<Reading>,
         /// To judge the next one against.
         digest: ReadingDigest,
     },
@@ -50,9 +50,9 @@ pub async fn refresh(
                 break;
             }
         };
-        let digest = ReadingDigest::of(reading.from.clone(), &reading.entries);
+        let digest = ReadingDigest::of(reading.from.clone(), &reading.draft);
         match holder.offer(serving, digest.clone()) {
-            Verdict::Accept => return Refreshed::Accepted { reading, digest },
+            Verdict::Accept => return Refreshed::Accepted { reading: Box::new(reading), digest },
             Verdict::Hold { reason } => return Refreshed::Held { reason, warnings },
             Verdict::AskAnother => {}
         }
@@ -64,7 +64,9 @@ pub async fn refresh(
         held = Some((reading, digest));
     }
     match (holder.nobody_else_answers(), held) {
-        (Verdict::Accept, Some((reading, digest))) => Refreshed::Accepted { reading, digest },
+        (Verdict::Accept, Some((reading, digest))) => {
+            Refreshed::Accepted { reading: Box::new(reading), digest }
+        }
         (Verdict::Hold { reason }, _) => Refreshed::Held { reason, warnings },
         _ => Refreshed::Failed(ReadFailure { members: Vec::new() }),
     }

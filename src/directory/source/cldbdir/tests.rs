@@ -9,7 +9,7 @@ use super::*;
 use crate::config::settings::{Auth, Column, DirectoryColumns, ViewFormat};
 use crate::directory::source::hold::{Holder, ReadingDigest};
 use crate::directory::source::refresh::{Refreshed, refresh};
-use crate::directory::{Mark, ReplicaId};
+use crate::directory::{Entry, Mark, ReplicaId};
 use crate::domino::testing::{Asked, Reply, TestServer, client};
 
 const FLAT: &str = include_str!("../../../../tests/fixtures/cldbdir-pathname-flat.readviewentries.xml");
@@ -74,12 +74,12 @@ fn view(rows: &[String]) -> String {
 async fn the_hidden_view_is_read_by_column_numbers() {
     let server = TestServer::start(|asked| once(asked, FLAT)).await;
     let reading = read_from(&server, &settings()).await.unwrap();
-    assert_eq!((reading.entries.len(), reading.bad_rows, reading.truncated), (5, 0, false));
+    assert_eq!((reading.draft.len(), reading.bad_rows, reading.truncated), (5, 0, false));
     assert_eq!(reading.warnings, Vec::<String>::new());
     assert_eq!(
-        reading.entries[3],
+        entries_of(&reading)[3],
         Entry {
-            path: "sales\\leads.nsf".to_owned(),
+            path: "sales/leads.nsf".to_owned(),
             server: ServerName::parse("Web3/Acme").unwrap(),
             replica_id: ReplicaId(0xC125_790F_002B_11AA),
             title: "Leads (old project)".to_owned(),
@@ -100,7 +100,7 @@ async fn marks_are_set_unless_empty_0_no_or_false() {
     settings.columns.out_of_service = Some(Column::Number(4));
     settings.columns.pending_delete = Some(Column::Name("c5".to_owned()));
     let reading = read_from(&server, &settings).await.unwrap();
-    let marks: Vec<Mark> = reading.entries.iter().map(|entry| entry.mark).collect();
+    let marks: Vec<Mark> = entries_of(&reading).iter().map(|entry| entry.mark).collect();
     use Mark::{InService, OutOfService, PendingDelete};
     assert_eq!(marks, [InService, InService, InService, OutOfService, PendingDelete, PendingDelete]);
 }
@@ -116,7 +116,7 @@ async fn bad_rows_are_counted_and_the_good_ones_serve() {
     ]);
     let server = TestServer::start(move |asked| once(asked, &page)).await;
     let reading = read_from(&server, &settings()).await.unwrap();
-    assert_eq!((reading.entries.len(), reading.bad_rows), (1, 4));
+    assert_eq!((reading.draft.len(), reading.bad_rows), (1, 4));
     assert!(
         reading.warnings[0].contains("4 bad rows in cldbdir.nsf: row 1: no path"),
         "{:?}",
@@ -134,9 +134,9 @@ async fn a_missing_hidden_view_falls_back_to_a_visible_one_and_says_so() {
         })
         .await;
         let reading = read_from(&server, &settings()).await.unwrap();
-        assert_eq!((reading.entries.len(), reading.bad_rows), (5, 0), "{wanted}");
-        assert!(reading.entries.iter().any(|entry| {
-            entry.path == "apps\\leads.nsf"
+        assert_eq!((reading.draft.len(), reading.bad_rows), (5, 0), "{wanted}");
+        assert!(entries_of(&reading).iter().any(|entry| {
+            entry.path == "apps/leads.nsf"
                 && entry.server.abbreviated() == "Web2/Acme"
                 && entry.replica_id == ReplicaId(0xC125_7A00_0041_D2E0)
         }));
@@ -153,7 +153,7 @@ async fn a_fallback_view_with_unknown_column_names_is_read_by_what_they_hold() {
         if asked.target.contains("Databases") { once(asked, &page) } else { Reply::status(404) }
     })
     .await;
-    let entry = read_from(&server, &settings()).await.unwrap().entries.pop().unwrap();
+    let entry = entries_of(&read_from(&server, &settings()).await.unwrap()).pop().unwrap();
     assert_eq!((entry.path.as_str(), entry.server.abbreviated()), ("apps/leads.nsf", "Web2/Acme"));
     assert_eq!(entry.replica_id, ReplicaId(0xC125_7A00_0041_D2E0));
 }
@@ -194,6 +194,10 @@ async fn the_next_member_is_asked_when_one_fails() {
     );
 }
 
+fn entries_of(reading: &Reading) -> Vec<Entry> {
+    reading.draft.entries().collect()
+}
+
 fn entries(n: usize) -> String {
     let row = |n| row(&[&format!("db{n}.nsf"), "Web1/Acme", "", &format!("{n:016X}")]);
     view(&(0..n).map(row).collect::<Vec<_>>())
@@ -208,7 +212,7 @@ async fn holding(n: usize) -> TestServer {
 async fn ten() -> ReadingDigest {
     let server = holding(10).await;
     let reading = read_from(&server, &settings()).await.unwrap();
-    ReadingDigest::of(reading.from, &reading.entries)
+    ReadingDigest::of(reading.from, &reading.draft)
 }
 
 #[tokio::test]
@@ -219,13 +223,13 @@ async fn a_refresh_that_lost_too_much_asks_another_member_before_it_serves() {
     let members = [member("Web1/Acme", &small), member("Web2/Acme", &whole)];
     let mut holder = Holder::new();
     match refresh(&client, &members, &settings(), &sessions, &mut holder, Some(&serving)).await {
-        Refreshed::Accepted { reading, .. } => assert_eq!(reading.entries.len(), 10),
+        Refreshed::Accepted { reading, .. } => assert_eq!(reading.draft.len(), 10),
         other => panic!("{other:?}"),
     }
     let agreeing = holding(3).await;
     let members = [member("Web1/Acme", &small), member("Web2/Acme", &agreeing)];
     match refresh(&client, &members, &settings(), &sessions, &mut holder, Some(&serving)).await {
-        Refreshed::Accepted { reading, digest } => assert_eq!((reading.entries.len(), digest.len), (3, 3)),
+        Refreshed::Accepted { reading, digest } => assert_eq!((reading.draft.len(), digest.len), (3, 3)),
         other => panic!("{other:?}"),
     }
 }
@@ -239,7 +243,7 @@ async fn a_refresh_of_the_only_member_that_answers_is_believed_the_third_time() 
     let mut holder = Holder::new();
     for round in 1..=3 {
         match refresh(&client, &members, &settings(), &sessions, &mut holder, Some(&serving)).await {
-            Refreshed::Accepted { reading, .. } => assert_eq!((round, reading.entries.len()), (3, 3)),
+            Refreshed::Accepted { reading, .. } => assert_eq!((round, reading.draft.len()), (3, 3)),
             Refreshed::Held { reason, .. } => {
                 assert!(round < 3 && reason.contains("lost 7 of 10 entries"), "{round}: {reason}");
             }
@@ -280,6 +284,6 @@ async fn a_directory_of_several_pages_comes_whole() {
     })
     .await;
     let reading = read_from(&server, &settings()).await.unwrap();
-    assert_eq!((reading.entries.len(), pages.load(Ordering::SeqCst)), (3500, 4));
+    assert_eq!((reading.draft.len(), pages.load(Ordering::SeqCst)), (3500, 4));
     assert!(!reading.truncated);
 }

@@ -1,0 +1,88 @@
+//! A directory of any size, made from a seed: nested folders, mixed case, three replicas of each database, some of
+//! them at another path or twice on one server.
+//!
+//! In: the number of a database, and which edition of the directory it is. Out: its replicas. Nothing is kept: a
+//! million of them are written as they are asked for.
+
+use std::fmt::Write;
+
+/// Members of the cluster; a database is on two or three of them.
+pub const SERVERS: [&str; 6] = ["Web1/Acme", "Web2/Acme", "Web3/Acme", "Web4/Acme", "Web5/Acme", "Web6/Acme"];
+/// Of every database.
+pub const REPLICAS: u64 = 3;
+/// One database in so many is at another path in each of the first [`EDITIONS`].
+const MOVES: u64 = 1_000;
+/// Editions that differ.
+const EDITIONS: u64 = 100;
+/// The edition in which nothing has moved.
+pub const ORIGINAL: u64 = u64::MAX;
+
+const FOLDERS: [&str; 8] =
+    ["Sales", "Marketing", "HR", "Finance", "Legal", "Engineering", "Support", "Quality"];
+const REGIONS: [&str; 6] = ["EMEA", "Americas", "Asia-Pacific", "North", "South", "Headquarters"];
+const KINDS: [&str; 6] = ["Leads", "TeamRoom", "Discussion", "Documents", "Projects", "Archive"];
+
+/// A number all over the place, the same for the same input (SplitMix64).
+#[must_use]
+pub fn scattered(number: u64) -> u64 {
+    let mut bits = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    bits ^ (bits >> 31)
+}
+
+/// The replica ID of a database: its number is in it, so no two are equal.
+#[must_use]
+pub fn replica_id(number: u64) -> u64 {
+    0xC125_0000_0000_0000 | (scattered(number) & 0xFFFF) << 32 | number
+}
+
+#[must_use]
+pub fn title(number: u64) -> String {
+    format!("{} {} {number}", KINDS[at(number, 3, KINDS.len())], REGIONS[at(number, 5, REGIONS.len())])
+}
+
+/// The server's number and the path, for `replica` of 0 to 2.
+#[must_use]
+pub fn replica(number: u64, replica: u64, edition: u64) -> (usize, String) {
+    let first = at(number, 1, SERVERS.len());
+    let several = at(number, 11, 256) == 0;
+    let server = match (replica, several) {
+        // Two instances on one server.
+        (2, true) => (first + 1) % SERVERS.len(),
+        _ => (first + replica as usize) % SERVERS.len(),
+    };
+    let mut path = String::with_capacity(64);
+    if number % MOVES == edition {
+        let _ = write!(path, "Moved\\{edition}\\");
+    }
+    if (replica == 2 && several) || (replica == 1 && at(number, 13, 50) == 0) {
+        path.push_str("Copies\\");
+    }
+    match number % 2 {
+        0 => {
+            let _ = write!(path, "mail\\{:02}\\User{number:07}.nsf", number / 2 % 64);
+        }
+        _ => {
+            let _ = write!(
+                path,
+                "Apps\\{}\\{}\\Team{:03}\\{}{number:07}.nsf",
+                FOLDERS[at(number, 2, FOLDERS.len())],
+                REGIONS[at(number, 5, REGIONS.len())],
+                at(number, 7, 400),
+                KINDS[at(number, 3, KINDS.len())],
+            );
+        }
+    }
+    (server, path)
+}
+
+/// Whether its path depends on the edition.
+#[must_use]
+pub fn moves(number: u64) -> bool {
+    number % MOVES < EDITIONS
+}
+
+fn at(number: u64, salt: u64, of: usize) -> usize {
+    (scattered(number ^ salt << 48) % of as u64) as usize
+}

@@ -1,0 +1,134 @@
+//! A constant load, and how long each answer took.
+//!
+//! In: the proxy's address, an origin's, and how many requests a second. Out: a sample for each request. The load does
+//! not slow down with the answers, and a sample counts from the moment when the request was due: a proxy that stalls
+//! is not asked less.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use crate::Failure;
+use crate::catalogue::{self, SERVERS};
+
+/// Connections, each with one request in flight at most.
+const CLIENTS: u64 = 24;
+/// One request in so many goes straight to an origin: what the machine does by itself shows there.
+const CONTROL: u64 = 8;
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How one request went.
+#[derive(Clone, Copy)]
+pub struct Sample {
+    /// When it was due.
+    pub at: Instant,
+    pub took: Duration,
+    /// Without the proxy.
+    pub control: bool,
+    /// Answered with 200, by a server that holds the database.
+    pub good: bool,
+}
+
+pub struct Load {
+    clients: Vec<JoinHandle<Vec<Sample>>>,
+    stop: Arc<AtomicBool>,
+}
+
+impl Load {
+    pub fn start(proxy: SocketAddr, origin: SocketAddr, databases: u64, per_second: u64) -> Self {
+        let (next, stop, start) =
+            (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)), Instant::now());
+        let clients = (0..CLIENTS).map(|_| {
+            let (next, stop) = (Arc::clone(&next), Arc::clone(&stop));
+            std::thread::spawn(move || {
+                let mut samples = Vec::new();
+                let (mut through, mut straight) = (None, None);
+                while !stop.load(SeqCst) {
+                    let number = next.fetch_add(1, SeqCst);
+                    let at = start + Duration::from_micros(number * 1_000_000 / per_second);
+                    std::thread::sleep(at.saturating_duration_since(Instant::now()));
+                    let control = number % CONTROL == 0;
+                    let (to, connection) =
+                        if control { (origin, &mut straight) } else { (proxy, &mut through) };
+                    let database = catalogue::scattered(number) % databases;
+                    let answer = exchange(to, connection, database);
+                    let good = match &answer {
+                        Ok(server) => control || holds(server, database),
+                        Err(_) => false,
+                    };
+                    if answer.is_err() {
+                        *connection = None;
+                    }
+                    samples.push(Sample { at, took: at.elapsed(), control, good });
+                }
+                samples
+            })
+        });
+        Self { clients: clients.collect(), stop }
+    }
+
+    /// Ends it, and gives all samples in the order of time.
+    pub fn end(self) -> Vec<Sample> {
+        self.stop.store(true, SeqCst);
+        let mut samples: Vec<Sample> =
+            self.clients.into_iter().filter_map(|client| client.join().ok()).flatten().collect();
+        samples.sort_by_key(|sample| sample.at);
+        samples
+    }
+}
+
+/// Whether a server, by its common name, has a replica in any edition.
+pub fn holds(server: &str, database: u64) -> bool {
+    (0..catalogue::REPLICAS).any(|replica| {
+        let (holder, _) = catalogue::replica(database, replica, catalogue::ORIGINAL);
+        SERVERS[holder].split('/').next() == Some(server)
+    })
+}
+
+/// Asks for a database at its first replica's path. Out: who served it.
+pub fn exchange(
+    to: SocketAddr,
+    connection: &mut Option<BufReader<TcpStream>>,
+    database: u64,
+) -> Result<String, Failure> {
+    let reader = match connection {
+        Some(reader) => reader,
+        None => {
+            let stream = TcpStream::connect_timeout(&to, PATIENCE)?;
+            stream.set_read_timeout(Some(PATIENCE))?;
+            stream.set_nodelay(true)?;
+            connection.insert(BufReader::new(stream))
+        }
+    };
+    let path = match catalogue::moves(database) {
+        // All editions know its replica ID.
+        true => format!("__{:016X}.nsf", catalogue::replica_id(database)),
+        false => catalogue::replica(database, 0, catalogue::ORIGINAL).1.replace('\\', "/"),
+    };
+    let head = format!(
+        "GET /{path}/By+Date?OpenView HTTP/1.1\r\nHost: www.acme.example\r\nAccept: text/html\r\n\r\n"
+    );
+    reader.get_mut().write_all(head.as_bytes())?;
+    let mut line = String::new();
+    reader.read_line(&mut line)?;
+    if line.split(' ').nth(1) != Some("200") {
+        return Err(format!("{path}: {line}").into());
+    }
+    let (mut length, mut server) = (None, String::new());
+    loop {
+        line.clear();
+        reader.read_line(&mut line)?;
+        let Some((name, value)) = line.trim_end().split_once(':') else { break };
+        if name.eq_ignore_ascii_case("content-length") {
+            length = Some(value.trim().parse::<u64>()?);
+        } else if name.eq_ignore_ascii_case("x-served-by") {
+            server = value.trim().to_owned();
+        }
+    }
+    let length = length.ok_or("no length")?;
+    let got = std::io::copy(&mut reader.by_ref().take(length), &mut std::io::sink())?;
+    if got == length { Ok(server) } else { Err("cut short".into()) }
+}

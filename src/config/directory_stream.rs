@@ -1,0 +1,209 @@
+//! A large JSON directory file, read as a stream.
+//!
+//! In: the text of a file that is too large for a tree of values with a place for each. Out: its replicas in a
+//! draft, or the first error with line and column. What is right here is right for the precise reader of small
+//! files, too; that one finds all errors of a file and says more about each.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::Deserialize;
+use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+
+use super::directory::{Seen, mark, replica_id, server};
+use super::values::Problem;
+use crate::cluster::ServerName;
+use crate::directory::index::Draft;
+use crate::directory::{Entry, Mark};
+
+/// What was found in the file.
+#[derive(Debug, Default)]
+pub(super) struct Streamed {
+    pub draft: Draft,
+    /// Replicas that are listed twice.
+    pub twice: usize,
+    /// The first of them.
+    pub first_twice: Option<Entry>,
+}
+
+/// Reads the list of databases, alone or below `databases`.
+///
+/// # Errors
+/// The first thing that is wrong.
+pub(super) fn read(text: &str, known: Option<&[ServerName]>) -> Result<Streamed, serde_json::Error> {
+    let mut reader = Reader { known, seen: Seen::default(), streamed: Streamed::default() };
+    let mut json = serde_json::Deserializer::from_str(text);
+    (&mut json).deserialize_any(Top(&mut reader))?;
+    json.end()?;
+    Ok(reader.streamed)
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Database<'a> {
+    #[serde(borrow)]
+    path: Cow<'a, str>,
+    #[serde(borrow)]
+    replica_id: Cow<'a, str>,
+    #[serde(borrow, default)]
+    title: Option<Cow<'a, str>>,
+    #[serde(borrow)]
+    replicas: Vec<Replica<'a>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Replica<'a> {
+    #[serde(borrow)]
+    server: Cow<'a, str>,
+    #[serde(borrow, default)]
+    path: Option<Cow<'a, str>>,
+    #[serde(borrow, default)]
+    mark: Option<Cow<'a, str>>,
+}
+
+struct Reader<'a> {
+    known: Option<&'a [ServerName]>,
+    seen: Seen,
+    streamed: Streamed,
+}
+
+impl Reader<'_> {
+    fn take(&mut self, database: &Database<'_>) -> Result<(), Problem> {
+        let replica_id = replica_id(&database.replica_id).map_err(|p| under("replica_id", p))?;
+        if database.replicas.is_empty() {
+            return Err(Problem::new("no replica is given"));
+        }
+        let title = database.title.as_deref().unwrap_or_default();
+        for replica in &database.replicas {
+            let path = replica.path.as_ref().unwrap_or(&database.path).trim();
+            if path.is_empty() || path.chars().any(char::is_control) {
+                return Err(under("path", Problem::new("is empty or holds a control character")));
+            }
+            let entry = Entry {
+                path: path.to_owned(),
+                server: server(&replica.server, self.known).map_err(|p| under("server", p))?,
+                replica_id,
+                title: title.replace(char::is_control, " "),
+                mark: match &replica.mark {
+                    Some(word) => mark(word).map_err(|p| under("mark", p))?,
+                    None => Mark::default(),
+                },
+            };
+            if !self.seen.is_new(&entry) {
+                self.streamed.twice += 1;
+                self.streamed.first_twice.get_or_insert_with(|| entry.clone());
+            }
+            self.streamed.draft.add(&entry);
+        }
+        Ok(())
+    }
+}
+
+fn under(key: &str, problem: Problem) -> Problem {
+    Problem { message: format!("{key}: {}", problem.message), ..problem }
+}
+
+/// The list, or an object with nothing but the list.
+struct Top<'a, 'k>(&'a mut Reader<'k>);
+
+impl<'de> Visitor<'de> for Top<'_, '_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list of databases")
+    }
+
+    fn visit_seq<S: SeqAccess<'de>>(self, mut list: S) -> Result<(), S::Error> {
+        while let Some(database) = list.next_element::<Database<'de>>()? {
+            self.0.take(&database).map_err(|problem| {
+                let hint = problem.hint.map(|hint| format!("; {hint}")).unwrap_or_default();
+                S::Error::custom(format!("{}{hint}", problem.message))
+            })?;
+        }
+        Ok(())
+    }
+
+    fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<(), M::Error> {
+        match map.next_key::<Cow<'de, str>>()? {
+            Some(key) if key == "databases" => map.next_value_seed(List(self.0))?,
+            _ => return Err(M::Error::custom("a list of databases is expected")),
+        }
+        match map.next_key::<Cow<'de, str>>()? {
+            Some(key) => Err(M::Error::custom(format!("unknown key `{key}` beside `databases`"))),
+            None => Ok(()),
+        }
+    }
+}
+
+struct List<'a, 'k>(&'a mut Reader<'k>);
+
+impl<'de> DeserializeSeed<'de> for List<'_, '_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<(), D::Error> {
+        from.deserialize_seq(Top(self.0))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TWO: &str = r#"[
+        {"path": "Sales\\Leads.nsf", "replica_id": "C1257A00:0041D2E0", "title": "Le\u0007ads", "replicas":
+            [{"server": "CN=Web1/O=Acme"}, {"server": "web2/acme", "path": " apps/leads.nsf ", "mark": "Out of service"}]},
+        {"replicas": [{"server": "Web1/Acme"}], "replica_id": "C1257A000041D2E1", "path": "a.nsf"}
+    ]"#;
+
+    fn known() -> Vec<ServerName> {
+        ["Web1/Acme", "Web2/Acme"].map(|name| ServerName::parse(name).unwrap()).to_vec()
+    }
+
+    #[test]
+    fn the_list_is_read_alone_and_below_its_key() {
+        for text in [TWO.to_owned(), format!("{{\"databases\": {TWO}}}")] {
+            let streamed = read(&text, Some(&known())).unwrap();
+            let entries: Vec<Entry> = streamed.draft.entries().collect();
+            let shown: Vec<_> = entries
+                .iter()
+                .map(|e| (e.path.as_str(), e.server.common(), e.title.as_str(), e.mark))
+                .collect();
+            let expected = [
+                ("Sales/Leads.nsf", "Web1", "Le ads", Mark::InService),
+                ("apps/leads.nsf", "web2", "Le ads", Mark::OutOfService),
+                ("a.nsf", "Web1", "", Mark::InService),
+            ];
+            assert_eq!(shown, expected);
+            assert_eq!(streamed.twice, 0);
+        }
+    }
+
+    #[test]
+    fn a_replica_that_is_listed_twice_is_counted_and_the_first_one_named() {
+        let text = TWO.replace("C1257A000041D2E1", "C1257A000041D2E0").replace("a.nsf", "SALES/leads.nsf");
+        let streamed = read(&text, None).unwrap();
+        assert_eq!((streamed.twice, streamed.first_twice.unwrap().path.as_str()), (1, "SALES/leads.nsf"));
+    }
+
+    #[test]
+    fn the_first_error_is_said_with_its_line() {
+        for (from, to, said) in [
+            ("web2/acme", "web9/acme", "server: `web9/acme` is not in servers.list"),
+            ("C1257A000041D2E1", "C1257A", "replica_id: `C1257A` is not a replica ID"),
+            ("Out of service", "gone", "mark: `gone` is not a mark"),
+            ("a.nsf", " ", "path: is empty"),
+            ("\"title\"", "\"titel\"", "unknown field `titel`"),
+            ("[{\"server\": \"Web1/Acme\"}]", "[]", "no replica is given"),
+            ("\"a.nsf\"", "7", "invalid type"),
+            ("\"a.nsf\"}\n", "\"a.nsf\"", "expected"),
+        ] {
+            assert!(TWO.contains(from), "{from}");
+            let error = read(&TWO.replace(from, to), Some(&known())).unwrap_err();
+            assert!(error.to_string().contains(said) && error.line() >= 2, "{to}: {error}");
+        }
+        for text in ["{}", "{\"database\": []}", "{\"databases\": [], \"more\": 1}", "7", "[] []", ""] {
+            assert!(read(text, None).is_err(), "{text}");
+        }
+    }
+}
