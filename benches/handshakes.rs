@@ -139,8 +139,9 @@ fn visit(plan: &Plan, config: &Arc<ClientConfig>) -> Result<(Option<HandshakeKin
     }
     let text = String::from_utf8_lossy(&answer);
     let (head, body) = text.split_once("\r\n\r\n").ok_or("no head")?;
-    let mut fields = head.lines().filter_map(|line| line.split_once(": "));
-    if let Some((_, length)) = fields.find(|(name, _)| name.eq_ignore_ascii_case("content-length"))
+    let length = head.lines().filter_map(|line| line.split_once(": "));
+    let mut length = length.filter(|(name, _)| name.eq_ignore_ascii_case("content-length"));
+    if let Some((_, length)) = length.next()
         && length.parse() != Ok(body.len())
     {
         return Err("cut short".into());

@@ -1,7 +1,8 @@
 # Starts the origin and the proxies that run.sh measures; it is sourced there.
 #
 # In: the settings of run.sh and its functions. Out: `running`, `with_tls`, and of each its pid, title, command, version, and
-# what it speaks. Port: 18090 and its place for plain HTTP, ten more with the P-256 certificate, twenty more with the RSA one.
+# what it speaks. Port: 18090 and its place for plain HTTP, ten more with
+# the P-256 certificate, twenty more with the RSA one, thirty more for the administration of icm.
 
 declare -A place=([direct]=0 [minimal]=1 [nginx]=2 [haproxy]=3 [icm]=4 [dist]=5)
 declare -A offset=([plain]=0 [p256]=10 [rsa]=20)
@@ -131,7 +132,7 @@ start_icm() { # start_icm NAME EXECUTABLE
     tls_ports "$1" | while read -r port kind; do
         echo "  - { address: 127.0.0.1:$port, tls: { certificates: [{ cert: $work/$kind.pem, key: $work/$kind.key }] } }"
     done >"$work/$1/listeners"
-    sed "s/:18094/:$((18090 + ${place[$1]}))/; s/:18098/:$((18094 + ${place[$1]}))/; /^listeners:/r $work/$1/listeners" \
+    sed "s/:18094/:$((18090 + ${place[$1]}))/; s/:18098/:$((18120 + ${place[$1]}))/; /^listeners:/r $work/$1/listeners" \
         $here/icm.yaml >"$work/$1/icm.yaml"
     start "$1" "$PROXY_CPU" "$2" run -c "$work/$1/icm.yaml" || return 1
     version[$1]=$("$2" --version 2>/dev/null | head -n 1 || true)

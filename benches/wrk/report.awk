@@ -1,6 +1,6 @@
 # The tables of wrk.md, from what samples.awk has read.
 
-function ratio(c, p, q) { return p != q && over(c, p, q, 7) ? sprintf("%.2f (%.2f..%.2f)", median, lowest, highest) : "-" }
+function ratio(c, p, q) { return p != q && (c, p) in measured && over(c, p, q, 7) ? sprintf("%.2f (%.2f..%.2f)", median, lowest, highest) : "-" }
 function is_ours(p) { return p == "icm" || p == "dist" }
 
 END {
@@ -8,12 +8,15 @@ END {
     line = "| case |"; rule = "|---|"
     for (i = 1; i <= nproxies; i++) if (proxies[i] != "direct") { line = line " " title[proxies[i]] " |"; rule = rule "--:|" }
     for (i = 1; i <= nproxies; i++) if (is_ours(proxies[i])) { line = line " " title[proxies[i]] " / nginx | " title[proxies[i]] " / minimal |"; rule = rule "--:|--:|" }
+    both = ("icm" in title) && ("dist" in title)
+    if (both) { line = line " " title["dist"] " / " title["icm"] " |"; rule = rule "--:|" }
     print line; print rule
     for (n = 1; n <= ncases; n++) {
         c = cases[n]
         line = "| " case_title(c) " |"
         for (i = 1; i <= nproxies; i++) if (proxies[i] != "direct") line = line (((c, proxies[i]) in measured) ? sprintf(" %.1f |", of(c, proxies[i], 7)) : " - |")
         for (i = 1; i <= nproxies; i++) if (is_ours(proxies[i])) line = line " " ratio(c, proxies[i], "nginx") " | " ratio(c, proxies[i], "minimal") " |"
+        if (both) line = line " " ratio(c, "dist", "icm") " |"
         print line
     }
     for (n = 1; n <= ncases; n++) {
