@@ -39,7 +39,7 @@ pub fn replica_id(number: u64) -> u64 {
 
 #[must_use]
 pub fn title(number: u64) -> String {
-    format!("{} {} {number}", KINDS[at(number, 3, KINDS.len())], REGIONS[at(number, 5, REGIONS.len())])
+    format!("{} {} {number}", pick(&KINDS, number, 3), pick(&REGIONS, number, 5))
 }
 
 /// The server's number and the path, for `replica` of 0 to 2.
@@ -67,10 +67,10 @@ pub fn replica(number: u64, replica: u64, edition: u64) -> (usize, String) {
             let _ = write!(
                 path,
                 "Apps\\{}\\{}\\Team{:03}\\{}{number:07}.nsf",
-                FOLDERS[at(number, 2, FOLDERS.len())],
-                REGIONS[at(number, 5, REGIONS.len())],
+                pick(&FOLDERS, number, 2),
+                pick(&REGIONS, number, 5),
                 at(number, 7, 400),
-                KINDS[at(number, 3, KINDS.len())],
+                pick(&KINDS, number, 3),
             );
         }
     }
@@ -81,6 +81,10 @@ pub fn replica(number: u64, replica: u64, edition: u64) -> (usize, String) {
 #[must_use]
 pub fn moves(number: u64) -> bool {
     number % MOVES < EDITIONS
+}
+
+fn pick(words: &[&'static str], number: u64, salt: u64) -> &'static str {
+    words.get(at(number, salt, words.len())).copied().unwrap_or_default()
 }
 
 fn at(number: u64, salt: u64, of: usize) -> usize {

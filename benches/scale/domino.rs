@@ -113,7 +113,7 @@ fn directory_page(rows: u64, start: u64, edition: u64) -> String {
              <entrydata columnnumber=\"1\" name=\"$Server\"><text>{}</text></entrydata>\
              <entrydata columnnumber=\"2\" name=\"$Title\"><text>{}</text></entrydata>\
              <entrydata columnnumber=\"3\" name=\"$ReplicaID\"><text>{:016X}</text></entrydata></viewentry>",
-            SERVERS[server],
+            SERVERS.get(server).copied().unwrap_or_default(),
             catalogue::title(number),
             catalogue::replica_id(number),
         );
