@@ -6,7 +6,7 @@ CARGO       ?= cargo
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench balance wrk faults fmt tools tools-test tools-wrk
+.PHONY: help run test check bench balance live wrk faults fmt tools tools-test tools-wrk tools-live
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,6 +33,12 @@ bench: tools ## Measure single functions (criterion): URLs, gate, directory, sel
 balance: tools ## Simulate how requests are balanced, beside the rules of others; see benches/README.md
 	$(CARGO) bench --bench balance
 
+# The executables are release builds: sixteen clusters share the machine with the load.
+live: tools tools-live ## The same live, behind icm, nginx and HAProxy at once, in five minutes; see benches/README.md
+	$(CARGO) build --release --features acme --bin acme --bin icm
+	LIVE=1 ICM="$${ICM:-$${CARGO_TARGET_DIR:-target}/release/icm}" ACME="$${ACME:-$${CARGO_TARGET_DIR:-target}/release/acme}" \
+	    $(CARGO) bench --bench live
+
 wrk: tools tools-wrk ## Load-test icm beside a minimal Pingora proxy, nginx and HAProxy; see benches/README.md
 	@CARGO="$(CARGO)" benches/wrk/run.sh
 
@@ -55,6 +61,10 @@ tools-test:
 
 tools-wrk:
 	@$(call ensure,wrk)
+
+tools-live:
+	@$(call ensure,nginx)
+	@$(call ensure,haproxy)
 
 # $(call ensure,COMMAND) or $(call ensure,COMMAND,PACKAGE) where its Debian package has another name.
 define ensure

@@ -11,6 +11,7 @@
     reason = "a bench: what is wrong here ends it at once"
 )]
 
+mod plot;
 mod report;
 mod rules;
 mod run;

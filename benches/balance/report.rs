@@ -7,6 +7,7 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 
+use super::plot;
 use super::rules::{RULES, reads_index};
 use super::run::{CORES, Case, Event, Outcome, SECONDS};
 
@@ -118,7 +119,7 @@ fn short(ms: f64) -> String {
 /// Share of each server over time, one strip for each rule.
 fn plots(results: &Results<'_>, folder: &Path) -> std::io::Result<()> {
     for (event, icms) in [(Event::Steady, 4), (Event::SlowsDown, 1), (Event::ReturnsCold, 4)] {
-        let of: Vec<_> = results
+        let strips: Vec<_> = results
             .iter()
             .filter(|(c, n, _)| {
                 c.event == event
@@ -127,38 +128,12 @@ fn plots(results: &Results<'_>, folder: &Path) -> std::io::Result<()> {
                     && c.index_every == 60.0
                     && *n != "oracle"
             })
+            .map(|(_, name, outcome)| (*name, outcome.per_second.as_slice()))
             .collect();
-        let mut svg = String::new();
-        let (width, strip, left) = (760.0, 54.0, 150.0);
-        let height = of.len() as f64 * (strip + 10.0) + 40.0;
-        let _ = writeln!(
-            svg,
-            r#"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {} {height}" font-family="sans-serif" font-size="12"><rect width="100%" height="100%" fill="white"/><text x="8" y="18">Share of requests of each server in each two seconds, {event:?}, {icms} ICM(s), index every 60 s; capacity {CORES:?}</text>"#,
-            width + left + 20.0
+        let title = format!(
+            "Share of requests of each server in each two seconds, {event:?}, {icms} ICM(s), index every 60 s; capacity {CORES:?}"
         );
-        for (row, (_, name, outcome)) in of.iter().enumerate() {
-            let top = 30.0 + row as f64 * (strip + 10.0);
-            let _ = writeln!(svg, r#"<text x="8" y="{}">{name}</text>"#, top + strip / 2.0);
-            for (server, colour) in [(0, "#8ecae6"), (1, "#219ebc"), (2, "#023047")] {
-                let mut points = String::new();
-                let mut back = String::new();
-                for (second, pair) in outcome.per_second.chunks(2).enumerate() {
-                    let counts: [u32; 3] = std::array::from_fn(|n| pair.iter().map(|c| c[n]).sum());
-                    let second = second * 2;
-                    let total: u32 = counts.iter().sum();
-                    if total == 0 {
-                        continue;
-                    }
-                    let below: u32 = counts[..server].iter().sum();
-                    let x = left + second as f64 / SECONDS * width;
-                    let y = |n: u32| top + strip * (1.0 - f64::from(n) / f64::from(total));
-                    let _ = write!(points, "{x:.0},{:.0} ", y(below + counts[server]));
-                    back.insert_str(0, &format!("{x:.0},{:.0} ", y(below)));
-                }
-                let _ = writeln!(svg, r#"<polygon points="{points}{back}" fill="{colour}"/>"#);
-            }
-        }
-        svg.push_str("</svg>\n");
+        let svg = plot::shares(&title, SECONDS, &strips);
         fs::write(folder.join(format!("balance-{event:?}-{icms}.svg").to_lowercase()), svg)?;
     }
     Ok(())
