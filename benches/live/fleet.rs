@@ -11,6 +11,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU16, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -78,6 +79,7 @@ pub struct Fleet {
     children: Vec<Child>,
     proxies: Vec<SocketAddr>,
     control: Client,
+    folder: PathBuf,
 }
 
 /// A server's ports.
@@ -95,8 +97,15 @@ impl Drop for Fleet {
     }
 }
 
+/// A port below those that the kernel gives to clients: nobody takes it before the process that it is for.
 fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+    static NEXT: AtomicU16 = AtomicU16::new(20_000);
+    loop {
+        let port = 20_000 + (NEXT.fetch_add(1, Relaxed) - 20_000) % 10_000;
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
 }
 
 impl Fleet {
@@ -109,6 +118,7 @@ impl Fleet {
             children: Vec::new(),
             proxies: Vec::new(),
             control: Client::to(([127, 0, 0, 1], 0).into()),
+            folder: folder.clone(),
         };
         let servers = fleet.start_acme(plan, &folder);
         for n in 0..rule.proxies {
@@ -165,10 +175,13 @@ impl Fleet {
     /// Waits until every proxy gives answers of the cluster.
     pub async fn ready(&self) {
         let begin = Instant::now();
-        for client in self.clients().iter() {
+        for (n, client) in self.clients().iter().enumerate() {
             while !matches!(client.get("/sales/orders.nsf?OpenDatabase", "").await, Ok(a) if a.status == 200)
             {
-                assert!(begin.elapsed() < Duration::from_secs(30), "{} does not serve", self.rule.name);
+                if begin.elapsed() > Duration::from_secs(30) {
+                    let log = fs::read_to_string(self.folder.join(format!("{n}.log"))).unwrap_or_default();
+                    panic!("{} does not serve. It said: {log}", self.rule.name);
+                }
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
         }
