@@ -6,7 +6,7 @@ CARGO       ?= cargo
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench balance scale wrk faults dist fmt tools tools-test tools-wrk tools-dist
+.PHONY: help run test check bench balance live scale wrk faults dist fmt tools tools-test tools-wrk tools-live tools-dist
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -32,6 +32,12 @@ bench: tools ## Measure single functions (criterion): URLs, gate, directory, sel
 
 balance: tools ## Simulate how requests are balanced, beside the rules of others; see benches/README.md
 	$(CARGO) bench --bench balance
+
+# The executables are release builds: sixteen clusters share the machine with the load.
+live: tools tools-live ## The same live, behind icm, nginx and HAProxy at once, in five minutes; see benches/README.md
+	$(CARGO) build --release --features acme --bin acme --bin icm
+	LIVE=1 ICM="$${ICM:-$${CARGO_TARGET_DIR:-target}/release/icm}" ACME="$${ACME:-$${CARGO_TARGET_DIR:-target}/release/acme}" \
+	    $(CARGO) bench --bench live
 
 scale: tools ## Load, index and swap a directory of a million databases under load; see benches/README.md
 	$(CARGO) bench --bench scale
@@ -70,6 +76,10 @@ tools-dist:
 	@llvm=$$(rustc -vV | sed -n 's/^LLVM version: \([0-9]*\).*/\1/p'); \
 	[ -x "$$(rustc --print sysroot)/lib/rustlib/$$(rustc -vV | sed -n 's/^host: //p')/bin/llvm-profdata" ] || \
 	( $(call ensure,llvm-profdata-$$llvm,llvm-$$llvm) )
+
+tools-live:
+	@$(call ensure,nginx)
+	@$(call ensure,haproxy)
 
 # $(call ensure,COMMAND) or $(call ensure,COMMAND,PACKAGE) where its Debian package has another name.
 define ensure

@@ -626,3 +626,27 @@ fn every_test_file_is_declared() {
         }
     }
 }
+
+#[test]
+fn work_occupies_a_worker_and_shows_in_a_measured_index() {
+    let acme = sample();
+    acme.set("Web1", json!({ "workers": 1, "speed": 0.5, "measure_index_ms": 300 }));
+    let metrics = || Client::to(acme.server("Web1").metrics.unwrap()).get("/metrics").text();
+    assert!(metrics().contains("Domino_Server_AvailabilityIndex 100\n"));
+    // Three at once, one worker: 100, 200 and 300 ms for 50 each is a factor of 4.
+    std::thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                let begun = std::time::Instant::now();
+                Client::to(acme.http("Web1")).get("/sales/leads.nsf?OpenDatabase&work=50");
+                assert!(begun.elapsed() >= Duration::from_millis(100));
+            });
+        }
+    });
+    let loaded = |text: &str| {
+        let line = text.lines().find(|l| l.starts_with("Domino_Server_AvailabilityIndex ")).unwrap();
+        line.rsplit(' ').next().unwrap().parse::<u32>().unwrap() <= 84
+    };
+    assert!(eventually(Duration::from_secs(30), || loaded(&metrics())), "{}", metrics());
+    assert!(eventually(Duration::from_secs(30), || !loaded(&metrics())), "idle again");
+}

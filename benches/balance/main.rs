@@ -11,6 +11,7 @@
     reason = "a bench: what is wrong here ends it at once"
 )]
 
+mod plot;
 mod report;
 mod rules;
 mod run;
@@ -19,7 +20,7 @@ mod server;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-use run::{Case, Event, Outcome};
+use run::{Case, Event, Outcome, Size};
 
 const EVENTS: [Event; 5] =
     [Event::Steady, Event::SlowsDown, Event::ReturnsCold, Event::Bursts, Event::HeavyTail];
@@ -30,16 +31,18 @@ fn main() -> std::io::Result<()> {
     }
     let quick = std::env::args().any(|a| a == "QUICK");
     let mut work = Vec::new();
-    for event in EVENTS {
-        for icms in [1, 4] {
-            for affinity in if quick { vec![0.0] } else { vec![0.0, 0.5, 0.95] } {
-                for index_every in [60.0, 5.0, 0.0] {
-                    for name in rules::RULES {
-                        let case = Case { event, index_every, icms, affinity };
-                        // Without an index there is no highest one, and who does not read it does not change.
-                        let silly = name == "highest index" && index_every == 0.0;
-                        if !silly && (rules::reads_index(name) || index_every == 60.0) {
-                            work.push((case, name));
+    for size in [Size::Busy, Size::Calm] {
+        for event in EVENTS {
+            for icms in [1, 4] {
+                for affinity in if quick { vec![0.0] } else { vec![0.0, 0.5, 0.95] } {
+                    for index_every in [60.0, 5.0, 0.0] {
+                        for name in rules::RULES {
+                            let case = Case { size, event, index_every, icms, affinity };
+                            // Without an index there is no highest one, and who does not read it does not change.
+                            let silly = name == "highest index" && index_every == 0.0;
+                            if !silly && (rules::reads_index(name) || index_every == 60.0) {
+                                work.push((case, name));
+                            }
                         }
                     }
                 }

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use domino_icm::cluster::availability::RequestClass;
 use domino_icm::cluster::facts::Facts;
 use domino_icm::cluster::ledger::{self, Ledger, Source};
+use domino_icm::cluster::load;
 use domino_icm::cluster::{InFlight, Member, Port, ServerName};
 use domino_icm::directory::Mark;
 use domino_icm::select::{Candidate, MemberIx, Outcome, Question, Settings, decide};
@@ -154,12 +155,13 @@ impl Rule for Icm {
         self.members[server].attempt_ended(false);
     }
     fn published(&mut self, server: usize, index: u8, now: f64) {
-        let facts = Facts { index: Some(index), ..Facts::default() };
+        let facts = Facts { index: Some(index), updated_at: Some(now), ..Facts::default() };
         let _ = self.members[server].report(0, &facts, ms(now));
     }
     fn tick(&mut self, now: f64) {
+        let peers = load::Peers::of(self.members.iter().map(Arc::as_ref));
         for member in &self.members {
-            let _ = member.tick(self.settings.range, 180_000, ms(now));
+            let _ = member.tick(self.settings.range, 180_000, &peers, ms(now));
         }
     }
     fn reachable(&mut self, server: usize, up: bool, now: f64) {

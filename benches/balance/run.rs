@@ -25,6 +25,8 @@ pub enum Event {
 /// One case.
 #[derive(Clone, Copy, Debug)]
 pub struct Case {
+    /// Where.
+    pub size: Size,
     /// What happens.
     pub event: Event,
     /// Seconds between two indexes; 0 = none is published.
@@ -43,13 +45,43 @@ pub struct Outcome {
     pub per_second: Vec<[u32; 3]>,
 }
 
-/// Cores: capacity 1:2:4.
-pub const CORES: [f64; 3] = [4.0, 8.0, 16.0];
+/// How large the cluster is. A rule that learns from a thousand requests a second may not from a hundred.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Size {
+    /// 4, 8 and 16 cores, requests of 20 ms: 840 a second.
+    Busy,
+    /// 2, 4 and 8 cores, requests of 80 ms: 105 a second.
+    Calm,
+}
+
+impl Size {
+    /// Cores: capacity 1:2:4.
+    pub fn cores(self) -> [f64; 3] {
+        match self {
+            Size::Busy => [4.0, 8.0, 16.0],
+            Size::Calm => [2.0, 4.0, 8.0],
+        }
+    }
+
+    /// What a request needs alone, seconds.
+    fn mean(self) -> f64 {
+        match self {
+            Size::Busy => 0.02,
+            Size::Calm => 0.08,
+        }
+    }
+
+    fn users(self) -> usize {
+        match self {
+            Size::Busy => 2000,
+            Size::Calm => 200,
+        }
+    }
+}
+
 /// Simulated seconds.
 pub const SECONDS: f64 = 240.0;
 const WARM_UP: f64 = 10.0;
-const MEAN: f64 = 0.02;
-const USERS: usize = 2000;
 
 impl Outcome {
     /// A quantile in milliseconds.
@@ -64,18 +96,25 @@ pub fn run(case: Case, name: &str, seed: u64) -> Outcome {
     let mut random = fastrand::Rng::with_seed(seed);
     // The rules draw from numbers of their own, so that all of them meet the very same requests.
     let mut rules_random = fastrand::Rng::with_seed(seed ^ 0x5eed);
-    let mut servers: Vec<Server> = CORES.iter().map(|c| Server::new(*c)).collect();
-    let mut rules: Vec<Box<dyn Rule>> = (0..case.icms).map(|_| rule(name, &CORES)).collect();
+    let (cores, mean) = (case.size.cores(), case.size.mean());
+    let mut servers: Vec<Server> = cores.iter().map(|c| Server::new(*c)).collect();
+    let mut rules: Vec<Box<dyn Rule>> = (0..case.icms).map(|_| rule(name, &cores)).collect();
     let mut up = [true; 3];
-    let mut users: Vec<Option<usize>> = vec![None; USERS];
+    let mut users: Vec<Option<usize>> = vec![None; case.size.users()];
     let mut outcome = Outcome { times: Vec::new(), per_second: vec![[0; 3]; SECONDS as usize + 1] };
 
     let load = if case.event == Event::ReturnsCold { 0.35 } else { 0.6 };
-    let rate = load * CORES.iter().sum::<f64>() / MEAN;
+    let rate = load * cores.iter().sum::<f64>() / mean;
     let mut next_arrival = 0.0;
     let mut next_tick = 0.5;
     // Servers publish at moments of their own.
     let mut next_index: Vec<f64> = (0..3).map(|n| (n as f64 + 1.0) / 3.0 * case.index_every).collect();
+    if case.index_every > 0.0 {
+        // What an idle server published is read at the start.
+        for rule in &mut rules {
+            (0..3).for_each(|n| rule.published(n, 100, 0.0));
+        }
+    }
     loop {
         let (server, end) = (0..3)
             .map(|n| (n, servers[n].next_end()))
@@ -98,8 +137,8 @@ pub fn run(case: Case, name: &str, seed: u64) -> Outcome {
             }
         } else if now == next_arrival {
             let icm = random.usize(..case.icms);
-            let size = size(case.event, &mut random);
-            let user = (random.f64() < case.affinity).then(|| random.usize(..USERS));
+            let size = size(case.event, mean, &mut random);
+            let user = (random.f64() < case.affinity).then(|| random.usize(..users.len()));
             let leaves = random.f64() < 1.0 / 30.0;
             let entry = user.and_then(|u| users[u]).filter(|n| up[*n]);
             let choice = Choice { now, up: &up, entry, servers: &servers, size };
@@ -126,6 +165,9 @@ pub fn run(case: Case, name: &str, seed: u64) -> Outcome {
             for n in 0..3 {
                 if next_index[n] <= now {
                     next_index[n] += case.index_every;
+                    if !up[n] {
+                        continue;
+                    }
                     let expansion = servers[n].take_expansion();
                     let index =
                         domino_icm::cluster::availability::index_of_expansion(expansion, 6).round() as u8;
@@ -155,16 +197,16 @@ fn exponential(random: &mut fastrand::Rng) -> f64 {
     -(1.0 - random.f64()).ln()
 }
 
-fn size(event: Event, random: &mut fastrand::Rng) -> f64 {
+fn size(event: Event, mean: f64, random: &mut fastrand::Rng) -> f64 {
     if event == Event::HeavyTail {
-        // Bounded Pareto of shape 1.3: mean near 20 ms, the longest 20 s.
+        // Bounded Pareto of shape 1.3, the longest 20 s.
         let shape = 1.3;
-        let (low, high): (f64, f64) = (0.0054, 20.0);
+        let (low, high): (f64, f64) = (0.27 * mean, 20.0);
         let u = random.f64();
         let (a, b) = (low.powf(-shape), high.powf(-shape));
         (a - u * (a - b)).powf(-1.0 / shape)
     } else {
-        MEAN * exponential(random) + 1e-4
+        mean * exponential(random) + 1e-4
     }
 }
 

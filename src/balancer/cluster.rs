@@ -19,7 +19,7 @@ use super::statistics::traffic::Traffic;
 use super::view::{Entry, PeerSettings, View};
 use crate::affinity::{Cookies, Keys, cookie};
 use crate::clock;
-use crate::cluster::{Ledger, Member, Port, Restriction, ServerName, Transition, ledger};
+use crate::cluster::{Ledger, Member, Port, Restriction, ServerName, Transition, ledger, load};
 use crate::config::settings::{self, Availability, AvailabilitySource, HostPort, Server};
 use crate::directory::source::Holder;
 use crate::domino::{Client, Sessions};
@@ -282,7 +282,7 @@ impl Cluster {
         }
         let member = Arc::new(Member::new(server.name.clone(), tag, server.weight, ledger));
         // What the configuration restricts is restricted from the first moment on.
-        member.tick(self.rules.range, 0, now);
+        member.tick(self.rules.range, 0, &load::Peers::default(), now);
         members.insert(server.name.folded().to_owned(), Arc::clone(&member));
         (member, true)
     }

@@ -16,7 +16,7 @@ use super::directory::{Loaded, Origin};
 use super::{Balancer, Beginning, background, resolve};
 use crate::availability::{PollTarget, poll};
 use crate::clock;
-use crate::cluster::{Port, names_view};
+use crate::cluster::{Port, load, names_view};
 use crate::config::settings::{
     self, AvailabilitySource, Cldbdir, Directory, NamesView, Servers, UpstreamScheme,
 };
@@ -412,6 +412,7 @@ async fn read_availability(balancer: Arc<Balancer>, cluster: Arc<Cluster>) {
         let now_ms = clock::now_ms();
         if now_ms.saturating_sub(last_tick) >= 500 {
             last_tick = now_ms;
+            let peers = load::Peers::of(view.entries.iter().map(|entry| entry.member.as_ref()));
             for entry in &view.entries {
                 let observed = cluster
                     .sources(&entry.server)
@@ -420,7 +421,7 @@ async fn read_availability(balancer: Arc<Balancer>, cluster: Arc<Cluster>) {
                     .or_else(|| cluster.sources(&entry.server).first());
                 let (range, stale) =
                     observed.map_or((6, 180_000), |a| (a.range, super::cluster::millis(a.stale_after)));
-                let change = entry.member.tick(range, stale, now_ms);
+                let change = entry.member.tick(range, stale, &peers, now_ms);
                 balancer.record(&cluster.settings.name, &entry.server.name, change);
                 unresolved(&balancer, &cluster, entry, now_ms);
             }

@@ -50,9 +50,9 @@ impl RequestClass {
     pub const COUNT: usize = 4;
 }
 
-/// The observed expansion factor of one server: time to first byte against its baseline, by class.
+/// The observed expansion factor of one server: time to first byte against the baseline, by class.
 ///
-/// Baseline: a slowly decaying low percentile (about the tenth) of the class. Recent: an
+/// Baseline: the [`least`] of the cluster's servers, each a slowly decaying low percentile (about the tenth) of the class. Recent: an
 /// exponentially weighted mean in which a reading loses half its weight in 10 s.
 #[derive(Clone, Debug, Default)]
 pub struct Observed {
@@ -82,6 +82,22 @@ const ENOUGH: u32 = 8;
 /// (`benches/balance`, affinity 95 %).
 const WINDOW: f64 = 500.0;
 
+/// Microseconds by class; `None` = not known.
+pub type Baselines = [Option<f64>; RequestClass::COUNT];
+
+/// The least baselines of a cluster. Its servers are measured against the same ones: replicas answer the same requests,
+/// so a server that is slower than the others is slower, whatever it was used to, and a baseline that is a few
+/// milliseconds off is so for all of them alike.
+#[must_use]
+pub fn least(all: impl Iterator<Item = Baselines>) -> Baselines {
+    all.fold([None; RequestClass::COUNT], |mut least, one| {
+        for (least, one) in least.iter_mut().zip(one) {
+            *least = [*least, one].into_iter().flatten().reduce(f64::min);
+        }
+        least
+    })
+}
+
 impl Observed {
     /// Takes in one answered request. `micros` is the time to the first byte of the answer.
     pub fn observe(&mut self, class: RequestClass, micros: u64, now_ms: u64) {
@@ -107,19 +123,26 @@ impl Observed {
         times.seen = times.seen.saturating_add(1);
     }
 
-    /// The expansion factor over all classes, weighted by their recent traffic; `None` before enough
-    /// was seen, or when nothing was for `stale_ms`.
+    /// The baseline of each class, microseconds, where enough was seen.
     #[must_use]
-    pub fn expansion(&self, now_ms: u64, stale_ms: u64) -> Option<f64> {
+    pub fn baselines(&self) -> Baselines {
+        self.classes.map(|times| (times.seen >= ENOUGH).then_some(times.baseline))
+    }
+
+    /// The expansion factor over all classes, weighted by their recent traffic; `None` before enough
+    /// was seen, or when nothing was for `stale_ms`. `cluster`: see [`least`].
+    #[must_use]
+    pub fn expansion(&self, cluster: &Baselines, now_ms: u64, stale_ms: u64) -> Option<f64> {
         let mut sum = 0.0;
         let mut weights = 0.0;
-        for times in &self.classes {
+        for (times, baseline) in self.classes.iter().zip(cluster) {
             let age = now_ms.saturating_sub(times.last_ms);
             if times.seen < ENOUGH || age > stale_ms {
                 continue;
             }
             let weight = times.weight * 0.5_f64.powf(age as f64 / HALF_LIFE_MS);
-            let slowdown = ((times.recent + NOISE_MICROS) / (times.baseline + NOISE_MICROS)).max(1.0);
+            let baseline = baseline.unwrap_or(times.baseline);
+            let slowdown = ((times.recent + NOISE_MICROS) / (baseline + NOISE_MICROS)).max(1.0);
             // What was seen says less and less about now: a server that nobody asks any more becomes
             // as good as an idle one, or nobody would ever find out that it recovered.
             sum += weight * (1.0 + (slowdown - 1.0) * 0.5_f64.powf(age as f64 / HALF_LIFE_MS));
@@ -133,6 +156,8 @@ impl Observed {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    const OWN: Baselines = [None; RequestClass::COUNT];
 
     #[test]
     fn threshold_zero_is_never_busy_and_hundred_always() {
@@ -160,13 +185,13 @@ mod tests {
             now += 10;
             observed.observe(RequestClass::Document, 50_000 + i % 7, now);
         }
-        let quiet = index_of_expansion(observed.expansion(now, 60_000).unwrap(), 6);
+        let quiet = index_of_expansion(observed.expansion(&OWN, now, 60_000).unwrap(), 6);
         assert!(quiet > 97.0, "{quiet}");
         for _ in 0..2_000 {
             now += 10;
             observed.observe(RequestClass::Document, 400_000, now);
         }
-        let slow = index_of_expansion(observed.expansion(now, 60_000).unwrap(), 6);
+        let slow = index_of_expansion(observed.expansion(&OWN, now, 60_000).unwrap(), 6);
         assert!((45.0..60.0).contains(&slow), "{slow}");
     }
 
@@ -179,9 +204,24 @@ mod tests {
         for i in 100..200 {
             observed.observe(RequestClass::Document, 400_000, i * 10);
         }
-        let then = observed.expansion(2_000, 180_000).unwrap();
-        let later = observed.expansion(62_000, 180_000).unwrap();
+        let then = observed.expansion(&OWN, 2_000, 180_000).unwrap();
+        let later = observed.expansion(&OWN, 62_000, 180_000).unwrap();
         assert!(then > 4.0 && later < 1.5, "{then} {later}");
+    }
+
+    #[test]
+    fn a_server_is_measured_against_the_fastest_of_its_cluster() {
+        let times = |micros| {
+            let mut observed = Observed::default();
+            (0..200).for_each(|i| observed.observe(RequestClass::Document, micros, i * 10));
+            observed
+        };
+        let (fast, slow, unknown) = (times(20_000), times(60_000), Observed::default());
+        let cluster = least([slow.baselines(), unknown.baselines(), fast.baselines()].into_iter());
+        assert_eq!(cluster, fast.baselines());
+        assert!(fast.expansion(&cluster, 2_000, 60_000).unwrap() < 1.01);
+        assert!(slow.expansion(&cluster, 2_000, 60_000).unwrap() > 2.5, "slow from the beginning");
+        assert!(slow.expansion(&OWN, 2_000, 60_000).unwrap() < 1.01);
     }
 
     #[test]
@@ -190,7 +230,7 @@ mod tests {
         for i in 0..400 {
             observed.observe(RequestClass::Static, if i < 200 { 200 } else { 500 }, i * 10);
         }
-        let index = index_of_expansion(observed.expansion(4_000, 180_000).unwrap(), 6);
+        let index = index_of_expansion(observed.expansion(&OWN, 4_000, 180_000).unwrap(), 6);
         assert!(index > 95.0, "{index}");
     }
 
@@ -201,19 +241,19 @@ mod tests {
             observed.observe(RequestClass::Static, 100, i * 10);
             observed.observe(RequestClass::Agent, 900_000, i * 10);
         }
-        let index = index_of_expansion(observed.expansion(2_000, 60_000).unwrap(), 6);
+        let index = index_of_expansion(observed.expansion(&OWN, 2_000, 60_000).unwrap(), 6);
         assert!(index > 97.0, "slow agents are no sign of load: {index}");
     }
 
     #[test]
     fn nothing_is_claimed_before_enough_was_seen_or_after_silence() {
         let mut observed = Observed::default();
-        assert_eq!(observed.expansion(0, 1_000), None);
+        assert_eq!(observed.expansion(&OWN, 0, 1_000), None);
         for i in 0..100 {
             observed.observe(RequestClass::Document, 500, i);
         }
-        assert!(observed.expansion(100, 1_000).is_some());
-        assert_eq!(observed.expansion(5_000, 1_000), None);
+        assert!(observed.expansion(&OWN, 100, 1_000).is_some());
+        assert_eq!(observed.expansion(&OWN, 5_000, 1_000), None);
     }
 
     proptest! {
@@ -225,7 +265,7 @@ mod tests {
                 now += gap;
                 observed.observe(RequestClass::Document, micros, now);
             }
-            if let Some(xf) = observed.expansion(now, u64::MAX) {
+            if let Some(xf) = observed.expansion(&OWN, now, u64::MAX) {
                 let index = index_of_expansion(xf, 6);
                 prop_assert!((0.0..=100.0).contains(&index));
             }

@@ -1,13 +1,22 @@
 //! The index by which servers are ranked: what a server publishes and what is observed here, joined.
 //!
 //! In: both indexes, with the mean of this balancer's requests in flight while they were taken. Out: one index,
-//! and the requests in flight that it knows of. Pure arithmetic: no clock, the caller says how old things are.
+//! and the requests in flight that it knows of. Pure arithmetic: no clock, the caller says when half a second is over.
 //!
 //! A published index tells of everybody's work, and of a minute that has passed; response times tell of ours, and
 //! of now. Ranked by the published one alone, servers were overloaded and left idle in turn: in the simulation of
-//! `benches/balance` the 99th percentile was ten times that of the joined one with an index a minute old. So the
-//! published index is moved by as much as the observed one has moved since, and what it knew beyond that fades
-//! with a half-life of twenty seconds. Where nothing is observed it stands as it is.
+//! `benches/balance` the 99th percentile was ten times that of the joined one with an index a minute old. So it is
+//! held against the mean of what was observed *in the same time*: the difference is what it knows beyond our own
+//! requests, the work of others, and that stands until the next index comes. What is observed now is added. A published
+//! 90 against 40 counts in full for as long as it is published, and a server that turns slow is seen at once. Where
+//! nothing is observed the published index stands as it is.
+//!
+//! An observed index is low and a published one high for the same load, as ours starts from the fastest requests and
+//! Domino's from the fastest of each kind. So no server may be ranked by the one while others are by the other:
+//! where nothing is published, the mean difference of the others is taken for granted ([`Peers`]).
+
+use super::Member;
+use super::availability::{Baselines, least};
 
 /// An index and what it was taken with.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -18,30 +27,79 @@ pub struct Reading {
     pub in_flight: f32,
 }
 
-/// A published index, and what was observed when it came.
+/// A published index, and what it adds.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Published {
     /// As it came.
     pub reading: Reading,
-    /// The observed index of that moment, where there was one.
-    pub observed: Option<f32>,
-    /// How old it is, milliseconds.
-    pub age_ms: u64,
+    /// Points by which it differs from what was observed in the time that it tells of, where something was observed.
+    pub beyond: Option<f32>,
 }
 
-/// After this a published index has half of its say against what is observed, milliseconds.
-const HALF_LIFE_MS: f32 = 20_000.0;
+/// Share that the newest index has in [`Published::beyond`]: its noise is not that of the mean before it.
+const NEWEST: f32 = 0.5;
 
-/// Joins a published index with the one that is observed now. Either may be unknown.
+/// What a new index adds, `fresh` taken for itself, after one before.
 #[must_use]
-pub fn join(published: Option<Published>, observed: Option<Reading>) -> Option<Reading> {
-    match (published, observed) {
-        (None, observed) => observed,
-        (Some(Published { reading, observed: Some(then), age_ms }), Some(now)) => {
-            let say = 0.5_f32.powf(age_ms as f32 / HALF_LIFE_MS);
-            Some(Reading { index: now.index + (reading.index - then) * say, in_flight: now.in_flight })
-        }
-        (Some(Published { reading, .. }), _) => Some(reading),
+pub fn beyond(before: Option<Published>, fresh: f32) -> f32 {
+    before.and_then(|before| before.beyond).map_or(fresh, |before| before + (fresh - before) * NEWEST)
+}
+
+/// Joins a published index with the one that is observed now. Either may be unknown. `others`: what the indexes of the
+/// other servers add, for a server that publishes none: it is neither preferred nor shunned.
+#[must_use]
+pub fn join(published: Option<Published>, observed: Option<Reading>, others: f32) -> Option<Reading> {
+    let beyond = published.map_or(Some(others), |published| published.beyond);
+    match (observed, beyond) {
+        (Some(now), Some(beyond)) => Some(Reading { index: now.index + beyond, ..now }),
+        _ => published.map(|published| published.reading),
+    }
+}
+
+/// What is known of the servers of a cluster together: without it their indexes could not be compared.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Peers {
+    /// The least baselines.
+    pub baselines: Baselines,
+    /// The mean of [`Published::beyond`], 0 where nothing is published.
+    pub beyond: f32,
+}
+
+impl Peers {
+    /// From all members, each asked once.
+    pub fn of<'a>(members: impl Iterator<Item = &'a Member> + Clone) -> Self {
+        let beyond = members.clone().filter_map(Member::beyond);
+        let (sum, n) = beyond.fold((0.0_f32, 0_u16), |(sum, n), one| (sum + one, n + 1));
+        Self { baselines: least(members.map(Member::baselines)), beyond: sum / f32::from(n.max(1)) }
+    }
+}
+
+/// A mean over the time between two published indexes.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Mean {
+    mean: f32,
+    values: f32,
+}
+
+/// Values that it rests on at most: those of the 75 seconds over which Domino takes its own mean.
+const MOST: f32 = 150.0;
+
+impl Mean {
+    /// Takes in one more, twice a second.
+    pub fn add(&mut self, value: f32) {
+        self.values = (self.values + 1.0).min(MOST);
+        self.mean += (value - self.mean) / self.values;
+    }
+
+    /// The mean, if there was anything.
+    #[must_use]
+    pub fn get(self) -> Option<f32> {
+        (self.values > 0.0).then_some(self.mean)
+    }
+
+    /// The mean, and begins anew.
+    pub fn take(&mut self) -> Option<f32> {
+        std::mem::take(self).get()
     }
 }
 
@@ -79,27 +137,43 @@ mod tests {
 
     #[test]
     fn what_is_known_alone_counts_alone() {
-        let published = Published { reading: PUBLISHED_80, observed: None, age_ms: 60_000 };
-        assert_eq!(join(None, None), None);
-        assert_eq!(join(Some(published), None), Some(PUBLISHED_80));
-        assert_eq!(
-            join(Some(published), Some(OBSERVED_40)),
-            Some(PUBLISHED_80),
-            "nothing to compare it with"
-        );
-        assert_eq!(join(None, Some(OBSERVED_40)), Some(OBSERVED_40));
+        let published = Published { reading: PUBLISHED_80, beyond: None };
+        assert_eq!(join(None, None, 30.0), None);
+        assert_eq!(join(Some(published), None, 30.0), Some(PUBLISHED_80));
+        assert_eq!(join(Some(published), Some(OBSERVED_40), 30.0), Some(PUBLISHED_80), "not compared yet");
+        assert_eq!(join(None, Some(OBSERVED_40), 0.0), Some(OBSERVED_40));
     }
 
     #[test]
     fn a_published_index_moves_with_what_is_observed_since() {
-        let published = Published { reading: PUBLISHED_80, observed: Some(70.0), age_ms: 0 };
-        let joined = join(Some(published), Some(OBSERVED_40)).unwrap();
+        let published = Published { reading: PUBLISHED_80, beyond: Some(10.0) };
+        let joined = join(Some(published), Some(OBSERVED_40), 0.0).unwrap();
         assert_eq!(joined, Reading { index: 50.0, in_flight: 10.0 });
         let calm = Reading { index: 70.0, in_flight: 4.0 };
-        assert_eq!(join(Some(published), Some(calm)), Some(PUBLISHED_80), "what is published stands");
-        let old = Published { age_ms: 60_000, ..published };
-        let joined = join(Some(old), Some(calm)).unwrap().index;
-        assert!((70.0..72.0).contains(&joined), "a minute later what is observed counts: {joined}");
+        assert_eq!(join(Some(published), Some(calm), 0.0), Some(PUBLISHED_80), "what is published stands");
+    }
+
+    #[test]
+    fn a_server_that_publishes_nothing_is_ranked_as_if_it_did_like_the_others() {
+        assert_eq!(join(None, Some(OBSERVED_40), 35.0).unwrap().index, 75.0);
+    }
+
+    #[test]
+    fn what_an_index_adds_is_a_mean_over_the_last_ones() {
+        let first = Published { reading: PUBLISHED_80, beyond: None };
+        assert_eq!(beyond(Some(first), 20.0), 20.0);
+        assert_eq!(beyond(Some(Published { beyond: Some(20.0), ..first }), 30.0), 25.0);
+    }
+
+    #[test]
+    fn the_mean_between_two_indexes_forgets_what_is_older_than_domino_counts() {
+        let mut mean = Mean::default();
+        assert_eq!(mean.get(), None);
+        (0..20).for_each(|n| mean.add(if n % 2 == 0 { 40.0 } else { 60.0 }));
+        assert!((mean.get().unwrap() - 50.0).abs() < 0.01);
+        (0..1_000).for_each(|_| mean.add(90.0));
+        assert!(mean.take().unwrap() > 89.0);
+        assert_eq!(mean.get(), None, "anew");
     }
 
     #[test]

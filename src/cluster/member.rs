@@ -10,10 +10,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::availability::{Observed, RequestClass, index_of_expansion};
+use super::availability::{Baselines, Observed, RequestClass, index_of_expansion};
 use super::facts::Facts;
 use super::ledger::{Ledger, Restriction, Settings, Source, Standing};
-use super::load::{self, MeanInFlight, Published, Reading};
+use super::load::{self, Mean, MeanInFlight, Published, Reading};
 use super::name::ServerName;
 use super::state::{Port, ServerState, Transition};
 
@@ -75,7 +75,20 @@ struct Indexes {
     /// When it was taken and by which source, and what it says.
     published: Option<((u64, usize), Published)>,
     observed: Option<Reading>,
+    /// Of the observed index since the published one was taken.
+    meanwhile: Mean,
+    /// See [`load::join`].
+    others: f32,
     mean: MeanInFlight,
+}
+
+impl Indexes {
+    /// The published index. Where nothing was observed before it came, it is held against what is observed since.
+    fn published(&self) -> Option<Published> {
+        let (_, published) = self.published?;
+        let since = || self.meanwhile.get().map(|mean| published.reading.index - mean);
+        Some(Published { beyond: published.beyond.or_else(since), ..published })
+    }
 }
 
 /// What happened on a member since the process began.
@@ -294,16 +307,23 @@ impl Member {
         self.learn(now_ms, |ledger| ledger.restrict_elsewhere(all, now_ms))
     }
 
-    /// Once a second: what went stale lapses, and the observed index is renewed.
-    pub fn tick(&self, range: u8, stale_ms: u64, now_ms: u64) -> Option<Transition> {
-        let expansion =
-            self.observed.lock().unwrap_or_else(PoisonError::into_inner).expansion(now_ms, stale_ms);
+    /// Twice a second: what went stale lapses, and the observed index is renewed.
+    pub fn tick(&self, range: u8, stale_ms: u64, peers: &load::Peers, now_ms: u64) -> Option<Transition> {
+        let expansion = self.observed.lock().unwrap_or_else(PoisonError::into_inner).expansion(
+            &peers.baselines,
+            now_ms,
+            stale_ms,
+        );
         {
             let mut indexes = self.indexes.lock().unwrap_or_else(PoisonError::into_inner);
+            indexes.others = peers.beyond;
             indexes.mean.sample(self.in_flight(), now_ms);
             let in_flight = indexes.mean.get();
             let reading = |xf| Reading { index: index_of_expansion(xf, range) as f32, in_flight };
             indexes.observed = expansion.map(reading);
+            if let Some(Reading { index, .. }) = indexes.observed {
+                indexes.meanwhile.add(index);
+            }
         }
         let failing = f32::from_bits(self.failing_share.load(Relaxed));
         if failing > 0.0 {
@@ -311,6 +331,19 @@ impl Member {
             self.failing_share.store(faded.to_bits(), Relaxed);
         }
         self.learn(now_ms, |ledger| ledger.tick(now_ms))
+    }
+
+    /// See [`Observed::baselines`].
+    #[must_use]
+    pub fn baselines(&self) -> Baselines {
+        self.observed.lock().unwrap_or_else(PoisonError::into_inner).baselines()
+    }
+
+    /// What its published index says beyond the observed one, where there are both.
+    #[must_use]
+    pub fn beyond(&self) -> Option<f32> {
+        let indexes = self.indexes.lock().unwrap_or_else(PoisonError::into_inner);
+        indexes.published().and_then(|published| published.beyond)
     }
 
     /// A connect error, or a reset before the answer's header.
@@ -394,21 +427,26 @@ impl Member {
     }
 
     /// Joins what is known of the index.
-    fn rank_by(&self, taken: Option<(u64, usize)>, standing: &Standing, now_ms: u64) {
+    fn rank_by(&self, taken: Option<(u64, usize)>, standing: &Standing) {
         let mut indexes = self.indexes.lock().unwrap_or_else(PoisonError::into_inner);
-        // An exporter that is read more often than Domino renews its index repeats the old one: what was sent
-        // since it was taken still counts.
-        let (in_flight, observed) = match (indexes.published, taken) {
-            (Some((before, published)), Some(now)) if before == now => {
-                (published.reading.in_flight, published.observed)
+        let (before, again) = match (indexes.published, taken) {
+            (Some((before, published)), Some(now)) => (Some(published), before == now),
+            _ => (None, false),
+        };
+        // An exporter that is read more often than Domino renews its index repeats the old one: what was sent and
+        // observed since it was taken still counts.
+        let (in_flight, beyond) = match before {
+            Some(same) if again => (same.reading.in_flight, same.beyond),
+            _ => {
+                let mean =
+                    standing.raw_index.and_then(|raw| Some((f32::from(raw), indexes.meanwhile.take()?)));
+                (indexes.mean.get(), mean.map(|(raw, mean)| load::beyond(before, raw - mean)))
             }
-            _ => (indexes.mean.get(), indexes.observed.map(|o| o.index)),
         };
         indexes.published = taken.zip(standing.index).map(|(taken, index)| {
-            let age_ms = now_ms.saturating_sub(taken.0);
-            (taken, Published { reading: Reading { index: index as f32, in_flight }, observed, age_ms })
+            (taken, Published { reading: Reading { index: index as f32, in_flight }, beyond })
         });
-        let reading = load::join(indexes.published.map(|(_, published)| published), indexes.observed);
+        let reading = load::join(indexes.published(), indexes.observed, indexes.others);
         let bits = reading
             .map_or(NO_READING, |r| u64::from(r.index.to_bits()) << 32 | u64::from(r.in_flight.to_bits()));
         self.reading.store(bits, Relaxed);
@@ -442,7 +480,7 @@ impl Member {
         self.state.store(standing.state as u32, Relaxed);
         self.restricted_since.store(standing.restricted_since_ms.map_or(0, |ms| ms.max(1)), Relaxed);
         self.returned_at.store(ledger.returned_at().map_or(0, |ms| ms.max(1)), Relaxed);
-        self.rank_by(ledger.index_taken(), &standing, now_ms);
+        self.rank_by(ledger.index_taken(), &standing);
         self.max_connections.store(standing.max_connections, Relaxed);
         transition
     }
@@ -509,7 +547,7 @@ mod tests {
         member.report(0, &facts, 10);
         let requests: Vec<InFlight> = (0..3).filter_map(|_| member.begin(0)).collect();
         for tick in 1..100 {
-            member.tick(6, 180_000, tick * 500);
+            member.tick(6, 180_000, &load::Peers::default(), tick * 500);
         }
         member.report(0, &facts, 50_000);
         assert_eq!((member.view().in_flight, member.view().in_flight_then), (3, 0.0));
@@ -517,6 +555,32 @@ mod tests {
         assert!(member.view().in_flight_then > 2.8, "{:?}", member.view());
         drop(requests);
         assert_eq!(member.view().in_flight, 0);
+    }
+
+    #[test]
+    fn a_published_index_is_held_against_what_was_observed_in_the_same_time() {
+        let member = member(&[Source { kind: "prometheus", stale_after_ms: 180_000 }]);
+        let facts = |index, at| Facts { index: Some(index), updated_at: Some(at), ..Facts::default() };
+        let seconds = |from: u64, to: u64, micros: u64| {
+            for at in (from * 1_000..to * 1_000).step_by(100) {
+                member.observe(RequestClass::Document, micros, at);
+                if at.is_multiple_of(500) {
+                    member.tick(6, 180_000, &load::Peers::default(), at);
+                }
+            }
+        };
+        let ranked = || member.view().index.unwrap();
+        seconds(1, 60, 20_000);
+        member.report(0, &facts(70, 60.0), 60_000);
+        assert!((ranked() - 70.0).abs() < 1.0, "as published: {}", ranked());
+        seconds(60, 90, 20_000);
+        assert!((ranked() - 70.0).abs() < 1.0, "half a minute later as well: {}", ranked());
+        seconds(90, 120, 160_000);
+        assert!(ranked() < 40.0, "eight times slower shows before Domino says so: {}", ranked());
+        // Domino's word on that minute: what was seen already does not count twice.
+        let seen = ranked();
+        member.report(0, &facts(51, 120.0), 120_000);
+        assert!((ranked() - seen).abs() < 8.0, "{seen} {}", ranked());
     }
 
     #[test]

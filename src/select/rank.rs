@@ -7,11 +7,14 @@
 //! flight per weight wins.
 //!
 //! The correction follows the index's own definition. A server that works on `n` requests at once slows down
-//! as `n` grows, so its expansion factor has changed by `(C + now) / (C + then)`, where `then` is the mean
-//! number in flight while the index was taken; this is `100 / range * log2` of that ratio in points of the
+//! as `n` grows: not at all while it has idle cores, in proportion to `n` when it has none. In between its
+//! expansion factor has changed by the square root of `(C + now) / (C + then)`, where `then` is the mean
+//! number in flight while the index was taken; this is `100 / range * log2` of that in points of the
 //! index. `C` keeps single requests on an idle server from mattering. In effect the time that a new request
 //! would take is estimated: an index learned over seconds, times a number in flight that is true now.
-//! `benches/balance` compares this with the rules of others; the constants are those that did best there.
+//! `benches/balance` compares this with the rules of others. The whole ratio does as well there for requests
+//! that may go anywhere, and worse where users stay: what is in flight at this moment says little about the
+//! minutes for which a newcomer will be there.
 //!
 //! A server that fails fast looks idle and would draw everybody: the share of its latest attempts that
 //! had to be repeated elsewhere costs it as many points of a hundred.
@@ -58,7 +61,8 @@ pub fn corrected(candidates: &[Candidate], settings: &Settings) -> SmallVec<[f32
             let now = c.view.in_flight as f32 / weight;
             let then = c.view.in_flight_then / weight;
             // Most servers, most of the time: nothing changed since the reading, no logarithm needed.
-            let shift = if now == then { 0.0 } else { points * ((CARRIED + now) / (CARRIED + then)).log2() };
+            let shift =
+                if now == then { 0.0 } else { points * 0.5 * ((CARRIED + now) / (CARRIED + then)).log2() };
             c.view.index.unwrap_or(neutral) - shift - 100.0 * c.view.failing
         })
         .collect()

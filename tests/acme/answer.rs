@@ -46,6 +46,8 @@ pub struct Answer {
     /// Milliseconds before it is sent, and between pieces of 1 KiB.
     pub delay_ms: u64,
     pub drip_ms: u64,
+    /// Milliseconds of one worker at usual speed.
+    pub work_ms: u64,
 }
 
 impl Answer {
@@ -58,6 +60,7 @@ impl Answer {
             until_close: false,
             delay_ms: 0,
             drip_ms: 0,
+            work_ms: 0,
         }
     }
 

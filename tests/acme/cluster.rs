@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex, RwLock};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 
+use crate::capacity::Capacity;
 use crate::executions::{Executions, Log};
 use crate::faults::{Fault, Faults, Kind, Seen};
 use crate::holdings::Holdings;
@@ -65,6 +66,7 @@ pub struct Member {
     pub here: bool,
     pub counters: Counters,
     pub log: Log,
+    capacity: Capacity,
     /// Tokens of DomAuthSessId and their users.
     pub sessions: Mutex<HashMap<String, String>>,
     /// View states of XPages: SessionID and number of pages.
@@ -100,6 +102,21 @@ pub struct Cluster {
 impl Member {
     pub fn settings(&self) -> Arc<Settings> {
         self.settings.read().unwrap().clone()
+    }
+
+    /// What is published: the settings, with the measured index where one is wanted, and its moment.
+    pub fn published(&self) -> (Arc<Settings>, Option<u64>) {
+        let settings = self.settings();
+        if settings.index.is_none() || settings.measure_index_ms == 0 {
+            return (settings, None);
+        }
+        let (index, at) = self.capacity.index(settings.measure_index_ms);
+        (Arc::new(Settings { index: Some(index), ..(*settings).clone() }), Some(at))
+    }
+
+    /// Does so many milliseconds of work, in its turn.
+    pub async fn work(&self, work_ms: u64) {
+        self.capacity.work(work_ms, || self.settings()).await;
     }
 
     /// The fault that hits this request; a counted one is used up.
@@ -308,6 +325,8 @@ impl Cluster {
                 here,
                 counters: Counters::default(),
                 log: Log::default(),
+                // Servers publish at moments of their own.
+                capacity: Capacity::new((position + 1) as f64 / scenario.servers.len() as f64),
                 sessions: Mutex::default(),
                 xpages: Mutex::default(),
                 appeared: AtomicU32::new(0),

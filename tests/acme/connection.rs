@@ -216,6 +216,9 @@ impl Conversation {
             _ => pages::answer(&self.cluster, &self.member, &request).await,
         };
         answer.headers.push(("X-Acme-Server".to_owned(), server));
+        if answer.work_ms > 0 {
+            self.member.work(answer.work_ms).await;
+        }
         if answer.delay_ms > 0 {
             tokio::time::sleep(Duration::from_millis(answer.delay_ms)).await;
         }

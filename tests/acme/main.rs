@@ -14,6 +14,7 @@
 )]
 
 mod answer;
+mod capacity;
 mod clock;
 mod cluster;
 mod connection;

@@ -248,7 +248,7 @@ fn redirect(cluster: &Cluster, member: &Member, request: &Request, copy: &Copy, 
     Answer::html(302, "<html><body>Moved</body></html>\n").with("Location", location)
 }
 
-/// What the query asks of any page: `status`, `size`, `chunked`, `delay`, `drip`, `close`.
+/// What the query asks of any page: `status`, `size`, `chunked`, `delay`, `work`, `drip`, `close`.
 fn options(url: &Url, mut answer: Answer) -> Answer {
     if let Some(status) = url.number("status").filter(|s| (200..600).contains(s)) {
         answer.status = status as u16;
@@ -260,5 +260,6 @@ fn options(url: &Url, mut answer: Answer) -> Answer {
     answer.until_close = url.argument("close") == Some("1");
     answer.delay_ms += url.number("delay").unwrap_or(0);
     answer.drip_ms = url.number("drip").unwrap_or(0);
+    answer.work_ms = url.number("work").unwrap_or(0);
     answer
 }

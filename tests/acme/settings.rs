@@ -48,6 +48,12 @@ pub struct Settings {
     pub max_requests: u64,
     /// An idle connection is closed after so many milliseconds; 0 = never.
     pub keepalive_ms: u64,
+    /// Requests with `&work=MS` that are worked on at once, the others wait in line; 0 = no limit.
+    pub workers: usize,
+    /// Part of the usual speed: at 0.1 work of 20 ms takes 200.
+    pub speed: f64,
+    /// Milliseconds between two indexes that are measured from how long work took; 0 = `index` is what is published.
+    pub measure_index_ms: u64,
     /// Traps of the directory views (cldbdir.nsf and the names view).
     pub dir: Directory,
 }
@@ -75,6 +81,9 @@ impl Default for Settings {
             member: true,
             max_requests: 0,
             keepalive_ms: 0,
+            workers: 0,
+            speed: 1.0,
+            measure_index_ms: 0,
             dir: Directory::default(),
         }
     }
@@ -161,7 +170,11 @@ impl Settings {
     pub fn patched(&self, patch: &Value) -> Result<Settings, String> {
         let mut whole = serde_json::to_value(self).map_err(|e| e.to_string())?;
         merge(&mut whole, patch);
-        serde_json::from_value(whole).map_err(|e| e.to_string())
+        let patched: Settings = serde_json::from_value(whole).map_err(|e| e.to_string())?;
+        if !(patched.speed > 0.0 && patched.speed <= 1000.0) {
+            return Err(format!("speed: {} is not over 0 and up to 1000", patched.speed));
+        }
+        Ok(patched)
     }
 }
 

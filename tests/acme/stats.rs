@@ -26,7 +26,7 @@ fn number(value: f64) -> String {
 
 /// Numeric statistics by Domino's names.
 fn statistics(member: &Member) -> Vec<(&'static str, String)> {
-    let s = member.settings();
+    let (s, _) = member.published();
     let mut all = Vec::new();
     if let Some(index) = s.index {
         all.push(("Server.AvailabilityIndex", number(index)));
@@ -44,12 +44,12 @@ fn statistics(member: &Member) -> Vec<(&'static str, String)> {
 
 /// The exporter's text, or what is left of it after a shutdown.
 pub fn prometheus(member: &Member) -> String {
-    let s = member.settings();
+    let (s, published_at) = member.published();
     let mut out = String::new();
     let mut gauge = |name: &str, help: &str, value: String| {
         out.push_str(&format!("# HELP {name} {help}\n# TYPE {name} gauge\n{name} {value}\n"));
     };
-    let now = if s.frozen { member.frozen_at.load(Relaxed) } else { clock::now() };
+    let now = if s.frozen { member.frozen_at.load(Relaxed) } else { published_at.unwrap_or_else(clock::now) };
     if !s.shutdown {
         for (name, value) in statistics(member) {
             gauge(&format!("Domino_{}", name.replace('.', "_")), &format!("Domino Stat - {name}"), value);
@@ -95,7 +95,7 @@ pub fn prometheus(member: &Member) -> String {
 
 /// `show stat server`, with the administrator's extra lines if the recipe is followed.
 pub fn console(member: &Member) -> String {
-    let s = member.settings();
+    let (s, _) = member.published();
     let mut lines = Vec::new();
     let mut add = |name: &str, value: &str| lines.push(format!("  {name} = {value}"));
     if let Some(index) = s.index {
@@ -127,7 +127,7 @@ pub fn console(member: &Member) -> String {
 
 /// The agent-check line.
 pub fn agent_line(member: &Member) -> String {
-    let s = member.settings();
+    let (s, _) = member.published();
     if let Some(line) = &s.agent {
         return line.clone();
     }

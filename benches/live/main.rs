@@ -1,0 +1,109 @@
+//! How well requests are balanced, live: the real `icm`, nginx and HAProxy, each in front of an `acme` cluster of its own
+//! whose servers have capacity 1:2:4, all at the same time and under the very same requests.
+//!
+//! In: the executables (`ICM`, `ACME`) and the variables of [`Plan`]. Out: `benches/results/live.md` with plots beside it.
+//! That all run at once keeps whatever else the machine does from falling on one of them. Service times are time in which
+//! a worker of `acme` is occupied, not computing, so the processors stay mostly idle; how idle is reported. Nothing
+//! leaves the loopback, and everything that is started ends with this process.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::string_slice,
+    reason = "a bench: what is wrong here ends it at once"
+)]
+
+mod client;
+mod event;
+mod fleet;
+mod load;
+#[path = "../balance/plot.rs"]
+mod plot;
+mod report;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use event::Event;
+use fleet::{Fleet, RULES};
+
+/// What is to be done.
+pub struct Plan {
+    icm: PathBuf,
+    acme: PathBuf,
+    /// `SECONDS_EACH`: of load in each run, the first ten of which do not count.
+    seconds: f64,
+    /// `EVENTS`: by name.
+    events: Vec<Event>,
+    /// `AFFINITY`: shares of requests whose users belong to a server, per cent.
+    affinities: Vec<u32>,
+    /// `RULES`: words of the names of those that take part; none: all.
+    words: Vec<String>,
+    /// `RUNS`: where what was measured is kept; every run that is found there is in the report.
+    runs: PathBuf,
+}
+
+impl Plan {
+    fn read() -> Plan {
+        let words = |name: &str, default: &str| -> Vec<String> {
+            let text = std::env::var(name).unwrap_or_else(|_| default.to_owned());
+            text.split_whitespace().map(str::to_lowercase).collect()
+        };
+        let path =
+            |name: &str, default: &str| PathBuf::from(std::env::var(name).unwrap_or(default.to_owned()));
+        let number = |text: &String| text.parse().unwrap_or_else(|_| panic!("{text} is no number"));
+        let all: Vec<String> = Event::ALL.iter().map(|e| e.word()).collect();
+        Plan {
+            icm: path("ICM", "target/release/icm"),
+            acme: path("ACME", "target/release/acme"),
+            seconds: words("SECONDS_EACH", "55").first().map_or(55, number).clamp(20, 600).into(),
+            events: words("EVENTS", &all.join(" ")).iter().map(|word| Event::named(word)).collect(),
+            affinities: words("AFFINITY", "0").iter().map(number).collect(),
+            words: words("RULES", ""),
+            runs: path("RUNS", "target/live"),
+        }
+    }
+}
+
+fn main() {
+    // `cargo bench` runs every bench; this one is `make live`, which sets LIVE.
+    if std::env::var_os("LIVE").is_none() {
+        return;
+    }
+    std::env::set_current_dir(env!("CARGO_MANIFEST_DIR")).unwrap();
+    let plan = Plan::read();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
+    let finished = runtime.block_on(async {
+        use tokio::signal::unix::{SignalKind, signal};
+        let mut term = signal(SignalKind::terminate()).unwrap();
+        tokio::select! {
+            () = measure(&plan) => true,
+            _ = tokio::signal::ctrl_c() => false,
+            _ = term.recv() => false,
+        }
+    });
+    if !finished {
+        eprintln!("live: interrupted");
+        std::process::exit(130);
+    }
+    report::write(&plan.runs).unwrap();
+}
+
+async fn measure(plan: &Plan) {
+    std::fs::create_dir_all(&plan.runs).unwrap();
+    for event in &plan.events {
+        for affinity in &plan.affinities {
+            let work = tempfile::tempdir().unwrap();
+            let rules = RULES.iter().filter(|rule| rule.takes_part(&plan.words));
+            let fleets: Vec<Fleet> = rules.map(|rule| Fleet::start(plan, rule, work.path())).collect();
+            for fleet in &fleets {
+                fleet.ready().await;
+            }
+            tokio::time::sleep(Duration::from_secs(2)).await;
+            eprintln!("live: {}, affinity {affinity} %, {} clusters", event.word(), fleets.len());
+            let run = load::run(*event, *affinity, plan.seconds, &fleets).await;
+            run.save(&plan.runs);
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! What a server can do at once, and the index that its load gives it. In: work in milliseconds. Out: when it is
+//! done, and an availability index renewed now and then. It makes no load of its own: work is time, not computing.
+
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use tokio::sync::Semaphore;
+
+use crate::clock;
+use crate::settings::Settings;
+
+/// One server's workers.
+pub struct Capacity {
+    line: Mutex<(usize, Arc<Semaphore>)>,
+    measured: Mutex<Measured>,
+}
+
+struct Measured {
+    /// Milliseconds since the last renewal: what requests took, and what they would have taken alone.
+    took: f64,
+    alone: f64,
+    index: f64,
+    /// When it was renewed, seconds since 1970.
+    at: u64,
+    due: Option<Instant>,
+    /// What part of an interval the first one has.
+    phase: f64,
+}
+
+/// `100 * (1 - log2(XF) / 6)`, a whole number as Domino prints it.
+fn index_of(expansion: f64) -> f64 {
+    (100.0 * (1.0 - expansion.max(1.0).log2() / 6.0)).clamp(0.0, 100.0).round()
+}
+
+impl Capacity {
+    /// `phase`: what part of an interval passes before the first measured index.
+    pub fn new(phase: f64) -> Capacity {
+        let measured = Measured { took: 0.0, alone: 0.0, index: 100.0, at: clock::now(), due: None, phase };
+        Capacity { line: Mutex::new((0, Arc::new(Semaphore::new(0)))), measured: Mutex::new(measured) }
+    }
+
+    /// Waits for a worker and occupies it for as long as the work takes.
+    pub async fn work(&self, work_ms: u64, settings: impl Fn() -> Arc<Settings>) {
+        let came = Instant::now();
+        let line = self.line(settings().workers);
+        // A line that nobody closes always has a turn.
+        let _turn = line.acquire().await;
+        let work = Duration::from_millis(work_ms);
+        tokio::time::sleep(work.div_f64(settings().speed)).await;
+        let mut measured = self.measured.lock().unwrap();
+        measured.took += came.elapsed().as_secs_f64() * 1000.0;
+        measured.alone += work_ms as f64;
+    }
+
+    /// Another number of workers is another line; who waits in the old one is served by the old ones.
+    fn line(&self, workers: usize) -> Arc<Semaphore> {
+        let workers = if workers == 0 { Semaphore::MAX_PERMITS } else { workers };
+        let mut line = self.line.lock().unwrap();
+        if line.0 != workers {
+            *line = (workers, Arc::new(Semaphore::new(workers)));
+        }
+        line.1.clone()
+    }
+
+    /// The index of the last renewal and its moment. Renewed when somebody looks and it is due: nobody else can tell.
+    pub fn index(&self, every_ms: u64) -> (f64, u64) {
+        let mut m = self.measured.lock().unwrap();
+        let every = Duration::from_millis(every_ms);
+        let now = Instant::now();
+        let phase = m.phase;
+        let due = *m.due.get_or_insert_with(|| now + every.mul_f64(phase));
+        if due <= now {
+            let late = now.duration_since(due).as_millis() as u64 / every_ms.max(1);
+            m.due = Some(due + every * (late + 1) as u32);
+            m.index = if m.alone > 0.0 { index_of(m.took / m.alone) } else { 100.0 };
+            m.at = clock::now();
+            (m.took, m.alone) = (0.0, 0.0);
+        }
+        (m.index, m.at)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(workers: usize, speed: f64) -> impl Fn() -> Arc<Settings> {
+        move || Arc::new(Settings { workers, speed, ..Settings::default() })
+    }
+
+    #[tokio::test]
+    async fn one_worker_takes_one_after_the_other_and_the_index_tells() {
+        let capacity = Capacity::new(0.0);
+        assert_eq!(capacity.index(1).0, 100.0);
+        let begun = Instant::now();
+        let one = || capacity.work(20, settings(1, 0.5));
+        tokio::join!(one(), one(), one());
+        assert!(begun.elapsed() >= Duration::from_millis(120), "{:?}", begun.elapsed());
+        // 40, 80 and 120 ms for 20 each: a factor of 4, which is a third of the way down.
+        let index = capacity.index(1).0;
+        assert!(index <= 67.0, "{index}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        assert_eq!(capacity.index(1).0, 100.0, "idle again");
+    }
+
+    #[tokio::test]
+    async fn without_a_limit_all_are_served_at_once() {
+        let capacity = Capacity::new(0.0);
+        capacity.index(1);
+        let one = || capacity.work(200, settings(0, 1.0));
+        tokio::join!(one(), one(), one(), one(), one(), one(), one(), one());
+        assert!(capacity.index(1).0 > 70.0, "nobody waited");
+    }
+}
