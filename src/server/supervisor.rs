@@ -29,8 +29,9 @@ use crate::clock;
 /// Listeners open at last after this, whatever is not known by then.
 const LONGEST_START: Duration = Duration::from_secs(5);
 
-/// Where the last good copy of a directory serves, so long is waited for a reading, in milliseconds.
-const PATIENCE_WITH_COPY: u64 = 500;
+/// Where the last good copy of a directory serves, so long is waited for a reading, in milliseconds: enough for a directory
+/// of usual size, and too little for a member that hangs to keep a start from being over within two seconds.
+const PATIENCE_WITH_COPY: u64 = 1_500;
 
 /// What ties this process to the ones before and after it.
 pub struct Succession {
