@@ -234,7 +234,8 @@ fn icm(
         );
         let _ = write!(holders, "{{ server: {name} }}, ");
     }
-    let key = write(folder, "key".to_owned(), &"a1b2c3d4".repeat(8));
+    // One for each proxy: who stands beside may be reading his. All have the same key in it.
+    let key = write(folder, format!("key{n}"), &"a1b2c3d4".repeat(8));
     let text = format!(
         "pingora: {{ threads: 1, grace_period_seconds: 1, upstream_keepalive_pool_size: 512 }}
 listeners: [{{ address: \"127.0.0.1:{port}\" }}]
