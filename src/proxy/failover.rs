@@ -79,6 +79,18 @@ pub fn after_connect_failure(ctx: &mut Ctx) -> bool {
     again
 }
 
+/// The connection was closed before anything was sent: the same server is asked on another one. The attempt is over,
+/// and counts as none.
+pub fn ask_on_a_new_connection(ctx: &mut Ctx) {
+    let Some((member, why)) = ctx.attempt.as_ref().map(|attempt| (attempt.member, attempt.why)) else {
+        return;
+    };
+    ctx.end_attempt();
+    ctx.attempts = ctx.attempts.saturating_sub(1);
+    ctx.fresh = Some(member);
+    ctx.next = Some((member, why));
+}
+
 /// The request was sent, and no final answer came of it, or one that tries the next. The attempt is
 /// over if the answer is yes.
 pub fn after_failure(session: &mut Session, ctx: &mut Ctx, failure: Failure) -> bool {

@@ -12,6 +12,7 @@ mod ends;
 pub mod failover;
 pub mod headers;
 pub mod incoming;
+mod pooled;
 pub mod respond;
 pub mod route;
 pub mod semantics;
@@ -352,7 +353,7 @@ impl ProxyHttp for Proxy {
 
     async fn connected_to_upstream(
         &self,
-        _session: &mut Session,
+        session: &mut Session,
         reused: bool,
         _peer: &HttpPeer,
         fd: RawFd,
@@ -368,6 +369,17 @@ impl ProxyHttp for Proxy {
             if upload {
                 attempt.watch = Some(watch::Watch::new(fd));
             }
+        }
+        // Where it could not be sent again, it is not sent to somebody who has hung up. Others find out for nothing.
+        if reused
+            && let Some(routed) = &ctx.routed
+            && !failover::is_replayable(session, routed)
+            && pooled::is_closed(fd)
+        {
+            failover::ask_on_a_new_connection(ctx);
+            let mut e = Error::new(ErrorType::ConnectionClosed);
+            e.as_up();
+            return Err(e);
         }
         Ok(())
     }
@@ -510,6 +522,11 @@ impl ProxyHttp for Proxy {
         ctx: &mut Ctx,
         _reused: bool,
     ) -> Box<Error> {
+        // Nothing was sent, and nobody is to blame.
+        if ctx.attempt.is_none() && ctx.fresh.is_some() {
+            e.set_retry(true);
+            return e;
+        }
         // Decided already, where the answer's head was read.
         if matches!(e.etype(), ErrorType::HTTPStatus(_)) {
             if ctx.problem.is_some() || ctx.attempt.is_some() {
