@@ -1,10 +1,10 @@
 //! The edge: clients' connections from the socket to Pingora, in one place for every listener.
 //!
 //! [`accept`] takes connections from [`sockets`], within the limits of [`places`], or turns them
-//! away ([`crowded`]); after the TLS handshake each
+//! away (`crowded`); after the TLS handshake each
 //! becomes a [`guarded::Guarded`], which is what Pingora reads and writes: [`http1`] puts the strict gate
-//! ([`crate::gate`]) in front of its parser, [`http2`] follows the [`frames`] of an HTTP/2 connection and what it owes,
-//! [`outgoing`] lets heads and bodies leave together, [`patience`] has
+//! ([`crate::gate`]) in front of its parser, [`http2`] follows the `frames` of an HTTP/2 connection and what it owes,
+//! `outgoing` lets heads and bodies leave together, [`patience`] has
 //! the deadlines and rates of both, and [`parting`] lets a client read its last answer.
 //!
 //! In: what strangers send. Out: requests that are clean and do not keep us waiting. It knows no cluster.
