@@ -209,14 +209,17 @@ fn histogram_svg(title: &str, series: &[(&str, &str, Vec<f64>)]) -> String {
                 let _ = write!(points, "{:.0},{y:.0} ", LEFT + WIDTH * edge as f64 / BINS as f64);
             }
         }
-        let at = LEFT + WIDTH - 60.0;
-        let _ = write!(
-            svg,
-            "\n<polyline points=\"{points}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"1.5\"/><text x=\"{at:.0}\" y=\"{}\" fill=\"{colour}\">{word}</text>",
-            TOP + 16.0 + 16.0 * n as f64
-        );
+        svg += &curve(&points, n, word, colour);
     }
     svg + "\n</svg>\n"
+}
+
+/// A line through these points, with its word in the `n`th row of the legend.
+fn curve(points: &str, n: usize, word: &str, colour: &str) -> String {
+    let (x, y) = (LEFT + WIDTH - 60.0, TOP + 16.0 + 16.0 * n as f64);
+    format!(
+        "\n<polyline points=\"{points}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"1.5\"/><text x=\"{x:.0}\" y=\"{y}\" fill=\"{colour}\">{word}</text>"
+    )
 }
 
 /// The percentiles of every half second; readings are shaded.
@@ -247,12 +250,7 @@ fn course_svg(title: &str, phases: &[Phase], samples: &[Sample]) -> String {
             let y = TOP + HEIGHT * (1.0 - place(quantile(&times, q)));
             let _ = write!(points, "{:.1},{y:.0} ", x(slot[0].at));
         }
-        let at = LEFT + WIDTH - 60.0;
-        let _ = write!(
-            svg,
-            "\n<polyline points=\"{points}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"1.5\"/><text x=\"{at:.0}\" y=\"{}\" fill=\"{colour}\">{word}</text>",
-            TOP + 16.0 + 16.0 * n as f64
-        );
+        svg += &curve(&points, n, word, colour);
     }
     svg + "\n</svg>\n"
 }

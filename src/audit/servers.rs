@@ -116,7 +116,7 @@ fn directory(cluster: &Cluster, view: &View, live: bool, findings: &mut Findings
             && directory.is_loaded()
         {
             let age = clock::unix_ms().saturating_sub(directory.at_unix_ms);
-            let limit = u64::try_from(settings.refresh.as_millis()).unwrap_or(u64::MAX).saturating_mul(3);
+            let limit = clock::whole_ms(settings.refresh).saturating_mul(3);
             if age > limit {
                 let age = humantime::format_duration(std::time::Duration::from_secs(age / 1_000));
                 findings.add(&finding::OLD_DIRECTORY, || format!("read {age} ago from {}", directory.origin));

@@ -7,7 +7,6 @@ use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use ahash::AHashMap;
 use arc_swap::ArcSwap;
@@ -128,8 +127,8 @@ impl Cluster {
         let failover = &settings.failover;
         let range = settings.availability.iter().map(|a| a.range).max().unwrap_or(6);
         let rules = select::Settings {
-            drain_timeout_ms: millis(settings.affinity.drain_timeout),
-            slow_start_ms: millis(failover.slow_start),
+            drain_timeout_ms: clock::whole_ms(settings.affinity.drain_timeout),
+            slow_start_ms: clock::whole_ms(failover.slow_start),
             max_in_flight: u32::try_from(settings.limits.max_connections_per_server).unwrap_or(u32::MAX),
             try_unreachable: failover.last_resort == settings::LastResort::TryUnreachable,
             range,
@@ -311,7 +310,7 @@ impl Cluster {
                 AvailabilitySource::AgentCheck { .. } => "agent_check",
                 AvailabilitySource::Statpub => "statpub",
             },
-            stale_after_ms: millis(a.stale_after),
+            stale_after_ms: clock::whole_ms(a.stale_after),
         };
         self.sources(server).iter().map(source).collect()
     }
@@ -321,12 +320,6 @@ impl Cluster {
 #[must_use]
 pub fn literal(at: &HostPort) -> Option<SocketAddr> {
     at.host.parse().ok().map(|ip| SocketAddr::new(ip, at.port))
-}
-
-/// Milliseconds, saturating.
-#[must_use]
-pub fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Connections verified against different authorities must not share a pool.

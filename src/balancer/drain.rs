@@ -6,7 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Balancer, cluster::millis, restrictions};
+use super::{Balancer, restrictions};
 use crate::clock;
 
 /// One server of one cluster.
@@ -60,12 +60,12 @@ pub fn progress(balancer: &Balancer, name: &str, examples: Option<usize>) -> Vec
             let last_answer_ms = member.last_answer_ms().map(|at| now.saturating_sub(at));
             // A cookie names the server since its last answer, or, as far as we know, since we began.
             let idle = last_answer_ms.unwrap_or_else(|| now.saturating_sub(clock::FIRST_MS));
-            let cookie_left = millis(affinity.idle_timeout).saturating_sub(idle);
+            let cookie_left = clock::whole_ms(affinity.idle_timeout).saturating_sub(idle);
             let may_return_ms = match seen.restricted_since_ms {
                 _ if !affinity.enabled => 0,
                 Some(since) => {
                     let gone = now.saturating_sub(since);
-                    cookie_left.min(millis(affinity.drain_timeout).saturating_sub(gone))
+                    cookie_left.min(clock::whole_ms(affinity.drain_timeout).saturating_sub(gone))
                 }
                 None => cookie_left,
             };

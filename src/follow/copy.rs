@@ -23,7 +23,7 @@ pub fn load(path: &Path) -> io::Result<(Arc<str>, u64)> {
     let octets = Disk.read(path, LARGEST)?.octets;
     let text = String::from_utf8(octets).map_err(|_| io::Error::other("it is not UTF-8 text"))?;
     let at = std::fs::metadata(path)?.modified().ok().and_then(|t| t.duration_since(UNIX_EPOCH).ok());
-    Ok((text.into(), at.map_or(0, |at| u64::try_from(at.as_millis()).unwrap_or(u64::MAX))))
+    Ok((text.into(), at.map_or(0, crate::clock::whole_ms)))
 }
 
 /// Keeps a copy where one is wanted. A copy that cannot be written is logged: serving goes on.

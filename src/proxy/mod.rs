@@ -379,6 +379,7 @@ impl ProxyHttp for Proxy {
             failover::ask_on_a_new_connection(ctx);
             let mut e = Error::new(ErrorType::ConnectionClosed);
             e.as_up();
+            e.set_retry(true);
             return Err(e);
         }
         Ok(())
@@ -522,13 +523,8 @@ impl ProxyHttp for Proxy {
         ctx: &mut Ctx,
         _reused: bool,
     ) -> Box<Error> {
-        // Nothing was sent, and nobody is to blame.
-        if ctx.attempt.is_none() && ctx.fresh.is_some() {
-            e.set_retry(true);
-            return e;
-        }
-        // Decided already, where the answer's head was read.
-        if matches!(e.etype(), ErrorType::HTTPStatus(_)) {
+        // Decided already: where the answer's head was read, or before anything was sent.
+        if ctx.attempt.is_none() || matches!(e.etype(), ErrorType::HTTPStatus(_)) {
             if ctx.problem.is_some() || ctx.attempt.is_some() {
                 e.set_retry(false);
             }

@@ -250,7 +250,7 @@ fn is_home_again(
     let seen = entry.member.view();
     let answers = if port == Port::Http { seen.http } else { seen.https };
     let holds = found.is_none_or(|f| view.holder(f, former).is_some_and(|h| h.mark == Mark::InService));
-    let wait = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+    let wait = clock::whole_ms(wait);
     // Of a server that never was away while this process watched, nothing older than the process is known.
     let back_for = clock::now_ms().saturating_sub(seen.returned_at_ms.unwrap_or_default());
     entry.member.state() == ServerState::Available && answers && holds && back_for >= wait

@@ -12,10 +12,10 @@ use serde_json::{Value, json};
 use super::Call;
 use super::guard::Shown;
 use super::reply::Reply;
-use crate::balancer::cluster::millis;
 use crate::balancer::view::Entry;
 use crate::balancer::{Balancer, Cluster};
 use crate::clock;
+use crate::clock::whole_ms;
 use crate::cluster::{Port, ServerState};
 use crate::config::settings::{Directory, HostPattern, Mode, Servers, UpstreamScheme};
 use crate::follow::Followed;
@@ -97,7 +97,7 @@ fn cluster(cluster: &Cluster) -> Value {
     let (source, refresh) = match &settings.directory {
         Directory::Static(_) => ("static", None),
         Directory::File { .. } => ("file", None),
-        Directory::Cldbdir(view) => ("cldbdir", Some(millis(view.refresh))),
+        Directory::Cldbdir(view) => ("cldbdir", Some(whole_ms(view.refresh))),
     };
     let hostnames: Vec<String> = settings
         .hostnames
@@ -119,7 +119,7 @@ fn cluster(cluster: &Cluster) -> Value {
             UpstreamScheme::Https => "https",
             UpstreamScheme::Same => "same",
         },
-        "drain_timeout_ms": millis(settings.affinity.drain_timeout),
+        "drain_timeout_ms": whole_ms(settings.affinity.drain_timeout),
         "servers": servers,
         "directory": {
             "from": directory.origin.to_string(),

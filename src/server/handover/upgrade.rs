@@ -150,9 +150,8 @@ impl Upgrade {
         self.sockets.lock().unwrap_or_else(PoisonError::into_inner).clear();
         systemd::handed_over(pid);
         self.balancer.drain();
-        let took = humantime::format_duration(Duration::from_millis(
-            u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX),
-        ));
+        let took =
+            humantime::format_duration(Duration::from_millis(crate::clock::whole_ms(started.elapsed())));
         let text = format!("process {pid} has taken over from {} after {took}", std::process::id());
         self.balancer.events.note(log::Level::Info, "upgrade", None, text);
         self.balancer.upgrade.end(State::HandedOver, String::new(), Some(pid));
