@@ -52,6 +52,18 @@ fn a_server_without_a_host_name_is_verified_by_its_address() {
 }
 
 #[test]
+fn without_a_store_of_the_platform_it_starts_says_so_and_trusts_what_the_configuration_names() {
+    let acme = Acme::built_in();
+    let nowhere = [("SSL_CERT_FILE", "/nonexistent/ca.crt"), ("SSL_CERT_DIR", "/nonexistent/certs")];
+    let icm = Icm::spawn_with(https(&acme), &nowhere).listening();
+    assert!(icm.log().contains("/nonexistent/ca.crt"), "{}", icm.log());
+    for name in ["Web1", "Web2"] {
+        icm.wait_for_state(name, "AVAILABLE");
+    }
+    assert_eq!(ask_orders(&icm), (200, "\"https\"".to_owned()));
+}
+
+#[test]
 fn the_scheme_of_the_client_can_be_that_toward_the_server() {
     let acme = Acme::built_in();
     let mut config = config(&acme);

@@ -19,27 +19,25 @@ const POOL: usize = 16;
 /// This one stands in then: a self-signed certificate whose key was thrown away.
 const PLACEHOLDER: &str = include_str!("placeholder-ca.txt");
 
+/// Where Pingora finds authorities when the platform has none that can be read: none.
+const NONE: &str = "/dev/null";
+
 /// A connector with the authorities of `tls`.
-///
-/// Pingora's constructor panics when the platform's store cannot be read, as in a container
-/// without `ca-certificates`; so the store is tried first, and left empty when it is broken.
 pub(crate) fn connector(tls: &UpstreamTls) -> TransportConnector {
     let mut options = ConnectorOptions::new(POOL);
-    let platform = tls.ca.is_none()
-        && {
-            let mut store = RootCertStore::empty();
-            match load_platform_certs_incl_env_into_store(&mut store) {
-                Ok(()) => true,
-                Err(error) => {
-                    log::warn!(target: "icm::tls", "the platform's certificate authorities cannot be read: {error}");
-                    false
-                }
-            }
-        };
-    if !platform {
-        options.ca_file = Some("/dev/null".to_owned());
-    }
+    options.ca_file = if tls.ca.is_none() { instead_of_platform() } else { Some(NONE.to_owned()) };
     TransportConnector::new(Some(options))
+}
+
+/// What Pingora is to read instead of the platform's store, if that cannot be read: its constructors panic then, as
+/// in a container without `ca-certificates` or with an `SSL_CERT_FILE` that is not there.
+pub(crate) fn instead_of_platform() -> Option<String> {
+    let error = load_platform_certs_incl_env_into_store(&mut RootCertStore::empty()).err()?;
+    log::warn!(
+        target: "icm::tls",
+        "the platform's certificate authorities cannot be read, so no server's certificate is trusted by them: {error}"
+    );
+    Some(NONE.to_owned())
 }
 
 /// The authorities for each connection, where the configuration names a `ca_file` or where nothing

@@ -135,9 +135,10 @@ pub fn run(
     let closed = Arc::default();
 
     // Pingora takes its configuration by value and gives it no `Clone`; ours stays for the next reload.
-    let conf: ServerConf = serde_yaml::to_value(&*settings.pingora)
+    let mut conf: ServerConf = serde_yaml::to_value(&*settings.pingora)
         .and_then(serde_yaml::from_value)
         .map_err(|e| StartError::Pingora(e.to_string()))?;
+    conf.ca_file = conf.ca_file.take().or_else(crate::domino::tls::instead_of_platform);
     let mut server = Server::new_with_opt_and_conf(Opt::default(), conf);
     server.bootstrap();
     let conf = Arc::clone(&server.configuration);
