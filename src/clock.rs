@@ -45,6 +45,14 @@ pub fn unix_secs() -> u64 {
     u64::try_from(clock_gettime(ClockId::RealtimeCoarse).tv_sec).unwrap_or(0)
 }
 
+/// Time that a processor has spent on the calling thread.
+#[must_use]
+pub fn of_this_thread() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    let nanos = u32::try_from(time.tv_nsec).unwrap_or(0);
+    Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), nanos)
+}
+
 /// Milliseconds since 1970.
 #[must_use]
 pub fn unix_ms() -> u64 {

@@ -9,9 +9,12 @@ use std::future::Future;
 use std::sync::LazyLock;
 use std::sync::mpsc;
 use std::thread;
+use std::time::{Duration, Instant};
 
 use tokio::runtime::{Builder, Handle};
 use tokio::task::JoinSet;
+
+use crate::clock;
 
 /// Below the threads that serve by so much (`nice`): they are preferred ten to one, and what is done here never
 /// starves.
@@ -69,16 +72,37 @@ pub async fn read<T: Send + 'static>(
     set.join_next().await.and_then(Result::ok).ok_or(Lost)
 }
 
-/// Does work that blocks, on a thread of its own.
+/// Does work that blocks, on a thread of its own. What is in no hurry gives way always, where there is leisure; on a
+/// saturated machine it would hardly ever end, and somebody has asked for it.
 ///
 /// # Errors
 /// When there is no thread to be had, or the work panicked.
-pub async fn run<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Lost> {
+pub async fn run<T: Send + 'static>(
+    in_no_hurry: bool,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, Lost> {
+    let manner = if in_no_hurry && has_leisure().await { Manner::Idle } else { Manner::Below };
     let (said, heard) = tokio::sync::oneshot::channel();
-    start("reload", Manner::Below, move || {
+    start("reload", manner, move || {
         let _ = said.send(work());
     });
     heard.await.map_err(|_| Lost)
+}
+
+/// Whether a thread that always gives way gets a twentieth of a processor at least: found out by trying.
+async fn has_leisure() -> bool {
+    const WORK: Duration = Duration::from_millis(20);
+    const PATIENCE: Duration = Duration::from_millis(400);
+    let (said, heard) = tokio::sync::oneshot::channel();
+    let began = Instant::now();
+    start("leisure", Manner::Idle, move || {
+        while clock::of_this_thread() < WORK {
+            std::hint::spin_loop();
+        }
+        let _ = said.send(began.elapsed());
+    });
+    // Whoever waits may be late itself.
+    tokio::time::timeout(PATIENCE, heard).await.is_ok_and(|took| took.is_ok_and(|took| took <= PATIENCE))
 }
 
 /// What was to be done ended without a result.
@@ -130,7 +154,6 @@ fn give_way(_: Manner) {}
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::Duration;
 
     fn here() -> String {
         thread::current().name().unwrap_or_default().to_owned()
@@ -149,10 +172,29 @@ mod tests {
     #[cfg(target_os = "linux")]
     #[tokio::test]
     async fn work_is_done_on_threads_that_give_way() {
-        assert_eq!(run(manner).await, Ok(("icm-reload".to_owned(), NICE, false)));
+        assert_eq!(run(false, manner).await, Ok(("icm-reload".to_owned(), NICE, false)));
         assert_eq!(read(false, async { manner() }).await, Ok(("icm-directory".to_owned(), NICE, false)));
         let (name, _, is_idle) = read(true, async { manner() }).await.unwrap();
         assert_eq!((name.as_str(), is_idle), ("icm-directories", true));
+    }
+
+    /// The machine is kept busy on all processors, and then not any more.
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn work_in_no_hurry_is_done_even_where_there_is_no_leisure() {
+        use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+        static BUSY: AtomicBool = AtomicBool::new(true);
+        let workers = thread::available_parallelism().unwrap().get() * 4;
+        for _ in 0..workers {
+            thread::spawn(|| {
+                while BUSY.load(Relaxed) {
+                    std::hint::spin_loop();
+                }
+            });
+        }
+        let under_load = run(true, manner).await;
+        BUSY.store(false, Relaxed);
+        assert_eq!(under_load, Ok(("icm-reload".to_owned(), NICE, false)));
     }
 
     #[tokio::test]
@@ -175,7 +217,7 @@ mod tests {
 
     #[tokio::test]
     async fn work_that_panics_is_lost_and_said() {
-        assert_eq!(run(|| panic!("on purpose")).await, Err::<(), Lost>(Lost));
+        assert_eq!(run(false, || panic!("on purpose")).await, Err::<(), Lost>(Lost));
         assert_eq!(read(false, async { panic!("on purpose") }).await, Err::<(), Lost>(Lost));
     }
 

@@ -15,6 +15,9 @@ use crate::directory::{DatabaseIx, Draft, Index, Report};
 /// Octets of an index that take longer to free than to hand over.
 const LARGE: usize = 1 << 20;
 
+/// From so many replicas on, a directory that serves is read again only when the processors have nothing to do.
+const MANY_REPLICAS: usize = 100_000;
+
 /// Where a directory came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origin {
@@ -125,6 +128,12 @@ impl Loaded {
     #[must_use]
     pub fn is_loaded(&self) -> bool {
         self.origin != Origin::Nowhere
+    }
+
+    /// Reading it again takes so long that it must not hold up any request.
+    #[must_use]
+    pub fn is_large(&self) -> bool {
+        self.index.replica_count() >= MANY_REPLICAS
     }
 
     /// A holder answered something else than 404: from now on its 404 is its own.

@@ -28,8 +28,6 @@ use crate::directory::source::{MemberAddress, Reading, ReadingDigest, cache, cop
 const RESOLVE: Duration = Duration::from_secs(60);
 /// While a name has no address at all, as before the name server is up, it is asked for more often.
 const RESOLVE_MISSING: Duration = Duration::from_secs(5);
-/// From so many replicas on, a directory that serves is read again only when the processors have nothing to do.
-const MANY_REPLICAS: usize = 100_000;
 /// How finely polls are scheduled.
 const TICK: Duration = Duration::from_millis(50);
 /// A poll that takes longer has no answer.
@@ -166,7 +164,7 @@ async fn read_directory(balancer: Arc<Balancer>, cluster: Arc<Cluster>, view: Cl
         tokio::time::sleep(TICK).await;
     }
     loop {
-        let in_no_hurry = cluster.view.load().directory.index.replica_count() >= MANY_REPLICAS;
+        let in_no_hurry = cluster.view.load().directory.is_large();
         let reading = read_once(Arc::clone(&balancer), Arc::clone(&cluster), view.clone());
         if let Err(error) = background::read(in_no_hurry, reading).await {
             log::error!(target: "icm::directory", "{}: {error}", cluster.settings.name);

@@ -133,6 +133,12 @@ impl Balancer {
         self.snapshot.load_full()
     }
 
+    /// Some cluster's directory takes long to read.
+    #[must_use]
+    pub fn has_large_directory(&self) -> bool {
+        self.snapshot().clusters.iter().any(|cluster| cluster.view.load().directory.is_large())
+    }
+
     /// Applies new settings: everything or nothing.
     ///
     /// # Errors

@@ -184,7 +184,8 @@ impl Supervisor {
     /// What came from the ICM that this one follows.
     async fn take_over(&self, offer: Offer) {
         let balancer = Arc::clone(&self.balancer);
-        match background::run(move || follow::take_over(&balancer, offer)).await {
+        let in_no_hurry = balancer.has_large_directory();
+        match background::run(in_no_hurry, move || follow::take_over(&balancer, offer)).await {
             Ok(true) => {
                 self.restart_loops();
                 self.update_members().await;
@@ -221,7 +222,9 @@ impl Supervisor {
         let (balancer, file) = (Arc::clone(&self.balancer), self.file.clone());
         let certificates = Arc::clone(&self.certificates);
         let runtime = tokio::runtime::Handle::current();
-        let work = background::run(move || reload::reload(&balancer, &file, &certificates, &runtime));
+        let in_no_hurry = balancer.has_large_directory();
+        let work =
+            background::run(in_no_hurry, move || reload::reload(&balancer, &file, &certificates, &runtime));
         self.succession.upgrade.note_reload();
         match work.await {
             Ok(true) => {
