@@ -23,11 +23,13 @@ use smallvec::SmallVec;
 
 use super::question::{Candidate, Settings};
 
-/// Points of the index within which servers count as equal. Two readings of an idle pair differ by
-/// this much without meaning anything.
-pub const BAND: f32 = 5.0;
+/// Points of the index within which servers count as equal: less than a single request in flight makes on a server
+/// that has two. In a wider band the draw sends the smallest server as many as the largest for as long as it copes, and
+/// those who stay with it meet later what they have brought (`benches/balance`: 5 is worse in nearly every case).
+pub const BAND: f32 = 2.0;
 
-/// Requests in flight per weight that make little difference.
+/// Requests in flight that make little difference. Whatever a server's weight: what counts is by how much they have
+/// changed, and divided by the weight they hardly would.
 const CARRIED: f32 = 2.0;
 
 /// The least share of a server that has just returned: some requests must warm it up.
@@ -57,9 +59,7 @@ pub fn corrected(candidates: &[Candidate], settings: &Settings) -> SmallVec<[f32
     candidates
         .iter()
         .map(|c| {
-            let weight = c.view.weight.max(1) as f32;
-            let now = c.view.in_flight as f32 / weight;
-            let then = c.view.in_flight_then / weight;
+            let (now, then) = (c.view.in_flight as f32, c.view.in_flight_then);
             // Most servers, most of the time: nothing changed since the reading, no logarithm needed.
             let shift =
                 if now == then { 0.0 } else { points * 0.5 * ((CARRIED + now) / (CARRIED + then)).log2() };
