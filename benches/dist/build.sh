@@ -126,5 +126,6 @@ rm -f "$target"/dist/*.profdata
 mv "$work/icm.profdata" "$profile"
 say "building icm for distribution (2 of 2)"
 build "-Cprofile-use=$profile" "$target/dist-build"
+"$target/dist-build/$host/release/icm" --version >/dev/null || die "what was built does not start"
 cp "$target/dist-build/$host/release/icm" "$target/dist/icm"
 say "done: $target/dist/icm"
