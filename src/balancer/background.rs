@@ -178,14 +178,18 @@ mod tests {
         assert_eq!((name.as_str(), is_idle), ("icm-directories", true));
     }
 
-    /// The machine is kept busy on all processors, and then not any more.
+    /// This thread and those that it starts share one processor, which four of them keep busy.
     #[cfg(target_os = "linux")]
     #[tokio::test]
     async fn work_in_no_hurry_is_done_even_where_there_is_no_leisure() {
+        use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
         use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
         static BUSY: AtomicBool = AtomicBool::new(true);
-        let workers = thread::available_parallelism().unwrap().get() * 4;
-        for _ in 0..workers {
+        let all = sched_getaffinity(None).unwrap();
+        let mut one = CpuSet::new();
+        one.set((0..CpuSet::MAX_CPU).find(|cpu| all.is_set(*cpu)).unwrap());
+        sched_setaffinity(None, &one).unwrap();
+        for _ in 0..4 {
             thread::spawn(|| {
                 while BUSY.load(Relaxed) {
                     std::hint::spin_loop();
