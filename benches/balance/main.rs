@@ -11,6 +11,7 @@
     reason = "a bench: what is wrong here ends it at once"
 )]
 
+mod event;
 mod plot;
 mod report;
 mod rules;
@@ -20,10 +21,8 @@ mod server;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-use run::{Case, Event, Outcome, Size};
-
-const EVENTS: [Event; 5] =
-    [Event::Steady, Event::SlowsDown, Event::ReturnsCold, Event::Bursts, Event::HeavyTail];
+use event::Event;
+use run::{Case, Outcome, Size};
 
 fn main() -> std::io::Result<()> {
     if std::env::args().any(|a| a == "--test") {
@@ -32,7 +31,7 @@ fn main() -> std::io::Result<()> {
     let quick = std::env::args().any(|a| a == "QUICK");
     let mut work = Vec::new();
     for size in [Size::Busy, Size::Calm] {
-        for event in EVENTS {
+        for event in Event::ALL {
             for icms in [1, 4] {
                 for affinity in if quick { vec![0.0] } else { vec![0.0, 0.5, 0.95] } {
                     for index_every in [60.0, 5.0, 0.0] {

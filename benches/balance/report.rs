@@ -9,7 +9,8 @@ use std::path::Path;
 
 use super::plot;
 use super::rules::{RULES, reads_index};
-use super::run::{Case, Event, Outcome, SECONDS, Size};
+use super::event::Event;
+use super::run::{Case, Outcome, SECONDS, Size};
 
 type Results<'a> = [(Case, &'a str, Outcome)];
 

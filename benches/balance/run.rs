@@ -3,24 +3,9 @@
 //! In: a scenario and a rule. Out: response times, and who got how much in each second. Seeded: the same
 //! again gives the same.
 
+use super::event::{Event, exponential};
 use super::rules::{Choice, Rule, rule};
 use super::server::Server;
-
-/// What happens.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Event {
-    /// Nothing: three servers of capacity 1:2:4.
-    Steady,
-    /// The middle one runs at a tenth of its speed from a third of the run to two thirds.
-    SlowsDown,
-    /// The largest one is away from a sixth to a third of the run, and returns with cold caches: a third of
-    /// its speed at first, all of it after half a minute.
-    ReturnsCold,
-    /// Five seconds out of twenty bring twice as much, the others less.
-    Bursts,
-    /// A few requests take very long.
-    HeavyTail,
-}
 
 /// One case.
 #[derive(Clone, Copy, Debug)]
@@ -82,6 +67,8 @@ impl Size {
 /// Simulated seconds.
 pub const SECONDS: f64 = 240.0;
 const WARM_UP: f64 = 10.0;
+/// Work of the longest request of a heavy tail, seconds.
+const LONGEST: f64 = 20.0;
 
 impl Outcome {
     /// A quantile in milliseconds.
@@ -103,8 +90,7 @@ pub fn run(case: Case, name: &str, seed: u64) -> Outcome {
     let mut users: Vec<Option<usize>> = vec![None; case.size.users()];
     let mut outcome = Outcome { times: Vec::new(), per_second: vec![[0; 3]; SECONDS as usize + 1] };
 
-    let load = if case.event == Event::ReturnsCold { 0.35 } else { 0.6 };
-    let rate = load * cores.iter().sum::<f64>() / mean;
+    let rate = case.event.load() * cores.iter().sum::<f64>() / mean;
     let mut next_arrival = 0.0;
     let mut next_tick = 0.5;
     // Servers publish at moments of their own.
@@ -137,7 +123,7 @@ pub fn run(case: Case, name: &str, seed: u64) -> Outcome {
             }
         } else if now == next_arrival {
             let icm = random.usize(..case.icms);
-            let size = size(case.event, mean, &mut random);
+            let size = case.event.work(mean, LONGEST, &mut random);
             let user = (random.f64() < case.affinity).then(|| random.usize(..users.len()));
             let leaves = random.f64() < 1.0 / 30.0;
             let entry = user.and_then(|u| users[u]).filter(|n| up[*n]);
@@ -154,7 +140,7 @@ pub fn run(case: Case, name: &str, seed: u64) -> Outcome {
             }
             servers[chosen].begin(size, icm, now);
             outcome.per_second[now as usize][chosen] += 1;
-            next_arrival = now + exponential(&mut random) / (rate * intensity(case.event, now));
+            next_arrival = now + exponential(&mut random) / (rate * case.event.intensity(now));
         } else if now == next_tick {
             next_tick += 0.5;
             happen(case.event, now, &mut servers, &mut up, &mut rules);
@@ -190,31 +176,6 @@ impl Stay {
         let mut up = [false; 3];
         up[self.0] = true;
         rule.choose(&Choice { up: &up, ..*choice }, random)
-    }
-}
-
-fn exponential(random: &mut fastrand::Rng) -> f64 {
-    -(1.0 - random.f64()).ln()
-}
-
-fn size(event: Event, mean: f64, random: &mut fastrand::Rng) -> f64 {
-    if event == Event::HeavyTail {
-        // Bounded Pareto of shape 1.3, the longest 20 s.
-        let shape = 1.3;
-        let (low, high): (f64, f64) = (0.27 * mean, 20.0);
-        let u = random.f64();
-        let (a, b) = (low.powf(-shape), high.powf(-shape));
-        (a - u * (a - b)).powf(-1.0 / shape)
-    } else {
-        mean * exponential(random) + 1e-4
-    }
-}
-
-fn intensity(event: Event, now: f64) -> f64 {
-    match event {
-        Event::Bursts if now % 20.0 < 5.0 => 1.5,
-        Event::Bursts => 0.7,
-        _ => 1.0,
     }
 }
 

@@ -18,7 +18,7 @@ use serde_json::Value;
 
 use super::Plan;
 use super::client::Client;
-use super::event::WORKERS;
+use super::course::WORKERS;
 
 /// Who decides.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -11,7 +11,8 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use super::client::Client;
-use super::event::{Arrival, Event, USERS};
+use super::course::{Arrival, USERS};
+use super::event::Event;
 use super::fleet::Fleet;
 
 /// By its universal ID: a NoteID means another document on another server, so nobody would be sent there when one dies.

@@ -15,6 +15,8 @@
 )]
 
 mod client;
+mod course;
+#[path = "../balance/event.rs"]
 mod event;
 mod fleet;
 mod load;

@@ -7,7 +7,8 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 
-use super::event::{Event, WORKERS};
+use super::course::WORKERS;
+use super::event::Event;
 use super::load::{Outcome, Run};
 use super::plot;
 

@@ -79,8 +79,7 @@ pub fn beginning(wanted: &settings::Cluster, before: Option<&Cluster>) -> Beginn
                     // A first reading that has lost much must not replace a good copy either.
                     let mut loaded =
                         Loaded::of(copy.index, Report::default(), origin, Vec::new()).judging_by(copy.digest);
-                    loaded.at_unix_ms =
-                        copy.saved_at.duration_since(UNIX_EPOCH).map_or(0, crate::clock::whole_ms);
+                    loaded.at_unix_ms = copy.saved_at.duration_since(UNIX_EPOCH).map_or(0, clock::whole_ms);
                     Some(Arc::new(loaded))
                 }
                 Err(error) => {
@@ -418,7 +417,7 @@ async fn read_availability(balancer: Arc<Balancer>, cluster: Arc<Cluster>) {
                     .find(|a| a.source == AvailabilitySource::Observed)
                     .or_else(|| cluster.sources(&entry.server).first());
                 let (range, stale) =
-                    observed.map_or((6, 180_000), |a| (a.range, crate::clock::whole_ms(a.stale_after)));
+                    observed.map_or((6, 180_000), |a| (a.range, clock::whole_ms(a.stale_after)));
                 let change = entry.member.tick(range, stale, &peers, now_ms);
                 balancer.record(&cluster.settings.name, &entry.server.name, change);
                 unresolved(&balancer, &cluster, entry, now_ms);

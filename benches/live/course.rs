@@ -1,28 +1,16 @@
-//! What happens in a run: when requests come and how much work they are, and what becomes of the servers.
+//! The course of a run: when requests come and how much work they are, and what becomes of the servers.
 //!
 //! In: an event, a seed. Out: arrivals, the same for every rule; patches for the control port of `acme`. The scenarios
 //! are those of the simulation, with service times four times as long.
 
-/// One scenario.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Event {
-    /// Nothing: three servers of capacity 1:2:4.
-    Steady,
-    /// The middle one takes ten times as long from a third of the run to two thirds.
-    SlowsDown,
-    /// The largest one is dead from a sixth to a third of the run, and returns with cold caches: a third of its
-    /// speed at first, all of it after half a minute.
-    ReturnsCold,
-    /// Five seconds out of twenty bring twice as much as the others.
-    Bursts,
-    /// A few requests take very long.
-    HeavyTail,
-}
+use super::event::{Event, exponential};
 
 /// Workers of the three servers.
 pub const WORKERS: [u32; 3] = [4, 8, 16];
 /// Mean work of a request, seconds.
 const MEAN: f64 = 0.08;
+/// Work of the longest request of a heavy tail, seconds.
+const LONGEST: f64 = 8.0;
 /// Users who belong to a server.
 pub const USERS: usize = 200;
 /// One of so many requests is a user's last: the next comes as a new one.
@@ -42,9 +30,6 @@ pub struct Arrival {
 }
 
 impl Event {
-    pub const ALL: [Event; 5] =
-        [Event::Steady, Event::SlowsDown, Event::ReturnsCold, Event::Bursts, Event::HeavyTail];
-
     /// For variables and file names.
     pub fn word(self) -> String {
         format!("{self:?}").to_lowercase()
@@ -60,33 +45,17 @@ impl Event {
     /// All requests of a run.
     pub fn arrivals(self, affinity: u32, seconds: f64) -> Vec<Arrival> {
         let mut random = fastrand::Rng::with_seed(42);
-        let load = if self == Event::ReturnsCold { 0.35 } else { 0.6 };
-        let rate = load * f64::from(WORKERS.iter().sum::<u32>()) / MEAN;
+        let rate = self.load() * f64::from(WORKERS.iter().sum::<u32>()) / MEAN;
         let mut at = 0.0;
         let mut all = Vec::new();
         while at < seconds {
             let user = (random.f64() < f64::from(affinity) / 100.0).then(|| random.usize(..USERS));
             let last = random.f64() < 1.0 / STAYS;
-            let work_ms = (self.work(&mut random) * 1000.0).ceil() as u32;
+            let work_ms = (self.work(MEAN, LONGEST, &mut random) * 1000.0).ceil() as u32;
             all.push(Arrival { at, work_ms, through: random.f64(), user, last });
-            let intensity = match self {
-                Event::Bursts if at % 20.0 < 5.0 => 1.5,
-                Event::Bursts => 0.7,
-                _ => 1.0,
-            };
-            at += exponential(&mut random) / (rate * intensity);
+            at += exponential(&mut random) / (rate * self.intensity(at));
         }
         all
-    }
-
-    fn work(self, random: &mut fastrand::Rng) -> f64 {
-        if self != Event::HeavyTail {
-            return MEAN * exponential(random);
-        }
-        // Bounded Pareto of shape 1.3: mean 80 ms, the longest 8 s.
-        let (shape, low, high): (f64, f64, f64) = (1.3, 0.0223, 8.0);
-        let (a, b) = (low.powf(-shape), high.powf(-shape));
-        (a - random.f64() * (a - b)).powf(-1.0 / shape)
     }
 
     /// What is to be told to which server when: seconds, name, patch.
@@ -113,8 +82,4 @@ impl Event {
             _ => Vec::new(),
         }
     }
-}
-
-fn exponential(random: &mut fastrand::Rng) -> f64 {
-    -(1.0 - random.f64()).ln()
 }
