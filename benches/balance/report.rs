@@ -7,9 +7,9 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 
+use super::event::Event;
 use super::plot;
 use super::rules::{RULES, reads_index};
-use super::event::Event;
 use super::run::{Case, Outcome, SECONDS, Size};
 
 type Results<'a> = [(Case, &'a str, Outcome)];

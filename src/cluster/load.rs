@@ -9,7 +9,9 @@
 //! held against the mean of what was observed *in the same time*: the difference is what it knows beyond our own
 //! requests, the work of others, and that stands until the next index comes. What is observed now is added. A published
 //! 90 against 40 counts in full for as long as it is published, and a server that turns slow is seen at once. Where
-//! nothing is observed the published index stands as it is.
+//! nothing is observed the published index stands as it is. An index from before anything was observed, of an idle night
+//! or of the minute before we began, is held against what is observed since, but excuses nobody for that: of its own and
+//! of what is observed everywhere the higher counts.
 //!
 //! An observed index is low and a published one high for the same load, as ours starts from the fastest requests and
 //! Domino's from the fastest of each kind. So no server may be ranked by the one while others are by the other:
@@ -38,11 +40,17 @@ pub struct Published {
 
 /// Share that the newest index has in [`Published::beyond`]: its noise is not that of the mean before it.
 const NEWEST: f32 = 0.5;
+/// Values on which it has to rest for that, a quarter of a minute. In what is observed, response times of ten seconds
+/// before still have half of their weight, so over a shorter time the two tell of different moments.
+const ENOUGH: f32 = 30.0;
 
-/// What a new index adds, `fresh` taken for itself, after one before.
+/// What a new index adds, held against what was observed in its time, after one before. `None`: nothing was observed.
 #[must_use]
-pub fn beyond(before: Option<Published>, fresh: f32) -> f32 {
-    before.and_then(|before| before.beyond).map_or(fresh, |before| before + (fresh - before) * NEWEST)
+pub fn beyond(before: Option<Published>, index: f32, meanwhile: Mean) -> Option<f32> {
+    let fresh = index - meanwhile.get()?;
+    let newest = NEWEST * (meanwhile.values / ENOUGH).min(1.0);
+    let before = before.and_then(|before| before.beyond);
+    Some(before.map_or(fresh, |before| before + (fresh - before) * newest))
 }
 
 /// Joins a published index with the one that is observed now. Either may be unknown. `others`: what the indexes of the
@@ -63,18 +71,36 @@ pub struct Peers {
     pub baselines: Baselines,
     /// The mean of [`Published::beyond`], 0 where nothing is published.
     pub beyond: f32,
+    /// The mean of what is observed since the published indexes were taken, 0 where nothing is.
+    pub meanwhile: f32,
+}
+
+/// What one member has for [`Peers`].
+#[derive(Clone, Copy, Debug)]
+pub struct Share {
+    /// See [`Published::beyond`].
+    pub beyond: Option<f32>,
+    /// What is observed since its published index was taken.
+    pub meanwhile: Option<f32>,
 }
 
 impl Peers {
     /// From all members, each asked once.
     pub fn of<'a>(members: impl Iterator<Item = &'a Member> + Clone) -> Self {
-        let beyond = members.clone().filter_map(Member::beyond);
-        let (sum, n) = beyond.fold((0.0_f32, 0_u16), |(sum, n), one| (sum + one, n + 1));
-        Self { baselines: least(members.map(Member::baselines)), beyond: sum / f32::from(n.max(1)) }
+        let (mut beyond, mut meanwhile) = (Mean::default(), Mean::default());
+        for share in members.clone().map(Member::share) {
+            share.beyond.into_iter().for_each(|one| beyond.add(one));
+            share.meanwhile.into_iter().for_each(|one| meanwhile.add(one));
+        }
+        Self {
+            baselines: least(members.map(Member::baselines)),
+            beyond: beyond.get().unwrap_or_default(),
+            meanwhile: meanwhile.get().unwrap_or_default(),
+        }
     }
 }
 
-/// A mean over the time between two published indexes.
+/// A mean, such as that over the time between two published indexes.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Mean {
     mean: f32,
@@ -95,11 +121,6 @@ impl Mean {
     #[must_use]
     pub fn get(self) -> Option<f32> {
         (self.values > 0.0).then_some(self.mean)
-    }
-
-    /// The mean, and begins anew.
-    pub fn take(&mut self) -> Option<f32> {
-        std::mem::take(self).get()
     }
 }
 
@@ -161,8 +182,16 @@ mod tests {
     #[test]
     fn what_an_index_adds_is_a_mean_over_the_last_ones() {
         let first = Published { reading: PUBLISHED_80, beyond: None };
-        assert_eq!(beyond(Some(first), 20.0), 20.0);
-        assert_eq!(beyond(Some(Published { beyond: Some(20.0), ..first }), 30.0), 25.0);
+        let observed = |half_seconds| {
+            let mut mean = Mean::default();
+            (0..half_seconds).for_each(|_| mean.add(50.0));
+            mean
+        };
+        assert_eq!(beyond(Some(first), 70.0, observed(0)), None);
+        assert_eq!(beyond(Some(first), 70.0, observed(1)), Some(20.0));
+        let second = Some(Published { beyond: Some(20.0), ..first });
+        assert_eq!(beyond(second, 80.0, observed(120)), Some(25.0));
+        assert_eq!(beyond(second, 80.0, observed(6)), Some(21.0), "three seconds say little");
     }
 
     #[test]
@@ -172,8 +201,7 @@ mod tests {
         (0..20).for_each(|n| mean.add(if n % 2 == 0 { 40.0 } else { 60.0 }));
         assert!((mean.get().unwrap() - 50.0).abs() < 0.01);
         (0..1_000).for_each(|_| mean.add(90.0));
-        assert!(mean.take().unwrap() > 89.0);
-        assert_eq!(mean.get(), None, "anew");
+        assert!(mean.get().unwrap() > 89.0);
     }
 
     #[test]

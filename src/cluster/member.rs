@@ -77,16 +77,16 @@ struct Indexes {
     observed: Option<Reading>,
     /// Of the observed index since the published one was taken.
     meanwhile: Mean,
-    /// See [`load::join`].
-    others: f32,
+    peers: load::Peers,
     mean: MeanInFlight,
 }
 
 impl Indexes {
-    /// The published index. Where nothing was observed before it came, it is held against what is observed since.
-    fn published(&self) -> Option<Published> {
+    /// The published index. Where nothing was observed before it came, it is held against what is observed since, here
+    /// and, at `least`, everywhere.
+    fn published(&self, least: f32) -> Option<Published> {
         let (_, published) = self.published?;
-        let since = || self.meanwhile.get().map(|mean| published.reading.index - mean);
+        let since = || Some(published.reading.index - self.meanwhile.get()?.max(least));
         Some(Published { beyond: published.beyond.or_else(since), ..published })
     }
 }
@@ -316,7 +316,7 @@ impl Member {
         );
         {
             let mut indexes = self.indexes.lock().unwrap_or_else(PoisonError::into_inner);
-            indexes.others = peers.beyond;
+            indexes.peers = *peers;
             indexes.mean.sample(self.in_flight(), now_ms);
             let in_flight = indexes.mean.get();
             let reading = |xf| Reading { index: index_of_expansion(xf, range) as f32, in_flight };
@@ -339,11 +339,12 @@ impl Member {
         self.observed.lock().unwrap_or_else(PoisonError::into_inner).baselines()
     }
 
-    /// What its published index says beyond the observed one, where there are both.
+    /// What it has for [`load::Peers`].
     #[must_use]
-    pub fn beyond(&self) -> Option<f32> {
+    pub fn share(&self) -> load::Share {
         let indexes = self.indexes.lock().unwrap_or_else(PoisonError::into_inner);
-        indexes.published().and_then(|published| published.beyond)
+        let beyond = indexes.published(0.0).and_then(|published| published.beyond);
+        load::Share { beyond, meanwhile: indexes.meanwhile.get() }
     }
 
     /// A connect error, or a reset before the answer's header.
@@ -438,15 +439,17 @@ impl Member {
         let (in_flight, beyond) = match before {
             Some(same) if again => (same.reading.in_flight, same.beyond),
             _ => {
-                let mean =
-                    standing.raw_index.and_then(|raw| Some((f32::from(raw), indexes.meanwhile.take()?)));
-                (indexes.mean.get(), mean.map(|(raw, mean)| load::beyond(before, raw - mean)))
+                let raw = standing.raw_index.map(f32::from);
+                let meanwhile =
+                    if raw.is_some() { std::mem::take(&mut indexes.meanwhile) } else { Mean::default() };
+                (indexes.mean.get(), raw.and_then(|raw| load::beyond(before, raw, meanwhile)))
             }
         };
         indexes.published = taken.zip(standing.index).map(|(taken, index)| {
             (taken, Published { reading: Reading { index: index as f32, in_flight }, beyond })
         });
-        let reading = load::join(indexes.published(), indexes.observed, indexes.others);
+        let reading =
+            load::join(indexes.published(indexes.peers.meanwhile), indexes.observed, indexes.peers.beyond);
         let bits = reading
             .map_or(NO_READING, |r| u64::from(r.index.to_bits()) << 32 | u64::from(r.in_flight.to_bits()));
         self.reading.store(bits, Relaxed);
