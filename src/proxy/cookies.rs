@@ -84,9 +84,12 @@ pub fn to_server(request: &mut RequestHeader, routed: &Routed, attempt: &Attempt
         let tag = attempt.in_flight.member().tag();
         routed.cluster.cookies.for_server(lines.iter().copied(), tag, is_anothers)
     };
-    request.remove_header(&header::COOKIE);
     match HeaderValue::from_maybe_shared(bytes::Bytes::from(line)) {
-        Ok(value) if !value.is_empty() => request.insert_header(header::COOKIE, value),
-        _ => Ok(()),
+        // In place of all lines.
+        Ok(value) if !value.is_empty() => request.insert_header("Cookie", value),
+        _ => {
+            request.remove_header(&header::COOKIE);
+            Ok(())
+        }
     }
 }
