@@ -5,11 +5,11 @@ use std::process::ExitCode;
 use clap::Parser;
 use domino_icm::cli::{Arguments, USAGE};
 
-/// A proxy allocates and frees much and little at a time, which this does with less processor time than the C
-/// library; `--no-default-features` builds without it.
+// A proxy allocates and frees much and little at a time, which this does with less processor time than the C library,
+// in whose place it is linked: as Rust's global allocator it would be asked for an alignment each time, and take
+// a longer way for it. `--no-default-features` builds without it.
 #[cfg(feature = "mimalloc")]
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+use mimalloc as _;
 
 fn main() -> ExitCode {
     let arguments = match Arguments::try_parse() {

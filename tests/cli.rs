@@ -284,3 +284,13 @@ fn explain_asks_the_running_balancer() {
     assert_eq!(output.status.code(), Some(1));
     assert!(err(&output).contains("--offline"), "{}", err(&output));
 }
+
+#[cfg(feature = "mimalloc")]
+#[test]
+fn the_allocator_takes_the_place_of_the_c_librarys() {
+    // It says so itself, from within the first `malloc` of the process.
+    let icm = env!("CARGO_BIN_EXE_icm");
+    let said = Command::new(icm).arg("--version").env("MIMALLOC_VERBOSE", "1").output().unwrap();
+    assert!(said.status.success());
+    assert!(err(&said).contains("mimalloc: process init"), "{}", err(&said));
+}
