@@ -1,8 +1,10 @@
 #!/usr/bin/env bash
-# Builds icm for distribution (`make dist`): a first build counts what a load uses, a second one is laid out for it.
+# Builds icm for distribution (`make dist`): a first build counts what a load uses, a second one is compiled for it, and
+# under the same load again BOLT counts what that one jumps to, and moves what is used together together.
 #
-# In: this tree, wrk, curl, and llvm-profdata of the compiler's LLVM. Out: target/dist/icm. Everything that is started
-# here is ended by its process id; the load goes to the loopback and ends by itself.
+# In: this tree, wrk, curl, and of the compiler's LLVM llvm-profdata and llvm-bolt; without BOLT there are two steps.
+# Out: target/dist/icm. Everything that is started here is ended by its process id; the load goes to the loopback and
+# ends by itself.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -33,26 +35,33 @@ finish() {
 trap finish EXIT
 trap 'exit 130' INT TERM
 
-profdata() { # the tool that reads what this compiler's builds count
+tool() { # tool NAME: of the LLVM that this compiler is made of
     local sysroot tool
     sysroot=$(rustc --print sysroot)
-    for tool in "$sysroot/lib/rustlib/$host/bin/llvm-profdata" "llvm-profdata-$llvm" llvm-profdata; do
-        if command -v "$tool" >/dev/null && "$tool" --version 2>/dev/null | grep -q "version $llvm\."; then
+    for tool in "$sysroot/lib/rustlib/$host/bin/$1" "$1-$llvm" "$1"; do
+        if command -v "$tool" >/dev/null && [[ $("$tool" --version 2>/dev/null) == *"version $llvm."* ]]; then
             echo "$tool"
             return
         fi
     done
     return 1
 }
-profdata=$(profdata) ||
+profdata=$(tool llvm-profdata) ||
     die "llvm-profdata of LLVM $llvm is missing; as root: apt-get install llvm-$llvm, or: rustup component add llvm-tools"
 
-# `--target` keeps the flags away from build scripts and macros.
-build() { # build FLAGS DIRECTORY
-    RUSTFLAGS="${RUSTFLAGS:-} $1" "$CARGO" build --release --target "$host" --target-dir "$2" --bin icm
+# GNU strip destroys what BOLT makes.
+bolt=$(tool llvm-bolt) && merge=$(tool merge-fdata) && strip=$(tool llvm-strip) || {
+    bolt=''
+    say "llvm-bolt-$llvm is missing, so the last step is left out; as root: apt-get install bolt-$llvm llvm-$llvm"
 }
 
-say "building icm that counts (1 of 2)"
+# `--target` keeps the flags away from build scripts and macros. Symbols stay for BOLT, and in both builds: what cargo makes
+# of the profile's settings is part of every function's name, and counts are of functions by their names.
+build() { # build FLAGS DIRECTORY
+    CARGO_PROFILE_RELEASE_STRIP=none RUSTFLAGS="${RUSTFLAGS:-} $1" "$CARGO" build --release --target "$host" --target-dir "$2" --bin icm
+}
+
+say "building icm that counts"
 counts=$target/dist-counting/counts     # always the same one, as it is part of what cargo builds by
 rm -rf "$counts"
 build "-Cprofile-generate=$counts" "$target/dist-counting"
@@ -91,12 +100,12 @@ load() { # load CONNECTIONS URL OPTIONS...
         -H 'Accept: text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8' "$@" "$url" |
         sed -n 's/^ *\([0-9]* requests in\)/\1/p' >&2
 }
-train() { # train LOG-FORMAT
-    sed "s/format: combined/format: $1/" $here/icm.yaml >"$work/icm.yaml"
-    start 18080 "$target/dist-counting/$host/release/icm" run -c "$work/icm.yaml"
+train() { # train EXECUTABLE LOG-FORMAT
+    sed "s/format: combined/format: $2/" $here/icm.yaml >"$work/icm.yaml"
+    start 18080 "$1" run -c "$work/icm.yaml"
     local icm=${pids[-1]} page=/sales/orders.nsf/fast?OpenPage user
     user=$(cookie $page)
-    say "training: $1 log"
+    say "training: $2 log"
     load 64 "http://127.0.0.1:18080$page" -H "Cookie: SessionID=A1B2C3D4E5F6; $user"
     load 256 "http://127.0.0.1:18080$page" -H "Cookie: SessionID=A1B2C3D4E5F6; $user"
     load 64 "http://127.0.0.1:18080/sales/leads.nsf?OpenDatabase"
@@ -115,8 +124,9 @@ train() { # train LOG-FORMAT
     sleep 1
     stop "$icm"
 }
-train combined
-train json
+counting=$target/dist-counting/$host/release/icm
+train "$counting" combined
+train "$counting" json
 
 # Named by its content: that is how cargo learns of a new one.
 "$profdata" merge -o "$work/icm.profdata" "$counts"
@@ -124,8 +134,23 @@ mkdir -p "$target/dist"
 profile=$target/dist/$(sha256sum "$work/icm.profdata" | cut -c 1-16).profdata
 rm -f "$target"/dist/*.profdata
 mv "$work/icm.profdata" "$profile"
-say "building icm for distribution (2 of 2)"
-build "-Cprofile-use=$profile" "$target/dist-build"
-"$target/dist-build/$host/release/icm" --version >/dev/null || die "what was built does not start"
-cp "$target/dist-build/$host/release/icm" "$target/dist/icm"
+say "building icm for what was counted"
+built=$target/dist-build/$host/release/icm
+if [ -z "$bolt" ]; then
+    build "-Cprofile-use=$profile -Clink-arg=-s" "$target/dist-build"
+else
+    build "-Cprofile-use=$profile -Clink-arg=-Wl,--emit-relocs" "$target/dist-build"
+    say "laying it out"
+    "$bolt" "$built" -instrument --instrumentation-file="$work/jumps" --instrumentation-file-append-pid \
+        -o "$work/icm" >"$work/log" 2>&1 || die "BOLT failed: $(tail -n 5 "$work/log")"
+    train "$work/icm" combined
+    train "$work/icm" json
+    "$merge" -o "$work/all" "$work"/jumps.* 2>"$work/log" || die "the load left no counts: $(tail -n 5 "$work/log")"
+    "$bolt" "$built" -data="$work/all" -reorder-blocks=ext-tsp -reorder-functions=cdsort -split-functions -split-all-cold \
+        -split-eh -icf=1 -o "$work/icm" >"$work/log" 2>&1 || die "BOLT failed: $(tail -n 5 "$work/log")"
+    "$strip" --strip-all "$work/icm"
+    built=$work/icm
+fi
+"$built" --version >/dev/null || die "what was built does not start"
+cp "$built" "$target/dist/icm"
 say "done: $target/dist/icm"
