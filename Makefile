@@ -70,12 +70,15 @@ tools-wrk:
 	@$(call ensure,wrk)
 	@$(call ensure,openssl)
 
-# Reads what a counting build has counted: of the very LLVM that the compiler is made of.
+# What reads the counts of a build, and lays another one out by them: of the very LLVM that the compiler is made of. Where
+# there is no BOLT, there is no layout.
 tools-dist:
 	@$(call ensure,curl)
 	@llvm=$$(rustc -vV | sed -n 's/^LLVM version: \([0-9]*\).*/\1/p'); \
 	[ -x "$$(rustc --print sysroot)/lib/rustlib/$$(rustc -vV | sed -n 's/^host: //p')/bin/llvm-profdata" ] || \
 	( $(call ensure,llvm-profdata-$$llvm,llvm-$$llvm) )
+	@llvm=$$(rustc -vV | sed -n 's/^LLVM version: \([0-9]*\).*/\1/p'); \
+	( $(call ensure,llvm-bolt-$$llvm,bolt-$$llvm) ) && ( $(call ensure,llvm-strip-$$llvm,llvm-$$llvm) ) || true
 
 tools-live:
 	@$(call ensure,nginx)
