@@ -587,6 +587,28 @@ mod tests {
     }
 
     #[test]
+    fn an_index_from_before_the_first_answers_excuses_no_server_for_what_it_does_since() {
+        let sources = [Source { kind: "prometheus", stale_after_ms: 180_000 }];
+        let (fast, slow) = (member(&sources), member(&sources));
+        let idle = Facts { index: Some(100), updated_at: Some(0.5), ..Facts::default() };
+        for one in [&fast, &slow] {
+            one.report(0, &idle, 500);
+        }
+        for at in (1_000..30_000).step_by(100) {
+            fast.observe(RequestClass::Document, 20_000, at);
+            slow.observe(RequestClass::Document, 160_000, at);
+            if at % 500 == 0 {
+                let peers = load::Peers::of([fast.as_ref(), slow.as_ref()].into_iter());
+                fast.tick(6, 180_000, &peers, at);
+                slow.tick(6, 180_000, &peers, at);
+            }
+        }
+        let (fast, slow) = (fast.view().index.unwrap(), slow.view().index.unwrap());
+        assert!((fast - 100.0).abs() < 1.0, "nobody else slowed it down: {fast}");
+        assert!(slow < 80.0, "eight times slower, whatever was published before: {slow}");
+    }
+
+    #[test]
     fn a_tunnel_is_counted_once_among_the_requests_in_flight_and_ends_with_them() {
         let member = member(&[]);
         let mut tunnel = member.begin(0).unwrap();
