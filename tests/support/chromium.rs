@@ -42,15 +42,9 @@ impl Chromium {
                 return None;
             }
         }
-        let mut driver = Command::new("chromedriver")
-            .args(["--port=0", "--log-level=WARNING"])
-            .process_group(0)
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap();
-        let port = port_of(driver.stdout.take().unwrap());
+        // It ends at once where somebody else has the port that it got with IPv4 already with IPv6.
+        let (driver, port) =
+            (0..5).find_map(|_| driver()).expect("chromedriver says on which port it listens");
         let mut chromium = Chromium {
             driver,
             browser: None,
@@ -257,8 +251,26 @@ fn is_installed(program: &str) -> bool {
     std::env::split_paths(&path).any(|dir| dir.join(program).is_file())
 }
 
+/// A chromedriver and its port; `None` where it ended before it listened.
+fn driver() -> Option<(Child, u16)> {
+    let mut driver = Command::new("chromedriver")
+        .args(["--port=0", "--log-level=WARNING"])
+        .process_group(0)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    let port = port_of(driver.stdout.take().unwrap());
+    if port.is_none() {
+        let _ = driver.kill();
+        let _ = driver.wait();
+    }
+    Some((driver, port?))
+}
+
 /// chromedriver says on which port it listens.
-fn port_of(output: impl Read + Send + 'static) -> u16 {
+fn port_of(output: impl Read + Send + 'static) -> Option<u16> {
     let (tell, told) = std::sync::mpsc::channel();
     // Reads on to the end, so that chromedriver never waits for a reader.
     std::thread::spawn(move || {
@@ -268,5 +280,5 @@ fn port_of(output: impl Read + Send + 'static) -> u16 {
             }
         }
     });
-    told.recv_timeout(LONG).expect("chromedriver says on which port it listens")
+    told.recv_timeout(LONG).ok()
 }
