@@ -75,10 +75,9 @@ tools-wrk:
 tools-dist:
 	@$(call ensure,curl)
 	@llvm=$$(rustc -vV | sed -n 's/^LLVM version: \([0-9]*\).*/\1/p'); \
-	[ -x "$$(rustc --print sysroot)/lib/rustlib/$$(rustc -vV | sed -n 's/^host: //p')/bin/llvm-profdata" ] || \
-	( $(call ensure,llvm-profdata-$$llvm,llvm-$$llvm) )
-	@llvm=$$(rustc -vV | sed -n 's/^LLVM version: \([0-9]*\).*/\1/p'); \
-	( $(call ensure,llvm-bolt-$$llvm,bolt-$$llvm) ) && ( $(call ensure,llvm-strip-$$llvm,llvm-$$llvm) ) || true
+	{ [ -x "$$(rustc --print sysroot)/lib/rustlib/$$(rustc -vV | sed -n 's/^host: //p')/bin/llvm-profdata" ] || \
+	( $(call ensure,llvm-profdata-$$llvm,llvm-$$llvm) ); } && \
+	{ ( $(call ensure,llvm-bolt-$$llvm,bolt-$$llvm) ) && ( $(call ensure,llvm-strip-$$llvm,llvm-$$llvm) ) || true; }
 
 tools-live:
 	@$(call ensure,nginx)

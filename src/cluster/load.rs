@@ -201,7 +201,8 @@ mod tests {
         (0..20).for_each(|n| mean.add(if n % 2 == 0 { 40.0 } else { 60.0 }));
         assert!((mean.get().unwrap() - 50.0).abs() < 0.01);
         (0..1_000).for_each(|_| mean.add(90.0));
-        assert!(mean.get().unwrap() > 89.0);
+        assert!(std::mem::take(&mut mean).get().unwrap() > 89.0);
+        assert_eq!(mean.get(), None, "anew");
     }
 
     #[test]

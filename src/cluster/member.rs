@@ -439,10 +439,11 @@ impl Member {
         let (in_flight, beyond) = match before {
             Some(same) if again => (same.reading.in_flight, same.beyond),
             _ => {
-                let raw = standing.raw_index.map(f32::from);
-                let meanwhile =
-                    if raw.is_some() { std::mem::take(&mut indexes.meanwhile) } else { Mean::default() };
-                (indexes.mean.get(), raw.and_then(|raw| load::beyond(before, raw, meanwhile)))
+                let in_flight = indexes.mean.get();
+                let beyond = standing.raw_index.and_then(|raw| {
+                    load::beyond(before, f32::from(raw), std::mem::take(&mut indexes.meanwhile))
+                });
+                (in_flight, beyond)
             }
         };
         indexes.published = taken.zip(standing.index).map(|(taken, index)| {
