@@ -12,8 +12,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::availability::{Baselines, Observed, RequestClass, index_of_expansion};
 use super::facts::Facts;
+use super::indexes::Indexes;
 use super::ledger::{Ledger, Restriction, Settings, Source, Standing};
-use super::load::{self, Mean, MeanInFlight, Published, Reading};
+use super::load;
 use super::name::ServerName;
 use super::state::{Port, ServerState, Transition};
 
@@ -50,7 +51,7 @@ pub struct Member {
     returned_at: AtomicU64,
     /// Bits of an `f32`: the published index, else the observed one, for those who look.
     shown_index: AtomicU32,
-    /// Bits of both numbers of a [`Reading`]: what selection ranks by.
+    /// Bits of both numbers of a [`load::Reading`]: what selection ranks by.
     reading: AtomicU64,
     max_connections: AtomicU32,
     weight: AtomicU32,
@@ -67,28 +68,6 @@ pub struct Member {
     probe_now: AtomicBool,
     /// Counters for the status page and metrics.
     pub counters: Counters,
-}
-
-/// What the reading that ranks is made of.
-#[derive(Debug, Default)]
-struct Indexes {
-    /// When it was taken and by which source, and what it says.
-    published: Option<((u64, usize), Published)>,
-    observed: Option<Reading>,
-    /// Of the observed index since the published one was taken.
-    meanwhile: Mean,
-    peers: load::Peers,
-    mean: MeanInFlight,
-}
-
-impl Indexes {
-    /// The published index. Where nothing was observed before it came, it is held against what is observed since, here
-    /// and, at `least`, everywhere.
-    fn published(&self, least: f32) -> Option<Published> {
-        let (_, published) = self.published?;
-        let since = || Some(published.reading.index - self.meanwhile.get()?.max(least));
-        Some(Published { beyond: published.beyond.or_else(since), ..published })
-    }
 }
 
 /// What happened on a member since the process began.
@@ -316,14 +295,12 @@ impl Member {
         );
         {
             let mut indexes = self.indexes.lock().unwrap_or_else(PoisonError::into_inner);
-            indexes.peers = *peers;
-            indexes.mean.sample(self.in_flight(), now_ms);
-            let in_flight = indexes.mean.get();
-            let reading = |xf| Reading { index: index_of_expansion(xf, range) as f32, in_flight };
-            indexes.observed = expansion.map(reading);
-            if let Some(Reading { index, .. }) = indexes.observed {
-                indexes.meanwhile.add(index);
-            }
+            indexes.observe(
+                expansion.map(|xf| index_of_expansion(xf, range) as f32),
+                self.in_flight(),
+                peers,
+                now_ms,
+            );
         }
         let failing = f32::from_bits(self.failing_share.load(Relaxed));
         if failing > 0.0 {
@@ -343,8 +320,7 @@ impl Member {
     #[must_use]
     pub fn share(&self) -> load::Share {
         let indexes = self.indexes.lock().unwrap_or_else(PoisonError::into_inner);
-        let beyond = indexes.published(0.0).and_then(|published| published.beyond);
-        load::Share { beyond, meanwhile: indexes.meanwhile.get() }
+        indexes.share()
     }
 
     /// A connect error, or a reset before the answer's header.
@@ -430,32 +406,12 @@ impl Member {
     /// Joins what is known of the index.
     fn rank_by(&self, taken: Option<(u64, usize)>, standing: &Standing) {
         let mut indexes = self.indexes.lock().unwrap_or_else(PoisonError::into_inner);
-        let (before, again) = match (indexes.published, taken) {
-            (Some((before, published)), Some(now)) => (Some(published), before == now),
-            _ => (None, false),
-        };
-        // An exporter that is read more often than Domino renews its index repeats the old one: what was sent and
-        // observed since it was taken still counts.
-        let (in_flight, beyond) = match before {
-            Some(same) if again => (same.reading.in_flight, same.beyond),
-            _ => {
-                let in_flight = indexes.mean.get();
-                let beyond = standing.raw_index.and_then(|raw| {
-                    load::beyond(before, f32::from(raw), std::mem::take(&mut indexes.meanwhile))
-                });
-                (in_flight, beyond)
-            }
-        };
-        indexes.published = taken.zip(standing.index).map(|(taken, index)| {
-            (taken, Published { reading: Reading { index: index as f32, in_flight }, beyond })
-        });
-        let reading =
-            load::join(indexes.published(indexes.peers.meanwhile), indexes.observed, indexes.peers.beyond);
+        indexes.publish(taken, standing.index.map(|index| index as f32), standing.raw_index.map(f32::from));
+        let reading = indexes.joined();
         let bits = reading
             .map_or(NO_READING, |r| u64::from(r.index.to_bits()) << 32 | u64::from(r.in_flight.to_bits()));
         self.reading.store(bits, Relaxed);
-        let seen = indexes.observed.map(|reading| reading.index);
-        let shown = standing.raw_index.map(f32::from).or(seen);
+        let shown = standing.raw_index.map(f32::from).or(indexes.seen());
         self.shown_index.store(shown.map_or(UNKNOWN, f32::to_bits), Relaxed);
     }
 

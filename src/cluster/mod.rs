@@ -5,6 +5,7 @@
 
 pub mod availability;
 pub mod facts;
+mod indexes;
 pub mod ledger;
 pub mod load;
 pub mod member;
