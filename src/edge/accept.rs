@@ -286,7 +286,7 @@ impl<A: HttpServerApp + Send + Sync + 'static> Shared<A> {
             let (stream, kept) = reused.consume();
             let Ok(same) = stream.into_any().downcast::<Guarded<S>>() else { return };
             (guarded, settings) = (same, kept);
-            if !guarded.next_request(self.rules()) {
+            if !guarded.next_request(self.rules()) || !guarded.settled().await {
                 return;
             }
         }

@@ -44,6 +44,8 @@ pub struct Guarded<S: IO + 'static> {
     writing: Turn,
     /// Of HTTP/1.1: what speaks HTTP/2 has a buffer of its own.
     outgoing: Outgoing,
+    /// What is held was flushed, and leaves when this is next asked for anything.
+    owes: bool,
 }
 
 impl<S: IO + 'static> Guarded<S> {
@@ -59,7 +61,7 @@ impl<S: IO + 'static> Guarded<S> {
 
     fn new(stream: S, protocol: Protocol, rules: Rules, house: Arc<House>) -> Self {
         let (timer, writing, outgoing) = (Timer::default(), Turn::default(), Outgoing::default());
-        Self { stream: Some(stream), protocol, rules, house, timer, writing, outgoing }
+        Self { stream: Some(stream), protocol, rules, house, timer, writing, outgoing, owes: false }
     }
 
     /// The answer is complete: on to the next request, by the rules as they are now. False when there cannot
@@ -70,6 +72,35 @@ impl<S: IO + 'static> Guarded<S> {
             Protocol::Http1(http1) => self.stream.is_some() && http1.next_request(&self.rules),
             Protocol::Http2(_) => false,
         }
+    }
+
+    /// The answer has left, with those of others. False when it could not.
+    pub async fn settled(&mut self) -> bool {
+        if self.owes {
+            if let Some(batch) = &self.house.batch {
+                batch.gather().await;
+            }
+            return poll_fn(|cx| self.poll_owed(cx)).await.is_ok();
+        }
+        true
+    }
+
+    /// Ready when nothing is held any more. Whoever asks for input has nothing to add for now.
+    fn poll_owed(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        if !self.owes && self.outgoing.is_empty() {
+            return Poll::Ready(Ok(()));
+        }
+        let Some(stream) = &mut self.stream else { return Poll::Ready(Err(Self::gone())) };
+        let result = self.outgoing.poll_flush(stream, cx);
+        self.owes = result.is_pending();
+        self.pace(cx, result, |()| 0)
+    }
+
+    /// What is held may leave a moment later: it is little, the client keeps up, and somebody is sure to come back.
+    fn may_owe(&self) -> bool {
+        matches!(&self.protocol, Protocol::Http1(http1) if http1.only_answers())
+            && self.outgoing.is_untouched()
+            && self.house.batch.as_ref().is_some_and(|batch| batch.pays())
     }
 
     /// Waits for the next request's head. False when there will be none; whoever must hear why has heard it.
@@ -104,9 +135,12 @@ impl<S: IO + 'static> Guarded<S> {
         Error::new(ErrorKind::InvalidData, refusal.reason)
     }
 
-    /// Closes the connection. What was written and not flushed goes if it can go at once.
+    /// Closes the connection. What was written and not flushed goes if it can go at once, what is owed in any case.
     fn let_go(&mut self, mut stream: S) {
-        let _ = self.outgoing.poll_flush(&mut stream, &mut Context::from_waker(Waker::noop()));
+        let flushed = self.outgoing.poll_flush(&mut stream, &mut Context::from_waker(Waker::noop()));
+        if self.owes && flushed.is_pending() {
+            parting::part(stream, self.outgoing.take());
+        }
     }
 
     /// So many octets of these were written. They may have given the client its turn, when nobody reads for now:
@@ -156,6 +190,9 @@ impl<S: IO + 'static> Guarded<S> {
 impl<S: IO + 'static> AsyncRead for Guarded<S> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<Result<()>> {
         let this = self.get_mut();
+        if let Poll::Ready(Err(error)) = this.poll_owed(cx) {
+            return Poll::Ready(Err(error));
+        }
         let Some(stream) = &mut this.stream else { return Poll::Ready(Err(Self::gone())) };
         if buf.remaining() == 0 {
             return Poll::Ready(Ok(()));
@@ -244,6 +281,10 @@ impl<S: IO + 'static> AsyncWrite for Guarded<S> {
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
         let this = self.get_mut();
+        if this.stream.is_some() && this.may_owe() {
+            this.owes = true;
+            return Poll::Ready(Ok(()));
+        }
         let Some(stream) = &mut this.stream else { return Poll::Ready(Err(Self::gone())) };
         let result = this.outgoing.poll_flush(stream, cx);
         this.pace(cx, result, |()| 0)

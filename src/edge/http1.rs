@@ -73,6 +73,8 @@ pub struct Http1 {
     head_begun: bool,
     turn: Turn,
     wants_upgrade: bool,
+    /// The current request has passed, and it passed in one piece.
+    in_one_piece: bool,
     answer_begun: bool,
     /// The client has closed its side.
     ended: bool,
@@ -91,6 +93,7 @@ impl Default for Http1 {
             head_begun: false,
             turn: Turn::default(),
             wants_upgrade: false,
+            in_one_piece: false,
             answer_begun: false,
             ended: false,
         }
@@ -109,6 +112,7 @@ impl Http1 {
         self.deadline = None;
         self.head_begun = false;
         self.wants_upgrade = false;
+        self.in_one_piece = false;
         self.answer_begun = false;
         self.news = !self.held.is_empty();
         if self.news {
@@ -121,6 +125,13 @@ impl Http1 {
     /// the connection, and the answer with it.
     pub fn leaves_something_unread(&self) -> bool {
         !self.ended && (self.phase == Phase::Body || !self.held.is_empty())
+    }
+
+    /// Whoever reads has the whole request, and got it at once: for the rest of the answer it asks after each write whether
+    /// the client is still there.
+    #[must_use]
+    pub fn only_answers(&self) -> bool {
+        self.in_one_piece && self.clean == 0 && self.phase == Phase::Answer
     }
 
     /// What goes to the client: a head that ends the waiting, or opens the tunnel.
@@ -286,7 +297,9 @@ impl Http1 {
             // Small bodies that come a moment after their heads, one after another, are not one slow body.
             self.turn = Turn::default();
         }
-        self.phase = if self.gate.stage() == Stage::Body { Phase::Body } else { Phase::Answer };
+        let whole = self.gate.stage() != Stage::Body;
+        self.in_one_piece = whole && self.phase == Phase::Head;
+        self.phase = if whole { Phase::Answer } else { Phase::Body };
     }
 
     /// Gives out what may go of what is held, and the memory when nothing is left.

@@ -4,12 +4,13 @@
 //! away (`crowded`); after the TLS handshake each
 //! becomes a [`guarded::Guarded`], which is what Pingora reads and writes: [`http1`] puts the strict gate
 //! ([`crate::gate`]) in front of its parser, [`http2`] follows the `frames` of an HTTP/2 connection and what it owes,
-//! `outgoing` lets heads and bodies leave together, [`patience`] has
+//! `outgoing` lets heads and bodies leave together, and [`batch`] the answers of many clients, [`patience`] has
 //! the deadlines and rates of both, and [`parting`] lets a client read its last answer.
 //!
 //! In: what strangers send. Out: requests that are clean and do not keep us waiting. It knows no cluster.
 
 pub mod accept;
+pub mod batch;
 mod crowded;
 mod frames;
 pub mod guarded;
@@ -32,6 +33,8 @@ use std::time::Duration;
 use pingora::protocols::SocketDigest;
 
 pub use statistics::ClientStatistics;
+
+use batch::Batch;
 
 use crate::access_log::AccessLog;
 use crate::balancer::statistics::Sessions;
@@ -76,6 +79,8 @@ pub struct House {
     pub sessions: Arc<Sessions>,
     /// Where refused requests are logged, if they are.
     pub access_log: Option<Arc<AccessLog>>,
+    /// Where answers of many clients leave together.
+    pub batch: Option<Arc<Batch>>,
 }
 
 impl House {

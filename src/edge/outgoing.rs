@@ -31,6 +31,18 @@ impl Outgoing {
         held
     }
 
+    /// Nothing is held.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.held.is_empty()
+    }
+
+    /// Something is held, and nothing of it has left: the client reads as fast as we write.
+    #[must_use]
+    pub fn is_untouched(&self) -> bool {
+        !self.held.is_empty() && self.gone == 0
+    }
+
     /// As `AsyncWrite::poll_write_vectored`.
     pub fn poll_write<S: AsyncWrite + Unpin>(
         &mut self,

@@ -1,11 +1,13 @@
 //! A guarded connection over a pipe, on a clock that stands still until nobody has anything to do.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::time::Instant;
 
+use super::batch::Batch;
 use super::guarded::Guarded;
 use super::{House, Rules};
 use crate::config::settings::Limits;
@@ -221,4 +223,84 @@ async fn a_switch_of_protocols_opens_the_way_only_for_who_asked() {
     guarded.write_all(SWITCH).await.unwrap();
     client.write_all(b"\0no").await.unwrap();
     assert_eq!(read(&mut guarded, 512).await, None);
+}
+
+/// As [`connection`], in a house where so many requests are in progress that answers leave together.
+fn one_of_many() -> (DuplexStream, Guarded<DuplexStream>) {
+    let (client, server) = duplex(1024);
+    let batch = Batch::new(&Arc::new(AtomicU64::new(1000)), 1);
+    let house = House { batch: Some(Arc::new(batch)), ..House::default() };
+    (client, Guarded::http1(server, rules(), Arc::new(house)))
+}
+
+/// Answers a request of its own, as far as flushing goes. Out: what the client has by then.
+async fn answered(client: &mut DuplexStream, guarded: &mut Guarded<DuplexStream>, request: &[u8]) -> Vec<u8> {
+    client.write_all(request).await.unwrap();
+    read(guarded, 512).await.unwrap();
+    guarded.write_all(ANSWER).await.unwrap();
+    guarded.flush().await.unwrap();
+    arrived(client).await
+}
+
+async fn arrived(client: &mut DuplexStream) -> Vec<u8> {
+    let mut buf = vec![0; 4096];
+    let read = tokio::time::timeout(Duration::from_millis(1), client.read(&mut buf)).await;
+    buf.truncate(read.map_or(0, Result::unwrap));
+    buf
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_many_clients_an_answer_leaves_when_somebody_asks_whether_its_client_is_still_there() {
+    let (mut client, mut guarded) = one_of_many();
+    assert_eq!(answered(&mut client, &mut guarded, GET).await, b"");
+    assert_eq!(read(&mut guarded, 1).await, None);
+    assert_eq!(arrived(&mut client).await, ANSWER);
+    assert!(guarded.next_request(rules()) && guarded.settled().await);
+    assert_eq!(arrived(&mut client).await, b"", "it left once");
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_many_clients_an_answer_leaves_before_the_next_request_and_at_the_end_of_the_connection() {
+    let (mut client, mut guarded) = one_of_many();
+    assert_eq!(answered(&mut client, &mut guarded, GET).await, b"");
+    assert!(guarded.next_request(rules()) && guarded.settled().await);
+    assert_eq!(arrived(&mut client).await, ANSWER);
+
+    assert_eq!(answered(&mut client, &mut guarded, GET).await, b"");
+    guarded.shutdown().await.unwrap();
+    assert_eq!(arrived(&mut client).await, ANSWER);
+
+    let (mut client, mut guarded) = one_of_many();
+    assert_eq!(answered(&mut client, &mut guarded, GET).await, b"");
+    drop(guarded);
+    assert_eq!(arrived(&mut client).await, ANSWER);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_owed_reaches_a_client_that_has_not_read_what_came_before() {
+    let (mut client, mut guarded) = one_of_many();
+    client.write_all(GET).await.unwrap();
+    read(&mut guarded, 512).await.unwrap();
+    // All but a few octets of the pipe.
+    guarded.write_all(&[b'x'; 1000]).await.unwrap();
+    assert!(guarded.next_request(rules()) && guarded.settled().await);
+    client.write_all(GET).await.unwrap();
+    read(&mut guarded, 512).await.unwrap();
+    guarded.write_all(ANSWER).await.unwrap();
+    guarded.flush().await.unwrap();
+    drop(guarded);
+    let mut all = Vec::new();
+    client.read_to_end(&mut all).await.unwrap();
+    assert!(all.len() == 1000 + ANSWER.len() && all.ends_with(ANSWER), "{}", all.len());
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_many_clients_one_that_still_sends_hears_at_once() {
+    let (mut client, mut guarded) = one_of_many();
+    assert_eq!(answered(&mut client, &mut guarded, POST).await, ANSWER);
+    // The whole of a request in two pieces: nobody is sure to come back and read.
+    let (mut client, mut guarded) = one_of_many();
+    client.write_all(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\n").await.unwrap();
+    read(&mut guarded, 512).await.unwrap();
+    assert_eq!(answered(&mut client, &mut guarded, b"ab").await, ANSWER);
 }

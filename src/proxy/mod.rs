@@ -41,6 +41,7 @@ use crate::balancer::{Balancer, Snapshot};
 use crate::clock;
 use crate::cluster::InFlight;
 use crate::config::settings::Mode;
+use crate::edge::batch::Batch;
 use crate::pages::Problem;
 use crate::select::{MemberIx, Outcome, Why};
 use client_limits::ClientRate;
@@ -52,14 +53,15 @@ use route::{Addressed, Route};
 pub struct Proxy {
     balancer: Arc<Balancer>,
     access_log: Arc<AccessLog>,
+    batch: Arc<Batch>,
     client_rate: ClientRate,
 }
 
 impl Proxy {
     /// In front of this balancer's clusters.
     #[must_use]
-    pub fn new(balancer: Arc<Balancer>, access_log: Arc<AccessLog>) -> Self {
-        Self { balancer, access_log, client_rate: ClientRate::default() }
+    pub fn new(balancer: Arc<Balancer>, access_log: Arc<AccessLog>, batch: Arc<Batch>) -> Self {
+        Self { balancer, access_log, batch, client_rate: ClientRate::default() }
     }
 
     /// Writes a page and remembers why.
@@ -360,6 +362,7 @@ impl ProxyHttp for Proxy {
         _digest: Option<&Digest>,
         ctx: &mut Ctx,
     ) -> Result<()> {
+        self.batch.gather().await;
         let upload = ctx.routed.as_ref().is_some_and(|r| r.exchange == Exchange::Upload);
         if let Some(attempt) = &mut ctx.attempt {
             let tls = ctx.routed.as_ref().is_some_and(|routed| routed.port == crate::cluster::Port::Https);

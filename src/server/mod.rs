@@ -34,6 +34,7 @@ use crate::balancer::{Balancer, restrictions};
 use crate::config::Settings;
 use crate::edge::House;
 use crate::edge::accept::{Accept, Door};
+use crate::edge::batch::Batch;
 use crate::edge::sockets::{self, Socket};
 use crate::pages::PagesError;
 use crate::probe::{Members, Probes};
@@ -169,9 +170,11 @@ pub fn run(
     server.add_service(background_service("probes", health));
 
     // Sessions are those of browsers, as the ICM counted them.
+    let batch = Arc::new(Batch::new(&balancer.statistics.in_flight, conf.threads));
     let house = |access_log: Option<Arc<AccessLog>>| House {
         statistics: Arc::clone(&balancer.statistics.clients),
         sessions: access_log.as_ref().map(|_| Arc::clone(&balancer.statistics.inbound)).unwrap_or_default(),
+        batch: access_log.as_ref().map(|_| Arc::clone(&batch)),
         access_log,
     };
     let mut doors = Vec::new();
@@ -180,7 +183,8 @@ pub fn run(
         let tls = listener.tls.as_ref().zip(store).map(|(tls, store)| tls::listener(tls, store));
         doors.push(Door { socket, tls: tls.transpose()? });
     }
-    let app = http_proxy(&conf, Proxy::new(Arc::clone(&balancer), Arc::clone(&access_log)));
+    let app =
+        http_proxy(&conf, Proxy::new(Arc::clone(&balancer), Arc::clone(&access_log), Arc::clone(&batch)));
     let log = Some(Arc::clone(&access_log));
     let proxy = Accept::new("proxy", app, doors, Arc::clone(&balancer), house(log), true);
     let proxy = server.add_service(proxy.counted(&closed));

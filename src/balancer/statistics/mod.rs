@@ -54,7 +54,7 @@ pub struct Counts {
 pub struct Statistics {
     counts: Shards<Counts>,
     /// Requests in progress.
-    pub in_flight: AtomicU64,
+    pub in_flight: Arc<AtomicU64>,
     /// Connections of clients.
     pub inbound: Arc<Sessions>,
     /// What was refused on them.
