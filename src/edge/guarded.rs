@@ -2,7 +2,8 @@
 //!
 //! In: a connection, with or without TLS, and the rules for it. Out: Pingora's `IO`, behind which no request
 //! arrives that is not clean and none that comes too slowly. What is refused is answered here and nobody
-//! behind this hears of it; the rest of the connection's life then is a read error and lost writes.
+//! behind this hears of it; the rest of the connection's life then is a read error and lost writes. Little that is
+//! written may leave after its flush: when this is next asked for input, for the next request, or to close.
 
 use std::future::poll_fn;
 use std::io::{Error, ErrorKind, IoSlice, Result};
