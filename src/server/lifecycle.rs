@@ -173,8 +173,9 @@ impl ShutdownSignalWatch for Shutdown {
                 while Self::left(&balancer, handed_over) > 0 {
                     tokio::time::sleep(Duration::from_millis(20)).await;
                 }
-                // The last answer is in the kernel's hands when its request is over; give it a moment. Nobody
-                // waits for a process that another has replaced: there the client may take its time to read.
+                // The last answer is in the kernel's hands when its request is over, or a turn of its worker later
+                // (`edge::batch`); give it a moment. Nobody waits for a process that another has replaced: there the
+                // client may take its time to read.
                 tokio::time::sleep(if handed_over { PARTING } else { Duration::from_millis(30) }).await;
             };
             tokio::select! {
