@@ -103,9 +103,7 @@ fn serve(mut stream: TcpStream, counter: &Counter) -> Option<()> {
 }
 
 fn start(server: SocketAddr) -> Icm {
-    let tape = Tape::new(|_| OK.to_owned());
-    let mut config = tape.config();
-    set(&mut config, "clusters.0.servers.list.0.http", &format!("\"{server}\""));
+    let mut config = config_for(server);
     set(&mut config, "clusters.0.limits.request_body", "100GiB");
     set(&mut config, "clusters.0.probe", "{ interval: 1h, healthy_after: 1 }");
     set(&mut config, "clusters.0.failover.response_timeout", "60s");

@@ -77,8 +77,7 @@ fn read_until(client: &mut TcpStream, text: &str) {
 }
 
 fn start(server: SocketAddr) -> Icm {
-    let mut config = Tape::new(|_| OK.to_owned()).config();
-    set(&mut config, "clusters.0.servers.list.0.http", &format!("\"{server}\""));
+    let mut config = config_for(server);
     set(&mut config, "clusters.0.probe", "{ interval: 1h, healthy_after: 1 }");
     set(&mut config, "clusters.0.failover.response_timeout", "60s");
     set(&mut config, "pingora.threads", "2");

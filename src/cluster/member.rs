@@ -12,7 +12,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::availability::{Baselines, Observed, RequestClass, index_of_expansion};
 use super::facts::Facts;
-use super::indexes::Indexes;
+use super::indexes::{Indexes, Taken};
 use super::ledger::{Ledger, Restriction, Settings, Source, Standing};
 use super::load;
 use super::name::ServerName;
@@ -404,7 +404,7 @@ impl Member {
     }
 
     /// Joins what is known of the index.
-    fn rank_by(&self, taken: Option<(u64, usize)>, standing: &Standing) {
+    fn rank_by(&self, taken: Option<Taken>, standing: &Standing) {
         let mut indexes = self.indexes.lock().unwrap_or_else(PoisonError::into_inner);
         indexes.publish(taken, standing.index.map(|index| index as f32), standing.raw_index.map(f32::from));
         let reading = indexes.joined();

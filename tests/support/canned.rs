@@ -65,7 +65,7 @@ impl Canned {
 }
 
 /// A configuration for a cluster with one server at this address, and an empty directory.
-pub(super) fn config_for(server: SocketAddr) -> serde_yaml::Value {
+pub fn config_for(server: SocketAddr) -> serde_yaml::Value {
     let text = format!(
         "
 listeners: [ {{ address: \"127.0.0.1:{}\" }} ]

@@ -51,7 +51,7 @@ pub use acme::{Acme, Server};
 pub use answer::{Answer, Failure};
 pub use bed::{THREE, ask, bed, bed_of};
 pub use browser::Browser;
-pub use canned::Canned;
+pub use canned::{Canned, config_for};
 pub use chromium::Chromium;
 pub use client::Client;
 pub use h2::{Ended, H2, block_of, frame_of};
