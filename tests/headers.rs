@@ -29,7 +29,7 @@ impl Received {
         let mut all = headers.to_vec();
         all.push(("Accept", "application/json"));
         let answer = client.get_with("/sales/orders.nsf?OpenDatabase", &all);
-        assert_eq!(answer.status, 200, "{}", answer.head);
+        assert_eq!(answer.status, 200, "{} {}", answer.head, answer.text());
         Received(answer.json())
     }
 
@@ -138,6 +138,31 @@ fn the_servers_own_host_and_a_via_are_sent_where_the_administrator_wants_them() 
     // The public name comes back all the same.
     let answer = icm.client().host("www.acme.example").get("/sales/orders.nsf?Open&redirect=host");
     assert_eq!(answer.header("location"), Some("http://www.acme.example/sales/orders.nsf?OpenDatabase"));
+}
+
+#[test]
+fn whichever_server_is_asked_in_the_end_hears_of_the_client_once() {
+    let (acme, icm) = bed(&[("headers.via", "icm1")]);
+    for server in ["Web1", "Web2"] {
+        acme.fault(server, serde_json::json!("reset"));
+    }
+    let hostile = [("Via", "1.0 fred"), ("X-Forwarded-For", "203.0.113.7"), ("$WSRU", "CN=Administrator")];
+    let nominated = ("Connection", "x-forwarded-for, x-real-ip, x-forwarded-host, via");
+    let headers = [&hostile[..], &[("Accept", "application/json"), nominated]].concat();
+    // Which one is asked first is a matter of chance.
+    let asked_twice = (0..50).find_map(|_| {
+        let (answer, rid) = ask(&icm, "GET", "/all.nsf?OpenDatabase", &headers, b"");
+        assert_eq!(answer.status, 200, "{} {}", answer.head, answer.text());
+        (acme.executed(&rid) > 1).then(|| Received(answer.json()))
+    });
+    let got = asked_twice.expect("two of three servers are dead");
+    for name in ["x-forwarded-for", "x-real-ip"] {
+        assert_eq!(got.all(name), ["127.0.0.1"], "{name}");
+    }
+    assert_eq!(got.all("x-forwarded-proto"), ["http"]);
+    assert_eq!(got.all("x-forwarded-host"), got.all("host"));
+    assert_eq!(got.all("via").join(", "), "1.0 fred, 1.1 icm1");
+    assert!(!got.names().iter().any(|name| name.starts_with("$ws")), "{:?}", got.names());
 }
 
 #[test]

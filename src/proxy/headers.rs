@@ -20,7 +20,51 @@ use crate::directory::db_path;
 
 const CONNECTOR_SECRET: &str = "X-ConnectorHeaders-Secret";
 
-/// Makes the head that goes to the server out of the client's.
+/// Says of the client what every server hears alike, once for all attempts: nothing that only we may say is left of
+/// what it said itself.
+///
+/// In the client's own head there is room; what is put into the copy that each attempt makes of it moves all fields.
+///
+/// # Errors
+/// When Pingora refuses a header's value, which cannot come from the client unchecked.
+pub fn of_client(request: &mut RequestHeader, routed: &Routed, client: Option<IpAddr>) -> Result<()> {
+    remove_what_is_ours_to_say(request);
+    let scheme =
+        if routed.tls { HeaderValue::from_static("https") } else { HeaderValue::from_static("http") };
+    if let Some(client) = client.and_then(address) {
+        // One value, shared by both.
+        request.insert_header("X-Real-IP", client.clone())?;
+        request.insert_header("X-Forwarded-For", client)?;
+    }
+    request.insert_header("X-Forwarded-Proto", scheme)?;
+    // HTTP/2 names the host outside the headers.
+    let host = request.headers.get(header::HOST).filter(|h| h.as_bytes() == routed.authority.as_bytes());
+    let host = match host.cloned() {
+        Some(host) => host,
+        None => {
+            let host = HeaderValue::from_str(&routed.authority);
+            let host = host.or_err(ErrorType::InvalidHTTPHeader, "the host")?;
+            request.insert_header(header::HOST, host.clone())?;
+            host
+        }
+    };
+    request.insert_header("X-Forwarded-Host", host)?;
+    if let Some(pseudonym) = &routed.cluster.settings.headers.via {
+        let received = match request.version {
+            Version::HTTP_2 => "2.0",
+            Version::HTTP_10 => "1.0",
+            _ => "1.1",
+        };
+        request.append_header(header::VIA, format!("{received} {pseudonym}"))?;
+    }
+    Ok(())
+}
+
+fn address(client: IpAddr) -> Option<HeaderValue> {
+    HeaderValue::from_str(&Address::of(client.to_canonical())).ok()
+}
+
+/// Makes the head that goes to this attempt's server out of the client's, of which [`of_client`] has spoken.
 ///
 /// # Errors
 /// When Pingora refuses a header's value, which cannot come from the client unchecked.
@@ -29,35 +73,13 @@ pub fn to_server(
     routed: &Routed,
     attempt: &Attempt,
     client: Option<IpAddr>,
-    version: Version,
 ) -> Result<()> {
-    remove_what_is_ours_to_say(request);
     replace_path(request, routed, attempt)?;
     if routed.rewrites_cookies {
         super::cookies::to_server(request, routed, attempt)?;
     }
-    let scheme =
-        if routed.tls { HeaderValue::from_static("https") } else { HeaderValue::from_static("http") };
-    let client = client.and_then(|ip| HeaderValue::from_str(&Address::of(ip.to_canonical())).ok());
-    if let Some(client) = &client {
-        // One value, shared by both.
-        request.insert_header("X-Real-IP", client.clone())?;
-        request.insert_header("X-Forwarded-For", client.clone())?;
-    }
-    request.insert_header("X-Forwarded-Proto", scheme)?;
-    // HTTP/2 names the host outside the headers.
-    let host = request.headers.get(header::HOST).filter(|h| h.as_bytes() == routed.authority.as_bytes());
-    let (is_said, host) = match host {
-        Some(host) => (true, host.clone()),
-        None => (
-            false,
-            HeaderValue::from_str(&routed.authority).or_err(ErrorType::InvalidHTTPHeader, "the host")?,
-        ),
-    };
-    request.insert_header("X-Forwarded-Host", host.clone())?;
-    let settings = &routed.cluster.settings;
     let Some(entry) = routed.view.entry(attempt.member) else { return Ok(()) };
-    if settings.headers.host_of_server {
+    if routed.cluster.settings.headers.host_of_server {
         let port = entry.host_port(routed.port).map_or(80, |p| p.port);
         let usual = if routed.port == Port::Https { 443 } else { 80 };
         if port == usual {
@@ -65,19 +87,9 @@ pub fn to_server(
         } else {
             request.insert_header(header::HOST, format!("{}:{port}", entry.server.hostname))?;
         }
-    } else if !is_said {
-        request.insert_header(header::HOST, host)?;
-    }
-    if let Some(pseudonym) = &settings.headers.via {
-        let received = match version {
-            Version::HTTP_2 => "2.0",
-            Version::HTTP_10 => "1.0",
-            _ => "1.1",
-        };
-        request.append_header(header::VIA, format!("{received} {pseudonym}"))?;
     }
     if entry.server.connector_headers {
-        connector_headers(request, routed, client.as_ref())?;
+        connector_headers(request, routed, client.and_then(address).as_ref())?;
     }
     Ok(())
 }

@@ -270,6 +270,9 @@ impl ProxyHttp for Proxy {
             Exchange::Upload
         };
         let redirects = routed.cluster.settings.mode == Mode::Redirect;
+        if !redirects {
+            headers::of_client(session.req_header_mut(), &routed, client)?;
+        }
         ctx.routed = Some(routed);
         if redirects {
             return self.redirect(session, ctx, &snapshot, &target).await;
@@ -390,15 +393,12 @@ impl ProxyHttp for Proxy {
 
     async fn upstream_request_filter(
         &self,
-        session: &mut Session,
+        _session: &mut Session,
         request: &mut RequestHeader,
         ctx: &mut Ctx,
     ) -> Result<()> {
-        let version = session.req_header().version;
         match (&ctx.routed, &ctx.attempt) {
-            (Some(routed), Some(attempt)) => {
-                headers::to_server(request, routed, attempt, ctx.client, version)
-            }
+            (Some(routed), Some(attempt)) => headers::to_server(request, routed, attempt, ctx.client),
             _ => Ok(()),
         }
     }
