@@ -268,13 +268,15 @@ impl<A: HttpServerApp + Send + Sync + 'static> Shared<A> {
     async fn http1<S: IO + 'static>(&self, stream: S, shutdown: &ShutdownWatch) {
         let mut guarded = Box::new(Guarded::http1(stream, self.rules(), Arc::clone(&self.house)));
         let mut settings: Option<HttpPersistentSettings> = None;
-        let mut stop = shutdown.clone();
+        // One for all requests: it is asked for nothing but a look whenever the client is waited for.
+        let stop = self.end_of_idling(shutdown.clone());
+        tokio::pin!(stop);
         loop {
             tokio::select! {
                 // A request that is there already is served.
                 biased;
                 there = guarded.head() => if !there { return },
-                () = self.end_of_idling(&mut stop) => return,
+                () = &mut stop => return,
             }
             let mut session = ServerSession::new_http1(guarded);
             match settings {
@@ -294,7 +296,7 @@ impl<A: HttpServerApp + Send + Sync + 'static> Shared<A> {
 
     /// When a connection is closed between two requests, where the next one may be on its way: at the end of the
     /// service. Not where another process goes on with it: there each client hears `Connection: close`.
-    async fn end_of_idling(&self, stop: &mut ShutdownWatch) {
+    async fn end_of_idling(&self, mut stop: ShutdownWatch) {
         let _ = stop.wait_for(|stop| *stop).await;
         if self.balancer.upgrade.is_over() {
             std::future::pending::<()>().await;
