@@ -278,6 +278,9 @@ impl<A: HttpServerApp + Send + Sync + 'static> Shared<A> {
                 there = guarded.head() => if !there { return },
                 () = &mut stop => return,
             }
+            if let Some(batch) = &self.house.batch {
+                batch.make_way().await;
+            }
             let mut session = ServerSession::new_http1(guarded);
             match settings {
                 Some(settings) => settings.apply_to_session(&mut session),
