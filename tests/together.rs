@@ -19,6 +19,8 @@ use support::*;
 
 /// Enough for two worker threads to work on them together.
 const MANY: usize = 48;
+/// So many that the next one makes way.
+const CROWD: usize = 160;
 const PIECES: usize = 4;
 
 /// A server that sends the head and the pieces of `/pieces` one by one, each when `sent` says so.
@@ -86,7 +88,8 @@ fn start(server: SocketAddr) -> Icm {
 
 #[test]
 fn pieces_of_a_slow_answer_arrive_as_they_come_however_many_requests_are_in_progress() {
-    for (many, target) in [1, MANY].into_iter().flat_map(|n| ["?length", "?chunk", "?close"].map(|t| (n, t)))
+    for (many, target) in
+        [1, MANY, CROWD].into_iter().flat_map(|n| ["?length", "?chunk", "?close"].map(|t| (n, t)))
     {
         let sent = Arc::new(AtomicUsize::new(0));
         let icm = start(piecemeal(sent.clone()));
@@ -119,7 +122,7 @@ fn answers_are_whole_whether_the_connection_ends_with_them_or_not() {
     let icm = start(server.address);
     assert!(eventually(LONG, || icm.client().get("/warm").status == 200), "{}", icm.log());
     std::thread::scope(|scope| {
-        for thread in 0..MANY {
+        for thread in 0..CROWD {
             let icm = &icm;
             scope.spawn(move || {
                 let mut client = icm.client();
