@@ -268,7 +268,7 @@ impl<A: HttpServerApp + Send + Sync + 'static> Shared<A> {
     async fn http1<S: IO + 'static>(&self, stream: S, shutdown: &ShutdownWatch) {
         let mut guarded = Box::new(Guarded::http1(stream, self.rules(), Arc::clone(&self.house)));
         let mut settings: Option<HttpPersistentSettings> = None;
-        // One for all requests: it is asked for nothing but a look whenever the client is waited for.
+        // One for all requests: to begin and to end this wait with each of them would cost more.
         let stop = self.end_of_idling(shutdown.clone());
         tokio::pin!(stop);
         loop {

@@ -270,14 +270,12 @@ impl ProxyHttp for Proxy {
             Exchange::Upload
         };
         let redirects = routed.cluster.settings.mode == Mode::Redirect;
-        if !redirects {
-            headers::of_client(session.req_header_mut(), &routed, client)?;
-        }
         ctx.routed = Some(routed);
         if redirects {
             return self.redirect(session, ctx, &snapshot, &target).await;
         }
         if let Some(routed) = &ctx.routed {
+            headers::of_client(session.req_header_mut(), routed, client)?;
             routed.cluster.kept.budget.request(clock::ms_of(ctx.started));
         }
         Ok(false)
