@@ -10,7 +10,8 @@
 
 mod support;
 
-use std::io::Read;
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -522,6 +523,35 @@ fn a_server_that_is_switched_off_resets_what_is_open() {
     assert!(eventually(Duration::from_secs(5), || Client::to(acme.http("Web1"))
         .request("GET", "/", &[], b"")
         .is_ok()));
+}
+
+#[test]
+fn no_idle_connection_is_left_when_the_control_port_has_answered_that_a_server_refuses() {
+    let acme = Acme::built_in();
+    for fault in [json!("refuse"), json!({"kind": "refuse", "kill": true})] {
+        let clients: Vec<TcpStream> = std::iter::repeat_with(|| {
+            let mut client = TcpStream::connect(acme.http("Web1")).unwrap();
+            client.write_all(b"GET /fast HTTP/1.1\r\nHost: web1\r\n\r\n").unwrap();
+            assert!(client.read(&mut [0; 16_384]).unwrap() > 0);
+            client.set_nonblocking(true).unwrap();
+            client
+        })
+        .take(600)
+        .collect();
+        // The last answer has been sent a moment before its connection waits for the next request.
+        assert!(eventually(Duration::from_secs(5), || {
+            acme.ask("GET", "/connections", None)["Web1/Acme"]["idle"] == 600
+        }));
+        acme.fault("Web1", fault.clone());
+        for mut client in &clients {
+            let closed = match client.read(&mut [0; 1]) {
+                Ok(n) => n == 0,
+                Err(e) => e.kind() == std::io::ErrorKind::ConnectionReset,
+            };
+            assert!(closed, "{fault}");
+        }
+        acme.heal("Web1");
+    }
 }
 
 #[test]

@@ -191,6 +191,13 @@ impl Bed {
         // Leaves a connection in the pool, or one that both sides have closed.
         let warm = icm.client().get_with("/warm.nsf?OpenDatabase", &[("Cookie", &cookie)]);
         assert_eq!((warm.status, warm.server()), (200, "Web1/Acme"));
+        // A connection that is answering when its server begins to refuse dies a moment after, perhaps under the
+        // next request.
+        let settled = || {
+            let all = self.acme.ask("GET", "/connections", None);
+            all["Web1/Acme"]["idle"] == all["Web1/Acme"]["current"]
+        };
+        assert!(eventually(Duration::from_secs(5), settled));
         self.acme.fault("Web1", fault.clone());
 
         let body = vec![b'x'; request.body];

@@ -42,8 +42,10 @@ pub struct Ports {
 pub struct Counters {
     /// Connections opened, on HTTP and HTTPS.
     pub connections: AtomicU64,
-    /// Open now.
-    pub open: AtomicU64,
+    /// Open now: HTTP, HTTPS.
+    pub open: [AtomicU64; 2],
+    /// Open now and without a request: HTTP, HTTPS.
+    pub idle: [AtomicU64; 2],
     /// Most open at once.
     pub peak: AtomicU64,
     /// Requests whose head was read; those for `/fast` too.
@@ -53,6 +55,18 @@ pub struct Counters {
     /// Statistics pushed successfully and not.
     pub pushed: AtomicU64,
     pub push_failed: AtomicU64,
+}
+
+impl Counters {
+    /// Connections open now.
+    pub fn open(&self) -> u64 {
+        self.open.iter().map(|n| n.load(Relaxed)).sum()
+    }
+
+    /// Of these, the ones without a request.
+    pub fn idle(&self) -> u64 {
+        self.idle.iter().map(|n| n.load(Relaxed)).sum()
+    }
 }
 
 /// One simulated server.
@@ -162,7 +176,7 @@ impl Member {
         Ok(())
     }
 
-    /// Replaces all faults and waits for the listeners.
+    /// Replaces all faults and waits for the listeners and for the connections that have to go.
     pub async fn set_faults(self: &Arc<Self>, faults: Vec<Fault>) {
         let expiry = {
             let mut mine = self.faults.lock().unwrap();
@@ -193,6 +207,22 @@ impl Member {
             )
             .await;
         }
+        let gone = async {
+            while self.leaving() > 0 {
+                tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+            }
+        };
+        let _ = tokio::time::timeout(std::time::Duration::from_secs(3), gone).await;
+    }
+
+    /// Open connections of ports that refuse and are still to be closed.
+    fn leaving(&self) -> u64 {
+        let of_port = |(port, at): (PortKind, usize)| match self.port_fault(port) {
+            Some(fault) if fault.kind == Kind::Refuse && fault.kill => self.counters.open[at].load(Relaxed),
+            Some(fault) if fault.kind == Kind::Refuse => self.counters.idle[at].load(Relaxed),
+            _ => 0,
+        };
+        [(PortKind::Http, 0), (PortKind::Https, 1)].into_iter().map(of_port).sum()
     }
 
     /// A listener of this member; it reports here which change it has applied.
@@ -265,7 +295,7 @@ impl Member {
     pub fn show_connections(&self) -> Value {
         let c = &self.counters;
         json!({
-            "current": c.open.load(Relaxed), "total": c.connections.load(Relaxed), "peak": c.peak.load(Relaxed),
+            "current": c.open(), "idle": c.idle(), "total": c.connections.load(Relaxed), "peak": c.peak.load(Relaxed),
             "requests": c.requests.load(Relaxed), "in_flight": c.in_flight.load(Relaxed),
         })
     }

@@ -2,9 +2,11 @@
 //! counting, and every fault that shows in HTTP. In: a wire. Out: answers, or what the fault says instead.
 
 use std::net::SocketAddr;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+
+use tokio::io::AsyncWriteExt;
 
 use crate::answer::{Answer, Content, Length};
 use crate::cluster::{Cluster, Member, PortKind};
@@ -34,12 +36,33 @@ struct Conversation {
 }
 
 /// Counts a connection while it is open.
-struct Open(Arc<Member>);
+struct Open(Arc<Member>, usize);
 
 impl Drop for Open {
     fn drop(&mut self) {
-        self.0.counters.open.fetch_sub(1, Relaxed);
+        self.0.counters.open[self.1].fetch_sub(1, Relaxed);
     }
+}
+
+/// Counts a connection while it has no request.
+struct Idle<'a>(&'a AtomicU64);
+
+impl<'a> Idle<'a> {
+    fn count(counter: &'a AtomicU64) -> Idle<'a> {
+        counter.fetch_add(1, Relaxed);
+        Idle(counter)
+    }
+}
+
+impl Drop for Idle<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
+    }
+}
+
+/// Which of the two counters of connections is that of a port.
+fn counter(port: PortKind) -> usize {
+    usize::from(port == PortKind::Https)
 }
 
 /// Counts a request while it is worked on.
@@ -54,9 +77,9 @@ impl Drop for InFlight {
 /// Serves a connection to its end.
 pub async fn run(wire: Wire, remote: SocketAddr, port: PortKind, member: Arc<Member>, cluster: Arc<Cluster>) {
     let number = member.counters.connections.fetch_add(1, Relaxed) + 1;
-    let open = member.counters.open.fetch_add(1, Relaxed) + 1;
-    member.counters.peak.fetch_max(open, Relaxed);
-    let counted = Open(member.clone());
+    member.counters.open[counter(port)].fetch_add(1, Relaxed);
+    member.counters.peak.fetch_max(member.counters.open(), Relaxed);
+    let counted = Open(member.clone(), counter(port));
     let changes = member.changes.subscribe();
     let mut killer = member.changes.subscribe();
     let killing = member.clone();
@@ -72,12 +95,16 @@ pub async fn run(wire: Wire, remote: SocketAddr, port: PortKind, member: Arc<Mem
         end = talk.converse() => end,
         () = killed => End::Reset,
     };
-    drop(counted);
     match end {
         End::Reset => {
             let _ = talk.io.wire.socket().set_zero_linger();
+            drop(talk);
+            drop(counted);
         }
-        End::Close => talk.io.finish().await,
+        End::Close => {
+            drop(counted);
+            talk.io.finish().await;
+        }
     }
 }
 
@@ -118,6 +145,7 @@ impl Conversation {
 
     /// Waits for a head; `None` when the idle connection has to be closed.
     async fn next_head(&mut self) -> Option<std::io::Result<Got>> {
+        let _idle = Idle::count(&self.member.counters.idle[counter(self.port)]);
         let fast = self.member.plain.load(Relaxed);
         let limit = if fast { 0 } else { self.member.settings().keepalive_ms };
         let idle = async move {
@@ -133,6 +161,8 @@ impl Conversation {
                 got = self.io.head(fast) => return Some(got),
                 _ = self.changes.changed() => {
                     if self.member.port_fault(self.port).is_some_and(|f| f.kind == Kind::Refuse) {
+                        // Whoever set the fault is told that it acts when no connection is idle any more.
+                        let _ = self.io.wire.shutdown().await;
                         return None;
                     }
                 }

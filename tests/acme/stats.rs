@@ -37,7 +37,7 @@ fn statistics(member: &Member) -> Vec<(&'static str, String)> {
     }
     all.push(("Server.Users", s.users.to_string()));
     all.push(("Server.Trans.PerMinute", "1204".to_owned()));
-    all.push(("Http.CurrentConnections", member.counters.open.load(Relaxed).to_string()));
+    all.push(("Http.CurrentConnections", member.counters.open().to_string()));
     all.push(("Server.Cluster.OpenRequest.LoadBalanced", "42".to_owned()));
     all
 }
