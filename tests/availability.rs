@@ -56,6 +56,8 @@ fn maxconn_of_the_agent_caps_what_the_server_gets() {
     // Its own word, not a lucky draw among servers of which nothing was read yet.
     icm.wait_for_server("Web1", "reported", |s| s["index"] == 95);
     icm.wait_for_served(ORDERS, "Web1");
+    // The answer is here a moment before its request is over: until then there is no room for another one.
+    icm.wait_for_server("Web1", "idle", |s| s["in_flight"] == 0);
     let mut slow = icm.client();
     let head = slow.head("GET", "/sales/orders.nsf?OpenDatabase&delay=4000", &[]);
     slow.send(head.as_bytes()).unwrap();
