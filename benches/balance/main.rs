@@ -2,7 +2,8 @@
 //! beside the rules of others and an oracle.
 //!
 //! `cargo bench --bench balance` (or `make balance`) writes `benches/results/balance.md` and plots beside it; `-- QUICK`
-//! runs a part, and `SEED` in the environment draws other requests. Nothing here measures time: the clock is simulated, and the same seed gives the same figures.
+//! runs a part, and `SEEDS` in the environment draws other requests. Nothing here measures time: the clock is simulated, and the
+//! same seeds give the same figures.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -48,7 +49,9 @@ fn main() -> std::io::Result<()> {
             }
         }
     }
-    let seed = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(42);
+    let seeds = std::env::var("SEEDS").unwrap_or_else(|_| "42 1 2 3".to_owned());
+    let seeds: Vec<u64> =
+        seeds.split_whitespace().map(|seed| seed.parse().expect("SEEDS are numbers")).collect();
     let results: Mutex<Vec<(Case, &str, Outcome)>> = Mutex::new(Vec::new());
     let next = AtomicUsize::new(0);
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
@@ -56,7 +59,7 @@ fn main() -> std::io::Result<()> {
         for _ in 0..threads {
             scope.spawn(|| {
                 while let Some((case, name)) = work.get(next.fetch_add(1, Relaxed)) {
-                    let outcome = run::run(*case, name, seed);
+                    let outcome = run::run(*case, name, &seeds);
                     results.lock().expect("no thread has failed").push((*case, *name, outcome));
                 }
             });

@@ -1,4 +1,4 @@
-//! One run: requests arrive, balancers choose, servers work, for some simulated minutes.
+//! One case: requests arrive, balancers choose, servers work, for some simulated minutes.
 //!
 //! In: a scenario and a rule. Out: response times, and who got how much in each second. Seeded: the same
 //! again gives the same.
@@ -24,8 +24,10 @@ pub struct Case {
 
 /// What came of it.
 pub struct Outcome {
-    /// Response times, seconds, sorted.
-    pub times: Vec<f64>,
+    /// Median of the response times, milliseconds.
+    pub p50: f64,
+    /// Their 99th percentile.
+    pub p99: f64,
     /// Requests of each server in each second.
     pub per_second: Vec<[u32; 3]>,
 }
@@ -70,16 +72,25 @@ const WARM_UP: f64 = 10.0;
 /// Work of the longest request of a heavy tail, seconds.
 const LONGEST: f64 = 20.0;
 
-impl Outcome {
-    /// A quantile in milliseconds.
-    pub fn quantile(&self, q: f64) -> f64 {
-        let at = ((self.times.len() as f64 - 1.0) * q) as usize;
-        self.times.get(at).copied().unwrap_or(0.0) * 1000.0
-    }
+/// Runs a case once with each seed. The times of all runs are one sample: a single run of four minutes has too few of the
+/// longest in a hundred. The shares are those of the first.
+pub fn run(case: Case, name: &str, seeds: &[u64]) -> Outcome {
+    let mut runs = seeds.iter().map(|seed| run_once(case, name, *seed));
+    let Run { mut times, per_second } = runs.next().expect("one seed at least");
+    times.extend(runs.flat_map(|run| run.times));
+    times.sort_unstable_by(f64::total_cmp);
+    let quantile = |q: f64| times[((times.len() as f64 - 1.0) * q) as usize] * 1000.0;
+    Outcome { p50: quantile(0.5), p99: quantile(0.99), per_second }
 }
 
-/// Runs a case.
-pub fn run(case: Case, name: &str, seed: u64) -> Outcome {
+/// One run.
+struct Run {
+    /// Response times, seconds.
+    times: Vec<f64>,
+    per_second: Vec<[u32; 3]>,
+}
+
+fn run_once(case: Case, name: &str, seed: u64) -> Run {
     let mut random = fastrand::Rng::with_seed(seed);
     // The rules draw from numbers of their own, so that all of them meet the very same requests.
     let mut rules_random = fastrand::Rng::with_seed(seed ^ 0x5eed);
@@ -88,7 +99,7 @@ pub fn run(case: Case, name: &str, seed: u64) -> Outcome {
     let mut rules: Vec<Box<dyn Rule>> = (0..case.icms).map(|_| rule(name, &cores)).collect();
     let mut up = [true; 3];
     let mut users: Vec<Option<usize>> = vec![None; case.size.users()];
-    let mut outcome = Outcome { times: Vec::new(), per_second: vec![[0; 3]; SECONDS as usize + 1] };
+    let mut outcome = Run { times: Vec::new(), per_second: vec![[0; 3]; SECONDS as usize + 1] };
 
     let rate = case.event.load() * cores.iter().sum::<f64>() / mean;
     let mut next_arrival = 0.0;
@@ -164,7 +175,6 @@ pub fn run(case: Case, name: &str, seed: u64) -> Outcome {
             }
         }
     }
-    outcome.times.sort_unstable_by(f64::total_cmp);
     outcome
 }
 

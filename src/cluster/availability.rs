@@ -80,7 +80,7 @@ const ENOUGH: u32 = 8;
 /// Readings that the recent mean rests on at most: with many a second it is younger than its half-life, so that a
 /// server which slows down is seen at once, and old enough for newcomers who will stay
 /// (`benches/balance`, affinity 95 %).
-const WINDOW: f64 = 500.0;
+const WINDOW: f64 = 1_000.0;
 
 /// Microseconds by class; `None` = not known.
 pub type Baselines = [Option<f64>; RequestClass::COUNT];

@@ -23,10 +23,11 @@ use smallvec::SmallVec;
 
 use super::question::{Candidate, Settings};
 
-/// Points of the index within which servers count as equal: less than a single request in flight makes on a server
+/// Points of the index within which servers count as equal: far less than a single request in flight makes on a server
 /// that has two. In a wider band the draw sends the smallest server as many as the largest for as long as it copes, and
-/// those who stay with it meet later what they have brought (`benches/balance`: 5 is worse in nearly every case).
-pub const BAND: f32 = 2.0;
+/// those who stay with it meet later what they have brought; in none a herd follows every rounding (`benches/balance`: 5
+/// and 2 are worse in nearly every case, 0 where a server returns).
+pub const BAND: f32 = 1.0;
 
 /// Requests in flight that make little difference. Whatever a server's weight: what counts is by how much they have
 /// changed, and divided by the weight they hardly would.

@@ -105,8 +105,10 @@ fn the_lightest_workload_wins() {
 
 #[test]
 fn servers_within_the_band_are_equal_and_both_serve() {
-    let servers = [server(0, |v| v.index = Some(78.0)), server(1, |v| v.index = Some(80.0))];
+    let servers = [server(0, |v| v.index = Some(79.0)), server(1, |v| v.index = Some(80.0))];
     assert_eq!(who(&ask(&servers), &SETTINGS), [0, 1]);
+    let lighter = [server(0, |v| v.index = Some(78.9)), server(1, |v| v.index = Some(80.0))];
+    assert_eq!(who(&ask(&lighter), &SETTINGS), [1]);
     let decision = decide(&ask(&servers), &SETTINGS);
     assert!(decision.verdicts.iter().any(|(_, v)| matches!(v, Verdict::Equal(_))));
 }
