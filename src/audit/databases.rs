@@ -9,14 +9,14 @@ use super::finding::{self, Findings};
 use crate::balancer::view::Entry;
 use crate::balancer::{Cluster, View};
 use crate::cluster::Port;
-use crate::cluster::member;
+use crate::cluster::View as MemberView;
 use crate::directory::{Database, Found, Holder, Mark};
 
 pub(super) fn look(cluster: &Cluster, view: &View, live: bool, findings: &mut Findings) {
     let index = &view.directory.index;
     let ports: SmallVec<[Port; 2]> =
         [Port::Http, Port::Https].into_iter().filter(|p| cluster.settings.uses(*p)).collect();
-    let seen: Vec<member::View> = view.entries.iter().map(|e| e.member.view()).collect();
+    let seen: Vec<MemberView> = view.entries.iter().map(|e| e.member.view()).collect();
     let mut holds = vec![false; view.entries.len()];
     for database in index.databases() {
         let found = Found { database: database.ix(), path: None };

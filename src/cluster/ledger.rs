@@ -5,71 +5,15 @@
 //! [`Transition`]. It has no clock, socket, lock or log: the caller passes `now` in milliseconds of
 //! its own monotonic clock.
 
+mod asked;
+mod dated;
+mod terms;
+
 use super::availability::{is_busy, smooth};
 use super::facts::{Administrative, Facts, Operational};
 use super::state::{Port, ServerState, Transition};
-
-/// What of the configuration the ledger needs.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Settings {
-    /// The HTTP port is enabled.
-    pub http: bool,
-    /// The HTTPS port is enabled.
-    pub https: bool,
-    /// Good probes in a row that make a port reachable again; at least 1.
-    pub healthy_after: u32,
-    /// Bad probes in a row that make it UNREACHABLE; at least 1.
-    pub unreachable_after: u32,
-    /// Passive failures in a row that make it UNREACHABLE at once; 0 = never.
-    pub passive_failures: u32,
-    /// The administrator's threshold; `None` = what the server publishes, else 0.
-    pub threshold: Option<u8>,
-    /// `server_restricted` in the configuration.
-    pub restricted: bool,
-    /// 0 = what the server publishes, else never MAXUSERS.
-    pub max_users: u32,
-    /// Requests may go to the HTTP port: a server none of whose used ports answers is UNREACHABLE.
-    pub uses_http: bool,
-    /// Requests may go to the HTTPS port.
-    pub uses_https: bool,
-}
-
-/// One availability source of the server, by its place in the list.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Source {
-    /// `prometheus`, `console`, ...: after a reload the source of the same kind is the same source.
-    pub kind: &'static str,
-    /// How long its word holds, milliseconds.
-    pub stale_after_ms: u64,
-}
-
-/// Why a server is RESTRICTED: each is taken back only by whoever set it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Restriction {
-    /// Milliseconds since 1970, for people.
-    pub since_unix_ms: u64,
-    /// Who.
-    pub by: String,
-    /// The ICM where it was made, and where alone it is taken back; `None` = this one.
-    pub at: Option<String>,
-}
-
-impl std::fmt::Display for Restriction {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match &self.at {
-            None => write!(f, "restricted by {}", self.by),
-            Some(at) => write!(f, "restricted by {} on {at}, release it there", self.by),
-        }
-    }
-}
-
-/// One fact with its origin.
-#[derive(Clone, Debug)]
-struct Dated<T> {
-    value: T,
-    at_ms: u64,
-    source: usize,
-}
+use dated::{Dated, keep_newest, moved};
+pub use terms::{Restriction, Settings, Source, Standing};
 
 #[derive(Clone, Debug, Default)]
 struct PortHealth {
@@ -79,33 +23,6 @@ struct PortHealth {
     bad: u32,
     passive: u32,
     cause: String,
-}
-
-/// What selection may know of a server at a moment.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Standing {
-    /// The HTTP port is enabled and answers.
-    pub http: bool,
-    /// The HTTPS port is enabled and answers.
-    pub https: bool,
-    /// RESTRICTED since this moment of the caller's clock.
-    pub restricted_since_ms: Option<u64>,
-    /// Index at or under the threshold.
-    pub busy: bool,
-    /// Users at or over the limit.
-    pub max_users: bool,
-    /// Smoothed published index; `None` = unknown or stale.
-    pub index: Option<f64>,
-    /// The raw index as last published.
-    pub raw_index: Option<u8>,
-    /// When that index was taken.
-    pub index_at_ms: u64,
-    /// The threshold in force.
-    pub threshold: u8,
-    /// Agent-check's `maxconn`; 0 = no cap.
-    pub max_connections: u32,
-    /// The state as a word, worst first.
-    pub state: ServerState,
 }
 
 /// See the module's description.
@@ -378,107 +295,6 @@ impl Ledger {
         }
     }
 
-    /// When the server last came back from UNREACHABLE or RESTRICTED; `None` if it never was away.
-    #[must_use]
-    pub fn returned_at(&self) -> Option<u64> {
-        self.returned_at
-    }
-
-    /// The word, since when, and why.
-    #[must_use]
-    pub fn state(&self) -> (ServerState, u64, &str) {
-        (self.state, self.state_since, &self.cause)
-    }
-
-    /// Every enabled port was probed at least once.
-    #[must_use]
-    pub fn probed_once(&self) -> bool {
-        (!self.settings.http || self.port(Port::Http).probed)
-            && (!self.settings.https || self.port(Port::Https).probed)
-    }
-
-    /// Bad probes of this port in a row, for the back-off.
-    #[must_use]
-    pub fn failures(&self, port: Port) -> u32 {
-        self.port(port).bad
-    }
-
-    /// One more probe of this port may change the verdict.
-    #[must_use]
-    pub fn unsettled(&self, port: Port) -> bool {
-        let health = self.port(port);
-        if health.reachable { health.bad > 0 } else { health.good > 0 }
-    }
-
-    /// This port was probed at least once.
-    #[must_use]
-    pub fn was_probed(&self, port: Port) -> bool {
-        self.port(port).probed
-    }
-
-    /// Why a port is UNREACHABLE, in words; empty when it answers.
-    #[must_use]
-    pub fn port_cause(&self, port: Port) -> &str {
-        let health = self.port(port);
-        if health.reachable {
-            ""
-        } else if health.probed {
-            &health.cause
-        } else {
-            "not probed yet"
-        }
-    }
-
-    /// Everything that restricts the server now, in words.
-    #[must_use]
-    pub fn restrictions(&self) -> Vec<String> {
-        let mut all = Vec::new();
-        all.extend(self.admin.iter().chain(&self.elsewhere).map(ToString::to_string));
-        if self.settings.restricted {
-            all.push("server_restricted in the configuration".to_owned());
-        }
-        if self.is_said_restricted() {
-            all.push("the server says Server_Restricted or maintenance".to_owned());
-        }
-        if self.says(Administrative::Drain) {
-            all.push("agent-check says drain".to_owned());
-        }
-        all
-    }
-
-    /// What administrators restrict on the ICM that this one follows.
-    #[must_use]
-    pub fn restrictions_elsewhere(&self) -> &[Restriction] {
-        &self.elsewhere
-    }
-
-    /// Some source has ever said whether the server is RESTRICTED.
-    #[must_use]
-    pub fn restricted_is_read(&self) -> bool {
-        self.restricted.is_some() || self.administrative.is_some()
-    }
-
-    /// RESTRICTED, drain or maint rests on a word of a source that has since fallen silent.
-    #[must_use]
-    pub fn restriction_stale(&self, now_ms: u64) -> bool {
-        let old_restriction = self.is_said_restricted() && self.fresh(&self.restricted, now_ms).is_none();
-        let away = self.says(Administrative::Drain) || self.says(Administrative::Maint);
-        old_restriction || (away && self.fresh(&self.administrative, now_ms).is_none())
-    }
-
-    /// When the index was taken, and from which source.
-    #[must_use]
-    pub fn index_taken(&self) -> Option<(u64, usize)> {
-        self.index.as_ref().map(|index| (index.at_ms, index.source))
-    }
-
-    /// The kind of source that the index came from: `prometheus`, `console`, ...
-    #[must_use]
-    pub fn index_source(&self) -> Option<&'static str> {
-        let (_, source) = self.index_taken()?;
-        self.sources.get(source).map(|s| s.settings.kind)
-    }
-
     fn is_restricted(&self) -> bool {
         self.settings.restricted
             || self.admin.is_some()
@@ -604,22 +420,6 @@ impl Ledger {
         self.cause.clone_from(&cause);
         Some(Transition { old, new, cause, held_ms })
     }
-}
-
-fn keep_newest<T>(slot: &mut Option<Dated<T>>, value: Option<T>, at_ms: u64, source: usize) {
-    if let Some(value) = value
-        && slot.as_ref().is_none_or(|known| known.at_ms <= at_ms)
-    {
-        *slot = Some(Dated { value, at_ms, source });
-    }
-}
-
-/// Gives a fact the new place of its source; a source without one takes its word along.
-fn moved<T>(slot: &mut Option<Dated<T>>, new_place: &[Option<usize>]) {
-    *slot = slot.take().and_then(|fact| {
-        let source = new_place.get(fact.source).copied().flatten()?;
-        Some(Dated { source, ..fact })
-    });
 }
 
 #[cfg(test)]

@@ -5,18 +5,24 @@
 //! no sockets and does no I/O. A `Member` lives as long as the process knows the server: counters and
 //! probe history survive every reload.
 
+mod in_flight;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+pub use in_flight::InFlight;
+
 use super::availability::{Baselines, Observed, RequestClass, index_of_expansion};
+use super::counters::Counters;
 use super::facts::Facts;
 use super::indexes::{Indexes, Taken};
 use super::ledger::{Ledger, Restriction, Settings, Source, Standing};
 use super::load;
 use super::name::ServerName;
 use super::state::{Port, ServerState, Transition};
+use super::view::View;
 
 const HTTP: u32 = 1;
 const HTTPS: u32 = 1 << 1;
@@ -68,81 +74,6 @@ pub struct Member {
     probe_now: AtomicBool,
     /// Counters for the status page and metrics.
     pub counters: Counters,
-}
-
-/// What happened on a member since the process began.
-#[derive(Debug, Default)]
-pub struct Counters {
-    /// Attempts that got an answer's header.
-    pub answered: AtomicU64,
-    /// Connections that could not be made.
-    pub connect_failures: AtomicU64,
-    /// Deaths and resets before the answer's header.
-    pub broken: AtomicU64,
-    /// Answers that did not come in time.
-    pub timeouts: AtomicU64,
-    /// Requests that left this member for another.
-    pub failed_over: AtomicU64,
-    /// Probes by port, good ones before bad ones.
-    probed: [[AtomicU64; 2]; 2],
-}
-
-impl Counters {
-    /// Good and bad probes of a port.
-    #[must_use]
-    pub fn probes(&self, port: Port) -> [u64; 2] {
-        let [good, bad] = self.of(port);
-        [good.load(Relaxed), bad.load(Relaxed)]
-    }
-
-    fn of(&self, port: Port) -> &[AtomicU64; 2] {
-        let [http, https] = &self.probed;
-        match port {
-            Port::Http => http,
-            Port::Https => https,
-        }
-    }
-
-    /// All of them, by the words of the metrics.
-    #[must_use]
-    pub fn all(&self) -> [(&'static str, u64); 5] {
-        [
-            ("answered", self.answered.load(Relaxed)),
-            ("connect_failed", self.connect_failures.load(Relaxed)),
-            ("broken", self.broken.load(Relaxed)),
-            ("timed_out", self.timeouts.load(Relaxed)),
-            ("failed_over", self.failed_over.load(Relaxed)),
-        ]
-    }
-}
-
-/// What selection sees of a member: plain data of one moment.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct View {
-    /// The HTTP port answers.
-    pub http: bool,
-    /// The HTTPS port answers.
-    pub https: bool,
-    /// RESTRICTED since this moment.
-    pub restricted_since_ms: Option<u64>,
-    /// Index at or under its threshold.
-    pub busy: bool,
-    /// User limit reached.
-    pub max_users: bool,
-    /// Index 0..=100 to rank by: published and observed joined ([`super::load`]); `None` = unknown.
-    pub index: Option<f32>,
-    /// Requests of this balancer in flight there.
-    pub in_flight: u32,
-    /// How many of them the index knows of: their mean while it was taken.
-    pub in_flight_then: f32,
-    /// 1..=1000.
-    pub weight: u32,
-    /// Requests in flight that it takes at most; 0 = no cap.
-    pub max_connections: u32,
-    /// When it last returned from UNREACHABLE or RESTRICTED.
-    pub returned_at_ms: Option<u64>,
-    /// Share of the latest attempts that got no answer or one that tries the next server, 0.0..=1.0.
-    pub failing: f32,
 }
 
 impl Member {
@@ -293,15 +224,8 @@ impl Member {
             now_ms,
             stale_ms,
         );
-        {
-            let mut indexes = self.indexes.lock().unwrap_or_else(PoisonError::into_inner);
-            indexes.observe(
-                expansion.map(|xf| index_of_expansion(xf, range) as f32),
-                self.in_flight(),
-                peers,
-                now_ms,
-            );
-        }
+        let observed = expansion.map(|xf| index_of_expansion(xf, range) as f32);
+        self.indexes().observe(observed, self.in_flight(), peers, now_ms);
         let failing = f32::from_bits(self.failing_share.load(Relaxed));
         if failing > 0.0 {
             let faded = if failing < 0.01 { 0.0 } else { failing * FADE };
@@ -319,8 +243,7 @@ impl Member {
     /// What it has for [`load::Peers`].
     #[must_use]
     pub fn share(&self) -> load::Share {
-        let indexes = self.indexes.lock().unwrap_or_else(PoisonError::into_inner);
-        indexes.share()
+        self.indexes().share()
     }
 
     /// A connect error, or a reset before the answer's header.
@@ -403,9 +326,13 @@ impl Member {
         self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn indexes(&self) -> MutexGuard<'_, Indexes> {
+        self.indexes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Joins what is known of the index.
     fn rank_by(&self, taken: Option<Taken>, standing: &Standing) {
-        let mut indexes = self.indexes.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut indexes = self.indexes();
         indexes.publish(taken, standing.index.map(|index| index as f32), standing.raw_index.map(f32::from));
         let reading = indexes.joined();
         let bits = reading
@@ -446,134 +373,5 @@ impl Member {
     }
 }
 
-/// One request in flight on a member, ended by being dropped.
-#[derive(Debug)]
-pub struct InFlight {
-    member: Arc<Member>,
-    tunnel: bool,
-}
-
-impl InFlight {
-    /// Where it is.
-    #[must_use]
-    pub fn member(&self) -> &Arc<Member> {
-        &self.member
-    }
-
-    /// This one is a tunnel.
-    pub fn is_tunnel(&mut self) {
-        if !std::mem::replace(&mut self.tunnel, true) {
-            self.member.tunnels.fetch_add(1, Relaxed);
-        }
-    }
-}
-
-impl Drop for InFlight {
-    fn drop(&mut self) {
-        self.member.in_flight.fetch_sub(1, Relaxed);
-        if self.tunnel {
-            self.member.tunnels.fetch_sub(1, Relaxed);
-        }
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::cluster::ledger::Source;
-
-    fn member(sources: &[Source]) -> Arc<Member> {
-        let settings = Settings {
-            http: true,
-            https: false,
-            healthy_after: 1,
-            unreachable_after: 1,
-            passive_failures: 3,
-            threshold: None,
-            restricted: false,
-            max_users: 0,
-            uses_http: true,
-            uses_https: false,
-        };
-        let name = ServerName::parse("Web1/Acme").unwrap();
-        Arc::new(Member::new(name, 1, 1, Ledger::new(settings, sources, 0)))
-    }
-
-    #[test]
-    fn an_index_that_is_read_again_does_not_hide_what_was_sent_since_it_was_taken() {
-        let sources = [Source { kind: "prometheus", stale_after_ms: 60_000 }];
-        let member = member(&sources);
-        let facts = Facts { index: Some(80), updated_at: Some(1_000.0), ..Facts::default() };
-        member.report(0, &facts, 10);
-        let requests: Vec<InFlight> = (0..3).filter_map(|_| member.begin(0)).collect();
-        for tick in 1..100 {
-            member.tick(6, 180_000, &load::Peers::default(), tick * 500);
-        }
-        member.report(0, &facts, 50_000);
-        assert_eq!((member.view().in_flight, member.view().in_flight_then), (3, 0.0));
-        member.report(0, &Facts { updated_at: Some(1_060.0), ..facts }, 50_010);
-        assert!(member.view().in_flight_then > 2.8, "{:?}", member.view());
-        drop(requests);
-        assert_eq!(member.view().in_flight, 0);
-    }
-
-    #[test]
-    fn a_published_index_is_held_against_what_was_observed_in_the_same_time() {
-        let member = member(&[Source { kind: "prometheus", stale_after_ms: 180_000 }]);
-        let facts = |index, at| Facts { index: Some(index), updated_at: Some(at), ..Facts::default() };
-        let seconds = |from: u64, to: u64, micros: u64| {
-            for at in (from * 1_000..to * 1_000).step_by(100) {
-                member.observe(RequestClass::Document, micros, at);
-                if at.is_multiple_of(500) {
-                    member.tick(6, 180_000, &load::Peers::default(), at);
-                }
-            }
-        };
-        let ranked = || member.view().index.unwrap();
-        seconds(1, 60, 20_000);
-        member.report(0, &facts(70, 60.0), 60_000);
-        assert!((ranked() - 70.0).abs() < 1.0, "as published: {}", ranked());
-        seconds(60, 90, 20_000);
-        assert!((ranked() - 70.0).abs() < 1.0, "half a minute later as well: {}", ranked());
-        seconds(90, 120, 160_000);
-        assert!(ranked() < 40.0, "eight times slower shows before Domino says so: {}", ranked());
-        // Domino's word on that minute: what was seen already does not count twice.
-        let seen = ranked();
-        member.report(0, &facts(51, 120.0), 120_000);
-        assert!((ranked() - seen).abs() < 8.0, "{seen} {}", ranked());
-    }
-
-    #[test]
-    fn an_index_from_before_the_first_answers_excuses_no_server_for_what_it_does_since() {
-        let sources = [Source { kind: "prometheus", stale_after_ms: 180_000 }];
-        let (fast, slow) = (member(&sources), member(&sources));
-        let idle = Facts { index: Some(100), updated_at: Some(0.5), ..Facts::default() };
-        for one in [&fast, &slow] {
-            one.report(0, &idle, 500);
-        }
-        for at in (1_000..30_000).step_by(100) {
-            fast.observe(RequestClass::Document, 20_000, at);
-            slow.observe(RequestClass::Document, 160_000, at);
-            if at % 500 == 0 {
-                let peers = load::Peers::of([fast.as_ref(), slow.as_ref()].into_iter());
-                fast.tick(6, 180_000, &peers, at);
-                slow.tick(6, 180_000, &peers, at);
-            }
-        }
-        let (fast, slow) = (fast.view().index.unwrap(), slow.view().index.unwrap());
-        assert!((fast - 100.0).abs() < 1.0, "nobody else slowed it down: {fast}");
-        assert!(slow < 80.0, "eight times slower, whatever was published before: {slow}");
-    }
-
-    #[test]
-    fn a_tunnel_is_counted_once_among_the_requests_in_flight_and_ends_with_them() {
-        let member = member(&[]);
-        let mut tunnel = member.begin(0).unwrap();
-        let plain = member.begin(0).unwrap();
-        tunnel.is_tunnel();
-        tunnel.is_tunnel();
-        assert_eq!((member.in_flight(), member.tunnels()), (2, 1));
-        drop((tunnel, plain));
-        assert_eq!((member.in_flight(), member.tunnels()), (0, 0));
-    }
-}
+mod tests;

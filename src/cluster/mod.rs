@@ -4,6 +4,7 @@
 //! merges it all for one server, [`Member`] carries it and the live counters for the request path.
 
 pub mod availability;
+pub mod counters;
 pub mod facts;
 mod indexes;
 pub mod ledger;
@@ -12,9 +13,11 @@ pub mod member;
 pub mod name;
 pub mod names_view;
 pub mod state;
+pub mod view;
 
 pub use facts::{Administrative, Facts, Operational};
 pub use ledger::{Ledger, Restriction, Standing};
 pub use member::{InFlight, Member};
 pub use name::{ServerName, ServerNameError};
 pub use state::{Port, ServerState, Transition};
+pub use view::View;

@@ -3,7 +3,7 @@
 //! In: the caller fills it from the directory, the members and the affinity cookie. Nothing here
 //! can change while a decision is made.
 
-use crate::cluster::{Port, member::View};
+use crate::cluster::{Port, View};
 use crate::directory::Mark;
 
 /// Number of a member within its cluster's current list.

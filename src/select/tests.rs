@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::cluster::member::View;
+use crate::cluster::View;
 
 const SETTINGS: Settings = Settings {
     drain_timeout_ms: 1_000,

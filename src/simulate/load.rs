@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use super::{Holders, decide};
 use crate::balancer::{Cluster, View};
-use crate::cluster::{Port, member};
+use crate::cluster::{Port, View as MemberView};
 
 /// Users asked for in each run.
 const USERS: usize = 10_000;
@@ -38,8 +38,8 @@ pub(super) fn compare(
     cluster: &Cluster,
     view: &View,
     groups: &BTreeMap<Holders, usize>,
-    now: &[member::View],
-    then: &[member::View],
+    now: &[MemberView],
+    then: &[MemberView],
     ports: &[Port],
 ) -> Load {
     let groups: Vec<(&Holders, usize)> = groups.iter().map(|(holders, count)| (holders, *count)).collect();
@@ -50,7 +50,7 @@ pub(super) fn compare(
         .map(|e| e.member.in_flight() as usize)
         .sum::<usize>()
         .max(view.entries.len() * IN_FLIGHT);
-    let go = |weights: &[f64], seen: &[member::View]| run(cluster, &groups, weights, seen, ports, at_once);
+    let go = |weights: &[f64], seen: &[MemberView]| run(cluster, &groups, weights, seen, ports, at_once);
     let answered: Vec<f64> =
         view.entries.iter().map(|e| e.member.counters.answered.load(Relaxed) as f64).collect();
     let by_requests = answered.iter().sum::<f64>() >= ENOUGH as f64;
@@ -89,7 +89,7 @@ fn run(
     cluster: &Cluster,
     groups: &[(&Holders, usize)],
     weights: &[f64],
-    seen: &[member::View],
+    seen: &[MemberView],
     ports: &[Port],
     at_once: usize,
 ) -> Run {

@@ -14,7 +14,7 @@ use smallvec::SmallVec;
 
 use crate::balancer::{Cluster, Snapshot, View};
 use crate::clock;
-use crate::cluster::{Port, member};
+use crate::cluster::{Port, View as MemberView};
 use crate::directory::{Found, Mark};
 use crate::select::{self, Candidate, MemberIx, Outcome, Question, Why};
 
@@ -117,7 +117,7 @@ pub fn simulate(snapshot: &Snapshot, changes: &Changes, limit: usize) -> Simulat
 
 fn one(cluster: &Cluster, changes: &Changes, limit: usize) -> ClusterSimulation {
     let view = cluster.view.load_full();
-    let now: Vec<member::View> = view.entries.iter().map(|e| settled(e.member.view())).collect();
+    let now: Vec<MemberView> = view.entries.iter().map(|e| settled(e.member.view())).collect();
     let mut then = now.clone();
     let mut words: Vec<&'static str> = view.entries.iter().map(|e| e.member.state().word()).collect();
     for (entry, (seen, word)) in view.entries.iter().zip(then.iter_mut().zip(&mut words)) {
@@ -191,8 +191,8 @@ fn one(cluster: &Cluster, changes: &Changes, limit: usize) -> ClusterSimulation 
 }
 
 /// A server long after its return, without the requests of this moment.
-fn settled(seen: member::View) -> member::View {
-    member::View { in_flight: 0, in_flight_then: 0.0, returned_at_ms: None, ..seen }
+fn settled(seen: MemberView) -> MemberView {
+    MemberView { in_flight: 0, in_flight_then: 0.0, returned_at_ms: None, ..seen }
 }
 
 /// Every database with the members that hold it.
@@ -219,7 +219,7 @@ fn named(view: &View, found: &Found, holders: &Holders) -> String {
 }
 
 /// As selection says for a new user; by several schemes the worst counts.
-fn served(cluster: &Cluster, holders: &Holders, seen: &[member::View], ports: &[Port]) -> Served {
+fn served(cluster: &Cluster, holders: &Holders, seen: &[MemberView], ports: &[Port]) -> Served {
     let worst = ports.iter().map(|port| match decide(cluster, holders, seen, *port, 0) {
         Some((_, Why::SetAside)) => Served::SetAside,
         None | Some((_, Why::LastResort)) => Served::ByNobody,
@@ -232,7 +232,7 @@ fn served(cluster: &Cluster, holders: &Holders, seen: &[member::View], ports: &[
 fn decide(
     cluster: &Cluster,
     holders: &[(MemberIx, Mark)],
-    seen: &[member::View],
+    seen: &[MemberView],
     port: Port,
     seed: u64,
 ) -> Option<(MemberIx, Why)> {
