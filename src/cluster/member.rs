@@ -8,7 +8,6 @@
 mod in_flight;
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -306,18 +305,6 @@ impl Member {
     #[must_use]
     pub fn last_answer_ms(&self) -> Option<u64> {
         Some(self.last_answer.load(Relaxed)).filter(|ms| *ms > 0)
-    }
-
-    /// Begins a request if fewer than `cap` are in flight (0 = no cap); dropping the guard ends it on
-    /// every path. Selection looked at a moment that may have passed: only this counts.
-    #[must_use]
-    pub fn begin(self: &Arc<Self>, cap: u32) -> Option<InFlight> {
-        if cap == 0 {
-            self.in_flight.fetch_add(1, Relaxed);
-        } else {
-            self.in_flight.fetch_update(Relaxed, Relaxed, |n| (n < cap).then_some(n + 1)).ok()?;
-        }
-        Some(InFlight { member: Arc::clone(self), tunnel: false })
     }
 
     fn lock(&self) -> MutexGuard<'_, Ledger> {

@@ -42,10 +42,8 @@ pub struct Ports {
 pub struct Counters {
     /// Connections opened, on HTTP and HTTPS.
     pub connections: AtomicU64,
-    /// Open now: HTTP, HTTPS.
-    pub open: [AtomicU64; 2],
-    /// Open now and without a request: HTTP, HTTPS.
-    pub idle: [AtomicU64; 2],
+    http: Connections,
+    https: Connections,
     /// Most open at once.
     pub peak: AtomicU64,
     /// Requests whose head was read; those for `/fast` too.
@@ -57,15 +55,29 @@ pub struct Counters {
     pub push_failed: AtomicU64,
 }
 
+/// Connections of one port.
+#[derive(Default)]
+pub struct Connections {
+    /// Open now.
+    pub open: AtomicU64,
+    /// Of these, the ones without a request.
+    pub idle: AtomicU64,
+}
+
 impl Counters {
-    /// Connections open now.
+    /// The connections of a port.
+    pub fn of(&self, port: PortKind) -> &Connections {
+        if port == PortKind::Https { &self.https } else { &self.http }
+    }
+
+    /// Connections open now, on HTTP and HTTPS.
     pub fn open(&self) -> u64 {
-        self.open.iter().map(|n| n.load(Relaxed)).sum()
+        self.http.open.load(Relaxed) + self.https.open.load(Relaxed)
     }
 
     /// Of these, the ones without a request.
     pub fn idle(&self) -> u64 {
-        self.idle.iter().map(|n| n.load(Relaxed)).sum()
+        self.http.idle.load(Relaxed) + self.https.idle.load(Relaxed)
     }
 }
 
@@ -217,12 +229,14 @@ impl Member {
 
     /// Open connections of ports that refuse and are still to be closed.
     fn leaving(&self) -> u64 {
-        let of_port = |(port, at): (PortKind, usize)| match self.port_fault(port) {
-            Some(fault) if fault.kind == Kind::Refuse && fault.kill => self.counters.open[at].load(Relaxed),
-            Some(fault) if fault.kind == Kind::Refuse => self.counters.idle[at].load(Relaxed),
+        let of_port = |port| match self.port_fault(port) {
+            Some(fault) if fault.kind == Kind::Refuse => {
+                let connections = self.counters.of(port);
+                if fault.kill { &connections.open } else { &connections.idle }.load(Relaxed)
+            }
             _ => 0,
         };
-        [(PortKind::Http, 0), (PortKind::Https, 1)].into_iter().map(of_port).sum()
+        of_port(PortKind::Http) + of_port(PortKind::Https)
     }
 
     /// A listener of this member; it reports here which change it has applied.

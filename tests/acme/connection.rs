@@ -35,51 +35,28 @@ struct Conversation {
     changes: tokio::sync::watch::Receiver<u64>,
 }
 
-/// Counts a connection while it is open.
-struct Open(Arc<Member>, usize);
+/// Counts one more for as long as it lives.
+struct Counted<'a>(&'a AtomicU64);
 
-impl Drop for Open {
-    fn drop(&mut self) {
-        self.0.counters.open[self.1].fetch_sub(1, Relaxed);
-    }
-}
-
-/// Counts a connection while it has no request.
-struct Idle<'a>(&'a AtomicU64);
-
-impl<'a> Idle<'a> {
-    fn count(counter: &'a AtomicU64) -> Idle<'a> {
+impl<'a> Counted<'a> {
+    fn one(counter: &'a AtomicU64) -> Counted<'a> {
         counter.fetch_add(1, Relaxed);
-        Idle(counter)
+        Counted(counter)
     }
 }
 
-impl Drop for Idle<'_> {
+impl Drop for Counted<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Relaxed);
-    }
-}
-
-/// Which of the two counters of connections is that of a port.
-fn counter(port: PortKind) -> usize {
-    usize::from(port == PortKind::Https)
-}
-
-/// Counts a request while it is worked on.
-struct InFlight(Arc<Member>);
-
-impl Drop for InFlight {
-    fn drop(&mut self) {
-        self.0.counters.in_flight.fetch_sub(1, Relaxed);
     }
 }
 
 /// Serves a connection to its end.
 pub async fn run(wire: Wire, remote: SocketAddr, port: PortKind, member: Arc<Member>, cluster: Arc<Cluster>) {
     let number = member.counters.connections.fetch_add(1, Relaxed) + 1;
-    member.counters.open[counter(port)].fetch_add(1, Relaxed);
-    member.counters.peak.fetch_max(member.counters.open(), Relaxed);
-    let counted = Open(member.clone(), counter(port));
+    let counting = member.clone();
+    let counted = Counted::one(&counting.counters.of(port).open);
+    counting.counters.peak.fetch_max(counting.counters.open(), Relaxed);
     let changes = member.changes.subscribe();
     let mut killer = member.changes.subscribe();
     let killing = member.clone();
@@ -133,8 +110,8 @@ impl Conversation {
                 }
                 Got::Head(head) => head,
             };
-            self.member.counters.in_flight.fetch_add(1, Relaxed);
-            let counted = InFlight(self.member.clone());
+            let member = self.member.clone();
+            let counted = Counted::one(&member.counters.in_flight);
             let end = self.request(head, nth).await;
             drop(counted);
             if let Some(end) = end {
@@ -145,7 +122,7 @@ impl Conversation {
 
     /// Waits for a head; `None` when the idle connection has to be closed.
     async fn next_head(&mut self) -> Option<std::io::Result<Got>> {
-        let _idle = Idle::count(&self.member.counters.idle[counter(self.port)]);
+        let _idle = Counted::one(&self.member.counters.of(self.port).idle);
         let fast = self.member.plain.load(Relaxed);
         let limit = if fast { 0 } else { self.member.settings().keepalive_ms };
         let idle = async move {

@@ -84,7 +84,10 @@ enum Door {
     Open(TcpListener),
     Closed,
     /// A listener nobody accepts from, and the connections that fill its queue.
-    Hole(#[allow(dead_code)] TcpListener, #[allow(dead_code)] Vec<TcpStream>),
+    Hole {
+        _listener: TcpListener,
+        _held: Vec<TcpStream>,
+    },
 }
 
 async fn open(address: SocketAddr, backlog: u32) -> TcpListener {
@@ -128,12 +131,12 @@ async fn listen(
                 drop(old);
                 Door::Open(open(bound.address, 4096).await)
             }
-            (Some(Kind::Blackhole), hole @ Door::Hole(..)) => hole,
+            (Some(Kind::Blackhole), hole @ Door::Hole { .. }) => hole,
             (Some(Kind::Blackhole), old) => {
                 drop(old);
-                let listener = open(bound.address, 0).await;
-                let held = fill(bound.address).await;
-                Door::Hole(listener, held)
+                let _listener = open(bound.address, 0).await;
+                let _held = fill(bound.address).await;
+                Door::Hole { _listener, _held }
             }
             (Some(_), old) => {
                 drop(old);

@@ -3,7 +3,8 @@
 use super::*;
 use proptest::prelude::*;
 
-fn settings() -> Settings {
+/// Of a server with an HTTP port alone.
+pub(crate) fn settings() -> Settings {
     Settings {
         http: true,
         https: false,

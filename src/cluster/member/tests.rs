@@ -1,23 +1,13 @@
 //! What a member shows of what it has learned, and of the requests in flight there.
 
+use std::sync::Arc;
+
 use super::*;
-use crate::cluster::ledger::Source;
+use crate::cluster::ledger::tests::settings;
 
 fn member(sources: &[Source]) -> Arc<Member> {
-    let settings = Settings {
-        http: true,
-        https: false,
-        healthy_after: 1,
-        unreachable_after: 1,
-        passive_failures: 3,
-        threshold: None,
-        restricted: false,
-        max_users: 0,
-        uses_http: true,
-        uses_https: false,
-    };
     let name = ServerName::parse("Web1/Acme").unwrap();
-    Arc::new(Member::new(name, 1, 1, Ledger::new(settings, sources, 0)))
+    Arc::new(Member::new(name, 1, 1, Ledger::new(settings(), sources, 0)))
 }
 
 #[test]
