@@ -159,7 +159,13 @@ impl Conversation {
         let record = self.record(&head, nth);
         let outcome = |text: &str| *record.outcome.lock().unwrap() = Some(text.to_owned());
 
-        if self.member.port_fault(self.port).is_some() {
+        // What hangs lets go at the next change, which is not the one that made it hang.
+        self.changes.mark_unchanged();
+        if let Some(fault) = self.member.port_fault(self.port) {
+            if fault.kind == Kind::Refuse {
+                outcome("refused");
+                return Some(End::Close);
+            }
             outcome("black hole");
             return Some(self.hang().await);
         }
