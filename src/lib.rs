@@ -36,4 +36,5 @@ pub mod rewrite;
 pub mod select;
 pub mod server;
 pub mod simulate;
+pub mod upstream;
 pub mod url;

@@ -58,7 +58,8 @@ pub fn push(line: &mut String, record: &Record<'_>) {
             line.push_str(before);
             push_word(line, name);
             line.push(':');
-            line.push_str(cause);
+            // A word of its own, as everything here.
+            line.extend(cause.chars().map(|c| if c == ' ' { '_' } else { c }));
             before = ",";
         }
     }

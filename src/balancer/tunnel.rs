@@ -10,7 +10,9 @@
 //! the task is woken at once. It never looks at what is read or written.
 
 use std::io;
+use std::os::fd::AsRawFd;
 use std::pin::Pin;
+use std::sync::OnceLock;
 use std::task::{Context, Poll};
 
 use async_trait::async_trait;
@@ -23,15 +25,28 @@ use pingora::{Error, ErrorType, Result};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-/// Opens connections for tunnels.
-#[derive(Debug)]
-pub struct Connect;
+use crate::edge::descriptor::Descriptor;
+
+/// Opens the connection of one tunnel.
+#[derive(Debug, Default)]
+pub struct Connect(OnceLock<Descriptor>);
+
+impl Connect {
+    /// The connection that was opened; Pingora knows no descriptor of it.
+    #[must_use]
+    pub fn descriptor(&self) -> Option<Descriptor> {
+        self.0.get().copied()
+    }
+}
 
 #[async_trait]
 impl L4Connect for Connect {
     async fn connect(&self, address: &SocketAddr) -> Result<Stream> {
         let Some(address) = address.as_inet() else { return Error::err(ErrorType::ConnectError) };
         let tcp = ext::connect(address, None).await?;
+        if let Some(descriptor) = Descriptor::of(tcp.as_raw_fd()) {
+            let _ = self.0.set(descriptor);
+        }
         Ok(VirtualSocketStream::new(Box::new(WriteFirst { inner: tcp, wrote: false })).into())
     }
 }

@@ -13,7 +13,6 @@ use pingora::upstreams::peer::HttpPeer;
 use smallvec::SmallVec;
 
 use super::directory::Loaded;
-use super::tunnel;
 use crate::affinity::session::{Suffix, unique_suffixes};
 use crate::cluster::{Member, Port, ServerName};
 use crate::config::settings::{HostPort, Server};
@@ -31,17 +30,14 @@ pub struct Entry {
     /// Where its ports are; `None` = disabled, or its name does not resolve.
     pub addresses: [Option<SocketAddr>; 2],
     peers: [Option<Box<HttpPeer>>; 2],
-    uploads: [Option<Box<HttpPeer>>; 2],
     tunnels: [Option<Box<HttpPeer>>; 2],
 }
 
-/// What kind of exchange a peer is for: they differ in how long the server may be silent.
+/// What a connection is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exchange {
-    /// The request is sent at once: the answer's header is due.
+    /// A request and its answer.
     Plain,
-    /// A body follows: the answer is due only after its end, and somebody else watches.
-    Upload,
     /// A connection that will switch protocols.
     Tunnel,
 }
@@ -67,8 +63,6 @@ pub struct PeerSettings {
 const UPSTREAM_IDLE: Duration = Duration::from_secs(15);
 /// How often the kernel asks whether the other side of a silent connection still exists.
 const UPSTREAM_KEEPALIVE: Duration = Duration::from_secs(30);
-/// While an upload runs, its client may pause; limits on clients end those that pause for ever.
-const UPLOAD_PAUSE: Duration = Duration::from_secs(300);
 
 impl Entry {
     /// A member with its peers built once.
@@ -79,19 +73,15 @@ impl Entry {
         addresses: [Option<SocketAddr>; 2],
         settings: &PeerSettings,
     ) -> Self {
-        let build = |silence: Duration| -> [Option<Box<HttpPeer>>; 2] {
+        let build = |silence: Option<Duration>| -> [Option<Box<HttpPeer>>; 2] {
             [Port::Http, Port::Https].map(|port| {
                 let address = addresses.get(port as usize).copied().flatten()?;
                 Some(Box::new(peer(address, port, &server, silence, settings)))
             })
         };
-        let peers = build(settings.response_timeout);
-        let uploads = build(settings.response_timeout + UPLOAD_PAUSE);
-        let mut tunnels = build(settings.websocket_idle);
-        for peer in tunnels.iter_mut().flatten() {
-            peer.options.custom_l4 = Some(Arc::new(tunnel::Connect));
-        }
-        Self { member, server, addresses, peers, uploads, tunnels }
+        let peers = build(None);
+        let tunnels = build(Some(settings.websocket_idle));
+        Self { member, server, addresses, peers, tunnels }
     }
 
     /// The prebuilt peer of a port.
@@ -99,7 +89,6 @@ impl Entry {
     pub fn peer(&self, port: Port, exchange: Exchange) -> Option<Box<HttpPeer>> {
         let peers = match exchange {
             Exchange::Plain => &self.peers,
-            Exchange::Upload => &self.uploads,
             Exchange::Tunnel => &self.tunnels,
         };
         peers.get(port as usize).cloned().flatten()
@@ -125,7 +114,7 @@ fn peer(
     address: SocketAddr,
     port: Port,
     server: &Server,
-    silence: Duration,
+    silence: Option<Duration>,
     settings: &PeerSettings,
 ) -> HttpPeer {
     let tls = port == Port::Https;
@@ -136,10 +125,11 @@ fn peer(
     let options = &mut peer.options;
     options.connection_timeout = Some(settings.connect_timeout);
     options.total_connection_timeout = Some(settings.connect_timeout);
-    options.read_timeout = Some(silence);
+    // Of a tunnel; how long an answer may take is `upstream::deadline`'s.
+    options.read_timeout = silence;
     // An upload's client may pause, which is no write; a server that takes nothing is one that hangs. Pingora
     // would go on waiting for an answer then, so the kernel ends the connection.
-    options.write_timeout = Some(silence);
+    options.write_timeout = Some(silence.unwrap_or(settings.response_timeout));
     options.tcp_keepalive = Some(TcpKeepalive {
         idle: UPSTREAM_KEEPALIVE,
         interval: UPSTREAM_KEEPALIVE,

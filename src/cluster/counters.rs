@@ -17,6 +17,8 @@ pub struct Counters {
     pub broken: AtomicU64,
     /// Answers that did not come in time.
     pub timeouts: AtomicU64,
+    /// Answers that were not HTTP.
+    pub malformed: AtomicU64,
     /// Requests that left this member for another.
     pub failed_over: AtomicU64,
     /// Probes by port, good ones before bad ones.
@@ -42,12 +44,13 @@ impl Counters {
 
     /// All of them, by the words of the metrics.
     #[must_use]
-    pub fn all(&self) -> [(&'static str, u64); 5] {
+    pub fn all(&self) -> [(&'static str, u64); 6] {
         [
             ("answered", self.answered.load(Relaxed)),
             ("connect_failed", self.connect_failures.load(Relaxed)),
             ("broken", self.broken.load(Relaxed)),
             ("timed_out", self.timeouts.load(Relaxed)),
+            ("malformed", self.malformed.load(Relaxed)),
             ("failed_over", self.failed_over.load(Relaxed)),
         ]
     }

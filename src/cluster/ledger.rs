@@ -162,7 +162,15 @@ impl Ledger {
         self.settle(now_ms, &cause)
     }
 
-    /// A request found the port refusing, or the connection reset before the answer's header.
+    /// The next probe of this port decides by itself if it is bad.
+    pub fn let_one_bad_probe_decide(&mut self, port: Port) {
+        let all_but_one = self.settings.unreachable_after.saturating_sub(1);
+        let health = self.port_mut(port);
+        health.bad = health.bad.max(all_but_one);
+    }
+
+    /// A request found no connection to this port. What fails after that may be the request's own fault, and is
+    /// never counted here.
     pub fn passive_failure(&mut self, port: Port, reason: &str, now_ms: u64) -> Option<Transition> {
         let limit = self.settings.passive_failures;
         let health = self.port_mut(port);
@@ -170,7 +178,7 @@ impl Ledger {
         if limit > 0 && health.passive >= limit && health.reachable {
             health.reachable = false;
             health.good = 0;
-            health.cause = format!("{} requests in a row failed, the last: {reason}", health.passive);
+            health.cause = format!("{} connects in a row failed, the last: {reason}", health.passive);
             let cause = health.cause.clone();
             return self.settle(now_ms, &cause);
         }

@@ -17,6 +17,7 @@ use super::availability::{Baselines, Observed, RequestClass, index_of_expansion}
 use super::counters::Counters;
 use super::facts::Facts;
 use super::indexes::{Indexes, Taken};
+use super::keep_alive::KeepAlive;
 use super::ledger::{Ledger, Restriction, Settings, Source, Standing};
 use super::load;
 use super::name::ServerName;
@@ -27,6 +28,13 @@ const HTTP: u32 = 1;
 const HTTPS: u32 = 1 << 1;
 const BUSY: u32 = 1 << 2;
 const MAX_USERS: u32 = 1 << 3;
+
+fn bit(port: Port) -> u32 {
+    match port {
+        Port::Http => HTTP,
+        Port::Https => HTTPS,
+    }
+}
 
 /// Weight of the newest attempt in the failing share.
 const NEWEST: f32 = 0.1;
@@ -69,8 +77,12 @@ pub struct Member {
     failing_share: AtomicU32,
     /// Some passive failure is on record.
     failing: AtomicBool,
-    /// A request timed out here: probe at once.
+    /// A probe is wanted at once.
     probe_now: AtomicBool,
+    /// Ports ([`HTTP`], [`HTTPS`]) on which a request failed before the head of its answer: the next probe decides.
+    suspected: AtomicU32,
+    /// How long it keeps idle connections.
+    pub keep_alive: KeepAlive,
     /// Counters for the status page and metrics.
     pub counters: Counters,
 }
@@ -100,6 +112,8 @@ impl Member {
             failing_share: AtomicU32::new(0),
             failing: AtomicBool::new(false),
             probe_now: AtomicBool::new(false),
+            suspected: AtomicU32::new(0),
+            keep_alive: KeepAlive::default(),
             counters: Counters::default(),
         }
     }
@@ -245,7 +259,7 @@ impl Member {
         self.indexes().share()
     }
 
-    /// A connect error, or a reset before the answer's header.
+    /// See [`Ledger::passive_failure`].
     pub fn passive_failure(&self, port: Port, reason: &str, now_ms: u64) -> Option<Transition> {
         self.probe_now();
         self.learn(now_ms, |ledger| ledger.passive_failure(port, reason, now_ms))
@@ -287,6 +301,28 @@ impl Member {
     /// Whether a probe was asked for; answers `true` once.
     pub fn take_probe_now(&self) -> bool {
         self.probe_now.load(Relaxed) && self.probe_now.swap(false, Relaxed)
+    }
+
+    /// A request failed on this port before the head of its answer. That may be the fault of the request (a page on
+    /// which the server always fails), so nothing is counted: a probe decides, by itself.
+    pub fn suspect(&self, port: Port) {
+        self.suspected.fetch_or(bit(port), Relaxed);
+    }
+
+    /// Whether the next probe of this port decides by itself.
+    #[must_use]
+    pub fn is_suspected(&self, port: Port) -> bool {
+        self.suspected.load(Relaxed) & bit(port) != 0
+    }
+
+    /// The same, for the probe that begins now: what fails from here on asks for another one.
+    pub fn take_suspicion(&self, port: Port) -> bool {
+        self.suspected.fetch_and(!bit(port), Relaxed) & bit(port) != 0
+    }
+
+    /// See [`Ledger::let_one_bad_probe_decide`].
+    pub fn let_one_bad_probe_decide(&self, port: Port) {
+        self.lock().let_one_bad_probe_decide(port);
     }
 
     /// Requests of this balancer in flight there.

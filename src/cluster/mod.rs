@@ -7,6 +7,7 @@ pub mod availability;
 pub mod counters;
 pub mod facts;
 mod indexes;
+mod keep_alive;
 pub mod ledger;
 pub mod load;
 pub mod member;
@@ -16,6 +17,7 @@ pub mod state;
 pub mod view;
 
 pub use facts::{Administrative, Facts, Operational};
+pub use keep_alive::KeepAlive;
 pub use ledger::{Ledger, Restriction, Standing};
 pub use member::{InFlight, Member};
 pub use name::{ServerName, ServerNameError};

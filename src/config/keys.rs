@@ -151,6 +151,7 @@ pub(super) const FAILOVER: Section = Section::new(
         "retry_budget",
         "connect_timeout",
         "response_timeout",
+        "body_timeout",
         "retry_statuses",
         "retry_methods",
         "acting_commands",

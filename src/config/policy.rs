@@ -88,6 +88,7 @@ pub(super) fn failover(item: &Item<'_>) -> Failover {
         retry_budget: map.get("retry_budget").parsed("a percentage", values::percent).unwrap_or(0.2),
         connect_timeout: map.get("connect_timeout").period().unwrap_or(seconds(2)),
         response_timeout: map.get("response_timeout").period().unwrap_or(seconds(60)),
+        body_timeout: body_timeout(&map.get("body_timeout")),
         retry_statuses,
         retry_methods,
         acting_commands,
@@ -97,6 +98,14 @@ pub(super) fn failover(item: &Item<'_>) -> Failover {
         slow_start: map.get("slow_start").duration().unwrap_or(seconds(30)),
         last_resort: map.get("last_resort").choice(&last).unwrap_or(LastResort::Refuse),
     }
+}
+
+/// `off` and 0 are no limit.
+fn body_timeout(item: &Item<'_>) -> Option<std::time::Duration> {
+    if item.text_is("off") {
+        return None;
+    }
+    Some(item.duration().unwrap_or(seconds(600))).filter(|timeout| !timeout.is_zero())
 }
 
 fn method(item: &Item<'_>) -> Option<http::Method> {

@@ -241,7 +241,7 @@ impl<A: HttpServerApp + Send + Sync + 'static> Shared<A> {
         tls: Option<Arc<Acceptor>>,
         shutdown: &ShutdownWatch,
     ) {
-        let tcp = Tcp::new(socket, peer, place);
+        let tcp = Tcp::new(socket, peer, place, Some(Arc::clone(&self.house.logins)));
         let Some(tls) = tls else { return self.http1(tcp, shutdown).await };
         let patience = self.limits().handshake_timeout;
         // Boxed: it is large, and over when the long part of a connection's life begins.

@@ -41,7 +41,7 @@ impl Crowded {
         let Ok(permit) = Arc::clone(&self.0).try_acquire_owned() else { return };
         current_handle().spawn(async move {
             let _permit = permit;
-            let tcp = Tcp::new(socket, peer, None);
+            let tcp = Tcp::new(socket, peer, None, None);
             let Some(tls) = tls else { return last_word(tcp, ANSWER.response()).await };
             let Ok(Ok(stream)) = tokio::time::timeout(MOMENT, Box::pin(tls.tls_handshake(tcp))).await else {
                 return;

@@ -12,10 +12,12 @@
 pub mod accept;
 pub mod batch;
 mod crowded;
+pub mod descriptor;
 mod frames;
 pub mod guarded;
 pub mod http1;
 pub mod http2;
+pub mod login_connections;
 mod outgoing;
 pub mod parting;
 pub mod patience;
@@ -35,6 +37,7 @@ use pingora::protocols::SocketDigest;
 pub use statistics::ClientStatistics;
 
 use batch::Batch;
+use login_connections::LoginConnections;
 
 use crate::access_log::AccessLog;
 use crate::balancer::statistics::Sessions;
@@ -79,6 +82,8 @@ pub struct House {
     pub sessions: Arc<Sessions>,
     /// Where refused requests are logged, if they are.
     pub access_log: Option<Arc<AccessLog>>,
+    /// Connections that carry a login.
+    pub logins: Arc<LoginConnections>,
     /// Where answers of many clients leave together.
     pub batch: Option<Arc<Batch>>,
 }

@@ -21,6 +21,7 @@ use pingora::protocols::{
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 
+use super::login_connections::{ClientConnection, LoginConnections};
 use super::places::Place;
 
 /// See the module's description.
@@ -29,18 +30,32 @@ pub struct Tcp {
     io: TcpStream,
     socket: Arc<SocketDigest>,
     accepted: SystemTime,
+    logins: Option<Arc<LoginConnections>>,
     _place: Option<Place>,
 }
 
 impl Tcp {
     /// Of an accepted socket.
     #[must_use]
-    pub fn new(io: TcpStream, peer: SocketAddr, place: Option<Place>) -> Self {
+    pub fn new(
+        io: TcpStream,
+        peer: SocketAddr,
+        place: Option<Place>,
+        logins: Option<Arc<LoginConnections>>,
+    ) -> Self {
         // Small answers must not wait for the client's acknowledgement of the last one.
         let _ = io.set_nodelay(true);
         let socket = SocketDigest::from_raw_fd(io.as_raw_fd());
         let _ = socket.peer_addr.set(Some(peer.into()));
-        Self { io, socket: Arc::new(socket), accepted: SystemTime::now(), _place: place }
+        Self { io, socket: Arc::new(socket), accepted: SystemTime::now(), logins, _place: place }
+    }
+}
+
+impl Drop for Tcp {
+    fn drop(&mut self) {
+        if let Some(logins) = &self.logins {
+            logins.end(|| ClientConnection::of(self.socket.peer_addr(), self.socket.local_addr()));
+        }
     }
 }
 

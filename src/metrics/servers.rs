@@ -56,6 +56,7 @@ pub fn render(out: &mut Exposition, balancer: &Balancer) {
             ("connect_failed", &counters.connect_failures),
             ("broken", &counters.broken),
             ("timed_out", &counters.timeouts),
+            ("malformed", &counters.malformed),
         ] {
             out.sample(&[cluster, server, ("result", result)], count.load(Relaxed));
         }

@@ -34,6 +34,8 @@ pub enum Problem {
     Misdirected,
     /// 502: the server failed after the request was sent to it.
     BadGateway,
+    /// 502: what the server answered is not HTTP that one could pass on.
+    MalformedResponse,
     /// 504: the server did not answer in time.
     GatewayTimeout,
     /// 400, with the reason as a whole sentence.
@@ -70,7 +72,7 @@ pub(super) struct Words {
 }
 
 /// Those that always read the same, which is all but the ones that carry something.
-pub(super) const CONSTANT: [Problem; 17] = [
+pub(super) const CONSTANT: [Problem; 18] = [
     Problem::NoServer,
     Problem::Overloaded,
     Problem::Draining,
@@ -78,6 +80,7 @@ pub(super) const CONSTANT: [Problem; 17] = [
     Problem::AmbiguousConflict,
     Problem::Misdirected,
     Problem::BadGateway,
+    Problem::MalformedResponse,
     Problem::GatewayTimeout,
     Problem::MethodNotAllowed,
     Problem::RequestTimeout,
@@ -178,6 +181,14 @@ impl Problem {
                 "The server failed while it was answering",
                 "The connection to the server broke after the request had been sent. It was not sent a second \
                  time, because it may have been carried out. Please check before you repeat it.",
+                None,
+            ),
+            Self::MalformedResponse => (
+                502,
+                "malformed_response",
+                "The server's response could not be understood",
+                "The server sent a malformed response. The request was not sent a second time, because it may have \
+                 been carried out. Please check before you repeat it.",
                 None,
             ),
             Self::GatewayTimeout => (

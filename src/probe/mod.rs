@@ -96,16 +96,23 @@ impl Probes {
         port: Port,
         at_once: bool,
     ) {
+        let view = cluster.view.load_full();
+        let Some(entry) = view.entries.iter().find(|e| e.server.name == identity.server) else { return };
+
         let schedule = {
             let mut all = self.schedules.lock().unwrap_or_else(PoisonError::into_inner);
             Arc::clone(all.entry((identity.clone(), port)).or_default())
         };
-        let now = clock::now_ms();
-        if !schedule.lock().unwrap_or_else(PoisonError::into_inner).take(now, at_once) {
+        let request = match (at_once, entry.member.is_suspected(port)) {
+            (true, _) => schedule::Request::AtOnce,
+            (false, true) => schedule::Request::Suspicion,
+            (false, false) => schedule::Request::None,
+        };
+        if !schedule.lock().unwrap_or_else(PoisonError::into_inner).take(clock::now_ms(), request) {
             return;
         }
-        let view = cluster.view.load_full();
-        let Some(entry) = view.entries.iter().find(|e| e.server.name == identity.server) else { return };
+        // Any probe that begins after the failure tells, also one that was due anyway.
+        let decides = entry.member.take_suspicion(port);
         let (member, server) = (Arc::clone(&entry.member), entry.server.clone());
         let address = entry.address(port);
         let (balancer, cluster) = (Arc::clone(balancer), Arc::clone(cluster));
@@ -120,6 +127,9 @@ impl Probes {
                 return;
             }
             let said = result.as_ref().copied().map_err(String::as_str);
+            if decides && said.is_err() {
+                member.let_one_bad_probe_decide(port);
+            }
             balancer.probed(&cluster.settings.name, &member, port, said, clock::now_ms());
             turn.failures = member.read(|ledger| ledger.failures(port));
             turn.unsettled = member.read(|ledger| ledger.unsettled(port));

@@ -13,8 +13,27 @@ use crate::config::settings::Probe;
 const SOON: Duration = Duration::from_secs(1);
 /// A dead server is probed at most this many times less often.
 const MOST_BACK_OFF: u32 = 3;
-/// Probes asked for at once are not closer together than this, milliseconds.
-const CLOSEST_MS: u64 = 100;
+/// Why a probe may come before it is due.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// Nothing asks for one.
+    None,
+    /// A request failed after it was sent. Clients can cause that as often as they like.
+    Suspicion,
+    /// A connect failed, or the address changed.
+    AtOnce,
+}
+
+impl Request {
+    /// The shortest time between the beginnings of two such probes, milliseconds.
+    fn min_interval_ms(self) -> Option<u64> {
+        match self {
+            Self::None => None,
+            Self::Suspicion => Some(1_000),
+            Self::AtOnce => Some(100),
+        }
+    }
+}
 
 /// Of one port.
 #[derive(Debug, Default)]
@@ -25,9 +44,10 @@ pub struct Schedule {
 }
 
 impl Schedule {
-    /// Takes the turn if a probe is due, or asked for at once, and none is running.
-    pub fn take(&mut self, now_ms: u64, at_once: bool) -> bool {
-        let soon = at_once && now_ms.saturating_sub(self.began_ms) >= CLOSEST_MS;
+    /// Takes the turn if a probe is due, or asked for, and none is running.
+    pub fn take(&mut self, now_ms: u64, request: Request) -> bool {
+        let since_last = now_ms.saturating_sub(self.began_ms);
+        let soon = request.min_interval_ms().is_some_and(|min| since_last >= min);
         if self.running || !(now_ms >= self.due_ms || soon) {
             return false;
         }
@@ -98,20 +118,32 @@ mod tests {
     #[test]
     fn one_probe_runs_at_a_time_and_the_next_waits_for_its_pause() {
         let mut schedule = Schedule::default();
-        assert!(schedule.take(1_000, false));
-        assert!(!schedule.take(9_000, true), "one is running");
+        assert!(schedule.take(1_000, Request::None));
+        assert!(!schedule.take(9_000, Request::AtOnce), "one is running");
         schedule.done(9_000, Duration::from_secs(5));
-        assert!(!schedule.take(13_999, false));
-        assert!(schedule.take(14_000, false));
+        assert!(!schedule.take(13_999, Request::None));
+        assert!(schedule.take(14_000, Request::None));
     }
 
     #[test]
     fn a_probe_that_is_asked_for_comes_at_once_but_not_in_a_storm() {
         let mut schedule = Schedule::default();
-        assert!(schedule.take(1_000, false));
+        assert!(schedule.take(1_000, Request::None));
         schedule.done(1_010, Duration::from_secs(5));
-        assert!(!schedule.take(1_050, true));
-        assert!(schedule.take(1_100, true));
+        assert!(!schedule.take(1_050, Request::AtOnce));
+        assert!(schedule.take(1_100, Request::AtOnce));
+    }
+
+    #[test]
+    fn failed_requests_cause_one_probe_a_second_at_most() {
+        let mut schedule = Schedule::default();
+        assert!(schedule.take(1_000, Request::Suspicion));
+        assert!(!schedule.take(2_500, Request::Suspicion), "one is in flight");
+        schedule.done(2_600, Duration::from_secs(5));
+        assert!(schedule.take(2_600, Request::Suspicion));
+        schedule.done(2_610, Duration::from_secs(5));
+        assert!(!schedule.take(3_599, Request::Suspicion));
+        assert!(schedule.take(3_600, Request::Suspicion));
     }
 
     #[test]

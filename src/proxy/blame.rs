@@ -7,7 +7,7 @@ use std::time::Duration;
 use pingora::{Error, ErrorSource, ErrorType};
 
 use super::ctx::{Ctx, Failure, Routed};
-use super::{respond, watch};
+use super::respond;
 use crate::domino::fault::Fault;
 use crate::pages::Problem;
 use crate::select::Outcome;
@@ -57,11 +57,11 @@ pub fn last_failure(e: &Error, ctx: &Ctx, target: &[u8]) -> Option<Problem> {
                 ErrorType::ReadTimedout => Some(Problem::RequestTimeout),
                 _ => Some(Problem::BadRequest("The request is not valid HTTP.")),
             },
-            ErrorSource::Upstream => {
-                let fired =
-                    ctx.attempt.as_ref().and_then(|a| a.watch.as_ref()).is_some_and(watch::Watch::fired);
-                Some(if fired { Problem::GatewayTimeout } else { Problem::BadGateway })
-            }
+            ErrorSource::Upstream => Some(match ctx.last_failure {
+                Some(Failure::Timeout) => Problem::GatewayTimeout,
+                Some(Failure::Malformed) => Problem::MalformedResponse,
+                _ => Problem::BadGateway,
+            }),
             _ => Some(Problem::Internal),
         },
     }

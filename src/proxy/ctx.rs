@@ -8,16 +8,20 @@ use std::time::{Duration, Instant};
 
 use smallvec::SmallVec;
 
-use super::watch::Watch;
 use crate::affinity::Entries;
 use crate::balancer::statistics::InProgress;
+use crate::balancer::tunnel;
 use crate::balancer::view::Exchange;
 use crate::balancer::{Cluster, Snapshot, View};
 use crate::cluster::availability::RequestClass;
 use crate::cluster::{InFlight, Port, ServerState};
 use crate::directory::{Found, Holder, ServerIx};
+use crate::edge::descriptor::Descriptor;
+use crate::edge::login_connections::Login;
 use crate::pages::Problem;
 use crate::select::{Hint, MemberIx, Outcome, Why};
+use crate::upstream::deadline::{self, BodyDue};
+use crate::upstream::usage::{self, Usage};
 use crate::url::Class;
 
 /// See the module's description.
@@ -42,6 +46,12 @@ pub struct Ctx {
     /// A pooled connection to this server had died: it is asked on a new one, as the pool may hold
     /// more of the same age.
     pub fresh: Option<MemberIx>,
+    /// Pooled connections that were unfit for this request.
+    pub unfit: u32,
+    /// The client's connection carries a login, and has connections to servers of its own.
+    pub login: Option<Login>,
+    /// The connection of a tunnel.
+    pub tunnel: Option<Arc<tunnel::Connect>>,
     /// Answers and deaths so far; failed connects do not count.
     pub attempts: u32,
     /// A timeout was replayed already.
@@ -153,10 +163,46 @@ pub struct Attempt {
     pub started: Instant,
     /// The connection came from the pool.
     pub reused: bool,
-    /// Watches for the answer once an upload has ended.
-    pub watch: Option<Watch>,
+    /// The connection, once there is one.
+    pub connection: Option<Descriptor>,
+    /// How it was used before.
+    pub usage: Option<Usage>,
+    /// How long the server may be silent within the body, milliseconds; 0 = for ever.
+    pub body_timeout_ms: u64,
+    /// When more of the body is due.
+    pub body_due: Option<BodyDue>,
+    /// The connection is of no use to others once the answer has ended.
+    pub close_at_end: bool,
     /// The answer's final header arrived.
     pub answered: bool,
+}
+
+impl Attempt {
+    /// Ends the connection.
+    pub fn cut(&self) {
+        if let Some(connection) = self.connection {
+            connection.cut();
+        }
+    }
+
+    /// It was cut because the server did not go on in time.
+    #[must_use]
+    pub fn is_overdue(&self) -> bool {
+        self.connection.is_some_and(deadline::has_passed)
+    }
+}
+
+impl Drop for Attempt {
+    fn drop(&mut self) {
+        let Some(connection) = self.connection else { return };
+        if let Some(due) = self.body_due {
+            due.clear();
+        } else if !self.answered {
+            // Nobody else has the connection: it is kept only after an answer.
+            deadline::clear(connection);
+        }
+        usage::end(connection, crate::clock::now_ms());
+    }
 }
 
 /// What became of an attempt.
@@ -172,6 +218,8 @@ pub enum Failure {
     Status(u16),
     /// It said 404 though the directory calls it a holder.
     NotFound,
+    /// It answered, but not in HTTP: that follows the request, not the server.
+    Malformed,
 }
 
 impl Failure {
@@ -184,6 +232,7 @@ impl Failure {
             Self::Timeout => "timeout",
             Self::Status(_) => "status",
             Self::NotFound => "not_found",
+            Self::Malformed => "malformed response",
         }
     }
 }
@@ -202,6 +251,9 @@ impl Ctx {
             failures: SmallVec::new(),
             next: None,
             fresh: None,
+            unfit: 0,
+            login: None,
+            tunnel: None,
             attempts: 0,
             replayed_timeout: false,
             doubted: false,

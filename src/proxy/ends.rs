@@ -10,9 +10,8 @@ use pingora::{Error, ErrorSource, ErrorType, Result};
 use pingora_proxy::Session;
 
 use super::ctx::{Ctx, Failure, Routed};
-use super::{Proxy, blame, failover, respond, watch};
+use super::{Proxy, blame, failover, respond};
 use crate::balancer::Snapshot;
-use crate::clock;
 use crate::pages::Problem;
 use crate::select::{MemberIx, Outcome};
 
@@ -70,36 +69,31 @@ impl Proxy {
         routed.cluster.settings.failover.retry_statuses.contains(&status).then_some(Failure::Status(status))
     }
 
-    /// Counts a failure against the server, where it is the server's.
+    /// What an error on the way to the answer means; `None` where it is the client's or our own. Nothing that follows
+    /// a request is counted against its server: only a probe tells whether it is dead.
     pub(super) fn note_failure(&self, e: &Error, ctx: &mut Ctx) -> Option<Failure> {
         let routed = ctx.routed.as_ref()?;
         let attempt = ctx.attempt.as_ref()?;
-        let fired = attempt.watch.as_ref().is_some_and(watch::Watch::fired);
-        if let Some(watch) = &attempt.watch {
-            watch.disarm();
-        }
-        if *e.esource() != ErrorSource::Upstream && !fired {
+        let overdue = attempt.is_overdue();
+        if *e.esource() != ErrorSource::Upstream && !overdue {
             return None;
         }
         let member = attempt.in_flight.member();
+        if !attempt.answered && !overdue && *e.etype() == ErrorType::InvalidHTTPHeader {
+            member.passive_success(routed.port);
+            member.attempt_ended(false);
+            member.counters.malformed.fetch_add(1, Relaxed);
+            return Some(Failure::Malformed);
+        }
         member.attempt_ended(true);
-        if fired || blame::is_timeout(e) {
-            // A slow agent must not kill a server: it is probed at once, and that is all.
+        member.suspect(routed.port);
+        if overdue || blame::is_timeout(e) {
             member.counters.timeouts.fetch_add(1, Relaxed);
-            member.probe_now();
-            return Some(Failure::Timeout);
-        }
-        member.counters.broken.fetch_add(1, Relaxed);
-        // A connection from the pool may merely have grown old; a death in mid-body is no sign that
-        // the port is dead either.
-        if !attempt.reused && !attempt.answered {
-            let change =
-                member.passive_failure(routed.port, "reset before the answer's header", clock::now_ms());
-            self.balancer.record(&routed.cluster.settings.name, member.name(), change);
+            Some(Failure::Timeout)
         } else {
-            member.probe_now();
+            member.counters.broken.fetch_add(1, Relaxed);
+            Some(Failure::Broken)
         }
-        Some(Failure::Broken)
     }
 }
 

@@ -79,15 +79,21 @@ pub fn after_connect_failure(ctx: &mut Ctx) -> bool {
     again
 }
 
-/// The connection was closed before anything was sent: the same server is asked on another one. The attempt is over,
+/// After so many pooled connections that were unfit for a request, it gets a new one.
+const MAX_UNFIT: u32 = 3;
+
+/// The pooled connection is unfit, and nothing was sent: the same server is asked on another one. The attempt is over,
 /// and counts as none.
-pub fn ask_on_a_new_connection(ctx: &mut Ctx) {
+pub fn take_another_connection(ctx: &mut Ctx) {
     let Some((member, why)) = ctx.attempt.as_ref().map(|attempt| (attempt.member, attempt.why)) else {
         return;
     };
     ctx.end_attempt();
     ctx.attempts = ctx.attempts.saturating_sub(1);
-    ctx.fresh = Some(member);
+    ctx.unfit += 1;
+    if ctx.unfit >= MAX_UNFIT {
+        ctx.fresh = Some(member);
+    }
     ctx.next = Some((member, why));
 }
 
@@ -102,7 +108,8 @@ pub fn after_failure(session: &mut Session, ctx: &mut Ctx, failure: Failure) -> 
     // again, on another connection, once.
     let stale_connection =
         reused && failure == Failure::Broken && !ctx.failures.iter().any(|(m, _)| *m == member);
-    let allowed = is_replayable(session, routed)
+    let allowed = failure != Failure::Malformed
+        && is_replayable(session, routed)
         && ctx.attempts < failover.attempts
         && ctx.started.elapsed() < failover.deadline
         && (failure != Failure::Timeout || (failover.retry_after_timeout && !ctx.replayed_timeout));

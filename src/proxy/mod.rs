@@ -6,17 +6,16 @@
 pub mod answer;
 pub mod blame;
 pub mod client_limits;
+mod connection;
 pub mod cookies;
 pub mod ctx;
 mod ends;
 pub mod failover;
 pub mod headers;
 pub mod incoming;
-mod pooled;
 pub mod respond;
 pub mod route;
 pub mod semantics;
-pub mod watch;
 
 use std::os::fd::RawFd;
 use std::sync::Arc;
@@ -42,6 +41,7 @@ use crate::clock;
 use crate::cluster::InFlight;
 use crate::config::settings::Mode;
 use crate::edge::batch::Batch;
+use crate::edge::login_connections::LoginConnections;
 use crate::pages::Problem;
 use crate::select::{MemberIx, Outcome, Why};
 use client_limits::ClientRate;
@@ -54,14 +54,20 @@ pub struct Proxy {
     balancer: Arc<Balancer>,
     access_log: Arc<AccessLog>,
     batch: Arc<Batch>,
+    logins: Arc<LoginConnections>,
     client_rate: ClientRate,
 }
 
 impl Proxy {
     /// In front of this balancer's clusters.
     #[must_use]
-    pub fn new(balancer: Arc<Balancer>, access_log: Arc<AccessLog>, batch: Arc<Batch>) -> Self {
-        Self { balancer, access_log, batch, client_rate: ClientRate::default() }
+    pub fn new(
+        balancer: Arc<Balancer>,
+        access_log: Arc<AccessLog>,
+        batch: Arc<Batch>,
+        logins: Arc<LoginConnections>,
+    ) -> Self {
+        Self { balancer, access_log, batch, logins, client_rate: ClientRate::default() }
     }
 
     /// Writes a page and remembers why.
@@ -264,12 +270,15 @@ impl ProxyHttp for Proxy {
         routed.exchange = if session.as_mut().is_upgrade_req() {
             session.set_read_timeout(Some(snapshot.settings.limits.websocket_idle));
             Exchange::Tunnel
-        } else if session.as_mut().is_body_empty() {
-            Exchange::Plain
         } else {
-            Exchange::Upload
+            Exchange::Plain
         };
         let redirects = routed.cluster.settings.mode == Mode::Redirect;
+        self.find_login(session, ctx);
+        if let Some(server) = ctx.login.and_then(|login| login.server) {
+            // Each step of a handshake goes where the last one went.
+            routed.recent = routed.view.by_tag(server).or(routed.recent);
+        }
         ctx.routed = Some(routed);
         if redirects {
             return self.redirect(session, ctx, &snapshot, &target).await;
@@ -298,13 +307,6 @@ impl ProxyHttp for Proxy {
             ctx.problem = Some(Problem::NoServer);
             return Error::err(ErrorType::HTTPStatus(503));
         };
-        let fresh = ctx.fresh.take_if(|fresh| *fresh == member).is_some();
-        // A tunnel needs a connection of its own kind: see `balancer::tunnel`.
-        if fresh || routed.exchange == Exchange::Tunnel {
-            // The pool knows nobody by this number, and gets nothing to keep under it.
-            peer.group_key = fastrand::u64(..);
-            peer.options.idle_timeout = Some(Duration::ZERO);
-        }
         if routed.exchange == Exchange::Tunnel {
             in_flight.is_tunnel();
         }
@@ -324,9 +326,14 @@ impl ProxyHttp for Proxy {
             replace_path,
             started: Instant::now(),
             reused: false,
-            watch: None,
+            connection: None,
+            usage: None,
+            body_timeout_ms: 0,
+            body_due: None,
+            close_at_end: false,
             answered: false,
         });
+        self.choose_pool(&mut peer, member, ctx);
         Ok(peer)
     }
 
@@ -360,33 +367,11 @@ impl ProxyHttp for Proxy {
         reused: bool,
         _peer: &HttpPeer,
         fd: RawFd,
-        _digest: Option<&Digest>,
+        digest: Option<&Digest>,
         ctx: &mut Ctx,
     ) -> Result<()> {
         self.batch.gather().await;
-        let upload = ctx.routed.as_ref().is_some_and(|r| r.exchange == Exchange::Upload);
-        if let Some(attempt) = &mut ctx.attempt {
-            let tls = ctx.routed.as_ref().is_some_and(|routed| routed.port == crate::cluster::Port::Https);
-            self.balancer.statistics.outbound.begin(tls, !reused);
-            ctx.outbound = Some(tls);
-            attempt.reused = reused;
-            if upload {
-                attempt.watch = Some(watch::Watch::new(fd));
-            }
-        }
-        // Where it could not be sent again, it is not sent to somebody who has hung up. Others find out for nothing.
-        if reused
-            && let Some(routed) = &ctx.routed
-            && !failover::is_replayable(session, routed)
-            && pooled::is_closed(fd)
-        {
-            failover::ask_on_a_new_connection(ctx);
-            let mut e = Error::new(ErrorType::ConnectionClosed);
-            e.as_up();
-            e.set_retry(true);
-            return Err(e);
-        }
-        Ok(())
+        self.connected(session, ctx, reused, fd, digest)
     }
 
     async fn upstream_request_filter(
@@ -423,8 +408,8 @@ impl ProxyHttp for Proxy {
             e.as_down();
             return Err(e);
         }
-        if end && let Some(watch) = ctx.attempt.as_mut().and_then(|a| a.watch.as_mut()) {
-            watch.body_ended(routed.cluster.settings.failover.response_timeout);
+        if end {
+            connection::expect_head(ctx);
         }
         Ok(())
     }
@@ -451,10 +436,9 @@ impl ProxyHttp for Proxy {
         }
         let at = Instant::now();
         let now = clock::ms_of(at);
+        self.note_connection(session, head, ctx);
+        connection::expect_body(ctx, head, now);
         if let (Some(attempt), Some(routed)) = (&mut ctx.attempt, &ctx.routed) {
-            if let Some(watch) = &attempt.watch {
-                watch.disarm();
-            }
             attempt.answered = true;
             let member = attempt.in_flight.member();
             member.passive_success(routed.port);
@@ -504,9 +488,10 @@ impl ProxyHttp for Proxy {
         &self,
         session: &mut Session,
         body: &mut Option<Bytes>,
-        _end: bool,
+        end: bool,
         ctx: &mut Ctx,
     ) -> Result<Option<std::time::Duration>> {
+        connection::body_passes(ctx, end);
         if let (Some(routed), Some(body)) = (&ctx.routed, body) {
             let limits = &routed.snapshot.settings.limits;
             let patience = client_limits::stream_timeout(session.is_http2(), limits, body.len());
@@ -533,6 +518,9 @@ impl ProxyHttp for Proxy {
         }
         let failure = self.note_failure(&e, ctx);
         ctx.last_failure = failure;
+        if let Some(failure) = failure {
+            connection::note_closed(ctx, failure);
+        }
         let nothing_written = session.response_written().is_none_or(|r| r.status.is_informational());
         let again = match failure {
             Some(failure) => nothing_written && failover::after_failure(session, ctx, failure),

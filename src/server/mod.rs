@@ -39,6 +39,7 @@ use crate::edge::sockets::{self, Socket};
 use crate::pages::PagesError;
 use crate::probe::{Members, Probes};
 use crate::proxy::Proxy;
+use crate::upstream::deadline::Deadlines;
 use handover::{Inheritance, Upgrade};
 use lifecycle::{PidFile, Signals};
 use supervisor::{Succession, Supervisor};
@@ -168,13 +169,16 @@ pub fn run(
     );
     let knowledge = server.add_service(background_service("knowledge", supervisor));
     server.add_service(background_service("probes", health));
+    server.add_service(background_service("deadlines", Deadlines));
 
     // Sessions are those of browsers, as the ICM counted them.
+    let logins = Arc::default();
     let batch = Arc::new(Batch::new(&balancer.statistics.in_flight, conf.threads));
     let house = |access_log: Option<Arc<AccessLog>>| House {
         statistics: Arc::clone(&balancer.statistics.clients),
         sessions: access_log.as_ref().map(|_| Arc::clone(&balancer.statistics.inbound)).unwrap_or_default(),
         batch: access_log.as_ref().map(|_| Arc::clone(&batch)),
+        logins: Arc::clone(&logins),
         access_log,
     };
     let mut doors = Vec::new();
@@ -184,7 +188,8 @@ pub fn run(
         doors.push(Door { socket, tls: tls.transpose()? });
     }
     let app =
-        http_proxy(&conf, Proxy::new(Arc::clone(&balancer), Arc::clone(&access_log), Arc::clone(&batch)));
+        Proxy::new(Arc::clone(&balancer), Arc::clone(&access_log), Arc::clone(&batch), Arc::clone(&logins));
+    let app = http_proxy(&conf, app);
     let log = Some(Arc::clone(&access_log));
     let proxy = Accept::new("proxy", app, doors, Arc::clone(&balancer), house(log), true);
     let proxy = server.add_service(proxy.counted(&closed));

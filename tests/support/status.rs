@@ -41,6 +41,17 @@ impl Icm {
         self.status_of(server)["counters"][counter].as_u64().unwrap()
     }
 
+    /// Good and bad probes of its HTTP port.
+    pub fn probes_of(&self, server: &str) -> (u64, u64) {
+        let families = super::exposition::read(&self.admin("/metrics").text()).unwrap();
+        let count = |result| {
+            let name = format!("{server}/Acme");
+            let labels = [("server", name.as_str()), ("port", "http"), ("result", result)];
+            super::exposition::value(&families, "icm_probes_total", &labels) as u64
+        };
+        (count("ok"), count("failed"))
+    }
+
     /// The value of an affinity cookie that names this server, from its answer for a database that it holds.
     pub fn cookie_for(&self, server: &str, target: &str) -> String {
         let mut value = None;

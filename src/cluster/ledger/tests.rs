@@ -68,6 +68,17 @@ fn probes_flip_the_state_only_after_their_number_in_a_row() {
 }
 
 #[test]
+fn one_bad_probe_decides_after_a_request_has_failed_and_a_good_one_changes_nothing() {
+    let mut ledger = ledger();
+    ledger.let_one_bad_probe_decide(Port::Http);
+    assert!(ledger.probed(Port::Http, Ok(200), 10).is_none());
+    assert!(ledger.probed(Port::Http, Err("refused"), 20).is_none(), "the good one has settled it");
+    ledger.let_one_bad_probe_decide(Port::Http);
+    let change = ledger.probed(Port::Http, Err("refused"), 30).unwrap();
+    assert_eq!(change.new, ServerState::Unreachable);
+}
+
+#[test]
 fn passive_failures_in_a_row_make_it_unreachable_at_once_and_an_answer_breaks_the_row() {
     let mut ledger = up();
     ledger.passive_failure(Port::Http, "reset", 2);

@@ -421,6 +421,8 @@ pub struct Failover {
     pub connect_timeout: Duration,
     /// From the end of the request's body to the answer's header.
     pub response_timeout: Duration,
+    /// Silence of the server within the body of an answer; `None` = for ever. Not in a stream of events.
+    pub body_timeout: Option<Duration>,
     /// Statuses that try the next candidate, 500..=599.
     pub retry_statuses: Vec<u16>,
     /// Methods that may be replayed.

@@ -1,0 +1,170 @@
+//! How long a server keeps an idle connection, as far as it has said or shown.
+//!
+//! In: `Keep-Alive` hints, reused connections that worked, and those that turned out to be closed. Out: whether a
+//! pooled connection may carry a request that must not be sent twice. Such a request is lost where the server closes
+//! the connection at the moment at which the request is on its way, so it takes only connections that the server has
+//! shown to keep. Plain atomics: requests read them.
+
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+
+/// A server that closes a connection after its answer without saying so does that within this time, milliseconds. A
+/// connection that is older and still open has survived it.
+const CLOSES_AFTER_ANSWER_MS: u64 = 20;
+/// Young connections that have to work in a row before a young one is trusted.
+const MIN_TRUST: u32 = 20;
+/// A closed connection is evidence for this long, milliseconds.
+const EVIDENCE_MS: u64 = 10 * 60 * 1_000;
+/// Nothing is known.
+const UNKNOWN: u32 = u32::MAX;
+
+/// See the module's description.
+#[derive(Debug)]
+pub struct KeepAlive {
+    /// Milliseconds, from the last `Keep-Alive: timeout=`.
+    announced_ms: AtomicU32,
+    /// The shortest idle time, milliseconds, after which a connection that had survived its answer was closed.
+    shortest_ms: AtomicU32,
+    /// When that was seen, milliseconds.
+    seen_at_ms: AtomicU64,
+    /// Young connections that worked since the last one that did not.
+    trust: AtomicU32,
+    /// The highest number of requests that one connection is known to carry: a Domino server closes a connection after
+    /// as many as its Server document says, five by default.
+    proven_requests: AtomicU32,
+}
+
+impl Default for KeepAlive {
+    fn default() -> Self {
+        Self {
+            announced_ms: AtomicU32::new(UNKNOWN),
+            shortest_ms: AtomicU32::new(UNKNOWN),
+            seen_at_ms: AtomicU64::new(0),
+            trust: AtomicU32::new(0),
+            proven_requests: AtomicU32::new(0),
+        }
+    }
+}
+
+impl KeepAlive {
+    /// The server announced how long it keeps idle connections, in seconds.
+    pub fn announced(&self, seconds: u32) {
+        self.announced_ms.store(seconds.saturating_mul(1_000), Relaxed);
+    }
+
+    /// A pooled connection worked: it had been idle for `idle_ms` and carried its request number `nth`.
+    pub fn worked(&self, idle_ms: u64, nth: u32) {
+        if nth > self.proven_requests.load(Relaxed) {
+            self.proven_requests.store(nth, Relaxed);
+        }
+        if idle_ms < CLOSES_AFTER_ANSWER_MS {
+            let trust = self.trust.load(Relaxed);
+            if trust < MIN_TRUST {
+                self.trust.store(trust + 1, Relaxed);
+            }
+        }
+    }
+
+    /// A pooled connection that had been idle for at most `idle_ms` and had carried `served` requests was closed by
+    /// the server.
+    pub fn closed(&self, idle_ms: u64, served: u32, now_ms: u64) {
+        if idle_ms < CLOSES_AFTER_ANSWER_MS {
+            self.trust.store(0, Relaxed);
+            self.proven_requests.store(served, Relaxed);
+            return;
+        }
+        let idle_ms = u32::try_from(idle_ms).unwrap_or(UNKNOWN);
+        if idle_ms < self.shortest_ms.load(Relaxed) || self.is_outdated(now_ms) {
+            self.shortest_ms.store(idle_ms, Relaxed);
+            self.seen_at_ms.store(now_ms, Relaxed);
+        }
+    }
+
+    /// Whether a connection that has been idle for `idle_ms` and has carried `served` requests may be reused. A request
+    /// that is `replayable` risks nothing but a moment.
+    #[must_use]
+    pub fn allows(&self, idle_ms: u64, served: u32, replayable: bool, now_ms: u64) -> bool {
+        let announced = u64::from(self.announced_ms.load(Relaxed));
+        // The server's clock began when it sent the answer, and its word is in whole seconds.
+        if idle_ms + (announced / 4).min(1_000) >= announced {
+            return false;
+        }
+        if replayable {
+            return true;
+        }
+        if idle_ms < CLOSES_AFTER_ANSWER_MS {
+            return self.trust.load(Relaxed) >= MIN_TRUST && served < self.proven_requests.load(Relaxed);
+        }
+        let shortest = self.shortest_ms.load(Relaxed);
+        shortest == UNKNOWN || self.is_outdated(now_ms) || idle_ms < u64::from(shortest / 2)
+    }
+
+    fn is_outdated(&self, now_ms: u64) -> bool {
+        now_ms.saturating_sub(self.seen_at_ms.load(Relaxed)) > EVIDENCE_MS
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A server whose connections have carried ten requests each, many times.
+    fn known() -> KeepAlive {
+        let keep_alive = KeepAlive::default();
+        for _ in 0..5 {
+            (2..=10).for_each(|nth| keep_alive.worked(1, nth));
+        }
+        keep_alive
+    }
+
+    #[test]
+    fn a_young_connection_is_taken_only_where_young_ones_have_worked() {
+        let new = KeepAlive::default();
+        assert!(new.allows(1, 1, true, 1));
+        assert!(!new.allows(1, 1, false, 1), "its server may be about to close it");
+        assert!(new.allows(50, 1, false, 1), "this one has survived its answer");
+        assert!(known().allows(1, 1, false, 1));
+    }
+
+    #[test]
+    fn a_server_that_closes_after_its_answer_loses_the_trust_at_once() {
+        let keep_alive = known();
+        keep_alive.closed(8, 3, 1);
+        assert!(!keep_alive.allows(1, 1, false, 1));
+        for _ in 0..19 {
+            keep_alive.worked(1, 2);
+        }
+        assert!(!keep_alive.allows(1, 1, false, 1));
+        keep_alive.worked(1, 2);
+        assert!(keep_alive.allows(1, 1, false, 1));
+    }
+
+    #[test]
+    fn no_connection_carries_more_requests_than_one_is_known_to_have_carried() {
+        let keep_alive = known();
+        assert!(keep_alive.allows(1, 9, false, 1));
+        assert!(!keep_alive.allows(1, 10, false, 1), "nobody has seen an eleventh");
+        assert!(keep_alive.allows(50, 10, false, 1));
+    }
+
+    #[test]
+    fn a_connection_is_not_kept_for_more_than_half_of_the_shortest_life_seen() {
+        let keep_alive = known();
+        keep_alive.closed(5_000, 1, 1_000);
+        keep_alive.closed(9_000, 1, 1_000);
+        assert!(keep_alive.allows(2_400, 1, false, 2_000));
+        assert!(!keep_alive.allows(2_500, 1, false, 2_000));
+        assert!(keep_alive.allows(2_500, 1, true, 2_000));
+        assert!(keep_alive.allows(2_500, 1, false, 2_000 + EVIDENCE_MS), "that was long ago");
+    }
+
+    #[test]
+    fn what_the_server_announces_holds_for_every_request() {
+        let keep_alive = known();
+        keep_alive.announced(5);
+        assert!(keep_alive.allows(3_900, 1, true, 1));
+        assert!(!keep_alive.allows(4_000, 1, true, 1));
+        keep_alive.announced(1);
+        assert!(keep_alive.allows(700, 1, true, 1));
+        assert!(!keep_alive.allows(760, 1, true, 1));
+    }
+}

@@ -1,0 +1,157 @@
+//! Client connections that carry a login: NTLM and Negotiate authenticate the connection, not the request (RFC 4559
+//! section 6). Such a client has connections to the servers of its own: what it proved on them must serve nobody else,
+//! and each step of a handshake must go where the last one went.
+//!
+//! In: a client's connection on which a login was begun or offered. Out: the key of its own pool, and the server that
+//! took it; the connections to servers end with the client's. Costs one load a request where there is none.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+use ahash::AHashMap;
+use parking_lot::Mutex;
+use pingora::protocols::l4::socket;
+
+use super::descriptor::Descriptor;
+
+/// A client's connection: two that are open at the same time differ in one of both.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ClientConnection {
+    /// The client's end.
+    pub peer: SocketAddr,
+    /// Our end.
+    pub local: SocketAddr,
+}
+
+impl ClientConnection {
+    /// From both ends of a TCP connection.
+    #[must_use]
+    pub fn of(peer: Option<&socket::SocketAddr>, local: Option<&socket::SocketAddr>) -> Option<Self> {
+        Some(Self { peer: *peer?.as_inet()?, local: *local?.as_inet()? })
+    }
+}
+
+/// What belongs to a client's connection that carries a login.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Login {
+    /// Keeps its connections to servers apart from all others. Random, so that nobody meets it by chance.
+    pub pool_key: u64,
+    /// The tag of the server that it was last sent to.
+    pub server: Option<u32>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    login: Login,
+    /// Connections to servers that were used for it.
+    upstream: Vec<Descriptor>,
+}
+
+/// All of them.
+#[derive(Debug, Default)]
+pub struct LoginConnections {
+    count: AtomicUsize,
+    entries: Mutex<AHashMap<ClientConnection, Entry>>,
+}
+
+impl LoginConnections {
+    /// What belongs to this client's connection, if it carries a login.
+    #[must_use]
+    pub fn get(&self, client: impl FnOnce() -> Option<ClientConnection>) -> Option<Login> {
+        if self.count.load(Relaxed) == 0 {
+            return None;
+        }
+        self.entries.lock().get(&client()?).map(|entry| entry.login)
+    }
+
+    /// From now on this client's connection carries a login.
+    pub fn begin(&self, client: ClientConnection) -> Login {
+        let mut entries = self.entries.lock();
+        let entry = entries.entry(client).or_insert_with(|| {
+            let login = Login { pool_key: fastrand::u64(..), server: None };
+            Entry { login, upstream: Vec::new() }
+        });
+        let login = entry.login;
+        self.count.store(entries.len(), Relaxed);
+        login
+    }
+
+    /// This server takes its requests, on this connection.
+    pub fn connected(&self, client: ClientConnection, server: u32, upstream: Descriptor) {
+        if let Some(entry) = self.entries.lock().get_mut(&client) {
+            entry.login.server = Some(server);
+            // A number that is used again is another connection.
+            entry.upstream.retain(|known| known.number != upstream.number);
+            entry.upstream.push(upstream);
+        }
+    }
+
+    /// The client's connection has ended: so do those to servers on which it had logged in.
+    pub fn end(&self, client: impl FnOnce() -> Option<ClientConnection>) {
+        if self.count.load(Relaxed) == 0 {
+            return;
+        }
+        let Some(client) = client() else { return };
+        let mut entries = self.entries.lock();
+        let ended = entries.remove(&client);
+        self.count.store(entries.len(), Relaxed);
+        drop(entries);
+        for upstream in ended.map(|entry| entry.upstream).unwrap_or_default() {
+            upstream.cut();
+        }
+    }
+}
+
+/// Whether a challenge or credentials are of a scheme that logs in a connection.
+#[must_use]
+pub fn logs_in_the_connection(value: &[u8]) -> bool {
+    let scheme =
+        value.trim_ascii_start().split(|b| matches!(b, b' ' | b',' | b'\t')).next().unwrap_or_default();
+    scheme.eq_ignore_ascii_case(b"ntlm") || scheme.eq_ignore_ascii_case(b"negotiate")
+}
+
+/// The same for a field that may list several challenges.
+#[must_use]
+pub fn offers_connection_login(challenges: &[u8]) -> bool {
+    challenges.split(|b| *b == b',').any(logs_in_the_connection)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn client(port: u16) -> ClientConnection {
+        ClientConnection { peer: ([127, 0, 0, 1], port).into(), local: ([127, 0, 0, 1], 443).into() }
+    }
+
+    #[test]
+    fn a_login_belongs_to_one_connection_and_ends_with_it() {
+        let logins = LoginConnections::default();
+        assert_eq!(logins.get(|| unreachable!("nobody has logged in")), None);
+        let first = logins.begin(client(1));
+        let second = logins.begin(client(2));
+        assert_ne!(first.pool_key, second.pool_key);
+        assert_eq!(logins.begin(client(1)), first);
+        let closed = Descriptor { number: 900_002, local_port: 1 };
+        logins.connected(client(1), 7, closed);
+        assert_eq!(logins.get(|| Some(client(1))), Some(Login { server: Some(7), ..first }));
+        assert_eq!(logins.get(|| Some(client(3))), None);
+        logins.end(|| Some(client(1)));
+        assert_eq!(logins.get(|| Some(client(1))), None);
+        logins.end(|| Some(client(2)));
+        assert_eq!(logins.get(|| unreachable!("nobody is left")), None);
+    }
+
+    #[test]
+    fn ntlm_and_negotiate_are_known_in_every_spelling_and_among_others() {
+        for login in ["NTLM", "ntlm TlRMTVNTUAAB", "Negotiate YII=", " negotiate", "NEGOTIATE,NTLM"] {
+            assert!(logs_in_the_connection(login.as_bytes()), "{login}");
+        }
+        for other in ["", "Basic bnRsbTo=", "Bearer NTLM", "NTLMv2 x", "Digest realm=\"ntlm\""] {
+            assert!(!logs_in_the_connection(other.as_bytes()), "{other}");
+        }
+        assert!(offers_connection_login(b"Basic realm=\"Acme\", NTLM"));
+        assert!(offers_connection_login(b"Negotiate"));
+        assert!(!offers_connection_login(b"Basic realm=\"Negotiate\""));
+    }
+}
