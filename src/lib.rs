@@ -22,6 +22,7 @@ pub mod clock;
 pub mod cluster;
 pub mod config;
 pub mod crypto;
+pub mod descriptor;
 pub mod directory;
 pub mod domino;
 pub mod edge;

@@ -25,7 +25,7 @@ use pingora::{Error, ErrorType, Result};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-use crate::edge::descriptor::Descriptor;
+use crate::descriptor::Descriptor;
 
 /// Opens the connection of one tunnel.
 #[derive(Debug, Default)]

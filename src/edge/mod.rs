@@ -12,7 +12,6 @@
 pub mod accept;
 pub mod batch;
 mod crowded;
-pub mod descriptor;
 mod frames;
 pub mod guarded;
 pub mod http1;

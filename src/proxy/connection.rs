@@ -4,6 +4,7 @@
 //! connections carry logins (NTLM, Negotiate), client and server keep theirs to themselves.
 
 use std::os::fd::RawFd;
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::header;
@@ -19,9 +20,10 @@ use crate::balancer::tunnel;
 use crate::balancer::view::Exchange;
 use crate::clock;
 use crate::cluster::Port;
-use crate::edge::descriptor::Descriptor;
+use crate::descriptor::Descriptor;
 use crate::edge::login_connections::{ClientConnection, logs_in_the_connection, offers_connection_login};
 use crate::select::MemberIx;
+use crate::upstream::deadline::Due;
 use crate::upstream::reuse::{self, Needs, Unfit};
 use crate::upstream::{deadline, usage};
 
@@ -47,8 +49,8 @@ impl Proxy {
         let is_new = ctx.fresh.take_if(|fresh| *fresh == member).is_some();
         if routed.exchange == Exchange::Tunnel {
             // A tunnel needs a connection of its own kind: see `balancer::tunnel`.
-            let connect = std::sync::Arc::new(tunnel::Connect::default());
-            peer.options.custom_l4 = Some(std::sync::Arc::clone(&connect) as _);
+            let connect = Arc::new(tunnel::Connect::default());
+            peer.options.custom_l4 = Some(Arc::clone(&connect) as _);
             ctx.tunnel = Some(connect);
         } else if let Some(login) = ctx.login {
             peer.group_key = peer.group_key.wrapping_add(login.pool_key);
@@ -90,6 +92,7 @@ impl Proxy {
             self.logins.connected(client, member.tag(), connection);
         }
         if !reused {
+            deadline::clear(connection);
             return Ok(());
         }
         let replayable = failover::is_replayable(session, routed);
@@ -172,7 +175,7 @@ pub(super) fn expect_head(ctx: &mut Ctx) {
         && let Some(connection) = attempt.connection.filter(|_| !attempt.answered)
     {
         let within = clock::whole_ms(routed.cluster.settings.failover.response_timeout);
-        deadline::head_due(connection, clock::now_ms().saturating_add(within));
+        attempt.due = Some(deadline::head_due(connection, clock::now_ms().saturating_add(within)));
     }
 }
 
@@ -185,9 +188,9 @@ pub(super) fn expect_body(ctx: &mut Ctx, head: &ResponseHeader, now_ms: u64) {
         Some(timeout) => {
             attempt.body_timeout_ms = clock::whole_ms(timeout);
             let due = now_ms.saturating_add(attempt.body_timeout_ms);
-            attempt.body_due = Some(deadline::body_due(connection, due));
+            attempt.due = Some(deadline::body_due(connection, due));
         }
-        None => deadline::clear(connection),
+        None => attempt.due.take().into_iter().for_each(Due::clear),
     }
 }
 
@@ -202,7 +205,7 @@ pub(super) fn body_passes(ctx: &mut Ctx, end: bool) {
         && let Some(connection) = attempt.connection
     {
         let due = clock::now_ms().saturating_add(attempt.body_timeout_ms);
-        attempt.body_due = Some(deadline::body_due(connection, due));
+        attempt.due = Some(deadline::body_due(connection, due));
     }
 }
 

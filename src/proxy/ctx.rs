@@ -15,12 +15,12 @@ use crate::balancer::view::Exchange;
 use crate::balancer::{Cluster, Snapshot, View};
 use crate::cluster::availability::RequestClass;
 use crate::cluster::{InFlight, Port, ServerState};
+use crate::descriptor::Descriptor;
 use crate::directory::{Found, Holder, ServerIx};
-use crate::edge::descriptor::Descriptor;
 use crate::edge::login_connections::Login;
 use crate::pages::Problem;
 use crate::select::{Hint, MemberIx, Outcome, Why};
-use crate::upstream::deadline::{self, BodyDue};
+use crate::upstream::deadline::{self, Due};
 use crate::upstream::usage::{self, Usage};
 use crate::url::Class;
 
@@ -169,8 +169,8 @@ pub struct Attempt {
     pub usage: Option<Usage>,
     /// How long the server may be silent within the body, milliseconds; 0 = for ever.
     pub body_timeout_ms: u64,
-    /// When more of the body is due.
-    pub body_due: Option<BodyDue>,
+    /// The head of the answer, or more of its body.
+    pub due: Option<Due>,
     /// The connection is of no use to others once the answer has ended.
     pub close_at_end: bool,
     /// The answer's final header arrived.
@@ -194,14 +194,13 @@ impl Attempt {
 
 impl Drop for Attempt {
     fn drop(&mut self) {
-        let Some(connection) = self.connection else { return };
-        if let Some(due) = self.body_due {
+        if let Some(due) = self.due {
             due.clear();
-        } else if !self.answered {
-            // Nobody else has the connection: it is kept only after an answer.
-            deadline::clear(connection);
         }
-        usage::end(connection, crate::clock::now_ms());
+        // Without an answer it is not kept, and its number may stand for another one already.
+        if let Some(connection) = self.connection.filter(|_| self.answered) {
+            usage::end(connection, crate::clock::now_ms());
+        }
     }
 }
 

@@ -329,7 +329,7 @@ impl ProxyHttp for Proxy {
             connection: None,
             usage: None,
             body_timeout_ms: 0,
-            body_due: None,
+            due: None,
             close_at_end: false,
             answered: false,
         });

@@ -14,7 +14,7 @@ use pingora::services::background::BackgroundService;
 
 use super::table::{Slot, TABLE};
 use crate::clock;
-use crate::edge::descriptor::{Descriptor, Waiting};
+use crate::descriptor::{Descriptor, Waiting};
 
 /// How often deadlines are looked at: how late one may be kept.
 const INTERVAL: Duration = Duration::from_millis(100);
@@ -33,34 +33,36 @@ fn packed(descriptor: Descriptor, due_ms: u64, body: u64) -> u64 {
     due_ms << TIME_SHIFT | u64::from(descriptor.local_port) << PORT_SHIFT | body
 }
 
-/// The head of the answer is due at this moment.
-pub fn head_due(descriptor: Descriptor, due_ms: u64) {
-    set(descriptor, packed(descriptor, due_ms, 0));
-}
-
-/// More of the body is due at this moment, unless the connection was cut meanwhile.
-pub fn body_due(descriptor: Descriptor, due_ms: u64) -> BodyDue {
-    let value = packed(descriptor, due_ms, BODY);
-    if !has_passed(descriptor) {
-        set(descriptor, value);
-    }
-    BodyDue { descriptor, value }
-}
-
-/// Nothing is due any more, as long as the connection belongs to this request.
-pub fn clear(descriptor: Descriptor) {
-    set(descriptor, NONE);
-}
-
-/// A deadline for more of a body.
+/// Something that is due on a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct BodyDue {
+pub struct Due {
     descriptor: Descriptor,
     value: u64,
 }
 
-impl BodyDue {
-    /// The request has ended. The next one may have the connection already: a deadline of its own stays.
+/// The head of the answer is due at this moment.
+pub fn head_due(descriptor: Descriptor, due_ms: u64) -> Due {
+    let value = packed(descriptor, due_ms, 0);
+    set(descriptor, value);
+    Due { descriptor, value }
+}
+
+/// More of the body is due at this moment, unless the connection was cut meanwhile.
+pub fn body_due(descriptor: Descriptor, due_ms: u64) -> Due {
+    let value = packed(descriptor, due_ms, BODY);
+    if !has_passed(descriptor) {
+        set(descriptor, value);
+    }
+    Due { descriptor, value }
+}
+
+/// Nothing is due: the connection is new, and what its number stood for before is over.
+pub fn clear(descriptor: Descriptor) {
+    set(descriptor, NONE);
+}
+
+impl Due {
+    /// It is no longer due. The connection may have passed on: what the next request expects stays.
     pub fn clear(self) {
         if let Some(slot) = TABLE.slot(self.descriptor) {
             let _ = slot.deadline.compare_exchange(self.value, NONE, Relaxed, Relaxed);
@@ -136,7 +138,7 @@ mod tests {
     #[test]
     fn a_connection_is_cut_when_its_deadline_has_passed_and_not_before() {
         let (mut ours, mut server, descriptor) = pair();
-        head_due(descriptor, 1_000);
+        let _ = head_due(descriptor, 1_000);
         cut_overdue(999);
         server.write_all(b"HTTP/1.1 1").unwrap();
         assert_eq!(ours.read(&mut [0; 64]).unwrap(), 10);
@@ -149,13 +151,12 @@ mod tests {
 
         // A deadline that was met, and one of a connection that is no more.
         let (mut ours, mut server, descriptor) = pair();
-        head_due(descriptor, 1_000);
-        clear(descriptor);
+        head_due(descriptor, 1_000).clear();
         cut_overdue(2_000);
         let old = body_due(descriptor, 1_000);
         old.clear();
         cut_overdue(2_000);
-        head_due(Descriptor { local_port: 1, ..descriptor }, 1_000);
+        let _ = head_due(Descriptor { local_port: 1, ..descriptor }, 1_000);
         cut_overdue(2_000);
         clear(descriptor);
         server.write_all(b"x").unwrap();
@@ -175,7 +176,7 @@ mod tests {
         let _ = body_due(descriptor, 9_000);
         assert!(has_passed(descriptor), "it was cut");
         let ended = body_due(descriptor, 9_000);
-        head_due(descriptor, 9_500);
+        let _ = head_due(descriptor, 9_500);
         ended.clear();
         cut_overdue(9_500);
         assert!(has_passed(descriptor), "the next request keeps its deadline");

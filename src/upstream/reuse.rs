@@ -6,7 +6,7 @@
 
 use super::usage::Usage;
 use crate::cluster::KeepAlive;
-use crate::edge::descriptor::{Descriptor, Waiting};
+use crate::descriptor::{Descriptor, Waiting};
 
 /// Why a pooled connection is not used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

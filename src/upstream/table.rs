@@ -4,7 +4,7 @@
 use std::sync::OnceLock;
 use std::sync::atomic::AtomicU64;
 
-use crate::edge::descriptor::Descriptor;
+use crate::descriptor::Descriptor;
 
 const CHUNK: usize = 1024;
 const MAX_CHUNKS: usize = 1024;

@@ -5,7 +5,7 @@
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::table::TABLE;
-use crate::edge::descriptor::Descriptor;
+use crate::descriptor::Descriptor;
 
 /// Bits of a slot that hold the number of requests; the moment of the last one is above them.
 const REQUEST_BITS: u32 = 16;

@@ -69,7 +69,7 @@ fn probes_flip_the_state_only_after_their_number_in_a_row() {
 
 #[test]
 fn one_bad_probe_decides_after_a_request_has_failed_and_a_good_one_changes_nothing() {
-    let mut ledger = ledger();
+    let mut ledger = up();
     ledger.let_one_bad_probe_decide(Port::Http);
     assert!(ledger.probed(Port::Http, Ok(200), 10).is_none());
     assert!(ledger.probed(Port::Http, Err("refused"), 20).is_none(), "the good one has settled it");
