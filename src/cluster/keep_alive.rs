@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 /// A server that closes a connection after its answer without saying so does that within this time, milliseconds. A
 /// connection that is older and still open has survived it.
 const CLOSES_AFTER_ANSWER_MS: u64 = 20;
-/// Young connections that have to work in a row before a young one is trusted.
+/// Reused connections that have to work in a row before a young one is trusted.
 const MIN_TRUST: u32 = 20;
 /// A closed connection is evidence for this long, milliseconds.
 const EVIDENCE_MS: u64 = 10 * 60 * 1_000;
@@ -26,7 +26,7 @@ pub struct KeepAlive {
     shortest_ms: AtomicU32,
     /// When that was seen, milliseconds.
     seen_at_ms: AtomicU64,
-    /// Young connections that worked since the last one that did not.
+    /// Reused connections that worked since one was closed right after an answer.
     trust: AtomicU32,
     /// The highest number of requests that one connection is known to carry: a Domino server closes a connection after
     /// as many as its Server document says, five by default.
@@ -51,16 +51,14 @@ impl KeepAlive {
         self.announced_ms.store(seconds.saturating_mul(1_000), Relaxed);
     }
 
-    /// A pooled connection worked: it had been idle for `idle_ms` and carried its request number `nth`.
-    pub fn worked(&self, idle_ms: u64, nth: u32) {
+    /// A pooled connection worked for its request number `nth`: the server had not closed it after the one before.
+    pub fn worked(&self, nth: u32) {
         if nth > self.proven_requests.load(Relaxed) {
             self.proven_requests.store(nth, Relaxed);
         }
-        if idle_ms < CLOSES_AFTER_ANSWER_MS {
-            let trust = self.trust.load(Relaxed);
-            if trust < MIN_TRUST {
-                self.trust.store(trust + 1, Relaxed);
-            }
+        let trust = self.trust.load(Relaxed);
+        if trust < MIN_TRUST {
+            self.trust.store(trust + 1, Relaxed);
         }
     }
 
@@ -111,13 +109,13 @@ mod tests {
     fn known() -> KeepAlive {
         let keep_alive = KeepAlive::default();
         for _ in 0..5 {
-            (2..=10).for_each(|nth| keep_alive.worked(1, nth));
+            (2..=10).for_each(|nth| keep_alive.worked(nth));
         }
         keep_alive
     }
 
     #[test]
-    fn a_young_connection_is_taken_only_where_young_ones_have_worked() {
+    fn a_young_connection_is_taken_only_where_others_have_worked() {
         let new = KeepAlive::default();
         assert!(new.allows(1, 1, true, 1));
         assert!(!new.allows(1, 1, false, 1), "its server may be about to close it");
@@ -131,10 +129,10 @@ mod tests {
         keep_alive.closed(8, 3, 1);
         assert!(!keep_alive.allows(1, 1, false, 1));
         for _ in 0..19 {
-            keep_alive.worked(1, 2);
+            keep_alive.worked(2);
         }
         assert!(!keep_alive.allows(1, 1, false, 1));
-        keep_alive.worked(1, 2);
+        keep_alive.worked(2);
         assert!(keep_alive.allows(1, 1, false, 1));
     }
 

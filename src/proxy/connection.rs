@@ -129,7 +129,7 @@ impl Proxy {
         let Some(attempt) = &mut ctx.attempt else { return };
         let keep_alive = &attempt.in_flight.member().keep_alive;
         match attempt.usage.filter(|_| attempt.reused) {
-            Some(usage) => keep_alive.worked(usage.idle_ms, usage.served + 1),
+            Some(usage) => keep_alive.worked(usage.served + 1),
             None => {
                 let announced =
                     head.headers.get("keep-alive").map(|v| reuse::announced_timeout(v.as_bytes()));
