@@ -222,6 +222,15 @@ impl Ctx {
         self.routed.as_ref().map(|routed| &routed.cluster).or(self.answered_by.as_ref())
     }
 
+    /// The server's head cannot be forwarded: the answer is a 502, and the log says why.
+    pub fn malformed_response(&mut self, cause: super::response_validation::MalformedResponse) {
+        if let Some(attempt) = &self.attempt {
+            let name = attempt.in_flight.member().name().abbreviated();
+            log::warn!(target: "icm::proxy", "{name}: malformed response: {cause}; the client gets 502");
+        }
+        self.problem = Some(Problem::BadGateway);
+    }
+
     /// Ends the current attempt, so that its server is free for another request.
     pub fn end_attempt(&mut self) -> Option<MemberIx> {
         if let (Some(tls), Some(progress)) = (self.outbound.take(), &self.in_progress) {

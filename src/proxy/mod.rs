@@ -14,6 +14,7 @@ pub mod headers;
 pub mod incoming;
 mod pooled;
 pub mod respond;
+mod response_validation;
 pub mod route;
 pub mod semantics;
 pub mod watch;
@@ -439,6 +440,7 @@ impl ProxyHttp for Proxy {
         let status = head.status.as_u16();
         if status < 200 && status != 101 {
             return Ok(());
+        response_validation::check(head, session, |cause| ctx.malformed_response(cause))?;
         }
         if status == 101 && !session.as_mut().is_upgrade_req() {
             // It speaks another protocol now, which nobody asked for: what the client sends next is no
@@ -533,7 +535,7 @@ impl ProxyHttp for Proxy {
         }
         let failure = self.note_failure(&e, ctx);
         ctx.last_failure = failure;
-        let nothing_written = session.response_written().is_none_or(|r| r.status.is_informational());
+        let nothing_written = !respond::answer_begun(session);
         let again = match failure {
             Some(failure) => nothing_written && failover::after_failure(session, ctx, failure),
             None => false,
@@ -545,7 +547,7 @@ impl ProxyHttp for Proxy {
     /// The last word: a page, unless the client is gone or has part of an answer already.
     async fn fail_to_proxy(&self, session: &mut Session, e: &Error, ctx: &mut Ctx) -> FailToProxy {
         let gone = FailToProxy { error_code: 0, can_reuse_downstream: false };
-        if session.response_written().is_some_and(|r| !r.status.is_informational()) {
+        if respond::answer_begun(session) {
             return gone;
         }
         let (_, target) = route::origin_form(session.req_header().raw_path());
