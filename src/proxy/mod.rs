@@ -173,8 +173,9 @@ impl ProxyHttp for Proxy {
         ctx.in_progress = Some(InProgress::begin(&self.balancer));
         self.balancer.statistics.here().commands.fetch_add(1, Relaxed);
         let listener = incoming::listener_of(&snapshot, session);
-        let (client, tls) = incoming::client_of(session, listener);
-        ctx.client = client;
+        let client = incoming::client_of(session, listener);
+        let tls = client.tls;
+        ctx.client = client.address;
         let limits = &snapshot.settings.limits;
         let keepalive = self.keepalive().filter(|_| semantics::keeps_connection(session.req_header()));
         session.set_keepalive(keepalive);
@@ -182,7 +183,7 @@ impl ProxyHttp for Proxy {
         session.set_read_timeout(None);
         let patience = client_limits::stream_timeout(session.is_http2(), limits, 0);
         session.set_write_timeout(patience);
-        if !self.client_rate.allows(client, limits) {
+        if !self.client_rate.allows(client.address, limits) {
             session.set_keepalive(None);
             return self.refuse(session, ctx, &snapshot, Problem::TooManyRequests).await;
         }
@@ -209,7 +210,9 @@ impl ProxyHttp for Proxy {
                 return self.refuse(session, ctx, &snapshot, problem).await;
             }
         };
-        let Some(authority) = incoming::authority_of(session.req_header()) else {
+        let authority = incoming::authority_of(session.req_header())
+            .or_else(|| incoming::authority_of_http_1_0(session, tls));
+        let Some(authority) = authority else {
             session.set_keepalive(None);
             let problem = Problem::BadRequest("The request names no host.");
             return self.refuse(session, ctx, &snapshot, problem).await;
@@ -437,19 +440,10 @@ impl ProxyHttp for Proxy {
         head: &mut ResponseHeader,
         ctx: &mut Ctx,
     ) -> Result<()> {
+        response_validation::check(head, session, |cause| ctx.malformed_response(cause))?;
         let status = head.status.as_u16();
         if status < 200 && status != 101 {
-            return Ok(());
-        response_validation::check(head, session, |cause| ctx.malformed_response(cause))?;
-        }
-        if status == 101 && !session.as_mut().is_upgrade_req() {
-            // It speaks another protocol now, which nobody asked for: what the client sends next is no
-            // business of that connection.
-            ctx.problem = Some(Problem::BadGateway);
-            let mut e = Error::new(ErrorType::HTTPStatus(502));
-            e.as_up();
-            e.set_retry(false);
-            return Err(e);
+            return answer::interim(head, ctx, session.req_header());
         }
         let at = Instant::now();
         let now = clock::ms_of(at);
