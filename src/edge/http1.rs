@@ -394,7 +394,7 @@ impl Http1 {
 }
 
 /// Reads at most `room` octets behind what is held.
-fn read_behind<S: AsyncRead + Unpin>(
+pub(super) fn read_behind<S: AsyncRead + Unpin>(
     stream: &mut S,
     cx: &mut Context<'_>,
     held: &mut BytesMut,

@@ -16,6 +16,7 @@ mod frames;
 pub mod guarded;
 pub mod http1;
 pub mod http2;
+mod http2_input;
 mod outgoing;
 pub mod parting;
 pub mod patience;
