@@ -60,11 +60,13 @@ impl Bed {
     }
 }
 
+/// Answer, method, body, and the lengths and codings that a client of HTTP/1.1 sees.
+type Case = (String, &'static str, &'static str, &'static [&'static str], &'static [&'static str]);
+
 #[test]
 fn a_head_with_one_reading_only_is_repaired_for_every_client() {
     let hello = "\r\n\r\nhello";
-    // Answer, method, body, and the lengths and codings that a client of HTTP/1.1 sees.
-    let cases: Vec<(String, &str, &str, &[&str], &[&str])> = vec![
+    let cases: Vec<Case> = vec![
         (format!("{KEEP}\r\nContent-Length: 5\r\nContent-Length: 5{hello}"), "GET", "hello", &["5"], &[]),
         (format!("{KEEP}\r\nContent-Length: 5, 5{hello}"), "GET", "hello", &["5"], &[]),
         (format!("{KEEP}\r\nContent-Length: 5,5\r\nContent-Length: 5{hello}"), "GET", "hello", &["5"], &[]),
