@@ -90,8 +90,8 @@ fn what_a_stranger_says_of_himself_is_replaced() {
     assert_eq!(got.all("x-forwarded-proto"), ["http"]);
     assert_eq!(got.all("x-forwarded-host"), ["www.acme.example:8080"]);
     assert_eq!(got.all("host"), ["www.acme.example:8080"]);
-    for gone in ["forwarded", "x-forwarded-port", "x-forwarded-server", "x_forwarded_for", "x_real_ip", "via"]
-    {
+    assert_eq!(got.all("x-forwarded-port"), ["8080"]);
+    for gone in ["forwarded", "x-forwarded-server", "x_forwarded_for", "x_real_ip", "via"] {
         assert_eq!(got.all(gone), Vec::<&str>::new(), "{gone}");
     }
 }
@@ -120,8 +120,49 @@ fn what_a_trusted_proxy_says_of_address_and_scheme_is_believed() {
     let got =
         Received::of(icm.client(), &[("X-Forwarded-For", "203.0.113.7"), ("X-Forwarded-For", "127.0.0.2")]);
     assert_eq!(got.all("x-forwarded-for"), ["203.0.113.7"], "two lines are one list");
-    let got = Received::of(icm.client(), &[("X-Forwarded-Proto", "gopher")]);
-    assert_eq!(got.all("x-forwarded-proto"), ["http"]);
+    for (said, believed) in [
+        ("gopher", "http"),
+        ("HTTPS", "https"),
+        ("https,http", "https"),
+        ("https, http, http", "https"),
+        ("http, https", "http"),
+        ("wss", "https"),
+        ("WSS,ws", "https"),
+        ("ws", "http"),
+        (" https ", "https"),
+        ("", "http"),
+    ] {
+        let got = Received::of(icm.client(), &[("X-Forwarded-Proto", said)]);
+        assert_eq!(got.all("x-forwarded-proto"), [believed], "{said}");
+    }
+}
+
+#[test]
+fn a_server_hears_the_port_of_the_public_name() {
+    let (_acme, icm) = start(|_, config| set(config, "listeners.0.trusted_proxies", "[127.0.0.0/8]"));
+    for (host, said, port) in [
+        ("www.acme.example", &[][..], "80"),
+        ("www.acme.example", &[("X-Forwarded-Proto", "https")], "443"),
+        ("www.acme.example:8443", &[("X-Forwarded-Proto", "https")], "8443"),
+        ("www.acme.example", &[("X-Forwarded-Port", "8443")], "8443"),
+        (
+            "www.acme.example",
+            &[("X-Forwarded-Port", "443, 8080"), ("X-Forwarded-Proto", "https, http")],
+            "443",
+        ),
+        ("www.acme.example:81", &[("X-Forwarded-Port", "8443")], "81"),
+        ("www.acme.example", &[("X-Forwarded-Port", "none")], "80"),
+        ("www.acme.example", &[("X-Forwarded-Port", "0")], "80"),
+        ("[2001:db8::1]:8080", &[], "8080"),
+        ("[2001:db8::1]", &[], "80"),
+    ] {
+        let got = Received::of(icm.client().host(host), said);
+        assert_eq!(got.all("x-forwarded-port"), [port], "{host} {said:?}");
+    }
+    // What a stranger says is not believed.
+    let (_acme, icm) = start(|_, _| {});
+    let got = Received::of(icm.client().host("www.acme.example"), &[("X-Forwarded-Port", "8443")]);
+    assert_eq!(got.all("x-forwarded-port"), ["80"]);
 }
 
 #[test]

@@ -131,3 +131,39 @@ fn a_server_that_refuses_the_upgrade_is_heard() {
     let heads = server.heads();
     assert!(heads.iter().any(|h| h.to_lowercase().contains("\r\nupgrade: websocket\r\n")), "{heads:?}");
 }
+
+#[test]
+fn a_tunnel_whose_server_resets_gets_nothing_but_the_close() {
+    use std::io::{Read, Write};
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let server = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let Ok(mut stream) = stream else { return };
+            std::thread::spawn(move || {
+                let mut piece = [0; 4096];
+                let read = stream.read(&mut piece).unwrap_or(0);
+                if !String::from_utf8_lossy(&piece[..read]).to_lowercase().contains("upgrade: websocket") {
+                    let _ = stream.write_all(OK.as_bytes());
+                    return;
+                }
+                let head =
+                    "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
+                let _ = stream.write_all(head.as_bytes());
+                // What was received and never read makes the close a reset.
+                let _ = stream.peek(&mut piece);
+            });
+        }
+    });
+    let mut config = config_for(server);
+    set(&mut config, "clusters.0.probe", "{ interval: 1h, timeout: 1s }");
+    let icm = Icm::start(config);
+    let mut client = icm.client();
+    let head = client.head("GET", "/ws", &HANDSHAKE);
+    client.send(head.as_bytes()).unwrap();
+    let answer = client.read("GET").unwrap();
+    assert_eq!(answer.status, 101, "{}", answer.head);
+    client.send(&frame(1, "hello")).unwrap();
+    assert!(client.peer_closes(), "a page was written into the tunnel");
+    icm.wait_for_log("HTTP/1.1\" 101 ");
+}

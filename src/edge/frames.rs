@@ -13,9 +13,8 @@ pub const CONTINUATION: u8 = 0x9;
 pub const END_STREAM: u8 = 0x1;
 pub const END_HEADERS: u8 = 0x4;
 
-const HEAD: usize = 9;
-/// Where in a head the flags are.
-const FLAGS: usize = 4;
+/// Bytes of a head.
+pub const HEAD: usize = 9;
 
 /// The head of a frame.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -30,12 +29,22 @@ pub struct Head {
     pub stream: u32,
 }
 
+impl Head {
+    /// The head at the beginning of these bytes, if it is complete.
+    #[must_use]
+    pub fn of(bytes: &[u8]) -> Option<Self> {
+        let [a, b, c, kind, flags, stream @ ..] = bytes.first_chunk::<HEAD>()?;
+        let length = usize::from(*a) << 16 | usize::from(*b) << 8 | usize::from(*c);
+        let stream = u32::from_be_bytes(*stream) & 0x7fff_ffff;
+        Some(Self { length, kind: *kind, flags: *flags, stream })
+    }
+}
+
 /// What is next in the octets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// A head is complete. Its flags are this many octets before the end of what was consumed, if these came in
-    /// the same piece.
-    Head(Head, Option<usize>),
+    /// A head is complete.
+    Head(Head),
     /// So many octets of the frame passed; with the last of them the frame's first four octets as a number.
     Payload(Head, usize, Option<u32>),
 }
@@ -53,6 +62,12 @@ pub struct Frames {
 }
 
 impl Frames {
+    /// The next octet is the first one of a head.
+    #[must_use]
+    pub fn is_between_frames(&self) -> bool {
+        self.left == 0 && self.seen == 0
+    }
+
     /// Goes on by one step: how many of `octets` it took, and what it found, nothing when they all are the
     /// beginning of a head.
     pub fn next(&mut self, octets: &[u8]) -> (usize, Option<Step>) {
@@ -70,15 +85,12 @@ impl Frames {
         for (place, octet) in self.head.iter_mut().skip(self.seen).zip(octets) {
             *place = *octet;
         }
-        let before = self.seen;
         self.seen += taken;
         if self.seen < HEAD {
             return (taken, None);
         }
-        let [a, b, c, kind, flags, stream @ ..] = self.head;
-        let length = usize::from(a) << 16 | usize::from(b) << 8 | usize::from(c);
-        self.current = Head { length, kind, flags, stream: u32::from_be_bytes(stream) & 0x7fff_ffff };
-        (self.seen, self.left, self.word) = (0, length, 0);
-        (taken, Some(Step::Head(self.current, (before <= FLAGS).then_some(HEAD - FLAGS))))
+        self.current = Head::of(&self.head).unwrap_or_default();
+        (self.seen, self.left, self.word) = (0, self.current.length, 0);
+        (taken, Some(Step::Head(self.current)))
     }
 }

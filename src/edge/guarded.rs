@@ -208,19 +208,13 @@ impl<S: IO + 'static> AsyncRead for Guarded<S> {
                 }
             }
             Protocol::Http2(http2) => {
-                let before = buf.filled().len();
-                match Pin::new(stream).poll_read(cx, buf) {
-                    Poll::Ready(Ok(())) => {
-                        let read = buf.filled_mut().get_mut(before..).unwrap_or_default();
-                        Poll::Ready(http2.read(read, &this.rules))
-                    }
-                    Poll::Ready(Err(error)) => Poll::Ready(Err(error)),
-                    Poll::Pending => {
-                        ready!(http2.poll_patience(cx, &this.rules, &mut this.timer));
-                        this.house.too_slow();
-                        Poll::Ready(Err(Error::from(ErrorKind::TimedOut)))
-                    }
+                let read = http2.poll_read(stream, cx, buf, &this.rules);
+                if read.is_pending() {
+                    ready!(http2.poll_patience(cx, &this.rules, &mut this.timer));
+                    this.house.too_slow();
+                    return Poll::Ready(Err(Error::from(ErrorKind::TimedOut)));
                 }
+                read
             }
         }
     }

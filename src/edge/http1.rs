@@ -16,7 +16,7 @@ use tokio::time::Instant;
 
 use super::Rules;
 use super::patience::{Timer, Turn};
-use crate::gate::{Gate, Refusal, Stage, Verdict};
+use crate::gate::{self, Gate, Refusal, Stage, Verdict};
 
 /// Octets that a client may send ahead of an answer; the rest waits in its own system.
 const AHEAD: usize = 16 * 1024;
@@ -249,6 +249,12 @@ impl Http1 {
                 self.news = !kept.is_empty();
                 (passed.len(), kept)
             }
+            Verdict::Rewrite(length) => {
+                let (head, kept) = read.split_at(length.min(read.len()));
+                self.rewrite(head);
+                self.news = !kept.is_empty();
+                (0, kept)
+            }
             Verdict::Skip(octets) => {
                 let kept = read.get(octets..).unwrap_or_default();
                 self.news = !kept.is_empty();
@@ -278,6 +284,13 @@ impl Http1 {
                 self.held = held;
                 self.news = self.clean < self.held.len();
             }
+            Verdict::Rewrite(length) => {
+                let held = std::mem::take(&mut self.held);
+                let (head, rest) = held.split_at(length.min(held.len()));
+                self.rewrite(head);
+                self.held.extend_from_slice(rest);
+                self.news = !rest.is_empty();
+            }
             Verdict::Skip(octets) => {
                 self.held.advance(octets.min(self.held.len()));
                 self.news = !self.held.is_empty();
@@ -287,6 +300,14 @@ impl Http1 {
             Verdict::Refuse(refusal) => return Err(refusal),
         }
         Ok(())
+    }
+
+    /// Holds, with nothing before it, what may go in place of this head.
+    fn rewrite(&mut self, head: &[u8]) {
+        let head = gate::rewritten(head);
+        self.passed(&head);
+        self.clean = head.len();
+        self.held.extend_from_slice(&head);
     }
 
     /// These octets of the current message may go.
@@ -373,7 +394,7 @@ impl Http1 {
 }
 
 /// Reads at most `room` octets behind what is held.
-fn read_behind<S: AsyncRead + Unpin>(
+pub(super) fn read_behind<S: AsyncRead + Unpin>(
     stream: &mut S,
     cx: &mut Context<'_>,
     held: &mut BytesMut,

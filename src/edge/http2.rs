@@ -1,13 +1,8 @@
 //! What an HTTP/2 connection owes by when: its preface and settings first, the end of each header block, and the
-//! bodies of the requests that it has begun. And what it may not have: trailers.
+//! bodies of the requests that it has begun.
 //!
-//! In: the client's octets and ours, as they pass. Out: is it time to close; and a trailer section made one
-//! that the `h2` library refuses. Everything else about HTTP/2, its floods included, is that library's. It
-//! keeps no octet.
-//!
-//! Trailers of requests are refused, each with a stream error: the library drops pseudo-fields in them before
-//! anybody can see them, where RFC 9113 section 8.1 wants the request refused, no browser sends trailers, and
-//! no server behind this takes them.
+//! In: the client's octets and ours, as they pass. Out: is it time to close. Everything else about HTTP/2, its floods
+//! included, is the `h2` library's, and what it needs to be told is [`super::http2_input`]'s. It keeps no octet.
 
 use std::io::{Error, ErrorKind, Result};
 use std::task::{Context, Poll};
@@ -19,6 +14,7 @@ use super::frames::{
     CONTINUATION, DATA, END_HEADERS, END_STREAM, Frames, GOAWAY, HEADERS, Head, RST_STREAM, SETTINGS, Step,
     WINDOW_UPDATE,
 };
+use super::http2_input::Held;
 use super::patience::{Timer, Turn};
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -50,6 +46,7 @@ pub struct Http2 {
     /// Octets that the client may send on all streams together.
     window: i64,
     turn: Turn,
+    pub(super) held: Held,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -73,43 +70,66 @@ impl Default for Http2 {
             bodies: Vec::new(),
             window: FIRST_WINDOW,
             turn: Turn::default(),
+            held: Held::default(),
         }
     }
 }
 
 impl Http2 {
-    /// Follows octets that were read.
+    /// Follows octets that were read. Out: how many may pass as they are. It stops before a frame's head that is not
+    /// complete, and before the first frame of a trailer section.
     ///
     /// # Errors
     /// When the connection does not begin with the preface and a SETTINGS frame, or must end for what it says.
-    pub fn read(&mut self, octets: &mut [u8], rules: &Rules) -> Result<()> {
+    pub(super) fn follow(&mut self, octets: &[u8], rules: &Rules) -> Result<usize> {
         let mut at = 0;
         for wanted in PREFACE.iter().skip(self.preface) {
-            let Some(octet) = octets.get(at) else { return Ok(()) };
+            let Some(octet) = octets.get(at) else { return Ok(at) };
             if octet != wanted {
                 return Err(Error::new(ErrorKind::InvalidData, "no HTTP/2 preface"));
             }
             (at, self.preface) = (at + 1, self.preface + 1);
         }
         while let Some(rest) = octets.get(at..).filter(|rest| !rest.is_empty()) {
-            let (taken, step) = self.reading.next(rest);
-            at += taken;
-            match step {
-                Some(Step::Head(head, flags)) if self.head(head, rules)? => {
-                    // A trailer section that is not the end of its stream is a stream error to the library,
-                    // which so reads the block, and keeps what it has to know for the next one.
-                    let flags = flags.and_then(|back| octets.get_mut(at.checked_sub(back)?));
-                    *flags.ok_or_else(|| Error::new(ErrorKind::InvalidData, "trailers"))? &= !END_STREAM;
-                }
-                Some(Step::Payload(head, octets, last)) => self.payload(head, octets, last, rules),
-                _ => {}
+            if self.reading.is_between_frames() && Head::of(rest).is_none_or(|head| self.is_trailers(&head)) {
+                break;
             }
+            at += self.step(rest, rules)?;
+        }
+        Ok(at)
+    }
+
+    /// Follows a whole frame, whatever it is.
+    pub(super) fn follow_all(&mut self, frame: &[u8], rules: &Rules) -> Result<()> {
+        let mut at = 0;
+        while let Some(rest) = frame.get(at..).filter(|rest| !rest.is_empty()) {
+            at += self.step(rest, rules)?;
         }
         Ok(())
     }
 
-    /// A frame of the client's begins. True for trailers.
-    fn head(&mut self, head: Head, rules: &Rules) -> Result<bool> {
+    fn step(&mut self, octets: &[u8], rules: &Rules) -> Result<usize> {
+        let (taken, step) = self.reading.next(octets);
+        match step {
+            Some(Step::Head(head)) => self.head(head, rules)?,
+            Some(Step::Payload(head, octets, last)) => self.payload(head, octets, last, rules),
+            None => {}
+        }
+        Ok(taken)
+    }
+
+    /// Whether a frame begins another field section of a stream that has one.
+    pub(super) fn is_trailers(&self, head: &Head) -> bool {
+        head.kind == HEADERS && head.stream <= self.newest && self.preface == PREFACE.len()
+    }
+
+    /// A header block has begun.
+    pub(super) fn owes_a_block(&mut self, rules: &Rules) {
+        self.deadline.get_or_insert_with(|| Instant::now() + rules.header_timeout);
+    }
+
+    /// A frame of the client's begins.
+    fn head(&mut self, head: Head, rules: &Rules) -> Result<()> {
         let Head { length, kind, flags, stream } = head;
         if !self.opened {
             if kind != SETTINGS {
@@ -124,7 +144,7 @@ impl Http2 {
             }
             self.in_block = flags & END_HEADERS == 0;
         }
-        let is_trailers = kind == HEADERS && stream <= self.newest;
+        let is_trailers = self.is_trailers(&head);
         if kind == HEADERS && !is_trailers {
             self.newest = stream;
             if flags & END_STREAM == 0 && stream <= self.last {
@@ -139,7 +159,7 @@ impl Http2 {
         if length == 0 {
             self.payload(head, 0, Some(0), rules);
         }
-        Ok(is_trailers)
+        Ok(())
     }
 
     fn payload(&mut self, head: Head, octets: usize, last: Option<u32>, rules: &Rules) {
@@ -177,7 +197,7 @@ impl Http2 {
             let (taken, step) = self.writing.next(octets);
             octets = octets.get(taken..).unwrap_or_default();
             match step {
-                Some(Step::Head(Head { kind: HEADERS | DATA, flags, stream, .. }, _))
+                Some(Step::Head(Head { kind: HEADERS | DATA, flags, stream, .. }))
                     if flags & END_STREAM != 0 =>
                 {
                     self.end(stream);
@@ -226,10 +246,10 @@ impl Http2 {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    fn rules() -> Rules {
+    pub fn rules() -> Rules {
         Rules::from(&crate::config::settings::Limits { min_rate: 100, ..Default::default() })
     }
 
@@ -237,7 +257,7 @@ mod tests {
         frame_of(1, kind, flags, &vec![0; payload])
     }
 
-    fn frame_of(stream: u32, kind: u8, flags: u8, payload: &[u8]) -> Vec<u8> {
+    pub fn frame_of(stream: u32, kind: u8, flags: u8, payload: &[u8]) -> Vec<u8> {
         let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
         let head = [length[1], length[2], length[3], kind, flags];
         [&head[..], &stream.to_be_bytes(), payload].concat()
@@ -245,10 +265,14 @@ mod tests {
 
     /// Fed whole, and octet by octet: both must say the same. Out: is something owed.
     async fn owes(frames: &[Vec<u8>]) -> Result<bool> {
-        let mut octets = [PREFACE.to_vec(), frames.concat()].concat();
+        let octets = [PREFACE.to_vec(), frames.concat()].concat();
         let (mut whole, mut single) = (Http2::default(), Http2::default());
-        let second = octets.iter().try_for_each(|o| single.read(&mut [*o], &rules()));
-        let first = whole.read(&mut octets, &rules());
+        let mut held = Vec::new();
+        let second = octets.iter().try_for_each(|o| {
+            held.push(*o);
+            single.follow(&held, &rules()).map(|passed| drop(held.drain(..passed)))
+        });
+        let first = whole.follow(&octets, &rules());
         assert_eq!(first.is_ok(), second.is_ok());
         first?;
         assert_eq!(whole.deadline.is_some(), single.deadline.is_some());
@@ -274,15 +298,15 @@ mod tests {
     #[tokio::test]
     async fn the_first_frame_must_be_settings_behind_the_preface() {
         assert!(owes(&[frame(HEADERS, END_HEADERS, 3)]).await.is_err());
-        assert!(Http2::default().read(&mut b"GET / HTTP/1.1\r\n".to_owned(), &rules()).is_err());
+        assert!(Http2::default().follow(b"GET / HTTP/1.1\r\n", &rules()).is_err());
     }
 
     /// A connection whose client has sent its settings and begun a body on each of these streams.
-    fn begun(streams: &[u32]) -> Http2 {
+    pub fn begun(streams: &[u32]) -> Http2 {
         let mut http2 = Http2::default();
         let heads = streams.iter().map(|stream| frame_of(*stream, HEADERS, END_HEADERS, &[0x82]));
         let all = [PREFACE.to_vec(), frame_of(0, SETTINGS, 0, &[])].into_iter().chain(heads);
-        http2.read(&mut all.collect::<Vec<_>>().concat(), &rules()).unwrap();
+        http2.follow(&all.collect::<Vec<_>>().concat(), &rules()).unwrap();
         http2
     }
 
@@ -309,7 +333,7 @@ mod tests {
         ] {
             let mut http2 = begun(&[1]);
             if by_client {
-                http2.read(&mut end.clone(), &rules()).unwrap();
+                http2.follow(&end, &rules()).unwrap();
             } else {
                 http2.wrote(&end);
             }
@@ -322,7 +346,7 @@ mod tests {
         let mut http2 = begun(&[1]);
         http2.wrote(&frame_of(0, WINDOW_UPDATE, 0, &(1_u32 << 20).to_be_bytes()));
         for _ in 0..WINDOW / 16_384 {
-            http2.read(&mut frame_of(1, DATA, 0, &[0; 16_384]), &rules()).unwrap();
+            http2.follow(&frame_of(1, DATA, 0, &[0; 16_384]), &rules()).unwrap();
         }
         assert_eq!(lasts(&mut http2).await, 86_400);
         http2.wrote(&frame_of(1, WINDOW_UPDATE, 0, &[0, 0, 0, 1]));
@@ -330,7 +354,7 @@ mod tests {
         // Nor one that all streams together leave no room.
         let mut http2 = begun(&[1, 3]);
         for _ in 0..4 {
-            http2.read(&mut frame_of(1, DATA, 0, &[0; 16_384]), &rules()).unwrap();
+            http2.follow(&frame_of(1, DATA, 0, &[0; 16_384]), &rules()).unwrap();
         }
         assert_eq!(lasts(&mut http2).await, 86_400);
     }
@@ -347,7 +371,7 @@ mod tests {
                 }
                 http2.wrote(&frame_of(0, WINDOW_UPDATE, 0, &[0, 0, 4, 0]));
                 http2.wrote(&frame_of(1, WINDOW_UPDATE, 0, &[0, 0, 4, 0]));
-                http2.read(&mut frame_of(1, DATA, 0, &vec![0; octets]), &rules()).unwrap();
+                http2.follow(&frame_of(1, DATA, 0, &vec![0; octets]), &rules()).unwrap();
             }
             true
         }
@@ -355,21 +379,5 @@ mod tests {
         assert!(!trickle(&[1], 50).await);
         assert!(trickle(&[1, 3], 220).await);
         assert!(!trickle(&[1, 3], 110).await, "the second costs as much as the first");
-    }
-
-    #[test]
-    fn trailers_lose_their_end_and_heads_do_not() {
-        let rules = rules();
-        let mut http2 = begun(&[1]);
-        let mut trailers = frame_of(1, HEADERS, END_HEADERS | END_STREAM, &[0x84]);
-        let mut next = frame_of(3, HEADERS, END_HEADERS | END_STREAM, &[0x82]);
-        http2.read(&mut trailers, &rules).unwrap();
-        http2.read(&mut next, &rules).unwrap();
-        assert_eq!((trailers[4], next[4]), (END_HEADERS, END_HEADERS | END_STREAM));
-        // Where the flags have passed already, the connection ends.
-        let mut http2 = begun(&[1]);
-        let (first, rest) = trailers.split_at_mut(5);
-        http2.read(first, &rules).unwrap();
-        assert!(http2.read(rest, &rules).is_err());
     }
 }

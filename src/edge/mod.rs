@@ -16,6 +16,7 @@ mod frames;
 pub mod guarded;
 pub mod http1;
 pub mod http2;
+mod http2_input;
 pub mod login_connections;
 mod outgoing;
 pub mod parting;
@@ -43,6 +44,13 @@ use crate::balancer::statistics::Sessions;
 use crate::config::settings::Limits;
 use crate::gate::{self, Refusal};
 
+/// Beyond these Pingora's parser refuses a head without a word, so they are refused before. Fields of a head:
+/// `MAX_HEADERS` in `pingora-core`. Octets of a target: what `http::Uri` holds. Octets of all fields: what leaves
+/// room for such a target in `MAX_HEADER_SIZE`.
+const MAX_FIELDS: usize = 256;
+const MAX_TARGET: usize = 65_534;
+const MAX_FIELD_BYTES: usize = 1_048_575 - MAX_TARGET - 64;
+
 /// What a client may do on its connection: `limits`, as they were when its request began.
 #[derive(Clone, Copy, Debug)]
 pub struct Rules {
@@ -61,9 +69,9 @@ impl From<&Limits> for Rules {
         let octets = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
         Self {
             head: gate::Limits {
-                header_count: limits.header_count,
-                header_bytes: octets(limits.header_bytes),
-                uri_bytes: octets(limits.uri_bytes),
+                header_count: limits.header_count.min(MAX_FIELDS),
+                header_bytes: octets(limits.header_bytes).min(MAX_FIELD_BYTES),
+                uri_bytes: octets(limits.uri_bytes).min(MAX_TARGET),
             },
             header_timeout: limits.header_timeout,
             idle_timeout: limits.idle_timeout,

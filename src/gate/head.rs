@@ -20,8 +20,12 @@ pub(super) enum Framing {
 
 /// What can be said of a head so far.
 pub(super) enum Found {
-    /// Complete: so many octets.
-    Whole(usize, Framing),
+    /// Complete: so many octets, which pass as they are or must be written anew.
+    Whole {
+        length: usize,
+        framing: Framing,
+        rewrite: bool,
+    },
     /// The empty line before the request line, of so many octets.
     EmptyLine(usize),
     Open,
@@ -38,6 +42,8 @@ pub(super) struct Head {
     searched: usize,
     fields: Option<(RequestLine, Fields)>,
     has_host: bool,
+    /// Host is the target's host in another spelling, which not every parser takes for the same.
+    host_differs_in_case: bool,
     length: Option<u64>,
     chunked: bool,
 }
@@ -62,7 +68,11 @@ impl Head {
         loop {
             match fields.next(octets, limits)? {
                 Next::Field { name, value } => self.field(&request, octets, name, value)?,
-                Next::End(end) => return Ok(Found::Whole(end, self.framing(&request)?)),
+                Next::End(length) => {
+                    let framing = self.framing(&request)?;
+                    let rewrite = request.unencoded | self.host_differs_in_case;
+                    return Ok(Found::Whole { length, framing, rewrite });
+                }
                 Next::Open => {
                     self.fields = Some((request, fields));
                     return Ok(Found::Open);
@@ -111,14 +121,16 @@ impl Head {
                     return Err(refusal::HOST_TWICE);
                 }
                 // A target that is a URL says it again. Parsers differ in whom they believe.
-                let same = request.authority.is_none_or(|(start, end)| {
-                    octets.get(start..end).is_some_and(|named| named.eq_ignore_ascii_case(value))
-                });
+                let named = request.authority.map(|(start, end)| octets.get(start..end).unwrap_or_default());
+                let same = named.is_none_or(|named| named.eq_ignore_ascii_case(value));
                 match value {
                     [] => return Err(refusal::HOST_MISSING),
                     name if !host::is_valid(name) => return Err(refusal::HOST),
                     _ if !same => return Err(refusal::HOST_AND_TARGET),
-                    _ => self.has_host = true,
+                    _ => {
+                        self.has_host = true;
+                        self.host_differs_in_case = named.is_some_and(|named| named != value);
+                    }
                 }
             }
             14 if name.eq_ignore_ascii_case(b"Content-Length") => {

@@ -4,7 +4,7 @@
 //! In: the octets of one connection, in order and in pieces of any size. Out: a [`Verdict`] about the first of
 //! them. A head passes only when it is complete, clean and within the limits, and reads the same way to every
 //! parser; a body of known length is only counted; a chunked body is checked as it passes. What passes is
-//! never changed. It reads no socket and no clock, and writes no log: deadlines, buffers and answers are the
+//! not changed, except for the target of a head that asks for it. It reads no socket and no clock, and writes no log: deadlines, buffers and answers are the
 //! caller's.
 //!
 //! Rules: RFC 9112 (<https://www.rfc-editor.org/rfc/rfc9112.html>), and where that leaves a choice, the reading
@@ -17,10 +17,12 @@ mod host;
 mod octets;
 mod refusal;
 mod request_line;
+mod rewrite;
 #[cfg(test)]
 mod tests;
 
 pub use refusal::Refusal;
+pub use rewrite::rewritten;
 
 use chunked::Chunked;
 use head::{Found, Framing, Head};
@@ -43,6 +45,9 @@ pub enum Verdict {
     /// piece of its body. What follows them has not been looked at: ask again. Never beyond the end of the
     /// current message, so that a pipelined request is judged on its own.
     Pass(usize),
+    /// The first octets, so many, are a whole head that is clean but for its target: what [`rewritten`] makes of
+    /// them passes in their place. What follows has not been looked at: ask again.
+    Rewrite(usize),
     /// The first octets, so many (1 or more), are an empty line before a request line, to be dropped
     /// (RFC 9112 section 2.2). What follows has not been looked at: ask again.
     Skip(usize),
@@ -123,13 +128,13 @@ impl Gate {
                 verdict
             }
             State::Head(head) => match head.look(octets, limits) {
-                Ok(Found::Whole(length, framing)) => {
+                Ok(Found::Whole { length, framing, rewrite }) => {
                     self.state = match framing {
                         Framing::Length(0) => State::next_head(),
                         Framing::Length(length) => State::Length(length),
                         Framing::Chunked => State::Chunked(Chunked::Size),
                     };
-                    Verdict::Pass(length)
+                    if rewrite { Verdict::Rewrite(length) } else { Verdict::Pass(length) }
                 }
                 Ok(Found::EmptyLine(length)) => Verdict::Skip(length),
                 Ok(Found::Open) => Verdict::More,

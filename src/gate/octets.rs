@@ -51,9 +51,34 @@ pub(super) fn is_value(text: &[u8]) -> bool {
     !text.iter().fold(false, |bad, o| bad | ((*o < 0x20) & (*o != b'\t')) | (*o == 0x7F))
 }
 
-/// Whether a request target holds nothing but visible ASCII; a fragment is never sent (RFC 9112 section 3.2).
-pub(super) fn is_target(text: &[u8]) -> bool {
-    !text.iter().fold(false, |bad, o| bad | (*o <= 0x20) | (*o >= 0x7F) | (*o == b'#'))
+/// What the bytes of a request target are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum TargetBytes {
+    /// All may stand there.
+    Clean,
+    /// Some are visible, but no URL has them unless they are percent-encoded.
+    Unencoded,
+    /// Some are not visible ASCII, or begin a fragment, which is never sent (RFC 9112 section 3.2).
+    Bad,
+}
+
+pub(super) fn target_bytes(text: &[u8]) -> TargetBytes {
+    // One loop without an exit, as in `is_value`.
+    let flaws = text.iter().fold(0, |flaws, byte| {
+        let bad = (*byte <= 0x20) | (*byte >= 0x7F) | (*byte == b'#');
+        flaws | u8::from(bad) << 1 | u8::from(is_unencoded(*byte))
+    });
+    match flaws {
+        0 => TargetBytes::Clean,
+        1 => TargetBytes::Unencoded,
+        _ => TargetBytes::Bad,
+    }
+}
+
+/// Characters that scripts send as they are and parsers of URLs refuse. Others that RFC 3986 leaves out as well
+/// (`^`, `|`, `{`, `}`, `\\`) are understood by everybody and pass as they are.
+pub(super) fn is_unencoded(byte: u8) -> bool {
+    (byte == b'"') | (byte == b'<') | (byte == b'>') | (byte == b'`')
 }
 
 /// Without the blanks and tabs around it.

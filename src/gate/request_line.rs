@@ -5,7 +5,7 @@
 
 use super::Limits;
 use super::host;
-use super::octets::{is_target, token_length};
+use super::octets::{TargetBytes, is_unencoded, target_bytes, token_length};
 use super::refusal::{self, Refusal};
 
 /// The longest registered method has 17 octets (<https://www.iana.org/assignments/http-methods>).
@@ -18,6 +18,8 @@ pub(super) struct RequestLine {
     pub is_1_0: bool,
     /// Where in the line the authority is, when the target is a URL.
     pub authority: Option<(usize, usize)>,
+    /// The target has characters in it that must be percent-encoded.
+    pub unencoded: bool,
 }
 
 /// A request line that is too long, whatever else is in it. Also for one that is not complete.
@@ -55,21 +57,30 @@ pub(super) fn parse(line: &[u8], limits: &Limits) -> Result<RequestLine, Refusal
         [b'H', b'T', b'T', b'P', b'/', b'0'..=b'9', b'.', b'0'..=b'9'] => return Err(refusal::VERSION),
         _ => return Err(refusal::REQUEST_LINE),
     };
-    if !is_target(target) {
-        return Err(refusal::TARGET);
-    }
+    let unencoded = match target_bytes(target) {
+        TargetBytes::Clean => false,
+        TargetBytes::Unencoded => {
+            // The limit is for what is passed on: each becomes three.
+            let more = target.iter().filter(|byte| is_unencoded(**byte)).count().saturating_mul(2);
+            if target.len().saturating_add(more) > limits.uri_bytes {
+                return Err(refusal::TARGET_TOO_LONG);
+            }
+            true
+        }
+        TargetBytes::Bad => return Err(refusal::TARGET),
+    };
     // A tunnel to anywhere is no business of ours, nor is an echo of what a browser keeps from its scripts.
     if matches!(method, b"CONNECT" | b"TRACE") {
         return Err(refusal::METHOD_NOT_ALLOWED);
     }
     let start = method.len() + 1;
     let authority = authority(method, target)?.map(|(from, to)| (start + from, start + to));
-    Ok(RequestLine { is_1_0, authority })
+    Ok(RequestLine { is_1_0, authority, unencoded })
 }
 
 /// The form of the target (RFC 9112 section 3.2): a path, a URL with a valid host, or the `*` of OPTIONS. Out:
 /// where the URL's host is.
-fn authority(method: &[u8], target: &[u8]) -> Result<Option<(usize, usize)>, Refusal> {
+pub(super) fn authority(method: &[u8], target: &[u8]) -> Result<Option<(usize, usize)>, Refusal> {
     if target.first() == Some(&b'/') || (target == b"*" && method == b"OPTIONS") {
         return Ok(None);
     }

@@ -40,6 +40,23 @@ pub fn to_browser(head: &mut ResponseHeader, ctx: &mut Ctx, request: &RequestHea
     Ok(())
 }
 
+/// Makes an interim answer (1xx) one that the browser may see: it names no server and tells no session to others. It
+/// carries no promise of ours, as the final answer will.
+///
+/// # Errors
+/// When Pingora refuses a value, which rewriting never makes.
+pub fn interim(head: &mut ResponseHeader, ctx: &Ctx, request: &RequestHeader) -> Result<()> {
+    let (Some(routed), Some(attempt)) = (&ctx.routed, &ctx.attempt) else { return Ok(()) };
+    let there = Fields::of(head);
+    end_hop(head, &there);
+    if there.urls {
+        let (_, target) = super::route::origin_form(request.raw_path());
+        map_urls(head, routed, attempt, target)?;
+    }
+    hide_server(head, routed, &there);
+    Ok(())
+}
+
 /// Which fields of a head there is something to do about: most answers have one or two, and looking for each of
 /// them by its name would cost more than all the rest.
 #[derive(Debug, Default)]
@@ -97,19 +114,23 @@ fn end_hop(head: &mut ResponseHeader, there: &Fields) {
 /// HSTS and `Server`. Domino sends `max-age=0` when its plain HTTP port is open, which would erase what
 /// the edge promises (<https://help.hcl-software.com/domino/14.5.0/admin/secu_configure_dom_for_hsts.html>).
 fn policy(head: &mut ResponseHeader, routed: &Routed, there: &Fields) -> Result<()> {
-    let headers = &routed.cluster.settings.headers;
-    if there.hsts {
-        head.remove_header(&header::STRICT_TRANSPORT_SECURITY);
-    }
+    hide_server(head, routed, there);
     if routed.tls
-        && let Some(value) = &headers.hsts
+        && let Some(value) = &routed.cluster.settings.headers.hsts
     {
         head.insert_header(header::STRICT_TRANSPORT_SECURITY, value.as_str())?;
     }
-    if there.server && !headers.expose_server {
+    Ok(())
+}
+
+/// Removes what the server says of itself, and promises in the public name.
+fn hide_server(head: &mut ResponseHeader, routed: &Routed, there: &Fields) {
+    if there.hsts {
+        head.remove_header(&header::STRICT_TRANSPORT_SECURITY);
+    }
+    if there.server && !routed.cluster.settings.headers.expose_server {
         head.remove_header(&header::SERVER);
     }
-    Ok(())
 }
 
 /// Maps the URLs and cookies of a head. Gives the member that a `Location` named, with the database tag of

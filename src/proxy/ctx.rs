@@ -273,6 +273,15 @@ impl Ctx {
         self.routed.as_ref().map(|routed| &routed.cluster).or(self.answered_by.as_ref())
     }
 
+    /// The server's head cannot be forwarded: the answer is a 502, which follows the request and not the server.
+    pub fn malformed_response(&mut self, cause: super::response_validation::MalformedResponse) {
+        if let Some(attempt) = &self.attempt {
+            super::ends::note_malformed(attempt.in_flight.member(), &cause);
+        }
+        self.last_failure = Some(Failure::Malformed);
+        self.problem = Some(Problem::MalformedResponse);
+    }
+
     /// Ends the current attempt, so that its server is free for another request.
     pub fn end_attempt(&mut self) -> Option<MemberIx> {
         if let (Some(tls), Some(progress)) = (self.outbound.take(), &self.in_progress) {

@@ -3,7 +3,7 @@
 //!
 //! In: the request's state and what came back. Out: why another candidate is due, if one is. It never chooses.
 
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use http::Method;
 use pingora::{Error, ErrorSource, ErrorType, Result};
@@ -12,6 +12,8 @@ use pingora_proxy::Session;
 use super::ctx::{Ctx, Failure, Routed};
 use super::{Proxy, blame, failover, respond};
 use crate::balancer::Snapshot;
+use crate::clock;
+use crate::cluster::Member;
 use crate::pages::Problem;
 use crate::select::{MemberIx, Outcome};
 
@@ -82,7 +84,7 @@ impl Proxy {
         if !attempt.answered && !overdue && *e.etype() == ErrorType::InvalidHTTPHeader {
             member.passive_success(routed.port);
             member.attempt_ended(false);
-            member.counters.malformed.fetch_add(1, Relaxed);
+            note_malformed(member, e);
             return Some(Failure::Malformed);
         }
         member.attempt_ended(true);
@@ -94,6 +96,19 @@ impl Proxy {
             member.counters.broken.fetch_add(1, Relaxed);
             Some(Failure::Broken)
         }
+    }
+}
+
+/// Counts an answer that is not HTTP and says why it is none, once a second at most: clients choose how often they ask
+/// for such a page.
+pub(super) fn note_malformed(member: &Member, cause: &dyn std::fmt::Display) {
+    static LAST_MS: AtomicU64 = AtomicU64::new(0);
+    member.counters.malformed.fetch_add(1, Relaxed);
+    let (now, last) = (clock::now_ms(), LAST_MS.load(Relaxed));
+    if (last == 0 || now.saturating_sub(last) >= 1_000)
+        && LAST_MS.compare_exchange(last, now, Relaxed, Relaxed).is_ok()
+    {
+        log::warn!(target: "icm::proxy", "{}: malformed response: {cause}; the client gets 502", member.name());
     }
 }
 

@@ -14,6 +14,7 @@ use pingora_http::RequestHeader;
 use smallvec::SmallVec;
 
 use super::ctx::{Attempt, Routed};
+use super::incoming::Client;
 use crate::address::Address;
 use crate::cluster::Port;
 use crate::directory::db_path;
@@ -27,16 +28,18 @@ const CONNECTOR_SECRET: &str = "X-ConnectorHeaders-Secret";
 ///
 /// # Errors
 /// When Pingora refuses a header's value, which cannot come from the client unchecked.
-pub fn of_client(request: &mut RequestHeader, routed: &Routed, client: Option<IpAddr>) -> Result<()> {
+pub fn of_client(request: &mut RequestHeader, routed: &Routed, client: Client) -> Result<()> {
     remove_what_is_ours_to_say(request);
     let scheme =
         if routed.tls { HeaderValue::from_static("https") } else { HeaderValue::from_static("http") };
-    if let Some(client) = client.and_then(address) {
+    let port = public_port(routed, client);
+    if let Some(client) = client.address.and_then(address) {
         // One value, shared by both.
         request.insert_header("X-Real-IP", client.clone())?;
         request.insert_header("X-Forwarded-For", client)?;
     }
     request.insert_header("X-Forwarded-Proto", scheme)?;
+    request.insert_header("X-Forwarded-Port", port)?;
     // HTTP/2 names the host outside the headers.
     let host = request.headers.get(header::HOST).filter(|h| h.as_bytes() == routed.authority.as_bytes());
     let host = match host.cloned() {
@@ -58,6 +61,17 @@ pub fn of_client(request: &mut RequestHeader, routed: &Routed, client: Option<Ip
         request.append_header(header::VIA, format!("{received} {pseudonym}"))?;
     }
     Ok(())
+}
+
+/// The port of the public name: as the client wrote it, else as a trusted proxy says it, else the scheme's own.
+fn public_port(routed: &Routed, client: Client) -> HeaderValue {
+    let host = crate::balancer::hosts::host_name(&routed.authority);
+    let written = routed.authority.get(host.len()..).and_then(|rest| rest.strip_prefix(':'));
+    match written.and_then(|port| port.parse().ok()).or(client.port) {
+        Some(port) => HeaderValue::from(port),
+        None if client.tls => HeaderValue::from_static("443"),
+        None => HeaderValue::from_static("80"),
+    }
 }
 
 fn address(client: IpAddr) -> Option<HeaderValue> {
@@ -161,10 +175,11 @@ fn connector_headers(
         request.insert_header("$WSRH", client.clone())?;
     }
     let host = crate::balancer::hosts::host_name(&routed.authority);
-    let port = routed.authority.get(host.len()..).and_then(|rest| rest.strip_prefix(':'));
-    let (scheme, secure, usual) = if routed.tls { ("https", "True", "443") } else { ("http", "False", "80") };
+    let (scheme, secure) = if routed.tls { ("https", "True") } else { ("http", "False") };
     request.insert_header("$WSSN", host)?;
-    request.insert_header("$WSSP", port.unwrap_or(usual))?;
+    if let Some(port) = request.headers.get("x-forwarded-port").cloned() {
+        request.insert_header("$WSSP", port)?;
+    }
     request.insert_header("$WSSC", scheme)?;
     request.insert_header("$WSIS", secure)?;
     if let Some(secret) = &routed.cluster.settings.connector_secret

@@ -5,12 +5,13 @@
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
-use http::{HeaderMap, HeaderValue, Method, header};
+use http::{HeaderMap, HeaderValue, Method, Version, header};
 use pingora::Result;
 use pingora_http::RequestHeader;
 use pingora_proxy::Session;
 
 use super::ctx::Routed;
+use super::response_validation::is_plain_number;
 use super::route;
 use crate::balancer::Snapshot;
 use crate::config::settings::{Limits, Listener};
@@ -63,9 +64,23 @@ pub fn malformed(session: &Session, limits: &Limits) -> Option<Problem> {
     if head.raw_path().len() as u64 > limits.uri_bytes {
         return Some(Problem::UriTooLong);
     }
-    let octets: usize = headers.iter().map(|(n, v)| n.as_str().len() + v.len() + 4).sum();
-    if headers.len() > limits.header_count || octets as u64 > limits.header_bytes {
+    let (mut bytes, mut blank) = (0, false);
+    for (name, value) in headers {
+        bytes += name.as_str().len() + value.len() + 4;
+        blank |= matches!(value.as_bytes(), [b' ' | b'\t', ..] | [.., b' ' | b'\t']);
+    }
+    if headers.len() > limits.header_count || bytes as u64 > limits.header_bytes {
         return Some(Problem::HeadersTooLarge);
+    }
+    // HTTP/1.1 has blanks around a value that are no part of it, HTTP/2 has none (RFC 9113 section 8.2.1).
+    if blank {
+        return Some(Problem::BadRequest("A header field's value begins or ends with a blank."));
+    }
+    let mut lengths = headers.get_all(header::CONTENT_LENGTH).iter();
+    if let Some(length) = lengths.next()
+        && (lengths.next().is_some() || !is_plain_number(length.as_bytes()))
+    {
+        return Some(Problem::BadRequest("Content-Length is not one number."));
     }
     if headers.get_all(header::HOST).iter().count() > 1 {
         return Some(Problem::BadRequest("The request names more than one host."));
@@ -108,6 +123,29 @@ pub fn authority_of(head: &RequestHeader) -> Option<Box<str>> {
     let authority = head.uri.authority().map(http::uri::Authority::as_str);
     let text = authority.or_else(|| head.headers.get(header::HOST).and_then(|h| h.to_str().ok()))?.trim();
     is_authority(text).then(|| text.into())
+}
+
+/// The address that an HTTP/1.0 client without Host has connected to: it reached us by that, and links that name it
+/// work. `None` for every other request.
+#[must_use]
+pub fn authority_of_http_1_0(session: &Session, tls: bool) -> Option<Box<str>> {
+    let head = session.req_header();
+    if head.version != Version::HTTP_10 || head.headers.contains_key(header::HOST) {
+        return None;
+    }
+    let local = session.server_addr()?.as_inet()?;
+    let (ip, port) = (local.ip().to_canonical(), local.port());
+    Some(match (ip, port == default_port(tls)) {
+        (IpAddr::V6(ip), true) => format!("[{ip}]").into(),
+        (ip, true) => ip.to_string().into(),
+        (ip, false) => SocketAddr::new(ip, port).to_string().into(),
+    })
+}
+
+/// The port that a URL of this scheme need not name.
+#[must_use]
+pub fn default_port(tls: bool) -> u16 {
+    if tls { 443 } else { 80 }
 }
 
 /// `www.acme.example`, `10.0.0.1:8080`, `[2001:db8::1]:443`.
@@ -161,39 +199,83 @@ pub fn secure_authority(snapshot: &Snapshot, listener: Option<&Listener>, author
     }
 }
 
-/// The client's address and whether it came by TLS: a trusted proxy's word counts, nobody else's.
+/// Who sends a request, and how it reached the public name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Client {
+    /// `None` where the socket has none.
+    pub address: Option<IpAddr>,
+    /// By TLS, to us or to a trusted proxy.
+    pub tls: bool,
+    /// The port that a trusted proxy names.
+    pub port: Option<u16>,
+}
+
+/// The client's address, scheme and port: a trusted proxy's word counts, nobody else's.
 #[must_use]
-pub fn client_of(session: &Session, listener: Option<&Listener>) -> (Option<IpAddr>, bool) {
+pub fn client_of(session: &Session, listener: Option<&Listener>) -> Client {
     let peer = session.client_addr().and_then(|a| a.as_inet()).map(|a| a.ip().to_canonical());
     let tls = session.digest().is_some_and(|d| d.ssl_digest.is_some());
-    let Some(listener) = listener else { return (peer, tls) };
+    let direct = Client { address: peer, tls, port: None };
+    let Some(listener) = listener else { return direct };
     let trusted = |ip: &IpAddr| listener.trusted_proxies.iter().any(|net| net.contains(ip));
     if !peer.as_ref().is_some_and(trusted) {
-        return (peer, tls);
+        return direct;
     }
     let headers = &session.req_header().headers;
-    let tls = match headers.get("x-forwarded-proto").map(|v| v.as_bytes()) {
-        Some(proto) if proto.eq_ignore_ascii_case(b"https") => true,
-        Some(proto) if proto.eq_ignore_ascii_case(b"http") => false,
-        _ => tls,
-    };
-    // From the right: the first address that is no trusted proxy is the client.
-    let mut client = peer;
+    Client {
+        address: forwarded_for(headers, trusted).or(peer),
+        tls: nearest_to_client(headers, "x-forwarded-proto").and_then(is_secure).unwrap_or(tls),
+        port: nearest_to_client(headers, "x-forwarded-port")
+            .and_then(|port| port.parse().ok())
+            .filter(|port| *port > 0),
+    }
+}
+
+/// From the right: the first address that is no trusted proxy is the client.
+fn forwarded_for(headers: &HeaderMap, trusted: impl Fn(&IpAddr) -> bool) -> Option<IpAddr> {
+    let mut client = None;
     for value in headers.get_all("x-forwarded-for").iter().rev() {
         for text in value.to_str().unwrap_or_default().rsplit(',') {
-            let Some(ip) = forwarded_address(text.trim()) else { return (client, tls) };
+            let Some(ip) = forwarded_address(text.trim()) else { return client };
             client = Some(ip);
             if !trusted(&ip) {
-                return (client, tls);
+                return client;
             }
         }
     }
-    (client, tls)
+    client
+}
+
+/// What the proxy says that the client itself reached: each further proxy appends its own view.
+fn nearest_to_client<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
+    let first = headers.get(name)?.to_str().ok()?.split(',').next()?;
+    Some(first.trim())
+}
+
+/// Whether a scheme means TLS; `None` for one that is unknown. WebSocket has schemes of its own.
+fn is_secure(scheme: &str) -> Option<bool> {
+    let is_one_of = |known: [&str; 2]| known.iter().any(|name| scheme.eq_ignore_ascii_case(name));
+    if is_one_of(["https", "wss"]) { Some(true) } else { is_one_of(["http", "ws"]).then_some(false) }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::is_authority;
+    use super::{is_authority, is_secure};
+
+    #[test]
+    fn a_scheme_of_websocket_is_the_one_below_it() {
+        for (scheme, secure) in [
+            ("https", Some(true)),
+            ("WSS", Some(true)),
+            ("HTTP", Some(false)),
+            ("ws", Some(false)),
+            ("", None),
+            ("gopher", None),
+            ("httpsx", None),
+        ] {
+            assert_eq!(is_secure(scheme), secure, "{scheme}");
+        }
+    }
 
     #[test]
     fn a_host_is_a_name_or_an_address_with_or_without_a_port() {

@@ -14,6 +14,7 @@ pub mod failover;
 pub mod headers;
 pub mod incoming;
 pub mod respond;
+mod response_validation;
 pub mod route;
 pub mod semantics;
 
@@ -178,8 +179,9 @@ impl ProxyHttp for Proxy {
         ctx.in_progress = Some(InProgress::begin(&self.balancer));
         self.balancer.statistics.here().commands.fetch_add(1, Relaxed);
         let listener = incoming::listener_of(&snapshot, session);
-        let (client, tls) = incoming::client_of(session, listener);
-        ctx.client = client;
+        let client = incoming::client_of(session, listener);
+        let tls = client.tls;
+        ctx.client = client.address;
         let limits = &snapshot.settings.limits;
         let keepalive = self.keepalive().filter(|_| semantics::keeps_connection(session.req_header()));
         session.set_keepalive(keepalive);
@@ -187,7 +189,7 @@ impl ProxyHttp for Proxy {
         session.set_read_timeout(None);
         let patience = client_limits::stream_timeout(session.is_http2(), limits, 0);
         session.set_write_timeout(patience);
-        if !self.client_rate.allows(client, limits) {
+        if !self.client_rate.allows(client.address, limits) {
             session.set_keepalive(None);
             return self.refuse(session, ctx, &snapshot, Problem::TooManyRequests).await;
         }
@@ -214,7 +216,9 @@ impl ProxyHttp for Proxy {
                 return self.refuse(session, ctx, &snapshot, problem).await;
             }
         };
-        let Some(authority) = incoming::authority_of(session.req_header()) else {
+        let authority = incoming::authority_of(session.req_header())
+            .or_else(|| incoming::authority_of_http_1_0(session, tls));
+        let Some(authority) = authority else {
             session.set_keepalive(None);
             let problem = Problem::BadRequest("The request names no host.");
             return self.refuse(session, ctx, &snapshot, problem).await;
@@ -421,18 +425,10 @@ impl ProxyHttp for Proxy {
         head: &mut ResponseHeader,
         ctx: &mut Ctx,
     ) -> Result<()> {
+        response_validation::check(head, session, |cause| ctx.malformed_response(cause))?;
         let status = head.status.as_u16();
         if status < 200 && status != 101 {
-            return Ok(());
-        }
-        if status == 101 && !session.as_mut().is_upgrade_req() {
-            // It speaks another protocol now, which nobody asked for: what the client sends next is no
-            // business of that connection.
-            ctx.problem = Some(Problem::BadGateway);
-            let mut e = Error::new(ErrorType::HTTPStatus(502));
-            e.as_up();
-            e.set_retry(false);
-            return Err(e);
+            return answer::interim(head, ctx, session.req_header());
         }
         let at = Instant::now();
         let now = clock::ms_of(at);
@@ -521,7 +517,7 @@ impl ProxyHttp for Proxy {
         if let Some(failure) = failure {
             connection::note_closed(ctx, failure);
         }
-        let nothing_written = session.response_written().is_none_or(|r| r.status.is_informational());
+        let nothing_written = !respond::answer_begun(session);
         let again = match failure {
             Some(failure) => nothing_written && failover::after_failure(session, ctx, failure),
             None => false,
@@ -533,7 +529,7 @@ impl ProxyHttp for Proxy {
     /// The last word: a page, unless the client is gone or has part of an answer already.
     async fn fail_to_proxy(&self, session: &mut Session, e: &Error, ctx: &mut Ctx) -> FailToProxy {
         let gone = FailToProxy { error_code: 0, can_reuse_downstream: false };
-        if session.response_written().is_some_and(|r| !r.status.is_informational()) {
+        if respond::answer_begun(session) {
             return gone;
         }
         let (_, target) = route::origin_form(session.req_header().raw_path());

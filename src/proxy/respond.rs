@@ -17,6 +17,13 @@ use crate::directory::AmbiguousIx;
 use crate::pages::{ChoiceItem, ListItem, Problem, Rendered};
 use crate::url;
 
+/// Whether the client has the head of its answer, so that nothing of ours may follow. Behind a 101 the connection
+/// is a tunnel, and all other 1xx are only news.
+#[must_use]
+pub fn answer_begun(session: &Session) -> bool {
+    session.response_written().is_some_and(|head| !head.status.is_informational() || head.status == 101)
+}
+
 /// Sends a page. The connection stays open only where no octet of a request's body can be left on it.
 ///
 /// # Errors

@@ -20,7 +20,8 @@ pub struct Tape {
 pub const OK: &str = "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 2\r\n\r\nok";
 
 impl Tape {
-    /// Answers each whole request with what `answer` says to its head, and keeps the connection.
+    /// Answers each whole request with what `answer` says to its head, and keeps the connection unless that says
+    /// `Connection: close`.
     pub fn new(answer: impl Fn(&str) -> String + Send + Sync + 'static) -> Tape {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
@@ -71,10 +72,11 @@ fn record(mut stream: TcpStream, number: usize, all: &Tapes, answer: &dyn Fn(&st
             from = head.as_ref().map_or(from, |_| tape.len());
             head
         };
-        if let Some(head) = whole
-            && stream.write_all(answer(&head).as_bytes()).is_err()
-        {
-            return;
+        if let Some(head) = whole {
+            let answer = answer(&head);
+            if stream.write_all(answer.as_bytes()).is_err() || answer.contains("Connection: close") {
+                return;
+            }
         }
     }
 }

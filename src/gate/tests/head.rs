@@ -8,7 +8,7 @@ fn plain_requests_pass_whole() {
     passes("GET /a.nsf/b%20c?OpenView&x={1}|2 HTTP/1.1\r\nhost:www.acme.example\r\n\r\n");
     passes("GET / HTTP/1.0\r\n\r\n");
     passes("OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n");
-    passes("GET http://www.acme.example:80/a.nsf HTTP/1.1\r\nHost: WWW.acme.example:80\r\n\r\n");
+    passes("GET http://www.acme.example:80/a.nsf HTTP/1.1\r\nHost: www.acme.example:80\r\n\r\n");
     passes("GET HTTPS://www.acme.example?OpenServer HTTP/1.1\r\nHost: www.acme.example\r\n\r\n");
     passes("GET http://www.acme.example/ HTTP/1.0\r\n\r\n");
     passes("M-SEARCH_12345678901234567890123 / HTTP/1.1\r\nHost: a\r\n\r\n");
@@ -92,6 +92,43 @@ fn a_target_is_visible_ascii_in_a_form_that_the_method_allows() {
         if target == "//" { passes(request) } else { refused(400, request) }
     }
     refused(400, "OPTIONS ** HTTP/1.1\r\nHost: a\r\n\r\n");
+}
+
+/// These octets are one head, which passes as another one.
+#[track_caller]
+fn becomes(octets: &str, other: &str) {
+    let outcome = outcome(octets);
+    assert_eq!((outcome.refusal, outcome.held.as_slice()), (None, &b""[..]), "{octets}");
+    assert_eq!(String::from_utf8_lossy(&outcome.passed), other, "{octets}");
+}
+
+#[test]
+fn a_target_that_only_lacks_its_encoding_is_encoded() {
+    let get = |target: &str| format!("GET {target} HTTP/1.1\r\nX: \"<`>\"\r\nHost: a\r\n\r\n");
+    for (sent, passed) in [
+        ("/v?SearchView&Query=\"exact+phrase\"", "/v?SearchView&Query=%22exact+phrase%22"),
+        ("/<b>`\"?<b>`\"", "/%3Cb%3E%60%22?%3Cb%3E%60%22"),
+        ("http://a/\"", "http://a/%22"),
+        ("http://A?\"", "http://a?%22"),
+        ("/%22\"", "/%22%22"),
+    ] {
+        becomes(&get(sent), &get(passed));
+    }
+    passes(get("/a^|{}\\?^|{}\\'()[]"));
+    // What follows is judged on its own.
+    let outcome = outcome(get("/\"").repeat(3));
+    assert_eq!(outcome.passed, get("/%22").repeat(3).as_bytes());
+    let long = format!("/{}", "\"".repeat(67));
+    refused(414, get(&long));
+    refused(414, get(&"/".repeat(201)));
+}
+
+#[test]
+fn a_host_that_differs_in_case_from_its_target_is_spelled_once() {
+    becomes(
+        "GET HTTP://WWW.acme.example:80/a.nsf HTTP/1.1\r\nX: y\r\nhoST: \twww.Acme.example:80 \r\n\r\n",
+        "GET HTTP://www.Acme.example:80/a.nsf HTTP/1.1\r\nX: y\r\nhoST: \twww.Acme.example:80 \r\n\r\n",
+    );
 }
 
 #[test]

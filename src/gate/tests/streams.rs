@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use super::{Gate, Limits, Refusal, Stage, Verdict};
+use super::{Gate, Limits, Refusal, Stage, Verdict, rewritten};
 
 /// What became of a stream.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -40,6 +40,16 @@ pub fn feed(octets: &[u8], limits: &Limits, mut size: impl FnMut() -> usize) -> 
                     out.passed.extend(out.held.drain(..n));
                     if gate.stage() == Stage::Idle {
                         out.ends.push(at + n);
+                    }
+                }
+                Verdict::Rewrite(n) => {
+                    assert!(in_head && n >= 1 && n <= out.held.len());
+                    let (at, head) = (out.passed.len(), rewritten(&out.held[..n]));
+                    out.heads.push(at..at + head.len());
+                    out.passed.extend_from_slice(&head);
+                    out.held.drain(..n);
+                    if gate.stage() == Stage::Idle {
+                        out.ends.push(out.passed.len());
                     }
                 }
                 Verdict::Skip(n) => {

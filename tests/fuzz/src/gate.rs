@@ -1,6 +1,6 @@
 //! The gate: what passes does not depend on the pieces that octets come in, and others read it the same way.
 
-use domino_icm::gate::{Gate, Limits, Refusal, Stage, Verdict};
+use domino_icm::gate::{Gate, Limits, Refusal, Stage, Verdict, rewritten};
 
 #[path = "../../../src/gate/tests/streams.rs"]
 mod streams;

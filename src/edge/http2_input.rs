@@ -1,0 +1,202 @@
+//! The reading side of an HTTP/2 connection: bytes pass to the `h2` library as they are read, except for trailers.
+//!
+//! It is separate from [`super::http2`], which follows frames and changes none. Pingora takes no trailers of a request,
+//! so they end here, in the library. But the library drops pseudo-fields in them before anybody can see them, where
+//! RFC 9113 section 8.1 wants the request refused. It does refuse those behind other fields, so each trailer section
+//! gets a field of ours at its beginning, which like all of them goes nowhere.
+
+use std::io::{Error, ErrorKind, Result};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, BytesMut};
+use tokio::io::{AsyncRead, ReadBuf};
+
+use super::Rules;
+use super::frames::{HEAD, Head};
+use super::http1::read_behind;
+use super::http2::Http2;
+
+/// What is read at once behind something that is held.
+const PIECE: usize = 4 * 1024;
+/// The longest frame that the library takes, as we announce no other (RFC 9113 section 6.5.2).
+const MAX_FRAME: usize = 16_384;
+/// `t:` as a literal that goes into no table (RFC 7541 section 6.2.2), so the state of both sides stays as it is.
+const FIELD: [u8; 4] = [0x00, 0x01, b't', 0x00];
+
+const PADDED: u8 = 0x8;
+const PRIORITY: u8 = 0x20;
+
+/// Bytes that were read and have not been given out: the beginning of a frame that must be seen as a whole.
+#[derive(Debug, Default)]
+pub struct Held {
+    bytes: BytesMut,
+    /// How many of them may be given out.
+    clean: usize,
+}
+
+impl Held {
+    fn give(&mut self, buf: &mut ReadBuf<'_>) {
+        let length = self.clean.min(buf.remaining());
+        buf.put_slice(self.bytes.get(..length).unwrap_or_default());
+        self.bytes.advance(length);
+        self.clean -= length;
+        if self.bytes.is_empty() {
+            self.bytes = BytesMut::new();
+        }
+    }
+}
+
+impl Http2 {
+    /// Fills `buf` with bytes for the library. Nothing in it when ready means that there will be no more.
+    ///
+    /// # Errors
+    /// When reading fails, or the connection must end for what the client says.
+    pub fn poll_read<S: AsyncRead + Unpin>(
+        &mut self,
+        stream: &mut S,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+        rules: &Rules,
+    ) -> Poll<Result<()>> {
+        loop {
+            if self.held.clean > 0 {
+                self.held.give(buf);
+                return Poll::Ready(Ok(()));
+            }
+            if self.held.bytes.is_empty() {
+                let before = buf.filled().len();
+                ready!(Pin::new(&mut *stream).poll_read(cx, buf))?;
+                let read = buf.filled().get(before..).unwrap_or_default();
+                let passed = self.follow(read, rules)?;
+                self.held.bytes.extend_from_slice(read.get(passed..).unwrap_or_default());
+                let is_end = read.is_empty();
+                buf.set_filled(before + passed);
+                if passed > 0 || is_end {
+                    return Poll::Ready(Ok(()));
+                }
+            } else if !self.look_at_held(rules)?
+                && ready!(read_behind(stream, cx, &mut self.held.bytes, PIECE))? == 0
+            {
+                return Poll::Ready(Ok(()));
+            }
+        }
+    }
+
+    /// Finds out how much of what is held may be given out. False when nothing may.
+    fn look_at_held(&mut self, rules: &Rules) -> Result<bool> {
+        let bytes = std::mem::take(&mut self.held.bytes);
+        self.held.bytes = match Head::of(&bytes).filter(|head| self.is_trailers(head)) {
+            Some(head) => self.trailers(bytes, head, rules)?,
+            None => {
+                self.held.clean = self.follow(&bytes, rules)?;
+                bytes
+            }
+        };
+        Ok(self.held.clean > 0)
+    }
+
+    /// What goes to the library in place of these bytes, which begin with the first frame of a trailer section.
+    fn trailers(&mut self, bytes: BytesMut, head: Head, rules: &Rules) -> Result<BytesMut> {
+        if head.length + FIELD.len() > MAX_FRAME {
+            return Err(Error::new(ErrorKind::InvalidData, "trailers that are too large"));
+        }
+        let Some((frame, rest)) = bytes.split_at_checked(HEAD + head.length) else {
+            self.owes_a_block(rules);
+            return Ok(bytes);
+        };
+        self.follow_all(frame, rules)?;
+        let marked = with_a_field_first(frame, head);
+        self.held.clean = marked.len();
+        Ok(BytesMut::from_iter(marked.iter().chain(rest)))
+    }
+}
+
+/// The same HEADERS frame with our field before all others.
+fn with_a_field_first(frame: &[u8], head: Head) -> Vec<u8> {
+    let mut at = HEAD;
+    if head.flags & PADDED != 0 {
+        at += 1;
+    }
+    if head.flags & PRIORITY != 0 {
+        at += 5;
+    }
+    // Only updates of the table's size must stay before it (RFC 7541 section 4.2).
+    while let Some(first) = frame.get(at).filter(|byte| **byte & 0xE0 == 0x20) {
+        at += 1;
+        if first & 0x1F == 0x1F {
+            at += frame.iter().skip(at).take_while(|byte| **byte & 0x80 != 0).count() + 1;
+        }
+    }
+    let (before, after) = frame.split_at_checked(at).unwrap_or((frame, &[]));
+    let [.., a, b, c] = (head.length + FIELD.len()).to_be_bytes();
+    let kept = before.get(3..).unwrap_or_default();
+    [&[a, b, c], kept, &FIELD, after].concat()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::edge::frames::{CONTINUATION, DATA, END_HEADERS, END_STREAM, HEADERS};
+    use crate::edge::http2::tests::{begun, frame_of, rules};
+    use std::task::Waker;
+
+    /// What the library gets of bytes that come in pieces of this size.
+    fn passed(http2: &mut Http2, bytes: &[u8], piece: usize) -> Result<Vec<u8>> {
+        let mut out = Vec::new();
+        for mut piece in bytes.chunks(piece) {
+            loop {
+                let mut space = [0; 100];
+                let mut buf = ReadBuf::new(&mut space);
+                let mut cx = Context::from_waker(Waker::noop());
+                match http2.poll_read(&mut piece, &mut cx, &mut buf, &rules()) {
+                    Poll::Ready(done) => done?,
+                    Poll::Pending => break,
+                }
+                if buf.filled().is_empty() {
+                    break;
+                }
+                out.extend_from_slice(buf.filled());
+            }
+        }
+        Ok(out)
+    }
+
+    #[tokio::test]
+    async fn trailers_get_a_field_before_all_others_and_everything_else_passes_as_it_is() {
+        const END: u8 = END_HEADERS | END_STREAM;
+        let body = frame_of(1, DATA, 0, &[b'x'; 300]);
+        let next = frame_of(3, HEADERS, END, &[0x82]);
+        for (flags, block, marked) in [
+            (END, &[0x84][..], &[0, 1, b't', 0, 0x84][..]),
+            (END, &[], &[0, 1, b't', 0]),
+            (END | PADDED, &[2, 0x84, 0, 0], &[2, 0, 1, b't', 0, 0x84, 0, 0]),
+            (END | PRIORITY, &[0, 0, 0, 0, 9, 0x84], &[0, 0, 0, 0, 9, 0, 1, b't', 0, 0x84]),
+            (END, &[0x20, 0x3f, 0xe1, 0x1f, 0x84], &[0x20, 0x3f, 0xe1, 0x1f, 0, 1, b't', 0, 0x84]),
+            (END_STREAM, &[0x84], &[0, 1, b't', 0, 0x84]),
+        ] {
+            let behind = if flags & END_HEADERS == 0 {
+                frame_of(1, CONTINUATION, END_HEADERS, &[0x84])
+            } else {
+                Vec::new()
+            };
+            let with = |block: &[u8]| {
+                [&body[..], &frame_of(1, HEADERS, flags, block), &behind, &next, &body, &next].concat()
+            };
+            for piece in [1, 2, 7, 64, 1_000_000] {
+                let got = passed(&mut begun(&[1]), &with(block), piece).unwrap();
+                // The second `next` is a second section of its stream.
+                let mut wanted = with(marked);
+                let again = wanted.len() - next.len();
+                wanted.splice(again.., frame_of(3, HEADERS, END, &[0, 1, b't', 0, 0x82]));
+                assert_eq!(got, wanted, "{flags} {block:?} in pieces of {piece}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn trailers_that_fill_a_frame_end_the_connection() {
+        let large = frame_of(1, HEADERS, END_HEADERS | END_STREAM, &[0x84; MAX_FRAME - 3]);
+        assert!(passed(&mut begun(&[1]), &large, 1_000_000).is_err());
+    }
+}

@@ -1,0 +1,305 @@
+//! The framing of a server's answer: repairs what has one reading only, refuses the rest.
+//!
+//! It is separate from [`super::answer`], which maps names and adds policy: this module knows the syntax of HTTP
+//! messages and nothing of clusters. Servers are read by Pingora, so a head must say what Pingora reads
+//! (`init_body_reader` in `pingora-core`): clients frame the body by the head that they get.
+//!
+//! RFC 9110 sections 8.6 and 15, RFC 9112 sections 2.3, 6.1 and 6.3.
+
+use http::header::{self, HeaderMap, HeaderValue};
+use http::{Method, Version};
+use pingora::Result;
+use pingora::{Error, ErrorType};
+use pingora_http::ResponseHeader;
+use pingora_proxy::Session;
+
+/// Why a head cannot be forwarded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum MalformedResponse {
+    /// Several numbers, or something else than a number.
+    #[error("Content-Length is not one number")]
+    ContentLength,
+    /// A coding that nobody undoes, or one whose end is not the end of the body that was read.
+    #[error("Transfer-Encoding is not chunked alone")]
+    TransferEncoding,
+    /// Its framing is faulty whatever it says (RFC 9112 section 6.1).
+    #[error("HTTP/1.0 with Transfer-Encoding")]
+    TransferEncodingInHttp10,
+    /// The connection speaks another protocol now, and the client did not ask for one.
+    #[error("101 without a request for another protocol")]
+    SwitchingProtocols,
+}
+
+/// Makes a server's head say in one way how its body is framed, or tells `malformed` why it cannot.
+///
+/// # Errors
+/// A final 502: the server has answered, so the request is not sent again, and its connection is not used again.
+pub fn check(
+    head: &mut ResponseHeader,
+    session: &mut Session,
+    malformed: impl FnOnce(MalformedResponse),
+) -> Result<()> {
+    let unasked = head.status.as_u16() == 101
+        && (head.version != Version::HTTP_11 || !session.as_mut().is_upgrade_req());
+    let checked = if unasked {
+        Err(MalformedResponse::SwitchingProtocols)
+    } else {
+        normalize(head, &session.req_header().method)
+    };
+    checked.map_err(|cause| {
+        malformed(cause);
+        let mut e = Error::explain(ErrorType::HTTPStatus(502), cause.to_string());
+        e.as_up();
+        e.set_retry(false);
+        e
+    })
+}
+
+/// Repairs the head of an answer to a request with this method.
+fn normalize(head: &mut ResponseHeader, method: &Method) -> std::result::Result<(), MalformedResponse> {
+    let status = head.status.as_u16();
+    // Neither has a length, not even one of 0 (RFC 9110 section 8.6).
+    let never_a_length = status < 200 || status == 204;
+    if head.headers.contains_key(header::TRANSFER_ENCODING) {
+        if never_a_length || status == 304 {
+            head.remove_header(&header::TRANSFER_ENCODING);
+        } else {
+            transfer_encoding(head, *method == Method::HEAD)?;
+        }
+    }
+    if never_a_length {
+        head.remove_header(&header::CONTENT_LENGTH);
+    } else {
+        content_length(head)?;
+    }
+    if head.version != Version::HTTP_11 {
+        // A proxy says its own version (RFC 9110 section 2.5), and the client's body may be in chunks.
+        head.set_version(Version::HTTP_11);
+    }
+    Ok(())
+}
+
+/// One line with one number. Pingora has refused different numbers, and what is no number.
+fn content_length(head: &mut ResponseHeader) -> std::result::Result<(), MalformedResponse> {
+    let mut lines = head.headers.get_all(header::CONTENT_LENGTH).iter();
+    let Some(first) = lines.next() else { return Ok(()) };
+    if lines.next().is_none() && is_plain_number(first.as_bytes()) {
+        return Ok(());
+    }
+    let length = single_length(&head.headers).ok_or(MalformedResponse::ContentLength)?;
+    head.insert_header(header::CONTENT_LENGTH, length).map_err(|_| MalformedResponse::ContentLength)
+}
+
+/// Whether a length is written in the one way that every parser reads alike: digits, no leading zero, and small
+/// enough for a signed integer of 64 bits.
+#[must_use]
+pub fn is_plain_number(text: &[u8]) -> bool {
+    match text {
+        b"0" => true,
+        [b'1'..=b'9', rest @ ..] => rest.len() < 18 && rest.iter().all(u8::is_ascii_digit),
+        _ => false,
+    }
+}
+
+/// The number that all elements of all lines agree on.
+fn single_length(headers: &HeaderMap) -> Option<u64> {
+    let mut length = None;
+    for element in elements(headers, &header::CONTENT_LENGTH) {
+        if element.is_empty() || !element.iter().all(u8::is_ascii_digit) {
+            return None;
+        }
+        let number = std::str::from_utf8(element).ok()?.parse::<u64>().ok()?;
+        if i64::try_from(number).is_err() || length.is_some_and(|other| other != number) {
+            return None;
+        }
+        length = Some(number);
+    }
+    length
+}
+
+/// `chunked` in one line, or no coding at all.
+fn transfer_encoding(head: &mut ResponseHeader, is_head: bool) -> std::result::Result<(), MalformedResponse> {
+    if head.version != Version::HTTP_11 {
+        return Err(MalformedResponse::TransferEncodingInHttp10);
+    }
+    let mut lines = head.headers.get_all(header::TRANSFER_ENCODING).iter();
+    if lines.next().is_some_and(|first| first == "chunked") && lines.next().is_none() {
+        // Pingora removes a length beside it before it shows the head.
+        return Ok(());
+    }
+    let refused = MalformedResponse::TransferEncoding;
+    match codings(&head.headers) {
+        Codings::Chunked => {
+            let chunked = HeaderValue::from_static("chunked");
+            return head.insert_header(header::TRANSFER_ENCODING, chunked).map_err(|_| refused);
+        }
+        // There is no body to be framed.
+        _ if is_head => {}
+        // Pingora reads to the end of the connection, so that must be where the body ends.
+        Codings::None if closes(&head.headers) => {}
+        _ => return Err(refused),
+    }
+    head.remove_header(&header::TRANSFER_ENCODING);
+    Ok(())
+}
+
+/// What all lines of Transfer-Encoding say together.
+enum Codings {
+    /// `chunked` alone, and Pingora reads chunks.
+    Chunked,
+    /// None is named, or `identity`, which was another word for that.
+    None,
+    Other,
+}
+
+fn codings(headers: &HeaderMap) -> Codings {
+    let is = |element: &[u8], coding: &str| element.eq_ignore_ascii_case(coding.as_bytes());
+    // Empty elements of a list count for nothing (RFC 9110 section 5.6.1.2). But Pingora looks at the last element
+    // only, also at an empty one.
+    let all = || elements(headers, &header::TRANSFER_ENCODING);
+    let mut named = all().filter(|element| !element.is_empty());
+    match (named.next(), named.next()) {
+        (None, _) => Codings::None,
+        (Some(coding), None) if is(coding, "identity") => Codings::None,
+        (Some(coding), None) if is(coding, "chunked") && all().last().is_some_and(|e| is(e, "chunked")) => {
+            Codings::Chunked
+        }
+        _ => Codings::Other,
+    }
+}
+
+/// The server says that it closes the connection after this answer.
+fn closes(headers: &HeaderMap) -> bool {
+    elements(headers, &header::CONNECTION).any(|option| option.eq_ignore_ascii_case(b"close"))
+}
+
+/// The elements of a list in any number of lines, without the blanks around them.
+fn elements<'h>(headers: &'h HeaderMap, name: &header::HeaderName) -> impl Iterator<Item = &'h [u8]> {
+    let lines = headers.get_all(name).iter();
+    lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b',')).map(<[u8]>::trim_ascii)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn head(status: u16, fields: &[(&str, &str)]) -> ResponseHeader {
+        let mut head = ResponseHeader::build(status, None).unwrap();
+        for (name, value) in fields {
+            head.append_header((*name).to_owned(), *value).unwrap();
+        }
+        head
+    }
+
+    /// The values of length and coding after the repair.
+    type Framing = (Vec<String>, Vec<String>);
+
+    fn repaired(
+        status: u16,
+        method: Method,
+        fields: &[(&str, &str)],
+    ) -> std::result::Result<Framing, MalformedResponse> {
+        let mut head = head(status, fields);
+        normalize(&mut head, &method)?;
+        let all = |name: &str| -> Vec<String> {
+            head.headers.get_all(name).iter().map(|v| v.to_str().unwrap().to_owned()).collect()
+        };
+        Ok((all("content-length"), all("transfer-encoding")))
+    }
+
+    fn framing(length: &[&str], coding: &[&str]) -> Framing {
+        let owned = |all: &[&str]| all.iter().map(|v| (*v).to_owned()).collect();
+        (owned(length), owned(coding))
+    }
+
+    #[test]
+    fn lengths_that_agree_are_one_and_others_are_refused() {
+        for values in [&["5"][..], &["5", "5"], &["5, 5"], &["5,5", " 5 "], &["005"], &["05", "5"]] {
+            let fields: Vec<_> = values.iter().map(|v| ("Content-Length", *v)).collect();
+            assert_eq!(repaired(200, Method::GET, &fields), Ok(framing(&["5"], &[])), "{values:?}");
+            assert_eq!(repaired(200, Method::HEAD, &fields), Ok(framing(&["5"], &[])), "{values:?}");
+            assert_eq!(repaired(304, Method::GET, &fields), Ok(framing(&["5"], &[])), "{values:?}");
+        }
+        let largest = ["9223372036854775807"];
+        let fields = [("Content-Length", largest[0])];
+        assert_eq!(repaired(200, Method::GET, &fields), Ok(framing(&largest, &[])));
+        for values in [
+            &["5", "6"][..],
+            &["5, 6"],
+            &["5,"],
+            &[""],
+            &["+5"],
+            &["-5"],
+            &["5;"],
+            &["5 5"],
+            &["0x5"],
+            &["5.0"],
+            &["9223372036854775808"],
+            &["99999999999999999999999"],
+        ] {
+            let fields: Vec<_> = values.iter().map(|v| ("Content-Length", *v)).collect();
+            let refused = Err(MalformedResponse::ContentLength);
+            assert_eq!(repaired(200, Method::GET, &fields), refused, "{values:?}");
+        }
+    }
+
+    #[test]
+    fn an_answer_that_never_has_a_body_has_no_coding_and_only_some_have_a_length() {
+        let both = [("Content-Length", "0"), ("Transfer-Encoding", "gzip")];
+        for status in [100, 101, 103, 204] {
+            assert_eq!(repaired(status, Method::GET, &both), Ok(framing(&[], &[])), "{status}");
+        }
+        assert_eq!(repaired(304, Method::GET, &both), Ok(framing(&["0"], &[])));
+        for coding in ["gzip", "identity", "", "chunked, chunked"] {
+            let fields = [("Transfer-Encoding", coding)];
+            assert_eq!(repaired(200, Method::HEAD, &fields), Ok(framing(&[], &[])), "{coding}");
+        }
+        let fields = [("Transfer-Encoding", "Chunked")];
+        assert_eq!(repaired(200, Method::HEAD, &fields), Ok(framing(&[], &["chunked"])));
+    }
+
+    #[test]
+    fn a_coding_is_chunked_alone_or_none_at_the_end_of_a_connection() {
+        for values in [&["chunked"][..], &["CHUNKED"], &[", chunked"], &["", "chunked"], &[" chunked "]] {
+            let fields: Vec<_> = values.iter().map(|v| ("Transfer-Encoding", *v)).collect();
+            assert_eq!(repaired(200, Method::GET, &fields), Ok(framing(&[], &["chunked"])), "{values:?}");
+        }
+        for values in [
+            &["gzip, chunked"][..],
+            &["chunked, chunked"],
+            &["chunked", "chunked"],
+            &["chunked, gzip"],
+            &["gzip"],
+            &["x"],
+            &["chunked,"],
+            &["chunked", ""],
+            &["chunked;x=y"],
+            &["chunked;x=\"y, chunked\""],
+            &["identity, chunked"],
+        ] {
+            let mut fields: Vec<_> = values.iter().map(|v| ("Transfer-Encoding", *v)).collect();
+            let refused = Err(MalformedResponse::TransferEncoding);
+            assert_eq!(repaired(200, Method::GET, &fields), refused, "{values:?}");
+            fields.push(("Connection", "close"));
+            assert_eq!(repaired(200, Method::GET, &fields), refused, "{values:?}");
+        }
+        for coding in ["identity", "", ", "] {
+            let open = [("Transfer-Encoding", coding)];
+            assert_eq!(repaired(200, Method::GET, &open), Err(MalformedResponse::TransferEncoding));
+            let closed = [open[0], ("Connection", "x, Close")];
+            assert_eq!(repaired(200, Method::GET, &closed), Ok(framing(&[], &[])), "{coding}");
+        }
+    }
+
+    #[test]
+    fn an_answer_in_http_1_0_becomes_one_in_1_1_unless_it_has_a_coding() {
+        let mut old = head(200, &[("Content-Length", "5")]);
+        old.set_version(Version::HTTP_10);
+        assert_eq!(normalize(&mut old, &Method::GET), Ok(()));
+        assert_eq!(old.version, Version::HTTP_11);
+        let mut old = head(200, &[("Transfer-Encoding", "chunked")]);
+        old.set_version(Version::HTTP_10);
+        let refused = Err(MalformedResponse::TransferEncodingInHttp10);
+        assert_eq!(normalize(&mut old, &Method::GET), refused);
+    }
+}
