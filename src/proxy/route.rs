@@ -119,10 +119,10 @@ pub fn route(snapshot: &Arc<Snapshot>, head: &RequestHeader, addressed: Addresse
         }
         Lookup::Unknown => {
             if let Some(database) = &target.database {
-                // Server commands need no existing database; and before any directory was read, that it
-                // does not know a database says nothing.
+                // A server command behind a path may open the database all the same, or tell that it exists: only the
+                // login forms need none. Before any directory was read, that it lacks a database says nothing.
                 if settings.unknown_database == UnknownDatabase::NotFound
-                    && server_command.is_none()
+                    && !target.is_login_form()
                     && view.directory.is_loaded()
                 {
                     return Route::Problem(Problem::UnknownDatabase, Some(cluster));
@@ -210,8 +210,8 @@ fn choose_cluster(
 
 /// `/names.nsf?Login` is served by every member, whatever the directory says of `names.nsf`.
 fn is_login_of_directory(target: &Target<'_>) -> bool {
-    target.command.server_command() == Some(ServerCommand::Login)
-        && target.database.as_ref().is_some_and(|d| d.raw.eq_ignore_ascii_case(b"names.nsf"))
+    let command = target.command.server_command();
+    matches!(command, Some(ServerCommand::Login | ServerCommand::ProviderLogin)) && target.is_of_names()
 }
 
 /// The directory's word on a target: by replica ID, else by path.
