@@ -141,7 +141,8 @@ databases:
 #[test]
 fn a_replica_id_without_the_ending_leads_to_its_holder() {
     let (_acme, icm) = start(&[("unknown_database", "not_found")]);
-    for target in ["/__C1257A000041D2E0?OpenDatabase", "/c1257a000041d2e0/v?OpenView", "/__C1257A000041D2E0"] {
+    for target in ["/__C1257A000041D2E0?OpenDatabase", "/c1257a000041d2e0/v?OpenView", "/__C1257A000041D2E0"]
+    {
         let answer = icm.client().get(target);
         let replica = answer.header("x-acme-replica");
         assert_eq!((answer.status, replica), (200, Some("C1257A000041D2E0")), "{target}");

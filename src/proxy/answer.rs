@@ -9,9 +9,10 @@ use pingora::Result;
 use pingora_http::{RequestHeader, ResponseHeader};
 use smallvec::SmallVec;
 
-use super::affinity_cookie;
+use super::affinity_cookie::{self, Answered};
 use super::ctx::{Attempt, Ctx, Routed};
 use super::headers::server_path;
+use crate::balancer::view::Entry;
 use crate::directory::Lookup;
 use crate::rewrite::{self, Mapping};
 use crate::select::MemberIx;
@@ -34,7 +35,8 @@ pub fn to_browser(head: &mut ResponseHeader, ctx: &mut Ctx, request: &RequestHea
         end_sessions(head, routed, request, target)?;
     }
     if routed.cluster.settings.affinity.enabled {
-        affinity_cookie::write(head, routed, attempt, &ctx.tried, redirected_to)?;
+        let answer = Answered { request, tried: &ctx.tried, redirected_to, sets_cookies: there.set_cookie };
+        affinity_cookie::write(head, routed, attempt, &answer)?;
     }
     Ok(())
 }
@@ -47,6 +49,7 @@ struct Fields {
     of_this_hop: SmallVec<[HeaderName; 4]>,
     /// Any that may hold a URL or a cookie.
     urls: bool,
+    set_cookie: bool,
     server: bool,
     hsts: bool,
 }
@@ -59,9 +62,8 @@ impl Fields {
                 // `Alt-Svc` offers another way to this host and port, and the host is not this one.
                 "connection" | "keep-alive" | "proxy-connection" | "proxy-authenticate" | "upgrade"
                 | "alt-svc" => there.of_this_hop.push(name.clone()),
-                "location" | "content-location" | "refresh" | "x-xsplocation" | "link" | "set-cookie" => {
-                    there.urls = true;
-                }
+                "location" | "content-location" | "refresh" | "x-xsplocation" | "link" => there.urls = true,
+                "set-cookie" => (there.urls, there.set_cookie) = (true, true),
                 "server" => there.server = true,
                 "strict-transport-security" => there.hsts = true,
                 _ => {}
@@ -156,7 +158,7 @@ fn map_urls(
     }
     map_all(head, header::LINK, |link| rewrite::link(link, &mapping))?;
     let in_database = routed.database_tag.is_some();
-    let tag = attempt.in_flight.member().tag();
+    let tag = routed.view.entry(attempt.member).map_or(0, Entry::tag);
     map_all(head, header::SET_COOKIE, |cookie| {
         let public = rewrite::set_cookie(cookie, &mapping, in_database);
         let value = public.as_deref().unwrap_or(cookie);

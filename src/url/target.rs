@@ -72,7 +72,12 @@ impl<'a> Target<'a> {
         let command = self.command.server_command();
         matches!(
             command,
-            Some(ServerCommand::Login | ServerCommand::ProviderLogin | ServerCommand::Logout | ServerCommand::ChangePassword)
+            Some(
+                ServerCommand::Login
+                    | ServerCommand::ProviderLogin
+                    | ServerCommand::Logout
+                    | ServerCommand::ChangePassword
+            )
         ) && self.is_of_names()
     }
 
@@ -239,7 +244,11 @@ fn replica_id(raw: &[u8]) -> Option<ReplicaId> {
     let mut buffer = [0; 23];
     let text = decode_into(raw, &mut buffer)?;
     let (stem, ending) = text.split_at_checked(text.len().checked_sub(4)?)?;
-    if ending.eq_ignore_ascii_case(b".nsf") { ReplicaId::from_bytes(stem) } else { ReplicaId::from_bytes(text) }
+    if ending.eq_ignore_ascii_case(b".nsf") {
+        ReplicaId::from_bytes(stem)
+    } else {
+        ReplicaId::from_bytes(text)
+    }
 }
 
 /// The replica ID of `__<16 hex>` or `<16 hex>`, without the ending.
