@@ -64,8 +64,13 @@ pub fn write(
         tell |= entries.login_used(serving);
     } else if let Some(login) = login {
         // Sessions that live side by side lead to their servers by themselves.
-        if login.database != ANY_DATABASE || !routed.cluster.cookies.keeps_sessions_apart() {
-            tell |= entries.touch(serving, login.database, now, idle);
+        let leads_itself = routed.cluster.cookies.keeps_sessions_apart();
+        if !leads_itself || (head.status.is_redirection() && login.database != ANY_DATABASE) {
+            let is_page = !login.is_form && Some(login.database) == routed.database_tag;
+            tell |= match is_page {
+                true => record(&mut entries, routed, attempt, answer.tried, login.database, now, idle),
+                false => entries.touch(serving, login.database, now, idle),
+            };
         }
     }
     if !tell && login.is_none() {
@@ -81,7 +86,7 @@ pub fn write(
             set(head, routed, &login_name(&settings.cookie), "", SameSite::Lax)?;
         }
         routed.entries = entries;
-    } else if !is_carried && let Some(Login { database, is_session: true }) = login {
+    } else if !is_carried && let Some(Login { database, is_session: true, .. }) = login {
         // Not `Strict` either: the browser follows a redirect out of the other site's page.
         let entry = affinity::Entry { server: serving, database, time: now };
         let Some(value) = routed.cluster.keys.encode_login(entry) else { return Ok(()) };
@@ -115,6 +120,8 @@ struct Login {
     database: u32,
     /// It is good on this server alone.
     is_session: bool,
+    /// It follows a login form, or the message of an identity provider.
+    is_form: bool,
 }
 
 /// The login that the answer completes, if it does: it sets a session cookie, or it is the redirect that follows a
@@ -123,18 +130,16 @@ fn login_of(head: &ResponseHeader, routed: &Routed, answer: &Answered<'_>) -> Op
     let mut set = head.headers.get_all(header::SET_COOKIE).iter();
     let is_session = set.any(|cookie| routed.cluster.cookies.gives_session(cookie.as_bytes()));
     let (_, target) = super::route::origin_form(answer.request.raw_path());
-    let is_form = || {
-        let command = url::parse(target).command.server_command();
-        matches!(command, Some(ServerCommand::Login | ServerCommand::ProviderLogin))
-            && answer.request.method == Method::POST
-            && head.status.is_redirection()
-    };
-    if !is_session && !is_form() {
+    let command = url::parse(target).command.server_command();
+    let is_form = matches!(command, Some(ServerCommand::Login | ServerCommand::ProviderLogin))
+        && answer.request.method == Method::POST
+        && head.status.is_redirection();
+    if !is_session && !is_form {
         return None;
     }
     let hinted = || routed.hinted.map(|found| super::route::tag_of(&routed.cluster, &routed.view, &found));
     let database = database_of_location(head, routed).or_else(hinted).or(routed.database_tag);
-    Some(Login { database: database.unwrap_or(ANY_DATABASE), is_session })
+    Some(Login { database: database.unwrap_or(ANY_DATABASE), is_session, is_form })
 }
 
 /// The database to which an answer redirects the browser.
