@@ -129,6 +129,7 @@ impl Entries {
         let at = self.list.iter().position(|old| old.time <= entry.time).unwrap_or(self.list.len());
         self.list.insert(at, entry);
         self.list.truncate(MAX);
+        self.forget_former(entry.database);
     }
 
     /// The server of a login that no page followed yet, unless this database was used since.

@@ -6,6 +6,7 @@
 pub mod carried;
 pub mod cookie;
 pub mod entries;
+mod isolation;
 pub mod session;
 
 pub use carried::SameSite;

@@ -19,14 +19,9 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest, Sha256};
 use smallvec::SmallVec;
 
+use super::isolation::{Isolation, MARK};
 use crate::cluster::ServerName;
 
-/// Between a session cookie's name or value and the tag of its server.
-const MARK: u8 = b'~';
-/// Eight hexadecimal digits.
-const TAG: usize = 8;
-/// Tag, and two lengths of up to five digits with their dots.
-const MAX_ISOLATION: usize = TAG + 12;
 /// Length of what Domino 14 puts behind `DomAuthSessId`.
 pub const SUFFIX: usize = 11;
 /// The cookie that Domino 14 makes unique.
@@ -129,7 +124,7 @@ impl Cookies {
             if rest.is_empty() {
                 return Meaning::Plain { number };
             }
-            if let Some((tag, path, domain)) = isolation(rest) {
+            if let Some(Isolation { tag, path, domain }) = Isolation::behind_name(rest) {
                 return Meaning::Isolated { number, name: own, tag, path, domain };
             }
         }
@@ -148,8 +143,8 @@ impl Cookies {
     pub fn read<'a>(&self, name: &'a [u8], rest: &'a [u8]) -> (Meaning<'a>, &'a [u8]) {
         let value = rest.get(1..).unwrap_or_default();
         match self.meaning(name) {
-            Meaning::Plain { number } => match tagged_value(value) {
-                Some(((tag, path, domain), value)) => {
+            Meaning::Plain { number } => match Isolation::before_value(value) {
+                Some((Isolation { tag, path, domain }, value)) => {
                     (Meaning::Isolated { number, name, tag, path, domain }, value)
                 }
                 None => (Meaning::Plain { number }, value),
@@ -210,15 +205,8 @@ impl Cookies {
             // RFC 6265 section 5.1.4: up to the last slash of the request's path.
             _ => path.iter().rposition(|b| *b == b'/').unwrap_or(0).max(1),
         };
-        let mut isolation = format!("{tag:08x}");
-        if length != 1 || domain != 0 {
-            isolation.push_str(&format!(".{length}"));
-        }
-        if domain != 0 {
-            isolation.push_str(&format!(".{domain}"));
-        }
-        let mark = &[MARK];
-        let isolation = isolation.as_bytes();
+        let isolation = Isolation { tag, path: length, domain }.to_string();
+        let (mark, isolation) = (&[MARK], isolation.as_bytes());
         if self.style == SessionCookieStyle::Name {
             return Some([name, mark, isolation, rest].concat());
         }
@@ -347,39 +335,6 @@ impl Cookies {
 #[must_use]
 pub fn login_name(affinity: &str) -> String {
     format!("{affinity}-login")
-}
-
-/// What stands before a session's value in the style `value`, and the value: `0f3a9c21~...`.
-fn tagged_value(text: &[u8]) -> Option<((u32, usize, usize), &[u8])> {
-    let end = text.iter().take(MAX_ISOLATION + 1).position(|b| *b == MARK)?;
-    let (isolation, value) = text.split_at_checked(end)?;
-    Some((isolation_of(isolation)?, value.get(1..)?))
-}
-
-/// Tag, length of the path and of the domain: what stands behind a session cookie's own name.
-fn isolation(rest: &[u8]) -> Option<(u32, usize, usize)> {
-    isolation_of(rest.strip_prefix(&[MARK])?)
-}
-
-fn isolation_of(text: &[u8]) -> Option<(u32, usize, usize)> {
-    let (tag, lengths) = text.split_at_checked(TAG)?;
-    if !tag.iter().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
-        return None;
-    }
-    let tag = u32::from_str_radix(std::str::from_utf8(tag).ok()?, 16).ok()?;
-    if lengths.is_empty() {
-        return Some((tag, 1, 0));
-    }
-    let mut numbers = lengths.strip_prefix(b".")?.split(|b| *b == b'.').map(|digits| {
-        let plain = matches!(digits.first(), Some(b'1'..=b'9')) && digits.iter().all(u8::is_ascii_digit);
-        std::str::from_utf8(digits).ok().filter(|_| plain)?.parse::<usize>().ok()
-    });
-    let path = numbers.next()??;
-    let domain = match numbers.next() {
-        Some(domain) => domain?,
-        None => 0,
-    };
-    numbers.next().is_none().then_some((tag, path, domain))
 }
 
 /// The cookies of a `Cookie` line: the name, and `=` with the value. What has no `=` has no name.

@@ -44,35 +44,10 @@ pub fn write(
 ) -> Result<()> {
     let settings = &routed.cluster.settings.affinity;
     let now = u32::try_from(clock::unix_secs()).unwrap_or(u32::MAX);
-    let idle = u32::try_from(settings.idle_timeout.as_secs()).unwrap_or(u32::MAX);
     let Some(serving) = routed.view.entry(attempt.member).map(Entry::tag) else { return Ok(()) };
     let login = if answer.sets_cookies { login_of(head, routed, answer) } else { None };
     let mut entries = routed.entries.clone();
-    let mut tell = routed.has_login;
-    if let Some(login) = routed.login {
-        entries.merge(login);
-    }
-    if let Some((member, tag)) = answer.redirected_to
-        && let Some(entry) = routed.view.entry(member)
-    {
-        tell |= entries.touch(entry.tag(), tag, now, idle);
-        entries.forget_former(tag);
-    } else if is_html(head)
-        && let Some(tag) = routed.database_tag
-    {
-        tell |= record(&mut entries, routed, attempt, answer.tried, tag, now, idle);
-        tell |= entries.login_used(serving);
-    } else if let Some(login) = login {
-        // Sessions that live side by side lead to their servers by themselves.
-        let leads_itself = routed.cluster.cookies.keeps_sessions_apart();
-        if !leads_itself || (head.status.is_redirection() && login.database != ANY_DATABASE) {
-            let is_page = !login.is_form && Some(login.database) == routed.database_tag;
-            tell |= match is_page {
-                true => record(&mut entries, routed, attempt, answer.tried, login.database, now, idle),
-                false => entries.touch(serving, login.database, now, idle),
-            };
-        }
-    }
+    let tell = update(&mut entries, head, routed, attempt, answer, login, now) || routed.has_login;
     if !tell && login.is_none() {
         return Ok(());
     }
@@ -80,8 +55,9 @@ pub fn write(
     let is_carried = routed.has_affinity
         || carried::is_carried(settings.same_site, method, headers, &routed.authority, routed.tls);
     if is_carried && tell {
-        let Some(value) = routed.cluster.keys.encode(&entries) else { return Ok(()) };
-        set(head, routed, &settings.cookie, &value, settings.same_site.on(routed.tls))?;
+        if let Some(value) = routed.cluster.keys.encode(&entries).filter(|_| !entries.is_empty()) {
+            set(head, routed, &settings.cookie, &value, settings.same_site.on(routed.tls))?;
+        }
         if routed.has_login {
             set(head, routed, &login_name(&settings.cookie), "", SameSite::Lax)?;
         }
@@ -89,10 +65,51 @@ pub fn write(
     } else if !is_carried && let Some(Login { database, is_session: true, .. }) = login {
         // Not `Strict` either: the browser follows a redirect out of the other site's page.
         let entry = affinity::Entry { server: serving, database, time: now };
-        let Some(value) = routed.cluster.keys.encode_login(entry) else { return Ok(()) };
-        set(head, routed, &login_name(&settings.cookie), &value, SameSite::Lax)?;
+        if let Some(value) = routed.cluster.keys.encode_login(entry) {
+            set(head, routed, &login_name(&settings.cookie), &value, SameSite::Lax)?;
+        }
     }
     Ok(())
+}
+
+/// The user's entries after this answer. True when the browser must be told.
+fn update(
+    entries: &mut Entries,
+    head: &ResponseHeader,
+    routed: &Routed,
+    attempt: &Attempt,
+    answer: &Answered<'_>,
+    login: Option<Login>,
+    now: u32,
+) -> bool {
+    let idle = u32::try_from(routed.cluster.settings.affinity.idle_timeout.as_secs()).unwrap_or(u32::MAX);
+    let Some(serving) = routed.view.entry(attempt.member).map(Entry::tag) else { return false };
+    if let Some(login) = routed.login {
+        entries.merge(login);
+    }
+    if let Some((member, tag)) = answer.redirected_to
+        && let Some(entry) = routed.view.entry(member)
+    {
+        let tell = entries.touch(entry.tag(), tag, now, idle);
+        entries.forget_former(tag);
+        return tell;
+    }
+    if is_html(head)
+        && let Some(tag) = routed.database_tag
+    {
+        let tell = record(entries, routed, attempt, answer.tried, tag, now, idle);
+        return entries.login_used(serving) || tell;
+    }
+    let Some(Login { database, is_form, .. }) = login else { return false };
+    // Sessions that live side by side lead to their servers by themselves.
+    let leads_itself = routed.cluster.cookies.keeps_sessions_apart();
+    if leads_itself && (database == ANY_DATABASE || !head.status.is_redirection()) {
+        false
+    } else if !is_form && Some(database) == routed.database_tag {
+        record(entries, routed, attempt, answer.tried, database, now, idle)
+    } else {
+        entries.touch(serving, database, now, idle)
+    }
 }
 
 /// Sets a cookie of ours for this host; an empty value deletes it.

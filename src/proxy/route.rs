@@ -143,15 +143,13 @@ pub fn route(snapshot: &Arc<Snapshot>, head: &RequestHeader, addressed: Addresse
         let of_this = found.as_ref().filter(|_| database_tag == Some(login.database));
         member(login.server).is_some_and(|server| takes_user(&view, of_this, server, port))
     });
+    let mut after_login = None;
     // A NoteID means another document in another replica: no login moves its user.
-    if let Some(login) = login.filter(|_| !note_id) {
-        entries.merge(login);
+    if !note_id {
+        login.into_iter().for_each(|login| entries.merge(login));
+        let server = database_tag.and_then(|tag| entries.login_before(tag)).and_then(member);
+        after_login = server.filter(|server| takes_user(&view, found.as_ref(), *server, port));
     }
-    let after_login = database_tag
-        .filter(|_| !note_id)
-        .and_then(|tag| entries.login_before(tag))
-        .and_then(member)
-        .filter(|server| takes_user(&view, found.as_ref(), *server, port));
     let former = database_tag.filter(|_| may_go_back).and_then(|tag| entries.former(tag)).and_then(member);
     let entry = former
         .filter(|former| is_home_again(&cluster, &view, found.as_ref(), *former, port))
