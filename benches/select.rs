@@ -156,7 +156,7 @@ fn head(target: &str, cookie: Option<String>) -> Result<RequestHeader, Failure> 
 fn cookie(snapshot: &Arc<Snapshot>, target: &str) -> Result<String, Failure> {
     let cluster = snapshot.clusters.first().ok_or("no cluster")?;
     let view = cluster.view.load();
-    let server = view.entries.last().ok_or("no server")?.member.tag();
+    let server = view.entries.last().ok_or("no server")?.tag();
     let database = route::tag_of_target(cluster, &view, target.as_bytes()).ok_or("no database")?;
     let now = u32::try_from(clock::unix_secs())?;
     let entries = Entries::new([Entry { server, database, time: now }].into_iter(), now, 1_800);

@@ -274,3 +274,21 @@ fn first_requests_in_parallel_end_with_one_server() {
         }
     }
 }
+
+#[test]
+fn any_number_of_foreign_cookies_of_our_name_hides_nothing() {
+    let (_acme, icm) = start(|_, config| set(config, "limits.header_bytes", "70KiB"));
+    let (_other_acme, other) = start(|_, _| {});
+    let mut foreign = Browser::new(other.address);
+    foreign.get("/a.nsf?Open");
+    let foreign = format!("ICM={}; ", foreign.icm().unwrap());
+    let browser = Browser::on(icm.address, "/a.nsf?Open", "Web1");
+    let own = format!("ICM={}", browser.icm().unwrap());
+    for many in [8, 9, 40, 800] {
+        let line = format!("{}{own}; ICM=x", foreign.repeat(many));
+        for _ in 0..8 {
+            let answer = icm.client().get_with("/a.nsf?Open", &[("Cookie", &line)]);
+            assert_eq!((answer.server(), answer.cookie("ICM")), ("Web1/Acme", None), "behind {many}");
+        }
+    }
+}

@@ -309,3 +309,67 @@ fn a_note_id_is_not_asked_for_elsewhere_when_its_server_dies_over_it() {
     let answer = browser.get(NOTE);
     assert_eq!((answer.status, answer.server()), (503, "Web1/Acme"));
 }
+
+/// The tag of the one session cookie.
+fn tag_of(browser: &Browser) -> String {
+    let name = browser.cookies.keys().find(|name| name.starts_with("SessionID~")).unwrap();
+    name.split_once('~').unwrap().1.to_owned()
+}
+
+#[test]
+fn the_tag_of_a_server_tells_nothing_without_the_secret_and_is_known_after_a_rotation() {
+    use sha2::{Digest, Sha256};
+    const XPAGE: &str = "/app.nsf/home.xsp";
+    let dir = tempfile::tempdir().unwrap();
+    let acme = Acme::start(&format!(
+        "{SCENARIO}  - {{ path: app.nsf, replica_id: C1257A000041D2E3, replicas: all }}\n"
+    ));
+    let icm = |name: &str, lines: &[&str]| {
+        let mut config = config(&acme);
+        equal_workloads(&acme, &mut config);
+        set(&mut config, "clusters.0.affinity.secret_file", &secret(dir.path(), name, lines));
+        Icm::start(config)
+    };
+    let (one, two) = (icm("one", &[OLD]), icm("two", &[OLD]));
+    let (rotated, foreign) = (icm("rotated", &[NEW, OLD]), icm("foreign", &[NEW]));
+    let on = |icm: &Icm| Browser::on(icm.address, XPAGE, "Web2");
+    let browser = on(&one);
+    assert_eq!(tag_of(&browser), tag_of(&on(&two)), "every ICM with the secret");
+    assert_ne!(tag_of(&browser), tag_of(&on(&foreign)));
+    assert_eq!(tag_of(&on(&rotated)), tag_of(&on(&foreign)), "the first line");
+    // What a dictionary of names would try.
+    for cluster in ["AcmeWeb", ""] {
+        for name in ["web2/acme", "Web2/Acme", "cn=web2/o=acme", "CN=Web2/O=Acme", "web2"] {
+            let mut hash = Sha256::new();
+            for part in [cluster, "server"].iter().filter(|part| !part.is_empty()) {
+                hash.update((part.len() as u64).to_be_bytes());
+                hash.update(part);
+            }
+            hash.update(name);
+            let guess: String = hash.finalize()[..4].iter().map(|b| format!("{b:02x}")).collect();
+            assert_ne!(guess, tag_of(&browser), "{cluster} {name}");
+        }
+    }
+    // The session of the older secret's time leads there still, with the affinity cookie and without.
+    for keep in [true, false] {
+        let mut after = Browser::new(rotated.address).with_cookies_of(&browser);
+        if !keep {
+            after.cookies.remove("ICM");
+        }
+        for _ in 0..4 {
+            let mut tab = Browser::new(rotated.address).with_cookies_of(&after);
+            let page = tab.get(&format!("{XPAGE}?Open&echo=json"));
+            assert_eq!((page.server(), &page.json()["xpages_state"]), ("Web2/Acme", &json!("known")));
+        }
+    }
+    // And what the rotated one moves, it moves for the servers' tags of today.
+    let mut moved = Browser::new(rotated.address).with_cookies_of(&browser);
+    acme.fault("Web2", json!("refuse"));
+    assert!(eventually(Duration::from_secs(30), || is_dead(&rotated, "Web2")));
+    let now = moved.server_of("/a.nsf?Open");
+    acme.heal("Web2");
+    assert!(eventually(Duration::from_secs(30), || !is_dead(&rotated, "Web2")));
+    for _ in 0..6 {
+        assert_eq!(moved.server_of("/a.nsf?Open"), now);
+    }
+}

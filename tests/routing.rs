@@ -73,11 +73,80 @@ fn an_unknown_database_goes_to_any_member_or_is_not_found() {
     let answer = icm.client().get_with("/nowhere.nsf", &[JSON]);
     assert_eq!((answer.status, &answer.json()["error"]), (404, &"unknown_database".into()));
     assert_eq!(icm.client().post("/nowhere.nsf?Open", &[], "a=b").status, 404);
-    // Server commands need no database.
-    for target in ["/nowhere.nsf?Login", "/nowhere.nsf?Logout", "/?OpenServer", "/", "/icons/x.gif"] {
+    for target in ["/?OpenServer", "/", "/icons/x.gif"] {
         assert!(!icm.client().get(target).server().is_empty(), "{target}");
     }
     assert_eq!(icm.client().get("/sales/orders.nsf").status, 200);
+}
+
+#[test]
+fn no_server_command_and_no_spelling_reaches_a_database_that_the_directory_does_not_know() {
+    let scenario = "
+servers: [ { name: Web1/Acme } ]
+databases:
+  - { path: cldbdir.nsf, replica_id: C1256A2F00310002, replicas: all }
+  - { path: a.nsf, replica_id: C1257A000041D2E0, replicas: all }
+";
+    let acme = Acme::start(scenario);
+    let mut config = config(&acme);
+    set(&mut config, "clusters.0.unknown_database", "not_found");
+    let icm = Icm::start(config);
+    for target in [
+        "/secret.nsf?OpenServer",
+        "/secret.nsf/view?OpenServer",
+        "/secret.nsf/view?Redirect&Name=Web1",
+        "/secret.nsf?Login",
+        "/secret.nsf!Login",
+        "/secret.nsf?%4Cogin&RedirectTo=/",
+        "/secret.nsf?SAMLLogin",
+        "/secret.nsf?Logout",
+        "/secret.nsf%3FOpenDatabase?Login",
+        "/secret.nsf%21OpenDatabase!Logout",
+        "/mail/names.nsf?Login",
+        "/names.nsf/People?Login",
+        "/names.nsf%3FOpenDatabase?Login",
+        "/names.nsf?OpenDatabase&Login",
+        "/names.nsf?OpenServer",
+        "/__0123456789ABCDEF",
+        "/__0123456789abcdef/v?OpenView",
+        "/__0123456789ABCDEF?OpenDatabase",
+        "/__0123456789ABCDEF!Login",
+        "/__0123456789ABCDEF%3FOpenDatabase?Login",
+        "/%5F_0123456789ABCDE%46?OpenDatabase",
+        "//__01234567:89ABCDEF/?OpenDatabase",
+        "/%5C__0123456789ABCDEF%5Cv?OpenView",
+        "/0123456789ABCDEF/v?OpenView",
+    ] {
+        let answer = icm.client().get(target);
+        assert_eq!((answer.status, answer.header("server")), (404, Some("domino-icm")), "{target}");
+    }
+    for target in [
+        "/",
+        "/?Login",
+        "/?Logout",
+        "/names.nsf?Login",
+        "//Names.nsf!login&RedirectTo=/a.nsf",
+        "/names.nsf?SAMLLogin",
+        "/names.nsf?OIDCLogin",
+        "/names.nsf?Logout",
+        "/auth/protocol/oidc?code=1",
+        "/icons/x.gif",
+        "/a.nsf?Logout",
+    ] {
+        assert_eq!(icm.client().get(target).server(), "Web1/Acme", "{target}");
+    }
+    assert!(!icm.client().post("/names.nsf?SAMLLogin", &[], "SAMLResponse=x").server().is_empty());
+}
+
+#[test]
+fn a_replica_id_without_the_ending_leads_to_its_holder() {
+    let (_acme, icm) = start(&[("unknown_database", "not_found")]);
+    for target in ["/__C1257A000041D2E0?OpenDatabase", "/c1257a000041d2e0/v?OpenView", "/__C1257A000041D2E0"]
+    {
+        let answer = icm.client().get(target);
+        let replica = answer.header("x-acme-replica");
+        assert_eq!((answer.status, replica), (200, Some("C1257A000041D2E0")), "{target}");
+    }
 }
 
 #[test]

@@ -370,3 +370,169 @@ fn a_login_after_a_failover_is_asked_for_once() {
         assert!(is_logged_in(&browser.get("/c.nsf/v?OpenView")));
     }
 }
+
+/// Sends no form: the login's answer alone. Out: the answer.
+fn post_login(browser: &mut Browser, redirect_to: &str) -> Answer {
+    let form = format!("Username=Jane+Doe&Password=secret&RedirectTo={redirect_to}");
+    browser.post("/names.nsf?Login", &form)
+}
+
+#[test]
+fn in_the_style_value_a_session_keeps_its_name_and_goes_to_its_server_alone() {
+    let style = |_: &Acme, config: &mut Value| {
+        set(config, "clusters.0.affinity.session_cookie_style", "value");
+    };
+    let (acme, icm) = start("", style);
+    let mut browser = Browser::new(icm.address);
+    let of_b = log_in(&mut browser, "/b.nsf?OpenDatabase");
+    assert_eq!(sessions(&browser), BTreeSet::from(["DomAuthSessId"]));
+    let value = browser.cookies["DomAuthSessId"].clone();
+    let (tag, own) = value.split_once('~').unwrap();
+    assert!(tag.len() == 8 && tag.bytes().all(|b| b.is_ascii_hexdigit()), "{value}");
+    browser.get("/b.nsf/one?Open");
+    let server = of_b.split('/').next().unwrap();
+    assert_eq!(cookies_at(&acme, server, "/b.nsf/one?Open"), format!("DomAuthSessId={own}"));
+    assert!(!is_logged_in(&browser.get("/c.nsf/foreign?Open")));
+    assert_eq!(cookies_at(&acme, "Web3", "/c.nsf/foreign?Open"), "", "nobody else's");
+    // One without a tag may be anybody's.
+    let mut old = Browser::new(icm.address);
+    old.cookies.insert("DomAuthSessId".into(), "0123456789ABCDEF".into());
+    old.get("/c.nsf/old?Open");
+    assert_eq!(cookies_at(&acme, "Web3", "/c.nsf/old?Open"), "DomAuthSessId=0123456789ABCDEF");
+    // It leads to its server without the affinity cookie.
+    browser.cookies.remove("ICM");
+    for _ in 0..6 {
+        let page = Browser::new(icm.address).with_cookies_of(&browser).get("/b.nsf/v?OpenView");
+        assert_eq!((page.server(), is_logged_in(&page)), (&*of_b, true));
+    }
+    // The server's own deletion is one for the browser, too.
+    let answer = browser.get("/names.nsf?Logout");
+    assert!(answer.all("set-cookie").iter().any(|c| c.starts_with("DomAuthSessId=;")), "{}", answer.head);
+    assert!(sessions(&browser).is_empty(), "{:?}", browser.cookies);
+    assert!(!is_logged_in(&browser.get("/b.nsf/v?OpenView")));
+}
+
+#[test]
+fn in_the_style_value_a_logout_at_any_server_ends_the_session() {
+    let style = |_: &Acme, config: &mut Value| {
+        set(config, "clusters.0.affinity.session_cookie_style", "value");
+    };
+    let (_acme, icm) = start("", style);
+    let mut browser = Browser::on(icm.address, "/app.nsf/home.xsp", "Web1");
+    log_in(&mut browser, "/c.nsf?OpenDatabase");
+    assert_eq!(sessions(&browser), BTreeSet::from(["DomAuthSessId", "SessionID"]));
+    browser.get("/c.nsf?Logout");
+    assert!(sessions(&browser).is_empty(), "{:?}", browser.cookies);
+}
+
+#[test]
+fn the_style_can_be_changed_while_users_are_logged_in() {
+    for (before, after) in [("name", "value"), ("value", "name")] {
+        let acme = Acme::start(SCENARIO);
+        let mut config = config(&acme);
+        equal_workloads(&acme, &mut config);
+        set(&mut config, "clusters.0.affinity.session_cookie_style", before);
+        let icm = Icm::start(config.clone());
+        let mut browser = Browser::new(icm.address);
+        log_in(&mut browser, "/c.nsf?OpenDatabase");
+        set(&mut config, "clusters.0.affinity.session_cookie_style", after);
+        icm.reload(&config);
+        assert!(is_logged_in(&browser.get("/c.nsf/v?OpenView")), "{before} to {after}");
+    }
+}
+
+#[test]
+fn a_login_makes_its_server_the_users_even_where_sessions_pass_as_they_are() {
+    for sso in ["", "sso: true\n"] {
+        let none = |_: &Acme, config: &mut Value| set(config, "clusters.0.affinity.session_cookies", "[]");
+        let (_acme, icm) = start(sso, none);
+        for to in ["/b.nsf/v?OpenView", "/"] {
+            for _ in 0..4 {
+                let mut browser = Browser::new(icm.address);
+                let answer = post_login(&mut browser, &to.replace('?', "%3F"));
+                assert_eq!(answer.status, 302);
+                assert!(answer.cookie("ICM").is_some(), "{}", answer.head);
+                let holds = answer.server() != "Web3/Acme";
+                let page = browser.get("/b.nsf/v?OpenView");
+                if holds {
+                    assert_eq!((page.server(), is_logged_in(&page)), (answer.server(), true), "{to}");
+                }
+                let page = Browser::new(icm.address).with_cookies_of(&browser).get("/b.nsf?OpenDatabase");
+                assert_eq!(page.server() == answer.server(), holds, "{to}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_session_that_nobody_signed_opens_no_door() {
+    let acme = Acme::start(SCENARIO);
+    let mut config = config(&acme);
+    equal_workloads(&acme, &mut config);
+    let icm = Icm::start(config.clone());
+    let mut inside = Browser::on(icm.address, "/app.nsf/home.xsp", "Web1");
+    let mut unsigned = Browser::new(icm.address).with_cookies_of(&inside);
+    unsigned.cookies.remove("ICM");
+    assert_eq!(unsigned.cookies.len(), 1, "{:?}", unsigned.cookies);
+    set(&mut config, "clusters.0.servers.list.0.server_restricted", "1");
+    icm.reload(&config);
+    icm.wait_for_log("-> RESTRICTED");
+    for target in
+        ["/", "/icons/x.gif", "/names.nsf?Login", "/a.nsf?OpenDatabase", "/app.nsf/home.xsp", "/x.nsf"]
+    {
+        for _ in 0..4 {
+            let answer = Browser::new(icm.address).with_cookies_of(&unsigned).get(target);
+            assert_ne!(answer.server(), "Web1/Acme", "{target}");
+        }
+    }
+    assert_eq!(inside.server_of("/app.nsf/home.xsp"), "Web1/Acme", "who is inside stays");
+    assert_eq!(inside.server_of("/icons/x.gif"), "Web1/Acme");
+    // Nor is a BUSY server preferred for it.
+    set(&mut config, "clusters.0.servers.list.0.server_restricted", "0");
+    set(&mut config, "clusters.0.servers.list.0.server_availability_threshold", "100");
+    icm.reload(&config);
+    icm.wait_for_server("Web1", "BUSY", |s| s["state"] == "BUSY");
+    for target in ["/", "/app.nsf/home.xsp"] {
+        let answer = Browser::new(icm.address).with_cookies_of(&unsigned).get(target);
+        assert_ne!(answer.server(), "Web1/Acme", "{target}");
+    }
+}
+
+#[test]
+fn any_number_of_sessions_leads_to_the_server_that_can_serve() {
+    let servers: Vec<String> = (1..=12).map(|n| format!("{{ name: Web{n}/Acme }}")).collect();
+    let own: Vec<String> = (1..=12)
+        .map(|n| {
+            format!(
+                "  - {{ path: x{n}.nsf, replica_id: C1257A0000420{n:03}, replicas: [Web{n}], login: true }}"
+            )
+        })
+        .collect();
+    let acme = Acme::start(&format!(
+        "servers: [ {} ]
+users: {{ Jane Doe/Acme: secret }}
+databases:
+  - {{ path: cldbdir.nsf, replica_id: C1256A2F00310002, replicas: all }}
+  - {{ path: d.nsf, replica_id: C1257A000041D2E4, replicas: [Web11, Web12] }}
+{}
+",
+        servers.join(", "),
+        own.join("\n")
+    ));
+    let mut config = config(&acme);
+    equal_workloads(&acme, &mut config);
+    let icm = Icm::start(config);
+    let mut browser = Browser::new(icm.address);
+    for n in 1..=11 {
+        log_in(&mut browser, &format!("/x{n}.nsf?OpenDatabase"));
+    }
+    browser.cookies.remove("ICM");
+    let mut sessions: Vec<String> = browser.cookies.iter().map(|(n, v)| format!("{n}={v}")).collect();
+    assert_eq!(sessions.len(), 11, "{sessions:?}");
+    for _ in 0..11 {
+        sessions.rotate_left(1);
+        let line = sessions.join("; ");
+        let answer = icm.client().get_with("/d.nsf?OpenDatabase", &[("Cookie", &line)]);
+        assert_eq!(answer.server(), "Web11/Acme", "{line}");
+    }
+}

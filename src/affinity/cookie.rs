@@ -3,8 +3,11 @@
 //! In: the value of a cookie. Out: entries, or none: a value that is foreign, cut or forged counts as no
 //! cookie at all. Equal on every ICM with the same secret; nothing is stored here.
 //!
-//! Form: base64url of one version octet, twelve octets an entry (server tag, database tag, seconds,
-//! all big endian) and the first sixteen octets of HMAC-SHA-256 over what stands before them.
+//! Form: base64url of one version byte, twelve bytes an entry (server tag, database tag, seconds,
+//! all big endian) and the first sixteen bytes of HMAC-SHA-256 over what stands before them. The cookie of a login
+//! has the same form with another version, and one entry.
+//!
+//! Tags are keyed too: with a plain hash anybody could try names of servers until one fits the tag in his cookies.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -13,20 +16,29 @@ use sha2::{Digest, Sha256};
 use smallvec::SmallVec;
 use subtle::ConstantTimeEq;
 
-use super::entries::{Entries, Entry, MAX};
+use super::entries::{ANY_DATABASE, Entries, Entry, MAX};
 
-const VERSION: u8 = 1;
+/// The first byte. That of a tag's message is 0, so that no cookie is a tag and no tag a cookie.
+const AFFINITY: u8 = 1;
+const LOGIN: u8 = 2;
 const ENTRY: usize = 12;
 const MAC: usize = 16;
-const LONGEST: usize = 1 + MAX * ENTRY + MAC;
+const MAX_LENGTH: usize = 1 + MAX * ENTRY + MAC;
 /// The decoder rounds its estimate up to whole groups of three.
-const ROOM: usize = LONGEST + 3;
+const ROOM: usize = MAX_LENGTH + 3;
 
 type HmacSha256 = Hmac<Sha256>;
 
-/// The secrets: the first signs, all verify, so that keys can be rotated.
+/// The secrets, for one cluster: the first signs, all verify, so that keys can be rotated.
 #[derive(Clone)]
-pub struct Keys(Vec<HmacSha256>);
+pub struct Keys(Vec<Key>);
+
+#[derive(Clone)]
+struct Key {
+    mac: HmacSha256,
+    /// Keeps databases of different clusters and keys apart.
+    cluster: u32,
+}
 
 impl std::fmt::Debug for Keys {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -38,47 +50,122 @@ impl Keys {
     /// From secrets of any length, in order.
     #[must_use]
     pub fn new<'a>(secrets: impl IntoIterator<Item = &'a [u8]>) -> Self {
-        Self(secrets.into_iter().filter_map(|s| HmacSha256::new_from_slice(s).ok()).collect())
+        let macs = secrets.into_iter().filter_map(|s| HmacSha256::new_from_slice(s).ok());
+        Self(macs.map(|mac| Key { cluster: 0, mac }).collect())
     }
 
-    /// Decodes a cookie's value; anything that does not verify gives no entries.
+    /// The same for the databases of this cluster.
+    #[must_use]
+    pub fn of_cluster(mut self, name: &str) -> Self {
+        for key in &mut self.0 {
+            key.cluster = keyed(&key.mac, name, "cluster", b"");
+        }
+        self
+    }
+
+    /// The tags of a name within a cluster, equal on every ICM with the same secrets: the current one, then those of
+    /// older secrets.
+    #[must_use]
+    pub fn tags(&self, cluster: &str, kind: &str, name: &[u8]) -> SmallVec<[u32; 2]> {
+        self.0.iter().map(|key| keyed(&key.mac, cluster, kind, name)).collect()
+    }
+
+    /// The tag of a database in this cluster's cookies.
+    #[must_use]
+    pub fn database_tag(&self, number: u32) -> u32 {
+        number ^ self.0.first().map_or(0, |key| key.cluster)
+    }
+
+    /// Decodes the affinity cookie's value; anything that does not verify gives no entries.
     #[must_use]
     pub fn decode(&self, value: &[u8], now: u32, idle_secs: u32) -> Entries {
-        self.verified(value).map(|raw| Entries::new(entries_of(&raw), now, idle_secs)).unwrap_or_default()
+        self.decode_renewed(value, now, idle_secs, |tag| tag)
     }
 
-    fn verified(&self, value: &[u8]) -> Option<SmallVec<[u8; ROOM]>> {
+    /// The same where an older secret may have signed: its tags become those of the current one, servers' by `renewed`.
+    #[must_use]
+    pub fn decode_renewed(
+        &self,
+        value: &[u8],
+        now: u32,
+        idle_secs: u32,
+        renewed: impl Fn(u32) -> u32,
+    ) -> Entries {
+        self.verified(AFFINITY, value)
+            .map(|(raw, key)| Entries::new(self.entries_of(&raw, key, renewed), now, idle_secs))
+            .unwrap_or_default()
+    }
+
+    /// Decodes the value of a login's cookie.
+    #[must_use]
+    pub fn decode_login(
+        &self,
+        value: &[u8],
+        now: u32,
+        idle_secs: u32,
+        renewed: impl Fn(u32) -> u32,
+    ) -> Option<Entry> {
+        let (raw, key) = self.verified(LOGIN, value)?;
+        Entries::new(self.entries_of(&raw, key, renewed), now, idle_secs).recent()
+    }
+
+    /// The signed part, and the number of the key.
+    fn verified(&self, version: u8, value: &[u8]) -> Option<(SmallVec<[u8; ROOM]>, usize)> {
         let mut raw: SmallVec<[u8; ROOM]> = SmallVec::from_elem(0, ROOM);
         let length = URL_SAFE_NO_PAD.decode_slice(value, &mut raw).ok()?;
         raw.truncate(length);
         let signed = length.checked_sub(MAC)?;
-        if signed == 0 || !(signed - 1).is_multiple_of(ENTRY) || raw.first() != Some(&VERSION) {
+        if signed <= ENTRY || !(signed - 1).is_multiple_of(ENTRY) || raw.first() != Some(&version) {
             return None;
         }
         let (body, mac) = raw.split_at_checked(signed)?;
-        let genuine = self.0.iter().any(|key| {
-            let full = key.clone().chain_update(body).finalize().into_bytes();
+        let key = self.0.iter().position(|key| {
+            let full = key.mac.clone().chain_update(body).finalize().into_bytes();
             full.get(..MAC).is_some_and(|ours| bool::from(ours.ct_eq(mac)))
-        });
-        if !genuine {
-            return None;
-        }
+        })?;
         raw.truncate(signed);
-        Some(raw)
+        Some((raw, key))
     }
 
-    /// Encodes entries; `None` when there is no key.
+    fn entries_of<'r>(
+        &self,
+        raw: &'r [u8],
+        key: usize,
+        renewed: impl Fn(u32) -> u32 + 'r,
+    ) -> impl Iterator<Item = Entry> + 'r {
+        let cluster = |key: usize| self.0.get(key).map_or(0, |key| key.cluster);
+        let difference = cluster(0) ^ cluster(key);
+        entries_of(raw).map(move |entry| match entry {
+            entry if key == 0 => entry,
+            Entry { database: ANY_DATABASE, .. } => Entry { server: renewed(entry.server), ..entry },
+            Entry { server, database, time } => {
+                Entry { server: renewed(server), database: database ^ difference, time }
+            }
+        })
+    }
+
+    /// Encodes entries for the affinity cookie; `None` when there is no key.
     #[must_use]
     pub fn encode(&self, entries: &Entries) -> Option<String> {
+        self.signed(AFFINITY, entries.iter().take(MAX))
+    }
+
+    /// Encodes the entry of a login for a cookie of its own.
+    #[must_use]
+    pub fn encode_login(&self, login: Entry) -> Option<String> {
+        self.signed(LOGIN, std::iter::once(login))
+    }
+
+    fn signed(&self, version: u8, entries: impl Iterator<Item = Entry>) -> Option<String> {
         let key = self.0.first()?;
-        let mut raw: SmallVec<[u8; LONGEST]> = SmallVec::new();
-        raw.push(VERSION);
-        for entry in entries.iter().take(MAX) {
+        let mut raw: SmallVec<[u8; MAX_LENGTH]> = SmallVec::new();
+        raw.push(version);
+        for entry in entries {
             raw.extend_from_slice(&entry.server.to_be_bytes());
             raw.extend_from_slice(&entry.database.to_be_bytes());
             raw.extend_from_slice(&entry.time.to_be_bytes());
         }
-        let mac = key.clone().chain_update(&raw).finalize().into_bytes();
+        let mac = key.mac.clone().chain_update(&raw).finalize().into_bytes();
         raw.extend_from_slice(mac.get(..MAC)?);
         Some(URL_SAFE_NO_PAD.encode(&raw))
     }
@@ -95,16 +182,31 @@ fn entries_of(raw: &[u8]) -> impl Iterator<Item = Entry> + '_ {
     })
 }
 
-/// The tag of a name within a cluster: the same on every ICM, of every release.
+/// A number for a name within a cluster, the same on every ICM, of every release. Anybody can compute it: what leaves
+/// this process is keyed.
 #[must_use]
-pub fn tag(cluster: &str, kind: &str, name: &[u8]) -> u32 {
+pub fn number(cluster: &str, kind: &str, name: &[u8]) -> u32 {
     let mut hash = Sha256::new();
+    feed(cluster, kind, name, |part| hash.update(part));
+    first_word(&hash.finalize())
+}
+
+fn keyed(key: &HmacSha256, cluster: &str, kind: &str, name: &[u8]) -> u32 {
+    let mut mac = key.clone();
+    feed(cluster, kind, name, |part| Mac::update(&mut mac, part));
+    first_word(&mac.finalize().into_bytes())
+}
+
+/// Lengths first, so that no two triples read the same.
+fn feed(cluster: &str, kind: &str, name: &[u8], mut update: impl FnMut(&[u8])) {
     for part in [cluster.as_bytes(), kind.as_bytes()] {
-        hash.update((part.len() as u64).to_be_bytes());
-        hash.update(part);
+        update(&(part.len() as u64).to_be_bytes());
+        update(part);
     }
-    hash.update(name);
-    let digest = hash.finalize();
+    update(name);
+}
+
+fn first_word(digest: &[u8]) -> u32 {
     digest.first_chunk::<4>().map_or(1, |b| u32::from_be_bytes(*b))
 }
 
@@ -169,11 +271,45 @@ mod tests {
     }
 
     #[test]
-    fn tags_differ_by_cluster_kind_and_name() {
-        let a = tag("AcmeWeb", "server", b"web1/acme");
-        assert_eq!(a, tag("AcmeWeb", "server", b"web1/acme"));
-        assert_ne!(a, tag("AcmeMail", "server", b"web1/acme"));
-        assert_ne!(a, tag("AcmeWeb", "database", b"web1/acme"));
+    fn entries_of_an_older_secret_come_with_the_tags_of_the_current_one() {
+        let (old, new) = (b"a secret of the right length".as_slice(), b"the new secret, signing".as_slice());
+        let (before, after) =
+            (Keys::new([old]).of_cluster("AcmeWeb"), Keys::new([new, old]).of_cluster("AcmeWeb"));
+        let servers = after.tags("AcmeWeb", "server", b"web1/acme");
+        assert_eq!(before.tags("AcmeWeb", "server", b"web1/acme").as_slice(), &servers[1..]);
+        let mut entries = Entries::default();
+        entries.touch(servers[1], before.database_tag(7), 1_000, 1_800);
+        entries.touch(servers[1], ANY_DATABASE, 1_001, 1_800);
+        let renewed = |tag| if tag == servers[1] { servers[0] } else { tag };
+        let value = before.encode(&entries).unwrap();
+        let read = after.decode_renewed(value.as_bytes(), 1_002, 1_800, renewed);
+        let all: Vec<_> = read.iter().map(|e| (e.server, e.database)).collect();
+        assert_eq!(all, [(servers[0], ANY_DATABASE), (servers[0], after.database_tag(7))]);
+    }
+
+    #[test]
+    fn a_login_is_no_affinity_cookie_and_the_reverse() {
+        let login = Entry { server: 7, database: 1, time: 1_000 };
+        let value = keys().encode_login(login).unwrap();
+        assert_eq!(keys().decode_login(value.as_bytes(), 1_001, 1_800, |tag| tag), Some(login));
+        assert_eq!(keys().decode_login(value.as_bytes(), 2_800, 1_800, |tag| tag), None, "too old");
+        assert!(keys().decode(value.as_bytes(), 1_001, 1_800).is_empty());
+        let affinity = keys().encode(&some_entries()).unwrap();
+        assert_eq!(keys().decode_login(affinity.as_bytes(), 1_002, 1_800, |tag| tag), None);
+    }
+
+    #[test]
+    fn tags_differ_by_cluster_kind_name_and_secret() {
+        let tag = |cluster, kind| keys().tags(cluster, kind, b"web1/acme")[0];
+        let a = tag("AcmeWeb", "server");
+        assert_eq!(a, tag("AcmeWeb", "server"));
+        assert_ne!(a, tag("AcmeMail", "server"));
+        assert_ne!(a, tag("AcmeWeb", "database"));
+        assert_ne!(a, number("AcmeWeb", "server", b"web1/acme"), "without the secret nobody can tell");
+        let other = Keys::new([b"another secret altogether".as_slice()]);
+        assert_ne!(a, other.tags("AcmeWeb", "server", b"web1/acme")[0]);
+        assert_ne!(keys().of_cluster("A").database_tag(7), other.of_cluster("A").database_tag(7));
+        assert_ne!(keys().of_cluster("A").database_tag(7), keys().of_cluster("B").database_tag(7));
     }
 
     proptest! {

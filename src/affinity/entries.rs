@@ -11,6 +11,9 @@ use smallvec::SmallVec;
 /// More are forgotten, the oldest first.
 pub const MAX: usize = 16;
 
+/// The database of a login whose page is not known: it speaks for the next database that the user asks for.
+pub const ANY_DATABASE: u32 = u32::MAX;
+
 /// This browser was served `database` on `server`, last at `time`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Entry {
@@ -117,6 +120,32 @@ impl Entries {
         tell
     }
 
+    /// Puts an entry that another cookie brought ahead of older ones; a newer one for the same database stays.
+    pub fn merge(&mut self, entry: Entry) {
+        if self.for_database(entry.database).is_some_and(|newer| newer.time > entry.time) {
+            return;
+        }
+        self.list.retain(|old| old.database != entry.database);
+        let at = self.list.iter().position(|old| old.time <= entry.time).unwrap_or(self.list.len());
+        self.list.insert(at, entry);
+        self.list.truncate(MAX);
+        self.forget_former(entry.database);
+    }
+
+    /// The server of a login that no page followed yet, unless this database was used since.
+    #[must_use]
+    pub fn login_before(&self, database: u32) -> Option<u32> {
+        let login = self.for_database(ANY_DATABASE)?;
+        self.for_database(database).is_none_or(|entry| entry.time <= login.time).then_some(login.server)
+    }
+
+    /// A page of this server followed the login there. True when there was one.
+    pub fn login_used(&mut self, server: u32) -> bool {
+        let before = self.list.len();
+        self.list.retain(|entry| entry.database != ANY_DATABASE || entry.server != server);
+        self.list.len() < before
+    }
+
     /// Remembers which server a database is about to be moved off; the first one stays its home.
     pub fn remember(&mut self, database: u32, server: u32) {
         if self.former(database).is_none() {
@@ -126,8 +155,13 @@ impl Entries {
 
     /// Remembers it for every database that a server serves.
     pub fn remember_all(&mut self, server: u32) {
-        let there: SmallVec<[u32; 4]> =
-            self.list.iter().filter(|e| e.server == server).map(|e| e.database).collect();
+        let there: SmallVec<[u32; 4]> = self
+            .list
+            .iter()
+            .filter(|e| e.server == server)
+            .map(|e| e.database)
+            .filter(|d| *d != ANY_DATABASE)
+            .collect();
         for database in there {
             self.remember(database, server);
         }
@@ -138,9 +172,9 @@ impl Entries {
         self.formers.retain(|(of, _)| *of != database);
     }
 
-    /// A server died: every entry that names it names the new one. True when there was any.
+    /// A server died: every entry that names it names the new one, and a login there is lost. True when there was any.
     pub fn replace_server(&mut self, dead: u32, new: u32) -> bool {
-        let mut any = false;
+        let mut any = self.login_used(dead);
         for entry in &mut self.list {
             if entry.server == dead {
                 entry.server = new;
@@ -187,6 +221,36 @@ mod tests {
         assert!(entries.iter().all(|e| e.server != 1));
         assert_eq!(entries.for_database(20).unwrap().server, 2);
         assert!(!entries.replace_server(1, 9));
+    }
+
+    #[test]
+    fn a_login_stands_ahead_of_older_entries_and_behind_newer_ones() {
+        let mut entries = Entries::default();
+        entries.touch(1, 10, 1_000, 1_800);
+        entries.touch(1, 20, 1_200, 1_800);
+        entries.merge(Entry { server: 2, database: 10, time: 1_100 });
+        let all: Vec<_> = entries.iter().map(|e| (e.server, e.database)).collect();
+        assert_eq!(all, [(1, 20), (2, 10)]);
+        entries.merge(Entry { server: 3, database: 20, time: 1_100 });
+        assert_eq!(entries.for_database(20).unwrap().server, 1, "used since");
+        for database in 100..120 {
+            entries.merge(Entry { server: 3, database, time: 1_300 });
+        }
+        assert_eq!(entries.iter().count(), MAX);
+    }
+
+    #[test]
+    fn a_login_for_no_database_speaks_for_the_next_one_and_dies_with_its_server() {
+        let mut entries = Entries::default();
+        entries.touch(1, 10, 1_000, 1_800);
+        entries.merge(Entry { server: 2, database: ANY_DATABASE, time: 1_100 });
+        assert_eq!((entries.login_before(10), entries.login_before(30)), (Some(2), Some(2)));
+        entries.touch(1, 20, 1_200, 1_800);
+        assert_eq!(entries.login_before(20), None);
+        assert!(!entries.clone().login_used(1) && entries.clone().login_used(2));
+        entries.remember_all(2);
+        assert!(entries.replace_server(2, 1));
+        assert_eq!((entries.login_before(10), entries.former(ANY_DATABASE)), (None, None));
     }
 
     #[test]

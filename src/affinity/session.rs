@@ -6,22 +6,22 @@
 //! never reads a session.
 //!
 //! A browser sees `DomAuthSessId~0f3a9c21`: the server's own name of it, `~`, and the server's tag, which
-//! includes the cluster and is the same on every ICM. Behind it stands `.` and the length of the cookie's `Path`
+//! includes the cluster and is the same on every ICM with the same secret. Behind it stands `.` and the length of the cookie's `Path`
 //! where that is not `/`, and once more with the length of its `Domain` where it has one: a browser never says
 //! these, and only with them can a cookie be deleted. A cookie that a request brings has a path that the
 //! request's path begins with, and a domain that the host ends with, so the lengths are enough.
+//!
+//! In the style `value` the name stays, and all this stands before the value: `DomAuthSessId=0f3a9c21~...`. Scripts find
+//! the cookie, and a browser has one login at a time. Both are read in either style, so that the style can be changed.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest, Sha256};
 use smallvec::SmallVec;
 
+use super::isolation::{Isolation, MARK};
 use crate::cluster::ServerName;
 
-/// Between a session cookie's name and the tag of its server.
-const MARK: u8 = b'~';
-/// Eight hexadecimal digits.
-const TAG: usize = 8;
 /// Length of what Domino 14 puts behind `DomAuthSessId`.
 pub const SUFFIX: usize = 11;
 /// The cookie that Domino 14 makes unique.
@@ -32,10 +32,23 @@ const MOST_EXPIRED: usize = 64;
 /// What Domino 14 puts behind `DomAuthSessId`.
 pub type Suffix = [u8; SUFFIX];
 
+/// Where a session cookie carries the tag of its server.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum SessionCookieStyle {
+    /// Behind its name: one cookie for each server.
+    #[default]
+    Name,
+    /// Before its value: one cookie, under the server's own name.
+    Value,
+}
+
 /// The cookies of a cluster that mean something here.
 #[derive(Clone, Debug)]
 pub struct Cookies {
     affinity: Box<str>,
+    /// Of a login that the affinity cookie does not know of.
+    login: Box<str>,
+    style: SessionCookieStyle,
     /// Lower case.
     sessions: Box<[Box<str>]>,
     unique: bool,
@@ -48,6 +61,8 @@ pub enum Meaning<'a> {
     Foreign,
     /// Our own affinity cookie.
     Affinity,
+    /// Our own cookie of a login.
+    Login,
     /// A session cookie that nobody has isolated: it is older than this balancer.
     Plain {
         /// Which of the configured names.
@@ -76,16 +91,30 @@ impl Cookies {
     pub fn new(affinity: &str, sessions: &[String]) -> Self {
         Self {
             affinity: affinity.into(),
+            login: login_name(affinity).into(),
+            style: SessionCookieStyle::default(),
             sessions: sessions.iter().map(|name| name.as_str().into()).collect(),
             unique: sessions.iter().any(|name| name == UNIQUE),
         }
     }
 
+    /// The same with this style for what servers set.
+    #[must_use]
+    pub fn with_style(mut self, style: SessionCookieStyle) -> Self {
+        self.style = style;
+        self
+    }
+
     /// Reads a name.
     #[must_use]
     pub fn meaning<'a>(&self, name: &'a [u8]) -> Meaning<'a> {
-        if name == self.affinity.as_bytes() && !name.is_empty() {
-            return Meaning::Affinity;
+        if !self.affinity.is_empty() && name.starts_with(self.affinity.as_bytes()) {
+            if name.len() == self.affinity.len() {
+                return Meaning::Affinity;
+            }
+            if name == self.login.as_bytes() {
+                return Meaning::Login;
+            }
         }
         for (number, session) in self.sessions.iter().enumerate() {
             let Some((own, rest)) = name.split_at_checked(session.len()) else { continue };
@@ -95,7 +124,7 @@ impl Cookies {
             if rest.is_empty() {
                 return Meaning::Plain { number };
             }
-            if let Some((tag, path, domain)) = isolation(rest) {
+            if let Some(Isolation { tag, path, domain }) = Isolation::behind_name(rest) {
                 return Meaning::Isolated { number, name: own, tag, path, domain };
             }
         }
@@ -108,9 +137,51 @@ impl Cookies {
         }
     }
 
+    /// Reads a cookie of a request: its name, and `=` with the value, which may carry the tag. Gives the value that the
+    /// server knows, too.
+    #[must_use]
+    pub fn read<'a>(&self, name: &'a [u8], rest: &'a [u8]) -> (Meaning<'a>, &'a [u8]) {
+        let value = rest.get(1..).unwrap_or_default();
+        match self.meaning(name) {
+            Meaning::Plain { number } => match Isolation::before_value(value) {
+                Some((Isolation { tag, path, domain }, value)) => {
+                    (Meaning::Isolated { number, name, tag, path, domain }, value)
+                }
+                None => (Meaning::Plain { number }, value),
+            },
+            other => (other, value),
+        }
+    }
+
+    /// A `Set-Cookie` value with which a server gives the browser a session: its login arrived there. A cookie that is
+    /// deleted is none.
+    #[must_use]
+    pub fn gives_session(&self, set_cookie: &[u8]) -> bool {
+        let mut attributes = set_cookie.split(|b| *b == b';');
+        let Some((name, rest)) = attributes.next().and_then(|pair| pairs(pair).next()) else { return false };
+        // Where no session cookie is configured, Domino's own is still a login.
+        let is_session = name.get(..UNIQUE.len()).is_some_and(|n| n.eq_ignore_ascii_case(UNIQUE.as_bytes()))
+            || !matches!(self.meaning(name), Meaning::Foreign | Meaning::Affinity | Meaning::Login);
+        let (_, value) = self.read(name, rest);
+        let is_empty = matches!(value.trim_ascii(), b"" | b"\"\"");
+        let ends = |attribute: &[u8]| {
+            let attribute = attribute.trim_ascii().to_ascii_lowercase();
+            attribute == b"max-age=0"
+                || attribute.starts_with(b"max-age=-")
+                || attribute.ends_with(b"1970 00:00:00 gmt")
+        };
+        is_session && !is_empty && !attributes.any(ends)
+    }
+
+    /// Every server's session lives in the browser beside those of the others.
+    #[must_use]
+    pub fn keeps_sessions_apart(&self) -> bool {
+        self.style == SessionCookieStyle::Name && !self.sessions.is_empty()
+    }
+
     /// The `Set-Cookie` value under which a browser keeps this session of the server with this tag, or `None`
-    /// for any other cookie. `path` is that of the request as the browser sent it. All but the name stays
-    /// octet for octet.
+    /// for any other cookie. `path` is that of the request as the browser sent it. All but the name, or the begin of the
+    /// value, stays byte for byte. A deletion under the server's own name stays as it is.
     #[must_use]
     pub fn isolate(&self, value: &[u8], tag: u32, path: &[u8]) -> Option<Vec<u8>> {
         let end =
@@ -134,18 +205,14 @@ impl Cookies {
             // RFC 6265 section 5.1.4: up to the last slash of the request's path.
             _ => path.iter().rposition(|b| *b == b'/').unwrap_or(0).max(1),
         };
-        let mut out = Vec::with_capacity(value.len() + TAG + 8);
-        out.extend_from_slice(name);
-        out.push(MARK);
-        out.extend_from_slice(format!("{tag:08x}").as_bytes());
-        if length != 1 || domain != 0 {
-            out.extend_from_slice(format!(".{length}").as_bytes());
+        let isolation = Isolation { tag, path: length, domain }.to_string();
+        let (mark, isolation) = (&[MARK], isolation.as_bytes());
+        if self.style == SessionCookieStyle::Name {
+            return Some([name, mark, isolation, rest].concat());
         }
-        if domain != 0 {
-            out.extend_from_slice(format!(".{domain}").as_bytes());
-        }
-        out.extend_from_slice(rest);
-        Some(out)
+        let text = rest.get(1..)?;
+        let is_empty = text.split(|b| *b == b';').next().is_none_or(|text| text.trim_ascii().is_empty());
+        (!is_empty).then(|| [name, b"=", isolation, mark, text.trim_ascii_start()].concat())
     }
 
     /// The one `Cookie` line for the server with this tag: its own sessions under their own names, nobody
@@ -157,45 +224,69 @@ impl Cookies {
         server: u32,
         is_anothers: impl Fn(&Suffix) -> bool,
     ) -> Vec<u8> {
-        let mut has_own: SmallVec<[bool; 8]> = SmallVec::from_elem(false, self.sessions.len());
-        for (name, _) in lines.clone().flat_map(pairs) {
-            if let Meaning::Isolated { number, tag, .. } = self.meaning(name)
-                && tag == server
-                && let Some(own) = has_own.get_mut(number)
+        self.for_server_of(lines, &[server], is_anothers)
+    }
+
+    /// The same for a server that has older tags behind the current one.
+    pub fn for_server_of<'h>(
+        &self,
+        lines: impl Iterator<Item = &'h [u8]> + Clone,
+        tags: &[u32],
+        is_anothers: impl Fn(&Suffix) -> bool,
+    ) -> Vec<u8> {
+        // Of the sessions of one name the server gets those of the newest kind.
+        let mut newest: SmallVec<[u8; 8]> = SmallVec::from_elem(0, self.sessions.len());
+        for (name, rest) in lines.clone().flat_map(pairs) {
+            let (meaning, _) = self.read(name, rest);
+            if let (Some(number), age) = self.session_of(name, meaning, tags)
+                && let Some(newest) = newest.get_mut(number)
             {
-                *own = true;
+                *newest = age.max(*newest);
             }
         }
         let mut out = Vec::with_capacity(lines.clone().map(|line| line.len() + 2).sum());
-        let mut push = |name: &[u8], rest: &[u8]| {
+        let mut push = |parts: &[&[u8]]| {
             if !out.is_empty() {
                 out.extend_from_slice(b"; ");
             }
-            out.extend_from_slice(name);
-            out.extend_from_slice(rest);
+            parts.iter().for_each(|part| out.extend_from_slice(part));
         };
         for (name, rest) in lines.flat_map(pairs) {
-            match self.meaning(name) {
-                Meaning::Foreign => push(name, rest),
-                Meaning::Affinity => {}
-                Meaning::Plain { number } => {
-                    if !has_own.get(number).copied().unwrap_or(false) {
-                        push(name, rest);
-                    }
-                }
-                Meaning::Isolated { name: own, tag, .. } => {
-                    if tag == server {
-                        push(own, rest);
+            let (meaning, value) = self.read(name, rest);
+            match meaning {
+                Meaning::Foreign => push(&[name, rest]),
+                Meaning::Affinity | Meaning::Login => {}
+                Meaning::Plain { number } | Meaning::Isolated { number, .. } => {
+                    let (_, age) = self.session_of(name, meaning, tags);
+                    if age > 0 && newest.get(number) == Some(&age) {
+                        let own = if let Meaning::Isolated { name, .. } = meaning { name } else { name };
+                        push(&[own, b"=", value]);
                     }
                 }
                 Meaning::Unique(suffix) => {
                     if !is_anothers(&suffix) {
-                        push(name, rest);
+                        push(&[name, rest]);
                     }
                 }
             }
         }
         out
+    }
+
+    /// Which configured name a session has, and how new its kind is for the server with these tags: 3 as it is set now,
+    /// 2 of another style or an older tag, 1 isolated by nobody, 0 not this server's.
+    fn session_of(&self, name: &[u8], meaning: Meaning<'_>, tags: &[u32]) -> (Option<usize>, u8) {
+        match meaning {
+            Meaning::Plain { number } => (Some(number), 1),
+            Meaning::Isolated { number, name: own, tag, .. } if tags.contains(&tag) => {
+                let in_name = own.len() < name.len();
+                let is_current =
+                    in_name == (self.style == SessionCookieStyle::Name) && tags.first() == Some(&tag);
+                (Some(number), if is_current { 3 } else { 2 })
+            }
+            Meaning::Isolated { number, .. } => (Some(number), 0),
+            _ => (None, 0),
+        }
     }
 
     /// `Set-Cookie` values that delete every session which a request brought, of whatever server, but those
@@ -210,8 +301,8 @@ impl Cookies {
     ) -> Vec<Vec<u8>> {
         let mut gone: SmallVec<[&[u8]; 8]> = SmallVec::new();
         let mut out = Vec::new();
-        for (name, _) in lines.flat_map(pairs) {
-            let (path, domain) = match self.meaning(name) {
+        for (name, rest) in lines.flat_map(pairs) {
+            let (path, domain) = match self.read(name, rest).0 {
                 Meaning::Isolated { path: length, domain, .. } => {
                     let start = host.len().checked_sub(domain).filter(|_| domain > 0);
                     let path = path.get(..length).filter(|path| !path.contains(&b';')).unwrap_or(b"/");
@@ -219,7 +310,7 @@ impl Cookies {
                 }
                 // As Domino sets them.
                 Meaning::Plain { .. } | Meaning::Unique(_) => (b"/".as_slice(), None),
-                Meaning::Foreign | Meaning::Affinity => continue,
+                Meaning::Foreign | Meaning::Affinity | Meaning::Login => continue,
             };
             if out.len() == MOST_EXPIRED || set.contains(&name) || gone.contains(&name) {
                 continue;
@@ -240,26 +331,10 @@ impl Cookies {
     }
 }
 
-/// Tag, length of the path and of the domain: what stands behind a session cookie's own name.
-fn isolation(rest: &[u8]) -> Option<(u32, usize, usize)> {
-    let (tag, lengths) = rest.strip_prefix(&[MARK])?.split_at_checked(TAG)?;
-    if !tag.iter().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
-        return None;
-    }
-    let tag = u32::from_str_radix(std::str::from_utf8(tag).ok()?, 16).ok()?;
-    if lengths.is_empty() {
-        return Some((tag, 1, 0));
-    }
-    let mut numbers = lengths.strip_prefix(b".")?.split(|b| *b == b'.').map(|digits| {
-        let plain = matches!(digits.first(), Some(b'1'..=b'9')) && digits.iter().all(u8::is_ascii_digit);
-        std::str::from_utf8(digits).ok().filter(|_| plain)?.parse::<usize>().ok()
-    });
-    let path = numbers.next()??;
-    let domain = match numbers.next() {
-        Some(domain) => domain?,
-        None => 0,
-    };
-    numbers.next().is_none().then_some((tag, path, domain))
+/// The name of the cookie that remembers a login beside the affinity cookie of this name.
+#[must_use]
+pub fn login_name(affinity: &str) -> String {
+    format!("{affinity}-login")
 }
 
 /// The cookies of a `Cookie` line: the name, and `=` with the value. What has no `=` has no name.

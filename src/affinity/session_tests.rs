@@ -46,6 +46,93 @@ fn a_session_cookie_carries_its_servers_tag_and_keeps_its_attributes() {
     }
 }
 
+fn in_values() -> Cookies {
+    cookies().with_style(SessionCookieStyle::Value)
+}
+
+#[test]
+fn in_the_style_value_a_session_cookie_keeps_its_name_and_a_deletion_stays_one() {
+    for (set, expected) in [
+        ("DomAuthSessId=abc; path=/; HttpOnly", Some("DomAuthSessId=0f3a9c21~abc; path=/; HttpOnly")),
+        ("domauthsessID= a=b;Path=/", Some("domauthsessID=0f3a9c21~a=b;Path=/")),
+        ("SessionID=x; Path=/mail/jane.nsf", Some("SessionID=0f3a9c21.14~x; Path=/mail/jane.nsf")),
+        (
+            "SessionID=\"x\"; Path=/; Domain=.acme.example",
+            Some("SessionID=0f3a9c21.1.12~\"x\"; Path=/; Domain=.acme.example"),
+        ),
+        ("DomAuthSessId=; path=/; expires=Thu, 01 Jan 1970 00:00:00 GMT", None),
+        ("DomAuthSessId= ; Max-Age=0", None),
+        ("LtpaToken=x; path=/", None),
+        ("DomAuthSessIdAAAAAAAAAAA=x; path=/", None),
+    ] {
+        let isolated = in_values().isolate(set.as_bytes(), WEB1, b"/mail/jane.nsf/inbox");
+        assert_eq!(isolated.map(|v| String::from_utf8(v).unwrap()).as_deref(), expected, "{set}");
+    }
+}
+
+#[test]
+fn in_the_style_value_only_the_server_of_the_tag_gets_the_session_without_it() {
+    let sent = |line: &str, server| {
+        String::from_utf8(in_values().for_server([line.as_bytes()].into_iter(), server, |_| false)).unwrap()
+    };
+    let line = "a=1; DomAuthSessId=0f3a9c21~one; SessionID=0f3a9c21.14~v; ICM=x; ICM-login=y";
+    assert_eq!(sent(line, WEB1), "a=1; DomAuthSessId=one; SessionID=v");
+    assert_eq!(sent(line, WEB2), "a=1");
+    // From the time before the balancer, or of another program: as it is.
+    for plain in ["DomAuthSessId=0123456789ABCDEF", "DomAuthSessId=0f3a9c2~x", "DomAuthSessId=x~0f3a9c21"] {
+        assert_eq!(sent(plain, WEB2), plain);
+    }
+    // From the time of the other style: the newer one wins.
+    assert_eq!(sent("DomAuthSessId~0f3a9c21=old", WEB1), "DomAuthSessId=old");
+    assert_eq!(sent("DomAuthSessId~0f3a9c21=old; DomAuthSessId=0f3a9c21~new", WEB1), "DomAuthSessId=new");
+    assert_eq!(sent("DomAuthSessId=0f3a9c21~x", 7), "", "a tag that nobody has");
+}
+
+#[test]
+fn a_session_under_an_older_tag_counts_where_the_server_has_no_newer_one() {
+    let sent = |line: &str| {
+        let lines = [line.as_bytes()].into_iter();
+        String::from_utf8(cookies().for_server_of(lines, &[WEB1, WEB2], |_| false)).unwrap()
+    };
+    assert_eq!(sent("DomAuthSessId~deadbeef=old; x=1"), "DomAuthSessId=old; x=1");
+    assert_eq!(sent("DomAuthSessId~deadbeef=old; DomAuthSessId~0f3a9c21=new"), "DomAuthSessId=new");
+}
+
+#[test]
+fn in_the_style_value_a_logout_deletes_the_cookie_where_it_was_set() {
+    let line = b"DomAuthSessId=0f3a9c21~a; SessionID=deadbeef.14~b".as_slice();
+    let all = in_values().expire([line].into_iter(), b"/mail/jane.nsf", "www.acme.example", false, &[]);
+    let places: Vec<_> =
+        all.iter().map(|v| std::str::from_utf8(v).unwrap().split_once("; Max-Age=0").unwrap().0).collect();
+    assert_eq!(places, ["DomAuthSessId=; Path=/", "SessionID=; Path=/mail/jane.nsf"]);
+}
+
+#[test]
+fn a_login_arrives_with_a_session_cookie_that_is_no_deletion() {
+    let nothing_configured = Cookies::new("ICM", &[]);
+    for set in ["DomAuthSessId=abc; path=/", "domauthsessIDAAAAAAAAAAA=x", "DomAuthSessId~0f3a9c21=abc"] {
+        assert!(
+            cookies().gives_session(set.as_bytes()) && nothing_configured.gives_session(set.as_bytes()),
+            "{set}"
+        );
+    }
+    assert!(cookies().gives_session(b"SessionID=x") && !nothing_configured.gives_session(b"SessionID=x"));
+    for set in [
+        "DomAuthSessId=; path=/",
+        "DomAuthSessId=\"\"",
+        "DomAuthSessId=0f3a9c21~",
+        "DomAuthSessId=x; Max-Age=0",
+        "DomAuthSessId=x; expires=Thu, 01-Jan-1970 00:00:00 GMT",
+        "DomAuthSessId",
+        "LtpaToken=abc",
+        "ICM=abc",
+        "ICM-login=abc",
+        "Other=DomAuthSessId=1",
+    ] {
+        assert!(!cookies().gives_session(set.as_bytes()), "{set}");
+    }
+}
+
 #[test]
 fn a_server_gets_its_own_session_by_its_own_name_and_nobody_elses() {
     let line =
@@ -165,5 +252,7 @@ proptest! {
         let _ = cookies.for_server([line.as_slice()].into_iter(), WEB1, |_| false);
         let _ = cookies.isolate(&line, WEB1, &line);
         let _ = cookies.expire([line.as_slice()].into_iter(), &line, "www.acme.example", false, &[]);
+        let _ = cookies.gives_session(&line);
+        let _ = in_values().isolate(&line, WEB1, &line);
     }
 }

@@ -91,8 +91,6 @@ pub struct Cluster {
     pub keys: Keys,
     /// Cookies that mean something: the affinity cookie and the servers' sessions; none with `mode: off`.
     pub cookies: Cookies,
-    /// Distinguishes databases of different clusters in the cookie.
-    pub tag: u32,
     /// Reads Domino: directory, names, statistics, probes.
     pub client: Client,
     /// What outlives a reload.
@@ -133,32 +131,32 @@ impl Cluster {
             try_unreachable: failover.last_resort == settings::LastResort::TryUnreachable,
             range,
         };
-        let tag = cookie::tag(&settings.name, "cluster", b"");
         let peers = PeerSettings {
             connect_timeout: failover.connect_timeout,
             response_timeout: failover.response_timeout,
             websocket_idle: limits.websocket_idle,
             verify: settings.upstream_tls.verify,
             authorities: crate::domino::tls::authorities(&settings.upstream_tls),
-            group: trust_group(tag, &settings.upstream_tls),
+            group: trust_group(&settings.name, &settings.upstream_tls),
         };
         let keys = if settings.affinity.secrets.is_empty() {
             Keys::new([fallback_secret])
         } else {
             Keys::new(settings.affinity.secrets.iter().map(|s| &*s.0))
         };
+        let keys = keys.of_cluster(&settings.name);
         let affinity = &settings.affinity;
         let cookies = match affinity.enabled {
             true => Cookies::new(&affinity.cookie, &affinity.session_cookies),
             false => Cookies::new("", &[]),
         };
+        let cookies = cookies.with_style(affinity.session_cookie_style);
         let client = Client::new(&settings.upstream_tls, failover.connect_timeout);
         let cluster = Self {
             rules,
             commands: CommandTable::new(&failover.acting_commands),
             keys,
             cookies,
-            tag,
             client,
             view: ArcSwap::from_pointee(View::new(Vec::new(), Arc::clone(&directory))),
             parts: Mutex::new(Parts { servers, addresses, directory }),
@@ -253,7 +251,8 @@ impl Cluster {
                         transitions.extend(change.map(|t| (Arc::clone(&member), t)));
                     }
                 }
-                Entry::new(member, server.clone(), addresses, &self.peers)
+                let tags = self.keys.tags(&self.settings.name, "server", server.name.folded().as_bytes());
+                Entry::new(member, server.clone(), addresses, tags, &self.peers)
             })
             .collect();
         // Whoever has left is forgotten: if it joins again it is new, and UNREACHABLE until probed.
@@ -268,7 +267,7 @@ impl Cluster {
         if let Some(member) = members.get(server.name.folded()) {
             return (Arc::clone(member), false);
         }
-        let tag = cookie::tag(&self.settings.name, "server", server.name.folded().as_bytes());
+        let number = cookie::number(&self.settings.name, "server", server.name.folded().as_bytes());
         let mut ledger = Ledger::new(self.ledger_settings(server), &self.ledger_sources(server), now);
         {
             let orders = self.kept.orders.lock().unwrap_or_else(PoisonError::into_inner);
@@ -279,7 +278,7 @@ impl Cluster {
                 let _ = ledger.restrict_elsewhere(all.clone(), now);
             }
         }
-        let member = Arc::new(Member::new(server.name.clone(), tag, server.weight, ledger));
+        let member = Arc::new(Member::new(server.name.clone(), number, server.weight, ledger));
         // What the configuration restricts is restricted from the first moment on.
         member.tick(self.rules.range, 0, &load::Peers::default(), now);
         members.insert(server.name.folded().to_owned(), Arc::clone(&member));
@@ -323,10 +322,10 @@ pub fn literal(at: &HostPort) -> Option<SocketAddr> {
 }
 
 /// Connections verified against different authorities must not share a pool.
-fn trust_group(tag: u32, tls: &settings::UpstreamTls) -> u64 {
+fn trust_group(cluster: &str, tls: &settings::UpstreamTls) -> u64 {
     use std::hash::{BuildHasher, Hash, Hasher};
     let mut hasher = ahash::RandomState::with_seeds(1, 2, 3, 4).build_hasher();
-    tag.hash(&mut hasher);
+    cluster.hash(&mut hasher);
     tls.verify.hash(&mut hasher);
     tls.ca.hash(&mut hasher);
     hasher.finish()

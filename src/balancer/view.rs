@@ -29,6 +29,8 @@ pub struct Entry {
     pub server: Server,
     /// Where its ports are; `None` = disabled, or its name does not resolve.
     pub addresses: [Option<SocketAddr>; 2],
+    /// In cookies: the current one, then those of older secrets.
+    pub tags: SmallVec<[u32; 2]>,
     peers: [Option<Box<HttpPeer>>; 2],
     tunnels: [Option<Box<HttpPeer>>; 2],
 }
@@ -71,6 +73,7 @@ impl Entry {
         member: Arc<Member>,
         server: Server,
         addresses: [Option<SocketAddr>; 2],
+        tags: SmallVec<[u32; 2]>,
         settings: &PeerSettings,
     ) -> Self {
         let build = |silence: Option<Duration>| -> [Option<Box<HttpPeer>>; 2] {
@@ -81,7 +84,13 @@ impl Entry {
         };
         let peers = build(None);
         let tunnels = build(Some(settings.websocket_idle));
-        Self { member, server, addresses, peers, tunnels }
+        Self { member, server, addresses, tags, peers, tunnels }
+    }
+
+    /// The tag under which cookies name this server.
+    #[must_use]
+    pub fn tag(&self) -> u32 {
+        self.tags.first().copied().unwrap_or_default()
     }
 
     /// The prebuilt peer of a port.
@@ -157,6 +166,8 @@ pub struct View {
     members: Vec<Option<MemberIx>>,
     /// Whose session cookie Domino 14 gives this suffix.
     suffixes: AHashMap<Suffix, MemberIx>,
+    /// Whose this tag is, current or older.
+    tags: AHashMap<u32, MemberIx>,
 }
 
 impl View {
@@ -181,7 +192,9 @@ impl View {
         for (name, member) in spelled.chain(configured) {
             suffixes.extend(unique_suffixes(name).into_iter().map(|suffix| (suffix, member)));
         }
-        Self { entries, names, directory, members, suffixes }
+        let tags =
+            entries.iter().zip(0..).flat_map(|(e, ix)| e.tags.iter().map(move |tag| (*tag, ix))).collect();
+        Self { entries, names, directory, members, suffixes, tags }
     }
 
     /// A member by its number.
@@ -190,10 +203,16 @@ impl View {
         self.entries.get(usize::from(member))
     }
 
-    /// The member of an affinity tag.
+    /// The member of a tag in a cookie.
     #[must_use]
     pub fn by_tag(&self, tag: u32) -> Option<MemberIx> {
-        self.entries.iter().position(|e| e.member.tag() == tag).and_then(|ix| MemberIx::try_from(ix).ok())
+        self.tags.get(&tag).copied()
+    }
+
+    /// The current tag of the member that a tag of an older secret names.
+    #[must_use]
+    pub fn renewed_tag(&self, tag: u32) -> u32 {
+        self.by_tag(tag).and_then(|member| self.entry(member)).map_or(tag, Entry::tag)
     }
 
     /// The member whose session cookie Domino 14 gives this suffix.

@@ -124,7 +124,7 @@ impl Member {
         &self.name
     }
 
-    /// Its tag in affinity cookies.
+    /// A number made of its name alone, which tells members apart inside this process; cookies have keyed tags.
     #[must_use]
     pub fn tag(&self) -> u32 {
         self.tag

@@ -164,7 +164,17 @@ pub(super) const FAILOVER: Section = Section::new(
 );
 pub(super) const AFFINITY: Section = Section::new(
     "clusters[].affinity",
-    &["mode", "cookie", "secret_file", "session_cookies", "fail_back", "idle_timeout", "drain_timeout"],
+    &[
+        "mode",
+        "cookie",
+        "same_site",
+        "secret_file",
+        "session_cookies",
+        "session_cookie_style",
+        "fail_back",
+        "idle_timeout",
+        "drain_timeout",
+    ],
 );
 pub(super) const CLUSTER_LIMITS: Section =
     Section::new("clusters[].limits", &["request_body", "max_connections_per_server", "queue_timeout"]);

@@ -11,6 +11,8 @@ use super::settings::{
     Affinity, ClusterLimits, Failover, Headers, LastResort, Probe, Secret, UnknownCommands,
 };
 use super::values::{self, Problem};
+use crate::affinity::session::login_name;
+use crate::affinity::{SameSite, SessionCookieStyle};
 
 /// Commands that change something although HTTP calls GET safe.
 const ACTING: [&str; 6] =
@@ -135,9 +137,13 @@ pub(super) fn affinity(item: &Item<'_>) -> Affinity {
         SESSION_COOKIES.map(str::to_owned).to_vec()
     };
     let cookie = cookie.unwrap_or_else(|| "ICM".to_owned());
-    if session_cookies.contains(&cookie.to_lowercase()) {
-        map.get("cookie").error(Problem::new(format!("`{cookie}` is one of session_cookies")));
+    for ours in [cookie.clone(), login_name(&cookie)] {
+        if session_cookies.contains(&ours.to_lowercase()) {
+            map.get("cookie").error(Problem::new(format!("`{ours}` is one of session_cookies")));
+        }
     }
+    let styles = [("name", SessionCookieStyle::Name), ("value", SessionCookieStyle::Value)];
+    let same_site = [("lax", SameSite::Lax), ("strict", SameSite::Strict), ("none", SameSite::None)];
     let fail_back = map.get("fail_back");
     let fail_back = if fail_back.text_is("never") { None } else { fail_back.duration() };
     let secret_file = map.get("secret_file");
@@ -147,6 +153,8 @@ pub(super) fn affinity(item: &Item<'_>) -> Affinity {
         cookie,
         secrets,
         session_cookies,
+        session_cookie_style: map.get("session_cookie_style").choice(&styles).unwrap_or_default(),
+        same_site: map.get("same_site").choice(&same_site).unwrap_or(SameSite::Lax),
         fail_back,
         idle_timeout: map.get("idle_timeout").period().unwrap_or(seconds(30 * 60)),
         drain_timeout: map.get("drain_timeout").duration().unwrap_or(seconds(30 * 60)),

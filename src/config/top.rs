@@ -14,6 +14,7 @@ use super::settings::{
 };
 use super::tls;
 use super::values::{self, Problem};
+use crate::affinity::SameSite;
 
 const ADMIN_PORT: u16 = 8098;
 
@@ -233,6 +234,15 @@ pub(super) fn cross_check(top: &Map<'_>, settings: &Settings) {
             map.get("failover").map_quietly(keys::FAILOVER).get("response_timeout").warn(format!(
                 "{}s is not below pingora.grace_period_seconds ({grace}): a restart may cut slow answers off",
                 response.as_secs()
+            ));
+        }
+        let sees_tls = |l: &Listener| l.tls.is_some() || !l.trusted_proxies.is_empty();
+        if cluster.affinity.same_site == SameSite::None && !settings.listeners.iter().any(sees_tls) {
+            map.get("affinity")
+                .map_quietly(keys::AFFINITY)
+                .get("same_site")
+                .error(Problem::new("`none` needs TLS: browsers refuse such a cookie without it").hint(
+                "give a listener `tls`, name the proxy that ends TLS in `trusted_proxies`, or write `lax`",
             ));
         }
         if plain && cluster.upstream_scheme == UpstreamScheme::Same {

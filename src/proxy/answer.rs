@@ -9,13 +9,13 @@ use pingora::Result;
 use pingora_http::{RequestHeader, ResponseHeader};
 use smallvec::SmallVec;
 
+use super::affinity_cookie::{self, Answered};
 use super::ctx::{Attempt, Ctx, Routed};
 use super::headers::server_path;
-use crate::affinity::Entries;
-use crate::clock;
+use crate::balancer::view::Entry;
 use crate::directory::Lookup;
 use crate::rewrite::{self, Mapping};
-use crate::select::{MemberIx, Verdict};
+use crate::select::MemberIx;
 
 const XSP_LOCATION: HeaderName = HeaderName::from_static("x-xsplocation");
 const REFRESH: HeaderName = header::REFRESH;
@@ -35,7 +35,8 @@ pub fn to_browser(head: &mut ResponseHeader, ctx: &mut Ctx, request: &RequestHea
         end_sessions(head, routed, request, target)?;
     }
     if routed.cluster.settings.affinity.enabled {
-        affinity(head, routed, attempt, &ctx.tried, redirected_to)?;
+        let answer = Answered { request, tried: &ctx.tried, redirected_to, sets_cookies: there.set_cookie };
+        affinity_cookie::write(head, routed, attempt, &answer)?;
     }
     Ok(())
 }
@@ -65,6 +66,7 @@ struct Fields {
     of_this_hop: SmallVec<[HeaderName; 4]>,
     /// Any that may hold a URL or a cookie.
     urls: bool,
+    set_cookie: bool,
     server: bool,
     hsts: bool,
 }
@@ -77,9 +79,8 @@ impl Fields {
                 // `Alt-Svc` offers another way to this host and port, and the host is not this one.
                 "connection" | "keep-alive" | "proxy-connection" | "proxy-authenticate" | "upgrade"
                 | "alt-svc" => there.of_this_hop.push(name.clone()),
-                "location" | "content-location" | "refresh" | "x-xsplocation" | "link" | "set-cookie" => {
-                    there.urls = true;
-                }
+                "location" | "content-location" | "refresh" | "x-xsplocation" | "link" => there.urls = true,
+                "set-cookie" => (there.urls, there.set_cookie) = (true, true),
                 "server" => there.server = true,
                 "strict-transport-security" => there.hsts = true,
                 _ => {}
@@ -178,7 +179,7 @@ fn map_urls(
     }
     map_all(head, header::LINK, |link| rewrite::link(link, &mapping))?;
     let in_database = routed.database_tag.is_some();
-    let tag = attempt.in_flight.member().tag();
+    let tag = routed.view.entry(attempt.member).map_or(0, Entry::tag);
     map_all(head, header::SET_COOKIE, |cookie| {
         let public = rewrite::set_cookie(cookie, &mapping, in_database);
         let value = public.as_deref().unwrap_or(cookie);
@@ -255,88 +256,4 @@ fn public_path(routed: &Routed, member: usize, path: &[u8]) -> Option<String> {
     let id = index.database(held.database).replica_id();
     let rest = path.get(database.range.end..).map(String::from_utf8_lossy)?;
     Some(format!("/__{id}.nsf{rest}"))
-}
-
-/// Writes the affinity cookie where the browser must be told.
-fn affinity(
-    head: &mut ResponseHeader,
-    routed: &mut Routed,
-    attempt: &Attempt,
-    tried: &[MemberIx],
-    redirected: Option<(MemberIx, u32)>,
-) -> Result<()> {
-    let settings = &routed.cluster.settings.affinity;
-    let now = u32::try_from(clock::unix_secs()).unwrap_or(u32::MAX);
-    let idle = u32::try_from(settings.idle_timeout.as_secs()).unwrap_or(u32::MAX);
-    let mut entries = routed.entries.clone();
-    let mut tell = false;
-    if let Some((member, tag)) = redirected
-        && let Some(entry) = routed.view.entry(member)
-    {
-        tell |= entries.touch(entry.member.tag(), tag, now, idle);
-        entries.forget_former(tag);
-    } else if is_html(head)
-        && let Some(tag) = routed.database_tag
-    {
-        tell |= record(&mut entries, routed, attempt, tried, tag, now, idle);
-    }
-    if !tell {
-        return Ok(());
-    }
-    let Some(value) = routed.cluster.keys.encode(&entries) else { return Ok(()) };
-    let secure = if routed.tls { "; Secure" } else { "" };
-    head.append_header(
-        header::SET_COOKIE,
-        format!("{}={value}; Path=/; HttpOnly{secure}; SameSite=Lax", settings.cookie),
-    )?;
-    routed.entries = entries;
-    Ok(())
-}
-
-/// The entry after this answer. A user whose server is merely not answering this once keeps it; one whose
-/// server is gone moves with everything.
-fn record(
-    entries: &mut Entries,
-    routed: &Routed,
-    attempt: &Attempt,
-    tried: &[MemberIx],
-    tag: u32,
-    now: u32,
-    idle: u32,
-) -> bool {
-    let serving = attempt.in_flight.member().tag();
-    let Some(home) = routed.entry.filter(|home| *home != attempt.member) else {
-        return entries.touch(serving, tag, now, idle);
-    };
-    let Some(home_tag) = routed.view.entry(home).map(|e| e.member.tag()) else {
-        return entries.touch(serving, tag, now, idle);
-    };
-    let goes_back = routed.cluster.settings.affinity.fail_back.is_some();
-    // What would selection say of the old server now, had this request not tried it?
-    let without_this: SmallVec<[MemberIx; 4]> = tried.iter().copied().filter(|m| *m != home).collect();
-    match super::failover::decide(routed, &without_this).verdict(home) {
-        Some(Verdict::Unreachable) => {
-            if goes_back {
-                entries.remember_all(home_tag);
-            }
-            let moved = entries.replace_server(home_tag, serving);
-            entries.touch(serving, tag, now, idle) || moved
-        }
-        Some(Verdict::Restricted | Verdict::OutOfService | Verdict::PendingDelete) => {
-            if goes_back {
-                entries.remember(tag, home_tag);
-            }
-            entries.touch(serving, tag, now, idle)
-        }
-        None => entries.touch(serving, tag, now, idle),
-        // It can serve: one retried request, or one that found it full, moves nobody.
-        Some(_) => entries.touch(home_tag, tag, now, idle),
-    }
-}
-
-fn is_html(head: &ResponseHeader) -> bool {
-    head.headers
-        .get(header::CONTENT_TYPE)
-        .and_then(|v| v.as_bytes().get(..9))
-        .is_some_and(|kind| kind.eq_ignore_ascii_case(b"text/html"))
 }

@@ -88,8 +88,9 @@ impl Proxy {
         let member = attempt.in_flight.member();
         if ctx.login.is_some()
             && let Some(client) = client_connection(session)
+            && let Some(entry) = routed.view.entry(attempt.member)
         {
-            self.logins.connected(client, member.tag(), connection);
+            self.logins.connected(client, entry.tag(), connection);
         }
         if !reused {
             deadline::clear(connection);

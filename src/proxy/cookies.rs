@@ -10,20 +10,21 @@ use smallvec::SmallVec;
 
 use super::ctx::{Attempt, Routed};
 use crate::affinity::session::{Meaning, pairs};
-use crate::affinity::{Entries, cookie};
+use crate::affinity::{Entries, Entry, cookie};
 use crate::balancer::{Cluster, View};
 use crate::clock;
 use crate::select::MemberIx;
-
-/// So many cookies of our name are verified, and so many sessions looked at: no browser has more.
-const MOST_COOKIES: usize = 8;
 
 /// What the cookies of a request say.
 #[derive(Debug, Default)]
 pub struct Brought {
     /// Those of the affinity cookie.
     pub entries: Entries,
-    /// Whose sessions there are, the newest first.
+    /// There was an affinity cookie of ours.
+    pub has_affinity: bool,
+    /// Of the cookie that remembers a login beside it.
+    pub login: Option<Entry>,
+    /// Whose sessions there are, the newest first. Nobody signs them: they are wishes.
     pub sessions: SmallVec<[MemberIx; 4]>,
     /// No server may see the lines as they are.
     pub rewrites_cookies: bool,
@@ -34,39 +35,44 @@ pub struct Brought {
 pub fn read(cluster: &Cluster, view: &View, head: &RequestHeader) -> Brought {
     let affinity = &cluster.settings.affinity;
     let mut brought = Brought::default();
-    let mut verified = 0;
+    let now = || u32::try_from(clock::unix_secs()).unwrap_or(u32::MAX);
+    let idle = u32::try_from(affinity.idle_timeout.as_secs()).unwrap_or(u32::MAX);
+    let renewed = |tag| view.renewed_tag(tag);
     for (number, line) in head.headers.get_all(http::header::COOKIE).iter().enumerate() {
         brought.rewrites_cookies |= number > 0;
         if !affinity.enabled {
             continue;
         }
-        for (name, value) in pairs(line.as_bytes()) {
-            let owner = match cluster.cookies.meaning(name) {
+        for (name, rest) in pairs(line.as_bytes()) {
+            let (meaning, value) = cluster.cookies.read(name, rest);
+            let owner = match meaning {
                 Meaning::Foreign => continue,
                 Meaning::Plain { .. } => None,
+                // A neighbouring site may have set cookies of our names for the whole domain, as many as it likes.
                 Meaning::Affinity => {
-                    // A neighbouring site may have set a cookie of this name for the whole domain.
-                    if brought.entries.is_empty() && verified < MOST_COOKIES {
-                        verified += 1;
-                        let now = u32::try_from(clock::unix_secs()).unwrap_or(u32::MAX);
-                        let idle = u32::try_from(affinity.idle_timeout.as_secs()).unwrap_or(u32::MAX);
-                        let value = cookie::unquoted(value.get(1..).unwrap_or_default());
-                        brought.entries = cluster.keys.decode(value, now, idle);
+                    if brought.entries.is_empty() {
+                        let value = cookie::unquoted(value);
+                        brought.entries = cluster.keys.decode_renewed(value, now(), idle, renewed);
                     }
+                    None
+                }
+                Meaning::Login => {
+                    let value = cookie::unquoted(value);
+                    brought.login =
+                        brought.login.or_else(|| cluster.keys.decode_login(value, now(), idle, renewed));
                     None
                 }
                 Meaning::Isolated { tag, .. } => view.by_tag(tag),
                 Meaning::Unique(suffix) => view.by_suffix(&suffix),
             };
             brought.rewrites_cookies = true;
-            if let Some(owner) = owner.filter(|owner| !brought.sessions.contains(owner))
-                && brought.sessions.len() < MOST_COOKIES
-            {
+            if let Some(owner) = owner.filter(|owner| !brought.sessions.contains(owner)) {
                 // Browsers send the newest last (RFC 6265 section 5.4): that session is the likeliest to be alive.
                 brought.sessions.insert(0, owner);
             }
         }
     }
+    brought.has_affinity = !brought.entries.is_empty();
     brought
 }
 
@@ -81,8 +87,8 @@ pub fn to_server(request: &mut RequestHeader, routed: &Routed, attempt: &Attempt
             request.headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes).collect();
         let is_anothers =
             |suffix: &_| routed.view.by_suffix(suffix).is_some_and(|owner| owner != attempt.member);
-        let tag = attempt.in_flight.member().tag();
-        routed.cluster.cookies.for_server(lines.iter().copied(), tag, is_anothers)
+        let tags = routed.view.entry(attempt.member).map(|entry| &*entry.tags).unwrap_or_default();
+        routed.cluster.cookies.for_server_of(lines.iter().copied(), tags, is_anothers)
     };
     match HeaderValue::from_maybe_shared(bytes::Bytes::from(line)) {
         // In place of all lines.

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use smallvec::SmallVec;
 
-use crate::affinity::Entries;
+use crate::affinity::{Entries, Entry};
 use crate::balancer::statistics::InProgress;
 use crate::balancer::tunnel;
 use crate::balancer::view::Exchange;
@@ -103,8 +103,14 @@ pub struct Routed {
     pub request_class: RequestClass,
     /// The URL names a document by NoteID.
     pub note_id: bool,
-    /// The user's entries, as the cookie said.
+    /// The user's entries, as the cookies said.
     pub entries: Entries,
+    /// The affinity cookie came along.
+    pub has_affinity: bool,
+    /// So did the cookie of a login, which the affinity cookie takes up now.
+    pub has_login: bool,
+    /// That login, while its server can take the user.
+    pub login: Option<Entry>,
     /// The server of the entry for this database.
     pub entry: Option<MemberIx>,
     /// The server that another entry speaks for.

@@ -3,6 +3,7 @@
 //! In: the client's request. Out: the answer of the right server, or a page. Each hook asks one of the
 //! modules beside it; decisions are made by [`crate::select`], never here.
 
+pub mod affinity_cookie;
 pub mod answer;
 pub mod blame;
 pub mod client_limits;

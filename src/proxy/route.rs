@@ -10,7 +10,7 @@ use pingora_http::RequestHeader;
 
 use super::cookies::{self, Brought};
 use super::ctx::Routed;
-use crate::affinity::{Entries, cookie};
+use crate::affinity::{Entries, carried, cookie};
 use crate::balancer::view::Exchange;
 use crate::balancer::{Cluster, Snapshot, View};
 use crate::clock;
@@ -98,7 +98,8 @@ pub fn route(snapshot: &Arc<Snapshot>, head: &RequestHeader, addressed: Addresse
     {
         return Route::List(cluster, view);
     }
-    let Brought { entries, mut sessions, rewrites_cookies } = cookies::read(&cluster, &view, head);
+    let Brought { mut entries, has_affinity, login, mut sessions, rewrites_cookies } =
+        cookies::read(&cluster, &view, head);
 
     let mut database_tag = None;
     let mut found = None;
@@ -119,10 +120,10 @@ pub fn route(snapshot: &Arc<Snapshot>, head: &RequestHeader, addressed: Addresse
         }
         Lookup::Unknown => {
             if let Some(database) = &target.database {
-                // Server commands need no existing database; and before any directory was read, that it
-                // does not know a database says nothing.
+                // A server command behind a path may open the database all the same, or tell that it exists: only the
+                // login forms need none. Before any directory was read, that it lacks a database says nothing.
                 if settings.unknown_database == UnknownDatabase::NotFound
-                    && server_command.is_none()
+                    && !target.is_login_form()
                     && view.directory.is_loaded()
                 {
                     return Route::Problem(Problem::UnknownDatabase, Some(cluster));
@@ -137,9 +138,22 @@ pub fn route(snapshot: &Arc<Snapshot>, head: &RequestHeader, addressed: Addresse
     let class = cluster.commands.classify(&target);
     let note_id = target.locator == Locator::NoteId && database_tag.is_some();
     let may_go_back = matches!(head.method, Method::GET | Method::HEAD) && class == Class::Safe && !note_id;
+    let has_login = login.is_some();
+    let login = login.filter(|login| {
+        let of_this = found.as_ref().filter(|_| database_tag == Some(login.database));
+        member(login.server).is_some_and(|server| takes_user(&view, of_this, server, port))
+    });
+    let mut after_login = None;
+    // A NoteID means another document in another replica: no login moves its user.
+    if !note_id {
+        login.into_iter().for_each(|login| entries.merge(login));
+        let server = database_tag.and_then(|tag| entries.login_before(tag)).and_then(member);
+        after_login = server.filter(|server| takes_user(&view, found.as_ref(), *server, port));
+    }
     let former = database_tag.filter(|_| may_go_back).and_then(|tag| entries.former(tag)).and_then(member);
     let entry = former
         .filter(|former| is_home_again(&cluster, &view, found.as_ref(), *former, port))
+        .or(after_login)
         .or_else(|| database_tag.and_then(|tag| entries.for_database(tag)).and_then(|e| member(e.server)));
     let recent = entries.recent().and_then(|e| member(e.server));
     // The cookie with the entries may have been lost, or be of another time.
@@ -147,7 +161,6 @@ pub fn route(snapshot: &Arc<Snapshot>, head: &RequestHeader, addressed: Addresse
     let speaks_for_others = found.as_ref().is_none_or(|f| view.is_everywhere(f));
     let hint = if entry.is_none() && speaks_for_others {
         hint(&cluster, &view, head, addressed, &target, &entries)
-            .or_else(|| Some((*sessions.first()?, Hint::Recent, None)))
     } else {
         None
     };
@@ -166,6 +179,9 @@ pub fn route(snapshot: &Arc<Snapshot>, head: &RequestHeader, addressed: Addresse
         database_range,
         class,
         entries,
+        has_affinity,
+        has_login,
+        login,
         entry,
         hint,
         hinted,
@@ -210,8 +226,8 @@ fn choose_cluster(
 
 /// `/names.nsf?Login` is served by every member, whatever the directory says of `names.nsf`.
 fn is_login_of_directory(target: &Target<'_>) -> bool {
-    target.command.server_command() == Some(ServerCommand::Login)
-        && target.database.as_ref().is_some_and(|d| d.raw.eq_ignore_ascii_case(b"names.nsf"))
+    let command = target.command.server_command();
+    matches!(command, Some(ServerCommand::Login | ServerCommand::ProviderLogin)) && target.is_of_names()
 }
 
 /// The directory's word on a target: by replica ID, else by path.
@@ -226,14 +242,17 @@ fn look_up(view: &View, target: &Target<'_>) -> Lookup {
     index.by_path(database.raw)
 }
 
-fn tag_of(cluster: &Cluster, view: &View, found: &Found) -> u32 {
-    view.directory.index.database(found.database).tag() ^ cluster.tag
+/// The tag of a database that the directory knows.
+#[must_use]
+pub fn tag_of(cluster: &Cluster, view: &View, found: &Found) -> u32 {
+    cluster.keys.database_tag(view.directory.index.database(found.database).tag())
 }
 
 /// A database that the directory does not know has a user all the same.
 fn unknown_tag(cluster: &Cluster, raw: &[u8]) -> u32 {
     let mut folded = crate::directory::db_path::Folded::default();
-    cookie::tag(&cluster.settings.name, "path", crate::directory::db_path::fold(raw, &mut folded))
+    let folded = crate::directory::db_path::fold(raw, &mut folded);
+    cluster.keys.database_tag(cookie::number(&cluster.settings.name, "path", folded))
 }
 
 /// The server that a user was moved off has been available for as long as `fail_back` wants, and would take a
@@ -248,12 +267,21 @@ fn is_home_again(
     let Some(wait) = cluster.settings.affinity.fail_back else { return false };
     let Some(entry) = view.entry(former) else { return false };
     let seen = entry.member.view();
-    let answers = if port == Port::Http { seen.http } else { seen.https };
-    let holds = found.is_none_or(|f| view.holder(f, former).is_some_and(|h| h.mark == Mark::InService));
     let wait = clock::whole_ms(wait);
     // Of a server that never was away while this process watched, nothing older than the process is known.
     let back_for = clock::now_ms().saturating_sub(seen.returned_at_ms.unwrap_or_default());
-    entry.member.state() == ServerState::Available && answers && holds && back_for >= wait
+    entry.member.state() == ServerState::Available
+        && back_for >= wait
+        && takes_user(view, found, former, port)
+}
+
+/// The server answers, and holds the database for newcomers too.
+fn takes_user(view: &View, found: Option<&Found>, server: MemberIx, port: Port) -> bool {
+    let answers = view.entry(server).is_some_and(|entry| {
+        let seen = entry.member.view();
+        if port == Port::Http { seen.http } else { seen.https }
+    });
+    answers && found.is_none_or(|f| view.holder(f, server).is_some_and(|h| h.mark == Mark::InService))
 }
 
 /// Design: the database of the user's most recent entry among them decides, else that of a
@@ -294,13 +322,8 @@ fn unsettled(cluster: Arc<Cluster>, view: Arc<View>, head: &RequestHeader, ambig
 /// The target of a Referer that names this very host, by this very scheme.
 fn referer<'h>(head: &'h RequestHeader, addressed: Addressed<'_>) -> Option<Target<'h>> {
     let value = head.headers.get(http::header::REFERER)?.as_bytes();
-    let (host, target) = url::path_and_query_of_absolute(value)?;
-    let scheme: &[u8] = if addressed.tls { b"https:" } else { b"http:" };
-    let same_scheme = value.get(..scheme.len()).is_some_and(|s| s.eq_ignore_ascii_case(scheme));
-    let usual: &[u8] = if addressed.tls { b":443" } else { b":80" };
-    let bare = |host| <[u8]>::strip_suffix(host, usual).unwrap_or(host);
-    let same_host = bare(host).eq_ignore_ascii_case(bare(addressed.authority.as_bytes()));
-    (same_scheme && same_host).then(|| url::parse(target))
+    let (_, target) = url::path_and_query_of_absolute(value)?;
+    carried::is_ours(value, addressed.authority, addressed.tls).then(|| url::parse(target))
 }
 
 /// Which entry speaks for a request that has none of its own, and for which database.

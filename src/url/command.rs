@@ -29,6 +29,10 @@ pub enum ServerCommand {
     OpenServer,
     /// Shows or takes the login form.
     Login,
+    /// An identity provider sends the user back (SAML, OIDC).
+    ProviderLogin,
+    /// Shows or takes the form for another password.
+    ChangePassword,
     /// Ends the session.
     Logout,
     /// Sends the browser to a server given by its Notes name.
@@ -89,6 +93,8 @@ impl<'a> Command<'a> {
         match self.name() {
             "openserver" => Some(ServerCommand::OpenServer),
             "login" => Some(ServerCommand::Login),
+            "samllogin" | "oidclogin" => Some(ServerCommand::ProviderLogin),
+            "changepassword" => Some(ServerCommand::ChangePassword),
             "logout" => Some(ServerCommand::Logout),
             "redirect" => Some(ServerCommand::Redirect),
             _ => None,
@@ -225,6 +231,8 @@ mod tests {
         let of = |query: &'static [u8]| Command::of_query(Some(query)).server_command();
         assert_eq!(of(b"OpenServer"), Some(ServerCommand::OpenServer));
         assert_eq!(of(b"LOGIN&RedirectTo=/x"), Some(ServerCommand::Login));
+        assert_eq!(of(b"SAMLLogin"), Some(ServerCommand::ProviderLogin));
+        assert_eq!(of(b"OIDClogin&code=x"), Some(ServerCommand::ProviderLogin));
         assert_eq!(of(b"logout"), Some(ServerCommand::Logout));
         assert_eq!(of(b"Redirect&Name=a"), Some(ServerCommand::Redirect));
         assert_eq!(of(b"OpenDatabase&Login"), None);

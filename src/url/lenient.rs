@@ -10,7 +10,7 @@ use smallvec::SmallVec;
 use std::ops::Range;
 
 use super::percent::Decoded;
-use super::target::is_database_name;
+use super::target::{bare_replica_id, is_database_name};
 use crate::directory::{Folded, fold, fold_plain};
 
 /// Room for a path.
@@ -130,9 +130,10 @@ fn differs(path: &[u8], ours: Option<&[u8]>, habits: Habits) -> bool {
         if found || name.is_empty() {
             continue;
         }
+        let is_first = walked.is_empty();
         walked.push(b'/');
         walked.extend_from_slice(name);
-        found = is_database_name(name);
+        found = is_database_name(name) || is_first && bare_replica_id(name).is_some();
     }
     let mut folded = Folded::default();
     found.then(|| fold_plain(&walked, &mut folded)) != ours
@@ -148,8 +149,12 @@ fn name_of(segment: &[u8], habits: Habits) -> &[u8] {
     let ends = name.iter().enumerate().filter(|(_, o)| matches!(o, b':' | b'?' | b'!')).map(|(at, _)| at);
     let database = ends
         .filter_map(|at| name.get(..at))
-        .find(|name| is_database_name(name) || habits.tails && is_database_name(without_tail(name)));
+        .find(|name| names_database(name) || habits.tails && names_database(without_tail(name)));
     database.unwrap_or(name)
+}
+
+fn names_database(name: &[u8]) -> bool {
+    is_database_name(name) || bare_replica_id(name).is_some()
 }
 
 /// Windows drops dots and blanks at the end of a name.

@@ -6,10 +6,10 @@
 //! a path that every server reads alike, and never decides whether such a database exists.
 
 use super::argument;
-use super::command::Command;
+use super::command::{Command, ServerCommand};
 use super::lenient;
 use super::locator::{self, Locator};
-use super::percent::{Decoded, Octet, decode_into};
+use super::percent::{Decoded, Octet, decode_into, decodes_to};
 use crate::directory::ReplicaId;
 use std::borrow::Cow;
 use std::ops::Range;
@@ -63,6 +63,32 @@ impl<'a> Target<'a> {
     #[must_use]
     pub fn argument(&self, name: &[u8]) -> Option<Cow<'a, [u8]>> {
         argument::argument(self.arguments(), name)
+    }
+
+    /// The forms that Domino shows and takes under the name of its directory whether or not there is one, and the URLs
+    /// to which identity providers send users back: `/names.nsf?Login`, `?SAMLLogin`, `?Logout` and their kind.
+    #[must_use]
+    pub fn is_login_form(&self) -> bool {
+        let command = self.command.server_command();
+        matches!(
+            command,
+            Some(
+                ServerCommand::Login
+                    | ServerCommand::ProviderLogin
+                    | ServerCommand::Logout
+                    | ServerCommand::ChangePassword
+            )
+        ) && self.is_of_names()
+    }
+
+    /// The URL names `names.nsf` in the data directory, and nothing in it.
+    #[must_use]
+    pub fn is_of_names(&self) -> bool {
+        // Behind an encoded mark stands what one server takes for a command and another for a name.
+        let ends = |database: &Database<'_>| {
+            self.path.get(database.range.end..).is_some_and(|rest| rest.iter().all(|b| *b == b'/'))
+        };
+        self.database.as_ref().is_some_and(|d| decodes_to(d.raw, b"names.nsf") && ends(d))
     }
 
     /// The query without the command.
@@ -128,6 +154,12 @@ impl Segment {
     fn is_database(&self) -> bool {
         is_ending(&self.ending.to_be_bytes())
     }
+
+    /// A replica ID alone, which Domino takes for the database as well: `/__C1257A000041D2E0/view`. Only a path's
+    /// `first` segment can be one.
+    fn is_replica(&self, first: Option<&[u8]>) -> bool {
+        matches!(self.length, 16..=19) && first.is_some_and(|raw| bare_replica_id(raw).is_some())
+    }
 }
 
 fn is_ending(last: &[u8; 4]) -> bool {
@@ -144,43 +176,49 @@ fn walk(path: &[u8], has_question: bool) -> Walk {
     let mut segment = Segment::default();
     // The first octet that is not a separator.
     let mut start = None;
+    let mut is_first = true;
     for octet in Decoded::new(path) {
         let Octet { value, at, encoded } = octet;
         if value < 0x20 || value == 0x7f {
             found.hazard = Some(Hazard::Control);
         }
         if octet.is_separator() {
-            found.close(&segment, start, at);
+            found.close(&segment, start.filter(|_| is_first).and_then(|from| path.get(from..at)), start, at);
+            is_first &= segment.length == 0;
             segment = Segment::default();
             continue;
         }
         if matches!(value, b'!' | b'?') {
-            let may_follow = start.is_none() || found.database.is_some() || segment.is_database();
+            let raw = start.filter(|_| is_first).and_then(|from| path.get(from..at));
+            let is_database = segment.is_database() || segment.is_replica(raw);
+            let may_follow = start.is_none() || found.database.is_some() || is_database;
             if !encoded && may_follow && begins_command(path.get(at + 1..).unwrap_or_default(), has_question)
             {
-                found.close(&segment, start, at);
+                found.close(&segment, raw, start, at);
                 found.bang = Some(at);
                 return found;
             }
             // An encoded mark right behind the ending: a server that decodes first sees a command
             // there, one that does not will not find the file. So the database is the better guess.
-            if encoded && segment.is_database() {
+            if encoded && is_database {
                 found.close_database(start, at);
             }
         }
         start = start.or(Some(at));
         segment.push(value);
     }
-    found.close(&segment, start, path.len());
+    let raw = start.filter(|_| is_first).and_then(|from| path.get(from..));
+    found.close(&segment, raw, start, path.len());
     found
 }
 
 impl Walk {
-    fn close(&mut self, segment: &Segment, start: Option<usize>, end: usize) {
+    /// `first` is the segment as it was spelled, where it is the path's first one.
+    fn close(&mut self, segment: &Segment, first: Option<&[u8]>, start: Option<usize>, end: usize) {
         if segment.is_dots() {
             self.hazard = self.hazard.or(Some(Hazard::DotSegment));
         }
-        if segment.is_database() {
+        if segment.is_database() || segment.is_replica(first) {
             self.close_database(start, end);
         }
     }
@@ -200,13 +238,23 @@ fn begins_command(text: &[u8], has_question: bool) -> bool {
         && (!has_question || Command::of_token(token).is_known())
 }
 
-/// The replica ID of `__<16 hex>.nsf` or `<16 hex>.nsf`, which must be the whole database part.
+/// The replica ID of `__<16 hex>.nsf` or `<16 hex>.nsf`, with or without the ending, which must be the whole database part.
 fn replica_id(raw: &[u8]) -> Option<ReplicaId> {
     // Two underscores, seventeen digits with the colon, and the ending.
     let mut buffer = [0; 23];
     let text = decode_into(raw, &mut buffer)?;
     let (stem, ending) = text.split_at_checked(text.len().checked_sub(4)?)?;
-    ending.eq_ignore_ascii_case(b".nsf").then(|| ReplicaId::from_bytes(stem)).flatten()
+    if ending.eq_ignore_ascii_case(b".nsf") {
+        ReplicaId::from_bytes(stem)
+    } else {
+        ReplicaId::from_bytes(text)
+    }
+}
+
+/// The replica ID of `__<16 hex>` or `<16 hex>`, without the ending.
+pub(super) fn bare_replica_id(raw: &[u8]) -> Option<ReplicaId> {
+    let mut buffer = [0; 19];
+    ReplicaId::from_bytes(decode_into(raw, &mut buffer)?)
 }
 
 #[cfg(test)]

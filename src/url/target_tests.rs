@@ -93,6 +93,12 @@ fn a_replica_id_is_read_in_every_documented_spelling() {
         "/__C1257A00%3A0041D2E0.nsf",
         "/%5F%5FC1257A000041D2E0%2Ensf/",
         "//__C1257A000041D2E0.nsf!OpenDatabase",
+        "/__C1257A000041D2E0",
+        "/C1257A000041D2E0/0/8FA?OpenDocument",
+        "\\__c1257a000041d2e0\\v?OpenView",
+        "/__C1257A00:0041D2E0?OpenDatabase",
+        "/%5F%5FC1257A000041D2E%30!OpenDatabase",
+        "/__C1257A000041D2E0%3FOpenDatabase?Login",
     ] {
         assert_eq!(replica(target), id, "{target}");
     }
@@ -100,6 +106,9 @@ fn a_replica_id_is_read_in_every_documented_spelling() {
         "/apps/__C1257A000041D2E0.nsf",
         "/_C1257A000041D2E0.nsf",
         "/__C1257A000041D2E.nsf",
+        "/__C1257A000041D2E",
+        "/apps/__C1257A000041D2E0",
+        "/__C1257A000041D2E00",
         "/__C1257A000041D2E0.ntf",
         "/leads.nsf",
         "/.nsf",
@@ -147,6 +156,34 @@ fn command_and_arguments_are_found_behind_either_mark() {
     assert_eq!(redirect.command.server_command(), Some(ServerCommand::Redirect));
     assert_eq!(redirect.argument(b"Name").as_deref(), Some(&b"Web1/Acme"[..]));
     assert_eq!(redirect.argument(b"To").as_deref(), Some(&b"v?OpenView"[..]));
+}
+
+#[test]
+fn the_login_forms_are_those_of_the_domino_directory_and_nothing_behind_it() {
+    for target in [
+        "/names.nsf?Login",
+        "//NAMES.nsf!login&RedirectTo=/a.nsf",
+        "/%6Eames.nsf/?SAMLLogin",
+        "/names.nsf?oidclogin&code=1",
+        "/names.nsf?Logout&RedirectTo=/",
+        "/names.nsf?ChangePassword",
+    ] {
+        assert!(parse(target.as_bytes()).is_login_form(), "{target}");
+    }
+    for target in [
+        "/",
+        "/?Login",
+        "/secret.nsf?Login",
+        "/mail/names.nsf?Login",
+        "/names.nsf/view?Login",
+        "/names.nsf%3FOpenDatabase?Login",
+        "/names.nsf?OpenServer",
+        "/names.nsf?Redirect&Name=x",
+        "/names.nsf?OpenDatabase&Login",
+        "/__C1257A000041D2E0?Login",
+    ] {
+        assert!(!parse(target.as_bytes()).is_login_form(), "{target}");
+    }
 }
 
 #[test]

@@ -103,12 +103,13 @@ pub fn form(redirect_to: &str, message: &str) -> Answer {
     .with("Cache-Control", "no-cache")
 }
 
-/// `?Login`: the form, or with a POST the session.
+/// `?Login`: the form, or with a POST the session. `?SAMLLogin` takes the same fields, and `RelayState`.
 pub fn login(cluster: &Cluster, member: &Member, request: &Request) -> Answer {
     let fields = url::form(&String::from_utf8_lossy(&request.body.start));
     let field =
         |name: &str| fields.iter().find(|(k, _)| k.eq_ignore_ascii_case(name)).map(|(_, v)| v.clone());
     let redirect_to = field("RedirectTo")
+        .or(field("RelayState"))
         .or(request.url.argument("RedirectTo").map(str::to_owned))
         .unwrap_or_else(|| "/".into());
     if request.head.method != "POST" {

@@ -51,7 +51,7 @@ fn route(cluster: &Cluster, member: &Member, request: &Request, copy: Option<&Co
     if url.is("Logout") {
         return login::logout(cluster, member, request);
     }
-    if url.is("Login") {
+    if url.is("Login") || url.is("SAMLLogin") {
         return login::login(cluster, member, request);
     }
     let Some(database) = url.database.as_deref() else { return elsewhere(cluster, member, request) };

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::Secret;
+use crate::affinity::{SameSite, SessionCookieStyle};
 use crate::cluster::{Port, ServerName};
 use crate::directory::Draft;
 
@@ -470,6 +471,10 @@ pub struct Affinity {
     pub secrets: Vec<Secret>,
     /// Domino's session cookies, lower case.
     pub session_cookies: Vec<String>,
+    /// Where they carry the tag of their server.
+    pub session_cookie_style: SessionCookieStyle,
+    /// Of the affinity cookie.
+    pub same_site: SameSite,
     /// `None` = never.
     pub fail_back: Option<Duration>,
     /// Entries not used so long are forgotten.

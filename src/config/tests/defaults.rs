@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::super::settings::*;
 use super::super::{Disk, load_clusters, unread};
 use super::support::{self, FULL_FILES, Virtual, cluster, load, top};
+use crate::affinity::{SameSite, SessionCookieStyle};
 
 fn seconds(n: u64) -> Duration {
     Duration::from_secs(n)
@@ -105,6 +106,8 @@ fn a_file_with_a_listener_and_a_cluster_gets_the_defaults_of_the_contract() {
             cookie: "ICM".into(),
             secrets: vec![],
             session_cookies: vec!["domauthsessid".into(), "sessionid".into()],
+            session_cookie_style: SessionCookieStyle::Name,
+            same_site: SameSite::Lax,
             fail_back: None,
             idle_timeout: seconds(1800),
             drain_timeout: seconds(1800),

@@ -167,6 +167,25 @@ fn words_and_numbers_are_checked() {
     wrong_in_cluster("probe: { ok: [499-200] }", 19, "probe.ok[0]", &["write `200-499`"]);
     wrong_in_cluster("probe: { ok: [99] }", 19, "probe.ok[0]", &["100 to 599"]);
     wrong_in_cluster("probe: { path: icm }", 20, "probe.path", &["write `/icm`"]);
+    wrong_in_cluster("affinity: { same_site: None }", 28, "affinity.same_site", &["lax | strict | none"]);
+    wrong_in_cluster(
+        "affinity: { same_site: none }",
+        28,
+        "affinity.same_site",
+        &["needs TLS", "trusted_proxies"],
+    );
+    wrong_in_cluster(
+        "affinity: { session_cookie_style: prefix }",
+        39,
+        "affinity.session_cookie_style",
+        &["name | value"],
+    );
+    wrong_in_cluster(
+        "affinity: { cookie: A, session_cookies: [a-login] }",
+        25,
+        "affinity.cookie",
+        &["`A-login` is one of session_cookies"],
+    );
     wrong_in_cluster("affinity: { cookie: \"a b\" }", 25, "affinity.cookie", &["not a cookie name"]);
     wrong_in_cluster("headers: { hsts: \"1\" }", 22, "headers.hsts", &["max-age=31536000"]);
     wrong_in_cluster("headers: { via: true }", 21, "headers.via", &["via: icm"]);

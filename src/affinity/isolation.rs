@@ -1,0 +1,68 @@
+//! Whose a session cookie is and where it was set, as it stands behind the cookie's name or before its value:
+//! `0f3a9c21`, or `0f3a9c21.14.12` with the lengths of its path and domain.
+
+/// Between a session cookie's name or value and the tag of its server.
+pub const MARK: u8 = b'~';
+/// Eight hexadecimal digits.
+const TAG: usize = 8;
+/// Tag, and two lengths of up to five digits with their dots.
+const MAX_LENGTH: usize = TAG + 12;
+
+/// What a browser does not say of a session cookie that it sends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Isolation {
+    /// Whose it is.
+    pub tag: u32,
+    /// Length of its path.
+    pub path: usize,
+    /// Length of its domain; 0 = this host alone.
+    pub domain: usize,
+}
+
+impl Isolation {
+    /// Reads what stands behind a cookie's own name: `~0f3a9c21`.
+    #[must_use]
+    pub fn behind_name(rest: &[u8]) -> Option<Self> {
+        Self::parse(rest.strip_prefix(&[MARK])?)
+    }
+
+    /// Reads what stands before a value, and gives the value: `0f3a9c21~...`.
+    #[must_use]
+    pub fn before_value(text: &[u8]) -> Option<(Self, &[u8])> {
+        let end = text.iter().take(MAX_LENGTH + 1).position(|b| *b == MARK)?;
+        let (isolation, value) = text.split_at_checked(end)?;
+        Some((Self::parse(isolation)?, value.get(1..)?))
+    }
+
+    fn parse(text: &[u8]) -> Option<Self> {
+        let (tag, lengths) = text.split_at_checked(TAG)?;
+        if !tag.iter().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
+            return None;
+        }
+        let tag = u32::from_str_radix(std::str::from_utf8(tag).ok()?, 16).ok()?;
+        if lengths.is_empty() {
+            return Some(Self { tag, path: 1, domain: 0 });
+        }
+        let mut numbers = lengths.strip_prefix(b".")?.split(|b| *b == b'.').map(|digits| {
+            let plain = matches!(digits.first(), Some(b'1'..=b'9')) && digits.iter().all(u8::is_ascii_digit);
+            std::str::from_utf8(digits).ok().filter(|_| plain)?.parse::<usize>().ok()
+        });
+        let path = numbers.next()??;
+        let domain = match numbers.next() {
+            Some(domain) => domain?,
+            None => 0,
+        };
+        numbers.next().is_none().then_some(Self { tag, path, domain })
+    }
+}
+
+impl std::fmt::Display for Isolation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { tag, path, domain } = self;
+        match (path, domain) {
+            (1, 0) => write!(f, "{tag:08x}"),
+            (path, 0) => write!(f, "{tag:08x}.{path}"),
+            (path, domain) => write!(f, "{tag:08x}.{path}.{domain}"),
+        }
+    }
+}
