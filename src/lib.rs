@@ -37,3 +37,4 @@ pub mod select;
 pub mod server;
 pub mod simulate;
 pub mod url;
+pub mod visible;
