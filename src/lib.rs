@@ -24,6 +24,7 @@ pub mod config;
 pub mod crypto;
 pub mod directory;
 pub mod domino;
+pub mod durable;
 pub mod edge;
 pub mod explain;
 pub mod follow;

@@ -6,6 +6,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::file_access::Named;
 use super::files::Content;
 use super::reader::Item;
 use super::settings::Secret;
@@ -18,8 +19,8 @@ const SHORTEST_KEY: usize = 16;
 
 impl Item<'_> {
     /// Reads the file that this value names.
-    pub(super) fn file(&self, limit: u64) -> Option<(PathBuf, Content)> {
-        let path = self.path()?;
+    pub(super) fn file(&self, named: Named, limit: u64) -> Option<(PathBuf, Content)> {
+        let path = self.path(named)?;
         match self.doc.load.files.read(&path, limit) {
             Ok(content) => Some((path, content)),
             Err(error) => {
@@ -33,7 +34,12 @@ impl Item<'_> {
     }
 
     fn secret_octets(&self) -> Option<Vec<u8>> {
-        let (path, content) = self.file(SECRET)?;
+        self.secret_file(SECRET).map(|(_, content)| content.octets)
+    }
+
+    /// A file that others may not read.
+    pub(super) fn secret_file(&self, limit: u64) -> Option<(PathBuf, Content)> {
+        let (path, content) = self.file(Named::Secret, limit)?;
         if content.mode & 0o007 != 0 {
             self.error(
                 Problem::new(format!(
@@ -45,7 +51,7 @@ impl Item<'_> {
             );
             return None;
         }
-        Some(content.octets)
+        Some((path, content))
     }
 
     /// A token or password: one line, its end removed.
