@@ -30,6 +30,7 @@ use pingora_load_balancing::{Backends, HealthCheckService, HealthRegistry};
 use pingora_proxy::http_proxy;
 
 use crate::access_log::AccessLog;
+use crate::balancer::restrictions_file::StoreError;
 use crate::balancer::{Balancer, restrictions};
 use crate::config::Settings;
 use crate::edge::House;
@@ -74,7 +75,7 @@ pub enum StartError {
     Secret(#[from] secret::SecretError),
     /// What administrators had restricted.
     #[error(transparent)]
-    Restrictions(#[from] restrictions::StoreError),
+    Restrictions(#[from] StoreError),
     /// The pid file.
     #[error("pid file {path}: {source}")]
     PidFile {

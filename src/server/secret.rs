@@ -4,10 +4,13 @@
 //! the same after a restart when they could be kept.
 //! Several ICMs need a `secret_file` of their own making: a generated key is one ICM's alone.
 
-use std::fs::{self, OpenOptions};
-use std::io::{Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs;
+use std::io::{self, ErrorKind, Read, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+
+use crate::config::file_access::AFFINITY_KEY;
+use crate::durable;
 
 /// Octets of a generated key.
 const LENGTH: usize = 32;
@@ -31,23 +34,42 @@ pub fn affinity(state_dir: Option<&Path>, inherited: Option<&[u8]>) -> Result<Ve
         let path = PathBuf::from("/dev/urandom");
         return fresh().map_err(|source| SecretError { path, source });
     };
-    let path = dir.join("affinity.key");
-    let kept = || -> std::io::Result<Vec<u8>> {
+    let path = dir.join(AFFINITY_KEY);
+    let kept = || -> io::Result<Vec<u8>> {
         match fs::read(&path) {
-            Ok(key) if key.len() >= LENGTH => Ok(key),
-            Ok(_) => Err(std::io::Error::other("is too short, remove it to have a new one made")),
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-                fs::create_dir_all(dir)?;
-                let key = fresh()?;
-                let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
-                file.write_all(&key)?;
-                file.sync_all()?;
-                Ok(key)
+            Ok(key) if key.is_empty() => log::warn!(
+                target: "icm::lifecycle",
+                "{} is empty, as after a crash: a new key is made, and users lose their affinity once",
+                path.display()
+            ),
+            Ok(key) if key.len() < LENGTH => {
+                return Err(io::Error::other("is too short, remove it to have a new one made"));
             }
-            Err(e) => Err(e),
+            Ok(key) => {
+                refuse_open(&path)?;
+                return Ok(key);
+            }
+            Err(e) if e.kind() == ErrorKind::NotFound => {}
+            Err(e) => return Err(e),
         }
+        durable::create_dir(dir, durable::PRIVATE_DIR)?;
+        let key = fresh()?;
+        durable::replace(&path, durable::PRIVATE, |file| file.write_all(&key))?;
+        Ok(key)
     };
     kept().map_err(|source| SecretError { path: path.clone(), source })
+}
+
+/// A key that others may read is known: with it they could send any user anywhere.
+fn refuse_open(path: &Path) -> io::Result<()> {
+    let mode = fs::metadata(path)?.permissions().mode() & 0o7777;
+    if mode & 0o007 == 0 {
+        return Ok(());
+    }
+    let path = path.display();
+    Err(io::Error::other(format!(
+        "others may read it (mode {mode:04o}): run `chmod o-rwx {path}`, or remove it to have a new one made"
+    )))
 }
 
 fn random() -> std::io::Result<Vec<u8>> {
@@ -59,7 +81,6 @@ fn random() -> std::io::Result<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::PermissionsExt;
 
     #[test]
     fn a_generated_key_survives_a_restart_and_is_the_owners_alone() {
@@ -79,6 +100,25 @@ mod tests {
         assert_eq!(affinity(Some(dir.path()), Some(&key)).unwrap(), key);
         assert_eq!(affinity(Some(dir.path()), None).unwrap(), key);
         assert_ne!(affinity(None, Some(b"")).unwrap(), b"");
+    }
+
+    #[test]
+    fn an_empty_key_is_made_anew_and_one_that_others_may_read_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(AFFINITY_KEY);
+        fs::write(&path, b"").unwrap();
+        let key = affinity(Some(dir.path()), None).unwrap();
+        assert_eq!((key.len(), fs::read(&path).unwrap()), (LENGTH, key.clone()));
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        for (mode, good) in [(0o640, true), (0o660, true), (0o644, false), (0o602, false), (0o601, false)] {
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+            match affinity(Some(dir.path()), None) {
+                Ok(same) => assert!(good && same == key, "{mode:o}"),
+                Err(error) => {
+                    assert!(!good && error.to_string().contains("chmod o-rwx"), "{mode:o}: {error}")
+                }
+            }
+        }
     }
 
     #[test]
