@@ -5,6 +5,7 @@
 //! and `admin`. Everything that can fail at start fails here, with the address or file in the message.
 
 pub mod admin;
+mod attempts;
 pub mod follow;
 pub mod handover;
 pub mod lifecycle;
