@@ -18,8 +18,9 @@ pub fn word(text: &str) -> Cow<'_, str> {
     escaped(text, is_control)
 }
 
-/// C0, DEL and C1; and what turns the direction of writing, as it makes a line say something else than it does.
-fn is_control(c: char) -> bool {
+/// C0, DEL and C1; line separators; and what turns the direction of writing, as a line then says something else than it
+/// seems to.
+pub(crate) fn is_control(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2028}' | '\u{2029}' | '\u{2066}'..='\u{2069}')
 }

@@ -223,7 +223,7 @@ fn an_empty_secret_file_is_an_error() {
 #[test]
 fn control_characters_of_a_server_are_shown_and_command_no_terminal() {
     let acme = Acme::built_in();
-    let hostile = "Leads\u{1b}[2J\u{9b}31m\u{7f}\u{202e}fdp.exe";
+    let hostile = "Leads\u{1b}[2J\u{9b}31m\u{7f}\u{202e}fdp.exe\nforged";
     for server in ["Web1", "Web2"] {
         let copy = serde_json::json!({
             "server": server, "path": "a/hostile.nsf", "replica_id": "C1257A00004190E0", "title": hostile
@@ -242,7 +242,7 @@ fn control_characters_of_a_server_are_shown_and_command_no_terminal() {
         let text = out(&icm(&[verb, &["-c", conf]].concat()));
         assert!(!text.is_empty() && !text.contains(is_hostile), "{text:?}");
         assert_eq!(
-            text.contains("Leads\\u001b[2J\\u009b31m\\u007f\\u202efdp.exe"),
+            text.contains("Leads\\u001b[2J\\u009b31m\\u007f\\u202efdp.exe\\u000aforged"),
             verb[0] != "audit",
             "{text}"
         );

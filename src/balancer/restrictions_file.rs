@@ -32,38 +32,43 @@ pub struct Restored {
 /// # Errors
 /// When a file cannot be written; the old one is then untouched.
 pub fn save(dir: &Path, kept: &[Kept]) -> Result<(), StoreError> {
-    for name in [RESTRICTIONS, RESTRICTIONS_COPY] {
-        let path = dir.join(name);
-        durable::create_dir(dir, durable::PRIVATE_DIR)
-            .and_then(|()| {
-                durable::replace(&path, durable::PRIVATE, |file| {
-                    serde_json::to_writer_pretty(&mut *file, kept)?;
-                    file.write_all(b"\n")
-                })
-            })
-            .map_err(|source| StoreError { path, source })?;
-    }
-    Ok(())
+    [RESTRICTIONS, RESTRICTIONS_COPY].into_iter().try_for_each(|name| write(&dir.join(name), kept))
 }
 
-/// Reads what was kept, from the copy where the file is damaged. The damaged file is put aside.
+fn write(path: &Path, kept: &[Kept]) -> Result<(), StoreError> {
+    durable::create_dir(&durable::parent(path), durable::PRIVATE_DIR)
+        .and_then(|()| {
+            durable::replace(path, durable::PRIVATE, |file| {
+                serde_json::to_writer_pretty(&mut *file, kept)?;
+                file.write_all(b"\n")
+            })
+        })
+        .map_err(|source| StoreError { path: path.to_owned(), source })
+}
+
+/// Reads what was kept, from the copy where the file is damaged. The damaged file is put aside; that it cannot be does not
+/// keep the balancer from starting.
 ///
 /// # Errors
-/// When a file is there and the system does not let it be read, or a damaged one cannot be put aside.
+/// When a file is there and the system does not let it be read.
 pub fn load(dir: &Path) -> Result<Restored, StoreError> {
-    let path = dir.join(RESTRICTIONS);
-    let wrong = |source| StoreError { path: path.clone(), source };
+    let [path, copy, aside] =
+        [RESTRICTIONS, RESTRICTIONS_COPY, RESTRICTIONS_DAMAGED].map(|name| dir.join(name));
     let damage = match read(&path) {
-        Ok(restrictions) => return Ok(Restored { restrictions, damage: None }),
+        Ok(restrictions) => {
+            // An earlier version kept no copy, and it may be the copy that is damaged.
+            if !read(&copy).is_ok_and(|copy| copy == restrictions)
+                && let Err(error) = write(&copy, &restrictions)
+            {
+                log::warn!(target: "icm::lifecycle", "a second copy cannot be kept: {error}");
+            }
+            return Ok(Restored { restrictions, damage: None });
+        }
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Restored::default()),
         Err(error) if error.kind() == ErrorKind::InvalidData => error,
-        Err(error) => return Err(wrong(error)),
+        Err(source) => return Err(StoreError { path, source }),
     };
-    let aside = dir.join(RESTRICTIONS_DAMAGED);
-    // A second name first: a crash from here on finds the damaged file again.
-    std::fs::remove_file(&aside).or_else(absent_is_fine).map_err(wrong)?;
-    std::fs::hard_link(&path, &aside).or_else(|_| std::fs::copy(&path, &aside).map(drop)).map_err(wrong)?;
-    let copy = read(&dir.join(RESTRICTIONS_COPY));
+    let copy = read(&copy);
     let used = match &copy {
         Ok(list) => format!("the last good copy is used, with {} restrictions", list.len()),
         Err(error) => format!(
@@ -71,9 +76,14 @@ pub fn load(dir: &Path) -> Result<Restored, StoreError> {
         ),
     };
     let restrictions = copy.unwrap_or_default();
-    save(dir, &restrictions)?;
-    let damage =
-        format!("{} is damaged ({damage}) and was put aside as {}; {used}", path.display(), aside.display());
+    // Copied, not moved: a crash from here on finds the damaged file again.
+    let put_aside = std::fs::copy(&path, &aside).map_err(|e| e.to_string());
+    let mended = put_aside.and_then(|_| save(dir, &restrictions).map_err(|e| e.to_string()));
+    let done = match mended {
+        Ok(()) => format!("was put aside as {}", aside.display()),
+        Err(error) => format!("cannot be put aside: {error}"),
+    };
+    let damage = format!("{} is damaged ({damage}) and {done}; {used}", path.display());
     Ok(Restored { restrictions, damage: Some(damage) })
 }
 
@@ -81,10 +91,6 @@ pub fn load(dir: &Path) -> Result<Restored, StoreError> {
 fn read(path: &Path) -> io::Result<Vec<Kept>> {
     let text = std::fs::read(path)?;
     serde_json::from_slice(&text).map_err(|error| io::Error::new(ErrorKind::InvalidData, error))
-}
-
-fn absent_is_fine(error: io::Error) -> io::Result<()> {
-    if error.kind() == ErrorKind::NotFound { Ok(()) } else { Err(error) }
 }
 
 #[cfg(test)]
@@ -114,6 +120,20 @@ mod tests {
             assert_eq!(std::fs::read(dir.path().join(RESTRICTIONS_DAMAGED)).unwrap(), damaged);
             assert_eq!(std::fs::read(&file).unwrap(), whole, "it is whole again");
             assert!(load(dir.path()).unwrap().damage.is_none());
+        }
+    }
+
+    #[test]
+    fn a_copy_that_is_missing_or_damaged_is_made_again() {
+        let dir = tempfile::tempdir().unwrap();
+        save(dir.path(), &kept("Web1/Acme")).unwrap();
+        let copy = dir.path().join(RESTRICTIONS_COPY);
+        let whole = std::fs::read(&copy).unwrap();
+        std::fs::remove_file(&copy).unwrap();
+        for _ in 0..2 {
+            assert!(load(dir.path()).unwrap().damage.is_none());
+            assert_eq!(std::fs::read(&copy).unwrap(), whole);
+            std::fs::write(&copy, "[").unwrap();
         }
     }
 

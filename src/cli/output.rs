@@ -66,8 +66,8 @@ pub fn complain(text: &str) {
     let _ = writeln!(std::io::stderr(), "{}", visible::lines(text));
 }
 
-/// Writes to standard output, control characters escaped: titles and names come from elsewhere. A verb that acts goes on without a reader; one that would print for ever asks
-/// [`is_closed`].
+/// Writes to standard output, control characters escaped: titles and names come from elsewhere. A verb that acts goes
+/// on without a reader; one that would print for ever asks [`is_closed`].
 pub fn put(text: std::fmt::Arguments<'_>, end: &str) {
     put_as_it_is(&visible::lines(&text.to_string()), end);
 }

@@ -261,10 +261,11 @@ fn json(status: u16, text: String, retry_after: Option<u32>) -> Rendered {
 const NO_FRAMES: &str = "frame-ancestors 'none'";
 
 /// The policy of the built-in pages: nothing but their own style sheet, as it stands between the tags, and the empty icon.
+/// No script runs there, but those who look at a page with a browser's tools may ask this site from it.
 static BUILT_IN: LazyLock<HeaderValue> = LazyLock::new(|| {
     let style = STANDARD.encode(Sha256::digest(format!("\n{STYLE}\n")));
     let policy = format!(
-        "default-src 'none'; style-src 'sha256-{style}'; img-src data:; base-uri 'none'; form-action 'none'; {NO_FRAMES}"
+        "default-src 'none'; style-src 'sha256-{style}'; img-src data:; connect-src 'self'; base-uri 'none'; form-action 'none'; {NO_FRAMES}"
     );
     HeaderValue::from_str(&policy).unwrap_or_else(|_| HeaderValue::from_static(NO_FRAMES))
 });
