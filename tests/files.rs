@@ -94,7 +94,14 @@ fn an_empty_generated_key_is_made_anew_and_one_that_others_may_read_is_refused()
             again.get("/homepage.nsf");
             assert_eq!(again.icm(), user.icm(), "the key is the same");
         } else {
-            assert_eq!(icm.wait_for_end(Duration::from_secs(30)).and_then(|s| s.code()), Some(1), "{mode:o}");
+            assert_eq!(
+                icm.wait_for_end(Duration::from_secs(30)).and_then(|s| s.code()),
+                Some(64),
+                "{mode:o}"
+            );
+            // As other secrets, already when the file is checked.
+            let told = icm_cli(&["check", "-c", icm.file.to_str().unwrap()]);
+            assert!(told.code == 64 && told.err.contains("state_dir"), "{told:?}");
             let says = || icm.log().contains("chmod o-rwx") && icm.log().contains("affinity.key");
             assert!(eventually(LONG, says), "{}", icm.log());
         }
@@ -136,8 +143,11 @@ fn every_file_has_its_mode_whatever_the_umask() {
         std::fs::write(&log, "").unwrap();
         std::fs::set_permissions(&log, std::fs::Permissions::from_mode(0o604)).unwrap();
         icm.signal("USR1");
-        icm.client().get("/homepage.nsf");
-        assert!(eventually(LONG, || std::fs::metadata(&log).unwrap().len() > 0));
+        let logged = || {
+            icm.client().get("/homepage.nsf");
+            std::fs::metadata(&log).unwrap().len() > 0
+        };
+        assert!(eventually(LONG, logged));
         assert_eq!(mode(&log), 0o604);
     }
 }

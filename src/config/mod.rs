@@ -289,7 +289,7 @@ fn settings(document: &Document<'_>, value: &Value) -> Option<Settings> {
         pages_item.error(Problem::new(format!("there is no directory {}", pages.display())));
     }
     let (follow_item, clusters_item) = (top.get("get_configuration_from"), top.get("clusters"));
-    let state_dir = top.get("state_dir").path(Named::Root);
+    let state_dir = top.get("state_dir").state_dir();
     let mut follow = top::follow(&follow_item, state_dir.clone());
     let clusters = if !follow_item.is_present() || clusters_item.value.is_some() {
         cluster::clusters(&clusters_item)

@@ -6,7 +6,6 @@
 
 use std::fs;
 use std::io::{self, ErrorKind, Read, Write};
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use crate::config::file_access::AFFINITY_KEY;
@@ -45,10 +44,7 @@ pub fn affinity(state_dir: Option<&Path>, inherited: Option<&[u8]>) -> Result<Ve
             Ok(key) if key.len() < LENGTH => {
                 return Err(io::Error::other("is too short, remove it to have a new one made"));
             }
-            Ok(key) => {
-                refuse_open(&path)?;
-                return Ok(key);
-            }
+            Ok(key) => return Ok(key),
             Err(e) if e.kind() == ErrorKind::NotFound => {}
             Err(e) => return Err(e),
         }
@@ -60,18 +56,6 @@ pub fn affinity(state_dir: Option<&Path>, inherited: Option<&[u8]>) -> Result<Ve
     kept().map_err(|source| SecretError { path: path.clone(), source })
 }
 
-/// A key that others may read is known: with it they could send any user anywhere.
-fn refuse_open(path: &Path) -> io::Result<()> {
-    let mode = fs::metadata(path)?.permissions().mode() & 0o7777;
-    if mode & 0o007 == 0 {
-        return Ok(());
-    }
-    let path = path.display();
-    Err(io::Error::other(format!(
-        "others may read it (mode {mode:04o}): run `chmod o-rwx {path}`, or remove it to have a new one made"
-    )))
-}
-
 fn random() -> std::io::Result<Vec<u8>> {
     let mut key = vec![0; LENGTH];
     fs::File::open("/dev/urandom")?.read_exact(&mut key)?;
@@ -81,6 +65,7 @@ fn random() -> std::io::Result<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::os::unix::fs::PermissionsExt;
 
     #[test]
     fn a_generated_key_survives_a_restart_and_is_the_owners_alone() {
@@ -103,22 +88,13 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_key_is_made_anew_and_one_that_others_may_read_is_refused() {
+    fn an_empty_key_is_made_anew() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join(AFFINITY_KEY);
         fs::write(&path, b"").unwrap();
         let key = affinity(Some(dir.path()), None).unwrap();
-        assert_eq!((key.len(), fs::read(&path).unwrap()), (LENGTH, key.clone()));
+        assert_eq!((key.len(), fs::read(&path).unwrap()), (LENGTH, key));
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
-        for (mode, good) in [(0o640, true), (0o660, true), (0o644, false), (0o602, false), (0o601, false)] {
-            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
-            match affinity(Some(dir.path()), None) {
-                Ok(same) => assert!(good && same == key, "{mode:o}"),
-                Err(error) => {
-                    assert!(!good && error.to_string().contains("chmod o-rwx"), "{mode:o}: {error}")
-                }
-            }
-        }
     }
 
     #[test]

@@ -166,7 +166,7 @@ async fn body(session: &mut ServerSession) -> Result<Vec<u8>, (StatusCode, Strin
 #[async_trait]
 impl ServeHttp for Receiver {
     async fn response(&self, session: &mut ServerSession) -> Response<Vec<u8>> {
-        let shows = session.req_header().headers.contains_key(header::AUTHORIZATION);
+        let shows = token::shown(session.req_header()).is_some();
         let client = session.client_addr().and_then(|a| a.as_inet()).map(|a| a.ip()).filter(|_| shows);
         if let Some(seconds) = client.and_then(|client| self.attempts.must_wait(client, clock::now_ms())) {
             session.set_keepalive(None);

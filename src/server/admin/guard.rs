@@ -74,7 +74,7 @@ pub async fn attempt(call: &Call, attempts: &Attempts) -> Option<Reply> {
     let client = call.peer?.ip();
     let is_right = if routes::is_login(call) {
         login::is_right(call, &token.0)
-    } else if call.head.headers.contains_key(header::AUTHORIZATION) && !routes::is_open(call) {
+    } else if token::shown(&call.head).is_some() && !routes::is_open(call) {
         token::is_carried(&call.head, &token.0)
     } else {
         return None;
