@@ -19,6 +19,7 @@ use crate::proxy::ctx::Routed;
 use crate::proxy::failover::decide;
 use crate::proxy::route::{self, Addressed, Route};
 use crate::select::{Outcome, Verdict};
+use crate::visible;
 
 /// The whole answer.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -225,7 +226,7 @@ pub fn explain(snapshot: &Arc<Snapshot>, request: &Request) -> Explanation {
                 let database = view.directory.index.database(found.database);
                 explanation.notes.push(format!(
                     "one of the databases with this path: {} ({})",
-                    database.title(),
+                    visible::word(database.title()),
                     database.replica_id()
                 ));
             }
@@ -330,7 +331,11 @@ impl Explanation {
                 "database  {} ({}){}",
                 database.path,
                 database.replica_id,
-                if database.title.is_empty() { String::new() } else { format!(" \"{}\"", database.title) }
+                if database.title.is_empty() {
+                    String::new()
+                } else {
+                    format!(" \"{}\"", visible::word(&database.title))
+                }
             );
         }
         if let Some(class) = &self.class {

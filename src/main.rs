@@ -24,7 +24,7 @@ fn main() -> ExitCode {
     match arguments.run() {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("icm: {error:#}");
+            domino_icm::cli::complain(&format!("icm: {error:#}"));
             ExitCode::FAILURE
         }
     }

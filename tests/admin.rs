@@ -265,6 +265,54 @@ fn off_loopback_all_but_liveness_and_readiness_need_the_token() {
 }
 
 #[test]
+fn an_address_that_shows_too_many_wrong_tokens_is_heard_no_more_for_a_while() {
+    for by_login in [false, true] {
+        let (_acme, icm, _dir) = with_token(None);
+        let login = Client::to(icm.admin).post("/login", &[], &format!("token={TOKEN}"));
+        let cookie = format!("icm_admin={}", login.cookie("icm_admin").unwrap());
+        let wrong = |n: usize| match by_login {
+            true => Client::to(icm.admin).post("/login", &[], &format!("token=guess{n}")),
+            false => {
+                ask(&icm, "POST", "/servers/Web1/restrict", &[("Authorization", &format!("Bearer guess{n}"))])
+            }
+        };
+        // At once, as each answer is held back.
+        let statuses: Vec<u16> = std::thread::scope(|scope| {
+            let tries: Vec<_> = (0..40).map(|n| scope.spawn(move || wrong(n).status)).collect();
+            tries.into_iter().map(|t| t.join().unwrap()).collect()
+        });
+        let count = |status: u16| statuses.iter().filter(|s| **s == status).count();
+        assert!(count(401) >= 20 && count(429) > 0 && count(401) + count(429) == 40, "{statuses:?}");
+        // On a slow machine one may be forgotten meanwhile.
+        let refused = |try_again: &dyn Fn() -> Answer| {
+            let mut answer = wrong(0);
+            let is_refused = eventually(LONG, || {
+                wrong(0);
+                answer = try_again();
+                answer.status == 429
+            });
+            assert!(is_refused, "{}", answer.head);
+            answer
+        };
+        let answer = refused(&|| wrong(0));
+        assert_eq!(answer.json()["error"], "too_many_attempts");
+        assert!(answer.header("retry-after").unwrap().parse::<u64>().unwrap() > 0);
+        // Not even the right token is looked at, or guessing would go on.
+        refused(&|| ask(&icm, "GET", "/status", &[BEARER]));
+        refused(&|| Client::to(icm.admin).post("/login", &[], &format!("token={TOKEN}")));
+        icm.wait_for_log("too many wrong tokens from 127.0.0.1");
+        let basic = [("Authorization", "Basic dXNlcjpwYXNzd29yZA==")];
+        assert_eq!(ask(&icm, "GET", "/status", &basic).status, 200, "no token");
+        // Who is logged in, who shows nothing and who asks whether it lives are not concerned.
+        assert_eq!(ask(&icm, "GET", "/livez", &[("Authorization", "Bearer guess")]).status, 200);
+        assert_eq!(ask(&icm, "GET", "/status", &[]).status, 200);
+        let you = ask(&icm, "GET", "/status", &[("Cookie", &cookie)]).json()["you"].clone();
+        assert_eq!(you["logged_in"], true);
+        assert!(eventually(LONG, || ask(&icm, "GET", "/status", &[BEARER]).status == 200), "it ends");
+    }
+}
+
+#[test]
 fn a_login_is_a_cookie_that_works_from_our_own_page_only() {
     let (_acme, icm, _dir) = with_token(None);
     let origin = format!("http://{}", icm.admin);

@@ -157,6 +157,130 @@ fn check_of_a_file_that_follows_asks_the_other_icm_only_with_probe() {
 }
 
 #[test]
+fn a_short_token_off_loopback_is_an_error_and_an_open_statpub_a_warning() {
+    let dir = tempfile::tempdir().unwrap();
+    let short = secret_file(dir.path(), "short", "fifteen-bytes-x\n");
+    let long = secret_file(dir.path(), "long", "sixteen-bytes-xx\n");
+    let check = |more: &str| {
+        let (_dir, path) = file(&format!("{more}\n{GOOD}"));
+        let output = icm(&["check", "-c", path.to_str().unwrap()]);
+        (output.status.code(), out(&output) + &err(&output))
+    };
+    for key in ["admin", "statpub"] {
+        let with = |address: &str, more: &str| check(&format!("{key}: {{ address: \"{address}\"{more} }}"));
+        for address in ["0.0.0.0:18098", "192.0.2.1:18098", "[::]:18098"] {
+            let (code, text) = with(address, &format!(", token_file: {short}"));
+            assert!(
+                code == Some(64)
+                    && text.contains("at least 16")
+                    && text.contains(&format!("{key}.token_file")),
+                "{text}"
+            );
+            assert_eq!(with(address, &format!(", token_file: {long}")).0, Some(0), "{address}");
+        }
+        for address in ["127.0.0.1:18098", "[::1]:18098"] {
+            assert_eq!(with(address, &format!(", token_file: {short}")).0, Some(0), "{address}");
+        }
+    }
+    for (more, warns) in
+        [("", true), (", allow: [10.0.0.0/8]", false), (&format!(", token_file: {long}"), false)]
+    {
+        let (code, text) = check(&format!("statpub: {{ address: \"0.0.0.0:18098\"{more} }}"));
+        assert_eq!((code, text.contains("neither `token_file` nor `allow`")), (Some(0), warns), "{text}");
+    }
+    assert!(!check("statpub: { address: 127.0.0.1:18098 }").1.contains("neither"));
+}
+
+#[test]
+fn a_tls_key_that_others_may_read_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let key = rcgen::KeyPair::generate().unwrap();
+    let certificate = rcgen::CertificateParams::new(vec!["www.acme.example".to_owned()]).unwrap();
+    let pem = secret_file(dir.path(), "icm.pem", &certificate.self_signed(&key).unwrap().pem());
+    let key = secret_file(dir.path(), "icm.key", &key.serialize_pem());
+    let pair = format!("{{ cert: {pem}, key: {key} }}");
+    let listener = GOOD.replace("18080\n", &format!("18080\n    tls: {{ certificates: [{pair}] }}\n"));
+    for text in [listener, format!("admin: {{ tls: {pair} }}\n{GOOD}")] {
+        let (_dir, path) = file(&text);
+        for (mode, code) in [(0o600, 0), (0o660, 0), (0o644, 64), (0o602, 64)] {
+            std::fs::set_permissions(&key, std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
+            let output = icm(&["check", "-c", path.to_str().unwrap()]);
+            assert_eq!(output.status.code(), Some(code), "{mode:o}: {}", err(&output));
+            assert_eq!(err(&output).contains(&format!("chmod o-rwx {key}")), code == 64, "{}", err(&output));
+        }
+    }
+}
+
+#[test]
+fn an_empty_secret_file_is_an_error() {
+    let dir = tempfile::tempdir().unwrap();
+    let empty = secret_file(dir.path(), "affinity.key", "");
+    let (_dir, path) = file(&format!("{GOOD}    affinity: {{ secret_file: {empty} }}\n"));
+    let output = icm(&["check", "-c", path.to_str().unwrap()]);
+    assert!(output.status.code() == Some(64) && err(&output).contains("holds no key"), "{}", err(&output));
+}
+
+#[test]
+fn control_characters_of_a_server_are_shown_and_command_no_terminal() {
+    let acme = Acme::built_in();
+    let hostile = "Leads\u{1b}[2J\u{9b}31m\u{7f}\u{202e}fdp.exe\nforged";
+    for server in ["Web1", "Web2"] {
+        let copy = serde_json::json!({
+            "server": server, "path": "a/hostile.nsf", "replica_id": "C1257A00004190E0", "title": hostile
+        });
+        acme.ask("POST", "/databases", Some(&copy));
+    }
+    let mut config = config(&acme);
+    set(&mut config, "clusters.0.directory.format", "json");
+    let running = Icm::start(config);
+    assert!(eventually(LONG, || running.admin("/databases?q=hostile").text().contains("Leads")));
+    let conf = running.file.to_str().unwrap();
+    let is_hostile = |c: char| (c.is_control() && c != '\n') || c == '\u{202e}';
+    for verb in
+        [&["show", "databases", "hostile"][..], &["audit", "--limit", "0"], &["explain", "/a/hostile.nsf"]]
+    {
+        let text = out(&icm(&[verb, &["-c", conf]].concat()));
+        assert!(!text.is_empty() && !text.contains(is_hostile), "{text:?}");
+        assert_eq!(
+            text.contains("Leads\\u001b[2J\\u009b31m\\u007f\\u202efdp.exe\\u000aforged"),
+            verb[0] != "audit",
+            "{text}"
+        );
+    }
+    // For machines it is what it was.
+    let output = icm(&["show", "databases", "hostile", "--json", "-c", conf]);
+    assert!(!out(&output).contains(is_hostile));
+    assert_eq!(json(&output)["databases"][0]["title"], hostile);
+    assert!(!running.log().contains(is_hostile), "{:?}", running.log());
+}
+
+#[test]
+fn control_characters_in_an_answer_do_not_reach_the_log() {
+    let answer = |body: &str| format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+    let good = "clusters: [{ name: A, servers: { list: [{ name: Web1/Acme, http: \"127.0.0.1:1\" }] }, directory: { databases: [] } }]";
+    let leader = Canned::new(&answer(good));
+    let config = format!(
+        "listeners: [{{ address: 127.0.0.1:{} }}]
+admin: {{ address: 127.0.0.1:{} }}
+get_configuration_from: {{ url: \"http://{}/config\", refresh: 100ms }}
+",
+        free_port(),
+        free_port(),
+        leader.address
+    );
+    let running = Icm::start(serde_yaml::from_str(&config).unwrap());
+    leader.say(&answer("name: \u{1b}[2J\u{9b}\u{202e}\n"));
+    running.wait_for_log("is not YAML");
+    let (_dir, path) = file(&config);
+    let output = icm(&["check", "--probe", "-c", path.to_str().unwrap()]);
+    let events = icm(&["show", "events", "-c", running.file.to_str().unwrap()]);
+    for text in [running.log(), out(&output) + &err(&output), out(&events)] {
+        assert!(text.contains("is not YAML") && text.contains("\\u202e"), "{text:?}");
+        assert!(!text.contains(|c: char| (c.is_control() && c != '\n') || c == '\u{202e}'), "{text:?}");
+    }
+}
+
+#[test]
 fn a_file_that_is_missing_or_no_yaml_is_a_configuration_error() {
     let (_dir, path) = file("listeners: [");
     let broken = path.display().to_string();

@@ -148,7 +148,7 @@ fn etc(acme: &Acme) -> (tempfile::TempDir, PathBuf) {
     let key = "5f1d7a84db4f0c3a9e6b2d8870c1e2f35f1d7a84db4f0c3a9e6b2d8870c1e2f3\n";
     for (name, text) in [
         ("token", "k3yR7uPqk3yR7uPq"),
-        ("statpub-token", "THE-TOKEN"),
+        ("statpub-token", "THE-TOKEN-IN-THE-FILE"),
         ("password", "reader"),
         ("connector", "c0nnect0r"),
         ("affinity.key", key),

@@ -69,6 +69,48 @@ fn connector_headers_of_a_client_never_reach_a_server() {
     }
 }
 
+#[test]
+fn a_proxy_header_reaches_no_server_in_any_spelling() {
+    let (_acme, icm) = start(|_, _| {});
+    for name in ["Proxy", "proxy", "PROXY", "pRoXy"] {
+        let headers = [(name, "http://evil.example:3128"), ("X-Proxy", "1"), ("Proxy-Agent", "2")];
+        let names = Received::of(icm.client(), &headers).names();
+        assert!(!names.contains(&"proxy".to_owned()), "{name}: {names:?}");
+        assert!(
+            names.contains(&"x-proxy".to_owned()) && names.contains(&"proxy-agent".to_owned()),
+            "{names:?}"
+        );
+        let named = format!("keep-alive, {name}");
+        let names = Received::of(icm.client(), &[(name, "x"), ("Connection", &named)]).names();
+        assert!(!names.contains(&"proxy".to_owned()), "{name}: {names:?}");
+    }
+}
+
+#[test]
+fn no_site_may_frame_what_icm_answers_itself() {
+    let (_acme, icm) = start(|_, config| {
+        set(config, "clusters.0.unknown_database", "not_found");
+        set(config, "clusters.0.open_server", "list");
+    });
+    let framed = |answer: &Answer| {
+        assert_eq!(answer.header("x-frame-options"), Some("DENY"), "{}", answer.head);
+        assert_eq!(answer.header("x-content-type-options"), Some("nosniff"), "{}", answer.head);
+        let policy = answer.header("content-security-policy").unwrap();
+        assert!(policy.contains("frame-ancestors 'none'"), "{policy}");
+    };
+    for (target, status) in [("/no/such.nsf", 404), ("/?OpenServer", 200), ("/sales/leads.nsf", 300)] {
+        let answer = icm.client().get(target);
+        assert_eq!(answer.status, status, "{target}");
+        framed(&answer);
+    }
+    let mut client = icm.client();
+    client.connect().unwrap();
+    client.send(b"GET / HTTP/1.1\r\nno colon\r\n\r\n").unwrap();
+    framed(&client.read("GET").unwrap());
+    // What Domino says is not ours to change.
+    assert_eq!(icm.client().get("/homepage.nsf").header("x-frame-options"), None);
+}
+
 const CLAIMS: [(&str, &str); 9] = [
     ("X-Forwarded-For", "203.0.113.7, 127.0.0.9"),
     ("x-forwarded-proto", "https"),

@@ -91,7 +91,7 @@ fn certificate() -> tempfile::TempDir {
     let mut params = rcgen::CertificateParams::new(vec!["www.acme.example".to_owned()]).unwrap();
     params.not_after = rcgen::date_time_ymd(2100, 1, 1);
     std::fs::write(dir.path().join("icm.pem"), params.self_signed(&key).unwrap().pem()).unwrap();
-    std::fs::write(dir.path().join("icm.key"), key.serialize_pem()).unwrap();
+    secret_file(dir.path(), "icm.key", &key.serialize_pem());
     dir
 }
 

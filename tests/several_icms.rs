@@ -36,7 +36,7 @@ impl Files for Machine {
             Some("pem") => self.cert.as_str(),
             Some("key") if path.ends_with("affinity.key") => "0123456789abcdef0123456789abcdef",
             Some("key") => &self.key,
-            _ => "a-token",
+            _ => "a-token-of-many-characters",
         };
         Ok(Content { octets: text.as_bytes().to_vec(), mode: 0o600 })
     }
@@ -97,7 +97,7 @@ fn those_that_follow_may_name_the_files_of_those_that_they_follow() {
         assert_eq!(follow.url.at.port, leader.admin.address.port());
         assert!(follow.cache.is_some() && leader.admin.tls.is_some() && leader.admin.token == follow.token);
         let text = format!("clusters:\n{}", leader.clusters_yaml.unwrap());
-        let taken = load_clusters(Path::new("icm1"), &text, &follow.allow_files_under, &machine).unwrap();
+        let taken = load_clusters(Path::new("icm1"), &text, &follow.files, &machine).unwrap();
         assert_eq!(format!("{:?}", taken.clusters), format!("{:?}", leader.clusters));
         assert!(!taken.clusters[0].affinity.secrets.is_empty(), "equal answers need an equal key");
     }

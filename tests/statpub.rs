@@ -128,3 +128,23 @@ fn what_domino_pushes_by_itself_arrives() {
     );
     icm.wait_for_server("Web1", "told", |s| s["index"] == 42);
 }
+
+#[test]
+fn guessing_the_token_is_answered_late_and_then_not_at_all() {
+    let mut address = String::new();
+    let (_acme, icm, mut client, _dir) =
+        receiver(|settings| settings["statpub"]["address"].as_str().unwrap().clone_into(&mut address));
+    let address = address.parse().unwrap();
+    let statuses: Vec<u16> = std::thread::scope(|scope| {
+        let guess = move |n: usize| {
+            let mut client = Client::to(address).with("Authorization", &format!("Bearer guess{n}"));
+            post(&mut client, "/statpub/Web1", &body(n as u32))
+        };
+        let tries: Vec<_> = (0..40).map(|n| scope.spawn(move || guess(n))).collect();
+        tries.into_iter().map(|t| t.join().unwrap()).collect()
+    });
+    let count = |status: u16| statuses.iter().filter(|s| **s == status).count();
+    assert!(count(401) >= 20 && count(429) > 0 && count(401) + count(429) == 40, "{statuses:?}");
+    icm.wait_for_log("statpub: too many wrong tokens from 127.0.0.1");
+    assert!(eventually(LONG, || post(&mut client, "/statpub/Web1", &body(77)) == 204), "it ends");
+}

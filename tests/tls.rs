@@ -54,7 +54,7 @@ impl Authority {
         let cert = params.signed_by(&key, &self.issuer).unwrap();
         let (cert_file, key_file) = (self.path(file, "pem"), self.path(file, "key"));
         std::fs::write(&cert_file, cert.pem()).unwrap();
-        std::fs::write(&key_file, key.serialize_pem()).unwrap();
+        secret_file(self.dir.path(), &format!("{file}.key"), &key.serialize_pem());
         (cert_file, key_file)
     }
 

@@ -5,6 +5,8 @@
 
 use std::fmt::Write as _;
 
+use crate::visible;
+
 /// Appends octets for a field in double quotes: everything that is not printable ASCII becomes `\xhh`.
 pub fn push_quoted(out: &mut String, octets: &[u8]) {
     if let Some(plain) = plain(octets, |b| matches!(b, b' '..=b'~') && b != b'"' && b != b'\\') {
@@ -51,8 +53,8 @@ pub fn push_json(out: &mut String, octets: &[u8]) {
                         out.push('\\');
                         out.push(c);
                     }
-                    // Line separators that JSON allows and many a reader of lines does not.
-                    c if c.is_control() || matches!(c, '\u{2028}' | '\u{2029}') => {
+                    // Also what JSON allows and a terminal or a reader of lines does not.
+                    c if visible::is_control(c) => {
                         let _ = write!(out, "\\u{:04x}", u32::from(c));
                     }
                     c => out.push(c),

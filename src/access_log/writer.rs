@@ -3,8 +3,9 @@
 //! In: finished lines and orders. Out: octets in a file, many lines at a time. It never blocks those that bring
 //! lines, and a target that fails ends nothing: it is counted, said, and tried again with the next lines.
 
-use std::fs::OpenOptions;
+use std::fs::{OpenOptions, Permissions};
 use std::io::{BufWriter, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering, Ordering::Relaxed, fence};
 use std::sync::mpsc::SyncSender;
@@ -27,6 +28,8 @@ const LARGEST_SPARE: usize = 4 * 1024;
 const USUAL: usize = 512;
 /// How long the writer lets lines gather before it writes them all: far less than would fill the queue.
 const GATHER: Duration = Duration::from_millis(20);
+/// Of a log file that is made here: who reads logs is in the group.
+const MODE: u32 = 0o640;
 /// What is written at once, in octets.
 const BUFFER: usize = 64 * 1024;
 
@@ -126,10 +129,17 @@ pub(super) fn open(target: &LogTarget) -> std::io::Result<Sink> {
 }
 
 fn open_file(path: &Path) -> std::io::Result<std::fs::File> {
+    let is_new = !path.exists();
     OpenOptions::new()
         .create(true)
         .append(true)
+        .mode(MODE)
         .open(path)
+        .and_then(|file| {
+            // Whatever the umask; the mode of a file that logrotate made stays.
+            let mode = is_new.then(|| Permissions::from_mode(MODE));
+            mode.map_or(Ok(()), |mode| file.set_permissions(mode)).map(|()| file)
+        })
         .map_err(|e| std::io::Error::new(e.kind(), format!("access log {}: {e}", path.display())))
 }
 

@@ -3,6 +3,7 @@
 //! In: transitions of servers, readings of directories, reloads. Out: log lines and a bounded tail
 //! for the status page.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
 
@@ -10,6 +11,7 @@ use serde::Serialize;
 
 use crate::clock;
 use crate::cluster::{ServerName, ServerState, Transition};
+use crate::visible;
 
 /// How many are kept.
 const KEPT: usize = 200;
@@ -21,7 +23,7 @@ pub struct Event {
     pub number: u64,
     /// Milliseconds since 1970.
     pub at: u64,
-    /// `server`, `directory`, `members`, `reload`, `follow`, `upgrade`.
+    /// `server`, `directory`, `members`, `reload`, `follow`, `restrictions`, `upgrade`.
     pub kind: &'static str,
     /// Which cluster, if any.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -119,8 +121,11 @@ impl Events {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
     }
 
-    /// Gives the event its number.
+    /// Gives the event its number. What caused it may come from a server: it is shown escaped everywhere.
     fn push(&self, mut event: Event) {
+        if let Cow::Owned(cause) = visible::lines(&event.cause) {
+            event.cause = cause;
+        }
         let mut tail = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         event.number = tail.back().map_or(0, |last| last.number) + 1;
         if tail.len() >= KEPT {

@@ -14,6 +14,7 @@ pub mod hosts;
 pub mod knowledge;
 pub mod resolve;
 pub mod restrictions;
+pub mod restrictions_file;
 pub mod statistics;
 pub mod tunnel;
 pub mod upgrade;

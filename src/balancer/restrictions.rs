@@ -4,19 +4,15 @@
 //! reads. What else restricts a server (its own word, the configuration) is not touched here.
 
 use std::collections::BTreeMap;
-use std::io::Write;
-use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
 use super::cluster::Orders;
+use super::restrictions_file::{self, StoreError, save};
 use super::{Balancer, Cluster, View};
 use crate::clock;
 use crate::cluster::{Restriction, ServerName};
-
-/// The file below `state_dir`.
-const FILE: &str = "restrictions.json";
 
 /// One restriction as it is kept.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,20 +43,6 @@ impl Kept {
 
     fn restriction(&self) -> Restriction {
         Restriction { since_unix_ms: self.since, by: self.by.clone(), at: self.at.clone() }
-    }
-}
-
-/// Why restrictions cannot be kept or read.
-#[derive(Debug, thiserror::Error)]
-#[error("restrictions in {path}: {reason}")]
-pub struct StoreError {
-    path: PathBuf,
-    reason: String,
-}
-
-impl StoreError {
-    fn new(path: &Path, reason: impl ToString) -> Self {
-        Self { path: path.to_owned(), reason: reason.to_string() }
     }
 }
 
@@ -245,21 +227,20 @@ pub fn take_over(balancer: &Balancer, restrictions: &[Kept]) {
     }
 }
 
-/// Applies what was kept to the members that exist now; before the first request.
+/// Applies what was kept to the members that exist now; before the first request. Restrictions that are damaged do not
+/// keep the balancer from starting: their copy is used, and an event says so.
 ///
 /// # Errors
-/// When the file is there and cannot be understood: to start without a restriction that somebody set would
+/// When the file is there and cannot be read: to start without a restriction that somebody set would
 /// send users to a server that is being taken down.
 pub fn restore(balancer: &Balancer) -> Result<(), StoreError> {
     let snapshot = balancer.snapshot();
     let Some(dir) = &snapshot.settings.state_dir else { return Ok(()) };
-    let path = dir.join(FILE);
-    let text = match std::fs::read(&path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(StoreError::new(&path, error)),
-    };
-    let kept: Vec<Kept> = serde_json::from_slice(&text).map_err(|e| StoreError::new(&path, e))?;
+    let restored = restrictions_file::load(dir)?;
+    if let Some(damage) = restored.damage {
+        balancer.events.note(log::Level::Error, "restrictions", None, damage);
+    }
+    let kept = restored.restrictions;
     for restriction in kept {
         let Ok(name) = ServerName::parse(&restriction.server) else { continue };
         let again = restriction.restriction();
@@ -314,19 +295,4 @@ pub fn inherit(balancer: &Balancer, restrictions: &[Kept]) -> Result<(), StoreEr
         Some(dir) => save(dir, &made_here(balancer)),
         None => Ok(()),
     }
-}
-
-/// Written aside and renamed: a crash leaves the old list or the new one.
-fn save(dir: &Path, kept: &[Kept]) -> Result<(), StoreError> {
-    let path = dir.join(FILE);
-    let write = || -> std::io::Result<()> {
-        std::fs::create_dir_all(dir)?;
-        let mut file = tempfile::NamedTempFile::new_in(dir)?;
-        serde_json::to_writer_pretty(&mut file, kept)?;
-        file.write_all(b"\n")?;
-        file.as_file().sync_all()?;
-        file.persist(&path)?;
-        Ok(())
-    };
-    write().map_err(|e| StoreError::new(&path, e))
 }

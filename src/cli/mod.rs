@@ -18,6 +18,8 @@ mod show;
 mod simulate;
 mod upgrade;
 
+pub use output::complain;
+
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -124,7 +126,8 @@ fn run(conf: &std::path::Path) -> anyhow::Result<ExitCode> {
     // First of all: the default action of HUP would end the process.
     let signals = Signals::install()?;
     let quiet = "info,pingora_core=warn,pingora_proxy=warn,pingora_load_balancing=error,rustls=warn,h2=warn";
-    env_logger::Builder::from_env(env_logger::Env::default().default_filter_or(quiet)).init();
+    let logger = env_logger::Builder::from_env(env_logger::Env::default().default_filter_or(quiet)).build();
+    output::log_to(logger);
     let inheritance = Inheritance::receive().context("the old process hands nothing over")?.map(Arc::new);
     let fail = |reason: String| {
         if let Some(inheritance) = &inheritance {

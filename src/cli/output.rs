@@ -8,6 +8,8 @@ use std::io::{IsTerminal, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use crate::visible;
+
 /// As the standard library's, for all of the command line.
 macro_rules! print {
     ($($text:tt)*) => { $crate::cli::output::put(format_args!($($text)*), "") };
@@ -19,12 +21,58 @@ macro_rules! println {
     ($($text:tt)*) => { $crate::cli::output::put(format_args!($($text)*), "\n") };
 }
 
+/// As the standard library's, for all of the command line.
+macro_rules! eprintln {
+    ($($text:tt)*) => { $crate::cli::output::complain(&format!($($text)*)) };
+}
+
+/// The log, control characters escaped.
+struct VisibleLog(env_logger::Logger);
+
+impl log::Log for VisibleLog {
+    fn enabled(&self, metadata: &log::Metadata<'_>) -> bool {
+        self.0.enabled(metadata)
+    }
+
+    fn log(&self, record: &log::Record<'_>) {
+        if !self.0.matches(record) {
+            return;
+        }
+        let text = record.args().to_string();
+        let mut visible = log::Record::builder();
+        visible.metadata(record.metadata().clone()).module_path(record.module_path());
+        visible.file(record.file()).line(record.line());
+        self.0.log(&visible.args(format_args!("{}", visible::lines(&text))).build());
+    }
+
+    fn flush(&self) {
+        self.0.flush();
+    }
+}
+
+/// Sends the log there; once in the life of a process.
+pub fn log_to(logger: env_logger::Logger) {
+    let level = logger.filter();
+    if log::set_boxed_logger(Box::new(VisibleLog(logger))).is_ok() {
+        log::set_max_level(level);
+    }
+}
+
 /// Nobody reads standard output any more.
 static CLOSED: AtomicBool = AtomicBool::new(false);
 
-/// Writes to standard output. A verb that acts goes on without a reader; one that would print for ever asks
-/// [`is_closed`].
+/// Writes a line to standard error, control characters escaped.
+pub fn complain(text: &str) {
+    let _ = writeln!(std::io::stderr(), "{}", visible::lines(text));
+}
+
+/// Writes to standard output, control characters escaped: titles and names come from elsewhere. A verb that acts goes
+/// on without a reader; one that would print for ever asks [`is_closed`].
 pub fn put(text: std::fmt::Arguments<'_>, end: &str) {
+    put_as_it_is(&visible::lines(&text.to_string()), end);
+}
+
+fn put_as_it_is(text: &str, end: &str) {
     if write!(std::io::stdout(), "{text}{end}").is_err() {
         CLOSED.store(true, Ordering::Relaxed);
     }
@@ -55,7 +103,7 @@ impl Table {
 
     /// One more row.
     pub fn row(&mut self, cells: Vec<String>) {
-        self.rows.push(cells);
+        self.rows.push(cells.iter().map(|cell| visible::word(cell).into_owned()).collect());
     }
 
     /// The lines, at most `width` columns wide where the texts allow; `None` = as wide as they are.
@@ -155,7 +203,7 @@ fn paint(line: &str) -> String {
 
 /// Prints a line with states in their colours.
 pub fn line(text: &str) {
-    println!("{}", paint(text));
+    put_as_it_is(&paint(&visible::lines(text)), "\n");
 }
 
 /// `850ms`, `12s`, `3m 4s`, `2h 5m`, `6d 1h`: two units at most.

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use super::admin::{Live, Pause, Where, encode};
 use super::output::{self, Table};
 use super::{NO, USAGE};
+use crate::visible;
 
 /// Databases that are shown unless `--limit` says otherwise.
 const DATABASES: usize = 50;
@@ -216,7 +217,7 @@ fn databases(live: &Live, text: Option<&str>, limit: usize, json: bool) -> anyho
 
 fn one_database(database: &Value) {
     let title = word(database, "title");
-    let title = if title.is_empty() { title } else { format!("  \"{title}\"") };
+    let title = if title.is_empty() { title } else { format!("  \"{}\"", visible::word(&title)) };
     println!("{}  {}{title}", word(database, "path"), word(database, "replica_id"));
     let replicas = list(database, "replicas");
     let width = |key: &str| replicas.iter().map(|r| word(r, key).chars().count()).max().unwrap_or(0);

@@ -6,6 +6,7 @@
 use std::collections::HashSet;
 
 use super::directory_file;
+use super::file_access::Named;
 use super::keys;
 use super::reader::{Item, Map};
 use super::servers;
@@ -81,7 +82,7 @@ fn cldbdir(map: &Map<'_>, scheme: UpstreamScheme, members: &Servers) -> Cldbdir 
         },
         auth,
         refresh: servers::refresh(map),
-        cache: map.get("cache").path(),
+        cache: map.get("cache").path(Named::Written),
     }
 }
 

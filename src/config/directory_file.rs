@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use super::directory::{Seen, databases, mark, replica_id, server};
 use super::directory_stream;
+use super::file_access::Named;
 use super::reader::{Document, Item};
 use super::tree::{self, Spot, Tree};
 use super::values::{self, Problem};
@@ -22,7 +23,7 @@ const COLUMNS: [&str; 5] = ["path", "server", "replica_id", "title", "mark"];
 
 /// Reads the file by its extension.
 pub(super) fn read(item: &Item<'_>, known: Option<&[ServerName]>) -> Option<(PathBuf, Draft)> {
-    let (path, content) = item.file(LARGEST)?;
+    let (path, content) = item.file(Named::Public, LARGEST)?;
     let document = |text| Document { load: item.doc.load, file: &path, text, tree: Tree::default() };
     let text = match std::str::from_utf8(&content.octets) {
         Ok(text) => text.strip_prefix('\u{feff}').unwrap_or(text),

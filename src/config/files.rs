@@ -22,6 +22,10 @@ pub trait Files {
     fn real_path(&self, path: &Path) -> io::Result<PathBuf> {
         Ok(path.to_owned())
     }
+    /// Device and inode of what is there, the same for each of its names.
+    fn identity(&self, _path: &Path) -> Option<(u64, u64)> {
+        None
+    }
     /// Whether a directory of this name exists.
     fn is_dir(&self, path: &Path) -> bool;
     /// The addresses of a host name that a listener is to be bound to.
@@ -59,6 +63,7 @@ impl Files for Disk {
         let length = metadata.len().min(limit).saturating_add(1);
         let mut octets = Vec::with_capacity(usize::try_from(length).unwrap_or(0));
         let file = std::fs::File::open(path)?;
+        let metadata = file.metadata()?;
         file.take(limit.saturating_add(1)).read_to_end(&mut octets)?;
         if octets.len() as u64 > limit {
             return Err(io::Error::other(format!("it is larger than {limit} octets")));
@@ -76,6 +81,11 @@ impl Files for Disk {
             }
             other => other,
         }
+    }
+
+    fn identity(&self, path: &Path) -> Option<(u64, u64)> {
+        use std::os::unix::fs::MetadataExt;
+        std::fs::metadata(path).ok().map(|metadata| (metadata.dev(), metadata.ino()))
     }
 
     fn is_dir(&self, path: &Path) -> bool {

@@ -48,7 +48,7 @@ pub(super) const TOP: Section = Section::new(
 );
 pub(super) const FOLLOW: Section = Section::new(
     "get_configuration_from",
-    &["url", "ca_file", "token_file", "refresh", "cache", "allow_files_under"],
+    &["url", "ca_file", "token_file", "refresh", "cache", "allow_files_under", "allow_caches_under"],
 );
 pub(super) const LISTENER: Section =
     Section::new("listeners[]", &["address", "redirect_to_https", "trusted_proxies", "tls"]);

@@ -7,7 +7,7 @@
 //! The text is parsed twice: into values (`serde_yaml`) and into places (`tree`). The `reader` walks
 //! both side by side, so that a message can point at the character it is about.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use serde_yaml::Value;
@@ -18,6 +18,7 @@ mod directory;
 mod directory_file;
 mod directory_stream;
 mod error;
+pub mod file_access;
 mod files;
 mod keys;
 mod not_yet;
@@ -36,9 +37,11 @@ mod values;
 
 pub use cluster::unread;
 pub use error::{ConfigError, ConfigErrors, Place, Warning};
+pub use file_access::FileAccess;
 pub use files::{Content, Disk, Files};
 pub use settings::Settings;
 
+use file_access::{Named, OwnFile};
 use reader::{Document, Load};
 use settings::Cluster;
 use tree::{Kind, NodeId, Spot, Tree};
@@ -118,18 +121,18 @@ pub fn load_with(file: &Path, text: &str, files: &dyn Files) -> Result<Loaded, C
 }
 
 /// Reads the `clusters` that another ICM serves. Other top level keys are ignored, and only files
-/// under `allow_files_under` may be named. `origin` stands for the file in messages.
+/// that `access` permits may be named. `origin` stands for the file in messages.
 ///
 /// # Errors
 /// Everything that is wrong, with places in the text that came.
 pub fn load_clusters(
     origin: &Path,
     text: &str,
-    allow_files_under: &[PathBuf],
+    access: &FileAccess,
     files: &dyn Files,
 ) -> Result<LoadedClusters, ConfigErrors> {
     let mut load = Load::new(files, Path::new(""));
-    load.allow = Some(allow_files_under.to_vec());
+    load.access = Some(access);
     let read = open(&load, origin, text);
     let clusters = read.as_ref().map_or_else(Vec::new, |(document, value)| {
         let root = document.root(value, "");
@@ -281,12 +284,13 @@ fn settings(document: &Document<'_>, value: &Value) -> Option<Settings> {
     let statpub = top::statpub(&top.get("statpub"));
     top::check_addresses(&top, &listeners, &admin, statpub.as_ref());
     let pages_item = top.get("pages");
-    let pages = pages_item.path();
+    let pages = pages_item.path(Named::Public);
     if let Some(pages) = pages.as_ref().filter(|p| !document.load.files.is_dir(p)) {
         pages_item.error(Problem::new(format!("there is no directory {}", pages.display())));
     }
     let (follow_item, clusters_item) = (top.get("get_configuration_from"), top.get("clusters"));
-    let follow = top::follow(&follow_item);
+    let state_dir = top.get("state_dir").state_dir();
+    let mut follow = top::follow(&follow_item, state_dir.clone());
     let clusters = if !follow_item.is_present() || clusters_item.value.is_some() {
         cluster::clusters(&clusters_item)
     } else {
@@ -298,17 +302,23 @@ fn settings(document: &Document<'_>, value: &Value) -> Option<Settings> {
                 .hint("the clusters come from the other ICM, keep one of the two"),
         );
     }
+    let access_log = top::access_log(&top.get("access_log"));
+    if let Some(follow) = &mut follow {
+        follow.files.own = document.load.own.take();
+        follow.files.own.push(OwnFile::new("configuration file", document.file, Named::Secret));
+        follow.files.protect_state(state_dir.as_deref());
+    }
     let settings = Settings {
         file: document.file.to_owned(),
         pingora: Arc::new(server_conf),
         pid_file,
         listeners,
-        state_dir: top.get("state_dir").path(),
+        state_dir,
         limits: top::limits(&top.get("limits")),
         pages,
         admin,
         statpub,
-        access_log: top::access_log(&top.get("access_log")),
+        access_log,
         clusters,
         clusters_yaml: None,
         follow,

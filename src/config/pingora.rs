@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use pingora::server::configuration::ServerConf;
 use serde_yaml::{Mapping, Value};
 
+use super::file_access::Named;
 use super::keys;
 use super::reader::Item;
 use super::tls;
@@ -60,7 +61,7 @@ pub(super) fn server_conf(item: &Item<'_>) -> (ServerConf, Option<PathBuf>) {
                     map.insert(Value::from(key), value);
                 }
                 if key == "pid_file" {
-                    pid_file = entry.path();
+                    pid_file = entry.path(Named::Written);
                 }
                 if BACKGROUND.contains(&key) {
                     entry.warn("has no effect: icm stays in the foreground");

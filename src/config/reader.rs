@@ -11,6 +11,7 @@ use std::time::Duration;
 use serde_yaml::Value;
 
 use super::error::{ConfigError, Place, Warning};
+use super::file_access::{FileAccess, Named, OwnFile};
 use super::files::Files;
 use super::keys;
 use super::tree::{NodeId, Spot, Tree};
@@ -21,8 +22,10 @@ pub(super) struct Load<'a> {
     pub files: &'a dyn Files,
     /// Relative paths start here: the directory of the configuration file.
     pub base: PathBuf,
-    /// Only files under these may be named; `None` = any file.
-    pub allow: Option<Vec<PathBuf>>,
+    /// What may be named; `None` = any file, as in a configuration of this ICM itself.
+    pub access: Option<&'a FileAccess>,
+    /// The files that this ICM's own configuration names.
+    pub own: RefCell<Vec<OwnFile>>,
     pub errors: RefCell<Vec<ConfigError>>,
     pub warnings: RefCell<Vec<Warning>>,
 }
@@ -32,7 +35,8 @@ impl<'a> Load<'a> {
         Self {
             files,
             base: file.parent().map(Path::to_owned).unwrap_or_default(),
-            allow: None,
+            access: None,
+            own: RefCell::default(),
             errors: RefCell::default(),
             warnings: RefCell::default(),
         }
@@ -386,32 +390,16 @@ impl<'d> Item<'d> {
     }
 
     /// A file or directory name, absolute or starting at the configuration file's directory.
-    pub fn path(&self) -> Option<PathBuf> {
-        let text = self.text()?;
-        let path = self.doc.load.base.join(&text);
-        let Some(allow) = &self.doc.load.allow else { return Some(path) };
-        let plain = path.is_absolute()
-            && path
-                .components()
-                .all(|c| matches!(c, std::path::Component::RootDir | std::path::Component::Normal(_)));
-        if plain && allow.iter().any(|root| path.starts_with(root)) && self.stays_inside(&path, allow) {
+    pub fn path(&self, named: Named) -> Option<PathBuf> {
+        let load = self.doc.load;
+        let path = load.base.join(self.text()?);
+        let Some(access) = load.access else {
+            if named != Named::Root {
+                load.own.borrow_mut().push(OwnFile::new(&self.key, &path, named));
+            }
             return Some(path);
-        }
-        let roots: Vec<_> = allow.iter().map(|p| p.display().to_string()).collect();
-        self.error(Problem::new(format!("`{text}` may not be named by another ICM's configuration")).hint(
-            format!(
-                "only files under {}, by their absolute names (get_configuration_from.allow_files_under)",
-                if roots.is_empty() { "no directory at all".to_owned() } else { roots.join(", ") }
-            ),
-        ));
-        None
-    }
-
-    /// No link leads out of the directories that are allowed.
-    fn stays_inside(&self, path: &Path, allow: &[PathBuf]) -> bool {
-        let files = self.doc.load.files;
-        let real = |path: &Path| files.real_path(path).ok();
-        real(path).is_some_and(|path| allow.iter().filter_map(|r| real(r)).any(|root| path.starts_with(root)))
+        };
+        access.permitted(load.files, &path, named).map_err(|problem| self.error(problem)).ok()
     }
 }
 

@@ -3,9 +3,10 @@
 //! In: the value that names a file. Out: its secret, without the line end. A file that others may
 //! read is refused. It never puts a secret into a message.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::file_access::{AFFINITY_KEY, Named};
 use super::files::Content;
 use super::reader::Item;
 use super::settings::Secret;
@@ -18,8 +19,8 @@ const SHORTEST_KEY: usize = 16;
 
 impl Item<'_> {
     /// Reads the file that this value names.
-    pub(super) fn file(&self, limit: u64) -> Option<(PathBuf, Content)> {
-        let path = self.path()?;
+    pub(super) fn file(&self, named: Named, limit: u64) -> Option<(PathBuf, Content)> {
+        let path = self.path(named)?;
         match self.doc.load.files.read(&path, limit) {
             Ok(content) => Some((path, content)),
             Err(error) => {
@@ -33,19 +34,38 @@ impl Item<'_> {
     }
 
     fn secret_octets(&self) -> Option<Vec<u8>> {
-        let (path, content) = self.file(SECRET)?;
-        if content.mode & 0o007 != 0 {
-            self.error(
-                Problem::new(format!(
-                    "others may read {} (mode {:04o})",
-                    path.display(),
-                    content.mode & 0o7777
-                ))
-                .hint(format!("run `chmod o-rwx {}`", path.display())),
-            );
-            return None;
+        self.secret_file(SECRET).map(|(_, content)| content.octets)
+    }
+
+    /// A file that others may not read.
+    pub(super) fn secret_file(&self, limit: u64) -> Option<(PathBuf, Content)> {
+        let (path, content) = self.file(Named::Secret, limit)?;
+        self.refuse_open(&path, content.mode)?;
+        Some((path, content))
+    }
+
+    /// Notes an error when others may read or change a secret; the group may.
+    fn refuse_open(&self, path: &Path, mode: u32) -> Option<()> {
+        if mode & 0o007 == 0 {
+            return Some(());
         }
-        Some(content.octets)
+        let path = path.display();
+        let problem = Problem::new(format!("others may read {path} (mode {:04o})", mode & 0o7777));
+        self.error(problem.hint(format!("run `chmod o-rwx {path}`")));
+        None
+    }
+
+    /// `state_dir`. The generated key in it is a secret as others are.
+    pub(super) fn state_dir(&self) -> Option<PathBuf> {
+        let dir = self.path(Named::Root)?;
+        let key = dir.join(AFFINITY_KEY);
+        // Where there is none yet, or only the process itself may look, the start decides; an empty one is no secret.
+        if let Ok(content) = self.doc.load.files.read(&key, SECRET)
+            && !content.octets.is_empty()
+        {
+            self.refuse_open(&key, content.mode)?;
+        }
+        Some(dir)
     }
 
     /// A token or password: one line, its end removed.

@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use super::availability;
+use super::file_access::Named;
 use super::keys;
 use super::reader::{Item, Map};
 use super::settings::{
@@ -183,7 +184,7 @@ fn names_view(map: &Map<'_>) -> NamesView {
         format: format(map),
         auth,
         refresh: refresh(map),
-        cache: map.get("cache").path(),
+        cache: map.get("cache").path(Named::Written),
         from,
     }
 }

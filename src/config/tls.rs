@@ -11,6 +11,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 
+use super::file_access::Named;
 use super::reader::{Item, Map};
 use super::settings::CertificateFiles;
 use super::values::Problem;
@@ -24,15 +25,12 @@ const SOON: i64 = 30 * DAY;
 /// `cert` and `key` of a map.
 pub(super) fn certificate(map: &Map<'_>) -> Option<CertificateFiles> {
     let (cert_item, key_item) = (map.required("cert"), map.required("key"));
-    let cert = cert_item.file(PEM);
-    let key = key_item.file(PEM);
+    let cert = cert_item.file(Named::Public, PEM);
+    let key = key_item.secret_file(PEM);
     let (cert, cert_pem) = cert?;
     let chain = certificates(&cert_item, &cert_pem.octets);
     let (key, key_pem) = key?;
     let private = private_key(&key_item, &key_pem.octets);
-    if key_pem.mode & 0o007 != 0 {
-        key_item.warn(format!("others may read {}, run `chmod o-rwx` on it", key.display()));
-    }
     let chain = chain?;
     let leaf = chain.first().cloned();
     check_order(&cert_item, &chain);
@@ -56,7 +54,7 @@ pub(super) fn certificate(map: &Map<'_>) -> Option<CertificateFiles> {
 
 /// The certificates of a CA file, at least one.
 pub(super) fn authorities(item: &Item<'_>) -> Option<(PathBuf, Arc<Vec<Vec<u8>>>)> {
-    let (path, content) = item.file(PEM)?;
+    let (path, content) = item.file(Named::Public, PEM)?;
     let list = certificates(item, &content.octets)?;
     let mut store = rustls::RootCertStore::empty();
     for (i, certificate) in list.iter().enumerate() {

@@ -4,19 +4,23 @@
 //! is not tried here.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
 use std::time::Duration;
 
+use super::file_access::{FileAccess, Named};
 use super::keys;
 use super::reader::{Item, Map};
 use super::settings::{
     AccessLog, Admin, Availability, AvailabilitySource, CertificateFiles, Follow, Limits, Listener,
-    ListenerTls, LogFormat, LogTarget, Servers, Settings, Statpub, UpstreamScheme,
+    ListenerTls, LogFormat, LogTarget, Secret, Servers, Settings, Statpub, UpstreamScheme,
 };
 use super::tls;
 use super::values::{self, Problem};
 use crate::affinity::SameSite;
 
 const ADMIN_PORT: u16 = 8098;
+/// Shortest token of a listener that others than this machine can reach, in bytes.
+const MIN_TOKEN: usize = 16;
 
 /// An address to listen on. A host name is resolved now.
 fn listen_address(item: &Item<'_>) -> Option<SocketAddr> {
@@ -147,6 +151,7 @@ pub(super) fn admin(item: &Item<'_>) -> Admin {
     let token_item = map.get("token_file");
     let token = token_item.token();
     let tls = map.has("tls").then(|| tls::certificate(&map.get("tls").map(keys::ADMIN_TLS))).flatten();
+    refuse_short_token(address, &token_item, token.as_ref());
     if !address.ip().is_loopback() {
         if !token_item.is_present() {
             address_item.error(
@@ -165,11 +170,35 @@ pub(super) fn admin(item: &Item<'_>) -> Admin {
 pub(super) fn statpub(item: &Item<'_>) -> Option<Statpub> {
     item.value?;
     let map = item.map(keys::STATPUB);
-    let address = listen_address(&map.required("address"));
-    let token = map.get("token_file").token();
+    let address_item = map.required("address");
+    let address = listen_address(&address_item)?;
+    let token_item = map.get("token_file");
+    let token = token_item.token();
+    refuse_short_token(address, &token_item, token.as_ref());
     let networks = map.get("allow").one_or_more();
     let allow = networks.iter().filter_map(|n| n.parsed("a network", values::network)).collect();
-    Some(Statpub { address: address?, token, allow })
+    if !address.ip().is_loopback() && !token_item.is_present() && networks.is_empty() {
+        address_item.warn(format!(
+            "{address} is not loopback, and neither `token_file` nor `allow` is set: whatever can send from a server's \
+             address reports in its name"
+        ));
+    }
+    Some(Statpub { address, token, allow })
+}
+
+/// Off loopback a token can be tried by the whole network.
+fn refuse_short_token(address: SocketAddr, item: &Item<'_>, token: Option<&Secret>) {
+    if let Some(token) = token.filter(|token| token.0.len() < MIN_TOKEN)
+        && !address.ip().is_loopback()
+    {
+        item.error(
+            Problem::new(format!(
+                "the token has {} bytes; off loopback it needs at least {MIN_TOKEN}",
+                token.0.len()
+            ))
+            .hint("generate one with `openssl rand -hex 32`"),
+        );
+    }
 }
 
 /// `access_log`.
@@ -179,14 +208,14 @@ pub(super) fn access_log(item: &Item<'_>) -> AccessLog {
     let target = match path.text().as_deref() {
         None | Some("stdout") => LogTarget::Stdout,
         Some("stderr") => LogTarget::Stderr,
-        Some(_) => path.path().map_or(LogTarget::Stdout, LogTarget::File),
+        Some(_) => path.path(Named::Written).map_or(LogTarget::Stdout, LogTarget::File),
     };
     let formats = [("combined", LogFormat::Combined), ("json", LogFormat::Json), ("off", LogFormat::Off)];
     AccessLog { target, format: map.get("format").choice(&formats).unwrap_or(LogFormat::Combined) }
 }
 
 /// `get_configuration_from`.
-pub(super) fn follow(item: &Item<'_>) -> Option<Follow> {
+pub(super) fn follow(item: &Item<'_>, state_dir: Option<PathBuf>) -> Option<Follow> {
     if !item.is_present() {
         return None;
     }
@@ -204,7 +233,10 @@ pub(super) fn follow(item: &Item<'_>) -> Option<Follow> {
                 .hint("write an `https://` URL; `http://` is for loopback only"),
         );
     }
-    let roots = map.get("allow_files_under").one_or_more();
+    let roots = |key: &str| {
+        let list = map.has(key).then(|| map.get(key).one_or_more())?;
+        Some(list.iter().filter_map(|root| root.path(Named::Root)).collect::<Vec<_>>())
+    };
     let authorities = tls::authorities(&map.get("ca_file"));
     if !map.has("cache") {
         item.warn("has no `cache`: this ICM cannot start while the other one does not answer");
@@ -214,8 +246,12 @@ pub(super) fn follow(item: &Item<'_>) -> Option<Follow> {
         ca: authorities.map(|(_, list)| list),
         token,
         refresh: map.get("refresh").period().unwrap_or(Duration::from_secs(30)),
-        cache: map.get("cache").path(),
-        allow_files_under: roots.iter().filter_map(Item::path).collect(),
+        cache: map.get("cache").path(Named::Written),
+        files: FileAccess {
+            read_under: roots("allow_files_under").unwrap_or_default(),
+            write_under: roots("allow_caches_under").unwrap_or_else(|| state_dir.into_iter().collect()),
+            own: Vec::new(),
+        },
         url: url?,
     };
     Some(follow)

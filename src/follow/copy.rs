@@ -5,13 +5,18 @@
 
 use std::fs::File;
 use std::io::{self, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::config::settings::Follow;
 use crate::config::{Disk, Files};
+use crate::durable;
 
+/// The first line of a copy: a file without it is not replaced.
+const SIGNATURE: &str = "# The last good configuration of another ICM, kept by icm.\n";
+/// How the copies of earlier versions begin: as what an ICM gives out.
+const EARLIER: &str = "# For the ICMs that follow this one";
 /// Largest copy, in octets.
 const LARGEST: u64 = 4 << 20;
 
@@ -20,8 +25,9 @@ const LARGEST: u64 = 4 << 20;
 /// # Errors
 /// When there is none, or it is no text.
 pub fn load(path: &Path) -> io::Result<(Arc<str>, u64)> {
-    let octets = Disk.read(path, LARGEST)?.octets;
+    let octets = Disk.read(path, LARGEST + SIGNATURE.len() as u64)?.octets;
     let text = String::from_utf8(octets).map_err(|_| io::Error::other("it is not UTF-8 text"))?;
+    let text = text.strip_prefix(SIGNATURE).unwrap_or(&text);
     let at = std::fs::metadata(path)?.modified().ok().and_then(|t| t.duration_since(UNIX_EPOCH).ok());
     Ok((text.into(), at.map_or(0, crate::clock::whole_ms)))
 }
@@ -38,19 +44,17 @@ pub fn keep(follow: &Follow, text: &str) {
 pub fn confirm(follow: &Follow) {
     if let Some(path) = &follow.cache {
         // A copy that was lost since is written again with the next change; its time is for people alone.
-        let _ = File::options().append(true).open(path).and_then(|file| file.set_modified(SystemTime::now()));
+        let _ = durable::may_replace(path, &[SIGNATURE, EARLIER])
+            .and_then(|()| File::options().append(true).open(path))
+            .and_then(|file| file.set_modified(SystemTime::now()));
     }
 }
 
 fn save(path: &Path, text: &str) -> io::Result<()> {
-    let dir = path
-        .parent()
-        .filter(|dir| !dir.as_os_str().is_empty())
-        .map_or_else(|| PathBuf::from("."), Path::to_owned);
-    std::fs::create_dir_all(&dir)?;
-    let mut file = tempfile::NamedTempFile::new_in(&dir)?;
-    file.write_all(text.as_bytes())?;
-    file.as_file().sync_all()?;
-    file.persist(path)?;
-    Ok(())
+    durable::may_replace(path, &[SIGNATURE, EARLIER])?;
+    durable::create_dir(&durable::parent(path), durable::PRIVATE_DIR)?;
+    durable::replace(path, durable::PRIVATE, |file| {
+        file.write_all(SIGNATURE.as_bytes())?;
+        file.write_all(text.as_bytes())
+    })
 }

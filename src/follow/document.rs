@@ -113,7 +113,7 @@ impl Document {
         let url = follow.url.to_string();
         let refused = |refusal| FollowError::Refused { url: url.clone(), refusal };
         // First of all: it also bounds how large the text is once its aliases are written out.
-        let loaded = load_clusters(Path::new(&url), text, &follow.allow_files_under, &Disk)
+        let loaded = load_clusters(Path::new(&url), text, &follow.files, &Disk)
             .map_err(|errors| refused(Refusal::Errors(errors)))?;
         let beside: Beside = serde_yaml::from_str(text)
             .map_err(|e| refused(Refusal::Restrictions(crate::domino::fault::short(&e.to_string()))))?;
@@ -165,7 +165,7 @@ mod tests {
             token: None,
             refresh: Duration::from_secs(30),
             cache: None,
-            allow_files_under: Vec::new(),
+            files: crate::config::FileAccess::default(),
         }
     }
 

@@ -13,9 +13,13 @@ mod problem;
 mod template;
 
 use std::path::Path;
+use std::sync::LazyLock;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::header::{self, HeaderName, HeaderValue};
+use sha2::{Digest, Sha256};
 
 pub use accept::{Form, form};
 pub use listing::{ChoiceItem, ListItem};
@@ -55,11 +59,13 @@ pub struct Rendered {
     pub body: Bytes,
     /// Seconds; on every 503 and 429.
     pub retry_after: Option<u32>,
+    /// `Content-Security-Policy`.
+    pub policy: HeaderValue,
 }
 
 impl Rendered {
     /// The header fields that belong to the page: `Server`, `Content-Type`, `Content-Length`,
-    /// `Cache-Control`, `Vary` and, where due, `Retry-After` and `Allow`.
+    /// `Cache-Control`, `Vary`, what browsers are told for safety and, where due, `Retry-After` and `Allow`.
     pub fn headers(&self) -> impl Iterator<Item = (HeaderName, HeaderValue)> {
         let allow = (self.status == 405).then(|| HeaderValue::from_static(ALLOW));
         [
@@ -70,6 +76,9 @@ impl Rendered {
             (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
             (header::VARY, HeaderValue::from_static("Accept")),
             (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
+            // A page of another site that shows ours in a frame can make its user click there.
+            (header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY")),
+            (header::CONTENT_SECURITY_POLICY, self.policy.clone()),
         ]
         .into_iter()
         .chain(self.retry_after.map(|seconds| (header::RETRY_AFTER, HeaderValue::from(seconds))))
@@ -107,7 +116,7 @@ impl Pages {
         let read = |kind: &Kind| {
             let file = dir.join(kind.file);
             match std::fs::read_to_string(&file) {
-                Ok(text) => kind.parse(&file, &text),
+                Ok(text) => kind.parse(&file, &text).map(Template::of_the_shop),
                 Err(e) if e.kind() == std::io::ErrorKind::NotFound => kind.parse(&file, kind.built_in),
                 Err(e) => Err(unreadable(&file, e)),
             }
@@ -144,11 +153,10 @@ impl Pages {
     /// (`{"status":300,"choices":[{"title","replica_id","href"}]}`).
     #[must_use]
     pub fn choice(&self, items: &[ChoiceItem<'_>], accept: Option<&[u8]>, path: &str) -> Rendered {
-        let (content_type, body) = match form(accept) {
-            Form::Html => (HTML, listing::choice_html(&self.choice, items, path)),
-            Form::Json => (JSON, listing::choice_json(items)),
-        };
-        Rendered { status: 300, content_type, body: body.into(), retry_after: None }
+        match form(accept) {
+            Form::Html => html(300, &self.choice, listing::choice_html(&self.choice, items, path), None),
+            Form::Json => json(300, listing::choice_json(items), None),
+        }
     }
 
     /// 200: the databases of a cluster, sorted by title
@@ -162,11 +170,10 @@ impl Pages {
         cluster: &str,
         accept: Option<&[u8]>,
     ) -> Rendered {
-        let (content_type, body) = match form(accept) {
-            Form::Html => (HTML, listing::list_html(&self.list, items, more, cluster)),
-            Form::Json => (JSON, listing::list_json(items, more)),
-        };
-        Rendered { status: 200, content_type, body: body.into(), retry_after: None }
+        match form(accept) {
+            Form::Html => html(200, &self.list, listing::list_html(&self.list, items, more, cluster), None),
+            Form::Json => json(200, listing::list_json(items, more), None),
+        }
     }
 }
 
@@ -220,7 +227,7 @@ fn error_html(template: &Template, problem: &Problem, words: &Words) -> Rendered
         "link" => &link,
         _ => "",
     });
-    Rendered { status: words.status, content_type: HTML, body: page.into(), retry_after: words.retry_after }
+    html(words.status, template, page, words.retry_after)
 }
 
 fn error_json(problem: &Problem, words: &Words) -> Rendered {
@@ -237,13 +244,31 @@ fn error_json(problem: &Problem, words: &Words) -> Rendered {
         _ => None,
     };
     let body = Body { status: words.status, error: words.error, message: &words.message, href };
-    Rendered {
-        status: words.status,
-        content_type: JSON,
-        body: listing::json(&body).into(),
-        retry_after: words.retry_after,
-    }
+    json(words.status, listing::json(&body), words.retry_after)
 }
+
+fn html(status: u16, template: &Template, page: String, retry_after: Option<u32>) -> Rendered {
+    let policy = if template.is_replaced { HeaderValue::from_static(NO_FRAMES) } else { BUILT_IN.clone() };
+    Rendered { status, content_type: HTML, body: page.into(), retry_after, policy }
+}
+
+fn json(status: u16, text: String, retry_after: Option<u32>) -> Rendered {
+    let policy = HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'");
+    Rendered { status, content_type: JSON, body: text.into(), retry_after, policy }
+}
+
+/// The policy of the shop's own pages: what they load is their business.
+const NO_FRAMES: &str = "frame-ancestors 'none'";
+
+/// The policy of the built-in pages: nothing but their own style sheet, as it stands between the tags, and the empty icon.
+/// No script runs there, but those who look at a page with a browser's tools may ask this site from it.
+static BUILT_IN: LazyLock<HeaderValue> = LazyLock::new(|| {
+    let style = STANDARD.encode(Sha256::digest(format!("\n{STYLE}\n")));
+    let policy = format!(
+        "default-src 'none'; style-src 'sha256-{style}'; img-src data:; connect-src 'self'; base-uri 'none'; form-action 'none'; {NO_FRAMES}"
+    );
+    HeaderValue::from_str(&policy).unwrap_or_else(|_| HeaderValue::from_static(NO_FRAMES))
+});
 
 #[cfg(test)]
 mod tests;

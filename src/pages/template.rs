@@ -49,6 +49,8 @@ pub enum PagesError {
 /// A parsed template.
 #[derive(Clone, Debug)]
 pub struct Template {
+    /// The shop's own, which may use what lies elsewhere.
+    pub is_replaced: bool,
     /// Literal text, each piece but the last followed by a placeholder.
     pieces: Vec<(String, Option<&'static str>)>,
 }
@@ -57,7 +59,13 @@ impl Template {
     /// A page with nothing on it.
     #[must_use]
     pub fn empty() -> Self {
-        Self { pieces: Vec::new() }
+        Self { is_replaced: false, pieces: Vec::new() }
+    }
+
+    /// The same, known to be the shop's own.
+    #[must_use]
+    pub fn of_the_shop(self) -> Self {
+        Self { is_replaced: true, ..self }
     }
 
     /// Splits `text` at its placeholders. `file` is for messages alone.
@@ -94,7 +102,7 @@ impl Template {
         if !pieces.iter().any(|(_, p)| *p == Some(required)) {
             return Err(PagesError::Missing { file: file.to_owned(), name: required });
         }
-        Ok(Self { pieces })
+        Ok(Self { is_replaced: false, pieces })
     }
 
     /// The page, with `value(name)` in place of each placeholder. Values must be harmless HTML.

@@ -19,6 +19,9 @@ use crate::address::Address;
 use crate::cluster::Port;
 use crate::directory::db_path;
 
+/// As a CGI variable it is `HTTP_PROXY`, which libraries take for the proxy to send requests by
+/// (<https://httpoxy.org>).
+const HTTPOXY: &str = "proxy";
 const CONNECTOR_SECRET: &str = "X-ConnectorHeaders-Secret";
 
 /// Says of the client what every server hears alike, once for all attempts: nothing that only we may say is left of
@@ -111,11 +114,12 @@ pub fn to_server(
 /// Every header that only this balancer may say: all `$WS*`, as Domino with connector headers on believes
 /// them, `$WSRU` being a whole login
 /// (<https://frostillic.us/blog/posts/2023/1/25/overdue-psa--reverse-proxy-headers-in-domino-12.0.1fp1-and-newer>),
-/// and whatever speaks of the client's address, host and scheme. Beside them go the twins of fields that frame, see [`is_twin`].
+/// and whatever speaks of the client's address, host and scheme. Beside them go the twins of fields that frame, see
+/// [`is_twin`], and [`HTTPOXY`].
 fn remove_what_is_ours_to_say(request: &mut RequestHeader) {
     let hostile = |name: &&HeaderName| {
         let name = name.as_str();
-        may_be_hostile(name) && (is_ours_to_say(name) || is_twin(name))
+        may_be_hostile(name) && (is_ours_to_say(name) || is_twin(name) || is(name, HTTPOXY))
     };
     let hostile: SmallVec<[HeaderName; 4]> = request.headers.keys().filter(hostile).cloned().collect();
     for name in &hostile {

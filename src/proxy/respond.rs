@@ -29,7 +29,7 @@ pub fn answer_begun(session: &Session) -> bool {
 /// # Errors
 /// When the client is gone.
 pub async fn page(session: &mut Session, rendered: Rendered, hsts: Option<&str>) -> Result<()> {
-    let mut head = ResponseHeader::build(rendered.status, Some(10))?;
+    let mut head = ResponseHeader::build(rendered.status, Some(12))?;
     for (name, value) in rendered.headers() {
         head.insert_header(name, value)?;
     }

@@ -6,6 +6,7 @@
 //! After a hand-over it closes at once, as the new process answers; and connections between two requests stay
 //! until their next one, which may be on its way.
 
+use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,6 +21,7 @@ use super::handover::Upgrade;
 use super::{StartError, systemd};
 use crate::access_log::AccessLog;
 use crate::balancer::Balancer;
+use crate::durable;
 use crate::edge::parting::MOMENT as PARTING;
 
 /// Handlers that were installed before anything else, so that an early HUP cannot end the process:
@@ -72,9 +74,10 @@ impl PidFile {
         let Some(path) = path.as_deref() else { return Ok(()) };
         let wrong = |source| StartError::PidFile { path: path.display().to_string(), source };
         if let Some(dir) = path.parent() {
-            std::fs::create_dir_all(dir).map_err(wrong)?;
+            durable::create_dir(dir, durable::PUBLIC_DIR).map_err(wrong)?;
         }
-        std::fs::write(path, format!("{}\n", std::process::id())).map_err(wrong)
+        let pid = format!("{}\n", std::process::id());
+        durable::replace(path, durable::PUBLIC, |file| file.write_all(pid.as_bytes())).map_err(wrong)
     }
 
     /// Removes it, once: the process ends on more than one way. A file that says another process is not

@@ -5,6 +5,7 @@
 //! and `admin`. Everything that can fail at start fails here, with the address or file in the message.
 
 pub mod admin;
+mod attempts;
 pub mod follow;
 pub mod handover;
 pub mod lifecycle;
@@ -30,6 +31,7 @@ use pingora_load_balancing::{Backends, HealthCheckService, HealthRegistry};
 use pingora_proxy::http_proxy;
 
 use crate::access_log::AccessLog;
+use crate::balancer::restrictions_file::StoreError;
 use crate::balancer::{Balancer, restrictions};
 use crate::config::Settings;
 use crate::edge::House;
@@ -75,7 +77,7 @@ pub enum StartError {
     Secret(#[from] secret::SecretError),
     /// What administrators had restricted.
     #[error(transparent)]
-    Restrictions(#[from] restrictions::StoreError),
+    Restrictions(#[from] StoreError),
     /// The pid file.
     #[error("pid file {path}: {source}")]
     PidFile {

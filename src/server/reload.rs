@@ -57,8 +57,12 @@ fn attempt(
     for warning in &loaded.warnings {
         log::warn!(target: "icm::config", "{warning}");
     }
-    let taken = follow::again(balancer, runtime, &mut loaded.settings)?;
     let old = balancer.snapshot();
+    if let Some(follow) = &mut loaded.settings.follow {
+        // The former `state_dir` stays in use until a restart.
+        follow.files.protect_state(old.settings.state_dir.as_deref());
+    }
+    let taken = follow::again(balancer, runtime, &mut loaded.settings)?;
     let restart = restart_required(&old.settings, &loaded.settings);
     let settings = in_force(&old.settings, loaded.settings);
     // Whatever may still fail comes before anything changes: it refuses the whole reload.

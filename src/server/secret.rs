@@ -4,10 +4,12 @@
 //! the same after a restart when they could be kept.
 //! Several ICMs need a `secret_file` of their own making: a generated key is one ICM's alone.
 
-use std::fs::{self, OpenOptions};
-use std::io::{Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs;
+use std::io::{self, ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
+
+use crate::config::file_access::AFFINITY_KEY;
+use crate::durable;
 
 /// Octets of a generated key.
 const LENGTH: usize = 32;
@@ -31,21 +33,25 @@ pub fn affinity(state_dir: Option<&Path>, inherited: Option<&[u8]>) -> Result<Ve
         let path = PathBuf::from("/dev/urandom");
         return fresh().map_err(|source| SecretError { path, source });
     };
-    let path = dir.join("affinity.key");
-    let kept = || -> std::io::Result<Vec<u8>> {
+    let path = dir.join(AFFINITY_KEY);
+    let kept = || -> io::Result<Vec<u8>> {
         match fs::read(&path) {
-            Ok(key) if key.len() >= LENGTH => Ok(key),
-            Ok(_) => Err(std::io::Error::other("is too short, remove it to have a new one made")),
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
-                fs::create_dir_all(dir)?;
-                let key = fresh()?;
-                let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
-                file.write_all(&key)?;
-                file.sync_all()?;
-                Ok(key)
+            Ok(key) if key.is_empty() => log::warn!(
+                target: "icm::lifecycle",
+                "{} is empty, as after a crash: a new key is made, and users lose their affinity once",
+                path.display()
+            ),
+            Ok(key) if key.len() < LENGTH => {
+                return Err(io::Error::other("is too short, remove it to have a new one made"));
             }
-            Err(e) => Err(e),
+            Ok(key) => return Ok(key),
+            Err(e) if e.kind() == ErrorKind::NotFound => {}
+            Err(e) => return Err(e),
         }
+        durable::create_dir(dir, durable::PRIVATE_DIR)?;
+        let key = fresh()?;
+        durable::replace(&path, durable::PRIVATE, |file| file.write_all(&key))?;
+        Ok(key)
     };
     kept().map_err(|source| SecretError { path: path.clone(), source })
 }
@@ -79,6 +85,16 @@ mod tests {
         assert_eq!(affinity(Some(dir.path()), Some(&key)).unwrap(), key);
         assert_eq!(affinity(Some(dir.path()), None).unwrap(), key);
         assert_ne!(affinity(None, Some(b"")).unwrap(), b"");
+    }
+
+    #[test]
+    fn an_empty_key_is_made_anew() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(AFFINITY_KEY);
+        fs::write(&path, b"").unwrap();
+        let key = affinity(Some(dir.path()), None).unwrap();
+        assert_eq!((key.len(), fs::read(&path).unwrap()), (LENGTH, key));
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
     }
 
     #[test]

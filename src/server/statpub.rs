@@ -14,6 +14,7 @@ use percent_encoding::percent_decode_str;
 use pingora::apps::http_app::ServeHttp;
 use pingora::protocols::http::ServerSession;
 
+use super::attempts::{self, Attempts};
 use super::token;
 use crate::availability::statpub;
 use crate::balancer::{Balancer, Cluster};
@@ -28,6 +29,7 @@ const LARGEST: usize = 1 << 20;
 #[derive(Debug)]
 pub struct Receiver {
     balancer: Arc<Balancer>,
+    attempts: Attempts,
 }
 
 /// A member that a push is about, and which of its sources statpub is.
@@ -37,7 +39,7 @@ impl Receiver {
     /// Reports to this balancer's members.
     #[must_use]
     pub fn new(balancer: Arc<Balancer>) -> Self {
-        Self { balancer }
+        Self { balancer, attempts: Attempts::default() }
     }
 
     async fn receive(&self, session: &mut ServerSession) -> Result<(), (StatusCode, String)> {
@@ -164,10 +166,24 @@ async fn body(session: &mut ServerSession) -> Result<Vec<u8>, (StatusCode, Strin
 #[async_trait]
 impl ServeHttp for Receiver {
     async fn response(&self, session: &mut ServerSession) -> Response<Vec<u8>> {
+        let shows = token::shown(session.req_header()).is_some();
+        let client = session.client_addr().and_then(|a| a.as_inet()).map(|a| a.ip()).filter(|_| shows);
+        if let Some(seconds) = client.and_then(|client| self.attempts.must_wait(client, clock::now_ms())) {
+            session.set_keepalive(None);
+            let text =
+                format!("too many wrong tokens came from this address; try again in {seconds} seconds\n");
+            let mut response = answer(StatusCode::TOO_MANY_REQUESTS, text);
+            response.headers_mut().insert(header::RETRY_AFTER, header::HeaderValue::from(seconds));
+            return response;
+        }
         match self.receive(session).await {
             Ok(()) => answer(StatusCode::NO_CONTENT, String::new()),
             Err((status, text)) => {
                 session.set_keepalive(None);
+                if let Some(client) = client.filter(|_| status == StatusCode::UNAUTHORIZED) {
+                    self.attempts.failed(client, "statpub", clock::now_ms());
+                    tokio::time::sleep(attempts::DELAY).await;
+                }
                 answer(status, format!("{text}\n"))
             }
         }

@@ -10,7 +10,14 @@ use subtle::ConstantTimeEq;
 /// The request carries `Authorization: Bearer` with this token.
 #[must_use]
 pub fn is_carried(head: &RequestHeader, token: &[u8]) -> bool {
-    let given = head.headers.get(header::AUTHORIZATION).map(|v| v.as_bytes()).unwrap_or_default();
-    let bearer = given.get(..7).is_some_and(|scheme| scheme.eq_ignore_ascii_case(b"bearer "));
-    bearer && !token.is_empty() && bool::from(given.get(7..).unwrap_or_default().trim_ascii().ct_eq(token))
+    shown(head).is_some_and(|given| !token.is_empty() && bool::from(given.ct_eq(token)))
+}
+
+/// The token that the request carries in `Authorization: Bearer`, right or wrong. Other schemes are for others, such as
+/// a proxy in between.
+#[must_use]
+pub fn shown(head: &RequestHeader) -> Option<&[u8]> {
+    let given = head.headers.get(header::AUTHORIZATION)?.as_bytes();
+    let (scheme, token) = given.split_at_checked(7)?;
+    scheme.eq_ignore_ascii_case(b"bearer ").then(|| token.trim_ascii())
 }

@@ -2,6 +2,7 @@
 //! misnamed certificate. Out: rustls settings and PEM files. It never reads a certificate of anyone else.
 
 use std::net::IpAddr;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -110,5 +111,8 @@ impl Authority {
 
 fn write(dir: &Path, name: &str, text: &str) -> Result<(), String> {
     let file = dir.join(name);
-    std::fs::write(&file, text).map_err(|e| format!("{}: {e}", file.display()))
+    let mode = if name.ends_with(".key") { 0o600 } else { 0o644 };
+    std::fs::write(&file, text)
+        .and_then(|()| std::fs::set_permissions(&file, PermissionsExt::from_mode(mode)))
+        .map_err(|e| format!("{}: {e}", file.display()))
 }

@@ -12,6 +12,8 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use super::file_access::FileAccess;
+
 mod cluster;
 
 pub use cluster::*;
@@ -74,7 +76,7 @@ pub struct Follow {
     /// Last good copy.
     pub cache: Option<PathBuf>,
     /// Files that what comes may name.
-    pub allow_files_under: Vec<PathBuf>,
+    pub files: FileAccess,
 }
 
 /// One listening address.

@@ -51,7 +51,7 @@ fn what_is_commented_out_in_the_full_file_is_good_too() {
     let settings = load(&text).unwrap_or_else(|e| panic!("{e:?}\n{text}")).settings;
     let follow = settings.follow.unwrap();
     assert_eq!(follow.url.path, "/config");
-    assert_eq!((follow.allow_files_under.len(), follow.ca.unwrap().len()), (2, 1));
+    assert_eq!((follow.files.read_under.len(), follow.ca.unwrap().len()), (2, 1));
 
     for key in ["client_ca_file", "tls", "title", "out_of_service", "pending_delete", "connector_secret_file"]
     {

@@ -1,10 +1,10 @@
 //! What a short file means, and that `conf/full.yaml` shows the same values.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::super::settings::*;
-use super::super::{Disk, load_clusters, unread};
+use super::super::{Disk, FileAccess, load_clusters, unread};
 use super::support::{self, FULL_FILES, Virtual, cluster, load, top};
 use crate::affinity::{SameSite, SessionCookieStyle};
 
@@ -334,11 +334,16 @@ fn secrets_lose_their_line_end_and_never_show() {
     assert!(!format!("{s:?}").contains("0123456789abcdef"));
 }
 
+/// For reading and writing alike.
+fn access(roots: &[PathBuf]) -> FileAccess {
+    FileAccess { read_under: roots.to_vec(), write_under: roots.to_vec(), own: Vec::new() }
+}
+
 #[test]
 fn clusters_of_another_icm_may_name_files_only_where_allowed() {
     let text = "restrictions: []\nclusters:\n  - name: A\n    servers: { list: [{ name: X/Y, http: h:80 }] }\n    directory: { source: file, file: /etc/icm/databases.csv }\n";
     let load = |text: &str, allow: &str| {
-        load_clusters(Path::new("https://icm1/config"), text, &[allow.into()], &*FULL_FILES)
+        load_clusters(Path::new("https://icm1/config"), text, &access(&[allow.into()]), &*FULL_FILES)
     };
     let errors = load(text, "/var/lib").unwrap_err().0;
     assert_eq!((errors[0].line, errors[0].column), (5, 38));
@@ -365,7 +370,7 @@ fn a_link_does_not_lead_out_of_the_directories_that_are_allowed() {
         let text = format!(
             "clusters:\n  - name: A\n    servers: {{ list: [{{ name: X/Y, http: h:80 }}] }}\n    directory: {{ source: file, file: {file} }}\n"
         );
-        load_clusters(Path::new("https://icm1/config"), &text, &[dir.path().join("allowed")], &Disk)
+        load_clusters(Path::new("https://icm1/config"), &text, &access(&[dir.path().join("allowed")]), &Disk)
     };
     let allowed = dir.path().join("allowed").display().to_string();
     load(&format!("{allowed}/a.csv")).unwrap();
@@ -390,7 +395,7 @@ fn what_is_no_configuration_of_an_icm_is_refused() {
         "a: *a",
         "\u{0}",
     ] {
-        let loaded = load_clusters(Path::new("https://icm1/config"), text, &[], &*FULL_FILES);
+        let loaded = load_clusters(Path::new("https://icm1/config"), text, &access(&[]), &*FULL_FILES);
         assert!(loaded.is_err(), "{text:?}");
     }
 }
@@ -400,7 +405,7 @@ fn the_clusters_that_are_passed_on_mean_the_same() {
     let loaded = support::load(include_str!("../../../conf/full.yaml")).unwrap();
     let yaml = format!("clusters:\n{}", loaded.settings.clusters_yaml.as_deref().unwrap());
     let roots = ["/etc/icm".into(), "/var/lib/icm".into()];
-    let taken = load_clusters(Path::new("other"), &yaml, &roots, &*FULL_FILES).unwrap();
+    let taken = load_clusters(Path::new("other"), &yaml, &access(&roots), &*FULL_FILES).unwrap();
     assert_eq!(format!("{:?}", taken.clusters), format!("{:?}", loaded.settings.clusters));
 }
 

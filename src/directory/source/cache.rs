@@ -15,6 +15,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::cluster::ServerName;
 use crate::config::settings::{HostPort, Server};
+use crate::durable;
+
+/// How caches begin: a list of members (once, of databases too), and a directory.
+const SIGNATURES: [&str; 2] = ["{\"saved_at\":", "{\"icm_directory\":"];
 
 /// What stands in a cache file.
 #[derive(Clone, Debug, PartialEq)]
@@ -147,26 +151,15 @@ fn save<T: Stored + Serialize>(
     })
 }
 
-/// Replaces a file by what `write` writes, or leaves it as it was.
+/// Replaces a cache by what `write` writes, or leaves it as it was. A file that is no cache is never replaced: its
+/// path may come from another ICM, or be a mistake.
 pub(super) fn replace(
     path: &Path,
     write: impl FnOnce(&mut File) -> io::Result<()>,
 ) -> Result<(), CacheError> {
-    try_replace(path, write).map_err(|source| CacheError::Io { path: path.to_owned(), source })
-}
-
-fn try_replace(path: &Path, write: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
-    let directory = match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
-    // Created with mode 0600, removed again unless it is renamed.
-    let mut temporary = tempfile::Builder::new().prefix(".icm-cache-").tempfile_in(directory)?;
-    write(temporary.as_file_mut())?;
-    temporary.as_file().sync_all()?;
-    temporary.persist(path).map_err(|error| error.error)?;
-    // The rename itself lasts only once the directory is written.
-    File::open(directory)?.sync_all()
+    durable::may_replace(path, &SIGNATURES)
+        .and_then(|()| durable::replace(path, durable::PRIVATE, write))
+        .map_err(|source| CacheError::Io { path: path.to_owned(), source })
 }
 
 fn load<S, T>(path: &Path) -> Result<Cached<T>, CacheError>

@@ -21,7 +21,9 @@ use http::header;
 use http::{HeaderMap, StatusCode};
 
 use super::reply::Reply;
-use super::{Call, host_of, login};
+use super::{Call, host_of, login, routes};
+use crate::clock;
+use crate::server::attempts::{self, Attempts};
 use crate::server::token;
 
 /// What a route asks of those who use it.
@@ -63,6 +65,28 @@ impl Shown {
             Self::No
         }
     }
+}
+
+/// Counts a wrong token against the client's address, and holds the answer to it back. The refusal for an address that has
+/// shown too many: there not even the right token is looked at, else guessing would go on.
+pub async fn attempt(call: &Call, attempts: &Attempts) -> Option<Reply> {
+    let token = call.snapshot.settings.admin.token.as_ref()?;
+    let client = call.peer?.ip();
+    let is_right = if routes::is_login(call) {
+        login::is_right(call, &token.0)
+    } else if token::shown(&call.head).is_some() && !routes::is_open(call) {
+        token::is_carried(&call.head, &token.0)
+    } else {
+        return None;
+    };
+    if let Some(seconds) = attempts.must_wait(client, clock::now_ms()) {
+        return Some(Reply::too_many_attempts(seconds));
+    }
+    if !is_right {
+        attempts.failed(client, "admin", clock::now_ms());
+        tokio::time::sleep(attempts::DELAY).await;
+    }
+    None
 }
 
 /// Whether the request may do what needs this access.

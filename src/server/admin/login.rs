@@ -34,10 +34,8 @@ pub fn login(call: &Call) -> Reply {
             "no token is set: there is nothing to log in for",
         );
     };
-    let given = crate::url::argument(&call.body, b"token").unwrap_or_default();
-    let right = !token.0.is_empty() && bool::from(given.trim_ascii().ct_eq(&token.0));
     let peer = call.peer.map(|a| a.ip());
-    if !right {
+    if !is_right(call, &token.0) {
         let from = peer.map_or_else(String::new, |ip| format!(" from {ip}"));
         log::warn!(target: "icm::admin", "login{from} with a wrong token");
         return Reply::problem(
@@ -50,6 +48,13 @@ pub fn login(call: &Call) -> Reply {
     let value = format!("{until}.{}", hex(&mac(&token.0, until, peer)));
     Reply::json(&json!({ "until": until * 1_000 }))
         .with(header::SET_COOKIE, cookie(&value, LIFETIME, call.tls))
+}
+
+/// The form holds this token.
+#[must_use]
+pub fn is_right(call: &Call, token: &[u8]) -> bool {
+    let given = crate::url::argument(&call.body, b"token").unwrap_or_default();
+    !token.is_empty() && bool::from(given.trim_ascii().ct_eq(token))
 }
 
 /// `POST /logout`: the browser forgets.

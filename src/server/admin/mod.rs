@@ -22,6 +22,7 @@ use pingora::apps::http_app::ServeHttp;
 use pingora::protocols::http::ServerSession;
 use pingora_http::RequestHeader;
 
+use super::attempts::Attempts;
 use super::tls::CertificateStore;
 use crate::balancer::{Balancer, Snapshot, hosts};
 use crate::clock;
@@ -38,6 +39,7 @@ pub struct Admin {
     balancer: Arc<Balancer>,
     certificate: Option<Arc<CertificateStore>>,
     started_unix_ms: u64,
+    attempts: Attempts,
 }
 
 /// One request, as the handlers see it.
@@ -99,7 +101,7 @@ impl Admin {
     /// Shows this balancer, on a listener with this certificate.
     #[must_use]
     pub fn new(balancer: Arc<Balancer>, certificate: Option<Arc<CertificateStore>>) -> Self {
-        Self { balancer, certificate, started_unix_ms: clock::unix_ms() }
+        Self { balancer, certificate, started_unix_ms: clock::unix_ms(), attempts: Attempts::default() }
     }
 
     async fn answer(&self, session: &mut ServerSession) -> Reply {
@@ -131,6 +133,9 @@ impl Admin {
             tls: session.digest().is_some_and(|d| d.ssl_digest.is_some()),
             certificate: self.certificate.clone(),
         };
+        if let Some(refusal) = guard::attempt(&call, &self.attempts).await {
+            return refusal;
+        }
         routes::answer(call).await
     }
 }

@@ -66,6 +66,17 @@ impl Reply {
         .with(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))
     }
 
+    /// 429: too many wrong tokens came from this address.
+    #[must_use]
+    pub fn too_many_attempts(seconds: u64) -> Self {
+        Self::problem(
+            StatusCode::TOO_MANY_REQUESTS,
+            "too_many_attempts",
+            format!("too many wrong tokens came from this address; try again in {seconds} seconds"),
+        )
+        .with(header::RETRY_AFTER, HeaderValue::from(seconds))
+    }
+
     /// 404: servers that no cluster has.
     #[must_use]
     pub fn unknown_server(names: &str) -> Self {

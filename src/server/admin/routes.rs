@@ -122,6 +122,18 @@ pub async fn answer(mut call: Call) -> Reply {
     })
 }
 
+/// The request is a login.
+#[must_use]
+pub fn is_login(call: &Call) -> bool {
+    call.path == "/login" && call.head.method == Method::POST
+}
+
+/// The request is for a route that everybody may ask.
+#[must_use]
+pub fn is_open(call: &Call) -> bool {
+    ROUTES.iter().any(|route| route.access == Access::Open && route.path == call.path)
+}
+
 /// The route that this request names, and the `{name}` in it.
 fn wanted(call: &Call) -> Result<(&'static Route, String), Reply> {
     let there: Vec<(&Route, &str)> =
