@@ -92,7 +92,7 @@ impl Refusal {
         format!(
             "HTTP/1.1 {status} {phrase}\r\nServer: {SERVER}\r\nContent-Type: text/html; charset=utf-8\r\n\
              Content-Length: {length}\r\nCache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n\
-             X-Frame-Options: DENY\r\nContent-Security-Policy: default-src 'none'; frame-ancestors 'none'\r\n\
+             X-Frame-Options: SAMEORIGIN\r\nContent-Security-Policy: default-src 'none'; frame-ancestors 'self'\r\n\
              {more}Connection: close\r\n\r\n{body}"
         )
         .into_bytes()

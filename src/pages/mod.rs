@@ -77,7 +77,7 @@ impl Rendered {
             (header::VARY, HeaderValue::from_static("Accept")),
             (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
             // A page of another site that shows ours in a frame can make its user click there.
-            (header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY")),
+            (header::X_FRAME_OPTIONS, HeaderValue::from_static("SAMEORIGIN")),
             (header::CONTENT_SECURITY_POLICY, self.policy.clone()),
         ]
         .into_iter()
@@ -248,26 +248,28 @@ fn error_json(problem: &Problem, words: &Words) -> Rendered {
 }
 
 fn html(status: u16, template: &Template, page: String, retry_after: Option<u32>) -> Rendered {
-    let policy = if template.is_replaced { HeaderValue::from_static(NO_FRAMES) } else { BUILT_IN.clone() };
+    let policy =
+        if template.is_replaced { HeaderValue::from_static(OWN_FRAMES_ONLY) } else { BUILT_IN.clone() };
     Rendered { status, content_type: HTML, body: page.into(), retry_after, policy }
 }
 
 fn json(status: u16, text: String, retry_after: Option<u32>) -> Rendered {
-    let policy = HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'");
+    let policy = HeaderValue::from_static("default-src 'none'; frame-ancestors 'self'");
     Rendered { status, content_type: JSON, body: text.into(), retry_after, policy }
 }
 
-/// The policy of the shop's own pages: what they load is their business.
-const NO_FRAMES: &str = "frame-ancestors 'none'";
+/// The policy of the shop's own pages: what they load is their business. Domino's framesets frame pages of this very host,
+/// and an error page in one of them must be seen; no other site may frame it.
+const OWN_FRAMES_ONLY: &str = "frame-ancestors 'self'";
 
 /// The policy of the built-in pages: nothing but their own style sheet, as it stands between the tags, and the empty icon.
 /// No script runs there, but those who look at a page with a browser's tools may ask this site from it.
 static BUILT_IN: LazyLock<HeaderValue> = LazyLock::new(|| {
     let style = STANDARD.encode(Sha256::digest(format!("\n{STYLE}\n")));
     let policy = format!(
-        "default-src 'none'; style-src 'sha256-{style}'; img-src data:; connect-src 'self'; base-uri 'none'; form-action 'none'; {NO_FRAMES}"
+        "default-src 'none'; style-src 'sha256-{style}'; img-src data:; connect-src 'self'; base-uri 'none'; form-action 'none'; {OWN_FRAMES_ONLY}"
     );
-    HeaderValue::from_str(&policy).unwrap_or_else(|_| HeaderValue::from_static(NO_FRAMES))
+    HeaderValue::from_str(&policy).unwrap_or_else(|_| HeaderValue::from_static(OWN_FRAMES_ONLY))
 });
 
 #[cfg(test)]

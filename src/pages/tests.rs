@@ -165,19 +165,19 @@ fn own_answers_carry_server_charset_and_retry_after_but_no_version() {
 }
 
 #[test]
-fn no_site_may_frame_own_answers_and_the_built_in_pages_run_nothing_but_their_style() {
+fn no_other_site_may_frame_own_answers_and_the_built_in_pages_run_nothing_but_their_style() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("error.html"), "<img src=https://acme.example/logo.png>{{message}}")
         .unwrap();
     let policy = |page: &Rendered| {
         let fields: http::HeaderMap = page.headers().collect();
-        assert_eq!(fields["x-frame-options"], "DENY");
+        assert_eq!(fields["x-frame-options"], "SAMEORIGIN");
         assert_eq!(fields["x-content-type-options"], "nosniff");
         fields["content-security-policy"].to_str().unwrap().to_owned()
     };
     let (built_in, own) = (Pages::built_in(), Pages::load(dir.path()).unwrap());
-    assert_eq!(policy(&own.error(&Problem::NoServer, None)), "frame-ancestors 'none'");
-    assert!(policy(&own.error(&Problem::NoServer, JSON_ONLY)).contains("frame-ancestors 'none'"));
+    assert_eq!(policy(&own.error(&Problem::NoServer, None)), "frame-ancestors 'self'");
+    assert!(policy(&own.error(&Problem::NoServer, JSON_ONLY)).contains("frame-ancestors 'self'"));
     let list = |pages: &Pages| pages.list(&[database("Leads", "sales/leads.nsf")], 0, "AcmeWeb", None);
     for page in [
         built_in.error(&Problem::NoServer, None),
@@ -190,7 +190,7 @@ fn no_site_may_frame_own_answers_and_the_built_in_pages_run_nothing_but_their_st
         let policy = policy(&page);
         assert!(policy.contains("default-src 'none'"), "{policy}");
         assert!(policy.contains(&format!("'sha256-{hash}'")), "{policy}");
-        assert!(policy.ends_with("frame-ancestors 'none'") && !policy.contains("unsafe"), "{policy}");
+        assert!(policy.ends_with("frame-ancestors 'self'") && !policy.contains("unsafe"), "{policy}");
     }
 }
 
