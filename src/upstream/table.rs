@@ -32,11 +32,9 @@ impl Table {
         chunk.get_or_init(|| (0..CHUNK).map(|_| Slot::default()).collect()).get(number % CHUNK)
     }
 
-    /// All slots that were ever used, with their numbers.
-    pub fn used(&self) -> impl Iterator<Item = (usize, &Slot)> {
-        let chunks = self.0.iter().enumerate().filter_map(|(at, chunk)| Some((at, chunk.get()?)));
-        chunks.flat_map(|(at, chunk)| {
-            chunk.iter().enumerate().map(move |(within, slot)| (at * CHUNK + within, slot))
-        })
+    /// Chunks with slots that were ever used, each with the number of its first one.
+    pub fn chunks(&self) -> impl Iterator<Item = (usize, &[Slot])> {
+        let chunks = self.0.iter().enumerate();
+        chunks.filter_map(|(at, chunk)| Some((at * CHUNK, &**chunk.get()?)))
     }
 }
