@@ -3,6 +3,7 @@
 //! In: indexes as they come, what is observed twice a second, what is known of the other members. Out: the reading that
 //! ranks ([`load::join`]) and this member's share for the others. It knows neither clocks nor locks.
 
+use super::availability::ObservedIndex;
 use super::load::{self, Mean, MeanInFlight, Peers, Published, Reading, Share};
 
 /// When an index was taken, and by which source.
@@ -21,18 +22,19 @@ pub struct Indexes {
 
 impl Indexes {
     /// Twice a second: the observed index, if there is one, and the requests in flight.
-    pub fn observe(&mut self, index: Option<f32>, in_flight: u32, peers: &Peers, now_ms: u64) {
+    pub fn observe(&mut self, seen: Option<ObservedIndex>, in_flight: u32, peers: &Peers, now_ms: u64) {
         self.peers = *peers;
         self.mean.sample(in_flight, now_ms);
         let in_flight = self.mean.get();
-        self.observed = index.map(|index| Reading { index, in_flight });
-        if let Some(index) = index {
-            self.meanwhile.add(index);
+        self.observed = seen.map(|seen| Reading { index: seen.index, in_flight, noise: seen.noise });
+        if let Some(seen) = seen {
+            self.meanwhile.add(seen.index);
         }
     }
 
-    /// The published index as the ledger has it now; `raw` is what the server said, without what is ours.
-    pub fn publish(&mut self, taken: Option<Taken>, index: Option<f32>, raw: Option<f32>) {
+    /// The published index as the ledger has it now; `raw` is what the server said, without what is ours. `anew`: what
+    /// was published before is over and says nothing of what comes.
+    pub fn publish(&mut self, taken: Option<Taken>, index: Option<f32>, raw: Option<f32>, anew: bool) {
         let (before, again) = match (self.published, taken) {
             (Some((before, published)), Some(now)) => (Some(published), before == now),
             _ => (None, false),
@@ -42,14 +44,15 @@ impl Indexes {
         let (in_flight, beyond) = match before {
             Some(same) if again => (same.reading.in_flight, same.beyond),
             _ => {
+                let before = before.filter(|_| !anew);
                 let beyond =
                     raw.and_then(|raw| load::beyond(before, raw, std::mem::take(&mut self.meanwhile)));
                 (self.mean.get(), beyond)
             }
         };
-        self.published = taken
-            .zip(index)
-            .map(|(taken, index)| (taken, Published { reading: Reading { index, in_flight }, beyond }));
+        self.published = taken.zip(index).map(|(taken, index)| {
+            (taken, Published { reading: Reading { index, in_flight, noise: 0.0 }, beyond })
+        });
     }
 
     /// What ranks.

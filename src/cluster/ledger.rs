@@ -262,7 +262,7 @@ impl Ledger {
         let threshold =
             self.settings.threshold.or_else(|| self.fresh(&self.threshold, now_ms).copied()).unwrap_or(0);
         let raw_index = self.fresh(&self.index, now_ms).copied();
-        let busy = raw_index.is_some_and(|index| is_busy(index, threshold));
+        let busy = is_busy(raw_index, threshold);
         let limit = match self.settings.max_users {
             0 => self.fresh(&self.max_users, now_ms).copied().unwrap_or(0),
             limit => limit,
@@ -402,11 +402,12 @@ impl Ledger {
             ServerState::Restricted => self.restrictions().join("; "),
             ServerState::Busy => {
                 let standing = self.standing(now_ms);
-                format!(
-                    "availability index {} at or under the threshold {}",
-                    standing.raw_index.unwrap_or_default(),
-                    standing.threshold
-                )
+                match standing.raw_index {
+                    Some(index) => {
+                        format!("availability index {index} at or under the threshold {}", standing.threshold)
+                    }
+                    None => "the threshold 100 is always BUSY".to_owned(),
+                }
             }
             ServerState::MaxUsers => {
                 format!("{} users reach the limit", self.users.as_ref().map_or(0, |u| u.value))

@@ -13,7 +13,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 pub use in_flight::InFlight;
 
-use super::availability::{Baselines, Observed, RequestClass, index_of_expansion};
+use super::availability::{Baselines, Observed, RequestClass};
 use super::counters::Counters;
 use super::facts::Facts;
 use super::indexes::{Indexes, Taken};
@@ -58,6 +58,8 @@ pub struct Member {
     shown_index: AtomicU32,
     /// Bits of both numbers of a [`load::Reading`]: what selection ranks by.
     reading: AtomicU64,
+    /// Bits of an `f32`: [`load::Reading::noise`].
+    noise: AtomicU32,
     max_connections: AtomicU32,
     weight: AtomicU32,
     in_flight: AtomicU32,
@@ -92,6 +94,7 @@ impl Member {
             returned_at: AtomicU64::new(0),
             shown_index: AtomicU32::new(UNKNOWN),
             reading: AtomicU64::new(NO_READING),
+            noise: AtomicU32::new(0),
             max_connections: AtomicU32::new(0),
             weight: AtomicU32::new(weight.max(1)),
             in_flight: AtomicU32::new(0),
@@ -137,6 +140,7 @@ impl Member {
             busy: flags & BUSY != 0,
             max_users: flags & MAX_USERS != 0,
             index: known.then(|| f32::from_bits((reading >> 32) as u32)),
+            noise: f32::from_bits(self.noise.load(Relaxed)),
             in_flight: self.in_flight.load(Relaxed),
             in_flight_then: if known { f32::from_bits(reading as u32) } else { 0.0 },
             weight: self.weight.load(Relaxed),
@@ -223,7 +227,7 @@ impl Member {
             now_ms,
             stale_ms,
         );
-        let observed = expansion.map(|xf| index_of_expansion(xf, range) as f32);
+        let observed = expansion.map(|xf| xf.index(range));
         self.indexes().observe(observed, self.in_flight(), peers, now_ms);
         let failing = f32::from_bits(self.failing_share.load(Relaxed));
         if failing > 0.0 {
@@ -317,14 +321,17 @@ impl Member {
         self.indexes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Joins what is known of the index.
-    fn rank_by(&self, taken: Option<Taken>, standing: &Standing) {
+    /// Joins what is known of the index. A server that has just left BUSY is ranked by what it says now: the indexes
+    /// that made it BUSY are over.
+    fn rank_by(&self, taken: Option<Taken>, standing: &Standing, left_busy: bool) {
         let mut indexes = self.indexes();
-        indexes.publish(taken, standing.index.map(|index| index as f32), standing.raw_index.map(f32::from));
+        let (index, raw) = (standing.index.map(|index| index as f32), standing.raw_index.map(f32::from));
+        indexes.publish(taken, index, raw, left_busy);
         let reading = indexes.joined();
         let bits = reading
             .map_or(NO_READING, |r| u64::from(r.index.to_bits()) << 32 | u64::from(r.in_flight.to_bits()));
         self.reading.store(bits, Relaxed);
+        self.noise.store(reading.map_or(0.0, |r| r.noise).to_bits(), Relaxed);
         let shown = standing.raw_index.map(f32::from).or(indexes.seen());
         self.shown_index.store(shown.map_or(UNKNOWN, f32::to_bits), Relaxed);
     }
@@ -350,11 +357,11 @@ impl Member {
             }
         }
         self.failing.store(ledger.is_failing(), Relaxed);
-        self.flags.store(flags, Relaxed);
+        let left_busy = self.flags.swap(flags, Relaxed) & BUSY != 0 && !standing.busy;
         self.state.store(standing.state as u32, Relaxed);
         self.restricted_since.store(standing.restricted_since_ms.map_or(0, |ms| ms.max(1)), Relaxed);
         self.returned_at.store(ledger.returned_at().map_or(0, |ms| ms.max(1)), Relaxed);
-        self.rank_by(ledger.index_taken(), &standing);
+        self.rank_by(ledger.index_taken(), &standing, left_busy);
         self.max_connections.store(standing.max_connections, Relaxed);
         transition
     }

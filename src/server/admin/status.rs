@@ -195,6 +195,7 @@ fn reason(
 ) -> String {
     match (state, index) {
         (ServerState::Busy, Some(index)) => format!("index {index} is at or under its threshold {threshold}"),
+        (ServerState::Busy, None) => "its threshold 100 is always BUSY".to_owned(),
         (ServerState::Restricted, _) => restrictions.join("; "),
         (ServerState::MaxUsers, _) => "its user limit is reached".to_owned(),
         _ => cause.to_owned(),
