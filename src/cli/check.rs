@@ -8,6 +8,7 @@ use serde_json::json;
 
 use super::admin::Where;
 use super::{NO, certificates, load};
+use crate::balancer::first_probes::FirstProbes;
 use crate::balancer::{Balancer, Cluster, knowledge};
 use crate::cluster::{Port, names_view};
 use crate::config::settings::{AvailabilitySource, Directory, Servers};
@@ -154,7 +155,7 @@ async fn contact(cluster: &Arc<Cluster>, findings: &mut Vec<Finding>) {
                 let text = format!("{} members from {}", reading.servers.len(), reading.from);
                 findings.push(Finding { good: true, what, text });
                 let addresses = crate::balancer::resolve::later(&reading.servers).await;
-                cluster.set_servers(reading.servers, addresses);
+                cluster.set_servers(reading.servers, addresses, &FirstProbes::default());
             }
             Err(failure) => findings.push(Finding { good: false, what, text: failure.to_string() }),
         }

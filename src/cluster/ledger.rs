@@ -125,10 +125,19 @@ impl Ledger {
         self.settle(now_ms, "configuration reloaded")
     }
 
-    /// The address of a port changed: it is UNREACHABLE until probed.
-    pub fn address_changed(&mut self, port: Port, now_ms: u64) -> Option<Transition> {
+    /// The address of a port changed: it is UNREACHABLE until probed. `first`: what a probe of the new address has said
+    /// already.
+    pub fn address_changed(
+        &mut self,
+        port: Port,
+        first: Option<Result<u16, &str>>,
+        now_ms: u64,
+    ) -> Option<Transition> {
         *self.port_mut(port) = PortHealth::default();
-        self.settle(now_ms, "address changed, not probed yet")
+        match first {
+            Some(result) => self.probed(port, result, now_ms),
+            None => self.settle(now_ms, "address changed, not probed yet"),
+        }
     }
 
     /// One probe of one port ended: `Ok` with the status, or the reason of its failure. The first

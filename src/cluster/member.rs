@@ -190,9 +190,14 @@ impl Member {
     }
 
     /// See [`Ledger::address_changed`]. The new address is probed at once.
-    pub fn address_changed(&self, port: Port, now_ms: u64) -> Option<Transition> {
+    pub fn address_changed(
+        &self,
+        port: Port,
+        first: Option<Result<u16, &str>>,
+        now_ms: u64,
+    ) -> Option<Transition> {
         self.probe_now();
-        self.learn(now_ms, |ledger| ledger.address_changed(port, now_ms))
+        self.learn(now_ms, |ledger| ledger.address_changed(port, first, now_ms))
     }
 
     /// See [`Ledger::probed`].

@@ -136,6 +136,7 @@ fn cluster(cluster: &Cluster) -> Value {
         },
         "members_from": match &settings.servers { Servers::Static(_) => "static", Servers::Names(_) => "names" },
         "members_trouble": *cluster.kept.members_trouble.lock().unwrap_or_else(PoisonError::into_inner),
+        "members_warnings": *cluster.kept.members_warnings.lock().unwrap_or_else(PoisonError::into_inner),
         "not_read": not_read,
         "hints": hints,
     })
