@@ -258,9 +258,9 @@ fn a_directory_that_says_itself_that_it_is_incomplete_is_held_also_within_the_fi
     assert_eq!(directory(&icm)["replicas"].as_u64(), before);
 }
 
-/// Pages of one row each, five seconds apart: a whole view would take minutes.
+/// Pages of one row each, nine seconds apart: even the five Server documents would take longer than is allowed.
 fn dripping() -> Value {
-    json!({ "dir": { "slow": 5_000, "count_cap": 1 } })
+    json!({ "dir": { "slow": 9_000, "count_cap": 1 } })
 }
 
 /// Half a minute is what the shortest refresh gives a member for the beginning of a reading.
