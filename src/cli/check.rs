@@ -152,7 +152,11 @@ async fn contact(cluster: &Arc<Cluster>, findings: &mut Vec<Finding>) {
         let what = format!("{name}: servers from {}/{}", view.database, view.view);
         match names_view::read(&cluster.client, view, name, &cluster.kept.sessions).await {
             Ok(reading) => {
-                let text = format!("{} members from {}", reading.servers.len(), reading.from);
+                let mut text = format!("{} members from {}", reading.servers.len(), reading.from);
+                for warning in &reading.warnings {
+                    text.push_str("; ");
+                    text.push_str(warning);
+                }
                 findings.push(Finding { good: true, what, text });
                 let addresses = crate::balancer::resolve::later(&reading.servers).await;
                 cluster.set_servers(reading.servers, addresses, &FirstProbes::default());

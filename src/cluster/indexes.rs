@@ -18,12 +18,15 @@ pub struct Indexes {
     meanwhile: Mean,
     peers: Peers,
     mean: MeanInFlight,
+    /// Half seconds since the server left BUSY, until they are [`load::ENOUGH`].
+    since_busy: Option<f32>,
 }
 
 impl Indexes {
     /// Twice a second: the observed index, if there is one, and the requests in flight.
     pub fn observe(&mut self, seen: Option<ObservedIndex>, in_flight: u32, peers: &Peers, now_ms: u64) {
         self.peers = *peers;
+        self.since_busy = self.since_busy.map(|gone| gone + 1.0).filter(|gone| *gone < load::ENOUGH);
         self.mean.sample(in_flight, now_ms);
         let in_flight = self.mean.get();
         self.observed = seen.map(|seen| Reading { index: seen.index, in_flight, noise: seen.noise });
@@ -32,9 +35,14 @@ impl Indexes {
         }
     }
 
-    /// The published index as the ledger has it now; `raw` is what the server said, without what is ours. `anew`: what
-    /// was published before is over and says nothing of what comes.
-    pub fn publish(&mut self, taken: Option<Taken>, index: Option<f32>, raw: Option<f32>, anew: bool) {
+    /// It was BUSY until now. What was published so far is over, and as nobody was sent there, so is what was observed: for
+    /// a while each index that comes counts in full.
+    pub fn leave_busy(&mut self) {
+        self.since_busy = Some(0.0);
+    }
+
+    /// The published index as the ledger has it now; `raw` is what the server said, without what is ours.
+    pub fn publish(&mut self, taken: Option<Taken>, index: Option<f32>, raw: Option<f32>) {
         let (before, again) = match (self.published, taken) {
             (Some((before, published)), Some(now)) => (Some(published), before == now),
             _ => (None, false),
@@ -44,7 +52,7 @@ impl Indexes {
         let (in_flight, beyond) = match before {
             Some(same) if again => (same.reading.in_flight, same.beyond),
             _ => {
-                let before = before.filter(|_| !anew);
+                let before = before.filter(|_| self.since_busy.is_none());
                 let beyond =
                     raw.and_then(|raw| load::beyond(before, raw, std::mem::take(&mut self.meanwhile)));
                 (self.mean.get(), beyond)
@@ -72,9 +80,10 @@ impl Indexes {
     }
 
     /// The published index. Where nothing was observed before it came, it is held against what is observed since, here
-    /// and, at `least`, everywhere.
+    /// and, unless it has just left BUSY, at `least` everywhere.
     fn published(&self, least: f32) -> Option<Published> {
         let (_, published) = self.published?;
+        let least = if self.since_busy.is_some() { f32::MIN } else { least };
         let since = || Some(published.reading.index - self.meanwhile.get()?.max(least));
         Some(Published { beyond: published.beyond.or_else(since), ..published })
     }

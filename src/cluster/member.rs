@@ -326,12 +326,14 @@ impl Member {
         self.indexes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Joins what is known of the index. A server that has just left BUSY is ranked by what it says now: the indexes
-    /// that made it BUSY are over.
+    /// Joins what is known of the index.
     fn rank_by(&self, taken: Option<Taken>, standing: &Standing, left_busy: bool) {
         let mut indexes = self.indexes();
         let (index, raw) = (standing.index.map(|index| index as f32), standing.raw_index.map(f32::from));
-        indexes.publish(taken, index, raw, left_busy);
+        if left_busy {
+            indexes.leave_busy();
+        }
+        indexes.publish(taken, index, raw);
         let reading = indexes.joined();
         let bits = reading
             .map_or(NO_READING, |r| u64::from(r.index.to_bits()) << 32 | u64::from(r.in_flight.to_bits()));
