@@ -29,6 +29,22 @@ use super::question::{Candidate, Settings};
 /// and 2 are worse in nearly every case, 0 where a server returns).
 pub const BAND: f32 = 1.0;
 
+/// Positions of the candidates that count as equal to the best: those within [`BAND`], and those whose index is lower by
+/// no more than the noise of both. Answers of 5 ms and of 6.5 ms differ by five points and by nothing that a user would
+/// notice; without this the one would take everybody. Of failures no noise is taken for an excuse.
+///
+/// The correction for requests in flight is within that noise as well: to take the observed times alone for equal, and let
+/// the correction rank, made the server that had just worked look better than the one that had not, and cost more in
+/// `benches/balance`.
+#[must_use]
+pub fn band(candidates: &[Candidate], indexes: &[f32]) -> SmallVec<[usize; 8]> {
+    let noise = |c: &Candidate| if c.view.failing > 0.0 { 0.0 } else { c.view.noise };
+    let rated = || indexes.iter().copied().zip(candidates.iter().map(noise));
+    let (best, noise) = rated().fold((f32::MIN, 0.0), |best, one| if one > best { one } else { best });
+    let is_equal = |(index, own): (f32, f32)| index >= best - BAND.max(noise.min(own));
+    rated().enumerate().filter(|(_, one)| is_equal(*one)).map(|(position, _)| position).collect()
+}
+
 /// Requests in flight that make little difference. Whatever a server's weight: what counts is by how much they have
 /// changed, and divided by the weight they hardly would.
 const CARRIED: f32 = 2.0;
@@ -48,18 +64,13 @@ pub fn ramp(candidate: &Candidate, settings: &Settings, now_ms: u64) -> f32 {
 }
 
 /// The index of each candidate after correction; an unknown one counts as the mean of the known,
-/// so that it is neither preferred nor shunned. One that is lower than the best by no more than the noise of both is as
-/// good: answers of 5 ms and of 6.5 ms differ by five points and by nothing that a user would notice, and the one would
-/// take everybody. Nor can it be better than that for having less to do than usual.
+/// so that it is neither preferred nor shunned.
 #[must_use]
 pub fn corrected(candidates: &[Candidate], settings: &Settings) -> SmallVec<[f32; 8]> {
-    let (mut sum, mut known, mut best, mut noise) = (0.0_f32, 0_u32, f32::MIN, 0.0_f32);
-    for (index, own) in candidates.iter().filter_map(|c| Some((c.view.index?, c.view.noise))) {
-        (sum, known) = (sum + index, known + 1);
-        if index > best {
-            (best, noise) = (index, own);
-        }
-    }
+    let (sum, known) = candidates
+        .iter()
+        .filter_map(|c| c.view.index)
+        .fold((0.0_f32, 0_u32), |(sum, n), index| (sum + index, n + 1));
     let neutral = if known == 0 { 100.0 } else { sum / known as f32 };
     let points = 100.0 / f32::from(settings.range.max(1));
     candidates
@@ -69,11 +80,7 @@ pub fn corrected(candidates: &[Candidate], settings: &Settings) -> SmallVec<[f32
             // Most servers, most of the time: nothing changed since the reading, no logarithm needed.
             let shift =
                 if now == then { 0.0 } else { points * 0.5 * ((CARRIED + now) / (CARRIED + then)).log2() };
-            let index = c.view.index.unwrap_or(neutral);
-            let noise = noise.min(c.view.noise);
-            let (index, shift) =
-                if noise > 0.0 && index + noise >= best { (best, shift.max(0.0)) } else { (index, shift) };
-            index - shift - 100.0 * c.view.failing
+            c.view.index.unwrap_or(neutral) - shift - 100.0 * c.view.failing
         })
         .collect()
 }
