@@ -64,6 +64,7 @@ fn idle(member: MemberIx) -> Candidate {
         index: Some(95.0),
         in_flight: 0,
         in_flight_then: 0.0,
+        noise: 0.0,
         weight: 1,
         max_connections: 0,
         returned_at_ms: None,

@@ -85,6 +85,74 @@ fn an_exporter_whose_clock_stands_still_is_stale_and_the_server_lives() {
 }
 
 #[test]
+fn a_server_with_threshold_hundred_is_busy_although_nobody_publishes_an_index_and_serves_as_the_last() {
+    let acme = Acme::built_in();
+    let mut settings = config(&acme);
+    for server in [0, 1] {
+        let key = format!("clusters.0.servers.list.{server}.server_availability_threshold");
+        set(&mut settings, &key, "100");
+    }
+    let icm = Icm::start(settings);
+    for name in ["Web1", "Web2"] {
+        icm.wait_for_state(name, "BUSY");
+        assert!(icm.status_of(name)["reason"].as_str().unwrap().contains("100"), "{}", icm.status_of(name));
+    }
+    icm.wait_for_served(ORDERS, "Web3");
+    acme.fault("Web3", json!("refuse"));
+    icm.wait_for_state("Web3", "UNREACHABLE");
+    let served = icm.served(ORDERS, 6);
+    assert!(served.keys().all(|k| k == "Web1" || k == "Web2"), "BUSY never refuses: {served:?}");
+}
+
+#[test]
+fn after_busy_a_published_rise_is_believed_at_once() {
+    let (acme, icm, _) = cluster(&["prometheus"], "60s");
+    // Response times are known of all of them: what is published is held against that.
+    let known = || {
+        icm.served(ORDERS, 20);
+        ["Web1", "Web2", "Web3"].iter().all(|name| icm.counter_of(name, "answered") >= 12)
+    };
+    assert!(eventually(LONG, known), "{:#}", icm.status()["clusters"][0]["servers"]);
+    acme.set("all", json!({ "index": 50 }));
+    acme.set("Web1", json!({ "index": 10, "threshold": 20 }));
+    icm.wait_for_state("Web1", "BUSY");
+    for name in ["Web2", "Web3"] {
+        icm.wait_for_server(name, "with index 50", |s| s["index"] == 50);
+    }
+    pause(4_000);
+    assert!(!icm.served(ORDERS, 10).contains_key("Web1"));
+    acme.set("Web1", json!({ "index": 95, "threshold": 20 }));
+    icm.wait_for_server("Web1", "with index 95", |s| s["index"] == 95);
+    let served = icm.served(ORDERS, 10);
+    assert!(
+        served.keys().eq(["Web1"]),
+        "{served:?} {:#}",
+        icm.admin("/explain?url=/sales/orders.nsf").json()
+    );
+}
+
+#[test]
+fn servers_that_differ_by_a_millisecond_share_the_users() {
+    let acme = Acme::built_in();
+    let mut settings = config(&acme);
+    settings["clusters"][0]["servers"]["list"].as_sequence_mut().unwrap().truncate(2);
+    acme.fault("Web1", json!({ "kind": "slow", "delay_ms": 5 }));
+    acme.fault("Web2", json!({ "kind": "slow", "delay_ms": 6 }));
+    let icm = Icm::start(settings);
+    for name in ["Web1", "Web2"] {
+        icm.wait_for_state(name, "AVAILABLE");
+    }
+    let both = |least: usize| {
+        let served = icm.served(ORDERS, 60);
+        ["Web1", "Web2"].iter().all(|name| served.get(*name).is_some_and(|n| *n >= least))
+    };
+    // Until enough was seen of both, chance draws.
+    icm.served(ORDERS, 80);
+    let shared = (0..6).filter(|_| both(10)).count();
+    assert!(shared > 0, "one server took everybody: {:#}", icm.status()["clusters"][0]["servers"]);
+}
+
+#[test]
 fn when_a_source_falls_silent_its_measurements_lapse_and_restricted_stays() {
     let silence = |source: &str| match source {
         "prometheus" => json!({ "prometheus": false }),

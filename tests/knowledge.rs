@@ -234,6 +234,76 @@ fn a_reading_that_lost_much_serves_as_soon_as_another_member_agrees() {
     assert!(!icm.log().contains("a reading is held"), "{}", icm.log());
 }
 
+#[test]
+fn a_directory_that_says_itself_that_it_is_incomplete_is_held_also_within_the_fifth() {
+    let acme = Acme::built_in();
+    let mut settings = config(&acme);
+    // Time to look at what is held.
+    set(&mut settings, "clusters.0.directory.refresh", "3s");
+    let icm = Icm::start(settings);
+    wait_for_directory(&icm, "read", |d| d["databases"].as_u64() > Some(0));
+    let before = directory(&icm)["replicas"].as_u64();
+    // One member alone, while another one has everything: that one's serves.
+    acme.set("Web1", json!({ "dir": { "withheld": 2 } }));
+    wait_for_directory(&icm, "read elsewhere", |d| d["from"] == "Web2/Acme");
+    assert_eq!(directory(&icm)["replicas"].as_u64(), before);
+    // All of them, in the same way: nobody confirms anybody.
+    acme.set("all", json!({ "dir": { "withheld": 2 } }));
+    icm.wait_for_log("reading 1 of 3 that says so");
+    assert!(icm.log().contains("is incomplete: "), "{}", icm.log());
+    assert_eq!(directory(&icm)["replicas"].as_u64(), before);
+    assert_eq!(icm.metric("icm_directory_readable{"), Some(0.0));
+    acme.ask("POST", "/reset", None);
+    wait_for_directory(&icm, "recovered", |d| d["trouble"] == "");
+    assert_eq!(directory(&icm)["replicas"].as_u64(), before);
+}
+
+/// Pages of one row each, nine seconds apart: even the five Server documents would take longer than is allowed.
+fn dripping() -> Value {
+    json!({ "dir": { "slow": 9_000, "count_cap": 1 } })
+}
+
+/// Half a minute is what the shortest refresh gives a member for the beginning of a reading.
+const PATIENT: std::time::Duration = std::time::Duration::from_secs(150);
+
+#[test]
+fn a_member_that_drips_its_directory_is_given_up_and_named_and_the_next_one_is_read() {
+    let acme = Acme::built_in();
+    acme.set("Web1", dripping());
+    let icm = Icm::start(config(&acme));
+    let read = eventually(PATIENT, || directory(&icm)["from"] == "Web2/Acme");
+    assert!(read, "{:#}", directory(&icm));
+    let warnings = directory(&icm)["warnings"].to_string();
+    assert!(warnings.contains("Web1/Acme") && warnings.contains("comes too slowly"), "{warnings}");
+    icm.wait_for_log("comes too slowly");
+    assert!(icm.served(ARCHIVE, 2).keys().eq(["Web4"]));
+}
+
+#[test]
+fn server_documents_that_drip_are_given_up_and_named_and_the_next_of_from_is_read() {
+    let acme = Acme::built_in();
+    let mut settings = names(&acme);
+    static_directory(&mut settings);
+    acme.set("Web1", dripping());
+    let icm = Icm::start(settings);
+    assert!(eventually(PATIENT, || members(&icm).len() == 4), "{:#}", icm.status());
+    let warnings = icm.status()["clusters"][0]["members_warnings"].to_string();
+    assert!(warnings.contains("comes too slowly"), "{warnings}");
+}
+
+#[test]
+fn when_every_member_drips_its_directory_that_is_the_trouble() {
+    let acme = Acme::built_in();
+    let mut settings = config(&acme);
+    let list = settings["clusters"][0]["servers"]["list"].as_sequence_mut().unwrap();
+    list.truncate(1);
+    let icm = Icm::start(settings);
+    wait_for_directory(&icm, "read", |d| d["databases"].as_u64() > Some(0));
+    acme.set("all", dripping());
+    assert!(eventually(PATIENT, || trouble(&icm).contains("comes too slowly")), "{:#}", directory(&icm));
+    assert_eq!(icm.metric("icm_directory_readable{"), Some(0.0));
+}
+
 fn names(acme: &Acme) -> Yaml {
     let mut settings = config(acme);
     let from: Vec<String> = acme.servers.iter().map(|s| format!("\"http://{}\"", s.http.unwrap())).collect();
@@ -271,6 +341,64 @@ fn members_join_and_leave_by_their_server_documents_without_a_restart() {
     icm.wait_for_log("left the cluster: Web1/Acme");
     let served = icm.served("/sales/orders.nsf", 12);
     assert!(served.keys().all(|k| k == "Web2" || k == "Web3"), "{served:?}");
+}
+
+fn static_directory(settings: &mut Yaml) {
+    let database = "{ path: a.nsf, replica_id: C1257A000041D2E0, replicas: [{ server: Web1/Acme }] }";
+    set(settings, "clusters.0.directory", &format!("{{ source: static, databases: [{database}] }}"));
+}
+
+#[test]
+fn a_names_view_that_says_itself_that_it_is_incomplete_takes_no_member_away_at_once() {
+    let acme = Acme::built_in();
+    let mut settings = names(&acme);
+    set(&mut settings, "clusters.0.servers.refresh", "3s");
+    let icm = Icm::start(settings);
+    assert!(eventually(LONG, || members(&icm).len() == 4), "{:?}", members(&icm));
+    // The first of `from` alone: the next one is complete.
+    acme.set("Web1", json!({ "dir": { "withheld": 2 } }));
+    icm.wait_for_status("warned", |s| {
+        s["clusters"][0]["members_warnings"].to_string().contains("may be incomplete")
+    });
+    assert_eq!(members(&icm).len(), 4);
+    assert_eq!(icm.metric("icm_members_readable{"), Some(1.0));
+    acme.set("all", json!({ "dir": { "withheld": 2 } }));
+    icm.wait_for_log("a reading is held, the old members serve on");
+    icm.wait_for_log("reading 1 of 3 that says so");
+    assert_eq!(members(&icm).len(), 4, "{}", icm.log());
+    assert_eq!(icm.metric("icm_members_readable{"), Some(0.0));
+    acme.ask("POST", "/reset", None);
+    icm.wait_for_log("server documents can be read again");
+    assert_eq!(members(&icm).len(), 4);
+    assert!(!icm.log().contains("left the cluster"), "{}", icm.log());
+    // As with the directory, three readings in a row are believed.
+    acme.set("all", json!({ "dir": { "withheld": 2 } }));
+    icm.wait_for_log("left the cluster: Web4/Acme");
+    icm.wait_for_log("reading 2 of 3 that says so");
+}
+
+#[test]
+fn a_member_that_joins_while_another_leaves_serves_at_once() {
+    let acme = Acme::built_in();
+    acme.set("all", json!({ "member": false }));
+    acme.set("Web1", json!({ "member": true }));
+    let mut settings = names(&acme);
+    static_directory(&mut settings);
+    set(&mut settings, "clusters.0.probe.path", "/alive");
+    let icm = Icm::start(settings);
+    assert!(eventually(LONG, || members(&icm) == ["Web1/Acme"]), "{:?}", members(&icm));
+    icm.wait_for_state("Web1", "AVAILABLE");
+    acme.fault("Web2", json!({ "kind": "slow", "delay_ms": 500, "path": "/alive" }));
+    acme.set("Web2", json!({ "member": true }));
+    // Between the two changes a reading may see both members.
+    acme.set("Web1", json!({ "member": false }));
+    let mut client = icm.client();
+    let moved = eventually(LONG, || {
+        let answer = client.get("/icons/a.gif");
+        assert_eq!(answer.status, 200, "{}", icm.log());
+        answer.server() == "Web2/Acme"
+    });
+    assert!(moved, "{}", icm.log());
 }
 
 #[test]

@@ -133,6 +133,28 @@ fn it_is_alive_but_not_ready_before_every_member_was_probed_and_no_early_signal_
 }
 
 #[test]
+fn it_says_that_it_is_ready_only_when_every_listener_accepts() {
+    let mut config = alone(&nobody());
+    let addresses: Vec<SocketAddr> =
+        (0..60).map(|_| format!("127.0.0.1:{}", free_port()).parse().unwrap()).collect();
+    let listeners: Vec<String> = addresses.iter().map(|a| format!("{{ address: \"{a}\" }}")).collect();
+    set(&mut config, "listeners", &format!("[{}]", listeners.join(", ")));
+    for _ in 0..3 {
+        let icm = Icm::spawn(config.clone());
+        let ready = || {
+            let mut client = Client::to(icm.admin);
+            client.request("GET", "/readyz", &[], b"").is_ok_and(|answer| answer.status == 200)
+        };
+        let start = std::time::Instant::now();
+        while !ready() {
+            assert!(start.elapsed() < LONG, "never ready:\n{}", icm.log());
+        }
+        let closed: Vec<_> = addresses.iter().filter(|a| TcpStream::connect(a).is_err()).collect();
+        assert!(closed.is_empty(), "ready, and {} of {} refuse", closed.len(), addresses.len());
+    }
+}
+
+#[test]
 fn it_is_not_ready_without_a_directory_and_a_cached_one_will_do() {
     let acme = Acme::built_in();
     let dir = tempfile::tempdir().unwrap();

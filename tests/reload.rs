@@ -276,3 +276,107 @@ fn ten_reloads_under_load_fail_no_request() {
         assert!(bad.is_empty(), "{} of {total} failed, the first:\n{}\n{}", bad.len(), bad[0], icm.log());
     }
 }
+
+/// Only these servers of the configuration, those behind the `!` restricted.
+fn with_servers(config: &Value, wanted: &[&str]) -> Value {
+    let mut config = config.clone();
+    let list = config["clusters"][0]["servers"]["list"].as_sequence_mut().unwrap();
+    list.retain(|s| {
+        wanted.iter().any(|name| s["name"].as_str().unwrap().starts_with(name.trim_start_matches('!')))
+    });
+    for server in list {
+        let name = server["name"].as_str().unwrap().to_owned();
+        if wanted.iter().any(|w| w.strip_prefix('!').is_some_and(|w| name.starts_with(w))) {
+            server["server_restricted"] = 1.into();
+        }
+    }
+    config
+}
+
+/// Whether a user without a cookie is served, asked for as long as `work` takes. Out: who served.
+fn served_meanwhile(icm: &Icm, work: impl FnOnce()) -> std::collections::BTreeSet<String> {
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let asking = scope.spawn(|| {
+            let mut served = std::collections::BTreeSet::new();
+            let mut client = icm.client();
+            while !stop.load(Relaxed) {
+                let answer = client.get("/sales/orders.nsf?OpenDatabase");
+                assert_eq!(answer.status, 200, "{}\n{}", answer.head, icm.log());
+                served.insert(answer.server().to_owned());
+            }
+            served
+        });
+        work();
+        stop.store(true, Relaxed);
+        asking.join().unwrap()
+    })
+}
+
+#[test]
+fn a_reload_that_adds_a_server_and_restricts_the_other_holder_answers_nobody_503() {
+    let acme = Acme::built_in();
+    let mut all = config(&acme);
+    set(&mut all, "clusters.0.probe.path", "/alive");
+    // A probe takes so long that the first regular one would come too late.
+    acme.fault("all", serde_json::json!({ "kind": "slow", "delay_ms": 400, "path": "/alive" }));
+    let icm = Icm::start(with_servers(&all, &["Web1"]));
+    becomes_ready(&icm);
+    assert!(eventually(LONG, || icm.client().get("/sales/orders.nsf").status == 200), "{}", icm.log());
+    let served = served_meanwhile(&icm, || {
+        for wanted in [["!Web1", "Web2"], ["!Web2", "Web3"], ["!Web3", "Web1"]] {
+            reload(&icm, &with_servers(&all, &wanted), true);
+            let new = format!("{}/Acme", wanted[1]);
+            assert_eq!(server(&icm, &new)["state"], "AVAILABLE", "{}", icm.log());
+            pause(100);
+        }
+    });
+    assert_eq!(served.len(), 3, "{served:?}");
+}
+
+#[test]
+fn a_reload_that_moves_the_only_holder_to_another_address_answers_nobody_503() {
+    let acme = Acme::built_in();
+    let mut all = config(&acme);
+    set(&mut all, "clusters.0.probe.path", "/alive");
+    acme.fault("all", serde_json::json!({ "kind": "slow", "delay_ms": 400, "path": "/alive" }));
+    let before = with_servers(&all, &["Web1"]);
+    let icm = Icm::start(before.clone());
+    becomes_ready(&icm);
+    assert!(eventually(LONG, || icm.client().get("/sales/orders.nsf").status == 200), "{}", icm.log());
+    let mut after = before.clone();
+    set(&mut after, "clusters.0.servers.list.0.http", &format!("\"{}\"", acme.http("Web2")));
+    let served = served_meanwhile(&icm, || {
+        reload(&icm, &after, true);
+        pause(100);
+        reload(&icm, &before, true);
+    });
+    assert_eq!(served.len(), 2, "{served:?}");
+}
+
+#[test]
+fn a_new_server_whose_probe_hangs_delays_a_reload_for_a_moment_and_is_named() {
+    let acme = Acme::built_in();
+    let mut all = config(&acme);
+    set(&mut all, "clusters.0.probe.path", "/alive");
+    set(&mut all, "clusters.0.probe.timeout", "60s");
+    acme.fault("Web2", serde_json::json!({ "kind": "hang", "path": "/alive" }));
+    let icm = Icm::start(with_servers(&all, &["Web1"]));
+    becomes_ready(&icm);
+    assert!(eventually(LONG, || icm.client().get("/sales/orders.nsf").status == 200), "{}", icm.log());
+    served_meanwhile(&icm, || {
+        // An invalid file is refused at once, and a good one in the same breath still comes to its turn.
+        let mut bad = with_servers(&all, &["Web1", "Web2"]);
+        set(&mut bad, "clusters.0.unknown", "true");
+        reload(&icm, &bad, false);
+        assert_eq!(server(&icm, "Web2/Acme"), Json::Null);
+        icm.reload(&with_servers(&all, &["Web1", "Web2"]));
+        icm.reload(&with_servers(&all, &["Web1", "Web2", "Web3"]));
+        assert!(eventually(LONG, || server(&icm, "Web3/Acme")["state"] == "AVAILABLE"), "{}", icm.log());
+    });
+    assert_eq!(server(&icm, "Web2/Acme")["state"], "UNREACHABLE");
+    icm.wait_for_log("Web2/Acme: it joins though a probe of its HTTP port has not ended within 5s");
+    let said =
+        |e: &Json| e["server"] == "Web2/Acme" && e["cause"].as_str().unwrap().contains("it joins though");
+    assert!(status(&icm)["events"].as_array().unwrap().iter().any(said), "{:#}", status(&icm)["events"]);
+}

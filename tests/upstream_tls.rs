@@ -64,6 +64,43 @@ fn without_a_store_of_the_platform_it_starts_says_so_and_trusts_what_the_configu
 }
 
 #[test]
+fn the_authorities_of_pingora_count_for_probes_and_readers_too_and_those_of_the_cluster_come_first() {
+    let acme = Acme::built_in();
+    let mut config = https(&acme);
+    config["clusters"][0].as_mapping_mut().unwrap().remove("upstream_tls");
+    set(&mut config, "pingora.ca_file", &acme.ca_file.display().to_string());
+    let icm = Icm::start(config.clone());
+    for name in ["Web1", "Web2"] {
+        icm.wait_for_state(name, "AVAILABLE");
+    }
+    icm.wait_for_status("read over TLS", |s| s["clusters"][0]["directory"]["databases"].as_u64() > Some(0));
+    assert_eq!(ask_orders(&icm), (200, "\"https\"".to_owned()));
+    let (_, text) = check(&config, &["--probe"]);
+    assert!(!text.contains("not trusted"), "{text}");
+    // What only Pingora could read anew stays as it is: probes trust whom requests trust.
+    let other = authority("Other", None);
+    let dir = tempfile::tempdir().unwrap();
+    let ca = dir.path().join("other.pem");
+    std::fs::write(&ca, &other.1).unwrap();
+    set(&mut config, "pingora.ca_file", &ca.display().to_string());
+    icm.reload(&config);
+    icm.wait_for_log("restart required: pingora");
+    pause(600);
+    assert_eq!(icm.state_of("Web1"), "AVAILABLE");
+    drop(icm);
+    set(&mut config, "clusters.0.upstream_tls.ca_file", &acme.ca_file.display().to_string());
+    let icm = Icm::start(config.clone());
+    icm.wait_for_state("Web1", "AVAILABLE");
+    assert_eq!(ask_orders(&icm), (200, "\"https\"".to_owned()));
+    drop(icm);
+    set(&mut config, "pingora.ca_file", &acme.ca_file.display().to_string());
+    set(&mut config, "clusters.0.upstream_tls.ca_file", &ca.display().to_string());
+    let icm = Icm::start(config);
+    let told = || icm.status_of("Web1")["cause"].to_string().contains("the certificate is not trusted");
+    assert!(eventually(LONG, told), "{}", icm.status_of("Web1"));
+}
+
+#[test]
 fn the_scheme_of_the_client_can_be_that_toward_the_server() {
     let acme = Acme::built_in();
     let mut config = config(&acme);

@@ -14,11 +14,13 @@ use tokio::sync::Notify;
 
 use super::budget::RetryBudget;
 use super::directory::Loaded;
+use super::first_probes::FirstProbes;
 use super::statistics::traffic::Traffic;
 use super::view::{Entry, PeerSettings, View};
 use crate::affinity::{Cookies, Keys, cookie};
 use crate::clock;
 use crate::cluster::{Ledger, Member, Port, Restriction, ServerName, Transition, ledger, load};
+use crate::config::Settings;
 use crate::config::settings::{self, Availability, AvailabilitySource, HostPort, Server};
 use crate::directory::source::Holder;
 use crate::domino::{Client, Sessions};
@@ -54,6 +56,8 @@ pub struct Kept {
     pub directory_trouble: Mutex<String>,
     /// Why the members cannot be read now; empty when they can.
     pub members_trouble: Mutex<String>,
+    /// What was doubtful about the last reading of them.
+    pub members_warnings: Mutex<Vec<String>>,
 }
 
 /// Restrictions by administrators. They are kept beside the members: one that leaves the cluster and comes back
@@ -67,10 +71,18 @@ pub struct Orders {
 }
 
 impl Kept {
+    /// Where a port of a member was last seen; `None` where there is no such member, or no such port.
+    #[must_use]
+    pub fn last_address(&self, server: &ServerName, port: Port) -> Option<SocketAddr> {
+        let members = self.members.lock().unwrap_or_else(PoisonError::into_inner);
+        members.get(server.folded()).and_then(|member| member.last_address(port))
+    }
+
     /// After a reload that reads from elsewhere: the old sources' troubles say nothing of the new ones.
     pub fn forget_sources(&self, members: bool, directory: bool) {
         if members {
             self.members_trouble.lock().unwrap_or_else(PoisonError::into_inner).clear();
+            self.members_warnings.lock().unwrap_or_else(PoisonError::into_inner).clear();
         }
         if directory {
             self.directory_trouble.lock().unwrap_or_else(PoisonError::into_inner).clear();
@@ -101,27 +113,42 @@ pub struct Cluster {
     peers: PeerSettings,
 }
 
+/// What a view is made of.
 #[derive(Debug)]
-struct Parts {
-    servers: Vec<Server>,
-    addresses: HashMap<HostPort, SocketAddr>,
-    directory: Arc<Loaded>,
+pub struct Parts {
+    /// The members.
+    pub servers: Vec<Server>,
+    /// Of their host names, as far as they resolve.
+    pub addresses: HashMap<HostPort, SocketAddr>,
+    /// What is known already.
+    pub directory: Arc<Loaded>,
 }
 
+/// Which of the changes that a new configuration makes to members.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Changes {
+    /// Those that take nothing away from whoever serves.
+    Harmless,
+    /// All of them.
+    All,
+}
+
+/// Members' changes of state, to be told.
+pub type Transitions = Vec<(Arc<Member>, Transition)>;
+
 impl Cluster {
-    /// Builds a cluster. `addresses` are the host names that were resolved; `directory` is what is known
-    /// already. Members that are known keep their history. The transitions that the new settings
-    /// cause come beside it.
+    /// Builds a cluster. Members that are known keep their history; those that are not begin with what was found out
+    /// about them. What the new settings take away from members stays until [`Cluster::renew_members`]: the old
+    /// cluster serves with the same members until this one does. The transitions come beside it.
     #[must_use]
     pub fn new(
         settings: Arc<settings::Cluster>,
-        limits: &settings::Limits,
+        process: &Settings,
         fallback_secret: &[u8],
         kept: Arc<Kept>,
-        servers: Vec<Server>,
-        addresses: HashMap<HostPort, SocketAddr>,
-        directory: Arc<Loaded>,
-    ) -> (Self, Vec<(Arc<Member>, Transition)>) {
+        parts: Parts,
+        first: &FirstProbes,
+    ) -> (Self, Transitions) {
         let failover = &settings.failover;
         let range = settings.availability.iter().map(|a| a.range).max().unwrap_or(6);
         let rules = select::Settings {
@@ -134,7 +161,7 @@ impl Cluster {
         let peers = PeerSettings {
             connect_timeout: failover.connect_timeout,
             response_timeout: failover.response_timeout,
-            websocket_idle: limits.websocket_idle,
+            websocket_idle: process.limits.websocket_idle,
             verify: settings.upstream_tls.verify,
             authorities: crate::domino::tls::authorities(&settings.upstream_tls),
             group: trust_group(&settings.name, &settings.upstream_tls),
@@ -151,21 +178,31 @@ impl Cluster {
             false => Cookies::new("", &[]),
         };
         let cookies = cookies.with_style(affinity.session_cookie_style);
-        let client = Client::new(&settings.upstream_tls, failover.connect_timeout);
+        let client = Self::client(&settings, process);
         let cluster = Self {
             rules,
             commands: CommandTable::new(&failover.acting_commands),
             keys,
             cookies,
             client,
-            view: ArcSwap::from_pointee(View::new(Vec::new(), Arc::clone(&directory))),
-            parts: Mutex::new(Parts { servers, addresses, directory }),
+            view: ArcSwap::from_pointee(View::new(Vec::new(), Arc::clone(&parts.directory))),
+            parts: Mutex::new(parts),
             peers,
             kept,
             settings,
         };
-        let transitions = cluster.rebuild(true);
+        let mut transitions = cluster.rebuild(first);
+        transitions.extend(cluster.renew(first, Changes::Harmless));
         (cluster, transitions)
+    }
+
+    /// What reads servers and probes them. As for requests, `pingora.ca_file` counts where the cluster names no `ca_file`.
+    #[must_use]
+    pub fn client(settings: &settings::Cluster, process: &Settings) -> Client {
+        let own = &settings.upstream_tls;
+        let ca = own.ca.clone().or_else(|| process.upstream_ca.clone());
+        let tls = settings::UpstreamTls { ca, ..own.clone() };
+        Client::new(&tls, settings.failover.connect_timeout)
     }
 
     /// The availability sources of a server: its own, else the cluster's.
@@ -179,17 +216,20 @@ impl Cluster {
         &self,
         servers: Vec<Server>,
         addresses: HashMap<HostPort, SocketAddr>,
-    ) -> Vec<(Arc<Member>, Transition)> {
+        first: &FirstProbes,
+    ) -> Transitions {
         {
             let mut parts = self.lock();
             parts.servers = servers;
             parts.addresses.extend(addresses);
         }
-        self.rebuild(true)
+        let mut transitions = self.rebuild(first);
+        transitions.extend(self.renew_members(first));
+        transitions
     }
 
     /// Takes renewed addresses; nothing happens when none differs.
-    pub fn set_addresses(&self, addresses: HashMap<HostPort, SocketAddr>) -> Vec<(Arc<Member>, Transition)> {
+    pub fn set_addresses(&self, addresses: HashMap<HostPort, SocketAddr>) -> Transitions {
         {
             let mut parts = self.lock();
             if addresses.iter().all(|(name, address)| parts.addresses.get(name) == Some(address)) {
@@ -197,13 +237,16 @@ impl Cluster {
             }
             parts.addresses.extend(addresses);
         }
-        self.rebuild(false)
+        let first = FirstProbes::default();
+        let mut transitions = self.rebuild(&first);
+        transitions.extend(self.renew_members(&first));
+        transitions
     }
 
     /// Takes a new directory.
     pub fn set_directory(&self, directory: Arc<Loaded>) {
         self.lock().directory = directory;
-        self.rebuild(false);
+        self.rebuild(&FirstProbes::default());
     }
 
     /// The members as configured or read now.
@@ -222,8 +265,8 @@ impl Cluster {
         self.parts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Makes a new view of the parts. `reconfigure` gives each member its settings again.
-    fn rebuild(&self, reconfigure: bool) -> Vec<(Arc<Member>, Transition)> {
+    /// Makes a new view of the parts. Members that are new begin with what was found out about them.
+    fn rebuild(&self, first: &FirstProbes) -> Transitions {
         let parts = self.lock();
         let now = clock::now_ms();
         let mut transitions = Vec::new();
@@ -235,19 +278,13 @@ impl Cluster {
                     port.as_ref().and_then(|p| literal(p).or_else(|| parts.addresses.get(p).copied()))
                 });
                 let (member, is_new) = self.member(server, now);
-                if reconfigure && !is_new {
-                    let sources = self.ledger_sources(server);
-                    let change =
-                        member.reconfigure(self.ledger_settings(server), &sources, server.weight, now);
-                    transitions.extend(change.map(|t| (Arc::clone(&member), t)));
-                }
-                // A port at another address, or enabled again, is another port: UNREACHABLE until probed.
-                for port in [Port::Http, Port::Https] {
-                    let before = member.last_address(port);
-                    let after = addresses.get(port as usize).copied().flatten();
-                    member.set_address(port, after);
-                    if !is_new && before != after {
-                        let change = member.address_changed(port, now);
+                for (port, address) in [Port::Http, Port::Https].into_iter().zip(addresses) {
+                    if !is_new {
+                        break;
+                    }
+                    member.set_address(port, address);
+                    if let Some(result) = address.and_then(|at| first.result(&server.name, port, at)) {
+                        let change = member.probed(port, result, now);
                         transitions.extend(change.map(|t| (Arc::clone(&member), t)));
                     }
                 }
@@ -259,6 +296,44 @@ impl Cluster {
         let stays = |name: &str| parts.servers.iter().any(|s| s.name.folded() == name);
         self.kept.members.lock().unwrap_or_else(PoisonError::into_inner).retain(|name, _| stays(name));
         self.view.store(Arc::new(View::new(entries, Arc::clone(&parts.directory))));
+        transitions
+    }
+
+    /// Gives members that were known before what is new about them, once this cluster's view serves.
+    pub fn renew_members(&self, first: &FirstProbes) -> Transitions {
+        self.renew(first, Changes::All)
+    }
+
+    /// Whatever takes nothing away from a member may be done while the old view serves, and must be: the new one may rest
+    /// on it. The rest waits, as that may rest on members that the old view does not have.
+    fn renew(&self, first: &FirstProbes, changes: Changes) -> Transitions {
+        let now = clock::now_ms();
+        let mut transitions = Vec::new();
+        for entry in &self.view.load_full().entries {
+            let (member, server) = (&entry.member, &entry.server);
+            let moved = |port: Port| member.last_address(port) != entry.address(port);
+            let answers = |port: Port| {
+                let address = entry.address(port);
+                address.is_some_and(|at| first.result(&server.name, port, at).is_some_and(|r| r.is_ok()))
+            };
+            let all = changes == Changes::All;
+            let keeps = |port: Port| member.last_address(port).is_none() || entry.host_port(port).is_some();
+            if all || (!server.restricted && keeps(Port::Http) && keeps(Port::Https)) {
+                let (settings, sources) = (self.ledger_settings(server), self.ledger_sources(server));
+                let change = member.reconfigure(settings, &sources, server.weight, now);
+                transitions.extend(change.map(|t| (Arc::clone(member), t)));
+            }
+            // A port at another address, or enabled again, is another port: UNREACHABLE until probed.
+            for port in [Port::Http, Port::Https].into_iter().filter(|port| moved(*port)) {
+                if all || answers(port) {
+                    let address = entry.address(port);
+                    member.set_address(port, address);
+                    let result = address.and_then(|at| first.result(&server.name, port, at));
+                    let change = member.address_changed(port, result, now);
+                    transitions.extend(change.map(|t| (Arc::clone(member), t)));
+                }
+            }
+        }
         transitions
     }
 

@@ -1,4 +1,4 @@
-//! The loops that keep a cluster's knowledge fresh: directory, members, addresses, availability.
+//! The loops that keep a cluster's knowledge fresh: directory, addresses, availability (members: `members`).
 //!
 //! In: settings, and Domino servers that answer or do not. Out: new views, reports to members, events.
 //! Whatever cannot be read is loud, and the last good knowledge serves on. Nothing here is ever
@@ -13,13 +13,11 @@ use tokio::task::AbortHandle;
 
 use super::cluster::{Cluster, literal};
 use super::directory::{Loaded, Origin};
-use super::{Balancer, Beginning, background, resolve};
+use super::{Balancer, Beginning, background, members, resolve};
 use crate::availability::{PollTarget, poll};
 use crate::clock;
-use crate::cluster::{Port, load, names_view};
-use crate::config::settings::{
-    self, AvailabilitySource, Cldbdir, Directory, NamesView, Servers, UpstreamScheme,
-};
+use crate::cluster::{Port, load};
+use crate::config::settings::{self, AvailabilitySource, Cldbdir, Directory, Servers, UpstreamScheme};
 use crate::directory::Report;
 use crate::directory::source::refresh::{Refreshed, refresh};
 use crate::directory::source::{MemberAddress, Reading, ReadingDigest, cache, copy};
@@ -114,7 +112,11 @@ pub fn start(balancer: &Arc<Balancer>, cluster: &Arc<Cluster>) -> Vec<AbortHandl
     }
     match &cluster.settings.servers {
         Servers::Names(view) => {
-            spawn(tokio::spawn(read_members(Arc::clone(balancer), Arc::clone(cluster), view.clone())));
+            spawn(tokio::spawn(members::read_members(
+                Arc::clone(balancer),
+                Arc::clone(cluster),
+                view.clone(),
+            )));
         }
         Servers::Static(_) => cluster.kept.members_tried.store(true, Relaxed),
     }
@@ -267,74 +269,6 @@ fn trouble(balancer: &Balancer, cluster: &Cluster, text: &str) {
         balancer.events.note(log::Level::Error, "directory", name, text);
     }
     text.clone_into(&mut known);
-}
-
-async fn read_members(balancer: Arc<Balancer>, cluster: Arc<Cluster>, view: NamesView) {
-    let name = cluster.settings.name.clone();
-    loop {
-        match names_view::read(&cluster.client, &view, &name, &cluster.kept.sessions).await {
-            Ok(reading) => {
-                for warning in &reading.warnings {
-                    log::warn!(target: "icm::members", "{name}: {warning}");
-                }
-                let known = cluster.servers();
-                if known != reading.servers {
-                    balancer.events.note(
-                        log::Level::Info,
-                        "members",
-                        Some(&name),
-                        difference(&known, &reading.servers),
-                    );
-                    let addresses = resolve::later(&reading.servers).await;
-                    for (member, change) in cluster.set_servers(reading.servers.clone(), addresses) {
-                        balancer.events.transition(&name, member.name(), &change);
-                    }
-                }
-                if let Some(path) = view.cache.clone() {
-                    let (from, servers, cluster_name) = (reading.from, reading.servers, name.clone());
-                    tokio::task::spawn_blocking(move || {
-                        if let Err(error) = cache::save_members(&path, &from, SystemTime::now(), &servers) {
-                            log::error!(target: "icm::members", "{cluster_name}: {error}");
-                        }
-                    });
-                }
-                set_members_trouble(&balancer, &cluster, "");
-            }
-            Err(failure) => set_members_trouble(&balancer, &cluster, &failure.to_string()),
-        }
-        cluster.kept.members_tried.store(true, Relaxed);
-        let pause = if cluster.servers().is_empty() {
-            view.refresh.min(Duration::from_secs(5))
-        } else {
-            view.refresh
-        };
-        tokio::time::sleep(jitter(pause)).await;
-    }
-}
-
-fn set_members_trouble(balancer: &Balancer, cluster: &Cluster, text: &str) {
-    let mut known = cluster.kept.members_trouble.lock().unwrap_or_else(PoisonError::into_inner);
-    if *known != text {
-        let (level, said) = match text {
-            "" => (log::Level::Info, "server documents can be read again"),
-            text => (log::Level::Error, text),
-        };
-        balancer.events.note(level, "members", Some(&cluster.settings.name), said.to_owned());
-        text.clone_into(&mut known);
-    }
-}
-
-fn difference(old: &[settings::Server], new: &[settings::Server]) -> String {
-    let missing = |from: &[settings::Server], in_: &[settings::Server]| -> Vec<String> {
-        from.iter().filter(|s| in_.iter().all(|o| o.name != s.name)).map(|s| s.name.to_string()).collect()
-    };
-    let (joined, left) = (missing(new, old), missing(old, new));
-    match (joined.is_empty(), left.is_empty()) {
-        (false, true) => format!("joined the cluster: {}", joined.join(", ")),
-        (true, false) => format!("left the cluster: {}", left.join(", ")),
-        (false, false) => format!("joined the cluster: {}; left it: {}", joined.join(", "), left.join(", ")),
-        (true, true) => "a Server document changed".to_owned(),
-    }
 }
 
 async fn renew_addresses(balancer: Arc<Balancer>, cluster: Arc<Cluster>) {

@@ -10,8 +10,10 @@ pub mod cluster;
 pub mod directory;
 pub mod drain;
 pub mod events;
+pub mod first_probes;
 pub mod hosts;
 pub mod knowledge;
+mod members;
 pub mod resolve;
 pub mod restrictions;
 pub mod restrictions_file;
@@ -36,7 +38,9 @@ use crate::config::Settings;
 use crate::config::settings::{Directory, HostPort, Servers};
 use crate::follow::Followed;
 use crate::pages::{Pages, PagesError};
+use cluster::{Parts, Transitions};
 use events::Events;
+use first_probes::{Findings, FirstProbes};
 use hosts::Hosts;
 use statistics::Statistics;
 use upgrade::Upgrades;
@@ -108,7 +112,7 @@ impl Balancer {
     /// When the shop's own pages cannot be read.
     pub fn new(settings: Arc<Settings>, generated_secret: Vec<u8>) -> Result<Self, PagesError> {
         let kept = Mutex::default();
-        let (snapshot, _) = build(&settings, &kept, None, &generated_secret)?;
+        let (snapshot, _) = build(&settings, &kept, None, &generated_secret, None)?;
         Ok(Self {
             snapshot: ArcSwap::from_pointee(snapshot),
             kept,
@@ -140,18 +144,36 @@ impl Balancer {
         self.snapshot().clusters.iter().any(|cluster| cluster.view.load().directory.is_large())
     }
 
-    /// Applies new settings: everything or nothing.
+    /// Applies new settings, of whose servers this was found out before: everything or nothing.
     ///
     /// # Errors
     /// When the shop's own pages cannot be read; the old snapshot then stays.
-    pub fn apply(&self, settings: Arc<Settings>) -> Result<(), PagesError> {
+    pub fn apply(&self, settings: Arc<Settings>, findings: &Findings) -> Result<(), PagesError> {
         let old = self.snapshot();
-        let (snapshot, transitions) = build(&settings, &self.kept, Some(&old), &self.generated_secret)?;
-        self.snapshot.store(Arc::new(snapshot));
-        for (cluster, member, change) in transitions {
-            self.events.transition(&cluster, member.name(), &change);
+        let (snapshot, changes) =
+            build(&settings, &self.kept, Some(&old), &self.generated_secret, Some(findings))?;
+        let snapshot = Arc::new(snapshot);
+        self.snapshot.store(Arc::clone(&snapshot));
+        let tell = |cluster: &str, transitions: Transitions| {
+            for (member, change) in transitions {
+                self.events.transition(cluster, member.name(), &change);
+            }
+        };
+        changes.into_iter().for_each(|(cluster, transitions)| tell(&cluster, transitions));
+        let nothing = FirstProbes::default();
+        for cluster in &snapshot.clusters {
+            let name = &cluster.settings.name;
+            let first = findings.of(name).unwrap_or(&nothing);
+            tell(name, cluster.renew_members(first));
+            first.tell(self, name);
         }
         Ok(())
+    }
+
+    /// What outlives reloads of the cluster of this name, which may not be there yet.
+    #[must_use]
+    pub fn kept(&self, cluster: &str) -> Arc<Kept> {
+        kept_of(&self.kept, cluster)
     }
 
     /// Not ready any more: about to stop.
@@ -201,18 +223,26 @@ impl Balancer {
     }
 }
 
-type Changes = Vec<(String, Arc<Member>, Transition)>;
+/// By cluster.
+type Changes = Vec<(String, Transitions)>;
+
+fn kept_of(kept: &Mutex<AHashMap<String, Arc<Kept>>>, cluster: &str) -> Arc<Kept> {
+    let mut all = kept.lock().unwrap_or_else(PoisonError::into_inner);
+    Arc::clone(all.entry(cluster.to_owned()).or_default())
+}
 
 fn build(
     settings: &Arc<Settings>,
     kept: &Mutex<AHashMap<String, Arc<Kept>>>,
     old: Option<&Snapshot>,
     generated_secret: &[u8],
+    findings: Option<&Findings>,
 ) -> Result<(Snapshot, Changes), PagesError> {
     let pages = match &settings.pages {
         Some(dir) => Pages::load(dir)?,
         None => Pages::built_in(),
     };
+    let nothing = FirstProbes::default();
     let mut clusters = Vec::with_capacity(settings.clusters.len());
     let mut changes = Vec::new();
     for wanted in &settings.clusters {
@@ -232,11 +262,14 @@ fn build(
             Directory::Cldbdir(_) => beginning.directory.unwrap_or_else(|| Arc::new(Loaded::empty())),
         };
         let mut addresses: HashMap<HostPort, _> = before.map(|c| c.addresses()).unwrap_or_default();
-        addresses.extend(resolve::now(&servers));
-        let kept = {
-            let mut all = kept.lock().unwrap_or_else(PoisonError::into_inner);
-            Arc::clone(all.entry(wanted.name.clone()).or_default())
-        };
+        match (findings, &wanted.servers) {
+            // They were asked for a moment ago; a name server that is silent must not be waited for twice.
+            (Some(findings), Servers::Static(_)) => {
+                addresses.extend(findings.addresses.iter().map(|(at, address)| (at.clone(), *address)));
+            }
+            _ => addresses.extend(resolve::now(&servers)),
+        }
+        let kept = kept_of(kept, &wanted.name);
         if let Some(before) = before {
             kept.forget_sources(
                 !knowledge::same_members(wanted, &before.settings),
@@ -245,14 +278,13 @@ fn build(
         }
         let (cluster, transitions) = Cluster::new(
             Arc::clone(wanted),
-            &settings.limits,
+            settings,
             generated_secret,
             kept,
-            servers,
-            addresses,
-            directory,
+            Parts { servers, addresses, directory },
+            findings.and_then(|findings| findings.of(&wanted.name)).unwrap_or(&nothing),
         );
-        changes.extend(transitions.into_iter().map(|(member, t)| (wanted.name.clone(), member, t)));
+        changes.push((wanted.name.clone(), transitions));
         clusters.push(Arc::new(cluster));
     }
     let hosts = Hosts::new(settings.clusters.iter().map(|c| c.hostnames.as_slice()));

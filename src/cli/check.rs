@@ -8,6 +8,7 @@ use serde_json::json;
 
 use super::admin::Where;
 use super::{NO, certificates, load};
+use crate::balancer::first_probes::FirstProbes;
 use crate::balancer::{Balancer, Cluster, knowledge};
 use crate::cluster::{Port, names_view};
 use crate::config::settings::{AvailabilitySource, Directory, Servers};
@@ -151,10 +152,14 @@ async fn contact(cluster: &Arc<Cluster>, findings: &mut Vec<Finding>) {
         let what = format!("{name}: servers from {}/{}", view.database, view.view);
         match names_view::read(&cluster.client, view, name, &cluster.kept.sessions).await {
             Ok(reading) => {
-                let text = format!("{} members from {}", reading.servers.len(), reading.from);
+                let mut text = format!("{} members from {}", reading.servers.len(), reading.from);
+                for warning in &reading.warnings {
+                    text.push_str("; ");
+                    text.push_str(warning);
+                }
                 findings.push(Finding { good: true, what, text });
                 let addresses = crate::balancer::resolve::later(&reading.servers).await;
-                cluster.set_servers(reading.servers, addresses);
+                cluster.set_servers(reading.servers, addresses, &FirstProbes::default());
             }
             Err(failure) => findings.push(Finding { good: false, what, text: failure.to_string() }),
         }

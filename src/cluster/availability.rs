@@ -7,13 +7,14 @@
 //! its best time ever: XF 1 is 100 and XF 2^range is 0
 //! (<https://help.hcltechsw.com/domino/12.0.2/admin/tune_clustermanagerstatistics_r.html>).
 
-/// BUSY when the threshold is over 0 and the index is at or under it: 0 is never BUSY, 100 always.
+/// BUSY when the threshold is over 0 and the index is at or under it: 0 is never BUSY, 100 always, also where no index
+/// is published.
 ///
 /// HCL's pages disagree on equality; only this reading makes a threshold of 100 always BUSY
 /// (<https://help.hcltechsw.com/domino/11.0.1/admin/conf_server_availability_threshold_r.html>).
 #[must_use]
-pub fn is_busy(index: u8, threshold: u8) -> bool {
-    threshold > 0 && index <= threshold
+pub fn is_busy(index: Option<u8>, threshold: u8) -> bool {
+    threshold >= 100 || (threshold > 0 && index.is_some_and(|index| index <= threshold))
 }
 
 /// `100 * (1 - log2(XF) / range)`, clamped to 0..=100.
@@ -23,12 +24,19 @@ pub fn index_of_expansion(xf: f64, range: u8) -> f64 {
     (100.0 * (1.0 - xf.max(1.0).log2() / range)).clamp(0.0, 100.0)
 }
 
+/// Points between two published indexes of a server from which on the second one is news, not noise: as much as an
+/// expansion factor that is three times the other.
+pub const JUMP: f64 = 25.0;
+
 /// One more reading of a published index into its smoothed value: a slow, noisy signal, so a
-/// quarter of the past stays. BUSY is decided on the raw value, never on this one.
+/// quarter of the past stays. Of a jump nothing stays. BUSY is decided on the raw value, never on this one.
 #[must_use]
 pub fn smooth(old: Option<f64>, raw: u8) -> f64 {
     let raw = f64::from(raw);
-    old.map_or(raw, |old| old.mul_add(0.25, raw * 0.75))
+    match old {
+        Some(old) if (raw - old).abs() < JUMP => old.mul_add(0.25, raw * 0.75),
+        _ => raw,
+    }
 }
 
 /// Requests that may be compared with each other: a static file and an agent have no common baseline.
@@ -82,6 +90,34 @@ const ENOUGH: u32 = 8;
 /// (`benches/balance`, affinity 95 %).
 const WINDOW: f64 = 1_000.0;
 
+/// What was observed of one server: how much longer it takes than the fastest does at its best.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Expansion {
+    /// At least 1.0.
+    pub factor: f64,
+    /// How much of the factor [`NOISE_MICROS`] make.
+    pub noise: f64,
+}
+
+/// The observed index, and how exact it is.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct ObservedIndex {
+    /// 0.0 to 100.0.
+    pub index: f32,
+    /// By how many points it would be higher with times shorter by [`NOISE_MICROS`]: many for a server that answers
+    /// within a few milliseconds, next to none for one that takes a second.
+    pub noise: f32,
+}
+
+impl Expansion {
+    /// The index of this factor.
+    #[must_use]
+    pub fn index(self, range: u8) -> ObservedIndex {
+        let noise = (self.factor / (self.factor - self.noise)).log2() * 100.0 / f64::from(range.max(1));
+        ObservedIndex { index: index_of_expansion(self.factor, range) as f32, noise: noise as f32 }
+    }
+}
+
 /// Microseconds by class; `None` = not known.
 pub type Baselines = [Option<f64>; RequestClass::COUNT];
 
@@ -132,23 +168,24 @@ impl Observed {
     /// The expansion factor over all classes, weighted by their recent traffic; `None` before enough
     /// was seen, or when nothing was for `stale_ms`. `cluster`: see [`least`].
     #[must_use]
-    pub fn expansion(&self, cluster: &Baselines, now_ms: u64, stale_ms: u64) -> Option<f64> {
-        let mut sum = 0.0;
-        let mut weights = 0.0;
+    pub fn expansion(&self, cluster: &Baselines, now_ms: u64, stale_ms: u64) -> Option<Expansion> {
+        let (mut sum, mut noise, mut weights) = (0.0, 0.0, 0.0);
         for (times, baseline) in self.classes.iter().zip(cluster) {
             let age = now_ms.saturating_sub(times.last_ms);
             if times.seen < ENOUGH || age > stale_ms {
                 continue;
             }
-            let weight = times.weight * 0.5_f64.powf(age as f64 / HALF_LIFE_MS);
+            let faded = 0.5_f64.powf(age as f64 / HALF_LIFE_MS);
+            let weight = times.weight * faded;
             let baseline = baseline.unwrap_or(times.baseline);
             let slowdown = ((times.recent + NOISE_MICROS) / (baseline + NOISE_MICROS)).max(1.0);
             // What was seen says less and less about now: a server that nobody asks any more becomes
             // as good as an idle one, or nobody would ever find out that it recovered.
-            sum += weight * (1.0 + (slowdown - 1.0) * 0.5_f64.powf(age as f64 / HALF_LIFE_MS));
+            sum += weight * (1.0 + (slowdown - 1.0) * faded);
+            noise += weight * faded * NOISE_MICROS / (baseline + NOISE_MICROS);
             weights += weight;
         }
-        (weights > 0.0).then(|| sum / weights)
+        (weights > 0.0).then(|| Expansion { factor: sum / weights, noise: noise / weights })
     }
 }
 
@@ -162,11 +199,27 @@ mod tests {
     #[test]
     fn threshold_zero_is_never_busy_and_hundred_always() {
         for index in 0..=100 {
-            assert!(!is_busy(index, 0));
-            assert!(is_busy(index, 100));
+            assert!(!is_busy(Some(index), 0));
+            assert!(is_busy(Some(index), 100));
         }
-        assert!(is_busy(20, 20));
-        assert!(!is_busy(21, 20));
+        assert!(is_busy(Some(20), 20));
+        assert!(!is_busy(Some(21), 20));
+    }
+
+    #[test]
+    fn without_an_index_threshold_hundred_is_busy_all_the_same_and_no_other_is() {
+        for threshold in 0..100 {
+            assert!(!is_busy(None, threshold), "{threshold}");
+        }
+        assert!(is_busy(None, 100));
+    }
+
+    #[test]
+    fn a_jump_of_the_published_index_is_believed_at_once_and_noise_is_smoothed() {
+        assert!((smooth(Some(10.0), 95) - 95.0).abs() < 1e-9);
+        assert!((smooth(Some(95.0), 10) - 10.0).abs() < 1e-9);
+        assert!((smooth(Some(80.0), 72) - 74.0).abs() < 1e-9);
+        assert!((smooth(None, 72) - 72.0).abs() < 1e-9);
     }
 
     #[test]
@@ -185,13 +238,13 @@ mod tests {
             now += 10;
             observed.observe(RequestClass::Document, 50_000 + i % 7, now);
         }
-        let quiet = index_of_expansion(observed.expansion(&OWN, now, 60_000).unwrap(), 6);
+        let quiet = index_of_expansion(observed.expansion(&OWN, now, 60_000).unwrap().factor, 6);
         assert!(quiet > 97.0, "{quiet}");
         for _ in 0..2_000 {
             now += 10;
             observed.observe(RequestClass::Document, 400_000, now);
         }
-        let slow = index_of_expansion(observed.expansion(&OWN, now, 60_000).unwrap(), 6);
+        let slow = index_of_expansion(observed.expansion(&OWN, now, 60_000).unwrap().factor, 6);
         assert!((45.0..60.0).contains(&slow), "{slow}");
     }
 
@@ -204,8 +257,8 @@ mod tests {
         for i in 100..200 {
             observed.observe(RequestClass::Document, 400_000, i * 10);
         }
-        let then = observed.expansion(&OWN, 2_000, 180_000).unwrap();
-        let later = observed.expansion(&OWN, 62_000, 180_000).unwrap();
+        let then = observed.expansion(&OWN, 2_000, 180_000).unwrap().factor;
+        let later = observed.expansion(&OWN, 62_000, 180_000).unwrap().factor;
         assert!(then > 4.0 && later < 1.5, "{then} {later}");
     }
 
@@ -219,9 +272,9 @@ mod tests {
         let (fast, slow, unknown) = (times(20_000), times(60_000), Observed::default());
         let cluster = least([slow.baselines(), unknown.baselines(), fast.baselines()].into_iter());
         assert_eq!(cluster, fast.baselines());
-        assert!(fast.expansion(&cluster, 2_000, 60_000).unwrap() < 1.01);
-        assert!(slow.expansion(&cluster, 2_000, 60_000).unwrap() > 2.5, "slow from the beginning");
-        assert!(slow.expansion(&OWN, 2_000, 60_000).unwrap() < 1.01);
+        assert!(fast.expansion(&cluster, 2_000, 60_000).unwrap().factor < 1.01);
+        assert!(slow.expansion(&cluster, 2_000, 60_000).unwrap().factor > 2.5, "slow from the beginning");
+        assert!(slow.expansion(&OWN, 2_000, 60_000).unwrap().factor < 1.01);
     }
 
     #[test]
@@ -230,8 +283,23 @@ mod tests {
         for i in 0..400 {
             observed.observe(RequestClass::Static, if i < 200 { 200 } else { 500 }, i * 10);
         }
-        let index = index_of_expansion(observed.expansion(&OWN, 4_000, 180_000).unwrap(), 6);
+        let index = index_of_expansion(observed.expansion(&OWN, 4_000, 180_000).unwrap().factor, 6);
         assert!(index > 95.0, "{index}");
+    }
+
+    #[test]
+    fn the_observation_says_what_two_milliseconds_are_worth_in_points() {
+        let seen = |micros| {
+            let mut observed = Observed::default();
+            (0..200).for_each(|i| observed.observe(RequestClass::Document, micros, i * 10));
+            let fast = [None, None, Some(5_000.0), None];
+            observed.expansion(&fast, 2_000, 60_000).unwrap().index(6)
+        };
+        let (fast, near, far) = (seen(5_000), seen(6_500), seen(8_000));
+        assert!(fast.index - near.index > 1.0, "they do differ: {fast:?} {near:?}");
+        assert!(fast.index - near.index < near.noise.min(fast.noise), "by less than 2 ms: {fast:?} {near:?}");
+        assert!(fast.index - far.index > far.noise.min(fast.noise), "by more than 2 ms: {fast:?} {far:?}");
+        assert!(seen(1_000_000).noise < 0.1, "a second is known exactly");
     }
 
     #[test]
@@ -241,7 +309,7 @@ mod tests {
             observed.observe(RequestClass::Static, 100, i * 10);
             observed.observe(RequestClass::Agent, 900_000, i * 10);
         }
-        let index = index_of_expansion(observed.expansion(&OWN, 2_000, 60_000).unwrap(), 6);
+        let index = index_of_expansion(observed.expansion(&OWN, 2_000, 60_000).unwrap().factor, 6);
         assert!(index > 97.0, "slow agents are no sign of load: {index}");
     }
 
@@ -265,9 +333,9 @@ mod tests {
                 now += gap;
                 observed.observe(RequestClass::Document, micros, now);
             }
-            if let Some(xf) = observed.expansion(&OWN, now, u64::MAX) {
-                let index = index_of_expansion(xf, 6);
-                prop_assert!((0.0..=100.0).contains(&index));
+            if let Some(seen) = observed.expansion(&OWN, now, u64::MAX).map(|xf| xf.index(6)) {
+                prop_assert!((0.0..=100.0).contains(&seen.index));
+                prop_assert!(seen.noise.is_finite() && seen.noise >= 0.0, "{seen:?}");
             }
         }
     }

@@ -125,10 +125,19 @@ impl Ledger {
         self.settle(now_ms, "configuration reloaded")
     }
 
-    /// The address of a port changed: it is UNREACHABLE until probed.
-    pub fn address_changed(&mut self, port: Port, now_ms: u64) -> Option<Transition> {
+    /// The address of a port changed: it is UNREACHABLE until probed. `first`: what a probe of the new address has said
+    /// already.
+    pub fn address_changed(
+        &mut self,
+        port: Port,
+        first: Option<Result<u16, &str>>,
+        now_ms: u64,
+    ) -> Option<Transition> {
         *self.port_mut(port) = PortHealth::default();
-        self.settle(now_ms, "address changed, not probed yet")
+        match first {
+            Some(result) => self.probed(port, result, now_ms),
+            None => self.settle(now_ms, "address changed, not probed yet"),
+        }
     }
 
     /// One probe of one port ended: `Ok` with the status, or the reason of its failure. The first
@@ -270,7 +279,7 @@ impl Ledger {
         let threshold =
             self.settings.threshold.or_else(|| self.fresh(&self.threshold, now_ms).copied()).unwrap_or(0);
         let raw_index = self.fresh(&self.index, now_ms).copied();
-        let busy = raw_index.is_some_and(|index| is_busy(index, threshold));
+        let busy = is_busy(raw_index, threshold);
         let limit = match self.settings.max_users {
             0 => self.fresh(&self.max_users, now_ms).copied().unwrap_or(0),
             limit => limit,
@@ -410,11 +419,12 @@ impl Ledger {
             ServerState::Restricted => self.restrictions().join("; "),
             ServerState::Busy => {
                 let standing = self.standing(now_ms);
-                format!(
-                    "availability index {} at or under the threshold {}",
-                    standing.raw_index.unwrap_or_default(),
-                    standing.threshold
-                )
+                match standing.raw_index {
+                    Some(index) => {
+                        format!("availability index {index} at or under the threshold {}", standing.threshold)
+                    }
+                    None => "the threshold 100 is always BUSY".to_owned(),
+                }
             }
             ServerState::MaxUsers => {
                 format!("{} users reach the limit", self.users.as_ref().map_or(0, |u| u.value))

@@ -18,7 +18,7 @@
 //! where nothing is published, the mean difference of the others is taken for granted ([`Peers`]).
 
 use super::Member;
-use super::availability::{Baselines, least};
+use super::availability::{Baselines, JUMP, least};
 
 /// An index and what it was taken with.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -27,6 +27,8 @@ pub struct Reading {
     pub index: f32,
     /// Mean of this balancer's requests in flight there meanwhile.
     pub in_flight: f32,
+    /// Points within which it is not exact: see [`super::availability::ObservedIndex`]. A published index is a number.
+    pub noise: f32,
 }
 
 /// A published index, and what it adds.
@@ -42,13 +44,18 @@ pub struct Published {
 const NEWEST: f32 = 0.5;
 /// Values on which it has to rest for that, a quarter of a minute. In what is observed, response times of ten seconds
 /// before still have half of their weight, so over a shorter time the two tell of different moments.
-const ENOUGH: f32 = 30.0;
+pub const ENOUGH: f32 = 30.0;
 
-/// What a new index adds, held against what was observed in its time, after one before. `None`: nothing was observed.
+/// What a new index adds, held against what was observed in its time, after one before. `None`: nothing was observed. A
+/// jump is no noise of which a mean had to be taken, where both tell of the same time: the server says itself that things
+/// are different now. Over a shorter time it may tell of what is observed since, or will be (`benches/balance`, bursts with
+/// an index every 5 s: to follow each jump more than doubled the 99th percentile).
 #[must_use]
 pub fn beyond(before: Option<Published>, index: f32, meanwhile: Mean) -> Option<f32> {
     let fresh = index - meanwhile.get()?;
     let newest = NEWEST * (meanwhile.values / ENOUGH).min(1.0);
+    let jumps = |before: &Published| f64::from((index - before.reading.index).abs()) >= JUMP;
+    let before = before.filter(|before| meanwhile.values < ENOUGH || !jumps(before));
     let before = before.and_then(|before| before.beyond);
     Some(before.map_or(fresh, |before| before + (fresh - before) * newest))
 }
@@ -59,7 +66,10 @@ pub fn beyond(before: Option<Published>, index: f32, meanwhile: Mean) -> Option<
 pub fn join(published: Option<Published>, observed: Option<Reading>, others: f32) -> Option<Reading> {
     let beyond = published.map_or(Some(others), |published| published.beyond);
     match (observed, beyond) {
-        (Some(now), Some(beyond)) => Some(Reading { index: now.index + beyond, ..now }),
+        (Some(now), Some(beyond)) => {
+            let noise = if published.is_some() { 0.0 } else { now.noise };
+            Some(Reading { index: now.index + beyond, noise, ..now })
+        }
         _ => published.map(|published| published.reading),
     }
 }
@@ -153,8 +163,8 @@ impl MeanInFlight {
 mod tests {
     use super::*;
 
-    const PUBLISHED_80: Reading = Reading { index: 80.0, in_flight: 4.0 };
-    const OBSERVED_40: Reading = Reading { index: 40.0, in_flight: 10.0 };
+    const PUBLISHED_80: Reading = Reading { index: 80.0, in_flight: 4.0, noise: 0.0 };
+    const OBSERVED_40: Reading = Reading { index: 40.0, in_flight: 10.0, noise: 3.0 };
 
     #[test]
     fn what_is_known_alone_counts_alone() {
@@ -169,8 +179,8 @@ mod tests {
     fn a_published_index_moves_with_what_is_observed_since() {
         let published = Published { reading: PUBLISHED_80, beyond: Some(10.0) };
         let joined = join(Some(published), Some(OBSERVED_40), 0.0).unwrap();
-        assert_eq!(joined, Reading { index: 50.0, in_flight: 10.0 });
-        let calm = Reading { index: 70.0, in_flight: 4.0 };
+        assert_eq!(joined, Reading { index: 50.0, in_flight: 10.0, noise: 0.0 });
+        let calm = Reading { index: 70.0, in_flight: 4.0, noise: 0.0 };
         assert_eq!(join(Some(published), Some(calm), 0.0), Some(PUBLISHED_80), "what is published stands");
     }
 
@@ -192,6 +202,8 @@ mod tests {
         let second = Some(Published { beyond: Some(20.0), ..first });
         assert_eq!(beyond(second, 80.0, observed(120)), Some(25.0));
         assert_eq!(beyond(second, 80.0, observed(6)), Some(21.0), "three seconds say little");
+        assert_eq!(beyond(second, 20.0, observed(120)), Some(-30.0), "a jump is no noise");
+        assert_eq!(beyond(second, 20.0, observed(6)), Some(15.0), "three seconds say little of a jump, too");
     }
 
     #[test]

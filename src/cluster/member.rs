@@ -13,7 +13,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 pub use in_flight::InFlight;
 
-use super::availability::{Baselines, Observed, RequestClass, index_of_expansion};
+use super::availability::{Baselines, Observed, RequestClass};
 use super::counters::Counters;
 use super::facts::Facts;
 use super::indexes::{Indexes, Taken};
@@ -66,6 +66,8 @@ pub struct Member {
     shown_index: AtomicU32,
     /// Bits of both numbers of a [`load::Reading`]: what selection ranks by.
     reading: AtomicU64,
+    /// Bits of an `f32`: [`load::Reading::noise`].
+    noise: AtomicU32,
     max_connections: AtomicU32,
     weight: AtomicU32,
     in_flight: AtomicU32,
@@ -104,6 +106,7 @@ impl Member {
             returned_at: AtomicU64::new(0),
             shown_index: AtomicU32::new(UNKNOWN),
             reading: AtomicU64::new(NO_READING),
+            noise: AtomicU32::new(0),
             max_connections: AtomicU32::new(0),
             weight: AtomicU32::new(weight.max(1)),
             in_flight: AtomicU32::new(0),
@@ -151,6 +154,7 @@ impl Member {
             busy: flags & BUSY != 0,
             max_users: flags & MAX_USERS != 0,
             index: known.then(|| f32::from_bits((reading >> 32) as u32)),
+            noise: f32::from_bits(self.noise.load(Relaxed)),
             in_flight: self.in_flight.load(Relaxed),
             in_flight_then: if known { f32::from_bits(reading as u32) } else { 0.0 },
             weight: self.weight.load(Relaxed),
@@ -200,9 +204,14 @@ impl Member {
     }
 
     /// See [`Ledger::address_changed`]. The new address is probed at once.
-    pub fn address_changed(&self, port: Port, now_ms: u64) -> Option<Transition> {
+    pub fn address_changed(
+        &self,
+        port: Port,
+        first: Option<Result<u16, &str>>,
+        now_ms: u64,
+    ) -> Option<Transition> {
         self.probe_now();
-        self.learn(now_ms, |ledger| ledger.address_changed(port, now_ms))
+        self.learn(now_ms, |ledger| ledger.address_changed(port, first, now_ms))
     }
 
     /// See [`Ledger::probed`].
@@ -237,7 +246,7 @@ impl Member {
             now_ms,
             stale_ms,
         );
-        let observed = expansion.map(|xf| index_of_expansion(xf, range) as f32);
+        let observed = expansion.map(|xf| xf.index(range));
         self.indexes().observe(observed, self.in_flight(), peers, now_ms);
         let failing = f32::from_bits(self.failing_share.load(Relaxed));
         if failing > 0.0 {
@@ -354,13 +363,18 @@ impl Member {
     }
 
     /// Joins what is known of the index.
-    fn rank_by(&self, taken: Option<Taken>, standing: &Standing) {
+    fn rank_by(&self, taken: Option<Taken>, standing: &Standing, left_busy: bool) {
         let mut indexes = self.indexes();
-        indexes.publish(taken, standing.index.map(|index| index as f32), standing.raw_index.map(f32::from));
+        let (index, raw) = (standing.index.map(|index| index as f32), standing.raw_index.map(f32::from));
+        if left_busy {
+            indexes.leave_busy();
+        }
+        indexes.publish(taken, index, raw);
         let reading = indexes.joined();
         let bits = reading
             .map_or(NO_READING, |r| u64::from(r.index.to_bits()) << 32 | u64::from(r.in_flight.to_bits()));
         self.reading.store(bits, Relaxed);
+        self.noise.store(reading.map_or(0.0, |r| r.noise).to_bits(), Relaxed);
         let shown = standing.raw_index.map(f32::from).or(indexes.seen());
         self.shown_index.store(shown.map_or(UNKNOWN, f32::to_bits), Relaxed);
     }
@@ -386,11 +400,11 @@ impl Member {
             }
         }
         self.failing.store(ledger.is_failing(), Relaxed);
-        self.flags.store(flags, Relaxed);
+        let left_busy = self.flags.swap(flags, Relaxed) & BUSY != 0 && !standing.busy;
         self.state.store(standing.state as u32, Relaxed);
         self.restricted_since.store(standing.restricted_since_ms.map_or(0, |ms| ms.max(1)), Relaxed);
         self.returned_at.store(ledger.returned_at().map_or(0, |ms| ms.max(1)), Relaxed);
-        self.rank_by(ledger.index_taken(), &standing);
+        self.rank_by(ledger.index_taken(), &standing, left_busy);
         self.max_connections.store(standing.max_connections, Relaxed);
         transition
     }

@@ -4,6 +4,8 @@
 //! whose cluster is ours, and a warning for each that could not be used. Whoever is in no cluster or in
 //! another one is not a member, and not worth a word. It never asks a server whether it is there.
 
+mod hold;
+
 use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -11,8 +13,9 @@ use std::time::Duration;
 use super::ServerName;
 use crate::config::settings::{BaseUrl, Column, HostPort, NamesColumns, NamesView, Server};
 use crate::domino::view_entries::Row;
-use crate::domino::view_entries::reader::{self, ReadError, Sink, Source, View};
+use crate::domino::view_entries::reader::{self, Allowance, ReadError, Sink, Source, Summary, View};
 use crate::domino::{Client, Sessions};
+pub use hold::MembersHold;
 
 /// For the resolver, for each of `from`.
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -30,6 +33,10 @@ pub struct MembersReading {
     pub from: String,
     /// For log, `check` and status page.
     pub warnings: Vec<String>,
+    /// The view says itself that it has more, and none of `from` has a complete one: why.
+    pub truncated: Option<String>,
+    /// Several of `from` are incomplete, each in its own way.
+    pub disputed: bool,
 }
 
 /// Why there are no members.
@@ -57,7 +64,7 @@ pub enum MembersFailure {
     },
 }
 
-/// Asks each of `from`; the first complete reading counts.
+/// Asks each of `from`; the first complete reading counts. Where all are incomplete, it is the first of those.
 ///
 /// # Errors
 /// When none gives one, or it holds no member.
@@ -68,19 +75,40 @@ pub async fn read(
     sessions: &Sessions,
 ) -> Result<MembersReading, MembersFailure> {
     let mut reasons = Vec::new();
+    let mut incomplete: Option<MembersReading> = None;
     for url in &settings.from {
-        match read_from(client, url, settings, cluster, sessions).await {
-            Ok((collector, truncated)) => {
-                let mut warnings = reasons;
-                if let Some(reason) = truncated {
-                    warnings.push(format!("{}: {} may be incomplete: {reason}", url.at, settings.database));
-                }
-                return collector.reading(&url.at.to_string(), settings, cluster, warnings);
+        let (collector, summary) = match read_from(client, url, settings, cluster, sessions).await {
+            Ok(read) => read,
+            Err(reason) => {
+                reasons.push(reason);
+                continue;
             }
-            Err(reason) => reasons.push(reason),
+        };
+        let truncated = match collector.too_many {
+            true => Some(format!("only {MAX_MEMBERS} members are taken")),
+            false => summary.truncated,
+        };
+        let from = url.at.to_string();
+        for reason in truncated.iter().chain(&summary.doubt) {
+            reasons.push(format!("{from}: {} may be incomplete: {reason}", settings.database));
+        }
+        match (collector.reading(&from, settings, cluster, &reasons), truncated) {
+            (result, None) => return result,
+            (Err(failure), Some(_)) => reasons.push(failure.to_string()),
+            (Ok(reading), Some(why)) => match &mut incomplete {
+                Some(first) => first.disputed |= first.servers != reading.servers,
+                None => incomplete = Some(MembersReading { truncated: Some(why), ..reading }),
+            },
         }
     }
-    Err(MembersFailure::Unread { reasons })
+    match incomplete {
+        Some(mut reading) => {
+            reasons.retain(|reason| !reading.warnings.contains(reason));
+            reading.warnings.extend(reasons);
+            Ok(reading)
+        }
+        None => Err(MembersFailure::Unread { reasons }),
+    }
 }
 
 async fn read_from<'a>(
@@ -89,7 +117,7 @@ async fn read_from<'a>(
     settings: &'a NamesView,
     cluster: &'a str,
     sessions: &Sessions,
-) -> Result<(Collector<'a>, Option<String>), String> {
+) -> Result<(Collector<'a>, Summary), String> {
     let mut reason = format!("{}: no address", url.at);
     for address in resolve(&url.at).await?.into_iter().take(ADDRESSES) {
         let source = Source {
@@ -100,6 +128,7 @@ async fn read_from<'a>(
             base: &url.path,
             auth: &settings.auth,
             sessions,
+            allowance: Allowance::of(settings.refresh),
         };
         let view = View {
             database: &settings.database,
@@ -109,7 +138,7 @@ async fn read_from<'a>(
         };
         let mut collector = Collector::new(&settings.columns, cluster);
         match reader::read(&source, &view, &mut collector).await {
-            Ok(summary) => return Ok((collector, summary.truncated)),
+            Ok(summary) => return Ok((collector, summary)),
             Err(error) => {
                 reason = explain(&error, settings);
                 if !error.is_connect() {
@@ -169,6 +198,8 @@ struct Collector<'a> {
     warnings: Vec<String>,
     /// Some row had the cluster column at all.
     cluster_column: bool,
+    /// More than [`MAX_MEMBERS`].
+    too_many: bool,
 }
 
 impl<'a> Collector<'a> {
@@ -180,6 +211,7 @@ impl<'a> Collector<'a> {
             names: HashSet::new(),
             warnings: Vec::new(),
             cluster_column: false,
+            too_many: false,
         }
     }
 
@@ -188,12 +220,14 @@ impl<'a> Collector<'a> {
         from: &str,
         settings: &NamesView,
         cluster: &str,
-        mut warnings: Vec<String>,
+        before: &[String],
     ) -> Result<MembersReading, MembersFailure> {
+        let mut warnings = before.to_vec();
         warnings.extend(self.warnings);
         let from = from.to_owned();
         if !self.servers.is_empty() {
-            return Ok(MembersReading { servers: self.servers, from, warnings });
+            let servers = self.servers;
+            return Ok(MembersReading { servers, from, warnings, truncated: None, disputed: false });
         }
         if !self.cluster_column {
             warnings.push(format!("no row has the column {}", shown(&self.columns.cluster)));
@@ -256,7 +290,8 @@ impl Sink for Collector<'_> {
                 self.names.insert(server.name.clone());
                 self.servers.push(server);
             }
-            Ok(_) => {}
+            Ok(Some(_)) => self.too_many = true,
+            Ok(None) => {}
             Err(_) if self.warnings.len() >= MAX_MEMBERS => {}
             Err(reason) => {
                 let place = crate::domino::fault::short(&row.position);

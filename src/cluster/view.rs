@@ -17,6 +17,8 @@ pub struct View {
     pub max_users: bool,
     /// Index 0..=100 to rank by: published and observed joined ([`super::load`]); `None` = unknown.
     pub index: Option<f32>,
+    /// Points within which that index is not exact: what is observed of fast answers is mostly noise.
+    pub noise: f32,
     /// Requests of this balancer in flight there.
     pub in_flight: u32,
     /// How many of them the index knows of: their mean while it was taken.

@@ -278,7 +278,8 @@ fn settings(document: &Document<'_>, value: &Value) -> Option<Settings> {
     if !value.is_mapping() {
         return None;
     }
-    let (server_conf, pid_file) = pingora::server_conf(&top.get("pingora"));
+    let pingora::PingoraSettings { server_conf, pid_file, upstream_ca } =
+        pingora::settings(&top.get("pingora"));
     let listeners = top::listeners(&top.get("listeners"));
     let admin = top::admin(&top.get("admin"));
     let statpub = top::statpub(&top.get("statpub"));
@@ -311,6 +312,7 @@ fn settings(document: &Document<'_>, value: &Value) -> Option<Settings> {
     let settings = Settings {
         file: document.file.to_owned(),
         pingora: Arc::new(server_conf),
+        upstream_ca,
         pid_file,
         listeners,
         state_dir,

@@ -5,6 +5,7 @@
 //! decides what they would.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use pingora::server::configuration::ServerConf;
 use serde_yaml::{Mapping, Value};
@@ -41,11 +42,22 @@ pub(super) fn known() -> Vec<String> {
     }
 }
 
-/// The configuration and, where it is named, the PID file.
-pub(super) fn server_conf(item: &Item<'_>) -> (ServerConf, Option<PathBuf>) {
+/// What `pingora:` says.
+pub(super) struct PingoraSettings {
+    /// Pingora's own configuration.
+    pub server_conf: ServerConf,
+    /// The PID file, where it is named.
+    pub pid_file: Option<PathBuf>,
+    /// The certificates of `ca_file`, where it is named.
+    pub upstream_ca: Option<Arc<Vec<Vec<u8>>>>,
+}
+
+/// Reads the map.
+pub(super) fn settings(item: &Item<'_>) -> PingoraSettings {
     let known = known();
     let mut map = Mapping::new();
     let mut pid_file = None;
+    let mut upstream_ca = None;
     for (key, entry) in item.entries() {
         match key.as_str() {
             "daemon" => entry
@@ -57,7 +69,10 @@ pub(super) fn server_conf(item: &Item<'_>) -> (ServerConf, Option<PathBuf>) {
                     .hint("remove it: `failover.attempts` of each cluster decides"),
             ),
             key if known.iter().any(|k| k == key) => {
-                if let Some(value) = checked(key, &entry) {
+                let authorities = (key == "ca_file" && entry.is_present()).then(|| tls::authorities(&entry));
+                let is_good = !matches!(authorities, Some(None));
+                upstream_ca = upstream_ca.or(authorities.flatten().map(|(_, list)| list));
+                if let Some(value) = checked(key, &entry).filter(|_| is_good) {
                     map.insert(Value::from(key), value);
                 }
                 if key == "pid_file" {
@@ -100,7 +115,7 @@ pub(super) fn server_conf(item: &Item<'_>) -> (ServerConf, Option<PathBuf>) {
         item.error_at_key(Problem::new(error.to_string()));
         ServerConf::default()
     });
-    (conf, pid_file)
+    PingoraSettings { server_conf: conf, pid_file, upstream_ca }
 }
 
 /// The value, if Pingora takes it for this key.
@@ -125,9 +140,6 @@ fn checked(key: &str, entry: &Item<'_>) -> Option<Value> {
         // Tokio and the listeners panic on zero.
         "threads" | "listener_tasks_per_fd" => {
             entry.integer::<u64>(1, 1024)?;
-        }
-        "ca_file" if entry.is_present() => {
-            tls::authorities(entry)?;
         }
         // Pingora unwraps these when it makes a connector.
         "client_bind_to_ipv4" => {

@@ -18,9 +18,9 @@ use pingora_load_balancing::health_check::HealthCheck;
 use crate::balancer::{Balancer, Cluster};
 use crate::clock;
 use crate::cluster::{Port, ServerName, ServerState};
-use crate::config::settings::HostPattern;
-use crate::domino::Request;
+use crate::config::settings::{self, HostPattern};
 use crate::domino::request::host_header;
+use crate::domino::{Client, Request};
 use schedule::Schedule;
 
 /// Who a backend is: addresses may be shared and change, names do not.
@@ -179,14 +179,28 @@ impl HealthCheck for Probes {
 /// In words for the administrator.
 pub async fn probe(
     cluster: &Cluster,
-    server: &crate::config::settings::Server,
+    server: &settings::Server,
     port: Port,
     address: std::net::SocketAddr,
 ) -> Result<u16, String> {
-    let settings = &cluster.settings.probe;
+    probe_port(&cluster.client, &cluster.settings, server, port, address).await
+}
+
+/// The same for a cluster that does not run yet.
+///
+/// # Errors
+/// In words for the administrator.
+pub async fn probe_port(
+    client: &Client,
+    cluster: &settings::Cluster,
+    server: &settings::Server,
+    port: Port,
+    address: std::net::SocketAddr,
+) -> Result<u16, String> {
+    let settings = &cluster.probe;
     let mut request = Request::get(address, port == Port::Https, &server.hostname, settings.path.as_str());
     request.timeout = settings.timeout;
-    let public = cluster.settings.hostnames.iter().find_map(|pattern| match pattern {
+    let public = cluster.hostnames.iter().find_map(|pattern| match pattern {
         HostPattern::Exact(name) => Some(name.as_str()),
         HostPattern::Wildcard(_) => None,
     });
@@ -194,7 +208,7 @@ pub async fn probe(
         Some(host) => host.to_owned(),
         None => host_header(&server.hostname, address, port == Port::Https),
     };
-    match cluster.client.probe(&request).await {
+    match client.probe(&request).await {
         Ok(status) if settings.accepts(status) => Ok(status),
         Ok(status) => Err(format!("{} answered {status}", request.url())),
         Err(error) => Err(error.to_string()),

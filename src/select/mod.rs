@@ -221,9 +221,7 @@ fn lightest(left: &Kept, question: &Question<'_>, settings: &Settings, told: &mu
         }
     }
     let indexes = rank::corrected(&in_draw, settings);
-    let best = indexes.iter().copied().fold(f32::MIN, f32::max);
-    let band: SmallVec<[usize; 8]> =
-        indexes.iter().enumerate().filter(|(_, i)| **i >= best - rank::BAND).map(|(p, _)| p).collect();
+    let band = rank::band(&in_draw, &indexes);
     let winner = rank::draw(&in_draw, &band, settings, question.now_ms, &mut random)?;
     equal.extend(band.iter().filter_map(|position| in_draw.get(*position)).map(|c| c.member));
     for (position, (candidate, index)) in in_draw.iter().zip(&indexes).enumerate() {

@@ -29,6 +29,22 @@ use super::question::{Candidate, Settings};
 /// and 2 are worse in nearly every case, 0 where a server returns).
 pub const BAND: f32 = 1.0;
 
+/// Positions of the candidates that count as equal to the best: those within [`BAND`], and those whose index is lower by
+/// no more than the noise of both. Answers of 5 ms and of 6.5 ms differ by five points and by nothing that a user would
+/// notice; without this the one would take everybody. Of failures no noise is taken for an excuse.
+///
+/// The correction for requests in flight is within that noise as well: to take the observed times alone for equal, and let
+/// the correction rank, made the server that had just worked look better than the one that had not, and cost more in
+/// `benches/balance`.
+#[must_use]
+pub fn band(candidates: &[Candidate], indexes: &[f32]) -> SmallVec<[usize; 8]> {
+    let noise = |c: &Candidate| if c.view.failing > 0.0 { 0.0 } else { c.view.noise };
+    let rated = || indexes.iter().copied().zip(candidates.iter().map(noise));
+    let (best, noise) = rated().fold((f32::MIN, 0.0), |best, one| if one > best { one } else { best });
+    let is_equal = |(index, own): (f32, f32)| index >= best - BAND.max(noise.min(own));
+    rated().enumerate().filter(|(_, one)| is_equal(*one)).map(|(position, _)| position).collect()
+}
+
 /// Requests in flight that make little difference. Whatever a server's weight: what counts is by how much they have
 /// changed, and divided by the weight they hardly would.
 const CARRIED: f32 = 2.0;

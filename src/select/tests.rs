@@ -23,6 +23,7 @@ fn view() -> View {
         index: Some(80.0),
         in_flight: 0,
         in_flight_then: 0.0,
+        noise: 0.0,
         weight: 1,
         max_connections: 0,
         returned_at_ms: None,
@@ -230,6 +231,23 @@ fn requests_in_flight_since_the_reading_correct_the_index() {
 }
 
 #[test]
+fn servers_whose_indexes_differ_by_less_than_the_noise_of_both_are_equal() {
+    let two = |noise: f32, other: f32| {
+        [
+            server(0, |v| (v.index, v.noise) = (Some(100.0), noise)),
+            server(1, |v| (v.index, v.noise) = (Some(95.3), other)),
+        ]
+    };
+    assert_eq!(who(&ask(&two(8.1, 6.4)), &SETTINGS), [0, 1], "5 ms and 6.5 ms");
+    assert_eq!(who(&ask(&two(0.0, 6.4)), &SETTINGS), [0], "the better one is known exactly");
+    assert_eq!(who(&ask(&two(8.1, 0.0)), &SETTINGS), [0], "the other one is");
+    assert_eq!(who(&ask(&two(8.1, 4.0)), &SETTINGS), [0], "they differ by more");
+    let [fast, mut failing] = two(8.1, 6.4);
+    failing.view.failing = 0.02;
+    assert_eq!(who(&ask(&[fast, failing]), &SETTINGS), [0], "failures are no noise");
+}
+
+#[test]
 fn a_server_that_fails_fast_does_not_look_idle() {
     let servers = [server(0, |v| v.failing = 0.2), server(1, |v| v.index = Some(70.0))];
     assert_eq!(who(&ask(&servers), &SETTINGS), [1]);
@@ -339,6 +357,7 @@ fn any_candidate() -> impl Strategy<Value = Candidate> {
                     index,
                     in_flight,
                     in_flight_then: 0.0,
+                    noise: 0.0,
                     weight,
                     max_connections: 0,
                     returned_at_ms,

@@ -6,10 +6,11 @@
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
+use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
-use crate::balancer::{Balancer, restrictions};
+use crate::balancer::{Balancer, first_probes, restrictions};
 use crate::clock;
 use crate::config::Settings;
 use crate::config::settings::Follow;
@@ -70,7 +71,7 @@ pub async fn next(follower: &mut Option<Follower>) -> Offer {
 
 /// Takes an offer over, or says why not. True when other clusters are in force. Blocks on files and on the
 /// resolver.
-pub fn take_over(balancer: &Balancer, offer: Offer) -> bool {
+pub fn take_over(balancer: &Balancer, runtime: &Handle, offer: Offer) -> bool {
     let Some(follow) = balancer.snapshot().settings.follow.clone() else { return false };
     match offer {
         Ok(Fetched::Unchanged) => {
@@ -89,7 +90,7 @@ pub fn take_over(balancer: &Balancer, offer: Offer) -> bool {
             let result = Document::read(&follow, &text, Some(&balancer.id));
             match result
                 .map_err(|e| e.to_string())
-                .and_then(|document| apply(balancer, &follow, document, text, etag))
+                .and_then(|document| apply(balancer, runtime, &follow, document, text, etag))
             {
                 Ok(restart) => restart,
                 Err(error) => {
@@ -107,6 +108,7 @@ pub fn take_over(balancer: &Balancer, offer: Offer) -> bool {
 
 fn apply(
     balancer: &Balancer,
+    runtime: &Handle,
     follow: &Follow,
     document: Document,
     text: Arc<str>,
@@ -121,7 +123,8 @@ fn apply(
     if other_clusters {
         let mut settings = Settings::clone(&old.settings);
         document.put_into(&mut settings);
-        balancer.apply(Arc::new(settings)).map_err(|e| e.to_string())?;
+        let findings = first_probes::before(balancer, &settings, runtime);
+        balancer.apply(Arc::new(settings), &findings).map_err(|e| e.to_string())?;
     }
     restrictions::take_over(balancer, &followed.restricted);
     let only_passed_on =
@@ -227,7 +230,7 @@ pub struct Taken {
 /// When there is nothing good to take.
 pub fn again(
     balancer: &Balancer,
-    runtime: &tokio::runtime::Handle,
+    runtime: &Handle,
     settings: &mut Settings,
 ) -> Result<Option<Taken>, String> {
     let Some(follow) = settings.follow.clone() else { return Ok(None) };

@@ -1,4 +1,4 @@
-//! HUP: load, validate, compare, swap one pointer; or keep the old configuration and say why.
+//! HUP: load, validate, compare, probe what is new, swap one pointer; or keep the old configuration and say why.
 //!
 //! In: the configuration file, and the clusters of the ICM that is followed, if any. Out: a new snapshot, or
 //! nothing changed at all. What only a restart can change is named, the rest applies.
@@ -9,7 +9,7 @@ use std::sync::{Arc, PoisonError};
 use super::follow;
 use super::tls::Certificates;
 use crate::access_log::AccessLog;
-use crate::balancer::{Balancer, ReloadStatus};
+use crate::balancer::{Balancer, ReloadStatus, first_probes};
 use crate::clock;
 use crate::config::settings::{Admin, Listener, ListenerTls};
 use crate::config::{self, Settings};
@@ -68,7 +68,8 @@ fn attempt(
     // Whatever may still fail comes before anything changes: it refuses the whole reload.
     let renewal = certificates.read_again(&settings).map_err(|e| e.to_string())?;
     AccessLog::try_target(&settings.access_log).map_err(|e| e.to_string())?;
-    balancer.apply(Arc::new(settings)).map_err(|e| e.to_string())?;
+    let findings = first_probes::before(balancer, &settings, runtime);
+    balancer.apply(Arc::new(settings), &findings).map_err(|e| e.to_string())?;
     renewal.put_in_place();
     certificates.note_expiry(balancer);
     if let Some(taken) = taken.as_ref().filter(|t| !t.trouble.is_empty()) {
@@ -90,12 +91,16 @@ pub fn restart_required(old: &Settings, new: &Settings) -> Vec<String> {
     let statpub = |s: &Settings| s.statpub.as_ref().map(|s| s.address);
     let all = [
         ("listeners", shape(old) != shape(new)),
-        ("pingora", old.pingora != new.pingora || old.pid_file != new.pid_file),
+        ("pingora", !same_pingora(old, new)),
         ("admin", admin(old) != admin(new)),
         ("statpub", statpub(old) != statpub(new)),
         ("state_dir", old.state_dir != new.state_dir),
     ];
     all.into_iter().filter(|(_, differs)| *differs).map(|(name, _)| name.to_owned()).collect()
+}
+
+fn same_pingora(old: &Settings, new: &Settings) -> bool {
+    old.pingora == new.pingora && old.upstream_ca == new.upstream_ca && old.pid_file == new.pid_file
 }
 
 /// The new settings with what this process goes on doing: sockets stay where they are, and so does
@@ -119,6 +124,8 @@ pub fn in_force(old: &Settings, new: Settings) -> Settings {
         admin,
         statpub: if same_statpub { new.statpub } else { old.statpub.clone() },
         pingora: Arc::clone(&old.pingora),
+        // Pingora reads it once: probes must not trust whom requests do not.
+        upstream_ca: old.upstream_ca.clone(),
         pid_file: old.pid_file.clone(),
         state_dir: old.state_dir.clone(),
         ..new

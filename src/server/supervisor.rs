@@ -22,7 +22,6 @@ use super::lifecycle::{PidFile, Signals};
 use super::tls::Certificates;
 use super::{reload, systemd};
 use crate::access_log::AccessLog;
-use crate::balancer::statistics::accept_queue;
 use crate::balancer::{Balancer, Cluster, Origin, background, knowledge, restrictions};
 use crate::clock;
 
@@ -139,10 +138,11 @@ impl Supervisor {
         let go = go.map_err(|e| e.to_string())?.map_err(|e| e.to_string())?;
         restrictions::inherit(&self.balancer, &go.restrictions).map_err(|e| e.to_string())?;
         self.succession.pid_file.as_ref().map_or(Ok(()), PidFile::write).map_err(|e| e.to_string())?;
-        self.watch_readiness();
+        // The old process still accepts on these sockets: nobody must hear in between that nobody does.
+        self.watch_readiness(true);
         open.notify_ready();
         // They wait for nothing else, and end the process when they cannot open.
-        while self.succession.closed.load(SeqCst) > 0 {
+        while !self.is_open() {
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
         if let Err(error) = inheritance.serving() {
@@ -170,12 +170,18 @@ impl Supervisor {
         self.balancer.snapshot().clusters.iter().all(|c| c.view.load().directory.is_loaded())
     }
 
+    /// Every listener accepts connections.
+    fn is_open(&self) -> bool {
+        self.succession.closed.load(SeqCst) == 0
+    }
+
     /// Ready is more than open: a directory must be there.
-    fn watch_readiness(&self) {
-        let ready = self.balancer.snapshot().clusters.iter().all(|cluster| {
-            let view = cluster.view.load();
-            view.directory.is_loaded() && view.entries.iter().all(|e| e.member.read(|l| l.probed_once()))
-        });
+    fn watch_readiness(&self, is_open: bool) {
+        let ready = is_open
+            && self.balancer.snapshot().clusters.iter().all(|cluster| {
+                let view = cluster.view.load();
+                view.directory.is_loaded() && view.entries.iter().all(|e| e.member.read(|l| l.probed_once()))
+            });
         if ready {
             self.balancer.set_ready();
         }
@@ -185,7 +191,8 @@ impl Supervisor {
     async fn take_over(&self, offer: Offer) {
         let balancer = Arc::clone(&self.balancer);
         let in_no_hurry = balancer.has_large_directory();
-        match background::run(in_no_hurry, move || follow::take_over(&balancer, offer)).await {
+        let runtime = tokio::runtime::Handle::current();
+        match background::run(in_no_hurry, move || follow::take_over(&balancer, &runtime, offer)).await {
             Ok(true) => {
                 self.restart_loops();
                 self.update_members().await;
@@ -198,13 +205,10 @@ impl Supervisor {
     /// Tells systemd, once every member was probed and the listeners are open; a directory that cannot be read
     /// is said, and no reason to be killed for a start that takes too long.
     fn tell_ready(&self) -> bool {
-        let settings = Arc::clone(&self.balancer.snapshot().settings);
-        let is_open = accept_queue::listening()
-            .is_none_or(|ports| settings.listeners.iter().all(|l| ports.contains_key(&l.address.port())));
-        let ready = is_open && self.knows_enough();
+        let ready = self.is_open() && self.knows_enough();
         if ready {
             // What it hears and what `/readyz` says are of one moment.
-            self.watch_readiness();
+            self.watch_readiness(true);
             systemd::ready(self.status());
         }
         ready
@@ -266,7 +270,6 @@ impl BackgroundService for Supervisor {
         match &self.succession.inheritance {
             None => {
                 self.wait_for_knowledge().await;
-                self.watch_readiness();
                 ready.notify_ready();
             }
             Some(inheritance) => match self.inherit(inheritance, ready).await {
@@ -306,7 +309,7 @@ impl BackgroundService for Supervisor {
                 _ = upgrade.recv() => self.succession.upgrade.start(),
                 _ = tick.tick() => {
                     self.update_members().await;
-                    self.watch_readiness();
+                    self.watch_readiness(self.is_open());
                     self.balancer.statistics.tick(clock::now_ms());
                     told = told || self.tell_ready();
                 }

@@ -116,6 +116,8 @@ pub struct Directory {
     pub slow: u64,
     /// Maximum lines per view page; 0 = no limit.
     pub count_cap: usize,
+    /// So many documents at the end of the view are counted in toplevelentries and never given.
+    pub withheld: usize,
     /// Only so many per cent of the documents are there.
     pub keep_percent: usize,
     /// A list with one member is the member itself in JSON.
@@ -136,6 +138,7 @@ impl Default for Directory {
             error500: false,
             slow: 0,
             count_cap: 1000,
+            withheld: 0,
             keep_percent: 100,
             single_object: true,
         }

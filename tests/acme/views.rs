@@ -45,10 +45,11 @@ pub fn answer(cluster: &Cluster, member: &Member, request: &Request, database: &
         return Answer::html(404, text);
     };
     let expand = url.argument("ExpandView").is_some();
-    let (entries, top_level) = match categorised {
+    let (mut entries, top_level) = match categorised {
         true => categorise(documents, expand, url.argument("RestrictToCategory")),
         false => flat(documents),
     };
+    entries.truncate(entries.len().saturating_sub(traps.withheld));
     let all = url.argument("Count").map(str::trim) == Some("-1");
     let wanted = match all {
         true => usize::MAX,

@@ -291,6 +291,31 @@ fn a_threshold_that_its_source_no_longer_repeats_lapses_and_the_configured_one_d
     assert_eq!(ledger.reconfigure(own, &both, 60_012).unwrap().new, ServerState::Busy);
 }
 
+#[test]
+fn threshold_hundred_is_busy_also_without_an_index_and_a_published_one_lapses_with_its_source() {
+    let always = Settings { threshold: Some(100), ..settings() };
+    let mut ledger = Ledger::new(always, &[], 0);
+    let change = ledger.probed(Port::Http, Ok(200), 1).unwrap();
+    assert_eq!((change.new, ledger.standing(1).busy), (ServerState::Busy, true));
+    assert!(change.cause.contains("threshold 100"), "{}", change.cause);
+    assert_eq!(ledger.reconfigure(settings(), &[], 2).unwrap().new, ServerState::Available);
+    let mut ledger = up();
+    ledger.report(0, &Facts { threshold: Some(100), ..Facts::default() }, 10);
+    assert_eq!(ledger.state().0, ServerState::Busy);
+    assert_eq!(ledger.tick(60_011).unwrap().new, ServerState::Available);
+}
+
+#[test]
+fn a_published_rise_after_busy_ranks_at_once() {
+    let mut ledger = up();
+    for now in 1..6 {
+        ledger.report(0, &Facts { index: Some(10), threshold: Some(20), ..Facts::default() }, now * 15_000);
+    }
+    assert_eq!(ledger.state().0, ServerState::Busy);
+    assert_eq!(ledger.report(0, &index(95), 90_000).unwrap().new, ServerState::Available);
+    assert_eq!(ledger.standing(90_000).index, Some(95.0));
+}
+
 proptest! {
     #[test]
     fn transitions_chain_without_a_gap(steps in proptest::collection::vec((0u8..8, 0u8..=100), 1..120)) {

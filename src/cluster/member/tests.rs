@@ -77,6 +77,63 @@ fn an_index_from_before_the_first_answers_excuses_no_server_for_what_it_does_sin
 }
 
 #[test]
+fn a_published_rise_after_busy_is_what_ranks_whatever_was_observed() {
+    let sources = [Source { kind: "console", stale_after_ms: 180_000 }];
+    for answers in [false, true] {
+        let member = member(&sources);
+        let facts = |index| Facts { index: Some(index), threshold: Some(20), ..Facts::default() };
+        let mut now = 0;
+        for (index, polls) in [(90, 6), (10, 6), (95, 1)] {
+            for _ in 0..polls {
+                for _ in 0..30 {
+                    now += 500;
+                    if answers {
+                        (0..5).for_each(|_| member.observe(RequestClass::Document, 20_000, now));
+                    }
+                    member.tick(6, 180_000, &load::Peers::default(), now);
+                }
+                member.report(0, &facts(index), now);
+            }
+            assert_eq!(member.view().busy, index == 10);
+            let ranked = member.view().index.unwrap();
+            assert!((ranked - f32::from(index)).abs() < 1.0, "{answers}: {ranked} for {index}");
+        }
+        // Out of BUSY by a small step, and up by a large one, in readings a second apart.
+        for (index, polls) in [(15, 6), (30, 1), (95, 1)] {
+            for _ in 0..polls {
+                now += 1_000;
+                if answers {
+                    member.observe(RequestClass::Document, 20_000, now);
+                }
+                member.tick(6, 180_000, &load::Peers::default(), now);
+                member.report(0, &facts(index), now);
+            }
+            let ranked = member.view().index.unwrap();
+            assert!(
+                index == 15 || (ranked - f32::from(index)).abs() < 5.0,
+                "{answers}: {ranked} for {index}"
+            );
+        }
+    }
+}
+
+#[test]
+fn fast_servers_that_differ_by_less_than_two_milliseconds_share_their_users() {
+    let members = [5_000, 6_500, 9_000].map(|micros| {
+        let member = member(&[]);
+        (0..400).for_each(|i| member.observe(RequestClass::Document, micros, i * 10));
+        member
+    });
+    let peers = load::Peers::of(members.iter().map(AsRef::as_ref));
+    members.iter().for_each(|m| drop(m.tick(6, 180_000, &peers, 4_000)));
+    let [a, b, c] = members.map(|m| m.view());
+    let allowed = |x: &View, y: &View| x.noise.min(y.noise);
+    let gap = |x: &View, y: &View| x.index.unwrap() - y.index.unwrap();
+    assert!(gap(&a, &b) < allowed(&a, &b), "{a:?} {b:?}");
+    assert!(gap(&b, &c) > allowed(&b, &c), "{b:?} {c:?}");
+}
+
+#[test]
 fn a_tunnel_is_counted_once_among_the_requests_in_flight_and_ends_with_them() {
     let member = member(&[]);
     let mut tunnel = member.begin(0).unwrap();

@@ -208,3 +208,36 @@ fn addresses_are_taken_from_lists_with_and_without_ports() {
     assert_eq!(pick(&["::1"]).as_deref(), Some("::1"));
     assert_eq!(pick(&["Web 1", "/"]), None);
 }
+
+/// A view that says that it has so many rows, and has the first of them.
+async fn incomplete(all: usize, names: &'static [&'static str]) -> TestServer {
+    TestServer::start(move |asked| {
+        let rows = match asked.query("Start").as_deref() {
+            Some("1") => names
+                .iter()
+                .map(|name| row([name, "a.example", "10.0.0.1", "AcmeWeb", "80", "1", "-", "-"]))
+                .collect(),
+            _ => String::new(),
+        };
+        Reply::ok(format!("<viewentries toplevelentries=\"{all}\">{rows}</viewentries>"))
+    })
+    .await
+}
+
+#[tokio::test]
+async fn a_view_that_is_incomplete_by_its_own_word_serves_only_where_none_is_complete() {
+    let (half, other) = (incomplete(4, &["A/Acme"]).await, incomplete(4, &["A/Acme", "B/Acme"]).await);
+    let whole = incomplete(3, &["A/Acme", "B/Acme", "C/Acme"]).await;
+    let dead = TestServer::start(|_| Reply::Close).await;
+    let read = async |from: &[&TestServer]| {
+        read(&client(), &settings(from), "AcmeWeb", &Sessions::default()).await.unwrap()
+    };
+    let reading = read(&[&half, &whole]).await;
+    assert_eq!((reading.servers.len(), reading.truncated), (3, None));
+    assert!(reading.warnings.iter().any(|w| w.contains("1 of 4")), "{:?}", reading.warnings);
+    let reading = read(&[&half, &dead]).await;
+    assert_eq!((reading.servers.len(), reading.disputed), (1, false));
+    assert!(reading.truncated.is_some_and(|why| why.contains("1 of 4")), "{:?}", reading.warnings);
+    assert!(read(&[&half, &other]).await.disputed);
+    assert!(!read(&[&half, &half]).await.disputed);
+}

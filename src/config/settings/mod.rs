@@ -25,6 +25,8 @@ pub struct Settings {
     pub file: PathBuf,
     /// Pingora's own `ServerConf`, validated; threads, pool size, grace period.
     pub pingora: Arc<pingora::server::configuration::ServerConf>,
+    /// The certificates of `pingora.ca_file`, DER: trusted where a cluster's `upstream_tls` names no `ca_file`.
+    pub upstream_ca: Option<Arc<Vec<Vec<u8>>>>,
     /// `pingora.pid_file` where the file names one; written also in the foreground.
     pub pid_file: Option<PathBuf>,
     /// At least one.

@@ -12,7 +12,7 @@ use super::columns::{BadRow, Layout, entry};
 use crate::cluster::ServerName;
 use crate::config::settings::Cldbdir;
 use crate::directory::index::Draft;
-use crate::domino::view_entries::reader::{self, ReadError, Sink, Source, View};
+use crate::domino::view_entries::reader::{self, Allowance, ReadError, Sink, Source, View};
 use crate::domino::view_entries::{Row, Summary};
 use crate::domino::{Client, Sessions};
 
@@ -49,8 +49,8 @@ pub struct Reading {
     pub warnings: Vec<String>,
     /// Rows that were no entries.
     pub bad_rows: usize,
-    /// The view said that it has more.
-    pub truncated: bool,
+    /// The view says itself that it has more: why this is not the whole directory.
+    pub truncated: Option<String>,
 }
 
 /// Nobody could be read.
@@ -99,6 +99,7 @@ async fn read_member(
         base: "",
         auth: &settings.auth,
         sessions,
+        allowance: Allowance::of(settings.refresh),
     };
     let is_default = settings.view.trim().eq_ignore_ascii_case(DEFAULT_VIEW);
     let mut view = View {
@@ -163,10 +164,10 @@ impl<'a> Collector<'a> {
         } else {
             summary.truncated.clone()
         };
-        if let Some(reason) = &truncated {
+        for reason in truncated.iter().chain(&summary.doubt) {
             warnings.push(format!("{from}: {database} may be incomplete: {reason}"));
         }
-        Reading { draft: self.draft, from, warnings, bad_rows: self.bad, truncated: truncated.is_some() }
+        Reading { draft: self.draft, from, warnings, bad_rows: self.bad, truncated }
     }
 
     fn bad(&mut self, row: &Row, reason: &BadRow) {

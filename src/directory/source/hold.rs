@@ -3,7 +3,9 @@
 //! In: digests of readings, from whom they are. Out: a [`Verdict`]. A reading that is empty or has
 //! lost over a fifth of its entries is held until another member agrees, or three readings in a row say
 //! the same and no other member that answers disagrees; till then the old one serves. A damaged
-//! replica of cldbdir.nsf must not send every user to an error page. Pure: no clock, no socket.
+//! replica of cldbdir.nsf must not send every user to an error page. A reading that says itself that it is incomplete is
+//! held whatever it has lost, and that another one is incomplete in the same way proves nothing. Pure: no clock, no
+//! socket.
 
 use crate::cluster::ServerName;
 use crate::directory::index::Draft;
@@ -45,6 +47,8 @@ pub struct Holder {
     /// Who was heard since the last verdict.
     round: Vec<ServerName>,
     reason: String,
+    /// The last reading takes nothing away: nothing serves, or the same.
+    takes_nothing: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -76,21 +80,32 @@ impl Holder {
         !self.claims.is_empty()
     }
 
-    /// Judges a reading against the one that serves, if any does.
-    pub fn offer(&mut self, serving: Option<&ReadingDigest>, reading: ReadingDigest) -> Verdict {
-        let Some(reason) = suspicion(serving, &reading) else {
+    /// Judges a reading against the one that serves, if any does. `truncated`: why the reading itself says that it is
+    /// incomplete.
+    pub fn offer(
+        &mut self,
+        serving: Option<&ReadingDigest>,
+        reading: ReadingDigest,
+        truncated: Option<&str>,
+    ) -> Verdict {
+        let is_same =
+            serving.is_some_and(|old| old.fingerprint == reading.fingerprint && old.len == reading.len);
+        let Some(reason) = suspicion(serving.filter(|_| !is_same), &reading, truncated) else {
             return self.accept();
         };
         let agreed = |claim: &Claim| claim.from != reading.from && claim.fingerprint == reading.fingerprint;
-        if self.claims.iter().any(agreed) {
+        if truncated.is_none() && (is_same || self.claims.iter().any(agreed)) {
             return self.accept();
         }
+        self.takes_nothing = truncated.is_some() && (is_same || (serving.is_none() && reading.len > 0));
         // A member that is heard again begins a new round.
         if self.round.contains(&reading.from) {
             self.round.clear();
         }
         // Whoever says otherwise interrupts what the others said in a row.
-        for claim in self.claims.iter_mut().filter(|claim| claim.from != reading.from) {
+        let differs =
+            |claim: &&mut Claim| claim.from != reading.from && claim.fingerprint != reading.fingerprint;
+        for claim in self.claims.iter_mut().filter(differs) {
             claim.streak = 0;
         }
         self.round.push(reading.from.clone());
@@ -111,17 +126,17 @@ impl Holder {
     /// The verdict on the last offered reading when every other member was asked or is silent.
     pub fn nobody_else_answers(&mut self) -> Verdict {
         let round = std::mem::take(&mut self.round);
-        if round.len() > 1 {
+        if self.takes_nothing {
+            return self.accept();
+        }
+        let said = || self.claims.iter().filter(|claim| round.contains(&claim.from));
+        if said().any(|claim| said().any(|other| other.fingerprint != claim.fingerprint)) {
             for claim in &mut self.claims {
                 claim.streak = 0;
             }
             return Verdict::Hold { reason: format!("{}, and the members disagree", self.reason) };
         }
-        let streak = self
-            .claims
-            .iter()
-            .find(|claim| round.first() == Some(&claim.from))
-            .map_or(0, |claim| claim.streak);
+        let streak = said().map(|claim| claim.streak).max().unwrap_or(0);
         if streak >= IN_A_ROW {
             return self.accept();
         }
@@ -137,9 +152,13 @@ impl Holder {
 }
 
 /// Why a reading is not believed at once.
-fn suspicion(serving: Option<&ReadingDigest>, reading: &ReadingDigest) -> Option<String> {
-    if serving.is_some_and(|old| old.fingerprint == reading.fingerprint && old.len == reading.len) {
-        return None;
+fn suspicion(
+    serving: Option<&ReadingDigest>,
+    reading: &ReadingDigest,
+    truncated: Option<&str>,
+) -> Option<String> {
+    if let Some(why) = truncated {
+        return Some(format!("the directory of {} is incomplete: {why}", reading.from));
     }
     if reading.len == 0 {
         return Some(format!("the directory of {} is empty", reading.from));
@@ -168,33 +187,36 @@ mod tests {
     #[test]
     fn a_first_reading_serves_at_once_unless_it_is_empty() {
         let mut holder = Holder::new();
-        assert_eq!(holder.offer(None, digest("Web1/Acme", 1, 1)), Verdict::Accept);
-        assert_eq!(holder.offer(None, digest("Web1/Acme", 0, 0)), Verdict::AskAnother);
+        assert_eq!(holder.offer(None, digest("Web1/Acme", 1, 1), None), Verdict::Accept);
+        assert_eq!(holder.offer(None, digest("Web1/Acme", 0, 0), None), Verdict::AskAnother);
         assert!(is_hold(&holder.nobody_else_answers()));
     }
 
     #[test]
     fn a_fifth_may_be_lost_and_not_one_entry_more() {
         let serving = digest("Web1/Acme", 100, 1);
-        assert_eq!(Holder::new().offer(Some(&serving), digest("Web1/Acme", 80, 2)), Verdict::Accept);
-        assert_eq!(Holder::new().offer(Some(&serving), digest("Web1/Acme", 79, 2)), Verdict::AskAnother);
-        assert_eq!(Holder::new().offer(Some(&serving), digest("Web1/Acme", 500, 2)), Verdict::Accept);
+        assert_eq!(Holder::new().offer(Some(&serving), digest("Web1/Acme", 80, 2), None), Verdict::Accept);
+        assert_eq!(
+            Holder::new().offer(Some(&serving), digest("Web1/Acme", 79, 2), None),
+            Verdict::AskAnother
+        );
+        assert_eq!(Holder::new().offer(Some(&serving), digest("Web1/Acme", 500, 2), None), Verdict::Accept);
         let small = digest("Web1/Acme", 4, 1);
-        assert_eq!(Holder::new().offer(Some(&small), digest("Web1/Acme", 3, 2)), Verdict::AskAnother);
+        assert_eq!(Holder::new().offer(Some(&small), digest("Web1/Acme", 3, 2), None), Verdict::AskAnother);
     }
 
     #[test]
     fn an_empty_directory_that_serves_may_be_read_again() {
         let serving = digest("Web1/Acme", 0, 0);
-        assert_eq!(Holder::new().offer(Some(&serving), digest("Web2/Acme", 0, 0)), Verdict::Accept);
+        assert_eq!(Holder::new().offer(Some(&serving), digest("Web2/Acme", 0, 0), None), Verdict::Accept);
     }
 
     #[test]
     fn another_member_that_agrees_makes_it_believed() {
         let serving = digest("Web1/Acme", 100, 1);
         let mut holder = Holder::new();
-        assert_eq!(holder.offer(Some(&serving), digest("Web1/Acme", 10, 2)), Verdict::AskAnother);
-        assert_eq!(holder.offer(Some(&serving), digest("Web2/Acme", 10, 2)), Verdict::Accept);
+        assert_eq!(holder.offer(Some(&serving), digest("Web1/Acme", 10, 2), None), Verdict::AskAnother);
+        assert_eq!(holder.offer(Some(&serving), digest("Web2/Acme", 10, 2), None), Verdict::Accept);
         assert!(!holder.is_holding());
     }
 
@@ -203,7 +225,7 @@ mod tests {
         let serving = digest("Web1/Acme", 100, 1);
         let mut holder = Holder::new();
         for _ in 0..2 {
-            assert_eq!(holder.offer(Some(&serving), digest("Web1/Acme", 10, 2)), Verdict::AskAnother);
+            assert_eq!(holder.offer(Some(&serving), digest("Web1/Acme", 10, 2), None), Verdict::AskAnother);
         }
         assert!(is_hold(&holder.nobody_else_answers()));
     }
@@ -213,7 +235,7 @@ mod tests {
         let serving = digest("Web1/Acme", 100, 1);
         let mut holder = Holder::new();
         for round in 1..=3 {
-            assert_eq!(holder.offer(Some(&serving), digest("Web1/Acme", 0, 2)), Verdict::AskAnother);
+            assert_eq!(holder.offer(Some(&serving), digest("Web1/Acme", 0, 2), None), Verdict::AskAnother);
             let verdict = holder.nobody_else_answers();
             assert_eq!(verdict == Verdict::Accept, round == 3, "{round}: {verdict:?}");
             assert_eq!(holder.is_holding(), round < 3);
@@ -225,10 +247,10 @@ mod tests {
         let serving = digest("Web1/Acme", 100, 1);
         let mut holder = Holder::new();
         for fingerprint in [2, 2, 3, 3] {
-            let _ = holder.offer(Some(&serving), digest("Web1/Acme", 10, fingerprint));
+            let _ = holder.offer(Some(&serving), digest("Web1/Acme", 10, fingerprint), None);
             assert!(is_hold(&holder.nobody_else_answers()));
         }
-        let _ = holder.offer(Some(&serving), digest("Web1/Acme", 10, 3));
+        let _ = holder.offer(Some(&serving), digest("Web1/Acme", 10, 3), None);
         assert_eq!(holder.nobody_else_answers(), Verdict::Accept);
     }
 
@@ -237,8 +259,8 @@ mod tests {
         let serving = digest("Web1/Acme", 100, 1);
         let mut holder = Holder::new();
         for _ in 0..5 {
-            assert_eq!(holder.offer(Some(&serving), digest("Web1/Acme", 10, 2)), Verdict::AskAnother);
-            assert_eq!(holder.offer(Some(&serving), digest("Web2/Acme", 20, 3)), Verdict::AskAnother);
+            assert_eq!(holder.offer(Some(&serving), digest("Web1/Acme", 10, 2), None), Verdict::AskAnother);
+            assert_eq!(holder.offer(Some(&serving), digest("Web2/Acme", 20, 3), None), Verdict::AskAnother);
             assert!(is_hold(&holder.nobody_else_answers()));
         }
     }
@@ -248,12 +270,12 @@ mod tests {
         let serving = digest("Web1/Acme", 100, 1);
         let mut holder = Holder::new();
         for _ in 0..2 {
-            let _ = holder.offer(Some(&serving), digest("Web1/Acme", 10, 2));
+            let _ = holder.offer(Some(&serving), digest("Web1/Acme", 10, 2), None);
             assert!(is_hold(&holder.nobody_else_answers()));
         }
-        let _ = holder.offer(Some(&serving), digest("Web1/Acme", 10, 2));
-        assert_eq!(holder.offer(Some(&serving), digest("Web2/Acme", 99, 4)), Verdict::Accept);
-        let _ = holder.offer(Some(&serving), digest("Web1/Acme", 10, 2));
+        let _ = holder.offer(Some(&serving), digest("Web1/Acme", 10, 2), None);
+        assert_eq!(holder.offer(Some(&serving), digest("Web2/Acme", 99, 4), None), Verdict::Accept);
+        let _ = holder.offer(Some(&serving), digest("Web1/Acme", 10, 2), None);
         assert!(is_hold(&holder.nobody_else_answers()));
     }
 
@@ -261,9 +283,47 @@ mod tests {
     fn a_third_member_may_agree_with_the_first() {
         let serving = digest("Web1/Acme", 100, 1);
         let mut holder = Holder::new();
-        assert_eq!(holder.offer(Some(&serving), digest("Web1/Acme", 10, 2)), Verdict::AskAnother);
-        assert_eq!(holder.offer(Some(&serving), digest("Web2/Acme", 0, 0)), Verdict::AskAnother);
-        assert_eq!(holder.offer(Some(&serving), digest("Web3/Acme", 10, 2)), Verdict::Accept);
+        assert_eq!(holder.offer(Some(&serving), digest("Web1/Acme", 10, 2), None), Verdict::AskAnother);
+        assert_eq!(holder.offer(Some(&serving), digest("Web2/Acme", 0, 0), None), Verdict::AskAnother);
+        assert_eq!(holder.offer(Some(&serving), digest("Web3/Acme", 10, 2), None), Verdict::Accept);
+    }
+
+    const MORE: Option<&str> = Some("80 of 100 top level entries came");
+
+    #[test]
+    fn a_reading_that_says_itself_that_it_is_incomplete_is_held_also_within_the_fifth() {
+        let serving = digest("Web1/Acme", 100, 1);
+        let mut holder = Holder::new();
+        for round in 1..=3 {
+            // Both are incomplete in the same way: neither confirms the other, and they do not disagree.
+            for from in ["Web1/Acme", "Web2/Acme"] {
+                assert_eq!(holder.offer(Some(&serving), digest(from, 90, 2), MORE), Verdict::AskAnother);
+            }
+            let verdict = holder.nobody_else_answers();
+            assert_eq!(verdict == Verdict::Accept, round == 3, "{round}: {verdict:?}");
+        }
+    }
+
+    #[test]
+    fn a_complete_reading_serves_beside_an_incomplete_one() {
+        let serving = digest("Web1/Acme", 100, 1);
+        for (len, fingerprint) in [(100, 1), (90, 2), (99, 3)] {
+            let mut holder = Holder::new();
+            assert_eq!(holder.offer(Some(&serving), digest("Web1/Acme", 90, 2), MORE), Verdict::AskAnother);
+            let whole = digest("Web2/Acme", len, fingerprint);
+            assert_eq!(holder.offer(Some(&serving), whole, None), Verdict::Accept);
+            assert!(!holder.is_holding());
+        }
+    }
+
+    #[test]
+    fn an_incomplete_reading_that_takes_nothing_away_serves_when_nobody_has_a_complete_one() {
+        let serving = digest("Web1/Acme", 90, 2);
+        for serving in [None, Some(&serving)] {
+            let mut holder = Holder::new();
+            assert_eq!(holder.offer(serving, digest("Web1/Acme", 90, 2), MORE), Verdict::AskAnother);
+            assert_eq!(holder.nobody_else_answers(), Verdict::Accept);
+        }
     }
 
     fn entries() -> Vec<Entry> {
@@ -307,7 +367,7 @@ mod tests {
             for (member, len, alone) in readings {
                 let from = format!("Web{member}/Acme");
                 told.push((from.clone(), len));
-                let mut verdict = holder.offer(Some(&serving), digest(&from, len, len as u64));
+                let mut verdict = holder.offer(Some(&serving), digest(&from, len, len as u64), None);
                 if verdict == Verdict::AskAnother && alone {
                     verdict = holder.nobody_else_answers();
                 }

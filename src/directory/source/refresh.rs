@@ -51,7 +51,7 @@ pub async fn refresh(
             }
         };
         let digest = ReadingDigest::of(reading.from.clone(), &reading.draft);
-        match holder.offer(serving, digest.clone()) {
+        match holder.offer(serving, digest.clone(), reading.truncated.as_deref()) {
             Verdict::Accept => return Refreshed::Accepted { reading: Box::new(reading), digest },
             Verdict::Hold { reason } => return Refreshed::Held { reason, warnings },
             Verdict::AskAnother => {}

@@ -13,7 +13,7 @@ pub mod repair;
 pub mod xml;
 
 pub use categories::Categories;
-pub use reader::{ReadError, Sink, Source, Summary, View};
+pub use reader::{Allowance, ReadError, Sink, Source, Summary, View};
 
 use super::login::is_html;
 use crate::config::settings::{Column, ViewFormat};

@@ -13,6 +13,8 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use super::super::client::Client;
 use super::super::fault::{Fault, FetchError};
 use super::super::login::{self, LoginError, Sessions};
@@ -31,6 +33,40 @@ const PAGE_BYTES: usize = 32 << 20;
 /// A view that never ends is no view.
 const MAX_PAGES: usize = 20_000;
 
+/// How long all pages of a view may take together. A server that answers each page just in time would otherwise be
+/// waited for during days, and no other member asked. The allowance grows with what has come, so that a directory of a
+/// million entries is read from a server that takes a while for it.
+#[derive(Clone, Copy, Debug)]
+pub struct Allowance {
+    /// Before any row: logins, and a cold view index.
+    pub start: Duration,
+    /// For each row that has come.
+    pub per_row: Duration,
+    /// For all of them, however many.
+    pub most: Duration,
+}
+
+impl Allowance {
+    /// Least and most time for the beginning: at least one page may take all of its own time.
+    const START: [Duration; 2] = [PAGE_TIMEOUT, Duration::from_secs(60)];
+    /// A hundred rows a second are less than any Domino server gives that is well.
+    const PER_ROW: Duration = Duration::from_millis(10);
+    /// A directory older than this is of no use.
+    const MOST: Duration = Duration::from_secs(3600);
+
+    /// For what is to be read this often.
+    #[must_use]
+    pub fn of(refresh: Duration) -> Self {
+        let [least, most] = Self::START;
+        Self { start: refresh.clamp(least, most), per_row: Self::PER_ROW, most: Self::MOST }
+    }
+
+    fn after(self, rows: usize) -> Duration {
+        let rows = u32::try_from(rows).unwrap_or(u32::MAX);
+        self.start.saturating_add(self.per_row.saturating_mul(rows)).min(self.most)
+    }
+}
+
 /// A server and how to ask it.
 #[derive(Clone, Copy, Debug)]
 pub struct Source<'a> {
@@ -48,6 +84,8 @@ pub struct Source<'a> {
     pub auth: &'a Auth,
     /// Where session cookies are kept.
     pub sessions: &'a Sessions,
+    /// For the whole reading.
+    pub allowance: Allowance,
 }
 
 /// Which view, and in which form.
@@ -76,8 +114,10 @@ pub trait Sink {
 pub struct Summary {
     /// Documents given to the sink.
     pub rows: usize,
-    /// Rows are missing, or may be: why.
+    /// Rows are missing, as the view itself says: why.
     pub truncated: Option<String>,
+    /// Rows may be there twice or not at all: why.
+    pub doubt: Option<String>,
 }
 
 /// Why a view could not be read.
@@ -93,6 +133,16 @@ pub enum ReadError {
         url: String,
         /// What came.
         reason: PageError,
+    },
+    /// Pages come, but the whole would take too long.
+    #[error("{url}: the view comes too slowly, given up after {} with {rows} rows", humantime::format_duration(*.after))]
+    TooSlow {
+        /// The page that was waited for.
+        url: String,
+        /// When, in whole seconds.
+        after: Duration,
+        /// Rows that had come by then.
+        rows: usize,
     },
 }
 
@@ -123,14 +173,21 @@ impl ReadError {
 /// When any page cannot be read: half a view is no view. What was given to the sink is void then.
 pub async fn read(source: &Source<'_>, view: &View<'_>, sink: &mut impl Sink) -> Result<Summary, ReadError> {
     let mut restarts = 0;
+    let mut pace = Pace { began: Instant::now(), rows: 0 };
     loop {
         sink.start_over();
         let last_try = restarts == RESTARTS;
-        if let Some(summary) = pass(source, view, sink, last_try).await? {
+        if let Some(summary) = pass(source, view, sink, &mut pace, last_try).await? {
             return Ok(summary);
         }
         restarts += 1;
     }
+}
+
+/// How far all passes together have come.
+struct Pace {
+    began: Instant,
+    rows: usize,
 }
 
 /// One pass; `None` when `toplevelentries` changed on the way and another try is left.
@@ -138,6 +195,7 @@ async fn pass(
     source: &Source<'_>,
     view: &View<'_>,
     sink: &mut impl Sink,
+    pace: &mut Pace,
     last_try: bool,
 ) -> Result<Option<Summary>, ReadError> {
     let mut place = Place::default();
@@ -145,7 +203,7 @@ async fn pass(
     let mut summary = Summary::default();
     let mut changed = false;
     for _ in 0..MAX_PAGES {
-        let mut page = match fetch_page(source, view, &place.start()).await {
+        let mut page = match fetch_page(source, view, &place.start(), pace).await {
             Ok(page) => page,
             // A server that counts rows may refuse a dotted position.
             Err(error) if error.status().is_some() && place.doubt_positions() => continue,
@@ -160,6 +218,7 @@ async fn pass(
             changed = true;
         }
         place.top_level_entries = page.top_level_entries.or(place.top_level_entries);
+        pace.rows = pace.rows.saturating_add(page.rows.len());
         if !place.accept(&mut page.rows) {
             continue;
         }
@@ -171,8 +230,9 @@ async fn pass(
             }
         }
         if end || place.complete() {
-            summary.truncated =
-                if changed { Some("it kept changing while it was read".to_owned()) } else { place.missing() };
+            // Categories that have gone or come meanwhile are no rows that the server keeps back.
+            summary.truncated = if changed && place.categorised { None } else { place.missing() };
+            summary.doubt = changed.then(|| "it kept changing while it was read".to_owned());
             return Ok(Some(summary));
         }
     }
@@ -263,7 +323,25 @@ impl Place {
     }
 }
 
-async fn fetch_page(source: &Source<'_>, view: &View<'_>, start: &str) -> Result<super::Page, ReadError> {
+/// One page, within its own time and what is left of the allowance.
+async fn fetch_page(
+    source: &Source<'_>,
+    view: &View<'_>,
+    start: &str,
+    pace: &Pace,
+) -> Result<super::Page, ReadError> {
+    let request = request(source, view, start);
+    let until = pace.began + source.allowance.after(pace.rows);
+    let fetch = login::fetch(source.client, &request, source.auth, source.sessions);
+    let Ok(answer) = tokio::time::timeout_at(until, fetch).await else {
+        let after = Duration::from_secs(pace.began.elapsed().as_secs());
+        return Err(ReadError::TooSlow { url: request.url(), after, rows: pace.rows });
+    };
+    let answer = answer?.success(&request).map_err(LoginError::Fetch)?;
+    parse(view.format, &answer.body).map_err(|reason| ReadError::Page { url: request.url(), reason })
+}
+
+fn request(source: &Source<'_>, view: &View<'_>, start: &str) -> Request {
     let base = source.base.split('?').next().unwrap_or_default();
     let mut target = base.trim_end_matches('/').to_owned();
     target.push_str(&encode_database(view.database));
@@ -280,7 +358,5 @@ async fn fetch_page(source: &Source<'_>, view: &View<'_>, start: &str) -> Result
     let mut request = Request::get(source.address, source.https, source.hostname, target);
     request.timeout = PAGE_TIMEOUT;
     request.max_body = PAGE_BYTES;
-    let answer = login::fetch(source.client, &request, source.auth, source.sessions).await?;
-    let answer = answer.success(&request).map_err(LoginError::Fetch)?;
-    parse(view.format, &answer.body).map_err(|reason| ReadError::Page { url: request.url(), reason })
+    request
 }

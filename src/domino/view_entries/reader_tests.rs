@@ -3,9 +3,10 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use super::super::testing::{Asked, Reply, TestServer, client};
-use super::reader::{ReadError, Sink, Source, Summary, View, read};
+use super::reader::{Allowance, ReadError, Sink, Source, Summary, View, read};
 use super::{PageError, Row};
 use crate::config::settings::{Auth, Column, ViewFormat};
 use crate::domino::Sessions;
@@ -28,6 +29,14 @@ impl Sink for Texts {
 }
 
 async fn read_view(server: &TestServer, format: ViewFormat) -> Result<(Summary, Texts), ReadError> {
+    read_within(server, format, Allowance::of(Duration::from_secs(60))).await
+}
+
+async fn read_within(
+    server: &TestServer,
+    format: ViewFormat,
+    allowance: Allowance,
+) -> Result<(Summary, Texts), ReadError> {
     let (client, sessions) = (client(), Sessions::default());
     let source = Source {
         client: &client,
@@ -37,6 +46,7 @@ async fn read_view(server: &TestServer, format: ViewFormat) -> Result<(Summary, 
         base: "/",
         auth: &Auth::None,
         sessions: &sessions,
+        allowance,
     };
     let view = View { database: "sub\\cldbdir.nsf", name: "($Pathname)", format, expand: false };
     let mut sink = Texts::default();
@@ -65,7 +75,7 @@ fn numbers(to: usize) -> Vec<String> {
 async fn a_view_larger_than_the_servers_cap_comes_whole() {
     let server = TestServer::start(|asked| flat_page(2500, 400, asked)).await;
     let (summary, sink) = read_view(&server, ViewFormat::Xml).await.unwrap();
-    assert_eq!(summary, Summary { rows: 2500, truncated: None });
+    assert_eq!(summary, Summary { rows: 2500, truncated: None, doubt: None });
     assert_eq!(sink.texts, numbers(2500));
     let targets = server.targets();
     assert_eq!(targets.len(), 7);
@@ -90,7 +100,7 @@ async fn json_is_asked_for_where_it_is_configured() {
 async fn an_empty_view_is_no_error() {
     let server = TestServer::start(|asked| flat_page(0, 10, asked)).await;
     let (summary, _) = read_view(&server, ViewFormat::Xml).await.unwrap();
-    assert_eq!(summary, Summary { rows: 0, truncated: None });
+    assert_eq!(summary, Summary { rows: 0, truncated: None, doubt: None });
 }
 
 #[tokio::test]
@@ -122,7 +132,7 @@ async fn a_view_that_changes_meanwhile_is_read_anew() {
     })
     .await;
     let (summary, sink) = read_view(&server, ViewFormat::Xml).await.unwrap();
-    assert_eq!((summary, sink.texts), (Summary { rows: 29, truncated: None }, numbers(29)));
+    assert_eq!((summary, sink.texts), (Summary { rows: 29, truncated: None, doubt: None }, numbers(29)));
     assert_eq!(sink.starts, 2);
 }
 
@@ -135,7 +145,8 @@ async fn a_view_that_never_stops_changing_is_taken_after_three_new_starts_and_to
     .await;
     let (summary, sink) = read_view(&server, ViewFormat::Xml).await.unwrap();
     assert_eq!(sink.starts, 4);
-    assert!(summary.truncated.unwrap().contains("kept changing"));
+    assert!(summary.doubt.unwrap().contains("kept changing"));
+    assert_eq!(summary.truncated, None, "whatever it has came");
 }
 
 /// Position, heading, text of a categorised view: `groups` headings of `size` documents each.
@@ -172,7 +183,7 @@ async fn a_categorised_view_is_continued_from_the_position_of_its_last_row() {
     })
     .await;
     let (summary, sink) = read_view(&server, ViewFormat::Xml).await.unwrap();
-    assert_eq!(summary, Summary { rows: 21, truncated: None });
+    assert_eq!(summary, Summary { rows: 21, truncated: None, doubt: None });
     assert_eq!(sink.texts, documents(7, 3));
 }
 
@@ -191,7 +202,7 @@ async fn a_categorised_view_of_a_server_that_counts_rows_comes_whole_too() {
         })
         .await;
         let (summary, sink) = read_view(&server, ViewFormat::Xml).await.unwrap();
-        assert_eq!(summary, Summary { rows: 21, truncated: None });
+        assert_eq!(summary, Summary { rows: 21, truncated: None, doubt: None });
         assert_eq!(sink.texts, documents(7, 3));
     }
 }
@@ -233,4 +244,52 @@ async fn login_pages_error_pages_and_missing_views_are_told_apart() {
     assert!(matches!(error, ReadError::Page { reason: PageError::Html, .. }), "{error}");
     let server = TestServer::start(|_| Reply::status(404)).await;
     assert!(read_view(&server, ViewFormat::Xml).await.unwrap_err().is_not_found());
+}
+
+/// A flat view that gives one row a page.
+async fn one_by_one(all: usize) -> TestServer {
+    TestServer::start(move |asked: &Asked| flat_page(all, 1, asked)).await
+}
+
+#[tokio::test]
+async fn a_view_that_drips_is_given_up_and_one_that_comes_slowly_and_whole_is_not() {
+    let allowance = |start: u64, per_row: Duration, most: u64| Allowance {
+        start: Duration::from_millis(start),
+        per_row,
+        most: Duration::from_millis(most),
+    };
+    let endless = one_by_one(1_000_000).await;
+    for allowed in [allowance(200, Duration::ZERO, 90_000), allowance(90_000, Duration::from_secs(9), 200)] {
+        let error = read_within(&endless, ViewFormat::Xml, allowed).await.unwrap_err();
+        assert!(matches!(error, ReadError::TooSlow { rows: 1.., .. }), "{error}");
+        assert!(error.to_string().contains("comes too slowly"), "{error}");
+    }
+    // It goes on for as long as rows come.
+    let long = one_by_one(400).await;
+    let allowed = allowance(9_000, Duration::from_secs(1), 90_000);
+    let (summary, texts) = read_within(&long, ViewFormat::Xml, allowed).await.unwrap();
+    assert_eq!((summary.truncated, texts.texts.len()), (None, 400));
+}
+
+#[tokio::test]
+async fn a_login_that_is_never_answered_ends_with_the_allowance() {
+    let server = TestServer::start(|_| Reply::Hang).await;
+    let allowance = Allowance {
+        start: Duration::from_millis(200),
+        per_row: Duration::ZERO,
+        most: Duration::from_secs(9),
+    };
+    let error = read_within(&server, ViewFormat::Json, allowance).await.unwrap_err();
+    assert!(matches!(error, ReadError::TooSlow { rows: 0, .. }), "{error}");
+}
+
+#[test]
+fn an_allowance_grows_with_the_rows_and_follows_the_refresh_within_bounds() {
+    let seconds = |refresh| Allowance::of(Duration::from_secs(refresh)).start.as_secs();
+    assert_eq!([1, 45, 60, 86_400].map(seconds), [30, 45, 60, 60]);
+    let million = Allowance::of(Duration::from_secs(60));
+    assert!(
+        million.per_row * 1_000_000 > Duration::from_secs(600),
+        "a million entries have ten minutes and more"
+    );
 }

@@ -136,6 +136,7 @@ fn cluster(cluster: &Cluster) -> Value {
         },
         "members_from": match &settings.servers { Servers::Static(_) => "static", Servers::Names(_) => "names" },
         "members_trouble": *cluster.kept.members_trouble.lock().unwrap_or_else(PoisonError::into_inner),
+        "members_warnings": *cluster.kept.members_warnings.lock().unwrap_or_else(PoisonError::into_inner),
         "not_read": not_read,
         "hints": hints,
     })
@@ -195,6 +196,7 @@ fn reason(
 ) -> String {
     match (state, index) {
         (ServerState::Busy, Some(index)) => format!("index {index} is at or under its threshold {threshold}"),
+        (ServerState::Busy, None) => "its threshold 100 is always BUSY".to_owned(),
         (ServerState::Restricted, _) => restrictions.join("; "),
         (ServerState::MaxUsers, _) => "its user limit is reached".to_owned(),
         _ => cause.to_owned(),

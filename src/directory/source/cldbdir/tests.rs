@@ -74,7 +74,7 @@ fn view(rows: &[String]) -> String {
 async fn the_hidden_view_is_read_by_column_numbers() {
     let server = TestServer::start(|asked| once(asked, FLAT)).await;
     let reading = read_from(&server, &settings()).await.unwrap();
-    assert_eq!((reading.draft.len(), reading.bad_rows, reading.truncated), (5, 0, false));
+    assert_eq!((reading.draft.len(), reading.bad_rows, reading.truncated.as_deref()), (5, 0, None));
     assert_eq!(reading.warnings, Vec::<String>::new());
     assert_eq!(
         entries_of(&reading)[3],
@@ -285,5 +285,35 @@ async fn a_directory_of_several_pages_comes_whole() {
     .await;
     let reading = read_from(&server, &settings()).await.unwrap();
     assert_eq!((reading.draft.len(), pages.load(Ordering::SeqCst)), (3500, 4));
-    assert!(!reading.truncated);
+    assert_eq!(reading.truncated, None);
+}
+
+#[tokio::test]
+async fn a_refresh_never_takes_an_incomplete_directory_while_another_member_has_a_complete_one() {
+    let serving = ten().await;
+    let cut = entries(9).replace("toplevelentries=\"9\"", "toplevelentries=\"12\"");
+    let incomplete = TestServer::start(move |asked| once(asked, &cut)).await;
+    let (whole, dead) = (holding(12).await, TestServer::start(|_| Reply::Close).await);
+    let (client, sessions) = (client(), Sessions::default());
+    let mut holder = Holder::new();
+    let members = [member("Web1/Acme", &incomplete), member("Web2/Acme", &whole)];
+    match refresh(&client, &members, &settings(), &sessions, &mut holder, Some(&serving)).await {
+        Refreshed::Accepted { reading, .. } => assert_eq!(reading.draft.len(), 12),
+        other => panic!("{other:?}"),
+    }
+    let members = [member("Web1/Acme", &incomplete), member("Web2/Acme", &dead)];
+    for round in 1..=3 {
+        match refresh(&client, &members, &settings(), &sessions, &mut holder, Some(&serving)).await {
+            Refreshed::Held { reason, .. } => {
+                assert!(round < 3 && reason.contains("9 of 12 top level entries"), "{round}: {reason}");
+            }
+            Refreshed::Accepted { reading, .. } => assert_eq!((round, reading.draft.len()), (3, 9)),
+            Refreshed::Failed(failure) => panic!("{failure}"),
+        }
+    }
+    // Where nothing serves, part of a directory is more than none.
+    match refresh(&client, &members, &settings(), &sessions, &mut holder, None).await {
+        Refreshed::Accepted { reading, .. } => assert_eq!(reading.draft.len(), 9),
+        other => panic!("{other:?}"),
+    }
 }

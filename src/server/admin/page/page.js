@@ -191,12 +191,12 @@ function cluster(c, status) {
     write(age, d.loaded
       ? `Directory: ${plural(d.databases, "database")}, ${plural(d.replicas, "replica")}, from ${d.from}, ${span(d.age_ms)} old (${d.source}${every})`
       : "Directory: nothing read yet; every request goes to any member");
-    keep(notes, [d.trouble, d.warnings, d.not_members, d.duplicates, now.members_trouble, now.hints], () => [
+    keep(notes, [d.trouble, d.warnings, d.not_members, d.duplicates, now.members_trouble, now.members_warnings, now.hints], () => [
       ...[["Directory", d.trouble], ["Servers", now.members_trouble]].filter(([, text]) => text)
         .map(([what, text]) => el("p", {class: "trouble"}, `${what} not readable: ${text}`)),
       d.not_members.length ? el("p", {}, `In the directory, but no members: ${names.format(d.not_members)}`) : null,
       d.duplicates ? el("p", {}, `${plural(d.duplicates, "line")} of the directory twice there, counted once`) : null,
-      ...d.warnings.map((text) => el("p", {}, text)),
+      ...[...d.warnings, ...now.members_warnings].map((text) => el("p", {}, text)),
       ...now.hints.map((h) => el("details", {}, el("summary", {}, h.what), el("p", {class: "hint"}, h.hint))),
     ].filter((line) => line !== null));
   };
