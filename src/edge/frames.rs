@@ -11,6 +11,7 @@ pub const GOAWAY: u8 = 0x7;
 pub const WINDOW_UPDATE: u8 = 0x8;
 pub const CONTINUATION: u8 = 0x9;
 pub const END_STREAM: u8 = 0x1;
+pub const ACK: u8 = 0x1;
 pub const END_HEADERS: u8 = 0x4;
 
 const HEAD: usize = 9;
@@ -53,6 +54,12 @@ pub struct Frames {
 }
 
 impl Frames {
+    /// No frame has begun and not ended.
+    #[must_use]
+    pub fn is_between(&self) -> bool {
+        self.seen == 0 && self.left == 0
+    }
+
     /// Goes on by one step: how many of `octets` it took, and what it found, nothing when they all are the
     /// beginning of a head.
     pub fn next(&mut self, octets: &[u8]) -> (usize, Option<Step>) {
