@@ -11,6 +11,7 @@ pub const GOAWAY: u8 = 0x7;
 pub const WINDOW_UPDATE: u8 = 0x8;
 pub const CONTINUATION: u8 = 0x9;
 pub const END_STREAM: u8 = 0x1;
+pub const ACK: u8 = 0x1;
 pub const END_HEADERS: u8 = 0x4;
 
 /// Bytes of a head.
@@ -62,10 +63,10 @@ pub struct Frames {
 }
 
 impl Frames {
-    /// The next octet is the first one of a head.
+    /// No frame has begun and not ended.
     #[must_use]
-    pub fn is_between_frames(&self) -> bool {
-        self.left == 0 && self.seen == 0
+    pub fn is_between(&self) -> bool {
+        self.seen == 0 && self.left == 0
     }
 
     /// Goes on by one step: how many of `octets` it took, and what it found, nothing when they all are the

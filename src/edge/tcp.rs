@@ -13,6 +13,7 @@ use std::task::{Context, Poll};
 use std::time::SystemTime;
 
 use async_trait::async_trait;
+use pingora::protocols::l4::ext::get_tcp_info;
 use pingora::protocols::raw_connect::ProxyDigest;
 use pingora::protocols::{
     GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, TimingDigest,
@@ -21,6 +22,7 @@ use pingora::protocols::{
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 
+use super::patience::Acknowledged;
 use super::places::Place;
 
 /// See the module's description.
@@ -42,6 +44,15 @@ impl Tcp {
         let _ = socket.peer_addr.set(Some(peer.into()));
         Self { io, socket: Arc::new(socket), accepted: SystemTime::now(), _place: place }
     }
+}
+
+/// What the peer has acknowledged, as the system knows it.
+#[must_use]
+pub fn acknowledged(fd: UniqueIDType) -> Option<Acknowledged> {
+    let info = get_tcp_info(fd).ok()?;
+    let on_the_way = u64::from(info.tcpi_unacked) * u64::from(info.tcpi_snd_mss);
+    let unacknowledged = on_the_way + u64::from(info.tcpi_notsent_bytes);
+    Some(Acknowledged { bytes: info.tcpi_bytes_acked, unacknowledged })
 }
 
 impl AsyncRead for Tcp {

@@ -41,11 +41,12 @@ use crate::balancer::view::Exchange;
 use crate::balancer::{Balancer, Snapshot};
 use crate::clock;
 use crate::cluster::InFlight;
-use crate::config::settings::Mode;
+use crate::config::settings::{Limits, Mode};
 use crate::edge::batch::Batch;
+use crate::edge::waiting;
 use crate::pages::Problem;
 use crate::select::{MemberIx, Outcome, Why};
-use client_limits::ClientRate;
+use client_limits::{ClientRate, ClientsInFlight};
 use ctx::{Attempt, Ctx, Failure};
 use route::{Addressed, Route};
 
@@ -56,13 +57,15 @@ pub struct Proxy {
     access_log: Arc<AccessLog>,
     batch: Arc<Batch>,
     client_rate: ClientRate,
+    in_flight: ClientsInFlight,
 }
 
 impl Proxy {
     /// In front of this balancer's clusters.
     #[must_use]
     pub fn new(balancer: Arc<Balancer>, access_log: Arc<AccessLog>, batch: Arc<Batch>) -> Self {
-        Self { balancer, access_log, batch, client_rate: ClientRate::default() }
+        let (client_rate, in_flight) = Default::default();
+        Self { balancer, access_log, batch, client_rate, in_flight }
     }
 
     /// Writes a page and remembers why.
@@ -77,6 +80,22 @@ impl Proxy {
         ctx.problem = Some(problem);
         respond::page(session, rendered, None).await?;
         Ok(true)
+    }
+
+    /// Counts a request of this client. False when it is one too many.
+    fn may_ask(&self, ctx: &mut Ctx, limits: &Limits) -> bool {
+        let statistics = &self.balancer.statistics.clients;
+        if !self.client_rate.allows(ctx.client, limits) {
+            statistics.over_rate.fetch_add(1, Relaxed);
+            return false;
+        }
+        let Ok(place) = self.in_flight.begin(ctx.client, limits) else {
+            statistics.over_in_flight.fetch_add(1, Relaxed);
+            self.in_flight.refused(ctx.client, limits);
+            return false;
+        };
+        ctx.place = place;
+        true
     }
 
     /// Chooses a server and takes a place there; waits where all that could serve have their hands full.
@@ -181,9 +200,7 @@ impl ProxyHttp for Proxy {
         session.set_keepalive(keepalive);
         // The edge has the clock of an HTTP/1.1 connection.
         session.set_read_timeout(None);
-        let patience = client_limits::stream_timeout(session.is_http2(), limits, 0);
-        session.set_write_timeout(patience);
-        if !self.client_rate.allows(client.address, limits) {
+        if !self.may_ask(ctx, limits) {
             session.set_keepalive(None);
             return self.refuse(session, ctx, &snapshot, Problem::TooManyRequests).await;
         }
@@ -495,7 +512,7 @@ impl ProxyHttp for Proxy {
         Ok(())
     }
 
-    /// Gives an HTTP/2 client time for what it is sent now, however slow it may be.
+    /// The edge has to know which answers of HTTP/2 have bytes that wait.
     fn response_body_filter(
         &self,
         session: &mut Session,
@@ -503,10 +520,10 @@ impl ProxyHttp for Proxy {
         _end: bool,
         ctx: &mut Ctx,
     ) -> Result<Option<std::time::Duration>> {
-        if let (Some(routed), Some(body)) = (&ctx.routed, body) {
-            let limits = &routed.snapshot.settings.limits;
-            let patience = client_limits::stream_timeout(session.is_http2(), limits, body.len());
-            session.set_write_timeout(patience);
+        if session.is_http2()
+            && let Some(body) = body
+        {
+            *body = waiting::track(&mut ctx.waiting, std::mem::take(body));
         }
         Ok(None)
     }

@@ -5,6 +5,7 @@
 //! and `admin`. Everything that can fail at start fails here, with the address or file in the message.
 
 pub mod admin;
+pub mod descriptors;
 pub mod follow;
 pub mod handover;
 pub mod lifecycle;
@@ -33,7 +34,7 @@ use crate::access_log::AccessLog;
 use crate::balancer::{Balancer, restrictions};
 use crate::config::Settings;
 use crate::edge::House;
-use crate::edge::accept::{Accept, Door};
+use crate::edge::accept::{Accept, ConnectionLimit, Door};
 use crate::edge::batch::Batch;
 use crate::edge::sockets::{self, Socket};
 use crate::pages::PagesError;
@@ -105,6 +106,7 @@ pub fn run(
     signals: Signals,
     inheritance: Option<Arc<Inheritance>>,
 ) -> Result<(), StartError> {
+    let descriptors = descriptors::raise();
     let mut sockets = bind(&settings, inheritance.as_deref())?;
     let followed = match settings.follow.clone() {
         Some(other) => {
@@ -114,6 +116,9 @@ pub fn run(
         }
         None => None,
     };
+    if let Some(shortage) = descriptors.and_then(|n| descriptors::shortage(n, settings.limits.connections)) {
+        log::warn!(target: "icm::life", "{shortage}");
+    }
     let settings = Arc::new(settings);
     let inherited = inheritance.as_ref().map(|i| i.affinity_key.as_slice());
     let generated = secret::affinity(settings.state_dir.as_deref(), inherited)?;
@@ -186,17 +191,19 @@ pub fn run(
     let app =
         http_proxy(&conf, Proxy::new(Arc::clone(&balancer), Arc::clone(&access_log), Arc::clone(&batch)));
     let log = Some(Arc::clone(&access_log));
-    let proxy = Accept::new("proxy", app, doors, Arc::clone(&balancer), house(log), true);
+    let proxy =
+        Accept::new("proxy", app, doors, Arc::clone(&balancer), house(log), ConnectionLimit::Configured);
     let proxy = server.add_service(proxy.counted(&closed));
     proxy.add_dependency(&knowledge);
 
+    let few = descriptors::internal(descriptors);
     let internal = |socket| -> Result<Door, StartError> {
         Ok(Door { socket, tls: certificates.of_admin().map(tls::internal).transpose()? })
     };
     if let Some(socket) = sockets.pop_front() {
         let app = HttpServer::new_app(admin::Admin::new(Arc::clone(&balancer), certificates.of_admin()));
         let doors = vec![internal(socket)?];
-        let service = Accept::new("admin", app, doors, Arc::clone(&balancer), house(None), false);
+        let service = Accept::new("admin", app, doors, Arc::clone(&balancer), house(None), few);
         let service = service.threads(1).counted(&closed);
         let admin = server.add_service(lifecycle::UntilTheEnd(service, Arc::clone(&upgrade)));
         // Until this process serves, the old one is who answers.
@@ -207,7 +214,7 @@ pub fn run(
     if let Some(socket) = sockets.pop_front() {
         let app = HttpServer::new_app(statpub::Receiver::new(Arc::clone(&balancer)));
         let doors = vec![internal(socket)?];
-        let service = Accept::new("statpub", app, doors, Arc::clone(&balancer), house(None), false);
+        let service = Accept::new("statpub", app, doors, Arc::clone(&balancer), house(None), few);
         let statpub = server.add_service(service.threads(1).counted(&closed));
         if inheritance.is_some() {
             statpub.add_dependency(&knowledge);
