@@ -26,6 +26,7 @@ use tokio::net::{TcpListener, TcpStream};
 use super::crowded::Crowded;
 use super::guarded::Guarded;
 use super::http2::WINDOW;
+use super::interim;
 use super::places::{Full, Place, Places};
 use super::sockets::{Socket, listen};
 use super::tcp::Tcp;
@@ -361,10 +362,11 @@ struct ForHttp2<A> {
 impl<A: HttpServerApp + Send + Sync + 'static> HttpServerApp for ForHttp2<A> {
     async fn process_new_http(
         self: &Arc<Self>,
-        session: ServerSession,
+        mut session: ServerSession,
         shutdown: &ShutdownWatch,
     ) -> Option<ReusedHttpStream> {
-        self.waiting.request(self.app.process_new_http(session, shutdown)).await
+        let stream = interim::take_stream(session.req_header_mut());
+        self.waiting.request(stream, self.app.process_new_http(session, shutdown)).await
     }
 
     fn h2_options(&self) -> Option<H2Options> {

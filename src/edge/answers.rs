@@ -16,6 +16,9 @@ use super::patience::{Acknowledged, Acknowledgements, LOOK_INTERVAL, Turn};
 /// What is sent before anything was granted (RFC 9113 section 6.9.2).
 const FIRST_WINDOW: i64 = 65_535;
 const INITIAL_WINDOW_SIZE: u16 = 4;
+const HEADER_TABLE_SIZE: u16 = 1;
+/// What it is before it was set.
+const FIRST_TABLE_SIZE: u32 = 4096;
 /// Bytes of one entry of a SETTINGS frame.
 const ENTRY: usize = 6;
 /// Without the reserved bit.
@@ -44,6 +47,8 @@ pub struct Answers {
     /// The entry of a SETTINGS frame that is being read.
     entry: [u8; ENTRY],
     seen: usize,
+    /// The client wants a smaller table for fields, which the next block of fields must acknowledge.
+    small_table: bool,
     acknowledgements: Acknowledgements,
 }
 
@@ -68,6 +73,7 @@ impl Default for Answers {
             sent: 0,
             entry: [0; ENTRY],
             seen: 0,
+            small_table: false,
             acknowledgements: Acknowledgements::default(),
         }
     }
@@ -80,6 +86,13 @@ impl Answers {
         let (window, turn) = (self.initial, Turn::default());
         self.open.push(Answer { stream, window, begun: false, turn, sent: 0 });
         self.open.len() <= most
+    }
+
+    /// Whether an interim answer may stand on this stream: its request has begun, and its answer has not. Only the
+    /// library can begin a block where the table's size changes.
+    #[must_use]
+    pub fn takes_interim(&self, stream: u32) -> bool {
+        !self.small_table && self.open.iter().any(|answer| answer.stream == stream && !answer.begun)
     }
 
     /// Nothing more is sent on this stream.
@@ -111,6 +124,8 @@ impl Answers {
                 let [a, b, number @ ..] = self.entry;
                 if u16::from_be_bytes([a, b]) == INITIAL_WINDOW_SIZE {
                     self.initial_window(i64::from(u32::from_be_bytes(number) & NUMBER));
+                } else if u16::from_be_bytes([a, b]) == HEADER_TABLE_SIZE {
+                    self.small_table |= u32::from_be_bytes(number) < FIRST_TABLE_SIZE;
                 }
             }
         }

@@ -17,6 +17,9 @@ pub const END_HEADERS: u8 = 0x4;
 /// Bytes of a head.
 pub const HEAD: usize = 9;
 
+/// The longest frame that either side takes without having announced another size (RFC 9113 section 6.5.2).
+pub const MAX_FRAME: usize = 16_384;
+
 /// The head of a frame.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Head {
@@ -63,6 +66,12 @@ pub struct Frames {
 }
 
 impl Frames {
+    /// Bytes that are still to come of what has begun: a head, or the payload behind one. 0 between frames.
+    #[must_use]
+    pub fn rest(&self) -> usize {
+        if self.seen > 0 { HEAD - self.seen } else { self.left }
+    }
+
     /// No frame has begun and not ended.
     #[must_use]
     pub fn is_between(&self) -> bool {

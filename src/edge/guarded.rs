@@ -287,7 +287,8 @@ impl<S: IO + 'static> AsyncWrite for Guarded<S> {
                 }
                 result
             }
-            Protocol::Http2(_) => {
+            Protocol::Http2(http2) => {
+                let buf = http2.write_limit().and_then(|limit| buf.get(..limit)).unwrap_or(buf);
                 let result = if this.outgoing.is_empty() {
                     Pin::new(stream).poll_write(cx, buf)
                 } else {
@@ -307,6 +308,12 @@ impl<S: IO + 'static> AsyncWrite for Guarded<S> {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<Result<usize>> {
+        if let Protocol::Http2(http2) = &self.protocol
+            && http2.write_limit().is_some()
+        {
+            let first = bufs.iter().find(|buf| !buf.is_empty()).map_or(&[][..], |buf| buf);
+            return self.poll_write(cx, first);
+        }
         let this = self.get_mut();
         this.hold_notices();
         let Some(stream) = &mut this.stream else { return Poll::Ready(Err(Self::gone())) };

@@ -17,6 +17,7 @@ use super::frames::{
     Step, WINDOW_UPDATE,
 };
 use super::http2_input::Held;
+use super::interim::Interims;
 use super::patience::{Acknowledged, LOOK_INTERVAL, Timer, Turn};
 use super::waiting::Waiting;
 
@@ -58,6 +59,8 @@ pub struct Http2 {
     waiting: Arc<Waiting>,
     /// Frames of ours that the client has not been sent.
     notices: Vec<u8>,
+    /// A header block of ours has begun and not ended.
+    writing_block: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -85,6 +88,7 @@ impl Default for Http2 {
             answers: Answers::default(),
             waiting: Arc::default(),
             notices: Vec::new(),
+            writing_block: false,
         }
     }
 }
@@ -97,7 +101,7 @@ impl Http2 {
     }
 
     /// Follows octets that were read. Out: how many may pass as they are. It stops before a frame's head that is not
-    /// complete, and before the first frame of a trailer section.
+    /// complete, and before a frame that must be seen as a whole.
     ///
     /// # Errors
     /// When the connection does not begin with the preface and a SETTINGS frame, or must end for what it says.
@@ -111,8 +115,11 @@ impl Http2 {
             (at, self.preface) = (at + 1, self.preface + 1);
         }
         while let Some(rest) = octets.get(at..).filter(|rest| !rest.is_empty()) {
-            if self.reading.is_between() && Head::of(rest).is_none_or(|head| self.is_trailers(&head)) {
-                break;
+            if self.reading.is_between() {
+                let Some(head) = Head::of(rest) else { break };
+                if self.is_trailers(&head) || self.is_request(&head) {
+                    break;
+                }
             }
             at += self.step(rest, rules)?;
         }
@@ -148,9 +155,19 @@ impl Http2 {
         head.kind == HEADERS && head.stream <= self.newest && self.preface == PREFACE.len()
     }
 
+    /// Whether a frame is the whole head of a request.
+    pub(super) fn is_request(&self, head: &Head) -> bool {
+        head.kind == HEADERS && head.stream > self.newest && head.flags & END_HEADERS != 0 && self.opened
+    }
+
     /// A header block has begun.
     pub(super) fn owes_a_block(&mut self, rules: &Rules) {
         self.deadline.get_or_insert_with(|| Instant::now() + rules.header_timeout);
+    }
+
+    /// Where interim answers of this connection wait.
+    pub(super) fn interims(&self) -> &Interims {
+        &self.waiting.interims
     }
 
     /// A frame of the client's begins.
@@ -234,9 +251,13 @@ impl Http2 {
             let (taken, step) = self.writing.next(octets);
             octets = octets.get(taken..).unwrap_or_default();
             match step {
+                Some(Step::Head(Head { kind: CONTINUATION, flags, .. })) => {
+                    self.writing_block = flags & END_HEADERS == 0;
+                }
                 Some(Step::Head(Head { kind: kind @ (HEADERS | DATA), flags, stream, .. })) => {
                     if kind == HEADERS {
                         self.answers.begun(stream);
+                        self.writing_block = flags & END_HEADERS == 0;
                     }
                     if flags & END_STREAM != 0 {
                         self.reset(stream);
@@ -275,9 +296,28 @@ impl Http2 {
         frame
     }
 
-    /// What the client must be told now; nothing while a frame has begun and not ended.
+    /// What the client must be told now; nothing while a frame, or a header block, has begun and not ended.
     pub fn take_notices(&mut self) -> Option<Vec<u8>> {
-        (!self.notices.is_empty() && self.writing.is_between()).then(|| std::mem::take(&mut self.notices))
+        let interims = self.waiting.interims.wait();
+        if !interims && self.notices.is_empty() || !self.writing.is_between() || self.writing_block {
+            return None;
+        }
+        let mut notices = std::mem::take(&mut self.notices);
+        if interims {
+            for (stream, frame) in self.waiting.interims.take() {
+                if self.answers.takes_interim(stream) {
+                    notices.extend(frame);
+                }
+            }
+        }
+        Some(notices)
+    }
+
+    /// How many bytes may be written at once: to the end of the current frame where an interim answer waits for it, so
+    /// that it never comes behind the answer.
+    pub fn write_limit(&self) -> Option<usize> {
+        let rest = self.writing.rest();
+        (rest > 0 && self.waiting.interims.wait()).then_some(rest)
     }
 
     /// Whether it is the client's turn to send a body: one has begun, and it may go on.

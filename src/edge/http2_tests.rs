@@ -18,16 +18,28 @@ pub fn frame_of(stream: u32, kind: u8, flags: u8, payload: &[u8]) -> Vec<u8> {
     [&head[..], &stream.to_be_bytes(), payload].concat()
 }
 
+/// Reads these bytes as the library does.
+pub fn feed(http2: &mut Http2, mut bytes: &[u8]) -> Result<()> {
+    let mut space = vec![0; bytes.len() + 100];
+    loop {
+        let mut buf = tokio::io::ReadBuf::new(&mut space);
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        match http2.poll_read(&mut bytes, &mut cx, &mut buf, &rules()) {
+            Poll::Ready(done) => done?,
+            Poll::Pending => return Ok(()),
+        }
+        if buf.filled().is_empty() {
+            return Ok(());
+        }
+    }
+}
+
 /// Fed whole, and octet by octet: both must say the same. Out: is something owed.
 async fn owes(frames: &[Vec<u8>]) -> Result<bool> {
     let octets = [PREFACE.to_vec(), frames.concat()].concat();
     let (mut whole, mut single) = (Http2::default(), Http2::default());
-    let mut held = Vec::new();
-    let second = octets.iter().try_for_each(|o| {
-        held.push(*o);
-        single.follow(&held, &rules()).map(|passed| drop(held.drain(..passed)))
-    });
-    let first = whole.follow(&octets, &rules());
+    let second = octets.iter().try_for_each(|byte| feed(&mut single, &[*byte]));
+    let first = feed(&mut whole, &octets);
     assert_eq!(first.is_ok(), second.is_ok());
     first?;
     assert_eq!(whole.deadline.is_some(), single.deadline.is_some());
@@ -53,7 +65,7 @@ async fn a_connection_owes_the_end_of_a_header_block_and_nothing_between_frames(
 #[tokio::test]
 async fn the_first_frame_must_be_settings_behind_the_preface() {
     assert!(owes(&[frame(HEADERS, END_HEADERS, 3)]).await.is_err());
-    assert!(Http2::default().follow(b"GET / HTTP/1.1\r\n", &rules()).is_err());
+    assert!(feed(&mut Http2::default(), b"GET / HTTP/1.1\r\n").is_err());
 }
 
 /// A connection whose client has sent its settings and begun a body on each of these streams.
@@ -61,7 +73,7 @@ pub fn begun(streams: &[u32]) -> Http2 {
     let mut http2 = Http2::default();
     let heads = streams.iter().map(|stream| frame_of(*stream, HEADERS, END_HEADERS, &[0x82]));
     let all = [PREFACE.to_vec(), frame_of(0, SETTINGS, 0, &[])].into_iter().chain(heads);
-    http2.follow(&all.collect::<Vec<_>>().concat(), &rules()).unwrap();
+    feed(&mut http2, &all.collect::<Vec<_>>().concat()).unwrap();
     http2
 }
 
@@ -88,7 +100,7 @@ async fn a_body_that_was_begun_is_owed_until_it_ends_on_either_side() {
     ] {
         let mut http2 = begun(&[1]);
         if by_client {
-            http2.follow(&end, &rules()).unwrap();
+            feed(&mut http2, &end).unwrap();
         } else {
             http2.wrote(&end, &rules());
         }
@@ -101,7 +113,7 @@ async fn a_client_that_may_not_send_is_not_waited_for() {
     let mut http2 = begun(&[1]);
     http2.wrote(&frame_of(0, WINDOW_UPDATE, 0, &(1_u32 << 20).to_be_bytes()), &rules());
     for _ in 0..WINDOW / 16_384 {
-        http2.follow(&frame_of(1, DATA, 0, &[0; 16_384]), &rules()).unwrap();
+        feed(&mut http2, &frame_of(1, DATA, 0, &[0; 16_384])).unwrap();
     }
     assert_eq!(lasts(&mut http2).await, 86_400);
     http2.wrote(&frame_of(1, WINDOW_UPDATE, 0, &[0, 0, 0, 1]), &rules());
@@ -109,7 +121,7 @@ async fn a_client_that_may_not_send_is_not_waited_for() {
     // Nor one that all streams together leave no room.
     let mut http2 = begun(&[1, 3]);
     for _ in 0..4 {
-        http2.follow(&frame_of(1, DATA, 0, &[0; 16_384]), &rules()).unwrap();
+        feed(&mut http2, &frame_of(1, DATA, 0, &[0; 16_384])).unwrap();
     }
     assert_eq!(lasts(&mut http2).await, 86_400);
 }
@@ -126,7 +138,7 @@ async fn each_body_that_was_begun_has_its_price_whichever_moves() {
             }
             http2.wrote(&frame_of(0, WINDOW_UPDATE, 0, &[0, 0, 4, 0]), &rules());
             http2.wrote(&frame_of(1, WINDOW_UPDATE, 0, &[0, 0, 4, 0]), &rules());
-            http2.follow(&frame_of(1, DATA, 0, &vec![0; octets]), &rules()).unwrap();
+            feed(&mut http2, &frame_of(1, DATA, 0, &vec![0; octets])).unwrap();
         }
         true
     }
@@ -140,11 +152,11 @@ async fn each_body_that_was_begun_has_its_price_whichever_moves() {
 /// wait.
 fn closed(streams: &[u32]) -> (Http2, Vec<Bytes>) {
     let mut http2 = begun(&[]);
-    http2.follow(&frame_of(0, SETTINGS, 0, &[0, 3, 0, 0, 0, 9, 0, 4, 0, 0, 0, 0]), &rules()).unwrap();
+    feed(&mut http2, &frame_of(0, SETTINGS, 0, &[0, 3, 0, 0, 0, 9, 0, 4, 0, 0, 0, 0])).unwrap();
     let waiting = Arc::clone(&http2.waiting);
     let mut chunks = Vec::new();
     for stream in streams {
-        http2.follow(&frame_of(*stream, HEADERS, END_HEADERS | END_STREAM, &[0x82]), &rules()).unwrap();
+        feed(&mut http2, &frame_of(*stream, HEADERS, END_HEADERS | END_STREAM, &[0x82])).unwrap();
         http2.wrote(&frame_of(*stream, HEADERS, END_HEADERS, &[0x88]), &rules());
         chunks.push(waiting.chunk(Bytes::from_static(b"waits")));
     }
@@ -158,7 +170,7 @@ async fn overdue(http2: &mut Http2, seconds: u64) -> Option<Overdue> {
 }
 
 fn grant(http2: &mut Http2, stream: u32, bytes: u32) {
-    http2.follow(&frame_of(stream, WINDOW_UPDATE, 0, &bytes.to_be_bytes()), &rules()).unwrap();
+    feed(http2, &frame_of(stream, WINDOW_UPDATE, 0, &bytes.to_be_bytes())).unwrap();
 }
 
 fn send(http2: &mut Http2, stream: u32, bytes: usize) {
@@ -229,4 +241,35 @@ async fn a_connection_whose_own_window_is_closed_owes_the_rate_of_all_that_wait(
         }
         assert_eq!(ended, (!lives).then_some(Overdue::Connection), "{a_second} bytes a second");
     }
+}
+
+#[test]
+fn an_interim_answer_goes_between_two_frames_before_the_answer_of_its_stream() {
+    let interim = |http2: &mut Http2, stream: u32| {
+        http2.waiting.interims.push(stream, vec![stream as u8]);
+        http2.take_notices()
+    };
+    let mut http2 = begun(&[1, 3]);
+    assert_eq!(interim(&mut http2, 1), Some(vec![1]));
+    let (answer, end) = (frame_of(3, HEADERS, 0, &[0x88]), frame_of(3, CONTINUATION, END_HEADERS, &[]));
+    http2.wrote(&answer[..7], &rules());
+    assert_eq!((interim(&mut http2, 1), http2.write_limit()), (None, Some(2)));
+    http2.wrote(&answer[7..9], &rules());
+    assert_eq!((http2.take_notices(), http2.write_limit()), (None, Some(1)));
+    http2.wrote(&answer[9..], &rules());
+    assert_eq!(http2.take_notices(), None, "a header block has not ended");
+    http2.wrote(&end, &rules());
+    assert_eq!((http2.take_notices(), http2.write_limit()), (Some(vec![1]), None));
+    // Its answer has begun, it has ended, or there is none.
+    for stream in [3, 5] {
+        assert_eq!(interim(&mut http2, stream), Some(vec![]));
+    }
+    feed(&mut http2, &frame_of(1, RST_STREAM, 0, &[0; 4])).unwrap();
+    assert_eq!(interim(&mut http2, 1), Some(vec![]));
+    // Only the library can tell a client that its tables have become smaller.
+    let mut http2 = begun(&[1]);
+    feed(&mut http2, &frame_of(0, SETTINGS, 0, &[0, 1, 0, 0, 0x10, 0])).unwrap();
+    assert_eq!(interim(&mut http2, 1), Some(vec![1]));
+    feed(&mut http2, &frame_of(0, SETTINGS, 0, &[0, 1, 0, 0, 0, 0])).unwrap();
+    assert_eq!(interim(&mut http2, 1), Some(vec![]));
 }

@@ -20,6 +20,7 @@ pub mod guarded;
 pub mod http1;
 pub mod http2;
 mod http2_input;
+pub mod interim;
 mod outgoing;
 pub mod parting;
 pub mod patience;

@@ -11,19 +11,31 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use bytes::Bytes;
 
+use super::interim::Interims;
+
 tokio::task_local! {
-    static CONNECTION: Arc<Waiting>;
+    static REQUEST: Request;
+}
+
+/// Whose answer a task makes.
+struct Request {
+    connection: Arc<Waiting>,
+    /// `None` where the edge could not tell it.
+    stream: Option<u32>,
 }
 
 /// The answers of one connection.
 #[derive(Debug, Default)]
-pub struct Waiting(AtomicUsize);
+pub struct Waiting {
+    answers: AtomicUsize,
+    pub(super) interims: Interims,
+}
 
 impl Waiting {
     /// How many of them have bytes that wait.
     #[must_use]
     pub fn answers(&self) -> usize {
-        self.0.load(Relaxed)
+        self.answers.load(Relaxed)
     }
 
     /// A chunk of an answer of its own.
@@ -34,8 +46,8 @@ impl Waiting {
     }
 
     /// Runs a request of this connection.
-    pub async fn request<F: Future>(self: &Arc<Self>, request: F) -> F::Output {
-        CONNECTION.scope(Arc::clone(self), request).await
+    pub async fn request<F: Future>(self: &Arc<Self>, stream: Option<u32>, request: F) -> F::Output {
+        REQUEST.scope(Request { connection: Arc::clone(self), stream }, request).await
     }
 }
 
@@ -60,9 +72,19 @@ impl AsRef<[u8]> for Chunk {
 impl Drop for Chunk {
     fn drop(&mut self) {
         if self.answer.chunks.fetch_sub(1, Relaxed) == 1 {
-            self.answer.connection.0.fetch_sub(1, Relaxed);
+            self.answer.connection.answers.fetch_sub(1, Relaxed);
         }
     }
+}
+
+/// Calls `send` with the stream of the request that this task serves, and the interim answers of its connection.
+/// Outside HTTP/2 it does nothing.
+pub(super) fn with_stream(send: impl FnOnce(&Interims, u32)) {
+    let _ = REQUEST.try_with(|request| {
+        if let Some(stream) = request.stream {
+            send(&request.connection.interims, stream);
+        }
+    });
 }
 
 /// A chunk of an answer: the same bytes, which are counted as waiting until they have left. `answer` is that of the
@@ -70,13 +92,13 @@ impl Drop for Chunk {
 #[must_use]
 pub fn track(answer: &mut Option<Arc<WaitingAnswer>>, bytes: Bytes) -> Bytes {
     if answer.is_none() {
-        let connection = CONNECTION.try_with(Arc::clone).ok();
+        let connection = REQUEST.try_with(|request| Arc::clone(&request.connection)).ok();
         *answer =
             connection.map(|connection| Arc::new(WaitingAnswer { chunks: AtomicUsize::new(0), connection }));
     }
     let Some(answer) = answer.as_ref().filter(|_| !bytes.is_empty()) else { return bytes };
     if answer.chunks.fetch_add(1, Relaxed) == 0 {
-        answer.connection.0.fetch_add(1, Relaxed);
+        answer.connection.answers.fetch_add(1, Relaxed);
     }
     Bytes::from_owner(Chunk { bytes, answer: Arc::clone(answer) })
 }
@@ -88,7 +110,7 @@ mod tests {
     #[tokio::test]
     async fn an_answer_waits_until_the_last_part_of_its_last_chunk_has_left() {
         let waiting = Arc::new(Waiting::default());
-        let request = waiting.request(async {
+        let request = waiting.request(None, async {
             let mut answer = None;
             assert!(track(&mut answer, Bytes::new()).is_empty());
             assert_eq!(waiting.answers(), 0);

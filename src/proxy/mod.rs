@@ -460,7 +460,10 @@ impl ProxyHttp for Proxy {
         response_validation::check(head, session, |cause| ctx.malformed_response(cause))?;
         let status = head.status.as_u16();
         if status < 200 && status != 101 {
-            return answer::interim(head, ctx, session.req_header());
+            answer::interim(head, ctx, session.req_header())?;
+            // Pingora writes it to a client of HTTP/1 only.
+            crate::edge::interim::send(head);
+            return Ok(());
         }
         let at = Instant::now();
         let now = clock::ms_of(at);
