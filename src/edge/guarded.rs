@@ -28,7 +28,7 @@ use crate::gate::Refusal;
 #[derive(Debug)]
 enum Protocol {
     Http1(Http1),
-    Http2(Http2),
+    Http2(Box<Http2>),
 }
 
 /// See the module's description.
@@ -56,7 +56,7 @@ impl<S: IO + 'static> Guarded<S> {
 
     /// A connection that speaks HTTP/2, and whose answers wait here.
     pub fn http2(stream: S, rules: Rules, house: Arc<House>, waiting: Arc<Waiting>) -> Self {
-        Self::new(stream, Protocol::Http2(Http2::new(waiting)), rules, house)
+        Self::new(stream, Protocol::Http2(Box::new(Http2::new(waiting))), rules, house)
     }
 
     fn new(stream: S, protocol: Protocol, rules: Rules, house: Arc<House>) -> Self {
