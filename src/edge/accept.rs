@@ -364,7 +364,7 @@ impl<A: HttpServerApp + Send + Sync + 'static> HttpServerApp for ForHttp2<A> {
         session: ServerSession,
         shutdown: &ShutdownWatch,
     ) -> Option<ReusedHttpStream> {
-        self.waiting.request(self.app.process_new_http(session, shutdown)).await
+        self.waiting.request(self.app.process_new_http(session, shutdown)).await.flatten()
     }
 
     fn h2_options(&self) -> Option<H2Options> {
