@@ -364,7 +364,8 @@ impl<A: HttpServerApp + Send + Sync + 'static> HttpServerApp for ForHttp2<A> {
         session: ServerSession,
         shutdown: &ShutdownWatch,
     ) -> Option<ReusedHttpStream> {
-        self.waiting.request(self.app.process_new_http(session, shutdown)).await.flatten()
+        // Made when it begins: it is large, and may have to wait.
+        self.waiting.request(async { self.app.process_new_http(session, shutdown).await }).await.flatten()
     }
 
     fn h2_options(&self) -> Option<H2Options> {

@@ -266,8 +266,10 @@ impl<S: IO + 'static> AsyncRead for Guarded<S> {
                     }
                 }
             }
-            Protocol::Http2(http2) if http2.read_injected(buf) => Poll::Ready(Ok(())),
             Protocol::Http2(http2) => {
+                if http2.read_injected(buf) {
+                    return Poll::Ready(Ok(()));
+                }
                 let before = buf.filled().len();
                 match Pin::new(stream).poll_read(cx, buf) {
                     Poll::Ready(Ok(())) => {

@@ -73,19 +73,19 @@ impl Waiting {
     }
 
     async fn begin(&self) -> Option<Begun<'_>> {
+        if let Some(begun) = self.try_begin() {
+            return Some(begun);
+        }
         let refusals = self.refusals.load(SeqCst);
         loop {
-            if let Some(begun) = self.try_begin() {
-                return Some(begun);
-            }
-            // Made before the second question, so that no change is missed in between.
+            // Made before the questions, so that no change is missed in between.
             let mut changed = pin!(self.changed.notified());
             changed.as_mut().enable();
-            if let Some(begun) = self.try_begin() {
-                return Some(begun);
-            }
             if self.refusals.load(SeqCst) != refusals {
                 return None;
+            }
+            if let Some(begun) = self.try_begin() {
+                return Some(begun);
             }
             changed.await;
         }
