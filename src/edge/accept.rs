@@ -366,7 +366,9 @@ impl<A: HttpServerApp + Send + Sync + 'static> HttpServerApp for ForHttp2<A> {
         shutdown: &ShutdownWatch,
     ) -> Option<ReusedHttpStream> {
         let stream = interim::take_stream(session.req_header_mut());
-        self.waiting.request(stream, self.app.process_new_http(session, shutdown)).await
+        // Made when it begins: it is large, and may have to wait.
+        let request = async { self.app.process_new_http(session, shutdown).await };
+        self.waiting.request(stream, request).await.flatten()
     }
 
     fn h2_options(&self) -> Option<H2Options> {

@@ -137,6 +137,12 @@ impl Answers {
         self.open.iter_mut().for_each(|answer| answer.window += more);
     }
 
+    /// What a new stream may be sent.
+    #[must_use]
+    pub fn initial_window_size(&self) -> i64 {
+        self.initial
+    }
+
     /// The client takes so many bytes more; stream 0 is the connection.
     pub fn granted(&mut self, stream: u32, bytes: u32) {
         let bytes = i64::from(bytes & NUMBER);

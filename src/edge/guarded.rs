@@ -17,7 +17,7 @@ use tokio::time::Instant;
 
 use super::answers::Overdue;
 use super::http1::{End, Http1};
-use super::http2::{Http2, RESET_LENGTH};
+use super::http2::Http2;
 use super::outgoing::Outgoing;
 use super::patience::{Acknowledgements, Timer, Turn};
 use super::tcp::acknowledged;
@@ -191,11 +191,12 @@ impl<S: IO + 'static> Guarded<S> {
         let overdue = ready!(http2.poll_patience(cx, &self.rules, &mut self.timer, look));
         self.house.too_slow();
         match overdue {
-            Overdue::Stream(stream) if buf.remaining() >= RESET_LENGTH => {
-                buf.put_slice(&http2.end_stream(stream));
+            Overdue::Stream(stream) => {
+                http2.end_stream(stream);
+                http2.read_injected(buf);
                 Poll::Ready(Ok(()))
             }
-            _ => Poll::Ready(Err(Error::from(ErrorKind::TimedOut))),
+            Overdue::Connection => Poll::Ready(Err(Error::from(ErrorKind::TimedOut))),
         }
     }
 
@@ -265,10 +266,15 @@ impl<S: IO + 'static> AsyncRead for Guarded<S> {
                     }
                 }
             }
-            Protocol::Http2(http2) => match http2.poll_read(stream, cx, buf, &this.rules) {
-                Poll::Pending => this.poll_overdue(cx, buf),
-                read => read,
-            },
+            Protocol::Http2(http2) => {
+                if http2.read_injected(buf) {
+                    return Poll::Ready(Ok(()));
+                }
+                match http2.poll_read(stream, cx, buf, &this.rules) {
+                    Poll::Pending => this.poll_overdue(cx, buf),
+                    read => read,
+                }
+            }
         }
     }
 }
@@ -369,7 +375,11 @@ impl<S: IO + 'static> AsyncWrite for Guarded<S> {
 
 impl<S: IO + 'static> Drop for Guarded<S> {
     fn drop(&mut self) {
-        let (Some(stream), Protocol::Http1(http1)) = (self.stream.take(), &self.protocol) else { return };
+        let http1 = match &self.protocol {
+            Protocol::Http1(http1) => http1,
+            Protocol::Http2(http2) => return http2.close(),
+        };
+        let Some(stream) = self.stream.take() else { return };
         if http1.leaves_something_unread() {
             parting::part(stream, self.outgoing.take());
         } else {

@@ -8,6 +8,7 @@ use std::io::{Error, ErrorKind, Result};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
+use tokio::io::ReadBuf;
 use tokio::time::Instant;
 
 use super::Rules;
@@ -30,8 +31,6 @@ const FIRST_WINDOW: i64 = 65_535;
 const MOST_STREAMS: usize = 1024;
 /// RST_STREAM's code for a stream whose client takes too little of its answer (RFC 9113 section 7).
 const ENHANCE_YOUR_CALM: u8 = 11;
-/// A frame of RST_STREAM.
-pub const RESET_LENGTH: usize = 13;
 
 /// See the module's description.
 #[derive(Debug)]
@@ -61,6 +60,8 @@ pub struct Http2 {
     notices: Vec<u8>,
     /// A header block of ours has begun and not ended.
     writing_block: bool,
+    /// The same frames, which the library has not read.
+    injected: Vec<u8>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -89,6 +90,7 @@ impl Default for Http2 {
             waiting: Arc::default(),
             notices: Vec::new(),
             writing_block: false,
+            injected: Vec::new(),
         }
     }
 }
@@ -142,6 +144,7 @@ impl Http2 {
             Some(Step::Payload(head, length, last)) => {
                 if head.kind == SETTINGS && head.flags & ACK == 0 {
                     self.answers.settings_bytes(octets.get(..taken).unwrap_or_default());
+                    self.waiting.initial_window(self.answers.initial_window_size());
                 }
                 self.payload(head, length, last, rules);
             }
@@ -286,14 +289,27 @@ impl Http2 {
         }
     }
 
-    /// Ends a stream whose client does not take its answer. Out: a frame for the library, as if the client had sent it;
+    /// Ends a stream whose client does not take its answer: the library reads a frame as if the client had sent it, and
     /// the client hears the same.
-    pub fn end_stream(&mut self, stream: u32) -> [u8; RESET_LENGTH] {
+    pub fn end_stream(&mut self, stream: u32) {
         self.reset(stream);
+        self.waiting.refuse();
         let [a, b, c, d] = stream.to_be_bytes();
         let frame = [0, 0, 4, RST_STREAM, 0, a, b, c, d, 0, 0, 0, ENHANCE_YOUR_CALM];
         self.notices.extend(frame);
-        frame
+        self.injected.extend(frame);
+    }
+
+    /// Gives the library what it has to read before anything of the client's. False when that is nothing.
+    pub fn read_injected(&mut self, buf: &mut ReadBuf<'_>) -> bool {
+        let length = self.injected.len().min(buf.remaining());
+        buf.put_slice(self.injected.drain(..length).as_slice());
+        length > 0
+    }
+
+    /// The connection is over.
+    pub fn close(&self) {
+        self.waiting.refuse();
     }
 
     /// What the client must be told now; nothing while a frame, or a header block, has begun and not ended.

@@ -1,17 +1,28 @@
-//! Which HTTP/2 answers have bytes that wait for their client.
+//! Which HTTP/2 answers have bytes that wait for their client, and which requests wait because it takes none.
 //!
 //! In: the chunks of an answer's body, as the proxy hands them to Pingora. Out: how many of a connection's answers have
 //! one that has not left. A chunk tells by itself when it has: the last part of it is dropped then. The edge needs to
 //! know because a window that is closed says nothing as long as the server is silent. Outside HTTP/2 this does nothing:
 //! there a write that is not done says the same.
+//!
+//! A client that gives new streams next to no window has few of its requests sent to servers at a time: what they would
+//! answer could only be kept here.
 
 use std::future::Future;
+use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicUsize};
 
 use bytes::Bytes;
+use tokio::sync::Notify;
 
 use super::interim::Interims;
+
+/// Requests of a connection that are in progress while its streams begin with next to no window.
+const MAX_WITHOUT_WINDOW: usize = 2;
+/// Next to no window: less than one frame of DATA.
+const MIN_WINDOW: i64 = 16_384;
 
 tokio::task_local! {
     static REQUEST: Request;
@@ -29,6 +40,25 @@ struct Request {
 pub struct Waiting {
     answers: AtomicUsize,
     pub(super) interims: Interims,
+    /// Requests in progress.
+    begun: AtomicUsize,
+    /// Streams begin with next to no window.
+    is_closed: AtomicBool,
+    /// How often those that wait were refused.
+    refusals: AtomicUsize,
+    changed: Notify,
+}
+
+/// A request in progress.
+struct Begun<'w>(&'w Waiting);
+
+impl Drop for Begun<'_> {
+    fn drop(&mut self) {
+        self.0.begun.fetch_sub(1, SeqCst);
+        if self.0.is_closed.load(SeqCst) {
+            self.0.changed.notify_waiters();
+        }
+    }
 }
 
 impl Waiting {
@@ -45,9 +75,49 @@ impl Waiting {
         track(&mut Some(Arc::new(WaitingAnswer { chunks: AtomicUsize::new(0), connection })), bytes)
     }
 
-    /// Runs a request of this connection.
-    pub async fn request<F: Future>(self: &Arc<Self>, stream: Option<u32>, request: F) -> F::Output {
-        REQUEST.scope(Request { connection: Arc::clone(self), stream }, request).await
+    /// Runs a request of this connection, when its client has room for an answer. `None` when it has none for too
+    /// long.
+    pub async fn request<F: Future>(self: &Arc<Self>, stream: Option<u32>, request: F) -> Option<F::Output> {
+        let _begun = self.begin().await?;
+        Some(REQUEST.scope(Request { connection: Arc::clone(self), stream }, request).await)
+    }
+
+    async fn begin(&self) -> Option<Begun<'_>> {
+        if let Some(begun) = self.try_begin() {
+            return Some(begun);
+        }
+        let refusals = self.refusals.load(SeqCst);
+        loop {
+            // Made before the questions, so that no change is missed in between.
+            let mut changed = pin!(self.changed.notified());
+            changed.as_mut().enable();
+            if self.refusals.load(SeqCst) != refusals {
+                return None;
+            }
+            if let Some(begun) = self.try_begin() {
+                return Some(begun);
+            }
+            changed.await;
+        }
+    }
+
+    fn try_begin(&self) -> Option<Begun<'_>> {
+        let may = |begun| (begun < MAX_WITHOUT_WINDOW || !self.is_closed.load(SeqCst)).then_some(begun + 1);
+        self.begun.fetch_update(SeqCst, SeqCst, may).ok().map(|_| Begun(self))
+    }
+
+    /// Streams begin with this window from now on.
+    pub fn initial_window(&self, window: i64) {
+        let is_closed = window < MIN_WINDOW;
+        if self.is_closed.swap(is_closed, SeqCst) && !is_closed {
+            self.changed.notify_waiters();
+        }
+    }
+
+    /// The client did not take what it was given: what waits behind that is refused.
+    pub fn refuse(&self) {
+        self.refusals.fetch_add(1, SeqCst);
+        self.changed.notify_waiters();
     }
 }
 
@@ -126,8 +196,37 @@ mod tests {
             assert_eq!(waiting.answers(), 1);
             drop(other);
         });
-        request.await;
+        assert!(request.await.is_some());
         assert_eq!(waiting.answers(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn without_a_window_few_requests_begin_and_the_others_wait_for_one_or_are_refused() {
+        let waiting = Arc::new(Waiting::default());
+        let ask = |n| {
+            let waiting = Arc::clone(&waiting);
+            tokio::spawn(async move { waiting.request(None, std::future::pending::<()>()).await.map(|()| n) })
+        };
+        let begun = async |expected| {
+            tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+            assert_eq!(waiting.begun.load(SeqCst), expected);
+        };
+        waiting.initial_window(65_535);
+        let open: Vec<_> = (0..5).map(ask).collect();
+        begun(5).await;
+        waiting.initial_window(0);
+        let mut closed: Vec<_> = (0..3).map(ask).collect();
+        begun(5).await;
+        open.iter().for_each(tokio::task::JoinHandle::abort);
+        begun(MAX_WITHOUT_WINDOW).await;
+        waiting.refuse();
+        let refused = closed.pop().unwrap().await.unwrap();
+        assert_eq!(refused, None);
+        let later = ask(4);
+        begun(MAX_WITHOUT_WINDOW).await;
+        waiting.initial_window(MIN_WINDOW);
+        begun(MAX_WITHOUT_WINDOW + 1).await;
+        later.abort();
     }
 
     #[test]

@@ -173,11 +173,6 @@ impl H2 {
         }
     }
 
-    /// Its socket.
-    pub fn socket(&self) -> &TcpStream {
-        &self.stream.sock
-    }
-
     /// The next frame, if it begins in this time.
     pub fn next_frame(&mut self, at_most: Duration) -> Next {
         self.stream.sock.set_read_timeout(Some(at_most)).unwrap();
