@@ -115,6 +115,9 @@ impl Http2 {
 
     /// What goes to the library in place of these bytes, which begin with a block of fields.
     fn block(&mut self, bytes: BytesMut, head: Head, rules: &Rules) -> Result<BytesMut> {
+        if head.length > MAX_FRAME {
+            return Err(Error::new(ErrorKind::InvalidData, "an HTTP/2 frame that is too large"));
+        }
         let Some((frame, rest)) = bytes.split_at_checked(HEAD + head.length) else {
             self.owes_a_block(rules);
             return Ok(bytes);
@@ -238,5 +241,7 @@ mod tests {
         let large = frame_of(1, HEADERS, END, &[0x84; MAX_FRAME - 3]);
         assert!(passed(&mut begun(&[1]), &large, 1_000_000).is_err());
         assert_eq!(passed(&mut begun(&[]), &large, 1_000_000).unwrap(), large);
+        // Nothing is collected for a frame that nobody takes.
+        assert!(passed(&mut begun(&[]), &[0xFF, 0, 0, HEADERS, END, 0, 0, 0, 1], 1).is_err());
     }
 }

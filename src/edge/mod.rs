@@ -4,7 +4,8 @@
 //! away (`crowded`); after the TLS handshake each
 //! becomes a [`guarded::Guarded`], which is what Pingora reads and writes: [`http1`] puts the strict gate
 //! ([`crate::gate`]) in front of its parser, [`http2`] follows the `frames` of an HTTP/2 connection and what it owes,
-//! `answers` how slowly it takes its answers and [`waiting`] which of them have bytes that wait,
+//! `http2_input` adds to its blocks of fields what the `h2` library needs to be told and [`interim`] sends what Pingora
+//! drops, `answers` has how slowly it takes its answers and [`waiting`] which of them have bytes that wait,
 //! `outgoing` lets heads and bodies leave together, and [`batch`] the answers of many clients, [`patience`] has
 //! the deadlines and rates of both, and [`parting`] lets a client read its last answer.
 //!
