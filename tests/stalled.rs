@@ -57,7 +57,7 @@ fn serve(mut stream: TcpStream, answering: &AtomicUsize) {
             (0..LARGE / part.len()).fold(head, |so_far, _| so_far.and_then(|()| stream.write_all(&part)))
         } else if head.contains("/silent") {
             let head = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n");
-            std::thread::sleep(SILENCE);
+            pause(SILENCE.as_millis() as u64);
             head.and_then(|()| stream.write_all(b"late"))
         } else {
             stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
@@ -118,7 +118,7 @@ fn phone(mut h2: H2, at_half_a_window: bool) -> usize {
     while begin.elapsed() < Duration::from_secs(75) {
         match h2.next_frame(Duration::from_secs(30)) {
             Next::Frame(DATA, _, stream, bytes) => {
-                std::thread::sleep(Duration::from_secs_f64(bytes.len() as f64 / 2048.0));
+                pause(bytes.len() as u64 * 1000 / 2048);
                 let waits = taken.entry(stream).or_default();
                 *waits += bytes.len();
                 if !at_half_a_window {
