@@ -11,7 +11,10 @@
 
 mod support;
 
-use std::net::SocketAddr;
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 
 use support::*;
 
@@ -200,6 +203,96 @@ fn a_pseudo_field_in_trailers_is_a_stream_error_and_the_request_completes_nowher
             let behind = taped.split(&path).nth(1).unwrap();
             assert!(!behind.contains("\r\n0\r\n"), "it was completed: {taped}");
         }
+    }
+}
+
+/// A server that sends the answer to `/early` only when `seen`, and says so before in a 103.
+fn hinting(seen: Arc<AtomicBool>) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let (Ok(mut stream), seen) = (stream, seen.clone()) else { return };
+            std::thread::spawn(move || {
+                let mut piece = [0; 8192];
+                let read = stream.read(&mut piece).unwrap_or(0);
+                let head = String::from_utf8_lossy(&piece[..read]).into_owned();
+                assert!(!head.contains("icm-stream"), "{head}");
+                let mut answer = OK.replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n");
+                if head.contains("/early") {
+                    let host = format!("web1.acme.example:{}", address.port());
+                    let hint = format!(
+                        "HTTP/1.1 103 Early Hints\r\nLink: <http://{host}/a.css>; rel=preload\r\n\
+                         Server: Domino\r\nConnection: close\r\n\r\n"
+                    );
+                    let _ = stream.write_all(hint.as_bytes());
+                    eventually(LONG, || seen.load(SeqCst));
+                } else if head.contains("/large") {
+                    answer = format!(
+                        "HTTP/1.1 200 OK\r\nContent-Length: 2000000\r\n\r\n{}",
+                        "x".repeat(2_000_000)
+                    );
+                }
+                let _ = stream.write_all(answer.as_bytes());
+            });
+        }
+    });
+    address
+}
+
+#[test]
+fn an_interim_answer_reaches_a_client_of_http_2_while_the_server_works() {
+    let acme = Acme::built_in();
+    let seen = Arc::new(AtomicBool::new(false));
+    let mut config = config_for(hinting(seen.clone()));
+    let secure = add_tls(&mut config, &acme);
+    let _icm = Icm::start(config);
+    wait_for(secure);
+    let mut h2 = H2::connect(secure, "localhost", &acme.ca_file);
+    // The number of its stream is the edge's to say.
+    let mut fields = begin("GET", "/early");
+    fields.push(("x-icm-stream", "1"));
+    for round in 0..3 {
+        seen.store(false, SeqCst);
+        // Others are in the middle of their answers meanwhile.
+        let large = h2.headers(&begin("GET", "/large"), true);
+        let stream = h2.headers(&fields, true);
+        let (mut heads, mut bytes, mut ended) = (Vec::new(), 0, 0);
+        while ended < 2 {
+            let Next::Frame(kind, flags, at, payload) = h2.next_frame(LONG) else {
+                panic!("round {round}: {heads:?}")
+            };
+            if kind == support::h2::DATA && !payload.is_empty() {
+                bytes += if at == large { payload.len() } else { 0 };
+                let grant = u32::try_from(payload.len()).unwrap().to_be_bytes();
+                h2.frame(support::h2::WINDOW_UPDATE, 0, 0, &grant);
+                h2.frame(support::h2::WINDOW_UPDATE, 0, at, &grant);
+            }
+            assert!(
+                kind != support::h2::RST_STREAM && kind != support::h2::GOAWAY,
+                "round {round}: {heads:?}"
+            );
+            if kind == support::h2::HEADERS && at == stream {
+                heads.push((flags, String::from_utf8_lossy(&payload).into_owned()));
+                seen.store(true, SeqCst);
+            }
+            let has_end = matches!(kind, support::h2::DATA | support::h2::HEADERS)
+                && flags & support::h2::END_STREAM != 0;
+            ended += usize::from(has_end && (at == stream || at == large));
+        }
+        assert_eq!((heads.len(), bytes), (2, 2_000_000), "round {round}: {heads:?}");
+        let (flags, hint) = &heads[0];
+        assert_eq!(*flags, support::h2::END_HEADERS);
+        assert!(hint.contains("103") && hint.contains("<https://localhost/a.css>; rel=preload"), "{hint:?}");
+        assert!(
+            !hint.contains("web1") && !hint.contains("Domino") && !hint.contains("connection"),
+            "{hint:?}"
+        );
+    }
+    // What both sides remember of fields is still the same.
+    for _ in 0..3 {
+        let stream = h2.headers(&begin("GET", "/ok"), true);
+        assert_eq!(h2.end_of(stream), Ended::Answer(Some(200), b"ok".to_vec()));
     }
 }
 

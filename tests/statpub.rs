@@ -148,3 +148,27 @@ fn guessing_the_token_is_answered_late_and_then_not_at_all() {
     icm.wait_for_log("statpub: too many wrong tokens from 127.0.0.1");
     assert!(eventually(LONG, || post(&mut client, "/statpub/Web1", &body(77)) == 204), "it ends");
 }
+
+#[test]
+fn a_sender_who_may_not_speak_is_refused_before_its_body_is_read() {
+    let (_acme, icm, client, _dir) = receiver(|c| {
+        for server in c["clusters"][0]["servers"]["list"].as_sequence_mut().unwrap() {
+            set(server, "http", "\"127.0.0.2:9\"");
+            set(server, "https", "\"127.0.0.2:9\"");
+        }
+    });
+    let address: std::net::SocketAddr = client.host.parse().unwrap();
+    let with_token = || Client::to(address).with("Authorization", &format!("Bearer {TOKEN}"));
+    for (mut client, target, expected) in [
+        (with_token(), "/statpub", 403),
+        (with_token(), "/statpub/Web1", 403),
+        (Client::to(address), "/statpub", 401),
+        (Client::to(address), "/statpub/Web1", 401),
+    ] {
+        // Of the body nothing is sent.
+        let head = client.head("POST", target, &[("Content-Length", "1000000")]);
+        client.send(head.as_bytes()).unwrap();
+        assert_eq!(client.read("POST").unwrap().status, expected, "{target}");
+    }
+    assert!(icm.status_of("Web1")["index"].is_null());
+}

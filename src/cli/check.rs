@@ -16,6 +16,7 @@ use crate::config::{Place, Settings, Warning, unread};
 use crate::directory::source::cldbdir;
 use crate::follow;
 use crate::probe;
+use crate::server::descriptors;
 
 /// What `check` takes.
 #[derive(Debug, clap::Args)]
@@ -90,6 +91,9 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let everywhere =
         |text| Warning { place: Place { file: arguments.conf.clone(), line: 0, column: 0 }, text };
     warnings.extend(certificates::uncovered(&settings).into_iter().map(everywhere));
+    let descriptors = descriptors::available();
+    let shortage = descriptors.and_then(|n| descriptors::shortage(n, settings.limits.connections));
+    warnings.extend(shortage.map(everywhere));
     for cluster in &settings.clusters {
         let named = |text| everywhere(format!("{}: {text}", cluster.name));
         warnings.extend(unread(cluster).into_iter().map(named));

@@ -67,11 +67,14 @@ pub(super) const LIMITS: Section = Section::new(
         "min_rate",
         "websocket_idle",
         "connections",
+        "http2_streams",
         "per_client",
     ],
 );
-pub(super) const PER_CLIENT: Section =
-    Section::new("limits.per_client", &["connections", "requests_per_second"]);
+pub(super) const PER_CLIENT: Section = Section::new(
+    "limits.per_client",
+    &["connections", "requests_per_second", "requests_in_flight", "exempt"],
+);
 pub(super) const ADMIN: Section = Section::new("admin", &["address", "token_file", "tls"]);
 pub(super) const ADMIN_TLS: Section = Section::new("admin.tls", &["cert", "key"]);
 pub(super) const STATPUB: Section = Section::new("statpub", &["address", "token_file", "allow"]);

@@ -127,6 +127,8 @@ pub(super) fn limits(item: &Item<'_>) -> Limits {
     let client = map.get("per_client").map(keys::PER_CLIENT);
     let most = u64::from(u32::MAX);
     let default = Limits::default();
+    let streams = map.get("http2_streams").integer(1, 1000);
+    let exempt = client.get("exempt").one_or_more();
     Limits {
         header_count: map.get("header_count").integer(1, 10_000).unwrap_or(default.header_count),
         header_bytes: map.get("header_bytes").size(1).unwrap_or(default.header_bytes),
@@ -139,6 +141,12 @@ pub(super) fn limits(item: &Item<'_>) -> Limits {
         connections: map.get("connections").integer(0, most).unwrap_or(default.connections),
         per_client_connections: client.get("connections").integer(0, most).unwrap_or(0),
         per_client_requests: client.get("requests_per_second").integer(0, most).unwrap_or(0),
+        per_client_in_flight: client
+            .get("requests_in_flight")
+            .integer(0, most)
+            .unwrap_or(default.per_client_in_flight),
+        per_client_exempt: exempt.iter().filter_map(|n| n.parsed("a network", values::network)).collect(),
+        http2_streams: streams.unwrap_or(default.http2_streams),
     }
 }
 

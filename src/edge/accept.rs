@@ -26,9 +26,11 @@ use tokio::net::{TcpListener, TcpStream};
 use super::crowded::Crowded;
 use super::guarded::Guarded;
 use super::http2::WINDOW;
+use super::interim;
 use super::places::{Full, Place, Places};
 use super::sockets::{Socket, listen};
 use super::tcp::Tcp;
+use super::waiting::Waiting;
 use super::{House, Rules};
 use crate::balancer::Balancer;
 use crate::config::settings::Limits;
@@ -38,8 +40,8 @@ const REST: Duration = Duration::from_millis(100);
 /// Log lines about that are this far apart.
 const SELDOM: Duration = Duration::from_secs(1);
 
-/// HTTP/2: requests of one connection at a time.
-const STREAMS: u32 = 128;
+/// HTTP/2: bytes of one answer that the library holds beside what Pingora holds. As much as Pingora writes at once.
+const SEND_BUFFER: usize = 64 * 1024;
 /// HTTP/2: octets of all requests' bodies of a connection that may be under way to us.
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
 /// HTTP/2: streams that the client reset and we have not forgotten, or not even accepted.
@@ -55,6 +57,15 @@ pub struct Door {
     pub tls: Option<Arc<ServerConfig>>,
 }
 
+/// How many connections a service has at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConnectionLimit {
+    /// What `limits` says now.
+    Configured,
+    /// So many, and of one client.
+    Fixed(usize, usize),
+}
+
 /// See the module's description.
 pub struct Accept<A> {
     name: &'static str,
@@ -68,28 +79,28 @@ struct Shared<A> {
     app: Arc<A>,
     balancer: Arc<Balancer>,
     house: Arc<House>,
-    /// Only where the limits on connections apply.
-    places: Option<Arc<Places>>,
+    places: Arc<Places>,
+    limit: ConnectionLimit,
     crowded: Crowded,
 }
 
 impl<A> Accept<A> {
-    /// A service in front of `app`. The limits on the number of connections apply where `limited`.
+    /// A service in front of `app`, for so many connections.
     pub fn new(
         name: &'static str,
         app: A,
         doors: Vec<Door>,
         balancer: Arc<Balancer>,
         house: House,
-        limited: bool,
+        limit: ConnectionLimit,
     ) -> Self {
-        let places = limited.then(Arc::default);
         let shared = Shared {
             app: Arc::new(app),
             balancer,
             house: Arc::new(house),
-            places,
-            crowded: Crowded::default(),
+            places: Arc::default(),
+            crowded: Crowded::new(limit),
+            limit,
         };
         Self { name, doors, threads: None, closed: None, shared: Arc::new(shared) }
     }
@@ -200,18 +211,24 @@ impl<A: HttpServerApp + Send + Sync + 'static> Shared<A> {
         }
     }
 
-    /// A place for a new connection, where they are limited; `None` when there is no room.
-    fn admit(&self, peer: SocketAddr, address: SocketAddr) -> Option<Option<Place>> {
-        let Some(places) = &self.places else { return Some(None) };
+    /// A place for a new connection; `None` when there is no room.
+    fn admit(&self, peer: SocketAddr, address: SocketAddr) -> Option<Place> {
+        let ip = peer.ip().to_canonical();
+        if let ConnectionLimit::Fixed(all, of_client) = self.limit {
+            return self.counted(self.places.take(Some(ip), all, of_client));
+        }
         let snapshot = self.balancer.snapshot();
         let limits = &snapshot.settings.limits;
-        let ip = peer.ip().to_canonical();
         // What comes through a trusted proxy are many clients.
         let listener = snapshot.settings.listeners.iter().find(|l| l.address == address);
         let proxy = listener.is_some_and(|l| l.trusted_proxies.iter().any(|net| net.contains(&ip)));
-        let client = (!proxy).then_some(ip);
-        match places.take(client, limits.connections, limits.per_client_connections) {
-            Ok(place) => Some(Some(place)),
+        let client = (!proxy && !limits.is_exempt(ip)).then_some(ip);
+        self.counted(self.places.take(client, limits.connections, limits.per_client_connections))
+    }
+
+    fn counted(&self, taken: Result<Place, Full>) -> Option<Place> {
+        match taken {
+            Ok(place) => Some(place),
             Err(full) => {
                 let statistics = &self.house.statistics;
                 match full {
@@ -237,11 +254,11 @@ impl<A: HttpServerApp + Send + Sync + 'static> Shared<A> {
         &self,
         socket: TcpStream,
         peer: SocketAddr,
-        place: Option<Place>,
+        place: Place,
         tls: Option<Arc<Acceptor>>,
         shutdown: &ShutdownWatch,
     ) {
-        let tcp = Tcp::new(socket, peer, place, Some(Arc::clone(&self.house.logins)));
+        let tcp = Tcp::new(socket, peer, Some(place), Some(Arc::clone(&self.house.logins)));
         let Some(tls) = tls else { return self.http1(tcp, shutdown).await };
         let patience = self.limits().handshake_timeout;
         // Boxed: it is large, and over when the long part of a connection's life begins.
@@ -309,10 +326,12 @@ impl<A: HttpServerApp + Send + Sync + 'static> Shared<A> {
     /// All requests of an HTTP/2 connection, by Pingora's own loop.
     async fn http2<S: IO + 'static>(&self, stream: S, shutdown: &ShutdownWatch) {
         let limits = self.limits();
-        let guarded = Guarded::http2(stream, Rules::from(&limits), Arc::clone(&self.house));
+        let waiting = Arc::<Waiting>::default();
+        let house = Arc::clone(&self.house);
+        let guarded = Guarded::http2(stream, Rules::from(&limits), house, Arc::clone(&waiting));
         let mut options = HttpServerOptions::default();
         options.h2_idle_timeout = Some(limits.idle_timeout);
-        let app = ForHttp2 { app: Arc::clone(&self.app), options, h2: h2_options(&limits) };
+        let app = ForHttp2 { app: Arc::clone(&self.app), options, h2: h2_options(&limits), waiting };
         Arc::new(app).process_new(Box::new(guarded), shutdown).await;
     }
 }
@@ -320,7 +339,8 @@ impl<A: HttpServerApp + Send + Sync + 'static> Shared<A> {
 fn h2_options(limits: &Limits) -> H2Options {
     let mut options = H2Options::new();
     options
-        .max_concurrent_streams(STREAMS)
+        .max_concurrent_streams(limits.http2_streams)
+        .max_send_buffer_size(SEND_BUFFER)
         .max_header_list_size(u32::try_from(limits.header_bytes).unwrap_or(u32::MAX))
         .initial_window_size(WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
@@ -335,16 +355,20 @@ struct ForHttp2<A> {
     app: Arc<A>,
     options: HttpServerOptions,
     h2: H2Options,
+    waiting: Arc<Waiting>,
 }
 
 #[async_trait]
 impl<A: HttpServerApp + Send + Sync + 'static> HttpServerApp for ForHttp2<A> {
     async fn process_new_http(
         self: &Arc<Self>,
-        session: ServerSession,
+        mut session: ServerSession,
         shutdown: &ShutdownWatch,
     ) -> Option<ReusedHttpStream> {
-        self.app.process_new_http(session, shutdown).await
+        let stream = interim::take_stream(session.req_header_mut());
+        // Made when it begins: it is large, and may have to wait.
+        let request = async { self.app.process_new_http(session, shutdown).await };
+        self.waiting.request(stream, request).await.flatten()
     }
 
     fn h2_options(&self) -> Option<H2Options> {

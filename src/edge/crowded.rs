@@ -13,11 +13,14 @@ use pingora_runtime::current_handle;
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 
+use super::accept::ConnectionLimit;
 use super::parting::last_word;
 use super::tcp::Tcp;
 use crate::gate::Refusal;
 
 const AT_ONCE: usize = 128;
+/// The same where few connections are allowed: these need descriptors, too.
+const AT_ONCE_OF_FEW: usize = 8;
 /// For a TLS handshake.
 const MOMENT: Duration = Duration::from_secs(2);
 
@@ -29,13 +32,16 @@ const GOAWAY: [u8; 26] = [0, 0, 0, 4, 0, 0, 0, 0, 0, 0, 0, 8, 7, 0, 0, 0, 0, 0, 
 #[derive(Debug)]
 pub struct Crowded(Arc<Semaphore>);
 
-impl Default for Crowded {
-    fn default() -> Self {
-        Self(Arc::new(Semaphore::new(AT_ONCE)))
-    }
-}
-
 impl Crowded {
+    /// Of a service with this limit.
+    #[must_use]
+    pub fn new(limit: ConnectionLimit) -> Self {
+        Self(Arc::new(Semaphore::new(match limit {
+            ConnectionLimit::Configured => AT_ONCE,
+            ConnectionLimit::Fixed(..) => AT_ONCE_OF_FEW,
+        })))
+    }
+
     /// Says so and closes.
     pub fn turn_away(&self, socket: TcpStream, peer: SocketAddr, tls: Option<Arc<Acceptor>>) {
         let Ok(permit) = Arc::clone(&self.0).try_acquire_owned() else { return };

@@ -11,10 +11,14 @@ pub const GOAWAY: u8 = 0x7;
 pub const WINDOW_UPDATE: u8 = 0x8;
 pub const CONTINUATION: u8 = 0x9;
 pub const END_STREAM: u8 = 0x1;
+pub const ACK: u8 = 0x1;
 pub const END_HEADERS: u8 = 0x4;
 
 /// Bytes of a head.
 pub const HEAD: usize = 9;
+
+/// The longest frame that either side takes without having announced another size (RFC 9113 section 6.5.2).
+pub const MAX_FRAME: usize = 16_384;
 
 /// The head of a frame.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -62,10 +66,16 @@ pub struct Frames {
 }
 
 impl Frames {
-    /// The next octet is the first one of a head.
+    /// Bytes that are still to come of what has begun: a head, or the payload behind one. 0 between frames.
     #[must_use]
-    pub fn is_between_frames(&self) -> bool {
-        self.left == 0 && self.seen == 0
+    pub fn rest(&self) -> usize {
+        if self.seen > 0 { HEAD - self.seen } else { self.left }
+    }
+
+    /// No frame has begun and not ended.
+    #[must_use]
+    pub fn is_between(&self) -> bool {
+        self.seen == 0 && self.left == 0
     }
 
     /// Goes on by one step: how many of `octets` it took, and what it found, nothing when they all are the

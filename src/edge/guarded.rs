@@ -11,39 +11,38 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 
-use async_trait::async_trait;
-use pingora::protocols::raw_connect::ProxyDigest;
-use pingora::protocols::tls::{SslDigest, TlsRef};
-use pingora::protocols::{
-    ALPN, GetProxyDigest, GetSocketDigest, GetTimingDigest, IO, Peek, Shutdown, SocketDigest, Ssl,
-    TimingDigest, UniqueID, UniqueIDType,
-};
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
+use pingora::protocols::{GetSocketDigest, IO};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::time::Instant;
 
+use super::answers::Overdue;
 use super::http1::{End, Http1};
 use super::http2::Http2;
 use super::outgoing::Outgoing;
-use super::patience::{Timer, Turn};
+use super::patience::{Acknowledgements, Timer, Turn};
+use super::tcp::acknowledged;
+use super::waiting::Waiting;
 use super::{House, Rules, parting};
 use crate::gate::Refusal;
 
 #[derive(Debug)]
 enum Protocol {
     Http1(Http1),
-    Http2(Http2),
+    Http2(Box<Http2>),
 }
 
 /// See the module's description.
 #[derive(Debug)]
 pub struct Guarded<S: IO + 'static> {
     /// Gone once the connection was refused.
-    stream: Option<S>,
+    pub(super) stream: Option<S>,
     protocol: Protocol,
     rules: Rules,
     house: Arc<House>,
     timer: Timer,
     writing: Turn,
-    /// Of HTTP/1.1: what speaks HTTP/2 has a buffer of its own.
+    acknowledgements: Acknowledgements,
+    /// Of HTTP/1.1: what speaks HTTP/2 has a buffer of its own, and only notices of ours are held here.
     outgoing: Outgoing,
     /// What is held was flushed, and leaves when this is next asked for anything.
     owes: bool,
@@ -55,14 +54,23 @@ impl<S: IO + 'static> Guarded<S> {
         Self::new(stream, Protocol::Http1(Http1::default()), rules, house)
     }
 
-    /// A connection that speaks HTTP/2.
-    pub fn http2(stream: S, rules: Rules, house: Arc<House>) -> Self {
-        Self::new(stream, Protocol::Http2(Http2::default()), rules, house)
+    /// A connection that speaks HTTP/2, and whose answers wait here.
+    pub fn http2(stream: S, rules: Rules, house: Arc<House>, waiting: Arc<Waiting>) -> Self {
+        Self::new(stream, Protocol::Http2(Box::new(Http2::new(waiting))), rules, house)
     }
 
     fn new(stream: S, protocol: Protocol, rules: Rules, house: Arc<House>) -> Self {
-        let (timer, writing, outgoing) = (Timer::default(), Turn::default(), Outgoing::default());
-        Self { stream: Some(stream), protocol, rules, house, timer, writing, outgoing, owes: false }
+        Self {
+            stream: Some(stream),
+            protocol,
+            rules,
+            house,
+            timer: Timer::default(),
+            writing: Turn::default(),
+            acknowledgements: Acknowledgements::default(),
+            outgoing: Outgoing::default(),
+            owes: false,
+        }
     }
 
     /// The answer is complete: on to the next request, by the rules as they are now. False when there cannot
@@ -152,13 +160,44 @@ impl<S: IO + 'static> Guarded<S> {
         bufs: impl Iterator<Item = &'b [u8]>,
         mut written: usize,
     ) {
-        let Protocol::Http2(http2) = &mut self.protocol else { return };
+        let (Protocol::Http2(http2), Some(stream)) = (&mut self.protocol, &self.stream) else { return };
         for buf in bufs {
             let part = buf.get(..written).unwrap_or(buf);
-            http2.wrote(part);
+            http2.wrote(part, &self.rules);
             written -= part.len();
         }
-        let _ = http2.poll_patience(cx, &self.rules, &mut self.timer);
+        let overdue = http2.poll_patience(cx, &self.rules, &mut self.timer, || acknowledged(stream.id()));
+        if overdue.is_ready() {
+            // Who reads next ends it.
+            cx.waker().wake_by_ref();
+        }
+    }
+
+    /// What the client must hear between two frames goes before the next.
+    fn hold_notices(&mut self) {
+        if let Protocol::Http2(http2) = &mut self.protocol
+            && let Some(notices) = http2.take_notices()
+        {
+            self.outgoing.hold(&notices);
+        }
+    }
+
+    /// The client of an HTTP/2 connection has sent nothing for now.
+    fn poll_overdue(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<Result<()>> {
+        let (Protocol::Http2(http2), Some(stream)) = (&mut self.protocol, &self.stream) else {
+            return Poll::Pending;
+        };
+        let look = || acknowledged(stream.id());
+        let overdue = ready!(http2.poll_patience(cx, &self.rules, &mut self.timer, look));
+        self.house.too_slow();
+        match overdue {
+            Overdue::Stream(stream) => {
+                http2.end_stream(stream);
+                http2.read_injected(buf);
+                Poll::Ready(Ok(()))
+            }
+            Overdue::Connection => Poll::Ready(Err(Error::from(ErrorKind::TimedOut))),
+        }
     }
 
     /// A write made progress, or waits for the client.
@@ -169,18 +208,37 @@ impl<S: IO + 'static> Guarded<S> {
         octets: impl FnOnce(&T) -> usize,
     ) -> Poll<Result<T>> {
         match &result {
-            Poll::Ready(Ok(done)) => self.writing.moved(octets(done), self.rules.min_rate),
-            Poll::Pending if self.rules.min_rate > 0 => {
-                let deadline = self.writing.wait();
-                if self.timer.poll(cx, deadline).is_ready() {
-                    self.house.too_slow();
-                    self.stream = None;
-                    return Poll::Ready(Err(Error::new(ErrorKind::TimedOut, "the client does not read")));
-                }
+            Poll::Ready(Ok(done)) => {
+                self.writing.moved(octets(done), self.rules.min_rate);
+                self.acknowledgements.stop();
+            }
+            Poll::Pending if self.rules.min_rate > 0 && self.is_too_slow(cx) => {
+                self.house.too_slow();
+                self.stream = None;
+                return Poll::Ready(Err(Error::new(ErrorKind::TimedOut, "the client does not read")));
             }
             _ => {}
         }
         result
+    }
+
+    /// A write has waited for too long. The system takes no more as long as much is on its way, which then counts as
+    /// it arrives.
+    fn is_too_slow(&mut self, cx: &mut Context<'_>) -> bool {
+        let Some(stream) = &self.stream else { return false };
+        loop {
+            let (deadline, look) = (self.writing.wait(), self.acknowledgements.next_look());
+            if self.timer.poll(cx, deadline.min(look)).is_pending() {
+                return false;
+            }
+            match self.acknowledgements.look(|| acknowledged(stream.id())) {
+                Some((bytes, unacknowledged)) => {
+                    self.writing.acknowledged(bytes, unacknowledged, self.rules.min_rate);
+                }
+                None if deadline <= Instant::now() => return true,
+                None => {}
+            }
+        }
     }
 
     fn gone() -> Error {
@@ -191,6 +249,7 @@ impl<S: IO + 'static> Guarded<S> {
 impl<S: IO + 'static> AsyncRead for Guarded<S> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<Result<()>> {
         let this = self.get_mut();
+        this.hold_notices();
         if let Poll::Ready(Err(error)) = this.poll_owed(cx) {
             return Poll::Ready(Err(error));
         }
@@ -208,13 +267,13 @@ impl<S: IO + 'static> AsyncRead for Guarded<S> {
                 }
             }
             Protocol::Http2(http2) => {
-                let read = http2.poll_read(stream, cx, buf, &this.rules);
-                if read.is_pending() {
-                    ready!(http2.poll_patience(cx, &this.rules, &mut this.timer));
-                    this.house.too_slow();
-                    return Poll::Ready(Err(Error::from(ErrorKind::TimedOut)));
+                if http2.read_injected(buf) {
+                    return Poll::Ready(Ok(()));
                 }
-                read
+                match http2.poll_read(stream, cx, buf, &this.rules) {
+                    Poll::Pending => this.poll_overdue(cx, buf),
+                    read => read,
+                }
             }
         }
     }
@@ -223,6 +282,7 @@ impl<S: IO + 'static> AsyncRead for Guarded<S> {
 impl<S: IO + 'static> AsyncWrite for Guarded<S> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<Result<usize>> {
         let this = self.get_mut();
+        this.hold_notices();
         // The client has heard something else.
         let Some(stream) = &mut this.stream else { return Poll::Ready(Err(Self::gone())) };
         let result = match &mut this.protocol {
@@ -233,8 +293,13 @@ impl<S: IO + 'static> AsyncWrite for Guarded<S> {
                 }
                 result
             }
-            Protocol::Http2(_) => {
-                let result = Pin::new(stream).poll_write(cx, buf);
+            Protocol::Http2(http2) => {
+                let buf = http2.write_limit().and_then(|limit| buf.get(..limit)).unwrap_or(buf);
+                let result = if this.outgoing.is_empty() {
+                    Pin::new(stream).poll_write(cx, buf)
+                } else {
+                    this.outgoing.poll_write(stream, cx, &[IoSlice::new(buf)])
+                };
                 if let Poll::Ready(Ok(written @ 1..)) = &result {
                     this.wrote_frames(cx, std::iter::once(buf), *written);
                 }
@@ -249,7 +314,14 @@ impl<S: IO + 'static> AsyncWrite for Guarded<S> {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<Result<usize>> {
+        if let Protocol::Http2(http2) = &self.protocol
+            && http2.write_limit().is_some()
+        {
+            let first = bufs.iter().find(|buf| !buf.is_empty()).map_or(&[][..], |buf| buf);
+            return self.poll_write(cx, first);
+        }
         let this = self.get_mut();
+        this.hold_notices();
         let Some(stream) = &mut this.stream else { return Poll::Ready(Err(Self::gone())) };
         let result = match &mut this.protocol {
             Protocol::Http1(http1) => {
@@ -260,7 +332,11 @@ impl<S: IO + 'static> AsyncWrite for Guarded<S> {
                 result
             }
             Protocol::Http2(_) => {
-                let result = Pin::new(stream).poll_write_vectored(cx, bufs);
+                let result = if this.outgoing.is_empty() {
+                    Pin::new(stream).poll_write_vectored(cx, bufs)
+                } else {
+                    this.outgoing.poll_write(stream, cx, bufs)
+                };
                 if let Poll::Ready(Ok(written @ 1..)) = &result {
                     this.wrote_frames(cx, bufs.iter().map(|buf| &**buf), *written);
                 }
@@ -276,6 +352,7 @@ impl<S: IO + 'static> AsyncWrite for Guarded<S> {
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
         let this = self.get_mut();
+        this.hold_notices();
         if this.stream.is_some() && this.may_owe() {
             this.owes = true;
             return Poll::Ready(Ok(()));
@@ -298,59 +375,15 @@ impl<S: IO + 'static> AsyncWrite for Guarded<S> {
 
 impl<S: IO + 'static> Drop for Guarded<S> {
     fn drop(&mut self) {
-        let (Some(stream), Protocol::Http1(http1)) = (self.stream.take(), &self.protocol) else { return };
+        let http1 = match &self.protocol {
+            Protocol::Http1(http1) => http1,
+            Protocol::Http2(http2) => return http2.close(),
+        };
+        let Some(stream) = self.stream.take() else { return };
         if http1.leaves_something_unread() {
             parting::part(stream, self.outgoing.take());
         } else {
             self.let_go(stream);
         }
-    }
-}
-
-#[async_trait]
-impl<S: IO + 'static> Shutdown for Guarded<S> {
-    async fn shutdown(&mut self) {
-        let _ = AsyncWriteExt::shutdown(self).await;
-    }
-}
-
-impl<S: IO + 'static> UniqueID for Guarded<S> {
-    fn id(&self) -> UniqueIDType {
-        self.stream.as_ref().map_or(-1, UniqueID::id)
-    }
-}
-
-impl<S: IO + 'static> Ssl for Guarded<S> {
-    fn get_ssl(&self) -> Option<&TlsRef> {
-        self.stream.as_ref()?.get_ssl()
-    }
-
-    fn get_ssl_digest(&self) -> Option<Arc<SslDigest>> {
-        self.stream.as_ref()?.get_ssl_digest()
-    }
-
-    fn selected_alpn_proto(&self) -> Option<ALPN> {
-        self.stream.as_ref()?.selected_alpn_proto()
-    }
-}
-
-impl<S: IO + 'static> Peek for Guarded<S> {}
-
-impl<S: IO + 'static> GetTimingDigest for Guarded<S> {
-    fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
-        // Pingora asks before every request, and nobody reads it.
-        Vec::new()
-    }
-}
-
-impl<S: IO + 'static> GetProxyDigest for Guarded<S> {
-    fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
-        self.stream.as_ref()?.get_proxy_digest()
-    }
-}
-
-impl<S: IO + 'static> GetSocketDigest for Guarded<S> {
-    fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
-        self.stream.as_ref()?.get_socket_digest()
     }
 }

@@ -1,9 +1,11 @@
-//! The reading side of an HTTP/2 connection: bytes pass to the `h2` library as they are read, except for trailers.
+//! The reading side of an HTTP/2 connection: bytes pass to the `h2` library as they are read, except for blocks of
+//! fields, which get one more.
 //!
 //! It is separate from [`super::http2`], which follows frames and changes none. Pingora takes no trailers of a request,
 //! so they end here, in the library. But the library drops pseudo-fields in them before anybody can see them, where
 //! RFC 9113 section 8.1 wants the request refused. It does refuse those behind other fields, so each trailer section
-//! gets a field of ours at its beginning, which like all of them goes nowhere.
+//! gets a field of ours at its beginning, which like all of them goes nowhere. And each request gets the number of its
+//! stream at its end, for [`super::interim`].
 
 use std::io::{Error, ErrorKind, Result};
 use std::pin::Pin;
@@ -13,14 +15,13 @@ use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, ReadBuf};
 
 use super::Rules;
-use super::frames::{HEAD, Head};
+use super::frames::{HEAD, Head, MAX_FRAME};
 use super::http1::read_behind;
 use super::http2::Http2;
+use super::interim;
 
 /// What is read at once behind something that is held.
 const PIECE: usize = 4 * 1024;
-/// The longest frame that the library takes, as we announce no other (RFC 9113 section 6.5.2).
-const MAX_FRAME: usize = 16_384;
 /// `t:` as a literal that goes into no table (RFC 7541 section 6.2.2), so the state of both sides stays as it is.
 const FIELD: [u8; 4] = [0x00, 0x01, b't', 0x00];
 
@@ -59,6 +60,20 @@ impl Http2 {
         buf: &mut ReadBuf<'_>,
         rules: &Rules,
     ) -> Poll<Result<()>> {
+        let read = self.fill(stream, cx, buf, rules);
+        if read.is_pending() {
+            self.interims().register(cx.waker());
+        }
+        read
+    }
+
+    fn fill<S: AsyncRead + Unpin>(
+        &mut self,
+        stream: &mut S,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+        rules: &Rules,
+    ) -> Poll<Result<()>> {
         loop {
             if self.held.clean > 0 {
                 self.held.give(buf);
@@ -86,9 +101,11 @@ impl Http2 {
     /// Finds out how much of what is held may be given out. False when nothing may.
     fn look_at_held(&mut self, rules: &Rules) -> Result<bool> {
         let bytes = std::mem::take(&mut self.held.bytes);
-        self.held.bytes = match Head::of(&bytes).filter(|head| self.is_trailers(head)) {
-            Some(head) => self.trailers(bytes, head, rules)?,
-            None => {
+        self.held.bytes = match Head::of(&bytes) {
+            Some(head) if self.is_trailers(&head) || self.is_request(&head) => {
+                self.block(bytes, head, rules)?
+            }
+            _ => {
                 self.held.clean = self.follow(&bytes, rules)?;
                 bytes
             }
@@ -96,24 +113,40 @@ impl Http2 {
         Ok(self.held.clean > 0)
     }
 
-    /// What goes to the library in place of these bytes, which begin with the first frame of a trailer section.
-    fn trailers(&mut self, bytes: BytesMut, head: Head, rules: &Rules) -> Result<BytesMut> {
-        if head.length + FIELD.len() > MAX_FRAME {
-            return Err(Error::new(ErrorKind::InvalidData, "trailers that are too large"));
+    /// What goes to the library in place of these bytes, which begin with a block of fields.
+    fn block(&mut self, bytes: BytesMut, head: Head, rules: &Rules) -> Result<BytesMut> {
+        if head.length > MAX_FRAME {
+            return Err(Error::new(ErrorKind::InvalidData, "an HTTP/2 frame that is too large"));
         }
         let Some((frame, rest)) = bytes.split_at_checked(HEAD + head.length) else {
             self.owes_a_block(rules);
             return Ok(bytes);
         };
+        let is_trailers = self.is_trailers(&head);
         self.follow_all(frame, rules)?;
-        let marked = with_a_field_first(frame, head);
+        let marked = if is_trailers {
+            with_field(frame, head, begin_of_block(frame, head), &FIELD)
+                .ok_or_else(|| Error::new(ErrorKind::InvalidData, "trailers that are too large"))?
+        } else {
+            // One without its number only gets no interim answers.
+            with_field(frame, head, end_of_block(frame, head), &interim::field_of(head.stream))
+                .unwrap_or_else(|| frame.to_vec())
+        };
         self.held.clean = marked.len();
         Ok(BytesMut::from_iter(marked.iter().chain(rest)))
     }
 }
 
-/// The same HEADERS frame with our field before all others.
-fn with_a_field_first(frame: &[u8], head: Head) -> Vec<u8> {
+/// The same HEADERS frame with one field more, at this place; nothing where it is too long for that.
+fn with_field(frame: &[u8], head: Head, at: usize, field: &[u8]) -> Option<Vec<u8>> {
+    let length = head.length + field.len();
+    let (before, after) = frame.split_at_checked(at).filter(|_| length <= MAX_FRAME)?;
+    let [.., a, b, c] = length.to_be_bytes();
+    Some([&[a, b, c], before.get(3..)?, field, after].concat())
+}
+
+/// Where the first field begins. Only updates of the table's size must stay before it (RFC 7541 section 4.2).
+fn begin_of_block(frame: &[u8], head: Head) -> usize {
     let mut at = HEAD;
     if head.flags & PADDED != 0 {
         at += 1;
@@ -121,17 +154,19 @@ fn with_a_field_first(frame: &[u8], head: Head) -> Vec<u8> {
     if head.flags & PRIORITY != 0 {
         at += 5;
     }
-    // Only updates of the table's size must stay before it (RFC 7541 section 4.2).
     while let Some(first) = frame.get(at).filter(|byte| **byte & 0xE0 == 0x20) {
         at += 1;
         if first & 0x1F == 0x1F {
             at += frame.iter().skip(at).take_while(|byte| **byte & 0x80 != 0).count() + 1;
         }
     }
-    let (before, after) = frame.split_at_checked(at).unwrap_or((frame, &[]));
-    let [.., a, b, c] = (head.length + FIELD.len()).to_be_bytes();
-    let kept = before.get(3..).unwrap_or_default();
-    [&[a, b, c], kept, &FIELD, after].concat()
+    at
+}
+
+/// Where the last field ends and padding begins.
+fn end_of_block(frame: &[u8], head: Head) -> usize {
+    let padding = if head.flags & PADDED != 0 { frame.get(HEAD).copied().unwrap_or_default() } else { 0 };
+    frame.len().saturating_sub(usize::from(padding)).max(begin_of_block(frame, head))
 }
 
 #[cfg(test)]
@@ -162,41 +197,51 @@ mod tests {
         Ok(out)
     }
 
+    const END: u8 = END_HEADERS | END_STREAM;
+
     #[tokio::test]
-    async fn trailers_get_a_field_before_all_others_and_everything_else_passes_as_it_is() {
-        const END: u8 = END_HEADERS | END_STREAM;
+    async fn trailers_get_a_field_before_all_others_and_a_request_one_behind_them() {
         let body = frame_of(1, DATA, 0, &[b'x'; 300]);
-        let next = frame_of(3, HEADERS, END, &[0x82]);
-        for (flags, block, marked) in [
-            (END, &[0x84][..], &[0, 1, b't', 0, 0x84][..]),
-            (END, &[], &[0, 1, b't', 0]),
-            (END | PADDED, &[2, 0x84, 0, 0], &[2, 0, 1, b't', 0, 0x84, 0, 0]),
-            (END | PRIORITY, &[0, 0, 0, 0, 9, 0x84], &[0, 0, 0, 0, 9, 0, 1, b't', 0, 0x84]),
-            (END, &[0x20, 0x3f, 0xe1, 0x1f, 0x84], &[0x20, 0x3f, 0xe1, 0x1f, 0, 1, b't', 0, 0x84]),
-            (END_STREAM, &[0x84], &[0, 1, b't', 0, 0x84]),
+        let number = interim::field_of(3);
+        for (flags, block, first, last) in [
+            (END, &[0x84][..], 0, 1),
+            (END, &[], 0, 0),
+            (END | PADDED, &[2, 0x84, 0, 0], 1, 2),
+            (END | PRIORITY, &[0, 0, 0, 0, 9, 0x84], 5, 6),
+            (END | PADDED | PRIORITY, &[1, 0, 0, 0, 0, 9, 0x84, 0], 6, 7),
+            (END, &[0x20, 0x3f, 0xe1, 0x1f, 0x84], 4, 5),
+            (END_HEADERS, &[0x84], 0, 1),
         ] {
-            let behind = if flags & END_HEADERS == 0 {
-                frame_of(1, CONTINUATION, END_HEADERS, &[0x84])
-            } else {
-                Vec::new()
+            let with = |at: usize, field: &[u8]| {
+                frame_of(3, HEADERS, flags, &[&block[..at], field, &block[at..]].concat())
             };
-            let with = |block: &[u8]| {
-                [&body[..], &frame_of(1, HEADERS, flags, block), &behind, &next, &body, &next].concat()
-            };
+            let sent = [&body[..], &with(0, &[]), &body, &with(0, &[]), &body].concat();
+            let wanted = [&body[..], &with(last, &number), &body, &with(first, &FIELD), &body].concat();
             for piece in [1, 2, 7, 64, 1_000_000] {
-                let got = passed(&mut begun(&[1]), &with(block), piece).unwrap();
-                // The second `next` is a second section of its stream.
-                let mut wanted = with(marked);
-                let again = wanted.len() - next.len();
-                wanted.splice(again.., frame_of(3, HEADERS, END, &[0, 1, b't', 0, 0x82]));
+                let got = passed(&mut begun(&[1]), &sent, piece).unwrap();
                 assert_eq!(got, wanted, "{flags} {block:?} in pieces of {piece}");
             }
         }
     }
 
     #[tokio::test]
-    async fn trailers_that_fill_a_frame_end_the_connection() {
-        let large = frame_of(1, HEADERS, END_HEADERS | END_STREAM, &[0x84; MAX_FRAME - 3]);
+    async fn a_block_of_several_frames_gets_its_field_in_the_first_or_none() {
+        let second = |stream| frame_of(stream, CONTINUATION, END_HEADERS, &[0x84]);
+        let first = |stream, block: &[u8]| frame_of(stream, HEADERS, END_STREAM, block);
+        let sent = [first(3, &[0x82]), second(3), first(1, &[0x84]), second(1)].concat();
+        let marked = [&FIELD[..], &[0x84]].concat();
+        let wanted = [first(3, &[0x82]), second(3), first(1, &marked), second(1)].concat();
+        for piece in [1, 5, 1_000_000] {
+            assert_eq!(passed(&mut begun(&[1]), &sent, piece).unwrap(), wanted);
+        }
+    }
+
+    #[tokio::test]
+    async fn trailers_that_fill_a_frame_end_the_connection_and_a_request_passes_without_its_number() {
+        let large = frame_of(1, HEADERS, END, &[0x84; MAX_FRAME - 3]);
         assert!(passed(&mut begun(&[1]), &large, 1_000_000).is_err());
+        assert_eq!(passed(&mut begun(&[]), &large, 1_000_000).unwrap(), large);
+        // Nothing is collected for a frame that nobody takes.
+        assert!(passed(&mut begun(&[]), &[0xFF, 0, 0, HEADERS, END, 0, 0, 0, 1], 1).is_err());
     }
 }

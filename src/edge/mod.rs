@@ -4,19 +4,24 @@
 //! away (`crowded`); after the TLS handshake each
 //! becomes a [`guarded::Guarded`], which is what Pingora reads and writes: [`http1`] puts the strict gate
 //! ([`crate::gate`]) in front of its parser, [`http2`] follows the `frames` of an HTTP/2 connection and what it owes,
+//! `http2_input` adds to its blocks of fields what the `h2` library needs to be told and [`interim`] sends what Pingora
+//! drops, `answers` has how slowly it takes its answers and [`waiting`] which of them have bytes that wait,
 //! `outgoing` lets heads and bodies leave together, and [`batch`] the answers of many clients, [`patience`] has
 //! the deadlines and rates of both, and [`parting`] lets a client read its last answer.
 //!
 //! In: what strangers send. Out: requests that are clean and do not keep us waiting. It knows no cluster.
 
 pub mod accept;
+mod answers;
 pub mod batch;
 mod crowded;
+mod facts;
 mod frames;
 pub mod guarded;
 pub mod http1;
 pub mod http2;
 mod http2_input;
+pub mod interim;
 pub mod login_connections;
 mod outgoing;
 pub mod parting;
@@ -27,6 +32,7 @@ mod statistics;
 pub mod tcp;
 #[cfg(test)]
 mod tests;
+pub mod waiting;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;

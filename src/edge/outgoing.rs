@@ -24,6 +24,11 @@ pub struct Outgoing {
 }
 
 impl Outgoing {
+    /// Holds these bytes until the next write or flush.
+    pub fn hold(&mut self, bytes: &[u8]) {
+        self.held.extend_from_slice(bytes);
+    }
+
     /// Takes what was held and has not left.
     pub fn take(&mut self) -> Vec<u8> {
         let mut held = std::mem::take(&mut self.held);

@@ -12,6 +12,8 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 /// The time over which a rate is a mean.
 pub const WINDOW: Duration = Duration::from_secs(30);
+/// While a client keeps us waiting, what it acknowledges is looked at this often.
+pub const LOOK_INTERVAL: Duration = Duration::from_secs(2);
 
 /// The one timer of a connection. It is registered when it is first needed, and again only when it fires or
 /// when a deadline comes nearer: one that moves away, as most do, costs nothing.
@@ -41,11 +43,14 @@ impl Timer {
 pub struct Turn {
     left: Duration,
     since: Option<Instant>,
+    /// Bytes that bought nothing, because nothing was missing. They buy once more when the client acknowledges them
+    /// later: until then they may lie in this machine's socket.
+    spare: u64,
 }
 
 impl Default for Turn {
     fn default() -> Self {
-        Self { left: WINDOW, since: None }
+        Self { left: WINDOW, since: None, spare: 0 }
     }
 }
 
@@ -57,13 +62,74 @@ impl Turn {
 
     /// So many octets moved, at this minimum rate a second.
     pub fn moved(&mut self, octets: usize, rate: u64) {
+        self.stop();
+        let octets = octets as u64;
+        let unused = if self.left < WINDOW && rate > 0 { self.buy(octets, rate) } else { octets };
+        self.spare = self.spare.saturating_add(unused);
+    }
+
+    /// The client acknowledged so many bytes of those that moved before, and at most `unacknowledged` of them it has
+    /// not.
+    pub fn acknowledged(&mut self, bytes: u64, unacknowledged: u64, rate: u64) {
+        self.stop();
+        let bytes = bytes.min(self.spare);
+        let unused = if rate > 0 { self.buy(bytes, rate) } else { 0 };
+        self.spare = (self.spare - bytes + unused).min(unacknowledged);
+    }
+
+    fn stop(&mut self) {
         if let Some(since) = self.since.take() {
             self.left = self.left.saturating_sub(since.elapsed());
         }
-        if self.left < WINDOW && rate > 0 {
-            let bought = Duration::from_secs_f64(octets as f64 / rate as f64);
-            self.left = self.left.saturating_add(bought).min(WINDOW);
+    }
+
+    /// Out: bytes that were not needed.
+    fn buy(&mut self, bytes: u64, rate: u64) -> u64 {
+        let bought = Duration::from_secs_f64(bytes as f64 / rate as f64);
+        let missing = WINDOW.saturating_sub(self.left);
+        self.left += bought.min(missing);
+        (bought.saturating_sub(missing).as_secs_f64() * rate as f64) as u64
+    }
+}
+
+/// What a connection's peer has acknowledged of what was written to it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Acknowledged {
+    /// All bytes so far.
+    pub bytes: u64,
+    /// Bytes that are written and not acknowledged.
+    pub unacknowledged: u64,
+}
+
+/// What of it is new, seen at intervals. What is acknowledged in the first of them does not count: it may have been
+/// written, and taken by the client's machine, just before the waiting began.
+#[derive(Debug, Default)]
+pub struct Acknowledgements {
+    next: Option<Instant>,
+    seen: Option<u64>,
+}
+
+impl Acknowledgements {
+    /// When to look next.
+    pub fn next_look(&mut self) -> Instant {
+        *self.next.get_or_insert_with(|| Instant::now() + LOOK_INTERVAL)
+    }
+
+    /// Bytes that are new, when it is time to look.
+    pub fn look(&mut self, look: impl FnOnce() -> Option<Acknowledged>) -> Option<(u64, u64)> {
+        let now = Instant::now();
+        if self.next.is_none_or(|next| now < next) {
+            return None;
         }
+        self.next = Some(now + LOOK_INTERVAL);
+        let Acknowledged { bytes, unacknowledged } = look()?;
+        let before = self.seen.replace(bytes).unwrap_or(bytes);
+        Some((bytes.saturating_sub(before), unacknowledged))
+    }
+
+    /// Nothing is waited for.
+    pub fn stop(&mut self) {
+        *self = Self::default();
     }
 }
 
@@ -101,6 +167,31 @@ mod tests {
     async fn a_client_at_half_the_rate_lasts_two_windows() {
         let lasted = lasts(256, Duration::from_secs(1), 512).await;
         assert!((55..=62).contains(&lasted.as_secs()), "{lasted:?}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn bytes_that_left_for_the_socket_at_once_count_when_the_client_acknowledges_them() {
+        // 64 KiB are written at once, of which the client acknowledges `a_second`.
+        async fn lasts(a_second: u64) -> u64 {
+            let (mut turn, begin) = (Turn::default(), Instant::now());
+            turn.moved(65_536, 512);
+            let mut acknowledgements = Acknowledgements::default();
+            while Instant::now() < turn.wait() {
+                tokio::time::sleep_until(acknowledgements.next_look().min(turn.wait())).await;
+                let acknowledged = 65_536.min(begin.elapsed().as_secs() * a_second);
+                let state = Acknowledged { bytes: acknowledged, unacknowledged: 65_536 - acknowledged };
+                if let Some((bytes, unacknowledged)) = acknowledgements.look(|| Some(state)) {
+                    turn.acknowledged(bytes, unacknowledged, 512);
+                }
+            }
+            begin.elapsed().as_secs()
+        }
+        let lasted = lasts(0).await;
+        assert!((29..=33).contains(&lasted), "{lasted}");
+        assert!((29..=33).contains(&lasts(65_536).await), "the client's machine took them at once");
+        assert!((90..=130).contains(&lasts(682).await), "until all are acknowledged, and half a minute");
+        let lasted = lasts(128).await;
+        assert!((36..=45).contains(&lasted), "a quarter of the rate: {lasted}");
     }
 
     #[tokio::test(start_paused = true)]

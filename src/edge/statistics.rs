@@ -15,9 +15,13 @@ pub struct ClientStatistics {
     pub over_limit: AtomicU64,
     /// Connections closed at once: `limits.per_client.connections`.
     pub over_client_limit: AtomicU64,
+    /// Requests answered with 429: `limits.per_client.requests_per_second`.
+    pub over_rate: AtomicU64,
+    /// Requests answered with 429: `limits.per_client.requests_in_flight`.
+    pub over_in_flight: AtomicU64,
     /// TLS handshakes that failed or took too long.
     pub handshakes_failed: AtomicU64,
-    /// Connections closed without an answer because the client took too long.
+    /// Connections closed, and HTTP/2 streams reset, because the client took too long.
     pub too_slow: AtomicU64,
 }
 

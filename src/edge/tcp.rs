@@ -13,6 +13,7 @@ use std::task::{Context, Poll};
 use std::time::SystemTime;
 
 use async_trait::async_trait;
+use pingora::protocols::l4::ext::get_tcp_info;
 use pingora::protocols::raw_connect::ProxyDigest;
 use pingora::protocols::{
     GetProxyDigest, GetSocketDigest, GetTimingDigest, Peek, Shutdown, SocketDigest, Ssl, TimingDigest,
@@ -22,6 +23,7 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::login_connections::{ClientConnection, LoginConnections};
+use super::patience::Acknowledged;
 use super::places::Place;
 
 /// See the module's description.
@@ -57,6 +59,15 @@ impl Drop for Tcp {
             logins.end(|| ClientConnection::of(self.socket.peer_addr(), self.socket.local_addr()));
         }
     }
+}
+
+/// What the peer has acknowledged, as the system knows it.
+#[must_use]
+pub fn acknowledged(fd: UniqueIDType) -> Option<Acknowledged> {
+    let info = get_tcp_info(fd).ok()?;
+    let on_the_way = u64::from(info.tcpi_unacked) * u64::from(info.tcpi_snd_mss);
+    let unacknowledged = on_the_way + u64::from(info.tcpi_notsent_bytes);
+    Some(Acknowledged { bytes: info.tcpi_bytes_acked, unacknowledged })
 }
 
 impl AsyncRead for Tcp {

@@ -64,6 +64,12 @@ fn clients(out: &mut Exposition, clients: &ClientStatistics) {
     ] {
         out.sample(&[("reason", reason)], count.load(Relaxed));
     }
+    out.counter("icm_client_limited_total", "Requests answered with 429, by the limit of limits.per_client");
+    for (limit, count) in
+        [("requests_per_second", &clients.over_rate), ("requests_in_flight", &clients.over_in_flight)]
+    {
+        out.sample(&[("limit", limit)], count.load(Relaxed));
+    }
 }
 
 fn reload(out: &mut Exposition, balancer: &Balancer) {

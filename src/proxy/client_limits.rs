@@ -1,17 +1,18 @@
-//! What one client may do, beyond the shape of its requests: how many a second, and how slowly it may take an
-//! HTTP/2 answer.
+//! What one client may do, beyond the shape of its requests: how many a second, and how many at a time.
 //!
-//! In: client addresses, and the settings of `limits`. Out: may this request pass, and how long a write on a
-//! stream may take. It counts in a sketch of fixed size: strangers cannot
-//! make it grow.
+//! In: client addresses, and the settings of `limits`. Out: may this request pass. The first it counts in a sketch of
+//! fixed size, the second for clients that have a request in progress: strangers cannot make it grow.
 
 use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use pingora_limits::rate::Rate;
 
+use crate::clock;
 use crate::config::settings::Limits;
-use crate::edge::patience::WINDOW;
+use crate::edge::places::{Full, Place, Places};
 
 /// Requests of every client in the current second.
 pub struct ClientRate(Rate);
@@ -33,18 +34,45 @@ impl ClientRate {
     pub fn allows(&self, client: Option<IpAddr>, limits: &Limits) -> bool {
         let most = isize::try_from(limits.per_client_requests).unwrap_or(isize::MAX);
         match client {
-            Some(client) if most > 0 => self.0.observe(&client, 1) <= most,
+            Some(client) if most > 0 && !limits.is_exempt(client) => self.0.observe(&client, 1) <= most,
             _ => true,
         }
     }
 }
 
-/// How long an HTTP/2 client may take to open its window for so many octets of the answer: a stream that is
-/// not read shows in no socket. Those of HTTP/1.1 are the edge's.
-#[must_use]
-pub fn stream_timeout(http2: bool, limits: &Limits, octets: usize) -> Option<Duration> {
-    let seconds = (octets as u64).checked_div(limits.min_rate).filter(|_| http2)?;
-    Some(WINDOW + Duration::from_secs(seconds))
+/// Requests of every client that are in progress. The counts are exact: nobody pays for another's requests.
+#[derive(Debug, Default)]
+pub struct ClientsInFlight {
+    places: Arc<Places>,
+    logged: AtomicU64,
+}
+
+impl ClientsInFlight {
+    /// Counts a request until what comes back is dropped; nothing comes back where no limit applies.
+    ///
+    /// # Errors
+    /// When it is one too many.
+    pub fn begin(&self, client: Option<IpAddr>, limits: &Limits) -> Result<Option<Place>, Full> {
+        let most = limits.per_client_in_flight;
+        let Some(client) = client.filter(|client| most > 0 && !limits.is_exempt(*client)) else {
+            return Ok(None);
+        };
+        self.places.take(Some(client), 0, most).map(Some)
+    }
+
+    /// Says in the log that a request was refused, once a second at most.
+    pub fn refused(&self, client: Option<IpAddr>, limits: &Limits) {
+        let second = clock::unix_ms() / 1000;
+        if let Some(client) = client
+            && self.logged.swap(second, Relaxed) != second
+        {
+            let most = limits.per_client_in_flight;
+            log::warn!(
+                target: "icm::clients",
+                "{client} has {most} requests in progress (limits.per_client.requests_in_flight): more get 429"
+            );
+        }
+    }
 }
 
 #[cfg(test)]
@@ -64,12 +92,20 @@ mod tests {
     }
 
     #[test]
-    fn a_slow_stream_gets_time_for_what_it_is_sent_and_none_without_a_rate() {
-        let limits = Limits { min_rate: 512, ..Limits::default() };
-        assert_eq!(stream_timeout(true, &limits, 100), Some(WINDOW));
-        assert_eq!(stream_timeout(true, &limits, 51_200), Some(WINDOW + Duration::from_secs(100)));
-        assert_eq!(stream_timeout(false, &limits, 51_200), None);
-        let none = Limits { min_rate: 0, ..Limits::default() };
-        assert_eq!(stream_timeout(true, &none, 51_200), None);
+    fn a_client_may_have_so_many_requests_in_progress_unless_its_network_is_exempt() {
+        let (one, other) = (Some([10, 0, 0, 1].into()), Some([10, 0, 0, 2].into()));
+        let mut limits = Limits { per_client_in_flight: 2, ..Limits::default() };
+        let clients = ClientsInFlight::default();
+        let first = clients.begin(one, &limits).unwrap();
+        let _second = clients.begin(one, &limits).unwrap();
+        assert!(clients.begin(one, &limits).is_err());
+        assert!(clients.begin(other, &limits).unwrap().is_some());
+        drop(first);
+        let _third = clients.begin(one, &limits).unwrap();
+        assert!(clients.begin(one, &limits).is_err());
+        limits.per_client_exempt = vec!["10.0.0.0/31".parse().unwrap()];
+        assert!(clients.begin(one, &limits).unwrap().is_none());
+        limits = Limits { per_client_in_flight: 0, ..limits };
+        assert!(clients.begin(other, &limits).unwrap().is_none());
     }
 }

@@ -18,6 +18,8 @@ use crate::cluster::{InFlight, Port, ServerState};
 use crate::descriptor::Descriptor;
 use crate::directory::{Found, Holder, ServerIx};
 use crate::edge::login_connections::Login;
+use crate::edge::places::Place;
+use crate::edge::waiting::WaitingAnswer;
 use crate::pages::Problem;
 use crate::select::{Hint, MemberIx, Outcome, Why};
 use crate::upstream::deadline::{self, Due};
@@ -31,6 +33,10 @@ pub struct Ctx {
     pub started: Instant,
     /// Counted until it is over.
     pub in_progress: Option<InProgress>,
+    /// Among the requests of its client.
+    pub place: Option<Place>,
+    /// Its answer's bytes that wait for an HTTP/2 client.
+    pub waiting: Option<Arc<WaitingAnswer>>,
     /// What the request names; `None` when it was answered before that was clear.
     pub routed: Option<Box<Routed>>,
     /// The server that is being asked, or that answered.
@@ -249,6 +255,8 @@ impl Ctx {
         Self {
             started: Instant::now(),
             in_progress: None,
+            place: None,
+            waiting: None,
             routed: None,
             attempt: None,
             tried: SmallVec::new(),

@@ -41,12 +41,13 @@ use crate::balancer::view::Exchange;
 use crate::balancer::{Balancer, Snapshot};
 use crate::clock;
 use crate::cluster::InFlight;
-use crate::config::settings::Mode;
+use crate::config::settings::{Limits, Mode};
 use crate::edge::batch::Batch;
 use crate::edge::login_connections::LoginConnections;
+use crate::edge::waiting;
 use crate::pages::Problem;
 use crate::select::{MemberIx, Outcome, Why};
-use client_limits::ClientRate;
+use client_limits::{ClientRate, ClientsInFlight};
 use ctx::{Attempt, Ctx, Failure};
 use route::{Addressed, Route};
 
@@ -58,6 +59,7 @@ pub struct Proxy {
     batch: Arc<Batch>,
     logins: Arc<LoginConnections>,
     client_rate: ClientRate,
+    in_flight: ClientsInFlight,
 }
 
 impl Proxy {
@@ -69,7 +71,8 @@ impl Proxy {
         batch: Arc<Batch>,
         logins: Arc<LoginConnections>,
     ) -> Self {
-        Self { balancer, access_log, batch, logins, client_rate: ClientRate::default() }
+        let (client_rate, in_flight) = Default::default();
+        Self { balancer, access_log, batch, logins, client_rate, in_flight }
     }
 
     /// Writes a page and remembers why.
@@ -84,6 +87,22 @@ impl Proxy {
         ctx.problem = Some(problem);
         respond::page(session, rendered, None).await?;
         Ok(true)
+    }
+
+    /// Counts a request of this client. False when it is one too many.
+    fn may_ask(&self, ctx: &mut Ctx, limits: &Limits) -> bool {
+        let statistics = &self.balancer.statistics.clients;
+        if !self.client_rate.allows(ctx.client, limits) {
+            statistics.over_rate.fetch_add(1, Relaxed);
+            return false;
+        }
+        let Ok(place) = self.in_flight.begin(ctx.client, limits) else {
+            statistics.over_in_flight.fetch_add(1, Relaxed);
+            self.in_flight.refused(ctx.client, limits);
+            return false;
+        };
+        ctx.place = place;
+        true
     }
 
     /// Chooses a server and takes a place there; waits where all that could serve have their hands full.
@@ -188,9 +207,7 @@ impl ProxyHttp for Proxy {
         session.set_keepalive(keepalive);
         // The edge has the clock of an HTTP/1.1 connection.
         session.set_read_timeout(None);
-        let patience = client_limits::stream_timeout(session.is_http2(), limits, 0);
-        session.set_write_timeout(patience);
-        if !self.client_rate.allows(client.address, limits) {
+        if !self.may_ask(ctx, limits) {
             session.set_keepalive(None);
             return self.refuse(session, ctx, &snapshot, Problem::TooManyRequests).await;
         }
@@ -429,7 +446,10 @@ impl ProxyHttp for Proxy {
         response_validation::check(head, session, |cause| ctx.malformed_response(cause))?;
         let status = head.status.as_u16();
         if status < 200 && status != 101 {
-            return answer::interim(head, ctx, session.req_header());
+            answer::interim(head, ctx, session.req_header())?;
+            // Pingora writes it to a client of HTTP/1 only.
+            crate::edge::interim::send(head);
+            return Ok(());
         }
         let at = Instant::now();
         let now = clock::ms_of(at);
@@ -480,7 +500,7 @@ impl ProxyHttp for Proxy {
         Ok(())
     }
 
-    /// Gives an HTTP/2 client time for what it is sent now, however slow it may be.
+    /// The edge has to know which answers of HTTP/2 have bytes that wait.
     fn response_body_filter(
         &self,
         session: &mut Session,
@@ -489,10 +509,10 @@ impl ProxyHttp for Proxy {
         ctx: &mut Ctx,
     ) -> Result<Option<std::time::Duration>> {
         connection::body_passes(ctx, end);
-        if let (Some(routed), Some(body)) = (&ctx.routed, body) {
-            let limits = &routed.snapshot.settings.limits;
-            let patience = client_limits::stream_timeout(session.is_http2(), limits, body.len());
-            session.set_write_timeout(patience);
+        if session.is_http2()
+            && let Some(body) = body
+        {
+            *body = waiting::track(&mut ctx.waiting, std::mem::take(body));
         }
         Ok(None)
     }

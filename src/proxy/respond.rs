@@ -14,6 +14,7 @@ use super::ctx::Routed;
 use super::route::Addressed;
 use crate::balancer::{Cluster, Snapshot, View};
 use crate::directory::AmbiguousIx;
+use crate::edge::waiting;
 use crate::pages::{ChoiceItem, ListItem, Problem, Rendered};
 use crate::url;
 
@@ -47,7 +48,7 @@ async fn send(session: &mut Session, head: ResponseHeader, body: bytes::Bytes) -
     }
     session.write_response_header(Box::new(head), !body_expected).await?;
     if body_expected {
-        session.write_response_body(Some(body), true).await?;
+        session.write_response_body(Some(waiting::track(&mut None, body)), true).await?;
     }
     Ok(())
 }

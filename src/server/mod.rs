@@ -6,6 +6,7 @@
 
 pub mod admin;
 mod attempts;
+pub mod descriptors;
 pub mod follow;
 pub mod handover;
 pub mod lifecycle;
@@ -35,7 +36,7 @@ use crate::balancer::restrictions_file::StoreError;
 use crate::balancer::{Balancer, restrictions};
 use crate::config::Settings;
 use crate::edge::House;
-use crate::edge::accept::{Accept, Door};
+use crate::edge::accept::{Accept, ConnectionLimit, Door};
 use crate::edge::batch::Batch;
 use crate::edge::sockets::{self, Socket};
 use crate::pages::PagesError;
@@ -108,6 +109,7 @@ pub fn run(
     signals: Signals,
     inheritance: Option<Arc<Inheritance>>,
 ) -> Result<(), StartError> {
+    let descriptors = descriptors::raise();
     let mut sockets = bind(&settings, inheritance.as_deref())?;
     let followed = match settings.follow.clone() {
         Some(other) => {
@@ -117,6 +119,9 @@ pub fn run(
         }
         None => None,
     };
+    if let Some(shortage) = descriptors.and_then(|n| descriptors::shortage(n, settings.limits.connections)) {
+        log::warn!(target: "icm::life", "{shortage}");
+    }
     let settings = Arc::new(settings);
     let inherited = inheritance.as_ref().map(|i| i.affinity_key.as_slice());
     let generated = secret::affinity(settings.state_dir.as_deref(), inherited)?;
@@ -193,17 +198,19 @@ pub fn run(
         Proxy::new(Arc::clone(&balancer), Arc::clone(&access_log), Arc::clone(&batch), Arc::clone(&logins));
     let app = http_proxy(&conf, app);
     let log = Some(Arc::clone(&access_log));
-    let proxy = Accept::new("proxy", app, doors, Arc::clone(&balancer), house(log), true);
+    let proxy =
+        Accept::new("proxy", app, doors, Arc::clone(&balancer), house(log), ConnectionLimit::Configured);
     let proxy = server.add_service(proxy.counted(&closed));
     proxy.add_dependency(&knowledge);
 
+    let few = descriptors::internal(descriptors);
     let internal = |socket| -> Result<Door, StartError> {
         Ok(Door { socket, tls: certificates.of_admin().map(tls::internal).transpose()? })
     };
     if let Some(socket) = sockets.pop_front() {
         let app = HttpServer::new_app(admin::Admin::new(Arc::clone(&balancer), certificates.of_admin()));
         let doors = vec![internal(socket)?];
-        let service = Accept::new("admin", app, doors, Arc::clone(&balancer), house(None), false);
+        let service = Accept::new("admin", app, doors, Arc::clone(&balancer), house(None), few);
         let service = service.threads(1).counted(&closed);
         let admin = server.add_service(lifecycle::UntilTheEnd(service, Arc::clone(&upgrade)));
         // Until this process serves, the old one is who answers.
@@ -214,7 +221,7 @@ pub fn run(
     if let Some(socket) = sockets.pop_front() {
         let app = HttpServer::new_app(statpub::Receiver::new(Arc::clone(&balancer)));
         let doors = vec![internal(socket)?];
-        let service = Accept::new("statpub", app, doors, Arc::clone(&balancer), house(None), false);
+        let service = Accept::new("statpub", app, doors, Arc::clone(&balancer), house(None), few);
         let statpub = server.add_service(service.threads(1).counted(&closed));
         if inheritance.is_some() {
             statpub.add_dependency(&knowledge);

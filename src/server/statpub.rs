@@ -17,6 +17,7 @@ use pingora::protocols::http::ServerSession;
 use super::attempts::{self, Attempts};
 use super::token;
 use crate::availability::statpub;
+use crate::balancer::view::Entry;
 use crate::balancer::{Balancer, Cluster};
 use crate::clock;
 use crate::cluster::{Member, Port, ServerName};
@@ -70,9 +71,13 @@ impl Receiver {
             return Err((StatusCode::PAYLOAD_TOO_LARGE, "the body is larger than 1 MiB".to_owned()));
         }
         let sender = session.client_addr().and_then(|a| a.as_inet()).map(|a| a.ip().to_canonical());
-        let body = body(session).await?;
         // Who is meant, and may this sender speak for it, before what it says.
         let named = in_path.as_deref().map(|name| self.targets(name, sender, &settings)).transpose()?;
+        if named.is_none() && !self.may_speak(sender, &settings) {
+            let text = "the sender's address is neither that of a server nor in statpub.allow";
+            return Err((StatusCode::FORBIDDEN, text.to_owned()));
+        }
+        let body = body(session).await?;
         let report = statpub::parse(&body)
             .map_err(|e| (StatusCode::BAD_REQUEST, format!("no statistics understood: {e}")))?;
         let targets = match (&in_path, named, &report.facts.name) {
@@ -102,6 +107,17 @@ impl Receiver {
         Ok(())
     }
 
+    /// Whether this sender may speak for any server.
+    fn may_speak(&self, sender: Option<IpAddr>, settings: &Statpub) -> bool {
+        sender.is_some_and(|ip| settings.allow.iter().any(|net| net.contains(&ip)))
+            || self
+                .balancer
+                .snapshot()
+                .clusters
+                .iter()
+                .any(|cluster| cluster.view.load().entries.iter().any(|entry| is_address_of(entry, sender)))
+    }
+
     /// The members that the name means, in every cluster that listens to statpub.
     fn targets(
         &self,
@@ -115,12 +131,8 @@ impl Receiver {
         for cluster in &self.balancer.snapshot().clusters {
             for entry in cluster.view.load().entries.iter().filter(|e| e.server.name.answers_to(said)) {
                 known = true;
-                let own = [Port::Http, Port::Https]
-                    .into_iter()
-                    .filter_map(|p| entry.address(p))
-                    .any(|a| Some(a.ip()) == sender);
-                let allowed =
-                    own || sender.is_some_and(|ip| settings.allow.iter().any(|net| net.contains(&ip)));
+                let allowed = is_address_of(entry, sender)
+                    || sender.is_some_and(|ip| settings.allow.iter().any(|net| net.contains(&ip)));
                 if !allowed {
                     refused = true;
                     continue;
@@ -145,6 +157,11 @@ impl Receiver {
             )),
         }
     }
+}
+
+fn is_address_of(entry: &Entry, sender: Option<IpAddr>) -> bool {
+    let ports = [Port::Http, Port::Https].into_iter();
+    ports.filter_map(|port| entry.address(port)).any(|address| Some(address.ip()) == sender)
 }
 
 async fn body(session: &mut ServerSession) -> Result<Vec<u8>, (StatusCode, String)> {

@@ -48,6 +48,16 @@ impl Ended {
     }
 }
 
+/// What came next.
+pub enum Next {
+    /// Kind, flags, stream, payload.
+    Frame(u8, u8, u32, Vec<u8>),
+    /// Nothing, in the time for it.
+    Nothing,
+    /// The end of the connection.
+    Closed,
+}
+
 /// A connection with TLS.
 pub struct H2 {
     stream: rustls::StreamOwned<rustls::ClientConnection, TcpStream>,
@@ -163,9 +173,31 @@ impl H2 {
         }
     }
 
+    /// The next frame, if it begins in this time.
+    pub fn next_frame(&mut self, at_most: Duration) -> Next {
+        self.stream.sock.set_read_timeout(Some(at_most)).unwrap();
+        let mut first = [0; 1];
+        match self.stream.read(&mut first) {
+            Ok(1..) => {}
+            Err(e) if matches!(e.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut) => {
+                return Next::Nothing;
+            }
+            _ => return Next::Closed,
+        }
+        self.stream.sock.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+        let Some((kind, flags, stream, payload)) = self.read_behind(&first) else { return Next::Closed };
+        Next::Frame(kind, flags, stream, payload)
+    }
+
     fn read(&mut self) -> Option<(u8, u8, u32, Vec<u8>)> {
+        self.read_behind(&[])
+    }
+
+    /// The frame that begins with these octets, which were read.
+    fn read_behind(&mut self, begin: &[u8]) -> Option<(u8, u8, u32, Vec<u8>)> {
         let mut head = [0; 9];
-        self.stream.read_exact(&mut head).ok()?;
+        head[..begin.len()].copy_from_slice(begin);
+        self.stream.read_exact(&mut head[begin.len()..]).ok()?;
         let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
         let mut payload = vec![0; length as usize];
         self.stream.read_exact(&mut payload).ok()?;

@@ -55,7 +55,7 @@ pub use browser::Browser;
 pub use canned::{Canned, config_for};
 pub use chromium::Chromium;
 pub use client::Client;
-pub use h2::{Ended, H2, block_of, frame_of};
+pub use h2::{Ended, H2, Next, block_of, frame_of};
 pub use icm::{Icm, add_tls, config, config_of, equal_workloads, set};
 pub use load::{Tally, load, load_get};
 pub use scripted::{Scripted, Talk};

@@ -5,7 +5,7 @@
 //! names YAML, and no field needs a further check: host names are split, units are converted,
 //! secrets are read, cross references hold.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -141,6 +141,20 @@ pub struct Limits {
     pub per_client_connections: usize,
     /// Requests a second of one client address; 0 = no limit.
     pub per_client_requests: usize,
+    /// Requests of one client address at a time; 0 = no limit.
+    pub per_client_in_flight: usize,
+    /// Networks whose clients have no limits of their own.
+    pub per_client_exempt: Vec<IpNet>,
+    /// Requests of one HTTP/2 connection at a time.
+    pub http2_streams: u32,
+}
+
+impl Limits {
+    /// Whether no `per_client` limit applies to this address.
+    #[must_use]
+    pub fn is_exempt(&self, client: IpAddr) -> bool {
+        self.per_client_exempt.iter().any(|network| network.contains(&client))
+    }
 }
 
 impl Default for Limits {
@@ -157,6 +171,9 @@ impl Default for Limits {
             connections: 50_000,
             per_client_connections: 0,
             per_client_requests: 0,
+            per_client_in_flight: 1000,
+            per_client_exempt: Vec::new(),
+            http2_streams: 64,
         }
     }
 }

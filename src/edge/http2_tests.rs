@@ -1,0 +1,284 @@
+//! What an HTTP/2 connection owes, in frames.
+
+use bytes::Bytes;
+
+use super::*;
+
+pub fn rules() -> Rules {
+    Rules::from(&crate::config::settings::Limits { min_rate: 100, ..Default::default() })
+}
+
+fn frame(kind: u8, flags: u8, payload: usize) -> Vec<u8> {
+    frame_of(1, kind, flags, &vec![0; payload])
+}
+
+pub fn frame_of(stream: u32, kind: u8, flags: u8, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
+    let head = [length[1], length[2], length[3], kind, flags];
+    [&head[..], &stream.to_be_bytes(), payload].concat()
+}
+
+/// Reads these bytes as the library does.
+pub fn feed(http2: &mut Http2, mut bytes: &[u8]) -> Result<()> {
+    let mut space = vec![0; bytes.len() + 100];
+    loop {
+        let mut buf = tokio::io::ReadBuf::new(&mut space);
+        let mut cx = Context::from_waker(std::task::Waker::noop());
+        match http2.poll_read(&mut bytes, &mut cx, &mut buf, &rules()) {
+            Poll::Ready(done) => done?,
+            Poll::Pending => return Ok(()),
+        }
+        if buf.filled().is_empty() {
+            return Ok(());
+        }
+    }
+}
+
+/// Fed whole, and octet by octet: both must say the same. Out: is something owed.
+async fn owes(frames: &[Vec<u8>]) -> Result<bool> {
+    let octets = [PREFACE.to_vec(), frames.concat()].concat();
+    let (mut whole, mut single) = (Http2::default(), Http2::default());
+    let second = octets.iter().try_for_each(|byte| feed(&mut single, &[*byte]));
+    let first = feed(&mut whole, &octets);
+    assert_eq!(first.is_ok(), second.is_ok());
+    first?;
+    assert_eq!(whole.deadline.is_some(), single.deadline.is_some());
+    Ok(whole.deadline.is_some())
+}
+
+#[tokio::test]
+async fn a_connection_owes_the_end_of_a_header_block_and_nothing_between_frames() {
+    let settings = frame(SETTINGS, 0, 18);
+    assert!(!owes(std::slice::from_ref(&settings)).await.unwrap());
+    assert!(!owes(&[settings.clone(), frame(HEADERS, END_HEADERS, 40)]).await.unwrap());
+    assert!(owes(&[settings.clone(), frame(HEADERS, 0, 40)]).await.unwrap());
+    assert!(owes(&[settings.clone(), frame(HEADERS, 0, 40), frame(CONTINUATION, 0, 0)]).await.unwrap());
+    let ended = frame(CONTINUATION, END_HEADERS, 5);
+    assert!(!owes(&[settings.clone(), frame(HEADERS, 0, 40), ended]).await.unwrap());
+    let mut partly = frame(HEADERS, END_HEADERS, 40);
+    partly.pop();
+    assert!(owes(&[settings.clone(), partly]).await.unwrap());
+    // A body may take its time: its rate is another matter.
+    assert!(!owes(&[settings, frame(HEADERS, END_HEADERS, 40), vec![0, 0, 9, 0, 0]]).await.unwrap());
+}
+
+#[tokio::test]
+async fn the_first_frame_must_be_settings_behind_the_preface() {
+    assert!(owes(&[frame(HEADERS, END_HEADERS, 3)]).await.is_err());
+    assert!(feed(&mut Http2::default(), b"GET / HTTP/1.1\r\n").is_err());
+}
+
+/// A connection whose client has sent its settings and begun a body on each of these streams.
+pub fn begun(streams: &[u32]) -> Http2 {
+    let mut http2 = Http2::default();
+    let heads = streams.iter().map(|stream| frame_of(*stream, HEADERS, END_HEADERS, &[0x82]));
+    let all = [PREFACE.to_vec(), frame_of(0, SETTINGS, 0, &[])].into_iter().chain(heads);
+    feed(&mut http2, &all.collect::<Vec<_>>().concat()).unwrap();
+    http2
+}
+
+/// How long nothing may happen; a day at most.
+async fn lasts(http2: &mut Http2) -> u64 {
+    let (begin, mut timer) = (Instant::now(), Timer::default());
+    let patience = std::future::poll_fn(|cx| http2.poll_patience(cx, &rules(), &mut timer, || None));
+    let _ = tokio::time::timeout(std::time::Duration::from_secs(86_400), patience).await;
+    begin.elapsed().as_secs()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_body_that_was_begun_is_owed_until_it_ends_on_either_side() {
+    assert!((29..32).contains(&lasts(&mut begun(&[1])).await));
+    assert_eq!(lasts(&mut begun(&[])).await, 86_400, "a slow server costs nobody a connection");
+    for (by_client, end) in [
+        (true, frame_of(1, DATA, END_STREAM, b"x")),
+        (true, frame_of(1, DATA, END_STREAM, b"")),
+        (true, frame_of(1, RST_STREAM, 0, &[0, 0, 0, 8])),
+        (false, frame_of(1, RST_STREAM, 0, &[0, 0, 0, 0])),
+        (false, frame_of(1, HEADERS, END_STREAM | END_HEADERS, &[0x88])),
+        (false, frame_of(1, DATA, END_STREAM, b"")),
+        (false, frame_of(0, GOAWAY, 0, &[0; 8])),
+    ] {
+        let mut http2 = begun(&[1]);
+        if by_client {
+            feed(&mut http2, &end).unwrap();
+        } else {
+            http2.wrote(&end, &rules());
+        }
+        assert_eq!(lasts(&mut http2).await, 86_400, "{end:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_may_not_send_is_not_waited_for() {
+    let mut http2 = begun(&[1]);
+    http2.wrote(&frame_of(0, WINDOW_UPDATE, 0, &(1_u32 << 20).to_be_bytes()), &rules());
+    for _ in 0..WINDOW / 16_384 {
+        feed(&mut http2, &frame_of(1, DATA, 0, &[0; 16_384])).unwrap();
+    }
+    assert_eq!(lasts(&mut http2).await, 86_400);
+    http2.wrote(&frame_of(1, WINDOW_UPDATE, 0, &[0, 0, 0, 1]), &rules());
+    assert!((29..32).contains(&lasts(&mut http2).await));
+    // Nor one that all streams together leave no room.
+    let mut http2 = begun(&[1, 3]);
+    for _ in 0..4 {
+        feed(&mut http2, &frame_of(1, DATA, 0, &[0; 16_384])).unwrap();
+    }
+    assert_eq!(lasts(&mut http2).await, 86_400);
+}
+
+#[tokio::test(start_paused = true)]
+async fn each_body_that_was_begun_has_its_price_whichever_moves() {
+    async fn trickle(streams: &[u32], octets: usize) -> bool {
+        let mut http2 = begun(streams);
+        for _ in 0..600 {
+            let mut timer = Timer::default();
+            let patience = std::future::poll_fn(|cx| http2.poll_patience(cx, &rules(), &mut timer, || None));
+            if tokio::time::timeout(std::time::Duration::from_secs(1), patience).await.is_ok() {
+                return false;
+            }
+            http2.wrote(&frame_of(0, WINDOW_UPDATE, 0, &[0, 0, 4, 0]), &rules());
+            http2.wrote(&frame_of(1, WINDOW_UPDATE, 0, &[0, 0, 4, 0]), &rules());
+            feed(&mut http2, &frame_of(1, DATA, 0, &vec![0; octets])).unwrap();
+        }
+        true
+    }
+    assert!(trickle(&[1], 110).await);
+    assert!(!trickle(&[1], 50).await);
+    assert!(trickle(&[1, 3], 220).await);
+    assert!(!trickle(&[1, 3], 110).await, "the second costs as much as the first");
+}
+
+/// A connection of which `waiting` answers have begun, with all streams' first windows closed, and all have bytes that
+/// wait.
+fn closed(streams: &[u32]) -> (Http2, Vec<Bytes>) {
+    let mut http2 = begun(&[]);
+    feed(&mut http2, &frame_of(0, SETTINGS, 0, &[0, 3, 0, 0, 0, 9, 0, 4, 0, 0, 0, 0])).unwrap();
+    let waiting = Arc::clone(&http2.waiting);
+    let mut chunks = Vec::new();
+    for stream in streams {
+        feed(&mut http2, &frame_of(*stream, HEADERS, END_HEADERS | END_STREAM, &[0x82])).unwrap();
+        http2.wrote(&frame_of(*stream, HEADERS, END_HEADERS, &[0x88]), &rules());
+        chunks.push(waiting.chunk(Bytes::from_static(b"waits")));
+    }
+    (http2, chunks)
+}
+
+async fn overdue(http2: &mut Http2, seconds: u64) -> Option<Overdue> {
+    let mut timer = Timer::default();
+    let patience = std::future::poll_fn(|cx| http2.poll_patience(cx, &rules(), &mut timer, || None));
+    tokio::time::timeout(std::time::Duration::from_secs(seconds), patience).await.ok()
+}
+
+fn grant(http2: &mut Http2, stream: u32, bytes: u32) {
+    feed(http2, &frame_of(stream, WINDOW_UPDATE, 0, &bytes.to_be_bytes())).unwrap();
+}
+
+fn send(http2: &mut Http2, stream: u32, bytes: usize) {
+    http2.wrote(&frame_of(stream, DATA, 0, &vec![0; bytes]), &rules());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_answer_whose_window_stays_closed_is_overdue_and_one_that_does_not_wait_never_is() {
+    let (mut http2, chunks) = closed(&[1]);
+    let begin = Instant::now();
+    assert_eq!(overdue(&mut http2, 35).await, Some(Overdue::Stream(1)));
+    assert!(begin.elapsed().as_secs() >= 29);
+    http2.end_stream(1);
+    let frame = http2.take_notices().unwrap();
+    assert_eq!(frame[..9], [0, 0, 4, RST_STREAM, 0, 0, 0, 0, 1]);
+    let (mut room, mut read) = ([0; 5], Vec::new());
+    loop {
+        let mut buf = ReadBuf::new(&mut room);
+        if !http2.read_injected(&mut buf) {
+            break;
+        }
+        read.extend_from_slice(buf.filled());
+    }
+    assert_eq!(read, frame, "in any room");
+    assert_eq!(overdue(&mut http2, 86_400).await, None);
+    drop(chunks);
+    // The server is silent: nothing waits. Then something does.
+    let (mut http2, chunks) = closed(&[1]);
+    drop(chunks);
+    assert_eq!(overdue(&mut http2, 3600).await, None);
+    let late = http2.waiting.chunk(Bytes::from_static(b"late"));
+    assert_eq!(overdue(&mut http2, 25).await, None);
+    assert_eq!(overdue(&mut http2, 10).await, Some(Overdue::Stream(1)));
+    drop(late);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_window_that_opens_by_a_byte_now_and_then_keeps_nothing_alive_and_the_minimum_rate_does() {
+    for (bytes, lives) in [(1, false), (99, false), (500, true)] {
+        let (mut http2, _chunks) = closed(&[1]);
+        let mut ended = None;
+        for _ in 0..100 {
+            ended = ended.or(overdue(&mut http2, 5).await);
+            grant(&mut http2, 1, bytes);
+            send(&mut http2, 1, bytes as usize);
+        }
+        assert_eq!(ended.is_none(), lives, "{bytes} bytes every 5 seconds");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn only_the_stream_that_does_not_move_is_overdue() {
+    let (mut http2, _chunks) = closed(&[1, 3]);
+    let mut ended = None;
+    for _ in 0..7 {
+        ended = ended.or(overdue(&mut http2, 5).await);
+        grant(&mut http2, 3, 2000);
+        send(&mut http2, 3, 2000);
+    }
+    assert_eq!(ended, Some(Overdue::Stream(1)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_whose_own_window_is_closed_owes_the_rate_of_all_that_wait() {
+    for (a_second, lives) in [(0, false), (200, false), (310, true)] {
+        let (mut http2, _chunks) = closed(&[1, 3, 5]);
+        for stream in [1, 3, 5] {
+            grant(&mut http2, stream, 1 << 20);
+        }
+        send(&mut http2, 1, 65_535);
+        let mut ended = None;
+        for n in 0..100 {
+            ended = ended.or(overdue(&mut http2, 16).await);
+            grant(&mut http2, 0, a_second * 16);
+            // The library gives each of them what comes.
+            send(&mut http2, [1, 3, 5][n % 3], a_second as usize * 16);
+        }
+        assert_eq!(ended, (!lives).then_some(Overdue::Connection), "{a_second} bytes a second");
+    }
+}
+
+#[test]
+fn an_interim_answer_goes_between_two_frames_before_the_answer_of_its_stream() {
+    let interim = |http2: &mut Http2, stream: u32| {
+        http2.waiting.interims.push(stream, vec![stream as u8]);
+        http2.take_notices()
+    };
+    let mut http2 = begun(&[1, 3]);
+    assert_eq!(interim(&mut http2, 1), Some(vec![1]));
+    let (answer, end) = (frame_of(3, HEADERS, 0, &[0x88]), frame_of(3, CONTINUATION, END_HEADERS, &[]));
+    http2.wrote(&answer[..7], &rules());
+    assert_eq!((interim(&mut http2, 1), http2.write_limit()), (None, Some(2)));
+    http2.wrote(&answer[7..9], &rules());
+    assert_eq!((http2.take_notices(), http2.write_limit()), (None, Some(1)));
+    http2.wrote(&answer[9..], &rules());
+    assert_eq!(http2.take_notices(), None, "a header block has not ended");
+    http2.wrote(&end, &rules());
+    assert_eq!((http2.take_notices(), http2.write_limit()), (Some(vec![1]), None));
+    // Its answer has begun, it has ended, or there is none.
+    for stream in [3, 5] {
+        assert_eq!(interim(&mut http2, stream), Some(vec![]));
+    }
+    feed(&mut http2, &frame_of(1, RST_STREAM, 0, &[0; 4])).unwrap();
+    assert_eq!(interim(&mut http2, 1), Some(vec![]));
+    // Only the library can tell a client that its tables have become smaller.
+    let mut http2 = begun(&[1]);
+    feed(&mut http2, &frame_of(0, SETTINGS, 0, &[0, 1, 0, 0, 0x10, 0])).unwrap();
+    assert_eq!(interim(&mut http2, 1), Some(vec![1]));
+    feed(&mut http2, &frame_of(0, SETTINGS, 0, &[0, 1, 0, 0, 0, 0])).unwrap();
+    assert_eq!(interim(&mut http2, 1), Some(vec![]));
+}

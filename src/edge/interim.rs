@@ -1,0 +1,219 @@
+//! Interim answers (1xx) to clients of HTTP/2: a 103 tells a browser what to load while the server still works.
+//!
+//! Pingora drops them, and gives nobody the stream that it answers on. So the edge tells the number of its stream to
+//! each request in a field, which is taken out before the proxy sees the request, and writes the interim answer itself
+//! between two frames of the `h2` library. All fields are literals that go into no table (RFC 7541 section 6.2.2), so
+//! that the library's tables and the client's stay alike.
+
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::{Mutex, PoisonError};
+use std::task::Waker;
+
+use pingora_http::{RequestHeader, ResponseHeader};
+
+use super::frames::{END_HEADERS, HEADERS, MAX_FRAME};
+use super::waiting;
+
+/// The field by which a request learns its stream.
+const STREAM: &str = "x-icm-stream";
+/// Bytes of interim answers that wait for a connection; a server that sends more sends them for nobody.
+const MAX_WAITING: usize = 64 * 1024;
+/// A literal with a new name.
+const LITERAL: u8 = 0x00;
+/// A literal named `:status`, of the static table.
+const STATUS: u8 = 0x08;
+
+/// The interim answers of one connection that have not left.
+#[derive(Debug, Default)]
+pub struct Interims {
+    waits: AtomicBool,
+    waiting: Mutex<Waiting>,
+}
+
+#[derive(Debug, Default)]
+struct Waiting {
+    /// Streams and frames, in order.
+    frames: Vec<(u32, Vec<u8>)>,
+    bytes: usize,
+    /// Who reads and writes the connection.
+    connection: Option<Waker>,
+}
+
+impl Interims {
+    /// Some frame waits.
+    #[must_use]
+    pub fn wait(&self) -> bool {
+        self.waits.load(SeqCst)
+    }
+
+    /// All frames that wait, with their streams.
+    pub fn take(&self) -> Vec<(u32, Vec<u8>)> {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        self.waits.store(false, SeqCst);
+        waiting.bytes = 0;
+        std::mem::take(&mut waiting.frames)
+    }
+
+    /// Wakes this connection when a frame comes, also one that has come already.
+    pub fn register(&self, connection: &Waker) {
+        // Only requests with interim answers ever contend for it.
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        if !waiting.connection.as_ref().is_some_and(|known| known.will_wake(connection)) {
+            waiting.connection = Some(connection.clone());
+        }
+        if !waiting.frames.is_empty() {
+            connection.wake_by_ref();
+        }
+    }
+
+    pub(super) fn push(&self, stream: u32, frame: Vec<u8>) {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        if waiting.bytes + frame.len() > MAX_WAITING {
+            return;
+        }
+        waiting.bytes += frame.len();
+        waiting.frames.push((stream, frame));
+        self.waits.store(true, SeqCst);
+        if let Some(connection) = &waiting.connection {
+            connection.wake_by_ref();
+        }
+    }
+}
+
+/// Sends an interim answer to the request that this task serves, if its client speaks HTTP/2.
+pub fn send(head: &ResponseHeader) {
+    waiting::with_stream(|interims, stream| {
+        if let Some(frame) = frame_of(stream, head) {
+            interims.push(stream, frame);
+        }
+    });
+}
+
+/// Takes the number of its stream out of a request's fields, and what a client has put there itself.
+pub fn take_stream(request: &mut RequestHeader) -> Option<u32> {
+    // Ours is the last.
+    let stream = request.headers.get_all(STREAM).iter().next_back()?.to_str().ok()?.parse().ok();
+    request.remove_header(STREAM);
+    stream
+}
+
+/// The field that tells a request its stream.
+#[must_use]
+pub fn field_of(stream: u32) -> Vec<u8> {
+    let mut field = Vec::with_capacity(32);
+    literal(&mut field, STREAM.as_bytes(), stream.to_string().as_bytes());
+    field
+}
+
+/// A HEADERS frame; nothing where the head does not fit into one.
+fn frame_of(stream: u32, head: &ResponseHeader) -> Option<Vec<u8>> {
+    let mut block = vec![STATUS];
+    string(&mut block, head.status.as_str().as_bytes());
+    for (name, value) in &head.headers {
+        // HTTP/2 has none of these (RFC 9113 section 8.2.2).
+        let of_connection = matches!(
+            name.as_str(),
+            "connection" | "keep-alive" | "proxy-connection" | "transfer-encoding" | "upgrade"
+        );
+        if !of_connection {
+            literal(&mut block, name.as_str().as_bytes(), value.as_bytes());
+        }
+    }
+    if block.len() > MAX_FRAME {
+        return None;
+    }
+    let [.., a, b, c] = block.len().to_be_bytes();
+    Some([&[a, b, c, HEADERS, END_HEADERS], &stream.to_be_bytes()[..], &block].concat())
+}
+
+fn literal(block: &mut Vec<u8>, name: &[u8], value: &[u8]) {
+    block.push(LITERAL);
+    string(block, name);
+    string(block, value);
+}
+
+/// A string without Huffman code, behind its length with a prefix of seven bits (RFC 7541 sections 5.1 and 5.2).
+fn string(block: &mut Vec<u8>, text: &[u8]) {
+    const MORE: usize = 0x7F;
+    if text.len() < MORE {
+        block.push(text.len() as u8);
+    } else {
+        block.push(MORE as u8);
+        let mut rest = text.len() - MORE;
+        while rest > 0x7F {
+            block.push((rest & 0x7F) as u8 | 0x80);
+            rest >>= 7;
+        }
+        block.push(rest as u8);
+    }
+    block.extend_from_slice(text);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_interim_answer_is_one_frame_of_literals() {
+        let mut head = ResponseHeader::build(103, None).unwrap();
+        head.insert_header("Link", "</a.css>").unwrap();
+        head.insert_header("Connection", "x").unwrap();
+        let frame = frame_of(5, &head).unwrap();
+        let block = [&[0x08, 3][..], b"103", &[0, 4], b"link", &[8], b"</a.css>"].concat();
+        assert_eq!(frame[..9], [0, 0, block.len() as u8, HEADERS, END_HEADERS, 0, 0, 0, 5]);
+        assert_eq!(frame[9..], block);
+        head.insert_header("X", "y".repeat(MAX_FRAME)).unwrap();
+        assert_eq!(frame_of(5, &head), None);
+    }
+
+    #[test]
+    fn lengths_are_integers_with_a_prefix_of_seven_bits() {
+        for (length, coded) in [
+            (0, &[0][..]),
+            (126, &[126]),
+            (127, &[127, 0]),
+            (254, &[127, 127]),
+            (255, &[127, 128, 1]),
+            (1337 + 127, &[127, 185, 10]),
+        ] {
+            let mut block = Vec::new();
+            string(&mut block, &vec![b'x'; length]);
+            assert_eq!(block[..coded.len()], *coded, "{length}");
+            assert_eq!(block.len(), coded.len() + length);
+        }
+    }
+
+    #[test]
+    fn a_request_learns_its_stream_and_nobody_sees_the_field() {
+        let mut request = RequestHeader::build("GET", b"/", None).unwrap();
+        assert_eq!(take_stream(&mut request), None);
+        for number in ["7", "x", "9"] {
+            request.append_header(STREAM, number).unwrap();
+        }
+        assert_eq!(take_stream(&mut request), Some(9));
+        assert!(request.headers.is_empty());
+        assert!(field_of(4_294_967_295).ends_with(b"\x0a4294967295"));
+    }
+
+    #[test]
+    fn what_waits_is_bounded_and_wakes_the_connection() {
+        struct Woken(AtomicBool);
+        impl std::task::Wake for Woken {
+            fn wake(self: std::sync::Arc<Self>) {
+                self.0.store(true, SeqCst);
+            }
+        }
+        let woken = std::sync::Arc::new(Woken(AtomicBool::new(false)));
+        let interims = Interims::default();
+        interims.register(&std::sync::Arc::clone(&woken).into());
+        assert!(!woken.0.load(SeqCst) && !interims.wait());
+        interims.push(1, vec![0; MAX_WAITING]);
+        assert!(woken.0.swap(false, SeqCst) && interims.wait());
+        interims.push(3, vec![0]);
+        let taken: Vec<u32> = interims.take().into_iter().map(|(stream, _)| stream).collect();
+        assert!(taken == [1] && !interims.wait());
+        interims.push(5, vec![0]);
+        interims.register(&std::sync::Arc::clone(&woken).into());
+        assert!(woken.0.load(SeqCst));
+    }
+}
