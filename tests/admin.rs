@@ -214,7 +214,7 @@ fn a_name_that_only_dns_connects_with_us_reads_and_changes_nothing() {
             assert_eq!(status(host, target), 421, "{host} {target}");
         }
         assert_eq!(status(host, "/livez"), 200, "{host}");
-        assert_eq!(status(host, "/readyz"), 200, "{host}");
+        assert!(eventually(LONG, || status(host, "/readyz") == 200), "{host}");
         let verb = Client::to(icm.admin).host(host).post("/servers/Web1/restrict", &[], "");
         assert_eq!(verb.status, 421, "{host}");
     }

@@ -326,7 +326,10 @@ impl<A: HttpServerApp + Send + Sync + 'static> Shared<A> {
     /// All requests of an HTTP/2 connection, by Pingora's own loop.
     async fn http2<S: IO + 'static>(&self, stream: S, shutdown: &ShutdownWatch) {
         let limits = self.limits();
-        let waiting = Arc::<Waiting>::default();
+        let waiting = Arc::new(match self.limit {
+            ConnectionLimit::Configured => Waiting::default(),
+            ConnectionLimit::Fixed(..) => Waiting::of_whole_answers(),
+        });
         let house = Arc::clone(&self.house);
         let guarded = Guarded::http2(stream, Rules::from(&limits), house, Arc::clone(&waiting));
         let mut options = HttpServerOptions::default();

@@ -42,6 +42,8 @@ pub struct Waiting {
     pub(super) interims: Interims,
     /// Requests in progress.
     begun: AtomicUsize,
+    /// An answer waits from its request on: nobody tracks its chunks, and no server can be silent.
+    is_whole: bool,
     /// Streams begin with next to no window.
     is_closed: AtomicBool,
     /// How often those that wait were refused.
@@ -68,8 +70,13 @@ impl Waiting {
         self.answers.load(Relaxed)
     }
 
+    /// Of a service that answers by itself.
+    #[must_use]
+    pub fn of_whole_answers() -> Self {
+        Self { is_whole: true, ..Self::default() }
+    }
+
     /// A chunk of an answer of its own.
-    #[cfg(test)]
     pub(super) fn chunk(self: &Arc<Self>, bytes: Bytes) -> Bytes {
         let connection = Arc::clone(self);
         track(&mut Some(Arc::new(WaitingAnswer { chunks: AtomicUsize::new(0), connection })), bytes)
@@ -79,6 +86,7 @@ impl Waiting {
     /// long.
     pub async fn request<F: Future>(self: &Arc<Self>, stream: Option<u32>, request: F) -> Option<F::Output> {
         let _begun = self.begin().await?;
+        let _answer = self.is_whole.then(|| self.chunk(Bytes::from_static(b"whole")));
         Some(REQUEST.scope(Request { connection: Arc::clone(self), stream }, request).await)
     }
 
@@ -227,6 +235,13 @@ mod tests {
         waiting.initial_window(MIN_WINDOW);
         begun(MAX_WITHOUT_WINDOW + 1).await;
         later.abort();
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_nobody_tracks_waits_from_its_request_on() {
+        let waiting = Arc::new(Waiting::of_whole_answers());
+        let request = waiting.request(None, async { waiting.answers() });
+        assert_eq!((request.await, waiting.answers()), (Some(1), 0));
     }
 
     #[test]
