@@ -119,6 +119,7 @@ fn head_is_answered_as_get_and_anything_else_is_refused_with_what_to_do() {
     let acme = Acme::built_in();
     let icm = Icm::start(config(&acme));
     wait_for(icm.admin);
+    assert!(eventually(LONG, || icm.admin("/readyz").status == 200), "{}", icm.log());
     for path in [
         "/",
         "/status",
@@ -228,7 +229,7 @@ fn a_name_that_only_dns_connects_with_us_reads_and_changes_nothing() {
 fn off_loopback_all_but_liveness_and_readiness_need_the_token() {
     let (_acme, icm, _dir) = with_token(Some("0.0.0.0".to_owned()));
     for target in ["/livez", "/readyz"] {
-        assert_eq!(ask(&icm, "GET", target, &[]).status, 200, "{target}");
+        assert!(eventually(LONG, || ask(&icm, "GET", target, &[]).status == 200), "{target}");
     }
     for target in [
         "/",
