@@ -20,7 +20,7 @@ use super::http1::{End, Http1};
 use super::http2::Http2;
 use super::outgoing::Outgoing;
 use super::patience::{Acknowledgements, Timer, Turn};
-use super::tcp::acknowledged;
+use super::tcp::{Written, acknowledged};
 use super::waiting::Waiting;
 use super::{House, Rules, parting};
 use crate::gate::Refusal;
@@ -42,6 +42,8 @@ pub struct Guarded<S: IO + 'static> {
     timer: Timer,
     writing: Turn,
     acknowledgements: Acknowledgements,
+    /// What the system has taken, and how much of it was seen; nothing where the stream takes by itself.
+    written: Option<(Written, u64)>,
     /// Of HTTP/1.1: what speaks HTTP/2 has a buffer of its own, and only notices of ours are held here.
     outgoing: Outgoing,
     /// What is held was flushed, and leaves when this is next asked for anything.
@@ -68,9 +70,18 @@ impl<S: IO + 'static> Guarded<S> {
             timer: Timer::default(),
             writing: Turn::default(),
             acknowledgements: Acknowledgements::default(),
+            written: None,
             outgoing: Outgoing::default(),
             owes: false,
         }
+    }
+
+    /// On a stream that hands what it takes to the system, which counts it here.
+    #[must_use]
+    pub fn over(mut self, written: Written) -> Self {
+        let seen = written.bytes();
+        self.written = Some((written, seen));
+        self
     }
 
     /// The answer is complete: on to the next request, by the rules as they are now. False when there cannot
@@ -207,11 +218,19 @@ impl<S: IO + 'static> Guarded<S> {
         result: Poll<Result<T>>,
         octets: impl FnOnce(&T) -> usize,
     ) -> Poll<Result<T>> {
-        match &result {
-            Poll::Ready(Ok(done)) => {
-                self.writing.moved(octets(done), self.rules.min_rate);
-                self.acknowledgements.stop();
+        let moved = match (&mut self.written, &result) {
+            (Some((written, seen)), _) => {
+                let before = std::mem::replace(seen, written.bytes());
+                Some(seen.saturating_sub(before)).filter(|bytes| *bytes > 0)
             }
+            (None, Poll::Ready(Ok(done))) => Some(octets(done) as u64),
+            (None, _) => None,
+        };
+        if let Some(bytes) = moved {
+            self.writing.moved(usize::try_from(bytes).unwrap_or(usize::MAX), self.rules.min_rate);
+            self.acknowledgements.stop();
+        }
+        match &result {
             Poll::Pending if self.rules.min_rate > 0 && self.is_too_slow(cx) => {
                 self.house.too_slow();
                 self.stream = None;
