@@ -13,7 +13,6 @@ use std::task::{Context, Poll, Waker, ready};
 
 use pingora::protocols::{GetSocketDigest, IO};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::Instant;
 
 use super::answers::Overdue;
 use super::http1::{End, Http1};
@@ -37,13 +36,13 @@ pub struct Guarded<S: IO + 'static> {
     /// Gone once the connection was refused.
     pub(super) stream: Option<S>,
     protocol: Protocol,
-    rules: Rules,
-    house: Arc<House>,
-    timer: Timer,
-    writing: Turn,
-    acknowledgements: Acknowledgements,
+    pub(super) rules: Rules,
+    pub(super) house: Arc<House>,
+    pub(super) timer: Timer,
+    pub(super) writing: Turn,
+    pub(super) acknowledgements: Acknowledgements,
     /// What the system has taken, and how much of it was seen; nothing where the stream takes by itself.
-    written: Option<(Written, u64)>,
+    pub(super) written: Option<(Written, u64)>,
     /// Of HTTP/1.1: what speaks HTTP/2 has a buffer of its own, and only notices of ours are held here.
     outgoing: Outgoing,
     /// What is held was flushed, and leaves when this is next asked for anything.
@@ -208,55 +207,6 @@ impl<S: IO + 'static> Guarded<S> {
                 Poll::Ready(Ok(()))
             }
             Overdue::Connection => Poll::Ready(Err(Error::from(ErrorKind::TimedOut))),
-        }
-    }
-
-    /// A write made progress, or waits for the client.
-    fn pace<T>(
-        &mut self,
-        cx: &mut Context<'_>,
-        result: Poll<Result<T>>,
-        octets: impl FnOnce(&T) -> usize,
-    ) -> Poll<Result<T>> {
-        let moved = match (&mut self.written, &result) {
-            (Some((written, seen)), _) => {
-                let before = std::mem::replace(seen, written.bytes());
-                Some(seen.saturating_sub(before)).filter(|bytes| *bytes > 0)
-            }
-            (None, Poll::Ready(Ok(done))) => Some(octets(done) as u64),
-            (None, _) => None,
-        };
-        if let Some(bytes) = moved {
-            self.writing.moved(usize::try_from(bytes).unwrap_or(usize::MAX), self.rules.min_rate);
-            self.acknowledgements.stop();
-        }
-        match &result {
-            Poll::Pending if self.rules.min_rate > 0 && self.is_too_slow(cx) => {
-                self.house.too_slow();
-                self.stream = None;
-                return Poll::Ready(Err(Error::new(ErrorKind::TimedOut, "the client does not read")));
-            }
-            _ => {}
-        }
-        result
-    }
-
-    /// A write has waited for too long. The system takes no more as long as much is on its way, which then counts as
-    /// it arrives.
-    fn is_too_slow(&mut self, cx: &mut Context<'_>) -> bool {
-        let Some(stream) = &self.stream else { return false };
-        loop {
-            let (deadline, look) = (self.writing.wait(), self.acknowledgements.next_look());
-            if self.timer.poll(cx, deadline.min(look)).is_pending() {
-                return false;
-            }
-            match self.acknowledgements.look(|| acknowledged(stream.id())) {
-                Some((bytes, unacknowledged)) => {
-                    self.writing.acknowledged(bytes, unacknowledged, self.rules.min_rate);
-                }
-                None if deadline <= Instant::now() => return true,
-                None => {}
-            }
         }
     }
 

@@ -20,6 +20,7 @@ pub mod guarded;
 pub mod http1;
 pub mod http2;
 mod outgoing;
+mod pace;
 pub mod parting;
 pub mod patience;
 pub mod places;
