@@ -159,6 +159,10 @@ fn what_a_client_does_not_take_ends_with_its_servers_connection_and_slow_clients
     let mut full = connect();
     full.octets(&frame_of(HEADERS, END, 1, &get("/large")));
     grant(&mut full, 1, 1 << 20);
+    // Grants everything and reads nothing.
+    let mut deaf = with_windows(connect(), 0x7fff_ffff, 0, "/large");
+    grant(&mut deaf, 0, 0x7fff_ffff - 65_535);
+    deaf.octets(&frame_of(HEADERS, END, 1, &get("/large")));
     let mut unread = TcpStream::connect(icm.address).unwrap();
     unread.write_all(b"GET /large HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
     let [at_once, at_half] = [connect(), connect()];

@@ -46,16 +46,20 @@ const NEWEST: f32 = 0.5;
 /// before still have half of their weight, so over a shorter time the two tell of different moments.
 pub const ENOUGH: f32 = 30.0;
 
+/// Values on which a jump has to rest: those of 50 seconds, as Domino renews its index once a minute.
+const ENOUGH_FOR_JUMP: f32 = 100.0;
+
 /// What a new index adds, held against what was observed in its time, after one before. `None`: nothing was observed. A
 /// jump is no noise of which a mean had to be taken, where both tell of the same time: the server says itself that things
-/// are different now. Over a shorter time it may tell of what is observed since, or will be (`benches/balance`, bursts with
-/// an index every 5 s: to follow each jump more than doubled the 99th percentile).
+/// are different now. Over a shorter time it may tell of what is observed since, or will be (`benches/balance`, bursts and four
+/// balancers: with an index every 5 s to follow each jump more than doubled the 99th percentile, with one every 15 s it
+/// added two thirds, with one a minute it changes nothing).
 #[must_use]
 pub fn beyond(before: Option<Published>, index: f32, meanwhile: Mean) -> Option<f32> {
     let fresh = index - meanwhile.get()?;
     let newest = NEWEST * (meanwhile.values / ENOUGH).min(1.0);
     let jumps = |before: &Published| f64::from((index - before.reading.index).abs()) >= JUMP;
-    let before = before.filter(|before| meanwhile.values < ENOUGH || !jumps(before));
+    let before = before.filter(|before| meanwhile.values < ENOUGH_FOR_JUMP || !jumps(before));
     let before = before.and_then(|before| before.beyond);
     Some(before.map_or(fresh, |before| before + (fresh - before) * newest))
 }

@@ -29,7 +29,7 @@ use super::http2::WINDOW;
 use super::interim;
 use super::places::{Full, Place, Places};
 use super::sockets::{Socket, listen};
-use super::tcp::Tcp;
+use super::tcp::{Tcp, Written};
 use super::waiting::Waiting;
 use super::{House, Rules};
 use crate::balancer::Balancer;
@@ -259,7 +259,8 @@ impl<A: HttpServerApp + Send + Sync + 'static> Shared<A> {
         shutdown: &ShutdownWatch,
     ) {
         let tcp = Tcp::new(socket, peer, Some(place), Some(Arc::clone(&self.house.logins)));
-        let Some(tls) = tls else { return self.http1(tcp, shutdown).await };
+        let written = tcp.written();
+        let Some(tls) = tls else { return self.http1(tcp, written, shutdown).await };
         let patience = self.limits().handshake_timeout;
         // Boxed: it is large, and over when the long part of a connection's life begins.
         let stream = match tokio::time::timeout(patience, Box::pin(tls.tls_handshake(tcp))).await {
@@ -268,9 +269,9 @@ impl<A: HttpServerApp + Send + Sync + 'static> Shared<A> {
             Err(_) => return self.no_handshake(peer, "it took too long"),
         };
         if matches!(stream.selected_alpn_proto(), Some(ALPN::H2)) {
-            self.http2(stream, shutdown).await;
+            self.http2(stream, written, shutdown).await;
         } else {
-            self.http1(stream, shutdown).await;
+            self.http1(stream, written, shutdown).await;
         }
     }
 
@@ -282,8 +283,9 @@ impl<A: HttpServerApp + Send + Sync + 'static> Shared<A> {
 
     /// One request after another, as Pingora's own loop does it, with the gate told where each begins. What a
     /// request needs is made when its head is there: until then a connection costs next to nothing.
-    async fn http1<S: IO + 'static>(&self, stream: S, shutdown: &ShutdownWatch) {
-        let mut guarded = Box::new(Guarded::http1(stream, self.rules(), Arc::clone(&self.house)));
+    async fn http1<S: IO + 'static>(&self, stream: S, written: Written, shutdown: &ShutdownWatch) {
+        let guarded = Guarded::http1(stream, self.rules(), Arc::clone(&self.house));
+        let mut guarded = Box::new(guarded.over(written));
         let mut settings: Option<HttpPersistentSettings> = None;
         // One for all requests: to begin and to end this wait with each of them would cost more.
         let stop = self.end_of_idling(shutdown.clone());
@@ -324,14 +326,14 @@ impl<A: HttpServerApp + Send + Sync + 'static> Shared<A> {
     }
 
     /// All requests of an HTTP/2 connection, by Pingora's own loop.
-    async fn http2<S: IO + 'static>(&self, stream: S, shutdown: &ShutdownWatch) {
+    async fn http2<S: IO + 'static>(&self, stream: S, written: Written, shutdown: &ShutdownWatch) {
         let limits = self.limits();
         let waiting = Arc::new(match self.limit {
             ConnectionLimit::Configured => Waiting::default(),
             ConnectionLimit::Fixed(..) => Waiting::of_whole_answers(),
         });
         let house = Arc::clone(&self.house);
-        let guarded = Guarded::http2(stream, Rules::from(&limits), house, Arc::clone(&waiting));
+        let guarded = Guarded::http2(stream, Rules::from(&limits), house, Arc::clone(&waiting)).over(written);
         let mut options = HttpServerOptions::default();
         options.h2_idle_timeout = Some(limits.idle_timeout);
         let app = ForHttp2 { app: Arc::clone(&self.app), options, h2: h2_options(&limits), waiting };

@@ -13,14 +13,13 @@ use std::task::{Context, Poll, Waker, ready};
 
 use pingora::protocols::{GetSocketDigest, IO};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::time::Instant;
 
 use super::answers::Overdue;
 use super::http1::{End, Http1};
 use super::http2::Http2;
 use super::outgoing::Outgoing;
 use super::patience::{Acknowledgements, Timer, Turn};
-use super::tcp::acknowledged;
+use super::tcp::{Written, acknowledged};
 use super::waiting::Waiting;
 use super::{House, Rules, parting};
 use crate::gate::Refusal;
@@ -37,11 +36,13 @@ pub struct Guarded<S: IO + 'static> {
     /// Gone once the connection was refused.
     pub(super) stream: Option<S>,
     protocol: Protocol,
-    rules: Rules,
-    house: Arc<House>,
-    timer: Timer,
-    writing: Turn,
-    acknowledgements: Acknowledgements,
+    pub(super) rules: Rules,
+    pub(super) house: Arc<House>,
+    pub(super) timer: Timer,
+    pub(super) writing: Turn,
+    pub(super) acknowledgements: Acknowledgements,
+    /// What the system has taken, and how much of it was seen; nothing where the stream takes by itself.
+    pub(super) written: Option<(Written, u64)>,
     /// Of HTTP/1.1: what speaks HTTP/2 has a buffer of its own, and only notices of ours are held here.
     outgoing: Outgoing,
     /// What is held was flushed, and leaves when this is next asked for anything.
@@ -68,9 +69,18 @@ impl<S: IO + 'static> Guarded<S> {
             timer: Timer::default(),
             writing: Turn::default(),
             acknowledgements: Acknowledgements::default(),
+            written: None,
             outgoing: Outgoing::default(),
             owes: false,
         }
+    }
+
+    /// On a stream that hands what it takes to the system, which counts it here.
+    #[must_use]
+    pub fn over(mut self, written: Written) -> Self {
+        let seen = written.bytes();
+        self.written = Some((written, seen));
+        self
     }
 
     /// The answer is complete: on to the next request, by the rules as they are now. False when there cannot
@@ -197,47 +207,6 @@ impl<S: IO + 'static> Guarded<S> {
                 Poll::Ready(Ok(()))
             }
             Overdue::Connection => Poll::Ready(Err(Error::from(ErrorKind::TimedOut))),
-        }
-    }
-
-    /// A write made progress, or waits for the client.
-    fn pace<T>(
-        &mut self,
-        cx: &mut Context<'_>,
-        result: Poll<Result<T>>,
-        octets: impl FnOnce(&T) -> usize,
-    ) -> Poll<Result<T>> {
-        match &result {
-            Poll::Ready(Ok(done)) => {
-                self.writing.moved(octets(done), self.rules.min_rate);
-                self.acknowledgements.stop();
-            }
-            Poll::Pending if self.rules.min_rate > 0 && self.is_too_slow(cx) => {
-                self.house.too_slow();
-                self.stream = None;
-                return Poll::Ready(Err(Error::new(ErrorKind::TimedOut, "the client does not read")));
-            }
-            _ => {}
-        }
-        result
-    }
-
-    /// A write has waited for too long. The system takes no more as long as much is on its way, which then counts as
-    /// it arrives.
-    fn is_too_slow(&mut self, cx: &mut Context<'_>) -> bool {
-        let Some(stream) = &self.stream else { return false };
-        loop {
-            let (deadline, look) = (self.writing.wait(), self.acknowledgements.next_look());
-            if self.timer.poll(cx, deadline.min(look)).is_pending() {
-                return false;
-            }
-            match self.acknowledgements.look(|| acknowledged(stream.id())) {
-                Some((bytes, unacknowledged)) => {
-                    self.writing.acknowledged(bytes, unacknowledged, self.rules.min_rate);
-                }
-                None if deadline <= Instant::now() => return true,
-                None => {}
-            }
         }
     }
 

@@ -24,6 +24,7 @@ mod http2_input;
 pub mod interim;
 pub mod login_connections;
 mod outgoing;
+mod pace;
 pub mod parting;
 pub mod patience;
 pub mod places;

@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::task::{Context, Poll};
 use std::time::SystemTime;
 
@@ -26,6 +27,25 @@ use super::login_connections::{ClientConnection, LoginConnections};
 use super::patience::Acknowledged;
 use super::places::Place;
 
+/// How many bytes the system has taken. TLS takes more by itself, which then has moved nowhere.
+#[derive(Clone, Debug, Default)]
+pub struct Written(Arc<AtomicU64>);
+
+impl Written {
+    /// All of them so far.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.0.load(Relaxed)
+    }
+
+    fn count(&self, written: Poll<Result<usize>>) -> Poll<Result<usize>> {
+        if let Poll::Ready(Ok(bytes)) = &written {
+            self.0.fetch_add(*bytes as u64, Relaxed);
+        }
+        written
+    }
+}
+
 /// See the module's description.
 #[derive(Debug)]
 pub struct Tcp {
@@ -33,6 +53,7 @@ pub struct Tcp {
     socket: Arc<SocketDigest>,
     accepted: SystemTime,
     logins: Option<Arc<LoginConnections>>,
+    written: Written,
     _place: Option<Place>,
 }
 
@@ -49,7 +70,14 @@ impl Tcp {
         let _ = io.set_nodelay(true);
         let socket = SocketDigest::from_raw_fd(io.as_raw_fd());
         let _ = socket.peer_addr.set(Some(peer.into()));
-        Self { io, socket: Arc::new(socket), accepted: SystemTime::now(), logins, _place: place }
+        let (accepted, written) = (SystemTime::now(), Written::default());
+        Self { io, socket: Arc::new(socket), accepted, written, logins, _place: place }
+    }
+
+    /// What is written to it.
+    #[must_use]
+    pub fn written(&self) -> Written {
+        self.written.clone()
     }
 }
 
@@ -78,7 +106,8 @@ impl AsyncRead for Tcp {
 
 impl AsyncWrite for Tcp {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<Result<usize>> {
-        Pin::new(&mut self.io).poll_write(cx, buf)
+        let written = Pin::new(&mut self.io).poll_write(cx, buf);
+        self.written.count(written)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
@@ -95,10 +124,11 @@ impl AsyncWrite for Tcp {
         bufs: &[IoSlice<'_>],
     ) -> Poll<Result<usize>> {
         // One record of TLS, most of the time: for a single piece the other system call is the cheaper one.
-        match bufs {
+        let written = match bufs {
             [one] => Pin::new(&mut self.io).poll_write(cx, one),
             _ => Pin::new(&mut self.io).poll_write_vectored(cx, bufs),
-        }
+        };
+        self.written.count(written)
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -96,7 +96,7 @@ fn a_published_rise_after_busy_is_what_ranks_whatever_was_observed() {
             }
             assert_eq!(member.view().busy, index == 10);
             let ranked = member.view().index.unwrap();
-            assert!((ranked - f32::from(index)).abs() < 1.0, "{answers}: {ranked} for {index}");
+            assert!((ranked - f32::from(index)).abs() < 2.0, "{answers}: {ranked} for {index}");
         }
         // Out of BUSY by a small step, and up by a large one, in readings a second apart.
         for (index, polls) in [(15, 6), (30, 1), (95, 1)] {
