@@ -42,10 +42,10 @@ fn descriptor(
 }
 
 impl Proxy {
-    /// Makes the peer one of this request's own kind: a connection that nobody else uses before or after, or one of
-    /// those that belong to its client.
-    pub(super) fn choose_pool(&self, peer: &mut HttpPeer, member: MemberIx, ctx: &mut Ctx) {
+    /// Makes the peer one for this very request: its pool may be one that belongs to its client, or none at all.
+    pub(super) fn prepare_peer(&self, peer: &mut HttpPeer, member: MemberIx, ctx: &mut Ctx) {
         let Some(routed) = &ctx.routed else { return };
+        peer.options.http_upstream_request_policy.strip_hop_by_hop = routed.has_fields_of_this_hop;
         let is_new = ctx.fresh.take_if(|fresh| *fresh == member).is_some();
         if routed.exchange == Exchange::Tunnel {
             // A tunnel needs a connection of its own kind: see `balancer::tunnel`.

@@ -129,6 +129,8 @@ pub struct Routed {
     pub sessions: SmallVec<[MemberIx; 4]>,
     /// The `Cookie` lines hold what no server, or not every server may see, or are several.
     pub rewrites_cookies: bool,
+    /// The head has fields that end at this hop, beside `Connection` and `Upgrade`.
+    pub has_fields_of_this_hop: bool,
     /// The URL ends the user's session.
     pub is_logout: bool,
     /// The Host as the client wrote it.

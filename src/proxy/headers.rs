@@ -28,11 +28,12 @@ const CONNECTOR_SECRET: &str = "X-ConnectorHeaders-Secret";
 /// what it said itself.
 ///
 /// In the client's own head there is room; what is put into the copy that each attempt makes of it moves all fields.
+/// Out: whether it has fields that end at this hop, which Pingora removes from each copy.
 ///
 /// # Errors
 /// When Pingora refuses a header's value, which cannot come from the client unchecked.
-pub fn of_client(request: &mut RequestHeader, routed: &Routed, client: Client) -> Result<()> {
-    remove_what_is_ours_to_say(request);
+pub fn of_client(request: &mut RequestHeader, routed: &Routed, client: Client) -> Result<bool> {
+    let ends_here = remove_what_is_ours_to_say(request);
     let scheme =
         if routed.tls { HeaderValue::from_static("https") } else { HeaderValue::from_static("http") };
     let port = public_port(routed, client);
@@ -63,7 +64,7 @@ pub fn of_client(request: &mut RequestHeader, routed: &Routed, client: Client) -
         };
         request.append_header(header::VIA, format!("{received} {pseudonym}"))?;
     }
-    Ok(())
+    Ok(ends_here)
 }
 
 /// The port of the public name: as the client wrote it, else as a trusted proxy says it, else the scheme's own.
@@ -115,17 +116,38 @@ pub fn to_server(
 /// them, `$WSRU` being a whole login
 /// (<https://frostillic.us/blog/posts/2023/1/25/overdue-psa--reverse-proxy-headers-in-domino-12.0.1fp1-and-newer>),
 /// and whatever speaks of the client's address, host and scheme. Beside them go the twins of fields that frame, see
-/// [`is_twin`], and [`HTTPOXY`].
-fn remove_what_is_ours_to_say(request: &mut RequestHeader) {
-    let hostile = |name: &&HeaderName| {
-        let name = name.as_str();
-        may_be_hostile(name) && (is_ours_to_say(name) || is_twin(name) || is(name, HTTPOXY))
-    };
-    let hostile: SmallVec<[HeaderName; 4]> = request.headers.keys().filter(hostile).cloned().collect();
+/// [`is_twin`], and [`HTTPOXY`]. Out: whether fields are left that end at this hop.
+fn remove_what_is_ours_to_say(request: &mut RequestHeader) -> bool {
+    let mut ends_here = false;
+    let mut hostile: SmallVec<[HeaderName; 4]> = SmallVec::new();
+    for key in request.headers.keys() {
+        let name = key.as_str();
+        if !may_be_hostile(name) {
+            continue;
+        }
+        if is_ours_to_say(name) || is_twin(name) || is(name, HTTPOXY) {
+            hostile.push(key.clone());
+        }
+        ends_here |= ENDS_AT_HOP.contains(&name);
+    }
     for name in &hostile {
         request.remove_header(name);
     }
+    ends_here
 }
+
+/// Fields that end at this hop, without `Connection`, `Upgrade` and `HTTP2-Settings`: these Pingora removes in any case
+/// (`strip_standard_hop_by_hop_headers` of `pingora-proxy`). To look for each of them in every request costs more than
+/// to see here that there are none.
+const ENDS_AT_HOP: [&str; 7] = [
+    "keep-alive",
+    "proxy-connection",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "te",
+    "trailer",
+    "transfer-encoding",
+];
 
 /// What nearly every field's first letter says at once.
 fn may_be_hostile(name: &str) -> bool {
@@ -248,6 +270,21 @@ mod tests {
             ["ws", "xwsru", "forward", "forwarded-by-me", "x-forward-for", "x-real-ipx", "cookie", "host"]
         {
             assert!(!is_ours_to_say(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_head_without_fields_of_this_hop_needs_no_search_for_them() {
+        let ends = |fields: &[&'static str]| {
+            let mut head = RequestHeader::build("GET", b"/", None).unwrap();
+            for name in fields {
+                head.append_header(*name, "x").unwrap();
+            }
+            remove_what_is_ours_to_say(&mut head)
+        };
+        assert!(!ends(&["Host", "Accept", "Connection", "Upgrade", "X-Forwarded-For", "Keep_Alive", "Tea"]));
+        for name in ENDS_AT_HOP {
+            assert!(ends(&["Host", name]) && may_be_hostile(name), "{name}");
         }
     }
 

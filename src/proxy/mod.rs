@@ -305,8 +305,8 @@ impl ProxyHttp for Proxy {
         if redirects {
             return self.redirect(session, ctx, &snapshot, &target).await;
         }
-        if let Some(routed) = &ctx.routed {
-            headers::of_client(session.req_header_mut(), routed, client)?;
+        if let Some(routed) = &mut ctx.routed {
+            routed.has_fields_of_this_hop = headers::of_client(session.req_header_mut(), routed, client)?;
             routed.cluster.kept.budget.request(clock::ms_of(ctx.started));
         }
         Ok(false)
@@ -355,7 +355,7 @@ impl ProxyHttp for Proxy {
             close_at_end: false,
             answered: false,
         });
-        self.choose_pool(&mut peer, member, ctx);
+        self.prepare_peer(&mut peer, member, ctx);
         Ok(peer)
     }
 

@@ -188,6 +188,7 @@ pub fn route(snapshot: &Arc<Snapshot>, head: &RequestHeader, addressed: Addresse
         recent,
         sessions,
         rewrites_cookies,
+        has_fields_of_this_hop: true,
         is_logout: server_command == Some(ServerCommand::Logout),
         authority: addressed.authority.into(),
         cluster,

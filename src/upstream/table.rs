@@ -2,7 +2,7 @@
 //! its slots need no lock.
 
 use std::sync::OnceLock;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
 use crate::descriptor::Descriptor;
 
@@ -19,22 +19,34 @@ pub(super) struct Slot {
 }
 
 /// Chunks are made when a number in them is first used.
-pub(super) struct Table([OnceLock<Box<[Slot]>>; MAX_CHUNKS]);
+pub(super) struct Table {
+    chunks: [OnceLock<Box<[Slot]>>; MAX_CHUNKS],
+    /// One more than the highest number that was ever used.
+    end: AtomicUsize,
+}
 
 /// Numbers are the process's own.
-pub(super) static TABLE: Table = Table([const { OnceLock::new() }; MAX_CHUNKS]);
+pub(super) static TABLE: Table =
+    Table { chunks: [const { OnceLock::new() }; MAX_CHUNKS], end: AtomicUsize::new(0) };
 
 impl Table {
     /// The slot of a connection; `None` beyond a million descriptors, where nothing is known of any.
     pub fn slot(&self, descriptor: Descriptor) -> Option<&Slot> {
         let number = usize::try_from(descriptor.number).ok()?;
-        let chunk = self.0.get(number / CHUNK)?;
+        let chunk = self.chunks.get(number / CHUNK)?;
+        if number >= self.end.load(Relaxed) {
+            self.end.fetch_max(number + 1, Relaxed);
+        }
         chunk.get_or_init(|| (0..CHUNK).map(|_| Slot::default()).collect()).get(number % CHUNK)
     }
 
-    /// Chunks with slots that were ever used, each with the number of its first one.
+    /// The slots up to the highest that was ever used, in chunks, each with the number of its first one.
     pub fn chunks(&self) -> impl Iterator<Item = (usize, &[Slot])> {
-        let chunks = self.0.iter().enumerate();
-        chunks.filter_map(|(at, chunk)| Some((at * CHUNK, &**chunk.get()?)))
+        let end = self.end.load(Relaxed);
+        let chunks = self.chunks.iter().enumerate().take(end.div_ceil(CHUNK));
+        chunks.filter_map(move |(at, chunk)| {
+            let (first, chunk) = (at * CHUNK, chunk.get()?);
+            Some((first, chunk.get(..CHUNK.min(end - first))?))
+        })
     }
 }
