@@ -53,7 +53,7 @@ fn acting_requests_are_not_lost_to_a_server_that_closes_a_moment_after_its_answe
             talk.say(OK);
             // 0 to 8 ms, which nobody can foresee.
             let n = answers.fetch_add(7, Ordering::Relaxed);
-            if n % 3 != 0 {
+            if !n.is_multiple_of(3) {
                 pause((n % 9) as u64);
                 return;
             }
