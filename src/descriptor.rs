@@ -9,7 +9,7 @@ use std::os::fd::RawFd;
 use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, Shutdown, SockaddrStorage, getsockname, recv, shutdown};
 
-/// See the module's description.
+/// A socket of this process, as long as it is the one that the number stood for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Descriptor {
     /// As the system counts the process's descriptors.
@@ -46,7 +46,7 @@ impl Descriptor {
         }
     }
 
-    /// Ends the connection in both directions, if it is still this one. Whoever uses it sees that it is closed.
+    /// Ends the connection in both directions, if it is still this one. Its owner sees that it is closed.
     pub fn cut(self) {
         if Self::of(self.number) == Some(self) {
             // It fails where the peer has ended the connection already.

@@ -1,4 +1,4 @@
-//! A page on which Domino always fails harms whoever asks for it, and nobody else.
+//! A page on which Domino always fails harms the user who asks for it, and nobody else.
 
 #![allow(
     clippy::unwrap_used,
@@ -31,12 +31,7 @@ fn two(bad: impl Fn(&mut Talk) + Send + Sync + Clone + 'static) -> ([Scripted; 2
         })
     };
     let servers = [server(), server()];
-    let mut config = servers[0].config();
-    let list = format!(
-        "[ {{ name: Web1/Acme, hostname: w1.example, http: \"{}\" }}, {{ name: Web2/Acme, hostname: w2.example, http: \"{}\" }} ]",
-        servers[0].address, servers[1].address
-    );
-    set(&mut config, "clusters.0.servers.list", &list);
+    let mut config = Scripted::config_of(&servers);
     set(&mut config, "access_log", "{ path: stdout, format: json }");
     (servers, Icm::start(config))
 }

@@ -1,4 +1,4 @@
-//! NTLM and Negotiate log in a connection (RFC 4559 section 6): whoever has logged in shares it with nobody.
+//! NTLM and Negotiate log in a connection (RFC 4559 section 6): a user who has logged in shares it with nobody.
 
 #![allow(
     clippy::unwrap_used,
@@ -78,13 +78,7 @@ fn ntlm_server() -> Scripted {
 
 fn two_servers() -> ([Scripted; 2], Icm) {
     let servers = [ntlm_server(), ntlm_server()];
-    let mut config = servers[0].config();
-    let list = format!(
-        "[ {{ name: Web1/Acme, hostname: w1.example, http: \"{}\" }}, {{ name: Web2/Acme, hostname: w2.example, http: \"{}\" }} ]",
-        servers[0].address, servers[1].address
-    );
-    set(&mut config, "clusters.0.servers.list", &list);
-    let icm = Icm::start(config);
+    let icm = Icm::start(Scripted::config_of(&servers));
     (servers, icm)
 }
 

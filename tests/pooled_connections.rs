@@ -142,7 +142,7 @@ fn bytes_that_wait_on_an_idle_connection_never_become_an_answer() {
         clients.iter_mut().for_each(|client| client.connect().unwrap());
         let before = stray.load(Ordering::SeqCst);
         assert_eq!(clients[0].get("/first.nsf").status, 200);
-        // From here on the bytes wait, perhaps unseen by whoever watches idle connections.
+        // From here on the bytes wait, perhaps unseen by the pool.
         while stray.load(Ordering::SeqCst) == before {
             std::hint::spin_loop();
         }

@@ -95,7 +95,7 @@ const WINDOW: f64 = 1_000.0;
 pub struct Expansion {
     /// At least 1.0.
     pub factor: f64,
-    /// How much of the factor [`NOISE_MICROS`] make.
+    /// How much of the factor `NOISE_MICROS` make.
     pub noise: f64,
 }
 
@@ -104,7 +104,7 @@ pub struct Expansion {
 pub struct ObservedIndex {
     /// 0.0 to 100.0.
     pub index: f32,
-    /// By how many points it would be higher with times shorter by [`NOISE_MICROS`]: many for a server that answers
+    /// By how many points it would be higher with times shorter by `NOISE_MICROS`: many for a server that answers
     /// within a few milliseconds, next to none for one that takes a second.
     pub noise: f32,
 }

@@ -17,7 +17,7 @@ const EVIDENCE_MS: u64 = 10 * 60 * 1_000;
 /// Nothing is known.
 const UNKNOWN: u32 = u32::MAX;
 
-/// See the module's description.
+/// What one server has said or shown about keeping connections.
 #[derive(Debug)]
 pub struct KeepAlive {
     /// Milliseconds, from the last `Keep-Alive: timeout=`.

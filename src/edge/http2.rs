@@ -2,7 +2,7 @@
 //! bodies of the requests that it has begun, and that it takes its answers.
 //!
 //! In: the client's octets and ours, as they pass. Out: is it time to close. Everything else about HTTP/2, its floods
-//! included, is the `h2` library's, and what it needs to be told is [`super::http2_input`]'s. It keeps no octet.
+//! included, is the `h2` library's, and what it needs to be told is `http2_input`'s. It keeps no byte.
 
 use std::io::{Error, ErrorKind, Result};
 use std::sync::Arc;

@@ -2,8 +2,8 @@
 //! carried ([`usage`]), when the server has to answer on it ([`deadline`]), and whether it may carry this request
 //! ([`reuse`]).
 //!
-//! All of it hangs on the connection's descriptor, which Pingora hands to its hooks, in one table of the process
-//! ([`table`]). It opens, reads and writes no connection.
+//! All of it is kept by the connection's descriptor, which Pingora hands to its hooks, in one table of the process. It
+//! opens, reads and writes no connection.
 
 pub mod deadline;
 pub mod reuse;

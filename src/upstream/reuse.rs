@@ -2,7 +2,7 @@
 //!
 //! In: the connection, how it was used, and what its server has shown. Out: yes, or why not. Pingora's pool watches its
 //! connections, but hears of a closed one only when the runtime has looked at the sockets again, and it hands out the one
-//! that was idle for longest. Nothing is read from the connection.
+//! that was idle the longest time. Nothing is read from the connection.
 
 use super::usage::Usage;
 use crate::cluster::KeepAlive;

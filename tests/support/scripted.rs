@@ -53,6 +53,17 @@ impl Scripted {
     pub fn config(&self) -> serde_yaml::Value {
         super::config_for(self.address)
     }
+
+    /// The same with several servers: Web1, Web2, ...
+    pub fn config_of(servers: &[Scripted]) -> serde_yaml::Value {
+        let server = |(n, server): (usize, &Scripted)| {
+            format!("{{ name: Web{n}/Acme, hostname: web{n}.acme.example, http: \"{}\" }}", server.address)
+        };
+        let list: Vec<String> = (1..).zip(servers).map(server).collect();
+        let mut config = servers[0].config();
+        super::set(&mut config, "clusters.0.servers.list", &format!("[ {} ]", list.join(", ")));
+        config
+    }
 }
 
 impl Drop for Scripted {
