@@ -45,31 +45,48 @@ struct Entry {
     login: Login,
     /// Connections to servers that were used for it.
     upstream: Vec<Descriptor>,
+    /// The beginning of its last request, milliseconds.
+    used_ms: u64,
 }
+
+/// A request may outlive its connection and begin a login that no end of a connection takes back. What nobody has used
+/// for so long, milliseconds, is forgotten; its user would only have to log in again.
+const MAX_UNUSED_MS: u64 = 10 * 60 * 1_000;
+/// So many are looked through for such ones, and twice as many as are left the next time.
+const MIN_PRUNED: usize = 256;
 
 /// All of them.
 #[derive(Debug, Default)]
 pub struct LoginConnections {
     count: AtomicUsize,
     entries: Mutex<AHashMap<ClientConnection, Entry>>,
+    /// How many there have to be before unused ones are looked for.
+    prune_at: AtomicUsize,
 }
 
 impl LoginConnections {
     /// What belongs to this client's connection, if it carries a login.
     #[must_use]
-    pub fn get(&self, client: impl FnOnce() -> Option<ClientConnection>) -> Option<Login> {
+    pub fn get(&self, client: impl FnOnce() -> Option<ClientConnection>, now_ms: u64) -> Option<Login> {
         if self.count.load(Relaxed) == 0 {
             return None;
         }
-        self.entries.lock().get(&client()?).map(|entry| entry.login)
+        self.entries.lock().get_mut(&client()?).map(|entry| {
+            entry.used_ms = now_ms;
+            entry.login
+        })
     }
 
     /// From now on this client's connection carries a login.
-    pub fn begin(&self, client: ClientConnection) -> Login {
+    pub fn begin(&self, client: ClientConnection, now_ms: u64) -> Login {
         let mut entries = self.entries.lock();
+        if entries.len() >= self.prune_at.load(Relaxed).max(MIN_PRUNED) {
+            entries.retain(|_, entry| now_ms.saturating_sub(entry.used_ms) < MAX_UNUSED_MS);
+            self.prune_at.store(entries.len() * 2, Relaxed);
+        }
         let entry = entries.entry(client).or_insert_with(|| {
             let login = Login { pool_key: fastrand::u64(..), server: None };
-            Entry { login, upstream: Vec::new() }
+            Entry { login, upstream: Vec::new(), used_ms: now_ms }
         });
         let login = entry.login;
         self.count.store(entries.len(), Relaxed);
@@ -86,7 +103,8 @@ impl LoginConnections {
         }
     }
 
-    /// The client's connection has ended: so do those to servers on which it had logged in.
+    /// The client's connection has ended, or a new one begins between the same ends: what was known of it ends, and so do
+    /// the connections to servers on which it had logged in.
     pub fn end(&self, client: impl FnOnce() -> Option<ClientConnection>) {
         if self.count.load(Relaxed) == 0 {
             return;
@@ -127,19 +145,36 @@ mod tests {
     #[test]
     fn a_login_belongs_to_one_connection_and_ends_with_it() {
         let logins = LoginConnections::default();
-        assert_eq!(logins.get(|| unreachable!("nobody has logged in")), None);
-        let first = logins.begin(client(1));
-        let second = logins.begin(client(2));
+        assert_eq!(logins.get(|| unreachable!("nobody has logged in"), 1), None);
+        let first = logins.begin(client(1), 1);
+        let second = logins.begin(client(2), 1);
         assert_ne!(first.pool_key, second.pool_key);
-        assert_eq!(logins.begin(client(1)), first);
+        assert_eq!(logins.begin(client(1), 1), first);
         let closed = Descriptor { number: 900_002, local_port: 1 };
         logins.connected(client(1), 7, closed);
-        assert_eq!(logins.get(|| Some(client(1))), Some(Login { server: Some(7), ..first }));
-        assert_eq!(logins.get(|| Some(client(3))), None);
+        assert_eq!(logins.get(|| Some(client(1)), 1), Some(Login { server: Some(7), ..first }));
+        assert_eq!(logins.get(|| Some(client(3)), 1), None);
         logins.end(|| Some(client(1)));
-        assert_eq!(logins.get(|| Some(client(1))), None);
+        assert_eq!(logins.get(|| Some(client(1)), 1), None);
         logins.end(|| Some(client(2)));
-        assert_eq!(logins.get(|| unreachable!("nobody is left")), None);
+        assert_eq!(logins.get(|| unreachable!("nobody is left"), 1), None);
+    }
+
+    #[test]
+    fn logins_that_nothing_ends_are_forgotten_when_they_are_many_and_old() {
+        let logins = LoginConnections::default();
+        let begin = |ports: std::ops::Range<u16>, now_ms| {
+            for port in ports {
+                logins.begin(client(port), now_ms);
+            }
+        };
+        let known = || logins.entries.lock().len();
+        begin(0..300, 1);
+        assert_eq!(known(), 300, "they are young");
+        let kept = logins.get(|| Some(client(7)), MAX_UNUSED_MS);
+        begin(300..600, MAX_UNUSED_MS + 1);
+        assert_eq!(known(), 300 + 1, "and of the old ones the one in use");
+        assert_eq!(logins.get(|| Some(client(7)), MAX_UNUSED_MS), kept);
     }
 
     #[test]

@@ -70,6 +70,10 @@ impl Tcp {
         let _ = io.set_nodelay(true);
         let socket = SocketDigest::from_raw_fd(io.as_raw_fd());
         let _ = socket.peer_addr.set(Some(peer.into()));
+        if let Some(logins) = &logins {
+            // Nothing of an earlier connection between the same ends.
+            logins.end(|| ClientConnection::of(socket.peer_addr(), socket.local_addr()));
+        }
         let (accepted, written) = (SystemTime::now(), Written::default());
         Self { io, socket: Arc::new(socket), accepted, written, logins, _place: place }
     }

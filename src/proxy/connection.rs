@@ -116,12 +116,13 @@ impl Proxy {
 
     /// A request begins: the login that its client's connection carries, or begins to carry.
     pub(super) fn find_login(&self, session: &Session, ctx: &mut Ctx) {
-        ctx.login = self.logins.get(|| client_connection(session));
+        let now = clock::ms_of(ctx.started);
+        ctx.login = self.logins.get(|| client_connection(session), now);
         if ctx.login.is_none()
             && brings_login(session.req_header())
             && let Some(client) = client_connection(session)
         {
-            ctx.login = Some(self.logins.begin(client));
+            ctx.login = Some(self.logins.begin(client, now));
         }
     }
 
@@ -150,7 +151,7 @@ impl Proxy {
         {
             // The next step of the login goes out on a connection of this client's own. This one was everybody's, and
             // the server may think that the login has begun on it.
-            ctx.login = Some(self.logins.begin(client));
+            ctx.login = Some(self.logins.begin(client, clock::ms_of(ctx.started)));
             attempt.close_at_end = true;
             if session.req_header().method == http::Method::HEAD || has_no_body(head) {
                 attempt.cut();
