@@ -20,7 +20,7 @@ use tokio::sync::Notify;
 use super::interim::Interims;
 
 /// Requests of a connection that are in progress while its streams begin with next to no window.
-const MAX_WITHOUT_WINDOW: usize = 2;
+const MAX_WITHOUT_WINDOW: usize = 1;
 /// Next to no window: less than one frame of DATA.
 const MIN_WINDOW: i64 = 16_384;
 
