@@ -150,11 +150,11 @@ fn what_a_client_does_not_take_ends_with_its_servers_connection_and_slow_clients
     let mut narrow = with_windows(connect(), 16_384, 20, "/large");
     grant(&mut narrow, 0, 1 << 20);
     assert!(origins(20), "{answering:?}");
-    // Without a window only two of them occupy a server, and hold bytes here.
+    // Without a window only one of them occupies a server, and holds bytes here.
     let mut closed = with_windows(connect(), 0, 20, "/large");
-    assert!(origins(22), "{answering:?}");
+    assert!(origins(21), "{answering:?}");
     let mut dripping = with_windows(connect(), 0, 2, "/large");
-    assert!(origins(24), "{answering:?}");
+    assert!(origins(22), "{answering:?}");
     let mut silent = with_windows(connect(), 0, 1, "/silent");
     let mut full = connect();
     full.octets(&frame_of(HEADERS, END, 1, &get("/large")));

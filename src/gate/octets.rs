@@ -77,8 +77,17 @@ pub(super) fn target_bytes(text: &[u8]) -> TargetBytes {
 
 /// Characters that scripts send as they are and parsers of URLs refuse. Others that RFC 3986 leaves out as well
 /// (`^`, `|`, `{`, `}`, `\\`) are understood by everybody and pass as they are.
-pub(super) fn is_unencoded(byte: u8) -> bool {
+fn is_unencoded(byte: u8) -> bool {
     (byte == b'"') | (byte == b'<') | (byte == b'>') | (byte == b'`')
+}
+
+/// Each byte of a target, and whether it has to be percent-encoded. The backtick of a query need not: every parser takes
+/// it there.
+pub(super) fn with_flaws(target: &[u8]) -> impl Iterator<Item = (u8, bool)> {
+    target.iter().scan(false, |in_query, byte| {
+        *in_query |= *byte == b'?';
+        Some((*byte, is_unencoded(*byte) && !(*in_query && *byte == b'`')))
+    })
 }
 
 /// Without the blanks and tabs around it.

@@ -5,7 +5,7 @@
 
 use super::Limits;
 use super::host;
-use super::octets::{TargetBytes, is_unencoded, target_bytes, token_length};
+use super::octets::{TargetBytes, target_bytes, token_length, with_flaws};
 use super::refusal::{self, Refusal};
 
 /// The longest registered method has 17 octets (<https://www.iana.org/assignments/http-methods>).
@@ -61,11 +61,11 @@ pub(super) fn parse(line: &[u8], limits: &Limits) -> Result<RequestLine, Refusal
         TargetBytes::Clean => false,
         TargetBytes::Unencoded => {
             // The limit is for what is passed on: each becomes three.
-            let more = target.iter().filter(|byte| is_unencoded(**byte)).count().saturating_mul(2);
-            if target.len().saturating_add(more) > limits.uri_bytes {
+            let flaws = with_flaws(target).filter(|(_, flawed)| *flawed).count();
+            if target.len().saturating_add(flaws.saturating_mul(2)) > limits.uri_bytes {
                 return Err(refusal::TARGET_TOO_LONG);
             }
-            true
+            flaws > 0
         }
         TargetBytes::Bad => return Err(refusal::TARGET),
     };

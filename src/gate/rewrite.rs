@@ -4,7 +4,7 @@
 //! are. Characters that a URL does not have (RFC 3986 section 2) are percent-encoded, and the host in a target
 //! that is a URL is spelled as in Host.
 
-use super::octets::{is_unencoded, trim};
+use super::octets::{trim, with_flaws};
 use super::request_line;
 
 const HEX: &[u8; 16] = b"0123456789ABCDEF";
@@ -28,12 +28,12 @@ pub fn rewritten(head: &[u8]) -> Vec<u8> {
         out.extend_from_slice(host);
         rest = target.get(end..).unwrap_or_default();
     }
-    for byte in rest {
-        if is_unencoded(*byte) {
+    for (byte, flawed) in with_flaws(rest) {
+        if flawed {
             let digit = |number: u8| HEX.get(usize::from(number)).copied().unwrap_or_default();
             out.extend_from_slice(&[b'%', digit(byte >> 4), digit(byte & 0xF)]);
         } else {
-            out.push(*byte);
+            out.push(byte);
         }
     }
     out.extend_from_slice(line.get(last..).unwrap_or_default());
