@@ -78,10 +78,7 @@ fn a_target_that_lacks_its_encoding_is_encoded_and_every_other_one_is_served_or_
     let search = "/sales/orders.nsf/v?SearchView&Query=\"exact+phrase\"&x=<a>`";
     let answer = get(search);
     assert_eq!(answer.status, 200, "{}", answer.head);
-    assert_eq!(
-        answer.json()["target"],
-        "/sales/orders.nsf/v?SearchView&Query=%22exact+phrase%22&x=%3Ca%3E`"
-    );
+    assert_eq!(answer.json()["target"], "/sales/orders.nsf/v?SearchView&Query=%22exact+phrase%22&x=%3Ca%3E`");
     // Two at once on one connection, the second with a body.
     let mut client = icm.client();
     let body = "Content-Length: 4\r\n";

@@ -22,12 +22,15 @@ use domino_icm::url::{self, CommandTable};
 #[path = "gate.rs"]
 mod gate_streams;
 pub use gate_streams::gate;
+#[path = "http2.rs"]
+mod http2_streams;
+pub use http2_streams::http2;
 
 /// A target and what it is called in corpus/ and on the command line.
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All of them.
-pub const ALL: [Target; 9] = [
+pub const ALL: [Target; 10] = [
     ("config", config),
     ("url", url),
     ("cookies", cookies),
@@ -37,6 +40,7 @@ pub const ALL: [Target; 9] = [
     ("agent_check", agent_check),
     ("statpub", statpub),
     ("gate", gate),
+    ("http2", http2),
 ];
 
 /// A machine on which every file is a secret and every name resolves.
