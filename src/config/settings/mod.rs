@@ -173,7 +173,7 @@ impl Default for Limits {
             per_client_requests: 0,
             per_client_in_flight: 1000,
             per_client_exempt: Vec::new(),
-            http2_streams: 64,
+            http2_streams: 32,
         }
     }
 }
