@@ -28,7 +28,7 @@ fn bed_h2() -> (Acme, Icm, String) {
     ]);
     set(&mut config, "listeners", &listeners.to_string());
     for (key, value) in [
-        ("probe", "{ interval: 1h, timeout: 1s, unreachable_after: 1000 }"),
+        ("probe", "{ interval: 100ms, timeout: 1s, unreachable_after: 1000, healthy_after: 1 }"),
         ("failover.passive_failures", "0"),
         ("failover.response_timeout", "1s"),
     ] {
@@ -67,12 +67,16 @@ fn http_2_clients_get_another_server_a_502_a_504_or_a_broken_stream_and_never_tw
     let (page, form) = ("/two.nsf?OpenDatabase", "/two.nsf/form?CreateDocument");
 
     for fault in [json!({ "kind": "reset", "at": "head" }), json!("refuse")] {
+        acme.heal("Web1");
+        icm.wait_for_good_probe("Web1");
         acme.fault("Web1", fault);
         let (status, body, executed) = send(get.clone(), page, Vec::new());
         assert_eq!((status, executed), (200, 1));
         assert!(String::from_utf8_lossy(&body.unwrap()).contains("Web2/Acme"));
     }
     for size in [1_000, 200_000] {
+        acme.heal("Web1");
+        icm.wait_for_good_probe("Web1");
         acme.fault("Web1", json!("refuse"));
         let (status, _, executed) = send(post.clone(), form, vec![b'x'; size]);
         assert_eq!((status, executed), (200, 1), "{size}");

@@ -197,9 +197,7 @@ impl Bed {
         let met_by_probes = matches!(fault.as_str(), Some("refuse" | "blackhole"));
         if std::mem::replace(&mut self.met_by_probes, met_by_probes) || met_by_probes {
             // The probe that a failed request asks for must not meet this fault.
-            let before = icm.probes_of("Web1").0;
-            let answers = || icm.probes_of("Web1").0 >= before + 2 && icm.state_of("Web1") == "AVAILABLE";
-            assert!(eventually(LONG, answers), "{}", icm.status_of("Web1"));
+            icm.wait_for_good_probe("Web1");
         }
         // Leaves a connection in the pool, or one that both sides have closed.
         let warm = icm.client().get_with("/warm.nsf?OpenDatabase", &[("Cookie", &cookie)]);

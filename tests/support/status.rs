@@ -52,6 +52,14 @@ impl Icm {
         (count("ok"), count("failed"))
     }
 
+    /// Waits until it is AVAILABLE and a probe that began after this call was good: none that an earlier failure has asked
+    /// for can meet a fault that is set now.
+    pub fn wait_for_good_probe(&self, server: &str) {
+        let before = self.probes_of(server).0;
+        let answers = || self.probes_of(server).0 >= before + 2 && self.state_of(server) == "AVAILABLE";
+        assert!(eventually(LONG, answers), "{}", self.status_of(server));
+    }
+
     /// The value of an affinity cookie that names this server, from its answer for a database that it holds.
     pub fn cookie_for(&self, server: &str, target: &str) -> String {
         let mut value = None;
