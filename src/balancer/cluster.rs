@@ -127,9 +127,9 @@ pub struct Parts {
 /// Which of the changes that a new configuration makes to members.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Changes {
-    /// Those that take nothing away from whoever serves.
+    /// Those that take no server away that serves now.
     Harmless,
-    /// All of them.
+    /// Also those that do.
     All,
 }
 

@@ -231,7 +231,7 @@ pub fn take_over(balancer: &Balancer, restrictions: &[Kept]) {
 /// keep the balancer from starting: their copy is used, and an event says so.
 ///
 /// # Errors
-/// When the file is there and cannot be read: to start without a restriction that somebody set would
+/// When the file is there and cannot be read: to start without a restriction that was set would
 /// send users to a server that is being taken down.
 pub fn restore(balancer: &Balancer) -> Result<(), StoreError> {
     let snapshot = balancer.snapshot();

@@ -33,7 +33,7 @@ pub enum Overdue {
     Connection,
 }
 
-/// See the module's description.
+/// The answers of one connection that are under way to its client.
 #[derive(Debug)]
 pub struct Answers {
     /// What a new stream may be sent: the client's SETTINGS_INITIAL_WINDOW_SIZE.

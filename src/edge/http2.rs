@@ -28,7 +28,7 @@ pub const WINDOW: u32 = 256 * 1024;
 /// What a connection has before it is granted more (RFC 9113 section 6.9.2).
 const FIRST_WINDOW: i64 = 65_535;
 /// Streams that are followed at a time; the library refuses them long before.
-const MOST_STREAMS: usize = 1024;
+const MAX_STREAMS: usize = 1024;
 /// RST_STREAM's code for a stream whose client takes too little of its answer (RFC 9113 section 7).
 const ENHANCE_YOUR_CALM: u8 = 11;
 
@@ -193,7 +193,7 @@ impl Http2 {
         if kind == HEADERS && !is_trailers {
             self.newest = stream;
             if stream <= self.last {
-                if !self.answers.opened(stream, MOST_STREAMS) {
+                if !self.answers.opened(stream, MAX_STREAMS) {
                     return Err(Error::new(ErrorKind::InvalidData, "too many HTTP/2 streams"));
                 }
                 if flags & END_STREAM == 0 {
