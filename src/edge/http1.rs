@@ -4,24 +4,22 @@
 //! octet beyond the current message: what a client sends ahead is held until its turn, so answers are never
 //! mixed. Octets that are clean when they arrive pass in the reader's own buffer, without a copy.
 
-use std::io::{Error, ErrorKind, Result};
-use std::mem::MaybeUninit;
+use std::io::Result;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::{Buf, BytesMut};
+use bytes::Buf;
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::time::Instant;
 
 use super::Rules;
+use super::held::{Held, PIECE};
 use super::patience::{Timer, Turn};
 use crate::gate::{self, Gate, Refusal, Stage, Verdict};
 
 /// Octets that a client may send ahead of an answer; the rest waits in its own system.
 const AHEAD: usize = 16 * 1024;
-/// What is read at once behind something that is held.
-const PIECE: usize = 4 * 1024;
 
 /// A client that has closed its side may be gone, or may have said all that it wants to say: it gets an answer that
 /// comes so soon. Later the server's work would be for nobody.
@@ -59,10 +57,7 @@ pub enum End {
 #[derive(Debug)]
 pub struct Http1 {
     gate: Gate,
-    /// What was read and has not been given out, in order.
-    held: BytesMut,
-    /// How much of it may be given out.
-    clean: usize,
+    held: Held,
     /// Some of the rest was not looked at yet.
     news: bool,
     phase: Phase,
@@ -84,8 +79,7 @@ impl Default for Http1 {
     fn default() -> Self {
         Self {
             gate: Gate::new(),
-            held: BytesMut::new(),
-            clean: 0,
+            held: Held::default(),
             news: false,
             phase: Phase::Head,
             first: true,
@@ -103,8 +97,8 @@ impl Default for Http1 {
 impl Http1 {
     /// The answer is complete: on to the next request. False if this one was not read to its end.
     pub fn next_request(&mut self, rules: &Rules) -> bool {
-        let said_all = self.ended && self.held.is_empty();
-        if self.phase != Phase::Answer || self.clean > 0 || said_all {
+        let said_all = self.ended && self.held.bytes.is_empty();
+        if self.phase != Phase::Answer || self.held.clean > 0 || said_all {
             return false;
         }
         self.phase = Phase::Head;
@@ -114,7 +108,7 @@ impl Http1 {
         self.wants_upgrade = false;
         self.in_one_piece = false;
         self.answer_begun = false;
-        self.news = !self.held.is_empty();
+        self.news = !self.held.bytes.is_empty();
         if self.news {
             self.begin_head(rules);
         }
@@ -124,14 +118,14 @@ impl Http1 {
     /// Something that the client has sent, or is about to send, will not be read: closing at once would reset
     /// the connection, and the answer with it.
     pub fn leaves_something_unread(&self) -> bool {
-        !self.ended && (self.phase == Phase::Body || !self.held.is_empty())
+        !self.ended && (self.phase == Phase::Body || !self.held.bytes.is_empty())
     }
 
     /// Whoever reads has the whole request, and got it at once: for the rest of the answer it asks after each write whether
     /// the client is still there.
     #[must_use]
     pub fn only_answers(&self) -> bool {
-        self.in_one_piece && self.clean == 0 && self.phase == Phase::Answer
+        self.in_one_piece && self.held.clean == 0 && self.phase == Phase::Answer
     }
 
     /// What goes to the client: a head that ends the waiting, or opens the tunnel.
@@ -145,7 +139,7 @@ impl Http1 {
             Some(b"101") if self.wants_upgrade => {
                 self.gate.tunnel();
                 self.phase = Phase::Tunnel;
-                self.clean = self.held.len();
+                self.held.clean = self.held.bytes.len();
                 self.answer_begun = true;
             }
             Some([b'1', ..]) => {}
@@ -168,7 +162,7 @@ impl Http1 {
         rules: &Rules,
         timer: &mut Timer,
     ) -> Poll<Read> {
-        while self.clean == 0 {
+        while self.held.clean == 0 {
             if self.news {
                 self.news = false;
                 if let Err(refusal) = self.look_at_held(rules) {
@@ -176,7 +170,7 @@ impl Http1 {
                 }
                 continue;
             }
-            match read_behind(stream, cx, &mut self.held, PIECE) {
+            match self.held.read_behind(stream, cx, PIECE) {
                 Poll::Ready(Ok(0)) => return self.end(),
                 Poll::Ready(Ok(octets)) => {
                     self.moved(octets, rules);
@@ -199,8 +193,8 @@ impl Http1 {
         timer: &mut Timer,
     ) -> Poll<Read> {
         loop {
-            if self.clean > 0 {
-                self.give(buf);
+            if self.held.clean > 0 {
+                self.held.give(buf);
                 return Poll::Ready(Ok(Ok(())));
             }
             if self.phase == Phase::Answer {
@@ -209,7 +203,7 @@ impl Http1 {
             if self.phase == Phase::Tunnel {
                 return Pin::new(stream).poll_read(cx, buf).map_ok(Ok);
             }
-            if self.news || !self.held.is_empty() {
+            if self.news || !self.held.bytes.is_empty() {
                 match ready!(self.poll_head(stream, cx, rules, timer))? {
                     Ok(()) => continue,
                     end => return Poll::Ready(Ok(end)),
@@ -270,30 +264,30 @@ impl Http1 {
                 return Err(refusal);
             }
         };
-        self.held.extend_from_slice(kept);
+        self.held.bytes.extend_from_slice(kept);
         buf.set_filled(before + passed);
         Ok(passed)
     }
 
     fn look_at_held(&mut self, rules: &Rules) -> std::result::Result<(), Refusal> {
-        match self.gate.look(&self.held, &rules.head) {
+        match self.gate.look(&self.held.bytes, &rules.head) {
             Verdict::Pass(octets) => {
-                self.clean = octets.min(self.held.len());
-                let held = std::mem::take(&mut self.held);
-                self.passed(held.get(..self.clean).unwrap_or_default());
-                self.held = held;
-                self.news = self.clean < self.held.len();
+                self.held.clean = octets.min(self.held.bytes.len());
+                let held = std::mem::take(&mut self.held.bytes);
+                self.passed(held.get(..self.held.clean).unwrap_or_default());
+                self.held.bytes = held;
+                self.news = self.held.clean < self.held.bytes.len();
             }
             Verdict::Rewrite(length) => {
-                let held = std::mem::take(&mut self.held);
+                let held = std::mem::take(&mut self.held.bytes);
                 let (head, rest) = held.split_at(length.min(held.len()));
                 self.rewrite(head);
-                self.held.extend_from_slice(rest);
+                self.held.bytes.extend_from_slice(rest);
                 self.news = !rest.is_empty();
             }
             Verdict::Skip(octets) => {
-                self.held.advance(octets.min(self.held.len()));
-                self.news = !self.held.is_empty();
+                self.held.bytes.advance(octets.min(self.held.bytes.len()));
+                self.news = !self.held.bytes.is_empty();
                 self.begin_head(rules);
             }
             Verdict::More => self.begin_head(rules),
@@ -306,8 +300,8 @@ impl Http1 {
     fn rewrite(&mut self, head: &[u8]) {
         let head = gate::rewritten(head);
         self.passed(&head);
-        self.clean = head.len();
-        self.held.extend_from_slice(&head);
+        self.held.clean = head.len();
+        self.held.bytes.extend_from_slice(&head);
     }
 
     /// These octets of the current message may go.
@@ -323,17 +317,6 @@ impl Http1 {
         self.phase = if whole { Phase::Answer } else { Phase::Body };
     }
 
-    /// Gives out what may go of what is held, and the memory when nothing is left.
-    fn give(&mut self, buf: &mut ReadBuf<'_>) {
-        let octets = self.clean.min(buf.remaining());
-        buf.put_slice(self.held.get(..octets).unwrap_or_default());
-        self.held.advance(octets);
-        self.clean -= octets;
-        if self.held.is_empty() {
-            self.held = BytesMut::new();
-        }
-    }
-
     /// While an answer is under way: holds what the client sends ahead, and sees that it goes.
     fn watch<S: AsyncRead + Unpin>(
         &mut self,
@@ -341,9 +324,9 @@ impl Http1 {
         cx: &mut Context<'_>,
         timer: &mut Timer,
     ) -> Poll<Read> {
-        while !self.ended && self.held.len() < AHEAD {
-            let room = PIECE.min(AHEAD - self.held.len());
-            self.ended = ready!(read_behind(stream, cx, &mut self.held, room))? == 0;
+        while !self.ended && self.held.bytes.len() < AHEAD {
+            let room = PIECE.min(AHEAD - self.held.bytes.len());
+            self.ended = ready!(self.held.read_behind(stream, cx, room))? == 0;
         }
         if self.ended {
             let deadline = *self.deadline.get_or_insert_with(|| Instant::now() + CLOSED);
@@ -391,21 +374,6 @@ impl Http1 {
         ready!(timer.poll(cx, deadline));
         if self.head_begun { self.refuse(SLOW_HEAD) } else { Poll::Ready(Ok(Err(End::Quiet))) }
     }
-}
-
-/// Reads at most `room` octets behind what is held.
-pub(super) fn read_behind<S: AsyncRead + Unpin>(
-    stream: &mut S,
-    cx: &mut Context<'_>,
-    held: &mut BytesMut,
-    room: usize,
-) -> Poll<Result<usize>> {
-    let mut piece = [MaybeUninit::uninit(); PIECE];
-    let piece = piece.get_mut(..room).ok_or_else(|| Error::from(ErrorKind::InvalidInput))?;
-    let mut buf = ReadBuf::uninit(piece);
-    ready!(Pin::new(stream).poll_read(cx, &mut buf))?;
-    held.extend_from_slice(buf.filled());
-    Poll::Ready(Ok(buf.filled().len()))
 }
 
 /// Whether a whole clean head has the field `Upgrade`.

@@ -17,7 +17,7 @@ use super::frames::{
     ACK, CONTINUATION, DATA, END_HEADERS, END_STREAM, Frames, GOAWAY, HEADERS, Head, RST_STREAM, SETTINGS,
     Step, WINDOW_UPDATE,
 };
-use super::http2_input::Held;
+use super::held::Held;
 use super::interim::Interims;
 use super::patience::{Acknowledged, LOOK_INTERVAL, Timer, Turn};
 use super::waiting::Waiting;

@@ -11,42 +11,20 @@ use std::io::{Error, ErrorKind, Result};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use bytes::{Buf, BytesMut};
+use bytes::BytesMut;
 use tokio::io::{AsyncRead, ReadBuf};
 
 use super::Rules;
 use super::frames::{HEAD, Head, MAX_FRAME};
-use super::http1::read_behind;
+use super::held::PIECE;
 use super::http2::Http2;
 use super::interim;
 
-/// What is read at once behind something that is held.
-const PIECE: usize = 4 * 1024;
 /// `t:` as a literal that goes into no table (RFC 7541 section 6.2.2), so the state of both sides stays as it is.
 const FIELD: [u8; 4] = [0x00, 0x01, b't', 0x00];
 
 const PADDED: u8 = 0x8;
 const PRIORITY: u8 = 0x20;
-
-/// Bytes that were read and have not been given out: the beginning of a frame that must be seen as a whole.
-#[derive(Debug, Default)]
-pub struct Held {
-    bytes: BytesMut,
-    /// How many of them may be given out.
-    clean: usize,
-}
-
-impl Held {
-    fn give(&mut self, buf: &mut ReadBuf<'_>) {
-        let length = self.clean.min(buf.remaining());
-        buf.put_slice(self.bytes.get(..length).unwrap_or_default());
-        self.bytes.advance(length);
-        self.clean -= length;
-        if self.bytes.is_empty() {
-            self.bytes = BytesMut::new();
-        }
-    }
-}
 
 impl Http2 {
     /// Fills `buf` with bytes for the library. Nothing in it when ready means that there will be no more.
@@ -90,9 +68,7 @@ impl Http2 {
                 if passed > 0 || is_end {
                     return Poll::Ready(Ok(()));
                 }
-            } else if !self.look_at_held(rules)?
-                && ready!(read_behind(stream, cx, &mut self.held.bytes, PIECE))? == 0
-            {
+            } else if !self.look_at_held(rules)? && ready!(self.held.read_behind(stream, cx, PIECE))? == 0 {
                 return Poll::Ready(Ok(()));
             }
         }

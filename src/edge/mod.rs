@@ -5,9 +5,10 @@
 //! becomes a [`guarded::Guarded`], which is what Pingora reads and writes: [`http1`] puts the strict gate
 //! ([`crate::gate`]) in front of its parser, [`http2`] follows the `frames` of an HTTP/2 connection and what it owes,
 //! `http2_input` adds to its blocks of fields what the `h2` library needs to be told and [`interim`] sends what Pingora
-//! drops, `answers` has how slowly it takes its answers and [`waiting`] which of them have bytes that wait,
-//! `outgoing` lets heads and bodies leave together, and [`batch`] the answers of many clients, [`patience`] has
-//! the deadlines and rates of both, and [`parting`] lets a client read its last answer.
+//! drops. Both versions keep in `held` what was read and must wait. `answers` has how slowly a client takes its
+//! answers and [`waiting`] which of them have bytes that wait, `outgoing` lets heads and bodies leave together, and
+//! [`batch`] the answers of many clients, [`patience`] has the deadlines and rates of both, and [`parting`] lets a
+//! client read its last answer.
 //!
 //! In: what strangers send. Out: requests that are clean and do not keep us waiting. It knows no cluster.
 
@@ -18,6 +19,7 @@ mod crowded;
 mod facts;
 mod frames;
 pub mod guarded;
+mod held;
 pub mod http1;
 pub mod http2;
 mod http2_input;
