@@ -9,7 +9,6 @@ use smallvec::SmallVec;
 
 use super::Call;
 use super::reply::Reply;
-use super::routes::scheme;
 use crate::domain::cluster::Port;
 use crate::domain::directory::index::Database;
 use crate::domain::directory::{DatabaseIx, Found, Index, Lookup, ReplicaId};
@@ -33,7 +32,7 @@ pub fn answer(call: &Call) -> Reply {
 fn search(call: &Call) -> Result<Reply, Reply> {
     let limit = call.number("limit", USUAL, 1..=MOST)?;
     let from = call.number("from", 0, 0..=usize::MAX)?;
-    let tls = match scheme(call)? {
+    let tls = match call.scheme()? {
         Some(port) => port == Port::Https,
         // What most clients use: the scheme of the first listener.
         None => call.snapshot.settings.listeners.first().is_some_and(|l| l.tls.is_some()),

@@ -20,9 +20,9 @@ use std::net::IpAddr;
 use http::header;
 use http::{HeaderMap, StatusCode};
 
+use super::attempts::{self, Attempts};
 use super::reply::Reply;
-use super::{Call, host_of, login, routes};
-use crate::admin::attempts::{self, Attempts};
+use super::{Call, host_of, login};
 use crate::util::clock;
 use crate::util::token;
 
@@ -69,12 +69,12 @@ impl Shown {
 
 /// Counts a wrong token against the client's address, and holds the answer to it back. The refusal for an address that has
 /// shown too many: there not even the right token is looked at, else guessing would go on.
-pub async fn attempt(call: &Call, attempts: &Attempts) -> Option<Reply> {
+pub async fn attempt(call: &Call, is_open: bool, attempts: &Attempts) -> Option<Reply> {
     let token = call.snapshot.settings.admin.token.as_ref()?;
     let client = call.peer?.ip();
-    let is_right = if routes::is_login(call) {
+    let is_right = if login::is_login(call) {
         login::is_right(call, &token.0)
-    } else if token::shown(&call.head).is_some() && !routes::is_open(call) {
+    } else if token::shown(&call.head).is_some() && !is_open {
         token::is_carried(&call.head, &token.0)
     } else {
         return None;

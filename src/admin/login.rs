@@ -9,7 +9,7 @@ use std::net::IpAddr;
 
 use hmac::{Hmac, Mac};
 use http::header::{self, HeaderValue};
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, Method, StatusCode};
 use pingora_http::RequestHeader;
 use serde_json::json;
 use sha2::Sha256;
@@ -18,6 +18,12 @@ use subtle::ConstantTimeEq;
 use super::Call;
 use super::reply::Reply;
 use crate::util::clock;
+
+/// The request is a login.
+#[must_use]
+pub fn is_login(call: &Call) -> bool {
+    call.path == "/login" && call.head.method == Method::POST
+}
 
 /// The cookie's name.
 const COOKIE: &str = "icm_admin";

@@ -24,6 +24,7 @@ use pingora::apps::http_app::ServeHttp;
 use pingora::protocols::http::ServerSession;
 use pingora_http::RequestHeader;
 
+use crate::domain::cluster::Port;
 use crate::edge::tls::CertificateStore;
 use crate::follow;
 use crate::proxy::route::origin_form;
@@ -74,6 +75,19 @@ pub struct Call {
 }
 
 impl Call {
+    /// The argument `scheme`: what the client uses.
+    ///
+    /// # Errors
+    /// A 400 for anything but `http` and `https`.
+    pub fn scheme(&self) -> Result<Option<Port>, Reply> {
+        match self.argument("scheme").as_deref() {
+            None | Some("") => Ok(None),
+            Some("http") => Ok(Some(Port::Http)),
+            Some("https") => Ok(Some(Port::Https)),
+            Some(_) => Err(Reply::bad_query("`scheme` is http or https: what the client uses")),
+        }
+    }
+
     /// An argument of the query, decoded; `None` when it is not there, empty when it has no value.
     #[must_use]
     pub fn argument(&self, name: &str) -> Option<String> {
@@ -135,10 +149,7 @@ impl Admin {
             tls: session.digest().is_some_and(|d| d.ssl_digest.is_some()),
             certificate: self.certificate.clone(),
         };
-        if let Some(refusal) = guard::attempt(&call, &self.attempts).await {
-            return refusal;
-        }
-        routes::answer(call).await
+        routes::answer(call, &self.attempts).await
     }
 }
 

@@ -8,11 +8,11 @@ use http::header::{self, HeaderValue};
 use http::{Method, StatusCode};
 use percent_encoding::percent_decode_str;
 
+use super::attempts::Attempts;
 use super::guard::{self, Access};
 use super::reply::{Reply, TEXT};
 use super::{Call, databases, inquiry, login, page, status, verbs};
 use crate::admin::metrics;
-use crate::domain::cluster::Port;
 use crate::follow;
 use crate::insight::explain::{Request, explain};
 
@@ -101,7 +101,11 @@ pub const ROUTES: &[Route] = &[
 pub const OPENAPI: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/openapi.json"));
 
 /// Answers a request.
-pub async fn answer(mut call: Call) -> Reply {
+pub async fn answer(mut call: Call, attempts: &Attempts) -> Reply {
+    let is_open = ROUTES.iter().any(|route| route.access == Access::Open && route.path == call.path);
+    if let Some(refusal) = guard::attempt(&call, is_open, attempts).await {
+        return refusal;
+    }
     let (route, name) = match wanted(&call) {
         Ok(found) => found,
         Err(refusal) => return refusal,
@@ -120,18 +124,6 @@ pub async fn answer(mut call: Call) -> Reply {
         let message = "no answer could be made; the log says more";
         Reply::problem(StatusCode::INTERNAL_SERVER_ERROR, "failed", message)
     })
-}
-
-/// The request is a login.
-#[must_use]
-pub fn is_login(call: &Call) -> bool {
-    call.path == "/login" && call.head.method == Method::POST
-}
-
-/// The request is for a route that everybody may ask.
-#[must_use]
-pub fn is_open(call: &Call) -> bool {
-    ROUTES.iter().any(|route| route.access == Access::Open && route.path == call.path)
 }
 
 /// The route that this request names, and the `{name}` in it.
@@ -191,7 +183,7 @@ fn explained(call: &Call) -> Reply {
     let Some(url) = call.argument("url").filter(|url| !url.is_empty()) else {
         return Reply::bad_query("say which URL: /explain?url=/sales/leads.nsf, percent-encoded");
     };
-    let scheme = match scheme(call) {
+    let scheme = match call.scheme() {
         Ok(scheme) => scheme,
         Err(refusal) => return refusal,
     };
@@ -199,19 +191,6 @@ fn explained(call: &Call) -> Reply {
     match Request::from_arguments(url, scheme, &argument) {
         Ok(request) => Reply::json(&explain(&call.snapshot, &request)),
         Err(error) => Reply::bad_query(error),
-    }
-}
-
-/// The argument `scheme`: what the client uses.
-///
-/// # Errors
-/// A 400 for anything but `http` and `https`.
-pub fn scheme(call: &Call) -> Result<Option<Port>, Reply> {
-    match call.argument("scheme").as_deref() {
-        None | Some("") => Ok(None),
-        Some("http") => Ok(Some(Port::Http)),
-        Some("https") => Ok(Some(Port::Https)),
-        Some(_) => Err(Reply::bad_query("`scheme` is http or https: what the client uses")),
     }
 }
 

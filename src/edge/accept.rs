@@ -27,6 +27,7 @@ use super::crowded::Crowded;
 use super::guarded::Guarded;
 use super::http2::WINDOW;
 use super::interim;
+use super::places::ConnectionLimit;
 use super::places::{Full, Place, Places};
 use super::sockets::{Socket, listen};
 use super::tcp::{Tcp, Written};
@@ -55,15 +56,6 @@ pub struct Door {
     pub socket: Socket,
     /// TLS, where the listener has it.
     pub tls: Option<Arc<ServerConfig>>,
-}
-
-/// How many connections a service has at a time.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ConnectionLimit {
-    /// What `limits` says now.
-    Configured,
-    /// So many, and of one client.
-    Fixed(usize, usize),
 }
 
 /// See the module's description.

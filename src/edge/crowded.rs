@@ -13,8 +13,8 @@ use pingora_runtime::current_handle;
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 
-use super::accept::ConnectionLimit;
 use super::parting::last_word;
+use super::places::ConnectionLimit;
 use super::tcp::Tcp;
 use crate::edge::gate::Refusal;
 

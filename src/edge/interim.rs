@@ -12,7 +12,6 @@ use std::task::Waker;
 use pingora_http::{RequestHeader, ResponseHeader};
 
 use super::frames::{END_HEADERS, HEADERS, MAX_FRAME};
-use super::waiting;
 
 /// The field by which a request learns its stream.
 const STREAM: &str = "x-icm-stream";
@@ -80,15 +79,6 @@ impl Interims {
     }
 }
 
-/// Sends an interim answer to the request that this task serves, if its client speaks HTTP/2.
-pub fn send(head: &ResponseHeader) {
-    waiting::with_stream(|interims, stream| {
-        if let Some(frame) = frame_of(stream, head) {
-            interims.push(stream, frame);
-        }
-    });
-}
-
 /// Takes the number of its stream out of a request's fields, and what a client has put there itself.
 pub fn take_stream(request: &mut RequestHeader) -> Option<u32> {
     // Ours is the last.
@@ -106,7 +96,7 @@ pub fn field_of(stream: u32) -> Vec<u8> {
 }
 
 /// A HEADERS frame; nothing where the head does not fit into one.
-fn frame_of(stream: u32, head: &ResponseHeader) -> Option<Vec<u8>> {
+pub(super) fn frame_of(stream: u32, head: &ResponseHeader) -> Option<Vec<u8>> {
     let mut block = vec![STATUS];
     string(&mut block, head.status.as_str().as_bytes());
     for (name, value) in &head.headers {

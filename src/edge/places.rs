@@ -11,6 +11,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use ahash::{AHashMap, RandomState};
 
+/// How many connections a service has at a time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConnectionLimit {
+    /// What `limits` says now.
+    Configured,
+    /// So many, and of one client.
+    Fixed(usize, usize),
+}
+
 /// Independent parts of the count: accepting threads seldom meet in one.
 const SHARDS: usize = 16;
 /// An IPv6 client has its last 64 bits for itself.

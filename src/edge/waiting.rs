@@ -17,7 +17,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize};
 use bytes::Bytes;
 use tokio::sync::Notify;
 
-use super::interim::Interims;
+use super::interim::{self, Interims};
+use pingora_http::ResponseHeader;
 
 /// Requests of a connection that are in progress while its streams begin with next to no window.
 const MAX_WITHOUT_WINDOW: usize = 1;
@@ -155,12 +156,13 @@ impl Drop for Chunk {
     }
 }
 
-/// Calls `send` with the stream of the request that this task serves, and the interim answers of its connection.
-/// Outside HTTP/2 it does nothing.
-pub(super) fn with_stream(send: impl FnOnce(&Interims, u32)) {
+/// Sends an interim answer to the request that this task serves, if its client speaks HTTP/2.
+pub fn send_interim(head: &ResponseHeader) {
     let _ = REQUEST.try_with(|request| {
-        if let Some(stream) = request.stream {
-            send(&request.connection.interims, stream);
+        if let Some(stream) = request.stream
+            && let Some(frame) = interim::frame_of(stream, head)
+        {
+            request.connection.interims.push(stream, frame);
         }
     });
 }

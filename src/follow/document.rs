@@ -16,6 +16,7 @@ use sha2::{Digest, Sha256};
 use crate::config::settings::{Cluster, Follow};
 use crate::config::{ConfigErrors, Disk, Settings, Warning, load_clusters};
 use crate::state::followed::{Followed, Origin};
+use crate::state::restrictions_file::KeptRestriction;
 use crate::state::{Balancer, restrictions};
 use crate::util::clock;
 
@@ -36,7 +37,7 @@ pub struct Document {
     /// As text.
     pub clusters_yaml: Arc<str>,
     /// Made there, or where that ICM has them from.
-    pub restrictions: Vec<restrictions::Kept>,
+    pub restrictions: Vec<KeptRestriction>,
     /// The ICMs that it has come by, the nearest first.
     pub via: Vec<String>,
     /// What an administrator should know.
@@ -64,7 +65,7 @@ struct Beside {
     #[serde(default)]
     via: Vec<String>,
     #[serde(default)]
-    restrictions: Vec<restrictions::Kept>,
+    restrictions: Vec<KeptRestriction>,
 }
 
 /// What `/config` answers.

@@ -448,7 +448,7 @@ impl ProxyHttp for Proxy {
         if status < 200 && status != 101 {
             answer::interim(head, ctx, session.req_header())?;
             // Pingora writes it to a client of HTTP/1 only.
-            crate::edge::interim::send(head);
+            crate::edge::waiting::send_interim(head);
             return Ok(());
         }
         let at = Instant::now();

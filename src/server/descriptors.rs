@@ -6,7 +6,7 @@
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-use crate::edge::accept::ConnectionLimit;
+use crate::edge::places::ConnectionLimit;
 
 /// Descriptors beside those of connections: listeners, logs, event queues, probes and readings.
 const OTHERS: u64 = 200;

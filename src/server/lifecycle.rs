@@ -6,10 +6,8 @@
 //! After a hand-over it closes at once, as the new process answers; and connections between two requests stay
 //! until their next one, which may be on its way.
 
-use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -18,11 +16,11 @@ use pingora::services::Service;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::handover::Upgrade;
-use super::{StartError, systemd};
+use super::pid_file::PidFile;
+use super::systemd;
 use crate::edge::parting::MOMENT as PARTING;
 use crate::state::Balancer;
 use crate::telemetry::access_log::AccessLog;
-use crate::util::durable;
 
 /// Handlers that were installed before anything else, so that an early HUP cannot end the process:
 /// its default action would. What comes before the balancer serves is kept, not lost.
@@ -51,44 +49,6 @@ impl Signals {
                 upgrade: signal(SignalKind::user_defined2())?,
             })
         })
-    }
-}
-
-/// The pid, in a file, as long as the process lives.
-#[derive(Clone, Debug)]
-pub struct PidFile(Arc<Mutex<Option<PathBuf>>>);
-
-impl PidFile {
-    /// Of this path; not written yet.
-    #[must_use]
-    pub fn new(path: &Path) -> Self {
-        Self(Arc::new(Mutex::new(Some(path.to_owned()))))
-    }
-
-    /// Writes it, whoever it named before; unless it was removed already.
-    ///
-    /// # Errors
-    /// When the file cannot be written.
-    pub fn write(&self) -> Result<(), StartError> {
-        let path = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(path) = path.as_deref() else { return Ok(()) };
-        let wrong = |source| StartError::PidFile { path: path.display().to_string(), source };
-        if let Some(dir) = path.parent() {
-            durable::create_dir(dir, durable::PUBLIC_DIR).map_err(wrong)?;
-        }
-        let pid = format!("{}\n", std::process::id());
-        durable::replace(path, durable::PUBLIC, |file| file.write_all(pid.as_bytes())).map_err(wrong)
-    }
-
-    /// Removes it, once: the process ends on more than one way. A file that says another process is not
-    /// ours to remove.
-    pub fn remove(&self) {
-        let path = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(path) = path
-            && std::fs::read_to_string(&path).is_ok_and(|pid| pid.trim() == std::process::id().to_string())
-        {
-            let _ = std::fs::remove_file(&path);
-        }
     }
 }
 

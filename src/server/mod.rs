@@ -8,6 +8,7 @@ pub mod descriptors;
 pub mod follow;
 pub mod handover;
 pub mod lifecycle;
+mod pid_file;
 pub mod reload;
 pub mod secret;
 pub mod statpub;
@@ -30,8 +31,9 @@ use pingora_proxy::http_proxy;
 use crate::admin::Admin;
 use crate::config::Settings;
 use crate::edge::House;
-use crate::edge::accept::{Accept, ConnectionLimit, Door};
+use crate::edge::accept::{Accept, Door};
 use crate::edge::batch::Batch;
+use crate::edge::places::ConnectionLimit;
 use crate::edge::sockets::{self, Socket};
 use crate::edge::tls::{self, Certificates};
 use crate::pages::PagesError;
@@ -42,7 +44,8 @@ use crate::state::{Balancer, restrictions};
 use crate::telemetry::access_log::AccessLog;
 use crate::upstream::deadline::Deadlines;
 use handover::{Inheritance, Upgrade};
-use lifecycle::{PidFile, Signals};
+use lifecycle::Signals;
+use pid_file::PidFile;
 use supervisor::{Succession, Supervisor};
 
 /// How finely probes are scheduled.

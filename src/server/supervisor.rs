@@ -18,7 +18,8 @@ use tokio::task::AbortHandle;
 
 use super::follow::{self, Follower, Offer};
 use super::handover::{Inheritance, PROBING, Upgrade};
-use super::lifecycle::{PidFile, Signals};
+use super::lifecycle::Signals;
+use super::pid_file::PidFile;
 use super::{reload, systemd};
 use crate::edge::tls::Certificates;
 use crate::state::{Balancer, Cluster, Origin, background, knowledge, restrictions};

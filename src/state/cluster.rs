@@ -3,93 +3,25 @@
 //! In: one cluster's settings, and what was kept from the time before a reload. Out: views. A new
 //! `Cluster` is built on every reload; [`Kept`] and the members live on.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use ahash::AHashMap;
 use arc_swap::ArcSwap;
-use tokio::sync::Notify;
 
-use super::budget::RetryBudget;
 use super::directory::Loaded;
-use super::first_probes::FirstProbes;
+use super::first_probes::{FirstProbes, upstream_client};
+use super::persistent::PersistentState;
 use super::view::{Entry, PeerSettings, View};
 use crate::config::Settings;
 use crate::config::settings::{self, Availability, AvailabilitySource, Server};
-use crate::discovery::directory::Holder;
-use crate::discovery::domino::{Client, Sessions};
+use crate::discovery::domino::Client;
 use crate::domain::affinity::{Cookies, Keys, cookie};
 use crate::domain::cluster::HostPort;
-use crate::domain::cluster::{Ledger, Member, Port, Restriction, ServerName, Transition, ledger, load};
+use crate::domain::cluster::{Ledger, Member, Port, Transition, ledger, load};
 use crate::domain::select;
 use crate::domain::url::CommandTable;
-use crate::telemetry::statistics::traffic::Traffic;
 use crate::util::clock;
-
-/// What a cluster keeps over reloads, by its name.
-#[derive(Debug, Default)]
-pub struct Kept {
-    /// By folded server name.
-    members: Mutex<AHashMap<String, Arc<Member>>>,
-    /// What administrators restrict, whether or not it is a member now.
-    pub orders: Mutex<Orders>,
-    /// Replays of the last ten seconds.
-    pub budget: RetryBudget,
-    /// How its requests ended.
-    pub traffic: Traffic,
-    /// Told whenever a request ends, for those that wait for a place.
-    pub place_free: Notify,
-    /// Told when the directory should be read at once.
-    pub read_directory: Notify,
-    /// When a 404 last asked for an extra reading, milliseconds.
-    pub last_extra_reading: AtomicU64,
-    /// The directory was read, or tried in vain, at least once.
-    pub directory_tried: AtomicBool,
-    /// The members were read, or tried in vain, at least once.
-    pub members_tried: AtomicBool,
-    /// Logins at the members.
-    pub sessions: Sessions,
-    /// Judges readings that have lost much.
-    pub holder: tokio::sync::Mutex<Holder>,
-    /// Why the directory cannot be read now; empty when it can.
-    pub directory_trouble: Mutex<String>,
-    /// Why the members cannot be read now; empty when they can.
-    pub members_trouble: Mutex<String>,
-    /// What was doubtful about the last reading of them.
-    pub members_warnings: Mutex<Vec<String>>,
-}
-
-/// Restrictions by administrators. They are kept beside the members: one that leaves the cluster and comes back
-/// is restricted still.
-#[derive(Debug, Default)]
-pub struct Orders {
-    /// Made on this ICM.
-    pub here: BTreeMap<ServerName, Restriction>,
-    /// Made on the ICM that this one follows, or on those that it follows.
-    pub elsewhere: BTreeMap<ServerName, Vec<Restriction>>,
-}
-
-impl Kept {
-    /// Where a port of a member was last seen; `None` where there is no such member, or no such port.
-    #[must_use]
-    pub fn last_address(&self, server: &ServerName, port: Port) -> Option<SocketAddr> {
-        let members = self.members.lock().unwrap_or_else(PoisonError::into_inner);
-        members.get(server.folded()).and_then(|member| member.last_address(port))
-    }
-
-    /// After a reload that reads from elsewhere: the old sources' troubles say nothing of the new ones.
-    pub fn forget_sources(&self, members: bool, directory: bool) {
-        if members {
-            self.members_trouble.lock().unwrap_or_else(PoisonError::into_inner).clear();
-            self.members_warnings.lock().unwrap_or_else(PoisonError::into_inner).clear();
-        }
-        if directory {
-            self.directory_trouble.lock().unwrap_or_else(PoisonError::into_inner).clear();
-        }
-    }
-}
 
 /// See the module's description.
 #[derive(Debug)]
@@ -107,7 +39,7 @@ pub struct Cluster {
     /// Reads Domino: directory, names, statistics, probes.
     pub client: Client,
     /// What outlives a reload.
-    pub kept: Arc<Kept>,
+    pub kept: Arc<PersistentState>,
     /// The current picture.
     pub view: ArcSwap<View>,
     parts: Mutex<Parts>,
@@ -146,7 +78,7 @@ impl Cluster {
         settings: Arc<settings::Cluster>,
         process: &Settings,
         fallback_secret: &[u8],
-        kept: Arc<Kept>,
+        kept: Arc<PersistentState>,
         parts: Parts,
         first: &FirstProbes,
     ) -> (Self, Transitions) {
@@ -179,7 +111,7 @@ impl Cluster {
             false => Cookies::new("", &[]),
         };
         let cookies = cookies.with_style(affinity.session_cookie_style);
-        let client = Self::client(&settings, process);
+        let client = upstream_client(&settings, process);
         let cluster = Self {
             rules,
             commands: CommandTable::new(&failover.acting_commands),
@@ -195,15 +127,6 @@ impl Cluster {
         let mut transitions = cluster.rebuild(first);
         transitions.extend(cluster.renew(first, Changes::Harmless));
         (cluster, transitions)
-    }
-
-    /// What reads servers and probes them. As for requests, `pingora.ca_file` counts where the cluster names no `ca_file`.
-    #[must_use]
-    pub fn client(settings: &settings::Cluster, process: &Settings) -> Client {
-        let own = &settings.upstream_tls;
-        let ca = own.ca.clone().or_else(|| process.upstream_ca.clone());
-        let tls = settings::UpstreamTls { ca, ..own.clone() };
-        Client::new(&tls, settings.failover.connect_timeout)
     }
 
     /// The availability sources of a server: its own, else the cluster's.
@@ -276,7 +199,7 @@ impl Cluster {
             .iter()
             .map(|server| {
                 let addresses = [&server.http, &server.https].map(|port| {
-                    port.as_ref().and_then(|p| literal(p).or_else(|| parts.addresses.get(p).copied()))
+                    port.as_ref().and_then(|p| p.literal().or_else(|| parts.addresses.get(p).copied()))
                 });
                 let (member, is_new) = self.member(server, now);
                 for (port, address) in [Port::Http, Port::Https].into_iter().zip(addresses) {
@@ -389,12 +312,6 @@ impl Cluster {
         };
         self.sources(server).iter().map(source).collect()
     }
-}
-
-/// An address literal needs no resolver.
-#[must_use]
-pub fn literal(at: &HostPort) -> Option<SocketAddr> {
-    at.host.parse().ok().map(|ip| SocketAddr::new(ip, at.port))
 }
 
 /// Connections verified against different authorities must not share a pool.

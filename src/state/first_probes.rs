@@ -13,7 +13,7 @@ use tokio::runtime::Handle;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use super::cluster::{Cluster, Kept, literal};
+use super::persistent::PersistentState;
 use super::{Balancer, resolve};
 use crate::config::Settings;
 use crate::config::settings::{self, Server, Servers};
@@ -83,7 +83,7 @@ impl Findings {
 /// The ports among these that requests go to and that are not known at their address.
 #[must_use]
 pub fn unknown(
-    kept: &Kept,
+    kept: &PersistentState,
     settings: &settings::Cluster,
     servers: &[Server],
     addresses: &HashMap<HostPort, SocketAddr>,
@@ -93,7 +93,7 @@ pub fn unknown(
     all.filter(|(_, port, _)| settings.uses(*port))
         .filter_map(|(server, port, at)| {
             let at = at?;
-            let address = literal(&at).or_else(|| addresses.get(&at).copied())?;
+            let address = at.literal().or_else(|| addresses.get(&at).copied())?;
             let is_known = kept.last_address(&server.name, port) == Some(address);
             (!is_known).then(|| Unknown { server: server.clone(), port, address })
         })
@@ -119,6 +119,15 @@ pub async fn of(
     FirstProbes { results: set.join_all().await }
 }
 
+/// What reads servers and probes them. As for requests, `pingora.ca_file` counts where the cluster names no `ca_file`.
+#[must_use]
+pub fn upstream_client(settings: &settings::Cluster, process: &Settings) -> Client {
+    let own = &settings.upstream_tls;
+    let ca = own.ca.clone().or_else(|| process.upstream_ca.clone());
+    let tls = settings::UpstreamTls { ca, ..own.clone() };
+    Client::new(&tls, settings.failover.connect_timeout)
+}
+
 /// Finds out what a new configuration needs to know. Blocks, for [`TIMEOUT`] at most and not at all where no server is
 /// new; what is in force serves meanwhile.
 #[must_use]
@@ -136,7 +145,7 @@ pub fn before(balancer: &Balancer, settings: &Settings, runtime: &Handle) -> Fin
         if unknown.is_empty() {
             continue;
         }
-        let (client, wanted) = (Cluster::client(wanted, settings), Arc::clone(wanted));
+        let (client, wanted) = (upstream_client(wanted, settings), Arc::clone(wanted));
         let probes = async move { (wanted.name.clone(), of(&client, &wanted, unknown, until).await) };
         probing.spawn_on(probes, runtime);
     }

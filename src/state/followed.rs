@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use super::restrictions;
+use super::restrictions_file::KeptRestriction;
 use crate::util::clock;
 
 /// Where the text in force comes from.
@@ -26,7 +26,7 @@ pub struct Followed {
     /// The text in force.
     pub text: Arc<str>,
     /// What is restricted there.
-    pub restricted: Vec<restrictions::Kept>,
+    pub restricted: Vec<KeptRestriction>,
     /// Its tag.
     pub etag: Option<String>,
     /// The ICMs that it came by, the nearest first.

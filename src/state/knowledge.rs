@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::task::AbortHandle;
 
-use super::cluster::{Cluster, literal};
+use super::cluster::Cluster;
 use super::directory::{Loaded, Origin};
 use super::{Balancer, Beginning, background, members, resolve};
 use crate::config::settings::{self, AvailabilitySource, Cldbdir, Directory, Servers, UpstreamScheme};
@@ -20,7 +20,7 @@ use crate::discovery::directory::refresh::{Refreshed, refresh};
 use crate::discovery::directory::{MemberAddress, Reading, ReadingDigest, cache, copy};
 use crate::domain::cluster::{Port, load};
 use crate::domain::directory::Report;
-use crate::util::clock;
+use crate::util::clock::{self, jitter};
 
 /// Addresses are renewed this often.
 const RESOLVE: Duration = Duration::from_secs(60);
@@ -365,16 +365,10 @@ fn unresolved(balancer: &Balancer, cluster: &Cluster, entry: &super::view::Entry
     for port in [Port::Http, Port::Https] {
         if let Some(at) = entry.host_port(port)
             && entry.address(port).is_none()
-            && literal(at).is_none()
+            && at.literal().is_none()
         {
             let reason = format!("{} does not resolve", at.host);
             balancer.probed(&cluster.settings.name, &entry.member, port, Err(&reason), now_ms);
         }
     }
-}
-
-/// A tenth more or less, so that many balancers do not ask in step.
-#[must_use]
-pub fn jitter(duration: Duration) -> Duration {
-    duration.mul_f64(0.9 + 0.2 * fastrand::f64())
 }

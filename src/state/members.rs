@@ -11,11 +11,11 @@ use tokio::time::Instant;
 
 use super::cluster::Cluster;
 use super::first_probes::{self, FirstProbes};
-use super::knowledge::jitter;
 use super::{Balancer, resolve};
 use crate::config::settings::{self, NamesView};
 use crate::discovery::directory::cache;
 use crate::discovery::servers::{self, MembersHold, MembersReading};
+use crate::util::clock::jitter;
 
 /// Reads the members again and again; ends when aborted.
 pub async fn read_members(balancer: Arc<Balancer>, cluster: Arc<Cluster>, view: NamesView) {

@@ -15,6 +15,7 @@ pub mod followed;
 pub mod hosts;
 pub mod knowledge;
 mod members;
+pub mod persistent;
 pub mod probes;
 pub mod resolve;
 pub mod restrictions;
@@ -29,8 +30,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use ahash::AHashMap;
 use arc_swap::ArcSwap;
 
-pub use cluster::{Cluster, Kept};
+pub use cluster::Cluster;
 pub use directory::{Loaded, Origin};
+pub use persistent::PersistentState;
 pub use view::View;
 
 use crate::config::Settings;
@@ -78,7 +80,7 @@ pub struct ReloadStatus {
 #[derive(Debug)]
 pub struct Balancer {
     snapshot: ArcSwap<Snapshot>,
-    kept: Mutex<AHashMap<String, Arc<Kept>>>,
+    kept: Mutex<AHashMap<String, Arc<PersistentState>>>,
     /// For clusters without a secret of their own.
     generated_secret: Vec<u8>,
     /// What happened.
@@ -173,7 +175,7 @@ impl Balancer {
 
     /// What outlives reloads of the cluster of this name, which may not be there yet.
     #[must_use]
-    pub fn kept(&self, cluster: &str) -> Arc<Kept> {
+    pub fn kept(&self, cluster: &str) -> Arc<PersistentState> {
         kept_of(&self.kept, cluster)
     }
 
@@ -227,14 +229,14 @@ impl Balancer {
 /// By cluster.
 type Changes = Vec<(String, Transitions)>;
 
-fn kept_of(kept: &Mutex<AHashMap<String, Arc<Kept>>>, cluster: &str) -> Arc<Kept> {
+fn kept_of(kept: &Mutex<AHashMap<String, Arc<PersistentState>>>, cluster: &str) -> Arc<PersistentState> {
     let mut all = kept.lock().unwrap_or_else(PoisonError::into_inner);
     Arc::clone(all.entry(cluster.to_owned()).or_default())
 }
 
 fn build(
     settings: &Arc<Settings>,
-    kept: &Mutex<AHashMap<String, Arc<Kept>>>,
+    kept: &Mutex<AHashMap<String, Arc<PersistentState>>>,
     old: Option<&Snapshot>,
     generated_secret: &[u8],
     findings: Option<&Findings>,

@@ -8,13 +8,12 @@ use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use super::cluster::literal;
 use crate::config::settings::Server;
 use crate::domain::cluster::HostPort;
 
 /// The names among the ports of these servers.
 pub fn names(servers: &[Server]) -> impl Iterator<Item = &HostPort> {
-    servers.iter().flat_map(|s| [&s.http, &s.https]).flatten().filter(|p| literal(p).is_none())
+    servers.iter().flat_map(|s| [&s.http, &s.https]).flatten().filter(|p| p.literal().is_none())
 }
 
 /// What is not resolved by then is not known yet: a dead name server must not keep the listeners closed.

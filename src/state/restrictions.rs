@@ -8,29 +8,13 @@ use std::sync::{Arc, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
-use super::cluster::Orders;
-use super::restrictions_file::{self, StoreError, save};
+use super::persistent::Orders;
+use super::restrictions_file::{self, KeptRestriction, StoreError, save};
 use super::{Balancer, Cluster, View};
 use crate::domain::cluster::{Restriction, ServerName};
 use crate::util::clock;
 
-/// One restriction as it is kept.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Kept {
-    /// The cluster's name.
-    pub cluster: String,
-    /// The server's abbreviated name.
-    pub server: String,
-    /// Milliseconds since 1970.
-    pub since: u64,
-    /// Who.
-    pub by: String,
-    /// The ICM where it was made; absent = the one that says so.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub at: Option<String>,
-}
-
-impl Kept {
+impl KeptRestriction {
     fn of(cluster: &str, server: &ServerName, restriction: &Restriction) -> Self {
         Self {
             cluster: cluster.to_owned(),
@@ -171,14 +155,14 @@ pub fn last_replicas(view: &View, server: &ServerName) -> Vec<String> {
 
 /// Restrictions that were made on this ICM, of members and of those that may come back.
 #[must_use]
-pub fn made_here(balancer: &Balancer) -> Vec<Kept> {
+pub fn made_here(balancer: &Balancer) -> Vec<KeptRestriction> {
     listed(balancer, |orders| orders.here.iter().collect())
 }
 
 /// All restrictions by administrators, those of the ICMs that this one follows included, for those that follow
 /// this one.
 #[must_use]
-pub fn all(balancer: &Balancer) -> Vec<Kept> {
+pub fn all(balancer: &Balancer) -> Vec<KeptRestriction> {
     let inherited = listed(balancer, |orders| {
         orders.elsewhere.iter().flat_map(|(server, all)| all.iter().map(move |r| (server, r))).collect()
     });
@@ -188,21 +172,26 @@ pub fn all(balancer: &Balancer) -> Vec<Kept> {
 }
 
 /// In the order of clusters and servers: the same state gives the same text.
-fn listed(balancer: &Balancer, of: impl Fn(&Orders) -> Vec<(&ServerName, &Restriction)>) -> Vec<Kept> {
+fn listed(
+    balancer: &Balancer,
+    of: impl Fn(&Orders) -> Vec<(&ServerName, &Restriction)>,
+) -> Vec<KeptRestriction> {
     let all = balancer.kept.lock().unwrap_or_else(PoisonError::into_inner);
-    let clusters: BTreeMap<&String, &Arc<super::Kept>> = all.iter().collect();
+    let clusters: BTreeMap<&String, &Arc<super::PersistentState>> = all.iter().collect();
     let mut list = Vec::new();
     for (cluster, kept) in clusters {
         let orders = kept.orders.lock().unwrap_or_else(PoisonError::into_inner);
         list.extend(
-            of(&orders).into_iter().map(|(server, restriction)| Kept::of(cluster, server, restriction)),
+            of(&orders)
+                .into_iter()
+                .map(|(server, restriction)| KeptRestriction::of(cluster, server, restriction)),
         );
     }
     list
 }
 
 /// Puts what the followed ICM says in the place of what it said before; whatever was restricted here stays.
-pub fn take_over(balancer: &Balancer, restrictions: &[Kept]) {
+pub fn take_over(balancer: &Balancer, restrictions: &[KeptRestriction]) {
     let mut wanted: BTreeMap<&str, BTreeMap<ServerName, Vec<Restriction>>> = BTreeMap::new();
     for restriction in restrictions {
         let Ok(server) = ServerName::parse(&restriction.server) else { continue };
@@ -268,7 +257,7 @@ pub fn restore(balancer: &Balancer) -> Result<(), StoreError> {
 ///
 /// # Errors
 /// When the file cannot be written; the members are restricted all the same.
-pub fn inherit(balancer: &Balancer, restrictions: &[Kept]) -> Result<(), StoreError> {
+pub fn inherit(balancer: &Balancer, restrictions: &[KeptRestriction]) -> Result<(), StoreError> {
     let mut wanted: BTreeMap<&str, BTreeMap<ServerName, Restriction>> = BTreeMap::new();
     for restriction in restrictions {
         let Ok(server) = ServerName::parse(&restriction.server) else { continue };

@@ -6,9 +6,26 @@
 use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
 
-use super::restrictions::Kept;
+use serde::{Deserialize, Serialize};
+
 use crate::config::file_access::{RESTRICTIONS, RESTRICTIONS_COPY, RESTRICTIONS_DAMAGED};
 use crate::util::durable;
+
+/// One restriction as it is kept.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct KeptRestriction {
+    /// The cluster's name.
+    pub cluster: String,
+    /// The server's abbreviated name.
+    pub server: String,
+    /// Milliseconds since 1970.
+    pub since: u64,
+    /// Who.
+    pub by: String,
+    /// The ICM where it was made; absent = the one that says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<String>,
+}
 
 /// Why restrictions cannot be kept or read.
 #[derive(Debug, thiserror::Error)]
@@ -22,7 +39,7 @@ pub struct StoreError {
 #[derive(Debug, Default)]
 pub struct Restored {
     /// Empty where nothing is kept.
-    pub restrictions: Vec<Kept>,
+    pub restrictions: Vec<KeptRestriction>,
     /// What was wrong, and what was done about it.
     pub damage: Option<String>,
 }
@@ -31,11 +48,11 @@ pub struct Restored {
 ///
 /// # Errors
 /// When a file cannot be written; the old one is then untouched.
-pub fn save(dir: &Path, kept: &[Kept]) -> Result<(), StoreError> {
+pub fn save(dir: &Path, kept: &[KeptRestriction]) -> Result<(), StoreError> {
     [RESTRICTIONS, RESTRICTIONS_COPY].into_iter().try_for_each(|name| write(&dir.join(name), kept))
 }
 
-fn write(path: &Path, kept: &[Kept]) -> Result<(), StoreError> {
+fn write(path: &Path, kept: &[KeptRestriction]) -> Result<(), StoreError> {
     durable::create_dir(&durable::parent(path), durable::PRIVATE_DIR)
         .and_then(|()| {
             durable::replace(path, durable::PRIVATE, |file| {
@@ -88,7 +105,7 @@ pub fn load(dir: &Path) -> Result<Restored, StoreError> {
 }
 
 /// `InvalidData` for a file that can be read and does not hold restrictions.
-fn read(path: &Path) -> io::Result<Vec<Kept>> {
+fn read(path: &Path) -> io::Result<Vec<KeptRestriction>> {
     let text = std::fs::read(path)?;
     serde_json::from_slice(&text).map_err(|error| io::Error::new(ErrorKind::InvalidData, error))
 }
@@ -98,8 +115,14 @@ mod tests {
     use super::*;
     use std::os::unix::fs::PermissionsExt;
 
-    fn kept(server: &str) -> Vec<Kept> {
-        vec![Kept { cluster: "A".into(), server: server.into(), since: 5, by: "Jo".into(), at: None }]
+    fn kept(server: &str) -> Vec<KeptRestriction> {
+        vec![KeptRestriction {
+            cluster: "A".into(),
+            server: server.into(),
+            since: 5,
+            by: "Jo".into(),
+            at: None,
+        }]
     }
 
     #[test]

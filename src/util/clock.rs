@@ -94,3 +94,9 @@ pub fn push_log_time(line: &mut String) {
         line.push_str(text);
     });
 }
+
+/// A tenth more or less, so that many balancers do not ask in step.
+#[must_use]
+pub fn jitter(duration: Duration) -> Duration {
+    duration.mul_f64(0.9 + 0.2 * fastrand::f64())
+}

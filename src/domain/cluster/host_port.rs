@@ -9,6 +9,14 @@ pub struct HostPort {
     pub port: u16,
 }
 
+impl HostPort {
+    /// The address, where the host is a literal and needs no resolver.
+    #[must_use]
+    pub fn literal(&self) -> Option<std::net::SocketAddr> {
+        self.host.parse().ok().map(|ip| std::net::SocketAddr::new(ip, self.port))
+    }
+}
+
 impl std::fmt::Display for HostPort {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         if self.host.contains(':') {

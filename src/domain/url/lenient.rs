@@ -9,7 +9,7 @@
 use smallvec::SmallVec;
 use std::ops::Range;
 
-use super::target::{bare_replica_id, is_database_name};
+use super::database_name::{bare_replica_id, is_database_name};
 use crate::domain::directory::{Folded, fold, fold_plain};
 use crate::util::percent::Decoded;
 

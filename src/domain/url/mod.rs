@@ -18,6 +18,7 @@ mod absolute;
 mod argument;
 mod class;
 mod command;
+mod database_name;
 mod lenient;
 mod locator;
 mod target;

@@ -7,6 +7,7 @@
 
 use super::argument;
 use super::command::{Command, ServerCommand};
+use super::database_name::{bare_replica_id, is_ending};
 use super::lenient;
 use super::locator::{self, Locator};
 use crate::domain::directory::ReplicaId;
@@ -162,15 +163,6 @@ impl Segment {
     }
 }
 
-fn is_ending(last: &[u8; 4]) -> bool {
-    matches!(last, b".nsf" | b".ntf" | [b'.', b'n', b's', b'2'..=b'9'] | b".nsg" | b".nsh" | b".box")
-}
-
-/// Whether a decoded name has the ending of a database.
-pub(super) fn is_database_name(name: &[u8]) -> bool {
-    name.last_chunk::<4>().is_some_and(|last| is_ending(&last.map(|o| o.to_ascii_lowercase())))
-}
-
 fn walk(path: &[u8], has_question: bool) -> Walk {
     let mut found = Walk { database: None, bang: None, hazard: None };
     let mut segment = Segment::default();
@@ -249,12 +241,6 @@ fn replica_id(raw: &[u8]) -> Option<ReplicaId> {
     } else {
         ReplicaId::from_bytes(text)
     }
-}
-
-/// The replica ID of `__<16 hex>` or `<16 hex>`, without the ending.
-pub(super) fn bare_replica_id(raw: &[u8]) -> Option<ReplicaId> {
-    let mut buffer = [0; 19];
-    ReplicaId::from_bytes(decode_into(raw, &mut buffer)?)
 }
 
 #[cfg(test)]

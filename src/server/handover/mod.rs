@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 pub use inheritance::Inheritance;
 pub use upgrade::Upgrade;
 
-use crate::state::restrictions::Kept;
+use crate::state::restrictions_file::KeptRestriction;
 
 /// The variable that tells a process who hands over to it: the pid of its parent.
 pub const FROM: &str = "ICM_UPGRADE_FROM";
@@ -72,7 +72,7 @@ pub enum Said {
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Go {
     /// What administrators have restricted.
-    pub restrictions: Vec<Kept>,
+    pub restrictions: Vec<KeptRestriction>,
     /// A HUP came after the new process was started: it reads its configuration again.
     pub reload: bool,
 }

@@ -22,7 +22,7 @@ use tokio::sync::watch;
 use super::channel::Channel;
 use super::{FROM, Go, HELLO, Offer, READY, STEP, Said};
 use crate::edge::sockets::Socket;
-use crate::server::lifecycle::PidFile;
+use crate::server::pid_file::PidFile;
 use crate::server::systemd;
 use crate::state::upgrade::State;
 use crate::state::{Balancer, restrictions};

@@ -1,0 +1,78 @@
+//! What a cluster keeps over reloads, by its name: its servers, restrictions, budget, counters and logins.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use ahash::AHashMap;
+use tokio::sync::Notify;
+
+use super::budget::RetryBudget;
+use crate::discovery::directory::Holder;
+use crate::discovery::domino::Sessions;
+use crate::domain::cluster::{Member, Port, Restriction, ServerName};
+use crate::telemetry::statistics::traffic::Traffic;
+
+/// What a cluster keeps over reloads, by its name.
+#[derive(Debug, Default)]
+pub struct PersistentState {
+    /// By folded server name.
+    pub(super) members: Mutex<AHashMap<String, Arc<Member>>>,
+    /// What administrators restrict, whether or not it is a member now.
+    pub orders: Mutex<Orders>,
+    /// Replays of the last ten seconds.
+    pub budget: RetryBudget,
+    /// How its requests ended.
+    pub traffic: Traffic,
+    /// Told whenever a request ends, for those that wait for a place.
+    pub place_free: Notify,
+    /// Told when the directory should be read at once.
+    pub read_directory: Notify,
+    /// When a 404 last asked for an extra reading, milliseconds.
+    pub last_extra_reading: AtomicU64,
+    /// The directory was read, or tried in vain, at least once.
+    pub directory_tried: AtomicBool,
+    /// The members were read, or tried in vain, at least once.
+    pub members_tried: AtomicBool,
+    /// Logins at the members.
+    pub sessions: Sessions,
+    /// Judges readings that have lost much.
+    pub holder: tokio::sync::Mutex<Holder>,
+    /// Why the directory cannot be read now; empty when it can.
+    pub directory_trouble: Mutex<String>,
+    /// Why the members cannot be read now; empty when they can.
+    pub members_trouble: Mutex<String>,
+    /// What was doubtful about the last reading of them.
+    pub members_warnings: Mutex<Vec<String>>,
+}
+
+/// Restrictions by administrators. They are kept beside the members: one that leaves the cluster and comes back
+/// is restricted still.
+#[derive(Debug, Default)]
+pub struct Orders {
+    /// Made on this ICM.
+    pub here: BTreeMap<ServerName, Restriction>,
+    /// Made on the ICM that this one follows, or on those that it follows.
+    pub elsewhere: BTreeMap<ServerName, Vec<Restriction>>,
+}
+
+impl PersistentState {
+    /// Where a port of a member was last seen; `None` where there is no such member, or no such port.
+    #[must_use]
+    pub fn last_address(&self, server: &ServerName, port: Port) -> Option<SocketAddr> {
+        let members = self.members.lock().unwrap_or_else(PoisonError::into_inner);
+        members.get(server.folded()).and_then(|member| member.last_address(port))
+    }
+
+    /// After a reload that reads from elsewhere: the old sources' troubles say nothing of the new ones.
+    pub fn forget_sources(&self, members: bool, directory: bool) {
+        if members {
+            self.members_trouble.lock().unwrap_or_else(PoisonError::into_inner).clear();
+            self.members_warnings.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        }
+        if directory {
+            self.directory_trouble.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        }
+    }
+}
