@@ -27,7 +27,7 @@ fn occupy(icm: &Icm, server: &str, target: &str, cookie: &str) -> Client {
 }
 
 fn one_each(queue_timeout: &str) -> (Acme, Icm) {
-    let limits = format!("{{ max_connections_per_server: 1, queue_timeout: {queue_timeout} }}");
+    let limits = format!("{{ max_requests_in_flight_per_server: 1, queue_timeout: {queue_timeout} }}");
     bed(&[("limits", &limits), ("failover.response_timeout", "60s")])
 }
 
@@ -96,7 +96,7 @@ fn a_place_that_becomes_free_wakes_whoever_can_use_it() {
 #[test]
 fn no_server_ever_has_more_requests_in_flight_than_its_limit() {
     let (acme, icm) = bed(&[
-        ("limits", "{ max_connections_per_server: 2, queue_timeout: 60s }"),
+        ("limits", "{ max_requests_in_flight_per_server: 2, queue_timeout: 60s }"),
         (
             "directory",
             "{ source: static, databases: [{ path: only.nsf, replica_id: C1257A000041D203, replicas: [{ server: Web1/Acme }] }] }",

@@ -101,7 +101,7 @@ fn the_probe_asks_for_its_path_with_its_host_and_accepts_only_what_is_ok() {
     icm.wait_for_state("Web1", "AVAILABLE");
     assert!(eventually(LONG, || asked("www.acme.example")), "{:?}", acme.requests("Web1").last());
     set(&mut settings, "clusters.0.probe.host", "probe.acme.example");
-    set(&mut settings, "clusters.0.probe.ok", "[200-299, 418]");
+    set(&mut settings, "clusters.0.probe.expected_statuses", "[200-299, 418]");
     icm.reload(&settings);
     assert!(eventually(LONG, || asked("probe.acme.example")), "{:?}", acme.requests("Web1").last());
     for (status, state) in

@@ -233,7 +233,7 @@ fn a_body_over_the_limit_is_refused_whether_its_length_was_said_or_not() {
 fn a_server_with_its_hands_full_gives_a_quick_503_that_says_when_to_come_again() {
     let acme = Acme::built_in();
     let mut config = config(&acme);
-    set(&mut config, "clusters.0.limits", "{ max_connections_per_server: 1, queue_timeout: 200ms }");
+    set(&mut config, "clusters.0.limits", "{ max_requests_in_flight_per_server: 1, queue_timeout: 200ms }");
     let icm = Icm::start(config);
     let target = "/legacy/archive2009.nsf?OpenDatabase";
     let mut slow = icm.client();
