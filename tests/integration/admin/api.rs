@@ -33,9 +33,7 @@ fn ask(icm: &Icm, method: &str, target: &str, headers: &[(&str, &str)]) -> Answe
 fn every_route_of_the_description_answers_as_it_says() {
     let acme = Acme::built_in();
     acme.set("Web2", json!({ "index": 10, "threshold": 20 }));
-    let mut config = config(&acme);
-    equal_workloads(&acme, &mut config);
-    let icm = Icm::start(config);
+    let icm = Icm::start(config_with_equal_indexes(&acme));
     wait_for(icm.admin);
     assert_eq!(icm.client().get("/sales/orders.nsf").status, 200);
     acme.fault("Web3", json!("refuse"));

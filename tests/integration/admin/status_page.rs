@@ -10,8 +10,7 @@ const TOKEN: &str = "0123456789abcdef0123456789abcdef";
 /// A cluster whose servers publish their index, with the product in front of it.
 fn running(settings: &[(&str, &str)]) -> (Acme, Icm) {
     let acme = Acme::built_in();
-    let mut config = config(&acme);
-    equal_workloads(&acme, &mut config);
+    let mut config = config_with_equal_indexes(&acme);
     for (key, value) in settings {
         set(&mut config, key, value);
     }

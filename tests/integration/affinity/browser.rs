@@ -25,12 +25,8 @@ struct Journey {
 impl Journey {
     fn begin(scenario: &str) -> Option<Journey> {
         let acme = Acme::start(scenario);
-        let dir = acme.ca_file.parent().unwrap().display().to_string();
-        let mut config = config(&acme);
-        equal_workloads(&acme, &mut config);
-        let tls =
-            format!("{{ h2: true, certificates: [ {{ cert: {dir}/web1.pem, key: {dir}/web1.key }} ] }}");
-        set(&mut config, "listeners.0.tls", &tls);
+        let mut config = config_with_equal_indexes(&acme);
+        set(&mut config, "listeners.0.tls.certificates", &format!("[{}]", acme.certificate()));
         set(&mut config, "clusters.0.hostnames", "[www.acme.example]");
         let icm = Icm::start(config);
         let browser = Chromium::start(&[("www.acme.example", icm.address)])?;

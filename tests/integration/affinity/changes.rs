@@ -16,20 +16,7 @@ databases:
 ";
 
 fn start(change: impl FnOnce(&mut Value)) -> (Acme, Icm) {
-    let acme = Acme::start(SCENARIO);
-    let mut config = config(&acme);
-    equal_workloads(&acme, &mut config);
-    change(&mut config);
-    (acme, Icm::start(config))
-}
-
-/// A secret file with these lines.
-fn secret(dir: &std::path::Path, name: &str, lines: &[&str]) -> String {
-    use std::os::unix::fs::PermissionsExt;
-    let path = dir.join(name);
-    std::fs::write(&path, lines.join("\n") + "\n").unwrap();
-    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
-    path.display().to_string()
+    start_with_equal_indexes(SCENARIO, |_, config| change(config))
 }
 
 const OLD: &str = "the-old-secret-of-the-acme-cluster-0123456789";
@@ -48,9 +35,12 @@ fn every_icm_with_the_secret_gives_the_same_answer_and_keys_can_be_rotated() {
     let dir = tempfile::tempdir().unwrap();
     let acme = Acme::start(SCENARIO);
     let icm = |name: &str, lines: &[&str]| {
-        let mut config = config(&acme);
-        equal_workloads(&acme, &mut config);
-        set(&mut config, "clusters.0.affinity.secret_file", &secret(dir.path(), name, lines));
+        let mut config = config_with_equal_indexes(&acme);
+        set(
+            &mut config,
+            "clusters.0.affinity.secret_file",
+            &secret_file(dir.path(), name, &lines.join("\n")),
+        );
         Icm::start(config)
     };
     let (one, two) = (icm("one", &[OLD]), icm("two", &[OLD]));
@@ -73,8 +63,7 @@ fn every_icm_with_the_secret_gives_the_same_answer_and_keys_can_be_rotated() {
 fn a_generated_key_survives_a_restart_where_there_is_a_state_dir() {
     let acme = Acme::start(SCENARIO);
     let state = tempfile::tempdir().unwrap();
-    let mut config = config(&acme);
-    equal_workloads(&acme, &mut config);
+    let mut config = config_with_equal_indexes(&acme);
     set(&mut config, "state_dir", &state.path().display().to_string());
     let icm = Icm::start(config.clone());
     let browser = Browser::on(icm.address, "/a.nsf?Open", "Web3");
@@ -169,8 +158,7 @@ fn a_single_retried_request_moves_nobody() {
 #[test]
 fn who_is_inside_stays_on_a_busy_server() {
     let acme = Acme::start(SCENARIO);
-    let mut config = config(&acme);
-    equal_workloads(&acme, &mut config);
+    let mut config = config_with_equal_indexes(&acme);
     set(&mut config, "clusters.0.servers.list.0.server_max_users", "200");
     let icm = Icm::start(config);
     let mut browser = Browser::on(icm.address, "/a.nsf?Open", "Web1");
@@ -196,8 +184,7 @@ fn who_is_inside_stays_on_a_busy_server() {
 fn who_is_inside_stays_on_a_restricted_server_until_the_drain_timeout() {
     for (timeout, stays) in [("10m", true), ("1s", false)] {
         let acme = Acme::start(SCENARIO);
-        let mut config = config(&acme);
-        equal_workloads(&acme, &mut config);
+        let mut config = config_with_equal_indexes(&acme);
         set(&mut config, "clusters.0.affinity.drain_timeout", timeout);
         let icm = Icm::start(config.clone());
         let mut browser = Browser::on(icm.address, "/a.nsf?Open", "Web1");
@@ -224,10 +211,7 @@ fn who_is_inside_stays_on_a_restricted_server_until_the_drain_timeout() {
 
 #[test]
 fn a_replica_pending_delete_keeps_those_inside_until_it_is_gone() {
-    let acme = Acme::start(&format!("{SCENARIO}mark_columns: true\n"));
-    let mut config = config(&acme);
-    equal_workloads(&acme, &mut config);
-    let icm = Icm::start(config);
+    let (acme, icm) = start_with_equal_indexes(&format!("{SCENARIO}mark_columns: true\n"), |_, _| {});
     let mut browser = Browser::on(icm.address, "/b.nsf?Open", "Web1");
     let mark = json!({ "server": "Web1", "path": "b.nsf", "mark": "pending_delete" });
     acme.ask("POST", "/databases", Some(&mark));
@@ -315,9 +299,12 @@ fn the_tag_of_a_server_tells_nothing_without_the_secret_and_is_known_after_a_rot
         "{SCENARIO}  - {{ path: app.nsf, replica_id: C1257A000041D2E3, replicas: all }}\n"
     ));
     let icm = |name: &str, lines: &[&str]| {
-        let mut config = config(&acme);
-        equal_workloads(&acme, &mut config);
-        set(&mut config, "clusters.0.affinity.secret_file", &secret(dir.path(), name, lines));
+        let mut config = config_with_equal_indexes(&acme);
+        set(
+            &mut config,
+            "clusters.0.affinity.secret_file",
+            &secret_file(dir.path(), name, &lines.join("\n")),
+        );
         Icm::start(config)
     };
     let (one, two) = (icm("one", &[OLD]), icm("two", &[OLD]));

@@ -23,11 +23,7 @@ generate: { databases: 20, copies: 4, prefix: many/db }
 ";
 
 fn start(change: impl FnOnce(&Acme, &mut Value)) -> (Acme, Icm) {
-    let acme = Acme::start(SCENARIO);
-    let mut config = config(&acme);
-    equal_workloads(&acme, &mut config);
-    change(&acme, &mut config);
-    (acme, Icm::start(config))
+    start_with_equal_indexes(SCENARIO, change)
 }
 
 /// The entries in a cookie, most recent first: server tag and database tag.
@@ -41,16 +37,11 @@ fn entries(cookie: &str) -> Vec<(u32, u32)> {
 fn the_cookie_is_for_this_host_alone_out_of_reach_of_scripts_and_secure_where_tls_is() {
     let mut secure = None;
     let (acme, icm) = start(|acme, config| {
-        let dir = acme.ca_file.parent().unwrap().display().to_string();
-        let address = format!("127.0.0.1:{}", free_port());
-        let tls = format!(
-            "{{ address: \"{address}\", tls: {{ certificates: [ {{ cert: {dir}/web1.pem, key: {dir}/web1.key }} ] }} }}"
-        );
+        let tls = add_tls(config, acme);
         let listeners = config["listeners"].as_sequence_mut().unwrap();
-        listeners.push(serde_yaml::from_str(&tls).unwrap());
         let behind = format!("{{ address: \"127.0.0.1:{}\", trusted_proxies: [127.0.0.0/8] }}", free_port());
         listeners.push(serde_yaml::from_str(&behind).unwrap());
-        secure = Some((address, listeners[2]["address"].as_str().unwrap().to_owned()));
+        secure = Some((tls, listeners[2]["address"].as_str().unwrap().to_owned()));
     });
     let (tls, behind) = secure.unwrap();
     let attributes = |answer: Answer| {
@@ -64,7 +55,7 @@ fn the_cookie_is_for_this_host_alone_out_of_reach_of_scripts_and_secure_where_tl
     let proto = [("X-Forwarded-Proto", "https")];
     assert_eq!(attributes(icm.client().get("/a.nsf?Open")), plain);
     assert_eq!(attributes(icm.client().get_with("/a.nsf?Open", &proto)), plain, "nobody's word is taken");
-    let mut client = Client::tls(wait_for(tls.parse().unwrap()), "localhost", &acme.ca_file);
+    let mut client = Client::tls(wait_for(tls), "localhost", &acme.ca_file);
     assert_eq!(attributes(client.get("/a.nsf?Open")), with_tls);
     let behind = wait_for(behind.parse().unwrap());
     assert_eq!(attributes(Client::to(behind).get("/a.nsf?Open")), plain);

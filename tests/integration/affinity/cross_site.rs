@@ -23,11 +23,7 @@ const DOCUMENT: (&str, &str) = ("Sec-Fetch-Dest", "document");
 const IDP: (&str, &str) = ("Origin", "https://idp.example");
 
 fn start(extra: &str, change: impl FnOnce(&Acme, &mut Value)) -> (Acme, Icm) {
-    let acme = Acme::start(&format!("{SCENARIO}{extra}"));
-    let mut config = config(&acme);
-    equal_workloads(&acme, &mut config);
-    change(&acme, &mut config);
-    (acme, Icm::start(config))
+    start_with_equal_indexes(&format!("{SCENARIO}{extra}"), change)
 }
 
 /// A request to which the browser adds only these of its cookies.

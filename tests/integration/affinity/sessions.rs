@@ -21,11 +21,7 @@ databases:
 ";
 
 fn start(extra: &str, change: impl FnOnce(&Acme, &mut Value)) -> (Acme, Icm) {
-    let acme = Acme::start(&format!("{SCENARIO}{extra}"));
-    let mut config = config(&acme);
-    equal_workloads(&acme, &mut config);
-    change(&acme, &mut config);
-    (acme, Icm::start(config))
+    start_with_equal_indexes(&format!("{SCENARIO}{extra}"), change)
 }
 
 /// Logs in for a URL, as a person would: the form, then the page. Out: the server.
@@ -301,14 +297,9 @@ fn hostile_cookies_are_only_long() {
 #[test]
 fn the_crumbs_of_http_2_become_one_line() {
     let (acme, icm) = start("", |acme, config| {
-        let dir = acme.ca_file.parent().unwrap().display().to_string();
-        let tls =
-            format!("{{ h2: true, certificates: [ {{ cert: {dir}/web1.pem, key: {dir}/web1.key }} ] }}");
-        set(config, "listeners.0.tls", &tls);
+        set(config, "listeners.0.tls.certificates", &format!("[{}]", acme.certificate()));
     });
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let ca = reqwest::Certificate::from_pem(&std::fs::read(&acme.ca_file).unwrap()).unwrap();
-    let client = reqwest::Client::builder().use_rustls_tls().add_root_certificate(ca).build().unwrap();
+    let client = h2_client(&acme);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let url = format!("https://{}/app.nsf/crumbs.xsp?Open&echo=json", icm.address);
     let ask = |cookies: &[String]| -> (Vec<String>, Json) {
@@ -419,8 +410,7 @@ fn in_the_style_value_a_logout_at_any_server_ends_the_session() {
 fn the_style_can_be_changed_while_users_are_logged_in() {
     for (before, after) in [("name", "value"), ("value", "name")] {
         let acme = Acme::start(SCENARIO);
-        let mut config = config(&acme);
-        equal_workloads(&acme, &mut config);
+        let mut config = config_with_equal_indexes(&acme);
         set(&mut config, "clusters.0.affinity.session_cookie_style", before);
         let icm = Icm::start(config.clone());
         let mut browser = Browser::new(icm.address);
@@ -457,8 +447,7 @@ fn a_login_makes_its_server_the_users_even_where_sessions_pass_as_they_are() {
 #[test]
 fn a_session_that_nobody_signed_opens_no_door() {
     let acme = Acme::start(SCENARIO);
-    let mut config = config(&acme);
-    equal_workloads(&acme, &mut config);
+    let config = config_with_equal_indexes(&acme);
     let icm = Icm::start(config.clone());
     let mut inside = Browser::on(icm.address, "/app.nsf/home.xsp", "Web1");
     let mut unsigned = Browser::new(icm.address).with_cookies_of(&inside);
@@ -509,9 +498,7 @@ databases:
         servers.join(", "),
         own.join("\n")
     ));
-    let mut config = config(&acme);
-    equal_workloads(&acme, &mut config);
-    let icm = Icm::start(config);
+    let icm = Icm::start(config_with_equal_indexes(&acme));
     let mut browser = Browser::new(icm.address);
     for n in 1..=11 {
         log_in(&mut browser, &format!("/x{n}.nsf?OpenDatabase"));

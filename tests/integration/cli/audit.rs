@@ -128,9 +128,7 @@ fn a_simulation_names_what_would_be_lost_and_where_the_load_would_go() {
 #[test]
 fn show_prints_servers_databases_statistics_and_events() {
     let acme = Acme::built_in();
-    let mut settings = config(&acme);
-    equal_workloads(&acme, &mut settings);
-    let icm = Icm::start(settings);
+    let icm = Icm::start(config_with_equal_indexes(&acme));
     icm.wait_for_served("/legacy/archive2009.nsf", "Web4");
     icm.wait_for_server("Web1", "at 90", |s| s["index"] == 90);
     let admin = format!("http://{}", icm.admin);

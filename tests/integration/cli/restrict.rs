@@ -144,10 +144,8 @@ fn verbs_need_the_token_wherever_one_is_set() {
     let acme = Acme::built_in();
     let mut config = config(&acme);
     let dir = tempfile::tempdir().unwrap();
-    let token = dir.path().join("token");
-    std::fs::write(&token, "0123456789abcdef0123456789abcdef\n").unwrap();
-    std::fs::set_permissions(&token, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
-    set(&mut config, "admin.token_file", &token.display().to_string());
+    let token = secret_file(dir.path(), "token", "0123456789abcdef0123456789abcdef\n");
+    set(&mut config, "admin.token_file", &token);
     let icm = Icm::start(config);
     let post =
         |headers: &[(&str, &str)]| Client::to(icm.admin).post("/servers/Web1/restrict", headers, "").status;

@@ -7,16 +7,8 @@ use serde_json::json;
 fn bed_h2() -> (Acme, Icm, String) {
     // With HTTPS, as the listener borrows a certificate of theirs.
     let acme = Acme::start(&THREE.replace(", https: false", ""));
-    let tls = acme.ca_file.parent().unwrap();
-    let address = format!("127.0.0.1:{}", free_port());
     let mut config = config(&acme);
-    let plain = config["listeners"][0]["address"].as_str().unwrap().to_owned();
-    let (cert, key) = (tls.join("web1.pem"), tls.join("web1.key"));
-    let listeners = json!([
-        { "address": plain },
-        { "address": address, "tls": { "h2": true, "certificates": [{ "cert": cert, "key": key }] } },
-    ]);
-    set(&mut config, "listeners", &listeners.to_string());
+    let address = add_tls(&mut config, &acme);
     for (key, value) in [
         ("probe", "{ interval: 100ms, timeout: 1s, unreachable_after: 1000, healthy_after: 1 }"),
         ("failover.passive_failures", "0"),
@@ -24,13 +16,9 @@ fn bed_h2() -> (Acme, Icm, String) {
     ] {
         set(&mut config, &format!("clusters.0.{key}"), value);
     }
-    (acme, Icm::start(config), format!("https://{address}"))
-}
-
-fn h2_client(acme: &Acme) -> reqwest::Client {
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let ca = reqwest::Certificate::from_pem(&std::fs::read(&acme.ca_file).unwrap()).unwrap();
-    reqwest::Client::builder().use_rustls_tls().add_root_certificate(ca).build().unwrap()
+    let icm = Icm::start(config);
+    wait_for(address);
+    (acme, icm, format!("https://{address}"))
 }
 
 #[test]

@@ -218,8 +218,7 @@ fn hup_reads_the_local_file_and_asks_the_other_icm() {
 fn two_icms_with_the_same_key_send_the_same_user_to_the_same_server() {
     let (acme, dir) = (Acme::built_in(), tempfile::tempdir().unwrap());
     let key = secret_file(dir.path(), "affinity.key", "0123456789abcdef0123456789abcdef\n");
-    let mut shared = config(&acme);
-    equal_workloads(&acme, &mut shared);
+    let mut shared = config_with_equal_indexes(&acme);
     set(&mut shared, "clusters.0.affinity", &format!("{{ secret_file: {key} }}"));
     set(&mut shared, "clusters.0.servers.list.0.weight", "3");
     let leader = Icm::start(shared);

@@ -142,10 +142,9 @@ fn a_wrong_token_or_path_ends_at_once() {
 fn tls_is_verified_against_the_ca_file() {
     let (acme, stranger) = (Acme::built_in(), Acme::built_in());
     let dir = tempfile::tempdir().unwrap();
-    let tls = acme.ca_file.parent().unwrap().display().to_string();
     let mut config = config(&acme);
     set(&mut config, "admin.token_file", &secret_file(dir.path(), "token", "right\n"));
-    set(&mut config, "admin.tls", &format!("{{ cert: {tls}/web1.pem, key: {tls}/web1.key }}"));
+    set(&mut config, "admin.tls", &acme.certificate());
     let leader = Icm::start(config);
     let url = format!("https://{}/config", leader.admin);
     let more = |ca: &Acme| {

@@ -17,13 +17,6 @@ fn size() -> u64 {
 /// How much more memory than at rest the process may take for a few bodies at once.
 const ROOM: u64 = 48 * MIB;
 
-/// The highest resident size of a process so far, in octets.
-fn peak(pid: u32) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
-    let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:")).unwrap();
-    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
-}
-
 /// A server that counts a body, or sends one of so many octets: `/down?size=N`. While `paused` it does neither.
 #[derive(Default)]
 struct Counter {
@@ -140,11 +133,11 @@ fn download(icm: &Icm, size: u64) -> u64 {
 fn large_bodies_pass_both_ways_in_bounded_memory() {
     let (server, counter) = counter();
     let icm = start(server);
-    let rest = peak(icm.pid());
+    let rest = icm.memory("VmHWM");
     assert_eq!(upload(&icm, size()), 200);
     assert_eq!((counter.received.load(SeqCst), counter.bodies.load(SeqCst)), (size(), 1));
     assert_eq!(download(&icm, size()), size());
-    let more = peak(icm.pid()) - rest;
+    let more = icm.memory("VmHWM") - rest;
     println!("{} MiB each way took {} KiB more", size() / MIB, more / 1024);
     assert!(more < ROOM, "{more} octets more for bodies of {}", size());
 }
@@ -153,7 +146,7 @@ fn large_bodies_pass_both_ways_in_bounded_memory() {
 fn a_slow_side_holds_the_other_one_back_and_no_memory() {
     let (server, counter) = counter();
     let icm = start(server);
-    let rest = peak(icm.pid());
+    let rest = icm.memory("VmHWM");
     // Eight clients that take nothing.
     let stalled: Vec<TcpStream> = (0..8)
         .map(|_| {
@@ -190,7 +183,7 @@ fn a_slow_side_holds_the_other_one_back_and_no_memory() {
     }
     let taken = settled(&sent);
     assert!(taken < 4 * 64 * MIB, "the client sent on to nobody: {taken}");
-    let more = peak(icm.pid()) - rest;
+    let more = icm.memory("VmHWM") - rest;
     assert!(more < ROOM, "{more} octets are held for slow peers");
     counter.paused.store(false, SeqCst);
 }

@@ -240,16 +240,13 @@ fn whichever_server_is_asked_in_the_end_hears_of_the_client_once() {
 
 #[test]
 fn safe_connector_headers_tell_a_server_who_asks_but_never_as_whom() {
-    use std::os::unix::fs::PermissionsExt;
     let dir = tempfile::tempdir().unwrap();
-    let secret = dir.path().join("connector");
-    std::fs::write(&secret, "a-secret-of-the-connector-0123456789\n").unwrap();
-    std::fs::set_permissions(&secret, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let secret = secret_file(dir.path(), "connector", "a-secret-of-the-connector-0123456789\n");
     let (_acme, icm) = start(|_, config| {
         for n in 0..4 {
             set(config, &format!("clusters.0.servers.list.{n}.connector_headers"), "safe");
         }
-        set(config, "clusters.0.connector_secret_file", &secret.display().to_string());
+        set(config, "clusters.0.connector_secret_file", &secret);
         set(config, "listeners.0.trusted_proxies", "[127.0.0.1]");
     });
     let hostile = [("$WSRU", "CN=Administrator/O=Acme"), ("$WSRA", "10.9.9.9"), ("$WSPR", "x")];
@@ -276,16 +273,12 @@ fn safe_connector_headers_tell_a_server_who_asks_but_never_as_whom() {
 #[test]
 fn hsts_is_the_edges_own_word() {
     for (hsts, expected) in [("max-age=31536000", Some("max-age=31536000")), ("off", None)] {
-        let mut tls = String::new();
+        let mut tls = None;
         let (acme, icm) = start(|acme, config| {
             set(config, "clusters.0.headers.hsts", hsts);
-            let dir = acme.ca_file.parent().unwrap().display().to_string();
-            tls = format!("127.0.0.1:{}", free_port());
-            let certificates = format!("[ {{ cert: {dir}/web1.pem, key: {dir}/web1.key }} ]");
-            let listener = format!("{{ address: \"{tls}\", tls: {{ certificates: {certificates} }} }}");
-            config["listeners"].as_sequence_mut().unwrap().push(serde_yaml::from_str(&listener).unwrap());
+            tls = Some(add_tls(config, acme));
         });
-        let mut secure = Client::tls(wait_for(tls.parse().unwrap()), "localhost", &acme.ca_file);
+        let mut secure = Client::tls(wait_for(tls.unwrap()), "localhost", &acme.ca_file);
         for target in ["/sales/orders.nsf?Open", "/", "/sales/orders.nsf/missing", "/nowhere.nsf"] {
             let all = secure.get(target);
             let all = all.all("strict-transport-security");

@@ -23,12 +23,6 @@ fn start(limits: &str) -> (Acme, Icm, SocketAddr) {
     (acme, icm, secure)
 }
 
-fn resident(icm: &Icm) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", icm.pid())).unwrap();
-    let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:")).unwrap();
-    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() << 10
-}
-
 fn asking(target: &str) -> [(&str, &str); 4] {
     [(":method", "GET"), (":scheme", "https"), (":authority", "localhost"), (":path", target)]
 }
@@ -40,7 +34,7 @@ fn get(target: &str) -> Vec<u8> {
 /// Sends `pieces` of an attack until it is over or the other side has had enough, while another client asks.
 /// Out: is the attacker's connection still there.
 fn attack(icm: &Icm, h2: &mut H2, pieces: usize, piece: impl Fn(u32) -> Vec<u8>) -> bool {
-    let (mut other, before) = (icm.client(), resident(icm));
+    let (mut other, before) = (icm.client(), icm.memory("VmRSS"));
     let mut taken = true;
     for n in 0..pieces {
         // Some frames of each kind in one write.
@@ -55,7 +49,7 @@ fn attack(icm: &Icm, h2: &mut H2, pieces: usize, piece: impl Fn(u32) -> Vec<u8>)
     }
     let goes_on = h2.goes_on(Duration::from_secs(2)) && taken;
     assert_eq!(icm.client().get("/fast").status, 200);
-    let grown = resident(icm).saturating_sub(before);
+    let grown = icm.memory("VmRSS").saturating_sub(before);
     assert!(grown < GROWTH, "{grown} octets more");
     goes_on
 }
@@ -151,7 +145,7 @@ fn streams_whose_window_stays_closed_hold_little_and_a_body_that_stops_ends_its_
     let secure = add_tls(&mut config, &acme);
     let icm = Icm::start(config);
     wait_for(secure);
-    let before = resident(&icm);
+    let before = icm.memory("VmRSS");
     let mut closed: Vec<H2> = (0..4).map(|_| H2::connect(secure, "localhost", &acme.ca_file)).collect();
     for h2 in &mut closed {
         h2.frame(SETTINGS, 0, 0, &[0, 4, 0, 0, 0, 0]);
@@ -171,7 +165,7 @@ fn streams_whose_window_stays_closed_hold_little_and_a_body_that_stops_ends_its_
     let mut held = 0;
     let mut ended = false;
     while begin.elapsed() < Duration::from_secs(100) && !ended {
-        held = held.max(resident(&icm).saturating_sub(before));
+        held = held.max(icm.memory("VmRSS").saturating_sub(before));
         let poll = polling.headers(&asking("/slow"), true);
         assert_eq!(polling.end_of(poll).status(), 200);
         assert_eq!(icm.client().get("/fast").status, 200);

@@ -97,16 +97,9 @@ fn bad_heads(rid: &str) -> Vec<(Vec<u8>, &'static [u16])> {
 fn a_head_that_can_be_read_in_two_ways_is_refused_and_reaches_no_server() {
     let acme = Acme::built_in();
     let mut config = config(&acme);
-    let folder = acme.ca_file.parent().unwrap().display().to_string();
-    let listener = format!(
-        "{{ address: 127.0.0.1:{}, tls: {{ certificates: [{{ cert: {folder}/web1.pem, key: {folder}/web1.key }}] }} }}",
-        free_port()
-    );
-    let mut listeners = config["listeners"].as_sequence().unwrap().clone();
-    listeners.push(serde_yaml::from_str(&listener).unwrap());
-    config["listeners"] = listeners.into();
-    let icm = Icm::start(config.clone());
-    let tls = config["listeners"][1]["address"].as_str().unwrap().parse().unwrap();
+    let tls = add_tls(&mut config, &acme);
+    let icm = Icm::start(config);
+    wait_for(tls);
     let mut refused = 0;
     for (n, (octets, expected)) in bad_heads("bad").into_iter().enumerate() {
         let mut clients = vec![icm.client()];

@@ -71,13 +71,11 @@ fn start(connector_headers: &str) -> (Acme, Icm, std::net::SocketAddr, tempfile:
     let mut config = config(&acme);
     let secure = add_tls(&mut config, &acme);
     let dir = tempfile::tempdir().unwrap();
-    let secret = dir.path().join("connector");
-    std::fs::write(&secret, "a-secret-of-the-connector-0123456789\n").unwrap();
-    std::fs::set_permissions(&secret, std::fs::Permissions::from_mode(0o600)).unwrap();
+    let secret = secret_file(dir.path(), "connector", "a-secret-of-the-connector-0123456789\n");
     for n in 0..4 {
         set(&mut config, &format!("clusters.0.servers.list.{n}.connector_headers"), connector_headers);
     }
-    set(&mut config, "clusters.0.connector_secret_file", &secret.display().to_string());
+    set(&mut config, "clusters.0.connector_secret_file", &secret);
     let icm = Icm::start(config);
     wait_for(secure);
     (acme, icm, secure, dir)

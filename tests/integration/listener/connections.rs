@@ -26,9 +26,7 @@ fn closed(icm: &Icm, reason: &str) -> u64 {
 /// The first listener with TLS, with a certificate of the simulated cluster's.
 fn with_tls(acme: &Acme) -> Value {
     let mut config = config(acme);
-    let folder = acme.ca_file.parent().unwrap().display().to_string();
-    let pair = format!("[{{ cert: {folder}/web1.pem, key: {folder}/web1.key }}]");
-    set(&mut config, "listeners.0.tls.certificates", &pair);
+    set(&mut config, "listeners.0.tls.certificates", &format!("[{}]", acme.certificate()));
     config
 }
 

@@ -1,19 +1,15 @@
 //! Descriptors: strangers on the listeners that serve no browsers do not use up what browsers need.
 
 use std::net::{SocketAddr, TcpStream};
-use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
 use crate::support::*;
-use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 /// A program that runs `icm` with these limits of open files.
 fn limited(dir: &std::path::Path, soft: u64, hard: u64) -> std::path::PathBuf {
     let program = dir.join("limited-icm");
     let icm = env!("CARGO_BIN_EXE_icm");
-    let text = format!("#!/bin/sh\nulimit -S -n {soft} && ulimit -H -n {hard} && exec {icm} \"$@\"\n");
-    std::fs::write(&program, text).unwrap();
-    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+    write_script(&program, &format!("ulimit -S -n {soft} && ulimit -H -n {hard} && exec {icm} \"$@\""));
     program
 }
 
@@ -25,8 +21,7 @@ fn idle(address: SocketAddr, count: usize) -> Vec<TcpStream> {
 
 #[test]
 fn idle_connections_of_strangers_to_statpub_and_admin_keep_nobody_from_the_public_service() {
-    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
-    setrlimit(Resource::RLIMIT_NOFILE, soft.max(hard.min(4000)), hard).unwrap();
+    raise_open_file_limit();
     let tape = Tape::new(|_| OK.to_owned());
     let mut config = tape.config();
     let statpub = SocketAddr::from(([127, 0, 0, 1], free_port()));

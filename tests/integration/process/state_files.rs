@@ -112,9 +112,7 @@ fn every_file_has_its_mode_whatever_the_umask() {
         let dir = tempfile::tempdir().unwrap();
         let state = dir.path().join("lib/icm");
         let program = dir.path().join("icm");
-        let script = format!("#!/bin/sh\numask {umask}\nexec {} \"$@\"\n", env!("CARGO_BIN_EXE_icm"));
-        std::fs::write(&program, script).unwrap();
-        std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+        write_script(&program, &format!("umask {umask}\nexec {} \"$@\"", env!("CARGO_BIN_EXE_icm")));
         let mut config = keeping(&acme, &state);
         let (log, cache) = (dir.path().join("access.log"), state.join("acmeweb.cache"));
         set(&mut config, "access_log", &format!("{{ path: {} }}", log.display()));

@@ -59,9 +59,7 @@ fn work(client: &mut Client, n: u64) -> String {
 
 /// Requests of one HTTP/2 client, several at a time, until told to stop.
 fn http2(acme: &Acme, address: SocketAddr, time: Duration) -> Tally {
-    let _ = rustls::crypto::ring::default_provider().install_default();
-    let ca = reqwest::Certificate::from_pem(&std::fs::read(&acme.ca_file).unwrap()).unwrap();
-    let client = reqwest::Client::builder().use_rustls_tls().add_root_certificate(ca).build().unwrap();
+    let client = h2_client(acme);
     let url = format!("https://localhost:{}/sales/orders.nsf?Open", address.port());
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let end = std::time::Instant::now() + time;
@@ -205,8 +203,7 @@ fn a_websocket_lives_on_in_the_old_process() {
 #[test]
 fn sessions_and_restrictions_go_over_where_nothing_is_kept_on_disk() {
     let acme = Acme::built_in();
-    let mut config = config(&acme);
-    equal_workloads(&acme, &mut config);
+    let mut config = config_with_equal_indexes(&acme);
     set(&mut config, "state_dir", "\"\"");
     let icm = Icm::start(config);
     icm.wait_for_status("ready", |status| status["ready"] == true);

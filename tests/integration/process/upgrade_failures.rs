@@ -1,6 +1,6 @@
 //! Upgrades that fail: the old process serves on, and everybody hears why.
 
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -31,8 +31,7 @@ impl Bed {
     /// Puts a shell script into the program's place.
     fn script(&self, text: &str) {
         let aside = self.program.with_extension("new");
-        std::fs::write(&aside, format!("#!/bin/sh\n{text}\n")).unwrap();
-        std::fs::set_permissions(&aside, std::fs::Permissions::from_mode(0o755)).unwrap();
+        write_script(&aside, text);
         std::fs::rename(aside, &self.program).unwrap();
     }
 

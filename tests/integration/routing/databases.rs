@@ -21,9 +21,7 @@ fn start(settings: &[(&str, &str)]) -> (Acme, Icm) {
 #[test]
 fn a_url_without_a_database_or_with_one_that_all_hold_goes_to_any_member() {
     let acme = Acme::built_in();
-    let mut config = config(&acme);
-    equal_workloads(&acme, &mut config);
-    let icm = Icm::start(config);
+    let icm = Icm::start(config_with_equal_indexes(&acme));
     let targets = [
         "/",
         "/icons/vwicn001.gif",

@@ -186,10 +186,7 @@ fn a_location_on_the_same_server_is_mapped_in_every_form_that_domino_writes() {
 
 #[test]
 fn a_location_that_names_another_member_takes_the_user_there_without_a_loop() {
-    let acme = Acme::start(SCENARIO);
-    let mut config = config(&acme);
-    equal_workloads(&acme, &mut config);
-    let icm = Icm::start(config);
+    let (acme, icm) = start_with_equal_indexes(SCENARIO, |_, _| {});
     for public in ["/sales/leads.nsf".to_owned(), format!("/__{LEADS}.nsf")] {
         let mut browser = Browser::on(icm.address, &format!("{public}?OpenDatabase"), "Web1");
         let answer = browser.get(&format!("{public}?OpenDatabase&redirect=Web2"));
@@ -206,9 +203,7 @@ fn a_location_that_names_another_member_takes_the_user_there_without_a_loop() {
 #[test]
 fn a_location_whose_path_means_several_databases_is_mapped_to_the_replica_id() {
     let acme = Acme::built_in();
-    let mut config = config(&acme);
-    equal_workloads(&acme, &mut config);
-    let icm = Icm::start(config);
+    let icm = Icm::start(config_with_equal_indexes(&acme));
     let (web1, web3) = (acme.http("Web1").port(), acme.http("Web3").port());
     let other = format!("http://web3.acme.example:{web3}/sales/leads.nsf/v?OpenView");
     let own = format!("http://web1.acme.example:{web1}/sales/leads.nsf?Open");

@@ -21,18 +21,6 @@ fn redirecting(acme: &Acme) -> Value {
     config
 }
 
-/// Adds a listener with TLS, and says where.
-fn with_tls(config: &mut Value, acme: &Acme) -> std::net::SocketAddr {
-    let address = format!("127.0.0.1:{}", free_port());
-    let dir = acme.ca_file.parent().unwrap().display().to_string();
-    let listener = format!(
-        "{{ address: \"{address}\", tls: {{ certificates: [ {{ cert: {dir}/web1.pem, key: {dir}/web1.key }} ] }} }}"
-    );
-    let listeners = config["listeners"].as_sequence_mut().unwrap();
-    listeners.push(serde_yaml::from_str(&listener).unwrap());
-    address.parse().unwrap()
-}
-
 #[test]
 fn the_browser_is_sent_to_the_server_at_the_path_that_the_database_has_there() {
     let acme = Acme::start(SCENARIO);
@@ -66,7 +54,7 @@ fn the_clients_scheme_decides_port_and_server_whatever_upstream_scheme_says() {
         let acme = Acme::start(SCENARIO);
         let mut config = redirecting(&acme);
         set(&mut config, "clusters.0.upstream_scheme", upstream);
-        let tls = with_tls(&mut config, &acme);
+        let tls = add_tls(&mut config, &acme);
         set(&mut config, "listeners.0.trusted_proxies", "[127.0.0.1]");
         let icm = Icm::start(config);
         let port = |name: &str, secure: bool| {
@@ -127,8 +115,8 @@ clusters:
 #[test]
 fn restricted_unreachable_and_busy_servers_are_passed_over_and_nobody_left_is_503() {
     let acme = Acme::start(SCENARIO);
-    let mut config = redirecting(&acme);
-    equal_workloads(&acme, &mut config);
+    let mut config = config_with_equal_indexes(&acme);
+    set(&mut config, "clusters.0.mode", "redirect");
     let icm = Icm::start(config.clone());
     let goes_to = |target: &str| {
         let answer = icm.client().get(target);

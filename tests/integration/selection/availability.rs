@@ -257,25 +257,15 @@ fn with_scheme_same_each_client_needs_the_port_of_its_own_scheme() {
     let acme = Acme::built_in();
     let mut settings = config(&acme);
     set(&mut settings, "clusters.0.upstream_scheme", "same");
-    let tls = acme.ca_file.parent().unwrap().to_owned();
-    let (port, dir) = (free_port(), tls.display());
-    let certificate = format!("{{ cert: {dir}/web1.pem, key: {dir}/web1.key }}");
-    set(
-        &mut settings,
-        "listeners",
-        &format!(
-            "[{{ address: \"127.0.0.1:{}\" }}, {{ address: \"127.0.0.1:{port}\", tls: {{ certificates: [{certificate}] }} }}]",
-            free_port()
-        ),
-    );
+    let secure = add_tls(&mut settings, &acme);
     // Web2 has no HTTPS port, Web3 no HTTP port.
     let list = settings["clusters"][0]["servers"]["list"].as_sequence_mut().unwrap();
     list[1].as_mapping_mut().unwrap().remove("https");
     list[2].as_mapping_mut().unwrap().remove("http");
     let icm = Icm::start(settings);
-    let at = std::net::SocketAddr::from(([127, 0, 0, 1], port));
+    wait_for(secure);
     let https = || {
-        let mut client = Client::tls(at, "localhost", &acme.ca_file);
+        let mut client = Client::tls(secure, "localhost", &acme.ca_file);
         let answer = client.get(ORDERS);
         answer.server().split('/').next().unwrap_or("").to_owned()
     };

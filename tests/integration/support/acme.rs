@@ -108,6 +108,12 @@ impl Acme {
         self.server(name).http.unwrap()
     }
 
+    /// The certificate of Web1, which is for `localhost` too, as the configuration wants it.
+    pub fn certificate(&self) -> String {
+        let dir = self.ca_file.parent().unwrap().display();
+        format!("{{ cert: {dir}/web1.pem, key: {dir}/web1.key }}")
+    }
+
     /// Asks the control port.
     pub fn ask(&self, method: &str, path: &str, body: Option<&Value>) -> Value {
         let text = body.map(Value::to_string).unwrap_or_default();

@@ -1,7 +1,9 @@
 //! A small cluster for tests of failover. In: settings of the cluster. Out: the cluster with the product in front
 //! of it, where a fault changes nobody's state until the settings let it.
 
-use super::{Acme, Answer, Icm, config, set, unique_id};
+use serde_yaml::Value;
+
+use super::{Acme, Answer, Icm, config, config_with_equal_indexes, set, unique_id};
 
 /// Three members that hold one database, and one that only Web1 holds; without HTTPS, so that a server whose HTTP
 /// port is dead is UNREACHABLE.
@@ -35,6 +37,15 @@ pub fn bed_of(scenario: &str, settings: &[(&str, &str)]) -> (Acme, Icm) {
     }
     let icm = Icm::start(config);
     (acme, icm)
+}
+
+/// A cluster whose servers publish the same index, and the product in front of it with what `change` makes of the
+/// configuration.
+pub fn start_with_equal_indexes(scenario: &str, change: impl FnOnce(&Acme, &mut Value)) -> (Acme, Icm) {
+    let acme = Acme::start(scenario);
+    let mut config = config_with_equal_indexes(&acme);
+    change(&acme, &mut config);
+    (acme, Icm::start(config))
 }
 
 /// One request with an identifier of its own. Out: the answer and the identifier.

@@ -206,6 +206,14 @@ impl H2 {
     }
 }
 
+/// A client of the `reqwest` crate that trusts this cluster's certificates and speaks HTTP/2 where it is offered.
+pub fn h2_client(acme: &super::Acme) -> reqwest::Client {
+    // Another test may have been first.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let ca = reqwest::Certificate::from_pem(&std::fs::read(&acme.ca_file).unwrap()).unwrap();
+    reqwest::Client::builder().use_rustls_tls().add_root_certificate(ca).build().unwrap()
+}
+
 /// A frame's octets.
 pub fn frame_of(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let length = u32::try_from(payload.len()).unwrap().to_be_bytes();

@@ -63,23 +63,23 @@ clusters:
 /// Adds a listener with TLS, HTTP/2 included, that shows the certificate of the cluster's Web1, which is for
 /// `localhost` too. Out: its address, where somebody listens once [`super::wait_for`] says so.
 pub fn add_tls(config: &mut Value, acme: &Acme) -> SocketAddr {
-    let dir = acme.ca_file.parent().unwrap().display().to_string();
     let address = format!("127.0.0.1:{}", free_port());
-    let certificates = format!("[ {{ cert: {dir}/web1.pem, key: {dir}/web1.key }} ]");
-    let listener = format!("{{ address: \"{address}\", tls: {{ certificates: {certificates} }} }}");
+    let listener = format!("{{ address: \"{address}\", tls: {{ certificates: [{}] }} }}", acme.certificate());
     config["listeners"].as_sequence_mut().unwrap().push(serde_yaml::from_str(&listener).unwrap());
     address.parse().unwrap()
 }
 
-/// Gives all members the same published index, so that chance draws among all of them: an index that is only
+/// [`config`] where all members publish the same index, so that chance draws among all of them: an index that is only
 /// observed can keep a server out for as long as nobody is slower.
-pub fn equal_workloads(acme: &Acme, config: &mut Value) {
+pub fn config_with_equal_indexes(acme: &Acme) -> Value {
+    let mut config = config(acme);
     acme.set("all", serde_json::json!({ "index": 90 }));
     for (n, server) in acme.servers.iter().enumerate() {
         let Some(metrics) = server.metrics else { continue };
         let source = format!("{{ source: prometheus, url: \"http://{metrics}/metrics\", interval: 100ms }}");
-        set(config, &format!("clusters.0.servers.list.{n}.availability"), &source);
+        set(&mut config, &format!("clusters.0.servers.list.{n}.availability"), &source);
     }
+    config
 }
 
 /// Sets one key, given as a dotted path with numbers for lists, to a value given as YAML:
@@ -220,6 +220,13 @@ impl Icm {
     /// The process that was started; after an upgrade [`Icm::current_pid`] differs.
     pub fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// Bytes of memory by `/proc/PID/status`: `VmRSS` now, `VmHWM` the most so far.
+    pub fn memory(&self, field: &str) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let line = status.lines().find_map(|l| l.strip_prefix(field)?.strip_prefix(':')).unwrap();
+        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
     }
 
     /// What the pid file says.

@@ -2,11 +2,10 @@
 //!
 //! [`Acme`] is a simulated Domino cluster, [`Icm`] the product in front of it, [`Client`] an HTTP/1.1 client
 //! that sees octets, [`load`] many of them at once. Everything ends when its value is dropped. Tests that use
-//! this are plain `#[test]` functions, declared in Cargo.toml with `required-features = ["acme"]`:
+//! this are plain `#[test]` functions:
 //!
 //! ```ignore
-//! mod support;
-//! use support::*;
+//! use crate::support::*;
 //!
 //! #[test]
 //! fn a_database_is_asked_for_where_it_lies() {
@@ -16,16 +15,6 @@
 //!     assert_eq!(answer.header("x-acme-server"), Some("Web4/Acme"));
 //! }
 //! ```
-
-#![allow(dead_code, unused_imports, reason = "every test uses its own part of this")]
-#![allow(
-    clippy::unwrap_used,
-    clippy::expect_used,
-    clippy::panic,
-    clippy::indexing_slicing,
-    clippy::string_slice
-)]
-#![allow(clippy::disallowed_methods, reason = "these tests have no runtime whose threads could be blocked")]
 
 mod acme;
 mod answer;
@@ -50,13 +39,13 @@ use std::time::{Duration, Instant};
 
 pub use acme::{Acme, Server};
 pub use answer::{Answer, Failure};
-pub use bed::{THREE, ask, bed, bed_of};
+pub use bed::{THREE, ask, bed, bed_of, start_with_equal_indexes};
 pub use browser::Browser;
 pub use canned::{Canned, config_for};
 pub use chromium::Chromium;
 pub use client::Client;
-pub use h2::{Ended, H2, Next, block_of, frame_of};
-pub use icm::{Icm, add_tls, config, config_of, equal_workloads, set};
+pub use h2::{Ended, H2, Next, block_of, frame_of, h2_client};
+pub use icm::{Icm, add_tls, config, config_of, config_with_equal_indexes, set};
 pub use load::{Tally, load, load_get};
 pub use scripted::{Scripted, Talk};
 pub use status::LONG;
@@ -101,6 +90,30 @@ pub fn free_port() -> u16 {
         }
     }
     panic!("no free port between 20000 and 31000");
+}
+
+/// Raises this process's limit of open files to what a test with thousands of connections needs and others beside it.
+/// Out: the limit.
+pub fn raise_open_file_limit() -> u64 {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+    let limit = soft.max(hard.min(1 << 16));
+    setrlimit(Resource::RLIMIT_NOFILE, limit, hard).unwrap();
+    limit
+}
+
+/// Writes an executable shell script. Another process writes it: while this one has it open for writing, a child that
+/// another test starts at that moment inherits the descriptor, and executing the script fails with ETXTBSY.
+pub fn write_script(path: &std::path::Path, text: &str) {
+    use std::io::Write;
+    let mut install = std::process::Command::new("install")
+        .args(["-m", "755", "/dev/stdin"])
+        .arg(path)
+        .stdin(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    install.stdin.take().unwrap().write_all(format!("#!/bin/sh\n{text}\n").as_bytes()).unwrap();
+    assert!(install.wait().unwrap().success());
 }
 
 /// An identifier for `X-Request-Id` that no other test uses.
