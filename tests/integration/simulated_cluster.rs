@@ -449,7 +449,7 @@ fn every_fault_is_seen_as_what_it_is() {
         acme.fault("Web1", fault);
         match quick().request("GET", target, &[], b"") {
             Ok(answer) => answer.status.to_string(),
-            Err(failure) => failure.word().to_owned(),
+            Err(failure) => failure.name().to_owned(),
         }
     };
     assert_eq!(outcome(json!("refuse")), "connect");
@@ -471,11 +471,11 @@ fn every_fault_is_seen_as_what_it_is() {
     acme.fault("Web1", json!({"kind": "reset"}));
     assert_eq!(quick().get("/").status, 200, "the probe is left alone");
     acme.fault("Web1", json!({"kind": "reset", "probe": true}));
-    assert_eq!(quick().request("GET", "/", &[], b"").unwrap_err().word(), "reset");
+    assert_eq!(quick().request("GET", "/", &[], b"").unwrap_err().name(), "reset");
     acme.fault("Web1", json!("reset_on_reuse"));
     let mut kept = quick();
     assert_eq!(kept.get(target).status, 200);
-    assert_eq!(kept.request("GET", target, &[], b"").unwrap_err().word(), "reset");
+    assert_eq!(kept.request("GET", target, &[], b"").unwrap_err().name(), "reset");
     acme.heal("Web1");
     assert_eq!(quick().get(target).status, 200);
 }
@@ -553,7 +553,7 @@ fn certificates_are_good_expired_or_for_somebody_else() {
     assert_eq!(get("localhost").unwrap().status, 200);
     for fault in ["tls_expired", "tls_wrong_name", "tls_handshake"] {
         acme.fault("Web2", json!(fault));
-        assert_eq!(get("web2.acme.example").unwrap_err().word(), "tls", "{fault}");
+        assert_eq!(get("web2.acme.example").unwrap_err().name(), "tls", "{fault}");
     }
     acme.heal("Web2");
     assert_eq!(get("web2.acme.example").unwrap().status, 200);
@@ -587,7 +587,7 @@ fn one_server_can_have_a_process_of_its_own_to_be_stopped() {
     assert_eq!((web1.servers.len(), web2.servers[0].name.as_str()), (1, "Web2/Acme"));
     web2.signal("STOP");
     let mut client = Client::to(web2.http("Web2")).timeout(Duration::from_millis(300));
-    assert_eq!(client.request("GET", "/", &[], b"").unwrap_err().word(), "timeout");
+    assert_eq!(client.request("GET", "/", &[], b"").unwrap_err().name(), "timeout");
     web2.signal("CONT");
     assert_eq!(Client::to(web2.http("Web2")).get("/").status, 200);
     assert_eq!(Client::to(web1.http("Web1")).get("/").server(), "Web1/Acme");
@@ -628,11 +628,11 @@ fn load_is_counted_by_outcome() {
     let acme = sample();
     let tally = load_get(acme.http("Web1"), "/mail/jdoe.nsf", "load", 4, Duration::from_millis(200));
     assert!(tally.total() >= 4);
-    assert_eq!(tally.besides("200"), 0, "{tally:?}");
+    assert_eq!(tally.other_than("200"), 0, "{tally:?}");
     assert_eq!(acme.executed("load-3-0"), 1);
     acme.fault("Web1", json!("reset"));
     let tally = load_get(acme.http("Web1"), "/mail/jdoe.nsf", "dead", 2, Duration::from_millis(50));
-    assert_eq!(tally.besides("reset"), 0, "{tally:?}");
+    assert_eq!(tally.other_than("reset"), 0, "{tally:?}");
 }
 
 #[test]

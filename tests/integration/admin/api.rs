@@ -7,6 +7,22 @@ const TOKEN: &str = "0123456789abcdef0123456789abcdef";
 const BEARER: (&str, &str) = ("Authorization", "Bearer 0123456789abcdef0123456789abcdef");
 const OPENAPI: &str = include_str!("../../../docs/openapi.json");
 
+/// Every page that only reads, with what its query needs; without liveness and readiness.
+const PAGES: [&str; 12] = [
+    "/",
+    "/status",
+    "/config",
+    "/databases?q=a",
+    "/metrics",
+    "/explain?url=/a.nsf",
+    "/audit",
+    "/simulate?down=Web1",
+    "/events",
+    "/statistics",
+    "/servers/Web1/drain",
+    "/openapi.json",
+];
+
 /// A cluster with the product in front of it, and the directory its files are in.
 fn with_token(admin: Option<String>) -> (Acme, Icm, tempfile::TempDir) {
     let acme = Acme::built_in();
@@ -113,23 +129,8 @@ fn head_is_answered_as_get_and_anything_else_is_refused_with_what_to_do() {
     let acme = Acme::built_in();
     let icm = Icm::start(config(&acme));
     wait_for(icm.admin);
-    assert!(eventually(LONG, || icm.admin("/readyz").status == 200), "{}", icm.log());
-    for path in [
-        "/",
-        "/status",
-        "/config",
-        "/databases",
-        "/explain?url=/a.nsf",
-        "/metrics",
-        "/audit",
-        "/simulate?down=Web1",
-        "/events",
-        "/statistics",
-        "/servers/Web1/drain",
-        "/openapi.json",
-        "/livez",
-        "/readyz",
-    ] {
+    assert!(eventually(MAX_WAIT, || icm.admin("/readyz").status == 200), "{}", icm.log());
+    for path in PAGES.iter().chain(&["/databases", "/livez", "/readyz"]) {
         let head = ask(&icm, "HEAD", path, &[]);
         assert_eq!((head.status, head.body.len()), (200, 0), "{path}");
         assert!(head.header("content-length").unwrap().parse::<usize>().unwrap() > 0, "{path}");
@@ -193,23 +194,11 @@ fn a_name_that_only_dns_connects_with_us_reads_and_changes_nothing() {
     for host in
         ["evil.example", "evil.example:8098", "localhost.evil.example", "127.0.0.1.evil.example", "192.0.2.1"]
     {
-        for target in [
-            "/",
-            "/status",
-            "/databases?q=a",
-            "/metrics",
-            "/explain?url=/a.nsf",
-            "/audit",
-            "/simulate?down=Web1",
-            "/events",
-            "/statistics",
-            "/servers/Web1/drain",
-            "/nothing",
-        ] {
+        for target in PAGES.iter().chain(&["/nothing"]) {
             assert_eq!(status(host, target), 421, "{host} {target}");
         }
         assert_eq!(status(host, "/livez"), 200, "{host}");
-        assert!(eventually(LONG, || status(host, "/readyz") == 200), "{host}");
+        assert!(eventually(MAX_WAIT, || status(host, "/readyz") == 200), "{host}");
         let verb = Client::to(icm.admin).host(host).post("/servers/Web1/restrict", &[], "");
         assert_eq!(verb.status, 421, "{host}");
     }
@@ -223,22 +212,9 @@ fn a_name_that_only_dns_connects_with_us_reads_and_changes_nothing() {
 fn off_loopback_all_but_liveness_and_readiness_need_the_token() {
     let (_acme, icm, _dir) = with_token(Some("0.0.0.0".to_owned()));
     for target in ["/livez", "/readyz"] {
-        assert!(eventually(LONG, || ask(&icm, "GET", target, &[]).status == 200), "{target}");
+        assert!(eventually(MAX_WAIT, || ask(&icm, "GET", target, &[]).status == 200), "{target}");
     }
-    for target in [
-        "/",
-        "/status",
-        "/databases",
-        "/metrics",
-        "/explain?url=/a.nsf",
-        "/audit",
-        "/simulate?down=Web1",
-        "/events",
-        "/statistics",
-        "/servers/Web1/drain",
-        "/openapi.json",
-        "/nothing",
-    ] {
+    for target in PAGES.iter().chain(&["/databases", "/nothing"]) {
         for headers in
             [&[][..], &[("Authorization", "Bearer wrong")], &[("Cookie", "icm_admin=9999999999.00")]]
         {
@@ -246,7 +222,7 @@ fn off_loopback_all_but_liveness_and_readiness_need_the_token() {
             assert_eq!(answer.status, 401, "{target} {headers:?}");
             assert!(!answer.text().contains("Web1"), "{target}");
         }
-        let wanted = if target == "/nothing" { 404 } else { 200 };
+        let wanted = if *target == "/nothing" { 404 } else { 200 };
         assert_eq!(ask(&icm, "GET", target, &[BEARER]).status, wanted, "{target}");
     }
     // A scraper may use any name; a verb may not.
@@ -281,7 +257,7 @@ fn an_address_that_shows_too_many_wrong_tokens_is_heard_no_more_for_a_while() {
         // On a slow machine one may be forgotten meanwhile.
         let refused = |try_again: &dyn Fn() -> Answer| {
             let mut answer = wrong(0);
-            let is_refused = eventually(LONG, || {
+            let is_refused = eventually(MAX_WAIT, || {
                 wrong(0);
                 answer = try_again();
                 answer.status == 429
@@ -303,7 +279,7 @@ fn an_address_that_shows_too_many_wrong_tokens_is_heard_no_more_for_a_while() {
         assert_eq!(ask(&icm, "GET", "/status", &[]).status, 200);
         let you = ask(&icm, "GET", "/status", &[("Cookie", &cookie)]).json()["you"].clone();
         assert_eq!(you["logged_in"], true);
-        assert!(eventually(LONG, || ask(&icm, "GET", "/status", &[BEARER]).status == 200), "it ends");
+        assert!(eventually(MAX_WAIT, || ask(&icm, "GET", "/status", &[BEARER]).status == 200), "it ends");
     }
 }
 
@@ -444,7 +420,7 @@ fn status_says_why_and_what_is_not_read() {
 
 #[test]
 fn readiness_comes_with_knowledge_and_goes_with_the_drain() {
-    let acme = Acme::start(THREE);
+    let acme = Acme::start(THREE_SERVERS);
     for server in ["Web1", "Web2", "Web3"] {
         acme.fault(server, json!("refuse"));
     }
@@ -453,7 +429,7 @@ fn readiness_comes_with_knowledge_and_goes_with_the_drain() {
     let ready = |icm: &Icm| icm.admin("/readyz").status;
     assert_eq!((ready(&icm), icm.admin("/livez").status), (503, 200), "no directory");
     acme.heal("all");
-    assert!(eventually(LONG, || ready(&icm) == 200), "{}", icm.log());
+    assert!(eventually(MAX_WAIT, || ready(&icm) == 200), "{}", icm.log());
     for server in ["Web1", "Web2", "Web3"] {
         acme.fault(server, json!("refuse"));
     }
@@ -466,14 +442,14 @@ fn readiness_comes_with_knowledge_and_goes_with_the_drain() {
     icm.wait_for_state("Web1", "AVAILABLE");
     let address = icm.address;
     let slow = std::thread::spawn(move || Client::to(address).get("/all.nsf?OpenDatabase&delay=3000").status);
-    assert!(eventually(LONG, || icm.admin("/status").json()["requests"]["in_flight"] == 1));
+    assert!(eventually(MAX_WAIT, || icm.admin("/status").json()["requests"]["in_flight"] == 1));
     icm.signal("TERM");
-    let draining = eventually(LONG, || {
+    let draining = eventually(MAX_WAIT, || {
         let answer = icm.admin("/readyz");
         (answer.status, answer.text().as_str()) == (503, "draining\n")
     });
     assert!(draining, "{}", icm.log());
     assert_eq!(icm.admin("/livez").status, 200);
     assert_eq!(slow.join().unwrap(), 200);
-    assert!(icm.wait_for_end(LONG).is_some());
+    assert!(icm.wait_for_end(MAX_WAIT).is_some());
 }

@@ -115,7 +115,7 @@ fn a_search_finds_databases_and_a_hostile_title_is_only_text() {
     let database = json!({ "server": "Web1", "path": "evil/<b>x.nsf", "replica_id": "C1257A000041BAD0", "title": title });
     acme.ask("POST", "/databases", Some(&database));
     let found = || !icm.admin("/databases?q=evil").json()["databases"].as_array().unwrap().is_empty();
-    assert!(eventually(LONG, found), "the directory is read again");
+    assert!(eventually(MAX_WAIT, found), "the directory is read again");
     let Some(mut browser) = opened(&icm) else { return };
     wait_for_word(&mut browser, "Web1", "AVAILABLE");
     browser.type_into("#search", "evil");

@@ -19,6 +19,13 @@ fn start(change: impl FnOnce(&mut Value)) -> (Acme, Icm) {
     start_with_equal_indexes(SCENARIO, |_, config| change(config))
 }
 
+fn start_with_secrets(acme: &Acme, dir: &std::path::Path, name: &str, secrets: &[&str]) -> Icm {
+    let mut config = config_with_equal_indexes(acme);
+    let file = secret_file(dir, name, &secrets.join("\n"));
+    set(&mut config, "clusters.0.affinity.secret_file", &file);
+    Icm::start(config)
+}
+
 const OLD: &str = "the-old-secret-of-the-acme-cluster-0123456789";
 const NEW: &str = "the-new-secret-of-the-acme-cluster-9876543210";
 
@@ -34,15 +41,7 @@ fn knows(address: std::net::SocketAddr, browser: &Browser, server: &str) -> bool
 fn every_icm_with_the_secret_gives_the_same_answer_and_keys_can_be_rotated() {
     let dir = tempfile::tempdir().unwrap();
     let acme = Acme::start(SCENARIO);
-    let icm = |name: &str, lines: &[&str]| {
-        let mut config = config_with_equal_indexes(&acme);
-        set(
-            &mut config,
-            "clusters.0.affinity.secret_file",
-            &secret_file(dir.path(), name, &lines.join("\n")),
-        );
-        Icm::start(config)
-    };
+    let icm = |name: &str, secrets: &[&str]| start_with_secrets(&acme, dir.path(), name, secrets);
     let (one, two) = (icm("one", &[OLD]), icm("two", &[OLD]));
     let rotated = icm("rotated", &[NEW, OLD]);
     let foreign = icm("foreign", &[NEW]);
@@ -298,15 +297,7 @@ fn the_tag_of_a_server_tells_nothing_without_the_secret_and_is_known_after_a_rot
     let acme = Acme::start(&format!(
         "{SCENARIO}  - {{ path: app.nsf, replica_id: C1257A000041D2E3, replicas: all }}\n"
     ));
-    let icm = |name: &str, lines: &[&str]| {
-        let mut config = config_with_equal_indexes(&acme);
-        set(
-            &mut config,
-            "clusters.0.affinity.secret_file",
-            &secret_file(dir.path(), name, &lines.join("\n")),
-        );
-        Icm::start(config)
-    };
+    let icm = |name: &str, secrets: &[&str]| start_with_secrets(&acme, dir.path(), name, secrets);
     let (one, two) = (icm("one", &[OLD]), icm("two", &[OLD]));
     let (rotated, foreign) = (icm("rotated", &[NEW, OLD]), icm("foreign", &[NEW]));
     let on = |icm: &Icm| Browser::on(icm.address, XPAGE, "Web2");

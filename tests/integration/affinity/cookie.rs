@@ -175,8 +175,8 @@ fn a_login_form_arrives_whole_read_before_or_not() {
         let headers = [("X-Request-Id", &*rid), ("Content-Type", "application/x-www-form-urlencoded")];
         let answer = browser.request("POST", "/names.nsf?Login", &headers, form.as_bytes());
         assert!(answer.status < 500, "{filler}: {}", answer.head);
-        assert_eq!(answer.server() == of_b, is_read, "{filler} octets more");
-        assert_eq!(acme.executed(&rid), 1, "{filler} octets more");
+        assert_eq!(answer.server() == of_b, is_read, "{filler} bytes more");
+        assert_eq!(acme.executed(&rid), 1, "{filler} bytes more");
     }
 }
 

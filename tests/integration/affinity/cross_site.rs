@@ -78,7 +78,7 @@ fn is_logged_in(page: &Answer) -> bool {
     page.status == 200 && !page.text().contains("Server Login")
 }
 
-fn told(answer: &Answer) -> Vec<&str> {
+fn set_cookie_names(answer: &Answer) -> Vec<&str> {
     let names = answer.all("set-cookie").into_iter().map(|c| c.split('=').next().unwrap());
     names.filter(|name| name.starts_with("ICM")).collect()
 }
@@ -93,9 +93,12 @@ fn a_form_from_another_site_moves_nobody_off_a_living_server() {
         let home = browser.server_of("/b.nsf?Open");
         for _ in 0..6 {
             let answer = ask(&mut browser, ("POST", "/b.nsf/f?CreateDocument", "x=1"), fields, &[]);
-            assert_eq!((answer.status, told(&answer)), (200, vec![]), "user {n}");
+            assert_eq!((answer.status, set_cookie_names(&answer)), (200, vec![]), "user {n}");
             let framed = [CROSS, NAVIGATE, ("Sec-Fetch-Dest", "iframe")];
-            assert_eq!(told(&ask(&mut browser, ("GET", "/b.nsf?Open", ""), &framed, &[])), [""; 0]);
+            assert_eq!(
+                set_cookie_names(&ask(&mut browser, ("GET", "/b.nsf?Open", ""), &framed, &[])),
+                [""; 0]
+            );
         }
         for _ in 0..3 {
             assert_eq!(browser.server_of("/b.nsf/v?OpenView"), home, "user {n}");
@@ -111,10 +114,10 @@ fn a_request_that_could_bring_the_cookie_is_answered_with_one() {
     for fields in [link, &[], &[("Sec-Fetch-Site", "none")], &[("Sec-Fetch-Site", "same-site"), IDP]] {
         let mut browser = Browser::new(icm.address);
         let answer = ask(&mut browser, ("GET", "/b.nsf?Open", ""), fields, &[]);
-        assert_eq!(told(&answer), ["ICM"], "{fields:?}");
+        assert_eq!(set_cookie_names(&answer), ["ICM"], "{fields:?}");
     }
     let post = |fields: &[(&str, &str)], browser: &mut Browser, sent: &[&str]| {
-        told(&ask(browser, ("POST", "/b.nsf/f?CreateDocument", "x=1"), fields, sent)).len()
+        set_cookie_names(&ask(browser, ("POST", "/b.nsf/f?CreateDocument", "x=1"), fields, sent)).len()
     };
     assert_eq!(post(&[("Origin", &own)], &mut Browser::new(icm.address), &[]), 1);
     // It was brought, whatever a browser's headers say.
@@ -127,7 +130,7 @@ fn a_request_that_could_bring_the_cookie_is_answered_with_one() {
 fn a_login_from_another_site_is_followed_and_does_not_loop() {
     let (_acme, icm) = start("", |_, _| {});
     let (mut browser, posted) = logged_in_elsewhere(&icm);
-    assert_eq!(told(&posted), ["ICM-login"]);
+    assert_eq!(set_cookie_names(&posted), ["ICM-login"]);
     let cookie =
         posted.all("set-cookie").into_iter().find(|c| c.starts_with("ICM-login=")).unwrap().to_owned();
     assert!(cookie.ends_with("; Path=/; HttpOnly; SameSite=Lax"), "{cookie}");
@@ -135,12 +138,12 @@ fn a_login_from_another_site_is_followed_and_does_not_loop() {
     // Another database stays where it was.
     let mut other = Browser::new(icm.address).with_cookies_of(&browser);
     let answer = other.get("/app.nsf?Open");
-    assert_eq!(told(&answer), ["ICM", "ICM-login"]);
+    assert_eq!(set_cookie_names(&answer), ["ICM", "ICM-login"]);
     // The redirect out of the other site's page is a top-level GET.
     let page =
         ask(&mut browser, ("GET", "/a.nsf/v?OpenView", ""), &[CROSS, NAVIGATE, DOCUMENT], &["ICM", "Dom"]);
     assert!(is_logged_in(&page), "{}", page.text());
-    assert_eq!((page.server(), told(&page)), (posted.server(), vec!["ICM", "ICM-login"]));
+    assert_eq!((page.server(), set_cookie_names(&page)), (posted.server(), vec!["ICM", "ICM-login"]));
     assert!(!browser.cookies.contains_key("ICM-login"), "taken up and gone");
     for _ in 0..5 {
         let page = browser.get("/a.nsf/v?OpenView");
@@ -172,15 +175,15 @@ fn a_strict_cookie_is_not_overwritten_on_the_way_back_either() {
     let link = [CROSS, NAVIGATE, DOCUMENT];
     let page = ask(&mut browser, ("GET", "/a.nsf/v?OpenView", ""), &link, &["ICM-login", "Dom"]);
     assert!(is_logged_in(&page), "{}", page.text());
-    assert_eq!((page.server(), told(&page)), (posted.server(), vec![]));
+    assert_eq!((page.server(), set_cookie_names(&page)), (posted.server(), vec![]));
     assert_eq!(browser.icm(), Some(&*before));
     let page = browser.get_with("/a.nsf/v?OpenView", ("Sec-Fetch-Site", "same-origin"));
-    assert_eq!((page.server(), told(&page)), (posted.server(), vec!["ICM", "ICM-login"]));
+    assert_eq!((page.server(), set_cookie_names(&page)), (posted.server(), vec!["ICM", "ICM-login"]));
     let set = page.all("set-cookie").into_iter().find(|c| c.starts_with("ICM=")).unwrap().to_owned();
     assert!(set.ends_with("SameSite=Strict"), "{set}");
     // A link elsewhere to a page of ours, and by its Referer where the browser tells no more.
     for fields in [&link[..], &[("Referer", "http://elsewhere.example/")]] {
-        assert_eq!(told(&ask(&mut browser, ("GET", "/b.nsf?Open", ""), fields, &[])), [""; 0]);
+        assert_eq!(set_cookie_names(&ask(&mut browser, ("GET", "/b.nsf?Open", ""), fields, &[])), [""; 0]);
     }
 }
 
@@ -188,7 +191,7 @@ fn a_strict_cookie_is_not_overwritten_on_the_way_back_either() {
 fn a_token_that_every_server_honours_moves_nobody() {
     let (_acme, icm) = start("sso: true\n", |_, _| {});
     let (mut browser, posted) = logged_in_elsewhere(&icm);
-    assert_eq!(told(&posted), [""; 0]);
+    assert_eq!(set_cookie_names(&posted), [""; 0]);
     let page = browser.get("/a.nsf/v?OpenView");
     assert_eq!((page.server(), is_logged_in(&page)), ("Web1/Acme", true));
 }
@@ -261,11 +264,11 @@ fn a_page_of_xhtml_is_a_page() {
     let answer = |kind: &str| {
         format!("HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok")
     };
-    let canned = Canned::new(&answer("application/xhtml+xml; charset=utf-8"));
-    let icm = Icm::start(canned.config());
-    assert_eq!(told(&icm.client().get("/x.nsf?Open")), ["ICM"]);
-    canned.say(&answer("application/xml"));
-    assert_eq!(told(&icm.client().get("/x.nsf?Open")), [""; 0]);
+    let server = FixedResponseServer::new(&answer("application/xhtml+xml; charset=utf-8"));
+    let icm = Icm::start(server.config());
+    assert_eq!(set_cookie_names(&icm.client().get("/x.nsf?Open")), ["ICM"]);
+    server.say(&answer("application/xml"));
+    assert_eq!(set_cookie_names(&icm.client().get("/x.nsf?Open")), [""; 0]);
 }
 
 #[test]
@@ -274,22 +277,22 @@ fn a_login_that_the_browser_brought_itself_is_followed_where_it_leads() {
         format!("HTTP/1.1 {status}\r\n{fields}Content-Length: 0\r\nConnection: close\r\n\r\n")
     };
     let login = "Location: /a.nsf/v?OpenView\r\nSet-Cookie: DomAuthSessId=x; path=/\r\n";
-    let canned = Canned::new(&say("302 Found", login));
-    let icm = Icm::start(canned.config());
+    let server = FixedResponseServer::new(&say("302 Found", login));
+    let icm = Icm::start(server.config());
     let link = [CROSS, NAVIGATE, DOCUMENT];
     let ask = |method: &str, target: &str| {
         let answer = icm.client().request(method, target, &link, b"").unwrap();
-        told(&answer).into_iter().map(str::to_owned).collect::<Vec<_>>()
+        set_cookie_names(&answer).into_iter().map(str::to_owned).collect::<Vec<_>>()
     };
     // OIDC: a link that carries cookies. SAML: a form that does not.
     assert_eq!(ask("GET", "/auth/protocol/oidc?code=1"), ["ICM"]);
     assert_eq!(ask("POST", "/names.nsf?SAMLLogin"), ["ICM-login"]);
     // Sessions of several servers live side by side: what leads nowhere needs no entry.
-    canned.say(&say("200 OK", "Set-Cookie: SessionID=x; path=/\r\n"));
+    server.say(&say("200 OK", "Set-Cookie: SessionID=x; path=/\r\n"));
     assert_eq!(ask("GET", "/a.nsf/data?Open"), [""; 0]);
     assert_eq!(ask("POST", "/a.nsf/data?Open"), ["ICM-login"]);
     for gone in ["DomAuthSessId=; path=/", "SessionID=x; Max-Age=0", "LtpaToken=x; path=/", "Shop=1"] {
-        canned.say(&say("302 Found", &format!("Location: /a.nsf\r\nSet-Cookie: {gone}\r\n")));
+        server.say(&say("302 Found", &format!("Location: /a.nsf\r\nSet-Cookie: {gone}\r\n")));
         assert_eq!(ask("POST", "/a.nsf/data?Open"), [""; 0], "{gone}");
     }
 }

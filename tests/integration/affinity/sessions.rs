@@ -83,7 +83,7 @@ fn logins_at_several_servers_live_side_by_side_and_each_server_sees_its_own() {
 
 #[test]
 fn an_attribute_of_a_session_cookie_stays_as_the_server_wrote_it() {
-    let canned = Canned::new(
+    let server = FixedResponseServer::new(
         "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 2\r\n\
          Set-Cookie: domauthsessid=a=b; path=/; Expires=Wed, 22 Nov 2034 05:07:38 GMT; HttpOnly; X-Odd\r\n\
          Set-Cookie: SessionID=v; Max-Age=0;Path=/app.nsf\r\n\
@@ -92,7 +92,7 @@ fn an_attribute_of_a_session_cookie_stays_as_the_server_wrote_it() {
     let acme = Acme::start(SCENARIO);
     let mut config = config(&acme);
     let member =
-        format!("[{{ name: Web1/Acme, hostname: web1.acme.example, http: \"{}\" }}]", canned.address);
+        format!("[{{ name: Web1/Acme, hostname: web1.acme.example, http: \"{}\" }}]", server.address);
     set(&mut config, "clusters.0.servers.list", &member);
     set(&mut config, "clusters.0.directory", "{ source: static, databases: [] }");
     let icm = Icm::start(config);
@@ -447,7 +447,7 @@ fn a_login_makes_its_server_the_users_even_where_sessions_pass_as_they_are() {
 #[test]
 fn a_session_that_nobody_signed_opens_no_door() {
     let acme = Acme::start(SCENARIO);
-    let config = config_with_equal_indexes(&acme);
+    let mut config = config_with_equal_indexes(&acme);
     let icm = Icm::start(config.clone());
     let mut inside = Browser::on(icm.address, "/app.nsf/home.xsp", "Web1");
     let mut unsigned = Browser::new(icm.address).with_cookies_of(&inside);

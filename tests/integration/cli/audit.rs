@@ -8,9 +8,10 @@ use serde_json::{Value, json};
 fn ask(arguments: &[&str]) -> (i32, Value) {
     let mut all = arguments.to_vec();
     all.push("--json");
-    let told = icm_cli(&all);
-    let value = serde_json::from_str(&told.out).unwrap_or_else(|e| panic!("{arguments:?}: {e}: {told:?}"));
-    (told.code, value)
+    let output = icm_cli(&all);
+    let value =
+        serde_json::from_str(&output.out).unwrap_or_else(|e| panic!("{arguments:?}: {e}: {output:?}"));
+    (output.code, value)
 }
 
 /// A finding of the first cluster.
@@ -34,7 +35,7 @@ fn planted() -> (Acme, Icm, tempfile::TempDir) {
     set(&mut settings, "clusters.0.directory.cache", &cache.display().to_string());
     let icm = Icm::start(settings);
     icm.wait_for_served("/legacy/archive2009.nsf", "Web4");
-    assert!(eventually(LONG, || cache.exists()), "{}", icm.log());
+    assert!(eventually(MAX_WAIT, || cache.exists()), "{}", icm.log());
     (acme, icm, dir)
 }
 
@@ -93,9 +94,9 @@ fn a_simulation_names_what_would_be_lost_and_where_the_load_would_go() {
     for offline in [&[][..], &["--offline"]] {
         let mut arguments = vec!["simulate", "-c", conf, "--down", "Web4/Acme", "--all"];
         arguments.extend(offline);
-        let (code, told) = ask(&arguments);
-        assert_eq!(code, 2, "{told:#}");
-        let cluster = &told["clusters"][0];
+        let (code, output) = ask(&arguments);
+        assert_eq!(code, 2, "{output:#}");
+        let cluster = &output["clusters"][0];
         assert!(cluster["lost"].to_string().contains("legacy/archive2009.nsf"), "{cluster:#}");
         assert!(!cluster["lost"].to_string().contains("sales/orders.nsf"), "{cluster:#}");
         assert!(cluster["lost_already"].to_string().contains("old/closed.nsf"), "{cluster:#}");
@@ -111,12 +112,12 @@ fn a_simulation_names_what_would_be_lost_and_where_the_load_would_go() {
         );
     }
     // Nothing is lost where all is held twice, and set aside is not lost.
-    let (code, told) = ask(&["simulate", "-c", conf, "--busy", "Web1,Web2", "--all"]);
-    assert_eq!(code, 0, "{told:#}");
-    let aside = told["clusters"][0]["set_aside"].to_string();
+    let (code, output) = ask(&["simulate", "-c", conf, "--busy", "Web1,Web2", "--all"]);
+    assert_eq!(code, 0, "{output:#}");
+    let aside = output["clusters"][0]["set_aside"].to_string();
     assert!(aside.contains("mail/jdoe.nsf") && !aside.contains("sales/orders.nsf"), "{aside}");
-    let (code, told) = ask(&["simulate", "-c", conf, "--restricted", "Web1,web3"]);
-    assert_eq!((code, &told["clusters"][0]["servers"][0]["then"]), (2, &json!("RESTRICTED")));
+    let (code, output) = ask(&["simulate", "-c", conf, "--restricted", "Web1,web3"]);
+    assert_eq!((code, &output["clusters"][0]["servers"][0]["then"]), (2, &json!("RESTRICTED")));
     let wrong = icm_cli(&["simulate", "-c", conf, "--down", "Web9/Acme"]);
     assert!(wrong.code == 2 && wrong.err.contains("Web9/Acme"), "{wrong:?}");
     // Nothing has changed.
@@ -132,14 +133,14 @@ fn show_prints_servers_databases_statistics_and_events() {
     icm.wait_for_served("/legacy/archive2009.nsf", "Web4");
     icm.wait_for_server("Web1", "at 90", |s| s["index"] == 90);
     let admin = format!("http://{}", icm.admin);
-    let told = icm_cli(&["show", "cluster", "--admin", &admin]);
-    assert_eq!(told.code, 0, "{told:?}");
+    let output = icm_cli(&["show", "cluster", "--admin", &admin]);
+    assert_eq!(output.code, 0, "{output:?}");
     let line =
-        told.out.lines().find(|l| l.starts_with("Web1/Acme")).unwrap_or_else(|| panic!("{}", told.out));
+        output.out.lines().find(|l| l.starts_with("Web1/Acme")).unwrap_or_else(|| panic!("{}", output.out));
     assert!(line.contains("AVAILABLE") && line.contains("90/0") && line.contains("prometheus"), "{line}");
-    let told = icm_cli(&["show", "databases", "VACATION", "--admin", &admin]);
-    assert!(told.out.contains("out_of_service") && told.out.contains("served by Web"), "{}", told.out);
-    assert!(!told.out.contains("sales/orders.nsf") && !told.out.contains('\u{1b}'), "{}", told.out);
+    let output = icm_cli(&["show", "databases", "VACATION", "--admin", &admin]);
+    assert!(output.out.contains("out_of_service") && output.out.contains("served by Web"), "{}", output.out);
+    assert!(!output.out.contains("sales/orders.nsf") && !output.out.contains('\u{1b}'), "{}", output.out);
     let (code, listing) = ask(&["show", "databases", "--limit", "3", "--admin", &admin]);
     assert_eq!((code, listing["databases"].as_array().unwrap().len()), (0, 3));
     assert!(listing["total"].as_u64() > Some(20) && listing["more"] == true, "{listing:#}");
@@ -152,13 +153,13 @@ fn show_prints_servers_databases_statistics_and_events() {
     let bounded = icm_cli(&["show", "databases", "--limit", "3", "--admin", &admin]).out;
     assert!(bounded.contains("--limit 0"), "what is left out is said: {bounded}");
     assert_eq!(icm_cli(&["show", "databases", "no such thing", "--admin", &admin]).code, 2);
-    let told = icm_cli(&["show", "stat", "icm.command", "--admin", &admin]);
-    assert!(told.out.contains("  ICM.Command.Total = "), "{}", told.out);
-    assert!(!told.out.contains("ICM.Server.Running"), "{}", told.out);
+    let output = icm_cli(&["show", "stat", "icm.command", "--admin", &admin]);
+    assert!(output.out.contains("  ICM.Command.Total = "), "{}", output.out);
+    assert!(!output.out.contains("ICM.Server.Running"), "{}", output.out);
     acme.fault("Web2", json!("refuse"));
     icm.wait_for_state("Web2", "UNREACHABLE");
-    let told = icm_cli(&["show", "events", "--admin", &admin]);
-    assert!(told.out.contains("AcmeWeb Web2/Acme  AVAILABLE -> UNREACHABLE after"), "{}", told.out);
+    let output = icm_cli(&["show", "events", "--admin", &admin]);
+    assert!(output.out.contains("AcmeWeb Web2/Acme  AVAILABLE -> UNREACHABLE after"), "{}", output.out);
     let json = icm_cli(&["show", "events", "--json", "--admin", &admin]);
     for line in json.out.lines() {
         assert!(serde_json::from_str::<Value>(line).unwrap()["number"].as_u64() > Some(0));

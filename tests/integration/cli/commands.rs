@@ -223,7 +223,7 @@ fn control_characters_of_a_server_are_shown_and_command_no_terminal() {
     let mut config = config(&acme);
     set(&mut config, "clusters.0.directory.format", "json");
     let running = Icm::start(config);
-    assert!(eventually(LONG, || running.admin("/databases?q=hostile").text().contains("Leads")));
+    assert!(eventually(MAX_WAIT, || running.admin("/databases?q=hostile").text().contains("Leads")));
     let conf = running.file.to_str().unwrap();
     let is_hostile = |c: char| (c.is_control() && c != '\n') || c == '\u{202e}';
     for verb in
@@ -248,7 +248,7 @@ fn control_characters_of_a_server_are_shown_and_command_no_terminal() {
 fn control_characters_in_an_answer_do_not_reach_the_log() {
     let answer = |body: &str| format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len());
     let good = "clusters: [{ name: A, servers: { list: [{ name: Web1/Acme, http: \"127.0.0.1:1\" }] }, directory: { databases: [] } }]";
-    let leader = Canned::new(&answer(good));
+    let leader = FixedResponseServer::new(&answer(good));
     let config = format!(
         "listeners: [{{ address: 127.0.0.1:{} }}]
 admin: {{ address: 127.0.0.1:{} }}
@@ -344,10 +344,14 @@ fn explain_offline_takes_method_host_and_client() {
         icm(&arguments)
     };
     assert_eq!(explain(&["--host", "other.example", "/sales/leads.nsf"]).status.code(), Some(2));
-    let told =
+    let explained =
         json(&explain(&["--client", "10.1.2.3", "--method", "post", "/sales/leads.nsf?DeleteDocument"]));
-    assert_eq!((&told["outcome"], &told["class"]), (&"serve".into(), &"acting".into()), "{told:#}");
-    assert!(told["notes"].to_string().contains("10.1.2.3"), "{told:#}");
+    assert_eq!(
+        (&explained["outcome"], &explained["class"]),
+        (&"serve".into(), &"acting".into()),
+        "{explained:#}"
+    );
+    assert!(explained["notes"].to_string().contains("10.1.2.3"), "{explained:#}");
     assert_eq!(explain(&["--client", "nobody", "/"]).status.code(), Some(64));
 }
 

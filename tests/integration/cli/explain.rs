@@ -20,18 +20,18 @@ const URLS: [&str; 12] = [
 ];
 
 /// What is told holds for what happens: the server is of the band, or the status is the one told.
-fn agrees(told: &Value, icm: &Icm, url: &str, state: &str) {
+fn agrees(output: &Value, icm: &Icm, url: &str, state: &str) {
     let answer = icm.client().get(url);
     let server = answer.server().to_owned();
-    match told["outcome"].as_str().unwrap() {
+    match output["outcome"].as_str().unwrap() {
         "serve" => {
             let band: Vec<&str> =
-                told["band"].as_array().unwrap().iter().map(|b| b.as_str().unwrap()).collect();
-            assert!(band.contains(&server.as_str()), "{state} {url}: {server:?} of {told:#}");
-            assert!(band.contains(&told["server"].as_str().unwrap()), "{told:#}");
+                output["band"].as_array().unwrap().iter().map(|b| b.as_str().unwrap()).collect();
+            assert!(band.contains(&server.as_str()), "{state} {url}: {server:?} of {output:#}");
+            assert!(band.contains(&output["server"].as_str().unwrap()), "{output:#}");
         }
         _ => {
-            assert_eq!(told["status"], answer.status, "{state} {url}: {told:#}");
+            assert_eq!(output["status"], answer.status, "{state} {url}: {output:#}");
             assert_eq!(server, "", "{state} {url}: nobody was told to serve");
         }
     }
@@ -61,14 +61,17 @@ fn what_is_explained_is_what_happens_in_every_state() {
             agrees(&icm.explain(url), &icm, url, word);
         }
     }
-    let told = icm.explain("/sales/orders.nsf");
+    let output = icm.explain("/sales/orders.nsf");
     let verdict = |name: &str| {
-        let all = told["candidates"].as_array().unwrap();
+        let all = output["candidates"].as_array().unwrap();
         all.iter().find(|c| c["server"] == name).unwrap()["verdict"].as_str().unwrap().to_owned()
     };
-    assert!(verdict("Web1/Acme").contains("BUSY") || verdict("Web1/Acme").contains("chosen"), "{told:#}");
-    assert!(verdict("Web2/Acme").contains("RESTRICTED"), "{told:#}");
-    assert!(verdict("Web3/Acme").contains("MAXUSERS") || verdict("Web3/Acme").contains("chosen"), "{told:#}");
+    assert!(verdict("Web1/Acme").contains("BUSY") || verdict("Web1/Acme").contains("chosen"), "{output:#}");
+    assert!(verdict("Web2/Acme").contains("RESTRICTED"), "{output:#}");
+    assert!(
+        verdict("Web3/Acme").contains("MAXUSERS") || verdict("Web3/Acme").contains("chosen"),
+        "{output:#}"
+    );
 }
 
 #[test]
@@ -77,10 +80,10 @@ fn the_exit_code_says_whether_anybody_would_serve_and_the_text_names_every_candi
     let icm = Icm::start(config(&acme));
     icm.wait_for_served("/legacy/archive2009.nsf", "Web4");
     let conf = icm.file.to_str().unwrap().to_owned();
-    let told = icm_cli(&["explain", "/sales/orders.nsf", "-c", &conf]);
-    assert_eq!(told.code, 0, "{told:?}");
+    let output = icm_cli(&["explain", "/sales/orders.nsf", "-c", &conf]);
+    assert_eq!(output.code, 0, "{output:?}");
     for name in ["Web1/Acme", "Web2/Acme", "Web3/Acme", "AVAILABLE", "served by"] {
-        assert!(told.out.contains(name), "{name}: {}", told.out);
+        assert!(output.out.contains(name), "{name}: {}", output.out);
     }
     assert_eq!(icm_cli(&["explain", "/old/closed.nsf", "-c", &conf]).code, 2);
     let admin = format!("http://{}", icm.admin);
@@ -99,15 +102,15 @@ fn offline_it_agrees_with_the_proxy_from_the_cached_directory_and_from_a_static_
     let mut settings = config(&acme);
     set(&mut settings, "clusters.0.directory.cache", &cache.display().to_string());
     let offline = |conf: &str, url: &str| -> Value {
-        let told = icm_cli(&["explain", url, "--offline", "--json", "-c", conf]);
-        serde_json::from_str(&told.out).unwrap_or_else(|e| panic!("{e}: {told:?}"))
+        let output = icm_cli(&["explain", url, "--offline", "--json", "-c", conf]);
+        serde_json::from_str(&output.out).unwrap_or_else(|e| panic!("{e}: {output:?}"))
     };
     let (_files, before) = write_config(&settings);
-    let told = offline(before.to_str().unwrap(), URLS[2]);
-    assert!(told["notes"].to_string().contains("not even a cached copy"), "{told:#}");
+    let output = offline(before.to_str().unwrap(), URLS[2]);
+    assert!(output["notes"].to_string().contains("not even a cached copy"), "{output:#}");
     set(&mut settings, "clusters.0.servers.list.0.server_restricted", "1");
     let icm = Icm::start(settings);
-    assert!(eventually(LONG, || cache.exists()), "{}", icm.log());
+    assert!(eventually(MAX_WAIT, || cache.exists()), "{}", icm.log());
     icm.wait_for_served("/legacy/archive2009.nsf", "Web4");
     for url in URLS {
         agrees(&offline(icm.file.to_str().unwrap(), url), &icm, url, "offline");
@@ -116,9 +119,9 @@ fn offline_it_agrees_with_the_proxy_from_the_cached_directory_and_from_a_static_
 
 fn check(settings: &Yaml) -> (i32, Vec<Value>) {
     let (_dir, file) = write_config(settings);
-    let told = icm_cli(&["check", "--probe", "--json", "-c", file.to_str().unwrap()]);
-    let said: Value = serde_json::from_str(&told.out).unwrap_or_else(|e| panic!("{e}: {told:?}"));
-    (told.code, said["findings"].as_array().unwrap().clone())
+    let output = icm_cli(&["check", "--probe", "--json", "-c", file.to_str().unwrap()]);
+    let said: Value = serde_json::from_str(&output.out).unwrap_or_else(|e| panic!("{e}: {output:?}"));
+    (output.code, said["findings"].as_array().unwrap().clone())
 }
 
 /// The one bad finding about this, as text.

@@ -131,7 +131,7 @@ fn ten_thousand_random_urls_in_random_states_are_explained_as_they_are_routed() 
                     ..Request::default()
                 };
                 let snapshot = balancer.snapshot();
-                let told = explain(&snapshot, &request);
+                let explained = explain(&snapshot, &request);
                 let mut head = RequestHeader::build(method, target.as_bytes(), None).unwrap();
                 head.insert_header("Host", host).unwrap();
                 let addressed = Addressed { authority: host, target: target.as_bytes(), tls };
@@ -142,11 +142,17 @@ fn ten_thousand_random_urls_in_random_states_are_explained_as_they_are_routed() 
                     Route::To(routed) => match decide(&routed, &[]).outcome {
                         Outcome::Serve(member, why) => {
                             let name = routed.view.entry(member).unwrap().server.name.to_string();
-                            assert!(told.band.contains(&name), "{target} {tls} by {name}: {told:#?}");
-                            assert!(told.band.contains(told.server.as_ref().unwrap()), "{told:#?}");
-                            assert_eq!(told.why.as_deref(), Some(why.to_string().as_str()), "{target}");
-                            let chosen = told.candidates.iter().filter(|c| c.chosen).count();
-                            assert_eq!(chosen, 1, "{told:#?}");
+                            assert!(
+                                explained.band.contains(&name),
+                                "{target} {tls} by {name}: {explained:#?}"
+                            );
+                            assert!(
+                                explained.band.contains(explained.server.as_ref().unwrap()),
+                                "{explained:#?}"
+                            );
+                            assert_eq!(explained.why.as_deref(), Some(why.to_string().as_str()), "{target}");
+                            let chosen = explained.candidates.iter().filter(|c| c.chosen).count();
+                            assert_eq!(chosen, 1, "{explained:#?}");
                             "serve".to_owned()
                         }
                         Outcome::OutOfService => "out_of_service".to_owned(),
@@ -155,7 +161,7 @@ fn ten_thousand_random_urls_in_random_states_are_explained_as_they_are_routed() 
                         Outcome::NoteIdServerGone => "note_id_server_gone".to_owned(),
                     },
                 };
-                assert_eq!(told.outcome, word, "{method} {target} at {host}, tls {tls}: {told:#?}");
+                assert_eq!(explained.outcome, word, "{method} {target} at {host}, tls {tls}: {explained:#?}");
                 *outcomes.entry(word).or_default() += 1;
             }
         }
@@ -207,18 +213,18 @@ fn what_is_explained_to_random_questions_is_what_the_running_proxy_does_while_st
                 one_of(&mut random, &["?OpenDatabase", "/x?OpenView", "/"])
             );
             let target = if target.starts_with('/') { target } else { format!("/{target}") };
-            let told = icm.admin(&format!("/explain?url={}", target.replace('?', "%3F"))).json();
+            let explained = icm.admin(&format!("/explain?url={}", target.replace('?', "%3F"))).json();
             let answer = icm.client().get(&target);
-            if told["outcome"] == "serve" {
-                let band = told["band"].as_array().unwrap();
+            if explained["outcome"] == "serve" {
+                let band = explained["band"].as_array().unwrap();
                 assert!(
                     band.iter().any(|b| b == answer.server()),
-                    "{state} {target} {}: {told:#}",
+                    "{state} {target} {}: {explained:#}",
                     answer.server()
                 );
             } else {
-                assert_eq!(told["status"], answer.status, "{state} {target}: {told:#}");
-                assert_eq!(answer.server(), "", "{state} {target}: {told:#}");
+                assert_eq!(explained["status"], answer.status, "{state} {target}: {explained:#}");
+                assert_eq!(answer.server(), "", "{state} {target}: {explained:#}");
             }
         }
     }

@@ -24,13 +24,13 @@ fn a_script_is_not_asked_and_if_safe_leaves_the_last_replica_alone() {
     let icm = Icm::start(config(&acme));
     icm.wait_for_served("/legacy/archive2009.nsf", "Web4");
     let admin = format!("http://{}", icm.admin);
-    let told = icm_cli(&["restrict", "Web4", "--if-safe", "--admin", &admin]);
-    assert_eq!(told.code, 2, "{told:?}");
-    assert!(told.out.contains("nobody but Web4/Acme can serve legacy/archive2009.nsf"), "{told:?}");
-    assert!(!told.out.contains("old/closed.nsf"), "what is marked is not lost: {told:?}");
+    let output = icm_cli(&["restrict", "Web4", "--if-safe", "--admin", &admin]);
+    assert_eq!(output.code, 2, "{output:?}");
+    assert!(output.out.contains("nobody but Web4/Acme can serve legacy/archive2009.nsf"), "{output:?}");
+    assert!(!output.out.contains("old/closed.nsf"), "what is marked is not lost: {output:?}");
     assert_eq!(state(&icm, "Web4/Acme"), "AVAILABLE");
-    let told = icm_cli(&["restrict", "Web4", "--admin", &admin]);
-    assert_eq!(told.code, 0, "{told:?}");
+    let output = icm_cli(&["restrict", "Web4", "--admin", &admin]);
+    assert_eq!(output.code, 0, "{output:?}");
     assert_eq!(state(&icm, "Web4/Acme"), "RESTRICTED");
 }
 
@@ -53,11 +53,11 @@ fn waiting_ends_when_nothing_is_in_flight_and_nobody_can_come_back() {
         soon.err.contains("stays RESTRICTED") && soon.out.contains("Web4/Acme is RESTRICTED"),
         "{soon:?}"
     );
-    let told = icm_cli(&["restrict", "Web4", "--wait", "--json", "--admin", &admin]);
-    assert_eq!(told.code, 0, "{told:?}");
+    let output = icm_cli(&["restrict", "Web4", "--wait", "--json", "--admin", &admin]);
+    assert_eq!(output.code, 0, "{output:?}");
     let lines: Vec<serde_json::Value> =
-        told.out.lines().map(|l| serde_json::from_str(l).unwrap_or_else(|e| panic!("{e}: {l}"))).collect();
-    assert!(lines.len() >= 3, "the restriction, some progress, the end: {told:?}");
+        output.out.lines().map(|l| serde_json::from_str(l).unwrap_or_else(|e| panic!("{e}: {l}"))).collect();
+    assert!(lines.len() >= 3, "the restriction, some progress, the end: {output:?}");
     let last = lines.last().unwrap();
     assert_eq!((&last["empty"], &last["progress"]["in_flight"]), (&true.into(), &0.into()), "{last}");
     assert_eq!(slow.join().unwrap(), 200, "who was inside has been served");

@@ -31,7 +31,7 @@ const ELSEWHERE: &[(&str, &str, usize)] = &[
 ];
 
 /// The least file, into which fragments are merged; two ports that nobody has to open.
-const LEAST: &str = include_str!("../../../conf/minimal.yaml");
+const MINIMAL_CONFIG: &str = include_str!("../../../conf/minimal.yaml");
 
 /// Verbs that do not come back.
 const ENDLESS: &[&str] = &["run", "upgrade"];
@@ -193,7 +193,7 @@ fn every_configuration_in_the_pages_is_accepted_by_check() {
         let whole = match &*block.info {
             "yaml" => text,
             "yaml fragment" => {
-                let mut whole: Value = serde_yaml::from_str(LEAST).unwrap();
+                let mut whole: Value = serde_yaml::from_str(MINIMAL_CONFIG).unwrap();
                 let part = serde_yaml::from_str(&text).unwrap_or_else(|e| panic!("{}: {e}", block.place));
                 merge(&mut whole, part, "");
                 serde_yaml::to_string(&whole).unwrap()
@@ -202,8 +202,8 @@ fn every_configuration_in_the_pages_is_accepted_by_check() {
         };
         let file = dir.path().join("icm.yaml");
         std::fs::write(&file, &whole).unwrap();
-        let told = icm_cli(&["check", "-c", &file.display().to_string()]);
-        assert_eq!(told.code, 0, "{}:\n{}{}\n{whole}", block.place, told.out, told.err);
+        let output = icm_cli(&["check", "-c", &file.display().to_string()]);
+        assert_eq!(output.code, 0, "{}:\n{}{}\n{whole}", block.place, output.out, output.err);
         loaded += 1;
     }
     assert!(loaded > 10, "only {loaded} blocks were found");
@@ -213,7 +213,7 @@ fn every_configuration_in_the_pages_is_accepted_by_check() {
 fn every_command_in_the_pages_runs() {
     let acme = Acme::built_in();
     let (_dir, folder) = etc(&acme);
-    let mut config = tour::demo(&acme);
+    let mut config = documented_commands::demo_config(&acme);
     let statpub = format!("127.0.0.1:{}", free_port());
     let token = folder.join("statpub-token");
     set(&mut config, "statpub", &format!("{{ address: \"{statpub}\", token_file: {} }}", token.display()));
@@ -228,7 +228,8 @@ fn every_command_in_the_pages_runs() {
     // The tour of README.md has a test of its own.
     for page in pages().iter().filter(|page| page.name != "README.md") {
         for command in page.commands() {
-            let mut here = tour::here(&command, &acme, &icm, &folder).replace("127.0.0.1:8780", &statpub);
+            let mut here = documented_commands::with_test_addresses(&command, &acme, &icm, &folder)
+                .replace("127.0.0.1:8780", &statpub);
             let verb = command.split(' ').nth(1).unwrap_or_default();
             let asks = command.starts_with("icm ") && !["check", "completion", "man", "run"].contains(&verb);
             if asks && !command.contains(" -c ") && !command.contains("--admin") {
@@ -244,8 +245,8 @@ fn every_command_in_the_pages_runs() {
                     _ => format!("{verb} --admin http://{at}{rest}"),
                 };
             }
-            let ran = tour::run(&here);
-            let text = |octets: &[u8]| String::from_utf8_lossy(octets).into_owned();
+            let ran = documented_commands::run(&here);
+            let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
             // 2: the answer is no, which is an answer, too.
             let fine = ran.status.success() || (command.starts_with("icm ") && ran.status.code() == Some(2));
             assert!(
@@ -423,10 +424,10 @@ fn what_the_guide_quotes_from_check_is_what_check_says() {
     }
     for (state, words) in QUOTED {
         acme.set("all", serde_json::from_str(state).unwrap());
-        let told = check(&plain);
-        assert!(told.out.contains(words), "{state}: {words:?} is not in\n{}", told.out);
+        let output = check(&plain);
+        assert!(output.out.contains(words), "{state}: {words:?} is not in\n{}", output.out);
         assert!(quoted(words), "docs/directory.md does not quote {words:?}");
-        assert_eq!(told.code, if words.contains("instead") { 0 } else { 2 }, "{state}: {}", told.out);
+        assert_eq!(output.code, if words.contains("instead") { 0 } else { 2 }, "{state}: {}", output.out);
         acme.ask("POST", "/reset", None);
     }
     let dir = tempfile::tempdir().unwrap();
@@ -434,8 +435,8 @@ fn what_the_guide_quotes_from_check_is_what_check_says() {
     let auth = format!("{{ session: {{ user: ICM Reader/Acme, password_file: {wrong} }} }}");
     set(&mut plain, "clusters.0.directory.auth", &auth);
     let words = "refused, check user, password and that session login is enabled";
-    let told = check(&plain);
-    assert!(told.out.contains(words) && quoted(words), "{}", told.out);
+    let output = check(&plain);
+    assert!(output.out.contains(words) && quoted(words), "{}", output.out);
 }
 
 #[test]
@@ -482,7 +483,7 @@ fn the_lines_for_notes_ini_make_domino_send_what_icm_reads() {
     let mut client = Client::to(at.parse().unwrap());
     let answer = client.request("POST", target, &[(name, secret)], body.as_bytes()).unwrap();
     assert_eq!(answer.status, 204, "{}", answer.text());
-    let told = icm.admin("/status").json();
-    let web1 = &told["clusters"][0]["servers"][0];
+    let output = icm.admin("/status").json();
+    let web1 = &output["clusters"][0]["servers"][0];
     assert_eq!(web1["index"], json!(41), "{web1}");
 }

@@ -1,7 +1,7 @@
 //! The tour of README.md does what it says: every command is run as it stands there, against the real `acme` and
 //! `icm` with `conf/acme.yaml`. Only ports and file names are replaced, so that nothing collides.
 
-use crate::support::{Acme, Icm, tour};
+use crate::support::{Acme, Icm, documented_commands};
 use serde_yaml::Value;
 
 const README: &str = include_str!("../../../README.md");
@@ -24,11 +24,16 @@ fn commands() -> Vec<&'static str> {
 #[test]
 fn every_command_of_the_tour_succeeds_and_shows_what_the_text_around_it_says() {
     let acme = Acme::built_in();
-    let icm = Icm::start(tour::demo(&acme));
-    let tour = commands();
+    let icm = Icm::start(documented_commands::demo_config(&acme));
+    let documented_commands = commands();
     let mut shown = String::new();
-    for command in &tour {
-        let ran = tour::run(&tour::here(command, &acme, &icm, icm.dir.path()));
+    for command in &documented_commands {
+        let ran = documented_commands::run(&documented_commands::with_test_addresses(
+            command,
+            &acme,
+            &icm,
+            icm.dir.path(),
+        ));
         let said = String::from_utf8_lossy(&ran.stdout);
         let errors = String::from_utf8_lossy(&ran.stderr);
         assert!(ran.status.success(), "{command}\n{said}{errors}");

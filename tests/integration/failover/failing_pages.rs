@@ -6,22 +6,22 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use crate::support::*;
 
 /// Two servers that hold everything, each of which answers such a page so.
-fn two(bad: impl Fn(&mut Talk) + Send + Sync + Clone + 'static) -> ([Scripted; 2], Icm) {
+fn two(bad: impl Fn(&mut ServerConnection) + Send + Sync + Clone + 'static) -> ([ScriptedServer; 2], Icm) {
     let server = || {
         let bad = bad.clone();
-        Scripted::new(move |talk| {
-            while let Some(head) = talk.request() {
+        ScriptedServer::new(move |connection| {
+            while let Some(head) = connection.request() {
                 if head.contains("/bad.nsf") {
-                    return bad(talk);
+                    return bad(connection);
                 }
-                if !talk.say(OK) {
+                if !connection.say(OK) {
                     return;
                 }
             }
         })
     };
     let servers = [server(), server()];
-    let mut config = Scripted::config_of(&servers);
+    let mut config = ScriptedServer::config_of(&servers);
     set(&mut config, "access_log", "{ path: stdout, format: json }");
     (servers, Icm::start(config))
 }
@@ -56,12 +56,12 @@ fn a_page_with_a_malformed_head_is_a_502_for_its_user_and_changes_nothing_for_ot
     ] {
         let asked = Arc::new(AtomicUsize::new(0));
         let count = asked.clone();
-        let (_servers, icm) = two(move |talk| {
+        let (_servers, icm) = two(move |connection| {
             count.fetch_add(1, Ordering::Relaxed);
-            talk.say(head);
+            connection.say(head);
         });
         let tally = others_beside(&icm, "GET", "502");
-        assert_eq!(tally.besides("200"), 0, "{head:?}: {tally:?}");
+        assert_eq!(tally.other_than("200"), 0, "{head:?}: {tally:?}");
         assert_eq!(asked.load(Ordering::Relaxed), 45, "never sent twice");
         for server in ["Web1", "Web2"] {
             assert_eq!(icm.state_of(server), "AVAILABLE");
@@ -74,14 +74,14 @@ fn a_page_with_a_malformed_head_is_a_502_for_its_user_and_changes_nothing_for_ot
 
 #[test]
 fn a_page_that_closes_or_resets_before_its_head_makes_no_server_unreachable() {
-    let ends: [fn(&mut Talk); 3] = [
+    let ends: [fn(&mut ServerConnection); 3] = [
         |_| {},
-        |talk| {
-            talk.say("HTTP/1.1 200 OK\r\nContent-Ty");
+        |connection| {
+            connection.say("HTTP/1.1 200 OK\r\nContent-Ty");
         },
-        |talk| {
+        |connection| {
             nix::sys::socket::setsockopt(
-                &talk.stream,
+                &connection.stream,
                 nix::sys::socket::sockopt::Linger,
                 &nix::libc::linger { l_onoff: 1, l_linger: 0 },
             )
@@ -92,7 +92,7 @@ fn a_page_that_closes_or_resets_before_its_head_makes_no_server_unreachable() {
         for method in ["GET", "POST"] {
             let (_servers, icm) = two(end);
             let tally = others_beside(&icm, method, "502");
-            assert_eq!(tally.besides("200"), 0, "{tally:?}");
+            assert_eq!(tally.other_than("200"), 0, "{tally:?}");
             for server in ["Web1", "Web2"] {
                 assert_eq!(icm.state_of(server), "AVAILABLE");
                 assert!(!icm.log().contains("-> UNREACHABLE"));
@@ -108,9 +108,9 @@ fn a_page_that_closes_or_resets_before_its_head_makes_no_server_unreachable() {
 fn a_server_that_fails_a_request_and_then_its_probe_is_unreachable_at_once() {
     let dead = Arc::new(std::sync::atomic::AtomicBool::new(false));
     let is_dead = dead.clone();
-    let server = Scripted::new(move |talk| {
-        while talk.request_or_probe().is_some() {
-            if is_dead.load(Ordering::Relaxed) || !talk.say(OK) {
+    let server = ScriptedServer::new(move |connection| {
+        while connection.request_or_probe().is_some() {
+            if is_dead.load(Ordering::Relaxed) || !connection.say(OK) {
                 return;
             }
         }

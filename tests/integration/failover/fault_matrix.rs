@@ -124,7 +124,7 @@ fn expected(request: &Request, effect: Effect, reused: bool) -> Outcome {
 }
 
 /// The cluster and two balancers, which differ in `unknown_commands`.
-struct Bed {
+struct FaultMatrix {
     acme: Acme,
     replay: Icm,
     once: Icm,
@@ -138,8 +138,8 @@ struct Bed {
 /// gave any other answer.
 const DATABASES: usize = 400;
 
-impl Bed {
-    fn new(reused: bool) -> Bed {
+impl FaultMatrix {
+    fn new(reused: bool) -> FaultMatrix {
         let mut scenario = String::from("servers: [{ name: Web1/Acme }, { name: Web2/Acme }]\ndatabases:\n");
         scenario.push_str("  - { path: cldbdir.nsf, replica_id: C1256A2F00310002, replicas: all }\n");
         scenario.push_str("  - { path: warm.nsf, replica_id: C1256A2F00310003, replicas: all }\n");
@@ -168,7 +168,7 @@ impl Bed {
         let (replay, once) = (start("replay"), start("once"));
         let cookies = [&replay, &once].map(|icm| icm.cookie_for("Web1", "/warm.nsf?OpenDatabase"));
         acme.set("all", json!({ "max_requests": u64::from(!reused) }));
-        Bed { acme, replay, once, cookies, next: 0, met_by_probes: false }
+        FaultMatrix { acme, replay, once, cookies, next: 0, met_by_probes: false }
     }
 
     /// Does one cell. Out: what came of it, and how long the request took. None if the connection to the server
@@ -259,7 +259,7 @@ fn check_body(request: &Request, answer: &Answer, complete: bool) {
 }
 
 fn matrix(reused: bool) {
-    let mut bed = Bed::new(reused);
+    let mut matrix = FaultMatrix::new(reused);
     let mut table = format!("{:14}", if reused { "reused" } else { "fresh" });
     let mut wrong = Vec::new();
     for request in &REQUESTS {
@@ -268,7 +268,7 @@ fn matrix(reused: bool) {
     for ((name, fault, effect), (_, _, on_new_connection)) in faults(reused).into_iter().zip(faults(false)) {
         table.push_str(&format!("\n{name:14}"));
         for request in &REQUESTS {
-            let done = (0..5).find_map(|_| bed.cell(request, &fault, reused));
+            let done = (0..5).find_map(|_| matrix.cell(request, &fault, reused));
             let (got, took) = done.expect("no connection of the wanted age in five turns");
             let cut = if got.complete { "" } else { "~" };
             let cell =

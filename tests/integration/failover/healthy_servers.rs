@@ -18,7 +18,7 @@ fn occupy(icm: &Icm, server: &str, target: &str, cookie: &str) -> Client {
 
 fn one_each(queue_timeout: &str) -> (Acme, Icm) {
     let limits = format!("{{ max_requests_in_flight_per_server: 1, queue_timeout: {queue_timeout} }}");
-    bed(&[("limits", &limits), ("failover.response_timeout", "60s")])
+    start_cluster(&[("limits", &limits), ("failover.response_timeout", "60s")])
 }
 
 #[test]
@@ -55,7 +55,7 @@ fn where_nobody_else_could_serve_a_request_waits_its_turn_and_then_gets_503() {
         let mut client = icm.client().timeout(Duration::from_secs(60));
         move |_| client.get("/only.nsf?OpenDatabase").status.to_string()
     });
-    assert_eq!(tally.besides("200"), 0, "{tally:?}");
+    assert_eq!(tally.other_than("200"), 0, "{tally:?}");
 }
 
 #[test]
@@ -85,7 +85,7 @@ fn a_place_that_becomes_free_wakes_whoever_can_use_it() {
 
 #[test]
 fn no_server_ever_has_more_requests_in_flight_than_its_limit() {
-    let (acme, icm) = bed(&[
+    let (acme, icm) = start_cluster(&[
         ("limits", "{ max_requests_in_flight_per_server: 2, queue_timeout: 60s }"),
         (
             "directory",
@@ -98,7 +98,7 @@ fn no_server_ever_has_more_requests_in_flight_than_its_limit() {
         let mut client = icm.client().timeout(Duration::from_secs(60));
         move |_| client.get("/only.nsf?OpenDatabase&delay=3").status.to_string()
     });
-    assert_eq!(tally.besides("200"), 0, "{tally:?}");
+    assert_eq!(tally.other_than("200"), 0, "{tally:?}");
     let peak = acme.ask("GET", "/connections", None)["Web1/Acme"]["peak"].as_u64().unwrap();
     assert_eq!(peak, 2);
     icm.wait_for_in_flight("Web1", 0);
@@ -115,7 +115,7 @@ fn readings(acme: &Acme) -> usize {
 
 #[test]
 fn a_404_of_a_supposed_holder_tries_the_next_and_has_the_directory_read_again_once() {
-    let (acme, icm) = bed(&[("directory.refresh", "1h")]);
+    let (acme, icm) = start_cluster(&[("directory.refresh", "1h")]);
     assert_eq!(readings(&acme), 1);
     // A replica goes, the directory does not know it yet. Web2 never answered for the database.
     let cookie = format!("ICM={}", icm.cookie_for("Web1", "/all.nsf?OpenDatabase"));
@@ -123,13 +123,13 @@ fn a_404_of_a_supposed_holder_tries_the_next_and_has_the_directory_read_again_on
     let (answer, rid) = ask(&icm, "GET", "/two.nsf?OpenDatabase", &[("Cookie", &cookie)], b"");
     assert_eq!((answer.status, answer.server()), (200, "Web2/Acme"));
     assert_eq!((acme.executed_on(&rid, "Web1").1, acme.executed_on(&rid, "Web2").1), (1, 1));
-    assert!(eventually(LONG, || readings(&acme) == 2), "the directory is read again");
+    assert!(eventually(MAX_WAIT, || readings(&acme) == 2), "the directory is read again");
     let two = |server: &str| {
         let (answer, rid) = ask(&icm, "GET", "/two.nsf?OpenDatabase", &[("Cookie", &cookie)], b"");
         (answer.status, acme.executed_on(&rid, server).1)
     };
     assert!(
-        eventually(LONG, || two("Web1") == (200, 0)),
+        eventually(MAX_WAIT, || two("Web1") == (200, 0)),
         "after the reading the replica is known to be gone"
     );
     // A second one within half a minute: every request finds its way, but nothing is read again.
@@ -149,7 +149,7 @@ fn a_404_of_a_supposed_holder_tries_the_next_and_has_the_directory_read_again_on
 
 #[test]
 fn two_holders_that_say_404_are_believed_until_the_next_reading() {
-    let (acme, icm) = bed(&[("directory", "{ source: static, databases: [
+    let (acme, icm) = start_cluster(&[("directory", "{ source: static, databases: [
         { path: gone.nsf, replica_id: C1257A000041D2FF, replicas: [{ server: Web1/Acme }, { server: Web2/Acme }, { server: Web3/Acme }] }] }")]);
     let (answer, rid) = ask(&icm, "GET", "/gone.nsf?OpenDatabase", &[], b"");
     assert_eq!((answer.status, acme.executed(&rid)), (404, 2));
@@ -162,7 +162,7 @@ fn two_holders_that_say_404_are_believed_until_the_next_reading() {
 
 #[test]
 fn a_404_of_a_replica_that_has_answered_before_and_of_other_methods_is_genuine() {
-    let (acme, icm) = bed(&[("directory.refresh", "1h")]);
+    let (acme, icm) = start_cluster(&[("directory.refresh", "1h")]);
     let cookies = ["Web1", "Web2"].map(|server| (server, icm.cookie_for(server, "/two.nsf?OpenDatabase")));
     for (server, cookie) in cookies {
         let cookie = format!("ICM={cookie}");

@@ -4,9 +4,9 @@ use crate::support::*;
 use serde_json::json;
 
 /// The cluster, the product with a second listener that speaks HTTP/2, and that listener's origin.
-fn bed_h2() -> (Acme, Icm, String) {
+fn start_cluster_with_http2() -> (Acme, Icm, String) {
     // With HTTPS, as the listener borrows a certificate of theirs.
-    let acme = Acme::start(&THREE.replace(", https: false", ""));
+    let acme = Acme::start(&THREE_SERVERS.replace(", https: false", ""));
     let mut config = config(&acme);
     let address = add_tls(&mut config, &acme);
     for (key, value) in [
@@ -23,7 +23,7 @@ fn bed_h2() -> (Acme, Icm, String) {
 
 #[test]
 fn http_2_clients_get_another_server_a_502_a_504_or_a_broken_stream_and_never_two_answers() {
-    let (acme, icm, origin) = bed_h2();
+    let (acme, icm, origin) = start_cluster_with_http2();
     let client = h2_client(&acme);
     let cookie = format!("ICM={}", icm.cookie_for("Web1", "/two.nsf?OpenDatabase"));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

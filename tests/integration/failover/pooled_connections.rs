@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::support::*;
 
-fn quiet(server: &Scripted) -> Icm {
+fn quiet(server: &ScriptedServer) -> Icm {
     let mut config = server.config();
     set(&mut config, "clusters.0.probe", "{ interval: 1h, timeout: 1s }");
     Icm::start(config)
@@ -38,9 +38,9 @@ fn failures_of_posts(
 #[test]
 fn acting_requests_are_not_lost_to_a_server_that_closes_a_moment_after_its_answer() {
     let answers = Arc::new(AtomicUsize::new(0));
-    let server = Scripted::new(move |talk| {
-        while talk.request().is_some() {
-            talk.say(OK);
+    let server = ScriptedServer::new(move |connection| {
+        while connection.request().is_some() {
+            connection.say(OK);
             // 0 to 8 ms, which nobody can foresee.
             let n = answers.fetch_add(7, Ordering::Relaxed);
             if !n.is_multiple_of(3) {
@@ -56,9 +56,9 @@ fn acting_requests_are_not_lost_to_a_server_that_closes_a_moment_after_its_answe
 
 #[test]
 fn acting_requests_are_not_lost_to_a_server_that_closes_after_five_requests_without_saying_so() {
-    let server = Scripted::new(|talk| {
+    let server = ScriptedServer::new(|connection| {
         for _ in 0..5 {
-            if talk.request().is_none() || !talk.say(OK) {
+            if connection.request().is_none() || !connection.say(OK) {
                 return;
             }
         }
@@ -74,7 +74,8 @@ fn acting_requests_are_not_lost_to_a_server_that_closes_after_five_requests_with
 
 #[test]
 fn acting_requests_share_connections_of_a_server_that_keeps_them() {
-    let server = Scripted::new(|talk| while talk.request().is_some() && talk.say(OK) {});
+    let server =
+        ScriptedServer::new(|connection| while connection.request().is_some() && connection.say(OK) {});
     let icm = quiet(&server);
     for _ in 0..30 {
         assert_eq!(icm.client().get("/a.nsf?OpenDatabase").status, 200);
@@ -93,10 +94,11 @@ fn acting_requests_share_connections_of_a_server_that_keeps_them() {
 fn a_connection_is_not_used_for_longer_than_its_server_announces() {
     let served = Arc::new(AtomicUsize::new(0));
     let count = served.clone();
-    let server = Scripted::new(move |talk| {
-        while talk.request().is_some() {
+    let server = ScriptedServer::new(move |connection| {
+        while connection.request().is_some() {
             count.fetch_add(1, Ordering::Relaxed);
-            talk.say("HTTP/1.1 200 OK\r\nKeep-Alive: timeout=2, max=100\r\nContent-Length: 2\r\n\r\nok");
+            connection
+                .say("HTTP/1.1 200 OK\r\nKeep-Alive: timeout=2, max=100\r\nContent-Length: 2\r\n\r\nok");
         }
     });
     let icm = quiet(&server);
@@ -113,16 +115,16 @@ fn a_connection_is_not_used_for_longer_than_its_server_announces() {
 fn bytes_that_wait_on_an_idle_connection_never_become_an_answer() {
     let stray = Arc::new(AtomicUsize::new(0));
     let sent = stray.clone();
-    let server = Scripted::new(move |talk| {
-        while let Some(head) = talk.request() {
+    let server = ScriptedServer::new(move |connection| {
+        while let Some(head) = connection.request() {
             if head.contains("/first.nsf") {
                 // The second answer belongs to nobody. It comes when the first has been taken.
-                talk.say(OK);
+                connection.say(OK);
                 pause(30);
-                talk.say("HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nstolen");
+                connection.say("HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nstolen");
                 sent.fetch_add(1, Ordering::SeqCst);
             } else {
-                talk.say("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nmine");
+                connection.say("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nmine");
             }
         }
     });

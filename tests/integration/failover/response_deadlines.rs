@@ -5,10 +5,13 @@ use std::time::Duration;
 use crate::support::*;
 
 /// One server that answers so, and these settings of `failover`.
-fn one(failover: &str, answer: impl Fn(&mut Talk) + Send + Sync + 'static) -> (Scripted, Icm) {
-    let server = Scripted::new(move |talk| {
-        while talk.request().is_some() {
-            answer(talk);
+fn one(
+    failover: &str,
+    answer: impl Fn(&mut ServerConnection) + Send + Sync + 'static,
+) -> (ScriptedServer, Icm) {
+    let server = ScriptedServer::new(move |connection| {
+        while connection.request().is_some() {
+            answer(connection);
         }
     });
     let mut config = server.config();
@@ -20,13 +23,13 @@ fn one(failover: &str, answer: impl Fn(&mut Talk) + Send + Sync + 'static) -> (S
 
 #[test]
 fn a_head_that_drips_and_a_server_that_says_continue_for_ever_are_ended_by_the_response_timeout() {
-    let slow: [fn(&mut Talk); 3] = [
-        |talk| {
-            talk.say("HTTP/1.1 200 OK\r\n");
-            talk.drip("X: y\r\n", 100, 600);
+    let slow: [fn(&mut ServerConnection); 3] = [
+        |connection| {
+            connection.say("HTTP/1.1 200 OK\r\n");
+            connection.drip("X: y\r\n", 100, 600);
         },
-        |talk| talk.drip("HTTP/1.1 100 Continue\r\n\r\n", 100, 600),
-        |talk| talk.drip("HTTP/1.1 103 Early Hints\r\nLink: </a.css>\r\n\r\n", 100, 600),
+        |connection| connection.drip("HTTP/1.1 100 Continue\r\n\r\n", 100, 600),
+        |connection| connection.drip("HTTP/1.1 103 Early Hints\r\nLink: </a.css>\r\n\r\n", 100, 600),
     ];
     for answer in slow {
         let (_server, icm) = one("{ response_timeout: 1s, retry_methods: [HEAD] }", answer);
@@ -51,10 +54,10 @@ fn a_head_that_drips_and_a_server_that_says_continue_for_ever_are_ended_by_the_r
 
 #[test]
 fn the_body_of_an_answer_is_not_cut_by_the_response_timeout() {
-    let (_server, icm) = one("{ response_timeout: 300ms }", |talk| {
-        talk.say("HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nabc");
+    let (_server, icm) = one("{ response_timeout: 300ms }", |connection| {
+        connection.say("HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nabc");
         pause(1_200);
-        talk.say("def");
+        connection.say("def");
     });
     let answer = icm.client().get("/a.nsf?OpenDatabase");
     assert_eq!((answer.status, answer.text()), (200, "abcdef".to_owned()));
@@ -64,8 +67,8 @@ fn the_body_of_an_answer_is_not_cut_by_the_response_timeout() {
 fn a_body_that_falls_silent_is_cut_by_the_body_timeout_and_a_stream_of_events_is_not() {
     for (kind, framing) in [("text/html", "Content-Length: 6"), ("text/plain", "Transfer-Encoding: chunked")]
     {
-        let (_server, icm) = one("{ body_timeout: 500ms }", move |talk| {
-            talk.say(&format!("HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\n{framing}\r\n\r\n3\r\n"));
+        let (_server, icm) = one("{ body_timeout: 500ms }", move |connection| {
+            connection.say(&format!("HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\n{framing}\r\n\r\n3\r\n"));
             pause(5_000);
         });
         let start = std::time::Instant::now();
@@ -73,11 +76,11 @@ fn a_body_that_falls_silent_is_cut_by_the_body_timeout_and_a_stream_of_events_is
         assert!(start.elapsed() < Duration::from_secs(4), "the server did not end it");
         icm.wait_for_in_flight("Web1", 0);
     }
-    let (_server, icm) = one("{ body_timeout: 500ms, response_timeout: 500ms }", |talk| {
-        talk.say("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=UTF-8\r\nConnection: close\r\n\r\ndata: 1\n\n");
+    let (_server, icm) = one("{ body_timeout: 500ms, response_timeout: 500ms }", |connection| {
+        connection.say("HTTP/1.1 200 OK\r\nContent-Type: text/event-stream; charset=UTF-8\r\nConnection: close\r\n\r\ndata: 1\n\n");
         pause(2_000);
-        talk.say("data: 2\n\n");
-        let _ = talk.stream.shutdown(std::net::Shutdown::Both);
+        connection.say("data: 2\n\n");
+        let _ = connection.stream.shutdown(std::net::Shutdown::Both);
     });
     let answer = icm.client().get("/events.nsf/stream?OpenAgent");
     assert_eq!(answer.text(), "data: 1\n\ndata: 2\n\n");
@@ -85,9 +88,9 @@ fn a_body_that_falls_silent_is_cut_by_the_body_timeout_and_a_stream_of_events_is
 
 #[test]
 fn a_slow_client_is_no_silence_of_the_server() {
-    let (_server, icm) = one("{ body_timeout: 300ms }", |talk| {
+    let (_server, icm) = one("{ body_timeout: 300ms }", |connection| {
         let body = "x".repeat(8_000_000);
-        talk.say(&format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len()));
+        connection.say(&format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len()));
     });
     let mut client = icm.client();
     client.send(b"GET /large.nsf HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();

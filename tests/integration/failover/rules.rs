@@ -6,7 +6,7 @@ use serde_json::json;
 
 #[test]
 fn when_every_candidate_refuses_the_client_gets_503_with_retry_after_in_its_own_language() {
-    let (acme, icm) = bed(&[]);
+    let (acme, icm) = start_cluster(&[]);
     acme.fault("all", json!("refuse"));
     let (html, _) = ask(&icm, "GET", "/all.nsf", &[("Accept", "text/html")], b"");
     assert_eq!((html.status, html.header("server")), (503, Some("domino-icm")));
@@ -32,7 +32,7 @@ fn when_every_candidate_refuses_the_client_gets_503_with_retry_after_in_its_own_
 
 #[test]
 fn pages_for_502_and_504_come_in_html_and_json_and_without_a_body_for_head() {
-    let (acme, icm) = bed(&[("failover.response_timeout", "300ms")]);
+    let (acme, icm) = start_cluster(&[("failover.response_timeout", "300ms")]);
     for (fault, status) in [("reset", 502), ("hang", 504)] {
         acme.fault("all", json!(fault));
         let target = "/all.nsf/agent?OpenAgent";
@@ -49,7 +49,7 @@ fn pages_for_502_and_504_come_in_html_and_json_and_without_a_body_for_head() {
 
 #[test]
 fn the_page_of_the_last_candidate_passes_through_when_all_say_503() {
-    let (acme, icm) = bed(&[]);
+    let (acme, icm) = start_cluster(&[]);
     acme.fault("all", json!({ "kind": "status", "status": 503, "retry_after": 77 }));
     let (answer, rid) = ask(&icm, "GET", "/two.nsf?OpenDatabase", &[], b"");
     assert_eq!((answer.status, answer.header("retry-after")), (503, Some("77")));
@@ -59,12 +59,12 @@ fn the_page_of_the_last_candidate_passes_through_when_all_say_503() {
 
 #[test]
 fn attempts_counts_answers_and_deaths_but_no_failed_connects() {
-    let (acme, icm) = bed(&[("failover.attempts", "2")]);
+    let (acme, icm) = start_cluster(&[("failover.attempts", "2")]);
     acme.fault("all", json!("reset"));
     let (answer, rid) = ask(&icm, "GET", "/all.nsf?OpenDatabase", &[], b"");
     assert_eq!((answer.status, acme.executed(&rid)), (502, 2));
 
-    let (acme, icm) = bed(&[("failover.attempts", "1")]);
+    let (acme, icm) = start_cluster(&[("failover.attempts", "1")]);
     acme.fault("all", json!("reset"));
     let (answer, rid) = ask(&icm, "GET", "/all.nsf?OpenDatabase", &[], b"");
     assert_eq!((answer.status, acme.executed(&rid)), (502, 1));
@@ -79,7 +79,8 @@ fn attempts_counts_answers_and_deaths_but_no_failed_connects() {
 
 #[test]
 fn after_the_deadline_there_is_no_further_attempt() {
-    let (acme, icm) = bed(&[("failover.deadline", "200ms"), ("failover.response_timeout", "600ms")]);
+    let (acme, icm) =
+        start_cluster(&[("failover.deadline", "200ms"), ("failover.response_timeout", "600ms")]);
     acme.fault("all", json!("hang"));
     let (answer, rid) = ask(&icm, "GET", "/all.nsf?OpenDatabase", &[], b"");
     assert_eq!((answer.status, acme.executed(&rid)), (504, 1));
@@ -87,7 +88,7 @@ fn after_the_deadline_there_is_no_further_attempt() {
 
 #[test]
 fn a_timeout_is_replayed_at_most_once_though_attempts_are_left() {
-    let (acme, icm) = bed(&[("failover.response_timeout", "400ms")]);
+    let (acme, icm) = start_cluster(&[("failover.response_timeout", "400ms")]);
     acme.fault("all", json!("hang"));
     let (answer, rid) = ask(&icm, "GET", "/all.nsf?OpenDatabase", &[], b"");
     assert_eq!((answer.status, acme.executed(&rid)), (504, 2));
@@ -96,7 +97,7 @@ fn a_timeout_is_replayed_at_most_once_though_attempts_are_left() {
 #[test]
 fn without_retry_after_timeout_a_silent_server_is_asked_once_and_a_dead_one_is_still_left() {
     let (acme, icm) =
-        bed(&[("failover.response_timeout", "400ms"), ("failover.retry_after_timeout", "false")]);
+        start_cluster(&[("failover.response_timeout", "400ms"), ("failover.retry_after_timeout", "false")]);
     acme.fault("all", json!("hang"));
     let (answer, rid) = ask(&icm, "GET", "/all.nsf?OpenDatabase", &[], b"");
     assert_eq!((answer.status, acme.executed(&rid)), (504, 1));
@@ -109,7 +110,7 @@ fn without_retry_after_timeout_a_silent_server_is_asked_once_and_a_dead_one_is_s
 
 #[test]
 fn what_became_of_the_request_where_it_was_sent_outlives_a_last_candidate_that_refuses() {
-    let (acme, icm) = bed(&[("failover.response_timeout", "400ms")]);
+    let (acme, icm) = start_cluster(&[("failover.response_timeout", "400ms")]);
     let cookie = format!("ICM={}", icm.cookie_for("Web1", "/two.nsf?OpenDatabase"));
     acme.fault("Web2", json!("refuse"));
     for (fault, status) in [("hang", 504), ("reset", 502), ("status", 503)] {
@@ -121,7 +122,7 @@ fn what_became_of_the_request_where_it_was_sent_outlives_a_last_candidate_that_r
 
 #[test]
 fn a_spent_retry_budget_lets_the_first_answer_pass() {
-    let (acme, icm) = bed(&[("failover.retry_budget", "0%")]);
+    let (acme, icm) = start_cluster(&[("failover.retry_budget", "0%")]);
     let cookie = format!("ICM={}", icm.cookie_for("Web1", "/two.nsf?OpenDatabase"));
     acme.fault("Web1", json!({ "kind": "status", "status": 503 }));
     let mut client = icm.client().with("Cookie", &cookie);
@@ -137,7 +138,7 @@ fn a_spent_retry_budget_lets_the_first_answer_pass() {
 
 #[test]
 fn connections_that_have_grown_old_do_not_cost_the_only_holder_its_requests() {
-    let (acme, icm) = bed(&[("failover.attempts", "2")]);
+    let (acme, icm) = start_cluster(&[("failover.attempts", "2")]);
     // Several connections in the pool: the one that replaces a dead one must not be as old.
     let tally = load_get(
         icm.address,
@@ -146,7 +147,7 @@ fn connections_that_have_grown_old_do_not_cost_the_only_holder_its_requests() {
         6,
         std::time::Duration::from_millis(300),
     );
-    assert_eq!(tally.besides("200"), 0, "{tally:?}");
+    assert_eq!(tally.other_than("200"), 0, "{tally:?}");
     acme.fault("Web1", json!("reset_on_reuse"));
     for _ in 0..6 {
         let (answer, rid) = ask(&icm, "GET", "/only.nsf?OpenDatabase", &[], b"");
@@ -166,7 +167,8 @@ fn connections_that_have_grown_old_do_not_cost_the_only_holder_its_requests() {
 
 #[test]
 fn one_retried_request_leaves_the_user_where_he_was_and_a_dead_server_moves_him() {
-    let (acme, icm) = bed(&[("probe", "{ interval: 100ms, unreachable_after: 2, healthy_after: 1 }")]);
+    let (acme, icm) =
+        start_cluster(&[("probe", "{ interval: 100ms, unreachable_after: 2, healthy_after: 1 }")]);
     let mut cookie = icm.cookie_for("Web1", "/all.nsf?OpenDatabase");
     let mut get = || {
         let (answer, _) =
@@ -197,7 +199,8 @@ fn one_retried_request_leaves_the_user_where_he_was_and_a_dead_server_moves_him(
 
 #[test]
 fn a_dead_holder_gets_503_and_comes_back_by_its_probe() {
-    let (acme, icm) = bed(&[("probe", "{ interval: 100ms, unreachable_after: 1, healthy_after: 1 }")]);
+    let (acme, icm) =
+        start_cluster(&[("probe", "{ interval: 100ms, unreachable_after: 1, healthy_after: 1 }")]);
     acme.fault("Web1", json!("refuse"));
     icm.wait_for_state("Web1", "UNREACHABLE");
     let (answer, _) = ask(&icm, "GET", "/only.nsf?OpenDatabase", &[], b"");
@@ -209,7 +212,10 @@ fn a_dead_holder_gets_503_and_comes_back_by_its_probe() {
 
 #[test]
 fn a_failed_tls_handshake_moves_on_for_any_method() {
-    let (acme, icm) = bed_of(&THREE.replace("https: false", "http: false"), &[("upstream_scheme", "https")]);
+    let (acme, icm) = start_scenario(
+        &THREE_SERVERS.replace("https: false", "http: false"),
+        &[("upstream_scheme", "https")],
+    );
     acme.set("all", json!({ "max_requests": 1 }));
     let cookie = format!("ICM={}", icm.cookie_for("Web1", "/two.nsf?OpenDatabase"));
     for fault in ["tls_handshake", "tls_expired", "tls_wrong_name", "refuse"] {
@@ -226,7 +232,7 @@ fn a_failed_tls_handshake_moves_on_for_any_method() {
 
 #[test]
 fn where_the_method_may_be_repeated_the_body_decides_and_arrives_whole() {
-    let (acme, icm) = bed(&[
+    let (acme, icm) = start_cluster(&[
         ("failover.retry_methods", "[GET, HEAD, OPTIONS, POST]"),
         ("failover.response_timeout", "500ms"),
     ]);

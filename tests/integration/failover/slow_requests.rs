@@ -6,7 +6,8 @@ use serde_json::json;
 
 #[test]
 fn an_upload_whose_client_pauses_longer_than_the_response_timeout_succeeds_and_harms_nobody() {
-    let (acme, icm) = bed(&[("failover.response_timeout", "300ms"), ("failover.passive_failures", "1")]);
+    let (acme, icm) =
+        start_cluster(&[("failover.response_timeout", "300ms"), ("failover.passive_failures", "1")]);
     for (size, framing) in [(1_000, "Content-Length: 1000"), (200_000, "Content-Length: 200000")] {
         let rid = unique_id();
         let mut client = icm.client();
@@ -38,7 +39,8 @@ fn an_upload_whose_client_pauses_longer_than_the_response_timeout_succeeds_and_h
 
 #[test]
 fn the_answer_to_a_body_is_due_from_its_end_however_it_is_framed() {
-    let (acme, icm) = bed(&[("failover.response_timeout", "500ms"), ("failover.passive_failures", "1")]);
+    let (acme, icm) =
+        start_cluster(&[("failover.response_timeout", "500ms"), ("failover.passive_failures", "1")]);
     acme.fault("all", json!("hang"));
     for (head, body) in [
         ("Content-Length: 3", "abc"),
@@ -61,7 +63,8 @@ fn the_answer_to_a_body_is_due_from_its_end_however_it_is_framed() {
 
 #[test]
 fn a_server_that_takes_no_more_of_an_upload_is_given_up_after_the_response_timeout() {
-    let (acme, icm) = bed(&[("failover.response_timeout", "1s"), ("failover.passive_failures", "1")]);
+    let (acme, icm) =
+        start_cluster(&[("failover.response_timeout", "1s"), ("failover.passive_failures", "1")]);
     acme.fault("Web1", json!({ "kind": "stall_upload", "after": 1000 }));
     // More than all buffers on the way hold.
     let (answer, rid) = ask(&icm, "POST", "/only.nsf?CreateDocument", &[], &vec![b'x'; 40_000_000]);
@@ -72,7 +75,7 @@ fn a_server_that_takes_no_more_of_an_upload_is_given_up_after_the_response_timeo
 
 #[test]
 fn slow_agents_never_make_their_server_unreachable() {
-    let (acme, icm) = bed(&[
+    let (acme, icm) = start_cluster(&[
         ("failover.response_timeout", "200ms"),
         ("failover.passive_failures", "2"),
         ("probe", "{ interval: 100ms, timeout: 5s, unreachable_after: 1, healthy_after: 1 }"),
@@ -89,7 +92,7 @@ fn slow_agents_never_make_their_server_unreachable() {
 
 #[test]
 fn failed_connects_in_a_row_make_a_server_unreachable_until_its_probe_says_otherwise() {
-    let (acme, icm) = bed(&[
+    let (acme, icm) = start_cluster(&[
         ("failover.passive_failures", "3"),
         // Bad probes alone would take for ever; good ones are believed at once.
         ("probe", "{ interval: 100ms, timeout: 1s, unreachable_after: 1000, healthy_after: 1 }"),
@@ -121,7 +124,7 @@ fn failed_connects_in_a_row_make_a_server_unreachable_until_its_probe_says_other
 
 #[test]
 fn a_client_that_leaves_takes_its_request_with_it() {
-    let (acme, icm) = bed(&[("failover.response_timeout", "20s")]);
+    let (acme, icm) = start_cluster(&[("failover.response_timeout", "20s")]);
     let cookie = icm.cookie_for("Web1", "/two.nsf?OpenDatabase");
     acme.fault("Web1", json!("hang"));
     acme.fault("Web2", json!("hang"));
@@ -161,7 +164,7 @@ fn a_client_that_leaves_takes_its_request_with_it() {
 
 #[test]
 fn a_client_that_leaves_in_the_middle_of_an_answer_takes_its_request_with_it() {
-    let (_acme, icm) = bed(&[]);
+    let (_acme, icm) = start_cluster(&[]);
     let mut client = icm.client();
     client.send(b"GET /only.nsf?OpenDatabase&size=1000000&drip=20 HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
     icm.wait_for_in_flight("Web1", 1);
@@ -172,7 +175,7 @@ fn a_client_that_leaves_in_the_middle_of_an_answer_takes_its_request_with_it() {
 
 #[test]
 fn an_answer_that_comes_before_the_body_is_read_reaches_the_client() {
-    let (acme, icm) = bed(&[("failover.passive_failures", "1")]);
+    let (acme, icm) = start_cluster(&[("failover.passive_failures", "1")]);
     for end in ["fin", "rst"] {
         acme.fault("Web1", json!({ "kind": "early_response", "status": 413, "end": end }));
         let (answer, rid) = ask(&icm, "POST", "/only.nsf?CreateDocument", &[], &vec![b'x'; 5_000_000]);

@@ -7,8 +7,8 @@ use crate::support::*;
 const TOKEN: &str = "0123456789abcdef0123456789abcdef";
 
 /// A follower with a secret of every kind, and a leader that says what it is told to say.
-struct Bed {
-    leader: Canned,
+struct Follower {
+    leader: FixedResponseServer,
     icm: Icm,
     dir: tempfile::TempDir,
     cache: PathBuf,
@@ -26,9 +26,9 @@ fn clusters(name: &str, directory: &str, more: &str) -> String {
     format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len())
 }
 
-impl Bed {
-    fn new() -> Bed {
-        let leader = Canned::new(&clusters("Good", "", ""));
+impl Follower {
+    fn new() -> Follower {
+        let leader = FixedResponseServer::new(&clusters("Good", "", ""));
         let dir = tempfile::tempdir().unwrap();
         let path = |name: &str| dir.path().join(name);
         std::fs::create_dir(path("state")).unwrap();
@@ -70,7 +70,7 @@ get_configuration_from:
             all.display(),
         );
         let icm = Icm::start(serde_yaml::from_str(&text).unwrap());
-        Bed { leader, icm, dir, cache }
+        Follower { leader, icm, dir, cache }
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -90,10 +90,10 @@ get_configuration_from:
             assert_eq!(status["clusters"][0]["name"], "Good", "{said}");
             status["configuration"]["follows"]["error"].as_str().unwrap().to_owned()
         };
-        let there = eventually(LONG, || words.iter().all(|word| trouble().contains(word)));
+        let there = eventually(MAX_WAIT, || words.iter().all(|word| trouble().contains(word)));
         assert!(there, "{words:?} is not in {}\n{said}", trouble());
         self.leader.say(&clusters("Good", "", ""));
-        assert!(eventually(LONG, || trouble().is_empty()), "{}", trouble());
+        assert!(eventually(MAX_WAIT, || trouble().is_empty()), "{}", trouble());
     }
 
     /// Other names of a file: a link, a link to its directory, and a hard link.
@@ -114,7 +114,7 @@ get_configuration_from:
 
 #[test]
 fn a_leader_cannot_have_the_followers_own_secrets_sent_anywhere() {
-    let bed = Bed::new();
+    let follower = Follower::new();
     let key = "clusters[0].connector_secret_file";
     for (file, what) in [
         ("token", "admin.token_file"),
@@ -126,29 +126,30 @@ fn a_leader_cannot_have_the_followers_own_secrets_sent_anywhere() {
         ("copy.yaml", "get_configuration_from.cache"),
         ("access.log", "access_log.path"),
     ] {
-        for name in bed.names_of(&bed.path(file)) {
+        for name in follower.names_of(&follower.path(file)) {
             let said = clusters("Bad", "", &format!("  connector_secret_file: {}\n", name.display()));
-            bed.refuses(&said, &[key, "may not be named by another ICM's configuration", what]);
+            follower.refuses(&said, &[key, "may not be named by another ICM's configuration", what]);
         }
     }
     // A password goes to servers too, a signing key does not, and both are refused.
-    let token = bed.path("token");
+    let token = follower.path("token");
     let auth = format!(
         ", auth: {{ allow_plaintext: true, basic: {{ user: x, password_file: {} }} }}",
         token.display()
     );
-    bed.refuses(&clusters("Bad", &auth, ""), &["directory.auth.basic.password_file", "admin.token_file"]);
+    follower
+        .refuses(&clusters("Bad", &auth, ""), &["directory.auth.basic.password_file", "admin.token_file"]);
     let affinity = format!("  affinity: {{ secret_file: {} }}\n", token.display());
-    bed.refuses(&clusters("Bad", "", &affinity), &["affinity.secret_file", "admin.token_file"]);
+    follower.refuses(&clusters("Bad", "", &affinity), &["affinity.secret_file", "admin.token_file"]);
     let configuration =
-        format!("  connector_secret_file: {}\n", bed.icm.file.canonicalize().unwrap().display());
-    bed.refuses(&clusters("Bad", "", &configuration), &[key, "configuration file"]);
+        format!("  connector_secret_file: {}\n", follower.icm.file.canonicalize().unwrap().display());
+    follower.refuses(&clusters("Bad", "", &configuration), &[key, "configuration file"]);
 }
 
 #[test]
 fn a_leader_cannot_have_the_followers_own_files_replaced_by_a_cache() {
-    let bed = Bed::new();
-    assert!(eventually(LONG, || bed.cache.exists()));
+    let follower = Follower::new();
+    assert!(eventually(MAX_WAIT, || follower.cache.exists()));
     for (file, what) in [
         ("token", "admin.token_file"),
         ("icm.key", "certificates[0].key"),
@@ -157,16 +158,16 @@ fn a_leader_cannot_have_the_followers_own_files_replaced_by_a_cache() {
         ("state/restrictions.json", "file in `state_dir`"),
         ("copy.yaml", "get_configuration_from.cache"),
     ] {
-        for name in bed.names_of(&bed.path(file)) {
+        for name in follower.names_of(&follower.path(file)) {
             let said = clusters("Bad", &format!(", cache: {}", name.display()), "");
-            bed.refuses(&said, &["clusters[0].directory.cache", "may not be named", what]);
+            follower.refuses(&said, &["clusters[0].directory.cache", "may not be named", what]);
         }
     }
-    let configuration = bed.icm.file.canonicalize().unwrap();
+    let configuration = follower.icm.file.canonicalize().unwrap();
     let said = clusters("Bad", &format!(", cache: {}", configuration.display()), "");
-    bed.refuses(&said, &["clusters[0].directory.cache", "configuration file"]);
+    follower.refuses(&said, &["clusters[0].directory.cache", "configuration file"]);
     assert!(std::fs::read_to_string(configuration).unwrap().contains("get_configuration_from"));
-    assert_eq!(std::fs::read(bed.path("state/affinity.key")).unwrap().len(), 32);
+    assert_eq!(std::fs::read(follower.path("state/affinity.key")).unwrap().len(), 32);
 }
 
 #[test]
@@ -192,7 +193,7 @@ fn caches_are_kept_below_state_dir_unless_the_follower_names_other_directories()
     set(&mut leading, "clusters.0.directory.cache", &elsewhere.display().to_string());
     leader.reload(&leading);
     let error = || icm.status()["configuration"]["follows"]["error"].as_str().unwrap().to_owned();
-    assert!(eventually(LONG, || error().contains("allow_caches_under")), "{}", error());
+    assert!(eventually(MAX_WAIT, || error().contains("allow_caches_under")), "{}", error());
     assert!(
         error().contains("clusters[0].directory.cache") && error().contains("may be written"),
         "{}",
@@ -217,5 +218,5 @@ fn a_file_that_is_no_cache_is_not_replaced_for_any_configuration() {
     // An empty one is what a crash leaves.
     std::fs::write(&file, "").unwrap();
     acme.ask("DELETE", "/databases?path=homepage.nsf&server=Web4", None);
-    assert!(eventually(LONG, || std::fs::metadata(&file).unwrap().len() > 0), "{}", icm.log());
+    assert!(eventually(MAX_WAIT, || std::fs::metadata(&file).unwrap().len() > 0), "{}", icm.log());
 }

@@ -19,16 +19,16 @@ const FLOATING: &str = "192.0.2.100";
 const USERS: usize = 4;
 /// How long the users ask, and when it happens.
 const LOAD: Duration = Duration::from_secs(12);
-const HURT_AFTER: Duration = Duration::from_secs(3);
+const FAIL_AFTER: Duration = Duration::from_secs(3);
 /// Nobody is served for longer than this: far more than usual, as the machine may be busy.
-const LONGEST_OUTAGE: Duration = Duration::from_millis(8_500);
+const MAX_OUTAGE: Duration = Duration::from_millis(8_500);
 
 /// Runs a command to its end.
 fn run(words: &str) -> Result<String, String> {
     let mut parts = words.split_whitespace();
     let output =
         Command::new(parts.next().unwrap()).args(parts).output().map_err(|e| format!("{words}: {e}"))?;
-    let text = |octets: &[u8]| String::from_utf8_lossy(octets).trim().to_owned();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
     if output.status.success() {
         Ok(text(&output.stdout))
     } else {
@@ -191,11 +191,11 @@ clusters:
             let name = site.network.name(host);
             let ready =
                 || run(&format!("ip netns exec {name} curl -fs http://127.0.0.1:8098/readyz")).is_ok();
-            assert!(eventually(LONG, ready), "icm {host} is not ready: {}", site.logs());
+            assert!(eventually(MAX_WAIT, ready), "icm {host} is not ready: {}", site.logs());
         }
         for host in ["one", "two"] {
             site.start_keepalived(host);
-            let there = eventually(LONG, || site.network.has_floating("one"));
+            let there = eventually(MAX_WAIT, || site.network.has_floating("one"));
             assert!(there, "the first has no floating address: {}", site.logs());
         }
         // The second has heard the first by then, and would have taken the address if not.
@@ -281,7 +281,7 @@ fn takeover(what: &str, hurt: impl FnOnce(&mut Site)) {
     let test = format!("{module}::users_who_ask_through_the_floating_address");
     load.args(["--exact", &test, "--ignored", "--nocapture"]);
     let load = load.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
-    std::thread::sleep(HURT_AFTER);
+    std::thread::sleep(FAIL_AFTER);
     hurt(&mut site);
     let output = load.wait_with_output().unwrap();
     let mut asked: Vec<Asked> = String::from_utf8(output.stdout)
@@ -319,7 +319,7 @@ fn takeover(what: &str, hurt: impl FnOnce(&mut Site)) {
     );
     assert!(site.network.has_floating("two"), "the second never took the address: {}", site.logs());
     assert!(asked.len() > USERS * 20, "only {} requests", asked.len());
-    assert!(outage < LONGEST_OUTAGE, "{outage:?} without anybody served: {}", site.logs());
+    assert!(outage < MAX_OUTAGE, "{outage:?} without anybody served: {}", site.logs());
     for user in 0..USERS {
         let last = asked.iter().rfind(|a| a.user == user).map(|a| a.outcome.as_str());
         assert_eq!(last, Some("200"), "user {user} is not served in the end: {}", site.logs());
@@ -364,7 +364,7 @@ fn users_who_ask_through_the_floating_address() {
                 }
                 Err(failure) => {
                     client.close();
-                    failure.word().to_owned()
+                    failure.name().to_owned()
                 }
             };
             println!("asked {user} {} {outcome}", start.elapsed().as_millis());

@@ -29,9 +29,9 @@ fn keeping(acme: &Acme, dir: &std::path::Path) -> Value {
 }
 
 fn verb(icm: &Icm, verb: &str, server: &str) -> String {
-    let told = icm_cli(&[verb, server, "--admin", &format!("http://{}", icm.admin)]);
-    assert_eq!(told.code, 0, "{told:?}");
-    told.out
+    let output = icm_cli(&[verb, server, "--admin", &format!("http://{}", icm.admin)]);
+    assert_eq!(output.code, 0, "{output:?}");
+    output.out
 }
 
 #[test]
@@ -49,15 +49,15 @@ fn clusters_are_served_as_the_other_icm_has_them_and_so_is_every_change() {
     set(&mut config, "clusters.0.hostnames", "[www.acme.example]");
     leader.reload(&config);
     follower.wait_for_log("clusters taken over");
-    let taken = eventually(LONG, || follower.client().get("/homepage.nsf").status == 421);
+    let taken = eventually(MAX_WAIT, || follower.client().get("/homepage.nsf").status == 421);
     assert!(taken, "{:#}", follows(&follower));
     assert_eq!(follower.client().host("www.acme.example").get("/homepage.nsf").status, 200);
     // What it learned of the servers was not thrown away.
     assert_eq!(follower.state_of("Web1"), "AVAILABLE");
-    assert!(eventually(LONG, || follows(&follower)["changed_at"] != began));
+    assert!(eventually(MAX_WAIT, || follows(&follower)["changed_at"] != began));
     // Nothing new is asked for by its tag, and the age of the copy goes back to nothing each time.
     let (changed, asked) = (follows(&follower)["changed_at"].clone(), follows(&follower)["asked_at"].clone());
-    assert!(eventually(LONG, || follows(&follower)["asked_at"] != asked));
+    assert!(eventually(MAX_WAIT, || follows(&follower)["asked_at"] != asked));
     assert_eq!(follows(&follower)["changed_at"], changed);
     assert!(follower.metric("icm_config_follow_changed_timestamp_seconds").unwrap() > 1e9);
 }
@@ -70,9 +70,9 @@ fn the_copy_serves_while_the_other_icm_is_away_and_its_return_is_noticed() {
     let following = following(&acme, leader.admin, dir.path());
     let follower = Icm::start(following.clone());
     drop(leader);
-    assert!(eventually(LONG, || follower.metric("icm_config_follow_success") == Some(0.0)));
+    assert!(eventually(MAX_WAIT, || follower.metric("icm_config_follow_success") == Some(0.0)));
     let is_away = || follows(&follower)["error"].as_str().unwrap().contains("connection refused");
-    assert!(eventually(LONG, is_away), "{:#}", follows(&follower));
+    assert!(eventually(MAX_WAIT, is_away), "{:#}", follows(&follower));
     assert_eq!(follower.client().get("/homepage.nsf").status, 200);
     // To be away is no bad configuration.
     assert_eq!(follower.metric("icm_config_reload_success"), Some(1.0));
@@ -88,13 +88,13 @@ fn the_copy_serves_while_the_other_icm_is_away_and_its_return_is_noticed() {
     let follower = Icm::start(following);
     assert_eq!(follows(&follower)["from"], "cache");
     assert_eq!(follower.client().get("/homepage.nsf").status, 200);
-    assert!(eventually(LONG, || follower.admin("/readyz").status == 200));
+    assert!(eventually(MAX_WAIT, || follower.admin("/readyz").status == 200));
 
     set(&mut config, "clusters.0.hostnames", "[www.acme.example]");
     let _leader = Icm::start(config);
-    assert!(eventually(LONG, || follows(&follower)["from"] == "remote"), "{:#}", follows(&follower));
+    assert!(eventually(MAX_WAIT, || follows(&follower)["from"] == "remote"), "{:#}", follows(&follower));
     assert_eq!(follows(&follower)["success"], true);
-    assert!(eventually(LONG, || follower.client().get("/homepage.nsf").status == 421));
+    assert!(eventually(MAX_WAIT, || follower.client().get("/homepage.nsf").status == 421));
 }
 
 #[test]
@@ -113,14 +113,14 @@ fn a_restriction_reaches_those_that_follow_outlives_restarts_and_is_released_whe
 
     // Neither the death of the one nor a restart of the other releases it.
     drop(leader);
-    assert!(eventually(LONG, || follows(&follower)["success"] == false));
+    assert!(eventually(MAX_WAIT, || follows(&follower)["success"] == false));
     assert_eq!(follower.state_of("Web4"), "RESTRICTED");
     drop(follower);
     let follower = Icm::start(following);
     assert_eq!(follows(&follower)["from"], "cache");
     follower.wait_for_state("Web4", "RESTRICTED");
     let leader = Icm::start(leading);
-    assert!(eventually(LONG, || follows(&follower)["from"] == "remote"));
+    assert!(eventually(MAX_WAIT, || follows(&follower)["from"] == "remote"));
     assert_eq!(follower.state_of("Web4"), "RESTRICTED");
     verb(&leader, "release", "Web4");
     follower.wait_for_state("Web4", "AVAILABLE");
@@ -138,7 +138,9 @@ fn a_restriction_made_on_one_that_follows_is_its_own_and_says_so() {
     assert_eq!(leader.state_of("Web1"), "AVAILABLE");
     // Both restrict: each takes back its own.
     verb(&leader, "restrict", "Web1");
-    assert!(eventually(LONG, || follower.status_of("Web1")["restrictions"].as_array().unwrap().len() == 2));
+    assert!(
+        eventually(MAX_WAIT, || follower.status_of("Web1")["restrictions"].as_array().unwrap().len() == 2)
+    );
     assert!(verb(&follower, "release", "Web1").contains("release it there"));
     verb(&leader, "release", "Web1");
     follower.wait_for_state("Web1", "AVAILABLE");
@@ -170,7 +172,7 @@ fn nobody_follows_itself() {
     }
     leader.reload(&back);
     leader.wait_for_log("must hold `clusters` itself");
-    assert!(eventually(LONG, || leader.metric("icm_config_reload_success") == Some(0.0)));
+    assert!(eventually(MAX_WAIT, || leader.metric("icm_config_reload_success") == Some(0.0)));
     assert_eq!(leader.client().get("/homepage.nsf").status, 200);
 }
 
@@ -199,9 +201,9 @@ fn hup_reads_the_local_file_and_asks_the_other_icm() {
     follower.reload(&following);
     follower.wait_for_log("the clusters that were taken over before stay");
     let applied = || follower.client().host("www.acme.example").get(&long).status == 200;
-    assert!(eventually(LONG, applied), "{}", follower.log());
-    assert!(eventually(LONG, || follows(&follower)["success"] == false));
-    assert!(eventually(LONG, || follower.status()["reload"]["success"] == true));
+    assert!(eventually(MAX_WAIT, applied), "{}", follower.log());
+    assert!(eventually(MAX_WAIT, || follows(&follower)["success"] == false));
+    assert!(eventually(MAX_WAIT, || follower.status()["reload"]["success"] == true));
 
     // Whoever has clusters of his own again follows nobody.
     let mut own = config(&acme);
@@ -209,7 +211,7 @@ fn hup_reads_the_local_file_and_asks_the_other_icm() {
         own[key] = following[key].clone();
     }
     follower.reload(&own);
-    assert!(eventually(LONG, || follows(&follower).is_null()));
+    assert!(eventually(MAX_WAIT, || follows(&follower).is_null()));
     assert_eq!(follower.client().get("/homepage.nsf").status, 200);
     assert_eq!(follower.metric("icm_config_follow_success"), None);
 }
@@ -264,15 +266,15 @@ fn a_restricted_server_that_leaves_the_cluster_and_returns_is_restricted_still()
     fewer["clusters"][0]["servers"]["list"].as_sequence_mut().unwrap().pop();
     icm.reload(&fewer);
     let has_web4 = || icm.status()["clusters"][0]["servers"].as_array().unwrap().len() == 4;
-    assert!(eventually(LONG, || !has_web4()));
+    assert!(eventually(MAX_WAIT, || !has_web4()));
     icm.reload(&all);
-    assert!(eventually(LONG, has_web4));
+    assert!(eventually(MAX_WAIT, has_web4));
     icm.wait_for_state("Web4", "RESTRICTED");
     // And while it is away it can be released.
     icm.reload(&fewer);
-    assert!(eventually(LONG, || !has_web4()));
+    assert!(eventually(MAX_WAIT, || !has_web4()));
     assert!(verb(&icm, "release", "Web4").contains("no member now"));
     icm.reload(&all);
-    assert!(eventually(LONG, has_web4));
+    assert!(eventually(MAX_WAIT, has_web4));
     icm.wait_for_state("Web4", "AVAILABLE");
 }

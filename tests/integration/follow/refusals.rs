@@ -42,7 +42,7 @@ fn ends(config: Value) -> String {
     let status = icm.wait_for_end(Duration::from_secs(90));
     assert_eq!(status.and_then(|s| s.code()), Some(1), "{}", icm.log());
     // The pipes are read by threads of their own.
-    assert!(eventually(LONG, || icm.log().contains("icm: ")), "{}", icm.log());
+    assert!(eventually(MAX_WAIT, || icm.log().contains("icm: ")), "{}", icm.log());
     icm.log()
 }
 
@@ -51,7 +51,7 @@ fn trouble(icm: &Icm) -> String {
 }
 
 fn wait_for_trouble(icm: &Icm, text: &str) {
-    let there = eventually(LONG, || trouble(icm).contains(text));
+    let there = eventually(MAX_WAIT, || trouble(icm).contains(text));
     assert!(there, "no {text:?} in {:#}", icm.status()["configuration"]);
 }
 
@@ -91,8 +91,8 @@ fn the_configuration_is_given_out_by_token_host_and_origin_with_an_etag_and_with
     assert_eq!((again.status, again.body.len(), again.header("etag")), (304, 0, Some(tag.as_str())));
     assert_eq!(get("GET", &[("If-None-Match", &tag)]).status, 401);
     assert_eq!(get("HEAD", &[bearer]).header("etag"), Some(tag.as_str()));
-    let told = icm_cli(&["restrict", "Web1", "-c", icm.file.to_str().unwrap()]);
-    assert_eq!(told.code, 0, "{told:?}");
+    let output = icm_cli(&["restrict", "Web1", "-c", icm.file.to_str().unwrap()]);
+    assert_eq!(output.code, 0, "{output:?}");
     let after = get("GET", &[bearer, ("If-None-Match", &tag)]);
     assert_eq!(after.status, 200);
     let said: Value = serde_yaml::from_str(&after.text()).unwrap();
@@ -149,9 +149,10 @@ fn tls_is_verified_against_the_ca_file() {
     let url = format!("https://{}/config", leader.admin);
     let more = |ca: &Acme| {
         format!(
-            ", ca_file: {}, token_file: {}/token, allow_files_under: [{tls}]",
+            ", ca_file: {}, token_file: {}/token, allow_files_under: [{}]",
             ca.ca_file.display(),
-            dir.path().display()
+            dir.path().display(),
+            acme.ca_file.parent().unwrap().display()
         )
     };
     let log = ends(following(&url, &more(&stranger)));
@@ -162,7 +163,7 @@ fn tls_is_verified_against_the_ca_file() {
 
 #[test]
 fn a_configuration_that_does_not_validate_is_refused_and_the_old_one_serves() {
-    let leader = Canned::new(&answer(&clusters("One", "")));
+    let leader = FixedResponseServer::new(&answer(&clusters("One", "")));
     let dir = tempfile::tempdir().unwrap();
     let cache = dir.path().join("deep/config.yaml");
     let url = format!("http://{}/config", leader.address);
@@ -170,7 +171,7 @@ fn a_configuration_that_does_not_validate_is_refused_and_the_old_one_serves() {
     let name = || icm.status()["clusters"][0]["name"].as_str().unwrap().to_owned();
     assert_eq!(name(), "One");
     let asked_by_tag = || leader.heads().iter().any(|h| h.to_lowercase().contains("if-none-match: \"one\""));
-    assert!(eventually(LONG, asked_by_tag), "{:?}", leader.heads());
+    assert!(eventually(MAX_WAIT, asked_by_tag), "{:?}", leader.heads());
 
     leader.say(&answer(&clusters("Two", "  prob: { interval: 1s }\n")));
     wait_for_trouble(&icm, "did you mean");
@@ -178,7 +179,7 @@ fn a_configuration_that_does_not_validate_is_refused_and_the_old_one_serves() {
     let log = icm.log();
     assert!(log.contains(&format!("{url}:5:")), "{log}");
     assert_eq!(icm.metric("icm_config_follow_success"), Some(0.0));
-    assert!(eventually(LONG, || icm.metric("icm_config_reload_success") == Some(0.0)));
+    assert!(eventually(MAX_WAIT, || icm.metric("icm_config_reload_success") == Some(0.0)));
     assert_eq!(icm.status()["reload"]["success"], false);
     let events = icm.status()["events"].clone();
     let refused =
@@ -189,10 +190,10 @@ fn a_configuration_that_does_not_validate_is_refused_and_the_old_one_serves() {
     assert!(std::fs::read_to_string(&cache).unwrap().contains("name: One"));
 
     leader.say(&answer(&clusters("Two", "")));
-    assert!(eventually(LONG, || name() == "Two"), "{}", trouble(&icm));
-    assert!(eventually(LONG, || trouble(&icm).is_empty()), "{}", trouble(&icm));
-    assert!(eventually(LONG, || icm.metric("icm_config_reload_success") == Some(1.0)));
-    assert!(eventually(LONG, || std::fs::read_to_string(&cache).unwrap().contains("name: Two")));
+    assert!(eventually(MAX_WAIT, || name() == "Two"), "{}", trouble(&icm));
+    assert!(eventually(MAX_WAIT, || trouble(&icm).is_empty()), "{}", trouble(&icm));
+    assert!(eventually(MAX_WAIT, || icm.metric("icm_config_reload_success") == Some(1.0)));
+    assert!(eventually(MAX_WAIT, || std::fs::read_to_string(&cache).unwrap().contains("name: Two")));
     assert_eq!(std::fs::read_dir(cache.parent().unwrap()).unwrap().count(), 1, "no temporary file stays");
 
     for (broken, word) in [
@@ -216,7 +217,7 @@ fn a_configuration_that_does_not_validate_is_refused_and_the_old_one_serves() {
         assert_eq!(name(), "Two");
     }
     leader.say(&answer(&clusters("Two", "")));
-    assert!(eventually(LONG, || trouble(&icm).is_empty()));
+    assert!(eventually(MAX_WAIT, || trouble(&icm).is_empty()));
 }
 
 #[test]
@@ -232,7 +233,7 @@ fn the_files_that_come_are_confined_and_absent_means_none() {
     let naming = |file: &str| {
         let body = clusters("One", "")
             .replace("{ source: static, databases: [] }", &format!("{{ source: file, file: {file} }}"));
-        Canned::new(&answer(&body))
+        FixedResponseServer::new(&answer(&body))
     };
     let (inside, outside) = (inside.display(), outside.display());
     for file in [
@@ -255,7 +256,7 @@ fn the_files_that_come_are_confined_and_absent_means_none() {
 
 #[test]
 fn an_icm_that_never_ends_its_answer_is_given_up_and_a_reload_to_it_refused() {
-    let leader = Canned::new(&answer(&clusters("One", "")));
+    let leader = FixedResponseServer::new(&answer(&clusters("One", "")));
     let mut config = following(&format!("http://{}/config", leader.address), "");
     let icm = Icm::start(config.clone());
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -275,28 +276,33 @@ fn an_icm_that_never_ends_its_answer_is_given_up_and_a_reload_to_it_refused() {
     // It follows whom it followed before.
     let follows = icm.status()["configuration"]["follows"].clone();
     assert!(follows["url"].as_str().unwrap().contains(&leader.address.to_string()), "{follows:#}");
-    assert!(eventually(LONG, || icm.status()["configuration"]["follows"]["asked_at"] != follows["asked_at"]));
+    assert!(
+        eventually(MAX_WAIT, || icm.status()["configuration"]["follows"]["asked_at"] != follows["asked_at"])
+    );
 }
 
 #[test]
 fn check_fetches_and_validates_and_offline_verbs_read_the_copy() {
-    let leader = Canned::new(&answer(&clusters("One", "")));
+    let leader = FixedResponseServer::new(&answer(&clusters("One", "")));
     let dir = tempfile::tempdir().unwrap();
     let more = format!(", cache: {}/config.yaml", dir.path().display());
     let config = following(&format!("http://{}/config", leader.address), &more);
     let (_dir, file) = write_config(&config);
     let file = file.to_str().unwrap();
     assert_eq!(icm_cli(&["check", "-c", file]).code, 0);
-    let told = icm_cli(&["check", "--probe", "-c", file]);
-    assert!(told.out.contains("1 clusters, 0 restrictions") && told.out.contains("Web1/Acme"), "{told:?}");
-    let told = icm_cli(&["explain", "/a.nsf", "--offline", "-c", file]);
-    assert!(told.code == 1 && told.err.contains("there is no copy in"), "{told:?}");
+    let output = icm_cli(&["check", "--probe", "-c", file]);
+    assert!(
+        output.out.contains("1 clusters, 0 restrictions") && output.out.contains("Web1/Acme"),
+        "{output:?}"
+    );
+    let output = icm_cli(&["explain", "/a.nsf", "--offline", "-c", file]);
+    assert!(output.code == 1 && output.err.contains("there is no copy in"), "{output:?}");
     drop(Icm::start(config));
     for verb in [&["explain", "/a.nsf"][..], &["simulate", "--down", "Web1"], &["audit"]] {
-        let told = icm_cli(&[verb, &["--offline", "-c", file]].concat());
-        assert!(told.out.contains("One: ") || told.out.contains("Web1/Acme"), "{told:?}");
+        let output = icm_cli(&[verb, &["--offline", "-c", file]].concat());
+        assert!(output.out.contains("One: ") || output.out.contains("Web1/Acme"), "{output:?}");
     }
     leader.say(&answer("clusters: []"));
-    let told = icm_cli(&["check", "--probe", "-c", file]);
-    assert!(told.code == 2 && told.out.contains("no cluster is given"), "{told:?}");
+    let output = icm_cli(&["check", "--probe", "-c", file]);
+    assert!(output.code == 2 && output.out.contains("no cluster is given"), "{output:?}");
 }

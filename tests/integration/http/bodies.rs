@@ -15,9 +15,9 @@ fn size() -> u64 {
     std::env::var("BODY_MIB").ok().and_then(|n| n.parse().ok()).unwrap_or(256) * MIB
 }
 /// How much more memory than at rest the process may take for a few bodies at once.
-const ROOM: u64 = 48 * MIB;
+const MAX_EXTRA_MEMORY: u64 = 48 * MIB;
 
-/// A server that counts a body, or sends one of so many octets: `/down?size=N`. While `paused` it does neither.
+/// A server that counts a body, or sends one of so many bytes: `/down?size=N`. While `paused` it does neither.
 #[derive(Default)]
 struct Counter {
     received: AtomicU64,
@@ -91,11 +91,11 @@ fn start(server: SocketAddr) -> Icm {
     set(&mut config, "clusters.0.probe", "{ interval: 1h, healthy_after: 1 }");
     set(&mut config, "clusters.0.failover.response_timeout", "60s");
     let icm = Icm::start(config);
-    assert!(eventually(LONG, || icm.client().get("/warm").status == 200), "{}", icm.log());
+    assert!(eventually(MAX_WAIT, || icm.client().get("/warm").status == 200), "{}", icm.log());
     icm
 }
 
-/// Sends a body of so many octets, and gives the status of the answer.
+/// Sends a body of so many bytes, and gives the status of the answer.
 fn upload(icm: &Icm, size: u64) -> u16 {
     let mut client = icm.client().timeout(Duration::from_secs(120));
     let length = size.to_string();
@@ -139,7 +139,7 @@ fn large_bodies_pass_both_ways_in_bounded_memory() {
     assert_eq!(download(&icm, size()), size());
     let more = icm.memory("VmHWM") - rest;
     println!("{} MiB each way took {} KiB more", size() / MIB, more / 1024);
-    assert!(more < ROOM, "{more} octets more for bodies of {}", size());
+    assert!(more < MAX_EXTRA_MEMORY, "{more} bytes more for bodies of {}", size());
 }
 
 #[test]
@@ -157,7 +157,7 @@ fn a_slow_side_holds_the_other_one_back_and_no_memory() {
         .collect();
     let settled = |of: &AtomicU64| {
         let mut before = of.load(SeqCst);
-        assert!(eventually(LONG, || {
+        assert!(eventually(MAX_WAIT, || {
             pause(300);
             let now = of.load(SeqCst);
             std::mem::replace(&mut before, now) == now && now > 0
@@ -184,13 +184,13 @@ fn a_slow_side_holds_the_other_one_back_and_no_memory() {
     let taken = settled(&sent);
     assert!(taken < 4 * 64 * MIB, "the client sent on to nobody: {taken}");
     let more = icm.memory("VmHWM") - rest;
-    assert!(more < ROOM, "{more} octets are held for slow peers");
+    assert!(more < MAX_EXTRA_MEMORY, "{more} bytes are held for slow peers");
     counter.paused.store(false, SeqCst);
 }
 
 #[test]
 fn ranges_and_conditions_are_between_browser_and_server() {
-    let tape = Tape::new(|head| {
+    let recorder = RecordingServer::new(|head| {
         let head = head.to_lowercase();
         if head.contains("if-none-match: \"v1\"") || head.contains("if-modified-since:") {
             return "HTTP/1.1 304 Not Modified\r\nETag: \"v1\"\r\n\r\n".into();
@@ -208,7 +208,7 @@ fn ranges_and_conditions_are_between_browser_and_server() {
         }
         OK.to_owned()
     });
-    let icm = Icm::start(tape.config());
+    let icm = Icm::start(recorder.config());
     let mut client = icm.client();
     let part = client.get_with("/file", &[("Range", "bytes=2-4"), ("If-Range", "\"v1\"")]);
     assert_eq!((part.status, part.text().as_str()), (206, "cde"));
@@ -223,12 +223,12 @@ fn ranges_and_conditions_are_between_browser_and_server() {
     assert_eq!(client.get_with("/file", &[("Range", "bytes=99-")]).status, 416);
     assert_eq!(client.get_with("/file", &[("If-Match", "\"v0\"")]).status, 412);
     assert_eq!(client.get("/file").status, 200, "the connection is still in step");
-    assert!(tape.with("/file").concat().to_lowercase().contains("if-range: \"v1\""));
+    assert!(recorder.with("/file").concat().to_lowercase().contains("if-range: \"v1\""));
 }
 
 #[test]
 fn an_upload_whose_server_dies_midway_is_delivered_to_no_other() {
-    let (acme, icm) = bed(&[
+    let (acme, icm) = start_cluster(&[
         ("failover.retry_methods", "[GET, HEAD, OPTIONS, PUT, POST]"),
         ("limits.request_body", "100MiB"),
     ]);

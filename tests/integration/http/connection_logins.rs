@@ -30,10 +30,10 @@ fn user_of(message: &[u8]) -> String {
 
 /// A server that logs connections in by NTLM as Domino and IIS do: three messages on one connection, which then speaks
 /// for its user. `/free.nsf` says who the connection belongs to without asking for a login.
-fn ntlm_server() -> Scripted {
-    Scripted::new(|talk| {
+fn ntlm_server() -> ScriptedServer {
+    ScriptedServer::new(|connection| {
         let (mut user, mut challenged) = (None::<String>, false);
-        while let Some(head) = talk.request() {
+        while let Some(head) = connection.request() {
             let token = head.lines().find_map(|l| l.strip_prefix("Authorization: NTLM "));
             let message = token.map(|t| STANDARD.decode(t.trim()).unwrap());
             let refuse = |with: &str| {
@@ -44,7 +44,7 @@ fn ntlm_server() -> Scripted {
             let answer = match (message, &user) {
                 (Some(message), _) if message[8] == 1 => {
                     challenged = true;
-                    refuse(&format!("NTLM {}", challenge(talk.number)))
+                    refuse(&format!("NTLM {}", challenge(connection.number)))
                 }
                 (Some(message), _) if message[8] == 3 && challenged => {
                     let name = user_of(&message);
@@ -59,16 +59,16 @@ fn ntlm_server() -> Scripted {
                     format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{page}", page.len())
                 }
             };
-            if !talk.say(&answer) {
+            if !connection.say(&answer) {
                 return;
             }
         }
     })
 }
 
-fn two_servers() -> ([Scripted; 2], Icm) {
+fn two_servers() -> ([ScriptedServer; 2], Icm) {
     let servers = [ntlm_server(), ntlm_server()];
-    let icm = Icm::start(Scripted::config_of(&servers));
+    let icm = Icm::start(ScriptedServer::config_of(&servers));
     (servers, icm)
 }
 
@@ -125,17 +125,19 @@ fn many_users_at_once_log_in_by_ntlm_beside_others_who_do_not() {
 fn a_connection_on_which_a_login_was_offered_serves_nobody_else() {
     let numbers = Arc::new(AtomicUsize::new(0));
     let offered = numbers.clone();
-    let server = Scripted::new(move |talk| {
-        while let Some(head) = talk.request() {
+    let server = ScriptedServer::new(move |connection| {
+        while let Some(head) = connection.request() {
             let with_body = head.contains("body");
             let (length, body) = if with_body { (2, "no") } else { (0, "") };
             if head.contains("/login.nsf") {
-                offered.store(talk.number, Ordering::Relaxed);
+                offered.store(connection.number, Ordering::Relaxed);
                 let challenges = "WWW-Authenticate: Negotiate\r\nWWW-Authenticate: Basic realm=\"Acme\"\r\n";
-                talk.say(&format!("HTTP/1.1 401 No\r\n{challenges}Content-Length: {length}\r\n\r\n{body}"));
+                connection
+                    .say(&format!("HTTP/1.1 401 No\r\n{challenges}Content-Length: {length}\r\n\r\n{body}"));
             } else {
-                let number = talk.number.to_string();
-                talk.say(&format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{number}", number.len()));
+                let number = connection.number.to_string();
+                connection
+                    .say(&format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{number}", number.len()));
             }
         }
     });

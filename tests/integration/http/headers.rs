@@ -215,7 +215,7 @@ fn the_servers_own_host_and_a_via_are_sent_where_the_administrator_wants_them() 
 
 #[test]
 fn whichever_server_is_asked_in_the_end_hears_of_the_client_once() {
-    let (acme, icm) = bed(&[("headers.via", "icm1")]);
+    let (acme, icm) = start_cluster(&[("headers.via", "icm1")]);
     for server in ["Web1", "Web2"] {
         acme.fault(server, serde_json::json!("reset"));
     }
@@ -300,7 +300,7 @@ fn the_servers_software_is_hidden_unless_it_may_be_seen() {
 
 #[test]
 fn what_a_server_says_to_its_next_hop_ends_here() {
-    let server = Canned::new(
+    let server = FixedResponseServer::new(
         "HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nConnection: close, X-Hop, x-other-hop\r\nX-Hop: 1\r\n\
          X-Other-Hop: 2\r\nKeep-Alive: timeout=5\r\nProxy-Connection: close\r\nX-Kept: 3\r\nContent-Length: 2\r\n\r\nok",
     );

@@ -9,15 +9,15 @@ use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use crate::support::*;
 
 /// A recorded server behind a listener with TLS.
-fn start() -> (Acme, Tape, Icm, SocketAddr) {
+fn start() -> (Acme, RecordingServer, Icm, SocketAddr) {
     let acme = Acme::built_in();
-    let tape = Tape::new(|_| OK.to_owned());
-    let mut config = tape.config();
+    let recorder = RecordingServer::new(|_| OK.to_owned());
+    let mut config = recorder.config();
     set(&mut config, "clusters.0.limits.request_body", "32KiB");
     let secure = add_tls(&mut config, &acme);
     let icm = Icm::start(config);
     wait_for(secure);
-    (acme, tape, icm, secure)
+    (acme, recorder, icm, secure)
 }
 
 fn begin<'a>(method: &'a str, path: &'a str) -> Vec<(&'a str, &'a str)> {
@@ -26,9 +26,9 @@ fn begin<'a>(method: &'a str, path: &'a str) -> Vec<(&'a str, &'a str)> {
 
 #[test]
 fn a_body_in_chunks_ends_once_however_the_client_ends_it() {
-    let (acme, tape, _icm, secure) = start();
+    let (acme, recorder, _icm, secure) = start();
     let mut h2 = H2::connect(secure, "localhost", &acme.ca_file);
-    // The end in the last octets, or in a frame of its own.
+    // The end in the last bytes, or in a frame of its own.
     for (n, end) in ["with", "empty"].into_iter().enumerate() {
         let path = format!("/ends-{end}");
         let stream = h2.headers(&begin("POST", &path), false);
@@ -43,7 +43,7 @@ fn a_body_in_chunks_ends_once_however_the_client_ends_it() {
         // The connection is used again: a second end would stand before this request.
         let next = h2.headers(&begin("GET", &format!("/next-{n}")), true);
         assert_eq!(h2.end_of(next).status(), 200, "{end}");
-        for taped in tape.with(&path) {
+        for taped in recorder.with(&path) {
             let behind = taped.split(&path).nth(1).unwrap();
             let (head, body) = behind.split_once("\r\n\r\n").unwrap();
             assert!(head.to_lowercase().contains("transfer-encoding: chunked"), "{end}: {taped}");
@@ -59,7 +59,7 @@ fn a_body_in_chunks_ends_once_however_the_client_ends_it() {
 
 #[test]
 fn what_would_be_two_requests_in_http_1_is_refused_and_completes_nowhere() {
-    let (acme, tape, _icm, secure) = start();
+    let (acme, recorder, _icm, secure) = start();
     let smuggled = "GET /smuggled HTTP/1.1\r\nHost: x\r\n\r\n";
     let with = |path: &'static str, fields: &[(&'static str, &'static str)]| {
         let mut all = begin("POST", path);
@@ -125,7 +125,7 @@ fn what_would_be_two_requests_in_http_1_is_refused_and_completes_nowhere() {
         assert!(!matches!(end.status(), 200..=299), "{what}: {end:?}");
     }
     // Some of them begin to be sent before they turn out to be wrong: none is ever whole, and none hides another.
-    for taped in tape.with("bad").into_iter().chain(tape.with("smuggled")) {
+    for taped in recorder.with("bad").into_iter().chain(recorder.with("smuggled")) {
         for (at, _) in taped.match_indices("GET /smuggled") {
             let head = taped[..at].rsplit_once("POST /").map_or("", |(_, head)| head);
             let length = head
@@ -139,7 +139,7 @@ fn what_would_be_two_requests_in_http_1_is_refused_and_completes_nowhere() {
 
 #[test]
 fn trailers_of_a_request_end_here_and_the_request_completes() {
-    let (acme, tape, _icm, secure) = start();
+    let (acme, recorder, _icm, secure) = start();
     let mut h2 = H2::connect(secure, "localhost", &acme.ca_file);
     for (n, length) in [None, Some("4"), None].into_iter().enumerate() {
         let path = format!("/trailed-{n}");
@@ -149,7 +149,7 @@ fn trailers_of_a_request_end_here_and_the_request_completes() {
         h2.data(stream, b"body", false);
         h2.section(stream, &[("x-trailer", "other"), ("grpc-status", "other"), ("x-trailer", "")], true);
         assert_eq!(h2.end_of(stream).status(), 200, "{length:?}");
-        let taped = tape.with(&path);
+        let taped = recorder.with(&path);
         assert_eq!(taped.iter().map(|t| t.matches(&path).count()).sum::<usize>(), 1, "{taped:?}");
         assert!(!taped[0].contains("other") && taped[0].contains("body"), "{taped:?}");
     }
@@ -159,17 +159,17 @@ fn trailers_of_a_request_end_here_and_the_request_completes() {
     let section = block_of(&[("x-trailer", "other")]);
     let first = frame_of(crate::support::h2::HEADERS, crate::support::h2::END_STREAM, stream, &section);
     for piece in [&first[..5], &first[5..12], &first[12..]] {
-        assert!(h2.octets(piece));
+        assert!(h2.bytes(piece));
         pause(20);
     }
     h2.frame(9, crate::support::h2::END_HEADERS, stream, &section);
     assert_eq!(h2.end_of(stream).status(), 200);
-    assert!(!tape.with("/pieces")[0].contains("other"));
+    assert!(!recorder.with("/pieces")[0].contains("other"));
 }
 
 #[test]
 fn a_pseudo_field_in_trailers_is_a_stream_error_and_the_request_completes_nowhere() {
-    let (acme, tape, _icm, secure) = start();
+    let (acme, recorder, _icm, secure) = start();
     let mut h2 = H2::connect(secure, "localhost", &acme.ca_file);
     for (n, trailers) in [
         &[(":path", "/other"), (":authority", "other.example")][..],
@@ -184,11 +184,11 @@ fn a_pseudo_field_in_trailers_is_a_stream_error_and_the_request_completes_nowher
         h2.data(stream, b"body", false);
         pause(100);
         h2.section(stream, trailers, true);
-        assert_eq!(h2.end_of(stream), Ended::Reset(1), "{trailers:?}");
+        assert_eq!(h2.end_of(stream), StreamEnd::Reset(1), "{trailers:?}");
         // The others on the connection go on.
         let next = h2.headers(&begin("GET", "/next"), true);
         assert_eq!(h2.end_of(next).status(), 200, "{trailers:?}");
-        for taped in tape.with(&path) {
+        for taped in recorder.with(&path) {
             assert!(!taped.contains("other"), "{taped}");
             let behind = taped.split(&path).nth(1).unwrap();
             assert!(!behind.contains("\r\n0\r\n"), "it was completed: {taped}");
@@ -216,7 +216,7 @@ fn hinting(seen: Arc<AtomicBool>) -> SocketAddr {
                          Server: Domino\r\nConnection: close\r\n\r\n"
                     );
                     let _ = stream.write_all(hint.as_bytes());
-                    eventually(LONG, || seen.load(SeqCst));
+                    eventually(MAX_WAIT, || seen.load(SeqCst));
                 } else if head.contains("/large") {
                     answer = format!(
                         "HTTP/1.1 200 OK\r\nContent-Length: 2000000\r\n\r\n{}",
@@ -249,7 +249,7 @@ fn an_interim_answer_reaches_a_client_of_http_2_while_the_server_works() {
         let stream = h2.headers(&fields, true);
         let (mut heads, mut bytes, mut ended) = (Vec::new(), 0, 0);
         while ended < 2 {
-            let Next::Frame(kind, flags, at, payload) = h2.next_frame(LONG) else {
+            let NextFrame::Frame(kind, flags, at, payload) = h2.next_frame(MAX_WAIT) else {
                 panic!("round {round}: {heads:?}")
             };
             if kind == crate::support::h2::DATA && !payload.is_empty() {
@@ -282,20 +282,20 @@ fn an_interim_answer_reaches_a_client_of_http_2_while_the_server_works() {
     // What both sides remember of fields is still the same.
     for _ in 0..3 {
         let stream = h2.headers(&begin("GET", "/ok"), true);
-        assert_eq!(h2.end_of(stream), Ended::Answer(Some(200), b"ok".to_vec()));
+        assert_eq!(h2.end_of(stream), StreamEnd::Answer(Some(200), b"ok".to_vec()));
     }
 }
 
 #[test]
 fn what_http_2_may_say_is_said_in_http_1() {
-    let (acme, tape, _icm, secure) = start();
+    let (acme, recorder, _icm, secure) = start();
     let mut h2 = H2::connect(secure, "localhost", &acme.ca_file);
     let mut fields = begin("POST", "//twice%2Fencoded;x?y=%zz");
     fields.extend([("te", "trailers"), ("cookie", "a=1"), ("cookie", "b=2"), ("content-length", "4")]);
     let stream = h2.headers(&fields, false);
     h2.data(stream, b"body", true);
     assert_eq!(h2.end_of(stream).status(), 200);
-    let taped = tape.with("twice").remove(0);
+    let taped = recorder.with("twice").remove(0);
     assert!(taped.contains("POST //twice%2Fencoded;x?y=%zz HTTP/1.1\r\n"), "{taped}");
     let lower = taped.to_lowercase();
     assert!(lower.contains("host: localhost\r\n") && lower.contains("cookie: a=1; b=2\r\n"), "{taped}");
@@ -305,13 +305,13 @@ fn what_http_2_may_say_is_said_in_http_1() {
 
 #[test]
 fn a_body_over_the_limit_is_refused_with_and_without_a_length() {
-    let (acme, tape, _icm, secure) = start();
+    let (acme, recorder, _icm, secure) = start();
     let mut h2 = H2::connect(secure, "localhost", &acme.ca_file);
     let mut fields = begin("POST", "/declared");
     fields.push(("content-length", "32769"));
     let stream = h2.headers(&fields, false);
     assert_eq!(h2.end_of(stream).status(), 413);
-    assert!(tape.with("/declared").is_empty());
+    assert!(recorder.with("/declared").is_empty());
     // A connection of its own: there the status is spelled out again, and not taken from a table.
     let mut h2 = H2::connect(secure, "localhost", &acme.ca_file);
     let stream = h2.headers(&begin("POST", "/undeclared"), false);
@@ -319,5 +319,5 @@ fn a_body_over_the_limit_is_refused_with_and_without_a_length() {
         h2.data(stream, &[b'x'; 15_000], false);
     }
     assert_eq!(h2.end_of(stream).status(), 413);
-    assert!(tape.with("/undeclared").iter().all(|t| !t.contains("\r\n0\r\n\r\n")), "it was completed");
+    assert!(recorder.with("/undeclared").iter().all(|t| !t.contains("\r\n0\r\n\r\n")), "it was completed");
 }

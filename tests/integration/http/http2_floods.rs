@@ -39,7 +39,7 @@ fn attack(icm: &Icm, h2: &mut H2, pieces: usize, piece: impl Fn(u32) -> Vec<u8>)
     for n in 0..pieces {
         // Some frames of each kind in one write.
         let many: Vec<u8> = (0..100).flat_map(|k| piece((n * 100 + k) as u32)).collect();
-        taken = h2.octets(&many);
+        taken = h2.bytes(&many);
         if n % 10 == 0 {
             assert_eq!(other.get("/fast").status, 200, "another client waits");
         }
@@ -50,7 +50,7 @@ fn attack(icm: &Icm, h2: &mut H2, pieces: usize, piece: impl Fn(u32) -> Vec<u8>)
     let goes_on = h2.goes_on(Duration::from_secs(2)) && taken;
     assert_eq!(icm.client().get("/fast").status, 200);
     let grown = icm.memory("VmRSS").saturating_sub(before);
-    assert!(grown < GROWTH, "{grown} octets more");
+    assert!(grown < GROWTH, "{grown} bytes more");
     goes_on
 }
 
@@ -81,7 +81,7 @@ fn streams_that_are_opened_to_be_reset_end_the_connection() {
         [frame_of(HEADERS, 4, stream, &head), frame_of(HEADERS, END, stream, &trailers)].concat()
     };
     assert!(!attack(&icm, &mut connect(), 200, trailed), "trailers");
-    assert!(eventually(LONG, || icm.admin("/metrics").text().contains("\nicm_requests_in_flight 0\n")));
+    assert!(eventually(MAX_WAIT, || icm.admin("/metrics").text().contains("\nicm_requests_in_flight 0\n")));
 }
 
 #[test]
@@ -95,7 +95,7 @@ fn a_head_without_an_end_or_of_any_size_is_refused() {
     assert!(!attack(&icm, &mut connect(), 200, endless), "CONTINUATION");
     let empty = |n: u32| frame_of(if n == 0 { HEADERS } else { CONTINUATION }, 0, 1, &[]);
     assert!(!attack(&icm, &mut connect(), 1000, empty), "empty CONTINUATION");
-    // A field of 3,500 octets that is named once and then by one octet: 64 MB from 16 KiB.
+    // A field of 3,500 bytes that is named once and then by one byte: 64 MB from 16 KiB.
     let mut bomb = get("/");
     bomb.extend([0x40, 1, b'x', 0x7f, 0xad, 0x1a]);
     bomb.extend([b'y'; 3500]);
@@ -103,7 +103,7 @@ fn a_head_without_an_end_or_of_any_size_is_refused() {
     let bomb = |n: u32| frame_of(HEADERS, END, n * 2 + 1, &bomb);
     let _ = attack(&icm, &mut connect(), 1, bomb);
     let mut h2 = connect();
-    h2.octets(&bomb(0));
+    h2.bytes(&bomb(0));
     assert!(!matches!(h2.end_of(1).status(), 200..=299));
 }
 
@@ -120,7 +120,7 @@ fn frames_that_say_nothing_keep_nobody_waiting_and_no_connection_open() {
     ] {
         let mut h2 = connect();
         let _ = attack(&icm, &mut h2, 500, |_| frame.clone());
-        assert!(eventually(LONG, || !h2.goes_on(Duration::from_millis(100))), "{what}");
+        assert!(eventually(MAX_WAIT, || !h2.goes_on(Duration::from_millis(100))), "{what}");
     }
     let empty = |n: u32| match n {
         0 => frame_of(HEADERS, 4, 1, &get("/sales/orders.nsf?OpenDatabase")),
@@ -133,14 +133,14 @@ fn frames_that_say_nothing_keep_nobody_waiting_and_no_connection_open() {
 fn streams_whose_window_stays_closed_hold_little_and_a_body_that_stops_ends_its_connection() {
     let acme = Acme::built_in();
     let large = format!("HTTP/1.1 200 OK\r\nContent-Length: 4000000\r\n\r\n{}", "x".repeat(4_000_000));
-    let tape = Tape::new(move |head| match head {
+    let recorder = RecordingServer::new(move |head| match head {
         h if h.contains("/large") => large.clone(),
         h => {
             pause(if h.contains("/slow") { 3000 } else { 0 });
             OK.to_owned()
         }
     });
-    let mut config = tape.config();
+    let mut config = recorder.config();
     set(&mut config, "limits", "{ min_rate: 16KiB, idle_timeout: 2s }");
     let secure = add_tls(&mut config, &acme);
     let icm = Icm::start(config);
@@ -150,7 +150,7 @@ fn streams_whose_window_stays_closed_hold_little_and_a_body_that_stops_ends_its_
     for h2 in &mut closed {
         h2.frame(SETTINGS, 0, 0, &[0, 4, 0, 0, 0, 0]);
         for n in 0..25 {
-            h2.octets(&frame_of(HEADERS, END, n * 2 + 1, &get("/large")));
+            h2.bytes(&frame_of(HEADERS, END, n * 2 + 1, &get("/large")));
         }
     }
     // Begins a body and says no more, but asks for other things meanwhile.
@@ -171,13 +171,13 @@ fn streams_whose_window_stays_closed_hold_little_and_a_body_that_stops_ends_its_
         assert_eq!(icm.client().get("/fast").status, 200);
         let next =
             stopped.headers(&[&[(":method", "GET")], &fields[1..3], &[(":path", "/fast")]].concat(), true);
-        ended = stopped.end_of(next) == Ended::Closed;
+        ended = stopped.end_of(next) == StreamEnd::Closed;
     }
     assert!(ended, "a body that stops is waited for for ever");
     assert!(begin.elapsed() >= Duration::from_secs(25), "it had half a minute");
-    assert!(held < 2 * GROWTH, "{held} octets for 100 streams");
+    assert!(held < 2 * GROWTH, "{held} bytes for 100 streams");
     for h2 in &mut closed {
         assert!(eventually(Duration::from_secs(60), || !h2.goes_on(Duration::from_millis(100))));
     }
-    assert!(eventually(LONG, || icm.admin("/metrics").text().contains("\nicm_requests_in_flight 0\n")));
+    assert!(eventually(MAX_WAIT, || icm.admin("/metrics").text().contains("\nicm_requests_in_flight 0\n")));
 }

@@ -19,16 +19,16 @@ fn seen(acme: &Acme, rid: &str) -> (u64, u64) {
 }
 
 /// The statuses of all answers in what came.
-fn statuses(octets: &[u8]) -> Vec<u16> {
-    let text = String::from_utf8_lossy(octets).into_owned();
+fn statuses(bytes: &[u8]) -> Vec<u16> {
+    let text = String::from_utf8_lossy(bytes).into_owned();
     text.match_indices("HTTP/1.1 ").filter_map(|(at, _)| text.get(at + 9..at + 12)?.parse().ok()).collect()
 }
 
-/// Sends the octets as they are. Out: all that came until the other side closed.
-fn exchange(client: &mut Client, octets: &[u8]) -> Vec<u8> {
+/// Sends the bytes as they are. Out: all that came until the other side closed.
+fn exchange(client: &mut Client, bytes: &[u8]) -> Vec<u8> {
     // The other side may have answered and closed before it has read everything.
-    let _ = client.send(octets);
-    client.read_to_end().unwrap_or_else(|e| panic!("{e:?} after {}", octets.escape_ascii()))
+    let _ = client.send(bytes);
+    client.read_to_end().unwrap_or_else(|e| panic!("{e:?} after {}", bytes.escape_ascii()))
 }
 
 /// Requests whose head is refused, and the answers that are right.
@@ -38,7 +38,7 @@ fn bad_heads(rid: &str) -> Vec<(Vec<u8>, &'static [u16])> {
     let post =
         |fields: &str, body: &str| format!("POST {t} HTTP/1.1\r\nHost: a\r\n{fields}\r\n{body}").into_bytes();
     let line = |line: String| [line.as_bytes(), b"\r\nHost: a\r\n\r\n"].concat();
-    let with = |octet: u8| [b"GET /a", &[octet][..], t.as_bytes(), b" HTTP/1.1\r\nHost: a\r\n\r\n"].concat();
+    let with = |byte: u8| [b"GET /a", &[byte][..], t.as_bytes(), b" HTTP/1.1\r\nHost: a\r\n\r\n"].concat();
     let many: String = (0..200).map(|n| format!("X-{n}: y\r\n")).collect();
     let smuggled = format!("GET {t} HTTP/1.1\r\nHost: a\r\n\r\n");
     const BAD: &[u16] = &[400];
@@ -101,7 +101,7 @@ fn a_head_that_can_be_read_in_two_ways_is_refused_and_reaches_no_server() {
     let icm = Icm::start(config);
     wait_for(tls);
     let mut refused = 0;
-    for (n, (octets, expected)) in bad_heads("bad").into_iter().enumerate() {
+    for (n, (bytes, expected)) in bad_heads("bad").into_iter().enumerate() {
         let mut clients = vec![icm.client()];
         // After a request that was good, and over TLS.
         if n % 2 == 0 {
@@ -113,8 +113,8 @@ fn a_head_that_can_be_read_in_two_ways_is_refused_and_reaches_no_server() {
             clients.push(Client::tls(tls, "localhost", &acme.ca_file));
         }
         for mut client in clients {
-            let came = exchange(&mut client, &octets);
-            let case = octets[..octets.len().min(200)].escape_ascii();
+            let came = exchange(&mut client, &bytes);
+            let case = bytes[..bytes.len().min(200)].escape_ascii();
             let text = String::from_utf8_lossy(&came).into_owned();
             let statuses = statuses(&came);
             assert!(
@@ -214,10 +214,10 @@ fn what_every_parser_reads_alike_passes_whole_in_any_pieces() {
         }
         assert!(client.connected());
     }
-    // Octet by octet.
+    // Byte by byte.
     let mut client = icm.client();
-    for octet in requests[0].0.as_bytes() {
-        client.send(&[*octet]).unwrap();
+    for byte in requests[0].0.as_bytes() {
+        client.send(&[*byte]).unwrap();
     }
     assert_eq!(client.read("GET").unwrap().status, 200);
 }
@@ -231,10 +231,10 @@ fn requests_sent_ahead_are_answered_in_order_each_with_its_own_answer() {
         let slow = if n.is_multiple_of(3) { "&delay=60" } else { "" };
         client.head("GET", &format!("{}{slow}", target(&format!("ahead{n}"))), &[])
     };
-    let mut octets = String::new();
+    let mut bytes = String::new();
     for n in 0..12 {
-        octets += &get(n);
-        octets += &format!(
+        bytes += &get(n);
+        bytes += &format!(
             "POST {} HTTP/1.1\r\nHost: {}\r\nContent-Length: {n}\r\n\r\n{}",
             target(&format!("body{n}")),
             icm.address,
@@ -242,8 +242,8 @@ fn requests_sent_ahead_are_answered_in_order_each_with_its_own_answer() {
         );
     }
     // Far more than is held: the rest waits where it is.
-    octets += &client.head("GET", &target("large"), &[("X-Large", &"y".repeat(40_000))]);
-    client.send(octets.as_bytes()).unwrap();
+    bytes += &client.head("GET", &target("large"), &[("X-Large", &"y".repeat(40_000))]);
+    client.send(bytes.as_bytes()).unwrap();
     for n in 0..12 {
         let first = client.read("GET").unwrap().json();
         assert_eq!(first["request_id"], format!("ahead{n}"), "{first}");
@@ -274,7 +274,7 @@ fn a_client_that_goes_away_while_a_server_works_leaves_nothing_behind() {
     let head = client.head("GET", &format!("{}&delay=3000", target("gone")), &[]);
     client.send(head.as_bytes()).unwrap();
     let in_flight = || icm.admin("/metrics").text().contains("\nicm_requests_in_flight 1\n");
-    assert!(eventually(LONG, in_flight));
+    assert!(eventually(MAX_WAIT, in_flight));
     client.close();
-    assert!(eventually(LONG, || !in_flight()), "{}", icm.log());
+    assert!(eventually(MAX_WAIT, || !in_flight()), "{}", icm.log());
 }

@@ -10,19 +10,19 @@ const KEEP: &str = "HTTP/1.1 200 OK\r\nContent-Type: text/plain";
 const CLOSE: &str = "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nConnection: close";
 
 /// Two servers with the same answers, and the product with and without TLS in front of them.
-struct Bed {
+struct Fixture {
     acme: Acme,
-    servers: [Tape; 2],
+    servers: [RecordingServer; 2],
     icm: Icm,
     secure: SocketAddr,
 }
 
-impl Bed {
+impl Fixture {
     /// `answers[n]` is what is said to a request for `/n`.
-    fn new(answers: &[String]) -> Bed {
+    fn new(answers: &[String]) -> Fixture {
         let servers = [(); 2].map(|()| {
             let answers = answers.to_vec();
-            Tape::new(move |head| {
+            RecordingServer::new(move |head| {
                 let number = head.split(' ').nth(1).and_then(|target| target[1..].parse::<usize>().ok());
                 number.map_or(OK.to_owned(), |number| answers[number].clone())
             })
@@ -38,14 +38,15 @@ impl Bed {
         let secure = add_tls(&mut config, &acme);
         let icm = Icm::start(config);
         wait_for(secure);
-        Bed { acme, servers, icm, secure }
+        Fixture { acme, servers, icm, secure }
     }
 
     /// How often this was asked for, by the tapes of both servers.
     fn asked(&self, number: usize) -> usize {
         let line = format!(" /{number} HTTP/1.1\r\n");
-        let count =
-            |server: &Tape| server.with(&line).iter().map(|t| t.matches(&line).count()).sum::<usize>();
+        let count = |server: &RecordingServer| {
+            server.with(&line).iter().map(|t| t.matches(&line).count()).sum::<usize>()
+        };
         self.servers.iter().map(count).sum()
     }
 }
@@ -84,30 +85,26 @@ fn a_head_with_one_reading_only_is_repaired_for_every_client() {
         (format!("{CLOSE}\r\nTransfer-Encoding: identity{hello}"), "GET", "hello", &[], &["chunked"]),
         (format!("{CLOSE}\r\nTransfer-Encoding:{hello}"), "GET", "hello", &[], &["chunked"]),
     ];
-    let bed = Bed::new(&cases.iter().map(|(answer, ..)| answer.clone()).collect::<Vec<_>>());
+    let fixture = Fixture::new(&cases.iter().map(|(answer, ..)| answer.clone()).collect::<Vec<_>>());
     for (number, (said, method, body, lengths, codings)) in cases.iter().enumerate() {
         let target = format!("/{number}");
         let status = said[9..12].parse::<u16>().unwrap();
-        let answer = bed.icm.client().request(method, &target, &[], b"").unwrap();
+        let answer = fixture.icm.client().request(method, &target, &[], b"").unwrap();
         assert_eq!((answer.status, answer.text().as_str()), (status, *body), "{said:?}: {}", answer.head);
         assert!(answer.head.starts_with("HTTP/1.1 ") && answer.complete, "{said:?}: {}", answer.head);
         assert_eq!(answer.all("content-length"), *lengths, "{said:?}: {}", answer.head);
         assert_eq!(answer.all("transfer-encoding"), *codings, "{said:?}: {}", answer.head);
         // A client of HTTP/1.0 takes no chunks.
-        let mut old = bed.icm.client();
+        let mut old = fixture.icm.client();
         old.send(format!("{method} {target} HTTP/1.0\r\nHost: x\r\n\r\n").as_bytes()).unwrap();
         let answer = old.read(method).unwrap();
         assert_eq!((answer.status, answer.text().as_str()), (status, *body), "{said:?}: {}", answer.head);
         assert!(answer.all("transfer-encoding").is_empty() || *method == "HEAD", "{said:?}: {}", answer.head);
-        let mut h2 = H2::connect(bed.secure, "localhost", &bed.acme.ca_file);
+        let mut h2 = H2::connect(fixture.secure, "localhost", &fixture.acme.ca_file);
         let fields =
             [(":method", *method), (":scheme", "https"), (":authority", "localhost"), (":path", &target)];
         let stream = h2.headers(&fields, true);
-        assert_eq!(
-            h2.end_of(stream),
-            crate::support::h2::Ended::Answer(Some(status), body.as_bytes().to_vec()),
-            "{said:?}"
-        );
+        assert_eq!(h2.end_of(stream), StreamEnd::Answer(Some(status), body.as_bytes().to_vec()), "{said:?}");
     }
 }
 
@@ -139,38 +136,40 @@ fn a_head_without_a_single_reading_is_a_502_asked_for_once() {
     for length in ["5\r\nContent-Length: 6", "5, 6", "+5", "5;", "", "-1", "x"] {
         answers.push(format!("{KEEP}\r\nContent-Length: {length}{hello}"));
     }
-    let bed = Bed::new(&answers);
+    let fixture = Fixture::new(&answers);
     for (number, said) in answers.iter().enumerate() {
         let target = format!("/{number}");
-        let answer = bed.icm.client().get(&target);
+        let answer = fixture.icm.client().get(&target);
         assert_eq!(answer.status, 502, "{said:?}: {}", answer.head);
         assert_eq!(answer.header("server"), Some("domino-icm"), "{said:?}: {}", answer.head);
         assert!(answer.text().contains("502"), "{said:?}: {}", answer.text());
-        assert_eq!(bed.asked(number), 1, "{said:?} was asked for again");
-        let mut h2 = H2::connect(bed.secure, "localhost", &bed.acme.ca_file);
+        assert_eq!(fixture.asked(number), 1, "{said:?} was asked for again");
+        let mut h2 = H2::connect(fixture.secure, "localhost", &fixture.acme.ca_file);
         let fields =
             [(":method", "GET"), (":scheme", "https"), (":authority", "localhost"), (":path", &target)];
         let stream = h2.headers(&fields, true);
         assert_eq!(h2.end_of(stream).status(), 502, "{said:?}");
     }
-    bed.icm.wait_for_log("malformed response: ");
-    let counted = |server: &Tape| bed.icm.counter_of(&format!("S{}", server.address.port()), "malformed");
-    assert_eq!(bed.servers.iter().map(counted).sum::<u64>(), 2 * answers.len() as u64);
-    assert_eq!(bed.icm.client().get("/ok").status, 200);
+    fixture.icm.wait_for_log("malformed response: ");
+    let counted = |server: &RecordingServer| {
+        fixture.icm.counter_of(&format!("S{}", server.address.port()), "malformed")
+    };
+    assert_eq!(fixture.servers.iter().map(counted).sum::<u64>(), 2 * answers.len() as u64);
+    assert_eq!(fixture.icm.client().get("/ok").status, 200);
 }
 
 /// All heads up to the final one, as they came.
 fn heads(client: &mut Client) -> String {
     let mut seen = String::new();
     while !seen.ends_with("\r\n\r\n") || seen.rsplit("HTTP/1.1 ").next().is_some_and(|h| h.starts_with('1')) {
-        seen.push_str(&String::from_utf8_lossy(&client.read_octets(1).unwrap()));
+        seen.push_str(&String::from_utf8_lossy(&client.read_bytes(1).unwrap()));
     }
     seen
 }
 
 #[test]
 fn an_interim_answer_names_no_server_and_tells_no_session_to_others() {
-    let tape = Tape::new(|head| {
+    let recorder = RecordingServer::new(|head| {
         if !head.contains("/early") {
             return OK.to_owned();
         }
@@ -182,8 +181,8 @@ fn an_interim_answer_names_no_server_and_tells_no_session_to_others() {
         );
         format!("HTTP/1.1 103 Early Hints\r\n{fields}HTTP/1.1 102 Processing\r\n{fields}{OK}")
     });
-    let icm = Icm::start(tape.config());
-    let server = format!("web1.acme.example:{}", tape.address.port());
+    let icm = Icm::start(recorder.config());
+    let server = format!("web1.acme.example:{}", recorder.address.port());
     let mut client = icm.client().host("www.acme.example");
     client.send(client.head("GET", "/early", &[("X-Server", &server)]).as_bytes()).unwrap();
     let seen = heads(&mut client);

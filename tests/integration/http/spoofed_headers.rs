@@ -1,8 +1,6 @@
 //! Who the user is, where he comes from and how: a server hears it from the balancer or from nobody. Every
 //! header by which a server could be told otherwise is tried in every way that a client has.
 
-use std::os::unix::fs::PermissionsExt;
-
 use crate::support::*;
 use serde_json::Value as Json;
 
@@ -106,15 +104,15 @@ fn no_server_ever_hears_a_clients_word_about_himself() {
                 }
             }
             // All at once, in what follows a body in chunks.
-            let mut octets = client
+            let mut bytes = client
                 .head("POST", TARGET, &[&json[..], &[("Transfer-Encoding", "chunked")]].concat())
                 .into_bytes();
-            octets.extend_from_slice(b"4\r\nbody\r\n0\r\n");
+            bytes.extend_from_slice(b"4\r\nbody\r\n0\r\n");
             for name in names.iter().take(40) {
-                octets.extend_from_slice(format!("{name}: evil\r\n").as_bytes());
+                bytes.extend_from_slice(format!("{name}: evil\r\n").as_bytes());
             }
-            octets.extend_from_slice(b"\r\n");
-            client.send(&octets).unwrap();
+            bytes.extend_from_slice(b"\r\n");
+            client.send(&bytes).unwrap();
             let answer = client.read("POST").unwrap();
             assert_eq!(answer.status, 200, "{}", answer.head);
             assert_no_lie(&answer.json(), &format!("{scheme} trailers"));
@@ -156,13 +154,13 @@ fn nor_from_a_client_of_http_2() {
 
 #[test]
 fn trailers_of_a_request_end_at_the_balancer() {
-    let tape = Tape::new(|_| OK.to_owned());
-    let icm = Icm::start(tape.config());
+    let recorder = RecordingServer::new(|_| OK.to_owned());
+    let icm = Icm::start(recorder.config());
     let mut client = icm.client();
     let head = client.head("POST", "/taped", &[("Transfer-Encoding", "chunked"), ("TE", "trailers")]);
     client.send(format!("{head}4\r\nbody\r\n0\r\n$WSRU: evil\r\nX-Own: evil\r\n\r\n").as_bytes()).unwrap();
     assert_eq!(client.read("POST").unwrap().status, 200);
-    let taped = tape.with("/taped");
+    let taped = recorder.with("/taped");
     assert_eq!(taped.len(), 1);
     assert!(!taped[0].contains("evil") && taped[0].ends_with("4\r\nbody\r\n0\r\n\r\n"), "{}", taped[0]);
 }

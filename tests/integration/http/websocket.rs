@@ -32,8 +32,8 @@ fn open(icm: &Icm, target: &str) -> (Client, Answer) {
 
 /// The next frame: opcode and text.
 fn next(client: &mut Client) -> (u8, String) {
-    let start = client.read_octets(2).unwrap();
-    let text = client.read_octets(usize::from(start[1])).unwrap();
+    let start = client.read_bytes(2).unwrap();
+    let text = client.read_bytes(usize::from(start[1])).unwrap();
     (start[0] & 0x0F, String::from_utf8(text).unwrap())
 }
 
@@ -114,7 +114,9 @@ fn it_is_counted_in_flight_and_ends_on_both_sides_whoever_ends_it() {
 
 #[test]
 fn a_server_that_refuses_the_upgrade_is_heard() {
-    let server = Canned::new("HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\nConnection: close\r\n\r\nno");
+    let server = FixedResponseServer::new(
+        "HTTP/1.1 403 Forbidden\r\nContent-Length: 2\r\nConnection: close\r\n\r\nno",
+    );
     let icm = Icm::start(server.config());
     let answer = icm.client().request("GET", "/ws", &HANDSHAKE, b"").unwrap();
     assert_eq!((answer.status, answer.text()), (403, "no".to_owned()));

@@ -50,16 +50,16 @@ fn a_connection_without_a_request_is_closed_after_the_idle_timeout_even_a_short_
 }
 
 /// A server that does not answer `/held` before it is told to.
-fn holding() -> (Tape, Arc<AtomicBool>) {
+fn holding() -> (RecordingServer, Arc<AtomicBool>) {
     let released = Arc::new(AtomicBool::new(false));
     let release = Arc::clone(&released);
-    let tape = Tape::new(move |head| {
+    let recorder = RecordingServer::new(move |head| {
         if head.contains("/held") {
-            eventually(LONG, || release.load(SeqCst));
+            eventually(MAX_WAIT, || release.load(SeqCst));
         }
         OK.to_owned()
     });
-    (tape, released)
+    (recorder, released)
 }
 
 fn begin(icm: &Icm, fields: &str) -> TcpStream {
@@ -75,8 +75,8 @@ fn metric(icm: &Icm, line: &str) -> bool {
 #[test]
 fn a_client_has_so_many_requests_in_progress_streams_counted_and_others_are_served() {
     let acme = Acme::built_in();
-    let (tape, released) = holding();
-    let mut config = tape.config();
+    let (recorder, released) = holding();
+    let mut config = recorder.config();
     let secure = add_tls(&mut config, &acme);
     set(&mut config, "limits.per_client.requests_in_flight", "3");
     let icm = Icm::start(config.clone());
@@ -85,7 +85,7 @@ fn a_client_has_so_many_requests_in_progress_streams_counted_and_others_are_serv
     let [mut h2, mut other] = [(); 2].map(|()| H2::connect(secure, "localhost", &acme.ca_file));
     let held = [(":method", "GET"), (":scheme", "https"), (":authority", "localhost"), (":path", "/held")];
     let streams = [h2.headers(&held, true), other.headers(&held, true)];
-    assert!(eventually(LONG, || metric(&icm, "icm_requests_in_flight 3")));
+    assert!(eventually(MAX_WAIT, || metric(&icm, "icm_requests_in_flight 3")));
     let refused = icm.client().get("/fast");
     assert_eq!(refused.status, 429);
     assert!(refused.header("retry-after").is_some(), "{}", refused.head);
@@ -96,32 +96,32 @@ fn a_client_has_so_many_requests_in_progress_streams_counted_and_others_are_serv
     // A reload applies to new requests.
     set(&mut config, "limits.per_client.requests_in_flight", "0");
     icm.reload(&config);
-    assert!(eventually(LONG, || icm.client().get("/fast").status == 200), "0 is no limit");
+    assert!(eventually(MAX_WAIT, || icm.client().get("/fast").status == 200), "0 is no limit");
     set(&mut config, "limits.per_client.requests_in_flight", "2");
     icm.reload(&config);
-    assert!(eventually(LONG, || icm.client().get("/fast").status == 429));
+    assert!(eventually(MAX_WAIT, || icm.client().get("/fast").status == 429));
     set(&mut config, "limits.per_client.exempt", "[127.0.0.0/8]");
     icm.reload(&config);
-    assert!(eventually(LONG, || icm.client().get("/fast").status == 200), "an exempt network");
+    assert!(eventually(MAX_WAIT, || icm.client().get("/fast").status == 200), "an exempt network");
     // What has ended counts no more.
     set(&mut config, "limits.per_client.exempt", "[]");
     icm.reload(&config);
-    assert!(eventually(LONG, || icm.client().get("/fast").status == 429));
+    assert!(eventually(MAX_WAIT, || icm.client().get("/fast").status == 429));
     released.store(true, SeqCst);
     assert_eq!((h2.end_of(streams[0]).status(), other.end_of(streams[1]).status()), (200, 200));
-    assert!(eventually(LONG, || icm.client().get("/fast").status == 200));
+    assert!(eventually(MAX_WAIT, || icm.client().get("/fast").status == 200));
 }
 
 #[test]
 fn the_client_of_a_trusted_proxy_is_whom_the_proxy_names_and_an_ipv6_client_is_a_network() {
-    let (tape, released) = holding();
-    let mut config = tape.config();
+    let (recorder, released) = holding();
+    let mut config = recorder.config();
     set(&mut config, "listeners.0.trusted_proxies", "[127.0.0.0/8]");
     set(&mut config, "limits.per_client", "{ requests_in_flight: 1, exempt: 192.0.2.0/24 }");
     let icm = Icm::start(config);
     let clients = ["198.51.100.7", "2001:db8:0:1::7", "192.0.2.7"];
     let _held = clients.map(|client| begin(&icm, &format!("X-Forwarded-For: {client}\r\n")));
-    assert!(eventually(LONG, || metric(&icm, "icm_requests_in_flight 3")));
+    assert!(eventually(MAX_WAIT, || metric(&icm, "icm_requests_in_flight 3")));
     let status = |client| icm.client().get_with("/fast", &[("X-Forwarded-For", client)]).status;
     for (client, expected) in [
         ("198.51.100.7", 429),
@@ -133,5 +133,5 @@ fn the_client_of_a_trusted_proxy_is_whom_the_proxy_names_and_an_ipv6_client_is_a
         assert_eq!(status(client), expected, "{client}");
     }
     released.store(true, SeqCst);
-    assert!(eventually(LONG, || status("198.51.100.7") == 200));
+    assert!(eventually(MAX_WAIT, || status("198.51.100.7") == 200));
 }

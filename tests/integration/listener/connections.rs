@@ -50,7 +50,7 @@ fn tls_client(
 
 fn connect(address: SocketAddr) -> TcpStream {
     let stream = TcpStream::connect(address).unwrap();
-    stream.set_read_timeout(Some(LONG)).unwrap();
+    stream.set_read_timeout(Some(MAX_WAIT)).unwrap();
     stream
 }
 
@@ -68,7 +68,7 @@ fn rest(stream: &mut impl Read) -> Vec<u8> {
             Ok(0) => return came,
             Ok(n) => came.extend_from_slice(&piece[..n]),
             Err(e) if matches!(e.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut) => {
-                panic!("not closed; {} octets came", came.len())
+                panic!("not closed; {} bytes came", came.len())
             }
             Err(_) => return came,
         }
@@ -88,8 +88,8 @@ fn a_head_that_trickles_is_cut_with_408_and_a_silent_connection_without_a_word()
     let mut slow = connect(icm.address);
     let mut writer = slow.try_clone().unwrap();
     let trickle = std::thread::spawn(move || {
-        for octet in b"GET / HTTP/1.1\r\nHost: a\r\nX-Long: ".iter().chain(std::iter::repeat(&b'y')) {
-            if writer.write_all(&[*octet]).is_err() {
+        for byte in b"GET / HTTP/1.1\r\nHost: a\r\nX-Long: ".iter().chain(std::iter::repeat(&b'y')) {
+            if writer.write_all(&[*byte]).is_err() {
                 return;
             }
             pause(20);
@@ -111,9 +111,9 @@ fn a_head_that_trickles_is_cut_with_408_and_a_silent_connection_without_a_word()
     let mut client = icm.client();
     let head = client.head("POST", slow, &[("Content-Length", "4")]);
     client.send(head.as_bytes()).unwrap();
-    for octet in b"body" {
+    for byte in b"body" {
         pause(400);
-        client.send(&[*octet]).unwrap();
+        client.send(&[*byte]).unwrap();
     }
     let answer = client.read("POST").unwrap();
     assert_eq!((answer.status, answer.json()["body_length"].as_u64()), (200, Some(4)));
@@ -180,7 +180,7 @@ fn a_client_that_neither_sends_nor_takes_is_cut_and_others_are_served() {
     assert!(rest(&mut taker).len() < large);
     assert_eq!(acme.executed("half"), 0);
     assert_eq!(kept.get("/fast").status, 200);
-    assert!(eventually(LONG, || metric(&icm, "icm_requests_in_flight") == 0));
+    assert!(eventually(MAX_WAIT, || metric(&icm, "icm_requests_in_flight") == 0));
 }
 
 fn assert_too_many(answer: &[u8]) {
@@ -195,7 +195,7 @@ fn a_connection_too_many_is_told_so_in_its_own_protocol() {
     let mut config = with_tls(&acme);
     set(&mut config, "limits.connections", "1");
     let icm = Icm::start(config);
-    assert!(eventually(LONG, || metric(&icm, "icm_sessions_inbound_active") == 0));
+    assert!(eventually(MAX_WAIT, || metric(&icm, "icm_sessions_inbound_active") == 0));
     let old = tls_client(&acme, &["http/1.1"], rustls::ALL_VERSIONS);
     let mut kept = tls(icm.address, &old);
     kept.write_all(b"GET /fast HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
@@ -214,14 +214,14 @@ fn connections_over_the_limit_are_closed_at_once_and_a_reload_changes_the_limit(
     set(&mut config, "limits.connections", "3");
     let icm = Icm::start(config.clone());
     // The test that it listens was a connection, too.
-    assert!(eventually(LONG, || metric(&icm, "icm_sessions_inbound_active") == 0));
+    assert!(eventually(MAX_WAIT, || metric(&icm, "icm_sessions_inbound_active") == 0));
     let mut kept: Vec<Client> = (0..3).map(|_| icm.client()).collect();
     assert!(kept.iter_mut().all(|c| c.get("/fast").status == 200));
     assert_too_many(&rest(&mut connect(icm.address)));
     assert_eq!(closed(&icm, "limit"), 1, "and the admin listener is not limited");
     assert!(kept.iter_mut().all(|c| c.get("/fast").status == 200));
     kept.pop();
-    assert!(eventually(LONG, || icm
+    assert!(eventually(MAX_WAIT, || icm
         .client()
         .request("GET", "/fast", &[], b"")
         .is_ok_and(|a| a.status == 200)));
@@ -239,7 +239,7 @@ fn one_address_has_a_limit_of_its_own_which_a_trusted_proxy_has_not() {
     let mut config = config(&acme);
     set(&mut config, "limits.per_client", "{ connections: 2 }");
     let icm = Icm::start(config.clone());
-    assert!(eventually(LONG, || metric(&icm, "icm_sessions_inbound_active") == 0));
+    assert!(eventually(MAX_WAIT, || metric(&icm, "icm_sessions_inbound_active") == 0));
     let mut kept: Vec<Client> = (0..2).map(|_| icm.client()).collect();
     assert!(kept.iter_mut().all(|c| c.get("/fast").status == 200));
     assert_too_many(&rest(&mut connect(icm.address)));
@@ -257,8 +257,8 @@ fn one_address_has_a_limit_of_its_own_which_a_trusted_proxy_has_not() {
     icm.reload(&config);
     let again = || icm.client().request("GET", "/fast", &[], b"").is_ok();
     // The five came by a proxy and do not count; two are left of those that do.
-    assert!(eventually(LONG, || icm.log().matches("configuration reloaded").count() == 2));
-    assert!(eventually(LONG, again));
+    assert!(eventually(MAX_WAIT, || icm.log().matches("configuration reloaded").count() == 2));
+    assert!(eventually(MAX_WAIT, again));
     drop(more);
     assert!(kept.iter_mut().all(|c| c.get("/fast").status == 200));
 }
@@ -344,16 +344,16 @@ fn an_http2_connection_that_does_not_begin_or_never_asks_is_cut() {
     let no_settings = [PREFACE, PING].concat();
     let open_headers = [PREFACE, SETTINGS, OPEN_HEADERS].concat();
     let silent = [PREFACE, SETTINGS].concat();
-    for octets in [b"", half, PREFACE, &no_settings, &open_headers, &silent, b"GET / HTTP/1.1\r\n\r\n"] {
+    for bytes in [b"", half, PREFACE, &no_settings, &open_headers, &silent, b"GET / HTTP/1.1\r\n\r\n"] {
         let mut stream = tls(icm.address, &client);
-        stream.write_all(octets).unwrap();
+        stream.write_all(bytes).unwrap();
         stream.flush().unwrap();
         rest(&mut stream);
     }
     // Control frames are no request: they keep nothing open.
     let mut pings = tls(icm.address, &client);
     pings.write_all(&silent).unwrap();
-    let cut = eventually(LONG, || {
+    let cut = eventually(MAX_WAIT, || {
         pause(50);
         pings.write_all(PING).and_then(|()| pings.flush()).is_err()
     });

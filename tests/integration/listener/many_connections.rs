@@ -1,5 +1,5 @@
 //! Many connections that do nothing, or little: what each holds is bounded, and others are served meanwhile.
-//! Five times as many, by hand: `CROWD_IDLE=10000 CROWD_SLOW=1000`; figures are in `benches/README.md`.
+//! Five times as many, by hand: `IDLE_CONNECTIONS=10000 SLOW_CONNECTIONS=1000`; figures are in `benches/README.md`.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -15,10 +15,10 @@ fn number(name: &str, usual: usize) -> usize {
     std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(usual)
 }
 
-fn open(address: SocketAddr, octets: &str) -> TcpStream {
+fn open(address: SocketAddr, bytes: &str) -> TcpStream {
     let mut stream = TcpStream::connect(address).unwrap();
-    stream.set_read_timeout(Some(LONG)).unwrap();
-    stream.write_all(octets.as_bytes()).unwrap();
+    stream.set_read_timeout(Some(MAX_WAIT)).unwrap();
+    stream.write_all(bytes.as_bytes()).unwrap();
     stream
 }
 
@@ -29,7 +29,7 @@ fn request(target: &str, fields: &str) -> String {
 #[test]
 fn idle_and_slow_connections_hold_a_bounded_amount_each_and_keep_nobody_waiting() {
     // Of the slow ones a third each are heads, bodies and readers.
-    let (idle_ones, slow_ones) = (number("CROWD_IDLE", 2000), number("CROWD_SLOW", 201));
+    let (idle_ones, slow_ones) = (number("IDLE_CONNECTIONS", 2000), number("SLOW_CONNECTIONS", 201));
     let limit = raise_open_file_limit();
     // Some of them for the tests that run beside this one.
     if limit < (idle_ones + 3 * slow_ones + 1000) as u64 {
@@ -37,8 +37,9 @@ fn idle_and_slow_connections_hold_a_bounded_amount_each_and_keep_nobody_waiting(
         return;
     }
     let large = format!("HTTP/1.1 200 OK\r\nContent-Length: 16000000\r\n\r\n{}", "x".repeat(16_000_000));
-    let tape = Tape::new(move |head| if head.contains("/large") { large.clone() } else { OK.to_owned() });
-    let icm = Icm::start(tape.config());
+    let recorder =
+        RecordingServer::new(move |head| if head.contains("/large") { large.clone() } else { OK.to_owned() });
+    let icm = Icm::start(recorder.config());
     let mut other = icm.client();
     assert_eq!(other.get("/").status, 200);
 
@@ -55,8 +56,8 @@ fn idle_and_slow_connections_hold_a_bounded_amount_each_and_keep_nobody_waiting(
     assert_eq!(other.get("/").status, 200);
     let with_idle = icm.memory("VmRSS");
     let each = with_idle.saturating_sub(before) / idle_ones as u64;
-    eprintln!("{each} octets for an idle connection");
-    assert!(each < PER_IDLE, "{each} octets for an idle connection");
+    eprintln!("{each} bytes for an idle connection");
+    assert!(each < PER_IDLE, "{each} bytes for an idle connection");
 
     let mut slow = Vec::new();
     for n in 0..slow_ones {
@@ -72,7 +73,7 @@ fn idle_and_slow_connections_hold_a_bounded_amount_each_and_keep_nobody_waiting(
             if n % 3 == 2 {
                 stream.set_nonblocking(true).unwrap();
                 match stream.read(&mut [0; 100]) {
-                    Ok(octets) => assert!(octets > 0, "it was cut too early"),
+                    Ok(bytes) => assert!(bytes > 0, "it was cut too early"),
                     Err(e) => assert_eq!(e.kind(), ErrorKind::WouldBlock, "it was cut too early"),
                 }
             } else {
@@ -85,8 +86,8 @@ fn idle_and_slow_connections_hold_a_bounded_amount_each_and_keep_nobody_waiting(
         pause(100);
     }
     let each = most.saturating_sub(with_idle) / slow_ones as u64;
-    eprintln!("{each} octets for a slow connection");
-    assert!(each < PER_SLOW, "{each} octets for a slow connection");
+    eprintln!("{each} bytes for a slow connection");
+    assert!(each < PER_SLOW, "{each} bytes for a slow connection");
     // Those that were idle are still there.
     for stream in idle.iter_mut().step_by(100) {
         stream.write_all(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").unwrap();

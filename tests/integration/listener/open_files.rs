@@ -22,8 +22,8 @@ fn idle(address: SocketAddr, count: usize) -> Vec<TcpStream> {
 #[test]
 fn idle_connections_of_strangers_to_statpub_and_admin_keep_nobody_from_the_public_service() {
     raise_open_file_limit();
-    let tape = Tape::new(|_| OK.to_owned());
-    let mut config = tape.config();
+    let recorder = RecordingServer::new(|_| OK.to_owned());
+    let mut config = recorder.config();
     let statpub = SocketAddr::from(([127, 0, 0, 1], free_port()));
     set(&mut config, "statpub", &format!("{{ address: \"{statpub}\" }}"));
     set(&mut config, "limits.header_timeout", "60s");
@@ -45,18 +45,18 @@ fn idle_connections_of_strangers_to_statpub_and_admin_keep_nobody_from_the_publi
 
 #[test]
 fn check_compares_the_limit_of_open_files_with_that_of_connections() {
-    let tape = Tape::new(|_| OK.to_owned());
-    let mut config = tape.config();
+    let recorder = RecordingServer::new(|_| OK.to_owned());
+    let mut config = recorder.config();
     for (connections, warns) in [(100, false), (2_000_000_000_usize, true)] {
         set(&mut config, "limits.connections", &connections.to_string());
         let (_dir, file) = write_config(&config);
-        let told = icm_cli(&["check", "-c", file.to_str().unwrap()]);
-        assert_eq!(told.code, 0, "{}", told.out);
+        let output = icm_cli(&["check", "-c", file.to_str().unwrap()]);
+        assert_eq!(output.code, 0, "{}", output.out);
         assert_eq!(
-            told.out.contains("limits.connections: 2000000000 connections need"),
+            output.out.contains("limits.connections: 2000000000 connections need"),
             warns,
             "{}",
-            told.out
+            output.out
         );
     }
 }

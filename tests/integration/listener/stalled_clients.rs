@@ -68,7 +68,7 @@ fn get(target: &str) -> Vec<u8> {
 fn with_windows(mut h2: H2, window: u32, streams: u32, target: &str) -> H2 {
     h2.frame(SETTINGS, 0, 0, &[&[0, 4][..], &window.to_be_bytes()].concat());
     for n in 0..streams {
-        h2.octets(&frame_of(HEADERS, END, n * 2 + 1, &get(target)));
+        h2.bytes(&frame_of(HEADERS, END, n * 2 + 1, &get(target)));
     }
     h2
 }
@@ -83,9 +83,9 @@ fn resets(h2: &mut H2, wanted: u32, drip: bool) -> (u32, bool) {
     let mut last = Instant::now();
     while reset < wanted && begin.elapsed() < IN_TIME {
         match h2.next_frame(Duration::from_millis(500)) {
-            Next::Frame(RST_STREAM, ..) => reset += 1,
-            Next::Frame(GOAWAY, ..) | Next::Closed => return (reset, false),
-            Next::Frame(..) | Next::Nothing => {}
+            NextFrame::Frame(RST_STREAM, ..) => reset += 1,
+            NextFrame::Frame(GOAWAY, ..) | NextFrame::Closed => return (reset, false),
+            NextFrame::Frame(..) | NextFrame::Nothing => {}
         }
         if drip && last.elapsed() > Duration::from_secs(1) {
             last = Instant::now();
@@ -102,12 +102,12 @@ fn phone(mut h2: H2, at_half_a_window: bool) -> usize {
         grant(&mut h2, 0, 1 << 20);
     }
     for n in 0..3 {
-        h2.octets(&frame_of(HEADERS, END, n * 2 + 1, &get("/large")));
+        h2.bytes(&frame_of(HEADERS, END, n * 2 + 1, &get("/large")));
     }
     let (begin, mut taken) = (Instant::now(), HashMap::<u32, usize>::new());
     while begin.elapsed() < Duration::from_secs(75) {
         match h2.next_frame(Duration::from_secs(30)) {
-            Next::Frame(DATA, _, stream, bytes) => {
+            NextFrame::Frame(DATA, _, stream, bytes) => {
                 pause(bytes.len() as u64 * 1000 / 2048);
                 let waits = taken.entry(stream).or_default();
                 *waits += bytes.len();
@@ -119,8 +119,8 @@ fn phone(mut h2: H2, at_half_a_window: bool) -> usize {
                     grant(&mut h2, stream, bytes);
                 }
             }
-            Next::Frame(RST_STREAM | GOAWAY, ..) | Next::Closed | Next::Nothing => return 0,
-            Next::Frame(..) => {}
+            NextFrame::Frame(RST_STREAM | GOAWAY, ..) | NextFrame::Closed | NextFrame::Nothing => return 0,
+            NextFrame::Frame(..) => {}
         }
     }
     taken.len()
@@ -135,7 +135,7 @@ fn what_a_client_does_not_take_ends_with_its_servers_connection_and_slow_clients
     let icm = Icm::start(config);
     wait_for(secure);
     let connect = || H2::connect(secure, "localhost", &acme.ca_file);
-    let origins = |count| eventually(LONG, || answering.load(SeqCst) == count);
+    let origins = |count| eventually(MAX_WAIT, || answering.load(SeqCst) == count);
 
     let mut narrow = with_windows(connect(), 16_384, 20, "/large");
     grant(&mut narrow, 0, 1 << 20);
@@ -147,12 +147,12 @@ fn what_a_client_does_not_take_ends_with_its_servers_connection_and_slow_clients
     assert!(origins(22), "{answering:?}");
     let mut silent = with_windows(connect(), 0, 1, "/silent");
     let mut full = connect();
-    full.octets(&frame_of(HEADERS, END, 1, &get("/large")));
+    full.bytes(&frame_of(HEADERS, END, 1, &get("/large")));
     grant(&mut full, 1, 1 << 20);
     // Grants everything and reads nothing.
     let mut deaf = with_windows(connect(), 0x7fff_ffff, 0, "/large");
     grant(&mut deaf, 0, 0x7fff_ffff - 65_535);
-    deaf.octets(&frame_of(HEADERS, END, 1, &get("/large")));
+    deaf.bytes(&frame_of(HEADERS, END, 1, &get("/large")));
     let mut unread = TcpStream::connect(icm.address).unwrap();
     unread.write_all(b"GET /large HTTP/1.1\r\nHost: a\r\n\r\n").unwrap();
     let [at_once, at_half] = [connect(), connect()];
@@ -166,19 +166,19 @@ fn what_a_client_does_not_take_ends_with_its_servers_connection_and_slow_clients
         let ((reset, goes_on), mut closed) = closed.join().unwrap();
         assert_eq!((reset, goes_on), (20, true), "windows that stay closed");
         // The connection serves on.
-        closed.octets(&frame_of(HEADERS, END, 41, &get("/fast")));
+        closed.bytes(&frame_of(HEADERS, END, 41, &get("/fast")));
         grant(&mut closed, 41, 100);
-        assert_eq!(closed.end_of(41), Ended::Answer(Some(200), b"ok".to_vec()));
+        assert_eq!(closed.end_of(41), StreamEnd::Answer(Some(200), b"ok".to_vec()));
         assert_eq!(narrow.join().unwrap(), (20, true), "windows that do not open again");
         assert_eq!(dripping.join().unwrap(), (2, true), "windows that open by a byte a second");
         assert_eq!(full.join().unwrap(), (0, false), "a connection whose window stays closed");
         // What is left are the phones and the server that is silent.
-        assert!(eventually(LONG, || answering.load(SeqCst) <= 7), "{answering:?}");
+        assert!(eventually(MAX_WAIT, || answering.load(SeqCst) <= 7), "{answering:?}");
         grant(&mut silent, 1, 100);
-        assert_eq!(silent.end_of(1), Ended::Answer(Some(200), b"late".to_vec()));
+        assert_eq!(silent.end_of(1), StreamEnd::Answer(Some(200), b"late".to_vec()));
         assert_eq!(at_once.join().unwrap(), 3, "a phone at 2 KB a second");
         assert_eq!(at_half.join().unwrap(), 3, "the same with a large window of the connection");
     });
     assert!(origins(0), "{answering:?}");
-    assert!(eventually(LONG, || icm.admin("/metrics").text().contains("\nicm_requests_in_flight 0\n")));
+    assert!(eventually(MAX_WAIT, || icm.admin("/metrics").text().contains("\nicm_requests_in_flight 0\n")));
 }

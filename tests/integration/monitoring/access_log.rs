@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 /// A cluster in front of which the log is a file in this format; one path there means two databases.
 fn logged(format: &str) -> (Acme, Icm, tempfile::TempDir, PathBuf) {
     let scenario = format!(
-        "{THREE}  - {{ path: news.nsf, replica_id: C1257A000041D204, replicas: [Web1] }}
+        "{THREE_SERVERS}  - {{ path: news.nsf, replica_id: C1257A000041D204, replicas: [Web1] }}
   - {{ path: news.nsf, replica_id: C1257A000041D205, replicas: [Web2] }}
 "
     );
@@ -36,7 +36,7 @@ fn client(icm: &Icm) -> Client {
 /// The lines, once there are so many.
 fn lines(file: &Path, count: usize) -> Vec<String> {
     let mut lines = Vec::new();
-    let came = eventually(LONG, || {
+    let came = eventually(MAX_WAIT, || {
         let text = std::fs::read_to_string(file).unwrap_or_default();
         lines = text.lines().map(str::to_owned).collect();
         lines.len() >= count && text.ends_with('\n')
@@ -203,6 +203,6 @@ fn a_log_that_cannot_be_written_is_counted_and_serves_on() {
         assert_eq!(client(&icm).get("/only.nsf").status, 200);
         icm.metric("icm_access_log_errors_total").unwrap()
     };
-    assert!(eventually(LONG, || errors() > 0.0), "{}", icm.log());
+    assert!(eventually(MAX_WAIT, || errors() > 0.0), "{}", icm.log());
     assert_eq!(icm.metric("icm_access_log_dropped_total"), Some(0.0));
 }

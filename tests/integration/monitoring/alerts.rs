@@ -10,7 +10,7 @@ type Known = BTreeMap<String, BTreeMap<String, BTreeSet<String>>>;
 
 /// What a program with every kind of metric says, and what Prometheus adds.
 fn known() -> Known {
-    let (_acme, icm) = bed(&[]);
+    let (_acme, icm) = start_cluster(&[]);
     assert_eq!(icm.client().get("/all.nsf").status, 200);
     let mut known = Known::new();
     for (name, family) in read(&icm.admin("/metrics").text()).unwrap() {

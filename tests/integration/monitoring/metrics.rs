@@ -18,7 +18,7 @@ fn settled(icm: &Icm, requests: f64) -> Families {
         sum(all, "icm_request_duration_seconds_count", &[]) == requests
             && value(all, "icm_requests_in_flight", &[]) == 0.0
     };
-    assert!(eventually(LONG, || done(&families(icm))), "{}", icm.admin("/metrics").text());
+    assert!(eventually(MAX_WAIT, || done(&families(icm))), "{}", icm.admin("/metrics").text());
     families(icm)
 }
 
@@ -46,7 +46,7 @@ fn every_metric_is_documented_with_its_type_and_labels_and_nothing_else_is() {
     let icm = Icm::start(config);
     assert_eq!(icm.client().get("/sales/orders.nsf").status, 200);
     let has_index = || !families(&icm)["icm_server_availability_index"].samples.is_empty();
-    assert!(eventually(LONG, has_index));
+    assert!(eventually(MAX_WAIT, has_index));
     let live = families(&icm);
     let docs = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/monitoring.md")).unwrap();
     let mut documented = BTreeMap::new();
@@ -86,7 +86,7 @@ fn certificate() -> tempfile::TempDir {
 
 #[test]
 fn requests_are_counted_under_the_names_of_the_icm() {
-    let (acme, icm) = bed(&[]);
+    let (acme, icm) = start_cluster(&[]);
     // First, as long as no connection is kept that could be found dead.
     acme.fault("all", json!("refuse"));
     assert_eq!(icm.client().get("/all.nsf").status, 503);
@@ -109,7 +109,7 @@ fn requests_are_counted_under_the_names_of_the_icm() {
 
 #[test]
 fn times_are_kept_by_cluster_and_class_and_failovers_by_cause() {
-    let (acme, icm) = bed(&[("hostnames", "[www.acme.example]")]);
+    let (acme, icm) = start_cluster(&[("hostnames", "[www.acme.example]")]);
     let ask = |target: &str| icm.client().host("www.acme.example").get(target).status;
     acme.fault("Web1", json!("refuse"));
     acme.fault("Web2", json!("refuse"));
@@ -140,7 +140,7 @@ fn probes_are_counted_by_port_and_result() {
         let labels = [("server", "Web1/Acme"), ("port", "http"), ("result", result)];
         value(&families(&icm), "icm_probes_total", &labels)
     };
-    assert!(eventually(LONG, || probes("ok") >= 2.0));
+    assert!(eventually(MAX_WAIT, || probes("ok") >= 2.0));
     assert_eq!(probes("failed"), 0.0);
     acme.fault("Web1", json!("refuse"));
     icm.wait_for_state("Web1", "UNREACHABLE");
@@ -186,7 +186,7 @@ clusters:
 
 #[test]
 fn nothing_a_client_asks_for_becomes_a_label() {
-    let (_acme, icm) = bed(&[]);
+    let (_acme, icm) = start_cluster(&[]);
     let before: BTreeSet<_> = series(&icm);
     for n in 0..20 {
         icm.client().get(&format!("/made-up-{n}.nsf/{n}?OpenView&x={n}"));

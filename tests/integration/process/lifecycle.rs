@@ -8,8 +8,6 @@ use crate::support::*;
 use serde_json::json;
 use serde_yaml::Value;
 
-const LONG: Duration = Duration::from_secs(30);
-
 /// One server at this address, one database, everything quick; nothing else is needed to start.
 fn alone(server: &str) -> Value {
     serde_yaml::from_str(&format!(
@@ -39,7 +37,7 @@ fn ready(icm: &Icm) -> u16 {
 }
 
 fn becomes_ready(icm: &Icm) {
-    assert!(eventually(LONG, || ready(icm) == 200), "never ready:\n{}", icm.log());
+    assert!(eventually(MAX_WAIT, || ready(icm) == 200), "never ready:\n{}", icm.log());
 }
 
 fn in_flight(icm: &Icm) -> u64 {
@@ -62,7 +60,7 @@ fn a_port_that_is_taken_ends_the_start_with_its_address_and_exit_code_1() {
         let mut config = alone(&nobody());
         set(&mut config, key, &address.to_string());
         let mut icm = Icm::spawn(config);
-        let status = icm.wait_for_end(LONG).unwrap_or_else(|| panic!("{what} goes on:\n{}", icm.log()));
+        let status = icm.wait_for_end(MAX_WAIT).unwrap_or_else(|| panic!("{what} goes on:\n{}", icm.log()));
         assert_eq!(status.code(), Some(1), "{what}");
         icm.wait_for_log(&format!("cannot listen on {address} ({what})"));
         assert_eq!(icm.current_pid(), None, "{what} left a pid file");
@@ -83,7 +81,7 @@ fn an_access_log_that_cannot_be_written_ends_the_start_with_its_name() {
     let mut config = alone(&nobody());
     set(&mut config, "access_log.path", "/nowhere/at/all/access.log");
     let mut icm = Icm::spawn(config);
-    assert_eq!(icm.wait_for_end(LONG).unwrap().code(), Some(1));
+    assert_eq!(icm.wait_for_end(MAX_WAIT).unwrap().code(), Some(1));
     icm.wait_for_log("/nowhere/at/all/access.log");
 }
 
@@ -107,16 +105,16 @@ fn it_is_alive_but_not_ready_before_every_member_was_probed_and_no_early_signal_
     set(&mut config, "clusters.0.probe.timeout", "7s");
     let mut icm = Icm::spawn(config.clone());
     let alive = || TcpStream::connect(icm.admin).is_ok() && icm.admin("/livez").status == 200;
-    assert!(eventually(LONG, alive), "{}", icm.log());
+    assert!(eventually(MAX_WAIT, alive), "{}", icm.log());
     assert_eq!(ready(&icm), 503);
     assert!(refused(icm.address), "the listener is open before anything was probed");
     icm.signal("USR1");
     icm.signal("USR2");
     set(&mut config, "clusters.0.servers.list.0.weight", "7");
     icm.reload(&config);
-    assert!(eventually(LONG, || !refused(icm.address)), "the listener never opens");
+    assert!(eventually(MAX_WAIT, || !refused(icm.address)), "the listener never opens");
     let weight = || icm.admin("/status").json()["clusters"][0]["servers"][0]["weight"] == 7;
-    assert!(eventually(LONG, weight), "the early HUP was lost:\n{}", icm.log());
+    assert!(eventually(MAX_WAIT, weight), "the early HUP was lost:\n{}", icm.log());
     becomes_ready(&icm);
     icm.wait_for_log("upgrade: starting");
     assert!(icm.wait_for_end(Duration::from_millis(50)).is_none());
@@ -135,7 +133,7 @@ fn it_says_that_it_is_ready_only_when_every_listener_accepts() {
         let mut client = Client::to(icm.admin);
         let start = std::time::Instant::now();
         while !client.request("GET", "/readyz", &[], b"").is_ok_and(|answer| answer.status == 200) {
-            assert!(start.elapsed() < LONG, "never ready:\n{}", icm.log());
+            assert!(start.elapsed() < MAX_WAIT, "never ready:\n{}", icm.log());
         }
         // The last one opens last.
         let closed = addresses.iter().rev().filter(|a| TcpStream::connect(a).is_err()).count();
@@ -153,7 +151,7 @@ fn it_is_not_ready_without_a_directory_and_a_cached_one_will_do() {
     {
         let icm = Icm::start(with_cache.clone());
         becomes_ready(&icm);
-        assert!(eventually(LONG, || cache.exists()));
+        assert!(eventually(MAX_WAIT, || cache.exists()));
     }
     acme.fault("all", json!("refuse"));
     let mut without = config(&acme);
@@ -167,7 +165,7 @@ fn it_is_not_ready_without_a_directory_and_a_cached_one_will_do() {
     assert_eq!(icm.client().get("/legacy/archive2009.nsf").status, 503);
     let icm = Icm::start(without);
     let said = || icm.admin("/status").json()["clusters"][0]["directory"]["trouble"] != "";
-    assert!(eventually(LONG, said), "{}", icm.log());
+    assert!(eventually(MAX_WAIT, said), "{}", icm.log());
     assert_eq!(ready(&icm), 503);
     assert_eq!(icm.admin("/livez").status, 200);
 }
@@ -181,7 +179,8 @@ fn an_idle_process_leaves_at_once_and_removes_its_pid_file() {
         let mut idle = icm.client();
         idle.connect().unwrap();
         icm.signal(signal);
-        let status = icm.wait_for_end(LONG).unwrap_or_else(|| panic!("{signal}: waits for its grace period"));
+        let status =
+            icm.wait_for_end(MAX_WAIT).unwrap_or_else(|| panic!("{signal}: waits for its grace period"));
         assert_eq!(status.code(), Some(0), "{signal}");
         assert_eq!(icm.current_pid(), None, "{signal} left the pid file");
         assert!(idle.peer_closes());
@@ -203,13 +202,13 @@ fn requests_in_flight_finish_while_nothing_new_is_taken() {
     waiting.send(waiting.head("GET", "/sales/orders.nsf?OpenPage&delay=3000", &[]).as_bytes()).unwrap();
     let mut kept = icm.client();
     assert_eq!(kept.get("/").status, 200);
-    assert!(eventually(LONG, || in_flight(&icm) == 2), "{}", in_flight(&icm));
+    assert!(eventually(MAX_WAIT, || in_flight(&icm) == 2), "{}", in_flight(&icm));
 
     icm.signal("TERM");
-    assert!(eventually(LONG, || ready(&icm) == 503));
+    assert!(eventually(MAX_WAIT, || ready(&icm) == 503));
     assert_eq!(icm.admin("/readyz").text(), "draining\n");
     assert_eq!(icm.admin("/livez").status, 200);
-    assert!(eventually(LONG, || refused(icm.address)), "a new connection was taken");
+    assert!(eventually(MAX_WAIT, || refused(icm.address)), "a new connection was taken");
     assert!(kept.peer_closes(), "an idle connection is kept");
     assert!(icm.wait_for_end(Duration::from_millis(10)).is_none(), "did not wait:\n{}", icm.log());
 
@@ -220,7 +219,7 @@ fn requests_in_flight_finish_while_nothing_new_is_taken() {
     let answer = waiting.read("GET").unwrap();
     assert_eq!((answer.status, answer.complete), (200, true));
     assert_eq!(answer.header("connection"), Some("close"), "{}", answer.head);
-    let status = icm.wait_for_end(LONG).expect("waits for its grace period");
+    let status = icm.wait_for_end(MAX_WAIT).expect("waits for its grace period");
     assert_eq!(status.code(), Some(0));
     assert!(icm.log().contains("POST"), "the last lines of the access log are missing:\n{}", icm.log());
 }
@@ -236,12 +235,12 @@ fn a_second_signal_leaves_now() {
     becomes_ready(&icm);
     let mut hanging = icm.client();
     hanging.send(hanging.head("GET", "/sales/orders.nsf", &[]).as_bytes()).unwrap();
-    assert!(eventually(LONG, || in_flight(&icm) == 1));
+    assert!(eventually(MAX_WAIT, || in_flight(&icm) == 1));
     icm.signal("INT");
-    assert!(eventually(LONG, || ready(&icm) == 503));
+    assert!(eventually(MAX_WAIT, || ready(&icm) == 503));
     assert!(icm.wait_for_end(Duration::from_secs(1)).is_none(), "did not wait for the request");
     icm.signal("TERM");
-    assert_eq!(icm.wait_for_end(LONG).expect("goes on").code(), Some(0));
+    assert_eq!(icm.wait_for_end(MAX_WAIT).expect("goes on").code(), Some(0));
     assert_eq!(icm.current_pid(), None);
 }
 
@@ -256,9 +255,9 @@ fn the_grace_period_bounds_the_end() {
     becomes_ready(&icm);
     let mut hanging = icm.client().timeout(Duration::from_secs(60));
     hanging.send(hanging.head("GET", "/sales/orders.nsf", &[]).as_bytes()).unwrap();
-    assert!(eventually(LONG, || in_flight(&icm) == 1));
+    assert!(eventually(MAX_WAIT, || in_flight(&icm) == 1));
     icm.signal("TERM");
-    assert_eq!(icm.wait_for_end(LONG).expect("goes on after the grace period").code(), Some(0));
+    assert_eq!(icm.wait_for_end(MAX_WAIT).expect("goes on after the grace period").code(), Some(0));
     assert!(hanging.read("GET").is_err());
     assert_eq!(icm.current_pid(), None, "the pid file was left");
 }
@@ -278,13 +277,13 @@ fn no_line_of_the_access_log_is_lost_when_its_file_is_moved_away() {
             pause(400);
             std::fs::rename(&log, dir.path().join(format!("access.log.{n}"))).unwrap();
             icm.signal("USR1");
-            assert!(eventually(LONG, || log.exists()), "USR1 opened no new file");
+            assert!(eventually(MAX_WAIT, || log.exists()), "USR1 opened no new file");
         }
         load.join().unwrap()
     });
-    assert_eq!(turns.besides("200"), 0, "{turns:?}");
+    assert_eq!(turns.other_than("200"), 0, "{turns:?}");
     icm.signal("TERM");
-    icm.wait_for_end(LONG).expect("ends");
+    icm.wait_for_end(MAX_WAIT).expect("ends");
     let mut lines = 0;
     for entry in std::fs::read_dir(dir.path()).unwrap() {
         let text = std::fs::read_to_string(entry.unwrap().path()).unwrap();

@@ -1,15 +1,12 @@
 //! HUP: what a new configuration changes, what it must not, and that nobody in front notices.
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::time::Duration;
 
 use crate::support::*;
 use serde_json::Value as Json;
 use serde_yaml::Value;
 
 const SERVERS: [&str; 4] = ["Web1/Acme", "Web2/Acme", "Web3/Acme", "Web4/Acme"];
-const LONG: Duration = Duration::from_secs(30);
-
 fn status(icm: &Icm) -> Json {
     icm.admin("/status").json()
 }
@@ -30,7 +27,7 @@ fn reload(icm: &Icm, config: &Value, success: bool) -> Json {
 }
 
 fn judged(icm: &Icm, before: &Json, success: bool) -> Json {
-    let judged = eventually(LONG, || status(icm)["reload"]["at"] != *before);
+    let judged = eventually(MAX_WAIT, || status(icm)["reload"]["at"] != *before);
     assert!(judged, "HUP was not heard:\n{}", icm.log());
     let reload = status(icm)["reload"].clone();
     assert_eq!(reload["success"], success, "{reload:#}");
@@ -44,7 +41,7 @@ fn metric(icm: &Icm, name: &str) -> String {
 }
 
 fn becomes_ready(icm: &Icm) {
-    assert!(eventually(LONG, || icm.admin("/readyz").status == 200), "never ready:\n{}", icm.log());
+    assert!(eventually(MAX_WAIT, || icm.admin("/readyz").status == 200), "never ready:\n{}", icm.log());
 }
 
 /// The cluster's directory, written into the file: these paths, on those of its servers that hold them.
@@ -98,16 +95,16 @@ fn a_good_file_applies_as_a_whole() {
     assert_eq!(said["restart_required"], serde_json::json!([]));
     assert_eq!(server(&icm, "Web1/Acme"), Json::Null);
     assert_eq!(server(&icm, "Web2/Acme")["weight"], 5);
-    assert!(eventually(LONG, || server(&icm, "Web4/Acme")["state"] == "AVAILABLE"), "{}", icm.log());
+    assert!(eventually(MAX_WAIT, || server(&icm, "Web4/Acme")["state"] == "AVAILABLE"), "{}", icm.log());
     for _ in 0..20 {
         let answer = icm.client().get("/homepage.nsf");
         assert_eq!(answer.status, 200);
         assert_ne!(answer.server(), "Web1/Acme");
     }
     let probed = || acme.requests("Web2").iter().any(|r| r["target"] == "/icons/vwicn001.gif");
-    assert!(eventually(LONG, probed), "the probe's path did not change");
+    assert!(eventually(MAX_WAIT, probed), "the probe's path did not change");
     let logged = || std::fs::read_to_string(&log).is_ok_and(|t| t.matches("/homepage.nsf").count() == 20);
-    assert!(eventually(LONG, logged), "the access log did not move");
+    assert!(eventually(MAX_WAIT, logged), "the access log did not move");
 }
 
 #[test]
@@ -312,7 +309,7 @@ fn a_reload_that_adds_a_server_and_restricts_the_other_holder_answers_nobody_503
     acme.fault("all", serde_json::json!({ "kind": "slow", "delay_ms": 400, "path": "/alive" }));
     let icm = Icm::start(with_servers(&all, &["Web1"]));
     becomes_ready(&icm);
-    assert!(eventually(LONG, || icm.client().get("/sales/orders.nsf").status == 200), "{}", icm.log());
+    assert!(eventually(MAX_WAIT, || icm.client().get("/sales/orders.nsf").status == 200), "{}", icm.log());
     let served = served_meanwhile(&icm, || {
         for wanted in [["!Web1", "Web2"], ["!Web2", "Web3"], ["!Web3", "Web1"]] {
             reload(&icm, &with_servers(&all, &wanted), true);
@@ -333,7 +330,7 @@ fn a_reload_that_moves_the_only_holder_to_another_address_answers_nobody_503() {
     let before = with_servers(&all, &["Web1"]);
     let icm = Icm::start(before.clone());
     becomes_ready(&icm);
-    assert!(eventually(LONG, || icm.client().get("/sales/orders.nsf").status == 200), "{}", icm.log());
+    assert!(eventually(MAX_WAIT, || icm.client().get("/sales/orders.nsf").status == 200), "{}", icm.log());
     let mut after = before.clone();
     set(&mut after, "clusters.0.servers.list.0.http", &format!("\"{}\"", acme.http("Web2")));
     let served = served_meanwhile(&icm, || {
@@ -353,7 +350,7 @@ fn a_new_server_whose_probe_hangs_delays_a_reload_for_a_moment_and_is_named() {
     acme.fault("Web2", serde_json::json!({ "kind": "hang", "path": "/alive" }));
     let icm = Icm::start(with_servers(&all, &["Web1"]));
     becomes_ready(&icm);
-    assert!(eventually(LONG, || icm.client().get("/sales/orders.nsf").status == 200), "{}", icm.log());
+    assert!(eventually(MAX_WAIT, || icm.client().get("/sales/orders.nsf").status == 200), "{}", icm.log());
     served_meanwhile(&icm, || {
         // An invalid file is refused at once, and a good one in the same breath still comes to its turn.
         let mut bad = with_servers(&all, &["Web1", "Web2"]);
@@ -362,7 +359,7 @@ fn a_new_server_whose_probe_hangs_delays_a_reload_for_a_moment_and_is_named() {
         assert_eq!(server(&icm, "Web2/Acme"), Json::Null);
         icm.reload(&with_servers(&all, &["Web1", "Web2"]));
         icm.reload(&with_servers(&all, &["Web1", "Web2", "Web3"]));
-        assert!(eventually(LONG, || server(&icm, "Web3/Acme")["state"] == "AVAILABLE"), "{}", icm.log());
+        assert!(eventually(MAX_WAIT, || server(&icm, "Web3/Acme")["state"] == "AVAILABLE"), "{}", icm.log());
     });
     assert_eq!(server(&icm, "Web2/Acme")["state"], "UNREACHABLE");
     icm.wait_for_log("Web2/Acme: it joins though a probe of its HTTP port has not ended within 5s");

@@ -19,8 +19,8 @@ fn keeping(acme: &Acme, state: &Path) -> Value {
 }
 
 fn restrict(icm: &Icm, server: &str) {
-    let told = icm_cli(&["restrict", server, "--yes", "-c", icm.file.to_str().unwrap()]);
-    assert_eq!(told.code, 0, "{told:?}");
+    let output = icm_cli(&["restrict", server, "--yes", "-c", icm.file.to_str().unwrap()]);
+    assert_eq!(output.code, 0, "{output:?}");
 }
 
 fn events(icm: &Icm) -> String {
@@ -51,13 +51,13 @@ fn damaged_restrictions_do_not_keep_it_from_starting_and_stay_in_force() {
     }
     // What was released since is not restricted again by an older copy.
     let icm = Icm::start(keeping(&acme, dir.path()));
-    let told = icm_cli(&["release", "Web2", "-c", icm.file.to_str().unwrap()]);
-    assert_eq!(told.code, 0, "{told:?}");
+    let output = icm_cli(&["release", "Web2", "-c", icm.file.to_str().unwrap()]);
+    assert_eq!(output.code, 0, "{output:?}");
     drop(icm);
     std::fs::write(&file, "[").unwrap();
     let icm = Icm::start(keeping(&acme, dir.path()));
     assert_eq!(icm.state_of("Web1"), "RESTRICTED");
-    assert!(eventually(LONG, || icm.state_of("Web2") == "AVAILABLE"));
+    assert!(eventually(MAX_WAIT, || icm.state_of("Web2") == "AVAILABLE"));
     drop(icm);
     // Nothing good is left: it starts all the same, and says what it lost.
     std::fs::write(&file, "[").unwrap();
@@ -96,10 +96,10 @@ fn an_empty_generated_key_is_made_anew_and_one_that_others_may_read_is_refused()
                 "{mode:o}"
             );
             // As other secrets, already when the file is checked.
-            let told = icm_cli(&["check", "-c", icm.file.to_str().unwrap()]);
-            assert!(told.code == 64 && told.err.contains("state_dir"), "{told:?}");
+            let output = icm_cli(&["check", "-c", icm.file.to_str().unwrap()]);
+            assert!(output.code == 64 && output.err.contains("state_dir"), "{output:?}");
             let says = || icm.log().contains("chmod o-rwx") && icm.log().contains("affinity.key");
-            assert!(eventually(LONG, says), "{}", icm.log());
+            assert!(eventually(MAX_WAIT, says), "{}", icm.log());
         }
     }
     assert_eq!(std::fs::read(&key).unwrap(), made);
@@ -119,7 +119,7 @@ fn every_file_has_its_mode_whatever_the_umask() {
         set(&mut config, "clusters.0.directory.cache", &cache.display().to_string());
         let icm = Icm::spawn_program(&program, config, &[]).listening();
         restrict(&icm, "Web1");
-        assert!(eventually(LONG, || cache.exists()), "{}", icm.log());
+        assert!(eventually(MAX_WAIT, || cache.exists()), "{}", icm.log());
         let pid = icm.dir.path().join("icm.pid");
         for (path, wanted) in [
             (state.join("restrictions.json"), 0o600),
@@ -141,7 +141,7 @@ fn every_file_has_its_mode_whatever_the_umask() {
             icm.client().get("/homepage.nsf");
             std::fs::metadata(&log).unwrap().len() > 0
         };
-        assert!(eventually(LONG, logged));
+        assert!(eventually(MAX_WAIT, logged));
         assert_eq!(mode(&log), 0o604);
     }
 }

@@ -28,13 +28,13 @@ impl Manager {
     /// The next message, as lines; `None` when none came in time.
     fn hears(&self, within: Duration) -> Option<Vec<String>> {
         self.socket.set_read_timeout(Some(within)).unwrap();
-        let mut octets = [0; 4096];
-        let length = self.socket.recv(&mut octets).ok()?;
-        Some(String::from_utf8_lossy(&octets[..length]).lines().map(str::to_owned).collect())
+        let mut bytes = [0; 4096];
+        let length = self.socket.recv(&mut bytes).ok()?;
+        Some(String::from_utf8_lossy(&bytes[..length]).lines().map(str::to_owned).collect())
     }
 
     fn next(&self, icm: &Icm) -> Vec<String> {
-        self.hears(LONG).unwrap_or_else(|| panic!("systemd heard nothing:\n{}", icm.log()))
+        self.hears(MAX_WAIT).unwrap_or_else(|| panic!("systemd heard nothing:\n{}", icm.log()))
     }
 }
 
@@ -72,7 +72,7 @@ fn systemd_hears_of_the_start_of_reloads_good_and_bad_and_of_the_end() {
     icm.signal("TERM");
     let stopping = manager.next(&icm);
     assert!(has(&stopping, "STOPPING=1"), "{stopping:?}");
-    assert!(icm.wait_for_end(LONG).unwrap().success());
+    assert!(icm.wait_for_end(MAX_WAIT).unwrap().success());
     assert!(manager.hears(Duration::from_millis(1)).is_none(), "it spoke after it had stopped");
 }
 
@@ -90,7 +90,7 @@ fn an_upgrade_gives_systemd_another_main_process_and_stops_nothing() {
     heard.sort_by_key(|message| has(message, "READY=1"));
     assert_eq!(heard[0], [format!("MAINPID={new}")]);
     assert!(has(&heard[1], "READY=1") && has(&heard[1], &format!("MAINPID={new}")), "{heard:?}");
-    assert!(icm.wait_for_end(LONG).unwrap().success());
+    assert!(icm.wait_for_end(MAX_WAIT).unwrap().success());
     assert!(manager.hears(Duration::from_millis(300)).is_none(), "the service does not stop");
     signal(new, "TERM");
     assert!(has(&manager.next(&icm), "STOPPING=1"));
@@ -133,7 +133,7 @@ fn a_directory_that_cannot_be_read_does_not_keep_systemd_waiting() {
 fn a_container_asks_the_program_itself_for_its_health() {
     let acme = Acme::built_in();
     let icm = Icm::start(config(&acme));
-    assert!(eventually(LONG, || icm.admin("/readyz").status == 200));
+    assert!(eventually(MAX_WAIT, || icm.admin("/readyz").status == 200));
     let check = || {
         let file = icm.file.display().to_string();
         let args = ["check", "--running", "-c", &file];
@@ -142,7 +142,7 @@ fn a_container_asks_the_program_itself_for_its_health() {
     };
     assert_eq!(check(), (Some(0), "ready".to_owned()));
     icm.signal("KILL");
-    assert!(eventually(LONG, || check().0 == Some(1)));
+    assert!(eventually(MAX_WAIT, || check().0 == Some(1)));
 }
 
 #[test]

@@ -9,11 +9,11 @@ use serde_json::{Value, json};
 /// Upgrades it. Out: the process that served, and the one that does.
 fn upgrade(icm: &Icm) -> (u32, u32) {
     let old = icm.current_pid().unwrap();
-    let told = icm_cli(&["upgrade", "--json", "-c", icm.file.to_str().unwrap()]);
-    assert_eq!(told.code, 0, "{told:?}");
-    let told: Value = serde_json::from_str(&told.out).unwrap();
+    let output = icm_cli(&["upgrade", "--json", "-c", icm.file.to_str().unwrap()]);
+    assert_eq!(output.code, 0, "{output:?}");
+    let output: Value = serde_json::from_str(&output.out).unwrap();
     let new = icm.current_pid().unwrap();
-    assert_eq!(told, json!({ "ok": true, "old": old, "new": new }));
+    assert_eq!(output, json!({ "ok": true, "old": old, "new": new }));
     assert_ne!(old, new);
     (old, new)
 }
@@ -35,7 +35,7 @@ fn outcome(answer: Result<Answer, Failure>) -> String {
     match answer {
         Ok(answer) if answer.complete => answer.status.to_string(),
         Ok(answer) => format!("{} incomplete", answer.status),
-        Err(failure) => failure.word().to_owned(),
+        Err(failure) => failure.name().to_owned(),
     }
 }
 
@@ -123,20 +123,20 @@ fn several_upgrades_in_a_row_under_load_fail_no_request_and_refuse_no_connection
         (plain.join().unwrap(), tls.join().unwrap(), h2.join().unwrap(), connects.join().unwrap())
     });
     eprintln!("plain {plain:?}, TLS {tls:?}, HTTP/2 {h2:?}, new connections {connects:?}");
-    assert!(plain.of("200") > 0 && plain.besides("200") == 0, "{plain:?}\n{}", icm.log());
-    assert!(tls.of("200") > 0 && tls.besides("200") == 0, "{tls:?}\n{}", icm.log());
-    assert!(h2.of("HTTP/2.0 200") > 0 && h2.besides("HTTP/2.0 200") == 0, "{h2:?}\n{}", icm.log());
-    assert_eq!(connects.besides("connected"), 0, "{connects:?}");
+    assert!(plain.of("200") > 0 && plain.other_than("200") == 0, "{plain:?}\n{}", icm.log());
+    assert!(tls.of("200") > 0 && tls.other_than("200") == 0, "{tls:?}\n{}", icm.log());
+    assert!(h2.of("HTTP/2.0 200") > 0 && h2.other_than("HTTP/2.0 200") == 0, "{h2:?}\n{}", icm.log());
+    assert_eq!(connects.other_than("connected"), 0, "{connects:?}");
     assert!(icm.metric("icm_command_total").unwrap() > 0.0, "the last process served nothing");
     // Those that were replaced end by themselves, as soon as nobody needs them.
-    assert!(icm.wait_for_end(LONG).expect("the first process ends").success());
+    assert!(icm.wait_for_end(MAX_WAIT).expect("the first process ends").success());
     let last = icm.current_pid().unwrap();
     for pid in pids.into_iter().filter(|pid| *pid != last) {
-        assert!(eventually(LONG, || is_gone(pid)), "{pid} is still there:\n{}", icm.log());
+        assert!(eventually(MAX_WAIT, || is_gone(pid)), "{pid} is still there:\n{}", icm.log());
     }
     assert_eq!(icm.status()["pid"], last, "the pid file of the last one went with an old one");
     signal(last, "TERM");
-    assert!(eventually(LONG, || icm.current_pid().is_none()), "the last process leaves its pid file");
+    assert!(eventually(MAX_WAIT, || icm.current_pid().is_none()), "the last process leaves its pid file");
 }
 
 #[test]
@@ -160,7 +160,7 @@ fn a_connection_between_two_requests_is_answered_once_more_and_told_to_come_anew
         let answer = client.get("/fast");
         assert_eq!((answer.status, answer.header("connection")), (200, Some("close")));
     }
-    assert!(icm.wait_for_end(LONG).expect("ends").success());
+    assert!(icm.wait_for_end(MAX_WAIT).expect("ends").success());
     assert_eq!(icm.client().get("/fast").header("connection"), Some("keep-alive"));
 }
 
@@ -185,19 +185,19 @@ fn a_websocket_lives_on_in_the_old_process() {
     client.send(head.as_bytes()).unwrap();
     assert_eq!(client.read("GET").unwrap().status, 101);
     let mut frame = || {
-        let start = client.read_octets(2).unwrap();
-        client.read_octets(usize::from(start[1])).unwrap()
+        let start = client.read_bytes(2).unwrap();
+        client.read_bytes(usize::from(start[1])).unwrap()
     };
     assert!(frame().starts_with(b"hello"));
     let (old, _) = upgrade(&icm);
     pause(500);
-    // Masked with nothing: a text of two octets.
+    // Masked with nothing: a text of two bytes.
     client.send(&[0x81, 0x82, 0, 0, 0, 0, b'h', b'i']).unwrap();
-    let start = client.read_octets(2).unwrap();
-    assert_eq!(client.read_octets(usize::from(start[1])).unwrap(), b"hi");
+    let start = client.read_bytes(2).unwrap();
+    assert_eq!(client.read_bytes(usize::from(start[1])).unwrap(), b"hi");
     assert!(!is_gone(old));
     client.close();
-    assert!(icm.wait_for_end(LONG).expect("ends with the last tunnel").success());
+    assert!(icm.wait_for_end(MAX_WAIT).expect("ends with the last tunnel").success());
 }
 
 #[test]
@@ -208,8 +208,8 @@ fn sessions_and_restrictions_go_over_where_nothing_is_kept_on_disk() {
     let icm = Icm::start(config);
     icm.wait_for_status("ready", |status| status["ready"] == true);
     let cookie = format!("ICM={}", icm.cookie_for("Web2", "/sales/orders.nsf?Open"));
-    let told = icm_cli(&["restrict", "Web4", "--yes", "--no-wait", "-c", icm.file.to_str().unwrap()]);
-    assert_eq!(told.code, 0, "{told:?}");
+    let output = icm_cli(&["restrict", "Web4", "--yes", "--no-wait", "-c", icm.file.to_str().unwrap()]);
+    assert_eq!(output.code, 0, "{output:?}");
     let before = icm.status_of("Web4")["restrictions"].clone();
     upgrade(&icm);
     upgrade(&icm);
@@ -239,6 +239,6 @@ fn the_new_process_has_the_listeners_of_the_new_configuration() {
     upgrade(&icm);
     assert_eq!(icm.client().get("/fast").status, 200);
     assert_eq!(Client::tls(comes, "localhost", &acme.ca_file).get("/fast").status, 200);
-    assert!(eventually(LONG, || TcpStream::connect(leaves).is_err()), "it still listens on {leaves}");
+    assert!(eventually(MAX_WAIT, || TcpStream::connect(leaves).is_err()), "it still listens on {leaves}");
     assert_eq!(icm.status()["reload"]["restart_required"], json!([]));
 }

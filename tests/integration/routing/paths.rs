@@ -186,7 +186,7 @@ fn a_location_on_the_same_server_is_mapped_in_every_form_that_domino_writes() {
 
 #[test]
 fn a_location_that_names_another_member_takes_the_user_there_without_a_loop() {
-    let (acme, icm) = start_with_equal_indexes(SCENARIO, |_, _| {});
+    let (_acme, icm) = start_with_equal_indexes(SCENARIO, |_, _| {});
     for public in ["/sales/leads.nsf".to_owned(), format!("/__{LEADS}.nsf")] {
         let mut browser = Browser::on(icm.address, &format!("{public}?OpenDatabase"), "Web1");
         let answer = browser.get(&format!("{public}?OpenDatabase&redirect=Web2"));

@@ -10,11 +10,11 @@ fn start() -> (Acme, Icm) {
     (acme, icm)
 }
 
-/// Sends these octets as they are.
-fn raw(icm: &Icm, octets: &str) -> Answer {
+/// Sends these bytes as they are.
+fn raw(icm: &Icm, bytes: &str) -> Answer {
     let mut client = icm.client();
-    client.send(octets.as_bytes()).unwrap();
-    client.read("GET").unwrap_or_else(|e| panic!("{octets:?}: {e:?}"))
+    client.send(bytes.as_bytes()).unwrap();
+    client.read("GET").unwrap_or_else(|e| panic!("{bytes:?}: {e:?}"))
 }
 
 fn header<'a>(echo: &'a serde_json::Value, name: &str) -> Vec<&'a str> {
@@ -194,9 +194,9 @@ fn what_two_parsers_could_read_in_two_ways_is_refused_and_reaches_no_server() {
             + "0\r\n\r\n",
         with_host("POST /refused HTTP/1.1", "Content-Length: 5\r\nContent-Length: 6\r\n") + "hello",
     ];
-    for octets in &bad {
-        let answer = raw(&icm, octets);
-        assert_eq!(answer.status, 400, "{octets:?}: {}", answer.head);
+    for bytes in &bad {
+        let answer = raw(&icm, bytes);
+        assert_eq!(answer.status, 400, "{bytes:?}: {}", answer.head);
     }
     for server in &acme.servers {
         let reached =

@@ -109,7 +109,7 @@ fn after_busy_a_published_rise_is_believed_at_once() {
         icm.served(ORDERS, 20);
         ["Web1", "Web2", "Web3"].iter().all(|name| icm.counter_of(name, "answered") >= 12)
     };
-    assert!(eventually(LONG, known), "{:#}", icm.status()["clusters"][0]["servers"]);
+    assert!(eventually(MAX_WAIT, known), "{:#}", icm.status()["clusters"][0]["servers"]);
     acme.set("all", json!({ "index": 50 }));
     acme.set("Web1", json!({ "index": 10, "threshold": 20 }));
     icm.wait_for_state("Web1", "BUSY");
@@ -281,10 +281,10 @@ fn with_scheme_same_each_client_needs_the_port_of_its_own_scheme() {
     assert!((0..8).map(|_| https()).all(|s| s == "Web3"));
     assert_eq!(icm.status_of("Web1")["state"], "AVAILABLE");
     let said = |word: &str| icm.events_of("Web1").iter().any(|e| e["cause"].as_str().unwrap().contains(word));
-    assert!(eventually(LONG, || said("HTTPS")), "{:#}", icm.status()["events"]);
+    assert!(eventually(MAX_WAIT, || said("HTTPS")), "{:#}", icm.status()["events"]);
     acme.fault("Web2", json!("refuse"));
     icm.wait_for_state("Web2", "UNREACHABLE");
     icm.wait_for_served(ORDERS, "Web1");
     acme.heal("Web1");
-    assert!(eventually(LONG, || said("HTTPS port answers again")), "{:#}", icm.status()["events"]);
+    assert!(eventually(MAX_WAIT, || said("HTTPS port answers again")), "{:#}", icm.status()["events"]);
 }

@@ -148,7 +148,7 @@ fn the_last_good_directory_is_kept_on_disk_and_serves_while_every_member_is_sile
     let mut settings = config(&acme);
     set(&mut settings, "clusters.0.directory.cache", &cache.display().to_string());
     let icm = Icm::start(settings.clone());
-    assert!(eventually(LONG, || cache.exists()), "{}", icm.log());
+    assert!(eventually(MAX_WAIT, || cache.exists()), "{}", icm.log());
     wait_for_directory(&icm, "read", |d| d["databases"].as_u64() > Some(0));
     let databases = directory(&icm)["databases"].clone();
     let read_from = directory(&icm)["from"].clone();
@@ -160,7 +160,7 @@ fn the_last_good_directory_is_kept_on_disk_and_serves_while_every_member_is_sile
     let icm = Icm::start(settings.clone());
     assert_eq!(directory(&icm)["databases"], databases);
     assert!(directory(&icm)["from"].as_str().unwrap().contains("acmeweb.json"));
-    assert!(eventually(LONG, || icm.admin("/readyz").status == 200), "a cached directory is one");
+    assert!(eventually(MAX_WAIT, || icm.admin("/readyz").status == 200), "a cached directory is one");
     assert_eq!(icm.client().get(ARCHIVE).status, 503);
     wait_for_directory(&icm, "in trouble", |d| d["trouble"] != "");
     acme.heal("all");
@@ -185,7 +185,7 @@ fn a_copy_that_is_damaged_is_said_and_a_copy_that_is_whole_opens_the_listeners_w
     set(&mut settings, "clusters.0.directory.cache", &cache.display().to_string());
     let icm = Icm::start(settings.clone());
     wait_for_directory(&icm, "read", |d| d["databases"].as_u64() > Some(0));
-    assert!(eventually(LONG, || cache.exists()), "{}", icm.log());
+    assert!(eventually(MAX_WAIT, || cache.exists()), "{}", icm.log());
     drop(icm);
     acme.set("all", json!({ "dir": { "slow": 60_000 } }));
     let icm = Icm::start(settings.clone());
@@ -324,7 +324,7 @@ fn members_join_and_leave_by_their_server_documents_without_a_restart() {
     acme.set("Web3", json!({ "member": false }));
     let icm = Icm::start(names(&acme));
     assert!(
-        eventually(LONG, || members(&icm) == ["Web1/Acme", "Web2/Acme", "Web4/Acme"]),
+        eventually(MAX_WAIT, || members(&icm) == ["Web1/Acme", "Web2/Acme", "Web4/Acme"]),
         "{:?}",
         members(&icm)
     );
@@ -333,7 +333,7 @@ fn members_join_and_leave_by_their_server_documents_without_a_restart() {
     assert_eq!(directory(&icm)["not_members"], json!(["Web3/Acme"]));
     acme.set("Web3", json!({ "member": true }));
     icm.wait_for_log("joined the cluster: Web3/Acme");
-    assert!(eventually(LONG, || icm.served("/sales/orders.nsf", 6).contains_key("Web3")));
+    assert!(eventually(MAX_WAIT, || icm.served("/sales/orders.nsf", 6).contains_key("Web3")));
     acme.set("Web1", json!({ "member": false }));
     icm.wait_for_log("left the cluster: Web1/Acme");
     let served = icm.served("/sales/orders.nsf", 12);
@@ -351,7 +351,7 @@ fn a_names_view_that_says_itself_that_it_is_incomplete_takes_no_member_away_at_o
     let mut settings = names(&acme);
     set(&mut settings, "clusters.0.servers.refresh", "3s");
     let icm = Icm::start(settings);
-    assert!(eventually(LONG, || members(&icm).len() == 4), "{:?}", members(&icm));
+    assert!(eventually(MAX_WAIT, || members(&icm).len() == 4), "{:?}", members(&icm));
     // The first of `from` alone: the next one is complete.
     acme.set("Web1", json!({ "dir": { "withheld": 2 } }));
     icm.wait_for_status("warned", |s| {
@@ -383,14 +383,14 @@ fn a_member_that_joins_while_another_leaves_serves_at_once() {
     static_directory(&mut settings);
     set(&mut settings, "clusters.0.probe.path", "/alive");
     let icm = Icm::start(settings);
-    assert!(eventually(LONG, || members(&icm) == ["Web1/Acme"]), "{:?}", members(&icm));
+    assert!(eventually(MAX_WAIT, || members(&icm) == ["Web1/Acme"]), "{:?}", members(&icm));
     icm.wait_for_state("Web1", "AVAILABLE");
     acme.fault("Web2", json!({ "kind": "slow", "delay_ms": 500, "path": "/alive" }));
     acme.set("Web2", json!({ "member": true }));
     // Between the two changes a reading may see both members.
     acme.set("Web1", json!({ "member": false }));
     let mut client = icm.client();
-    let moved = eventually(LONG, || {
+    let moved = eventually(MAX_WAIT, || {
         let answer = client.get("/icons/a.gif");
         assert_eq!(answer.status, 200, "{}", icm.log());
         answer.server() == "Web2/Acme"
@@ -406,7 +406,7 @@ fn the_last_good_members_are_kept_on_disk_and_trouble_with_them_is_said() {
     let mut settings = names(&acme);
     set(&mut settings, "clusters.0.servers.cache", &cache.display().to_string());
     let icm = Icm::start(settings.clone());
-    assert!(eventually(LONG, || cache.exists()), "{}", icm.log());
+    assert!(eventually(MAX_WAIT, || cache.exists()), "{}", icm.log());
     drop(icm);
     acme.set("all", json!({ "dir": { "error500": true } }));
     let icm = Icm::start(settings);

@@ -36,7 +36,7 @@ fn a_server_changes_its_state_only_after_so_many_probes_in_a_row() {
     let begun = transitions(&icm, "Web1").len();
     acme.fault("Web1", bad_probes(Some(3)));
     let used_up = || acme.ask("GET", "/servers/Web1", None)["faults"].as_array().is_none_or(Vec::is_empty);
-    assert!(eventually(LONG, used_up), "{:#}", acme.ask("GET", "/servers/Web1", None));
+    assert!(eventually(MAX_WAIT, used_up), "{:#}", acme.ask("GET", "/servers/Web1", None));
     pause(500);
     assert_eq!(transitions(&icm, "Web1").len(), begun, "three bad probes are one too few");
     acme.fault("Web1", bad_probes(Some(4)));
@@ -44,7 +44,7 @@ fn a_server_changes_its_state_only_after_so_many_probes_in_a_row() {
         let states: Vec<Value> = transitions(&icm, "Web1").iter().map(|e| e["new"].clone()).collect();
         states.len() == begun + 2 && states[0] == "AVAILABLE" && states[1] == "UNREACHABLE"
     };
-    assert!(eventually(LONG, came_back), "{:#}", icm.status()["events"]);
+    assert!(eventually(MAX_WAIT, came_back), "{:#}", icm.status()["events"]);
 }
 
 #[test]
@@ -56,7 +56,7 @@ fn a_change_of_state_is_an_event_with_old_new_cause_and_how_long() {
     icm.wait_for_state("Web2", "UNREACHABLE");
     // The state is there a moment before its event.
     let told = || transitions(&icm, "Web2").first().is_some_and(|e| e["new"] == "UNREACHABLE");
-    assert!(eventually(LONG, told), "{:#}", icm.status()["events"]);
+    assert!(eventually(MAX_WAIT, told), "{:#}", icm.status()["events"]);
     let event = &transitions(&icm, "Web2")[0];
     assert_eq!((&event["old"], &event["new"]), (&json!("AVAILABLE"), &json!("UNREACHABLE")));
     assert!(event["cause"].as_str().unwrap().contains("500"), "{event}");
@@ -96,11 +96,11 @@ fn the_probe_asks_for_its_path_with_its_host_and_accepts_only_what_is_ok() {
     set(&mut settings, "clusters.0.probe.path", "\"/alive?x=1\"");
     let icm = Icm::start(settings.clone());
     icm.wait_for_state("Web1", "AVAILABLE");
-    assert!(eventually(LONG, || asked("www.acme.example")), "{:?}", acme.requests("Web1").last());
+    assert!(eventually(MAX_WAIT, || asked("www.acme.example")), "{:?}", acme.requests("Web1").last());
     set(&mut settings, "clusters.0.probe.host", "probe.acme.example");
     set(&mut settings, "clusters.0.probe.expected_statuses", "[200-299, 418]");
     icm.reload(&settings);
-    assert!(eventually(LONG, || asked("probe.acme.example")), "{:?}", acme.requests("Web1").last());
+    assert!(eventually(MAX_WAIT, || asked("probe.acme.example")), "{:?}", acme.requests("Web1").last());
     for (status, state) in
         [(404, "UNREACHABLE"), (418, "AVAILABLE"), (302, "UNREACHABLE"), (204, "AVAILABLE")]
     {
@@ -122,7 +122,11 @@ fn a_port_whose_certificate_is_not_trusted_is_down_and_says_so() {
         assert_eq!(icm.status_of(name)["state"], "UNREACHABLE");
         // A server that was never up changes no state, and must not be dead in silence.
         let said = |e: &Value| e["cause"].as_str().unwrap().contains("certificate");
-        assert!(eventually(LONG, || icm.events_of(name).iter().any(said)), "{:#}", icm.status()["events"]);
+        assert!(
+            eventually(MAX_WAIT, || icm.events_of(name).iter().any(said)),
+            "{:#}",
+            icm.status()["events"]
+        );
     }
     icm.wait_for_served(ORDERS, "Web3");
     acme.heal("Web1");
@@ -137,9 +141,9 @@ fn nothing_is_served_before_the_first_pass_and_listeners_open_even_if_it_never_e
     acme.fault("Web1", json!({ "kind": "hang", "path": "/alive" }));
     let icm = Icm::spawn(settings);
     let admin_is_up = || Client::to(icm.admin).request("GET", "/livez", &[], b"").is_ok();
-    assert!(eventually(LONG, admin_is_up), "{}", icm.log());
+    assert!(eventually(MAX_WAIT, admin_is_up), "{}", icm.log());
     let open = || std::net::TcpStream::connect(icm.address).is_ok();
-    assert!(eventually(LONG, open), "{}", icm.log());
+    assert!(eventually(MAX_WAIT, open), "{}", icm.log());
     // It did not wait for the first pass; what it says may be read a moment later.
     icm.wait_for_log("opening the listeners though");
     assert_eq!(icm.admin("/readyz").status, 503);
@@ -148,7 +152,7 @@ fn nothing_is_served_before_the_first_pass_and_listeners_open_even_if_it_never_e
     assert!(served.keys().all(|k| k == "Web2" || k == "Web3"), "{served:?}");
     // The hanging probe ends with its connection.
     acme.fault("Web1", json!({ "kind": "refuse", "kill": true }));
-    assert!(eventually(LONG, || icm.admin("/readyz").status == 200), "{:#}", icm.status());
+    assert!(eventually(MAX_WAIT, || icm.admin("/readyz").status == 200), "{:#}", icm.status());
 }
 
 #[test]
@@ -156,7 +160,7 @@ fn a_member_behind_a_black_hole_does_not_keep_the_others_from_serving() {
     let acme = Acme::built_in();
     acme.fault("Web1", json!("blackhole"));
     let icm = Icm::start(settings(&acme));
-    assert!(eventually(LONG, || icm.admin("/readyz").status == 200), "{:#}", icm.status());
+    assert!(eventually(MAX_WAIT, || icm.admin("/readyz").status == 200), "{:#}", icm.status());
     let served = icm.served(ORDERS, 8);
     assert!(served.keys().all(|k| k == "Web2" || k == "Web3"), "{served:?}");
     assert_eq!(icm.status_of("Web1")["state"], "UNREACHABLE");
@@ -172,7 +176,7 @@ fn when_everybody_is_dead_it_is_ready_and_answers_503() {
     let replicas = "[{ path: a.nsf, replica_id: C1257A000041D2E0, replicas: [{ server: Web1/Acme }] }]";
     set(&mut settings, "clusters.0.directory", &format!("{{ source: static, databases: {replicas} }}"));
     let icm = Icm::start(settings);
-    assert!(eventually(LONG, || icm.admin("/readyz").status == 200), "{:#}", icm.status());
+    assert!(eventually(MAX_WAIT, || icm.admin("/readyz").status == 200), "{:#}", icm.status());
     assert_eq!(icm.client().get("/a.nsf").status, 503);
 }
 
@@ -188,7 +192,7 @@ fn a_host_name_that_does_not_resolve_is_the_cause_and_nobody_elses_trouble() {
     icm.wait_for_server("Web1", "unresolved", |s| s["cause"].as_str().unwrap().contains("does not resolve"));
     assert_eq!(icm.status_of("Web1")["state"], "UNREACHABLE");
     icm.wait_for_state("Web2", "AVAILABLE");
-    assert!(eventually(LONG, || icm.admin("/readyz").status == 200), "{:#}", icm.status());
+    assert!(eventually(MAX_WAIT, || icm.admin("/readyz").status == 200), "{:#}", icm.status());
     let served = icm.served(ORDERS, 8);
     assert!(served.keys().all(|k| k == "Web2" || k == "Web3"), "{served:?}");
 }

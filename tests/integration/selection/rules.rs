@@ -177,14 +177,14 @@ fn a_user_who_is_inside_finishes_on_a_replica_that_is_marked() {
     for mark in ["out_of_service", "pending_delete"] {
         acme.set("all", json!({ "index": 20 }));
         acme.set("Web2", json!({ "index": 95 }));
-        let mut user = User::of(&icm);
+        let mut user = Browser::new(icm.address);
         icm.wait_for_served(ORDERS, "Web2");
-        assert_eq!(user.get(ORDERS), "Web2");
+        assert_eq!(user.get(ORDERS).served_by(), "Web2");
         let copy = |mark: &str| json!({ "server": "Web2", "path": "sales/orders.nsf", "mark": mark });
         acme.ask("POST", "/databases", Some(&copy(mark)));
         let dropped = || !icm.served(ORDERS, 4).contains_key("Web2");
-        assert!(eventually(LONG, dropped), "{mark} is not read");
-        assert_eq!(user.get(ORDERS), "Web2", "{mark}: whoever is inside finishes");
+        assert!(eventually(MAX_WAIT, dropped), "{mark} is not read");
+        assert_eq!(user.get(ORDERS).served_by(), "Web2", "{mark}: whoever is inside finishes");
         acme.ask("POST", "/databases", Some(&copy("in_service")));
         icm.wait_for_served(ORDERS, "Web2");
     }
@@ -229,8 +229,8 @@ fn a_user_stays_on_a_busy_full_or_draining_server_and_leaves_it_after_the_drain_
     acme.set("all", json!({ "index": 40 }));
     acme.set("Web1", json!({ "index": 95 }));
     icm.wait_for_served(ORDERS, "Web1");
-    let mut user = User::of(&icm);
-    assert_eq!(user.get(ORDERS), "Web1");
+    let mut user = Browser::new(icm.address);
+    assert_eq!(user.get(ORDERS).served_by(), "Web1");
     let states = [
         ("BUSY", json!({ "index": 10, "threshold": 30 }), json!({ "threshold": 0 })),
         ("MAXUSERS", json!({ "users": 50, "maxusers": 50 }), json!({ "maxusers": 0 })),
@@ -240,15 +240,15 @@ fn a_user_stays_on_a_busy_full_or_draining_server_and_leaves_it_after_the_drain_
         acme.set("Web1", set);
         icm.wait_for_state("Web1", state);
         assert!(!icm.served(ORDERS, 6).contains_key("Web1"), "{state}: nobody new");
-        assert_eq!(user.get(ORDERS), "Web1", "{state}: whoever is inside stays");
+        assert_eq!(user.get(ORDERS).served_by(), "Web1", "{state}: whoever is inside stays");
         acme.set("Web1", unset);
     }
     // It has been RESTRICTED for longer than that already.
     set(&mut settings, "clusters.0.affinity.drain_timeout", "1ms");
     icm.reload(&settings);
-    let left = eventually(LONG, || user.get(ORDERS) != "Web1");
+    let left = eventually(MAX_WAIT, || user.get(ORDERS).served_by() != "Web1");
     assert!(left, "the user never left the drained server");
-    assert_ne!(user.get(ORDERS), "503");
+    assert_ne!(user.get(ORDERS).served_by(), "503");
 }
 
 #[test]

@@ -90,13 +90,13 @@ fn what_cannot_be_right_is_refused_with_its_reason_and_changes_nothing() {
 #[test]
 fn a_body_that_turns_out_too_large_is_refused_too() {
     let (_acme, icm, mut client, _dir) = receiver(|_| {});
-    let mut octets = client.head("POST", "/statpub/Web1", &[("Transfer-Encoding", "chunked")]).into_bytes();
+    let mut bytes = client.head("POST", "/statpub/Web1", &[("Transfer-Encoding", "chunked")]).into_bytes();
     let chunk = format!("8000\r\n{}\r\n", "Domino.Server.Users 7 ".repeat(1490).get(..0x8000).unwrap());
     for _ in 0..40 {
-        octets.extend_from_slice(chunk.as_bytes());
+        bytes.extend_from_slice(chunk.as_bytes());
     }
     // It may stop reading and answer before all of it was written.
-    let _ = client.send(&octets);
+    let _ = client.send(&bytes);
     assert_eq!(client.read("POST").map(|a| a.status).unwrap_or(413), 413);
     assert!(icm.status_of("Web1")["index"].is_null());
 }
@@ -143,7 +143,7 @@ fn guessing_the_token_is_answered_late_and_then_not_at_all() {
     let count = |status: u16| statuses.iter().filter(|s| **s == status).count();
     assert!(count(401) >= 20 && count(429) > 0 && count(401) + count(429) == 40, "{statuses:?}");
     icm.wait_for_log("statpub: too many wrong tokens from 127.0.0.1");
-    assert!(eventually(LONG, || post(&mut client, "/statpub/Web1", &body(77)) == 204), "it ends");
+    assert!(eventually(MAX_WAIT, || post(&mut client, "/statpub/Web1", &body(77)) == 204), "it ends");
 }
 
 #[test]

@@ -32,7 +32,7 @@ pub struct Acme {
     pub control: SocketAddr,
     /// The CA that signed the servers' certificates.
     pub ca_file: PathBuf,
-    dir: tempfile::TempDir,
+    _dir: tempfile::TempDir,
 }
 
 impl Acme {
@@ -93,7 +93,7 @@ impl Acme {
             control: said["control"].as_str().unwrap().parse().unwrap(),
             ca_file: said["ca"].as_str().unwrap().into(),
             child,
-            dir,
+            _dir: dir,
         }
     }
 

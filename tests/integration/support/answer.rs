@@ -34,6 +34,14 @@ impl Answer {
         self.header("x-acme-server").unwrap_or("")
     }
 
+    /// The common name of the server that made it, else the status.
+    pub fn served_by(&self) -> String {
+        match self.server().split('/').next() {
+            Some(name) if !name.is_empty() => name.to_owned(),
+            _ => self.status.to_string(),
+        }
+    }
+
     /// The value of a cookie it sets.
     pub fn cookie(&self, name: &str) -> Option<&str> {
         let pairs = self.all("set-cookie").into_iter().filter_map(|c| c.split(';').next()?.split_once('='));
@@ -51,6 +59,7 @@ impl Answer {
 
 /// Why there is no answer, or only part of one.
 #[derive(Clone, Debug)]
+#[allow(dead_code, reason = "the fields are for the messages of failing tests")]
 pub enum Failure {
     /// Connection refused, or no answer to connecting.
     Connect(String),
@@ -70,7 +79,7 @@ pub enum Failure {
 
 impl Failure {
     /// One word, for counting.
-    pub fn word(&self) -> &'static str {
+    pub fn name(&self) -> &'static str {
         match self {
             Failure::Connect(_) => "connect",
             Failure::Tls(_) => "tls",

@@ -14,7 +14,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
 use super::client::Client;
-use super::{eventually, status::LONG};
+use super::{eventually, status::MAX_WAIT};
 
 /// The key under which WebDriver names an element.
 const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
@@ -109,11 +109,6 @@ impl Chromium {
         self.text_of("/source")
     }
 
-    /// What a person reads on it.
-    pub fn text(&mut self) -> String {
-        self.run("return document.body.innerText").as_str().unwrap_or_default().to_owned()
-    }
-
     /// The cookies that go with this page: `name`, `value`, `path`, `domain`, `httpOnly`, `secure`, `expiry`.
     pub fn cookies(&mut self) -> Vec<Value> {
         self.get("/cookie").as_array().cloned().unwrap_or_default()
@@ -138,7 +133,7 @@ impl Chromium {
 
     /// Waits until a script's value is true.
     pub fn wait_until(&mut self, script: &str) {
-        let is_so = eventually(LONG, || self.run(script) == Value::Bool(true));
+        let is_so = eventually(MAX_WAIT, || self.run(script) == Value::Bool(true));
         assert!(is_so, "never {script}: {}\n{}", self.url(), self.source());
     }
 
@@ -153,11 +148,6 @@ impl Chromium {
     /// The window as PNG.
     pub fn screenshot(&mut self) -> Vec<u8> {
         STANDARD.decode(self.text_of("/screenshot")).unwrap()
-    }
-
-    /// Makes the window so large, in CSS pixels.
-    pub fn resize(&mut self, width: u32, height: u32) {
-        self.post("/window/rect", json!({ "width": width, "height": height }));
     }
 
     /// Shows pages as a screen of this size does, in CSS pixels: a window does not become as narrow as a phone.
@@ -227,7 +217,7 @@ impl Drop for Chromium {
     fn drop(&mut self) {
         if !self.session.is_empty() {
             let target = format!("/session/{}", self.session);
-            self.client.timeout = LONG;
+            self.client.timeout = MAX_WAIT;
             let _ = self.client.request("DELETE", &target, &[], b"");
         }
         // chromedriver waits for the browser's end; should either of them hang, nothing stays behind.
@@ -280,5 +270,5 @@ fn port_of(output: impl Read + Send + 'static) -> Option<u16> {
             }
         }
     });
-    told.recv_timeout(LONG).ok()
+    told.recv_timeout(MAX_WAIT).ok()
 }

@@ -1,4 +1,4 @@
-//! An HTTP/1.1 client that sees octets: exact requests out, exact answers in, and a clear word for every way
+//! An HTTP/1.1 client that sees bytes: exact requests out, exact answers in, and a clear word for every way
 //! an answer can fail to arrive. It keeps its connection as long as both sides want it.
 
 use std::io::{ErrorKind, Read, Write};
@@ -112,11 +112,11 @@ impl Client {
         self.buffer.clear();
     }
 
-    /// Sends exactly these octets, connecting if needed.
-    pub fn send(&mut self, octets: &[u8]) -> Result<(), Failure> {
+    /// Sends exactly these bytes, connecting if needed.
+    pub fn send(&mut self, bytes: &[u8]) -> Result<(), Failure> {
         self.connect()?;
         let Some(stream) = &mut self.stream else { return Err(Failure::Closed(Vec::new())) };
-        match stream.write_all(octets).and_then(|()| stream.flush()) {
+        match stream.write_all(bytes).and_then(|()| stream.flush()) {
             Ok(()) => Ok(()),
             Err(e) if e.kind() == ErrorKind::WouldBlock || e.kind() == ErrorKind::TimedOut => {
                 Err(Failure::Timeout)
@@ -154,10 +154,10 @@ impl Client {
         if (!body.is_empty() || matches!(method, "POST" | "PUT")) && !headers.iter().any(|(n, _)| framed(n)) {
             all.push(("Content-Length", &length));
         }
-        let mut octets = self.head(method, target, &all).into_bytes();
-        octets.extend_from_slice(body);
+        let mut bytes = self.head(method, target, &all).into_bytes();
+        bytes.extend_from_slice(body);
         // A peer that answers early and closes breaks our writing; its answer is still there.
-        let sent = self.send(&octets);
+        let sent = self.send(&bytes);
         match (self.read(method), sent) {
             (Ok(answer), _) => Ok(answer),
             (Err(failure), Ok(())) => Err(failure),
@@ -207,11 +207,11 @@ impl Client {
         Ok(std::mem::take(&mut self.buffer))
     }
 
-    /// Reads exactly so many octets of what is no HTTP any more.
-    pub fn read_octets(&mut self, length: usize) -> Result<Vec<u8>, Failure> {
-        let mut octets = Vec::new();
-        self.read_exactly(length, &mut octets)?;
-        Ok(octets)
+    /// Reads exactly so many bytes of what is no HTTP any more.
+    pub fn read_bytes(&mut self, length: usize) -> Result<Vec<u8>, Failure> {
+        let mut bytes = Vec::new();
+        self.read_exactly(length, &mut bytes)?;
+        Ok(bytes)
     }
 
     /// Waits until the peer closes. Out: whether it did within the time, having sent nothing more.
@@ -285,11 +285,11 @@ impl Client {
                 return Err(Failure::Closed(std::mem::take(&mut self.buffer)));
             }
         };
-        let octets: Vec<u8> = self.buffer.drain(..end + 4).collect();
-        let head = String::from_utf8_lossy(&octets[..end]).into_owned();
+        let bytes: Vec<u8> = self.buffer.drain(..end + 4).collect();
+        let head = String::from_utf8_lossy(&bytes[..end]).into_owned();
         let mut lines = head.split("\r\n");
         let status = lines.next().and_then(|l| l.strip_prefix("HTTP/1.")?.get(2..5)?.parse().ok());
-        let Some(status) = status else { return Err(Failure::Malformed(octets)) };
+        let Some(status) = status else { return Err(Failure::Malformed(bytes)) };
         let headers =
             lines.filter_map(|l| l.split_once(':')).map(|(n, v)| (n.to_owned(), v.trim().to_owned()));
         Ok(Answer { status, headers: headers.collect(), head, ..Answer::default() })

@@ -15,7 +15,6 @@ pub struct Sample {
 /// One family.
 #[derive(Clone, Debug, Default)]
 pub struct Family {
-    pub help: String,
     pub kind: String,
     pub samples: Vec<Sample>,
 }
@@ -38,7 +37,7 @@ pub fn read(text: &str) -> Result<Families, String> {
                 return wrong("a family begins twice, or without a text");
             }
             current = name.to_owned();
-            families.insert(current.clone(), Family { help: help.to_owned(), ..Family::default() });
+            families.insert(current.clone(), Family::default());
         } else if let Some(rest) = line.strip_prefix("# TYPE ") {
             let family = families.get_mut(&current).ok_or("TYPE before HELP")?;
             let (name, kind) = rest.split_once(' ').ok_or("no type")?;

@@ -20,7 +20,7 @@ pub const END_HEADERS: u8 = 4;
 
 /// How a stream ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Ended {
+pub enum StreamEnd {
     /// With an answer: its status, if that was sent plainly enough to see, and its body.
     Answer(Option<u16>, Vec<u8>),
     /// With RST_STREAM and this code.
@@ -29,11 +29,11 @@ pub enum Ended {
     Closed,
 }
 
-impl Ended {
+impl StreamEnd {
     /// The status of an answer, 0 for everything else.
     pub fn status(&self) -> u16 {
         match self {
-            Ended::Answer(status, _) => status.unwrap_or(0),
+            StreamEnd::Answer(status, _) => status.unwrap_or(0),
             _ => 0,
         }
     }
@@ -41,7 +41,7 @@ impl Ended {
     /// The JSON of an answer.
     pub fn json(&self) -> serde_json::Value {
         match self {
-            Ended::Answer(_, body) => serde_json::from_slice(body)
+            StreamEnd::Answer(_, body) => serde_json::from_slice(body)
                 .unwrap_or_else(|e| panic!("{e}: {}", String::from_utf8_lossy(body))),
             other => panic!("no answer: {other:?}"),
         }
@@ -49,7 +49,7 @@ impl Ended {
 }
 
 /// What came next.
-pub enum Next {
+pub enum NextFrame {
     /// Kind, flags, stream, payload.
     Frame(u8, u8, u32, Vec<u8>),
     /// Nothing, in the time for it.
@@ -92,15 +92,15 @@ impl H2 {
 
     /// One frame as it is.
     pub fn frame(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
-        let octets = frame_of(kind, flags, stream, payload);
+        let bytes = frame_of(kind, flags, stream, payload);
         // A peer that is gone shows when its words are read.
-        let _ = self.stream.write_all(&octets).and_then(|()| self.stream.flush());
+        let _ = self.stream.write_all(&bytes).and_then(|()| self.stream.flush());
     }
 
     /// Many frames at once. False when the other side is gone or takes no more.
-    pub fn octets(&mut self, octets: &[u8]) -> bool {
+    pub fn bytes(&mut self, bytes: &[u8]) -> bool {
         self.stream.sock.set_write_timeout(Some(Duration::from_secs(2))).unwrap();
-        self.stream.write_all(octets).and_then(|()| self.stream.flush()).is_ok()
+        self.stream.write_all(bytes).and_then(|()| self.stream.flush()).is_ok()
     }
 
     /// Reads what there is for so long, and drops it. False when the other side has ended the connection.
@@ -136,21 +136,21 @@ impl H2 {
     }
 
     /// Part of a body.
-    pub fn data(&mut self, stream: u32, octets: &[u8], end: bool) {
-        self.frame(DATA, if end { END_STREAM } else { 0 }, stream, octets);
+    pub fn data(&mut self, stream: u32, bytes: &[u8], end: bool) {
+        self.frame(DATA, if end { END_STREAM } else { 0 }, stream, bytes);
     }
 
     /// Waits for the end of a stream.
-    pub fn end_of(&mut self, stream: u32) -> Ended {
+    pub fn end_of(&mut self, stream: u32) -> StreamEnd {
         let (mut status, mut body) = (None, Vec::new());
         loop {
-            let Some((kind, flags, at, payload)) = self.read() else { return Ended::Closed };
+            let Some((kind, flags, at, payload)) = self.read() else { return StreamEnd::Closed };
             match kind {
                 SETTINGS if flags & ACK == 0 => self.frame(SETTINGS, ACK, 0, &[]),
                 PING if flags & ACK == 0 => self.frame(PING, ACK, 0, &payload),
-                GOAWAY if payload.get(4..8) != Some(&[0; 4]) => return Ended::Closed,
+                GOAWAY if payload.get(4..8) != Some(&[0; 4]) => return StreamEnd::Closed,
                 RST_STREAM if at == stream => {
-                    return Ended::Reset(u32::from_be_bytes(payload[..4].try_into().unwrap()));
+                    return StreamEnd::Reset(u32::from_be_bytes(payload[..4].try_into().unwrap()));
                 }
                 HEADERS if at == stream => {
                     status = status_of(&payload).filter(|s| *s >= 200).or(status);
@@ -168,32 +168,32 @@ impl H2 {
                 _ => {}
             }
             if matches!(kind, DATA | HEADERS) && at == stream && flags & END_STREAM != 0 {
-                return Ended::Answer(status, body);
+                return StreamEnd::Answer(status, body);
             }
         }
     }
 
     /// The next frame, if it begins in this time.
-    pub fn next_frame(&mut self, at_most: Duration) -> Next {
+    pub fn next_frame(&mut self, at_most: Duration) -> NextFrame {
         self.stream.sock.set_read_timeout(Some(at_most)).unwrap();
         let mut first = [0; 1];
         match self.stream.read(&mut first) {
             Ok(1..) => {}
             Err(e) if matches!(e.kind(), std::io::ErrorKind::WouldBlock | std::io::ErrorKind::TimedOut) => {
-                return Next::Nothing;
+                return NextFrame::Nothing;
             }
-            _ => return Next::Closed,
+            _ => return NextFrame::Closed,
         }
         self.stream.sock.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
-        let Some((kind, flags, stream, payload)) = self.read_behind(&first) else { return Next::Closed };
-        Next::Frame(kind, flags, stream, payload)
+        let Some((kind, flags, stream, payload)) = self.read_behind(&first) else { return NextFrame::Closed };
+        NextFrame::Frame(kind, flags, stream, payload)
     }
 
     fn read(&mut self) -> Option<(u8, u8, u32, Vec<u8>)> {
         self.read_behind(&[])
     }
 
-    /// The frame that begins with these octets, which were read.
+    /// The frame that begins with these bytes, which were read.
     fn read_behind(&mut self, begin: &[u8]) -> Option<(u8, u8, u32, Vec<u8>)> {
         let mut head = [0; 9];
         head[..begin.len()].copy_from_slice(begin);
@@ -214,7 +214,7 @@ pub fn h2_client(acme: &super::Acme) -> reqwest::Client {
     reqwest::Client::builder().use_rustls_tls().add_root_certificate(ca).build().unwrap()
 }
 
-/// A frame's octets.
+/// A frame's bytes.
 pub fn frame_of(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
     [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()

@@ -22,7 +22,7 @@ impl Tally {
     }
 
     /// Everything but this one.
-    pub fn besides(&self, outcome: &str) -> u64 {
+    pub fn other_than(&self, outcome: &str) -> u64 {
         self.total() - self.of(outcome)
     }
 }
@@ -67,7 +67,7 @@ pub fn load_get(address: SocketAddr, target: &str, prefix: &str, threads: usize,
             let rid = format!("{prefix}-{thread}-{n}");
             match client.request("GET", target, &[("X-Request-Id", &rid)], b"") {
                 Ok(answer) => answer.status.to_string(),
-                Err(failure) => failure.word().to_owned(),
+                Err(failure) => failure.name().to_owned(),
             }
         }
     })

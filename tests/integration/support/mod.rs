@@ -1,7 +1,7 @@
 //! Helpers for tests of the real programs, all blocking, so that a test reads from top to bottom.
 //!
 //! [`Acme`] is a simulated Domino cluster, [`Icm`] the product in front of it, [`Client`] an HTTP/1.1 client
-//! that sees octets, [`load`] many of them at once. Everything ends when its value is dropped. Tests that use
+//! that sees bytes, [`load`] many of them at once. Everything ends when its value is dropped. Tests that use
 //! this are plain `#[test]` functions:
 //!
 //! ```ignore
@@ -18,39 +18,43 @@
 
 mod acme;
 mod answer;
-mod bed;
 mod browser;
-mod canned;
 mod chromium;
+mod cli;
 mod client;
+mod cluster;
+mod config;
+pub mod documented_commands;
 pub mod exposition;
+mod fixed_response_server;
 pub mod h2;
 mod icm;
 mod load;
+mod recording_server;
 pub mod schema;
-mod scripted;
+mod scripted_server;
 mod status;
-mod tape;
-pub mod tour;
-mod watch;
 
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 pub use acme::{Acme, Server};
 pub use answer::{Answer, Failure};
-pub use bed::{THREE, ask, bed, bed_of, start_with_equal_indexes};
 pub use browser::Browser;
-pub use canned::{Canned, config_for};
 pub use chromium::Chromium;
+pub use cli::{CliOutput, icm_cli};
 pub use client::Client;
-pub use h2::{Ended, H2, Next, block_of, frame_of, h2_client};
-pub use icm::{Icm, add_tls, config, config_of, config_with_equal_indexes, set};
+pub use cluster::{THREE_SERVERS, ask, start_cluster, start_scenario, start_with_equal_indexes};
+pub use config::{
+    add_tls, config, config_of, config_with_equal_indexes, secret_file, set, sources_of, write_config,
+};
+pub use fixed_response_server::{FixedResponseServer, config_for};
+pub use h2::{H2, NextFrame, StreamEnd, block_of, frame_of, h2_client};
+pub use icm::Icm;
 pub use load::{Tally, load, load_get};
-pub use scripted::{Scripted, Talk};
-pub use status::LONG;
-pub use tape::{OK, Tape};
-pub use watch::{Told, User, icm_cli, secret_file, sources_of, write_config};
+pub use recording_server::{OK, RecordingServer};
+pub use scripted_server::{ScriptedServer, ServerConnection};
+pub use status::MAX_WAIT;
 
 /// Waits until `true`, at most so long. Out: whether it became true.
 pub fn eventually(at_most: Duration, mut is_so: impl FnMut() -> bool) -> bool {

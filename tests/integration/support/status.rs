@@ -1,16 +1,74 @@
-//! What the admin listener says of one server. In: `/status`. Out: its values, and waiting for them.
+//! What an administrator sees of a running `icm`, and waiting for it: states, counters, events, and which server serves.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde_json::Value;
 
+use super::cli::icm_cli;
 use super::eventually;
 use super::icm::Icm;
 
 /// Everything that is waited for comes within this, on a busy machine too.
-pub const LONG: Duration = Duration::from_secs(30);
+pub const MAX_WAIT: Duration = Duration::from_secs(30);
 
 impl Icm {
+    /// `/status` of the admin listener.
+    pub fn status(&self) -> Value {
+        self.admin("/status").json()
+    }
+
+    /// Waits until a server looks so.
+    pub fn wait_for_server(&self, name: &str, what: &str, is_so: impl Fn(&Value) -> bool) {
+        let came = eventually(MAX_WAIT, || is_so(&self.status_of(name)));
+        assert!(came, "{name} never {what}: {:#}", self.status_of(name));
+    }
+
+    /// Waits until the status page looks so.
+    pub fn wait_for_status(&self, what: &str, is_so: impl Fn(&Value) -> bool) {
+        let came = eventually(MAX_WAIT, || is_so(&self.status()));
+        assert!(came, "never {what}: {:#}", self.status());
+    }
+
+    /// Who served so many GETs of users without a cookie: common names, else the status.
+    pub fn served(&self, target: &str, times: usize) -> BTreeMap<String, usize> {
+        let mut client = self.client();
+        let mut served = BTreeMap::new();
+        for _ in 0..times {
+            *served.entry(client.get(target).served_by()).or_default() += 1;
+        }
+        served
+    }
+
+    /// Waits until users without a cookie are served by nobody else, ten in a row.
+    pub fn wait_for_served(&self, target: &str, only: &str) {
+        let mut served = BTreeMap::new();
+        let came = eventually(MAX_WAIT, || {
+            served = self.served(target, 10);
+            served.keys().eq([only])
+        });
+        assert!(came, "{target} by {served:?}, not by {only} alone: {:#}", self.status());
+    }
+
+    /// A metric's value by the start of its line: `icm_directory_readable{`.
+    pub fn metric(&self, start: &str) -> Option<f64> {
+        let text = self.admin("/metrics").text();
+        text.lines().find(|l| l.starts_with(start))?.rsplit(' ').next()?.parse().ok()
+    }
+
+    /// Events of the status page, newest first, that are about this server.
+    pub fn events_of(&self, name: &str) -> Vec<Value> {
+        let whole = format!("{name}/Acme");
+        let all = self.status()["events"].as_array().unwrap().clone();
+        all.into_iter().filter(|e| e["server"] == whole.as_str()).collect()
+    }
+
+    /// `icm explain --json` of the running balancer, asked through the configuration file.
+    pub fn explain(&self, url: &str) -> Value {
+        let output = icm_cli(&["explain", url, "--json", "-c", self.file.to_str().unwrap()]);
+        serde_json::from_str(&output.out).unwrap_or_else(|e| panic!("{e}: {output:?}"))
+    }
+
     /// One server of the first cluster, as `/status` shows it.
     pub fn status_of(&self, server: &str) -> Value {
         let status = self.admin("/status").json();
@@ -26,13 +84,13 @@ impl Icm {
 
     /// Waits for a state.
     pub fn wait_for_state(&self, server: &str, state: &str) {
-        let there = eventually(LONG, || self.state_of(server) == state);
+        let there = eventually(MAX_WAIT, || self.state_of(server) == state);
         assert!(there, "{server} never became {state}: {}", self.status_of(server));
     }
 
     /// Waits until so many requests are in flight there.
     pub fn wait_for_in_flight(&self, server: &str, n: u64) {
-        let there = eventually(LONG, || self.status_of(server)["in_flight"] == n);
+        let there = eventually(MAX_WAIT, || self.status_of(server)["in_flight"] == n);
         assert!(there, "{server} never had {n} requests in flight: {}", self.status_of(server));
     }
 
@@ -57,13 +115,13 @@ impl Icm {
     pub fn wait_for_good_probe(&self, server: &str) {
         let before = self.probes_of(server).0;
         let answers = || self.probes_of(server).0 >= before + 2 && self.state_of(server) == "AVAILABLE";
-        assert!(eventually(LONG, answers), "{}", self.status_of(server));
+        assert!(eventually(MAX_WAIT, answers), "{}", self.status_of(server));
     }
 
     /// The value of an affinity cookie that names this server, from its answer for a database that it holds.
     pub fn cookie_for(&self, server: &str, target: &str) -> String {
         let mut value = None;
-        eventually(LONG, || {
+        eventually(MAX_WAIT, || {
             let answer = self.client().get(target);
             if answer.server().split('/').next() == Some(server) {
                 value = answer.cookie("ICM").map(str::to_owned);

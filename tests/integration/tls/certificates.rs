@@ -4,7 +4,6 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use crate::support::*;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
@@ -14,8 +13,6 @@ use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
 use serde_yaml::Value;
-
-const LONG: Duration = Duration::from_secs(30);
 
 /// An authority that writes certificates into a folder.
 struct Authority {
@@ -129,7 +126,7 @@ fn visit(
     let server = ServerName::try_from(name.to_owned()).unwrap();
     let connection = rustls::ClientConnection::new(Arc::new(config), server).unwrap();
     let stream = TcpStream::connect(address).unwrap();
-    stream.set_read_timeout(Some(LONG)).unwrap();
+    stream.set_read_timeout(Some(MAX_WAIT)).unwrap();
     let mut stream = rustls::StreamOwned::new(connection, stream);
     let request = "GET /fast HTTP/1.1\r\nHost: www.acme.example\r\nConnection: close\r\n\r\n";
     let mut answer = Vec::new();
@@ -155,7 +152,7 @@ fn reload(icm: &Icm, config: &Value, success: bool) {
     let before = at();
     pause(5);
     icm.reload(config);
-    assert!(eventually(LONG, || at() != before), "HUP was not heard");
+    assert!(eventually(MAX_WAIT, || at() != before), "HUP was not heard");
     assert_eq!(icm.admin("/status").json()["reload"]["success"], success, "{}", icm.log());
 }
 
@@ -318,10 +315,10 @@ fn the_admin_listener_speaks_tls_and_its_certificate_is_renewed() {
     set(&mut config, "admin.tls", &files);
     let icm = Icm::start(config.clone());
     let ready = || Client::tls(icm.admin, "localhost", &ca.file).get("/readyz").status == 200;
-    assert!(eventually(LONG, ready), "{}", icm.log());
+    assert!(eventually(MAX_WAIT, ready), "{}", icm.log());
     ca.issue("admin", &["localhost"]);
     icm.reload(&config);
-    assert!(eventually(LONG, || leaf(icm.admin, "localhost") == ca.der("admin")), "{}", icm.log());
+    assert!(eventually(MAX_WAIT, || leaf(icm.admin, "localhost") == ca.der("admin")), "{}", icm.log());
 }
 
 /// HTTPS to the servers, probed once: the first request makes the first connection of its own.
@@ -345,11 +342,11 @@ fn no_server_is_sent_a_request_whose_certificate_is_not_good() {
         let status = icm.admin("/status").json();
         status["clusters"][0]["servers"].as_array().unwrap().iter().all(|s| s["https_up"] == true)
     };
-    assert!(eventually(LONG, || healthy(&good)), "{}", good.log());
+    assert!(eventually(MAX_WAIT, || healthy(&good)), "{}", good.log());
     assert_eq!(status_of(&good, &unique_id()), 200);
     for fault in ["tls_wrong_name", "tls_expired", "tls_handshake"] {
         let icm = Icm::start(upstream_https(&acme));
-        assert!(eventually(LONG, || healthy(&icm)), "{}", icm.log());
+        assert!(eventually(MAX_WAIT, || healthy(&icm)), "{}", icm.log());
         acme.fault("all", fault.into());
         let rid = unique_id();
         assert_eq!(status_of(&icm, &rid), 503, "{fault}");
@@ -383,8 +380,8 @@ fn a_probe_notices_a_bad_certificate_and_verify_false_says_so_and_goes_on() {
     assert_eq!(status_of(&icm, &unique_id()), 503);
     set(&mut config, "clusters.0.upstream_tls", "{ verify: false }");
     reload(&icm, &config, true);
-    assert!(eventually(LONG, up), "{}", icm.log());
-    assert!(eventually(LONG, || status_of(&icm, &unique_id()) == 200), "{}", icm.log());
+    assert!(eventually(MAX_WAIT, up), "{}", icm.log());
+    assert!(eventually(MAX_WAIT, || status_of(&icm, &unique_id()) == 200), "{}", icm.log());
     icm.wait_for_log("verify: false");
 }
 

@@ -5,11 +5,9 @@ use std::io::Write;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::Duration;
 
 use crate::support::*;
 
-const LONG: Duration = Duration::from_secs(30);
 const REQUEST: &str = "GET /fast HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n";
 
 /// What `openssl s_client` says. It sends a request, so that it reads on until the server closes: tickets of TLS 1.3
@@ -93,7 +91,7 @@ fn a_session_outlives_a_reload_and_a_new_certificate() {
         let before = at();
         pause(5);
         icm.reload(&config);
-        assert!(eventually(LONG, || at() != before), "HUP was not heard");
+        assert!(eventually(MAX_WAIT, || at() != before), "HUP was not heard");
         assert_eq!(icm.admin("/status").json()["reload"]["success"], true, "{}", icm.log());
         for (version, file) in &files {
             assert!(resumes(&acme, secure, version, file), "{version} after a reload: {}", icm.log());
@@ -131,7 +129,7 @@ fn requests_to_a_server_with_https_share_one_handshake() {
     let icm = Icm::start(config);
     let mut client = icm.client();
     let target = "/sales/orders.nsf?OpenView";
-    assert!(eventually(LONG, || icm.client().get(target).status == 200), "{}", icm.log());
+    assert!(eventually(MAX_WAIT, || icm.client().get(target).status == 200), "{}", icm.log());
     let sum = |field: &str| {
         let all = acme.ask("GET", "/connections", None);
         all.as_object().unwrap().values().map(|c| c[field].as_u64().unwrap()).sum::<u64>()

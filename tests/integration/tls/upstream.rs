@@ -86,8 +86,8 @@ fn the_authorities_of_pingora_count_for_probes_and_readers_too_and_those_of_the_
     set(&mut config, "pingora.ca_file", &acme.ca_file.display().to_string());
     set(&mut config, "clusters.0.upstream_tls.ca_file", &ca.display().to_string());
     let icm = Icm::start(config);
-    let told = || icm.status_of("Web1")["cause"].to_string().contains("the certificate is not trusted");
-    assert!(eventually(LONG, told), "{}", icm.status_of("Web1"));
+    let reported = || icm.status_of("Web1")["cause"].to_string().contains("the certificate is not trusted");
+    assert!(eventually(MAX_WAIT, reported), "{}", icm.status_of("Web1"));
 }
 
 #[test]
@@ -111,8 +111,8 @@ fn what_is_wrong_with_a_certificate_is_said_where_the_server_is_shown() {
     for (fault, said) in [("tls_expired", "xpired"), ("tls_wrong_name", "web1.acme.example")] {
         acme.fault("Web1", fault.into());
         let cause = || icm.status_of("Web1")["cause"].to_string();
-        let told = || cause().contains("the certificate is not trusted") && cause().contains(said);
-        assert!(eventually(LONG, told), "{fault}: {}", icm.status_of("Web1"));
+        let reported = || cause().contains("the certificate is not trusted") && cause().contains(said);
+        assert!(eventually(MAX_WAIT, reported), "{fault}: {}", icm.status_of("Web1"));
         assert_eq!(icm.state_of("Web1"), "UNREACHABLE");
         acme.heal("Web1");
         icm.wait_for_state("Web1", "AVAILABLE");
@@ -147,8 +147,8 @@ fn a_server_without_tls_1_2_is_called_so_in_state_log_and_check() {
     set(&mut config, "clusters.0.servers.list.0.https", &format!("\"{}\"", old_server()));
     let words = "the server offers no TLS 1.2 or newer";
     let icm = Icm::start(config.clone());
-    let told = || icm.status_of("Web1")["cause"].to_string().contains(words);
-    assert!(eventually(LONG, told), "{}", icm.status_of("Web1"));
+    let reported = || icm.status_of("Web1")["cause"].to_string().contains(words);
+    assert!(eventually(MAX_WAIT, reported), "{}", icm.status_of("Web1"));
     icm.wait_for_log(words);
     let (_, text) = check(&config, &["--probe"]);
     assert!(text.lines().any(|l| l.contains("Web1") && l.contains(words)), "{text}");

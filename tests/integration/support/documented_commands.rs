@@ -9,7 +9,7 @@ use serde_yaml::Value;
 use super::{Acme, Icm, free_port, set};
 
 /// `conf/acme.yaml` with the ports of this cluster.
-pub fn demo(acme: &Acme) -> Value {
+pub fn demo_config(acme: &Acme) -> Value {
     let mut config: Value = serde_yaml::from_str(include_str!("../../../conf/acme.yaml")).unwrap();
     set(&mut config, "listeners.0.address", &format!("127.0.0.1:{}", free_port()));
     set(&mut config, "admin.address", &format!("127.0.0.1:{}", free_port()));
@@ -26,24 +26,24 @@ pub fn demo(acme: &Acme) -> Value {
 
 /// A command with the addresses and files of this test, in place of those of `conf/acme.yaml` and of
 /// `/etc/icm`, which is `etc` here.
-pub fn here(command: &str, acme: &Acme, icm: &Icm, etc: &Path) -> String {
-    let mut here = command
+pub fn with_test_addresses(command: &str, acme: &Acme, icm: &Icm, etc: &Path) -> String {
+    let mut replaced = command
         .replace("127.0.0.1:8080", &icm.address.to_string())
         .replace("127.0.0.1:8098", &icm.admin.to_string())
         .replace("127.0.0.1:8099", &acme.control.to_string())
         .replace("target/debug/icm", env!("CARGO_BIN_EXE_icm"));
     for file in ["conf/acme.yaml", "/etc/icm/icm.yaml"] {
-        here = here.replace(file, &icm.file.display().to_string());
+        replaced = replaced.replace(file, &icm.file.display().to_string());
     }
     for server in &acme.servers {
         for (port, at) in [(":9100", server.metrics), (":5666", server.agent), ("", server.http)] {
-            here = here.replace(&format!("{}{port}", server.hostname), &at.unwrap().to_string());
+            replaced = replaced.replace(&format!("{}{port}", server.hostname), &at.unwrap().to_string());
         }
     }
     for folder in ["/etc/icm", "/etc/bash_completion.d", "/usr/local/share/man/man1"] {
-        here = here.replace(folder, &etc.display().to_string());
+        replaced = replaced.replace(folder, &etc.display().to_string());
     }
-    here
+    replaced
 }
 
 /// Runs it in bash; `icm` is the one that was built.

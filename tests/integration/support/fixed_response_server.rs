@@ -1,4 +1,4 @@
-//! A server that says exactly what a test wants. In: octets. Out: the same answer to every request, for what
+//! A server that says exactly what a test wants. In: bytes. Out: the same answer to every request, for what
 //! the simulated cluster would never say.
 
 use std::io::{Read, Write};
@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 /// Ends when dropped.
-pub struct Canned {
+pub struct FixedResponseServer {
     /// Where it listens.
     pub address: SocketAddr,
     answer: Arc<Mutex<Vec<u8>>>,
@@ -15,9 +15,9 @@ pub struct Canned {
     stop: Arc<AtomicBool>,
 }
 
-impl Canned {
-    /// Answers every request with these octets and closes the connection.
-    pub fn new(answer: &str) -> Canned {
+impl FixedResponseServer {
+    /// Answers every request with these bytes and closes the connection.
+    pub fn new(answer: &str) -> FixedResponseServer {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let answer = Arc::new(Mutex::new(answer.as_bytes().to_vec()));
@@ -45,7 +45,7 @@ impl Canned {
                 });
             }
         });
-        Canned { address, answer, heads, stop }
+        FixedResponseServer { address, answer, heads, stop }
     }
 
     /// From the next connection on it answers so.
@@ -81,7 +81,7 @@ clusters:
     serde_yaml::from_str(&text).unwrap()
 }
 
-impl Drop for Canned {
+impl Drop for FixedResponseServer {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
         // Wakes it, so that it sees that it is over.

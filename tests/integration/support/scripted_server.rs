@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 /// Ends when dropped.
-pub struct Scripted {
+pub struct ScriptedServer {
     /// Where it listens.
     pub address: SocketAddr,
     connections: Arc<AtomicUsize>,
@@ -14,7 +14,7 @@ pub struct Scripted {
 }
 
 /// One connection of a client.
-pub struct Talk {
+pub struct ServerConnection {
     /// The socket itself.
     pub stream: TcpStream,
     /// Which connection of the server this is, from 0.
@@ -22,9 +22,9 @@ pub struct Talk {
     buffer: Vec<u8>,
 }
 
-impl Scripted {
+impl ScriptedServer {
     /// Runs `serve` in a thread for each connection; the connection is closed when it returns.
-    pub fn new(serve: impl Fn(&mut Talk) + Send + Sync + 'static) -> Scripted {
+    pub fn new(serve: impl Fn(&mut ServerConnection) + Send + Sync + 'static) -> ScriptedServer {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, connections) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
@@ -38,10 +38,12 @@ impl Scripted {
                 let _ = stream.set_nodelay(true);
                 let number = count.fetch_add(1, Ordering::Relaxed);
                 let serve = serve.clone();
-                std::thread::spawn(move || serve(&mut Talk { stream, number, buffer: Vec::new() }));
+                std::thread::spawn(move || {
+                    serve(&mut ServerConnection { stream, number, buffer: Vec::new() })
+                });
             }
         });
-        Scripted { address, connections, stop }
+        ScriptedServer { address, connections, stop }
     }
 
     /// How many connections there have been.
@@ -55,8 +57,8 @@ impl Scripted {
     }
 
     /// The same with several servers: Web1, Web2, ...
-    pub fn config_of(servers: &[Scripted]) -> serde_yaml::Value {
-        let server = |(n, server): (usize, &Scripted)| {
+    pub fn config_of(servers: &[ScriptedServer]) -> serde_yaml::Value {
+        let server = |(n, server): (usize, &ScriptedServer)| {
             format!("{{ name: Web{n}/Acme, hostname: web{n}.acme.example, http: \"{}\" }}", server.address)
         };
         let list: Vec<String> = (1..).zip(servers).map(server).collect();
@@ -66,14 +68,14 @@ impl Scripted {
     }
 }
 
-impl Drop for Scripted {
+impl Drop for ScriptedServer {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
         let _ = TcpStream::connect(self.address);
     }
 }
 
-impl Talk {
+impl ServerConnection {
     /// The head of the next request, whose body is read, too; `None` when the client has closed. Probes are answered and
     /// not shown.
     pub fn request(&mut self) -> Option<String> {

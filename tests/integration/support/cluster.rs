@@ -7,7 +7,7 @@ use super::{Acme, Answer, Icm, config, config_with_equal_indexes, set, unique_id
 
 /// Three members that hold one database, and one that only Web1 holds; without HTTPS, so that a server whose HTTP
 /// port is dead is UNREACHABLE.
-pub const THREE: &str = "
+pub const THREE_SERVERS: &str = "
 servers:
   - { name: Web1/Acme, https: false }
   - { name: Web2/Acme, https: false }
@@ -19,13 +19,13 @@ databases:
   - { path: only.nsf, replica_id: C1257A000041D203, replicas: [Web1] }
 ";
 
-/// [`THREE`] with these settings of the cluster; nobody becomes UNREACHABLE by itself unless they say so.
-pub fn bed(settings: &[(&str, &str)]) -> (Acme, Icm) {
-    bed_of(THREE, settings)
+/// [`THREE_SERVERS`] with these settings of the cluster; nobody becomes UNREACHABLE by itself unless they say so.
+pub fn start_cluster(settings: &[(&str, &str)]) -> (Acme, Icm) {
+    start_scenario(THREE_SERVERS, settings)
 }
 
 /// The same for another scenario.
-pub fn bed_of(scenario: &str, settings: &[(&str, &str)]) -> (Acme, Icm) {
+pub fn start_scenario(scenario: &str, settings: &[(&str, &str)]) -> (Acme, Icm) {
     let acme = Acme::start(scenario);
     let mut config = config(&acme);
     let quiet = [
