@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Starts the simulated Acme cluster and icm in front of it, for `make run`. Ctrl-C ends both.
+# Starts the simulated Acme cluster and icm in front of it, for `make run`. Ctrl-C stops both.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 bin="${CARGO_TARGET:-target}/debug"
 
 answers() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }
-await() { # await PORT PID NAME: until the port answers, or the process has ended
+await() { # await PORT PID NAME: until the port answers or the process has ended
     for _ in $(seq 150); do
         answers "$1" && return 0
         kill -0 "$2" 2>/dev/null || break
@@ -21,7 +21,7 @@ for port in 8080 8098 8099; do
         exit 1
     fi
 done
-# Each in a process group of its own: Ctrl-C reaches this script alone, which ends them in order.
+# Each in a process group of its own: Ctrl-C reaches only this script, which stops them in order.
 set -m
 acme='' icm=''
 finish() {
@@ -48,10 +48,10 @@ cat <<'TEXT'
     http://127.0.0.1:8080/?OpenServer         the databases of the cluster, through icm
     http://127.0.0.1:8080/sales/orders.nsf    one of them; three servers hold it
     http://127.0.0.1:8080/sales/leads.nsf     one path, two databases: you are asked which
-    http://127.0.0.1:8098/                    what icm knows: the status page
+    http://127.0.0.1:8098/                    the status page of icm
     http://127.0.0.1:8099/servers             the servers themselves; README.md shows how to make them fail
 
-  Ctrl-C ends both. What follows is the access log of icm.
+  Ctrl-C stops both. The access log of icm follows.
 
 TEXT
 wait "$icm"

@@ -95,8 +95,8 @@ CONF
 
 if have nginx; then
     # The first body is for the target as it is, the others are asked for by name.
-    for octets in "${bodies[@]}"; do
-        head -c "$octets" /dev/zero | tr '\0' x >"$work/body-$octets"
+    for bytes in "${bodies[@]}"; do
+        head -c "$bytes" /dev/zero | tr '\0' x >"$work/body-$bytes"
     done
     first="rewrite ^ /body-${bodies[0]} last;"
     [ "${bodies[0]}" -gt 3000 ] || first="return 200 '$(cat "$work/body-${bodies[0]}")';"
@@ -110,7 +110,7 @@ else
     start direct "$LOAD_CPU" "$acme" --quiet --scenario $here/acme.yaml || die "the origin does not start"
     origin="acme"
     note "nginx is not installed: the simulated cluster is the origin, with the body that it has; larger ones are left out"
-    CASES=$(for name in $CASES; do case_of "$name"; [ "$octets" != "${bodies[0]}" ] || echo "$name"; done)
+    CASES=$(for name in $CASES; do case_of "$name"; [ "$bytes" != "${bodies[0]}" ] || echo "$name"; done)
 fi
 wanted direct || { running=() with_tls=(); }
 

@@ -10,7 +10,7 @@ cd "$(dirname "$0")/../.."
 # request a connection: plain, with a full TLS handshake (P-256 or RSA certificate), with a resumed one.
 CASES=${CASES:-}
 CONNECTIONS=${CONNECTIONS:-}            # instead of CASES: keep-alive with so many connections, one case for each ...
-BODY=${BODY:-}                          # ... and an answer of so many octets (16k means 16384), 1k if not set
+BODY=${BODY:-}                          # ... and an answer of so many bytes (16k means 16384), 1k if not set
 SECONDS_EACH=${SECONDS_EACH:-3}         # measured, after one second of warming up before the first round
 ROUNDS=${ROUNDS:-3}                     # medians are taken over these
 TARGET=${TARGET:-/sales/leads.nsf/fast?OpenPage}    # what is asked for
@@ -75,14 +75,14 @@ case_of() { # case_of NAME: sets kind, speaks (plain, p256, rsa), body, connecti
         *) die "$1 is no case; see the head of $here/run.sh" ;;
     esac
     [[ $connections =~ ^[1-9][0-9]*$ && $body =~ ^[1-9][0-9]*[kM]?$ ]] || die "$1 is no case; see the head of $here/run.sh"
-    octets=$(numfmt --from=iec "${body^^}")
+    bytes=$(numfmt --from=iec "${body^^}")
 }
 secure=0 handshakes=0 bodies=()
 for name in $CASES; do
     case_of "$name"
     [ "$speaks" = plain ] || secure=1
     [[ $kind != full && $kind != resumed ]] || handshakes=1
-    [[ " ${bodies[*]} " == *" $octets "* ]] || bodies+=("$octets")
+    [[ " ${bodies[*]} " == *" $bytes "* ]] || bodies+=("$bytes")
 done
 if [ "$secure" = 1 ] && ! have openssl; then
     note "openssl is not installed, the cases with TLS are left out"
@@ -146,7 +146,7 @@ sent() { # sent NAME: sets fields
 
 load() { # load NAME SECONDS: one line of requests, microseconds, p50, p99, refused, broken, wrong handshakes
     local at=127.0.0.1:$((18090 + ${place[$1]} + ${offset[$speaks]})) path=$TARGET
-    [ "$octets" = "${bodies[0]}" ] || path+="$([[ $TARGET == *\?* ]] && echo '&' || echo '?')body=$octets"
+    [ "$bytes" = "${bodies[0]}" ] || path+="$([[ $TARGET == *\?* ]] && echo '&' || echo '?')body=$bytes"
     local limit=(timeout -k 5 $(($2 + 20)) taskset -c "$LOAD_CPU")
     if [[ $kind == full || $kind == resumed ]]; then
         "${limit[@]}" "$HANDSHAKES" "$at" "$kind" "$connections" "$2" "$path" "${fields[@]}" 2>&1 | sed -n 's/^RESULT //p'

@@ -24,12 +24,25 @@ impl Section {
         self.keys.join(", ")
     }
 
+    /// The new name of a key that was renamed.
+    pub fn renamed(&self, key: &str) -> Option<&'static str> {
+        RENAMED.iter().find(|(section, old, _)| *section == self.name && *old == key).map(|(_, _, new)| *new)
+    }
+
     /// The first other section that has this key.
     pub fn elsewhere(&self, key: &str) -> Option<&'static str> {
         let home = ALL.iter().find(|s| s.name != self.name && s.has(key))?;
         Some(if home.name.is_empty() { "the top level" } else { home.name })
     }
 }
+
+/// Section, old key, new key.
+const RENAMED: &[(&str, &str, &str)] = &[
+    ("", "pages", "pages_dir"),
+    ("clusters[].probe", "ok", "expected_statuses"),
+    ("clusters[].failover", "acting_commands", "unsafe_commands"),
+    ("clusters[].limits", "max_connections_per_server", "max_requests_in_flight_per_server"),
+];
 
 pub(super) const TOP: Section = Section::new(
     "",
@@ -39,7 +52,7 @@ pub(super) const TOP: Section = Section::new(
         "listeners",
         "state_dir",
         "limits",
-        "pages",
+        "pages_dir",
         "admin",
         "statpub",
         "access_log",
@@ -142,7 +155,7 @@ pub(super) const REPLICA: Section =
     Section::new("clusters[].directory.databases[].replicas[]", &["server", "path", "mark"]);
 pub(super) const PROBE: Section = Section::new(
     "clusters[].probe",
-    &["path", "host", "interval", "timeout", "healthy_after", "unreachable_after", "ok"],
+    &["path", "host", "interval", "timeout", "healthy_after", "unreachable_after", "expected_statuses"],
 );
 pub(super) const AVAILABILITY: Section =
     Section::new("clusters[].availability", &["source", "url", "port", "interval", "stale_after", "range"]);
@@ -157,7 +170,7 @@ pub(super) const FAILOVER: Section = Section::new(
         "body_timeout",
         "retry_statuses",
         "retry_methods",
-        "acting_commands",
+        "unsafe_commands",
         "unknown_commands",
         "retry_after_timeout",
         "passive_failures",
@@ -179,8 +192,10 @@ pub(super) const AFFINITY: Section = Section::new(
         "drain_timeout",
     ],
 );
-pub(super) const CLUSTER_LIMITS: Section =
-    Section::new("clusters[].limits", &["request_body", "max_connections_per_server", "queue_timeout"]);
+pub(super) const CLUSTER_LIMITS: Section = Section::new(
+    "clusters[].limits",
+    &["request_body", "max_requests_in_flight_per_server", "queue_timeout"],
+);
 pub(super) const HEADERS: Section =
     Section::new("clusters[].headers", &["host", "via", "hsts", "expose_server"]);
 

@@ -284,9 +284,9 @@ fn settings(document: &Document<'_>, value: &Value) -> Option<Settings> {
     let admin = top::admin(&top.get("admin"));
     let statpub = top::statpub(&top.get("statpub"));
     top::check_addresses(&top, &listeners, &admin, statpub.as_ref());
-    let pages_item = top.get("pages");
-    let pages = pages_item.path(Named::Public);
-    if let Some(pages) = pages.as_ref().filter(|p| !document.load.files.is_dir(p)) {
+    let pages_item = top.get("pages_dir");
+    let pages_dir = pages_item.path(Named::Public);
+    if let Some(pages) = pages_dir.as_ref().filter(|p| !document.load.files.is_dir(p)) {
         pages_item.error(Problem::new(format!("there is no directory {}", pages.display())));
     }
     let (follow_item, clusters_item) = (top.get("get_configuration_from"), top.get("clusters"));
@@ -317,7 +317,7 @@ fn settings(document: &Document<'_>, value: &Value) -> Option<Settings> {
         listeners,
         state_dir,
         limits: top::limits(&top.get("limits")),
-        pages,
+        pages_dir,
         admin,
         statpub,
         access_log,

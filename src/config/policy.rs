@@ -15,7 +15,7 @@ use crate::domain::affinity::session::login_name;
 use crate::domain::affinity::{SameSite, SessionCookieStyle};
 
 /// Commands that change something although HTTP calls GET safe.
-const ACTING: [&str; 6] =
+const UNSAFE_COMMANDS: [&str; 6] =
     ["deletedocument", "openagent", "runagent", "logout", "savedocument", "createdocument"];
 /// Domino's session cookies: several servers, one server.
 const SESSION_COOKIES: [&str; 2] = ["domauthsessid", "sessionid"];
@@ -41,11 +41,13 @@ pub(super) fn probe(item: &Item<'_>) -> Probe {
         let at = values::host_port(text, Some(0))?;
         Ok(if at.port == 0 { at.host } else { at.to_string() })
     });
-    let ok = map.get("ok").one_or_more();
+    let statuses = map.get("expected_statuses");
+    let list = statuses.one_or_more();
     let ranges: Vec<_> =
-        ok.iter().filter_map(|r| r.parsed("statuses such as `200-499`", values::status_range)).collect();
-    if map.get("ok").is_list() && ok.is_empty() {
-        map.get("ok").error(Problem::new("no status would be good").hint("write `[200-499]`"));
+        list.iter().filter_map(|r| r.parsed("statuses such as `200-499`", values::status_range)).collect();
+    if statuses.is_list() && list.is_empty() {
+        statuses
+            .error(Problem::new("the list is empty, so every probe would fail").hint("write `[200-499]`"));
     }
     Probe {
         path: path.unwrap_or_else(|| "/".to_owned()),
@@ -54,7 +56,7 @@ pub(super) fn probe(item: &Item<'_>) -> Probe {
         timeout: map.get("timeout").period().unwrap_or(seconds(2)),
         healthy_after: map.get("healthy_after").integer(1, 1000).unwrap_or(2),
         unreachable_after: map.get("unreachable_after").integer(1, 1000).unwrap_or(2),
-        ok: if ranges.is_empty() { vec![(200, 499)] } else { ranges },
+        expected_statuses: if ranges.is_empty() { vec![(200, 499)] } else { ranges },
     }
 }
 
@@ -63,7 +65,7 @@ pub(super) fn failover(item: &Item<'_>) -> Failover {
     let map = item.map(keys::FAILOVER);
     let statuses = map.get("retry_statuses");
     let methods = map.get("retry_methods");
-    let commands = map.get("acting_commands");
+    let commands = map.get("unsafe_commands");
     let retry_methods = if methods.is_present() {
         let list = methods.one_or_more();
         list.iter().filter_map(method).collect()
@@ -75,12 +77,12 @@ pub(super) fn failover(item: &Item<'_>) -> Failover {
     } else {
         vec![502, 503, 504]
     };
-    let acting_commands = if commands.is_present() {
+    let unsafe_commands = if commands.is_present() {
         let list = commands.one_or_more();
         let word = |t: String| t.trim_start_matches(['?', '!']).to_lowercase();
         list.iter().filter_map(|c| c.text().map(word)).collect()
     } else {
-        ACTING.map(str::to_owned).to_vec()
+        UNSAFE_COMMANDS.map(str::to_owned).to_vec()
     };
     let replay = [("replay", UnknownCommands::Replay), ("once", UnknownCommands::Once)];
     let last = [("refuse", LastResort::Refuse), ("try_unreachable", LastResort::TryUnreachable)];
@@ -93,7 +95,7 @@ pub(super) fn failover(item: &Item<'_>) -> Failover {
         body_timeout: body_timeout(&map.get("body_timeout")),
         retry_statuses,
         retry_methods,
-        acting_commands,
+        unsafe_commands,
         unknown_commands: map.get("unknown_commands").choice(&replay).unwrap_or(UnknownCommands::Replay),
         retry_after_timeout: map.get("retry_after_timeout").boolean().unwrap_or(true),
         passive_failures: map.get("passive_failures").integer(0, 1000).unwrap_or(3),
@@ -176,7 +178,10 @@ pub(super) fn limits(item: &Item<'_>) -> ClusterLimits {
     let map = item.map(keys::CLUSTER_LIMITS);
     ClusterLimits {
         request_body: map.get("request_body").size(0).unwrap_or(100 << 20),
-        max_connections_per_server: map.get("max_connections_per_server").integer(0, MOST).unwrap_or(0),
+        max_requests_in_flight_per_server: map
+            .get("max_requests_in_flight_per_server")
+            .integer(0, MOST)
+            .unwrap_or(0),
         queue_timeout: map.get("queue_timeout").duration().unwrap_or(seconds(1)),
     }
 }

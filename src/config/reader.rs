@@ -225,6 +225,10 @@ impl<'d> Item<'d> {
             other => serde_yaml::to_string(other).unwrap_or_default().trim().to_owned(),
         };
         let at = self.node.and_then(|id| self.doc.tree.child(id, &text)).map_or(self.at(), |(at, _)| at);
+        if let Some(new) = section.renamed(&text) {
+            let problem = Problem::new("the key was renamed").hint(format!("write `{new}`"));
+            return self.doc.error(at, &self.below(&text), problem);
+        }
         let known = format!("known here: {}", section.list());
         let elsewhere = section.elsewhere(&text);
         let hint = if let Some(word) = values::similar(&text, section.keys.iter().copied()) {

@@ -123,7 +123,7 @@ impl<A: HttpServerApp + Send + Sync + 'static> Service for Accept<A> {
                 Ok(listener) => Arc::new(listener),
                 Err(error) => {
                     // A balancer without one of its listeners would be worse than none.
-                    log::error!(target: "icm::life", "cannot listen on {address} ({}): {error}", self.name);
+                    log::error!(target: "icm::lifecycle", "cannot listen on {address} ({}): {error}", self.name);
                     std::process::exit(1);
                 }
             };

@@ -2,7 +2,7 @@
 //! path, the list of databases.
 //!
 //! In: a [`Problem`] or a list of databases, and the client's `Accept`. Out: [`Rendered`], complete
-//! with its headers. HTML is self-contained and can be replaced by the shop's own (`pages:`); JSON
+//! with its headers. HTML is self-contained and can be replaced by the shop's own (`pages_dir:`); JSON
 //! has the same content. A page never names a server, an address or a version, and this module
 //! knows neither sockets nor clocks: files are read once, by [`Pages::load`].
 

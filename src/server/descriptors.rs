@@ -22,7 +22,7 @@ pub fn raise() -> Option<u64> {
     if soft < hard
         && let Err(error) = setrlimit(Resource::RLIMIT_NOFILE, hard, hard)
     {
-        log::warn!(target: "icm::life", "the limit of open files stays at {soft}, {hard} is refused: {error}");
+        log::warn!(target: "icm::lifecycle", "the limit of open files stays at {soft}, {hard} is refused: {error}");
         return Some(soft);
     }
     Some(hard)

@@ -107,7 +107,7 @@ impl ShutdownSignalWatch for Shutdown {
     async fn recv(&self) -> ShutdownSignal {
         let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
         else {
-            log::error!(target: "icm::life", "signal handlers cannot be installed, stopping");
+            log::error!(target: "icm::lifecycle", "signal handlers cannot be installed, stopping");
             return ShutdownSignal::FastShutdown;
         };
         let mut successor = self.upgrade.handed_over();
@@ -124,7 +124,7 @@ impl ShutdownSignalWatch for Shutdown {
         let access_log = Arc::clone(&self.access_log);
         let pid_file = self.pid_file.clone();
         log::info!(
-            target: "icm::life",
+            target: "icm::lifecycle",
             "draining: no new connections, {} requests in flight",
             balancer.statistics.in_flight.load(Relaxed)
         );
@@ -142,8 +142,8 @@ impl ShutdownSignalWatch for Shutdown {
                 tokio::time::sleep(if handed_over { PARTING } else { Duration::from_millis(30) }).await;
             };
             tokio::select! {
-                () = idle => log::info!(target: "icm::life", "drained"),
-                () = either(&mut term, &mut int) => log::warn!(target: "icm::life", "second signal: leaving now"),
+                () = idle => log::info!(target: "icm::lifecycle", "drained"),
+                () = either(&mut term, &mut int) => log::warn!(target: "icm::lifecycle", "second signal: leaving now"),
             }
             access_log.flush();
             if let Some(pid_file) = pid_file {

@@ -120,7 +120,7 @@ pub fn run(
         None => None,
     };
     if let Some(shortage) = descriptors.and_then(|n| descriptors::shortage(n, settings.limits.connections)) {
-        log::warn!(target: "icm::life", "{shortage}");
+        log::warn!(target: "icm::lifecycle", "{shortage}");
     }
     let settings = Arc::new(settings);
     let inherited = inheritance.as_ref().map(|i| i.affinity_key.as_slice());
@@ -252,7 +252,7 @@ fn bind(settings: &Settings, inheritance: Option<&Inheritance>) -> Result<VecDeq
     });
     let sockets = sockets.collect::<Result<_, _>>()?;
     for address in inheritance.map(Inheritance::close_the_rest).unwrap_or_default() {
-        log::info!(target: "icm::life", "{address} is no longer in the configuration and closes with the old process");
+        log::info!(target: "icm::lifecycle", "{address} is no longer in the configuration and closes with the old process");
     }
     Ok(sockets)
 }

@@ -88,7 +88,7 @@ impl Supervisor {
     /// Tells Pingora who the members are now.
     async fn update_members(&self) {
         if let Err(error) = self.backends.update(|_| {}).await {
-            log::error!(target: "icm::life", "members cannot be handed to the health checks: {error}");
+            log::error!(target: "icm::lifecycle", "members cannot be handed to the health checks: {error}");
         }
     }
 
@@ -110,7 +110,7 @@ impl Supervisor {
         };
         if tokio::time::timeout(LONGEST_START, wait).await.is_err() {
             log::warn!(
-                target: "icm::life",
+                target: "icm::lifecycle",
                 "opening the listeners though not every member was probed or no directory was read in 5 s"
             );
         }
@@ -147,7 +147,7 @@ impl Supervisor {
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
         if let Err(error) = inheritance.serving() {
-            log::warn!(target: "icm::life", "process {} does not hear that this one serves: {error}", inheritance.from);
+            log::warn!(target: "icm::lifecycle", "process {} does not hear that this one serves: {error}", inheritance.from);
         }
         let text = format!("taken over from process {}", inheritance.from);
         self.balancer.events.note(log::Level::Info, "upgrade", None, text);
@@ -199,7 +199,7 @@ impl Supervisor {
                 self.update_members().await;
             }
             Ok(false) => {}
-            Err(error) => log::error!(target: "icm::life", "taking the clusters over: {error}"),
+            Err(error) => log::error!(target: "icm::lifecycle", "taking the clusters over: {error}"),
         }
     }
 
@@ -238,7 +238,7 @@ impl Supervisor {
                 self.update_members().await;
             }
             Ok(false) => {}
-            Err(error) => log::error!(target: "icm::life", "reload: {error}"),
+            Err(error) => log::error!(target: "icm::lifecycle", "reload: {error}"),
         }
         if told {
             let refused = !self.balancer.reload.lock().unwrap_or_else(PoisonError::into_inner).success;
@@ -262,7 +262,7 @@ impl BackgroundService for Supervisor {
     async fn start_with_ready_notifier(&self, mut shutdown: ShutdownWatch, ready: ServiceReadyNotifier) {
         let signals = self.signals.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some(Signals { reload: mut hangup, mut reopen, mut upgrade }) = signals else {
-            log::error!(target: "icm::life", "the supervisor was started twice");
+            log::error!(target: "icm::lifecycle", "the supervisor was started twice");
             return;
         };
         self.restart_loops();
@@ -276,13 +276,13 @@ impl BackgroundService for Supervisor {
             Some(inheritance) => match self.inherit(inheritance, ready).await {
                 Ok(again) => read_again = again,
                 Err(reason) => {
-                    log::error!(target: "icm::life", "cannot take over from process {}: {reason}", inheritance.from);
+                    log::error!(target: "icm::lifecycle", "cannot take over from process {}: {reason}", inheritance.from);
                     inheritance.fail(&reason);
                     std::process::exit(1);
                 }
             },
         }
-        log::info!(target: "icm::life", "serving");
+        log::info!(target: "icm::lifecycle", "serving");
         let mut told = false;
         // Listeners open within milliseconds, and the start of other units waits for this word.
         for _ in 0..50 {

@@ -18,7 +18,7 @@ pub fn ready(status: &str) {
 pub fn reloading() {
     match NotifyState::monotonic_usec_now() {
         Ok(now) => tell(&[NotifyState::Reloading, now, NotifyState::Status("reloading the configuration")]),
-        Err(error) => log::warn!(target: "icm::life", "systemd is not told of the reload: {error}"),
+        Err(error) => log::warn!(target: "icm::lifecycle", "systemd is not told of the reload: {error}"),
     }
 }
 
@@ -35,6 +35,6 @@ pub fn stopping() {
 
 fn tell(what: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(what) {
-        log::warn!(target: "icm::life", "systemd cannot be told: {error}");
+        log::warn!(target: "icm::lifecycle", "systemd cannot be told: {error}");
     }
 }

@@ -122,7 +122,7 @@ fn start(name: &str, manner: Manner, work: impl FnOnce() + Send + 'static) {
         work();
     });
     if let Err(error) = started {
-        log::error!(target: "icm::life", "no thread for `{name}`: {error}");
+        log::error!(target: "icm::lifecycle", "no thread for `{name}`: {error}");
     }
 }
 
@@ -144,7 +144,7 @@ fn give_way(manner: Manner) {
         .map_err(|error| error.to_string()),
     };
     if let Err(error) = result {
-        log::debug!(target: "icm::life", "a thread keeps its priority: {error}");
+        log::debug!(target: "icm::lifecycle", "a thread keeps its priority: {error}");
     }
 }
 

@@ -87,7 +87,8 @@ impl Cluster {
         let rules = select::Settings {
             drain_timeout_ms: clock::whole_ms(settings.affinity.drain_timeout),
             slow_start_ms: clock::whole_ms(failover.slow_start),
-            max_in_flight: u32::try_from(settings.limits.max_connections_per_server).unwrap_or(u32::MAX),
+            max_in_flight: u32::try_from(settings.limits.max_requests_in_flight_per_server)
+                .unwrap_or(u32::MAX),
             try_unreachable: failover.last_resort == settings::LastResort::TryUnreachable,
             range,
         };
@@ -114,7 +115,7 @@ impl Cluster {
         let client = upstream_client(&settings, process);
         let cluster = Self {
             rules,
-            commands: CommandTable::new(&failover.acting_commands),
+            commands: CommandTable::new(&failover.unsafe_commands),
             keys,
             cookies,
             client,

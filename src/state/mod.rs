@@ -241,7 +241,7 @@ fn build(
     generated_secret: &[u8],
     findings: Option<&Findings>,
 ) -> Result<(Snapshot, Changes), PagesError> {
-    let pages = match &settings.pages {
+    let pages = match &settings.pages_dir {
         Some(dir) => Pages::load(dir)?,
         None => Pages::built_in(),
     };

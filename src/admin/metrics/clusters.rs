@@ -90,7 +90,7 @@ fn directories(out: &mut Exposition, clusters: &[(&str, &Cluster)]) {
     for (labels, view) in &loaded {
         out.sample(labels, view.directory.index.replica_count());
     }
-    out.gauge("icm_directory_strangers", "Servers in the directory that are no members of the cluster");
+    out.gauge("icm_directory_unknown_servers", "Servers in the directory that are no members of the cluster");
     for (labels, view) in &loaded {
         out.sample(labels, view.strangers().len());
     }

@@ -343,14 +343,14 @@ pub struct Probe {
     /// Bad probes in a row; at least 1.
     pub unreachable_after: u32,
     /// Inclusive status ranges.
-    pub ok: Vec<(u16, u16)>,
+    pub expected_statuses: Vec<(u16, u16)>,
 }
 
 impl Probe {
     /// Whether an answer with this status means that the port serves.
     #[must_use]
     pub fn accepts(&self, status: u16) -> bool {
-        self.ok.iter().any(|(low, high)| (*low..=*high).contains(&status))
+        self.expected_statuses.iter().any(|(low, high)| (*low..=*high).contains(&status))
     }
 }
 
@@ -410,9 +410,9 @@ pub struct Failover {
     pub retry_statuses: Vec<u16>,
     /// Methods that may be replayed.
     pub retry_methods: Vec<http::Method>,
-    /// Commands that act, lower case.
-    pub acting_commands: Vec<String>,
-    /// Commands neither known as safe nor acting.
+    /// URL commands that change something, in lower case.
+    pub unsafe_commands: Vec<String>,
+    /// What to do with commands that are known neither as safe nor as unsafe.
     pub unknown_commands: UnknownCommands,
     /// Replay once after the answer's header did not come in time.
     pub retry_after_timeout: bool,
@@ -427,9 +427,9 @@ pub struct Failover {
 /// `unknown_commands`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UnknownCommands {
-    /// As safe ones.
+    /// As safe ones: they may be sent again.
     Replay,
-    /// As acting ones.
+    /// As unsafe ones: sent once.
     Once,
 }
 
@@ -500,7 +500,7 @@ pub struct ClusterLimits {
     /// Bytes; 0 = no limit.
     pub request_body: u64,
     /// Requests in flight on one server; 0 = no limit.
-    pub max_connections_per_server: usize,
+    pub max_requests_in_flight_per_server: usize,
     /// How long a request waits for one of them.
     pub queue_timeout: Duration,
 }

@@ -36,7 +36,7 @@ pub struct Settings {
     /// What a client may do.
     pub limits: Limits,
     /// Directory of the shop's own pages.
-    pub pages: Option<PathBuf>,
+    pub pages_dir: Option<PathBuf>,
     /// The admin listener.
     pub admin: Admin,
     /// The statistics receiver.

@@ -21,7 +21,7 @@ fn a_file_with_a_listener_and_a_cluster_gets_the_defaults_of_the_contract() {
     assert_eq!(s.pingora.upstream_keepalive_pool_size, 512);
     assert_eq!(s.pingora.max_retries, 64);
     assert!(s.pingora.threads >= 1 && !s.pingora.daemon);
-    assert_eq!((s.pid_file, s.state_dir, s.pages), (None, None, None));
+    assert_eq!((s.pid_file, s.state_dir, s.pages_dir), (None, None, None));
     assert_eq!(
         s.limits,
         Limits {
@@ -62,7 +62,7 @@ fn a_file_with_a_listener_and_a_cluster_gets_the_defaults_of_the_contract() {
             timeout: seconds(2),
             healthy_after: 2,
             unreachable_after: 2,
-            ok: vec![(200, 499)],
+            expected_statuses: vec![(200, 499)],
         }
     );
     assert_eq!(
@@ -84,7 +84,7 @@ fn a_file_with_a_listener_and_a_cluster_gets_the_defaults_of_the_contract() {
             response_timeout: seconds(60),
             retry_statuses: vec![502, 503, 504],
             retry_methods: vec![http::Method::GET, http::Method::HEAD, http::Method::OPTIONS],
-            acting_commands: [
+            unsafe_commands: [
                 "deletedocument",
                 "openagent",
                 "runagent",
@@ -120,7 +120,11 @@ fn a_file_with_a_listener_and_a_cluster_gets_the_defaults_of_the_contract() {
     assert_eq!(c.open_server, OpenServer::Off);
     assert_eq!(
         c.limits,
-        ClusterLimits { request_body: 100 << 20, max_connections_per_server: 0, queue_timeout: seconds(1) }
+        ClusterLimits {
+            request_body: 100 << 20,
+            max_requests_in_flight_per_server: 0,
+            queue_timeout: seconds(1)
+        }
     );
     assert_eq!(
         c.headers,

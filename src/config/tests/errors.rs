@@ -56,7 +56,7 @@ fn an_unknown_key_comes_with_a_suggestion_and_a_caret() {
     assert_eq!(
         errors[0].to_string(),
         "icm.yaml:9:7: clusters[0].probe.intervall: unknown key, did you mean `interval`? known here: \
-         path, host, interval, timeout, healthy_after, unreachable_after, ok\n\
+         path, host, interval, timeout, healthy_after, unreachable_after, expected_statuses\n\
          9 |       intervall: 5s\n\
          \x20 |       ^"
     );
@@ -78,6 +78,24 @@ fn unknown_keys_are_errors_everywhere() {
     wrong_in_cluster("affinity: { sticky: yes }", 17, "affinity.sticky", &["known here: mode, cookie"]);
     wrong_directory("{ source: cldbdir, colums: {} }", 35, ".colums", &["`columns`"]);
     wrong_server("{ name: A/B, http: h, wieght: 2 }", 33, ".wieght", &["`weight`"]);
+}
+
+#[test]
+fn an_old_key_is_an_error_that_names_the_new_one() {
+    wrong_on_top("pages: /etc/icm/pages", 1, "pages", &["renamed", "write `pages_dir`"]);
+    wrong_in_cluster("probe: { ok: [200] }", 14, "probe.ok", &["write `expected_statuses`"]);
+    wrong_in_cluster(
+        "failover: { acting_commands: [X] }",
+        17,
+        "failover.acting_commands",
+        &["write `unsafe_commands`"],
+    );
+    wrong_in_cluster(
+        "limits: { max_connections_per_server: 1 }",
+        15,
+        "limits.max_connections_per_server",
+        &["write `max_requests_in_flight_per_server`"],
+    );
 }
 
 #[test]
@@ -164,8 +182,13 @@ fn words_and_numbers_are_checked() {
         "failover.retry_after_timeout",
         &["true nor false"],
     );
-    wrong_in_cluster("probe: { ok: [499-200] }", 19, "probe.ok[0]", &["write `200-499`"]);
-    wrong_in_cluster("probe: { ok: [99] }", 19, "probe.ok[0]", &["100 to 599"]);
+    wrong_in_cluster(
+        "probe: { expected_statuses: [499-200] }",
+        34,
+        "probe.expected_statuses[0]",
+        &["write `200-499`"],
+    );
+    wrong_in_cluster("probe: { expected_statuses: [99] }", 34, "probe.expected_statuses[0]", &["100 to 599"]);
     wrong_in_cluster("probe: { path: icm }", 20, "probe.path", &["write `/icm`"]);
     wrong_in_cluster("affinity: { same_site: None }", 28, "affinity.same_site", &["lax | strict | none"]);
     wrong_in_cluster(
@@ -342,7 +365,7 @@ fn listeners_and_admin_are_checked() {
     wrong_on_top("admin: { address: 0.0.0.0:8098 }", 19, "admin.address", &["not loopback", "token_file"]);
     load(&top("admin: { address: 0.0.0.0:8098, token_file: /etc/icm/token }")).unwrap();
     wrong_on_top("statpub: { token_file: /etc/icm/token }", 1, "statpub.address", &["is missing"]);
-    wrong_on_top("pages: /nowhere", 8, "pages", &["no directory /nowhere"]);
+    wrong_on_top("pages_dir: /nowhere", 12, "pages_dir", &["no directory /nowhere"]);
 }
 
 #[test]

@@ -111,7 +111,7 @@ mod tests {
             timeout: Duration::from_secs(2),
             healthy_after: 2,
             unreachable_after: 2,
-            ok: vec![(200, 499)],
+            expected_statuses: vec![(200, 499)],
         }
     }
 

@@ -20,7 +20,7 @@ pub enum Class {
     Unknown,
 }
 
-/// `failover.acting_commands` unless the configuration says otherwise.
+/// `failover.unsafe_commands` unless the configuration says otherwise.
 pub const DEFAULT_ACTING_COMMANDS: [&str; 6] =
     ["DeleteDocument", "OpenAgent", "RunAgent", "Logout", "SaveDocument", "CreateDocument"];
 

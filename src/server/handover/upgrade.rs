@@ -109,16 +109,16 @@ impl Upgrade {
     /// Starts an upgrade, unless one is under way or the process is leaving.
     pub fn start(self: &Arc<Self>) {
         if self.balancer.is_draining() {
-            log::warn!(target: "icm::life", "USR2: this process is leaving, nothing was done");
+            log::warn!(target: "icm::lifecycle", "USR2: this process is leaving, nothing was done");
             return;
         }
         if self.running.swap(true, SeqCst) {
-            log::warn!(target: "icm::life", "USR2: an upgrade is under way, nothing was done");
+            log::warn!(target: "icm::lifecycle", "USR2: an upgrade is under way, nothing was done");
             return;
         }
         self.missed_reload.store(false, SeqCst);
         self.balancer.upgrade.begin();
-        log::info!(target: "icm::life", "upgrade: starting {}", self.program.file.display());
+        log::info!(target: "icm::lifecycle", "upgrade: starting {}", self.program.file.display());
         let this = Arc::clone(self);
         let thread = std::thread::Builder::new().name("upgrade".to_owned()).spawn(move || this.run());
         if let Err(error) = thread {
@@ -159,7 +159,7 @@ impl Upgrade {
         self.handed_over.send_replace(true);
         // It is our child for as long as we are there, so nobody else hears of its end.
         if let Ok(status) = child.wait() {
-            log::error!(target: "icm::life", "process {pid}, which has taken over, has ended: {status}");
+            log::error!(target: "icm::lifecycle", "process {pid}, which has taken over, has ended: {status}");
         }
     }
 
@@ -225,7 +225,7 @@ impl Upgrade {
         };
         channel.send(&offer).map_err(|e| Ended::of(e, "take the sockets"))?;
         match hear(channel, HELLO, "say that it runs")? {
-            Said::Hello { version } => log::info!(target: "icm::life", "upgrade: icm {version} runs"),
+            Said::Hello { version } => log::info!(target: "icm::lifecycle", "upgrade: icm {version} runs"),
             said => return Err(Ended::out_of_turn(&said)),
         }
         match hear(channel, READY, "become ready")? {
@@ -252,7 +252,7 @@ impl Upgrade {
         let _ = child.wait();
         // It may have been written by the new process already.
         if let Some(Err(error)) = self.pid_file.as_ref().map(PidFile::write) {
-            log::error!(target: "icm::life", "{error}");
+            log::error!(target: "icm::lifecycle", "{error}");
         }
         reason
     }

@@ -1,3 +1,3 @@
-//! What the fuzz targets do, as a library, so that tests/fuzz_corpus.rs can replay their corpora.
+//! What the fuzz targets do, as a library, so that tests/integration/fuzz_corpus.rs can replay their corpora.
 
 pub mod targets;

@@ -1,6 +1,6 @@
 //! One function for each fuzz target: feeds any octets to a parser and asserts what must hold of the result.
 //!
-//! Called by libFuzzer with what it makes up, and by tests/fuzz_corpus.rs with what is in the corpus.
+//! Called by libFuzzer with what it makes up, and by tests/integration/fuzz_corpus.rs with what is in the corpus.
 
 use std::io;
 use std::net::SocketAddr;

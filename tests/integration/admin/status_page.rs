@@ -1,0 +1,241 @@
+//! The status page in a real browser: what an administrator sees, and what the buttons do.
+//!
+//! With `ICM_SCREENSHOTS=DIR` the pictures that the tests look at are written there.
+
+use crate::support::*;
+use serde_json::json;
+
+const TOKEN: &str = "0123456789abcdef0123456789abcdef";
+
+/// A cluster whose servers publish their index, with the product in front of it.
+fn running(settings: &[(&str, &str)]) -> (Acme, Icm) {
+    let acme = Acme::built_in();
+    let mut config = config_with_equal_indexes(&acme);
+    for (key, value) in settings {
+        set(&mut config, key, value);
+    }
+    let icm = Icm::start(config);
+    wait_for(icm.admin);
+    (acme, icm)
+}
+
+/// A browser that shows the page of this balancer, once there is something on it.
+fn opened(icm: &Icm) -> Option<Chromium> {
+    let mut browser = Chromium::start(&[])?;
+    browser.screen(1280, 900);
+    browser.goto(&format!("http://{}/", icm.admin));
+    Some(browser)
+}
+
+/// A script that tells the text of a part of a server's row.
+fn part(server: &str, css: &str) -> String {
+    format!("document.querySelector('tr[data-server=\"{server}/Acme\"] {css}')?.textContent")
+}
+
+fn wait_for_word(browser: &mut Chromium, server: &str, word: &str) {
+    browser.wait_until(&format!("return {} === '{word}'", part(server, ".state .word")));
+}
+
+/// Writes what is shown, where somebody wants to look at it.
+fn picture(browser: &mut Chromium, name: &str) {
+    let png = browser.screenshot();
+    assert!(png.len() > 5_000, "{name} is empty");
+    if let Some(dir) = std::env::var_os("ICM_SCREENSHOTS") {
+        std::fs::write(std::path::Path::new(&dir).join(name), png).unwrap();
+    }
+}
+
+/// A screen on which the page is seen to its end.
+fn whole(browser: &mut Chromium, width: u32) {
+    let high = browser.run("return document.documentElement.scrollHeight").as_u64().unwrap();
+    browser.screen(width, u32::try_from(high).unwrap());
+}
+
+fn fits(browser: &mut Chromium, width: u64) {
+    let wide = browser.run("return document.documentElement.scrollWidth").as_u64().unwrap();
+    assert!(wide <= width, "{wide} pixels wide on a screen of {width}");
+}
+
+/// What the console says against the page: nothing.
+fn is_clean(browser: &mut Chromium, but: &[&str]) {
+    let lines = browser.console();
+    let wrong: Vec<_> = lines.iter().filter(|line| !but.iter().any(|b| line.contains(b))).collect();
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn a_server_is_seen_to_become_busy_restricted_and_unreachable() {
+    let (acme, icm) = running(&[]);
+    let Some(mut browser) = opened(&icm) else { return };
+    for server in ["Web1", "Web2", "Web3", "Web4"] {
+        wait_for_word(&mut browser, server, "AVAILABLE");
+    }
+    for n in 0_u32..40 {
+        let target = if n.is_multiple_of(4) { "/legacy/archive2009.nsf" } else { "/sales/orders.nsf" };
+        assert!(icm.client().get(target).status < 400);
+    }
+    acme.set("Web4", json!({ "index": 71, "threshold": 20 }));
+    acme.set("Web1", json!({ "index": 15, "threshold": 20 }));
+    acme.set("Web2", json!({ "restricted": 1 }));
+    acme.fault("Web3", json!("refuse"));
+    wait_for_word(&mut browser, "Web1", "BUSY");
+    wait_for_word(&mut browser, "Web2", "RESTRICTED");
+    wait_for_word(&mut browser, "Web3", "UNREACHABLE");
+    browser.wait_until(&format!(
+        "return {}.includes('15 is at or under its threshold 20')",
+        part("Web1", ".why")
+    ));
+    assert_eq!(browser.run("return document.title"), "icm: 3 of 4 not AVAILABLE");
+    browser.wait_until("return document.querySelector('#events').textContent.includes('UNREACHABLE')");
+    browser.wait_until(&format!("return {}.includes('71')", part("Web4", ".index")));
+    browser.wait_until(&format!("return {}.includes('25 %')", part("Web4", "[data-label=Share]")));
+    browser.type_into("#search", "leads");
+    browser.wait_until("return document.querySelectorAll('#hits > li').length === 2");
+    fits(&mut browser, 1280);
+    whole(&mut browser, 1280);
+    picture(&mut browser, "wide.png");
+    browser.prefer("dark");
+    picture(&mut browser, "wide-dark.png");
+    browser.screen(390, 844);
+    fits(&mut browser, 390);
+    picture(&mut browser, "phone-dark.png");
+    browser.prefer("light");
+    whole(&mut browser, 390);
+    picture(&mut browser, "phone.png");
+    browser.screen(1280, 900);
+    acme.heal("Web3");
+    wait_for_word(&mut browser, "Web3", "AVAILABLE");
+    is_clean(&mut browser, &[]);
+}
+
+#[test]
+fn a_search_finds_databases_and_a_hostile_title_is_only_text() {
+    let (acme, icm) = running(&[]);
+    let title = "<script>window.owned=1</script><img src=x onerror='window.owned=1'>\"'&amp;";
+    let database = json!({ "server": "Web1", "path": "evil/<b>x.nsf", "replica_id": "C1257A000041BAD0", "title": title });
+    acme.ask("POST", "/databases", Some(&database));
+    let found = || !icm.admin("/databases?q=evil").json()["databases"].as_array().unwrap().is_empty();
+    assert!(eventually(MAX_WAIT, found), "the directory is read again");
+    let Some(mut browser) = opened(&icm) else { return };
+    wait_for_word(&mut browser, "Web1", "AVAILABLE");
+    browser.type_into("#search", "evil");
+    browser.wait_until("return document.querySelectorAll('#hits > li').length === 1");
+    assert_eq!(browser.run("return document.querySelector('#hits .title').textContent"), title);
+    assert_eq!(browser.run("return document.querySelector('#hits .path').textContent"), "evil/<b>x.nsf");
+    assert_eq!(
+        browser.run("return window.owned === undefined && !document.querySelector('#hits img, #hits b')"),
+        true
+    );
+    browser.wait_until(
+        "return document.querySelector('#hits').textContent.includes('would be served by Web1/Acme')",
+    );
+    // Who would serve is told anew when that changes.
+    acme.fault("Web1", json!("refuse"));
+    browser
+        .wait_until("return document.querySelector('#hits').textContent.includes('nobody could serve it')");
+    browser.run("document.querySelector('#search').value = 'no such thing'; document.querySelector('#search-form').requestSubmit()");
+    browser.wait_until("return document.querySelector('#found').textContent.startsWith('0 databases')");
+    is_clean(&mut browser, &[]);
+}
+
+#[test]
+fn the_buttons_restrict_and_release_after_a_confirmation() {
+    let (_acme, icm) = running(&[]);
+    let Some(mut browser) = opened(&icm) else { return };
+    wait_for_word(&mut browser, "Web4", "AVAILABLE");
+    assert_eq!(browser.run("return document.querySelector('#login').hidden"), true, "no token, no login");
+    let button = "tr[data-server=\"Web4/Acme\"] .act button";
+    browser.click(button);
+    browser.wait_until("return document.querySelector('#ask').open");
+    assert_eq!(browser.run("return document.activeElement.value"), "no", "Enter alone changes nothing");
+    picture(&mut browser, "ask.png");
+    browser.type_into("#ask button[value=no]", "\u{E007}");
+    browser.wait_until("return !document.querySelector('#ask').open");
+    assert_eq!(icm.state_of("Web4"), "AVAILABLE");
+    browser.click(button);
+    browser.click("#ask-yes");
+    wait_for_word(&mut browser, "Web4", "RESTRICTED");
+    browser.wait_until("return document.querySelector('#said').textContent.includes('Nobody else can serve') && document.querySelector('#said').textContent.includes('legacy/archive2009.nsf')");
+    assert_eq!(icm.state_of("Web4"), "RESTRICTED");
+    browser.wait_until(&format!("return {} === 'Release'", part("Web4", ".act button")));
+    browser.click(button);
+    browser.click("#ask-yes");
+    wait_for_word(&mut browser, "Web4", "AVAILABLE");
+    is_clean(&mut browser, &[]);
+}
+
+#[test]
+fn with_a_token_the_page_asks_for_it_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let token = secret_file(dir.path(), "token", TOKEN);
+    let port = free_port();
+    let (_acme, mut icm) = {
+        let acme = Acme::built_in();
+        let mut config = config(&acme);
+        set(&mut config, "admin", &format!("{{ address: \"0.0.0.0:{port}\", token_file: {token} }}"));
+        (acme, Icm::start(config))
+    };
+    icm.admin.set_ip([127, 0, 0, 1].into());
+    wait_for(icm.admin);
+    let Some(mut browser) = opened(&icm) else { return };
+    browser.wait_until("return !document.querySelector('#login').hidden");
+    assert_eq!(browser.run("return document.querySelectorAll('tr').length"), 0, "nothing is told before");
+    picture(&mut browser, "login.png");
+    browser.type_into("#token", "wrong\u{E007}");
+    browser.wait_until("return document.querySelector('#why-login').textContent.includes('not the token')");
+    browser.run("document.querySelector('#token').value = ''");
+    browser.type_into("#token", &format!("{TOKEN}\u{E007}"));
+    wait_for_word(&mut browser, "Web2", "AVAILABLE");
+    let cookie = browser.cookies().remove(0);
+    assert_eq!((&cookie["httpOnly"], &cookie["sameSite"]), (&json!(true), &json!("Strict")), "{cookie}");
+    assert_eq!(browser.run("return document.cookie"), "", "no script sees it");
+    browser.reload();
+    wait_for_word(&mut browser, "Web2", "AVAILABLE");
+    browser.click("tr[data-server=\"Web2/Acme\"] .act button");
+    browser.click("#ask-yes");
+    wait_for_word(&mut browser, "Web2", "RESTRICTED");
+    browser.click("#logout");
+    browser.wait_until("return !document.querySelector('#login').hidden");
+    assert_eq!(browser.run("return document.querySelectorAll('tr').length"), 0, "nothing is told after");
+    // Chromium notes every 401 on the console.
+    is_clean(&mut browser, &["401 (Unauthorized)"]);
+}
+
+#[test]
+fn the_page_says_since_when_there_is_no_answer() {
+    let (_acme, icm) = running(&[]);
+    let Some(mut browser) = opened(&icm) else { return };
+    wait_for_word(&mut browser, "Web1", "AVAILABLE");
+    assert_eq!(browser.run("return document.querySelector('#silence').hidden"), true);
+    let mut config: serde_yaml::Value =
+        serde_yaml::from_str(&std::fs::read_to_string(&icm.file).unwrap()).unwrap();
+    config.as_mapping_mut().unwrap().remove("state_dir");
+    drop(icm);
+    browser.wait_until("return !document.querySelector('#silence').hidden");
+    let said = browser.run("return document.querySelector('#silence').textContent");
+    assert!(said.as_str().unwrap().starts_with("No answer since "), "{said}");
+    assert_eq!(browser.run("return document.body.classList.contains('stale')"), true);
+    picture(&mut browser, "silence.png");
+    // The same address again: the page goes on by itself.
+    let _again = Icm::start(config);
+    browser.wait_until("return document.querySelector('#silence').hidden");
+    wait_for_word(&mut browser, "Web1", "AVAILABLE");
+    is_clean(&mut browser, &["ERR_CONNECTION_REFUSED", "ERR_EMPTY_RESPONSE", "ERR_CONNECTION_RESET"]);
+}
+
+#[test]
+fn a_refused_reload_is_shown_with_its_error() {
+    let (_acme, icm) = running(&[]);
+    let Some(mut browser) = opened(&icm) else { return };
+    wait_for_word(&mut browser, "Web1", "AVAILABLE");
+    std::fs::write(&icm.file, "clusters: 7\nnonsense: true\n").unwrap();
+    icm.signal("HUP");
+    browser.wait_until("return !document.querySelector('#reload').hidden");
+    let said = browser.run("return document.querySelector('#reload').textContent");
+    assert!(
+        said.as_str().unwrap().contains("was refused") && said.as_str().unwrap().contains("nonsense"),
+        "{said}"
+    );
+    picture(&mut browser, "reload.png");
+    is_clean(&mut browser, &[]);
+}

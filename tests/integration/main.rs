@@ -1,0 +1,124 @@
+//! The integration tests: the real programs `icm` and `acme` as child processes, seen from outside.
+//!
+//! One crate, so that the helpers in [`support`] are compiled and linked once. The tests of all modules run as threads of one
+//! process: none may change what belongs to the process (environment, working directory, umask). What needs a process of its
+//! own is another file in `tests/`.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::string_slice
+)]
+#![allow(clippy::disallowed_methods, reason = "these tests have no runtime whose threads could be blocked")]
+
+mod support;
+
+mod admin {
+    mod api;
+    mod status_page;
+}
+
+mod affinity {
+    mod browser;
+    mod changes;
+    mod cookie;
+    mod cross_site;
+    mod sessions;
+}
+
+mod cli {
+    mod audit;
+    mod commands;
+    mod explain;
+    mod explain_agreement;
+    mod restrict;
+}
+
+mod docs {
+    mod guide;
+    mod readme;
+    mod several_icms;
+}
+
+mod failover {
+    mod failing_pages;
+    mod fault_matrix;
+    mod healthy_servers;
+    mod http2;
+    mod pooled_connections;
+    mod response_deadlines;
+    mod rules;
+    mod slow_requests;
+    mod under_load;
+}
+
+mod follow {
+    mod file_access;
+    mod floating_address;
+    mod leader;
+    mod refusals;
+}
+
+mod http {
+    mod bodies;
+    mod connection_logins;
+    mod headers;
+    mod http2;
+    mod http2_floods;
+    mod request_smuggling;
+    mod semantics;
+    mod server_responses;
+    mod spoofed_headers;
+    mod websocket;
+}
+
+mod listener {
+    mod client_limits;
+    mod concurrent_requests;
+    mod connections;
+    mod many_connections;
+    mod open_files;
+    mod stalled_clients;
+}
+
+mod monitoring {
+    mod access_log;
+    mod alerts;
+    mod metrics;
+}
+
+mod process {
+    mod lifecycle;
+    mod reload;
+    mod state_files;
+    mod systemd;
+    mod upgrade;
+    mod upgrade_failures;
+}
+
+mod routing {
+    mod databases;
+    mod paths;
+    mod redirect;
+    mod request_targets;
+}
+
+mod selection {
+    mod availability;
+    mod data_sources;
+    mod probes;
+    mod rules;
+    mod statpub;
+}
+
+mod tls {
+    mod certificates;
+    mod resumption;
+    mod upstream;
+}
+
+mod fuzz_corpus;
+mod layout;
+mod simulated_cluster;

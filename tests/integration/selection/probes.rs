@@ -1,0 +1,198 @@
+//! Probes through the real programs: both ports, counts, limits, the start, and what an administrator is told.
+
+use crate::support::*;
+use serde_json::{Value, json};
+use serde_yaml::Value as Yaml;
+
+const ORDERS: &str = "/sales/orders.nsf?OpenDatabase";
+
+/// A path of its own, so that a fault there hits probes and nothing else.
+fn settings(acme: &Acme) -> Yaml {
+    let mut settings = config(acme);
+    set(&mut settings, "clusters.0.probe.path", "/alive");
+    set(&mut settings, "clusters.0.probe.interval", "100ms");
+    settings
+}
+
+fn bad_probes(count: Option<u32>) -> Value {
+    match count {
+        Some(n) => json!({ "kind": "status", "status": 500, "path": "/alive", "port": "http", "count": n }),
+        None => json!({ "kind": "status", "status": 500, "path": "/alive", "port": "http" }),
+    }
+}
+
+fn transitions(icm: &Icm, name: &str) -> Vec<Value> {
+    icm.events_of(name).into_iter().filter(|e| e["old"].is_string()).collect()
+}
+
+#[test]
+fn a_server_changes_its_state_only_after_so_many_probes_in_a_row() {
+    let acme = Acme::built_in();
+    let mut settings = settings(&acme);
+    set(&mut settings, "clusters.0.probe.unreachable_after", "4");
+    set(&mut settings, "clusters.0.probe.healthy_after", "3");
+    let icm = Icm::start(settings);
+    icm.wait_for_state("Web1", "AVAILABLE");
+    let begun = transitions(&icm, "Web1").len();
+    acme.fault("Web1", bad_probes(Some(3)));
+    let used_up = || acme.ask("GET", "/servers/Web1", None)["faults"].as_array().is_none_or(Vec::is_empty);
+    assert!(eventually(MAX_WAIT, used_up), "{:#}", acme.ask("GET", "/servers/Web1", None));
+    pause(500);
+    assert_eq!(transitions(&icm, "Web1").len(), begun, "three bad probes are one too few");
+    acme.fault("Web1", bad_probes(Some(4)));
+    let came_back = || {
+        let states: Vec<Value> = transitions(&icm, "Web1").iter().map(|e| e["new"].clone()).collect();
+        states.len() == begun + 2 && states[0] == "AVAILABLE" && states[1] == "UNREACHABLE"
+    };
+    assert!(eventually(MAX_WAIT, came_back), "{:#}", icm.status()["events"]);
+}
+
+#[test]
+fn a_change_of_state_is_an_event_with_old_new_cause_and_how_long() {
+    let acme = Acme::built_in();
+    let icm = Icm::start(settings(&acme));
+    icm.wait_for_state("Web2", "AVAILABLE");
+    acme.fault("Web2", bad_probes(None));
+    icm.wait_for_state("Web2", "UNREACHABLE");
+    // The state is there a moment before its event.
+    let told = || transitions(&icm, "Web2").first().is_some_and(|e| e["new"] == "UNREACHABLE");
+    assert!(eventually(MAX_WAIT, told), "{:#}", icm.status()["events"]);
+    let event = &transitions(&icm, "Web2")[0];
+    assert_eq!((&event["old"], &event["new"]), (&json!("AVAILABLE"), &json!("UNREACHABLE")));
+    assert!(event["cause"].as_str().unwrap().contains("500"), "{event}");
+    assert!(event["held_ms"].as_u64().is_some() && event["cluster"] == "AcmeWeb");
+    icm.wait_for_log("Web2/Acme AVAILABLE -> UNREACHABLE after ");
+}
+
+#[test]
+fn a_hanging_server_is_unreachable_when_the_whole_probe_took_too_long() {
+    let acme = Acme::built_in();
+    let mut settings = settings(&acme);
+    set(&mut settings, "clusters.0.probe.timeout", "300ms");
+    let icm = Icm::start(settings);
+    icm.wait_for_state("Web1", "AVAILABLE");
+    acme.fault("Web1", json!({ "kind": "hang", "path": "/alive" }));
+    icm.wait_for_state("Web1", "UNREACHABLE");
+    assert!(
+        icm.status_of("Web1")["cause"].as_str().unwrap().contains("300ms"),
+        "{:#}",
+        icm.status_of("Web1")
+    );
+    assert_eq!(icm.status_of("Web2")["state"], "AVAILABLE", "it delays nobody else");
+    acme.heal("Web1");
+    icm.wait_for_state("Web1", "AVAILABLE");
+}
+
+#[test]
+fn the_probe_asks_for_its_path_with_its_host_and_accepts_only_what_is_ok() {
+    let acme = Acme::built_in();
+    let mut settings = settings(&acme);
+    set(&mut settings, "clusters.0.hostnames", "[www.acme.example]");
+    let asked = |host: &str| {
+        let seen = acme.requests("Web1");
+        let fits = |r: &Value| r["target"] == "/alive?x=1" && r.to_string().contains(host);
+        seen.iter().any(fits)
+    };
+    set(&mut settings, "clusters.0.probe.path", "\"/alive?x=1\"");
+    let icm = Icm::start(settings.clone());
+    icm.wait_for_state("Web1", "AVAILABLE");
+    assert!(eventually(MAX_WAIT, || asked("www.acme.example")), "{:?}", acme.requests("Web1").last());
+    set(&mut settings, "clusters.0.probe.host", "probe.acme.example");
+    set(&mut settings, "clusters.0.probe.expected_statuses", "[200-299, 418]");
+    icm.reload(&settings);
+    assert!(eventually(MAX_WAIT, || asked("probe.acme.example")), "{:?}", acme.requests("Web1").last());
+    for (status, state) in
+        [(404, "UNREACHABLE"), (418, "AVAILABLE"), (302, "UNREACHABLE"), (204, "AVAILABLE")]
+    {
+        acme.fault("Web1", json!({ "kind": "status", "status": status, "path": "/alive" }));
+        icm.wait_for_state("Web1", state);
+    }
+}
+
+#[test]
+fn a_port_whose_certificate_is_not_trusted_is_down_and_says_so() {
+    let acme = Acme::built_in();
+    let mut settings = settings(&acme);
+    set(&mut settings, "clusters.0.upstream_scheme", "https");
+    acme.fault("Web1", json!("tls_wrong_name"));
+    acme.fault("Web2", json!("tls_expired"));
+    let icm = Icm::start(settings);
+    for name in ["Web1", "Web2"] {
+        icm.wait_for_server(name, "probed", |s| s["cause"].as_str().unwrap().contains("certificate"));
+        assert_eq!(icm.status_of(name)["state"], "UNREACHABLE");
+        // A server that was never up changes no state, and must not be dead in silence.
+        let said = |e: &Value| e["cause"].as_str().unwrap().contains("certificate");
+        assert!(
+            eventually(MAX_WAIT, || icm.events_of(name).iter().any(said)),
+            "{:#}",
+            icm.status()["events"]
+        );
+    }
+    icm.wait_for_served(ORDERS, "Web3");
+    acme.heal("Web1");
+    icm.wait_for_state("Web1", "AVAILABLE");
+}
+
+#[test]
+fn nothing_is_served_before_the_first_pass_and_listeners_open_even_if_it_never_ends() {
+    let acme = Acme::built_in();
+    let mut settings = settings(&acme);
+    set(&mut settings, "clusters.0.probe.timeout", "60s");
+    acme.fault("Web1", json!({ "kind": "hang", "path": "/alive" }));
+    let icm = Icm::spawn(settings);
+    let admin_is_up = || Client::to(icm.admin).request("GET", "/livez", &[], b"").is_ok();
+    assert!(eventually(MAX_WAIT, admin_is_up), "{}", icm.log());
+    let open = || std::net::TcpStream::connect(icm.address).is_ok();
+    assert!(eventually(MAX_WAIT, open), "{}", icm.log());
+    // It did not wait for the first pass; what it says may be read a moment later.
+    icm.wait_for_log("opening the listeners though");
+    assert_eq!(icm.admin("/readyz").status, 503);
+    assert_eq!(icm.status_of("Web1")["state"], "UNREACHABLE", "not probed yet");
+    let served = icm.served(ORDERS, 8);
+    assert!(served.keys().all(|k| k == "Web2" || k == "Web3"), "{served:?}");
+    // The hanging probe ends with its connection.
+    acme.fault("Web1", json!({ "kind": "refuse", "kill": true }));
+    assert!(eventually(MAX_WAIT, || icm.admin("/readyz").status == 200), "{:#}", icm.status());
+}
+
+#[test]
+fn a_member_behind_a_black_hole_does_not_keep_the_others_from_serving() {
+    let acme = Acme::built_in();
+    acme.fault("Web1", json!("blackhole"));
+    let icm = Icm::start(settings(&acme));
+    assert!(eventually(MAX_WAIT, || icm.admin("/readyz").status == 200), "{:#}", icm.status());
+    let served = icm.served(ORDERS, 8);
+    assert!(served.keys().all(|k| k == "Web2" || k == "Web3"), "{served:?}");
+    assert_eq!(icm.status_of("Web1")["state"], "UNREACHABLE");
+    acme.heal("Web1");
+    icm.wait_for_state("Web1", "AVAILABLE");
+}
+
+#[test]
+fn when_everybody_is_dead_it_is_ready_and_answers_503() {
+    let acme = Acme::built_in();
+    acme.fault("all", json!("refuse"));
+    let mut settings = settings(&acme);
+    let replicas = "[{ path: a.nsf, replica_id: C1257A000041D2E0, replicas: [{ server: Web1/Acme }] }]";
+    set(&mut settings, "clusters.0.directory", &format!("{{ source: static, databases: {replicas} }}"));
+    let icm = Icm::start(settings);
+    assert!(eventually(MAX_WAIT, || icm.admin("/readyz").status == 200), "{:#}", icm.status());
+    assert_eq!(icm.client().get("/a.nsf").status, 503);
+}
+
+#[test]
+fn a_host_name_that_does_not_resolve_is_the_cause_and_nobody_elses_trouble() {
+    let acme = Acme::built_in();
+    let mut settings = settings(&acme);
+    set(&mut settings, "clusters.0.servers.list.0.http", "\"nowhere.invalid:80\"");
+    set(&mut settings, "clusters.0.servers.list.0.https", "\"nowhere.invalid:443\"");
+    let port = acme.http("Web2").port();
+    set(&mut settings, "clusters.0.servers.list.1.http", &format!("\"localhost:{port}\""));
+    let icm = Icm::start(settings);
+    icm.wait_for_server("Web1", "unresolved", |s| s["cause"].as_str().unwrap().contains("does not resolve"));
+    assert_eq!(icm.status_of("Web1")["state"], "UNREACHABLE");
+    icm.wait_for_state("Web2", "AVAILABLE");
+    assert!(eventually(MAX_WAIT, || icm.admin("/readyz").status == 200), "{:#}", icm.status());
+    let served = icm.served(ORDERS, 8);
+    assert!(served.keys().all(|k| k == "Web2" || k == "Web3"), "{served:?}");
+}

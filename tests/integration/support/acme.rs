@@ -1,0 +1,174 @@
+//! A simulated Domino cluster as a child process. In: a scenario. Out: its ports, and its control port as
+//! methods. The process ends with the value, and with the test program even if that is killed.
+
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+
+use serde_json::Value;
+
+use super::client::Client;
+
+/// Where one simulated server is.
+#[derive(Clone, Debug)]
+pub struct Server {
+    /// `Web1/Acme`.
+    pub name: String,
+    /// `web1.acme.example`.
+    pub hostname: String,
+    pub http: Option<SocketAddr>,
+    pub https: Option<SocketAddr>,
+    pub agent: Option<SocketAddr>,
+    pub metrics: Option<SocketAddr>,
+}
+
+/// A running `acme`.
+pub struct Acme {
+    child: Child,
+    /// The servers of this process.
+    pub servers: Vec<Server>,
+    /// The control port.
+    pub control: SocketAddr,
+    /// The CA that signed the servers' certificates.
+    pub ca_file: PathBuf,
+    _dir: tempfile::TempDir,
+}
+
+impl Acme {
+    /// The built-in cluster (Web1 to Web4) on free ports.
+    pub fn built_in() -> Acme {
+        let text = include_str!("../../acme/built-in.yaml");
+        let mut scenario: serde_yaml::Value = serde_yaml::from_str(text).unwrap();
+        for server in scenario["servers"].as_sequence_mut().unwrap() {
+            for port in ["http", "https", "agent", "metrics"] {
+                server[port] = 0.into();
+            }
+        }
+        Acme::start(&serde_yaml::to_string(&scenario).unwrap())
+    }
+
+    /// A cluster from a scenario's text; ports that are absent or 0 are free ones.
+    pub fn start(scenario: &str) -> Acme {
+        Acme::launch(scenario, None)
+    }
+
+    /// One server of a scenario in a process of its own, to be stopped or killed by [`Acme::signal`]. The
+    /// scenario needs fixed ports ([`super::free_port`]) if others are to know where this one is.
+    pub fn only(scenario: &str, name: &str) -> Acme {
+        Acme::launch(scenario, Some(name))
+    }
+
+    fn launch(scenario: &str, only: Option<&str>) -> Acme {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("scenario.yaml");
+        std::fs::write(&file, scenario).unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_acme"));
+        command.arg("--scenario").arg(&file).arg("--tls-dir").arg(dir.path().join("tls"));
+        command.args(["--control", "127.0.0.1:0", "--quiet", "--exit-with-parent"]);
+        if let Some(name) = only {
+            command.args(["--only", name]);
+        }
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let said: Value = serde_json::from_str(&line)
+            .unwrap_or_else(|e| panic!("acme did not start: {line:?} {e}; scenario:\n{scenario}"));
+        let server = |s: &Value| {
+            let port = |key: &str| {
+                let port = u16::try_from(s[key].as_u64()?).unwrap();
+                Some(SocketAddr::new(s["address"].as_str().unwrap().parse().unwrap(), port))
+            };
+            Server {
+                name: s["name"].as_str().unwrap().to_owned(),
+                hostname: s["hostname"].as_str().unwrap().to_owned(),
+                http: port("http"),
+                https: port("https"),
+                agent: port("agent"),
+                metrics: port("metrics"),
+            }
+        };
+        Acme {
+            servers: said["servers"].as_array().unwrap().iter().map(server).collect(),
+            control: said["control"].as_str().unwrap().parse().unwrap(),
+            ca_file: said["ca"].as_str().unwrap().into(),
+            child,
+            _dir: dir,
+        }
+    }
+
+    /// A server by its common or whole name.
+    pub fn server(&self, name: &str) -> &Server {
+        let found = |s: &&Server| s.name == name || s.name.split('/').next() == Some(name);
+        self.servers.iter().find(found).unwrap_or_else(|| panic!("no server {name}"))
+    }
+
+    /// The address of a server's HTTP port.
+    pub fn http(&self, name: &str) -> SocketAddr {
+        self.server(name).http.unwrap()
+    }
+
+    /// The certificate of Web1, which is for `localhost` too, as the configuration wants it.
+    pub fn certificate(&self) -> String {
+        let dir = self.ca_file.parent().unwrap().display();
+        format!("{{ cert: {dir}/web1.pem, key: {dir}/web1.key }}")
+    }
+
+    /// Asks the control port.
+    pub fn ask(&self, method: &str, path: &str, body: Option<&Value>) -> Value {
+        let text = body.map(Value::to_string).unwrap_or_default();
+        let answer = Client::to(self.control).request(method, path, &[], text.as_bytes()).unwrap();
+        assert_eq!(answer.status, 200, "{method} {path}: {}", answer.text());
+        answer.json()
+    }
+
+    /// Changes a server (`all` = every one); in effect when this returns.
+    pub fn set(&self, server: &str, patch: Value) {
+        self.ask("PUT", &format!("/servers/{server}"), Some(&patch));
+    }
+
+    /// Gives a server these faults instead of those it had: a word, an object or a list.
+    pub fn fault(&self, server: &str, fault: Value) {
+        self.set(server, serde_json::json!({ "fault": fault }));
+    }
+
+    /// Takes a server's faults away.
+    pub fn heal(&self, server: &str) {
+        self.ask("DELETE", &format!("/servers/{server}/fault"), None);
+    }
+
+    /// How often a request was executed, on all servers together.
+    pub fn executed(&self, rid: &str) -> u64 {
+        self.ask("GET", &format!("/executions?rid={rid}"), None)["executed"].as_u64().unwrap()
+    }
+
+    /// Received and executed on one server.
+    pub fn executed_on(&self, rid: &str, server: &str) -> (u64, u64) {
+        let count =
+            &self.ask("GET", &format!("/executions?rid={rid}"), None)["servers"][&self.server(server).name];
+        (count["received"].as_u64().unwrap_or(0), count["executed"].as_u64().unwrap_or(0))
+    }
+
+    /// The last requests of a server, as they arrived.
+    pub fn requests(&self, server: &str) -> Vec<Value> {
+        let all = self.ask("GET", &format!("/requests?server={server}&n=1000"), None);
+        all.as_array().unwrap().clone()
+    }
+
+    /// The process.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Sends a signal to the process: `STOP`, `CONT`, `KILL`.
+    pub fn signal(&self, name: &str) {
+        super::signal(self.pid(), name);
+    }
+}
+
+impl Drop for Acme {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

@@ -1,0 +1,22 @@
+//! `icm` as a command, run to its end.
+
+use std::process::Command;
+
+/// What a run of the command line said.
+#[derive(Debug)]
+pub struct CliOutput {
+    pub code: i32,
+    pub out: String,
+    pub err: String,
+}
+
+/// Runs `icm` to its end.
+pub fn icm_cli(arguments: &[&str]) -> CliOutput {
+    let output = Command::new(env!("CARGO_BIN_EXE_icm")).args(arguments).output().unwrap();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    CliOutput {
+        code: output.status.code().unwrap_or(-1),
+        out: text(&output.stdout),
+        err: text(&output.stderr),
+    }
+}

@@ -1,0 +1,339 @@
+//! An HTTP/1.1 client that sees bytes: exact requests out, exact answers in, and a clear word for every way
+//! an answer can fail to arrive. It keeps its connection as long as both sides want it.
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::answer::{Answer, Failure};
+
+trait Stream: Read + Write + Send {}
+impl<T: Read + Write + Send> Stream for T {}
+
+/// A client of one address.
+pub struct Client {
+    address: SocketAddr,
+    /// `Host` of its requests.
+    pub host: String,
+    /// For every read. Default 20 s.
+    pub timeout: Duration,
+    /// Sent with every request.
+    pub headers: Vec<(String, String)>,
+    tls: Option<(Arc<rustls::ClientConfig>, String)>,
+    stream: Option<Box<dyn Stream>>,
+    buffer: Vec<u8>,
+}
+
+impl Client {
+    /// A client without TLS; it connects when it has something to send.
+    pub fn to(address: SocketAddr) -> Client {
+        Client {
+            address,
+            host: address.to_string(),
+            timeout: Duration::from_secs(20),
+            headers: Vec::new(),
+            tls: None,
+            stream: None,
+            buffer: Vec::new(),
+        }
+    }
+
+    /// A client with TLS that trusts the authorities in this PEM file.
+    pub fn tls(address: SocketAddr, name: &str, ca_file: &Path) -> Client {
+        use rustls::pki_types::pem::PemObject;
+        let mut roots = rustls::RootCertStore::empty();
+        for certificate in rustls::pki_types::CertificateDer::pem_file_iter(ca_file).unwrap() {
+            roots.add(certificate.unwrap()).unwrap();
+        }
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = rustls::ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let mut client = Client::to(address);
+        client.host = name.to_owned();
+        client.tls = Some((Arc::new(config), name.to_owned()));
+        client
+    }
+
+    /// With this `Host`.
+    pub fn host(mut self, host: &str) -> Client {
+        self.host = host.to_owned();
+        self
+    }
+
+    /// With this header in every request.
+    pub fn with(mut self, name: &str, value: &str) -> Client {
+        self.headers.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// With this limit for every read.
+    pub fn timeout(mut self, timeout: Duration) -> Client {
+        self.timeout = timeout;
+        self
+    }
+
+    /// Connects if there is no connection.
+    pub fn connect(&mut self) -> Result<(), Failure> {
+        if self.stream.is_some() {
+            return Ok(());
+        }
+        self.buffer.clear();
+        let connected = TcpStream::connect_timeout(&self.address, self.timeout);
+        let stream = connected.map_err(|e| Failure::Connect(e.to_string()))?;
+        let _ = stream.set_nodelay(true);
+        let _ = stream.set_read_timeout(Some(self.timeout));
+        let _ = stream.set_write_timeout(Some(self.timeout));
+        self.stream = Some(match &self.tls {
+            None => Box::new(stream),
+            Some((config, name)) => {
+                let name = rustls::pki_types::ServerName::try_from(name.clone()).unwrap();
+                let connection = rustls::ClientConnection::new(config.clone(), name).unwrap();
+                let mut stream = rustls::StreamOwned::new(connection, stream);
+                stream.flush().map_err(|e| Failure::Tls(e.to_string()))?;
+                Box::new(stream)
+            }
+        });
+        Ok(())
+    }
+
+    /// Whether a connection is open, as far as this side knows.
+    pub fn connected(&self) -> bool {
+        self.stream.is_some()
+    }
+
+    /// Forgets the connection (FIN).
+    pub fn close(&mut self) {
+        self.stream = None;
+        self.buffer.clear();
+    }
+
+    /// Sends exactly these bytes, connecting if needed.
+    pub fn send(&mut self, bytes: &[u8]) -> Result<(), Failure> {
+        self.connect()?;
+        let Some(stream) = &mut self.stream else { return Err(Failure::Closed(Vec::new())) };
+        match stream.write_all(bytes).and_then(|()| stream.flush()) {
+            Ok(()) => Ok(()),
+            Err(e) if e.kind() == ErrorKind::WouldBlock || e.kind() == ErrorKind::TimedOut => {
+                Err(Failure::Timeout)
+            }
+            Err(_) => Err(Failure::Reset),
+        }
+    }
+
+    /// The head of a request with `Host`, the client's own headers and these.
+    pub fn head(&self, method: &str, target: &str, headers: &[(&str, &str)]) -> String {
+        let mut out = format!("{method} {target} HTTP/1.1\r\n");
+        let named = |name: &str| headers.iter().any(|(n, _)| n.eq_ignore_ascii_case(name));
+        if !named("host") {
+            out.push_str(&format!("Host: {}\r\n", self.host));
+        }
+        let own = self.headers.iter().filter(|(n, _)| !named(n)).map(|(n, v)| (n.as_str(), v.as_str()));
+        for (name, value) in own.chain(headers.iter().copied()) {
+            out.push_str(&format!("{name}: {value}\r\n"));
+        }
+        out + "\r\n"
+    }
+
+    /// A request and its answer. A body goes with Content-Length, unless the headers frame it otherwise.
+    pub fn request(
+        &mut self,
+        method: &str,
+        target: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> Result<Answer, Failure> {
+        let length = body.len().to_string();
+        let framed =
+            |n: &str| n.eq_ignore_ascii_case("content-length") || n.eq_ignore_ascii_case("transfer-encoding");
+        let mut all = headers.to_vec();
+        if (!body.is_empty() || matches!(method, "POST" | "PUT")) && !headers.iter().any(|(n, _)| framed(n)) {
+            all.push(("Content-Length", &length));
+        }
+        let mut bytes = self.head(method, target, &all).into_bytes();
+        bytes.extend_from_slice(body);
+        // A peer that answers early and closes breaks our writing; its answer is still there.
+        let sent = self.send(&bytes);
+        match (self.read(method), sent) {
+            (Ok(answer), _) => Ok(answer),
+            (Err(failure), Ok(())) => Err(failure),
+            (Err(_), Err(failure)) => Err(failure),
+        }
+    }
+
+    /// GET that must be answered.
+    pub fn get(&mut self, target: &str) -> Answer {
+        self.request("GET", target, &[], b"").unwrap_or_else(|e| panic!("GET {target}: {e:?}"))
+    }
+
+    /// GET with headers that must be answered.
+    pub fn get_with(&mut self, target: &str, headers: &[(&str, &str)]) -> Answer {
+        self.request("GET", target, headers, b"").unwrap_or_else(|e| panic!("GET {target}: {e:?}"))
+    }
+
+    /// POST of a form that must be answered.
+    pub fn post(&mut self, target: &str, headers: &[(&str, &str)], form: &str) -> Answer {
+        let mut all = vec![("Content-Type", "application/x-www-form-urlencoded")];
+        all.extend_from_slice(headers);
+        self.request("POST", target, &all, form.as_bytes()).unwrap_or_else(|e| panic!("POST {target}: {e:?}"))
+    }
+
+    fn fill(&mut self) -> Result<usize, Failure> {
+        let Some(stream) = &mut self.stream else { return Err(Failure::Closed(Vec::new())) };
+        let mut piece = [0_u8; 16 * 1024];
+        match stream.read(&mut piece) {
+            Ok(n) => {
+                self.buffer.extend_from_slice(&piece[..n]);
+                Ok(n)
+            }
+            Err(e) => Err(match e.kind() {
+                ErrorKind::WouldBlock | ErrorKind::TimedOut => Failure::Timeout,
+                ErrorKind::InvalidData => Failure::Tls(e.to_string()),
+                // rustls reports a FIN without close_notify so.
+                ErrorKind::UnexpectedEof => return Ok(0),
+                _ => Failure::Reset,
+            }),
+        }
+    }
+
+    /// Reads everything until the peer closes, whatever it is.
+    pub fn read_to_end(&mut self) -> Result<Vec<u8>, Failure> {
+        while self.fill()? > 0 {}
+        self.stream = None;
+        Ok(std::mem::take(&mut self.buffer))
+    }
+
+    /// Reads exactly so many bytes of what is no HTTP any more.
+    pub fn read_bytes(&mut self, length: usize) -> Result<Vec<u8>, Failure> {
+        let mut bytes = Vec::new();
+        self.read_exactly(length, &mut bytes)?;
+        Ok(bytes)
+    }
+
+    /// Waits until the peer closes. Out: whether it did within the time, having sent nothing more.
+    pub fn peer_closes(&mut self) -> bool {
+        matches!(self.fill(), Ok(0) | Err(Failure::Reset))
+    }
+
+    /// Reads the answer to a request with this method.
+    pub fn read(&mut self, method: &str) -> Result<Answer, Failure> {
+        let result = self.read_answer(method);
+        match &result {
+            Ok(answer) if !answer.closed => {}
+            _ => self.close(),
+        }
+        result
+    }
+
+    fn read_answer(&mut self, method: &str) -> Result<Answer, Failure> {
+        let mut informational = Vec::new();
+        let mut answer = loop {
+            let answer = self.read_head()?;
+            if answer.status >= 200 || answer.status == 101 {
+                break answer;
+            }
+            informational.push(answer.status);
+        };
+        answer.informational = informational;
+        let word = |name, word: &str| {
+            answer.header(name).is_some_and(|v| v.split(',').any(|w| w.trim().eq_ignore_ascii_case(word)))
+        };
+        let (closed, chunked) = (word("connection", "close"), word("transfer-encoding", "chunked"));
+        answer.closed = closed;
+        let length = answer.header("content-length").map(|v| v.parse::<usize>());
+        if method == "HEAD" || matches!(answer.status, 101 | 204 | 304) {
+            answer.complete = true;
+            return Ok(answer);
+        }
+        let result = match (chunked, length) {
+            (true, _) => self.read_chunks(&mut answer.body),
+            (false, Some(Ok(length))) => self.read_exactly(length, &mut answer.body),
+            (false, Some(Err(_))) => return Err(Failure::Malformed(answer.head.into_bytes())),
+            (false, None) => {
+                answer.closed = true;
+                let end = loop {
+                    match self.fill() {
+                        Ok(0) => break Ok(()),
+                        Ok(_) => {}
+                        Err(failure) => break Err(failure),
+                    }
+                };
+                answer.body = std::mem::take(&mut self.buffer);
+                end
+            }
+        };
+        match result {
+            Ok(()) => {
+                answer.complete = true;
+                Ok(answer)
+            }
+            Err(Failure::Timeout) => Err(Failure::Timeout),
+            Err(_) => Err(Failure::Truncated(Box::new(answer))),
+        }
+    }
+
+    fn read_head(&mut self) -> Result<Answer, Failure> {
+        let end = loop {
+            if let Some(end) = self.buffer.windows(4).position(|w| w == b"\r\n\r\n") {
+                break end;
+            }
+            if self.fill()? == 0 {
+                return Err(Failure::Closed(std::mem::take(&mut self.buffer)));
+            }
+        };
+        let bytes: Vec<u8> = self.buffer.drain(..end + 4).collect();
+        let head = String::from_utf8_lossy(&bytes[..end]).into_owned();
+        let mut lines = head.split("\r\n");
+        let status = lines.next().and_then(|l| l.strip_prefix("HTTP/1.")?.get(2..5)?.parse().ok());
+        let Some(status) = status else { return Err(Failure::Malformed(bytes)) };
+        let headers =
+            lines.filter_map(|l| l.split_once(':')).map(|(n, v)| (n.to_owned(), v.trim().to_owned()));
+        Ok(Answer { status, headers: headers.collect(), head, ..Answer::default() })
+    }
+
+    fn read_exactly(&mut self, length: usize, into: &mut Vec<u8>) -> Result<(), Failure> {
+        let mut left = length;
+        loop {
+            let take = left.min(self.buffer.len());
+            into.extend(self.buffer.drain(..take));
+            left -= take;
+            if left == 0 {
+                return Ok(());
+            }
+            if self.fill()? == 0 {
+                return Err(Failure::Closed(Vec::new()));
+            }
+        }
+    }
+
+    fn read_chunks(&mut self, into: &mut Vec<u8>) -> Result<(), Failure> {
+        loop {
+            let line = self.read_line()?;
+            let size = line.split(';').next().unwrap_or("").trim();
+            let size =
+                usize::from_str_radix(size, 16).map_err(|_| Failure::Malformed(line.clone().into_bytes()))?;
+            if size == 0 {
+                while !self.read_line()?.is_empty() {}
+                return Ok(());
+            }
+            self.read_exactly(size, into)?;
+            self.read_line()?;
+        }
+    }
+
+    fn read_line(&mut self) -> Result<String, Failure> {
+        loop {
+            if let Some(end) = self.buffer.windows(2).position(|w| w == b"\r\n") {
+                let line: Vec<u8> = self.buffer.drain(..end + 2).collect();
+                return Ok(String::from_utf8_lossy(&line[..end]).into_owned());
+            }
+            if self.fill()? == 0 {
+                return Err(Failure::Closed(Vec::new()));
+            }
+        }
+    }
+}

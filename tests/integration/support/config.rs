@@ -1,0 +1,142 @@
+//! Configurations for tests, as YAML values and as files.
+
+use std::net::SocketAddr;
+use std::path::Path;
+
+use serde_yaml::Value;
+
+use super::acme::{Acme, Server};
+use super::free_port;
+
+/// A configuration for this cluster with everything quick: a listener and an admin listener on free ports, the
+/// members as a static list, the directory from cldbdir.nsf, probes every 200 ms.
+pub fn config(acme: &Acme) -> Value {
+    config_of(&acme.servers, &acme.ca_file)
+}
+
+/// The same for servers that may run in several processes ([`Acme::only`]).
+pub fn config_of(servers: &[Server], ca_file: &Path) -> Value {
+    let servers: Vec<String> = servers
+        .iter()
+        .map(|s| {
+            let port = |key: &str, at: Option<SocketAddr>| {
+                at.map(|a| format!(", {key}: \"{a}\"")).unwrap_or_default()
+            };
+            let (http, https) = (port("http", s.http), port("https", s.https));
+            format!("      - {{ name: {}, hostname: {}{http}{https} }}", s.name, s.hostname)
+        })
+        .collect();
+    let text = format!(
+        "pingora: {{ threads: 2, grace_period_seconds: 5 }}
+listeners:
+  - address: 127.0.0.1:{}
+admin: {{ address: 127.0.0.1:{} }}
+access_log: {{ path: stdout, format: json }}
+clusters:
+- name: AcmeWeb
+  upstream_tls: {{ ca_file: {} }}
+  servers:
+    source: static
+    list:
+{}
+  directory:
+    source: cldbdir
+    columns: {{ path: 0, server: 1, title: 2, replica_id: 3, out_of_service: 4, pending_delete: 5 }}
+    refresh: 1s
+  probe: {{ interval: 200ms, timeout: 1s, healthy_after: 1, unreachable_after: 2 }}
+  failover: {{ connect_timeout: 500ms, response_timeout: 5s, slow_start: 0s }}
+",
+        free_port(),
+        free_port(),
+        ca_file.display(),
+        servers.join("\n")
+    );
+    serde_yaml::from_str(&text).unwrap_or_else(|e| panic!("{e}\n{text}"))
+}
+
+/// Adds a listener with TLS, HTTP/2 included, that shows the certificate of the cluster's Web1, which is for
+/// `localhost` too. Out: its address, where somebody listens once [`super::wait_for`] says so.
+pub fn add_tls(config: &mut Value, acme: &Acme) -> SocketAddr {
+    let address = format!("127.0.0.1:{}", free_port());
+    let listener = format!("{{ address: \"{address}\", tls: {{ certificates: [{}] }} }}", acme.certificate());
+    config["listeners"].as_sequence_mut().unwrap().push(serde_yaml::from_str(&listener).unwrap());
+    address.parse().unwrap()
+}
+
+/// [`config`] where all members publish the same index, so that chance draws among all of them: an index that is only
+/// observed can keep a server out for as long as nobody is slower.
+pub fn config_with_equal_indexes(acme: &Acme) -> Value {
+    let mut config = config(acme);
+    acme.set("all", serde_json::json!({ "index": 90 }));
+    for (n, server) in acme.servers.iter().enumerate() {
+        let Some(metrics) = server.metrics else { continue };
+        let source = format!("{{ source: prometheus, url: \"http://{metrics}/metrics\", interval: 100ms }}");
+        set(&mut config, &format!("clusters.0.servers.list.{n}.availability"), &source);
+    }
+    config
+}
+
+/// Sets one key, given as a dotted path with numbers for lists, to a value given as YAML:
+/// `set(&mut config, "clusters.0.failover.attempts", "1")`. Maps on the way are made.
+pub fn set(config: &mut Value, path: &str, yaml: &str) {
+    let mut at = config;
+    for part in path.split('.') {
+        at = match part.parse::<usize>() {
+            Ok(n) => &mut at.as_sequence_mut().unwrap_or_else(|| panic!("{path}: no list"))[n],
+            Err(_) => {
+                if at.is_null() {
+                    *at = Value::Mapping(serde_yaml::Mapping::new());
+                }
+                let map = at.as_mapping_mut().unwrap_or_else(|| panic!("{path}: no map"));
+                map.entry(part.into()).or_insert(Value::Null)
+            }
+        };
+    }
+    *at = serde_yaml::from_str(yaml).unwrap();
+}
+
+/// Gives every server of the configuration these availability sources, read every 100 ms, and has `acme` push
+/// if statpub is among them.
+pub fn sources_of(config: &mut Value, acme: &Acme, sources: &[&str], stale_after: &str) {
+    let push = sources.contains(&"statpub").then(free_port);
+    for (n, server) in acme.servers.iter().enumerate() {
+        let own: Vec<String> = sources
+            .iter()
+            .map(|source| {
+                let place = match *source {
+                    "prometheus" => format!(", url: \"http://{}/metrics\"", server.metrics.unwrap()),
+                    "console" => {
+                        format!(", url: \"http://{}/icmstat.nsf/stat?OpenAgent\"", server.http.unwrap())
+                    }
+                    "agent_check" => format!(", port: {}", server.agent.unwrap().port()),
+                    _ => String::new(),
+                };
+                let interval = if *source == "statpub" { "" } else { ", interval: 100ms" };
+                format!("{{ source: {source}{place}{interval}, stale_after: {stale_after} }}")
+            })
+            .collect();
+        set(config, &format!("clusters.0.servers.list.{n}.availability"), &format!("[{}]", own.join(", ")));
+    }
+    if let Some(port) = push {
+        set(config, "statpub", &format!("{{ address: \"127.0.0.1:{port}\" }}"));
+        let url = format!("http://127.0.0.1:{port}/statpub/{{name}}");
+        acme.set("all", serde_json::json!({ "statpub_url": url, "statpub_interval_ms": 100 }));
+    }
+}
+
+/// Writes a configuration beside nothing else; the file lives as long as the value.
+pub fn write_config(config: &Value) -> (tempfile::TempDir, std::path::PathBuf) {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("icm.yaml");
+    std::fs::write(&file, serde_yaml::to_string(config).unwrap()).unwrap();
+    (dir, file)
+}
+
+/// A file that only its owner may read.
+pub fn secret_file(dir: &Path, name: &str, text: &str) -> String {
+    use std::os::unix::fs::PermissionsExt;
+    let file = dir.join(name);
+    std::fs::write(&file, text).unwrap();
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
+    file.display().to_string()
+}

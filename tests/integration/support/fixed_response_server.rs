@@ -1,0 +1,90 @@
+//! A server that says exactly what a test wants. In: bytes. Out: the same answer to every request, for what
+//! the simulated cluster would never say.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+
+/// Ends when dropped.
+pub struct FixedResponseServer {
+    /// Where it listens.
+    pub address: SocketAddr,
+    answer: Arc<Mutex<Vec<u8>>>,
+    heads: Arc<Mutex<Vec<String>>>,
+    stop: Arc<AtomicBool>,
+}
+
+impl FixedResponseServer {
+    /// Answers every request with these bytes and closes the connection.
+    pub fn new(answer: &str) -> FixedResponseServer {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let answer = Arc::new(Mutex::new(answer.as_bytes().to_vec()));
+        let stop = Arc::new(AtomicBool::new(false));
+        let heads = Arc::new(Mutex::new(Vec::new()));
+        let (ended, seen, says) = (stop.clone(), heads.clone(), answer.clone());
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                if ended.load(Ordering::Relaxed) {
+                    return;
+                }
+                let (answer, seen) = (says.lock().unwrap().clone(), seen.clone());
+                std::thread::spawn(move || {
+                    let Ok(mut stream) = stream else { return };
+                    let mut head = Vec::new();
+                    let mut piece = [0; 4096];
+                    while !head.windows(4).any(|w| w == b"\r\n\r\n") {
+                        match stream.read(&mut piece) {
+                            Ok(n) if n > 0 => head.extend_from_slice(&piece[..n]),
+                            _ => return,
+                        }
+                    }
+                    seen.lock().unwrap().push(String::from_utf8_lossy(&head).into_owned());
+                    let _ = stream.write_all(&answer);
+                });
+            }
+        });
+        FixedResponseServer { address, answer, heads, stop }
+    }
+
+    /// From the next connection on it answers so.
+    pub fn say(&self, answer: &str) {
+        *self.answer.lock().unwrap() = answer.as_bytes().to_vec();
+    }
+
+    /// A configuration for a cluster with this as its only server, and an empty directory.
+    pub fn config(&self) -> serde_yaml::Value {
+        config_for(self.address)
+    }
+
+    /// The heads of all requests so far, probes included.
+    pub fn heads(&self) -> Vec<String> {
+        self.heads.lock().unwrap().clone()
+    }
+}
+
+/// A configuration for a cluster with one server at this address, and an empty directory.
+pub fn config_for(server: SocketAddr) -> serde_yaml::Value {
+    let text = format!(
+        "
+listeners: [ {{ address: \"127.0.0.1:{}\" }} ]
+admin: {{ address: \"127.0.0.1:{}\" }}
+clusters:
+- name: AcmeWeb
+  servers: {{ source: static, list: [ {{ name: Web1/Acme, hostname: web1.acme.example, http: \"{server}\" }} ] }}
+  directory: {{ source: static, databases: [] }}
+",
+        super::free_port(),
+        super::free_port(),
+    );
+    serde_yaml::from_str(&text).unwrap()
+}
+
+impl Drop for FixedResponseServer {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        // Wakes it, so that it sees that it is over.
+        let _ = std::net::TcpStream::connect(self.address);
+    }
+}

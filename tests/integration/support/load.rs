@@ -1,0 +1,74 @@
+//! Load for a bounded time, counted by outcome. It measures no speed: it asks whether everybody was answered.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use super::client::Client;
+
+/// Outcomes and how often each was seen: `200`, `503`, `reset`, `truncated`, ...
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Tally(pub BTreeMap<String, u64>);
+
+impl Tally {
+    /// How often this one.
+    pub fn of(&self, outcome: &str) -> u64 {
+        self.0.get(outcome).copied().unwrap_or(0)
+    }
+
+    /// All together.
+    pub fn total(&self) -> u64 {
+        self.0.values().sum()
+    }
+
+    /// Everything but this one.
+    pub fn other_than(&self, outcome: &str) -> u64 {
+        self.total() - self.of(outcome)
+    }
+}
+
+/// So many threads do `work` again and again for so long; `work` gets the number of its thread and of its turn
+/// and says what came of it. Every thread does at least one turn.
+pub fn load<W>(threads: usize, time: Duration, work: impl Fn(usize) -> W + Sync) -> Tally
+where
+    W: FnMut(u64) -> String,
+{
+    let end = Instant::now() + time;
+    let mut tally = Tally::default();
+    let turns = |thread| {
+        let mut mine: BTreeMap<String, u64> = BTreeMap::new();
+        let mut work = work(thread);
+        for n in 0.. {
+            *mine.entry(work(n)).or_default() += 1;
+            if Instant::now() >= end {
+                break;
+            }
+        }
+        mine
+    };
+    std::thread::scope(|scope| {
+        let turns = &turns;
+        let all: Vec<_> = (0..threads).map(|t| scope.spawn(move || turns(t))).collect();
+        for thread in all {
+            for (outcome, n) in thread.join().unwrap() {
+                *tally.0.entry(outcome).or_default() += n;
+            }
+        }
+    });
+    tally
+}
+
+/// GETs on kept connections, each with an `X-Request-Id` of its own (`<prefix>-<thread>-<turn>`): the status, or
+/// the word of the failure.
+pub fn load_get(address: SocketAddr, target: &str, prefix: &str, threads: usize, time: Duration) -> Tally {
+    load(threads, time, |thread| {
+        let mut client = Client::to(address);
+        move |n| {
+            let rid = format!("{prefix}-{thread}-{n}");
+            match client.request("GET", target, &[("X-Request-Id", &rid)], b"") {
+                Ok(answer) => answer.status.to_string(),
+                Err(failure) => failure.name().to_owned(),
+            }
+        }
+    })
+}

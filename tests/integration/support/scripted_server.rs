@@ -1,0 +1,136 @@
+//! A server whose every connection does what a test says, byte by byte, for what the simulated cluster would never do.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+/// Ends when dropped.
+pub struct ScriptedServer {
+    /// Where it listens.
+    pub address: SocketAddr,
+    connections: Arc<AtomicUsize>,
+    stop: Arc<AtomicBool>,
+}
+
+/// One connection of a client.
+pub struct ServerConnection {
+    /// The socket itself.
+    pub stream: TcpStream,
+    /// Which connection of the server this is, from 0.
+    pub number: usize,
+    buffer: Vec<u8>,
+}
+
+impl ScriptedServer {
+    /// Runs `serve` in a thread for each connection; the connection is closed when it returns.
+    pub fn new(serve: impl Fn(&mut ServerConnection) + Send + Sync + 'static) -> ScriptedServer {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let (stop, connections) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+        let (ended, count, serve) = (stop.clone(), connections.clone(), Arc::new(serve));
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                if ended.load(Ordering::Relaxed) {
+                    return;
+                }
+                let Ok(stream) = stream else { continue };
+                let _ = stream.set_nodelay(true);
+                let number = count.fetch_add(1, Ordering::Relaxed);
+                let serve = serve.clone();
+                std::thread::spawn(move || {
+                    serve(&mut ServerConnection { stream, number, buffer: Vec::new() })
+                });
+            }
+        });
+        ScriptedServer { address, connections, stop }
+    }
+
+    /// How many connections there have been.
+    pub fn connections(&self) -> usize {
+        self.connections.load(Ordering::Relaxed)
+    }
+
+    /// A configuration for a cluster with this as its only server, and an empty directory.
+    pub fn config(&self) -> serde_yaml::Value {
+        super::config_for(self.address)
+    }
+
+    /// The same with several servers: Web1, Web2, ...
+    pub fn config_of(servers: &[ScriptedServer]) -> serde_yaml::Value {
+        let server = |(n, server): (usize, &ScriptedServer)| {
+            format!("{{ name: Web{n}/Acme, hostname: web{n}.acme.example, http: \"{}\" }}", server.address)
+        };
+        let list: Vec<String> = (1..).zip(servers).map(server).collect();
+        let mut config = servers[0].config();
+        super::set(&mut config, "clusters.0.servers.list", &format!("[ {} ]", list.join(", ")));
+        config
+    }
+}
+
+impl Drop for ScriptedServer {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        let _ = TcpStream::connect(self.address);
+    }
+}
+
+impl ServerConnection {
+    /// The head of the next request, whose body is read, too; `None` when the client has closed. Probes are answered and
+    /// not shown.
+    pub fn request(&mut self) -> Option<String> {
+        loop {
+            let head = self.request_or_probe()?;
+            if !head.starts_with("GET / HTTP/1.1\r\n") {
+                return Some(head);
+            }
+            self.say(super::OK);
+        }
+    }
+
+    /// The same, with probes.
+    pub fn request_or_probe(&mut self) -> Option<String> {
+        let head = self.head()?;
+        let lower = head.to_ascii_lowercase();
+        let length = lower.lines().find_map(|l| l.strip_prefix("content-length:")?.trim().parse().ok());
+        self.fill(length.unwrap_or(0))?;
+        self.buffer.drain(..length.unwrap_or(0));
+        Some(head)
+    }
+
+    fn head(&mut self) -> Option<String> {
+        loop {
+            if let Some(end) = self.buffer.windows(4).position(|w| w == b"\r\n\r\n") {
+                let head: Vec<u8> = self.buffer.drain(..end + 4).collect();
+                return Some(String::from_utf8_lossy(&head).into_owned());
+            }
+            self.fill(self.buffer.len() + 1)?;
+        }
+    }
+
+    fn fill(&mut self, wanted: usize) -> Option<()> {
+        let mut piece = [0; 16 * 1024];
+        while self.buffer.len() < wanted {
+            match self.stream.read(&mut piece) {
+                Ok(n) if n > 0 => self.buffer.extend_from_slice(&piece[..n]),
+                _ => return None,
+            }
+        }
+        Some(())
+    }
+
+    /// Sends this. False when the client has closed.
+    pub fn say(&mut self, text: &str) -> bool {
+        self.stream.write_all(text.as_bytes()).is_ok()
+    }
+
+    /// Sends it in pieces, so long apart, for at most so many.
+    pub fn drip(&mut self, piece: &str, every_ms: u64, at_most: usize) {
+        for _ in 0..at_most {
+            if !self.say(piece) {
+                return;
+            }
+            super::pause(every_ms);
+        }
+    }
+}

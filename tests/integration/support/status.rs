@@ -1,0 +1,133 @@
+//! What an administrator sees of a running `icm`, and waiting for it: states, counters, events, and which server serves.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use super::cli::icm_cli;
+use super::eventually;
+use super::icm::Icm;
+
+/// Everything that is waited for comes within this, on a busy machine too.
+pub const MAX_WAIT: Duration = Duration::from_secs(30);
+
+impl Icm {
+    /// `/status` of the admin listener.
+    pub fn status(&self) -> Value {
+        self.admin("/status").json()
+    }
+
+    /// Waits until a server looks so.
+    pub fn wait_for_server(&self, name: &str, what: &str, is_so: impl Fn(&Value) -> bool) {
+        let came = eventually(MAX_WAIT, || is_so(&self.status_of(name)));
+        assert!(came, "{name} never {what}: {:#}", self.status_of(name));
+    }
+
+    /// Waits until the status page looks so.
+    pub fn wait_for_status(&self, what: &str, is_so: impl Fn(&Value) -> bool) {
+        let came = eventually(MAX_WAIT, || is_so(&self.status()));
+        assert!(came, "never {what}: {:#}", self.status());
+    }
+
+    /// Who served so many GETs of users without a cookie: common names, else the status.
+    pub fn served(&self, target: &str, times: usize) -> BTreeMap<String, usize> {
+        let mut client = self.client();
+        let mut served = BTreeMap::new();
+        for _ in 0..times {
+            *served.entry(client.get(target).served_by()).or_default() += 1;
+        }
+        served
+    }
+
+    /// Waits until users without a cookie are served by nobody else, ten in a row.
+    pub fn wait_for_served(&self, target: &str, only: &str) {
+        let mut served = BTreeMap::new();
+        let came = eventually(MAX_WAIT, || {
+            served = self.served(target, 10);
+            served.keys().eq([only])
+        });
+        assert!(came, "{target} by {served:?}, not by {only} alone: {:#}", self.status());
+    }
+
+    /// A metric's value by the start of its line: `icm_directory_readable{`.
+    pub fn metric(&self, start: &str) -> Option<f64> {
+        let text = self.admin("/metrics").text();
+        text.lines().find(|l| l.starts_with(start))?.rsplit(' ').next()?.parse().ok()
+    }
+
+    /// Events of the status page, newest first, that are about this server.
+    pub fn events_of(&self, name: &str) -> Vec<Value> {
+        let whole = format!("{name}/Acme");
+        let all = self.status()["events"].as_array().unwrap().clone();
+        all.into_iter().filter(|e| e["server"] == whole.as_str()).collect()
+    }
+
+    /// `icm explain --json` of the running balancer, asked through the configuration file.
+    pub fn explain(&self, url: &str) -> Value {
+        let output = icm_cli(&["explain", url, "--json", "-c", self.file.to_str().unwrap()]);
+        serde_json::from_str(&output.out).unwrap_or_else(|e| panic!("{e}: {output:?}"))
+    }
+
+    /// One server of the first cluster, as `/status` shows it.
+    pub fn status_of(&self, server: &str) -> Value {
+        let status = self.admin("/status").json();
+        let servers = status["clusters"][0]["servers"].as_array().unwrap();
+        let named = |s: &&Value| s["name"].as_str().is_some_and(|n| n.split('/').next() == Some(server));
+        servers.iter().find(named).unwrap_or_else(|| panic!("no {server} in {status}")).clone()
+    }
+
+    /// Its state: `AVAILABLE`, `UNREACHABLE`, ...
+    pub fn state_of(&self, server: &str) -> String {
+        self.status_of(server)["state"].as_str().unwrap().to_owned()
+    }
+
+    /// Waits for a state.
+    pub fn wait_for_state(&self, server: &str, state: &str) {
+        let there = eventually(MAX_WAIT, || self.state_of(server) == state);
+        assert!(there, "{server} never became {state}: {}", self.status_of(server));
+    }
+
+    /// Waits until so many requests are in flight there.
+    pub fn wait_for_in_flight(&self, server: &str, n: u64) {
+        let there = eventually(MAX_WAIT, || self.status_of(server)["in_flight"] == n);
+        assert!(there, "{server} never had {n} requests in flight: {}", self.status_of(server));
+    }
+
+    /// One of its counters: `answered`, `connect_failed`, `broken`, `timed_out`, `failed_over`.
+    pub fn counter_of(&self, server: &str, counter: &str) -> u64 {
+        self.status_of(server)["counters"][counter].as_u64().unwrap()
+    }
+
+    /// Good and bad probes of its HTTP port.
+    pub fn probes_of(&self, server: &str) -> (u64, u64) {
+        let families = super::exposition::read(&self.admin("/metrics").text()).unwrap();
+        let count = |result| {
+            let name = format!("{server}/Acme");
+            let labels = [("server", name.as_str()), ("port", "http"), ("result", result)];
+            super::exposition::value(&families, "icm_probes_total", &labels) as u64
+        };
+        (count("ok"), count("failed"))
+    }
+
+    /// Waits until it is AVAILABLE and a probe that began after this call was good: none that an earlier failure has asked
+    /// for can meet a fault that is set now.
+    pub fn wait_for_good_probe(&self, server: &str) {
+        let before = self.probes_of(server).0;
+        let answers = || self.probes_of(server).0 >= before + 2 && self.state_of(server) == "AVAILABLE";
+        assert!(eventually(MAX_WAIT, answers), "{}", self.status_of(server));
+    }
+
+    /// The value of an affinity cookie that names this server, from its answer for a database that it holds.
+    pub fn cookie_for(&self, server: &str, target: &str) -> String {
+        let mut value = None;
+        eventually(MAX_WAIT, || {
+            let answer = self.client().get(target);
+            if answer.server().split('/').next() == Some(server) {
+                value = answer.cookie("ICM").map(str::to_owned);
+            }
+            value.is_some()
+        });
+        value.unwrap_or_else(|| panic!("{server} never answered {target}"))
+    }
+}
