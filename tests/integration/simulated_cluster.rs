@@ -1,4 +1,4 @@
-//! Is the simulated cluster what it says? Shapes against Domino's, faults against what a client then sees.
+//! The simulated cluster itself: payloads in Domino's shapes, and what a client sees of each fault.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;

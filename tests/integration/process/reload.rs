@@ -1,4 +1,4 @@
-//! HUP: what a new configuration changes, what it must not, and that nobody in front notices.
+//! Reloads by HUP: what a new configuration changes, what it must not change, and that clients notice nothing.
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
