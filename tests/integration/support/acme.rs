@@ -10,6 +10,21 @@ use serde_json::Value;
 
 use super::client::Client;
 
+/// Three servers with the databases of the published samples.
+pub const SAMPLE: &str = "
+servers:
+  - { name: Web1/Acme, set: { index: 84, threshold: 20, users: 96 } }
+  - { name: Web2/Acme }
+  - { name: Web3/Acme, https: false, agent: false, metrics: false }
+outsiders: [Hub1/Acme]
+users: { ICM Reader/Acme: reader }
+databases:
+  - { path: mail/jdoe.nsf, replica_id: 852562F3007ABFD6, title: Jane Doe, replicas: [Web1, Web2] }
+  - { path: sales/leads.nsf, replica_id: C1257A000041D2E0, title: Leads, replicas: [Web1, {server: Web2, path: apps/leads.nsf}] }
+  - { path: sales/leads.nsf, replica_id: C125790F002B11AA, title: Leads (old project), replicas: [Web3] }
+  - { path: cldbdir.nsf, replica_id: C1256A2F00310002, replicas: all }
+";
+
 /// Where one simulated server is.
 #[derive(Clone, Debug)]
 pub struct Server {
@@ -46,6 +61,11 @@ impl Acme {
             }
         }
         Acme::start(&serde_yaml::to_string(&scenario).unwrap())
+    }
+
+    /// The cluster of [`SAMPLE`].
+    pub fn sample() -> Acme {
+        Acme::start(SAMPLE)
     }
 
     /// A cluster from a scenario's text; ports that are absent or 0 are free ones.

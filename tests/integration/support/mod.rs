@@ -37,7 +37,7 @@ mod status;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
-pub use acme::{Acme, Server};
+pub use acme::{Acme, SAMPLE, Server};
 pub use answer::{Answer, Failure};
 pub use browser::Browser;
 pub use chromium::Chromium;
