@@ -1,6 +1,4 @@
-//! Every file of the fuzz targets' corpora, through its target, in the normal run of the tests.
-//!
-//! How to look for more: tests/fuzz/README.md.
+//! Replays every file of the fuzz targets' corpora. `tests/fuzz/README.md` tells how to fuzz further.
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -1,4 +1,4 @@
-//! The rules of the layout that a compiler does not check: who may know whom, and that files stay readable.
+//! Rules of the source tree that the compiler does not check: dependencies between modules, and the size of files.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -53,7 +53,7 @@ fn what_decides_knows_neither_pingora_nor_tokio_nor_a_log() {
         "src/cluster/name.rs",
         "src/cluster/state.rs",
     ];
-    let mut strangers = Vec::new();
+    let mut violations = Vec::new();
     for place in pure {
         for (path, text) in sources(place) {
             if path.ends_with("tests.rs") || path.to_string_lossy().contains("_tests") {
@@ -62,27 +62,27 @@ fn what_decides_knows_neither_pingora_nor_tokio_nor_a_log() {
             for word in ["pingora", "tokio", "log::", "Instant::now", "SystemTime::now", "crate::util::clock"]
             {
                 for line in code(&text).lines().filter(|l| l.contains(word)) {
-                    strangers.push(format!("{}: {}", path.display(), line.trim()));
+                    violations.push(format!("{}: {}", path.display(), line.trim()));
                 }
             }
         }
     }
-    assert!(strangers.is_empty(), "{strangers:#?}");
+    assert!(violations.is_empty(), "{violations:#?}");
 }
 
 #[test]
 fn only_one_place_reads_the_clock_for_the_balancer() {
-    let mut readers = Vec::new();
+    let mut violations = Vec::new();
     for (path, text) in sources("src") {
         if path.ends_with("clock.rs") {
             continue;
         }
         for line in code(&text).lines().filter(|l| l.contains("UNIX_EPOCH)") && l.contains("SystemTime::now"))
         {
-            readers.push(format!("{}: {}", path.display(), line.trim()));
+            violations.push(format!("{}: {}", path.display(), line.trim()));
         }
     }
-    assert!(readers.is_empty(), "{readers:#?}");
+    assert!(violations.is_empty(), "{violations:#?}");
 }
 
 #[test]

@@ -113,6 +113,12 @@ mod selection {
     mod statpub;
 }
 
+mod simulated_cluster {
+    mod faults;
+    mod pages;
+    mod views;
+}
+
 mod tls {
     mod certificates;
     mod resumption;
@@ -121,4 +127,3 @@ mod tls {
 
 mod fuzz_corpus;
 mod layout;
-mod simulated_cluster;

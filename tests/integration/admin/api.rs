@@ -1,4 +1,4 @@
-//! The admin listener over HTTP: what it answers, to whom, and that its description is true.
+//! The admin listener over HTTP: responses, access control, and agreement with `docs/openapi.json`.
 
 use crate::support::*;
 use serde_json::{Value, json};

@@ -1,6 +1,6 @@
-//! The status page in a real browser: what an administrator sees, and what the buttons do.
+//! The status page in a real browser: what it shows, and what its buttons do.
 //!
-//! With `ICM_SCREENSHOTS=DIR` the pictures that the tests look at are written there.
+//! With `ICM_SCREENSHOTS=DIR` the tests write their screenshots there.
 
 use crate::support::*;
 use serde_json::json;

@@ -1,5 +1,5 @@
-//! A person at work in a real browser over HTTPS: logs in, works in two databases on different servers, one of
-//! which dies. Skipped, with a word on standard error, where there is no Chromium.
+//! A user in a real browser over HTTPS: logs in, works in two databases on different servers, one of which dies. Skipped where
+//! Chromium is missing.
 
 use crate::support::*;
 use serde_json::json;
@@ -96,7 +96,7 @@ fn without_single_sign_on_a_death_costs_one_login_that_leads_back_to_the_same_pa
     let of_orders = journey.log_in(orders);
     assert_eq!(journey.open(letters), None, "another server, another login");
     let of_letters = journey.log_in(letters);
-    // Two tabs, to and fro: nobody is logged out.
+    // Two tabs in turn: neither login is lost.
     let first = journey.browser.tab();
     let second = journey.browser.new_tab();
     for _ in 0..3 {

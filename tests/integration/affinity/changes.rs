@@ -1,4 +1,4 @@
-//! Whom an entry binds when things change: another ICM, another key, a restart, a death, a drain, a NoteID.
+//! What an affinity entry means after a change: another ICM, another key, a restart, a dead server, a drain, a NoteID.
 
 use std::time::Duration;
 
@@ -270,7 +270,7 @@ fn a_note_id_is_not_asked_for_elsewhere_when_its_server_dies_over_it() {
     assert_eq!(page.status, 503, "{}", page.head);
     assert!(page.text().contains("href=\"/b.nsf\""));
     assert_eq!(browser.server_of(UNID), "Web2/Acme");
-    // Acting: sent once, and nobody knows what became of it.
+    // Unsafe: sent once, with an unknown result.
     let rid = unique_id();
     let headers = [("X-Request-Id", &*rid)];
     let answer = browser.request("GET", "/b.nsf/0/8FA?DeleteDocument", &headers, b"");

@@ -1,4 +1,4 @@
-//! A browser stays where it is: what the affinity cookie looks like, when it is written, whom it binds and how long.
+//! The affinity cookie: its attributes, when it is written, whom it binds and for how long.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -90,7 +90,7 @@ fn an_entry_is_renewed_when_a_tenth_old_and_forgotten_when_idle() {
         browser.icm() != Some(&first)
     });
     assert!(renewed);
-    // Whoever comes back too late is nobody's: sooner or later another server is drawn.
+    // After the timeout the user is bound to no server: sooner or later another one is chosen.
     let moved = eventually(Duration::from_secs(60), || {
         let mut late = Browser::new(icm.address);
         let before = late.server_of("/a.nsf?Open");

@@ -1,5 +1,5 @@
-//! What comes from another site: it comes without the affinity cookie, so its answer must not overwrite it, and a login
-//! that arrives so must find its server again.
+//! Requests from another site come without the affinity cookie: the response must not overwrite it, and a login that arrives
+//! so must find its server again.
 
 use std::time::Duration;
 

@@ -1,5 +1,4 @@
-//! Logins of several servers in one browser: they do not destroy each other, they end together, and they lead back
-//! to their servers.
+//! Logins at several servers in one browser: they live side by side, end together, and lead back to their servers.
 
 use std::collections::BTreeSet;
 
@@ -41,7 +40,7 @@ fn is_logged_in(page: &Answer) -> bool {
     page.status == 200 && !page.text().contains("Server Login")
 }
 
-/// The one Cookie line that a server got with the request for this target, which nobody else asks for.
+/// The one Cookie line that a server got with the request for this target, which no other request has.
 fn cookies_at(acme: &Acme, server: &str, target: &str) -> String {
     let all = acme.requests(server);
     let request = all.iter().rev().find(|r| r["target"] == target);

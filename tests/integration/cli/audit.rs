@@ -1,5 +1,4 @@
-//! `icm audit`, `simulate` and `show` on the Acme cluster: what was planted there is found, live, through
-//! `--admin`, and offline.
+//! `icm audit`, `simulate` and `show` find what is wrong in the Acme cluster: live, through `--admin`, and offline.
 
 use crate::support::*;
 use serde_json::{Value, json};

@@ -1,4 +1,4 @@
-//! The command line, as an administrator and a script see it: texts, JSON and exit codes.
+//! The command line for administrators and scripts: texts, JSON and exit codes.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};

@@ -1,4 +1,4 @@
-//! `icm explain` says what the proxy then does, live and offline; `icm check --probe` finds what is wrong.
+//! `icm explain` predicts what the proxy does, live and offline; `icm check --probe` finds what is wrong.
 
 use crate::support::*;
 use serde_json::{Value, json};

@@ -1,5 +1,5 @@
-//! `explain` agrees with the proxy: ten thousand random URLs in random states by the proxy's own steps, and a few
-//! hundred through the real one with states switched on Acme.
+//! `explain` agrees with the proxy: ten thousand random URLs in random states against the proxy's own functions, and a few
+//! hundred against the running proxy.
 
 use std::sync::Arc;
 

@@ -1,4 +1,4 @@
-//! `restrict` and `release`: an administrator takes a server out for new users, and back.
+//! `restrict` and `release`: an administrator takes a server out for new users, and puts it back.
 
 use crate::support::*;
 use std::process::Command;

@@ -5,7 +5,7 @@
 //! | block | what happens to it |
 //! |---|---|
 //! | `yaml` | a whole file: `icm check` accepts it |
-//! | `yaml fragment` | merged into the least file first |
+//! | `yaml fragment` | merged into the minimal configuration first |
 //! | `sh` | each command is run (`\` continues it); so is `icm ...` and `curl ...` in backticks, unless a word is in CAPITALS |
 //! | anything else | cannot run here, and is counted in [`ELSEWHERE`] |
 
@@ -30,8 +30,8 @@ const ELSEWHERE: &[(&str, &str, usize)] = &[
     ("docs/upgrade.md", "text", 2),         // log lines
 ];
 
-/// The least file, into which fragments are merged; two ports that nobody has to open.
-const MINIMAL_CONFIG: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/conf/minimal.yaml"));
+/// The minimal configuration, into which fragments are merged; its ports are never opened.
+const MINIMAL_CONFIG: &str = include_str!("../../../conf/minimal.yaml");
 
 /// Verbs that do not come back.
 const ENDLESS: &[&str] = &["run", "upgrade"];

@@ -1,5 +1,4 @@
-//! The tour of README.md does what it says: every command is run as it stands there, against the real `acme` and
-//! `icm` with `conf/acme.yaml`. Only ports and file names are replaced, so that nothing collides.
+//! Runs the commands of README.md against the real `acme` and `icm` with `conf/acme.yaml`; only ports and paths are replaced.
 
 use crate::support::{Acme, Icm, documented_commands};
 use serde_yaml::Value;

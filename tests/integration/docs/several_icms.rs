@@ -1,4 +1,4 @@
-//! The worked examples of `docs/several-icms.md`: each is a configuration that loads, and they say the same where they must.
+//! The examples of `docs/several-icms.md` load, and agree where they must.
 
 use std::io;
 use std::net::SocketAddr;

@@ -1,4 +1,4 @@
-//! A page on which Domino always fails harms the user who asks for it, and nobody else.
+//! A page on which Domino always fails affects only the user who asks for it: no server is marked down for it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -1,5 +1,5 @@
-//! Every fault of a server against every kind of request, on fresh and on reused connections: what the client
-//! gets, and how often each server executed it. `--nocapture` prints the table with the times measured.
+//! Every fault of a server against every kind of request, on new and on reused connections: what the client gets, and how
+//! often each server executed the request. `--nocapture` prints the table with the measured times.
 
 use std::time::{Duration, Instant};
 

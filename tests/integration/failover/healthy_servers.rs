@@ -1,4 +1,4 @@
-//! Failover where a server is well: it has its hands full, or it does not hold what the directory says it holds.
+//! Failover away from a healthy server: it is at its limit of requests in flight, or it lacks a replica that the directory lists.
 
 use std::time::Duration;
 

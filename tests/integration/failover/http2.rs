@@ -1,4 +1,4 @@
-//! Failover for HTTP/2 clients: the same rules, and an answer that breaks off is seen to be broken off.
+//! Failover for HTTP/2 clients follows the same rules, and a response that is cut short resets its stream.
 
 use crate::support::*;
 use serde_json::json;

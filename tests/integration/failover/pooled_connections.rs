@@ -1,5 +1,5 @@
-//! Which pooled connection carries a request: none that is closed or out of step, and for what must not be sent twice
-//! none that its server may be about to close.
+//! Which pooled connection carries a request: never one that is closed or out of step, and for a request that must not be
+//! sent twice never one that its server may be about to close.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -41,7 +41,7 @@ fn acting_requests_are_not_lost_to_a_server_that_closes_a_moment_after_its_answe
     let server = ScriptedServer::new(move |connection| {
         while connection.request().is_some() {
             connection.say(OK);
-            // 0 to 8 ms, which nobody can foresee.
+            // After 0 to 8 ms, unpredictable for the proxy.
             let n = answers.fetch_add(7, Ordering::Relaxed);
             if !n.is_multiple_of(3) {
                 pause((n % 9) as u64);
@@ -118,7 +118,7 @@ fn bytes_that_wait_on_an_idle_connection_never_become_an_answer() {
     let server = ScriptedServer::new(move |connection| {
         while let Some(head) = connection.request() {
             if head.contains("/first.nsf") {
-                // The second answer belongs to nobody. It comes when the first has been taken.
+                // The second answer belongs to no request. It comes after the first was read.
                 connection.say(OK);
                 pause(30);
                 connection.say("HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nstolen");

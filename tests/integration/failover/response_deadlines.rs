@@ -1,4 +1,4 @@
-//! How long a server may take for the head of its answer, and how long it may be silent within the body.
+//! Time limits for the head of a response and for pauses within its body.
 
 use std::time::Duration;
 

@@ -1,5 +1,4 @@
-//! Failover inside a request, rule by rule: what may be repeated, how often, and what the client sees when
-//! nothing more can be done.
+//! Failover within a request, rule by rule: what may be repeated, how often, and what the client gets when every attempt failed.
 
 use crate::support::*;
 use serde_json::json;

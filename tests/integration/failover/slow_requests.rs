@@ -1,5 +1,5 @@
-//! Who may be slow, and who is to blame: uploads that pause, agents that take long, clients that leave, servers
-//! that die again and again.
+//! Which slowness counts against a server: not uploads that pause, slow agents or clients that leave, but servers that die
+//! again and again.
 
 use crate::support::*;
 use serde_json::json;

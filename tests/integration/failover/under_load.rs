@@ -1,4 +1,4 @@
-//! A server is killed, another is frozen, while users work: nobody whose request may be repeated notices.
+//! Killing or freezing a server under load fails no request that may be repeated.
 
 use std::time::Duration;
 

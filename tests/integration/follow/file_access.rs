@@ -1,4 +1,4 @@
-//! A hostile leader: which files of an ICM the configuration that it follows can neither read nor replace.
+//! A hostile leader: the configuration that an ICM follows can neither read nor replace its files.
 
 use std::path::{Path, PathBuf};
 

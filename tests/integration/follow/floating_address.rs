@@ -1,9 +1,8 @@
-//! A floating address between two ICMs, with real keepalived in network namespaces: who is lost when one dies, and
-//! that users stay on their servers.
+//! A floating address between two ICMs, with keepalived in network namespaces: failed requests when one dies, and that users
+//! stay on their servers.
 //!
-//! In: the files of `conf/keepalived/`. Out: numbers, printed (`--nocapture`) and written down in
-//! `docs/several-icms.md`. Where namespaces are not permitted or keepalived is missing it says so and does nothing.
-//! Everything is private to the namespaces, and goes with them.
+//! Uses the files of `conf/keepalived/`; `--nocapture` prints the figures of `docs/several-icms.md`. Skipped where namespaces are
+//! not permitted or keepalived is missing.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead, BufReader};

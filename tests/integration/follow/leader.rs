@@ -1,4 +1,4 @@
-//! Several ICMs: one has the clusters, others take them from it; users and restrictions are the same on all.
+//! Several ICMs: one has the clusters, the others take them from it; users and restrictions are the same on all.
 
 use crate::support::*;
 use serde_json::Value as Json;
@@ -205,7 +205,7 @@ fn hup_reads_the_local_file_and_asks_the_other_icm() {
     assert!(eventually(MAX_WAIT, || follows(&follower)["success"] == false));
     assert!(eventually(MAX_WAIT, || follower.status()["reload"]["success"] == true));
 
-    // Whoever has clusters of his own again follows nobody.
+    // An ICM that has clusters of its own again does not follow.
     let mut own = config(&acme);
     for key in ["listeners", "admin"] {
         own[key] = following[key].clone();

@@ -1,5 +1,4 @@
-//! What one ICM does not take from another, and what another does not get: tokens, certificates, files, broken and
-//! hostile answers.
+//! What a follower refuses and what a leader refuses: tokens, certificates, files, broken and hostile responses.
 
 use std::io::Read;
 use std::time::Duration;
@@ -273,7 +272,7 @@ fn an_icm_that_never_ends_its_answer_is_given_up_and_a_reload_to_it_refused() {
     let refused = eventually(Duration::from_secs(60), || icm.status()["reload"]["success"] == false);
     assert!(refused, "{}", icm.log());
     assert!(icm.log().contains("no complete answer within"), "{}", icm.log());
-    // It follows whom it followed before.
+    // It continues to follow the same leader.
     let follows = icm.status()["configuration"]["follows"].clone();
     assert!(follows["url"].as_str().unwrap().contains(&leader.address.to_string()), "{follows:#}");
     assert!(

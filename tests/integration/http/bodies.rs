@@ -1,5 +1,4 @@
-//! Bodies of any size: streamed in bounded memory however slow either side is, passed untouched, and never
-//! delivered twice.
+//! Bodies of any size: streamed in bounded memory at any speed of either side, passed unchanged, never delivered twice.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};

@@ -1,4 +1,4 @@
-//! NTLM and Negotiate log in a connection (RFC 4559 section 6): a user who has logged in shares it with nobody.
+//! NTLM and Negotiate log in a connection (RFC 4559 section 6): it is never shared with another user.
 
 use std::process::Command;
 use std::sync::Arc;

@@ -1,4 +1,4 @@
-//! What a server is told of the client, what it must never be told, and what of its own words reaches a browser.
+//! Headers toward the servers and toward the browser: what is added, replaced and removed.
 
 use crate::support::*;
 use serde_json::Value as Json;
@@ -191,7 +191,7 @@ fn a_server_hears_the_port_of_the_public_name() {
         let got = Received::of(icm.client().host(host), said);
         assert_eq!(got.all("x-forwarded-port"), [port], "{host} {said:?}");
     }
-    // What a stranger says is not believed.
+    // An untrusted client is not believed.
     let (_acme, icm) = start(|_, _| {});
     let got = Received::of(icm.client().host("www.acme.example"), &[("X-Forwarded-Port", "8443")]);
     assert_eq!(got.all("x-forwarded-port"), ["80"]);

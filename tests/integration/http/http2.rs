@@ -1,5 +1,5 @@
-//! HTTP/2 from clients to servers that speak HTTP/1.1: what would frame a message differently there is refused,
-//! and what passes is framed once.
+//! HTTP/2 clients in front of HTTP/1.1 servers: a request that would be framed differently there is refused; all others are
+//! framed once.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};

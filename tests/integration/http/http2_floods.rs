@@ -1,5 +1,4 @@
-//! HTTP/2 clients that send what costs them little and a server much: each is cut or bounded, and others are
-//! served all the while.
+//! HTTP/2 clients that cost a server much and themselves little: each is cut or bounded, and other clients are served meanwhile.
 
 use std::net::SocketAddr;
 use std::time::Duration;

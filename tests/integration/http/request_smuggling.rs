@@ -1,5 +1,4 @@
-//! The strict gate from outside: what two parsers could read in two ways is refused on the connection's own
-//! terms, and the servers behind hear nothing of it.
+//! The strict gate from outside: a request that two parsers could read differently is refused and reaches no server.
 
 use crate::support::*;
 

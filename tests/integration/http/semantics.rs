@@ -1,5 +1,4 @@
-//! What HTTP asks of a proxy itself: methods it answers, hops it counts, fields that end at it, switches of
-//! protocol, and how much a client may send.
+//! HTTP semantics of the proxy itself: methods it answers, Max-Forwards, hop-by-hop fields, protocol switches, size limits.
 
 use std::time::Duration;
 
@@ -188,7 +187,7 @@ fn connection_takes_away_what_it_may_and_nothing_else() {
     for gone in ["x-own", "keep-alive", "proxy-authorization", "\r\nte:", "\r\nconnection:"] {
         assert!(!taped.contains(gone), "{gone}: {taped}");
     }
-    // Without the last three the request would have another meaning, so nobody behind us shall have to decide.
+    // Without the last three the request would have another meaning, so no server has to decide.
     let framing = ["Host", "X-Own, content-length", "close,\tTransfer-Encoding"];
     for bad in ["\"x\"", "a,b,c,d,e,f,g,h,i", ":path"].into_iter().chain(framing) {
         let request = format!("GET /none HTTP/1.1\r\nHost: x\r\nConnection: {bad}\r\n\r\n");

@@ -1,5 +1,4 @@
-//! Heads of servers that say one thing in two ways, or what no client should see: each is repaired or becomes a
-//! 502, for clients of every version.
+//! Ambiguous or invalid response heads of servers are repaired or become a 502, for clients of every HTTP version.
 
 use std::net::SocketAddr;
 

@@ -1,5 +1,5 @@
-//! Who the user is, where he comes from and how: a server hears it from the balancer or from nobody. Every
-//! header by which a server could be told otherwise is tried in every way that a client has.
+//! Headers that name the user, his address or his scheme reach a server only from the balancer. Every such header is tried in
+//! every way that a client has.
 
 use crate::support::*;
 use serde_json::Value as Json;

@@ -1,4 +1,4 @@
-//! A connection that becomes a WebSocket: both directions, from the first frame to either side's end.
+//! WebSocket connections: both directions, from the handshake to either side's close.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What a client may do before any cluster is chosen: how often, and how long it may keep a silent connection.
+//! Limits of a client before a cluster is chosen: its rate of requests, and how long a silent connection stays open.
 
 use std::io::Write;
 use std::net::TcpStream;

@@ -1,4 +1,4 @@
-//! Many requests at the same time: their answers leave together, and nobody waits for it.
+//! Many requests at once: writes are coalesced without delaying any response.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};

@@ -1,5 +1,4 @@
-//! The listeners from outside: clients that are slow, silent or too many are cut in time, and only they; TLS as
-//! it is negotiated.
+//! Clients that are slow, silent or too many are cut in time, and only they; TLS negotiation.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};

@@ -1,5 +1,6 @@
-//! Many connections that do nothing, or little: what each holds is bounded, and others are served meanwhile.
-//! Five times as many, by hand: `IDLE_CONNECTIONS=10000 SLOW_CONNECTIONS=1000`; figures are in `benches/README.md`.
+//! Thousands of idle and slow connections: each holds a bounded amount of memory, and other clients are served meanwhile.
+//!
+//! `IDLE_CONNECTIONS=10000 SLOW_CONNECTIONS=1000` opens five times as many; `benches/README.md` has figures.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};

@@ -1,4 +1,4 @@
-//! Descriptors: strangers on the listeners that serve no browsers do not use up what browsers need.
+//! File descriptors: connections to the admin and statpub listeners cannot use up those of the public listeners.
 
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! Clients that do not take their answers: what waits for them ends in time, with the server's connection, and clients
+//! Clients that do not read their responses: what waits for them ends in time, together with the server's connection. Clients
 //! that are only slow keep theirs.
 
 use std::collections::HashMap;

@@ -1,4 +1,4 @@
-//! What the access log says of requests of every kind, in both formats, on a real file.
+//! The access log, in both formats, for requests of every kind.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};

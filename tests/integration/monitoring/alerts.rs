@@ -1,4 +1,4 @@
-//! Alert rules and board ask only for metrics, labels and values that the running program has.
+//! Alert rules and the dashboard use only metrics, labels and values that the running program has.
 
 use std::collections::{BTreeMap, BTreeSet};
 

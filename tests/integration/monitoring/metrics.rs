@@ -1,4 +1,4 @@
-//! What `/metrics` says, read by a strict reader, and that docs/monitoring.md says the same.
+//! `/metrics`, read by a strict parser and compared with docs/monitoring.md.
 
 use std::collections::{BTreeMap, BTreeSet};
 

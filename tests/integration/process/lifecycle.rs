@@ -1,4 +1,4 @@
-//! From the start to the end of a process: what it says when it cannot start, when it is ready, and how it leaves.
+//! From start to end of a process: errors at the start, readiness, and graceful termination.
 
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::process::Command;
@@ -175,7 +175,7 @@ fn an_idle_process_leaves_at_once_and_removes_its_pid_file() {
     for signal in ["TERM", "INT"] {
         let mut icm = Icm::start(alone(&nobody()));
         assert_eq!(icm.current_pid(), Some(icm.pid()));
-        // A connection without a request is nobody to wait for.
+        // A connection without a request is not waited for.
         let mut idle = icm.client();
         idle.connect().unwrap();
         icm.signal(signal);

@@ -1,4 +1,4 @@
-//! The files that the product writes: whole after a crash, of the right mode, and no obstacle when they are damaged.
+//! Files that `icm` writes: whole after a crash, with the right mode, and no obstacle to a start when they are damaged.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -132,7 +132,7 @@ fn every_file_has_its_mode_whatever_the_umask() {
         ] {
             assert_eq!(mode(&path), wanted, "{} with umask {umask}", path.display());
         }
-        // A log file that somebody made keeps its mode.
+        // A log file that exists already keeps its mode.
         std::fs::remove_file(&log).unwrap();
         std::fs::write(&log, "").unwrap();
         std::fs::set_permissions(&log, std::fs::Permissions::from_mode(0o604)).unwrap();

@@ -1,4 +1,4 @@
-//! What systemd hears, on a real socket in its place, and what it says of the unit.
+//! Notifications to systemd, on a socket in its place, and `systemd-analyze` on the unit.
 
 use std::net::TcpListener;
 use std::os::unix::net::UnixDatagram;
@@ -50,7 +50,7 @@ fn systemd_hears_of_the_start_of_reloads_good_and_bad_and_of_the_end() {
     let mut icm = manager.start(config.clone());
     let ready = manager.next(&icm);
     assert!(has(&ready, "READY=1") && has(&ready, &format!("MAINPID={}", icm.pid())), "{ready:?}");
-    // It is true: listeners are open, everybody was probed, the directory is there.
+    // It is true: listeners are open, every server was probed, the directory is loaded.
     assert_eq!(icm.admin("/readyz").status, 200);
     assert!(std::net::TcpStream::connect(icm.address).is_ok());
 

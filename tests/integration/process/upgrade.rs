@@ -1,4 +1,4 @@
-//! Upgrades of a running process as clients see them: nothing. And what goes over to the new process.
+//! Upgrades of a running process: clients notice nothing, and state goes over to the new process.
 
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
@@ -128,7 +128,7 @@ fn several_upgrades_in_a_row_under_load_fail_no_request_and_refuse_no_connection
     assert!(h2.of("HTTP/2.0 200") > 0 && h2.other_than("HTTP/2.0 200") == 0, "{h2:?}\n{}", icm.log());
     assert_eq!(connects.other_than("connected"), 0, "{connects:?}");
     assert!(icm.metric("icm_command_total").unwrap() > 0.0, "the last process served nothing");
-    // Those that were replaced end by themselves, as soon as nobody needs them.
+    // Replaced processes end by themselves once they have no connections.
     assert!(icm.wait_for_end(MAX_WAIT).expect("the first process ends").success());
     let last = icm.current_pid().unwrap();
     for pid in pids.into_iter().filter(|pid| *pid != last) {

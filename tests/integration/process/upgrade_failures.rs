@@ -1,4 +1,4 @@
-//! Upgrades that fail: the old process serves on, and everybody hears why.
+//! Upgrades that fail: the old process continues to serve, and log, events and status give the reason.
 
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
@@ -118,7 +118,7 @@ fn a_configuration_that_is_wrong_or_cannot_be_served_leaves_the_old_process() {
     fixture.icm.wait_for_status("failed", |status| status["upgrade"]["state"] == "failed");
     fixture.is_told("nonsense");
     fixture.serves_on("nonsense");
-    // A port that somebody else has.
+    // A port that another process has.
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let mut second = fixture.config.clone();
     let listener = format!("{{ address: \"{}\" }}", taken.local_addr().unwrap());

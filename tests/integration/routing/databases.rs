@@ -1,5 +1,4 @@
-//! Which database and which cluster a request means: URLs without a database, unknown and ambiguous ones, Host
-//! names, lists, and targets in every form that HTTP knows.
+//! Which database and which cluster a request means: URLs without a database, unknown and ambiguous ones, Host names, lists.
 
 use std::collections::BTreeSet;
 use std::time::Duration;

@@ -1,5 +1,5 @@
-//! A database has other paths on other servers, and the browser need not know: its URL goes to the server in the
-//! server's spelling, and what the server says of itself comes back in the browser's.
+//! A database with different paths on different servers: requests go out with the server's path, and what the server says of
+//! itself comes back with the browser's.
 
 use crate::support::*;
 

@@ -1,4 +1,4 @@
-//! Redirect mode, the classic ICM: the browser is sent to the server itself, by the scheme that it uses.
+//! Redirect mode, as the classic ICM: the browser is sent to the server itself, with the scheme that it uses.
 
 use crate::support::*;
 use serde_yaml::Value;
@@ -131,7 +131,7 @@ fn restricted_unreachable_and_busy_servers_are_passed_over_and_nobody_left_is_50
     acme.set("Web1", serde_json::json!({ "index": 10, "threshold": 20 }));
     acme.set("Web3", serde_json::json!({ "index": 10, "threshold": 20 }));
     always("/everywhere.nsf", "web2");
-    // UNREACHABLE: Web1 is BUSY, yet it serves where nobody else does.
+    // UNREACHABLE: Web1 is BUSY, yet it serves where no other server can.
     acme.fault("Web2", serde_json::json!("refuse"));
     always("/sales/leads.nsf", "web1");
     // RESTRICTED: never serves a new user.

@@ -1,4 +1,4 @@
-//! Requests in the odd forms that HTTP allows, and those that it does not.
+//! Request targets in every form that HTTP allows, and in forms that it forbids.
 
 use crate::support::*;
 

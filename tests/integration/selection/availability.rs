@@ -1,4 +1,4 @@
-//! Words and silence of the availability sources, and which port of a server is meant, through the real programs.
+//! Availability sources: what their reports and their silence change, and which port of a server is meant.
 
 use crate::support::*;
 use serde_json::{Value, json};

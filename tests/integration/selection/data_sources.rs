@@ -1,5 +1,5 @@
-//! Where knowledge comes from, through the real programs: the Cluster Database Directory with all its traps, Server
-//! documents, files, and what happens when they cannot be read.
+//! Directories and servers from their sources: the Cluster Database Directory with its peculiarities, Server documents, files,
+//! and read failures.
 
 use crate::support::*;
 use serde_json::{Value, json};
@@ -244,7 +244,7 @@ fn a_directory_that_says_itself_that_it_is_incomplete_is_held_also_within_the_fi
     acme.set("Web1", json!({ "dir": { "withheld": 2 } }));
     wait_for_directory(&icm, "read elsewhere", |d| d["from"] == "Web2/Acme");
     assert_eq!(directory(&icm)["replicas"].as_u64(), before);
-    // All of them, in the same way: nobody confirms anybody.
+    // All of them in the same way: none confirms another.
     acme.set("all", json!({ "dir": { "withheld": 2 } }));
     icm.wait_for_log("reading 1 of 3 that says so");
     assert!(icm.log().contains("is incomplete: "), "{}", icm.log());

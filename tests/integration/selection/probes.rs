@@ -1,4 +1,4 @@
-//! Probes through the real programs: both ports, counts, limits, the start, and what an administrator is told.
+//! Probes: both ports, counts, limits, the start, and what an administrator sees.
 
 use crate::support::*;
 use serde_json::{Value, json};

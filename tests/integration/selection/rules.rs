@@ -1,5 +1,5 @@
-//! Every rule of selection through the real `icm` in front of simulated Domino servers: a state is set through an
-//! availability source, requests are sent, and the servers say who served them.
+//! Every rule of selection: a state is set through an availability source, requests are sent, and the simulated servers tell
+//! which of them served.
 
 use crate::support::*;
 use serde_json::json;
@@ -16,7 +16,7 @@ const SOURCES: [&[&str]; 5] = [
     &["prometheus", "console", "agent_check", "statpub"],
 ];
 
-/// A cluster that publishes through these sources: everybody at 80, nobody BUSY.
+/// A cluster that publishes through these sources: every server at index 80, none BUSY.
 fn cluster(sources: &[&str], change: impl FnOnce(&mut Yaml)) -> (Acme, Icm) {
     let acme = Acme::built_in();
     acme.set("all", json!({ "index": 80, "threshold": 0, "users": 10 }));

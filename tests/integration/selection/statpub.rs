@@ -1,4 +1,4 @@
-//! The receiver of Domino's own statistics: who may say what about whom, and what it answers to the rest.
+//! The receiver of Domino's statistics: who may report about which server, and responses to everything else.
 
 use crate::support::*;
 use serde_json::json;

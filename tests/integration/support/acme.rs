@@ -1,5 +1,5 @@
-//! A simulated Domino cluster as a child process. In: a scenario. Out: its ports, and its control port as
-//! methods. The process ends with the value, and with the test program even if that is killed.
+//! The simulated Domino cluster as a child process, with its control port as methods. The process ends with the value, and with
+//! the test program even if that is killed.
 
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
@@ -9,6 +9,21 @@ use std::process::{Child, Command, Stdio};
 use serde_json::Value;
 
 use super::client::Client;
+
+/// Three servers with the databases of the published samples.
+pub const SAMPLE: &str = "
+servers:
+  - { name: Web1/Acme, set: { index: 84, threshold: 20, users: 96 } }
+  - { name: Web2/Acme }
+  - { name: Web3/Acme, https: false, agent: false, metrics: false }
+outsiders: [Hub1/Acme]
+users: { ICM Reader/Acme: reader }
+databases:
+  - { path: mail/jdoe.nsf, replica_id: 852562F3007ABFD6, title: Jane Doe, replicas: [Web1, Web2] }
+  - { path: sales/leads.nsf, replica_id: C1257A000041D2E0, title: Leads, replicas: [Web1, {server: Web2, path: apps/leads.nsf}] }
+  - { path: sales/leads.nsf, replica_id: C125790F002B11AA, title: Leads (old project), replicas: [Web3] }
+  - { path: cldbdir.nsf, replica_id: C1256A2F00310002, replicas: all }
+";
 
 /// Where one simulated server is.
 #[derive(Clone, Debug)]
@@ -48,13 +63,18 @@ impl Acme {
         Acme::start(&serde_yaml::to_string(&scenario).unwrap())
     }
 
+    /// The cluster of [`SAMPLE`].
+    pub fn sample() -> Acme {
+        Acme::start(SAMPLE)
+    }
+
     /// A cluster from a scenario's text; ports that are absent or 0 are free ones.
     pub fn start(scenario: &str) -> Acme {
         Acme::launch(scenario, None)
     }
 
     /// One server of a scenario in a process of its own, to be stopped or killed by [`Acme::signal`]. The
-    /// scenario needs fixed ports ([`super::free_port`]) if others are to know where this one is.
+    /// scenario needs fixed ports ([`super::free_port`]) if other processes must find this one.
     pub fn only(scenario: &str, name: &str) -> Acme {
         Acme::launch(scenario, Some(name))
     }
@@ -127,22 +147,22 @@ impl Acme {
         self.ask("PUT", &format!("/servers/{server}"), Some(&patch));
     }
 
-    /// Gives a server these faults instead of those it had: a word, an object or a list.
+    /// Replaces the faults of a server: by a name, an object or a list.
     pub fn fault(&self, server: &str, fault: Value) {
         self.set(server, serde_json::json!({ "fault": fault }));
     }
 
-    /// Takes a server's faults away.
+    /// Removes the faults of a server.
     pub fn heal(&self, server: &str) {
         self.ask("DELETE", &format!("/servers/{server}/fault"), None);
     }
 
-    /// How often a request was executed, on all servers together.
+    /// How often all servers together executed the request with this `X-Request-Id`.
     pub fn executed(&self, rid: &str) -> u64 {
         self.ask("GET", &format!("/executions?rid={rid}"), None)["executed"].as_u64().unwrap()
     }
 
-    /// Received and executed on one server.
+    /// How often one server received and executed it.
     pub fn executed_on(&self, rid: &str, server: &str) -> (u64, u64) {
         let count =
             &self.ask("GET", &format!("/executions?rid={rid}"), None)["servers"][&self.server(server).name];
@@ -155,7 +175,7 @@ impl Acme {
         all.as_array().unwrap().clone()
     }
 
-    /// The process.
+    /// The process id.
     pub fn pid(&self) -> u32 {
         self.child.id()
     }

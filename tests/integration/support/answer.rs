@@ -1,4 +1,4 @@
-//! What a client got: an answer, or a clear word for why there is none.
+//! What a client received: a response, or the reason why there is none.
 
 /// An answer.
 #[derive(Clone, Debug, Default)]
@@ -78,7 +78,7 @@ pub enum Failure {
 }
 
 impl Failure {
-    /// One word, for counting.
+    /// A name for counting outcomes.
     pub fn name(&self) -> &'static str {
         match self {
             Failure::Connect(_) => "connect",

@@ -1,5 +1,4 @@
-//! A browser as far as cookies go: it keeps what answers set and sends it back. In: requests. Out: answers. It
-//! knows no domains and paths, as all these tests have one site.
+//! A client that keeps cookies. It ignores their domains and paths, as each test has one site.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -33,7 +32,7 @@ impl Browser {
         self
     }
 
-    /// A new browser whom this server serves this URL: chance decides among equals, so it may take a few.
+    /// A new browser that this server serves this URL. Selection among equals is random, so it tries several.
     pub fn on(address: SocketAddr, target: &str, server: &str) -> Browser {
         let mut found = None;
         let is_there = eventually(Duration::from_secs(30), || {

@@ -35,14 +35,14 @@ impl Chromium {
     pub fn start(hosts: &[(&str, std::net::SocketAddr)]) -> Option<Chromium> {
         for program in ["chromium", "chromedriver"] {
             if !is_installed(program) {
-                // Not by a macro, whose words the test harness keeps to itself.
+                // Not with eprintln!, which the test harness captures.
                 let why =
                     format!("SKIPPED: {program} is not installed (packages chromium, chromium-driver)\n");
                 let _ = std::io::stderr().write_all(why.as_bytes());
                 return None;
             }
         }
-        // It ends at once where somebody else has the port that it got with IPv4 already with IPv6.
+        // It ends at once when another process has the IPv6 port of the same number as its IPv4 port.
         let (driver, port) =
             (0..5).find_map(|_| driver()).expect("chromedriver says on which port it listens");
         let mut chromium = Chromium {
@@ -220,7 +220,7 @@ impl Drop for Chromium {
             self.client.timeout = MAX_WAIT;
             let _ = self.client.request("DELETE", &target, &[], b"");
         }
-        // chromedriver waits for the browser's end; should either of them hang, nothing stays behind.
+        // chromedriver waits for the browser to end; both are killed in case one hangs.
         let kill = |pid: i32| {
             let _ =
                 nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);

@@ -1,4 +1,4 @@
-//! `icm` as a command, run to its end.
+//! Runs `icm` as a command, to its end.
 
 use std::process::Command;
 

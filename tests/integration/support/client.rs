@@ -1,5 +1,4 @@
-//! An HTTP/1.1 client that sees bytes: exact requests out, exact answers in, and a clear word for every way
-//! an answer can fail to arrive. It keeps its connection as long as both sides want it.
+//! An HTTP/1.1 client that sends exact bytes, keeps its connection, and reports how a response failed to arrive.
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -17,7 +16,7 @@ pub struct Client {
     address: SocketAddr,
     /// `Host` of its requests.
     pub host: String,
-    /// For every read. Default 20 s.
+    /// Timeout of each read; 20 s by default.
     pub timeout: Duration,
     /// Sent with every request.
     pub headers: Vec<(String, String)>,
@@ -156,7 +155,7 @@ impl Client {
         }
         let mut bytes = self.head(method, target, &all).into_bytes();
         bytes.extend_from_slice(body);
-        // A peer that answers early and closes breaks our writing; its answer is still there.
+        // Writing fails when the peer answers early and closes, but its answer can still be read.
         let sent = self.send(&bytes);
         match (self.read(method), sent) {
             (Ok(answer), _) => Ok(answer),
@@ -200,21 +199,21 @@ impl Client {
         }
     }
 
-    /// Reads everything until the peer closes, whatever it is.
+    /// Reads everything until the peer closes.
     pub fn read_to_end(&mut self) -> Result<Vec<u8>, Failure> {
         while self.fill()? > 0 {}
         self.stream = None;
         Ok(std::mem::take(&mut self.buffer))
     }
 
-    /// Reads exactly so many bytes of what is no HTTP any more.
+    /// Reads exactly this many bytes, after the protocol has been switched.
     pub fn read_bytes(&mut self, length: usize) -> Result<Vec<u8>, Failure> {
         let mut bytes = Vec::new();
         self.read_exactly(length, &mut bytes)?;
         Ok(bytes)
     }
 
-    /// Waits until the peer closes. Out: whether it did within the time, having sent nothing more.
+    /// Whether the peer closes within the timeout without sending anything.
     pub fn peer_closes(&mut self) -> bool {
         matches!(self.fill(), Ok(0) | Err(Failure::Reset))
     }

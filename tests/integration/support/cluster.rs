@@ -1,5 +1,4 @@
-//! A small cluster for tests of failover. In: settings of the cluster. Out: the cluster with the product in front
-//! of it, where a fault changes nobody's state until the settings let it.
+//! Starts a simulated cluster with `icm` in front of it, configured for tests of failover or of selection.
 
 use serde_yaml::Value;
 
@@ -19,12 +18,12 @@ databases:
   - { path: only.nsf, replica_id: C1257A000041D203, replicas: [Web1] }
 ";
 
-/// [`THREE_SERVERS`] with these settings of the cluster; nobody becomes UNREACHABLE by itself unless they say so.
+/// Starts [`THREE_SERVERS`] with these settings of the cluster; no failure makes a server UNREACHABLE unless they say so.
 pub fn start_cluster(settings: &[(&str, &str)]) -> (Acme, Icm) {
     start_scenario(THREE_SERVERS, settings)
 }
 
-/// The same for another scenario.
+/// [`start_cluster`] with another scenario.
 pub fn start_scenario(scenario: &str, settings: &[(&str, &str)]) -> (Acme, Icm) {
     let acme = Acme::start(scenario);
     let mut config = config(&acme);
@@ -39,8 +38,7 @@ pub fn start_scenario(scenario: &str, settings: &[(&str, &str)]) -> (Acme, Icm) 
     (acme, icm)
 }
 
-/// A cluster whose servers publish the same index, and the product in front of it with what `change` makes of the
-/// configuration.
+/// Starts a cluster whose servers publish the same index, and `icm` with the configuration as `change` leaves it.
 pub fn start_with_equal_indexes(scenario: &str, change: impl FnOnce(&Acme, &mut Value)) -> (Acme, Icm) {
     let acme = Acme::start(scenario);
     let mut config = config_with_equal_indexes(&acme);
@@ -48,7 +46,7 @@ pub fn start_with_equal_indexes(scenario: &str, change: impl FnOnce(&Acme, &mut 
     (acme, Icm::start(config))
 }
 
-/// One request with an identifier of its own. Out: the answer and the identifier.
+/// Sends a request with an `X-Request-Id` of its own; returns the answer and that id.
 pub fn ask(icm: &Icm, method: &str, target: &str, headers: &[(&str, &str)], body: &[u8]) -> (Answer, String) {
     let rid = unique_id();
     let mut all = headers.to_vec();

@@ -8,13 +8,13 @@ use serde_yaml::Value;
 use super::acme::{Acme, Server};
 use super::free_port;
 
-/// A configuration for this cluster with everything quick: a listener and an admin listener on free ports, the
+/// A configuration for this cluster with short intervals: a listener and an admin listener on free ports, the
 /// members as a static list, the directory from cldbdir.nsf, probes every 200 ms.
 pub fn config(acme: &Acme) -> Value {
     config_of(&acme.servers, &acme.ca_file)
 }
 
-/// The same for servers that may run in several processes ([`Acme::only`]).
+/// [`config`] for servers that may run in several processes ([`Acme::only`]).
 pub fn config_of(servers: &[Server], ca_file: &Path) -> Value {
     let servers: Vec<String> = servers
         .iter()
@@ -55,7 +55,7 @@ clusters:
 }
 
 /// Adds a listener with TLS, HTTP/2 included, that shows the certificate of the cluster's Web1, which is for
-/// `localhost` too. Out: its address, where somebody listens once [`super::wait_for`] says so.
+/// `localhost` too. Returns its address, to wait for with [`super::wait_for`].
 pub fn add_tls(config: &mut Value, acme: &Acme) -> SocketAddr {
     let address = format!("127.0.0.1:{}", free_port());
     let listener = format!("{{ address: \"{address}\", tls: {{ certificates: [{}] }} }}", acme.certificate());
@@ -63,8 +63,8 @@ pub fn add_tls(config: &mut Value, acme: &Acme) -> SocketAddr {
     address.parse().unwrap()
 }
 
-/// [`config`] where all members publish the same index, so that chance draws among all of them: an index that is only
-/// observed can keep a server out for as long as nobody is slower.
+/// [`config`] where all members publish the same index, so that selection among them is random: an index that is
+/// only observed can exclude a server until another one is slower.
 pub fn config_with_equal_indexes(acme: &Acme) -> Value {
     let mut config = config(acme);
     acme.set("all", serde_json::json!({ "index": 90 }));
@@ -77,7 +77,7 @@ pub fn config_with_equal_indexes(acme: &Acme) -> Value {
 }
 
 /// Sets one key, given as a dotted path with numbers for lists, to a value given as YAML:
-/// `set(&mut config, "clusters.0.failover.attempts", "1")`. Maps on the way are made.
+/// `set(&mut config, "clusters.0.failover.attempts", "1")`. Missing maps are created.
 pub fn set(config: &mut Value, path: &str, yaml: &str) {
     let mut at = config;
     for part in path.split('.') {
@@ -124,7 +124,7 @@ pub fn sources_of(config: &mut Value, acme: &Acme, sources: &[&str], stale_after
     }
 }
 
-/// Writes a configuration beside nothing else; the file lives as long as the value.
+/// Writes a configuration into a directory of its own, which is removed with the value.
 pub fn write_config(config: &Value) -> (tempfile::TempDir, std::path::PathBuf) {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("icm.yaml");

@@ -1,5 +1,4 @@
-//! Commands of the shipped texts, run as they stand there. In: a line of a page. Out: what it printed. Only ports,
-//! host names and files are replaced by those of this test.
+//! Runs commands of the documentation as they stand there; only ports, host names and files are replaced.
 
 use std::path::Path;
 use std::process::{Command, Output};

@@ -1,5 +1,4 @@
-//! A strict reader of Prometheus' text format. In: what `/metrics` says. Out: families, or what is wrong with it: it
-//! also refuses what `promtool check metrics` would merely grumble about.
+//! A strict parser of Prometheus' text format: it also refuses what `promtool check metrics` only warns about.
 
 use std::collections::{BTreeMap, BTreeSet};
 

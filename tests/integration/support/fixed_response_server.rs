@@ -1,5 +1,4 @@
-//! A server that says exactly what a test wants. In: bytes. Out: the same answer to every request, for what
-//! the simulated cluster would never say.
+//! A server that gives the same bytes to every request, for responses that the simulated cluster never sends.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
@@ -48,7 +47,7 @@ impl FixedResponseServer {
         FixedResponseServer { address, answer, heads, stop }
     }
 
-    /// From the next connection on it answers so.
+    /// Changes the response from the next connection on.
     pub fn say(&self, answer: &str) {
         *self.answer.lock().unwrap() = answer.as_bytes().to_vec();
     }
@@ -84,7 +83,7 @@ clusters:
 impl Drop for FixedResponseServer {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
-        // Wakes it, so that it sees that it is over.
+        // Wakes the accepting thread, which then ends.
         let _ = std::net::TcpStream::connect(self.address);
     }
 }

@@ -1,5 +1,5 @@
-//! An HTTP/2 client that sees frames: what it sends is exactly what the test says, well formed or not. Field
-//! sections are sent as literals without compression; of an answer's fields only `:status` is understood.
+//! An HTTP/2 client that sends exactly the frames a test wants, well formed or not. Fields go out as literals without
+//! compression; of the fields of a response it reads `:status` only.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -21,7 +21,7 @@ pub const END_HEADERS: u8 = 4;
 /// How a stream ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StreamEnd {
-    /// With an answer: its status, if that was sent plainly enough to see, and its body.
+    /// With an answer: its status, if it could be decoded, and its body.
     Answer(Option<u16>, Vec<u8>),
     /// With RST_STREAM and this code.
     Reset(u32),
@@ -93,7 +93,7 @@ impl H2 {
     /// One frame as it is.
     pub fn frame(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
         let bytes = frame_of(kind, flags, stream, payload);
-        // A peer that is gone shows when its words are read.
+        // A closed connection shows at the next read.
         let _ = self.stream.write_all(&bytes).and_then(|()| self.stream.flush());
     }
 
@@ -103,7 +103,7 @@ impl H2 {
         self.stream.write_all(bytes).and_then(|()| self.stream.flush()).is_ok()
     }
 
-    /// Reads what there is for so long, and drops it. False when the other side has ended the connection.
+    /// Discards frames for this time. False when the other side has ended the connection.
     pub fn goes_on(&mut self, at_most: Duration) -> bool {
         self.stream.sock.set_read_timeout(Some(at_most)).unwrap();
         loop {
@@ -208,7 +208,7 @@ impl H2 {
 
 /// A client of the `reqwest` crate that trusts this cluster's certificates and speaks HTTP/2 where it is offered.
 pub fn h2_client(acme: &super::Acme) -> reqwest::Client {
-    // Another test may have been first.
+    // An error means that another test has installed it.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let ca = reqwest::Certificate::from_pem(&std::fs::read(&acme.ca_file).unwrap()).unwrap();
     reqwest::Client::builder().use_rustls_tls().add_root_certificate(ca).build().unwrap()

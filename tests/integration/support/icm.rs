@@ -1,4 +1,4 @@
-//! The product as a child process. In: a configuration, as a YAML value. Out: its addresses, its log, its end.
+//! `icm` as a child process: its addresses, its log, its end.
 
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
@@ -53,12 +53,12 @@ impl Icm {
         Icm::spawn_with(config, &[])
     }
 
-    /// The same with variables of the environment.
+    /// [`Icm::spawn`] with environment variables.
     pub fn spawn_with(config: Value, environment: &[(&str, &str)]) -> Icm {
         Icm::spawn_program(Path::new(env!("CARGO_BIN_EXE_icm")), config, environment)
     }
 
-    /// The same under another name, which may be given to another program later.
+    /// [`Icm::spawn_with`] under another path, at which a test may put another program later.
     pub fn spawn_program(program: &Path, mut config: Value, environment: &[(&str, &str)]) -> Icm {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("icm.yaml");
@@ -120,7 +120,7 @@ impl Icm {
         self.signal("HUP");
     }
 
-    /// Writes another configuration and tells nobody.
+    /// Writes another configuration without a signal.
     pub fn configure(&self, config: &Value) {
         let mut config = config.clone();
         set(&mut config, "pingora.pid_file", &self.pid_file.display().to_string());
@@ -165,7 +165,7 @@ impl Icm {
 
 impl Drop for Icm {
     fn drop(&mut self) {
-        // After an upgrade a process that we did not spawn ourselves serves; the pid file names it.
+        // After an upgrade the serving process is not our child; the pid file names it.
         let successor = self.current_pid().filter(|pid| *pid != self.pid());
         let _ = self.child.kill();
         let _ = self.child.wait();
@@ -183,7 +183,7 @@ fn write(file: &Path, config: &Value) {
     std::fs::write(file, serde_yaml::to_string(config).unwrap()).unwrap();
 }
 
-/// Collects a pipe's lines for as long as anybody holds its other end.
+/// Collects the lines of a pipe until its other end is closed.
 fn collect(from: impl Read + Send + 'static, into: Arc<Mutex<String>>) {
     std::thread::spawn(move || {
         for line in BufReader::new(from).lines().map_while(Result::ok) {

@@ -1,4 +1,4 @@
-//! Load for a bounded time, counted by outcome. It measures no speed: it asks whether everybody was answered.
+//! Load for a bounded time, counted by outcome. It measures no speed.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -27,8 +27,8 @@ impl Tally {
     }
 }
 
-/// So many threads do `work` again and again for so long; `work` gets the number of its thread and of its turn
-/// and says what came of it. Every thread does at least one turn.
+/// Runs `work` repeatedly in this many threads; it gets the number of its thread and of its turn and returns the outcome.
+/// Every thread does at least one turn.
 pub fn load<W>(threads: usize, time: Duration, work: impl Fn(usize) -> W + Sync) -> Tally
 where
     W: FnMut(u64) -> String,
@@ -59,7 +59,7 @@ where
 }
 
 /// GETs on kept connections, each with an `X-Request-Id` of its own (`<prefix>-<thread>-<turn>`): the status, or
-/// the word of the failure.
+/// the name of the failure.
 pub fn load_get(address: SocketAddr, target: &str, prefix: &str, threads: usize, time: Duration) -> Tally {
     load(threads, time, |thread| {
         let mut client = Client::to(address);

@@ -1,14 +1,13 @@
 //! Helpers for tests of the real programs, all blocking, so that a test reads from top to bottom.
 //!
 //! [`Acme`] is a simulated Domino cluster, [`Icm`] the product in front of it, [`Client`] an HTTP/1.1 client
-//! that sees bytes, [`load`] many of them at once. Everything ends when its value is dropped. Tests that use
-//! this are plain `#[test]` functions:
+//! that sends exact bytes, [`load`] many of them at once. Every process ends when its value is dropped.
 //!
 //! ```ignore
 //! use crate::support::*;
 //!
 //! #[test]
-//! fn a_database_is_asked_for_where_it_lies() {
+//! fn a_request_goes_to_the_server_that_holds_the_database() {
 //!     let acme = Acme::built_in();
 //!     let icm = Icm::start(config(&acme));
 //!     let answer = Client::to(icm.address).get("/legacy/archive2009.nsf");
@@ -38,7 +37,7 @@ mod status;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
-pub use acme::{Acme, Server};
+pub use acme::{Acme, SAMPLE, Server};
 pub use answer::{Answer, Failure};
 pub use browser::Browser;
 pub use chromium::Chromium;
@@ -56,7 +55,7 @@ pub use recording_server::{OK, RecordingServer};
 pub use scripted_server::{ScriptedServer, ServerConnection};
 pub use status::MAX_WAIT;
 
-/// Waits until `true`, at most so long. Out: whether it became true.
+/// Waits until the condition holds; returns false when it does not within this time.
 pub fn eventually(at_most: Duration, mut is_so: impl FnMut() -> bool) -> bool {
     let start = Instant::now();
     loop {
@@ -70,20 +69,20 @@ pub fn eventually(at_most: Duration, mut is_so: impl FnMut() -> bool) -> bool {
     }
 }
 
-/// Waits so long.
+/// Sleeps.
 pub fn pause(ms: u64) {
     std::thread::sleep(Duration::from_millis(ms));
 }
 
-/// Waits until somebody listens there: a second listener may open a moment after the first.
+/// Waits until the address accepts connections: a second listener may open a moment after the first.
 pub fn wait_for(address: std::net::SocketAddr) -> std::net::SocketAddr {
     let listens = || std::net::TcpStream::connect(address).is_ok();
     assert!(eventually(Duration::from_secs(20), listens), "nobody listens on {address}");
     address
 }
 
-/// A port nobody listens on, below the range from which the kernel takes ports for outgoing connections, so
-/// that it is still free when the program under test binds it.
+/// A free port below the range from which the kernel takes ports for outgoing connections, so that it is still free when the
+/// program under test binds it.
 pub fn free_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     for _ in 0..11_000 {
@@ -96,8 +95,7 @@ pub fn free_port() -> u16 {
     panic!("no free port between 20000 and 31000");
 }
 
-/// Raises this process's limit of open files to what a test with thousands of connections needs and others beside it.
-/// Out: the limit.
+/// Raises this process's limit of open files, for tests with thousands of connections, and returns it.
 pub fn raise_open_file_limit() -> u64 {
     use nix::sys::resource::{Resource, getrlimit, setrlimit};
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
@@ -127,7 +125,7 @@ pub fn unique_id() -> String {
 }
 
 /// Sends a signal (`HUP`, `STOP`, ...) to a process that the test started. After `STOP` it returns only when all
-/// of the process's threads have stopped: kill(2) comes back earlier, and one of them may still answer.
+/// of the process's threads have stopped: kill(2) returns earlier, while some may still answer.
 pub fn signal(pid: u32, name: &str) {
     use std::str::FromStr;
     let signal = nix::sys::signal::Signal::from_str(&format!("SIG{name}")).unwrap();

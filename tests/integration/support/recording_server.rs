@@ -1,5 +1,4 @@
-//! A server that remembers every byte. In: a word for each head. Out: what each connection received, also
-//! what came after a request that was over: that is where a smuggled one would stand.
+//! A server that records every byte of every connection, also after the end of a request: a smuggled request would stand there.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};

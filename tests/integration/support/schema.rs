@@ -1,6 +1,5 @@
-//! A validator for the part of JSON Schema that `docs/openapi.json` uses. In: a value and its schema. Out: what is
-//! wrong with the value, place by place. A keyword that it does not know is wrong too, so that nothing passes because
-//! nobody looked.
+//! A validator for the part of JSON Schema that `docs/openapi.json` uses. An unknown keyword is an error, so that none is
+//! silently ignored.
 
 use serde_json::Value;
 

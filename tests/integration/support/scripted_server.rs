@@ -1,4 +1,4 @@
-//! A server whose every connection does what a test says, byte by byte, for what the simulated cluster would never do.
+//! A server that runs a test's own function for each connection, for behaviour that the simulated cluster does not have.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -76,8 +76,7 @@ impl Drop for ScriptedServer {
 }
 
 impl ServerConnection {
-    /// The head of the next request, whose body is read, too; `None` when the client has closed. Probes are answered and
-    /// not shown.
+    /// Reads the next request and returns its head; `None` when the client has closed. Answers probes itself.
     pub fn request(&mut self) -> Option<String> {
         loop {
             let head = self.request_or_probe()?;
@@ -88,7 +87,7 @@ impl ServerConnection {
         }
     }
 
-    /// The same, with probes.
+    /// Like [`Self::request`], but returns probes too.
     pub fn request_or_probe(&mut self) -> Option<String> {
         let head = self.head()?;
         let lower = head.to_ascii_lowercase();
@@ -124,7 +123,7 @@ impl ServerConnection {
         self.stream.write_all(text.as_bytes()).is_ok()
     }
 
-    /// Sends it in pieces, so long apart, for at most so many.
+    /// Sends the piece again and again with a pause between, until the client closes.
     pub fn drip(&mut self, piece: &str, every_ms: u64, at_most: usize) {
         for _ in 0..at_most {
             if !self.say(piece) {

@@ -1,4 +1,4 @@
-//! What an administrator sees of a running `icm`, and waiting for it: states, counters, events, and which server serves.
+//! What an administrator sees of a running `icm` (states, counters, events, which server serves), and waiting for it.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -9,7 +9,7 @@ use super::cli::icm_cli;
 use super::eventually;
 use super::icm::Icm;
 
-/// Everything that is waited for comes within this, on a busy machine too.
+/// Limit of every wait: generous, for busy machines.
 pub const MAX_WAIT: Duration = Duration::from_secs(30);
 
 impl Icm {
@@ -18,19 +18,19 @@ impl Icm {
         self.admin("/status").json()
     }
 
-    /// Waits until a server looks so.
+    /// Waits until the status of a server satisfies the condition.
     pub fn wait_for_server(&self, name: &str, what: &str, is_so: impl Fn(&Value) -> bool) {
         let came = eventually(MAX_WAIT, || is_so(&self.status_of(name)));
         assert!(came, "{name} never {what}: {:#}", self.status_of(name));
     }
 
-    /// Waits until the status page looks so.
+    /// Waits until the status satisfies the condition.
     pub fn wait_for_status(&self, what: &str, is_so: impl Fn(&Value) -> bool) {
         let came = eventually(MAX_WAIT, || is_so(&self.status()));
         assert!(came, "never {what}: {:#}", self.status());
     }
 
-    /// Who served so many GETs of users without a cookie: common names, else the status.
+    /// Sends GETs without a cookie and counts by which server (or status) each was answered.
     pub fn served(&self, target: &str, times: usize) -> BTreeMap<String, usize> {
         let mut client = self.client();
         let mut served = BTreeMap::new();
@@ -40,7 +40,7 @@ impl Icm {
         served
     }
 
-    /// Waits until users without a cookie are served by nobody else, ten in a row.
+    /// Waits until ten GETs in a row without a cookie are served by this server only.
     pub fn wait_for_served(&self, target: &str, only: &str) {
         let mut served = BTreeMap::new();
         let came = eventually(MAX_WAIT, || {
@@ -110,8 +110,8 @@ impl Icm {
         (count("ok"), count("failed"))
     }
 
-    /// Waits until it is AVAILABLE and a probe that began after this call was good: none that an earlier failure has asked
-    /// for can meet a fault that is set now.
+    /// Waits until it is AVAILABLE and a probe that began after this call was good, so that no probe triggered by an earlier
+    /// failure can meet a fault that is set next.
     pub fn wait_for_good_probe(&self, server: &str) {
         let before = self.probes_of(server).0;
         let answers = || self.probes_of(server).0 >= before + 2 && self.state_of(server) == "AVAILABLE";

@@ -1,4 +1,4 @@
-//! TLS on both sides: which certificate a client sees, who may come in, and that no server is believed unverified.
+//! TLS on both sides: the certificate by SNI, client certificates, and verification of servers.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -62,7 +62,7 @@ impl Authority {
     }
 }
 
-/// Believes everybody, and remembers the certificate.
+/// Accepts every certificate, and remembers it.
 #[derive(Debug, Default)]
 struct Seen(Mutex<Option<CertificateDer<'static>>>);
 
@@ -353,7 +353,7 @@ fn no_server_is_sent_a_request_whose_certificate_is_not_good() {
         assert_eq!(acme.executed(&rid), 0, "{fault}: the request was sent");
         acme.heal("all");
     }
-    // An authority that nobody named.
+    // An authority that is not configured.
     let mut config = upstream_https(&acme);
     set(&mut config, "clusters.0.upstream_tls", "{ verify: true }");
     let icm = Icm::start(config.clone());

@@ -1,5 +1,5 @@
-//! TLS sessions are taken up again, as the real `openssl` sees it: by every kind of client, across reloads, and never at
-//! another listener. Toward the servers connections are kept, so that there is nothing to take up.
+//! TLS sessions are resumed, as `openssl` sees it: by every kind of client, across reloads, never at another listener. Toward
+//! servers connections are kept, so there is nothing to resume.
 
 use std::io::Write;
 use std::net::SocketAddr;

@@ -1,5 +1,5 @@
-//! TLS toward the servers: by which name a server is known, what a bad certificate or an old version is called,
-//! and what `check` finds out before users do.
+//! TLS toward the servers: the name that is verified, errors for bad certificates and old versions, and what `check` finds
+//! beforehand.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
