@@ -28,7 +28,7 @@ test: ## Run all tests
 check: ## What must be clean before a commit: format, lints, tests, documentation, dependencies
 	$(TOOLS) build test
 	$(CARGO) fmt --check
-	$(CARGO) clippy --all-targets --features acme -- -D warnings
+	$(CARGO) clippy --all-targets --features acme,bench -- -D warnings
 	$(CARGO) test --features acme
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps --lib
 	@if $(CARGO) deny --version >/dev/null 2>&1; then $(CARGO) deny check; \
@@ -37,7 +37,7 @@ check: ## What must be clean before a commit: format, lints, tests, documentatio
 # Short measurements: the whole run, without the builds, takes two minutes.
 bench: ## Measure single functions (criterion): URLs, gate, directory, selection
 	$(TOOLS) build
-	$(CARGO) bench --bench url --bench gate --bench directory --bench select -- --warm-up-time 0.3 --measurement-time 0.7
+	$(CARGO) bench --features bench --bench url --bench gate --bench directory --bench select -- --warm-up-time 0.3 --measurement-time 0.7
 
 balance: ## Simulate how requests are balanced, beside the rules of others; see benches/README.md
 	$(TOOLS) build
