@@ -16,11 +16,12 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use criterion::Criterion;
-use domino_icm::balancer::{Balancer, Loaded, Origin, View};
-use domino_icm::cluster::{Port, ServerName, ServerState};
-use domino_icm::directory::{Draft, Entry, Found, Index, Lookup, Mark, ReplicaId};
-use domino_icm::select::{self, Candidate, Outcome, Question};
-use domino_icm::{clock, config};
+use domino_icm::domain::cluster::{Port, ServerName, ServerState};
+use domino_icm::domain::directory::{Draft, Entry, Found, Index, Lookup, Mark, ReplicaId};
+use domino_icm::domain::select::{self, Candidate, Outcome, Question};
+use domino_icm::state::{Balancer, Loaded, Origin, View};
+use domino_icm::config;
+use domino_icm::util::clock;
 use smallvec::SmallVec;
 
 const SIZES: [(u64, &str); 3] = [(1_000, "1 k"), (100_000, "100 k"), (1_000_000, "1 M")];

@@ -3,7 +3,7 @@
 //! `cargo bench --features bench --bench gate`. The allocations are printed first.
 
 use criterion::{Criterion, Throughput};
-use domino_icm::gate::{Gate, Limits, Verdict};
+use domino_icm::edge::gate::{Gate, Limits, Verdict};
 use std::hint::black_box;
 
 /// A browser's request, a login form, and the same in chunks.

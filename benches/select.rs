@@ -9,16 +9,16 @@ use std::path::Path;
 use std::sync::Arc;
 
 use criterion::Criterion;
-use domino_icm::affinity::{Entries, Entry};
-use domino_icm::balancer::{Balancer, Snapshot};
-use domino_icm::clock;
-use domino_icm::cluster::{Port, ServerState, View};
 use domino_icm::config;
-use domino_icm::directory::Mark;
+use domino_icm::domain::affinity::{Entries, Entry};
+use domino_icm::domain::cluster::{Port, ServerState, View};
+use domino_icm::domain::directory::Mark;
+use domino_icm::domain::select::{Candidate, MemberIx, Outcome, Question, Settings, decide};
 use domino_icm::proxy::ctx::Routed;
 use domino_icm::proxy::failover;
 use domino_icm::proxy::route::{self, Addressed, Route};
-use domino_icm::select::{Candidate, MemberIx, Outcome, Question, Settings, decide};
+use domino_icm::state::{Balancer, Snapshot};
+use domino_icm::util::clock;
 use pingora_http::RequestHeader;
 
 const SERVERS: [MemberIx; 3] = [2, 6, 32];

@@ -3,7 +3,7 @@
 //! `cargo bench --features bench --bench url`. The allocations are printed first, once for every target.
 
 use criterion::{Criterion, Throughput};
-use domino_icm::url::{CommandTable, parse};
+use domino_icm::domain::url::{CommandTable, parse};
 use std::hint::black_box;
 
 /// Targets as browsers send them, from the plainest to the most roundabout.

@@ -1,43 +1,49 @@
 //! domino-icm: the Internet Cluster Manager for HCL Domino, rebuilt on Pingora.
 //!
-//! The story of one request: [`proxy`] reads its head and asks [`url`] what it names; the cluster
-//! [`directory`] says which servers hold the database; [`select`] decides among them from what
-//! [`cluster`] knows of their state; the request goes there, and on failure the question is asked
-//! again without the server that failed. [`rewrite`] keeps the public name in the answer, [`affinity`]
-//! the user on the server.
-//!
-//! What is known comes from [`probe`], [`availability`] and [`domino`]; [`balancer`] holds it all behind
-//! one pointer; [`config`] fills it from one YAML file, or from another ICM ([`follow`]); [`server`] ties it to Pingora and to signals.
-//!
-//! `select`, `url`, the directory's index and the cluster's state know neither Pingora, tokio nor a log.
+//! The layers, lowest first. A layer uses only those above it in this list; a test holds it to that.
+//! `ARCHITECTURE.md` follows a request, a reading and a reload through them.
 
-pub mod access_log;
-pub mod address;
-pub mod affinity;
-pub mod audit;
-pub mod availability;
-pub mod balancer;
-pub mod cli;
-pub mod clock;
-pub mod cluster;
+/// Small helpers for every layer: clock, host and URL bytes, durable files, tokens.
+pub mod util;
+
+/// What a Domino cluster is and how a server is chosen: pure decisions, without sockets, clock or log.
+pub mod domain;
+
+/// One YAML file in; settings, or every error with its place, out.
 pub mod config;
-pub mod crypto;
-pub mod descriptor;
-pub mod directory;
-pub mod domino;
-pub mod durable;
-pub mod edge;
-pub mod explain;
-pub mod follow;
-pub mod gate;
-pub mod metrics;
+
+/// Counters and the access log.
+pub mod telemetry;
+
+/// Pages that `icm` answers itself: errors, the choice between databases, the list of databases.
 pub mod pages;
-pub mod probe;
-pub mod proxy;
-pub mod rewrite;
-pub mod select;
-pub mod server;
-pub mod simulate;
+
+/// Learns from Domino: views, Server documents, probes, availability.
+pub mod discovery;
+
+/// The running state behind one pointer, replaced as a whole by a reload.
+pub mod state;
+
+/// Several ICMs: one has the configuration, the others follow it.
+pub mod follow;
+
+/// From a client's socket to Pingora: listeners, TLS, limits, timeouts, request validation.
+pub mod edge;
+
+/// Connections to servers: reuse, deadlines, tunnels.
 pub mod upstream;
-pub mod url;
-pub mod visible;
+
+/// Pingora's hooks: the life of a request.
+pub mod proxy;
+
+/// The same decision without traffic: explain, simulate, audit.
+pub mod insight;
+
+/// The admin listener: status page, JSON, metrics, restrict and release.
+pub mod admin;
+
+/// Starts and ends the process: signals, reload, handover, systemd.
+pub mod server;
+
+/// The command line.
+pub mod cli;

@@ -20,7 +20,7 @@ fn main() -> ExitCode {
             return code;
         }
     };
-    domino_icm::crypto::install();
+    domino_icm::util::crypto::install();
     match arguments.run() {
         Ok(code) => code,
         Err(error) => {

@@ -9,7 +9,7 @@ use support::*;
 
 const TOKEN: &str = "0123456789abcdef0123456789abcdef";
 const BEARER: (&str, &str) = ("Authorization", "Bearer 0123456789abcdef0123456789abcdef");
-const OPENAPI: &str = include_str!("../docs/openapi.json");
+const OPENAPI: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/openapi.json"));
 
 /// A cluster with the product in front of it, and the directory its files are in.
 fn with_token(admin: Option<String>) -> (Acme, Icm, tempfile::TempDir) {

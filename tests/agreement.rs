@@ -7,13 +7,13 @@ mod support;
 
 use std::sync::Arc;
 
-use domino_icm::balancer::Balancer;
-use domino_icm::cluster::facts::Facts;
-use domino_icm::cluster::{Port, Restriction};
-use domino_icm::explain::{Request, explain};
+use domino_icm::domain::cluster::facts::Facts;
+use domino_icm::domain::cluster::{Port, Restriction};
+use domino_icm::domain::select::Outcome;
+use domino_icm::insight::explain::{Request, explain};
 use domino_icm::proxy::failover::decide;
 use domino_icm::proxy::route::{self, Addressed, Route};
-use domino_icm::select::Outcome;
+use domino_icm::state::Balancer;
 use pingora_http::RequestHeader;
 use serde_json::json;
 use support::*;
@@ -88,7 +88,7 @@ fn url(random: &mut fastrand::Rng) -> String {
 }
 
 fn shake(balancer: &Balancer, random: &mut fastrand::Rng) {
-    let now = domino_icm::clock::now_ms();
+    let now = domino_icm::util::clock::now_ms();
     for entry in &balancer.snapshot().clusters[0].view.load().entries {
         for port in [Port::Http, Port::Https] {
             let up = random.u8(..4) > 0;

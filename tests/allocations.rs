@@ -4,15 +4,15 @@
 
 #![allow(clippy::unwrap_used)]
 
-use domino_icm::access_log::AccessLog;
-use domino_icm::access_log::record::{Record, Server};
-use domino_icm::balancer::statistics::Statistics;
-use domino_icm::balancer::statistics::traffic::Traffic;
-use domino_icm::balancer::{Loaded, Origin};
-use domino_icm::cluster::ServerName;
 use domino_icm::config::settings::{self, LogFormat, LogTarget};
-use domino_icm::directory::{Draft, Entry, Found, Index, Lookup, Mark, ReplicaId};
-use domino_icm::url::{Class, CommandTable, Hazard, parse, path_and_query_of_absolute};
+use domino_icm::domain::cluster::ServerName;
+use domino_icm::domain::directory::{Draft, Entry, Found, Index, Lookup, Mark, ReplicaId};
+use domino_icm::domain::url::{Class, CommandTable, Hazard, parse, path_and_query_of_absolute};
+use domino_icm::state::{Loaded, Origin};
+use domino_icm::telemetry::access_log::AccessLog;
+use domino_icm::telemetry::access_log::record::{Record, Server};
+use domino_icm::telemetry::statistics::Statistics;
+use domino_icm::telemetry::statistics::traffic::Traffic;
 use std::hint::black_box;
 
 fn allocations(work: impl FnOnce()) -> u64 {
@@ -179,7 +179,7 @@ fn the_last_user_of_a_large_directory_does_not_free_it() {
     let octets = i64::try_from(loaded.index.bytes()).unwrap();
     assert!(octets > 1 << 20, "large enough to matter: {octets}");
     // The thread that it goes to is there.
-    domino_icm::balancer::background::discard(());
+    domino_icm::state::background::discard(());
     let here = allocation_counter::measure(|| drop(loaded));
     assert!(here.bytes_current > -octets / 10, "{} of {octets} octets were freed here", -here.bytes_current);
 }

@@ -36,7 +36,7 @@ const ELSEWHERE: &[(&str, &str, usize)] = &[
 ];
 
 /// The least file, into which fragments are merged; two ports that nobody has to open.
-const LEAST: &str = include_str!("../conf/minimal.yaml");
+const LEAST: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/conf/minimal.yaml"));
 
 /// Verbs that do not come back.
 const ENDLESS: &[&str] = &["run", "upgrade"];

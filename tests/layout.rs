@@ -38,9 +38,9 @@ fn code(text: &str) -> String {
 #[test]
 fn what_decides_knows_neither_pingora_nor_tokio_nor_a_log() {
     let pure = [
-        "src/gate",
+        "src/edge/gate",
         "src/select",
-        "src/url",
+        "src/domain/url",
         "src/affinity",
         "src/rewrite",
         "src/pages",
@@ -61,7 +61,8 @@ fn what_decides_knows_neither_pingora_nor_tokio_nor_a_log() {
             if path.ends_with("tests.rs") || path.to_string_lossy().contains("_tests") {
                 continue;
             }
-            for word in ["pingora", "tokio", "log::", "Instant::now", "SystemTime::now", "crate::clock"] {
+            for word in ["pingora", "tokio", "log::", "Instant::now", "SystemTime::now", "crate::util::clock"]
+            {
                 for line in code(&text).lines().filter(|l| l.contains(word)) {
                     strangers.push(format!("{}: {}", path.display(), line.trim()));
                 }

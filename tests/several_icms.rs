@@ -14,7 +14,7 @@ use std::path::Path;
 
 use domino_icm::config::{Content, Files, Loaded, load_clusters, load_with};
 
-const PAGE: &str = include_str!("../docs/several-icms.md");
+const PAGE: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/several-icms.md"));
 
 /// A machine where every file that is named exists and fits.
 struct Machine {

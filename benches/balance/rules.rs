@@ -7,13 +7,13 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use domino_icm::cluster::availability::RequestClass;
-use domino_icm::cluster::facts::Facts;
-use domino_icm::cluster::ledger::{self, Ledger, Source};
-use domino_icm::cluster::load;
-use domino_icm::cluster::{InFlight, Member, Port, ServerName};
-use domino_icm::directory::Mark;
-use domino_icm::select::{Candidate, MemberIx, Outcome, Question, Settings, decide};
+use domino_icm::domain::cluster::availability::RequestClass;
+use domino_icm::domain::cluster::facts::Facts;
+use domino_icm::domain::cluster::ledger::{self, Ledger, Source};
+use domino_icm::domain::cluster::load;
+use domino_icm::domain::cluster::{InFlight, Member, Port, ServerName};
+use domino_icm::domain::directory::Mark;
+use domino_icm::domain::select::{Candidate, MemberIx, Outcome, Question, Settings, decide};
 
 use super::server::Server;
 

@@ -166,8 +166,8 @@ fn run_once(case: Case, name: &str, seed: u64) -> Run {
                         continue;
                     }
                     let expansion = servers[n].take_expansion();
-                    let index =
-                        domino_icm::cluster::availability::index_of_expansion(expansion, 6).round() as u8;
+                    let index = domino_icm::domain::cluster::availability::index_of_expansion(expansion, 6)
+                        .round() as u8;
                     for rule in &mut rules {
                         rule.published(n, index, now);
                     }

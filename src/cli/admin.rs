@@ -18,9 +18,9 @@ use serde_json::Value;
 use x509_parser::extensions::GeneralName;
 
 use super::{NO, load};
-use crate::balancer::hosts::host_name;
 use crate::config::settings::{Secret, UpstreamTls};
-use crate::domino::{Client, Request};
+use crate::discovery::domino::{Client, Request};
+use crate::state::hosts::host_name;
 
 /// Most octets of an answer: `audit --all` of a large directory is long.
 const MAX_BODY: usize = 1 << 30;

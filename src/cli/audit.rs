@@ -8,8 +8,8 @@ use std::process::ExitCode;
 use super::admin::Where;
 use super::output;
 use super::{NO, USAGE, offline};
-use crate::audit::{Audit, Severity, audit};
-use crate::server::admin::inquiry::EXAMPLES;
+use crate::admin::inquiry::EXAMPLES;
+use crate::insight::audit::{Audit, Severity, audit};
 
 /// What `audit` takes.
 #[derive(Debug, clap::Args)]

@@ -72,7 +72,7 @@ pub async fn shown_by(
     let hostname = hostname.to_owned();
     tokio::task::spawn_blocking(move || {
         let chain = chain_of(address, &hostname, within)?;
-        let now = i64::try_from(crate::clock::unix_secs()).unwrap_or(i64::MAX);
+        let now = i64::try_from(crate::util::clock::unix_secs()).unwrap_or(i64::MAX);
         Some(in_words(&chain, trusted, now))
     })
     .await
@@ -113,12 +113,12 @@ fn in_words(chain: &[CertificateDer<'_>], trusted: bool, now: i64) -> String {
     } else if chain.len() == 1 && !trusted {
         out.push_str(", sent without the certificate of its issuer");
     }
-    crate::domino::fault::short(&out)
+    crate::discovery::domino::fault::short(&out)
 }
 
 /// Shakes hands far enough to see the chain. Nothing else is said to the server.
 fn chain_of(address: SocketAddr, hostname: &str, within: Duration) -> Option<Vec<CertificateDer<'static>>> {
-    let provider = crate::crypto::provider();
+    let provider = crate::util::crypto::provider();
     let seen = Arc::new(Seen { provider: Arc::clone(&provider), chain: Mutex::default() });
     let config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()

@@ -8,15 +8,16 @@ use serde_json::json;
 
 use super::admin::Where;
 use super::{NO, certificates, load};
-use crate::balancer::first_probes::FirstProbes;
-use crate::balancer::{Balancer, Cluster, knowledge};
-use crate::cluster::{Port, names_view};
 use crate::config::settings::{AvailabilitySource, Directory, Servers};
 use crate::config::{Place, Settings, Warning, unread};
-use crate::directory::source::cldbdir;
+use crate::discovery::directory::cldbdir;
+use crate::discovery::probe;
+use crate::discovery::servers;
+use crate::domain::cluster::Port;
 use crate::follow;
-use crate::probe;
 use crate::server::descriptors;
+use crate::state::first_probes::FirstProbes;
+use crate::state::{Balancer, Cluster, knowledge};
 
 /// What `check` takes.
 #[derive(Debug, clap::Args)]
@@ -154,7 +155,7 @@ async fn contact(cluster: &Arc<Cluster>, findings: &mut Vec<Finding>) {
     let name = &cluster.settings.name;
     if let Servers::Names(view) = &cluster.settings.servers {
         let what = format!("{name}: servers from {}/{}", view.database, view.view);
-        match names_view::read(&cluster.client, view, name, &cluster.kept.sessions).await {
+        match servers::read(&cluster.client, view, name, &cluster.kept.sessions).await {
             Ok(reading) => {
                 let mut text = format!("{} members from {}", reading.servers.len(), reading.from);
                 for warning in &reading.warnings {
@@ -162,7 +163,7 @@ async fn contact(cluster: &Arc<Cluster>, findings: &mut Vec<Finding>) {
                     text.push_str(warning);
                 }
                 findings.push(Finding { good: true, what, text });
-                let addresses = crate::balancer::resolve::later(&reading.servers).await;
+                let addresses = crate::state::resolve::later(&reading.servers).await;
                 cluster.set_servers(reading.servers, addresses, &FirstProbes::default());
             }
             Err(failure) => findings.push(Finding { good: false, what, text: failure.to_string() }),
@@ -178,10 +179,13 @@ async fn contact(cluster: &Arc<Cluster>, findings: &mut Vec<Finding>) {
                     findings.push(Finding { good: false, what, text: "the name does not resolve".to_owned() })
                 }
                 Some(address) => {
-                    let (good, mut text) = match probe::probe(cluster, &entry.server, port, address).await {
-                        Ok(status) => (true, format!("answered {status}")),
-                        Err(text) => (false, text),
-                    };
+                    let (good, mut text) =
+                        match probe::probe(&cluster.client, &cluster.settings, &entry.server, port, address)
+                            .await
+                        {
+                            Ok(status) => (true, format!("answered {status}")),
+                            Err(text) => (false, text),
+                        };
                     if port == Port::Https {
                         let within = cluster.settings.probe.timeout;
                         let shown =
@@ -197,14 +201,14 @@ async fn contact(cluster: &Arc<Cluster>, findings: &mut Vec<Finding>) {
                 if matches!(source.source, AvailabilitySource::Observed | AvailabilitySource::Statpub) {
                     continue;
                 }
-                let target = crate::availability::PollTarget {
+                let target = crate::discovery::availability::PollTarget {
                     name: &entry.server.name,
                     hostname: &entry.server.hostname,
                     address,
                     timeout: std::time::Duration::from_secs(5),
                 };
                 let what = format!("{name}: availability of {}", entry.server.name);
-                match crate::availability::poll(&cluster.client, &source.source, &target).await {
+                match crate::discovery::availability::poll(&cluster.client, &source.source, &target).await {
                     Ok(facts) => {
                         let index = facts.index.map_or("no index".to_owned(), |i| format!("index {i}"));
                         findings.push(Finding { good: true, what, text: index });

@@ -9,8 +9,8 @@ use http::Method;
 
 use super::admin::{Where, encode};
 use super::{NO, USAGE, offline};
-use crate::cluster::Port;
-use crate::explain::{Explanation, Request, explain};
+use crate::domain::cluster::Port;
+use crate::insight::explain::{Explanation, Request, explain};
 
 /// What `explain` takes.
 #[derive(Debug, clap::Args)]

@@ -28,11 +28,11 @@ use anyhow::{Context, anyhow};
 use clap::{Parser, Subcommand};
 use serde_json::json;
 
-use crate::balancer::Balancer;
 use crate::config::{self, ConfigErrors, Loaded};
-use crate::explain::assume_reachable;
+use crate::insight::explain::assume_reachable;
 use crate::server::handover::Inheritance;
 use crate::server::{self, lifecycle::Signals};
+use crate::state::Balancer;
 
 /// The arguments or the configuration are wrong.
 pub const USAGE: u8 = 64;

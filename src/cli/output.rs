@@ -8,7 +8,7 @@ use std::io::{IsTerminal, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use crate::visible;
+use crate::util::visible;
 
 /// As the standard library's, for all of the command line.
 macro_rules! print {

@@ -15,8 +15,8 @@ use serde_json::{Value, json};
 
 use super::admin::{Live, Pause, Where, encode};
 use super::{NO, USAGE, output};
-use crate::balancer::drain::Progress;
-use crate::balancer::restrictions::Outcome;
+use crate::state::drain::Progress;
+use crate::state::restrictions::Outcome;
 
 /// How many databases are named before a restriction.
 const NAMED: usize = 20;

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::admin::{Live, Pause, Where, encode};
 use super::output::{self, Table};
 use super::{NO, USAGE};
-use crate::visible;
+use crate::util::visible;
 
 /// Databases that are shown unless `--limit` says otherwise.
 const DATABASES: usize = 50;

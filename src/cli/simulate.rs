@@ -8,8 +8,8 @@ use std::process::ExitCode;
 use super::admin::{Where, encode};
 use super::output::{self, Table};
 use super::{NO, USAGE, offline};
-use crate::server::admin::inquiry::EXAMPLES;
-use crate::simulate::{Changes, ClusterSimulation, Databases, Simulation, simulate};
+use crate::admin::inquiry::EXAMPLES;
+use crate::insight::simulate::{Changes, ClusterSimulation, Databases, Simulation, simulate};
 
 /// What `simulate` takes.
 #[derive(Debug, clap::Args)]

@@ -12,8 +12,8 @@ use super::reader::{Item, Map};
 use super::servers;
 use super::settings::{Cldbdir, Column, Directory, DirectoryColumns, Entries, Servers, UpstreamScheme};
 use super::values::{self, Problem};
-use crate::cluster::ServerName;
-use crate::directory::{Draft, Entry, Folded, Mark, ReplicaId, fold_plain};
+use crate::domain::cluster::ServerName;
+use crate::domain::directory::{Draft, Entry, Folded, Mark, ReplicaId, fold_plain};
 
 #[derive(Clone, Copy)]
 enum Source {

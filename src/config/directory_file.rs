@@ -11,8 +11,8 @@ use super::file_access::Named;
 use super::reader::{Document, Item};
 use super::tree::{self, Spot, Tree};
 use super::values::{self, Problem};
-use crate::cluster::ServerName;
-use crate::directory::{Draft, Entry};
+use crate::domain::cluster::ServerName;
+use crate::domain::directory::{Draft, Entry};
 
 /// Largest directory file: some ten million replicas.
 const LARGEST: u64 = 1 << 30;

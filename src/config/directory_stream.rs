@@ -12,9 +12,9 @@ use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visi
 
 use super::directory::{Seen, mark, replica_id, server};
 use super::values::Problem;
-use crate::cluster::ServerName;
-use crate::directory::index::Draft;
-use crate::directory::{Entry, Mark};
+use crate::domain::cluster::ServerName;
+use crate::domain::directory::index::Draft;
+use crate::domain::directory::{Entry, Mark};
 
 /// What was found in the file.
 #[derive(Debug, Default)]

@@ -11,8 +11,8 @@ use super::settings::{
     Affinity, ClusterLimits, Failover, Headers, LastResort, Probe, Secret, UnknownCommands,
 };
 use super::values::{self, Problem};
-use crate::affinity::session::login_name;
-use crate::affinity::{SameSite, SessionCookieStyle};
+use crate::domain::affinity::session::login_name;
+use crate::domain::affinity::{SameSite, SessionCookieStyle};
 
 /// Commands that change something although HTTP calls GET safe.
 const ACTING: [&str; 6] =

@@ -11,11 +11,12 @@ use super::file_access::Named;
 use super::keys;
 use super::reader::{Item, Map};
 use super::settings::{
-    Auth, Availability, BaseUrl, Column, HostPort, Mode, NamesColumns, NamesView, Server, Servers,
-    UpstreamScheme, ViewFormat,
+    Auth, Availability, BaseUrl, Column, Mode, NamesColumns, NamesView, Server, Servers, UpstreamScheme,
+    ViewFormat,
 };
 use super::values::{self, Problem};
-use crate::cluster::ServerName;
+use crate::domain::cluster::HostPort;
+use crate::domain::cluster::ServerName;
 
 /// What of the cluster matters to its servers.
 pub(super) struct Around<'a> {

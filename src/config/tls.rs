@@ -34,7 +34,7 @@ pub(super) fn certificate(map: &Map<'_>) -> Option<CertificateFiles> {
     let chain = chain?;
     let leaf = chain.first().cloned();
     check_order(&cert_item, &chain);
-    match CertifiedKey::from_der(chain, private?, &crate::crypto::provider()) {
+    match CertifiedKey::from_der(chain, private?, &crate::util::crypto::provider()) {
         Ok(_) => {}
         Err(rustls::Error::InconsistentKeys(_)) => {
             key_item.error(
@@ -124,7 +124,7 @@ fn check_order(item: &Item<'_>, chain: &[CertificateDer<'_>]) {
 
 fn check_time(item: &Item<'_>, certificate: &CertificateDer<'_>) {
     let Ok((_, parsed)) = x509_parser::parse_x509_certificate(certificate) else { return };
-    let now = crate::clock::unix_secs();
+    let now = crate::util::clock::unix_secs();
     let now = i64::try_from(now).unwrap_or(i64::MAX);
     let validity = parsed.validity();
     let left = validity.not_after.timestamp() - now;

@@ -16,7 +16,7 @@ use super::settings::{
 };
 use super::tls;
 use super::values::{self, Problem};
-use crate::affinity::SameSite;
+use crate::domain::affinity::SameSite;
 
 const ADMIN_PORT: u16 = 8098;
 /// Shortest token of a listener that others than this machine can reach, in bytes.

@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use super::settings::{BaseUrl, Column, HostPattern, HostPort};
+use super::settings::{BaseUrl, Column, HostPattern};
+use crate::domain::cluster::HostPort;
 
 /// What is wrong with a value, and what to write instead.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -32,8 +32,8 @@ use super::sockets::{Socket, listen};
 use super::tcp::{Tcp, Written};
 use super::waiting::Waiting;
 use super::{House, Rules};
-use crate::balancer::Balancer;
 use crate::config::settings::Limits;
+use crate::state::Balancer;
 
 /// How long accepting rests when the process or the system has nothing left to accept with.
 const REST: Duration = Duration::from_millis(100);

@@ -16,7 +16,7 @@ use tokio::sync::Semaphore;
 use super::accept::ConnectionLimit;
 use super::parting::last_word;
 use super::tcp::Tcp;
-use crate::gate::Refusal;
+use crate::edge::gate::Refusal;
 
 const AT_ONCE: usize = 128;
 /// The same where few connections are allowed: these need descriptors, too.

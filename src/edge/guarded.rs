@@ -22,7 +22,7 @@ use super::patience::{Acknowledgements, Timer, Turn};
 use super::tcp::{Written, acknowledged};
 use super::waiting::Waiting;
 use super::{House, Rules, parting};
-use crate::gate::Refusal;
+use crate::edge::gate::Refusal;
 
 #[derive(Debug)]
 enum Protocol {

@@ -16,7 +16,7 @@ use tokio::time::Instant;
 use super::Rules;
 use super::held::{Held, PIECE};
 use super::patience::{Timer, Turn};
-use crate::gate::{self, Gate, Refusal, Stage, Verdict};
+use crate::edge::gate::{self, Gate, Refusal, Stage, Verdict};
 
 /// Octets that a client may send ahead of an answer; the rest waits in its own system.
 const AHEAD: usize = 16 * 1024;

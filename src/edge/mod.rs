@@ -3,7 +3,7 @@
 //! [`accept`] takes connections from [`sockets`], within the limits of [`places`], or turns them
 //! away (`crowded`); after the TLS handshake each
 //! becomes a [`guarded::Guarded`], which is what Pingora reads and writes: [`http1`] puts the strict gate
-//! ([`crate::gate`]) in front of its parser, [`http2`] follows the `frames` of an HTTP/2 connection and what it owes,
+//! ([`crate::edge::gate`]) in front of its parser, [`http2`] follows the `frames` of an HTTP/2 connection and what it owes,
 //! `http2_input` adds to its blocks of fields what the `h2` library needs to be told and [`interim`] sends what Pingora
 //! drops. Both versions keep in `held` what was read and must wait. `answers` has how slowly a client takes its
 //! answers and [`waiting`] which of them have bytes that wait, `outgoing` lets heads and bodies leave together, and
@@ -18,6 +18,7 @@ pub mod batch;
 mod crowded;
 mod facts;
 mod frames;
+pub mod gate;
 pub mod guarded;
 mod held;
 pub mod http1;
@@ -31,10 +32,11 @@ pub mod parting;
 pub mod patience;
 pub mod places;
 pub mod sockets;
-mod statistics;
+
 pub mod tcp;
 #[cfg(test)]
 mod tests;
+pub mod tls;
 pub mod waiting;
 
 use std::sync::Arc;
@@ -43,15 +45,13 @@ use std::time::Duration;
 
 use pingora::protocols::SocketDigest;
 
-pub use statistics::ClientStatistics;
-
 use batch::Batch;
 use login_connections::LoginConnections;
 
-use crate::access_log::AccessLog;
-use crate::balancer::statistics::Sessions;
 use crate::config::settings::Limits;
-use crate::gate::{self, Refusal};
+use crate::telemetry::access_log::AccessLog;
+use crate::telemetry::statistics::{ClientStatistics, Sessions};
+use gate::Refusal;
 
 /// Beyond these Pingora's parser refuses a head without a word, so they are refused before. Fields of a head:
 /// `MAX_HEADERS` in `pingora-core`. Octets of a target: what `http::Uri` holds. Octets of all fields: what leaves

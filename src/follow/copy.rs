@@ -11,7 +11,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::config::settings::Follow;
 use crate::config::{Disk, Files};
-use crate::durable;
+use crate::util::durable;
 
 /// The first line of a copy: a file without it is not replaced.
 const SIGNATURE: &str = "# The last good configuration of another ICM, kept by icm.\n";
@@ -29,7 +29,7 @@ pub fn load(path: &Path) -> io::Result<(Arc<str>, u64)> {
     let text = String::from_utf8(octets).map_err(|_| io::Error::other("it is not UTF-8 text"))?;
     let text = text.strip_prefix(SIGNATURE).unwrap_or(&text);
     let at = std::fs::metadata(path)?.modified().ok().and_then(|t| t.duration_since(UNIX_EPOCH).ok());
-    Ok((text.into(), at.map_or(0, crate::clock::whole_ms)))
+    Ok((text.into(), at.map_or(0, crate::util::clock::whole_ms)))
 }
 
 /// Keeps a copy where one is wanted. A copy that cannot be written is logged: serving goes on.

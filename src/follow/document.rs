@@ -13,9 +13,11 @@ use pingora_http::RequestHeader;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::balancer::{Balancer, restrictions};
 use crate::config::settings::{Cluster, Follow};
 use crate::config::{ConfigErrors, Disk, Settings, Warning, load_clusters};
+use crate::state::followed::{Followed, Origin};
+use crate::state::{Balancer, restrictions};
+use crate::util::clock;
 
 use super::FollowError;
 
@@ -105,6 +107,38 @@ fn etag(text: &str) -> String {
 }
 
 impl Document {
+    /// What a follower knows that has just been given this document.
+    #[must_use]
+    pub fn followed(&self, follow: &Follow, text: Arc<str>, etag: Option<String>) -> Followed {
+        let now = clock::unix_ms();
+        Followed {
+            url: follow.url.to_string(),
+            text,
+            restricted: self.restrictions.clone(),
+            etag,
+            via: self.via.clone(),
+            origin: Origin::Remote,
+            confirmed_unix_ms: now,
+            changed_unix_ms: now,
+            asked_unix_ms: now,
+            trouble: String::new(),
+            refused: String::new(),
+        }
+    }
+
+    /// The same for a document that was kept on disk at `at_unix_ms`, because of `trouble`.
+    #[must_use]
+    pub fn followed_copy(
+        &self,
+        follow: &Follow,
+        text: Arc<str>,
+        at_unix_ms: u64,
+        trouble: String,
+    ) -> Followed {
+        let followed = self.followed(follow, text, None);
+        Followed { origin: Origin::Copy, confirmed_unix_ms: at_unix_ms, trouble, ..followed }
+    }
+
     /// Reads and checks a text that came. `own_id` is this balancer's, where it runs already.
     ///
     /// # Errors
@@ -115,8 +149,9 @@ impl Document {
         // First of all: it also bounds how large the text is once its aliases are written out.
         let loaded = load_clusters(Path::new(&url), text, &follow.files, &Disk)
             .map_err(|errors| refused(Refusal::Errors(errors)))?;
-        let beside: Beside = serde_yaml::from_str(text)
-            .map_err(|e| refused(Refusal::Restrictions(crate::domino::fault::short(&e.to_string()))))?;
+        let beside: Beside = serde_yaml::from_str(text).map_err(|e| {
+            refused(Refusal::Restrictions(crate::discovery::domino::fault::short(&e.to_string())))
+        })?;
         if beside.restrictions.len() > MOST_RESTRICTIONS {
             let text = format!("there are more than {MOST_RESTRICTIONS}");
             return Err(refused(Refusal::Restrictions(text)));
@@ -127,8 +162,11 @@ impl Document {
         let there = follow.url.origin();
         let restrictions = beside.restrictions.into_iter().map(|mut restriction| {
             // They end in the log and on the status page.
-            restriction.by = crate::domino::fault::short(&restriction.by);
-            let at = restriction.at.as_deref().map_or_else(|| there.clone(), crate::domino::fault::short);
+            restriction.by = crate::discovery::domino::fault::short(&restriction.by);
+            let at = restriction
+                .at
+                .as_deref()
+                .map_or_else(|| there.clone(), crate::discovery::domino::fault::short);
             restriction.at = Some(at);
             restriction
         });
@@ -136,7 +174,7 @@ impl Document {
             clusters: loaded.clusters,
             clusters_yaml: loaded.yaml,
             restrictions: restrictions.collect(),
-            via: beside.via.iter().map(|id| crate::domino::fault::short(id)).collect(),
+            via: beside.via.iter().map(|id| crate::discovery::domino::fault::short(id)).collect(),
             warnings: loaded.warnings,
         })
     }
@@ -151,7 +189,8 @@ impl Document {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::settings::{BaseUrl, HostPort};
+    use crate::config::settings::BaseUrl;
+    use crate::domain::cluster::HostPort;
     use std::time::Duration;
 
     const CLUSTERS: &str = "clusters:\n- name: A\n  servers: { list: [{ name: X/Y, http: h:80 }] }\n  directory: { source: cldbdir }\n";

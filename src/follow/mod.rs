@@ -8,17 +8,16 @@
 pub mod copy;
 mod document;
 mod source;
-mod state;
 
 pub use document::{Document, Refusal, YAML, published, validate};
 pub use source::{Fetched, Source};
-pub use state::{Followed, Origin};
 
 use std::time::Duration;
 
 use crate::config::Settings;
 use crate::config::settings::Follow;
-use crate::domino::FetchError;
+use crate::discovery::domino::FetchError;
+use crate::state::followed::Followed;
 
 /// Why there is no configuration from the other ICM.
 #[derive(Debug, thiserror::Error)]
@@ -68,7 +67,7 @@ impl FollowError {
     pub fn may_pass(&self) -> bool {
         match self {
             Self::Fetch(error) => {
-                use crate::domino::Fault;
+                use crate::discovery::domino::Fault;
                 !matches!(
                     error.fault,
                     Fault::CertificateNotTrusted(_) | Fault::NotTls | Fault::BodyTooLarge(_)
@@ -92,7 +91,7 @@ pub async fn ask(follow: &Follow) -> Result<(Document, Followed), FollowError> {
     match Source::new(follow).fetch(None).await? {
         Fetched::Document { text, etag } => {
             let document = document::Document::read(follow, &text, None)?;
-            let followed = Followed::fresh(follow, &document, text, etag);
+            let followed = document.followed(follow, text, etag);
             Ok((document, followed))
         }
         Fetched::Unchanged => Err(FollowError::Status {
@@ -159,6 +158,6 @@ fn copied(follow: &Follow, reason: &impl ToString) -> Result<(Document, Followed
         copy::load(path).map_err(|e| format!("there is no copy in {}: {e}", path.display()))?;
     let document = Document::read(follow, &text, None)
         .map_err(|e| format!("the copy in {} cannot be used: {e}", path.display()))?;
-    let followed = Followed::copied(follow, &document, text, at_unix_ms, reason.to_string());
+    let followed = document.followed_copy(follow, text, at_unix_ms, reason.to_string());
     Ok((document, followed))
 }

@@ -11,7 +11,7 @@ use http::{HeaderValue, header};
 
 use super::FollowError;
 use crate::config::settings::{Follow, UpstreamTls};
-use crate::domino::{Answer, Client, Fault, FetchError, Request};
+use crate::discovery::domino::{Answer, Client, Fault, FetchError, Request};
 
 /// Over everything.
 const LONGEST: Duration = Duration::from_secs(10);

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::template::Template;
 use super::{STYLE, escape};
-use crate::directory::ReplicaId;
+use crate::domain::directory::ReplicaId;
 
 /// One of several databases that share a path.
 #[derive(Clone, Debug)]

@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 use super::*;
-use crate::directory::ReplicaId;
+use crate::domain::directory::ReplicaId;
 use proptest::prelude::*;
 use serde_json::Value;
 use std::borrow::Cow;

@@ -7,13 +7,13 @@ use pingora_http::{RequestHeader, ResponseHeader};
 use smallvec::SmallVec;
 
 use super::ctx::{Attempt, Routed};
-use crate::affinity::entries::ANY_DATABASE;
-use crate::affinity::session::login_name;
-use crate::affinity::{self, Entries, SameSite, carried};
-use crate::balancer::view::Entry;
-use crate::clock;
-use crate::select::{MemberIx, Verdict};
-use crate::url::{self, ServerCommand};
+use crate::domain::affinity::entries::ANY_DATABASE;
+use crate::domain::affinity::session::login_name;
+use crate::domain::affinity::{self, Entries, SameSite, carried};
+use crate::domain::select::{MemberIx, Verdict};
+use crate::domain::url::{self, ServerCommand};
+use crate::state::view::Entry;
+use crate::util::clock;
 
 /// What an answer has to do with the user's entries, beside its head.
 #[derive(Debug)]

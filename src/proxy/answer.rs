@@ -12,10 +12,10 @@ use smallvec::SmallVec;
 use super::affinity_cookie::{self, Answered};
 use super::ctx::{Attempt, Ctx, Routed};
 use super::headers::server_path;
-use crate::balancer::view::Entry;
-use crate::directory::Lookup;
-use crate::rewrite::{self, Mapping};
-use crate::select::MemberIx;
+use crate::domain::directory::Lookup;
+use crate::domain::rewrite::{self, Mapping};
+use crate::domain::select::MemberIx;
+use crate::state::view::Entry;
 
 const XSP_LOCATION: HeaderName = HeaderName::from_static("x-xsplocation");
 const REFRESH: HeaderName = header::REFRESH;
@@ -224,7 +224,7 @@ fn end_sessions(
             .filter_map(|value| value.as_bytes().split(|b| *b == b'=').next())
             .collect();
         let lines = request.headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes);
-        let host = crate::balancer::hosts::host_name(&routed.authority);
+        let host = crate::state::hosts::host_name(&routed.authority);
         routed.cluster.cookies.expire(lines, path_of(target), host, routed.tls, &set)
     };
     for cookie in gone {
@@ -243,7 +243,7 @@ fn path_of(target: &[u8]) -> &[u8] {
 /// databases, unless it is the very one that the browser is in already.
 fn public_path(routed: &Routed, member: usize, path: &[u8]) -> Option<String> {
     let member = MemberIx::try_from(member).ok()?;
-    let target = crate::url::parse(path);
+    let target = crate::domain::url::parse(path);
     let database = target.database.as_ref()?;
     let index = &routed.view.directory.index;
     let Lookup::Ambiguous(ambiguous) = index.by_path(database.raw) else { return None };

@@ -8,9 +8,9 @@ use pingora::{Error, ErrorSource, ErrorType};
 
 use super::ctx::{Ctx, Failure, Routed};
 use super::respond;
-use crate::domino::fault::Fault;
+use crate::discovery::domino::fault::Fault;
+use crate::domain::select::Outcome;
 use crate::pages::Problem;
-use crate::select::Outcome;
 
 /// Why nobody could be chosen.
 #[must_use]

@@ -10,9 +10,9 @@ use std::time::Duration;
 
 use pingora_limits::rate::Rate;
 
-use crate::clock;
 use crate::config::settings::Limits;
 use crate::edge::places::{Full, Place, Places};
+use crate::util::clock;
 
 /// Requests of every client in the current second.
 pub struct ClientRate(Rate);

@@ -16,16 +16,16 @@ use pingora_proxy::Session;
 
 use super::ctx::{Ctx, Failure, Routed};
 use super::{Proxy, failover};
-use crate::balancer::tunnel;
-use crate::balancer::view::Exchange;
-use crate::clock;
-use crate::cluster::Port;
-use crate::descriptor::Descriptor;
+use crate::domain::cluster::Port;
+use crate::domain::select::MemberIx;
 use crate::edge::login_connections::{ClientConnection, logs_in_the_connection, offers_connection_login};
-use crate::select::MemberIx;
+use crate::state::view::Exchange;
 use crate::upstream::deadline::Due;
 use crate::upstream::reuse::{self, Needs, Unfit};
+use crate::upstream::tunnel;
 use crate::upstream::{deadline, usage};
+use crate::util::clock;
+use crate::util::descriptor::Descriptor;
 
 /// The TCP connection under Pingora's: by the descriptor it names, or the one that a tunnel keeps to itself.
 fn descriptor(

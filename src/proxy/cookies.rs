@@ -9,11 +9,11 @@ use pingora_http::RequestHeader;
 use smallvec::SmallVec;
 
 use super::ctx::{Attempt, Routed};
-use crate::affinity::session::{Meaning, pairs};
-use crate::affinity::{Entries, Entry, cookie};
-use crate::balancer::{Cluster, View};
-use crate::clock;
-use crate::select::MemberIx;
+use crate::domain::affinity::session::{Meaning, pairs};
+use crate::domain::affinity::{Entries, Entry, cookie};
+use crate::domain::select::MemberIx;
+use crate::state::{Cluster, View};
+use crate::util::clock;
 
 /// What the cookies of a request say.
 #[derive(Debug, Default)]

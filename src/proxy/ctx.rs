@@ -8,23 +8,23 @@ use std::time::{Duration, Instant};
 
 use smallvec::SmallVec;
 
-use crate::affinity::{Entries, Entry};
-use crate::balancer::statistics::InProgress;
-use crate::balancer::tunnel;
-use crate::balancer::view::Exchange;
-use crate::balancer::{Cluster, Snapshot, View};
-use crate::cluster::availability::RequestClass;
-use crate::cluster::{InFlight, Port, ServerState};
-use crate::descriptor::Descriptor;
-use crate::directory::{Found, Holder, ServerIx};
+use crate::domain::affinity::{Entries, Entry};
+use crate::domain::cluster::availability::RequestClass;
+use crate::domain::cluster::{InFlight, Port, ServerState};
+use crate::domain::directory::{Found, Holder, ServerIx};
+use crate::domain::select::{Hint, MemberIx, Outcome, Why};
+use crate::domain::url::Class;
 use crate::edge::login_connections::Login;
 use crate::edge::places::Place;
 use crate::edge::waiting::WaitingAnswer;
 use crate::pages::Problem;
-use crate::select::{Hint, MemberIx, Outcome, Why};
+use crate::state::view::Exchange;
+use crate::state::{Cluster, Snapshot, View};
+use crate::telemetry::statistics::InProgress;
 use crate::upstream::deadline::{self, Due};
+use crate::upstream::tunnel;
 use crate::upstream::usage::{self, Usage};
-use crate::url::Class;
+use crate::util::descriptor::Descriptor;
 
 /// See the module's description.
 #[derive(Debug)]
@@ -213,7 +213,7 @@ impl Drop for Attempt {
         }
         // Without an answer it is not kept, and its number may stand for another one already.
         if let Some(connection) = self.connection.filter(|_| self.answered) {
-            usage::end(connection, crate::clock::now_ms());
+            usage::end(connection, crate::util::clock::now_ms());
         }
     }
 }

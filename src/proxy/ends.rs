@@ -11,11 +11,11 @@ use pingora_proxy::Session;
 
 use super::ctx::{Ctx, Failure, Routed};
 use super::{Proxy, blame, failover, respond};
-use crate::balancer::Snapshot;
-use crate::clock;
-use crate::cluster::Member;
+use crate::domain::cluster::Member;
+use crate::domain::select::{MemberIx, Outcome};
 use crate::pages::Problem;
-use crate::select::{MemberIx, Outcome};
+use crate::state::Snapshot;
+use crate::util::clock;
 
 impl Proxy {
     /// The classic ICM: the browser goes to the server itself.
@@ -117,18 +117,24 @@ fn redirect_location(routed: &Routed, member: MemberIx, target: &[u8]) -> Option
     let entry = routed.view.entry(member)?;
     let port = entry.host_port(routed.port)?.port;
     let scheme = match routed.port {
-        crate::cluster::Port::Http => http::uri::Scheme::HTTP,
-        crate::cluster::Port::Https => http::uri::Scheme::HTTPS,
+        crate::domain::cluster::Port::Http => http::uri::Scheme::HTTP,
+        crate::domain::cluster::Port::Https => http::uri::Scheme::HTTPS,
     };
     let path = routed
         .holder(member)
         .filter(|holder| routed.replaces_path(holder))
-        .map(|h| crate::directory::db_path::encode_for_url(h.path()).into_owned());
+        .map(|h| crate::domain::directory::db_path::encode_for_url(h.path()).into_owned());
     // The range leaves out the leading slash, which the location's builder wants.
     let range = routed.database_range.clone();
     let with_slash = path.map(|p| (range.start.saturating_sub(1)..range.end, format!("/{p}")));
     let server_path = with_slash.as_ref().map(|(range, path)| (range.clone(), path.as_str()));
-    Some(crate::rewrite::redirect_location(&scheme, &entry.server.hostname, port, server_path, target))
+    Some(crate::domain::rewrite::redirect_location(
+        &scheme,
+        &entry.server.hostname,
+        port,
+        server_path,
+        target,
+    ))
 }
 
 /// A 404 from a supposed holder triggers at most one extra reading in 30 s.

@@ -10,11 +10,11 @@ use pingora_proxy::Session;
 use smallvec::SmallVec;
 
 use super::ctx::{Ctx, Failure, Routed};
-use crate::clock;
 use crate::config::settings::UnknownCommands;
-use crate::directory::Mark;
-use crate::select::{self, Candidate, Decision, MemberIx, Outcome, Question};
-use crate::url::Class;
+use crate::domain::directory::Mark;
+use crate::domain::select::{self, Candidate, Decision, MemberIx, Outcome, Question};
+use crate::domain::url::Class;
+use crate::util::clock;
 
 /// Asks selection about this request as things are now.
 #[must_use]

@@ -15,9 +15,9 @@ use smallvec::SmallVec;
 
 use super::ctx::{Attempt, Routed};
 use super::incoming::Client;
-use crate::address::Address;
-use crate::cluster::Port;
-use crate::directory::db_path;
+use crate::domain::cluster::Port;
+use crate::domain::directory::db_path;
+use crate::util::address::Address;
 
 /// As a CGI variable it is `HTTP_PROXY`, which libraries take for the proxy to send requests by
 /// (<https://httpoxy.org>).
@@ -69,7 +69,7 @@ pub fn of_client(request: &mut RequestHeader, routed: &Routed, client: Client) -
 
 /// The port of the public name: as the client wrote it, else as a trusted proxy says it, else the scheme's own.
 fn public_port(routed: &Routed, client: Client) -> HeaderValue {
-    let host = crate::balancer::hosts::host_name(&routed.authority);
+    let host = crate::state::hosts::host_name(&routed.authority);
     let written = routed.authority.get(host.len()..).and_then(|rest| rest.strip_prefix(':'));
     match written.and_then(|port| port.parse().ok()).or(client.port) {
         Some(port) => HeaderValue::from(port),
@@ -200,7 +200,7 @@ fn connector_headers(
         request.insert_header("$WSRA", client.clone())?;
         request.insert_header("$WSRH", client.clone())?;
     }
-    let host = crate::balancer::hosts::host_name(&routed.authority);
+    let host = crate::state::hosts::host_name(&routed.authority);
     let (scheme, secure) = if routed.tls { ("https", "True") } else { ("http", "False") };
     request.insert_header("$WSSN", host)?;
     if let Some(port) = request.headers.get("x-forwarded-port").cloned() {

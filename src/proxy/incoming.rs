@@ -13,10 +13,10 @@ use pingora_proxy::Session;
 use super::ctx::Routed;
 use super::response_validation::is_plain_number;
 use super::route;
-use crate::balancer::Snapshot;
 use crate::config::settings::{Limits, Listener};
+use crate::domain::url;
 use crate::pages::Problem;
-use crate::url;
+use crate::state::Snapshot;
 
 /// The longest login form that is read before a server is chosen.
 const LONGEST_FORM: usize = 16 * 1024;
@@ -35,7 +35,7 @@ pub async fn login_form(session: &mut Session, routed: &mut Routed, target: &[u8
         && url::parse(target).command.server_command() == Some(url::ServerCommand::Login)
         && !session.req_header().headers.contains_key(header::EXPECT)
         && content_length(&session.req_header().headers).is_some_and(|n| n <= LONGEST_FORM as u64);
-    if !wanted || matches!(routed.hint, Some((_, crate::select::Hint::RedirectTo))) {
+    if !wanted || matches!(routed.hint, Some((_, crate::domain::select::Hint::RedirectTo))) {
         return Ok(());
     }
     session.as_mut().enable_retry_buffering();
@@ -50,7 +50,7 @@ pub async fn login_form(session: &mut Session, routed: &mut Routed, target: &[u8
         && let Some((member, found)) =
             route::entry_of_url(&routed.cluster, &routed.view, &value, &routed.entries)
     {
-        routed.hint = Some((member, crate::select::Hint::RedirectTo));
+        routed.hint = Some((member, crate::domain::select::Hint::RedirectTo));
         routed.hinted = found;
     }
     Ok(())
@@ -189,7 +189,7 @@ fn forwarded_address(text: &str) -> Option<IpAddr> {
 /// maps ports, and the default one is meant.
 #[must_use]
 pub fn secure_authority(snapshot: &Snapshot, listener: Option<&Listener>, authority: &str) -> String {
-    let host = crate::balancer::hosts::host_name(authority);
+    let host = crate::state::hosts::host_name(authority);
     let written: Option<u16> = authority.rsplit_once(':').and_then(|(_, port)| port.parse().ok());
     let direct = written.is_some() && written == listener.map(|l| l.address.port());
     let tls = snapshot.settings.listeners.iter().find(|l| l.tls.is_some()).map(|l| l.address.port());

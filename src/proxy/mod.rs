@@ -1,7 +1,7 @@
 //! Pingora's hooks, in the order of a request: this page is its story.
 //!
 //! In: the client's request. Out: the answer of the right server, or a page. Each hook asks one of the
-//! modules beside it; decisions are made by [`crate::select`], never here.
+//! modules beside it; decisions are made by [`crate::domain::select`], never here.
 
 pub mod affinity_cookie;
 pub mod answer;
@@ -35,18 +35,18 @@ use pingora::{Error, ErrorSource, ErrorType, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::{FailToProxy, ProxyHttp, Session};
 
-use crate::access_log::{AccessLog, record};
-use crate::balancer::statistics::InProgress;
-use crate::balancer::view::Exchange;
-use crate::balancer::{Balancer, Snapshot};
-use crate::clock;
-use crate::cluster::InFlight;
 use crate::config::settings::{Limits, Mode};
+use crate::domain::cluster::InFlight;
+use crate::domain::select::{MemberIx, Outcome, Why};
 use crate::edge::batch::Batch;
 use crate::edge::login_connections::LoginConnections;
 use crate::edge::waiting;
 use crate::pages::Problem;
-use crate::select::{MemberIx, Outcome, Why};
+use crate::state::view::Exchange;
+use crate::state::{Balancer, Snapshot};
+use crate::telemetry::access_log::{AccessLog, record};
+use crate::telemetry::statistics::InProgress;
+use crate::util::clock;
 use client_limits::{ClientRate, ClientsInFlight};
 use ctx::{Attempt, Ctx, Failure};
 use route::{Addressed, Route};
@@ -196,7 +196,7 @@ impl ProxyHttp for Proxy {
     /// What the request names and whose it is; answers at once what needs no server.
     async fn request_filter(&self, session: &mut Session, ctx: &mut Ctx) -> Result<bool> {
         let snapshot = self.balancer.snapshot();
-        ctx.in_progress = Some(InProgress::begin(&self.balancer));
+        ctx.in_progress = Some(InProgress::begin(&self.balancer.statistics));
         self.balancer.statistics.here().commands.fetch_add(1, Relaxed);
         let listener = incoming::listener_of(&snapshot, session);
         let client = incoming::client_of(session, listener);

@@ -12,11 +12,11 @@ use pingora_proxy::Session;
 
 use super::ctx::Routed;
 use super::route::Addressed;
-use crate::balancer::{Cluster, Snapshot, View};
-use crate::directory::AmbiguousIx;
+use crate::domain::directory::AmbiguousIx;
+use crate::domain::url;
 use crate::edge::waiting;
 use crate::pages::{ChoiceItem, ListItem, Problem, Rendered};
-use crate::url;
+use crate::state::{Cluster, Snapshot, View};
 
 /// Whether the client has the head of its answer, so that nothing of ours may follow. Behind a 101 the connection
 /// is a tunnel, and all other 1xx are only news.
@@ -131,8 +131,8 @@ pub fn list(snapshot: &Snapshot, session: &Session, cluster: &Cluster, view: &Vi
             let replica_id = database.replica_id();
             // Where the path means several databases, only the replica ID is a link that works.
             let link = match index.by_plain_path(path) {
-                crate::directory::Lookup::Ambiguous(_) => format!("/__{replica_id}.nsf"),
-                _ => format!("/{}", crate::directory::db_path::encode_for_url(path)),
+                crate::domain::directory::Lookup::Ambiguous(_) => format!("/__{replica_id}.nsf"),
+                _ => format!("/{}", crate::domain::directory::db_path::encode_for_url(path)),
             };
             ListItem { title: database.title(), path, replica_id, link: Cow::Owned(link) }
         })

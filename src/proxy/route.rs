@@ -10,17 +10,17 @@ use pingora_http::RequestHeader;
 
 use super::cookies::{self, Brought};
 use super::ctx::Routed;
-use crate::affinity::{Entries, carried, cookie};
-use crate::balancer::view::Exchange;
-use crate::balancer::{Cluster, Snapshot, View};
-use crate::clock;
-use crate::cluster::availability::RequestClass;
-use crate::cluster::{Port, ServerState};
 use crate::config::settings::{AmbiguousPath, OpenServer, UnknownDatabase};
-use crate::directory::{AmbiguousIx, Found, Lookup, Mark};
+use crate::domain::affinity::{Entries, carried, cookie};
+use crate::domain::cluster::availability::RequestClass;
+use crate::domain::cluster::{Port, ServerState};
+use crate::domain::directory::{AmbiguousIx, Found, Lookup, Mark};
+use crate::domain::select::{Hint, MemberIx};
+use crate::domain::url::{self, Class, Hazard, Locator, ServerCommand, Target};
 use crate::pages::Problem;
-use crate::select::{Hint, MemberIx};
-use crate::url::{self, Class, Hazard, Locator, ServerCommand, Target};
+use crate::state::view::Exchange;
+use crate::state::{Cluster, Snapshot, View};
+use crate::util::clock;
 
 /// The first step's answer.
 #[derive(Debug)]
@@ -251,8 +251,8 @@ pub fn tag_of(cluster: &Cluster, view: &View, found: &Found) -> u32 {
 
 /// A database that the directory does not know has a user all the same.
 fn unknown_tag(cluster: &Cluster, raw: &[u8]) -> u32 {
-    let mut folded = crate::directory::db_path::Folded::default();
-    let folded = crate::directory::db_path::fold(raw, &mut folded);
+    let mut folded = crate::domain::directory::db_path::Folded::default();
+    let folded = crate::domain::directory::db_path::fold(raw, &mut folded);
     cluster.keys.database_tag(cookie::number(&cluster.settings.name, "path", folded))
 }
 

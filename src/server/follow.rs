@@ -10,11 +10,12 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
-use crate::balancer::{Balancer, first_probes, restrictions};
-use crate::clock;
 use crate::config::Settings;
 use crate::config::settings::Follow;
-use crate::follow::{Document, Fetched, FollowError, Followed, Origin, Source, copy};
+use crate::follow::{Document, Fetched, FollowError, Source, copy};
+use crate::state::followed::{Followed, Origin};
+use crate::state::{Balancer, first_probes, restrictions};
+use crate::util::clock;
 
 /// How long a start without any copy waits for the other ICM.
 pub const PATIENCE: Duration = Duration::from_secs(30);
@@ -118,7 +119,7 @@ fn apply(
         log::warn!(target: "icm::config", "{warning}");
     }
     let old = balancer.snapshot();
-    let mut followed = Followed::fresh(follow, &document, text, etag);
+    let mut followed = document.followed(follow, text, etag);
     let other_clusters = old.settings.clusters_yaml.as_deref() != Some(&*document.clusters_yaml);
     if other_clusters {
         let mut settings = Settings::clone(&old.settings);
@@ -247,7 +248,7 @@ pub fn again(
     for warning in &document.warnings {
         log::warn!(target: "icm::config", "{warning}");
     }
-    let mut followed = Followed::fresh(&follow, &document, text, etag);
+    let mut followed = document.followed(&follow, text, etag);
     if let Some(known) = known {
         if known.text == followed.text {
             followed.changed_unix_ms = known.changed_unix_ms;

@@ -19,10 +19,10 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::handover::Upgrade;
 use super::{StartError, systemd};
-use crate::access_log::AccessLog;
-use crate::balancer::Balancer;
-use crate::durable;
 use crate::edge::parting::MOMENT as PARTING;
+use crate::state::Balancer;
+use crate::telemetry::access_log::AccessLog;
+use crate::util::durable;
 
 /// Handlers that were installed before anything else, so that an early HUP cannot end the process:
 /// its default action would. What comes before the balancer serves is kept, not lost.

@@ -4,8 +4,6 @@
 //! (Pingora's health checks), `proxy` (all listeners; starts when `knowledge` is ready), `statpub`
 //! and `admin`. Everything that can fail at start fails here, with the address or file in the message.
 
-pub mod admin;
-mod attempts;
 pub mod descriptors;
 pub mod follow;
 pub mod handover;
@@ -15,8 +13,6 @@ pub mod secret;
 pub mod statpub;
 pub mod supervisor;
 mod systemd;
-pub mod tls;
-mod token;
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -31,22 +27,23 @@ use pingora::services::background::background_service;
 use pingora_load_balancing::{Backends, HealthCheckService, HealthRegistry};
 use pingora_proxy::http_proxy;
 
-use crate::access_log::AccessLog;
-use crate::balancer::restrictions_file::StoreError;
-use crate::balancer::{Balancer, restrictions};
+use crate::admin::Admin;
 use crate::config::Settings;
 use crate::edge::House;
 use crate::edge::accept::{Accept, ConnectionLimit, Door};
 use crate::edge::batch::Batch;
 use crate::edge::sockets::{self, Socket};
+use crate::edge::tls::{self, Certificates};
 use crate::pages::PagesError;
-use crate::probe::{Members, Probes};
 use crate::proxy::Proxy;
+use crate::state::probes::{Members, Probes};
+use crate::state::restrictions_file::StoreError;
+use crate::state::{Balancer, restrictions};
+use crate::telemetry::access_log::AccessLog;
 use crate::upstream::deadline::Deadlines;
 use handover::{Inheritance, Upgrade};
 use lifecycle::{PidFile, Signals};
 use supervisor::{Succession, Supervisor};
-use tls::Certificates;
 
 /// How finely probes are scheduled.
 const PROBE_TICK: Duration = Duration::from_millis(100);
@@ -132,7 +129,7 @@ pub fn run(
         AccessLog::start(&settings.access_log, &balancer.statistics).map_err(StartError::AccessLog)?,
     );
     let certificates = Arc::new(Certificates::load(&settings)?);
-    certificates.note_expiry(&balancer);
+    certificates.note_expiry(&balancer.snapshot().settings, &balancer.statistics);
     let pid_file = settings.pid_file.as_deref().map(PidFile::new);
     match &inheritance {
         // The old process is the one to signal until this one serves.
@@ -147,7 +144,7 @@ pub fn run(
     let mut conf: ServerConf = serde_yaml::to_value(&*settings.pingora)
         .and_then(serde_yaml::from_value)
         .map_err(|e| StartError::Pingora(e.to_string()))?;
-    conf.ca_file = conf.ca_file.take().or_else(crate::domino::tls::instead_of_platform);
+    conf.ca_file = conf.ca_file.take().or_else(crate::discovery::domino::tls::instead_of_platform);
     let mut server = Server::new_with_opt_and_conf(Opt::default(), conf);
     server.bootstrap();
     let conf = Arc::clone(&server.configuration);
@@ -208,7 +205,7 @@ pub fn run(
         Ok(Door { socket, tls: certificates.of_admin().map(tls::internal).transpose()? })
     };
     if let Some(socket) = sockets.pop_front() {
-        let app = HttpServer::new_app(admin::Admin::new(Arc::clone(&balancer), certificates.of_admin()));
+        let app = HttpServer::new_app(Admin::new(Arc::clone(&balancer), certificates.of_admin()));
         let doors = vec![internal(socket)?];
         let service = Accept::new("admin", app, doors, Arc::clone(&balancer), house(None), few);
         let service = service.threads(1).counted(&closed);

@@ -7,12 +7,12 @@ use std::path::Path;
 use std::sync::{Arc, PoisonError};
 
 use super::follow;
-use super::tls::Certificates;
-use crate::access_log::AccessLog;
-use crate::balancer::{Balancer, ReloadStatus, first_probes};
-use crate::clock;
 use crate::config::settings::{Admin, Listener, ListenerTls};
 use crate::config::{self, Settings};
+use crate::edge::tls::Certificates;
+use crate::state::{Balancer, ReloadStatus, first_probes};
+use crate::telemetry::access_log::AccessLog;
+use crate::util::clock;
 
 /// Reloads. True when the new configuration is in force. Blocks on files and on the resolver.
 pub fn reload(
@@ -71,7 +71,7 @@ fn attempt(
     let findings = first_probes::before(balancer, &settings, runtime);
     balancer.apply(Arc::new(settings), &findings).map_err(|e| e.to_string())?;
     renewal.put_in_place();
-    certificates.note_expiry(balancer);
+    certificates.note_expiry(&balancer.snapshot().settings, &balancer.statistics);
     if let Some(taken) = taken.as_ref().filter(|t| !t.trouble.is_empty()) {
         let text = format!("{}\nthe clusters that were taken over before stay", taken.trouble);
         balancer.events.note(log::Level::Error, "follow", None, text);

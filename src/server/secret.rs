@@ -9,7 +9,7 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::path::{Path, PathBuf};
 
 use crate::config::file_access::AFFINITY_KEY;
-use crate::durable;
+use crate::util::durable;
 
 /// Octets of a generated key.
 const LENGTH: usize = 32;

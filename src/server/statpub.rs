@@ -14,14 +14,14 @@ use percent_encoding::percent_decode_str;
 use pingora::apps::http_app::ServeHttp;
 use pingora::protocols::http::ServerSession;
 
-use super::attempts::{self, Attempts};
-use super::token;
-use crate::availability::statpub;
-use crate::balancer::view::Entry;
-use crate::balancer::{Balancer, Cluster};
-use crate::clock;
-use crate::cluster::{Member, Port, ServerName};
+use crate::admin::attempts::{self, Attempts};
 use crate::config::settings::{AvailabilitySource, Statpub};
+use crate::discovery::availability::statpub;
+use crate::domain::cluster::{Member, Port, ServerName};
+use crate::state::view::Entry;
+use crate::state::{Balancer, Cluster};
+use crate::util::clock;
+use crate::util::token;
 
 /// The largest body.
 const LARGEST: usize = 1 << 20;

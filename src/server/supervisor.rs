@@ -19,11 +19,11 @@ use tokio::task::AbortHandle;
 use super::follow::{self, Follower, Offer};
 use super::handover::{Inheritance, PROBING, Upgrade};
 use super::lifecycle::{PidFile, Signals};
-use super::tls::Certificates;
 use super::{reload, systemd};
-use crate::access_log::AccessLog;
-use crate::balancer::{Balancer, Cluster, Origin, background, knowledge, restrictions};
-use crate::clock;
+use crate::edge::tls::Certificates;
+use crate::state::{Balancer, Cluster, Origin, background, knowledge, restrictions};
+use crate::telemetry::access_log::AccessLog;
+use crate::util::clock;
 
 /// Listeners open at last after this, whatever is not known by then.
 const LONGEST_START: Duration = Duration::from_secs(5);

@@ -13,8 +13,8 @@ use pingora::server::ShutdownWatch;
 use pingora::services::background::BackgroundService;
 
 use super::table::{Slot, TABLE};
-use crate::clock;
-use crate::descriptor::{Descriptor, Waiting};
+use crate::util::clock;
+use crate::util::descriptor::{Descriptor, Waiting};
 
 /// How often deadlines are looked at: how late one may be kept.
 const INTERVAL: Duration = Duration::from_millis(100);

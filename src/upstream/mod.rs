@@ -8,4 +8,5 @@
 pub mod deadline;
 pub mod reuse;
 mod table;
+pub mod tunnel;
 pub mod usage;

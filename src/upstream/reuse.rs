@@ -5,8 +5,8 @@
 //! that was idle the longest time. Nothing is read from the connection.
 
 use super::usage::Usage;
-use crate::cluster::KeepAlive;
-use crate::descriptor::{Descriptor, Waiting};
+use crate::domain::cluster::KeepAlive;
+use crate::util::descriptor::{Descriptor, Waiting};
 
 /// Why a pooled connection is not used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

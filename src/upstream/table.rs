@@ -4,7 +4,7 @@
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
-use crate::descriptor::Descriptor;
+use crate::util::descriptor::Descriptor;
 
 const CHUNK: usize = 1024;
 const MAX_CHUNKS: usize = 1024;

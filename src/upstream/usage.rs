@@ -5,7 +5,7 @@
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::table::TABLE;
-use crate::descriptor::Descriptor;
+use crate::util::descriptor::Descriptor;
 
 /// Bits of a slot that hold the number of requests; the moment of the last one is above them.
 const REQUEST_BITS: u32 = 16;

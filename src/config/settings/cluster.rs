@@ -8,9 +8,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::Secret;
-use crate::affinity::{SameSite, SessionCookieStyle};
-use crate::cluster::{Port, ServerName};
-use crate::directory::Draft;
+use crate::domain::affinity::{SameSite, SessionCookieStyle};
+use crate::domain::cluster::HostPort;
+use crate::domain::cluster::{Port, ServerName};
+use crate::domain::directory::Draft;
 
 /// One Domino cluster (or a set of unclustered servers).
 #[derive(Clone, Debug)]
@@ -158,25 +159,6 @@ pub struct Server {
     pub connector_headers: bool,
     /// Sources for this server only; empty = the cluster's.
     pub availability: Vec<Availability>,
-}
-
-/// Host (name or address literal) and port.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct HostPort {
-    /// Without brackets.
-    pub host: String,
-    /// 1..=65535.
-    pub port: u16,
-}
-
-impl std::fmt::Display for HostPort {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        if self.host.contains(':') {
-            write!(f, "[{}]:{}", self.host, self.port)
-        } else {
-            write!(f, "{}:{}", self.host, self.port)
-        }
-    }
 }
 
 /// An `http://` or `https://` URL split up.

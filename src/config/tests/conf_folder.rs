@@ -5,7 +5,7 @@ use std::path::Path;
 use super::super::{keys, load_with, pingora};
 use super::support::{FULL_FILES, load};
 
-const FULL: &str = include_str!("../../../conf/full.yaml");
+const FULL: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/conf/full.yaml"));
 
 #[test]
 fn every_file_under_conf_loads() {

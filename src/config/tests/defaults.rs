@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::super::settings::*;
 use super::super::{Disk, FileAccess, load_clusters, unread};
 use super::support::{self, FULL_FILES, Virtual, cluster, load, top};
-use crate::affinity::{SameSite, SessionCookieStyle};
+use crate::domain::affinity::{SameSite, SessionCookieStyle};
 
 fn seconds(n: u64) -> Duration {
     Duration::from_secs(n)
@@ -161,7 +161,7 @@ fn a_file_with_a_listener_and_a_cluster_gets_the_defaults_of_the_contract() {
 
 #[test]
 fn the_full_file_shows_the_same_values_as_no_file() {
-    let full = support::load(include_str!("../../../conf/full.yaml")).unwrap();
+    let full = support::load(include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/conf/full.yaml"))).unwrap();
     let short = load(&cluster("")).unwrap().settings;
     let f = full.settings;
     assert_eq!(f.limits, short.limits);
@@ -330,7 +330,8 @@ fn relative_names_start_at_the_directory_of_the_file() {
 
 #[test]
 fn secrets_lose_their_line_end_and_never_show() {
-    let s = support::load(include_str!("../../../conf/full.yaml")).unwrap().settings;
+    let s =
+        support::load(include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/conf/full.yaml"))).unwrap().settings;
     assert_eq!(&*s.admin.token.clone().unwrap().0, b"0123456789abcdef");
     assert_eq!(&*s.statpub.clone().unwrap().token.unwrap().0, b"fedcba9876543210");
     assert_eq!(s.clusters[0].affinity.secrets.len(), 2);
@@ -405,7 +406,7 @@ fn what_is_no_configuration_of_an_icm_is_refused() {
 
 #[test]
 fn the_clusters_that_are_passed_on_mean_the_same() {
-    let loaded = support::load(include_str!("../../../conf/full.yaml")).unwrap();
+    let loaded = support::load(include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/conf/full.yaml"))).unwrap();
     let yaml = format!("clusters:\n{}", loaded.settings.clusters_yaml.as_deref().unwrap());
     let roots = ["/etc/icm".into(), "/var/lib/icm".into()];
     let taken = load_clusters(Path::new("other"), &yaml, &access(&roots), &*FULL_FILES).unwrap();

@@ -552,7 +552,7 @@ fn a_real_file_is_read_with_what_it_names() {
 
 #[test]
 fn the_files_of_the_full_example_are_all_needed() {
-    let text = include_str!("../../../conf/full.yaml");
+    let text = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/conf/full.yaml"));
     assert!(load_from(text, &Virtual::default()).unwrap_err().len() >= 8);
     assert!(load_from(text, &*FULL_FILES).is_ok());
 }

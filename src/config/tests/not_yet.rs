@@ -29,7 +29,9 @@ fn the_defaults_and_what_works_warn_about_nothing() {
     let text = cluster("    affinity: { fail_back: 5m, session_cookies: [Mine] }\n");
     assert_eq!(silent_keys(&text), []);
     let full = std::path::Path::new("/etc/icm/icm.yaml");
-    let loaded = load_with(full, include_str!("../../../conf/full.yaml"), &*FULL_FILES).unwrap();
+    let loaded =
+        load_with(full, include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/conf/full.yaml")), &*FULL_FILES)
+            .unwrap();
     let silent: Vec<_> = loaded.warnings.iter().filter(|w| w.text.contains("in this version")).collect();
     assert!(silent.is_empty(), "{silent:?}");
 }

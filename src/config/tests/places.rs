@@ -58,7 +58,7 @@ fn no_panic(text: &str) {
     }
 }
 
-const FULL: &str = include_str!("../../../conf/full.yaml");
+const FULL: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/conf/full.yaml"));
 
 proptest! {
     #[test]

@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 pub use inheritance::Inheritance;
 pub use upgrade::Upgrade;
 
-use crate::balancer::restrictions::Kept;
+use crate::state::restrictions::Kept;
 
 /// The variable that tells a process who hands over to it: the pid of its parent.
 pub const FROM: &str = "ICM_UPGRADE_FROM";

@@ -21,11 +21,11 @@ use tokio::sync::watch;
 
 use super::channel::Channel;
 use super::{FROM, Go, HELLO, Offer, READY, STEP, Said};
-use crate::balancer::upgrade::State;
-use crate::balancer::{Balancer, restrictions};
 use crate::edge::sockets::Socket;
 use crate::server::lifecycle::PidFile;
 use crate::server::systemd;
+use crate::state::upgrade::State;
+use crate::state::{Balancer, restrictions};
 
 /// The program as it was started, found again when its file was replaced.
 #[derive(Clone, Debug)]
@@ -150,8 +150,9 @@ impl Upgrade {
         self.sockets.lock().unwrap_or_else(PoisonError::into_inner).clear();
         systemd::handed_over(pid);
         self.balancer.drain();
-        let took =
-            humantime::format_duration(Duration::from_millis(crate::clock::whole_ms(started.elapsed())));
+        let took = humantime::format_duration(Duration::from_millis(crate::util::clock::whole_ms(
+            started.elapsed(),
+        )));
         let text = format!("process {pid} has taken over from {} after {took}", std::process::id());
         self.balancer.events.note(log::Level::Info, "upgrade", None, text);
         self.balancer.upgrade.end(State::HandedOver, String::new(), Some(pid));

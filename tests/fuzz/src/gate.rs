@@ -1,8 +1,8 @@
 //! The gate: what passes does not depend on the pieces that octets come in, and others read it the same way.
 
-use domino_icm::gate::{Gate, Limits, Refusal, Stage, Verdict, rewritten};
+use domino_icm::edge::gate::{Gate, Limits, Refusal, Stage, Verdict, rewritten};
 
-#[path = "../../../src/gate/tests/streams.rs"]
+#[path = "../../../src/edge/gate/tests/streams.rs"]
 mod streams;
 
 /// A client's octets. The first one says in what pieces they come.

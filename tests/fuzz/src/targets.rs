@@ -6,18 +6,18 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
 
-use domino_icm::affinity::cookie::unquoted;
-use domino_icm::affinity::session::{Meaning, pairs};
-use domino_icm::affinity::{Cookies, Entries, Keys, entries::MAX};
-use domino_icm::availability::{
-    ParseError, Report, agent_check as agent, console, prometheus, statpub as push,
-};
-use domino_icm::cluster::ServerName;
 use domino_icm::config::settings::ViewFormat;
 use domino_icm::config::{Content, Files, load_with};
-use domino_icm::directory::{Folded, ReplicaId, encode_for_url, fold, fold_plain};
-use domino_icm::domino::view_entries::{self, Categories, MAX_COLUMNS, MAX_ROWS, MAX_VALUES};
-use domino_icm::url::{self, CommandTable};
+use domino_icm::discovery::availability::{
+    ParseError, Report, agent_check as agent, console, prometheus, statpub as push,
+};
+use domino_icm::discovery::domino::view_entries::{self, Categories, MAX_COLUMNS, MAX_ROWS, MAX_VALUES};
+use domino_icm::domain::affinity::cookie::unquoted;
+use domino_icm::domain::affinity::session::{Meaning, pairs};
+use domino_icm::domain::affinity::{Cookies, Entries, Keys, entries::MAX};
+use domino_icm::domain::cluster::ServerName;
+use domino_icm::domain::directory::{Folded, ReplicaId, encode_for_url, fold, fold_plain};
+use domino_icm::domain::url::{self, CommandTable};
 
 #[path = "gate.rs"]
 mod gate_streams;

@@ -1,0 +1,258 @@
+//! `/databases`: search over all databases, and who would serve each one now.
+//!
+//! In: a part of a path, a title or a replica ID, in any case. Out: the first databases that have it, each with its
+//! replicas. One call looks at a bounded number of databases, whatever the directory's size, and says where it
+//! stopped; a whole path or replica ID is found at once, wherever it stands.
+
+use serde_json::{Value, json};
+use smallvec::SmallVec;
+
+use super::Call;
+use super::reply::Reply;
+use super::routes::scheme;
+use crate::domain::cluster::Port;
+use crate::domain::directory::index::Database;
+use crate::domain::directory::{DatabaseIx, Found, Index, Lookup, ReplicaId};
+use crate::domain::select::{self, Candidate, Outcome, Question, Verdict};
+use crate::state::{Cluster, View};
+use crate::util::clock;
+
+/// Hits in one answer, where `limit` does not say.
+const USUAL: usize = 20;
+/// Hits in one answer at most.
+const MOST: usize = 200;
+/// Databases looked at in one call: some ten milliseconds.
+const SCAN: usize = 100_000;
+
+/// `GET /databases?q=&limit=&from=&cluster=&scheme=`.
+#[must_use]
+pub fn answer(call: &Call) -> Reply {
+    search(call).unwrap_or_else(|refusal| refusal)
+}
+
+fn search(call: &Call) -> Result<Reply, Reply> {
+    let limit = call.number("limit", USUAL, 1..=MOST)?;
+    let from = call.number("from", 0, 0..=usize::MAX)?;
+    let tls = match scheme(call)? {
+        Some(port) => port == Port::Https,
+        // What most clients use: the scheme of the first listener.
+        None => call.snapshot.settings.listeners.first().is_some_and(|l| l.tls.is_some()),
+    };
+    let wanted = call.argument("cluster").filter(|name| !name.is_empty());
+    let clusters: Vec<_> = call
+        .snapshot
+        .clusters
+        .iter()
+        .filter(|c| wanted.as_ref().is_none_or(|name| c.settings.name == *name))
+        .map(|cluster| (cluster, cluster.view.load_full()))
+        .collect();
+    if let (true, Some(name)) = (clusters.is_empty(), &wanted) {
+        return Err(Reply::bad_query(format!("there is no cluster `{name}`; /status lists them")));
+    }
+    let question = call.argument("q").unwrap_or_default();
+    let needle = Needle::new(&question);
+    let total: usize = clusters.iter().map(|(_, view)| view.directory.index.len()).sum();
+    let mut hits = Vec::new();
+    if from == 0 {
+        for (cluster, view) in &clusters {
+            let exact = needle.exactly(&view.directory.index);
+            let room = limit.saturating_sub(hits.len());
+            hits.extend(exact.into_iter().take(room).map(|ix| shown(cluster, view, ix, tls)));
+        }
+    }
+    // Numbers run through all clusters, one directory after the other. 0 is the first call, 1 the first database
+    // of a later one.
+    let begin = from.saturating_sub(1).min(total);
+    let (mut at, mut first) = (begin, 0);
+    let stop = begin.saturating_add(SCAN).min(total);
+    'scan: for (cluster, view) in &clusters {
+        let index = &view.directory.index;
+        let exact = needle.exactly(index);
+        for database in index.databases().skip(at.saturating_sub(first)) {
+            if at >= stop || hits.len() >= limit {
+                break 'scan;
+            }
+            at += 1;
+            if !exact.contains(&database.ix()) && needle.is_in(index, &database) {
+                hits.push(shown(cluster, view, database.ix(), tls));
+            }
+        }
+        first += index.len();
+    }
+    let next = (at < total).then_some(at + 1);
+    Ok(Reply::json(&json!({
+        "q": question,
+        "scheme": if tls { "https" } else { "http" },
+        "databases": hits,
+        "total": total,
+        "scanned": at - begin,
+        "scan_limit": SCAN,
+        "next": next,
+    })))
+}
+
+/// What is searched for, folded as the directory folds.
+#[derive(Debug)]
+struct Needle {
+    text: String,
+    path: String,
+    replica_id: Option<ReplicaId>,
+    /// Digits of a replica ID, or some of them, without the colon.
+    digits: Option<String>,
+}
+
+impl Needle {
+    fn new(question: &str) -> Self {
+        let text = question.trim().to_lowercase();
+        let path = text.replace('\\', "/");
+        let path = path.trim_start_matches('/').to_owned();
+        let bare = text.strip_prefix("__").unwrap_or(&text).trim_end_matches(".nsf").replacen(':', "", 1);
+        let is_hex = (4..=16).contains(&bare.len()) && bare.bytes().all(|octet| octet.is_ascii_hexdigit());
+        Self {
+            replica_id: ReplicaId::parse(&bare).ok(),
+            digits: is_hex.then(|| bare.to_ascii_uppercase()),
+            text,
+            path,
+        }
+    }
+
+    /// What an index finds without a search.
+    fn exactly(&self, index: &Index) -> SmallVec<[DatabaseIx; 4]> {
+        if let Some(id) = self.replica_id {
+            return index.by_replica_id(id).into_iter().collect();
+        }
+        match index.by_plain_path(&self.path) {
+            _ if self.path.is_empty() => SmallVec::new(),
+            Lookup::Unknown => SmallVec::new(),
+            Lookup::One(found) => SmallVec::from_slice(&[found.database]),
+            Lookup::Ambiguous(path) => index.ambiguous(path).map(|found| found.database).collect(),
+        }
+    }
+
+    fn is_in(&self, index: &Index, database: &Database<'_>) -> bool {
+        let in_path = || database.replicas().any(|r| index.folded_path(r.path_ix).contains(&self.path));
+        let in_title = || contains_folded(database.title(), &self.text);
+        let in_id =
+            || self.digits.as_ref().is_some_and(|d| database.replica_id().to_string().contains(d.as_str()));
+        in_path() || in_title() || in_id()
+    }
+}
+
+/// `needle` is in `text`, whatever its case; `needle` is in lower case.
+fn contains_folded(text: &str, needle: &str) -> bool {
+    if text.is_ascii() {
+        let needle = needle.as_bytes();
+        return needle.is_empty()
+            || text.as_bytes().windows(needle.len()).any(|part| part.eq_ignore_ascii_case(needle));
+    }
+    text.to_lowercase().contains(needle)
+}
+
+/// One database with its replicas, and who would serve somebody new.
+fn shown(cluster: &Cluster, view: &View, database: DatabaseIx, tls: bool) -> Value {
+    let index = &view.directory.index;
+    let found = Found { database, path: None };
+    let database = index.database(database);
+    let mut candidates: SmallVec<[Candidate; 8]> = SmallVec::new();
+    view.candidates(Some(&found), &mut candidates);
+    let question = Question::of_newcomer(&candidates, cluster.settings.port_for(tls), clock::now_ms(), 0);
+    let decision = select::decide(&question, &cluster.rules);
+    let replicas: Vec<Value> = database
+        .replicas()
+        .map(|replica| {
+            let member = view.member_of(replica.server);
+            let name = index.servers().get(replica.server.index()).map(|name| name.abbreviated());
+            json!({
+                "server": name,
+                "path": replica.path,
+                "mark": replica.mark.word(),
+                "state": member.and_then(|m| view.entry(m)).map(|e| e.member.state().word()),
+                "verdict": member.and_then(|m| decision.verdict(m)).map(|v| v.to_string()),
+            })
+        })
+        .collect();
+    // Chance draws among equals: all of them would serve.
+    let served_by: Vec<&str> = decision
+        .verdicts
+        .iter()
+        .filter(|(_, verdict)| matches!(verdict, Verdict::Chosen(_) | Verdict::Equal(_)))
+        .filter_map(|(member, _)| view.entry(*member).map(|e| e.server.name.abbreviated()))
+        .collect();
+    let (outcome, why) = match decision.outcome {
+        Outcome::Serve(_, why) => ("serve", Some(why.to_string())),
+        Outcome::Full => ("overloaded", None),
+        Outcome::OutOfService => ("out_of_service", None),
+        Outcome::NoteIdServerGone | Outcome::NoServer => ("no_server", None),
+    };
+    json!({
+        "cluster": cluster.settings.name,
+        "path": database.path(),
+        "title": database.title(),
+        "replica_id": database.replica_id().to_string(),
+        "replicas": replicas,
+        "served_by": served_by,
+        "outcome": outcome,
+        "why": why,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::cluster::ServerName;
+    use crate::domain::directory::{Entry, Mark};
+
+    fn index(entries: &[(&str, u64, &str)]) -> Index {
+        let entries = entries.iter().map(|(path, id, title)| Entry {
+            path: (*path).to_owned(),
+            server: ServerName::parse("Web1/Acme").unwrap(),
+            replica_id: ReplicaId(*id),
+            title: (*title).to_owned(),
+            mark: Mark::InService,
+        });
+        Index::build(entries).0
+    }
+
+    fn found(index: &Index, question: &str) -> Vec<String> {
+        let needle = Needle::new(question);
+        let hits = index.databases().filter(|database| needle.is_in(index, database));
+        hits.map(|database| database.path().to_owned()).collect()
+    }
+
+    #[test]
+    fn path_title_and_replica_id_are_searched_in_any_case() {
+        let index = index(&[
+            ("Sales\\Leads.nsf", 0xC125_7A00_0041_D2E0, "Kunden & Käufe"),
+            ("hr/vacation.nsf", 0xC125_7A00_0041_FFFF, "<script>alert(1)</script>"),
+        ]);
+        for question in [
+            "sales/leads",
+            "LEADS.NSF",
+            "sales\\leads",
+            "/sales/",
+            "KÄUFE",
+            "kunden &",
+            "d2e0",
+            "C1257A00:0041D2E0",
+        ] {
+            assert_eq!(found(&index, question), ["Sales/Leads.nsf"], "{question}");
+        }
+        assert_eq!(found(&index, "<SCRIPT>"), ["hr/vacation.nsf"]);
+        assert_eq!(found(&index, "c1257a0000").len(), 2);
+        assert_eq!(found(&index, "").len(), 2);
+        assert!(found(&index, "nothing like this").is_empty());
+    }
+
+    #[test]
+    fn a_whole_path_or_replica_id_is_found_without_a_search() {
+        let index = index(&[("a.nsf", 1, ""), ("b.nsf", 2, ""), ("c.nsf", 3, "")]);
+        for question in ["B.NSF", "/b.nsf", "0000000000000002", "__0000000000000002.nsf", "00000000:00000002"]
+        {
+            let exact = Needle::new(question).exactly(&index);
+            let paths: Vec<_> = exact.iter().map(|ix| index.database(*ix).path()).collect();
+            assert_eq!(paths, ["b.nsf"], "{question}");
+        }
+        assert!(Needle::new("").exactly(&index).is_empty());
+        assert!(Needle::new("b").exactly(&index).is_empty());
+    }
+}

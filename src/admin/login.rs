@@ -1,0 +1,132 @@
+//! The login of the status page: the token once, then a cookie.
+//!
+//! In: a form with the token. Out: a cookie that says until when it is good, under a MAC keyed with the token.
+//! Nothing is kept here: another token ends all logins. Browsers do not tell ports apart when they send cookies,
+//! so another service of this host may see this one: it holds no token, and is good only from the address it
+//! was given to.
+
+use std::net::IpAddr;
+
+use hmac::{Hmac, Mac};
+use http::header::{self, HeaderValue};
+use http::{HeaderMap, StatusCode};
+use pingora_http::RequestHeader;
+use serde_json::json;
+use sha2::Sha256;
+use subtle::ConstantTimeEq;
+
+use super::Call;
+use super::reply::Reply;
+use crate::util::clock;
+
+/// The cookie's name.
+const COOKIE: &str = "icm_admin";
+/// How long a login is good: a night's work, seconds.
+const LIFETIME: u64 = 12 * 3600;
+
+/// `POST /login` with `token=` as a form.
+#[must_use]
+pub fn login(call: &Call) -> Reply {
+    let Some(token) = &call.snapshot.settings.admin.token else {
+        return Reply::problem(
+            StatusCode::CONFLICT,
+            "no_token",
+            "no token is set: there is nothing to log in for",
+        );
+    };
+    let peer = call.peer.map(|a| a.ip());
+    if !is_right(call, &token.0) {
+        let from = peer.map_or_else(String::new, |ip| format!(" from {ip}"));
+        log::warn!(target: "icm::admin", "login{from} with a wrong token");
+        return Reply::problem(
+            StatusCode::UNAUTHORIZED,
+            "wrong_token",
+            "this is not the token; it is the content of the file that admin.token_file names",
+        );
+    }
+    let until = clock::unix_secs() + LIFETIME;
+    let value = format!("{until}.{}", hex(&mac(&token.0, until, peer)));
+    Reply::json(&json!({ "until": until * 1_000 }))
+        .with(header::SET_COOKIE, cookie(&value, LIFETIME, call.tls))
+}
+
+/// The form holds this token.
+#[must_use]
+pub fn is_right(call: &Call, token: &[u8]) -> bool {
+    let given = crate::domain::url::argument(&call.body, b"token").unwrap_or_default();
+    !token.is_empty() && bool::from(given.trim_ascii().ct_eq(token))
+}
+
+/// `POST /logout`: the browser forgets.
+#[must_use]
+pub fn logout(call: &Call) -> Reply {
+    Reply::json(&json!({ "until": 0 })).with(header::SET_COOKIE, cookie("", 0, call.tls))
+}
+
+/// The request carries the cookie of a login with this token, made for this address, that is still good.
+#[must_use]
+pub fn is_logged_in(head: &RequestHeader, token: &[u8], peer: Option<IpAddr>) -> bool {
+    values(&head.headers).any(|value| is_good(value, token, peer, clock::unix_secs()))
+}
+
+fn is_good(value: &str, token: &[u8], peer: Option<IpAddr>, now: u64) -> bool {
+    let Some((until, given)) = value.split_once('.') else { return false };
+    let Ok(until) = until.parse::<u64>() else { return false };
+    let right = hex(&mac(token, until, peer));
+    !token.is_empty() && until > now && bool::from(given.as_bytes().ct_eq(right.as_bytes()))
+}
+
+fn values(headers: &HeaderMap) -> impl Iterator<Item = &str> {
+    let lines = headers.get_all(header::COOKIE).iter().filter_map(|line| line.to_str().ok());
+    let pairs = lines.flat_map(|line| line.split(';')).filter_map(|pair| pair.trim().split_once('='));
+    pairs.filter(|(name, _)| *name == COOKIE).map(|(_, value)| value)
+}
+
+fn mac(token: &[u8], until: u64, peer: Option<IpAddr>) -> Vec<u8> {
+    let peer = peer.map_or_else(String::new, |ip| ip.to_canonical().to_string());
+    let Ok(keyed) = Hmac::<Sha256>::new_from_slice(token) else { return Vec::new() };
+    keyed.chain_update(format!("icm admin login\n{until}\n{peer}")).finalize().into_bytes().to_vec()
+}
+
+fn hex(octets: &[u8]) -> String {
+    octets.iter().map(|octet| format!("{octet:02x}")).collect()
+}
+
+fn cookie(value: &str, lifetime: u64, tls: bool) -> HeaderValue {
+    let secure = if tls { "; Secure" } else { "" };
+    let text = format!("{COOKIE}={value}; Path=/; Max-Age={lifetime}; HttpOnly; SameSite=Strict{secure}");
+    HeaderValue::from_str(&text).unwrap_or_else(|_| HeaderValue::from_static(""))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_login_is_good_for_its_token_its_address_and_its_time() {
+        let peer = Some(IpAddr::from([192, 0, 2, 7]));
+        let value = format!("1000.{}", hex(&mac(b"secret", 1_000, peer)));
+        assert!(is_good(&value, b"secret", peer, 999));
+        assert!(!is_good(&value, b"secret", peer, 1_000), "over");
+        assert!(!is_good(&value, b"another", peer, 999), "another token");
+        assert!(!is_good(&value, b"secret", Some(IpAddr::from([192, 0, 2, 8])), 999), "from elsewhere");
+        assert!(!is_good(&value.replacen("1000", "9000", 1), b"secret", peer, 999), "stretched");
+        for forged in ["", ".", "9000.", "9000", "x.y", "secret"] {
+            assert!(!is_good(forged, b"secret", peer, 1) && !is_good(forged, b"", peer, 1), "{forged}");
+        }
+    }
+
+    #[test]
+    fn the_cookie_is_found_among_others() {
+        let mut headers = HeaderMap::new();
+        headers.append(header::COOKIE, "a=b; icm_admin=1.x".parse().unwrap());
+        headers.append(header::COOKIE, "icm_admin=2.y;c".parse().unwrap());
+        assert_eq!(values(&headers).collect::<Vec<_>>(), ["1.x", "2.y"]);
+    }
+
+    #[test]
+    fn the_cookie_is_for_this_page_alone() {
+        let text = cookie("v", 60, true);
+        assert_eq!(text, "icm_admin=v; Path=/; Max-Age=60; HttpOnly; SameSite=Strict; Secure");
+    }
+}

@@ -1,0 +1,97 @@
+//! The traffic of each cluster and the knowledge behind it.
+//!
+//! In: the clusters. Out: families labelled with the cluster. Requests that no cluster took have `cluster="-"`, as
+//! in the access log.
+
+use std::sync::PoisonError;
+
+use super::exposition::Exposition;
+use crate::config::settings::{Directory, Servers};
+use crate::state::{Balancer, Cluster};
+use crate::telemetry::statistics::traffic::Traffic;
+use crate::util::clock;
+
+/// Writes one family after the other, each with every cluster.
+pub fn render(out: &mut Exposition, balancer: &Balancer) {
+    let snapshot = balancer.snapshot();
+    let clusters: Vec<(&str, &Cluster)> =
+        snapshot.clusters.iter().map(|cluster| (cluster.settings.name.as_str(), &**cluster)).collect();
+    traffic(out, &clusters, &balancer.statistics.elsewhere);
+    members(out, &clusters);
+    directories(out, &clusters);
+}
+
+fn traffic(out: &mut Exposition, clusters: &[(&str, &Cluster)], elsewhere: &Traffic) {
+    let all = || clusters.iter().map(|(name, cluster)| (*name, &cluster.kept.traffic));
+    out.histogram(
+        "icm_request_duration_seconds",
+        "From a request's head to its last octet, by class of status",
+    );
+    for (cluster, traffic) in all().chain([("-", elsewhere)]) {
+        for (status, times) in traffic.requests() {
+            out.times(&[("cluster", cluster), ("status", status)], &times);
+        }
+    }
+    out.histogram("icm_upstream_response_seconds", "From the choice of a server to its answer's header");
+    for (cluster, traffic) in all() {
+        for (class, times) in traffic.answers() {
+            out.times(&[("cluster", cluster), ("class", class)], &times);
+        }
+    }
+    out.counter("icm_failovers_total", "Requests sent to another server, by what the one before did");
+    for (cluster, traffic) in all() {
+        for (cause, count) in traffic.failovers() {
+            out.sample(&[("cluster", cluster), ("cause", cause)], count);
+        }
+    }
+}
+
+fn members(out: &mut Exposition, clusters: &[(&str, &Cluster)]) {
+    out.gauge("icm_members_readable", "0 while the Server documents cannot be read");
+    for (name, cluster) in clusters {
+        if matches!(cluster.settings.servers, Servers::Names(_)) {
+            let trouble = cluster.kept.members_trouble.lock().unwrap_or_else(PoisonError::into_inner);
+            out.sample(&[("cluster", name)], u8::from(trouble.is_empty()));
+        }
+    }
+}
+
+fn directories(out: &mut Exposition, clusters: &[(&str, &Cluster)]) {
+    let now = clock::unix_ms();
+    let loaded: Vec<_> =
+        clusters.iter().map(|(name, cluster)| ([("cluster", *name)], cluster.view.load_full())).collect();
+    out.gauge("icm_directory_age_seconds", "Age of the directory in use");
+    for (labels, view) in &loaded {
+        out.sample(labels, now.saturating_sub(view.directory.at_unix_ms) / 1_000);
+    }
+    out.gauge(
+        "icm_directory_refresh_seconds",
+        "How often the directory is read, where it is read from a database",
+    );
+    for (name, cluster) in clusters {
+        if let Directory::Cldbdir(source) = &cluster.settings.directory {
+            out.sample(&[("cluster", name)], source.refresh.as_secs_f64());
+        }
+    }
+    out.gauge("icm_directory_readable", "0 while the directory cannot be read");
+    for (name, cluster) in clusters {
+        let trouble = cluster.kept.directory_trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        out.sample(&[("cluster", name)], u8::from(trouble.is_empty()));
+    }
+    out.gauge("icm_directory_loaded", "1 when there is a directory, fresh or from its cache");
+    for (labels, view) in &loaded {
+        out.sample(labels, u8::from(view.directory.is_loaded()));
+    }
+    out.gauge("icm_directory_databases", "Databases in the directory");
+    for (labels, view) in &loaded {
+        out.sample(labels, view.directory.index.len());
+    }
+    out.gauge("icm_directory_replicas", "Replicas in the directory");
+    for (labels, view) in &loaded {
+        out.sample(labels, view.directory.index.replica_count());
+    }
+    out.gauge("icm_directory_strangers", "Servers in the directory that are no members of the cluster");
+    for (labels, view) in &loaded {
+        out.sample(labels, view.strangers().len());
+    }
+}

@@ -1,0 +1,131 @@
+//! Prometheus' text format, version 0.0.4.
+//!
+//! In: families and their samples. Out: text in which no name of a server can break a line. It checks nothing
+//! else: which metrics there are is said elsewhere.
+//! <https://prometheus.io/docs/instrumenting/exposition_formats/#text-based-format>
+
+use std::fmt::{Display, Write as _};
+
+use crate::telemetry::statistics::traffic::{BOUNDS, Times};
+
+/// Label names and values.
+pub type Labels<'a> = &'a [(&'a str, &'a str)];
+
+/// See the module's description.
+#[derive(Debug)]
+pub struct Exposition {
+    out: String,
+    name: &'static str,
+}
+
+impl Default for Exposition {
+    fn default() -> Self {
+        Self { out: String::with_capacity(32 * 1024), name: "" }
+    }
+}
+
+impl Exposition {
+    /// Begins a family that only grows.
+    pub fn counter(&mut self, name: &'static str, help: &str) {
+        self.family(name, help, "counter");
+    }
+
+    /// Begins a family that goes up and down.
+    pub fn gauge(&mut self, name: &'static str, help: &str) {
+        self.family(name, help, "gauge");
+    }
+
+    /// Begins a family of histograms.
+    pub fn histogram(&mut self, name: &'static str, help: &str) {
+        self.family(name, help, "histogram");
+    }
+
+    fn family(&mut self, name: &'static str, help: &str, kind: &str) {
+        self.name = name;
+        let _ = writeln!(self.out, "# HELP {name} {help}\n# TYPE {name} {kind}");
+    }
+
+    /// A sample of the family that was begun.
+    pub fn sample(&mut self, labels: Labels<'_>, value: impl Display) {
+        self.line("", labels, None, value);
+    }
+
+    /// A histogram of the family that was begun.
+    pub fn times(&mut self, labels: Labels<'_>, times: &Times) {
+        let mut below = 0;
+        for (bound, count) in BOUNDS.iter().zip(&times.buckets) {
+            below += count;
+            let seconds = *bound as f64 / 1e6;
+            self.line("_bucket", labels, Some(&seconds), below);
+        }
+        let count = times.count();
+        self.line("_bucket", labels, Some(&"+Inf"), count);
+        self.line("_sum", labels, None, times.micros as f64 / 1e6);
+        self.line("_count", labels, None, count);
+    }
+
+    fn line(&mut self, suffix: &str, labels: Labels<'_>, bound: Option<&dyn Display>, value: impl Display) {
+        self.out.push_str(self.name);
+        self.out.push_str(suffix);
+        let mut before = '{';
+        for (name, text) in labels {
+            self.out.push(before);
+            self.out.push_str(name);
+            self.out.push_str("=\"");
+            for c in text.chars() {
+                match c {
+                    '\\' => self.out.push_str("\\\\"),
+                    '"' => self.out.push_str("\\\""),
+                    '\n' => self.out.push_str("\\n"),
+                    c => self.out.push(c),
+                }
+            }
+            self.out.push('"');
+            before = ',';
+        }
+        if let Some(bound) = bound {
+            let _ = write!(self.out, "{before}le=\"{bound}\"");
+            before = ',';
+        }
+        if before == ',' {
+            self.out.push('}');
+        }
+        let _ = writeln!(self.out, " {value}");
+    }
+
+    /// The whole text.
+    #[must_use]
+    pub fn finish(self) -> String {
+        self.out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_label_says_cannot_end_it() {
+        let mut text = Exposition::default();
+        text.gauge("x", "An x");
+        text.sample(&[("server", "W\"e\\b\n1/Ä")], 1);
+        text.sample(&[], 2.5);
+        let expected = "# HELP x An x\n# TYPE x gauge\nx{server=\"W\\\"e\\\\b\\n1/Ä\"} 1\nx 2.5\n";
+        assert_eq!(text.finish(), expected);
+    }
+
+    #[test]
+    fn buckets_add_up_and_the_last_one_is_the_count() {
+        let mut times = Times { micros: 1_500_000, ..Times::default() };
+        times.buckets[0] = 2;
+        times.buckets[BOUNDS.len()] = 1;
+        let mut text = Exposition::default();
+        text.histogram("t_seconds", "Times");
+        text.times(&[("cluster", "A")], &times);
+        let text = text.finish();
+        assert!(text.contains("t_seconds_bucket{cluster=\"A\",le=\"0.001\"} 2\n"), "{text}");
+        assert!(text.contains("t_seconds_bucket{cluster=\"A\",le=\"90\"} 2\n"), "{text}");
+        let end = "le=\"+Inf\"} 3\nt_seconds_sum{cluster=\"A\"} 1.5\nt_seconds_count{cluster=\"A\"} 3\n";
+        assert!(text.ends_with(end), "{text}");
+    }
+}

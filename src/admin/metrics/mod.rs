@@ -1,0 +1,134 @@
+//! The numbers of the balancer as Prometheus text.
+//!
+//! In: counters and states. Out: the exposition format, made when it is asked for. Labels are clusters, servers
+//! and fixed words, never a URL or a database. docs/monitoring.md says what each means. The ICM's own
+//! statistics keep their names
+//! (<https://help.hcl-software.com/domino/10.0.1/tune_internetclustermanagerstatistics_r.html>).
+
+mod clusters;
+pub mod domino;
+mod exposition;
+mod process;
+mod servers;
+
+use std::sync::PoisonError;
+use std::sync::atomic::Ordering::Relaxed;
+
+use crate::state::Balancer;
+use crate::state::followed::Followed;
+use crate::telemetry::statistics::ClientStatistics;
+use crate::telemetry::statistics::Statistics;
+use crate::util::clock;
+use domino::{Kind, Value};
+use exposition::Exposition;
+
+/// All metrics.
+#[must_use]
+pub fn render(balancer: &Balancer) -> String {
+    let mut out = Exposition::default();
+    out.gauge("icm_build_info", "1, with the version of the program");
+    out.sample(&[("version", env!("CARGO_PKG_VERSION"))], 1);
+    for statistic in domino::statistics(balancer) {
+        let Value::Number(value) = statistic.value else { continue };
+        match statistic.kind {
+            Kind::Counter => out.counter(statistic.metric, statistic.domino),
+            Kind::Gauge => out.gauge(statistic.metric, statistic.domino),
+        }
+        out.sample(&[], value);
+    }
+    let statistics = &balancer.statistics;
+    out.gauge("icm_requests_in_flight", "Requests in progress");
+    out.sample(&[], statistics.in_flight.load(Relaxed));
+    out.gauge("icm_ready", "1 when /readyz is 200");
+    out.sample(&[], u8::from(balancer.is_ready()));
+    clients(&mut out, &statistics.clients);
+    reload(&mut out, balancer);
+    followed(&mut out, balancer);
+    certificates(&mut out, statistics);
+    access_log(&mut out, statistics);
+    clusters::render(&mut out, balancer);
+    servers::render(&mut out, balancer);
+    process::render(&mut out);
+    out.finish()
+}
+
+fn clients(out: &mut Exposition, clients: &ClientStatistics) {
+    out.counter("icm_client_refused_total", "Requests refused before they were parsed");
+    for (status, count) in clients.refusals() {
+        out.sample(&[("status", &status.to_string())], count);
+    }
+    out.counter("icm_client_connections_closed_total", "Connections closed without an answer, by reason");
+    for (reason, count) in [
+        ("limit", &clients.over_limit),
+        ("client_limit", &clients.over_client_limit),
+        ("handshake", &clients.handshakes_failed),
+        ("slow", &clients.too_slow),
+    ] {
+        out.sample(&[("reason", reason)], count.load(Relaxed));
+    }
+    out.counter("icm_client_limited_total", "Requests answered with 429, by the limit of limits.per_client");
+    for (limit, count) in
+        [("requests_per_second", &clients.over_rate), ("requests_in_flight", &clients.over_in_flight)]
+    {
+        out.sample(&[("limit", limit)], count.load(Relaxed));
+    }
+}
+
+fn reload(out: &mut Exposition, balancer: &Balancer) {
+    let reload = balancer.reload.lock().unwrap_or_else(PoisonError::into_inner);
+    out.gauge("icm_config_reload_success", "1 when the last configuration offered is in force");
+    out.sample(&[], u8::from(reload.success));
+    out.gauge("icm_config_reload_timestamp_seconds", "When the last configuration was offered");
+    out.sample(&[], reload.at_unix_ms / 1_000);
+    out.gauge("icm_config_reload_seconds", "How long the last reload took, 0 before the first");
+    out.sample(&[], reload.took_ms as f64 / 1e3);
+    out.gauge("icm_config_restart_required", "Keys of the file that only a restart would apply");
+    out.sample(&[], reload.restart_required.len());
+}
+
+/// Without a sample on an ICM that has its own clusters.
+fn followed(out: &mut Exposition, balancer: &Balancer) {
+    let followed = balancer.followed.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut gauge = |name, help, value: fn(&Followed) -> u64| {
+        out.gauge(name, help);
+        if let Some(followed) = &*followed {
+            out.sample(&[], value(followed));
+        }
+    };
+    gauge(
+        "icm_config_follow_success",
+        "1 while the ICM that this one follows answers with a good configuration",
+        |followed| u64::from(followed.trouble.is_empty()),
+    );
+    gauge(
+        "icm_config_follow_age_seconds",
+        "Since it last confirmed the configuration in force",
+        |followed| clock::unix_ms().saturating_sub(followed.confirmed_unix_ms) / 1_000,
+    );
+    gauge(
+        "icm_config_follow_changed_timestamp_seconds",
+        "When a different one was last taken over",
+        |followed| followed.changed_unix_ms / 1_000,
+    );
+}
+
+fn certificates(out: &mut Exposition, statistics: &Statistics) {
+    let certificates = statistics.certificates.lock().unwrap_or_else(PoisonError::into_inner);
+    out.gauge(
+        "icm_tls_certificate_expiry_timestamp_seconds",
+        "When the certificate that a listener shows ends",
+    );
+    for one in certificates.iter() {
+        out.sample(&[("listener", &one.listener), ("file", &one.file)], one.expires_unix_secs);
+    }
+}
+
+fn access_log(out: &mut Exposition, statistics: &Statistics) {
+    let log = &statistics.access_log;
+    out.counter("icm_access_log_lines_total", "Lines handed to the writer of the access log");
+    out.sample(&[], log.lines.load(Relaxed));
+    out.counter("icm_access_log_dropped_total", "Lines lost because the writer could not keep up");
+    out.sample(&[], log.dropped.load(Relaxed));
+    out.counter("icm_access_log_errors_total", "Failures to write or open the access log");
+    out.sample(&[], log.errors.load(Relaxed));
+}

@@ -1,0 +1,185 @@
+//! The admin listener: is it alive, is it ready, what does it know, and why.
+//!
+//! In: requests of administrators, their programs and the status page. Out: JSON, Prometheus text, a page, or a
+//! word. [`routes`] is the table of everything that is answered, [`guard`] who may ask it. The verbs `restrict`
+//! and `release` are all that changes anything.
+
+pub mod attempts;
+pub mod databases;
+pub mod guard;
+pub mod inquiry;
+pub mod login;
+pub mod metrics;
+pub mod page;
+pub mod reply;
+pub mod routes;
+pub mod status;
+mod verbs;
+
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use http::{Method, Response, StatusCode};
+use pingora::apps::http_app::ServeHttp;
+use pingora::protocols::http::ServerSession;
+use pingora_http::RequestHeader;
+
+use crate::edge::tls::CertificateStore;
+use crate::follow;
+use crate::proxy::route::origin_form;
+use crate::state::{Balancer, Snapshot, hosts};
+use crate::util::clock;
+use attempts::Attempts;
+use reply::Reply;
+
+/// The largest body: a login form.
+const LARGEST: usize = 8 * 1024;
+
+/// The application of the admin listener.
+#[derive(Debug)]
+pub struct Admin {
+    balancer: Arc<Balancer>,
+    certificate: Option<Arc<CertificateStore>>,
+    started_unix_ms: u64,
+    attempts: Attempts,
+}
+
+/// One request, as the handlers see it.
+#[derive(Debug)]
+pub struct Call {
+    /// What it asks about.
+    pub balancer: Arc<Balancer>,
+    /// The snapshot of the moment when it came.
+    pub snapshot: Arc<Snapshot>,
+    /// When this process began to serve, milliseconds since 1970.
+    pub started_unix_ms: u64,
+    /// As received.
+    pub head: RequestHeader,
+    /// Without its query.
+    pub path: String,
+    /// What stood behind `?`, not decoded.
+    pub query: String,
+    /// The `{name}` of the route, decoded; empty where it has none.
+    pub name: String,
+    /// Empty unless the method is POST.
+    pub body: Vec<u8>,
+    /// Where it came from: an address, or nothing for a socket without one.
+    pub peer: Option<std::net::SocketAddr>,
+    /// Which of our addresses it was sent to.
+    pub local: Option<std::net::SocketAddr>,
+    /// Over TLS.
+    pub tls: bool,
+    /// Of this listener, where it has one.
+    pub certificate: Option<Arc<CertificateStore>>,
+}
+
+impl Call {
+    /// An argument of the query, decoded; `None` when it is not there, empty when it has no value.
+    #[must_use]
+    pub fn argument(&self, name: &str) -> Option<String> {
+        crate::domain::url::argument(self.query.as_bytes(), name.as_bytes())
+            .map(|value| String::from_utf8_lossy(&value).into_owned())
+    }
+
+    /// A number of the query.
+    ///
+    /// # Errors
+    /// A 400 that says what is allowed.
+    pub fn number(
+        &self,
+        name: &str,
+        default: usize,
+        allowed: std::ops::RangeInclusive<usize>,
+    ) -> Result<usize, Reply> {
+        let Some(text) = self.argument(name).filter(|text| !text.is_empty()) else { return Ok(default) };
+        text.parse::<usize>().ok().filter(|number| allowed.contains(number)).ok_or_else(|| {
+            let (least, most) = (allowed.start(), allowed.end());
+            Reply::bad_query(format!("`{name}` is a number from {least} to {most}"))
+        })
+    }
+}
+
+impl Admin {
+    /// Shows this balancer, on a listener with this certificate.
+    #[must_use]
+    pub fn new(balancer: Arc<Balancer>, certificate: Option<Arc<CertificateStore>>) -> Self {
+        Self { balancer, certificate, started_unix_ms: clock::unix_ms(), attempts: Attempts::default() }
+    }
+
+    async fn answer(&self, session: &mut ServerSession) -> Reply {
+        let body = if session.req_header().method == Method::POST {
+            match read_body(session).await {
+                Ok(body) => body,
+                Err(refusal) => return refusal,
+            }
+        } else {
+            Vec::new()
+        };
+        let address =
+            |a: Option<&pingora::protocols::l4::socket::SocketAddr>| a.and_then(|a| a.as_inet().copied());
+        let head = session.req_header();
+        let (_, target) = origin_form(head.raw_path());
+        let target = String::from_utf8_lossy(target);
+        let (path, query) = target.split_once('?').unwrap_or((&target, ""));
+        let call = Call {
+            balancer: Arc::clone(&self.balancer),
+            snapshot: self.balancer.snapshot(),
+            started_unix_ms: self.started_unix_ms,
+            head: head.clone(),
+            path: path.to_owned(),
+            query: query.to_owned(),
+            name: String::new(),
+            body,
+            peer: address(session.client_addr()),
+            local: address(session.server_addr()),
+            tls: session.digest().is_some_and(|d| d.ssl_digest.is_some()),
+            certificate: self.certificate.clone(),
+        };
+        if let Some(refusal) = guard::attempt(&call, &self.attempts).await {
+            return refusal;
+        }
+        routes::answer(call).await
+    }
+}
+
+async fn read_body(session: &mut ServerSession) -> Result<Vec<u8>, Reply> {
+    let mut body = Vec::new();
+    loop {
+        match session.read_request_body().await {
+            Ok(Some(chunk)) if body.len() + chunk.len() > LARGEST => {
+                return Err(Reply::problem(
+                    StatusCode::PAYLOAD_TOO_LARGE,
+                    "too_large",
+                    format!("the body is larger than {LARGEST} octets, and nothing here needs so many"),
+                ));
+            }
+            Ok(Some(chunk)) => body.extend_from_slice(&chunk),
+            Ok(None) => return Ok(body),
+            Err(error) => return Err(Reply::bad_query(format!("the body cannot be read: {error}"))),
+        }
+    }
+}
+
+/// The Host that the client wrote, without its port: the header, or what stands for it in HTTP/2.
+#[must_use]
+pub fn host_of(head: &RequestHeader) -> &str {
+    let header = head.headers.get(http::header::HOST).and_then(|h| h.to_str().ok());
+    let authority = header.or_else(|| head.uri.authority().map(|a| a.as_str())).unwrap_or_default();
+    hosts::host_name(authority).trim_matches(['[', ']'])
+}
+
+#[async_trait]
+impl ServeHttp for Admin {
+    async fn response(&self, session: &mut ServerSession) -> Response<Vec<u8>> {
+        let reply = self.answer(session).await;
+        if reply.status != StatusCode::OK {
+            session.set_keepalive(None);
+        }
+        let configuration = (reply.kind == follow::YAML).then(|| reply.body.clone());
+        let mut response = reply.response(session.req_header().method == Method::HEAD);
+        if let Some(text) = configuration {
+            follow::validate(session.req_header(), &text, &mut response);
+        }
+        response
+    }
+}

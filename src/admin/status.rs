@@ -1,0 +1,222 @@
+//! `/status`: what is known of servers, directories, reloads and events, as JSON.
+//!
+//! In: the balancer. Out: one value, made when it is asked for from what is there anyway; its size grows with the
+//! servers, never with the databases.
+
+use std::collections::BTreeMap;
+use std::sync::PoisonError;
+use std::sync::atomic::Ordering::Relaxed;
+
+use serde_json::{Value, json};
+
+use super::Call;
+use super::guard::Shown;
+use super::reply::Reply;
+use crate::config::settings::{Directory, HostPattern, Mode, Servers, UpstreamScheme};
+use crate::domain::cluster::{Port, ServerState};
+use crate::state::followed::Followed;
+use crate::state::view::Entry;
+use crate::state::{Balancer, Cluster};
+use crate::util::clock::{self, whole_ms};
+
+/// Events in one answer at most: as many as are kept.
+const MOST_EVENTS: usize = 200;
+
+/// `GET /status`, `?events=N` for fewer of them.
+#[must_use]
+pub fn answer(call: &Call) -> Reply {
+    let events = match call.number("events", MOST_EVENTS, 0..=MOST_EVENTS) {
+        Ok(events) => events,
+        Err(refusal) => return refusal,
+    };
+    let mut status = status(&call.balancer, events);
+    if let Some(object) = status.as_object_mut() {
+        let shown = Shown::by(call);
+        let may_act = match shown {
+            Shown::NoneSet => call.snapshot.settings.admin.address.ip().is_loopback(),
+            shown => shown != Shown::No,
+        };
+        object.insert("started_at".to_owned(), json!(call.started_unix_ms));
+        object.insert(
+            "you".to_owned(),
+            json!({ "may_act": may_act, "token_set": shown != Shown::NoneSet, "logged_in": shown == Shown::Cookie }),
+        );
+    }
+    Reply::json(&status)
+}
+
+/// Everything that is known, for people and programs.
+#[must_use]
+pub fn status(balancer: &Balancer, most_events: usize) -> Value {
+    let snapshot = balancer.snapshot();
+    let clusters: Vec<Value> = snapshot.clusters.iter().map(|c| cluster(c)).collect();
+    let reload = balancer.reload.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let mut events = balancer.events.tail();
+    events.truncate(most_events);
+    let count = &balancer.statistics;
+    let followed = balancer.followed.lock().unwrap_or_else(PoisonError::into_inner);
+    json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "pid": std::process::id(),
+        "now": clock::unix_ms(),
+        "ready": balancer.is_ready(),
+        "draining": balancer.is_draining(),
+        "configuration": {
+            "file": snapshot.settings.file.display().to_string(),
+            "follows": followed.as_ref().map(Followed::to_json),
+        },
+        "requests": {
+            "total": count.sum(|c| &c.commands),
+            "served": count.sum(|c| &c.successful),
+            "no_server": count.sum(|c| &c.unsuccessful),
+            "cluster_busy": count.sum(|c| &c.cluster_busy),
+            "failovers": count.sum(|c| &c.failovers),
+            "in_flight": count.in_flight.load(Relaxed),
+        },
+        "restrictions_kept": snapshot.settings.state_dir.is_some(),
+        "clusters": clusters,
+        "upgrade": balancer.upgrade.status(),
+        "reload": {
+            "success": reload.success,
+            "at": reload.at_unix_ms,
+            "error": reload.error,
+            "restart_required": reload.restart_required,
+        },
+        "events": events,
+    })
+}
+
+fn cluster(cluster: &Cluster) -> Value {
+    let settings = &cluster.settings;
+    let view = cluster.view.load();
+    let answered = |entry: &Entry| entry.member.counters.answered.load(Relaxed);
+    let all: u64 = view.entries.iter().map(answered).sum();
+    let servers: Vec<Value> = view.entries.iter().map(|entry| server(entry, all)).collect();
+    let directory = &view.directory;
+    let (source, refresh) = match &settings.directory {
+        Directory::Static(_) => ("static", None),
+        Directory::File { .. } => ("file", None),
+        Directory::Cldbdir(view) => ("cldbdir", Some(whole_ms(view.refresh))),
+    };
+    let hostnames: Vec<String> = settings
+        .hostnames
+        .iter()
+        .map(|pattern| match pattern {
+            HostPattern::Exact(name) => name.clone(),
+            HostPattern::Wildcard(suffix) => format!("*{suffix}"),
+        })
+        .collect();
+    let not_read = crate::config::unread(settings);
+    let hints: Vec<Value> =
+        not_read.iter().map(|what| json!({ "what": what, "hint": recipe_for(what) })).collect();
+    json!({
+        "name": settings.name,
+        "hostnames": hostnames,
+        "mode": match settings.mode { Mode::Proxy => "proxy", Mode::Redirect => "redirect" },
+        "upstream_scheme": match settings.upstream_scheme {
+            UpstreamScheme::Http => "http",
+            UpstreamScheme::Https => "https",
+            UpstreamScheme::Same => "same",
+        },
+        "drain_timeout_ms": whole_ms(settings.affinity.drain_timeout),
+        "servers": servers,
+        "directory": {
+            "from": directory.origin.to_string(),
+            "source": source,
+            "loaded": directory.is_loaded(),
+            "at": directory.at_unix_ms,
+            "age_ms": clock::unix_ms().saturating_sub(directory.at_unix_ms),
+            "refresh_ms": refresh,
+            "databases": directory.index.len(),
+            "replicas": directory.index.replica_count(),
+            "duplicates": directory.duplicates,
+            "warnings": directory.warnings,
+            "trouble": *cluster.kept.directory_trouble.lock().unwrap_or_else(PoisonError::into_inner),
+            "not_members": view.strangers().iter().map(|n| n.to_string()).collect::<Vec<_>>(),
+        },
+        "members_from": match &settings.servers { Servers::Static(_) => "static", Servers::Names(_) => "names" },
+        "members_trouble": *cluster.kept.members_trouble.lock().unwrap_or_else(PoisonError::into_inner),
+        "members_warnings": *cluster.kept.members_warnings.lock().unwrap_or_else(PoisonError::into_inner),
+        "not_read": not_read,
+        "hints": hints,
+    })
+}
+
+fn server(entry: &Entry, answered_by_all: u64) -> Value {
+    let now = clock::now_ms();
+    let member = &entry.member;
+    let seen = member.view();
+    member.read(|ledger| {
+        let (state, since, cause) = ledger.state();
+        let standing = ledger.standing(now);
+        let counters: BTreeMap<&str, u64> = member.counters.all().into_iter().collect();
+        let answered = counters.get("answered").copied().unwrap_or_default();
+        let share = if answered_by_all == 0 { 0.0 } else { answered as f64 / answered_by_all as f64 };
+        let admin = ledger.admin_restriction().map(|r| json!({ "since": r.since_unix_ms, "by": r.by }));
+        let port_cause = |port: Port| {
+            let cause = ledger.port_cause(port);
+            (entry.host_port(port).is_some() && !cause.is_empty()).then(|| cause.to_owned())
+        };
+        json!({
+            "name": entry.server.name.abbreviated(),
+            "hostname": entry.server.hostname,
+            "http": entry.server.http.as_ref().map(ToString::to_string),
+            "https": entry.server.https.as_ref().map(ToString::to_string),
+            "http_up": standing.http,
+            "https_up": standing.https,
+            "http_cause": port_cause(Port::Http),
+            "https_cause": port_cause(Port::Https),
+            "state": state.word(),
+            "since_ms": now.saturating_sub(since),
+            "cause": cause,
+            "reason": reason(state, standing.raw_index, standing.threshold, &ledger.restrictions(), cause),
+            "index": standing.raw_index,
+            "index_age_ms": standing.raw_index.map(|_| now.saturating_sub(standing.index_at_ms)),
+            "index_source": standing.raw_index.and_then(|_| ledger.index_source()),
+            "observed_index": if standing.raw_index.is_none() { seen.index } else { None },
+            "threshold": standing.threshold,
+            "restrictions": ledger.restrictions(),
+            "restriction_stale": ledger.restriction_stale(now),
+            "restricted_by_admin": admin,
+            "in_flight": seen.in_flight,
+            "weight": seen.weight,
+            "share": share,
+            "counters": counters,
+        })
+    })
+}
+
+/// Why a server is in its state, as things are now: the cause is that of the moment when it changed.
+fn reason(
+    state: ServerState,
+    index: Option<u8>,
+    threshold: u8,
+    restrictions: &[String],
+    cause: &str,
+) -> String {
+    match (state, index) {
+        (ServerState::Busy, Some(index)) => format!("index {index} is at or under its threshold {threshold}"),
+        (ServerState::Busy, None) => "its threshold 100 is always BUSY".to_owned(),
+        (ServerState::Restricted, _) => restrictions.join("; "),
+        (ServerState::MaxUsers, _) => "its user limit is reached".to_owned(),
+        _ => cause.to_owned(),
+    }
+}
+
+/// What to do about something that no source reports; the guide has the whole of it.
+fn recipe_for(what: &str) -> &'static str {
+    match what.split_whitespace().next() {
+        Some("marks") => {
+            "show the marks in two columns of a copy of the view, and name them in directory.columns: out_of_service \
+             and pending_delete (docs/directory.md, View and columns)"
+        }
+        Some("RESTRICTED") => {
+            "let an agent print Server_Restricted and read it with source: console, or use prometheus or agent_check \
+             (docs/availability.md, console: an agent that prints)"
+        }
+        _ => {
+            "read Server.Users from statpub, prometheus or a console agent beside server_max_users \
+             (docs/availability.md, statpub: Domino sends)"
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! `show stat server` as a URL answers it: `Name = value`, one a line.
+//!
+//! In: text, perhaps wrapped into the HTML that a Domino agent prints around it. Out: facts. Lines of
+//! an agent of the administrator's, such as `Server_Restricted = 1`, count as well. The text of
+//! `show cluster` is never read: its form is not established.
+
+use super::statistics::{Collector, ParseError, Report};
+
+/// Parses a console's text.
+///
+/// # Errors
+/// When there is no statistic of ours in it.
+pub fn parse(body: &[u8]) -> Result<Report, ParseError> {
+    let text = String::from_utf8_lossy(body);
+    let mut collector = Collector::default();
+    for line in without_tags(&text).lines() {
+        if let Some((name, value)) = line.split_once('=') {
+            // A timestamp and a thread number may stand before the name.
+            collector.take(name.split_whitespace().next_back().unwrap_or_default(), value);
+        }
+    }
+    collector.finish("the console's text", body)
+}
+
+/// Each HTML tag becomes a line end.
+fn without_tags(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some((before, after)) = rest.split_once('<') {
+        out.push_str(before);
+        let is_tag = after.starts_with(|c: char| c.is_ascii_alphabetic() || matches!(c, '/' | '!'));
+        match after.split_once('>') {
+            Some((_, behind)) if is_tag => {
+                out.push('\n');
+                rest = behind;
+            }
+            _ => {
+                out.push('<');
+                rest = after;
+            }
+        }
+    }
+    out.push_str(rest);
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::domain::cluster::Facts;
+    use proptest::prelude::*;
+
+    #[test]
+    fn show_stat_server_is_understood() {
+        let report = parse(include_bytes!(concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/tests/fixtures/show-stat-server.txt"
+        )))
+        .unwrap();
+        let expected = Facts {
+            index: Some(84),
+            threshold: Some(20),
+            users: Some(96),
+            name: Some("Web1/Acme".to_owned()),
+            ..Facts::default()
+        };
+        assert_eq!(report, Report { facts: expected, warnings: vec![] });
+    }
+
+    #[test]
+    fn the_html_around_an_agents_output_makes_no_difference() {
+        let page = "<html><head></head>\n<body text=\"#000000\">Server.AvailabilityIndex = 70<br>Server_Restricted = 2<br/>\n\
+            [1A4:2-F] 11/20/2026 08:15:00 AM  Server.Users = 1,204\nServer_MaxUsers=500 </body></html>";
+        let facts = parse(page.as_bytes()).unwrap().facts;
+        assert_eq!((facts.index, facts.restricted), (Some(70), Some(true)));
+        assert_eq!((facts.users, facts.max_users), (Some(1204), Some(500)));
+    }
+
+    #[test]
+    fn a_text_without_statistics_is_an_error_and_a_login_page_is_named() {
+        assert!(matches!(parse(b"Server.Users.Peak = 3"), Err(ParseError::NothingKnown(_))));
+        assert!(matches!(parse(b""), Err(ParseError::NothingKnown(_))));
+        let page = include_bytes!(concat!(
+            env!("CARGO_MANIFEST_DIR"),
+            "/tests/fixtures/not-authorised-login-page.html"
+        ));
+        assert_eq!(parse(page), Err(ParseError::LoginPage));
+    }
+
+    proptest! {
+        #[test]
+        fn no_octets_make_it_panic(octets in proptest::collection::vec(any::<u8>(), 0..300)) {
+            let _ = parse(&octets);
+        }
+
+        #[test]
+        fn every_index_from_0_to_100_is_read_back(index in 0_u8..=100, indent in " {0,8}") {
+            let text = format!("{indent}Server.AvailabilityIndex = {index}\r\n");
+            prop_assert_eq!(parse(text.as_bytes()).unwrap().facts.index, Some(index));
+        }
+    }
+}

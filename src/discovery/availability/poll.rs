@@ -1,0 +1,239 @@
+//! One poll of one availability source.
+//!
+//! In: a source that can be polled, and the server it is about. Out: facts, or why there are none.
+//! One limit covers everything. It never retries and keeps no state: the caller's schedule does.
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpStream;
+
+use super::statistics::{ParseError, Report};
+use super::{agent_check, console, prometheus};
+use crate::config::settings::AvailabilitySource;
+use crate::discovery::domino::{Client, FetchError, Request};
+use crate::domain::cluster::{Facts, ServerName};
+
+/// node_exporter may tell a lot about its machine; a console's text is short.
+const MAX_BODY: usize = 8 << 20;
+/// Of an agent's line.
+const MAX_LINE: usize = 4096;
+
+/// The server a source is asked about.
+#[derive(Clone, Copy, Debug)]
+pub struct PollTarget<'a> {
+    /// `{name}` is its common name.
+    pub name: &'a ServerName,
+    /// `{hostname}`
+    pub hostname: &'a str,
+    /// `{address}` is its IP address; the port is not used.
+    pub address: SocketAddr,
+    /// Over everything.
+    pub timeout: Duration,
+}
+
+/// Why a source said nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum PollError {
+    /// The URL could not be read.
+    #[error(transparent)]
+    Fetch(#[from] FetchError),
+    /// The template gives no URL for this server.
+    #[error("`{url}` is no URL for {server}")]
+    Url {
+        /// After the placeholders were filled in.
+        url: String,
+        /// The server.
+        server: ServerName,
+    },
+    /// A host name of the URL.
+    #[error("{host}: host name cannot be resolved: {reason}")]
+    Resolve {
+        /// The name.
+        host: String,
+        /// The resolver's words.
+        reason: String,
+    },
+    /// The agent's port.
+    #[error("agent of {server} at {address}: {reason}")]
+    Agent {
+        /// The server.
+        server: ServerName,
+        /// Where the agent was expected.
+        address: SocketAddr,
+        /// What happened.
+        reason: String,
+    },
+    /// An answer came, but no statistics.
+    #[error("{from}: {reason}")]
+    Parse {
+        /// URL or address.
+        from: String,
+        /// What is wrong with it.
+        reason: ParseError,
+    },
+    /// `observed` and `statpub` come by themselves.
+    #[error("this source is not polled")]
+    NotPolled,
+}
+
+/// Asks a source once.
+///
+/// # Errors
+/// When it does not answer within `target.timeout`, or with nothing that we know.
+pub async fn poll(
+    client: &Client,
+    source: &AvailabilitySource,
+    target: &PollTarget<'_>,
+) -> Result<Facts, PollError> {
+    match source {
+        AvailabilitySource::Console { url } => read(client, url, target, console::parse).await,
+        AvailabilitySource::Prometheus { url } => read(client, url, target, prometheus::parse).await,
+        AvailabilitySource::AgentCheck { port } => agent(*port, target).await,
+        AvailabilitySource::Observed | AvailabilitySource::Statpub => Err(PollError::NotPolled),
+    }
+}
+
+async fn read(
+    client: &Client,
+    template: &str,
+    target: &PollTarget<'_>,
+    parse: impl Fn(&[u8]) -> Result<Report, ParseError>,
+) -> Result<Facts, PollError> {
+    let text = expand(template, target);
+    let url = Url::parse(&text).ok_or_else(|| PollError::Url {
+        url: crate::discovery::domino::fault::short(&text),
+        server: target.name.clone(),
+    })?;
+    let begun = tokio::time::Instant::now();
+    let address = url.resolve(target).await?;
+    let mut request = Request::get(address, url.https, &url.host, url.target);
+    request.timeout = target.timeout.saturating_sub(begun.elapsed());
+    request.max_body = MAX_BODY;
+    let answer = client.fetch(&request).await?.success(&request)?;
+    match parse(&answer.body) {
+        Ok(report) => Ok(report.logged()),
+        Err(reason) => Err(PollError::Parse { from: request.url(), reason }),
+    }
+}
+
+async fn agent(port: u16, target: &PollTarget<'_>) -> Result<Facts, PollError> {
+    let address = SocketAddr::new(target.address.ip(), port);
+    let failed = |reason: String| PollError::Agent { server: target.name.clone(), address, reason };
+    let line = match tokio::time::timeout(target.timeout, agent_line(address)).await {
+        Ok(Ok(line)) => line,
+        Ok(Err(error)) => return Err(failed(error.to_string())),
+        Err(_) => return Err(failed(format!("no line within {:?}", target.timeout))),
+    };
+    match agent_check::parse(&line) {
+        Ok(report) => Ok(report.logged()),
+        Err(reason) => Err(PollError::Parse { from: address.to_string(), reason }),
+    }
+}
+
+/// Up to a line end, the end of the connection or the limit.
+async fn agent_line(address: SocketAddr) -> std::io::Result<Vec<u8>> {
+    let mut stream = TcpStream::connect(address).await?;
+    let mut line = Vec::with_capacity(128);
+    let mut limited = (&mut stream).take(MAX_LINE as u64);
+    loop {
+        let read = limited.read_buf(&mut line).await?;
+        if read == 0 || line.iter().any(|octet| matches!(octet, b'\r' | b'\n')) {
+            return Ok(line);
+        }
+    }
+}
+
+/// What may not stand for itself in a URL.
+const IN_URL: &AsciiSet = &CONTROLS
+    .add(b' ')
+    .add(b'"')
+    .add(b'#')
+    .add(b'%')
+    .add(b'/')
+    .add(b'<')
+    .add(b'>')
+    .add(b'?')
+    .add(b'&')
+    .add(b'\\');
+
+/// Fills the placeholders in.
+fn expand(template: &str, target: &PollTarget<'_>) -> String {
+    let address = match target.address.ip() {
+        IpAddr::V4(ip) => ip.to_string(),
+        IpAddr::V6(ip) => format!("[{ip}]"),
+    };
+    let name = utf8_percent_encode(target.name.common(), IN_URL).to_string();
+    let hostname = if target.hostname.contains(':') {
+        format!("[{}]", target.hostname)
+    } else {
+        target.hostname.to_owned()
+    };
+    template
+        .replace("[{address}]", &address)
+        .replace("{address}", &address)
+        .replace("{hostname}", &hostname)
+        .replace("{name}", &name)
+}
+
+struct Url {
+    https: bool,
+    host: String,
+    port: u16,
+    target: String,
+}
+
+impl Url {
+    /// `http://host[:port][/path][?query]`; a fragment and user information are refused or cut off.
+    fn parse(text: &str) -> Option<Self> {
+        let text = text.trim().split('#').next()?;
+        let (scheme, rest) = text.split_once("://")?;
+        let https = match scheme.to_ascii_lowercase().as_str() {
+            "http" => false,
+            "https" => true,
+            _ => return None,
+        };
+        let end = rest.find(['/', '?']).unwrap_or(rest.len());
+        let (authority, tail) = rest.split_at_checked(end)?;
+        let (host, port) = match authority.strip_prefix('[') {
+            Some(inner) => inner.split_once(']')?,
+            None => match authority.find(':') {
+                Some(colon) => authority.split_at_checked(colon)?,
+                None => (authority, ""),
+            },
+        };
+        let port = match port.strip_prefix(':') {
+            Some(digits) => digits.parse().ok().filter(|port| *port != 0)?,
+            None if !port.is_empty() => return None,
+            None if https => 443,
+            None => 80,
+        };
+        if host.is_empty() || host.contains(['@', ' ']) || tail.chars().any(|c| c.is_control() || c == ' ') {
+            return None;
+        }
+        let target = if tail.starts_with('/') { tail.to_owned() } else { format!("/{tail}") };
+        Some(Self { https, host: host.to_owned(), port, target })
+    }
+
+    /// The server's own address where the URL names the server: its host name may lead to us.
+    async fn resolve(&self, target: &PollTarget<'_>) -> Result<SocketAddr, PollError> {
+        if let Ok(ip) = self.host.parse::<IpAddr>() {
+            return Ok(SocketAddr::new(ip, self.port));
+        }
+        if self.host.eq_ignore_ascii_case(target.hostname) {
+            return Ok(SocketAddr::new(target.address.ip(), self.port));
+        }
+        let failed = |reason: String| PollError::Resolve { host: self.host.clone(), reason };
+        let lookup = tokio::net::lookup_host((self.host.as_str(), self.port));
+        match tokio::time::timeout(target.timeout, lookup).await {
+            Ok(Ok(mut addresses)) => addresses.next().ok_or_else(|| failed("no address".to_owned())),
+            Ok(Err(error)) => Err(failed(error.to_string())),
+            Err(_) => Err(failed(format!("no answer within {:?}", target.timeout))),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

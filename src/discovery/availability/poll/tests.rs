@@ -1,0 +1,146 @@
+//! Polls of sources that answer, and of those that do not.
+#![allow(clippy::unwrap_used)]
+
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpListener;
+
+use super::*;
+use crate::discovery::domino::Fault;
+use crate::discovery::domino::testing::{Reply, TestServer, client};
+use crate::domain::cluster::Operational;
+
+fn web1() -> ServerName {
+    ServerName::parse("Web 1/Acme").unwrap()
+}
+
+fn target<'a>(name: &'a ServerName, address: &str) -> PollTarget<'a> {
+    PollTarget {
+        name,
+        hostname: "web1.acme.example",
+        address: address.parse().unwrap(),
+        timeout: Duration::from_millis(300),
+    }
+}
+
+#[test]
+fn placeholders_become_parts_of_a_url() {
+    let name = web1();
+    let expanded = |template: &str, address: &str| expand(template, &target(&name, address));
+    assert_eq!(expanded("http://{address}:9100/metrics", "10.0.0.11:80"), "http://10.0.0.11:9100/metrics");
+    assert_eq!(expanded("http://{address}:9100/metrics", "[::1]:80"), "http://[::1]:9100/metrics");
+    assert_eq!(expanded("http://[{address}]:9100/", "[::1]:80"), "http://[::1]:9100/");
+    assert_eq!(
+        expanded("https://{hostname}/stat/{name}?x", "10.0.0.11:80"),
+        "https://web1.acme.example/stat/Web%201?x"
+    );
+}
+
+#[test]
+fn urls_are_split_or_refused() {
+    let split = |text: &str| Url::parse(text).map(|url| (url.https, url.host, url.port, url.target));
+    assert_eq!(split("http://a.example"), Some((false, "a.example".into(), 80, "/".into())));
+    assert_eq!(split("HTTPS://[::1]:9/x?y#z"), Some((true, "::1".into(), 9, "/x?y".into())));
+    assert_eq!(split("https://a.example?y"), Some((true, "a.example".into(), 443, "/?y".into())));
+    for bad in [
+        "",
+        "ftp://a/",
+        "http://",
+        "http://:80/",
+        "http://a:0/",
+        "http://a:b/",
+        "http://[::1/",
+        "http://[::1]9/",
+        "http://u@a/",
+        "http://a/x y",
+    ] {
+        assert!(split(bad).is_none(), "{bad}");
+    }
+}
+
+#[tokio::test]
+async fn console_and_prometheus_are_read_at_the_servers_own_address() {
+    let server = TestServer::start(|asked| match asked.target.as_str() {
+        "/stat?Web%201" => Reply::ok(
+            &include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/show-stat-server.txt"))[..],
+        ),
+        "/metrics" => {
+            Reply::ok(&include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/domino.prom"))[..])
+        }
+        "/login" => Reply::ok(
+            &include_bytes!(concat!(
+                env!("CARGO_MANIFEST_DIR"),
+                "/tests/fixtures/not-authorised-login-page.html"
+            ))[..],
+        ),
+        _ => Reply::status(404),
+    })
+    .await;
+    let (name, port) = (web1(), server.address.port());
+    let target = target(&name, "127.0.0.1:80");
+    let client = client();
+    // The host name of the test does not exist: it is the address that is asked.
+    let console = AvailabilitySource::Console { url: format!("http://{{hostname}}:{port}/stat?{{name}}") };
+    let facts = poll(&client, &console, &target).await.unwrap();
+    assert_eq!((facts.index, facts.users), (Some(84), Some(96)));
+    let host = format!("host: web1.acme.example:{port}");
+    assert!(server.asked()[0].head.to_ascii_lowercase().contains(&host));
+    let prometheus = AvailabilitySource::Prometheus { url: format!("http://{{address}}:{port}/metrics") };
+    assert_eq!(poll(&client, &prometheus, &target).await.unwrap().threshold, Some(20));
+    let missing = AvailabilitySource::Console { url: format!("http://127.0.0.1:{port}/no") };
+    let error = poll(&client, &missing, &target).await.unwrap_err();
+    assert!(matches!(&error, PollError::Fetch(error) if error.fault == Fault::Status(404)), "{error}");
+    let login = AvailabilitySource::Console { url: format!("http://127.0.0.1:{port}/login") };
+    let error = poll(&client, &login, &target).await.unwrap_err();
+    assert!(matches!(&error, PollError::Parse { reason: ParseError::LoginPage, .. }), "{error}");
+}
+
+#[tokio::test]
+async fn templates_that_give_no_url_and_sources_that_are_pushed_are_errors() {
+    let name = web1();
+    let target = target(&name, "127.0.0.1:80");
+    let bad = AvailabilitySource::Console { url: "{name}".to_owned() };
+    assert!(matches!(poll(&client(), &bad, &target).await, Err(PollError::Url { .. })));
+    for source in [AvailabilitySource::Observed, AvailabilitySource::Statpub] {
+        assert!(matches!(poll(&client(), &source, &target).await, Err(PollError::NotPolled)));
+    }
+}
+
+/// An agent that says `line` to one caller, and then closes or keeps the connection.
+async fn agent_says(line: &'static [u8], keep: bool) -> Result<Facts, PollError> {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let server = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let _ = stream.write_all(line).await;
+        if keep {
+            std::future::pending::<()>().await;
+        }
+    });
+    let name = web1();
+    let result =
+        poll(&client(), &AvailabilitySource::AgentCheck { port }, &target(&name, "127.0.0.1:80")).await;
+    server.abort();
+    result
+}
+
+#[tokio::test]
+async fn an_agents_line_ends_with_the_line_or_with_the_connection() {
+    assert_eq!(agent_says(b"up 75%\nready", true).await.unwrap().index, Some(75));
+    assert_eq!(
+        agent_says(b"drain\r", true).await.unwrap().administrative,
+        Some(crate::domain::cluster::Administrative::Drain)
+    );
+    let facts = agent_says(b"down # HTTP task ended", false).await.unwrap();
+    assert_eq!(facts.operational, Some(Operational::Down("HTTP task ended".to_owned())));
+}
+
+#[tokio::test]
+async fn an_agent_that_says_nothing_is_an_error_in_time() {
+    let error = agent_says(b"", true).await.unwrap_err();
+    assert!(
+        error.to_string().contains("Web 1/Acme") && error.to_string().contains("no line within"),
+        "{error}"
+    );
+    assert!(matches!(agent_says(b"", false).await, Err(PollError::Parse { .. })));
+    assert!(matches!(agent_says(b"220 smtp ready?\r\n", false).await, Err(PollError::Parse { .. })));
+}

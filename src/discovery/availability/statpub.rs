@@ -1,0 +1,131 @@
+//! The body of Domino's statistics publisher, in whatever format the administrator gave it.
+//!
+//! In: `name value`, `name = value` or `name=value`, one a line or separated by commas
+//! (`STATPUB_METRIC_DELIMITER` is a comma unless set), with or without the prefix `Domino.`. Out: facts.
+//! Rates (`Domino.Rate.`) are not the statistics they are named after, and never taken for them.
+//! Source: <https://help.hcl-software.com/domino/11.0.1/admin/stats_publish_other_external.html>
+
+use super::statistics::{Collector, ParseError, Report};
+
+/// Parses one POST's body; its size is the caller's care.
+///
+/// # Errors
+/// When there is no statistic of ours in it.
+pub fn parse(body: &[u8]) -> Result<Report, ParseError> {
+    let text = String::from_utf8_lossy(body);
+    let mut collector = Collector::default();
+    for line in text.lines() {
+        for metric in metrics(line) {
+            if let Some((name, value)) = split(&metric) {
+                take(&mut collector, name, value);
+            }
+        }
+    }
+    collector.finish("the published statistics", body)
+}
+
+fn take(collector: &mut Collector, name: &str, value: &str) {
+    let name = name.trim_matches('"');
+    let bare = match name.get(..7) {
+        Some(prefix) if prefix.eq_ignore_ascii_case("domino.") => name.get(7..).unwrap_or_default(),
+        _ => name,
+    };
+    if bare.get(..5).is_some_and(|start| start.eq_ignore_ascii_case("rate.")) {
+        return;
+    }
+    // A server's name may hold blanks; behind a number there may be a timestamp.
+    let value = if bare.eq_ignore_ascii_case("server.name") {
+        value
+    } else {
+        value.split_whitespace().next().unwrap_or_default()
+    };
+    collector.take(bare, value);
+}
+
+/// The pieces between commas; three digits alone are the rest of a grouped number.
+fn metrics(line: &str) -> Vec<String> {
+    let mut out: Vec<String> = Vec::new();
+    for piece in line.split(',') {
+        let rest = piece.len() == 3 && piece.bytes().all(|octet| octet.is_ascii_digit());
+        match out.last_mut() {
+            Some(last) if rest => {
+                last.push(',');
+                last.push_str(piece);
+            }
+            _ => out.push(piece.to_owned()),
+        }
+    }
+    out
+}
+
+fn split(metric: &str) -> Option<(&str, &str)> {
+    let metric = metric.trim();
+    let end = metric.find(|c: char| c == '=' || c.is_whitespace())?;
+    let (name, rest) = metric.split_at_checked(end)?;
+    let rest = rest.trim_start();
+    Some((name, rest.strip_prefix('=').unwrap_or(rest).trim()))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::domain::cluster::Facts;
+    use proptest::prelude::*;
+
+    fn facts() -> Facts {
+        Facts { index: Some(84), threshold: Some(20), users: Some(96), ..Facts::default() }
+    }
+
+    #[test]
+    fn a_post_as_domino_sends_it_is_understood() {
+        let post = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/statpub-post.http"));
+        let (_, body) = post.split_once("\n\n").unwrap();
+        assert_eq!(parse(body.as_bytes()).unwrap(), Report { facts: facts(), warnings: vec![] });
+    }
+
+    #[test]
+    fn every_format_that_an_administrator_may_choose_is_understood() {
+        for body in [
+            "Server.AvailabilityIndex=84\r\nServer.AvailabilityThreshold = 20\r\nServer.Users 96\r\n",
+            "Domino.Server.AvailabilityIndex 84,Domino.Server.AvailabilityThreshold 20,Domino.Server.Users 96,",
+            "domino.server.availabilityindex 84 1795162500,Server_Availability_Threshold=20, Server.Users = 96",
+        ] {
+            assert_eq!(parse(body.as_bytes()).unwrap().facts, facts(), "{body}");
+        }
+        assert_eq!(parse(b"Server.Users 1,204,Server.MaxUsers 5").unwrap().facts.users, Some(1204));
+    }
+
+    #[test]
+    fn a_rate_is_never_taken_for_the_statistic_it_is_named_after() {
+        let body = b"Domino.Server.AvailabilityIndex 84\nDomino.Rate.Server.AvailabilityIndex 3\nRate.Server.Users 1\n";
+        assert_eq!(parse(body).unwrap().facts, Facts { index: Some(84), ..Facts::default() });
+    }
+
+    #[test]
+    fn the_body_may_say_who_sends_it() {
+        let body = b"Server.Name = CN=Web 1/O=Acme\nServer.Users 1\n";
+        assert_eq!(parse(body).unwrap().facts.name.as_deref(), Some("CN=Web 1/O=Acme"));
+    }
+
+    #[test]
+    fn a_body_without_a_statistic_of_ours_is_an_error() {
+        for body in
+            ["", "{}", "Domino.Http.CurrentConnections 57\n", "Domino.Rate.Server.Users 5", ",,,", "="]
+        {
+            assert!(matches!(parse(body.as_bytes()), Err(ParseError::NothingKnown(_))), "{body}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_octets_make_it_panic(octets in proptest::collection::vec(any::<u8>(), 0..300)) {
+            let _ = parse(&octets);
+        }
+
+        #[test]
+        fn no_text_makes_it_panic(text in "(Domino\\.|Rate\\.|Server\\.|Users|[=, 0-9é\u{130}]){0,20}") {
+            let _ = parse(text.as_bytes());
+        }
+    }
+}

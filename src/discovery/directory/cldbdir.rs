@@ -1,0 +1,200 @@
+//! Reading the Cluster Database Directory from any member that answers.
+//!
+//! In: members in the order to ask them, the settings of the source. Out: a draft of it, from whom it
+//! is, and what was doubtful. Marks that no column is configured for are not read, and every entry
+//! is in service then. It never drops duplicates (a recreated directory has them for a while:
+//! <https://help.hcl-software.com/domino/11.0.1/admin/admn_creatinganewclusterdatabasedirectory_t.html>) and never
+//! decides whether a reading is believed.
+
+use std::net::SocketAddr;
+
+use super::columns::{BadRow, Layout, entry};
+use crate::config::settings::Cldbdir;
+use crate::discovery::domino::view_entries::reader::{self, Allowance, ReadError, Sink, Source, View};
+use crate::discovery::domino::view_entries::{Row, Summary};
+use crate::discovery::domino::{Client, Sessions};
+use crate::domain::cluster::ServerName;
+use crate::domain::directory::index::Draft;
+
+/// The hidden lookup view that HCL's own code reads.
+const DEFAULT_VIEW: &str = "($Pathname)";
+/// Views that everybody sees, where the hidden one is not to be had.
+const VISIBLE_VIEWS: [&str; 2] = ["Databases by Pathname", "Databases by Replica ID"];
+/// A directory of more entries is taken for a fault.
+const MAX_ENTRIES: usize = 5_000_000;
+/// Bad rows that are described one by one.
+const EXAMPLES: usize = 3;
+
+/// Where a member can be asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MemberAddress {
+    /// Its Domino name.
+    pub name: ServerName,
+    /// Host header and SNI.
+    pub hostname: String,
+    /// Resolved.
+    pub address: SocketAddr,
+    /// Speak TLS.
+    pub https: bool,
+}
+
+/// A complete reading.
+#[derive(Debug)]
+pub struct Reading {
+    /// What was read, duplicates included.
+    pub draft: Draft,
+    /// Who answered.
+    pub from: ServerName,
+    /// For log, `check` and status page.
+    pub warnings: Vec<String>,
+    /// Rows that were no entries.
+    pub bad_rows: usize,
+    /// The view says itself that it has more: why this is not the whole directory.
+    pub truncated: Option<String>,
+}
+
+/// Nobody could be read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("cluster directory cannot be read from any member{}", .members.iter().map(|(name, error)| format!("; {name}: {error}")).collect::<String>())]
+pub struct ReadFailure {
+    /// In the order they were asked; empty if there was nobody to ask.
+    pub members: Vec<(ServerName, ReadError)>,
+}
+
+/// Asks one member after the other; the first complete reading counts.
+///
+/// # Errors
+/// When none gives one, with each member's reason.
+pub async fn read(
+    client: &Client,
+    members: &[MemberAddress],
+    settings: &Cldbdir,
+    sessions: &Sessions,
+) -> Result<Reading, ReadFailure> {
+    let mut failure = ReadFailure { members: Vec::new() };
+    for member in members {
+        match read_member(client, member, settings, sessions).await {
+            Ok(mut reading) => {
+                let skipped = failure.members.iter().map(|(name, error)| format!("{name}: {error}"));
+                reading.warnings.extend(skipped);
+                return Ok(reading);
+            }
+            Err(error) => failure.members.push((member.name.clone(), error)),
+        }
+    }
+    Err(failure)
+}
+
+async fn read_member(
+    client: &Client,
+    member: &MemberAddress,
+    settings: &Cldbdir,
+    sessions: &Sessions,
+) -> Result<Reading, ReadError> {
+    let source = Source {
+        client,
+        address: member.address,
+        https: member.https,
+        hostname: &member.hostname,
+        base: "",
+        auth: &settings.auth,
+        sessions,
+        allowance: Allowance::of(settings.refresh),
+    };
+    let is_default = settings.view.trim().eq_ignore_ascii_case(DEFAULT_VIEW);
+    let mut view = View {
+        database: &settings.database,
+        name: settings.view.trim(),
+        format: settings.format,
+        expand: !is_default,
+    };
+    let mut collector = Collector::new(Layout::Configured(&settings.columns));
+    let mut result = reader::read(&source, &view, &mut collector).await;
+    if is_default {
+        for name in VISIBLE_VIEWS {
+            if !result.as_ref().is_err_and(ReadError::is_not_found) {
+                break;
+            }
+            view = View { name, expand: true, ..view };
+            collector.layout = Layout::Guessed(&settings.columns);
+            let other = reader::read(&source, &view, &mut collector).await;
+            if !other.as_ref().is_err_and(ReadError::is_not_found) {
+                result = other;
+            }
+        }
+    }
+    let summary = result?;
+    let mut warnings = Vec::new();
+    if view.name != settings.view.trim() {
+        warnings.push(format!(
+            "{}: {} has no view `{}` for us, `{}` was read instead",
+            member.name, settings.database, settings.view, view.name
+        ));
+    }
+    Ok(collector.reading(member.name.clone(), &settings.database, &summary, warnings))
+}
+
+struct Collector<'a> {
+    layout: Layout<'a>,
+    draft: Draft,
+    bad: usize,
+    too_many: bool,
+    examples: Vec<String>,
+}
+
+impl<'a> Collector<'a> {
+    fn new(layout: Layout<'a>) -> Self {
+        Self { layout, draft: Draft::default(), bad: 0, too_many: false, examples: Vec::new() }
+    }
+
+    fn reading(
+        self,
+        from: ServerName,
+        database: &str,
+        summary: &Summary,
+        mut warnings: Vec<String>,
+    ) -> Reading {
+        if self.bad > 0 {
+            let more = if self.bad > self.examples.len() { ", ..." } else { "" };
+            let examples = self.examples.join(", ");
+            warnings.push(format!("{from}: {} bad rows in {database}: {examples}{more}", self.bad));
+        }
+        let truncated = if self.too_many {
+            Some(format!("only {MAX_ENTRIES} entries are taken"))
+        } else {
+            summary.truncated.clone()
+        };
+        for reason in truncated.iter().chain(&summary.doubt) {
+            warnings.push(format!("{from}: {database} may be incomplete: {reason}"));
+        }
+        Reading { draft: self.draft, from, warnings, bad_rows: self.bad, truncated }
+    }
+
+    fn bad(&mut self, row: &Row, reason: &BadRow) {
+        self.bad += 1;
+        if self.examples.len() < EXAMPLES {
+            let place = if row.position.is_empty() { "?" } else { &row.position };
+            self.examples.push(format!("row {}: {reason}", crate::discovery::domino::fault::short(place)));
+        }
+    }
+}
+
+impl Sink for Collector<'_> {
+    fn start_over(&mut self) {
+        self.draft = Draft::default();
+        self.examples.clear();
+        self.bad = 0;
+        self.too_many = false;
+    }
+
+    fn take(&mut self, row: Row) {
+        match entry(&row, &self.layout) {
+            Ok(_) if self.draft.len() >= MAX_ENTRIES => self.too_many = true,
+            Ok(entry) => self.draft.add(&entry),
+            Err(reason) => self.bad(&row, &reason),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,243 @@
+//! The last good directory on disk: the finished index, so that a start needs neither a member nor time.
+//!
+//! In: an index, a path. Out: a file that only its owner may read, replaced whole by a rename. Its first line is
+//! JSON and says from whom the directory is and when it was read; then come the octets of the index and their
+//! checksum. A million databases are there again in a fraction of a second. A file that is damaged, cut short or of
+//! another version is refused whole: the next reading replaces it. It blocks: call it off the runtime's threads.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
+use std::path::Path;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use serde::{Deserialize, Serialize};
+
+use super::cache::{CacheError, replace};
+use super::hold::ReadingDigest;
+use crate::domain::cluster::ServerName;
+use crate::domain::directory::Index;
+
+/// With another layout of the octets this becomes another number.
+const VERSION: u32 = 1;
+/// Octets at the end that are the checksum of all before.
+const SUM: u64 = 4;
+/// The first line is not longer.
+const LONGEST_HEADER: u64 = 4096;
+/// Octets read and written at once.
+const BLOCK: usize = 1 << 18;
+
+/// A directory that was kept.
+#[derive(Debug)]
+pub struct Copy {
+    /// What is where.
+    pub index: Index,
+    /// When it was read from the member.
+    pub saved_at: SystemTime,
+    /// From whom, and what the next reading is judged against.
+    pub digest: ReadingDigest,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Header {
+    icm_directory: u32,
+    /// Seconds since 1970.
+    saved_at: u64,
+    from: String,
+    entries: usize,
+    fingerprint: u64,
+}
+
+/// Keeps a directory.
+///
+/// # Errors
+/// When the file cannot be written; the old one is then untouched.
+pub fn save(path: &Path, at: SystemTime, index: &Index, digest: &ReadingDigest) -> Result<(), CacheError> {
+    let header = Header {
+        icm_directory: VERSION,
+        saved_at: at.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs(),
+        from: digest.from.abbreviated().to_owned(),
+        entries: digest.len,
+        fingerprint: digest.fingerprint,
+    };
+    replace(path, |file| {
+        let mut out = BufWriter::with_capacity(BLOCK, Summed::new(file));
+        serde_json::to_writer(&mut out, &header)?;
+        out.write_all(b"\n")?;
+        index.write_to(&mut out)?;
+        let summed = out.into_inner().map_err(io::IntoInnerError::into_error)?;
+        let sum = summed.sum.finalize();
+        summed.inner.write_all(&sum.to_le_bytes())
+    })
+}
+
+/// Reads what [`save`] wrote.
+///
+/// # Errors
+/// When there is no such file, or it is no copy of a directory that this version wrote.
+pub fn load(path: &Path) -> Result<Copy, CacheError> {
+    let io = |source| CacheError::Io { path: path.to_owned(), source };
+    let content = |reason: String| CacheError::Content { path: path.to_owned(), reason };
+    // Looked at before it is opened: opening a named pipe would wait for a writer.
+    let metadata = std::fs::metadata(path).map_err(io)?;
+    if !metadata.is_file() {
+        return Err(io(io::Error::other("it is not a regular file")));
+    }
+    let length = metadata.len().saturating_sub(SUM);
+    let mut file = File::open(path).map_err(io)?;
+    let mut from = BufReader::with_capacity(BLOCK, Summed::new((&mut file).take(length)));
+    let mut line = Vec::new();
+    (&mut from).take(LONGEST_HEADER).read_until(b'\n', &mut line).map_err(io)?;
+    let header: Header = serde_json::from_slice(&line)
+        .map_err(|_| content("it is not a directory that this version has kept".to_owned()))?;
+    if header.icm_directory != VERSION {
+        return Err(content(format!("another version wrote it ({})", header.icm_directory)));
+    }
+    let index = Index::read_from(&mut from).map_err(|error| content(error.to_string()))?;
+    let is_whole = from.fill_buf().map_err(io)?.is_empty();
+    let sum = from.into_inner().sum.finalize();
+    let mut wanted = [0; SUM as usize];
+    file.read_exact(&mut wanted).map_err(io)?;
+    if !is_whole || sum != u32::from_le_bytes(wanted) {
+        return Err(content("it is damaged, its checksum is wrong".to_owned()));
+    }
+    let name = ServerName::parse(&header.from).map_err(|error| content(error.to_string()))?;
+    Ok(Copy {
+        index,
+        saved_at: UNIX_EPOCH.checked_add(Duration::from_secs(header.saved_at)).unwrap_or(UNIX_EPOCH),
+        digest: ReadingDigest { from: name, len: header.entries, fingerprint: header.fingerprint },
+    })
+}
+
+/// Sums up what passes.
+struct Summed<T> {
+    inner: T,
+    sum: crc32fast::Hasher,
+}
+
+impl<T> Summed<T> {
+    fn new(inner: T) -> Self {
+        Self { inner, sum: crc32fast::Hasher::new() }
+    }
+}
+
+impl<W: Write> Write for Summed<W> {
+    fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
+        let written = self.inner.write(octets)?;
+        self.sum.update(octets.get(..written).unwrap_or_default());
+        Ok(written)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.inner.flush()
+    }
+}
+
+impl<R: Read> Read for Summed<R> {
+    fn read(&mut self, octets: &mut [u8]) -> io::Result<usize> {
+        let read = self.inner.read(octets)?;
+        self.sum.update(octets.get(..read).unwrap_or_default());
+        Ok(read)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+    use crate::domain::directory::index::Draft;
+    use crate::domain::directory::{Entry, Mark, ReplicaId};
+
+    fn draft() -> Draft {
+        let mut draft = Draft::default();
+        for n in 0..200_u64 {
+            for server in 0..n % 6 {
+                draft.add(&Entry {
+                    path: if n % 9 == 0 {
+                        format!("Old/Server{server}/{n}.nsf")
+                    } else {
+                        format!("Böse\\DB{}.NSF", n / 2)
+                    },
+                    server: ServerName::parse(&format!("Web{}/Acme", (server + n) % 7)).unwrap(),
+                    replica_id: ReplicaId(0xC125_7A00_0041_0000 + n),
+                    title: format!("Title {}", n % 7),
+                    mark: [Mark::InService, Mark::OutOfService, Mark::PendingDelete][(n % 3) as usize],
+                });
+            }
+        }
+        draft
+    }
+
+    fn digest(draft: &Draft) -> ReadingDigest {
+        ReadingDigest::of(ServerName::parse("Web1/Acme").unwrap(), draft)
+    }
+
+    /// All that an index says.
+    fn picture(index: &Index) -> String {
+        let mut picture = format!("{:?}\n", index.servers());
+        for database in index.databases() {
+            picture += &format!("{} {} {:?}\n", database.replica_id(), database.title(), database.ix());
+            for replica in database.replicas() {
+                picture += &format!("{replica:?} {:?}\n", index.by_plain_path(replica.path));
+            }
+            assert_eq!(index.by_replica_id(database.replica_id()), Some(database.ix()));
+        }
+        for (path, ambiguous) in index.ambiguous_paths() {
+            picture += &format!("{path:?} {:?}\n", index.ambiguous(ambiguous).collect::<Vec<_>>());
+        }
+        picture
+    }
+
+    #[test]
+    fn the_index_that_comes_back_is_the_one_that_was_kept_and_only_the_owner_may_read_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("acmeweb.json");
+        let at = UNIX_EPOCH + Duration::from_secs(1_795_162_500);
+        let (digest, index) = (digest(&draft()), draft().finish().0);
+        save(&path, at, &index, &digest).unwrap();
+        save(&path, at, &index, &digest).unwrap();
+        let copy = load(&path).unwrap();
+        assert!(index.ambiguous_paths().len() > 10, "the test means to hold some");
+        assert_eq!(picture(&copy.index), picture(&index));
+        assert_eq!(copy.index.bytes(), index.bytes());
+        assert_eq!((copy.saved_at, copy.digest), (at, digest));
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "no temporary file stays");
+    }
+
+    #[test]
+    fn an_empty_directory_comes_back_empty() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("c");
+        save(&path, UNIX_EPOCH, &Index::default(), &digest(&Draft::default())).unwrap();
+        assert!(load(&path).unwrap().index.is_empty());
+    }
+
+    #[test]
+    fn a_copy_that_lost_its_end_or_one_bit_is_refused_whole_and_named() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("c.json");
+        assert!(load(&path).unwrap_err().is_absent());
+        save(&path, UNIX_EPOCH, &draft().finish().0, &digest(&draft())).unwrap();
+        let good = fs::read(&path).unwrap();
+        let cut = (0..good.len()).step_by(97).map(|length| good[..length].to_vec());
+        let flipped = (0..good.len()).step_by(61).map(|at| {
+            let mut bad = good.clone();
+            bad[at] ^= 0x10;
+            bad
+        });
+        let longer = std::iter::once([&good[..], b"x"].concat());
+        let others = ["{\"databases\":[]}", "[]", "\u{0}", "{\"icm_directory\":2,\"saved_at\":0}\n"];
+        for bad in cut.chain(flipped).chain(longer).chain(others.map(|o| o.as_bytes().to_vec())) {
+            fs::write(&path, &bad).unwrap();
+            let error = load(&path).unwrap_err();
+            assert!(!error.is_absent() && error.to_string().contains("c.json"), "{error}");
+        }
+        assert!(load(folder.path()).is_err());
+        let nowhere = folder.path().join("no/c.json");
+        let error = save(&nowhere, UNIX_EPOCH, &Index::default(), &digest(&Draft::default())).unwrap_err();
+        assert!(error.is_absent() && error.to_string().contains("no/c.json"), "{error}");
+    }
+}

@@ -1,0 +1,40 @@
+//! Does a port of a server answer? One probe, and when the next one is due.
+//!
+//! In: a server's address and the settings of its cluster. Out: the status, or the reason for the administrator. It
+//! knows no running state.
+
+pub mod schedule;
+
+use crate::config::settings::{self, HostPattern};
+use crate::discovery::domino::request::host_header;
+use crate::discovery::domino::{Client, Request};
+use crate::domain::cluster::Port;
+
+/// One probe: the status of the answer, or why there was none or a wrong one.
+///
+/// # Errors
+/// In words for the administrator.
+pub async fn probe(
+    client: &Client,
+    cluster: &settings::Cluster,
+    server: &settings::Server,
+    port: Port,
+    address: std::net::SocketAddr,
+) -> Result<u16, String> {
+    let settings = &cluster.probe;
+    let mut request = Request::get(address, port == Port::Https, &server.hostname, settings.path.as_str());
+    request.timeout = settings.timeout;
+    let public = cluster.hostnames.iter().find_map(|pattern| match pattern {
+        HostPattern::Exact(name) => Some(name.as_str()),
+        HostPattern::Wildcard(_) => None,
+    });
+    request.host_header = match settings.host.as_deref().or(public) {
+        Some(host) => host.to_owned(),
+        None => host_header(&server.hostname, address, port == Port::Https),
+    };
+    match client.probe(&request).await {
+        Ok(status) if settings.accepts(status) => Ok(status),
+        Ok(status) => Err(format!("{} answered {status}", request.url())),
+        Err(error) => Err(error.to_string()),
+    }
+}

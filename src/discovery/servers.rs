@@ -1,0 +1,374 @@
+//! The members of a cluster, from a view over the Server documents.
+//!
+//! In: `servers: { source: names }` and the name of the cluster. Out: one server for each document
+//! whose cluster is ours, and a warning for each that could not be used. Whoever is in no cluster or in
+//! another one is not a member, and not worth a word. It never asks a server whether it is there.
+
+mod hold;
+
+use std::collections::HashSet;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use crate::config::settings::{BaseUrl, Column, NamesColumns, NamesView, Server};
+use crate::discovery::domino::view_entries::Row;
+use crate::discovery::domino::view_entries::reader::{
+    self, Allowance, ReadError, Sink, Source, Summary, View,
+};
+use crate::discovery::domino::{Client, Sessions};
+use crate::domain::cluster::HostPort;
+use crate::domain::cluster::ServerName;
+pub use hold::MembersHold;
+
+/// For the resolver, for each of `from`.
+const RESOLVE_TIMEOUT: Duration = Duration::from_secs(5);
+/// Addresses tried for one host name.
+const ADDRESSES: usize = 4;
+/// Members taken; Domino allows six in a cluster.
+const MAX_MEMBERS: usize = 1000;
+
+/// A complete reading.
+#[derive(Clone, Debug, PartialEq)]
+pub struct MembersReading {
+    /// In the view's order, each name once; at least one.
+    pub servers: Vec<Server>,
+    /// Which of `from` answered: `10.0.0.11:80`.
+    pub from: String,
+    /// For log, `check` and status page.
+    pub warnings: Vec<String>,
+    /// The view says itself that it has more, and none of `from` has a complete one: why.
+    pub truncated: Option<String>,
+    /// Several of `from` are incomplete, each in its own way.
+    pub disputed: bool,
+}
+
+/// Why there are no members.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum MembersFailure {
+    /// None of `from` could be read.
+    #[error("server documents cannot be read from any of `from`{}", .reasons.iter().map(|reason| format!("; {reason}")).collect::<String>())]
+    Unread {
+        /// One for each of `from`, with its address.
+        reasons: Vec<String>,
+    },
+    /// Read, but nobody is a member.
+    #[error("{from}: view `{view}` of {database} names no usable member of cluster `{cluster}`{}", .warnings.iter().map(|warning| format!("; {warning}")).collect::<String>())]
+    NoMembers {
+        /// Who answered.
+        from: String,
+        /// Usually `names.nsf`.
+        database: String,
+        /// The configured view.
+        view: String,
+        /// The configured cluster.
+        cluster: String,
+        /// Why rows were skipped.
+        warnings: Vec<String>,
+    },
+}
+
+/// Asks each of `from`; the first complete reading counts. Where all are incomplete, it is the first of those.
+///
+/// # Errors
+/// When none gives one, or it holds no member.
+pub async fn read(
+    client: &Client,
+    settings: &NamesView,
+    cluster: &str,
+    sessions: &Sessions,
+) -> Result<MembersReading, MembersFailure> {
+    let mut reasons = Vec::new();
+    let mut incomplete: Option<MembersReading> = None;
+    for url in &settings.from {
+        let (collector, summary) = match read_from(client, url, settings, cluster, sessions).await {
+            Ok(read) => read,
+            Err(reason) => {
+                reasons.push(reason);
+                continue;
+            }
+        };
+        let truncated = match collector.too_many {
+            true => Some(format!("only {MAX_MEMBERS} members are taken")),
+            false => summary.truncated,
+        };
+        let from = url.at.to_string();
+        for reason in truncated.iter().chain(&summary.doubt) {
+            reasons.push(format!("{from}: {} may be incomplete: {reason}", settings.database));
+        }
+        match (collector.reading(&from, settings, cluster, &reasons), truncated) {
+            (result, None) => return result,
+            (Err(failure), Some(_)) => reasons.push(failure.to_string()),
+            (Ok(reading), Some(why)) => match &mut incomplete {
+                Some(first) => first.disputed |= first.servers != reading.servers,
+                None => incomplete = Some(MembersReading { truncated: Some(why), ..reading }),
+            },
+        }
+    }
+    match incomplete {
+        Some(mut reading) => {
+            reasons.retain(|reason| !reading.warnings.contains(reason));
+            reading.warnings.extend(reasons);
+            Ok(reading)
+        }
+        None => Err(MembersFailure::Unread { reasons }),
+    }
+}
+
+async fn read_from<'a>(
+    client: &Client,
+    url: &BaseUrl,
+    settings: &'a NamesView,
+    cluster: &'a str,
+    sessions: &Sessions,
+) -> Result<(Collector<'a>, Summary), String> {
+    let mut reason = format!("{}: no address", url.at);
+    for address in resolve(&url.at).await?.into_iter().take(ADDRESSES) {
+        let source = Source {
+            client,
+            address,
+            https: url.https,
+            hostname: &url.at.host,
+            base: &url.path,
+            auth: &settings.auth,
+            sessions,
+            allowance: Allowance::of(settings.refresh),
+        };
+        let view = View {
+            database: &settings.database,
+            name: settings.view.trim(),
+            format: settings.format,
+            expand: true,
+        };
+        let mut collector = Collector::new(&settings.columns, cluster);
+        match reader::read(&source, &view, &mut collector).await {
+            Ok(summary) => return Ok((collector, summary)),
+            Err(error) => {
+                reason = explain(&error, settings);
+                if !error.is_connect() {
+                    break;
+                }
+            }
+        }
+    }
+    Err(reason)
+}
+
+fn explain(error: &ReadError, settings: &NamesView) -> String {
+    if error.is_not_found() {
+        format!(
+            "{error}: no view `{}` in {}, or it does not exist there yet",
+            settings.view, settings.database
+        )
+    } else {
+        error.to_string()
+    }
+}
+
+async fn resolve(at: &HostPort) -> Result<Vec<SocketAddr>, String> {
+    if let Ok(ip) = at.host.parse::<IpAddr>() {
+        return Ok(vec![SocketAddr::new(ip, at.port)]);
+    }
+    let lookup = tokio::net::lookup_host((at.host.as_str(), at.port));
+    match tokio::time::timeout(RESOLVE_TIMEOUT, lookup).await {
+        Ok(Ok(addresses)) => Ok(addresses.collect()),
+        Ok(Err(error)) => Err(format!("{at}: host name cannot be resolved: {error}")),
+        Err(_) => Err(format!("{at}: host name was not resolved within {RESOLVE_TIMEOUT:?}")),
+    }
+}
+
+/// A member as a Server document describes it: everything a document does not say is at its default.
+#[must_use]
+pub fn member(name: ServerName, hostname: String, http: Option<HostPort>, https: Option<HostPort>) -> Server {
+    Server {
+        name,
+        hostname,
+        http,
+        https,
+        weight: 1,
+        threshold: None,
+        restricted: false,
+        max_users: 0,
+        connector_headers: false,
+        availability: Vec::new(),
+    }
+}
+
+struct Collector<'a> {
+    columns: &'a NamesColumns,
+    cluster: &'a str,
+    servers: Vec<Server>,
+    names: HashSet<ServerName>,
+    warnings: Vec<String>,
+    /// Some row had the cluster column at all.
+    cluster_column: bool,
+    /// More than [`MAX_MEMBERS`].
+    too_many: bool,
+}
+
+impl<'a> Collector<'a> {
+    fn new(columns: &'a NamesColumns, cluster: &'a str) -> Self {
+        Self {
+            columns,
+            cluster,
+            servers: Vec::new(),
+            names: HashSet::new(),
+            warnings: Vec::new(),
+            cluster_column: false,
+            too_many: false,
+        }
+    }
+
+    fn reading(
+        self,
+        from: &str,
+        settings: &NamesView,
+        cluster: &str,
+        before: &[String],
+    ) -> Result<MembersReading, MembersFailure> {
+        let mut warnings = before.to_vec();
+        warnings.extend(self.warnings);
+        let from = from.to_owned();
+        if !self.servers.is_empty() {
+            let servers = self.servers;
+            return Ok(MembersReading { servers, from, warnings, truncated: None, disputed: false });
+        }
+        if !self.cluster_column {
+            warnings.push(format!("no row has the column {}", shown(&self.columns.cluster)));
+        }
+        Err(MembersFailure::NoMembers {
+            from,
+            database: settings.database.clone(),
+            view: settings.view.clone(),
+            cluster: cluster.to_owned(),
+            warnings,
+        })
+    }
+
+    /// A server, nothing for a row of somebody else, or why the row cannot be used.
+    fn server(&mut self, row: &Row) -> Result<Option<Server>, String> {
+        self.cluster_column |= row.values(&self.columns.cluster).is_some();
+        if row.text(&self.columns.cluster).to_lowercase() != self.cluster.trim().to_lowercase() {
+            return Ok(None);
+        }
+        let name = ServerName::parse(row.text(&self.columns.name)).map_err(|error| error.to_string())?;
+        if self.names.contains(&name) {
+            return Err(format!("{name} is there twice, the first row counts"));
+        }
+        let hostname = row.text(&self.columns.hostname).trim_end_matches('.');
+        if !(hostname.is_empty() || is_host(hostname)) {
+            return Err(format!("{name}: `{}` is no host name", hostname.escape_default()));
+        }
+        let address = address(row, &self.columns.address).unwrap_or_else(|| hostname.to_owned());
+        if address.is_empty() {
+            return Err(format!("{name} has neither a usable address nor a host name"));
+        }
+        let hostname = if hostname.is_empty() { address.clone() } else { hostname.to_owned() };
+        let columns = self.columns;
+        let at = |port: Option<u16>| port.map(|port| HostPort { host: address.clone(), port });
+        let mut http = port(row, &columns.http_port, &columns.http_status, 80)
+            .map_err(|reason| format!("{name}: {reason}"))?;
+        let https = port(row, &columns.https_port, &columns.https_status, 443)
+            .map_err(|reason| format!("{name}: {reason}"))?;
+        let all = [&columns.http_port, &columns.http_status, &columns.https_port, &columns.https_status];
+        if all.iter().all(|column| row.values(column).is_none()) {
+            self.warnings
+                .push(format!("{name}: the view shows no port and no status, HTTP on port 80 is assumed"));
+            http = Some(80);
+        }
+        if http.is_none() && https.is_none() {
+            return Err(format!("{name} has neither HTTP nor HTTPS enabled"));
+        }
+        Ok(Some(member(name, hostname, at(http), at(https))))
+    }
+}
+
+impl Sink for Collector<'_> {
+    fn start_over(&mut self) {
+        *self = Self::new(self.columns, self.cluster);
+    }
+
+    fn take(&mut self, row: Row) {
+        match self.server(&row) {
+            Ok(Some(server)) if self.servers.len() < MAX_MEMBERS => {
+                self.names.insert(server.name.clone());
+                self.servers.push(server);
+            }
+            Ok(Some(_)) => self.too_many = true,
+            Ok(None) => {}
+            Err(_) if self.warnings.len() >= MAX_MEMBERS => {}
+            Err(reason) => {
+                let place = crate::discovery::domino::fault::short(&row.position);
+                self.warnings.push(format!("row {place} skipped: {reason}"));
+            }
+        }
+    }
+}
+
+/// The first IP address of the column, else its first host name: a `NetAddresses` list has one for
+/// each Notes port, and some of them are names that only Notes knows.
+fn address(row: &Row, column: &Column) -> Option<String> {
+    let values = row.values(column).or_else(|| match column {
+        // The item behind the default name, as views without a recipe show it.
+        Column::Name(name) if name.eq_ignore_ascii_case("NetAddress") => {
+            row.values(&Column::Name("NetAddresses".to_owned()))
+        }
+        _ => None,
+    })?;
+    let hosts: Vec<&str> = values.iter().map(|value| without_port(value.trim())).collect();
+    let ip = hosts.iter().find(|host| host.parse::<IpAddr>().is_ok());
+    ip.or_else(|| hosts.iter().find(|host| is_host(host))).map(|host| (*host).to_owned())
+}
+
+/// `10.0.0.11:1352` and `[::1]` without what surrounds the address.
+fn without_port(text: &str) -> &str {
+    if text.parse::<IpAddr>().is_ok() {
+        return text;
+    }
+    if let Some((inner, _)) = text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        return inner;
+    }
+    match text.split_once(':') {
+        Some((host, port)) if port.parse::<u16>().is_ok() => host,
+        _ => text,
+    }
+}
+
+fn is_host(text: &str) -> bool {
+    if text.parse::<IpAddr>().is_ok() {
+        return true;
+    }
+    let label = |label: &str| {
+        !label.is_empty()
+            && label.len() <= 63
+            && !label.starts_with('-')
+            && label.bytes().all(|octet| octet.is_ascii_alphanumeric() || octet == b'-' || octet == b'_')
+    };
+    text.len() <= 253 && text.trim_end_matches('.').split('.').all(label)
+}
+
+/// The port if it is on. `1` and `Enabled` are on; without a status the port itself says so.
+fn port(row: &Row, port: &Column, status: &Column, usual: u16) -> Result<Option<u16>, String> {
+    let number = match row.text(port) {
+        "" => None,
+        text => match text.parse::<u16>() {
+            Ok(number) if number > 0 => Some(number),
+            _ => return Err(format!("`{}` is no port", crate::discovery::domino::fault::short(text))),
+        },
+    };
+    Ok(match row.text(status) {
+        "" => number,
+        "1" => Some(number.unwrap_or(usual)),
+        text if text.eq_ignore_ascii_case("enabled") => Some(number.unwrap_or(usual)),
+        _ => None,
+    })
+}
+
+fn shown(column: &Column) -> String {
+    match column {
+        Column::Number(number) => number.to_string(),
+        Column::Name(name) => format!("`{name}`"),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,86 @@
+//! What a ledger is told beforehand and what it says: plain data.
+//!
+//! In: the configuration of a server and its sources. Out: its [`Standing`] at a moment. Nothing is computed here.
+
+use crate::domain::cluster::state::ServerState;
+
+/// What of the configuration the ledger needs.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settings {
+    /// The HTTP port is enabled.
+    pub http: bool,
+    /// The HTTPS port is enabled.
+    pub https: bool,
+    /// Good probes in a row that make a port reachable again; at least 1.
+    pub healthy_after: u32,
+    /// Bad probes in a row that make it UNREACHABLE; at least 1.
+    pub unreachable_after: u32,
+    /// Passive failures in a row that make it UNREACHABLE at once; 0 = never.
+    pub passive_failures: u32,
+    /// The administrator's threshold; `None` = what the server publishes, else 0.
+    pub threshold: Option<u8>,
+    /// `server_restricted` in the configuration.
+    pub restricted: bool,
+    /// 0 = what the server publishes, else never MAXUSERS.
+    pub max_users: u32,
+    /// Requests may go to the HTTP port: a server none of whose used ports answers is UNREACHABLE.
+    pub uses_http: bool,
+    /// Requests may go to the HTTPS port.
+    pub uses_https: bool,
+}
+
+/// One availability source of the server, by its place in the list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Source {
+    /// `prometheus`, `console`, ...: after a reload the source of the same kind is the same source.
+    pub kind: &'static str,
+    /// How long its word holds, milliseconds.
+    pub stale_after_ms: u64,
+}
+
+/// Why a server is RESTRICTED: each is taken back only by whoever set it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Restriction {
+    /// Milliseconds since 1970, for people.
+    pub since_unix_ms: u64,
+    /// Who.
+    pub by: String,
+    /// The ICM where it was made, and where alone it is taken back; `None` = this one.
+    pub at: Option<String>,
+}
+
+impl std::fmt::Display for Restriction {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match &self.at {
+            None => write!(f, "restricted by {}", self.by),
+            Some(at) => write!(f, "restricted by {} on {at}, release it there", self.by),
+        }
+    }
+}
+
+/// What selection may know of a server at a moment.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Standing {
+    /// The HTTP port is enabled and answers.
+    pub http: bool,
+    /// The HTTPS port is enabled and answers.
+    pub https: bool,
+    /// RESTRICTED since this moment of the caller's clock.
+    pub restricted_since_ms: Option<u64>,
+    /// Index at or under the threshold.
+    pub busy: bool,
+    /// Users at or over the limit.
+    pub max_users: bool,
+    /// Smoothed published index; `None` = unknown or stale.
+    pub index: Option<f64>,
+    /// The raw index as last published.
+    pub raw_index: Option<u8>,
+    /// When that index was taken.
+    pub index_at_ms: u64,
+    /// The threshold in force.
+    pub threshold: u8,
+    /// Agent-check's `maxconn`; 0 = no cap.
+    pub max_connections: u32,
+    /// The state as a word, worst first.
+    pub state: ServerState,
+}

@@ -1,0 +1,209 @@
+//! Database paths: one comparable form for the many spellings of URLs and directories.
+//!
+//! In: the database part of a URL (percent-encoded), or a path as a directory stores it (plain).
+//! Out: the folded form that is compared, or a plain path made fit for a URL. Allocates only for
+//! paths longer than 256 octets. Never checks that a path exists or has a database's ending.
+//!
+//! Folding: `\` becomes `/`, leading slashes go, repeated ones become one, letters become lower case.
+//! Domino on Windows stores backslashes and does not tell case apart; whether it does on Linux is not
+//! documented, so matching folds and forwarding keeps the spelling.
+
+use crate::util::percent::Decoded;
+use percent_encoding::{AsciiSet, CONTROLS, percent_encode};
+use smallvec::SmallVec;
+use std::borrow::Cow;
+
+/// Room for a folded path; reusable.
+#[derive(Clone, Debug, Default)]
+pub struct Folded {
+    octets: SmallVec<[u8; 256]>,
+    /// Used for characters beyond ASCII, whose lower case may have another length.
+    lower: SmallVec<[u8; 256]>,
+}
+
+/// Folds the database part of a URL: percent-decoded first, as the server will.
+pub fn fold<'b>(raw: &[u8], buffer: &'b mut Folded) -> &'b [u8] {
+    fold_octets(Decoded::new(raw).values(), buffer)
+}
+
+/// Folds a plain path, such as a directory stores: a `%` in it is a `%`.
+pub fn fold_plain<'b>(plain: &[u8], buffer: &'b mut Folded) -> &'b [u8] {
+    fold_octets(plain.iter().copied(), buffer)
+}
+
+/// A plain path with slashes for backslashes, without leading and repeated ones: the directory's
+/// spelling as it is shown and forwarded, case kept.
+#[must_use]
+pub fn with_slashes(plain: &str) -> Cow<'_, str> {
+    if !plain.starts_with('/') && !plain.contains('\\') && !plain.contains("//") {
+        return Cow::Borrowed(plain);
+    }
+    let mut path = String::with_capacity(plain.len());
+    for part in plain.split(['/', '\\']).filter(|part| !part.is_empty()) {
+        if !path.is_empty() {
+            path.push('/');
+        }
+        path.push_str(part);
+    }
+    if plain.ends_with(['/', '\\']) && !path.is_empty() {
+        path.push('/');
+    }
+    Cow::Owned(path)
+}
+
+/// A plain path as it may stand in a URL: `\` becomes `/`; what has a meaning of its own there
+/// (`%`, `?`, `#`, `!`, and `+`, which Domino takes for a space), spaces, control octets and all beyond
+/// ASCII (as UTF-8) are percent-encoded.
+#[must_use]
+pub fn encode_for_url(plain: &str) -> Cow<'_, str> {
+    if plain.contains('\\') {
+        let slashes = plain.replace('\\', "/");
+        return Cow::Owned(percent_encode(slashes.as_bytes(), NOT_IN_A_PATH).to_string());
+    }
+    percent_encode(plain.as_bytes(), NOT_IN_A_PATH).into()
+}
+
+/// What is not a `pchar` of RFC 3986 or `/`, and `!` and `+` beside it.
+const NOT_IN_A_PATH: &AsciiSet = &CONTROLS
+    .add(b' ')
+    .add(b'!')
+    .add(b'"')
+    .add(b'#')
+    .add(b'%')
+    .add(b'+')
+    .add(b'<')
+    .add(b'>')
+    .add(b'?')
+    .add(b'[')
+    .add(b'\\')
+    .add(b']')
+    .add(b'^')
+    .add(b'`')
+    .add(b'{')
+    .add(b'|')
+    .add(b'}');
+
+fn fold_octets(octets: impl Iterator<Item = u8>, buffer: &mut Folded) -> &[u8] {
+    let Folded { octets: folded, lower } = buffer;
+    folded.clear();
+    let mut ascii = true;
+    for octet in octets {
+        match octet {
+            b'/' | b'\\' if folded.last().is_none_or(|last| *last == b'/') => {}
+            b'\\' => folded.push(b'/'),
+            _ => {
+                ascii &= octet.is_ascii();
+                folded.push(octet.to_ascii_lowercase());
+            }
+        }
+    }
+    if ascii {
+        return folded;
+    }
+    lower.clear();
+    for chunk in folded.utf8_chunks() {
+        for character in chunk.valid().chars().flat_map(char::to_lowercase) {
+            lower.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes());
+        }
+        // Latin-1, perhaps: no case is known, so it matches only itself.
+        lower.extend_from_slice(chunk.invalid());
+    }
+    lower
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn folded(raw: &[u8]) -> Vec<u8> {
+        fold(raw, &mut Folded::default()).to_vec()
+    }
+
+    fn folded_plain(plain: &str) -> String {
+        String::from_utf8(fold_plain(plain.as_bytes(), &mut Folded::default()).to_vec()).unwrap()
+    }
+
+    #[test]
+    fn case_separators_and_percent_encoding_make_no_difference_in_a_url() {
+        for raw in [
+            "Sales/Leads.NSF",
+            "/sales//leads.nsf",
+            "sales%5CLEADS.nsf",
+            "\\\\sales\\leads%2Ensf",
+            "%2Fsales%2F/leads.nsf",
+        ] {
+            assert_eq!(folded(raw.as_bytes()), b"sales/leads.nsf", "{raw}");
+        }
+    }
+
+    #[test]
+    fn a_percent_sign_in_the_directory_is_a_percent_sign() {
+        assert_eq!(folded_plain("Apps\\100%25.nsf"), "apps/100%25.nsf");
+        assert_eq!(folded(b"apps/100%2525.nsf"), b"apps/100%25.nsf");
+    }
+
+    #[test]
+    fn letters_beyond_ascii_fold_and_invalid_utf8_is_kept() {
+        assert_eq!(folded("MÜLLER.nsf".as_bytes()), "müller.nsf".as_bytes());
+        assert_eq!(folded(b"M%C3%9Cller.nsf"), "müller.nsf".as_bytes());
+        assert_eq!(folded_plain("ПОЧТА.nsf"), "почта.nsf");
+        assert_eq!(folded(b"M%DCLLER.nsf"), b"m\xDCller.nsf");
+    }
+
+    #[test]
+    fn a_long_path_spills_and_stays_whole() {
+        let long = format!("{}/{}.nsf", "A".repeat(300), "Ü".repeat(300));
+        assert_eq!(folded_plain(&long), long.to_lowercase());
+    }
+
+    #[test]
+    fn one_buffer_serves_many_paths() {
+        let mut buffer = Folded::default();
+        assert_eq!(fold("ÄÖÜ.nsf".as_bytes(), &mut buffer), "äöü.nsf".as_bytes());
+        assert_eq!(fold(b"A.nsf", &mut buffer), b"a.nsf");
+        assert_eq!(fold(b"", &mut buffer), b"");
+    }
+
+    #[test]
+    fn a_plain_path_is_encoded_where_a_url_would_read_it_otherwise() {
+        assert_eq!(encode_for_url("sales/leads.nsf"), "sales/leads.nsf");
+        assert!(matches!(encode_for_url("sales/leads.nsf"), Cow::Borrowed(_)));
+        assert_eq!(encode_for_url("apps\\Hot News!.nsf"), "apps/Hot%20News%21.nsf");
+        assert_eq!(encode_for_url("100%#?+.nsf"), "100%25%23%3F%2B.nsf");
+        assert_eq!(encode_for_url("Müller.nsf"), "M%C3%BCller.nsf");
+        assert_eq!(encode_for_url("a\r\nb.nsf"), "a%0D%0Ab.nsf");
+    }
+
+    #[test]
+    fn the_shown_spelling_keeps_case_and_has_slashes() {
+        assert_eq!(with_slashes("Sales\\Leads.nsf"), "Sales/Leads.nsf");
+        assert_eq!(with_slashes("\\\\a//b\\"), "a/b/");
+        assert!(matches!(with_slashes("a/b.nsf"), Cow::Borrowed("a/b.nsf")));
+        assert_eq!(with_slashes("\\"), "");
+    }
+
+    proptest! {
+        #[test]
+        fn folding_twice_is_folding_once(plain in "[/\\\\a-zA-ZÄÖÜßİΣ% .]{0,40}") {
+            let once = folded_plain(&plain);
+            prop_assert_eq!(folded_plain(&once), once);
+        }
+        #[test]
+        fn no_octets_make_it_panic(raw in proptest::collection::vec(any::<u8>(), 0..400)) {
+            let path = folded(&raw);
+            prop_assert!(path.first() != Some(&b'/') && !path.contains(&b'\\'));
+            prop_assert!(!path.windows(2).any(|pair| pair == b"//"));
+        }
+        #[test]
+        fn what_is_encoded_for_a_url_folds_to_the_plain_paths_form(plain in "\\PC{0,40}") {
+            let encoded = encode_for_url(&plain);
+            prop_assert!(encoded.bytes().all(|o| o.is_ascii_graphic() && !b"?#!\\ ".contains(&o)));
+            prop_assert_eq!(folded(encoded.as_bytes()), folded_plain(&plain).into_bytes());
+        }
+        #[test]
+        fn the_shown_spelling_folds_like_the_plain_one(plain in "[/\\\\a-zA-ZÄ%]{0,20}") {
+            prop_assert_eq!(folded_plain(&with_slashes(&plain)), folded_plain(&plain));
+        }
+    }
+}

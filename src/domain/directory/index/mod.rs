@@ -1,0 +1,156 @@
+//! The directory in the shape that requests need: from a path or a replica ID to the servers.
+//!
+//! In: the entries of a whole directory. Out: an immutable [`Index`] that answers by path and by replica
+//! ID without allocating, and a [`Report`] of what was dropped. An index never changes: a new reading of
+//! the directory makes a new one. It never decides which server serves.
+//!
+//! A database on several servers under different paths is one database with several paths. The same
+//! path with different replica IDs, on whichever servers, is ambiguous: a value here, not an error
+//! (<https://help.hcltechsw.com/domino/12.0.0/admin/conf_generatingurlsthatrefertotheinternetclustermanage_c.html>).
+//!
+//! Flat tables joined by 32-bit numbers, for a million databases with three replicas each. What a lookup costs at
+//! that size is places in memory: one bucket of a hash table, one folded text, and one line that holds a database
+//! together with its replicas. The two latter do not wait for each other.
+
+mod build;
+mod lookup;
+mod store;
+mod texts;
+mod view;
+
+pub use build::{Draft, Report};
+pub use lookup::{Found, Lookup};
+pub use store::Unreadable;
+pub use view::{Database, Holder, Replica};
+
+use super::{Mark, ReplicaId};
+use crate::domain::cluster::ServerName;
+use hashbrown::HashTable;
+use texts::{TextIx, Texts};
+
+/// A database of one index; means nothing in another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DatabaseIx(u32);
+
+impl DatabaseIx {
+    /// For tables with one place for each database.
+    #[must_use]
+    pub fn index(self) -> usize {
+        self.0 as usize
+    }
+}
+
+/// A path (folded) of one index; means nothing in another.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PathIx(TextIx);
+
+/// An ambiguous path of one index; means nothing in another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct AmbiguousIx(u32);
+
+/// A place in [`Index::servers`] of the same index.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ServerIx(pub u16);
+
+impl ServerIx {
+    /// For tables beside [`Index::servers`].
+    #[must_use]
+    pub fn index(self) -> usize {
+        usize::from(self.0)
+    }
+}
+
+/// The directory of one cluster. The default is empty.
+#[derive(Clone, Debug, Default)]
+pub struct Index {
+    texts: Texts,
+    /// Sorted by folded name.
+    servers: Box<[ServerName]>,
+    /// Sorted by replica ID.
+    databases: Box<[DatabaseRow]>,
+    /// Of the databases with more than [`AT_HOME`], in the order of `databases`.
+    replicas: Box<[ReplicaRow]>,
+    replica_count: usize,
+    ambiguous: Box<[AmbiguousRow]>,
+    /// The databases of every ambiguous path, one path after the other, each in ascending order.
+    sharers: Box<[DatabaseIx]>,
+    by_path: HashTable<PathRow>,
+    by_replica_id: HashTable<DatabaseIx>,
+}
+
+/// So many replicas stand in the row of their database: with them it fills a cache line.
+const AT_HOME: usize = 3;
+
+/// A database and its replicas, by server and then by folded path.
+#[derive(Clone, Copy, Debug)]
+#[repr(align(64))]
+struct DatabaseRow {
+    replica_id: ReplicaId,
+    title: TextIx,
+    /// How many replicas it has.
+    copies: u32,
+    /// Where they begin in `replicas`, if they are more than [`AT_HOME`].
+    elsewhere: u32,
+    at_home: [ReplicaRow; AT_HOME],
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct ReplicaRow {
+    /// As the directory spells it.
+    spelling: TextIx,
+    path: PathIx,
+    server: ServerIx,
+    mark: Mark,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct PathRow {
+    path: PathIx,
+    owner: PathOwner,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct AmbiguousRow {
+    path: PathIx,
+    /// Where its databases end in `sharers`; they start where those of the row before ended.
+    end: u32,
+}
+
+/// Whose path it is, in four octets: most are of one database.
+#[derive(Clone, Copy, Debug)]
+struct PathOwner(u32);
+
+impl PathOwner {
+    const AMBIGUOUS: u32 = 1 << 31;
+
+    fn one(database: DatabaseIx) -> Self {
+        Self(database.0)
+    }
+
+    fn ambiguous(path: AmbiguousIx) -> Self {
+        Self(path.0 | Self::AMBIGUOUS)
+    }
+
+    fn read(self) -> Result<DatabaseIx, AmbiguousIx> {
+        if self.0 & Self::AMBIGUOUS == 0 {
+            Ok(DatabaseIx(self.0))
+        } else {
+            Err(AmbiguousIx(self.0 & !Self::AMBIGUOUS))
+        }
+    }
+}
+
+/// The hash of texts and replica IDs. The keys are fixed, as an index may be rebuilt any time; the
+/// directory is written by administrators, who need no defence against themselves.
+fn hash(value: impl std::hash::Hash) -> u64 {
+    ahash::RandomState::with_seeds(0xd0, 0x31, 0x60, 0xcd).hash_one(value)
+}
+
+/// A number as a place in a slice.
+fn place(number: u32) -> usize {
+    // No target of this program has less than 32 bits.
+    number as usize
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,453 @@
+//! What an index promises.
+
+use super::*;
+use crate::domain::directory::{Entry, encode_for_url};
+use proptest::prelude::*;
+
+const LEADS: ReplicaId = ReplicaId(0xC125_7A00_0041_D2E0);
+const OLD_LEADS: ReplicaId = ReplicaId(0xC125_790F_002B_11AA);
+const JANE: ReplicaId = ReplicaId(0x8525_62F3_007A_BFD6);
+
+fn entry(server: &str, path: &str, replica_id: ReplicaId) -> Entry {
+    Entry {
+        path: path.to_owned(),
+        server: ServerName::parse(server).unwrap(),
+        replica_id,
+        title: String::new(),
+        mark: Mark::InService,
+    }
+}
+
+fn titled(entry: Entry, title: &str) -> Entry {
+    Entry { title: title.to_owned(), ..entry }
+}
+
+fn marked(entry: Entry, mark: Mark) -> Entry {
+    Entry { mark, ..entry }
+}
+
+/// The five documents of a Cluster Database Directory as its view by path gives them.
+fn acme() -> Vec<Entry> {
+    vec![
+        titled(entry("CN=Web1/O=Acme", "mail\\jdoe.nsf", JANE), "Jane Doe"),
+        titled(entry("CN=Web2/O=Acme", "mail\\jdoe.nsf", JANE), "Jane Doe"),
+        titled(entry("CN=Web1/O=Acme", "sales\\leads.nsf", LEADS), "Leads"),
+        titled(entry("CN=Web3/O=Acme", "sales\\leads.nsf", OLD_LEADS), "Leads (old project)"),
+        titled(entry("CN=Web2/O=Acme", "apps\\leads.nsf", LEADS), "Leads"),
+    ]
+}
+
+fn build(entries: impl IntoIterator<Item = Entry>) -> Index {
+    Index::build(entries).0
+}
+
+fn one(index: &Index, raw: &str) -> Found {
+    match index.by_path(raw.as_bytes()) {
+        Lookup::One(found) => found,
+        other => panic!("{raw}: {other:?}"),
+    }
+}
+
+fn id_at(index: &Index, raw: &str) -> ReplicaId {
+    index.database(one(index, raw).database).replica_id()
+}
+
+/// Server, path, whether it is the path asked for, copies.
+fn holders<'a>(index: &'a Index, found: &Found) -> Vec<(&'a str, &'a str, bool, u16)> {
+    index
+        .holders(found)
+        .map(|h| (index.servers()[h.server.index()].common(), h.path(), h.same_path, h.copies))
+        .collect()
+}
+
+#[test]
+fn an_empty_directory_knows_nothing() {
+    let index = Index::default();
+    assert!(index.is_empty());
+    assert_eq!(index.by_path(b"a.nsf"), Lookup::Unknown);
+    assert_eq!(index.by_replica_id(LEADS), None);
+    assert_eq!(index.databases().len(), 0);
+    assert_eq!(Index::build([]).1, Report::default());
+}
+
+#[test]
+fn the_sample_directory_has_three_databases_on_three_servers() {
+    let (index, report) = Index::build(acme());
+    assert_eq!((report.entries, report.replicas, report.databases, report.paths), (5, 5, 3, 3));
+    assert_eq!((report.ambiguous_paths, report.duplicates), (1, 0));
+    assert_eq!((index.len(), index.replica_count()), (3, 5));
+    let names: Vec<_> = index.servers().iter().map(ServerName::abbreviated).collect();
+    assert_eq!(names, ["Web1/Acme", "Web2/Acme", "Web3/Acme"]);
+    let ids: Vec<_> = index.databases().map(|d| d.replica_id()).collect();
+    assert_eq!(ids, [JANE, OLD_LEADS, LEADS]);
+    let jane = index.database(one(&index, "mail/jdoe.nsf").database);
+    assert_eq!((jane.title(), jane.path(), jane.replicas().len()), ("Jane Doe", "mail/jdoe.nsf", 2));
+}
+
+#[test]
+fn the_same_path_with_different_replica_ids_is_ambiguous() {
+    let index = build(acme());
+    let Lookup::Ambiguous(ix) = index.by_path(b"Sales%5CLeads.nsf") else { panic!("not ambiguous") };
+    let sharers: Vec<_> = index.ambiguous(ix).collect();
+    let ids: Vec<_> = sharers.iter().map(|f| index.database(f.database).replica_id()).collect();
+    assert_eq!(ids, [OLD_LEADS, LEADS]);
+    assert_eq!(holders(&index, &sharers[0]), [("Web3", "sales/leads.nsf", true, 1)]);
+    assert_eq!(
+        holders(&index, &sharers[1]),
+        [("Web1", "sales/leads.nsf", true, 1), ("Web2", "apps/leads.nsf", false, 1)]
+    );
+}
+
+#[test]
+fn several_ambiguous_paths_are_kept_apart() {
+    let ids: Vec<_> = (1..=6).map(ReplicaId).collect();
+    let mut entries = Vec::new();
+    for (n, id) in ids.iter().enumerate() {
+        entries.push(entry("Web1/Acme", &format!("own{n}.nsf"), *id));
+    }
+    entries.extend(ids[..3].iter().enumerate().map(|(n, id)| entry(&format!("S{n}"), "a.nsf", *id)));
+    entries.extend(ids[2..6].iter().enumerate().map(|(n, id)| entry(&format!("S{n}"), "b.nsf", *id)));
+    let (index, report) = Index::build(entries);
+    assert_eq!(report.ambiguous_paths, 2);
+    for (path, sharing) in [("a.nsf", &ids[..3]), ("b.nsf", &ids[2..])] {
+        let Lookup::Ambiguous(ix) = index.by_path(path.as_bytes()) else { panic!("{path}") };
+        let found: Vec<_> = index.ambiguous(ix).collect();
+        assert_eq!(
+            found.iter().map(|f| index.database(f.database).replica_id()).collect::<Vec<_>>(),
+            sharing
+        );
+        for one in found {
+            assert_eq!(index.folded_path(one.path.unwrap()), path);
+            assert_eq!(index.holders(&one).filter(|h| h.same_path).count(), 1);
+        }
+    }
+    assert_eq!(index.ambiguous(AmbiguousIx(2)).len(), 0);
+}
+
+#[test]
+fn one_database_under_different_paths_is_found_by_each_of_them_and_by_its_id() {
+    let index = build(acme());
+    let by_path = one(&index, "apps/leads.nsf");
+    let by_id = Found { database: index.by_replica_id(LEADS).unwrap(), path: None };
+    assert_eq!(by_path.database, by_id.database);
+    assert_eq!(
+        holders(&index, &by_path),
+        [("Web1", "sales/leads.nsf", false, 1), ("Web2", "apps/leads.nsf", true, 1)]
+    );
+    assert!(index.holders(&by_id).all(|h| !h.same_path));
+    assert_eq!(index.by_replica_id(ReplicaId(1)), None);
+}
+
+#[test]
+fn of_several_copies_on_one_server_the_one_at_the_asked_path_counts_with_its_mark() {
+    let index = build([
+        entry("Web1", "b.nsf", LEADS),
+        marked(entry("Web1", "a.nsf", LEADS), Mark::OutOfService),
+        entry("Web1", "c.nsf", LEADS),
+        entry("Web2", "a.nsf", LEADS),
+    ]);
+    let shown =
+        |found: &Found| index.holders(found).map(|h| (h.path(), h.mark, h.copies)).collect::<Vec<_>>();
+    let a = one(&index, "a.nsf");
+    assert_eq!(shown(&a), [("a.nsf", Mark::OutOfService, 3), ("a.nsf", Mark::InService, 1)]);
+    let c = one(&index, "C.NSF");
+    assert_eq!(shown(&c), [("c.nsf", Mark::InService, 3), ("a.nsf", Mark::InService, 1)]);
+    let by_id = Found { path: None, ..a };
+    assert_eq!(shown(&by_id), [("b.nsf", Mark::InService, 3), ("a.nsf", Mark::InService, 1)]);
+}
+
+#[test]
+fn without_a_copy_in_service_a_server_is_shown_with_its_first() {
+    let index = build([
+        marked(entry("Web1", "b.nsf", LEADS), Mark::OutOfService),
+        marked(entry("Web1", "a.nsf", LEADS), Mark::PendingDelete),
+    ]);
+    let found = Found { database: index.by_replica_id(LEADS).unwrap(), path: None };
+    let holders: Vec<_> = index.holders(&found).map(|h| (h.path(), h.mark)).collect();
+    assert_eq!(holders, [("a.nsf", Mark::PendingDelete)]);
+}
+
+#[test]
+fn of_duplicates_the_last_wins_and_they_are_reported() {
+    let (index, report) = Index::build([
+        entry("Web1/Acme", "Sales\\Leads.nsf", OLD_LEADS),
+        entry("Web2/Acme", "sales\\leads.nsf", LEADS),
+        marked(entry("CN=web1/O=acme", "sales/leads.NSF", LEADS), Mark::OutOfService),
+    ]);
+    assert_eq!((report.entries, report.duplicates, report.replicas), (3, 1, 2));
+    let web1 = ServerName::parse("Web1/Acme").unwrap();
+    assert_eq!(report.duplicate_examples, [(web1, "sales/leads.NSF".to_owned())]);
+    assert_eq!(index.by_replica_id(OLD_LEADS), None);
+    let found = one(&index, "sales/leads.nsf");
+    let first = index.holders(&found).next().unwrap();
+    assert_eq!((first.path(), first.mark, first.same_path), ("sales/leads.NSF", Mark::OutOfService, true));
+}
+
+#[test]
+fn every_server_keeps_its_own_spelling_of_a_path() {
+    let index = build([entry("Web1", "Sales\\Leads.nsf", LEADS), entry("Web2", "/sales//leads.nsf", LEADS)]);
+    let found = one(&index, "SALES/LEADS.NSF");
+    assert_eq!(
+        holders(&index, &found),
+        [("Web1", "Sales/Leads.nsf", true, 1), ("Web2", "sales/leads.nsf", true, 1)]
+    );
+    let paths: Vec<_> = index.database(found.database).replicas().map(|r| r.path_ix).collect();
+    assert_eq!(paths, [found.path.unwrap(); 2]);
+}
+
+#[test]
+fn the_title_is_the_first_that_is_not_empty() {
+    let index = build([
+        entry("Web3", "a.nsf", LEADS),
+        titled(entry("Web2", "a.nsf", LEADS), " Leads "),
+        titled(entry("Web1", "a.nsf", LEADS), "Other"),
+        titled(entry("Web3", "a.nsf", LEADS), "Late"),
+    ]);
+    assert_eq!(index.database(one(&index, "a.nsf").database).title(), "Leads");
+}
+
+#[test]
+fn umlauts_percent_signs_spaces_and_other_endings_are_found() {
+    let index = build([
+        entry("Web1", "Verkauf\\MÜLLER.nsf", ReplicaId(1)),
+        entry("Web1", "apps\\100%25 sure.ns5", ReplicaId(2)),
+        entry("Web1", "a+b.nsf", ReplicaId(3)),
+        entry("Web1", "my mail.box", ReplicaId(4)),
+    ]);
+    for (raw, id) in [
+        ("verkauf/m%C3%BCller.nsf", 1),
+        ("Verkauf%5CM%C3%9CLLER.NSF", 1),
+        ("verkauf/müller.nsf", 1),
+        ("apps/100%2525%20sure.ns5", 2),
+        ("apps/100%2525+sure.ns5", 2),
+        ("a+b.nsf", 3),
+        ("a%2Bb.nsf", 3),
+        ("my+mail.box", 4),
+        ("my%20mail.box", 4),
+    ] {
+        assert_eq!(id_at(&index, raw), ReplicaId(id), "{raw}");
+    }
+    assert_eq!(index.by_path(b"apps/100%25%20sure.ns5"), Lookup::Unknown);
+    assert_eq!(index.by_path(b"a%20b.nsf"), Lookup::Unknown);
+    assert_eq!(index.by_path(b"verkauf/m\xfcller.nsf"), Lookup::Unknown);
+    assert!(matches!(index.by_plain_path("APPS/100%25 SURE.ns5"), Lookup::One(_)));
+}
+
+#[test]
+fn entries_without_a_path_are_dropped_and_counted() {
+    let (index, report) = Index::build([entry("Web1", "\\", LEADS), entry("Web1", "", LEADS)]);
+    assert!(index.is_empty());
+    assert_eq!((report.entries, report.without_path, report.databases), (2, 2, 0));
+}
+
+#[test]
+fn the_tag_of_a_database_is_the_same_forever() {
+    let index = build(acme());
+    let tags: Vec<_> = index.databases().map(|d| d.tag()).collect();
+    // Cookies in browsers carry these: a change loses every user's affinity.
+    assert_eq!(tags, [222_020_380, 190_151_338, 2_800_303_454]);
+}
+
+#[test]
+fn numbers_of_another_index_show_nothing_and_do_no_harm() {
+    let big = build((1..100).map(|n| entry("Web1", &format!("{n}.nsf"), ReplicaId(n))));
+    let found = one(&big, "99.nsf");
+    let small = build(acme());
+    assert_eq!(small.database(found.database).replicas().len(), 0);
+    assert_eq!(small.database(found.database).path(), "");
+    assert_eq!(small.holders(&found).count(), 0);
+    let _ = small.folded_path(found.path.unwrap());
+    assert_eq!(small.ambiguous(AmbiguousIx(9)).len(), 0);
+}
+
+#[test]
+fn a_large_directory_stays_within_160_octets_a_replica() {
+    let entries = (0..20_000_u64).flat_map(|n| {
+        (1..=3).map(move |s| {
+            let path = format!("Departments\\Division{}\\Database{n}.nsf", n % 50);
+            titled(entry(&format!("Web{s}/Acme"), &path, ReplicaId(n << 20)), &format!("Database number {n}"))
+        })
+    });
+    let index = build(entries);
+    assert_eq!(index.replica_count(), 60_000);
+    assert!(index.bytes() < 160 * index.replica_count(), "{} octets", index.bytes());
+}
+
+/// A path piece by piece, and one of its spellings in a URL.
+fn spelled_path() -> impl Strategy<Value = (String, String)> {
+    let letter =
+        proptest::sample::select(vec!['a', 'B', '1', '%', '+', ' ', '!', '?', '#', 'ä', 'Ö', '.', '/', '\\']);
+    let how = proptest::collection::vec((letter, 0_u8..4), 1..10);
+    how.prop_map(|letters| {
+        let (mut plain, mut url) = ("x".to_owned(), "/x".to_owned());
+        for (letter, how) in letters {
+            plain.push(letter);
+            let respelled = match (how, letter) {
+                (0, '/' | '\\') => "//".to_owned(),
+                (1, '/' | '\\') => "%5c".to_owned(),
+                (2, '/' | '\\') => "\\/".to_owned(),
+                (0, _) => letter.to_uppercase().collect(),
+                (1, _) => letter.to_lowercase().collect(),
+                _ => letter.to_string(),
+            };
+            match how {
+                3 => url.extend(respelled.bytes().map(|o| format!("%{o:02x}"))),
+                // A separator may stay as it is, or as its escape.
+                _ if matches!(letter, '/' | '\\') => url.push_str(&respelled),
+                _ => url.push_str(&encode_for_url(&respelled)),
+            }
+        }
+        (plain, url)
+    })
+}
+
+fn any_entry() -> impl Strategy<Value = Entry> {
+    let path = "[abAB]{1,2}([/\\\\][abAB]{1,2})?\\.nsf";
+    (path, 0_u8..4, 0_u64..6, 0_u8..3, "[a-c]{0,2}").prop_map(|(path, server, id, mark, title)| Entry {
+        mark: [Mark::InService, Mark::OutOfService, Mark::PendingDelete][usize::from(mark)],
+        ..titled(entry(&format!("Web{server}/Acme"), &path, ReplicaId(id)), &title)
+    })
+}
+
+#[test]
+fn a_replica_takes_at_most_160_octets() {
+    // Just beyond what a hash table of its size holds: the most that it ever wastes.
+    let databases = 58_000_u64;
+    let mut draft = Draft::default();
+    for n in 0..databases {
+        for server in 0..3 {
+            let path = format!(
+                "Departments\\Division{:02}\\Region North\\Team {:03}\\Database {n:07}.nsf",
+                n % 64,
+                n % 311
+            );
+            let server = format!("Web{server}/Acme");
+            draft.add(&Entry {
+                title: format!("Database {n} of a team"),
+                ..entry(&server, &path, ReplicaId(n * 65_543))
+            });
+        }
+    }
+    let (index, report) = draft.finish();
+    assert_eq!((report.replicas, report.databases), (3 * 58_000, 58_000));
+    let each = index.bytes() / report.replicas;
+    assert!((40..=160).contains(&each), "{each}");
+}
+
+#[test]
+fn one_two_three_and_more_replicas_are_all_found() {
+    let servers = ["Web1/Acme", "Web2/Acme", "Web3/Acme", "Web4/Acme", "Web5/Acme"];
+    let mut entries = Vec::new();
+    for (n, copies) in (1..=5).chain(1..=5).enumerate() {
+        for server in servers.iter().take(copies) {
+            entries.push(entry(server, &format!("db{n}.nsf"), ReplicaId(n as u64)));
+        }
+    }
+    let index = build(entries);
+    for (n, copies) in (1..=5).chain(1..=5).enumerate() {
+        let Lookup::One(found) = index.by_path(format!("DB{n}.nsf").as_bytes()) else { panic!("{n}") };
+        let names: Vec<_> =
+            index.holders(&found).map(|h| index.servers()[h.server.index()].abbreviated()).collect();
+        assert_eq!(names, servers[..copies], "{n}");
+        assert_eq!(index.database(found.database).replicas().len(), copies);
+    }
+    assert_eq!(index.replica_count(), 30);
+}
+
+proptest! {
+    #[test]
+    fn whatever_is_built_is_found_in_any_spelling((plain, url) in spelled_path()) {
+        let index = build([entry("Web1", "other.nsf", OLD_LEADS), entry("Web1", &plain, LEADS)]);
+        prop_assert_eq!(id_at(&index, &url), LEADS, "{} as {}", plain, url);
+    }
+
+    #[test]
+    fn what_is_forwarded_leads_back_to_the_same_copy((plain, _) in spelled_path()) {
+        let index = build([entry("Web1", &plain, LEADS)]);
+        let found = Found { database: index.by_replica_id(LEADS).unwrap(), path: None };
+        let holder = index.holders(&found).next().unwrap();
+        prop_assert_eq!(id_at(&index, &encode_for_url(holder.path())), LEADS);
+    }
+
+    #[test]
+    fn no_octets_make_a_lookup_panic(raw in proptest::collection::vec(any::<u8>(), 0..300)) {
+        let _ = build(acme()).by_path(&raw);
+    }
+
+    /// Against the plainest possible model: a map from server and folded path to the last entry.
+    #[test]
+    fn an_index_agrees_with_a_plain_map(entries in proptest::collection::vec(any_entry(), 0..40)) {
+        use std::collections::{BTreeMap, BTreeSet};
+        let folded = |e: &Entry| e.path.replace('\\', "/").to_lowercase();
+        let model: BTreeMap<_, _> = entries.iter().map(|e| ((e.server.clone(), folded(e)), e)).collect();
+        let (index, report) = Index::build(entries.clone());
+        prop_assert_eq!(report.replicas, model.len());
+        prop_assert_eq!(report.duplicates, entries.len() - model.len());
+        prop_assert_eq!(index.replica_count(), model.len());
+        let shown: BTreeSet<_> = index
+            .databases()
+            .flat_map(|d| {
+                let index = &index;
+                d.replicas().map(move |r| {
+                    let server = index.servers()[r.server.index()].clone();
+                    (server, r.path.to_owned(), d.replica_id(), r.mark)
+                })
+            })
+            .collect();
+        let expected: BTreeSet<_> = model
+            .iter()
+            .map(|((server, _), e)| (server.clone(), e.path.replace('\\', "/"), e.replica_id, e.mark))
+            .collect();
+        prop_assert_eq!(shown, expected);
+
+        let paths: BTreeSet<_> = model.keys().map(|(_, path)| path.clone()).collect();
+        prop_assert_eq!(report.paths, paths.len());
+        for path in paths {
+            let ids: BTreeSet<_> = model.iter().filter(|((_, p), _)| *p == path).map(|(_, e)| e.replica_id).collect();
+            let found: Vec<_> = match index.by_path(path.as_bytes()) {
+                Lookup::Unknown => vec![],
+                Lookup::One(found) => vec![found],
+                Lookup::Ambiguous(ix) => index.ambiguous(ix).collect(),
+            };
+            let found_ids: Vec<_> = found.iter().map(|f| index.database(f.database).replica_id()).collect();
+            prop_assert_eq!(found_ids, ids.into_iter().collect::<Vec<_>>());
+            for found in found {
+                let id = index.database(found.database).replica_id();
+                let servers: BTreeSet<_> =
+                    model.iter().filter(|(_, e)| e.replica_id == id).map(|((s, _), _)| s.clone()).collect();
+                let holders: Vec<_> = index.holders(&found).collect();
+                let names: Vec<_> = holders.iter().map(|h| index.servers()[h.server.index()].clone()).collect();
+                prop_assert_eq!(&names, &servers.into_iter().collect::<Vec<_>>());
+                for (holder, name) in holders.iter().zip(names) {
+                    let here = model.get(&(name.clone(), path.clone())).filter(|e| e.replica_id == id);
+                    prop_assert_eq!(holder.same_path, here.is_some());
+                    if let Some(here) = here {
+                        prop_assert_eq!(holder.mark, here.mark);
+                    } else {
+                        let in_service = model
+                            .iter()
+                            .any(|((s, _), e)| *s == name && e.replica_id == id && e.mark == Mark::InService);
+                        prop_assert_eq!(holder.mark == Mark::InService, in_service);
+                    }
+                    let copies = model.iter().filter(|((s, _), e)| *s == name && e.replica_id == id).count();
+                    prop_assert_eq!(usize::from(holder.copies), copies);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_order_of_entries_without_duplicates_changes_nothing(entries in proptest::collection::vec(any_entry(), 0..20)) {
+        let mut unique: Vec<Entry> = Vec::new();
+        for e in entries {
+            let folded = |e: &Entry| (e.server.clone(), e.path.replace('\\', "/").to_lowercase());
+            if !unique.iter().any(|u| folded(u) == folded(&e)) {
+                unique.push(Entry { title: String::new(), ..e });
+            }
+        }
+        let picture = |index: &Index| format!("{:?}", index.databases().map(|d| (d.replica_id(), d.replicas().map(|r| (r.server, r.path.to_owned(), r.mark)).collect::<Vec<_>>())).collect::<Vec<_>>());
+        let forwards = picture(&build(unique.clone()));
+        unique.reverse();
+        prop_assert_eq!(picture(&build(unique)), forwards);
+    }
+}

@@ -1,0 +1,410 @@
+//! Tables over shapes that Domino servers really send, and what must hold for any octets.
+
+#![allow(clippy::unwrap_used)]
+use super::*;
+use crate::domain::cluster::HostPort;
+use proptest::prelude::*;
+
+fn at(host: &str, port: u16) -> HostPort {
+    HostPort { host: host.into(), port }
+}
+
+fn members() -> Vec<MemberNames> {
+    vec![
+        MemberNames::new("web1.acme.example", Some(&at("10.0.0.11", 80)), Some(&at("10.0.0.11", 443))),
+        MemberNames::new("web2.acme.example", Some(&at("10.0.0.12", 8080)), Some(&at("10.0.0.12", 8443))),
+        MemberNames::new("web3.acme.internal", Some(&at("2001:db8::13", 80)), None),
+    ]
+}
+
+/// Web3 keeps its mail files below `m/`.
+fn elsewhere(member: usize, path: &[u8]) -> Option<String> {
+    let path = std::str::from_utf8(path).ok()?;
+    (member == 2).then(|| path.strip_prefix("/m/").map(|rest| format!("/mail/{rest}")))?
+}
+
+/// Web1 serves a client who asked `scheme://authority` for sales/leads.nsf, which it keeps in apps/.
+fn with<T>(scheme: &Scheme, authority: &str, f: impl FnOnce(&Mapping<'_>) -> T) -> T {
+    let members = members();
+    f(&Mapping {
+        public_scheme: scheme,
+        public_authority: authority,
+        members: &members,
+        serving: 0,
+        paths: Some(("/apps/leads.nsf", "/sales/leads.nsf")),
+        public_path: &elsewhere,
+    })
+}
+
+fn mapped(value: &str) -> Option<(String, Option<usize>, String)> {
+    with(&Scheme::HTTPS, "www.acme.example", |mapping| {
+        let mapped = location(value.as_bytes(), mapping)?;
+        let target = String::from_utf8(mapped.value[mapped.target.clone()].to_vec()).unwrap();
+        Some((String::from_utf8(mapped.value).unwrap(), mapped.member, target))
+    })
+}
+
+#[test]
+fn urls_that_name_a_member_become_public() {
+    let public = "https://www.acme.example";
+    for (given, rest, member) in [
+        ("http://web1.acme.example/names.nsf?Login", "/names.nsf?Login", 0),
+        ("http://web1.acme.example:80/x.nsf", "/x.nsf", 0),
+        ("HTTP://WEB1.Acme.Example/X.nsf", "/X.nsf", 0),
+        ("http://web1.acme.example./x.nsf", "/x.nsf", 0),
+        ("https://web1.acme.example/x.nsf", "/x.nsf", 0),
+        ("https://web1.acme.example:443/x.nsf", "/x.nsf", 0),
+        ("http://10.0.0.11/x.nsf", "/x.nsf", 0),
+        ("http://web1.acme.example", "", 0),
+        ("http://web1.acme.example?OpenServer", "?OpenServer", 0),
+        // iNotes sends the browser to the user's other mail server.
+        (
+            "http://web2.acme.example:8080/mail/jdoe.nsf/iNotes/Proxy/?OpenForm",
+            "/mail/jdoe.nsf/iNotes/Proxy/?OpenForm",
+            1,
+        ),
+        ("https://10.0.0.12:8443/mail/jdoe.nsf", "/mail/jdoe.nsf", 1),
+        ("http://[2001:DB8:0:0::13]/m/jdoe.nsf?Open&x=%2Fm%2F", "/mail/jdoe.nsf?Open&x=%2Fm%2F", 2),
+        ("http://web3.acme.internal:80/other.nsf", "/other.nsf", 2),
+        // The host name alone names its server, whatever port forwarding lies in between.
+        ("http://web2.acme.example/mail/jdoe.nsf", "/mail/jdoe.nsf", 1),
+        ("https://web3.acme.internal/other.nsf", "/other.nsf", 2),
+        // XPages: absolute, and the database lies elsewhere here.
+        (
+            "http://web1.acme.example/apps/leads.nsf/lead.xsp?documentId=8B1&action=openDocument",
+            "/sales/leads.nsf/lead.xsp?documentId=8B1&action=openDocument",
+            0,
+        ),
+        (
+            "http://web1.acme.example/Apps%2fLEADS.nsf/0/81bc!OpenDocument",
+            "/sales/leads.nsf/0/81bc!OpenDocument",
+            0,
+        ),
+        ("http://web1.acme.example/apps/leads.nsfx/1", "/apps/leads.nsfx/1", 0),
+        (
+            "http://web1.acme.example/x?u=http://web1.acme.example/apps/leads.nsf",
+            "/x?u=http://web1.acme.example/apps/leads.nsf",
+            0,
+        ),
+    ] {
+        let expected = (format!("{public}{rest}"), Some(member), rest.to_owned());
+        assert_eq!(mapped(given), Some(expected), "{given}");
+    }
+}
+
+#[test]
+fn a_url_without_scheme_stays_without() {
+    let expected = ("//www.acme.example/sales/leads.nsf/v".into(), Some(0), "/sales/leads.nsf/v".into());
+    assert_eq!(mapped("//web1.acme.example/apps/leads.nsf/v"), Some(expected));
+    assert_eq!(mapped("//web2.acme.example:8443/a.nsf").unwrap().1, Some(1));
+    assert_eq!(mapped("//cdn.example/apps/leads.nsf"), None);
+}
+
+#[test]
+fn a_path_below_the_servers_database_becomes_the_clients_and_keeps_its_form() {
+    let expected = ("/sales/leads.nsf/All?OpenView#top".into(), None, "/sales/leads.nsf/All?OpenView".into());
+    assert_eq!(mapped("/apps/leads.nsf/All?OpenView#top"), Some(expected));
+    assert_eq!(mapped("/apps/leads.nsf").unwrap().0, "/sales/leads.nsf");
+    assert_eq!(mapped("/apps/leads.nsf?OpenDatabase").unwrap().0, "/sales/leads.nsf?OpenDatabase");
+    assert_eq!(mapped("/APPS\\leads.nsf!Open").unwrap().0, "/sales/leads.nsf!Open");
+}
+
+#[test]
+fn relative_references_and_foreign_urls_stay() {
+    for given in [
+        "../x",
+        "x.nsf",
+        "?OpenDocument",
+        "#part",
+        "",
+        "0/81bc?OpenDocument",
+        "/names.nsf?Login",
+        "/apps/leads2.nsf",
+        "http://www.foreign.example/apps/leads.nsf",
+        "http://web1.acme.example:8081/x",
+        "http://web1.acme.example:x/",
+        "http://10.0.0.12/x",
+        "https://10.0.0.11:80/x",
+        "http://user@web1.acme.example/x",
+        "http://web1.acme.example.evil.example/",
+        "notes://web1.acme.example/x",
+        "mailto:web1@acme.example",
+        "http:/apps/leads.nsf",
+        "http:\\\\web1.acme.example/",
+        "http://web9.acme.example/x",
+        "javascript:alert(1)",
+        "http://[::1/x",
+        "http:///x",
+    ] {
+        assert_eq!(mapped(given), None, "{given}");
+    }
+}
+
+#[test]
+fn a_url_by_the_public_name_gets_public_scheme_and_path() {
+    for (given, expected) in [
+        (
+            "http://www.acme.example/apps/leads.nsf/v?OpenView",
+            "https://www.acme.example/sales/leads.nsf/v?OpenView",
+        ),
+        ("https://WWW.acme.example/apps/leads.nsf", "https://www.acme.example/sales/leads.nsf"),
+        ("http://www.acme.example/x.nsf", "https://www.acme.example/x.nsf"),
+    ] {
+        assert_eq!(
+            mapped(given).unwrap(),
+            (expected.into(), None, expected.trim_start_matches("https://www.acme.example").into())
+        );
+    }
+    assert_eq!(mapped("https://www.acme.example/x.nsf"), None);
+    assert_eq!(
+        mapped("http://www.acme.example:9000/apps/leads.nsf"),
+        None,
+        "another service of the same host"
+    );
+}
+
+#[test]
+fn a_public_port_is_kept_and_a_wish_for_tls_is_not_undone() {
+    with(&Scheme::HTTP, "www.acme.example:8080", |mapping| {
+        let value =
+            |given: &str| location(given.as_bytes(), mapping).map(|m| String::from_utf8(m.value).unwrap());
+        assert_eq!(value("http://web1.acme.example/x").as_deref(), Some("http://www.acme.example:8080/x"));
+        assert_eq!(value("http://www.acme.example:8080/x"), None);
+        assert_eq!(value("https://www.acme.example/x"), None);
+        assert_eq!(value("http://www.acme.example/x").as_deref(), Some("http://www.acme.example:8080/x"));
+        assert_eq!(value("https://www.acme.example:9443/apps/leads.nsf"), None);
+        assert_eq!(
+            value("https://www.acme.example/apps/leads.nsf").as_deref(),
+            Some("https://www.acme.example/sales/leads.nsf")
+        );
+    });
+    with(&Scheme::HTTPS, "[2001:db8::1]:8443", |mapping| {
+        let mapped = location(b"http://10.0.0.11/x", mapping).unwrap();
+        assert_eq!(mapped.value, b"https://[2001:db8::1]:8443/x");
+        assert_eq!(&mapped.value[mapped.target], b"/x");
+    });
+}
+
+#[test]
+fn a_url_of_another_member_that_reads_right_already_is_still_reported() {
+    // A member may share the public name.
+    let mut all = members();
+    all.push(MemberNames::new("www.acme.example", Some(&at("10.0.0.14", 80)), Some(&at("10.0.0.14", 443))));
+    let mapping = Mapping {
+        public_scheme: &Scheme::HTTPS,
+        public_authority: "www.acme.example",
+        members: &all,
+        serving: 0,
+        paths: None,
+        public_path: &elsewhere,
+    };
+    let mapped = location(b"https://www.acme.example/x.nsf", &mapping).unwrap();
+    assert_eq!((mapped.value.as_slice(), mapped.member), (&b"https://www.acme.example/x.nsf"[..], Some(3)));
+}
+
+#[test]
+fn members_on_one_address_are_told_apart_by_port() {
+    let all = [
+        MemberNames::new("127.0.0.1", Some(&at("127.0.0.1", 9001)), None),
+        MemberNames::new("127.0.0.1", Some(&at("127.0.0.1", 9002)), None),
+    ];
+    let mapping = Mapping {
+        public_scheme: &Scheme::HTTP,
+        public_authority: "127.0.0.1:8080",
+        members: &all,
+        serving: 0,
+        paths: None,
+        public_path: &elsewhere,
+    };
+    let mapped = location(b"http://127.0.0.1:9002/x", &mapping).unwrap();
+    assert_eq!((mapped.value.as_slice(), mapped.member), (&b"http://127.0.0.1:8080/x"[..], Some(1)));
+    assert_eq!(
+        location(b"http://127.0.0.1/x", &mapping).map(|m| m.member),
+        Some(None),
+        "our own host, port 80"
+    );
+    assert_eq!(location(b"http://127.0.0.1:9003/x", &mapping), None);
+}
+
+#[test]
+fn every_url_of_a_link_field_is_mapped_and_its_parameters_stay() {
+    with(&Scheme::HTTPS, "www.acme.example", |mapping| {
+        for (given, expected) in [
+            (
+                "<http://web1.acme.example/x.css>; rel=preload",
+                Some("<https://www.acme.example/x.css>; rel=preload"),
+            ),
+            (
+                "</apps/leads.nsf/a>; rel=\"next\", <http://cdn.example/y>, <//web2.acme.example/z>; title=\"<\"",
+                Some(
+                    "</sales/leads.nsf/a>; rel=\"next\", <http://cdn.example/y>, <//www.acme.example/z>; title=\"<\"",
+                ),
+            ),
+            ("<http://cdn.example/y>; rel=icon", None),
+            ("<../y>", None),
+            ("<http://web1.acme.example/x", None),
+            ("", None),
+        ] {
+            let value = link(given.as_bytes(), mapping).map(|v| String::from_utf8(v).unwrap());
+            assert_eq!(value.as_deref(), expected, "{given}");
+        }
+    });
+}
+
+#[test]
+fn refresh_is_mapped_with_all_that_is_around_the_url() {
+    with(&Scheme::HTTPS, "www.acme.example", |mapping| {
+        for (given, expected) in [
+            ("5; url=http://web1.acme.example/x.nsf", Some("5; url=https://www.acme.example/x.nsf")),
+            (
+                "0;URL='http://web1.acme.example/apps/leads.nsf?Open'",
+                Some("0;URL='https://www.acme.example/sales/leads.nsf?Open'"),
+            ),
+            ("0, Url = \"/apps/leads.nsf\" ", Some("0, Url = \"/sales/leads.nsf\" ")),
+            ("1; http://web1.acme.example/x", Some("1; https://www.acme.example/x")),
+            ("5", None),
+            ("5;", None),
+            ("5; url=", None),
+            ("5; url=../x", None),
+            ("5; url=http://foreign.example/", None),
+        ] {
+            let value = refresh(given.as_bytes(), mapping).map(|m| String::from_utf8(m.value).unwrap());
+            assert_eq!(value.as_deref(), expected, "{given}");
+        }
+        let mapped = refresh(b"5; url=http://web2.acme.example:8080/a.nsf?Open#x", mapping).unwrap();
+        assert_eq!((mapped.member, &mapped.value[mapped.target]), (Some(1), &b"/a.nsf?Open"[..]));
+    });
+}
+
+#[test]
+fn only_the_four_headers_are_mapped() {
+    with(&Scheme::HTTPS, "www.acme.example", |mapping| {
+        for name in ["location", "content-location", "x-xsplocation"] {
+            let name = http::HeaderName::from_static(name);
+            assert!(response_header(&name, b"http://web1.acme.example/x", mapping).is_some(), "{name}");
+        }
+        let refresh = http::header::REFRESH;
+        assert!(response_header(&refresh, b"1; url=http://web1.acme.example/x", mapping).is_some());
+        let link = http::header::LINK;
+        assert!(response_header(&link, b"http://web1.acme.example/x", mapping).is_none());
+    });
+}
+
+#[test]
+fn a_cookie_loses_an_internal_domain_and_a_path_that_differs() {
+    with(&Scheme::HTTPS, "www.acme.example", |mapping| {
+        for (given, expected) in [
+            // Covers the public host: single sign-on needs it.
+            ("LtpaToken=AAECAz==; domain=.acme.example; path=/", None),
+            ("LtpaToken2=x; Domain=acme.example; Secure", None),
+            ("DomAuthSessId=0A1B; path=/", None),
+            (
+                "DomAuthSessId=0A1B; Domain=web1.acme.example; path=/; HttpOnly",
+                Some("DomAuthSessId=0A1B; path=/; HttpOnly"),
+            ),
+            ("a=b;DOMAIN=.Acme.Internal;Secure", Some("a=b;Secure")),
+            ("a=b; domain=10.0.0.11", Some("a=b")),
+            ("a=b; domain=foreign.example", None),
+            ("a=b; domain=", None),
+            ("a=b; domain", None),
+            ("SessionID=F00; Path=/apps/leads.nsf; HttpOnly", Some("SessionID=F00; Path=/; HttpOnly")),
+            ("SessionID=F00; Path=/Apps/LEADS.nsf/", Some("SessionID=F00; Path=/")),
+            ("a=b; path = /apps/leads.nsf/lead.xsp ;Secure", Some("a=b; path =/;Secure")),
+            // The browser would not send it with a request for sales/leads.nsf.
+            ("a=b; Path=/apps", Some("a=b; Path=/")),
+            ("a=b; Path=/other.nsf", None),
+            ("a=b; Path=/sales/leads.nsf", None),
+            ("path=/apps/leads.nsf", None),
+            ("domain=web1.acme.example; x", None),
+            ("", None),
+            (
+                "a=\"x;y\"; expires=Thu, 01 Jan 2026 00:00:00 GMT; domain=web1.acme.example",
+                Some("a=\"x;y\"; expires=Thu, 01 Jan 2026 00:00:00 GMT"),
+            ),
+        ] {
+            let value = set_cookie(given.as_bytes(), mapping, true).map(|v| String::from_utf8(v).unwrap());
+            assert_eq!(value.as_deref(), expected, "{given}");
+        }
+        assert_eq!(
+            set_cookie(b"a=b; Path=/apps/leads.nsf", mapping, false),
+            None,
+            "not a request for a database"
+        );
+        let same_path = Mapping { paths: None, ..*mapping };
+        assert_eq!(set_cookie(b"a=b; Path=/apps/leads.nsf", &same_path, true), None);
+    });
+}
+
+#[test]
+fn a_redirect_names_the_servers_own_port_and_path() {
+    let redirect = |https, host, port, path, target: &str| {
+        let scheme = if https { Scheme::HTTPS } else { Scheme::HTTP };
+        redirect_location(&scheme, host, port, path, target.as_bytes())
+    };
+    let host = "web2.acme.example";
+    assert_eq!(redirect(false, host, 80, None, "/x.nsf?Open"), "http://web2.acme.example/x.nsf?Open");
+    assert_eq!(redirect(true, host, 443, None, "/"), "https://web2.acme.example/");
+    assert_eq!(redirect(true, host, 80, None, "/"), "https://web2.acme.example:80/");
+    assert_eq!(redirect(false, host, 8080, None, "/x"), "http://web2.acme.example:8080/x");
+    assert_eq!(
+        redirect(
+            false,
+            host,
+            80,
+            Some((0..16, "/apps/leads.nsf")),
+            "/sales/leads.nsf/0/81bc!OpenDocument&a=%zz"
+        ),
+        "http://web2.acme.example/apps/leads.nsf/0/81bc!OpenDocument&a=%zz"
+    );
+    assert_eq!(redirect(false, "2001:db8::13", 80, None, "/x"), "http://[2001:db8::13]/x");
+    assert_eq!(redirect(true, "[2001:db8::13]", 8443, None, "/x"), "https://[2001:db8::13]:8443/x");
+    assert_eq!(redirect(false, "web1\r\nX: y/@", 80, None, "x y\r\nZ"), "http://web1Xy/x%20y%0D%0AZ");
+    assert_eq!(redirect(false, host, 80, Some((3..99, "/a")), "/x"), "http://web2.acme.example/x");
+}
+
+proptest! {
+    #[test]
+    fn whatever_a_server_sends_the_result_is_one_header_value(
+        value in proptest::collection::vec(any::<u8>(), 0..80),
+        url in "(http|https|HTTP)?:?//(web1.acme.example|10.0.0.12|www.acme.example)(:[0-9]{1,5})?[/a-z?#%\\\\\r\n ]{0,30}",
+    ) {
+        with(&Scheme::HTTPS, "www.acme.example", |mapping| {
+            for value in [value.as_slice(), url.as_bytes()] {
+                for mapped in [location(value, mapping), refresh(value, mapping)].into_iter().flatten() {
+                    prop_assert!(!mapped.value.iter().any(u8::is_ascii_control));
+                    prop_assert!(mapped.value.get(mapped.target.clone()).is_some());
+                }
+                if let Some(cookie) = set_cookie(value, mapping, true) {
+                    let separators = |v: &[u8]| v.iter().filter(|b| **b == b'\r' || **b == b'\n').count();
+                    prop_assert!(separators(&cookie) <= separators(value));
+                }
+            }
+            Ok(())
+        })?;
+    }
+
+    #[test]
+    fn what_stands_behind_the_database_stays_byte_for_byte(rest in "[/?!#][ -~]{0,60}") {
+        let given = format!("http://web1.acme.example/apps/leads.nsf{}", rest.trim_end());
+        let value = mapped(&given).unwrap().0;
+        prop_assert_eq!(value, format!("https://www.acme.example/sales/leads.nsf{}", rest.trim_end()));
+    }
+
+    #[test]
+    fn mapping_twice_changes_nothing_more(rest in "[/?#][!-~]{0,40}") {
+        let once = mapped(&format!("http://web1.acme.example{rest}")).unwrap().0;
+        if let Some((twice, member, _)) = mapped(&once) {
+            prop_assert_eq!(member, None);
+            // Only where the public path happens to be the server's of another database.
+            prop_assert!(twice == once || once.to_ascii_lowercase().contains("leads"));
+        }
+    }
+
+    #[test]
+    fn a_redirect_never_leaves_its_host(host in ".{0,30}", target in proptest::collection::vec(any::<u8>(), 0..60), path in ".{0,20}", from in 0_usize..70, to in 0_usize..70) {
+        let url = redirect_location(&Scheme::HTTP, &host, 8080, Some((from..to, &path)), &target);
+        prop_assert!(url.bytes().all(|b| b.is_ascii_graphic()));
+        let authority = url.strip_prefix("http://").unwrap().split('/').next().unwrap();
+        prop_assert!(authority.ends_with(":8080"));
+    }
+}

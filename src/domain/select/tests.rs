@@ -1,0 +1,412 @@
+//! One test a rule, named after it, and properties over random clusters.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::domain::cluster::View;
+
+const SETTINGS: Settings = Settings {
+    drain_timeout_ms: 1_000,
+    slow_start_ms: 0,
+    max_in_flight: 0,
+    try_unreachable: false,
+    range: 6,
+};
+
+fn view() -> View {
+    View {
+        http: true,
+        https: true,
+        restricted_since_ms: None,
+        busy: false,
+        max_users: false,
+        index: Some(80.0),
+        in_flight: 0,
+        in_flight_then: 0.0,
+        noise: 0.0,
+        weight: 1,
+        max_connections: 0,
+        returned_at_ms: None,
+        failing: 0.0,
+    }
+}
+
+fn server(member: MemberIx, change: impl FnOnce(&mut View)) -> Candidate {
+    let mut view = view();
+    change(&mut view);
+    Candidate { member, mark: Mark::InService, view }
+}
+
+fn ask(candidates: &[Candidate]) -> Question<'_> {
+    Question::of_newcomer(candidates, Port::Http, 10_000, 7)
+}
+
+/// Who serves over many draws, sorted.
+fn who(question: &Question<'_>, settings: &Settings) -> Vec<MemberIx> {
+    let mut all: Vec<MemberIx> =
+        (0..400).filter_map(|seed| decide(&Question { seed, ..*question }, settings).chosen()).collect();
+    all.sort_unstable();
+    all.dedup();
+    all
+}
+
+#[test]
+fn unreachable_servers_are_eliminated() {
+    let servers = [server(0, |v| v.http = false), server(1, |_| {})];
+    let decision = decide(&ask(&servers), &SETTINGS);
+    assert_eq!(decision.outcome, Outcome::Serve(1, Why::Lightest));
+    assert_eq!(decision.verdict(0), Some(Verdict::Unreachable));
+}
+
+#[test]
+fn restricted_servers_are_eliminated_even_when_nobody_else_is_left() {
+    let servers = [server(0, |v| v.restricted_since_ms = Some(1))];
+    let decision = decide(&ask(&servers), &SETTINGS);
+    assert_eq!(decision.outcome, Outcome::NoServer);
+    assert_eq!(decision.verdict(0), Some(Verdict::Restricted));
+}
+
+#[test]
+fn busy_and_maxusers_are_eliminated_unless_nobody_is_left() {
+    let servers =
+        [server(0, |v| v.busy = true), server(1, |v| v.max_users = true), server(2, |v| v.index = Some(1.0))];
+    assert_eq!(who(&ask(&servers), &SETTINGS), [2]);
+    let decision = decide(&ask(&servers[..2]), &SETTINGS);
+    assert!(matches!(decision.outcome, Outcome::Serve(_, Why::SetAside)), "{decision:?}");
+}
+
+#[test]
+fn maxusers_may_serve_when_it_is_alone() {
+    let servers = [server(3, |v| v.max_users = true)];
+    assert_eq!(decide(&ask(&servers), &SETTINGS).outcome, Outcome::Serve(3, Why::SetAside));
+}
+
+#[test]
+fn among_the_set_aside_the_lightest_serves() {
+    let servers = [
+        server(0, |v| (v.busy, v.index) = (true, Some(5.0))),
+        server(1, |v| (v.busy, v.index) = (true, Some(20.0))),
+    ];
+    assert_eq!(who(&ask(&servers), &SETTINGS), [1]);
+}
+
+#[test]
+fn the_lightest_workload_wins() {
+    let servers = [
+        server(0, |v| v.index = Some(60.0)),
+        server(1, |v| v.index = Some(80.0)),
+        server(2, |v| v.index = Some(70.0)),
+    ];
+    let decision = decide(&ask(&servers), &SETTINGS);
+    assert_eq!(decision.outcome, Outcome::Serve(1, Why::Lightest));
+    assert_eq!(decision.verdict(0), Some(Verdict::Heavier(60.0)));
+    assert_eq!(decision.verdict(1), Some(Verdict::Chosen(Some(80.0))));
+    assert_eq!(who(&ask(&servers), &SETTINGS), [1]);
+}
+
+#[test]
+fn servers_within_the_band_are_equal_and_both_serve() {
+    let servers = [server(0, |v| v.index = Some(79.0)), server(1, |v| v.index = Some(80.0))];
+    assert_eq!(who(&ask(&servers), &SETTINGS), [0, 1]);
+    let lighter = [server(0, |v| v.index = Some(78.9)), server(1, |v| v.index = Some(80.0))];
+    assert_eq!(who(&ask(&lighter), &SETTINGS), [1]);
+    let decision = decide(&ask(&servers), &SETTINGS);
+    assert!(decision.verdicts.iter().any(|(_, v)| matches!(v, Verdict::Equal(_))));
+}
+
+#[test]
+fn out_of_service_and_pending_delete_serve_only_those_inside() {
+    for (mark, verdict) in
+        [(Mark::OutOfService, Verdict::OutOfService), (Mark::PendingDelete, Verdict::PendingDelete)]
+    {
+        let servers =
+            [Candidate { mark, ..server(0, |v| v.index = Some(100.0)) }, server(1, |v| v.index = Some(1.0))];
+        let decision = decide(&ask(&servers), &SETTINGS);
+        assert_eq!(decision.chosen(), Some(1));
+        assert_eq!(decision.verdict(0), Some(verdict));
+        let inside = Question { entry: Some(0), ..ask(&servers) };
+        assert_eq!(decide(&inside, &SETTINGS).outcome, Outcome::Serve(0, Why::Entry));
+        let only_recent = Question { recent: Some(0), ..ask(&servers) };
+        assert_eq!(
+            decide(&only_recent, &SETTINGS).chosen(),
+            Some(1),
+            "an entry for another database opens no door"
+        );
+    }
+}
+
+#[test]
+fn every_replica_out_of_service_is_said_so() {
+    let servers = [Candidate { mark: Mark::OutOfService, ..server(0, |_| {}) }];
+    assert_eq!(decide(&ask(&servers), &SETTINGS).outcome, Outcome::OutOfService);
+}
+
+#[test]
+fn http_clients_need_the_http_port_and_https_clients_the_https_port() {
+    let servers = [server(0, |v| v.https = false), server(1, |v| v.http = false)];
+    assert_eq!(decide(&ask(&servers), &SETTINGS).chosen(), Some(0));
+    assert_eq!(decide(&Question { port: Port::Https, ..ask(&servers) }, &SETTINGS).chosen(), Some(1));
+}
+
+#[test]
+fn tried_servers_are_not_asked_again() {
+    let servers = [server(0, |_| {}), server(1, |_| {})];
+    assert_eq!(who(&Question { tried: &[0], ..ask(&servers) }, &SETTINGS), [1]);
+    assert_eq!(decide(&Question { tried: &[0, 1], ..ask(&servers) }, &SETTINGS).outcome, Outcome::NoServer);
+}
+
+#[test]
+fn a_user_stays_on_a_busy_server_and_leaves_an_unreachable_one() {
+    let servers = [server(0, |v| v.busy = true), server(1, |_| {})];
+    assert_eq!(
+        decide(&Question { entry: Some(0), ..ask(&servers) }, &SETTINGS).outcome,
+        Outcome::Serve(0, Why::Entry)
+    );
+    let servers = [server(0, |v| v.http = false), server(1, |_| {})];
+    assert_eq!(decide(&Question { entry: Some(0), ..ask(&servers) }, &SETTINGS).chosen(), Some(1));
+}
+
+#[test]
+fn a_user_stays_on_a_restricted_server_until_the_drain_timeout() {
+    let servers = [server(0, |v| v.restricted_since_ms = Some(9_500)), server(1, |_| {})];
+    let inside = Question { entry: Some(0), ..ask(&servers) };
+    assert_eq!(decide(&inside, &SETTINGS).chosen(), Some(0));
+    assert_eq!(decide(&Question { now_ms: 10_500, ..inside }, &SETTINGS).chosen(), Some(1));
+}
+
+#[test]
+fn the_most_recent_server_takes_a_first_request_for_another_database_unless_set_aside() {
+    let servers = [server(0, |v| v.index = Some(10.0)), server(1, |v| v.index = Some(90.0))];
+    let question = Question { recent: Some(0), ..ask(&servers) };
+    assert_eq!(decide(&question, &SETTINGS).outcome, Outcome::Serve(0, Why::Recent));
+    let servers = [server(0, |v| v.busy = true), server(1, |_| {})];
+    assert_eq!(decide(&Question { recent: Some(0), ..ask(&servers) }, &SETTINGS).chosen(), Some(1));
+}
+
+#[test]
+fn a_server_where_the_user_has_a_session_comes_before_the_lightest_and_behind_the_most_recent() {
+    let servers = [server(0, |_| {}), server(1, |_| {}), server(2, |_| {})];
+    let question = Question { sessions: &[7, 1, 2], ..ask(&servers) };
+    assert_eq!(decide(&question, &SETTINGS).outcome, Outcome::Serve(1, Why::Session));
+    let question = Question { recent: Some(0), ..question };
+    assert_eq!(decide(&question, &SETTINGS).outcome, Outcome::Serve(0, Why::Recent));
+    let question = Question { recent: None, tried: &[1], ..question };
+    assert_eq!(decide(&question, &SETTINGS).outcome, Outcome::Serve(2, Why::Session));
+}
+
+#[test]
+fn a_login_form_goes_back_to_the_server_that_showed_it() {
+    let servers = [server(0, |v| v.busy = true), server(1, |_| {}), server(2, |_| {})];
+    let question = Question { hint: Some((0, Hint::RedirectTo)), recent: Some(2), ..ask(&servers) };
+    assert_eq!(decide(&question, &SETTINGS).outcome, Outcome::Serve(0, Why::Hint(Hint::RedirectTo)));
+}
+
+#[test]
+fn a_note_id_is_never_answered_by_another_server_than_the_users() {
+    let servers = [server(0, |v| v.http = false), server(1, |_| {})];
+    let question = Question { entry: Some(0), note_id: true, ..ask(&servers) };
+    assert_eq!(decide(&question, &SETTINGS).outcome, Outcome::NoteIdServerGone);
+    let newcomer = Question { entry: None, ..question };
+    assert_eq!(decide(&newcomer, &SETTINGS).chosen(), Some(1));
+}
+
+#[test]
+fn requests_in_flight_since_the_reading_correct_the_index() {
+    let servers =
+        [server(0, |v| (v.index, v.in_flight) = (Some(90.0), 40)), server(1, |v| v.index = Some(70.0))];
+    assert_eq!(
+        who(&ask(&servers), &SETTINGS),
+        [1],
+        "forty requests later the best one is no longer the best"
+    );
+    let servers = [
+        server(0, |v| (v.index, v.in_flight, v.in_flight_then) = (Some(90.0), 40, 40.0)),
+        server(1, |v| v.index = Some(70.0)),
+    ];
+    assert_eq!(
+        who(&ask(&servers), &SETTINGS),
+        [0],
+        "what was in flight at the reading is in the index already"
+    );
+}
+
+#[test]
+fn servers_whose_indexes_differ_by_less_than_the_noise_of_both_are_equal() {
+    let two = |noise: f32, other: f32| {
+        [
+            server(0, |v| (v.index, v.noise) = (Some(100.0), noise)),
+            server(1, |v| (v.index, v.noise) = (Some(95.3), other)),
+        ]
+    };
+    assert_eq!(who(&ask(&two(8.1, 6.4)), &SETTINGS), [0, 1], "5 ms and 6.5 ms");
+    assert_eq!(who(&ask(&two(0.0, 6.4)), &SETTINGS), [0], "the better one is known exactly");
+    assert_eq!(who(&ask(&two(8.1, 0.0)), &SETTINGS), [0], "the other one is");
+    assert_eq!(who(&ask(&two(8.1, 4.0)), &SETTINGS), [0], "they differ by more");
+    let [fast, mut failing] = two(8.1, 6.4);
+    failing.view.failing = 0.02;
+    assert_eq!(who(&ask(&[fast, failing]), &SETTINGS), [0], "failures are no noise");
+}
+
+#[test]
+fn a_server_that_fails_fast_does_not_look_idle() {
+    let servers = [server(0, |v| v.failing = 0.2), server(1, |v| v.index = Some(70.0))];
+    assert_eq!(who(&ask(&servers), &SETTINGS), [1]);
+    assert_eq!(who(&ask(&servers[..1]), &SETTINGS), [0], "nobody else: it serves");
+}
+
+#[test]
+fn an_unknown_index_is_neutral() {
+    let servers = [server(0, |v| v.index = None), server(1, |v| v.index = Some(40.0))];
+    assert_eq!(who(&ask(&servers), &SETTINGS), [0, 1]);
+}
+
+#[test]
+fn weights_share_idle_servers_in_proportion() {
+    let servers = [server(0, |v| v.weight = 1), server(1, |v| v.weight = 4)];
+    let heavy = (0..10_000)
+        .filter(|seed| decide(&Question { seed: *seed, ..ask(&servers) }, &SETTINGS).chosen() == Some(1))
+        .count();
+    assert!((7_600..8_400).contains(&heavy), "{heavy}");
+}
+
+#[test]
+fn among_equals_fewer_requests_in_flight_per_weight_win() {
+    let servers = [
+        server(0, |v| (v.in_flight, v.in_flight_then) = (2, 2.0)),
+        server(1, |v| (v.in_flight, v.in_flight_then, v.weight) = (3, 3.0, 4)),
+    ];
+    assert_eq!(who(&ask(&servers), &SETTINGS), [1]);
+}
+
+#[test]
+fn a_server_that_returns_starts_slowly() {
+    let settings = Settings { slow_start_ms: 1_000, ..SETTINGS };
+    let servers = [
+        server(0, |v| (v.returned_at_ms, v.index) = (Some(9_800), Some(100.0))),
+        server(1, |v| v.index = Some(50.0)),
+    ];
+    let share = (0..10_000)
+        .filter(|seed| decide(&Question { seed: *seed, ..ask(&servers) }, &settings).chosen() == Some(0))
+        .count();
+    assert!((1_700..2_300).contains(&share), "a fifth of the ramp: {share}");
+    // Among equals it has a fifth of what would be its half.
+    let equals = [server(0, |v| v.returned_at_ms = Some(9_800)), server(1, |_| {})];
+    let share = (0..10_000)
+        .filter(|seed| decide(&Question { seed: *seed, ..ask(&equals) }, &settings).chosen() == Some(0))
+        .count();
+    assert!((850..1_150).contains(&share), "a tenth: {share}");
+    let alone = decide(&ask(&servers[..1]), &settings);
+    assert_eq!(alone.chosen(), Some(0));
+}
+
+#[test]
+fn a_full_server_lets_another_serve_and_only_then_waits() {
+    let settings = Settings { max_in_flight: 5, ..SETTINGS };
+    let servers = [server(0, |v| v.in_flight = 5), server(1, |v| v.busy = true)];
+    assert_eq!(decide(&ask(&servers), &settings).chosen(), Some(1));
+    let decision = decide(&ask(&servers[..1]), &settings);
+    assert_eq!(decision.outcome, Outcome::Full);
+    let capped = [server(0, |v| (v.in_flight, v.max_connections) = (2, 2))];
+    assert_eq!(decide(&ask(&capped), &SETTINGS).outcome, Outcome::Full, "agent-check's maxconn caps too");
+}
+
+#[test]
+fn the_last_resort_tries_unreachable_holders_but_never_restricted_ones() {
+    let settings = Settings { try_unreachable: true, ..SETTINGS };
+    let servers = [server(0, |v| v.http = false), server(1, |v| v.restricted_since_ms = Some(1))];
+    assert_eq!(decide(&ask(&servers), &settings).outcome, Outcome::Serve(0, Why::LastResort));
+    assert_eq!(decide(&ask(&servers[1..]), &settings).outcome, Outcome::NoServer);
+}
+
+#[test]
+fn verdicts_come_in_the_order_of_elimination_with_the_chosen_last() {
+    let servers = [server(0, |_| {}), server(1, |v| v.busy = true), server(2, |v| v.http = false)];
+    let decision = decide(&ask(&servers), &SETTINGS);
+    assert_eq!(decision.verdicts.len(), 3);
+    assert_eq!(decision.verdicts.last().unwrap().0, 0);
+}
+
+fn any_candidate() -> impl Strategy<Value = Candidate> {
+    (
+        any::<[bool; 4]>(),
+        0u8..3,
+        proptest::option::of(0u64..20_000),
+        proptest::option::of(0f32..100.0),
+        0u32..50,
+        1u32..10,
+        proptest::option::of(0u64..10_000),
+    )
+        .prop_map(
+            |(
+                [http, https, busy, max_users],
+                mark,
+                restricted_since_ms,
+                index,
+                in_flight,
+                weight,
+                returned_at_ms,
+            )| Candidate {
+                member: 0,
+                mark: [Mark::InService, Mark::OutOfService, Mark::PendingDelete][usize::from(mark)],
+                view: View {
+                    http,
+                    https,
+                    restricted_since_ms,
+                    busy,
+                    max_users,
+                    index,
+                    in_flight,
+                    in_flight_then: 0.0,
+                    noise: 0.0,
+                    weight,
+                    max_connections: 0,
+                    returned_at_ms,
+                    failing: 0.0,
+                },
+            },
+        )
+}
+
+proptest! {
+    #[test]
+    fn rules_hold_for_random_clusters(
+        mut servers in proptest::collection::vec(any_candidate(), 0..12),
+        entry in proptest::option::of(0u16..14),
+        recent in proptest::option::of(0u16..14),
+        tried in proptest::collection::vec(0u16..12, 0..4),
+        note_id: bool,
+        seed: u64,
+    ) {
+        for (i, server) in servers.iter_mut().enumerate() {
+            server.member = i as u16;
+        }
+        let question = Question { entry, recent, note_id, tried: &tried, seed, ..ask(&servers) };
+        let settings = Settings { slow_start_ms: 5_000, ..SETTINGS };
+        let decision = decide(&question, &settings);
+        prop_assert_eq!(&decision, &decide(&question, &settings), "the same question has the same answer");
+        // One verdict for each usable or dropped candidate, none twice.
+        let mut named: Vec<_> = decision.verdicts.iter().map(|(m, _)| *m).collect();
+        named.sort_unstable();
+        named.dedup();
+        prop_assert_eq!(named.len(), decision.verdicts.len());
+        if let Some(chosen) = decision.chosen() {
+            prop_assert_eq!(named.len(), servers.len());
+            let server = &servers[usize::from(chosen)];
+            prop_assert!(!tried.contains(&chosen));
+            prop_assert!(server.view.http);
+            let inside = entry == Some(chosen);
+            prop_assert!(inside || server.mark == Mark::InService);
+            prop_assert!(inside || server.view.restricted_since_ms.is_none());
+            if !inside && (server.view.busy || server.view.max_users) {
+                let better = servers.iter().any(|s| s.view.http && s.mark == Mark::InService
+                    && s.view.restricted_since_ms.is_none() && !s.view.busy && !s.view.max_users
+                    && !tried.contains(&s.member));
+                prop_assert!(!better, "a BUSY server serves only when nobody else can");
+            }
+        } else if decision.outcome == Outcome::NoServer {
+            let anybody = servers.iter().any(|s| s.view.http && s.mark == Mark::InService
+                && s.view.restricted_since_ms.is_none() && !tried.contains(&s.member));
+            prop_assert!(!anybody, "nobody is refused while somebody can serve");
+        }
+    }
+}

@@ -1,0 +1,275 @@
+//! Whether a request may be sent twice.
+//!
+//! In: a parsed target and the administrator's acting commands. Out: a [`Class`]. HTTP calls GET
+//! safe, Domino does not: `?DeleteDocument` is a GET. So everything that could act is called
+//! acting, and only what Domino documents as reading is called safe. Never looks at the method.
+
+use super::argument::{first_token, pairs};
+use super::locator::Locator;
+use super::target::Target;
+use crate::util::percent::{Decoded, decodes_to};
+
+/// What a request does to data, as far as its URL tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Class {
+    /// Only reads.
+    Safe,
+    /// Could change something: sent once.
+    Acting,
+    /// An implicit open by name (which may be an agent's), a custom command, an XPage.
+    Unknown,
+}
+
+/// `failover.acting_commands` unless the configuration says otherwise.
+pub const DEFAULT_ACTING_COMMANDS: [&str; 6] =
+    ["DeleteDocument", "OpenAgent", "RunAgent", "Logout", "SaveDocument", "CreateDocument"];
+
+/// The acting commands, ready to be compared.
+#[derive(Clone, Debug)]
+pub struct CommandTable {
+    /// In lower case, without a leading `?` or `!`, none empty.
+    acting: Box<[Box<[u8]>]>,
+}
+
+impl Default for CommandTable {
+    /// Of [`DEFAULT_ACTING_COMMANDS`].
+    fn default() -> Self {
+        Self::of(DEFAULT_ACTING_COMMANDS)
+    }
+}
+
+impl CommandTable {
+    /// Of the configured names, in any case, with or without the `?`. The implicit `?Delete` always acts.
+    #[must_use]
+    pub fn new(acting: &[String]) -> Self {
+        Self::of(acting.iter().map(String::as_str))
+    }
+
+    fn of<'a>(acting: impl IntoIterator<Item = &'a str>) -> Self {
+        let mut words: Vec<Box<[u8]>> = acting
+            .into_iter()
+            .chain(["Delete"])
+            .map(|name| name.trim().trim_start_matches(['?', '!']).trim())
+            .filter(|name| !name.is_empty())
+            .map(|name| name.to_ascii_lowercase().into_bytes().into_boxed_slice())
+            .collect();
+        words.sort_unstable();
+        words.dedup();
+        Self { acting: words.into() }
+    }
+
+    /// What the request does.
+    #[must_use]
+    pub fn classify(&self, target: &Target<'_>) -> Class {
+        let command = &target.command;
+        if self.acts(target) {
+            Class::Acting
+        } else if command.only_reads() {
+            Class::Safe
+        } else if !command.is_implicit() {
+            Class::Unknown
+        } else if opens_what_only_reads(target) {
+            Class::Safe
+        } else {
+            Class::Unknown
+        }
+    }
+
+    /// True when an acting command stands anywhere that a server might read one: as the command, as
+    /// an argument's name, or behind a `?` or `!` in the path or the command, encoded or not.
+    fn acts(&self, target: &Target<'_>) -> bool {
+        let query = target.query.unwrap_or_default();
+        let token = first_token(query).split(|o| *o == b'=').next().unwrap_or_default();
+        self.begins(Decoded::new(token).values())
+            || self.is_hidden_in(token)
+            || self.is_hidden_in(target.path)
+            || pairs(target.arguments())
+                .any(|(name, _)| self.acting.iter().any(|word| decodes_to(name, word)))
+    }
+
+    fn is_hidden_in(&self, text: &[u8]) -> bool {
+        // Nearly every URL has none of them; this is the quick way out.
+        if memchr::memchr3(b'%', b'!', b'?', text).is_none() {
+            return false;
+        }
+        let mut octets = Decoded::new(text).values();
+        while let Some(value) = octets.next() {
+            if matches!(value, b'?' | b'!' | b'&') && self.begins(octets.clone()) {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// True when the text begins with an acting command that ends there.
+    fn begins(&self, text: impl Iterator<Item = u8> + Clone) -> bool {
+        self.acting.iter().any(|word| {
+            let mut text = text.clone();
+            word.iter().all(|letter| text.next().is_some_and(|o| o.to_ascii_lowercase() == *letter))
+                && !text.next().is_some_and(|o| o.is_ascii_alphanumeric())
+        })
+    }
+}
+
+/// For URLs without a command, or with `?Open` or `?Edit`.
+fn opens_what_only_reads(target: &Target<'_>) -> bool {
+    // Without a database it is a file; an attachment is one, too.
+    target.database.is_none()
+        || target.attachment
+        || match target.locator {
+            // A database opens its launch object, a UNID is a document in practice.
+            Locator::None | Locator::Unid | Locator::Object(_) => true,
+            // A name, and a short number that may be one, could be an agent's: opening runs it.
+            Locator::Name | Locator::NoteId => false,
+        }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::parse;
+    use super::*;
+    use proptest::prelude::*;
+
+    const UNID: &str = "E86886A81087A25805258E4F00502001";
+
+    fn class(target: &str) -> Class {
+        CommandTable::default().classify(&parse(target.as_bytes()))
+    }
+
+    #[test]
+    fn commands_that_change_data_act_in_every_spelling() {
+        for target in [
+            "/db.nsf/0/8FA?DeleteDocument",
+            "/db.nsf/0/8FA!DeleteDocument&x=1",
+            "/db.nsf/agent?openagent",
+            "/db.nsf/agent?%4fpen%41gent&a=b",
+            "/db.nsf/0/8FA?Delete",
+            "/db.nsf/form?CreateDocument",
+            "/db.nsf/agent?RunAgent",
+            "/names.nsf?Logout&RedirectTo=/",
+            "/?Logout",
+            "/db.nsf/0/8FA?SaveDocument",
+            "/servlet/x?OpenAgent",
+        ] {
+            assert_eq!(class(target), Class::Acting, "{target}");
+        }
+    }
+
+    #[test]
+    fn an_acting_command_hidden_behind_an_encoded_mark_acts() {
+        for target in [
+            "/db.nsf/agent%3FOpenAgent",
+            "/db.nsf/agent%3fopenagent&x?OpenView",
+            "/db.nsf/agent%21OpenAgent?OpenView",
+            "/db.nsf%3FDelete",
+            "/db.nsf/view?OpenView%26OpenAgent",
+            "/db.nsf/view?OpenView?OpenAgent",
+            "/db.nsf/view?OpenView&OpenAgent",
+            "/db.nsf/view?OpenAgent=1",
+            "/db.nsf/view?k=v&%4FpenAgent",
+            "/db.nsf/x?OpenAgent%00",
+            "/db.nsf/x!OpenAgent?OpenView",
+        ] {
+            assert_eq!(class(target), Class::Acting, "{target}");
+        }
+    }
+
+    #[test]
+    fn what_only_sounds_like_an_acting_command_does_not_act() {
+        assert_eq!(class("/db.nsf/DeletedItems?OpenView"), Class::Safe);
+        assert_eq!(class("/db.nsf/view?DeletedOnly"), Class::Unknown);
+        assert_eq!(class("/names.nsf?Login&RedirectTo=/db.nsf/a?OpenAgent"), Class::Safe);
+        assert_eq!(class("/names.nsf?Login&RedirectTo=%2Fdb.nsf%2Fa%3FOpenAgent"), Class::Safe);
+    }
+
+    #[test]
+    fn commands_that_read_are_safe() {
+        for target in [
+            "/db.nsf?OpenDatabase",
+            "/db.nsf/view?OpenView&Start=1",
+            "/db.nsf/view?ReadViewEntries&OutputFormat=JSON",
+            "/db.nsf/0/8FA?OpenDocument",
+            "/db.nsf/0/8FA!OpenDocument",
+            "/db.nsf/0/8FA?EditDocument&Seq=2",
+            "/db.nsf/view?SearchView&Query=x",
+            "/?OpenServer",
+            "/?Redirect&Name=Web1&Id=C1257A000041D2E0",
+            "/db.nsf/0/8FA/Body/0.84?OpenElement&FieldElemFormat=gif",
+        ] {
+            assert_eq!(class(target), Class::Safe, "{target}");
+        }
+    }
+
+    #[test]
+    fn opening_without_a_command_is_safe_where_no_agent_can_be_meant() {
+        let document = format!("/db.nsf/view/{UNID}");
+        for target in [
+            "/db.nsf".to_owned(),
+            "/db.nsf/".to_owned(),
+            "/db.nsf?Open".to_owned(),
+            document.clone(),
+            format!("{document}?Open"),
+            format!("{document}?Edit"),
+            format!("{document}/$FILE/a.pdf"),
+            "/db.nsf/view/key/$FILE/a.pdf".to_owned(),
+            "/db.nsf/$icon".to_owned(),
+            "/db.nsf/$defaultView?Open".to_owned(),
+            "/db.nsf/view/$first".to_owned(),
+            "/".to_owned(),
+            "/icons/x.gif".to_owned(),
+            "/api/v1?count=3".to_owned(),
+        ] {
+            assert_eq!(class(&target), Class::Safe, "{target}");
+        }
+    }
+
+    #[test]
+    fn implicit_opens_by_name_custom_commands_and_xpages_are_unknown() {
+        for target in [
+            "/db.nsf/name",
+            "/db.nsf/name?Open",
+            "/db.nsf/8FA",
+            "/db.nsf/name?k=v",
+            "/db.nsf/view?MyThing",
+            "/db.nsf/page.xsp",
+            "/db.nsf/page.xsp?documentId=1&action=editDocument",
+            "/servlet/x?DoThing",
+        ] {
+            assert_eq!(class(target), Class::Unknown, "{target}");
+        }
+    }
+
+    #[test]
+    fn the_administrators_list_replaces_the_default_but_delete_always_acts() {
+        let table = CommandTable::new(&["?Approve".to_owned(), " openview ".to_owned(), String::new()]);
+        let class = |target: &str| table.classify(&parse(target.as_bytes()));
+        assert_eq!(class("/db.nsf/0/8FA?APPROVE"), Class::Acting);
+        assert_eq!(class("/db.nsf/v?OpenView"), Class::Acting);
+        assert_eq!(class("/db.nsf/a?OpenAgent"), Class::Unknown);
+        assert_eq!(class("/db.nsf/0/8FA?Delete"), Class::Acting);
+        assert_eq!(class("/db.nsf/v?OpenForm"), Class::Safe);
+    }
+
+    proptest! {
+        #[test]
+        fn no_octets_make_it_panic(target in proptest::collection::vec(any::<u8>(), 0..80)) {
+            let _ = CommandTable::default().classify(&parse(&target));
+        }
+        #[test]
+        fn an_acting_command_acts_however_it_is_encoded(
+            word in proptest::sample::select(&DEFAULT_ACTING_COMMANDS[..]),
+            mark in proptest::sample::select(&["?", "!", "%3F", "%3f", "%21"][..]),
+            how in proptest::collection::vec(0_u8..4, 20),
+            rest in proptest::sample::select(&["", "&a=b", "&Login", "?OpenView"][..]),
+        ) {
+            let spelled: String = word.chars().zip(how).map(|(letter, how)| match how {
+                0 => letter.to_ascii_lowercase().to_string(),
+                1 => letter.to_ascii_uppercase().to_string(),
+                2 => format!("%{:02x}", u32::from(letter)),
+                _ => letter.to_string(),
+            }).collect();
+            let target = format!("/sales/leads.nsf/thing{mark}{spelled}{rest}");
+            prop_assert_eq!(class(&target), Class::Acting, "{}", target);
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! The audit of databases: one pass over the directory.
+//!
+//! In: a cluster's view. Out: findings about replicas, marks and paths. Whether somebody serves is asked as
+//! selection asks it: by marks, ports and states of the holders.
+
+use smallvec::SmallVec;
+
+use super::finding::{self, Findings};
+use crate::domain::cluster::Port;
+use crate::domain::cluster::View as MemberView;
+use crate::domain::directory::{Database, Found, Holder, Mark};
+use crate::state::view::Entry;
+use crate::state::{Cluster, View};
+
+pub(super) fn look(cluster: &Cluster, view: &View, live: bool, findings: &mut Findings) {
+    let index = &view.directory.index;
+    let ports: SmallVec<[Port; 2]> =
+        [Port::Http, Port::Https].into_iter().filter(|p| cluster.settings.uses(*p)).collect();
+    let seen: Vec<MemberView> = view.entries.iter().map(|e| e.member.view()).collect();
+    let mut holds = vec![false; view.entries.len()];
+    for database in index.databases() {
+        let found = Found { database: database.ix(), path: None };
+        let mut here: SmallVec<[(usize, &Entry, Holder<'_>); 8]> = SmallVec::new();
+        let mut strangers = 0_usize;
+        for holder in index.holders(&found) {
+            match view.member_of(holder.server) {
+                Some(member) => {
+                    let at = usize::from(member);
+                    if let Some(place) = holds.get_mut(at) {
+                        *place = true;
+                    }
+                    if let Some(entry) = view.entry(member) {
+                        here.push((at, entry, holder));
+                    }
+                }
+                None => strangers += 1,
+            }
+        }
+        replicas(view, &database, &here, strangers, findings);
+        let in_service = || here.iter().filter(|(_, _, h)| h.mark == Mark::InService);
+        if in_service().next().is_none() {
+            continue;
+        }
+        // Nobody to be reached by one of the schemes is trouble for its clients, whatever the other says.
+        let lacks = |port: &&Port| in_service().all(|(_, e, _)| e.host_port(**port).is_none());
+        if let Some(port) = ports.iter().find(lacks) {
+            findings.add(&finding::NO_PORT_FOR_CLIENTS, || format!("{}: {port}", named(&database)));
+            continue;
+        }
+        if !live {
+            continue;
+        }
+        let serves = |at: usize, port: Port, aside: bool| {
+            seen.get(at).is_some_and(|v| {
+                let up = if port == Port::Http { v.http } else { v.https };
+                up && v.restricted_since_ms.is_none() && (aside || !(v.busy || v.max_users))
+            })
+        };
+        let all = |aside: bool| ports.iter().all(|p| in_service().any(|(at, _, _)| serves(*at, *p, aside)));
+        let states = || {
+            let states: Vec<String> =
+                in_service().map(|(_, e, _)| format!("{} {}", e.server.name, e.member.state())).collect();
+            format!("{}: {}", named(&database), states.join(", "))
+        };
+        if !all(true) {
+            findings.add(&finding::NOBODY_SERVES, states);
+        } else if !all(false) {
+            findings.add(&finding::ONLY_SET_ASIDE, states);
+        }
+    }
+    if view.directory.is_loaded() {
+        for (entry, _) in view.entries.iter().zip(&holds).filter(|(_, holds)| !**holds) {
+            findings.add(&finding::HOLDS_NOTHING, || entry.server.name.to_string());
+        }
+    }
+    ambiguous(view, findings);
+}
+
+/// Where the copies lie and how they are marked.
+fn replicas(
+    view: &View,
+    database: &Database<'_>,
+    here: &[(usize, &Entry, Holder<'_>)],
+    strangers: usize,
+    findings: &mut Findings,
+) {
+    let index = &view.directory.index;
+    match here {
+        [] if strangers > 0 => findings.add(&finding::ONLY_ON_STRANGERS, || named(database)),
+        [(_, entry, _)] => findings
+            .add(&finding::SINGLE_REPLICA, || format!("{}: only on {}", named(database), entry.server.name)),
+        _ => {}
+    }
+    let in_service: SmallVec<[&Entry; 8]> =
+        here.iter().filter(|(_, _, h)| h.mark == Mark::InService).map(|(_, e, _)| *e).collect();
+    match in_service.as_slice() {
+        [] if !here.is_empty() => findings.add(&finding::ALL_MARKED, || named(database)),
+        [only] if here.len() > 1 => findings
+            .add(&finding::ONE_IN_SERVICE, || format!("{}: only on {}", named(database), only.server.name)),
+        _ => {}
+    }
+    for (_, entry, holder) in here.iter().filter(|(_, _, h)| h.copies > 1) {
+        findings.add(&finding::SEVERAL_COPIES, || {
+            format!("{}: {} copies on {}", named(database), holder.copies, entry.server.name)
+        });
+    }
+    let mut first_path = None;
+    let mut differs = false;
+    for replica in database.replicas() {
+        let kind = match replica.mark {
+            Mark::InService => None,
+            Mark::OutOfService => Some(&finding::OUT_OF_SERVICE),
+            Mark::PendingDelete => Some(&finding::PENDING_DELETE),
+        };
+        if let Some(kind) = kind {
+            let server = index.servers().get(replica.server.index());
+            findings.add(kind, || {
+                let server = server.map(ToString::to_string).unwrap_or_default();
+                format!("{} on {server}", replica.path)
+            });
+        }
+        differs |= *first_path.get_or_insert(replica.path_ix) != replica.path_ix;
+    }
+    if differs && here.len() > 1 {
+        findings.add(&finding::OTHER_PATHS, || {
+            let places: Vec<String> =
+                here.iter().map(|(_, e, h)| format!("{} on {}", h.path(), e.server.name)).collect();
+            format!("{}: {}", database.replica_id(), places.join(", "))
+        });
+    }
+}
+
+fn ambiguous(view: &View, findings: &mut Findings) {
+    let index = &view.directory.index;
+    for (path, ambiguous) in index.ambiguous_paths() {
+        findings.add(&finding::AMBIGUOUS_PATH, || {
+            let sharers: Vec<String> = index
+                .ambiguous(ambiguous)
+                .map(|found| {
+                    let servers: Vec<String> = index
+                        .holders(&found)
+                        .filter(|h| h.same_path)
+                        .filter_map(|h| index.servers().get(h.server.index()))
+                        .map(ToString::to_string)
+                        .collect();
+                    format!("{} on {}", index.database(found.database).replica_id(), servers.join(", "))
+                })
+                .collect();
+            format!("{}: {}", index.folded_path(path), sharers.join("; "))
+        });
+    }
+}
+
+fn named(database: &Database<'_>) -> String {
+    format!("{} ({})", database.path(), database.replica_id())
+}

@@ -1,0 +1,126 @@
+//! The audit of members, sources and of the directory as a whole.
+//!
+//! In: a cluster and its view. Out: findings. It does not look at single databases.
+
+use std::sync::PoisonError;
+
+use super::finding::{self, Findings};
+use crate::config::settings::{AvailabilitySource, Directory};
+use crate::domain::cluster::{Port, ServerState};
+use crate::state::{Cluster, Origin, View};
+use crate::util::clock;
+
+pub(super) fn look(cluster: &Cluster, view: &View, live: bool, findings: &mut Findings) {
+    for entry in &view.entries {
+        let name = entry.server.name.abbreviated();
+        for port in [Port::Http, Port::Https] {
+            let Some(at) = entry.host_port(port) else {
+                let kind = match (cluster.settings.uses(port), port) {
+                    (true, _) => &finding::PORT_DISABLED,
+                    (false, Port::Https) => &finding::NO_HTTPS,
+                    (false, Port::Http) => &finding::NO_HTTP,
+                };
+                findings.add(kind, || format!("{name}: {port}"));
+                continue;
+            };
+            if entry.address(port).is_none() {
+                findings.add(&finding::NO_ADDRESS, || format!("{name}: {port} port {at}"));
+            }
+        }
+        if live {
+            standing(cluster, entry, findings);
+        }
+    }
+    for text in crate::config::unread(&cluster.settings) {
+        findings.add(&finding::NOT_READ, || text);
+    }
+    directory(cluster, view, live, findings);
+}
+
+/// What was probed and reported.
+fn standing(cluster: &Cluster, entry: &crate::state::view::Entry, findings: &mut Findings) {
+    let now = clock::now_ms();
+    let name = entry.server.name.abbreviated();
+    entry.member.read(|ledger| {
+        let (state, _, cause) = ledger.state();
+        let kind = match state {
+            ServerState::Available => None,
+            ServerState::Busy | ServerState::MaxUsers => Some(&finding::SET_ASIDE),
+            ServerState::Restricted => Some(&finding::RESTRICTED),
+            ServerState::Unreachable => Some(&finding::UNREACHABLE),
+        };
+        if let Some(kind) = kind {
+            let why = match ledger.restrictions() {
+                all if state == ServerState::Restricted && !all.is_empty() => all.join("; "),
+                _ => cause.to_owned(),
+            };
+            findings.add(kind, || format!("{name}: {state}, {why}"));
+        }
+        if state != ServerState::Unreachable {
+            for port in [Port::Http, Port::Https] {
+                let cause = ledger.port_cause(port);
+                if entry.host_port(port).is_some() && !cause.is_empty() {
+                    findings.add(&finding::PORT_SILENT, || format!("{name}: {cause}"));
+                }
+            }
+        }
+        if ledger.restriction_stale(now) {
+            findings.add(&finding::RESTRICTION_STALE, || name.to_owned());
+        }
+        // Without any source it stands among what no source reports already.
+        let asked =
+            cluster.sources(&entry.server).iter().any(|a| !matches!(a.source, AvailabilitySource::Observed));
+        if asked && !ledger.restricted_is_read() {
+            findings.add(&finding::NOT_READ, || {
+                format!("RESTRICTED of {name}: its sources have not said a word about it so far")
+            });
+        }
+    });
+}
+
+fn directory(cluster: &Cluster, view: &View, live: bool, findings: &mut Findings) {
+    let directory = &view.directory;
+    if !directory.is_loaded() {
+        findings.add(&finding::NO_DIRECTORY, || directory.origin.to_string());
+    }
+    for (kind, trouble) in [
+        (&finding::DIRECTORY_TROUBLE, &cluster.kept.directory_trouble),
+        (&finding::MEMBERS_TROUBLE, &cluster.kept.members_trouble),
+    ] {
+        let text = trouble.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if !text.is_empty() {
+            findings.add(kind, || text);
+        }
+    }
+    let mut examples = directory.duplicate_examples.iter();
+    for _ in 0..directory.duplicates {
+        match examples.next() {
+            Some((server, path)) => findings.add(&finding::DUPLICATES, || format!("{server}: {path}")),
+            None => break,
+        }
+    }
+    // Beyond the examples that were kept, only their number is known.
+    let unnamed = directory.duplicates.saturating_sub(directory.duplicate_examples.len());
+    findings.add_many(&finding::DUPLICATES, unnamed, || format!("and {unnamed} more, not named"));
+    for warning in &directory.warnings {
+        findings.add(&finding::READING_WARNING, || warning.clone());
+    }
+    for name in view.strangers() {
+        findings.add(&finding::UNKNOWN_SERVERS, || name.to_string());
+    }
+    if live {
+        if matches!(directory.origin, Origin::Cache(_)) {
+            findings.add(&finding::FROM_CACHE, || directory.origin.to_string());
+        }
+        if let Directory::Cldbdir(settings) = &cluster.settings.directory
+            && directory.is_loaded()
+        {
+            let age = clock::unix_ms().saturating_sub(directory.at_unix_ms);
+            let limit = clock::whole_ms(settings.refresh).saturating_mul(3);
+            if age > limit {
+                let age = humantime::format_duration(std::time::Duration::from_secs(age / 1_000));
+                findings.add(&finding::OLD_DIRECTORY, || format!("read {age} ago from {}", directory.origin));
+            }
+        }
+    }
+}

@@ -1,0 +1,251 @@
+//! What if: some servers down, RESTRICTED or BUSY. Who is left without a replica, and where does the load go?
+//!
+//! In: a snapshot and the servers that would change. Out: for each cluster the databases that lose their last
+//! server, and the share of every server now and then, by the very selection that serves traffic. It sends
+//! nothing and changes nothing.
+
+mod load;
+
+use std::collections::BTreeMap;
+
+use ahash::AHashMap;
+use serde::{Deserialize, Serialize};
+use smallvec::SmallVec;
+
+use crate::domain::cluster::{Port, View as MemberView};
+use crate::domain::directory::{Found, Mark};
+use crate::domain::select::{self, Candidate, MemberIx, Outcome, Question, Why};
+use crate::state::{Cluster, Snapshot, View};
+use crate::util::clock;
+
+/// The servers that would change, by common or whole name.
+#[derive(Clone, Debug, Default)]
+pub struct Changes {
+    /// UNREACHABLE.
+    pub down: Vec<String>,
+    /// RESTRICTED, for so long that nobody stays.
+    pub restricted: Vec<String>,
+    /// BUSY.
+    pub busy: Vec<String>,
+}
+
+/// The whole answer.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Simulation {
+    /// Names that no cluster has.
+    pub unknown: Vec<String>,
+    /// In the file's order.
+    pub clusters: Vec<ClusterSimulation>,
+}
+
+/// What would become of one cluster.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ClusterSimulation {
+    /// Its name.
+    pub name: String,
+    /// Databases in its directory.
+    pub databases: usize,
+    /// `requests`: each server's answers so far weigh its databases; `databases`: all weigh the same.
+    pub weighted_by: String,
+    /// In the file's order.
+    pub servers: Vec<ServerShare>,
+    /// Percent of new users whom nobody serves, now.
+    pub unserved_now: f64,
+    /// The same then.
+    pub unserved_then: f64,
+    /// Served now, by nobody then.
+    pub lost: Databases,
+    /// Served now, then only by BUSY or MAXUSERS servers.
+    pub set_aside: Databases,
+    /// Served by nobody even now.
+    pub lost_already: Databases,
+}
+
+/// A server's part.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ServerShare {
+    /// Its name.
+    pub server: String,
+    /// Its state now.
+    pub now: String,
+    /// Its state then.
+    pub then: String,
+    /// Percent of new users now.
+    pub share_now: f64,
+    /// The same then.
+    pub share_then: f64,
+}
+
+/// Some databases.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Databases {
+    /// How many.
+    pub count: usize,
+    /// The first ones: path, replica ID, and the servers that hold it.
+    pub examples: Vec<String>,
+}
+
+impl Simulation {
+    /// Some database would lose its last server.
+    #[must_use]
+    pub fn loses(&self) -> bool {
+        self.clusters.iter().any(|c| c.lost.count > 0)
+    }
+}
+
+/// Holders and their marks: databases with equal ones are served equally.
+type Holders = SmallVec<[(MemberIx, Mark); 8]>;
+
+/// How well a database is served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Served {
+    Well,
+    SetAside,
+    ByNobody,
+}
+
+/// Simulates. `limit`: examples in each list.
+#[must_use]
+pub fn simulate(snapshot: &Snapshot, changes: &Changes, limit: usize) -> Simulation {
+    let all = || changes.down.iter().chain(&changes.restricted).chain(&changes.busy);
+    let is_known = |name: &str| snapshot.clusters.iter().any(|c| c.view.load().by_name(name).is_some());
+    Simulation {
+        unknown: all().filter(|name| !is_known(name)).cloned().collect(),
+        clusters: snapshot.clusters.iter().map(|c| one(c, changes, limit)).collect(),
+    }
+}
+
+fn one(cluster: &Cluster, changes: &Changes, limit: usize) -> ClusterSimulation {
+    let view = cluster.view.load_full();
+    let now: Vec<MemberView> = view.entries.iter().map(|e| settled(e.member.view())).collect();
+    let mut then = now.clone();
+    let mut words: Vec<&'static str> = view.entries.iter().map(|e| e.member.state().word()).collect();
+    for (entry, (seen, word)) in view.entries.iter().zip(then.iter_mut().zip(&mut words)) {
+        let named = |list: &[String]| list.iter().any(|name| entry.server.name.answers_to(name));
+        if named(&changes.busy) {
+            seen.busy = true;
+            *word = "BUSY";
+        }
+        if named(&changes.restricted) {
+            seen.restricted_since_ms = Some(1);
+            *word = "RESTRICTED";
+        }
+        if named(&changes.down) {
+            (seen.http, seen.https) = (false, false);
+            *word = "UNREACHABLE";
+        }
+    }
+    let ports: SmallVec<[Port; 2]> =
+        [Port::Http, Port::Https].into_iter().filter(|p| cluster.settings.uses(*p)).collect();
+    let mut groups: AHashMap<Holders, usize> = AHashMap::new();
+    each_database(&view, |_, holders| match groups.get_mut(holders) {
+        Some(count) => *count += 1,
+        None => {
+            groups.insert(holders.clone(), 1);
+        }
+    });
+    let judged: AHashMap<&Holders, (Served, Served)> = groups
+        .keys()
+        .map(|h| (h, (served(cluster, h, &now, &ports), served(cluster, h, &then, &ports))))
+        .collect();
+    let (mut lost, mut set_aside, mut lost_already) =
+        (Databases::default(), Databases::default(), Databases::default());
+    each_database(&view, |found, holders| {
+        let list = match judged.get(holders) {
+            Some((Served::ByNobody, _)) => &mut lost_already,
+            Some((_, Served::ByNobody)) => &mut lost,
+            Some((Served::Well, Served::SetAside)) => &mut set_aside,
+            _ => return,
+        };
+        list.count += 1;
+        if list.examples.len() < limit {
+            list.examples.push(named(&view, found, holders));
+        }
+    });
+    let groups: BTreeMap<Holders, usize> = groups.into_iter().collect();
+    let load = load::compare(cluster, &view, &groups, &now, &then, &ports);
+    let servers = view
+        .entries
+        .iter()
+        .zip(words)
+        .enumerate()
+        .map(|(at, (entry, word))| ServerShare {
+            server: entry.server.name.to_string(),
+            now: entry.member.state().word().to_owned(),
+            then: word.to_owned(),
+            share_now: load.now.get(at).copied().unwrap_or(0.0),
+            share_then: load.then.get(at).copied().unwrap_or(0.0),
+        })
+        .collect();
+    ClusterSimulation {
+        name: cluster.settings.name.clone(),
+        databases: view.directory.index.len(),
+        weighted_by: if load.by_requests { "requests" } else { "databases" }.to_owned(),
+        servers,
+        unserved_now: load.unserved_now,
+        unserved_then: load.unserved_then,
+        lost,
+        set_aside,
+        lost_already,
+    }
+}
+
+/// A server long after its return, without the requests of this moment.
+fn settled(seen: MemberView) -> MemberView {
+    MemberView { in_flight: 0, in_flight_then: 0.0, returned_at_ms: None, ..seen }
+}
+
+/// Every database with the members that hold it.
+fn each_database(view: &View, mut with: impl FnMut(&Found, &Holders)) {
+    let index = &view.directory.index;
+    let mut holders = Holders::new();
+    for database in index.databases() {
+        let found = Found { database: database.ix(), path: None };
+        holders.clear();
+        holders.extend(index.holders(&found).filter_map(|h| Some((view.member_of(h.server)?, h.mark))));
+        with(&found, &holders);
+    }
+}
+
+fn named(view: &View, found: &Found, holders: &Holders) -> String {
+    let database = view.directory.index.database(found.database);
+    let servers: Vec<String> = holders
+        .iter()
+        .filter_map(|(member, _)| view.entry(*member))
+        .map(|entry| entry.server.name.to_string())
+        .collect();
+    let servers = if servers.is_empty() { "no member".to_owned() } else { servers.join(", ") };
+    format!("{} ({}): on {servers}", database.path(), database.replica_id())
+}
+
+/// As selection says for a new user; by several schemes the worst counts.
+fn served(cluster: &Cluster, holders: &Holders, seen: &[MemberView], ports: &[Port]) -> Served {
+    let worst = ports.iter().map(|port| match decide(cluster, holders, seen, *port, 0) {
+        Some((_, Why::SetAside)) => Served::SetAside,
+        None | Some((_, Why::LastResort)) => Served::ByNobody,
+        Some(_) => Served::Well,
+    });
+    worst.max().unwrap_or(Served::ByNobody)
+}
+
+/// The one rule of selection, for a user nobody knows.
+fn decide(
+    cluster: &Cluster,
+    holders: &[(MemberIx, Mark)],
+    seen: &[MemberView],
+    port: Port,
+    seed: u64,
+) -> Option<(MemberIx, Why)> {
+    let candidates: SmallVec<[Candidate; 8]> = holders
+        .iter()
+        .filter_map(|(member, mark)| {
+            let view = *seen.get(usize::from(*member))?;
+            Some(Candidate { member: *member, mark: *mark, view })
+        })
+        .collect();
+    let question = Question::of_newcomer(&candidates, port, clock::now_ms(), seed);
+    match select::decide(&question, &cluster.rules).outcome {
+        Outcome::Serve(member, why) => Some((member, why)),
+        _ => None,
+    }
+}

@@ -1,0 +1,179 @@
+//! A cluster directory in use: its index, where it came from, and what answers have said about it.
+//!
+//! In: a reading of any source. Out: an index with its age, and the rule for a 404 from a supposed
+//! holder. The rule's memory begins anew with every reading.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Mutex, PoisonError};
+
+use super::background;
+use crate::discovery::directory::ReadingDigest;
+use crate::domain::cluster::ServerName;
+use crate::domain::directory::{DatabaseIx, Draft, Index, Report};
+use crate::util::clock;
+
+/// Octets of an index that take longer to free than to hand over.
+const LARGE: usize = 1 << 20;
+
+/// From so many replicas on, a directory that serves is read again only when the processors have nothing to do.
+const MANY_REPLICAS: usize = 100_000;
+
+/// Where a directory came from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// Nothing was read yet.
+    Nowhere,
+    /// The configuration file.
+    Configuration,
+    /// A file.
+    File(std::path::PathBuf),
+    /// This member's Cluster Database Directory.
+    Member(ServerName),
+    /// The last good copy on disk.
+    Cache(std::path::PathBuf),
+}
+
+impl std::fmt::Display for Origin {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Nowhere => f.write_str("nothing read yet"),
+            Self::Configuration => f.write_str("the configuration"),
+            Self::File(path) => write!(f, "{}", path.display()),
+            Self::Member(name) => write!(f, "{name}"),
+            Self::Cache(path) => write!(f, "the last good copy {}", path.display()),
+        }
+    }
+}
+
+/// A directory in use.
+#[derive(Debug)]
+pub struct Loaded {
+    /// What is where.
+    pub index: Index,
+    /// Where it came from.
+    pub origin: Origin,
+    /// When it was read, on the monotonic clock.
+    pub at_ms: u64,
+    /// The same for people, milliseconds since 1970.
+    pub at_unix_ms: u64,
+    /// Same server and path twice.
+    pub duplicates: usize,
+    /// The first of them, by server.
+    pub duplicate_examples: Vec<(ServerName, String)>,
+    /// What the source warned of.
+    pub warnings: Vec<String>,
+    /// To judge the next reading against; `None` = whatever is read first serves.
+    digest: Mutex<Option<ReadingDigest>>,
+    /// One bit a holder (database and server): it has answered something else than 404.
+    answered: Box<[AtomicU64]>,
+    /// One bit a database: two holders have said 404, so it is genuine.
+    genuine: Box<[AtomicU64]>,
+    servers: usize,
+}
+
+impl Loaded {
+    /// Indexes a reading. Takes a while for a million entries: not on a thread that serves.
+    #[must_use]
+    pub fn new(draft: Draft, origin: Origin, warnings: Vec<String>) -> Self {
+        let (index, report) = draft.finish();
+        Self::of(index, report, origin, warnings)
+    }
+
+    /// A directory that was indexed before.
+    #[must_use]
+    pub fn of(index: Index, report: Report, origin: Origin, warnings: Vec<String>) -> Self {
+        let bits = |count: usize| (0..count.div_ceil(64)).map(|_| AtomicU64::new(0)).collect();
+        let servers = index.servers().len();
+        Self {
+            // A bit for each pair of database and server: an eighth of an octet each.
+            answered: bits(index.len().saturating_mul(servers)),
+            genuine: bits(index.len()),
+            servers,
+            index,
+            origin,
+            at_ms: clock::now_ms(),
+            at_unix_ms: clock::unix_ms(),
+            duplicates: report.duplicates,
+            duplicate_examples: report.duplicate_examples,
+            warnings,
+            digest: Mutex::default(),
+        }
+    }
+
+    /// With what the next reading is judged against.
+    #[must_use]
+    pub fn judging_by(mut self, digest: ReadingDigest) -> Self {
+        self.digest = Mutex::new(Some(digest));
+        self
+    }
+
+    /// What the next reading is judged against.
+    #[must_use]
+    pub fn digest(&self) -> Option<ReadingDigest> {
+        self.digest.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The next reading comes from elsewhere: it cannot be judged by this one.
+    pub fn judge_no_more(&self) {
+        *self.digest.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// No directory at all.
+    #[must_use]
+    pub fn empty() -> Self {
+        Self::of(Index::default(), Report::default(), Origin::Nowhere, Vec::new())
+    }
+
+    /// Something has been read.
+    #[must_use]
+    pub fn is_loaded(&self) -> bool {
+        self.origin != Origin::Nowhere
+    }
+
+    /// Reading it again takes so long that it must not hold up any request.
+    #[must_use]
+    pub fn is_large(&self) -> bool {
+        self.index.replica_count() >= MANY_REPLICAS
+    }
+
+    /// A holder answered something else than 404: from now on its 404 is its own.
+    pub fn answered(&self, database: DatabaseIx, server: crate::domain::directory::ServerIx) {
+        let bit = database.index() * self.servers + server.index();
+        if let Some(word) = self.answered.get(bit / 64) {
+            let mask = 1 << (bit % 64);
+            // Read first: the line stays shared among the cores once the bit is set.
+            if word.load(Relaxed) & mask == 0 {
+                word.fetch_or(mask, Relaxed);
+            }
+        }
+    }
+
+    /// Whether a 404 of this holder is a sign that the directory is stale.
+    #[must_use]
+    pub fn doubts(&self, database: DatabaseIx, server: crate::domain::directory::ServerIx) -> bool {
+        let is_set = |words: &[AtomicU64], bit: usize| {
+            words.get(bit / 64).is_none_or(|w| w.load(Relaxed) & (1 << (bit % 64)) != 0)
+        };
+        !is_set(&self.answered, database.index() * self.servers + server.index())
+            && !is_set(&self.genuine, database.index())
+    }
+
+    /// Two holders said 404: genuine until the next reading.
+    pub fn genuine(&self, database: DatabaseIx) {
+        let bit = database.index();
+        if let Some(word) = self.genuine.get(bit / 64) {
+            word.fetch_or(1 << (bit % 64), Relaxed);
+        }
+    }
+}
+
+/// The last user of an old directory is often a request that has taken its time. It does not give back hundreds of
+/// megabytes to the system: nothing but this type's own drop can free an index that has served.
+impl Drop for Loaded {
+    fn drop(&mut self) {
+        let index = std::mem::take(&mut self.index);
+        if index.bytes() > LARGE {
+            background::discard(index);
+        }
+    }
+}

@@ -1,0 +1,310 @@
+//! The running balancer: one snapshot behind one pointer, and what outlives it.
+//!
+//! In: settings, at start and at every reload. Out: the [`Snapshot`] that every request loads once.
+//! A reload builds a whole new snapshot beside the old one and swaps the pointer; whatever was
+//! learned about servers, budgets and directories is kept by name and carried over.
+
+pub mod background;
+pub mod budget;
+pub mod cluster;
+pub mod directory;
+pub mod drain;
+pub mod events;
+pub mod first_probes;
+pub mod followed;
+pub mod hosts;
+pub mod knowledge;
+mod members;
+pub mod probes;
+pub mod resolve;
+pub mod restrictions;
+pub mod restrictions_file;
+pub mod upgrade;
+pub mod view;
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use ahash::AHashMap;
+use arc_swap::ArcSwap;
+
+pub use cluster::{Cluster, Kept};
+pub use directory::{Loaded, Origin};
+pub use view::View;
+
+use crate::config::Settings;
+use crate::config::settings::{Directory, Servers};
+use crate::domain::cluster::HostPort;
+use crate::domain::cluster::{Member, Port, ServerName, Transition};
+use crate::pages::{Pages, PagesError};
+use crate::state::followed::Followed;
+use crate::telemetry::statistics::Statistics;
+use cluster::{Parts, Transitions};
+use events::Events;
+use first_probes::{Findings, FirstProbes};
+use hosts::Hosts;
+use upgrade::Upgrades;
+
+/// Everything a request needs, immutable.
+#[derive(Debug)]
+pub struct Snapshot {
+    /// As loaded.
+    pub settings: Arc<Settings>,
+    /// In the file's order.
+    pub clusters: Vec<Arc<Cluster>>,
+    /// Which of them a Host name means.
+    pub hosts: Hosts,
+    /// Own pages.
+    pub pages: Pages,
+}
+
+/// How the last reload went.
+#[derive(Clone, Debug, Default)]
+pub struct ReloadStatus {
+    /// The configuration in force was the last one offered.
+    pub success: bool,
+    /// Milliseconds since 1970 of the last attempt.
+    pub at_unix_ms: u64,
+    /// How long it took, milliseconds; 0 at the start.
+    pub took_ms: u64,
+    /// Why it was refused; empty on success.
+    pub error: String,
+    /// What the file says but only a restart would apply.
+    pub restart_required: Vec<String>,
+}
+
+/// See the module's description.
+#[derive(Debug)]
+pub struct Balancer {
+    snapshot: ArcSwap<Snapshot>,
+    kept: Mutex<AHashMap<String, Arc<Kept>>>,
+    /// For clusters without a secret of their own.
+    generated_secret: Vec<u8>,
+    /// What happened.
+    pub events: Events,
+    /// Counters.
+    pub statistics: Arc<Statistics>,
+    /// How the last reload went.
+    pub reload: Mutex<ReloadStatus>,
+    /// The configuration of another ICM, where this one follows it.
+    pub followed: Mutex<Option<Followed>>,
+    /// Distinguishes this process from the ICMs that it follows.
+    pub id: String,
+    /// How the last upgrade went.
+    pub upgrade: Upgrades,
+    draining: AtomicBool,
+    ready: AtomicBool,
+}
+
+/// What is known before a cluster's view is first built.
+#[derive(Debug, Default)]
+pub struct Beginning {
+    /// Members read from a cache, for `source: names`.
+    pub servers: Option<Vec<crate::config::settings::Server>>,
+    /// A directory read from a cache, for `source: cldbdir`.
+    pub directory: Option<Arc<Loaded>>,
+}
+
+impl Balancer {
+    /// Builds the first snapshot. Resolves host names, so it may block for a moment.
+    ///
+    /// # Errors
+    /// When the shop's own pages cannot be read.
+    pub fn new(settings: Arc<Settings>, generated_secret: Vec<u8>) -> Result<Self, PagesError> {
+        let kept = Mutex::default();
+        let (snapshot, _) = build(&settings, &kept, None, &generated_secret, None)?;
+        Ok(Self {
+            snapshot: ArcSwap::from_pointee(snapshot),
+            kept,
+            generated_secret,
+            events: Events::default(),
+            statistics: Arc::default(),
+            reload: Mutex::new(ReloadStatus {
+                success: true,
+                at_unix_ms: crate::util::clock::unix_ms(),
+                ..ReloadStatus::default()
+            }),
+            followed: Mutex::default(),
+            id: format!("{:032x}", fastrand::u128(..)),
+            upgrade: Upgrades::default(),
+            draining: AtomicBool::new(false),
+            ready: AtomicBool::new(false),
+        })
+    }
+
+    /// The snapshot in force.
+    #[must_use]
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.snapshot.load_full()
+    }
+
+    /// Some cluster's directory takes long to read.
+    #[must_use]
+    pub fn has_large_directory(&self) -> bool {
+        self.snapshot().clusters.iter().any(|cluster| cluster.view.load().directory.is_large())
+    }
+
+    /// Applies new settings, of whose servers this was found out before: everything or nothing.
+    ///
+    /// # Errors
+    /// When the shop's own pages cannot be read; the old snapshot then stays.
+    pub fn apply(&self, settings: Arc<Settings>, findings: &Findings) -> Result<(), PagesError> {
+        let old = self.snapshot();
+        let (snapshot, changes) =
+            build(&settings, &self.kept, Some(&old), &self.generated_secret, Some(findings))?;
+        let snapshot = Arc::new(snapshot);
+        self.snapshot.store(Arc::clone(&snapshot));
+        let tell = |cluster: &str, transitions: Transitions| {
+            for (member, change) in transitions {
+                self.events.transition(cluster, member.name(), &change);
+            }
+        };
+        changes.into_iter().for_each(|(cluster, transitions)| tell(&cluster, transitions));
+        let nothing = FirstProbes::default();
+        for cluster in &snapshot.clusters {
+            let name = &cluster.settings.name;
+            let first = findings.of(name).unwrap_or(&nothing);
+            tell(name, cluster.renew_members(first));
+            first.tell(self, name);
+        }
+        Ok(())
+    }
+
+    /// What outlives reloads of the cluster of this name, which may not be there yet.
+    #[must_use]
+    pub fn kept(&self, cluster: &str) -> Arc<Kept> {
+        kept_of(&self.kept, cluster)
+    }
+
+    /// Not ready any more: about to stop.
+    pub fn drain(&self) {
+        self.draining.store(true, Relaxed);
+    }
+
+    /// About to stop.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Relaxed)
+    }
+
+    /// Every member was probed once and a directory is loaded, fresh or cached.
+    pub fn set_ready(&self) {
+        self.ready.store(true, Relaxed);
+    }
+
+    /// Serves, and is not about to stop.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.ready.load(Relaxed) && !self.is_draining()
+    }
+
+    /// Gives a member the result of a probe and says what that changed: the state, else the port's own
+    /// condition, which its state need not show.
+    pub fn probed(&self, cluster: &str, member: &Member, port: Port, result: Result<u16, &str>, now_ms: u64) {
+        let look = || member.read(|l| (l.was_probed(port), l.port_cause(port).to_owned()));
+        let (was_probed, before) = look();
+        let change = member.probed(port, result, now_ms);
+        let (_, after) = look();
+        let turned = before.is_empty() != after.is_empty();
+        if change.is_none() && was_probed && turned && after.is_empty() {
+            let text = format!("{port} port answers again");
+            self.events.port(log::Level::Info, cluster, member.name(), text);
+        } else if change.is_none() && !after.is_empty() && (turned || !was_probed) {
+            self.events.port(log::Level::Warn, cluster, member.name(), after);
+        }
+        self.record(cluster, member.name(), change);
+    }
+
+    /// Logs and keeps the transition of a member, if there was one.
+    pub fn record(&self, cluster: &str, server: &ServerName, change: Option<Transition>) {
+        if let Some(change) = change {
+            self.events.transition(cluster, server, &change);
+        }
+    }
+}
+
+/// By cluster.
+type Changes = Vec<(String, Transitions)>;
+
+fn kept_of(kept: &Mutex<AHashMap<String, Arc<Kept>>>, cluster: &str) -> Arc<Kept> {
+    let mut all = kept.lock().unwrap_or_else(PoisonError::into_inner);
+    Arc::clone(all.entry(cluster.to_owned()).or_default())
+}
+
+fn build(
+    settings: &Arc<Settings>,
+    kept: &Mutex<AHashMap<String, Arc<Kept>>>,
+    old: Option<&Snapshot>,
+    generated_secret: &[u8],
+    findings: Option<&Findings>,
+) -> Result<(Snapshot, Changes), PagesError> {
+    let pages = match &settings.pages {
+        Some(dir) => Pages::load(dir)?,
+        None => Pages::built_in(),
+    };
+    let nothing = FirstProbes::default();
+    let mut clusters = Vec::with_capacity(settings.clusters.len());
+    let mut changes = Vec::new();
+    for wanted in &settings.clusters {
+        let before = old.and_then(|s| s.clusters.iter().find(|c| c.settings.name == wanted.name));
+        let beginning = knowledge::beginning(wanted, before.map(|c| &**c));
+        let servers = match &wanted.servers {
+            Servers::Static(list) => list.clone(),
+            Servers::Names(_) => beginning.servers.unwrap_or_default(),
+        };
+        let directory = match &wanted.directory {
+            Directory::Static(entries) => {
+                Arc::new(Loaded::new(entries.take(), Origin::Configuration, Vec::new()))
+            }
+            Directory::File { path, entries } => {
+                Arc::new(Loaded::new(entries.take(), Origin::File(path.clone()), Vec::new()))
+            }
+            Directory::Cldbdir(_) => beginning.directory.unwrap_or_else(|| Arc::new(Loaded::empty())),
+        };
+        let mut addresses: HashMap<HostPort, _> = before.map(|c| c.addresses()).unwrap_or_default();
+        match (findings, &wanted.servers) {
+            // They were asked for a moment ago; a name server that is silent must not be waited for twice.
+            (Some(findings), Servers::Static(_)) => {
+                addresses.extend(findings.addresses.iter().map(|(at, address)| (at.clone(), *address)));
+            }
+            _ => addresses.extend(resolve::now(&servers)),
+        }
+        let kept = kept_of(kept, &wanted.name);
+        if let Some(before) = before {
+            kept.forget_sources(
+                !knowledge::same_members(wanted, &before.settings),
+                !knowledge::same_directory(wanted, &before.settings),
+            );
+        }
+        let (cluster, transitions) = Cluster::new(
+            Arc::clone(wanted),
+            settings,
+            generated_secret,
+            kept,
+            Parts { servers, addresses, directory },
+            findings.and_then(|findings| findings.of(&wanted.name)).unwrap_or(&nothing),
+        );
+        changes.push((wanted.name.clone(), transitions));
+        clusters.push(Arc::new(cluster));
+    }
+    let hosts = Hosts::new(settings.clusters.iter().map(|c| c.hostnames.as_slice()));
+    Ok((Snapshot { settings: Arc::clone(settings), clusters, hosts, pages }, changes))
+}
+
+impl Snapshot {
+    /// All members of all clusters with the ports that are enabled and have an address.
+    pub fn ports(&self) -> impl Iterator<Item = (Arc<Cluster>, Arc<View>, usize, Port)> + '_ {
+        self.clusters.iter().flat_map(|cluster| {
+            let view = cluster.view.load_full();
+            let count = view.entries.len();
+            (0..count).flat_map(move |ix| {
+                let (cluster, view) = (Arc::clone(cluster), Arc::clone(&view));
+                [Port::Http, Port::Https].into_iter().filter_map(move |port| {
+                    let enabled = view.entries.get(ix).is_some_and(|e| e.host_port(port).is_some());
+                    enabled.then(|| (Arc::clone(&cluster), Arc::clone(&view), ix, port))
+                })
+            })
+        })
+    }
+}

@@ -1,0 +1,300 @@
+//! Restrictions by administrators: set by a verb, kept on disk, taken back only by a verb.
+//!
+//! In: a server's name and who asks. Out: RESTRICTED members, and a file in `state_dir` that a restart
+//! reads. What else restricts a server (its own word, the configuration) is not touched here.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, PoisonError};
+
+use serde::{Deserialize, Serialize};
+
+use super::cluster::Orders;
+use super::restrictions_file::{self, StoreError, save};
+use super::{Balancer, Cluster, View};
+use crate::domain::cluster::{Restriction, ServerName};
+use crate::util::clock;
+
+/// One restriction as it is kept.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Kept {
+    /// The cluster's name.
+    pub cluster: String,
+    /// The server's abbreviated name.
+    pub server: String,
+    /// Milliseconds since 1970.
+    pub since: u64,
+    /// Who.
+    pub by: String,
+    /// The ICM where it was made; absent = the one that says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<String>,
+}
+
+impl Kept {
+    fn of(cluster: &str, server: &ServerName, restriction: &Restriction) -> Self {
+        Self {
+            cluster: cluster.to_owned(),
+            server: server.to_string(),
+            since: restriction.since_unix_ms,
+            by: restriction.by.clone(),
+            at: restriction.at.clone(),
+        }
+    }
+
+    fn restriction(&self) -> Restriction {
+        Restriction { since_unix_ms: self.since, by: self.by.clone(), at: self.at.clone() }
+    }
+}
+
+/// What came of a verb for one server.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Outcome {
+    /// The cluster's name.
+    pub cluster: String,
+    /// The server's abbreviated name.
+    pub server: String,
+    /// Its state now.
+    pub state: String,
+    /// Everything that restricts it now.
+    pub restrictions: Vec<String>,
+    /// Requests of this balancer in flight there.
+    pub in_flight: u32,
+    /// Databases that nobody else can serve while this server is RESTRICTED.
+    pub last_replicas: Vec<String>,
+    /// What else an administrator should know.
+    #[serde(default)]
+    pub notes: Vec<String>,
+}
+
+/// Restricts or releases every member that answers to `name`, and keeps it on disk where there is a
+/// `state_dir`. Empty when no cluster has such a server.
+///
+/// # Errors
+/// When the file cannot be written; the members are restricted or released all the same.
+pub fn set(balancer: &Balancer, name: &str, by: Option<&str>) -> Result<Vec<Outcome>, StoreError> {
+    let snapshot = balancer.snapshot();
+    let now = clock::now_ms();
+    let mut outcomes = Vec::new();
+    let order = by.map(|by| Restriction { since_unix_ms: clock::unix_ms(), by: by.to_owned(), at: None });
+    let notes = snapshot.settings.follow.iter().filter(|_| by.is_some()).map(|follow| {
+        let url = follow.url.origin();
+        format!("on this ICM alone: to restrict it on all, restrict it on {url}, which this one follows")
+    });
+    let notes: Vec<String> = notes.collect();
+    for cluster in &snapshot.clusters {
+        let view = cluster.view.load();
+        outcomes.extend(forget(cluster, &view, name, by.is_some()));
+        for entry in view.entries.iter().filter(|e| e.server.name.answers_to(name)) {
+            let restriction = order.clone();
+            {
+                let mut orders = cluster.kept.orders.lock().unwrap_or_else(PoisonError::into_inner);
+                match &restriction {
+                    Some(restriction) => orders.here.insert(entry.server.name.clone(), restriction.clone()),
+                    None => orders.here.remove(&entry.server.name),
+                };
+            }
+            let change = entry.member.restrict(restriction, now);
+            balancer.record(&cluster.settings.name, &entry.server.name, change);
+            outcomes.push(Outcome {
+                cluster: cluster.settings.name.clone(),
+                server: entry.server.name.to_string(),
+                state: entry.member.state().word().to_owned(),
+                restrictions: entry.member.read(|ledger| ledger.restrictions()),
+                in_flight: entry.member.in_flight(),
+                last_replicas: if by.is_some() {
+                    last_replicas(&view, &entry.server.name)
+                } else {
+                    Vec::new()
+                },
+                notes: notes.clone(),
+            });
+        }
+    }
+    if let Some(dir) = &snapshot.settings.state_dir {
+        save(dir, &made_here(balancer))?;
+    }
+    Ok(outcomes)
+}
+
+/// Releases servers that were restricted and have left the cluster since.
+fn forget(cluster: &Cluster, view: &View, name: &str, restrict: bool) -> Vec<Outcome> {
+    if restrict {
+        return Vec::new();
+    }
+    let mut orders = cluster.kept.orders.lock().unwrap_or_else(PoisonError::into_inner);
+    let gone = |server: &ServerName| {
+        server.answers_to(name) && !view.entries.iter().any(|e| e.server.name == *server)
+    };
+    let gone: Vec<ServerName> = orders.here.keys().filter(|server| gone(server)).cloned().collect();
+    let outcome = |server: ServerName| {
+        orders.here.remove(&server);
+        Outcome {
+            cluster: cluster.settings.name.clone(),
+            server: server.to_string(),
+            state: "no member now".to_owned(),
+            restrictions: Vec::new(),
+            in_flight: 0,
+            last_replicas: Vec::new(),
+            notes: Vec::new(),
+        }
+    };
+    gone.into_iter().map(outcome).collect()
+}
+
+/// Paths of databases that new users may open on this server, and whose other replicas are all marked or on
+/// servers that take no new users.
+#[must_use]
+pub fn last_replicas(view: &View, server: &ServerName) -> Vec<String> {
+    let index = &view.directory.index;
+    let is_open = |holder: &crate::domain::directory::Holder<'_>| {
+        holder.mark == crate::domain::directory::Mark::InService
+    };
+    let takes_new_users = |holder: &crate::domain::directory::Holder<'_>| {
+        view.member_of(holder.server).and_then(|ix| view.entry(ix)).is_some_and(|entry| {
+            let seen = entry.member.view();
+            is_open(holder) && seen.restricted_since_ms.is_none() && (seen.http || seen.https)
+        })
+    };
+    let is_it = |holder: &crate::domain::directory::Holder<'_>| {
+        view.member_of(holder.server).and_then(|ix| view.entry(ix)).is_some_and(|e| e.server.name == *server)
+    };
+    index
+        .databases()
+        .filter(|database| {
+            let found = crate::domain::directory::Found { database: database.ix(), path: None };
+            index.holders(&found).any(|h| is_it(&h) && is_open(&h))
+                && !index.holders(&found).any(|h| !is_it(&h) && takes_new_users(&h))
+        })
+        .map(|database| database.path().to_owned())
+        .collect()
+}
+
+/// Restrictions that were made on this ICM, of members and of those that may come back.
+#[must_use]
+pub fn made_here(balancer: &Balancer) -> Vec<Kept> {
+    listed(balancer, |orders| orders.here.iter().collect())
+}
+
+/// All restrictions by administrators, those of the ICMs that this one follows included, for those that follow
+/// this one.
+#[must_use]
+pub fn all(balancer: &Balancer) -> Vec<Kept> {
+    let inherited = listed(balancer, |orders| {
+        orders.elsewhere.iter().flat_map(|(server, all)| all.iter().map(move |r| (server, r))).collect()
+    });
+    let mut all = made_here(balancer);
+    all.extend(inherited);
+    all
+}
+
+/// In the order of clusters and servers: the same state gives the same text.
+fn listed(balancer: &Balancer, of: impl Fn(&Orders) -> Vec<(&ServerName, &Restriction)>) -> Vec<Kept> {
+    let all = balancer.kept.lock().unwrap_or_else(PoisonError::into_inner);
+    let clusters: BTreeMap<&String, &Arc<super::Kept>> = all.iter().collect();
+    let mut list = Vec::new();
+    for (cluster, kept) in clusters {
+        let orders = kept.orders.lock().unwrap_or_else(PoisonError::into_inner);
+        list.extend(
+            of(&orders).into_iter().map(|(server, restriction)| Kept::of(cluster, server, restriction)),
+        );
+    }
+    list
+}
+
+/// Puts what the followed ICM says in the place of what it said before; whatever was restricted here stays.
+pub fn take_over(balancer: &Balancer, restrictions: &[Kept]) {
+    let mut wanted: BTreeMap<&str, BTreeMap<ServerName, Vec<Restriction>>> = BTreeMap::new();
+    for restriction in restrictions {
+        let Ok(server) = ServerName::parse(&restriction.server) else { continue };
+        let cluster = wanted.entry(&restriction.cluster).or_default();
+        cluster.entry(server).or_default().push(restriction.restriction());
+    }
+    {
+        let mut all = balancer.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        for cluster in wanted.keys() {
+            all.entry((*cluster).to_owned()).or_default();
+        }
+        for (cluster, kept) in all.iter() {
+            let mut orders = kept.orders.lock().unwrap_or_else(PoisonError::into_inner);
+            orders.elsewhere = wanted.get(cluster.as_str()).cloned().unwrap_or_default();
+        }
+    }
+    for cluster in &balancer.snapshot().clusters {
+        let wanted = wanted.get(cluster.settings.name.as_str());
+        for entry in &cluster.view.load().entries {
+            let all = wanted.and_then(|w| w.get(&entry.server.name)).cloned().unwrap_or_default();
+            let change = entry.member.restrict_elsewhere(all, clock::now_ms());
+            balancer.record(&cluster.settings.name, &entry.server.name, change);
+        }
+    }
+}
+
+/// Applies what was kept to the members that exist now; before the first request. Restrictions that are damaged do not
+/// keep the balancer from starting: their copy is used, and an event says so.
+///
+/// # Errors
+/// When the file is there and cannot be read: to start without a restriction that was set would
+/// send users to a server that is being taken down.
+pub fn restore(balancer: &Balancer) -> Result<(), StoreError> {
+    let snapshot = balancer.snapshot();
+    let Some(dir) = &snapshot.settings.state_dir else { return Ok(()) };
+    let restored = restrictions_file::load(dir)?;
+    if let Some(damage) = restored.damage {
+        balancer.events.note(log::Level::Error, "restrictions", None, damage);
+    }
+    let kept = restored.restrictions;
+    for restriction in kept {
+        let Ok(name) = ServerName::parse(&restriction.server) else { continue };
+        let again = restriction.restriction();
+        {
+            // Also of a cluster that the configuration does not have now: it may come back.
+            let mut all = balancer.kept.lock().unwrap_or_else(PoisonError::into_inner);
+            let kept = all.entry(restriction.cluster.clone()).or_default();
+            let mut orders = kept.orders.lock().unwrap_or_else(PoisonError::into_inner);
+            orders.here.insert(name.clone(), again.clone());
+        }
+        for cluster in snapshot.clusters.iter().filter(|c| c.settings.name == restriction.cluster) {
+            for entry in cluster.view.load().entries.iter().filter(|e| e.server.name == name) {
+                let change = entry.member.restrict(Some(again.clone()), clock::now_ms());
+                balancer.record(&cluster.settings.name, &name, change);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Makes these the restrictions that were made here, as the process that this one takes over from had them in its
+/// last moment.
+///
+/// # Errors
+/// When the file cannot be written; the members are restricted all the same.
+pub fn inherit(balancer: &Balancer, restrictions: &[Kept]) -> Result<(), StoreError> {
+    let mut wanted: BTreeMap<&str, BTreeMap<ServerName, Restriction>> = BTreeMap::new();
+    for restriction in restrictions {
+        let Ok(server) = ServerName::parse(&restriction.server) else { continue };
+        wanted.entry(&restriction.cluster).or_default().insert(server, restriction.restriction());
+    }
+    {
+        let mut all = balancer.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        for cluster in wanted.keys() {
+            all.entry((*cluster).to_owned()).or_default();
+        }
+        for (cluster, kept) in all.iter() {
+            let mut orders = kept.orders.lock().unwrap_or_else(PoisonError::into_inner);
+            orders.here = wanted.get(cluster.as_str()).cloned().unwrap_or_default();
+        }
+    }
+    let snapshot = balancer.snapshot();
+    for cluster in &snapshot.clusters {
+        let wanted = wanted.get(cluster.settings.name.as_str());
+        for entry in &cluster.view.load().entries {
+            let restriction = wanted.and_then(|w| w.get(&entry.server.name)).cloned();
+            let change = entry.member.restrict(restriction, clock::now_ms());
+            balancer.record(&cluster.settings.name, &entry.server.name, change);
+        }
+    }
+    match &snapshot.settings.state_dir {
+        Some(dir) => save(dir, &made_here(balancer)),
+        None => Ok(()),
+    }
+}

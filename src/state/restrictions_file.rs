@@ -1,0 +1,148 @@
+//! The restrictions of administrators on disk: two equal files in `state_dir`, so that damage to one loses nothing.
+//!
+//! In: restrictions, a directory. Out: files that are replaced whole, and what can still be read of them. A damaged file is
+//! put aside for an administrator to look at. It blocks.
+
+use std::io::{self, ErrorKind, Write};
+use std::path::{Path, PathBuf};
+
+use super::restrictions::Kept;
+use crate::config::file_access::{RESTRICTIONS, RESTRICTIONS_COPY, RESTRICTIONS_DAMAGED};
+use crate::util::durable;
+
+/// Why restrictions cannot be kept or read.
+#[derive(Debug, thiserror::Error)]
+#[error("restrictions in {path}: {source}")]
+pub struct StoreError {
+    path: PathBuf,
+    source: io::Error,
+}
+
+/// What was read.
+#[derive(Debug, Default)]
+pub struct Restored {
+    /// Empty where nothing is kept.
+    pub restrictions: Vec<Kept>,
+    /// What was wrong, and what was done about it.
+    pub damage: Option<String>,
+}
+
+/// Keeps the restrictions, and then their copy.
+///
+/// # Errors
+/// When a file cannot be written; the old one is then untouched.
+pub fn save(dir: &Path, kept: &[Kept]) -> Result<(), StoreError> {
+    [RESTRICTIONS, RESTRICTIONS_COPY].into_iter().try_for_each(|name| write(&dir.join(name), kept))
+}
+
+fn write(path: &Path, kept: &[Kept]) -> Result<(), StoreError> {
+    durable::create_dir(&durable::parent(path), durable::PRIVATE_DIR)
+        .and_then(|()| {
+            durable::replace(path, durable::PRIVATE, |file| {
+                serde_json::to_writer_pretty(&mut *file, kept)?;
+                file.write_all(b"\n")
+            })
+        })
+        .map_err(|source| StoreError { path: path.to_owned(), source })
+}
+
+/// Reads what was kept, from the copy where the file is damaged. The damaged file is put aside; that it cannot be does not
+/// keep the balancer from starting.
+///
+/// # Errors
+/// When a file is there and the system does not let it be read.
+pub fn load(dir: &Path) -> Result<Restored, StoreError> {
+    let [path, copy, aside] =
+        [RESTRICTIONS, RESTRICTIONS_COPY, RESTRICTIONS_DAMAGED].map(|name| dir.join(name));
+    let damage = match read(&path) {
+        Ok(restrictions) => {
+            // An earlier version kept no copy, and it may be the copy that is damaged.
+            if !read(&copy).is_ok_and(|copy| copy == restrictions)
+                && let Err(error) = write(&copy, &restrictions)
+            {
+                log::warn!(target: "icm::lifecycle", "a second copy cannot be kept: {error}");
+            }
+            return Ok(Restored { restrictions, damage: None });
+        }
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Restored::default()),
+        Err(error) if error.kind() == ErrorKind::InvalidData => error,
+        Err(source) => return Err(StoreError { path, source }),
+    };
+    let copy = read(&copy);
+    let used = match &copy {
+        Ok(list) => format!("the last good copy is used, with {} restrictions", list.len()),
+        Err(error) => format!(
+            "there is no good copy ({error}), so NO SERVER IS RESTRICTED by an administrator: restrict again what must be"
+        ),
+    };
+    let restrictions = copy.unwrap_or_default();
+    // Copied, not moved: a crash from here on finds the damaged file again.
+    let put_aside = std::fs::copy(&path, &aside).map_err(|e| e.to_string());
+    let mended = put_aside.and_then(|_| save(dir, &restrictions).map_err(|e| e.to_string()));
+    let done = match mended {
+        Ok(()) => format!("was put aside as {}", aside.display()),
+        Err(error) => format!("cannot be put aside: {error}"),
+    };
+    let damage = format!("{} is damaged ({damage}) and {done}; {used}", path.display());
+    Ok(Restored { restrictions, damage: Some(damage) })
+}
+
+/// `InvalidData` for a file that can be read and does not hold restrictions.
+fn read(path: &Path) -> io::Result<Vec<Kept>> {
+    let text = std::fs::read(path)?;
+    serde_json::from_slice(&text).map_err(|error| io::Error::new(ErrorKind::InvalidData, error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    fn kept(server: &str) -> Vec<Kept> {
+        vec![Kept { cluster: "A".into(), server: server.into(), since: 5, by: "Jo".into(), at: None }]
+    }
+
+    #[test]
+    fn damaged_restrictions_are_put_aside_and_their_copy_is_used() {
+        let dir = tempfile::tempdir().unwrap();
+        assert!(load(dir.path()).unwrap().restrictions.is_empty());
+        save(dir.path(), &kept("Web1/Acme")).unwrap();
+        save(dir.path(), &kept("Web2/Acme")).unwrap();
+        let file = dir.path().join(RESTRICTIONS);
+        assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+        let whole = std::fs::read(&file).unwrap();
+        for damaged in [&b""[..], b"[{", b"\xff\0", b"{}", b"[7]", &whole[..whole.len() - 9]] {
+            std::fs::write(&file, damaged).unwrap();
+            let restored = load(dir.path()).unwrap();
+            assert_eq!(restored.restrictions, kept("Web2/Acme"));
+            let damage = restored.damage.unwrap();
+            assert!(damage.contains("restrictions.json.damaged") && damage.contains("good copy"), "{damage}");
+            assert_eq!(std::fs::read(dir.path().join(RESTRICTIONS_DAMAGED)).unwrap(), damaged);
+            assert_eq!(std::fs::read(&file).unwrap(), whole, "it is whole again");
+            assert!(load(dir.path()).unwrap().damage.is_none());
+        }
+    }
+
+    #[test]
+    fn a_copy_that_is_missing_or_damaged_is_made_again() {
+        let dir = tempfile::tempdir().unwrap();
+        save(dir.path(), &kept("Web1/Acme")).unwrap();
+        let copy = dir.path().join(RESTRICTIONS_COPY);
+        let whole = std::fs::read(&copy).unwrap();
+        std::fs::remove_file(&copy).unwrap();
+        for _ in 0..2 {
+            assert!(load(dir.path()).unwrap().damage.is_none());
+            assert_eq!(std::fs::read(&copy).unwrap(), whole);
+            std::fs::write(&copy, "[").unwrap();
+        }
+    }
+
+    #[test]
+    fn without_a_good_copy_nothing_is_restricted_and_the_words_say_so() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join(RESTRICTIONS), "[").unwrap();
+        let restored = load(dir.path()).unwrap();
+        assert!(restored.restrictions.is_empty());
+        assert!(restored.damage.unwrap().contains("NO SERVER IS RESTRICTED"));
+    }
+}

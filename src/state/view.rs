@@ -1,0 +1,285 @@
+//! One picture of a cluster: its members, its directory, and how the two belong together.
+//!
+//! In: the servers with their resolved addresses, and a directory. Out: candidates for selection,
+//! peers for the proxy, tags for the affinity cookie. Immutable: a change makes a new view.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use ahash::AHashMap;
+use pingora::protocols::TcpKeepalive;
+use pingora::upstreams::peer::HttpPeer;
+use smallvec::SmallVec;
+
+use super::directory::Loaded;
+use crate::config::settings::Server;
+use crate::domain::affinity::session::{Suffix, unique_suffixes};
+use crate::domain::cluster::HostPort;
+use crate::domain::cluster::{Member, Port, ServerName};
+use crate::domain::directory::{Found, Holder, Mark};
+use crate::domain::rewrite::MemberNames;
+use crate::domain::select::{Candidate, MemberIx};
+
+/// A member as the proxy uses it.
+#[derive(Debug)]
+pub struct Entry {
+    /// Its state and counters, which outlive this view.
+    pub member: Arc<Member>,
+    /// What the configuration or its Server document says.
+    pub server: Server,
+    /// Where its ports are; `None` = disabled, or its name does not resolve.
+    pub addresses: [Option<SocketAddr>; 2],
+    /// In cookies: the current one, then those of older secrets.
+    pub tags: SmallVec<[u32; 2]>,
+    peers: [Option<Box<HttpPeer>>; 2],
+    tunnels: [Option<Box<HttpPeer>>; 2],
+}
+
+/// What a connection is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exchange {
+    /// A request and its answer.
+    Plain,
+    /// A connection that will switch protocols.
+    Tunnel,
+}
+
+/// Timeouts and verification of the peers of one cluster.
+#[derive(Clone, Debug)]
+pub struct PeerSettings {
+    /// TCP and TLS together.
+    pub connect_timeout: Duration,
+    /// Silence while an answer is due.
+    pub response_timeout: Duration,
+    /// Silence on a switched connection.
+    pub websocket_idle: Duration,
+    /// Verify certificates.
+    pub verify: bool,
+    /// Own authorities.
+    pub authorities: Option<Arc<pingora::protocols::tls::CaType>>,
+    /// Keeps pooled connections of different settings apart.
+    pub group: u64,
+}
+
+/// A pooled connection is dropped after this: below the time after which Domino closes it.
+const UPSTREAM_IDLE: Duration = Duration::from_secs(15);
+/// How often the kernel asks whether the other side of a silent connection still exists.
+const UPSTREAM_KEEPALIVE: Duration = Duration::from_secs(30);
+
+impl Entry {
+    /// A member with its peers built once.
+    #[must_use]
+    pub fn new(
+        member: Arc<Member>,
+        server: Server,
+        addresses: [Option<SocketAddr>; 2],
+        tags: SmallVec<[u32; 2]>,
+        settings: &PeerSettings,
+    ) -> Self {
+        let build = |silence: Option<Duration>| -> [Option<Box<HttpPeer>>; 2] {
+            [Port::Http, Port::Https].map(|port| {
+                let address = addresses.get(port as usize).copied().flatten()?;
+                Some(Box::new(peer(address, port, &server, silence, settings)))
+            })
+        };
+        let peers = build(None);
+        let tunnels = build(Some(settings.websocket_idle));
+        Self { member, server, addresses, tags, peers, tunnels }
+    }
+
+    /// The tag under which cookies name this server.
+    #[must_use]
+    pub fn tag(&self) -> u32 {
+        self.tags.first().copied().unwrap_or_default()
+    }
+
+    /// The prebuilt peer of a port.
+    #[must_use]
+    pub fn peer(&self, port: Port, exchange: Exchange) -> Option<Box<HttpPeer>> {
+        let peers = match exchange {
+            Exchange::Plain => &self.peers,
+            Exchange::Tunnel => &self.tunnels,
+        };
+        peers.get(port as usize).cloned().flatten()
+    }
+
+    /// The address of a port.
+    #[must_use]
+    pub fn address(&self, port: Port) -> Option<SocketAddr> {
+        self.addresses.get(port as usize).copied().flatten()
+    }
+
+    /// The port as configured.
+    #[must_use]
+    pub fn host_port(&self, port: Port) -> Option<&HostPort> {
+        match port {
+            Port::Http => self.server.http.as_ref(),
+            Port::Https => self.server.https.as_ref(),
+        }
+    }
+}
+
+fn peer(
+    address: SocketAddr,
+    port: Port,
+    server: &Server,
+    silence: Option<Duration>,
+    settings: &PeerSettings,
+) -> HttpPeer {
+    let tls = port == Port::Https;
+    // The name is never empty: an empty one would switch the verification off.
+    let name = if server.hostname.is_empty() { address.ip().to_string() } else { server.hostname.clone() };
+    let mut peer = HttpPeer::new(address, tls, if tls { name } else { String::new() });
+    peer.group_key = settings.group;
+    let options = &mut peer.options;
+    options.connection_timeout = Some(settings.connect_timeout);
+    options.total_connection_timeout = Some(settings.connect_timeout);
+    // Of a tunnel; how long an answer may take is `upstream::deadline`'s.
+    options.read_timeout = silence;
+    // An upload's client may pause, which is no write; a server that takes nothing is one that hangs. Pingora
+    // would go on waiting for an answer then, so the kernel ends the connection.
+    options.write_timeout = Some(silence.unwrap_or(settings.response_timeout));
+    options.tcp_keepalive = Some(TcpKeepalive {
+        idle: UPSTREAM_KEEPALIVE,
+        interval: UPSTREAM_KEEPALIVE,
+        count: 3,
+        #[cfg(target_os = "linux")]
+        user_timeout: settings.response_timeout,
+    });
+    options.idle_timeout = Some(UPSTREAM_IDLE);
+    options.verify_cert = settings.verify;
+    options.verify_hostname = settings.verify;
+    options.ca.clone_from(&settings.authorities);
+    peer
+}
+
+/// See the module's description.
+#[derive(Debug)]
+pub struct View {
+    /// By [`MemberIx`].
+    pub entries: Vec<Entry>,
+    /// Their names and addresses, for the rewriting of headers.
+    pub names: Vec<MemberNames>,
+    /// What is where.
+    pub directory: Arc<Loaded>,
+    /// The directory's servers as members; `None` = not in the list.
+    members: Vec<Option<MemberIx>>,
+    /// Whose session cookie Domino 14 gives this suffix.
+    suffixes: AHashMap<Suffix, MemberIx>,
+    /// Whose this tag is, current or older.
+    tags: AHashMap<u32, MemberIx>,
+}
+
+impl View {
+    /// Joins members and directory.
+    #[must_use]
+    pub fn new(entries: Vec<Entry>, directory: Arc<Loaded>) -> Self {
+        let by_name: AHashMap<&str, MemberIx> = entries
+            .iter()
+            .enumerate()
+            .map(|(ix, e)| (e.server.name.folded(), MemberIx::try_from(ix).unwrap_or(MemberIx::MAX)))
+            .collect();
+        let members: Vec<Option<MemberIx>> =
+            directory.index.servers().iter().map(|name| by_name.get(name.folded()).copied()).collect();
+        let names = entries
+            .iter()
+            .map(|e| MemberNames::new(&e.server.hostname, e.server.http.as_ref(), e.server.https.as_ref()))
+            .collect();
+        let mut suffixes = AHashMap::new();
+        // The directory spells a name as Domino does, the configuration perhaps not.
+        let spelled = directory.index.servers().iter().zip(&members).filter_map(|(n, m)| Some((n, (*m)?)));
+        let configured = entries.iter().map(|e| &e.server.name).zip(0..);
+        for (name, member) in spelled.chain(configured) {
+            suffixes.extend(unique_suffixes(name).into_iter().map(|suffix| (suffix, member)));
+        }
+        let tags =
+            entries.iter().zip(0..).flat_map(|(e, ix)| e.tags.iter().map(move |tag| (*tag, ix))).collect();
+        Self { entries, names, directory, members, suffixes, tags }
+    }
+
+    /// A member by its number.
+    #[must_use]
+    pub fn entry(&self, member: MemberIx) -> Option<&Entry> {
+        self.entries.get(usize::from(member))
+    }
+
+    /// The member of a tag in a cookie.
+    #[must_use]
+    pub fn by_tag(&self, tag: u32) -> Option<MemberIx> {
+        self.tags.get(&tag).copied()
+    }
+
+    /// The current tag of the member that a tag of an older secret names.
+    #[must_use]
+    pub fn renewed_tag(&self, tag: u32) -> u32 {
+        self.by_tag(tag).and_then(|member| self.entry(member)).map_or(tag, Entry::tag)
+    }
+
+    /// The member whose session cookie Domino 14 gives this suffix.
+    #[must_use]
+    pub fn by_suffix(&self, suffix: &Suffix) -> Option<MemberIx> {
+        self.suffixes.get(suffix).copied()
+    }
+
+    /// A member by its common or whole name.
+    #[must_use]
+    pub fn by_name(&self, text: &str) -> Option<MemberIx> {
+        self.entries
+            .iter()
+            .position(|e| e.server.name.answers_to(text))
+            .and_then(|ix| MemberIx::try_from(ix).ok())
+    }
+
+    /// The member of a directory's server.
+    #[must_use]
+    pub fn member_of(&self, server: crate::domain::directory::ServerIx) -> Option<MemberIx> {
+        self.members.get(server.index()).copied().flatten()
+    }
+
+    /// Names in the directory that are no members.
+    #[must_use]
+    pub fn strangers(&self) -> Vec<&ServerName> {
+        let servers = self.directory.index.servers();
+        servers.iter().zip(&self.members).filter(|(_, m)| m.is_none()).map(|(name, _)| name).collect()
+    }
+
+    /// Who could serve: the holders of a database, or every member.
+    pub fn candidates(&self, found: Option<&Found>, out: &mut SmallVec<[Candidate; 8]>) {
+        out.clear();
+        match found {
+            Some(found) => {
+                for holder in self.directory.index.holders(found) {
+                    if let Some(member) = self.member_of(holder.server)
+                        && let Some(entry) = self.entry(member)
+                    {
+                        out.push(Candidate { member, mark: holder.mark, view: entry.member.view() });
+                    }
+                }
+            }
+            None => out.extend(self.entries.iter().enumerate().map(|(ix, entry)| Candidate {
+                member: MemberIx::try_from(ix).unwrap_or(MemberIx::MAX),
+                mark: Mark::InService,
+                view: entry.member.view(),
+            })),
+        }
+    }
+
+    /// What a member holds of a database, as far as the request is concerned.
+    #[must_use]
+    pub fn holder(&self, found: &Found, member: MemberIx) -> Option<Holder<'_>> {
+        self.directory.index.holders(found).find(|holder| self.member_of(holder.server) == Some(member))
+    }
+
+    /// Every member holds this database.
+    #[must_use]
+    pub fn is_everywhere(&self, found: &Found) -> bool {
+        let mut holders = 0;
+        for holder in self.directory.index.holders(found) {
+            if self.member_of(holder.server).is_some() {
+                holders += 1;
+            }
+        }
+        holders == self.entries.len()
+    }
+}

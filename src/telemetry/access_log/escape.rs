@@ -1,0 +1,127 @@
+//! What a client wrote, so that it can neither end a field nor a line.
+//!
+//! In: any octets. Out: text with these escaped, as Apache and nginx do it, or as JSON wants it. Nearly every text
+//! has nothing to escape and is copied at once.
+
+use std::fmt::Write as _;
+
+use crate::util::visible;
+
+/// Appends octets for a field in double quotes: everything that is not printable ASCII becomes `\xhh`.
+pub fn push_quoted(out: &mut String, octets: &[u8]) {
+    if let Some(plain) = plain(octets, |b| matches!(b, b' '..=b'~') && b != b'"' && b != b'\\') {
+        out.push_str(plain);
+        return;
+    }
+    for b in octets {
+        match b {
+            b'"' | b'\\' => {
+                out.push('\\');
+                out.push(char::from(*b));
+            }
+            b' '..=b'~' => out.push(char::from(*b)),
+            _ => push_hex(out, *b),
+        }
+    }
+}
+
+/// Appends a name for a field that ends at a blank: letters stay as they are, of any script.
+pub fn push_word(out: &mut String, text: &str) {
+    if let Some(plain) = plain(text.as_bytes(), |b| b.is_ascii_graphic() && b != b'"' && b != b'\\') {
+        out.push_str(plain);
+        return;
+    }
+    for c in text.chars() {
+        if c.is_alphanumeric() || (c.is_ascii_graphic() && c != '"' && c != '\\') {
+            out.push(c);
+        } else {
+            c.encode_utf8(&mut [0; 4]).bytes().for_each(|b| push_hex(out, b));
+        }
+    }
+}
+
+/// Appends a JSON string with its quotes; octets that are no UTF-8 become U+FFFD.
+pub fn push_json(out: &mut String, octets: &[u8]) {
+    out.push('"');
+    if let Some(plain) = plain(octets, |b| matches!(b, b' '..=b'~') && b != b'"' && b != b'\\') {
+        out.push_str(plain);
+    } else {
+        for chunk in octets.utf8_chunks() {
+            for c in chunk.valid().chars() {
+                match c {
+                    '"' | '\\' => {
+                        out.push('\\');
+                        out.push(c);
+                    }
+                    // Also what JSON allows and a terminal or a reader of lines does not.
+                    c if visible::is_control(c) => {
+                        let _ = write!(out, "\\u{:04x}", u32::from(c));
+                    }
+                    c => out.push(c),
+                }
+            }
+            if !chunk.invalid().is_empty() {
+                out.push('\u{fffd}');
+            }
+        }
+    }
+    out.push('"');
+}
+
+/// Appends a number.
+pub fn push_number(out: &mut String, number: u64) {
+    out.push_str(itoa::Buffer::new().format(number));
+}
+
+fn plain(octets: &[u8], is_plain: impl Fn(u8) -> bool) -> Option<&str> {
+    octets.iter().all(|b| is_plain(*b)).then(|| std::str::from_utf8(octets).ok()).flatten()
+}
+
+fn push_hex(out: &mut String, octet: u8) {
+    let _ = write!(out, "\\x{octet:02x}");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn of(push: fn(&mut String, &[u8]), octets: &[u8]) -> String {
+        let mut out = String::new();
+        push(&mut out, octets);
+        out
+    }
+
+    #[test]
+    fn quotes_line_ends_and_terminals_tricks_are_escaped() {
+        let hostile = b"a\"b\\c\r\nd\x1b[2J\x7f\xff\xc3\xa4";
+        assert_eq!(of(push_quoted, hostile), r#"a\"b\\c\x0d\x0ad\x1b[2J\x7f\xff\xc3\xa4"#);
+        assert_eq!(of(push_json, hostile), "\"a\\\"b\\\\c\\u000d\\u000ad\\u001b[2J\\u007f\u{fffd}ä\"");
+        let mut word = String::new();
+        push_word(&mut word, "Müller 1/\u{202e}\n\"x");
+        assert_eq!(word, r"Müller\x201/\xe2\x80\xae\x0a\x22x");
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_comes_in_one_line_of_json_comes_out(octets in proptest::collection::vec(any::<u8>(), 0..64)) {
+            let text = of(push_json, &octets);
+            prop_assert!(!text.contains('\n'));
+            let read: String = serde_json::from_str(&text).unwrap();
+            prop_assert_eq!(read, String::from_utf8_lossy(&octets));
+        }
+
+        #[test]
+        fn whatever_comes_in_a_quoted_field_stays_in_it(octets in proptest::collection::vec(any::<u8>(), 0..64)) {
+            let text = of(push_quoted, &octets);
+            prop_assert!(text.bytes().all(|b| (b' '..=b'~').contains(&b)));
+            // Every quote stands behind an odd number of backslashes.
+            let mut escaped = false;
+            for b in text.bytes() {
+                prop_assert!(escaped || b != b'"', "{}", text);
+                escaped = !escaped && b == b'\\';
+            }
+            prop_assert!(!escaped);
+        }
+    }
+}

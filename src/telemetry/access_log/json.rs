@@ -1,0 +1,145 @@
+//! One JSON object a line, in UTF-8.
+//!
+//! In: a record. Out: one line. Every field is always there; what is not known is `null`.
+
+use std::fmt::Write as _;
+
+use http::Version;
+
+use super::escape::{push_json, push_number};
+use super::record::Record;
+use crate::util::clock;
+
+/// Appends the object and the line's end.
+pub fn push(line: &mut String, record: &Record<'_>) {
+    line.push_str("{\"time\":\"");
+    clock::push_json_time(line);
+    line.push_str("\",\"client\":");
+    match record.client {
+        Some(ip) => {
+            let _ = write!(line, "\"{ip}\"");
+        }
+        None => line.push_str("null"),
+    }
+    text(line, "method", record.method.as_bytes());
+    text(line, "host", record.host);
+    text(line, "target", record.target);
+    text(line, "protocol", protocol(record.protocol).as_bytes());
+    number(line, "status", Some(u64::from(record.status)));
+    number(line, "bytes", Some(record.sent));
+    number(line, "bytes_received", Some(record.received));
+    text(line, "referer", record.referer);
+    text(line, "user_agent", record.user_agent);
+    text(line, "cluster", record.cluster.unwrap_or_default().as_bytes());
+    text(line, "database", record.database.map_or("", |(path, _)| path).as_bytes());
+    key(line, "replica_id");
+    match record.database {
+        Some((_, id)) => {
+            let _ = write!(line, "\"{id}\"");
+        }
+        None => line.push_str("null"),
+    }
+    text(line, "server", record.server.map_or("", |server| server.name).as_bytes());
+    text(line, "state", record.server.map_or("", |server| server.state).as_bytes());
+    key(line, "index");
+    match record.server.and_then(|server| server.index) {
+        Some(index) => {
+            let _ = write!(line, "{index:.1}");
+        }
+        None => line.push_str("null"),
+    }
+    text(line, "why", record.why.as_bytes());
+    key(line, "attempts");
+    let mut before = '[';
+    for (name, cause) in &record.attempts {
+        line.push(before);
+        line.push_str("{\"server\":");
+        push_json(line, name.as_bytes());
+        text(line, "cause", cause.unwrap_or_default().as_bytes());
+        line.push('}');
+        before = ',';
+    }
+    line.push_str(if before == '[' { "[]" } else { "]" });
+    text(line, "page", record.page.unwrap_or_default().as_bytes());
+    number(line, "ttfb_ms", record.first_byte_ms);
+    number(line, "total_ms", Some(record.total_ms));
+    line.push_str("}\n");
+}
+
+fn key(line: &mut String, name: &str) {
+    line.push_str(",\"");
+    line.push_str(name);
+    line.push_str("\":");
+}
+
+/// Nothing is `null`.
+fn text(line: &mut String, name: &str, octets: &[u8]) {
+    key(line, name);
+    if octets.is_empty() {
+        line.push_str("null");
+    } else {
+        push_json(line, octets);
+    }
+}
+
+fn number(line: &mut String, name: &str, number: Option<u64>) {
+    key(line, name);
+    match number {
+        Some(number) => push_number(line, number),
+        None => line.push_str("null"),
+    }
+}
+
+/// The protocol as a request line has it.
+pub fn protocol(version: Version) -> &'static str {
+    match version {
+        Version::HTTP_09 => "HTTP/0.9",
+        Version::HTTP_10 => "HTTP/1.0",
+        Version::HTTP_2 => "HTTP/2.0",
+        Version::HTTP_3 => "HTTP/3.0",
+        _ => "HTTP/1.1",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::directory::ReplicaId;
+    use crate::telemetry::access_log::record::Server;
+
+    #[test]
+    fn both_formats_stay_one_line_of_their_kind_whatever_a_client_writes() {
+        let record = Record {
+            client: "10.0.0.7".parse().ok(),
+            method: "GET",
+            host: b"www\".example",
+            target: b"/a\"\r\n\xff?x",
+            status: 503,
+            referer: b"\\\"",
+            cluster: Some("Acme Web"),
+            database: Some(("a b.nsf", ReplicaId(7))),
+            server: Some(Server { name: "W\"1\\/\u{fc}", state: "BUSY", index: Some(20.4) }),
+            attempts: [("Web1", Some("connect")), ("W\"1\\/\u{fc}", None)].into_iter().collect(),
+            why: "entry",
+            first_byte_ms: Some(3),
+            total_ms: 4,
+            ..Record::default()
+        };
+        let mut line = String::new();
+        push(&mut line, &record);
+        let read: serde_json::Value = serde_json::from_str(&line).unwrap();
+        assert_eq!(read["target"], "/a\"\r\n\u{fffd}?x");
+        assert_eq!(read["server"], "W\"1\\/\u{fc}");
+        assert_eq!(read["attempts"][0]["cause"], "connect");
+        assert_eq!(read["attempts"][1]["cause"], serde_json::Value::Null);
+        assert_eq!((&read["index"], &read["replica_id"]), (&20.4.into(), &ReplicaId(7).to_string().into()));
+        let mut line = String::new();
+        super::super::combined::push(&mut line, &record);
+        assert_eq!(line.matches('\n').count(), 1);
+        assert!(
+            line.contains(r#""GET /a\"\x0d\x0a\xff?x HTTP/1.1" 503 0 "\\\"" "-" cluster=Acme\x20Web "#),
+            "{line}"
+        );
+        assert!(line.contains(" index=20 why=entry failed=Web1:connect ttfb=3ms total=4ms\n"), "{line}");
+    }
+}

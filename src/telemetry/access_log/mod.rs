@@ -1,0 +1,125 @@
+//! The access log: one line a request, written off the request path.
+//!
+//! In: a request that has ended. Out: a line in Apache's combined format with our fields behind it, or a
+//! JSON object (docs/monitoring.md lists the fields). The queue is bounded: when the disk cannot keep up, lines
+//! are dropped and counted, and no request waits. Lines are formatted into buffers that come back from the
+//! writer, so that a busy log allocates nothing.
+
+mod combined;
+mod escape;
+mod json;
+pub mod record;
+mod writer;
+
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use pingora::Error;
+use pingora_proxy::Session;
+
+use crate::config::settings::{self, LogFormat, LogTarget};
+use crate::edge::gate::Refusal;
+use crate::proxy::ctx::Ctx;
+use crate::telemetry::statistics::Statistics;
+use record::Record;
+use writer::{Order, Queue};
+
+/// The sender's side; one for all listeners.
+#[derive(Debug)]
+pub struct AccessLog {
+    queue: Arc<Queue>,
+    writer: std::thread::Thread,
+    format: AtomicU8,
+    target: Mutex<LogTarget>,
+}
+
+impl AccessLog {
+    /// Opens the target and starts the writer, which counts into these statistics.
+    ///
+    /// # Errors
+    /// When the file cannot be opened, with its name, or the writer's thread cannot be started.
+    pub fn start(settings: &settings::AccessLog, statistics: &Statistics) -> std::io::Result<Self> {
+        let queue = Arc::new(Queue::new(Arc::clone(&statistics.access_log)));
+        let writer = writer::start(&settings.target, Arc::clone(&queue))?;
+        let (format, target) = (AtomicU8::new(settings.format as u8), Mutex::new(settings.target.clone()));
+        Ok(Self { queue, writer, format, target })
+    }
+
+    /// Whether the target can be written to, before a reload goes that way.
+    ///
+    /// # Errors
+    /// When the file cannot be opened, with its name.
+    pub fn try_target(settings: &settings::AccessLog) -> std::io::Result<()> {
+        writer::open(&settings.target).map(drop)
+    }
+
+    /// After a reload.
+    pub fn reconfigure(&self, settings: &settings::AccessLog) {
+        self.format.store(settings.format as u8, Relaxed);
+        let mut target = self.target.lock().unwrap_or_else(PoisonError::into_inner);
+        if *target != settings.target {
+            target.clone_from(&settings.target);
+            self.order(Order::Target(settings.target.clone()));
+        }
+    }
+
+    /// After the file was moved away.
+    pub fn reopen(&self) {
+        self.order(Order::Reopen);
+    }
+
+    /// Waits until everything written so far is with the system, two seconds at most; before the process ends.
+    pub fn flush(&self) {
+        let (done, wait) = std::sync::mpsc::sync_channel(1);
+        self.order(Order::Flush(done));
+        let _ = wait.recv_timeout(Duration::from_secs(2));
+    }
+
+    fn order(&self, order: Order) {
+        self.queue.orders.lock().unwrap_or_else(PoisonError::into_inner).push(order);
+        self.writer.unpark();
+    }
+
+    /// Logs one request, which took so long.
+    pub fn write(&self, session: &Session, error: Option<&Error>, ctx: &Ctx, took: Duration) {
+        if self.format.load(Relaxed) != LogFormat::Off as u8 {
+            self.put(&Record::of(session, error, ctx, took));
+        }
+    }
+
+    /// Logs a request that was refused before it was parsed: who sent it, and what the answer was.
+    pub fn refused(&self, client: Option<IpAddr>, refusal: &Refusal) {
+        let Refusal { status, reason } = refusal;
+        self.put(&Record {
+            client,
+            status: *status,
+            why: "refused",
+            page: Some(reason),
+            ..Record::default()
+        });
+    }
+
+    /// Logs what is said of a request, also of one that never became a [`Session`].
+    pub fn put(&self, record: &Record<'_>) {
+        let format = self.format.load(Relaxed);
+        if format == LogFormat::Off as u8 {
+            return;
+        }
+        let mut line = self.queue.buffer();
+        if format == LogFormat::Json as u8 {
+            json::push(&mut line, record);
+        } else {
+            combined::push(&mut line, record);
+        }
+        if self.queue.put(line) {
+            self.writer.unpark();
+        }
+    }
+}
+
+/// Says once that it is set, to one of many who ask.
+fn take(flag: &AtomicBool) -> bool {
+    flag.load(Relaxed) && flag.swap(false, Relaxed)
+}

@@ -1,0 +1,40 @@
+//! Counters of clients' connections.
+//!
+//! In: one call an event. Out: plain numbers for `/metrics`. No label is what a client could invent.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+/// Statuses that the gate and its deadlines answer with.
+const STATUSES: [u16; 7] = [400, 405, 408, 414, 431, 501, 505];
+
+/// All start at 0 with the process.
+#[derive(Debug, Default)]
+pub struct ClientStatistics {
+    refused: [AtomicU64; STATUSES.len()],
+    /// Connections closed at once: `limits.connections`.
+    pub over_limit: AtomicU64,
+    /// Connections closed at once: `limits.per_client.connections`.
+    pub over_client_limit: AtomicU64,
+    /// Requests answered with 429: `limits.per_client.requests_per_second`.
+    pub over_rate: AtomicU64,
+    /// Requests answered with 429: `limits.per_client.requests_in_flight`.
+    pub over_in_flight: AtomicU64,
+    /// TLS handshakes that failed or took too long.
+    pub handshakes_failed: AtomicU64,
+    /// Connections closed, and HTTP/2 streams reset, because the client took too long.
+    pub too_slow: AtomicU64,
+}
+
+impl ClientStatistics {
+    pub(crate) fn refused(&self, status: u16) {
+        let known = STATUSES.iter().position(|s| *s == status);
+        if let Some(count) = known.and_then(|at| self.refused.get(at)) {
+            count.fetch_add(1, Relaxed);
+        }
+    }
+
+    /// Requests that were refused before anything parsed them, by status.
+    pub fn refusals(&self) -> impl Iterator<Item = (u16, u64)> + '_ {
+        STATUSES.iter().zip(&self.refused).map(|(status, count)| (*status, count.load(Relaxed)))
+    }
+}

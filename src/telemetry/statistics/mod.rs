@@ -1,0 +1,136 @@
+//! Counters of the balancer as a whole, among them those of the ICM's own under its own names.
+//!
+//! In: a few calls a request. Out: plain numbers. Threads count each in
+//! a shard of their own, so that none waits for another's cache line. It never holds up a request. Names of the
+//! ICM's statistics: <https://help.hcl-software.com/domino/10.0.1/tune_internetclustermanagerstatistics_r.html>.
+
+pub mod accept_queue;
+mod clients;
+mod rates;
+mod sessions;
+pub mod shards;
+pub mod traffic;
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
+
+pub use clients::ClientStatistics;
+pub use rates::{Rates, Window};
+pub use sessions::{OpenSession, Sessions};
+use shards::Shards;
+use traffic::Traffic;
+
+/// What requests count; all start at 0 with the process.
+#[derive(Debug, Default)]
+pub struct Counts {
+    /// `ICM.Command.Total`
+    pub commands: AtomicU64,
+    /// `ICM.Command.Unknown`
+    pub unknown: AtomicU64,
+    /// `ICM.Command.Redirects.Successful`: found its server.
+    pub successful: AtomicU64,
+    /// `ICM.Command.Redirects.Unsuccessful`
+    pub unsuccessful: AtomicU64,
+    /// `ICM.Command.Redirects.ClusterBusy`: every usable member was BUSY or MAXUSERS.
+    pub cluster_busy: AtomicU64,
+    /// `ICM.Receive.Error`
+    pub receive_errors: AtomicU64,
+    /// Requests that were sent to a second server.
+    pub failovers: AtomicU64,
+    /// Octets of bodies that clients sent.
+    pub client_received: AtomicU64,
+    /// Octets of bodies that clients were sent.
+    pub client_sent: AtomicU64,
+    /// Octets of bodies that servers sent.
+    pub server_received: AtomicU64,
+    /// Octets of bodies that servers were sent.
+    pub server_sent: AtomicU64,
+}
+
+/// See the module's description.
+#[derive(Debug, Default)]
+pub struct Statistics {
+    counts: Shards<Counts>,
+    /// Requests in progress.
+    pub in_flight: Arc<AtomicU64>,
+    /// Connections of clients.
+    pub inbound: Arc<Sessions>,
+    /// What was refused on them.
+    pub clients: Arc<ClientStatistics>,
+    /// Connections to servers that carry a request.
+    pub outbound: Sessions,
+    /// Commands of the last minute, five minutes and hour.
+    pub rates: Rates,
+    /// Requests that no cluster took.
+    pub elsewhere: Traffic,
+    /// The writer of the access log.
+    pub access_log: Arc<LogCounts>,
+    /// What the listeners show now.
+    pub certificates: Mutex<Vec<CertificateExpiry>>,
+}
+
+/// What became of the access log's lines.
+#[derive(Debug, Default)]
+pub struct LogCounts {
+    /// Handed to the writer.
+    pub lines: AtomicU64,
+    /// Found the queue full.
+    pub dropped: AtomicU64,
+    /// Times that the file could not be written or opened.
+    pub errors: AtomicU64,
+}
+
+/// When a certificate ends.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CertificateExpiry {
+    /// The listener's address.
+    pub listener: String,
+    /// The file as configured.
+    pub file: String,
+    /// Seconds since 1970.
+    pub expires_unix_secs: i64,
+}
+
+impl Statistics {
+    /// The counters of this thread.
+    #[must_use]
+    pub fn here(&self) -> &Counts {
+        self.counts.here()
+    }
+
+    /// One of the counters, over all threads.
+    #[must_use]
+    pub fn sum(&self, counter: impl Fn(&Counts) -> &AtomicU64) -> u64 {
+        self.counts.all().map(|counts| counter(counts).load(Relaxed)).fold(0, u64::wrapping_add)
+    }
+
+    /// Every half second or so: keeps what [`Rates`] are made of.
+    pub fn tick(&self, now_ms: u64) {
+        self.rates.sample(now_ms, self.sum(|c| &c.commands));
+    }
+}
+
+/// One request in progress, from its head to its last octet; dropping it ends it on every path.
+#[derive(Debug)]
+pub struct InProgress(Arc<Statistics>);
+
+impl InProgress {
+    /// Begins one.
+    #[must_use]
+    pub fn begin(statistics: &Arc<Statistics>) -> Self {
+        statistics.in_flight.fetch_add(1, Relaxed);
+        Self(Arc::clone(statistics))
+    }
+
+    /// Where it is counted.
+    #[must_use]
+    pub fn statistics(&self) -> &Statistics {
+        &self.0
+    }
+}
+
+impl Drop for InProgress {
+    fn drop(&mut self) {
+        self.0.in_flight.fetch_sub(1, Relaxed);
+    }
+}

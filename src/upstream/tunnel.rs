@@ -1,0 +1,132 @@
+//! The connection to a server that will switch protocols, made so that Pingora cannot lose the tunnel.
+//!
+//! Pingora hands the end of the request's (empty) body to the server's side of the exchange through a pipe,
+//! and takes that end and the server's answer in random order where both are there. When it reads the 101
+//! first, it takes the end of the body for the end of the tunnel and closes it without an error
+//! (<https://github.com/cloudflare/pingora/issues/946>). A server nearby that answers at once is enough.
+//!
+//! In: a server's address. Out: a TCP connection on which the first read after a write is never answered at
+//! once. The end of the body is in the pipe before that read, so it is taken before the answer. Nobody waits:
+//! the task is woken at once. It never looks at what is read or written.
+
+use std::io;
+use std::os::fd::AsRawFd;
+use std::pin::Pin;
+use std::sync::OnceLock;
+use std::task::{Context, Poll};
+
+use async_trait::async_trait;
+use pingora::connectors::L4Connect;
+use pingora::protocols::l4::ext;
+use pingora::protocols::l4::socket::SocketAddr;
+use pingora::protocols::l4::stream::Stream;
+use pingora::protocols::l4::virt::{VirtualSockOpt, VirtualSocket, VirtualSocketStream};
+use pingora::{Error, ErrorType, Result};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+
+use crate::util::descriptor::Descriptor;
+
+/// Opens the connection of one tunnel.
+#[derive(Debug, Default)]
+pub struct Connect(OnceLock<Descriptor>);
+
+impl Connect {
+    /// The connection that was opened; Pingora knows no descriptor of it.
+    #[must_use]
+    pub fn descriptor(&self) -> Option<Descriptor> {
+        self.0.get().copied()
+    }
+}
+
+#[async_trait]
+impl L4Connect for Connect {
+    async fn connect(&self, address: &SocketAddr) -> Result<Stream> {
+        let Some(address) = address.as_inet() else { return Error::err(ErrorType::ConnectError) };
+        let tcp = ext::connect(address, None).await?;
+        if let Some(descriptor) = Descriptor::of(tcp.as_raw_fd()) {
+            let _ = self.0.set(descriptor);
+        }
+        Ok(VirtualSocketStream::new(Box::new(WriteFirst { inner: tcp, wrote: false })).into())
+    }
+}
+
+/// A connection whose first read after a write lets others in the same task go first.
+#[derive(Debug)]
+struct WriteFirst<S> {
+    inner: S,
+    wrote: bool,
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for WriteFirst<S> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if std::mem::take(&mut self.wrote) {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
+        Pin::new(&mut self.inner).poll_read(cx, buf)
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for WriteFirst<S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        self.wrote = true;
+        Pin::new(&mut self.inner).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.inner).poll_shutdown(cx)
+    }
+}
+
+impl VirtualSocket for WriteFirst<TcpStream> {
+    fn set_socket_option(&self, option: VirtualSockOpt) -> io::Result<()> {
+        match option {
+            VirtualSockOpt::NoDelay => self.inner.set_nodelay(true),
+            VirtualSockOpt::KeepAlive(keepalive) => {
+                ext::set_tcp_keepalive(&self.inner, &keepalive).map_err(io::Error::other)
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+    use std::task::Waker;
+
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, duplex};
+
+    use super::*;
+
+    /// What one poll of a read gives.
+    fn read_once<S: AsyncRead + Unpin>(connection: &mut S) -> Option<u8> {
+        match pin!(connection.read_u8()).poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(octet) => Some(octet.unwrap()),
+            Poll::Pending => None,
+        }
+    }
+
+    #[tokio::test]
+    async fn an_answer_that_is_there_already_waits_one_turn_after_a_write_and_only_then() {
+        let (ours, mut theirs) = duplex(64);
+        let mut connection = WriteFirst { inner: ours, wrote: false };
+        theirs.write_all(b"abc").await.unwrap();
+        assert_eq!(read_once(&mut connection), Some(b'a'));
+        connection.write_all(b"request").await.unwrap();
+        assert_eq!(read_once(&mut connection), None);
+        assert_eq!(read_once(&mut connection), Some(b'b'));
+        // One that waits for the answer gets it without another event.
+        connection.write_all(b"more").await.unwrap();
+        assert_eq!(connection.read_u8().await.unwrap(), b'c');
+    }
+}
