@@ -16,11 +16,11 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use criterion::Criterion;
+use domino_icm::config;
 use domino_icm::domain::cluster::{Port, ServerName, ServerState};
 use domino_icm::domain::directory::{Draft, Entry, Found, Index, Lookup, Mark, ReplicaId};
 use domino_icm::domain::select::{self, Candidate, Outcome, Question};
 use domino_icm::state::{Balancer, Loaded, Origin, View};
-use domino_icm::config;
 use domino_icm::util::clock;
 use smallvec::SmallVec;
 
