@@ -2,9 +2,9 @@
 //! a thousand, a hundred thousand and a million databases of three replicas each, and what a lookup costs together
 //! with the decision.
 //!
-//! `cargo bench --bench directory`. Memory, allocations and the time of one build are printed first. Lookups are for
-//! databases all over the directory, in an order that no prefetcher guesses: all that a million of them touch is far
-//! more than a processor's caches.
+//! `cargo bench --features bench --bench directory`. Memory, allocations and the time of one build are printed first.
+//! Lookups are for databases all over the directory, in an order that no prefetcher guesses: all that a million of them
+//! touch is far more than a processor's caches.
 
 #[path = "scale/catalogue.rs"]
 #[allow(dead_code, reason = "the other bench needs more of it")]

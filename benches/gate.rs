@@ -1,6 +1,6 @@
 //! What the gate costs for a request: time, and allocations (which should be none).
 //!
-//! `cargo bench --bench gate`. The allocations are printed first.
+//! `cargo bench --features bench --bench gate`. The allocations are printed first.
 
 use criterion::{Criterion, Throughput};
 use domino_icm::edge::gate::{Gate, Limits, Verdict};

@@ -1,8 +1,8 @@
 //! What a decision costs, and what a whole request costs from its parsed head to the chosen server: time, and
 //! allocations.
 //!
-//! `cargo bench --bench select`. Allocations are printed first. No socket is opened: the balancer is built from a
-//! configuration, and its members are told that their ports answer.
+//! `cargo bench --features bench --bench select`. Allocations are printed first. No socket is opened: the balancer is
+//! built from a configuration, and its members are told that their ports answer.
 
 use std::hint::black_box;
 use std::path::Path;

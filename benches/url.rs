@@ -1,6 +1,6 @@
 //! What parsing and classifying one request target costs: time, and allocations (which should be none).
 //!
-//! `cargo bench --bench url`. The allocations are printed first, once for every target.
+//! `cargo bench --features bench --bench url`. The allocations are printed first, once for every target.
 
 use criterion::{Criterion, Throughput};
 use domino_icm::domain::url::{CommandTable, parse};

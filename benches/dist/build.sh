@@ -65,7 +65,7 @@ say "building icm that counts"
 counts=$target/dist-counting/counts     # always the same one, as it is part of what cargo builds by
 rm -rf "$counts"
 build "-Cprofile-generate=$counts" "$target/dist-counting"
-"$CARGO" build --features acme --bin acme
+"$CARGO" build --no-default-features --features acme --bin acme
 acme=$target/debug/acme
 
 answers() { (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; }

@@ -8,7 +8,6 @@ use std::path::PathBuf;
 use std::sync::{Arc, PoisonError};
 
 use arc_swap::ArcSwap;
-use rustls::crypto::aws_lc_rs::Ticketer;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use rustls::server::danger::ClientCertVerifier;
@@ -20,7 +19,7 @@ use rustls::{RootCertStore, ServerConfig};
 use crate::config::Settings;
 use crate::config::settings::{CertificateFiles, ListenerTls};
 use crate::telemetry::statistics::{CertificateExpiry, Statistics};
-use crate::util::crypto;
+use crate::util::crypto::{self, Ticketer};
 
 /// Sessions that a listener remembers for clients that keep no ticket.
 const SESSIONS: usize = 10_240;

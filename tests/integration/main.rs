@@ -127,3 +127,4 @@ mod tls {
 
 mod fuzz_corpus;
 mod layout;
+mod make_tools;

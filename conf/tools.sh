@@ -1,0 +1,94 @@
+#!/usr/bin/env bash
+# Checks that the programs a make target calls are there: `conf/tools.sh build test`. As root it installs what is missing;
+# with sudo at a terminal it asks first; otherwise it prints the command that installs everything, and fails.
+# A missing optional tool never fails: what needs it is skipped.
+set -euo pipefail
+
+say() { echo "make: $*" >&2; }
+has() { command -v "$1" >/dev/null; }
+
+required=() optional=()
+missing() { # missing LIST PROGRAM PACKAGE REASON
+    local -n list=$1
+    local mark=''
+    [ "$1" = required ] || mark=' (optional)'
+    say "$2 is missing: $4$mark"
+    [[ " ${list[*]-} " == *" $3 "* ]] || list+=("$3")
+}
+need() { has "$1" || missing required "$@"; }
+want() { has "$1" || missing optional "$@"; }
+
+for job; do
+    case $job in
+    build)
+        # No Debian package is recent enough for the edition of this crate.
+        cargo=${CARGO:-cargo}
+        has "${cargo%% *}" || { say "cargo is missing: install Rust from https://rustup.rs"; exit 1; }
+        need cc build-essential "compiles the C code of ring, zstd and zlib-ng, and links"
+        need cmake cmake "configures zlib-ng, which Pingora compresses with"
+        ;;
+    test)
+        need curl curl "the commands of the README are run as a test"
+        need openssl openssl "TLS sessions are resumed with its client"
+        want chromium chromium "pages are tested in a browser"
+        want chromedriver chromium-driver "pages are tested in a browser"
+        # Debian installs it where only root's PATH leads.
+        has /usr/sbin/keepalived || want keepalived keepalived "the move of a floating address is tested"
+        ;;
+    wrk)
+        need wrk wrk "makes the load"
+        need openssl openssl "makes the certificates"
+        ;;
+    live)
+        need nginx nginx "icm is measured beside it"
+        need haproxy haproxy "icm is measured beside it"
+        ;;
+    dist)
+        # These must be of the LLVM that the compiler is made of.
+        llvm=$(rustc -vV | sed -n 's/^LLVM version: \([0-9]*\).*/\1/p')
+        host=$(rustc -vV | sed -n 's/^host: //p')
+        need curl curl "makes a part of the load"
+        has "$(rustc --print sysroot)/lib/rustlib/$host/bin/llvm-profdata" ||
+            need "llvm-profdata-$llvm" "llvm-$llvm" "merges what the first build counted"
+        want "llvm-bolt-$llvm" "bolt-$llvm" "lays the code out as it is used"
+        want "llvm-strip-$llvm" "llvm-$llvm" "strips what BOLT laid out"
+        ;;
+    *) say "$0: no such job: $job"; exit 2 ;;
+    esac
+done
+
+all=("${required[@]}" "${optional[@]}")
+[ ${#all[@]} -gt 0 ] || exit 0
+stop() { # stop MESSAGE: fails only where a required tool is missing
+    say "$1"
+    exit $((${#required[@]} > 0))
+}
+has apt-get || stop "apt-get is missing too: install these with the package manager of this system"
+
+sudo=()
+[ "$(id -u)" = 0 ] || ! has sudo || sudo=(sudo)
+install=("${sudo[@]}" apt-get install --yes --no-install-recommends)
+if [ "$(id -u)" != 0 ]; then
+    where=' as root'
+    ! has sudo || where=''
+    advice="to install, run$where: ${sudo[*]:+sudo }apt-get update && ${install[*]} ${all[*]}"
+    # Where only optional tools are missing, asking with every run would be a nuisance.
+    if [ ${#required[@]} = 0 ] || ! has sudo || ! [ -t 0 ]; then
+        stop "$advice"
+    fi
+    read -rp "make: install ${all[*]} with sudo? [y/N] " answer
+    [[ $answer == [yY]* ]] || stop "$advice"
+fi
+
+quietly() { # quietly COMMAND...: prints the output only when it fails
+    local log
+    log=$("$@" 2>&1) || { echo "$log" >&2; return 1; }
+}
+export DEBIAN_FRONTEND=noninteractive
+say "installing ${all[*]}"
+quietly "${sudo[@]}" apt-get update || true
+[ ${#required[@]} = 0 ] || quietly "${install[@]}" "${required[@]}" || exit 1
+# One at a time: an optional tool that cannot be installed must not prevent the others.
+for package in "${optional[@]}"; do
+    quietly "${install[@]}" "$package" || say "going on without $package"
+done
