@@ -104,7 +104,7 @@ pub fn protocol(version: Version) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::access_log::record::Server;
+    use crate::access_log::record::LoggedServer;
     use crate::directory::ReplicaId;
 
     #[test]
@@ -118,7 +118,7 @@ mod tests {
             referer: b"\\\"",
             cluster: Some("Acme Web"),
             database: Some(("a b.nsf", ReplicaId(7))),
-            server: Some(Server { name: "W\"1\\/\u{fc}", state: "BUSY", index: Some(20.4) }),
+            server: Some(LoggedServer { name: "W\"1\\/\u{fc}", state: "BUSY", index: Some(20.4) }),
             attempts: [("Web1", Some("connect")), ("W\"1\\/\u{fc}", None)].into_iter().collect(),
             why: "entry",
             first_byte_ms: Some(3),

@@ -12,19 +12,24 @@ pub mod record;
 mod writer;
 
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use pingora::Error;
-use pingora_proxy::Session;
-
-use crate::balancer::statistics::Statistics;
 use crate::config::settings::{self, LogFormat, LogTarget};
-use crate::gate::Refusal;
-use crate::proxy::ctx::Ctx;
 use record::Record;
 use writer::{Order, Queue};
+
+/// What became of the lines.
+#[derive(Debug, Default)]
+pub struct LineCounters {
+    /// Handed to the writer.
+    pub lines: AtomicU64,
+    /// Found the queue full.
+    pub dropped: AtomicU64,
+    /// Times that the file could not be written or opened.
+    pub errors: AtomicU64,
+}
 
 /// The sender's side; one for all listeners.
 #[derive(Debug)]
@@ -36,12 +41,12 @@ pub struct AccessLog {
 }
 
 impl AccessLog {
-    /// Opens the target and starts the writer, which counts into these statistics.
+    /// Opens the target and starts the writer.
     ///
     /// # Errors
     /// When the file cannot be opened, with its name, or the writer's thread cannot be started.
-    pub fn start(settings: &settings::AccessLog, statistics: &Statistics) -> std::io::Result<Self> {
-        let queue = Arc::new(Queue::new(Arc::clone(&statistics.access_log)));
+    pub fn start(settings: &settings::AccessLog, counters: Arc<LineCounters>) -> std::io::Result<Self> {
+        let queue = Arc::new(Queue::new(counters));
         let writer = writer::start(&settings.target, Arc::clone(&queue))?;
         let (format, target) = (AtomicU8::new(settings.format as u8), Mutex::new(settings.target.clone()));
         Ok(Self { queue, writer, format, target })
@@ -82,26 +87,17 @@ impl AccessLog {
         self.writer.unpark();
     }
 
-    /// Logs one request, which took so long.
-    pub fn write(&self, session: &Session, error: Option<&Error>, ctx: &Ctx, took: Duration) {
-        if self.format.load(Relaxed) != LogFormat::Off as u8 {
-            self.put(&Record::of(session, error, ctx, took));
-        }
+    /// False where lines are not wanted, so that no record need be made.
+    pub fn is_enabled(&self) -> bool {
+        self.format.load(Relaxed) != LogFormat::Off as u8
     }
 
-    /// Logs a request that was refused before it was parsed: who sent it, and what the answer was.
-    pub fn refused(&self, client: Option<IpAddr>, refusal: &Refusal) {
-        let Refusal { status, reason } = refusal;
-        self.put(&Record {
-            client,
-            status: *status,
-            why: "refused",
-            page: Some(reason),
-            ..Record::default()
-        });
+    /// Logs a request that was refused before it was parsed.
+    pub fn refused(&self, client: Option<IpAddr>, status: u16, reason: &'static str) {
+        self.put(&Record { client, status, why: "refused", page: Some(reason), ..Record::default() });
     }
 
-    /// Logs what is said of a request, also of one that never became a [`Session`].
+    /// Logs a request.
     pub fn put(&self, record: &Record<'_>) {
         let format = self.format.load(Relaxed);
         if format == LogFormat::Off as u8 {

@@ -14,8 +14,7 @@ use std::time::Duration;
 
 use crossbeam_queue::ArrayQueue;
 
-use super::take;
-use crate::balancer::statistics::LogCounts;
+use super::{LineCounters, take};
 use crate::config::settings::LogTarget;
 
 /// Lines that may wait for the writer.
@@ -47,7 +46,7 @@ pub(super) struct Queue {
     pub(super) orders: Mutex<Vec<Order>>,
     /// The writer sleeps, or is about to look once more before it does.
     asleep: AtomicBool,
-    counts: Arc<LogCounts>,
+    counters: Arc<LineCounters>,
 }
 
 impl std::fmt::Debug for Queue {
@@ -57,13 +56,13 @@ impl std::fmt::Debug for Queue {
 }
 
 impl Queue {
-    pub(super) fn new(counts: Arc<LogCounts>) -> Self {
+    pub(super) fn new(counters: Arc<LineCounters>) -> Self {
         Self {
             lines: ArrayQueue::new(QUEUE),
             spare: ArrayQueue::new(SPARE),
             orders: Mutex::default(),
             asleep: AtomicBool::new(false),
-            counts,
+            counters,
         }
     }
 
@@ -76,7 +75,7 @@ impl Queue {
     /// requests more than all the rest of the log.
     pub(super) fn put(&self, line: String) -> bool {
         if let Err(line) = self.lines.push(line) {
-            self.counts.dropped.fetch_add(1, Relaxed);
+            self.counters.dropped.fetch_add(1, Relaxed);
             self.give_back(line);
             return false;
         }
@@ -168,7 +167,7 @@ impl Writer {
                 self.noted(|w| w.out.write_all(line.as_bytes()));
                 self.queue.give_back(line);
             }
-            self.queue.counts.lines.fetch_add(lines, Relaxed);
+            self.queue.counters.lines.fetch_add(lines, Relaxed);
             self.noted(|w| w.out.flush());
             for order in orders {
                 self.obey(order);
@@ -191,7 +190,7 @@ impl Writer {
     fn noted(&mut self, work: impl FnOnce(&mut Self) -> std::io::Result<()>) {
         if let Err(error) = work(self) {
             // Said for the first of a row, counted for each.
-            if self.queue.counts.errors.fetch_add(1, Relaxed).is_multiple_of(1_000) {
+            if self.queue.counters.errors.fetch_add(1, Relaxed).is_multiple_of(1_000) {
                 log::warn!(target: "icm::access_log", "{error}");
             }
         }
@@ -210,21 +209,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_full_queue_drops_and_counts_and_nobody_waits() {
-        let counts = Arc::new(LogCounts::default());
-        let queue = Queue::new(Arc::clone(&counts));
+    fn a_full_queue_drops_and_counters_and_nobody_waits() {
+        let counters = Arc::new(LineCounters::default());
+        let queue = Queue::new(Arc::clone(&counters));
         for _ in 0..QUEUE + 3 {
             queue.put("x\n".to_owned());
         }
-        assert_eq!((queue.lines.len(), counts.dropped.load(Relaxed)), (QUEUE, 3));
+        assert_eq!((queue.lines.len(), counters.dropped.load(Relaxed)), (QUEUE, 3));
     }
 
     #[test]
     fn every_line_of_many_threads_is_written_and_buffers_come_back() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("log");
-        let counts = Arc::new(LogCounts::default());
-        let queue = Arc::new(Queue::new(Arc::clone(&counts)));
+        let counters = Arc::new(LineCounters::default());
+        let queue = Arc::new(Queue::new(Arc::clone(&counters)));
         let writer = start(&LogTarget::File(path.clone()), Arc::clone(&queue)).unwrap();
         std::thread::scope(|scope| {
             for thread in 0..4 {
@@ -250,7 +249,7 @@ mod tests {
             let own: Vec<_> = text.lines().filter_map(|l| l.strip_prefix(&format!("{thread} "))).collect();
             assert_eq!(own, (0..1_000).map(|n| n.to_string()).collect::<Vec<_>>(), "out of order");
         }
-        assert_eq!(counts.lines.load(Relaxed), 4_000);
+        assert_eq!(counters.lines.load(Relaxed), 4_000);
         assert!(!queue.spare.is_empty());
     }
 }

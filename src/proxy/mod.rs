@@ -14,6 +14,7 @@ mod ends;
 pub mod failover;
 pub mod headers;
 pub mod incoming;
+mod log_record;
 pub mod respond;
 mod response_validation;
 pub mod route;
@@ -35,7 +36,7 @@ use pingora::{Error, ErrorSource, ErrorType, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::{FailToProxy, ProxyHttp, Session};
 
-use crate::access_log::{AccessLog, record};
+use crate::access_log::AccessLog;
 use crate::balancer::statistics::InProgress;
 use crate::balancer::view::Exchange;
 use crate::balancer::{Balancer, Snapshot};
@@ -147,7 +148,7 @@ impl Proxy {
     fn measure(&self, session: &Session, e: Option<&Error>, ctx: &Ctx, took: Duration) {
         let statistics = &self.balancer.statistics;
         let traffic = ctx.cluster().map_or(&statistics.elsewhere, |cluster| &cluster.kept.traffic);
-        traffic.request(record::status(session, e), took);
+        traffic.request(log_record::status(session, e), took);
         let here = statistics.here();
         // Most requests have no body, and what is not counted costs nothing.
         let count = |counter: &AtomicU64, octets: u64| {
@@ -579,7 +580,9 @@ impl ProxyHttp for Proxy {
         }
         let took = ctx.started.elapsed();
         self.measure(session, e, ctx, took);
-        self.access_log.write(session, e, ctx, took);
+        if self.access_log.is_enabled() {
+            self.access_log.put(&log_record::record(session, e, ctx, took));
+        }
         ctx.end_attempt();
     }
 
