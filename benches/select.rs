@@ -15,9 +15,10 @@ use domino_icm::clock;
 use domino_icm::cluster::{Port, ServerState, View};
 use domino_icm::config;
 use domino_icm::directory::Mark;
-use domino_icm::proxy::ctx::Routed;
+use domino_icm::proxy::database_lookup;
 use domino_icm::proxy::failover;
-use domino_icm::proxy::route::{self, Addressed, Route};
+use domino_icm::proxy::route::{self, TargetUri};
+use domino_icm::proxy::routed::Routed;
 use domino_icm::select::{Candidate, MemberIx, Outcome, Question, Settings, decide};
 use pingora_http::RequestHeader;
 
@@ -158,7 +159,7 @@ fn cookie(snapshot: &Arc<Snapshot>, target: &str) -> Result<String, Failure> {
     let cluster = snapshot.clusters.first().ok_or("no cluster")?;
     let view = cluster.view.load();
     let server = view.entries.last().ok_or("no server")?.tag();
-    let database = route::tag_of_target(cluster, &view, target.as_bytes()).ok_or("no database")?;
+    let database = database_lookup::tag_of_target(cluster, &view, target.as_bytes()).ok_or("no database")?;
     let now = u32::try_from(clock::unix_secs())?;
     let entries = Entries::new([Entry { server, database, time: now }].into_iter(), now, 1_800);
     cluster.keys.encode(&entries).ok_or_else(|| "no cookie".into())
@@ -166,9 +167,8 @@ fn cookie(snapshot: &Arc<Snapshot>, target: &str) -> Result<String, Failure> {
 
 /// What the proxy does with a head until it has a server: route it, then decide.
 fn chosen(snapshot: &Arc<Snapshot>, head: &RequestHeader, target: &str) -> Option<(Box<Routed>, Outcome)> {
-    let addressed =
-        Addressed { authority: "www.acme.example", target: black_box(target.as_bytes()), tls: false };
-    let Route::To(routed) = route::route(snapshot, black_box(head), addressed) else { return None };
+    let uri = TargetUri { authority: "www.acme.example", target: black_box(target.as_bytes()), tls: false };
+    let Ok(routed) = route::route(snapshot, black_box(head), uri) else { return None };
     let outcome = failover::decide(&routed, &[]).outcome;
     Some((routed, outcome))
 }
@@ -185,7 +185,7 @@ fn requests(criterion: &mut Criterion, servers: MemberIx) -> Result<(), Failure>
         let cookie = if with_cookie { Some(cookie(&snapshot, target)?) } else { None };
         let head = head(target, cookie)?;
         match chosen(&snapshot, &head, target) {
-            Some((routed, Outcome::Serve(..))) if routed.entry.is_some() == with_cookie => {}
+            Some((routed, Outcome::Serve(..))) if routed.affinity.entry.is_some() == with_cookie => {}
             other => return Err(format!("{what}: not what is to be measured: {other:?}").into()),
         }
         measure(criterion, &format!("request/{servers} servers, {what}"), || {

@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use crate::config::settings::{self, LogFormat, LogTarget};
 use record::Record;
-use writer::{Order, Queue};
+use writer::{LineQueue, WriterCommand};
 
 /// What became of the lines.
 #[derive(Debug, Default)]
@@ -34,7 +34,7 @@ pub struct LineCounters {
 /// The sender's side; one for all listeners.
 #[derive(Debug)]
 pub struct AccessLog {
-    queue: Arc<Queue>,
+    queue: Arc<LineQueue>,
     writer: std::thread::Thread,
     format: AtomicU8,
     target: Mutex<LogTarget>,
@@ -46,7 +46,7 @@ impl AccessLog {
     /// # Errors
     /// When the file cannot be opened, with its name, or the writer's thread cannot be started.
     pub fn start(settings: &settings::AccessLog, counters: Arc<LineCounters>) -> std::io::Result<Self> {
-        let queue = Arc::new(Queue::new(counters));
+        let queue = Arc::new(LineQueue::new(counters));
         let writer = writer::start(&settings.target, Arc::clone(&queue))?;
         let (format, target) = (AtomicU8::new(settings.format as u8), Mutex::new(settings.target.clone()));
         Ok(Self { queue, writer, format, target })
@@ -66,23 +66,23 @@ impl AccessLog {
         let mut target = self.target.lock().unwrap_or_else(PoisonError::into_inner);
         if *target != settings.target {
             target.clone_from(&settings.target);
-            self.order(Order::Target(settings.target.clone()));
+            self.order(WriterCommand::Target(settings.target.clone()));
         }
     }
 
     /// After the file was moved away.
     pub fn reopen(&self) {
-        self.order(Order::Reopen);
+        self.order(WriterCommand::Reopen);
     }
 
     /// Waits until everything written so far is with the system, two seconds at most; before the process ends.
     pub fn flush(&self) {
         let (done, wait) = std::sync::mpsc::sync_channel(1);
-        self.order(Order::Flush(done));
+        self.order(WriterCommand::Flush(done));
         let _ = wait.recv_timeout(Duration::from_secs(2));
     }
 
-    fn order(&self, order: Order) {
+    fn order(&self, order: WriterCommand) {
         self.queue.orders.lock().unwrap_or_else(PoisonError::into_inner).push(order);
         self.writer.unpark();
     }

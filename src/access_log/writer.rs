@@ -33,29 +33,29 @@ const MODE: u32 = 0o640;
 const BUFFER: usize = 64 * 1024;
 
 /// What the writer does when all lines before it are written.
-pub(super) enum Order {
+pub(super) enum WriterCommand {
     Reopen,
     Target(LogTarget),
     Flush(SyncSender<()>),
 }
 
 /// Between many that bring lines and the one that writes them.
-pub(super) struct Queue {
+pub(super) struct LineQueue {
     lines: ArrayQueue<String>,
     spare: ArrayQueue<String>,
-    pub(super) orders: Mutex<Vec<Order>>,
+    pub(super) orders: Mutex<Vec<WriterCommand>>,
     /// The writer sleeps, or is about to look once more before it does.
     asleep: AtomicBool,
     counters: Arc<LineCounters>,
 }
 
-impl std::fmt::Debug for Queue {
+impl std::fmt::Debug for LineQueue {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Queue({} lines)", self.lines.len())
+        write!(f, "LineQueue({} lines)", self.lines.len())
     }
 }
 
-impl Queue {
+impl LineQueue {
     pub(super) fn new(counters: Arc<LineCounters>) -> Self {
         Self {
             lines: ArrayQueue::new(QUEUE),
@@ -109,7 +109,7 @@ impl Queue {
 }
 
 /// Opens the target and starts the thread.
-pub(super) fn start(target: &LogTarget, queue: Arc<Queue>) -> std::io::Result<std::thread::Thread> {
+pub(super) fn start(target: &LogTarget, queue: Arc<LineQueue>) -> std::io::Result<std::thread::Thread> {
     let mut writer =
         Writer { out: BufWriter::with_capacity(BUFFER, open(target)?), target: target.clone(), queue };
     let thread = std::thread::Builder::new().name("access log".into()).spawn(move || writer.run())?;
@@ -145,7 +145,7 @@ fn open_file(path: &Path) -> std::io::Result<std::fs::File> {
 struct Writer {
     out: BufWriter<Sink>,
     target: LogTarget,
-    queue: Arc<Queue>,
+    queue: Arc<LineQueue>,
 }
 
 impl Writer {
@@ -175,11 +175,11 @@ impl Writer {
         }
     }
 
-    fn obey(&mut self, order: Order) {
+    fn obey(&mut self, order: WriterCommand) {
         match order {
-            Order::Flush(done) => drop(done.send(())),
-            Order::Reopen => self.noted(Self::reopen),
-            Order::Target(new) => {
+            WriterCommand::Flush(done) => drop(done.send(())),
+            WriterCommand::Reopen => self.noted(Self::reopen),
+            WriterCommand::Target(new) => {
                 self.target = new;
                 self.noted(Self::reopen);
             }
@@ -211,7 +211,7 @@ mod tests {
     #[test]
     fn a_full_queue_drops_and_counters_and_nobody_waits() {
         let counters = Arc::new(LineCounters::default());
-        let queue = Queue::new(Arc::clone(&counters));
+        let queue = LineQueue::new(Arc::clone(&counters));
         for _ in 0..QUEUE + 3 {
             queue.put("x\n".to_owned());
         }
@@ -223,7 +223,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("log");
         let counters = Arc::new(LineCounters::default());
-        let queue = Arc::new(Queue::new(Arc::clone(&counters)));
+        let queue = Arc::new(LineQueue::new(Arc::clone(&counters)));
         let writer = start(&LogTarget::File(path.clone()), Arc::clone(&queue)).unwrap();
         std::thread::scope(|scope| {
             for thread in 0..4 {
@@ -240,7 +240,7 @@ mod tests {
             }
         });
         let (done, wait) = std::sync::mpsc::sync_channel(1);
-        queue.orders.lock().unwrap().push(Order::Flush(done));
+        queue.orders.lock().unwrap().push(WriterCommand::Flush(done));
         writer.unpark();
         wait.recv_timeout(Duration::from_secs(30)).unwrap();
         let text = std::fs::read_to_string(path).unwrap();

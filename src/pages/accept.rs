@@ -1,11 +1,11 @@
 //! Which of two forms a client wants: a page for people or JSON for programs.
 //!
-//! In: the value of `Accept` as it came. Out: [`Form`]. It never fails: what cannot be read counts
+//! In: the value of `Accept` as it came. Out: [`PageFormat`]. It never fails: what cannot be read counts
 //! as not said, and who says nothing gets the page.
 
 /// The two forms of every page of our own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Form {
+pub enum PageFormat {
     /// `text/html`.
     Html,
     /// `application/json`.
@@ -26,8 +26,8 @@ struct Wanted {
 /// At equal quality the type that was named more precisely wins, so that a script which sends
 /// `application/json, */*` gets JSON; at equal precision HTML wins.
 #[must_use]
-pub fn form(accept: Option<&[u8]>) -> Form {
-    let Some(accept) = accept else { return Form::Html };
+pub fn form(accept: Option<&[u8]>) -> PageFormat {
+    let Some(accept) = accept else { return PageFormat::Html };
     let accept = String::from_utf8_lossy(accept).to_ascii_lowercase();
     let mut html = Wanted::default();
     let mut json = Wanted::default();
@@ -42,7 +42,7 @@ pub fn form(accept: Option<&[u8]>) -> Form {
         note(&mut html, name, quality, "text/html", "text/*");
         note(&mut json, name, quality, "application/json", "application/*");
     }
-    if json.quality > 0.0 && json > html { Form::Json } else { Form::Html }
+    if json.quality > 0.0 && json > html { PageFormat::Json } else { PageFormat::Html }
 }
 
 /// The most precise range that covers a type says how much it is wanted.
@@ -65,30 +65,30 @@ mod tests {
 
     #[test]
     fn a_browser_gets_the_page_and_a_program_json() {
-        let table: &[(&str, Form)] = &[
-            ("text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,*/*;q=0.8", Form::Html),
-            ("*/*", Form::Html),
-            ("", Form::Html),
-            ("application/json", Form::Json),
-            ("Application/JSON", Form::Json),
-            ("application/json; charset=utf-8", Form::Json),
-            ("application/json, text/plain, */*", Form::Json),
-            ("application/json, text/html", Form::Html),
-            ("text/html;q=0.9, application/json", Form::Json),
-            ("text/html, application/json;q=0.9", Form::Html),
-            ("text/html; q=0.2, application/json ; q=0.3", Form::Json),
-            ("application/*", Form::Json),
-            ("application/json;q=0", Form::Html),
-            ("application/json;q=0, */*", Form::Html),
-            ("text/html;q=0, */*;q=0.1", Form::Json),
-            ("image/png", Form::Html),
-            ("application/json;q=nan", Form::Json),
-            (";;;,,,q=", Form::Html),
+        let table: &[(&str, PageFormat)] = &[
+            ("text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,*/*;q=0.8", PageFormat::Html),
+            ("*/*", PageFormat::Html),
+            ("", PageFormat::Html),
+            ("application/json", PageFormat::Json),
+            ("Application/JSON", PageFormat::Json),
+            ("application/json; charset=utf-8", PageFormat::Json),
+            ("application/json, text/plain, */*", PageFormat::Json),
+            ("application/json, text/html", PageFormat::Html),
+            ("text/html;q=0.9, application/json", PageFormat::Json),
+            ("text/html, application/json;q=0.9", PageFormat::Html),
+            ("text/html; q=0.2, application/json ; q=0.3", PageFormat::Json),
+            ("application/*", PageFormat::Json),
+            ("application/json;q=0", PageFormat::Html),
+            ("application/json;q=0, */*", PageFormat::Html),
+            ("text/html;q=0, */*;q=0.1", PageFormat::Json),
+            ("image/png", PageFormat::Html),
+            ("application/json;q=nan", PageFormat::Json),
+            (";;;,,,q=", PageFormat::Html),
         ];
         for (accept, expected) in table {
             assert_eq!(form(Some(accept.as_bytes())), *expected, "{accept}");
         }
-        assert_eq!(form(None), Form::Html);
+        assert_eq!(form(None), PageFormat::Html);
     }
 
     proptest! {
@@ -96,7 +96,7 @@ mod tests {
         fn without_the_word_json_or_application_it_is_always_the_page(octets in proptest::collection::vec(any::<u8>(), 0..80)) {
             let text = String::from_utf8_lossy(&octets).to_ascii_lowercase();
             prop_assume!(!text.contains("application") && !text.contains("*/*") && !text.contains('*'));
-            prop_assert_eq!(form(Some(&octets)), Form::Html);
+            prop_assert_eq!(form(Some(&octets)), PageFormat::Html);
         }
     }
 }

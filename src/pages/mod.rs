@@ -1,7 +1,7 @@
 //! The pages that the balancer answers with itself: errors, the choice between databases of one
 //! path, the list of databases.
 //!
-//! In: a [`Problem`] or a list of databases, and the client's `Accept`. Out: [`Rendered`], complete
+//! In: a [`Problem`] or a list of databases, and the client's `Accept`. Out: [`RenderedPage`], complete
 //! with its headers. HTML is self-contained and can be replaced by the shop's own (`pages:`); JSON
 //! has the same content. A page never names a server, an address or a version, and this module
 //! knows neither sockets nor clocks: files are read once, by [`Pages::load`].
@@ -21,12 +21,12 @@ use bytes::Bytes;
 use http::header::{self, HeaderName, HeaderValue};
 use sha2::{Digest, Sha256};
 
-pub use accept::{Form, form};
+pub use accept::{PageFormat, form};
 pub use listing::{ChoiceItem, ListItem};
 pub use problem::Problem;
 pub use template::PagesError;
 
-use problem::{CONSTANT, Words};
+use problem::{CONSTANT, ProblemText};
 use template::Template;
 
 /// What own answers say in `Server`: the product, never its version.
@@ -45,12 +45,12 @@ pub struct Pages {
     choice: Template,
     list: Template,
     /// In the order of [`CONSTANT`].
-    constant: Vec<(Rendered, Rendered)>,
+    constant: Vec<(RenderedPage, RenderedPage)>,
 }
 
 /// A whole answer of our own.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Rendered {
+pub struct RenderedPage {
     /// HTTP status.
     pub status: u16,
     /// With charset.
@@ -63,7 +63,7 @@ pub struct Rendered {
     pub policy: HeaderValue,
 }
 
-impl Rendered {
+impl RenderedPage {
     /// The header fields that belong to the page: `Server`, `Content-Type`, `Content-Length`,
     /// `Cache-Control`, `Vary`, what browsers are told for safety and, where due, `Retry-After` and `Allow`.
     pub fn headers(&self) -> impl Iterator<Item = (HeaderName, HeaderValue)> {
@@ -93,7 +93,7 @@ impl Pages {
     /// broken built-in template (an empty page) is never reached.
     #[must_use]
     pub fn built_in() -> Self {
-        let parse = |kind: &Kind| {
+        let parse = |kind: &TemplateKind| {
             kind.parse(Path::new(kind.file), kind.built_in).unwrap_or_else(|_| Template::empty())
         };
         Self::of(parse(&ERROR), parse(&CHOICE), parse(&LIST))
@@ -113,7 +113,7 @@ impl Pages {
     pub fn load(dir: &Path) -> Result<Self, PagesError> {
         let unreadable = |file: &Path, source| PagesError::Unreadable { file: file.to_owned(), source };
         std::fs::read_dir(dir).map_err(|e| unreadable(dir, e))?;
-        let read = |kind: &Kind| {
+        let read = |kind: &TemplateKind| {
             let file = dir.join(kind.file);
             match std::fs::read_to_string(&file) {
                 Ok(text) => kind.parse(&file, &text).map(Template::of_the_shop),
@@ -138,24 +138,26 @@ impl Pages {
     /// The page or the JSON for a problem: `{"status":503,"error":"no_server","message":"..."}`,
     /// with `"href"` where the user can go on.
     #[must_use]
-    pub fn error(&self, problem: &Problem, accept: Option<&[u8]>) -> Rendered {
+    pub fn error(&self, problem: &Problem, accept: Option<&[u8]>) -> RenderedPage {
         let form = form(accept);
         let made = CONSTANT.iter().position(|p| p == problem).and_then(|i| self.constant.get(i));
         match (made, form) {
-            (Some((html, _)), Form::Html) => html.clone(),
-            (Some((_, json)), Form::Json) => json.clone(),
-            (None, Form::Html) => error_html(&self.error, problem, &problem.words()),
-            (None, Form::Json) => error_json(problem, &problem.words()),
+            (Some((html, _)), PageFormat::Html) => html.clone(),
+            (Some((_, json)), PageFormat::Json) => json.clone(),
+            (None, PageFormat::Html) => error_html(&self.error, problem, &problem.words()),
+            (None, PageFormat::Json) => error_json(problem, &problem.words()),
         }
     }
 
     /// 300: the databases that share `path`, each with its link
     /// (`{"status":300,"choices":[{"title","replica_id","href"}]}`).
     #[must_use]
-    pub fn choice(&self, items: &[ChoiceItem<'_>], accept: Option<&[u8]>, path: &str) -> Rendered {
+    pub fn choice(&self, items: &[ChoiceItem<'_>], accept: Option<&[u8]>, path: &str) -> RenderedPage {
         match form(accept) {
-            Form::Html => html(300, &self.choice, listing::choice_html(&self.choice, items, path), None),
-            Form::Json => json(300, listing::choice_json(items), None),
+            PageFormat::Html => {
+                html(300, &self.choice, listing::choice_html(&self.choice, items, path), None)
+            }
+            PageFormat::Json => json(300, listing::choice_json(items), None),
         }
     }
 
@@ -169,48 +171,50 @@ impl Pages {
         more: usize,
         cluster: &str,
         accept: Option<&[u8]>,
-    ) -> Rendered {
+    ) -> RenderedPage {
         match form(accept) {
-            Form::Html => html(200, &self.list, listing::list_html(&self.list, items, more, cluster), None),
-            Form::Json => json(200, listing::list_json(items, more), None),
+            PageFormat::Html => {
+                html(200, &self.list, listing::list_html(&self.list, items, more, cluster), None)
+            }
+            PageFormat::Json => json(200, listing::list_json(items, more), None),
         }
     }
 }
 
 /// One of the three templates.
-struct Kind {
+struct TemplateKind {
     file: &'static str,
     built_in: &'static str,
     known: &'static [&'static str],
     required: &'static str,
 }
 
-const ERROR: Kind = Kind {
+const ERROR: TemplateKind = TemplateKind {
     file: "error.html",
     built_in: include_str!("templates/error.html"),
     known: &["style", "status", "title", "message", "link"],
     required: "message",
 };
-const CHOICE: Kind = Kind {
+const CHOICE: TemplateKind = TemplateKind {
     file: "choice.html",
     built_in: include_str!("templates/choice.html"),
     known: &["style", "status", "title", "message", "path", "items"],
     required: "items",
 };
-const LIST: Kind = Kind {
+const LIST: TemplateKind = TemplateKind {
     file: "list.html",
     built_in: include_str!("templates/list.html"),
     known: &["style", "status", "title", "message", "cluster", "count", "items"],
     required: "items",
 };
 
-impl Kind {
+impl TemplateKind {
     fn parse(&self, file: &Path, text: &str) -> Result<Template, PagesError> {
         Template::parse(file, text, self.known, self.required)
     }
 }
 
-fn error_html(template: &Template, problem: &Problem, words: &Words) -> Rendered {
+fn error_html(template: &Template, problem: &Problem, words: &ProblemText) -> RenderedPage {
     let status = words.status.to_string();
     let message = escape::text(&words.message);
     let link = match problem {
@@ -230,7 +234,7 @@ fn error_html(template: &Template, problem: &Problem, words: &Words) -> Rendered
     html(words.status, template, page, words.retry_after)
 }
 
-fn error_json(problem: &Problem, words: &Words) -> Rendered {
+fn error_json(problem: &Problem, words: &ProblemText) -> RenderedPage {
     #[derive(serde::Serialize)]
     struct Body<'a> {
         status: u16,
@@ -247,15 +251,15 @@ fn error_json(problem: &Problem, words: &Words) -> Rendered {
     json(words.status, listing::json(&body), words.retry_after)
 }
 
-fn html(status: u16, template: &Template, page: String, retry_after: Option<u32>) -> Rendered {
+fn html(status: u16, template: &Template, page: String, retry_after: Option<u32>) -> RenderedPage {
     let policy =
         if template.is_replaced { HeaderValue::from_static(OWN_FRAMES_ONLY) } else { BUILT_IN.clone() };
-    Rendered { status, content_type: HTML, body: page.into(), retry_after, policy }
+    RenderedPage { status, content_type: HTML, body: page.into(), retry_after, policy }
 }
 
-fn json(status: u16, text: String, retry_after: Option<u32>) -> Rendered {
+fn json(status: u16, text: String, retry_after: Option<u32>) -> RenderedPage {
     let policy = HeaderValue::from_static("default-src 'none'; frame-ancestors 'self'");
-    Rendered { status, content_type: JSON, body: text.into(), retry_after, policy }
+    RenderedPage { status, content_type: JSON, body: text.into(), retry_after, policy }
 }
 
 /// The policy of the shop's own pages: what they load is their business. Domino's framesets frame pages of this very host,

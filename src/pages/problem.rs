@@ -61,7 +61,7 @@ pub enum Problem {
 }
 
 /// What a [`Problem`] says.
-pub(super) struct Words {
+pub(super) struct ProblemText {
     pub status: u16,
     /// Stable, for programs.
     pub error: &'static str,
@@ -106,7 +106,7 @@ impl Problem {
         self.words().error
     }
 
-    pub(super) fn words(&self) -> Words {
+    pub(super) fn words(&self) -> ProblemText {
         let (status, error, title, message, retry_after) = match self {
             Self::NoServer => (
                 503,
@@ -122,7 +122,7 @@ impl Problem {
                     "Every replica of {database} was taken out of service by an administrator. \
                      It can be opened again when one of them is back in service."
                 );
-                return Words {
+                return ProblemText {
                     status: 503,
                     error: "out_of_service",
                     title: "This database is out of service",
@@ -267,6 +267,6 @@ impl Problem {
                 None,
             ),
         };
-        Words { status, error, title, message: Cow::Borrowed(message), retry_after }
+        ProblemText { status, error, title, message: Cow::Borrowed(message), retry_after }
     }
 }

@@ -9,11 +9,11 @@ use std::borrow::Cow;
 
 const JSON_ONLY: Option<&[u8]> = Some(b"application/json");
 
-fn text(rendered: &Rendered) -> &str {
+fn text(rendered: &RenderedPage) -> &str {
     std::str::from_utf8(&rendered.body).unwrap()
 }
 
-fn value(rendered: &Rendered) -> Value {
+fn value(rendered: &RenderedPage) -> Value {
     assert_eq!(rendered.content_type, "application/json; charset=utf-8");
     serde_json::from_slice(&rendered.body).unwrap()
 }
@@ -169,7 +169,7 @@ fn no_other_site_may_frame_own_answers_and_the_built_in_pages_run_nothing_but_th
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("error.html"), "<img src=https://acme.example/logo.png>{{message}}")
         .unwrap();
-    let policy = |page: &Rendered| {
+    let policy = |page: &RenderedPage| {
         let fields: http::HeaderMap = page.headers().collect();
         assert_eq!(fields["x-frame-options"], "SAMEORIGIN");
         assert_eq!(fields["x-content-type-options"], "nosniff");

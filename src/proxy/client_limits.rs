@@ -61,7 +61,7 @@ impl ClientsInFlight {
     }
 
     /// Says in the log that a request was refused, once a second at most.
-    pub fn refused(&self, client: Option<IpAddr>, limits: &Limits) {
+    pub fn log_refused(&self, client: Option<IpAddr>, limits: &Limits) {
         let second = clock::unix_ms() / 1000;
         if let Some(client) = client
             && self.logged.swap(second, Relaxed) != second

@@ -48,7 +48,7 @@ pub(super) fn record<'a>(
         user_agent: value(&header::USER_AGENT),
         cluster: ctx.cluster().map(|cluster| cluster.settings.name.as_str()),
         database: routed.and_then(|routed| {
-            let database = routed.view.directory.index.database(routed.found.as_ref()?.database);
+            let database = routed.view.directory.index.database(routed.database.found.as_ref()?.database);
             Some((database.path(), database.replica_id()))
         }),
         server,
@@ -72,12 +72,13 @@ pub(super) fn status(session: &Session, error: Option<&Error>) -> u16 {
 fn attempts<'a>(ctx: &'a Ctx, last: Option<LoggedServer<'a>>) -> LoggedAttempts<'a> {
     let mut attempts = LoggedAttempts::new();
     if let Some(routed) = &ctx.routed {
-        attempts.extend(ctx.failures.iter().map(|(member, failure)| {
+        attempts.extend(ctx.failover.failures.iter().map(|(member, failure)| {
             let name = routed.view.entry(*member).map_or("", |entry| entry.server.name.abbreviated());
             (name, Some(failure.word()))
         }));
     }
-    attempts.extend(last.map(|server| (server.name, ctx.last_failure.map(|failure| failure.word()))));
+    attempts
+        .extend(last.map(|server| (server.name, ctx.failover.last_failure.map(|failure| failure.word()))));
     attempts
 }
 
@@ -85,7 +86,7 @@ fn why(ctx: &Ctx) -> &'static str {
     if let Some(attempt) = &ctx.attempt {
         return attempt.why.word();
     }
-    if let Some(own) = ctx.own {
+    if let Some(own) = ctx.reply_reason {
         return own;
     }
     match (ctx.outcome, &ctx.problem) {

@@ -1,6 +1,6 @@
 //! The framing of a server's answer: repairs what has one reading only, refuses the rest.
 //!
-//! It is separate from [`super::answer`], which maps names and adds policy: this module knows the syntax of HTTP
+//! It is separate from [`super::response_headers`], which maps names and adds policy: this module knows the syntax of HTTP
 //! messages and nothing of clusters. Servers are read by Pingora, so a head must say what Pingora reads
 //! (`init_body_reader` in `pingora-core`): clients frame the body by the head that they get.
 //!

@@ -8,7 +8,8 @@ use pingora::Result;
 use pingora_http::RequestHeader;
 use smallvec::SmallVec;
 
-use super::ctx::{Attempt, Routed};
+use super::attempt::Attempt;
+use super::routed::Routed;
 use crate::affinity::session::{Meaning, pairs};
 use crate::affinity::{Entries, Entry, cookie};
 use crate::balancer::{Cluster, View};
@@ -17,11 +18,11 @@ use crate::select::MemberIx;
 
 /// What the cookies of a request say.
 #[derive(Debug, Default)]
-pub struct Brought {
+pub struct RequestCookies {
     /// Those of the affinity cookie.
     pub entries: Entries,
     /// There was an affinity cookie of ours.
-    pub has_affinity: bool,
+    pub has_affinity_cookie: bool,
     /// Of the cookie that remembers a login beside it.
     pub login: Option<Entry>,
     /// Whose sessions there are, the newest first. Nobody signs them: they are wishes.
@@ -32,14 +33,14 @@ pub struct Brought {
 
 /// Reads the `Cookie` lines once. HTTP/2 may cut them into crumbs (RFC 9113 section 8.2.3).
 #[must_use]
-pub fn read(cluster: &Cluster, view: &View, head: &RequestHeader) -> Brought {
+pub fn read(cluster: &Cluster, view: &View, head: &RequestHeader) -> RequestCookies {
     let affinity = &cluster.settings.affinity;
-    let mut brought = Brought::default();
+    let mut cookies = RequestCookies::default();
     let now = || u32::try_from(clock::unix_secs()).unwrap_or(u32::MAX);
     let idle = u32::try_from(affinity.idle_timeout.as_secs()).unwrap_or(u32::MAX);
     let renewed = |tag| view.renewed_tag(tag);
     for (number, line) in head.headers.get_all(http::header::COOKIE).iter().enumerate() {
-        brought.rewrites_cookies |= number > 0;
+        cookies.rewrites_cookies |= number > 0;
         if !affinity.enabled {
             continue;
         }
@@ -50,30 +51,30 @@ pub fn read(cluster: &Cluster, view: &View, head: &RequestHeader) -> Brought {
                 Meaning::Plain { .. } => None,
                 // A neighbouring site may have set cookies of our names for the whole domain, as many as it likes.
                 Meaning::Affinity => {
-                    if brought.entries.is_empty() {
+                    if cookies.entries.is_empty() {
                         let value = cookie::unquoted(value);
-                        brought.entries = cluster.keys.decode_renewed(value, now(), idle, renewed);
+                        cookies.entries = cluster.keys.decode_renewed(value, now(), idle, renewed);
                     }
                     None
                 }
                 Meaning::Login => {
                     let value = cookie::unquoted(value);
-                    brought.login =
-                        brought.login.or_else(|| cluster.keys.decode_login(value, now(), idle, renewed));
+                    cookies.login =
+                        cookies.login.or_else(|| cluster.keys.decode_login(value, now(), idle, renewed));
                     None
                 }
                 Meaning::Isolated { tag, .. } => view.by_tag(tag),
                 Meaning::Unique(suffix) => view.by_suffix(&suffix),
             };
-            brought.rewrites_cookies = true;
-            if let Some(owner) = owner.filter(|owner| !brought.sessions.contains(owner)) {
+            cookies.rewrites_cookies = true;
+            if let Some(owner) = owner.filter(|owner| !cookies.sessions.contains(owner)) {
                 // Browsers send the newest last (RFC 6265 section 5.4): that session is the likeliest to be alive.
-                brought.sessions.insert(0, owner);
+                cookies.sessions.insert(0, owner);
             }
         }
     }
-    brought.has_affinity = !brought.entries.is_empty();
-    brought
+    cookies.has_affinity_cookie = !cookies.entries.is_empty();
+    cookies
 }
 
 /// One `Cookie` line with what this server may see: its own sessions under their own names, not those of the other

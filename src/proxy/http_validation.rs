@@ -9,7 +9,10 @@ use http::{HeaderMap, HeaderValue, Method, Version};
 use pingora_http::RequestHeader;
 use smallvec::SmallVec;
 
+use super::response_validation::is_plain_number;
+use crate::config::settings::Limits;
 use crate::pages::Problem;
+use crate::url;
 
 /// The longest method; all registered ones have at most 17 octets.
 const LONGEST_METHOD: usize = 32;
@@ -138,7 +141,7 @@ fn connection(head: &mut RequestHeader) -> Result<(), Problem> {
 
 /// Fields from end to end, in lower case.
 fn is_for_the_server(name: &str) -> bool {
-    super::headers::is_ours_to_say(name)
+    super::request_headers::is_ours_to_say(name)
         || name.starts_with("content-")
         || name.starts_with("accept")
         || name.starts_with("if-")
@@ -200,6 +203,66 @@ fn last_hop(head: &mut RequestHeader) -> Result<bool, Problem> {
         None => Ok(true),
         Some(left) => head.insert_header(header::MAX_FORWARDS, left).map(|()| false).map_err(|_| NO_NUMBER),
     }
+}
+
+/// Checks the size and the syntax of an HTTP/2 head. The gate has checked those of HTTP/1.
+///
+/// # Errors
+/// The error page.
+pub fn check_http2(head: &RequestHeader, limits: &Limits) -> Result<(), Problem> {
+    let headers = &head.headers;
+    if head.raw_path().len() as u64 > limits.uri_bytes {
+        return Err(Problem::UriTooLong);
+    }
+    let (mut bytes, mut blank) = (0, false);
+    for (name, value) in headers {
+        bytes += name.as_str().len() + value.len() + 4;
+        blank |= matches!(value.as_bytes(), [b' ' | b'\t', ..] | [.., b' ' | b'\t']);
+    }
+    if headers.len() > limits.header_count || bytes as u64 > limits.header_bytes {
+        return Err(Problem::HeadersTooLarge);
+    }
+    // HTTP/1.1 has blanks around a value that are no part of it, HTTP/2 has none (RFC 9113 section 8.2.1).
+    if blank {
+        return Err(Problem::BadRequest("A header field's value begins or ends with a blank."));
+    }
+    let mut lengths = headers.get_all(header::CONTENT_LENGTH).iter();
+    if let Some(length) = lengths.next()
+        && (lengths.next().is_some() || !is_plain_number(length.as_bytes()))
+    {
+        return Err(Problem::BadRequest("Content-Length is not one number."));
+    }
+    if headers.get_all(header::HOST).iter().count() > 1 {
+        return Err(Problem::BadRequest("The request names more than one host."));
+    }
+    Ok(())
+}
+
+/// Turns an absolute target into the origin form and a Host field, which it overrides (RFC 9112 section 3.2.2).
+///
+/// # Errors
+/// The error page for any other form except `OPTIONS *`.
+pub fn to_origin_form(head: &mut RequestHeader) -> Result<(), Problem> {
+    let raw = head.raw_path();
+    if raw.first() == Some(&b'/') || (raw == b"*" && head.method == Method::OPTIONS) {
+        return Ok(());
+    }
+    const NOT_A_TARGET: Problem = Problem::BadRequest("The request's target is neither a path nor a URL.");
+    let (host, target) = url::path_and_query_of_absolute(raw).ok_or(NOT_A_TARGET)?;
+    let target = match target.first() {
+        Some(b'/') => target.to_vec(),
+        // `http://www.acme.example?OpenServer` has an empty path, which stands for the root.
+        Some(b'?') => [b"/", target].concat(),
+        _ => return Err(NOT_A_TARGET),
+    };
+    let host = HeaderValue::from_bytes(host).map_err(|_| NOT_A_TARGET)?;
+    head.set_raw_path(&target).map_err(|_| NOT_A_TARGET)?;
+    head.insert_header(header::HOST, host).map_err(|_| NOT_A_TARGET)
+}
+
+/// The declared length of the body.
+pub(super) fn content_length(headers: &HeaderMap) -> Option<u64> {
+    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.trim().parse().ok()
 }
 
 #[cfg(test)]

@@ -13,8 +13,9 @@ use pingora::{ErrorType, OrErr, Result};
 use pingora_http::RequestHeader;
 use smallvec::SmallVec;
 
-use super::ctx::{Attempt, Routed};
-use super::incoming::Client;
+use super::attempt::Attempt;
+use super::client_info::ClientInfo;
+use super::routed::Routed;
 use crate::address::Address;
 use crate::cluster::Port;
 use crate::directory::db_path;
@@ -32,8 +33,8 @@ const CONNECTOR_SECRET: &str = "X-ConnectorHeaders-Secret";
 ///
 /// # Errors
 /// When Pingora refuses a header's value, which cannot come from the client unchecked.
-pub fn of_client(request: &mut RequestHeader, routed: &Routed, client: Client) -> Result<bool> {
-    let ends_here = remove_what_is_ours_to_say(request);
+pub fn of_client(request: &mut RequestHeader, routed: &Routed, client: ClientInfo) -> Result<bool> {
+    let has_hop_by_hop = remove_what_is_ours_to_say(request);
     let scheme =
         if routed.tls { HeaderValue::from_static("https") } else { HeaderValue::from_static("http") };
     let port = public_port(routed, client);
@@ -64,11 +65,11 @@ pub fn of_client(request: &mut RequestHeader, routed: &Routed, client: Client) -
         };
         request.append_header(header::VIA, format!("{received} {pseudonym}"))?;
     }
-    Ok(ends_here)
+    Ok(has_hop_by_hop)
 }
 
 /// The port of the public name: as the client wrote it, else as a trusted proxy says it, else the scheme's own.
-fn public_port(routed: &Routed, client: Client) -> HeaderValue {
+fn public_port(routed: &Routed, client: ClientInfo) -> HeaderValue {
     let host = crate::balancer::hosts::host_name(&routed.authority);
     let written = routed.authority.get(host.len()..).and_then(|rest| rest.strip_prefix(':'));
     match written.and_then(|port| port.parse().ok()).or(client.port) {
@@ -94,7 +95,7 @@ pub fn to_server(
 ) -> Result<()> {
     replace_path(request, routed, attempt)?;
     if routed.rewrites_cookies {
-        super::cookies::to_server(request, routed, attempt)?;
+        super::request_cookies::to_server(request, routed, attempt)?;
     }
     let Some(entry) = routed.view.entry(attempt.member) else { return Ok(()) };
     if routed.cluster.settings.headers.host_of_server {
@@ -118,7 +119,7 @@ pub fn to_server(
 /// and whatever speaks of the client's address, host and scheme. Beside them go the twins of fields that frame, see
 /// [`is_twin`], and [`HTTPOXY`]. Out: whether fields are left that end at this hop.
 fn remove_what_is_ours_to_say(request: &mut RequestHeader) -> bool {
-    let mut ends_here = false;
+    let mut has_hop_by_hop = false;
     let mut hostile: SmallVec<[HeaderName; 4]> = SmallVec::new();
     for key in request.headers.keys() {
         let name = key.as_str();
@@ -128,18 +129,18 @@ fn remove_what_is_ours_to_say(request: &mut RequestHeader) -> bool {
         if is_ours_to_say(name) || is_twin(name) || is(name, HTTPOXY) {
             hostile.push(key.clone());
         }
-        ends_here |= ENDS_AT_HOP.contains(&name);
+        has_hop_by_hop |= HOP_BY_HOP.contains(&name);
     }
     for name in &hostile {
         request.remove_header(name);
     }
-    ends_here
+    has_hop_by_hop
 }
 
 /// Fields that end at this hop, without `Connection`, `Upgrade` and `HTTP2-Settings`: these Pingora removes in any case
 /// (`strip_standard_hop_by_hop_headers` of `pingora-proxy`). To look for each of them in every request costs more than
 /// to see here that there are none.
-const ENDS_AT_HOP: [&str; 7] = [
+const HOP_BY_HOP: [&str; 7] = [
     "keep-alive",
     "proxy-connection",
     "proxy-authenticate",
@@ -229,7 +230,7 @@ fn replace_path(request: &mut RequestHeader, routed: &Routed, attempt: &Attempt)
 
 fn replaced(routed: &Routed, attempt: &Attempt, target: &[u8]) -> Option<Vec<u8>> {
     let path = server_path(routed, attempt)?;
-    let range = &routed.database_range;
+    let range = &routed.database.range;
     Some([target.get(..range.start)?, path.as_bytes(), target.get(range.end..)?].concat())
 }
 
@@ -283,7 +284,7 @@ mod tests {
             remove_what_is_ours_to_say(&mut head)
         };
         assert!(!ends(&["Host", "Accept", "Connection", "Upgrade", "X-Forwarded-For", "Keep_Alive", "Tea"]));
-        for name in ENDS_AT_HOP {
+        for name in HOP_BY_HOP {
             assert!(ends(&["Host", name]) && may_be_hostile(name), "{name}");
         }
     }
