@@ -1,9 +1,7 @@
-//! The access log: one line a request, written off the request path.
+//! The access log: one line per request, written by a thread of its own.
 //!
-//! In: a request that has ended. Out: a line in Apache's combined format with our fields behind it, or a
-//! JSON object (docs/monitoring.md lists the fields). The queue is bounded: when the disk cannot keep up, lines
-//! are dropped and counted, and no request waits. Lines are formatted into buffers that come back from the
-//! writer, so that a busy log allocates nothing.
+//! The queue is bounded: when the disk cannot keep up, lines are dropped and counted, and no request waits. Lines are
+//! formatted into buffers that the writer gives back, so that a busy log does not allocate.
 
 mod combined;
 mod escape;
@@ -23,15 +21,15 @@ use writer::{LineQueue, WriterCommand};
 /// What became of the lines.
 #[derive(Debug, Default)]
 pub struct LineCounters {
-    /// Handed to the writer.
+    /// Lines that the writer has taken.
     pub lines: AtomicU64,
-    /// Found the queue full.
+    /// Lines that were dropped because the queue was full.
     pub dropped: AtomicU64,
-    /// Times that the file could not be written or opened.
+    /// Failures to write or open the file.
     pub errors: AtomicU64,
 }
 
-/// The sender's side; one for all listeners.
+/// The sending side; one for all listeners.
 #[derive(Debug)]
 pub struct AccessLog {
     queue: Arc<LineQueue>,
@@ -52,7 +50,7 @@ impl AccessLog {
         Ok(Self { queue, writer, format, target })
     }
 
-    /// Whether the target can be written to, before a reload goes that way.
+    /// Checks that the target can be opened, before a reload switches to it.
     ///
     /// # Errors
     /// When the file cannot be opened, with its name.
@@ -60,30 +58,30 @@ impl AccessLog {
         writer::open(&settings.target).map(drop)
     }
 
-    /// After a reload.
+    /// Takes the settings of a reload.
     pub fn reconfigure(&self, settings: &settings::AccessLog) {
         self.format.store(settings.format as u8, Relaxed);
         let mut target = self.target.lock().unwrap_or_else(PoisonError::into_inner);
         if *target != settings.target {
             target.clone_from(&settings.target);
-            self.order(WriterCommand::Target(settings.target.clone()));
+            self.send(WriterCommand::Target(settings.target.clone()));
         }
     }
 
-    /// After the file was moved away.
+    /// Opens the file again after it was renamed.
     pub fn reopen(&self) {
-        self.order(WriterCommand::Reopen);
+        self.send(WriterCommand::Reopen);
     }
 
-    /// Waits until everything written so far is with the system, two seconds at most; before the process ends.
+    /// Waits until all lines so far are written, two seconds at most.
     pub fn flush(&self) {
         let (done, wait) = std::sync::mpsc::sync_channel(1);
-        self.order(WriterCommand::Flush(done));
+        self.send(WriterCommand::Flush(done));
         let _ = wait.recv_timeout(Duration::from_secs(2));
     }
 
-    fn order(&self, order: WriterCommand) {
-        self.queue.orders.lock().unwrap_or_else(PoisonError::into_inner).push(order);
+    fn send(&self, command: WriterCommand) {
+        self.queue.commands.lock().unwrap_or_else(PoisonError::into_inner).push(command);
         self.writer.unpark();
     }
 
@@ -115,7 +113,7 @@ impl AccessLog {
     }
 }
 
-/// Says once that it is set, to one of many who ask.
+/// Clears the flag; true for the one caller that found it set.
 fn take(flag: &AtomicBool) -> bool {
     flag.load(Relaxed) && flag.swap(false, Relaxed)
 }

@@ -1,4 +1,4 @@
-//! The fields of a line as plain data. Whoever answers a request fills them in; the formats only read them.
+//! The fields of a line as plain data, which the formats read.
 
 use std::net::IpAddr;
 
@@ -7,7 +7,7 @@ use smallvec::SmallVec;
 
 use crate::directory::ReplicaId;
 
-/// One request; empty or `None` where there is nothing to say.
+/// One request; an empty field or `None` is unknown.
 #[derive(Debug, Default)]
 pub struct Record<'a> {
     /// The client's address, as a trusted proxy gave it where there is one.
@@ -20,31 +20,31 @@ pub struct Record<'a> {
     pub target: &'a [u8],
     /// `HTTP/1.1`
     pub protocol: Version,
-    /// What the client saw; 499 when it left before that, 0 when there was nothing to see.
+    /// As sent to the client; 499 where it left before, 0 where there was no response.
     pub status: u16,
-    /// Octets of the answer's body that were sent.
+    /// Bytes of the response's body that were sent.
     pub sent: u64,
-    /// Octets of the request's body that came.
+    /// Bytes of the request's body that were received.
     pub received: u64,
     /// As the client wrote it.
     pub referer: &'a [u8],
     /// As the client wrote it.
     pub user_agent: &'a [u8],
-    /// Which cluster took it.
+    /// The cluster that the request belongs to.
     pub cluster: Option<&'a str>,
     /// Path and replica ID, where the directory knows the database.
     pub database: Option<(&'a str, ReplicaId)>,
-    /// The server that answered, or was the last to be asked.
+    /// The server of the last attempt.
     pub server: Option<LoggedServer<'a>>,
     /// All attempts in order with the cause of their failure; `None` = the response was passed on.
     pub attempts: LoggedAttempts<'a>,
-    /// Why this server, or why none.
+    /// Why selection chose this server, or none.
     pub why: &'static str,
-    /// Which page of ours was the answer.
+    /// The error page that was the response.
     pub page: Option<&'static str>,
-    /// Milliseconds from the head to the answer's first octet.
+    /// Milliseconds from the request's head to the response's head.
     pub first_byte_ms: Option<u64>,
-    /// Milliseconds from the head to the end.
+    /// Milliseconds from the request's head to the end.
     pub total_ms: u64,
 }
 

@@ -1,4 +1,4 @@
-//! What the pages promise: status, form, no way out of the markup, the shop's own templates.
+//! What the pages promise: status, format, valid markup whatever the input, custom templates.
 
 #![allow(clippy::unwrap_used)]
 use super::*;
@@ -46,7 +46,7 @@ fn skeleton(html: &str) -> Vec<String> {
     let mut rest = html;
     while let Some((before, after)) = rest.split_once('<') {
         assert!(!before.contains('>') || open.last().is_some_and(|o| o == "style"), "stray > in {before:?}");
-        // No attribute of ours may hold `>`, so the first one ends the tag.
+        // No attribute may contain `>`, so the first one ends the tag.
         let (tag, after) = after.split_once('>').unwrap();
         let unquoted: String =
             tag.split('"').enumerate().filter(|(i, _)| i % 2 == 0).map(|(_, t)| t).collect();
@@ -65,7 +65,7 @@ fn skeleton(html: &str) -> Vec<String> {
 }
 
 #[test]
-fn built_in_templates_obey_the_rules_for_a_shops_own() {
+fn built_in_templates_obey_the_rules_for_custom_ones() {
     for kind in [&ERROR, &CHOICE, &LIST] {
         kind.parse(Path::new(kind.file), kind.built_in).unwrap();
     }
@@ -238,7 +238,7 @@ fn the_list_is_sorted_by_title_without_regard_to_case() {
 }
 
 #[test]
-fn a_shops_own_page_replaces_only_the_one_it_is_for() {
+fn a_custom_page_replaces_only_the_one_it_is_for() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("error.html"), "<h1>Acme {{status}}</h1>{{message}}{{link}}").unwrap();
     let pages = Pages::load(dir.path()).unwrap();

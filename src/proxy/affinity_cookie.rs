@@ -104,7 +104,7 @@ fn update(
     if response.is_html
         && let Some(tag) = routed.database.tag
     {
-        let tell = record(entries, routed, attempt, response.tried, tag, now, idle);
+        let tell = update_entry(entries, routed, attempt, response.tried, tag, now, idle);
         return entries.login_used(serving) || tell;
     }
     let Some(Login { database, is_form, .. }) = login else { return false };
@@ -113,7 +113,7 @@ fn update(
     if leads_itself && (database == ANY_DATABASE || !status.is_redirection()) {
         false
     } else if !is_form && Some(database) == routed.database.tag {
-        record(entries, routed, attempt, response.tried, database, now, idle)
+        update_entry(entries, routed, attempt, response.tried, database, now, idle)
     } else {
         entries.touch(serving, database, now, idle)
     }
@@ -178,9 +178,9 @@ fn database_of_location(head: &ResponseHeader, routed: &Routed) -> Option<u32> {
     if is_form { None } else { tag_of_target(&routed.cluster, &routed.view, target) }
 }
 
-/// The entry after this response. A user whose server is merely not answering this once keeps it; one whose
-/// server is gone moves with everything.
-fn record(
+/// Updates the entry of a database. A user keeps a server that failed only this request, and moves with all entries
+/// from one that is gone.
+fn update_entry(
     entries: &mut Entries,
     routed: &Routed,
     attempt: &Attempt,

@@ -22,7 +22,7 @@ pub(super) fn problem_of(outcome: Option<Outcome>, routed: &Routed, target: &[u8
 }
 
 /// The page for an attempt that failed for good; `None` when the client is gone.
-pub(super) fn last_failure(e: &Error, ctx: &Ctx, target: &[u8]) -> Option<Problem> {
+pub(super) fn problem_after_failure(e: &Error, ctx: &Ctx, target: &[u8]) -> Option<Problem> {
     // The last connects failed. What counts is what happened to the request before; if it was never sent, no server
     // could take it.
     if ctx.attempt.is_none()

@@ -1,8 +1,5 @@
-//! May this request be tried again, and on which server.
-//!
-//! In: the request's state and what just failed. Out: yes with the next server chosen, or no. A
-//! request that may have been executed is never sent a second time unless its method, its Domino
-//! command and its body all allow it.
+//! Whether a request may be tried again, and on which server. A request that may have been executed is sent a second
+//! time only if its method, its Domino command and its body allow it.
 
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -18,12 +15,12 @@ use crate::directory::Mark;
 use crate::select::{self, Candidate, Decision, MemberIx, Outcome, Question};
 use crate::url::Class;
 
-/// Asks selection about this request as things are now.
+/// Runs selection for this request with the current state of the servers.
 #[must_use]
 pub fn decide(routed: &Routed, tried: &[MemberIx]) -> Decision {
     let mut candidates: SmallVec<[Candidate; 8]> = SmallVec::new();
-    // What belongs to a page of another database, a login form above all, is of use only to a server that holds
-    // it: should the user's own be gone, then to another one that does.
+    // A request that belongs to a page of another database, such as a login form, needs a server with that database:
+    // the user's own, else another one.
     if let Some(hinted) = &routed.affinity.hinted_database {
         routed.view.candidates(Some(hinted), &mut candidates);
         for candidate in &mut candidates {
@@ -54,9 +51,8 @@ fn ask(routed: &Routed, candidates: &[Candidate], tried: &[MemberIx]) -> Decisio
     select::decide(&question, &routed.cluster.rules)
 }
 
-/// The method, the command and the body allow a second execution.
-#[must_use]
-pub fn is_replayable(session: &mut Session, routed: &Routed) -> bool {
+/// Whether the method, the command and the body allow a second execution.
+pub(super) fn is_replayable(session: &mut Session, routed: &Routed) -> bool {
     let failover = &routed.cluster.settings.failover;
     let commands_allow = match routed.class {
         Class::Safe => true,
@@ -69,24 +65,24 @@ pub fn is_replayable(session: &mut Session, routed: &Routed) -> bool {
         && !session.as_ref().retry_buffer_truncated()
 }
 
-/// A connection could not be made: nothing was sent, so any request goes on to the next candidate.
-pub fn after_connect_failure(ctx: &mut Ctx) -> bool {
+/// After a failed connect. Nothing was sent, so any request goes on to the next server.
+pub(super) fn after_connect_failure(ctx: &mut Ctx) -> bool {
     let Some(member) = ctx.end_attempt() else { return false };
     ctx.failover.tried.push(member);
     ctx.failover.failures.push((member, AttemptFailure::Connect));
     let again = choose_next(ctx);
     if again {
-        count(ctx, AttemptFailure::Connect);
+        count_failover(ctx, AttemptFailure::Connect);
     }
     again
 }
 
-/// After so many pooled connections that were unfit for a request, it gets a new one.
+/// A request opens a new connection after this many pooled ones that it could not use.
 const MAX_UNFIT_CONNECTIONS: u32 = 3;
 
-/// The pooled connection is unfit, and nothing was sent: the same server is asked on another one. The attempt is over,
-/// and counts as none.
-pub fn take_another_connection(ctx: &mut Ctx) {
+/// After a pooled connection that cannot be used. Nothing was sent, so the same server gets the request on another one,
+/// and the attempt does not count.
+pub(super) fn take_another_connection(ctx: &mut Ctx) {
     let Some((member, why)) = ctx.attempt.as_ref().map(|attempt| (attempt.member, attempt.why)) else {
         return;
     };
@@ -99,15 +95,13 @@ pub fn take_another_connection(ctx: &mut Ctx) {
     ctx.failover.next = Some((member, why));
 }
 
-/// The request was sent, and no final answer came of it, or one that tries the next. The attempt is
-/// over if the answer is yes.
-pub fn after_failure(session: &mut Session, ctx: &mut Ctx, failure: AttemptFailure) -> bool {
+/// After the request was sent without success. True where another attempt follows: then this one has ended.
+pub(super) fn after_failure(session: &mut Session, ctx: &mut Ctx, failure: AttemptFailure) -> bool {
     let Some(attempt) = &ctx.attempt else { return false };
     let (member, reused) = (attempt.member, attempt.reused);
     let Some(routed) = &ctx.routed else { return false };
     let failover = &routed.cluster.settings.failover;
-    // A connection that has grown old in the pool says nothing about the server: it may be asked
-    // again, on another connection, once.
+    // An old pooled connection that broke says nothing about the server, which gets the request once more on a new one.
     let stale_connection = reused
         && failure == AttemptFailure::Broken
         && !ctx.failover.failures.iter().any(|(m, _)| *m == member);
@@ -126,7 +120,7 @@ pub fn after_failure(session: &mut Session, ctx: &mut Ctx, failure: AttemptFailu
         ctx.failover.tried.push(member);
     }
     let outcome = ctx.outcome;
-    // The budget is asked last: it counts what it grants.
+    // The retry budget comes last, because it counts what it grants.
     let found = has_next(ctx) && {
         ctx.routed.as_ref().is_some_and(|r| {
             let share = r.cluster.settings.failover.retry_budget;
@@ -138,7 +132,7 @@ pub fn after_failure(session: &mut Session, ctx: &mut Ctx, failure: AttemptFailu
             ctx.failover.tried.pop();
         }
         ctx.failover.next = None;
-        // The server's own answer passes: the request was served after all.
+        // The server's response is passed on, so the request was served.
         if matches!(failure, AttemptFailure::Status(_) | AttemptFailure::NotFound) {
             ctx.outcome = outcome;
         }
@@ -146,7 +140,7 @@ pub fn after_failure(session: &mut Session, ctx: &mut Ctx, failure: AttemptFailu
     }
     ctx.failover.failures.push((member, failure));
     ctx.failover.timeout_retried |= failure == AttemptFailure::Timeout;
-    count(ctx, failure);
+    count_failover(ctx, failure);
     if let Some(attempt) = &ctx.attempt {
         attempt.in_flight.member().counters.failed_over.fetch_add(1, Relaxed);
     }
@@ -154,8 +148,7 @@ pub fn after_failure(session: &mut Session, ctx: &mut Ctx, failure: AttemptFailu
     true
 }
 
-/// Another server is asked.
-fn count(ctx: &Ctx, failure: AttemptFailure) {
+fn count_failover(ctx: &Ctx, failure: AttemptFailure) {
     if let Some(progress) = &ctx.in_progress {
         progress.statistics().here().failovers.fetch_add(1, Relaxed);
     }
@@ -170,7 +163,7 @@ fn choose_next(ctx: &mut Ctx) -> bool {
     !deadline_passed && has_next(ctx)
 }
 
-/// Chooses the next server and remembers it, so that what was promised here is what is tried.
+/// Chooses the server of the next attempt and keeps it, so that a second decision cannot differ.
 fn has_next(ctx: &mut Ctx) -> bool {
     let Some(routed) = &ctx.routed else { return false };
     let decision = decide(routed, &ctx.failover.tried);
@@ -179,7 +172,7 @@ fn has_next(ctx: &mut Ctx) -> bool {
             ctx.failover.next = Some((member, why));
             true
         }
-        // Waits for a place in the next attempt.
+        // The next attempt waits until a server is below its limit.
         Outcome::Full => true,
         outcome => {
             ctx.outcome = Some(outcome);

@@ -304,7 +304,7 @@ impl ProxyHttp for Proxy {
             return gone;
         }
         let target = session.req_header().raw_path();
-        let problem = ctx.problem.take().or_else(|| error_mapping::last_failure(e, ctx, target));
+        let problem = ctx.problem.take().or_else(|| error_mapping::problem_after_failure(e, ctx, target));
         let Some(problem) = problem else { return gone };
         let error_code = problem.status();
         let routed = ctx.routed.as_ref();

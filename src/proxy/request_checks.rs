@@ -49,7 +49,7 @@ impl Proxy {
             http_validation::check_http2(session.req_header(), limits)?;
         }
         ignore_interim_responses(session);
-        let is_last_hop = http_validation::settle(session.req_header_mut())?;
+        let is_last_hop = http_validation::validate(session.req_header_mut())?;
         http_validation::to_origin_form(session.req_header_mut())?;
         let authority = authority::of_request(session, client.tls)
             .ok_or(Problem::BadRequest("The request names no host."))?;

@@ -1,7 +1,4 @@
-//! What the cookies of a request say of its user, and what of them goes to a server.
-//!
-//! In: the `Cookie` lines as they came. Out: the user's entries, whose sessions there are; and the one line for
-//! the server that was chosen. It changes no other header.
+//! The cookies of a request: what they say about its user, and which of them go to a server.
 
 use http::header::{self, HeaderValue};
 use pingora::Result;
@@ -16,24 +13,23 @@ use crate::balancer::{Cluster, View};
 use crate::clock;
 use crate::select::MemberIx;
 
-/// What the cookies of a request say.
+/// What the cookies of a request say about its user.
 #[derive(Debug, Default)]
-pub struct RequestCookies {
-    /// Those of the affinity cookie.
+pub(super) struct RequestCookies {
+    /// The entries of the affinity cookie.
     pub entries: Entries,
-    /// There was an affinity cookie of ours.
+    /// There is a valid affinity cookie.
     pub has_affinity_cookie: bool,
-    /// Of the cookie that remembers a login beside it.
+    /// The entry of the login cookie.
     pub login: Option<Entry>,
-    /// Whose sessions there are, the newest first. Nobody signs them: they are wishes.
+    /// The servers with a session of the user, the newest first. Clients can forge them.
     pub sessions: SmallVec<[MemberIx; 4]>,
-    /// No server may see the lines as they are.
+    /// The server must not get the lines as they are.
     pub rewrites_cookies: bool,
 }
 
-/// Reads the `Cookie` lines once. HTTP/2 may cut them into crumbs (RFC 9113 section 8.2.3).
-#[must_use]
-pub fn read(cluster: &Cluster, view: &View, head: &RequestHeader) -> RequestCookies {
+/// Reads the `Cookie` lines once.
+pub(super) fn read(cluster: &Cluster, view: &View, head: &RequestHeader) -> RequestCookies {
     let affinity = &cluster.settings.affinity;
     let mut cookies = RequestCookies::default();
     let now = || u32::try_from(clock::unix_secs()).unwrap_or(u32::MAX);
@@ -49,7 +45,7 @@ pub fn read(cluster: &Cluster, view: &View, head: &RequestHeader) -> RequestCook
             let owner = match meaning {
                 Meaning::Foreign => continue,
                 Meaning::Plain { .. } => None,
-                // A neighbouring site may have set cookies of our names for the whole domain, as many as it likes.
+                // Another site of the domain may have set cookies of this name: the first valid one counts.
                 Meaning::Affinity => {
                     if cookies.entries.is_empty() {
                         let value = cookie::unquoted(value);
@@ -68,7 +64,7 @@ pub fn read(cluster: &Cluster, view: &View, head: &RequestHeader) -> RequestCook
             };
             cookies.rewrites_cookies = true;
             if let Some(owner) = owner.filter(|owner| !cookies.sessions.contains(owner)) {
-                // Browsers send the newest last (RFC 6265 section 5.4): that session is the likeliest to be alive.
+                // Browsers send the newest last (RFC 6265 section 5.4), whose session most likely still exists.
                 cookies.sessions.insert(0, owner);
             }
         }
@@ -77,19 +73,19 @@ pub fn read(cluster: &Cluster, view: &View, head: &RequestHeader) -> RequestCook
     cookies
 }
 
-/// One `Cookie` line with what this server may see: its own sessions under their own names, not those of the other
-/// members, and not our affinity cookie.
+/// Leaves one `Cookie` line with the cookies for this server: its own sessions under their own names, but neither those
+/// of other servers nor the affinity cookie.
 ///
 /// # Errors
-/// When Pingora refuses the line, which a client that Pingora let in cannot cause.
-pub fn to_server(request: &mut RequestHeader, routed: &Routed, attempt: &Attempt) -> Result<()> {
+/// When Pingora refuses the line, whose parts it has accepted before.
+pub(super) fn to_server(request: &mut RequestHeader, routed: &Routed, attempt: &Attempt) -> Result<()> {
     let line = {
         let lines: SmallVec<[&[u8]; 4]> =
             request.headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes).collect();
-        let is_anothers =
+        let is_of_other_server =
             |suffix: &_| routed.view.by_suffix(suffix).is_some_and(|owner| owner != attempt.member);
         let tags = routed.view.entry(attempt.member).map(|entry| &*entry.tags).unwrap_or_default();
-        routed.cluster.cookies.for_server_of(lines.iter().copied(), tags, is_anothers)
+        routed.cluster.cookies.for_server_of(lines.iter().copied(), tags, is_of_other_server)
     };
     match HeaderValue::from_maybe_shared(bytes::Bytes::from(line)) {
         // In place of all lines.

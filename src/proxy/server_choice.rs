@@ -78,9 +78,9 @@ async fn choose(ctx: &mut Ctx) -> Option<(MemberIx, Why, InFlight)> {
             Outcome::Serve(member, why) => {
                 let entry = routed.view.entry(member)?;
                 let cap = routed.cluster.rules.cap(entry.member.view().max_connections);
-                // Another request may have taken the last place meanwhile: then selection decides again.
-                if let Some(place) = entry.member.begin(cap) {
-                    return Some((member, why, place));
+                // Another request may have reached the limit meanwhile: then selection decides again.
+                if let Some(in_flight) = entry.member.begin(cap) {
+                    return Some((member, why, in_flight));
                 }
             }
             Outcome::Full => {
