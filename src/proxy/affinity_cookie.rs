@@ -79,7 +79,7 @@ pub fn write(
     Ok(())
 }
 
-/// The user's entries after this response. True when the browser must be told.
+/// Updates the user's entries. True where the cookie must be written.
 fn update(
     entries: &mut Entries,
     status: StatusCode,

@@ -56,7 +56,7 @@ fn retryable_failure(session: &Session, ctx: &mut Ctx, status: u16, now_ms: u64)
         if status != 404 {
             directory.answered(found.database, holder);
         } else if ctx.failover.not_found_retried {
-            // Two servers say so, so the database is gone: no other is asked until the next reading of the directory.
+            // Two servers say so: the database is gone until the next reading of the directory.
             directory.genuine(found.database);
         } else if matches!(session.req_header().method, Method::GET | Method::HEAD)
             && directory.doubts(found.database, holder)

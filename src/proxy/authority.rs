@@ -21,7 +21,7 @@ fn named(head: &RequestHeader) -> Option<Box<str>> {
     is_authority(text).then(|| text.into())
 }
 
-/// The address that an HTTP/1.0 client without Host connected to: links with it work for this client. `None` for
+/// The address that an HTTP/1.0 client without Host connected to: links with this address work. `None` for
 /// every other request.
 fn of_http_1_0(session: &Session, tls: bool) -> Option<Box<str>> {
     let head = session.req_header();

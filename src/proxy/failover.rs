@@ -132,7 +132,7 @@ pub(super) fn after_failure(session: &mut Session, ctx: &mut Ctx, failure: Attem
             ctx.failover.tried.pop();
         }
         ctx.failover.next = None;
-        // The server's response is passed on, so the request was served.
+        // The server's response is passed on, so it counts as served.
         if matches!(failure, AttemptFailure::Status(_) | AttemptFailure::NotFound) {
             ctx.outcome = outcome;
         }

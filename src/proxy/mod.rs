@@ -1,12 +1,12 @@
 //! Pingora's hooks in the order of a request. Each one asks the modules beside it; [`crate::select`] alone decides
 //! which server gets the request.
 
-pub mod affinity_cookie;
+mod affinity_cookie;
 pub mod attempt;
 mod attempt_result;
 mod authority;
 mod client_info;
-pub mod client_limits;
+mod client_limits;
 mod counters;
 pub mod ctx;
 pub mod database_lookup;
