@@ -1,8 +1,8 @@
 //! What a decision costs, and what a whole request costs from its parsed head to the chosen server: time, and
 //! allocations.
 //!
-//! `cargo bench --features bench --bench select`. Allocations are printed first. No socket is opened: the balancer is
-//! built from a configuration, and its members are told that their ports answer.
+//! `cargo bench --bench select`. Allocations are printed first. No socket is opened: the balancer is built from a
+//! configuration, and its members are told that their ports answer.
 
 use std::hint::black_box;
 use std::path::Path;
@@ -14,9 +14,10 @@ use domino_icm::domain::affinity::{Entries, Entry};
 use domino_icm::domain::cluster::{Port, ServerState, View};
 use domino_icm::domain::directory::Mark;
 use domino_icm::domain::select::{Candidate, MemberIx, Outcome, Question, Settings, decide};
-use domino_icm::proxy::ctx::Routed;
+use domino_icm::proxy::database_lookup;
 use domino_icm::proxy::failover;
-use domino_icm::proxy::route::{self, Addressed, Route};
+use domino_icm::proxy::route::{self, TargetUri};
+use domino_icm::proxy::routed::Routed;
 use domino_icm::state::{Balancer, Snapshot};
 use domino_icm::util::clock;
 use pingora_http::RequestHeader;
@@ -158,7 +159,7 @@ fn cookie(snapshot: &Arc<Snapshot>, target: &str) -> Result<String, Failure> {
     let cluster = snapshot.clusters.first().ok_or("no cluster")?;
     let view = cluster.view.load();
     let server = view.entries.last().ok_or("no server")?.tag();
-    let database = route::tag_of_target(cluster, &view, target.as_bytes()).ok_or("no database")?;
+    let database = database_lookup::tag_of_target(cluster, &view, target.as_bytes()).ok_or("no database")?;
     let now = u32::try_from(clock::unix_secs())?;
     let entries = Entries::new([Entry { server, database, time: now }].into_iter(), now, 1_800);
     cluster.keys.encode(&entries).ok_or_else(|| "no cookie".into())
@@ -166,9 +167,8 @@ fn cookie(snapshot: &Arc<Snapshot>, target: &str) -> Result<String, Failure> {
 
 /// What the proxy does with a head until it has a server: route it, then decide.
 fn chosen(snapshot: &Arc<Snapshot>, head: &RequestHeader, target: &str) -> Option<(Box<Routed>, Outcome)> {
-    let addressed =
-        Addressed { authority: "www.acme.example", target: black_box(target.as_bytes()), tls: false };
-    let Route::To(routed) = route::route(snapshot, black_box(head), addressed) else { return None };
+    let uri = TargetUri { authority: "www.acme.example", target: black_box(target.as_bytes()), tls: false };
+    let Ok(routed) = route::route(snapshot, black_box(head), uri) else { return None };
     let outcome = failover::decide(&routed, &[]).outcome;
     Some((routed, outcome))
 }
@@ -185,7 +185,7 @@ fn requests(criterion: &mut Criterion, servers: MemberIx) -> Result<(), Failure>
         let cookie = if with_cookie { Some(cookie(&snapshot, target)?) } else { None };
         let head = head(target, cookie)?;
         match chosen(&snapshot, &head, target) {
-            Some((routed, Outcome::Serve(..))) if routed.entry.is_some() == with_cookie => {}
+            Some((routed, Outcome::Serve(..))) if routed.affinity.entry.is_some() == with_cookie => {}
             other => return Err(format!("{what}: not what is to be measured: {other:?}").into()),
         }
         measure(criterion, &format!("request/{servers} servers, {what}"), || {

@@ -10,7 +10,7 @@ use domino_icm::domain::directory::{Draft, Entry, Found, Index, Lookup, Mark, Re
 use domino_icm::domain::url::{Class, CommandTable, Hazard, parse, path_and_query_of_absolute};
 use domino_icm::state::{Loaded, Origin};
 use domino_icm::telemetry::access_log::AccessLog;
-use domino_icm::telemetry::access_log::record::{Record, Server};
+use domino_icm::telemetry::access_log::record::{LoggedServer, Record};
 use domino_icm::telemetry::statistics::Statistics;
 use domino_icm::telemetry::statistics::traffic::Traffic;
 use std::hint::black_box;
@@ -129,10 +129,10 @@ fn a_longer_path_spills_to_the_heap_and_is_still_found() {
 
 #[test]
 fn a_line_of_the_access_log_allocates_nothing_once_buffers_come_back() {
-    let statistics = Statistics::default();
     for format in [LogFormat::Json, LogFormat::Combined] {
         let target = LogTarget::File("/dev/null".into());
-        let log = AccessLog::start(&settings::AccessLog { target, format }, &statistics).unwrap();
+        let log =
+            AccessLog::start(&settings::AccessLog { target, format }, std::sync::Arc::default()).unwrap();
         let record = Record {
             client: "10.0.0.7".parse().ok(),
             method: "GET",
@@ -142,7 +142,7 @@ fn a_line_of_the_access_log_allocates_nothing_once_buffers_come_back() {
             user_agent: b"Mozilla/5.0 (X11; Linux x86_64)",
             cluster: Some("AcmeWeb"),
             database: Some(("sales/leads.nsf", ReplicaId(7))),
-            server: Some(Server { name: "Web1/Acme", state: "AVAILABLE", index: Some(87.0) }),
+            server: Some(LoggedServer { name: "Web1/Acme", state: "AVAILABLE", index: Some(87.0) }),
             why: "lightest",
             first_byte_ms: Some(3),
             total_ms: 4,

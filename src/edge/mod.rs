@@ -110,7 +110,7 @@ impl House {
         self.statistics.refused(refusal.status);
         if let (Some(log), Some(client)) = (&self.access_log, unseen) {
             let client = client.peer_addr().and_then(|a| a.as_inet()).map(|a| a.ip().to_canonical());
-            log.refused(client, refusal);
+            log.refused(client, refusal.status, refusal.reason);
         }
     }
 

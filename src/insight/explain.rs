@@ -14,9 +14,10 @@ use serde::{Deserialize, Serialize};
 use crate::config::settings::{HostPattern, Mode};
 use crate::domain::cluster::Port;
 use crate::domain::select::{Outcome, Verdict};
-use crate::proxy::ctx::Routed;
 use crate::proxy::failover::decide;
-use crate::proxy::route::{self, Addressed, Route};
+use crate::proxy::local_reply::LocalReply;
+use crate::proxy::route::{self, TargetUri};
+use crate::proxy::routed::Routed;
 use crate::state::{Balancer, Snapshot};
 use crate::util::clock;
 use crate::util::visible;
@@ -211,14 +212,14 @@ pub fn explain(snapshot: &Arc<Snapshot>, request: &Request) -> Explanation {
         }
     };
     request.note_client(snapshot, &mut explanation.notes);
-    let addressed = Addressed { authority: &authority, target: target.as_bytes(), tls };
-    match route::route(snapshot, &head, addressed) {
-        Route::To(routed) => told(&mut explanation, &routed, &head.method),
-        Route::Problem(problem, _) => {
+    let uri = TargetUri { authority: &authority, target: target.as_bytes(), tls };
+    match route::route(snapshot, &head, uri) {
+        Ok(routed) => told(&mut explanation, &routed, &head.method),
+        Err(LocalReply::Rejected(problem) | LocalReply::Problem(problem, _)) => {
             explanation.status = Some(problem.status());
             explanation.outcome = problem.word().to_owned();
         }
-        Route::Choose(cluster, view, ambiguous) => {
+        Err(LocalReply::Choice(cluster, view, ambiguous)) => {
             explanation.cluster = Some(cluster.settings.name.clone());
             explanation.outcome = "choice".to_owned();
             explanation.status = Some(300);
@@ -231,11 +232,13 @@ pub fn explain(snapshot: &Arc<Snapshot>, request: &Request) -> Explanation {
                 ));
             }
         }
-        Route::List(cluster, _) => {
+        Err(LocalReply::List(cluster, _)) => {
             explanation.cluster = Some(cluster.settings.name.clone());
             explanation.outcome = "list".to_owned();
             explanation.status = Some(200);
         }
+        // Not of routing.
+        Err(LocalReply::RedirectToHttps(..) | LocalReply::RedirectToServer { .. } | LocalReply::Options) => {}
     }
     explanation
 }
@@ -253,7 +256,7 @@ fn told(explanation: &mut Explanation, routed: &Routed, method: &Method) {
         .to_owned(),
     );
     let index = &routed.view.directory.index;
-    if let Some(found) = &routed.found {
+    if let Some(found) = &routed.database.found {
         let database = index.database(found.database);
         explanation.database = Some(Database {
             path: database.path().to_owned(),
@@ -261,7 +264,7 @@ fn told(explanation: &mut Explanation, routed: &Routed, method: &Method) {
             title: database.title().to_owned(),
             replicas: database.replicas().len(),
         });
-    } else if routed.database_tag.is_some() {
+    } else if routed.database.tag.is_some() {
         explanation
             .notes
             .push("the directory does not know this database: every member is a candidate".to_owned());
@@ -305,7 +308,7 @@ fn told(explanation: &mut Explanation, routed: &Routed, method: &Method) {
             chosen: matches!(verdict, Verdict::Chosen(_)),
         });
     }
-    if let Some(found) = &routed.found {
+    if let Some(found) = &routed.database.found {
         let strangers = index.holders(found).filter(|h| routed.view.member_of(h.server).is_none()).count();
         if strangers > 0 {
             explanation.notes.push(format!("{strangers} more replicas lie on servers that are no members"));

@@ -1,36 +1,32 @@
-//! Which of two forms a client wants: a page for people or JSON for programs.
-//!
-//! In: the value of `Accept` as it came. Out: [`Form`]. It never fails: what cannot be read counts
-//! as not said, and who says nothing gets the page.
+//! Content negotiation: HTML for people or JSON for programs. A value of `Accept` that cannot be read counts as missing,
+//! and without one the client gets HTML.
 
-/// The two forms of every page of our own.
+/// The two formats of every page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Form {
+pub(super) enum PageFormat {
     /// `text/html`.
     Html,
     /// `application/json`.
     Json,
 }
 
-/// How much a range of media types is wanted, and how precisely it was named.
 #[derive(Clone, Copy, Default, PartialEq, PartialOrd)]
-struct Wanted {
-    /// Quality, 0.0 to 1.0; 0 is refused.
+struct Preference {
+    /// 0.0 to 1.0; 0 = not acceptable.
     quality: f32,
-    /// 0 not named, 1 `*/*`, 2 `type/*`, 3 `type/subtype`.
+    /// 0 = not named, 1 = `*/*`, 2 = `type/*`, 3 = `type/subtype`.
     precision: u8,
 }
 
 /// Chooses by the qualities of RFC 9110 section 12.5.1 (<https://www.rfc-editor.org/rfc/rfc9110#section-12.5.1>).
 ///
-/// At equal quality the type that was named more precisely wins, so that a script which sends
-/// `application/json, */*` gets JSON; at equal precision HTML wins.
-#[must_use]
-pub fn form(accept: Option<&[u8]>) -> Form {
-    let Some(accept) = accept else { return Form::Html };
+/// At equal quality the more precise range wins, so that a script that sends `application/json, */*` gets JSON; at equal
+/// precision HTML wins.
+pub(super) fn format_for(accept: Option<&[u8]>) -> PageFormat {
+    let Some(accept) = accept else { return PageFormat::Html };
     let accept = String::from_utf8_lossy(accept).to_ascii_lowercase();
-    let mut html = Wanted::default();
-    let mut json = Wanted::default();
+    let mut html = Preference::default();
+    let mut json = Preference::default();
     for range in accept.split(',') {
         let mut parts = range.split(';').map(str::trim);
         let name = parts.next().unwrap_or_default();
@@ -39,22 +35,22 @@ pub fn form(accept: Option<&[u8]>) -> Form {
             .find_map(|q| q.trim().parse::<f32>().ok())
             .filter(|q| q.is_finite())
             .map_or(1.0, |q| q.clamp(0.0, 1.0));
-        note(&mut html, name, quality, "text/html", "text/*");
-        note(&mut json, name, quality, "application/json", "application/*");
+        update(&mut html, name, quality, "text/html", "text/*");
+        update(&mut json, name, quality, "application/json", "application/*");
     }
-    if json.quality > 0.0 && json > html { Form::Json } else { Form::Html }
+    if json.quality > 0.0 && json > html { PageFormat::Json } else { PageFormat::Html }
 }
 
-/// The most precise range that covers a type says how much it is wanted.
-fn note(wanted: &mut Wanted, name: &str, quality: f32, exact: &str, family: &str) {
+/// Takes the quality of a range that covers the type, if no more precise one did.
+fn update(preference: &mut Preference, name: &str, quality: f32, exact: &str, family: &str) {
     let precision = match name {
         n if n == exact => 3,
         n if n == family => 2,
         "*/*" | "*" => 1,
         _ => return,
     };
-    if precision > wanted.precision {
-        *wanted = Wanted { quality, precision };
+    if precision > preference.precision {
+        *preference = Preference { quality, precision };
     }
 }
 
@@ -65,38 +61,38 @@ mod tests {
 
     #[test]
     fn a_browser_gets_the_page_and_a_program_json() {
-        let table: &[(&str, Form)] = &[
-            ("text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,*/*;q=0.8", Form::Html),
-            ("*/*", Form::Html),
-            ("", Form::Html),
-            ("application/json", Form::Json),
-            ("Application/JSON", Form::Json),
-            ("application/json; charset=utf-8", Form::Json),
-            ("application/json, text/plain, */*", Form::Json),
-            ("application/json, text/html", Form::Html),
-            ("text/html;q=0.9, application/json", Form::Json),
-            ("text/html, application/json;q=0.9", Form::Html),
-            ("text/html; q=0.2, application/json ; q=0.3", Form::Json),
-            ("application/*", Form::Json),
-            ("application/json;q=0", Form::Html),
-            ("application/json;q=0, */*", Form::Html),
-            ("text/html;q=0, */*;q=0.1", Form::Json),
-            ("image/png", Form::Html),
-            ("application/json;q=nan", Form::Json),
-            (";;;,,,q=", Form::Html),
+        let table: &[(&str, PageFormat)] = &[
+            ("text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,*/*;q=0.8", PageFormat::Html),
+            ("*/*", PageFormat::Html),
+            ("", PageFormat::Html),
+            ("application/json", PageFormat::Json),
+            ("Application/JSON", PageFormat::Json),
+            ("application/json; charset=utf-8", PageFormat::Json),
+            ("application/json, text/plain, */*", PageFormat::Json),
+            ("application/json, text/html", PageFormat::Html),
+            ("text/html;q=0.9, application/json", PageFormat::Json),
+            ("text/html, application/json;q=0.9", PageFormat::Html),
+            ("text/html; q=0.2, application/json ; q=0.3", PageFormat::Json),
+            ("application/*", PageFormat::Json),
+            ("application/json;q=0", PageFormat::Html),
+            ("application/json;q=0, */*", PageFormat::Html),
+            ("text/html;q=0, */*;q=0.1", PageFormat::Json),
+            ("image/png", PageFormat::Html),
+            ("application/json;q=nan", PageFormat::Json),
+            (";;;,,,q=", PageFormat::Html),
         ];
         for (accept, expected) in table {
-            assert_eq!(form(Some(accept.as_bytes())), *expected, "{accept}");
+            assert_eq!(format_for(Some(accept.as_bytes())), *expected, "{accept}");
         }
-        assert_eq!(form(None), Form::Html);
+        assert_eq!(format_for(None), PageFormat::Html);
     }
 
     proptest! {
         #[test]
-        fn without_the_word_json_or_application_it_is_always_the_page(octets in proptest::collection::vec(any::<u8>(), 0..80)) {
-            let text = String::from_utf8_lossy(&octets).to_ascii_lowercase();
+        fn without_the_word_json_or_application_it_is_always_the_page(bytes in proptest::collection::vec(any::<u8>(), 0..80)) {
+            let text = String::from_utf8_lossy(&bytes).to_ascii_lowercase();
             prop_assume!(!text.contains("application") && !text.contains("*/*") && !text.contains('*'));
-            prop_assert_eq!(form(Some(&octets)), Form::Html);
+            prop_assert_eq!(format_for(Some(&bytes)), PageFormat::Html);
         }
     }
 }

@@ -1,10 +1,7 @@
-//! Text and links made harmless for HTML.
-//!
-//! In: text that anybody may have written (titles, paths). Out: characters that mean only
-//! themselves in element content and in quoted attribute values, and links that stay on this site.
-//! It never drops a character silently: what HTML forbids becomes U+FFFD.
+//! Escapes untrusted text and links (titles, paths) for HTML. Characters that HTML forbids become U+FFFD, so that none
+//! disappears silently.
 
-/// Appends `text` to `out`, harmless in element content and in quoted attributes.
+/// Appends text escaped for element content and quoted attributes.
 pub fn push_text(out: &mut String, text: &str) {
     for c in text.chars() {
         match c {
@@ -19,7 +16,7 @@ pub fn push_text(out: &mut String, text: &str) {
     }
 }
 
-/// As [`push_text`], into a string of its own.
+/// [`push_text`] into a new string.
 #[must_use]
 pub fn text(text: &str) -> String {
     let mut out = String::with_capacity(text.len() + 16);
@@ -27,12 +24,11 @@ pub fn text(text: &str) -> String {
     out
 }
 
-/// A reference that a browser resolves on this very site, whatever `link` holds.
+/// A reference that every browser resolves on this site, whatever `link` contains.
 ///
-/// A second slash, a backslash (which browsers read as a slash) or a control character (which they
-/// remove) after the first slash would lead to a foreign host, and a scheme such as `javascript:` to
-/// worse. Characters that stand for themselves stay byte for byte. The result still needs
-/// [`text`] before it goes into an attribute.
+/// After the first slash, a second one, a backslash (which browsers take for a slash) or a control character (which
+/// they remove) would lead to another host, and a scheme such as `javascript:` would run code. All other characters stay
+/// unchanged. An attribute still needs [`text`].
 #[must_use]
 pub fn local_link(link: &str) -> String {
     let mut out = String::with_capacity(link.len() + 1);
@@ -49,12 +45,12 @@ pub fn local_link(link: &str) -> String {
 
 fn push_percent(out: &mut String, c: char) {
     let mut buffer = [0; 4];
-    for octet in c.encode_utf8(&mut buffer).bytes() {
-        out.push_str(&format!("%{octet:02X}"));
+    for byte in c.encode_utf8(&mut buffer).bytes() {
+        out.push_str(&format!("%{byte:02X}"));
     }
 }
 
-/// What may not stand in an HTML document (<https://html.spec.whatwg.org/#preprocessing-the-input-stream>).
+/// A character that HTML forbids (<https://html.spec.whatwg.org/#preprocessing-the-input-stream>).
 fn is_forbidden(c: char) -> bool {
     let n = c as u32;
     (c.is_control() && !matches!(c, '\t' | '\n')) || (0xFDD0..=0xFDEF).contains(&n) || n & 0xFFFE == 0xFFFE

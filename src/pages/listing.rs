@@ -1,7 +1,4 @@
-//! Databases as a list: the choice between those of one path, and all those of a cluster.
-//!
-//! In: title, path, replica ID and link of each. Out: HTML through a template, or JSON. It never
-//! shows where a replica lies.
+//! Lists of databases: those that share a path, and all of a cluster. They never show which servers have a replica.
 
 use std::borrow::Cow;
 
@@ -14,20 +11,20 @@ use crate::domain::directory::ReplicaId;
 /// One of several databases that share a path.
 #[derive(Clone, Debug)]
 pub struct ChoiceItem<'a> {
-    /// Shown; the replica ID where it is empty.
+    /// The replica ID is shown where it is empty.
     pub title: &'a str,
-    /// What tells them apart.
+    /// It tells the databases apart.
     pub replica_id: ReplicaId,
-    /// `/__<replica id>.nsf` and the rest of the URL as the client sent it.
+    /// `/__<replica id>.nsf` and the rest of the client's URL.
     pub link: Cow<'a, str>,
 }
 
 /// One database of a cluster.
 #[derive(Clone, Debug)]
 pub struct ListItem<'a> {
-    /// Shown; the path where it is empty.
+    /// The path is shown where it is empty.
     pub title: &'a str,
-    /// Below the data directory, as a user may type it.
+    /// Below the data directory.
     pub path: &'a str,
     /// Shared by all replicas.
     pub replica_id: ReplicaId,
@@ -41,7 +38,6 @@ impl ListItem<'_> {
     }
 }
 
-/// In the order given, which the caller keeps stable.
 pub(super) fn choice_html(template: &Template, items: &[ChoiceItem<'_>], path: &str) -> String {
     let mut rows = String::with_capacity(160 * items.len());
     for item in items {
@@ -90,7 +86,7 @@ fn push_row(rows: &mut String, link: &str, title: &str, detail: &str) {
     }
     rows.push_str("<li><a href=\"");
     escape::push_text(rows, &escape::local_link(link));
-    // `bdi`: a title written from right to left must not turn the line around it.
+    // `bdi`: a title in a right-to-left script must not reverse the line around it.
     rows.push_str("\"><bdi>");
     escape::push_text(rows, title);
     rows.push_str("</bdi></a> <span><bdi>");
@@ -129,7 +125,7 @@ pub(super) fn list_json(items: &[ListItem<'_>], more: usize) -> String {
     #[derive(Serialize)]
     struct Databases<'a> {
         databases: Vec<Row<'a>>,
-        /// How many are left out.
+        /// Databases that are not listed.
         #[serde(skip_serializing_if = "Option::is_none")]
         more: Option<usize>,
     }
@@ -145,14 +141,14 @@ pub(super) fn list_json(items: &[ListItem<'_>], more: usize) -> String {
     json(&Databases { databases, more: Some(more).filter(|more| *more > 0) })
 }
 
-/// By title without regard to case, then by path.
+/// By title, then by path, both case-insensitive.
 fn sorted<'a, 'b>(items: &'a [ListItem<'b>]) -> Vec<&'a ListItem<'b>> {
     let mut sorted: Vec<_> = items.iter().collect();
     sorted.sort_by_cached_key(|item| (item.shown().to_lowercase(), item.path.to_lowercase()));
     sorted
 }
 
-/// Texts and numbers always serialise; should they not, a client still gets an object.
+/// Strings and numbers always serialise; the empty object is never reached.
 pub(super) fn json(value: &impl Serialize) -> String {
     serde_json::to_string(value).unwrap_or_else(|_| "{}".to_owned())
 }

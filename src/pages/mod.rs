@@ -1,10 +1,7 @@
-//! The pages that the balancer answers with itself: errors, the choice between databases of one
-//! path, the list of databases.
+//! The pages that the proxy makes itself: errors, the choice between databases of one path, the list of databases.
 //!
-//! In: a [`Problem`] or a list of databases, and the client's `Accept`. Out: [`Rendered`], complete
-//! with its headers. HTML is self-contained and can be replaced by the shop's own (`pages_dir:`); JSON
-//! has the same content. A page never names a server, an address or a version, and this module
-//! knows neither sockets nor clocks: files are read once, by [`Pages::load`].
+//! HTML is self-contained and can be replaced by custom pages; JSON has the same content. A page never names a server,
+//! an address or a version.
 
 mod accept;
 mod escape;
@@ -21,62 +18,61 @@ use bytes::Bytes;
 use http::header::{self, HeaderName, HeaderValue};
 use sha2::{Digest, Sha256};
 
-pub use accept::{Form, form};
 pub use listing::{ChoiceItem, ListItem};
 pub use problem::Problem;
 pub use template::PagesError;
 
-use problem::{CONSTANT, Words};
+use accept::{PageFormat, format_for};
+use problem::{CONSTANT, ProblemText};
 use template::Template;
 
-/// What own answers say in `Server`: the product, never its version.
+/// The `Server` field of the proxy's own responses: the product without its version.
 pub const SERVER: &str = "domino-icm";
-/// The methods that are passed on: what `Allow` says where we answer for ourselves.
+/// The `Allow` field of the proxy's own responses: the methods that it forwards.
 pub const ALLOW: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
 
 const STYLE: &str = include_str!("templates/style.css");
 const HTML: &str = "text/html; charset=utf-8";
 const JSON: &str = "application/json; charset=utf-8";
 
-/// Templates, and the error pages that never change, made once.
+/// The templates, and the error pages without variable parts, which are rendered once.
 #[derive(Clone, Debug)]
 pub struct Pages {
     error: Template,
     choice: Template,
     list: Template,
     /// In the order of [`CONSTANT`].
-    constant: Vec<(Rendered, Rendered)>,
+    constant: Vec<(RenderedPage, RenderedPage)>,
 }
 
-/// A whole answer of our own.
+/// A page with everything that its response needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Rendered {
+pub struct RenderedPage {
     /// HTTP status.
     pub status: u16,
-    /// With charset.
+    /// Media type and charset.
     pub content_type: &'static str,
     /// UTF-8.
     pub body: Bytes,
-    /// Seconds; on every 503 and 429.
+    /// In seconds; on every 503 and 429.
     pub retry_after: Option<u32>,
     /// `Content-Security-Policy`.
     pub policy: HeaderValue,
 }
 
-impl Rendered {
-    /// The header fields that belong to the page: `Server`, `Content-Type`, `Content-Length`,
-    /// `Cache-Control`, `Vary`, what browsers are told for safety and, where due, `Retry-After` and `Allow`.
+impl RenderedPage {
+    /// The header fields of the page, with those for the security of browsers.
     pub fn headers(&self) -> impl Iterator<Item = (HeaderName, HeaderValue)> {
         let allow = (self.status == 405).then(|| HeaderValue::from_static(ALLOW));
         [
             (header::SERVER, HeaderValue::from_static(SERVER)),
             (header::CONTENT_TYPE, HeaderValue::from_static(self.content_type)),
             (header::CONTENT_LENGTH, HeaderValue::from(self.body.len())),
-            // The state of the cluster is the state of this moment.
+            // The next request may find a server.
             (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
             (header::VARY, HeaderValue::from_static("Accept")),
             (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
-            // A page of another site that shows ours in a frame can make its user click there.
+            // Against clickjacking: no other site may show the page in a frame.
             (header::X_FRAME_OPTIONS, HeaderValue::from_static("SAMEORIGIN")),
             (header::CONTENT_SECURITY_POLICY, self.policy.clone()),
         ]
@@ -89,34 +85,26 @@ impl Rendered {
 impl Pages {
     /// The built-in pages.
     ///
-    /// A test parses the same texts with the same rules as a shop's own, so the fallback for a
-    /// broken built-in template (an empty page) is never reached.
+    /// A test checks the built-in templates by the rules for custom ones, so the empty page is never reached.
     #[must_use]
     pub fn built_in() -> Self {
-        let parse = |kind: &Kind| {
+        let parse = |kind: &TemplateKind| {
             kind.parse(Path::new(kind.file), kind.built_in).unwrap_or_else(|_| Template::empty())
         };
         Self::of(parse(&ERROR), parse(&CHOICE), parse(&LIST))
     }
 
-    /// The shop's own `error.html`, `choice.html` and `list.html` from `dir`; where one is missing,
-    /// the built-in one.
-    ///
-    /// Placeholders, all filled with escaped text unless said otherwise: `{{style}}` (our style
-    /// sheet), `{{title}}`, `{{message}}`, `{{status}}` everywhere; `{{link}}` in `error.html` (a
-    /// paragraph with the database's link, or nothing); `{{path}}` and `{{items}}` (one `li` for
-    /// each database) in `choice.html`; `{{cluster}}`, `{{count}}` and `{{items}}` in `list.html`.
+    /// The custom `error.html`, `choice.html` and `list.html` of `dir`; where one is missing, the built-in one.
     ///
     /// # Errors
-    /// When the directory or a file in it cannot be read, is no UTF-8, or has a placeholder that is
-    /// unknown or not closed, or when `{{message}}` or `{{items}}` is missing.
+    /// When the directory or a file in it cannot be read, or a template is not valid.
     pub fn load(dir: &Path) -> Result<Self, PagesError> {
         let unreadable = |file: &Path, source| PagesError::Unreadable { file: file.to_owned(), source };
         std::fs::read_dir(dir).map_err(|e| unreadable(dir, e))?;
-        let read = |kind: &Kind| {
+        let read = |kind: &TemplateKind| {
             let file = dir.join(kind.file);
             match std::fs::read_to_string(&file) {
-                Ok(text) => kind.parse(&file, &text).map(Template::of_the_shop),
+                Ok(text) => kind.parse(&file, &text).map(Template::into_custom),
                 Err(e) if e.kind() == std::io::ErrorKind::NotFound => kind.parse(&file, kind.built_in),
                 Err(e) => Err(unreadable(&file, e)),
             }
@@ -128,8 +116,8 @@ impl Pages {
         let constant = CONSTANT
             .iter()
             .map(|problem| {
-                let words = problem.words();
-                (error_html(&error, problem, &words), error_json(problem, &words))
+                let text = problem.text();
+                (error_html(&error, problem, &text), error_json(problem, &text))
             })
             .collect();
         Self { error, choice, list, constant }
@@ -138,30 +126,32 @@ impl Pages {
     /// The page or the JSON for a problem: `{"status":503,"error":"no_server","message":"..."}`,
     /// with `"href"` where the user can go on.
     #[must_use]
-    pub fn error(&self, problem: &Problem, accept: Option<&[u8]>) -> Rendered {
-        let form = form(accept);
+    pub fn error(&self, problem: &Problem, accept: Option<&[u8]>) -> RenderedPage {
+        let format = format_for(accept);
         let made = CONSTANT.iter().position(|p| p == problem).and_then(|i| self.constant.get(i));
-        match (made, form) {
-            (Some((html, _)), Form::Html) => html.clone(),
-            (Some((_, json)), Form::Json) => json.clone(),
-            (None, Form::Html) => error_html(&self.error, problem, &problem.words()),
-            (None, Form::Json) => error_json(problem, &problem.words()),
+        match (made, format) {
+            (Some((html, _)), PageFormat::Html) => html.clone(),
+            (Some((_, json)), PageFormat::Json) => json.clone(),
+            (None, PageFormat::Html) => error_html(&self.error, problem, &problem.text()),
+            (None, PageFormat::Json) => error_json(problem, &problem.text()),
         }
     }
 
     /// 300: the databases that share `path`, each with its link
     /// (`{"status":300,"choices":[{"title","replica_id","href"}]}`).
     #[must_use]
-    pub fn choice(&self, items: &[ChoiceItem<'_>], accept: Option<&[u8]>, path: &str) -> Rendered {
-        match form(accept) {
-            Form::Html => html(300, &self.choice, listing::choice_html(&self.choice, items, path), None),
-            Form::Json => json(300, listing::choice_json(items), None),
+    pub fn choice(&self, items: &[ChoiceItem<'_>], accept: Option<&[u8]>, path: &str) -> RenderedPage {
+        match format_for(accept) {
+            PageFormat::Html => {
+                html(300, &self.choice, listing::choice_html(&self.choice, items, path), None)
+            }
+            PageFormat::Json => json(300, listing::choice_json(items), None),
         }
     }
 
     /// 200: the databases of a cluster, sorted by title
     /// (`{"databases":[{"title","path","replica_id","href"}]}`).
-    /// `more` databases are left out.
+    /// `more` databases are not listed.
     #[must_use]
     pub fn list(
         &self,
@@ -169,50 +159,52 @@ impl Pages {
         more: usize,
         cluster: &str,
         accept: Option<&[u8]>,
-    ) -> Rendered {
-        match form(accept) {
-            Form::Html => html(200, &self.list, listing::list_html(&self.list, items, more, cluster), None),
-            Form::Json => json(200, listing::list_json(items, more), None),
+    ) -> RenderedPage {
+        match format_for(accept) {
+            PageFormat::Html => {
+                html(200, &self.list, listing::list_html(&self.list, items, more, cluster), None)
+            }
+            PageFormat::Json => json(200, listing::list_json(items, more), None),
         }
     }
 }
 
-/// One of the three templates.
-struct Kind {
+/// A template with its placeholders.
+struct TemplateKind {
     file: &'static str,
     built_in: &'static str,
     known: &'static [&'static str],
     required: &'static str,
 }
 
-const ERROR: Kind = Kind {
+const ERROR: TemplateKind = TemplateKind {
     file: "error.html",
     built_in: include_str!("templates/error.html"),
     known: &["style", "status", "title", "message", "link"],
     required: "message",
 };
-const CHOICE: Kind = Kind {
+const CHOICE: TemplateKind = TemplateKind {
     file: "choice.html",
     built_in: include_str!("templates/choice.html"),
     known: &["style", "status", "title", "message", "path", "items"],
     required: "items",
 };
-const LIST: Kind = Kind {
+const LIST: TemplateKind = TemplateKind {
     file: "list.html",
     built_in: include_str!("templates/list.html"),
     known: &["style", "status", "title", "message", "cluster", "count", "items"],
     required: "items",
 };
 
-impl Kind {
+impl TemplateKind {
     fn parse(&self, file: &Path, text: &str) -> Result<Template, PagesError> {
         Template::parse(file, text, self.known, self.required)
     }
 }
 
-fn error_html(template: &Template, problem: &Problem, words: &Words) -> Rendered {
-    let status = words.status.to_string();
-    let message = escape::text(&words.message);
+fn error_html(template: &Template, problem: &Problem, text: &ProblemText) -> RenderedPage {
+    let status = text.status.to_string();
+    let message = escape::text(&text.message);
     let link = match problem {
         Problem::NoteIdServerGone { link } => {
             format!("<p><a href=\"{}\">Open the database</a></p>", escape::text(&escape::local_link(link)))
@@ -222,15 +214,15 @@ fn error_html(template: &Template, problem: &Problem, words: &Words) -> Rendered
     let page = template.fill(|name| match name {
         "style" => STYLE,
         "status" => &status,
-        "title" => words.title,
+        "title" => text.title,
         "message" => &message,
         "link" => &link,
         _ => "",
     });
-    html(words.status, template, page, words.retry_after)
+    html(text.status, template, page, text.retry_after)
 }
 
-fn error_json(problem: &Problem, words: &Words) -> Rendered {
+fn error_json(problem: &Problem, text: &ProblemText) -> RenderedPage {
     #[derive(serde::Serialize)]
     struct Body<'a> {
         status: u16,
@@ -243,27 +235,27 @@ fn error_json(problem: &Problem, words: &Words) -> Rendered {
         Problem::NoteIdServerGone { link } => Some(escape::local_link(link)),
         _ => None,
     };
-    let body = Body { status: words.status, error: words.error, message: &words.message, href };
-    json(words.status, listing::json(&body), words.retry_after)
+    let body = Body { status: text.status, error: text.error, message: &text.message, href };
+    json(text.status, listing::json(&body), text.retry_after)
 }
 
-fn html(status: u16, template: &Template, page: String, retry_after: Option<u32>) -> Rendered {
+fn html(status: u16, template: &Template, page: String, retry_after: Option<u32>) -> RenderedPage {
     let policy =
-        if template.is_replaced { HeaderValue::from_static(OWN_FRAMES_ONLY) } else { BUILT_IN.clone() };
-    Rendered { status, content_type: HTML, body: page.into(), retry_after, policy }
+        if template.is_custom { HeaderValue::from_static(OWN_FRAMES_ONLY) } else { BUILT_IN.clone() };
+    RenderedPage { status, content_type: HTML, body: page.into(), retry_after, policy }
 }
 
-fn json(status: u16, text: String, retry_after: Option<u32>) -> Rendered {
+fn json(status: u16, text: String, retry_after: Option<u32>) -> RenderedPage {
     let policy = HeaderValue::from_static("default-src 'none'; frame-ancestors 'self'");
-    Rendered { status, content_type: JSON, body: text.into(), retry_after, policy }
+    RenderedPage { status, content_type: JSON, body: text.into(), retry_after, policy }
 }
 
-/// The policy of the shop's own pages: what they load is their business. Domino's framesets frame pages of this very host,
-/// and an error page in one of them must be seen; no other site may frame it.
+/// The policy of custom pages, which may load what they want. Domino's framesets show pages of this host, and an error
+/// page in one of them must be visible; no other site may show it in a frame.
 const OWN_FRAMES_ONLY: &str = "frame-ancestors 'self'";
 
-/// The policy of the built-in pages: nothing but their own style sheet, as it stands between the tags, and the empty icon.
-/// No script runs there, but those who look at a page with a browser's tools may ask this site from it.
+/// The policy of the built-in pages: their own style sheet and the empty icon. `connect-src` is for a browser's developer
+/// tools; the pages have no script.
 static BUILT_IN: LazyLock<HeaderValue> = LazyLock::new(|| {
     let style = STANDARD.encode(Sha256::digest(format!("\n{STYLE}\n")));
     let policy = format!(

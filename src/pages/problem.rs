@@ -1,30 +1,28 @@
-//! Every reason why we answer a request ourselves, with its status and its words.
-//!
-//! In: nothing but the reason. Out: status, a stable word for programs, title and message for
-//! people. It never names a server: readers are outside the cluster.
+//! The error pages: status, a stable word for programs, title and message for people. No text names a server, because
+//! its readers are outside the cluster.
 
 use std::borrow::Cow;
 
-/// Why a request gets a page of ours instead of a server's answer.
+/// Why a request gets an error page instead of a server's response.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Problem {
     /// 503: no member can take it, or every candidate failed to connect.
     NoServer,
-    /// 503: the database is known, and every replica of it is out of service or pending delete.
+    /// 503: every replica of the database is out of service or pending delete.
     AllOutOfService {
         /// The path as the client addressed it.
         database: String,
     },
-    /// 503: the URL holds a NoteID and the server of the user's entry is gone. A NoteID names
-    /// another document in another replica, so the request is not sent elsewhere
+    /// 503: the URL contains a NoteID and the user's server is gone. Another replica has another document with this NoteID,
+    /// so the request is not sent there
     /// (<https://help.hcltechsw.com/domino/12.0.0/admin/conf_generatingurlsthatrefertotheinternetclustermanage_c.html>).
     NoteIdServerGone {
         /// The database's own link, beginning with `/`.
         link: String,
     },
-    /// 503: the server's connection limit is reached and nobody else can take it.
+    /// 503: every eligible server is at its in-flight limit.
     Overloaded,
-    /// 503: this balancer is about to stop.
+    /// 503: this process is about to stop.
     Draining,
     /// 404: the directory does not know the database, and `unknown_database` or `ambiguous_path` is `not_found`.
     UnknownDatabase,
@@ -34,7 +32,7 @@ pub enum Problem {
     Misdirected,
     /// 502: the server failed after the request was sent to it.
     BadGateway,
-    /// 502: what the server answered is not HTTP that one could pass on.
+    /// 502: the response is not valid HTTP.
     MalformedResponse,
     /// 504: the server did not answer in time.
     GatewayTimeout,
@@ -48,7 +46,7 @@ pub enum Problem {
     BodyTooLarge,
     /// 414.
     UriTooLong,
-    /// 417: something else than `100-continue` is expected.
+    /// 417: the request expects something other than `100-continue`.
     ExpectationFailed,
     /// 429.
     TooManyRequests,
@@ -56,12 +54,12 @@ pub enum Problem {
     HeadersTooLarge,
     /// 501.
     NotImplemented,
-    /// 500: a fault of our own.
+    /// 500: a fault of the proxy.
     Internal,
 }
 
-/// What a [`Problem`] says.
-pub(super) struct Words {
+/// The text of an error page.
+pub(super) struct ProblemText {
     pub status: u16,
     /// Stable, for programs.
     pub error: &'static str,
@@ -71,7 +69,7 @@ pub(super) struct Words {
     pub retry_after: Option<u32>,
 }
 
-/// Those that always read the same, which is all but the ones that carry something.
+/// The problems without a variable part.
 pub(super) const CONSTANT: [Problem; 18] = [
     Problem::NoServer,
     Problem::Overloaded,
@@ -94,19 +92,20 @@ pub(super) const CONSTANT: [Problem; 18] = [
 ];
 
 impl Problem {
-    /// The status this problem is answered with.
+    /// The status of the response.
     #[must_use]
     pub fn status(&self) -> u16 {
-        self.words().status
+        self.text().status
     }
 
     /// The stable word for programs: `no_server`, `bad_gateway`.
     #[must_use]
     pub fn word(&self) -> &'static str {
-        self.words().error
+        self.text().error
     }
 
-    pub(super) fn words(&self) -> Words {
+    /// One table of all texts.
+    pub(super) fn text(&self) -> ProblemText {
         let (status, error, title, message, retry_after) = match self {
             Self::NoServer => (
                 503,
@@ -114,7 +113,7 @@ impl Problem {
                 "No server is available",
                 "None of the servers that could answer this request is available at the moment. \
                  Please try again shortly.",
-                // Two good probes, five seconds apart, bring a server back.
+                // A server is back after two successful probes, five seconds apart.
                 Some(10),
             ),
             Self::AllOutOfService { database } => {
@@ -122,7 +121,7 @@ impl Problem {
                     "Every replica of {database} was taken out of service by an administrator. \
                      It can be opened again when one of them is back in service."
                 );
-                return Words {
+                return ProblemText {
                     status: 503,
                     error: "out_of_service",
                     title: "This database is out of service",
@@ -134,69 +133,68 @@ impl Problem {
                 503,
                 "note_id_server_gone",
                 "The server you were working with is not available",
-                "This address holds a NoteID, which names another document in another replica of the \
-                 database. The request was therefore not sent to another server. Open the database to go on.",
+                "This address contains a NoteID, which means another document in another replica of the database. \
+                 The request was therefore not sent to another server. Open the database to continue.",
                 Some(30),
             ),
             Self::Overloaded => (
                 503,
                 "overloaded",
                 "The servers are busy",
-                "The servers that could answer this request have no room for it at the moment. \
-                 Please try again shortly.",
+                "All servers that could answer this request are at their limit. Please try again shortly.",
                 Some(2),
             ),
             Self::Draining => (
                 503,
                 "draining",
                 "This site is being restarted",
-                "This request came while the service was stopping. Please try again shortly.",
+                "The service is stopping. Please try again shortly.",
                 Some(5),
             ),
             Self::UnknownDatabase => (
                 404,
                 "unknown_database",
                 "There is no such database",
-                "No database is known at this address. Please check how it is spelled.",
+                "There is no database at this address. Please check the spelling.",
                 None,
             ),
             Self::AmbiguousConflict => (
                 409,
                 "ambiguous_path",
                 "More than one database has this address",
-                "Several different databases have the same path, and this request does not say which of \
-                 them it is for. Open the address in a browser first and choose one, or use the replica ID.",
+                "Several databases have the same path, and this request does not say which one it is for. \
+                 Open the address in a browser and choose one, or use the replica ID.",
                 None,
             ),
             Self::Misdirected => (
                 421,
                 "misdirected",
                 "This site is not served here",
-                "The host name of this request belongs to no cluster that is served here.",
+                "The host name of this request does not belong to a site that is served here.",
                 None,
             ),
             Self::BadGateway => (
                 502,
                 "bad_gateway",
-                "The server failed while it was answering",
-                "The connection to the server broke after the request had been sent. It was not sent a second \
-                 time, because it may have been carried out. Please check before you repeat it.",
+                "The server failed while responding",
+                "The connection to the server broke after the request was sent. The request was not repeated, \
+                 because it may have been carried out. Please check before you repeat it.",
                 None,
             ),
             Self::MalformedResponse => (
                 502,
                 "malformed_response",
                 "The server's response could not be understood",
-                "The server sent a malformed response. The request was not sent a second time, because it may have \
-                 been carried out. Please check before you repeat it.",
+                "The server's response is not valid HTTP. The request was not repeated, because it may have been \
+                 carried out. Please check before you repeat it.",
                 None,
             ),
             Self::GatewayTimeout => (
                 504,
                 "gateway_timeout",
-                "The server did not answer in time",
-                "The request was sent, but no answer came in time. It was not sent a second time, because it \
-                 may have been carried out. Please check before you repeat it.",
+                "The server did not respond in time",
+                "The request was sent, but no response came in time. The request was not repeated, because it may \
+                 have been carried out. Please check before you repeat it.",
                 None,
             ),
             Self::BadRequest(reason) => {
@@ -220,7 +218,7 @@ impl Problem {
                 413,
                 "body_too_large",
                 "The request is too large",
-                "What was sent is larger than this site accepts.",
+                "The content of this request is larger than this site accepts.",
                 None,
             ),
             Self::UriTooLong => (
@@ -263,10 +261,10 @@ impl Problem {
                 500,
                 "internal",
                 "Something went wrong here",
-                "The request could not be handled, and the fault is not yours. Please try again.",
+                "The request failed because of an error in this service. Please try again.",
                 None,
             ),
         };
-        Words { status, error, title, message: Cow::Borrowed(message), retry_after }
+        ProblemText { status, error, title, message: Cow::Borrowed(message), retry_after }
     }
 }

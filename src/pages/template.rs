@@ -1,22 +1,19 @@
-//! An HTML file with `{{names}}` in it, checked once and filled often.
-//!
-//! In: the text of a template and the names it may hold. Out: [`Template`], which turns values that
-//! are already harmless HTML into a page. It never escapes and never looks at a request.
+//! HTML templates with `{{placeholders}}`, checked when they are loaded. Values must be escaped already.
 
 use std::path::{Path, PathBuf};
 
-/// Why a page of the shop's own cannot be used.
+/// Why a custom page cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum PagesError {
-    /// The directory or a file in it cannot be read, or is no UTF-8.
+    /// The directory or a file in it cannot be read, or is not UTF-8.
     #[error("cannot read {}: {source}", file.display())]
     Unreadable {
         /// Directory or file.
         file: PathBuf,
-        /// What the system said.
+        /// The cause.
         source: std::io::Error,
     },
-    /// A name between braces that this page does not know.
+    /// A placeholder that this page does not have.
     #[error("{}, line {line}: unknown placeholder `{{{{{name}}}}}`, this page has {known}", file.display())]
     UnknownPlaceholder {
         /// Template file.
@@ -25,7 +22,7 @@ pub enum PagesError {
         line: usize,
         /// As written.
         name: String,
-        /// All that may stand there.
+        /// The placeholders of this page.
         known: String,
     },
     /// `{{` without `}}` on the same line.
@@ -36,42 +33,42 @@ pub enum PagesError {
         /// Counted from 1.
         line: usize,
     },
-    /// A page that would not do what it is for.
-    #[error("{} does not hold the placeholder `{{{{{name}}}}}`", file.display())]
+    /// A page without its required placeholder.
+    #[error("{} does not contain the placeholder `{{{{{name}}}}}`", file.display())]
     Missing {
         /// Template file.
         file: PathBuf,
-        /// What must stand there.
+        /// The required placeholder.
         name: &'static str,
     },
 }
 
-/// A parsed template.
+/// A template that has been checked.
 #[derive(Clone, Debug)]
 pub struct Template {
-    /// The shop's own, which may use what lies elsewhere.
-    pub is_replaced: bool,
-    /// Literal text, each piece but the last followed by a placeholder.
+    /// It comes from `pages`, and may load resources of other sites.
+    pub is_custom: bool,
+    /// Literal text, followed by a placeholder except at the end.
     pieces: Vec<(String, Option<&'static str>)>,
 }
 
 impl Template {
-    /// A page with nothing on it.
+    /// An empty page.
     #[must_use]
     pub fn empty() -> Self {
-        Self { is_replaced: false, pieces: Vec::new() }
+        Self { is_custom: false, pieces: Vec::new() }
     }
 
-    /// The same, known to be the shop's own.
+    /// The same as a custom page.
     #[must_use]
-    pub fn of_the_shop(self) -> Self {
-        Self { is_replaced: true, ..self }
+    pub fn into_custom(self) -> Self {
+        Self { is_custom: true, ..self }
     }
 
-    /// Splits `text` at its placeholders. `file` is for messages alone.
+    /// Splits `text` at its placeholders. `file` is for error messages only.
     ///
     /// # Errors
-    /// When a placeholder is not among `known`, is not closed, or the one of `required` is missing.
+    /// When a placeholder is unknown or not closed, or `required` is missing.
     pub fn parse(
         file: &Path,
         text: &str,
@@ -102,10 +99,10 @@ impl Template {
         if !pieces.iter().any(|(_, p)| *p == Some(required)) {
             return Err(PagesError::Missing { file: file.to_owned(), name: required });
         }
-        Ok(Self { is_replaced: false, pieces })
+        Ok(Self { is_custom: false, pieces })
     }
 
-    /// The page, with `value(name)` in place of each placeholder. Values must be harmless HTML.
+    /// The page with `value(name)` in place of each placeholder.
     #[must_use]
     pub fn fill<'a>(&'a self, value: impl Fn(&'static str) -> &'a str) -> String {
         let mut out = String::with_capacity(4096);
@@ -150,6 +147,6 @@ mod tests {
         let unclosed = parse("{{message}}\n\n{{title\n}}").unwrap_err().to_string();
         assert_eq!(unclosed, "pages/error.html, line 3: `{{` is not closed by `}}`");
         let missing = parse("{{title}}").unwrap_err().to_string();
-        assert_eq!(missing, "pages/error.html does not hold the placeholder `{{message}}`");
+        assert_eq!(missing, "pages/error.html does not contain the placeholder `{{message}}`");
     }
 }

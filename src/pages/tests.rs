@@ -1,4 +1,4 @@
-//! What the pages promise: status, form, no way out of the markup, the shop's own templates.
+//! What the pages promise: status, format, valid markup whatever the input, custom templates.
 
 #![allow(clippy::unwrap_used)]
 use super::*;
@@ -9,11 +9,11 @@ use std::borrow::Cow;
 
 const JSON_ONLY: Option<&[u8]> = Some(b"application/json");
 
-fn text(rendered: &Rendered) -> &str {
+fn text(rendered: &RenderedPage) -> &str {
     std::str::from_utf8(&rendered.body).unwrap()
 }
 
-fn value(rendered: &Rendered) -> Value {
+fn value(rendered: &RenderedPage) -> Value {
     assert_eq!(rendered.content_type, "application/json; charset=utf-8");
     serde_json::from_slice(&rendered.body).unwrap()
 }
@@ -46,7 +46,7 @@ fn skeleton(html: &str) -> Vec<String> {
     let mut rest = html;
     while let Some((before, after)) = rest.split_once('<') {
         assert!(!before.contains('>') || open.last().is_some_and(|o| o == "style"), "stray > in {before:?}");
-        // No attribute of ours may hold `>`, so the first one ends the tag.
+        // No attribute may contain `>`, so the first one ends the tag.
         let (tag, after) = after.split_once('>').unwrap();
         let unquoted: String =
             tag.split('"').enumerate().filter(|(i, _)| i % 2 == 0).map(|(_, t)| t).collect();
@@ -65,7 +65,7 @@ fn skeleton(html: &str) -> Vec<String> {
 }
 
 #[test]
-fn built_in_templates_obey_the_rules_for_a_shops_own() {
+fn built_in_templates_obey_the_rules_for_custom_ones() {
     for kind in [&ERROR, &CHOICE, &LIST] {
         kind.parse(Path::new(kind.file), kind.built_in).unwrap();
     }
@@ -169,7 +169,7 @@ fn no_other_site_may_frame_own_answers_and_the_built_in_pages_run_nothing_but_th
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("error.html"), "<img src=https://acme.example/logo.png>{{message}}")
         .unwrap();
-    let policy = |page: &Rendered| {
+    let policy = |page: &RenderedPage| {
         let fields: http::HeaderMap = page.headers().collect();
         assert_eq!(fields["x-frame-options"], "SAMEORIGIN");
         assert_eq!(fields["x-content-type-options"], "nosniff");
@@ -238,7 +238,7 @@ fn the_list_is_sorted_by_title_without_regard_to_case() {
 }
 
 #[test]
-fn a_shops_own_page_replaces_only_the_one_it_is_for() {
+fn a_custom_page_replaces_only_the_one_it_is_for() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("error.html"), "<h1>Acme {{status}}</h1>{{message}}{{link}}").unwrap();
     let pages = Pages::load(dir.path()).unwrap();

@@ -1,12 +1,16 @@
-//! What an answer says in the affinity cookie: which server serves this browser from now on. Apart from the rest of
-//! the answer's head, as it alone depends on who the user is.
+//! The affinity cookie of a response: which server this user goes to from now on. It is separate from the rest of the
+//! head because it alone depends on the user.
 
-use http::{Method, header};
+use http::{Method, StatusCode, header};
 use pingora::Result;
 use pingora_http::{RequestHeader, ResponseHeader};
 use smallvec::SmallVec;
 
-use super::ctx::{Attempt, Routed};
+use super::attempt::Attempt;
+use super::database_lookup::{tag_of, tag_of_target};
+use super::failover;
+use super::route_context::origin_form;
+use super::routed::Routed;
 use crate::domain::affinity::entries::ANY_DATABASE;
 use crate::domain::affinity::session::login_name;
 use crate::domain::affinity::{self, Entries, SameSite, carried};
@@ -15,55 +19,58 @@ use crate::domain::url::{self, ServerCommand};
 use crate::state::view::Entry;
 use crate::util::clock;
 
-/// What an answer has to do with the user's entries, beside its head.
+/// What a response means for the user's entries, besides its head.
 #[derive(Debug)]
-pub struct Answered<'a> {
+pub struct ResponseContext<'a> {
     /// As the client sent it.
     pub request: &'a RequestHeader,
-    /// Servers that are out for this request.
+    /// Servers that this request did not go to again.
     pub tried: &'a [MemberIx],
     /// The server that a `Location` named, with the database tag of its target.
     pub redirected_to: Option<(MemberIx, u32)>,
     /// The head has a `Set-Cookie`.
     pub sets_cookies: bool,
+    /// The body is a page.
+    pub is_html: bool,
 }
 
-/// Writes the affinity cookie where the browser must be told.
+/// Writes the affinity cookie where it changes.
 ///
-/// The answer to a request that could not bring the cookie says nothing of the user's entries, and must not overwrite
-/// them. A login that arrived with it (SAML and OIDC post from the identity provider's site) is remembered in a cookie
-/// of its own, which the next request that brings both gets into the affinity cookie.
+/// A browser withholds the cookie from some cross-site requests; the entries are then unknown and must not be
+/// overwritten. A login with such a request (SAML and OIDC post from the identity provider's site) gets a cookie of its
+/// own, which the next request with both cookies merges into the affinity cookie.
 ///
 /// # Errors
-/// When Pingora refuses the cookie, which is made of its own alphabet.
+/// When Pingora refuses the cookie, whose alphabet is valid.
 pub fn write(
     head: &mut ResponseHeader,
     routed: &mut Routed,
     attempt: &Attempt,
-    answer: &Answered<'_>,
+    response: &ResponseContext<'_>,
 ) -> Result<()> {
     let settings = &routed.cluster.settings.affinity;
     let now = u32::try_from(clock::unix_secs()).unwrap_or(u32::MAX);
     let Some(serving) = routed.view.entry(attempt.member).map(Entry::tag) else { return Ok(()) };
-    let login = if answer.sets_cookies { login_of(head, routed, answer) } else { None };
-    let mut entries = routed.entries.clone();
-    let tell = update(&mut entries, head, routed, attempt, answer, login, now) || routed.has_login;
+    let login = if response.sets_cookies { login_of(head, routed, response) } else { None };
+    let mut entries = routed.affinity.entries.clone();
+    let tell = update(&mut entries, head.status, routed, attempt, response, login, now)
+        || routed.affinity.has_login_cookie;
     if !tell && login.is_none() {
         return Ok(());
     }
-    let (headers, method) = (&answer.request.headers, &answer.request.method);
-    let is_carried = routed.has_affinity
+    let (headers, method) = (&response.request.headers, &response.request.method);
+    let is_carried = routed.affinity.has_affinity_cookie
         || carried::is_carried(settings.same_site, method, headers, &routed.authority, routed.tls);
     if is_carried && tell {
         if let Some(value) = routed.cluster.keys.encode(&entries).filter(|_| !entries.is_empty()) {
             set(head, routed, &settings.cookie, &value, settings.same_site.on(routed.tls))?;
         }
-        if routed.has_login {
+        if routed.affinity.has_login_cookie {
             set(head, routed, &login_name(&settings.cookie), "", SameSite::Lax)?;
         }
-        routed.entries = entries;
+        routed.affinity.entries = entries;
     } else if !is_carried && let Some(Login { database, is_session: true, .. }) = login {
-        // Not `Strict` either: the browser follows a redirect out of the other site's page.
+        // Not `Strict`, as the browser follows a redirect from a page of the other site.
         let entry = affinity::Entry { server: serving, database, time: now };
         if let Some(value) = routed.cluster.keys.encode_login(entry) {
             set(head, routed, &login_name(&settings.cookie), &value, SameSite::Lax)?;
@@ -72,47 +79,47 @@ pub fn write(
     Ok(())
 }
 
-/// The user's entries after this answer. True when the browser must be told.
+/// Updates the user's entries. True where the cookie must be written.
 fn update(
     entries: &mut Entries,
-    head: &ResponseHeader,
+    status: StatusCode,
     routed: &Routed,
     attempt: &Attempt,
-    answer: &Answered<'_>,
+    response: &ResponseContext<'_>,
     login: Option<Login>,
     now: u32,
 ) -> bool {
     let idle = u32::try_from(routed.cluster.settings.affinity.idle_timeout.as_secs()).unwrap_or(u32::MAX);
     let Some(serving) = routed.view.entry(attempt.member).map(Entry::tag) else { return false };
-    if let Some(login) = routed.login {
+    if let Some(login) = routed.affinity.login {
         entries.merge(login);
     }
-    if let Some((member, tag)) = answer.redirected_to
+    if let Some((member, tag)) = response.redirected_to
         && let Some(entry) = routed.view.entry(member)
     {
         let tell = entries.touch(entry.tag(), tag, now, idle);
         entries.forget_former(tag);
         return tell;
     }
-    if is_html(head)
-        && let Some(tag) = routed.database_tag
+    if response.is_html
+        && let Some(tag) = routed.database.tag
     {
-        let tell = record(entries, routed, attempt, answer.tried, tag, now, idle);
+        let tell = update_entry(entries, routed, attempt, response.tried, tag, now, idle);
         return entries.login_used(serving) || tell;
     }
     let Some(Login { database, is_form, .. }) = login else { return false };
-    // Sessions that live side by side lead to their servers by themselves.
+    // Isolated session cookies name their servers themselves.
     let leads_itself = routed.cluster.cookies.keeps_sessions_apart();
-    if leads_itself && (database == ANY_DATABASE || !head.status.is_redirection()) {
+    if leads_itself && (database == ANY_DATABASE || !status.is_redirection()) {
         false
-    } else if !is_form && Some(database) == routed.database_tag {
-        record(entries, routed, attempt, answer.tried, database, now, idle)
+    } else if !is_form && Some(database) == routed.database.tag {
+        update_entry(entries, routed, attempt, response.tried, database, now, idle)
     } else {
         entries.touch(serving, database, now, idle)
     }
 }
 
-/// Sets a cookie of ours for this host; an empty value deletes it.
+/// Sets a cookie for this host; an empty value deletes it.
 fn set(
     head: &mut ResponseHeader,
     routed: &Routed,
@@ -130,50 +137,50 @@ fn set(
     Ok(())
 }
 
-/// A login that an answer completes.
+/// A login that a response completes.
 #[derive(Clone, Copy, Debug)]
 struct Login {
-    /// Tag of the database that the user gets to see next.
+    /// Tag of the database that the user sees next.
     database: u32,
-    /// It is good on this server alone.
+    /// The session is valid on this server only.
     is_session: bool,
     /// It follows a login form, or the message of an identity provider.
     is_form: bool,
 }
 
-/// The login that the answer completes, if it does: it sets a session cookie, or it is the redirect that follows a
-/// login form. A token of multi-server SSO is good on every server, so nobody has to follow it.
-fn login_of(head: &ResponseHeader, routed: &Routed, answer: &Answered<'_>) -> Option<Login> {
+/// The login that the response completes, if any: it sets a session cookie, or redirects after a login form. A token
+/// of multi-server SSO is valid on every server, so it needs no entry.
+fn login_of(head: &ResponseHeader, routed: &Routed, response: &ResponseContext<'_>) -> Option<Login> {
     let mut set = head.headers.get_all(header::SET_COOKIE).iter();
     let is_session = set.any(|cookie| routed.cluster.cookies.gives_session(cookie.as_bytes()));
-    let (_, target) = super::route::origin_form(answer.request.raw_path());
-    let command = url::parse(target).command.server_command();
+    let command = url::parse(response.request.raw_path()).command.server_command();
     let is_form = matches!(command, Some(ServerCommand::Login | ServerCommand::ProviderLogin))
-        && answer.request.method == Method::POST
+        && response.request.method == Method::POST
         && head.status.is_redirection();
     if !is_session && !is_form {
         return None;
     }
-    let hinted = || routed.hinted.map(|found| super::route::tag_of(&routed.cluster, &routed.view, &found));
-    let database = database_of_location(head, routed).or_else(hinted).or(routed.database_tag);
+    let hinted =
+        || routed.affinity.hinted_database.map(|found| tag_of(&routed.cluster, &routed.view, &found));
+    let database = database_of_location(head, routed).or_else(hinted).or(routed.database.tag);
     Some(Login { database: database.unwrap_or(ANY_DATABASE), is_session, is_form })
 }
 
-/// The database to which an answer redirects the browser.
+/// The database to which the response redirects.
 fn database_of_location(head: &ResponseHeader, routed: &Routed) -> Option<u32> {
     let location = head.headers.get(header::LOCATION)?.as_bytes();
     let is_absolute = url::path_and_query_of_absolute(location).is_some();
     if is_absolute && !carried::is_ours(location, &routed.authority, routed.tls) {
         return None;
     }
-    let (_, target) = super::route::origin_form(location);
+    let (_, target) = origin_form(location);
     let is_form = url::parse(target).is_login_form();
-    if is_form { None } else { super::route::tag_of_target(&routed.cluster, &routed.view, target) }
+    if is_form { None } else { tag_of_target(&routed.cluster, &routed.view, target) }
 }
 
-/// The entry after this answer. A user whose server is merely not answering this once keeps it; one whose
-/// server is gone moves with everything.
-fn record(
+/// Updates the entry of a database. A user keeps a server that failed only this request, and moves with all entries
+/// from one that is gone.
+fn update_entry(
     entries: &mut Entries,
     routed: &Routed,
     attempt: &Attempt,
@@ -183,16 +190,16 @@ fn record(
     idle: u32,
 ) -> bool {
     let Some(serving) = routed.view.entry(attempt.member).map(Entry::tag) else { return false };
-    let Some(home) = routed.entry.filter(|home| *home != attempt.member) else {
+    let Some(home) = routed.affinity.entry.filter(|home| *home != attempt.member) else {
         return entries.touch(serving, tag, now, idle);
     };
     let Some(home_tag) = routed.view.entry(home).map(Entry::tag) else {
         return entries.touch(serving, tag, now, idle);
     };
     let goes_back = routed.cluster.settings.affinity.fail_back.is_some();
-    // What would selection say of the old server now, had this request not tried it?
+    // The verdict on the old server for a request that has not tried it.
     let without_this: SmallVec<[MemberIx; 4]> = tried.iter().copied().filter(|m| *m != home).collect();
-    match super::failover::decide(routed, &without_this).verdict(home) {
+    match failover::decide(routed, &without_this).verdict(home) {
         Some(Verdict::Unreachable) => {
             if goes_back {
                 entries.remember_all(home_tag);
@@ -207,15 +214,7 @@ fn record(
             entries.touch(serving, tag, now, idle)
         }
         None => entries.touch(serving, tag, now, idle),
-        // It can serve: one retried request, or one that found it full, moves nobody.
+        // It can serve: one retried request, or one that found it full, moves no user.
         Some(_) => entries.touch(home_tag, tag, now, idle),
     }
-}
-
-fn is_html(head: &ResponseHeader) -> bool {
-    let is = |kind: &[u8], name: &[u8]| {
-        kind.get(..name.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(name))
-    };
-    let kind = head.headers.get(header::CONTENT_TYPE).map(|kind| kind.as_bytes());
-    kind.is_some_and(|kind| is(kind, b"text/html") || is(kind, b"application/xhtml+xml"))
 }

@@ -1,7 +1,5 @@
-//! What one client may do, beyond the shape of its requests: how many a second, and how many at a time.
-//!
-//! In: client addresses, and the settings of `limits`. Out: may this request pass. The first it counts in a sketch of
-//! fixed size, the second for clients that have a request in progress: strangers cannot make it grow.
+//! The requests per second of one client, and those in flight at a time. The rate is counted in a sketch of fixed size,
+//! the others only for clients with a request in flight, so that many addresses cannot exhaust memory.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -30,17 +28,17 @@ impl Default for ClientRate {
 }
 
 impl ClientRate {
-    /// Counts a request. False when it is one too many; `limits` may say that there is no limit.
+    /// Counts a request. False where it exceeds the limit.
     pub fn allows(&self, client: Option<IpAddr>, limits: &Limits) -> bool {
-        let most = isize::try_from(limits.per_client_requests).unwrap_or(isize::MAX);
+        let max = isize::try_from(limits.per_client_requests).unwrap_or(isize::MAX);
         match client {
-            Some(client) if most > 0 && !limits.is_exempt(client) => self.0.observe(&client, 1) <= most,
+            Some(client) if max > 0 && !limits.is_exempt(client) => self.0.observe(&client, 1) <= max,
             _ => true,
         }
     }
 }
 
-/// Requests of every client that are in progress. The counts are exact: nobody pays for another's requests.
+/// Requests in flight of every client. The counts are exact, so no client is refused for requests of another.
 #[derive(Debug, Default)]
 pub struct ClientsInFlight {
     places: Arc<Places>,
@@ -48,28 +46,28 @@ pub struct ClientsInFlight {
 }
 
 impl ClientsInFlight {
-    /// Counts a request until what comes back is dropped; nothing comes back where no limit applies.
+    /// Counts a request until the permit is dropped; `None` where no limit applies.
     ///
     /// # Errors
-    /// When it is one too many.
+    /// Where it exceeds the limit.
     pub fn begin(&self, client: Option<IpAddr>, limits: &Limits) -> Result<Option<Place>, Full> {
-        let most = limits.per_client_in_flight;
-        let Some(client) = client.filter(|client| most > 0 && !limits.is_exempt(*client)) else {
+        let max = limits.per_client_in_flight;
+        let Some(client) = client.filter(|client| max > 0 && !limits.is_exempt(*client)) else {
             return Ok(None);
         };
-        self.places.take(Some(client), 0, most).map(Some)
+        self.places.take(Some(client), 0, max).map(Some)
     }
 
-    /// Says in the log that a request was refused, once a second at most.
-    pub fn refused(&self, client: Option<IpAddr>, limits: &Limits) {
+    /// Logs that a request was refused, at most once per second.
+    pub fn log_refused(&self, client: Option<IpAddr>, limits: &Limits) {
         let second = clock::unix_ms() / 1000;
         if let Some(client) = client
             && self.logged.swap(second, Relaxed) != second
         {
-            let most = limits.per_client_in_flight;
+            let max = limits.per_client_in_flight;
             log::warn!(
                 target: "icm::clients",
-                "{client} has {most} requests in progress (limits.per_client.requests_in_flight): more get 429"
+                "{client} has {max} requests in flight (limits.per_client.requests_in_flight): more get 429"
             );
         }
     }
@@ -80,7 +78,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_client_may_send_so_many_requests_a_second_and_others_are_not_held_to_account() {
+    fn the_rate_of_one_client_does_not_limit_another() {
         let (one, other) = (Some([10, 0, 0, 1].into()), Some([10, 0, 0, 2].into()));
         let limits = Limits { per_client_requests: 5, ..Limits::default() };
         let rate = ClientRate::default();
@@ -92,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn a_client_may_have_so_many_requests_in_progress_unless_its_network_is_exempt() {
+    fn requests_in_flight_of_a_client_are_limited_unless_its_network_is_exempt() {
         let (one, other) = (Some([10, 0, 0, 1].into()), Some([10, 0, 0, 2].into()));
         let mut limits = Limits { per_client_in_flight: 2, ..Limits::default() };
         let clients = ClientsInFlight::default();

@@ -1,28 +1,27 @@
-//! May this request be tried again, and on which server.
-//!
-//! In: the request's state and what just failed. Out: yes with the next server chosen, or no. A
-//! request that may have been executed is never sent a second time unless its method, its Domino
-//! command and its body all allow it.
+//! Whether a request may be tried again, and on which server. A request that may have been executed is sent a second
+//! time only if its method, its Domino command and its body allow it.
 
 use std::sync::atomic::Ordering::Relaxed;
 
 use pingora_proxy::Session;
 use smallvec::SmallVec;
 
-use super::ctx::{Ctx, Failure, Routed};
+use super::attempt::AttemptFailure;
+use super::ctx::Ctx;
+use super::routed::Routed;
 use crate::config::settings::UnknownCommands;
 use crate::domain::directory::Mark;
 use crate::domain::select::{self, Candidate, Decision, MemberIx, Outcome, Question};
 use crate::domain::url::Class;
 use crate::util::clock;
 
-/// Asks selection about this request as things are now.
+/// Runs selection for this request with the current state of the servers.
 #[must_use]
 pub fn decide(routed: &Routed, tried: &[MemberIx]) -> Decision {
     let mut candidates: SmallVec<[Candidate; 8]> = SmallVec::new();
-    // What belongs to a page of another database, a login form above all, is of use only to a server that holds
-    // it: should the user's own be gone, then to another one that does.
-    if let Some(hinted) = &routed.hinted {
+    // A request that belongs to a page of another database, such as a login form, needs a server with that database:
+    // the user's own, else another one.
+    if let Some(hinted) = &routed.affinity.hinted_database {
         routed.view.candidates(Some(hinted), &mut candidates);
         for candidate in &mut candidates {
             candidate.mark = Mark::InService;
@@ -32,7 +31,7 @@ pub fn decide(routed: &Routed, tried: &[MemberIx]) -> Decision {
             return decision;
         }
     }
-    routed.view.candidates(routed.found.as_ref(), &mut candidates);
+    routed.view.candidates(routed.database.found.as_ref(), &mut candidates);
     ask(routed, &candidates, tried)
 }
 
@@ -40,11 +39,11 @@ fn ask(routed: &Routed, candidates: &[Candidate], tried: &[MemberIx]) -> Decisio
     let question = Question {
         candidates,
         port: routed.port,
-        entry: routed.entry,
-        hint: routed.hint,
-        recent: routed.recent,
-        sessions: &routed.sessions,
-        note_id: routed.note_id,
+        entry: routed.affinity.entry,
+        hint: routed.affinity.hint,
+        recent: routed.affinity.recent,
+        sessions: &routed.affinity.sessions,
+        note_id: routed.database.note_id,
         tried,
         now_ms: clock::now_ms(),
         seed: fastrand::u64(..),
@@ -52,9 +51,8 @@ fn ask(routed: &Routed, candidates: &[Candidate], tried: &[MemberIx]) -> Decisio
     select::decide(&question, &routed.cluster.rules)
 }
 
-/// The method, the command and the body allow a second execution.
-#[must_use]
-pub fn is_replayable(session: &mut Session, routed: &Routed) -> bool {
+/// Whether the method, the command and the body allow a second execution.
+pub(super) fn is_replayable(session: &mut Session, routed: &Routed) -> bool {
     let failover = &routed.cluster.settings.failover;
     let commands_allow = match routed.class {
         Class::Safe => true,
@@ -67,62 +65,62 @@ pub fn is_replayable(session: &mut Session, routed: &Routed) -> bool {
         && !session.as_ref().retry_buffer_truncated()
 }
 
-/// A connection could not be made: nothing was sent, so any request goes on to the next candidate.
-pub fn after_connect_failure(ctx: &mut Ctx) -> bool {
+/// After a failed connect. Nothing was sent, so any request goes on to the next server.
+pub(super) fn after_connect_failure(ctx: &mut Ctx) -> bool {
     let Some(member) = ctx.end_attempt() else { return false };
-    ctx.tried.push(member);
-    ctx.failures.push((member, Failure::Connect));
+    ctx.failover.tried.push(member);
+    ctx.failover.failures.push((member, AttemptFailure::Connect));
     let again = choose_next(ctx);
     if again {
-        count(ctx, Failure::Connect);
+        count_failover(ctx, AttemptFailure::Connect);
     }
     again
 }
 
-/// After so many pooled connections that were unfit for a request, it gets a new one.
-const MAX_UNFIT: u32 = 3;
+/// A request opens a new connection after this many pooled ones that it could not use.
+const MAX_UNFIT_CONNECTIONS: u32 = 3;
 
-/// The pooled connection is unfit, and nothing was sent: the same server is asked on another one. The attempt is over,
-/// and counts as none.
-pub fn take_another_connection(ctx: &mut Ctx) {
+/// After a pooled connection that cannot be used. Nothing was sent, so the same server gets the request on another one,
+/// and the attempt does not count.
+pub(super) fn take_another_connection(ctx: &mut Ctx) {
     let Some((member, why)) = ctx.attempt.as_ref().map(|attempt| (attempt.member, attempt.why)) else {
         return;
     };
     ctx.end_attempt();
-    ctx.attempts = ctx.attempts.saturating_sub(1);
-    ctx.unfit += 1;
-    if ctx.unfit >= MAX_UNFIT {
-        ctx.fresh = Some(member);
+    ctx.failover.attempts = ctx.failover.attempts.saturating_sub(1);
+    ctx.failover.unfit_connections += 1;
+    if ctx.failover.unfit_connections >= MAX_UNFIT_CONNECTIONS {
+        ctx.failover.retry_on_new_connection = Some(member);
     }
-    ctx.next = Some((member, why));
+    ctx.failover.next = Some((member, why));
 }
 
-/// The request was sent, and no final answer came of it, or one that tries the next. The attempt is
-/// over if the answer is yes.
-pub fn after_failure(session: &mut Session, ctx: &mut Ctx, failure: Failure) -> bool {
+/// After the request was sent without success. True where another attempt follows: then this one has ended.
+pub(super) fn after_failure(session: &mut Session, ctx: &mut Ctx, failure: AttemptFailure) -> bool {
     let Some(attempt) = &ctx.attempt else { return false };
     let (member, reused) = (attempt.member, attempt.reused);
     let Some(routed) = &ctx.routed else { return false };
     let failover = &routed.cluster.settings.failover;
-    // A connection that has grown old in the pool says nothing about the server: it may be asked
-    // again, on another connection, once.
-    let stale_connection =
-        reused && failure == Failure::Broken && !ctx.failures.iter().any(|(m, _)| *m == member);
-    let allowed = failure != Failure::Malformed
+    // An old pooled connection that broke says nothing about the server, which gets the request once more on a new one.
+    let stale_connection = reused
+        && failure == AttemptFailure::Broken
+        && !ctx.failover.failures.iter().any(|(m, _)| *m == member);
+    let allowed = failure != AttemptFailure::Malformed
         && is_replayable(session, routed)
-        && ctx.attempts < failover.attempts
+        && ctx.failover.attempts < failover.attempts
         && ctx.started.elapsed() < failover.deadline
-        && (failure != Failure::Timeout || (failover.retry_after_timeout && !ctx.replayed_timeout));
+        && (failure != AttemptFailure::Timeout
+            || (failover.retry_after_timeout && !ctx.failover.timeout_retried));
     if !allowed {
         return false;
     }
     if stale_connection {
-        ctx.fresh = Some(member);
+        ctx.failover.retry_on_new_connection = Some(member);
     } else {
-        ctx.tried.push(member);
+        ctx.failover.tried.push(member);
     }
     let outcome = ctx.outcome;
-    // The budget is asked last: it counts what it grants.
+    // The retry budget comes last, because it counts what it grants.
     let found = has_next(ctx) && {
         ctx.routed.as_ref().is_some_and(|r| {
             let share = r.cluster.settings.failover.retry_budget;
@@ -131,18 +129,18 @@ pub fn after_failure(session: &mut Session, ctx: &mut Ctx, failure: Failure) -> 
     };
     if !found {
         if !stale_connection {
-            ctx.tried.pop();
+            ctx.failover.tried.pop();
         }
-        ctx.next = None;
-        // The server's own answer passes: the request was served after all.
-        if matches!(failure, Failure::Status(_) | Failure::NotFound) {
+        ctx.failover.next = None;
+        // The server's response is passed on, so it counts as served.
+        if matches!(failure, AttemptFailure::Status(_) | AttemptFailure::NotFound) {
             ctx.outcome = outcome;
         }
         return false;
     }
-    ctx.failures.push((member, failure));
-    ctx.replayed_timeout |= failure == Failure::Timeout;
-    count(ctx, failure);
+    ctx.failover.failures.push((member, failure));
+    ctx.failover.timeout_retried |= failure == AttemptFailure::Timeout;
+    count_failover(ctx, failure);
     if let Some(attempt) = &ctx.attempt {
         attempt.in_flight.member().counters.failed_over.fetch_add(1, Relaxed);
     }
@@ -150,8 +148,7 @@ pub fn after_failure(session: &mut Session, ctx: &mut Ctx, failure: Failure) -> 
     true
 }
 
-/// Another server is asked.
-fn count(ctx: &Ctx, failure: Failure) {
+fn count_failover(ctx: &Ctx, failure: AttemptFailure) {
     if let Some(progress) = &ctx.in_progress {
         progress.statistics().here().failovers.fetch_add(1, Relaxed);
     }
@@ -166,16 +163,16 @@ fn choose_next(ctx: &mut Ctx) -> bool {
     !deadline_passed && has_next(ctx)
 }
 
-/// Chooses the next server and remembers it, so that what was promised here is what is tried.
+/// Chooses the server of the next attempt and keeps it, so that a second decision cannot differ.
 fn has_next(ctx: &mut Ctx) -> bool {
     let Some(routed) = &ctx.routed else { return false };
-    let decision = decide(routed, &ctx.tried);
+    let decision = decide(routed, &ctx.failover.tried);
     match decision.outcome {
         Outcome::Serve(member, why) => {
-            ctx.next = Some((member, why));
+            ctx.failover.next = Some((member, why));
             true
         }
-        // Waits for a place in the next attempt.
+        // The next attempt waits until a server is below its limit.
         Outcome::Full => true,
         outcome => {
             ctx.outcome = Some(outcome);

@@ -1,8 +1,8 @@
-//! The framing of a server's answer: repairs what has one reading only, refuses the rest.
+//! The framing of a response: repairs what has only one meaning, refuses the rest. It is separate from
+//! [`super::response_headers`] because it knows nothing of clusters.
 //!
-//! It is separate from [`super::answer`], which maps names and adds policy: this module knows the syntax of HTTP
-//! messages and nothing of clusters. Servers are read by Pingora, so a head must say what Pingora reads
-//! (`init_body_reader` in `pingora-core`): clients frame the body by the head that they get.
+//! Pingora reads the body by its own rules (`init_body_reader` in `pingora-core`), and clients by the head that they get:
+//! both must find the same end.
 //!
 //! RFC 9110 sections 8.6 and 15, RFC 9112 sections 2.3, 6.1 and 6.3.
 
@@ -15,26 +15,26 @@ use pingora_proxy::Session;
 
 /// Why a head cannot be forwarded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum MalformedResponse {
-    /// Several numbers, or something else than a number.
+pub(super) enum MalformedResponse {
+    /// Several numbers, or no number.
     #[error("Content-Length is not one number")]
     ContentLength,
-    /// A coding that nobody undoes, or one whose end is not the end of the body that was read.
+    /// A coding that Pingora does not decode, or whose end it does not see.
     #[error("Transfer-Encoding is not chunked alone")]
     TransferEncoding,
-    /// Its framing is faulty whatever it says (RFC 9112 section 6.1).
+    /// Its framing is faulty by definition (RFC 9112 section 6.1).
     #[error("HTTP/1.0 with Transfer-Encoding")]
     TransferEncodingInHttp10,
-    /// The connection speaks another protocol now, and the client did not ask for one.
+    /// The client did not ask for another protocol.
     #[error("101 without a request for another protocol")]
     SwitchingProtocols,
 }
 
-/// Makes a server's head say in one way how its body is framed, or tells `malformed` why it cannot.
+/// Gives a head one unambiguous framing, or calls `malformed` with the reason why it cannot.
 ///
 /// # Errors
-/// A final 502: the server has answered, so the request is not sent again, and its connection is not used again.
-pub fn check(
+/// 502: the server has processed the request, so it is not sent again, and the connection is not reused.
+pub(super) fn check(
     head: &mut ResponseHeader,
     session: &mut Session,
     malformed: impl FnOnce(MalformedResponse),
@@ -55,32 +55,32 @@ pub fn check(
     })
 }
 
-/// Repairs the head of an answer to a request with this method.
+/// Repairs the head of a response to a request with this method.
 fn normalize(head: &mut ResponseHeader, method: &Method) -> std::result::Result<(), MalformedResponse> {
     let status = head.status.as_u16();
-    // Neither has a length, not even one of 0 (RFC 9110 section 8.6).
-    let never_a_length = status < 200 || status == 204;
+    // These have no length, not even 0 (RFC 9110 section 8.6).
+    let has_no_length = status < 200 || status == 204;
     if head.headers.contains_key(header::TRANSFER_ENCODING) {
-        if never_a_length || status == 304 {
+        if has_no_length || status == 304 {
             head.remove_header(&header::TRANSFER_ENCODING);
         } else {
-            transfer_encoding(head, *method == Method::HEAD)?;
+            repair_transfer_encoding(head, *method == Method::HEAD)?;
         }
     }
-    if never_a_length {
+    if has_no_length {
         head.remove_header(&header::CONTENT_LENGTH);
     } else {
-        content_length(head)?;
+        repair_content_length(head)?;
     }
     if head.version != Version::HTTP_11 {
-        // A proxy says its own version (RFC 9110 section 2.5), and the client's body may be in chunks.
+        // A proxy sends its own version (RFC 9110 section 2.5), and the body may go out in chunks.
         head.set_version(Version::HTTP_11);
     }
     Ok(())
 }
 
-/// One line with one number. Pingora has refused different numbers, and what is no number.
-fn content_length(head: &mut ResponseHeader) -> std::result::Result<(), MalformedResponse> {
+/// Leaves one line with one number. Pingora has refused different numbers and anything else before.
+fn repair_content_length(head: &mut ResponseHeader) -> std::result::Result<(), MalformedResponse> {
     let mut lines = head.headers.get_all(header::CONTENT_LENGTH).iter();
     let Some(first) = lines.next() else { return Ok(()) };
     if lines.next().is_none() && is_plain_number(first.as_bytes()) {
@@ -90,10 +90,8 @@ fn content_length(head: &mut ResponseHeader) -> std::result::Result<(), Malforme
     head.insert_header(header::CONTENT_LENGTH, length).map_err(|_| MalformedResponse::ContentLength)
 }
 
-/// Whether a length is written in the one way that every parser reads alike: digits, no leading zero, and small
-/// enough for a signed integer of 64 bits.
-#[must_use]
-pub fn is_plain_number(text: &[u8]) -> bool {
+/// Whether every parser reads a length alike: digits without a leading zero that fit a signed integer of 64 bits.
+pub(super) fn is_plain_number(text: &[u8]) -> bool {
     match text {
         b"0" => true,
         [b'1'..=b'9', rest @ ..] => rest.len() < 18 && rest.iter().all(u8::is_ascii_digit),
@@ -117,63 +115,66 @@ fn single_length(headers: &HeaderMap) -> Option<u64> {
     length
 }
 
-/// `chunked` in one line, or no coding at all.
-fn transfer_encoding(head: &mut ResponseHeader, is_head: bool) -> std::result::Result<(), MalformedResponse> {
+/// Leaves `chunked` in one line, or no coding.
+fn repair_transfer_encoding(
+    head: &mut ResponseHeader,
+    is_head: bool,
+) -> std::result::Result<(), MalformedResponse> {
     if head.version != Version::HTTP_11 {
         return Err(MalformedResponse::TransferEncodingInHttp10);
     }
     let mut lines = head.headers.get_all(header::TRANSFER_ENCODING).iter();
     if lines.next().is_some_and(|first| first == "chunked") && lines.next().is_none() {
-        // Pingora removes a length beside it before it shows the head.
+        // Pingora has removed a Content-Length.
         return Ok(());
     }
     let refused = MalformedResponse::TransferEncoding;
     match codings(&head.headers) {
-        Codings::Chunked => {
+        TransferCodings::Chunked => {
             let chunked = HeaderValue::from_static("chunked");
             return head.insert_header(header::TRANSFER_ENCODING, chunked).map_err(|_| refused);
         }
-        // There is no body to be framed.
+        // There is no body.
         _ if is_head => {}
-        // Pingora reads to the end of the connection, so that must be where the body ends.
-        Codings::None if closes(&head.headers) => {}
+        // Pingora reads to the end of the connection, so the body must end there.
+        TransferCodings::None if closes(&head.headers) => {}
         _ => return Err(refused),
     }
     head.remove_header(&header::TRANSFER_ENCODING);
     Ok(())
 }
 
-/// What all lines of Transfer-Encoding say together.
-enum Codings {
-    /// `chunked` alone, and Pingora reads chunks.
+/// The codings of all Transfer-Encoding lines.
+enum TransferCodings {
+    /// `chunked` alone, and Pingora reads it so.
     Chunked,
-    /// None is named, or `identity`, which was another word for that.
+    /// None, or `identity`, which once meant that.
     None,
     Other,
 }
 
-fn codings(headers: &HeaderMap) -> Codings {
+fn codings(headers: &HeaderMap) -> TransferCodings {
     let is = |element: &[u8], coding: &str| element.eq_ignore_ascii_case(coding.as_bytes());
-    // Empty elements of a list count for nothing (RFC 9110 section 5.6.1.2). But Pingora looks at the last element
-    // only, also at an empty one.
+    // Empty elements of a list are ignored (RFC 9110 section 5.6.1.2), but Pingora looks only at the last element, even
+    // an empty one.
     let all = || elements(headers, &header::TRANSFER_ENCODING);
     let mut named = all().filter(|element| !element.is_empty());
     match (named.next(), named.next()) {
-        (None, _) => Codings::None,
-        (Some(coding), None) if is(coding, "identity") => Codings::None,
+        (None, _) => TransferCodings::None,
+        (Some(coding), None) if is(coding, "identity") => TransferCodings::None,
         (Some(coding), None) if is(coding, "chunked") && all().last().is_some_and(|e| is(e, "chunked")) => {
-            Codings::Chunked
+            TransferCodings::Chunked
         }
-        _ => Codings::Other,
+        _ => TransferCodings::Other,
     }
 }
 
-/// The server says that it closes the connection after this answer.
+/// Whether the server closes the connection after this response.
 fn closes(headers: &HeaderMap) -> bool {
     elements(headers, &header::CONNECTION).any(|option| option.eq_ignore_ascii_case(b"close"))
 }
 
-/// The elements of a list in any number of lines, without the blanks around them.
+/// The elements of a list in any number of lines, trimmed.
 fn elements<'h>(headers: &'h HeaderMap, name: &header::HeaderName) -> impl Iterator<Item = &'h [u8]> {
     let lines = headers.get_all(name).iter();
     lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b',')).map(<[u8]>::trim_ascii)
@@ -191,7 +192,7 @@ mod tests {
         head
     }
 
-    /// The values of length and coding after the repair.
+    /// The values of Content-Length and Transfer-Encoding after the repair.
     type Framing = (Vec<String>, Vec<String>);
 
     fn repaired(

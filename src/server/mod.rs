@@ -129,7 +129,8 @@ pub fn run(
     restrictions::restore(&balancer)?;
     follow::started(&balancer, followed);
     let access_log = Arc::new(
-        AccessLog::start(&settings.access_log, &balancer.statistics).map_err(StartError::AccessLog)?,
+        AccessLog::start(&settings.access_log, Arc::clone(&balancer.statistics.access_log))
+            .map_err(StartError::AccessLog)?,
     );
     let certificates = Arc::new(Certificates::load(&settings)?);
     certificates.note_expiry(&balancer.snapshot().settings, &balancer.statistics);

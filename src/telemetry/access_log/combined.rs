@@ -1,6 +1,5 @@
-//! Apache's combined format with our fields behind it, each as `name=value`.
-//!
-//! In: a record. Out: one line. <https://httpd.apache.org/docs/2.4/logs.html#combined>
+//! Apache's combined format, followed by the fields of the proxy as `name=value`.
+//! <https://httpd.apache.org/docs/2.4/logs.html#combined>
 
 use std::fmt::Write as _;
 
@@ -9,7 +8,7 @@ use super::record::Record;
 use crate::util::address::Address;
 use crate::util::clock;
 
-/// Appends the line and its end.
+/// Appends the record as one line.
 pub fn push(line: &mut String, record: &Record<'_>) {
     match record.client {
         Some(ip) => line.push_str(&Address::of(ip)),
@@ -32,6 +31,11 @@ pub fn push(line: &mut String, record: &Record<'_>) {
     line.push_str("\" \"");
     push_or_dash(line, record.user_agent);
     line.push_str("\" cluster=");
+    push_own_fields(line, record);
+}
+
+/// The fields that Apache does not have, beginning with the value of `cluster`, and the end of the line.
+fn push_own_fields(line: &mut String, record: &Record<'_>) {
     push_word(line, record.cluster.unwrap_or("-"));
     line.push_str(" db=");
     match record.database {
@@ -58,7 +62,7 @@ pub fn push(line: &mut String, record: &Record<'_>) {
             line.push_str(before);
             push_word(line, name);
             line.push(':');
-            // A word of its own, as everything here.
+            // A space would end the field.
             line.extend(cause.chars().map(|c| if c == ' ' { '_' } else { c }));
             before = ",";
         }
@@ -80,10 +84,10 @@ pub fn push(line: &mut String, record: &Record<'_>) {
     line.push_str("ms\n");
 }
 
-fn push_or_dash(line: &mut String, octets: &[u8]) {
-    if octets.is_empty() {
+fn push_or_dash(line: &mut String, bytes: &[u8]) {
+    if bytes.is_empty() {
         line.push('-');
     } else {
-        push_quoted(line, octets);
+        push_quoted(line, bytes);
     }
 }

@@ -1,19 +1,17 @@
-//! What a client wrote, so that it can neither end a field nor a line.
-//!
-//! In: any octets. Out: text with these escaped, as Apache and nginx do it, or as JSON wants it. Nearly every text
-//! has nothing to escape and is copied at once.
+//! Escapes what a client wrote, so that it cannot end a field or a line: as Apache and nginx do it, or as JSON. Most
+//! texts need no escaping and are copied at once.
 
 use std::fmt::Write as _;
 
 use crate::util::visible;
 
-/// Appends octets for a field in double quotes: everything that is not printable ASCII becomes `\xhh`.
-pub fn push_quoted(out: &mut String, octets: &[u8]) {
-    if let Some(plain) = plain(octets, |b| matches!(b, b' '..=b'~') && b != b'"' && b != b'\\') {
+/// Appends bytes for a field in double quotes: all but printable ASCII becomes `\xhh`.
+pub fn push_quoted(out: &mut String, bytes: &[u8]) {
+    if let Some(plain) = plain(bytes, |b| matches!(b, b' '..=b'~') && b != b'"' && b != b'\\') {
         out.push_str(plain);
         return;
     }
-    for b in octets {
+    for b in bytes {
         match b {
             b'"' | b'\\' => {
                 out.push('\\');
@@ -25,7 +23,7 @@ pub fn push_quoted(out: &mut String, octets: &[u8]) {
     }
 }
 
-/// Appends a name for a field that ends at a blank: letters stay as they are, of any script.
+/// Appends a name for a field that ends at a space: letters of any script stay unchanged.
 pub fn push_word(out: &mut String, text: &str) {
     if let Some(plain) = plain(text.as_bytes(), |b| b.is_ascii_graphic() && b != b'"' && b != b'\\') {
         out.push_str(plain);
@@ -40,20 +38,20 @@ pub fn push_word(out: &mut String, text: &str) {
     }
 }
 
-/// Appends a JSON string with its quotes; octets that are no UTF-8 become U+FFFD.
-pub fn push_json(out: &mut String, octets: &[u8]) {
+/// Appends a JSON string with its quotes; bytes that are not UTF-8 become U+FFFD.
+pub fn push_json(out: &mut String, bytes: &[u8]) {
     out.push('"');
-    if let Some(plain) = plain(octets, |b| matches!(b, b' '..=b'~') && b != b'"' && b != b'\\') {
+    if let Some(plain) = plain(bytes, |b| matches!(b, b' '..=b'~') && b != b'"' && b != b'\\') {
         out.push_str(plain);
     } else {
-        for chunk in octets.utf8_chunks() {
+        for chunk in bytes.utf8_chunks() {
             for c in chunk.valid().chars() {
                 match c {
                     '"' | '\\' => {
                         out.push('\\');
                         out.push(c);
                     }
-                    // Also what JSON allows and a terminal or a reader of lines does not.
+                    // JSON allows some of them, but terminals and line readers do not.
                     c if visible::is_control(c) => {
                         let _ = write!(out, "\\u{:04x}", u32::from(c));
                     }
@@ -68,17 +66,16 @@ pub fn push_json(out: &mut String, octets: &[u8]) {
     out.push('"');
 }
 
-/// Appends a number.
 pub fn push_number(out: &mut String, number: u64) {
     out.push_str(itoa::Buffer::new().format(number));
 }
 
-fn plain(octets: &[u8], is_plain: impl Fn(u8) -> bool) -> Option<&str> {
-    octets.iter().all(|b| is_plain(*b)).then(|| std::str::from_utf8(octets).ok()).flatten()
+fn plain(bytes: &[u8], is_plain: impl Fn(u8) -> bool) -> Option<&str> {
+    bytes.iter().all(|b| is_plain(*b)).then(|| std::str::from_utf8(bytes).ok()).flatten()
 }
 
-fn push_hex(out: &mut String, octet: u8) {
-    let _ = write!(out, "\\x{octet:02x}");
+fn push_hex(out: &mut String, byte: u8) {
+    let _ = write!(out, "\\x{byte:02x}");
 }
 
 #[cfg(test)]
@@ -86,9 +83,9 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn of(push: fn(&mut String, &[u8]), octets: &[u8]) -> String {
+    fn of(push: fn(&mut String, &[u8]), bytes: &[u8]) -> String {
         let mut out = String::new();
-        push(&mut out, octets);
+        push(&mut out, bytes);
         out
     }
 
@@ -104,16 +101,16 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_comes_in_one_line_of_json_comes_out(octets in proptest::collection::vec(any::<u8>(), 0..64)) {
-            let text = of(push_json, &octets);
+        fn whatever_comes_in_one_line_of_json_comes_out(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
+            let text = of(push_json, &bytes);
             prop_assert!(!text.contains('\n'));
             let read: String = serde_json::from_str(&text).unwrap();
-            prop_assert_eq!(read, String::from_utf8_lossy(&octets));
+            prop_assert_eq!(read, String::from_utf8_lossy(&bytes));
         }
 
         #[test]
-        fn whatever_comes_in_a_quoted_field_stays_in_it(octets in proptest::collection::vec(any::<u8>(), 0..64)) {
-            let text = of(push_quoted, &octets);
+        fn whatever_comes_in_a_quoted_field_stays_in_it(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
+            let text = of(push_quoted, &bytes);
             prop_assert!(text.bytes().all(|b| (b' '..=b'~').contains(&b)));
             // Every quote stands behind an odd number of backslashes.
             let mut escaped = false;

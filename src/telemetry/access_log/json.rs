@@ -1,6 +1,4 @@
-//! One JSON object a line, in UTF-8.
-//!
-//! In: a record. Out: one line. Every field is always there; what is not known is `null`.
+//! One JSON object per line, in UTF-8. Every field is always present; an unknown value is `null`.
 
 use std::fmt::Write as _;
 
@@ -10,7 +8,7 @@ use super::escape::{push_json, push_number};
 use super::record::Record;
 use crate::util::clock;
 
-/// Appends the object and the line's end.
+/// Appends the record as one line.
 pub fn push(line: &mut String, record: &Record<'_>) {
     line.push_str("{\"time\":\"");
     clock::push_json_time(line);
@@ -72,13 +70,13 @@ fn key(line: &mut String, name: &str) {
     line.push_str("\":");
 }
 
-/// Nothing is `null`.
-fn text(line: &mut String, name: &str, octets: &[u8]) {
+/// Empty text becomes `null`.
+fn text(line: &mut String, name: &str, bytes: &[u8]) {
     key(line, name);
-    if octets.is_empty() {
+    if bytes.is_empty() {
         line.push_str("null");
     } else {
-        push_json(line, octets);
+        push_json(line, bytes);
     }
 }
 
@@ -90,7 +88,7 @@ fn number(line: &mut String, name: &str, number: Option<u64>) {
     }
 }
 
-/// The protocol as a request line has it.
+/// The protocol as it is written in a request line.
 pub fn protocol(version: Version) -> &'static str {
     match version {
         Version::HTTP_09 => "HTTP/0.9",
@@ -105,7 +103,7 @@ pub fn protocol(version: Version) -> &'static str {
 mod tests {
     use super::*;
     use crate::domain::directory::ReplicaId;
-    use crate::telemetry::access_log::record::Server;
+    use crate::telemetry::access_log::record::LoggedServer;
 
     #[test]
     fn both_formats_stay_one_line_of_their_kind_whatever_a_client_writes() {
@@ -118,7 +116,7 @@ mod tests {
             referer: b"\\\"",
             cluster: Some("Acme Web"),
             database: Some(("a b.nsf", ReplicaId(7))),
-            server: Some(Server { name: "W\"1\\/\u{fc}", state: "BUSY", index: Some(20.4) }),
+            server: Some(LoggedServer { name: "W\"1\\/\u{fc}", state: "BUSY", index: Some(20.4) }),
             attempts: [("Web1", Some("connect")), ("W\"1\\/\u{fc}", None)].into_iter().collect(),
             why: "entry",
             first_byte_ms: Some(3),

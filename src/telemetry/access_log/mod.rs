@@ -1,9 +1,7 @@
-//! The access log: one line a request, written off the request path.
+//! The access log: one line per request, written by a thread of its own.
 //!
-//! In: a request that has ended. Out: a line in Apache's combined format with our fields behind it, or a
-//! JSON object (docs/monitoring.md lists the fields). The queue is bounded: when the disk cannot keep up, lines
-//! are dropped and counted, and no request waits. Lines are formatted into buffers that come back from the
-//! writer, so that a busy log allocates nothing.
+//! The queue is bounded: when the disk cannot keep up, lines are dropped and counted, and no request waits. Lines are
+//! formatted into buffers that the writer gives back, so that a busy log does not allocate.
 
 mod combined;
 mod escape;
@@ -12,42 +10,47 @@ pub mod record;
 mod writer;
 
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use pingora::Error;
-use pingora_proxy::Session;
-
 use crate::config::settings::{self, LogFormat, LogTarget};
-use crate::edge::gate::Refusal;
-use crate::proxy::ctx::Ctx;
-use crate::telemetry::statistics::Statistics;
 use record::Record;
-use writer::{Order, Queue};
+use writer::{LineQueue, WriterCommand};
 
-/// The sender's side; one for all listeners.
+/// What became of the lines.
+#[derive(Debug, Default)]
+pub struct LineCounters {
+    /// Lines that the writer has taken.
+    pub lines: AtomicU64,
+    /// Lines that were dropped because the queue was full.
+    pub dropped: AtomicU64,
+    /// Failures to write or open the file.
+    pub errors: AtomicU64,
+}
+
+/// The sending side; one for all listeners.
 #[derive(Debug)]
 pub struct AccessLog {
-    queue: Arc<Queue>,
+    queue: Arc<LineQueue>,
     writer: std::thread::Thread,
     format: AtomicU8,
     target: Mutex<LogTarget>,
 }
 
 impl AccessLog {
-    /// Opens the target and starts the writer, which counts into these statistics.
+    /// Opens the target and starts the writer.
     ///
     /// # Errors
     /// When the file cannot be opened, with its name, or the writer's thread cannot be started.
-    pub fn start(settings: &settings::AccessLog, statistics: &Statistics) -> std::io::Result<Self> {
-        let queue = Arc::new(Queue::new(Arc::clone(&statistics.access_log)));
+    pub fn start(settings: &settings::AccessLog, counters: Arc<LineCounters>) -> std::io::Result<Self> {
+        let queue = Arc::new(LineQueue::new(counters));
         let writer = writer::start(&settings.target, Arc::clone(&queue))?;
         let (format, target) = (AtomicU8::new(settings.format as u8), Mutex::new(settings.target.clone()));
         Ok(Self { queue, writer, format, target })
     }
 
-    /// Whether the target can be written to, before a reload goes that way.
+    /// Checks that the target can be opened, before a reload switches to it.
     ///
     /// # Errors
     /// When the file cannot be opened, with its name.
@@ -55,53 +58,44 @@ impl AccessLog {
         writer::open(&settings.target).map(drop)
     }
 
-    /// After a reload.
+    /// Takes the settings of a reload.
     pub fn reconfigure(&self, settings: &settings::AccessLog) {
         self.format.store(settings.format as u8, Relaxed);
         let mut target = self.target.lock().unwrap_or_else(PoisonError::into_inner);
         if *target != settings.target {
             target.clone_from(&settings.target);
-            self.order(Order::Target(settings.target.clone()));
+            self.send(WriterCommand::Target(settings.target.clone()));
         }
     }
 
-    /// After the file was moved away.
+    /// Opens the file again after it was renamed.
     pub fn reopen(&self) {
-        self.order(Order::Reopen);
+        self.send(WriterCommand::Reopen);
     }
 
-    /// Waits until everything written so far is with the system, two seconds at most; before the process ends.
+    /// Waits until all lines so far are written, two seconds at most.
     pub fn flush(&self) {
         let (done, wait) = std::sync::mpsc::sync_channel(1);
-        self.order(Order::Flush(done));
+        self.send(WriterCommand::Flush(done));
         let _ = wait.recv_timeout(Duration::from_secs(2));
     }
 
-    fn order(&self, order: Order) {
-        self.queue.orders.lock().unwrap_or_else(PoisonError::into_inner).push(order);
+    fn send(&self, command: WriterCommand) {
+        self.queue.commands.lock().unwrap_or_else(PoisonError::into_inner).push(command);
         self.writer.unpark();
     }
 
-    /// Logs one request, which took so long.
-    pub fn write(&self, session: &Session, error: Option<&Error>, ctx: &Ctx, took: Duration) {
-        if self.format.load(Relaxed) != LogFormat::Off as u8 {
-            self.put(&Record::of(session, error, ctx, took));
-        }
+    /// False where lines are not wanted, so that no record need be made.
+    pub fn is_enabled(&self) -> bool {
+        self.format.load(Relaxed) != LogFormat::Off as u8
     }
 
-    /// Logs a request that was refused before it was parsed: who sent it, and what the answer was.
-    pub fn refused(&self, client: Option<IpAddr>, refusal: &Refusal) {
-        let Refusal { status, reason } = refusal;
-        self.put(&Record {
-            client,
-            status: *status,
-            why: "refused",
-            page: Some(reason),
-            ..Record::default()
-        });
+    /// Logs a request that was refused before it was parsed.
+    pub fn refused(&self, client: Option<IpAddr>, status: u16, reason: &'static str) {
+        self.put(&Record { client, status, why: "refused", page: Some(reason), ..Record::default() });
     }
 
-    /// Logs what is said of a request, also of one that never became a [`Session`].
+    /// Logs a request.
     pub fn put(&self, record: &Record<'_>) {
         let format = self.format.load(Relaxed);
         if format == LogFormat::Off as u8 {
@@ -119,7 +113,7 @@ impl AccessLog {
     }
 }
 
-/// Says once that it is set, to one of many who ask.
+/// Clears the flag; true for the one caller that found it set.
 fn take(flag: &AtomicBool) -> bool {
     flag.load(Relaxed) && flag.swap(false, Relaxed)
 }

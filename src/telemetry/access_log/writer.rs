@@ -1,7 +1,5 @@
-//! The writer's thread and the queue before it.
-//!
-//! In: finished lines and orders. Out: octets in a file, many lines at a time. It never blocks those that bring
-//! lines, and a target that fails ends nothing: it is counted, said, and tried again with the next lines.
+//! The writer's thread and its queue. It writes many lines at a time and never blocks a request. A target that fails is
+//! counted, logged, and tried again with the next lines.
 
 use std::fs::{OpenOptions, Permissions};
 use std::io::{BufWriter, Write};
@@ -14,89 +12,88 @@ use std::time::Duration;
 
 use crossbeam_queue::ArrayQueue;
 
-use super::take;
+use super::{LineCounters, take};
 use crate::config::settings::LogTarget;
-use crate::telemetry::statistics::LogCounts;
 
 /// Lines that may wait for the writer.
-const QUEUE: usize = 16_384;
+const MAX_LINES: usize = 16_384;
 /// Buffers that are kept for later lines.
-const SPARE: usize = 2_048;
-/// A buffer that has grown beyond this is not kept, in octets.
-const LARGEST_SPARE: usize = 4 * 1024;
-/// What a line usually needs, in octets.
-const USUAL: usize = 512;
-/// How long the writer lets lines gather before it writes them all: far less than would fill the queue.
-const GATHER: Duration = Duration::from_millis(20);
-/// Of a log file that is made here: who reads logs is in the group.
-const MODE: u32 = 0o640;
-/// What is written at once, in octets.
-const BUFFER: usize = 64 * 1024;
+const MAX_SPARE_BUFFERS: usize = 2_048;
+/// A buffer that has grown beyond these bytes is not kept.
+const MAX_SPARE_CAPACITY: usize = 4 * 1024;
+/// The bytes of most lines.
+const LINE_CAPACITY: usize = 512;
+/// The pause in which lines collect before they are written: far shorter than a busy log needs to fill the queue.
+const WRITE_INTERVAL: Duration = Duration::from_millis(20);
+/// Mode of a new log file: readers of logs are in its group.
+const FILE_MODE: u32 = 0o640;
+/// Bytes that are written at once.
+const WRITE_BUFFER: usize = 64 * 1024;
 
-/// What the writer does when all lines before it are written.
-pub(super) enum Order {
+/// What the writer does after it has written all earlier lines.
+pub(super) enum WriterCommand {
     Reopen,
     Target(LogTarget),
     Flush(SyncSender<()>),
 }
 
-/// Between many that bring lines and the one that writes them.
-pub(super) struct Queue {
+/// Between the many threads that log and the one that writes.
+pub(super) struct LineQueue {
     lines: ArrayQueue<String>,
     spare: ArrayQueue<String>,
-    pub(super) orders: Mutex<Vec<Order>>,
-    /// The writer sleeps, or is about to look once more before it does.
+    pub(super) commands: Mutex<Vec<WriterCommand>>,
+    /// The writer sleeps, or checks the queue a last time before it does.
     asleep: AtomicBool,
-    counts: Arc<LogCounts>,
+    counters: Arc<LineCounters>,
 }
 
-impl std::fmt::Debug for Queue {
+impl std::fmt::Debug for LineQueue {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Queue({} lines)", self.lines.len())
+        write!(f, "LineQueue({} lines)", self.lines.len())
     }
 }
 
-impl Queue {
-    pub(super) fn new(counts: Arc<LogCounts>) -> Self {
+impl LineQueue {
+    pub(super) fn new(counters: Arc<LineCounters>) -> Self {
         Self {
-            lines: ArrayQueue::new(QUEUE),
-            spare: ArrayQueue::new(SPARE),
-            orders: Mutex::default(),
+            lines: ArrayQueue::new(MAX_LINES),
+            spare: ArrayQueue::new(MAX_SPARE_BUFFERS),
+            commands: Mutex::default(),
             asleep: AtomicBool::new(false),
-            counts,
+            counters,
         }
     }
 
     /// An empty buffer.
     pub(super) fn buffer(&self) -> String {
-        self.spare.pop().unwrap_or_else(|| String::with_capacity(USUAL))
+        self.spare.pop().unwrap_or_else(|| String::with_capacity(LINE_CAPACITY))
     }
 
-    /// Hands a line over; `true` = the writer has to be woken. To wake a thread for every line would cost the
-    /// requests more than all the rest of the log.
+    /// Queues a line; `true` = the writer has to be woken. Waking it for every line would cost requests more than the
+    /// rest of the log.
     pub(super) fn put(&self, line: String) -> bool {
         if let Err(line) = self.lines.push(line) {
-            self.counts.dropped.fetch_add(1, Relaxed);
+            self.counters.dropped.fetch_add(1, Relaxed);
             self.give_back(line);
             return false;
         }
-        // Pairs with the one in `sleep`: either this sees the writer asleep, or the writer sees the line.
+        // Pairs with the fence in `sleep`: either this thread sees the writer asleep, or the writer sees the line.
         fence(Ordering::SeqCst);
         take(&self.asleep)
     }
 
     fn give_back(&self, mut line: String) {
-        if line.capacity() <= LARGEST_SPARE {
+        if line.capacity() <= MAX_SPARE_CAPACITY {
             line.clear();
             let _ = self.spare.push(line);
         }
     }
 
     fn is_idle(&self) -> bool {
-        self.lines.is_empty() && self.orders.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+        self.lines.is_empty() && self.commands.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
     }
 
-    /// Sleeps until there is something to do.
+    /// Sleeps until there is a line or a command.
     fn sleep(&self) {
         while self.is_idle() {
             self.asleep.store(true, Relaxed);
@@ -110,9 +107,9 @@ impl Queue {
 }
 
 /// Opens the target and starts the thread.
-pub(super) fn start(target: &LogTarget, queue: Arc<Queue>) -> std::io::Result<std::thread::Thread> {
+pub(super) fn start(target: &LogTarget, queue: Arc<LineQueue>) -> std::io::Result<std::thread::Thread> {
     let mut writer =
-        Writer { out: BufWriter::with_capacity(BUFFER, open(target)?), target: target.clone(), queue };
+        Writer { out: BufWriter::with_capacity(WRITE_BUFFER, open(target)?), target: target.clone(), queue };
     let thread = std::thread::Builder::new().name("access log".into()).spawn(move || writer.run())?;
     Ok(thread.thread().clone())
 }
@@ -133,11 +130,11 @@ fn open_file(path: &Path) -> std::io::Result<std::fs::File> {
     OpenOptions::new()
         .create(true)
         .append(true)
-        .mode(MODE)
+        .mode(FILE_MODE)
         .open(path)
         .and_then(|file| {
-            // Whatever the umask; the mode of a file that logrotate made stays.
-            let mode = is_new.then(|| Permissions::from_mode(MODE));
+            // The umask must not change it; a file that logrotate created keeps its mode.
+            let mode = is_new.then(|| Permissions::from_mode(FILE_MODE));
             mode.map_or(Ok(()), |mode| file.set_permissions(mode)).map(|()| file)
         })
         .map_err(|e| std::io::Error::new(e.kind(), format!("access log {}: {e}", path.display())))
@@ -146,61 +143,61 @@ fn open_file(path: &Path) -> std::io::Result<std::fs::File> {
 struct Writer {
     out: BufWriter<Sink>,
     target: LogTarget,
-    queue: Arc<Queue>,
+    queue: Arc<LineQueue>,
 }
 
 impl Writer {
     fn run(&mut self) {
         loop {
             self.queue.sleep();
-            if self.queue.orders.lock().unwrap_or_else(PoisonError::into_inner).is_empty() {
-                // An order ends this early.
-                std::thread::park_timeout(GATHER);
+            if self.queue.commands.lock().unwrap_or_else(PoisonError::into_inner).is_empty() {
+                // A command ends the pause.
+                std::thread::park_timeout(WRITE_INTERVAL);
             }
-            // Taken first: whatever was logged before an order was given is written before it is obeyed.
-            let orders =
-                std::mem::take(&mut *self.queue.orders.lock().unwrap_or_else(PoisonError::into_inner));
+            // Taken before the lines, so that every line that was logged before a command is written before it is run.
+            let commands =
+                std::mem::take(&mut *self.queue.commands.lock().unwrap_or_else(PoisonError::into_inner));
             let mut lines = 0;
-            // No more than were there: an order must not wait for ever on a busy log.
-            for _ in 0..QUEUE {
+            // At most one full queue: a command must not wait forever on a busy log.
+            for _ in 0..MAX_LINES {
                 let Some(line) = self.queue.lines.pop() else { break };
                 lines += 1;
-                self.noted(|w| w.out.write_all(line.as_bytes()));
+                self.log_error(|w| w.out.write_all(line.as_bytes()));
                 self.queue.give_back(line);
             }
-            self.queue.counts.lines.fetch_add(lines, Relaxed);
-            self.noted(|w| w.out.flush());
-            for order in orders {
-                self.obey(order);
+            self.queue.counters.lines.fetch_add(lines, Relaxed);
+            self.log_error(|w| w.out.flush());
+            for command in commands {
+                self.run_command(command);
             }
         }
     }
 
-    fn obey(&mut self, order: Order) {
-        match order {
-            Order::Flush(done) => drop(done.send(())),
-            Order::Reopen => self.noted(Self::reopen),
-            Order::Target(new) => {
+    fn run_command(&mut self, command: WriterCommand) {
+        match command {
+            WriterCommand::Flush(done) => drop(done.send(())),
+            WriterCommand::Reopen => self.log_error(Self::reopen),
+            WriterCommand::Target(new) => {
                 self.target = new;
-                self.noted(Self::reopen);
+                self.log_error(Self::reopen);
             }
         }
     }
 
-    /// A log that cannot be written must not end the balancer.
-    fn noted(&mut self, work: impl FnOnce(&mut Self) -> std::io::Result<()>) {
+    /// Counts and logs an error: a log that cannot be written must not stop the proxy.
+    fn log_error(&mut self, work: impl FnOnce(&mut Self) -> std::io::Result<()>) {
         if let Err(error) = work(self) {
-            // Said for the first of a row, counted for each.
-            if self.queue.counts.errors.fetch_add(1, Relaxed).is_multiple_of(1_000) {
+            // One line per 1,000 errors.
+            if self.queue.counters.errors.fetch_add(1, Relaxed).is_multiple_of(1_000) {
                 log::warn!(target: "icm::access_log", "{error}");
             }
         }
     }
 
-    /// Opens first, so that the old file stays in use when the new one cannot be had.
+    /// Opens the new file first, so that the old one stays in use when that fails.
     fn reopen(&mut self) -> std::io::Result<()> {
         let sink = open(&self.target)?;
-        self.out = BufWriter::with_capacity(BUFFER, sink);
+        self.out = BufWriter::with_capacity(WRITE_BUFFER, sink);
         Ok(())
     }
 }
@@ -210,21 +207,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_full_queue_drops_and_counts_and_nobody_waits() {
-        let counts = Arc::new(LogCounts::default());
-        let queue = Queue::new(Arc::clone(&counts));
-        for _ in 0..QUEUE + 3 {
+    fn a_full_queue_drops_and_counts_lines_without_blocking() {
+        let counters = Arc::new(LineCounters::default());
+        let queue = LineQueue::new(Arc::clone(&counters));
+        for _ in 0..MAX_LINES + 3 {
             queue.put("x\n".to_owned());
         }
-        assert_eq!((queue.lines.len(), counts.dropped.load(Relaxed)), (QUEUE, 3));
+        assert_eq!((queue.lines.len(), counters.dropped.load(Relaxed)), (MAX_LINES, 3));
     }
 
     #[test]
     fn every_line_of_many_threads_is_written_and_buffers_come_back() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("log");
-        let counts = Arc::new(LogCounts::default());
-        let queue = Arc::new(Queue::new(Arc::clone(&counts)));
+        let counters = Arc::new(LineCounters::default());
+        let queue = Arc::new(LineQueue::new(Arc::clone(&counters)));
         let writer = start(&LogTarget::File(path.clone()), Arc::clone(&queue)).unwrap();
         std::thread::scope(|scope| {
             for thread in 0..4 {
@@ -241,7 +238,7 @@ mod tests {
             }
         });
         let (done, wait) = std::sync::mpsc::sync_channel(1);
-        queue.orders.lock().unwrap().push(Order::Flush(done));
+        queue.commands.lock().unwrap().push(WriterCommand::Flush(done));
         writer.unpark();
         wait.recv_timeout(Duration::from_secs(30)).unwrap();
         let text = std::fs::read_to_string(path).unwrap();
@@ -250,7 +247,7 @@ mod tests {
             let own: Vec<_> = text.lines().filter_map(|l| l.strip_prefix(&format!("{thread} "))).collect();
             assert_eq!(own, (0..1_000).map(|n| n.to_string()).collect::<Vec<_>>(), "out of order");
         }
-        assert_eq!(counts.lines.load(Relaxed), 4_000);
+        assert_eq!(counters.lines.load(Relaxed), 4_000);
         assert!(!queue.spare.is_empty());
     }
 }

@@ -14,6 +14,7 @@ pub mod traffic;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 
+use crate::telemetry::access_log::LineCounters;
 pub use clients::ClientStatistics;
 pub use rates::{Rates, Window};
 pub use sessions::{OpenSession, Sessions};
@@ -64,20 +65,9 @@ pub struct Statistics {
     /// Requests that no cluster took.
     pub elsewhere: Traffic,
     /// The writer of the access log.
-    pub access_log: Arc<LogCounts>,
+    pub access_log: Arc<LineCounters>,
     /// What the listeners show now.
     pub certificates: Mutex<Vec<CertificateExpiry>>,
-}
-
-/// What became of the access log's lines.
-#[derive(Debug, Default)]
-pub struct LogCounts {
-    /// Handed to the writer.
-    pub lines: AtomicU64,
-    /// Found the queue full.
-    pub dropped: AtomicU64,
-    /// Times that the file could not be written or opened.
-    pub errors: AtomicU64,
 }
 
 /// When a certificate ends.

@@ -4,13 +4,14 @@
 use std::sync::Arc;
 
 use crate::support::*;
-use domino_icm::state::Balancer;
 use domino_icm::domain::cluster::facts::Facts;
 use domino_icm::domain::cluster::{Port, Restriction};
+use domino_icm::domain::select::Outcome;
 use domino_icm::insight::explain::{Request, explain};
 use domino_icm::proxy::failover::decide;
-use domino_icm::proxy::route::{self, Addressed, Route};
-use domino_icm::domain::select::Outcome;
+use domino_icm::proxy::local_reply::LocalReply;
+use domino_icm::proxy::route::{self, TargetUri};
+use domino_icm::state::Balancer;
 use pingora_http::RequestHeader;
 use serde_json::json;
 
@@ -134,12 +135,13 @@ fn ten_thousand_random_urls_in_random_states_are_explained_as_they_are_routed() 
                 let explained = explain(&snapshot, &request);
                 let mut head = RequestHeader::build(method, target.as_bytes(), None).unwrap();
                 head.insert_header("Host", host).unwrap();
-                let addressed = Addressed { authority: host, target: target.as_bytes(), tls };
-                let word = match route::route(&snapshot, &head, addressed) {
-                    Route::Problem(problem, _) => problem.word().to_owned(),
-                    Route::Choose(..) => "choice".to_owned(),
-                    Route::List(..) => "list".to_owned(),
-                    Route::To(routed) => match decide(&routed, &[]).outcome {
+                let uri = TargetUri { authority: host, target: target.as_bytes(), tls };
+                let word = match route::route(&snapshot, &head, uri) {
+                    Err(LocalReply::Problem(problem, _)) => problem.word().to_owned(),
+                    Err(LocalReply::Choice(..)) => "choice".to_owned(),
+                    Err(LocalReply::List(..)) => "list".to_owned(),
+                    Err(other) => panic!("not of routing: {other:?}"),
+                    Ok(routed) => match decide(&routed, &[]).outcome {
                         Outcome::Serve(member, why) => {
                             let name = routed.view.entry(member).unwrap().server.name.to_string();
                             assert!(

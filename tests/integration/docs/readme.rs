@@ -57,7 +57,8 @@ fn every_command_of_the_tour_succeeds_and_shows_what_the_text_around_it_says() {
 
 #[test]
 fn the_demo_announces_addresses_that_its_configuration_has() {
-    let config: Value = serde_yaml::from_str(include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/conf/acme.yaml"))).unwrap();
+    let config: Value =
+        serde_yaml::from_str(include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/conf/acme.yaml"))).unwrap();
     let listener = config["listeners"][0]["address"].as_str().unwrap();
     let demo = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/conf/demo.sh"));
     for address in [listener, "127.0.0.1:8098", "127.0.0.1:8099"] {

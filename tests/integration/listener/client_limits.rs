@@ -92,7 +92,7 @@ fn a_client_has_so_many_requests_in_progress_streams_counted_and_others_are_serv
     let one_more = h2.headers(&held, true);
     assert_eq!(h2.end_of(one_more).status(), 429, "a stream is a request");
     assert!(metric(&icm, "icm_client_limited_total{limit=\"requests_in_flight\"} 2"));
-    icm.wait_for_log("127.0.0.1 has 3 requests in progress (limits.per_client.requests_in_flight)");
+    icm.wait_for_log("127.0.0.1 has 3 requests in flight (limits.per_client.requests_in_flight)");
     // A reload applies to new requests.
     set(&mut config, "limits.per_client.requests_in_flight", "0");
     icm.reload(&config);

@@ -9,7 +9,8 @@ use super::{Acme, Icm, free_port, set};
 
 /// `conf/acme.yaml` with the ports of this cluster.
 pub fn demo_config(acme: &Acme) -> Value {
-    let mut config: Value = serde_yaml::from_str(include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/conf/acme.yaml"))).unwrap();
+    let mut config: Value =
+        serde_yaml::from_str(include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/conf/acme.yaml"))).unwrap();
     set(&mut config, "listeners.0.address", &format!("127.0.0.1:{}", free_port()));
     set(&mut config, "admin.address", &format!("127.0.0.1:{}", free_port()));
     for (n, server) in acme.servers.iter().enumerate() {

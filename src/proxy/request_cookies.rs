@@ -1,45 +1,42 @@
-//! What the cookies of a request say of its user, and what of them goes to a server.
-//!
-//! In: the `Cookie` lines as they came. Out: the user's entries, whose sessions there are; and the one line for
-//! the server that was chosen. It changes no other header.
+//! The cookies of a request: what they say about its user, and which of them go to a server.
 
 use http::header::{self, HeaderValue};
 use pingora::Result;
 use pingora_http::RequestHeader;
 use smallvec::SmallVec;
 
-use super::ctx::{Attempt, Routed};
+use super::attempt::Attempt;
+use super::routed::Routed;
 use crate::domain::affinity::session::{Meaning, pairs};
 use crate::domain::affinity::{Entries, Entry, cookie};
 use crate::domain::select::MemberIx;
 use crate::state::{Cluster, View};
 use crate::util::clock;
 
-/// What the cookies of a request say.
+/// What the cookies of a request say about its user.
 #[derive(Debug, Default)]
-pub struct Brought {
-    /// Those of the affinity cookie.
+pub(super) struct RequestCookies {
+    /// The entries of the affinity cookie.
     pub entries: Entries,
-    /// There was an affinity cookie of ours.
-    pub has_affinity: bool,
-    /// Of the cookie that remembers a login beside it.
+    /// There is a valid affinity cookie.
+    pub has_affinity_cookie: bool,
+    /// The entry of the login cookie.
     pub login: Option<Entry>,
-    /// Whose sessions there are, the newest first. Nobody signs them: they are wishes.
+    /// The servers with a session of the user, the newest first. Clients can forge them.
     pub sessions: SmallVec<[MemberIx; 4]>,
-    /// No server may see the lines as they are.
+    /// The server must not get the lines as they are.
     pub rewrites_cookies: bool,
 }
 
-/// Reads the `Cookie` lines once. HTTP/2 may cut them into crumbs (RFC 9113 section 8.2.3).
-#[must_use]
-pub fn read(cluster: &Cluster, view: &View, head: &RequestHeader) -> Brought {
+/// Reads the `Cookie` lines once.
+pub(super) fn read(cluster: &Cluster, view: &View, head: &RequestHeader) -> RequestCookies {
     let affinity = &cluster.settings.affinity;
-    let mut brought = Brought::default();
+    let mut cookies = RequestCookies::default();
     let now = || u32::try_from(clock::unix_secs()).unwrap_or(u32::MAX);
     let idle = u32::try_from(affinity.idle_timeout.as_secs()).unwrap_or(u32::MAX);
     let renewed = |tag| view.renewed_tag(tag);
     for (number, line) in head.headers.get_all(http::header::COOKIE).iter().enumerate() {
-        brought.rewrites_cookies |= number > 0;
+        cookies.rewrites_cookies |= number > 0;
         if !affinity.enabled {
             continue;
         }
@@ -48,47 +45,47 @@ pub fn read(cluster: &Cluster, view: &View, head: &RequestHeader) -> Brought {
             let owner = match meaning {
                 Meaning::Foreign => continue,
                 Meaning::Plain { .. } => None,
-                // A neighbouring site may have set cookies of our names for the whole domain, as many as it likes.
+                // Another site of the domain may have set cookies of this name: the first valid one counts.
                 Meaning::Affinity => {
-                    if brought.entries.is_empty() {
+                    if cookies.entries.is_empty() {
                         let value = cookie::unquoted(value);
-                        brought.entries = cluster.keys.decode_renewed(value, now(), idle, renewed);
+                        cookies.entries = cluster.keys.decode_renewed(value, now(), idle, renewed);
                     }
                     None
                 }
                 Meaning::Login => {
                     let value = cookie::unquoted(value);
-                    brought.login =
-                        brought.login.or_else(|| cluster.keys.decode_login(value, now(), idle, renewed));
+                    cookies.login =
+                        cookies.login.or_else(|| cluster.keys.decode_login(value, now(), idle, renewed));
                     None
                 }
                 Meaning::Isolated { tag, .. } => view.by_tag(tag),
                 Meaning::Unique(suffix) => view.by_suffix(&suffix),
             };
-            brought.rewrites_cookies = true;
-            if let Some(owner) = owner.filter(|owner| !brought.sessions.contains(owner)) {
-                // Browsers send the newest last (RFC 6265 section 5.4): that session is the likeliest to be alive.
-                brought.sessions.insert(0, owner);
+            cookies.rewrites_cookies = true;
+            if let Some(owner) = owner.filter(|owner| !cookies.sessions.contains(owner)) {
+                // Browsers send the newest last (RFC 6265 section 5.4), whose session most likely still exists.
+                cookies.sessions.insert(0, owner);
             }
         }
     }
-    brought.has_affinity = !brought.entries.is_empty();
-    brought
+    cookies.has_affinity_cookie = !cookies.entries.is_empty();
+    cookies
 }
 
-/// One `Cookie` line with what this server may see: its own sessions under their own names, not those of the other
-/// members, and not our affinity cookie.
+/// Leaves one `Cookie` line with the cookies for this server: its own sessions under their own names, but neither those
+/// of other servers nor the affinity cookie.
 ///
 /// # Errors
-/// When Pingora refuses the line, which a client that Pingora let in cannot cause.
-pub fn to_server(request: &mut RequestHeader, routed: &Routed, attempt: &Attempt) -> Result<()> {
+/// When Pingora refuses the line, whose parts it has accepted before.
+pub(super) fn to_server(request: &mut RequestHeader, routed: &Routed, attempt: &Attempt) -> Result<()> {
     let line = {
         let lines: SmallVec<[&[u8]; 4]> =
             request.headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes).collect();
-        let is_anothers =
+        let is_of_other_server =
             |suffix: &_| routed.view.by_suffix(suffix).is_some_and(|owner| owner != attempt.member);
         let tags = routed.view.entry(attempt.member).map(|entry| &*entry.tags).unwrap_or_default();
-        routed.cluster.cookies.for_server_of(lines.iter().copied(), tags, is_anothers)
+        routed.cluster.cookies.for_server_of(lines.iter().copied(), tags, is_of_other_server)
     };
     match HeaderValue::from_maybe_shared(bytes::Bytes::from(line)) {
         // In place of all lines.

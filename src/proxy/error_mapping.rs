@@ -1,49 +1,47 @@
-//! Which page answers a request that no server could, and in which words a connect failed.
-//!
-//! In: the request's state and Pingora's error. Out: a problem, or none where the client is gone.
+//! From Pingora's errors to error pages, and to the cause of a failed connect in the log.
 
 use std::time::Duration;
 
 use pingora::{Error, ErrorSource, ErrorType};
 
-use super::ctx::{Ctx, Failure, Routed};
-use super::respond;
+use super::attempt::AttemptFailure;
+use super::ctx::Ctx;
+use super::routed::Routed;
 use crate::discovery::domino::fault::Fault;
 use crate::domain::select::Outcome;
 use crate::pages::Problem;
 
-/// Why nobody could be chosen.
-#[must_use]
-pub fn problem_of(ctx: &Ctx, routed: &Routed, target: &[u8]) -> Problem {
-    match ctx.outcome {
+/// The page for a request that has no server.
+pub(super) fn problem_of(outcome: Option<Outcome>, routed: &Routed, target: &[u8]) -> Problem {
+    match outcome {
         Some(Outcome::Full) => Problem::Overloaded,
-        Some(Outcome::OutOfService) => respond::out_of_service(routed, target),
-        Some(Outcome::NoteIdServerGone) => respond::note_id_gone(routed, target),
+        Some(Outcome::OutOfService) => Problem::AllOutOfService { database: routed.public_path(target) },
+        Some(Outcome::NoteIdServerGone) => Problem::NoteIdServerGone { link: routed.public_path(target) },
         _ => Problem::NoServer,
     }
 }
 
 /// The page for an attempt that failed for good; `None` when the client is gone.
-#[must_use]
-pub fn last_failure(e: &Error, ctx: &Ctx, target: &[u8]) -> Option<Problem> {
-    // The last candidates could not even be connected: what became of the request before that counts, and
-    // if nothing was ever sent, nobody could take it.
+pub(super) fn problem_after_failure(e: &Error, ctx: &Ctx, target: &[u8]) -> Option<Problem> {
+    // The last connects failed. What counts is what happened to the request before; if it was never sent, no server
+    // could take it.
     if ctx.attempt.is_none()
         && let Some(routed) = &ctx.routed
     {
-        let sent = ctx.failures.iter().rev().map(|(_, f)| *f).find(|f| *f != Failure::Connect);
+        let sent =
+            ctx.failover.failures.iter().rev().map(|(_, f)| *f).find(|f| *f != AttemptFailure::Connect);
         return Some(match sent {
-            Some(Failure::Timeout) => Problem::GatewayTimeout,
-            Some(Failure::Broken) => Problem::BadGateway,
-            _ => problem_of(ctx, routed, target),
+            Some(AttemptFailure::Timeout) => Problem::GatewayTimeout,
+            Some(AttemptFailure::Broken) => Problem::BadGateway,
+            _ => problem_of(ctx.outcome, routed, target),
         });
     }
-    // It could have gone to another server, were it not for its NoteID.
+    // Only its NoteID keeps the request from another server.
     if ctx.outcome == Some(Outcome::NoteIdServerGone)
         && *e.esource() == ErrorSource::Upstream
         && let Some(routed) = &ctx.routed
     {
-        return Some(respond::note_id_gone(routed, target));
+        return Some(problem_of(ctx.outcome, routed, target));
     }
     match e.etype() {
         ErrorType::HTTPStatus(400) => Some(Problem::BadRequest("The request is not valid HTTP.")),
@@ -57,9 +55,9 @@ pub fn last_failure(e: &Error, ctx: &Ctx, target: &[u8]) -> Option<Problem> {
                 ErrorType::ReadTimedout => Some(Problem::RequestTimeout),
                 _ => Some(Problem::BadRequest("The request is not valid HTTP.")),
             },
-            ErrorSource::Upstream => Some(match ctx.last_failure {
-                Some(Failure::Timeout) => Problem::GatewayTimeout,
-                Some(Failure::Malformed) => Problem::MalformedResponse,
+            ErrorSource::Upstream => Some(match ctx.failover.last_failure {
+                Some(AttemptFailure::Timeout) => Problem::GatewayTimeout,
+                Some(AttemptFailure::Malformed) => Problem::MalformedResponse,
                 _ => Problem::BadGateway,
             }),
             _ => Some(Problem::Internal),
@@ -67,19 +65,17 @@ pub fn last_failure(e: &Error, ctx: &Ctx, target: &[u8]) -> Option<Problem> {
     }
 }
 
-/// The server was silent for too long, or took no more of the body (the kernel's `ETIMEDOUT`).
-#[must_use]
-pub fn is_timeout(e: &Error) -> bool {
+/// Whether the server sent nothing for too long, or took no more of the body (`ETIMEDOUT`).
+pub(super) fn is_timeout(e: &Error) -> bool {
     matches!(e.etype(), ErrorType::ReadTimedout | ErrorType::WriteTimedout)
         || e.root_cause()
             .downcast_ref::<std::io::Error>()
             .is_some_and(|cause| cause.kind() == std::io::ErrorKind::TimedOut)
 }
 
-/// A connect failed for a reason that lies with the server, not with this machine (no free port or
-/// descriptor): what is wrong here must not make every server UNREACHABLE.
-#[must_use]
-pub fn is_servers_fault(e: &Error) -> bool {
+/// Whether a connect failed because of the server. A fault of this machine (no free port or descriptor) must not make
+/// every server UNREACHABLE.
+pub(super) fn is_servers_fault(e: &Error) -> bool {
     let ours = matches!(e.etype(), ErrorType::InternalError | ErrorType::SocketError | ErrorType::BindError);
     let no_descriptor =
         e.root_cause().downcast_ref::<std::io::Error>().and_then(std::io::Error::raw_os_error).is_some_and(
@@ -88,14 +84,13 @@ pub fn is_servers_fault(e: &Error) -> bool {
     !ours && !no_descriptor
 }
 
-/// A connect's failure in words for the administrator.
-#[must_use]
-pub fn connect_cause(e: &Error) -> String {
+/// The cause of a failed connect, for the log.
+pub(super) fn connect_cause(e: &Error) -> String {
     let what = match e.etype() {
         ErrorType::ConnectTimedout => "connect timed out",
         ErrorType::ConnectRefused => "connection refused",
         ErrorType::ConnectNoRoute => "no route to the server",
-        // Which certificate, which version: what to do depends on it.
+        // The detail (which certificate, which version) decides what the administrator has to do.
         ErrorType::TLSHandshakeFailure | ErrorType::InvalidCert | ErrorType::HandshakeError => {
             return Fault::of(e, Duration::ZERO).to_string();
         }

@@ -1,45 +1,45 @@
-//! What HTTP asks of a proxy itself: methods that it answers, hops that it counts, fields that end at it.
-//!
-//! In: a head of HTTP/1 or HTTP/2 as Pingora parsed it. Out: the head without what is not for a server, or
-//! a refusal, or the word that we are the last hop (RFC 9110 sections 7.6 to 7.8, 9.3.8 and 10.1.1). It
-//! knows neither clusters nor servers.
+//! The rules of HTTP for requests at a proxy: methods, targets, hops and hop-by-hop fields (RFC 9110 sections 7.6 to 7.8,
+//! 9.3.8 and 10.1.1). It knows neither clusters nor servers.
 
 use http::header::{self, HeaderName};
 use http::{HeaderMap, HeaderValue, Method, Version};
 use pingora_http::RequestHeader;
 use smallvec::SmallVec;
 
+use super::response_validation::is_plain_number;
+use crate::config::settings::Limits;
+use crate::domain::url;
 use crate::pages::Problem;
 
-/// The longest method; all registered ones have at most 17 octets.
-const LONGEST_METHOD: usize = 32;
-/// What a `Connection` field may name; more is no honest client.
-const MOST_OPTIONS: usize = 8;
+/// The registered methods have at most 17 bytes.
+const MAX_METHOD_BYTES: usize = 32;
+/// Options of `Connection` fields; clients send two or three.
+const MAX_CONNECTION_OPTIONS: usize = 8;
 
-/// Looks at the head, and takes out of it what ends here. True when we are the last hop of an OPTIONS.
+/// Validates a head and removes what is not for a server. True where this proxy is the last hop of an OPTIONS.
 ///
 /// # Errors
-/// A refusal.
-pub fn settle(head: &mut RequestHeader) -> Result<bool, Problem> {
-    if head.method.as_str().len() > LONGEST_METHOD {
+/// The error page.
+pub(super) fn validate(head: &mut RequestHeader) -> Result<bool, Problem> {
+    if head.method.as_str().len() > MAX_METHOD_BYTES {
         return Err(Problem::NotImplemented);
     }
-    // TRACE would show a browser's script the cookies that it may not read; CONNECT is for forward proxies.
+    // TRACE would show scripts the HttpOnly cookies; CONNECT is for forward proxies.
     if matches!(head.method, Method::TRACE | Method::CONNECT) {
         return Err(Problem::MethodNotAllowed);
     }
-    target(head)?;
-    expectation(head)?;
+    check_target(head)?;
+    check_expect(head)?;
     if head.version == Version::HTTP_2 {
         join_cookies(head)?;
     } else {
-        connection(head)?;
-        upgrade(head);
+        check_connection(head)?;
+        check_upgrade(head);
     }
-    last_hop(head)
+    is_last_hop(head)
 }
 
-/// HTTP/2 may send the cookies in pieces; everybody else knows one line (RFC 9113 section 8.2.3).
+/// HTTP/2 may split the cookies into several lines; HTTP/1 allows only one (RFC 9113 section 8.2.3).
 fn join_cookies(head: &mut RequestHeader) -> Result<(), Problem> {
     let mut lines = head.headers.get_all(header::COOKIE).iter();
     let (Some(first), Some(second)) = (lines.next(), lines.next()) else { return Ok(()) };
@@ -53,12 +53,12 @@ fn join_cookies(head: &mut RequestHeader) -> Result<(), Problem> {
     joined.ok_or(Problem::BadRequest("The request's cookies are not valid."))
 }
 
-/// A target has no fragment and no octet that must be encoded, in whatever version it came. Of most targets
-/// Pingora and the `h2` crate have cut a fragment off before.
-fn target(head: &RequestHeader) -> Result<(), Problem> {
-    if head.raw_path().iter().any(|o| !o.is_ascii_graphic() || *o == b'#') {
+/// A target has no fragment and no byte that must be percent-encoded. Pingora and the `h2` crate remove most fragments
+/// before.
+fn check_target(head: &RequestHeader) -> Result<(), Problem> {
+    if head.raw_path().iter().any(|byte| !byte.is_ascii_graphic() || *byte == b'#') {
         return Err(Problem::BadRequest(
-            "The request's target has a `#` in it, or a character that must be percent-encoded.",
+            "The request's target contains a `#`, or a character that must be percent-encoded.",
         ));
     }
     let known = |scheme: &str| scheme.eq_ignore_ascii_case("http") || scheme.eq_ignore_ascii_case("https");
@@ -68,8 +68,8 @@ fn target(head: &RequestHeader) -> Result<(), Problem> {
     Ok(())
 }
 
-/// A client of HTTP/1.0 takes no 1xx, so its `Expect` ends here; of others only `100-continue` is known.
-fn expectation(head: &mut RequestHeader) -> Result<(), Problem> {
+/// HTTP/1.0 has no 1xx, so its `Expect` is removed; in other versions only `100-continue` is defined.
+fn check_expect(head: &mut RequestHeader) -> Result<(), Problem> {
     if !head.headers.contains_key(header::EXPECT) {
         return Ok(());
     }
@@ -84,42 +84,42 @@ fn expectation(head: &mut RequestHeader) -> Result<(), Problem> {
     Err(Problem::ExpectationFailed)
 }
 
-/// Whether the client's connection is kept for another request: not where it asks for the end, and not in
-/// HTTP/1.0, where the end of the connection is the end of an answer whose length nobody knew before.
-#[must_use]
-pub fn keeps_connection(head: &RequestHeader) -> bool {
-    head.version != Version::HTTP_10 && !options(&head.headers).any(|o| o.eq_ignore_ascii_case(b"close"))
+/// Whether the client's connection may carry another request. In HTTP/1.0 a response without a length ends with the
+/// connection.
+pub(super) fn keeps_connection(head: &RequestHeader) -> bool {
+    head.version != Version::HTTP_10
+        && !connection_options(&head.headers).any(|option| option.eq_ignore_ascii_case(b"close"))
 }
 
 /// The options of all `Connection` fields.
-fn options(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
+fn connection_options(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
     let lines = headers.get_all(header::CONNECTION).iter();
     lines
-        .flat_map(|line| line.as_bytes().split(|o| *o == b','))
+        .flat_map(|line| line.as_bytes().split(|byte| *byte == b','))
         .map(<[u8]>::trim_ascii)
         .filter(|option| !option.is_empty())
 }
 
-/// Leaves in `Connection` only what it may name. A field that is meant for the server, or that we set, is
-/// not taken away by its being named (RFC 9110 section 7.6.1 forbids it to the client).
-fn connection(head: &mut RequestHeader) -> Result<(), Problem> {
+/// Leaves in `Connection` only the options that a client may send: it must not remove end-to-end fields, or those that
+/// the proxy sets (RFC 9110 section 7.6.1).
+fn check_connection(head: &mut RequestHeader) -> Result<(), Problem> {
     if !head.headers.contains_key(header::CONNECTION) {
         return Ok(());
     }
-    let mut kept: SmallVec<[&[u8]; MOST_OPTIONS]> = SmallVec::new();
+    let mut kept: SmallVec<[&[u8]; MAX_CONNECTION_OPTIONS]> = SmallVec::new();
     let (mut seen, mut dropped) = (0, false);
-    for option in options(&head.headers) {
+    for option in connection_options(&head.headers) {
         seen += 1;
         let Ok(name) = HeaderName::from_bytes(option) else {
             return Err(Problem::BadRequest("A Connection option of the request is not a field name."));
         };
-        if is_for_the_server(name.as_str()) {
+        if is_end_to_end(name.as_str()) {
             dropped = true;
         } else {
             kept.push(option);
         }
     }
-    if seen > MOST_OPTIONS {
+    if seen > MAX_CONNECTION_OPTIONS {
         return Err(Problem::BadRequest("The request has too many Connection options."));
     }
     if !dropped {
@@ -136,9 +136,9 @@ fn connection(head: &mut RequestHeader) -> Result<(), Problem> {
     }
 }
 
-/// Fields from end to end, in lower case.
-fn is_for_the_server(name: &str) -> bool {
-    super::headers::is_ours_to_say(name)
+/// Whether a field is for the server. The name is in lower case.
+fn is_end_to_end(name: &str) -> bool {
+    super::request_headers::is_reserved(name)
         || name.starts_with("content-")
         || name.starts_with("accept")
         || name.starts_with("if-")
@@ -164,9 +164,8 @@ fn is_for_the_server(name: &str) -> bool {
         )
 }
 
-/// Only WebSocket is switched to, and only by a request that says so in both fields and has no body: an
-/// `Upgrade` alone would make Pingora ask for it in the client's place.
-fn upgrade(head: &mut RequestHeader) {
+/// Removes `Upgrade` except from a valid WebSocket handshake. Without the `Connection` option Pingora would add it.
+fn check_upgrade(head: &mut RequestHeader) {
     let headers = &head.headers;
     if !headers.contains_key(header::UPGRADE) {
         return;
@@ -175,31 +174,93 @@ fn upgrade(head: &mut RequestHeader) {
         || headers.get(header::CONTENT_LENGTH).is_some_and(|length| length != "0");
     let websocket =
         headers.get(header::UPGRADE).is_some_and(|v| v.as_bytes().eq_ignore_ascii_case(b"websocket"));
-    let asked = options(headers).any(|option| option.eq_ignore_ascii_case(b"upgrade"));
+    let asked = connection_options(headers).any(|option| option.eq_ignore_ascii_case(b"upgrade"));
     if !(websocket && asked && !has_body && head.method == Method::GET && head.version == Version::HTTP_11) {
         head.remove_header(&header::UPGRADE);
     }
 }
 
-/// Counts `Max-Forwards` of an OPTIONS down.
-fn last_hop(head: &mut RequestHeader) -> Result<bool, Problem> {
+/// Decrements `Max-Forwards` of an OPTIONS. True where it was 0.
+fn is_last_hop(head: &mut RequestHeader) -> Result<bool, Problem> {
     if head.method != Method::OPTIONS {
         return Ok(false);
     }
-    const NO_NUMBER: Problem = Problem::BadRequest("The request's Max-Forwards is not a number.");
+    const NOT_A_NUMBER: Problem = Problem::BadRequest("The request's Max-Forwards is not a number.");
     let mut all = head.headers.get_all(header::MAX_FORWARDS).iter();
     let left = match (all.next(), all.next()) {
         (None, _) => return Ok(false),
         (Some(value), None) if value.as_bytes().iter().all(u8::is_ascii_digit) => {
-            // More hops than a number can count are as good as many.
+            // A larger number of hops has the same meaning.
             value.to_str().ok().filter(|v| !v.is_empty()).map(|v| v.parse().unwrap_or(u32::MAX))
         }
         _ => None,
     };
-    match left.ok_or(NO_NUMBER)?.checked_sub(1) {
+    match left.ok_or(NOT_A_NUMBER)?.checked_sub(1) {
         None => Ok(true),
-        Some(left) => head.insert_header(header::MAX_FORWARDS, left).map(|()| false).map_err(|_| NO_NUMBER),
+        Some(left) => {
+            head.insert_header(header::MAX_FORWARDS, left).map(|()| false).map_err(|_| NOT_A_NUMBER)
+        }
     }
+}
+
+/// Checks the size and the syntax of an HTTP/2 head. The gate has checked those of HTTP/1.
+///
+/// # Errors
+/// The error page.
+pub(super) fn check_http2(head: &RequestHeader, limits: &Limits) -> Result<(), Problem> {
+    let headers = &head.headers;
+    if head.raw_path().len() as u64 > limits.uri_bytes {
+        return Err(Problem::UriTooLong);
+    }
+    let (mut bytes, mut padded) = (0, false);
+    for (name, value) in headers {
+        bytes += name.as_str().len() + value.len() + 4;
+        padded |= matches!(value.as_bytes(), [b' ' | b'\t', ..] | [.., b' ' | b'\t']);
+    }
+    if headers.len() > limits.header_count || bytes as u64 > limits.header_bytes {
+        return Err(Problem::HeadersTooLarge);
+    }
+    // HTTP/1.1 allows spaces around a value, HTTP/2 does not (RFC 9113 section 8.2.1).
+    if padded {
+        return Err(Problem::BadRequest("The value of a header field begins or ends with a space or tab."));
+    }
+    let mut lengths = headers.get_all(header::CONTENT_LENGTH).iter();
+    if let Some(length) = lengths.next()
+        && (lengths.next().is_some() || !is_plain_number(length.as_bytes()))
+    {
+        return Err(Problem::BadRequest("Content-Length is not one number."));
+    }
+    if headers.get_all(header::HOST).iter().count() > 1 {
+        return Err(Problem::BadRequest("The request names more than one host."));
+    }
+    Ok(())
+}
+
+/// Turns an absolute target into the origin form and a Host field, which it overrides (RFC 9112 section 3.2.2).
+///
+/// # Errors
+/// The error page for any other form except `OPTIONS *`.
+pub(super) fn to_origin_form(head: &mut RequestHeader) -> Result<(), Problem> {
+    let raw = head.raw_path();
+    if raw.first() == Some(&b'/') || (raw == b"*" && head.method == Method::OPTIONS) {
+        return Ok(());
+    }
+    const NOT_A_TARGET: Problem = Problem::BadRequest("The request's target is neither a path nor a URL.");
+    let (host, target) = url::path_and_query_of_absolute(raw).ok_or(NOT_A_TARGET)?;
+    let target = match target.first() {
+        Some(b'/') => target.to_vec(),
+        // `http://www.acme.example?OpenServer` has an empty path, which means the root.
+        Some(b'?') => [b"/", target].concat(),
+        _ => return Err(NOT_A_TARGET),
+    };
+    let host = HeaderValue::from_bytes(host).map_err(|_| NOT_A_TARGET)?;
+    head.set_raw_path(&target).map_err(|_| NOT_A_TARGET)?;
+    head.insert_header(header::HOST, host).map_err(|_| NOT_A_TARGET)
+}
+
+/// The declared length of the body.
+pub(super) fn content_length(headers: &HeaderMap) -> Option<u64> {
+    headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.trim().parse().ok()
 }
 
 #[cfg(test)]
@@ -216,7 +277,7 @@ mod tests {
 
     fn settled(method: &str, fields: &[(&str, &str)]) -> Result<(bool, HeaderMap), u16> {
         let mut head = head(method, "/", fields);
-        settle(&mut head).map(|last| (last, head.headers.clone())).map_err(|problem| problem.status())
+        validate(&mut head).map(|last| (last, head.headers.clone())).map_err(|problem| problem.status())
     }
 
     #[test]
@@ -232,7 +293,7 @@ mod tests {
     #[test]
     fn a_target_has_nothing_in_it_that_must_be_encoded() {
         for (target, good) in [("/gr\u{f6}\u{df}e", false), ("/a^|{}", true), ("/?\\", true)] {
-            assert_eq!(settle(&mut head("GET", target, &[])).is_ok(), good, "{target}");
+            assert_eq!(validate(&mut head("GET", target, &[])).is_ok(), good, "{target}");
         }
     }
 
@@ -240,7 +301,7 @@ mod tests {
     fn an_expectation_of_http_1_0_ends_here_and_an_unknown_one_fails() {
         let mut old = head("POST", "/", &[("Expect", "100-continue")]);
         old.set_version(Version::HTTP_10);
-        settle(&mut old).unwrap();
+        validate(&mut old).unwrap();
         assert!(!old.headers.contains_key("expect"));
         assert!(settled("POST", &[("Expect", "100-Continue")]).unwrap().1.contains_key("expect"));
         assert_eq!(settled("POST", &[("Expect", "200-ok")]).err(), Some(417));
@@ -283,7 +344,7 @@ mod tests {
     fn cookies_that_came_in_pieces_are_one_line() {
         let mut pieces = head("GET", "/", &[("Cookie", "a=1"), ("Cookie", "b=2; c=3"), ("Cookie", "d=4")]);
         pieces.set_version(Version::HTTP_2);
-        settle(&mut pieces).unwrap();
+        validate(&mut pieces).unwrap();
         let all: Vec<_> = pieces.headers.get_all("cookie").iter().collect();
         assert_eq!(all, ["a=1; b=2; c=3; d=4"]);
     }

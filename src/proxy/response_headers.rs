@@ -1,7 +1,5 @@
-//! What a server's answer says to the browser: public names and paths, the affinity cookie, our policy
-//! on `Server` and HSTS.
-//!
-//! In: a server's head. Out: the head that the browser sees. Bodies are never rewritten.
+//! The head of a response on its way from the server to the client: public names and paths, the affinity cookie, and
+//! the policy on `Server` and HSTS. Bodies are never rewritten.
 
 use http::header::{self, HeaderName, HeaderValue};
 use http::uri::Scheme;
@@ -9,9 +7,12 @@ use pingora::Result;
 use pingora_http::{RequestHeader, ResponseHeader};
 use smallvec::SmallVec;
 
-use super::affinity_cookie::{self, Answered};
-use super::ctx::{Attempt, Ctx, Routed};
-use super::headers::server_path;
+use super::affinity_cookie::{self, ResponseContext};
+use super::attempt::Attempt;
+use super::ctx::Ctx;
+use super::database_lookup::tag_of_target;
+use super::request_headers::server_path;
+use super::routed::Routed;
 use crate::domain::directory::Lookup;
 use crate::domain::rewrite::{self, Mapping};
 use crate::domain::select::MemberIx;
@@ -20,50 +21,63 @@ use crate::state::view::Entry;
 const XSP_LOCATION: HeaderName = HeaderName::from_static("x-xsplocation");
 const REFRESH: HeaderName = header::REFRESH;
 
-/// Makes the browser's head out of the server's.
+/// Turns the server's head into the client's.
 ///
 /// # Errors
 /// When Pingora refuses a value, which rewriting never makes.
-pub fn to_browser(head: &mut ResponseHeader, ctx: &mut Ctx, request: &RequestHeader) -> Result<()> {
+pub(super) fn to_client(
+    head: &mut ResponseHeader,
+    fields: &ResponseFields,
+    ctx: &mut Ctx,
+    request: &RequestHeader,
+) -> Result<()> {
     let (Some(routed), Some(attempt)) = (&mut ctx.routed, &ctx.attempt) else { return Ok(()) };
-    let (_, target) = super::route::origin_form(request.raw_path());
-    let there = Fields::of(head);
-    end_hop(head, &there);
-    let redirected_to = if there.urls { map_urls(head, routed, attempt, target)? } else { None };
-    policy(head, routed, &there)?;
+    let target = request.raw_path();
+    remove_hop_by_hop(head, fields);
+    let redirected_to = if fields.urls { map_urls(head, routed, attempt, target)? } else { None };
+    apply_policy(head, routed, fields)?;
     if routed.is_logout && head.status.as_u16() < 400 {
         end_sessions(head, routed, request, target)?;
     }
     if routed.cluster.settings.affinity.enabled {
-        let answer = Answered { request, tried: &ctx.tried, redirected_to, sets_cookies: there.set_cookie };
-        affinity_cookie::write(head, routed, attempt, &answer)?;
+        let response = ResponseContext {
+            request,
+            tried: &ctx.failover.tried,
+            redirected_to,
+            sets_cookies: fields.set_cookie,
+            is_html: fields.media_type == Some(MediaType::Html),
+        };
+        affinity_cookie::write(head, routed, attempt, &response)?;
     }
     Ok(())
 }
 
-/// Makes an interim answer (1xx) one that the browser may see: it names no server and tells no session to others. It
-/// carries no promise of ours, as the final answer will.
+/// Turns an interim head (1xx) into one for the client: it names no server and shares no session. The affinity cookie
+/// and HSTS come with the final head.
 ///
 /// # Errors
 /// When Pingora refuses a value, which rewriting never makes.
-pub fn interim(head: &mut ResponseHeader, ctx: &Ctx, request: &RequestHeader) -> Result<()> {
+pub(super) fn interim(
+    head: &mut ResponseHeader,
+    fields: &ResponseFields,
+    ctx: &Ctx,
+    request: &RequestHeader,
+) -> Result<()> {
     let (Some(routed), Some(attempt)) = (&ctx.routed, &ctx.attempt) else { return Ok(()) };
-    let there = Fields::of(head);
-    end_hop(head, &there);
-    if there.urls {
-        let (_, target) = super::route::origin_form(request.raw_path());
-        map_urls(head, routed, attempt, target)?;
+    remove_hop_by_hop(head, fields);
+    if fields.urls {
+        map_urls(head, routed, attempt, request.raw_path())?;
     }
-    hide_server(head, routed, &there);
+    hide_server(head, routed, fields);
     Ok(())
 }
 
-/// Which fields of a head there is something to do about: most answers have one or two, and looking for each of
-/// them by its name would cost more than all the rest.
+/// The fields of a head that need work. Most responses have one or two of them, and one look at every name costs less
+/// than a search for each.
 #[derive(Debug, Default)]
-struct Fields {
-    /// Those that end here.
-    of_this_hop: SmallVec<[HeaderName; 4]>,
+pub(super) struct ResponseFields {
+    pub(super) media_type: Option<MediaType>,
+    hop_by_hop: SmallVec<[HeaderName; 4]>,
     /// Any that may hold a URL or a cookie.
     urls: bool,
     set_cookie: bool,
@@ -71,29 +85,49 @@ struct Fields {
     hsts: bool,
 }
 
-impl Fields {
-    fn of(head: &ResponseHeader) -> Self {
-        let mut there = Self::default();
+/// The media types that matter to the proxy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum MediaType {
+    Html,
+    EventStream,
+}
+
+impl ResponseFields {
+    pub(super) fn of(head: &ResponseHeader) -> Self {
+        let mut fields = Self::default();
         for name in head.headers.keys() {
             match name.as_str() {
-                // `Alt-Svc` offers another way to this host and port, and the host is not this one.
+                // `Alt-Svc` offers another way to this host and port, but the client knows another host.
                 "connection" | "keep-alive" | "proxy-connection" | "proxy-authenticate" | "upgrade"
-                | "alt-svc" => there.of_this_hop.push(name.clone()),
-                "location" | "content-location" | "refresh" | "x-xsplocation" | "link" => there.urls = true,
-                "set-cookie" => (there.urls, there.set_cookie) = (true, true),
-                "server" => there.server = true,
-                "strict-transport-security" => there.hsts = true,
+                | "alt-svc" => fields.hop_by_hop.push(name.clone()),
+                "location" | "content-location" | "refresh" | "x-xsplocation" | "link" => fields.urls = true,
+                "set-cookie" => (fields.urls, fields.set_cookie) = (true, true),
+                "content-type" => fields.media_type = media_type(head),
+                "server" => fields.server = true,
+                "strict-transport-security" => fields.hsts = true,
                 _ => {}
             }
         }
-        there
+        fields
     }
 }
 
-/// Removes what the server said to us alone: `Connection` and what it names (RFC 9110 section 7.6.1), which
-/// Pingora does for requests only. What frames the body stays, and so does the switch to another protocol.
-fn end_hop(head: &mut ResponseHeader, there: &Fields) {
-    if there.of_this_hop.is_empty() || matches!(head.status.as_u16(), 101 | 426) {
+fn media_type(head: &ResponseHeader) -> Option<MediaType> {
+    let value = head.headers.get(header::CONTENT_TYPE)?.as_bytes();
+    let is = |name: &[u8]| value.get(..name.len()).is_some_and(|start| start.eq_ignore_ascii_case(name));
+    if is(b"text/html") || is(b"application/xhtml+xml") {
+        Some(MediaType::Html)
+    } else if is(b"text/event-stream") {
+        Some(MediaType::EventStream)
+    } else {
+        None
+    }
+}
+
+/// Removes `Connection` and the fields that it names (RFC 9110 section 7.6.1), which Pingora does for requests only.
+/// What frames the body stays, and so does the switch to another protocol.
+fn remove_hop_by_hop(head: &mut ResponseHeader, fields: &ResponseFields) {
+    if fields.hop_by_hop.is_empty() || matches!(head.status.as_u16(), 101 | 426) {
         return;
     }
     let named: SmallVec<[HeaderName; 4]> = head
@@ -102,20 +136,20 @@ fn end_hop(head: &mut ResponseHeader, there: &Fields) {
         .iter()
         .flat_map(|value| value.as_bytes().split(|b| *b == b','))
         .map(<[u8]>::trim_ascii)
-        // What nearly all of them say: no field is called the one, and the other goes anyway.
+        // No field has the first name, and the second one is removed anyway.
         .filter(|name| !name.eq_ignore_ascii_case(b"close") && !name.eq_ignore_ascii_case(b"keep-alive"))
         .filter_map(|name| HeaderName::from_bytes(name).ok())
         .filter(|name| *name != header::TRANSFER_ENCODING && *name != header::CONTENT_LENGTH)
         .collect();
-    for name in named.iter().chain(&there.of_this_hop) {
+    for name in named.iter().chain(&fields.hop_by_hop) {
         head.remove_header(name);
     }
 }
 
-/// HSTS and `Server`. Domino sends `max-age=0` when its plain HTTP port is open, which would erase what
-/// the edge promises (<https://help.hcl-software.com/domino/14.5.0/admin/secu_configure_dom_for_hsts.html>).
-fn policy(head: &mut ResponseHeader, routed: &Routed, there: &Fields) -> Result<()> {
-    hide_server(head, routed, there);
+/// Sets HSTS and hides `Server`. Domino sends `max-age=0` while its HTTP port is open, which would erase our own
+/// value (<https://help.hcl-software.com/domino/14.5.0/admin/secu_configure_dom_for_hsts.html>).
+fn apply_policy(head: &mut ResponseHeader, routed: &Routed, fields: &ResponseFields) -> Result<()> {
+    hide_server(head, routed, fields);
     if routed.tls
         && let Some(value) = &routed.cluster.settings.headers.hsts
     {
@@ -124,18 +158,17 @@ fn policy(head: &mut ResponseHeader, routed: &Routed, there: &Fields) -> Result<
     Ok(())
 }
 
-/// Removes what the server says of itself, and promises in the public name.
-fn hide_server(head: &mut ResponseHeader, routed: &Routed, there: &Fields) {
-    if there.hsts {
+fn hide_server(head: &mut ResponseHeader, routed: &Routed, fields: &ResponseFields) {
+    if fields.hsts {
         head.remove_header(&header::STRICT_TRANSPORT_SECURITY);
     }
-    if there.server && !routed.cluster.settings.headers.expose_server {
+    if fields.server && !routed.cluster.settings.headers.expose_server {
         head.remove_header(&header::SERVER);
     }
 }
 
-/// Maps the URLs and cookies of a head. Gives the member that a `Location` named, with the database tag of
-/// its target, when it is not the one that answered.
+/// Maps the URLs and cookies of a head. Gives the server of a `Location`, with the database tag of its target, where it
+/// is not the one that answered.
 fn map_urls(
     head: &mut ResponseHeader,
     routed: &Routed,
@@ -144,7 +177,7 @@ fn map_urls(
 ) -> Result<Option<(MemberIx, u32)>> {
     let scheme = if routed.tls { Scheme::HTTPS } else { Scheme::HTTP };
     let paths = attempt.replace_path.then(|| server_path(routed, attempt)).flatten().map(|path| {
-        let public = target.get(routed.database_range.clone()).unwrap_or_default();
+        let public = target.get(routed.database.range.clone()).unwrap_or_default();
         (format!("/{path}"), format!("/{}", String::from_utf8_lossy(public)))
     });
     let public_path = |member: usize, path: &[u8]| public_path(routed, member, path);
@@ -161,7 +194,7 @@ fn map_urls(
         let mut all = head.headers.get_all(&name).iter();
         let Some(value) = all.next().cloned() else { continue };
         if all.next().is_some() {
-            // There is one of each. Which of several a browser takes is its own secret.
+            // Each may occur once; browsers differ in which of several they take.
             head.insert_header(name.clone(), value.clone())?;
         }
         let Some(mapped) = rewrite::response_header(&name, value.as_bytes(), &mapping) else { continue };
@@ -169,7 +202,7 @@ fn map_urls(
             && let Some(member) = mapped.member.and_then(|m| MemberIx::try_from(m).ok())
             && member != attempt.member
             && let Some(target) = mapped.value.get(mapped.target.clone())
-            && let Some(tag) = super::route::tag_of_target(&routed.cluster, &routed.view, target)
+            && let Some(tag) = tag_of_target(&routed.cluster, &routed.view, target)
         {
             redirected = Some((member, tag));
         }
@@ -178,7 +211,7 @@ fn map_urls(
         }
     }
     map_all(head, header::LINK, |link| rewrite::link(link, &mapping))?;
-    let in_database = routed.database_tag.is_some();
+    let in_database = routed.database.tag.is_some();
     let tag = routed.view.entry(attempt.member).map_or(0, Entry::tag);
     map_all(head, header::SET_COOKIE, |cookie| {
         let public = rewrite::set_cookie(cookie, &mapping, in_database);
@@ -188,7 +221,7 @@ fn map_urls(
     Ok(redirected)
 }
 
-/// Maps every field of a name that may stand there several times, in their order.
+/// Maps every field of a name that may occur several times, in order.
 fn map_all(
     head: &mut ResponseHeader,
     name: HeaderName,
@@ -209,7 +242,7 @@ fn map_all(
     Ok(())
 }
 
-/// After a logout no member may still know the user: every session that the browser sent expires, whoever's it is.
+/// After a logout no server may still know the user: every session cookie of the request expires.
 fn end_sessions(
     head: &mut ResponseHeader,
     routed: &Routed,
@@ -239,8 +272,8 @@ fn path_of(target: &[u8]) -> &[u8] {
     target.split(|b| *b == b'?').next().unwrap_or(target)
 }
 
-/// A member's path of a database as the public knows it: by replica ID where the path means several
-/// databases, unless it is the very one that the browser is in already.
+/// The public path of a database that a server names by its own: by replica ID where several databases have the path,
+/// unless it is the database that the client is in already.
 fn public_path(routed: &Routed, member: usize, path: &[u8]) -> Option<String> {
     let member = MemberIx::try_from(member).ok()?;
     let target = crate::domain::url::parse(path);
@@ -250,7 +283,7 @@ fn public_path(routed: &Routed, member: usize, path: &[u8]) -> Option<String> {
     let held = index.ambiguous(ambiguous).find(|found| {
         index.holders(found).any(|h| h.same_path && routed.view.member_of(h.server) == Some(member))
     })?;
-    if routed.found == Some(held) && routed.entry == Some(member) {
+    if routed.database.found == Some(held) && routed.affinity.entry == Some(member) {
         return None;
     }
     let id = index.database(held.database).replica_id();

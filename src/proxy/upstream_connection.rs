@@ -1,7 +1,5 @@
-//! The connection that carries an attempt: whether a pooled one is fit for it, and whose it is from then on.
-//!
-//! In: Pingora's word that it has a connection, and the head of the answer. Out: go on, or take another connection. Where
-//! connections carry logins (NTLM, Negotiate), client and server keep theirs to themselves.
+//! The connection of an attempt: whether a pooled one can be used, and whose it is from then on. Where connections carry
+//! logins (NTLM, Negotiate), one client has a connection to itself.
 
 use std::os::fd::RawFd;
 use std::sync::Arc;
@@ -14,20 +12,18 @@ use pingora::{Error, ErrorType, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::Session;
 
-use super::ctx::{Ctx, Failure, Routed};
+use super::ctx::Ctx;
 use super::{Proxy, failover};
 use crate::domain::cluster::Port;
-use crate::domain::select::MemberIx;
 use crate::edge::login_connections::{ClientConnection, logs_in_the_connection, offers_connection_login};
 use crate::state::view::Exchange;
-use crate::upstream::deadline::Due;
 use crate::upstream::reuse::{self, Needs, Unfit};
 use crate::upstream::tunnel;
 use crate::upstream::{deadline, usage};
 use crate::util::clock;
 use crate::util::descriptor::Descriptor;
 
-/// The TCP connection under Pingora's: by the descriptor it names, or the one that a tunnel keeps to itself.
+/// The TCP connection behind Pingora's: its descriptor, or that of a tunnel, which Pingora does not know.
 fn descriptor(
     number: RawFd,
     digest: Option<&Digest>,
@@ -41,33 +37,33 @@ fn descriptor(
     Some(Descriptor { number, local_port })
 }
 
-impl Proxy {
-    /// Makes the peer one for this very request: its pool may be one that belongs to its client, or none at all.
-    pub(super) fn prepare_peer(&self, peer: &mut HttpPeer, member: MemberIx, ctx: &mut Ctx) {
-        let Some(routed) = &ctx.routed else { return };
-        peer.options.http_upstream_request_policy.strip_hop_by_hop = routed.has_fields_of_this_hop;
-        let is_new = ctx.fresh.take_if(|fresh| *fresh == member).is_some();
-        if routed.exchange == Exchange::Tunnel {
-            // A tunnel needs a connection of its own kind: see `balancer::tunnel`.
-            let connect = Arc::new(tunnel::Connect::default());
-            peer.options.custom_l4 = Some(Arc::clone(&connect) as _);
-            ctx.tunnel = Some(connect);
-        } else if let Some(login) = ctx.login {
-            peer.group_key = peer.group_key.wrapping_add(login.pool_key);
-            peer.options.idle_timeout = Some(routed.snapshot.settings.limits.idle_timeout);
-            return;
-        }
-        if is_new || routed.exchange == Exchange::Tunnel {
-            // The pool has nothing under this number, and keeps nothing.
-            peer.group_key = fastrand::u64(..);
-            peer.options.idle_timeout = Some(Duration::ZERO);
-        }
+/// Adapts the peer to this request: it may need the pool of its client, or a new connection.
+pub(super) fn prepare_peer(peer: &mut HttpPeer, ctx: &mut Ctx) {
+    let (Some(routed), Some(attempt)) = (&ctx.routed, &ctx.attempt) else { return };
+    peer.options.http_upstream_request_policy.strip_hop_by_hop = routed.has_hop_by_hop_fields;
+    let is_new = ctx.failover.retry_on_new_connection.take_if(|server| *server == attempt.member).is_some();
+    if routed.exchange == Exchange::Tunnel {
+        // See `balancer::tunnel`.
+        let connect = Arc::new(tunnel::Connect::default());
+        peer.options.custom_l4 = Some(Arc::clone(&connect) as _);
+        ctx.tunnel = Some(connect);
+    } else if let Some(login) = ctx.login {
+        peer.group_key = peer.group_key.wrapping_add(login.pool_key);
+        peer.options.idle_timeout = Some(routed.snapshot.settings.limits.idle_timeout);
+        return;
     }
+    if is_new || routed.exchange == Exchange::Tunnel {
+        // A pool key that no other connection has, and no reuse afterwards.
+        peer.group_key = fastrand::u64(..);
+        peer.options.idle_timeout = Some(Duration::ZERO);
+    }
+}
 
-    /// Pingora has a connection.
+impl Proxy {
+    /// Takes the connection that Pingora has got.
     ///
     /// # Errors
-    /// When this request must not go out on it; it is then retried on another one.
+    /// Where it must not be used for this request, which then gets another one.
     pub(super) fn connected(
         &self,
         session: &mut Session,
@@ -102,7 +98,7 @@ impl Proxy {
             Ok(()) => return Ok(()),
             Err(Unfit::OutOfStep) => log::debug!(
                 target: "icm::proxy",
-                "{}: bytes wait on an idle connection, which is closed",
+                "{}: closing an idle connection that has unexpected bytes",
                 member.name()
             ),
             Err(Unfit::Closed | Unfit::Risky) => {}
@@ -114,7 +110,7 @@ impl Proxy {
         Err(e)
     }
 
-    /// A request begins: the login that its client's connection carries, or begins to carry.
+    /// Finds the login that the client's connection carries, or begins to carry.
     pub(super) fn find_login(&self, session: &Session, ctx: &mut Ctx) {
         let now = clock::ms_of(ctx.started);
         ctx.login = self.logins.get(|| client_connection(session), now);
@@ -126,7 +122,7 @@ impl Proxy {
         }
     }
 
-    /// The head of an answer is there: what it says about its connection.
+    /// Notes what the head of a response says about its connection.
     pub(super) fn note_connection(&self, session: &Session, head: &ResponseHeader, ctx: &mut Ctx) {
         let Some(attempt) = &mut ctx.attempt else { return };
         let keep_alive = &attempt.in_flight.member().keep_alive;
@@ -149,8 +145,8 @@ impl Proxy {
             && offers(head)
             && let Some(client) = client_connection(session)
         {
-            // The next step of the login goes out on a connection of this client's own. This one was everybody's, and
-            // the server may think that the login has begun on it.
+            // The login goes on over a connection of this client's own. The server may take this one, which is shared,
+            // for one with a login.
             ctx.login = Some(self.logins.begin(client, clock::ms_of(ctx.started)));
             attempt.close_at_end = true;
             if session.req_header().method == http::Method::HEAD || has_no_body(head) {
@@ -160,62 +156,14 @@ impl Proxy {
     }
 }
 
-/// The pooled connection of a failed attempt had been closed, or was closed under the request.
-pub(super) fn note_closed(ctx: &Ctx, failure: Failure) {
+/// Notes after how long the server closed a pooled connection, where the attempt on one broke.
+pub(super) fn note_closed(ctx: &Ctx) {
     if let Some(attempt) = &ctx.attempt
         && let Some(usage) = attempt.usage.filter(|_| attempt.reused && !attempt.answered)
-        && failure == Failure::Broken
     {
         let keep_alive = &attempt.in_flight.member().keep_alive;
         keep_alive.closed(usage.idle_ms, usage.served, clock::now_ms());
     }
-}
-
-/// The request is there to its end: from now on the answer's head is due.
-pub(super) fn expect_head(ctx: &mut Ctx) {
-    if let (Some(attempt), Some(routed)) = (&mut ctx.attempt, &ctx.routed)
-        && let Some(connection) = attempt.connection.filter(|_| !attempt.answered)
-    {
-        let within = clock::whole_ms(routed.cluster.settings.failover.response_timeout);
-        attempt.due = Some(deadline::head_due(connection, clock::now_ms().saturating_add(within)));
-    }
-}
-
-/// The head is there, and the body is due. Not that of a stream of events, which may be silent for as long as nothing
-/// happens, nor that of a tunnel, which has a timeout of its own.
-pub(super) fn expect_body(ctx: &mut Ctx, head: &ResponseHeader, now_ms: u64) {
-    let (Some(attempt), Some(routed)) = (&mut ctx.attempt, &ctx.routed) else { return };
-    let Some(connection) = attempt.connection else { return };
-    match body_timeout(routed, head) {
-        Some(timeout) => {
-            attempt.body_timeout_ms = clock::whole_ms(timeout);
-            let due = now_ms.saturating_add(attempt.body_timeout_ms);
-            attempt.due = Some(deadline::body_due(connection, due));
-        }
-        None => attempt.due.take().into_iter().for_each(Due::clear),
-    }
-}
-
-/// A piece of the body is on its way to the client, the last one at the `end`.
-pub(super) fn body_passes(ctx: &mut Ctx, end: bool) {
-    let Some(attempt) = &mut ctx.attempt else { return };
-    if end && attempt.close_at_end {
-        attempt.cut();
-    }
-    if !end
-        && attempt.body_timeout_ms > 0
-        && let Some(connection) = attempt.connection
-    {
-        let due = clock::now_ms().saturating_add(attempt.body_timeout_ms);
-        attempt.due = Some(deadline::body_due(connection, due));
-    }
-}
-
-fn body_timeout(routed: &Routed, head: &ResponseHeader) -> Option<Duration> {
-    let timeout = routed.cluster.settings.failover.body_timeout?;
-    let kind = head.headers.get(header::CONTENT_TYPE).map(|v| v.as_bytes()).unwrap_or_default();
-    let is_stream = kind.get(..17).is_some_and(|kind| kind.eq_ignore_ascii_case(b"text/event-stream"));
-    (!is_stream && head.status != 101).then_some(timeout)
 }
 
 /// Both ends of the client's connection.

@@ -1,9 +1,5 @@
-//! What a request carries to a server: the right path, our word about the client, and nothing that
-//! Domino would trust from a stranger.
-//!
-//! In: the client's head, the version it came in. Out: the same with every `$WS*` and every twin of a field that
-//! frames removed, and the forwarding headers replaced.
-//! Identity headers (`$WSRU` and its kin) are never sent.
+//! The head of a request on its way to a server: the server's path, the forwarding headers, and no header that Domino
+//! would trust although the client sent it. Identity headers (`$WSRU` and the like) are never sent.
 
 use std::net::IpAddr;
 
@@ -13,38 +9,38 @@ use pingora::{ErrorType, OrErr, Result};
 use pingora_http::RequestHeader;
 use smallvec::SmallVec;
 
-use super::ctx::{Attempt, Routed};
-use super::incoming::Client;
+use super::attempt::Attempt;
+use super::client_info::ClientInfo;
+use super::routed::Routed;
 use crate::domain::cluster::Port;
 use crate::domain::directory::db_path;
 use crate::util::address::Address;
 
-/// As a CGI variable it is `HTTP_PROXY`, which libraries take for the proxy to send requests by
+/// The CGI variable `HTTP_PROXY`, which libraries take for the proxy of their own requests
 /// (<https://httpoxy.org>).
 const HTTPOXY: &str = "proxy";
 const CONNECTOR_SECRET: &str = "X-ConnectorHeaders-Secret";
 
-/// Says of the client what every server hears alike, once for all attempts: nothing that only we may say is left of
-/// what it said itself.
+/// Sets the forwarding headers once for all attempts, after removing those of the client. True where the head has
+/// hop-by-hop fields, which Pingora removes from the copy of each attempt.
 ///
-/// In the client's own head there is room; what is put into the copy that each attempt makes of it moves all fields.
-/// Out: whether it has fields that end at this hop, which Pingora removes from each copy.
+/// The client's head has spare capacity; an insertion into the copy of an attempt would move all fields.
 ///
 /// # Errors
-/// When Pingora refuses a header's value, which cannot come from the client unchecked.
-pub fn of_client(request: &mut RequestHeader, routed: &Routed, client: Client) -> Result<bool> {
-    let ends_here = remove_what_is_ours_to_say(request);
+/// When Pingora refuses a value, all of which were validated before.
+pub(super) fn of_client(request: &mut RequestHeader, routed: &Routed, client: ClientInfo) -> Result<bool> {
+    let has_hop_by_hop = remove_untrusted(request);
     let scheme =
         if routed.tls { HeaderValue::from_static("https") } else { HeaderValue::from_static("http") };
     let port = public_port(routed, client);
     if let Some(client) = client.address.and_then(address) {
-        // One value, shared by both.
+        // One value for both fields.
         request.insert_header("X-Real-IP", client.clone())?;
         request.insert_header("X-Forwarded-For", client)?;
     }
     request.insert_header("X-Forwarded-Proto", scheme)?;
     request.insert_header("X-Forwarded-Port", port)?;
-    // HTTP/2 names the host outside the headers.
+    // HTTP/2 has the host in `:authority`.
     let host = request.headers.get(header::HOST).filter(|h| h.as_bytes() == routed.authority.as_bytes());
     let host = match host.cloned() {
         Some(host) => host,
@@ -64,11 +60,11 @@ pub fn of_client(request: &mut RequestHeader, routed: &Routed, client: Client) -
         };
         request.append_header(header::VIA, format!("{received} {pseudonym}"))?;
     }
-    Ok(ends_here)
+    Ok(has_hop_by_hop)
 }
 
-/// The port of the public name: as the client wrote it, else as a trusted proxy says it, else the scheme's own.
-fn public_port(routed: &Routed, client: Client) -> HeaderValue {
+/// The port of the public name: as the client wrote it, else as a trusted proxy says, else the scheme's default.
+fn public_port(routed: &Routed, client: ClientInfo) -> HeaderValue {
     let host = crate::state::hosts::host_name(&routed.authority);
     let written = routed.authority.get(host.len()..).and_then(|rest| rest.strip_prefix(':'));
     match written.and_then(|port| port.parse().ok()).or(client.port) {
@@ -82,11 +78,11 @@ fn address(client: IpAddr) -> Option<HeaderValue> {
     HeaderValue::from_str(&Address::of(client.to_canonical())).ok()
 }
 
-/// Makes the head that goes to this attempt's server out of the client's, of which [`of_client`] has spoken.
+/// Adapts the copy of an attempt, after [`of_client`], to its server.
 ///
 /// # Errors
-/// When Pingora refuses a header's value, which cannot come from the client unchecked.
-pub fn to_server(
+/// When Pingora refuses a value, all of which were validated before.
+pub(super) fn to_server(
     request: &mut RequestHeader,
     routed: &Routed,
     attempt: &Attempt,
@@ -94,13 +90,13 @@ pub fn to_server(
 ) -> Result<()> {
     replace_path(request, routed, attempt)?;
     if routed.rewrites_cookies {
-        super::cookies::to_server(request, routed, attempt)?;
+        super::request_cookies::to_server(request, routed, attempt)?;
     }
     let Some(entry) = routed.view.entry(attempt.member) else { return Ok(()) };
     if routed.cluster.settings.headers.host_of_server {
         let port = entry.host_port(routed.port).map_or(80, |p| p.port);
-        let usual = if routed.port == Port::Https { 443 } else { 80 };
-        if port == usual {
+        let default = if routed.port == Port::Https { 443 } else { 80 };
+        if port == default {
             request.insert_header(header::HOST, entry.server.hostname.as_str())?;
         } else {
             request.insert_header(header::HOST, format!("{}:{port}", entry.server.hostname))?;
@@ -112,34 +108,34 @@ pub fn to_server(
     Ok(())
 }
 
-/// Every header that only this balancer may say: all `$WS*`, as Domino with connector headers on believes
-/// them, `$WSRU` being a whole login
+/// Removes every header that only the proxy may set: all `$WS*`, which Domino with connector headers trusts (`$WSRU` is
+/// a whole login,
 /// (<https://frostillic.us/blog/posts/2023/1/25/overdue-psa--reverse-proxy-headers-in-domino-12.0.1fp1-and-newer>),
-/// and whatever speaks of the client's address, host and scheme. Beside them go the twins of fields that frame, see
-/// [`is_twin`], and [`HTTPOXY`]. Out: whether fields are left that end at this hop.
-fn remove_what_is_ours_to_say(request: &mut RequestHeader) -> bool {
-    let mut ends_here = false;
-    let mut hostile: SmallVec<[HeaderName; 4]> = SmallVec::new();
+/// and those about the client's address, host and scheme. It also removes [`HTTPOXY`] and aliases of framing fields, see
+/// [`is_alias`]. True where hop-by-hop fields are left.
+fn remove_untrusted(request: &mut RequestHeader) -> bool {
+    let mut has_hop_by_hop = false;
+    let mut untrusted: SmallVec<[HeaderName; 4]> = SmallVec::new();
     for key in request.headers.keys() {
         let name = key.as_str();
-        if !may_be_hostile(name) {
+        if !may_be_untrusted(name) {
             continue;
         }
-        if is_ours_to_say(name) || is_twin(name) || is(name, HTTPOXY) {
-            hostile.push(key.clone());
+        if is_reserved(name) || is_alias(name) || is(name, HTTPOXY) {
+            untrusted.push(key.clone());
         }
-        ends_here |= ENDS_AT_HOP.contains(&name);
+        has_hop_by_hop |= HOP_BY_HOP.contains(&name);
     }
-    for name in &hostile {
+    for name in &untrusted {
         request.remove_header(name);
     }
-    ends_here
+    has_hop_by_hop
 }
 
-/// Fields that end at this hop, without `Connection`, `Upgrade` and `HTTP2-Settings`: these Pingora removes in any case
-/// (`strip_standard_hop_by_hop_headers` of `pingora-proxy`). To look for each of them in every request costs more than
-/// to see here that there are none.
-const ENDS_AT_HOP: [&str; 7] = [
+/// Hop-by-hop fields except `Connection`, `Upgrade` and `HTTP2-Settings`, which Pingora removes in any case
+/// (`strip_standard_hop_by_hop_headers` of `pingora-proxy`). Its search for each of them in every request costs more than
+/// one look at every name here.
+const HOP_BY_HOP: [&str; 7] = [
     "keep-alive",
     "proxy-connection",
     "proxy-authenticate",
@@ -149,24 +145,23 @@ const ENDS_AT_HOP: [&str; 7] = [
     "transfer-encoding",
 ];
 
-/// What nearly every field's first letter says at once.
-fn may_be_hostile(name: &str) -> bool {
+/// Rules out most names by their first letter.
+fn may_be_untrusted(name: &str) -> bool {
     name.bytes().next().is_none_or(|first| !first.is_ascii_alphanumeric() || b"cfhkmptx".contains(&first))
 }
 
-/// For a name in lower case, as header maps have them: what only we may say, in any spelling.
-pub(super) fn is_ours_to_say(name: &str) -> bool {
-    begins(name, "$ws")
-        || begins(name, "x-forwarded")
+/// Whether only the proxy may set a header. The name is in lower case, as header maps have it.
+pub(super) fn is_reserved(name: &str) -> bool {
+    starts_with(name, "$ws")
+        || starts_with(name, "x-forwarded")
         || is(name, "x-real-ip")
         || name == "forwarded"
         || is(name, "x-connectorheaders-secret")
 }
 
-/// Another spelling of a field that frames a message or ends at a proxy: whoever reads the fields as CGI
-/// variables takes it for the field itself.
-fn is_twin(name: &str) -> bool {
-    const TWINS: [&str; 9] = [
+/// Whether a name is another spelling of a framing or hop-by-hop field: as a CGI variable it is the same.
+fn is_alias(name: &str) -> bool {
+    const FIELDS: [&str; 9] = [
         "content-length",
         "transfer-encoding",
         "content-encoding",
@@ -177,18 +172,18 @@ fn is_twin(name: &str) -> bool {
         "proxy-authorization",
         "proxy-connection",
     ];
-    TWINS.iter().any(|twin| name != *twin && is(name, twin))
+    FIELDS.iter().any(|field| name != *field && is(name, field))
 }
 
-/// Whether a name begins so, where a dash (and the dollar) stands for every octet that is no letter and no
-/// digit: in the CGI variables that agents read all of them are underscores.
-fn begins(name: &str, with: &str) -> bool {
+/// Whether a name begins with another one, where all characters but letters and digits are equal: CGI variables, which
+/// agents read, have underscores for all of them.
+fn starts_with(name: &str, with: &str) -> bool {
     let alike = |(a, b): (u8, u8)| a == b || !(a.is_ascii_alphanumeric() || b.is_ascii_alphanumeric());
     name.len() >= with.len() && name.bytes().zip(with.bytes()).all(alike)
 }
 
 fn is(name: &str, whole: &str) -> bool {
-    name.len() == whole.len() && begins(name, whole)
+    name.len() == whole.len() && starts_with(name, whole)
 }
 
 fn connector_headers(
@@ -216,7 +211,7 @@ fn connector_headers(
     Ok(())
 }
 
-/// The directory's path where the server has another one; the rest of the URL byte for byte.
+/// Replaces the path of the database by that of the server. The rest of the URL stays unchanged.
 fn replace_path(request: &mut RequestHeader, routed: &Routed, attempt: &Attempt) -> Result<()> {
     if !attempt.replace_path {
         return Ok(());
@@ -229,13 +224,12 @@ fn replace_path(request: &mut RequestHeader, routed: &Routed, attempt: &Attempt)
 
 fn replaced(routed: &Routed, attempt: &Attempt, target: &[u8]) -> Option<Vec<u8>> {
     let path = server_path(routed, attempt)?;
-    let range = &routed.database_range;
+    let range = &routed.database.range;
     Some([target.get(..range.start)?, path.as_bytes(), target.get(range.end..)?].concat())
 }
 
-/// The database's path on the chosen server, as it stands in a URL, without a leading slash.
-#[must_use]
-pub fn server_path(routed: &Routed, attempt: &Attempt) -> Option<String> {
+/// The database's path on the server, percent-encoded and without a leading slash.
+pub(super) fn server_path(routed: &Routed, attempt: &Attempt) -> Option<String> {
     let holder = routed.holder(attempt.member)?;
     Some(db_path::encode_for_url(holder.path()).into_owned())
 }
@@ -245,7 +239,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_only_we_may_say_is_known_in_every_spelling() {
+    fn reserved_headers_are_known_in_every_spelling() {
         for name in [
             "$wsru",
             "$wsra",
@@ -264,38 +258,39 @@ mod tests {
             "forwarded",
             "x_connectorheaders_secret",
         ] {
-            assert!(is_ours_to_say(name) && may_be_hostile(name), "{name}");
+            assert!(is_reserved(name) && may_be_untrusted(name), "{name}");
         }
         for name in
             ["ws", "xwsru", "forward", "forwarded-by-me", "x-forward-for", "x-real-ipx", "cookie", "host"]
         {
-            assert!(!is_ours_to_say(name), "{name}");
+            assert!(!is_reserved(name), "{name}");
         }
     }
 
     #[test]
-    fn a_head_without_fields_of_this_hop_needs_no_search_for_them() {
+    fn hop_by_hop_fields_are_found() {
         let ends = |fields: &[&'static str]| {
             let mut head = RequestHeader::build("GET", b"/", None).unwrap();
             for name in fields {
                 head.append_header(*name, "x").unwrap();
             }
-            remove_what_is_ours_to_say(&mut head)
+            remove_untrusted(&mut head)
         };
         assert!(!ends(&["Host", "Accept", "Connection", "Upgrade", "X-Forwarded-For", "Keep_Alive", "Tea"]));
-        for name in ENDS_AT_HOP {
-            assert!(ends(&["Host", name]) && may_be_hostile(name), "{name}");
+        for name in HOP_BY_HOP {
+            assert!(ends(&["Host", name]) && may_be_untrusted(name), "{name}");
         }
     }
 
     #[test]
-    fn twins_of_framing_fields_go_and_the_fields_themselves_stay() {
-        for twin in ["content_length", "transfer_encoding", "transfer.encoding", "keep_alive", "max_forwards"]
+    fn aliases_of_framing_fields_go_and_the_fields_themselves_stay() {
+        for alias in
+            ["content_length", "transfer_encoding", "transfer.encoding", "keep_alive", "max_forwards"]
         {
-            assert!(is_twin(twin) && may_be_hostile(twin), "{twin}");
+            assert!(is_alias(alias) && may_be_untrusted(alias), "{alias}");
         }
         for other in ["content-length", "transfer-encoding", "content_lengths", "content_type", "my_field"] {
-            assert!(!is_twin(other), "{other}");
+            assert!(!is_alias(other), "{other}");
         }
     }
 }

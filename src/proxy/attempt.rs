@@ -1,0 +1,104 @@
+//! One attempt: a request on its way to one server. Dropping it ends what was counted for it, and its deadline.
+
+use std::time::Instant;
+
+use crate::domain::cluster::{InFlight, ServerState};
+use crate::domain::directory::ServerIx;
+use crate::domain::select::{MemberIx, Why};
+use crate::upstream::deadline::{self, Due};
+use crate::upstream::usage::{self, Usage};
+use crate::util::descriptor::Descriptor;
+
+/// A request on its way to one server.
+#[derive(Debug)]
+pub struct Attempt {
+    /// The server.
+    pub member: MemberIx,
+    /// Counts the request among those of the server until the attempt ends.
+    pub in_flight: InFlight,
+    /// Why selection chose this server.
+    pub why: Why,
+    /// Its state when it was chosen.
+    pub state: ServerState,
+    /// Its index when it was chosen.
+    pub index: Option<f32>,
+    /// The holder in the directory, for the 404 rule.
+    pub holder: Option<ServerIx>,
+    /// The server has the database under another path than the URL.
+    pub replace_path: bool,
+    /// When it was chosen.
+    pub started: Instant,
+    /// The connection came from the pool.
+    pub reused: bool,
+    /// The connection, once there is one.
+    pub connection: Option<Descriptor>,
+    /// How that connection was used before.
+    pub usage: Option<Usage>,
+    /// The longest pause within the body in milliseconds; 0 = no limit.
+    pub body_timeout_ms: u64,
+    /// The deadline for the response's head, or for more of its body.
+    pub due: Option<Due>,
+    /// The connection must not be reused: it may have begun to carry a login.
+    pub close_at_end: bool,
+    /// The response's final head arrived.
+    pub answered: bool,
+}
+
+impl Attempt {
+    /// Shuts the connection down.
+    pub fn cut(&self) {
+        if let Some(connection) = self.connection {
+            connection.cut();
+        }
+    }
+
+    /// The connection was shut down because the server missed a deadline.
+    #[must_use]
+    pub fn is_overdue(&self) -> bool {
+        self.connection.is_some_and(deadline::has_passed)
+    }
+}
+
+impl Drop for Attempt {
+    fn drop(&mut self) {
+        if let Some(due) = self.due {
+            due.clear();
+        }
+        // Without a response the connection is not reused, and its number may already belong to another one.
+        if let Some(connection) = self.connection.filter(|_| self.answered) {
+            usage::end(connection, crate::util::clock::now_ms());
+        }
+    }
+}
+
+/// Why an attempt failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AttemptFailure {
+    /// The connect failed; nothing was sent.
+    Connect,
+    /// The connection broke before the response's head.
+    Broken,
+    /// The response's head did not come in time.
+    Timeout,
+    /// The response has a status of `failover.retry_statuses`.
+    Status(u16),
+    /// 404 from a server that holds the database according to the directory.
+    NotFound,
+    /// The response is not valid HTTP: the cause is the request, not the server's health.
+    Malformed,
+}
+
+impl AttemptFailure {
+    /// The cause in the access log and in metrics.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Connect => "connect",
+            Self::Broken => "broken",
+            Self::Timeout => "timeout",
+            Self::Status(_) => "status",
+            Self::NotFound => "not_found",
+            Self::Malformed => "malformed response",
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! The host and port that a request is for.
+
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+
+use http::{Version, header};
+use pingora_http::RequestHeader;
+use pingora_proxy::Session;
+
+use crate::config::settings::Listener;
+use crate::state::{Snapshot, hosts};
+
+/// The authority of a request; `None` where it names no valid host.
+pub(super) fn of_request(session: &Session, tls: bool) -> Option<Box<str>> {
+    named(session.req_header()).or_else(|| of_http_1_0(session, tls))
+}
+
+/// The authority of HTTP/2, else the Host header.
+fn named(head: &RequestHeader) -> Option<Box<str>> {
+    let authority = head.uri.authority().map(http::uri::Authority::as_str);
+    let text = authority.or_else(|| head.headers.get(header::HOST).and_then(|h| h.to_str().ok()))?.trim();
+    is_authority(text).then(|| text.into())
+}
+
+/// The address that an HTTP/1.0 client without Host connected to: links with this address work. `None` for
+/// every other request.
+fn of_http_1_0(session: &Session, tls: bool) -> Option<Box<str>> {
+    let head = session.req_header();
+    if head.version != Version::HTTP_10 || head.headers.contains_key(header::HOST) {
+        return None;
+    }
+    let local = session.server_addr()?.as_inet()?;
+    let (ip, port) = (local.ip().to_canonical(), local.port());
+    Some(match (ip, port == default_port(tls)) {
+        (IpAddr::V6(ip), true) => format!("[{ip}]").into(),
+        (ip, true) => ip.to_string().into(),
+        (ip, false) => SocketAddr::new(ip, port).to_string().into(),
+    })
+}
+
+fn default_port(tls: bool) -> u16 {
+    if tls { 443 } else { 80 }
+}
+
+/// `www.acme.example`, `10.0.0.1:8080`, `[2001:db8::1]:443`.
+fn is_authority(text: &str) -> bool {
+    let (is_host, port) = match text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
+        Some((address, rest)) => {
+            let Some(port) = rest.strip_prefix(':').or(rest.is_empty().then_some("")) else { return false };
+            (address.parse::<Ipv6Addr>().is_ok(), port)
+        }
+        None => {
+            let (host, port) = text.split_once(':').unwrap_or((text, ""));
+            let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_' | b'~');
+            (!host.is_empty() && host.bytes().all(allowed), port)
+        }
+    };
+    // An empty port is the default one (RFC 3986 section 3.2.3).
+    let is_port = port.is_empty() || port.bytes().all(|b| b.is_ascii_digit()) && port.parse::<u16>().is_ok();
+    is_host && is_port
+}
+
+/// The same host over TLS. A client that wrote the listener's own port connects directly, so it gets the port of the
+/// listener with TLS; any other client comes through a port mapping, which has the default port.
+pub(super) fn over_tls(snapshot: &Snapshot, listener: Option<&Listener>, authority: &str) -> String {
+    let host = hosts::host_name(authority);
+    let written: Option<u16> = authority.rsplit_once(':').and_then(|(_, port)| port.parse().ok());
+    let direct = written.is_some() && written == listener.map(|l| l.address.port());
+    let tls = snapshot.settings.listeners.iter().find(|l| l.tls.is_some()).map(|l| l.address.port());
+    match tls.filter(|port| direct && *port != 443) {
+        Some(port) => format!("{host}:{port}"),
+        None => host.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_authority;
+
+    #[test]
+    fn a_host_is_a_name_or_an_address_with_or_without_a_port() {
+        for good in
+            ["www.acme.example", "a_b~c:80", "10.0.0.1:", "[2001:db8::1]", "[::1]:8443", "localhost:65535"]
+        {
+            assert!(is_authority(good), "{good}");
+        }
+        for bad in [
+            "", ":80", "a:b", "a:80:90", "a:65536", "a:+1", "a/b", "a, b", "u@h", "[::1", "[x]", "[::1]80",
+            "a b", "a#",
+        ] {
+            assert!(!is_authority(bad), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,107 @@
+//! The client behind a request: its address, its scheme and the port that it reached. The fields of a trusted proxy
+//! count; those of any other client are ignored.
+
+use std::net::{IpAddr, SocketAddr};
+
+use http::HeaderMap;
+use pingora_proxy::Session;
+
+use crate::config::settings::Listener;
+use crate::state::Snapshot;
+
+/// The client behind a request, and how it reached the public name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ClientInfo {
+    /// `None` for a socket without one.
+    pub address: Option<IpAddr>,
+    /// TLS to this listener or to a trusted proxy.
+    pub tls: bool,
+    /// As a trusted proxy names it.
+    pub port: Option<u16>,
+}
+
+/// The client of this request.
+#[must_use]
+pub(super) fn client_of(session: &Session, listener: Option<&Listener>) -> ClientInfo {
+    let peer = session.client_addr().and_then(|a| a.as_inet()).map(|a| a.ip().to_canonical());
+    let tls = session.digest().is_some_and(|d| d.ssl_digest.is_some());
+    let direct = ClientInfo { address: peer, tls, port: None };
+    let Some(listener) = listener else { return direct };
+    let trusted = |ip: &IpAddr| listener.trusted_proxies.iter().any(|net| net.contains(ip));
+    if !peer.as_ref().is_some_and(trusted) {
+        return direct;
+    }
+    let headers = &session.req_header().headers;
+    ClientInfo {
+        address: forwarded_for(headers, trusted).or(peer),
+        tls: nearest_to_client(headers, "x-forwarded-proto").and_then(is_secure).unwrap_or(tls),
+        port: nearest_to_client(headers, "x-forwarded-port")
+            .and_then(|port| port.parse().ok())
+            .filter(|port| *port > 0),
+    }
+}
+
+/// The listener that accepted the connection.
+#[must_use]
+pub(super) fn listener_of<'s>(snapshot: &'s Snapshot, session: &Session) -> Option<&'s Listener> {
+    let local = session.server_addr()?.as_inet()?;
+    let listeners = &snapshot.settings.listeners;
+    listeners
+        .iter()
+        .find(|l| l.address == *local)
+        .or_else(|| listeners.iter().find(|l| l.address.port() == local.port()))
+}
+
+/// An address as proxies write it: plain, in brackets, or with a port.
+fn forwarded_address(text: &str) -> Option<IpAddr> {
+    let bare = text.strip_prefix('[').and_then(|t| t.strip_suffix(']')).unwrap_or(text);
+    let with_port = || text.parse::<SocketAddr>().ok().map(|at| at.ip());
+    bare.parse::<IpAddr>().ok().or_else(with_port).map(|ip| ip.to_canonical())
+}
+
+/// From the right: the first address that is no trusted proxy is the client.
+fn forwarded_for(headers: &HeaderMap, trusted: impl Fn(&IpAddr) -> bool) -> Option<IpAddr> {
+    let mut client = None;
+    for value in headers.get_all("x-forwarded-for").iter().rev() {
+        for text in value.to_str().unwrap_or_default().rsplit(',') {
+            let Some(ip) = forwarded_address(text.trim()) else { return client };
+            client = Some(ip);
+            if !trusted(&ip) {
+                return client;
+            }
+        }
+    }
+    client
+}
+
+/// The first element: each further proxy appends its own.
+fn nearest_to_client<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
+    let first = headers.get(name)?.to_str().ok()?.split(',').next()?;
+    Some(first.trim())
+}
+
+/// Whether a scheme means TLS; `None` where it is unknown.
+fn is_secure(scheme: &str) -> Option<bool> {
+    let is_one_of = |known: [&str; 2]| known.iter().any(|name| scheme.eq_ignore_ascii_case(name));
+    if is_one_of(["https", "wss"]) { Some(true) } else { is_one_of(["http", "ws"]).then_some(false) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_secure;
+
+    #[test]
+    fn a_scheme_of_websocket_is_the_one_below_it() {
+        for (scheme, secure) in [
+            ("https", Some(true)),
+            ("WSS", Some(true)),
+            ("HTTP", Some(false)),
+            ("ws", Some(false)),
+            ("", None),
+            ("gopher", None),
+            ("httpsx", None),
+        ] {
+            assert_eq!(is_secure(scheme), secure, "{scheme}");
+        }
+    }
+}

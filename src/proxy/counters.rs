@@ -1,0 +1,50 @@
+//! What a request that has ended adds to the statistics.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use pingora::Error;
+use pingora_proxy::Session;
+
+use super::ctx::Ctx;
+use super::{Proxy, log_record};
+use crate::domain::select::{Outcome, Why};
+
+impl Proxy {
+    /// Adds the time and the bytes of the request.
+    pub(super) fn count_traffic(&self, session: &Session, e: Option<&Error>, ctx: &Ctx, total: Duration) {
+        let statistics = &self.balancer.statistics;
+        let traffic = ctx.cluster().map_or(&statistics.elsewhere, |cluster| &cluster.kept.traffic);
+        traffic.request(log_record::status(session, e), total);
+        let here = statistics.here();
+        // Most requests have no body, and an atomic addition costs more than the comparison.
+        let add = |counter: &AtomicU64, bytes: u64| {
+            if bytes > 0 {
+                counter.fetch_add(bytes, Relaxed);
+            }
+        };
+        add(&here.client_received, session.body_bytes_read() as u64);
+        add(&here.client_sent, session.body_bytes_sent() as u64);
+        add(&here.server_received, session.upstream_body_bytes_received() as u64);
+        add(&here.server_sent, ctx.body_bytes);
+    }
+
+    /// Adds the outcome to the counters of the classic ICM; `None` = the URL has no server.
+    pub(super) fn count_outcome(&self, outcome: Option<Outcome>) {
+        let statistics = self.balancer.statistics.here();
+        match outcome {
+            Some(Outcome::Serve(_, why)) => {
+                statistics.successful.fetch_add(1, Relaxed);
+                if why == Why::SetAside {
+                    statistics.cluster_busy.fetch_add(1, Relaxed);
+                }
+            }
+            Some(_) => {
+                statistics.unsuccessful.fetch_add(1, Relaxed);
+            }
+            None => {
+                statistics.unknown.fetch_add(1, Relaxed);
+            }
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! Which database a URL names, and under which tag the affinity cookie knows it.
+
+use std::sync::Arc;
+
+use http::Method;
+
+use super::local_reply::LocalReply;
+use super::route_context::{RouteContext, origin_form, referer};
+use super::routed::RoutedDatabase;
+use crate::config::settings::{AmbiguousPath, UnknownDatabase};
+use crate::domain::affinity::{Entries, cookie};
+use crate::domain::directory::{AmbiguousIx, Found, Lookup, db_path};
+use crate::domain::select::MemberIx;
+use crate::domain::url::{self, Locator, ServerCommand, Target};
+use crate::pages::Problem;
+use crate::state::{Cluster, View};
+
+/// Finds the database of the URL.
+///
+/// # Errors
+/// The response where the directory does not know the path, or knows several databases with it.
+pub(super) fn find_database(
+    context: &RouteContext<'_>,
+    entries: &Entries,
+) -> Result<RoutedDatabase, LocalReply> {
+    let RouteContext { cluster, view, target, .. } = *context;
+    let (mut found, mut tag) = (None, None);
+    match look_up(view, target) {
+        _ if is_login_of_directory(target) => {}
+        Lookup::One(one) => found = Some(one),
+        Lookup::Ambiguous(ambiguous) => {
+            let one = settle_ambiguity(context, entries, ambiguous);
+            found = Some(one.ok_or_else(|| ambiguous_reply(context, ambiguous))?);
+        }
+        Lookup::Unknown => {
+            if let Some(database) = &target.database {
+                // A login form opens no database. Before a directory was read, an unknown database may still exist.
+                if cluster.settings.unknown_database == UnknownDatabase::NotFound
+                    && !target.is_login_form()
+                    && view.directory.is_loaded()
+                {
+                    return Err(LocalReply::Problem(Problem::UnknownDatabase, Some(Arc::clone(cluster))));
+                }
+                tag = Some(unknown_tag(cluster, database.raw));
+            }
+        }
+    }
+    let tag = tag.or_else(|| found.as_ref().map(|found| tag_of(cluster, view, found)));
+    let range = target.database.as_ref().map_or(0..0, |database| database.range.clone());
+    let note_id = target.locator == Locator::NoteId && tag.is_some();
+    Ok(RoutedDatabase { found, tag, range, note_id })
+}
+
+/// `/names.nsf?Login` is served by every member, whatever the directory says of `names.nsf`.
+pub(super) fn is_login_of_directory(target: &Target<'_>) -> bool {
+    let command = target.command.server_command();
+    matches!(command, Some(ServerCommand::Login | ServerCommand::ProviderLogin)) && target.is_of_names()
+}
+
+/// Looks a target up in the directory: by replica ID, else by path.
+pub(super) fn look_up(view: &View, target: &Target<'_>) -> Lookup {
+    let Some(database) = &target.database else { return Lookup::Unknown };
+    let index = &view.directory.index;
+    if let Some(id) = database.replica
+        && let Some(ix) = index.by_replica_id(id)
+    {
+        return Lookup::One(Found { database: ix, path: None });
+    }
+    index.by_path(database.raw)
+}
+
+/// The tag of a database that the directory knows.
+pub(super) fn tag_of(cluster: &Cluster, view: &View, found: &Found) -> u32 {
+    cluster.keys.database_tag(view.directory.index.database(found.database).tag())
+}
+
+/// The tag of a database that the directory does not know: its user stays on one server, too.
+fn unknown_tag(cluster: &Cluster, raw: &[u8]) -> u32 {
+    let mut folded = db_path::Folded::default();
+    let folded = db_path::fold(raw, &mut folded);
+    cluster.keys.database_tag(cookie::number(&cluster.settings.name, "path", folded))
+}
+
+/// The tag of the database that a target names.
+#[must_use]
+pub fn tag_of_target(cluster: &Cluster, view: &View, target: &[u8]) -> Option<u32> {
+    let target = url::parse(target);
+    match look_up(view, &target) {
+        Lookup::One(found) => Some(tag_of(cluster, view, &found)),
+        Lookup::Ambiguous(_) => None,
+        Lookup::Unknown => target.database.as_ref().map(|database| unknown_tag(cluster, database.raw)),
+    }
+}
+
+/// Among databases of one path: the one of the user's most recent entry, else the one of a Referer of the same origin.
+fn settle_ambiguity(context: &RouteContext<'_>, entries: &Entries, ambiguous: AmbiguousIx) -> Option<Found> {
+    let RouteContext { cluster, view, head, uri, .. } = *context;
+    let index = &view.directory.index;
+    let of_tag = |tag: u32| index.ambiguous(ambiguous).find(|found| tag_of(cluster, view, found) == tag);
+    if let Some(entry) = entries.recent_among(|tag| of_tag(tag).is_some()) {
+        return of_tag(entry.database);
+    }
+    if let Some(Lookup::One(found)) = referer(head, uri).map(|target| look_up(view, &target)) {
+        let same = index.ambiguous(ambiguous).find(|one| one.database == found.database);
+        if same.is_some() {
+            return same;
+        }
+    }
+    if cluster.settings.ambiguous_path == AmbiguousPath::First {
+        return index.ambiguous(ambiguous).next();
+    }
+    None
+}
+
+fn ambiguous_reply(context: &RouteContext<'_>, ambiguous: AmbiguousIx) -> LocalReply {
+    let cluster = Arc::clone(context.cluster);
+    match cluster.settings.ambiguous_path {
+        AmbiguousPath::NotFound => LocalReply::Problem(Problem::UnknownDatabase, Some(cluster)),
+        _ if matches!(context.head.method, Method::GET | Method::HEAD) => {
+            LocalReply::Choice(cluster, Arc::clone(context.view), ambiguous)
+        }
+        _ => LocalReply::Problem(Problem::AmbiguousConflict, Some(cluster)),
+    }
+}
+
+/// The server of the user's entry for the database of a `RedirectTo`, and that database where the directory knows it.
+pub(super) fn entry_of_url(
+    cluster: &Cluster,
+    view: &View,
+    value: &[u8],
+    entries: &Entries,
+) -> Option<(MemberIx, Option<Found>)> {
+    let (_, target) = origin_form(value);
+    entry_of_target(cluster, view, &url::parse(target), entries)
+}
+
+/// The server of the user's entry for the database of a target, and that database where the directory knows it.
+pub(super) fn entry_of_target(
+    cluster: &Cluster,
+    view: &View,
+    target: &Target<'_>,
+    entries: &Entries,
+) -> Option<(MemberIx, Option<Found>)> {
+    let of = |tag: u32| entries.for_database(tag).and_then(|entry| view.by_tag(entry.server));
+    match look_up(view, target) {
+        Lookup::One(found) => of(tag_of(cluster, view, &found)).map(|member| (member, Some(found))),
+        Lookup::Ambiguous(ambiguous) => {
+            let index = &view.directory.index;
+            let is_one = |tag: u32| index.ambiguous(ambiguous).any(|f| tag_of(cluster, view, &f) == tag);
+            let entry = entries.recent_among(is_one)?;
+            view.by_tag(entry.server).map(|member| (member, None))
+        }
+        Lookup::Unknown => {
+            let member = target.database.as_ref().and_then(|d| of(unknown_tag(cluster, d.raw)))?;
+            Some((member, None))
+        }
+    }
+}

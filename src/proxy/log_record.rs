@@ -1,0 +1,101 @@
+//! The access log's record of a request that has ended. It is separate from the access log, which knows nothing of
+//! the proxy.
+
+use std::time::Duration;
+
+use http::{HeaderName, header};
+use pingora::{Error, ErrorSource};
+use pingora_proxy::Session;
+
+use super::ctx::Ctx;
+use crate::domain::select::Outcome;
+use crate::pages::Problem;
+use crate::telemetry::access_log::record::{LoggedAttempts, LoggedServer, Record};
+use crate::util::clock::whole_ms;
+
+/// The record of a request that took this long from its head to its end.
+pub(super) fn record<'a>(
+    session: &'a Session,
+    error: Option<&Error>,
+    ctx: &'a Ctx,
+    total: Duration,
+) -> Record<'a> {
+    let head = session.req_header();
+    let value = |name: &HeaderName| head.headers.get(name).map(|v| v.as_bytes()).unwrap_or_default();
+    let routed = ctx.routed.as_ref();
+    let host = match routed {
+        Some(routed) => routed.authority.as_bytes(),
+        None => match head.uri.authority() {
+            Some(authority) => authority.as_str().as_bytes(),
+            None => value(&header::HOST),
+        },
+    };
+    let server = ctx.attempt.as_ref().map(|attempt| LoggedServer {
+        name: attempt.in_flight.member().name().abbreviated(),
+        state: attempt.state.word(),
+        index: attempt.index,
+    });
+    Record {
+        client: ctx.client,
+        method: head.method.as_str(),
+        host,
+        target: head.raw_path(),
+        protocol: head.version,
+        status: status(session, error),
+        sent: session.body_bytes_sent() as u64,
+        received: session.body_bytes_read() as u64,
+        referer: value(&header::REFERER),
+        user_agent: value(&header::USER_AGENT),
+        cluster: ctx.cluster().map(|cluster| cluster.settings.name.as_str()),
+        database: routed.and_then(|routed| {
+            let database = routed.view.directory.index.database(routed.database.found.as_ref()?.database);
+            Some((database.path(), database.replica_id()))
+        }),
+        server,
+        attempts: attempts(ctx, server),
+        why: why(ctx),
+        page: ctx.problem.as_ref().map(Problem::word),
+        first_byte_ms: ctx.first_byte.map(whole_ms),
+        total_ms: whole_ms(total),
+    }
+}
+
+/// The status that the client saw; 499 when it left before there was one.
+pub(super) fn status(session: &Session, error: Option<&Error>) -> u16 {
+    match session.response_written() {
+        Some(head) => head.status.as_u16(),
+        None if error.is_some_and(|e| *e.esource() == ErrorSource::Downstream) => 499,
+        None => 0,
+    }
+}
+
+fn attempts<'a>(ctx: &'a Ctx, last: Option<LoggedServer<'a>>) -> LoggedAttempts<'a> {
+    let mut attempts = LoggedAttempts::new();
+    if let Some(routed) = &ctx.routed {
+        attempts.extend(ctx.failover.failures.iter().map(|(member, failure)| {
+            let name = routed.view.entry(*member).map_or("", |entry| entry.server.name.abbreviated());
+            (name, Some(failure.word()))
+        }));
+    }
+    attempts
+        .extend(last.map(|server| (server.name, ctx.failover.last_failure.map(|failure| failure.word()))));
+    attempts
+}
+
+fn why(ctx: &Ctx) -> &'static str {
+    if let Some(attempt) = &ctx.attempt {
+        return attempt.why.word();
+    }
+    if let Some(own) = ctx.reply_reason {
+        return own;
+    }
+    match (ctx.outcome, &ctx.problem) {
+        (Some(Outcome::Serve(_, why)), None) => why.word(),
+        (Some(Outcome::Full), _) => "full",
+        (Some(Outcome::NoteIdServerGone), _) => "note_id",
+        (Some(Outcome::OutOfService), _) => "out_of_service",
+        (Some(Outcome::NoServer), _) => "no_server",
+        (_, Some(problem)) => problem.word(),
+        (None, None) => "-",
+    }
+}

@@ -1,0 +1,48 @@
+//! Redirect mode, as the classic ICM did it: the response sends the browser to the chosen server.
+
+use http::Method;
+use http::uri::Scheme;
+use pingora_http::RequestHeader;
+
+use super::local_reply::LocalReply;
+use super::routed::Routed;
+use super::{error_mapping, failover};
+use crate::domain::cluster::Port;
+use crate::domain::directory::db_path;
+use crate::domain::rewrite;
+use crate::domain::select::{MemberIx, Outcome};
+use crate::pages::Problem;
+
+/// The redirect, or the error page where no server can be chosen.
+pub(super) fn reply(routed: &Routed, outcome: &mut Option<Outcome>, request: &RequestHeader) -> LocalReply {
+    let target = request.raw_path();
+    // Nothing is in flight in redirect mode, so no server is full.
+    let chosen = failover::decide(routed, &[]).outcome;
+    *outcome = Some(chosen);
+    let Outcome::Serve(member, _) = chosen else {
+        return LocalReply::Problem(error_mapping::problem_of(Some(chosen), routed, target), None);
+    };
+    let status = if matches!(request.method, Method::GET | Method::HEAD) { 302 } else { 307 };
+    match location(routed, member, target) {
+        Some(location) => LocalReply::RedirectToServer { status, location },
+        None => LocalReply::Problem(Problem::NoServer, None),
+    }
+}
+
+fn location(routed: &Routed, member: MemberIx, target: &[u8]) -> Option<String> {
+    let entry = routed.view.entry(member)?;
+    let port = entry.host_port(routed.port)?.port;
+    let scheme = match routed.port {
+        Port::Http => Scheme::HTTP,
+        Port::Https => Scheme::HTTPS,
+    };
+    let path = routed
+        .holder(member)
+        .filter(|holder| routed.replaces_path(holder))
+        .map(|holder| db_path::encode_for_url(holder.path()).into_owned());
+    // The range leaves out the leading slash, which belongs to the path of the location.
+    let range = &routed.database.range;
+    let with_slash = path.map(|path| (range.start.saturating_sub(1)..range.end, format!("/{path}")));
+    let server_path = with_slash.as_ref().map(|(range, path)| (range.clone(), path.as_str()));
+    Some(rewrite::redirect_location(&scheme, &entry.server.hostname, port, server_path, target))
+}

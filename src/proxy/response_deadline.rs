@@ -1,0 +1,49 @@
+//! By when the head of a response and each part of its body are due, on the connection of the attempt.
+
+use http::StatusCode;
+
+use super::ctx::Ctx;
+use super::response_headers::MediaType;
+use crate::upstream::deadline::{self, Due};
+use crate::util::clock;
+
+/// The request was sent to its end: from now on the response's head is due.
+pub(super) fn expect_head(ctx: &mut Ctx) {
+    if let (Some(attempt), Some(routed)) = (&mut ctx.attempt, &ctx.routed)
+        && let Some(connection) = attempt.connection.filter(|_| !attempt.answered)
+    {
+        let within = clock::whole_ms(routed.cluster.settings.failover.response_timeout);
+        attempt.due = Some(deadline::head_due(connection, clock::now_ms().saturating_add(within)));
+    }
+}
+
+/// The head is there, so the body is due. A stream of events may pause for as long as nothing happens, and a tunnel has
+/// a timeout of its own.
+pub(super) fn expect_body(ctx: &mut Ctx, status: StatusCode, media_type: Option<MediaType>, now_ms: u64) {
+    let (Some(attempt), Some(routed)) = (&mut ctx.attempt, &ctx.routed) else { return };
+    let Some(connection) = attempt.connection else { return };
+    let has_deadline = media_type != Some(MediaType::EventStream) && status != 101;
+    match routed.cluster.settings.failover.body_timeout.filter(|_| has_deadline) {
+        Some(timeout) => {
+            attempt.body_timeout_ms = clock::whole_ms(timeout);
+            let due = now_ms.saturating_add(attempt.body_timeout_ms);
+            attempt.due = Some(deadline::body_due(connection, due));
+        }
+        None => attempt.due.take().into_iter().for_each(Due::clear),
+    }
+}
+
+/// A part of the body goes to the client, the last one at the `end`.
+pub(super) fn body_passes(ctx: &mut Ctx, end: bool) {
+    let Some(attempt) = &mut ctx.attempt else { return };
+    if end && attempt.close_at_end {
+        attempt.cut();
+    }
+    if !end
+        && attempt.body_timeout_ms > 0
+        && let Some(connection) = attempt.connection
+    {
+        let due = clock::now_ms().saturating_add(attempt.body_timeout_ms);
+        attempt.due = Some(deadline::body_due(connection, due));
+    }
+}

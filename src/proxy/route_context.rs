@@ -1,0 +1,55 @@
+//! What every step of routing looks at: the head, its URL, and the cluster that serves it.
+
+use std::sync::Arc;
+
+use http::header;
+use pingora_http::RequestHeader;
+
+use crate::domain::affinity::carried;
+use crate::domain::cluster::Port;
+use crate::domain::url::{self, Target};
+use crate::state::{Cluster, View};
+
+/// The URL of a request as the client addressed it.
+#[derive(Clone, Copy, Debug)]
+pub struct TargetUri<'a> {
+    /// Host header, or the authority of an absolute target.
+    pub authority: &'a str,
+    /// Path and query.
+    pub target: &'a [u8],
+    /// The scheme is https.
+    pub tls: bool,
+}
+
+/// What every step of routing looks at.
+#[derive(Clone, Copy)]
+pub(super) struct RouteContext<'a> {
+    pub cluster: &'a Arc<Cluster>,
+    pub view: &'a Arc<View>,
+    pub head: &'a RequestHeader,
+    pub uri: TargetUri<'a>,
+    pub target: &'a Target<'a>,
+    pub port: Port,
+}
+
+/// Path and query of a target that may be in absolute form, and its authority.
+#[must_use]
+pub fn origin_form(raw: &[u8]) -> (Option<&str>, &[u8]) {
+    if raw.first() == Some(&b'/') {
+        return (None, raw);
+    }
+    match url::path_and_query_of_absolute(raw) {
+        Some((host, target)) => {
+            let target = if target.is_empty() { b"/".as_slice() } else { target };
+            (std::str::from_utf8(host).ok(), target)
+        }
+        None => (None, raw),
+    }
+}
+
+/// The target of a Referer that has this very host and scheme.
+pub(super) fn referer<'h>(head: &'h RequestHeader, uri: TargetUri<'_>) -> Option<Target<'h>> {
+    let value = head.headers.get(header::REFERER)?.as_bytes();
+    let (_, target) = url::path_and_query_of_absolute(value)?;
+    carried::is_ours(value, uri.authority, uri.tls).then(|| url::parse(target))
+}

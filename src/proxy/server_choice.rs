@@ -1,0 +1,96 @@
+//! The choice of a server, and the attempt that it begins.
+
+use std::time::Instant;
+
+use pingora::upstreams::peer::HttpPeer;
+use pingora::{Error, ErrorType, Result};
+use pingora_http::RequestHeader;
+
+use super::attempt::Attempt;
+use super::ctx::Ctx;
+use super::{error_mapping, failover};
+use crate::domain::cluster::InFlight;
+use crate::domain::select::{MemberIx, Outcome, Why};
+use crate::pages::Problem;
+use crate::state::view::Exchange;
+
+/// Begins an attempt at the server that selection chooses, and gives its prebuilt peer.
+///
+/// # Errors
+/// 503 where there is no server.
+pub(super) async fn begin_attempt(ctx: &mut Ctx, request: &RequestHeader) -> Result<Box<HttpPeer>> {
+    let chosen = choose(ctx).await;
+    let Some(routed) = &ctx.routed else { return Error::err(ErrorType::InternalError) };
+    let Some((member, why, mut in_flight)) = chosen else {
+        ctx.problem = Some(error_mapping::problem_of(ctx.outcome, routed, request.raw_path()));
+        return Error::err(ErrorType::HTTPStatus(503));
+    };
+    let prepared = routed.view.entry(member).and_then(|entry| {
+        let peer = entry.peer(routed.port, routed.exchange)?;
+        Some((entry, peer))
+    });
+    let Some((entry, peer)) = prepared else {
+        ctx.problem = Some(Problem::NoServer);
+        return Error::err(ErrorType::HTTPStatus(503));
+    };
+    if routed.exchange == Exchange::Tunnel {
+        in_flight.is_tunnel();
+    }
+    let holder = routed.holder(member);
+    let replace_path = holder.is_some_and(|holder| routed.replaces_path(&holder));
+    ctx.outcome = Some(Outcome::Serve(member, why));
+    ctx.failover.attempts += 1;
+    ctx.failover.last_failure = None;
+    ctx.body_bytes = 0;
+    ctx.attempt = Some(Attempt {
+        member,
+        in_flight,
+        why,
+        state: entry.member.state(),
+        index: entry.member.index(),
+        holder: holder.map(|holder| holder.server),
+        replace_path,
+        started: Instant::now(),
+        reused: false,
+        connection: None,
+        usage: None,
+        body_timeout_ms: 0,
+        due: None,
+        close_at_end: false,
+        answered: false,
+    });
+    Ok(peer)
+}
+
+/// Chooses a server and counts the request there. Where every eligible server is at its limit, waits until one is not.
+async fn choose(ctx: &mut Ctx) -> Option<(MemberIx, Why, InFlight)> {
+    let routed = ctx.routed.as_ref()?;
+    let mut until = None;
+    loop {
+        // Created before the decision, so that a request that ends meanwhile is not missed.
+        let place_free = routed.cluster.kept.place_free.notified();
+        let outcome = match ctx.failover.next.take() {
+            Some((member, why)) => Outcome::Serve(member, why),
+            None => failover::decide(routed, &ctx.failover.tried).outcome,
+        };
+        ctx.outcome = Some(outcome);
+        match outcome {
+            Outcome::Serve(member, why) => {
+                let entry = routed.view.entry(member)?;
+                let cap = routed.cluster.rules.cap(entry.member.view().max_connections);
+                // Another request may have reached the limit meanwhile: then selection decides again.
+                if let Some(in_flight) = entry.member.begin(cap) {
+                    return Some((member, why, in_flight));
+                }
+            }
+            Outcome::Full => {
+                let timeout = routed.cluster.settings.limits.queue_timeout;
+                let until = *until.get_or_insert_with(|| tokio::time::Instant::now() + timeout);
+                if tokio::time::timeout_at(until, place_free).await.is_err() {
+                    return None;
+                }
+            }
+            _ => return None,
+        }
+    }
+}

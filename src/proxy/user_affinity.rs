@@ -1,0 +1,119 @@
+//! The servers that a request's user belongs to, by the cookies and the URL. It is separate from routing, which finds
+//! the database: here a user without an entry for that database may still have one for a related page.
+
+use http::Method;
+
+use super::database_lookup::{entry_of_target, entry_of_url};
+use super::request_cookies::RequestCookies;
+use super::route_context::{RouteContext, referer};
+use super::routed::{RoutedDatabase, UserAffinity};
+use crate::domain::affinity::Entries;
+use crate::domain::cluster::{Port, ServerState};
+use crate::domain::directory::{Found, Mark};
+use crate::domain::select::{Hint, MemberIx};
+use crate::domain::url::Class;
+use crate::util::clock;
+
+/// Finds the servers that the user belongs to.
+pub(super) fn find(
+    context: &RouteContext<'_>,
+    database: &RoutedDatabase,
+    class: Class,
+    cookies: RequestCookies,
+) -> UserAffinity {
+    let RequestCookies { mut entries, has_affinity_cookie, login, mut sessions, .. } = cookies;
+    let has_login_cookie = login.is_some();
+    let login = login.filter(|login| {
+        let of_this = database.found.as_ref().filter(|_| database.tag == Some(login.database));
+        let server = context.view.by_tag(login.server);
+        server.is_some_and(|server| takes_user(context, of_this, server))
+    });
+    // A NoteID means another document in another replica, so a login does not move its user.
+    if let Some(login) = login.filter(|_| !database.note_id) {
+        entries.merge(login);
+    }
+    let entry = server_of_entry(context, database, class, &entries);
+    let recent = entries.recent().and_then(|entry| context.view.by_tag(entry.server));
+    // Sessions matter only where the cookie with the entries was lost, or is older than they are.
+    sessions.retain(|session| Some(*session) != recent);
+    let may_follow_hint =
+        entry.is_none() && database.found.as_ref().is_none_or(|found| context.view.is_everywhere(found));
+    let hint = if may_follow_hint { hint(context, &entries) } else { None };
+    UserAffinity {
+        entries,
+        has_affinity_cookie,
+        has_login_cookie,
+        login,
+        entry,
+        hint: hint.map(|(member, hint, _)| (member, hint)),
+        hinted_database: hint.and_then(|(_, _, database)| database),
+        recent,
+        sessions,
+    }
+}
+
+/// The user's server for this database: the former one if it is back, else that of a newer login, else that of the
+/// entry.
+fn server_of_entry(
+    context: &RouteContext<'_>,
+    database: &RoutedDatabase,
+    class: Class,
+    entries: &Entries,
+) -> Option<MemberIx> {
+    let tag = database.tag?;
+    let member = |server: u32| context.view.by_tag(server);
+    let found = database.found.as_ref();
+    let may_fail_back = matches!(context.head.method, Method::GET | Method::HEAD)
+        && class == Class::Safe
+        && !database.note_id;
+    let former = if may_fail_back { entries.former(tag).and_then(member) } else { None };
+    let after_login = if database.note_id { None } else { entries.login_before(tag).and_then(member) };
+    former
+        .filter(|former| is_back(context, found, *former))
+        .or_else(|| after_login.filter(|server| takes_user(context, found, *server)))
+        .or_else(|| entries.for_database(tag).and_then(|entry| member(entry.server)))
+}
+
+/// Whether a server has been available for as long as `fail_back` wants, and takes new users.
+fn is_back(context: &RouteContext<'_>, found: Option<&Found>, former: MemberIx) -> bool {
+    let Some(wait) = context.cluster.settings.affinity.fail_back else { return false };
+    let Some(entry) = context.view.entry(former) else { return false };
+    let seen = entry.member.view();
+    // A server that was never away since this process started counts as available since then.
+    let available_for = clock::now_ms().saturating_sub(seen.returned_at_ms.unwrap_or_default());
+    entry.member.state() == ServerState::Available
+        && available_for >= clock::whole_ms(wait)
+        && takes_user(context, found, former)
+}
+
+/// Whether a server answers, and holds the database for new users.
+fn takes_user(context: &RouteContext<'_>, found: Option<&Found>, server: MemberIx) -> bool {
+    let answers = context.view.entry(server).is_some_and(|entry| {
+        let seen = entry.member.view();
+        if context.port == Port::Http { seen.http } else { seen.https }
+    });
+    let in_service = |found: &Found| {
+        context.view.holder(found, server).is_some_and(|holder| holder.mark == Mark::InService)
+    };
+    answers && found.is_none_or(in_service)
+}
+
+/// The entry that decides for a request without one of its own, and its database.
+fn hint(context: &RouteContext<'_>, entries: &Entries) -> Option<(MemberIx, Hint, Option<Found>)> {
+    let RouteContext { cluster, view, head, uri, target, .. } = *context;
+    if entries.is_empty() {
+        return None;
+    }
+    if let Some(value) = target.argument(b"RedirectTo")
+        && let Some((member, found)) = entry_of_url(cluster, view, &value, entries)
+    {
+        return Some((member, Hint::RedirectTo, found));
+    }
+    if let Some(of_referer) = referer(head, uri)
+        && let Some((member, found)) = entry_of_target(cluster, view, &of_referer, entries)
+    {
+        return Some((member, Hint::Referer, found));
+    }
+    let recent = entries.recent().and_then(|entry| view.by_tag(entry.server))?;
+    Some((recent, Hint::Recent, None))
+}
