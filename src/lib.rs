@@ -40,4 +40,5 @@ pub mod server;
 pub mod simulate;
 pub mod upstream;
 pub mod url;
+pub mod util;
 pub mod visible;

@@ -15,6 +15,7 @@ use crate::config::settings::{BaseUrl, Column, HostPort, NamesColumns, NamesView
 use crate::domino::view_entries::Row;
 use crate::domino::view_entries::reader::{self, Allowance, ReadError, Sink, Source, Summary, View};
 use crate::domino::{Client, Sessions};
+use crate::util::host::is_host;
 pub use hold::MembersHold;
 
 /// For the resolver, for each of `from`.
@@ -313,7 +314,8 @@ fn address(row: &Row, column: &Column) -> Option<String> {
     })?;
     let hosts: Vec<&str> = values.iter().map(|value| without_port(value.trim())).collect();
     let ip = hosts.iter().find(|host| host.parse::<IpAddr>().is_ok());
-    ip.or_else(|| hosts.iter().find(|host| is_host(host))).map(|host| (*host).to_owned())
+    ip.or_else(|| hosts.iter().find(|host| is_host(host.trim_end_matches('.'))))
+        .map(|host| (*host).to_owned())
 }
 
 /// `10.0.0.11:1352` and `[::1]` without what surrounds the address.
@@ -328,19 +330,6 @@ fn without_port(text: &str) -> &str {
         Some((host, port)) if port.parse::<u16>().is_ok() => host,
         _ => text,
     }
-}
-
-fn is_host(text: &str) -> bool {
-    if text.parse::<IpAddr>().is_ok() {
-        return true;
-    }
-    let label = |label: &str| {
-        !label.is_empty()
-            && label.len() <= 63
-            && !label.starts_with('-')
-            && label.bytes().all(|octet| octet.is_ascii_alphanumeric() || octet == b'-' || octet == b'_')
-    };
-    text.len() <= 253 && text.trim_end_matches('.').split('.').all(label)
 }
 
 /// The port if it is on. `1` and `Enabled` are on; without a status the port itself says so.

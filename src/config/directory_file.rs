@@ -1,24 +1,20 @@
 //! `directory: { source: file }`: databases from a CSV or JSON file.
 //!
-//! In: the value that names the file. Out: its entries; errors name that file with line and column.
-//! It reads once; a changed file is read by the next load.
+//! Errors name that file with line and column. A file that changes later is read again by the next reload.
 
 use std::path::PathBuf;
 
-use super::directory::{Seen, databases, mark, replica_id, server};
-use super::directory_stream;
+use super::directory_entries::{Seen, mark, replica_id, server};
+use super::directory_json;
 use super::file_access::Named;
 use super::reader::{Document, Item};
-use super::tree::{self, Spot, Tree};
+use super::tree::{Spot, Tree};
 use super::values::{self, Problem};
 use crate::cluster::ServerName;
 use crate::directory::{Draft, Entry};
 
 /// Largest directory file: some ten million replicas.
 const LARGEST: u64 = 1 << 30;
-/// A larger JSON file is read as a stream: a tree of its values, with a place for each, would take many times its
-/// size in memory.
-const LARGEST_TREE: usize = 4 << 20;
 const COLUMNS: [&str; 5] = ["path", "server", "replica_id", "title", "mark"];
 
 /// Reads the file by its extension.
@@ -37,8 +33,7 @@ pub(super) fn read(item: &Item<'_>, known: Option<&[ServerName]>) -> Option<(Pat
     let extension = path.extension().map(|e| e.to_ascii_lowercase());
     let draft = match extension.as_deref().and_then(|e| e.to_str()) {
         Some("csv") => csv(&document(text), known),
-        Some("json") if text.len() > LARGEST_TREE => large_json(&document(text), known),
-        Some("json") => json(&document(text), known),
+        Some("json") => directory_json::read(&document(text), known),
         _ => {
             item.error(
                 Problem::new(format!("the kind of {} is unknown", path.display()))
@@ -51,64 +46,6 @@ pub(super) fn read(item: &Item<'_>, known: Option<&[ServerName]>) -> Option<(Pat
         item.warn("the file holds no replica");
     }
     Some((path, draft))
-}
-
-fn large_json(document: &Document<'_>, known: Option<&[ServerName]>) -> Draft {
-    match directory_stream::read(document.text, known) {
-        Ok(streamed) => {
-            if let Some(entry) = streamed.first_twice {
-                let text = format!(
-                    "{} replicas are listed twice, the first is {} on {}",
-                    streamed.twice, entry.path, entry.server
-                );
-                document.warn(Spot { line: 1, column: 1 }, "", &text);
-            }
-            streamed.draft
-        }
-        Err(error) => {
-            json_error(document, &error);
-            Draft::default()
-        }
-    }
-}
-
-fn json_error(document: &Document<'_>, error: &serde_json::Error) {
-    let text = error.to_string();
-    let text = text.rsplit_once(" at line ").map_or(text.as_str(), |(text, _)| text);
-    let spot = Spot { line: error.line(), column: error.column() };
-    let said = if error.is_data() { text.to_owned() } else { format!("is not JSON: {text}") };
-    document.error(spot, "", Problem::new(said));
-}
-
-/// The same list as `databases`, alone or below that key.
-fn json(document: &Document<'_>, known: Option<&[ServerName]>) -> Draft {
-    let value = match serde_json::from_str::<serde_json::Value>(document.text) {
-        Ok(serde_json::Value::Object(mut map)) if map.len() == 1 && map.contains_key("databases") => {
-            map.remove("databases").unwrap_or_default()
-        }
-        Ok(value) => value,
-        Err(error) => {
-            json_error(document, &error);
-            return Draft::default();
-        }
-    };
-    let mut tree = tree::of_json(document.text);
-    if let Some((_, node)) = tree.root.and_then(|root| tree.child(root, "databases")) {
-        tree.root = Some(node);
-    }
-    let Ok(value) = serde_yaml::to_value(value) else { return Draft::default() };
-    let document = Document { tree, load: document.load, file: document.file, text: document.text };
-    for twice in &document.tree.duplicates {
-        let key =
-            Problem::new(format!("the key `{}` stands twice, first in line {}", twice.key, twice.first.line));
-        document.error(twice.again, &twice.key, key);
-    }
-    let root = document.root(&value, "databases");
-    if !root.is_list() {
-        root.error(Problem::new("a list of databases is expected").hint("write `[ { \"path\": ... } ]`"));
-        return Draft::default();
-    }
-    databases(&root, known)
 }
 
 fn csv(document: &Document<'_>, known: Option<&[ServerName]>) -> Draft {

@@ -16,6 +16,7 @@ use super::settings::{
 };
 use super::values::{self, Problem};
 use crate::cluster::ServerName;
+use crate::util::host::is_loopback;
 
 /// What of the cluster matters to its servers.
 pub(super) struct Around<'a> {
@@ -102,7 +103,7 @@ fn server(item: &Item<'_>, around: &Around<'_>) -> Option<Server> {
     {
         name_item.warn("has no port for the cluster's upstream_scheme and will never be used");
     }
-    let hostname = map.get("hostname").parsed("a host name", values::host);
+    let hostname = map.get("hostname").parsed("a host name", values::host_name);
     let hostname = hostname.unwrap_or_else(|| derived_hostname(&map, around, [&http, &https]));
     let threshold = map.get("server_availability_threshold").integer(0, 100);
     if threshold == Some(100) {
@@ -243,7 +244,7 @@ pub(super) fn auth(item: &Item<'_>) -> (Auth, bool) {
 
 /// The first URL over which a password would travel in clear text.
 pub(super) fn plain_url(urls: &[BaseUrl]) -> Option<String> {
-    urls.iter().find(|u| !u.https && !values::is_loopback(&u.at.host)).map(|u| u.at.to_string())
+    urls.iter().find(|u| !u.https && !is_loopback(&u.at.host)).map(|u| u.at.to_string())
 }
 
 /// An error if there is a login and a place to which it would go in clear text.

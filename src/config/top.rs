@@ -17,6 +17,7 @@ use super::settings::{
 use super::tls;
 use super::values::{self, Problem};
 use crate::affinity::SameSite;
+use crate::util::host::is_loopback;
 
 const ADMIN_PORT: u16 = 8098;
 /// Shortest token of a listener that others than this machine can reach, in bytes.
@@ -233,7 +234,7 @@ pub(super) fn follow(item: &Item<'_>, state_dir: Option<PathBuf>) -> Option<Foll
     let token = map.get("token_file").token();
     if let Some(url) = &url
         && !url.https
-        && !values::is_loopback(&url.at.host)
+        && !is_loopback(&url.at.host)
     {
         // Whoever stands between could send every user to a server of his.
         url_item.error(

@@ -9,6 +9,7 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::settings::{BaseUrl, Column, HostPattern, HostPort};
+use crate::util::host;
 
 /// What is wrong with a value, and what to write instead.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -133,36 +134,27 @@ pub(super) fn percent(text: &str) -> Parsed<f64> {
     }
 }
 
-/// A DNS name: lower case, labels of letters, digits, `-` and `_`.
-pub(super) fn dns_name(text: &str) -> Parsed<String> {
+/// A DNS name, in lower case and without the root's dot.
+fn dns_name(text: &str) -> Parsed<String> {
     let name = text.trim().to_ascii_lowercase();
     let name = name.strip_suffix('.').unwrap_or(&name);
-    let label = |l: &str| {
-        !l.is_empty()
-            && l.len() <= 63
-            && l.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
-            && !l.starts_with('-')
-            && !l.ends_with('-')
-    };
-    let wrong = || Problem::new(format!("`{text}` is not a host name"));
-    if !name.is_ascii() {
-        return Err(wrong().hint("write an international name in its `xn--` form"));
+    if host::is_dns_name(name) {
+        return Ok(name.to_owned());
     }
-    if name.contains("://") {
-        return Err(wrong().hint("write the name alone, without scheme, port and path"));
-    }
-    if name.is_empty() || name.len() > 253 || !name.split('.').all(label) {
-        return Err(wrong());
-    }
-    // `10.0.0.300` is a mistyped address, not a name: no top level domain is a number.
-    if name.rsplit('.').next().is_some_and(|l| l.bytes().all(|b| b.is_ascii_digit())) {
-        return Err(Problem::new(format!("`{text}` is neither an address nor a host name")));
-    }
-    Ok(name.to_owned())
+    let wrong = Problem::new(format!("`{text}` is not a host name"));
+    Err(if !name.is_ascii() {
+        wrong.hint("write an international name in its `xn--` form")
+    } else if name.contains("://") {
+        wrong.hint("write the name alone, without scheme, port and path")
+    } else if host::ends_in_number(name) && !name.is_empty() {
+        Problem::new(format!("`{text}` is neither an address nor a host name"))
+    } else {
+        wrong
+    })
 }
 
 /// A host name or an address literal, an IPv6 one with or without brackets; stored without.
-pub(super) fn host(text: &str) -> Parsed<String> {
+pub(super) fn host_name(text: &str) -> Parsed<String> {
     let text = text.trim();
     let bare = text.strip_prefix('[').and_then(|t| t.strip_suffix(']'));
     if let Ok(ip) = bare.unwrap_or(text).parse::<Ipv6Addr>() {
@@ -172,11 +164,6 @@ pub(super) fn host(text: &str) -> Parsed<String> {
         return Ok(ip.to_string());
     }
     dns_name(text)
-}
-
-/// True for an address literal of the loopback net and for `localhost`.
-pub(super) fn is_loopback(host: &str) -> bool {
-    host.parse::<IpAddr>().map_or(host == "localhost" || host.ends_with(".localhost"), |ip| ip.is_loopback())
 }
 
 /// `host:port`, `[::1]:80`; without a port only where there is a default.
@@ -225,8 +212,8 @@ pub(super) fn host_port(text: &str, default: Option<u16>) -> Parsed<HostPort> {
         return Err(Problem::new(format!("`{text}` is a port without a host"))
             .hint(example(&format!("0.0.0.0:{name}"))));
     }
-    let host =
-        host(name).map_err(|p| Problem { hint: p.hint.or_else(|| Some(example("10.0.0.11:80"))), ..p })?;
+    let host = host_name(name)
+        .map_err(|p| Problem { hint: p.hint.or_else(|| Some(example("10.0.0.11:80"))), ..p })?;
     let port = match (port, default) {
         (Some(port), _) => port
             .parse::<u16>()
@@ -331,7 +318,7 @@ pub(super) fn host_pattern(text: &str) -> Parsed<HostPattern> {
         return Err(Problem::new(format!("`{text}` is not a host pattern"))
             .hint("`*` may stand only for the first part, as in `*.acme.example`"));
     }
-    host(text).or_else(|_| pattern_name(text, text)).map(HostPattern::Exact)
+    host_name(text).or_else(|_| pattern_name(text, text)).map(HostPattern::Exact)
 }
 
 fn pattern_name(text: &str, name: &str) -> Parsed<String> {

@@ -3,7 +3,7 @@
 //! In: a head as Pingora parsed it. Out: the client's address and scheme, the host, a refusal. It looks at
 //! nothing that belongs to a cluster, except for the login form, which says for which database it was shown.
 
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 
 use http::{HeaderMap, HeaderValue, Method, Version, header};
 use pingora::Result;
@@ -17,6 +17,7 @@ use crate::balancer::Snapshot;
 use crate::config::settings::{Limits, Listener};
 use crate::pages::Problem;
 use crate::url;
+use crate::util::host::is_authority;
 
 /// The longest login form that is read before a server is chosen.
 const LONGEST_FORM: usize = 16 * 1024;
@@ -122,7 +123,9 @@ pub fn content_length(headers: &HeaderMap) -> Option<u64> {
 pub fn authority_of(head: &RequestHeader) -> Option<Box<str>> {
     let authority = head.uri.authority().map(http::uri::Authority::as_str);
     let text = authority.or_else(|| head.headers.get(header::HOST).and_then(|h| h.to_str().ok()))?.trim();
-    is_authority(text).then(|| text.into())
+    // An empty port is no port (RFC 3986 section 3.2.3).
+    let host_and_port = text.strip_suffix(':').unwrap_or(text);
+    is_authority(host_and_port.as_bytes()).then(|| text.into())
 }
 
 /// The address that an HTTP/1.0 client without Host has connected to: it reached us by that, and links that name it
@@ -146,24 +149,6 @@ pub fn authority_of_http_1_0(session: &Session, tls: bool) -> Option<Box<str>> {
 #[must_use]
 pub fn default_port(tls: bool) -> u16 {
     if tls { 443 } else { 80 }
-}
-
-/// `www.acme.example`, `10.0.0.1:8080`, `[2001:db8::1]:443`.
-fn is_authority(text: &str) -> bool {
-    let (is_host, port) = match text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
-        Some((address, rest)) => {
-            let Some(port) = rest.strip_prefix(':').or(rest.is_empty().then_some("")) else { return false };
-            (address.parse::<Ipv6Addr>().is_ok(), port)
-        }
-        None => {
-            let (host, port) = text.split_once(':').unwrap_or((text, ""));
-            let octet = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_' | b'~');
-            (!host.is_empty() && host.bytes().all(octet), port)
-        }
-    };
-    // An empty port is none (RFC 3986 section 3.2.3).
-    let is_port = port.is_empty() || port.bytes().all(|b| b.is_ascii_digit()) && port.parse::<u16>().is_ok();
-    is_host && is_port
 }
 
 /// The listener that a connection came in by.
@@ -260,7 +245,9 @@ fn is_secure(scheme: &str) -> Option<bool> {
 
 #[cfg(test)]
 mod tests {
-    use super::{is_authority, is_secure};
+    use pingora_http::RequestHeader;
+
+    use super::{authority_of, is_secure};
 
     #[test]
     fn a_scheme_of_websocket_is_the_one_below_it() {
@@ -279,6 +266,11 @@ mod tests {
 
     #[test]
     fn a_host_is_a_name_or_an_address_with_or_without_a_port() {
+        let is_authority = |text: &str| {
+            let mut head = RequestHeader::build("GET", b"/", None).unwrap();
+            head.insert_header("host", text).unwrap();
+            authority_of(&head).is_some_and(|authority| *authority == *text)
+        };
         for good in
             ["www.acme.example", "a_b~c:80", "10.0.0.1:", "[2001:db8::1]", "[::1]:8443", "localhost:65535"]
         {

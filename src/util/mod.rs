@@ -1,0 +1,3 @@
+//! Small helpers that every layer may use.
+
+pub mod host;
