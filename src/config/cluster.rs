@@ -36,7 +36,7 @@ pub(super) fn clusters(item: &Item<'_>) -> Vec<Arc<Cluster>> {
             let name = item.map_quietly(keys::CLUSTER).get("name");
             name.error(Problem::new(format!("`{}` is the name of {first} too", cluster.name)));
         } else {
-            names.insert(cluster.name.to_lowercase(), item.key.clone());
+            names.insert(cluster.name.to_lowercase(), item.key());
         }
         clusters.push(Arc::new(cluster));
     }

@@ -6,8 +6,9 @@ use std::path::PathBuf;
 
 use super::directory_entries::{Seen, mark, replica_id, server};
 use super::directory_json;
+use super::document::Document;
 use super::file_access::Named;
-use super::reader::{Document, Item};
+use super::reader::Item;
 use super::tree::{Spot, Tree};
 use super::values::{self, Problem};
 use crate::cluster::ServerName;

@@ -10,7 +10,8 @@ use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
 use super::directory_entries::{Seen, databases, mark, replica_id, server};
-use super::reader::Document;
+use super::document::Document;
+use super::reader::Item;
 use super::tree::{self, Spot};
 use super::values::Problem;
 use crate::cluster::ServerName;
@@ -72,7 +73,7 @@ fn with_positions(document: &Document<'_>, known: Option<&[ServerName]>) -> Draf
             Problem::new(format!("the key `{}` stands twice, first in line {}", twice.key, twice.first.line));
         document.error(twice.again, &twice.key, key);
     }
-    let root = document.root(&value, "databases");
+    let root = Item::root(&document, &value, "databases");
     if !root.is_list() {
         root.error(Problem::new("a list of databases is expected").hint("write `[ { \"path\": ... } ]`"));
         return Draft::default();

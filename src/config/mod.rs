@@ -18,6 +18,7 @@ mod directory;
 mod directory_entries;
 mod directory_file;
 mod directory_json;
+mod document;
 mod error;
 pub mod file_access;
 mod files;
@@ -42,16 +43,11 @@ pub use file_access::FileAccess;
 pub use files::{Content, Disk, Files};
 pub use settings::Settings;
 
+use document::{Document, Load, open};
 use file_access::{Named, OwnFile};
-use reader::{Document, Load};
+use reader::Item;
 use settings::Cluster;
-use tree::{Kind, NodeId, Spot, Tree};
 use values::Problem;
-
-/// Largest configuration file, in octets.
-const LARGEST: u64 = 4 << 20;
-/// Most values in a file once its aliases are written out.
-const MOST_VALUES: u64 = 1_000_000;
 
 /// A configuration without errors.
 #[derive(Clone, Debug)]
@@ -78,8 +74,9 @@ pub struct LoadedClusters {
 /// # Errors
 /// Everything that is wrong, with places.
 pub fn load(path: &Path) -> Result<Loaded, ConfigErrors> {
-    let content =
-        Disk.read(path, LARGEST).map_err(|e| whole_file(path, format!("cannot read the file: {e}")))?;
+    let content = Disk
+        .read(path, document::MAX_SIZE)
+        .map_err(|e| whole_file(path, format!("cannot read the file: {e}")))?;
     match String::from_utf8(content.octets) {
         Ok(text) => load_text(path, &text),
         Err(error) => {
@@ -136,7 +133,7 @@ pub fn load_clusters(
     load.access = Some(access);
     let read = open(&load, origin, text);
     let clusters = read.as_ref().map_or_else(Vec::new, |(document, value)| {
-        let root = document.root(value, "");
+        let root = Item::root(document, value, "");
         if !value.is_mapping() {
             root.error(
                 Problem::new("is not the configuration of an ICM").hint("expected is a map with `clusters:`"),
@@ -174,103 +171,9 @@ fn finish(load: Load<'_>, file: &Path) -> Result<Vec<Warning>, ConfigErrors> {
     Err(ConfigErrors(errors))
 }
 
-/// Values and places of a YAML text.
-fn open<'a>(load: &'a Load<'a>, file: &'a Path, text: &'a str) -> Option<(Document<'a>, Value)> {
-    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let start = Spot { line: 1, column: 1 };
-    let mut document = Document { load, file, text, tree: Tree::default() };
-    if text.len() as u64 > LARGEST {
-        document.error(start, "", Problem::new("the file is larger than 4 MiB"));
-        return None;
-    }
-    document.tree = tree::of_yaml(text);
-    if let Some(at) = document.tree.second_document {
-        let problem = Problem::new("a second YAML document begins here");
-        document.error(at, "", problem.hint("one file holds one configuration, remove the `---`"));
-        return None;
-    }
-    if let Some(at) = document.tree.too_deep {
-        let deepest = tree::DEEPEST;
-        document.error(at, "", Problem::new(format!("more than {deepest} lists and maps lie in each other")));
-        return None;
-    }
-    for twice in &document.tree.duplicates {
-        let problem = Problem::new(format!("the key stands twice, first in line {}", twice.first.line));
-        document.error(twice.again, &twice.key, problem.hint("keep one of them"));
-    }
-    if document.tree.expanded_size() > MOST_VALUES {
-        let problem = Problem::new(format!("the file has more than {MOST_VALUES} values"));
-        document.error(start, "", problem.hint("aliases count with all they stand for"));
-        return None;
-    }
-    let mut value = match serde_yaml::from_str::<Value>(text) {
-        Ok(value) => value,
-        Err(error) => {
-            if document.tree.duplicates.is_empty() {
-                syntax_error(&document, &error);
-            }
-            return None;
-        }
-    };
-    restore(&mut value, &document.tree, document.tree.root);
-    // What is merged may itself merge; each round resolves one step of that.
-    for _ in 0..8 {
-        if let Err(error) = value.apply_merge() {
-            let problem = Problem::new(format!("a merge key (`<<`) is wrong: {error}"));
-            document.error(
-                document.tree.bad_merge().unwrap_or(start),
-                "",
-                problem.hint("`<<` takes an alias of a map, or a list of them"),
-            );
-            return None;
-        }
-    }
-    Some((document, value))
-}
-
-fn syntax_error(document: &Document<'_>, error: &serde_yaml::Error) {
-    let text = error.to_string();
-    let message = text.split(" at line ").next().unwrap_or(&text);
-    let at =
-        error.location().map_or(Spot { line: 1, column: 1 }, |l| Spot { line: l.line(), column: l.column() });
-    let tabs = document
-        .text
-        .lines()
-        .nth(at.line.saturating_sub(1))
-        .is_some_and(|l| l.chars().take_while(|c| c.is_whitespace()).any(|c| c == '\t'));
-    let problem = Problem::new(format!("is not YAML: {message}"));
-    let problem = if tabs { problem.hint("indent with blanks, YAML does not allow tabs") } else { problem };
-    document.error(at, "", problem);
-}
-
-/// Gives fractions back their text: `85257E1000123456` is a replica ID that YAML takes for a number.
-fn restore(value: &mut Value, tree: &Tree, node: Option<NodeId>) {
-    let Some(target) = node.and_then(|id| tree.target(id)) else { return };
-    match (value, &target.kind) {
-        (value @ Value::Number(_), Kind::Scalar(text))
-            if value.as_i64().is_none() && value.as_u64().is_none() =>
-        {
-            *value = Value::String(text.clone());
-        }
-        (Value::Sequence(values), Kind::List(nodes)) => {
-            for (value, node) in values.iter_mut().zip(nodes) {
-                restore(value, tree, Some(*node));
-            }
-        }
-        (Value::Mapping(map), Kind::Map(entries)) if entries.len() < 10_000 => {
-            for (key, _, node) in entries {
-                if let Some(value) = map.get_mut(key.as_str()) {
-                    restore(value, tree, Some(*node));
-                }
-            }
-        }
-        _ => {}
-    }
-}
-
 /// The whole file. `None` only after an error was noted.
 fn settings(document: &Document<'_>, value: &Value) -> Option<Settings> {
-    let root = document.root(value, "");
+    let root = Item::root(document, value, "");
     if !root.is_present() {
         root.error(Problem::new("the file is empty").hint("see conf/minimal.yaml for the least it needs"));
         return None;

@@ -1,121 +1,24 @@
-//! Reads single values out of a document and notes every error with its place.
+//! Typed values out of a document.
 //!
-//! In: a document (values beside places). Out: typed values, or `None` after the error has been
-//! noted, so that one load finds everything that is wrong. It never stops at the first error and
-//! never decides what a missing value means: callers give the default.
+//! A reader returns `None` after it has noted an error, so that one load finds everything that is wrong. What a missing
+//! value means is for the caller to decide.
 
-use std::cell::RefCell;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde_yaml::Value;
 
-use super::error::{ConfigError, Place, Warning};
-use super::file_access::{FileAccess, Named, OwnFile};
-use super::files::Files;
+use super::document::{Document, KeyPath};
+use super::file_access::{Named, OwnFile};
 use super::keys;
-use super::tree::{NodeId, Spot, Tree};
 use super::values::{self, Problem};
-
-/// What all documents of one load share.
-pub(super) struct Load<'a> {
-    pub files: &'a dyn Files,
-    /// Relative paths start here: the directory of the configuration file.
-    pub base: PathBuf,
-    /// What may be named; `None` = any file, as in a configuration of this ICM itself.
-    pub access: Option<&'a FileAccess>,
-    /// The files that this ICM's own configuration names.
-    pub own: RefCell<Vec<OwnFile>>,
-    pub errors: RefCell<Vec<ConfigError>>,
-    pub warnings: RefCell<Vec<Warning>>,
-}
-
-impl<'a> Load<'a> {
-    pub fn new(files: &'a dyn Files, file: &Path) -> Self {
-        Self {
-            files,
-            base: file.parent().map(Path::to_owned).unwrap_or_default(),
-            access: None,
-            own: RefCell::default(),
-            errors: RefCell::default(),
-            warnings: RefCell::default(),
-        }
-    }
-
-    pub fn failed(&self) -> bool {
-        !self.errors.borrow().is_empty()
-    }
-}
-
-/// A text and the places in it.
-pub(super) struct Document<'a> {
-    pub load: &'a Load<'a>,
-    pub file: &'a Path,
-    pub text: &'a str,
-    pub tree: Tree,
-}
-
-/// More errors than anybody reads; a file with so many is not a configuration.
-const MOST_ERRORS: usize = 500;
-
-impl<'a> Document<'a> {
-    pub fn error(&self, at: Spot, key: &str, problem: Problem) {
-        if self.is_saturated() {
-            return;
-        }
-        let line = self.line(at.line);
-        self.load.errors.borrow_mut().push(ConfigError {
-            file: self.file.to_owned(),
-            line: at.line,
-            column: at.column,
-            key: key.to_owned(),
-            message: problem.message,
-            hint: problem.hint,
-            source_line: line.map(|l| l.chars().take(2000).collect()),
-        });
-    }
-
-    /// A line by its number, from 1. Goes by the ends of lines alone: a file may have millions.
-    pub fn line(&self, number: usize) -> Option<&'a str> {
-        let before = number.checked_sub(2).map(|n| memchr::memchr_iter(b'\n', self.text.as_bytes()).nth(n));
-        let from = match before {
-            None if number == 0 => return None,
-            None => 0,
-            Some(end) => end? + 1,
-        };
-        self.text.get(from..)?.lines().next()
-    }
-
-    /// True when further errors are dropped.
-    pub fn is_saturated(&self) -> bool {
-        self.load.errors.borrow().len() >= MOST_ERRORS
-    }
-
-    pub fn warn(&self, at: Spot, key: &str, text: &str) {
-        let mut warnings = self.load.warnings.borrow_mut();
-        if warnings.len() < MOST_ERRORS {
-            let place = Place { file: self.file.to_owned(), line: at.line, column: at.column };
-            let text = if key.is_empty() { text.to_owned() } else { format!("{key}: {text}") };
-            warnings.push(Warning { place, text });
-        }
-    }
-
-    /// The whole document.
-    pub fn root<'d>(&'d self, value: &'d Value, name: &str) -> Item<'d> {
-        let at = Spot { line: 1, column: 1 };
-        Item { doc: self, value: Some(value), key: name.to_owned(), key_at: at, node: self.tree.root }
-    }
-}
 
 /// One value, or the place where it could stand.
 #[derive(Clone)]
 pub(super) struct Item<'d> {
     pub doc: &'d Document<'d>,
     pub value: Option<&'d Value>,
-    pub key: String,
-    /// Of the key; of the map around it where there is none.
-    key_at: Spot,
-    node: Option<NodeId>,
+    path: KeyPath,
 }
 
 /// What a value is, for messages.
@@ -132,29 +35,34 @@ fn kind(value: &Value) -> &'static str {
 }
 
 impl<'d> Item<'d> {
+    /// The whole of a document, called `name` in messages.
+    pub fn root(doc: &'d Document<'d>, value: &'d Value, name: &'static str) -> Self {
+        Self { doc, value: Some(value), path: KeyPath::root(name) }
+    }
+
+    /// The dotted path, for messages.
+    pub fn key(&self) -> String {
+        self.path.to_string()
+    }
+
     /// True unless the key is absent or has nothing behind it.
     pub fn is_present(&self) -> bool {
         !matches!(self.value, None | Some(Value::Null))
     }
 
-    /// Place of the value, else of the key.
-    fn at(&self) -> Spot {
-        self.node.and_then(|id| self.doc.tree.node(id)).map_or(self.key_at, |node| node.at)
-    }
-
     /// Notes an error at the value.
     pub fn error(&self, problem: Problem) {
-        self.doc.error(self.at(), &self.key, problem);
+        self.doc.error(self.doc.value_position(&self.path), &self.key(), problem);
     }
 
     /// Notes an error at the key.
     pub fn error_at_key(&self, problem: Problem) {
-        self.doc.error(self.key_at, &self.key, problem);
+        self.doc.error(self.doc.key_position(&self.path), &self.key(), problem);
     }
 
     /// Notes a warning at the key.
     pub fn warn(&self, text: impl AsRef<str>) {
-        self.doc.warn(self.key_at, &self.key, text.as_ref());
+        self.doc.warn(self.doc.key_position(&self.path), &self.key(), text.as_ref());
     }
 
     fn expected(&self, what: &str) {
@@ -200,16 +108,8 @@ impl<'d> Item<'d> {
                 .iter()
                 .take(1000)
                 .map(|(key, value)| {
-                    let key = key.as_str().unwrap_or("?").to_owned();
-                    let place = self.node.and_then(|id| self.doc.tree.child(id, &key));
-                    let item = Item {
-                        doc: self.doc,
-                        value: Some(value),
-                        key: self.below(&key),
-                        key_at: place.map_or(self.key_at, |(at, _)| at),
-                        node: place.map(|(_, id)| id),
-                    };
-                    (key, item)
+                    let key = key.as_str().unwrap_or("?");
+                    (key.to_owned(), Item { doc: self.doc, value: Some(value), path: self.path.key(key) })
                 })
                 .collect(),
             Some(_) => {
@@ -224,10 +124,10 @@ impl<'d> Item<'d> {
             Value::String(text) => text.clone(),
             other => serde_yaml::to_string(other).unwrap_or_default().trim().to_owned(),
         };
-        let at = self.node.and_then(|id| self.doc.tree.child(id, &text)).map_or(self.at(), |(at, _)| at);
+        let item = Item { doc: self.doc, value: None, path: self.path.key(&text) };
         if let Some(new) = section.renamed(&text) {
             let problem = Problem::new("the key was renamed").hint(format!("write `{new}`"));
-            return self.doc.error(at, &self.below(&text), problem);
+            return item.error_at_key(problem);
         }
         let known = format!("known here: {}", section.list());
         let elsewhere = section.elsewhere(&text);
@@ -238,13 +138,7 @@ impl<'d> Item<'d> {
         } else {
             known
         };
-        self.doc.error(at, &self.below(&text), Problem::new("unknown key").hint(hint));
-    }
-
-    fn below(&self, key: &str) -> String {
-        // A key from the file may be anything; a long or wild one would drown the message.
-        let key: String = key.chars().map(|c| if c.is_control() { '?' } else { c }).take(80).collect();
-        if self.key.is_empty() { key } else { format!("{}.{key}", self.key) }
+        item.error_at_key(Problem::new("unknown key").hint(hint));
     }
 
     /// The elements of a list; empty when absent.
@@ -254,12 +148,7 @@ impl<'d> Item<'d> {
             Some(Value::Sequence(values)) => values
                 .iter()
                 .enumerate()
-                .map(|(i, value)| {
-                    let node = self.node.and_then(|id| self.doc.tree.element(id, i));
-                    let at = node.and_then(|id| self.doc.tree.node(id)).map_or(self.at(), |n| n.at);
-                    let key = format!("{}[{i}]", self.key);
-                    Item { doc: self.doc, value: Some(value), key, key_at: at, node }
-                })
+                .map(|(i, value)| Item { doc: self.doc, value: Some(value), path: self.path.element(i) })
                 .collect(),
             Some(_) => {
                 self.expected("a list");
@@ -399,7 +288,7 @@ impl<'d> Item<'d> {
         let path = load.base.join(self.text()?);
         let Some(access) = load.access else {
             if named != Named::Root {
-                load.own.borrow_mut().push(OwnFile::new(&self.key, &path, named));
+                load.own.borrow_mut().push(OwnFile::new(&self.key(), &path, named));
             }
             return Some(path);
         };
@@ -419,14 +308,7 @@ impl<'d> Map<'d> {
     pub fn get(&self, key: &str) -> Item<'d> {
         debug_assert!(self.section.has(key), "`{key}` is missing in the key table {}", self.section.name);
         let value = self.item.value.and_then(|v| v.as_mapping()).and_then(|m| m.get(key));
-        let place = self.item.node.and_then(|id| self.item.doc.tree.child(id, key));
-        Item {
-            doc: self.item.doc,
-            value,
-            key: self.item.below(key),
-            key_at: place.map_or(self.item.key_at, |(at, _)| at),
-            node: place.map(|(_, id)| id).filter(|_| value.is_some()),
-        }
+        Item { doc: self.item.doc, value, path: self.item.path.key(key) }
     }
 
     /// The value of a key that must be there.

@@ -67,7 +67,7 @@ fn static_servers(map: &Map<'_>, around: &Around<'_>) -> (Servers, Option<Vec<Se
                     .hint("upper and lower case and the canonical form make no difference"),
             );
         } else {
-            seen.insert(server.name.clone(), item.key.clone());
+            seen.insert(server.name.clone(), item.key());
         }
         servers.push(server);
     }

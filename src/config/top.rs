@@ -101,7 +101,7 @@ pub(super) fn check_addresses(
         } else if let Some((_, other)) = taken.iter().find(|(a, _)| *a == address) {
             item.error(Problem::new(format!("{address} is already taken by {other}")));
         } else {
-            taken.push((address, item.key.clone()));
+            taken.push((address, item.key()));
         }
     };
     // Where a listener was wrong the two lists differ, and that error comes first.

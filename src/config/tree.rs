@@ -15,6 +15,10 @@ pub(super) struct Spot {
     pub column: usize,
 }
 
+impl Spot {
+    pub const START: Self = Self { line: 1, column: 1 };
+}
+
 impl From<&Span> for Spot {
     fn from(span: &Span) -> Self {
         Self { line: span.start.line(), column: span.start.col() + 1 }
