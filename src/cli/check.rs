@@ -12,7 +12,7 @@ use crate::balancer::first_probes::FirstProbes;
 use crate::balancer::{Balancer, Cluster, knowledge};
 use crate::cluster::{Port, names_view};
 use crate::config::settings::{AvailabilitySource, Directory, Servers};
-use crate::config::{Place, Settings, Warning, unread};
+use crate::config::{Location, Settings, Warning, unread};
 use crate::directory::source::cldbdir;
 use crate::follow;
 use crate::probe;
@@ -89,7 +89,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         warnings.extend(more);
     }
     let everywhere =
-        |text| Warning { place: Place { file: arguments.conf.clone(), line: 0, column: 0 }, text };
+        |text| Warning { location: Location { file: arguments.conf.clone(), line: 0, column: 0 }, text };
     warnings.extend(certificates::uncovered(&settings).into_iter().map(everywhere));
     let descriptors = descriptors::available();
     let shortage = descriptors.and_then(|n| descriptors::shortage(n, settings.limits.connections));

@@ -1,7 +1,4 @@
-//! `directory`: which database is where.
-//!
-//! In: the map. Out: the entries of a static or file directory, or where to read the Cluster
-//! Database Directory. It contacts nobody.
+//! `directory`: which server holds which database, or where the Cluster Database Directory says so.
 
 use super::directory_entries::databases;
 use super::directory_file;
@@ -21,7 +18,7 @@ enum Source {
     Cldbdir,
 }
 
-/// `directory`. `known` are the servers that entries may name, if the file lists them.
+/// Entries may name only the servers in `known`, if the file lists its servers.
 pub(super) fn directory(
     item: &Item<'_>,
     scheme: UpstreamScheme,
@@ -85,8 +82,7 @@ fn cldbdir(map: &Map<'_>, scheme: UpstreamScheme, members: &Servers) -> Cldbdir 
     }
 }
 
-/// A member that would be asked in clear text over a network. With `same` the reader prefers the
-/// HTTPS port.
+/// A server that would be asked in clear text over a network. With `same`, its HTTPS port is preferred.
 fn plain_member(scheme: UpstreamScheme, members: &Servers) -> Option<String> {
     let servers = match members {
         Servers::Static(servers) => servers,

@@ -1,4 +1,4 @@
-//! `directory: { source: file }`: databases from a CSV or JSON file.
+//! `directory: { source: file }`: a CSV or JSON file.
 //!
 //! Errors name that file with line and column. A file that changes later is read again by the next reload.
 
@@ -9,25 +9,25 @@ use super::directory_json;
 use super::document::Document;
 use super::file_access::Named;
 use super::reader::Item;
-use super::tree::{Spot, Tree};
+use super::tree::{Position, Tree};
 use super::values::{self, Problem};
 use crate::cluster::ServerName;
 use crate::directory::{Draft, Entry};
 
-/// Largest directory file: some ten million replicas.
-const LARGEST: u64 = 1 << 30;
+/// In bytes: some ten million replicas.
+const MAX_SIZE: u64 = 1 << 30;
 const COLUMNS: [&str; 5] = ["path", "server", "replica_id", "title", "mark"];
 
-/// Reads the file by its extension.
+/// Reads the file that `item` names, by its extension.
 pub(super) fn read(item: &Item<'_>, known: Option<&[ServerName]>) -> Option<(PathBuf, Draft)> {
-    let (path, content) = item.file(Named::Public, LARGEST)?;
+    let (path, content) = item.file(Named::Public, MAX_SIZE)?;
     let document = |text| Document { load: item.doc.load, file: &path, text, tree: Tree::default() };
-    let text = match std::str::from_utf8(&content.octets) {
+    let text = match std::str::from_utf8(&content.bytes) {
         Ok(text) => text.strip_prefix('\u{feff}').unwrap_or(text),
         Err(error) => {
-            let good = content.octets.get(..error.valid_up_to()).unwrap_or_default();
+            let good = content.bytes.get(..error.valid_up_to()).unwrap_or_default();
             let line = good.iter().filter(|b| **b == b'\n').count() + 1;
-            document("").error(Spot { line, column: 1 }, "", Problem::new("is not UTF-8 text"));
+            document("").error(Position { line, column: 1 }, "", Problem::new("is not UTF-8 text"));
             return None;
         }
     };
@@ -37,21 +37,21 @@ pub(super) fn read(item: &Item<'_>, known: Option<&[ServerName]>) -> Option<(Pat
         Some("json") => directory_json::read(&document(text), known),
         _ => {
             item.error(
-                Problem::new(format!("the kind of {} is unknown", path.display()))
+                Problem::new(format!("{} is of an unknown kind", path.display()))
                     .hint("name a `.csv` or a `.json` file"),
             );
             return None;
         }
     };
     if draft.is_empty() && !item.doc.load.failed() {
-        item.warn("the file holds no replica");
+        item.warn("the file has no replicas");
     }
     Some((path, draft))
 }
 
 fn csv(document: &Document<'_>, known: Option<&[ServerName]>) -> Draft {
     let header = document.text.lines().next().unwrap_or_default();
-    // Spreadsheets of half of Europe write semicolons.
+    // Where a comma is the decimal separator, spreadsheets write semicolons.
     let delimiter = if header.contains(';') && !header.contains(',') { b';' } else { b',' };
     let mut reader = csv::ReaderBuilder::new()
         .flexible(true)
@@ -70,8 +70,8 @@ fn csv(document: &Document<'_>, known: Option<&[ServerName]>) -> Draft {
             Ok(false) => break,
             Err(error) => {
                 let line = error.position().map_or(0, csv::Position::line);
-                let spot = Spot { line: usize::try_from(line).unwrap_or(0), column: 1 };
-                document.error(spot, "", Problem::new(format!("is not CSV: {error}")));
+                let at = Position { line: usize::try_from(line).unwrap_or(0), column: 1 };
+                document.error(at, "", Problem::new(format!("is not CSV: {error}")));
                 break;
             }
         }
@@ -80,7 +80,7 @@ fn csv(document: &Document<'_>, known: Option<&[ServerName]>) -> Draft {
             Row { document, line: usize::try_from(line).unwrap_or(0), record: &record, columns, delimiter };
         if let Some(entry) = row.entry(known) {
             if !seen.is_new(&entry) {
-                document.warn(Spot { line: row.line, column: 1 }, "", "this replica is listed twice");
+                document.warn(Position { line: row.line, column: 1 }, "", "this replica is listed twice");
             }
             draft.add(&entry);
         }
@@ -88,11 +88,11 @@ fn csv(document: &Document<'_>, known: Option<&[ServerName]>) -> Draft {
     draft
 }
 
-/// At which position each of [`COLUMNS`] stands.
+/// The index of each of [`COLUMNS`] in a row.
 type Columns = [Option<usize>; 5];
 
 fn columns(document: &Document<'_>, header: &csv::StringRecord) -> Option<Columns> {
-    let at = Spot { line: 1, column: 1 };
+    let at = Position { line: 1, column: 1 };
     let mut columns = [None; 5];
     let mut good = true;
     for (i, name) in header.iter().enumerate() {
@@ -100,7 +100,7 @@ fn columns(document: &Document<'_>, header: &csv::StringRecord) -> Option<Column
         match known {
             Some((_, slot @ None)) => *slot = Some(i),
             Some(_) => {
-                document.error(at, name, Problem::new("this column stands twice"));
+                document.error(at, name, Problem::new("this column is there twice"));
                 good = false;
             }
             None => {
@@ -134,7 +134,7 @@ impl Row<'_> {
     fn entry(&self, known: Option<&[ServerName]>) -> Option<Entry> {
         let path = self.cell(0, |text| match text {
             "" => Err(Problem::new("is empty")),
-            t if t.chars().any(char::is_control) => Err(Problem::new("holds a control character")),
+            t if t.chars().any(char::is_control) => Err(Problem::new("contains a control character")),
             t => Ok(t.to_owned()),
         });
         let server = self.cell(1, |text| server(text, known));
@@ -150,14 +150,14 @@ impl Row<'_> {
         match parse(text) {
             Ok(value) => Some(value),
             Err(problem) => {
-                let spot = Spot { line: self.line, column: self.column_of(index.unwrap_or(0)) };
-                self.document.error(spot, COLUMNS.get(column).copied().unwrap_or_default(), problem);
+                let at = Position { line: self.line, column: self.column_of(index.unwrap_or(0)) };
+                self.document.error(at, COLUMNS.get(column).copied().unwrap_or_default(), problem);
                 None
             }
         }
     }
 
-    /// Where a cell begins in its line; 1 where quotes make that hard to say.
+    /// Where a cell begins in its line; 1 if quotes make that hard to tell.
     fn column_of(&self, index: usize) -> usize {
         let line = self.document.line(self.line).unwrap_or_default();
         if line.contains('"') {

@@ -12,7 +12,7 @@ use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visi
 use super::directory_entries::{Seen, databases, mark, replica_id, server};
 use super::document::Document;
 use super::reader::Item;
-use super::tree::{self, Spot};
+use super::tree::{self, Position};
 use super::values::Problem;
 use crate::cluster::ServerName;
 use crate::directory::{Draft, Entry, Mark};
@@ -32,7 +32,7 @@ pub(super) fn read(document: &Document<'_>, known: Option<&[ServerName]>) -> Dra
                     "{twice} replicas are listed twice, the first is {} on {}",
                     entry.path, entry.server
                 );
-                document.warn(Spot { line: 1, column: 1 }, "", &text);
+                document.warn(Position::START, "", &text);
             }
             streamed.draft
         }
@@ -46,7 +46,7 @@ pub(super) fn read(document: &Document<'_>, known: Option<&[ServerName]>) -> Dra
 fn note(document: &Document<'_>, error: &serde_json::Error) {
     let text = error.to_string();
     let text = text.rsplit_once(" at line ").map_or(text.as_str(), |(text, _)| text);
-    let at = Spot { line: error.line(), column: error.column() };
+    let at = Position { line: error.line(), column: error.column() };
     let message = if error.is_data() { text.to_owned() } else { format!("is not JSON: {text}") };
     document.error(at, "", Problem::new(message));
 }
@@ -69,8 +69,10 @@ fn with_positions(document: &Document<'_>, known: Option<&[ServerName]>) -> Draf
     let Ok(value) = serde_yaml::to_value(value) else { return Draft::default() };
     let document = Document { tree, load: document.load, file: document.file, text: document.text };
     for twice in &document.tree.duplicates {
-        let key =
-            Problem::new(format!("the key `{}` stands twice, first in line {}", twice.key, twice.first.line));
+        let key = Problem::new(format!(
+            "the key `{}` is there twice, first in line {}",
+            twice.key, twice.first.line
+        ));
         document.error(twice.again, &twice.key, key);
     }
     let root = Item::root(&document, &value, "databases");
@@ -84,7 +86,7 @@ fn with_positions(document: &Document<'_>, known: Option<&[ServerName]>) -> Draf
 #[derive(Debug, Default)]
 struct Streamed {
     draft: Draft,
-    /// Replicas that are listed twice.
+    /// Number of replicas that are listed twice.
     twice: usize,
     first_twice: Option<Entry>,
 }
@@ -143,7 +145,7 @@ impl Reader<'_> {
         for replica in &database.replicas {
             let path = replica.path.as_deref().unwrap_or(&database.path).trim();
             if path.is_empty() || path.chars().any(char::is_control) {
-                return Err(under("path", Problem::new("is empty or holds a control character")));
+                return Err(under("path", Problem::new("is empty or contains a control character")));
             }
             let entry = Entry {
                 path: path.to_owned(),

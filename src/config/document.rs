@@ -11,10 +11,10 @@ use std::rc::Rc;
 
 use serde_yaml::Value;
 
-use super::error::{ConfigError, Place, Warning};
+use super::error::{ConfigError, Location, Warning};
 use super::file_access::{FileAccess, OwnFile};
 use super::files::Files;
-use super::tree::{self, Kind, NodeId, Spot, Tree};
+use super::tree::{self, Kind, NodeId, Position, Tree};
 use super::values::Problem;
 
 /// The largest configuration, in bytes.
@@ -24,14 +24,14 @@ const MAX_VALUES: u64 = 1_000_000;
 /// Nobody reads more errors than that.
 const MAX_ERRORS: usize = 500;
 
-/// What all documents of one load share.
+/// Shared by all documents of one load.
 pub(super) struct Load<'a> {
     pub files: &'a dyn Files,
-    /// Relative paths start here: the directory of the configuration file.
+    /// Relative paths start at the directory of the configuration file.
     pub base: PathBuf,
-    /// What may be named; `None` = any file, as in a configuration of this ICM itself.
+    /// Which files may be named; `None`: any, as in this ICM's own configuration.
     pub access: Option<&'a FileAccess>,
-    /// The files that this ICM's own configuration names.
+    /// The files that this configuration names.
     pub own: RefCell<Vec<OwnFile>>,
     pub errors: RefCell<Vec<ConfigError>>,
     pub warnings: RefCell<Vec<Warning>>,
@@ -63,7 +63,7 @@ pub(super) struct Document<'a> {
 }
 
 impl<'a> Document<'a> {
-    pub fn error(&self, at: Spot, key: &str, problem: Problem) {
+    pub fn error(&self, at: Position, key: &str, problem: Problem) {
         if self.is_saturated() {
             return;
         }
@@ -79,7 +79,7 @@ impl<'a> Document<'a> {
         });
     }
 
-    /// A line by its number, from 1. Goes by the ends of lines alone: a file may have millions.
+    /// A line by its number from 1. Only line ends are searched, because a file may have millions of lines.
     pub fn line(&self, number: usize) -> Option<&'a str> {
         let before = number.checked_sub(2).map(|n| memchr::memchr_iter(b'\n', self.text.as_bytes()).nth(n));
         let from = match before {
@@ -90,24 +90,24 @@ impl<'a> Document<'a> {
         self.text.get(from..)?.lines().next()
     }
 
-    /// True when further errors are dropped.
+    /// Whether further errors are dropped.
     pub fn is_saturated(&self) -> bool {
         self.load.errors.borrow().len() >= MAX_ERRORS
     }
 
-    pub fn warn(&self, at: Spot, key: &str, text: &str) {
+    pub fn warn(&self, at: Position, key: &str, text: &str) {
         let mut warnings = self.load.warnings.borrow_mut();
         if warnings.len() < MAX_ERRORS {
-            let place = Place { file: self.file.to_owned(), line: at.line, column: at.column };
+            let location = Location { file: self.file.to_owned(), line: at.line, column: at.column };
             let text = if key.is_empty() { text.to_owned() } else { format!("{key}: {text}") };
-            warnings.push(Warning { place, text });
+            warnings.push(Warning { location, text });
         }
     }
 
     /// Where the key at the end of a path stands, else the nearest key around it; and the node of its value.
-    fn find(&self, path: &KeyPath) -> (Spot, Option<NodeId>) {
+    fn find(&self, path: &KeyPath) -> (Position, Option<NodeId>) {
         match &*path.0 {
-            Step::Root(_) => (Spot::START, self.tree.root),
+            Step::Root(_) => (Position::START, self.tree.root),
             Step::Key(map, key) => {
                 let (around, map) = self.find(map);
                 match map.and_then(|id| self.tree.child(id, key)) {
@@ -125,12 +125,12 @@ impl<'a> Document<'a> {
     }
 
     /// The position of a key, else of the nearest key around it.
-    pub fn key_position(&self, path: &KeyPath) -> Spot {
+    pub fn key_position(&self, path: &KeyPath) -> Position {
         self.find(path).0
     }
 
     /// The position of a value, else of its key.
-    pub fn value_position(&self, path: &KeyPath) -> Spot {
+    pub fn value_position(&self, path: &KeyPath) -> Position {
         let (key, value) = self.find(path);
         value.and_then(|id| self.tree.node(id)).map_or(key, |node| node.at)
     }
@@ -177,32 +177,33 @@ impl fmt::Display for KeyPath {
     }
 }
 
-/// Values and places of a YAML text.
+/// Checks the shape of a YAML text and reads its values. `None` after an error was noted.
 pub(super) fn open<'a>(load: &'a Load<'a>, file: &'a Path, text: &'a str) -> Option<(Document<'a>, Value)> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut document = Document { load, file, text, tree: Tree::default() };
     if text.len() as u64 > MAX_SIZE {
-        document.error(Spot::START, "", Problem::new("the file is larger than 4 MiB"));
+        document.error(Position::START, "", Problem::new("the file is larger than 4 MiB"));
         return None;
     }
     document.tree = tree::of_yaml(text);
     if let Some(at) = document.tree.second_document {
         let problem = Problem::new("a second YAML document begins here");
-        document.error(at, "", problem.hint("one file holds one configuration, remove the `---`"));
+        document.error(at, "", problem.hint("a file has one configuration, remove the `---`"));
         return None;
     }
     if let Some(at) = document.tree.too_deep {
-        let deepest = tree::DEEPEST;
-        document.error(at, "", Problem::new(format!("more than {deepest} lists and maps lie in each other")));
+        let problem =
+            Problem::new(format!("lists and maps are nested deeper than {} levels", tree::MAX_DEPTH));
+        document.error(at, "", problem);
         return None;
     }
     for twice in &document.tree.duplicates {
-        let problem = Problem::new(format!("the key stands twice, first in line {}", twice.first.line));
-        document.error(twice.again, &twice.key, problem.hint("keep one of them"));
+        let problem = Problem::new(format!("the key is there twice, first in line {}", twice.first.line));
+        document.error(twice.again, &twice.key, problem.hint("remove one of them"));
     }
     if document.tree.expanded_size() > MAX_VALUES {
         let problem = Problem::new(format!("the file has more than {MAX_VALUES} values"));
-        document.error(Spot::START, "", problem.hint("aliases count with all they stand for"));
+        document.error(Position::START, "", problem.hint("an alias counts as all values that it stands for"));
         return None;
     }
     let mut value = match serde_yaml::from_str::<Value>(text) {
@@ -215,14 +216,14 @@ pub(super) fn open<'a>(load: &'a Load<'a>, file: &'a Path, text: &'a str) -> Opt
         }
     };
     restore(&mut value, &document.tree, document.tree.root);
-    // What is merged may itself merge; each round resolves one step of that.
+    // A merged map may have a merge key itself; each round resolves one level.
     for _ in 0..8 {
         if let Err(error) = value.apply_merge() {
-            let problem = Problem::new(format!("a merge key (`<<`) is wrong: {error}"));
+            let problem = Problem::new(format!("the merge key (`<<`) cannot be used: {error}"));
             document.error(
-                document.tree.bad_merge().unwrap_or(Spot::START),
+                document.tree.bad_merge().unwrap_or(Position::START),
                 "",
-                problem.hint("`<<` takes an alias of a map, or a list of them"),
+                problem.hint("write an alias of a map, or a list of them"),
             );
             return None;
         }
@@ -233,18 +234,19 @@ pub(super) fn open<'a>(load: &'a Load<'a>, file: &'a Path, text: &'a str) -> Opt
 fn syntax_error(document: &Document<'_>, error: &serde_yaml::Error) {
     let text = error.to_string();
     let message = text.split(" at line ").next().unwrap_or(&text);
-    let at = error.location().map_or(Spot::START, |l| Spot { line: l.line(), column: l.column() });
+    let at = error.location().map_or(Position::START, |l| Position { line: l.line(), column: l.column() });
     let tabs = document
         .text
         .lines()
         .nth(at.line.saturating_sub(1))
         .is_some_and(|l| l.chars().take_while(|c| c.is_whitespace()).any(|c| c == '\t'));
     let problem = Problem::new(format!("is not YAML: {message}"));
-    let problem = if tabs { problem.hint("indent with blanks, YAML does not allow tabs") } else { problem };
+    let problem = if tabs { problem.hint("indent with spaces, YAML does not allow tabs") } else { problem };
     document.error(at, "", problem);
 }
 
-/// Gives fractions back their text: `85257E1000123456` is a replica ID that YAML takes for a number.
+/// Gives fractional numbers their text back: YAML reads the replica ID `85257E1000123456` as a number, and its digits
+/// would be lost.
 fn restore(value: &mut Value, tree: &Tree, node: Option<NodeId>) {
     let Some(target) = node.and_then(|id| tree.target(id)) else { return };
     match (value, &target.kind) {

@@ -13,7 +13,7 @@ use super::file_access::{Named, OwnFile};
 use super::keys;
 use super::values::{self, Problem};
 
-/// One value, or the place where it could stand.
+/// A value, or the place where a missing value would be.
 #[derive(Clone)]
 pub(super) struct Item<'d> {
     pub doc: &'d Document<'d>,
@@ -45,7 +45,7 @@ impl<'d> Item<'d> {
         self.path.to_string()
     }
 
-    /// True unless the key is absent or has nothing behind it.
+    /// False if the key is absent or has no value.
     pub fn is_present(&self) -> bool {
         !matches!(self.value, None | Some(Value::Null))
     }
@@ -68,7 +68,7 @@ impl<'d> Item<'d> {
     fn expected(&self, what: &str) {
         match self.value {
             Some(Value::Tagged(_)) => {
-                self.error(Problem::new("YAML tags (`!...`) have no meaning here").hint("remove the tag"));
+                self.error(Problem::new("YAML tags (`!...`) are not supported").hint("remove the tag"));
             }
             Some(Value::Null) => {
                 self.error_at_key(
@@ -80,7 +80,7 @@ impl<'d> Item<'d> {
         }
     }
 
-    /// A map of these keys; every other key is an error.
+    /// A map with these keys; any other key is an error.
     pub fn map(&self, section: keys::Section) -> Map<'d> {
         match self.value {
             None | Some(Value::Null) => {}
@@ -95,12 +95,12 @@ impl<'d> Item<'d> {
         Map { item: self.clone(), section }
     }
 
-    /// As [`Item::map`] where the keys have been checked before.
+    /// Like [`Item::map`], for a map whose keys were checked before.
     pub fn map_quietly(&self, section: keys::Section) -> Map<'d> {
         Map { item: self.clone(), section }
     }
 
-    /// All keys and values of a map whose keys are not in [`keys`].
+    /// The keys and values of a map whose keys are not in [`keys`].
     pub fn entries(&self) -> Vec<(String, Item<'d>)> {
         match self.value {
             None | Some(Value::Null) => Vec::new(),
@@ -134,14 +134,14 @@ impl<'d> Item<'d> {
         let hint = if let Some(word) = values::similar(&text, section.keys.iter().copied()) {
             format!("did you mean `{word}`? {known}")
         } else if let Some(home) = elsewhere {
-            format!("it belongs into `{home}`; {known}")
+            format!("it belongs in `{home}`; {known}")
         } else {
             known
         };
         item.error_at_key(Problem::new("unknown key").hint(hint));
     }
 
-    /// The elements of a list; empty when absent.
+    /// The elements of a list; none if it is absent.
     pub fn list(&self) -> Vec<Item<'d>> {
         match self.value {
             None | Some(Value::Null) => Vec::new(),
@@ -157,7 +157,7 @@ impl<'d> Item<'d> {
         }
     }
 
-    /// As [`Item::list`], but a single value (or map) counts as a list of one.
+    /// Like [`Item::list`], and a single value counts as a list with one element.
     pub fn one_or_more(&self) -> Vec<Item<'d>> {
         match self.value {
             Some(Value::Sequence(_) | Value::Null) | None => self.list(),
@@ -165,12 +165,11 @@ impl<'d> Item<'d> {
         }
     }
 
-    /// Whether this is a list.
     pub fn is_list(&self) -> bool {
         matches!(self.value, Some(Value::Sequence(_)))
     }
 
-    /// The text of a scalar; numbers and truth values as they are written.
+    /// A scalar as text.
     fn scalar(&self, what: &str) -> Option<String> {
         match self.value? {
             Value::String(text) => Some(text.clone()),
@@ -183,7 +182,7 @@ impl<'d> Item<'d> {
         }
     }
 
-    /// A scalar that `parse` understands.
+    /// A scalar that `parse` accepts.
     pub fn parsed<T>(&self, what: &str, parse: impl FnOnce(&str) -> Result<T, Problem>) -> Option<T> {
         let text = self.scalar(what)?;
         match parse(&text) {
@@ -195,16 +194,16 @@ impl<'d> Item<'d> {
         }
     }
 
-    /// A text that is not blank, without control characters, blanks around it removed.
+    /// A text that is not empty and has no control characters; spaces around it are removed.
     pub fn text(&self) -> Option<String> {
         self.parsed("a text", |text| match text.trim() {
             "" => Err(Problem::new("is empty")),
-            t if t.chars().any(char::is_control) => Err(Problem::new("holds a control character")),
+            t if t.chars().any(char::is_control) => Err(Problem::new("contains a control character")),
             t => Ok(t.to_owned()),
         })
     }
 
-    /// `true` or `false`; also the YAML 1.1 words for them.
+    /// `true` or `false`, or one of YAML 1.1's other words for them.
     pub fn boolean(&self) -> Option<bool> {
         self.parsed("true or false", |text| match text.to_ascii_lowercase().as_str() {
             "true" | "yes" | "on" => Ok(true),
@@ -213,19 +212,19 @@ impl<'d> Item<'d> {
         })
     }
 
-    /// A whole number from `least` to `most`.
-    pub fn integer<T: TryFrom<u64>>(&self, least: u64, most: u64) -> Option<T> {
+    /// A whole number from `min` to `max`.
+    pub fn integer<T: TryFrom<u64>>(&self, min: u64, max: u64) -> Option<T> {
         self.parsed("a whole number", |text| {
-            let range = || match most {
-                u64::MAX => format!("{least} or more"),
-                _ => format!("{least} to {most}"),
+            let range = || match max {
+                u64::MAX => format!("{min} or more"),
+                _ => format!("{min} to {max}"),
             };
             let number = text.trim().parse::<i128>().map_err(|_| {
                 Problem::new(format!("`{text}` is not a whole number")).hint(format!("write {}", range()))
             })?;
             u64::try_from(number)
                 .ok()
-                .filter(|n| (least..=most).contains(n))
+                .filter(|n| (min..=max).contains(n))
                 .and_then(|n| T::try_from(n).ok())
                 .ok_or_else(|| {
                     Problem::new(format!("{number} is out of range")).hint(format!("write {}", range()))
@@ -233,7 +232,7 @@ impl<'d> Item<'d> {
         })
     }
 
-    /// One of some words. `false` counts as `off` where that is one of them.
+    /// One of these words. `false` means `off`, because YAML 1.1 reads `off` as `false`.
     pub fn choice<T: Copy>(&self, words: &[(&str, T)]) -> Option<T> {
         let list = words.iter().map(|(word, _)| *word).collect::<Vec<_>>().join(" | ");
         self.parsed(&list, |text| {
@@ -247,7 +246,7 @@ impl<'d> Item<'d> {
         })
     }
 
-    /// True for `off` and `false`.
+    /// Whether this is `off`, or `false`, as which YAML 1.1 reads `off`.
     pub fn is_off(&self) -> bool {
         match self.value {
             Some(Value::Bool(truth)) => !truth,
@@ -256,12 +255,11 @@ impl<'d> Item<'d> {
         }
     }
 
-    /// True for exactly this word.
     pub fn text_is(&self, word: &str) -> bool {
         self.value.and_then(Value::as_str).is_some_and(|text| text.trim() == word)
     }
 
-    /// A duration; zero is allowed.
+    /// A duration, which may be zero.
     pub fn duration(&self) -> Option<Duration> {
         self.parsed("a duration such as `5s`", values::duration)
     }
@@ -269,20 +267,20 @@ impl<'d> Item<'d> {
     /// A duration that is not zero.
     pub fn period(&self) -> Option<Duration> {
         self.parsed("a duration such as `5s`", |text| match values::duration(text) {
-            Ok(Duration::ZERO) => Err(Problem::new("may not be zero")),
+            Ok(Duration::ZERO) => Err(Problem::new("must not be zero")),
             other => other,
         })
     }
 
-    /// A size in octets.
-    pub fn size(&self, least: u64) -> Option<u64> {
+    /// A size in bytes.
+    pub fn size(&self, min: u64) -> Option<u64> {
         self.parsed("a size such as `64KiB`", |text| match values::size(text)? {
-            n if n < least => Err(Problem::new(format!("must be at least {least}B"))),
+            n if n < min => Err(Problem::new(format!("must be at least {min}B"))),
             n => Ok(n),
         })
     }
 
-    /// A file or directory name, absolute or starting at the configuration file's directory.
+    /// The name of a file or directory. A relative one starts at the directory of the configuration file.
     pub fn path(&self, named: Named) -> Option<PathBuf> {
         let load = self.doc.load;
         let path = load.base.join(self.text()?);
@@ -304,18 +302,17 @@ pub(super) struct Map<'d> {
 }
 
 impl<'d> Map<'d> {
-    /// The value of a key, which may be absent.
+    /// The value of an optional key.
     pub fn get(&self, key: &str) -> Item<'d> {
         debug_assert!(self.section.has(key), "`{key}` is missing in the key table {}", self.section.name);
         let value = self.item.value.and_then(|v| v.as_mapping()).and_then(|m| m.get(key));
         Item { doc: self.item.doc, value, path: self.item.path.key(key) }
     }
 
-    /// The value of a key that must be there.
+    /// The value of a required key.
     pub fn required(&self, key: &str) -> Item<'d> {
         let item = self.get(key);
-        // Where the map itself is absent or wrong that has been said already, and a misspelt key has
-        // been named with this one as the suggestion.
+        // An absent or wrong map has an error of its own, and so has a misspelt key: it suggests this one.
         let readable = matches!(self.item.value, Some(Value::Null | Value::Mapping(_)));
         if item.value.is_none() && readable && !self.is_misspelt(key) {
             item.error_at_key(Problem::new("is missing").hint(format!("write `{key}:` here")));
@@ -335,7 +332,7 @@ impl<'d> Map<'d> {
         self.get(key).is_present()
     }
 
-    /// Warns about keys that mean nothing beside another one.
+    /// Warns about keys that have no effect beside another one.
     pub fn no_effect(&self, keys: &[&str], beside: &str) {
         for key in keys {
             let item = self.get(key);
