@@ -20,17 +20,16 @@ use crate::directory::{Draft, Entry, Mark};
 /// A tree of values with their positions takes many times the size of the text.
 const MAX_TREE_TEXT: usize = 4 << 20;
 
-/// Reads the list of databases, alone or below `databases`. Every error is noted.
+/// Reads the list of databases, alone or below `databases`. Notes all errors of a small file, the first of a large one.
 pub(super) fn read(document: &Document<'_>, known: Option<&[ServerName]>) -> Draft {
     match stream(document.text, known) {
         Ok(Streamed { draft, twice: 0, .. }) => draft,
         _ if document.text.len() <= MAX_TREE_TEXT => with_positions(document, known),
         Ok(streamed) => {
             if let Some(entry) = streamed.first_twice {
-                let Streamed { twice, .. } = streamed;
                 let text = format!(
-                    "{twice} replicas are listed twice, the first is {} on {}",
-                    entry.path, entry.server
+                    "{} replicas are listed twice, the first is {} on {}",
+                    streamed.twice, entry.path, entry.server
                 );
                 document.warn(Position::START, "", &text);
             }

@@ -99,7 +99,7 @@ impl ConfigErrors {
 /// A line and column in a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Location {
-    /// The file.
+    /// The file that the line belongs to.
     pub file: PathBuf,
     /// From 1; 0: the file as a whole.
     pub line: usize,

@@ -2,8 +2,8 @@
 //! of this ICM it must never touch.
 //!
 //! The other ICM may be compromised. A password that its configuration names is sent to a server of its choice, and a
-//! file that it names as a cache is overwritten. Paths are compared without links and dots. Files are compared by device
-//! and inode too, because a hard link has a path of its own.
+//! file that it names as a cache is overwritten. Paths are compared without links and dots. Files are compared by
+//! device and inode too, because a hard link has a path of its own.
 
 use std::path::{Component, Path, PathBuf};
 

@@ -36,9 +36,9 @@ pub trait Files {
 /// The content of a file.
 #[derive(Clone, Debug)]
 pub struct Content {
-    /// The whole content.
+    /// The whole content of the file.
     pub bytes: Vec<u8>,
-    /// Unix permission bits.
+    /// The Unix permission bits of the file.
     pub mode: u32,
 }
 

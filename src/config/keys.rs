@@ -199,7 +199,6 @@ pub(super) const CLUSTER_LIMITS: Section = Section::new(
 pub(super) const HEADERS: Section =
     Section::new("clusters[].headers", &["host", "via", "hsts", "expose_server"]);
 
-/// All sections.
 pub(super) const ALL: &[Section] = &[
     TOP,
     FOLLOW,

@@ -50,7 +50,7 @@ use values::Problem;
 /// A configuration without errors.
 #[derive(Clone, Debug)]
 pub struct Loaded {
-    /// The configuration.
+    /// The configuration that was read.
     pub settings: Settings,
     /// What an administrator should know nevertheless.
     pub warnings: Vec<Warning>,
@@ -61,7 +61,7 @@ pub struct Loaded {
 pub struct LoadedClusters {
     /// In the order of its file; at least one.
     pub clusters: Vec<Arc<Cluster>>,
-    /// As [`Settings::clusters_yaml`].
+    /// The same as YAML, like [`Settings::clusters_yaml`].
     pub yaml: Arc<str>,
     /// What an administrator should know nevertheless.
     pub warnings: Vec<Warning>,

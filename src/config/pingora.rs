@@ -17,7 +17,7 @@ use super::values::{self, Problem};
 
 /// Longer than the default of `failover.response_timeout`, so that a restart cuts no response off.
 const GRACE_PERIOD_SECONDS: u64 = 75;
-/// For each thread.
+/// Idle connections to servers that each thread keeps.
 const KEEPALIVE_POOL_SIZE: u64 = 512;
 /// High enough that `failover.attempts` ends a failover, not Pingora: it counts failed connections too.
 const MAX_RETRIES: u64 = 64;

@@ -22,7 +22,6 @@ fn seconds(n: u64) -> Duration {
     Duration::from_secs(n)
 }
 
-/// `probe`.
 pub(super) fn probe(item: &Item<'_>) -> Probe {
     let map = item.map(keys::PROBE);
     let path = map.get("path").parsed("a path such as `/`", |text| match text.trim() {
@@ -57,7 +56,6 @@ pub(super) fn probe(item: &Item<'_>) -> Probe {
     }
 }
 
-/// `failover`.
 pub(super) fn failover(item: &Item<'_>) -> Failover {
     let map = item.map(keys::FAILOVER);
     let statuses = map.get("retry_statuses");
@@ -124,7 +122,6 @@ fn method(item: &Item<'_>) -> Option<http::Method> {
     Some(method)
 }
 
-/// `affinity`.
 pub(super) fn affinity(item: &Item<'_>) -> Affinity {
     let map = item.map(keys::AFFINITY);
     let cookie = map.get("cookie").parsed("a cookie name", cookie_name);
@@ -170,7 +167,6 @@ fn cookie_name(text: &str) -> Result<String, Problem> {
     Ok(name.to_owned())
 }
 
-/// `clusters[].limits`.
 pub(super) fn limits(item: &Item<'_>) -> ClusterLimits {
     let map = item.map(keys::CLUSTER_LIMITS);
     ClusterLimits {
@@ -183,7 +179,6 @@ pub(super) fn limits(item: &Item<'_>) -> ClusterLimits {
     }
 }
 
-/// `headers`.
 pub(super) fn headers(item: &Item<'_>) -> Headers {
     let map = item.map(keys::HEADERS);
     let via = map.get("via");

@@ -12,8 +12,7 @@ use super::reader::Item;
 use super::settings::Secret;
 use super::values::Problem;
 
-/// In bytes.
-const MAX_SECRET_FILE: u64 = 64 << 10;
+const MAX_SECRET_FILE_BYTES: u64 = 64 << 10;
 /// The shortest key that may sign affinity cookies, in bytes.
 const MIN_KEY: usize = 16;
 
@@ -34,7 +33,7 @@ impl Item<'_> {
     }
 
     fn secret_bytes(&self) -> Option<Vec<u8>> {
-        self.secret_file(MAX_SECRET_FILE).map(|(_, content)| content.bytes)
+        self.secret_file(MAX_SECRET_FILE_BYTES).map(|(_, content)| content.bytes)
     }
 
     /// Reads a file that other users must not be able to read.
@@ -60,7 +59,7 @@ impl Item<'_> {
         let dir = self.path(Named::Root)?;
         let key = dir.join(AFFINITY_KEY);
         // If the key cannot be read here, the start decides. An empty file has no secret.
-        if let Ok(content) = self.doc.load.files.read(&key, MAX_SECRET_FILE)
+        if let Ok(content) = self.doc.load.files.read(&key, MAX_SECRET_FILE_BYTES)
             && !content.bytes.is_empty()
         {
             self.refuse_open(&key, content.mode)?;

@@ -109,8 +109,8 @@ fn check_order(item: &Item<'_>, chain: &[CertificateDer<'_>]) {
             && one.issuer().as_raw() != next.subject().as_raw()
         {
             item.warn(format!(
-                "certificate {} of the file did not issue certificate {}: the chain must be complete and in order, next is \
-                 the certificate of {}",
+                "certificate {} of the file did not issue certificate {}: the issuer of each certificate must come \
+                 next, here {}",
                 n + 2,
                 n + 1,
                 one.issuer()

@@ -121,7 +121,6 @@ pub(super) fn check_addresses(
     }
 }
 
-/// `limits`.
 pub(super) fn limits(item: &Item<'_>) -> Limits {
     let map = item.map(keys::LIMITS);
     let client = map.get("per_client").map(keys::PER_CLIENT);
@@ -209,7 +208,6 @@ fn refuse_short_token(address: SocketAddr, item: &Item<'_>, token: Option<&Secre
     }
 }
 
-/// `access_log`.
 pub(super) fn access_log(item: &Item<'_>) -> AccessLog {
     let map = item.map(keys::ACCESS_LOG);
     let path = map.get("path");
@@ -222,7 +220,7 @@ pub(super) fn access_log(item: &Item<'_>) -> AccessLog {
     AccessLog { target, format: map.get("format").choice(&formats).unwrap_or(LogFormat::Combined) }
 }
 
-/// `get_configuration_from`.
+/// `get_configuration_from`: the other ICM. `None` without it.
 pub(super) fn follow(item: &Item<'_>, state_dir: Option<PathBuf>) -> Option<Follow> {
     if !item.is_present() {
         return None;

@@ -43,7 +43,7 @@ pub struct Cluster {
     pub limits: ClusterLimits,
     /// Which headers are changed.
     pub headers: Headers,
-    /// `X-ConnectorHeaders-Secret`.
+    /// The secret that is sent in `X-ConnectorHeaders-Secret`.
     pub connector_secret: Option<Secret>,
 }
 
@@ -70,9 +70,9 @@ impl Cluster {
 /// A host name or a wildcard, in lower case and without a port.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum HostPattern {
-    /// `www.acme.example`
+    /// A name such as `www.acme.example`.
     Exact(String),
-    /// `*.acme.example`, stored as `.acme.example`
+    /// All names below one: `*.acme.example`, stored as `.acme.example`.
     Wildcard(String),
 }
 
@@ -126,7 +126,7 @@ pub struct UpstreamTls {
 pub enum UnknownDatabase {
     /// Any server may get the request.
     Any,
-    /// Answer 404.
+    /// Answer with status 404.
     NotFound,
 }
 
@@ -137,7 +137,7 @@ pub enum AmbiguousPath {
     Choose,
     /// Take the one with the lowest replica ID.
     First,
-    /// Answer 404.
+    /// Answer with status 404.
     NotFound,
 }
 

@@ -31,7 +31,7 @@ pub struct Settings {
     pub upstream_ca: Option<Arc<Vec<Vec<u8>>>>,
     /// `pingora.pid_file`. Unlike Pingora, we also write it in the foreground.
     pub pid_file: Option<PathBuf>,
-    /// At least one.
+    /// The listeners for browsers; at least one.
     pub listeners: Vec<Listener>,
     /// Where restrictions and a generated affinity key are kept.
     pub state_dir: Option<PathBuf>,
@@ -92,7 +92,7 @@ pub struct Listener {
     pub redirect_to_https: bool,
     /// Peers whose `X-Forwarded-For` and `X-Forwarded-Proto` are trusted.
     pub trusted_proxies: Vec<IpNet>,
-    /// `None`: plain HTTP.
+    /// `None` means plain HTTP.
     pub tls: Option<ListenerTls>,
 }
 
@@ -114,7 +114,7 @@ pub struct ListenerTls {
 pub struct CertificateFiles {
     /// The chain, the server's own certificate first.
     pub cert: PathBuf,
-    /// The private key.
+    /// The private key of the certificate.
     pub key: PathBuf,
 }
 
@@ -214,9 +214,9 @@ pub struct AccessLog {
 /// Where a log goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LogTarget {
-    /// `stdout`.
+    /// The standard output, `stdout`.
     Stdout,
-    /// `stderr`.
+    /// The standard error, `stderr`.
     Stderr,
     /// A file, which is opened again on USR1.
     File(PathBuf),
@@ -229,6 +229,6 @@ pub enum LogFormat {
     Combined,
     /// A JSON object in each line.
     Json,
-    /// Nothing is logged.
+    /// No request is logged.
     Off,
 }

@@ -114,7 +114,7 @@ pub enum UnknownCommands {
 /// What to do when every server with a replica is UNREACHABLE.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LastResort {
-    /// Answer 503.
+    /// Answer with status 503.
     Refuse,
     /// Try these servers nevertheless.
     TryUnreachable,
@@ -148,7 +148,7 @@ pub struct Affinity {
 pub struct ClusterLimits {
     /// The largest request body in bytes; 0: no limit.
     pub request_body: u64,
-    /// 0: no limit.
+    /// Requests that a server has at a time; 0: no limit.
     pub max_requests_in_flight_per_server: usize,
     /// How long a request waits when all servers are at this limit.
     pub queue_timeout: Duration,

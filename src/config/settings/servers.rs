@@ -93,9 +93,9 @@ impl std::fmt::Display for BaseUrl {
 pub struct NamesView {
     /// Asked in order until one answers; at least one.
     pub from: Vec<BaseUrl>,
-    /// Usually `names.nsf`, without a leading slash.
+    /// The path of the database, usually `names.nsf`, without a leading slash.
     pub database: String,
-    /// Usually `ICM Servers`.
+    /// The name of the view, usually `ICM Servers`.
     pub view: String,
     /// Which column holds which item.
     pub columns: NamesColumns,
@@ -109,7 +109,7 @@ pub struct NamesView {
     pub cache: Option<PathBuf>,
 }
 
-/// A view column.
+/// A column of a view.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Column {
     /// Its number, from 0.
@@ -135,9 +135,9 @@ pub struct NamesColumns {
 /// The format in which a view is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ViewFormat {
-    /// `?ReadViewEntries`
+    /// XML, read by `?ReadViewEntries`.
     Xml,
-    /// `?ReadViewEntries&OutputFormat=JSON`
+    /// JSON, read by `?ReadViewEntries&OutputFormat=JSON`.
     Json,
 }
 
@@ -148,14 +148,14 @@ pub enum Auth {
     None,
     /// By the header `Authorization: Basic`.
     Basic {
-        /// The Domino user.
+        /// The name of the Domino user.
         user: String,
         /// The content of the password file, without its line end.
         password: Secret,
     },
     /// By `names.nsf?Login`, and its session cookie afterwards.
     Session {
-        /// The Domino user.
+        /// The name of the Domino user.
         user: String,
         /// The content of the password file, without its line end.
         password: Secret,
@@ -189,7 +189,7 @@ pub enum Directory {
     Static(Entries),
     /// In a CSV or JSON file, which is read at start and at reload.
     File {
-        /// The file.
+        /// The file to read.
         path: PathBuf,
         /// Its content when the configuration was loaded.
         entries: Entries,
@@ -201,9 +201,9 @@ pub enum Directory {
 /// How the Cluster Database Directory is read.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Cldbdir {
-    /// Usually `cldbdir.nsf`.
+    /// The path of the database, usually `cldbdir.nsf`.
     pub database: String,
-    /// Usually `($Pathname)`.
+    /// The name of the view, usually `($Pathname)`.
     pub view: String,
     /// How Domino is to write the view: XML or JSON.
     pub format: ViewFormat,

@@ -459,6 +459,20 @@ fn errors_in_a_directory_file_name_that_file() {
 }
 
 #[test]
+fn a_replica_that_a_small_json_file_lists_twice_is_named_by_its_line() {
+    let text = cluster("").replace("{ source: cldbdir }", "{ file: /d.json }");
+    let replica = r#"{ "server": "Web1/Acme" }"#;
+    let json = format!(
+        "[ {{ \"path\": \"a.nsf\", \"replica_id\": \"C1257A000041D2E0\", \"replicas\": [\n{replica},\n{replica} ] }} ]"
+    );
+    let warnings = load_from(&text, &Virtual::default().with("/d.json", json, 0o644)).unwrap().warnings;
+    assert!(
+        matches!(&warnings[..], [w] if w.location.line == 3 && w.text.contains("listed twice")),
+        "{warnings:?}"
+    );
+}
+
+#[test]
 fn what_is_nested_too_deeply_is_refused_at_its_place_without_being_read() {
     for open in ["[", "{a: ", "- ", "? ", "[{a: "] {
         let text = format!("listeners:\n  {}", open.repeat(300_000));
