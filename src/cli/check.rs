@@ -9,7 +9,7 @@ use serde_json::json;
 use super::admin::Where;
 use super::{NO, certificates, load};
 use crate::config::settings::{AvailabilitySource, Directory, Servers};
-use crate::config::{Place, Settings, Warning, unread};
+use crate::config::{Location, Settings, Warning, unread};
 use crate::discovery::directory::cldbdir;
 use crate::discovery::probe;
 use crate::discovery::servers;
@@ -90,7 +90,7 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         warnings.extend(more);
     }
     let everywhere =
-        |text| Warning { place: Place { file: arguments.conf.clone(), line: 0, column: 0 }, text };
+        |text| Warning { location: Location { file: arguments.conf.clone(), line: 0, column: 0 }, text };
     warnings.extend(certificates::uncovered(&settings).into_iter().map(everywhere));
     let descriptors = descriptors::available();
     let shortage = descriptors.and_then(|n| descriptors::shortage(n, settings.limits.connections));

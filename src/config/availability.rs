@@ -1,6 +1,4 @@
-//! `availability`: where the availability index comes from, for a cluster and for single servers.
-//!
-//! In: one map or a list of maps. Out: sources with their timing. It contacts nobody.
+//! `availability`: where the availability index comes from, for a cluster or a single server.
 
 use std::time::Duration;
 
@@ -38,7 +36,7 @@ const WORDS: [(&str, Kind); 5] = [
     ("agent_check", Kind::AgentCheck),
 ];
 
-/// The sources of a cluster; the observed index where nothing is said.
+/// The sources of a cluster; by default, the observed index.
 pub(super) fn of_cluster(item: &Item<'_>) -> Vec<Availability> {
     let list: Vec<_> = item.one_or_more().iter().filter_map(|i| source(i, &[])).collect();
     if list.is_empty() {
@@ -52,8 +50,8 @@ pub(super) fn of_cluster(item: &Item<'_>) -> Vec<Availability> {
     list
 }
 
-/// The sources of one server, empty where it has none of its own. A map without `source` changes
-/// what it names in the cluster's source of that kind and leaves the other sources as they are.
+/// The sources of a server; none if it uses those of the cluster. A map without `source` changes single values of the
+/// cluster's source of that kind, and leaves the other sources as they are.
 pub(super) fn of_server(item: &Item<'_>, cluster: &[Availability]) -> Vec<Availability> {
     if !item.is_present() {
         return Vec::new();
@@ -101,7 +99,7 @@ fn source(item: &Item<'_>, cluster: &[Availability]) -> Option<Availability> {
     let stale_after = stale_after.or(inherited.map(|a| a.stale_after)).unwrap_or(Duration::from_secs(180));
     if stale_after <= interval && !matches!(kind, Kind::Observed | Kind::Statpub) {
         map.item
-            .warn("stale_after is not longer than interval: every index is old before the next one comes");
+            .warn("stale_after is not longer than interval: each index is stale before the next one is read");
     }
     let range = map.get("range").integer(1, 30).or(inherited.map(|a| a.range)).unwrap_or(6);
     Some(Availability { source, interval, stale_after, range })
@@ -111,7 +109,7 @@ fn url(map: &Map<'_>) -> Option<String> {
     map.required("url").parsed("a URL", values::url_template)
 }
 
-/// The kind where `source` is left out.
+/// The kind of a map without `source`.
 fn inferred(map: &Map<'_>, cluster: &[Availability]) -> Option<Kind> {
     let mut kinds = cluster.iter().map(|a| Kind::of(&a.source));
     if map.has("url") {
@@ -123,8 +121,8 @@ fn inferred(map: &Map<'_>, cluster: &[Availability]) -> Option<Kind> {
             }
             _ => {
                 map.get("url").error_at_key(
-                    Problem::new("does not say what the URL answers")
-                        .hint("write `source: prometheus` or `source: console` beside it"),
+                    Problem::new("does not say what this URL returns")
+                        .hint("add `source: prometheus` or `source: console`"),
                 );
                 None
             }

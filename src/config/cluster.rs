@@ -1,7 +1,6 @@
-//! `clusters`: one Domino cluster each.
+//! `clusters`: the list of Domino clusters.
 //!
-//! In: the list. Out: the clusters, names unique, cross references checked. Warnings are about what
-//! is allowed but seldom meant.
+//! Their names are unique afterwards, and everything that refers to a server refers to a known one.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -11,7 +10,7 @@ use super::directory;
 use super::keys;
 use super::policy;
 use super::reader::{Item, Map};
-use super::servers::{self, Around};
+use super::servers::{self, ClusterDefaults};
 use super::settings::{
     AmbiguousPath, AvailabilitySource, Cluster, Directory, HostPattern, Mode, OpenServer, Server, Servers,
     UnknownDatabase, UpstreamScheme, UpstreamTls,
@@ -19,7 +18,6 @@ use super::settings::{
 use super::tls;
 use super::values::{self, Problem};
 
-/// All clusters of a file.
 pub(super) fn clusters(item: &Item<'_>) -> Vec<Arc<Cluster>> {
     let items = item.list();
     if items.is_empty() && (item.is_list() || !item.is_present()) {
@@ -34,9 +32,9 @@ pub(super) fn clusters(item: &Item<'_>) -> Vec<Arc<Cluster>> {
         let Some(cluster) = cluster(item) else { continue };
         if let Some(first) = names.get(&cluster.name.to_lowercase()) {
             let name = item.map_quietly(keys::CLUSTER).get("name");
-            name.error(Problem::new(format!("`{}` is the name of {first} too", cluster.name)));
+            name.error(Problem::new(format!("`{}` is also the name of {first}", cluster.name)));
         } else {
-            names.insert(cluster.name.to_lowercase(), item.key.clone());
+            names.insert(cluster.name.to_lowercase(), item.key());
         }
         clusters.push(Arc::new(cluster));
     }
@@ -58,8 +56,8 @@ fn cluster(item: &Item<'_>) -> Option<Cluster> {
     let scheme = map.get("upstream_scheme").choice(&schemes);
     let (mode, scheme) = (mode.unwrap_or(Mode::Proxy), scheme.unwrap_or(UpstreamScheme::Http));
     let availability = availability::of_cluster(&map.get("availability"));
-    let around = Around { mode, scheme, availability: &availability };
-    let (servers, known) = servers::servers(&map.required("servers"), &around);
+    let defaults = ClusterDefaults { mode, scheme, availability: &availability };
+    let (servers, known) = servers::servers(&map.required("servers"), &defaults);
     let directory = directory::directory(&map.required("directory"), scheme, &servers, known.as_deref());
     let upstream_tls = upstream_tls(&map.get("upstream_tls"));
     if !upstream_tls.verify {
@@ -102,7 +100,7 @@ fn hostnames(map: &Map<'_>) -> Vec<HostPattern> {
     for name in item.one_or_more() {
         let Some(pattern) = name.parsed("a host name", values::host_pattern) else { continue };
         if list.contains(&pattern) {
-            name.warn("stands twice in this list");
+            name.warn("is in this list twice");
         } else {
             list.push(pattern);
         }
@@ -123,8 +121,7 @@ fn upstream_tls(item: &Item<'_>) -> UpstreamTls {
     }
 }
 
-/// What no source of this cluster reports, in the words of `check` and the status page. Empty when
-/// everything is known.
+/// What no source of this cluster reports, for `check` and the status page. Empty if everything is known.
 #[must_use]
 pub fn unread(cluster: &Cluster) -> Vec<String> {
     let mut unread = Vec::new();
@@ -142,7 +139,7 @@ pub fn unread(cluster: &Cluster) -> Vec<String> {
         let own = server.map(|s| &s.availability).filter(|list| !list.is_empty());
         own.unwrap_or(&cluster.availability).iter().any(|a| what(&a.source))
     };
-    // Which members lack a source of this kind: all, some by name, or none.
+    // The servers without such a source: an empty text for all, their names for some, `None` for none.
     let missing = |what: fn(&AvailabilitySource) -> bool, concerns: fn(&Server) -> bool| -> Option<String> {
         let concerned: Vec<&Server> = servers.iter().filter(|s| concerns(s)).collect();
         let without: Vec<&str> =

@@ -1,119 +1,57 @@
-//! `directory: { source: file }`: databases from a CSV or JSON file.
+//! `directory: { source: file }`: a CSV or JSON file.
 //!
-//! In: the value that names the file. Out: its entries; errors name that file with line and column.
-//! It reads once; a changed file is read by the next load.
+//! Errors name that file with line and column. A file that changes later is read again by the next reload.
 
 use std::path::PathBuf;
 
-use super::directory::{Seen, databases, mark, replica_id, server};
-use super::directory_stream;
+use super::directory_entries::{Seen, mark, replica_id, server};
+use super::directory_json;
+use super::document::Document;
 use super::file_access::Named;
-use super::reader::{Document, Item};
-use super::tree::{self, Spot, Tree};
+use super::reader::Item;
+use super::tree::{Position, Tree};
 use super::values::{self, Problem};
 use crate::domain::cluster::ServerName;
 use crate::domain::directory::{Draft, Entry};
 
-/// Largest directory file: some ten million replicas.
-const LARGEST: u64 = 1 << 30;
-/// A larger JSON file is read as a stream: a tree of its values, with a place for each, would take many times its
-/// size in memory.
-const LARGEST_TREE: usize = 4 << 20;
+/// In bytes: some ten million replicas.
+const MAX_SIZE: u64 = 1 << 30;
 const COLUMNS: [&str; 5] = ["path", "server", "replica_id", "title", "mark"];
 
-/// Reads the file by its extension.
+/// Reads the file that `item` names, by its extension.
 pub(super) fn read(item: &Item<'_>, known: Option<&[ServerName]>) -> Option<(PathBuf, Draft)> {
-    let (path, content) = item.file(Named::Public, LARGEST)?;
+    let (path, content) = item.file(Named::Public, MAX_SIZE)?;
     let document = |text| Document { load: item.doc.load, file: &path, text, tree: Tree::default() };
-    let text = match std::str::from_utf8(&content.octets) {
+    let text = match std::str::from_utf8(&content.bytes) {
         Ok(text) => text.strip_prefix('\u{feff}').unwrap_or(text),
         Err(error) => {
-            let good = content.octets.get(..error.valid_up_to()).unwrap_or_default();
+            let good = content.bytes.get(..error.valid_up_to()).unwrap_or_default();
             let line = good.iter().filter(|b| **b == b'\n').count() + 1;
-            document("").error(Spot { line, column: 1 }, "", Problem::new("is not UTF-8 text"));
+            document("").error(Position { line, column: 1 }, "", Problem::new("is not UTF-8 text"));
             return None;
         }
     };
     let extension = path.extension().map(|e| e.to_ascii_lowercase());
     let draft = match extension.as_deref().and_then(|e| e.to_str()) {
         Some("csv") => csv(&document(text), known),
-        Some("json") if text.len() > LARGEST_TREE => large_json(&document(text), known),
-        Some("json") => json(&document(text), known),
+        Some("json") => directory_json::read(&document(text), known),
         _ => {
             item.error(
-                Problem::new(format!("the kind of {} is unknown", path.display()))
+                Problem::new(format!("{} is of an unknown kind", path.display()))
                     .hint("name a `.csv` or a `.json` file"),
             );
             return None;
         }
     };
     if draft.is_empty() && !item.doc.load.failed() {
-        item.warn("the file holds no replica");
+        item.warn("the file has no replicas");
     }
     Some((path, draft))
 }
 
-fn large_json(document: &Document<'_>, known: Option<&[ServerName]>) -> Draft {
-    match directory_stream::read(document.text, known) {
-        Ok(streamed) => {
-            if let Some(entry) = streamed.first_twice {
-                let text = format!(
-                    "{} replicas are listed twice, the first is {} on {}",
-                    streamed.twice, entry.path, entry.server
-                );
-                document.warn(Spot { line: 1, column: 1 }, "", &text);
-            }
-            streamed.draft
-        }
-        Err(error) => {
-            json_error(document, &error);
-            Draft::default()
-        }
-    }
-}
-
-fn json_error(document: &Document<'_>, error: &serde_json::Error) {
-    let text = error.to_string();
-    let text = text.rsplit_once(" at line ").map_or(text.as_str(), |(text, _)| text);
-    let spot = Spot { line: error.line(), column: error.column() };
-    let said = if error.is_data() { text.to_owned() } else { format!("is not JSON: {text}") };
-    document.error(spot, "", Problem::new(said));
-}
-
-/// The same list as `databases`, alone or below that key.
-fn json(document: &Document<'_>, known: Option<&[ServerName]>) -> Draft {
-    let value = match serde_json::from_str::<serde_json::Value>(document.text) {
-        Ok(serde_json::Value::Object(mut map)) if map.len() == 1 && map.contains_key("databases") => {
-            map.remove("databases").unwrap_or_default()
-        }
-        Ok(value) => value,
-        Err(error) => {
-            json_error(document, &error);
-            return Draft::default();
-        }
-    };
-    let mut tree = tree::of_json(document.text);
-    if let Some((_, node)) = tree.root.and_then(|root| tree.child(root, "databases")) {
-        tree.root = Some(node);
-    }
-    let Ok(value) = serde_yaml::to_value(value) else { return Draft::default() };
-    let document = Document { tree, load: document.load, file: document.file, text: document.text };
-    for twice in &document.tree.duplicates {
-        let key =
-            Problem::new(format!("the key `{}` stands twice, first in line {}", twice.key, twice.first.line));
-        document.error(twice.again, &twice.key, key);
-    }
-    let root = document.root(&value, "databases");
-    if !root.is_list() {
-        root.error(Problem::new("a list of databases is expected").hint("write `[ { \"path\": ... } ]`"));
-        return Draft::default();
-    }
-    databases(&root, known)
-}
-
 fn csv(document: &Document<'_>, known: Option<&[ServerName]>) -> Draft {
     let header = document.text.lines().next().unwrap_or_default();
-    // Spreadsheets of half of Europe write semicolons.
+    // Where a comma is the decimal separator, spreadsheets write semicolons.
     let delimiter = if header.contains(';') && !header.contains(',') { b';' } else { b',' };
     let mut reader = csv::ReaderBuilder::new()
         .flexible(true)
@@ -132,8 +70,8 @@ fn csv(document: &Document<'_>, known: Option<&[ServerName]>) -> Draft {
             Ok(false) => break,
             Err(error) => {
                 let line = error.position().map_or(0, csv::Position::line);
-                let spot = Spot { line: usize::try_from(line).unwrap_or(0), column: 1 };
-                document.error(spot, "", Problem::new(format!("is not CSV: {error}")));
+                let at = Position { line: usize::try_from(line).unwrap_or(0), column: 1 };
+                document.error(at, "", Problem::new(format!("is not CSV: {error}")));
                 break;
             }
         }
@@ -142,7 +80,7 @@ fn csv(document: &Document<'_>, known: Option<&[ServerName]>) -> Draft {
             Row { document, line: usize::try_from(line).unwrap_or(0), record: &record, columns, delimiter };
         if let Some(entry) = row.entry(known) {
             if !seen.is_new(&entry) {
-                document.warn(Spot { line: row.line, column: 1 }, "", "this replica is listed twice");
+                document.warn(Position { line: row.line, column: 1 }, "", "this replica is listed twice");
             }
             draft.add(&entry);
         }
@@ -150,11 +88,11 @@ fn csv(document: &Document<'_>, known: Option<&[ServerName]>) -> Draft {
     draft
 }
 
-/// At which position each of [`COLUMNS`] stands.
+/// The index of each of [`COLUMNS`] in a row.
 type Columns = [Option<usize>; 5];
 
 fn columns(document: &Document<'_>, header: &csv::StringRecord) -> Option<Columns> {
-    let at = Spot { line: 1, column: 1 };
+    let at = Position { line: 1, column: 1 };
     let mut columns = [None; 5];
     let mut good = true;
     for (i, name) in header.iter().enumerate() {
@@ -162,7 +100,7 @@ fn columns(document: &Document<'_>, header: &csv::StringRecord) -> Option<Column
         match known {
             Some((_, slot @ None)) => *slot = Some(i),
             Some(_) => {
-                document.error(at, name, Problem::new("this column stands twice"));
+                document.error(at, name, Problem::new("this column is there twice"));
                 good = false;
             }
             None => {
@@ -196,7 +134,7 @@ impl Row<'_> {
     fn entry(&self, known: Option<&[ServerName]>) -> Option<Entry> {
         let path = self.cell(0, |text| match text {
             "" => Err(Problem::new("is empty")),
-            t if t.chars().any(char::is_control) => Err(Problem::new("holds a control character")),
+            t if t.chars().any(char::is_control) => Err(Problem::new("contains a control character")),
             t => Ok(t.to_owned()),
         });
         let server = self.cell(1, |text| server(text, known));
@@ -212,14 +150,14 @@ impl Row<'_> {
         match parse(text) {
             Ok(value) => Some(value),
             Err(problem) => {
-                let spot = Spot { line: self.line, column: self.column_of(index.unwrap_or(0)) };
-                self.document.error(spot, COLUMNS.get(column).copied().unwrap_or_default(), problem);
+                let at = Position { line: self.line, column: self.column_of(index.unwrap_or(0)) };
+                self.document.error(at, COLUMNS.get(column).copied().unwrap_or_default(), problem);
                 None
             }
         }
     }
 
-    /// Where a cell begins in its line; 1 where quotes make that hard to say.
+    /// Where a cell begins in its line; 1 if quotes make that hard to tell.
     fn column_of(&self, index: usize) -> usize {
         let line = self.document.line(self.line).unwrap_or_default();
         if line.contains('"') {

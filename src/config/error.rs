@@ -1,32 +1,31 @@
-//! Configuration errors and warnings: every one with its place and what to do about it.
+//! Configuration errors and warnings: where they are, what is wrong, and what to write instead.
 //!
-//! In: what the readers of this folder complain about. Out: text for people (place, key, message,
-//! hint, source line with a caret), JSON for machines. It never holds the content of a secret file.
+//! They are shown as text (with the line of the file and a caret) or as JSON, and never contain a secret.
 
 use std::fmt;
 use std::path::PathBuf;
 
-/// One thing that is wrong in a configuration file, or in a file that it names.
+/// An error in a configuration file, or in a file that it names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigError {
-    /// The file that has to be changed.
+    /// The file to change.
     pub file: PathBuf,
-    /// From 1; 0 where the error is not in a line, such as a file that cannot be read.
+    /// From 1; 0 if the error is in no line, such as a file that cannot be read.
     pub line: usize,
-    /// In characters, from 1; 0 as above.
+    /// In characters, from 1; 0 if the error is in no line.
     pub column: usize,
-    /// Dotted path such as `clusters[0].probe.interval`; empty for the file as a whole.
+    /// A dotted path such as `clusters[0].probe.interval`; empty for the file as a whole.
     pub key: String,
     /// What is wrong: lower case, no full stop.
     pub message: String,
     /// What to write instead.
     pub hint: Option<String>,
-    /// The line of the file, for the caret; absent where it is unknown.
+    /// The line of the file, shown above the caret.
     pub source_line: Option<String>,
 }
 
-/// Longest piece of a source line that is shown.
-const SHOWN: usize = 120;
+/// The longest part of a line that is shown, in characters.
+const MAX_SHOWN: usize = 120;
 
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -43,12 +42,11 @@ impl fmt::Display for ConfigError {
             write!(f, ", {hint}")?;
         }
         let Some(line) = self.source_line.as_deref().filter(|_| self.line > 0) else { return Ok(()) };
-        // A long line is shown from a little before the place on; tabs become blanks so that the
-        // caret stands where it should.
+        // Of a long line, the part around the error is shown. Tabs become spaces, else the caret would be elsewhere.
         let column = self.column.max(1);
-        let start = column.saturating_sub(SHOWN / 2);
+        let start = column.saturating_sub(MAX_SHOWN / 2);
         let piece: String =
-            line.chars().skip(start).take(SHOWN).map(|c| if c.is_control() { ' ' } else { c }).collect();
+            line.chars().skip(start).take(MAX_SHOWN).map(|c| if c.is_control() { ' ' } else { c }).collect();
         let number = self.line.to_string();
         write!(f, "\n{number} | {}", piece.trim_end())?;
         write!(f, "\n{:>width$} | {:>caret$}", "", "^", width = number.len(), caret = column - start)
@@ -72,7 +70,7 @@ impl ConfigError {
     }
 }
 
-/// Everything that is wrong, in the order of the files' lines. Never empty.
+/// All errors in the order of files and lines; at least one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ConfigErrors(pub Vec<ConfigError>);
 
@@ -98,18 +96,18 @@ impl ConfigErrors {
     }
 }
 
-/// Where something stands.
+/// A line and column in a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Place {
-    /// The file.
+pub struct Location {
+    /// The file that the line belongs to.
     pub file: PathBuf,
-    /// From 1; 0 = the file as a whole.
+    /// From 1; 0: the file as a whole.
     pub line: usize,
-    /// From 1; 0 = the file as a whole.
+    /// From 1; 0: the file as a whole.
     pub column: usize,
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for Location {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.file.display())?;
         if self.line > 0 {
@@ -119,18 +117,18 @@ impl fmt::Display for Place {
     }
 }
 
-/// Something that does not stop a load, but that an administrator wants to know.
+/// Something that is not an error, but that an administrator should know.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Warning {
-    /// Where it stands.
-    pub place: Place,
-    /// The key and what about it.
+    /// The position of the key.
+    pub location: Location,
+    /// The key and the warning.
     pub text: String,
 }
 
 impl fmt::Display for Warning {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.place, self.text)
+        write!(f, "{}: {}", self.location, self.text)
     }
 }
 
@@ -139,9 +137,9 @@ impl Warning {
     #[must_use]
     pub fn to_json(&self) -> serde_json::Value {
         serde_json::json!({
-            "file": self.place.file.display().to_string(),
-            "line": self.place.line,
-            "column": self.place.column,
+            "file": self.location.file.display().to_string(),
+            "line": self.location.line,
+            "column": self.location.column,
             "text": self.text,
         })
     }

@@ -1,9 +1,9 @@
 //! Which files the configuration of another ICM may name: where it may read, where it may keep caches, and which files
-//! of this ICM it may never touch.
+//! of this ICM it must never touch.
 //!
-//! The other ICM may be in hostile hands. What it reads here can be sent to a server that it names, such as a password,
-//! and what it names as a cache is replaced. Paths are compared without links and dots, and files by device and inode
-//! too, as a hard link has a path of its own.
+//! The other ICM may be compromised. A password that its configuration names is sent to a server of its choice, and a
+//! file that it names as a cache is overwritten. Paths are compared without links and dots. Files are compared by
+//! device and inode too, because a hard link has a path of its own.
 
 use std::path::{Component, Path, PathBuf};
 
@@ -16,39 +16,39 @@ pub const AFFINITY_KEY: &str = "affinity.key";
 pub const RESTRICTIONS: &str = "restrictions.json";
 /// A second copy of the restrictions, for when the first one is damaged.
 pub const RESTRICTIONS_COPY: &str = "restrictions.json.copy";
-/// Restrictions that could not be read, put aside.
+/// Restrictions that could not be read are moved here.
 pub const RESTRICTIONS_DAMAGED: &str = "restrictions.json.damaged";
 
-/// What a value of the configuration names.
+/// What kind of file a value names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Named {
-    /// A token, a password or a key: it is read.
+    /// A token, a password or a key, which is read.
     Secret,
-    /// A certificate or a list of databases: it is read, and others may read it too.
+    /// A certificate or a list of databases, which is read and not secret.
     Public,
-    /// A cache, a log or a pid file: it is written.
+    /// A cache, a log or a PID file, which is written.
     Written,
-    /// A directory of files that have rules of their own.
+    /// A directory; rules apply to the files in it.
     Root,
 }
 
-/// A file of this ICM.
+/// A file that this ICM itself uses.
 #[derive(Clone, Debug, PartialEq)]
 pub struct OwnFile {
-    /// The key that names it, or what it is.
+    /// The key that names it, or a description.
     what: String,
     path: PathBuf,
     is_public: bool,
 }
 
-/// What another ICM's configuration may name.
+/// Which files another ICM's configuration may name.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct FileAccess {
-    /// `allow_files_under`: files there may be read.
+    /// `allow_files_under`: files below may be read.
     pub read_under: Vec<PathBuf>,
-    /// `allow_caches_under`, else `state_dir`: caches may be kept there.
+    /// `allow_caches_under`, else `state_dir`: caches may be written below.
     pub write_under: Vec<PathBuf>,
-    /// Whatever the directories say, these may not be replaced, and only public ones may be read.
+    /// Files that must never be written, and only read if they are public, even below these directories.
     pub own: Vec<OwnFile>,
 }
 
@@ -65,7 +65,7 @@ impl OwnFile {
 }
 
 impl FileAccess {
-    /// Protects what a balancer with this `state_dir` keeps there.
+    /// Protects the files that this ICM keeps in its `state_dir`.
     pub fn protect_state(&mut self, state_dir: Option<&Path>) {
         let Some(dir) = state_dir else { return };
         for name in [AFFINITY_KEY, RESTRICTIONS, RESTRICTIONS_COPY, RESTRICTIONS_DAMAGED] {
@@ -76,7 +76,7 @@ impl FileAccess {
         }
     }
 
-    /// The real path of a file that may be used so.
+    /// The real path of a file that may be used in this way.
     pub(super) fn permitted(&self, files: &dyn Files, path: &Path, named: Named) -> Result<PathBuf, Problem> {
         let written = named == Named::Written;
         let (roots, key, verb) = match written {
@@ -89,7 +89,7 @@ impl FileAccess {
         let plain = path.is_absolute()
             && path.components().all(|c| matches!(c, Component::RootDir | Component::Normal(_)));
         let real = files.real_path(path).ok().filter(|_| plain && roots.iter().any(|r| path.starts_with(r)));
-        // No link leads out.
+        // A link must not lead out of the allowed directories.
         let inside = |real: &PathBuf| {
             roots.iter().filter_map(|root| files.real_path(root).ok()).any(|root| real.starts_with(root))
         };
@@ -97,13 +97,13 @@ impl FileAccess {
             let list: Vec<_> = roots.iter().map(|p| p.display().to_string()).collect();
             let list = if list.is_empty() { "no directory at all".to_owned() } else { list.join(", ") };
             return Err(refused("").hint(format!(
-                "only files under {list} may be {verb}, by their absolute names (get_configuration_from.{key})"
+                "only files under {list} may be {verb}, by absolute paths (get_configuration_from.{key})"
             )));
         };
         let own = self.own.iter().filter(|own| written || !own.is_public).find(|own| own.is(files, &real));
         match own {
             Some(own) => Err(refused(&format!(": it is this ICM's own {}", own.what))
-                .hint("files of this ICM itself are neither read nor replaced for another one")),
+                .hint("files of this ICM are neither read nor replaced for another one")),
             None => Ok(real),
         }
     }

@@ -1,46 +1,44 @@
-//! The files that a configuration names.
+//! How the loader reads the files that a configuration names.
 //!
-//! In: paths. Out: octets, permission bits, addresses of host names. Loading goes through the trait
-//! so that tests can load a file that names `/etc/icm/...`. It never writes.
+//! It does so by a trait, so that a test can load a configuration that names `/etc/icm/...`. Nothing is written.
 
 use std::io::{self, Read};
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 
-/// What a load asks of the machine.
+/// What the loader needs of the operating system.
 pub trait Files {
-    /// The content of a regular file of at most `limit` octets.
+    /// The content of a regular file of at most `limit` bytes.
     ///
     /// # Errors
-    /// As the operating system says; also for anything but a regular file and for a larger file.
+    /// If the file cannot be read, is no regular file, or is larger.
     fn read(&self, path: &Path, limit: u64) -> io::Result<Content>;
-    /// The name without links and dots. Of a file that does not exist yet, such as a cache, the directories
-    /// that do exist are followed.
+    /// The absolute path without links and dots. The last part need not exist yet, as for a cache.
     ///
     /// # Errors
-    /// As the operating system says; also for a link that leads nowhere.
+    /// If a directory cannot be read, or a link is broken.
     fn real_path(&self, path: &Path) -> io::Result<PathBuf> {
         Ok(path.to_owned())
     }
-    /// Device and inode of what is there, the same for each of its names.
+    /// Device and inode, which all names of a file share.
     fn identity(&self, _path: &Path) -> Option<(u64, u64)> {
         None
     }
     /// Whether a directory of this name exists.
     fn is_dir(&self, path: &Path) -> bool;
-    /// The addresses of a host name that a listener is to be bound to.
+    /// The addresses of a host name for a listener.
     ///
     /// # Errors
-    /// When the name cannot be resolved.
+    /// If the name cannot be resolved.
     fn resolve(&self, host: &str, port: u16) -> io::Result<Vec<SocketAddr>>;
 }
 
-/// A file that was read.
+/// The content of a file.
 #[derive(Clone, Debug)]
 pub struct Content {
-    /// All of it.
-    pub octets: Vec<u8>,
-    /// Unix permission bits.
+    /// The whole content of the file.
+    pub bytes: Vec<u8>,
+    /// The Unix permission bits of the file.
     pub mode: u32,
 }
 
@@ -51,7 +49,7 @@ pub struct Disk;
 impl Files for Disk {
     fn read(&self, path: &Path, limit: u64) -> io::Result<Content> {
         use std::os::unix::fs::PermissionsExt;
-        // Looked at before it is opened: opening a named pipe would wait for a writer.
+        // Opening a named pipe would wait for a writer.
         let metadata = std::fs::metadata(path)?;
         if metadata.is_dir() {
             return Err(io::Error::other("it is a directory"));
@@ -59,16 +57,16 @@ impl Files for Disk {
         if !metadata.is_file() {
             return Err(io::Error::other("it is not a regular file"));
         }
-        // As a file grows while it is read, one more than it has.
+        // One byte more than the file has, in case it grows meanwhile.
         let length = metadata.len().min(limit).saturating_add(1);
-        let mut octets = Vec::with_capacity(usize::try_from(length).unwrap_or(0));
+        let mut bytes = Vec::with_capacity(usize::try_from(length).unwrap_or(0));
         let file = std::fs::File::open(path)?;
         let metadata = file.metadata()?;
-        file.take(limit.saturating_add(1)).read_to_end(&mut octets)?;
-        if octets.len() as u64 > limit {
-            return Err(io::Error::other(format!("it is larger than {limit} octets")));
+        file.take(limit.saturating_add(1)).read_to_end(&mut bytes)?;
+        if bytes.len() as u64 > limit {
+            return Err(io::Error::other(format!("it is larger than {limit} bytes")));
         }
-        Ok(Content { octets, mode: metadata.permissions().mode() })
+        Ok(Content { bytes, mode: metadata.permissions().mode() })
     }
 
     fn real_path(&self, path: &Path) -> io::Result<PathBuf> {

@@ -1,12 +1,12 @@
-//! Every key of the configuration file, section by section.
+//! All keys of the configuration file by section.
 //!
-//! In: nothing. Out: the tables that the reader checks keys against and that a test looks for in
-//! `conf/full.yaml`. Pingora's own keys are not here: Pingora lists them itself.
+//! The reader refuses keys that are not in these tables, and a test looks for each of them in `conf/full.yaml`.
+//! Pingora itself lists the keys of `pingora`.
 
 /// The keys of one map.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Section {
-    /// Where it stands, such as `clusters[].probe`; empty for the file as a whole.
+    /// Its path, such as `clusters[].probe`; empty for the top level.
     pub name: &'static str,
     pub keys: &'static [&'static str],
 }
@@ -199,7 +199,6 @@ pub(super) const CLUSTER_LIMITS: Section = Section::new(
 pub(super) const HEADERS: Section =
     Section::new("clusters[].headers", &["host", "via", "hsts", "expose_server"]);
 
-/// All of them.
 pub(super) const ALL: &[Section] = &[
     TOP,
     FOLLOW,

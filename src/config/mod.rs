@@ -1,13 +1,12 @@
-//! One YAML file in, [`Settings`] or every error with its place out.
+//! One YAML file in, [`Settings`] out, or every error with its file, line and column.
 //!
-//! In: the file, and the files that it names (secrets, certificates, directory files). Out: settings
-//! that need no further check and warnings, or all errors of one run. It never contacts a server and
-//! never writes a file.
+//! In: the file, and the files that it names (secrets, certificates, directories). Out: settings that need no further
+//! check, and warnings; or all errors at once. Never: contacts a server or writes a file.
 //!
-//! The text is parsed twice: into values (`serde_yaml`) and into places (`tree`). The `reader` walks
-//! both side by side, so that a message can point at the character it is about.
+//! `document` opens the text, `reader` reads single values of it, and each section of the file has a module that turns
+//! its values into settings.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde_yaml::Value;
@@ -15,13 +14,15 @@ use serde_yaml::Value;
 mod availability;
 mod cluster;
 mod directory;
+mod directory_entries;
 mod directory_file;
-mod directory_stream;
+mod directory_json;
+mod document;
 mod error;
 pub mod file_access;
 mod files;
+mod ignored_keys;
 mod keys;
-mod not_yet;
 mod pingora;
 mod policy;
 mod reader;
@@ -36,50 +37,45 @@ mod tree;
 mod values;
 
 pub use cluster::unread;
-pub use error::{ConfigError, ConfigErrors, Place, Warning};
+pub use error::{ConfigError, ConfigErrors, Location, Warning};
 pub use file_access::FileAccess;
 pub use files::{Content, Disk, Files};
 pub use settings::Settings;
 
+use document::{Document, Load, open};
 use file_access::{Named, OwnFile};
-use reader::{Document, Load};
+use reader::Item;
 use settings::Cluster;
-use tree::{Kind, NodeId, Spot, Tree};
 use values::Problem;
-
-/// Largest configuration file, in octets.
-const LARGEST: u64 = 4 << 20;
-/// Most values in a file once its aliases are written out.
-const MOST_VALUES: u64 = 1_000_000;
-
 /// A configuration without errors.
 #[derive(Clone, Debug)]
 pub struct Loaded {
-    /// What the program runs by.
+    /// The configuration that was read.
     pub settings: Settings,
-    /// What an administrator should know all the same.
+    /// What an administrator should know nevertheless.
     pub warnings: Vec<Warning>,
 }
 
-/// The clusters of another ICM, without errors.
+/// The clusters of another ICM's configuration, without errors.
 #[derive(Clone, Debug)]
 pub struct LoadedClusters {
-    /// In its file's order; at least one.
+    /// In the order of its file; at least one.
     pub clusters: Vec<Arc<Cluster>>,
-    /// As [`Settings::clusters_yaml`].
+    /// The same as YAML, like [`Settings::clusters_yaml`].
     pub yaml: Arc<str>,
-    /// What an administrator should know all the same.
+    /// What an administrator should know nevertheless.
     pub warnings: Vec<Warning>,
 }
 
 /// Reads a configuration file and all files that it names.
 ///
 /// # Errors
-/// Everything that is wrong, with places.
+/// Everything that is wrong.
 pub fn load(path: &Path) -> Result<Loaded, ConfigErrors> {
-    let content =
-        Disk.read(path, LARGEST).map_err(|e| whole_file(path, format!("cannot read the file: {e}")))?;
-    match String::from_utf8(content.octets) {
+    let content = Disk
+        .read(path, document::MAX_SIZE)
+        .map_err(|e| whole_file(path, format!("cannot read the file: {e}")))?;
+    match String::from_utf8(content.bytes) {
         Ok(text) => load_text(path, &text),
         Err(error) => {
             let good = error.as_bytes().get(..error.utf8_error().valid_up_to()).unwrap_or_default();
@@ -96,18 +92,18 @@ fn whole_file(path: &Path, message: String) -> ConfigErrors {
     ConfigErrors(vec![ConfigError { file, line, column, key, message, hint, source_line }])
 }
 
-/// As [`load`] for a text that is at hand; `file` is where it came from.
+/// Like [`load`], for a text that was read from `file` before.
 ///
 /// # Errors
-/// Everything that is wrong, with places.
+/// Everything that is wrong.
 pub fn load_text(file: &Path, text: &str) -> Result<Loaded, ConfigErrors> {
     load_with(file, text, &Disk)
 }
 
-/// As [`load_text`] with other files than those on disk.
+/// Like [`load_text`], with other files than those on disk.
 ///
 /// # Errors
-/// Everything that is wrong, with places.
+/// Everything that is wrong.
 pub fn load_with(file: &Path, text: &str, files: &dyn Files) -> Result<Loaded, ConfigErrors> {
     let load = Load::new(files, file);
     let read = open(&load, file, text);
@@ -116,15 +112,15 @@ pub fn load_with(file: &Path, text: &str, files: &dyn Files) -> Result<Loaded, C
     let warnings = finish(load, file)?;
     match settings {
         Some(settings) => Ok(Loaded { settings: Settings { clusters_yaml, ..settings }, warnings }),
-        None => Err(whole_file(file, "cannot be understood".to_owned())),
+        None => Err(whole_file(file, "cannot be read".to_owned())),
     }
 }
 
-/// Reads the `clusters` that another ICM serves. Other top level keys are ignored, and only files
-/// that `access` permits may be named. `origin` stands for the file in messages.
+/// Reads the `clusters` of another ICM's configuration and ignores its other keys. It may name only files that `access`
+/// permits. `origin` stands for the file in messages.
 ///
 /// # Errors
-/// Everything that is wrong, with places in the text that came.
+/// Everything that is wrong, with positions in this text.
 pub fn load_clusters(
     origin: &Path,
     text: &str,
@@ -135,10 +131,10 @@ pub fn load_clusters(
     load.access = Some(access);
     let read = open(&load, origin, text);
     let clusters = read.as_ref().map_or_else(Vec::new, |(document, value)| {
-        let root = document.root(value, "");
+        let root = Item::root(document, value, "");
         if !value.is_mapping() {
             root.error(
-                Problem::new("is not the configuration of an ICM").hint("expected is a map with `clusters:`"),
+                Problem::new("is not the configuration of an ICM").hint("a map with `clusters:` is expected"),
             );
             return Vec::new();
         }
@@ -148,11 +144,11 @@ pub fn load_clusters(
     let warnings = finish(load, origin)?;
     match yaml {
         Some(yaml) => Ok(LoadedClusters { clusters, yaml, warnings }),
-        None => Err(whole_file(origin, "cannot be understood".to_owned())),
+        None => Err(whole_file(origin, "cannot be read".to_owned())),
     }
 }
 
-/// `clusters:` as it would be written without aliases and merge keys.
+/// `clusters` with its aliases and merge keys written out.
 fn clusters_yaml(value: &Value) -> Option<Arc<str>> {
     let clusters = value.get("clusters").filter(|clusters| !clusters.is_null())?;
     serde_yaml::to_string(clusters).ok().map(Arc::from)
@@ -163,7 +159,7 @@ fn finish(load: Load<'_>, file: &Path) -> Result<Vec<Warning>, ConfigErrors> {
     let mut errors = load.errors.into_inner();
     if errors.is_empty() {
         let mut warnings = load.warnings.into_inner();
-        warnings.sort_by_key(|w| (w.place.file != file, w.place.line));
+        warnings.sort_by_key(|w| (w.location.file != file, w.location.line));
         return Ok(warnings);
     }
     errors.sort_by(|a, b| {
@@ -173,105 +169,11 @@ fn finish(load: Load<'_>, file: &Path) -> Result<Vec<Warning>, ConfigErrors> {
     Err(ConfigErrors(errors))
 }
 
-/// Values and places of a YAML text.
-fn open<'a>(load: &'a Load<'a>, file: &'a Path, text: &'a str) -> Option<(Document<'a>, Value)> {
-    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
-    let start = Spot { line: 1, column: 1 };
-    let mut document = Document { load, file, text, tree: Tree::default() };
-    if text.len() as u64 > LARGEST {
-        document.error(start, "", Problem::new("the file is larger than 4 MiB"));
-        return None;
-    }
-    document.tree = tree::of_yaml(text);
-    if let Some(at) = document.tree.second_document {
-        let problem = Problem::new("a second YAML document begins here");
-        document.error(at, "", problem.hint("one file holds one configuration, remove the `---`"));
-        return None;
-    }
-    if let Some(at) = document.tree.too_deep {
-        let deepest = tree::DEEPEST;
-        document.error(at, "", Problem::new(format!("more than {deepest} lists and maps lie in each other")));
-        return None;
-    }
-    for twice in &document.tree.duplicates {
-        let problem = Problem::new(format!("the key stands twice, first in line {}", twice.first.line));
-        document.error(twice.again, &twice.key, problem.hint("keep one of them"));
-    }
-    if document.tree.expanded_size() > MOST_VALUES {
-        let problem = Problem::new(format!("the file has more than {MOST_VALUES} values"));
-        document.error(start, "", problem.hint("aliases count with all they stand for"));
-        return None;
-    }
-    let mut value = match serde_yaml::from_str::<Value>(text) {
-        Ok(value) => value,
-        Err(error) => {
-            if document.tree.duplicates.is_empty() {
-                syntax_error(&document, &error);
-            }
-            return None;
-        }
-    };
-    restore(&mut value, &document.tree, document.tree.root);
-    // What is merged may itself merge; each round resolves one step of that.
-    for _ in 0..8 {
-        if let Err(error) = value.apply_merge() {
-            let problem = Problem::new(format!("a merge key (`<<`) is wrong: {error}"));
-            document.error(
-                document.tree.bad_merge().unwrap_or(start),
-                "",
-                problem.hint("`<<` takes an alias of a map, or a list of them"),
-            );
-            return None;
-        }
-    }
-    Some((document, value))
-}
-
-fn syntax_error(document: &Document<'_>, error: &serde_yaml::Error) {
-    let text = error.to_string();
-    let message = text.split(" at line ").next().unwrap_or(&text);
-    let at =
-        error.location().map_or(Spot { line: 1, column: 1 }, |l| Spot { line: l.line(), column: l.column() });
-    let tabs = document
-        .text
-        .lines()
-        .nth(at.line.saturating_sub(1))
-        .is_some_and(|l| l.chars().take_while(|c| c.is_whitespace()).any(|c| c == '\t'));
-    let problem = Problem::new(format!("is not YAML: {message}"));
-    let problem = if tabs { problem.hint("indent with blanks, YAML does not allow tabs") } else { problem };
-    document.error(at, "", problem);
-}
-
-/// Gives fractions back their text: `85257E1000123456` is a replica ID that YAML takes for a number.
-fn restore(value: &mut Value, tree: &Tree, node: Option<NodeId>) {
-    let Some(target) = node.and_then(|id| tree.target(id)) else { return };
-    match (value, &target.kind) {
-        (value @ Value::Number(_), Kind::Scalar(text))
-            if value.as_i64().is_none() && value.as_u64().is_none() =>
-        {
-            *value = Value::String(text.clone());
-        }
-        (Value::Sequence(values), Kind::List(nodes)) => {
-            for (value, node) in values.iter_mut().zip(nodes) {
-                restore(value, tree, Some(*node));
-            }
-        }
-        (Value::Mapping(map), Kind::Map(entries)) if entries.len() < 10_000 => {
-            for (key, _, node) in entries {
-                if let Some(value) = map.get_mut(key.as_str()) {
-                    restore(value, tree, Some(*node));
-                }
-            }
-        }
-        _ => {}
-    }
-}
-
-/// The whole file. `None` only after an error was noted.
+/// `None` only after an error was noted.
 fn settings(document: &Document<'_>, value: &Value) -> Option<Settings> {
-    let root = document.root(value, "");
+    let root = Item::root(document, value, "");
     if !root.is_present() {
-        root.error(Problem::new("the file is empty").hint("see conf/minimal.yaml for the least it needs"));
+        root.error(Problem::new("the file is empty").hint("start from conf/minimal.yaml"));
         return None;
     }
     let top = root.map(keys::TOP);
@@ -284,11 +186,7 @@ fn settings(document: &Document<'_>, value: &Value) -> Option<Settings> {
     let admin = top::admin(&top.get("admin"));
     let statpub = top::statpub(&top.get("statpub"));
     top::check_addresses(&top, &listeners, &admin, statpub.as_ref());
-    let pages_item = top.get("pages_dir");
-    let pages_dir = pages_item.path(Named::Public);
-    if let Some(pages) = pages_dir.as_ref().filter(|p| !document.load.files.is_dir(p)) {
-        pages_item.error(Problem::new(format!("there is no directory {}", pages.display())));
-    }
+    let pages_dir = pages_dir(&top.get("pages_dir"));
     let (follow_item, clusters_item) = (top.get("get_configuration_from"), top.get("clusters"));
     let state_dir = top.get("state_dir").state_dir();
     let mut follow = top::follow(&follow_item, state_dir.clone());
@@ -299,8 +197,8 @@ fn settings(document: &Document<'_>, value: &Value) -> Option<Settings> {
     };
     if follow_item.is_present() && clusters_item.value.is_some() {
         follow_item.error_at_key(
-            Problem::new("stands beside `clusters`")
-                .hint("the clusters come from the other ICM, keep one of the two"),
+            Problem::new("cannot be used together with `clusters`")
+                .hint("remove one of them: the clusters come from this file or from the other ICM"),
         );
     }
     let access_log = top::access_log(&top.get("access_log"));
@@ -327,7 +225,15 @@ fn settings(document: &Document<'_>, value: &Value) -> Option<Settings> {
     };
     if !document.load.failed() {
         top::cross_check(&top, &settings);
-        not_yet::warn(&top);
+        ignored_keys::warn(&top);
     }
     Some(settings)
+}
+
+fn pages_dir(item: &Item<'_>) -> Option<PathBuf> {
+    let dir = item.path(Named::Public)?;
+    if !item.doc.load.files.is_dir(&dir) {
+        item.error(Problem::new(format!("there is no directory {}", dir.display())));
+    }
+    Some(dir)
 }

@@ -1,8 +1,7 @@
-//! `pingora:`, Pingora's own `ServerConf`.
+//! `pingora`: Pingora's own `ServerConf`.
 //!
-//! In: the map. Out: the `ServerConf`. Which keys exist and what type they have is asked of Pingora
-//! itself, so that a new release needs no change here. Two keys are refused because this program
-//! decides what they would.
+//! Pingora itself says which keys it has and of what type, so that a new release needs no change here. Two keys are
+//! refused because other settings of this program decide the same.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -16,15 +15,15 @@ use super::reader::Item;
 use super::tls;
 use super::values::{self, Problem};
 
-/// Seconds that requests in flight get at the end: above `failover.response_timeout`.
-const GRACE: u64 = 75;
-/// Idle connections to servers, per thread.
-const POOL: u64 = 512;
-/// Pingora's own limit must never be what ends a failover: attempts and failed connects together.
-const RETRIES: u64 = 64;
+/// Longer than the default of `failover.response_timeout`, so that a restart cuts no response off.
+const GRACE_PERIOD_SECONDS: u64 = 75;
+/// Idle connections to servers that each thread keeps.
+const KEEPALIVE_POOL_SIZE: u64 = 512;
+/// High enough that `failover.attempts` ends a failover, not Pingora: it counts failed connections too.
+const MAX_RETRIES: u64 = 64;
 
-/// Keys that would only matter to a process that Pingora puts into the background.
-const BACKGROUND: &[&str] = &[
+/// Keys that matter only if Pingora puts the process into the background.
+const DAEMON_KEYS: &[&str] = &[
     "error_log",
     "user",
     "group",
@@ -34,7 +33,7 @@ const BACKGROUND: &[&str] = &[
     "daemon_notify_timeout_seconds",
 ];
 
-/// Every key that Pingora has.
+/// All keys of `ServerConf`.
 pub(super) fn known() -> Vec<String> {
     match serde_yaml::to_value(ServerConf::default()) {
         Ok(Value::Mapping(map)) => map.keys().filter_map(|k| k.as_str().map(str::to_owned)).collect(),
@@ -42,17 +41,13 @@ pub(super) fn known() -> Vec<String> {
     }
 }
 
-/// What `pingora:` says.
 pub(super) struct PingoraSettings {
-    /// Pingora's own configuration.
     pub server_conf: ServerConf,
-    /// The PID file, where it is named.
     pub pid_file: Option<PathBuf>,
-    /// The certificates of `ca_file`, where it is named.
+    /// The certificates of `ca_file` in DER.
     pub upstream_ca: Option<Arc<Vec<Vec<u8>>>>,
 }
 
-/// Reads the map.
 pub(super) fn settings(item: &Item<'_>) -> PingoraSettings {
     let known = known();
     let mut map = Mapping::new();
@@ -60,13 +55,13 @@ pub(super) fn settings(item: &Item<'_>) -> PingoraSettings {
     let mut upstream_ca = None;
     for (key, entry) in item.entries() {
         match key.as_str() {
-            "daemon" => entry
-                .error_at_key(Problem::new("is not available").hint(
-                    "remove it: icm stays in the foreground and systemd (or the shell) puts it behind",
-                )),
+            "daemon" => entry.error_at_key(
+                Problem::new("is not available")
+                    .hint("remove it: icm stays in the foreground, run it under systemd"),
+            ),
             "max_retries" => entry.error_at_key(
                 Problem::new("is not available")
-                    .hint("remove it: `failover.attempts` of each cluster decides"),
+                    .hint("remove it and set `failover.attempts` of each cluster"),
             ),
             key if known.iter().any(|k| k == key) => {
                 let authorities = (key == "ca_file" && entry.is_present()).then(|| tls::authorities(&entry));
@@ -78,47 +73,50 @@ pub(super) fn settings(item: &Item<'_>) -> PingoraSettings {
                 if key == "pid_file" {
                     pid_file = entry.path(Named::Written);
                 }
-                if BACKGROUND.contains(&key) {
+                if DAEMON_KEYS.contains(&key) {
                     entry.warn("has no effect: icm stays in the foreground");
                 }
             }
-            key => {
-                let offered =
-                    known.iter().map(String::as_str).filter(|k| !matches!(*k, "daemon" | "max_retries"));
-                let list = offered.clone().collect::<Vec<_>>().join(", ");
-                let home = keys::ALL.iter().find(|section| section.has(key)).map(|section| section.name);
-                // Pingora has too many keys to list them beside a good guess.
-                entry.error_at_key(Problem::new("unknown key").hint(
-                    match (values::similar(key, offered), home) {
-                        (Some(word), _) => format!("did you mean `{word}`? see conf/full.yaml for all keys"),
-                        (None, Some("")) => "it belongs to the top level, see conf/full.yaml".to_owned(),
-                        (None, Some(home)) => format!("it belongs into `{home}`, see conf/full.yaml"),
-                        (None, None) => format!("known here: {list}"),
-                    },
-                ));
-            }
+            key => unknown_key(key, &entry, &known),
         }
     }
+    set_defaults(&mut map);
+    let server_conf = serde_yaml::from_value::<ServerConf>(Value::Mapping(map)).unwrap_or_else(|error| {
+        // Each key was accepted on its own, so this is not expected.
+        item.error_at_key(Problem::new(error.to_string()));
+        ServerConf::default()
+    });
+    PingoraSettings { server_conf, pid_file, upstream_ca }
+}
+
+fn unknown_key(key: &str, entry: &Item<'_>, known: &[String]) {
+    let offered = known.iter().map(String::as_str).filter(|k| !matches!(*k, "daemon" | "max_retries"));
+    let home = keys::ALL.iter().find(|section| section.has(key)).map(|section| section.name);
+    // Pingora has too many keys to list them all beside a suggestion.
+    let hint = match (values::similar(key, offered.clone()), home) {
+        (Some(word), _) => format!("did you mean `{word}`? see conf/full.yaml for all keys"),
+        (None, Some("")) => "it belongs at the top level, see conf/full.yaml".to_owned(),
+        (None, Some(home)) => format!("it belongs in `{home}`, see conf/full.yaml"),
+        (None, None) => format!("known here: {}", offered.collect::<Vec<_>>().join(", ")),
+    };
+    entry.error_at_key(Problem::new("unknown key").hint(hint));
+}
+
+fn set_defaults(map: &mut Mapping) {
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     for (key, default) in [
         ("threads", cores as u64),
-        ("grace_period_seconds", GRACE),
-        ("upstream_keepalive_pool_size", POOL),
-        ("max_retries", RETRIES),
+        ("grace_period_seconds", GRACE_PERIOD_SECONDS),
+        ("upstream_keepalive_pool_size", KEEPALIVE_POOL_SIZE),
+        ("max_retries", MAX_RETRIES),
     ] {
         if !map.contains_key(key) {
             map.insert(Value::from(key), Value::from(default));
         }
     }
-    let conf = serde_yaml::from_value::<ServerConf>(Value::Mapping(map)).unwrap_or_else(|error| {
-        // Each key was accepted alone, so together they are too; if not, it is said.
-        item.error_at_key(Problem::new(error.to_string()));
-        ServerConf::default()
-    });
-    PingoraSettings { server_conf: conf, pid_file, upstream_ca }
 }
 
-/// The value, if Pingora takes it for this key.
+/// The value if Pingora accepts it for this key.
 fn checked(key: &str, entry: &Item<'_>) -> Option<Value> {
     let value = entry.value?.clone();
     let single = Mapping::from_iter([(Value::from(key), value.clone())]);
@@ -141,7 +139,7 @@ fn checked(key: &str, entry: &Item<'_>) -> Option<Value> {
         "threads" | "listener_tasks_per_fd" => {
             entry.integer::<u64>(1, 1024)?;
         }
-        // Pingora unwraps these when it makes a connector.
+        // Pingora panics on a wrong address when it makes a connector.
         "client_bind_to_ipv4" => {
             for address in entry.list() {
                 address.parsed("an IPv4 address", parse_ip::<std::net::Ipv4Addr>)?;
@@ -158,5 +156,5 @@ fn checked(key: &str, entry: &Item<'_>) -> Option<Value> {
 }
 
 fn parse_ip<T: std::str::FromStr>(text: &str) -> Result<T, Problem> {
-    text.parse().map_err(|_| Problem::new(format!("`{text}` is not an address of this family")))
+    text.parse().map_err(|_| Problem::new(format!("`{text}` is not an address of this IP version")))
 }

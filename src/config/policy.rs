@@ -1,7 +1,4 @@
-//! How a cluster is probed, how requests fail over, where users stay, what happens to headers.
-//!
-//! In: the values of `probe`, `failover`, `affinity`, `limits`, `headers`. Out: their settings with
-//! the defaults filled in.
+//! The sections of a cluster about its requests: `probe`, `failover`, `affinity`, `limits` and `headers`.
 
 use std::time::Duration;
 
@@ -14,18 +11,17 @@ use super::values::{self, Problem};
 use crate::domain::affinity::session::login_name;
 use crate::domain::affinity::{SameSite, SessionCookieStyle};
 
-/// Commands that change something although HTTP calls GET safe.
+/// URL commands that change something, also by a GET request, which HTTP calls safe.
 const UNSAFE_COMMANDS: [&str; 6] =
     ["deletedocument", "openagent", "runagent", "logout", "savedocument", "createdocument"];
-/// Domino's session cookies: several servers, one server.
+/// Domino's session cookies: of multi-server and of single-server sessions.
 const SESSION_COOKIES: [&str; 2] = ["domauthsessid", "sessionid"];
-const MOST: u64 = u32::MAX as u64;
+const MAX_COUNT: u64 = u32::MAX as u64;
 
 fn seconds(n: u64) -> Duration {
     Duration::from_secs(n)
 }
 
-/// `probe`.
 pub(super) fn probe(item: &Item<'_>) -> Probe {
     let map = item.map(keys::PROBE);
     let path = map.get("path").parsed("a path such as `/`", |text| match text.trim() {
@@ -33,7 +29,7 @@ pub(super) fn probe(item: &Item<'_>) -> Probe {
             Err(Problem::new(format!("`{t}` is not a path")).hint(format!("write `/{t}`")))
         }
         t if t.chars().any(|c| c.is_whitespace() || c.is_control() || !c.is_ascii()) => {
-            Err(Problem::new("the path has a blank or a character outside ASCII").hint("percent-encode it"))
+            Err(Problem::new("the path has a space or a character outside ASCII").hint("percent-encode it"))
         }
         t => Ok(t.to_owned()),
     });
@@ -60,7 +56,6 @@ pub(super) fn probe(item: &Item<'_>) -> Probe {
     }
 }
 
-/// `failover`.
 pub(super) fn failover(item: &Item<'_>) -> Failover {
     let map = item.map(keys::FAILOVER);
     let statuses = map.get("retry_statuses");
@@ -104,8 +99,8 @@ pub(super) fn failover(item: &Item<'_>) -> Failover {
     }
 }
 
-/// `off` and 0 are no limit.
-fn body_timeout(item: &Item<'_>) -> Option<std::time::Duration> {
+/// `off` and 0 mean no limit.
+fn body_timeout(item: &Item<'_>) -> Option<Duration> {
     if item.text_is("off") {
         return None;
     }
@@ -122,12 +117,11 @@ fn method(item: &Item<'_>) -> Option<http::Method> {
         http::Method::from_bytes(upper.as_bytes()).map_err(|_| wrong())
     })?;
     if !matches!(method.as_str(), "GET" | "HEAD" | "OPTIONS" | "PUT" | "DELETE" | "TRACE" | "PROPFIND") {
-        item.warn(format!("{method} is not idempotent: what it does may be done twice"));
+        item.warn(format!("{method} is not idempotent: a retry may do its work twice"));
     }
     Some(method)
 }
 
-/// `affinity`.
 pub(super) fn affinity(item: &Item<'_>) -> Affinity {
     let map = item.map(keys::AFFINITY);
     let cookie = map.get("cookie").parsed("a cookie name", cookie_name);
@@ -173,33 +167,31 @@ fn cookie_name(text: &str) -> Result<String, Problem> {
     Ok(name.to_owned())
 }
 
-/// `clusters[].limits`.
 pub(super) fn limits(item: &Item<'_>) -> ClusterLimits {
     let map = item.map(keys::CLUSTER_LIMITS);
     ClusterLimits {
         request_body: map.get("request_body").size(0).unwrap_or(100 << 20),
         max_requests_in_flight_per_server: map
             .get("max_requests_in_flight_per_server")
-            .integer(0, MOST)
+            .integer(0, MAX_COUNT)
             .unwrap_or(0),
         queue_timeout: map.get("queue_timeout").duration().unwrap_or(seconds(1)),
     }
 }
 
-/// `headers`.
 pub(super) fn headers(item: &Item<'_>) -> Headers {
     let map = item.map(keys::HEADERS);
     let via = map.get("via");
     let via_value = if via.is_off() {
         None
     } else {
-        via.parsed("a pseudonym, or off", |text| match text.trim() {
+        via.parsed("a name, or off", |text| match text.trim() {
             "true" | "on" | "yes" => {
                 Err(Problem::new("a name is expected").hint("write `via: icm`, or `via: off`"))
             }
             t if t.is_empty() || !t.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._:".contains(&b)) => {
-                Err(Problem::new(format!("`{t}` cannot stand in Via"))
-                    .hint("use letters, digits, `-`, `.` and `_`"))
+                Err(Problem::new(format!("`{t}` is not a name for Via"))
+                    .hint("use letters, digits, `-`, `.`, `_` and `:`"))
             }
             t => Ok(t.to_owned()),
         })

@@ -1,121 +1,24 @@
-//! Reads single values out of a document and notes every error with its place.
+//! Typed values out of a document.
 //!
-//! In: a document (values beside places). Out: typed values, or `None` after the error has been
-//! noted, so that one load finds everything that is wrong. It never stops at the first error and
-//! never decides what a missing value means: callers give the default.
+//! A reader returns `None` after it has noted an error, so that one load finds everything that is wrong. What a missing
+//! value means is for the caller to decide.
 
-use std::cell::RefCell;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde_yaml::Value;
 
-use super::error::{ConfigError, Place, Warning};
-use super::file_access::{FileAccess, Named, OwnFile};
-use super::files::Files;
+use super::document::{Document, KeyPath};
+use super::file_access::{Named, OwnFile};
 use super::keys;
-use super::tree::{NodeId, Spot, Tree};
 use super::values::{self, Problem};
 
-/// What all documents of one load share.
-pub(super) struct Load<'a> {
-    pub files: &'a dyn Files,
-    /// Relative paths start here: the directory of the configuration file.
-    pub base: PathBuf,
-    /// What may be named; `None` = any file, as in a configuration of this ICM itself.
-    pub access: Option<&'a FileAccess>,
-    /// The files that this ICM's own configuration names.
-    pub own: RefCell<Vec<OwnFile>>,
-    pub errors: RefCell<Vec<ConfigError>>,
-    pub warnings: RefCell<Vec<Warning>>,
-}
-
-impl<'a> Load<'a> {
-    pub fn new(files: &'a dyn Files, file: &Path) -> Self {
-        Self {
-            files,
-            base: file.parent().map(Path::to_owned).unwrap_or_default(),
-            access: None,
-            own: RefCell::default(),
-            errors: RefCell::default(),
-            warnings: RefCell::default(),
-        }
-    }
-
-    pub fn failed(&self) -> bool {
-        !self.errors.borrow().is_empty()
-    }
-}
-
-/// A text and the places in it.
-pub(super) struct Document<'a> {
-    pub load: &'a Load<'a>,
-    pub file: &'a Path,
-    pub text: &'a str,
-    pub tree: Tree,
-}
-
-/// More errors than anybody reads; a file with so many is not a configuration.
-const MOST_ERRORS: usize = 500;
-
-impl<'a> Document<'a> {
-    pub fn error(&self, at: Spot, key: &str, problem: Problem) {
-        if self.is_saturated() {
-            return;
-        }
-        let line = self.line(at.line);
-        self.load.errors.borrow_mut().push(ConfigError {
-            file: self.file.to_owned(),
-            line: at.line,
-            column: at.column,
-            key: key.to_owned(),
-            message: problem.message,
-            hint: problem.hint,
-            source_line: line.map(|l| l.chars().take(2000).collect()),
-        });
-    }
-
-    /// A line by its number, from 1. Goes by the ends of lines alone: a file may have millions.
-    pub fn line(&self, number: usize) -> Option<&'a str> {
-        let before = number.checked_sub(2).map(|n| memchr::memchr_iter(b'\n', self.text.as_bytes()).nth(n));
-        let from = match before {
-            None if number == 0 => return None,
-            None => 0,
-            Some(end) => end? + 1,
-        };
-        self.text.get(from..)?.lines().next()
-    }
-
-    /// True when further errors are dropped.
-    pub fn is_saturated(&self) -> bool {
-        self.load.errors.borrow().len() >= MOST_ERRORS
-    }
-
-    pub fn warn(&self, at: Spot, key: &str, text: &str) {
-        let mut warnings = self.load.warnings.borrow_mut();
-        if warnings.len() < MOST_ERRORS {
-            let place = Place { file: self.file.to_owned(), line: at.line, column: at.column };
-            let text = if key.is_empty() { text.to_owned() } else { format!("{key}: {text}") };
-            warnings.push(Warning { place, text });
-        }
-    }
-
-    /// The whole document.
-    pub fn root<'d>(&'d self, value: &'d Value, name: &str) -> Item<'d> {
-        let at = Spot { line: 1, column: 1 };
-        Item { doc: self, value: Some(value), key: name.to_owned(), key_at: at, node: self.tree.root }
-    }
-}
-
-/// One value, or the place where it could stand.
+/// A value, or the place where a missing value would be.
 #[derive(Clone)]
 pub(super) struct Item<'d> {
     pub doc: &'d Document<'d>,
     pub value: Option<&'d Value>,
-    pub key: String,
-    /// Of the key; of the map around it where there is none.
-    key_at: Spot,
-    node: Option<NodeId>,
+    path: KeyPath,
 }
 
 /// What a value is, for messages.
@@ -132,35 +35,40 @@ fn kind(value: &Value) -> &'static str {
 }
 
 impl<'d> Item<'d> {
-    /// True unless the key is absent or has nothing behind it.
+    /// The whole of a document, called `name` in messages.
+    pub fn root(doc: &'d Document<'d>, value: &'d Value, name: &'static str) -> Self {
+        Self { doc, value: Some(value), path: KeyPath::root(name) }
+    }
+
+    /// The dotted path, for messages.
+    pub fn key(&self) -> String {
+        self.path.to_string()
+    }
+
+    /// False if the key is absent or has no value.
     pub fn is_present(&self) -> bool {
         !matches!(self.value, None | Some(Value::Null))
     }
 
-    /// Place of the value, else of the key.
-    fn at(&self) -> Spot {
-        self.node.and_then(|id| self.doc.tree.node(id)).map_or(self.key_at, |node| node.at)
-    }
-
     /// Notes an error at the value.
     pub fn error(&self, problem: Problem) {
-        self.doc.error(self.at(), &self.key, problem);
+        self.doc.error(self.doc.value_position(&self.path), &self.key(), problem);
     }
 
     /// Notes an error at the key.
     pub fn error_at_key(&self, problem: Problem) {
-        self.doc.error(self.key_at, &self.key, problem);
+        self.doc.error(self.doc.key_position(&self.path), &self.key(), problem);
     }
 
     /// Notes a warning at the key.
     pub fn warn(&self, text: impl AsRef<str>) {
-        self.doc.warn(self.key_at, &self.key, text.as_ref());
+        self.doc.warn(self.doc.key_position(&self.path), &self.key(), text.as_ref());
     }
 
     fn expected(&self, what: &str) {
         match self.value {
             Some(Value::Tagged(_)) => {
-                self.error(Problem::new("YAML tags (`!...`) have no meaning here").hint("remove the tag"));
+                self.error(Problem::new("YAML tags (`!...`) are not supported").hint("remove the tag"));
             }
             Some(Value::Null) => {
                 self.error_at_key(
@@ -172,7 +80,7 @@ impl<'d> Item<'d> {
         }
     }
 
-    /// A map of these keys; every other key is an error.
+    /// A map with these keys; any other key is an error.
     pub fn map(&self, section: keys::Section) -> Map<'d> {
         match self.value {
             None | Some(Value::Null) => {}
@@ -187,12 +95,12 @@ impl<'d> Item<'d> {
         Map { item: self.clone(), section }
     }
 
-    /// As [`Item::map`] where the keys have been checked before.
+    /// Like [`Item::map`], for a map whose keys were checked before.
     pub fn map_quietly(&self, section: keys::Section) -> Map<'d> {
         Map { item: self.clone(), section }
     }
 
-    /// All keys and values of a map whose keys are not in [`keys`].
+    /// The keys and values of a map whose keys are not in [`keys`].
     pub fn entries(&self) -> Vec<(String, Item<'d>)> {
         match self.value {
             None | Some(Value::Null) => Vec::new(),
@@ -200,16 +108,8 @@ impl<'d> Item<'d> {
                 .iter()
                 .take(1000)
                 .map(|(key, value)| {
-                    let key = key.as_str().unwrap_or("?").to_owned();
-                    let place = self.node.and_then(|id| self.doc.tree.child(id, &key));
-                    let item = Item {
-                        doc: self.doc,
-                        value: Some(value),
-                        key: self.below(&key),
-                        key_at: place.map_or(self.key_at, |(at, _)| at),
-                        node: place.map(|(_, id)| id),
-                    };
-                    (key, item)
+                    let key = key.as_str().unwrap_or("?");
+                    (key.to_owned(), Item { doc: self.doc, value: Some(value), path: self.path.key(key) })
                 })
                 .collect(),
             Some(_) => {
@@ -224,42 +124,31 @@ impl<'d> Item<'d> {
             Value::String(text) => text.clone(),
             other => serde_yaml::to_string(other).unwrap_or_default().trim().to_owned(),
         };
-        let at = self.node.and_then(|id| self.doc.tree.child(id, &text)).map_or(self.at(), |(at, _)| at);
+        let item = Item { doc: self.doc, value: None, path: self.path.key(&text) };
         if let Some(new) = section.renamed(&text) {
             let problem = Problem::new("the key was renamed").hint(format!("write `{new}`"));
-            return self.doc.error(at, &self.below(&text), problem);
+            return item.error_at_key(problem);
         }
         let known = format!("known here: {}", section.list());
         let elsewhere = section.elsewhere(&text);
         let hint = if let Some(word) = values::similar(&text, section.keys.iter().copied()) {
             format!("did you mean `{word}`? {known}")
         } else if let Some(home) = elsewhere {
-            format!("it belongs into `{home}`; {known}")
+            format!("it belongs in `{home}`; {known}")
         } else {
             known
         };
-        self.doc.error(at, &self.below(&text), Problem::new("unknown key").hint(hint));
+        item.error_at_key(Problem::new("unknown key").hint(hint));
     }
 
-    fn below(&self, key: &str) -> String {
-        // A key from the file may be anything; a long or wild one would drown the message.
-        let key: String = key.chars().map(|c| if c.is_control() { '?' } else { c }).take(80).collect();
-        if self.key.is_empty() { key } else { format!("{}.{key}", self.key) }
-    }
-
-    /// The elements of a list; empty when absent.
+    /// The elements of a list; none if it is absent.
     pub fn list(&self) -> Vec<Item<'d>> {
         match self.value {
             None | Some(Value::Null) => Vec::new(),
             Some(Value::Sequence(values)) => values
                 .iter()
                 .enumerate()
-                .map(|(i, value)| {
-                    let node = self.node.and_then(|id| self.doc.tree.element(id, i));
-                    let at = node.and_then(|id| self.doc.tree.node(id)).map_or(self.at(), |n| n.at);
-                    let key = format!("{}[{i}]", self.key);
-                    Item { doc: self.doc, value: Some(value), key, key_at: at, node }
-                })
+                .map(|(i, value)| Item { doc: self.doc, value: Some(value), path: self.path.element(i) })
                 .collect(),
             Some(_) => {
                 self.expected("a list");
@@ -268,7 +157,7 @@ impl<'d> Item<'d> {
         }
     }
 
-    /// As [`Item::list`], but a single value (or map) counts as a list of one.
+    /// Like [`Item::list`], and a single value counts as a list with one element.
     pub fn one_or_more(&self) -> Vec<Item<'d>> {
         match self.value {
             Some(Value::Sequence(_) | Value::Null) | None => self.list(),
@@ -276,12 +165,11 @@ impl<'d> Item<'d> {
         }
     }
 
-    /// Whether this is a list.
     pub fn is_list(&self) -> bool {
         matches!(self.value, Some(Value::Sequence(_)))
     }
 
-    /// The text of a scalar; numbers and truth values as they are written.
+    /// A scalar as text.
     fn scalar(&self, what: &str) -> Option<String> {
         match self.value? {
             Value::String(text) => Some(text.clone()),
@@ -294,7 +182,7 @@ impl<'d> Item<'d> {
         }
     }
 
-    /// A scalar that `parse` understands.
+    /// A scalar that `parse` accepts.
     pub fn parsed<T>(&self, what: &str, parse: impl FnOnce(&str) -> Result<T, Problem>) -> Option<T> {
         let text = self.scalar(what)?;
         match parse(&text) {
@@ -306,16 +194,16 @@ impl<'d> Item<'d> {
         }
     }
 
-    /// A text that is not blank, without control characters, blanks around it removed.
+    /// A text that is not empty and has no control characters; spaces around it are removed.
     pub fn text(&self) -> Option<String> {
         self.parsed("a text", |text| match text.trim() {
             "" => Err(Problem::new("is empty")),
-            t if t.chars().any(char::is_control) => Err(Problem::new("holds a control character")),
+            t if t.chars().any(char::is_control) => Err(Problem::new("contains a control character")),
             t => Ok(t.to_owned()),
         })
     }
 
-    /// `true` or `false`; also the YAML 1.1 words for them.
+    /// `true` or `false`, or one of YAML 1.1's other words for them.
     pub fn boolean(&self) -> Option<bool> {
         self.parsed("true or false", |text| match text.to_ascii_lowercase().as_str() {
             "true" | "yes" | "on" => Ok(true),
@@ -324,19 +212,19 @@ impl<'d> Item<'d> {
         })
     }
 
-    /// A whole number from `least` to `most`.
-    pub fn integer<T: TryFrom<u64>>(&self, least: u64, most: u64) -> Option<T> {
+    /// A whole number from `min` to `max`.
+    pub fn integer<T: TryFrom<u64>>(&self, min: u64, max: u64) -> Option<T> {
         self.parsed("a whole number", |text| {
-            let range = || match most {
-                u64::MAX => format!("{least} or more"),
-                _ => format!("{least} to {most}"),
+            let range = || match max {
+                u64::MAX => format!("{min} or more"),
+                _ => format!("{min} to {max}"),
             };
             let number = text.trim().parse::<i128>().map_err(|_| {
                 Problem::new(format!("`{text}` is not a whole number")).hint(format!("write {}", range()))
             })?;
             u64::try_from(number)
                 .ok()
-                .filter(|n| (least..=most).contains(n))
+                .filter(|n| (min..=max).contains(n))
                 .and_then(|n| T::try_from(n).ok())
                 .ok_or_else(|| {
                     Problem::new(format!("{number} is out of range")).hint(format!("write {}", range()))
@@ -344,7 +232,7 @@ impl<'d> Item<'d> {
         })
     }
 
-    /// One of some words. `false` counts as `off` where that is one of them.
+    /// One of these words. `false` means `off`, because YAML 1.1 reads `off` as `false`.
     pub fn choice<T: Copy>(&self, words: &[(&str, T)]) -> Option<T> {
         let list = words.iter().map(|(word, _)| *word).collect::<Vec<_>>().join(" | ");
         self.parsed(&list, |text| {
@@ -358,7 +246,7 @@ impl<'d> Item<'d> {
         })
     }
 
-    /// True for `off` and `false`.
+    /// Whether this is `off`, or `false`, as which YAML 1.1 reads `off`.
     pub fn is_off(&self) -> bool {
         match self.value {
             Some(Value::Bool(truth)) => !truth,
@@ -367,12 +255,11 @@ impl<'d> Item<'d> {
         }
     }
 
-    /// True for exactly this word.
     pub fn text_is(&self, word: &str) -> bool {
         self.value.and_then(Value::as_str).is_some_and(|text| text.trim() == word)
     }
 
-    /// A duration; zero is allowed.
+    /// A duration, which may be zero.
     pub fn duration(&self) -> Option<Duration> {
         self.parsed("a duration such as `5s`", values::duration)
     }
@@ -380,26 +267,26 @@ impl<'d> Item<'d> {
     /// A duration that is not zero.
     pub fn period(&self) -> Option<Duration> {
         self.parsed("a duration such as `5s`", |text| match values::duration(text) {
-            Ok(Duration::ZERO) => Err(Problem::new("may not be zero")),
+            Ok(Duration::ZERO) => Err(Problem::new("must not be zero")),
             other => other,
         })
     }
 
-    /// A size in octets.
-    pub fn size(&self, least: u64) -> Option<u64> {
+    /// A size in bytes.
+    pub fn size(&self, min: u64) -> Option<u64> {
         self.parsed("a size such as `64KiB`", |text| match values::size(text)? {
-            n if n < least => Err(Problem::new(format!("must be at least {least}B"))),
+            n if n < min => Err(Problem::new(format!("must be at least {min}B"))),
             n => Ok(n),
         })
     }
 
-    /// A file or directory name, absolute or starting at the configuration file's directory.
+    /// The name of a file or directory. A relative one starts at the directory of the configuration file.
     pub fn path(&self, named: Named) -> Option<PathBuf> {
         let load = self.doc.load;
         let path = load.base.join(self.text()?);
         let Some(access) = load.access else {
             if named != Named::Root {
-                load.own.borrow_mut().push(OwnFile::new(&self.key, &path, named));
+                load.own.borrow_mut().push(OwnFile::new(&self.key(), &path, named));
             }
             return Some(path);
         };
@@ -415,25 +302,17 @@ pub(super) struct Map<'d> {
 }
 
 impl<'d> Map<'d> {
-    /// The value of a key, which may be absent.
+    /// The value of an optional key.
     pub fn get(&self, key: &str) -> Item<'d> {
         debug_assert!(self.section.has(key), "`{key}` is missing in the key table {}", self.section.name);
         let value = self.item.value.and_then(|v| v.as_mapping()).and_then(|m| m.get(key));
-        let place = self.item.node.and_then(|id| self.item.doc.tree.child(id, key));
-        Item {
-            doc: self.item.doc,
-            value,
-            key: self.item.below(key),
-            key_at: place.map_or(self.item.key_at, |(at, _)| at),
-            node: place.map(|(_, id)| id).filter(|_| value.is_some()),
-        }
+        Item { doc: self.item.doc, value, path: self.item.path.key(key) }
     }
 
-    /// The value of a key that must be there.
+    /// The value of a required key.
     pub fn required(&self, key: &str) -> Item<'d> {
         let item = self.get(key);
-        // Where the map itself is absent or wrong that has been said already, and a misspelt key has
-        // been named with this one as the suggestion.
+        // An absent or wrong map has an error of its own, and so has a misspelt key: it suggests this one.
         let readable = matches!(self.item.value, Some(Value::Null | Value::Mapping(_)));
         if item.value.is_none() && readable && !self.is_misspelt(key) {
             item.error_at_key(Problem::new("is missing").hint(format!("write `{key}:` here")));
@@ -453,7 +332,7 @@ impl<'d> Map<'d> {
         self.get(key).is_present()
     }
 
-    /// Warns about keys that mean nothing beside another one.
+    /// Warns about keys that have no effect beside another one.
     pub fn no_effect(&self, keys: &[&str], beside: &str) {
         for key in keys {
             let item = self.get(key);

@@ -1,7 +1,7 @@
-//! Token, password and key files, read once at load.
+//! Token, password and key files.
 //!
-//! In: the value that names a file. Out: its secret, without the line end. A file that others may
-//! read is refused. It never puts a secret into a message.
+//! They are read once, when the configuration is loaded. A file that other users may read is refused. No message
+//! contains a secret.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -12,10 +12,9 @@ use super::reader::Item;
 use super::settings::Secret;
 use super::values::Problem;
 
-/// Largest secret file.
-const SECRET: u64 = 64 << 10;
-/// Shortest key that signs affinity cookies, in octets.
-const SHORTEST_KEY: usize = 16;
+const MAX_SECRET_FILE_BYTES: u64 = 64 << 10;
+/// The shortest key that may sign affinity cookies, in bytes.
+const MIN_KEY: usize = 16;
 
 impl Item<'_> {
     /// Reads the file that this value names.
@@ -26,25 +25,25 @@ impl Item<'_> {
             Err(error) => {
                 self.error(
                     Problem::new(format!("cannot read {}: {error}", path.display()))
-                        .hint("the file is read when the configuration is loaded"),
+                        .hint("it must be readable when the configuration is loaded"),
                 );
                 None
             }
         }
     }
 
-    fn secret_octets(&self) -> Option<Vec<u8>> {
-        self.secret_file(SECRET).map(|(_, content)| content.octets)
+    fn secret_bytes(&self) -> Option<Vec<u8>> {
+        self.secret_file(MAX_SECRET_FILE_BYTES).map(|(_, content)| content.bytes)
     }
 
-    /// A file that others may not read.
+    /// Reads a file that other users must not be able to read.
     pub(super) fn secret_file(&self, limit: u64) -> Option<(PathBuf, Content)> {
         let (path, content) = self.file(Named::Secret, limit)?;
         self.refuse_open(&path, content.mode)?;
         Some((path, content))
     }
 
-    /// Notes an error when others may read or change a secret; the group may.
+    /// Notes an error if other users may read or write the file. Its group may.
     fn refuse_open(&self, path: &Path, mode: u32) -> Option<()> {
         if mode & 0o007 == 0 {
             return Some(());
@@ -55,57 +54,57 @@ impl Item<'_> {
         None
     }
 
-    /// `state_dir`. The generated key in it is a secret as others are.
+    /// `state_dir`. The generated affinity key in it is a secret file too.
     pub(super) fn state_dir(&self) -> Option<PathBuf> {
         let dir = self.path(Named::Root)?;
         let key = dir.join(AFFINITY_KEY);
-        // Where there is none yet, or only the process itself may look, the start decides; an empty one is no secret.
-        if let Ok(content) = self.doc.load.files.read(&key, SECRET)
-            && !content.octets.is_empty()
+        // If the key cannot be read here, the start decides. An empty file has no secret.
+        if let Ok(content) = self.doc.load.files.read(&key, MAX_SECRET_FILE_BYTES)
+            && !content.bytes.is_empty()
         {
             self.refuse_open(&key, content.mode)?;
         }
         Some(dir)
     }
 
-    /// A token or password: one line, its end removed.
+    /// A token or password: the only line of its file.
     pub(super) fn secret(&self) -> Option<Secret> {
-        let octets = self.secret_octets()?;
-        let line = octets.strip_suffix(b"\n").unwrap_or(&octets);
+        let bytes = self.secret_bytes()?;
+        let line = bytes.strip_suffix(b"\n").unwrap_or(&bytes);
         let line = line.strip_suffix(b"\r").unwrap_or(line);
         if line.is_empty() {
-            self.error(Problem::new("the file is empty").hint("write the secret into its first line"));
+            self.error(Problem::new("the file is empty").hint("write the secret on its first line"));
             return None;
         }
         if line.iter().any(u8::is_ascii_control) {
-            self.error(Problem::new("the file holds more than one line, or a control character"));
+            self.error(Problem::new("the file has more than one line, or a control character"));
             return None;
         }
         Some(Secret(Arc::from(line)))
     }
 
-    /// As [`Item::secret`], for what travels in a header: visible ASCII.
+    /// Like [`Item::secret`], for a secret that is sent in a header: visible ASCII only.
     pub(super) fn token(&self) -> Option<Secret> {
         let secret = self.secret()?;
         if secret.0.iter().all(u8::is_ascii_graphic) {
             return Some(secret);
         }
         self.error(
-            Problem::new("the file holds a blank or a character outside ASCII")
+            Problem::new("the file has a space or a character outside ASCII")
                 .hint("a token is sent in a header, generate one with `openssl rand -hex 32`"),
         );
         None
     }
 
-    /// Keys, one a line: the first signs, all verify.
+    /// A key on each line: the first signs, all verify.
     pub(super) fn keys(&self) -> Vec<Secret> {
-        let Some(octets) = self.secret_octets() else { return Vec::new() };
-        let lines = octets.split(|b| *b == b'\n').map(<[u8]>::trim_ascii).filter(|l| !l.is_empty());
+        let Some(bytes) = self.secret_bytes() else { return Vec::new() };
+        let lines = bytes.split(|b| *b == b'\n').map(<[u8]>::trim_ascii).filter(|l| !l.is_empty());
         let keys: Vec<Secret> = lines.map(|l| Secret(Arc::from(l))).collect();
-        if keys.is_empty() || keys.iter().any(|k| k.0.len() < SHORTEST_KEY) {
+        if keys.is_empty() || keys.iter().any(|k| k.0.len() < MIN_KEY) {
             let what = if keys.is_empty() { "holds no key" } else { "holds a key that is too short" };
             self.error(Problem::new(format!("the file {what}")).hint(format!(
-                "write one key a line, each of at least {SHORTEST_KEY} octets, such as `openssl rand -hex 32` prints"
+                "write one key on each line, of at least {MIN_KEY} bytes, such as from `openssl rand -hex 32`"
             )));
         }
         keys

@@ -1,7 +1,6 @@
-//! `servers`, and how to log in at them.
+//! `servers`: the list of servers or the view that has it, and how to log in to Domino.
 //!
-//! In: the map. Out: the members, or the view that lists them. It resolves no host name and
-//! contacts nobody.
+//! No host name is resolved here, and no server is contacted.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -15,11 +14,11 @@ use super::settings::{
     ViewFormat,
 };
 use super::values::{self, Problem};
-use crate::domain::cluster::HostPort;
-use crate::domain::cluster::ServerName;
+use crate::domain::cluster::{HostPort, ServerName};
+use crate::util::host::is_loopback;
 
-/// What of the cluster matters to its servers.
-pub(super) struct Around<'a> {
+/// The settings of a cluster that its servers inherit or are checked against.
+pub(super) struct ClusterDefaults<'a> {
     pub mode: Mode,
     pub scheme: UpstreamScheme,
     pub availability: &'a [Availability],
@@ -31,8 +30,8 @@ enum Source {
     Names,
 }
 
-/// The members, and their names where the file lists them without an error.
-pub(super) fn servers(item: &Item<'_>, around: &Around<'_>) -> (Servers, Option<Vec<ServerName>>) {
+/// The servers, and their names if the file lists them without an error.
+pub(super) fn servers(item: &Item<'_>, defaults: &ClusterDefaults<'_>) -> (Servers, Option<Vec<ServerName>>) {
     let map = item.map(keys::SERVERS);
     let words = [("static", Source::Static), ("names", Source::Names)];
     let fallback = if map.has("from") && !map.has("list") { Source::Names } else { Source::Static };
@@ -40,7 +39,7 @@ pub(super) fn servers(item: &Item<'_>, around: &Around<'_>) -> (Servers, Option<
         Source::Static => {
             let view = ["from", "database", "view", "format", "columns", "auth", "refresh", "cache"];
             map.no_effect(&view, "source: static");
-            static_servers(&map, around)
+            static_servers(&map, defaults)
         }
         Source::Names => {
             map.no_effect(&["list"], "source: names");
@@ -49,7 +48,7 @@ pub(super) fn servers(item: &Item<'_>, around: &Around<'_>) -> (Servers, Option<
     }
 }
 
-fn static_servers(map: &Map<'_>, around: &Around<'_>) -> (Servers, Option<Vec<ServerName>>) {
+fn static_servers(map: &Map<'_>, defaults: &ClusterDefaults<'_>) -> (Servers, Option<Vec<ServerName>>) {
     let list = map.required("list");
     let items = list.list();
     if items.is_empty() && (list.is_list() || (list.value.is_some() && !list.is_present())) {
@@ -60,14 +59,14 @@ fn static_servers(map: &Map<'_>, around: &Around<'_>) -> (Servers, Option<Vec<Se
     let mut seen: HashMap<ServerName, String> = HashMap::new();
     let mut servers = Vec::new();
     for item in &items {
-        let Some(server) = server(item, around) else { continue };
+        let Some(server) = server(item, defaults) else { continue };
         if let Some(first) = seen.get(&server.name) {
             item.map_quietly(keys::SERVER).get("name").error(
                 Problem::new(format!("`{}` is the same server as {first}", server.name))
-                    .hint("upper and lower case and the canonical form make no difference"),
+                    .hint("case and the canonical form make no difference"),
             );
         } else {
-            seen.insert(server.name.clone(), item.key.clone());
+            seen.insert(server.name.clone(), item.key());
         }
         servers.push(server);
     }
@@ -76,7 +75,7 @@ fn static_servers(map: &Map<'_>, around: &Around<'_>) -> (Servers, Option<Vec<Se
     (Servers::Static(servers), complete.then_some(names))
 }
 
-fn server(item: &Item<'_>, around: &Around<'_>) -> Option<Server> {
+fn server(item: &Item<'_>, defaults: &ClusterDefaults<'_>) -> Option<Server> {
     let map = item.map(keys::SERVER);
     let name_item = map.required("name");
     let name = name_item.parsed("a server name such as `Web1/Acme`", |text| {
@@ -86,7 +85,7 @@ fn server(item: &Item<'_>, around: &Around<'_>) -> Option<Server> {
         map.get(key).parsed("an address such as `10.0.0.11:80`", |text| {
             let at = values::host_port(text, Some(port))?;
             if at.port == 0 {
-                return Err(Problem::new("port 0 cannot be connected to").hint("write 1 to 65535"));
+                return Err(Problem::new("nothing can be reached at port 0").hint("write 1 to 65535"));
             }
             Ok(at)
         })
@@ -98,13 +97,15 @@ fn server(item: &Item<'_>, around: &Around<'_>) -> Option<Server> {
                 .hint("write `http: HOST:PORT` for its HTTP port"),
         );
     }
-    if let (Some(_), false, UpstreamScheme::Http) | (Some(_), false, UpstreamScheme::Https) =
-        (&name, map.has(if around.scheme == UpstreamScheme::Http { "http" } else { "https" }), around.scheme)
-    {
-        name_item.warn("has no port for the cluster's upstream_scheme and will never be used");
+    if let (Some(_), false, UpstreamScheme::Http) | (Some(_), false, UpstreamScheme::Https) = (
+        &name,
+        map.has(if defaults.scheme == UpstreamScheme::Http { "http" } else { "https" }),
+        defaults.scheme,
+    ) {
+        name_item.warn("has no port for the cluster's upstream_scheme, so it will never be used");
     }
-    let hostname = map.get("hostname").parsed("a host name", values::host);
-    let hostname = hostname.unwrap_or_else(|| derived_hostname(&map, around, [&http, &https]));
+    let hostname = map.get("hostname").parsed("a host name", values::host_name);
+    let hostname = hostname.unwrap_or_else(|| derived_hostname(&map, defaults, [&http, &https]));
     let threshold = map.get("server_availability_threshold").integer(0, 100);
     if threshold == Some(100) {
         map.get("server_availability_threshold").warn("100 means that the server is always BUSY");
@@ -131,19 +132,19 @@ fn server(item: &Item<'_>, around: &Around<'_>) -> Option<Server> {
         restricted: map.get("server_restricted").integer::<u8>(0, 4).unwrap_or(0) > 0,
         max_users: map.get("server_max_users").integer(0, u64::from(u32::MAX)).unwrap_or(0),
         connector_headers: map.get("connector_headers").choice(&safe).unwrap_or(false),
-        availability: availability::of_server(&map.get("availability"), around.availability),
+        availability: availability::of_server(&map.get("availability"), defaults.availability),
     })
 }
 
-/// Without `hostname`: what the addresses say.
-fn derived_hostname(map: &Map<'_>, around: &Around<'_>, at: [&Option<HostPort>; 2]) -> String {
+/// The host name of a server without `hostname`: a name among its addresses, else an address.
+fn derived_hostname(map: &Map<'_>, defaults: &ClusterDefaults<'_>, at: [&Option<HostPort>; 2]) -> String {
     let hosts = || at.iter().filter_map(|a| a.as_ref()).map(|a| a.host.as_str());
     let literal = |h: &&str| h.parse::<std::net::IpAddr>().is_ok();
     if let Some(name) = hosts().find(|h| !literal(h)) {
         return name.to_owned();
     }
     let Some(address) = hosts().next() else { return String::new() };
-    if !map.has("hostname") && (around.mode == Mode::Redirect || around.scheme != UpstreamScheme::Http) {
+    if !map.has("hostname") && (defaults.mode == Mode::Redirect || defaults.scheme != UpstreamScheme::Http) {
         map.item.warn(format!(
             "has no `hostname`, so redirects, SNI and certificate checks use the address {address}"
         ));
@@ -190,24 +191,22 @@ fn names_view(map: &Map<'_>) -> NamesView {
     }
 }
 
-/// `database` of a view, without a slash in front.
+/// `database` of a view, without a leading slash.
 pub(super) fn database(map: &Map<'_>, default: &str) -> String {
     let text = map.get("database").text();
     text.map_or_else(|| default.to_owned(), |t| t.trim_start_matches('/').to_owned())
 }
 
-/// `format` of a view.
 pub(super) fn format(map: &Map<'_>) -> ViewFormat {
     let words = [("xml", ViewFormat::Xml), ("json", ViewFormat::Json)];
     map.get("format").choice(&words).unwrap_or(ViewFormat::Xml)
 }
 
-/// `refresh` of a view.
 pub(super) fn refresh(map: &Map<'_>) -> Duration {
     map.get("refresh").period().unwrap_or(Duration::from_secs(60))
 }
 
-/// `auth`, and whether it may travel in clear text.
+/// How to log in, and whether the password may be sent in clear text.
 pub(super) fn auth(item: &Item<'_>) -> (Auth, bool) {
     if !item.is_present() {
         return (Auth::None, false);
@@ -216,7 +215,8 @@ pub(super) fn auth(item: &Item<'_>) -> (Auth, bool) {
     let plaintext = map.get("allow_plaintext").boolean().unwrap_or(false);
     let (basic, session) = (map.has("basic"), map.has("session"));
     if basic && session {
-        map.get("session").error_at_key(Problem::new("stands beside `basic`").hint("keep one of the two"));
+        map.get("session")
+            .error_at_key(Problem::new("cannot be used together with `basic`").hint("remove one of them"));
     }
     let key = if basic { "basic" } else { "session" };
     if !basic && !session {
@@ -232,9 +232,7 @@ pub(super) fn auth(item: &Item<'_>) -> (Auth, bool) {
     let Some((user, password)) = user.zip(password) else { return (Auth::None, true) };
     if basic {
         if user.contains(':') {
-            login
-                .get("user")
-                .error(Problem::new("a user name with `:` cannot be sent by Basic authentication"));
+            login.get("user").error(Problem::new("Basic authentication cannot send a user name with `:`"));
         }
         (Auth::Basic { user, password }, plaintext)
     } else {
@@ -242,19 +240,19 @@ pub(super) fn auth(item: &Item<'_>) -> (Auth, bool) {
     }
 }
 
-/// The first URL over which a password would travel in clear text.
+/// The first URL to which a password would be sent in clear text.
 pub(super) fn plain_url(urls: &[BaseUrl]) -> Option<String> {
-    urls.iter().find(|u| !u.https && !values::is_loopback(&u.at.host)).map(|u| u.at.to_string())
+    urls.iter().find(|u| !u.https && !is_loopback(&u.at.host)).map(|u| u.at.to_string())
 }
 
-/// An error if there is a login and a place to which it would go in clear text.
+/// Notes an error if a password would be sent in clear text.
 pub(super) fn refuse_plaintext(item: &Item<'_>, auth: &Auth, to: Option<String>) {
     if *auth != Auth::None
         && let Some(to) = to
     {
         item.error_at_key(
-            Problem::new(format!("the password would go to {to} in clear text"))
-                .hint("use https, or write `allow_plaintext: true` into `auth` if the network is trusted"),
+            Problem::new(format!("the password would be sent to {to} in clear text"))
+                .hint("use https, or add `allow_plaintext: true` to `auth` if the network is trusted"),
         );
     }
 }

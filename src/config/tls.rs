@@ -1,8 +1,7 @@
-//! Certificates, keys and CA files, checked when the configuration is loaded.
+//! Certificates, keys and CA files.
 //!
-//! In: values that name PEM files. Out: the file names, or the certificates of a CA file. What is
-//! unreadable, does not fit together or has expired is an error here rather than at a handshake.
-//! It never keeps a private key.
+//! They are checked when the configuration is loaded: a file that is unreadable, does not match or has expired is an
+//! error here rather than in a handshake. Private keys are not kept.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -16,21 +15,21 @@ use super::reader::{Item, Map};
 use super::settings::CertificateFiles;
 use super::values::Problem;
 
-/// Largest PEM file; a bundle of all public roots has a quarter of a megabyte.
-const PEM: u64 = 4 << 20;
+/// In bytes. A bundle of all public roots has a quarter of a megabyte.
+const MAX_PEM_FILE: u64 = 4 << 20;
 const DAY: i64 = 24 * 3600;
-/// A certificate that ends sooner than this is warned about.
-const SOON: i64 = 30 * DAY;
+/// A certificate that expires sooner gets a warning.
+const EXPIRY_WARNING: i64 = 30 * DAY;
 
-/// `cert` and `key` of a map.
+/// The certificate of a map with `cert` and `key`.
 pub(super) fn certificate(map: &Map<'_>) -> Option<CertificateFiles> {
     let (cert_item, key_item) = (map.required("cert"), map.required("key"));
-    let cert = cert_item.file(Named::Public, PEM);
-    let key = key_item.secret_file(PEM);
+    let cert = cert_item.file(Named::Public, MAX_PEM_FILE);
+    let key = key_item.secret_file(MAX_PEM_FILE);
     let (cert, cert_pem) = cert?;
-    let chain = certificates(&cert_item, &cert_pem.octets);
+    let chain = certificates(&cert_item, &cert_pem.bytes);
     let (key, key_pem) = key?;
-    let private = private_key(&key_item, &key_pem.octets);
+    let private = private_key(&key_item, &key_pem.bytes);
     let chain = chain?;
     let leaf = chain.first().cloned();
     check_order(&cert_item, &chain);
@@ -39,7 +38,7 @@ pub(super) fn certificate(map: &Map<'_>) -> Option<CertificateFiles> {
         Err(rustls::Error::InconsistentKeys(_)) => {
             key_item.error(
                 Problem::new(format!("this key does not belong to the certificate in {}", cert.display()))
-                    .hint("the server's own certificate must come first in the file"),
+                    .hint("the server's own certificate must be the first in the file"),
             );
             return None;
         }
@@ -52,10 +51,10 @@ pub(super) fn certificate(map: &Map<'_>) -> Option<CertificateFiles> {
     Some(CertificateFiles { cert, key })
 }
 
-/// The certificates of a CA file, at least one.
+/// The certificates of a CA file in DER; at least one.
 pub(super) fn authorities(item: &Item<'_>) -> Option<(PathBuf, Arc<Vec<Vec<u8>>>)> {
-    let (path, content) = item.file(Named::Public, PEM)?;
-    let list = certificates(item, &content.octets)?;
+    let (path, content) = item.file(Named::Public, MAX_PEM_FILE)?;
+    let list = certificates(item, &content.bytes)?;
     let mut store = rustls::RootCertStore::empty();
     for (i, certificate) in list.iter().enumerate() {
         if let Err(error) = store.add(certificate.clone()) {
@@ -75,13 +74,13 @@ fn certificates(item: &Item<'_>, pem: &[u8]) -> Option<Vec<CertificateDer<'stati
         Ok(list) if !list.is_empty() => Some(list),
         Ok(_) => {
             item.error(
-                Problem::new("the file holds no certificate")
-                    .hint("PEM is expected, with `-----BEGIN CERTIFICATE-----`"),
+                Problem::new("the file has no certificate")
+                    .hint("it must be PEM, with `-----BEGIN CERTIFICATE-----`"),
             );
             None
         }
         Err(error) => {
-            item.error(Problem::new(format!("the file is not good PEM: {error}")));
+            item.error(Problem::new(format!("the file is not valid PEM: {error}")));
             None
         }
     }
@@ -94,15 +93,14 @@ fn private_key(item: &Item<'_>, pem: &[u8]) -> Option<PrivateKeyDer<'static>> {
     let encrypted = String::from_utf8_lossy(pem).contains("ENCRYPTED");
     item.error(if encrypted {
         Problem::new("the private key is encrypted")
-            .hint("write it without a password and make it readable to the owner only")
+            .hint("store it without a password, readable only by its owner")
     } else {
-        Problem::new("the file holds no private key")
-            .hint("PEM is expected, with `-----BEGIN PRIVATE KEY-----`")
+        Problem::new("the file has no private key").hint("it must be PEM, with `-----BEGIN PRIVATE KEY-----`")
     });
     None
 }
 
-/// Each certificate is issued by the next one: clients need not sort them, and many do not.
+/// Warns unless the next certificate has issued each one. Many clients do not sort them.
 fn check_order(item: &Item<'_>, chain: &[CertificateDer<'_>]) {
     let parsed: Vec<_> =
         chain.iter().filter_map(|c| x509_parser::parse_x509_certificate(c).ok().map(|(_, c)| c)).collect();
@@ -111,8 +109,8 @@ fn check_order(item: &Item<'_>, chain: &[CertificateDer<'_>]) {
             && one.issuer().as_raw() != next.subject().as_raw()
         {
             item.warn(format!(
-                "certificate {} of the file did not issue certificate {}: the chain must be in order, and \
-                 without a gap, up to one that was issued by {}",
+                "certificate {} of the file did not issue certificate {}: the issuer of each certificate must come \
+                 next, here {}",
                 n + 2,
                 n + 1,
                 one.issuer()
@@ -131,9 +129,9 @@ fn check_time(item: &Item<'_>, certificate: &CertificateDer<'_>) {
     if left < 0 {
         item.error(
             Problem::new(format!("the certificate has expired on {}", validity.not_after))
-                .hint("browsers refuse it, renew it"),
+                .hint("renew it, browsers refuse it"),
         );
-    } else if left < SOON {
+    } else if left < EXPIRY_WARNING {
         item.warn(format!("the certificate expires in {} days, on {}", left / DAY, validity.not_after));
     }
     if validity.not_before.timestamp() > now {

@@ -1,7 +1,6 @@
-//! The parts of the file outside `clusters`: listeners, limits, admin, statpub, logs, the other ICM.
+//! The sections of the file outside `clusters`: listeners, limits, admin, statpub, access log, the other ICM.
 //!
-//! In: the values. Out: their settings with the defaults filled in. Whether an address can be bound
-//! is not tried here.
+//! Whether an address can be bound is not tried here.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -17,12 +16,13 @@ use super::settings::{
 use super::tls;
 use super::values::{self, Problem};
 use crate::domain::affinity::SameSite;
+use crate::util::host::is_loopback;
 
 const ADMIN_PORT: u16 = 8098;
-/// Shortest token of a listener that others than this machine can reach, in bytes.
+/// The shortest token of a listener that other machines can reach, in bytes.
 const MIN_TOKEN: usize = 16;
 
-/// An address to listen on. A host name is resolved now.
+/// An address to listen on. A host name is resolved here.
 fn listen_address(item: &Item<'_>) -> Option<SocketAddr> {
     let files = item.doc.load.files;
     item.parsed("an address such as `0.0.0.0:80`", |text| {
@@ -83,7 +83,7 @@ fn listener_tls(item: &Item<'_>) -> ListenerTls {
     }
 }
 
-/// No two sockets at one address.
+/// Refuses two listeners with one address.
 pub(super) fn check_addresses(
     top: &Map<'_>,
     listeners: &[Listener],
@@ -96,14 +96,14 @@ pub(super) fn check_addresses(
         items.iter().map(|i| i.map_quietly(keys::LISTENER).get("address")).collect();
     let mut claim = |address: SocketAddr, item: &Item<'_>| {
         if address.port() == 0 {
-            item.warn("port 0 means a different port at every start");
+            item.warn("port 0 means another port at each start");
         } else if let Some((_, other)) = taken.iter().find(|(a, _)| *a == address) {
             item.error(Problem::new(format!("{address} is already taken by {other}")));
         } else {
-            taken.push((address, item.key.clone()));
+            taken.push((address, item.key()));
         }
     };
-    // Where a listener was wrong the two lists differ, and that error comes first.
+    // The lists differ in length if a listener is wrong, which is an error already.
     if addresses.len() == listeners.len() {
         for (listener, item) in listeners.iter().zip(&addresses) {
             claim(listener.address, item);
@@ -121,7 +121,6 @@ pub(super) fn check_addresses(
     }
 }
 
-/// `limits`.
 pub(super) fn limits(item: &Item<'_>) -> Limits {
     let map = item.map(keys::LIMITS);
     let client = map.get("per_client").map(keys::PER_CLIENT);
@@ -150,7 +149,7 @@ pub(super) fn limits(item: &Item<'_>) -> Limits {
     }
 }
 
-/// `admin`; without it the loopback default.
+/// `admin`. Without it, the listener has its default address, which is loopback.
 pub(super) fn admin(item: &Item<'_>) -> Admin {
     let map = item.map(keys::ADMIN);
     let address_item = map.get("address");
@@ -168,13 +167,13 @@ pub(super) fn admin(item: &Item<'_>) -> Admin {
             );
         }
         if !map.has("tls") {
-            address_item.warn("the token travels in clear text, set `tls: { cert: FILE, key: FILE }`");
+            address_item.warn("the token is sent in clear text, set `tls: { cert: FILE, key: FILE }`");
         }
     }
     Admin { address, token, tls }
 }
 
-/// `statpub`; `None` when the file does not have it.
+/// `statpub`. `None` without it.
 pub(super) fn statpub(item: &Item<'_>) -> Option<Statpub> {
     item.value?;
     let map = item.map(keys::STATPUB);
@@ -187,21 +186,21 @@ pub(super) fn statpub(item: &Item<'_>) -> Option<Statpub> {
     let allow = networks.iter().filter_map(|n| n.parsed("a network", values::network)).collect();
     if !address.ip().is_loopback() && !token_item.is_present() && networks.is_empty() {
         address_item.warn(format!(
-            "{address} is not loopback, and neither `token_file` nor `allow` is set: whatever can send from a server's \
-             address reports in its name"
+            "{address} is not loopback, and neither `token_file` nor `allow` is set: anything that can send from a \
+             server's address can report for that server"
         ));
     }
     Some(Statpub { address, token, allow })
 }
 
-/// Off loopback a token can be tried by the whole network.
+/// On an address other than loopback, the whole network can guess tokens.
 fn refuse_short_token(address: SocketAddr, item: &Item<'_>, token: Option<&Secret>) {
     if let Some(token) = token.filter(|token| token.0.len() < MIN_TOKEN)
         && !address.ip().is_loopback()
     {
         item.error(
             Problem::new(format!(
-                "the token has {} bytes; off loopback it needs at least {MIN_TOKEN}",
+                "the token has {} bytes, it needs at least {MIN_TOKEN} unless the address is loopback",
                 token.0.len()
             ))
             .hint("generate one with `openssl rand -hex 32`"),
@@ -209,7 +208,6 @@ fn refuse_short_token(address: SocketAddr, item: &Item<'_>, token: Option<&Secre
     }
 }
 
-/// `access_log`.
 pub(super) fn access_log(item: &Item<'_>) -> AccessLog {
     let map = item.map(keys::ACCESS_LOG);
     let path = map.get("path");
@@ -222,7 +220,7 @@ pub(super) fn access_log(item: &Item<'_>) -> AccessLog {
     AccessLog { target, format: map.get("format").choice(&formats).unwrap_or(LogFormat::Combined) }
 }
 
-/// `get_configuration_from`.
+/// `get_configuration_from`: the other ICM. `None` without it.
 pub(super) fn follow(item: &Item<'_>, state_dir: Option<PathBuf>) -> Option<Follow> {
     if !item.is_present() {
         return None;
@@ -233,12 +231,12 @@ pub(super) fn follow(item: &Item<'_>, state_dir: Option<PathBuf>) -> Option<Foll
     let token = map.get("token_file").token();
     if let Some(url) = &url
         && !url.https
-        && !values::is_loopback(&url.at.host)
+        && !is_loopback(&url.at.host)
     {
-        // Whoever stands between could send every user to a server of his.
+        // An attacker on the network could send all users to a server of his own.
         url_item.error(
-            Problem::new(format!("the configuration of {} would come in clear text", url.at))
-                .hint("write an `https://` URL; `http://` is for loopback only"),
+            Problem::new(format!("the configuration would come from {} in clear text", url.at))
+                .hint("write an `https://` URL, `http://` is for loopback only"),
         );
     }
     let roots = |key: &str| {
@@ -247,7 +245,7 @@ pub(super) fn follow(item: &Item<'_>, state_dir: Option<PathBuf>) -> Option<Foll
     };
     let authorities = tls::authorities(&map.get("ca_file"));
     if !map.has("cache") {
-        item.warn("has no `cache`: this ICM cannot start while the other one does not answer");
+        item.warn("has no `cache`: this ICM cannot start while the other ICM does not answer");
     }
     let follow = Follow {
         ca_file: authorities.as_ref().map(|(path, _)| path.clone()),
@@ -265,7 +263,7 @@ pub(super) fn follow(item: &Item<'_>, state_dir: Option<PathBuf>) -> Option<Foll
     Some(follow)
 }
 
-/// What is allowed, but seldom meant.
+/// Checks that need several sections. Most find what is allowed, but probably a mistake.
 pub(super) fn cross_check(top: &Map<'_>, settings: &Settings) {
     let grace = settings.pingora.grace_period_seconds;
     let plain = settings.listeners.iter().any(|l| l.tls.is_none() && !l.redirect_to_https);
@@ -276,7 +274,7 @@ pub(super) fn cross_check(top: &Map<'_>, settings: &Settings) {
         let response = cluster.failover.response_timeout;
         if let Some(grace) = grace.filter(|grace| Duration::from_secs(*grace) <= response) {
             map.get("failover").map_quietly(keys::FAILOVER).get("response_timeout").warn(format!(
-                "{}s is not below pingora.grace_period_seconds ({grace}): a restart may cut slow answers off",
+                "{}s is not below pingora.grace_period_seconds ({grace}): a restart may cut off slow responses",
                 response.as_secs()
             ));
         }
@@ -285,20 +283,20 @@ pub(super) fn cross_check(top: &Map<'_>, settings: &Settings) {
             map.get("affinity")
                 .map_quietly(keys::AFFINITY)
                 .get("same_site")
-                .error(Problem::new("`none` needs TLS: browsers refuse such a cookie without it").hint(
-                "give a listener `tls`, name the proxy that ends TLS in `trusted_proxies`, or write `lax`",
+                .error(Problem::new("`none` needs TLS: without it, browsers refuse the cookie").hint(
+                "give a listener `tls`, name the proxy that terminates TLS in `trusted_proxies`, or write `lax`",
             ));
         }
         if plain && cluster.upstream_scheme == UpstreamScheme::Same {
             map.get("upstream_scheme")
-                .warn("same: what comes in by a listener without TLS goes to the servers without TLS");
+                .warn("same: requests to a listener without TLS go to the servers without TLS");
         }
         let server_pushes = match &cluster.servers {
             Servers::Static(servers) => servers.iter().any(|s| pushes(&s.availability)),
             Servers::Names(_) => false,
         };
         if settings.statpub.is_none() && (pushes(&cluster.availability) || server_pushes) {
-            map.get("availability").warn("nothing can be pushed: the file has no `statpub`");
+            map.get("availability").warn("there is no listener for it: the file has no `statpub`");
         }
     }
 }

@@ -1,21 +1,23 @@
-//! Where every key and value of a document stands.
+//! The positions of all keys and values of a YAML or JSON text.
 //!
-//! In: the text of a YAML or JSON file. Out: a tree of line and column numbers beside the values
-//! that serde holds, with aliases kept as references so that a short file cannot grow large here.
-//! It never interprets a value.
+//! serde keeps none. Aliases stay references here, so that a short text cannot make a large tree.
 
 use std::collections::HashMap;
 
 use saphyr_parser::{Event, Parser, Span};
 
-/// Line and column, both from 1; 0 = unknown.
+/// Line and column, both from 1; 0: unknown.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Spot {
+pub(super) struct Position {
     pub line: usize,
     pub column: usize,
 }
 
-impl From<&Span> for Spot {
+impl Position {
+    pub const START: Self = Self { line: 1, column: 1 };
+}
+
+impl From<&Span> for Position {
     fn from(span: &Span) -> Self {
         Self { line: span.start.line(), column: span.start.col() + 1 }
     }
@@ -26,59 +28,59 @@ pub(super) type NodeId = usize;
 
 #[derive(Debug)]
 pub(super) struct Node {
-    pub at: Spot,
+    pub at: Position,
     pub kind: Kind,
-    /// Nodes below and including this one, aliases written out.
+    /// Number of nodes from this one down, with aliases written out.
     size: u64,
 }
 
 #[derive(Debug)]
 pub(super) enum Kind {
-    /// The text as written, without quotes.
+    /// As it is written, without quotes.
     Scalar(String),
-    Map(Vec<(String, Spot, NodeId)>),
+    Map(Vec<(String, Position, NodeId)>),
     List(Vec<NodeId>),
     Alias(NodeId),
 }
 
-/// A key that stands twice in one map.
+/// A key that is twice in one map.
 #[derive(Debug)]
 pub(super) struct Duplicate {
-    /// Dotted path.
+    /// As a dotted path.
     pub key: String,
-    pub first: Spot,
-    pub again: Spot,
+    pub first: Position,
+    pub again: Position,
 }
 
-/// The places of one document.
+/// The positions in one document.
 #[derive(Debug, Default)]
 pub(super) struct Tree {
     nodes: Vec<Node>,
     pub root: Option<NodeId>,
     pub duplicates: Vec<Duplicate>,
     /// Where a second document begins.
-    pub second_document: Option<Spot>,
-    /// Where more than [`DEEPEST`] lists and maps lie in each other; nothing behind it was read.
-    pub too_deep: Option<Spot>,
+    pub second_document: Option<Position>,
+    /// Where the text is nested deeper than [`MAX_DEPTH`]; nothing behind it was read.
+    pub too_deep: Option<Position>,
 }
 
-/// Most lists and maps in each other; a configuration needs eight. What reads the values takes a time that grows
-/// with the square of the depth.
-pub(super) const DEEPEST: usize = 64;
+/// Levels of lists and maps; a configuration needs eight. The time that serde_yaml takes grows with the square of the
+/// depth.
+pub(super) const MAX_DEPTH: usize = 64;
 
 impl Tree {
     pub fn node(&self, id: NodeId) -> Option<&Node> {
         self.nodes.get(id)
     }
 
-    /// Nodes of the whole document with every alias written out.
+    /// Number of nodes of the document with aliases written out.
     pub fn expanded_size(&self) -> u64 {
         self.root.and_then(|id| self.node(id)).map_or(0, |n| n.size)
     }
 
-    /// The node itself, or what the alias stands for.
+    /// The node, or the one that its alias stands for.
     pub fn target(&self, mut id: NodeId) -> Option<&Node> {
-        // An alias refers to an earlier node, so this ends; the bound is for a broken tree.
+        // An alias refers to an earlier node, so this ends before the bound.
         for _ in 0..64 {
             let node = self.node(id)?;
             match node.kind {
@@ -89,12 +91,12 @@ impl Tree {
         None
     }
 
-    /// The key's place and the value's node in a map, also where the key comes by a merge (`<<`).
-    pub fn child(&self, map: NodeId, key: &str) -> Option<(Spot, NodeId)> {
+    /// The position of a key in a map, and the node of its value. The key may come from a merge (`<<`).
+    pub fn child(&self, map: NodeId, key: &str) -> Option<(Position, NodeId)> {
         self.child_within(map, key, 16)
     }
 
-    fn child_within(&self, map: NodeId, key: &str, depth: usize) -> Option<(Spot, NodeId)> {
+    fn child_within(&self, map: NodeId, key: &str, depth: usize) -> Option<(Position, NodeId)> {
         let Kind::Map(entries) = &self.target(map)?.kind else { return None };
         if let Some((_, at, id)) = entries.iter().find(|(k, _, _)| k == key) {
             return Some((*at, *id));
@@ -115,8 +117,8 @@ impl Tree {
         }
     }
 
-    /// The first merge key that does not name a map or a list of maps.
-    pub fn bad_merge(&self) -> Option<Spot> {
+    /// The first merge key whose value is neither a map nor a list of maps.
+    pub fn bad_merge(&self) -> Option<Position> {
         let is_map = |id: &NodeId| self.target(*id).is_some_and(|n| matches!(n.kind, Kind::Map(_)));
         let entries = self.nodes.iter().filter_map(|node| match &node.kind {
             Kind::Map(entries) => Some(entries),
@@ -132,23 +134,23 @@ impl Tree {
         Some(*at)
     }
 
-    fn add(&mut self, at: Spot, kind: Kind, size: u64) -> NodeId {
+    fn add(&mut self, at: Position, kind: Kind, size: u64) -> NodeId {
         self.nodes.push(Node { at, kind, size });
         self.nodes.len() - 1
     }
 }
 
-/// A map or list that is still open.
+/// A map or list whose end has not come yet.
 struct Open {
     id: NodeId,
-    /// In a map: the key that waits for its value.
-    key: Option<(String, Spot)>,
-    seen: HashMap<String, Spot>,
-    /// This collection is itself a key.
+    /// In a map: the key whose value comes next.
+    key: Option<(String, Position)>,
+    seen: HashMap<String, Position>,
+    /// Whether this collection is the key of a map.
     is_key: bool,
 }
 
-/// Puts nodes together as a parser reports them.
+/// Makes a tree from the events of a parser.
 #[derive(Default)]
 pub(super) struct Builder {
     tree: Tree,
@@ -163,7 +165,7 @@ impl Builder {
         })
     }
 
-    pub fn scalar(&mut self, at: Spot, text: &str) -> Option<NodeId> {
+    pub fn scalar(&mut self, at: Position, text: &str) -> Option<NodeId> {
         if self.in_key_position() {
             self.key(at, text);
             return None;
@@ -173,7 +175,7 @@ impl Builder {
         Some(id)
     }
 
-    fn key(&mut self, at: Spot, text: &str) {
+    fn key(&mut self, at: Position, text: &str) {
         let Some(open) = self.open.last_mut() else { return };
         open.key = Some((text.to_owned(), at));
         if let Some(first) = open.seen.get(text).copied() {
@@ -183,7 +185,7 @@ impl Builder {
         }
     }
 
-    /// Dotted path of the place that was reached.
+    /// The dotted path of the current position.
     fn path(&self) -> String {
         let mut path = String::new();
         for open in &self.open {
@@ -201,7 +203,7 @@ impl Builder {
         path
     }
 
-    pub fn start(&mut self, at: Spot, kind: Kind) -> NodeId {
+    pub fn start(&mut self, at: Position, kind: Kind) -> NodeId {
         let is_key = self.in_key_position();
         let id = self.tree.add(at, kind, 1);
         self.open.push(Open { id, key: None, seen: HashMap::new(), is_key });
@@ -211,7 +213,7 @@ impl Builder {
     pub fn end(&mut self) {
         let Some(open) = self.open.pop() else { return };
         if open.is_key {
-            let at = self.tree.node(open.id).map_or(Spot::default(), |n| n.at);
+            let at = self.tree.node(open.id).map_or(Position::default(), |n| n.at);
             if let Some(parent) = self.open.last_mut() {
                 parent.key = Some(("?".to_owned(), at));
             }
@@ -220,7 +222,7 @@ impl Builder {
         }
     }
 
-    fn alias(&mut self, at: Spot, anchor: usize) {
+    fn alias(&mut self, at: Position, anchor: usize) {
         let Some(to) = self.anchors.get(&anchor).copied() else { return };
         if self.in_key_position() {
             let text = match self.tree.target(to).map(|n| &n.kind) {
@@ -235,7 +237,7 @@ impl Builder {
         self.attach(id);
     }
 
-    /// Hangs a finished node below the open collection.
+    /// Adds a finished node to the innermost open collection.
     fn attach(&mut self, id: NodeId) {
         let size = self.tree.node(id).map_or(1, |n| n.size);
         let Some(open) = self.open.last_mut() else {
@@ -262,7 +264,7 @@ impl Builder {
     }
 }
 
-/// The places in a YAML text. Where the text is broken the tree ends early: serde says why.
+/// The positions in a YAML text. After a syntax error the rest is missing; serde_yaml reports the error.
 pub(super) fn of_yaml(text: &str) -> Tree {
     let mut builder = Builder::default();
     let mut documents = 0;
@@ -271,21 +273,21 @@ pub(super) fn of_yaml(text: &str) -> Tree {
         let (event, span) = match event {
             Ok(event) => event,
             Err(error) => {
-                // The scanner looks ahead in brackets, and meets its own limit before their events come.
+                // Within brackets the scanner looks ahead and reaches its own limit before the events come.
                 if error.info().contains("recursion limit") {
                     let at = error.marker();
-                    builder.tree.too_deep = Some(Spot { line: at.line(), column: at.col() + 1 });
+                    builder.tree.too_deep = Some(Position { line: at.line(), column: at.col() + 1 });
                 }
                 break;
             }
         };
-        let at = Spot::from(&span);
+        let at = Position::from(&span);
         match event {
             Event::MappingStart(..) | Event::SequenceStart(..) => depth += 1,
             Event::MappingEnd | Event::SequenceEnd => depth = depth.saturating_sub(1),
             _ => {}
         }
-        if depth > DEEPEST {
+        if depth > MAX_DEPTH {
             builder.tree.too_deep = Some(at);
             break;
         }
@@ -321,14 +323,14 @@ pub(super) fn of_yaml(text: &str) -> Tree {
     builder.finish()
 }
 
-/// The places in a JSON text that `serde_json` has accepted.
+/// The positions in a JSON text, which serde_json must have accepted.
 pub(super) fn of_json(text: &str) -> Tree {
     let mut builder = Builder::default();
     let mut chars = text.chars().peekable();
-    let mut next = Spot { line: 1, column: 1 };
-    let advance = |c: char, next: &mut Spot| {
+    let mut next = Position { line: 1, column: 1 };
+    let advance = |c: char, next: &mut Position| {
         if c == '\n' {
-            *next = Spot { line: next.line + 1, column: 1 };
+            *next = Position { line: next.line + 1, column: 1 };
         } else {
             next.column += 1;
         }

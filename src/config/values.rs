@@ -1,7 +1,6 @@
 //! How single values are written: durations, sizes, addresses, URLs, status ranges.
 //!
-//! In: the text of one value. Out: the value, or what is wrong with it and what to write. Pure; it
-//! knows neither the file nor the key.
+//! A parser gets the text of one value and knows neither its file nor its key.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
@@ -10,6 +9,7 @@ use ipnet::IpNet;
 
 use super::settings::{BaseUrl, Column, HostPattern};
 use crate::domain::cluster::HostPort;
+use crate::util::host;
 
 /// What is wrong with a value, and what to write instead.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,8 +31,8 @@ impl Problem {
 
 type Parsed<T> = Result<T, Problem>;
 
-/// Longest duration: nothing here waits longer than a year, and clocks cannot overflow.
-const LONGEST: u64 = 366 * 24 * 3600 * 1000;
+/// A year in milliseconds: long enough for every timeout, and too short to overflow a clock.
+const MAX_DURATION: u64 = 366 * 24 * 3600 * 1000;
 
 /// `500ms`, `30s`, `5m`, `1h`, `7d`, and combinations such as `1m30s`.
 pub(super) fn duration(text: &str) -> Parsed<Duration> {
@@ -43,7 +43,7 @@ pub(super) fn duration(text: &str) -> Parsed<Duration> {
     };
     if !text.is_empty() && text.chars().all(|c| c.is_ascii_digit() || matches!(c, '.' | '_')) {
         return Err(Problem::new(format!("the duration `{text}` has no unit"))
-            .hint(format!("write `{text}s` if seconds are meant ({UNITS})")));
+            .hint(format!("write `{text}s` for seconds ({UNITS})")));
     }
     let mut total: u64 = 0;
     let mut rest = text.trim();
@@ -68,7 +68,7 @@ pub(super) fn duration(text: &str) -> Parsed<Duration> {
         total = number.checked_mul(factor).and_then(|n| n.checked_add(total)).ok_or_else(wrong)?;
         rest = behind.trim_start();
     }
-    if total > LONGEST {
+    if total > MAX_DURATION {
         return Err(Problem::new(format!("the duration `{text}` is too long")).hint("write at most `366d`"));
     }
     Ok(Duration::from_millis(total))
@@ -91,7 +91,7 @@ pub(super) fn size(text: &str) -> Parsed<u64> {
     let factor: u64 = match unit.trim_start() {
         "" => {
             return Err(Problem::new(format!("the size `{text}` has no unit"))
-                .hint(format!("write `{text}B` if octets are meant ({UNITS})")));
+                .hint(format!("write `{text}B` for bytes ({UNITS})")));
         }
         "B" => 1,
         "KiB" => 1 << 10,
@@ -115,7 +115,7 @@ fn wrong_unit(text: &str, number: u64, unit: &str) -> Problem {
         .hint(format!("write `{number}{unit}` (B, KiB, MiB or GiB)"))
 }
 
-/// `20%`, 0 to 100, as a share of 1.
+/// `20%`, from 0% to 100%, as a fraction of 1.
 pub(super) fn percent(text: &str) -> Parsed<f64> {
     let text = text.trim();
     let wrong =
@@ -134,36 +134,27 @@ pub(super) fn percent(text: &str) -> Parsed<f64> {
     }
 }
 
-/// A DNS name: lower case, labels of letters, digits, `-` and `_`.
-pub(super) fn dns_name(text: &str) -> Parsed<String> {
+/// A DNS name, in lower case and without the root's dot.
+fn dns_name(text: &str) -> Parsed<String> {
     let name = text.trim().to_ascii_lowercase();
     let name = name.strip_suffix('.').unwrap_or(&name);
-    let label = |l: &str| {
-        !l.is_empty()
-            && l.len() <= 63
-            && l.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
-            && !l.starts_with('-')
-            && !l.ends_with('-')
-    };
-    let wrong = || Problem::new(format!("`{text}` is not a host name"));
-    if !name.is_ascii() {
-        return Err(wrong().hint("write an international name in its `xn--` form"));
+    if host::is_dns_name(name) {
+        return Ok(name.to_owned());
     }
-    if name.contains("://") {
-        return Err(wrong().hint("write the name alone, without scheme, port and path"));
-    }
-    if name.is_empty() || name.len() > 253 || !name.split('.').all(label) {
-        return Err(wrong());
-    }
-    // `10.0.0.300` is a mistyped address, not a name: no top level domain is a number.
-    if name.rsplit('.').next().is_some_and(|l| l.bytes().all(|b| b.is_ascii_digit())) {
-        return Err(Problem::new(format!("`{text}` is neither an address nor a host name")));
-    }
-    Ok(name.to_owned())
+    let wrong = Problem::new(format!("`{text}` is not a host name"));
+    Err(if !name.is_ascii() {
+        wrong.hint("write an international name in its `xn--` form")
+    } else if name.contains("://") {
+        wrong.hint("write the name alone, without scheme, port and path")
+    } else if host::ends_in_number(name) && !name.is_empty() {
+        Problem::new(format!("`{text}` is neither an address nor a host name"))
+    } else {
+        wrong
+    })
 }
 
-/// A host name or an address literal, an IPv6 one with or without brackets; stored without.
-pub(super) fn host(text: &str) -> Parsed<String> {
+/// A host name or an address literal. An IPv6 address may have brackets; the result has none.
+pub(super) fn host_name(text: &str) -> Parsed<String> {
     let text = text.trim();
     let bare = text.strip_prefix('[').and_then(|t| t.strip_suffix(']'));
     if let Ok(ip) = bare.unwrap_or(text).parse::<Ipv6Addr>() {
@@ -175,50 +166,15 @@ pub(super) fn host(text: &str) -> Parsed<String> {
     dns_name(text)
 }
 
-/// True for an address literal of the loopback net and for `localhost`.
-pub(super) fn is_loopback(host: &str) -> bool {
-    host.parse::<IpAddr>().map_or(host == "localhost" || host.ends_with(".localhost"), |ip| ip.is_loopback())
-}
-
-/// `host:port`, `[::1]:80`; without a port only where there is a default.
+/// `host:port` or `[::1]:80`. The port may be left out if there is a default.
 pub(super) fn host_port(text: &str, default: Option<u16>) -> Parsed<HostPort> {
     let text = text.trim();
-    let example = |t: &str| format!("write `host:port` such as `{t}`");
-    if let Some((scheme, rest)) = text.split_once("://") {
-        let rest = rest.split('/').next().unwrap_or(rest);
-        let port = if rest.contains(':') || default.is_some() {
-            String::new()
-        } else {
-            format!(":{}", if scheme == "https" { 443 } else { 80 })
-        };
-        return Err(
-            Problem::new(format!("`{text}` is a URL, not an address")).hint(format!("write `{rest}{port}`"))
-        );
-    }
+    refuse_url(text, default)?;
     if text.parse::<Ipv6Addr>().is_ok() {
         return Err(Problem::new(format!("the IPv6 address `{text}` needs brackets"))
             .hint(format!("write `[{text}]:{}`", default.unwrap_or(80))));
     }
-    let (name, port) = match text.strip_prefix('[').and_then(|t| t.split_once(']')) {
-        Some((name, behind)) => {
-            if name.parse::<Ipv6Addr>().is_err() {
-                return Err(
-                    Problem::new(format!("`{name}` is not an IPv6 address")).hint(example("[::1]:80"))
-                );
-            }
-            match behind.strip_prefix(':') {
-                Some(port) => (name, Some(port)),
-                None if behind.is_empty() => (name, None),
-                None => {
-                    return Err(Problem::new(format!("`{text}` is not an address")).hint(example("[::1]:80")));
-                }
-            }
-        }
-        None => match text.split_once(':') {
-            Some((name, port)) => (name, Some(port)),
-            None => (text, None),
-        },
-    };
+    let (name, port) = split_port(text)?;
     if name.is_empty() {
         return Err(Problem::new(format!("`{text}` has no host")).hint(example("0.0.0.0:80")));
     }
@@ -226,8 +182,8 @@ pub(super) fn host_port(text: &str, default: Option<u16>) -> Parsed<HostPort> {
         return Err(Problem::new(format!("`{text}` is a port without a host"))
             .hint(example(&format!("0.0.0.0:{name}"))));
     }
-    let host =
-        host(name).map_err(|p| Problem { hint: p.hint.or_else(|| Some(example("10.0.0.11:80"))), ..p })?;
+    let host = host_name(name)
+        .map_err(|p| Problem { hint: p.hint.or_else(|| Some(example("10.0.0.11:80"))), ..p })?;
     let port = match (port, default) {
         (Some(port), _) => port
             .parse::<u16>()
@@ -236,12 +192,41 @@ pub(super) fn host_port(text: &str, default: Option<u16>) -> Parsed<HostPort> {
             .ok_or_else(|| Problem::new(format!("`{port}` is not a port")).hint("write 1 to 65535"))?,
         (None, Some(port)) => port,
         (None, None) => {
-            return Err(
-                Problem::new(format!("`{text}` has no port")).hint(format!("write it like `{text}:80`"))
-            );
+            return Err(Problem::new(format!("`{text}` has no port")).hint(format!("write `{text}:80`")));
         }
     };
     Ok(HostPort { host, port })
+}
+
+fn example(address: &str) -> String {
+    format!("write `host:port` such as `{address}`")
+}
+
+fn refuse_url(text: &str, default: Option<u16>) -> Parsed<()> {
+    let Some((scheme, rest)) = text.split_once("://") else { return Ok(()) };
+    let rest = rest.split('/').next().unwrap_or(rest);
+    let port = match scheme {
+        _ if rest.contains(':') || default.is_some() => "",
+        "https" => ":443",
+        _ => ":80",
+    };
+    Err(Problem::new(format!("`{text}` is a URL, not an address")).hint(format!("write `{rest}{port}`")))
+}
+
+/// The host without brackets, and the text behind its colon.
+fn split_port(text: &str) -> Parsed<(&str, Option<&str>)> {
+    let Some((name, behind)) = text.strip_prefix('[').and_then(|t| t.split_once(']')) else {
+        return Ok(text.split_once(':').map_or((text, None), |(name, port)| (name, Some(port))));
+    };
+    if name.parse::<Ipv6Addr>().is_err() {
+        return Err(Problem::new(format!("`{name}` is not an IPv6 address")).hint(example("[::1]:80")));
+    }
+    match behind.strip_prefix(':') {
+        None if !behind.is_empty() => {
+            Err(Problem::new(format!("`{text}` is not an address")).hint(example("[::1]:80")))
+        }
+        port => Ok((name, port)),
+    }
 }
 
 /// An absolute `http` or `https` URL.
@@ -254,22 +239,24 @@ pub(super) fn url(text: &str) -> Parsed<BaseUrl> {
     let https = match scheme.to_ascii_lowercase().as_str() {
         "http" => false,
         "https" => true,
-        _ => return Err(wrong("only http and https are understood")),
+        _ => return Err(wrong("only http and https are supported")),
     };
     if rest.chars().any(|c| c.is_control() || c.is_whitespace() || !c.is_ascii()) {
-        return Err(wrong("it has a blank or a character outside ASCII").hint("percent-encode it"));
+        return Err(wrong("it has a space or a character outside ASCII").hint("percent-encode it"));
     }
     if rest.contains('#') {
-        return Err(wrong("a fragment (`#`) is never sent"));
+        return Err(wrong("it has a fragment (`#`), which is never sent"));
     }
     let cut = rest.find(['/', '?']).unwrap_or(rest.len());
     let (authority, path) = rest.split_at_checked(cut).unwrap_or((rest, ""));
     if authority.contains('@') {
-        return Err(wrong("it holds a user or password").hint("use the `auth` or `token_file` key"));
+        return Err(
+            wrong("it contains a user or password").hint("write them into the `auth` or `token_file` key")
+        );
     }
     let at = host_port(authority, Some(if https { 443 } else { 80 }))?;
     if at.port == 0 {
-        return Err(wrong("port 0 cannot be connected to"));
+        return Err(wrong("nothing can be reached at port 0"));
     }
     let path = match path {
         p if p.starts_with('?') => format!("/{p}"),
@@ -330,9 +317,9 @@ pub(super) fn host_pattern(text: &str) -> Parsed<HostPattern> {
     }
     if text.contains('*') {
         return Err(Problem::new(format!("`{text}` is not a host pattern"))
-            .hint("`*` may stand only for the first part, as in `*.acme.example`"));
+            .hint("`*` is allowed only for the first part, as in `*.acme.example`"));
     }
-    host(text).or_else(|_| pattern_name(text, text)).map(HostPattern::Exact)
+    host_name(text).or_else(|_| pattern_name(text, text)).map(HostPattern::Exact)
 }
 
 fn pattern_name(text: &str, name: &str) -> Parsed<String> {
@@ -345,7 +332,7 @@ fn pattern_name(text: &str, name: &str) -> Parsed<String> {
     dns_name(name)
 }
 
-/// `200-499` or `404`, inclusive.
+/// `200-499` or `404`; a range includes both ends.
 pub(super) fn status_range(text: &str) -> Parsed<(u16, u16)> {
     let status = |t: &str| t.trim().parse::<u16>().ok().filter(|s| (100..=599).contains(s));
     let range = match text.split_once('-') {
@@ -357,12 +344,12 @@ pub(super) fn status_range(text: &str) -> Parsed<(u16, u16)> {
         Some((low, high)) => {
             Err(Problem::new(format!("the range `{text}` is empty")).hint(format!("write `{high}-{low}`")))
         }
-        None => Err(Problem::new(format!("`{text}` is not a range of statuses"))
-            .hint("write `200-499` or `200`, 100 to 599")),
+        None => Err(Problem::new(format!("`{text}` is not a range of HTTP statuses"))
+            .hint("write `200-499` or `200`, from 100 to 599")),
     }
 }
 
-/// A view column: a number from 0, or a programmatic name.
+/// The number of a view column from 0, or its programmatic name.
 pub(super) fn column(text: &str) -> Parsed<Column> {
     let text = text.trim();
     if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
@@ -378,7 +365,7 @@ pub(super) fn column(text: &str) -> Parsed<Column> {
     Ok(Column::Name(text.to_owned()))
 }
 
-/// The word of `known` that `text` is most like, if it is like any.
+/// The word of `known` that `text` was probably meant to be.
 pub(super) fn similar<'a>(text: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let folded = text.to_lowercase();
     known

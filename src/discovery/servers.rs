@@ -18,6 +18,7 @@ use crate::discovery::domino::view_entries::reader::{
 use crate::discovery::domino::{Client, Sessions};
 use crate::domain::cluster::HostPort;
 use crate::domain::cluster::ServerName;
+use crate::util::host::is_host;
 pub use hold::MembersHold;
 
 /// For the resolver, for each of `from`.
@@ -316,7 +317,8 @@ fn address(row: &Row, column: &Column) -> Option<String> {
     })?;
     let hosts: Vec<&str> = values.iter().map(|value| without_port(value.trim())).collect();
     let ip = hosts.iter().find(|host| host.parse::<IpAddr>().is_ok());
-    ip.or_else(|| hosts.iter().find(|host| is_host(host))).map(|host| (*host).to_owned())
+    ip.or_else(|| hosts.iter().find(|host| is_host(host.trim_end_matches('.'))))
+        .map(|host| (*host).to_owned())
 }
 
 /// `10.0.0.11:1352` and `[::1]` without what surrounds the address.
@@ -331,19 +333,6 @@ fn without_port(text: &str) -> &str {
         Some((host, port)) if port.parse::<u16>().is_ok() => host,
         _ => text,
     }
-}
-
-fn is_host(text: &str) -> bool {
-    if text.parse::<IpAddr>().is_ok() {
-        return true;
-    }
-    let label = |label: &str| {
-        !label.is_empty()
-            && label.len() <= 63
-            && !label.starts_with('-')
-            && label.bytes().all(|octet| octet.is_ascii_alphanumeric() || octet == b'-' || octet == b'_')
-    };
-    text.len() <= 253 && text.trim_end_matches('.').split('.').all(label)
 }
 
 /// The port if it is on. `1` and `Enabled` are on; without a status the port itself says so.

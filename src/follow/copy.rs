@@ -25,8 +25,8 @@ const LARGEST: u64 = 4 << 20;
 /// # Errors
 /// When there is none, or it is no text.
 pub fn load(path: &Path) -> io::Result<(Arc<str>, u64)> {
-    let octets = Disk.read(path, LARGEST + SIGNATURE.len() as u64)?.octets;
-    let text = String::from_utf8(octets).map_err(|_| io::Error::other("it is not UTF-8 text"))?;
+    let bytes = Disk.read(path, LARGEST + SIGNATURE.len() as u64)?.bytes;
+    let text = String::from_utf8(bytes).map_err(|_| io::Error::other("it is not UTF-8 text"))?;
     let text = text.strip_prefix(SIGNATURE).unwrap_or(&text);
     let at = std::fs::metadata(path)?.modified().ok().and_then(|t| t.duration_since(UNIX_EPOCH).ok());
     Ok((text.into(), at.map_or(0, crate::util::clock::whole_ms)))

@@ -1,6 +1,6 @@
 //! The host and port that a request is for.
 
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 
 use http::{Version, header};
 use pingora_http::RequestHeader;
@@ -8,6 +8,7 @@ use pingora_proxy::Session;
 
 use crate::config::settings::Listener;
 use crate::state::{Snapshot, hosts};
+use crate::util::host::is_authority;
 
 /// The authority of a request; `None` where it names no valid host.
 pub(super) fn of_request(session: &Session, tls: bool) -> Option<Box<str>> {
@@ -18,7 +19,9 @@ pub(super) fn of_request(session: &Session, tls: bool) -> Option<Box<str>> {
 fn named(head: &RequestHeader) -> Option<Box<str>> {
     let authority = head.uri.authority().map(http::uri::Authority::as_str);
     let text = authority.or_else(|| head.headers.get(header::HOST).and_then(|h| h.to_str().ok()))?.trim();
-    is_authority(text).then(|| text.into())
+    // An empty port is no port (RFC 3986 section 3.2.3).
+    let host_and_port = text.strip_suffix(':').unwrap_or(text);
+    is_authority(host_and_port.as_bytes()).then(|| text.into())
 }
 
 /// The address that an HTTP/1.0 client without Host connected to: links with this address work. `None` for
@@ -41,24 +44,6 @@ fn default_port(tls: bool) -> u16 {
     if tls { 443 } else { 80 }
 }
 
-/// `www.acme.example`, `10.0.0.1:8080`, `[2001:db8::1]:443`.
-fn is_authority(text: &str) -> bool {
-    let (is_host, port) = match text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
-        Some((address, rest)) => {
-            let Some(port) = rest.strip_prefix(':').or(rest.is_empty().then_some("")) else { return false };
-            (address.parse::<Ipv6Addr>().is_ok(), port)
-        }
-        None => {
-            let (host, port) = text.split_once(':').unwrap_or((text, ""));
-            let allowed = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b'_' | b'~');
-            (!host.is_empty() && host.bytes().all(allowed), port)
-        }
-    };
-    // An empty port is the default one (RFC 3986 section 3.2.3).
-    let is_port = port.is_empty() || port.bytes().all(|b| b.is_ascii_digit()) && port.parse::<u16>().is_ok();
-    is_host && is_port
-}
-
 /// The same host over TLS. A client that wrote the listener's own port connects directly, so it gets the port of the
 /// listener with TLS; any other client comes through a port mapping, which has the default port.
 pub(super) fn over_tls(snapshot: &Snapshot, listener: Option<&Listener>, authority: &str) -> String {
@@ -74,10 +59,17 @@ pub(super) fn over_tls(snapshot: &Snapshot, listener: Option<&Listener>, authori
 
 #[cfg(test)]
 mod tests {
-    use super::is_authority;
+    use pingora_http::RequestHeader;
+
+    use super::named;
 
     #[test]
     fn a_host_is_a_name_or_an_address_with_or_without_a_port() {
+        let is_authority = |text: &str| {
+            let mut head = RequestHeader::build("GET", b"/", None).unwrap();
+            head.insert_header("host", text).unwrap();
+            named(&head).is_some_and(|authority| *authority == *text)
+        };
         for good in
             ["www.acme.example", "a_b~c:80", "10.0.0.1:", "[2001:db8::1]", "[::1]:8443", "localhost:65535"]
         {

@@ -5,6 +5,7 @@ pub mod clock;
 pub mod crypto;
 pub mod descriptor;
 pub mod durable;
+pub mod host;
 pub(crate) mod percent;
 pub mod token;
 pub mod visible;

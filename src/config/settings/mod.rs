@@ -1,9 +1,7 @@
-//! The configuration as the rest of the program sees it: types that cannot be wrong. Here the process as a
-//! whole, in `cluster` what one cluster says.
+//! The configuration as the rest of the program sees it.
 //!
-//! In: nothing. [`super::load`] fills these from the YAML file. Out: plain immutable data. It never
-//! names YAML, and no field needs a further check: host names are split, units are converted,
-//! secrets are read, cross references hold.
+//! [`super::load`] fills these types. No field needs a further check: units are converted, secrets are read, and every
+//! name that refers to something is known. This file has the process as a whole, the others have one cluster.
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -15,44 +13,48 @@ use ipnet::IpNet;
 use super::file_access::FileAccess;
 
 mod cluster;
+mod policy;
+mod servers;
 
 pub use cluster::*;
+pub use policy::*;
+pub use servers::*;
 
-/// Everything one configuration file says.
+/// Everything in a configuration file.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// The file it came from, for messages.
     pub file: PathBuf,
-    /// Pingora's own `ServerConf`, validated; threads, pool size, grace period.
+    /// Pingora's own settings: threads, pool size, grace period.
     pub pingora: Arc<pingora::server::configuration::ServerConf>,
-    /// The certificates of `pingora.ca_file`, DER: trusted where a cluster's `upstream_tls` names no `ca_file`.
+    /// The certificates of `pingora.ca_file` in DER, for clusters whose `upstream_tls` has no `ca_file`.
     pub upstream_ca: Option<Arc<Vec<Vec<u8>>>>,
-    /// `pingora.pid_file` where the file names one; written also in the foreground.
+    /// `pingora.pid_file`. Unlike Pingora, we also write it in the foreground.
     pub pid_file: Option<PathBuf>,
-    /// At least one.
+    /// The listeners for browsers; at least one.
     pub listeners: Vec<Listener>,
     /// Where restrictions and a generated affinity key are kept.
     pub state_dir: Option<PathBuf>,
-    /// What a client may do.
+    /// Limits of each client and of the process.
     pub limits: Limits,
-    /// Directory of the shop's own pages.
+    /// The directory of pages that replace the built-in ones.
     pub pages_dir: Option<PathBuf>,
-    /// The admin listener.
+    /// The listener for administrators.
     pub admin: Admin,
-    /// The statistics receiver.
+    /// The listener that receives Domino's statistics.
     pub statpub: Option<Statpub>,
-    /// Where requests are logged.
+    /// Where and how requests are logged.
     pub access_log: AccessLog,
-    /// In the file's order; at least one unless `follow` is set.
+    /// In the order of the file; at least one unless `follow` is set.
     pub clusters: Vec<Arc<Cluster>>,
-    /// The same as YAML with aliases and merge keys written out, for other ICMs; `None` without clusters. It
-    /// names secret files, it does not hold secrets.
+    /// The same as YAML, for other ICMs: aliases and merge keys are written out. It names secret files and holds no
+    /// secrets. `None` without clusters.
     pub clusters_yaml: Option<Arc<str>>,
-    /// `get_configuration_from`: take `clusters` from another ICM.
+    /// The other ICM that `clusters` come from.
     pub follow: Option<Follow>,
 }
 
-/// A secret that never shows in a log or a debug print.
+/// A secret, which `Debug` does not show.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(pub Arc<[u8]>);
 
@@ -62,95 +64,95 @@ impl std::fmt::Debug for Secret {
     }
 }
 
-/// `get_configuration_from`.
+/// `get_configuration_from`: another ICM that has the clusters.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Follow {
-    /// `http` or `https` URL of the other ICM's `/config`.
+    /// The URL of its `/config`.
     pub url: BaseUrl,
-    /// CA of the other ICM's admin listener.
+    /// Its certificates are trusted for this URL.
     pub ca_file: Option<PathBuf>,
-    /// The certificates of `ca_file`, DER.
+    /// The certificates of `ca_file` in DER.
     pub ca: Option<Arc<Vec<Vec<u8>>>>,
-    /// Its token.
+    /// The token of its admin listener.
     pub token: Option<Secret>,
-    /// How often.
+    /// How often it is asked.
     pub refresh: Duration,
-    /// Last good copy.
+    /// Where its last good configuration is kept for the next start.
     pub cache: Option<PathBuf>,
-    /// Files that what comes may name.
+    /// Which files its configuration may name.
     pub files: FileAccess,
 }
 
-/// One listening address.
+/// A listener for browsers.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Listener {
-    /// As written; the key of the socket hand-over.
+    /// Identifies the socket when a new process takes it over.
     pub address: SocketAddr,
-    /// Answer 308 to the same URL with `https`.
+    /// Whether every request is redirected (308) to the same URL with `https`.
     pub redirect_to_https: bool,
-    /// Peers whose `X-Forwarded-For` and `-Proto` are believed.
+    /// Peers whose `X-Forwarded-For` and `X-Forwarded-Proto` are trusted.
     pub trusted_proxies: Vec<IpNet>,
-    /// TLS when present.
+    /// `None` means plain HTTP.
     pub tls: Option<ListenerTls>,
 }
 
-/// TLS of a listener. The files were checked when the configuration was loaded.
+/// TLS of a listener. The loader has checked the files.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ListenerTls {
-    /// First is the default; at least one.
+    /// At least one; the first is for clients without a matching SNI.
     pub certificates: Vec<CertificateFiles>,
-    /// Offer HTTP/2 by ALPN.
+    /// Whether HTTP/2 is offered by ALPN.
     pub h2: bool,
-    /// Ask for client certificates signed by these.
+    /// Clients must show a certificate that one of these has issued.
     pub client_ca_file: Option<PathBuf>,
-    /// The certificates of `client_ca_file`, DER.
+    /// The certificates of `client_ca_file` in DER.
     pub client_ca: Option<Arc<Vec<Vec<u8>>>>,
 }
 
-/// A certificate chain and its key, PEM.
+/// A certificate chain and its key in PEM.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CertificateFiles {
-    /// Chain, leaf first.
+    /// The chain, the server's own certificate first.
     pub cert: PathBuf,
-    /// Private key.
+    /// The private key of the certificate.
     pub key: PathBuf,
 }
 
-/// What a client may do, before any cluster is chosen. Sizes in bytes; 0 means no limit only where said.
+/// Limits that hold before a cluster is chosen. Sizes are in bytes. 0 means no limit only where that is said.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Limits {
-    /// Header fields of a request.
+    /// Number of header fields of a request.
     pub header_count: usize,
-    /// All header fields together.
+    /// Size of all header fields together.
     pub header_bytes: u64,
-    /// Request target.
+    /// Size of the request target.
     pub uri_bytes: u64,
-    /// The whole head from its first octet.
+    /// For a whole request head, from its first byte on.
     pub header_timeout: Duration,
-    /// Keep-alive connection without a request.
+    /// For a connection without a request.
     pub idle_timeout: Duration,
-    /// TLS handshake.
+    /// For a TLS handshake.
     pub handshake_timeout: Duration,
-    /// Octets a second, mean over 30 s.
+    /// Bytes a second that a client must send or take, averaged over 30 s; 0: no limit.
     pub min_rate: u64,
-    /// Idle WebSocket.
+    /// For a WebSocket without data.
     pub websocket_idle: Duration,
-    /// Open connections.
+    /// Open connections of all clients; 0: no limit.
     pub connections: usize,
-    /// Connections of one client address; 0 = no limit.
+    /// Open connections of one client address; 0: no limit.
     pub per_client_connections: usize,
-    /// Requests a second of one client address; 0 = no limit.
+    /// Requests a second of one client address; 0: no limit.
     pub per_client_requests: usize,
-    /// Requests of one client address at a time; 0 = no limit.
+    /// Requests in flight of one client address; 0: no limit.
     pub per_client_in_flight: usize,
-    /// Networks whose clients have no limits of their own.
+    /// Networks whose clients have no `per_client` limits.
     pub per_client_exempt: Vec<IpNet>,
-    /// Requests of one HTTP/2 connection at a time.
+    /// Requests in flight of one HTTP/2 connection.
     pub http2_streams: u32,
 }
 
 impl Limits {
-    /// Whether no `per_client` limit applies to this address.
+    /// Whether this client has no `per_client` limits.
     #[must_use]
     pub fn is_exempt(&self, client: IpAddr) -> bool {
         self.per_client_exempt.iter().any(|network| network.contains(&client))
@@ -178,55 +180,55 @@ impl Default for Limits {
     }
 }
 
-/// The admin listener.
+/// `admin`: the listener for administrators.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Admin {
-    /// Loopback unless a token is set.
+    /// A loopback address unless there is a token.
     pub address: SocketAddr,
-    /// Required off loopback.
+    /// Callers must send it as a bearer token.
     pub token: Option<Secret>,
-    /// TLS, also for statpub.
+    /// `None`: plain HTTP. Also for the `statpub` listener.
     pub tls: Option<CertificateFiles>,
 }
 
-/// The receiver of Domino's statistics.
+/// `statpub`: the listener that receives Domino's statistics.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Statpub {
-    /// Where it listens.
+    /// The address to listen on.
     pub address: SocketAddr,
-    /// Bearer token.
+    /// Servers must send it as a bearer token.
     pub token: Option<Secret>,
-    /// Networks beside the servers' own addresses.
+    /// Networks that may send, beside the addresses of the servers.
     pub allow: Vec<IpNet>,
 }
 
-/// The access log.
+/// `access_log`: where and how requests are logged.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AccessLog {
-    /// Where to.
+    /// Where the log goes.
     pub target: LogTarget,
-    /// How.
+    /// What a line looks like.
     pub format: LogFormat,
 }
 
 /// Where a log goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LogTarget {
-    /// `stdout`.
+    /// The standard output, `stdout`.
     Stdout,
-    /// `stderr`.
+    /// The standard error, `stderr`.
     Stderr,
-    /// A file, reopened on USR1.
+    /// A file, which is opened again on USR1.
     File(PathBuf),
 }
 
-/// The shape of an access log line.
+/// The format of access log lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {
-    /// Apache's combined format and our fields after it.
+    /// Apache's combined format, followed by our own fields.
     Combined,
-    /// One JSON object a line.
+    /// A JSON object in each line.
     Json,
-    /// Nothing.
+    /// No request is logged.
     Off,
 }

@@ -65,7 +65,7 @@ fn an_unknown_key_comes_with_a_suggestion_and_a_caret() {
 #[test]
 fn unknown_keys_are_errors_everywhere() {
     wrong_on_top("listenerz: []", 1, "listenerz", &["did you mean `listeners`?"]);
-    wrong_on_top("failover: {}", 1, "failover", &["it belongs into `clusters[]`"]);
+    wrong_on_top("failover: {}", 1, "failover", &["it belongs in `clusters[]`"]);
     wrong_on_top("12: {}", 1, "12", &["unknown key"]);
     wrong_on_top(
         "limits: { per_client: { conections: 1 } }",
@@ -130,7 +130,7 @@ fn the_keys_of_pingora_are_those_that_pingora_has() {
 fn durations_need_a_unit() {
     wrong_in_cluster("probe: { interval: 5 }", 24, "probe.interval", &["no unit", "write `5s`"]);
     wrong_in_cluster("probe: { interval: 5sec }", 24, "probe.interval", &["ms, s, m, h or d"]);
-    wrong_in_cluster("probe: { interval: 0s }", 24, "probe.interval", &["may not be zero"]);
+    wrong_in_cluster("probe: { interval: 0s }", 24, "probe.interval", &["must not be zero"]);
     wrong_in_cluster("probe: { interval: 900d }", 24, "probe.interval", &["too long"]);
     wrong_in_cluster("probe: { interval: -5s }", 24, "probe.interval", &["not a duration"]);
     wrong_in_cluster("probe: { interval: 1.5s }", 24, "probe.interval", &["not a duration"]);
@@ -318,7 +318,7 @@ fn a_password_does_not_travel_in_clear_text_unasked() {
 #[test]
 fn logins_are_checked() {
     let both = "{ auth: { basic: { user: A, password_file: /etc/icm/password }, session: { user: A, password_file: /etc/icm/password }, allow_plaintext: true } }";
-    wrong_directory(both, 80, ".auth.session", &["beside `basic`"]);
+    wrong_directory(both, 80, ".auth.session", &["together with `basic`"]);
     wrong_directory("{ auth: { allow_plaintext: true } }", 18, ".auth", &["how to log in"]);
     let missing = "{ auth: { basic: { user: A, password_file: /etc/icm/nothing } } }";
     wrong_directory(missing, 59, ".auth.basic.password_file", &["cannot read /etc/icm/nothing"]);
@@ -384,7 +384,7 @@ fn clusters_are_needed_unless_another_icm_has_them() {
     let follow = "get_configuration_from: { url: \"https://icm1/config\" }\n";
     let settings = load(&format!("{listener}{follow}")).unwrap().settings;
     assert!(settings.clusters.is_empty() && settings.follow.is_some());
-    wrong_on_top(follow.trim(), 1, "get_configuration_from", &["beside `clusters`"]);
+    wrong_on_top(follow.trim(), 1, "get_configuration_from", &["together with `clusters`"]);
     for token in ["", ", token_file: /etc/icm/token"] {
         let plain = format!("get_configuration_from: {{ url: \"http://icm1/config\"{token} }}\n");
         wrong(&format!("{listener}{plain}"), 2, 32, "get_configuration_from.url", &["in clear text"]);
@@ -414,7 +414,7 @@ fn broken_yaml_is_told_with_its_place() {
         9,
         5,
         "clusters[0].mode",
-        &["stands twice", "first in line 8"],
+        &["is there twice", "first in line 8"],
     );
     wrong(&cluster("    probe: { <<: 5 }\n"), 8, 14, "", &["merge key"]);
 }
@@ -459,12 +459,26 @@ fn errors_in_a_directory_file_name_that_file() {
 }
 
 #[test]
+fn a_replica_that_a_small_json_file_lists_twice_is_named_by_its_line() {
+    let text = cluster("").replace("{ source: cldbdir }", "{ file: /d.json }");
+    let replica = r#"{ "server": "Web1/Acme" }"#;
+    let json = format!(
+        "[ {{ \"path\": \"a.nsf\", \"replica_id\": \"C1257A000041D2E0\", \"replicas\": [\n{replica},\n{replica} ] }} ]"
+    );
+    let warnings = load_from(&text, &Virtual::default().with("/d.json", json, 0o644)).unwrap().warnings;
+    assert!(
+        matches!(&warnings[..], [w] if w.location.line == 3 && w.text.contains("listed twice")),
+        "{warnings:?}"
+    );
+}
+
+#[test]
 fn what_is_nested_too_deeply_is_refused_at_its_place_without_being_read() {
     for open in ["[", "{a: ", "- ", "? ", "[{a: "] {
         let text = format!("listeners:\n  {}", open.repeat(300_000));
         let errors = load_from(&text, &Virtual::default()).unwrap_err();
         assert_eq!((errors.len(), errors[0].line), (1, 2));
-        assert!(errors[0].message.contains("more than 64 lists and maps"), "{}", errors[0]);
+        assert!(errors[0].message.contains("nested deeper than 64 levels"), "{}", errors[0]);
     }
 }
 
@@ -475,7 +489,7 @@ fn secret_files_that_others_may_read_are_refused() {
         ("secret\n", 0o644, "run `chmod o-rwx /t`"),
         ("\n", 0o600, "the file is empty"),
         ("a\nb\n", 0o600, "more than one line"),
-        ("two words\n", 0o600, "holds a blank"),
+        ("two words\n", 0o600, "has a space"),
     ] {
         let errors = load_from(&text, &Virtual::default().with("/t", content, mode)).unwrap_err();
         let shown = errors[0].to_string();
@@ -486,7 +500,7 @@ fn secret_files_that_others_may_read_are_refused() {
     let text = cluster("    affinity: { secret_file: /k }\n");
     for content in ["", "short\n", "long enough for a key\nshort\n"] {
         let errors = load_from(&text, &Virtual::default().with("/k", content, 0o600)).unwrap_err();
-        assert!(errors[0].to_string().contains("at least 16 octets"), "{}", errors[0]);
+        assert!(errors[0].to_string().contains("at least 16 bytes"), "{}", errors[0]);
     }
 }
 
@@ -545,7 +559,7 @@ fn what_is_allowed_but_seldom_meant_is_a_warning() {
         let loaded = load(&text).unwrap_or_else(|e| panic!("{e:?}\n{text}"));
         let warnings = loaded.warnings;
         assert_eq!(warnings.len(), 1, "{warnings:?}");
-        assert_eq!(warnings[0].place.line, line, "{}", warnings[0]);
+        assert_eq!(warnings[0].location.line, line, "{}", warnings[0]);
         assert!(warnings[0].text.contains(part), "{}", warnings[0]);
     }
 }

@@ -3,6 +3,6 @@
 mod conf_folder;
 mod defaults;
 mod errors;
-mod not_yet;
+mod ignored_keys;
 mod places;
 mod support;

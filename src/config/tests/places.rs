@@ -5,7 +5,7 @@ use std::path::Path;
 use proptest::prelude::*;
 
 use super::super::load_with;
-use super::super::tree::{Spot, of_json, of_yaml};
+use super::super::tree::{Position, of_json, of_yaml};
 use super::support::{FULL_FILES, cluster, load};
 
 #[test]
@@ -13,22 +13,22 @@ fn keys_and_values_have_their_places() {
     let tree = of_yaml("# ä\na:\n  - b: 1\n    'ü': { c: x }\n");
     let root = tree.root.unwrap();
     let (at, list) = tree.child(root, "a").unwrap();
-    assert_eq!(at, Spot { line: 2, column: 1 });
+    assert_eq!(at, Position { line: 2, column: 1 });
     let map = tree.element(list, 0).unwrap();
     let (at, flow) = tree.child(map, "ü").unwrap();
-    assert_eq!(at, Spot { line: 4, column: 5 });
+    assert_eq!(at, Position { line: 4, column: 5 });
     let (at, value) = tree.child(flow, "c").unwrap();
-    assert_eq!(at, Spot { line: 4, column: 12 });
-    assert_eq!(tree.node(value).unwrap().at, Spot { line: 4, column: 15 });
+    assert_eq!(at, Position { line: 4, column: 12 });
+    assert_eq!(tree.node(value).unwrap().at, Position { line: 4, column: 15 });
 }
 
 #[test]
 fn json_has_places_too() {
     let tree = of_json("{\n\t\"a\": [ 1, \"x\\\"]\", { \"b\\u0041\": null } ]\n}");
     let (at, list) = tree.child(tree.root.unwrap(), "a").unwrap();
-    assert_eq!(at, Spot { line: 2, column: 2 });
+    assert_eq!(at, Position { line: 2, column: 2 });
     let map = tree.element(list, 2).unwrap();
-    assert_eq!(tree.child(map, "bA").unwrap().0, Spot { line: 2, column: 22 });
+    assert_eq!(tree.child(map, "bA").unwrap().0, Position { line: 2, column: 22 });
 }
 
 #[test]

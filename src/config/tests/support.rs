@@ -15,8 +15,8 @@ use super::super::{ConfigError, Content, Files, Loaded, load_with};
 pub struct Virtual(HashMap<PathBuf, Content>);
 
 impl Virtual {
-    pub fn with(mut self, path: &str, octets: impl AsRef<[u8]>, mode: u32) -> Self {
-        self.0.insert(path.into(), Content { octets: octets.as_ref().to_vec(), mode });
+    pub fn with(mut self, path: &str, bytes: impl AsRef<[u8]>, mode: u32) -> Self {
+        self.0.insert(path.into(), Content { bytes: bytes.as_ref().to_vec(), mode });
         self
     }
 }
@@ -40,7 +40,7 @@ impl Files for Virtual {
 pub fn certificate(days: i64) -> (String, String) {
     let key = KeyPair::generate().unwrap();
     let mut params = CertificateParams::new(vec!["www.acme.example".to_owned()]).unwrap();
-    // Around the clock of the machine, without naming the crate for dates that rcgen uses.
+    // ClusterDefaults the clock of the machine, without naming the crate for dates that rcgen uses.
     let now = std::time::SystemTime::now();
     let days_from_now = |days: i64| {
         let span = std::time::Duration::from_secs(days.unsigned_abs() * 86_400);
@@ -66,7 +66,7 @@ pub static FULL_FILES: LazyLock<Virtual> = LazyLock::new(|| {
         .with("/etc/icm/password", "geheim und länger", 0o600)
         .with(
             "/etc/icm/affinity.key",
-            "a key of sixteen or more octets\nthe key that was used before\n",
+            "a key of sixteen or more bytes\nthe key that was used before\n",
             0o400,
         )
         .with(

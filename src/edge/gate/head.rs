@@ -4,11 +4,12 @@
 //! its length and the framing of the body. Lines are judged in order, each once, so that what comes in pieces is
 //! judged like what comes at once.
 
+use super::Limits;
 use super::fields::{Fields, Next};
 use super::octets::{LineEnd, is_token_octet, line_end, trim};
 use super::refusal::{self, Refusal};
 use super::request_line::{self, RequestLine};
-use super::{Limits, host};
+use crate::util::host;
 
 /// How the end of a body is found (RFC 9112 section 6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -125,7 +126,7 @@ impl Head {
                 let same = named.is_none_or(|named| named.eq_ignore_ascii_case(value));
                 match value {
                     [] => return Err(refusal::HOST_MISSING),
-                    name if !host::is_valid(name) => return Err(refusal::HOST),
+                    name if !host::is_authority(name) => return Err(refusal::HOST),
                     _ if !same => return Err(refusal::HOST_AND_TARGET),
                     _ => {
                         self.has_host = true;

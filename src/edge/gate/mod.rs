@@ -13,7 +13,6 @@
 mod chunked;
 mod fields;
 mod head;
-mod host;
 mod octets;
 mod refusal;
 mod request_line;

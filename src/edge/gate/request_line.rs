@@ -4,9 +4,9 @@
 //! method, target and version, and every form of target that is served here; it decodes nothing.
 
 use super::Limits;
-use super::host;
 use super::octets::{TargetBytes, target_bytes, token_length, with_flaws};
 use super::refusal::{self, Refusal};
+use crate::util::host;
 
 /// The longest registered method has 17 octets (<https://www.iana.org/assignments/http-methods>).
 const LONGEST_METHOD: usize = 32;
@@ -92,5 +92,5 @@ pub(super) fn authority(method: &[u8], target: &[u8]) -> Result<Option<(usize, u
     let end = memchr::memchr2(b'/', b'?', rest).unwrap_or(rest.len());
     let authority = rest.get(..end).unwrap_or_default();
     let start = target.len() - rest.len();
-    if host::is_valid(authority) { Ok(Some((start, start + end))) } else { Err(refusal::TARGET_FORM) }
+    if host::is_authority(authority) { Ok(Some((start, start + end))) } else { Err(refusal::TARGET_FORM) }
 }

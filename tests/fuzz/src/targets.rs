@@ -48,7 +48,7 @@ struct Nowhere;
 
 impl Files for Nowhere {
     fn read(&self, _: &Path, _: u64) -> io::Result<Content> {
-        Ok(Content { octets: b"0123456789abcdef0123456789abcdef\n".to_vec(), mode: 0o600 })
+        Ok(Content { bytes: b"0123456789abcdef0123456789abcdef\n".to_vec(), mode: 0o600 })
     }
 
     fn is_dir(&self, _: &Path) -> bool {

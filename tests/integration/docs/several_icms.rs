@@ -30,7 +30,7 @@ impl Files for Machine {
             Some("key") => &self.key,
             _ => "a-token-of-many-characters",
         };
-        Ok(Content { octets: text.as_bytes().to_vec(), mode: 0o600 })
+        Ok(Content { bytes: text.as_bytes().to_vec(), mode: 0o600 })
     }
     fn is_dir(&self, _path: &Path) -> bool {
         true

@@ -1,8 +1,7 @@
-//! A large JSON directory file, read as a stream.
+//! A directory in a JSON file.
 //!
-//! In: the text of a file that is too large for a tree of values with a place for each. Out: its replicas in a
-//! draft, or the first error with line and column. What is right here is right for the precise reader of small
-//! files, too; that one finds all errors of a file and says more about each.
+//! The file is read as a stream: it may have millions of replicas. Only if something is wrong, and the file is small
+//! enough, it is read again as a tree of values with their positions, which finds all errors and says more about each.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -10,27 +9,89 @@ use std::fmt;
 use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
 
-use super::directory::{Seen, mark, replica_id, server};
+use super::directory_entries::{Seen, databases, mark, replica_id, server};
+use super::document::Document;
+use super::reader::Item;
+use super::tree::{self, Position};
 use super::values::Problem;
 use crate::domain::cluster::ServerName;
-use crate::domain::directory::index::Draft;
-use crate::domain::directory::{Entry, Mark};
+use crate::domain::directory::{Draft, Entry, Mark};
 
-/// What was found in the file.
-#[derive(Debug, Default)]
-pub(super) struct Streamed {
-    pub draft: Draft,
-    /// Replicas that are listed twice.
-    pub twice: usize,
-    /// The first of them.
-    pub first_twice: Option<Entry>,
+/// A tree of values with their positions takes many times the size of the text.
+const MAX_TREE_TEXT: usize = 4 << 20;
+
+/// Reads the list of databases, alone or below `databases`. Notes all errors of a small file, the first of a large one.
+pub(super) fn read(document: &Document<'_>, known: Option<&[ServerName]>) -> Draft {
+    match stream(document.text, known) {
+        Ok(Streamed { draft, twice: 0, .. }) => draft,
+        _ if document.text.len() <= MAX_TREE_TEXT => with_positions(document, known),
+        Ok(streamed) => {
+            if let Some(entry) = streamed.first_twice {
+                let text = format!(
+                    "{} replicas are listed twice, the first is {} on {}",
+                    streamed.twice, entry.path, entry.server
+                );
+                document.warn(Position::START, "", &text);
+            }
+            streamed.draft
+        }
+        Err(error) => {
+            note(document, &error);
+            Draft::default()
+        }
+    }
 }
 
-/// Reads the list of databases, alone or below `databases`.
-///
-/// # Errors
-/// The first thing that is wrong.
-pub(super) fn read(text: &str, known: Option<&[ServerName]>) -> Result<Streamed, serde_json::Error> {
+fn note(document: &Document<'_>, error: &serde_json::Error) {
+    let text = error.to_string();
+    let text = text.rsplit_once(" at line ").map_or(text.as_str(), |(text, _)| text);
+    let at = Position { line: error.line(), column: error.column() };
+    let message = if error.is_data() { text.to_owned() } else { format!("is not JSON: {text}") };
+    document.error(at, "", Problem::new(message));
+}
+
+fn with_positions(document: &Document<'_>, known: Option<&[ServerName]>) -> Draft {
+    let value = match serde_json::from_str::<serde_json::Value>(document.text) {
+        Ok(serde_json::Value::Object(mut map)) if map.len() == 1 && map.contains_key("databases") => {
+            map.remove("databases").unwrap_or_default()
+        }
+        Ok(value) => value,
+        Err(error) => {
+            note(document, &error);
+            return Draft::default();
+        }
+    };
+    let mut tree = tree::of_json(document.text);
+    if let Some((_, node)) = tree.root.and_then(|root| tree.child(root, "databases")) {
+        tree.root = Some(node);
+    }
+    let Ok(value) = serde_yaml::to_value(value) else { return Draft::default() };
+    let document = Document { tree, load: document.load, file: document.file, text: document.text };
+    for twice in &document.tree.duplicates {
+        let key = Problem::new(format!(
+            "the key `{}` is there twice, first in line {}",
+            twice.key, twice.first.line
+        ));
+        document.error(twice.again, &twice.key, key);
+    }
+    let root = Item::root(&document, &value, "databases");
+    if !root.is_list() {
+        root.error(Problem::new("a list of databases is expected").hint("write `[ { \"path\": ... } ]`"));
+        return Draft::default();
+    }
+    databases(&root, known)
+}
+
+#[derive(Debug, Default)]
+struct Streamed {
+    draft: Draft,
+    /// Number of replicas that are listed twice.
+    twice: usize,
+    first_twice: Option<Entry>,
+}
+
+/// All replicas, or the first thing that is wrong.
+fn stream(text: &str, known: Option<&[ServerName]>) -> Result<Streamed, serde_json::Error> {
     let mut reader = Reader { known, seen: Seen::default(), streamed: Streamed::default() };
     let mut json = serde_json::Deserializer::from_str(text);
     (&mut json).deserialize_any(Top(&mut reader))?;
@@ -56,10 +117,15 @@ struct Database<'a> {
 struct Replica<'a> {
     #[serde(borrow)]
     server: Cow<'a, str>,
-    #[serde(borrow, default)]
-    path: Option<Cow<'a, str>>,
-    #[serde(borrow, default)]
-    mark: Option<Cow<'a, str>>,
+    #[serde(default, deserialize_with = "given")]
+    path: Option<String>,
+    #[serde(default, deserialize_with = "given")]
+    mark: Option<String>,
+}
+
+/// A key that may be absent, but not `null`.
+fn given<'de, D: Deserializer<'de>>(from: D) -> Result<Option<String>, D::Error> {
+    String::deserialize(from).map(Some)
 }
 
 struct Reader<'a> {
@@ -76,9 +142,9 @@ impl Reader<'_> {
         }
         let title = database.title.as_deref().unwrap_or_default();
         for replica in &database.replicas {
-            let path = replica.path.as_ref().unwrap_or(&database.path).trim();
+            let path = replica.path.as_deref().unwrap_or(&database.path).trim();
             if path.is_empty() || path.chars().any(char::is_control) {
-                return Err(under("path", Problem::new("is empty or holds a control character")));
+                return Err(under("path", Problem::new("is empty or contains a control character")));
             }
             let entry = Entry {
                 path: path.to_owned(),
@@ -163,7 +229,7 @@ mod tests {
     #[test]
     fn the_list_is_read_alone_and_below_its_key() {
         for text in [TWO.to_owned(), format!("{{\"databases\": {TWO}}}")] {
-            let streamed = read(&text, Some(&known())).unwrap();
+            let streamed = stream(&text, Some(&known())).unwrap();
             let entries: Vec<Entry> = streamed.draft.entries().collect();
             let shown: Vec<_> = entries
                 .iter()
@@ -182,7 +248,7 @@ mod tests {
     #[test]
     fn a_replica_that_is_listed_twice_is_counted_and_the_first_one_named() {
         let text = TWO.replace("C1257A000041D2E1", "C1257A000041D2E0").replace("a.nsf", "SALES/leads.nsf");
-        let streamed = read(&text, None).unwrap();
+        let streamed = stream(&text, None).unwrap();
         assert_eq!((streamed.twice, streamed.first_twice.unwrap().path.as_str()), (1, "SALES/leads.nsf"));
     }
 
@@ -199,11 +265,11 @@ mod tests {
             ("\"a.nsf\"}\n", "\"a.nsf\"", "expected"),
         ] {
             assert!(TWO.contains(from), "{from}");
-            let error = read(&TWO.replace(from, to), Some(&known())).unwrap_err();
+            let error = stream(&TWO.replace(from, to), Some(&known())).unwrap_err();
             assert!(error.to_string().contains(said) && error.line() >= 2, "{to}: {error}");
         }
         for text in ["{}", "{\"database\": []}", "{\"databases\": [], \"more\": 1}", "7", "[] []", ""] {
-            assert!(read(text, None).is_err(), "{text}");
+            assert!(stream(text, None).is_err(), "{text}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Keys without effect warn, at their place, and only when they ask for something.
+//! Keys without effect get a warning with their line; all others get none.
 
 use super::super::load_with;
 use super::support::{FULL_FILES, cluster, load, top};
@@ -9,7 +9,7 @@ fn silent_keys(text: &str) -> Vec<(usize, String)> {
     let all = warnings
         .into_iter()
         .filter(|w| w.text.contains("in this version") || w.text.contains("has no effect: `"));
-    all.map(|w| (w.place.line, w.text)).collect()
+    all.map(|w| (w.location.line, w.text)).collect()
 }
 
 #[test]

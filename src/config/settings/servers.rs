@@ -1,0 +1,211 @@
+//! Which servers a cluster has and which server holds which database, or where in Domino to read both.
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use super::Secret;
+use super::policy::Availability;
+use crate::domain::cluster::{HostPort, ServerName};
+use crate::domain::directory::Draft;
+
+/// `servers`: listed in the file, or read from Domino.
+#[derive(Clone, Debug)]
+#[allow(clippy::large_enum_variant)] // one for each cluster, so a box would save nothing
+pub enum Servers {
+    /// Listed in the file. At least one; their names are unique.
+    Static(Vec<Server>),
+    /// Read from a view over the Server documents.
+    Names(NamesView),
+}
+
+/// A server of the cluster, from the configuration or from its Server document.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Server {
+    /// The hierarchical Domino name.
+    pub name: ServerName,
+    /// The DNS name for redirects, SNI and certificate checks.
+    pub hostname: String,
+    /// `None` if HTTP is disabled. A server has at least one of the two ports.
+    pub http: Option<HostPort>,
+    /// `None` if HTTPS is disabled.
+    pub https: Option<HostPort>,
+    /// From 1 to 1000: its share of new users relative to the other servers.
+    pub weight: u32,
+    /// From 0 to 100. `None`: what the server publishes, else 0.
+    pub threshold: Option<u8>,
+    /// Whether `server_restricted` is other than 0.
+    pub restricted: bool,
+    /// The server is MAXUSERS from this number of users on; 0: never.
+    pub max_users: u32,
+    /// Whether to send the `$WS*` headers that grant no rights.
+    pub connector_headers: bool,
+    /// The sources of this server alone; empty: those of the cluster.
+    pub availability: Vec<Availability>,
+}
+
+/// The parts of an `http://` or `https://` URL.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct BaseUrl {
+    /// Whether the scheme is `https`.
+    pub https: bool,
+    /// Where to connect; also the Host header.
+    pub at: HostPort,
+    /// Begins with `/`, ends with `/` only if it is the root, and includes the query.
+    pub path: String,
+}
+
+impl BaseUrl {
+    /// Scheme, host and port, for messages.
+    #[must_use]
+    pub fn origin(&self) -> String {
+        format!("{}://{}", if self.https { "https" } else { "http" }, self.at)
+    }
+}
+
+impl std::fmt::Display for BaseUrl {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}{}", self.origin(), self.path)
+    }
+}
+
+/// `servers: { source: names }`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NamesView {
+    /// Asked in order until one answers; at least one.
+    pub from: Vec<BaseUrl>,
+    /// The path of the database, usually `names.nsf`, without a leading slash.
+    pub database: String,
+    /// The name of the view, usually `ICM Servers`.
+    pub view: String,
+    /// Which column holds which item.
+    pub columns: NamesColumns,
+    /// How Domino is to write the view: XML or JSON.
+    pub format: ViewFormat,
+    /// How to log in to Domino.
+    pub auth: Auth,
+    /// How often the view is read.
+    pub refresh: Duration,
+    /// Where the last good reading is kept for the next start.
+    pub cache: Option<PathBuf>,
+}
+
+/// A column of a view.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Column {
+    /// Its number, from 0.
+    Number(u32),
+    /// Its programmatic name; upper and lower case are the same.
+    Name(String),
+}
+
+/// Columns of the view of Server documents. A port is enabled if its status is `1` or `Enabled`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct NamesColumns {
+    pub name: Column,
+    pub hostname: Column,
+    pub address: Column,
+    pub cluster: Column,
+    pub http_port: Column,
+    pub http_status: Column,
+    pub https_port: Column,
+    pub https_status: Column,
+}
+
+/// The format in which a view is read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ViewFormat {
+    /// XML, read by `?ReadViewEntries`.
+    Xml,
+    /// JSON, read by `?ReadViewEntries&OutputFormat=JSON`.
+    Json,
+}
+
+/// How to log in to a Domino server. The loader has refused passwords in clear text unless they are allowed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Auth {
+    /// Not at all: Domino knows us as Anonymous.
+    None,
+    /// By the header `Authorization: Basic`.
+    Basic {
+        /// The name of the Domino user.
+        user: String,
+        /// The content of the password file, without its line end.
+        password: Secret,
+    },
+    /// By `names.nsf?Login`, and its session cookie afterwards.
+    Session {
+        /// The name of the Domino user.
+        user: String,
+        /// The content of the password file, without its line end.
+        password: Secret,
+    },
+}
+
+/// The replicas of a static or file directory until they are indexed. Taken out then, because a million replicas
+/// should not be in memory twice.
+#[derive(Clone, Debug, Default)]
+pub struct Entries(Arc<Mutex<Draft>>);
+
+impl Entries {
+    /// Wraps what was read.
+    #[must_use]
+    pub fn new(draft: Draft) -> Self {
+        Self(Arc::new(Mutex::new(draft)))
+    }
+
+    /// Takes the replicas out; later calls return none.
+    #[must_use]
+    pub fn take(&self) -> Draft {
+        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+/// `directory`: where the replicas are listed.
+#[derive(Clone, Debug)]
+#[allow(clippy::large_enum_variant)] // one for each cluster, so a box would save nothing
+pub enum Directory {
+    /// In the configuration file itself.
+    Static(Entries),
+    /// In a CSV or JSON file, which is read at start and at reload.
+    File {
+        /// The file to read.
+        path: PathBuf,
+        /// Its content when the configuration was loaded.
+        entries: Entries,
+    },
+    /// In the Cluster Database Directory of any server that answers.
+    Cldbdir(Cldbdir),
+}
+
+/// How the Cluster Database Directory is read.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Cldbdir {
+    /// The path of the database, usually `cldbdir.nsf`.
+    pub database: String,
+    /// The name of the view, usually `($Pathname)`.
+    pub view: String,
+    /// How Domino is to write the view: XML or JSON.
+    pub format: ViewFormat,
+    /// Which column holds which item.
+    pub columns: DirectoryColumns,
+    /// How to log in to Domino.
+    pub auth: Auth,
+    /// How often the view is read.
+    pub refresh: Duration,
+    /// Where the last good reading is kept for the next start.
+    pub cache: Option<PathBuf>,
+}
+
+/// Columns of the view of the Cluster Database Directory.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[allow(missing_docs)]
+pub struct DirectoryColumns {
+    pub path: Column,
+    pub server: Column,
+    pub replica_id: Column,
+    pub title: Option<Column>,
+    pub out_of_service: Option<Column>,
+    pub pending_delete: Option<Column>,
+}
