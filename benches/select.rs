@@ -11,9 +11,9 @@ use std::sync::Arc;
 use criterion::Criterion;
 use domino_icm::config;
 use domino_icm::domain::affinity::{Entries, Entry};
-use domino_icm::domain::cluster::{Port, ServerState, View};
+use domino_icm::domain::cluster::{Port, ServerSnapshot, ServerState};
 use domino_icm::domain::directory::Mark;
-use domino_icm::domain::select::{Candidate, MemberIx, Outcome, Question, Settings, decide};
+use domino_icm::domain::select::{Candidate, Outcome, Question, ServerId, Settings, decide};
 use domino_icm::proxy::database_lookup;
 use domino_icm::proxy::failover;
 use domino_icm::proxy::route::{self, TargetUri};
@@ -22,7 +22,7 @@ use domino_icm::state::{Balancer, Snapshot};
 use domino_icm::util::clock;
 use pingora_http::RequestHeader;
 
-const SERVERS: [MemberIx; 3] = [2, 6, 32];
+const SERVERS: [ServerId; 3] = [2, 6, 32];
 const SETTINGS: Settings = Settings {
     drain_timeout_ms: 1_800_000,
     slow_start_ms: 30_000,
@@ -55,8 +55,8 @@ fn measure<T>(criterion: &mut Criterion, name: &str, mut operation: impl FnMut()
 }
 
 /// A server that answers and has nothing to do.
-fn idle(member: MemberIx) -> Candidate {
-    let view = View {
+fn idle(member: ServerId) -> Candidate {
+    let view = ServerSnapshot {
         http: true,
         https: true,
         restricted_since_ms: None,
@@ -74,7 +74,7 @@ fn idle(member: MemberIx) -> Candidate {
     Candidate { member, mark: Mark::InService, view }
 }
 
-fn decisions(criterion: &mut Criterion, servers: MemberIx) {
+fn decisions(criterion: &mut Criterion, servers: ServerId) {
     let all_idle: Vec<Candidate> = (0..servers).map(idle).collect();
     let mut in_flight = all_idle.clone();
     for candidate in &mut in_flight {
@@ -114,7 +114,7 @@ fn decisions(criterion: &mut Criterion, servers: MemberIx) {
 }
 
 /// A balancer whose members all answer and hold one database.
-fn balancer(servers: MemberIx) -> Result<Balancer, Failure> {
+fn balancer(servers: ServerId) -> Result<Balancer, Failure> {
     let mut text = String::from(
         "listeners: [{ address: 127.0.0.1:80 }]\nclusters:\n  - name: Bench\n    servers:\n      source: static\n      list:\n",
     );
@@ -173,7 +173,7 @@ fn chosen(snapshot: &Arc<Snapshot>, head: &RequestHeader, target: &str) -> Optio
     Some((routed, outcome))
 }
 
-fn requests(criterion: &mut Criterion, servers: MemberIx) -> Result<(), Failure> {
+fn requests(criterion: &mut Criterion, servers: ServerId) -> Result<(), Failure> {
     let balancer = balancer(servers)?;
     let snapshot = balancer.snapshot();
     let view = "/sales/leads.nsf/By+Region?OpenView&Start=31&Count=30";

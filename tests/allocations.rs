@@ -179,7 +179,7 @@ fn the_last_user_of_a_large_directory_does_not_free_it() {
     let octets = i64::try_from(loaded.index.bytes()).unwrap();
     assert!(octets > 1 << 20, "large enough to matter: {octets}");
     // The thread that it goes to is there.
-    domino_icm::state::background::discard(());
+    domino_icm::state::low_priority::discard(());
     let here = allocation_counter::measure(|| drop(loaded));
     assert!(here.bytes_current > -octets / 10, "{} of {octets} octets were freed here", -here.bytes_current);
 }

@@ -8,12 +8,12 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use domino_icm::domain::cluster::availability::RequestClass;
-use domino_icm::domain::cluster::facts::Facts;
-use domino_icm::domain::cluster::ledger::{self, Ledger, Source};
 use domino_icm::domain::cluster::load;
-use domino_icm::domain::cluster::{InFlight, Member, Port, ServerName};
+use domino_icm::domain::cluster::{
+    AvailabilityReport, ClusterServer, HealthSettings, InFlight, Port, ReportSource, ServerHealth, ServerName,
+};
 use domino_icm::domain::directory::Mark;
-use domino_icm::domain::select::{Candidate, MemberIx, Outcome, Question, Settings, decide};
+use domino_icm::domain::select::{Candidate, Outcome, Question, ServerId, Settings, decide};
 
 use super::server::Server;
 
@@ -86,7 +86,7 @@ fn ms(seconds: f64) -> u64 {
 
 /// Production's own decision.
 struct Icm {
-    members: Vec<Arc<Member>>,
+    members: Vec<Arc<ClusterServer>>,
     open: Vec<Vec<InFlight>>,
     settings: Settings,
 }
@@ -94,7 +94,7 @@ struct Icm {
 impl Icm {
     fn new(weights: &[f64]) -> Self {
         let servers = weights.len();
-        let settings = ledger::Settings {
+        let settings = HealthSettings {
             http: true,
             https: false,
             healthy_after: 1,
@@ -106,14 +106,14 @@ impl Icm {
             uses_http: true,
             uses_https: false,
         };
-        let sources = [Source { kind: "prometheus", stale_after_ms: 180_000 }];
+        let sources = [ReportSource { kind: "prometheus", stale_after_ms: 180_000 }];
         let member = |n: usize| {
             let name = ServerName::parse(&format!("Web{}/Acme", n + 1)).expect("a name");
-            let member = Arc::new(Member::new(
+            let member = Arc::new(ClusterServer::new(
                 name,
                 n as u32,
                 weights[n] as u32,
-                Ledger::new(settings.clone(), &sources, 1),
+                ServerHealth::new(settings.clone(), &sources, 1),
             ));
             let _ = member.probed(Port::Http, Ok(200), 1);
             member
@@ -138,10 +138,10 @@ impl Rule for Icm {
             .members
             .iter()
             .enumerate()
-            .map(|(n, m)| Candidate { member: n as MemberIx, mark: Mark::InService, view: m.view() })
+            .map(|(n, m)| Candidate { member: n as ServerId, mark: Mark::InService, view: m.snapshot() })
             .collect();
         let question = Question {
-            entry: choice.entry.map(|e| e as MemberIx),
+            entry: choice.entry.map(|e| e as ServerId),
             ..Question::of_newcomer(&candidates, Port::Http, ms(choice.now), random.u64(..))
         };
         let Outcome::Serve(server, _) = decide(&question, &self.settings).outcome else { panic!("nobody") };
@@ -155,8 +155,9 @@ impl Rule for Icm {
         self.members[server].attempt_ended(false);
     }
     fn published(&mut self, server: usize, index: u8, now: f64) {
-        let facts = Facts { index: Some(index), updated_at: Some(now), ..Facts::default() };
-        let _ = self.members[server].report(0, &facts, ms(now));
+        let report =
+            AvailabilityReport { index: Some(index), updated_at: Some(now), ..AvailabilityReport::default() };
+        let _ = self.members[server].report(0, &report, ms(now));
     }
     fn tick(&mut self, now: f64) {
         let peers = load::Peers::of(self.members.iter().map(Arc::as_ref));

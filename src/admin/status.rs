@@ -132,7 +132,7 @@ fn cluster(cluster: &Cluster) -> Value {
             "duplicates": directory.duplicates,
             "warnings": directory.warnings,
             "trouble": *cluster.kept.directory_trouble.lock().unwrap_or_else(PoisonError::into_inner),
-            "not_members": view.strangers().iter().map(|n| n.to_string()).collect::<Vec<_>>(),
+            "not_members": view.unknown_servers().iter().map(|n| n.to_string()).collect::<Vec<_>>(),
         },
         "members_from": match &settings.servers { Servers::Static(_) => "static", Servers::Names(_) => "names" },
         "members_trouble": *cluster.kept.members_trouble.lock().unwrap_or_else(PoisonError::into_inner),
@@ -145,16 +145,17 @@ fn cluster(cluster: &Cluster) -> Value {
 fn server(entry: &Entry, answered_by_all: u64) -> Value {
     let now = clock::now_ms();
     let member = &entry.member;
-    let seen = member.view();
-    member.read(|ledger| {
-        let (state, since, cause) = ledger.state();
-        let standing = ledger.standing(now);
+    let seen = member.snapshot();
+    member.read(|health| {
+        let (state, since, cause) = health.state();
+        let snapshot = health.snapshot(now);
+        let index = snapshot.published_index.map(|index| index.value);
         let counters: BTreeMap<&str, u64> = member.counters.all().into_iter().collect();
         let answered = counters.get("answered").copied().unwrap_or_default();
         let share = if answered_by_all == 0 { 0.0 } else { answered as f64 / answered_by_all as f64 };
-        let admin = ledger.admin_restriction().map(|r| json!({ "since": r.since_unix_ms, "by": r.by }));
+        let admin = health.admin_restriction().map(|r| json!({ "since": r.since_unix_ms, "by": r.by }));
         let port_cause = |port: Port| {
-            let cause = ledger.port_cause(port);
+            let cause = health.port_cause(port);
             (entry.host_port(port).is_some() && !cause.is_empty()).then(|| cause.to_owned())
         };
         json!({
@@ -162,21 +163,21 @@ fn server(entry: &Entry, answered_by_all: u64) -> Value {
             "hostname": entry.server.hostname,
             "http": entry.server.http.as_ref().map(ToString::to_string),
             "https": entry.server.https.as_ref().map(ToString::to_string),
-            "http_up": standing.http,
-            "https_up": standing.https,
+            "http_up": snapshot.http,
+            "https_up": snapshot.https,
             "http_cause": port_cause(Port::Http),
             "https_cause": port_cause(Port::Https),
             "state": state.word(),
             "since_ms": now.saturating_sub(since),
             "cause": cause,
-            "reason": reason(state, standing.raw_index, standing.threshold, &ledger.restrictions(), cause),
-            "index": standing.raw_index,
-            "index_age_ms": standing.raw_index.map(|_| now.saturating_sub(standing.index_at_ms)),
-            "index_source": standing.raw_index.and_then(|_| ledger.index_source()),
-            "observed_index": if standing.raw_index.is_none() { seen.index } else { None },
-            "threshold": standing.threshold,
-            "restrictions": ledger.restrictions(),
-            "restriction_stale": ledger.restriction_stale(now),
+            "reason": reason(state, index, snapshot.threshold, &health.restrictions(), cause),
+            "index": index,
+            "index_age_ms": snapshot.published_index.map(|index| now.saturating_sub(index.at_ms)),
+            "index_source": index.and_then(|_| health.index_source()),
+            "observed_index": if index.is_none() { seen.index } else { None },
+            "threshold": snapshot.threshold,
+            "restrictions": health.restrictions(),
+            "restriction_stale": health.restriction_stale(now),
             "restricted_by_admin": admin,
             "in_flight": seen.in_flight,
             "weight": seen.weight,

@@ -3,21 +3,24 @@
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::json;
 
 use super::admin::Where;
 use super::{NO, certificates, load};
-use crate::config::settings::{AvailabilitySource, Directory, Servers};
+use crate::config::settings::{AvailabilitySource, Cldbdir, Directory, NamesView, Servers};
 use crate::config::{Location, Settings, Warning, unread};
-use crate::discovery::directory::cldbdir;
+use crate::discovery::availability::{PollTarget, poll};
+use crate::discovery::directory::{ServerAddress, cldbdir};
 use crate::discovery::probe;
 use crate::discovery::servers;
 use crate::domain::cluster::Port;
 use crate::follow;
 use crate::server::descriptors;
 use crate::state::first_probes::FirstProbes;
-use crate::state::{Balancer, Cluster, knowledge};
+use crate::state::view::Entry;
+use crate::state::{Balancer, Cluster, refresh_state};
 
 /// What `check` takes.
 #[derive(Debug, clap::Args)]
@@ -152,92 +155,100 @@ fn other_icm(settings: &mut Settings, probe: bool) -> anyhow::Result<(Finding, V
 
 /// Asks what a running balancer would ask.
 async fn contact(cluster: &Arc<Cluster>, findings: &mut Vec<Finding>) {
-    let name = &cluster.settings.name;
     if let Servers::Names(view) = &cluster.settings.servers {
-        let what = format!("{name}: servers from {}/{}", view.database, view.view);
-        match servers::read(&cluster.client, view, name, &cluster.kept.sessions).await {
-            Ok(reading) => {
-                let mut text = format!("{} members from {}", reading.servers.len(), reading.from);
-                for warning in &reading.warnings {
-                    text.push_str("; ");
-                    text.push_str(warning);
-                }
-                findings.push(Finding { good: true, what, text });
-                let addresses = crate::state::resolve::later(&reading.servers).await;
-                cluster.set_servers(reading.servers, addresses, &FirstProbes::default());
-            }
-            Err(failure) => findings.push(Finding { good: false, what, text: failure.to_string() }),
-        }
+        findings.push(read_servers(cluster, view).await);
     }
-    let view = cluster.view.load_full();
-    for entry in &view.entries {
-        for port in [Port::Http, Port::Https] {
-            let Some(at) = entry.host_port(port) else { continue };
-            let what = format!("{name}: {} {port} port {at}", entry.server.name);
-            match entry.address(port) {
-                None => {
-                    findings.push(Finding { good: false, what, text: "the name does not resolve".to_owned() })
-                }
-                Some(address) => {
-                    let (good, mut text) =
-                        match probe::probe(&cluster.client, &cluster.settings, &entry.server, port, address)
-                            .await
-                        {
-                            Ok(status) => (true, format!("answered {status}")),
-                            Err(text) => (false, text),
-                        };
-                    if port == Port::Https {
-                        let within = cluster.settings.probe.timeout;
-                        let shown =
-                            certificates::shown_by(address, &entry.server.hostname, good, within).await;
-                        text.extend(shown.map(|shown| format!("; {shown}")));
-                    }
-                    findings.push(Finding { good, what, text });
-                }
-            }
-        }
-        if let Some(address) = entry.address(Port::Http).or_else(|| entry.address(Port::Https)) {
-            for source in cluster.sources(&entry.server) {
-                if matches!(source.source, AvailabilitySource::Observed | AvailabilitySource::Statpub) {
-                    continue;
-                }
-                let target = crate::discovery::availability::PollTarget {
-                    name: &entry.server.name,
-                    hostname: &entry.server.hostname,
-                    address,
-                    timeout: std::time::Duration::from_secs(5),
-                };
-                let what = format!("{name}: availability of {}", entry.server.name);
-                match crate::discovery::availability::poll(&cluster.client, &source.source, &target).await {
-                    Ok(facts) => {
-                        let index = facts.index.map_or("no index".to_owned(), |i| format!("index {i}"));
-                        findings.push(Finding { good: true, what, text: index });
-                    }
-                    Err(error) => findings.push(Finding { good: false, what, text: error.to_string() }),
-                }
-            }
-        }
+    for entry in &cluster.view.load_full().entries {
+        probe_ports(cluster, entry, findings).await;
+        poll_sources(cluster, entry, findings).await;
     }
     if let Directory::Cldbdir(settings) = &cluster.settings.directory {
-        let members = knowledge::readable_members(cluster);
-        // Each on its own: one member without Reader access is found while all are up.
-        for member in members {
-            let what = format!("{name}: {} of {}", settings.database, member.name);
-            match cldbdir::read(&cluster.client, &[member], settings, &cluster.kept.sessions).await {
-                Ok(reading) => {
-                    let mut text = format!("{} replicas", reading.draft.len());
-                    for warning in &reading.warnings {
-                        text.push_str("; ");
-                        text.push_str(warning);
-                    }
-                    let empty = reading.draft.is_empty();
-                    if empty {
-                        text.push_str(": the view is empty for this user, or the wrong one");
-                    }
-                    findings.push(Finding { good: !empty, what, text });
-                }
-                Err(failure) => findings.push(Finding { good: false, what, text: failure.to_string() }),
-            }
+        // Each on its own: a server without Reader access is found while all are up.
+        for server in refresh_state::readable_servers(cluster) {
+            findings.push(read_directory(cluster, settings, server).await);
         }
+    }
+}
+
+async fn read_servers(cluster: &Arc<Cluster>, view: &NamesView) -> Finding {
+    let name = &cluster.settings.name;
+    let what = format!("{name}: servers from {}/{}", view.database, view.view);
+    match servers::read(&cluster.client, view, name, &cluster.kept.sessions).await {
+        Ok(reading) => {
+            let mut text = format!("{} members from {}", reading.servers.len(), reading.from);
+            append_warnings(&mut text, &reading.warnings);
+            let addresses = crate::state::resolve::later(&reading.servers).await;
+            cluster.set_servers(reading.servers, addresses, &FirstProbes::default());
+            Finding { good: true, what, text }
+        }
+        Err(failure) => Finding { good: false, what, text: failure.to_string() },
+    }
+}
+
+async fn probe_ports(cluster: &Cluster, entry: &Entry, findings: &mut Vec<Finding>) {
+    for port in [Port::Http, Port::Https] {
+        let Some(at) = entry.host_port(port) else { continue };
+        let what = format!("{}: {} {port} port {at}", cluster.settings.name, entry.server.name);
+        let Some(address) = entry.address(port) else {
+            findings.push(Finding { good: false, what, text: "the name does not resolve".to_owned() });
+            continue;
+        };
+        let (good, mut text) =
+            match probe::probe(&cluster.client, &cluster.settings, &entry.server, port, address).await {
+                Ok(status) => (true, format!("answered {status}")),
+                Err(text) => (false, text),
+            };
+        if port == Port::Https {
+            let within = cluster.settings.probe.timeout;
+            let shown = certificates::shown_by(address, &entry.server.hostname, good, within).await;
+            text.extend(shown.map(|shown| format!("; {shown}")));
+        }
+        findings.push(Finding { good, what, text });
+    }
+}
+
+async fn poll_sources(cluster: &Cluster, entry: &Entry, findings: &mut Vec<Finding>) {
+    let Some(address) = entry.address(Port::Http).or_else(|| entry.address(Port::Https)) else { return };
+    for source in cluster.sources(&entry.server) {
+        if matches!(source.source, AvailabilitySource::Observed | AvailabilitySource::Statpub) {
+            continue;
+        }
+        let target = PollTarget {
+            name: &entry.server.name,
+            hostname: &entry.server.hostname,
+            address,
+            timeout: Duration::from_secs(5),
+        };
+        let what = format!("{}: availability of {}", cluster.settings.name, entry.server.name);
+        findings.push(match poll(&cluster.client, &source.source, &target).await {
+            Ok(report) => {
+                let text = report.index.map_or("no index".to_owned(), |i| format!("index {i}"));
+                Finding { good: true, what, text }
+            }
+            Err(error) => Finding { good: false, what, text: error.to_string() },
+        });
+    }
+}
+
+async fn read_directory(cluster: &Cluster, settings: &Cldbdir, server: ServerAddress) -> Finding {
+    let what = format!("{}: {} of {}", cluster.settings.name, settings.database, server.name);
+    match cldbdir::read(&cluster.client, &[server], settings, &cluster.kept.sessions).await {
+        Ok(reading) => {
+            let mut text = format!("{} replicas", reading.draft.len());
+            append_warnings(&mut text, &reading.warnings);
+            let empty = reading.draft.is_empty();
+            if empty {
+                text.push_str(": the view is empty for this user, or the wrong one");
+            }
+            Finding { good: !empty, what, text }
+        }
+        Err(failure) => Finding { good: false, what, text: failure.to_string() },
+    }
+}
+
+fn append_warnings(text: &mut String, warnings: &[String]) {
+    for warning in warnings {
+        text.push_str("; ");
+        text.push_str(warning);
     }
 }

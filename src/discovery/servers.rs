@@ -1,8 +1,7 @@
-//! The members of a cluster, from a view over the Server documents.
+//! The servers of a cluster, read from a view over the Server documents.
 //!
-//! In: `servers: { source: names }` and the name of the cluster. Out: one server for each document
-//! whose cluster is ours, and a warning for each that could not be used. Whoever is in no cluster or in
-//! another one is not a member, and not worth a word. It never asks a server whether it is there.
+//! Each document of the cluster gives a server, or a warning when it cannot be used; documents of other clusters are
+//! skipped. No server is contacted besides those that the view is read from.
 
 mod hold;
 
@@ -19,67 +18,67 @@ use crate::discovery::domino::{Client, Sessions};
 use crate::domain::cluster::HostPort;
 use crate::domain::cluster::ServerName;
 use crate::util::host::is_host;
-pub use hold::MembersHold;
+pub use hold::ServersHold;
 
-/// For the resolver, for each of `from`.
+/// For resolving each of `from`.
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Addresses tried for one host name.
 const ADDRESSES: usize = 4;
-/// Members taken; Domino allows six in a cluster.
+/// Domino allows six in a cluster.
 const MAX_MEMBERS: usize = 1000;
 
-/// A complete reading.
+/// The servers that one reading of the view gave.
 #[derive(Clone, Debug, PartialEq)]
-pub struct MembersReading {
+pub struct ServersReading {
     /// In the view's order, each name once; at least one.
     pub servers: Vec<Server>,
     /// Which of `from` answered: `10.0.0.11:80`.
     pub from: String,
     /// For log, `check` and status page.
     pub warnings: Vec<String>,
-    /// The view says itself that it has more, and none of `from` has a complete one: why.
+    /// Why the reading is incomplete, when none of `from` gives a complete one.
     pub truncated: Option<String>,
     /// Several of `from` are incomplete, each in its own way.
     pub disputed: bool,
 }
 
-/// Why there are no members.
+/// Why a reading gave no servers.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum MembersFailure {
+pub enum ServersFailure {
     /// None of `from` could be read.
     #[error("server documents cannot be read from any of `from`{}", .reasons.iter().map(|reason| format!("; {reason}")).collect::<String>())]
     Unread {
         /// One for each of `from`, with its address.
         reasons: Vec<String>,
     },
-    /// Read, but nobody is a member.
+    /// The view was read, but no row is a server of the cluster.
     #[error("{from}: view `{view}` of {database} names no usable member of cluster `{cluster}`{}", .warnings.iter().map(|warning| format!("; {warning}")).collect::<String>())]
-    NoMembers {
-        /// Who answered.
+    NoServers {
+        /// Which of `from` answered.
         from: String,
         /// Usually `names.nsf`.
         database: String,
-        /// The configured view.
+        /// As configured.
         view: String,
-        /// The configured cluster.
+        /// As configured.
         cluster: String,
         /// Why rows were skipped.
         warnings: Vec<String>,
     },
 }
 
-/// Asks each of `from`; the first complete reading counts. Where all are incomplete, it is the first of those.
+/// Reads the view from each of `from` in turn until a reading is complete; if none is, the first one counts.
 ///
 /// # Errors
-/// When none gives one, or it holds no member.
+/// When none can be read, or no row is a server of the cluster.
 pub async fn read(
     client: &Client,
     settings: &NamesView,
     cluster: &str,
     sessions: &Sessions,
-) -> Result<MembersReading, MembersFailure> {
+) -> Result<ServersReading, ServersFailure> {
     let mut reasons = Vec::new();
-    let mut incomplete: Option<MembersReading> = None;
+    let mut incomplete: Option<ServersReading> = None;
     for url in &settings.from {
         let (collector, summary) = match read_from(client, url, settings, cluster, sessions).await {
             Ok(read) => read,
@@ -101,7 +100,7 @@ pub async fn read(
             (Err(failure), Some(_)) => reasons.push(failure.to_string()),
             (Ok(reading), Some(why)) => match &mut incomplete {
                 Some(first) => first.disputed |= first.servers != reading.servers,
-                None => incomplete = Some(MembersReading { truncated: Some(why), ..reading }),
+                None => incomplete = Some(ServersReading { truncated: Some(why), ..reading }),
             },
         }
     }
@@ -111,7 +110,7 @@ pub async fn read(
             reading.warnings.extend(reasons);
             Ok(reading)
         }
-        None => Err(MembersFailure::Unread { reasons }),
+        None => Err(ServersFailure::Unread { reasons }),
     }
 }
 
@@ -177,7 +176,7 @@ async fn resolve(at: &HostPort) -> Result<Vec<SocketAddr>, String> {
     }
 }
 
-/// A member as a Server document describes it: everything a document does not say is at its default.
+/// A server with the defaults for everything that a Server document does not contain.
 #[must_use]
 pub fn member(name: ServerName, hostname: String, http: Option<HostPort>, https: Option<HostPort>) -> Server {
     Server {
@@ -225,18 +224,18 @@ impl<'a> Collector<'a> {
         settings: &NamesView,
         cluster: &str,
         before: &[String],
-    ) -> Result<MembersReading, MembersFailure> {
+    ) -> Result<ServersReading, ServersFailure> {
         let mut warnings = before.to_vec();
         warnings.extend(self.warnings);
         let from = from.to_owned();
         if !self.servers.is_empty() {
             let servers = self.servers;
-            return Ok(MembersReading { servers, from, warnings, truncated: None, disputed: false });
+            return Ok(ServersReading { servers, from, warnings, truncated: None, disputed: false });
         }
         if !self.cluster_column {
             warnings.push(format!("no row has the column {}", shown(&self.columns.cluster)));
         }
-        Err(MembersFailure::NoMembers {
+        Err(ServersFailure::NoServers {
             from,
             database: settings.database.clone(),
             view: settings.view.clone(),
@@ -245,7 +244,7 @@ impl<'a> Collector<'a> {
         })
     }
 
-    /// A server, nothing for a row of somebody else, or why the row cannot be used.
+    /// A server, `None` for a row of another cluster, or why the row cannot be used.
     fn server(&mut self, row: &Row) -> Result<Option<Server>, String> {
         self.cluster_column |= row.values(&self.columns.cluster).is_some();
         if row.text(&self.columns.cluster).to_lowercase() != self.cluster.trim().to_lowercase() {

@@ -3,17 +3,17 @@
 //! In: a snapshot and a URL. Out: cluster, database, one line a candidate with its state, index and reason,
 //! and who would serve; where several are equal, the whole band. It sends nothing and changes nothing.
 
-use std::fmt::Write as _;
-use std::net::IpAddr;
+mod request;
+mod text;
+
 use std::sync::Arc;
 
-use http::{Method, header};
-use pingora_http::RequestHeader;
+use http::Method;
 use serde::{Deserialize, Serialize};
 
 use crate::config::settings::{HostPattern, Mode};
 use crate::domain::cluster::Port;
-use crate::domain::select::{Outcome, Verdict};
+use crate::domain::select::{Decision, Outcome, Verdict};
 use crate::proxy::failover::decide;
 use crate::proxy::local_reply::LocalReply;
 use crate::proxy::route::{self, TargetUri};
@@ -21,6 +21,7 @@ use crate::proxy::routed::Routed;
 use crate::state::{Balancer, Snapshot};
 use crate::util::clock;
 use crate::util::visible;
+pub use request::Request;
 
 /// The whole answer.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -83,101 +84,6 @@ pub struct Candidate {
     pub chosen: bool,
 }
 
-/// What is asked about: a URL, and of the request around it what may decide.
-#[derive(Clone, Debug, Default)]
-pub struct Request {
-    /// `http://www.acme.example/sales/leads.nsf?OpenDatabase`, or only a path.
-    pub url: String,
-    /// As if the client had come by this scheme; `None` = the URL's, else http.
-    pub scheme: Option<Port>,
-    /// Empty = GET.
-    pub method: String,
-    /// The Host header; empty = the URL's, else the first of the configuration.
-    pub host: String,
-    /// The Cookie header, or only the value of the affinity cookie; empty = a new user.
-    pub cookie: String,
-    /// The Referer header.
-    pub referer: String,
-    /// The client's address.
-    pub client: Option<IpAddr>,
-}
-
-impl Request {
-    /// Only a URL.
-    #[must_use]
-    pub fn of(url: &str) -> Self {
-        Self { url: url.to_owned(), ..Self::default() }
-    }
-
-    /// With what else stands in the query of `/explain`.
-    ///
-    /// # Errors
-    /// When `client` is no address.
-    pub fn from_arguments(
-        url: String,
-        scheme: Option<Port>,
-        argument: &impl Fn(&[u8]) -> Option<String>,
-    ) -> Result<Self, &'static str> {
-        let client = match argument(b"client").filter(|text| !text.is_empty()) {
-            Some(text) => Some(text.parse().map_err(|_| "`client` is an IP address: 192.0.2.7")?),
-            None => None,
-        };
-        let text = |name: &[u8]| argument(name).unwrap_or_default();
-        Ok(Self {
-            url,
-            scheme,
-            method: text(b"method"),
-            host: text(b"host"),
-            cookie: text(b"cookie"),
-            referer: text(b"referer"),
-            client,
-        })
-    }
-
-    /// The head that this request would have.
-    fn head(&self, snapshot: &Snapshot, authority: &str, target: &str) -> Result<RequestHeader, String> {
-        let method = if self.method.is_empty() { "GET".to_owned() } else { self.method.to_ascii_uppercase() };
-        let build = || -> pingora::Result<RequestHeader> {
-            let mut head = RequestHeader::build(method.as_str(), target.as_bytes(), Some(4))?;
-            head.insert_header(header::HOST, authority)?;
-            if !self.cookie.is_empty() {
-                let name = snapshot.clusters.first().map_or("ICM", |c| &c.settings.affinity.cookie);
-                let value = match self.cookie.contains('=') {
-                    true => self.cookie.clone(),
-                    false => format!("{name}={}", self.cookie),
-                };
-                head.insert_header(header::COOKIE, value)?;
-            }
-            if !self.referer.is_empty() {
-                head.insert_header(header::REFERER, self.referer.as_str())?;
-            }
-            Ok(head)
-        };
-        build().map_err(|error| error.to_string())
-    }
-
-    /// What the client's address decides: no rule of selection looks at it.
-    fn note_client(&self, snapshot: &Snapshot, notes: &mut Vec<String>) {
-        let Some(client) = self.client else { return };
-        let listeners = &snapshot.settings.listeners;
-        let trusting = listeners.iter().filter(|l| l.trusted_proxies.iter().any(|net| net.contains(&client)));
-        let trusting: Vec<String> = trusting.map(|l| l.address.to_string()).collect();
-        if !trusting.is_empty() {
-            notes.push(format!(
-                "{client} is a trusted proxy at {}: its X-Forwarded-For and -Proto say who the client is",
-                trusting.join(", ")
-            ));
-        }
-        let rate = snapshot.settings.limits.per_client_requests;
-        if rate > 0 {
-            notes.push(format!("{client} may ask {rate} times a second, more gets 429"));
-        }
-        if trusting.is_empty() && rate == 0 {
-            notes.push(format!("nothing depends on the client's address {client}"));
-        }
-    }
-}
-
 /// Explains what would happen to a request.
 #[must_use]
 pub fn explain(snapshot: &Arc<Snapshot>, request: &Request) -> Explanation {
@@ -214,7 +120,7 @@ pub fn explain(snapshot: &Arc<Snapshot>, request: &Request) -> Explanation {
     request.note_client(snapshot, &mut explanation.notes);
     let uri = TargetUri { authority: &authority, target: target.as_bytes(), tls };
     match route::route(snapshot, &head, uri) {
-        Ok(routed) => told(&mut explanation, &routed, &head.method),
+        Ok(routed) => tell_routed(&mut explanation, &routed, &head.method),
         Err(LocalReply::Rejected(problem) | LocalReply::Problem(problem, _)) => {
             explanation.status = Some(problem.status());
             explanation.outcome = problem.word().to_owned();
@@ -243,21 +149,33 @@ pub fn explain(snapshot: &Arc<Snapshot>, request: &Request) -> Explanation {
     explanation
 }
 
-fn told(explanation: &mut Explanation, routed: &Routed, method: &Method) {
+/// Fills in where a routed request goes.
+fn tell_routed(explanation: &mut Explanation, routed: &Routed, method: &Method) {
     let settings = &routed.cluster.settings;
     explanation.cluster = Some(settings.name.clone());
     explanation.mode = Some(if settings.mode == Mode::Proxy { "proxy" } else { "redirect" }.to_owned());
-    explanation.class = Some(
-        match routed.class {
-            crate::domain::url::Class::Safe => "safe",
-            crate::domain::url::Class::Acting => "acting",
-            crate::domain::url::Class::Unknown => "unknown",
-        }
-        .to_owned(),
-    );
-    let index = &routed.view.directory.index;
+    let class = match routed.class {
+        crate::domain::url::Class::Safe => "safe",
+        crate::domain::url::Class::Acting => "acting",
+        crate::domain::url::Class::Unknown => "unknown",
+    };
+    explanation.class = Some(class.to_owned());
+    tell_database(explanation, routed);
+    let decision = decide(routed, &[]);
+    tell_outcome(explanation, routed, &decision.outcome, method);
+    tell_candidates(explanation, routed, &decision);
     if let Some(found) = &routed.database.found {
-        let database = index.database(found.database);
+        let index = &routed.view.directory.index;
+        let unknown = index.holders(found).filter(|h| routed.view.member_of(h.server).is_none()).count();
+        if unknown > 0 {
+            explanation.notes.push(format!("{unknown} more replicas lie on servers that are no members"));
+        }
+    }
+}
+
+fn tell_database(explanation: &mut Explanation, routed: &Routed) {
+    if let Some(found) = &routed.database.found {
+        let database = routed.view.directory.index.database(found.database);
         explanation.database = Some(Database {
             path: database.path().to_owned(),
             replica_id: database.replica_id().to_string(),
@@ -269,32 +187,35 @@ fn told(explanation: &mut Explanation, routed: &Routed, method: &Method) {
             .notes
             .push("the directory does not know this database: every member is a candidate".to_owned());
     }
-    let decision = decide(routed, &[]);
-    let mut problem = None;
-    match decision.outcome {
+}
+
+fn tell_outcome(explanation: &mut Explanation, routed: &Routed, outcome: &Outcome, method: &Method) {
+    let problem = match outcome {
         Outcome::Serve(member, why) => {
             explanation.outcome = "serve".to_owned();
-            explanation.server = routed.view.entry(member).map(|e| e.server.name.to_string());
+            explanation.server = routed.view.entry(*member).map(|e| e.server.name.to_string());
             explanation.why = Some(why.to_string());
-            if settings.mode == Mode::Redirect {
-                explanation.status =
-                    Some(if matches!(*method, Method::GET | Method::HEAD) { 302 } else { 307 });
+            if routed.cluster.settings.mode == Mode::Redirect {
+                let keeps_method = !matches!(*method, Method::GET | Method::HEAD);
+                explanation.status = Some(if keeps_method { 307 } else { 302 });
             }
+            return;
         }
-        Outcome::Full => problem = Some("overloaded"),
-        Outcome::NoteIdServerGone => problem = Some("note_id_server_gone"),
-        Outcome::OutOfService => problem = Some("out_of_service"),
-        Outcome::NoServer => problem = Some("no_server"),
-    }
-    if let Some(word) = problem {
-        explanation.outcome = word.to_owned();
-        explanation.status = Some(503);
-    }
+        Outcome::Full => "overloaded",
+        Outcome::NoteIdServerGone => "note_id_server_gone",
+        Outcome::OutOfService => "out_of_service",
+        Outcome::NoServer => "no_server",
+    };
+    explanation.outcome = problem.to_owned();
+    explanation.status = Some(503);
+}
+
+fn tell_candidates(explanation: &mut Explanation, routed: &Routed, decision: &Decision) {
     for (member, verdict) in &decision.verdicts {
         let Some(entry) = routed.view.entry(*member) else { continue };
         let holder = routed.holder(*member);
         let name = entry.server.name.to_string();
-        // Where nobody else could have been drawn, the one who was chosen is the whole band.
+        // Where no other could have been drawn, the chosen one is the whole band.
         if decision.band.contains(member) || decision.chosen() == Some(*member) {
             explanation.band.push(name.clone());
         }
@@ -307,72 +228,6 @@ fn told(explanation: &mut Explanation, routed: &Routed, method: &Method) {
             verdict: verdict.to_string(),
             chosen: matches!(verdict, Verdict::Chosen(_)),
         });
-    }
-    if let Some(found) = &routed.database.found {
-        let strangers = index.holders(found).filter(|h| routed.view.member_of(h.server).is_none()).count();
-        if strangers > 0 {
-            explanation.notes.push(format!("{strangers} more replicas lie on servers that are no members"));
-        }
-    }
-}
-
-impl Explanation {
-    /// For people.
-    #[must_use]
-    pub fn text(&self) -> String {
-        let mut out = format!("{}\n", self.url);
-        if let Some(cluster) = &self.cluster {
-            let _ = writeln!(
-                out,
-                "cluster   {cluster}{}",
-                self.mode.as_ref().map(|m| format!(" ({m})")).unwrap_or_default()
-            );
-        }
-        if let Some(database) = &self.database {
-            let _ = writeln!(
-                out,
-                "database  {} ({}){}",
-                database.path,
-                database.replica_id,
-                if database.title.is_empty() {
-                    String::new()
-                } else {
-                    format!(" \"{}\"", visible::word(&database.title))
-                }
-            );
-        }
-        if let Some(class) = &self.class {
-            let _ = writeln!(out, "command   {class}");
-        }
-        let width = self.candidates.iter().map(|c| c.server.chars().count()).max().unwrap_or(0);
-        for candidate in &self.candidates {
-            let index = candidate.index.map_or_else(|| "-".to_owned(), |i| format!("{i:.0}"));
-            let _ = writeln!(
-                out,
-                "  {} {:width$}  {:<11} index {index:>3}  {}{}",
-                if candidate.chosen { "*" } else { " " },
-                candidate.server,
-                candidate.state,
-                candidate.verdict,
-                candidate.path.as_ref().map(|p| format!("  [{p}]")).unwrap_or_default(),
-            );
-        }
-        for note in &self.notes {
-            let _ = writeln!(out, "note      {note}");
-        }
-        match (&self.server, &self.why) {
-            (Some(server), Some(why)) if self.band.len() > 1 => {
-                let _ = writeln!(out, "served by {server}: {why}; equal: {}", self.band.join(", "));
-            }
-            (Some(server), Some(why)) => {
-                let _ = writeln!(out, "served by {server}: {why}");
-            }
-            _ => {
-                let status = self.status.map(|s| format!(" ({s})")).unwrap_or_default();
-                let _ = writeln!(out, "answer    {}{status}", self.outcome);
-            }
-        }
-        out
     }
 }
 

@@ -14,7 +14,7 @@ use super::routed::Routed;
 use crate::domain::affinity::entries::ANY_DATABASE;
 use crate::domain::affinity::session::login_name;
 use crate::domain::affinity::{self, Entries, SameSite, carried};
-use crate::domain::select::{MemberIx, Verdict};
+use crate::domain::select::{ServerId, Verdict};
 use crate::domain::url::{self, ServerCommand};
 use crate::state::view::Entry;
 use crate::util::clock;
@@ -25,9 +25,9 @@ pub struct ResponseContext<'a> {
     /// As the client sent it.
     pub request: &'a RequestHeader,
     /// Servers that this request did not go to again.
-    pub tried: &'a [MemberIx],
+    pub tried: &'a [ServerId],
     /// The server that a `Location` named, with the database tag of its target.
-    pub redirected_to: Option<(MemberIx, u32)>,
+    pub redirected_to: Option<(ServerId, u32)>,
     /// The head has a `Set-Cookie`.
     pub sets_cookies: bool,
     /// The body is a page.
@@ -184,7 +184,7 @@ fn update_entry(
     entries: &mut Entries,
     routed: &Routed,
     attempt: &Attempt,
-    tried: &[MemberIx],
+    tried: &[ServerId],
     tag: u32,
     now: u32,
     idle: u32,
@@ -198,7 +198,7 @@ fn update_entry(
     };
     let goes_back = routed.cluster.settings.affinity.fail_back.is_some();
     // The verdict on the old server for a request that has not tried it.
-    let without_this: SmallVec<[MemberIx; 4]> = tried.iter().copied().filter(|m| *m != home).collect();
+    let without_this: SmallVec<[ServerId; 4]> = tried.iter().copied().filter(|m| *m != home).collect();
     match failover::decide(routed, &without_this).verdict(home) {
         Some(Verdict::Unreachable) => {
             if goes_back {

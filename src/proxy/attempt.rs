@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use crate::domain::cluster::{InFlight, ServerState};
 use crate::domain::directory::ServerIx;
-use crate::domain::select::{MemberIx, Why};
+use crate::domain::select::{ServerId, Why};
 use crate::upstream::deadline::{self, Due};
 use crate::upstream::usage::{self, Usage};
 use crate::util::descriptor::Descriptor;
@@ -13,7 +13,7 @@ use crate::util::descriptor::Descriptor;
 #[derive(Debug)]
 pub struct Attempt {
     /// The server.
-    pub member: MemberIx,
+    pub member: ServerId,
     /// Counts the request among those of the server until the attempt ends.
     pub in_flight: InFlight,
     /// Why selection chose this server.

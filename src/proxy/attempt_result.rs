@@ -13,7 +13,7 @@ use super::ctx::Ctx;
 use super::error_mapping;
 use super::response_validation::MalformedResponse;
 use super::routed::Routed;
-use crate::domain::cluster::Member;
+use crate::domain::cluster::ClusterServer;
 use crate::pages::Problem;
 use crate::util::clock;
 
@@ -33,7 +33,7 @@ pub(super) fn note_response(
     let now_ms = clock::ms_of(at);
     if let (Some(attempt), Some(routed)) = (&mut ctx.attempt, &ctx.routed) {
         attempt.answered = true;
-        let member = attempt.in_flight.member();
+        let member = attempt.in_flight.server();
         member.passive_success(routed.port);
         let time = at.saturating_duration_since(attempt.started);
         routed.cluster.kept.traffic.answer(routed.request_class, time);
@@ -42,7 +42,7 @@ pub(super) fn note_response(
     let failure = retryable_failure(session, ctx, status, now_ms);
     ctx.failover.last_failure = failure;
     if let Some(attempt) = &ctx.attempt {
-        attempt.in_flight.member().attempt_ended(matches!(failure, Some(AttemptFailure::Status(_))));
+        attempt.in_flight.server().attempt_ended(matches!(failure, Some(AttemptFailure::Status(_))));
     }
     failure
 }
@@ -84,7 +84,7 @@ pub(super) fn note_error(e: &Error, ctx: &Ctx) -> Option<AttemptFailure> {
     if *e.esource() != ErrorSource::Upstream && !overdue {
         return None;
     }
-    let member = attempt.in_flight.member();
+    let member = attempt.in_flight.server();
     if !attempt.answered && !overdue && *e.etype() == ErrorType::InvalidHTTPHeader {
         member.passive_success(routed.port);
         member.attempt_ended(false);
@@ -105,14 +105,14 @@ pub(super) fn note_error(e: &Error, ctx: &Ctx) -> Option<AttemptFailure> {
 /// Notes that the head of the response cannot be forwarded: the client gets 502.
 pub(super) fn malformed(ctx: &mut Ctx, cause: MalformedResponse) {
     if let Some(attempt) = &ctx.attempt {
-        note_malformed(attempt.in_flight.member(), &cause);
+        note_malformed(attempt.in_flight.server(), &cause);
     }
     ctx.failover.last_failure = Some(AttemptFailure::Malformed);
     ctx.problem = Some(Problem::MalformedResponse);
 }
 
 /// Counts a response that is not valid HTTP, and logs the cause.
-fn note_malformed(member: &Member, cause: &dyn std::fmt::Display) {
+fn note_malformed(member: &ClusterServer, cause: &dyn std::fmt::Display) {
     static LAST_MS: AtomicU64 = AtomicU64::new(0);
     member.counters.malformed.fetch_add(1, Relaxed);
     let (now, last) = (clock::now_ms(), LAST_MS.load(Relaxed));

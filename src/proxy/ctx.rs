@@ -8,7 +8,7 @@ use smallvec::SmallVec;
 
 use super::attempt::{Attempt, AttemptFailure};
 use super::routed::Routed;
-use crate::domain::select::{MemberIx, Outcome, Why};
+use crate::domain::select::{Outcome, ServerId, Why};
 use crate::edge::login_connections::Login;
 use crate::edge::places::Place;
 use crate::edge::waiting::WaitingAnswer;
@@ -60,15 +60,15 @@ pub struct Ctx {
 #[derive(Debug, Default)]
 pub struct FailoverState {
     /// Servers that this request does not go to again.
-    pub tried: SmallVec<[MemberIx; 4]>,
+    pub tried: SmallVec<[ServerId; 4]>,
     /// The failed attempts that were followed by another one.
-    pub failures: SmallVec<[(MemberIx, AttemptFailure); 2]>,
+    pub failures: SmallVec<[(ServerId, AttemptFailure); 2]>,
     /// The failure of the last attempt.
     pub last_failure: Option<AttemptFailure>,
     /// The server of the next attempt, where it is chosen already.
-    pub next: Option<(MemberIx, Why)>,
+    pub next: Option<(ServerId, Why)>,
     /// The server whose pooled connection broke: the next attempt opens a new one, as others in the pool may be as old.
-    pub retry_on_new_connection: Option<MemberIx>,
+    pub retry_on_new_connection: Option<ServerId>,
     /// Pooled connections that could not be used for this request.
     pub unfit_connections: u32,
     /// Attempts so far; failed connects do not count.
@@ -111,12 +111,12 @@ impl Ctx {
     }
 
     /// Ends the current attempt, so that its server is free for another request.
-    pub fn end_attempt(&mut self) -> Option<MemberIx> {
+    pub fn end_attempt(&mut self) -> Option<ServerId> {
         if let (Some(tls), Some(progress)) = (self.outbound.take(), &self.in_progress) {
             progress.statistics().outbound.end(tls);
         }
         let attempt = self.attempt.take()?;
-        let capped = attempt.in_flight.member().view().max_connections > 0;
+        let capped = attempt.in_flight.server().snapshot().max_connections > 0;
         let member = attempt.member;
         drop(attempt);
         if let Some(routed) = &self.routed

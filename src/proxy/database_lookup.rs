@@ -10,7 +10,7 @@ use super::routed::RoutedDatabase;
 use crate::config::settings::{AmbiguousPath, UnknownDatabase};
 use crate::domain::affinity::{Entries, cookie};
 use crate::domain::directory::{AmbiguousIx, Found, Lookup, db_path};
-use crate::domain::select::MemberIx;
+use crate::domain::select::ServerId;
 use crate::domain::url::{self, Locator, ServerCommand, Target};
 use crate::pages::Problem;
 use crate::state::{Cluster, View};
@@ -129,7 +129,7 @@ pub(super) fn entry_of_url(
     view: &View,
     value: &[u8],
     entries: &Entries,
-) -> Option<(MemberIx, Option<Found>)> {
+) -> Option<(ServerId, Option<Found>)> {
     let (_, target) = origin_form(value);
     entry_of_target(cluster, view, &url::parse(target), entries)
 }
@@ -140,7 +140,7 @@ pub(super) fn entry_of_target(
     view: &View,
     target: &Target<'_>,
     entries: &Entries,
-) -> Option<(MemberIx, Option<Found>)> {
+) -> Option<(ServerId, Option<Found>)> {
     let of = |tag: u32| entries.for_database(tag).and_then(|entry| view.by_tag(entry.server));
     match look_up(view, target) {
         Lookup::One(found) => of(tag_of(cluster, view, &found)).map(|member| (member, Some(found))),

@@ -11,13 +11,13 @@ use super::ctx::Ctx;
 use super::routed::Routed;
 use crate::config::settings::UnknownCommands;
 use crate::domain::directory::Mark;
-use crate::domain::select::{self, Candidate, Decision, MemberIx, Outcome, Question};
+use crate::domain::select::{self, Candidate, Decision, Outcome, Question, ServerId};
 use crate::domain::url::Class;
 use crate::util::clock;
 
 /// Runs selection for this request with the current state of the servers.
 #[must_use]
-pub fn decide(routed: &Routed, tried: &[MemberIx]) -> Decision {
+pub fn decide(routed: &Routed, tried: &[ServerId]) -> Decision {
     let mut candidates: SmallVec<[Candidate; 8]> = SmallVec::new();
     // A request that belongs to a page of another database, such as a login form, needs a server with that database:
     // the user's own, else another one.
@@ -35,7 +35,7 @@ pub fn decide(routed: &Routed, tried: &[MemberIx]) -> Decision {
     ask(routed, &candidates, tried)
 }
 
-fn ask(routed: &Routed, candidates: &[Candidate], tried: &[MemberIx]) -> Decision {
+fn ask(routed: &Routed, candidates: &[Candidate], tried: &[ServerId]) -> Decision {
     let question = Question {
         candidates,
         port: routed.port,
@@ -142,7 +142,7 @@ pub(super) fn after_failure(session: &mut Session, ctx: &mut Ctx, failure: Attem
     ctx.failover.timeout_retried |= failure == AttemptFailure::Timeout;
     count_failover(ctx, failure);
     if let Some(attempt) = &ctx.attempt {
-        attempt.in_flight.member().counters.failed_over.fetch_add(1, Relaxed);
+        attempt.in_flight.server().counters.failed_over.fetch_add(1, Relaxed);
     }
     ctx.end_attempt();
     true

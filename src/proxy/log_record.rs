@@ -31,7 +31,7 @@ pub(super) fn record<'a>(
         },
     };
     let server = ctx.attempt.as_ref().map(|attempt| LoggedServer {
-        name: attempt.in_flight.member().name().abbreviated(),
+        name: attempt.in_flight.server().name().abbreviated(),
         state: attempt.state.word(),
         index: attempt.index,
     });

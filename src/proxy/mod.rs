@@ -136,7 +136,7 @@ impl ProxyHttp for Proxy {
         mut e: Box<Error>,
     ) -> Box<Error> {
         if let (Some(attempt), Some(routed)) = (&ctx.attempt, &ctx.routed) {
-            let member = attempt.in_flight.member();
+            let member = attempt.in_flight.server();
             member.counters.connect_failures.fetch_add(1, Relaxed);
             if error_mapping::is_servers_fault(&e) {
                 member.attempt_ended(true);

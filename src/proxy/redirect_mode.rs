@@ -10,7 +10,7 @@ use super::{error_mapping, failover};
 use crate::domain::cluster::Port;
 use crate::domain::directory::db_path;
 use crate::domain::rewrite;
-use crate::domain::select::{MemberIx, Outcome};
+use crate::domain::select::{Outcome, ServerId};
 use crate::pages::Problem;
 
 /// The redirect, or the error page where no server can be chosen.
@@ -29,7 +29,7 @@ pub(super) fn reply(routed: &Routed, outcome: &mut Option<Outcome>, request: &Re
     }
 }
 
-fn location(routed: &Routed, member: MemberIx, target: &[u8]) -> Option<String> {
+fn location(routed: &Routed, member: ServerId, target: &[u8]) -> Option<String> {
     let entry = routed.view.entry(member)?;
     let port = entry.host_port(routed.port)?.port;
     let scheme = match routed.port {

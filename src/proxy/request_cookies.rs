@@ -9,7 +9,7 @@ use super::attempt::Attempt;
 use super::routed::Routed;
 use crate::domain::affinity::session::{Meaning, pairs};
 use crate::domain::affinity::{Entries, Entry, cookie};
-use crate::domain::select::MemberIx;
+use crate::domain::select::ServerId;
 use crate::state::{Cluster, View};
 use crate::util::clock;
 
@@ -23,7 +23,7 @@ pub(super) struct RequestCookies {
     /// The entry of the login cookie.
     pub login: Option<Entry>,
     /// The servers with a session of the user, the newest first. Clients can forge them.
-    pub sessions: SmallVec<[MemberIx; 4]>,
+    pub sessions: SmallVec<[ServerId; 4]>,
     /// The server must not get the lines as they are.
     pub rewrites_cookies: bool,
 }

@@ -15,7 +15,7 @@ use super::request_headers::server_path;
 use super::routed::Routed;
 use crate::domain::directory::Lookup;
 use crate::domain::rewrite::{self, Mapping};
-use crate::domain::select::MemberIx;
+use crate::domain::select::ServerId;
 use crate::state::view::Entry;
 
 const XSP_LOCATION: HeaderName = HeaderName::from_static("x-xsplocation");
@@ -174,7 +174,7 @@ fn map_urls(
     routed: &Routed,
     attempt: &Attempt,
     target: &[u8],
-) -> Result<Option<(MemberIx, u32)>> {
+) -> Result<Option<(ServerId, u32)>> {
     let scheme = if routed.tls { Scheme::HTTPS } else { Scheme::HTTP };
     let paths = attempt.replace_path.then(|| server_path(routed, attempt)).flatten().map(|path| {
         let public = target.get(routed.database.range.clone()).unwrap_or_default();
@@ -199,7 +199,7 @@ fn map_urls(
         }
         let Some(mapped) = rewrite::response_header(&name, value.as_bytes(), &mapping) else { continue };
         if name == header::LOCATION
-            && let Some(member) = mapped.member.and_then(|m| MemberIx::try_from(m).ok())
+            && let Some(member) = mapped.member.and_then(|m| ServerId::try_from(m).ok())
             && member != attempt.member
             && let Some(target) = mapped.value.get(mapped.target.clone())
             && let Some(tag) = tag_of_target(&routed.cluster, &routed.view, target)
@@ -275,7 +275,7 @@ fn path_of(target: &[u8]) -> &[u8] {
 /// The public path of a database that a server names by its own: by replica ID where several databases have the path,
 /// unless it is the database that the client is in already.
 fn public_path(routed: &Routed, member: usize, path: &[u8]) -> Option<String> {
-    let member = MemberIx::try_from(member).ok()?;
+    let member = ServerId::try_from(member).ok()?;
     let target = crate::domain::url::parse(path);
     let database = target.database.as_ref()?;
     let index = &routed.view.directory.index;

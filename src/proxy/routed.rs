@@ -9,7 +9,7 @@ use crate::domain::affinity::{Entries, Entry};
 use crate::domain::cluster::Port;
 use crate::domain::cluster::availability::RequestClass;
 use crate::domain::directory::{Found, Holder};
-use crate::domain::select::{Hint, MemberIx};
+use crate::domain::select::{Hint, ServerId};
 use crate::domain::url::Class;
 use crate::state::view::Exchange;
 use crate::state::{Cluster, Snapshot, View};
@@ -72,21 +72,21 @@ pub struct UserAffinity {
     /// The entry of that cookie, if its server can take the user.
     pub login: Option<Entry>,
     /// The server of the entry for this database.
-    pub entry: Option<MemberIx>,
+    pub entry: Option<ServerId>,
     /// The server of the entry for a related page.
-    pub hint: Option<(MemberIx, Hint)>,
+    pub hint: Option<(ServerId, Hint)>,
     /// The database of that page.
     pub hinted_database: Option<Found>,
     /// The server of the most recent entry.
-    pub recent: Option<MemberIx>,
+    pub recent: Option<ServerId>,
     /// Servers with a session of the user, other than `recent`.
-    pub sessions: SmallVec<[MemberIx; 4]>,
+    pub sessions: SmallVec<[ServerId; 4]>,
 }
 
 impl Routed {
     /// What a server holds of the database that the URL names.
     #[must_use]
-    pub fn holder(&self, member: MemberIx) -> Option<Holder<'_>> {
+    pub fn holder(&self, member: ServerId) -> Option<Holder<'_>> {
         self.view.holder(self.database.found.as_ref()?, member)
     }
 

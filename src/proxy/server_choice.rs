@@ -10,7 +10,7 @@ use super::attempt::Attempt;
 use super::ctx::Ctx;
 use super::{error_mapping, failover};
 use crate::domain::cluster::InFlight;
-use crate::domain::select::{MemberIx, Outcome, Why};
+use crate::domain::select::{Outcome, ServerId, Why};
 use crate::pages::Problem;
 use crate::state::view::Exchange;
 
@@ -63,7 +63,7 @@ pub(super) async fn begin_attempt(ctx: &mut Ctx, request: &RequestHeader) -> Res
 }
 
 /// Chooses a server and counts the request there. Where every eligible server is at its limit, waits until one is not.
-async fn choose(ctx: &mut Ctx) -> Option<(MemberIx, Why, InFlight)> {
+async fn choose(ctx: &mut Ctx) -> Option<(ServerId, Why, InFlight)> {
     let routed = ctx.routed.as_ref()?;
     let mut until = None;
     loop {
@@ -77,7 +77,7 @@ async fn choose(ctx: &mut Ctx) -> Option<(MemberIx, Why, InFlight)> {
         match outcome {
             Outcome::Serve(member, why) => {
                 let entry = routed.view.entry(member)?;
-                let cap = routed.cluster.rules.cap(entry.member.view().max_connections);
+                let cap = routed.cluster.rules.cap(entry.member.snapshot().max_connections);
                 // Another request may have reached the limit meanwhile: then selection decides again.
                 if let Some(in_flight) = entry.member.begin(cap) {
                     return Some((member, why, in_flight));

@@ -81,7 +81,7 @@ impl Proxy {
         let Some(connection) = attempt.connection else { return Ok(()) };
         let now = clock::now_ms();
         attempt.usage = usage::begin(connection, !reused, now);
-        let member = attempt.in_flight.member();
+        let member = attempt.in_flight.server();
         if ctx.login.is_some()
             && let Some(client) = client_connection(session)
             && let Some(entry) = routed.view.entry(attempt.member)
@@ -125,7 +125,7 @@ impl Proxy {
     /// Notes what the head of a response says about its connection.
     pub(super) fn note_connection(&self, session: &Session, head: &ResponseHeader, ctx: &mut Ctx) {
         let Some(attempt) = &mut ctx.attempt else { return };
-        let keep_alive = &attempt.in_flight.member().keep_alive;
+        let keep_alive = &attempt.in_flight.server().keep_alive;
         match attempt.usage.filter(|_| attempt.reused) {
             Some(usage) => keep_alive.worked(usage.served + 1),
             None => {
@@ -161,7 +161,7 @@ pub(super) fn note_closed(ctx: &Ctx) {
     if let Some(attempt) = &ctx.attempt
         && let Some(usage) = attempt.usage.filter(|_| attempt.reused && !attempt.answered)
     {
-        let keep_alive = &attempt.in_flight.member().keep_alive;
+        let keep_alive = &attempt.in_flight.server().keep_alive;
         keep_alive.closed(usage.idle_ms, usage.served, clock::now_ms());
     }
 }

@@ -10,7 +10,7 @@ use super::routed::{RoutedDatabase, UserAffinity};
 use crate::domain::affinity::Entries;
 use crate::domain::cluster::{Port, ServerState};
 use crate::domain::directory::{Found, Mark};
-use crate::domain::select::{Hint, MemberIx};
+use crate::domain::select::{Hint, ServerId};
 use crate::domain::url::Class;
 use crate::util::clock;
 
@@ -59,7 +59,7 @@ fn server_of_entry(
     database: &RoutedDatabase,
     class: Class,
     entries: &Entries,
-) -> Option<MemberIx> {
+) -> Option<ServerId> {
     let tag = database.tag?;
     let member = |server: u32| context.view.by_tag(server);
     let found = database.found.as_ref();
@@ -75,10 +75,10 @@ fn server_of_entry(
 }
 
 /// Whether a server has been available for as long as `fail_back` wants, and takes new users.
-fn is_back(context: &RouteContext<'_>, found: Option<&Found>, former: MemberIx) -> bool {
+fn is_back(context: &RouteContext<'_>, found: Option<&Found>, former: ServerId) -> bool {
     let Some(wait) = context.cluster.settings.affinity.fail_back else { return false };
     let Some(entry) = context.view.entry(former) else { return false };
-    let seen = entry.member.view();
+    let seen = entry.member.snapshot();
     // A server that was never away since this process started counts as available since then.
     let available_for = clock::now_ms().saturating_sub(seen.returned_at_ms.unwrap_or_default());
     entry.member.state() == ServerState::Available
@@ -87,9 +87,9 @@ fn is_back(context: &RouteContext<'_>, found: Option<&Found>, former: MemberIx) 
 }
 
 /// Whether a server answers, and holds the database for new users.
-fn takes_user(context: &RouteContext<'_>, found: Option<&Found>, server: MemberIx) -> bool {
+fn takes_user(context: &RouteContext<'_>, found: Option<&Found>, server: ServerId) -> bool {
     let answers = context.view.entry(server).is_some_and(|entry| {
-        let seen = entry.member.view();
+        let seen = entry.member.snapshot();
         if context.port == Port::Http { seen.http } else { seen.https }
     });
     let in_service = |found: &Found| {
@@ -99,7 +99,7 @@ fn takes_user(context: &RouteContext<'_>, found: Option<&Found>, server: MemberI
 }
 
 /// The entry that decides for a request without one of its own, and its database.
-fn hint(context: &RouteContext<'_>, entries: &Entries) -> Option<(MemberIx, Hint, Option<Found>)> {
+fn hint(context: &RouteContext<'_>, entries: &Entries) -> Option<(ServerId, Hint, Option<Found>)> {
     let RouteContext { cluster, view, head, uri, target, .. } = *context;
     if entries.is_empty() {
         return None;

@@ -1,8 +1,8 @@
-//! Wiring: settings in, Pingora's services out, running until a signal ends them.
+//! Wiring: builds Pingora's services from the settings, and runs them until a signal ends them.
 //!
-//! Services: `knowledge` (loops, reloads; ready when every member was probed once), `probes`
-//! (Pingora's health checks), `proxy` (all listeners; starts when `knowledge` is ready), `statpub`
-//! and `admin`. Everything that can fail at start fails here, with the address or file in the message.
+//! Services: `supervisor` (refresh tasks, reloads; ready when every server was probed once), `probes` (Pingora's health
+//! checks), `proxy` (all listeners; starts when `supervisor` is ready), `statpub` and `admin`. Everything that can fail at
+//! start fails here, with the address or file in the message.
 
 pub mod descriptors;
 pub mod follow;
@@ -11,6 +11,7 @@ pub mod lifecycle;
 mod pid_file;
 pub mod reload;
 pub mod secret;
+mod services;
 pub mod statpub;
 pub mod supervisor;
 mod systemd;
@@ -19,90 +20,71 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
-use pingora::apps::http_app::HttpServer;
 use pingora::server::configuration::{Opt, ServerConf};
 use pingora::server::{RunArgs, Server};
-use pingora::services::background::background_service;
-use pingora_load_balancing::{Backends, HealthCheckService, HealthRegistry};
-use pingora_proxy::http_proxy;
 
-use crate::admin::Admin;
 use crate::config::Settings;
-use crate::edge::House;
-use crate::edge::accept::{Accept, Door};
-use crate::edge::batch::Batch;
-use crate::edge::places::ConnectionLimit;
 use crate::edge::sockets::{self, Socket};
-use crate::edge::tls::{self, Certificates};
+use crate::edge::tls;
 use crate::pages::PagesError;
-use crate::proxy::Proxy;
-use crate::state::probes::{Members, Probes};
 use crate::state::restrictions_file::StoreError;
-use crate::state::{Balancer, restrictions};
-use crate::telemetry::access_log::AccessLog;
-use crate::upstream::deadline::Deadlines;
-use handover::{Inheritance, Upgrade};
+use handover::Inheritance;
 use lifecycle::Signals;
-use pid_file::PidFile;
-use supervisor::{Succession, Supervisor};
-
-/// How finely probes are scheduled.
-const PROBE_TICK: Duration = Duration::from_millis(100);
+use services::Shared;
 
 /// Why the balancer cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// A port is taken or may not be used.
+    /// The address is in use or not permitted.
     #[error("cannot listen on {address} ({what}): {source}")]
     Bind {
-        /// Where.
+        /// From the configuration.
         address: SocketAddr,
-        /// For whom.
+        /// The kind of listener.
         what: &'static str,
         /// The system's words.
         source: std::io::Error,
     },
-    /// The access log's file.
+    /// The file of the access log cannot be opened.
     #[error("{0}")]
     AccessLog(std::io::Error),
-    /// The shop's own pages.
+    /// The administrator's own pages cannot be read.
     #[error(transparent)]
     Pages(#[from] PagesError),
-    /// Certificates.
+    /// A certificate cannot be used.
     #[error(transparent)]
     Tls(#[from] tls::TlsError),
-    /// A generated key.
+    /// A generated key cannot be read or saved.
     #[error(transparent)]
     Secret(#[from] secret::SecretError),
-    /// What administrators had restricted.
+    /// The saved restrictions cannot be read.
     #[error(transparent)]
     Restrictions(#[from] StoreError),
-    /// The pid file.
+    /// The pid file cannot be written.
     #[error("pid file {path}: {source}")]
     PidFile {
-        /// Which.
+        /// From the configuration.
         path: String,
         /// The system's words.
         source: std::io::Error,
     },
-    /// What a later upgrade needs.
+    /// A later upgrade could not take over the sockets.
     #[error("upgrades cannot be prepared: {0}")]
     Upgrade(std::io::Error),
-    /// Pingora's own settings.
+    /// Pingora refuses its settings.
     #[error("pingora: {0}")]
     Pingora(String),
-    /// The other ICM's configuration.
+    /// The configuration of the other ICM cannot be read.
     #[error(transparent)]
     Follow(#[from] crate::follow::FollowError),
 }
 
-/// Runs the balancer until a signal or a new process ends it; the caller then ends this one. With an
-/// `inheritance` it takes over from another process, else it begins by itself.
+/// Runs the balancer until a signal or a new process ends it; the caller then ends this process. With an `inheritance` it
+/// takes over from another process.
 ///
 /// # Errors
-/// When it cannot start; nothing is left running then.
+/// When it cannot start; nothing is left running.
 pub fn run(
     mut settings: Settings,
     file: &Path,
@@ -122,28 +104,25 @@ pub fn run(
     if let Some(shortage) = descriptors.and_then(|n| descriptors::shortage(n, settings.limits.connections)) {
         log::warn!(target: "icm::lifecycle", "{shortage}");
     }
-    let settings = Arc::new(settings);
-    let inherited = inheritance.as_ref().map(|i| i.affinity_key.as_slice());
-    let generated = secret::affinity(settings.state_dir.as_deref(), inherited)?;
-    let balancer = Arc::new(Balancer::new(Arc::clone(&settings), generated.clone())?);
-    restrictions::restore(&balancer)?;
-    follow::started(&balancer, followed);
-    let access_log = Arc::new(
-        AccessLog::start(&settings.access_log, Arc::clone(&balancer.statistics.access_log))
-            .map_err(StartError::AccessLog)?,
-    );
-    let certificates = Arc::new(Certificates::load(&settings)?);
-    certificates.note_expiry(&balancer.snapshot().settings, &balancer.statistics);
-    let pid_file = settings.pid_file.as_deref().map(PidFile::new);
-    match &inheritance {
-        // The old process is the one to signal until this one serves.
-        Some(inheritance) => balancer.upgrade.inherited(inheritance.from),
-        None => pid_file.as_ref().map_or(Ok(()), PidFile::write)?,
+    let shared = Shared::load(settings, followed, &sockets, inheritance)?;
+    let mut server = pingora_server(&shared.settings)?;
+    let conf = Arc::clone(&server.configuration);
+    let supervisor = shared.add_background(&mut server, file, signals);
+    let logins = Arc::default();
+    shared.add_proxy(&mut server, &conf, &mut sockets, &logins, &supervisor)?;
+    let limit = descriptors::internal(descriptors);
+    if let Some(socket) = sockets.pop_front() {
+        shared.add_admin(&mut server, socket, &logins, limit, &supervisor)?;
     }
-    let upgrade = Upgrade::new(Arc::clone(&balancer), generated, pid_file.clone(), &sockets);
-    let upgrade = Arc::new(upgrade.map_err(StartError::Upgrade)?);
-    let closed = Arc::default();
+    if let Some(socket) = sockets.pop_front() {
+        shared.add_statpub(&mut server, socket, &logins, limit, &supervisor)?;
+    }
+    server.run(RunArgs { shutdown_signal: Box::new(shared.shutdown()) });
+    shared.finish();
+    Ok(())
+}
 
+fn pingora_server(settings: &Settings) -> Result<Server, StartError> {
     // Pingora takes its configuration by value and gives it no `Clone`; ours stays for the next reload.
     let mut conf: ServerConf = serde_yaml::to_value(&*settings.pingora)
         .and_then(serde_yaml::from_value)
@@ -151,97 +130,11 @@ pub fn run(
     conf.ca_file = conf.ca_file.take().or_else(crate::discovery::domino::tls::instead_of_platform);
     let mut server = Server::new_with_opt_and_conf(Opt::default(), conf);
     server.bootstrap();
-    let conf = Arc::clone(&server.configuration);
-
-    let registry = Arc::new(HealthRegistry::new());
-    registry.set_health_check(Box::new(Probes::new(&balancer)));
-    let backends =
-        Backends::new_with_health_registry(Box::new(Members::new(&balancer)), Arc::clone(&registry));
-    let mut health = HealthCheckService::new(registry);
-    health.health_check_frequency = Some(PROBE_TICK);
-    health.parallel_health_check = true;
-
-    let supervisor = Supervisor::new(
-        Arc::clone(&balancer),
-        Arc::clone(&access_log),
-        Arc::clone(&certificates),
-        backends,
-        file.to_owned(),
-        signals,
-        Succession {
-            inheritance: inheritance.clone(),
-            upgrade: Arc::clone(&upgrade),
-            pid_file: pid_file.clone(),
-            closed: Arc::clone(&closed),
-        },
-    );
-    let knowledge = server.add_service(background_service("knowledge", supervisor));
-    server.add_service(background_service("probes", health));
-    server.add_service(background_service("deadlines", Deadlines));
-
-    // Sessions are those of browsers, as the ICM counted them.
-    let logins = Arc::default();
-    let batch = Arc::new(Batch::new(&balancer.statistics.in_flight, conf.threads));
-    let house = |access_log: Option<Arc<AccessLog>>| House {
-        statistics: Arc::clone(&balancer.statistics.clients),
-        sessions: access_log.as_ref().map(|_| Arc::clone(&balancer.statistics.inbound)).unwrap_or_default(),
-        batch: access_log.as_ref().map(|_| Arc::clone(&batch)),
-        logins: Arc::clone(&logins),
-        access_log,
-    };
-    let mut doors = Vec::new();
-    for (listener, socket) in settings.listeners.iter().zip(sockets.drain(..settings.listeners.len())) {
-        let store = certificates.of_listener(listener.address);
-        let tls = listener.tls.as_ref().zip(store).map(|(tls, store)| tls::listener(tls, store));
-        doors.push(Door { socket, tls: tls.transpose()? });
-    }
-    let app =
-        Proxy::new(Arc::clone(&balancer), Arc::clone(&access_log), Arc::clone(&batch), Arc::clone(&logins));
-    let app = http_proxy(&conf, app);
-    let log = Some(Arc::clone(&access_log));
-    let proxy =
-        Accept::new("proxy", app, doors, Arc::clone(&balancer), house(log), ConnectionLimit::Configured);
-    let proxy = server.add_service(proxy.counted(&closed));
-    proxy.add_dependency(&knowledge);
-
-    let few = descriptors::internal(descriptors);
-    let internal = |socket| -> Result<Door, StartError> {
-        Ok(Door { socket, tls: certificates.of_admin().map(tls::internal).transpose()? })
-    };
-    if let Some(socket) = sockets.pop_front() {
-        let app = HttpServer::new_app(Admin::new(Arc::clone(&balancer), certificates.of_admin()));
-        let doors = vec![internal(socket)?];
-        let service = Accept::new("admin", app, doors, Arc::clone(&balancer), house(None), few);
-        let service = service.threads(1).counted(&closed);
-        let admin = server.add_service(lifecycle::UntilTheEnd(service, Arc::clone(&upgrade)));
-        // Until this process serves, the old one is who answers.
-        if inheritance.is_some() {
-            admin.add_dependency(&knowledge);
-        }
-    }
-    if let Some(socket) = sockets.pop_front() {
-        let app = HttpServer::new_app(statpub::Receiver::new(Arc::clone(&balancer)));
-        let doors = vec![internal(socket)?];
-        let service = Accept::new("statpub", app, doors, Arc::clone(&balancer), house(None), few);
-        let statpub = server.add_service(service.threads(1).counted(&closed));
-        if inheritance.is_some() {
-            statpub.add_dependency(&knowledge);
-        }
-    }
-
-    let log = Arc::clone(&access_log);
-    let watch = lifecycle::Shutdown::new(Arc::clone(&balancer), log, pid_file.clone(), upgrade);
-    server.run(RunArgs { shutdown_signal: Box::new(watch) });
-    // Here the grace period has ended before the last request has.
-    access_log.flush();
-    if let Some(pid_file) = pid_file {
-        pid_file.remove();
-    }
-    Ok(())
+    Ok(server)
 }
 
-/// Takes every socket: those of the listeners in the file's order, then admin, then statpub. One that was
-/// inherited goes on, whatever it was for before; those that nothing is for any more are closed.
+/// Binds or inherits every socket: those of the listeners in the file's order, then admin, then statpub. Inherited sockets
+/// that the configuration no longer names are closed.
 fn bind(settings: &Settings, inheritance: Option<&Inheritance>) -> Result<VecDeque<Socket>, StartError> {
     let listeners = settings.listeners.iter().map(|l| (l.address, "listener"));
     let admin = [(settings.admin.address, "admin")];

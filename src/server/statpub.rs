@@ -1,9 +1,8 @@
 //! The receiver of Domino's own statistics: `POST /statpub/<server>`.
 //!
-//! In: what a server publishes about once a minute
-//! (<https://help.hcl-software.com/domino/11.0.1/admin/stats_publish_other_external.html>). Out: facts in
-//! that member's ledger, or a clear 4xx. Whoever is not the server, not allowed, or without the token
-//! changes nothing.
+//! A server publishes about once a minute
+//! (<https://help.hcl-software.com/domino/11.0.1/admin/stats_publish_other_external.html>). Its report changes the health
+//! of the server; a sender that is not the server, not allowed, or without the token gets a 4xx and changes nothing.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -13,31 +12,31 @@ use http::{Method, Response, StatusCode, header};
 use percent_encoding::percent_decode_str;
 use pingora::apps::http_app::ServeHttp;
 use pingora::protocols::http::ServerSession;
+use pingora_http::RequestHeader;
 
 use crate::admin::attempts::{self, Attempts};
 use crate::config::settings::{AvailabilitySource, Statpub};
 use crate::discovery::availability::statpub;
-use crate::domain::cluster::{Member, Port, ServerName};
+use crate::domain::cluster::{ClusterServer, Port, ServerName};
 use crate::state::view::Entry;
 use crate::state::{Balancer, Cluster};
 use crate::util::clock;
 use crate::util::token;
 
-/// The largest body.
-const LARGEST: usize = 1 << 20;
+const MAX_BODY: usize = 1 << 20;
 
-/// The application of the statpub listener.
+/// The HTTP application of the statpub listener.
 #[derive(Debug)]
 pub struct Receiver {
     balancer: Arc<Balancer>,
     attempts: Attempts,
 }
 
-/// A member that a push is about, and which of its sources statpub is.
-type Meant = (Arc<Cluster>, Arc<Member>, usize);
+/// A server that a report is about, and the position of statpub among its sources.
+type Target = (Arc<Cluster>, Arc<ClusterServer>, usize);
 
 impl Receiver {
-    /// Reports to this balancer's members.
+    /// Reports to the servers of this balancer.
     #[must_use]
     pub fn new(balancer: Arc<Balancer>) -> Self {
         Self { balancer, attempts: Attempts::default() }
@@ -45,70 +44,42 @@ impl Receiver {
 
     async fn receive(&self, session: &mut ServerSession) -> Result<(), (StatusCode, String)> {
         let snapshot = self.balancer.snapshot();
-        let Some(settings) = snapshot.settings.statpub.clone() else {
+        let Some(settings) = &snapshot.settings.statpub else {
             return Err((StatusCode::NOT_FOUND, "statpub is not configured".to_owned()));
         };
-        let head = session.req_header();
-        if settings.token.as_ref().is_some_and(|known| !token::is_carried(head, &known.0)) {
-            return Err((StatusCode::UNAUTHORIZED, "a bearer token is needed".to_owned()));
-        }
-        let path = String::from_utf8_lossy(head.raw_path()).into_owned();
-        let path = path.split('?').next().unwrap_or_default();
-        let Some(rest) = path.strip_prefix("/statpub") else {
-            return Err((StatusCode::NOT_FOUND, "post to /statpub/<server>".to_owned()));
-        };
-        let in_path = rest.strip_prefix('/').filter(|name| !name.is_empty());
-        let in_path = in_path.map(|name| percent_decode_str(name).decode_utf8_lossy().into_owned());
-        if !rest.is_empty() && !rest.starts_with('/') {
-            return Err((StatusCode::NOT_FOUND, "post to /statpub/<server>".to_owned()));
-        }
-        if !matches!(head.method, Method::POST | Method::PUT) {
-            return Err((StatusCode::METHOD_NOT_ALLOWED, "use POST".to_owned()));
-        }
-        let declared: Option<usize> =
-            head.headers.get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse().ok());
-        if declared.is_some_and(|n| n > LARGEST) {
-            return Err((StatusCode::PAYLOAD_TOO_LARGE, "the body is larger than 1 MiB".to_owned()));
-        }
+        let in_path = checked_path(session.req_header(), settings)?;
         let sender = session.client_addr().and_then(|a| a.as_inet()).map(|a| a.ip().to_canonical());
-        // Who is meant, and may this sender speak for it, before what it says.
-        let named = in_path.as_deref().map(|name| self.targets(name, sender, &settings)).transpose()?;
-        if named.is_none() && !self.may_speak(sender, &settings) {
+        // The body is read only from a sender that may report for the server it names.
+        let named = in_path.as_deref().map(|name| self.targets(name, sender, settings)).transpose()?;
+        if named.is_none() && !self.may_report(sender, settings) {
             let text = "the sender's address is neither that of a server nor in statpub.allow";
             return Err((StatusCode::FORBIDDEN, text.to_owned()));
         }
         let body = body(session).await?;
-        let report = statpub::parse(&body)
+        let parsed = statpub::parse(&body)
             .map_err(|e| (StatusCode::BAD_REQUEST, format!("no statistics understood: {e}")))?;
-        let targets = match (&in_path, named, &report.facts.name) {
-            (Some(path), Some(_), Some(name))
-                if !ServerName::parse(name).is_ok_and(|n| n.answers_to(path)) =>
-            {
-                let text = format!("the URL says `{path}`, the body says Server.Name `{name}`");
-                return Err((StatusCode::BAD_REQUEST, text));
-            }
-            (_, Some(targets), _) => targets,
-            (_, None, Some(name)) => self.targets(name, sender, &settings)?,
-            (_, None, None) => {
-                return Err((
-                    StatusCode::BAD_REQUEST,
-                    "name the server in the URL, /statpub/Web1, or publish Server.Name".to_owned(),
-                ));
+        check_same_server(in_path.as_deref(), parsed.report.name.as_deref())?;
+        let targets = match (named, &parsed.report.name) {
+            (Some(targets), _) => targets,
+            (None, Some(name)) => self.targets(name, sender, settings)?,
+            (None, None) => {
+                let text = "name the server in the URL, /statpub/Web1, or publish Server.Name";
+                return Err((StatusCode::BAD_REQUEST, text.to_owned()));
             }
         };
-        for warning in &report.warnings {
-            let said = in_path.as_deref().or(report.facts.name.as_deref()).unwrap_or_default();
+        for warning in &parsed.warnings {
+            let said = in_path.as_deref().or(parsed.report.name.as_deref()).unwrap_or_default();
             log::warn!(target: "icm::availability", "{said}: {warning}");
         }
         for (cluster, member, number) in targets {
-            let change = member.report(number, &report.facts, clock::now_ms());
+            let change = member.report(number, &parsed.report, clock::now_ms());
             self.balancer.record(&cluster.settings.name, member.name(), change);
         }
         Ok(())
     }
 
-    /// Whether this sender may speak for any server.
-    fn may_speak(&self, sender: Option<IpAddr>, settings: &Statpub) -> bool {
+    /// Whether this sender may report for any server.
+    fn may_report(&self, sender: Option<IpAddr>, settings: &Statpub) -> bool {
         sender.is_some_and(|ip| settings.allow.iter().any(|net| net.contains(&ip)))
             || self
                 .balancer
@@ -118,13 +89,13 @@ impl Receiver {
                 .any(|cluster| cluster.view.load().entries.iter().any(|entry| is_address_of(entry, sender)))
     }
 
-    /// The members that the name means, in every cluster that listens to statpub.
+    /// The servers of this name in every cluster that has the source statpub.
     fn targets(
         &self,
         said: &str,
         sender: Option<IpAddr>,
         settings: &Statpub,
-    ) -> Result<Vec<Meant>, (StatusCode, String)> {
+    ) -> Result<Vec<Target>, (StatusCode, String)> {
         let mut found = Vec::new();
         let mut known = false;
         let mut refused = false;
@@ -159,6 +130,40 @@ impl Receiver {
     }
 }
 
+/// The server that the URL names, if it names one, of a request that may send a body.
+fn checked_path(head: &RequestHeader, settings: &Statpub) -> Result<Option<String>, (StatusCode, String)> {
+    if settings.token.as_ref().is_some_and(|known| !token::is_carried(head, &known.0)) {
+        return Err((StatusCode::UNAUTHORIZED, "a bearer token is needed".to_owned()));
+    }
+    let path = String::from_utf8_lossy(head.raw_path());
+    let path = path.split('?').next().unwrap_or_default();
+    let rest = path.strip_prefix("/statpub").filter(|rest| rest.is_empty() || rest.starts_with('/'));
+    let Some(rest) = rest else {
+        return Err((StatusCode::NOT_FOUND, "post to /statpub/<server>".to_owned()));
+    };
+    if !matches!(head.method, Method::POST | Method::PUT) {
+        return Err((StatusCode::METHOD_NOT_ALLOWED, "use POST".to_owned()));
+    }
+    let declared: Option<usize> =
+        head.headers.get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse().ok());
+    if declared.is_some_and(|n| n > MAX_BODY) {
+        return Err((StatusCode::PAYLOAD_TOO_LARGE, "the body is larger than 1 MiB".to_owned()));
+    }
+    let name = rest.strip_prefix('/').filter(|name| !name.is_empty());
+    Ok(name.map(|name| percent_decode_str(name).decode_utf8_lossy().into_owned()))
+}
+
+/// Refuses a body that is about another server than the URL.
+fn check_same_server(in_path: Option<&str>, in_body: Option<&str>) -> Result<(), (StatusCode, String)> {
+    match (in_path, in_body) {
+        (Some(path), Some(name)) if !ServerName::parse(name).is_ok_and(|n| n.answers_to(path)) => {
+            let text = format!("the URL says `{path}`, the body says Server.Name `{name}`");
+            Err((StatusCode::BAD_REQUEST, text))
+        }
+        _ => Ok(()),
+    }
+}
+
 fn is_address_of(entry: &Entry, sender: Option<IpAddr>) -> bool {
     let ports = [Port::Http, Port::Https].into_iter();
     ports.filter_map(|port| entry.address(port)).any(|address| Some(address.ip()) == sender)
@@ -169,7 +174,7 @@ async fn body(session: &mut ServerSession) -> Result<Vec<u8>, (StatusCode, Strin
     loop {
         match session.read_request_body().await {
             Ok(Some(chunk)) => {
-                if body.len() + chunk.len() > LARGEST {
+                if body.len() + chunk.len() > MAX_BODY {
                     return Err((StatusCode::PAYLOAD_TOO_LARGE, "the body is larger than 1 MiB".to_owned()));
                 }
                 body.extend_from_slice(&chunk);

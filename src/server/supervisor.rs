@@ -1,4 +1,4 @@
-//! The service that keeps knowledge fresh and applies reloads.
+//! The service that keeps the state of all clusters current and applies reloads.
 //!
 //! In: the clusters' loops, offers of the ICM that is followed, HUP, USR1 and USR2. Out: readiness for the
 //! listeners, new snapshots. One task does all of it in turn, so no two reloads overlap.
@@ -22,7 +22,7 @@ use super::lifecycle::Signals;
 use super::pid_file::PidFile;
 use super::{reload, systemd};
 use crate::edge::tls::Certificates;
-use crate::state::{Balancer, Cluster, Origin, background, knowledge, restrictions};
+use crate::state::{Balancer, Cluster, Origin, low_priority, refresh_state, restrictions};
 use crate::telemetry::access_log::AccessLog;
 use crate::util::clock;
 
@@ -81,7 +81,7 @@ impl Supervisor {
             task.abort();
         }
         for cluster in &self.balancer.snapshot().clusters {
-            tasks.extend(knowledge::start(&self.balancer, cluster));
+            tasks.extend(refresh_state::start(&self.balancer, cluster));
         }
     }
 
@@ -101,7 +101,7 @@ impl Supervisor {
         })
     }
 
-    async fn wait_for_knowledge(&self) {
+    async fn wait_until_informed(&self) {
         let wait = async {
             while !self.knows_enough() {
                 tokio::time::sleep(Duration::from_millis(20)).await;
@@ -114,6 +114,36 @@ impl Supervisor {
                 "opening the listeners though not every member was probed or no directory was read in 5 s"
             );
         }
+    }
+
+    /// Opens the listeners when enough is known, or ends the process where it cannot take over from the old one. Out:
+    /// whether the configuration may have changed since it was read.
+    async fn open_listeners(&self, ready: ServiceReadyNotifier) -> bool {
+        let Some(inheritance) = &self.succession.inheritance else {
+            self.wait_until_informed().await;
+            ready.notify_ready();
+            return false;
+        };
+        match self.inherit(inheritance, ready).await {
+            Ok(read_again) => read_again,
+            Err(reason) => {
+                log::error!(target: "icm::lifecycle", "cannot take over from process {}: {reason}", inheritance.from);
+                inheritance.fail(&reason);
+                std::process::exit(1);
+            }
+        }
+    }
+
+    /// Listeners open within milliseconds, and systemd starts dependent units only after this.
+    async fn tell_ready_once_open(&self) -> bool {
+        for _ in 0..50 {
+            let told = self.tell_ready();
+            if told || !self.knows_enough() {
+                return told;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        false
     }
 
     /// Takes over as soon as this process can serve at least as well as the old one. Out: whether the
@@ -132,7 +162,7 @@ impl Supervisor {
             };
             tokio::time::timeout(PROBING, wait).await.map_err(|_| self.what_is_missing())?;
         } else {
-            self.wait_for_knowledge().await;
+            self.wait_until_informed().await;
         }
         let old = Arc::clone(inheritance);
         let go = tokio::task::spawn_blocking(move || old.ready()).await;
@@ -191,9 +221,9 @@ impl Supervisor {
     /// What came from the ICM that this one follows.
     async fn take_over(&self, offer: Offer) {
         let balancer = Arc::clone(&self.balancer);
-        let in_no_hurry = balancer.has_large_directory();
+        let can_wait = balancer.has_large_directory();
         let runtime = tokio::runtime::Handle::current();
-        match background::run(in_no_hurry, move || follow::take_over(&balancer, &runtime, offer)).await {
+        match low_priority::run(can_wait, move || follow::take_over(&balancer, &runtime, offer)).await {
             Ok(true) => {
                 self.restart_loops();
                 self.update_members().await;
@@ -227,9 +257,9 @@ impl Supervisor {
         let (balancer, file) = (Arc::clone(&self.balancer), self.file.clone());
         let certificates = Arc::clone(&self.certificates);
         let runtime = tokio::runtime::Handle::current();
-        let in_no_hurry = balancer.has_large_directory();
+        let can_wait = balancer.has_large_directory();
         let work =
-            background::run(in_no_hurry, move || reload::reload(&balancer, &file, &certificates, &runtime));
+            low_priority::run(can_wait, move || reload::reload(&balancer, &file, &certificates, &runtime));
         self.succession.upgrade.note_reload();
         match work.await {
             Ok(true) => {
@@ -267,31 +297,9 @@ impl BackgroundService for Supervisor {
         };
         self.restart_loops();
         self.update_members().await;
-        let mut read_again = false;
-        match &self.succession.inheritance {
-            None => {
-                self.wait_for_knowledge().await;
-                ready.notify_ready();
-            }
-            Some(inheritance) => match self.inherit(inheritance, ready).await {
-                Ok(again) => read_again = again,
-                Err(reason) => {
-                    log::error!(target: "icm::lifecycle", "cannot take over from process {}: {reason}", inheritance.from);
-                    inheritance.fail(&reason);
-                    std::process::exit(1);
-                }
-            },
-        }
+        let read_again = self.open_listeners(ready).await;
         log::info!(target: "icm::lifecycle", "serving");
-        let mut told = false;
-        // Listeners open within milliseconds, and the start of other units waits for this word.
-        for _ in 0..50 {
-            told = self.tell_ready();
-            if told || !self.knows_enough() {
-                break;
-            }
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
+        let mut told = self.tell_ready_once_open().await;
         if read_again {
             self.reload(told).await;
         }

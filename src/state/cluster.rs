@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
+use tokio::sync::Notify;
 
 use super::directory::Loaded;
 use super::first_probes::{FirstProbes, upstream_client};
@@ -18,7 +19,9 @@ use crate::config::settings::{self, Availability, AvailabilitySource, Server};
 use crate::discovery::domino::Client;
 use crate::domain::affinity::{Cookies, Keys, cookie};
 use crate::domain::cluster::HostPort;
-use crate::domain::cluster::{Ledger, Member, Port, Transition, ledger, load};
+use crate::domain::cluster::{
+    ClusterServer, HealthSettings, Port, ReportSource, ServerHealth, Transition, load,
+};
 use crate::domain::select;
 use crate::domain::url::CommandTable;
 use crate::util::clock;
@@ -42,6 +45,8 @@ pub struct Cluster {
     pub kept: Arc<PersistentState>,
     /// The current picture.
     pub view: ArcSwap<View>,
+    /// Notified after each change of `view`, for the one task that polls the sources of its servers.
+    pub view_changed: Notify,
     parts: Mutex<Parts>,
     peers: PeerSettings,
 }
@@ -67,7 +72,7 @@ enum Changes {
 }
 
 /// Members' changes of state, to be told.
-pub type Transitions = Vec<(Arc<Member>, Transition)>;
+pub type Transitions = Vec<(Arc<ClusterServer>, Transition)>;
 
 impl Cluster {
     /// Builds a cluster. Members that are known keep their history; those that are not begin with what was found out
@@ -120,6 +125,7 @@ impl Cluster {
             cookies,
             client,
             view: ArcSwap::from_pointee(View::new(Vec::new(), Arc::clone(&parts.directory))),
+            view_changed: Notify::new(),
             parts: Mutex::new(parts),
             peers,
             kept,
@@ -221,6 +227,7 @@ impl Cluster {
         let stays = |name: &str| parts.servers.iter().any(|s| s.name.folded() == name);
         self.kept.members.lock().unwrap_or_else(PoisonError::into_inner).retain(|name, _| stays(name));
         self.view.store(Arc::new(View::new(entries, Arc::clone(&parts.directory))));
+        self.view_changed.notify_one();
         transitions
     }
 
@@ -244,7 +251,7 @@ impl Cluster {
             let all = changes == Changes::All;
             let keeps = |port: Port| member.last_address(port).is_none() || entry.host_port(port).is_some();
             if all || (!server.restricted && keeps(Port::Http) && keeps(Port::Https)) {
-                let (settings, sources) = (self.ledger_settings(server), self.ledger_sources(server));
+                let (settings, sources) = (self.health_settings(server), self.report_sources(server));
                 let change = member.reconfigure(settings, &sources, server.weight, now);
                 transitions.extend(change.map(|t| (Arc::clone(member), t)));
             }
@@ -262,31 +269,31 @@ impl Cluster {
         transitions
     }
 
-    fn member(&self, server: &Server, now: u64) -> (Arc<Member>, bool) {
+    fn member(&self, server: &Server, now: u64) -> (Arc<ClusterServer>, bool) {
         let mut members = self.kept.members.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(member) = members.get(server.name.folded()) {
             return (Arc::clone(member), false);
         }
         let number = cookie::number(&self.settings.name, "server", server.name.folded().as_bytes());
-        let mut ledger = Ledger::new(self.ledger_settings(server), &self.ledger_sources(server), now);
+        let mut health = ServerHealth::new(self.health_settings(server), &self.report_sources(server), now);
         {
             let orders = self.kept.orders.lock().unwrap_or_else(PoisonError::into_inner);
             if let Some(restriction) = orders.here.get(&server.name) {
-                let _ = ledger.restrict(Some(restriction.clone()), now);
+                let _ = health.restrict(Some(restriction.clone()), now);
             }
             if let Some(all) = orders.elsewhere.get(&server.name) {
-                let _ = ledger.restrict_elsewhere(all.clone(), now);
+                let _ = health.restrict_elsewhere(all.clone(), now);
             }
         }
-        let member = Arc::new(Member::new(server.name.clone(), number, server.weight, ledger));
+        let member = Arc::new(ClusterServer::new(server.name.clone(), number, server.weight, health));
         // What the configuration restricts is restricted from the first moment on.
         member.tick(self.rules.range, 0, &load::Peers::default(), now);
         members.insert(server.name.folded().to_owned(), Arc::clone(&member));
         (member, true)
     }
 
-    fn ledger_settings(&self, server: &Server) -> ledger::Settings {
-        ledger::Settings {
+    fn health_settings(&self, server: &Server) -> HealthSettings {
+        HealthSettings {
             http: server.http.is_some(),
             https: server.https.is_some(),
             healthy_after: self.settings.probe.healthy_after,
@@ -300,8 +307,8 @@ impl Cluster {
         }
     }
 
-    fn ledger_sources(&self, server: &Server) -> Vec<ledger::Source> {
-        let source = |a: &Availability| ledger::Source {
+    fn report_sources(&self, server: &Server) -> Vec<ReportSource> {
+        let source = |a: &Availability| ReportSource {
             kind: match a.source {
                 AvailabilitySource::Observed => "observed",
                 AvailabilitySource::Console { .. } => "console",

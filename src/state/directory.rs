@@ -6,13 +6,13 @@
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
 
-use super::background;
+use super::low_priority;
 use crate::discovery::directory::ReadingDigest;
 use crate::domain::cluster::ServerName;
 use crate::domain::directory::{DatabaseIx, Draft, Index, Report};
 use crate::util::clock;
 
-/// Octets of an index that take longer to free than to hand over.
+/// Bytes of an index that take longer to free than to hand over.
 const LARGE: usize = 1 << 20;
 
 /// From so many replicas on, a directory that serves is read again only when the processors have nothing to do.
@@ -27,8 +27,8 @@ pub enum Origin {
     Configuration,
     /// A file.
     File(std::path::PathBuf),
-    /// This member's Cluster Database Directory.
-    Member(ServerName),
+    /// The Cluster Database Directory of this server.
+    Server(ServerName),
     /// The last good copy on disk.
     Cache(std::path::PathBuf),
 }
@@ -39,7 +39,7 @@ impl std::fmt::Display for Origin {
             Self::Nowhere => f.write_str("nothing read yet"),
             Self::Configuration => f.write_str("the configuration"),
             Self::File(path) => write!(f, "{}", path.display()),
-            Self::Member(name) => write!(f, "{name}"),
+            Self::Server(name) => write!(f, "{name}"),
             Self::Cache(path) => write!(f, "the last good copy {}", path.display()),
         }
     }
@@ -85,7 +85,7 @@ impl Loaded {
         let bits = |count: usize| (0..count.div_ceil(64)).map(|_| AtomicU64::new(0)).collect();
         let servers = index.servers().len();
         Self {
-            // A bit for each pair of database and server: an eighth of an octet each.
+            // A bit for each pair of database and server: an eighth of a byte each.
             answered: bits(index.len().saturating_mul(servers)),
             genuine: bits(index.len()),
             servers,
@@ -173,7 +173,7 @@ impl Drop for Loaded {
     fn drop(&mut self) {
         let index = std::mem::take(&mut self.index);
         if index.bytes() > LARGE {
-            background::discard(index);
+            low_priority::discard(index);
         }
     }
 }

@@ -56,7 +56,7 @@ pub fn progress(balancer: &Balancer, name: &str, examples: Option<usize>) -> Vec
         let affinity = &cluster.settings.affinity;
         for entry in view.entries.iter().filter(|e| e.server.name.answers_to(name)) {
             let member = &entry.member;
-            let seen = member.view();
+            let seen = member.snapshot();
             let last_answer_ms = member.last_answer_ms().map(|at| now.saturating_sub(at));
             // A cookie names the server since its last answer, or, as far as we know, since we began.
             let idle = last_answer_ms.unwrap_or_else(|| now.saturating_sub(clock::FIRST_MS));
@@ -75,7 +75,7 @@ pub fn progress(balancer: &Balancer, name: &str, examples: Option<usize>) -> Vec
                 cluster: cluster.settings.name.clone(),
                 server: entry.server.name.to_string(),
                 state: member.state().word().to_owned(),
-                restrictions: member.read(|ledger| ledger.restrictions()),
+                restrictions: member.read(|health| health.restrictions()),
                 in_flight: seen.in_flight,
                 tunnels: member.tunnels(),
                 last_answer_ms,

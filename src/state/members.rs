@@ -14,13 +14,13 @@ use super::first_probes::{self, FirstProbes};
 use super::{Balancer, resolve};
 use crate::config::settings::{self, NamesView};
 use crate::discovery::directory::cache;
-use crate::discovery::servers::{self, MembersHold, MembersReading};
+use crate::discovery::servers::{self, ServersHold, ServersReading};
 use crate::util::clock::jitter;
 
 /// Reads the members again and again; ends when aborted.
 pub async fn read_members(balancer: Arc<Balancer>, cluster: Arc<Cluster>, view: NamesView) {
     let name = &cluster.settings.name;
-    let mut hold = MembersHold::default();
+    let mut hold = ServersHold::default();
     loop {
         match servers::read(&cluster.client, &view, name, &cluster.kept.sessions).await {
             Ok(reading) => {
@@ -53,7 +53,7 @@ pub async fn read_members(balancer: Arc<Balancer>, cluster: Arc<Cluster>, view: 
     }
 }
 
-async fn accept(balancer: &Balancer, cluster: &Arc<Cluster>, view: &NamesView, reading: MembersReading) {
+async fn accept(balancer: &Balancer, cluster: &Arc<Cluster>, view: &NamesView, reading: ServersReading) {
     let name = &cluster.settings.name;
     let known = cluster.servers();
     if known != reading.servers {

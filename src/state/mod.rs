@@ -4,7 +4,7 @@
 //! A reload builds a whole new snapshot beside the old one and swaps the pointer; whatever was
 //! learned about servers, budgets and directories is kept by name and carried over.
 
-pub mod background;
+mod availability;
 pub mod budget;
 pub mod cluster;
 pub mod directory;
@@ -13,10 +13,11 @@ pub mod events;
 pub mod first_probes;
 pub mod followed;
 pub mod hosts;
-pub mod knowledge;
+pub mod low_priority;
 mod members;
 pub mod persistent;
 pub mod probes;
+pub mod refresh_state;
 pub mod resolve;
 pub mod restrictions;
 pub mod restrictions_file;
@@ -38,7 +39,7 @@ pub use view::View;
 use crate::config::Settings;
 use crate::config::settings::{Directory, Servers};
 use crate::domain::cluster::HostPort;
-use crate::domain::cluster::{Member, Port, ServerName, Transition};
+use crate::domain::cluster::{ClusterServer, Port, ServerName, Transition};
 use crate::pages::{Pages, PagesError};
 use crate::state::followed::Followed;
 use crate::telemetry::statistics::Statistics;
@@ -203,7 +204,14 @@ impl Balancer {
 
     /// Gives a member the result of a probe and says what that changed: the state, else the port's own
     /// condition, which its state need not show.
-    pub fn probed(&self, cluster: &str, member: &Member, port: Port, result: Result<u16, &str>, now_ms: u64) {
+    pub fn probed(
+        &self,
+        cluster: &str,
+        member: &ClusterServer,
+        port: Port,
+        result: Result<u16, &str>,
+        now_ms: u64,
+    ) {
         let look = || member.read(|l| (l.was_probed(port), l.port_cause(port).to_owned()));
         let (was_probed, before) = look();
         let change = member.probed(port, result, now_ms);
@@ -250,7 +258,7 @@ fn build(
     let mut changes = Vec::new();
     for wanted in &settings.clusters {
         let before = old.and_then(|s| s.clusters.iter().find(|c| c.settings.name == wanted.name));
-        let beginning = knowledge::beginning(wanted, before.map(|c| &**c));
+        let beginning = refresh_state::beginning(wanted, before.map(|c| &**c));
         let servers = match &wanted.servers {
             Servers::Static(list) => list.clone(),
             Servers::Names(_) => beginning.servers.unwrap_or_default(),
@@ -275,8 +283,8 @@ fn build(
         let kept = kept_of(kept, &wanted.name);
         if let Some(before) = before {
             kept.forget_sources(
-                !knowledge::same_members(wanted, &before.settings),
-                !knowledge::same_directory(wanted, &before.settings),
+                !refresh_state::same_members(wanted, &before.settings),
+                !refresh_state::same_directory(wanted, &before.settings),
             );
         }
         let (cluster, transitions) = Cluster::new(

@@ -11,14 +11,14 @@ use tokio::sync::Notify;
 use super::budget::RetryBudget;
 use crate::discovery::directory::Holder;
 use crate::discovery::domino::Sessions;
-use crate::domain::cluster::{Member, Port, Restriction, ServerName};
+use crate::domain::cluster::{ClusterServer, Port, Restriction, ServerName};
 use crate::telemetry::statistics::traffic::Traffic;
 
 /// What a cluster keeps over reloads, by its name.
 #[derive(Debug, Default)]
 pub struct PersistentState {
     /// By folded server name.
-    pub(super) members: Mutex<AHashMap<String, Arc<Member>>>,
+    pub(super) members: Mutex<AHashMap<String, Arc<ClusterServer>>>,
     /// What administrators restrict, whether or not it is a member now.
     pub orders: Mutex<Orders>,
     /// Replays of the last ten seconds.

@@ -1,7 +1,7 @@
-//! Runs the probes that are due, for Pingora's health checks and through its `ServiceDiscovery`.
+//! Starts the probes that are due, as Pingora's health checks.
 //!
-//! In: the members of all clusters as they are now. Out: probe results in each member's ledger, a boolean for Pingora.
-//! A probe that hangs delays no other.
+//! Pingora gets the servers through its `ServiceDiscovery` and a result for each; the health of the server is what counts.
+//! Each probe runs in a task of its own, so one that hangs delays no other.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
@@ -19,7 +19,7 @@ use crate::discovery::probe::schedule::{self, Schedule};
 use crate::domain::cluster::{Port, ServerName, ServerState};
 use crate::util::clock;
 
-/// Who a backend is: addresses may be shared and change, names do not.
+/// Identifies a backend: addresses may be shared and may change, names do not.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Identity {
     /// The cluster's name.
@@ -28,12 +28,12 @@ pub struct Identity {
     pub server: ServerName,
 }
 
-/// Gives Pingora the members of all clusters as they are now.
+/// Gives Pingora the current servers of all clusters.
 #[derive(Debug)]
-pub struct Members(Weak<Balancer>);
+pub struct Servers(Weak<Balancer>);
 
-impl Members {
-    /// Of this balancer.
+impl Servers {
+    /// Those of this balancer.
     #[must_use]
     pub fn new(balancer: &Arc<Balancer>) -> Self {
         Self(Arc::downgrade(balancer))
@@ -41,7 +41,7 @@ impl Members {
 }
 
 #[async_trait]
-impl ServiceDiscovery for Members {
+impl ServiceDiscovery for Servers {
     async fn discover(&self) -> Result<(BTreeSet<Backend>, HashMap<u64, bool>)> {
         let Some(balancer) = self.0.upgrade() else { return Ok(Default::default()) };
         let snapshot = balancer.snapshot();
@@ -56,8 +56,8 @@ impl ServiceDiscovery for Members {
                     cluster: cluster.settings.name.clone(),
                     server: entry.server.name.clone(),
                 });
-                // Pingora knows a backend by address and weight: the tag in the weight keeps apart two
-                // servers behind one address. Nothing here ever selects by it.
+                // Pingora identifies a backend by address and weight: the tag as weight tells apart two servers behind one
+                // address. Nothing selects by it.
                 let weight = (entry.member.tag() as usize).max(1);
                 backends.insert(Backend { addr: SocketAddr::Inet(address), weight, ext });
             }
@@ -66,10 +66,10 @@ impl ServiceDiscovery for Members {
     }
 }
 
-/// One port's, shared with the probe that is running.
+/// The schedule of one port, shared with its running probe.
 type SharedSchedule = Arc<Mutex<Schedule>>;
 
-/// Runs due probes and tells Pingora what is known.
+/// Starts the probes that are due, and tells Pingora which servers are UNREACHABLE.
 #[derive(Debug)]
 pub struct Probes {
     balancer: Weak<Balancer>,
@@ -77,14 +77,14 @@ pub struct Probes {
 }
 
 impl Probes {
-    /// For the members of this balancer.
+    /// For the servers of this balancer.
     #[must_use]
     pub fn new(balancer: &Arc<Balancer>) -> Self {
         Self { balancer: Arc::downgrade(balancer), schedules: Mutex::default() }
     }
 
-    /// Starts the probe of one port if it is due. Never waits for it.
-    fn drive(
+    /// Starts the probe of one port if it is due, and does not wait for it.
+    fn start_if_due(
         &self,
         balancer: &Arc<Balancer>,
         cluster: &Arc<Cluster>,
@@ -107,28 +107,28 @@ impl Probes {
         if !schedule.lock().unwrap_or_else(PoisonError::into_inner).take(clock::now_ms(), request) {
             return;
         }
-        // Any probe that begins after the failure tells, also one that was due anyway.
+        // Any probe that begins after the failure decides, also one that was due anyway.
         let decides = entry.member.take_suspicion(port);
         let (member, server) = (Arc::clone(&entry.member), entry.server.clone());
         let address = entry.address(port);
         let (balancer, cluster) = (Arc::clone(balancer), Arc::clone(cluster));
         tokio::spawn(async move {
-            // Ends the probe's turn on every path, a panic included.
-            let mut turn = schedule::Turn::new(schedule, cluster.settings.probe.clone());
+            // Reschedules the port on every path, a panic included.
+            let mut running = schedule::RunningProbe::new(schedule, cluster.settings.probe.clone());
             let Some(address) = address else { return };
             let result = probe::probe(&cluster.client, &cluster.settings, &server, port, address).await;
             if member.last_address(port) != Some(address) {
-                // It moved meanwhile: this answer says nothing about where it is now.
+                // The port has moved: this result says nothing about its new address.
                 member.probe_now();
                 return;
             }
-            let said = result.as_ref().copied().map_err(String::as_str);
-            if decides && said.is_err() {
+            let outcome = result.as_ref().copied().map_err(String::as_str);
+            if decides && outcome.is_err() {
                 member.let_one_bad_probe_decide(port);
             }
-            balancer.probed(&cluster.settings.name, &member, port, said, clock::now_ms());
-            turn.failures = member.read(|ledger| ledger.failures(port));
-            turn.unsettled = member.read(|ledger| ledger.unsettled(port));
+            balancer.probed(&cluster.settings.name, &member, port, outcome, clock::now_ms());
+            running.failures = member.read(|health| health.failures(port));
+            running.unsettled = member.read(|health| health.unsettled(port));
         });
     }
 }
@@ -150,7 +150,7 @@ impl HealthCheck for Probes {
         let at_once = entry.member.take_probe_now();
         for port in [Port::Http, Port::Https] {
             if entry.address(port).is_some() {
-                self.drive(&balancer, cluster, identity, port, at_once);
+                self.start_if_due(&balancer, cluster, identity, port, at_once);
             }
         }
         if entry.member.state() == ServerState::Unreachable {
@@ -163,7 +163,7 @@ impl HealthCheck for Probes {
         target.ext.get::<Identity>().map_or_else(String::new, |i| format!("{}: {}", i.cluster, i.server))
     }
 
-    /// The ledger counts in a row; what it says is final.
+    /// The health of the server counts probes in a row, so that Pingora need not.
     fn health_threshold(&self, _success: bool) -> usize {
         1
     }

@@ -83,7 +83,7 @@ pub fn set(balancer: &Balancer, name: &str, by: Option<&str>) -> Result<Vec<Outc
                 cluster: cluster.settings.name.clone(),
                 server: entry.server.name.to_string(),
                 state: entry.member.state().word().to_owned(),
-                restrictions: entry.member.read(|ledger| ledger.restrictions()),
+                restrictions: entry.member.read(|health| health.restrictions()),
                 in_flight: entry.member.in_flight(),
                 last_replicas: if by.is_some() {
                     last_replicas(&view, &entry.server.name)
@@ -135,7 +135,7 @@ pub fn last_replicas(view: &View, server: &ServerName) -> Vec<String> {
     };
     let takes_new_users = |holder: &crate::domain::directory::Holder<'_>| {
         view.member_of(holder.server).and_then(|ix| view.entry(ix)).is_some_and(|entry| {
-            let seen = entry.member.view();
+            let seen = entry.member.snapshot();
             is_open(holder) && seen.restricted_since_ms.is_none() && (seen.http || seen.https)
         })
     };

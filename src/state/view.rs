@@ -16,16 +16,16 @@ use super::directory::Loaded;
 use crate::config::settings::Server;
 use crate::domain::affinity::session::{Suffix, unique_suffixes};
 use crate::domain::cluster::HostPort;
-use crate::domain::cluster::{Member, Port, ServerName};
+use crate::domain::cluster::{ClusterServer, Port, ServerName};
 use crate::domain::directory::{Found, Holder, Mark};
-use crate::domain::rewrite::MemberNames;
-use crate::domain::select::{Candidate, MemberIx};
+use crate::domain::rewrite::ServerNames;
+use crate::domain::select::{Candidate, ServerId};
 
 /// A member as the proxy uses it.
 #[derive(Debug)]
 pub struct Entry {
     /// Its state and counters, which outlive this view.
-    pub member: Arc<Member>,
+    pub member: Arc<ClusterServer>,
     /// What the configuration or its Server document says.
     pub server: Server,
     /// Where its ports are; `None` = disabled, or its name does not resolve.
@@ -71,7 +71,7 @@ impl Entry {
     /// A member with its peers built once.
     #[must_use]
     pub fn new(
-        member: Arc<Member>,
+        member: Arc<ClusterServer>,
         server: Server,
         addresses: [Option<SocketAddr>; 2],
         tags: SmallVec<[u32; 2]>,
@@ -157,34 +157,34 @@ fn peer(
 /// See the module's description.
 #[derive(Debug)]
 pub struct View {
-    /// By [`MemberIx`].
+    /// By [`ServerId`].
     pub entries: Vec<Entry>,
     /// Their names and addresses, for the rewriting of headers.
-    pub names: Vec<MemberNames>,
+    pub names: Vec<ServerNames>,
     /// What is where.
     pub directory: Arc<Loaded>,
     /// The directory's servers as members; `None` = not in the list.
-    members: Vec<Option<MemberIx>>,
+    members: Vec<Option<ServerId>>,
     /// Whose session cookie Domino 14 gives this suffix.
-    suffixes: AHashMap<Suffix, MemberIx>,
+    suffixes: AHashMap<Suffix, ServerId>,
     /// Whose this tag is, current or older.
-    tags: AHashMap<u32, MemberIx>,
+    tags: AHashMap<u32, ServerId>,
 }
 
 impl View {
     /// Joins members and directory.
     #[must_use]
     pub fn new(entries: Vec<Entry>, directory: Arc<Loaded>) -> Self {
-        let by_name: AHashMap<&str, MemberIx> = entries
+        let by_name: AHashMap<&str, ServerId> = entries
             .iter()
             .enumerate()
-            .map(|(ix, e)| (e.server.name.folded(), MemberIx::try_from(ix).unwrap_or(MemberIx::MAX)))
+            .map(|(ix, e)| (e.server.name.folded(), ServerId::try_from(ix).unwrap_or(ServerId::MAX)))
             .collect();
-        let members: Vec<Option<MemberIx>> =
+        let members: Vec<Option<ServerId>> =
             directory.index.servers().iter().map(|name| by_name.get(name.folded()).copied()).collect();
         let names = entries
             .iter()
-            .map(|e| MemberNames::new(&e.server.hostname, e.server.http.as_ref(), e.server.https.as_ref()))
+            .map(|e| ServerNames::new(&e.server.hostname, e.server.http.as_ref(), e.server.https.as_ref()))
             .collect();
         let mut suffixes = AHashMap::new();
         // The directory spells a name as Domino does, the configuration perhaps not.
@@ -200,13 +200,13 @@ impl View {
 
     /// A member by its number.
     #[must_use]
-    pub fn entry(&self, member: MemberIx) -> Option<&Entry> {
+    pub fn entry(&self, member: ServerId) -> Option<&Entry> {
         self.entries.get(usize::from(member))
     }
 
     /// The member of a tag in a cookie.
     #[must_use]
-    pub fn by_tag(&self, tag: u32) -> Option<MemberIx> {
+    pub fn by_tag(&self, tag: u32) -> Option<ServerId> {
         self.tags.get(&tag).copied()
     }
 
@@ -218,28 +218,28 @@ impl View {
 
     /// The member whose session cookie Domino 14 gives this suffix.
     #[must_use]
-    pub fn by_suffix(&self, suffix: &Suffix) -> Option<MemberIx> {
+    pub fn by_suffix(&self, suffix: &Suffix) -> Option<ServerId> {
         self.suffixes.get(suffix).copied()
     }
 
     /// A member by its common or whole name.
     #[must_use]
-    pub fn by_name(&self, text: &str) -> Option<MemberIx> {
+    pub fn by_name(&self, text: &str) -> Option<ServerId> {
         self.entries
             .iter()
             .position(|e| e.server.name.answers_to(text))
-            .and_then(|ix| MemberIx::try_from(ix).ok())
+            .and_then(|ix| ServerId::try_from(ix).ok())
     }
 
     /// The member of a directory's server.
     #[must_use]
-    pub fn member_of(&self, server: crate::domain::directory::ServerIx) -> Option<MemberIx> {
+    pub fn member_of(&self, server: crate::domain::directory::ServerIx) -> Option<ServerId> {
         self.members.get(server.index()).copied().flatten()
     }
 
     /// Names in the directory that are no members.
     #[must_use]
-    pub fn strangers(&self) -> Vec<&ServerName> {
+    pub fn unknown_servers(&self) -> Vec<&ServerName> {
         let servers = self.directory.index.servers();
         servers.iter().zip(&self.members).filter(|(_, m)| m.is_none()).map(|(name, _)| name).collect()
     }
@@ -253,21 +253,21 @@ impl View {
                     if let Some(member) = self.member_of(holder.server)
                         && let Some(entry) = self.entry(member)
                     {
-                        out.push(Candidate { member, mark: holder.mark, view: entry.member.view() });
+                        out.push(Candidate { member, mark: holder.mark, view: entry.member.snapshot() });
                     }
                 }
             }
             None => out.extend(self.entries.iter().enumerate().map(|(ix, entry)| Candidate {
-                member: MemberIx::try_from(ix).unwrap_or(MemberIx::MAX),
+                member: ServerId::try_from(ix).unwrap_or(ServerId::MAX),
                 mark: Mark::InService,
-                view: entry.member.view(),
+                view: entry.member.snapshot(),
             })),
         }
     }
 
     /// What a member holds of a database, as far as the request is concerned.
     #[must_use]
-    pub fn holder(&self, found: &Found, member: MemberIx) -> Option<Holder<'_>> {
+    pub fn holder(&self, found: &Found, member: ServerId) -> Option<Holder<'_>> {
         self.directory.index.holders(found).find(|holder| self.member_of(holder.server) == Some(member))
     }
 

@@ -47,9 +47,9 @@ fn what_decides_knows_neither_pingora_nor_tokio_nor_a_log() {
         "src/directory/entry.rs",
         "src/directory/replica_id.rs",
         "src/cluster/availability.rs",
-        "src/cluster/facts.rs",
-        "src/cluster/ledger.rs",
-        "src/cluster/member.rs",
+        "src/cluster/report.rs",
+        "src/cluster/health.rs",
+        "src/cluster/server.rs",
         "src/cluster/name.rs",
         "src/cluster/state.rs",
     ];

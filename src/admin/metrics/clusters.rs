@@ -92,6 +92,6 @@ fn directories(out: &mut Exposition, clusters: &[(&str, &Cluster)]) {
     }
     out.gauge("icm_directory_unknown_servers", "Servers in the directory that are no members of the cluster");
     for (labels, view) in &loaded {
-        out.sample(labels, view.strangers().len());
+        out.sample(labels, view.unknown_servers().len());
     }
 }

@@ -6,50 +6,66 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::exposition::Exposition;
-use crate::domain::cluster::{Member, Port, ServerState};
+use crate::domain::cluster::{ClusterServer, Port, ServerState};
+use crate::state::view::Entry;
 use crate::state::{Balancer, Cluster, View};
 use crate::util::clock;
+
+/// One server with the labels of its samples.
+struct Row<'a> {
+    labels: [(&'static str, &'a str); 2],
+    entry: &'a Entry,
+    member: &'a ClusterServer,
+}
 
 /// Writes one family after the other, each with every server.
 pub fn render(out: &mut Exposition, balancer: &Balancer) {
     let snapshot = balancer.snapshot();
     let views: Vec<(&Cluster, Arc<View>)> =
         snapshot.clusters.iter().map(|cluster| (&**cluster, cluster.view.load_full())).collect();
-    let all = || {
-        views.iter().flat_map(|(cluster, view)| {
+    let rows: Vec<Row<'_>> = views
+        .iter()
+        .flat_map(|(cluster, view)| {
             view.entries.iter().map(move |entry| {
-                let labels = [
-                    ("cluster", cluster.settings.name.as_str()),
-                    ("server", entry.server.name.abbreviated()),
-                ];
-                (labels, entry, &*entry.member)
+                let server = entry.server.name.abbreviated();
+                let labels = [("cluster", cluster.settings.name.as_str()), ("server", server)];
+                Row { labels, entry, member: &entry.member }
             })
         })
-    };
+        .collect();
+    render_availability(out, &rows);
+    render_attempts(out, &rows);
+    render_ports(out, &rows);
+}
+
+fn render_availability(out: &mut Exposition, rows: &[Row<'_>]) {
     out.gauge("icm_server_state", "1 for the state that the server is in");
-    for ([cluster, server], _, member) in all() {
+    for Row { labels: [cluster, server], member, .. } in rows {
         let now = member.state();
         for state in ServerState::ALL {
             let word = state.word().to_ascii_lowercase();
-            out.sample(&[cluster, server, ("state", &word)], u8::from(state == now));
+            out.sample(&[*cluster, *server, ("state", &word)], u8::from(state == now));
         }
     }
     out.gauge("icm_server_availability_index", "Index 0..100, published or observed");
-    for (labels, _, member) in all() {
+    for Row { labels, member, .. } in rows {
         if let Some(index) = member.index() {
-            out.sample(&labels, format_args!("{index:.1}"));
+            out.sample(labels, format_args!("{index:.1}"));
         }
     }
     out.gauge("icm_server_availability_threshold", "BUSY at or under this index; 0 = never");
-    for (labels, _, member) in all() {
-        out.sample(&labels, member.read(|ledger| ledger.standing(clock::now_ms()).threshold));
+    for Row { labels, member, .. } in rows {
+        out.sample(labels, member.read(|health| health.snapshot(clock::now_ms()).threshold));
     }
+}
+
+fn render_attempts(out: &mut Exposition, rows: &[Row<'_>]) {
     out.gauge("icm_server_requests_in_flight", "Requests of this balancer on the server");
-    for (labels, _, member) in all() {
-        out.sample(&labels, member.in_flight());
+    for Row { labels, member, .. } in rows {
+        out.sample(labels, member.in_flight());
     }
     out.counter("icm_server_attempts_total", "Attempts by their result");
-    for ([cluster, server], _, member) in all() {
+    for Row { labels: [cluster, server], member, .. } in rows {
         let counters = &member.counters;
         for (result, count) in [
             ("answered", &counters.answered),
@@ -58,21 +74,24 @@ pub fn render(out: &mut Exposition, balancer: &Balancer) {
             ("timed_out", &counters.timeouts),
             ("malformed", &counters.malformed),
         ] {
-            out.sample(&[cluster, server, ("result", result)], count.load(Relaxed));
+            out.sample(&[*cluster, *server, ("result", result)], count.load(Relaxed));
         }
     }
     out.counter(
         "icm_server_failed_over_total",
         "Requests that left the server for another after it had them",
     );
-    for (labels, _, member) in all() {
-        out.sample(&labels, member.counters.failed_over.load(Relaxed));
+    for Row { labels, member, .. } in rows {
+        out.sample(labels, member.counters.failed_over.load(Relaxed));
     }
+}
+
+fn render_ports(out: &mut Exposition, rows: &[Row<'_>]) {
     let ports = || {
-        all().flat_map(|(labels, entry, member)| {
-            let enabled =
-                [Port::Http, Port::Https].into_iter().filter(move |port| entry.host_port(*port).is_some());
-            enabled.map(move |port| (labels, port, member))
+        rows.iter().flat_map(|row| {
+            let all = [Port::Http, Port::Https].into_iter();
+            let enabled = all.filter(|port| row.entry.host_port(*port).is_some());
+            enabled.map(move |port| (row.labels, port, row.member))
         })
     };
     out.gauge("icm_server_port_up", "1 when the port answers its probe");
@@ -95,8 +114,8 @@ fn word(port: Port) -> &'static str {
     }
 }
 
-fn answers(member: &Member, port: Port) -> bool {
-    let view = member.view();
+fn answers(member: &ClusterServer, port: Port) -> bool {
+    let view = member.snapshot();
     match port {
         Port::Http => view.http,
         Port::Https => view.https,

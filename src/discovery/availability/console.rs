@@ -1,16 +1,15 @@
-//! `show stat server` as a URL answers it: `Name = value`, one a line.
+//! The text of `show stat server` behind a URL: `Name = value`, one a line.
 //!
-//! In: text, perhaps wrapped into the HTML that a Domino agent prints around it. Out: facts. Lines of
-//! an agent of the administrator's, such as `Server_Restricted = 1`, count as well. The text of
+//! A Domino agent may wrap it in HTML, and add lines of its own such as `Server_Restricted = 1`. The text of
 //! `show cluster` is never read: its form is not established.
 
-use super::statistics::{Collector, ParseError, Report};
+use super::statistics::{Collector, ParseError, ParsedReport};
 
-/// Parses a console's text.
+/// Parses the text of a console.
 ///
 /// # Errors
-/// When there is no statistic of ours in it.
-pub fn parse(body: &[u8]) -> Result<Report, ParseError> {
+/// When it has none of the statistics that we know.
+pub fn parse(body: &[u8]) -> Result<ParsedReport, ParseError> {
     let text = String::from_utf8_lossy(body);
     let mut collector = Collector::default();
     for line in without_tags(&text).lines() {
@@ -48,33 +47,33 @@ fn without_tags(text: &str) -> String {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::domain::cluster::Facts;
+    use crate::domain::cluster::AvailabilityReport;
     use proptest::prelude::*;
 
     #[test]
     fn show_stat_server_is_understood() {
-        let report = parse(include_bytes!(concat!(
+        let parsed = parse(include_bytes!(concat!(
             env!("CARGO_MANIFEST_DIR"),
             "/tests/fixtures/show-stat-server.txt"
         )))
         .unwrap();
-        let expected = Facts {
+        let expected = AvailabilityReport {
             index: Some(84),
             threshold: Some(20),
             users: Some(96),
             name: Some("Web1/Acme".to_owned()),
-            ..Facts::default()
+            ..AvailabilityReport::default()
         };
-        assert_eq!(report, Report { facts: expected, warnings: vec![] });
+        assert_eq!(parsed, ParsedReport { report: expected, warnings: vec![] });
     }
 
     #[test]
     fn the_html_around_an_agents_output_makes_no_difference() {
         let page = "<html><head></head>\n<body text=\"#000000\">Server.AvailabilityIndex = 70<br>Server_Restricted = 2<br/>\n\
             [1A4:2-F] 11/20/2026 08:15:00 AM  Server.Users = 1,204\nServer_MaxUsers=500 </body></html>";
-        let facts = parse(page.as_bytes()).unwrap().facts;
-        assert_eq!((facts.index, facts.restricted), (Some(70), Some(true)));
-        assert_eq!((facts.users, facts.max_users), (Some(1204), Some(500)));
+        let report = parse(page.as_bytes()).unwrap().report;
+        assert_eq!((report.index, report.restricted), (Some(70), Some(true)));
+        assert_eq!((report.users, report.max_users), (Some(1204), Some(500)));
     }
 
     #[test]
@@ -90,14 +89,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_octets_make_it_panic(octets in proptest::collection::vec(any::<u8>(), 0..300)) {
-            let _ = parse(&octets);
+        fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+            let _ = parse(&bytes);
         }
 
         #[test]
         fn every_index_from_0_to_100_is_read_back(index in 0_u8..=100, indent in " {0,8}") {
             let text = format!("{indent}Server.AvailabilityIndex = {index}\r\n");
-            prop_assert_eq!(parse(text.as_bytes()).unwrap().facts.index, Some(index));
+            prop_assert_eq!(parse(text.as_bytes()).unwrap().report.index, Some(index));
         }
     }
 }

@@ -1,8 +1,8 @@
-//! What availability sources say: parsers of their texts, and one poll of each that can be polled.
+//! Availability sources: parsers of their texts, and one poll of each that can be polled.
 //!
-//! In: text of a console, of an exporter, of an agent, of Domino's statistics publisher. Out: the
-//! [`Facts`](crate::domain::cluster::Facts) in it. It never judges them: what is stale, which source wins and
-//! what makes a server BUSY is decided elsewhere.
+//! In: the text of a console, an exporter, an agent, or Domino's statistics publisher. Out: an
+//! [`AvailabilityReport`](crate::domain::cluster::AvailabilityReport). Which report is stale, which source wins and what makes a
+//! server BUSY is decided by [`ServerHealth`](crate::domain::cluster::ServerHealth).
 
 pub mod agent_check;
 pub mod console;
@@ -12,4 +12,4 @@ pub mod statistics;
 pub mod statpub;
 
 pub use poll::{PollError, PollTarget, poll};
-pub use statistics::{ParseError, Report};
+pub use statistics::{ParseError, ParsedReport};

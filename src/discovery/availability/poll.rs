@@ -1,7 +1,6 @@
-//! One poll of one availability source.
+//! One poll of one availability source, within one timeout.
 //!
-//! In: a source that can be polled, and the server it is about. Out: facts, or why there are none.
-//! One limit covers everything. It never retries and keeps no state: the caller's schedule does.
+//! It never retries and keeps no state: that is up to the task that polls.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -10,31 +9,30 @@ use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 
-use super::statistics::{ParseError, Report};
+use super::statistics::{ParseError, ParsedReport};
 use super::{agent_check, console, prometheus};
 use crate::config::settings::AvailabilitySource;
 use crate::discovery::domino::{Client, FetchError, Request};
-use crate::domain::cluster::{Facts, ServerName};
+use crate::domain::cluster::{AvailabilityReport, ServerName};
 
-/// node_exporter may tell a lot about its machine; a console's text is short.
+/// node_exporter may report a lot about its machine; the text of a console is short.
 const MAX_BODY: usize = 8 << 20;
-/// Of an agent's line.
 const MAX_LINE: usize = 4096;
 
-/// The server a source is asked about.
+/// The server that a source is polled for.
 #[derive(Clone, Copy, Debug)]
 pub struct PollTarget<'a> {
-    /// `{name}` is its common name.
+    /// Its common name fills `{name}`.
     pub name: &'a ServerName,
-    /// `{hostname}`
+    /// Fills `{hostname}`.
     pub hostname: &'a str,
-    /// `{address}` is its IP address; the port is not used.
+    /// Its IP address fills `{address}`; the port is not used.
     pub address: SocketAddr,
-    /// Over everything.
+    /// For the whole poll.
     pub timeout: Duration,
 }
 
-/// Why a source said nothing.
+/// Why a poll gave no report.
 #[derive(Debug, thiserror::Error)]
 pub enum PollError {
     /// The URL could not be read.
@@ -48,46 +46,46 @@ pub enum PollError {
         /// The server.
         server: ServerName,
     },
-    /// A host name of the URL.
+    /// The host name of the URL has no address.
     #[error("{host}: host name cannot be resolved: {reason}")]
     Resolve {
-        /// The name.
+        /// As in the URL.
         host: String,
-        /// The resolver's words.
+        /// From the resolver.
         reason: String,
     },
-    /// The agent's port.
+    /// The agent gave no line.
     #[error("agent of {server} at {address}: {reason}")]
     Agent {
-        /// The server.
+        /// The server of the agent.
         server: ServerName,
-        /// Where the agent was expected.
+        /// Address and port of the agent.
         address: SocketAddr,
-        /// What happened.
+        /// In words for the administrator.
         reason: String,
     },
-    /// An answer came, but no statistics.
+    /// The response has no statistics.
     #[error("{from}: {reason}")]
     Parse {
         /// URL or address.
         from: String,
-        /// What is wrong with it.
+        /// Why it cannot be used.
         reason: ParseError,
     },
-    /// `observed` and `statpub` come by themselves.
+    /// `observed` and `statpub` report by themselves.
     #[error("this source is not polled")]
     NotPolled,
 }
 
-/// Asks a source once.
+/// Polls a source once.
 ///
 /// # Errors
-/// When it does not answer within `target.timeout`, or with nothing that we know.
+/// When it gives no statistics that we know within `target.timeout`.
 pub async fn poll(
     client: &Client,
     source: &AvailabilitySource,
     target: &PollTarget<'_>,
-) -> Result<Facts, PollError> {
+) -> Result<AvailabilityReport, PollError> {
     match source {
         AvailabilitySource::Console { url } => read(client, url, target, console::parse).await,
         AvailabilitySource::Prometheus { url } => read(client, url, target, prometheus::parse).await,
@@ -100,8 +98,8 @@ async fn read(
     client: &Client,
     template: &str,
     target: &PollTarget<'_>,
-    parse: impl Fn(&[u8]) -> Result<Report, ParseError>,
-) -> Result<Facts, PollError> {
+    parse: impl Fn(&[u8]) -> Result<ParsedReport, ParseError>,
+) -> Result<AvailabilityReport, PollError> {
     let text = expand(template, target);
     let url = Url::parse(&text).ok_or_else(|| PollError::Url {
         url: crate::discovery::domino::fault::short(&text),
@@ -114,12 +112,12 @@ async fn read(
     request.max_body = MAX_BODY;
     let answer = client.fetch(&request).await?.success(&request)?;
     match parse(&answer.body) {
-        Ok(report) => Ok(report.logged()),
+        Ok(parsed) => Ok(parsed.logged()),
         Err(reason) => Err(PollError::Parse { from: request.url(), reason }),
     }
 }
 
-async fn agent(port: u16, target: &PollTarget<'_>) -> Result<Facts, PollError> {
+async fn agent(port: u16, target: &PollTarget<'_>) -> Result<AvailabilityReport, PollError> {
     let address = SocketAddr::new(target.address.ip(), port);
     let failed = |reason: String| PollError::Agent { server: target.name.clone(), address, reason };
     let line = match tokio::time::timeout(target.timeout, agent_line(address)).await {
@@ -128,25 +126,25 @@ async fn agent(port: u16, target: &PollTarget<'_>) -> Result<Facts, PollError> {
         Err(_) => return Err(failed(format!("no line within {:?}", target.timeout))),
     };
     match agent_check::parse(&line) {
-        Ok(report) => Ok(report.logged()),
+        Ok(parsed) => Ok(parsed.logged()),
         Err(reason) => Err(PollError::Parse { from: address.to_string(), reason }),
     }
 }
 
-/// Up to a line end, the end of the connection or the limit.
+/// Reads until a line end, the end of the connection or the limit.
 async fn agent_line(address: SocketAddr) -> std::io::Result<Vec<u8>> {
     let mut stream = TcpStream::connect(address).await?;
     let mut line = Vec::with_capacity(128);
     let mut limited = (&mut stream).take(MAX_LINE as u64);
     loop {
         let read = limited.read_buf(&mut line).await?;
-        if read == 0 || line.iter().any(|octet| matches!(octet, b'\r' | b'\n')) {
+        if read == 0 || line.iter().any(|byte| matches!(byte, b'\r' | b'\n')) {
             return Ok(line);
         }
     }
 }
 
-/// What may not stand for itself in a URL.
+/// What a placeholder must not add to a URL unescaped.
 const IN_URL: &AsciiSet = &CONTROLS
     .add(b' ')
     .add(b'"')
@@ -159,7 +157,7 @@ const IN_URL: &AsciiSet = &CONTROLS
     .add(b'&')
     .add(b'\\');
 
-/// Fills the placeholders in.
+/// Fills in the placeholders of a URL.
 fn expand(template: &str, target: &PollTarget<'_>) -> String {
     let address = match target.address.ip() {
         IpAddr::V4(ip) => ip.to_string(),
@@ -186,7 +184,7 @@ struct Url {
 }
 
 impl Url {
-    /// `http://host[:port][/path][?query]`; a fragment and user information are refused or cut off.
+    /// `http://host[:port][/path][?query]`; a fragment is cut off, user information is refused.
     fn parse(text: &str) -> Option<Self> {
         let text = text.trim().split('#').next()?;
         let (scheme, rest) = text.split_once("://")?;
@@ -217,7 +215,7 @@ impl Url {
         Some(Self { https, host: host.to_owned(), port, target })
     }
 
-    /// The server's own address where the URL names the server: its host name may lead to us.
+    /// A URL with the host name of the server uses the address of the server: DNS may resolve that name to this balancer.
     async fn resolve(&self, target: &PollTarget<'_>) -> Result<SocketAddr, PollError> {
         if let Ok(ip) = self.host.parse::<IpAddr>() {
             return Ok(SocketAddr::new(ip, self.port));

@@ -1,17 +1,15 @@
-//! Prometheus text, as `domprom` writes it for node_exporter
-//! (<https://github.com/nashcom/domino-grafana>).
+//! Prometheus text, as `domprom` writes it for node_exporter (<https://github.com/nashcom/domino-grafana>).
 //!
-//! In: the exposition format, among it metrics of others. Out: facts. Labels are skipped, `NaN` is no
-//! value. `DominoHealth_state` only informs: it is another prober's opinion. What is too old is judged
-//! by whoever sees `updated_at` advance or not.
+//! Other metrics and labels are skipped, `NaN` is no value. `DominoHealth_state` is not used: it is the verdict of another
+//! prober. Old values are recognised later, by an `updated_at` that does not advance.
 
-use super::statistics::{Collector, ParseError, Report, number, restricted};
+use super::statistics::{Collector, ParseError, ParsedReport, number, restricted};
 
-/// Parses an exporter's text.
+/// Parses the text of an exporter.
 ///
 /// # Errors
-/// When there is no metric of ours in it: node_exporter answers also without `domprom`.
-pub fn parse(body: &[u8]) -> Result<Report, ParseError> {
+/// When it has none of the metrics that we know: node_exporter answers also without `domprom`.
+pub fn parse(body: &[u8]) -> Result<ParsedReport, ParseError> {
     let text = String::from_utf8_lossy(body);
     let mut collector = Collector::default();
     let mut maintenance = None;
@@ -33,14 +31,14 @@ pub fn parse(body: &[u8]) -> Result<Report, ParseError> {
             },
             "DominoHealth_stat_update_timestamp" => {
                 if let Some(seconds) = number(value) {
-                    collector.known(|facts| facts.updated_at = Some(seconds));
+                    collector.known(|report| report.updated_at = Some(seconds));
                 }
             }
             name => collector.take(name.strip_prefix("Domino_").unwrap_or(name), value),
         }
     }
     if let Some(open) = maintenance.into_iter().chain(level).reduce(|a, b| a || b) {
-        collector.known(|facts| facts.restricted = Some(open || facts.restricted == Some(true)));
+        collector.known(|report| report.restricted = Some(open || report.restricted == Some(true)));
     }
     collector.finish("the exporter's text", body)
 }
@@ -81,39 +79,39 @@ fn behind_labels(labels: &str) -> Option<&str> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::domain::cluster::Facts;
+    use crate::domain::cluster::AvailabilityReport;
     use proptest::prelude::*;
 
     #[test]
     fn the_exporters_file_is_understood() {
-        let report =
+        let parsed =
             parse(include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/domino.prom")))
                 .unwrap();
-        let expected = Facts {
+        let expected = AvailabilityReport {
             index: Some(84),
             threshold: Some(20),
             restricted: Some(false),
             updated_at: Some(1_795_162_500.0),
-            ..Facts::default()
+            ..AvailabilityReport::default()
         };
-        assert_eq!(report, Report { facts: expected, warnings: vec![] });
+        assert_eq!(parsed, ParsedReport { report: expected, warnings: vec![] });
     }
 
     #[test]
     fn after_a_shutdown_there_is_no_index_but_the_restriction_stays() {
-        let facts = parse(include_bytes!(concat!(
+        let report = parse(include_bytes!(concat!(
             env!("CARGO_MANIFEST_DIR"),
             "/tests/fixtures/domino-after-shutdown.prom"
         )))
         .unwrap()
-        .facts;
-        assert_eq!((facts.index, facts.restricted), (None, Some(true)));
-        assert_eq!(facts.updated_at, Some(1_795_162_500.0));
+        .report;
+        assert_eq!((report.index, report.restricted), (None, Some(true)));
+        assert_eq!(report.updated_at, Some(1_795_162_500.0));
     }
 
     #[test]
     fn a_maintenance_window_restricts_also_when_the_server_does_not() {
-        let said = |text: &str| parse(text.as_bytes()).unwrap().facts.restricted;
+        let said = |text: &str| parse(text.as_bytes()).unwrap().report.restricted;
         assert_eq!(
             said("DominoHealth_maintenance_status 1\nDominoHealth_server_restricted_status 0\n"),
             Some(true)
@@ -127,9 +125,14 @@ mod tests {
     fn labels_timestamps_floats_and_other_metrics_are_tolerated() {
         let text = "node_load1 0.5\nDomino_Server_Users{server=\"a } \\\" b\",x=\"\"} 96 1795162500000\n\
             Domino_Server_AvailabilityIndex{} 8.4e1\r\nDomino_Server_AvailabilityThreshold NaN\nServer_MaxUsers 7\n{ \n";
-        let facts = parse(text.as_bytes()).unwrap().facts;
-        let expected = Facts { index: Some(84), users: Some(96), max_users: Some(7), ..Facts::default() };
-        assert_eq!(facts, expected);
+        let report = parse(text.as_bytes()).unwrap().report;
+        let expected = AvailabilityReport {
+            index: Some(84),
+            users: Some(96),
+            max_users: Some(7),
+            ..AvailabilityReport::default()
+        };
+        assert_eq!(report, expected);
     }
 
     #[test]
@@ -141,15 +144,15 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_octets_make_it_panic(octets in proptest::collection::vec(any::<u8>(), 0..300)) {
-            let _ = parse(&octets);
+        fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+            let _ = parse(&bytes);
         }
 
         #[test]
         fn every_label_text_leaves_the_value_alone(label in "[^\"\\\\\r\n]{0,20}", index in 0_u8..=100) {
             let text = format!("Domino_Server_AvailabilityIndex{{a=\"{label}\"}} {index}\n");
             prop_assume!(text.lines().count() == 1);
-            prop_assert_eq!(parse(text.as_bytes()).unwrap().facts.index, Some(index));
+            prop_assert_eq!(parse(text.as_bytes()).unwrap().report.index, Some(index));
         }
     }
 }

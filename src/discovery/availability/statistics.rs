@@ -1,89 +1,88 @@
-//! Domino's statistics by name, whatever text they come in.
+//! Domino's statistics by name, common to all texts they come in.
 //!
-//! In: names and values. Out: facts, and a warning for each value out of its range: such a value is
-//! ignored, because a clamped one would look like a measurement. Names are those of
-//! <https://help.hcltechsw.com/domino/12.0.2/admin/tune_clustermanagerstatistics_r.html> and of NOTES.INI.
+//! A value out of its range gives a warning and is ignored, because a clamped one would look like a measurement. The names
+//! are those of <https://help.hcltechsw.com/domino/12.0.2/admin/tune_clustermanagerstatistics_r.html> and of NOTES.INI.
 
-use crate::domain::cluster::Facts;
+use crate::domain::cluster::AvailabilityReport;
 
-/// Text without anything that we know in it.
+/// Why a text gave no report.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ParseError {
-    /// No statistic of ours.
+    /// It has none of the statistics that we know.
     #[error("no availability statistic in {0}")]
     NothingKnown(&'static str),
-    /// A login form in the place of statistics.
+    /// It is a login form.
     #[error("a login page came instead of statistics: give Anonymous access to this URL")]
     LoginPage,
-    /// An agent's line without a word of the protocol.
+    /// It is an agent's line without a word of the protocol.
     #[error("no word of the agent-check protocol in `{0}`")]
     UnknownWords(String),
 }
 
-/// What a text said.
+/// A report, as far as the text could be understood.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Report {
-    /// What was understood.
-    pub facts: Facts,
-    /// Values that were ignored, and why.
+pub struct ParsedReport {
+    /// Of all values that are in range.
+    pub report: AvailabilityReport,
+    /// One for each value that was ignored.
     pub warnings: Vec<String>,
 }
 
-impl Report {
-    /// Writes the warnings to the log and gives the facts.
+impl ParsedReport {
+    /// Logs the warnings.
     #[must_use]
-    pub fn logged(self) -> Facts {
+    pub fn logged(self) -> AvailabilityReport {
         for warning in &self.warnings {
             log::warn!(target: "icm::availability", "{warning}");
         }
-        self.facts
+        self.report
     }
 }
 
-/// Takes statistics one by one.
+/// Makes a report of single statistics.
 #[derive(Debug, Default)]
 pub(super) struct Collector {
-    report: Report,
+    parsed: ParsedReport,
     known: bool,
 }
 
 impl Collector {
-    /// Takes a statistic if its name is one of ours: `Server.Users`, `Server_Restricted`, any case.
+    /// Takes a statistic if its name is known: `Server.Users`, `Server_Restricted`, in any case.
     pub(super) fn take(&mut self, name: &str, value: &str) {
         let value = value.trim().trim_matches(['"', '\'']).trim();
-        let facts = &mut self.report.facts;
+        let report = &mut self.parsed.report;
         let good = match name.trim().replace('_', ".").to_ascii_lowercase().as_str() {
-            "server.availabilityindex" => percent(value).map(|number| facts.index = Some(number)),
+            "server.availabilityindex" => percent(value).map(|number| report.index = Some(number)),
             "server.availabilitythreshold" | "server.availability.threshold" => {
-                percent(value).map(|number| facts.threshold = Some(number))
+                percent(value).map(|number| report.threshold = Some(number))
             }
-            "server.users" => count(value).map(|number| facts.users = Some(number)),
-            "server.maxusers" => count(value).map(|number| facts.max_users = Some(number)),
-            "server.restricted" => restricted(value).map(|yes| facts.restricted = Some(yes)),
-            "server.name" => (!value.is_empty()).then(|| facts.name = Some(value.to_owned())),
+            "server.users" => count(value).map(|number| report.users = Some(number)),
+            "server.maxusers" => count(value).map(|number| report.max_users = Some(number)),
+            "server.restricted" => restricted(value).map(|yes| report.restricted = Some(yes)),
+            "server.name" => (!value.is_empty()).then(|| report.name = Some(value.to_owned())),
             _ => return,
         };
         self.known = true;
         if good.is_none() {
             let value = crate::discovery::domino::fault::short(value);
-            self.report.warnings.push(format!("{name} = `{value}` is out of range and ignored"));
+            self.parsed.warnings.push(format!("{name} = `{value}` is out of range and ignored"));
         }
     }
 
-    /// A statistic whose value is beyond doubt, such as a timestamp.
-    pub(super) fn known(&mut self, change: impl FnOnce(&mut Facts)) {
+    /// Takes a statistic whose value needs no check, such as a timestamp.
+    pub(super) fn known(&mut self, change: impl FnOnce(&mut AvailabilityReport)) {
         self.known = true;
-        change(&mut self.report.facts);
+        change(&mut self.parsed.report);
     }
 
     pub(super) fn warn(&mut self, warning: String) {
         self.known = true;
-        self.report.warnings.push(warning);
+        self.parsed.warnings.push(warning);
     }
 
-    pub(super) fn finish(self, what: &'static str, body: &[u8]) -> Result<Report, ParseError> {
+    pub(super) fn finish(self, what: &'static str, body: &[u8]) -> Result<ParsedReport, ParseError> {
         if self.known {
-            Ok(self.report)
+            Ok(self.parsed)
         } else if crate::discovery::domino::login::is_login_page(body) {
             Err(ParseError::LoginPage)
         } else {
@@ -113,13 +112,13 @@ pub(super) fn restricted(value: &str) -> Option<bool> {
     }
 }
 
-/// A number as consoles of any country print it: `1,204`, `1.204`, `1 204`, `84`, `1.95`.
+/// A number as consoles print it in any country: `1,204`, `1.204`, `1 204`, `84`, `1.95`.
 pub(super) fn number(value: &str) -> Option<f64> {
     let value = value.trim();
     if let Some(grouped) = grouped(value) {
         return grouped.parse().ok();
     }
-    if !value.bytes().any(|octet| octet.is_ascii_digit()) {
+    if !value.bytes().any(|byte| byte.is_ascii_digit()) {
         return None;
     }
     value.parse::<f64>().ok().filter(|number| number.is_finite())
@@ -133,7 +132,7 @@ fn grouped(value: &str) -> Option<String> {
     }
     let mut groups = value.split(separator);
     let first = groups.next()?;
-    let digits = |group: &str| group.bytes().all(|octet| octet.is_ascii_digit());
+    let digits = |group: &str| group.bytes().all(|byte| byte.is_ascii_digit());
     // `0.500` is a fraction, `1.204` is not: no count begins with a zero.
     if !(1..=3).contains(&first.len()) || !digits(first) || first.starts_with('0') {
         return None;
@@ -168,9 +167,9 @@ mod tests {
         for text in ["150", "-1", "100.6", "many", "NaN", "1e300"] {
             let mut collector = Collector::default();
             collector.take("Server.AvailabilityIndex", text);
-            let report = collector.finish("a test", b"").unwrap();
-            assert_eq!(report.facts, Facts::default(), "{text}");
-            assert_eq!(report.warnings.len(), 1, "{text}");
+            let parsed = collector.finish("a test", b"").unwrap();
+            assert_eq!(parsed.report, AvailabilityReport::default(), "{text}");
+            assert_eq!(parsed.warnings.len(), 1, "{text}");
         }
     }
 
@@ -187,7 +186,7 @@ mod tests {
         for name in ["Server.AvailabilityThreshold", "SERVER_AVAILABILITY_THRESHOLD"] {
             let mut collector = Collector::default();
             collector.take(name, "20");
-            assert_eq!(collector.finish("a test", b"").unwrap().facts.threshold, Some(20), "{name}");
+            assert_eq!(collector.finish("a test", b"").unwrap().report.threshold, Some(20), "{name}");
         }
     }
 }

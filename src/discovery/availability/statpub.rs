@@ -1,17 +1,17 @@
-//! The body of Domino's statistics publisher, in whatever format the administrator gave it.
+//! The body of Domino's statistics publisher, in the format that the administrator chose.
 //!
-//! In: `name value`, `name = value` or `name=value`, one a line or separated by commas
-//! (`STATPUB_METRIC_DELIMITER` is a comma unless set), with or without the prefix `Domino.`. Out: facts.
-//! Rates (`Domino.Rate.`) are not the statistics they are named after, and never taken for them.
-//! Source: <https://help.hcl-software.com/domino/11.0.1/admin/stats_publish_other_external.html>
+//! `name value`, `name = value` or `name=value`, one a line or separated by commas (`STATPUB_METRIC_DELIMITER` is a comma
+//! unless set), with or without the prefix `Domino.`. Rates (`Domino.Rate.`) are not the statistics that they are named
+//! after, and are skipped. Source:
+//! <https://help.hcl-software.com/domino/11.0.1/admin/stats_publish_other_external.html>
 
-use super::statistics::{Collector, ParseError, Report};
+use super::statistics::{Collector, ParseError, ParsedReport};
 
-/// Parses one POST's body; its size is the caller's care.
+/// Parses the body of a POST; the caller limits its size.
 ///
 /// # Errors
-/// When there is no statistic of ours in it.
-pub fn parse(body: &[u8]) -> Result<Report, ParseError> {
+/// When it has none of the statistics that we know.
+pub fn parse(body: &[u8]) -> Result<ParsedReport, ParseError> {
     let text = String::from_utf8_lossy(body);
     let mut collector = Collector::default();
     for line in text.lines() {
@@ -33,7 +33,7 @@ fn take(collector: &mut Collector, name: &str, value: &str) {
     if bare.get(..5).is_some_and(|start| start.eq_ignore_ascii_case("rate.")) {
         return;
     }
-    // A server's name may hold blanks; behind a number there may be a timestamp.
+    // The name of a server may contain blanks; a number may be followed by a timestamp.
     let value = if bare.eq_ignore_ascii_case("server.name") {
         value
     } else {
@@ -42,11 +42,11 @@ fn take(collector: &mut Collector, name: &str, value: &str) {
     collector.take(bare, value);
 }
 
-/// The pieces between commas; three digits alone are the rest of a grouped number.
+/// Splits at commas; three digits alone belong to the grouped number before.
 fn metrics(line: &str) -> Vec<String> {
     let mut out: Vec<String> = Vec::new();
     for piece in line.split(',') {
-        let rest = piece.len() == 3 && piece.bytes().all(|octet| octet.is_ascii_digit());
+        let rest = piece.len() == 3 && piece.bytes().all(|byte| byte.is_ascii_digit());
         match out.last_mut() {
             Some(last) if rest => {
                 last.push(',');
@@ -70,18 +70,23 @@ fn split(metric: &str) -> Option<(&str, &str)> {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::domain::cluster::Facts;
+    use crate::domain::cluster::AvailabilityReport;
     use proptest::prelude::*;
 
-    fn facts() -> Facts {
-        Facts { index: Some(84), threshold: Some(20), users: Some(96), ..Facts::default() }
+    fn report() -> AvailabilityReport {
+        AvailabilityReport {
+            index: Some(84),
+            threshold: Some(20),
+            users: Some(96),
+            ..AvailabilityReport::default()
+        }
     }
 
     #[test]
     fn a_post_as_domino_sends_it_is_understood() {
         let post = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/statpub-post.http"));
         let (_, body) = post.split_once("\n\n").unwrap();
-        assert_eq!(parse(body.as_bytes()).unwrap(), Report { facts: facts(), warnings: vec![] });
+        assert_eq!(parse(body.as_bytes()).unwrap(), ParsedReport { report: report(), warnings: vec![] });
     }
 
     #[test]
@@ -91,21 +96,24 @@ mod tests {
             "Domino.Server.AvailabilityIndex 84,Domino.Server.AvailabilityThreshold 20,Domino.Server.Users 96,",
             "domino.server.availabilityindex 84 1795162500,Server_Availability_Threshold=20, Server.Users = 96",
         ] {
-            assert_eq!(parse(body.as_bytes()).unwrap().facts, facts(), "{body}");
+            assert_eq!(parse(body.as_bytes()).unwrap().report, report(), "{body}");
         }
-        assert_eq!(parse(b"Server.Users 1,204,Server.MaxUsers 5").unwrap().facts.users, Some(1204));
+        assert_eq!(parse(b"Server.Users 1,204,Server.MaxUsers 5").unwrap().report.users, Some(1204));
     }
 
     #[test]
     fn a_rate_is_never_taken_for_the_statistic_it_is_named_after() {
         let body = b"Domino.Server.AvailabilityIndex 84\nDomino.Rate.Server.AvailabilityIndex 3\nRate.Server.Users 1\n";
-        assert_eq!(parse(body).unwrap().facts, Facts { index: Some(84), ..Facts::default() });
+        assert_eq!(
+            parse(body).unwrap().report,
+            AvailabilityReport { index: Some(84), ..AvailabilityReport::default() }
+        );
     }
 
     #[test]
-    fn the_body_may_say_who_sends_it() {
+    fn the_body_may_name_its_server() {
         let body = b"Server.Name = CN=Web 1/O=Acme\nServer.Users 1\n";
-        assert_eq!(parse(body).unwrap().facts.name.as_deref(), Some("CN=Web 1/O=Acme"));
+        assert_eq!(parse(body).unwrap().report.name.as_deref(), Some("CN=Web 1/O=Acme"));
     }
 
     #[test]
@@ -119,8 +127,8 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_octets_make_it_panic(octets in proptest::collection::vec(any::<u8>(), 0..300)) {
-            let _ = parse(&octets);
+        fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+            let _ = parse(&bytes);
         }
 
         #[test]

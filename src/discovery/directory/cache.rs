@@ -68,7 +68,7 @@ impl CacheError {
 /// # Errors
 /// When the file cannot be written; the old one is then untouched.
 pub fn save_members(path: &Path, from: &str, at: SystemTime, members: &[Server]) -> Result<(), CacheError> {
-    save(path, from, at, members.iter().map(StoredMember::from))
+    save(path, from, at, members.iter().map(StoredServer::from))
 }
 
 /// Reads what [`save_members`] wrote.
@@ -76,7 +76,7 @@ pub fn save_members(path: &Path, from: &str, at: SystemTime, members: &[Server])
 /// # Errors
 /// When there is no such file or it is no cached list of members.
 pub fn load_members(path: &Path) -> Result<Cached<Server>, CacheError> {
-    load::<StoredMember, Server>(path)
+    load::<StoredServer, Server>(path)
 }
 
 /// What a file holds; its name stands in the file, so that a mixed-up path is noticed.
@@ -85,7 +85,7 @@ trait Stored: for<'de> Deserialize<'de> {
 }
 
 #[derive(Serialize, Deserialize)]
-struct StoredMember {
+struct StoredServer {
     name: String,
     hostname: String,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -100,11 +100,11 @@ struct StoredPort {
     port: u16,
 }
 
-impl Stored for StoredMember {
+impl Stored for StoredServer {
     const LIST: &'static str = "members";
 }
 
-impl From<&Server> for StoredMember {
+impl From<&Server> for StoredServer {
     fn from(server: &Server) -> Self {
         let port = |at: &HostPort| StoredPort { host: at.host.clone(), port: at.port };
         Self {
@@ -116,9 +116,9 @@ impl From<&Server> for StoredMember {
     }
 }
 
-impl TryFrom<StoredMember> for Server {
+impl TryFrom<StoredServer> for Server {
     type Error = ();
-    fn try_from(stored: StoredMember) -> Result<Self, ()> {
+    fn try_from(stored: StoredServer) -> Result<Self, ()> {
         let port = |at: StoredPort| {
             (at.port != 0 && !at.host.is_empty()).then_some(HostPort { host: at.host, port: at.port })
         };

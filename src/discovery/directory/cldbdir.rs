@@ -27,7 +27,7 @@ const EXAMPLES: usize = 3;
 
 /// Where a member can be asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct MemberAddress {
+pub struct ServerAddress {
     /// Its Domino name.
     pub name: ServerName,
     /// Host header and SNI.
@@ -67,7 +67,7 @@ pub struct ReadFailure {
 /// When none gives one, with each member's reason.
 pub async fn read(
     client: &Client,
-    members: &[MemberAddress],
+    members: &[ServerAddress],
     settings: &Cldbdir,
     sessions: &Sessions,
 ) -> Result<Reading, ReadFailure> {
@@ -87,7 +87,7 @@ pub async fn read(
 
 async fn read_member(
     client: &Client,
-    member: &MemberAddress,
+    member: &ServerAddress,
     settings: &Cldbdir,
     sessions: &Sessions,
 ) -> Result<Reading, ReadError> {

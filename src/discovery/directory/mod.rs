@@ -10,5 +10,5 @@ pub mod copy;
 pub mod hold;
 pub mod refresh;
 
-pub use cldbdir::{MemberAddress, ReadFailure, Reading};
+pub use cldbdir::{ReadFailure, Reading, ServerAddress};
 pub use hold::{Holder, ReadingDigest, Verdict};

@@ -3,7 +3,7 @@
 //! In: members, the holder, the digest of what serves. Out: a reading that may serve, or the reason
 //! why the old one serves on. It never swaps anything itself.
 
-use super::cldbdir::{MemberAddress, ReadFailure, Reading, read};
+use super::cldbdir::{ReadFailure, Reading, ServerAddress, read};
 use super::hold::{Holder, ReadingDigest, Verdict};
 use crate::config::settings::Cldbdir;
 use crate::discovery::domino::{Client, Sessions};
@@ -32,7 +32,7 @@ pub enum Refreshed {
 /// Reads the directory under the hold rule of [`Holder`].
 pub async fn refresh(
     client: &Client,
-    members: &[MemberAddress],
+    members: &[ServerAddress],
     settings: &Cldbdir,
     sessions: &Sessions,
     holder: &mut Holder,

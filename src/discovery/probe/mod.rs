@@ -10,10 +10,10 @@ use crate::discovery::domino::request::host_header;
 use crate::discovery::domino::{Client, Request};
 use crate::domain::cluster::Port;
 
-/// One probe: the status of the answer, or why there was none or a wrong one.
+/// Probes a port once and returns the status of the response.
 ///
 /// # Errors
-/// In words for the administrator.
+/// When there is no response or one with another status than expected, in words for the administrator.
 pub async fn probe(
     client: &Client,
     cluster: &settings::Cluster,

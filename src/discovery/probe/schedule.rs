@@ -1,7 +1,5 @@
-//! When a port is probed next: an interval with jitter, sooner while the verdict is open, later while a
-//! server stays dead.
-//!
-//! In: the end of a probe. Out: whether one is due. It reads no clock.
+//! When a port is probed next: after an interval with jitter, sooner while one more probe may change the verdict, later
+//! while a server stays UNREACHABLE.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -9,23 +7,24 @@ use std::time::Duration;
 use crate::config::settings::Probe;
 use crate::util::clock;
 
-/// While one more probe would decide, it is not put off longer than this.
-const SOON: Duration = Duration::from_secs(1);
-/// A dead server is probed at most this many times less often.
-const MOST_BACK_OFF: u32 = 3;
+/// While one more probe may change the verdict.
+const MAX_UNSETTLED_PAUSE: Duration = Duration::from_secs(1);
+/// How many times longer the interval of an UNREACHABLE server gets.
+const MAX_BACK_OFF: u32 = 3;
+
 /// Why a probe may come before it is due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Request {
-    /// Nothing asks for one.
+    /// It may not.
     None,
-    /// A request failed after it was sent. Clients can cause that as often as they like.
+    /// A request failed after it was sent, which clients can cause as often as they like.
     Suspicion,
     /// A connect failed, or the address changed.
     AtOnce,
 }
 
 impl Request {
-    /// The shortest time between the beginnings of two such probes, milliseconds.
+    /// Between the beginnings of two such probes.
     fn min_interval_ms(self) -> Option<u64> {
         match self {
             Self::None => None,
@@ -35,7 +34,7 @@ impl Request {
     }
 }
 
-/// Of one port.
+/// When one port was probed and is due.
 #[derive(Debug, Default)]
 pub struct Schedule {
     due_ms: u64,
@@ -44,7 +43,7 @@ pub struct Schedule {
 }
 
 impl Schedule {
-    /// Takes the turn if a probe is due, or asked for, and none is running.
+    /// True if a probe must begin now: one is due or requested, and none is running.
     pub fn take(&mut self, now_ms: u64, request: Request) -> bool {
         let since_last = now_ms.saturating_sub(self.began_ms);
         let soon = request.min_interval_ms().is_some_and(|min| since_last >= min);
@@ -62,37 +61,37 @@ impl Schedule {
     }
 }
 
-/// The pause after a probe, without jitter. `failures` are bad probes in a row.
+/// The pause after a probe, without jitter; `failures` = bad probes in a row.
 #[must_use]
 pub fn pause(settings: &Probe, failures: u32, unsettled: bool) -> Duration {
     if unsettled {
-        return settings.interval.min(SOON);
+        return settings.interval.min(MAX_UNSETTLED_PAUSE);
     }
-    // The first ten failures beyond the verdict are probed as usual: most servers are back by then.
+    // The interval stays for ten failures after the verdict: most servers are back by then.
     let beyond = failures.saturating_sub(settings.unreachable_after);
-    settings.interval * (1 + beyond / 10).min(MOST_BACK_OFF)
+    settings.interval * (1 + beyond / 10).min(MAX_BACK_OFF)
 }
 
-/// A probe's turn; the schedule goes on when it is dropped.
+/// A running probe; dropping it sets when the port is due again.
 #[derive(Debug)]
-pub struct Turn {
+pub struct RunningProbe {
     schedule: Arc<Mutex<Schedule>>,
     settings: Probe,
     /// Bad probes in a row, this one included.
     pub failures: u32,
-    /// One more probe may decide.
+    /// One more probe may change the verdict.
     pub unsettled: bool,
 }
 
-impl Turn {
-    /// Of a schedule whose turn was taken.
+impl RunningProbe {
+    /// After [`Schedule::take`].
     #[must_use]
     pub fn new(schedule: Arc<Mutex<Schedule>>, settings: Probe) -> Self {
         Self { schedule, settings, failures: 0, unsettled: false }
     }
 }
 
-impl Drop for Turn {
+impl Drop for RunningProbe {
     fn drop(&mut self) {
         let pause = pause(&self.settings, self.failures, self.unsettled).mul_f64(0.9 + 0.2 * fastrand::f64());
         self.schedule.lock().unwrap_or_else(PoisonError::into_inner).done(clock::now_ms(), pause);
@@ -126,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn a_probe_that_is_asked_for_comes_at_once_but_not_in_a_storm() {
+    fn a_requested_probe_begins_at_once_but_not_in_a_storm() {
         let mut schedule = Schedule::default();
         assert!(schedule.take(1_000, Request::None));
         schedule.done(1_010, Duration::from_secs(5));

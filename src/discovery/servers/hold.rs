@@ -1,25 +1,24 @@
-//! Whether a reading of the Server documents may replace the members that serve.
+//! Whether a reading of the Server documents may replace the current servers.
 //!
-//! In: readings in turn, and the members that serve. Out: why not, if not. A view that says itself that it is incomplete
-//! must not take members away, so such a reading is held until three in a row say the same, as that of a cluster
-//! directory is. A complete one serves at once: members leave one at a time, and each is a large part of the cluster.
+//! An incomplete reading must not remove servers, so it is held until three in a row agree, like a reading of the cluster
+//! directory. A complete one is applied at once: servers leave one at a time, and each is a large part of the cluster.
 
-use super::MembersReading;
+use super::ServersReading;
 use crate::config::settings::Server;
 
-/// Readings in a row that are believed.
+/// Equal readings in a row that are applied.
 const IN_A_ROW: u32 = 3;
 
-/// Remembers the reading that is held.
+/// The reading that is held, and how often it came.
 #[derive(Debug, Default)]
-pub struct MembersHold {
+pub struct ServersHold {
     servers: Vec<Server>,
     streak: u32,
 }
 
-impl MembersHold {
-    /// Why this reading does not replace the members `known`; `None` when it does.
-    pub fn judge(&mut self, known: &[Server], reading: &MembersReading) -> Option<String> {
+impl ServersHold {
+    /// Why this reading must not replace the `known` servers; `None` = it may.
+    pub fn judge(&mut self, known: &[Server], reading: &ServersReading) -> Option<String> {
         let why = match &reading.truncated {
             Some(why) if !known.is_empty() && known != reading.servers => why,
             _ => {
@@ -58,8 +57,8 @@ mod tests {
         (0..count).map(|n| member(named(n), format!("web{n}.example"), None, None)).collect()
     }
 
-    fn reading(count: usize, truncated: bool) -> MembersReading {
-        MembersReading {
+    fn reading(count: usize, truncated: bool) -> ServersReading {
+        ServersReading {
             servers: servers(count),
             from: "10.0.0.11:80".to_owned(),
             warnings: Vec::new(),
@@ -70,7 +69,7 @@ mod tests {
 
     #[test]
     fn an_incomplete_view_takes_no_member_away_before_three_readings_in_a_row_say_the_same() {
-        let (known, mut hold) = (servers(4), MembersHold::default());
+        let (known, mut hold) = (servers(4), ServersHold::default());
         for count in [2, 2, 3, 3] {
             assert!(hold.judge(&known, &reading(count, true)).unwrap().contains("2 of 4"), "{count}");
         }
@@ -80,7 +79,7 @@ mod tests {
 
     #[test]
     fn a_complete_view_serves_at_once_and_ends_the_row() {
-        let (known, mut hold) = (servers(4), MembersHold::default());
+        let (known, mut hold) = (servers(4), ServersHold::default());
         assert!(hold.judge(&known, &reading(2, true)).is_some());
         assert!(hold.judge(&known, &reading(2, true)).is_some());
         assert_eq!(hold.judge(&known, &reading(3, false)), None);
@@ -89,8 +88,8 @@ mod tests {
 
     #[test]
     fn incomplete_views_that_differ_are_held_for_as_long_as_they_do() {
-        let (known, mut hold) = (servers(4), MembersHold::default());
-        let disputed = MembersReading { disputed: true, ..reading(2, true) };
+        let (known, mut hold) = (servers(4), ServersHold::default());
+        let disputed = ServersReading { disputed: true, ..reading(2, true) };
         for _ in 0..5 {
             assert!(hold.judge(&known, &disputed).unwrap().contains("other ways"));
         }
@@ -98,7 +97,7 @@ mod tests {
 
     #[test]
     fn what_takes_nothing_away_serves() {
-        let mut hold = MembersHold::default();
+        let mut hold = ServersHold::default();
         assert_eq!(hold.judge(&[], &reading(2, true)), None, "nothing was known");
         assert_eq!(hold.judge(&servers(2), &reading(2, true)), None, "it says the same");
     }

@@ -62,7 +62,7 @@ fn row(values: [&str; 8]) -> String {
     out + "</viewentry>"
 }
 
-async fn read_rows(rows: &[[&str; 8]]) -> Result<MembersReading, MembersFailure> {
+async fn read_rows(rows: &[[&str; 8]]) -> Result<ServersReading, ServersFailure> {
     let rows: Vec<String> = rows.iter().map(|values| row(*values)).collect();
     let page = format!("<viewentries toplevelentries=\"{}\">{}</viewentries>", rows.len(), rows.concat());
     let server = TestServer::start(move |_| Reply::ok(page.clone())).await;
@@ -183,7 +183,7 @@ async fn the_first_of_from_that_answers_counts() {
     assert_eq!(reading.from, good.address.to_string());
     assert!(reading.warnings[0].contains("no view `ICM Servers`"), "{:?}", reading.warnings);
     let failure = read(&client(), &settings(&[&broken]), "AcmeWeb", &Sessions::default()).await.unwrap_err();
-    assert!(matches!(&failure, MembersFailure::Unread { reasons } if reasons.len() == 1), "{failure}");
+    assert!(matches!(&failure, ServersFailure::Unread { reasons } if reasons.len() == 1), "{failure}");
 }
 
 #[tokio::test]

@@ -1,16 +1,14 @@
 //! The availability index: the threshold rule, smoothing, and the observed index.
 //!
-//! In: published indexes, and response times of our own traffic. Out: numbers from 0 (nothing
-//! left) to 100 (idle). Pure arithmetic: no clock, the caller says when things happened.
+//! Numbers from 0 (nothing left) to 100 (idle). Pure arithmetic without a clock: the caller says when things happened.
 //!
 //! Domino derives its index from the expansion factor XF, the recent time of a transaction over
 //! its best time ever: XF 1 is 100 and XF 2^range is 0
 //! (<https://help.hcltechsw.com/domino/12.0.2/admin/tune_clustermanagerstatistics_r.html>).
 
-/// BUSY when the threshold is over 0 and the index is at or under it: 0 is never BUSY, 100 always, also where no index
-/// is published.
+/// BUSY = the index is at or under the threshold. A threshold of 0 is never BUSY, one of 100 always, even without an index.
 ///
-/// HCL's pages disagree on equality; only this reading makes a threshold of 100 always BUSY
+/// HCL's pages disagree on equality; only this rule makes a threshold of 100 always BUSY
 /// (<https://help.hcltechsw.com/domino/11.0.1/admin/conf_server_availability_threshold_r.html>).
 #[must_use]
 pub fn is_busy(index: Option<u8>, threshold: u8) -> bool {
@@ -24,12 +22,12 @@ pub fn index_of_expansion(xf: f64, range: u8) -> f64 {
     (100.0 * (1.0 - xf.max(1.0).log2() / range)).clamp(0.0, 100.0)
 }
 
-/// Points between two published indexes of a server from which on the second one is news, not noise: as much as an
-/// expansion factor that is three times the other.
+/// From this difference on, the next published index of a server is a change, not noise: the expansion factor has tripled
+/// or fallen to a third.
 pub const JUMP: f64 = 25.0;
 
-/// One more reading of a published index into its smoothed value: a slow, noisy signal, so a
-/// quarter of the past stays. Of a jump nothing stays. BUSY is decided on the raw value, never on this one.
+/// Smooths a published index, which is slow and noisy: a quarter of the past stays, and nothing after a [`JUMP`]. BUSY is
+/// decided on the raw value, never on this one.
 #[must_use]
 pub fn smooth(old: Option<f64>, raw: u8) -> f64 {
     let raw = f64::from(raw);
@@ -39,29 +37,29 @@ pub fn smooth(old: Option<f64>, raw: u8) -> f64 {
     }
 }
 
-/// Requests that may be compared with each other: a static file and an agent have no common baseline.
+/// Requests whose times can be compared: a static file and an agent have no common baseline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum RequestClass {
-    /// No database: icons, scripts, server commands.
+    /// Outside of databases: icons, scripts, server commands.
     Static = 0,
-    /// Files, images and attachments out of a database.
+    /// Files, images and attachments in a database.
     Resource = 1,
     /// Views, forms, documents, pages.
     Document = 2,
-    /// Agents and whatever acts or is not known.
+    /// Agents, commands that change data, unknown commands.
     Agent = 3,
 }
 
 impl RequestClass {
-    /// How many there are.
+    /// Number of classes.
     pub const COUNT: usize = 4;
 }
 
-/// The observed expansion factor of one server: time to first byte against the baseline, by class.
+/// The observed expansion factor of one server: the recent time to first byte over the baseline, by class.
 ///
-/// Baseline: the [`least`] of the cluster's servers, each a slowly decaying low percentile (about the tenth) of the class. Recent: an
-/// exponentially weighted mean in which a reading loses half its weight in 10 s.
+/// The baseline is the [`least`] of all servers of the cluster, each a slowly decaying low percentile (about the tenth).
+/// The recent time is an exponentially weighted mean in which a value loses half of its weight in 10 s.
 #[derive(Clone, Debug, Default)]
 pub struct Observed {
     classes: [ClassTimes; RequestClass::COUNT],
@@ -69,7 +67,7 @@ pub struct Observed {
 
 #[derive(Clone, Copy, Debug, Default)]
 struct ClassTimes {
-    /// Microseconds; 0 = nothing seen.
+    /// Microseconds.
     baseline: f64,
     recent: f64,
     weight: f64,
@@ -77,35 +75,34 @@ struct ClassTimes {
     seen: u32,
 }
 
-/// Half-life of the recent mean, milliseconds.
+/// Of the recent mean.
 const HALF_LIFE_MS: f64 = 10_000.0;
-/// Below this, times differ for reasons that have nothing to do with load, microseconds.
+/// Smaller differences in time have other reasons than load.
 const NOISE_MICROS: f64 = 2_000.0;
-/// How slowly the baseline follows upward, milliseconds.
+/// Time in which the baseline rises to a higher value.
 const BASELINE_MS: f64 = 1_800_000.0;
-/// Readings of a class before its baseline counts.
+/// Values of a class before its baseline counts.
 const ENOUGH: u32 = 8;
-/// Readings that the recent mean rests on at most: with many a second it is younger than its half-life, so that a
-/// server which slows down is seen at once, and old enough for newcomers who will stay
-/// (`benches/balance`, affinity 95 %).
-const WINDOW: f64 = 1_000.0;
+/// Values that the recent mean rests on at most. With many requests a second it then covers less than its half-life, so a
+/// server that slows down shows at once, and still enough for new users, who will stay (`benches/balance`, affinity 95 %).
+const MAX_WEIGHT: f64 = 1_000.0;
 
-/// What was observed of one server: how much longer it takes than the fastest does at its best.
+/// How much longer a server takes than the fastest one at its best.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Expansion {
     /// At least 1.0.
     pub factor: f64,
-    /// How much of the factor `NOISE_MICROS` make.
+    /// The part of the factor that [`NOISE_MICROS`] make.
     pub noise: f64,
 }
 
-/// The observed index, and how exact it is.
+/// An index made of response times, and how exact it is.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ObservedIndex {
     /// 0.0 to 100.0.
     pub index: f32,
-    /// By how many points it would be higher with times shorter by `NOISE_MICROS`: many for a server that answers
-    /// within a few milliseconds, next to none for one that takes a second.
+    /// Points by which it would be higher if times were shorter by [`NOISE_MICROS`]: many for a server that answers within
+    /// a few milliseconds, next to none for one that takes a second.
     pub noise: f32,
 }
 
@@ -121,9 +118,9 @@ impl Expansion {
 /// Microseconds by class; `None` = not known.
 pub type Baselines = [Option<f64>; RequestClass::COUNT];
 
-/// The least baselines of a cluster. Its servers are measured against the same ones: replicas answer the same requests,
-/// so a server that is slower than the others is slower, whatever it was used to, and a baseline that is a few
-/// milliseconds off is so for all of them alike.
+/// The least baselines of a cluster, against which all its servers are measured: replicas answer the same requests, so a
+/// server that was always slower than the others shows as slower, and a baseline that is a few milliseconds off is so for
+/// all servers alike.
 #[must_use]
 pub fn least(all: impl Iterator<Item = Baselines>) -> Baselines {
     all.fold([None; RequestClass::COUNT], |mut least, one| {
@@ -135,7 +132,7 @@ pub fn least(all: impl Iterator<Item = Baselines>) -> Baselines {
 }
 
 impl Observed {
-    /// Takes in one answered request. `micros` is the time to the first byte of the answer.
+    /// Takes in the time to the first byte of a response.
     pub fn observe(&mut self, class: RequestClass, micros: u64, now_ms: u64) {
         let Some(times) = self.classes.get_mut(class as usize) else { return };
         let value = micros.max(1) as f64;
@@ -143,8 +140,8 @@ impl Observed {
             *times = ClassTimes { baseline: value, recent: value, weight: 1.0, last_ms: now_ms, seen: 1 };
             return;
         }
-        // Down in big steps whenever something was faster, up only with time: a low percentile that
-        // forgets over minutes, so that an hour of load does not become the new normal at once.
+        // Down in big steps with each faster response, up only with time: a low percentile that forgets over minutes, so
+        // that an hour of load does not become the new baseline at once.
         if value < times.baseline {
             times.baseline = times.baseline.mul_add(0.91, value * 0.09);
         } else {
@@ -152,21 +149,21 @@ impl Observed {
             times.baseline += (value - times.baseline) * (gap / BASELINE_MS).min(0.01);
         }
         let faded = 0.5_f64.powf(now_ms.saturating_sub(times.last_ms) as f64 / HALF_LIFE_MS);
-        let weight = (times.weight * faded).min(WINDOW);
+        let weight = (times.weight * faded).min(MAX_WEIGHT);
         times.recent = times.recent.mul_add(weight, value) / (weight + 1.0);
         times.weight = weight + 1.0;
         times.last_ms = now_ms;
         times.seen = times.seen.saturating_add(1);
     }
 
-    /// The baseline of each class, microseconds, where enough was seen.
+    /// Of the classes with enough values.
     #[must_use]
     pub fn baselines(&self) -> Baselines {
         self.classes.map(|times| (times.seen >= ENOUGH).then_some(times.baseline))
     }
 
-    /// The expansion factor over all classes, weighted by their recent traffic; `None` before enough
-    /// was seen, or when nothing was for `stale_ms`. `cluster`: see [`least`].
+    /// The expansion factor over all classes, weighted by their recent traffic; `None` = too few values, or none for
+    /// `stale_ms`. `cluster` has the [`least`] baselines.
     #[must_use]
     pub fn expansion(&self, cluster: &Baselines, now_ms: u64, stale_ms: u64) -> Option<Expansion> {
         let (mut sum, mut noise, mut weights) = (0.0, 0.0, 0.0);
@@ -179,8 +176,8 @@ impl Observed {
             let weight = times.weight * faded;
             let baseline = baseline.unwrap_or(times.baseline);
             let slowdown = ((times.recent + NOISE_MICROS) / (baseline + NOISE_MICROS)).max(1.0);
-            // What was seen says less and less about now: a server that nobody asks any more becomes
-            // as good as an idle one, or nobody would ever find out that it recovered.
+            // Old values say little about now: a server without requests slowly becomes as good as an idle one, else its
+            // recovery would never be noticed.
             sum += weight * (1.0 + (slowdown - 1.0) * faded);
             noise += weight * faded * NOISE_MICROS / (baseline + NOISE_MICROS);
             weights += weight;

@@ -1,25 +1,23 @@
-//! What happened on a member since the process began, for the status page and metrics.
-//!
-//! In: what requests and probes came to. Out: numbers that only grow. Nothing is decided by them.
+//! Counters of one server for the status page and the metrics.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use super::state::Port;
 
-/// What happened on a member since the process began.
+/// Since the process began; no decision depends on them.
 #[derive(Debug, Default)]
 pub struct Counters {
-    /// Attempts that got an answer's header.
+    /// Attempts that got a response header.
     pub answered: AtomicU64,
     /// Connections that could not be made.
     pub connect_failures: AtomicU64,
-    /// Deaths and resets before the answer's header.
+    /// Connections that ended before the response header.
     pub broken: AtomicU64,
-    /// Answers that did not come in time.
+    /// Responses that did not come in time.
     pub timeouts: AtomicU64,
-    /// Answers that were not HTTP.
+    /// Responses that were not HTTP.
     pub malformed: AtomicU64,
-    /// Requests that left this member for another.
+    /// Requests that went on to another server.
     pub failed_over: AtomicU64,
     /// Probes by port, good ones before bad ones.
     probed: [[AtomicU64; 2]; 2],
@@ -33,7 +31,7 @@ impl Counters {
         [good.load(Relaxed), bad.load(Relaxed)]
     }
 
-    /// Those of a port: good, bad.
+    /// Good and bad ones.
     pub(super) fn of(&self, port: Port) -> &[AtomicU64; 2] {
         let [http, https] = &self.probed;
         match port {
@@ -42,7 +40,7 @@ impl Counters {
         }
     }
 
-    /// All of them, by the words of the metrics.
+    /// By the words that the metrics use.
     #[must_use]
     pub fn all(&self) -> [(&'static str, u64); 6] {
         [

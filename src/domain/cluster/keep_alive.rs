@@ -1,35 +1,33 @@
-//! How long a server keeps an idle connection, as far as it has said or shown.
+//! How long a server keeps an idle connection, as far as it has announced or shown.
 //!
-//! In: `Keep-Alive` hints, reused connections that worked, and those that turned out to be closed. Out: whether a
-//! pooled connection may carry a request that must not be sent twice. Such a request is lost where the server closes
-//! the connection at the moment at which the request is on its way, so it takes only connections that the server has
-//! shown to keep. Plain atomics: requests read them.
+//! A request that must not be sent twice is lost when the server closes a pooled connection while the request is on its way.
+//! So such a request uses only connections that the server has shown to keep. Plain atomics, as requests read them.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
-/// A server that closes a connection after its answer without saying so does that within this time, milliseconds. A
-/// connection that is older and still open has survived it.
+/// A server that closes a connection after its response without announcing it does so within this time. A connection that
+/// is open after it stays open.
 const CLOSES_AFTER_ANSWER_MS: u64 = 20;
-/// Reused connections that have to work in a row before a young one is trusted.
+/// Reused connections that must work in a row before a younger connection is trusted.
 const MIN_TRUST: u32 = 20;
-/// A closed connection is evidence for this long, milliseconds.
+/// How long a closed connection counts as evidence.
 const EVIDENCE_MS: u64 = 10 * 60 * 1_000;
-/// Nothing is known.
+/// No value yet.
 const UNKNOWN: u32 = u32::MAX;
 
-/// What one server has said or shown about keeping connections.
+/// How one server keeps its connections.
 #[derive(Debug)]
 pub struct KeepAlive {
     /// Milliseconds, from the last `Keep-Alive: timeout=`.
     announced_ms: AtomicU32,
-    /// The shortest idle time, milliseconds, after which a connection that had survived its answer was closed.
+    /// The shortest idle time after which a connection was closed, other than right after a response.
     shortest_ms: AtomicU32,
-    /// When that was seen, milliseconds.
+    /// When that was seen.
     seen_at_ms: AtomicU64,
-    /// Reused connections that worked since one was closed right after an answer.
+    /// Reused connections that worked since one was closed right after a response.
     trust: AtomicU32,
     /// The highest number of requests that one connection is known to carry: a Domino server closes a connection after
-    /// as many as its Server document says, five by default.
+    /// the number in its Server document, five by default.
     proven_requests: AtomicU32,
 }
 
@@ -51,7 +49,7 @@ impl KeepAlive {
         self.announced_ms.store(seconds.saturating_mul(1_000), Relaxed);
     }
 
-    /// A pooled connection worked for its request number `nth`: the server had not closed it after the one before.
+    /// A pooled connection worked for its `nth` request: the server had not closed it after the one before.
     pub fn worked(&self, nth: u32) {
         if nth > self.proven_requests.load(Relaxed) {
             self.proven_requests.store(nth, Relaxed);
@@ -77,12 +75,12 @@ impl KeepAlive {
         }
     }
 
-    /// Whether a connection that has been idle for `idle_ms` and has carried `served` requests may be reused. A request
-    /// that is `replayable` risks nothing but a moment.
+    /// Whether a connection that has been idle for `idle_ms` and has carried `served` requests may be reused. A `replayable`
+    /// request is sent again if the connection is closed.
     #[must_use]
     pub fn allows(&self, idle_ms: u64, served: u32, replayable: bool, now_ms: u64) -> bool {
         let announced = u64::from(self.announced_ms.load(Relaxed));
-        // The server's clock began when it sent the answer, and its word is in whole seconds.
+        // The server counts from when it sent the response, and in whole seconds.
         if idle_ms + (announced / 4).min(1_000) >= announced {
             return false;
         }

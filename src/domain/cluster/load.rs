@@ -1,162 +1,168 @@
 //! The index by which servers are ranked: what a server publishes and what is observed here, joined.
 //!
-//! In: both indexes, with the mean of this balancer's requests in flight while they were taken. Out: one index,
-//! and the requests in flight that it knows of. Pure arithmetic: no clock, the caller says when half a second is over.
+//! Pure arithmetic without a clock: the caller says when half a second is over.
 //!
-//! A published index tells of everybody's work, and of a minute that has passed; response times tell of ours, and
-//! of now. Ranked by the published one alone, servers were overloaded and left idle in turn: in the simulation of
-//! `benches/balance` the 99th percentile was ten times that of the joined one with an index a minute old. So it is
-//! held against the mean of what was observed *in the same time*: the difference is what it knows beyond our own
-//! requests, the work of others, and that stands until the next index comes. What is observed now is added. A published
-//! 90 against 40 counts in full for as long as it is published, and a server that turns slow is seen at once. Where
-//! nothing is observed the published index stands as it is. An index from before anything was observed, of an idle night
-//! or of the minute before we began, is held against what is observed since, but excuses nobody for that: of its own and
-//! of what is observed everywhere the higher counts.
+//! A published index covers the work of all clients, but of a past minute; response times cover our own work, now. Ranked
+//! by the published index alone, servers were overloaded and left idle in turn: in the simulation of `benches/balance`
+//! its 99th percentile was ten times that of the joined index when the published one was a minute old. So a published
+//! index is compared with the mean of what was observed *in the same time*. The difference is the work of others, and
+//! holds until the next published index comes; what is observed now is added to it. A published 90 against an observed 40
+//! counts in full for as long as it is published, and a server that turns slow is seen at once. Where nothing is observed,
+//! the published index counts as it is. An index from before the first observation (of an idle night, or of the minute
+//! before this process began) is compared with what is observed since. It must not offset later slowness: of the
+//! server's own observed index and the mean of all servers the higher counts.
 //!
-//! An observed index is low and a published one high for the same load, as ours starts from the fastest requests and
-//! Domino's from the fastest of each kind. So no server may be ranked by the one while others are by the other:
-//! where nothing is published, the mean difference of the others is taken for granted ([`Peers`]).
+//! For the same load the observed index is low and the published one high: ours starts from the fastest requests,
+//! Domino's from the fastest of each kind. So no server may be ranked by one kind while others are ranked by the other:
+//! a server that publishes no index gets the mean difference of the others ([`Peers`]).
 
-use super::Member;
+use super::ClusterServer;
 use super::availability::{Baselines, JUMP, least};
 
-/// An index and what it was taken with.
+/// The index by which selection ranks a server.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Reading {
+pub struct RankingIndex {
     /// 0.0 (nothing left) to 100.0 (idle).
     pub index: f32,
-    /// Mean of this balancer's requests in flight there meanwhile.
+    /// Mean of this balancer's requests in flight while it was taken.
     pub in_flight: f32,
-    /// Points within which it is not exact: see [`super::availability::ObservedIndex`]. A published index is a number.
+    /// Points within which it is not exact ([`super::availability::ObservedIndex`]); 0 where an index is published.
     pub noise: f32,
 }
 
-/// A published index, and what it adds.
+/// A published index with what was observed in its time.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Published {
-    /// As it came.
-    pub reading: Reading,
-    /// Points by which it differs from what was observed in the time that it tells of, where something was observed.
+pub struct PublishedIndex {
+    /// 0.0 to 100.0, smoothed.
+    pub index: f32,
+    /// Mean of this balancer's requests in flight while it was taken.
+    pub in_flight: f32,
+    /// Points by which it exceeds what was observed in the same time; `None` = nothing was observed.
     pub beyond: Option<f32>,
 }
 
-/// Share that the newest index has in [`Published::beyond`]: its noise is not that of the mean before it.
+/// Share of the newest value in [`PublishedIndex::beyond`]: it is noisier than the mean before it.
 const NEWEST: f32 = 0.5;
-/// Values on which it has to rest for that, a quarter of a minute. In what is observed, response times of ten seconds
-/// before still have half of their weight, so over a shorter time the two tell of different moments.
+/// Observed values for the full share, a quarter of a minute. Response times of ten seconds before still have half of
+/// their weight in them, so over a shorter time both indexes tell of different moments.
 pub const ENOUGH: f32 = 30.0;
 
-/// Values on which a jump has to rest: those of 50 seconds, as Domino renews its index once a minute.
+/// Observed values for a jump to count: those of 50 seconds, as Domino renews its index once a minute.
 const ENOUGH_FOR_JUMP: f32 = 100.0;
 
-/// What a new index adds, held against what was observed in its time, after one before. `None`: nothing was observed. A
-/// jump is no noise of which a mean had to be taken, where both tell of the same time: the server says itself that things
-/// are different now. Over a shorter time it may tell of what is observed since, or will be (`benches/balance`, bursts and four
-/// balancers: with an index every 5 s to follow each jump more than doubled the 99th percentile, with one every 15 s it
-/// added two thirds, with one a minute it changes nothing).
+/// What a new published index has beyond the observed one, averaged with the value before; `None` = nothing was observed.
+///
+/// A jump is not averaged where both indexes cover the same time, because the server itself says that things are different
+/// now. Over a shorter time the jump may be about what is observed later (`benches/balance`, bursts and four balancers:
+/// following each jump more than doubled the 99th percentile with an index every 5 s, added two thirds with one every
+/// 15 s, and changed nothing with one a minute).
 #[must_use]
-pub fn beyond(before: Option<Published>, index: f32, meanwhile: Mean) -> Option<f32> {
+pub fn beyond(before: Option<PublishedIndex>, index: f32, meanwhile: Mean) -> Option<f32> {
     let fresh = index - meanwhile.get()?;
     let newest = NEWEST * (meanwhile.values / ENOUGH).min(1.0);
-    let jumps = |before: &Published| f64::from((index - before.reading.index).abs()) >= JUMP;
+    let jumps = |before: &PublishedIndex| f64::from((index - before.index).abs()) >= JUMP;
     let before = before.filter(|before| meanwhile.values < ENOUGH_FOR_JUMP || !jumps(before));
     let before = before.and_then(|before| before.beyond);
     Some(before.map_or(fresh, |before| before + (fresh - before) * newest))
 }
 
-/// Joins a published index with the one that is observed now. Either may be unknown. `others`: what the indexes of the
-/// other servers add, for a server that publishes none: it is neither preferred nor shunned.
+/// Joins a published index with the observed one. `others` is the mean of [`PublishedIndex::beyond`] of the other servers,
+/// for a server that publishes none: it is neither preferred nor avoided.
 #[must_use]
-pub fn join(published: Option<Published>, observed: Option<Reading>, others: f32) -> Option<Reading> {
+pub fn join(
+    published: Option<PublishedIndex>,
+    observed: Option<RankingIndex>,
+    others: f32,
+) -> Option<RankingIndex> {
     let beyond = published.map_or(Some(others), |published| published.beyond);
     match (observed, beyond) {
         (Some(now), Some(beyond)) => {
             let noise = if published.is_some() { 0.0 } else { now.noise };
-            Some(Reading { index: now.index + beyond, noise, ..now })
+            Some(RankingIndex { index: now.index + beyond, noise, ..now })
         }
-        _ => published.map(|published| published.reading),
+        _ => published.map(|p| RankingIndex { index: p.index, in_flight: p.in_flight, noise: 0.0 }),
     }
 }
 
-/// What is known of the servers of a cluster together: without it their indexes could not be compared.
+/// What is known of all servers of a cluster, without which their indexes could not be compared.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Peers {
-    /// The least baselines.
+    /// The fastest of all servers.
     pub baselines: Baselines,
-    /// The mean of [`Published::beyond`], 0 where nothing is published.
+    /// Mean of [`PublishedIndex::beyond`]; 0 = nothing is published.
     pub beyond: f32,
-    /// The mean of what is observed since the published indexes were taken, 0 where nothing is.
+    /// Mean of what is observed since the published indexes were taken; 0 = nothing is.
     pub meanwhile: f32,
 }
 
-/// What one member has for [`Peers`].
+/// What one server contributes to [`Peers`].
 #[derive(Clone, Copy, Debug)]
 pub struct Share {
-    /// See [`Published::beyond`].
+    /// See [`PublishedIndex::beyond`].
     pub beyond: Option<f32>,
     /// What is observed since its published index was taken.
     pub meanwhile: Option<f32>,
 }
 
 impl Peers {
-    /// From all members, each asked once.
-    pub fn of<'a>(members: impl Iterator<Item = &'a Member> + Clone) -> Self {
+    /// The means over these servers.
+    pub fn of<'a>(servers: impl Iterator<Item = &'a ClusterServer> + Clone) -> Self {
         let (mut beyond, mut meanwhile) = (Mean::default(), Mean::default());
-        for share in members.clone().map(Member::share) {
+        for share in servers.clone().map(ClusterServer::share) {
             share.beyond.into_iter().for_each(|one| beyond.add(one));
             share.meanwhile.into_iter().for_each(|one| meanwhile.add(one));
         }
         Self {
-            baselines: least(members.map(Member::baselines)),
+            baselines: least(servers.map(ClusterServer::baselines)),
             beyond: beyond.get().unwrap_or_default(),
             meanwhile: meanwhile.get().unwrap_or_default(),
         }
     }
 }
 
-/// A mean, such as that over the time between two published indexes.
+/// The mean of the values since it was last taken.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Mean {
     mean: f32,
     values: f32,
 }
 
-/// Values that it rests on at most: those of the 75 seconds over which Domino takes its own mean.
-const MOST: f32 = 150.0;
+/// Those of the 75 seconds over which Domino takes its own mean.
+const MAX_VALUES: f32 = 150.0;
 
 impl Mean {
-    /// Takes in one more, twice a second.
+    /// Takes in one more value, twice a second.
     pub fn add(&mut self, value: f32) {
-        self.values = (self.values + 1.0).min(MOST);
+        self.values = (self.values + 1.0).min(MAX_VALUES);
         self.mean += (value - self.mean) / self.values;
     }
 
-    /// The mean, if there was anything.
+    /// `None` = there was no value.
     #[must_use]
     pub fn get(self) -> Option<f32> {
         (self.values > 0.0).then_some(self.mean)
     }
 }
 
-/// Mean of the requests in flight, in which a moment loses half of its weight in ten seconds.
+/// Mean of the requests in flight, weighted by age.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct MeanInFlight {
     mean: f32,
     at_ms: u64,
 }
 
-/// Half-life of the mean: that of the observed response times.
+/// As for the observed response times.
 const MEAN_HALF_LIFE_MS: f32 = 10_000.0;
 
 impl MeanInFlight {
-    /// Takes in how many there are now.
+    /// Takes in the number of requests that are in flight now.
     pub fn sample(&mut self, in_flight: u32, now_ms: u64) {
         let gone = now_ms.saturating_sub(self.at_ms) as f32;
         self.at_ms = now_ms;
         self.mean += (in_flight as f32 - self.mean) * (1.0 - 0.5_f32.powf(gone / MEAN_HALF_LIFE_MS));
     }
 
-    /// The mean.
+    /// The mean at the last sample.
     #[must_use]
     pub fn get(self) -> f32 {
         self.mean
@@ -167,25 +173,25 @@ impl MeanInFlight {
 mod tests {
     use super::*;
 
-    const PUBLISHED_80: Reading = Reading { index: 80.0, in_flight: 4.0, noise: 0.0 };
-    const OBSERVED_40: Reading = Reading { index: 40.0, in_flight: 10.0, noise: 3.0 };
+    const RANKING_80: RankingIndex = RankingIndex { index: 80.0, in_flight: 4.0, noise: 0.0 };
+    const PUBLISHED_80: PublishedIndex = PublishedIndex { index: 80.0, in_flight: 4.0, beyond: None };
+    const OBSERVED_40: RankingIndex = RankingIndex { index: 40.0, in_flight: 10.0, noise: 3.0 };
 
     #[test]
     fn what_is_known_alone_counts_alone() {
-        let published = Published { reading: PUBLISHED_80, beyond: None };
         assert_eq!(join(None, None, 30.0), None);
-        assert_eq!(join(Some(published), None, 30.0), Some(PUBLISHED_80));
-        assert_eq!(join(Some(published), Some(OBSERVED_40), 30.0), Some(PUBLISHED_80), "not compared yet");
+        assert_eq!(join(Some(PUBLISHED_80), None, 30.0), Some(RANKING_80));
+        assert_eq!(join(Some(PUBLISHED_80), Some(OBSERVED_40), 30.0), Some(RANKING_80), "not compared yet");
         assert_eq!(join(None, Some(OBSERVED_40), 0.0), Some(OBSERVED_40));
     }
 
     #[test]
     fn a_published_index_moves_with_what_is_observed_since() {
-        let published = Published { reading: PUBLISHED_80, beyond: Some(10.0) };
+        let published = PublishedIndex { beyond: Some(10.0), ..PUBLISHED_80 };
         let joined = join(Some(published), Some(OBSERVED_40), 0.0).unwrap();
-        assert_eq!(joined, Reading { index: 50.0, in_flight: 10.0, noise: 0.0 });
-        let calm = Reading { index: 70.0, in_flight: 4.0, noise: 0.0 };
-        assert_eq!(join(Some(published), Some(calm), 0.0), Some(PUBLISHED_80), "what is published stands");
+        assert_eq!(joined, RankingIndex { index: 50.0, in_flight: 10.0, noise: 0.0 });
+        let calm = RankingIndex { index: 70.0, in_flight: 4.0, noise: 0.0 };
+        assert_eq!(join(Some(published), Some(calm), 0.0), Some(RANKING_80), "what is published stands");
     }
 
     #[test]
@@ -195,7 +201,7 @@ mod tests {
 
     #[test]
     fn what_an_index_adds_is_a_mean_over_the_last_ones() {
-        let first = Published { reading: PUBLISHED_80, beyond: None };
+        let first = PUBLISHED_80;
         let observed = |half_seconds| {
             let mut mean = Mean::default();
             (0..half_seconds).for_each(|_| mean.add(50.0));
@@ -203,7 +209,7 @@ mod tests {
         };
         assert_eq!(beyond(Some(first), 70.0, observed(0)), None);
         assert_eq!(beyond(Some(first), 70.0, observed(1)), Some(20.0));
-        let second = Some(Published { beyond: Some(20.0), ..first });
+        let second = Some(PublishedIndex { beyond: Some(20.0), ..first });
         assert_eq!(beyond(second, 80.0, observed(120)), Some(25.0));
         assert_eq!(beyond(second, 80.0, observed(6)), Some(21.0), "three seconds say little");
         assert_eq!(beyond(second, 20.0, observed(120)), Some(-30.0), "a jump is no noise");

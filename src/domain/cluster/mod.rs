@@ -1,26 +1,27 @@
-//! What Domino says about servers: names, ports, state, availability.
+//! What is known of the servers of a cluster: names, ports, state, availability.
 //!
-//! [`ServerName`] is who, [`ServerState`] how, [`Facts`] what a source reports, [`ledger::Ledger`]
-//! merges it all for one server, [`Member`] carries it and the live counters for the request path.
+//! [`AvailabilityReport`] is what a source reports about a server, [`ServerHealth`] merges reports and probes into one
+//! [`ServerState`], and [`ClusterServer`] keeps the health with the live counters for the request path, which reads it as a
+//! [`ServerSnapshot`].
 
 pub mod availability;
 pub mod counters;
-pub mod facts;
+pub mod health;
 mod host_port;
-mod indexes;
 mod keep_alive;
-pub mod ledger;
 pub mod load;
-pub mod member;
 pub mod name;
+mod ranking;
+mod report;
+pub mod server;
+mod server_snapshot;
 pub mod state;
-pub mod view;
 
-pub use facts::{Administrative, Facts, Operational};
+pub use health::{HealthSettings, HealthSnapshot, ReportSource, Restriction, ServerHealth, Timestamped};
 pub use host_port::HostPort;
 pub use keep_alive::KeepAlive;
-pub use ledger::{Ledger, Restriction, Standing};
-pub use member::{InFlight, Member};
 pub use name::{ServerName, ServerNameError};
+pub use report::{Administrative, AvailabilityReport, Operational};
+pub use server::{ClusterServer, InFlight};
+pub use server_snapshot::ServerSnapshot;
 pub use state::{Port, ServerState, Transition};
-pub use view::View;

@@ -1,8 +1,7 @@
-//! The hierarchical name of a Domino server.
+//! The hierarchical name of a Domino server, as Server documents, directories, configurations and URLs spell it:
+//! `CN=Web1/O=Acme`, `Web1/Acme`, `web1/acme`.
 //!
-//! In: what a Server document, the Cluster Database Directory, a configuration or a URL says
-//! (`CN=Web1/O=Acme`, `Web1/Acme`, `web1/acme`). Out: one comparable name. It is *not* a DNS name
-//! and this module never resolves one.
+//! It is *not* a DNS name, and this module never resolves one.
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
@@ -15,17 +14,17 @@ use std::hash::{Hash, Hasher};
 pub struct ServerName {
     /// As first written, abbreviated: `Web1/Acme`.
     abbreviated: Box<str>,
-    /// Lower case of the above: what is compared.
+    /// The same in lower case, for comparison.
     folded: Box<str>,
 }
 
 /// Why a text is not a server name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ServerNameError {
-    /// Nothing but blanks.
+    /// It is empty or has only blanks.
     #[error("a server name may not be empty")]
     Empty,
-    /// A part between two slashes is empty, or a control character stands in it.
+    /// A component is empty, or contains a control character.
     #[error("`{0}` is not a Domino server name, write it like `Web1/Acme` or `CN=Web1/O=Acme`")]
     Malformed(String),
 }
@@ -62,14 +61,14 @@ impl ServerName {
         Ok(Self { abbreviated: abbreviated.into_boxed_str(), folded })
     }
 
-    /// `Web1/Acme`.
+    /// `Web1/Acme`, as first written.
     #[must_use]
     pub fn abbreviated(&self) -> &str {
         &self.abbreviated
     }
 
-    /// `CN=Web1/OU=East/O=Acme`: the form that Domino stores and signs. A trailing two-letter
-    /// component behind an organisation is the country.
+    /// `CN=Web1/OU=East/O=Acme`: the form that Domino stores and signs. A last component of two letters after an
+    /// organisation is the country.
     #[must_use]
     pub fn canonical(&self) -> String {
         let parts: Vec<&str> = self.abbreviated.split('/').collect();
@@ -102,7 +101,7 @@ impl ServerName {
         &self.folded
     }
 
-    /// True when `text` is this server's common name or its whole name in either form, any case.
+    /// True if `text` is the common name or the whole name of this server, in either form and any case.
     #[must_use]
     pub fn answers_to(&self, text: &str) -> bool {
         if text.contains('/') || text.contains('=') {

@@ -1,24 +1,21 @@
-//! The five states of a server in the administrator's words, and the events of leaving one.
-//!
-//! In: what the ledger knows. Out: one word and, when it changed, one [`Transition`]. Nothing here
-//! counts, waits or logs.
+//! The five states of a server in the administrator's words, and the transitions between them.
 
 use std::fmt;
 
-/// AVAILABLE, BUSY, MAXUSERS, RESTRICTED, UNREACHABLE: the words administrators know.
+/// AVAILABLE, BUSY, MAXUSERS, RESTRICTED, UNREACHABLE: the words that administrators know.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum ServerState {
-    /// Serves everybody.
+    /// Serves all users.
     Available = 0,
-    /// Index at or under its threshold: serves when nobody else can.
+    /// Index at or under its threshold: serves when no AVAILABLE server can.
     Busy = 1,
-    /// Its user limit is reached: serves when nobody else can. The limit governs Notes clients only
+    /// Its user limit is reached: serves when no AVAILABLE server can. The limit governs Notes clients only
     /// (<https://help.hcl-software.com/domino/10.0.1/conf_failoverandworkloadbalancing_c.html>).
     MaxUsers = 2,
-    /// Serves only those already inside, for a while.
+    /// Serves only users that are already on it, for a limited time.
     Restricted = 3,
-    /// Its port did not answer.
+    /// No port that requests use answers.
     Unreachable = 4,
 }
 

@@ -91,14 +91,14 @@ pub(super) fn default_port(scheme: &Scheme) -> u16 {
 /// The names by which a server's own URLs may name it: its host name and its addresses, each with
 /// the HTTP and the HTTPS port.
 #[derive(Clone, Debug)]
-pub struct MemberNames {
+pub struct ServerNames {
     hostname: Host,
     hosts: Vec<Host>,
     http: Option<u16>,
     https: Option<u16>,
 }
 
-impl MemberNames {
+impl ServerNames {
     /// From a member's host name and ports; `None` = the port is disabled in the Server document.
     #[must_use]
     pub fn new(hostname: &str, http: Option<&HostPort>, https: Option<&HostPort>) -> Self {
@@ -142,12 +142,12 @@ impl MemberNames {
 /// holds for the host name only and only where it is one server's; an address without a port may be
 /// anything's.
 pub(super) fn member(
-    members: &[MemberNames],
+    members: &[ServerNames],
     serving: usize,
     authority: &Authority,
     scheme: Option<&Scheme>,
 ) -> Option<usize> {
-    let first = |is: &dyn Fn(&MemberNames) -> bool| {
+    let first = |is: &dyn Fn(&ServerNames) -> bool| {
         members.get(serving).filter(|m| is(m)).map(|_| serving).or_else(|| members.iter().position(is))
     };
     if let Some(found) = first(&|m| m.listens_on(authority, scheme)) {

@@ -11,7 +11,7 @@ mod database_path;
 mod location;
 mod redirect;
 
-pub use authority::MemberNames;
+pub use authority::ServerNames;
 pub use cookie::set_cookie;
 pub use location::{Mapped, link, location, refresh, response_header};
 pub use redirect::redirect_location;
@@ -31,7 +31,7 @@ pub struct Mapping<'a> {
     /// Host and port as the client wrote them: `www.acme.example`, `[2001:db8::1]:8443`.
     pub public_authority: &'a str,
     /// All members of the cluster.
-    pub members: &'a [MemberNames],
+    pub members: &'a [ServerNames],
     /// Which of them answers.
     pub serving: usize,
     /// Where the two differ: the path of the database on the serving server, and the path by which

@@ -9,11 +9,11 @@ fn at(host: &str, port: u16) -> HostPort {
     HostPort { host: host.into(), port }
 }
 
-fn members() -> Vec<MemberNames> {
+fn members() -> Vec<ServerNames> {
     vec![
-        MemberNames::new("web1.acme.example", Some(&at("10.0.0.11", 80)), Some(&at("10.0.0.11", 443))),
-        MemberNames::new("web2.acme.example", Some(&at("10.0.0.12", 8080)), Some(&at("10.0.0.12", 8443))),
-        MemberNames::new("web3.acme.internal", Some(&at("2001:db8::13", 80)), None),
+        ServerNames::new("web1.acme.example", Some(&at("10.0.0.11", 80)), Some(&at("10.0.0.11", 443))),
+        ServerNames::new("web2.acme.example", Some(&at("10.0.0.12", 8080)), Some(&at("10.0.0.12", 8443))),
+        ServerNames::new("web3.acme.internal", Some(&at("2001:db8::13", 80)), None),
     ]
 }
 
@@ -189,7 +189,7 @@ fn a_public_port_is_kept_and_a_wish_for_tls_is_not_undone() {
 fn a_url_of_another_member_that_reads_right_already_is_still_reported() {
     // A member may share the public name.
     let mut all = members();
-    all.push(MemberNames::new("www.acme.example", Some(&at("10.0.0.14", 80)), Some(&at("10.0.0.14", 443))));
+    all.push(ServerNames::new("www.acme.example", Some(&at("10.0.0.14", 80)), Some(&at("10.0.0.14", 443))));
     let mapping = Mapping {
         public_scheme: &Scheme::HTTPS,
         public_authority: "www.acme.example",
@@ -205,8 +205,8 @@ fn a_url_of_another_member_that_reads_right_already_is_still_reported() {
 #[test]
 fn members_on_one_address_are_told_apart_by_port() {
     let all = [
-        MemberNames::new("127.0.0.1", Some(&at("127.0.0.1", 9001)), None),
-        MemberNames::new("127.0.0.1", Some(&at("127.0.0.1", 9002)), None),
+        ServerNames::new("127.0.0.1", Some(&at("127.0.0.1", 9001)), None),
+        ServerNames::new("127.0.0.1", Some(&at("127.0.0.1", 9002)), None),
     ];
     let mapping = Mapping {
         public_scheme: &Scheme::HTTP,

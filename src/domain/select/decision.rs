@@ -4,7 +4,7 @@ use std::fmt;
 
 use smallvec::SmallVec;
 
-use super::question::{Hint, MemberIx};
+use super::question::{Hint, ServerId};
 
 /// The answer of [`super::decide`].
 #[derive(Clone, Debug, PartialEq)]
@@ -12,16 +12,16 @@ pub struct Decision {
     /// What to do.
     pub outcome: Outcome,
     /// One verdict a candidate: eliminated first, then set aside, then the rest, the chosen one last.
-    pub verdicts: SmallVec<[(MemberIx, Verdict); 8]>,
+    pub verdicts: SmallVec<[(ServerId, Verdict); 8]>,
     /// Among whom it was drawn, where several were equally light: another time it may be another of them.
-    pub band: SmallVec<[MemberIx; 8]>,
+    pub band: SmallVec<[ServerId; 8]>,
 }
 
 /// What to do with the request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// Send it there.
-    Serve(MemberIx, Why),
+    Serve(ServerId, Why),
     /// Every usable server has as many requests in flight as it may: wait, then ask again.
     Full,
     /// A NoteID, and the server that the user's documents came from cannot be used.
@@ -85,13 +85,13 @@ pub enum Verdict {
 impl Decision {
     /// The verdict on one member.
     #[must_use]
-    pub fn verdict(&self, member: MemberIx) -> Option<Verdict> {
+    pub fn verdict(&self, member: ServerId) -> Option<Verdict> {
         self.verdicts.iter().find(|(m, _)| *m == member).map(|(_, v)| *v)
     }
 
     /// The chosen member.
     #[must_use]
-    pub fn chosen(&self) -> Option<MemberIx> {
+    pub fn chosen(&self) -> Option<ServerId> {
         match self.outcome {
             Outcome::Serve(member, _) => Some(member),
             _ => None,

@@ -15,7 +15,7 @@ pub mod rank;
 use smallvec::SmallVec;
 
 pub use decision::{Decision, Outcome, Verdict, Why};
-pub use question::{Candidate, Hint, MemberIx, Question, Settings};
+pub use question::{Candidate, Hint, Question, ServerId, Settings};
 
 use crate::domain::cluster::Port;
 use crate::domain::directory::Mark;
@@ -24,14 +24,14 @@ type Kept = SmallVec<[Candidate; 8]>;
 
 /// What is said beside the outcome.
 struct Told {
-    verdicts: SmallVec<[(MemberIx, Verdict); 8]>,
-    band: SmallVec<[MemberIx; 8]>,
+    verdicts: SmallVec<[(ServerId, Verdict); 8]>,
+    band: SmallVec<[ServerId; 8]>,
 }
 
 /// Decides. The steps are numbered as in the selection rules of the documentation.
 #[must_use]
 pub fn decide(question: &Question<'_>, settings: &Settings) -> Decision {
-    let mut verdicts: SmallVec<[(MemberIx, Verdict); 8]> = SmallVec::new();
+    let mut verdicts: SmallVec<[(ServerId, Verdict); 8]> = SmallVec::new();
     let mut usable = Kept::new();
     let mut aside = Kept::new();
     let mut unreachable = Kept::new();
@@ -131,7 +131,7 @@ fn choose(
     full: bool,
     told: &mut Told,
 ) -> Outcome {
-    let has = |member: MemberIx| usable.iter().any(|c| c.member == member);
+    let has = |member: ServerId| usable.iter().any(|c| c.member == member);
     // 6. The user's server, a hint, the most recent server, else the lightest.
     if let Some(member) = question.entry {
         if has(member) {
@@ -179,14 +179,14 @@ fn choose(
 }
 
 /// The lightest workload of those left; writes the verdicts on the others.
-fn lightest(left: &Kept, question: &Question<'_>, settings: &Settings, told: &mut Told) -> Option<MemberIx> {
+fn lightest(left: &Kept, question: &Question<'_>, settings: &Settings, told: &mut Told) -> Option<ServerId> {
     let only = match left.as_slice() {
         [] => return None,
         [only] => Some(only.member),
         _ => None,
     };
     let Told { verdicts, band: equal } = told;
-    let mut set = |member: MemberIx, verdict: Verdict| {
+    let mut set = |member: ServerId, verdict: Verdict| {
         if let Some(slot) = verdicts.iter_mut().find(|(m, _)| *m == member) {
             // Set aside and yet compared: the ranking is the later word, except for the losers,
             // of whom the administrator wants to know that they were set aside.
@@ -238,7 +238,7 @@ fn lightest(left: &Kept, question: &Question<'_>, settings: &Settings, told: &mu
 }
 
 /// Gives everybody who is usable a verdict and puts the chosen one last.
-fn settle(chosen: MemberIx, usable: &Kept, verdicts: &mut SmallVec<[(MemberIx, Verdict); 8]>) {
+fn settle(chosen: ServerId, usable: &Kept, verdicts: &mut SmallVec<[(ServerId, Verdict); 8]>) {
     for candidate in usable {
         if candidate.member != chosen && !verdicts.iter().any(|(m, _)| *m == candidate.member) {
             verdicts.push((candidate.member, Verdict::NotTheUsers));

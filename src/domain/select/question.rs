@@ -3,21 +3,21 @@
 //! In: the caller fills it from the directory, the members and the affinity cookie. Nothing here
 //! can change while a decision is made.
 
-use crate::domain::cluster::{Port, View};
+use crate::domain::cluster::{Port, ServerSnapshot};
 use crate::domain::directory::Mark;
 
 /// Number of a member within its cluster's current list.
-pub type MemberIx = u16;
+pub type ServerId = u16;
 
 /// One server that could serve, with what Domino says about its replica.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Candidate {
     /// Who.
-    pub member: MemberIx,
+    pub member: ServerId,
     /// The mark of its replica; in service where the URL names no database.
     pub mark: Mark,
     /// Its condition now.
-    pub view: View,
+    pub view: ServerSnapshot,
 }
 
 /// Why an affinity entry applies to a request whose database has none of its own.
@@ -39,18 +39,18 @@ pub struct Question<'a> {
     /// The port through which the server would be reached.
     pub port: Port,
     /// The server of the user's entry for this very database.
-    pub entry: Option<MemberIx>,
+    pub entry: Option<ServerId>,
     /// For a URL without a database, or with one that every member holds, when `entry` is none:
     /// the server of the entry that speaks for it.
-    pub hint: Option<(MemberIx, Hint)>,
+    pub hint: Option<(ServerId, Hint)>,
     /// The server of the user's most recent entry.
-    pub recent: Option<MemberIx>,
+    pub recent: Option<ServerId>,
     /// Where the user has a session of which no entry tells.
-    pub sessions: &'a [MemberIx],
+    pub sessions: &'a [ServerId],
     /// The URL names a document by NoteID: a user with an entry is never moved.
     pub note_id: bool,
     /// Servers already tried in this request.
-    pub tried: &'a [MemberIx],
+    pub tried: &'a [ServerId],
     /// Milliseconds on the clock that also dated the views.
     pub now_ms: u64,
     /// Seed of the draw among equals.

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::domain::cluster::View;
+use crate::domain::cluster::ServerSnapshot;
 
 const SETTINGS: Settings = Settings {
     drain_timeout_ms: 1_000,
@@ -13,8 +13,8 @@ const SETTINGS: Settings = Settings {
     range: 6,
 };
 
-fn view() -> View {
-    View {
+fn view() -> ServerSnapshot {
+    ServerSnapshot {
         http: true,
         https: true,
         restricted_since_ms: None,
@@ -31,7 +31,7 @@ fn view() -> View {
     }
 }
 
-fn server(member: MemberIx, change: impl FnOnce(&mut View)) -> Candidate {
+fn server(member: ServerId, change: impl FnOnce(&mut ServerSnapshot)) -> Candidate {
     let mut view = view();
     change(&mut view);
     Candidate { member, mark: Mark::InService, view }
@@ -42,8 +42,8 @@ fn ask(candidates: &[Candidate]) -> Question<'_> {
 }
 
 /// Who serves over many draws, sorted.
-fn who(question: &Question<'_>, settings: &Settings) -> Vec<MemberIx> {
-    let mut all: Vec<MemberIx> =
+fn who(question: &Question<'_>, settings: &Settings) -> Vec<ServerId> {
+    let mut all: Vec<ServerId> =
         (0..400).filter_map(|seed| decide(&Question { seed, ..*question }, settings).chosen()).collect();
     all.sort_unstable();
     all.dedup();
@@ -348,7 +348,7 @@ fn any_candidate() -> impl Strategy<Value = Candidate> {
             )| Candidate {
                 member: 0,
                 mark: [Mark::InService, Mark::OutOfService, Mark::PendingDelete][usize::from(mark)],
-                view: View {
+                view: ServerSnapshot {
                     http,
                     https,
                     restricted_since_ms,

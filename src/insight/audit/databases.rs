@@ -7,21 +7,24 @@ use smallvec::SmallVec;
 
 use super::finding::{self, Findings};
 use crate::domain::cluster::Port;
-use crate::domain::cluster::View as MemberView;
+use crate::domain::cluster::ServerSnapshot;
 use crate::domain::directory::{Database, Found, Holder, Mark};
 use crate::state::view::Entry;
 use crate::state::{Cluster, View};
+
+/// A holder that is a server of the cluster, with its position in the view.
+type MemberHolder<'a> = (usize, &'a Entry, Holder<'a>);
 
 pub(super) fn look(cluster: &Cluster, view: &View, live: bool, findings: &mut Findings) {
     let index = &view.directory.index;
     let ports: SmallVec<[Port; 2]> =
         [Port::Http, Port::Https].into_iter().filter(|p| cluster.settings.uses(*p)).collect();
-    let seen: Vec<MemberView> = view.entries.iter().map(|e| e.member.view()).collect();
+    let seen: Vec<ServerSnapshot> = view.entries.iter().map(|e| e.member.snapshot()).collect();
     let mut holds = vec![false; view.entries.len()];
     for database in index.databases() {
         let found = Found { database: database.ix(), path: None };
-        let mut here: SmallVec<[(usize, &Entry, Holder<'_>); 8]> = SmallVec::new();
-        let mut strangers = 0_usize;
+        let mut here: SmallVec<[MemberHolder<'_>; 8]> = SmallVec::new();
+        let mut unknown_servers = 0_usize;
         for holder in index.holders(&found) {
             match view.member_of(holder.server) {
                 Some(member) => {
@@ -33,39 +36,14 @@ pub(super) fn look(cluster: &Cluster, view: &View, live: bool, findings: &mut Fi
                         here.push((at, entry, holder));
                     }
                 }
-                None => strangers += 1,
+                None => unknown_servers += 1,
             }
         }
-        replicas(view, &database, &here, strangers, findings);
-        let in_service = || here.iter().filter(|(_, _, h)| h.mark == Mark::InService);
-        if in_service().next().is_none() {
-            continue;
-        }
-        // Nobody to be reached by one of the schemes is trouble for its clients, whatever the other says.
-        let lacks = |port: &&Port| in_service().all(|(_, e, _)| e.host_port(**port).is_none());
-        if let Some(port) = ports.iter().find(lacks) {
-            findings.add(&finding::NO_PORT_FOR_CLIENTS, || format!("{}: {port}", named(&database)));
-            continue;
-        }
-        if !live {
-            continue;
-        }
-        let serves = |at: usize, port: Port, aside: bool| {
-            seen.get(at).is_some_and(|v| {
-                let up = if port == Port::Http { v.http } else { v.https };
-                up && v.restricted_since_ms.is_none() && (aside || !(v.busy || v.max_users))
-            })
-        };
-        let all = |aside: bool| ports.iter().all(|p| in_service().any(|(at, _, _)| serves(*at, *p, aside)));
-        let states = || {
-            let states: Vec<String> =
-                in_service().map(|(_, e, _)| format!("{} {}", e.server.name, e.member.state())).collect();
-            format!("{}: {}", named(&database), states.join(", "))
-        };
-        if !all(true) {
-            findings.add(&finding::NOBODY_SERVES, states);
-        } else if !all(false) {
-            findings.add(&finding::ONLY_SET_ASIDE, states);
+        replicas(view, &database, &here, unknown_servers, findings);
+        here.retain(|(_, _, holder)| holder.mark == Mark::InService);
+        // A database without a replica in service is a finding of `replicas` already.
+        if !here.is_empty() {
+            service(&database, &here, &ports, live.then_some(&seen), findings);
         }
     }
     if view.directory.is_loaded() {
@@ -76,17 +54,50 @@ pub(super) fn look(cluster: &Cluster, view: &View, live: bool, findings: &mut Fi
     ambiguous(view, findings);
 }
 
+/// Whether clients of every scheme are served; `seen` is the state of the servers, where it is known.
+fn service(
+    database: &Database<'_>,
+    in_service: &[MemberHolder<'_>],
+    ports: &[Port],
+    seen: Option<&Vec<ServerSnapshot>>,
+    findings: &mut Findings,
+) {
+    // A scheme by which no server can be reached is trouble for its clients, whatever the other scheme has.
+    let lacks = |port: &&Port| in_service.iter().all(|(_, e, _)| e.host_port(**port).is_none());
+    if let Some(port) = ports.iter().find(lacks) {
+        findings.add(&finding::NO_PORT_FOR_CLIENTS, || format!("{}: {port}", named(database)));
+        return;
+    }
+    let Some(seen) = seen else { return };
+    let serves = |at: usize, port: Port, aside: bool| {
+        seen.get(at).is_some_and(|v| {
+            let up = if port == Port::Http { v.http } else { v.https };
+            up && v.restricted_since_ms.is_none() && (aside || !(v.busy || v.max_users))
+        })
+    };
+    let all = |aside: bool| ports.iter().all(|p| in_service.iter().any(|(at, ..)| serves(*at, *p, aside)));
+    let states = || {
+        let states = in_service.iter().map(|(_, e, _)| format!("{} {}", e.server.name, e.member.state()));
+        format!("{}: {}", named(database), states.collect::<Vec<_>>().join(", "))
+    };
+    if !all(true) {
+        findings.add(&finding::NOBODY_SERVES, states);
+    } else if !all(false) {
+        findings.add(&finding::ONLY_SET_ASIDE, states);
+    }
+}
+
 /// Where the copies lie and how they are marked.
 fn replicas(
     view: &View,
     database: &Database<'_>,
-    here: &[(usize, &Entry, Holder<'_>)],
-    strangers: usize,
+    here: &[MemberHolder<'_>],
+    unknown_servers: usize,
     findings: &mut Findings,
 ) {
     let index = &view.directory.index;
     match here {
-        [] if strangers > 0 => findings.add(&finding::ONLY_ON_STRANGERS, || named(database)),
+        [] if unknown_servers > 0 => findings.add(&finding::ONLY_ON_UNKNOWN_SERVERS, || named(database)),
         [(_, entry, _)] => findings
             .add(&finding::SINGLE_REPLICA, || format!("{}: only on {}", named(database), entry.server.name)),
         _ => {}

@@ -63,7 +63,7 @@ kinds! {
         "the last good list of members serves; `icm check --probe` says what is missing"
     NOBODY_SERVES Error "nobody_serves" "databases that no new user can open: their servers are RESTRICTED or UNREACHABLE"
         "bring one of the servers back, or make a replica elsewhere"
-    ONLY_ON_STRANGERS Error "only_on_strangers" "databases only on servers that are no members"
+    ONLY_ON_UNKNOWN_SERVERS Error "only_on_strangers" "databases only on servers that are no members"
         "add the server to the list, or take its entries out of the directory"
     UNREACHABLE Error "server_unreachable" "servers UNREACHABLE"
         "see `icm show cluster` for the reason"

@@ -28,7 +28,7 @@ pub(super) fn look(cluster: &Cluster, view: &View, live: bool, findings: &mut Fi
             }
         }
         if live {
-            standing(cluster, entry, findings);
+            state(cluster, entry, findings);
         }
     }
     for text in crate::config::unread(&cluster.settings) {
@@ -38,11 +38,11 @@ pub(super) fn look(cluster: &Cluster, view: &View, live: bool, findings: &mut Fi
 }
 
 /// What was probed and reported.
-fn standing(cluster: &Cluster, entry: &crate::state::view::Entry, findings: &mut Findings) {
+fn state(cluster: &Cluster, entry: &crate::state::view::Entry, findings: &mut Findings) {
     let now = clock::now_ms();
     let name = entry.server.name.abbreviated();
-    entry.member.read(|ledger| {
-        let (state, _, cause) = ledger.state();
+    entry.member.read(|health| {
+        let (state, _, cause) = health.state();
         let kind = match state {
             ServerState::Available => None,
             ServerState::Busy | ServerState::MaxUsers => Some(&finding::SET_ASIDE),
@@ -50,7 +50,7 @@ fn standing(cluster: &Cluster, entry: &crate::state::view::Entry, findings: &mut
             ServerState::Unreachable => Some(&finding::UNREACHABLE),
         };
         if let Some(kind) = kind {
-            let why = match ledger.restrictions() {
+            let why = match health.restrictions() {
                 all if state == ServerState::Restricted && !all.is_empty() => all.join("; "),
                 _ => cause.to_owned(),
             };
@@ -58,19 +58,19 @@ fn standing(cluster: &Cluster, entry: &crate::state::view::Entry, findings: &mut
         }
         if state != ServerState::Unreachable {
             for port in [Port::Http, Port::Https] {
-                let cause = ledger.port_cause(port);
+                let cause = health.port_cause(port);
                 if entry.host_port(port).is_some() && !cause.is_empty() {
                     findings.add(&finding::PORT_SILENT, || format!("{name}: {cause}"));
                 }
             }
         }
-        if ledger.restriction_stale(now) {
+        if health.restriction_stale(now) {
             findings.add(&finding::RESTRICTION_STALE, || name.to_owned());
         }
         // Without any source it stands among what no source reports already.
         let asked =
             cluster.sources(&entry.server).iter().any(|a| !matches!(a.source, AvailabilitySource::Observed));
-        if asked && !ledger.restricted_is_read() {
+        if asked && !health.restricted_is_read() {
             findings.add(&finding::NOT_READ, || {
                 format!("RESTRICTED of {name}: its sources have not said a word about it so far")
             });
@@ -105,7 +105,7 @@ fn directory(cluster: &Cluster, view: &View, live: bool, findings: &mut Findings
     for warning in &directory.warnings {
         findings.add(&finding::READING_WARNING, || warning.clone());
     }
-    for name in view.strangers() {
+    for name in view.unknown_servers() {
         findings.add(&finding::UNKNOWN_SERVERS, || name.to_string());
     }
     if live {

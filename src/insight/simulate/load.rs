@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::{Holders, decide};
-use crate::domain::cluster::{Port, View as MemberView};
+use crate::domain::cluster::{Port, ServerSnapshot};
 use crate::state::{Cluster, View};
 
 /// Users asked for in each run.
@@ -38,8 +38,8 @@ pub(super) fn compare(
     cluster: &Cluster,
     view: &View,
     groups: &BTreeMap<Holders, usize>,
-    now: &[MemberView],
-    then: &[MemberView],
+    now: &[ServerSnapshot],
+    then: &[ServerSnapshot],
     ports: &[Port],
 ) -> Load {
     let groups: Vec<(&Holders, usize)> = groups.iter().map(|(holders, count)| (holders, *count)).collect();
@@ -50,7 +50,7 @@ pub(super) fn compare(
         .map(|e| e.member.in_flight() as usize)
         .sum::<usize>()
         .max(view.entries.len() * IN_FLIGHT);
-    let go = |weights: &[f64], seen: &[MemberView]| run(cluster, &groups, weights, seen, ports, at_once);
+    let go = |weights: &[f64], seen: &[ServerSnapshot]| run(cluster, &groups, weights, seen, ports, at_once);
     let answered: Vec<f64> =
         view.entries.iter().map(|e| e.member.counters.answered.load(Relaxed) as f64).collect();
     let by_requests = answered.iter().sum::<f64>() >= ENOUGH as f64;
@@ -89,7 +89,7 @@ fn run(
     cluster: &Cluster,
     groups: &[(&Holders, usize)],
     weights: &[f64],
-    seen: &[MemberView],
+    seen: &[ServerSnapshot],
     ports: &[Port],
     at_once: usize,
 ) -> Run {

@@ -12,9 +12,9 @@ use ahash::AHashMap;
 use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
-use crate::domain::cluster::{Port, View as MemberView};
+use crate::domain::cluster::{Port, ServerSnapshot};
 use crate::domain::directory::{Found, Mark};
-use crate::domain::select::{self, Candidate, MemberIx, Outcome, Question, Why};
+use crate::domain::select::{self, Candidate, Outcome, Question, ServerId, Why};
 use crate::state::{Cluster, Snapshot, View};
 use crate::util::clock;
 
@@ -94,7 +94,7 @@ impl Simulation {
 }
 
 /// Holders and their marks: databases with equal ones are served equally.
-type Holders = SmallVec<[(MemberIx, Mark); 8]>;
+type Holders = SmallVec<[(ServerId, Mark); 8]>;
 
 /// How well a database is served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -111,58 +111,22 @@ pub fn simulate(snapshot: &Snapshot, changes: &Changes, limit: usize) -> Simulat
     let is_known = |name: &str| snapshot.clusters.iter().any(|c| c.view.load().by_name(name).is_some());
     Simulation {
         unknown: all().filter(|name| !is_known(name)).cloned().collect(),
-        clusters: snapshot.clusters.iter().map(|c| one(c, changes, limit)).collect(),
+        clusters: snapshot.clusters.iter().map(|c| simulate_cluster(c, changes, limit)).collect(),
     }
 }
 
-fn one(cluster: &Cluster, changes: &Changes, limit: usize) -> ClusterSimulation {
+fn simulate_cluster(cluster: &Cluster, changes: &Changes, limit: usize) -> ClusterSimulation {
     let view = cluster.view.load_full();
-    let now: Vec<MemberView> = view.entries.iter().map(|e| settled(e.member.view())).collect();
-    let mut then = now.clone();
-    let mut words: Vec<&'static str> = view.entries.iter().map(|e| e.member.state().word()).collect();
-    for (entry, (seen, word)) in view.entries.iter().zip(then.iter_mut().zip(&mut words)) {
-        let named = |list: &[String]| list.iter().any(|name| entry.server.name.answers_to(name));
-        if named(&changes.busy) {
-            seen.busy = true;
-            *word = "BUSY";
-        }
-        if named(&changes.restricted) {
-            seen.restricted_since_ms = Some(1);
-            *word = "RESTRICTED";
-        }
-        if named(&changes.down) {
-            (seen.http, seen.https) = (false, false);
-            *word = "UNREACHABLE";
-        }
-    }
+    let now: Vec<ServerSnapshot> = view.entries.iter().map(|e| settled(e.member.snapshot())).collect();
+    let (then, words) = changed(&view, &now, changes);
     let ports: SmallVec<[Port; 2]> =
         [Port::Http, Port::Https].into_iter().filter(|p| cluster.settings.uses(*p)).collect();
-    let mut groups: AHashMap<Holders, usize> = AHashMap::new();
-    each_database(&view, |_, holders| match groups.get_mut(holders) {
-        Some(count) => *count += 1,
-        None => {
-            groups.insert(holders.clone(), 1);
-        }
-    });
+    let groups = databases_by_holders(&view);
     let judged: AHashMap<&Holders, (Served, Served)> = groups
         .keys()
         .map(|h| (h, (served(cluster, h, &now, &ports), served(cluster, h, &then, &ports))))
         .collect();
-    let (mut lost, mut set_aside, mut lost_already) =
-        (Databases::default(), Databases::default(), Databases::default());
-    each_database(&view, |found, holders| {
-        let list = match judged.get(holders) {
-            Some((Served::ByNobody, _)) => &mut lost_already,
-            Some((_, Served::ByNobody)) => &mut lost,
-            Some((Served::Well, Served::SetAside)) => &mut set_aside,
-            _ => return,
-        };
-        list.count += 1;
-        if list.examples.len() < limit {
-            list.examples.push(named(&view, found, holders));
-        }
-    });
-    let groups: BTreeMap<Holders, usize> = groups.into_iter().collect();
+    let [lost, set_aside, lost_already] = affected_databases(&view, &judged, limit);
     let load = load::compare(cluster, &view, &groups, &now, &then, &ports);
     let servers = view
         .entries
@@ -190,9 +154,69 @@ fn one(cluster: &Cluster, changes: &Changes, limit: usize) -> ClusterSimulation 
     }
 }
 
+/// The servers after the changes, and the words for their states.
+fn changed(
+    view: &View,
+    now: &[ServerSnapshot],
+    changes: &Changes,
+) -> (Vec<ServerSnapshot>, Vec<&'static str>) {
+    let mut then = now.to_vec();
+    let mut words: Vec<&'static str> = view.entries.iter().map(|e| e.member.state().word()).collect();
+    for (entry, (seen, word)) in view.entries.iter().zip(then.iter_mut().zip(&mut words)) {
+        let named = |list: &[String]| list.iter().any(|name| entry.server.name.answers_to(name));
+        if named(&changes.busy) {
+            seen.busy = true;
+            *word = "BUSY";
+        }
+        if named(&changes.restricted) {
+            seen.restricted_since_ms = Some(1);
+            *word = "RESTRICTED";
+        }
+        if named(&changes.down) {
+            (seen.http, seen.https) = (false, false);
+            *word = "UNREACHABLE";
+        }
+    }
+    (then, words)
+}
+
+/// How many databases have the same holders, in an order that does not depend on hashing.
+fn databases_by_holders(view: &View) -> BTreeMap<Holders, usize> {
+    let mut groups: AHashMap<Holders, usize> = AHashMap::new();
+    each_database(view, |_, holders| match groups.get_mut(holders) {
+        Some(count) => *count += 1,
+        None => {
+            groups.insert(holders.clone(), 1);
+        }
+    });
+    groups.into_iter().collect()
+}
+
+/// The databases that are lost, set aside, and lost already; `judged` is how each group is served now and then.
+fn affected_databases(
+    view: &View,
+    judged: &AHashMap<&Holders, (Served, Served)>,
+    limit: usize,
+) -> [Databases; 3] {
+    let [mut lost, mut set_aside, mut lost_already]: [Databases; 3] = Default::default();
+    each_database(view, |found, holders| {
+        let list = match judged.get(holders) {
+            Some((Served::ByNobody, _)) => &mut lost_already,
+            Some((_, Served::ByNobody)) => &mut lost,
+            Some((Served::Well, Served::SetAside)) => &mut set_aside,
+            _ => return,
+        };
+        list.count += 1;
+        if list.examples.len() < limit {
+            list.examples.push(named(view, found, holders));
+        }
+    });
+    [lost, set_aside, lost_already]
+}
+
 /// A server long after its return, without the requests of this moment.
-fn settled(seen: MemberView) -> MemberView {
-    MemberView { in_flight: 0, in_flight_then: 0.0, returned_at_ms: None, ..seen }
+fn settled(seen: ServerSnapshot) -> ServerSnapshot {
+    ServerSnapshot { in_flight: 0, in_flight_then: 0.0, returned_at_ms: None, ..seen }
 }
 
 /// Every database with the members that hold it.
@@ -219,7 +243,7 @@ fn named(view: &View, found: &Found, holders: &Holders) -> String {
 }
 
 /// As selection says for a new user; by several schemes the worst counts.
-fn served(cluster: &Cluster, holders: &Holders, seen: &[MemberView], ports: &[Port]) -> Served {
+fn served(cluster: &Cluster, holders: &Holders, seen: &[ServerSnapshot], ports: &[Port]) -> Served {
     let worst = ports.iter().map(|port| match decide(cluster, holders, seen, *port, 0) {
         Some((_, Why::SetAside)) => Served::SetAside,
         None | Some((_, Why::LastResort)) => Served::ByNobody,
@@ -231,11 +255,11 @@ fn served(cluster: &Cluster, holders: &Holders, seen: &[MemberView], ports: &[Po
 /// The one rule of selection, for a user nobody knows.
 fn decide(
     cluster: &Cluster,
-    holders: &[(MemberIx, Mark)],
-    seen: &[MemberView],
+    holders: &[(ServerId, Mark)],
+    seen: &[ServerSnapshot],
     port: Port,
     seed: u64,
-) -> Option<(MemberIx, Why)> {
+) -> Option<(ServerId, Why)> {
     let candidates: SmallVec<[Candidate; 8]> = holders
         .iter()
         .filter_map(|(member, mark)| {

@@ -9,7 +9,7 @@ use std::path::Path;
 use domino_icm::config::settings::ViewFormat;
 use domino_icm::config::{Content, Files, load_with};
 use domino_icm::discovery::availability::{
-    ParseError, Report, agent_check as agent, console, prometheus, statpub as push,
+    ParseError, ParsedReport, agent_check as agent, console, prometheus, statpub as push,
 };
 use domino_icm::discovery::domino::view_entries::{self, Categories, MAX_COLUMNS, MAX_ROWS, MAX_VALUES};
 use domino_icm::domain::affinity::cookie::unquoted;
@@ -199,12 +199,12 @@ fn view_entries_in(format: ViewFormat, data: &[u8]) {
     assert!(kept <= rows);
 }
 
-fn plausible(report: Result<Report, ParseError>, data: &[u8]) {
-    match report {
-        Ok(report) => {
-            assert!(report.facts.index.is_none_or(|index| index <= 100));
-            assert!(report.facts.threshold.is_none_or(|threshold| threshold <= 100));
-            assert!(report.warnings.len() <= data.len());
+fn plausible(parsed: Result<ParsedReport, ParseError>, data: &[u8]) {
+    match parsed {
+        Ok(parsed) => {
+            assert!(parsed.report.index.is_none_or(|index| index <= 100));
+            assert!(parsed.report.threshold.is_none_or(|threshold| threshold <= 100));
+            assert!(parsed.warnings.len() <= data.len());
         }
         Err(error) => assert!(error.to_string().len() < 1000, "{error}"),
     }

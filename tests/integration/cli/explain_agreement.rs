@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use crate::support::*;
-use domino_icm::domain::cluster::facts::Facts;
+use domino_icm::domain::cluster::AvailabilityReport;
 use domino_icm::domain::cluster::{Port, Restriction};
 use domino_icm::domain::select::Outcome;
 use domino_icm::insight::explain::{Request, explain};
@@ -92,14 +92,14 @@ fn shake(balancer: &Balancer, random: &mut fastrand::Rng) {
             entry.member.probed(port, if up { Ok(200) } else { Err("refused") }, now);
             entry.member.probed(port, if up { Ok(200) } else { Err("refused") }, now);
         }
-        let facts = Facts {
+        let report = AvailabilityReport {
             index: Some(random.u8(..=100)),
             threshold: Some(if random.bool() { 0 } else { random.u8(..=100) }),
             users: Some(random.u32(..10)),
             max_users: Some(if random.bool() { 0 } else { 5 }),
-            ..Facts::default()
+            ..AvailabilityReport::default()
         };
-        entry.member.report(0, &facts, now);
+        entry.member.report(0, &report, now);
         let by = Restriction { since_unix_ms: 1, by: "a test".to_owned(), at: None };
         entry.member.restrict((random.u8(..4) == 0).then_some(by), now);
     }

@@ -31,7 +31,7 @@ const ELSEWHERE: &[(&str, &str, usize)] = &[
 ];
 
 /// The minimal configuration, into which fragments are merged; its ports are never opened.
-const MINIMAL_CONFIG: &str = include_str!("../../../conf/minimal.yaml");
+const MINIMAL_CONFIG: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/conf/minimal.yaml"));
 
 /// Verbs that do not come back.
 const ENDLESS: &[&str] = &["run", "upgrade"];

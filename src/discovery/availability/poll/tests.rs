@@ -80,8 +80,8 @@ async fn console_and_prometheus_are_read_at_the_servers_own_address() {
     let client = client();
     // The host name of the test does not exist: it is the address that is asked.
     let console = AvailabilitySource::Console { url: format!("http://{{hostname}}:{port}/stat?{{name}}") };
-    let facts = poll(&client, &console, &target).await.unwrap();
-    assert_eq!((facts.index, facts.users), (Some(84), Some(96)));
+    let report = poll(&client, &console, &target).await.unwrap();
+    assert_eq!((report.index, report.users), (Some(84), Some(96)));
     let host = format!("host: web1.acme.example:{port}");
     assert!(server.asked()[0].head.to_ascii_lowercase().contains(&host));
     let prometheus = AvailabilitySource::Prometheus { url: format!("http://{{address}}:{port}/metrics") };
@@ -106,7 +106,7 @@ async fn templates_that_give_no_url_and_sources_that_are_pushed_are_errors() {
 }
 
 /// An agent that says `line` to one caller, and then closes or keeps the connection.
-async fn agent_says(line: &'static [u8], keep: bool) -> Result<Facts, PollError> {
+async fn agent_says(line: &'static [u8], keep: bool) -> Result<AvailabilityReport, PollError> {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let server = tokio::spawn(async move {
@@ -130,8 +130,8 @@ async fn an_agents_line_ends_with_the_line_or_with_the_connection() {
         agent_says(b"drain\r", true).await.unwrap().administrative,
         Some(crate::domain::cluster::Administrative::Drain)
     );
-    let facts = agent_says(b"down # HTTP task ended", false).await.unwrap();
-    assert_eq!(facts.operational, Some(Operational::Down("HTTP task ended".to_owned())));
+    let report = agent_says(b"down # HTTP task ended", false).await.unwrap();
+    assert_eq!(report.operational, Some(Operational::Down("HTTP task ended".to_owned())));
 }
 
 #[tokio::test]

@@ -40,8 +40,8 @@ fn settings() -> Cldbdir {
     }
 }
 
-fn member(name: &str, server: &TestServer) -> MemberAddress {
-    MemberAddress {
+fn member(name: &str, server: &TestServer) -> ServerAddress {
+    ServerAddress {
         name: ServerName::parse(name).unwrap(),
         hostname: "web.acme.example".to_owned(),
         address: server.address,

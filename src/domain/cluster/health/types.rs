@@ -1,12 +1,11 @@
-//! What a ledger is told beforehand and what it says: plain data.
-//!
-//! In: the configuration of a server and its sources. Out: its [`Standing`] at a moment. Nothing is computed here.
+//! Plain data that goes into the health of a server, and its snapshot.
 
+use super::Timestamped;
 use crate::domain::cluster::state::ServerState;
 
-/// What of the configuration the ledger needs.
+/// What the health of a server needs of the configuration.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Settings {
+pub struct HealthSettings {
     /// The HTTP port is enabled.
     pub http: bool,
     /// The HTTPS port is enabled.
@@ -23,7 +22,7 @@ pub struct Settings {
     pub restricted: bool,
     /// 0 = what the server publishes, else never MAXUSERS.
     pub max_users: u32,
-    /// Requests may go to the HTTP port: a server none of whose used ports answers is UNREACHABLE.
+    /// Requests may go to the HTTP port. A server is UNREACHABLE when none of the ports that requests use answers.
     pub uses_http: bool,
     /// Requests may go to the HTTPS port.
     pub uses_https: bool,
@@ -31,21 +30,21 @@ pub struct Settings {
 
 /// One availability source of the server, by its place in the list.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Source {
+pub struct ReportSource {
     /// `prometheus`, `console`, ...: after a reload the source of the same kind is the same source.
     pub kind: &'static str,
-    /// How long its word holds, milliseconds.
+    /// How long its reports hold, milliseconds.
     pub stale_after_ms: u64,
 }
 
-/// Why a server is RESTRICTED: each is taken back only by whoever set it.
+/// An administrator's restriction, which only the ICM where it was made can release.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Restriction {
     /// Milliseconds since 1970, for people.
     pub since_unix_ms: u64,
-    /// Who.
+    /// The administrator or the address, for people.
     pub by: String,
-    /// The ICM where it was made, and where alone it is taken back; `None` = this one.
+    /// The ICM where it was made; `None` = this one.
     pub at: Option<String>,
 }
 
@@ -58,29 +57,27 @@ impl std::fmt::Display for Restriction {
     }
 }
 
-/// What selection may know of a server at a moment.
+/// The health of a server at a moment.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Standing {
+pub struct HealthSnapshot {
     /// The HTTP port is enabled and answers.
     pub http: bool,
     /// The HTTPS port is enabled and answers.
     pub https: bool,
-    /// RESTRICTED since this moment of the caller's clock.
+    /// On the caller's clock.
     pub restricted_since_ms: Option<u64>,
     /// Index at or under the threshold.
     pub busy: bool,
     /// Users at or over the limit.
     pub max_users: bool,
-    /// Smoothed published index; `None` = unknown or stale.
-    pub index: Option<f64>,
-    /// The raw index as last published.
-    pub raw_index: Option<u8>,
-    /// When that index was taken.
-    pub index_at_ms: u64,
+    /// As reported; `None` = unknown or stale.
+    pub published_index: Option<Timestamped<u8>>,
+    /// The same without its noise, to rank by.
+    pub smoothed_index: Option<f64>,
     /// The threshold in force.
     pub threshold: u8,
     /// Agent-check's `maxconn`; 0 = no cap.
     pub max_connections: u32,
-    /// The state as a word, worst first.
+    /// The worst that applies.
     pub state: ServerState,
 }

@@ -1,17 +1,15 @@
-//! What a ledger is asked: by pages, probes and the member around it.
-//!
-//! In: the ledger as it is. Out: words and moments. Nothing changes by being asked.
+//! Questions about the health of a server that pages, metrics and probes ask; none changes it.
 
-use super::{Administrative, Ledger, Port, Restriction, ServerState};
+use super::{Administrative, Port, Restriction, ServerHealth, ServerState};
 
-impl Ledger {
+impl ServerHealth {
     /// When the server last came back from UNREACHABLE or RESTRICTED; `None` if it never was away.
     #[must_use]
     pub fn returned_at(&self) -> Option<u64> {
         self.returned_at
     }
 
-    /// The word, since when, and why.
+    /// The state, since when, and why.
     #[must_use]
     pub fn state(&self) -> (ServerState, u64, &str) {
         (self.state, self.state_since, &self.cause)
@@ -33,11 +31,11 @@ impl Ledger {
     /// One more probe of this port may change the verdict.
     #[must_use]
     pub fn unsettled(&self, port: Port) -> bool {
-        let health = self.port(port);
-        if health.reachable { health.bad > 0 } else { health.good > 0 }
+        let port = self.port(port);
+        if port.reachable { port.bad > 0 } else { port.good > 0 }
     }
 
-    /// This port was probed at least once.
+    /// At least once.
     #[must_use]
     pub fn was_probed(&self, port: Port) -> bool {
         self.port(port).probed
@@ -46,11 +44,11 @@ impl Ledger {
     /// Why a port is UNREACHABLE, in words; empty when it answers.
     #[must_use]
     pub fn port_cause(&self, port: Port) -> &str {
-        let health = self.port(port);
-        if health.reachable {
+        let port = self.port(port);
+        if port.reachable {
             ""
-        } else if health.probed {
-            &health.cause
+        } else if port.probed {
+            &port.cause
         } else {
             "not probed yet"
         }
@@ -60,49 +58,46 @@ impl Ledger {
     #[must_use]
     pub fn restrictions(&self) -> Vec<String> {
         let mut all = Vec::new();
-        all.extend(self.admin.iter().chain(&self.elsewhere).map(ToString::to_string));
+        all.extend(
+            self.admin_restriction.iter().chain(&self.restrictions_elsewhere).map(ToString::to_string),
+        );
         if self.settings.restricted {
             all.push("server_restricted in the configuration".to_owned());
         }
-        if self.is_said_restricted() {
+        if self.is_reported_restricted() {
             all.push("the server says Server_Restricted or maintenance".to_owned());
         }
-        if self.says(Administrative::Drain) {
+        if self.is_administratively(Administrative::Drain) {
             all.push("agent-check says drain".to_owned());
         }
         all
     }
 
-    /// What administrators restrict on the ICM that this one follows.
+    /// Made on the ICM that this one follows.
     #[must_use]
     pub fn restrictions_elsewhere(&self) -> &[Restriction] {
-        &self.elsewhere
+        &self.restrictions_elsewhere
     }
 
-    /// Some source has ever said whether the server is RESTRICTED.
+    /// A source has reported whether the server is RESTRICTED.
     #[must_use]
     pub fn restricted_is_read(&self) -> bool {
         self.restricted.is_some() || self.administrative.is_some()
     }
 
-    /// RESTRICTED, drain or maint rests on a word of a source that has since fallen silent.
+    /// RESTRICTED, drain or maint rests on a report of a source that has been silent since.
     #[must_use]
     pub fn restriction_stale(&self, now_ms: u64) -> bool {
-        let old_restriction = self.is_said_restricted() && self.fresh(&self.restricted, now_ms).is_none();
-        let away = self.says(Administrative::Drain) || self.says(Administrative::Maint);
+        let old_restriction = self.is_reported_restricted() && self.fresh(&self.restricted, now_ms).is_none();
+        let away = self.is_administratively(Administrative::Drain)
+            || self.is_administratively(Administrative::Maint);
         old_restriction || (away && self.fresh(&self.administrative, now_ms).is_none())
     }
 
-    /// When the index was taken, and from which source.
-    #[must_use]
-    pub fn index_taken(&self) -> Option<(u64, usize)> {
-        self.index.as_ref().map(|index| (index.at_ms, index.source))
-    }
-
-    /// The kind of source that the index came from: `prometheus`, `console`, ...
+    /// The kind of source that the published index came from: `prometheus`, `console`, ...
     #[must_use]
     pub fn index_source(&self) -> Option<&'static str> {
-        let (_, source) = self.index_taken()?;
-        self.sources.get(source).map(|s| s.settings.kind)
+        let index = self.published_index?;
+        self.sources.get(index.source).map(|s| s.settings.kind)
     }
 }

@@ -1,12 +1,11 @@
-//! What an availability source says about one server, before anybody interprets it.
+//! What an availability source reports about one server.
 //!
-//! In: the parsers of `availability` fill it from statistics text, Prometheus text, agent-check
-//! lines. Out: the server's ledger merges it. A field that is `None` was not mentioned: silence is
-//! never read as a value.
+//! The parsers of `availability` fill it, the health of the server merges it. `None` = the source does not mention it:
+//! silence is never read as a value.
 
-/// One report of one source about one server.
+/// The statistics that one source gave of one server.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Facts {
+pub struct AvailabilityReport {
     /// `Server.AvailabilityIndex`, 0 (nothing left) to 100 (idle).
     pub index: Option<u8>,
     /// `Server.AvailabilityThreshold` or `Server_Availability_Threshold`, 0 to 100.
@@ -17,9 +16,9 @@ pub struct Facts {
     pub max_users: Option<u32>,
     /// `Server.Users`.
     pub users: Option<u32>,
-    /// `Server.Name`, where the text says who it is about.
+    /// `Server.Name`, where the text names its server.
     pub name: Option<String>,
-    /// `DominoHealth_stat_update_timestamp`: must advance, else the rest is old.
+    /// `DominoHealth_stat_update_timestamp`: while it does not advance the values are old.
     pub updated_at: Option<f64>,
     /// Agent-check: the administrative dimension.
     pub administrative: Option<Administrative>,
@@ -29,7 +28,7 @@ pub struct Facts {
     pub max_connections: Option<u32>,
 }
 
-/// `ready`, `drain`, `maint` of the agent-check protocol. Each word replaces the one before.
+/// `ready`, `drain`, `maint` of the agent-check protocol; each replaces the one before
 /// (<https://docs.haproxy.org/>, configuration manual, `agent-check`)
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Administrative {
@@ -46,12 +45,12 @@ pub enum Administrative {
 pub enum Operational {
     /// Clears down.
     Up,
-    /// UNREACHABLE for us, with the reason behind `#` if there was one.
+    /// UNREACHABLE for us, with the text after `#`.
     Down(String),
 }
 
-impl Facts {
-    /// True when nothing at all was said.
+impl AvailabilityReport {
+    /// The source mentioned nothing.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         *self == Self::default()

@@ -1,0 +1,380 @@
+//! A server of a cluster as the running balancer knows it: its health behind a lock, and atomics for the request path.
+//!
+//! The request path must never wait, so each change of the health stores what selection reads in atomics. A server lives
+//! as long as the process knows it: counters and probe history survive every reload.
+
+mod in_flight;
+mod probe_requests;
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+pub use in_flight::InFlight;
+
+use super::availability::{Baselines, Observed, RequestClass};
+use super::counters::Counters;
+use super::health::{HealthSettings, HealthSnapshot, ReportSource, Restriction, ServerHealth};
+use super::keep_alive::KeepAlive;
+use super::load;
+use super::name::ServerName;
+use super::ranking::Ranking;
+use super::report::AvailabilityReport;
+use super::server_snapshot::ServerSnapshot;
+use super::state::{Port, ServerState, Transition};
+
+const HTTP: u32 = 1;
+const HTTPS: u32 = 1 << 1;
+const BUSY: u32 = 1 << 2;
+const MAX_USERS: u32 = 1 << 3;
+
+fn bit(port: Port) -> u32 {
+    match port {
+        Port::Http => HTTP,
+        Port::Https => HTTPS,
+    }
+}
+
+/// Weight of the newest attempt in the failing share.
+const FAILING_SHARE_NEWEST: f32 = 0.1;
+/// What is left of the failing share after a tick of half a second: half of it after some three seconds, so that a server
+/// without requests is tried again.
+const FAILING_SHARE_DECAY: f32 = 0.9;
+/// Bits of an `f32` that stand for "unknown".
+const UNKNOWN: u32 = u32::MAX;
+/// The same for both numbers of a ranking index.
+const NO_INDEX: u64 = u64::MAX;
+
+/// One Domino server.
+#[derive(Debug)]
+pub struct ClusterServer {
+    name: ServerName,
+    /// Identifies the server within this process.
+    tag: u32,
+    health: Mutex<ServerHealth>,
+    observed: Mutex<Observed>,
+    ranking: Mutex<Ranking>,
+    /// The addresses that were probed last: a port at another address must be probed again.
+    addresses: Mutex<[Option<SocketAddr>; 2]>,
+
+    flags: AtomicU32,
+    state: AtomicU32,
+    restricted_since: AtomicU64,
+    returned_at: AtomicU64,
+    /// Bits of an `f32`: the published index, else the observed one, for pages and metrics.
+    shown_index: AtomicU32,
+    /// Bits of [`load::RankingIndex::index`] and of its `in_flight`, so that both are read of one moment.
+    ranking_index: AtomicU64,
+    /// Bits of an `f32`: [`load::RankingIndex::noise`].
+    noise: AtomicU32,
+    max_connections: AtomicU32,
+    weight: AtomicU32,
+    in_flight: AtomicU32,
+    /// Included in `in_flight`.
+    tunnels: AtomicU32,
+    /// When the last response header arrived; 0 = never.
+    last_answer: AtomicU64,
+    /// Bits of an `f32`: see [`ServerSnapshot::failing`].
+    failing_share: AtomicU32,
+    /// A connect has failed since the last response.
+    failing: AtomicBool,
+    /// A probe is wanted at once.
+    probe_now: AtomicBool,
+    /// Ports ([`HTTP`], [`HTTPS`]) on which a request failed before its response header: the next probe decides.
+    suspected: AtomicU32,
+    /// For pooled connections.
+    pub keep_alive: KeepAlive,
+    /// For the status page and the metrics.
+    pub counters: Counters,
+}
+
+impl ClusterServer {
+    /// Its state is UNREACHABLE until the health is first changed.
+    #[must_use]
+    pub fn new(name: ServerName, tag: u32, weight: u32, health: ServerHealth) -> Self {
+        Self {
+            name,
+            tag,
+            health: Mutex::new(health),
+            observed: Mutex::default(),
+            ranking: Mutex::default(),
+            addresses: Mutex::default(),
+            flags: AtomicU32::new(0),
+            state: AtomicU32::new(ServerState::Unreachable as u32),
+            restricted_since: AtomicU64::new(0),
+            returned_at: AtomicU64::new(0),
+            shown_index: AtomicU32::new(UNKNOWN),
+            ranking_index: AtomicU64::new(NO_INDEX),
+            noise: AtomicU32::new(0),
+            max_connections: AtomicU32::new(0),
+            weight: AtomicU32::new(weight.max(1)),
+            in_flight: AtomicU32::new(0),
+            tunnels: AtomicU32::new(0),
+            last_answer: AtomicU64::new(0),
+            failing_share: AtomicU32::new(0),
+            failing: AtomicBool::new(false),
+            probe_now: AtomicBool::new(false),
+            suspected: AtomicU32::new(0),
+            keep_alive: KeepAlive::default(),
+            counters: Counters::default(),
+        }
+    }
+
+    /// Its Domino name.
+    #[must_use]
+    pub fn name(&self) -> &ServerName {
+        &self.name
+    }
+
+    /// A number made of the name alone, which identifies the server within this process; cookies have keyed tags.
+    #[must_use]
+    pub fn tag(&self) -> u32 {
+        self.tag
+    }
+
+    /// Takes no lock.
+    #[must_use]
+    pub fn state(&self) -> ServerState {
+        let number = self.state.load(Relaxed) as usize;
+        ServerState::ALL.get(number).copied().unwrap_or(ServerState::Unreachable)
+    }
+
+    /// What selection needs, read without a lock.
+    #[must_use]
+    pub fn snapshot(&self) -> ServerSnapshot {
+        let flags = self.flags.load(Relaxed);
+        let ranking_index = self.ranking_index.load(Relaxed);
+        let known = ranking_index != NO_INDEX;
+        let never_zero = |ms: u64| (ms > 0).then_some(ms);
+        ServerSnapshot {
+            http: flags & HTTP != 0,
+            https: flags & HTTPS != 0,
+            restricted_since_ms: never_zero(self.restricted_since.load(Relaxed)),
+            busy: flags & BUSY != 0,
+            max_users: flags & MAX_USERS != 0,
+            index: known.then(|| f32::from_bits((ranking_index >> 32) as u32)),
+            noise: f32::from_bits(self.noise.load(Relaxed)),
+            in_flight: self.in_flight.load(Relaxed),
+            in_flight_then: if known { f32::from_bits(ranking_index as u32) } else { 0.0 },
+            weight: self.weight.load(Relaxed),
+            max_connections: self.max_connections.load(Relaxed),
+            returned_at_ms: never_zero(self.returned_at.load(Relaxed)),
+            failing: f32::from_bits(self.failing_share.load(Relaxed)),
+        }
+    }
+
+    /// Index 0..=100 to show: as published, else as observed.
+    #[must_use]
+    pub fn index(&self) -> Option<f32> {
+        let index = self.shown_index.load(Relaxed);
+        (index != UNKNOWN).then(|| f32::from_bits(index))
+    }
+
+    /// Reads the health under its lock: for pages and metrics, never on the request path.
+    pub fn read<T>(&self, read: impl FnOnce(&ServerHealth) -> T) -> T {
+        read(&self.lock())
+    }
+
+    /// Takes new settings at a reload.
+    pub fn reconfigure(
+        &self,
+        settings: HealthSettings,
+        sources: &[ReportSource],
+        weight: u32,
+        now_ms: u64,
+    ) -> Option<Transition> {
+        self.weight.store(weight.max(1), Relaxed);
+        self.update_health(now_ms, |health| health.reconfigure(settings, sources, now_ms))
+    }
+
+    /// The address that was probed last.
+    #[must_use]
+    pub fn last_address(&self, port: Port) -> Option<SocketAddr> {
+        let addresses = self.addresses.lock().unwrap_or_else(PoisonError::into_inner);
+        addresses.get(port as usize).copied().flatten()
+    }
+
+    /// From now on probes of other addresses do not count.
+    pub fn set_address(&self, port: Port, address: Option<SocketAddr>) {
+        let mut addresses = self.addresses.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(slot) = addresses.get_mut(port as usize) {
+            *slot = address;
+        }
+    }
+
+    /// See [`ServerHealth::address_changed`]. The new address is probed at once.
+    pub fn address_changed(
+        &self,
+        port: Port,
+        first: Option<Result<u16, &str>>,
+        now_ms: u64,
+    ) -> Option<Transition> {
+        self.probe_now();
+        self.update_health(now_ms, |health| health.address_changed(port, first, now_ms))
+    }
+
+    /// See [`ServerHealth::probed`].
+    pub fn probed(&self, port: Port, result: Result<u16, &str>, now_ms: u64) -> Option<Transition> {
+        let [good, bad] = self.counters.of(port);
+        if result.is_ok() { good } else { bad }.fetch_add(1, Relaxed);
+        self.update_health(now_ms, |health| health.probed(port, result, now_ms))
+    }
+
+    /// See [`ServerHealth::report`].
+    pub fn report(&self, source: usize, report: &AvailabilityReport, now_ms: u64) -> Option<Transition> {
+        self.update_health(now_ms, |health| health.report(source, report, now_ms))
+    }
+
+    /// See [`ServerHealth::restrict`].
+    pub fn restrict(&self, restriction: Option<Restriction>, now_ms: u64) -> Option<Transition> {
+        self.update_health(now_ms, |health| health.restrict(restriction, now_ms))
+    }
+
+    /// See [`ServerHealth::restrict_elsewhere`].
+    pub fn restrict_elsewhere(&self, all: Vec<Restriction>, now_ms: u64) -> Option<Transition> {
+        if self.read(|health| *health.restrictions_elsewhere() == all) {
+            return None;
+        }
+        self.update_health(now_ms, |health| health.restrict_elsewhere(all, now_ms))
+    }
+
+    /// Called twice a second: lets stale reports lapse and renews the observed index.
+    pub fn tick(&self, range: u8, stale_ms: u64, peers: &load::Peers, now_ms: u64) -> Option<Transition> {
+        let expansion = self.observed.lock().unwrap_or_else(PoisonError::into_inner).expansion(
+            &peers.baselines,
+            now_ms,
+            stale_ms,
+        );
+        let observed = expansion.map(|xf| xf.index(range));
+        self.ranking().observe(observed, self.in_flight(), peers, now_ms);
+        let failing = f32::from_bits(self.failing_share.load(Relaxed));
+        if failing > 0.0 {
+            let faded = if failing < 0.01 { 0.0 } else { failing * FAILING_SHARE_DECAY };
+            self.failing_share.store(faded.to_bits(), Relaxed);
+        }
+        self.update_health(now_ms, |health| health.tick(now_ms))
+    }
+
+    /// See [`Observed::baselines`].
+    #[must_use]
+    pub fn baselines(&self) -> Baselines {
+        self.observed.lock().unwrap_or_else(PoisonError::into_inner).baselines()
+    }
+
+    /// What it contributes to [`load::Peers`].
+    #[must_use]
+    pub fn share(&self) -> load::Share {
+        self.ranking().share()
+    }
+
+    /// See [`ServerHealth::passive_failure`].
+    pub fn passive_failure(&self, port: Port, reason: &str, now_ms: u64) -> Option<Transition> {
+        self.probe_now();
+        self.update_health(now_ms, |health| health.passive_failure(port, reason, now_ms))
+    }
+
+    /// A response header arrived. Takes the lock only to end a row of failed connects.
+    pub fn passive_success(&self, port: Port) {
+        self.counters.answered.fetch_add(1, Relaxed);
+        if self.failing.load(Relaxed) {
+            self.failing.store(false, Relaxed);
+            self.lock().passive_success(port);
+        }
+    }
+
+    /// Takes in the time to the first byte, unless another thread is writing: a lost value costs less than a request that
+    /// waits.
+    pub fn observe(&self, class: RequestClass, micros: u64, now_ms: u64) {
+        self.last_answer.store(now_ms, Relaxed);
+        if let Ok(mut observed) = self.observed.try_lock() {
+            observed.observe(class, micros, now_ms);
+        }
+    }
+
+    /// An attempt ended; `failed` = the next server is tried. When two threads store at once one value is lost, which a
+    /// share of many attempts tolerates.
+    pub fn attempt_ended(&self, failed: bool) {
+        let share = f32::from_bits(self.failing_share.load(Relaxed));
+        if failed || share > 0.0 {
+            let new = share + (f32::from(u8::from(failed)) - share) * FAILING_SHARE_NEWEST;
+            self.failing_share.store(new.to_bits(), Relaxed);
+        }
+    }
+
+    /// Of this balancer, tunnels included.
+    #[must_use]
+    pub fn in_flight(&self) -> u32 {
+        self.in_flight.load(Relaxed)
+    }
+
+    /// Requests in flight that are tunnels (WebSocket).
+    #[must_use]
+    pub fn tunnels(&self) -> u32 {
+        self.tunnels.load(Relaxed)
+    }
+
+    /// When the last response header arrived.
+    #[must_use]
+    pub fn last_answer_ms(&self) -> Option<u64> {
+        Some(self.last_answer.load(Relaxed)).filter(|ms| *ms > 0)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, ServerHealth> {
+        // A poisoned health is still the best that is known: the next report replaces what a panic left half-written.
+        self.health.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn ranking(&self) -> MutexGuard<'_, Ranking> {
+        self.ranking.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Stores the index to rank by, and the one to show.
+    fn store_index(&self, snapshot: &HealthSnapshot, left_busy: bool) {
+        let mut ranking = self.ranking();
+        if left_busy {
+            ranking.leave_busy();
+        }
+        ranking.publish(snapshot.published_index, snapshot.smoothed_index.map(|index| index as f32));
+        let index = ranking.index();
+        let bits =
+            index.map_or(NO_INDEX, |i| u64::from(i.index.to_bits()) << 32 | u64::from(i.in_flight.to_bits()));
+        self.ranking_index.store(bits, Relaxed);
+        self.noise.store(index.map_or(0.0, |i| i.noise).to_bits(), Relaxed);
+        let shown = snapshot.published_index.map(|index| f32::from(index.value));
+        let shown = shown.or(ranking.observed_index());
+        self.shown_index.store(shown.map_or(UNKNOWN, f32::to_bits), Relaxed);
+    }
+
+    /// Changes the health and stores what the request path reads.
+    fn update_health(
+        &self,
+        now_ms: u64,
+        change: impl FnOnce(&mut ServerHealth) -> Option<Transition>,
+    ) -> Option<Transition> {
+        let mut health = self.lock();
+        let transition = change(&mut health);
+        let snapshot = health.snapshot(now_ms);
+        let mut flags = 0;
+        for (set, bit) in [
+            (snapshot.http, HTTP),
+            (snapshot.https, HTTPS),
+            (snapshot.busy, BUSY),
+            (snapshot.max_users, MAX_USERS),
+        ] {
+            if set {
+                flags |= bit;
+            }
+        }
+        self.failing.store(health.is_failing(), Relaxed);
+        let left_busy = self.flags.swap(flags, Relaxed) & BUSY != 0 && !snapshot.busy;
+        self.state.store(snapshot.state as u32, Relaxed);
+        self.restricted_since.store(snapshot.restricted_since_ms.map_or(0, |ms| ms.max(1)), Relaxed);
+        self.returned_at.store(health.returned_at().map_or(0, |ms| ms.max(1)), Relaxed);
+        self.store_index(&snapshot, left_busy);
+        self.max_connections.store(snapshot.max_connections, Relaxed);
+        transition
+    }
+}
+
+#[cfg(test)]
+mod tests;

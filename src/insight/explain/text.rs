@@ -1,0 +1,66 @@
+//! An explanation as the command line prints it.
+
+use std::fmt::Write as _;
+
+use super::Explanation;
+use crate::util::visible;
+
+impl Explanation {
+    /// For people.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let mut out = format!("{}\n", self.url);
+        if let Some(cluster) = &self.cluster {
+            let _ = writeln!(
+                out,
+                "cluster   {cluster}{}",
+                self.mode.as_ref().map(|m| format!(" ({m})")).unwrap_or_default()
+            );
+        }
+        if let Some(database) = &self.database {
+            let _ = writeln!(
+                out,
+                "database  {} ({}){}",
+                database.path,
+                database.replica_id,
+                if database.title.is_empty() {
+                    String::new()
+                } else {
+                    format!(" \"{}\"", visible::word(&database.title))
+                }
+            );
+        }
+        if let Some(class) = &self.class {
+            let _ = writeln!(out, "command   {class}");
+        }
+        let width = self.candidates.iter().map(|c| c.server.chars().count()).max().unwrap_or(0);
+        for candidate in &self.candidates {
+            let index = candidate.index.map_or_else(|| "-".to_owned(), |i| format!("{i:.0}"));
+            let _ = writeln!(
+                out,
+                "  {} {:width$}  {:<11} index {index:>3}  {}{}",
+                if candidate.chosen { "*" } else { " " },
+                candidate.server,
+                candidate.state,
+                candidate.verdict,
+                candidate.path.as_ref().map(|p| format!("  [{p}]")).unwrap_or_default(),
+            );
+        }
+        for note in &self.notes {
+            let _ = writeln!(out, "note      {note}");
+        }
+        match (&self.server, &self.why) {
+            (Some(server), Some(why)) if self.band.len() > 1 => {
+                let _ = writeln!(out, "served by {server}: {why}; equal: {}", self.band.join(", "));
+            }
+            (Some(server), Some(why)) => {
+                let _ = writeln!(out, "served by {server}: {why}");
+            }
+            _ => {
+                let status = self.status.map(|s| format!(" ({s})")).unwrap_or_default();
+                let _ = writeln!(out, "answer    {}{status}", self.outcome);
+            }
+        }
+        out
+    }
+}

@@ -1,0 +1,222 @@
+//! The services of this process: each is built of what all of them share, and given to Pingora.
+
+use std::collections::VecDeque;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::time::Duration;
+
+use pingora::apps::http_app::HttpServer;
+use pingora::server::Server;
+use pingora::server::configuration::ServerConf;
+use pingora::services::ServiceHandle;
+use pingora::services::background::background_service;
+use pingora_load_balancing::{Backends, HealthCheckService, HealthRegistry};
+use pingora_proxy::http_proxy;
+
+use super::handover::{Inheritance, Upgrade};
+use super::lifecycle::{Shutdown, Signals, UntilTheEnd};
+use super::pid_file::PidFile;
+use super::supervisor::{Succession, Supervisor};
+use super::{StartError, follow, secret, statpub};
+use crate::admin::Admin;
+use crate::config::Settings;
+use crate::edge::House;
+use crate::edge::accept::{Accept, Door};
+use crate::edge::batch::Batch;
+use crate::edge::login_connections::LoginConnections;
+use crate::edge::places::ConnectionLimit;
+use crate::edge::sockets::Socket;
+use crate::edge::tls::{self, Certificates};
+use crate::proxy::Proxy;
+use crate::state::followed::Followed;
+use crate::state::probes::{Probes, Servers};
+use crate::state::{Balancer, restrictions};
+use crate::telemetry::access_log::AccessLog;
+use crate::upstream::deadline::Deadlines;
+
+/// How finely probes are scheduled.
+const PROBE_TICK: Duration = Duration::from_millis(100);
+
+/// What the services share.
+pub(super) struct Shared {
+    pub(super) settings: Arc<Settings>,
+    balancer: Arc<Balancer>,
+    access_log: Arc<AccessLog>,
+    certificates: Arc<Certificates>,
+    pid_file: Option<PidFile>,
+    inheritance: Option<Arc<Inheritance>>,
+    upgrade: Arc<Upgrade>,
+    /// Listeners that do not accept yet.
+    closed: Arc<AtomicUsize>,
+}
+
+impl Shared {
+    /// Reads keys, pages, restrictions and certificates; writes the pid file unless another process still serves.
+    pub(super) fn load(
+        settings: Settings,
+        followed: Option<Followed>,
+        sockets: &VecDeque<Socket>,
+        inheritance: Option<Arc<Inheritance>>,
+    ) -> Result<Self, StartError> {
+        let settings = Arc::new(settings);
+        let inherited = inheritance.as_ref().map(|i| i.affinity_key.as_slice());
+        let affinity_key = secret::affinity(settings.state_dir.as_deref(), inherited)?;
+        let balancer = Arc::new(Balancer::new(Arc::clone(&settings), affinity_key.clone())?);
+        restrictions::restore(&balancer)?;
+        follow::started(&balancer, followed);
+        let access_log = Arc::new(
+            AccessLog::start(&settings.access_log, Arc::clone(&balancer.statistics.access_log))
+                .map_err(StartError::AccessLog)?,
+        );
+        let certificates = Arc::new(Certificates::load(&settings)?);
+        certificates.note_expiry(&settings, &balancer.statistics);
+        let pid_file = settings.pid_file.as_deref().map(PidFile::new);
+        match &inheritance {
+            // The old process is the one to signal until this one serves.
+            Some(inheritance) => balancer.upgrade.inherited(inheritance.from),
+            None => pid_file.as_ref().map_or(Ok(()), PidFile::write)?,
+        }
+        let upgrade = Upgrade::new(Arc::clone(&balancer), affinity_key, pid_file.clone(), sockets);
+        let upgrade = Arc::new(upgrade.map_err(StartError::Upgrade)?);
+        let closed = Arc::default();
+        Ok(Self { settings, balancer, access_log, certificates, pid_file, inheritance, upgrade, closed })
+    }
+
+    /// Adds the services without listeners. Out: the supervisor, on which the listeners depend.
+    pub(super) fn add_background(&self, server: &mut Server, file: &Path, signals: Signals) -> ServiceHandle {
+        let registry = Arc::new(HealthRegistry::new());
+        registry.set_health_check(Box::new(Probes::new(&self.balancer)));
+        let discovery = Box::new(Servers::new(&self.balancer));
+        let backends = Backends::new_with_health_registry(discovery, Arc::clone(&registry));
+        let mut health = HealthCheckService::new(registry);
+        health.health_check_frequency = Some(PROBE_TICK);
+        health.parallel_health_check = true;
+
+        let supervisor = Supervisor::new(
+            Arc::clone(&self.balancer),
+            Arc::clone(&self.access_log),
+            Arc::clone(&self.certificates),
+            backends,
+            file.to_owned(),
+            signals,
+            Succession {
+                inheritance: self.inheritance.clone(),
+                upgrade: Arc::clone(&self.upgrade),
+                pid_file: self.pid_file.clone(),
+                closed: Arc::clone(&self.closed),
+            },
+        );
+        let supervisor = server.add_service(background_service("supervisor", supervisor));
+        server.add_service(background_service("probes", health));
+        server.add_service(background_service("deadlines", Deadlines));
+        supervisor
+    }
+
+    /// Adds the proxy, which listens on the first sockets, in the file's order.
+    pub(super) fn add_proxy(
+        &self,
+        server: &mut Server,
+        conf: &Arc<ServerConf>,
+        sockets: &mut VecDeque<Socket>,
+        logins: &Arc<LoginConnections>,
+        supervisor: &ServiceHandle,
+    ) -> Result<(), StartError> {
+        let mut doors = Vec::new();
+        let listeners = &self.settings.listeners;
+        for (listener, socket) in listeners.iter().zip(sockets.drain(..listeners.len())) {
+            let store = self.certificates.of_listener(listener.address);
+            let tls = listener.tls.as_ref().zip(store).map(|(tls, store)| tls::listener(tls, store));
+            doors.push(Door { socket, tls: tls.transpose()? });
+        }
+        let batch = Arc::new(Batch::new(&self.balancer.statistics.in_flight, conf.threads));
+        let (balancer, access_log) = (Arc::clone(&self.balancer), Arc::clone(&self.access_log));
+        // Sessions are those of browsers, as the ICM counted them.
+        let house = House {
+            statistics: Arc::clone(&balancer.statistics.clients),
+            sessions: Arc::clone(&balancer.statistics.inbound),
+            batch: Some(Arc::clone(&batch)),
+            logins: Arc::clone(logins),
+            access_log: Some(Arc::clone(&access_log)),
+        };
+        let app = Proxy::new(Arc::clone(&balancer), access_log, batch, Arc::clone(logins));
+        let app = http_proxy(conf, app);
+        let proxy = Accept::new("proxy", app, doors, balancer, house, ConnectionLimit::Configured);
+        let proxy = server.add_service(proxy.counted(&self.closed));
+        proxy.add_dependency(supervisor);
+        Ok(())
+    }
+
+    /// Adds the admin listener, which answers until the process ends.
+    pub(super) fn add_admin(
+        &self,
+        server: &mut Server,
+        socket: Socket,
+        logins: &Arc<LoginConnections>,
+        limit: ConnectionLimit,
+        supervisor: &ServiceHandle,
+    ) -> Result<(), StartError> {
+        let app = Admin::new(Arc::clone(&self.balancer), self.certificates.of_admin());
+        let service = self.internal("admin", HttpServer::new_app(app), socket, logins, limit)?;
+        let admin = server.add_service(UntilTheEnd(service, Arc::clone(&self.upgrade)));
+        self.after_takeover(&admin, supervisor);
+        Ok(())
+    }
+
+    /// Adds the listener for Domino's statistics publisher.
+    pub(super) fn add_statpub(
+        &self,
+        server: &mut Server,
+        socket: Socket,
+        logins: &Arc<LoginConnections>,
+        limit: ConnectionLimit,
+        supervisor: &ServiceHandle,
+    ) -> Result<(), StartError> {
+        let app = HttpServer::new_app(statpub::Receiver::new(Arc::clone(&self.balancer)));
+        let statpub = server.add_service(self.internal("statpub", app, socket, logins, limit)?);
+        self.after_takeover(&statpub, supervisor);
+        Ok(())
+    }
+
+    /// A listener for administrators and servers rather than for browsers.
+    fn internal<A>(
+        &self,
+        name: &'static str,
+        app: A,
+        socket: Socket,
+        logins: &Arc<LoginConnections>,
+        limit: ConnectionLimit,
+    ) -> Result<Accept<A>, StartError> {
+        let tls = self.certificates.of_admin().map(tls::internal).transpose()?;
+        let house = House {
+            statistics: Arc::clone(&self.balancer.statistics.clients),
+            sessions: Arc::default(),
+            batch: None,
+            logins: Arc::clone(logins),
+            access_log: None,
+        };
+        let balancer = Arc::clone(&self.balancer);
+        let service = Accept::new(name, app, vec![Door { socket, tls }], balancer, house, limit);
+        Ok(service.threads(1).counted(&self.closed))
+    }
+
+    /// Until this process serves, the old one answers.
+    fn after_takeover(&self, service: &ServiceHandle, supervisor: &ServiceHandle) {
+        if self.inheritance.is_some() {
+            service.add_dependency(supervisor);
+        }
+    }
+
+    pub(super) fn shutdown(&self) -> Shutdown {
+        let (balancer, access_log) = (Arc::clone(&self.balancer), Arc::clone(&self.access_log));
+        Shutdown::new(balancer, access_log, self.pid_file.clone(), Arc::clone(&self.upgrade))
+    }
+
+    /// Ends what Pingora does not: it returns here when its grace period ends before the last request.
+    pub(super) fn finish(self) {
+        self.access_log.flush();
+        if let Some(pid_file) = self.pid_file {
+            pid_file.remove();
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! Keeps what is known of the availability of a cluster's servers current.
+//!
+//! Every source that is polled has a task with an interval of its own, so a slow server delays no other. What is not
+//! renewed grows stale by a tick twice a second.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::{AbortHandle, JoinSet};
+use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until};
+
+use super::Balancer;
+use super::cluster::Cluster;
+use super::view::Entry;
+use crate::config::settings::{AvailabilitySource, Server};
+use crate::discovery::availability::{PollTarget, poll};
+use crate::domain::cluster::{ClusterServer, Port, load};
+use crate::util::clock;
+use crate::util::clock::jitter;
+
+const MIN_POLL_TIMEOUT: Duration = Duration::from_secs(1);
+const MAX_POLL_TIMEOUT: Duration = Duration::from_secs(5);
+const TICK_INTERVAL: Duration = Duration::from_millis(500);
+
+/// One source of one server, at the address that the server has now.
+#[derive(Clone, Debug)]
+struct PolledSource {
+    member: Arc<ClusterServer>,
+    server: Server,
+    address: SocketAddr,
+    /// Its place in the server's list of sources.
+    number: usize,
+}
+
+impl PartialEq for PolledSource {
+    fn eq(&self, other: &Self) -> bool {
+        // A server that left and joined again is another one, although it has the same name.
+        Arc::ptr_eq(&self.member, &other.member)
+            && self.number == other.number
+            && self.address == other.address
+            && self.server == other.server
+    }
+}
+
+/// Polls every source in a task of its own; each change of the view starts and ends tasks.
+pub(super) async fn poll_sources(balancer: Arc<Balancer>, cluster: Arc<Cluster>) {
+    // A reload aborts this task, which drops the set and so ends the tasks in it.
+    let mut tasks = JoinSet::new();
+    let mut running: Vec<(PolledSource, AbortHandle)> = Vec::new();
+    loop {
+        let wanted = polled_sources(&cluster);
+        running.retain(|(source, task)| {
+            let stays = wanted.contains(source);
+            if !stays {
+                task.abort();
+            }
+            stays
+        });
+        for source in wanted {
+            if !running.iter().any(|(known, _)| *known == source) {
+                let task = poll_source(Arc::clone(&balancer), Arc::clone(&cluster), source.clone());
+                running.push((source, tasks.spawn(task)));
+            }
+        }
+        // The set keeps an aborted task until it is joined.
+        while tasks.try_join_next().is_some() {}
+        cluster.view_changed.notified().await;
+    }
+}
+
+/// The sources that can be polled: `observed` and `statpub` report by themselves.
+fn polled_sources(cluster: &Cluster) -> Vec<PolledSource> {
+    let mut all = Vec::new();
+    for entry in &cluster.view.load().entries {
+        let Some(address) = entry.address(Port::Http).or_else(|| entry.address(Port::Https)) else {
+            continue;
+        };
+        for (number, source) in cluster.sources(&entry.server).iter().enumerate() {
+            if !matches!(source.source, AvailabilitySource::Observed | AvailabilitySource::Statpub) {
+                let (member, server) = (Arc::clone(&entry.member), entry.server.clone());
+                all.push(PolledSource { member, server, address, number });
+            }
+        }
+    }
+    all
+}
+
+async fn poll_source(balancer: Arc<Balancer>, cluster: Arc<Cluster>, polled: PolledSource) {
+    let PolledSource { member, server, address, number } = polled;
+    let name = &cluster.settings.name;
+    let Some(source) = cluster.sources(&server).get(number) else { return };
+    let timeout = source.interval.min(MAX_POLL_TIMEOUT).max(MIN_POLL_TIMEOUT);
+    let target = PollTarget { name: &server.name, hostname: &server.hostname, address, timeout };
+    let mut failure_level = log::Level::Warn;
+    loop {
+        let began = Instant::now();
+        match poll(&cluster.client, &source.source, &target).await {
+            Ok(report) => {
+                let change = member.report(number, &report, clock::now_ms());
+                balancer.record(name, &server.name, change);
+                failure_level = log::Level::Warn;
+            }
+            Err(error) => {
+                log::log!(target: "icm::availability", failure_level, "{name}: {}: {error}", server.name);
+                // A source that stays silent is reported once.
+                failure_level = log::Level::Debug;
+            }
+        }
+        sleep_until(began + jitter(source.interval)).await;
+    }
+}
+
+/// Lets stale reports lapse and renews the observed indexes.
+pub(super) async fn tick_servers(balancer: Arc<Balancer>, cluster: Arc<Cluster>) {
+    let mut interval = interval_at(Instant::now() + TICK_INTERVAL, TICK_INTERVAL);
+    interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        interval.tick().await;
+        let now_ms = clock::now_ms();
+        let view = cluster.view.load_full();
+        let peers = load::Peers::of(view.entries.iter().map(|entry| entry.member.as_ref()));
+        for entry in &view.entries {
+            let sources = cluster.sources(&entry.server);
+            let observed = sources.iter().find(|a| a.source == AvailabilitySource::Observed);
+            let (range, stale_ms) = observed
+                .or_else(|| sources.first())
+                .map_or((6, 180_000), |a| (a.range, clock::whole_ms(a.stale_after)));
+            let change = entry.member.tick(range, stale_ms, &peers, now_ms);
+            balancer.record(&cluster.settings.name, &entry.server.name, change);
+            fail_unresolved_ports(&balancer, &cluster, entry, now_ms);
+        }
+    }
+}
+
+/// A port whose host name does not resolve counts as one that does not answer.
+fn fail_unresolved_ports(balancer: &Balancer, cluster: &Cluster, entry: &Entry, now_ms: u64) {
+    for port in [Port::Http, Port::Https] {
+        if let Some(at) = entry.host_port(port)
+            && entry.address(port).is_none()
+            && at.literal().is_none()
+        {
+            let reason = format!("{} does not resolve", at.host);
+            balancer.probed(&cluster.settings.name, &entry.member, port, Err(&reason), now_ms);
+        }
+    }
+}

@@ -1,0 +1,291 @@
+//! The tasks that keep a cluster's state current: directory, addresses, availability (servers: `members`).
+//!
+//! No request waits for them. Read failures are logged; the last good data stays in use.
+
+use std::path::Path;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use tokio::task::AbortHandle;
+
+use super::cluster::Cluster;
+use super::directory::{Loaded, Origin};
+use super::{Balancer, Beginning, availability, low_priority, members, resolve};
+use crate::config::settings::{self, Cldbdir, Directory, Servers, UpstreamScheme};
+use crate::discovery::directory::refresh::{Refreshed, refresh};
+use crate::discovery::directory::{Reading, ReadingDigest, ServerAddress, cache, copy};
+use crate::domain::cluster::Port;
+use crate::domain::directory::Report;
+use crate::util::clock::{self, jitter};
+
+const RESOLVE_INTERVAL: Duration = Duration::from_secs(60);
+/// While a host name has no address, as before the name server is up.
+const RESOLVE_MISSING_INTERVAL: Duration = Duration::from_secs(5);
+/// How often the directory task looks for servers while there are none, as at a start.
+const NO_SERVERS_INTERVAL: Duration = Duration::from_millis(50);
+
+/// Whether both read the servers from the same view.
+#[must_use]
+pub fn same_members(new: &settings::Cluster, old: &settings::Cluster) -> bool {
+    matches!((&new.servers, &old.servers), (Servers::Names(new), Servers::Names(old))
+        if new.from == old.from && new.database == old.database && new.view == old.view)
+}
+
+/// Whether both read the directory from the same view.
+#[must_use]
+pub fn same_directory(new: &settings::Cluster, old: &settings::Cluster) -> bool {
+    matches!((&new.directory, &old.directory), (Directory::Cldbdir(new), Directory::Cldbdir(old))
+        if new.database == old.database && new.view == old.view)
+}
+
+/// What serves until the first reading: the data of the cluster that this one replaces, else the last good copies on
+/// disk. A new source has read nothing yet, so the data of the old one stays: no user may notice a reload.
+#[must_use]
+pub fn beginning(wanted: &settings::Cluster, before: Option<&Cluster>) -> Beginning {
+    let mut beginning = Beginning::default();
+    if let Servers::Names(view) = &wanted.servers {
+        let same = before.filter(|c| same_members(wanted, &c.settings));
+        beginning.servers = match same {
+            Some(cluster) => Some(cluster.servers()),
+            None => view.cache.as_deref().and_then(|path| cached_servers(&wanted.name, path)),
+        };
+    }
+    beginning.servers = beginning.servers.or_else(|| before.map(Cluster::servers));
+    if let Directory::Cldbdir(view) = &wanted.directory {
+        let same = before.filter(|c| same_directory(wanted, &c.settings));
+        beginning.directory = match same {
+            Some(cluster) => Some(Arc::clone(&cluster.view.load().directory)),
+            None => view.cache.as_deref().and_then(|path| cached_directory(&wanted.name, path)),
+        };
+    }
+    let of_before = || before.map(|c| Arc::clone(&c.view.load().directory));
+    beginning.directory = beginning.directory.or_else(of_before);
+    if let (Some(before), Some(directory)) = (before, &beginning.directory)
+        && !same_directory(wanted, &before.settings)
+    {
+        directory.judge_no_more();
+    }
+    beginning
+}
+
+fn cached_servers(cluster: &str, path: &Path) -> Option<Vec<settings::Server>> {
+    match cache::load_members(path) {
+        Ok(cached) => Some(cached.items),
+        Err(error) => {
+            if !error.is_absent() {
+                log::warn!(target: "icm::members", "{cluster}: {error}");
+            }
+            None
+        }
+    }
+}
+
+fn cached_directory(cluster: &str, path: &Path) -> Option<Arc<Loaded>> {
+    match copy::load(path) {
+        Ok(copy) => {
+            let origin = Origin::Cache(path.to_owned());
+            // A first reading that has lost much must not replace a good copy either.
+            let mut loaded =
+                Loaded::of(copy.index, Report::default(), origin, Vec::new()).judging_by(copy.digest);
+            loaded.at_unix_ms = copy.saved_at.duration_since(UNIX_EPOCH).map_or(0, clock::whole_ms);
+            Some(Arc::new(loaded))
+        }
+        Err(error) => {
+            if !error.is_absent() {
+                log::warn!(target: "icm::directory", "{cluster}: {error}");
+            }
+            None
+        }
+    }
+}
+
+/// Starts the tasks of a cluster, which run until they are aborted.
+#[must_use]
+pub fn start(balancer: &Arc<Balancer>, cluster: &Arc<Cluster>) -> Vec<AbortHandle> {
+    let mut tasks = Vec::new();
+    let mut spawn = |task: tokio::task::JoinHandle<()>| tasks.push(task.abort_handle());
+    match &cluster.settings.directory {
+        Directory::Cldbdir(view) => {
+            spawn(tokio::spawn(read_directory(Arc::clone(balancer), Arc::clone(cluster), view.clone())));
+        }
+        Directory::Static(_) | Directory::File { .. } => cluster.kept.directory_tried.store(true, Relaxed),
+    }
+    match &cluster.settings.servers {
+        Servers::Names(view) => {
+            spawn(tokio::spawn(members::read_members(
+                Arc::clone(balancer),
+                Arc::clone(cluster),
+                view.clone(),
+            )));
+        }
+        Servers::Static(_) => cluster.kept.members_tried.store(true, Relaxed),
+    }
+    spawn(tokio::spawn(renew_addresses(Arc::clone(balancer), Arc::clone(cluster))));
+    spawn(tokio::spawn(availability::poll_sources(Arc::clone(balancer), Arc::clone(cluster))));
+    spawn(tokio::spawn(availability::tick_servers(Arc::clone(balancer), Arc::clone(cluster))));
+    tasks
+}
+
+/// The servers that can be asked for a view, those whose port answers first.
+#[must_use]
+pub fn readable_servers(cluster: &Cluster) -> Vec<ServerAddress> {
+    let view = cluster.view.load();
+    let order = match cluster.settings.upstream_scheme {
+        UpstreamScheme::Http => [Port::Http, Port::Https],
+        // With `same` the encrypted port is preferred.
+        UpstreamScheme::Https | UpstreamScheme::Same => [Port::Https, Port::Http],
+    };
+    let mut servers: Vec<(bool, ServerAddress)> = view
+        .entries
+        .iter()
+        .filter_map(|entry| {
+            let (port, address) = order.into_iter().find_map(|p| Some((p, entry.address(p)?)))?;
+            let state = entry.member.snapshot();
+            let answers = match port {
+                Port::Http => state.http,
+                Port::Https => state.https,
+            };
+            Some((
+                !answers,
+                ServerAddress {
+                    name: entry.server.name.clone(),
+                    hostname: entry.server.hostname.clone(),
+                    address,
+                    https: port == Port::Https,
+                },
+            ))
+        })
+        .collect();
+    servers.sort_by_key(|(silent, _)| *silent);
+    servers.into_iter().map(|(_, server)| server).collect()
+}
+
+async fn read_directory(balancer: Arc<Balancer>, cluster: Arc<Cluster>, view: Cldbdir) {
+    // With `source: names` the servers are read first.
+    while cluster.view.load().entries.is_empty() {
+        tokio::time::sleep(NO_SERVERS_INTERVAL).await;
+    }
+    loop {
+        let can_wait = cluster.view.load().directory.is_large();
+        let reading = read_once(Arc::clone(&balancer), Arc::clone(&cluster), view.clone());
+        if let Err(error) = low_priority::read(can_wait, reading).await {
+            log::error!(target: "icm::directory", "{}: {error}", cluster.settings.name);
+        }
+        cluster.kept.directory_tried.store(true, Relaxed);
+        // Before the first success it is tried more often than it is renewed later.
+        let pause = if cluster.view.load().directory.is_loaded() {
+            view.refresh
+        } else {
+            view.refresh.min(Duration::from_secs(5))
+        };
+        tokio::select! {
+            () = tokio::time::sleep(jitter(pause)) => {}
+            () = cluster.kept.read_directory.notified() => {}
+        }
+    }
+}
+
+/// Reads the directory from a server and applies it; may block its thread.
+async fn read_once(balancer: Arc<Balancer>, cluster: Arc<Cluster>, view: Cldbdir) {
+    let name = &cluster.settings.name;
+    let servers = readable_servers(&cluster);
+    let before = Arc::clone(&cluster.view.load().directory);
+    let judge = before.digest();
+    let outcome = {
+        let mut holder = cluster.kept.holder.lock().await;
+        refresh(&cluster.client, &servers, &view, &cluster.kept.sessions, &mut holder, judge.as_ref()).await
+    };
+    match outcome {
+        Refreshed::Accepted { reading, digest } => {
+            // The first reading after a start from the copy is an event even when both are equal.
+            let changed = judge.as_ref().is_none_or(|s| s.fingerprint != digest.fingerprint)
+                || matches!(before.origin, Origin::Cache(_));
+            let from = reading.from.clone();
+            let count = reading.draft.len();
+            // A warning that every reading repeats is logged once.
+            for warning in reading.warnings.iter().filter(|w| !before.warnings.contains(w)) {
+                log::warn!(target: "icm::directory", "{name}: {from}: {warning}");
+            }
+            accept(&cluster, &view, *reading, digest);
+            set_trouble(&balancer, &cluster, "");
+            if changed {
+                balancer.events.note(
+                    log::Level::Info,
+                    "directory",
+                    Some(name),
+                    format!("directory read from {from}: {count} replicas"),
+                );
+            }
+        }
+        Refreshed::Held { reason, warnings } => {
+            for warning in warnings {
+                log::warn!(target: "icm::directory", "{name}: {warning}");
+            }
+            set_trouble(
+                &balancer,
+                &cluster,
+                &format!("a reading is held, the old directory serves on: {reason}"),
+            );
+        }
+        Refreshed::Failed(failure) => set_trouble(&balancer, &cluster, &failure.to_string()),
+    }
+}
+
+/// Indexes a reading, saves a copy on disk and swaps the directory; blocks its thread.
+fn accept(cluster: &Cluster, view: &Cldbdir, reading: Reading, digest: ReadingDigest) {
+    let name = &cluster.settings.name;
+    let known = cluster.view.load().unknown_servers().len();
+    let origin = Origin::Server(reading.from);
+    let loaded = Loaded::new(reading.draft, origin, reading.warnings).judging_by(digest.clone());
+    // The copy comes first: when the new directory is visible, its copy is on disk.
+    if let Some(path) = &view.cache
+        && let Err(error) = copy::save(path, SystemTime::now(), &loaded.index, &digest)
+    {
+        log::error!(target: "icm::directory", "{name}: {error}");
+    }
+    cluster.set_directory(Arc::new(loaded));
+    let now = cluster.view.load_full();
+    let unknown = now.unknown_servers();
+    if let Some(first) = unknown.first()
+        && unknown.len() != known
+    {
+        let count = unknown.len();
+        log::warn!(
+            target: "icm::directory",
+            "{name}: {count} servers of the directory are no members, the first is {first}"
+        );
+    }
+}
+
+/// Logs once that the directory cannot be read, and once that it can again (`text` empty).
+fn set_trouble(balancer: &Balancer, cluster: &Cluster, text: &str) {
+    let mut known = cluster.kept.directory_trouble.lock().unwrap_or_else(PoisonError::into_inner);
+    if *known == text {
+        return;
+    }
+    let name = Some(cluster.settings.name.as_str());
+    if text.is_empty() {
+        balancer.events.note(log::Level::Info, "directory", name, "directory can be read again".to_owned());
+    } else {
+        let text = format!("directory cannot be read: {text}");
+        balancer.events.note(log::Level::Error, "directory", name, text);
+    }
+    text.clone_into(&mut known);
+}
+
+async fn renew_addresses(balancer: Arc<Balancer>, cluster: Arc<Cluster>) {
+    loop {
+        let known = cluster.addresses();
+        let missing = resolve::names(&cluster.servers()).any(|at| !known.contains_key(at));
+        tokio::time::sleep(jitter(if missing { RESOLVE_MISSING_INTERVAL } else { RESOLVE_INTERVAL })).await;
+        let servers = cluster.servers();
+        if resolve::names(&servers).next().is_none() {
+            continue;
+        }
+        let addresses = resolve::later(&servers).await;
+        for (member, change) in cluster.set_addresses(addresses) {
+            balancer.events.transition(&cluster.settings.name, member.name(), &change);
+        }
+    }
+}
