@@ -39,9 +39,6 @@ pub struct ResponseContext<'a> {
 /// A browser withholds the cookie from some cross-site requests; the entries are then unknown and must not be
 /// overwritten. A login with such a request (SAML and OIDC post from the identity provider's site) gets a cookie of its
 /// own, which the next request with both cookies merges into the affinity cookie.
-///
-/// # Errors
-/// When Pingora refuses the cookie, whose alphabet is valid.
 pub fn write(
     head: &mut ResponseHeader,
     routed: &mut Routed,

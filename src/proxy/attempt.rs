@@ -12,7 +12,6 @@ use crate::util::descriptor::Descriptor;
 /// A request on its way to one server.
 #[derive(Debug)]
 pub struct Attempt {
-    /// The server.
     pub member: ServerId,
     /// Counts the request among those of the server until the attempt ends.
     pub in_flight: InFlight,
@@ -26,7 +25,6 @@ pub struct Attempt {
     pub holder: Option<ServerIx>,
     /// The server has the database under another path than the URL.
     pub replace_path: bool,
-    /// When it was chosen.
     pub started: Instant,
     /// The connection came from the pool.
     pub reused: bool,
@@ -40,7 +38,7 @@ pub struct Attempt {
     pub due: Option<Due>,
     /// The connection must not be reused: it may have begun to carry a login.
     pub close_at_end: bool,
-    /// The response's final head arrived.
+    /// The final head of the response arrived.
     pub answered: bool,
 }
 
@@ -53,7 +51,6 @@ impl Attempt {
     }
 
     /// The connection was shut down because the server missed a deadline.
-    #[must_use]
     pub fn is_overdue(&self) -> bool {
         self.connection.is_some_and(deadline::has_passed)
     }
@@ -90,7 +87,6 @@ pub enum AttemptFailure {
 
 impl AttemptFailure {
     /// The cause in the access log and in metrics.
-    #[must_use]
     pub fn word(self) -> &'static str {
         match self {
             Self::Connect => "connect",

@@ -22,7 +22,7 @@ use crate::upstream::tunnel;
 pub struct Ctx {
     /// When the head was read.
     pub started: Instant,
-    /// The client's address as logged and forwarded.
+    /// As logged and forwarded.
     pub client: Option<IpAddr>,
     /// Counts the request among all in progress.
     pub in_progress: Option<InProgress>,
@@ -80,8 +80,6 @@ pub struct FailoverState {
 }
 
 impl Ctx {
-    /// The state at the head of a request.
-    #[must_use]
     pub fn new() -> Self {
         Self {
             started: Instant::now(),
@@ -104,8 +102,6 @@ impl Ctx {
         }
     }
 
-    /// The cluster that took the request.
-    #[must_use]
     pub fn cluster(&self) -> Option<&Arc<Cluster>> {
         self.routed.as_ref().map(|routed| &routed.cluster).or(self.reply_cluster.as_ref())
     }

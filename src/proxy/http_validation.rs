@@ -17,9 +17,6 @@ const MAX_METHOD_BYTES: usize = 32;
 const MAX_CONNECTION_OPTIONS: usize = 8;
 
 /// Validates a head and removes what is not for a server. True where this proxy is the last hop of an OPTIONS.
-///
-/// # Errors
-/// The error page.
 pub(super) fn validate(head: &mut RequestHeader) -> Result<bool, Problem> {
     if head.method.as_str().len() > MAX_METHOD_BYTES {
         return Err(Problem::NotImplemented);
@@ -204,9 +201,6 @@ fn is_last_hop(head: &mut RequestHeader) -> Result<bool, Problem> {
 }
 
 /// Checks the size and the syntax of an HTTP/2 head. The gate has checked those of HTTP/1.
-///
-/// # Errors
-/// The error page.
 pub(super) fn check_http2(head: &RequestHeader, limits: &Limits) -> Result<(), Problem> {
     let headers = &head.headers;
     if head.raw_path().len() as u64 > limits.uri_bytes {

@@ -15,9 +15,6 @@ use crate::domain::url::{self, ServerCommand};
 const MAX_FORM_BYTES: usize = 16 * 1024;
 
 /// Takes the `RedirectTo` of a login form as a hint.
-///
-/// # Errors
-/// When the client's body cannot be read.
 pub(super) async fn read(session: &mut Session, routed: &mut Routed) -> Result<()> {
     if !is_needed(session, routed) {
         return Ok(());

@@ -2,13 +2,13 @@
 //! which server gets the request.
 
 mod affinity_cookie;
-pub mod attempt;
+mod attempt;
 mod attempt_result;
 mod authority;
 mod client_info;
 mod client_limits;
 mod counters;
-pub mod ctx;
+mod ctx;
 pub mod database_lookup;
 mod error_mapping;
 pub mod failover;

@@ -75,9 +75,6 @@ pub(super) fn read(cluster: &Cluster, view: &View, head: &RequestHeader) -> Requ
 
 /// Leaves one `Cookie` line with the cookies for this server: its own sessions under their own names, but neither those
 /// of other servers nor the affinity cookie.
-///
-/// # Errors
-/// When Pingora refuses the line, whose parts it has accepted before.
 pub(super) fn to_server(request: &mut RequestHeader, routed: &Routed, attempt: &Attempt) -> Result<()> {
     let line = {
         let lines: SmallVec<[&[u8]; 4]> =

@@ -25,9 +25,6 @@ const CONNECTOR_SECRET: &str = "X-ConnectorHeaders-Secret";
 /// hop-by-hop fields, which Pingora removes from the copy of each attempt.
 ///
 /// The client's head has spare capacity; an insertion into the copy of an attempt would move all fields.
-///
-/// # Errors
-/// When Pingora refuses a value, all of which were validated before.
 pub(super) fn of_client(request: &mut RequestHeader, routed: &Routed, client: ClientInfo) -> Result<bool> {
     let has_hop_by_hop = remove_untrusted(request);
     let scheme =
@@ -79,9 +76,6 @@ fn address(client: IpAddr) -> Option<HeaderValue> {
 }
 
 /// Adapts the copy of an attempt, after [`of_client`], to its server.
-///
-/// # Errors
-/// When Pingora refuses a value, all of which were validated before.
 pub(super) fn to_server(
     request: &mut RequestHeader,
     routed: &Routed,

@@ -22,9 +22,6 @@ const XSP_LOCATION: HeaderName = HeaderName::from_static("x-xsplocation");
 const REFRESH: HeaderName = header::REFRESH;
 
 /// Turns the server's head into the client's.
-///
-/// # Errors
-/// When Pingora refuses a value, which rewriting never makes.
 pub(super) fn to_client(
     head: &mut ResponseHeader,
     fields: &ResponseFields,
@@ -54,9 +51,6 @@ pub(super) fn to_client(
 
 /// Turns an interim head (1xx) into one for the client: it names no server and shares no session. The affinity cookie
 /// and HSTS come with the final head.
-///
-/// # Errors
-/// When Pingora refuses a value, which rewriting never makes.
 pub(super) fn interim(
     head: &mut ResponseHeader,
     fields: &ResponseFields,
