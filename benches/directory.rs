@@ -18,8 +18,10 @@ use std::time::Instant;
 use criterion::Criterion;
 use domino_icm::config;
 use domino_icm::domain::cluster::{Port, ServerName, ServerState};
-use domino_icm::domain::directory::{Draft, Entry, Found, Index, Lookup, Mark, ReplicaId};
-use domino_icm::domain::select::{self, Candidate, Outcome, Question};
+use domino_icm::domain::directory::{
+    DatabaseMatch, DirectoryBuilder, DirectoryEntry, DirectoryIndex, LookupResult, ReplicaId, ReplicaStatus,
+};
+use domino_icm::domain::select::{self, Candidate, SelectionInput, SelectionOutcome};
 use domino_icm::state::{Balancer, Loaded, Origin, View};
 use domino_icm::util::clock;
 use smallvec::SmallVec;
@@ -39,19 +41,19 @@ fn replica_id(number: u64) -> ReplicaId {
     ReplicaId(catalogue::replica_id(number))
 }
 
-fn entries(databases: u64) -> impl Iterator<Item = Entry> {
+fn entries(databases: u64) -> impl Iterator<Item = DirectoryEntry> {
     let servers: Vec<ServerName> =
         catalogue::SERVERS.iter().filter_map(|name| ServerName::parse(name).ok()).collect();
     (0..databases)
         .flat_map(|number| (0..catalogue::REPLICAS).map(move |replica| (number, replica)))
         .filter_map(move |(number, replica)| {
             let (server, path) = catalogue::replica(number, replica, catalogue::ORIGINAL);
-            Some(Entry {
+            Some(DirectoryEntry {
                 path,
                 server: servers.get(server)?.clone(),
                 replica_id: replica_id(number),
                 title: catalogue::title(number),
-                mark: Mark::InService,
+                status: ReplicaStatus::InService,
             })
         })
 }
@@ -64,15 +66,15 @@ fn scattered(databases: u64) -> impl Iterator<Item = u64> {
 fn main() -> Result<(), Failure> {
     let mut criterion = Criterion::default().configure_from_args();
     for (databases, size) in SIZES {
-        let prepared: Vec<Entry> = entries(databases).collect();
+        let prepared: Vec<DirectoryEntry> = entries(databases).collect();
         let started = Instant::now();
-        let index = Index::build(prepared).0;
+        let index = DirectoryIndex::build(prepared).0;
         println!(
             "directory/{size}: built in {:.1} ms, {} octets, {:.1} a replica, {:.1} a database",
             started.elapsed().as_secs_f64() * 1e3,
-            index.bytes(),
-            index.bytes() as f64 / index.replica_count() as f64,
-            index.bytes() as f64 / index.len() as f64,
+            index.memory_size(),
+            index.memory_size() as f64 / index.replica_count() as f64,
+            index.memory_size() as f64 / index.len() as f64,
         );
         lookups(&mut criterion, &index, databases, size);
         drop(index);
@@ -83,7 +85,7 @@ fn main() -> Result<(), Failure> {
     Ok(())
 }
 
-fn lookups(criterion: &mut Criterion, index: &Index, databases: u64, size: &str) {
+fn lookups(criterion: &mut Criterion, index: &DirectoryIndex, databases: u64, size: &str) {
     let plain: Vec<String> = scattered(databases).map(|n| path(n).replace('\\', "/")).collect();
     let encoded: Vec<String> = plain.iter().map(|p| p.replace('/', "%5C").to_lowercase()).collect();
     let ids: Vec<ReplicaId> = scattered(databases).map(replica_id).collect();
@@ -92,7 +94,7 @@ fn lookups(criterion: &mut Criterion, index: &Index, databases: u64, size: &str)
     for (what, paths) in [("path", &plain), ("encoded path", &encoded), ("unknown path", &unknown)] {
         let counted = allocation_counter::measure(|| {
             for path in paths {
-                black_box(index.by_path(path.as_bytes()));
+                black_box(index.find_by_url_path(path.as_bytes()));
             }
         });
         println!(
@@ -102,12 +104,12 @@ fn lookups(criterion: &mut Criterion, index: &Index, databases: u64, size: &str)
         );
         let mut next = paths.iter().cycle();
         criterion.bench_function(&format!("directory/{size}/by {what}"), |bencher| {
-            bencher.iter(|| next.next().map(|path| index.by_path(black_box(path.as_bytes()))));
+            bencher.iter(|| next.next().map(|path| index.find_by_url_path(black_box(path.as_bytes()))));
         });
     }
     let mut next = ids.iter().cycle();
     criterion.bench_function(&format!("directory/{size}/by replica id"), |bencher| {
-        bencher.iter(|| next.next().map(|id| index.by_replica_id(black_box(*id))));
+        bencher.iter(|| next.next().map(|id| index.find_by_replica_id(black_box(*id))));
     });
 }
 
@@ -124,10 +126,10 @@ fn cluster(databases: u64) -> Result<Balancer, Failure> {
     }
     let settings = config::load_text(Path::new("bench.yaml"), &text).map_err(|e| e.to_string())?.settings;
     let balancer = Balancer::new(Arc::new(settings), b"only for this bench".to_vec())?;
-    let mut draft = Draft::default();
-    entries(databases).for_each(|entry| draft.add(&entry));
+    let mut builder = DirectoryBuilder::default();
+    entries(databases).for_each(|entry| builder.add(&entry));
     let cluster = Arc::clone(balancer.snapshot().clusters.first().ok_or("no cluster")?);
-    cluster.set_directory(Arc::new(Loaded::new(draft, Origin::Configuration, Vec::new())));
+    cluster.set_directory(Arc::new(Loaded::new(builder, Origin::Configuration, Vec::new())));
     for (_, view, ix, port) in balancer.snapshot().ports() {
         let Some(entry) = view.entries.get(ix) else { continue };
         while entry.member.state() == ServerState::Unreachable {
@@ -138,11 +140,17 @@ fn cluster(databases: u64) -> Result<Balancer, Failure> {
 }
 
 /// From the database part of a URL to the server for somebody new.
-fn decide(view: &View, rules: &select::Settings, path: &str, seed: u64) -> Option<Outcome> {
-    let Lookup::One(found) = view.directory.index.by_path(black_box(path.as_bytes())) else { return None };
+fn decide(view: &View, rules: &select::SelectionPolicy, path: &str, seed: u64) -> Option<SelectionOutcome> {
+    let LookupResult::Unique(found) = view.directory.index.find_by_url_path(black_box(path.as_bytes()))
+    else {
+        return None;
+    };
     let mut candidates: SmallVec<[Candidate; 8]> = SmallVec::new();
-    view.candidates(Some(&Found { path: found.path, ..found }), &mut candidates);
-    Some(select::decide(&Question::of_newcomer(&candidates, Port::Http, 100_000, seed), rules).outcome)
+    view.candidates(Some(&DatabaseMatch { path: found.path, ..found }), &mut candidates);
+    Some(
+        select::decide(&SelectionInput::without_affinity(&candidates, Port::Http, 100_000, seed), rules)
+            .outcome,
+    )
 }
 
 fn decisions(criterion: &mut Criterion, databases: u64, size: &str) -> Result<(), Failure> {
@@ -153,7 +161,10 @@ fn decisions(criterion: &mut Criterion, databases: u64, size: &str) -> Result<()
     let paths: Vec<String> = scattered(databases).map(|n| path(n).replace('\\', "/")).collect();
     let counted = allocation_counter::measure(|| {
         for path in &paths {
-            assert!(matches!(decide(&view, &cluster.rules, path, 1), Some(Outcome::Serve(..))), "{path}");
+            assert!(
+                matches!(decide(&view, &cluster.rules, path, 1), Some(SelectionOutcome::Serve(..))),
+                "{path}"
+            );
         }
     });
     println!(
@@ -170,11 +181,15 @@ fn decisions(criterion: &mut Criterion, databases: u64, size: &str) -> Result<()
 
 fn build(criterion: &mut Criterion) {
     for (databases, size) in SIZES.into_iter().take(2) {
-        let prepared: Vec<Entry> = entries(databases).collect();
+        let prepared: Vec<DirectoryEntry> = entries(databases).collect();
         let mut group = criterion.benchmark_group("directory");
         group.sample_size(10);
         group.bench_function(format!("{size}/build"), |bencher| {
-            bencher.iter_batched(|| prepared.clone(), Index::build, criterion::BatchSize::LargeInput);
+            bencher.iter_batched(
+                || prepared.clone(),
+                DirectoryIndex::build,
+                criterion::BatchSize::LargeInput,
+            );
         });
         group.finish();
     }

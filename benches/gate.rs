@@ -3,7 +3,7 @@
 //! `cargo bench --features bench --bench gate`. The allocations are printed first.
 
 use criterion::{Criterion, Throughput};
-use domino_icm::edge::gate::{Gate, Limits, Verdict};
+use domino_icm::edge::gate::{Gate, GateVerdict, HeadLimits};
 use std::hint::black_box;
 
 /// A browser's request, a login form, and the same in chunks.
@@ -36,18 +36,18 @@ const REQUESTS: [(&str, &[u8]); 3] = [
 ];
 
 /// Sends a request through a gate; how many octets passed.
-fn pass(mut octets: &[u8], limits: &Limits) -> usize {
+fn pass(mut bytes: &[u8], limits: &HeadLimits) -> usize {
     let mut gate = Gate::new();
     let mut passed = 0;
-    while let Verdict::Pass(length) = gate.look(octets, limits) {
+    while let GateVerdict::Pass(length) = gate.inspect(bytes, limits) {
         passed += length;
-        octets = octets.get(length..).unwrap_or_default();
+        bytes = bytes.get(length..).unwrap_or_default();
     }
     passed
 }
 
 fn main() {
-    let limits = Limits { header_count: 100, header_bytes: 64 << 10, uri_bytes: 8 << 10 };
+    let limits = HeadLimits { header_count: 100, header_bytes: 64 << 10, uri_bytes: 8 << 10 };
     for (what, request) in REQUESTS {
         let counted = allocation_counter::measure(|| {
             assert_eq!(pass(black_box(request), &limits), request.len(), "{what} passes whole");

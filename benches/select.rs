@@ -10,10 +10,12 @@ use std::sync::Arc;
 
 use criterion::Criterion;
 use domino_icm::config;
-use domino_icm::domain::affinity::{Entries, Entry};
+use domino_icm::domain::affinity::{AffinityEntries, AffinityEntry};
 use domino_icm::domain::cluster::{Port, ServerSnapshot, ServerState};
-use domino_icm::domain::directory::Mark;
-use domino_icm::domain::select::{Candidate, Outcome, Question, ServerId, Settings, decide};
+use domino_icm::domain::directory::ReplicaStatus;
+use domino_icm::domain::select::{
+    Candidate, SelectionInput, SelectionOutcome, SelectionPolicy, ServerId, decide,
+};
 use domino_icm::proxy::database_lookup;
 use domino_icm::proxy::failover;
 use domino_icm::proxy::route::{self, TargetUri};
@@ -23,12 +25,12 @@ use domino_icm::util::clock;
 use pingora_http::RequestHeader;
 
 const SERVERS: [ServerId; 3] = [2, 6, 32];
-const SETTINGS: Settings = Settings {
+const SETTINGS: SelectionPolicy = SelectionPolicy {
     drain_timeout_ms: 1_800_000,
     slow_start_ms: 30_000,
     max_in_flight: 0,
     try_unreachable: false,
-    range: 6,
+    transinfo_range: 6,
 };
 
 type Failure = Box<dyn std::error::Error>;
@@ -71,7 +73,7 @@ fn idle(member: ServerId) -> Candidate {
         returned_at_ms: None,
         failing: 0.0,
     };
-    Candidate { member, mark: Mark::InService, view }
+    Candidate { server: member, status: ReplicaStatus::InService, snapshot: view }
 }
 
 fn decisions(criterion: &mut Criterion, servers: ServerId) {
@@ -79,12 +81,12 @@ fn decisions(criterion: &mut Criterion, servers: ServerId) {
     let mut in_flight = all_idle.clone();
     for candidate in &mut in_flight {
         // Different on each, so that every index is corrected, and some fall out of the band.
-        candidate.view.in_flight = 3 + u32::from(candidate.member) * 5 % 17;
-        candidate.view.in_flight_then = 2.0;
+        candidate.snapshot.in_flight = 3 + u32::from(candidate.server) * 5 % 17;
+        candidate.snapshot.in_flight_then = 2.0;
     }
     let mut busy = in_flight.clone();
     for candidate in &mut busy {
-        candidate.view.busy = candidate.member % 2 == 0;
+        candidate.snapshot.busy = candidate.server % 2 == 0;
     }
     let last = servers.checked_sub(1);
     for (what, candidates, entry) in [
@@ -96,7 +98,7 @@ fn decisions(criterion: &mut Criterion, servers: ServerId) {
         let mut seed = 0_u64;
         measure(criterion, &format!("decide/{servers} servers, {what}"), || {
             seed = seed.wrapping_add(1);
-            let question = Question {
+            let input = SelectionInput {
                 candidates: black_box(candidates),
                 port: Port::Http,
                 entry,
@@ -108,7 +110,7 @@ fn decisions(criterion: &mut Criterion, servers: ServerId) {
                 now_ms: 100_000,
                 seed,
             };
-            decide(&question, &SETTINGS)
+            decide(&input, &SETTINGS)
         });
     }
 }
@@ -161,12 +163,17 @@ fn cookie(snapshot: &Arc<Snapshot>, target: &str) -> Result<String, Failure> {
     let server = view.entries.last().ok_or("no server")?.tag();
     let database = database_lookup::tag_of_target(cluster, &view, target.as_bytes()).ok_or("no database")?;
     let now = u32::try_from(clock::unix_secs())?;
-    let entries = Entries::new([Entry { server, database, time: now }].into_iter(), now, 1_800);
+    let entries =
+        AffinityEntries::new([AffinityEntry { server, database, time: now }].into_iter(), now, 1_800);
     cluster.keys.encode(&entries).ok_or_else(|| "no cookie".into())
 }
 
 /// What the proxy does with a head until it has a server: route it, then decide.
-fn chosen(snapshot: &Arc<Snapshot>, head: &RequestHeader, target: &str) -> Option<(Box<Routed>, Outcome)> {
+fn chosen(
+    snapshot: &Arc<Snapshot>,
+    head: &RequestHeader,
+    target: &str,
+) -> Option<(Box<Routed>, SelectionOutcome)> {
     let uri = TargetUri { authority: "www.acme.example", target: black_box(target.as_bytes()), tls: false };
     let Ok(routed) = route::route(snapshot, black_box(head), uri) else { return None };
     let outcome = failover::decide(&routed, &[]).outcome;
@@ -185,7 +192,8 @@ fn requests(criterion: &mut Criterion, servers: ServerId) -> Result<(), Failure>
         let cookie = if with_cookie { Some(cookie(&snapshot, target)?) } else { None };
         let head = head(target, cookie)?;
         match chosen(&snapshot, &head, target) {
-            Some((routed, Outcome::Serve(..))) if routed.affinity.entry.is_some() == with_cookie => {}
+            Some((routed, SelectionOutcome::Serve(..))) if routed.affinity.entry.is_some() == with_cookie => {
+            }
             other => return Err(format!("{what}: not what is to be measured: {other:?}").into()),
         }
         measure(criterion, &format!("request/{servers} servers, {what}"), || {

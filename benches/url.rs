@@ -3,7 +3,7 @@
 //! `cargo bench --features bench --bench url`. The allocations are printed first, once for every target.
 
 use criterion::{Criterion, Throughput};
-use domino_icm::domain::url::{CommandTable, parse};
+use domino_icm::domain::url::{UnsafeCommands, parse};
 use std::hint::black_box;
 
 /// Targets as browsers send them, from the plainest to the most roundabout.
@@ -19,7 +19,7 @@ const TARGETS: [(&str, &[u8]); 8] = [
 ];
 
 fn main() {
-    let table = CommandTable::default();
+    let table = UnsafeCommands::default();
     for (what, target) in TARGETS {
         let counted = allocation_counter::measure(|| {
             black_box(table.classify(&parse(black_box(target))));

@@ -6,8 +6,10 @@
 
 use domino_icm::config::settings::{self, LogFormat, LogTarget};
 use domino_icm::domain::cluster::ServerName;
-use domino_icm::domain::directory::{Draft, Entry, Found, Index, Lookup, Mark, ReplicaId};
-use domino_icm::domain::url::{Class, CommandTable, Hazard, parse, path_and_query_of_absolute};
+use domino_icm::domain::directory::{
+    DatabaseMatch, DirectoryBuilder, DirectoryEntry, DirectoryIndex, LookupResult, ReplicaId, ReplicaStatus,
+};
+use domino_icm::domain::url::{Hazard, RequestSafety, UnsafeCommands, parse, split_absolute_url};
 use domino_icm::state::{Loaded, Origin};
 use domino_icm::telemetry::access_log::AccessLog;
 use domino_icm::telemetry::access_log::record::{LoggedServer, Record};
@@ -19,18 +21,18 @@ fn allocations(work: impl FnOnce()) -> u64 {
     allocation_counter::measure(work).count_total
 }
 
-fn entry(server: &str, path: &str, id: u64) -> Entry {
-    Entry {
+fn entry(server: &str, path: &str, id: u64) -> DirectoryEntry {
+    DirectoryEntry {
         path: path.to_owned(),
         server: ServerName::parse(server).unwrap(),
         replica_id: ReplicaId(id),
         title: "Leads".to_owned(),
-        mark: Mark::InService,
+        status: ReplicaStatus::InService,
     }
 }
 
-fn index() -> Index {
-    Index::build([
+fn index() -> DirectoryIndex {
+    DirectoryIndex::build([
         entry("Web1/Acme", "sales\\leads.nsf", 1),
         entry("Web2/Acme", "apps\\leads.nsf", 1),
         entry("Web1/Acme", "Verkauf\\MÜLLER.nsf", 2),
@@ -47,7 +49,7 @@ fn the_counter_counts() {
 
 #[test]
 fn parsing_and_classifying_a_target_allocates_nothing() {
-    let table = CommandTable::default();
+    let table = UnsafeCommands::default();
     for target in [
         &b"/"[..],
         b"/icons/actn010.gif",
@@ -69,7 +71,7 @@ fn parsing_and_classifying_a_target_allocates_nothing() {
     }
     // The work was not optimised away: it still says what it should.
     let last = parse(b"/%2e%2e/x.nsf%3FOpenAgent");
-    assert_eq!((last.hazard, table.classify(&last)), (Some(Hazard::DotSegment), Class::Acting));
+    assert_eq!((last.hazard, table.classify(&last)), (Some(Hazard::DotSegment), RequestSafety::Unsafe));
 }
 
 #[test]
@@ -78,8 +80,7 @@ fn a_plain_argument_and_a_referer_are_borrowed() {
         allocations(|| {
             let target = parse(b"/names.nsf?Login&RedirectTo=/sales/leads.nsf");
             assert_eq!(target.argument(b"redirectto").as_deref(), Some(&b"/sales/leads.nsf"[..]));
-            let referer =
-                path_and_query_of_absolute(b"https://www.acme.example/sales/leads.nsf?OpenDatabase");
+            let referer = split_absolute_url(b"https://www.acme.example/sales/leads.nsf?OpenDatabase");
             assert!(referer.is_some());
         }),
         0
@@ -87,7 +88,7 @@ fn a_plain_argument_and_a_referer_are_borrowed() {
 }
 
 #[test]
-fn lookups_and_holders_allocate_nothing_up_to_256_octets() {
+fn lookups_and_holders_allocate_nothing_up_to_256_bytes() {
     let index = index();
     let longest = "x".repeat(256);
     for (raw, holders) in [
@@ -99,21 +100,23 @@ fn lookups_and_holders_allocate_nothing_up_to_256_octets() {
     ] {
         let mut seen = 0;
         let counted = allocations(|| {
-            if let Lookup::One(found) = index.by_path(black_box(raw.as_bytes())) {
-                seen = index.holders(&found).count();
+            if let LookupResult::Unique(found) = index.find_by_url_path(black_box(raw.as_bytes())) {
+                seen = index.replicas_by_server(&found).count();
             }
         });
         assert_eq!((counted, seen), (0, holders), "{raw}");
     }
     let by_id = allocations(|| {
-        let database = index.by_replica_id(ReplicaId(1)).unwrap();
-        assert_eq!(index.holders(&Found { database, path: None }).count(), 2);
+        let database = index.find_by_replica_id(ReplicaId(1)).unwrap();
+        assert_eq!(index.replicas_by_server(&DatabaseMatch { database, path: None }).count(), 2);
         assert_eq!(index.database(database).replicas().count(), 2);
     });
     assert_eq!(by_id, 0);
     let ambiguous = allocations(|| {
-        let Lookup::Ambiguous(ix) = index.by_path(b"news.nsf") else { panic!("not ambiguous") };
-        assert_eq!(index.ambiguous(ix).count(), 2);
+        let LookupResult::Ambiguous(ix) = index.find_by_url_path(b"news.nsf") else {
+            panic!("not ambiguous")
+        };
+        assert_eq!(index.ambiguous_databases(ix).count(), 2);
     });
     assert_eq!(ambiguous, 0);
 }
@@ -121,10 +124,10 @@ fn lookups_and_holders_allocate_nothing_up_to_256_octets() {
 #[test]
 fn a_longer_path_spills_to_the_heap_and_is_still_found() {
     let long = format!("{}.nsf", "x".repeat(300));
-    let index = Index::build([entry("Web1/Acme", &long, 9)]).0;
-    let mut found = Lookup::Unknown;
-    assert!(allocations(|| found = index.by_path(long.to_uppercase().as_bytes())) > 0);
-    assert!(matches!(found, Lookup::One(_)));
+    let index = DirectoryIndex::build([entry("Web1/Acme", &long, 9)]).0;
+    let mut found = LookupResult::Unknown;
+    assert!(allocations(|| found = index.find_by_url_path(long.to_uppercase().as_bytes())) > 0);
+    assert!(matches!(found, LookupResult::Unique(_)));
 }
 
 #[test]
@@ -171,15 +174,15 @@ fn counting_a_request_allocates_nothing() {
 
 #[test]
 fn the_last_user_of_a_large_directory_does_not_free_it() {
-    let mut draft = Draft::default();
+    let mut builder = DirectoryBuilder::default();
     for n in 0..20_000 {
-        draft.add(&entry("Web1/Acme", &format!("mail\\User{n:05}.nsf"), n));
+        builder.add(&entry("Web1/Acme", &format!("mail\\User{n:05}.nsf"), n));
     }
-    let loaded = Loaded::new(draft, Origin::Configuration, Vec::new());
-    let octets = i64::try_from(loaded.index.bytes()).unwrap();
-    assert!(octets > 1 << 20, "large enough to matter: {octets}");
+    let loaded = Loaded::new(builder, Origin::Configuration, Vec::new());
+    let bytes = i64::try_from(loaded.index.memory_size()).unwrap();
+    assert!(bytes > 1 << 20, "large enough to matter: {bytes}");
     // The thread that it goes to is there.
     domino_icm::state::low_priority::discard(());
     let here = allocation_counter::measure(|| drop(loaded));
-    assert!(here.bytes_current > -octets / 10, "{} of {octets} octets were freed here", -here.bytes_current);
+    assert!(here.bytes_current > -bytes / 10, "{} of {bytes} octets were freed here", -here.bytes_current);
 }

@@ -12,8 +12,10 @@ use domino_icm::domain::cluster::load;
 use domino_icm::domain::cluster::{
     AvailabilityReport, ClusterServer, HealthSettings, InFlight, Port, ReportSource, ServerHealth, ServerName,
 };
-use domino_icm::domain::directory::Mark;
-use domino_icm::domain::select::{Candidate, Outcome, Question, ServerId, Settings, decide};
+use domino_icm::domain::directory::ReplicaStatus;
+use domino_icm::domain::select::{
+    Candidate, SelectionInput, SelectionOutcome, SelectionPolicy, ServerId, decide,
+};
 
 use super::server::Server;
 
@@ -88,7 +90,7 @@ fn ms(seconds: f64) -> u64 {
 struct Icm {
     members: Vec<Arc<ClusterServer>>,
     open: Vec<Vec<InFlight>>,
-    settings: Settings,
+    settings: SelectionPolicy,
 }
 
 impl Icm {
@@ -121,12 +123,12 @@ impl Icm {
         Self {
             members: (0..servers).map(member).collect(),
             open: (0..servers).map(|_| Vec::new()).collect(),
-            settings: Settings {
+            settings: SelectionPolicy {
                 drain_timeout_ms: 1_800_000,
                 slow_start_ms: 30_000,
                 max_in_flight: 0,
                 try_unreachable: false,
-                range: 6,
+                transinfo_range: 6,
             },
         }
     }
@@ -138,13 +140,19 @@ impl Rule for Icm {
             .members
             .iter()
             .enumerate()
-            .map(|(n, m)| Candidate { member: n as ServerId, mark: Mark::InService, view: m.snapshot() })
+            .map(|(n, m)| Candidate {
+                server: n as ServerId,
+                status: ReplicaStatus::InService,
+                snapshot: m.snapshot(),
+            })
             .collect();
-        let question = Question {
+        let input = SelectionInput {
             entry: choice.entry.map(|e| e as ServerId),
-            ..Question::of_newcomer(&candidates, Port::Http, ms(choice.now), random.u64(..))
+            ..SelectionInput::without_affinity(&candidates, Port::Http, ms(choice.now), random.u64(..))
         };
-        let Outcome::Serve(server, _) = decide(&question, &self.settings).outcome else { panic!("nobody") };
+        let SelectionOutcome::Serve(server, _) = decide(&input, &self.settings).outcome else {
+            panic!("nobody")
+        };
         let server = usize::from(server);
         self.open[server].push(self.members[server].begin(0).expect("no cap"));
         server
@@ -162,7 +170,7 @@ impl Rule for Icm {
     fn tick(&mut self, now: f64) {
         let peers = load::Peers::of(self.members.iter().map(Arc::as_ref));
         for member in &self.members {
-            let _ = member.tick(self.settings.range, 180_000, &peers, ms(now));
+            let _ = member.tick(self.settings.transinfo_range, 180_000, &peers, ms(now));
         }
     }
     fn reachable(&mut self, server: usize, up: bool, now: f64) {

@@ -10,9 +10,9 @@ use smallvec::SmallVec;
 use super::Call;
 use super::reply::Reply;
 use crate::domain::cluster::Port;
-use crate::domain::directory::index::Database;
-use crate::domain::directory::{DatabaseIx, Found, Index, Lookup, ReplicaId};
-use crate::domain::select::{self, Candidate, Outcome, Question, Verdict};
+use crate::domain::directory::index::IndexedDatabase;
+use crate::domain::directory::{DatabaseId, DatabaseMatch, DirectoryIndex, LookupResult, ReplicaId};
+use crate::domain::select::{self, Candidate, CandidateVerdict, SelectionInput, SelectionOutcome};
 use crate::state::{Cluster, View};
 use crate::util::clock;
 
@@ -48,8 +48,8 @@ fn search(call: &Call) -> Result<Reply, Reply> {
     if let (true, Some(name)) = (clusters.is_empty(), &wanted) {
         return Err(Reply::bad_query(format!("there is no cluster `{name}`; /status lists them")));
     }
-    let question = call.argument("q").unwrap_or_default();
-    let needle = Needle::new(&question);
+    let query = call.argument("q").unwrap_or_default();
+    let needle = Needle::new(&query);
     let total: usize = clusters.iter().map(|(_, view)| view.directory.index.len()).sum();
     let mut hits = Vec::new();
     if from == 0 {
@@ -72,15 +72,15 @@ fn search(call: &Call) -> Result<Reply, Reply> {
                 break 'scan;
             }
             at += 1;
-            if !exact.contains(&database.ix()) && needle.is_in(index, &database) {
-                hits.push(shown(cluster, view, database.ix(), tls));
+            if !exact.contains(&database.id()) && needle.is_in(index, &database) {
+                hits.push(shown(cluster, view, database.id(), tls));
             }
         }
         first += index.len();
     }
     let next = (at < total).then_some(at + 1);
     Ok(Reply::json(&json!({
-        "q": question,
+        "q": query,
         "scheme": if tls { "https" } else { "http" },
         "databases": hits,
         "total": total,
@@ -101,12 +101,12 @@ struct Needle {
 }
 
 impl Needle {
-    fn new(question: &str) -> Self {
-        let text = question.trim().to_lowercase();
+    fn new(query: &str) -> Self {
+        let text = query.trim().to_lowercase();
         let path = text.replace('\\', "/");
         let path = path.trim_start_matches('/').to_owned();
         let bare = text.strip_prefix("__").unwrap_or(&text).trim_end_matches(".nsf").replacen(':', "", 1);
-        let is_hex = (4..=16).contains(&bare.len()) && bare.bytes().all(|octet| octet.is_ascii_hexdigit());
+        let is_hex = (4..=16).contains(&bare.len()) && bare.bytes().all(|byte| byte.is_ascii_hexdigit());
         Self {
             replica_id: ReplicaId::parse(&bare).ok(),
             digits: is_hex.then(|| bare.to_ascii_uppercase()),
@@ -116,20 +116,22 @@ impl Needle {
     }
 
     /// What an index finds without a search.
-    fn exactly(&self, index: &Index) -> SmallVec<[DatabaseIx; 4]> {
+    fn exactly(&self, index: &DirectoryIndex) -> SmallVec<[DatabaseId; 4]> {
         if let Some(id) = self.replica_id {
-            return index.by_replica_id(id).into_iter().collect();
+            return index.find_by_replica_id(id).into_iter().collect();
         }
-        match index.by_plain_path(&self.path) {
+        match index.find_by_plain_path(&self.path) {
             _ if self.path.is_empty() => SmallVec::new(),
-            Lookup::Unknown => SmallVec::new(),
-            Lookup::One(found) => SmallVec::from_slice(&[found.database]),
-            Lookup::Ambiguous(path) => index.ambiguous(path).map(|found| found.database).collect(),
+            LookupResult::Unknown => SmallVec::new(),
+            LookupResult::Unique(found) => SmallVec::from_slice(&[found.database]),
+            LookupResult::Ambiguous(path) => {
+                index.ambiguous_databases(path).map(|found| found.database).collect()
+            }
         }
     }
 
-    fn is_in(&self, index: &Index, database: &Database<'_>) -> bool {
-        let in_path = || database.replicas().any(|r| index.folded_path(r.path_ix).contains(&self.path));
+    fn is_in(&self, index: &DirectoryIndex, database: &IndexedDatabase<'_>) -> bool {
+        let in_path = || database.replicas().any(|r| index.folded_path(r.path_id).contains(&self.path));
         let in_title = || contains_folded(database.title(), &self.text);
         let in_id =
             || self.digits.as_ref().is_some_and(|d| database.replica_id().to_string().contains(d.as_str()));
@@ -148,24 +150,25 @@ fn contains_folded(text: &str, needle: &str) -> bool {
 }
 
 /// One database with its replicas, and who would serve somebody new.
-fn shown(cluster: &Cluster, view: &View, database: DatabaseIx, tls: bool) -> Value {
+fn shown(cluster: &Cluster, view: &View, database: DatabaseId, tls: bool) -> Value {
     let index = &view.directory.index;
-    let found = Found { database, path: None };
+    let found = DatabaseMatch { database, path: None };
     let database = index.database(database);
     let mut candidates: SmallVec<[Candidate; 8]> = SmallVec::new();
     view.candidates(Some(&found), &mut candidates);
-    let question = Question::of_newcomer(&candidates, cluster.settings.port_for(tls), clock::now_ms(), 0);
-    let decision = select::decide(&question, &cluster.rules);
+    let input =
+        SelectionInput::without_affinity(&candidates, cluster.settings.port_for(tls), clock::now_ms(), 0);
+    let decision = select::decide(&input, &cluster.rules);
     let replicas: Vec<Value> = database
         .replicas()
         .map(|replica| {
             let member = view.member_of(replica.server);
-            let name = index.servers().get(replica.server.index()).map(|name| name.abbreviated());
+            let name = index.servers().get(replica.server.as_usize()).map(|name| name.abbreviated());
             json!({
                 "server": name,
                 "path": replica.path,
-                "mark": replica.mark.word(),
-                "state": member.and_then(|m| view.entry(m)).map(|e| e.member.state().word()),
+                "mark": replica.status.as_str(),
+                "state": member.and_then(|m| view.entry(m)).map(|e| e.member.state().as_str()),
                 "verdict": member.and_then(|m| decision.verdict(m)).map(|v| v.to_string()),
             })
         })
@@ -174,14 +177,14 @@ fn shown(cluster: &Cluster, view: &View, database: DatabaseIx, tls: bool) -> Val
     let served_by: Vec<&str> = decision
         .verdicts
         .iter()
-        .filter(|(_, verdict)| matches!(verdict, Verdict::Chosen(_) | Verdict::Equal(_)))
+        .filter(|(_, verdict)| matches!(verdict, CandidateVerdict::Chosen(_) | CandidateVerdict::Equal(_)))
         .filter_map(|(member, _)| view.entry(*member).map(|e| e.server.name.abbreviated()))
         .collect();
     let (outcome, why) = match decision.outcome {
-        Outcome::Serve(_, why) => ("serve", Some(why.to_string())),
-        Outcome::Full => ("overloaded", None),
-        Outcome::OutOfService => ("out_of_service", None),
-        Outcome::NoteIdServerGone | Outcome::NoServer => ("no_server", None),
+        SelectionOutcome::Serve(_, why) => ("serve", Some(why.to_string())),
+        SelectionOutcome::Full => ("overloaded", None),
+        SelectionOutcome::OutOfService => ("out_of_service", None),
+        SelectionOutcome::NoteIdServerGone | SelectionOutcome::NoServer => ("no_server", None),
     };
     json!({
         "cluster": cluster.settings.name,
@@ -199,21 +202,21 @@ fn shown(cluster: &Cluster, view: &View, database: DatabaseIx, tls: bool) -> Val
 mod tests {
     use super::*;
     use crate::domain::cluster::ServerName;
-    use crate::domain::directory::{Entry, Mark};
+    use crate::domain::directory::{DirectoryEntry, ReplicaStatus};
 
-    fn index(entries: &[(&str, u64, &str)]) -> Index {
-        let entries = entries.iter().map(|(path, id, title)| Entry {
+    fn index(entries: &[(&str, u64, &str)]) -> DirectoryIndex {
+        let entries = entries.iter().map(|(path, id, title)| DirectoryEntry {
             path: (*path).to_owned(),
             server: ServerName::parse("Web1/Acme").unwrap(),
             replica_id: ReplicaId(*id),
             title: (*title).to_owned(),
-            mark: Mark::InService,
+            status: ReplicaStatus::InService,
         });
-        Index::build(entries).0
+        DirectoryIndex::build(entries).0
     }
 
-    fn found(index: &Index, question: &str) -> Vec<String> {
-        let needle = Needle::new(question);
+    fn found(index: &DirectoryIndex, query: &str) -> Vec<String> {
+        let needle = Needle::new(query);
         let hits = index.databases().filter(|database| needle.is_in(index, database));
         hits.map(|database| database.path().to_owned()).collect()
     }
@@ -224,7 +227,7 @@ mod tests {
             ("Sales\\Leads.nsf", 0xC125_7A00_0041_D2E0, "Kunden & Käufe"),
             ("hr/vacation.nsf", 0xC125_7A00_0041_FFFF, "<script>alert(1)</script>"),
         ]);
-        for question in [
+        for query in [
             "sales/leads",
             "LEADS.NSF",
             "sales\\leads",
@@ -234,7 +237,7 @@ mod tests {
             "d2e0",
             "C1257A00:0041D2E0",
         ] {
-            assert_eq!(found(&index, question), ["Sales/Leads.nsf"], "{question}");
+            assert_eq!(found(&index, query), ["Sales/Leads.nsf"], "{query}");
         }
         assert_eq!(found(&index, "<SCRIPT>"), ["hr/vacation.nsf"]);
         assert_eq!(found(&index, "c1257a0000").len(), 2);
@@ -245,11 +248,10 @@ mod tests {
     #[test]
     fn a_whole_path_or_replica_id_is_found_without_a_search() {
         let index = index(&[("a.nsf", 1, ""), ("b.nsf", 2, ""), ("c.nsf", 3, "")]);
-        for question in ["B.NSF", "/b.nsf", "0000000000000002", "__0000000000000002.nsf", "00000000:00000002"]
-        {
-            let exact = Needle::new(question).exactly(&index);
+        for query in ["B.NSF", "/b.nsf", "0000000000000002", "__0000000000000002.nsf", "00000000:00000002"] {
+            let exact = Needle::new(query).exactly(&index);
             let paths: Vec<_> = exact.iter().map(|ix| index.database(*ix).path()).collect();
-            assert_eq!(paths, ["b.nsf"], "{question}");
+            assert_eq!(paths, ["b.nsf"], "{query}");
         }
         assert!(Needle::new("").exactly(&index).is_empty());
         assert!(Needle::new("b").exactly(&index).is_empty());

@@ -57,7 +57,7 @@ impl Shown {
     #[must_use]
     pub fn by(call: &Call) -> Self {
         let Some(token) = &call.snapshot.settings.admin.token else { return Self::NoneSet };
-        if token::is_carried(&call.head, &token.0) {
+        if token::has_bearer_token(&call.head, &token.0) {
             Self::Bearer
         } else if login::is_logged_in(&call.head, &token.0, call.peer.map(|a| a.ip())) {
             Self::Cookie
@@ -74,8 +74,8 @@ pub async fn attempt(call: &Call, is_open: bool, attempts: &Attempts) -> Option<
     let client = call.peer?.ip();
     let is_right = if login::is_login(call) {
         login::is_right(call, &token.0)
-    } else if token::shown(&call.head).is_some() && !is_open {
-        token::is_carried(&call.head, &token.0)
+    } else if token::bearer_token(&call.head).is_some() && !is_open {
+        token::has_bearer_token(&call.head, &token.0)
     } else {
         return None;
     };
@@ -134,7 +134,7 @@ fn own_host(call: &Call, configured: IpAddr) -> Result<(), Reply> {
             let name = host.strip_suffix('.').unwrap_or(host);
             name.eq_ignore_ascii_case("localhost")
                 || is_this_machine(name)
-                || call.certificate.as_ref().is_some_and(|c| c.carries(name))
+                || call.certificate.as_ref().is_some_and(|c| c.covers_name(name))
         }
     };
     if ours {

@@ -59,7 +59,7 @@ pub fn login(call: &Call) -> Reply {
 /// The form holds this token.
 #[must_use]
 pub fn is_right(call: &Call, token: &[u8]) -> bool {
-    let given = crate::domain::url::argument(&call.body, b"token").unwrap_or_default();
+    let given = crate::domain::url::find_argument(&call.body, b"token").unwrap_or_default();
     !token.is_empty() && bool::from(given.trim_ascii().ct_eq(token))
 }
 
@@ -94,8 +94,8 @@ fn mac(token: &[u8], until: u64, peer: Option<IpAddr>) -> Vec<u8> {
     keyed.chain_update(format!("icm admin login\n{until}\n{peer}")).finalize().into_bytes().to_vec()
 }
 
-fn hex(octets: &[u8]) -> String {
-    octets.iter().map(|octet| format!("{octet:02x}")).collect()
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn cookie(value: &str, lifetime: u64, tls: bool) -> HeaderValue {

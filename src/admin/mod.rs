@@ -91,7 +91,7 @@ impl Call {
     /// An argument of the query, decoded; `None` when it is not there, empty when it has no value.
     #[must_use]
     pub fn argument(&self, name: &str) -> Option<String> {
-        crate::domain::url::argument(self.query.as_bytes(), name.as_bytes())
+        crate::domain::url::find_argument(self.query.as_bytes(), name.as_bytes())
             .map(|value| String::from_utf8_lossy(&value).into_owned())
     }
 

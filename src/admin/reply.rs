@@ -99,7 +99,7 @@ impl Reply {
         let mut response = Response::new(body);
         *response.status_mut() = self.status;
         let headers = response.headers_mut();
-        headers.insert(header::SERVER, HeaderValue::from_static(crate::pages::SERVER));
+        headers.insert(header::SERVER, HeaderValue::from_static(crate::pages::SERVER_NAME));
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(self.kind));
         headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));

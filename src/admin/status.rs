@@ -15,9 +15,9 @@ use super::reply::Reply;
 use crate::config::settings::{Directory, HostPattern, Mode, Servers, UpstreamScheme};
 use crate::domain::cluster::{Port, ServerState};
 use crate::state::followed::Followed;
-use crate::state::view::Entry;
+use crate::state::view::UpstreamServer;
 use crate::state::{Balancer, Cluster};
-use crate::util::clock::{self, whole_ms};
+use crate::util::clock::{self, saturating_millis};
 
 /// Events in one answer at most: as many as are kept.
 const MOST_EVENTS: usize = 200;
@@ -89,14 +89,14 @@ pub fn status(balancer: &Balancer, most_events: usize) -> Value {
 fn cluster(cluster: &Cluster) -> Value {
     let settings = &cluster.settings;
     let view = cluster.view.load();
-    let answered = |entry: &Entry| entry.member.counters.answered.load(Relaxed);
+    let answered = |entry: &UpstreamServer| entry.member.counters.answered.load(Relaxed);
     let all: u64 = view.entries.iter().map(answered).sum();
     let servers: Vec<Value> = view.entries.iter().map(|entry| server(entry, all)).collect();
     let directory = &view.directory;
     let (source, refresh) = match &settings.directory {
         Directory::Static(_) => ("static", None),
         Directory::File { .. } => ("file", None),
-        Directory::Cldbdir(view) => ("cldbdir", Some(whole_ms(view.refresh))),
+        Directory::Cldbdir(view) => ("cldbdir", Some(saturating_millis(view.refresh))),
     };
     let hostnames: Vec<String> = settings
         .hostnames
@@ -118,7 +118,7 @@ fn cluster(cluster: &Cluster) -> Value {
             UpstreamScheme::Https => "https",
             UpstreamScheme::Same => "same",
         },
-        "drain_timeout_ms": whole_ms(settings.affinity.drain_timeout),
+        "drain_timeout_ms": saturating_millis(settings.affinity.drain_timeout),
         "servers": servers,
         "directory": {
             "from": directory.origin.to_string(),
@@ -142,7 +142,7 @@ fn cluster(cluster: &Cluster) -> Value {
     })
 }
 
-fn server(entry: &Entry, answered_by_all: u64) -> Value {
+fn server(entry: &UpstreamServer, answered_by_all: u64) -> Value {
     let now = clock::now_ms();
     let member = &entry.member;
     let seen = member.snapshot();
@@ -167,7 +167,7 @@ fn server(entry: &Entry, answered_by_all: u64) -> Value {
             "https_up": snapshot.https,
             "http_cause": port_cause(Port::Http),
             "https_cause": port_cause(Port::Https),
-            "state": state.word(),
+            "state": state.as_str(),
             "since_ms": now.saturating_sub(since),
             "cause": cause,
             "reason": reason(state, index, snapshot.threshold, &health.restrictions(), cause),

@@ -86,7 +86,7 @@ fn in_words(chain: &[CertificateDer<'_>], trusted: bool, now: i64) -> String {
     let names = leaf.subject_alternative_name().ok().flatten().map(|found| {
         let name = |name: &GeneralName<'_>| match name {
             GeneralName::DNSName(name) => Some((*name).to_owned()),
-            GeneralName::IPAddress(octets) => match *octets {
+            GeneralName::IPAddress(bytes) => match *bytes {
                 [a, b, c, d] => Some(format!("{a}.{b}.{c}.{d}")),
                 other => <[u8; 16]>::try_from(other).ok().map(|o| std::net::Ipv6Addr::from(o).to_string()),
             },

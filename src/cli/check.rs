@@ -19,7 +19,7 @@ use crate::domain::cluster::Port;
 use crate::follow;
 use crate::server::descriptors;
 use crate::state::first_probes::FirstProbes;
-use crate::state::view::Entry;
+use crate::state::view::UpstreamServer;
 use crate::state::{Balancer, Cluster, refresh_state};
 
 /// What `check` takes.
@@ -185,7 +185,7 @@ async fn read_servers(cluster: &Arc<Cluster>, view: &NamesView) -> Finding {
     }
 }
 
-async fn probe_ports(cluster: &Cluster, entry: &Entry, findings: &mut Vec<Finding>) {
+async fn probe_ports(cluster: &Cluster, entry: &UpstreamServer, findings: &mut Vec<Finding>) {
     for port in [Port::Http, Port::Https] {
         let Some(at) = entry.host_port(port) else { continue };
         let what = format!("{}: {} {port} port {at}", cluster.settings.name, entry.server.name);
@@ -207,7 +207,7 @@ async fn probe_ports(cluster: &Cluster, entry: &Entry, findings: &mut Vec<Findin
     }
 }
 
-async fn poll_sources(cluster: &Cluster, entry: &Entry, findings: &mut Vec<Finding>) {
+async fn poll_sources(cluster: &Cluster, entry: &UpstreamServer, findings: &mut Vec<Finding>) {
     let Some(address) = entry.address(Port::Http).or_else(|| entry.address(Port::Https)) else { return };
     for source in cluster.sources(&entry.server) {
         if matches!(source.source, AvailabilitySource::Observed | AvailabilitySource::Statpub) {
@@ -232,11 +232,11 @@ async fn poll_sources(cluster: &Cluster, entry: &Entry, findings: &mut Vec<Findi
 
 async fn read_directory(cluster: &Cluster, settings: &Cldbdir, server: ServerAddress) -> Finding {
     let what = format!("{}: {} of {}", cluster.settings.name, settings.database, server.name);
-    match cldbdir::read(&cluster.client, &[server], settings, &cluster.kept.sessions).await {
+    match cldbdir::read_directory(&cluster.client, &[server], settings, &cluster.kept.sessions).await {
         Ok(reading) => {
-            let mut text = format!("{} replicas", reading.draft.len());
+            let mut text = format!("{} replicas", reading.builder.len());
             append_warnings(&mut text, &reading.warnings);
-            let empty = reading.draft.is_empty();
+            let empty = reading.builder.is_empty();
             if empty {
                 text.push_str(": the view is empty for this user, or the wrong one");
             }

@@ -42,7 +42,7 @@ impl log::Log for VisibleLog {
         let mut visible = log::Record::builder();
         visible.metadata(record.metadata().clone()).module_path(record.module_path());
         visible.file(record.file()).line(record.line());
-        self.0.log(&visible.args(format_args!("{}", visible::lines(&text))).build());
+        self.0.log(&visible.args(format_args!("{}", visible::escape_except_newlines(&text))).build());
     }
 
     fn flush(&self) {
@@ -63,13 +63,13 @@ static CLOSED: AtomicBool = AtomicBool::new(false);
 
 /// Writes a line to standard error, control characters escaped.
 pub fn complain(text: &str) {
-    let _ = writeln!(std::io::stderr(), "{}", visible::lines(text));
+    let _ = writeln!(std::io::stderr(), "{}", visible::escape_except_newlines(text));
 }
 
 /// Writes to standard output, control characters escaped: titles and names come from elsewhere. A verb that acts goes
 /// on without a reader; one that would print for ever asks [`is_closed`].
 pub fn put(text: std::fmt::Arguments<'_>, end: &str) {
-    put_as_it_is(&visible::lines(&text.to_string()), end);
+    put_as_it_is(&visible::escape_except_newlines(&text.to_string()), end);
 }
 
 fn put_as_it_is(text: &str, end: &str) {
@@ -103,7 +103,7 @@ impl Table {
 
     /// One more row.
     pub fn row(&mut self, cells: Vec<String>) {
-        self.rows.push(cells.iter().map(|cell| visible::word(cell).into_owned()).collect());
+        self.rows.push(cells.iter().map(|cell| visible::escape_all(cell).into_owned()).collect());
     }
 
     /// The lines, at most `width` columns wide where the texts allow; `None` = as wide as they are.
@@ -203,7 +203,7 @@ fn paint(line: &str) -> String {
 
 /// Prints a line with states in their colours.
 pub fn line(text: &str) {
-    put_as_it_is(&paint(&visible::lines(text)), "\n");
+    put_as_it_is(&paint(&visible::escape_except_newlines(text)), "\n");
 }
 
 /// `850ms`, `12s`, `3m 4s`, `2h 5m`, `6d 1h`: two units at most.

@@ -217,7 +217,7 @@ fn databases(live: &Live, text: Option<&str>, limit: usize, json: bool) -> anyho
 
 fn one_database(database: &Value) {
     let title = word(database, "title");
-    let title = if title.is_empty() { title } else { format!("  \"{}\"", visible::word(&title)) };
+    let title = if title.is_empty() { title } else { format!("  \"{}\"", visible::escape_all(&title)) };
     println!("{}  {}{title}", word(database, "path"), word(database, "replica_id"));
     let replicas = list(database, "replicas");
     let width = |key: &str| replicas.iter().map(|r| word(r, key).chars().count()).max().unwrap_or(0);

@@ -9,11 +9,13 @@ use super::keys;
 use super::reader::Item;
 use super::values::{self, Problem};
 use crate::domain::cluster::ServerName;
-use crate::domain::directory::{Draft, Entry, Folded, Mark, ReplicaId, fold_plain};
+use crate::domain::directory::{
+    DirectoryBuilder, DirectoryEntry, FoldBuffer, ReplicaId, ReplicaStatus, fold_plain_path,
+};
 
 /// The list of databases, from the configuration or from a JSON file with its positions.
-pub(super) fn databases(item: &Item<'_>, known: Option<&[ServerName]>) -> Draft {
-    let mut draft = Draft::default();
+pub(super) fn databases(item: &Item<'_>, known: Option<&[ServerName]>) -> DirectoryBuilder {
+    let mut draft = DirectoryBuilder::default();
     let mut seen = Seen::default();
     for database in item.list() {
         let map = database.map(keys::DATABASE);
@@ -34,7 +36,7 @@ pub(super) fn databases(item: &Item<'_>, known: Option<&[ServerName]>) -> Draft 
             let mark = map.get("mark").parsed("in_service | out_of_service | pending_delete", mark);
             let ((Some(path), Some(server)), Some(replica_id)) = ((path, server), id) else { continue };
             let mark = mark.unwrap_or_default();
-            let entry = Entry { path, server, replica_id, title: title.clone(), mark };
+            let entry = DirectoryEntry { path, server, replica_id, title: title.clone(), status: mark };
             if !seen.is_new(&entry) {
                 replica.warn("this replica is listed twice");
             }
@@ -48,12 +50,12 @@ pub(super) fn databases(item: &Item<'_>, known: Option<&[ServerName]>) -> Draft 
 #[derive(Debug, Default)]
 pub(super) struct Seen {
     hashes: HashSet<u64, ahash::RandomState>,
-    buffer: Folded,
+    buffer: FoldBuffer,
 }
 
 impl Seen {
-    pub fn is_new(&mut self, entry: &Entry) -> bool {
-        let path = fold_plain(entry.path.as_bytes(), &mut self.buffer);
+    pub fn is_new(&mut self, entry: &DirectoryEntry) -> bool {
+        let path = fold_plain_path(entry.path.as_bytes(), &mut self.buffer);
         let hash = self.hashes.hasher().hash_one((path, entry.server.folded(), entry.replica_id));
         self.hashes.insert(hash)
     }
@@ -69,9 +71,9 @@ pub(super) fn replica_id(text: &str) -> Result<ReplicaId, Problem> {
     ReplicaId::parse(text).map_err(|e| Problem::new(e.to_string()).hint("write it like `C1257A000041D2E0`"))
 }
 
-pub(super) fn mark(text: &str) -> Result<Mark, Problem> {
+pub(super) fn mark(text: &str) -> Result<ReplicaStatus, Problem> {
     const WORDS: [&str; 3] = ["in_service", "out_of_service", "pending_delete"];
-    Mark::from_word(text).ok_or_else(|| {
+    ReplicaStatus::parse(text).ok_or_else(|| {
         let list = WORDS.join(" | ");
         let hint = values::similar(text, WORDS)
             .map_or(format!("write {list}"), |w| format!("did you mean `{w}`? write {list}"));

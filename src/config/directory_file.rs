@@ -12,14 +12,14 @@ use super::reader::Item;
 use super::tree::{Position, Tree};
 use super::values::{self, Problem};
 use crate::domain::cluster::ServerName;
-use crate::domain::directory::{Draft, Entry};
+use crate::domain::directory::{DirectoryBuilder, DirectoryEntry};
 
 /// In bytes: some ten million replicas.
 const MAX_SIZE: u64 = 1 << 30;
 const COLUMNS: [&str; 5] = ["path", "server", "replica_id", "title", "mark"];
 
 /// Reads the file that `item` names, by its extension.
-pub(super) fn read(item: &Item<'_>, known: Option<&[ServerName]>) -> Option<(PathBuf, Draft)> {
+pub(super) fn read(item: &Item<'_>, known: Option<&[ServerName]>) -> Option<(PathBuf, DirectoryBuilder)> {
     let (path, content) = item.file(Named::Public, MAX_SIZE)?;
     let document = |text| Document { load: item.doc.load, file: &path, text, tree: Tree::default() };
     let text = match std::str::from_utf8(&content.bytes) {
@@ -32,7 +32,7 @@ pub(super) fn read(item: &Item<'_>, known: Option<&[ServerName]>) -> Option<(Pat
         }
     };
     let extension = path.extension().map(|e| e.to_ascii_lowercase());
-    let draft = match extension.as_deref().and_then(|e| e.to_str()) {
+    let builder = match extension.as_deref().and_then(|e| e.to_str()) {
         Some("csv") => csv(&document(text), known),
         Some("json") => directory_json::read(&document(text), known),
         _ => {
@@ -43,13 +43,13 @@ pub(super) fn read(item: &Item<'_>, known: Option<&[ServerName]>) -> Option<(Pat
             return None;
         }
     };
-    if draft.is_empty() && !item.doc.load.failed() {
+    if builder.is_empty() && !item.doc.load.failed() {
         item.warn("the file has no replicas");
     }
-    Some((path, draft))
+    Some((path, builder))
 }
 
-fn csv(document: &Document<'_>, known: Option<&[ServerName]>) -> Draft {
+fn csv(document: &Document<'_>, known: Option<&[ServerName]>) -> DirectoryBuilder {
     let header = document.text.lines().next().unwrap_or_default();
     // Where a comma is the decimal separator, spreadsheets write semicolons.
     let delimiter = if header.contains(';') && !header.contains(',') { b';' } else { b',' };
@@ -59,9 +59,9 @@ fn csv(document: &Document<'_>, known: Option<&[ServerName]>) -> Draft {
         .trim(csv::Trim::All)
         .from_reader(document.text.as_bytes());
     let Some(columns) = reader.headers().ok().and_then(|header| columns(document, header)) else {
-        return Draft::default();
+        return DirectoryBuilder::default();
     };
-    let mut draft = Draft::default();
+    let mut builder = DirectoryBuilder::default();
     let mut seen = Seen::default();
     let mut record = csv::StringRecord::new();
     while !document.is_saturated() {
@@ -82,10 +82,10 @@ fn csv(document: &Document<'_>, known: Option<&[ServerName]>) -> Draft {
             if !seen.is_new(&entry) {
                 document.warn(Position { line: row.line, column: 1 }, "", "this replica is listed twice");
             }
-            draft.add(&entry);
+            builder.add(&entry);
         }
     }
-    draft
+    builder
 }
 
 /// The index of each of [`COLUMNS`] in a row.
@@ -131,7 +131,7 @@ struct Row<'a> {
 }
 
 impl Row<'_> {
-    fn entry(&self, known: Option<&[ServerName]>) -> Option<Entry> {
+    fn entry(&self, known: Option<&[ServerName]>) -> Option<DirectoryEntry> {
         let path = self.cell(0, |text| match text {
             "" => Err(Problem::new("is empty")),
             t if t.chars().any(char::is_control) => Err(Problem::new("contains a control character")),
@@ -140,8 +140,14 @@ impl Row<'_> {
         let server = self.cell(1, |text| server(text, known));
         let replica_id = self.cell(2, replica_id);
         let title = self.cell(3, |text| Ok(text.replace(char::is_control, " ")));
-        let mark = self.cell(4, mark);
-        Some(Entry { path: path?, server: server?, replica_id: replica_id?, title: title?, mark: mark? })
+        let status = self.cell(4, mark);
+        Some(DirectoryEntry {
+            path: path?,
+            server: server?,
+            replica_id: replica_id?,
+            title: title?,
+            status: status?,
+        })
     }
 
     fn cell<T>(&self, column: usize, parse: impl FnOnce(&str) -> Result<T, Problem>) -> Option<T> {

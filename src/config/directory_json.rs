@@ -15,13 +15,13 @@ use super::reader::Item;
 use super::tree::{self, Position};
 use super::values::Problem;
 use crate::domain::cluster::ServerName;
-use crate::domain::directory::{Draft, Entry, Mark};
+use crate::domain::directory::{DirectoryBuilder, DirectoryEntry, ReplicaStatus};
 
 /// A tree of values with their positions takes many times the size of the text.
 const MAX_TREE_TEXT: usize = 4 << 20;
 
 /// Reads the list of databases, alone or below `databases`. Notes all errors of a small file, the first of a large one.
-pub(super) fn read(document: &Document<'_>, known: Option<&[ServerName]>) -> Draft {
+pub(super) fn read(document: &Document<'_>, known: Option<&[ServerName]>) -> DirectoryBuilder {
     match stream(document.text, known) {
         Ok(Streamed { draft, twice: 0, .. }) => draft,
         _ if document.text.len() <= MAX_TREE_TEXT => with_positions(document, known),
@@ -37,7 +37,7 @@ pub(super) fn read(document: &Document<'_>, known: Option<&[ServerName]>) -> Dra
         }
         Err(error) => {
             note(document, &error);
-            Draft::default()
+            DirectoryBuilder::default()
         }
     }
 }
@@ -50,7 +50,7 @@ fn note(document: &Document<'_>, error: &serde_json::Error) {
     document.error(at, "", Problem::new(message));
 }
 
-fn with_positions(document: &Document<'_>, known: Option<&[ServerName]>) -> Draft {
+fn with_positions(document: &Document<'_>, known: Option<&[ServerName]>) -> DirectoryBuilder {
     let value = match serde_json::from_str::<serde_json::Value>(document.text) {
         Ok(serde_json::Value::Object(mut map)) if map.len() == 1 && map.contains_key("databases") => {
             map.remove("databases").unwrap_or_default()
@@ -58,14 +58,14 @@ fn with_positions(document: &Document<'_>, known: Option<&[ServerName]>) -> Draf
         Ok(value) => value,
         Err(error) => {
             note(document, &error);
-            return Draft::default();
+            return DirectoryBuilder::default();
         }
     };
     let mut tree = tree::of_json(document.text);
     if let Some((_, node)) = tree.root.and_then(|root| tree.child(root, "databases")) {
         tree.root = Some(node);
     }
-    let Ok(value) = serde_yaml::to_value(value) else { return Draft::default() };
+    let Ok(value) = serde_yaml::to_value(value) else { return DirectoryBuilder::default() };
     let document = Document { tree, load: document.load, file: document.file, text: document.text };
     for twice in &document.tree.duplicates {
         let key = Problem::new(format!(
@@ -77,17 +77,17 @@ fn with_positions(document: &Document<'_>, known: Option<&[ServerName]>) -> Draf
     let root = Item::root(&document, &value, "databases");
     if !root.is_list() {
         root.error(Problem::new("a list of databases is expected").hint("write `[ { \"path\": ... } ]`"));
-        return Draft::default();
+        return DirectoryBuilder::default();
     }
     databases(&root, known)
 }
 
 #[derive(Debug, Default)]
 struct Streamed {
-    draft: Draft,
+    draft: DirectoryBuilder,
     /// Number of replicas that are listed twice.
     twice: usize,
-    first_twice: Option<Entry>,
+    first_twice: Option<DirectoryEntry>,
 }
 
 /// All replicas, or the first thing that is wrong.
@@ -146,14 +146,14 @@ impl Reader<'_> {
             if path.is_empty() || path.chars().any(char::is_control) {
                 return Err(under("path", Problem::new("is empty or contains a control character")));
             }
-            let entry = Entry {
+            let entry = DirectoryEntry {
                 path: path.to_owned(),
                 server: server(&replica.server, self.known).map_err(|p| under("server", p))?,
                 replica_id,
                 title: title.replace(char::is_control, " "),
-                mark: match &replica.mark {
+                status: match &replica.mark {
                     Some(word) => mark(word).map_err(|p| under("mark", p))?,
-                    None => Mark::default(),
+                    None => ReplicaStatus::default(),
                 },
             };
             if !self.seen.is_new(&entry) {
@@ -230,15 +230,15 @@ mod tests {
     fn the_list_is_read_alone_and_below_its_key() {
         for text in [TWO.to_owned(), format!("{{\"databases\": {TWO}}}")] {
             let streamed = stream(&text, Some(&known())).unwrap();
-            let entries: Vec<Entry> = streamed.draft.entries().collect();
+            let entries: Vec<DirectoryEntry> = streamed.draft.entries().collect();
             let shown: Vec<_> = entries
                 .iter()
-                .map(|e| (e.path.as_str(), e.server.common(), e.title.as_str(), e.mark))
+                .map(|e| (e.path.as_str(), e.server.common(), e.title.as_str(), e.status))
                 .collect();
             let expected = [
-                ("Sales/Leads.nsf", "Web1", "Le ads", Mark::InService),
-                ("apps/leads.nsf", "web2", "Le ads", Mark::OutOfService),
-                ("a.nsf", "Web1", "", Mark::InService),
+                ("Sales/Leads.nsf", "Web1", "Le ads", ReplicaStatus::InService),
+                ("apps/leads.nsf", "web2", "Le ads", ReplicaStatus::OutOfService),
+                ("a.nsf", "Web1", "", ReplicaStatus::InService),
             ];
             assert_eq!(shown, expected);
             assert_eq!(streamed.twice, 0);

@@ -8,7 +8,7 @@ use super::settings::{
     Affinity, ClusterLimits, Failover, Headers, LastResort, Probe, Secret, UnknownCommands,
 };
 use super::values::{self, Problem};
-use crate::domain::affinity::session::login_name;
+use crate::domain::affinity::session::login_cookie_name;
 use crate::domain::affinity::{SameSite, SessionCookieStyle};
 
 /// URL commands that change something, also by a GET request, which HTTP calls safe.
@@ -133,7 +133,7 @@ pub(super) fn affinity(item: &Item<'_>) -> Affinity {
         SESSION_COOKIES.map(str::to_owned).to_vec()
     };
     let cookie = cookie.unwrap_or_else(|| "ICM".to_owned());
-    for ours in [cookie.clone(), login_name(&cookie)] {
+    for ours in [cookie.clone(), login_cookie_name(&cookie)] {
         if session_cookies.contains(&ours.to_lowercase()) {
             map.get("cookie").error(Problem::new(format!("`{ours}` is one of session_cookies")));
         }

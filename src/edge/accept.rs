@@ -23,78 +23,78 @@ use pingora_runtime::current_handle;
 use rustls::ServerConfig;
 use tokio::net::{TcpListener, TcpStream};
 
-use super::crowded::Crowded;
-use super::guarded::Guarded;
-use super::http2::WINDOW;
+use super::crowded::OverloadResponder;
+use super::guarded::ClientStream;
+use super::http2::INITIAL_STREAM_WINDOW;
 use super::interim;
 use super::places::ConnectionLimit;
-use super::places::{Full, Place, Places};
-use super::sockets::{Socket, listen};
-use super::tcp::{Tcp, Written};
-use super::waiting::Waiting;
-use super::{House, Rules};
+use super::places::{ConnectionLimiter, ConnectionPermit, LimitReached};
+use super::sockets::{ListenSocket, listen};
+use super::tcp::{ClientTcp, WriteCounter};
+use super::waiting::PendingResponses;
+use super::{ClientLimits, ListenerContext};
 use crate::config::settings::Limits;
 use crate::state::Balancer;
 
 /// How long accepting rests when the process or the system has nothing left to accept with.
-const REST: Duration = Duration::from_millis(100);
+const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
 /// Log lines about that are this far apart.
-const SELDOM: Duration = Duration::from_secs(1);
+const ACCEPT_ERROR_LOG_INTERVAL: Duration = Duration::from_secs(1);
 
 /// HTTP/2: bytes of one answer that the library holds beside what Pingora holds. As much as Pingora writes at once.
-const SEND_BUFFER: usize = 64 * 1024;
+const MAX_SEND_BUFFER: usize = 64 * 1024;
 /// HTTP/2: octets of all requests' bodies of a connection that may be under way to us.
-const CONNECTION_WINDOW: u32 = 1024 * 1024;
+const INITIAL_CONNECTION_WINDOW: u32 = 1024 * 1024;
 /// HTTP/2: streams that the client reset and we have not forgotten, or not even accepted.
-const RESET_STREAMS: usize = 64;
+const MAX_RESET_STREAMS: usize = 64;
 /// HTTP/2: streams that we had to reset because of what the client sent, before the connection ends.
-const FAULTY_STREAMS: usize = 256;
+const MAX_LOCAL_RESET_STREAMS: usize = 256;
 
 /// A socket and what is spoken on it.
-pub struct Door {
+pub struct BoundListener {
     /// Where clients come in.
-    pub socket: Socket,
+    pub socket: ListenSocket,
     /// TLS, where the listener has it.
     pub tls: Option<Arc<ServerConfig>>,
 }
 
 /// See the module's description.
-pub struct Accept<A> {
+pub struct ListenerService<A> {
     name: &'static str,
-    doors: Vec<Door>,
+    listeners: Vec<BoundListener>,
     threads: Option<usize>,
-    closed: Option<Arc<AtomicUsize>>,
-    shared: Arc<Shared<A>>,
+    unopened: Option<Arc<AtomicUsize>>,
+    shared: Arc<ListenerShared<A>>,
 }
 
-struct Shared<A> {
+struct ListenerShared<A> {
     app: Arc<A>,
     balancer: Arc<Balancer>,
-    house: Arc<House>,
-    places: Arc<Places>,
+    context: Arc<ListenerContext>,
+    connections: Arc<ConnectionLimiter>,
     limit: ConnectionLimit,
-    crowded: Crowded,
+    overload: OverloadResponder,
 }
 
-impl<A> Accept<A> {
+impl<A> ListenerService<A> {
     /// A service in front of `app`, for so many connections.
     pub fn new(
         name: &'static str,
         app: A,
-        doors: Vec<Door>,
+        listeners: Vec<BoundListener>,
         balancer: Arc<Balancer>,
-        house: House,
+        context: ListenerContext,
         limit: ConnectionLimit,
     ) -> Self {
-        let shared = Shared {
+        let shared = ListenerShared {
             app: Arc::new(app),
             balancer,
-            house: Arc::new(house),
-            places: Arc::default(),
-            crowded: Crowded::new(limit),
+            context: Arc::new(context),
+            connections: Arc::default(),
+            overload: OverloadResponder::new(limit),
             limit,
         };
-        Self { name, doors, threads: None, closed: None, shared: Arc::new(shared) }
+        Self { name, listeners, threads: None, unopened: None, shared: Arc::new(shared) }
     }
 
     /// On so many threads of its own.
@@ -105,20 +105,20 @@ impl<A> Accept<A> {
 
     /// Counts its doors in `closed` for as long as nobody accepts on them.
     #[must_use]
-    pub fn counted(self, closed: &Arc<AtomicUsize>) -> Self {
-        closed.fetch_add(self.doors.len(), SeqCst);
-        Self { closed: Some(Arc::clone(closed)), ..self }
+    pub fn count_unopened(self, unopened: &Arc<AtomicUsize>) -> Self {
+        unopened.fetch_add(self.listeners.len(), SeqCst);
+        Self { unopened: Some(Arc::clone(unopened)), ..self }
     }
 }
 
 #[async_trait]
-impl<A: HttpServerApp + Send + Sync + 'static> Service for Accept<A> {
+impl<A: HttpServerApp + Send + Sync + 'static> Service for ListenerService<A> {
     async fn start_service(&mut self, _: Option<ListenFds>, shutdown: ShutdownWatch, tasks: usize) {
         let mut loops = Vec::new();
-        for door in self.doors.drain(..) {
-            let address = door.socket.address;
+        for bound in self.listeners.drain(..) {
+            let address = bound.socket.address;
             let opened =
-                listen(&door.socket.listener).and_then(|()| TcpListener::from_std(door.socket.listener));
+                listen(&bound.socket.listener).and_then(|()| TcpListener::from_std(bound.socket.listener));
             let listener = match opened {
                 Ok(listener) => Arc::new(listener),
                 Err(error) => {
@@ -127,14 +127,14 @@ impl<A: HttpServerApp + Send + Sync + 'static> Service for Accept<A> {
                     std::process::exit(1);
                 }
             };
-            let tls = door.tls.map(|config| Arc::new(Acceptor::from_server_config(config)));
+            let tls = bound.tls.map(|config| Arc::new(Acceptor::from_server_config(config)));
             for _ in 0..tasks.max(1) {
                 let (shared, listener) = (Arc::clone(&self.shared), Arc::clone(&listener));
                 let (tls, shutdown) = (tls.clone(), shutdown.clone());
                 loops.push(current_handle().spawn(shared.accept(listener, address, tls, shutdown)));
             }
-            if let Some(closed) = &self.closed {
-                closed.fetch_sub(1, SeqCst);
+            if let Some(unopened) = &self.unopened {
+                unopened.fetch_sub(1, SeqCst);
             }
         }
         for accepting in loops {
@@ -157,7 +157,7 @@ impl<A: HttpServerApp + Send + Sync + 'static> Service for Accept<A> {
     }
 }
 
-impl<A: HttpServerApp + Send + Sync + 'static> Shared<A> {
+impl<A: HttpServerApp + Send + Sync + 'static> ListenerShared<A> {
     /// Accepts until the process is told to stop.
     async fn accept(
         self: Arc<Self>,
@@ -177,25 +177,25 @@ impl<A: HttpServerApp + Send + Sync + 'static> Shared<A> {
             };
             match accepted {
                 Ok((socket, peer)) => {
-                    let Some(place) = self.admit(peer, address) else {
-                        self.crowded.turn_away(socket, peer, tls.clone());
+                    let Some(permit) = self.admit(peer, address) else {
+                        self.overload.reject(socket, peer, tls.clone());
                         continue;
                     };
                     let (shared, tls, shutdown) = (Arc::clone(&self), tls.clone(), shutdown.clone());
                     current_handle().spawn(async move {
-                        let _open = shared.house.sessions.open(tls.is_some());
-                        shared.serve(socket, peer, place, tls, &shutdown).await;
+                        let _open = shared.context.sessions.open(tls.is_some());
+                        shared.serve(socket, peer, permit, tls, &shutdown).await;
                     });
                 }
                 Err(error) if matches!(error.raw_os_error(), Some(EMFILE | ENFILE | ENOBUFS | ENOMEM)) => {
-                    if logged.is_none_or(|at| at.elapsed() >= SELDOM) {
+                    if logged.is_none_or(|at| at.elapsed() >= ACCEPT_ERROR_LOG_INTERVAL) {
                         logged = Some(tokio::time::Instant::now());
                         log::error!(
                             target: "icm::clients",
                             "{address}: no connection can be accepted: {error}; raise LimitNOFILE or lower limits.connections"
                         );
                     }
-                    tokio::time::sleep(REST).await;
+                    tokio::time::sleep(ACCEPT_BACKOFF).await;
                 }
                 // The client was gone before we came.
                 Err(error) => log::debug!(target: "icm::clients", "{address}: {error}"),
@@ -204,10 +204,10 @@ impl<A: HttpServerApp + Send + Sync + 'static> Shared<A> {
     }
 
     /// A place for a new connection; `None` when there is no room.
-    fn admit(&self, peer: SocketAddr, address: SocketAddr) -> Option<Place> {
+    fn admit(&self, peer: SocketAddr, address: SocketAddr) -> Option<ConnectionPermit> {
         let ip = peer.ip().to_canonical();
         if let ConnectionLimit::Fixed(all, of_client) = self.limit {
-            return self.counted(self.places.take(Some(ip), all, of_client));
+            return self.count_rejected(self.connections.acquire(Some(ip), all, of_client));
         }
         let snapshot = self.balancer.snapshot();
         let limits = &snapshot.settings.limits;
@@ -215,17 +215,21 @@ impl<A: HttpServerApp + Send + Sync + 'static> Shared<A> {
         let listener = snapshot.settings.listeners.iter().find(|l| l.address == address);
         let proxy = listener.is_some_and(|l| l.trusted_proxies.iter().any(|net| net.contains(&ip)));
         let client = (!proxy && !limits.is_exempt(ip)).then_some(ip);
-        self.counted(self.places.take(client, limits.connections, limits.per_client_connections))
+        self.count_rejected(self.connections.acquire(
+            client,
+            limits.connections,
+            limits.per_client_connections,
+        ))
     }
 
-    fn counted(&self, taken: Result<Place, Full>) -> Option<Place> {
+    fn count_rejected(&self, taken: Result<ConnectionPermit, LimitReached>) -> Option<ConnectionPermit> {
         match taken {
-            Ok(place) => Some(place),
+            Ok(permit) => Some(permit),
             Err(full) => {
-                let statistics = &self.house.statistics;
+                let statistics = &self.context.statistics;
                 match full {
-                    Full::All => &statistics.over_limit,
-                    Full::Client => &statistics.over_client_limit,
+                    LimitReached::Total => &statistics.over_limit,
+                    LimitReached::Client => &statistics.over_client_limit,
                 }
                 .fetch_add(1, Relaxed);
                 None
@@ -237,8 +241,8 @@ impl<A: HttpServerApp + Send + Sync + 'static> Shared<A> {
         self.balancer.snapshot().settings.limits.clone()
     }
 
-    fn rules(&self) -> Rules {
-        Rules::from(&self.balancer.snapshot().settings.limits)
+    fn client_limits(&self) -> ClientLimits {
+        ClientLimits::from(&self.balancer.snapshot().settings.limits)
     }
 
     /// One connection from its first octet to its last.
@@ -246,19 +250,19 @@ impl<A: HttpServerApp + Send + Sync + 'static> Shared<A> {
         &self,
         socket: TcpStream,
         peer: SocketAddr,
-        place: Place,
+        permit: ConnectionPermit,
         tls: Option<Arc<Acceptor>>,
         shutdown: &ShutdownWatch,
     ) {
-        let tcp = Tcp::new(socket, peer, Some(place), Some(Arc::clone(&self.house.logins)));
+        let tcp = ClientTcp::new(socket, peer, Some(permit), Some(Arc::clone(&self.context.logins)));
         let written = tcp.written();
         let Some(tls) = tls else { return self.http1(tcp, written, shutdown).await };
-        let patience = self.limits().handshake_timeout;
+        let handshake_timeout = self.limits().handshake_timeout;
         // Boxed: it is large, and over when the long part of a connection's life begins.
-        let stream = match tokio::time::timeout(patience, Box::pin(tls.tls_handshake(tcp))).await {
+        let stream = match tokio::time::timeout(handshake_timeout, Box::pin(tls.tls_handshake(tcp))).await {
             Ok(Ok(stream)) => stream,
-            Ok(Err(error)) => return self.no_handshake(peer, &error.to_string()),
-            Err(_) => return self.no_handshake(peer, "it took too long"),
+            Ok(Err(error)) => return self.handshake_failed(peer, &error.to_string()),
+            Err(_) => return self.handshake_failed(peer, "it took too long"),
         };
         if matches!(stream.selected_alpn_proto(), Some(ALPN::H2)) {
             self.http2(stream, written, shutdown).await;
@@ -268,31 +272,31 @@ impl<A: HttpServerApp + Send + Sync + 'static> Shared<A> {
     }
 
     /// Port scans and old clients are the internet's weather.
-    fn no_handshake(&self, peer: SocketAddr, why: &str) {
-        self.house.statistics.handshakes_failed.fetch_add(1, Relaxed);
+    fn handshake_failed(&self, peer: SocketAddr, why: &str) {
+        self.context.statistics.handshakes_failed.fetch_add(1, Relaxed);
         log::debug!(target: "icm::clients", "no TLS handshake with {peer}: {why}");
     }
 
     /// One request after another, as Pingora's own loop does it, with the gate told where each begins. What a
     /// request needs is made when its head is there: until then a connection costs next to nothing.
-    async fn http1<S: IO + 'static>(&self, stream: S, written: Written, shutdown: &ShutdownWatch) {
-        let guarded = Guarded::http1(stream, self.rules(), Arc::clone(&self.house));
-        let mut guarded = Box::new(guarded.over(written));
+    async fn http1<S: IO + 'static>(&self, stream: S, written: WriteCounter, shutdown: &ShutdownWatch) {
+        let client_stream = ClientStream::http1(stream, self.client_limits(), Arc::clone(&self.context));
+        let mut client_stream = Box::new(client_stream.with_write_counter(written));
         let mut settings: Option<HttpPersistentSettings> = None;
         // One for all requests: to begin and to end this wait with each of them would cost more.
-        let stop = self.end_of_idling(shutdown.clone());
+        let stop = self.idle_shutdown(shutdown.clone());
         tokio::pin!(stop);
         loop {
             tokio::select! {
                 // A request that is there already is served.
                 biased;
-                there = guarded.head() => if !there { return },
+                there = client_stream.wait_for_head() => if !there { return },
                 () = &mut stop => return,
             }
-            if let Some(batch) = &self.house.batch {
-                batch.make_way().await;
+            if let Some(coalescer) = &self.context.coalescer {
+                coalescer.yield_if_crowded().await;
             }
-            let mut session = ServerSession::new_http1(guarded);
+            let mut session = ServerSession::new_http1(client_stream);
             match settings {
                 Some(settings) => settings.apply_to_session(&mut session),
                 // How long a connection may wait is the guard's to say: for Pingora it is for ever.
@@ -300,9 +304,9 @@ impl<A: HttpServerApp + Send + Sync + 'static> Shared<A> {
             }
             let Some(reused) = self.app.process_new_http(session, shutdown).await else { return };
             let (stream, kept) = reused.consume();
-            let Ok(same) = stream.into_any().downcast::<Guarded<S>>() else { return };
-            (guarded, settings) = (same, kept);
-            if !guarded.next_request(self.rules()) || !guarded.settled().await {
+            let Ok(same) = stream.into_any().downcast::<ClientStream<S>>() else { return };
+            (client_stream, settings) = (same, kept);
+            if !client_stream.next_request(self.client_limits()) || !client_stream.flush_deferred().await {
                 return;
             }
         }
@@ -310,7 +314,7 @@ impl<A: HttpServerApp + Send + Sync + 'static> Shared<A> {
 
     /// When a connection is closed between two requests, where the next one may be on its way: at the end of the
     /// service. Not where another process goes on with it: there each client hears `Connection: close`.
-    async fn end_of_idling(&self, mut stop: ShutdownWatch) {
+    async fn idle_shutdown(&self, mut stop: ShutdownWatch) {
         let _ = stop.wait_for(|stop| *stop).await;
         if self.balancer.upgrade.is_over() {
             std::future::pending::<()>().await;
@@ -318,18 +322,20 @@ impl<A: HttpServerApp + Send + Sync + 'static> Shared<A> {
     }
 
     /// All requests of an HTTP/2 connection, by Pingora's own loop.
-    async fn http2<S: IO + 'static>(&self, stream: S, written: Written, shutdown: &ShutdownWatch) {
+    async fn http2<S: IO + 'static>(&self, stream: S, written: WriteCounter, shutdown: &ShutdownWatch) {
         let limits = self.limits();
         let waiting = Arc::new(match self.limit {
-            ConnectionLimit::Configured => Waiting::default(),
-            ConnectionLimit::Fixed(..) => Waiting::of_whole_answers(),
+            ConnectionLimit::Configured => PendingResponses::default(),
+            ConnectionLimit::Fixed(..) => PendingResponses::for_local_responses(),
         });
-        let house = Arc::clone(&self.house);
-        let guarded = Guarded::http2(stream, Rules::from(&limits), house, Arc::clone(&waiting)).over(written);
+        let context = Arc::clone(&self.context);
+        let client_stream =
+            ClientStream::http2(stream, ClientLimits::from(&limits), context, Arc::clone(&waiting))
+                .with_write_counter(written);
         let mut options = HttpServerOptions::default();
         options.h2_idle_timeout = Some(limits.idle_timeout);
-        let app = ForHttp2 { app: Arc::clone(&self.app), options, h2: h2_options(&limits), waiting };
-        Arc::new(app).process_new(Box::new(guarded), shutdown).await;
+        let app = Http2App { app: Arc::clone(&self.app), options, h2: h2_options(&limits), waiting };
+        Arc::new(app).process_new(Box::new(client_stream), shutdown).await;
     }
 }
 
@@ -337,26 +343,26 @@ fn h2_options(limits: &Limits) -> H2Options {
     let mut options = H2Options::new();
     options
         .max_concurrent_streams(limits.http2_streams)
-        .max_send_buffer_size(SEND_BUFFER)
+        .max_send_buffer_size(MAX_SEND_BUFFER)
         .max_header_list_size(u32::try_from(limits.header_bytes).unwrap_or(u32::MAX))
-        .initial_window_size(WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_concurrent_reset_streams(RESET_STREAMS)
-        .max_pending_accept_reset_streams(RESET_STREAMS)
-        .max_local_error_reset_streams(Some(FAULTY_STREAMS));
+        .initial_window_size(INITIAL_STREAM_WINDOW)
+        .initial_connection_window_size(INITIAL_CONNECTION_WINDOW)
+        .max_concurrent_reset_streams(MAX_RESET_STREAMS)
+        .max_pending_accept_reset_streams(MAX_RESET_STREAMS)
+        .max_local_error_reset_streams(Some(MAX_LOCAL_RESET_STREAMS));
     options
 }
 
 /// The application with the options of one connection, which Pingora asks the application for.
-struct ForHttp2<A> {
+struct Http2App<A> {
     app: Arc<A>,
     options: HttpServerOptions,
     h2: H2Options,
-    waiting: Arc<Waiting>,
+    waiting: Arc<PendingResponses>,
 }
 
 #[async_trait]
-impl<A: HttpServerApp + Send + Sync + 'static> HttpServerApp for ForHttp2<A> {
+impl<A: HttpServerApp + Send + Sync + 'static> HttpServerApp for Http2App<A> {
     async fn process_new_http(
         self: &Arc<Self>,
         mut session: ServerSession,
@@ -365,7 +371,7 @@ impl<A: HttpServerApp + Send + Sync + 'static> HttpServerApp for ForHttp2<A> {
         let stream = interim::take_stream(session.req_header_mut());
         // Made when it begins: it is large, and may have to wait.
         let request = async { self.app.process_new_http(session, shutdown).await };
-        self.waiting.request(stream, request).await.flatten()
+        self.waiting.run_request(stream, request).await.flatten()
     }
 
     fn h2_options(&self) -> Option<H2Options> {

@@ -11,18 +11,18 @@
 
 use tokio::time::Instant;
 
-use super::patience::{Acknowledged, Acknowledgements, LOOK_INTERVAL, Turn};
+use super::patience::{ACK_CHECK_INTERVAL, AckProgress, AckTracker, MinRateBudget};
 
 /// What is sent before anything was granted (RFC 9113 section 6.9.2).
-const FIRST_WINDOW: i64 = 65_535;
-const INITIAL_WINDOW_SIZE: u16 = 4;
-const HEADER_TABLE_SIZE: u16 = 1;
+const DEFAULT_WINDOW: i64 = 65_535;
+const SETTINGS_INITIAL_WINDOW_SIZE: u16 = 4;
+const SETTINGS_HEADER_TABLE_SIZE: u16 = 1;
 /// What it is before it was set.
-const FIRST_TABLE_SIZE: u32 = 4096;
+const DEFAULT_HEADER_TABLE_SIZE: u32 = 4096;
 /// Bytes of one entry of a SETTINGS frame.
-const ENTRY: usize = 6;
+const SETTINGS_ENTRY_LEN: usize = 6;
 /// Without the reserved bit.
-const NUMBER: u32 = 0x7fff_ffff;
+const U31_MASK: u32 = 0x7fff_ffff;
 
 /// Whose client takes too little.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,106 +35,106 @@ pub enum Overdue {
 
 /// The answers of one connection that are under way to its client.
 #[derive(Debug)]
-pub struct Answers {
+pub struct ResponseWindows {
     /// What a new stream may be sent: the client's SETTINGS_INITIAL_WINDOW_SIZE.
     initial: i64,
     /// What all streams together may be sent.
     window: i64,
-    turn: Turn,
-    open: Vec<Answer>,
+    turn: MinRateBudget,
+    open: Vec<ResponseWindow>,
     /// Bytes of DATA that left so far.
     sent: u64,
     /// The entry of a SETTINGS frame that is being read.
-    entry: [u8; ENTRY],
+    entry: [u8; SETTINGS_ENTRY_LEN],
     seen: usize,
     /// The client wants a smaller table for fields, which the next block of fields must acknowledge.
     small_table: bool,
-    acknowledgements: Acknowledgements,
+    acks: AckTracker,
 }
 
 #[derive(Debug)]
-struct Answer {
+struct ResponseWindow {
     stream: u32,
     window: i64,
     /// Its head has left.
     begun: bool,
-    turn: Turn,
+    turn: MinRateBudget,
     /// What all answers had sent when this one last did.
     sent: u64,
 }
 
-impl Default for Answers {
+impl Default for ResponseWindows {
     fn default() -> Self {
         Self {
-            initial: FIRST_WINDOW,
-            window: FIRST_WINDOW,
-            turn: Turn::default(),
+            initial: DEFAULT_WINDOW,
+            window: DEFAULT_WINDOW,
+            turn: MinRateBudget::default(),
             open: Vec::new(),
             sent: 0,
-            entry: [0; ENTRY],
+            entry: [0; SETTINGS_ENTRY_LEN],
             seen: 0,
             small_table: false,
-            acknowledgements: Acknowledgements::default(),
+            acks: AckTracker::default(),
         }
     }
 }
 
-impl Answers {
+impl ResponseWindows {
     /// The client opened a stream. False when it has too many of them.
     #[must_use]
-    pub fn opened(&mut self, stream: u32, most: usize) -> bool {
-        let (window, turn) = (self.initial, Turn::default());
-        self.open.push(Answer { stream, window, begun: false, turn, sent: 0 });
-        self.open.len() <= most
+    pub fn open_stream(&mut self, stream: u32, max_streams: usize) -> bool {
+        let (window, turn) = (self.initial, MinRateBudget::default());
+        self.open.push(ResponseWindow { stream, window, begun: false, turn, sent: 0 });
+        self.open.len() <= max_streams
     }
 
     /// Whether an interim answer may stand on this stream: its request has begun, and its answer has not. Only the
     /// library can begin a block where the table's size changes.
     #[must_use]
-    pub fn takes_interim(&self, stream: u32) -> bool {
-        !self.small_table && self.open.iter().any(|answer| answer.stream == stream && !answer.begun)
+    pub fn accepts_interim(&self, stream: u32) -> bool {
+        !self.small_table && self.open.iter().any(|response| response.stream == stream && !response.begun)
     }
 
     /// Nothing more is sent on this stream.
-    pub fn ended(&mut self, stream: u32) {
-        if let Some(at) = self.open.iter().position(|answer| answer.stream == stream) {
+    pub fn close_stream(&mut self, stream: u32) {
+        if let Some(at) = self.open.iter().position(|response| response.stream == stream) {
             self.open.swap_remove(at);
         }
     }
 
     /// Nothing is sent on any stream behind this one.
-    pub fn ended_after(&mut self, last: u32) {
-        self.open.retain(|answer| answer.stream <= last);
+    pub fn close_streams_after(&mut self, last: u32) {
+        self.open.retain(|response| response.stream <= last);
     }
 
     /// A SETTINGS frame of the client's begins.
-    pub fn settings(&mut self) {
+    pub fn begin_settings(&mut self) {
         self.seen = 0;
     }
 
     /// Bytes of it.
-    pub fn settings_bytes(&mut self, bytes: &[u8]) {
+    pub fn read_settings(&mut self, bytes: &[u8]) {
         for byte in bytes {
             if let Some(place) = self.entry.get_mut(self.seen) {
                 *place = *byte;
             }
             self.seen += 1;
-            if self.seen == ENTRY {
+            if self.seen == SETTINGS_ENTRY_LEN {
                 self.seen = 0;
                 let [a, b, number @ ..] = self.entry;
-                if u16::from_be_bytes([a, b]) == INITIAL_WINDOW_SIZE {
-                    self.initial_window(i64::from(u32::from_be_bytes(number) & NUMBER));
-                } else if u16::from_be_bytes([a, b]) == HEADER_TABLE_SIZE {
-                    self.small_table |= u32::from_be_bytes(number) < FIRST_TABLE_SIZE;
+                if u16::from_be_bytes([a, b]) == SETTINGS_INITIAL_WINDOW_SIZE {
+                    self.set_initial_window(i64::from(u32::from_be_bytes(number) & U31_MASK));
+                } else if u16::from_be_bytes([a, b]) == SETTINGS_HEADER_TABLE_SIZE {
+                    self.small_table |= u32::from_be_bytes(number) < DEFAULT_HEADER_TABLE_SIZE;
                 }
             }
         }
     }
 
     /// Applies to open streams, too, whose windows may so become negative (RFC 9113 section 6.9.2).
-    fn initial_window(&mut self, size: i64) {
+    fn set_initial_window(&mut self, size: i64) {
         let more = size - std::mem::replace(&mut self.initial, size);
-        self.open.iter_mut().for_each(|answer| answer.window += more);
+        self.open.iter_mut().for_each(|response| response.window += more);
     }
 
     /// What a new stream may be sent.
@@ -144,38 +144,38 @@ impl Answers {
     }
 
     /// The client takes so many bytes more; stream 0 is the connection.
-    pub fn granted(&mut self, stream: u32, bytes: u32) {
-        let bytes = i64::from(bytes & NUMBER);
+    pub fn add_window(&mut self, stream: u32, bytes: u32) {
+        let bytes = i64::from(bytes & U31_MASK);
         if stream == 0 {
             self.window += bytes;
-        } else if let Some(answer) = self.answer(stream) {
-            answer.window += bytes;
+        } else if let Some(response) = self.response(stream) {
+            response.window += bytes;
         }
     }
 
     /// The head of an answer left.
-    pub fn begun(&mut self, stream: u32) {
-        if let Some(answer) = self.answer(stream) {
-            answer.begun = true;
+    pub fn headers_sent(&mut self, stream: u32) {
+        if let Some(response) = self.response(stream) {
+            response.begun = true;
         }
     }
 
     /// Bytes of an answer's body left.
-    pub fn sent(&mut self, stream: u32, bytes: usize, rate: u64, waiting: usize) {
+    pub fn data_sent(&mut self, stream: u32, bytes: usize, rate: u64, waiting: usize) {
         let length = i64::try_from(bytes).unwrap_or(i64::MAX);
         self.window -= length;
         self.sent += bytes as u64;
-        self.turn.moved(bytes, share(rate, waiting));
+        self.turn.add_progress(bytes, total_rate(rate, waiting));
         let sent = self.sent;
-        if let Some(answer) = self.answer(stream) {
-            answer.window -= length;
-            answer.turn.moved(bytes, rate);
-            answer.sent = sent;
+        if let Some(response) = self.response(stream) {
+            response.window -= length;
+            response.turn.add_progress(bytes, rate);
+            response.sent = sent;
         }
     }
 
-    fn answer(&mut self, stream: u32) -> Option<&mut Answer> {
-        self.open.iter_mut().find(|answer| answer.stream == stream)
+    fn response(&mut self, stream: u32) -> Option<&mut ResponseWindow> {
+        self.open.iter_mut().find(|response| response.stream == stream)
     }
 
     /// When to ask again, while anything is kept waiting; with what is overdue if it still waits then. `waiting` is how
@@ -184,52 +184,56 @@ impl Answers {
         &mut self,
         rate: u64,
         waiting: usize,
-        look: impl FnOnce() -> Option<Acknowledged>,
+        look: impl FnOnce() -> Option<AckProgress>,
     ) -> Option<(Instant, Option<Overdue>)> {
         if rate == 0 {
             return None;
         }
         self.acknowledge(rate, waiting, look);
-        let is_closed = self.window <= 0 && self.open.iter().any(|answer| answer.begun);
+        let is_closed = self.window <= 0 && self.open.iter().any(|response| response.begun);
         let (mut is_any, mut first) = (is_closed, None);
-        let mut keep = |turn: &mut Turn, is_kept_waiting: bool, overdue| {
+        let mut keep = |turn: &mut MinRateBudget, is_kept_waiting: bool, overdue| {
             is_any |= is_kept_waiting;
             if !is_kept_waiting || waiting == 0 {
-                return turn.moved(0, rate);
+                return turn.add_progress(0, rate);
             }
-            let at = turn.wait();
+            let at = turn.start_waiting();
             if first.is_none_or(|(first, _)| at < first) {
                 first = Some((at, Some(overdue)));
             }
         };
         keep(&mut self.turn, is_closed, Overdue::Connection);
-        for answer in &mut self.open {
-            keep(&mut answer.turn, answer.begun && answer.window <= 0, Overdue::Stream(answer.stream));
+        for response in &mut self.open {
+            keep(
+                &mut response.turn,
+                response.begun && response.window <= 0,
+                Overdue::Stream(response.stream),
+            );
         }
         if !is_any {
-            self.acknowledgements.stop();
+            self.acks.stop();
             return None;
         }
         // Nobody is woken when bytes begin to wait.
-        let Some((at, overdue)) = first else { return Some((Instant::now() + LOOK_INTERVAL, None)) };
-        let next = self.acknowledgements.next_look();
+        let Some((at, overdue)) = first else { return Some((Instant::now() + ACK_CHECK_INTERVAL, None)) };
+        let next = self.acks.next_check();
         Some(if next < at { (next, None) } else { (at, overdue) })
     }
 
     /// Bytes that left earlier may reach the client only now.
-    fn acknowledge(&mut self, rate: u64, waiting: usize, look: impl FnOnce() -> Option<Acknowledged>) {
-        let Some((bytes, unacknowledged)) = self.acknowledgements.look(look) else { return };
-        self.turn.acknowledged(bytes, unacknowledged, share(rate, waiting));
+    fn acknowledge(&mut self, rate: u64, waiting: usize, look: impl FnOnce() -> Option<AckProgress>) {
+        let Some((bytes, unacknowledged)) = self.acks.check(look) else { return };
+        self.turn.add_acknowledged(bytes, unacknowledged, total_rate(rate, waiting));
         let each = bytes.checked_div(waiting.max(1) as u64).unwrap_or(0);
-        for answer in &mut self.open {
+        for response in &mut self.open {
             // What other answers sent behind this one's bytes is acknowledged after them.
-            let own = unacknowledged.saturating_sub(self.sent - answer.sent);
-            answer.turn.acknowledged(each, own, rate);
+            let own = unacknowledged.saturating_sub(self.sent - response.sent);
+            response.turn.add_acknowledged(each, own, rate);
         }
     }
 }
 
 /// What a connection owes for all that wait.
-fn share(rate: u64, waiting: usize) -> u64 {
+fn total_rate(rate: u64, waiting: usize) -> u64 {
     rate.saturating_mul(waiting.max(1) as u64)
 }

@@ -11,47 +11,49 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// Requests in progress for each worker thread, from which on it pays (`benches/README.md`).
-const ENOUGH: u64 = 8;
+const COALESCE_IN_FLIGHT_PER_WORKER: u64 = 8;
 /// Those from which on the next one makes way.
-const MANY: u64 = 64;
+const YIELD_IN_FLIGHT_PER_WORKER: u64 = 64;
 /// For so long.
-const TURNS: usize = 2;
+const MAX_YIELDS: usize = 2;
 
 /// See the module's description.
 #[derive(Debug)]
-pub struct Batch {
-    in_progress: Arc<AtomicU64>,
-    enough: u64,
-    many: u64,
+pub struct Coalescer {
+    in_flight: Arc<AtomicU64>,
+    coalesce_threshold: u64,
+    yield_threshold: u64,
 }
 
-impl Batch {
+impl Coalescer {
     /// Of the requests that are counted in `in_progress`, on so many worker threads.
     #[must_use]
-    pub fn new(in_progress: &Arc<AtomicU64>, workers: usize) -> Self {
+    pub fn new(in_flight: &Arc<AtomicU64>, workers: usize) -> Self {
         let workers = u64::try_from(workers).unwrap_or(u64::MAX).max(1);
-        let [enough, many] = [ENOUGH, MANY].map(|each| workers.saturating_mul(each));
-        Self { in_progress: Arc::clone(in_progress), enough, many }
+        let [coalesce_threshold, yield_threshold] =
+            [COALESCE_IN_FLIGHT_PER_WORKER, YIELD_IN_FLIGHT_PER_WORKER]
+                .map(|each| workers.saturating_mul(each));
+        Self { in_flight: Arc::clone(in_flight), coalesce_threshold, yield_threshold }
     }
 
     /// There are enough of them.
     #[must_use]
-    pub fn pays(&self) -> bool {
-        self.in_progress.load(Relaxed) >= self.enough
+    pub fn is_active(&self) -> bool {
+        self.in_flight.load(Relaxed) >= self.coalesce_threshold
     }
 
     /// Lets all others go on that can, where it pays.
-    pub async fn gather(&self) {
-        if self.pays() {
+    pub async fn coalesce_writes(&self) {
+        if self.is_active() {
             // Comes back when the worker has asked the system what else can go on, and that has had its turn.
             tokio::task::yield_now().await;
         }
     }
 
     /// Lets those go on that have begun, where they are many.
-    pub async fn make_way(&self) {
-        for _ in 0..TURNS {
-            if self.in_progress.load(Relaxed) < self.many {
+    pub async fn yield_if_crowded(&self) {
+        for _ in 0..MAX_YIELDS {
+            if self.in_flight.load(Relaxed) < self.yield_threshold {
                 return;
             }
             tokio::task::yield_now().await;
@@ -69,30 +71,30 @@ mod tests {
 
     #[test]
     fn few_requests_wait_for_nobody_and_many_for_one_turn() {
-        let in_progress = Arc::new(AtomicU64::new(15));
-        let batch = Batch::new(&in_progress, 2);
+        let in_flight = Arc::new(AtomicU64::new(15));
+        let coalescer = Coalescer::new(&in_flight, 2);
         let mut cx = Context::from_waker(Waker::noop());
-        assert!(pin!(batch.gather()).poll(&mut cx).is_ready());
-        in_progress.store(16, Relaxed);
-        let mut gathering = pin!(batch.gather());
+        assert!(pin!(coalescer.coalesce_writes()).poll(&mut cx).is_ready());
+        in_flight.store(16, Relaxed);
+        let mut gathering = pin!(coalescer.coalesce_writes());
         assert!(gathering.as_mut().poll(&mut cx).is_pending());
         assert!(gathering.as_mut().poll(&mut cx).is_ready());
     }
 
     #[test]
     fn a_request_makes_way_for_many_and_not_for_longer_than_two_turns() {
-        let in_progress = Arc::new(AtomicU64::new(127));
-        let batch = Batch::new(&in_progress, 2);
+        let in_flight = Arc::new(AtomicU64::new(127));
+        let coalescer = Coalescer::new(&in_flight, 2);
         let mut cx = Context::from_waker(Waker::noop());
-        assert!(pin!(batch.make_way()).poll(&mut cx).is_ready());
-        in_progress.store(128, Relaxed);
-        let mut patient = pin!(batch.make_way());
+        assert!(pin!(coalescer.yield_if_crowded()).poll(&mut cx).is_ready());
+        in_flight.store(128, Relaxed);
+        let mut patient = pin!(coalescer.yield_if_crowded());
         assert!(patient.as_mut().poll(&mut cx).is_pending());
         assert!(patient.as_mut().poll(&mut cx).is_pending());
         assert!(patient.as_mut().poll(&mut cx).is_ready());
-        let mut lucky = pin!(batch.make_way());
+        let mut lucky = pin!(coalescer.yield_if_crowded());
         assert!(lucky.as_mut().poll(&mut cx).is_pending());
-        in_progress.store(127, Relaxed);
+        in_flight.store(127, Relaxed);
         assert!(lucky.as_mut().poll(&mut cx).is_ready());
     }
 }

@@ -13,47 +13,49 @@ use pingora_runtime::current_handle;
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 
-use super::parting::last_word;
+use super::parting::close_gracefully;
 use super::places::ConnectionLimit;
-use super::tcp::Tcp;
+use super::tcp::ClientTcp;
 use crate::edge::gate::Refusal;
 
-const AT_ONCE: usize = 128;
+const MAX_CONCURRENT_REJECTIONS: usize = 128;
 /// The same where few connections are allowed: these need descriptors, too.
-const AT_ONCE_OF_FEW: usize = 8;
+const MAX_CONCURRENT_REJECTIONS_FIXED: usize = 8;
 /// For a TLS handshake.
-const MOMENT: Duration = Duration::from_secs(2);
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(2);
 
-const ANSWER: Refusal = Refusal { status: 429, reason: "There are too many connections." };
+const REFUSAL: Refusal = Refusal { status: 429, reason: "There are too many connections." };
 /// SETTINGS without any, then GOAWAY: no stream was seen, ENHANCE_YOUR_CALM.
 const GOAWAY: [u8; 26] = [0, 0, 0, 4, 0, 0, 0, 0, 0, 0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 11];
 
 /// See the module's description.
 #[derive(Debug)]
-pub struct Crowded(Arc<Semaphore>);
+pub struct OverloadResponder(Arc<Semaphore>);
 
-impl Crowded {
+impl OverloadResponder {
     /// Of a service with this limit.
     #[must_use]
     pub fn new(limit: ConnectionLimit) -> Self {
         Self(Arc::new(Semaphore::new(match limit {
-            ConnectionLimit::Configured => AT_ONCE,
-            ConnectionLimit::Fixed(..) => AT_ONCE_OF_FEW,
+            ConnectionLimit::Configured => MAX_CONCURRENT_REJECTIONS,
+            ConnectionLimit::Fixed(..) => MAX_CONCURRENT_REJECTIONS_FIXED,
         })))
     }
 
     /// Says so and closes.
-    pub fn turn_away(&self, socket: TcpStream, peer: SocketAddr, tls: Option<Arc<Acceptor>>) {
+    pub fn reject(&self, socket: TcpStream, peer: SocketAddr, tls: Option<Arc<Acceptor>>) {
         let Ok(permit) = Arc::clone(&self.0).try_acquire_owned() else { return };
         current_handle().spawn(async move {
             let _permit = permit;
-            let tcp = Tcp::new(socket, peer, None, None);
-            let Some(tls) = tls else { return last_word(tcp, ANSWER.response()).await };
-            let Ok(Ok(stream)) = tokio::time::timeout(MOMENT, Box::pin(tls.tls_handshake(tcp))).await else {
+            let tcp = ClientTcp::new(socket, peer, None, None);
+            let Some(tls) = tls else { return close_gracefully(tcp, REFUSAL.response()).await };
+            let Ok(Ok(stream)) =
+                tokio::time::timeout(HANDSHAKE_TIMEOUT, Box::pin(tls.tls_handshake(tcp))).await
+            else {
                 return;
             };
             let is_h2 = matches!(stream.selected_alpn_proto(), Some(ALPN::H2));
-            last_word(stream, if is_h2 { GOAWAY.to_vec() } else { ANSWER.response() }).await;
+            close_gracefully(stream, if is_h2 { GOAWAY.to_vec() } else { REFUSAL.response() }).await;
         });
     }
 }

@@ -11,22 +11,22 @@ use pingora::protocols::{
 };
 use tokio::io::AsyncWriteExt;
 
-use super::guarded::Guarded;
+use super::guarded::ClientStream;
 
 #[async_trait]
-impl<S: IO + 'static> Shutdown for Guarded<S> {
+impl<S: IO + 'static> Shutdown for ClientStream<S> {
     async fn shutdown(&mut self) {
         let _ = AsyncWriteExt::shutdown(self).await;
     }
 }
 
-impl<S: IO + 'static> UniqueID for Guarded<S> {
+impl<S: IO + 'static> UniqueID for ClientStream<S> {
     fn id(&self) -> UniqueIDType {
         self.stream.as_ref().map_or(-1, UniqueID::id)
     }
 }
 
-impl<S: IO + 'static> Ssl for Guarded<S> {
+impl<S: IO + 'static> Ssl for ClientStream<S> {
     fn get_ssl(&self) -> Option<&TlsRef> {
         self.stream.as_ref()?.get_ssl()
     }
@@ -40,22 +40,22 @@ impl<S: IO + 'static> Ssl for Guarded<S> {
     }
 }
 
-impl<S: IO + 'static> Peek for Guarded<S> {}
+impl<S: IO + 'static> Peek for ClientStream<S> {}
 
-impl<S: IO + 'static> GetTimingDigest for Guarded<S> {
+impl<S: IO + 'static> GetTimingDigest for ClientStream<S> {
     fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
         // Pingora asks before every request, and nobody reads it.
         Vec::new()
     }
 }
 
-impl<S: IO + 'static> GetProxyDigest for Guarded<S> {
+impl<S: IO + 'static> GetProxyDigest for ClientStream<S> {
     fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
         self.stream.as_ref()?.get_proxy_digest()
     }
 }
 
-impl<S: IO + 'static> GetSocketDigest for Guarded<S> {
+impl<S: IO + 'static> GetSocketDigest for ClientStream<S> {
     fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
         self.stream.as_ref()?.get_socket_digest()
     }

@@ -10,41 +10,41 @@ use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, ReadBuf};
 
 /// Bytes that are read at once behind what is held.
-pub const PIECE: usize = 4 * 1024;
+pub const READ_CHUNK: usize = 4 * 1024;
 
 /// See the module's description.
 #[derive(Debug, Default)]
-pub struct Held {
+pub struct ReadBuffer {
     /// In the order in which they were read.
     pub bytes: BytesMut,
     /// How many of them may be given out.
-    pub clean: usize,
+    pub readable: usize,
 }
 
-impl Held {
+impl ReadBuffer {
     /// Gives out what may go of what is held, and the memory when nothing is left.
-    pub fn give(&mut self, buf: &mut ReadBuf<'_>) {
-        let length = self.clean.min(buf.remaining());
+    pub fn drain_into(&mut self, buf: &mut ReadBuf<'_>) {
+        let length = self.readable.min(buf.remaining());
         buf.put_slice(self.bytes.get(..length).unwrap_or_default());
         self.bytes.advance(length);
-        self.clean -= length;
+        self.readable -= length;
         if self.bytes.is_empty() {
             self.bytes = BytesMut::new();
         }
     }
 
-    /// Reads at most `room` bytes behind what is held; `room` is at most [`PIECE`]. Returns how many came: 0 at the end
+    /// Reads at most `room` bytes behind what is held; `room` is at most [`READ_CHUNK`]. Returns how many came: 0 at the end
     /// of what the client sends.
     ///
     /// # Errors
-    /// When reading fails, or `room` is more than [`PIECE`].
-    pub fn read_behind<S: AsyncRead + Unpin>(
+    /// When reading fails, or `room` is more than [`READ_CHUNK`].
+    pub fn fill<S: AsyncRead + Unpin>(
         &mut self,
         stream: &mut S,
         cx: &mut Context<'_>,
         room: usize,
     ) -> Poll<Result<usize>> {
-        let mut piece = [MaybeUninit::uninit(); PIECE];
+        let mut piece = [MaybeUninit::uninit(); READ_CHUNK];
         let piece = piece.get_mut(..room).ok_or_else(|| Error::from(ErrorKind::InvalidInput))?;
         let mut buf = ReadBuf::uninit(piece);
         ready!(Pin::new(stream).poll_read(cx, &mut buf))?;

@@ -13,17 +13,17 @@ use bytes::Buf;
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::time::Instant;
 
-use super::Rules;
-use super::held::{Held, PIECE};
-use super::patience::{Timer, Turn};
-use crate::edge::gate::{self, Gate, Refusal, Stage, Verdict};
+use super::ClientLimits;
+use super::held::{READ_CHUNK, ReadBuffer};
+use super::patience::{MinRateBudget, Timer};
+use crate::edge::gate::{self, Gate, GateStage, GateVerdict, Refusal};
 
 /// Octets that a client may send ahead of an answer; the rest waits in its own system.
-const AHEAD: usize = 16 * 1024;
+const MAX_PIPELINED_BYTES: usize = 16 * 1024;
 
 /// A client that has closed its side may be gone, or may have said all that it wants to say: it gets an answer that
 /// comes so soon. Later the server's work would be for nobody.
-const CLOSED: Duration = Duration::from_secs(2);
+const HALF_CLOSED_TIMEOUT: Duration = Duration::from_secs(2);
 
 const SLOW_HEAD: Refusal = Refusal { status: 408, reason: "The request's head did not arrive in time." };
 const SLOW_BODY: Refusal = Refusal { status: 408, reason: "The request's body arrived too slowly." };
@@ -36,19 +36,19 @@ enum Phase {
     /// Some of its body has not passed.
     Body,
     /// It has passed as a whole; its answer is awaited.
-    Answer,
+    Response,
     /// It has become a tunnel.
     Tunnel,
 }
 
 /// Octets were given out, or this came instead; or the connection failed.
-pub type Read = Result<std::result::Result<(), End>>;
+pub type ReadResult = Result<std::result::Result<(), ReadEnd>>;
 
 /// What reading came to, besides octets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum End {
+pub enum ReadEnd {
     /// The client has said all that it will say, or we have waited long enough for it to begin.
-    Quiet,
+    Eof,
     /// The client must hear this; true where it still can be, before any octet of an answer.
     Refused(Refusal, bool),
 }
@@ -57,93 +57,93 @@ pub enum End {
 #[derive(Debug)]
 pub struct Http1 {
     gate: Gate,
-    held: Held,
+    buffered: ReadBuffer,
     /// Some of the rest was not looked at yet.
-    news: bool,
+    has_unchecked: bool,
     phase: Phase,
     /// No request came before this one.
-    first: bool,
+    is_first_request: bool,
     /// By when the head must be there, or its first octet.
     deadline: Option<Instant>,
-    head_begun: bool,
-    turn: Turn,
-    wants_upgrade: bool,
+    head_started: bool,
+    budget: MinRateBudget,
+    upgrade_requested: bool,
     /// The current request has passed, and it passed in one piece.
-    in_one_piece: bool,
-    answer_begun: bool,
+    arrived_at_once: bool,
+    response_started: bool,
     /// The client has closed its side.
-    ended: bool,
+    read_closed: bool,
 }
 
 impl Default for Http1 {
     fn default() -> Self {
         Self {
             gate: Gate::new(),
-            held: Held::default(),
-            news: false,
+            buffered: ReadBuffer::default(),
+            has_unchecked: false,
             phase: Phase::Head,
-            first: true,
+            is_first_request: true,
             deadline: None,
-            head_begun: false,
-            turn: Turn::default(),
-            wants_upgrade: false,
-            in_one_piece: false,
-            answer_begun: false,
-            ended: false,
+            head_started: false,
+            budget: MinRateBudget::default(),
+            upgrade_requested: false,
+            arrived_at_once: false,
+            response_started: false,
+            read_closed: false,
         }
     }
 }
 
 impl Http1 {
     /// The answer is complete: on to the next request. False if this one was not read to its end.
-    pub fn next_request(&mut self, rules: &Rules) -> bool {
-        let said_all = self.ended && self.held.bytes.is_empty();
-        if self.phase != Phase::Answer || self.held.clean > 0 || said_all {
+    pub fn next_request(&mut self, client_limits: &ClientLimits) -> bool {
+        let nothing_left = self.read_closed && self.buffered.bytes.is_empty();
+        if self.phase != Phase::Response || self.buffered.readable > 0 || nothing_left {
             return false;
         }
         self.phase = Phase::Head;
-        self.first = false;
+        self.is_first_request = false;
         self.deadline = None;
-        self.head_begun = false;
-        self.wants_upgrade = false;
-        self.in_one_piece = false;
-        self.answer_begun = false;
-        self.news = !self.held.bytes.is_empty();
-        if self.news {
-            self.begin_head(rules);
+        self.head_started = false;
+        self.upgrade_requested = false;
+        self.arrived_at_once = false;
+        self.response_started = false;
+        self.has_unchecked = !self.buffered.bytes.is_empty();
+        if self.has_unchecked {
+            self.begin_head(client_limits);
         }
         true
     }
 
     /// Something that the client has sent, or is about to send, will not be read: closing at once would reset
     /// the connection, and the answer with it.
-    pub fn leaves_something_unread(&self) -> bool {
-        !self.ended && (self.phase == Phase::Body || !self.held.bytes.is_empty())
+    pub fn has_unread_input(&self) -> bool {
+        !self.read_closed && (self.phase == Phase::Body || !self.buffered.bytes.is_empty())
     }
 
     /// Whoever reads has the whole request, and got it at once: for the rest of the answer it asks after each write whether
     /// the client is still there.
     #[must_use]
-    pub fn only_answers(&self) -> bool {
-        self.in_one_piece && self.held.clean == 0 && self.phase == Phase::Answer
+    pub fn awaits_response_only(&self) -> bool {
+        self.arrived_at_once && self.buffered.readable == 0 && self.phase == Phase::Response
     }
 
     /// What goes to the client: a head that ends the waiting, or opens the tunnel.
-    pub fn wrote(&mut self, octets: &[u8]) {
-        if self.answer_begun {
+    pub fn track_written(&mut self, bytes: &[u8]) {
+        if self.response_started {
             return;
         }
         // Pingora writes each head in one piece: `HTTP/1.1 200 ...`.
-        let status = if octets.starts_with(b"HTTP/1.") { octets.get(9..12) } else { None };
+        let status = if bytes.starts_with(b"HTTP/1.") { bytes.get(9..12) } else { None };
         match status {
-            Some(b"101") if self.wants_upgrade => {
+            Some(b"101") if self.upgrade_requested => {
                 self.gate.tunnel();
                 self.phase = Phase::Tunnel;
-                self.held.clean = self.held.bytes.len();
-                self.answer_begun = true;
+                self.buffered.readable = self.buffered.bytes.len();
+                self.response_started = true;
             }
             Some([b'1', ..]) => {}
-            _ => self.answer_begun = true,
+            _ => self.response_started = true,
         }
     }
 
@@ -159,25 +159,25 @@ impl Http1 {
         &mut self,
         stream: &mut S,
         cx: &mut Context<'_>,
-        rules: &Rules,
+        client_limits: &ClientLimits,
         timer: &mut Timer,
-    ) -> Poll<Read> {
-        while self.held.clean == 0 {
-            if self.news {
-                self.news = false;
-                if let Err(refusal) = self.look_at_held(rules) {
+    ) -> Poll<ReadResult> {
+        while self.buffered.readable == 0 {
+            if self.has_unchecked {
+                self.has_unchecked = false;
+                if let Err(refusal) = self.check_buffered(client_limits) {
                     return self.refuse(refusal);
                 }
                 continue;
             }
-            match self.held.read_behind(stream, cx, PIECE) {
-                Poll::Ready(Ok(0)) => return self.end(),
-                Poll::Ready(Ok(octets)) => {
-                    self.moved(octets, rules);
-                    self.news = true;
+            match self.buffered.fill(stream, cx, READ_CHUNK) {
+                Poll::Ready(Ok(0)) => return self.end_of_input(),
+                Poll::Ready(Ok(bytes)) => {
+                    self.body_bytes_read(bytes, client_limits);
+                    self.has_unchecked = true;
                 }
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-                Poll::Pending => return self.poll_patience(cx, rules, timer),
+                Poll::Pending => return self.poll_timeout(cx, client_limits, timer),
             }
         }
         Poll::Ready(Ok(Ok(())))
@@ -189,31 +189,31 @@ impl Http1 {
         stream: &mut S,
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
-        rules: &Rules,
+        client_limits: &ClientLimits,
         timer: &mut Timer,
-    ) -> Poll<Read> {
+    ) -> Poll<ReadResult> {
         loop {
-            if self.held.clean > 0 {
-                self.held.give(buf);
+            if self.buffered.readable > 0 {
+                self.buffered.drain_into(buf);
                 return Poll::Ready(Ok(Ok(())));
             }
-            if self.phase == Phase::Answer {
-                return self.watch(stream, cx, timer);
+            if self.phase == Phase::Response {
+                return self.watch_client(stream, cx, timer);
             }
             if self.phase == Phase::Tunnel {
                 return Pin::new(stream).poll_read(cx, buf).map_ok(Ok);
             }
-            if self.news || !self.held.bytes.is_empty() {
-                match ready!(self.poll_head(stream, cx, rules, timer))? {
+            if self.has_unchecked || !self.buffered.bytes.is_empty() {
+                match ready!(self.poll_head(stream, cx, client_limits, timer))? {
                     Ok(()) => continue,
                     end => return Poll::Ready(Ok(end)),
                 }
             }
             let before = buf.filled().len();
             match Pin::new(&mut *stream).poll_read(cx, buf) {
-                Poll::Ready(Ok(())) if buf.filled().len() == before => return self.end(),
+                Poll::Ready(Ok(())) if buf.filled().len() == before => return self.end_of_input(),
                 Poll::Ready(Ok(())) => {
-                    let passed = self.look_in_place(buf, before, rules);
+                    let passed = self.check_in_place(buf, before, client_limits);
                     match passed {
                         Ok(0) => continue,
                         Ok(_) => return Poll::Ready(Ok(Ok(()))),
@@ -221,165 +221,172 @@ impl Http1 {
                     }
                 }
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
-                Poll::Pending => return self.poll_patience(cx, rules, timer),
+                Poll::Pending => return self.poll_timeout(cx, client_limits, timer),
             }
         }
     }
 
     /// Looks at what was just read into the reader's own buffer, leaves there what may pass, and holds the
     /// rest. Out: how much passes.
-    fn look_in_place(
+    fn check_in_place(
         &mut self,
         buf: &mut ReadBuf<'_>,
         before: usize,
-        rules: &Rules,
+        client_limits: &ClientLimits,
     ) -> std::result::Result<usize, Refusal> {
         let read = buf.filled().get(before..).unwrap_or_default();
-        self.moved(read.len(), rules);
-        let (passed, kept) = match self.gate.look(read, &rules.head) {
-            Verdict::Pass(octets) => {
-                let (passed, kept) = read.split_at(octets.min(read.len()));
-                self.passed(passed);
-                self.news = !kept.is_empty();
+        self.body_bytes_read(read.len(), client_limits);
+        let (passed, kept) = match self.gate.inspect(read, &client_limits.head_limits) {
+            GateVerdict::Pass(bytes) => {
+                let (passed, kept) = read.split_at(bytes.min(read.len()));
+                self.message_bytes_passed(passed);
+                self.has_unchecked = !kept.is_empty();
                 (passed.len(), kept)
             }
-            Verdict::Rewrite(length) => {
+            GateVerdict::Rewrite(length) => {
                 let (head, kept) = read.split_at(length.min(read.len()));
                 self.rewrite(head);
-                self.news = !kept.is_empty();
+                self.has_unchecked = !kept.is_empty();
                 (0, kept)
             }
-            Verdict::Skip(octets) => {
-                let kept = read.get(octets..).unwrap_or_default();
-                self.news = !kept.is_empty();
-                self.begin_head(rules);
+            GateVerdict::Skip(bytes) => {
+                let kept = read.get(bytes..).unwrap_or_default();
+                self.has_unchecked = !kept.is_empty();
+                self.begin_head(client_limits);
                 (0, kept)
             }
-            Verdict::More => {
-                self.begin_head(rules);
+            GateVerdict::NeedMore => {
+                self.begin_head(client_limits);
                 (0, read)
             }
-            Verdict::Refuse(refusal) => {
+            GateVerdict::Refuse(refusal) => {
                 buf.set_filled(before);
                 return Err(refusal);
             }
         };
-        self.held.bytes.extend_from_slice(kept);
+        self.buffered.bytes.extend_from_slice(kept);
         buf.set_filled(before + passed);
         Ok(passed)
     }
 
-    fn look_at_held(&mut self, rules: &Rules) -> std::result::Result<(), Refusal> {
-        match self.gate.look(&self.held.bytes, &rules.head) {
-            Verdict::Pass(octets) => {
-                self.held.clean = octets.min(self.held.bytes.len());
-                let held = std::mem::take(&mut self.held.bytes);
-                self.passed(held.get(..self.held.clean).unwrap_or_default());
-                self.held.bytes = held;
-                self.news = self.held.clean < self.held.bytes.len();
+    fn check_buffered(&mut self, client_limits: &ClientLimits) -> std::result::Result<(), Refusal> {
+        match self.gate.inspect(&self.buffered.bytes, &client_limits.head_limits) {
+            GateVerdict::Pass(bytes) => {
+                self.buffered.readable = bytes.min(self.buffered.bytes.len());
+                let buffered = std::mem::take(&mut self.buffered.bytes);
+                self.message_bytes_passed(buffered.get(..self.buffered.readable).unwrap_or_default());
+                self.buffered.bytes = buffered;
+                self.has_unchecked = self.buffered.readable < self.buffered.bytes.len();
             }
-            Verdict::Rewrite(length) => {
-                let held = std::mem::take(&mut self.held.bytes);
-                let (head, rest) = held.split_at(length.min(held.len()));
+            GateVerdict::Rewrite(length) => {
+                let buffered = std::mem::take(&mut self.buffered.bytes);
+                let (head, rest) = buffered.split_at(length.min(buffered.len()));
                 self.rewrite(head);
-                self.held.bytes.extend_from_slice(rest);
-                self.news = !rest.is_empty();
+                self.buffered.bytes.extend_from_slice(rest);
+                self.has_unchecked = !rest.is_empty();
             }
-            Verdict::Skip(octets) => {
-                self.held.bytes.advance(octets.min(self.held.bytes.len()));
-                self.news = !self.held.bytes.is_empty();
-                self.begin_head(rules);
+            GateVerdict::Skip(bytes) => {
+                self.buffered.bytes.advance(bytes.min(self.buffered.bytes.len()));
+                self.has_unchecked = !self.buffered.bytes.is_empty();
+                self.begin_head(client_limits);
             }
-            Verdict::More => self.begin_head(rules),
-            Verdict::Refuse(refusal) => return Err(refusal),
+            GateVerdict::NeedMore => self.begin_head(client_limits),
+            GateVerdict::Refuse(refusal) => return Err(refusal),
         }
         Ok(())
     }
 
     /// Holds, with nothing before it, what may go in place of this head.
     fn rewrite(&mut self, head: &[u8]) {
-        let head = gate::rewritten(head);
-        self.passed(&head);
-        self.held.clean = head.len();
-        self.held.bytes.extend_from_slice(&head);
+        let head = gate::rewrite_head(head);
+        self.message_bytes_passed(&head);
+        self.buffered.readable = head.len();
+        self.buffered.bytes.extend_from_slice(&head);
     }
 
     /// These octets of the current message may go.
-    fn passed(&mut self, octets: &[u8]) {
+    fn message_bytes_passed(&mut self, bytes: &[u8]) {
         if self.phase == Phase::Head {
-            self.wants_upgrade = has_upgrade(octets);
+            self.upgrade_requested = has_upgrade(bytes);
             self.deadline = None;
             // Small bodies that come a moment after their heads, one after another, are not one slow body.
-            self.turn = Turn::default();
+            self.budget = MinRateBudget::default();
         }
-        let whole = self.gate.stage() != Stage::Body;
-        self.in_one_piece = whole && self.phase == Phase::Head;
-        self.phase = if whole { Phase::Answer } else { Phase::Body };
+        let whole = self.gate.stage() != GateStage::Body;
+        self.arrived_at_once = whole && self.phase == Phase::Head;
+        self.phase = if whole { Phase::Response } else { Phase::Body };
     }
 
     /// While an answer is under way: holds what the client sends ahead, and sees that it goes.
-    fn watch<S: AsyncRead + Unpin>(
+    fn watch_client<S: AsyncRead + Unpin>(
         &mut self,
         stream: &mut S,
         cx: &mut Context<'_>,
         timer: &mut Timer,
-    ) -> Poll<Read> {
-        while !self.ended && self.held.bytes.len() < AHEAD {
-            let room = PIECE.min(AHEAD - self.held.bytes.len());
-            self.ended = ready!(self.held.read_behind(stream, cx, room))? == 0;
+    ) -> Poll<ReadResult> {
+        while !self.read_closed && self.buffered.bytes.len() < MAX_PIPELINED_BYTES {
+            let room = READ_CHUNK.min(MAX_PIPELINED_BYTES - self.buffered.bytes.len());
+            self.read_closed = ready!(self.buffered.fill(stream, cx, room))? == 0;
         }
-        if self.ended {
-            let deadline = *self.deadline.get_or_insert_with(|| Instant::now() + CLOSED);
+        if self.read_closed {
+            let deadline = *self.deadline.get_or_insert_with(|| Instant::now() + HALF_CLOSED_TIMEOUT);
             ready!(timer.poll(cx, deadline));
-            return self.end();
+            return self.end_of_input();
         }
         // Nobody wakes this up, and nobody needs to: the next request asks by itself.
         Poll::Pending
     }
 
-    fn begin_head(&mut self, rules: &Rules) {
-        if self.phase == Phase::Head && !self.head_begun {
-            self.head_begun = true;
-            self.deadline = Some(Instant::now() + rules.header_timeout);
+    fn begin_head(&mut self, client_limits: &ClientLimits) {
+        if self.phase == Phase::Head && !self.head_started {
+            self.head_started = true;
+            self.deadline = Some(Instant::now() + client_limits.header_timeout);
         }
     }
 
-    fn moved(&mut self, octets: usize, rules: &Rules) {
+    fn body_bytes_read(&mut self, bytes: usize, client_limits: &ClientLimits) {
         if self.phase == Phase::Body {
-            self.turn.moved(octets, rules.min_rate);
+            self.budget.add_progress(bytes, client_limits.min_rate);
         }
     }
 
-    fn end(&mut self) -> Poll<Read> {
-        self.ended = true;
-        Poll::Ready(Ok(Err(End::Quiet)))
+    fn end_of_input(&mut self) -> Poll<ReadResult> {
+        self.read_closed = true;
+        Poll::Ready(Ok(Err(ReadEnd::Eof)))
     }
 
-    fn refuse(&self, refusal: Refusal) -> Poll<Read> {
-        Poll::Ready(Ok(Err(End::Refused(refusal, !self.answer_begun))))
+    fn refuse(&self, refusal: Refusal) -> Poll<ReadResult> {
+        Poll::Ready(Ok(Err(ReadEnd::Refused(refusal, !self.response_started))))
     }
 
     /// Nothing is there to read and it is the client's turn.
-    fn poll_patience(&mut self, cx: &mut Context<'_>, rules: &Rules, timer: &mut Timer) -> Poll<Read> {
+    fn poll_timeout(
+        &mut self,
+        cx: &mut Context<'_>,
+        client_limits: &ClientLimits,
+        timer: &mut Timer,
+    ) -> Poll<ReadResult> {
         if self.phase == Phase::Body {
-            if rules.min_rate == 0 {
+            if client_limits.min_rate == 0 {
                 return Poll::Pending;
             }
-            let deadline = self.turn.wait();
+            let deadline = self.budget.start_waiting();
             ready!(timer.poll(cx, deadline));
             return self.refuse(SLOW_BODY);
         }
-        let patience = if self.first { rules.header_timeout } else { rules.idle_timeout };
-        let deadline = *self.deadline.get_or_insert_with(|| Instant::now() + patience);
+        let timeout =
+            if self.is_first_request { client_limits.header_timeout } else { client_limits.idle_timeout };
+        let deadline = *self.deadline.get_or_insert_with(|| Instant::now() + timeout);
         ready!(timer.poll(cx, deadline));
-        if self.head_begun { self.refuse(SLOW_HEAD) } else { Poll::Ready(Ok(Err(End::Quiet))) }
+        if self.head_started { self.refuse(SLOW_HEAD) } else { Poll::Ready(Ok(Err(ReadEnd::Eof))) }
     }
 }
 
 /// Whether a whole clean head has the field `Upgrade`.
 fn has_upgrade(head: &[u8]) -> bool {
-    const FIELD: &[u8] = b"upgrade:";
+    const UPGRADE_FIELD: &[u8] = b"upgrade:";
     memchr::memchr_iter(b'\n', head).any(|end| {
-        head.get(end + 1..end + 1 + FIELD.len()).is_some_and(|name| name.eq_ignore_ascii_case(FIELD))
+        head.get(end + 1..end + 1 + UPGRADE_FIELD.len())
+            .is_some_and(|name| name.eq_ignore_ascii_case(UPGRADE_FIELD))
     })
 }

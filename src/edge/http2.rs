@@ -11,22 +11,22 @@ use std::task::{Context, Poll, ready};
 use tokio::io::ReadBuf;
 use tokio::time::Instant;
 
-use super::Rules;
-use super::answers::{Answers, Overdue};
+use super::ClientLimits;
+use super::answers::{Overdue, ResponseWindows};
 use super::frames::{
-    ACK, CONTINUATION, DATA, END_HEADERS, END_STREAM, Frames, GOAWAY, HEADERS, Head, RST_STREAM, SETTINGS,
-    Step, WINDOW_UPDATE,
+    ACK, CONTINUATION, DATA, END_HEADERS, END_STREAM, FrameEvent, FrameHeader, FrameParser, GOAWAY, HEADERS,
+    RST_STREAM, SETTINGS, WINDOW_UPDATE,
 };
-use super::held::Held;
-use super::interim::Interims;
-use super::patience::{Acknowledged, LOOK_INTERVAL, Timer, Turn};
-use super::waiting::Waiting;
+use super::held::ReadBuffer;
+use super::interim::InterimResponses;
+use super::patience::{ACK_CHECK_INTERVAL, AckProgress, MinRateBudget, Timer};
+use super::waiting::PendingResponses;
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// Octets of one request's body that may be under way to us.
-pub const WINDOW: u32 = 256 * 1024;
+pub const INITIAL_STREAM_WINDOW: u32 = 256 * 1024;
 /// What a connection has before it is granted more (RFC 9113 section 6.9.2).
-const FIRST_WINDOW: i64 = 65_535;
+const DEFAULT_WINDOW: i64 = 65_535;
 /// Streams that are followed at a time; the library refuses them long before.
 const MAX_STREAMS: usize = 1024;
 /// RST_STREAM's code for a stream whose client takes too little of its answer (RFC 9113 section 7).
@@ -37,35 +37,35 @@ const ENHANCE_YOUR_CALM: u8 = 11;
 pub struct Http2 {
     /// Octets of the preface that were seen.
     preface: usize,
-    reading: Frames,
-    writing: Frames,
+    reading: FrameParser,
+    writing: FrameParser,
     /// The first frame has begun.
-    opened: bool,
+    settings_seen: bool,
     /// A header block has begun and not ended.
     in_block: bool,
     deadline: Option<Instant>,
     /// The last stream that the client opened.
-    newest: u32,
+    last_opened: u32,
     /// The last stream that we still take; of others nothing is waited for.
-    last: u32,
+    last_accepted: u32,
     /// Requests whose bodies have not ended.
-    bodies: Vec<Body>,
+    bodies: Vec<RequestBody>,
     /// Octets that the client may send on all streams together.
     window: i64,
-    turn: Turn,
-    pub(super) held: Held,
-    answers: Answers,
-    waiting: Arc<Waiting>,
+    budget: MinRateBudget,
+    pub(super) buffered: ReadBuffer,
+    responses: ResponseWindows,
+    pending: Arc<PendingResponses>,
     /// Frames of ours that the client has not been sent.
     notices: Vec<u8>,
     /// A header block of ours has begun and not ended.
-    writing_block: bool,
+    in_written_block: bool,
     /// The same frames, which the library has not read.
     injected: Vec<u8>,
 }
 
 #[derive(Clone, Copy, Debug)]
-struct Body {
+struct RequestBody {
     stream: u32,
     /// Octets that the client may send.
     window: i64,
@@ -75,21 +75,21 @@ impl Default for Http2 {
     fn default() -> Self {
         Self {
             preface: 0,
-            reading: Frames::default(),
-            writing: Frames::default(),
-            opened: false,
+            reading: FrameParser::default(),
+            writing: FrameParser::default(),
+            settings_seen: false,
             in_block: false,
             deadline: None,
-            newest: 0,
-            last: u32::MAX,
+            last_opened: 0,
+            last_accepted: u32::MAX,
             bodies: Vec::new(),
-            window: FIRST_WINDOW,
-            turn: Turn::default(),
-            held: Held::default(),
-            answers: Answers::default(),
-            waiting: Arc::default(),
+            window: DEFAULT_WINDOW,
+            budget: MinRateBudget::default(),
+            buffered: ReadBuffer::default(),
+            responses: ResponseWindows::default(),
+            pending: Arc::default(),
             notices: Vec::new(),
-            writing_block: false,
+            in_written_block: false,
             injected: Vec::new(),
         }
     }
@@ -98,8 +98,8 @@ impl Default for Http2 {
 impl Http2 {
     /// Of a connection whose answers wait here.
     #[must_use]
-    pub fn new(waiting: Arc<Waiting>) -> Self {
-        Self { waiting, ..Self::default() }
+    pub fn new(pending: Arc<PendingResponses>) -> Self {
+        Self { pending, ..Self::default() }
     }
 
     /// Follows octets that were read. Out: how many may pass as they are. It stops before a frame's head that is not
@@ -107,46 +107,46 @@ impl Http2 {
     ///
     /// # Errors
     /// When the connection does not begin with the preface and a SETTINGS frame, or must end for what it says.
-    pub(super) fn follow(&mut self, octets: &[u8], rules: &Rules) -> Result<usize> {
+    pub(super) fn track_read(&mut self, bytes: &[u8], client_limits: &ClientLimits) -> Result<usize> {
         let mut at = 0;
         for wanted in PREFACE.iter().skip(self.preface) {
-            let Some(octet) = octets.get(at) else { return Ok(at) };
-            if octet != wanted {
+            let Some(byte) = bytes.get(at) else { return Ok(at) };
+            if byte != wanted {
                 return Err(Error::new(ErrorKind::InvalidData, "no HTTP/2 preface"));
             }
             (at, self.preface) = (at + 1, self.preface + 1);
         }
-        while let Some(rest) = octets.get(at..).filter(|rest| !rest.is_empty()) {
-            if self.reading.is_between() {
-                let Some(head) = Head::of(rest) else { break };
+        while let Some(rest) = bytes.get(at..).filter(|rest| !rest.is_empty()) {
+            if self.reading.is_at_boundary() {
+                let Some(head) = FrameHeader::parse(rest) else { break };
                 if self.is_trailers(&head) || self.is_request(&head) {
                     break;
                 }
             }
-            at += self.step(rest, rules)?;
+            at += self.advance(rest, client_limits)?;
         }
         Ok(at)
     }
 
     /// Follows a whole frame, whatever it is.
-    pub(super) fn follow_all(&mut self, frame: &[u8], rules: &Rules) -> Result<()> {
+    pub(super) fn track_frame(&mut self, frame: &[u8], client_limits: &ClientLimits) -> Result<()> {
         let mut at = 0;
         while let Some(rest) = frame.get(at..).filter(|rest| !rest.is_empty()) {
-            at += self.step(rest, rules)?;
+            at += self.advance(rest, client_limits)?;
         }
         Ok(())
     }
 
-    fn step(&mut self, octets: &[u8], rules: &Rules) -> Result<usize> {
-        let (taken, step) = self.reading.next(octets);
+    fn advance(&mut self, bytes: &[u8], client_limits: &ClientLimits) -> Result<usize> {
+        let (taken, step) = self.reading.advance(bytes);
         match step {
-            Some(Step::Head(head)) => self.head(head, rules)?,
-            Some(Step::Payload(head, length, last)) => {
+            Some(FrameEvent::Header(head)) => self.on_frame_header(head, client_limits)?,
+            Some(FrameEvent::Payload(head, length, last)) => {
                 if head.kind == SETTINGS && head.flags & ACK == 0 {
-                    self.answers.settings_bytes(octets.get(..taken).unwrap_or_default());
-                    self.waiting.initial_window(self.answers.initial_window_size());
+                    self.responses.read_settings(bytes.get(..taken).unwrap_or_default());
+                    self.pending.set_initial_window(self.responses.initial_window_size());
                 }
-                self.payload(head, length, last, rules);
+                self.on_payload(head, length, last, client_limits);
             }
             None => {}
         }
@@ -154,70 +154,80 @@ impl Http2 {
     }
 
     /// Whether a frame begins another field section of a stream that has one.
-    pub(super) fn is_trailers(&self, head: &Head) -> bool {
-        head.kind == HEADERS && head.stream <= self.newest && self.preface == PREFACE.len()
+    pub(super) fn is_trailers(&self, head: &FrameHeader) -> bool {
+        head.kind == HEADERS && head.stream <= self.last_opened && self.preface == PREFACE.len()
     }
 
     /// Whether a frame is the whole head of a request.
-    pub(super) fn is_request(&self, head: &Head) -> bool {
-        head.kind == HEADERS && head.stream > self.newest && head.flags & END_HEADERS != 0 && self.opened
+    pub(super) fn is_request(&self, head: &FrameHeader) -> bool {
+        head.kind == HEADERS
+            && head.stream > self.last_opened
+            && head.flags & END_HEADERS != 0
+            && self.settings_seen
     }
 
     /// A header block has begun.
-    pub(super) fn owes_a_block(&mut self, rules: &Rules) {
-        self.deadline.get_or_insert_with(|| Instant::now() + rules.header_timeout);
+    pub(super) fn expect_header_block(&mut self, client_limits: &ClientLimits) {
+        self.deadline.get_or_insert_with(|| Instant::now() + client_limits.header_timeout);
     }
 
     /// Where interim answers of this connection wait.
-    pub(super) fn interims(&self) -> &Interims {
-        &self.waiting.interims
+    pub(super) fn interims(&self) -> &InterimResponses {
+        &self.pending.interims
     }
 
     /// A frame of the client's begins.
-    fn head(&mut self, head: Head, rules: &Rules) -> Result<()> {
-        let Head { length, kind, flags, stream } = head;
-        if !self.opened {
+    fn on_frame_header(&mut self, head: FrameHeader, client_limits: &ClientLimits) -> Result<()> {
+        let FrameHeader { length, kind, flags, stream } = head;
+        if !self.settings_seen {
             if kind != SETTINGS {
                 return Err(Error::new(ErrorKind::InvalidData, "the first HTTP/2 frame is not SETTINGS"));
             }
-            self.opened = true;
+            self.settings_seen = true;
             self.deadline = None;
         }
         if kind == HEADERS || kind == CONTINUATION {
             if !self.in_block {
-                self.deadline = Some(Instant::now() + rules.header_timeout);
+                self.deadline = Some(Instant::now() + client_limits.header_timeout);
             }
             self.in_block = flags & END_HEADERS == 0;
         }
         let is_trailers = self.is_trailers(&head);
         if kind == HEADERS && !is_trailers {
-            self.newest = stream;
-            if stream <= self.last {
-                if !self.answers.opened(stream, MAX_STREAMS) {
+            self.last_opened = stream;
+            if stream <= self.last_accepted {
+                if !self.responses.open_stream(stream, MAX_STREAMS) {
                     return Err(Error::new(ErrorKind::InvalidData, "too many HTTP/2 streams"));
                 }
                 if flags & END_STREAM == 0 {
-                    self.bodies.push(Body { stream, window: i64::from(WINDOW) });
+                    self.bodies.push(RequestBody { stream, window: i64::from(INITIAL_STREAM_WINDOW) });
                 }
             }
         } else if is_trailers {
-            self.end(stream);
+            self.body_ended(stream);
         } else if kind == SETTINGS {
-            self.answers.settings();
+            self.responses.begin_settings();
         }
         if length == 0 {
-            self.payload(head, 0, Some(0), rules);
+            self.on_payload(head, 0, Some(0), client_limits);
         }
         Ok(())
     }
 
-    fn payload(&mut self, head: Head, octets: usize, last: Option<u32>, rules: &Rules) {
-        if head.kind == DATA && octets > 0 {
-            self.turn.moved(octets, rules.min_rate.saturating_mul(self.bodies.len().max(1) as u64));
-            let octets = i64::try_from(octets).unwrap_or(i64::MAX);
-            self.window -= octets;
+    fn on_payload(
+        &mut self,
+        head: FrameHeader,
+        bytes: usize,
+        last: Option<u32>,
+        client_limits: &ClientLimits,
+    ) {
+        if head.kind == DATA && bytes > 0 {
+            self.budget
+                .add_progress(bytes, client_limits.min_rate.saturating_mul(self.bodies.len().max(1) as u64));
+            let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
+            self.window -= bytes;
             if let Some(body) = self.bodies.iter_mut().find(|body| body.stream == head.stream) {
-                body.window -= octets;
+                body.window -= bytes;
             }
         }
         let Some(word) = last else { return };
@@ -226,61 +236,66 @@ impl Http2 {
             self.deadline = None;
         }
         match head.kind {
-            DATA if head.flags & END_STREAM != 0 => self.end(head.stream),
-            WINDOW_UPDATE => self.answers.granted(head.stream, word),
-            RST_STREAM => self.reset(head.stream),
+            DATA if head.flags & END_STREAM != 0 => self.body_ended(head.stream),
+            WINDOW_UPDATE => self.responses.add_window(head.stream, word),
+            RST_STREAM => self.stream_closed(head.stream),
             _ => {}
         }
     }
 
     /// Neither side sends anything more on this stream.
-    fn reset(&mut self, stream: u32) {
-        self.end(stream);
-        self.answers.ended(stream);
+    fn stream_closed(&mut self, stream: u32) {
+        self.body_ended(stream);
+        self.responses.close_stream(stream);
     }
 
     /// Nothing more of this stream is waited for.
-    fn end(&mut self, stream: u32) {
+    fn body_ended(&mut self, stream: u32) {
         self.bodies.retain(|body| body.stream != stream);
         if self.bodies.is_empty() {
-            self.turn = Turn::default();
+            self.budget = MinRateBudget::default();
         }
     }
 
     /// Follows octets that were written: what the client may send, what we no longer want, and what of the answers
     /// has left.
-    pub fn wrote(&mut self, mut octets: &[u8], rules: &Rules) {
-        while !octets.is_empty() {
-            let (taken, step) = self.writing.next(octets);
-            octets = octets.get(taken..).unwrap_or_default();
+    pub fn track_written(&mut self, mut bytes: &[u8], client_limits: &ClientLimits) {
+        while !bytes.is_empty() {
+            let (taken, step) = self.writing.advance(bytes);
+            bytes = bytes.get(taken..).unwrap_or_default();
             match step {
-                Some(Step::Head(Head { kind: CONTINUATION, flags, .. })) => {
-                    self.writing_block = flags & END_HEADERS == 0;
+                Some(FrameEvent::Header(FrameHeader { kind: CONTINUATION, flags, .. })) => {
+                    self.in_written_block = flags & END_HEADERS == 0;
                 }
-                Some(Step::Head(Head { kind: kind @ (HEADERS | DATA), flags, stream, .. })) => {
+                Some(FrameEvent::Header(FrameHeader {
+                    kind: kind @ (HEADERS | DATA),
+                    flags,
+                    stream,
+                    ..
+                })) => {
                     if kind == HEADERS {
-                        self.answers.begun(stream);
-                        self.writing_block = flags & END_HEADERS == 0;
+                        self.responses.headers_sent(stream);
+                        self.in_written_block = flags & END_HEADERS == 0;
                     }
                     if flags & END_STREAM != 0 {
-                        self.reset(stream);
+                        self.stream_closed(stream);
                     }
                 }
-                Some(Step::Payload(Head { kind: DATA, stream, .. }, taken, _)) => {
-                    self.answers.sent(stream, taken, rules.min_rate, self.waiting.answers());
+                Some(FrameEvent::Payload(FrameHeader { kind: DATA, stream, .. }, taken, _)) => {
+                    self.responses.data_sent(stream, taken, client_limits.min_rate, self.pending.count());
                 }
-                Some(Step::Payload(Head { kind, stream, .. }, _, Some(word))) => match kind {
+                Some(FrameEvent::Payload(FrameHeader { kind, stream, .. }, _, Some(word))) => match kind {
                     WINDOW_UPDATE if stream == 0 => self.window += i64::from(word),
                     WINDOW_UPDATE => {
                         if let Some(body) = self.bodies.iter_mut().find(|body| body.stream == stream) {
                             body.window += i64::from(word);
                         }
                     }
-                    RST_STREAM => self.reset(stream),
+                    RST_STREAM => self.stream_closed(stream),
                     GOAWAY => {
-                        self.last = word;
+                        self.last_accepted = word;
                         self.bodies.retain(|body| body.stream <= word);
-                        self.answers.ended_after(word);
+                        self.responses.close_streams_after(word);
                     }
                     _ => {}
                 },
@@ -291,9 +306,9 @@ impl Http2 {
 
     /// Ends a stream whose client does not take its answer: the library reads a frame as if the client had sent it, and
     /// the client hears the same.
-    pub fn end_stream(&mut self, stream: u32) {
-        self.reset(stream);
-        self.waiting.refuse();
+    pub fn reset_stream(&mut self, stream: u32) {
+        self.stream_closed(stream);
+        self.pending.refuse_queued();
         let [a, b, c, d] = stream.to_be_bytes();
         let frame = [0, 0, 4, RST_STREAM, 0, a, b, c, d, 0, 0, 0, ENHANCE_YOUR_CALM];
         self.notices.extend(frame);
@@ -309,19 +324,19 @@ impl Http2 {
 
     /// The connection is over.
     pub fn close(&self) {
-        self.waiting.refuse();
+        self.pending.refuse_queued();
     }
 
     /// What the client must be told now; nothing while a frame, or a header block, has begun and not ended.
     pub fn take_notices(&mut self) -> Option<Vec<u8>> {
-        let interims = self.waiting.interims.wait();
-        if !interims && self.notices.is_empty() || !self.writing.is_between() || self.writing_block {
+        let interims = self.pending.interims.has_pending();
+        if !interims && self.notices.is_empty() || !self.writing.is_at_boundary() || self.in_written_block {
             return None;
         }
         let mut notices = std::mem::take(&mut self.notices);
         if interims {
-            for (stream, frame) in self.waiting.interims.take() {
-                if self.answers.takes_interim(stream) {
+            for (stream, frame) in self.pending.interims.take() {
+                if self.responses.accepts_interim(stream) {
                     notices.extend(frame);
                 }
             }
@@ -332,37 +347,37 @@ impl Http2 {
     /// How many bytes may be written at once: to the end of the current frame where an interim answer waits for it, so
     /// that it never comes behind the answer.
     pub fn write_limit(&self) -> Option<usize> {
-        let rest = self.writing.rest();
-        (rest > 0 && self.waiting.interims.wait()).then_some(rest)
+        let rest = self.writing.remaining();
+        (rest > 0 && self.pending.interims.has_pending()).then_some(rest)
     }
 
     /// Whether it is the client's turn to send a body: one has begun, and it may go on.
-    fn owes_a_body(&self) -> bool {
+    fn expects_body(&self) -> bool {
         self.window > 0 && self.bodies.iter().any(|body| body.window > 0)
     }
 
     /// Ready when the client owes something for too long. It owes the minimum rate for each body that it has
     /// begun, and may send it on whichever it likes. `look` says what it has acknowledged of what was written.
-    pub fn poll_patience(
+    pub fn poll_timeout(
         &mut self,
         cx: &mut Context<'_>,
-        rules: &Rules,
+        client_limits: &ClientLimits,
         timer: &mut Timer,
-        look: impl Fn() -> Option<Acknowledged>,
+        look: impl Fn() -> Option<AckProgress>,
     ) -> Poll<Overdue> {
-        if !self.opened && self.deadline.is_none() {
-            self.deadline = Some(Instant::now() + rules.header_timeout);
+        if !self.settings_seen && self.deadline.is_none() {
+            self.deadline = Some(Instant::now() + client_limits.header_timeout);
         }
         loop {
-            let body = if rules.min_rate > 0 && self.owes_a_body() {
-                Some(self.turn.wait())
+            let body = if client_limits.min_rate > 0 && self.expects_body() {
+                Some(self.budget.start_waiting())
             } else {
-                self.turn.moved(0, rules.min_rate);
+                self.budget.add_progress(0, client_limits.min_rate);
                 None
             };
             let own = self.deadline.into_iter().chain(body).min();
             let own = own.map(|at| (at, Some(Overdue::Connection)));
-            let answer = self.answers.deadline(rules.min_rate, self.waiting.answers(), &look);
+            let answer = self.responses.deadline(client_limits.min_rate, self.pending.count(), &look);
             let Some((at, overdue)) = own.into_iter().chain(answer).min_by_key(|(at, _)| *at) else {
                 return Poll::Pending;
             };
@@ -370,10 +385,10 @@ impl Http2 {
             match overdue {
                 None => {}
                 Some(Overdue::Connection) => return Poll::Ready(Overdue::Connection),
-                Some(stream) if self.reading.is_between() => return Poll::Ready(stream),
+                Some(stream) if self.reading.is_at_boundary() => return Poll::Ready(stream),
                 // The rest of a frame is on its way, and the end of the stream goes behind it.
                 Some(_) => {
-                    ready!(timer.poll(cx, at + LOOK_INTERVAL));
+                    ready!(timer.poll(cx, at + ACK_CHECK_INTERVAL));
                     return Poll::Ready(Overdue::Connection);
                 }
             }

@@ -14,17 +14,17 @@ use std::task::{Context, Poll, ready};
 use bytes::BytesMut;
 use tokio::io::{AsyncRead, ReadBuf};
 
-use super::Rules;
-use super::frames::{HEAD, Head, MAX_FRAME};
-use super::held::PIECE;
+use super::ClientLimits;
+use super::frames::{FRAME_HEADER_LEN, FrameHeader, MAX_FRAME_SIZE};
+use super::held::READ_CHUNK;
 use super::http2::Http2;
 use super::interim;
 
 /// `t:` as a literal that goes into no table (RFC 7541 section 6.2.2), so the state of both sides stays as it is.
-const FIELD: [u8; 4] = [0x00, 0x01, b't', 0x00];
+const TRAILER_GUARD_FIELD: [u8; 4] = [0x00, 0x01, b't', 0x00];
 
-const PADDED: u8 = 0x8;
-const PRIORITY: u8 = 0x20;
+const FLAG_PADDED: u8 = 0x8;
+const FLAG_PRIORITY: u8 = 0x20;
 
 impl Http2 {
     /// Fills `buf` with bytes for the library. Nothing in it when ready means that there will be no more.
@@ -36,98 +36,105 @@ impl Http2 {
         stream: &mut S,
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
-        rules: &Rules,
+        client_limits: &ClientLimits,
     ) -> Poll<Result<()>> {
-        let read = self.fill(stream, cx, buf, rules);
+        let read = self.fill_input(stream, cx, buf, client_limits);
         if read.is_pending() {
             self.interims().register(cx.waker());
         }
         read
     }
 
-    fn fill<S: AsyncRead + Unpin>(
+    fn fill_input<S: AsyncRead + Unpin>(
         &mut self,
         stream: &mut S,
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
-        rules: &Rules,
+        client_limits: &ClientLimits,
     ) -> Poll<Result<()>> {
         loop {
-            if self.held.clean > 0 {
-                self.held.give(buf);
+            if self.buffered.readable > 0 {
+                self.buffered.drain_into(buf);
                 return Poll::Ready(Ok(()));
             }
-            if self.held.bytes.is_empty() {
+            if self.buffered.bytes.is_empty() {
                 let before = buf.filled().len();
                 ready!(Pin::new(&mut *stream).poll_read(cx, buf))?;
                 let read = buf.filled().get(before..).unwrap_or_default();
-                let passed = self.follow(read, rules)?;
-                self.held.bytes.extend_from_slice(read.get(passed..).unwrap_or_default());
+                let passed = self.track_read(read, client_limits)?;
+                self.buffered.bytes.extend_from_slice(read.get(passed..).unwrap_or_default());
                 let is_end = read.is_empty();
                 buf.set_filled(before + passed);
                 if passed > 0 || is_end {
                     return Poll::Ready(Ok(()));
                 }
-            } else if !self.look_at_held(rules)? && ready!(self.held.read_behind(stream, cx, PIECE))? == 0 {
+            } else if !self.check_buffered(client_limits)?
+                && ready!(self.buffered.fill(stream, cx, READ_CHUNK))? == 0
+            {
                 return Poll::Ready(Ok(()));
             }
         }
     }
 
     /// Finds out how much of what is held may be given out. False when nothing may.
-    fn look_at_held(&mut self, rules: &Rules) -> Result<bool> {
-        let bytes = std::mem::take(&mut self.held.bytes);
-        self.held.bytes = match Head::of(&bytes) {
+    fn check_buffered(&mut self, client_limits: &ClientLimits) -> Result<bool> {
+        let bytes = std::mem::take(&mut self.buffered.bytes);
+        self.buffered.bytes = match FrameHeader::parse(&bytes) {
             Some(head) if self.is_trailers(&head) || self.is_request(&head) => {
-                self.block(bytes, head, rules)?
+                self.rewrite_header_block(bytes, head, client_limits)?
             }
             _ => {
-                self.held.clean = self.follow(&bytes, rules)?;
+                self.buffered.readable = self.track_read(&bytes, client_limits)?;
                 bytes
             }
         };
-        Ok(self.held.clean > 0)
+        Ok(self.buffered.readable > 0)
     }
 
     /// What goes to the library in place of these bytes, which begin with a block of fields.
-    fn block(&mut self, bytes: BytesMut, head: Head, rules: &Rules) -> Result<BytesMut> {
-        if head.length > MAX_FRAME {
+    fn rewrite_header_block(
+        &mut self,
+        bytes: BytesMut,
+        head: FrameHeader,
+        client_limits: &ClientLimits,
+    ) -> Result<BytesMut> {
+        if head.length > MAX_FRAME_SIZE {
             return Err(Error::new(ErrorKind::InvalidData, "an HTTP/2 frame that is too large"));
         }
-        let Some((frame, rest)) = bytes.split_at_checked(HEAD + head.length) else {
-            self.owes_a_block(rules);
+        let Some((frame, rest)) = bytes.split_at_checked(FRAME_HEADER_LEN + head.length) else {
+            self.expect_header_block(client_limits);
             return Ok(bytes);
         };
         let is_trailers = self.is_trailers(&head);
-        self.follow_all(frame, rules)?;
+        self.track_frame(frame, client_limits)?;
         let marked = if is_trailers {
-            with_field(frame, head, begin_of_block(frame, head), &FIELD)
+            insert_field(frame, head, fields_start(frame, head), &TRAILER_GUARD_FIELD)
                 .ok_or_else(|| Error::new(ErrorKind::InvalidData, "trailers that are too large"))?
         } else {
             // One without its number only gets no interim answers.
-            with_field(frame, head, end_of_block(frame, head), &interim::field_of(head.stream))
+            insert_field(frame, head, fields_end(frame, head), &interim::stream_field(head.stream))
                 .unwrap_or_else(|| frame.to_vec())
         };
-        self.held.clean = marked.len();
+        self.buffered.readable = marked.len();
         Ok(BytesMut::from_iter(marked.iter().chain(rest)))
     }
 }
 
 /// The same HEADERS frame with one field more, at this place; nothing where it is too long for that.
-fn with_field(frame: &[u8], head: Head, at: usize, field: &[u8]) -> Option<Vec<u8>> {
+fn insert_field(frame: &[u8], head: FrameHeader, at: usize, field: &[u8]) -> Option<Vec<u8>> {
     let length = head.length + field.len();
-    let (before, after) = frame.split_at_checked(at).filter(|_| length <= MAX_FRAME)?;
+    let (before, after) = frame.split_at_checked(at).filter(|_| length <= MAX_FRAME_SIZE)?;
     let [.., a, b, c] = length.to_be_bytes();
     Some([&[a, b, c], before.get(3..)?, field, after].concat())
 }
 
 /// Where the first field begins. Only updates of the table's size must stay before it (RFC 7541 section 4.2).
-fn begin_of_block(frame: &[u8], head: Head) -> usize {
-    let mut at = HEAD;
-    if head.flags & PADDED != 0 {
+fn fields_start(frame: &[u8], head: FrameHeader) -> usize {
+    let mut at = FRAME_HEADER_LEN;
+    if head.flags & FLAG_PADDED != 0 {
         at += 1;
     }
-    if head.flags & PRIORITY != 0 {
+    if head.flags & FLAG_PRIORITY != 0 {
         at += 5;
     }
     while let Some(first) = frame.get(at).filter(|byte| **byte & 0xE0 == 0x20) {
@@ -140,16 +147,20 @@ fn begin_of_block(frame: &[u8], head: Head) -> usize {
 }
 
 /// Where the last field ends and padding begins.
-fn end_of_block(frame: &[u8], head: Head) -> usize {
-    let padding = if head.flags & PADDED != 0 { frame.get(HEAD).copied().unwrap_or_default() } else { 0 };
-    frame.len().saturating_sub(usize::from(padding)).max(begin_of_block(frame, head))
+fn fields_end(frame: &[u8], head: FrameHeader) -> usize {
+    let padding = if head.flags & FLAG_PADDED != 0 {
+        frame.get(FRAME_HEADER_LEN).copied().unwrap_or_default()
+    } else {
+        0
+    };
+    frame.len().saturating_sub(usize::from(padding)).max(fields_start(frame, head))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::edge::frames::{CONTINUATION, DATA, END_HEADERS, END_STREAM, HEADERS};
-    use crate::edge::http2::tests::{begun, frame_of, rules};
+    use crate::edge::http2::tests::{begun, client_limits, frame_of};
     use std::task::Waker;
 
     /// What the library gets of bytes that come in pieces of this size.
@@ -160,7 +171,7 @@ mod tests {
                 let mut space = [0; 100];
                 let mut buf = ReadBuf::new(&mut space);
                 let mut cx = Context::from_waker(Waker::noop());
-                match http2.poll_read(&mut piece, &mut cx, &mut buf, &rules()) {
+                match http2.poll_read(&mut piece, &mut cx, &mut buf, &client_limits()) {
                     Poll::Ready(done) => done?,
                     Poll::Pending => break,
                 }
@@ -178,13 +189,13 @@ mod tests {
     #[tokio::test]
     async fn trailers_get_a_field_before_all_others_and_a_request_one_behind_them() {
         let body = frame_of(1, DATA, 0, &[b'x'; 300]);
-        let number = interim::field_of(3);
+        let number = interim::stream_field(3);
         for (flags, block, first, last) in [
             (END, &[0x84][..], 0, 1),
             (END, &[], 0, 0),
-            (END | PADDED, &[2, 0x84, 0, 0], 1, 2),
-            (END | PRIORITY, &[0, 0, 0, 0, 9, 0x84], 5, 6),
-            (END | PADDED | PRIORITY, &[1, 0, 0, 0, 0, 9, 0x84, 0], 6, 7),
+            (END | FLAG_PADDED, &[2, 0x84, 0, 0], 1, 2),
+            (END | FLAG_PRIORITY, &[0, 0, 0, 0, 9, 0x84], 5, 6),
+            (END | FLAG_PADDED | FLAG_PRIORITY, &[1, 0, 0, 0, 0, 9, 0x84, 0], 6, 7),
             (END, &[0x20, 0x3f, 0xe1, 0x1f, 0x84], 4, 5),
             (END_HEADERS, &[0x84], 0, 1),
         ] {
@@ -192,7 +203,8 @@ mod tests {
                 frame_of(3, HEADERS, flags, &[&block[..at], field, &block[at..]].concat())
             };
             let sent = [&body[..], &with(0, &[]), &body, &with(0, &[]), &body].concat();
-            let wanted = [&body[..], &with(last, &number), &body, &with(first, &FIELD), &body].concat();
+            let wanted =
+                [&body[..], &with(last, &number), &body, &with(first, &TRAILER_GUARD_FIELD), &body].concat();
             for piece in [1, 2, 7, 64, 1_000_000] {
                 let got = passed(&mut begun(&[1]), &sent, piece).unwrap();
                 assert_eq!(got, wanted, "{flags} {block:?} in pieces of {piece}");
@@ -205,7 +217,7 @@ mod tests {
         let second = |stream| frame_of(stream, CONTINUATION, END_HEADERS, &[0x84]);
         let first = |stream, block: &[u8]| frame_of(stream, HEADERS, END_STREAM, block);
         let sent = [first(3, &[0x82]), second(3), first(1, &[0x84]), second(1)].concat();
-        let marked = [&FIELD[..], &[0x84]].concat();
+        let marked = [&TRAILER_GUARD_FIELD[..], &[0x84]].concat();
         let wanted = [first(3, &[0x82]), second(3), first(1, &marked), second(1)].concat();
         for piece in [1, 5, 1_000_000] {
             assert_eq!(passed(&mut begun(&[1]), &sent, piece).unwrap(), wanted);
@@ -214,7 +226,7 @@ mod tests {
 
     #[tokio::test]
     async fn trailers_that_fill_a_frame_end_the_connection_and_a_request_passes_without_its_number() {
-        let large = frame_of(1, HEADERS, END, &[0x84; MAX_FRAME - 3]);
+        let large = frame_of(1, HEADERS, END, &[0x84; MAX_FRAME_SIZE - 3]);
         assert!(passed(&mut begun(&[1]), &large, 1_000_000).is_err());
         assert_eq!(passed(&mut begun(&[]), &large, 1_000_000).unwrap(), large);
         // Nothing is collected for a frame that nobody takes.

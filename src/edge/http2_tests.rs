@@ -4,8 +4,8 @@ use bytes::Bytes;
 
 use super::*;
 
-pub fn rules() -> Rules {
-    Rules::from(&crate::config::settings::Limits { min_rate: 100, ..Default::default() })
+pub fn client_limits() -> ClientLimits {
+    ClientLimits::from(&crate::config::settings::Limits { min_rate: 100, ..Default::default() })
 }
 
 fn frame(kind: u8, flags: u8, payload: usize) -> Vec<u8> {
@@ -24,7 +24,7 @@ pub fn feed(http2: &mut Http2, mut bytes: &[u8]) -> Result<()> {
     loop {
         let mut buf = tokio::io::ReadBuf::new(&mut space);
         let mut cx = Context::from_waker(std::task::Waker::noop());
-        match http2.poll_read(&mut bytes, &mut cx, &mut buf, &rules()) {
+        match http2.poll_read(&mut bytes, &mut cx, &mut buf, &client_limits()) {
             Poll::Ready(done) => done?,
             Poll::Pending => return Ok(()),
         }
@@ -36,10 +36,10 @@ pub fn feed(http2: &mut Http2, mut bytes: &[u8]) -> Result<()> {
 
 /// Fed whole, and octet by octet: both must say the same. Out: is something owed.
 async fn owes(frames: &[Vec<u8>]) -> Result<bool> {
-    let octets = [PREFACE.to_vec(), frames.concat()].concat();
+    let bytes = [PREFACE.to_vec(), frames.concat()].concat();
     let (mut whole, mut single) = (Http2::default(), Http2::default());
-    let second = octets.iter().try_for_each(|byte| feed(&mut single, &[*byte]));
-    let first = feed(&mut whole, &octets);
+    let second = bytes.iter().try_for_each(|byte| feed(&mut single, &[*byte]));
+    let first = feed(&mut whole, &bytes);
     assert_eq!(first.is_ok(), second.is_ok());
     first?;
     assert_eq!(whole.deadline.is_some(), single.deadline.is_some());
@@ -80,7 +80,7 @@ pub fn begun(streams: &[u32]) -> Http2 {
 /// How long nothing may happen; a day at most.
 async fn lasts(http2: &mut Http2) -> u64 {
     let (begin, mut timer) = (Instant::now(), Timer::default());
-    let patience = std::future::poll_fn(|cx| http2.poll_patience(cx, &rules(), &mut timer, || None));
+    let patience = std::future::poll_fn(|cx| http2.poll_timeout(cx, &client_limits(), &mut timer, || None));
     let _ = tokio::time::timeout(std::time::Duration::from_secs(86_400), patience).await;
     begin.elapsed().as_secs()
 }
@@ -102,7 +102,7 @@ async fn a_body_that_was_begun_is_owed_until_it_ends_on_either_side() {
         if by_client {
             feed(&mut http2, &end).unwrap();
         } else {
-            http2.wrote(&end, &rules());
+            http2.track_written(&end, &client_limits());
         }
         assert_eq!(lasts(&mut http2).await, 86_400, "{end:?}");
     }
@@ -111,12 +111,12 @@ async fn a_body_that_was_begun_is_owed_until_it_ends_on_either_side() {
 #[tokio::test(start_paused = true)]
 async fn a_client_that_may_not_send_is_not_waited_for() {
     let mut http2 = begun(&[1]);
-    http2.wrote(&frame_of(0, WINDOW_UPDATE, 0, &(1_u32 << 20).to_be_bytes()), &rules());
-    for _ in 0..WINDOW / 16_384 {
+    http2.track_written(&frame_of(0, WINDOW_UPDATE, 0, &(1_u32 << 20).to_be_bytes()), &client_limits());
+    for _ in 0..INITIAL_STREAM_WINDOW / 16_384 {
         feed(&mut http2, &frame_of(1, DATA, 0, &[0; 16_384])).unwrap();
     }
     assert_eq!(lasts(&mut http2).await, 86_400);
-    http2.wrote(&frame_of(1, WINDOW_UPDATE, 0, &[0, 0, 0, 1]), &rules());
+    http2.track_written(&frame_of(1, WINDOW_UPDATE, 0, &[0, 0, 0, 1]), &client_limits());
     assert!((29..32).contains(&lasts(&mut http2).await));
     // Nor one that all streams together leave no room.
     let mut http2 = begun(&[1, 3]);
@@ -128,17 +128,18 @@ async fn a_client_that_may_not_send_is_not_waited_for() {
 
 #[tokio::test(start_paused = true)]
 async fn each_body_that_was_begun_has_its_price_whichever_moves() {
-    async fn trickle(streams: &[u32], octets: usize) -> bool {
+    async fn trickle(streams: &[u32], bytes: usize) -> bool {
         let mut http2 = begun(streams);
         for _ in 0..600 {
             let mut timer = Timer::default();
-            let patience = std::future::poll_fn(|cx| http2.poll_patience(cx, &rules(), &mut timer, || None));
+            let patience =
+                std::future::poll_fn(|cx| http2.poll_timeout(cx, &client_limits(), &mut timer, || None));
             if tokio::time::timeout(std::time::Duration::from_secs(1), patience).await.is_ok() {
                 return false;
             }
-            http2.wrote(&frame_of(0, WINDOW_UPDATE, 0, &[0, 0, 4, 0]), &rules());
-            http2.wrote(&frame_of(1, WINDOW_UPDATE, 0, &[0, 0, 4, 0]), &rules());
-            feed(&mut http2, &frame_of(1, DATA, 0, &vec![0; octets])).unwrap();
+            http2.track_written(&frame_of(0, WINDOW_UPDATE, 0, &[0, 0, 4, 0]), &client_limits());
+            http2.track_written(&frame_of(1, WINDOW_UPDATE, 0, &[0, 0, 4, 0]), &client_limits());
+            feed(&mut http2, &frame_of(1, DATA, 0, &vec![0; bytes])).unwrap();
         }
         true
     }
@@ -153,11 +154,11 @@ async fn each_body_that_was_begun_has_its_price_whichever_moves() {
 fn closed(streams: &[u32]) -> (Http2, Vec<Bytes>) {
     let mut http2 = begun(&[]);
     feed(&mut http2, &frame_of(0, SETTINGS, 0, &[0, 3, 0, 0, 0, 9, 0, 4, 0, 0, 0, 0])).unwrap();
-    let waiting = Arc::clone(&http2.waiting);
+    let waiting = Arc::clone(&http2.pending);
     let mut chunks = Vec::new();
     for stream in streams {
         feed(&mut http2, &frame_of(*stream, HEADERS, END_HEADERS | END_STREAM, &[0x82])).unwrap();
-        http2.wrote(&frame_of(*stream, HEADERS, END_HEADERS, &[0x88]), &rules());
+        http2.track_written(&frame_of(*stream, HEADERS, END_HEADERS, &[0x88]), &client_limits());
         chunks.push(waiting.chunk(Bytes::from_static(b"waits")));
     }
     (http2, chunks)
@@ -165,7 +166,7 @@ fn closed(streams: &[u32]) -> (Http2, Vec<Bytes>) {
 
 async fn overdue(http2: &mut Http2, seconds: u64) -> Option<Overdue> {
     let mut timer = Timer::default();
-    let patience = std::future::poll_fn(|cx| http2.poll_patience(cx, &rules(), &mut timer, || None));
+    let patience = std::future::poll_fn(|cx| http2.poll_timeout(cx, &client_limits(), &mut timer, || None));
     tokio::time::timeout(std::time::Duration::from_secs(seconds), patience).await.ok()
 }
 
@@ -174,7 +175,7 @@ fn grant(http2: &mut Http2, stream: u32, bytes: u32) {
 }
 
 fn send(http2: &mut Http2, stream: u32, bytes: usize) {
-    http2.wrote(&frame_of(stream, DATA, 0, &vec![0; bytes]), &rules());
+    http2.track_written(&frame_of(stream, DATA, 0, &vec![0; bytes]), &client_limits());
 }
 
 #[tokio::test(start_paused = true)]
@@ -183,7 +184,7 @@ async fn an_answer_whose_window_stays_closed_is_overdue_and_one_that_does_not_wa
     let begin = Instant::now();
     assert_eq!(overdue(&mut http2, 35).await, Some(Overdue::Stream(1)));
     assert!(begin.elapsed().as_secs() >= 29);
-    http2.end_stream(1);
+    http2.reset_stream(1);
     let frame = http2.take_notices().unwrap();
     assert_eq!(frame[..9], [0, 0, 4, RST_STREAM, 0, 0, 0, 0, 1]);
     let (mut room, mut read) = ([0; 5], Vec::new());
@@ -201,7 +202,7 @@ async fn an_answer_whose_window_stays_closed_is_overdue_and_one_that_does_not_wa
     let (mut http2, chunks) = closed(&[1]);
     drop(chunks);
     assert_eq!(overdue(&mut http2, 3600).await, None);
-    let late = http2.waiting.chunk(Bytes::from_static(b"late"));
+    let late = http2.pending.chunk(Bytes::from_static(b"late"));
     assert_eq!(overdue(&mut http2, 25).await, None);
     assert_eq!(overdue(&mut http2, 10).await, Some(Overdue::Stream(1)));
     drop(late);
@@ -255,19 +256,19 @@ async fn a_connection_whose_own_window_is_closed_owes_the_rate_of_all_that_wait(
 #[test]
 fn an_interim_answer_goes_between_two_frames_before_the_answer_of_its_stream() {
     let interim = |http2: &mut Http2, stream: u32| {
-        http2.waiting.interims.push(stream, vec![stream as u8]);
+        http2.pending.interims.push(stream, vec![stream as u8]);
         http2.take_notices()
     };
     let mut http2 = begun(&[1, 3]);
     assert_eq!(interim(&mut http2, 1), Some(vec![1]));
     let (answer, end) = (frame_of(3, HEADERS, 0, &[0x88]), frame_of(3, CONTINUATION, END_HEADERS, &[]));
-    http2.wrote(&answer[..7], &rules());
+    http2.track_written(&answer[..7], &client_limits());
     assert_eq!((interim(&mut http2, 1), http2.write_limit()), (None, Some(2)));
-    http2.wrote(&answer[7..9], &rules());
+    http2.track_written(&answer[7..9], &client_limits());
     assert_eq!((http2.take_notices(), http2.write_limit()), (None, Some(1)));
-    http2.wrote(&answer[9..], &rules());
+    http2.track_written(&answer[9..], &client_limits());
     assert_eq!(http2.take_notices(), None, "a header block has not ended");
-    http2.wrote(&end, &rules());
+    http2.track_written(&end, &client_limits());
     assert_eq!((http2.take_notices(), http2.write_limit()), (Some(vec![1]), None));
     // Its answer has begun, it has ended, or there is none.
     for stream in [3, 5] {

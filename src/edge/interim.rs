@@ -11,70 +11,70 @@ use std::task::Waker;
 
 use pingora_http::{RequestHeader, ResponseHeader};
 
-use super::frames::{END_HEADERS, HEADERS, MAX_FRAME};
+use super::frames::{END_HEADERS, HEADERS, MAX_FRAME_SIZE};
 
 /// The field by which a request learns its stream.
-const STREAM: &str = "x-icm-stream";
+const STREAM_FIELD: &str = "x-icm-stream";
 /// Bytes of interim answers that wait for a connection; a server that sends more sends them for nobody.
-const MAX_WAITING: usize = 64 * 1024;
+const MAX_PENDING_BYTES: usize = 64 * 1024;
 /// A literal with a new name.
-const LITERAL: u8 = 0x00;
+const HPACK_LITERAL_NEW_NAME: u8 = 0x00;
 /// A literal named `:status`, of the static table.
-const STATUS: u8 = 0x08;
+const HPACK_LITERAL_STATUS: u8 = 0x08;
 
 /// The interim answers of one connection that have not left.
 #[derive(Debug, Default)]
-pub struct Interims {
-    waits: AtomicBool,
-    waiting: Mutex<Waiting>,
+pub struct InterimResponses {
+    has_pending: AtomicBool,
+    pending: Mutex<PendingFrames>,
 }
 
 #[derive(Debug, Default)]
-struct Waiting {
+struct PendingFrames {
     /// Streams and frames, in order.
     frames: Vec<(u32, Vec<u8>)>,
     bytes: usize,
     /// Who reads and writes the connection.
-    connection: Option<Waker>,
+    waker: Option<Waker>,
 }
 
-impl Interims {
+impl InterimResponses {
     /// Some frame waits.
     #[must_use]
-    pub fn wait(&self) -> bool {
-        self.waits.load(SeqCst)
+    pub fn has_pending(&self) -> bool {
+        self.has_pending.load(SeqCst)
     }
 
     /// All frames that wait, with their streams.
     pub fn take(&self) -> Vec<(u32, Vec<u8>)> {
-        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        self.waits.store(false, SeqCst);
-        waiting.bytes = 0;
-        std::mem::take(&mut waiting.frames)
+        let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
+        self.has_pending.store(false, SeqCst);
+        pending.bytes = 0;
+        std::mem::take(&mut pending.frames)
     }
 
     /// Wakes this connection when a frame comes, also one that has come already.
-    pub fn register(&self, connection: &Waker) {
+    pub fn register(&self, waker: &Waker) {
         // Only requests with interim answers ever contend for it.
-        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        if !waiting.connection.as_ref().is_some_and(|known| known.will_wake(connection)) {
-            waiting.connection = Some(connection.clone());
+        let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
+        if !pending.waker.as_ref().is_some_and(|known| known.will_wake(waker)) {
+            pending.waker = Some(waker.clone());
         }
-        if !waiting.frames.is_empty() {
-            connection.wake_by_ref();
+        if !pending.frames.is_empty() {
+            waker.wake_by_ref();
         }
     }
 
     pub(super) fn push(&self, stream: u32, frame: Vec<u8>) {
-        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        if waiting.bytes + frame.len() > MAX_WAITING {
+        let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
+        if pending.bytes + frame.len() > MAX_PENDING_BYTES {
             return;
         }
-        waiting.bytes += frame.len();
-        waiting.frames.push((stream, frame));
-        self.waits.store(true, SeqCst);
-        if let Some(connection) = &waiting.connection {
-            connection.wake_by_ref();
+        pending.bytes += frame.len();
+        pending.frames.push((stream, frame));
+        self.has_pending.store(true, SeqCst);
+        if let Some(waker) = &pending.waker {
+            waker.wake_by_ref();
         }
     }
 }
@@ -82,23 +82,23 @@ impl Interims {
 /// Takes the number of its stream out of a request's fields, and what a client has put there itself.
 pub fn take_stream(request: &mut RequestHeader) -> Option<u32> {
     // Ours is the last.
-    let stream = request.headers.get_all(STREAM).iter().next_back()?.to_str().ok()?.parse().ok();
-    request.remove_header(STREAM);
+    let stream = request.headers.get_all(STREAM_FIELD).iter().next_back()?.to_str().ok()?.parse().ok();
+    request.remove_header(STREAM_FIELD);
     stream
 }
 
 /// The field that tells a request its stream.
 #[must_use]
-pub fn field_of(stream: u32) -> Vec<u8> {
+pub fn stream_field(stream: u32) -> Vec<u8> {
     let mut field = Vec::with_capacity(32);
-    literal(&mut field, STREAM.as_bytes(), stream.to_string().as_bytes());
+    push_literal(&mut field, STREAM_FIELD.as_bytes(), stream.to_string().as_bytes());
     field
 }
 
 /// A HEADERS frame; nothing where the head does not fit into one.
-pub(super) fn frame_of(stream: u32, head: &ResponseHeader) -> Option<Vec<u8>> {
-    let mut block = vec![STATUS];
-    string(&mut block, head.status.as_str().as_bytes());
+pub(super) fn encode_headers_frame(stream: u32, head: &ResponseHeader) -> Option<Vec<u8>> {
+    let mut block = vec![HPACK_LITERAL_STATUS];
+    push_string(&mut block, head.status.as_str().as_bytes());
     for (name, value) in &head.headers {
         // HTTP/2 has none of these (RFC 9113 section 8.2.2).
         let of_connection = matches!(
@@ -106,30 +106,30 @@ pub(super) fn frame_of(stream: u32, head: &ResponseHeader) -> Option<Vec<u8>> {
             "connection" | "keep-alive" | "proxy-connection" | "transfer-encoding" | "upgrade"
         );
         if !of_connection {
-            literal(&mut block, name.as_str().as_bytes(), value.as_bytes());
+            push_literal(&mut block, name.as_str().as_bytes(), value.as_bytes());
         }
     }
-    if block.len() > MAX_FRAME {
+    if block.len() > MAX_FRAME_SIZE {
         return None;
     }
     let [.., a, b, c] = block.len().to_be_bytes();
     Some([&[a, b, c, HEADERS, END_HEADERS], &stream.to_be_bytes()[..], &block].concat())
 }
 
-fn literal(block: &mut Vec<u8>, name: &[u8], value: &[u8]) {
-    block.push(LITERAL);
-    string(block, name);
-    string(block, value);
+fn push_literal(block: &mut Vec<u8>, name: &[u8], value: &[u8]) {
+    block.push(HPACK_LITERAL_NEW_NAME);
+    push_string(block, name);
+    push_string(block, value);
 }
 
 /// A string without Huffman code, behind its length with a prefix of seven bits (RFC 7541 sections 5.1 and 5.2).
-fn string(block: &mut Vec<u8>, text: &[u8]) {
-    const MORE: usize = 0x7F;
-    if text.len() < MORE {
+fn push_string(block: &mut Vec<u8>, text: &[u8]) {
+    const PREFIX_MAX: usize = 0x7F;
+    if text.len() < PREFIX_MAX {
         block.push(text.len() as u8);
     } else {
-        block.push(MORE as u8);
-        let mut rest = text.len() - MORE;
+        block.push(PREFIX_MAX as u8);
+        let mut rest = text.len() - PREFIX_MAX;
         while rest > 0x7F {
             block.push((rest & 0x7F) as u8 | 0x80);
             rest >>= 7;
@@ -148,12 +148,12 @@ mod tests {
         let mut head = ResponseHeader::build(103, None).unwrap();
         head.insert_header("Link", "</a.css>").unwrap();
         head.insert_header("Connection", "x").unwrap();
-        let frame = frame_of(5, &head).unwrap();
+        let frame = encode_headers_frame(5, &head).unwrap();
         let block = [&[0x08, 3][..], b"103", &[0, 4], b"link", &[8], b"</a.css>"].concat();
         assert_eq!(frame[..9], [0, 0, block.len() as u8, HEADERS, END_HEADERS, 0, 0, 0, 5]);
         assert_eq!(frame[9..], block);
-        head.insert_header("X", "y".repeat(MAX_FRAME)).unwrap();
-        assert_eq!(frame_of(5, &head), None);
+        head.insert_header("X", "y".repeat(MAX_FRAME_SIZE)).unwrap();
+        assert_eq!(encode_headers_frame(5, &head), None);
     }
 
     #[test]
@@ -167,7 +167,7 @@ mod tests {
             (1337 + 127, &[127, 185, 10]),
         ] {
             let mut block = Vec::new();
-            string(&mut block, &vec![b'x'; length]);
+            push_string(&mut block, &vec![b'x'; length]);
             assert_eq!(block[..coded.len()], *coded, "{length}");
             assert_eq!(block.len(), coded.len() + length);
         }
@@ -178,11 +178,11 @@ mod tests {
         let mut request = RequestHeader::build("GET", b"/", None).unwrap();
         assert_eq!(take_stream(&mut request), None);
         for number in ["7", "x", "9"] {
-            request.append_header(STREAM, number).unwrap();
+            request.append_header(STREAM_FIELD, number).unwrap();
         }
         assert_eq!(take_stream(&mut request), Some(9));
         assert!(request.headers.is_empty());
-        assert!(field_of(4_294_967_295).ends_with(b"\x0a4294967295"));
+        assert!(stream_field(4_294_967_295).ends_with(b"\x0a4294967295"));
     }
 
     #[test]
@@ -194,14 +194,14 @@ mod tests {
             }
         }
         let woken = std::sync::Arc::new(Woken(AtomicBool::new(false)));
-        let interims = Interims::default();
+        let interims = InterimResponses::default();
         interims.register(&std::sync::Arc::clone(&woken).into());
-        assert!(!woken.0.load(SeqCst) && !interims.wait());
-        interims.push(1, vec![0; MAX_WAITING]);
-        assert!(woken.0.swap(false, SeqCst) && interims.wait());
+        assert!(!woken.0.load(SeqCst) && !interims.has_pending());
+        interims.push(1, vec![0; MAX_PENDING_BYTES]);
+        assert!(woken.0.swap(false, SeqCst) && interims.has_pending());
         interims.push(3, vec![0]);
         let taken: Vec<u32> = interims.take().into_iter().map(|(stream, _)| stream).collect();
-        assert!(taken == [1] && !interims.wait());
+        assert!(taken == [1] && !interims.has_pending());
         interims.push(5, vec![0]);
         interims.register(&std::sync::Arc::clone(&woken).into());
         assert!(woken.0.load(SeqCst));

@@ -12,7 +12,7 @@ use ahash::AHashMap;
 use parking_lot::Mutex;
 use pingora::protocols::l4::socket;
 
-use crate::util::descriptor::Descriptor;
+use crate::util::descriptor::SocketFd;
 
 /// A client's connection: two that are open at the same time differ in one of both.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -26,14 +26,14 @@ pub struct ClientConnection {
 impl ClientConnection {
     /// From both ends of a TCP connection.
     #[must_use]
-    pub fn of(peer: Option<&socket::SocketAddr>, local: Option<&socket::SocketAddr>) -> Option<Self> {
+    pub fn from_addrs(peer: Option<&socket::SocketAddr>, local: Option<&socket::SocketAddr>) -> Option<Self> {
         Some(Self { peer: *peer?.as_inet()?, local: *local?.as_inet()? })
     }
 }
 
 /// What belongs to a client's connection that carries a login.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Login {
+pub struct ConnectionLogin {
     /// Keeps its connections to servers apart from all others. Random, so that nobody meets it by chance.
     pub pool_key: u64,
     /// The tag of the server that it was last sent to.
@@ -42,9 +42,9 @@ pub struct Login {
 
 #[derive(Debug)]
 struct Entry {
-    login: Login,
+    login: ConnectionLogin,
     /// Connections to servers that were used for it.
-    upstream: Vec<Descriptor>,
+    upstream: Vec<SocketFd>,
     /// The beginning of its last request, milliseconds.
     used_ms: u64,
 }
@@ -53,7 +53,7 @@ struct Entry {
 /// for so long, milliseconds, is forgotten; its user would only have to log in again.
 const MAX_UNUSED_MS: u64 = 10 * 60 * 1_000;
 /// So many are looked through for such ones, and twice as many as are left the next time.
-const MIN_PRUNED: usize = 256;
+const PRUNE_MIN_ENTRIES: usize = 256;
 
 /// All of them.
 #[derive(Debug, Default)]
@@ -67,7 +67,11 @@ pub struct LoginConnections {
 impl LoginConnections {
     /// What belongs to this client's connection, if it carries a login.
     #[must_use]
-    pub fn get(&self, client: impl FnOnce() -> Option<ClientConnection>, now_ms: u64) -> Option<Login> {
+    pub fn get(
+        &self,
+        client: impl FnOnce() -> Option<ClientConnection>,
+        now_ms: u64,
+    ) -> Option<ConnectionLogin> {
         if self.count.load(Relaxed) == 0 {
             return None;
         }
@@ -78,14 +82,14 @@ impl LoginConnections {
     }
 
     /// From now on this client's connection carries a login.
-    pub fn begin(&self, client: ClientConnection, now_ms: u64) -> Login {
+    pub fn begin(&self, client: ClientConnection, now_ms: u64) -> ConnectionLogin {
         let mut entries = self.entries.lock();
-        if entries.len() >= self.prune_at.load(Relaxed).max(MIN_PRUNED) {
+        if entries.len() >= self.prune_at.load(Relaxed).max(PRUNE_MIN_ENTRIES) {
             entries.retain(|_, entry| now_ms.saturating_sub(entry.used_ms) < MAX_UNUSED_MS);
             self.prune_at.store(entries.len() * 2, Relaxed);
         }
         let entry = entries.entry(client).or_insert_with(|| {
-            let login = Login { pool_key: fastrand::u64(..), server: None };
+            let login = ConnectionLogin { pool_key: fastrand::u64(..), server: None };
             Entry { login, upstream: Vec::new(), used_ms: now_ms }
         });
         let login = entry.login;
@@ -94,11 +98,11 @@ impl LoginConnections {
     }
 
     /// This server takes its requests, on this connection.
-    pub fn connected(&self, client: ClientConnection, server: u32, upstream: Descriptor) {
+    pub fn add_upstream(&self, client: ClientConnection, server: u32, upstream: SocketFd) {
         if let Some(entry) = self.entries.lock().get_mut(&client) {
             entry.login.server = Some(server);
             // A number that is used again is another connection.
-            entry.upstream.retain(|known| known.number != upstream.number);
+            entry.upstream.retain(|known| known.fd != upstream.fd);
             entry.upstream.push(upstream);
         }
     }
@@ -115,14 +119,14 @@ impl LoginConnections {
         self.count.store(entries.len(), Relaxed);
         drop(entries);
         for upstream in ended.map(|entry| entry.upstream).unwrap_or_default() {
-            upstream.cut();
+            upstream.shut_down();
         }
     }
 }
 
 /// Whether a challenge or credentials are of a scheme that logs in a connection.
 #[must_use]
-pub fn logs_in_the_connection(value: &[u8]) -> bool {
+pub fn is_connection_auth(value: &[u8]) -> bool {
     let scheme =
         value.trim_ascii_start().split(|b| matches!(b, b' ' | b',' | b'\t')).next().unwrap_or_default();
     scheme.eq_ignore_ascii_case(b"ntlm") || scheme.eq_ignore_ascii_case(b"negotiate")
@@ -130,8 +134,8 @@ pub fn logs_in_the_connection(value: &[u8]) -> bool {
 
 /// The same for a field that may list several challenges.
 #[must_use]
-pub fn offers_connection_login(challenges: &[u8]) -> bool {
-    challenges.split(|b| *b == b',').any(logs_in_the_connection)
+pub fn offers_connection_auth(challenges: &[u8]) -> bool {
+    challenges.split(|b| *b == b',').any(is_connection_auth)
 }
 
 #[cfg(test)]
@@ -150,9 +154,9 @@ mod tests {
         let second = logins.begin(client(2), 1);
         assert_ne!(first.pool_key, second.pool_key);
         assert_eq!(logins.begin(client(1), 1), first);
-        let closed = Descriptor { number: 900_002, local_port: 1 };
-        logins.connected(client(1), 7, closed);
-        assert_eq!(logins.get(|| Some(client(1)), 1), Some(Login { server: Some(7), ..first }));
+        let closed = SocketFd { fd: 900_002, local_port: 1 };
+        logins.add_upstream(client(1), 7, closed);
+        assert_eq!(logins.get(|| Some(client(1)), 1), Some(ConnectionLogin { server: Some(7), ..first }));
         assert_eq!(logins.get(|| Some(client(3)), 1), None);
         logins.end(|| Some(client(1)));
         assert_eq!(logins.get(|| Some(client(1)), 1), None);
@@ -180,13 +184,13 @@ mod tests {
     #[test]
     fn ntlm_and_negotiate_are_known_in_every_spelling_and_among_others() {
         for login in ["NTLM", "ntlm TlRMTVNTUAAB", "Negotiate YII=", " negotiate", "NEGOTIATE,NTLM"] {
-            assert!(logs_in_the_connection(login.as_bytes()), "{login}");
+            assert!(is_connection_auth(login.as_bytes()), "{login}");
         }
         for other in ["", "Basic bnRsbTo=", "Bearer NTLM", "NTLMv2 x", "Digest realm=\"ntlm\""] {
-            assert!(!logs_in_the_connection(other.as_bytes()), "{other}");
+            assert!(!is_connection_auth(other.as_bytes()), "{other}");
         }
-        assert!(offers_connection_login(b"Basic realm=\"Acme\", NTLM"));
-        assert!(offers_connection_login(b"Negotiate"));
-        assert!(!offers_connection_login(b"Basic realm=\"Negotiate\""));
+        assert!(offers_connection_auth(b"Basic realm=\"Acme\", NTLM"));
+        assert!(offers_connection_auth(b"Negotiate"));
+        assert!(!offers_connection_auth(b"Basic realm=\"Negotiate\""));
     }
 }

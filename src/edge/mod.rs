@@ -2,7 +2,7 @@
 //!
 //! [`accept`] takes connections from [`sockets`], within the limits of [`places`], or turns them
 //! away (`crowded`); after the TLS handshake each
-//! becomes a [`guarded::Guarded`], which is what Pingora reads and writes: [`http1`] puts the strict gate
+//! becomes a [`guarded::ClientStream`], which is what Pingora reads and writes: [`http1`] puts the strict gate
 //! ([`crate::edge::gate`]) in front of its parser, [`http2`] follows the `frames` of an HTTP/2 connection and what it owes,
 //! `http2_input` adds to its blocks of fields what the `h2` library needs to be told and [`interim`] sends what Pingora
 //! drops. Both versions keep in `held` what was read and must wait. `answers` has how slowly a client takes its
@@ -45,7 +45,7 @@ use std::time::Duration;
 
 use pingora::protocols::SocketDigest;
 
-use batch::Batch;
+use batch::Coalescer;
 use login_connections::LoginConnections;
 
 use crate::config::settings::Limits;
@@ -56,15 +56,15 @@ use gate::Refusal;
 /// Beyond these Pingora's parser refuses a head without a word, so they are refused before. Fields of a head:
 /// `MAX_HEADERS` in `pingora-core`. Octets of a target: what `http::Uri` holds. Octets of all fields: what leaves
 /// room for such a target in `MAX_HEADER_SIZE`.
-const MAX_FIELDS: usize = 256;
-const MAX_TARGET: usize = 65_534;
-const MAX_FIELD_BYTES: usize = 1_048_575 - MAX_TARGET - 64;
+const MAX_HEADER_COUNT: usize = 256;
+const MAX_URI_BYTES: usize = 65_534;
+const MAX_HEADER_BYTES: usize = 1_048_575 - MAX_URI_BYTES - 64;
 
 /// What a client may do on its connection: `limits`, as they were when its request began.
 #[derive(Clone, Copy, Debug)]
-pub struct Rules {
+pub struct ClientLimits {
     /// One head.
-    pub head: gate::Limits,
+    pub head_limits: gate::HeadLimits,
     /// For a whole head from its first octet, and for the first octet of a connection.
     pub header_timeout: Duration,
     /// Between an answer and the next request.
@@ -73,14 +73,14 @@ pub struct Rules {
     pub min_rate: u64,
 }
 
-impl From<&Limits> for Rules {
+impl From<&Limits> for ClientLimits {
     fn from(limits: &Limits) -> Self {
-        let octets = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
+        let bytes = |n: u64| usize::try_from(n).unwrap_or(usize::MAX);
         Self {
-            head: gate::Limits {
-                header_count: limits.header_count.min(MAX_FIELDS),
-                header_bytes: octets(limits.header_bytes).min(MAX_FIELD_BYTES),
-                uri_bytes: octets(limits.uri_bytes).min(MAX_TARGET),
+            head_limits: gate::HeadLimits {
+                header_count: limits.header_count.min(MAX_HEADER_COUNT),
+                header_bytes: bytes(limits.header_bytes).min(MAX_HEADER_BYTES),
+                uri_bytes: bytes(limits.uri_bytes).min(MAX_URI_BYTES),
             },
             header_timeout: limits.header_timeout,
             idle_timeout: limits.idle_timeout,
@@ -91,7 +91,7 @@ impl From<&Limits> for Rules {
 
 /// Where the connections of one service are counted and logged.
 #[derive(Debug, Default)]
-pub struct House {
+pub struct ListenerContext {
     /// Counters of the process.
     pub statistics: Arc<ClientStatistics>,
     /// How many connections there are.
@@ -101,13 +101,13 @@ pub struct House {
     /// Connections that carry a login.
     pub logins: Arc<LoginConnections>,
     /// Where answers of many clients leave together.
-    pub batch: Option<Arc<Batch>>,
+    pub coalescer: Option<Arc<Coalescer>>,
 }
 
-impl House {
+impl ListenerContext {
     /// A request was refused; `unseen` is its client where nobody else has seen the request.
-    fn refused(&self, refusal: &Refusal, unseen: Option<&SocketDigest>) {
-        self.statistics.refused(refusal.status);
+    fn count_refused(&self, refusal: &Refusal, unseen: Option<&SocketDigest>) {
+        self.statistics.count_refused(refusal.status);
         if let (Some(log), Some(client)) = (&self.access_log, unseen) {
             let client = client.peer_addr().and_then(|a| a.as_inet()).map(|a| a.ip().to_canonical());
             log.refused(client, refusal.status, refusal.reason);
@@ -115,7 +115,7 @@ impl House {
     }
 
     /// A connection was closed because its client took too long.
-    fn too_slow(&self) {
+    fn count_too_slow(&self) {
         self.statistics.too_slow.fetch_add(1, Relaxed);
     }
 }

@@ -10,17 +10,17 @@ use pingora::protocols::IO;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 /// All of it: a client that takes longer is cut.
-pub const MOMENT: Duration = Duration::from_secs(2);
+pub const LINGER_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Says the last word and closes.
-pub fn part<S: IO + 'static>(stream: S, answer: Vec<u8>) {
+pub fn close_in_background<S: IO + 'static>(stream: S, answer: Vec<u8>) {
     // Dropped outside a runtime only when the process ends.
     let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
-    runtime.spawn(last_word(stream, answer));
+    runtime.spawn(close_gracefully(stream, answer));
 }
 
 /// The same, for who has a task of its own.
-pub async fn last_word<S: IO + 'static>(mut stream: S, answer: Vec<u8>) {
+pub async fn close_gracefully<S: IO + 'static>(mut stream: S, answer: Vec<u8>) {
     let last = async {
         stream.write_all(&answer).await?;
         AsyncWriteExt::shutdown(&mut stream).await?;
@@ -28,5 +28,5 @@ pub async fn last_word<S: IO + 'static>(mut stream: S, answer: Vec<u8>) {
         while stream.read(&mut dropped).await? > 0 {}
         std::io::Result::Ok(())
     };
-    let _ = tokio::time::timeout(MOMENT, last).await;
+    let _ = tokio::time::timeout(LINGER_TIMEOUT, last).await;
 }

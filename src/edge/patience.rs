@@ -11,9 +11,9 @@ use std::time::Duration;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 /// The time over which a rate is a mean.
-pub const WINDOW: Duration = Duration::from_secs(30);
+pub const RATE_WINDOW: Duration = Duration::from_secs(30);
 /// While a client keeps us waiting, what it acknowledges is looked at this often.
-pub const LOOK_INTERVAL: Duration = Duration::from_secs(2);
+pub const ACK_CHECK_INTERVAL: Duration = Duration::from_secs(2);
 
 /// The one timer of a connection. It is registered when it is first needed, and again only when it fires or
 /// when a deadline comes nearer: one that moves away, as most do, costs nothing.
@@ -40,61 +40,61 @@ impl Timer {
 /// The client's turns in one direction. It begins with half a minute; waiting uses that up, and every octet
 /// buys back the time that it may take at the minimum rate, up to half a minute again.
 #[derive(Debug)]
-pub struct Turn {
-    left: Duration,
-    since: Option<Instant>,
+pub struct MinRateBudget {
+    remaining: Duration,
+    waiting_since: Option<Instant>,
     /// Bytes that bought nothing, because nothing was missing. They buy once more when the client acknowledges them
     /// later: until then they may lie in this machine's socket.
-    spare: u64,
+    unspent_bytes: u64,
 }
 
-impl Default for Turn {
+impl Default for MinRateBudget {
     fn default() -> Self {
-        Self { left: WINDOW, since: None, spare: 0 }
+        Self { remaining: RATE_WINDOW, waiting_since: None, unspent_bytes: 0 }
     }
 }
 
-impl Turn {
+impl MinRateBudget {
     /// We wait for the client. Out: how long at most.
-    pub fn wait(&mut self) -> Instant {
-        *self.since.get_or_insert_with(Instant::now) + self.left
+    pub fn start_waiting(&mut self) -> Instant {
+        *self.waiting_since.get_or_insert_with(Instant::now) + self.remaining
     }
 
     /// So many octets moved, at this minimum rate a second.
-    pub fn moved(&mut self, octets: usize, rate: u64) {
+    pub fn add_progress(&mut self, bytes: usize, rate: u64) {
         self.stop();
-        let octets = octets as u64;
-        let unused = if self.left < WINDOW && rate > 0 { self.buy(octets, rate) } else { octets };
-        self.spare = self.spare.saturating_add(unused);
+        let bytes = bytes as u64;
+        let unused = if self.remaining < RATE_WINDOW && rate > 0 { self.refill(bytes, rate) } else { bytes };
+        self.unspent_bytes = self.unspent_bytes.saturating_add(unused);
     }
 
     /// The client acknowledged so many bytes of those that moved before, and at most `unacknowledged` of them it has
     /// not.
-    pub fn acknowledged(&mut self, bytes: u64, unacknowledged: u64, rate: u64) {
+    pub fn add_acknowledged(&mut self, bytes: u64, unacknowledged: u64, rate: u64) {
         self.stop();
-        let bytes = bytes.min(self.spare);
-        let unused = if rate > 0 { self.buy(bytes, rate) } else { 0 };
-        self.spare = (self.spare - bytes + unused).min(unacknowledged);
+        let bytes = bytes.min(self.unspent_bytes);
+        let unused = if rate > 0 { self.refill(bytes, rate) } else { 0 };
+        self.unspent_bytes = (self.unspent_bytes - bytes + unused).min(unacknowledged);
     }
 
     fn stop(&mut self) {
-        if let Some(since) = self.since.take() {
-            self.left = self.left.saturating_sub(since.elapsed());
+        if let Some(waiting_since) = self.waiting_since.take() {
+            self.remaining = self.remaining.saturating_sub(waiting_since.elapsed());
         }
     }
 
     /// Out: bytes that were not needed.
-    fn buy(&mut self, bytes: u64, rate: u64) -> u64 {
+    fn refill(&mut self, bytes: u64, rate: u64) -> u64 {
         let bought = Duration::from_secs_f64(bytes as f64 / rate as f64);
-        let missing = WINDOW.saturating_sub(self.left);
-        self.left += bought.min(missing);
+        let missing = RATE_WINDOW.saturating_sub(self.remaining);
+        self.remaining += bought.min(missing);
         (bought.saturating_sub(missing).as_secs_f64() * rate as f64) as u64
     }
 }
 
 /// What a connection's peer has acknowledged of what was written to it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Acknowledged {
+pub struct AckProgress {
     /// All bytes so far.
     pub bytes: u64,
     /// Bytes that are written and not acknowledged.
@@ -104,25 +104,25 @@ pub struct Acknowledged {
 /// What of it is new, seen at intervals. What is acknowledged in the first of them does not count: it may have been
 /// written, and taken by the client's machine, just before the waiting began.
 #[derive(Debug, Default)]
-pub struct Acknowledgements {
+pub struct AckTracker {
     next: Option<Instant>,
     seen: Option<u64>,
 }
 
-impl Acknowledgements {
+impl AckTracker {
     /// When to look next.
-    pub fn next_look(&mut self) -> Instant {
-        *self.next.get_or_insert_with(|| Instant::now() + LOOK_INTERVAL)
+    pub fn next_check(&mut self) -> Instant {
+        *self.next.get_or_insert_with(|| Instant::now() + ACK_CHECK_INTERVAL)
     }
 
     /// Bytes that are new, when it is time to look.
-    pub fn look(&mut self, look: impl FnOnce() -> Option<Acknowledged>) -> Option<(u64, u64)> {
+    pub fn check(&mut self, look: impl FnOnce() -> Option<AckProgress>) -> Option<(u64, u64)> {
         let now = Instant::now();
         if self.next.is_none_or(|next| now < next) {
             return None;
         }
-        self.next = Some(now + LOOK_INTERVAL);
-        let Acknowledged { bytes, unacknowledged } = look()?;
+        self.next = Some(now + ACK_CHECK_INTERVAL);
+        let AckProgress { bytes, unacknowledged } = look()?;
         let before = self.seen.replace(bytes).unwrap_or(bytes);
         Some((bytes.saturating_sub(before), unacknowledged))
     }
@@ -140,15 +140,15 @@ mod tests {
     use super::*;
 
     /// Moves `octets` every `pause` until patience ends. Out: how long that took, a day at most.
-    async fn lasts(octets: usize, pause: Duration, rate: u64) -> Duration {
-        let (mut turn, mut timer, begin) = (Turn::default(), Timer::default(), Instant::now());
+    async fn lasts(bytes: usize, pause: Duration, rate: u64) -> Duration {
+        let (mut turn, mut timer, begin) = (MinRateBudget::default(), Timer::default(), Instant::now());
         while begin.elapsed() < Duration::from_secs(86_400) {
-            let deadline = turn.wait();
+            let deadline = turn.start_waiting();
             let patience = poll_fn(|cx| timer.poll(cx, deadline));
             if tokio::time::timeout(pause, patience).await.is_ok() {
                 break;
             }
-            turn.moved(octets, rate);
+            turn.add_progress(bytes, rate);
         }
         begin.elapsed()
     }
@@ -173,15 +173,15 @@ mod tests {
     async fn bytes_that_left_for_the_socket_at_once_count_when_the_client_acknowledges_them() {
         // 64 KiB are written at once, of which the client acknowledges `a_second`.
         async fn lasts(a_second: u64) -> u64 {
-            let (mut turn, begin) = (Turn::default(), Instant::now());
-            turn.moved(65_536, 512);
-            let mut acknowledgements = Acknowledgements::default();
-            while Instant::now() < turn.wait() {
-                tokio::time::sleep_until(acknowledgements.next_look().min(turn.wait())).await;
+            let (mut turn, begin) = (MinRateBudget::default(), Instant::now());
+            turn.add_progress(65_536, 512);
+            let mut acks = AckTracker::default();
+            while Instant::now() < turn.start_waiting() {
+                tokio::time::sleep_until(acks.next_check().min(turn.start_waiting())).await;
                 let acknowledged = 65_536.min(begin.elapsed().as_secs() * a_second);
-                let state = Acknowledged { bytes: acknowledged, unacknowledged: 65_536 - acknowledged };
-                if let Some((bytes, unacknowledged)) = acknowledgements.look(|| Some(state)) {
-                    turn.acknowledged(bytes, unacknowledged, 512);
+                let state = AckProgress { bytes: acknowledged, unacknowledged: 65_536 - acknowledged };
+                if let Some((bytes, unacknowledged)) = acks.check(|| Some(state)) {
+                    turn.add_acknowledged(bytes, unacknowledged, 512);
                 }
             }
             begin.elapsed().as_secs()

@@ -23,56 +23,56 @@ pub enum ConnectionLimit {
 /// Independent parts of the count: accepting threads seldom meet in one.
 const SHARDS: usize = 16;
 /// An IPv6 client has its last 64 bits for itself.
-const OWN_BITS: u32 = 64;
+const IPV6_CLIENT_BITS: u32 = 64;
 
 /// The open connections of all listeners that share a limit.
 #[derive(Debug, Default)]
-pub struct Places {
-    taken: AtomicUsize,
+pub struct ConnectionLimiter {
+    open: AtomicUsize,
     hash: RandomState,
     shards: [Mutex<AHashMap<IpAddr, usize>>; SHARDS],
 }
 
 /// The limit that a connection is too much for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Full {
+pub enum LimitReached {
     /// `limits.connections`
-    All,
+    Total,
     /// `limits.per_client.connections`
     Client,
 }
 
 /// One open connection.
 #[derive(Debug)]
-pub struct Place {
-    places: Arc<Places>,
+pub struct ConnectionPermit {
+    places: Arc<ConnectionLimiter>,
     client: Option<IpAddr>,
 }
 
-impl Places {
+impl ConnectionLimiter {
     /// Takes a place. `most` and `most_of_client` are the limits, 0 for none; without a `client` the second
     /// does not apply.
     ///
     /// # Errors
     /// The limit that is reached.
-    pub fn take(
+    pub fn acquire(
         self: &Arc<Self>,
         client: Option<IpAddr>,
-        most: usize,
-        most_of_client: usize,
-    ) -> Result<Place, Full> {
-        let before = self.taken.fetch_add(1, Relaxed);
+        max: usize,
+        max_per_client: usize,
+    ) -> Result<ConnectionPermit, LimitReached> {
+        let before = self.open.fetch_add(1, Relaxed);
         // From here on dropping it gives everything back that was taken.
-        let mut place = Place { places: Arc::clone(self), client: None };
-        if most > 0 && before >= most {
-            return Err(Full::All);
+        let mut place = ConnectionPermit { places: Arc::clone(self), client: None };
+        if max > 0 && before >= max {
+            return Err(LimitReached::Total);
         }
         // Counted without a limit too: a reload may set one.
-        if let Some(client) = client.map(network) {
+        if let Some(client) = client.map(client_network) {
             let mut shard = self.shard(client);
             let count = shard.entry(client).or_insert(0);
-            if most_of_client > 0 && *count >= most_of_client {
-                return Err(Full::Client);
+            if max_per_client > 0 && *count >= max_per_client {
+                return Err(LimitReached::Client);
             }
             *count += 1;
             place.client = Some(client);
@@ -82,8 +82,8 @@ impl Places {
 
     /// Connections that are open now.
     #[must_use]
-    pub fn taken(&self) -> usize {
-        self.taken.load(Relaxed)
+    pub fn open_connections(&self) -> usize {
+        self.open.load(Relaxed)
     }
 
     fn shard(&self, client: IpAddr) -> MutexGuard<'_, AHashMap<IpAddr, usize>> {
@@ -94,9 +94,9 @@ impl Places {
     }
 }
 
-impl Drop for Place {
+impl Drop for ConnectionPermit {
     fn drop(&mut self) {
-        self.places.taken.fetch_sub(1, Relaxed);
+        self.places.open.fetch_sub(1, Relaxed);
         if let Some(client) = self.client
             && let Entry::Occupied(mut count) = self.places.shard(client).entry(client)
         {
@@ -109,9 +109,9 @@ impl Drop for Place {
 }
 
 /// What counts as one client.
-fn network(address: IpAddr) -> IpAddr {
+fn client_network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
-        IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() >> OWN_BITS << OWN_BITS).into(),
+        IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() >> IPV6_CLIENT_BITS << IPV6_CLIENT_BITS).into(),
         v4 => v4,
     }
 }
@@ -126,27 +126,27 @@ mod tests {
 
     #[test]
     fn places_are_given_back_and_leave_no_trace() {
-        let places = Arc::new(Places::default());
-        let first = places.take(ip("192.0.2.1"), 2, 0).unwrap();
-        let second = places.take(ip("192.0.2.2"), 2, 0).unwrap();
-        assert_eq!(places.take(ip("192.0.2.3"), 2, 0).unwrap_err(), Full::All);
-        assert_eq!(places.taken(), 2);
+        let places = Arc::new(ConnectionLimiter::default());
+        let first = places.acquire(ip("192.0.2.1"), 2, 0).unwrap();
+        let second = places.acquire(ip("192.0.2.2"), 2, 0).unwrap();
+        assert_eq!(places.acquire(ip("192.0.2.3"), 2, 0).unwrap_err(), LimitReached::Total);
+        assert_eq!(places.open_connections(), 2);
         drop(first);
-        assert!(places.take(ip("192.0.2.3"), 2, 0).is_ok());
+        assert!(places.acquire(ip("192.0.2.3"), 2, 0).is_ok());
         drop(second);
-        assert_eq!(places.taken(), 0);
+        assert_eq!(places.open_connections(), 0);
         assert!(places.shards.iter().all(|s| s.lock().unwrap().is_empty()));
     }
 
     #[test]
     fn one_client_has_its_own_limit_and_an_ipv6_client_is_a_network() {
-        let places = Arc::new(Places::default());
-        let _one = places.take(ip("2001:db8:0:1::1"), 0, 1).unwrap();
-        assert_eq!(places.take(ip("2001:db8:0:1:ffff::2"), 0, 1).unwrap_err(), Full::Client);
-        assert!(places.take(ip("2001:db8:0:2::1"), 0, 1).is_ok());
-        let _four = places.take(ip("192.0.2.1"), 0, 1).unwrap();
-        assert_eq!(places.take(ip("::ffff:192.0.2.1"), 0, 1).unwrap_err(), Full::Client);
-        assert!(places.take(None, 0, 1).is_ok());
-        assert_eq!(places.taken(), 2);
+        let places = Arc::new(ConnectionLimiter::default());
+        let _one = places.acquire(ip("2001:db8:0:1::1"), 0, 1).unwrap();
+        assert_eq!(places.acquire(ip("2001:db8:0:1:ffff::2"), 0, 1).unwrap_err(), LimitReached::Client);
+        assert!(places.acquire(ip("2001:db8:0:2::1"), 0, 1).is_ok());
+        let _four = places.acquire(ip("192.0.2.1"), 0, 1).unwrap();
+        assert_eq!(places.acquire(ip("::ffff:192.0.2.1"), 0, 1).unwrap_err(), LimitReached::Client);
+        assert!(places.acquire(None, 0, 1).is_ok());
+        assert_eq!(places.open_connections(), 2);
     }
 }

@@ -13,7 +13,7 @@ use nix::sys::socket::{
 
 /// One socket and the address it was asked for, which is its name for a hand-over.
 #[derive(Debug)]
-pub struct Socket {
+pub struct ListenSocket {
     /// As the configuration writes it.
     pub address: SocketAddr,
     /// Bound, and not blocking.
@@ -25,13 +25,13 @@ pub struct Socket {
 ///
 /// # Errors
 /// The system's own.
-pub fn bind(address: SocketAddr) -> std::io::Result<Socket> {
+pub fn bind(address: SocketAddr) -> std::io::Result<ListenSocket> {
     let family = if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     let fd = socket(family, SockType::Stream, flags, None)?;
     setsockopt(&fd, sockopt::ReuseAddr, &true)?;
     bind_socket(std::os::fd::AsRawFd::as_raw_fd(&fd), &SockaddrStorage::from(address))?;
-    Ok(Socket { address, listener: TcpListener::from(fd) })
+    Ok(ListenSocket { address, listener: TcpListener::from(fd) })
 }
 
 /// Begins to listen, or goes on.

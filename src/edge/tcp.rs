@@ -24,14 +24,14 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 
 use super::login_connections::{ClientConnection, LoginConnections};
-use super::patience::Acknowledged;
-use super::places::Place;
+use super::patience::AckProgress;
+use super::places::ConnectionPermit;
 
 /// How many bytes the system has taken. TLS takes more by itself, which then has moved nowhere.
 #[derive(Clone, Debug, Default)]
-pub struct Written(Arc<AtomicU64>);
+pub struct WriteCounter(Arc<AtomicU64>);
 
-impl Written {
+impl WriteCounter {
     /// All of them so far.
     #[must_use]
     pub fn bytes(&self) -> u64 {
@@ -48,22 +48,22 @@ impl Written {
 
 /// See the module's description.
 #[derive(Debug)]
-pub struct Tcp {
+pub struct ClientTcp {
     io: TcpStream,
     socket: Arc<SocketDigest>,
     accepted: SystemTime,
     logins: Option<Arc<LoginConnections>>,
-    written: Written,
-    _place: Option<Place>,
+    written: WriteCounter,
+    _permit: Option<ConnectionPermit>,
 }
 
-impl Tcp {
+impl ClientTcp {
     /// Of an accepted socket.
     #[must_use]
     pub fn new(
         io: TcpStream,
         peer: SocketAddr,
-        place: Option<Place>,
+        permit: Option<ConnectionPermit>,
         logins: Option<Arc<LoginConnections>>,
     ) -> Self {
         // Small answers must not wait for the client's acknowledgement of the last one.
@@ -72,43 +72,43 @@ impl Tcp {
         let _ = socket.peer_addr.set(Some(peer.into()));
         if let Some(logins) = &logins {
             // Nothing of an earlier connection between the same ends.
-            logins.end(|| ClientConnection::of(socket.peer_addr(), socket.local_addr()));
+            logins.end(|| ClientConnection::from_addrs(socket.peer_addr(), socket.local_addr()));
         }
-        let (accepted, written) = (SystemTime::now(), Written::default());
-        Self { io, socket: Arc::new(socket), accepted, written, logins, _place: place }
+        let (accepted, written) = (SystemTime::now(), WriteCounter::default());
+        Self { io, socket: Arc::new(socket), accepted, written, logins, _permit: permit }
     }
 
     /// What is written to it.
     #[must_use]
-    pub fn written(&self) -> Written {
+    pub fn written(&self) -> WriteCounter {
         self.written.clone()
     }
 }
 
-impl Drop for Tcp {
+impl Drop for ClientTcp {
     fn drop(&mut self) {
         if let Some(logins) = &self.logins {
-            logins.end(|| ClientConnection::of(self.socket.peer_addr(), self.socket.local_addr()));
+            logins.end(|| ClientConnection::from_addrs(self.socket.peer_addr(), self.socket.local_addr()));
         }
     }
 }
 
 /// What the peer has acknowledged, as the system knows it.
 #[must_use]
-pub fn acknowledged(fd: UniqueIDType) -> Option<Acknowledged> {
+pub fn tcp_ack_progress(fd: UniqueIDType) -> Option<AckProgress> {
     let info = get_tcp_info(fd).ok()?;
     let on_the_way = u64::from(info.tcpi_unacked) * u64::from(info.tcpi_snd_mss);
     let unacknowledged = on_the_way + u64::from(info.tcpi_notsent_bytes);
-    Some(Acknowledged { bytes: info.tcpi_bytes_acked, unacknowledged })
+    Some(AckProgress { bytes: info.tcpi_bytes_acked, unacknowledged })
 }
 
-impl AsyncRead for Tcp {
+impl AsyncRead for ClientTcp {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<Result<()>> {
         Pin::new(&mut self.io).poll_read(cx, buf)
     }
 }
 
-impl AsyncWrite for Tcp {
+impl AsyncWrite for ClientTcp {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<Result<usize>> {
         let written = Pin::new(&mut self.io).poll_write(cx, buf);
         self.written.count(written)
@@ -141,35 +141,35 @@ impl AsyncWrite for Tcp {
 }
 
 #[async_trait]
-impl Shutdown for Tcp {
+impl Shutdown for ClientTcp {
     async fn shutdown(&mut self) {
         let _ = AsyncWriteExt::shutdown(self).await;
     }
 }
 
-impl UniqueID for Tcp {
+impl UniqueID for ClientTcp {
     fn id(&self) -> UniqueIDType {
         self.io.as_raw_fd()
     }
 }
 
-impl Ssl for Tcp {}
+impl Ssl for ClientTcp {}
 
-impl Peek for Tcp {}
+impl Peek for ClientTcp {}
 
-impl GetTimingDigest for Tcp {
+impl GetTimingDigest for ClientTcp {
     fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
         vec![Some(TimingDigest { established_ts: self.accepted, ..TimingDigest::default() })]
     }
 }
 
-impl GetProxyDigest for Tcp {
+impl GetProxyDigest for ClientTcp {
     fn get_proxy_digest(&self) -> Option<Arc<ProxyDigest>> {
         None
     }
 }
 
-impl GetSocketDigest for Tcp {
+impl GetSocketDigest for ClientTcp {
     fn get_socket_digest(&self) -> Option<Arc<SocketDigest>> {
         Some(Arc::clone(&self.socket))
     }

@@ -22,7 +22,7 @@ use crate::telemetry::statistics::{CertificateExpiry, Statistics};
 use crate::util::crypto::{self, Ticketer};
 
 /// Sessions that a listener remembers for clients that keep no ticket.
-const SESSIONS: usize = 10_240;
+const MAX_CACHED_SESSIONS: usize = 10_240;
 
 /// Why a certificate cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -47,13 +47,13 @@ pub struct CertificateStore(ArcSwap<Vec<Arc<CertifiedKey>>>);
 impl CertificateStore {
     /// Of some files, the first being the default.
     fn of(files: &[CertificateFiles]) -> Result<Arc<Self>, TlsError> {
-        Ok(Arc::new(Self(ArcSwap::from_pointee(read(files)?))))
+        Ok(Arc::new(Self(ArcSwap::from_pointee(read_certificates(files)?))))
     }
 
     /// One of the certificates is for this host name.
     #[must_use]
-    pub fn carries(&self, name: &str) -> bool {
-        ServerName::try_from(name).is_ok_and(|name| self.0.load().iter().any(|key| is_for(key, &name)))
+    pub fn covers_name(&self, name: &str) -> bool {
+        ServerName::try_from(name).is_ok_and(|name| self.0.load().iter().any(|key| matches_name(key, &name)))
     }
 }
 
@@ -66,7 +66,7 @@ pub struct Certificates {
 
 /// Certificates that were read and wait to be put in place.
 #[derive(Debug)]
-pub struct Renewal(Vec<(Arc<CertificateStore>, Vec<Arc<CertifiedKey>>)>);
+pub struct CertificateRenewal(Vec<(Arc<CertificateStore>, Vec<Arc<CertifiedKey>>)>);
 
 impl Certificates {
     /// Reads every certificate that the settings name.
@@ -83,22 +83,22 @@ impl Certificates {
 
     /// The store of the listener at this address, if it has TLS.
     #[must_use]
-    pub fn of_listener(&self, address: SocketAddr) -> Option<Arc<CertificateStore>> {
+    pub fn for_listener(&self, address: SocketAddr) -> Option<Arc<CertificateStore>> {
         self.listeners.iter().find(|(a, _)| *a == address).map(|(_, store)| Arc::clone(store))
     }
 
     /// The store of the admin and statpub listeners, if they have TLS.
     #[must_use]
-    pub fn of_admin(&self) -> Option<Arc<CertificateStore>> {
+    pub fn for_admin(&self) -> Option<Arc<CertificateStore>> {
         self.admin.clone()
     }
 
     /// Tells the metrics when the certificates that are shown now end.
-    pub fn note_expiry(&self, settings: &Settings, statistics: &Statistics) {
+    pub fn publish_expiry(&self, settings: &Settings, statistics: &Statistics) {
         let mut all = Vec::new();
         let mut note = |address: SocketAddr, store: &CertificateStore, files: &[CertificateFiles]| {
             for (key, file) in store.0.load().iter().zip(files) {
-                all.extend(ends(key).map(|expires_unix_secs| CertificateExpiry {
+                all.extend(not_after(key).map(|expires_unix_secs| CertificateExpiry {
                     listener: address.to_string(),
                     file: file.cert.display().to_string(),
                     expires_unix_secs,
@@ -119,31 +119,31 @@ impl Certificates {
     ///
     /// # Errors
     /// When a file cannot be read or does not fit.
-    pub fn read_again(&self, settings: &Settings) -> Result<Renewal, TlsError> {
+    pub fn read_renewal(&self, settings: &Settings) -> Result<CertificateRenewal, TlsError> {
         let mut renewal = Vec::new();
         for (address, store) in &self.listeners {
             let tls = settings.listeners.iter().find(|l| l.address == *address).and_then(|l| l.tls.as_ref());
             if let Some(tls) = tls {
-                renewal.push((Arc::clone(store), read(&tls.certificates)?));
+                renewal.push((Arc::clone(store), read_certificates(&tls.certificates)?));
             }
         }
         if let (Some(store), Some(files)) = (&self.admin, &settings.admin.tls) {
-            renewal.push((Arc::clone(store), read(std::slice::from_ref(files))?));
+            renewal.push((Arc::clone(store), read_certificates(std::slice::from_ref(files))?));
         }
-        Ok(Renewal(renewal))
+        Ok(CertificateRenewal(renewal))
     }
 }
 
-impl Renewal {
+impl CertificateRenewal {
     /// From the next handshake on.
-    pub fn put_in_place(self) {
+    pub fn install(self) {
         for (store, certificates) in self.0 {
             store.0.store(Arc::new(certificates));
         }
     }
 }
 
-fn read(files: &[CertificateFiles]) -> Result<Vec<Arc<CertifiedKey>>, TlsError> {
+fn read_certificates(files: &[CertificateFiles]) -> Result<Vec<Arc<CertifiedKey>>, TlsError> {
     files
         .iter()
         .map(|f| {
@@ -160,7 +160,7 @@ fn read(files: &[CertificateFiles]) -> Result<Vec<Arc<CertifiedKey>>, TlsError> 
 }
 
 /// Seconds since 1970 at which the server's own certificate ends.
-fn ends(key: &CertifiedKey) -> Option<i64> {
+fn not_after(key: &CertifiedKey) -> Option<i64> {
     let (_, leaf) = x509_parser::parse_x509_certificate(key.cert.first()?).ok()?;
     Some(leaf.validity().not_after.timestamp())
 }
@@ -171,13 +171,13 @@ impl ResolvesServerCert for CertificateStore {
         let named = hello
             .server_name()
             .and_then(|name| ServerName::try_from(name).ok())
-            .and_then(|name| all.iter().find(|key| is_for(key, &name)));
+            .and_then(|name| all.iter().find(|key| matches_name(key, &name)));
         named.or_else(|| all.first()).cloned()
     }
 }
 
 /// The certificate carries this name, exactly or by a wildcard.
-fn is_for(key: &CertifiedKey, name: &ServerName<'_>) -> bool {
+fn matches_name(key: &CertifiedKey, name: &ServerName<'_>) -> bool {
     let leaf = key.cert.first().and_then(|der| webpki::EndEntityCert::try_from(der).ok());
     leaf.is_some_and(|leaf| leaf.verify_is_valid_for_subject_name(name).is_ok())
 }
@@ -186,7 +186,10 @@ fn is_for(key: &CertifiedKey, name: &ServerName<'_>) -> bool {
 ///
 /// # Errors
 /// When the client CA file cannot be used.
-pub fn listener(tls: &ListenerTls, store: Arc<CertificateStore>) -> Result<Arc<ServerConfig>, TlsError> {
+pub fn listener_config(
+    tls: &ListenerTls,
+    store: Arc<CertificateStore>,
+) -> Result<Arc<ServerConfig>, TlsError> {
     let verifier = match (&tls.client_ca_file, &tls.client_ca) {
         (Some(path), Some(authorities)) => {
             let wrong = |reason: String| TlsError::File { path: path.clone(), reason };
@@ -208,7 +211,7 @@ pub fn listener(tls: &ListenerTls, store: Arc<CertificateStore>) -> Result<Arc<S
 ///
 /// # Errors
 /// When rustls refuses its own defaults.
-pub fn internal(store: Arc<CertificateStore>) -> Result<Arc<ServerConfig>, TlsError> {
+pub fn internal_config(store: Arc<CertificateStore>) -> Result<Arc<ServerConfig>, TlsError> {
     server_config(store, WebPkiClientVerifier::no_client_auth(), &[b"http/1.1"])
 }
 
@@ -230,6 +233,6 @@ fn server_config(
     config.alpn_protocols = protocols.iter().map(|p| p.to_vec()).collect();
     config.ignore_client_order = true;
     config.ticketer = Ticketer::new().map_err(wrong)?;
-    config.session_storage = ServerSessionMemoryCache::new(SESSIONS);
+    config.session_storage = ServerSessionMemoryCache::new(MAX_CACHED_SESSIONS);
     Ok(Arc::new(config))
 }

@@ -29,7 +29,7 @@ pub fn load(path: &Path) -> io::Result<(Arc<str>, u64)> {
     let text = String::from_utf8(bytes).map_err(|_| io::Error::other("it is not UTF-8 text"))?;
     let text = text.strip_prefix(SIGNATURE).unwrap_or(&text);
     let at = std::fs::metadata(path)?.modified().ok().and_then(|t| t.duration_since(UNIX_EPOCH).ok());
-    Ok((text.into(), at.map_or(0, crate::util::clock::whole_ms)))
+    Ok((text.into(), at.map_or(0, crate::util::clock::saturating_millis)))
 }
 
 /// Keeps a copy where one is wanted. A copy that cannot be written is logged: serving goes on.
@@ -44,16 +44,16 @@ pub fn keep(follow: &Follow, text: &str) {
 pub fn confirm(follow: &Follow) {
     if let Some(path) = &follow.cache {
         // A copy that was lost since is written again with the next change; its time is for people alone.
-        let _ = durable::may_replace(path, &[SIGNATURE, EARLIER])
+        let _ = durable::check_replaceable(path, &[SIGNATURE, EARLIER])
             .and_then(|()| File::options().append(true).open(path))
             .and_then(|file| file.set_modified(SystemTime::now()));
     }
 }
 
 fn save(path: &Path, text: &str) -> io::Result<()> {
-    durable::may_replace(path, &[SIGNATURE, EARLIER])?;
-    durable::create_dir(&durable::parent(path), durable::PRIVATE_DIR)?;
-    durable::replace(path, durable::PRIVATE, |file| {
+    durable::check_replaceable(path, &[SIGNATURE, EARLIER])?;
+    durable::create_dir(&durable::parent(path), durable::PRIVATE_DIR_MODE)?;
+    durable::replace(path, durable::PRIVATE_FILE_MODE, |file| {
         file.write_all(SIGNATURE.as_bytes())?;
         file.write_all(text.as_bytes())
     })

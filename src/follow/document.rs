@@ -46,7 +46,7 @@ pub struct Document {
 
 /// Why a configuration that came is not used.
 #[derive(Debug, thiserror::Error)]
-pub enum Refusal {
+pub enum FollowRefusal {
     /// It does not validate.
     #[error("\n{0}")]
     Errors(ConfigErrors),
@@ -103,7 +103,7 @@ pub fn validate(request: &RequestHeader, text: &str, response: &mut Response<Vec
 /// A strong ETag: the same octets, the same tag.
 fn etag(text: &str) -> String {
     let digest = Sha256::digest(text.as_bytes());
-    let hex: String = digest.iter().take(16).map(|octet| format!("{octet:02x}")).collect();
+    let hex: String = digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
     format!("\"{hex}\"")
 }
 
@@ -149,16 +149,16 @@ impl Document {
         let refused = |refusal| FollowError::Refused { url: url.clone(), refusal };
         // First of all: it also bounds how large the text is once its aliases are written out.
         let loaded = load_clusters(Path::new(&url), text, &follow.files, &Disk)
-            .map_err(|errors| refused(Refusal::Errors(errors)))?;
+            .map_err(|errors| refused(FollowRefusal::Errors(errors)))?;
         let beside: Beside = serde_yaml::from_str(text).map_err(|e| {
-            refused(Refusal::Restrictions(crate::discovery::domino::fault::short(&e.to_string())))
+            refused(FollowRefusal::Restrictions(crate::discovery::domino::fault::short(&e.to_string())))
         })?;
         if beside.restrictions.len() > MOST_RESTRICTIONS {
             let text = format!("there are more than {MOST_RESTRICTIONS}");
-            return Err(refused(Refusal::Restrictions(text)));
+            return Err(refused(FollowRefusal::Restrictions(text)));
         }
         if beside.via.len() > LONGEST_CHAIN || beside.via.iter().any(|id| Some(id.as_str()) == own_id) {
-            return Err(refused(Refusal::Loop));
+            return Err(refused(FollowRefusal::Loop));
         }
         let there = follow.url.origin();
         let restrictions = beside.restrictions.into_iter().map(|mut restriction| {
@@ -244,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn the_tag_is_strong_and_follows_the_octets() {
+    fn the_tag_is_strong_and_follows_the_bytes() {
         let tag = etag("a");
         assert!(tag.starts_with('"') && tag.ends_with('"') && tag.len() == 34, "{tag}");
         assert_eq!(tag, etag("a"));

@@ -9,7 +9,7 @@ pub mod copy;
 mod document;
 mod source;
 
-pub use document::{Document, Refusal, YAML, published, validate};
+pub use document::{Document, FollowRefusal, YAML, published, validate};
 pub use source::{Fetched, Source};
 
 use std::time::Duration;
@@ -49,7 +49,7 @@ pub enum FollowError {
         /// Whose.
         url: String,
         /// Why.
-        refusal: Refusal,
+        refusal: FollowRefusal,
     },
     /// Nothing to start with.
     #[error("get_configuration_from: {reason}; {copy}, so there is nothing to serve by")]

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::settings::{HostPattern, Mode};
 use crate::domain::cluster::Port;
-use crate::domain::select::{Decision, Outcome, Verdict};
+use crate::domain::select::{CandidateVerdict, Decision, SelectionOutcome};
 use crate::proxy::failover::decide;
 use crate::proxy::local_reply::LocalReply;
 use crate::proxy::route::{self, TargetUri};
@@ -41,7 +41,7 @@ pub struct Explanation {
     pub mode: Option<String>,
     /// The database, when the directory knows it.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub database: Option<Database>,
+    pub database: Option<ExplainedDatabase>,
     /// What the request does: `safe`, `acting`, `unknown`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub class: Option<String>,
@@ -54,7 +54,7 @@ pub struct Explanation {
     /// Everybody who is as light as the one who would serve, that one included.
     pub band: Vec<String>,
     /// In the order of elimination, the chosen one last.
-    pub candidates: Vec<Candidate>,
+    pub candidates: Vec<ExplainedCandidate>,
     /// What the reader should know besides.
     pub notes: Vec<String>,
 }
@@ -62,7 +62,7 @@ pub struct Explanation {
 /// The database that the URL names.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[allow(missing_docs)]
-pub struct Database {
+pub struct ExplainedDatabase {
     pub path: String,
     pub replica_id: String,
     pub title: String,
@@ -72,7 +72,7 @@ pub struct Database {
 /// One server that was considered.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[allow(missing_docs)]
-pub struct Candidate {
+pub struct ExplainedCandidate {
     pub server: String,
     pub state: String,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -123,17 +123,17 @@ pub fn explain(snapshot: &Arc<Snapshot>, request: &Request) -> Explanation {
         Ok(routed) => tell_routed(&mut explanation, &routed, &head.method),
         Err(LocalReply::Rejected(problem) | LocalReply::Problem(problem, _)) => {
             explanation.status = Some(problem.status());
-            explanation.outcome = problem.word().to_owned();
+            explanation.outcome = problem.as_str().to_owned();
         }
         Err(LocalReply::Choice(cluster, view, ambiguous)) => {
             explanation.cluster = Some(cluster.settings.name.clone());
             explanation.outcome = "choice".to_owned();
             explanation.status = Some(300);
-            for found in view.directory.index.ambiguous(ambiguous) {
+            for found in view.directory.index.ambiguous_databases(ambiguous) {
                 let database = view.directory.index.database(found.database);
                 explanation.notes.push(format!(
                     "one of the databases with this path: {} ({})",
-                    visible::word(database.title()),
+                    visible::escape_all(database.title()),
                     database.replica_id()
                 ));
             }
@@ -155,9 +155,9 @@ fn tell_routed(explanation: &mut Explanation, routed: &Routed, method: &Method) 
     explanation.cluster = Some(settings.name.clone());
     explanation.mode = Some(if settings.mode == Mode::Proxy { "proxy" } else { "redirect" }.to_owned());
     let class = match routed.class {
-        crate::domain::url::Class::Safe => "safe",
-        crate::domain::url::Class::Acting => "acting",
-        crate::domain::url::Class::Unknown => "unknown",
+        crate::domain::url::RequestSafety::Safe => "safe",
+        crate::domain::url::RequestSafety::Unsafe => "acting",
+        crate::domain::url::RequestSafety::Unknown => "unknown",
     };
     explanation.class = Some(class.to_owned());
     tell_database(explanation, routed);
@@ -166,7 +166,8 @@ fn tell_routed(explanation: &mut Explanation, routed: &Routed, method: &Method) 
     tell_candidates(explanation, routed, &decision);
     if let Some(found) = &routed.database.found {
         let index = &routed.view.directory.index;
-        let unknown = index.holders(found).filter(|h| routed.view.member_of(h.server).is_none()).count();
+        let unknown =
+            index.replicas_by_server(found).filter(|h| routed.view.member_of(h.server).is_none()).count();
         if unknown > 0 {
             explanation.notes.push(format!("{unknown} more replicas lie on servers that are no members"));
         }
@@ -176,7 +177,7 @@ fn tell_routed(explanation: &mut Explanation, routed: &Routed, method: &Method) 
 fn tell_database(explanation: &mut Explanation, routed: &Routed) {
     if let Some(found) = &routed.database.found {
         let database = routed.view.directory.index.database(found.database);
-        explanation.database = Some(Database {
+        explanation.database = Some(ExplainedDatabase {
             path: database.path().to_owned(),
             replica_id: database.replica_id().to_string(),
             title: database.title().to_owned(),
@@ -189,9 +190,9 @@ fn tell_database(explanation: &mut Explanation, routed: &Routed) {
     }
 }
 
-fn tell_outcome(explanation: &mut Explanation, routed: &Routed, outcome: &Outcome, method: &Method) {
+fn tell_outcome(explanation: &mut Explanation, routed: &Routed, outcome: &SelectionOutcome, method: &Method) {
     let problem = match outcome {
-        Outcome::Serve(member, why) => {
+        SelectionOutcome::Serve(member, why) => {
             explanation.outcome = "serve".to_owned();
             explanation.server = routed.view.entry(*member).map(|e| e.server.name.to_string());
             explanation.why = Some(why.to_string());
@@ -201,10 +202,10 @@ fn tell_outcome(explanation: &mut Explanation, routed: &Routed, outcome: &Outcom
             }
             return;
         }
-        Outcome::Full => "overloaded",
-        Outcome::NoteIdServerGone => "note_id_server_gone",
-        Outcome::OutOfService => "out_of_service",
-        Outcome::NoServer => "no_server",
+        SelectionOutcome::Full => "overloaded",
+        SelectionOutcome::NoteIdServerGone => "note_id_server_gone",
+        SelectionOutcome::OutOfService => "out_of_service",
+        SelectionOutcome::NoServer => "no_server",
     };
     explanation.outcome = problem.to_owned();
     explanation.status = Some(503);
@@ -219,14 +220,14 @@ fn tell_candidates(explanation: &mut Explanation, routed: &Routed, decision: &De
         if decision.band.contains(member) || decision.chosen() == Some(*member) {
             explanation.band.push(name.clone());
         }
-        explanation.candidates.push(Candidate {
+        explanation.candidates.push(ExplainedCandidate {
             server: name,
-            state: entry.member.state().word().to_owned(),
+            state: entry.member.state().as_str().to_owned(),
             index: entry.member.index(),
             path: holder.map(|h| h.path().to_owned()),
-            mark: holder.map_or("in_service", |h| h.mark.word()).to_owned(),
+            mark: holder.map_or("in_service", |h| h.status.as_str()).to_owned(),
             verdict: verdict.to_string(),
-            chosen: matches!(verdict, Verdict::Chosen(_)),
+            chosen: matches!(verdict, CandidateVerdict::Chosen(_)),
         });
     }
 }

@@ -2,7 +2,7 @@
 //! disappears silently.
 
 /// Appends text escaped for element content and quoted attributes.
-pub fn push_text(out: &mut String, text: &str) {
+pub fn push_escaped(out: &mut String, text: &str) {
     for c in text.chars() {
         match c {
             '&' => out.push_str("&amp;"),
@@ -18,9 +18,9 @@ pub fn push_text(out: &mut String, text: &str) {
 
 /// [`push_text`] into a new string.
 #[must_use]
-pub fn text(text: &str) -> String {
+pub fn escape_html(text: &str) -> String {
     let mut out = String::with_capacity(text.len() + 16);
-    push_text(&mut out, text);
+    push_escaped(&mut out, text);
     out
 }
 
@@ -30,7 +30,7 @@ pub fn text(text: &str) -> String {
 /// they remove) would lead to another host, and a scheme such as `javascript:` would run code. All other characters stay
 /// unchanged. An attribute still needs [`text`].
 #[must_use]
-pub fn local_link(link: &str) -> String {
+pub fn same_site_link(link: &str) -> String {
     let mut out = String::with_capacity(link.len() + 1);
     out.push('/');
     for c in link.trim_start_matches(['/', '\\']).chars() {
@@ -63,11 +63,11 @@ mod tests {
     #[test]
     fn the_five_characters_and_the_forbidden_ones_are_replaced() {
         assert_eq!(
-            text("<a href=\"x\" id='y'>&amp;"),
+            escape_html("<a href=\"x\" id='y'>&amp;"),
             "&lt;a href=&quot;x&quot; id=&#39;y&#39;&gt;&amp;amp;"
         );
-        assert_eq!(text("a\u{0}b\u{85}c\u{FFFE}d\r"), "a\u{FFFD}b\u{FFFD}c\u{FFFD}d\u{FFFD}");
-        assert_eq!(text("Käufe\t1"), "Käufe\t1");
+        assert_eq!(escape_html("a\u{0}b\u{85}c\u{FFFE}d\r"), "a\u{FFFD}b\u{FFFD}c\u{FFFD}d\u{FFFD}");
+        assert_eq!(escape_html("Käufe\t1"), "Käufe\t1");
     }
 
     #[test]
@@ -82,7 +82,7 @@ mod tests {
             ("/a b\r\nX: y", "/a%20b%0D%0AX:%20y"),
             ("", "/"),
         ] {
-            assert_eq!(local_link(given), expected, "{given:?}");
+            assert_eq!(same_site_link(given), expected, "{given:?}");
         }
     }
 }

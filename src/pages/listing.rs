@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use serde::Serialize;
 
 use super::template::Template;
-use super::{STYLE, escape};
+use super::{STYLE_SHEET, escape};
 use crate::domain::directory::ReplicaId;
 
 /// One of several databases that share a path.
@@ -33,7 +33,7 @@ pub struct ListItem<'a> {
 }
 
 impl ListItem<'_> {
-    fn shown(&self) -> &str {
+    fn display_title(&self) -> &str {
         if self.title.trim().is_empty() { self.path } else { self.title }
     }
 }
@@ -45,9 +45,9 @@ pub(super) fn choice_html(template: &Template, items: &[ChoiceItem<'_>], path: &
         let title = if item.title.trim().is_empty() { id.as_str() } else { item.title };
         push_row(&mut rows, &item.link, title, &id);
     }
-    let path = escape::text(path);
+    let path = escape::escape_html(path);
     template.fill(|name| match name {
-        "style" => STYLE,
+        "style" => STYLE_SHEET,
         "status" => "300",
         "title" => "Which database do you mean?",
         "message" => "Different databases have this same path. Please choose one.",
@@ -59,10 +59,10 @@ pub(super) fn choice_html(template: &Template, items: &[ChoiceItem<'_>], path: &
 
 pub(super) fn list_html(template: &Template, items: &[ListItem<'_>], more: usize, cluster: &str) -> String {
     let mut rows = String::with_capacity(160 * items.len());
-    for item in sorted(items) {
-        push_row(&mut rows, &item.link, item.shown(), item.path);
+    for item in sorted_by_title(items) {
+        push_row(&mut rows, &item.link, item.display_title(), item.path);
     }
-    let cluster = escape::text(cluster);
+    let cluster = escape::escape_html(cluster);
     let title = format!("Databases of {cluster}");
     let count = match (items.len(), more) {
         (1, 0) => "1 database".to_owned(),
@@ -70,7 +70,7 @@ pub(super) fn list_html(template: &Template, items: &[ListItem<'_>], more: usize
         (n, more) => format!("{n} of {} databases", n + more),
     };
     template.fill(|name| match name {
-        "style" => STYLE,
+        "style" => STYLE_SHEET,
         "status" => "200",
         "title" => &title,
         "message" | "count" => &count,
@@ -85,12 +85,12 @@ fn push_row(rows: &mut String, link: &str, title: &str, detail: &str) {
         rows.push('\n');
     }
     rows.push_str("<li><a href=\"");
-    escape::push_text(rows, &escape::local_link(link));
+    escape::push_escaped(rows, &escape::same_site_link(link));
     // `bdi`: a title in a right-to-left script must not reverse the line around it.
     rows.push_str("\"><bdi>");
-    escape::push_text(rows, title);
+    escape::push_escaped(rows, title);
     rows.push_str("</bdi></a> <span><bdi>");
-    escape::push_text(rows, detail);
+    escape::push_escaped(rows, detail);
     rows.push_str("</bdi></span></li>");
 }
 
@@ -105,7 +105,7 @@ struct Row<'a> {
 
 pub(super) fn choice_json(items: &[ChoiceItem<'_>]) -> String {
     #[derive(Serialize)]
-    struct Choices<'a> {
+    struct ChoiceBody<'a> {
         status: u16,
         choices: Vec<Row<'a>>,
     }
@@ -115,36 +115,36 @@ pub(super) fn choice_json(items: &[ChoiceItem<'_>]) -> String {
             title: item.title,
             path: None,
             replica_id: item.replica_id.to_string(),
-            href: escape::local_link(&item.link),
+            href: escape::same_site_link(&item.link),
         })
         .collect();
-    json(&Choices { status: 300, choices })
+    json(&ChoiceBody { status: 300, choices })
 }
 
 pub(super) fn list_json(items: &[ListItem<'_>], more: usize) -> String {
     #[derive(Serialize)]
-    struct Databases<'a> {
+    struct ListBody<'a> {
         databases: Vec<Row<'a>>,
         /// Databases that are not listed.
         #[serde(skip_serializing_if = "Option::is_none")]
         more: Option<usize>,
     }
-    let databases = sorted(items)
+    let databases = sorted_by_title(items)
         .into_iter()
         .map(|item| Row {
             title: item.title,
             path: Some(item.path),
             replica_id: item.replica_id.to_string(),
-            href: escape::local_link(&item.link),
+            href: escape::same_site_link(&item.link),
         })
         .collect();
-    json(&Databases { databases, more: Some(more).filter(|more| *more > 0) })
+    json(&ListBody { databases, more: Some(more).filter(|more| *more > 0) })
 }
 
 /// By title, then by path, both case-insensitive.
-fn sorted<'a, 'b>(items: &'a [ListItem<'b>]) -> Vec<&'a ListItem<'b>> {
+fn sorted_by_title<'a, 'b>(items: &'a [ListItem<'b>]) -> Vec<&'a ListItem<'b>> {
     let mut sorted: Vec<_> = items.iter().collect();
-    sorted.sort_by_cached_key(|item| (item.shown().to_lowercase(), item.path.to_lowercase()));
+    sorted.sort_by_cached_key(|item| (item.display_title().to_lowercase(), item.path.to_lowercase()));
     sorted
 }
 

@@ -23,17 +23,17 @@ pub use problem::Problem;
 pub use template::PagesError;
 
 use accept::{PageFormat, format_for};
-use problem::{CONSTANT, ProblemText};
+use problem::{FIXED_ERRORS, ProblemText};
 use template::Template;
 
 /// The `Server` field of the proxy's own responses: the product without its version.
-pub const SERVER: &str = "domino-icm";
+pub const SERVER_NAME: &str = "domino-icm";
 /// The `Allow` field of the proxy's own responses: the methods that it forwards.
-pub const ALLOW: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
+pub const ALLOWED_METHODS: &str = "GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS";
 
-const STYLE: &str = include_str!("templates/style.css");
-const HTML: &str = "text/html; charset=utf-8";
-const JSON: &str = "application/json; charset=utf-8";
+const STYLE_SHEET: &str = include_str!("templates/style.css");
+const HTML_CONTENT_TYPE: &str = "text/html; charset=utf-8";
+const JSON_CONTENT_TYPE: &str = "application/json; charset=utf-8";
 
 /// The templates, and the error pages without variable parts, which are rendered once.
 #[derive(Clone, Debug)]
@@ -41,8 +41,8 @@ pub struct Pages {
     error: Template,
     choice: Template,
     list: Template,
-    /// In the order of [`CONSTANT`].
-    constant: Vec<(RenderedPage, RenderedPage)>,
+    /// In the order of [`FIXED_ERRORS`].
+    fixed_errors: Vec<(RenderedPage, RenderedPage)>,
 }
 
 /// A page with everything that its response needs.
@@ -57,15 +57,15 @@ pub struct RenderedPage {
     /// In seconds; on every 503 and 429.
     pub retry_after: Option<u32>,
     /// `Content-Security-Policy`.
-    pub policy: HeaderValue,
+    pub content_security_policy: HeaderValue,
 }
 
 impl RenderedPage {
     /// The header fields of the page, with those for the security of browsers.
     pub fn headers(&self) -> impl Iterator<Item = (HeaderName, HeaderValue)> {
-        let allow = (self.status == 405).then(|| HeaderValue::from_static(ALLOW));
+        let allow = (self.status == 405).then(|| HeaderValue::from_static(ALLOWED_METHODS));
         [
-            (header::SERVER, HeaderValue::from_static(SERVER)),
+            (header::SERVER, HeaderValue::from_static(SERVER_NAME)),
             (header::CONTENT_TYPE, HeaderValue::from_static(self.content_type)),
             (header::CONTENT_LENGTH, HeaderValue::from(self.body.len())),
             // The next request may find a server.
@@ -74,7 +74,7 @@ impl RenderedPage {
             (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
             // Against clickjacking: no other site may show the page in a frame.
             (header::X_FRAME_OPTIONS, HeaderValue::from_static("SAMEORIGIN")),
-            (header::CONTENT_SECURITY_POLICY, self.policy.clone()),
+            (header::CONTENT_SECURITY_POLICY, self.content_security_policy.clone()),
         ]
         .into_iter()
         .chain(self.retry_after.map(|seconds| (header::RETRY_AFTER, HeaderValue::from(seconds))))
@@ -91,7 +91,7 @@ impl Pages {
         let parse = |kind: &TemplateKind| {
             kind.parse(Path::new(kind.file), kind.built_in).unwrap_or_else(|_| Template::empty())
         };
-        Self::of(parse(&ERROR), parse(&CHOICE), parse(&LIST))
+        Self::new(parse(&ERROR_TEMPLATE), parse(&CHOICE_TEMPLATE), parse(&LIST_TEMPLATE))
     }
 
     /// The custom `error.html`, `choice.html` and `list.html` of `dir`; where one is missing, the built-in one.
@@ -109,18 +109,18 @@ impl Pages {
                 Err(e) => Err(unreadable(&file, e)),
             }
         };
-        Ok(Self::of(read(&ERROR)?, read(&CHOICE)?, read(&LIST)?))
+        Ok(Self::new(read(&ERROR_TEMPLATE)?, read(&CHOICE_TEMPLATE)?, read(&LIST_TEMPLATE)?))
     }
 
-    fn of(error: Template, choice: Template, list: Template) -> Self {
-        let constant = CONSTANT
+    fn new(error: Template, choice: Template, list: Template) -> Self {
+        let fixed_errors = FIXED_ERRORS
             .iter()
             .map(|problem| {
                 let text = problem.text();
                 (error_html(&error, problem, &text), error_json(problem, &text))
             })
             .collect();
-        Self { error, choice, list, constant }
+        Self { error, choice, list, fixed_errors }
     }
 
     /// The page or the JSON for a problem: `{"status":503,"error":"no_server","message":"..."}`,
@@ -128,7 +128,7 @@ impl Pages {
     #[must_use]
     pub fn error(&self, problem: &Problem, accept: Option<&[u8]>) -> RenderedPage {
         let format = format_for(accept);
-        let made = CONSTANT.iter().position(|p| p == problem).and_then(|i| self.constant.get(i));
+        let made = FIXED_ERRORS.iter().position(|p| p == problem).and_then(|i| self.fixed_errors.get(i));
         match (made, format) {
             (Some((html, _)), PageFormat::Html) => html.clone(),
             (Some((_, json)), PageFormat::Json) => json.clone(),
@@ -177,19 +177,19 @@ struct TemplateKind {
     required: &'static str,
 }
 
-const ERROR: TemplateKind = TemplateKind {
+const ERROR_TEMPLATE: TemplateKind = TemplateKind {
     file: "error.html",
     built_in: include_str!("templates/error.html"),
     known: &["style", "status", "title", "message", "link"],
     required: "message",
 };
-const CHOICE: TemplateKind = TemplateKind {
+const CHOICE_TEMPLATE: TemplateKind = TemplateKind {
     file: "choice.html",
     built_in: include_str!("templates/choice.html"),
     known: &["style", "status", "title", "message", "path", "items"],
     required: "items",
 };
-const LIST: TemplateKind = TemplateKind {
+const LIST_TEMPLATE: TemplateKind = TemplateKind {
     file: "list.html",
     built_in: include_str!("templates/list.html"),
     known: &["style", "status", "title", "message", "cluster", "count", "items"],
@@ -204,15 +204,18 @@ impl TemplateKind {
 
 fn error_html(template: &Template, problem: &Problem, text: &ProblemText) -> RenderedPage {
     let status = text.status.to_string();
-    let message = escape::text(&text.message);
+    let message = escape::escape_html(&text.message);
     let link = match problem {
         Problem::NoteIdServerGone { link } => {
-            format!("<p><a href=\"{}\">Open the database</a></p>", escape::text(&escape::local_link(link)))
+            format!(
+                "<p><a href=\"{}\">Open the database</a></p>",
+                escape::escape_html(&escape::same_site_link(link))
+            )
         }
         _ => String::new(),
     };
     let page = template.fill(|name| match name {
-        "style" => STYLE,
+        "style" => STYLE_SHEET,
         "status" => &status,
         "title" => text.title,
         "message" => &message,
@@ -232,7 +235,7 @@ fn error_json(problem: &Problem, text: &ProblemText) -> RenderedPage {
         href: Option<String>,
     }
     let href = match problem {
-        Problem::NoteIdServerGone { link } => Some(escape::local_link(link)),
+        Problem::NoteIdServerGone { link } => Some(escape::same_site_link(link)),
         _ => None,
     };
     let body = Body { status: text.status, error: text.error, message: &text.message, href };
@@ -240,28 +243,41 @@ fn error_json(problem: &Problem, text: &ProblemText) -> RenderedPage {
 }
 
 fn html(status: u16, template: &Template, page: String, retry_after: Option<u32>) -> RenderedPage {
-    let policy =
-        if template.is_custom { HeaderValue::from_static(OWN_FRAMES_ONLY) } else { BUILT_IN.clone() };
-    RenderedPage { status, content_type: HTML, body: page.into(), retry_after, policy }
+    let content_security_policy =
+        if template.is_custom { HeaderValue::from_static(CUSTOM_POLICY) } else { BUILT_IN_POLICY.clone() };
+    RenderedPage {
+        status,
+        content_type: HTML_CONTENT_TYPE,
+        body: page.into(),
+        retry_after,
+        content_security_policy,
+    }
 }
 
 fn json(status: u16, text: String, retry_after: Option<u32>) -> RenderedPage {
-    let policy = HeaderValue::from_static("default-src 'none'; frame-ancestors 'self'");
-    RenderedPage { status, content_type: JSON, body: text.into(), retry_after, policy }
+    let content_security_policy = HeaderValue::from_static("default-src 'none'; frame-ancestors 'self'");
+    RenderedPage {
+        status,
+        content_type: JSON_CONTENT_TYPE,
+        body: text.into(),
+        retry_after,
+        content_security_policy,
+    }
 }
 
 /// The policy of custom pages, which may load what they want. Domino's framesets show pages of this host, and an error
 /// page in one of them must be visible; no other site may show it in a frame.
-const OWN_FRAMES_ONLY: &str = "frame-ancestors 'self'";
+const CUSTOM_POLICY: &str = "frame-ancestors 'self'";
 
 /// The policy of the built-in pages: their own style sheet and the empty icon. `connect-src` is for a browser's developer
 /// tools; the pages have no script.
-static BUILT_IN: LazyLock<HeaderValue> = LazyLock::new(|| {
-    let style = STANDARD.encode(Sha256::digest(format!("\n{STYLE}\n")));
-    let policy = format!(
-        "default-src 'none'; style-src 'sha256-{style}'; img-src data:; connect-src 'self'; base-uri 'none'; form-action 'none'; {OWN_FRAMES_ONLY}"
+static BUILT_IN_POLICY: LazyLock<HeaderValue> = LazyLock::new(|| {
+    let style = STANDARD.encode(Sha256::digest(format!("\n{STYLE_SHEET}\n")));
+    let content_security_policy = format!(
+        "default-src 'none'; style-src 'sha256-{style}'; img-src data:; connect-src 'self'; base-uri 'none'; form-action 'none'; {CUSTOM_POLICY}"
     );
-    HeaderValue::from_str(&policy).unwrap_or_else(|_| HeaderValue::from_static(OWN_FRAMES_ONLY))
+    HeaderValue::from_str(&content_security_policy)
+        .unwrap_or_else(|_| HeaderValue::from_static(CUSTOM_POLICY))
 });
 
 #[cfg(test)]

@@ -70,7 +70,7 @@ pub(super) struct ProblemText {
 }
 
 /// The problems without a variable part.
-pub(super) const CONSTANT: [Problem; 18] = [
+pub(super) const FIXED_ERRORS: [Problem; 18] = [
     Problem::NoServer,
     Problem::Overloaded,
     Problem::Draining,
@@ -100,7 +100,7 @@ impl Problem {
 
     /// The stable word for programs: `no_server`, `bad_gateway`.
     #[must_use]
-    pub fn word(&self) -> &'static str {
+    pub fn as_str(&self) -> &'static str {
         self.text().error
     }
 

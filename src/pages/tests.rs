@@ -19,7 +19,7 @@ fn value(rendered: &RenderedPage) -> Value {
 }
 
 fn all_problems() -> Vec<Problem> {
-    let mut all = CONSTANT.to_vec();
+    let mut all = FIXED_ERRORS.to_vec();
     all.push(Problem::AllOutOfService { database: "/sales/leads.nsf".into() });
     all.push(Problem::NoteIdServerGone { link: "/sales/leads.nsf".into() });
     all.push(Problem::BadRequest("The request has two different lengths."));
@@ -66,7 +66,7 @@ fn skeleton(html: &str) -> Vec<String> {
 
 #[test]
 fn built_in_templates_obey_the_rules_for_custom_ones() {
-    for kind in [&ERROR, &CHOICE, &LIST] {
+    for kind in [&ERROR_TEMPLATE, &CHOICE_TEMPLATE, &LIST_TEMPLATE] {
         kind.parse(Path::new(kind.file), kind.built_in).unwrap();
     }
 }
@@ -169,15 +169,17 @@ fn no_other_site_may_frame_own_answers_and_the_built_in_pages_run_nothing_but_th
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("error.html"), "<img src=https://acme.example/logo.png>{{message}}")
         .unwrap();
-    let policy = |page: &RenderedPage| {
+    let content_security_policy = |page: &RenderedPage| {
         let fields: http::HeaderMap = page.headers().collect();
         assert_eq!(fields["x-frame-options"], "SAMEORIGIN");
         assert_eq!(fields["x-content-type-options"], "nosniff");
         fields["content-security-policy"].to_str().unwrap().to_owned()
     };
     let (built_in, own) = (Pages::built_in(), Pages::load(dir.path()).unwrap());
-    assert_eq!(policy(&own.error(&Problem::NoServer, None)), "frame-ancestors 'self'");
-    assert!(policy(&own.error(&Problem::NoServer, JSON_ONLY)).contains("frame-ancestors 'self'"));
+    assert_eq!(content_security_policy(&own.error(&Problem::NoServer, None)), "frame-ancestors 'self'");
+    assert!(
+        content_security_policy(&own.error(&Problem::NoServer, JSON_ONLY)).contains("frame-ancestors 'self'")
+    );
     let list = |pages: &Pages| pages.list(&[database("Leads", "sales/leads.nsf")], 0, "AcmeWeb", None);
     for page in [
         built_in.error(&Problem::NoServer, None),
@@ -187,10 +189,14 @@ fn no_other_site_may_frame_own_answers_and_the_built_in_pages_run_nothing_but_th
     ] {
         let style = text(&page).split("<style>").nth(1).unwrap().split("</style>").next().unwrap();
         let hash = STANDARD.encode(Sha256::digest(style));
-        let policy = policy(&page);
-        assert!(policy.contains("default-src 'none'"), "{policy}");
-        assert!(policy.contains(&format!("'sha256-{hash}'")), "{policy}");
-        assert!(policy.ends_with("frame-ancestors 'self'") && !policy.contains("unsafe"), "{policy}");
+        let content_security_policy = content_security_policy(&page);
+        assert!(content_security_policy.contains("default-src 'none'"), "{content_security_policy}");
+        assert!(content_security_policy.contains(&format!("'sha256-{hash}'")), "{content_security_policy}");
+        assert!(
+            content_security_policy.ends_with("frame-ancestors 'self'")
+                && !content_security_policy.contains("unsafe"),
+            "{content_security_policy}"
+        );
     }
 }
 

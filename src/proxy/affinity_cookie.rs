@@ -12,11 +12,11 @@ use super::failover;
 use super::route_context::origin_form;
 use super::routed::Routed;
 use crate::domain::affinity::entries::ANY_DATABASE;
-use crate::domain::affinity::session::login_name;
-use crate::domain::affinity::{self, Entries, SameSite, carried};
-use crate::domain::select::{ServerId, Verdict};
+use crate::domain::affinity::session::login_cookie_name;
+use crate::domain::affinity::{self, AffinityEntries, SameSite, carried};
+use crate::domain::select::{CandidateVerdict, ServerId};
 use crate::domain::url::{self, ServerCommand};
-use crate::state::view::Entry;
+use crate::state::view::UpstreamServer;
 use crate::util::clock;
 
 /// What a response means for the user's entries, besides its head.
@@ -47,7 +47,7 @@ pub fn write(
 ) -> Result<()> {
     let settings = &routed.cluster.settings.affinity;
     let now = u32::try_from(clock::unix_secs()).unwrap_or(u32::MAX);
-    let Some(serving) = routed.view.entry(attempt.member).map(Entry::tag) else { return Ok(()) };
+    let Some(serving) = routed.view.entry(attempt.member).map(UpstreamServer::tag) else { return Ok(()) };
     let login = if response.sets_cookies { login_of(head, routed, response) } else { None };
     let mut entries = routed.affinity.entries.clone();
     let tell = update(&mut entries, head.status, routed, attempt, response, login, now)
@@ -57,20 +57,20 @@ pub fn write(
     }
     let (headers, method) = (&response.request.headers, &response.request.method);
     let is_carried = routed.affinity.has_affinity_cookie
-        || carried::is_carried(settings.same_site, method, headers, &routed.authority, routed.tls);
+        || carried::browser_sends_cookie(settings.same_site, method, headers, &routed.authority, routed.tls);
     if is_carried && tell {
         if let Some(value) = routed.cluster.keys.encode(&entries).filter(|_| !entries.is_empty()) {
-            set(head, routed, &settings.cookie, &value, settings.same_site.on(routed.tls))?;
+            set(head, routed, &settings.cookie, &value, settings.same_site.effective(routed.tls))?;
         }
         if routed.affinity.has_login_cookie {
-            set(head, routed, &login_name(&settings.cookie), "", SameSite::Lax)?;
+            set(head, routed, &login_cookie_name(&settings.cookie), "", SameSite::Lax)?;
         }
         routed.affinity.entries = entries;
-    } else if !is_carried && let Some(Login { database, is_session: true, .. }) = login {
+    } else if !is_carried && let Some(ConnectionLogin { database, is_session: true, .. }) = login {
         // Not `Strict`, as the browser follows a redirect from a page of the other site.
-        let entry = affinity::Entry { server: serving, database, time: now };
+        let entry = affinity::AffinityEntry { server: serving, database, time: now };
         if let Some(value) = routed.cluster.keys.encode_login(entry) {
-            set(head, routed, &login_name(&settings.cookie), &value, SameSite::Lax)?;
+            set(head, routed, &login_cookie_name(&settings.cookie), &value, SameSite::Lax)?;
         }
     }
     Ok(())
@@ -78,23 +78,23 @@ pub fn write(
 
 /// Updates the user's entries. True where the cookie must be written.
 fn update(
-    entries: &mut Entries,
+    entries: &mut AffinityEntries,
     status: StatusCode,
     routed: &Routed,
     attempt: &Attempt,
     response: &ResponseContext<'_>,
-    login: Option<Login>,
+    login: Option<ConnectionLogin>,
     now: u32,
 ) -> bool {
     let idle = u32::try_from(routed.cluster.settings.affinity.idle_timeout.as_secs()).unwrap_or(u32::MAX);
-    let Some(serving) = routed.view.entry(attempt.member).map(Entry::tag) else { return false };
+    let Some(serving) = routed.view.entry(attempt.member).map(UpstreamServer::tag) else { return false };
     if let Some(login) = routed.affinity.login {
         entries.merge(login);
     }
     if let Some((member, tag)) = response.redirected_to
         && let Some(entry) = routed.view.entry(member)
     {
-        let tell = entries.touch(entry.tag(), tag, now, idle);
+        let tell = entries.record_response(entry.tag(), tag, now, idle);
         entries.forget_former(tag);
         return tell;
     }
@@ -102,17 +102,17 @@ fn update(
         && let Some(tag) = routed.database.tag
     {
         let tell = update_entry(entries, routed, attempt, response.tried, tag, now, idle);
-        return entries.login_used(serving) || tell;
+        return entries.clear_login(serving) || tell;
     }
-    let Some(Login { database, is_form, .. }) = login else { return false };
+    let Some(ConnectionLogin { database, is_form, .. }) = login else { return false };
     // Isolated session cookies name their servers themselves.
-    let leads_itself = routed.cluster.cookies.keeps_sessions_apart();
+    let leads_itself = routed.cluster.cookies.has_session_per_server();
     if leads_itself && (database == ANY_DATABASE || !status.is_redirection()) {
         false
     } else if !is_form && Some(database) == routed.database.tag {
         update_entry(entries, routed, attempt, response.tried, database, now, idle)
     } else {
-        entries.touch(serving, database, now, idle)
+        entries.record_response(serving, database, now, idle)
     }
 }
 
@@ -126,7 +126,7 @@ fn set(
 ) -> Result<()> {
     let gone = if value.is_empty() { "; Max-Age=0; Expires=Thu, 01 Jan 1970 00:00:00 GMT" } else { "" };
     let secure = if routed.tls { "; Secure" } else { "" };
-    let same_site = same_site.word();
+    let same_site = same_site.as_str();
     head.append_header(
         header::SET_COOKIE,
         format!("{name}={value}; Path=/{gone}; HttpOnly{secure}; SameSite={same_site}"),
@@ -136,7 +136,7 @@ fn set(
 
 /// A login that a response completes.
 #[derive(Clone, Copy, Debug)]
-struct Login {
+struct ConnectionLogin {
     /// Tag of the database that the user sees next.
     database: u32,
     /// The session is valid on this server only.
@@ -147,9 +147,13 @@ struct Login {
 
 /// The login that the response completes, if any: it sets a session cookie, or redirects after a login form. A token
 /// of multi-server SSO is valid on every server, so it needs no entry.
-fn login_of(head: &ResponseHeader, routed: &Routed, response: &ResponseContext<'_>) -> Option<Login> {
+fn login_of(
+    head: &ResponseHeader,
+    routed: &Routed,
+    response: &ResponseContext<'_>,
+) -> Option<ConnectionLogin> {
     let mut set = head.headers.get_all(header::SET_COOKIE).iter();
-    let is_session = set.any(|cookie| routed.cluster.cookies.gives_session(cookie.as_bytes()));
+    let is_session = set.any(|cookie| routed.cluster.cookies.sets_session(cookie.as_bytes()));
     let command = url::parse(response.request.raw_path()).command.server_command();
     let is_form = matches!(command, Some(ServerCommand::Login | ServerCommand::ProviderLogin))
         && response.request.method == Method::POST
@@ -160,14 +164,14 @@ fn login_of(head: &ResponseHeader, routed: &Routed, response: &ResponseContext<'
     let hinted =
         || routed.affinity.hinted_database.map(|found| tag_of(&routed.cluster, &routed.view, &found));
     let database = database_of_location(head, routed).or_else(hinted).or(routed.database.tag);
-    Some(Login { database: database.unwrap_or(ANY_DATABASE), is_session, is_form })
+    Some(ConnectionLogin { database: database.unwrap_or(ANY_DATABASE), is_session, is_form })
 }
 
 /// The database to which the response redirects.
 fn database_of_location(head: &ResponseHeader, routed: &Routed) -> Option<u32> {
     let location = head.headers.get(header::LOCATION)?.as_bytes();
-    let is_absolute = url::path_and_query_of_absolute(location).is_some();
-    if is_absolute && !carried::is_ours(location, &routed.authority, routed.tls) {
+    let is_absolute = url::split_absolute_url(location).is_some();
+    if is_absolute && !carried::is_same_origin(location, &routed.authority, routed.tls) {
         return None;
     }
     let (_, target) = origin_form(location);
@@ -178,7 +182,7 @@ fn database_of_location(head: &ResponseHeader, routed: &Routed) -> Option<u32> {
 /// Updates the entry of a database. A user keeps a server that failed only this request, and moves with all entries
 /// from one that is gone.
 fn update_entry(
-    entries: &mut Entries,
+    entries: &mut AffinityEntries,
     routed: &Routed,
     attempt: &Attempt,
     tried: &[ServerId],
@@ -186,32 +190,34 @@ fn update_entry(
     now: u32,
     idle: u32,
 ) -> bool {
-    let Some(serving) = routed.view.entry(attempt.member).map(Entry::tag) else { return false };
+    let Some(serving) = routed.view.entry(attempt.member).map(UpstreamServer::tag) else { return false };
     let Some(home) = routed.affinity.entry.filter(|home| *home != attempt.member) else {
-        return entries.touch(serving, tag, now, idle);
+        return entries.record_response(serving, tag, now, idle);
     };
-    let Some(home_tag) = routed.view.entry(home).map(Entry::tag) else {
-        return entries.touch(serving, tag, now, idle);
+    let Some(home_tag) = routed.view.entry(home).map(UpstreamServer::tag) else {
+        return entries.record_response(serving, tag, now, idle);
     };
     let goes_back = routed.cluster.settings.affinity.fail_back.is_some();
     // The verdict on the old server for a request that has not tried it.
     let without_this: SmallVec<[ServerId; 4]> = tried.iter().copied().filter(|m| *m != home).collect();
     match failover::decide(routed, &without_this).verdict(home) {
-        Some(Verdict::Unreachable) => {
+        Some(CandidateVerdict::Unreachable) => {
             if goes_back {
-                entries.remember_all(home_tag);
+                entries.remember_former_of_server(home_tag);
             }
             let moved = entries.replace_server(home_tag, serving);
-            entries.touch(serving, tag, now, idle) || moved
+            entries.record_response(serving, tag, now, idle) || moved
         }
-        Some(Verdict::Restricted | Verdict::OutOfService | Verdict::PendingDelete) => {
+        Some(
+            CandidateVerdict::Restricted | CandidateVerdict::OutOfService | CandidateVerdict::PendingDelete,
+        ) => {
             if goes_back {
-                entries.remember(tag, home_tag);
+                entries.remember_former(tag, home_tag);
             }
-            entries.touch(serving, tag, now, idle)
+            entries.record_response(serving, tag, now, idle)
         }
-        None => entries.touch(serving, tag, now, idle),
+        None => entries.record_response(serving, tag, now, idle),
         // It can serve: one retried request, or one that found it full, moves no user.
-        Some(_) => entries.touch(home_tag, tag, now, idle),
+        Some(_) => entries.record_response(home_tag, tag, now, idle),
     }
 }

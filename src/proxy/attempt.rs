@@ -3,11 +3,11 @@
 use std::time::Instant;
 
 use crate::domain::cluster::{InFlight, ServerState};
-use crate::domain::directory::ServerIx;
-use crate::domain::select::{ServerId, Why};
-use crate::upstream::deadline::{self, Due};
-use crate::upstream::usage::{self, Usage};
-use crate::util::descriptor::Descriptor;
+use crate::domain::directory::DirectoryServerId;
+use crate::domain::select::{SelectionReason, ServerId};
+use crate::upstream::deadline::{self, ResponseDeadline};
+use crate::upstream::usage::{self, ConnectionUsage};
+use crate::util::descriptor::SocketFd;
 
 /// A request on its way to one server.
 #[derive(Debug)]
@@ -16,26 +16,26 @@ pub struct Attempt {
     /// Counts the request among those of the server until the attempt ends.
     pub in_flight: InFlight,
     /// Why selection chose this server.
-    pub why: Why,
+    pub why: SelectionReason,
     /// Its state when it was chosen.
     pub state: ServerState,
     /// Its index when it was chosen.
     pub index: Option<f32>,
     /// The holder in the directory, for the 404 rule.
-    pub holder: Option<ServerIx>,
+    pub holder: Option<DirectoryServerId>,
     /// The server has the database under another path than the URL.
     pub replace_path: bool,
     pub started: Instant,
     /// The connection came from the pool.
     pub reused: bool,
     /// The connection, once there is one.
-    pub connection: Option<Descriptor>,
+    pub connection: Option<SocketFd>,
     /// How that connection was used before.
-    pub usage: Option<Usage>,
+    pub usage: Option<ConnectionUsage>,
     /// The longest pause within the body in milliseconds; 0 = no limit.
     pub body_timeout_ms: u64,
     /// The deadline for the response's head, or for more of its body.
-    pub due: Option<Due>,
+    pub due: Option<ResponseDeadline>,
     /// The connection must not be reused: it may have begun to carry a login.
     pub close_at_end: bool,
     /// The final head of the response arrived.
@@ -46,13 +46,13 @@ impl Attempt {
     /// Shuts the connection down.
     pub fn cut(&self) {
         if let Some(connection) = self.connection {
-            connection.cut();
+            connection.shut_down();
         }
     }
 
     /// The connection was shut down because the server missed a deadline.
     pub fn is_overdue(&self) -> bool {
-        self.connection.is_some_and(deadline::has_passed)
+        self.connection.is_some_and(deadline::has_expired)
     }
 }
 
@@ -63,7 +63,7 @@ impl Drop for Attempt {
         }
         // Without a response the connection is not reused, and its number may already belong to another one.
         if let Some(connection) = self.connection.filter(|_| self.answered) {
-            usage::end(connection, crate::util::clock::now_ms());
+            usage::end_request(connection, crate::util::clock::now_ms());
         }
     }
 }
@@ -87,7 +87,7 @@ pub enum AttemptFailure {
 
 impl AttemptFailure {
     /// The cause in the access log and in metrics.
-    pub fn word(self) -> &'static str {
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::Connect => "connect",
             Self::Broken => "broken",

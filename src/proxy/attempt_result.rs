@@ -30,7 +30,7 @@ pub(super) fn note_response(
     status: u16,
     at: Instant,
 ) -> Option<AttemptFailure> {
-    let now_ms = clock::ms_of(at);
+    let now_ms = clock::instant_ms(at);
     if let (Some(attempt), Some(routed)) = (&mut ctx.attempt, &ctx.routed) {
         attempt.answered = true;
         let member = attempt.in_flight.server();

@@ -9,7 +9,7 @@ use std::time::Duration;
 use pingora_limits::rate::Rate;
 
 use crate::config::settings::Limits;
-use crate::edge::places::{Full, Place, Places};
+use crate::edge::places::{ConnectionLimiter, ConnectionPermit, LimitReached};
 use crate::util::clock;
 
 /// Requests of every client in the current second.
@@ -41,7 +41,7 @@ impl ClientRate {
 /// Requests in flight of every client. The counts are exact, so no client is refused for requests of another.
 #[derive(Debug, Default)]
 pub struct ClientsInFlight {
-    places: Arc<Places>,
+    places: Arc<ConnectionLimiter>,
     logged: AtomicU64,
 }
 
@@ -50,12 +50,16 @@ impl ClientsInFlight {
     ///
     /// # Errors
     /// Where it exceeds the limit.
-    pub fn begin(&self, client: Option<IpAddr>, limits: &Limits) -> Result<Option<Place>, Full> {
+    pub fn begin(
+        &self,
+        client: Option<IpAddr>,
+        limits: &Limits,
+    ) -> Result<Option<ConnectionPermit>, LimitReached> {
         let max = limits.per_client_in_flight;
         let Some(client) = client.filter(|client| max > 0 && !limits.is_exempt(*client)) else {
             return Ok(None);
         };
-        self.places.take(Some(client), 0, max).map(Some)
+        self.places.acquire(Some(client), 0, max).map(Some)
     }
 
     /// Logs that a request was refused, at most once per second.

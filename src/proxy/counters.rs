@@ -8,7 +8,7 @@ use pingora_proxy::Session;
 
 use super::ctx::Ctx;
 use super::{Proxy, log_record};
-use crate::domain::select::{Outcome, Why};
+use crate::domain::select::{SelectionOutcome, SelectionReason};
 
 impl Proxy {
     /// Adds the time and the bytes of the request.
@@ -30,12 +30,12 @@ impl Proxy {
     }
 
     /// Adds the outcome to the counters of the classic ICM; `None` = the URL has no server.
-    pub(super) fn count_outcome(&self, outcome: Option<Outcome>) {
+    pub(super) fn count_outcome(&self, outcome: Option<SelectionOutcome>) {
         let statistics = self.balancer.statistics.here();
         match outcome {
-            Some(Outcome::Serve(_, why)) => {
+            Some(SelectionOutcome::Serve(_, why)) => {
                 statistics.successful.fetch_add(1, Relaxed);
-                if why == Why::SetAside {
+                if why == SelectionReason::SetAside {
                     statistics.cluster_busy.fetch_add(1, Relaxed);
                 }
             }

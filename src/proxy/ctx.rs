@@ -8,10 +8,10 @@ use smallvec::SmallVec;
 
 use super::attempt::{Attempt, AttemptFailure};
 use super::routed::Routed;
-use crate::domain::select::{Outcome, ServerId, Why};
-use crate::edge::login_connections::Login;
-use crate::edge::places::Place;
-use crate::edge::waiting::WaitingAnswer;
+use crate::domain::select::{SelectionOutcome, SelectionReason, ServerId};
+use crate::edge::login_connections::ConnectionLogin;
+use crate::edge::places::ConnectionPermit;
+use crate::edge::waiting::PendingResponse;
 use crate::pages::Problem;
 use crate::state::Cluster;
 use crate::telemetry::statistics::InProgress;
@@ -27,9 +27,9 @@ pub struct Ctx {
     /// Counts the request among all in progress.
     pub in_progress: Option<InProgress>,
     /// Counts the request among those of its client.
-    pub client_permit: Option<Place>,
+    pub client_permit: Option<ConnectionPermit>,
     /// The bytes of the response that wait for an HTTP/2 client.
-    pub waiting: Option<Arc<WaitingAnswer>>,
+    pub waiting: Option<Arc<PendingResponse>>,
     /// `None` where the request was answered before it was routed.
     pub routed: Option<Box<Routed>>,
     /// The attempt under way, or the one whose response was passed on.
@@ -37,11 +37,11 @@ pub struct Ctx {
     /// What earlier attempts mean for the next one.
     pub failover: FailoverState,
     /// What selection last decided.
-    pub outcome: Option<Outcome>,
+    pub outcome: Option<SelectionOutcome>,
     /// The client's connection carries a login, and has connections to servers of its own.
-    pub login: Option<Login>,
+    pub login: Option<ConnectionLogin>,
     /// The connection of a tunnel.
-    pub tunnel: Option<Arc<tunnel::Connect>>,
+    pub tunnel: Option<Arc<tunnel::TunnelConnector>>,
     /// A connection to a server is counted for this request; `true` = with TLS.
     pub outbound: Option<bool>,
     /// Bytes of the request's body that were passed on in this attempt.
@@ -66,7 +66,7 @@ pub struct FailoverState {
     /// The failure of the last attempt.
     pub last_failure: Option<AttemptFailure>,
     /// The server of the next attempt, where it is chosen already.
-    pub next: Option<(ServerId, Why)>,
+    pub next: Option<(ServerId, SelectionReason)>,
     /// The server whose pooled connection broke: the next attempt opens a new one, as others in the pool may be as old.
     pub retry_on_new_connection: Option<ServerId>,
     /// Pooled connections that could not be used for this request.

@@ -8,8 +8,8 @@ use super::local_reply::LocalReply;
 use super::route_context::{RouteContext, origin_form, referer};
 use super::routed::RoutedDatabase;
 use crate::config::settings::{AmbiguousPath, UnknownDatabase};
-use crate::domain::affinity::{Entries, cookie};
-use crate::domain::directory::{AmbiguousIx, Found, Lookup, db_path};
+use crate::domain::affinity::{AffinityEntries, cookie};
+use crate::domain::directory::{AmbiguousPathId, DatabaseMatch, LookupResult, db_path};
 use crate::domain::select::ServerId;
 use crate::domain::url::{self, Locator, ServerCommand, Target};
 use crate::pages::Problem;
@@ -21,18 +21,18 @@ use crate::state::{Cluster, View};
 /// The response where the directory does not know the path, or knows several databases with it.
 pub(super) fn find_database(
     context: &RouteContext<'_>,
-    entries: &Entries,
+    entries: &AffinityEntries,
 ) -> Result<RoutedDatabase, LocalReply> {
     let RouteContext { cluster, view, target, .. } = *context;
     let (mut found, mut tag) = (None, None);
     match look_up(view, target) {
         _ if is_login_of_directory(target) => {}
-        Lookup::One(one) => found = Some(one),
-        Lookup::Ambiguous(ambiguous) => {
+        LookupResult::Unique(one) => found = Some(one),
+        LookupResult::Ambiguous(ambiguous) => {
             let one = settle_ambiguity(context, entries, ambiguous);
             found = Some(one.ok_or_else(|| ambiguous_reply(context, ambiguous))?);
         }
-        Lookup::Unknown => {
+        LookupResult::Unknown => {
             if let Some(database) = &target.database {
                 // A login form opens no database. Before a directory was read, an unknown database may still exist.
                 if cluster.settings.unknown_database == UnknownDatabase::NotFound
@@ -51,34 +51,34 @@ pub(super) fn find_database(
     Ok(RoutedDatabase { found, tag, range, note_id })
 }
 
-/// `/names.nsf?Login` is served by every member, whatever the directory says of `names.nsf`.
+/// `/names.nsf?ConnectionLogin` is served by every member, whatever the directory says of `names.nsf`.
 pub(super) fn is_login_of_directory(target: &Target<'_>) -> bool {
     let command = target.command.server_command();
-    matches!(command, Some(ServerCommand::Login | ServerCommand::ProviderLogin)) && target.is_of_names()
+    matches!(command, Some(ServerCommand::Login | ServerCommand::ProviderLogin)) && target.is_names_nsf()
 }
 
 /// Looks a target up in the directory: by replica ID, else by path.
-pub(super) fn look_up(view: &View, target: &Target<'_>) -> Lookup {
-    let Some(database) = &target.database else { return Lookup::Unknown };
+pub(super) fn look_up(view: &View, target: &Target<'_>) -> LookupResult {
+    let Some(database) = &target.database else { return LookupResult::Unknown };
     let index = &view.directory.index;
     if let Some(id) = database.replica
-        && let Some(ix) = index.by_replica_id(id)
+        && let Some(ix) = index.find_by_replica_id(id)
     {
-        return Lookup::One(Found { database: ix, path: None });
+        return LookupResult::Unique(DatabaseMatch { database: ix, path: None });
     }
-    index.by_path(database.raw)
+    index.find_by_url_path(database.raw)
 }
 
 /// The tag of a database that the directory knows.
-pub(super) fn tag_of(cluster: &Cluster, view: &View, found: &Found) -> u32 {
-    cluster.keys.database_tag(view.directory.index.database(found.database).tag())
+pub(super) fn tag_of(cluster: &Cluster, view: &View, found: &DatabaseMatch) -> u32 {
+    cluster.keys.database_tag(view.directory.index.database(found.database).affinity_tag())
 }
 
 /// The tag of a database that the directory does not know: its user stays on one server, too.
 fn unknown_tag(cluster: &Cluster, raw: &[u8]) -> u32 {
-    let mut folded = db_path::Folded::default();
-    let folded = db_path::fold(raw, &mut folded);
-    cluster.keys.database_tag(cookie::number(&cluster.settings.name, "path", folded))
+    let mut folded = db_path::FoldBuffer::default();
+    let folded = db_path::fold_url_path(raw, &mut folded);
+    cluster.keys.database_tag(cookie::stable_tag(&cluster.settings.name, "path", folded))
 }
 
 /// The tag of the database that a target names.
@@ -86,33 +86,38 @@ fn unknown_tag(cluster: &Cluster, raw: &[u8]) -> u32 {
 pub fn tag_of_target(cluster: &Cluster, view: &View, target: &[u8]) -> Option<u32> {
     let target = url::parse(target);
     match look_up(view, &target) {
-        Lookup::One(found) => Some(tag_of(cluster, view, &found)),
-        Lookup::Ambiguous(_) => None,
-        Lookup::Unknown => target.database.as_ref().map(|database| unknown_tag(cluster, database.raw)),
+        LookupResult::Unique(found) => Some(tag_of(cluster, view, &found)),
+        LookupResult::Ambiguous(_) => None,
+        LookupResult::Unknown => target.database.as_ref().map(|database| unknown_tag(cluster, database.raw)),
     }
 }
 
 /// Among databases of one path: the one of the user's most recent entry, else the one of a Referer of the same origin.
-fn settle_ambiguity(context: &RouteContext<'_>, entries: &Entries, ambiguous: AmbiguousIx) -> Option<Found> {
+fn settle_ambiguity(
+    context: &RouteContext<'_>,
+    entries: &AffinityEntries,
+    ambiguous: AmbiguousPathId,
+) -> Option<DatabaseMatch> {
     let RouteContext { cluster, view, head, uri, .. } = *context;
     let index = &view.directory.index;
-    let of_tag = |tag: u32| index.ambiguous(ambiguous).find(|found| tag_of(cluster, view, found) == tag);
-    if let Some(entry) = entries.recent_among(|tag| of_tag(tag).is_some()) {
+    let of_tag =
+        |tag: u32| index.ambiguous_databases(ambiguous).find(|found| tag_of(cluster, view, found) == tag);
+    if let Some(entry) = entries.most_recent_where(|tag| of_tag(tag).is_some()) {
         return of_tag(entry.database);
     }
-    if let Some(Lookup::One(found)) = referer(head, uri).map(|target| look_up(view, &target)) {
-        let same = index.ambiguous(ambiguous).find(|one| one.database == found.database);
+    if let Some(LookupResult::Unique(found)) = referer(head, uri).map(|target| look_up(view, &target)) {
+        let same = index.ambiguous_databases(ambiguous).find(|one| one.database == found.database);
         if same.is_some() {
             return same;
         }
     }
     if cluster.settings.ambiguous_path == AmbiguousPath::First {
-        return index.ambiguous(ambiguous).next();
+        return index.ambiguous_databases(ambiguous).next();
     }
     None
 }
 
-fn ambiguous_reply(context: &RouteContext<'_>, ambiguous: AmbiguousIx) -> LocalReply {
+fn ambiguous_reply(context: &RouteContext<'_>, ambiguous: AmbiguousPathId) -> LocalReply {
     let cluster = Arc::clone(context.cluster);
     match cluster.settings.ambiguous_path {
         AmbiguousPath::NotFound => LocalReply::Problem(Problem::UnknownDatabase, Some(cluster)),
@@ -128,8 +133,8 @@ pub(super) fn entry_of_url(
     cluster: &Cluster,
     view: &View,
     value: &[u8],
-    entries: &Entries,
-) -> Option<(ServerId, Option<Found>)> {
+    entries: &AffinityEntries,
+) -> Option<(ServerId, Option<DatabaseMatch>)> {
     let (_, target) = origin_form(value);
     entry_of_target(cluster, view, &url::parse(target), entries)
 }
@@ -139,18 +144,19 @@ pub(super) fn entry_of_target(
     cluster: &Cluster,
     view: &View,
     target: &Target<'_>,
-    entries: &Entries,
-) -> Option<(ServerId, Option<Found>)> {
+    entries: &AffinityEntries,
+) -> Option<(ServerId, Option<DatabaseMatch>)> {
     let of = |tag: u32| entries.for_database(tag).and_then(|entry| view.by_tag(entry.server));
     match look_up(view, target) {
-        Lookup::One(found) => of(tag_of(cluster, view, &found)).map(|member| (member, Some(found))),
-        Lookup::Ambiguous(ambiguous) => {
+        LookupResult::Unique(found) => of(tag_of(cluster, view, &found)).map(|member| (member, Some(found))),
+        LookupResult::Ambiguous(ambiguous) => {
             let index = &view.directory.index;
-            let is_one = |tag: u32| index.ambiguous(ambiguous).any(|f| tag_of(cluster, view, &f) == tag);
-            let entry = entries.recent_among(is_one)?;
+            let is_one =
+                |tag: u32| index.ambiguous_databases(ambiguous).any(|f| tag_of(cluster, view, &f) == tag);
+            let entry = entries.most_recent_where(is_one)?;
             view.by_tag(entry.server).map(|member| (member, None))
         }
-        Lookup::Unknown => {
+        LookupResult::Unknown => {
             let member = target.database.as_ref().and_then(|d| of(unknown_tag(cluster, d.raw)))?;
             Some((member, None))
         }

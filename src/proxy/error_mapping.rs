@@ -8,15 +8,19 @@ use super::attempt::AttemptFailure;
 use super::ctx::Ctx;
 use super::routed::Routed;
 use crate::discovery::domino::fault::Fault;
-use crate::domain::select::Outcome;
+use crate::domain::select::SelectionOutcome;
 use crate::pages::Problem;
 
 /// The page for a request that has no server.
-pub(super) fn problem_of(outcome: Option<Outcome>, routed: &Routed, target: &[u8]) -> Problem {
+pub(super) fn problem_of(outcome: Option<SelectionOutcome>, routed: &Routed, target: &[u8]) -> Problem {
     match outcome {
-        Some(Outcome::Full) => Problem::Overloaded,
-        Some(Outcome::OutOfService) => Problem::AllOutOfService { database: routed.public_path(target) },
-        Some(Outcome::NoteIdServerGone) => Problem::NoteIdServerGone { link: routed.public_path(target) },
+        Some(SelectionOutcome::Full) => Problem::Overloaded,
+        Some(SelectionOutcome::OutOfService) => {
+            Problem::AllOutOfService { database: routed.public_path(target) }
+        }
+        Some(SelectionOutcome::NoteIdServerGone) => {
+            Problem::NoteIdServerGone { link: routed.public_path(target) }
+        }
         _ => Problem::NoServer,
     }
 }
@@ -37,7 +41,7 @@ pub(super) fn problem_after_failure(e: &Error, ctx: &Ctx, target: &[u8]) -> Opti
         });
     }
     // Only its NoteID keeps the request from another server.
-    if ctx.outcome == Some(Outcome::NoteIdServerGone)
+    if ctx.outcome == Some(SelectionOutcome::NoteIdServerGone)
         && *e.esource() == ErrorSource::Upstream
         && let Some(routed) = &ctx.routed
     {

@@ -10,9 +10,9 @@ use super::attempt::AttemptFailure;
 use super::ctx::Ctx;
 use super::routed::Routed;
 use crate::config::settings::UnknownCommands;
-use crate::domain::directory::Mark;
-use crate::domain::select::{self, Candidate, Decision, Outcome, Question, ServerId};
-use crate::domain::url::Class;
+use crate::domain::directory::ReplicaStatus;
+use crate::domain::select::{self, Candidate, Decision, SelectionInput, SelectionOutcome, ServerId};
+use crate::domain::url::RequestSafety;
 use crate::util::clock;
 
 /// Runs selection for this request with the current state of the servers.
@@ -24,10 +24,10 @@ pub fn decide(routed: &Routed, tried: &[ServerId]) -> Decision {
     if let Some(hinted) = &routed.affinity.hinted_database {
         routed.view.candidates(Some(hinted), &mut candidates);
         for candidate in &mut candidates {
-            candidate.mark = Mark::InService;
+            candidate.status = ReplicaStatus::InService;
         }
         let decision = ask(routed, &candidates, tried);
-        if matches!(decision.outcome, Outcome::Serve(..)) {
+        if matches!(decision.outcome, SelectionOutcome::Serve(..)) {
             return decision;
         }
     }
@@ -36,7 +36,7 @@ pub fn decide(routed: &Routed, tried: &[ServerId]) -> Decision {
 }
 
 fn ask(routed: &Routed, candidates: &[Candidate], tried: &[ServerId]) -> Decision {
-    let question = Question {
+    let input = SelectionInput {
         candidates,
         port: routed.port,
         entry: routed.affinity.entry,
@@ -48,16 +48,16 @@ fn ask(routed: &Routed, candidates: &[Candidate], tried: &[ServerId]) -> Decisio
         now_ms: clock::now_ms(),
         seed: fastrand::u64(..),
     };
-    select::decide(&question, &routed.cluster.rules)
+    select::decide(&input, &routed.cluster.rules)
 }
 
 /// Whether the method, the command and the body allow a second execution.
 pub(super) fn is_replayable(session: &mut Session, routed: &Routed) -> bool {
     let failover = &routed.cluster.settings.failover;
     let commands_allow = match routed.class {
-        Class::Safe => true,
-        Class::Unknown => failover.unknown_commands == UnknownCommands::Replay,
-        Class::Acting => false,
+        RequestSafety::Safe => true,
+        RequestSafety::Unknown => failover.unknown_commands == UnknownCommands::Replay,
+        RequestSafety::Unsafe => false,
     };
     commands_allow
         && failover.retry_methods.contains(&session.req_header().method)
@@ -153,7 +153,7 @@ fn count_failover(ctx: &Ctx, failure: AttemptFailure) {
         progress.statistics().here().failovers.fetch_add(1, Relaxed);
     }
     if let Some(routed) = &ctx.routed {
-        routed.cluster.kept.traffic.failover(failure.word());
+        routed.cluster.kept.traffic.failover(failure.as_str());
     }
 }
 
@@ -168,12 +168,12 @@ fn has_next(ctx: &mut Ctx) -> bool {
     let Some(routed) = &ctx.routed else { return false };
     let decision = decide(routed, &ctx.failover.tried);
     match decision.outcome {
-        Outcome::Serve(member, why) => {
+        SelectionOutcome::Serve(member, why) => {
             ctx.failover.next = Some((member, why));
             true
         }
         // The next attempt waits until a server is below its limit.
-        Outcome::Full => true,
+        SelectionOutcome::Full => true,
         outcome => {
             ctx.outcome = Some(outcome);
             false

@@ -240,7 +240,7 @@ pub(super) fn to_origin_form(head: &mut RequestHeader) -> Result<(), Problem> {
         return Ok(());
     }
     const NOT_A_TARGET: Problem = Problem::BadRequest("The request's target is neither a path nor a URL.");
-    let (host, target) = url::path_and_query_of_absolute(raw).ok_or(NOT_A_TARGET)?;
+    let (host, target) = url::split_absolute_url(raw).ok_or(NOT_A_TARGET)?;
     let target = match target.first() {
         Some(b'/') => target.to_vec(),
         // `http://www.acme.example?OpenServer` has an empty path, which means the root.

@@ -12,7 +12,7 @@ use pingora_proxy::Session;
 
 use super::Proxy;
 use super::ctx::Ctx;
-use crate::domain::directory::{AmbiguousIx, Lookup, db_path};
+use crate::domain::directory::{AmbiguousPathId, LookupResult, db_path};
 use crate::domain::url;
 use crate::edge::waiting;
 use crate::pages::{self, ChoiceItem, ListItem, Problem, RenderedPage};
@@ -40,7 +40,7 @@ pub enum LocalReply {
     /// To an OPTIONS whose last hop is this proxy.
     Options,
     /// The databases that share the path of the URL.
-    Choice(Arc<Cluster>, Arc<View>, AmbiguousIx),
+    Choice(Arc<Cluster>, Arc<View>, AmbiguousPathId),
     /// The databases of a cluster.
     List(Arc<Cluster>, Arc<View>),
 }
@@ -103,7 +103,7 @@ impl Proxy {
         let has_body = session.req_header().method != Method::HEAD && !body.is_empty();
         session.write_response_header(Box::new(head), !has_body).await?;
         if has_body {
-            session.write_response_body(Some(waiting::track(&mut None, body)), true).await?;
+            session.write_response_body(Some(waiting::track_chunk(&mut None, body)), true).await?;
         }
         Ok(())
     }
@@ -126,7 +126,7 @@ fn render(session: &Session, snapshot: &Snapshot, reply: &LocalReply) -> Result<
         LocalReply::RedirectToServer { status, location } => redirect(*status, location),
         LocalReply::Options => {
             let mut head = empty(200)?;
-            head.insert_header(header::ALLOW, pages::ALLOW)?;
+            head.insert_header(header::ALLOW, pages::ALLOWED_METHODS)?;
             Ok((head, Bytes::new()))
         }
         LocalReply::Choice(_, view, ambiguous) => {
@@ -153,7 +153,7 @@ fn redirect(status: u16, location: &str) -> Result<(ResponseHeader, Bytes)> {
 
 fn empty(status: u16) -> Result<ResponseHeader> {
     let mut head = ResponseHeader::build(status, Some(6))?;
-    head.insert_header(header::SERVER, pages::SERVER)?;
+    head.insert_header(header::SERVER, pages::SERVER_NAME)?;
     head.insert_header(header::CONTENT_LENGTH, "0")?;
     Ok(head)
 }
@@ -161,7 +161,7 @@ fn empty(status: u16) -> Result<ResponseHeader> {
 fn choice(
     snapshot: &Snapshot,
     view: &View,
-    ambiguous: AmbiguousIx,
+    ambiguous: AmbiguousPathId,
     target: &[u8],
     accept: Option<&[u8]>,
 ) -> RenderedPage {
@@ -170,7 +170,7 @@ fn choice(
     let rest = String::from_utf8_lossy(target.get(range.end..).unwrap_or_default());
     let index = &view.directory.index;
     let items: Vec<ChoiceItem<'_>> = index
-        .ambiguous(ambiguous)
+        .ambiguous_databases(ambiguous)
         .map(|found| {
             let database = index.database(found.database);
             let replica_id = database.replica_id();
@@ -190,9 +190,9 @@ fn list(snapshot: &Snapshot, cluster: &Cluster, view: &View, accept: Option<&[u8
             let path = database.path();
             let replica_id = database.replica_id();
             // Where several databases share the path, only the replica ID is a link that works.
-            let link = match index.by_plain_path(path) {
-                Lookup::Ambiguous(_) => format!("/__{replica_id}.nsf"),
-                _ => format!("/{}", db_path::encode_for_url(path)),
+            let link = match index.find_by_plain_path(path) {
+                LookupResult::Ambiguous(_) => format!("/__{replica_id}.nsf"),
+                _ => format!("/{}", db_path::percent_encode_path(path)),
             };
             ListItem { title: database.title(), path, replica_id, link: Cow::Owned(link) }
         })

@@ -8,10 +8,10 @@ use pingora::{Error, ErrorSource};
 use pingora_proxy::Session;
 
 use super::ctx::Ctx;
-use crate::domain::select::Outcome;
+use crate::domain::select::SelectionOutcome;
 use crate::pages::Problem;
 use crate::telemetry::access_log::record::{LoggedAttempts, LoggedServer, Record};
-use crate::util::clock::whole_ms;
+use crate::util::clock::saturating_millis;
 
 /// The record of a request that took this long from its head to its end.
 pub(super) fn record<'a>(
@@ -32,7 +32,7 @@ pub(super) fn record<'a>(
     };
     let server = ctx.attempt.as_ref().map(|attempt| LoggedServer {
         name: attempt.in_flight.server().name().abbreviated(),
-        state: attempt.state.word(),
+        state: attempt.state.as_str(),
         index: attempt.index,
     });
     Record {
@@ -54,9 +54,9 @@ pub(super) fn record<'a>(
         server,
         attempts: attempts(ctx, server),
         why: why(ctx),
-        page: ctx.problem.as_ref().map(Problem::word),
-        first_byte_ms: ctx.first_byte.map(whole_ms),
-        total_ms: whole_ms(total),
+        page: ctx.problem.as_ref().map(Problem::as_str),
+        first_byte_ms: ctx.first_byte.map(saturating_millis),
+        total_ms: saturating_millis(total),
     }
 }
 
@@ -74,28 +74,28 @@ fn attempts<'a>(ctx: &'a Ctx, last: Option<LoggedServer<'a>>) -> LoggedAttempts<
     if let Some(routed) = &ctx.routed {
         attempts.extend(ctx.failover.failures.iter().map(|(member, failure)| {
             let name = routed.view.entry(*member).map_or("", |entry| entry.server.name.abbreviated());
-            (name, Some(failure.word()))
+            (name, Some(failure.as_str()))
         }));
     }
     attempts
-        .extend(last.map(|server| (server.name, ctx.failover.last_failure.map(|failure| failure.word()))));
+        .extend(last.map(|server| (server.name, ctx.failover.last_failure.map(|failure| failure.as_str()))));
     attempts
 }
 
 fn why(ctx: &Ctx) -> &'static str {
     if let Some(attempt) = &ctx.attempt {
-        return attempt.why.word();
+        return attempt.why.as_str();
     }
     if let Some(own) = ctx.reply_reason {
         return own;
     }
     match (ctx.outcome, &ctx.problem) {
-        (Some(Outcome::Serve(_, why)), None) => why.word(),
-        (Some(Outcome::Full), _) => "full",
-        (Some(Outcome::NoteIdServerGone), _) => "note_id",
-        (Some(Outcome::OutOfService), _) => "out_of_service",
-        (Some(Outcome::NoServer), _) => "no_server",
-        (_, Some(problem)) => problem.word(),
+        (Some(SelectionOutcome::Serve(_, why)), None) => why.as_str(),
+        (Some(SelectionOutcome::Full), _) => "full",
+        (Some(SelectionOutcome::NoteIdServerGone), _) => "note_id",
+        (Some(SelectionOutcome::OutOfService), _) => "out_of_service",
+        (Some(SelectionOutcome::NoServer), _) => "no_server",
+        (_, Some(problem)) => problem.as_str(),
         (None, None) => "-",
     }
 }

@@ -27,7 +27,7 @@ pub(super) async fn read(session: &mut Session, routed: &mut Routed) -> Result<(
             return Ok(());
         }
     }
-    if let Some(value) = url::argument(&form, b"RedirectTo")
+    if let Some(value) = url::find_argument(&form, b"RedirectTo")
         && let Some((member, found)) =
             entry_of_url(&routed.cluster, &routed.view, &value, &routed.affinity.entries)
     {

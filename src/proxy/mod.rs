@@ -45,7 +45,7 @@ use pingora::{Error, ErrorSource, ErrorType, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 
-use crate::edge::batch::Batch;
+use crate::edge::batch::Coalescer;
 use crate::edge::login_connections::LoginConnections;
 use crate::edge::waiting;
 use crate::pages::Problem;
@@ -63,7 +63,7 @@ use response_headers::ResponseFields;
 pub struct Proxy {
     balancer: Arc<Balancer>,
     access_log: Arc<AccessLog>,
-    batch: Arc<Batch>,
+    coalescer: Arc<Coalescer>,
     logins: Arc<LoginConnections>,
     client_rate: ClientRate,
     in_flight: ClientsInFlight,
@@ -75,11 +75,11 @@ impl Proxy {
     pub fn new(
         balancer: Arc<Balancer>,
         access_log: Arc<AccessLog>,
-        batch: Arc<Batch>,
+        coalescer: Arc<Coalescer>,
         logins: Arc<LoginConnections>,
     ) -> Self {
         let (client_rate, in_flight) = Default::default();
-        Self { balancer, access_log, batch, logins, client_rate, in_flight }
+        Self { balancer, access_log, coalescer, logins, client_rate, in_flight }
     }
 }
 
@@ -115,7 +115,7 @@ impl ProxyHttp for Proxy {
         if let Some(routed) = &mut ctx.routed {
             routed.has_hop_by_hop_fields =
                 request_headers::of_client(session.req_header_mut(), routed, client)?;
-            routed.cluster.kept.budget.request(clock::ms_of(ctx.started));
+            routed.cluster.kept.budget.request(clock::instant_ms(ctx.started));
         }
         Ok(false)
     }
@@ -160,7 +160,7 @@ impl ProxyHttp for Proxy {
         digest: Option<&Digest>,
         ctx: &mut Ctx,
     ) -> Result<()> {
-        self.batch.gather().await;
+        self.coalescer.coalesce_writes().await;
         self.connected(session, ctx, reused, fd, digest)
     }
 
@@ -221,7 +221,7 @@ impl ProxyHttp for Proxy {
         }
         let at = Instant::now();
         self.note_connection(session, head, ctx);
-        response_deadline::expect_body(ctx, head.status, fields.media_type, clock::ms_of(at));
+        response_deadline::expect_body(ctx, head.status, fields.media_type, clock::instant_ms(at));
         let failure = attempt_result::note_response(session, ctx, head.status.as_u16(), at);
         if let Some(failure) = failure
             && failover::after_failure(session, ctx, failure)
@@ -264,7 +264,7 @@ impl ProxyHttp for Proxy {
         if session.is_http2()
             && let Some(body) = body
         {
-            *body = waiting::track(&mut ctx.waiting, std::mem::take(body));
+            *body = waiting::track_chunk(&mut ctx.waiting, std::mem::take(body));
         }
         Ok(None)
     }

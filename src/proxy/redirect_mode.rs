@@ -10,26 +10,30 @@ use super::{error_mapping, failover};
 use crate::domain::cluster::Port;
 use crate::domain::directory::db_path;
 use crate::domain::rewrite;
-use crate::domain::select::{Outcome, ServerId};
+use crate::domain::select::{SelectionOutcome, ServerId};
 use crate::pages::Problem;
 
 /// The redirect, or the error page where no server can be chosen.
-pub(super) fn reply(routed: &Routed, outcome: &mut Option<Outcome>, request: &RequestHeader) -> LocalReply {
+pub(super) fn reply(
+    routed: &Routed,
+    outcome: &mut Option<SelectionOutcome>,
+    request: &RequestHeader,
+) -> LocalReply {
     let target = request.raw_path();
     // Nothing is in flight in redirect mode, so no server is full.
     let chosen = failover::decide(routed, &[]).outcome;
     *outcome = Some(chosen);
-    let Outcome::Serve(member, _) = chosen else {
+    let SelectionOutcome::Serve(member, _) = chosen else {
         return LocalReply::Problem(error_mapping::problem_of(Some(chosen), routed, target), None);
     };
     let status = if matches!(request.method, Method::GET | Method::HEAD) { 302 } else { 307 };
-    match location(routed, member, target) {
+    match rewrite_location(routed, member, target) {
         Some(location) => LocalReply::RedirectToServer { status, location },
         None => LocalReply::Problem(Problem::NoServer, None),
     }
 }
 
-fn location(routed: &Routed, member: ServerId, target: &[u8]) -> Option<String> {
+fn rewrite_location(routed: &Routed, member: ServerId, target: &[u8]) -> Option<String> {
     let entry = routed.view.entry(member)?;
     let port = entry.host_port(routed.port)?.port;
     let scheme = match routed.port {
@@ -39,7 +43,7 @@ fn location(routed: &Routed, member: ServerId, target: &[u8]) -> Option<String> 
     let path = routed
         .holder(member)
         .filter(|holder| routed.replaces_path(holder))
-        .map(|holder| db_path::encode_for_url(holder.path()).into_owned());
+        .map(|holder| db_path::percent_encode_path(holder.path()).into_owned());
     // The range leaves out the leading slash, which belongs to the path of the location.
     let range = &routed.database.range;
     let with_slash = path.map(|path| (range.start.saturating_sub(1)..range.end, format!("/{path}")));

@@ -7,8 +7,8 @@ use smallvec::SmallVec;
 
 use super::attempt::Attempt;
 use super::routed::Routed;
-use crate::domain::affinity::session::{Meaning, pairs};
-use crate::domain::affinity::{Entries, Entry, cookie};
+use crate::domain::affinity::session::{CookieKind, cookie_pairs};
+use crate::domain::affinity::{AffinityEntries, AffinityEntry, cookie};
 use crate::domain::select::ServerId;
 use crate::state::{Cluster, View};
 use crate::util::clock;
@@ -17,11 +17,11 @@ use crate::util::clock;
 #[derive(Debug, Default)]
 pub(super) struct RequestCookies {
     /// The entries of the affinity cookie.
-    pub entries: Entries,
+    pub entries: AffinityEntries,
     /// There is a valid affinity cookie.
     pub has_affinity_cookie: bool,
     /// The entry of the login cookie.
-    pub login: Option<Entry>,
+    pub login: Option<AffinityEntry>,
     /// The servers with a session of the user, the newest first. Clients can forge them.
     pub sessions: SmallVec<[ServerId; 4]>,
     /// The server must not get the lines as they are.
@@ -40,27 +40,27 @@ pub(super) fn read(cluster: &Cluster, view: &View, head: &RequestHeader) -> Requ
         if !affinity.enabled {
             continue;
         }
-        for (name, rest) in pairs(line.as_bytes()) {
-            let (meaning, value) = cluster.cookies.read(name, rest);
-            let owner = match meaning {
-                Meaning::Foreign => continue,
-                Meaning::Plain { .. } => None,
+        for (name, rest) in cookie_pairs(line.as_bytes()) {
+            let (kind, value) = cluster.cookies.classify(name, rest);
+            let owner = match kind {
+                CookieKind::Foreign => continue,
+                CookieKind::Untagged { .. } => None,
                 // Another site of the domain may have set cookies of this name: the first valid one counts.
-                Meaning::Affinity => {
+                CookieKind::Affinity => {
                     if cookies.entries.is_empty() {
-                        let value = cookie::unquoted(value);
-                        cookies.entries = cluster.keys.decode_renewed(value, now(), idle, renewed);
+                        let value = cookie::strip_quotes(value);
+                        cookies.entries = cluster.keys.decode_rotated(value, now(), idle, renewed);
                     }
                     None
                 }
-                Meaning::Login => {
-                    let value = cookie::unquoted(value);
+                CookieKind::Login => {
+                    let value = cookie::strip_quotes(value);
                     cookies.login =
                         cookies.login.or_else(|| cluster.keys.decode_login(value, now(), idle, renewed));
                     None
                 }
-                Meaning::Isolated { tag, .. } => view.by_tag(tag),
-                Meaning::Unique(suffix) => view.by_suffix(&suffix),
+                CookieKind::Tagged { tag, .. } => view.by_tag(tag),
+                CookieKind::Unique(suffix) => view.by_suffix(&suffix),
             };
             cookies.rewrites_cookies = true;
             if let Some(owner) = owner.filter(|owner| !cookies.sessions.contains(owner)) {
@@ -82,7 +82,7 @@ pub(super) fn to_server(request: &mut RequestHeader, routed: &Routed, attempt: &
         let is_of_other_server =
             |suffix: &_| routed.view.by_suffix(suffix).is_some_and(|owner| owner != attempt.member);
         let tags = routed.view.entry(attempt.member).map(|entry| &*entry.tags).unwrap_or_default();
-        routed.cluster.cookies.for_server_of(lines.iter().copied(), tags, is_of_other_server)
+        routed.cluster.cookies.cookie_header_for_tags(lines.iter().copied(), tags, is_of_other_server)
     };
     match HeaderValue::from_maybe_shared(bytes::Bytes::from(line)) {
         // In place of all lines.

@@ -14,7 +14,7 @@ use super::client_info::ClientInfo;
 use super::routed::Routed;
 use crate::domain::cluster::Port;
 use crate::domain::directory::db_path;
-use crate::util::address::Address;
+use crate::util::address::IpText;
 
 /// The CGI variable `HTTP_PROXY`, which libraries take for the proxy of their own requests
 /// (<https://httpoxy.org>).
@@ -72,7 +72,7 @@ fn public_port(routed: &Routed, client: ClientInfo) -> HeaderValue {
 }
 
 fn address(client: IpAddr) -> Option<HeaderValue> {
-    HeaderValue::from_str(&Address::of(client.to_canonical())).ok()
+    HeaderValue::from_str(&IpText::new(client.to_canonical())).ok()
 }
 
 /// Adapts the copy of an attempt, after [`of_client`], to its server.
@@ -225,7 +225,7 @@ fn replaced(routed: &Routed, attempt: &Attempt, target: &[u8]) -> Option<Vec<u8>
 /// The database's path on the server, percent-encoded and without a leading slash.
 pub(super) fn server_path(routed: &Routed, attempt: &Attempt) -> Option<String> {
     let holder = routed.holder(attempt.member)?;
-    Some(db_path::encode_for_url(holder.path()).into_owned())
+    Some(db_path::percent_encode_path(holder.path()).into_owned())
 }
 
 #[cfg(test)]

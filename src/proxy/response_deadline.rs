@@ -4,7 +4,7 @@ use http::StatusCode;
 
 use super::ctx::Ctx;
 use super::response_headers::MediaType;
-use crate::upstream::deadline::{self, Due};
+use crate::upstream::deadline::{self, ResponseDeadline};
 use crate::util::clock;
 
 /// The request was sent to its end: from now on the response's head is due.
@@ -12,8 +12,8 @@ pub(super) fn expect_head(ctx: &mut Ctx) {
     if let (Some(attempt), Some(routed)) = (&mut ctx.attempt, &ctx.routed)
         && let Some(connection) = attempt.connection.filter(|_| !attempt.answered)
     {
-        let within = clock::whole_ms(routed.cluster.settings.failover.response_timeout);
-        attempt.due = Some(deadline::head_due(connection, clock::now_ms().saturating_add(within)));
+        let within = clock::saturating_millis(routed.cluster.settings.failover.response_timeout);
+        attempt.due = Some(deadline::set_head_deadline(connection, clock::now_ms().saturating_add(within)));
     }
 }
 
@@ -25,11 +25,11 @@ pub(super) fn expect_body(ctx: &mut Ctx, status: StatusCode, media_type: Option<
     let has_deadline = media_type != Some(MediaType::EventStream) && status != 101;
     match routed.cluster.settings.failover.body_timeout.filter(|_| has_deadline) {
         Some(timeout) => {
-            attempt.body_timeout_ms = clock::whole_ms(timeout);
+            attempt.body_timeout_ms = clock::saturating_millis(timeout);
             let due = now_ms.saturating_add(attempt.body_timeout_ms);
-            attempt.due = Some(deadline::body_due(connection, due));
+            attempt.due = Some(deadline::set_body_deadline(connection, due));
         }
-        None => attempt.due.take().into_iter().for_each(Due::clear),
+        None => attempt.due.take().into_iter().for_each(ResponseDeadline::clear),
     }
 }
 
@@ -44,6 +44,6 @@ pub(super) fn body_passes(ctx: &mut Ctx, end: bool) {
         && let Some(connection) = attempt.connection
     {
         let due = clock::now_ms().saturating_add(attempt.body_timeout_ms);
-        attempt.due = Some(deadline::body_due(connection, due));
+        attempt.due = Some(deadline::set_body_deadline(connection, due));
     }
 }

@@ -13,10 +13,10 @@ use super::ctx::Ctx;
 use super::database_lookup::tag_of_target;
 use super::request_headers::server_path;
 use super::routed::Routed;
-use crate::domain::directory::Lookup;
-use crate::domain::rewrite::{self, Mapping};
+use crate::domain::directory::LookupResult;
+use crate::domain::rewrite::{self, RewriteContext};
 use crate::domain::select::ServerId;
-use crate::state::view::Entry;
+use crate::state::view::UpstreamServer;
 
 const XSP_LOCATION: HeaderName = HeaderName::from_static("x-xsplocation");
 const REFRESH: HeaderName = header::REFRESH;
@@ -175,12 +175,12 @@ fn map_urls(
         (format!("/{path}"), format!("/{}", String::from_utf8_lossy(public)))
     });
     let public_path = |member: usize, path: &[u8]| public_path(routed, member, path);
-    let mapping = Mapping {
+    let mapping = RewriteContext {
         public_scheme: &scheme,
         public_authority: &routed.authority,
-        members: &routed.view.names,
+        servers: &routed.view.names,
         serving: usize::from(attempt.member),
-        paths: paths.as_ref().map(|(server, public)| (server.as_str(), public.as_str())),
+        database_paths: paths.as_ref().map(|(server, public)| (server.as_str(), public.as_str())),
         public_path: &public_path,
     };
     let mut redirected = None;
@@ -191,9 +191,9 @@ fn map_urls(
             // Each may occur once; browsers differ in which of several they take.
             head.insert_header(name.clone(), value.clone())?;
         }
-        let Some(mapped) = rewrite::response_header(&name, value.as_bytes(), &mapping) else { continue };
+        let Some(mapped) = rewrite::rewrite_header(&name, value.as_bytes(), &mapping) else { continue };
         if name == header::LOCATION
-            && let Some(member) = mapped.member.and_then(|m| ServerId::try_from(m).ok())
+            && let Some(member) = mapped.server.and_then(|m| ServerId::try_from(m).ok())
             && member != attempt.member
             && let Some(target) = mapped.value.get(mapped.target.clone())
             && let Some(tag) = tag_of_target(&routed.cluster, &routed.view, target)
@@ -204,13 +204,13 @@ fn map_urls(
             head.insert_header(name, value)?;
         }
     }
-    map_all(head, header::LINK, |link| rewrite::link(link, &mapping))?;
+    map_all(head, header::LINK, |link| rewrite::rewrite_link(link, &mapping))?;
     let in_database = routed.database.tag.is_some();
-    let tag = routed.view.entry(attempt.member).map_or(0, Entry::tag);
+    let tag = routed.view.entry(attempt.member).map_or(0, UpstreamServer::tag);
     map_all(head, header::SET_COOKIE, |cookie| {
-        let public = rewrite::set_cookie(cookie, &mapping, in_database);
+        let public = rewrite::rewrite_set_cookie(cookie, &mapping, in_database);
         let value = public.as_deref().unwrap_or(cookie);
-        routed.cluster.cookies.isolate(value, tag, path_of(target)).or(public)
+        routed.cluster.cookies.tag_session_cookie(value, tag, path_of(target)).or(public)
     })?;
     Ok(redirected)
 }
@@ -252,7 +252,7 @@ fn end_sessions(
             .collect();
         let lines = request.headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes);
         let host = crate::state::hosts::host_name(&routed.authority);
-        routed.cluster.cookies.expire(lines, path_of(target), host, routed.tls, &set)
+        routed.cluster.cookies.expire_sessions(lines, path_of(target), host, routed.tls, &set)
     };
     for cookie in gone {
         if let Ok(value) = HeaderValue::from_bytes(&cookie) {
@@ -273,9 +273,11 @@ fn public_path(routed: &Routed, member: usize, path: &[u8]) -> Option<String> {
     let target = crate::domain::url::parse(path);
     let database = target.database.as_ref()?;
     let index = &routed.view.directory.index;
-    let Lookup::Ambiguous(ambiguous) = index.by_path(database.raw) else { return None };
-    let held = index.ambiguous(ambiguous).find(|found| {
-        index.holders(found).any(|h| h.same_path && routed.view.member_of(h.server) == Some(member))
+    let LookupResult::Ambiguous(ambiguous) = index.find_by_url_path(database.raw) else { return None };
+    let held = index.ambiguous_databases(ambiguous).find(|found| {
+        index
+            .replicas_by_server(found)
+            .any(|h| h.same_path && routed.view.member_of(h.server) == Some(member))
     })?;
     if routed.database.found == Some(held) && routed.affinity.entry == Some(member) {
         return None;

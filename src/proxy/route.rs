@@ -13,8 +13,8 @@ use super::routed::Routed;
 use super::{request_cookies, user_affinity};
 use crate::config::settings::OpenServer;
 use crate::domain::cluster::availability::RequestClass;
-use crate::domain::directory::Lookup;
-use crate::domain::url::{self, Class, Hazard, ServerCommand, Target};
+use crate::domain::directory::LookupResult;
+use crate::domain::url::{self, Hazard, RequestSafety, ServerCommand, Target};
 use crate::pages::Problem;
 use crate::state::view::Exchange;
 use crate::state::{Cluster, Snapshot, View};
@@ -72,10 +72,12 @@ pub fn route(
 
 fn problem_of(hazard: Hazard) -> Problem {
     Problem::BadRequest(match hazard {
-        Hazard::DotSegment | Hazard::Control => {
+        Hazard::DotSegment | Hazard::ControlByte => {
             "The path contains a dot segment or a control character, which servers interpret differently."
         }
-        Hazard::Otherwise => "The path is written in a way that servers could take for another database.",
+        Hazard::AmbiguousDatabase => {
+            "The path is written in a way that servers could take for another database."
+        }
     })
 }
 
@@ -92,7 +94,7 @@ fn choose_cluster(
     let holder_of = |target: &Target<'_>| {
         matching.iter().filter_map(|number| snapshot.clusters.get(*number)).find_map(|cluster| {
             let view = cluster.view.load_full();
-            (look_up(&view, target) != Lookup::Unknown).then(|| (Arc::clone(cluster), view))
+            (look_up(&view, target) != LookupResult::Unknown).then(|| (Arc::clone(cluster), view))
         })
     };
     let found = if matching.len() < 2 {
@@ -107,10 +109,10 @@ fn choose_cluster(
     found.or_else(|| Some((Arc::clone(first), first.view.load_full())))
 }
 
-fn request_class(target: &Target<'_>, class: Class) -> RequestClass {
+fn request_class(target: &Target<'_>, class: RequestSafety) -> RequestClass {
     if target.database.is_none() {
         RequestClass::Static
-    } else if class != Class::Safe {
+    } else if class != RequestSafety::Safe {
         RequestClass::Agent
     } else if target.attachment
         || target.command.name().ends_with("resource")

@@ -38,7 +38,7 @@ pub fn origin_form(raw: &[u8]) -> (Option<&str>, &[u8]) {
     if raw.first() == Some(&b'/') {
         return (None, raw);
     }
-    match url::path_and_query_of_absolute(raw) {
+    match url::split_absolute_url(raw) {
         Some((host, target)) => {
             let target = if target.is_empty() { b"/".as_slice() } else { target };
             (std::str::from_utf8(host).ok(), target)
@@ -50,6 +50,6 @@ pub fn origin_form(raw: &[u8]) -> (Option<&str>, &[u8]) {
 /// The target of a Referer that has this very host and scheme.
 pub(super) fn referer<'h>(head: &'h RequestHeader, uri: TargetUri<'_>) -> Option<Target<'h>> {
     let value = head.headers.get(header::REFERER)?.as_bytes();
-    let (_, target) = url::path_and_query_of_absolute(value)?;
-    carried::is_ours(value, uri.authority, uri.tls).then(|| url::parse(target))
+    let (_, target) = url::split_absolute_url(value)?;
+    carried::is_same_origin(value, uri.authority, uri.tls).then(|| url::parse(target))
 }

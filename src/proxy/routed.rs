@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use crate::domain::affinity::{Entries, Entry};
+use crate::domain::affinity::{AffinityEntries, AffinityEntry};
 use crate::domain::cluster::Port;
 use crate::domain::cluster::availability::RequestClass;
-use crate::domain::directory::{Found, Holder};
+use crate::domain::directory::{DatabaseMatch, ServerReplica};
 use crate::domain::select::{Hint, ServerId};
-use crate::domain::url::Class;
+use crate::domain::url::RequestSafety;
 use crate::state::view::Exchange;
 use crate::state::{Cluster, Snapshot, View};
 
@@ -36,7 +36,7 @@ pub struct Routed {
     /// Where the user's earlier requests went.
     pub affinity: UserAffinity,
     /// What the request does to data.
-    pub class: Class,
+    pub class: RequestSafety,
     /// Which other requests take a comparable time.
     pub request_class: RequestClass,
     /// The URL ends the user's session.
@@ -51,7 +51,7 @@ pub struct Routed {
 #[derive(Clone, Debug, Default)]
 pub struct RoutedDatabase {
     /// `None` where the URL names none, or one that the directory does not know.
-    pub found: Option<Found>,
+    pub found: Option<DatabaseMatch>,
     /// Its tag in the affinity cookie, also where the directory does not know it.
     pub tag: Option<u32>,
     /// Its position in the target.
@@ -64,19 +64,19 @@ pub struct RoutedDatabase {
 #[derive(Debug)]
 pub struct UserAffinity {
     /// The user's entries, as the cookies say.
-    pub entries: Entries,
+    pub entries: AffinityEntries,
     /// The request has an affinity cookie.
     pub has_affinity_cookie: bool,
     /// The request has a login cookie, whose entry belongs in the affinity cookie now.
     pub has_login_cookie: bool,
     /// The entry of that cookie, if its server can take the user.
-    pub login: Option<Entry>,
+    pub login: Option<AffinityEntry>,
     /// The server of the entry for this database.
     pub entry: Option<ServerId>,
     /// The server of the entry for a related page.
     pub hint: Option<(ServerId, Hint)>,
     /// The database of that page.
-    pub hinted_database: Option<Found>,
+    pub hinted_database: Option<DatabaseMatch>,
     /// The server of the most recent entry.
     pub recent: Option<ServerId>,
     /// Servers with a session of the user, other than `recent`.
@@ -86,18 +86,18 @@ pub struct UserAffinity {
 impl Routed {
     /// What a server holds of the database that the URL names.
     #[must_use]
-    pub fn holder(&self, member: ServerId) -> Option<Holder<'_>> {
+    pub fn holder(&self, member: ServerId) -> Option<ServerReplica<'_>> {
         self.view.holder(self.database.found.as_ref()?, member)
     }
 
     /// Whether the server needs its own path in the URL. A replica ID stays where the server has several copies: it
     /// chooses among them itself.
     #[must_use]
-    pub fn replaces_path(&self, holder: &Holder<'_>) -> bool {
+    pub fn replaces_path(&self, holder: &ServerReplica<'_>) -> bool {
         if self.database.found.is_some_and(|found| found.path.is_some()) {
             !holder.same_path
         } else {
-            holder.copies == 1
+            holder.replica_count == 1
         }
     }
 

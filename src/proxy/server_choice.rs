@@ -10,7 +10,7 @@ use super::attempt::Attempt;
 use super::ctx::Ctx;
 use super::{error_mapping, failover};
 use crate::domain::cluster::InFlight;
-use crate::domain::select::{Outcome, ServerId, Why};
+use crate::domain::select::{SelectionOutcome, SelectionReason, ServerId};
 use crate::pages::Problem;
 use crate::state::view::Exchange;
 
@@ -38,7 +38,7 @@ pub(super) async fn begin_attempt(ctx: &mut Ctx, request: &RequestHeader) -> Res
     }
     let holder = routed.holder(member);
     let replace_path = holder.is_some_and(|holder| routed.replaces_path(&holder));
-    ctx.outcome = Some(Outcome::Serve(member, why));
+    ctx.outcome = Some(SelectionOutcome::Serve(member, why));
     ctx.failover.attempts += 1;
     ctx.failover.last_failure = None;
     ctx.body_bytes = 0;
@@ -63,27 +63,27 @@ pub(super) async fn begin_attempt(ctx: &mut Ctx, request: &RequestHeader) -> Res
 }
 
 /// Chooses a server and counts the request there. Where every eligible server is at its limit, waits until one is not.
-async fn choose(ctx: &mut Ctx) -> Option<(ServerId, Why, InFlight)> {
+async fn choose(ctx: &mut Ctx) -> Option<(ServerId, SelectionReason, InFlight)> {
     let routed = ctx.routed.as_ref()?;
     let mut until = None;
     loop {
         // Created before the decision, so that a request that ends meanwhile is not missed.
         let place_free = routed.cluster.kept.place_free.notified();
         let outcome = match ctx.failover.next.take() {
-            Some((member, why)) => Outcome::Serve(member, why),
+            Some((member, why)) => SelectionOutcome::Serve(member, why),
             None => failover::decide(routed, &ctx.failover.tried).outcome,
         };
         ctx.outcome = Some(outcome);
         match outcome {
-            Outcome::Serve(member, why) => {
+            SelectionOutcome::Serve(member, why) => {
                 let entry = routed.view.entry(member)?;
-                let cap = routed.cluster.rules.cap(entry.member.snapshot().max_connections);
+                let cap = routed.cluster.rules.in_flight_limit(entry.member.snapshot().max_connections);
                 // Another request may have reached the limit meanwhile: then selection decides again.
                 if let Some(in_flight) = entry.member.begin(cap) {
                     return Some((member, why, in_flight));
                 }
             }
-            Outcome::Full => {
+            SelectionOutcome::Full => {
                 let timeout = routed.cluster.settings.limits.queue_timeout;
                 let until = *until.get_or_insert_with(|| tokio::time::Instant::now() + timeout);
                 if tokio::time::timeout_at(until, place_free).await.is_err() {

@@ -15,26 +15,26 @@ use pingora_proxy::Session;
 use super::ctx::Ctx;
 use super::{Proxy, failover};
 use crate::domain::cluster::Port;
-use crate::edge::login_connections::{ClientConnection, logs_in_the_connection, offers_connection_login};
+use crate::edge::login_connections::{ClientConnection, is_connection_auth, offers_connection_auth};
 use crate::state::view::Exchange;
-use crate::upstream::reuse::{self, Needs, Unfit};
+use crate::upstream::reuse::{self, NotReusable, ReuseRequirements};
 use crate::upstream::tunnel;
 use crate::upstream::{deadline, usage};
 use crate::util::clock;
-use crate::util::descriptor::Descriptor;
+use crate::util::descriptor::SocketFd;
 
 /// The TCP connection behind Pingora's: its descriptor, or that of a tunnel, which Pingora does not know.
 fn descriptor(
     number: RawFd,
     digest: Option<&Digest>,
-    tunnel: Option<&tunnel::Connect>,
-) -> Option<Descriptor> {
+    tunnel: Option<&tunnel::TunnelConnector>,
+) -> Option<SocketFd> {
     if let Some(tunnel) = tunnel {
         return tunnel.descriptor();
     }
     let socket = digest?.socket_digest.as_ref()?;
     let local_port = socket.local_addr()?.as_inet()?.port();
-    Some(Descriptor { number, local_port })
+    Some(SocketFd { fd: number, local_port })
 }
 
 /// Adapts the peer to this request: it may need the pool of its client, or a new connection.
@@ -44,7 +44,7 @@ pub(super) fn prepare_peer(peer: &mut HttpPeer, ctx: &mut Ctx) {
     let is_new = ctx.failover.retry_on_new_connection.take_if(|server| *server == attempt.member).is_some();
     if routed.exchange == Exchange::Tunnel {
         // See `balancer::tunnel`.
-        let connect = Arc::new(tunnel::Connect::default());
+        let connect = Arc::new(tunnel::TunnelConnector::default());
         peer.options.custom_l4 = Some(Arc::clone(&connect) as _);
         ctx.tunnel = Some(connect);
     } else if let Some(login) = ctx.login {
@@ -80,28 +80,28 @@ impl Proxy {
         attempt.connection = descriptor(number, digest, ctx.tunnel.as_deref());
         let Some(connection) = attempt.connection else { return Ok(()) };
         let now = clock::now_ms();
-        attempt.usage = usage::begin(connection, !reused, now);
+        attempt.usage = usage::begin_request(connection, !reused, now);
         let member = attempt.in_flight.server();
         if ctx.login.is_some()
             && let Some(client) = client_connection(session)
             && let Some(entry) = routed.view.entry(attempt.member)
         {
-            self.logins.connected(client, entry.tag(), connection);
+            self.logins.add_upstream(client, entry.tag(), connection);
         }
         if !reused {
             deadline::clear(connection);
             return Ok(());
         }
         let replayable = failover::is_replayable(session, routed);
-        let needs = Needs { replayable, tls, private: ctx.login.is_some() };
-        match reuse::check(connection, attempt.usage, needs, &member.keep_alive, now) {
+        let needs = ReuseRequirements { replayable, tls, private: ctx.login.is_some() };
+        match reuse::check_reusable(connection, attempt.usage, needs, &member.keep_alive, now) {
             Ok(()) => return Ok(()),
-            Err(Unfit::OutOfStep) => log::debug!(
+            Err(NotReusable::UnexpectedBytes) => log::debug!(
                 target: "icm::proxy",
                 "{}: closing an idle connection that has unexpected bytes",
                 member.name()
             ),
-            Err(Unfit::Closed | Unfit::Risky) => {}
+            Err(NotReusable::Closed | NotReusable::MayCloseSoon) => {}
         }
         failover::take_another_connection(ctx);
         let mut e = Error::new(ErrorType::ConnectionClosed);
@@ -112,7 +112,7 @@ impl Proxy {
 
     /// Finds the login that the client's connection carries, or begins to carry.
     pub(super) fn find_login(&self, session: &Session, ctx: &mut Ctx) {
-        let now = clock::ms_of(ctx.started);
+        let now = clock::instant_ms(ctx.started);
         ctx.login = self.logins.get(|| client_connection(session), now);
         if ctx.login.is_none()
             && brings_login(session.req_header())
@@ -130,7 +130,7 @@ impl Proxy {
             Some(usage) => keep_alive.worked(usage.served + 1),
             None => {
                 let announced =
-                    head.headers.get("keep-alive").map(|v| reuse::announced_timeout(v.as_bytes()));
+                    head.headers.get("keep-alive").map(|v| reuse::keep_alive_timeout(v.as_bytes()));
                 if let Some(seconds) = announced.flatten() {
                     keep_alive.announced(seconds);
                 }
@@ -138,7 +138,7 @@ impl Proxy {
         }
         let offers = |head: &ResponseHeader| {
             let mut challenges = head.headers.get_all(header::WWW_AUTHENTICATE).iter();
-            challenges.any(|challenge| offers_connection_login(challenge.as_bytes()))
+            challenges.any(|challenge| offers_connection_auth(challenge.as_bytes()))
         };
         if head.status == 401
             && ctx.login.is_none()
@@ -147,7 +147,7 @@ impl Proxy {
         {
             // The login goes on over a connection of this client's own. The server may take this one, which is shared,
             // for one with a login.
-            ctx.login = Some(self.logins.begin(client, clock::ms_of(ctx.started)));
+            ctx.login = Some(self.logins.begin(client, clock::instant_ms(ctx.started)));
             attempt.close_at_end = true;
             if session.req_header().method == http::Method::HEAD || has_no_body(head) {
                 attempt.cut();
@@ -168,11 +168,11 @@ pub(super) fn note_closed(ctx: &Ctx) {
 
 /// Both ends of the client's connection.
 fn client_connection(session: &Session) -> Option<ClientConnection> {
-    ClientConnection::of(session.client_addr(), session.server_addr())
+    ClientConnection::from_addrs(session.client_addr(), session.server_addr())
 }
 
 fn brings_login(request: &RequestHeader) -> bool {
-    request.headers.get(header::AUTHORIZATION).is_some_and(|value| logs_in_the_connection(value.as_bytes()))
+    request.headers.get(header::AUTHORIZATION).is_some_and(|value| is_connection_auth(value.as_bytes()))
 }
 
 fn has_no_body(head: &ResponseHeader) -> bool {

@@ -7,18 +7,18 @@ use super::database_lookup::{entry_of_target, entry_of_url};
 use super::request_cookies::RequestCookies;
 use super::route_context::{RouteContext, referer};
 use super::routed::{RoutedDatabase, UserAffinity};
-use crate::domain::affinity::Entries;
+use crate::domain::affinity::AffinityEntries;
 use crate::domain::cluster::{Port, ServerState};
-use crate::domain::directory::{Found, Mark};
+use crate::domain::directory::{DatabaseMatch, ReplicaStatus};
 use crate::domain::select::{Hint, ServerId};
-use crate::domain::url::Class;
+use crate::domain::url::RequestSafety;
 use crate::util::clock;
 
 /// Finds the servers that the user belongs to.
 pub(super) fn find(
     context: &RouteContext<'_>,
     database: &RoutedDatabase,
-    class: Class,
+    class: RequestSafety,
     cookies: RequestCookies,
 ) -> UserAffinity {
     let RequestCookies { mut entries, has_affinity_cookie, login, mut sessions, .. } = cookies;
@@ -33,7 +33,7 @@ pub(super) fn find(
         entries.merge(login);
     }
     let entry = server_of_entry(context, database, class, &entries);
-    let recent = entries.recent().and_then(|entry| context.view.by_tag(entry.server));
+    let recent = entries.most_recent().and_then(|entry| context.view.by_tag(entry.server));
     // Sessions matter only where the cookie with the entries was lost, or is older than they are.
     sessions.retain(|session| Some(*session) != recent);
     let may_follow_hint =
@@ -57,17 +57,17 @@ pub(super) fn find(
 fn server_of_entry(
     context: &RouteContext<'_>,
     database: &RoutedDatabase,
-    class: Class,
-    entries: &Entries,
+    class: RequestSafety,
+    entries: &AffinityEntries,
 ) -> Option<ServerId> {
     let tag = database.tag?;
     let member = |server: u32| context.view.by_tag(server);
     let found = database.found.as_ref();
     let may_fail_back = matches!(context.head.method, Method::GET | Method::HEAD)
-        && class == Class::Safe
+        && class == RequestSafety::Safe
         && !database.note_id;
-    let former = if may_fail_back { entries.former(tag).and_then(member) } else { None };
-    let after_login = if database.note_id { None } else { entries.login_before(tag).and_then(member) };
+    let former = if may_fail_back { entries.former_server(tag).and_then(member) } else { None };
+    let after_login = if database.note_id { None } else { entries.pending_login(tag).and_then(member) };
     former
         .filter(|former| is_back(context, found, *former))
         .or_else(|| after_login.filter(|server| takes_user(context, found, *server)))
@@ -75,31 +75,34 @@ fn server_of_entry(
 }
 
 /// Whether a server has been available for as long as `fail_back` wants, and takes new users.
-fn is_back(context: &RouteContext<'_>, found: Option<&Found>, former: ServerId) -> bool {
+fn is_back(context: &RouteContext<'_>, found: Option<&DatabaseMatch>, former: ServerId) -> bool {
     let Some(wait) = context.cluster.settings.affinity.fail_back else { return false };
     let Some(entry) = context.view.entry(former) else { return false };
     let seen = entry.member.snapshot();
     // A server that was never away since this process started counts as available since then.
     let available_for = clock::now_ms().saturating_sub(seen.returned_at_ms.unwrap_or_default());
     entry.member.state() == ServerState::Available
-        && available_for >= clock::whole_ms(wait)
+        && available_for >= clock::saturating_millis(wait)
         && takes_user(context, found, former)
 }
 
 /// Whether a server answers, and holds the database for new users.
-fn takes_user(context: &RouteContext<'_>, found: Option<&Found>, server: ServerId) -> bool {
+fn takes_user(context: &RouteContext<'_>, found: Option<&DatabaseMatch>, server: ServerId) -> bool {
     let answers = context.view.entry(server).is_some_and(|entry| {
         let seen = entry.member.snapshot();
         if context.port == Port::Http { seen.http } else { seen.https }
     });
-    let in_service = |found: &Found| {
-        context.view.holder(found, server).is_some_and(|holder| holder.mark == Mark::InService)
+    let in_service = |found: &DatabaseMatch| {
+        context.view.holder(found, server).is_some_and(|holder| holder.status == ReplicaStatus::InService)
     };
     answers && found.is_none_or(in_service)
 }
 
 /// The entry that decides for a request without one of its own, and its database.
-fn hint(context: &RouteContext<'_>, entries: &Entries) -> Option<(ServerId, Hint, Option<Found>)> {
+fn hint(
+    context: &RouteContext<'_>,
+    entries: &AffinityEntries,
+) -> Option<(ServerId, Hint, Option<DatabaseMatch>)> {
     let RouteContext { cluster, view, head, uri, target, .. } = *context;
     if entries.is_empty() {
         return None;
@@ -114,6 +117,6 @@ fn hint(context: &RouteContext<'_>, entries: &Entries) -> Option<(ServerId, Hint
     {
         return Some((member, Hint::Referer, found));
     }
-    let recent = entries.recent().and_then(|entry| view.by_tag(entry.server))?;
+    let recent = entries.most_recent().and_then(|entry| view.by_tag(entry.server))?;
     Some((recent, Hint::Recent, None))
 }

@@ -18,7 +18,7 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use super::handover::Upgrade;
 use super::pid_file::PidFile;
 use super::systemd;
-use crate::edge::parting::MOMENT as PARTING;
+use crate::edge::parting::LINGER_TIMEOUT as PARTING;
 use crate::state::Balancer;
 use crate::telemetry::access_log::AccessLog;
 

@@ -25,7 +25,7 @@ use pingora::server::configuration::{Opt, ServerConf};
 use pingora::server::{RunArgs, Server};
 
 use crate::config::Settings;
-use crate::edge::sockets::{self, Socket};
+use crate::edge::sockets::{self, ListenSocket};
 use crate::edge::tls;
 use crate::pages::PagesError;
 use crate::state::restrictions_file::StoreError;
@@ -135,7 +135,10 @@ fn pingora_server(settings: &Settings) -> Result<Server, StartError> {
 
 /// Binds or inherits every socket: those of the listeners in the file's order, then admin, then statpub. Inherited sockets
 /// that the configuration no longer names are closed.
-fn bind(settings: &Settings, inheritance: Option<&Inheritance>) -> Result<VecDeque<Socket>, StartError> {
+fn bind(
+    settings: &Settings,
+    inheritance: Option<&Inheritance>,
+) -> Result<VecDeque<ListenSocket>, StartError> {
     let listeners = settings.listeners.iter().map(|l| (l.address, "listener"));
     let admin = [(settings.admin.address, "admin")];
     let statpub = settings.statpub.iter().map(|s| (s.address, "statpub"));

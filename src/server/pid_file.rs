@@ -27,10 +27,11 @@ impl PidFile {
         let Some(path) = path.as_deref() else { return Ok(()) };
         let wrong = |source| StartError::PidFile { path: path.display().to_string(), source };
         if let Some(dir) = path.parent() {
-            durable::create_dir(dir, durable::PUBLIC_DIR).map_err(wrong)?;
+            durable::create_dir(dir, durable::PUBLIC_DIR_MODE).map_err(wrong)?;
         }
         let pid = format!("{}\n", std::process::id());
-        durable::replace(path, durable::PUBLIC, |file| file.write_all(pid.as_bytes())).map_err(wrong)
+        durable::replace(path, durable::PUBLIC_FILE_MODE, |file| file.write_all(pid.as_bytes()))
+            .map_err(wrong)
     }
 
     /// Removes it, once: the process ends on more than one way. A file that says another process is not

@@ -66,12 +66,12 @@ fn attempt(
     let restart = restart_required(&old.settings, &loaded.settings);
     let settings = in_force(&old.settings, loaded.settings);
     // Whatever may still fail comes before anything changes: it refuses the whole reload.
-    let renewal = certificates.read_again(&settings).map_err(|e| e.to_string())?;
+    let renewal = certificates.read_renewal(&settings).map_err(|e| e.to_string())?;
     AccessLog::try_target(&settings.access_log).map_err(|e| e.to_string())?;
     let findings = first_probes::before(balancer, &settings, runtime);
     balancer.apply(Arc::new(settings), &findings).map_err(|e| e.to_string())?;
-    renewal.put_in_place();
-    certificates.note_expiry(&balancer.snapshot().settings, &balancer.statistics);
+    renewal.install();
+    certificates.publish_expiry(&balancer.snapshot().settings, &balancer.statistics);
     if let Some(taken) = taken.as_ref().filter(|t| !t.trouble.is_empty()) {
         let text = format!("{}\nthe clusters that were taken over before stay", taken.trouble);
         balancer.events.note(log::Level::Error, "follow", None, text);

@@ -48,9 +48,9 @@ pub fn affinity(state_dir: Option<&Path>, inherited: Option<&[u8]>) -> Result<Ve
             Err(e) if e.kind() == ErrorKind::NotFound => {}
             Err(e) => return Err(e),
         }
-        durable::create_dir(dir, durable::PRIVATE_DIR)?;
+        durable::create_dir(dir, durable::PRIVATE_DIR_MODE)?;
         let key = fresh()?;
-        durable::replace(&path, durable::PRIVATE, |file| file.write_all(&key))?;
+        durable::replace(&path, durable::PRIVATE_FILE_MODE, |file| file.write_all(&key))?;
         Ok(key)
     };
     kept().map_err(|source| SecretError { path: path.clone(), source })

@@ -21,19 +21,19 @@ use super::supervisor::{Succession, Supervisor};
 use super::{StartError, follow, secret, statpub};
 use crate::admin::Admin;
 use crate::config::Settings;
-use crate::edge::House;
-use crate::edge::accept::{Accept, Door};
-use crate::edge::batch::Batch;
+use crate::edge::ListenerContext;
+use crate::edge::accept::{BoundListener, ListenerService};
+use crate::edge::batch::Coalescer;
 use crate::edge::login_connections::LoginConnections;
 use crate::edge::places::ConnectionLimit;
-use crate::edge::sockets::Socket;
+use crate::edge::sockets::ListenSocket;
 use crate::edge::tls::{self, Certificates};
 use crate::proxy::Proxy;
 use crate::state::followed::Followed;
 use crate::state::probes::{Probes, Servers};
 use crate::state::{Balancer, restrictions};
 use crate::telemetry::access_log::AccessLog;
-use crate::upstream::deadline::Deadlines;
+use crate::upstream::deadline::DeadlineService;
 
 /// How finely probes are scheduled.
 const PROBE_TICK: Duration = Duration::from_millis(100);
@@ -56,7 +56,7 @@ impl Shared {
     pub(super) fn load(
         settings: Settings,
         followed: Option<Followed>,
-        sockets: &VecDeque<Socket>,
+        sockets: &VecDeque<ListenSocket>,
         inheritance: Option<Arc<Inheritance>>,
     ) -> Result<Self, StartError> {
         let settings = Arc::new(settings);
@@ -70,7 +70,7 @@ impl Shared {
                 .map_err(StartError::AccessLog)?,
         );
         let certificates = Arc::new(Certificates::load(&settings)?);
-        certificates.note_expiry(&settings, &balancer.statistics);
+        certificates.publish_expiry(&settings, &balancer.statistics);
         let pid_file = settings.pid_file.as_deref().map(PidFile::new);
         match &inheritance {
             // The old process is the one to signal until this one serves.
@@ -109,7 +109,7 @@ impl Shared {
         );
         let supervisor = server.add_service(background_service("supervisor", supervisor));
         server.add_service(background_service("probes", health));
-        server.add_service(background_service("deadlines", Deadlines));
+        server.add_service(background_service("deadlines", DeadlineService));
         supervisor
     }
 
@@ -118,31 +118,31 @@ impl Shared {
         &self,
         server: &mut Server,
         conf: &Arc<ServerConf>,
-        sockets: &mut VecDeque<Socket>,
+        sockets: &mut VecDeque<ListenSocket>,
         logins: &Arc<LoginConnections>,
         supervisor: &ServiceHandle,
     ) -> Result<(), StartError> {
         let mut doors = Vec::new();
         let listeners = &self.settings.listeners;
         for (listener, socket) in listeners.iter().zip(sockets.drain(..listeners.len())) {
-            let store = self.certificates.of_listener(listener.address);
-            let tls = listener.tls.as_ref().zip(store).map(|(tls, store)| tls::listener(tls, store));
-            doors.push(Door { socket, tls: tls.transpose()? });
+            let store = self.certificates.for_listener(listener.address);
+            let tls = listener.tls.as_ref().zip(store).map(|(tls, store)| tls::listener_config(tls, store));
+            doors.push(BoundListener { socket, tls: tls.transpose()? });
         }
-        let batch = Arc::new(Batch::new(&self.balancer.statistics.in_flight, conf.threads));
+        let coalescer = Arc::new(Coalescer::new(&self.balancer.statistics.in_flight, conf.threads));
         let (balancer, access_log) = (Arc::clone(&self.balancer), Arc::clone(&self.access_log));
         // Sessions are those of browsers, as the ICM counted them.
-        let house = House {
+        let house = ListenerContext {
             statistics: Arc::clone(&balancer.statistics.clients),
             sessions: Arc::clone(&balancer.statistics.inbound),
-            batch: Some(Arc::clone(&batch)),
+            coalescer: Some(Arc::clone(&coalescer)),
             logins: Arc::clone(logins),
             access_log: Some(Arc::clone(&access_log)),
         };
-        let app = Proxy::new(Arc::clone(&balancer), access_log, batch, Arc::clone(logins));
+        let app = Proxy::new(Arc::clone(&balancer), access_log, coalescer, Arc::clone(logins));
         let app = http_proxy(conf, app);
-        let proxy = Accept::new("proxy", app, doors, balancer, house, ConnectionLimit::Configured);
-        let proxy = server.add_service(proxy.counted(&self.closed));
+        let proxy = ListenerService::new("proxy", app, doors, balancer, house, ConnectionLimit::Configured);
+        let proxy = server.add_service(proxy.count_unopened(&self.closed));
         proxy.add_dependency(supervisor);
         Ok(())
     }
@@ -151,12 +151,12 @@ impl Shared {
     pub(super) fn add_admin(
         &self,
         server: &mut Server,
-        socket: Socket,
+        socket: ListenSocket,
         logins: &Arc<LoginConnections>,
         limit: ConnectionLimit,
         supervisor: &ServiceHandle,
     ) -> Result<(), StartError> {
-        let app = Admin::new(Arc::clone(&self.balancer), self.certificates.of_admin());
+        let app = Admin::new(Arc::clone(&self.balancer), self.certificates.for_admin());
         let service = self.internal("admin", HttpServer::new_app(app), socket, logins, limit)?;
         let admin = server.add_service(UntilTheEnd(service, Arc::clone(&self.upgrade)));
         self.after_takeover(&admin, supervisor);
@@ -167,7 +167,7 @@ impl Shared {
     pub(super) fn add_statpub(
         &self,
         server: &mut Server,
-        socket: Socket,
+        socket: ListenSocket,
         logins: &Arc<LoginConnections>,
         limit: ConnectionLimit,
         supervisor: &ServiceHandle,
@@ -183,21 +183,22 @@ impl Shared {
         &self,
         name: &'static str,
         app: A,
-        socket: Socket,
+        socket: ListenSocket,
         logins: &Arc<LoginConnections>,
         limit: ConnectionLimit,
-    ) -> Result<Accept<A>, StartError> {
-        let tls = self.certificates.of_admin().map(tls::internal).transpose()?;
-        let house = House {
+    ) -> Result<ListenerService<A>, StartError> {
+        let tls = self.certificates.for_admin().map(tls::internal_config).transpose()?;
+        let house = ListenerContext {
             statistics: Arc::clone(&self.balancer.statistics.clients),
             sessions: Arc::default(),
-            batch: None,
+            coalescer: None,
             logins: Arc::clone(logins),
             access_log: None,
         };
         let balancer = Arc::clone(&self.balancer);
-        let service = Accept::new(name, app, vec![Door { socket, tls }], balancer, house, limit);
-        Ok(service.threads(1).counted(&self.closed))
+        let service =
+            ListenerService::new(name, app, vec![BoundListener { socket, tls }], balancer, house, limit);
+        Ok(service.threads(1).count_unopened(&self.closed))
     }
 
     /// Until this process serves, the old one answers.

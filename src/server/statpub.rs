@@ -18,7 +18,7 @@ use crate::admin::attempts::{self, Attempts};
 use crate::config::settings::{AvailabilitySource, Statpub};
 use crate::discovery::availability::statpub;
 use crate::domain::cluster::{ClusterServer, Port, ServerName};
-use crate::state::view::Entry;
+use crate::state::view::UpstreamServer;
 use crate::state::{Balancer, Cluster};
 use crate::util::clock;
 use crate::util::token;
@@ -132,7 +132,7 @@ impl Receiver {
 
 /// The server that the URL names, if it names one, of a request that may send a body.
 fn checked_path(head: &RequestHeader, settings: &Statpub) -> Result<Option<String>, (StatusCode, String)> {
-    if settings.token.as_ref().is_some_and(|known| !token::is_carried(head, &known.0)) {
+    if settings.token.as_ref().is_some_and(|known| !token::has_bearer_token(head, &known.0)) {
         return Err((StatusCode::UNAUTHORIZED, "a bearer token is needed".to_owned()));
     }
     let path = String::from_utf8_lossy(head.raw_path());
@@ -164,7 +164,7 @@ fn check_same_server(in_path: Option<&str>, in_body: Option<&str>) -> Result<(),
     }
 }
 
-fn is_address_of(entry: &Entry, sender: Option<IpAddr>) -> bool {
+fn is_address_of(entry: &UpstreamServer, sender: Option<IpAddr>) -> bool {
     let ports = [Port::Http, Port::Https].into_iter();
     ports.filter_map(|port| entry.address(port)).any(|address| Some(address.ip()) == sender)
 }
@@ -188,7 +188,7 @@ async fn body(session: &mut ServerSession) -> Result<Vec<u8>, (StatusCode, Strin
 #[async_trait]
 impl ServeHttp for Receiver {
     async fn response(&self, session: &mut ServerSession) -> Response<Vec<u8>> {
-        let shows = token::shown(session.req_header()).is_some();
+        let shows = token::bearer_token(session.req_header()).is_some();
         let client = session.client_addr().and_then(|a| a.as_inet()).map(|a| a.ip()).filter(|_| shows);
         if let Some(seconds) = client.and_then(|client| self.attempts.must_wait(client, clock::now_ms())) {
             session.set_keepalive(None);
@@ -216,7 +216,7 @@ fn answer(status: StatusCode, text: String) -> Response<Vec<u8>> {
     let mut response = Response::new(text.into_bytes());
     *response.status_mut() = status;
     let headers = response.headers_mut();
-    headers.insert(header::SERVER, header::HeaderValue::from_static(crate::pages::SERVER));
+    headers.insert(header::SERVER, header::HeaderValue::from_static(crate::pages::SERVER_NAME));
     if status != StatusCode::NO_CONTENT {
         let length = header::HeaderValue::from(response.body().len());
         let headers = response.headers_mut();

@@ -12,7 +12,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until};
 
 use super::Balancer;
 use super::cluster::Cluster;
-use super::view::Entry;
+use super::view::UpstreamServer;
 use crate::config::settings::{AvailabilitySource, Server};
 use crate::discovery::availability::{PollTarget, poll};
 use crate::domain::cluster::{ClusterServer, Port, load};
@@ -125,7 +125,7 @@ pub(super) async fn tick_servers(balancer: Arc<Balancer>, cluster: Arc<Cluster>)
             let observed = sources.iter().find(|a| a.source == AvailabilitySource::Observed);
             let (range, stale_ms) = observed
                 .or_else(|| sources.first())
-                .map_or((6, 180_000), |a| (a.range, clock::whole_ms(a.stale_after)));
+                .map_or((6, 180_000), |a| (a.range, clock::saturating_millis(a.stale_after)));
             let change = entry.member.tick(range, stale_ms, &peers, now_ms);
             balancer.record(&cluster.settings.name, &entry.server.name, change);
             fail_unresolved_ports(&balancer, &cluster, entry, now_ms);
@@ -134,7 +134,7 @@ pub(super) async fn tick_servers(balancer: Arc<Balancer>, cluster: Arc<Cluster>)
 }
 
 /// A port whose host name does not resolve counts as one that does not answer.
-fn fail_unresolved_ports(balancer: &Balancer, cluster: &Cluster, entry: &Entry, now_ms: u64) {
+fn fail_unresolved_ports(balancer: &Balancer, cluster: &Cluster, entry: &UpstreamServer, now_ms: u64) {
     for port in [Port::Http, Port::Https] {
         if let Some(at) = entry.host_port(port)
             && entry.address(port).is_none()

@@ -13,17 +13,17 @@ use tokio::sync::Notify;
 use super::directory::Loaded;
 use super::first_probes::{FirstProbes, upstream_client};
 use super::persistent::PersistentState;
-use super::view::{Entry, PeerSettings, View};
+use super::view::{PeerSettings, UpstreamServer, View};
 use crate::config::Settings;
 use crate::config::settings::{self, Availability, AvailabilitySource, Server};
 use crate::discovery::domino::Client;
-use crate::domain::affinity::{Cookies, Keys, cookie};
+use crate::domain::affinity::{CookieClassifier, CookieKeys, cookie};
 use crate::domain::cluster::HostPort;
 use crate::domain::cluster::{
     ClusterServer, HealthSettings, Port, ReportSource, ServerHealth, Transition, load,
 };
 use crate::domain::select;
-use crate::domain::url::CommandTable;
+use crate::domain::url::UnsafeCommands;
 use crate::util::clock;
 
 /// See the module's description.
@@ -32,13 +32,13 @@ pub struct Cluster {
     /// From the configuration.
     pub settings: Arc<settings::Cluster>,
     /// Rules of selection.
-    pub rules: select::Settings,
+    pub rules: select::SelectionPolicy,
     /// What acts.
-    pub commands: CommandTable,
+    pub commands: UnsafeCommands,
     /// Of the affinity cookie.
-    pub keys: Keys,
+    pub keys: CookieKeys,
     /// Cookies that mean something: the affinity cookie and the servers' sessions; none with `mode: off`.
-    pub cookies: Cookies,
+    pub cookies: CookieClassifier,
     /// Reads Domino: directory, names, statistics, probes.
     pub client: Client,
     /// What outlives a reload.
@@ -89,13 +89,13 @@ impl Cluster {
     ) -> (Self, Transitions) {
         let failover = &settings.failover;
         let range = settings.availability.iter().map(|a| a.range).max().unwrap_or(6);
-        let rules = select::Settings {
-            drain_timeout_ms: clock::whole_ms(settings.affinity.drain_timeout),
-            slow_start_ms: clock::whole_ms(failover.slow_start),
+        let rules = select::SelectionPolicy {
+            drain_timeout_ms: clock::saturating_millis(settings.affinity.drain_timeout),
+            slow_start_ms: clock::saturating_millis(failover.slow_start),
             max_in_flight: u32::try_from(settings.limits.max_requests_in_flight_per_server)
                 .unwrap_or(u32::MAX),
             try_unreachable: failover.last_resort == settings::LastResort::TryUnreachable,
-            range,
+            transinfo_range: range,
         };
         let peers = PeerSettings {
             connect_timeout: failover.connect_timeout,
@@ -106,21 +106,21 @@ impl Cluster {
             group: trust_group(&settings.name, &settings.upstream_tls),
         };
         let keys = if settings.affinity.secrets.is_empty() {
-            Keys::new([fallback_secret])
+            CookieKeys::new([fallback_secret])
         } else {
-            Keys::new(settings.affinity.secrets.iter().map(|s| &*s.0))
+            CookieKeys::new(settings.affinity.secrets.iter().map(|s| &*s.0))
         };
-        let keys = keys.of_cluster(&settings.name);
+        let keys = keys.for_cluster(&settings.name);
         let affinity = &settings.affinity;
         let cookies = match affinity.enabled {
-            true => Cookies::new(&affinity.cookie, &affinity.session_cookies),
-            false => Cookies::new("", &[]),
+            true => CookieClassifier::new(&affinity.cookie, &affinity.session_cookies),
+            false => CookieClassifier::new("", &[]),
         };
         let cookies = cookies.with_style(affinity.session_cookie_style);
         let client = upstream_client(&settings, process);
         let cluster = Self {
             rules,
-            commands: CommandTable::new(&failover.unsafe_commands),
+            commands: UnsafeCommands::new(&failover.unsafe_commands),
             keys,
             cookies,
             client,
@@ -220,7 +220,7 @@ impl Cluster {
                     }
                 }
                 let tags = self.keys.tags(&self.settings.name, "server", server.name.folded().as_bytes());
-                Entry::new(member, server.clone(), addresses, tags, &self.peers)
+                UpstreamServer::new(member, server.clone(), addresses, tags, &self.peers)
             })
             .collect();
         // Whoever has left is forgotten: if it joins again it is new, and UNREACHABLE until probed.
@@ -274,7 +274,7 @@ impl Cluster {
         if let Some(member) = members.get(server.name.folded()) {
             return (Arc::clone(member), false);
         }
-        let number = cookie::number(&self.settings.name, "server", server.name.folded().as_bytes());
+        let number = cookie::stable_tag(&self.settings.name, "server", server.name.folded().as_bytes());
         let mut health = ServerHealth::new(self.health_settings(server), &self.report_sources(server), now);
         {
             let orders = self.kept.orders.lock().unwrap_or_else(PoisonError::into_inner);
@@ -287,7 +287,7 @@ impl Cluster {
         }
         let member = Arc::new(ClusterServer::new(server.name.clone(), number, server.weight, health));
         // What the configuration restricts is restricted from the first moment on.
-        member.tick(self.rules.range, 0, &load::Peers::default(), now);
+        member.tick(self.rules.transinfo_range, 0, &load::Peers::default(), now);
         members.insert(server.name.folded().to_owned(), Arc::clone(&member));
         (member, true)
     }
@@ -316,7 +316,7 @@ impl Cluster {
                 AvailabilitySource::AgentCheck { .. } => "agent_check",
                 AvailabilitySource::Statpub => "statpub",
             },
-            stale_after_ms: clock::whole_ms(a.stale_after),
+            stale_after_ms: clock::saturating_millis(a.stale_after),
         };
         self.sources(server).iter().map(source).collect()
     }

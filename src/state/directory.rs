@@ -9,7 +9,7 @@ use std::sync::{Mutex, PoisonError};
 use super::low_priority;
 use crate::discovery::directory::ReadingDigest;
 use crate::domain::cluster::ServerName;
-use crate::domain::directory::{DatabaseIx, Draft, Index, Report};
+use crate::domain::directory::{DatabaseId, DirectoryBuilder, DirectoryIndex, IndexReport};
 use crate::util::clock;
 
 /// Bytes of an index that take longer to free than to hand over.
@@ -49,7 +49,7 @@ impl std::fmt::Display for Origin {
 #[derive(Debug)]
 pub struct Loaded {
     /// What is where.
-    pub index: Index,
+    pub index: DirectoryIndex,
     /// Where it came from.
     pub origin: Origin,
     /// When it was read, on the monotonic clock.
@@ -74,14 +74,14 @@ pub struct Loaded {
 impl Loaded {
     /// Indexes a reading. Takes a while for a million entries: not on a thread that serves.
     #[must_use]
-    pub fn new(draft: Draft, origin: Origin, warnings: Vec<String>) -> Self {
-        let (index, report) = draft.finish();
+    pub fn new(builder: DirectoryBuilder, origin: Origin, warnings: Vec<String>) -> Self {
+        let (index, report) = builder.finish();
         Self::of(index, report, origin, warnings)
     }
 
     /// A directory that was indexed before.
     #[must_use]
-    pub fn of(index: Index, report: Report, origin: Origin, warnings: Vec<String>) -> Self {
+    pub fn of(index: DirectoryIndex, report: IndexReport, origin: Origin, warnings: Vec<String>) -> Self {
         let bits = |count: usize| (0..count.div_ceil(64)).map(|_| AtomicU64::new(0)).collect();
         let servers = index.servers().len();
         Self {
@@ -121,7 +121,7 @@ impl Loaded {
     /// No directory at all.
     #[must_use]
     pub fn empty() -> Self {
-        Self::of(Index::default(), Report::default(), Origin::Nowhere, Vec::new())
+        Self::of(DirectoryIndex::default(), IndexReport::default(), Origin::Nowhere, Vec::new())
     }
 
     /// Something has been read.
@@ -137,8 +137,8 @@ impl Loaded {
     }
 
     /// A holder answered something else than 404: from now on its 404 is its own.
-    pub fn answered(&self, database: DatabaseIx, server: crate::domain::directory::ServerIx) {
-        let bit = database.index() * self.servers + server.index();
+    pub fn answered(&self, database: DatabaseId, server: crate::domain::directory::DirectoryServerId) {
+        let bit = database.as_usize() * self.servers + server.as_usize();
         if let Some(word) = self.answered.get(bit / 64) {
             let mask = 1 << (bit % 64);
             // Read first: the line stays shared among the cores once the bit is set.
@@ -150,17 +150,17 @@ impl Loaded {
 
     /// Whether a 404 of this holder is a sign that the directory is stale.
     #[must_use]
-    pub fn doubts(&self, database: DatabaseIx, server: crate::domain::directory::ServerIx) -> bool {
+    pub fn doubts(&self, database: DatabaseId, server: crate::domain::directory::DirectoryServerId) -> bool {
         let is_set = |words: &[AtomicU64], bit: usize| {
             words.get(bit / 64).is_none_or(|w| w.load(Relaxed) & (1 << (bit % 64)) != 0)
         };
-        !is_set(&self.answered, database.index() * self.servers + server.index())
-            && !is_set(&self.genuine, database.index())
+        !is_set(&self.answered, database.as_usize() * self.servers + server.as_usize())
+            && !is_set(&self.genuine, database.as_usize())
     }
 
     /// Two holders said 404: genuine until the next reading.
-    pub fn genuine(&self, database: DatabaseIx) {
-        let bit = database.index();
+    pub fn genuine(&self, database: DatabaseId) {
+        let bit = database.as_usize();
         if let Some(word) = self.genuine.get(bit / 64) {
             word.fetch_or(1 << (bit % 64), Relaxed);
         }
@@ -172,7 +172,7 @@ impl Loaded {
 impl Drop for Loaded {
     fn drop(&mut self) {
         let index = std::mem::take(&mut self.index);
-        if index.bytes() > LARGE {
+        if index.memory_size() > LARGE {
             low_priority::discard(index);
         }
     }

@@ -59,13 +59,13 @@ pub fn progress(balancer: &Balancer, name: &str, examples: Option<usize>) -> Vec
             let seen = member.snapshot();
             let last_answer_ms = member.last_answer_ms().map(|at| now.saturating_sub(at));
             // A cookie names the server since its last answer, or, as far as we know, since we began.
-            let idle = last_answer_ms.unwrap_or_else(|| now.saturating_sub(clock::FIRST_MS));
-            let cookie_left = clock::whole_ms(affinity.idle_timeout).saturating_sub(idle);
+            let idle = last_answer_ms.unwrap_or_else(|| now.saturating_sub(clock::START_OFFSET_MS));
+            let cookie_left = clock::saturating_millis(affinity.idle_timeout).saturating_sub(idle);
             let may_return_ms = match seen.restricted_since_ms {
                 _ if !affinity.enabled => 0,
                 Some(since) => {
                     let gone = now.saturating_sub(since);
-                    cookie_left.min(clock::whole_ms(affinity.drain_timeout).saturating_sub(gone))
+                    cookie_left.min(clock::saturating_millis(affinity.drain_timeout).saturating_sub(gone))
                 }
                 None => cookie_left,
             };
@@ -74,7 +74,7 @@ pub fn progress(balancer: &Balancer, name: &str, examples: Option<usize>) -> Vec
             all.push(Progress {
                 cluster: cluster.settings.name.clone(),
                 server: entry.server.name.to_string(),
-                state: member.state().word().to_owned(),
+                state: member.state().as_str().to_owned(),
                 restrictions: member.read(|health| health.restrictions()),
                 in_flight: seen.in_flight,
                 tunnels: member.tunnels(),

@@ -67,8 +67,8 @@ impl Events {
             kind: "server",
             cluster: Some(cluster.to_owned()),
             server: Some(server.to_string()),
-            old: Some(change.old.word()),
-            new: Some(change.new.word()),
+            old: Some(change.old.as_str()),
+            new: Some(change.new.as_str()),
             held_ms: Some(change.held_ms),
             cause: change.cause.clone(),
         });
@@ -123,7 +123,7 @@ impl Events {
 
     /// Gives the event its number. What caused it may come from a server: it is shown escaped everywhere.
     fn push(&self, mut event: Event) {
-        if let Cow::Owned(cause) = visible::lines(&event.cause) {
+        if let Cow::Owned(cause) = visible::escape_except_newlines(&event.cause) {
             event.cause = cause;
         }
         let mut tail = self.0.lock().unwrap_or_else(PoisonError::into_inner);

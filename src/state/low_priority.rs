@@ -96,7 +96,7 @@ async fn has_idle_cpu() -> bool {
     let (sender, receiver) = tokio::sync::oneshot::channel();
     let began = Instant::now();
     start("idle-cpu", Priority::Idle, move || {
-        while clock::of_this_thread() < WORK {
+        while clock::thread_cpu_time() < WORK {
             std::hint::spin_loop();
         }
         let _ = sender.send(began.elapsed());

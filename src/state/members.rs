@@ -78,7 +78,7 @@ async fn accept(balancer: &Balancer, cluster: &Arc<Cluster>, view: &NamesView, r
     if let Some(path) = view.cache.clone() {
         let (from, servers, cluster_name) = (reading.from, reading.servers, name.clone());
         tokio::task::spawn_blocking(move || {
-            if let Err(error) = cache::save_members(&path, &from, SystemTime::now(), &servers) {
+            if let Err(error) = cache::save_servers(&path, &from, SystemTime::now(), &servers) {
                 log::error!(target: "icm::members", "{cluster_name}: {error}");
             }
         });

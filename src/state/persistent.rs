@@ -9,7 +9,7 @@ use ahash::AHashMap;
 use tokio::sync::Notify;
 
 use super::budget::RetryBudget;
-use crate::discovery::directory::Holder;
+use crate::discovery::directory::ReadingValidator;
 use crate::discovery::domino::Sessions;
 use crate::domain::cluster::{ClusterServer, Port, Restriction, ServerName};
 use crate::telemetry::statistics::traffic::Traffic;
@@ -38,7 +38,7 @@ pub struct PersistentState {
     /// Logins at the members.
     pub sessions: Sessions,
     /// Judges readings that have lost much.
-    pub holder: tokio::sync::Mutex<Holder>,
+    pub holder: tokio::sync::Mutex<ReadingValidator>,
     /// Why the directory cannot be read now; empty when it can.
     pub directory_trouble: Mutex<String>,
     /// Why the members cannot be read now; empty when they can.

@@ -13,10 +13,10 @@ use super::cluster::Cluster;
 use super::directory::{Loaded, Origin};
 use super::{Balancer, Beginning, availability, low_priority, members, resolve};
 use crate::config::settings::{self, Cldbdir, Directory, Servers, UpstreamScheme};
-use crate::discovery::directory::refresh::{Refreshed, refresh};
-use crate::discovery::directory::{Reading, ReadingDigest, ServerAddress, cache, copy};
+use crate::discovery::directory::refresh::{RefreshOutcome, refresh};
+use crate::discovery::directory::{DirectoryReading, ReadingDigest, ServerAddress, cache, copy};
 use crate::domain::cluster::Port;
-use crate::domain::directory::Report;
+use crate::domain::directory::IndexReport;
 use crate::util::clock::{self, jitter};
 
 const RESOLVE_INTERVAL: Duration = Duration::from_secs(60);
@@ -70,7 +70,7 @@ pub fn beginning(wanted: &settings::Cluster, before: Option<&Cluster>) -> Beginn
 }
 
 fn cached_servers(cluster: &str, path: &Path) -> Option<Vec<settings::Server>> {
-    match cache::load_members(path) {
+    match cache::load_servers(path) {
         Ok(cached) => Some(cached.items),
         Err(error) => {
             if !error.is_absent() {
@@ -87,8 +87,8 @@ fn cached_directory(cluster: &str, path: &Path) -> Option<Arc<Loaded>> {
             let origin = Origin::Cache(path.to_owned());
             // A first reading that has lost much must not replace a good copy either.
             let mut loaded =
-                Loaded::of(copy.index, Report::default(), origin, Vec::new()).judging_by(copy.digest);
-            loaded.at_unix_ms = copy.saved_at.duration_since(UNIX_EPOCH).map_or(0, clock::whole_ms);
+                Loaded::of(copy.index, IndexReport::default(), origin, Vec::new()).judging_by(copy.digest);
+            loaded.at_unix_ms = copy.saved_at.duration_since(UNIX_EPOCH).map_or(0, clock::saturating_millis);
             Some(Arc::new(loaded))
         }
         Err(error) => {
@@ -197,12 +197,12 @@ async fn read_once(balancer: Arc<Balancer>, cluster: Arc<Cluster>, view: Cldbdir
         refresh(&cluster.client, &servers, &view, &cluster.kept.sessions, &mut holder, judge.as_ref()).await
     };
     match outcome {
-        Refreshed::Accepted { reading, digest } => {
+        RefreshOutcome::Accepted { reading, digest } => {
             // The first reading after a start from the copy is an event even when both are equal.
             let changed = judge.as_ref().is_none_or(|s| s.fingerprint != digest.fingerprint)
                 || matches!(before.origin, Origin::Cache(_));
             let from = reading.from.clone();
-            let count = reading.draft.len();
+            let count = reading.builder.len();
             // A warning that every reading repeats is logged once.
             for warning in reading.warnings.iter().filter(|w| !before.warnings.contains(w)) {
                 log::warn!(target: "icm::directory", "{name}: {from}: {warning}");
@@ -218,7 +218,7 @@ async fn read_once(balancer: Arc<Balancer>, cluster: Arc<Cluster>, view: Cldbdir
                 );
             }
         }
-        Refreshed::Held { reason, warnings } => {
+        RefreshOutcome::Held { reason, warnings } => {
             for warning in warnings {
                 log::warn!(target: "icm::directory", "{name}: {warning}");
             }
@@ -228,16 +228,16 @@ async fn read_once(balancer: Arc<Balancer>, cluster: Arc<Cluster>, view: Cldbdir
                 &format!("a reading is held, the old directory serves on: {reason}"),
             );
         }
-        Refreshed::Failed(failure) => set_trouble(&balancer, &cluster, &failure.to_string()),
+        RefreshOutcome::Failed(failure) => set_trouble(&balancer, &cluster, &failure.to_string()),
     }
 }
 
 /// Indexes a reading, saves a copy on disk and swaps the directory; blocks its thread.
-fn accept(cluster: &Cluster, view: &Cldbdir, reading: Reading, digest: ReadingDigest) {
+fn accept(cluster: &Cluster, view: &Cldbdir, reading: DirectoryReading, digest: ReadingDigest) {
     let name = &cluster.settings.name;
     let known = cluster.view.load().unknown_servers().len();
     let origin = Origin::Server(reading.from);
-    let loaded = Loaded::new(reading.draft, origin, reading.warnings).judging_by(digest.clone());
+    let loaded = Loaded::new(reading.builder, origin, reading.warnings).judging_by(digest.clone());
     // The copy comes first: when the new directory is visible, its copy is on disk.
     if let Some(path) = &view.cache
         && let Err(error) = copy::save(path, SystemTime::now(), &loaded.index, &digest)

@@ -82,7 +82,7 @@ pub fn set(balancer: &Balancer, name: &str, by: Option<&str>) -> Result<Vec<Outc
             outcomes.push(Outcome {
                 cluster: cluster.settings.name.clone(),
                 server: entry.server.name.to_string(),
-                state: entry.member.state().word().to_owned(),
+                state: entry.member.state().as_str().to_owned(),
                 restrictions: entry.member.read(|health| health.restrictions()),
                 in_flight: entry.member.in_flight(),
                 last_replicas: if by.is_some() {
@@ -130,24 +130,24 @@ fn forget(cluster: &Cluster, view: &View, name: &str, restrict: bool) -> Vec<Out
 #[must_use]
 pub fn last_replicas(view: &View, server: &ServerName) -> Vec<String> {
     let index = &view.directory.index;
-    let is_open = |holder: &crate::domain::directory::Holder<'_>| {
-        holder.mark == crate::domain::directory::Mark::InService
+    let is_open = |holder: &crate::domain::directory::ServerReplica<'_>| {
+        holder.status == crate::domain::directory::ReplicaStatus::InService
     };
-    let takes_new_users = |holder: &crate::domain::directory::Holder<'_>| {
+    let takes_new_users = |holder: &crate::domain::directory::ServerReplica<'_>| {
         view.member_of(holder.server).and_then(|ix| view.entry(ix)).is_some_and(|entry| {
             let seen = entry.member.snapshot();
             is_open(holder) && seen.restricted_since_ms.is_none() && (seen.http || seen.https)
         })
     };
-    let is_it = |holder: &crate::domain::directory::Holder<'_>| {
+    let is_it = |holder: &crate::domain::directory::ServerReplica<'_>| {
         view.member_of(holder.server).and_then(|ix| view.entry(ix)).is_some_and(|e| e.server.name == *server)
     };
     index
         .databases()
         .filter(|database| {
-            let found = crate::domain::directory::Found { database: database.ix(), path: None };
-            index.holders(&found).any(|h| is_it(&h) && is_open(&h))
-                && !index.holders(&found).any(|h| !is_it(&h) && takes_new_users(&h))
+            let found = crate::domain::directory::DatabaseMatch { database: database.id(), path: None };
+            index.replicas_by_server(&found).any(|h| is_it(&h) && is_open(&h))
+                && !index.replicas_by_server(&found).any(|h| !is_it(&h) && takes_new_users(&h))
         })
         .map(|database| database.path().to_owned())
         .collect()

@@ -53,9 +53,9 @@ pub fn save(dir: &Path, kept: &[KeptRestriction]) -> Result<(), StoreError> {
 }
 
 fn write(path: &Path, kept: &[KeptRestriction]) -> Result<(), StoreError> {
-    durable::create_dir(&durable::parent(path), durable::PRIVATE_DIR)
+    durable::create_dir(&durable::parent(path), durable::PRIVATE_DIR_MODE)
         .and_then(|()| {
-            durable::replace(path, durable::PRIVATE, |file| {
+            durable::replace(path, durable::PRIVATE_FILE_MODE, |file| {
                 serde_json::to_writer_pretty(&mut *file, kept)?;
                 file.write_all(b"\n")
             })

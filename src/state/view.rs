@@ -14,16 +14,16 @@ use smallvec::SmallVec;
 
 use super::directory::Loaded;
 use crate::config::settings::Server;
-use crate::domain::affinity::session::{Suffix, unique_suffixes};
+use crate::domain::affinity::session::{UniqueSuffix, unique_suffixes};
 use crate::domain::cluster::HostPort;
 use crate::domain::cluster::{ClusterServer, Port, ServerName};
-use crate::domain::directory::{Found, Holder, Mark};
+use crate::domain::directory::{DatabaseMatch, ReplicaStatus, ServerReplica};
 use crate::domain::rewrite::ServerNames;
 use crate::domain::select::{Candidate, ServerId};
 
 /// A member as the proxy uses it.
 #[derive(Debug)]
-pub struct Entry {
+pub struct UpstreamServer {
     /// Its state and counters, which outlive this view.
     pub member: Arc<ClusterServer>,
     /// What the configuration or its Server document says.
@@ -67,7 +67,7 @@ const UPSTREAM_IDLE: Duration = Duration::from_secs(15);
 /// How often the kernel asks whether the other side of a silent connection still exists.
 const UPSTREAM_KEEPALIVE: Duration = Duration::from_secs(30);
 
-impl Entry {
+impl UpstreamServer {
     /// A member with its peers built once.
     #[must_use]
     pub fn new(
@@ -158,7 +158,7 @@ fn peer(
 #[derive(Debug)]
 pub struct View {
     /// By [`ServerId`].
-    pub entries: Vec<Entry>,
+    pub entries: Vec<UpstreamServer>,
     /// Their names and addresses, for the rewriting of headers.
     pub names: Vec<ServerNames>,
     /// What is where.
@@ -166,7 +166,7 @@ pub struct View {
     /// The directory's servers as members; `None` = not in the list.
     members: Vec<Option<ServerId>>,
     /// Whose session cookie Domino 14 gives this suffix.
-    suffixes: AHashMap<Suffix, ServerId>,
+    suffixes: AHashMap<UniqueSuffix, ServerId>,
     /// Whose this tag is, current or older.
     tags: AHashMap<u32, ServerId>,
 }
@@ -174,7 +174,7 @@ pub struct View {
 impl View {
     /// Joins members and directory.
     #[must_use]
-    pub fn new(entries: Vec<Entry>, directory: Arc<Loaded>) -> Self {
+    pub fn new(entries: Vec<UpstreamServer>, directory: Arc<Loaded>) -> Self {
         let by_name: AHashMap<&str, ServerId> = entries
             .iter()
             .enumerate()
@@ -200,7 +200,7 @@ impl View {
 
     /// A member by its number.
     #[must_use]
-    pub fn entry(&self, member: ServerId) -> Option<&Entry> {
+    pub fn entry(&self, member: ServerId) -> Option<&UpstreamServer> {
         self.entries.get(usize::from(member))
     }
 
@@ -213,12 +213,12 @@ impl View {
     /// The current tag of the member that a tag of an older secret names.
     #[must_use]
     pub fn renewed_tag(&self, tag: u32) -> u32 {
-        self.by_tag(tag).and_then(|member| self.entry(member)).map_or(tag, Entry::tag)
+        self.by_tag(tag).and_then(|member| self.entry(member)).map_or(tag, UpstreamServer::tag)
     }
 
     /// The member whose session cookie Domino 14 gives this suffix.
     #[must_use]
-    pub fn by_suffix(&self, suffix: &Suffix) -> Option<ServerId> {
+    pub fn by_suffix(&self, suffix: &UniqueSuffix) -> Option<ServerId> {
         self.suffixes.get(suffix).copied()
     }
 
@@ -233,8 +233,8 @@ impl View {
 
     /// The member of a directory's server.
     #[must_use]
-    pub fn member_of(&self, server: crate::domain::directory::ServerIx) -> Option<ServerId> {
-        self.members.get(server.index()).copied().flatten()
+    pub fn member_of(&self, server: crate::domain::directory::DirectoryServerId) -> Option<ServerId> {
+        self.members.get(server.as_usize()).copied().flatten()
     }
 
     /// Names in the directory that are no members.
@@ -245,37 +245,44 @@ impl View {
     }
 
     /// Who could serve: the holders of a database, or every member.
-    pub fn candidates(&self, found: Option<&Found>, out: &mut SmallVec<[Candidate; 8]>) {
+    pub fn candidates(&self, found: Option<&DatabaseMatch>, out: &mut SmallVec<[Candidate; 8]>) {
         out.clear();
         match found {
             Some(found) => {
-                for holder in self.directory.index.holders(found) {
+                for holder in self.directory.index.replicas_by_server(found) {
                     if let Some(member) = self.member_of(holder.server)
                         && let Some(entry) = self.entry(member)
                     {
-                        out.push(Candidate { member, mark: holder.mark, view: entry.member.snapshot() });
+                        out.push(Candidate {
+                            server: member,
+                            status: holder.status,
+                            snapshot: entry.member.snapshot(),
+                        });
                     }
                 }
             }
             None => out.extend(self.entries.iter().enumerate().map(|(ix, entry)| Candidate {
-                member: ServerId::try_from(ix).unwrap_or(ServerId::MAX),
-                mark: Mark::InService,
-                view: entry.member.snapshot(),
+                server: ServerId::try_from(ix).unwrap_or(ServerId::MAX),
+                status: ReplicaStatus::InService,
+                snapshot: entry.member.snapshot(),
             })),
         }
     }
 
     /// What a member holds of a database, as far as the request is concerned.
     #[must_use]
-    pub fn holder(&self, found: &Found, member: ServerId) -> Option<Holder<'_>> {
-        self.directory.index.holders(found).find(|holder| self.member_of(holder.server) == Some(member))
+    pub fn holder(&self, found: &DatabaseMatch, member: ServerId) -> Option<ServerReplica<'_>> {
+        self.directory
+            .index
+            .replicas_by_server(found)
+            .find(|holder| self.member_of(holder.server) == Some(member))
     }
 
     /// Every member holds this database.
     #[must_use]
-    pub fn is_everywhere(&self, found: &Found) -> bool {
+    pub fn is_everywhere(&self, found: &DatabaseMatch) -> bool {
         let mut holders = 0;
-        for holder in self.directory.index.holders(found) {
+        for holder in self.directory.index.replicas_by_server(found) {
             if self.member_of(holder.server).is_some() {
                 holders += 1;
             }

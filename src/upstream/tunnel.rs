@@ -25,26 +25,26 @@ use pingora::{Error, ErrorType, Result};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-use crate::util::descriptor::Descriptor;
+use crate::util::descriptor::SocketFd;
 
 /// Opens the connection of one tunnel.
 #[derive(Debug, Default)]
-pub struct Connect(OnceLock<Descriptor>);
+pub struct TunnelConnector(OnceLock<SocketFd>);
 
-impl Connect {
+impl TunnelConnector {
     /// The connection that was opened; Pingora knows no descriptor of it.
     #[must_use]
-    pub fn descriptor(&self) -> Option<Descriptor> {
+    pub fn descriptor(&self) -> Option<SocketFd> {
         self.0.get().copied()
     }
 }
 
 #[async_trait]
-impl L4Connect for Connect {
+impl L4Connect for TunnelConnector {
     async fn connect(&self, address: &SocketAddr) -> Result<Stream> {
         let Some(address) = address.as_inet() else { return Error::err(ErrorType::ConnectError) };
         let tcp = ext::connect(address, None).await?;
-        if let Some(descriptor) = Descriptor::of(tcp.as_raw_fd()) {
+        if let Some(descriptor) = SocketFd::from_fd(tcp.as_raw_fd()) {
             let _ = self.0.set(descriptor);
         }
         Ok(VirtualSocketStream::new(Box::new(WriteFirst { inner: tcp, wrote: false })).into())
@@ -111,7 +111,7 @@ mod tests {
     /// What one poll of a read gives.
     fn read_once<S: AsyncRead + Unpin>(connection: &mut S) -> Option<u8> {
         match pin!(connection.read_u8()).poll(&mut Context::from_waker(Waker::noop())) {
-            Poll::Ready(octet) => Some(octet.unwrap()),
+            Poll::Ready(byte) => Some(byte.unwrap()),
             Poll::Pending => None,
         }
     }

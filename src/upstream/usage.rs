@@ -5,7 +5,7 @@
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::table::TABLE;
-use crate::util::descriptor::Descriptor;
+use crate::util::descriptor::SocketFd;
 
 /// Bits of a slot that hold the number of requests; the moment of the last one is above them.
 const REQUEST_BITS: u32 = 16;
@@ -13,7 +13,7 @@ const MAX_REQUESTS: u64 = (1 << REQUEST_BITS) - 1;
 
 /// How a connection was used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Usage {
+pub struct ConnectionUsage {
     /// Since the end of its last request, milliseconds.
     pub idle_ms: u64,
     /// Requests that it has carried.
@@ -21,19 +21,19 @@ pub struct Usage {
 }
 
 /// A request begins on this connection. Out: how it was used before; `None` where it is `new`.
-pub fn begin(descriptor: Descriptor, new: bool, now_ms: u64) -> Option<Usage> {
+pub fn begin_request(descriptor: SocketFd, new: bool, now_ms: u64) -> Option<ConnectionUsage> {
     let slot = TABLE.slot(descriptor)?;
     let before = if new { 0 } else { slot.usage.load(Relaxed) };
     let served = before & MAX_REQUESTS;
     slot.usage.store(now_ms << REQUEST_BITS | (served + 1).min(MAX_REQUESTS), Relaxed);
-    (served > 0).then(|| Usage {
+    (served > 0).then(|| ConnectionUsage {
         idle_ms: now_ms.saturating_sub(before >> REQUEST_BITS),
         served: u32::try_from(served).unwrap_or(u32::MAX),
     })
 }
 
 /// The request has ended, and the connection is idle from now on if it is kept.
-pub fn end(descriptor: Descriptor, now_ms: u64) {
+pub fn end_request(descriptor: SocketFd, now_ms: u64) {
     if let Some(slot) = TABLE.slot(descriptor) {
         let served = slot.usage.load(Relaxed) & MAX_REQUESTS;
         slot.usage.store(now_ms << REQUEST_BITS | served, Relaxed);
@@ -47,13 +47,16 @@ mod tests {
     #[test]
     fn requests_and_idle_time_are_counted_for_each_connection_anew() {
         // A number that no test has open.
-        let descriptor = Descriptor { number: 900_001, local_port: 1 };
-        assert_eq!(begin(descriptor, true, 1_000), None);
-        end(descriptor, 1_500);
-        assert_eq!(begin(descriptor, false, 1_700), Some(Usage { idle_ms: 200, served: 1 }));
-        end(descriptor, 1_800);
-        assert_eq!(begin(descriptor, false, 1_800), Some(Usage { idle_ms: 0, served: 2 }));
-        assert_eq!(begin(descriptor, true, 2_000), None, "another connection has the number now");
-        assert_eq!(begin(descriptor, false, 2_000), Some(Usage { idle_ms: 0, served: 1 }));
+        let descriptor = SocketFd { fd: 900_001, local_port: 1 };
+        assert_eq!(begin_request(descriptor, true, 1_000), None);
+        end_request(descriptor, 1_500);
+        assert_eq!(
+            begin_request(descriptor, false, 1_700),
+            Some(ConnectionUsage { idle_ms: 200, served: 1 })
+        );
+        end_request(descriptor, 1_800);
+        assert_eq!(begin_request(descriptor, false, 1_800), Some(ConnectionUsage { idle_ms: 0, served: 2 }));
+        assert_eq!(begin_request(descriptor, true, 2_000), None, "another connection has the number now");
+        assert_eq!(begin_request(descriptor, false, 2_000), Some(ConnectionUsage { idle_ms: 0, served: 1 }));
     }
 }

@@ -8,20 +8,20 @@ use std::net::IpAddr;
 use std::ops::Deref;
 
 /// The longest is `ffff:ffff:ffff:ffff:ffff:ffff:255.255.255.255`.
-const LONGEST: usize = 45;
+const MAX_LEN: usize = 45;
 
 /// See the module's description.
 #[derive(Clone, Copy, Debug)]
-pub struct Address {
-    text: [u8; LONGEST],
+pub struct IpText {
+    text: [u8; MAX_LEN],
     length: usize,
 }
 
-impl Address {
+impl IpText {
     /// The text of this address.
     #[must_use]
-    pub fn of(ip: IpAddr) -> Self {
-        let mut text = Self { text: [0; LONGEST], length: 0 };
+    pub fn new(ip: IpAddr) -> Self {
+        let mut text = Self { text: [0; MAX_LEN], length: 0 };
         // Nothing is longer than the longest, so nothing of this fails.
         let _ = match ip {
             IpAddr::V4(ip) => ip.octets().into_iter().enumerate().try_for_each(|(place, number)| {
@@ -34,7 +34,7 @@ impl Address {
     }
 }
 
-impl fmt::Write for Address {
+impl fmt::Write for IpText {
     fn write_str(&mut self, part: &str) -> fmt::Result {
         let end = self.length + part.len();
         self.text.get_mut(self.length..end).ok_or(fmt::Error)?.copy_from_slice(part.as_bytes());
@@ -43,7 +43,7 @@ impl fmt::Write for Address {
     }
 }
 
-impl Deref for Address {
+impl Deref for IpText {
     type Target = str;
 
     fn deref(&self) -> &str {
@@ -59,7 +59,7 @@ mod tests {
     proptest! {
         #[test]
         fn every_address_reads_as_the_standard_library_writes_it(ip in any::<IpAddr>()) {
-            prop_assert_eq!(&*Address::of(ip), ip.to_string());
+            prop_assert_eq!(&*IpText::new(ip), ip.to_string());
         }
     }
 
@@ -73,7 +73,7 @@ mod tests {
             "1111:2222:3333:4444:5555:6666:7777:8888",
         ] {
             let ip: IpAddr = text.parse().unwrap();
-            assert_eq!(&*Address::of(ip), text);
+            assert_eq!(&*IpText::new(ip), text);
         }
     }
 }

@@ -12,30 +12,30 @@ use rustix::time::{ClockId, clock_gettime};
 static START: LazyLock<Instant> = LazyLock::new(Instant::now);
 
 /// Offset so that no moment of the process is ever 0, which atomics use for "never".
-pub const FIRST_MS: u64 = 1_000;
+pub const START_OFFSET_MS: u64 = 1_000;
 
 /// Milliseconds on the monotonic clock.
 #[must_use]
 pub fn now_ms() -> u64 {
-    ms_of(Instant::now())
+    instant_ms(Instant::now())
 }
 
 /// A moment as [`now_ms`] would have said it.
 #[must_use]
-pub fn ms_of(at: Instant) -> u64 {
-    FIRST_MS.saturating_add(whole_ms(at.saturating_duration_since(*START)))
+pub fn instant_ms(at: Instant) -> u64 {
+    START_OFFSET_MS.saturating_add(saturating_millis(at.saturating_duration_since(*START)))
 }
 
 /// Whole milliseconds of a time.
 #[must_use]
-pub fn whole_ms(time: Duration) -> u64 {
+pub fn saturating_millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// Seconds since 1970 at which the process began.
 #[must_use]
-pub fn started_unix_secs() -> u64 {
-    unix_secs().saturating_sub(now_ms().saturating_sub(FIRST_MS) / 1_000)
+pub fn process_start_unix_secs() -> u64 {
+    unix_secs().saturating_sub(now_ms().saturating_sub(START_OFFSET_MS) / 1_000)
 }
 
 /// Seconds since 1970: by the clock of the kernel's last tick, some milliseconds ago, as every request asks several
@@ -47,7 +47,7 @@ pub fn unix_secs() -> u64 {
 
 /// Time that a processor has spent on the calling thread.
 #[must_use]
-pub fn of_this_thread() -> Duration {
+pub fn thread_cpu_time() -> Duration {
     let time = clock_gettime(ClockId::ThreadCPUTime);
     let nanos = u32::try_from(time.tv_nsec).unwrap_or(0);
     Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), nanos)
@@ -60,12 +60,12 @@ pub fn unix_ms() -> u64 {
 }
 
 /// Appends `2026-11-22T05:07:38.123Z`; the seconds are formatted once by each thread.
-pub fn push_json_time(line: &mut String) {
+pub fn push_rfc3339_time(line: &mut String) {
     thread_local! {
-        static LAST: RefCell<(u64, String)> = const { RefCell::new((0, String::new())) };
+        static FORMATTED_SECOND: RefCell<(u64, String)> = const { RefCell::new((0, String::new())) };
     }
     let now = unix_ms();
-    LAST.with_borrow_mut(|(second, text)| {
+    FORMATTED_SECOND.with_borrow_mut(|(second, text)| {
         if *second != now / 1_000 {
             *second = now / 1_000;
             let at = i64::try_from(*second).ok().and_then(|s| chrono::DateTime::from_timestamp(s, 0));
@@ -81,12 +81,12 @@ pub fn push_json_time(line: &mut String) {
 
 /// Appends `22/Nov/2026:05:07:38 +0000`, as Apache's log formats want it. Formatting a date costs more than
 /// the rest of a line, so each thread does it once a second.
-pub fn push_log_time(line: &mut String) {
+pub fn push_clf_time(line: &mut String) {
     thread_local! {
-        static LAST: RefCell<(u64, String)> = const { RefCell::new((0, String::new())) };
+        static FORMATTED_SECOND: RefCell<(u64, String)> = const { RefCell::new((0, String::new())) };
     }
     let now = unix_secs();
-    LAST.with_borrow_mut(|(second, text)| {
+    FORMATTED_SECOND.with_borrow_mut(|(second, text)| {
         if *second != now {
             *second = now;
             *text = chrono::Utc::now().format("%d/%b/%Y:%H:%M:%S +0000").to_string();

@@ -11,52 +11,52 @@ use nix::sys::socket::{MsgFlags, Shutdown, SockaddrStorage, getsockname, recv, s
 
 /// A socket of this process, as long as it is the one that the number stood for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Descriptor {
+pub struct SocketFd {
     /// As the system counts the process's descriptors.
-    pub number: RawFd,
+    pub fd: RawFd,
     /// Which socket the number stands for.
     pub local_port: u16,
 }
 
 /// What is in the receive buffer of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Waiting {
+pub enum ReceiveState {
     /// It is empty, and more may come.
-    Nothing,
+    Empty,
     /// Something can be read.
-    Bytes,
+    Readable,
     /// The peer has closed or reset the connection.
-    End,
+    Closed,
 }
 
-impl Descriptor {
+impl SocketFd {
     /// Of an open socket.
     #[must_use]
-    pub fn of(number: RawFd) -> Option<Self> {
-        Some(Self { number, local_port: local_port(number)? })
+    pub fn from_fd(fd: RawFd) -> Option<Self> {
+        Some(Self { fd, local_port: local_port(fd)? })
     }
 
     /// Looks at the receive buffer without reading from it: one system call that does not wait.
     #[must_use]
-    pub fn waiting(self) -> Waiting {
-        match recv(self.number, &mut [0], MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT) {
-            Ok(1..) => Waiting::Bytes,
-            Err(Errno::EAGAIN | Errno::EINTR) => Waiting::Nothing,
-            Ok(0) | Err(_) => Waiting::End,
+    pub fn receive_state(self) -> ReceiveState {
+        match recv(self.fd, &mut [0], MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT) {
+            Ok(1..) => ReceiveState::Readable,
+            Err(Errno::EAGAIN | Errno::EINTR) => ReceiveState::Empty,
+            Ok(0) | Err(_) => ReceiveState::Closed,
         }
     }
 
     /// Ends the connection in both directions, if it is still this one. Its owner sees that it is closed.
-    pub fn cut(self) {
-        if Self::of(self.number) == Some(self) {
+    pub fn shut_down(self) {
+        if Self::from_fd(self.fd) == Some(self) {
             // It fails where the peer has ended the connection already.
-            let _ = shutdown(self.number, Shutdown::Both);
+            let _ = shutdown(self.fd, Shutdown::Both);
         }
     }
 }
 
-fn local_port(number: RawFd) -> Option<u16> {
-    let address: SockaddrStorage = getsockname(number).ok()?;
+fn local_port(fd: RawFd) -> Option<u16> {
+    let address: SockaddrStorage = getsockname(fd).ok()?;
     let v4 = address.as_sockaddr_in().map(nix::sys::socket::SockaddrIn::port);
     v4.or_else(|| address.as_sockaddr_in6().map(nix::sys::socket::SockaddrIn6::port))
 }
@@ -75,10 +75,10 @@ mod tests {
         (client, listener.accept().unwrap().0)
     }
 
-    async fn becomes(client: &TcpStream, wanted: Waiting) -> bool {
-        let descriptor = Descriptor::of(client.as_raw_fd()).unwrap();
+    async fn becomes(client: &TcpStream, wanted: ReceiveState) -> bool {
+        let descriptor = SocketFd::from_fd(client.as_raw_fd()).unwrap();
         for _ in 0..3_000 {
-            if descriptor.waiting() == wanted {
+            if descriptor.receive_state() == wanted {
                 return true;
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
@@ -89,28 +89,28 @@ mod tests {
     #[tokio::test]
     async fn a_quiet_connection_one_with_bytes_and_one_that_was_closed_are_told_apart() {
         let (client, mut server) = pair();
-        assert!(becomes(&client, Waiting::Nothing).await);
+        assert!(becomes(&client, ReceiveState::Empty).await);
         server.write_all(b"x").unwrap();
-        assert!(becomes(&client, Waiting::Bytes).await);
+        assert!(becomes(&client, ReceiveState::Readable).await);
         let (client, server) = pair();
         drop(server);
-        assert!(becomes(&client, Waiting::End).await);
+        assert!(becomes(&client, ReceiveState::Closed).await);
         let (mut client, server) = pair();
         client.write_all(b"never read").unwrap();
         server.peek(&mut [0]).unwrap();
         // With something unread, closing resets.
         drop(server);
-        assert!(becomes(&client, Waiting::End).await);
+        assert!(becomes(&client, ReceiveState::Closed).await);
     }
 
     #[test]
     fn a_number_that_now_belongs_to_another_connection_is_left_alone() {
         let (client, _server) = pair();
-        let old = Descriptor::of(client.as_raw_fd()).unwrap();
+        let old = SocketFd::from_fd(client.as_raw_fd()).unwrap();
         drop(client);
         // One of these gets the number.
         let others = [pair(), pair()];
-        old.cut();
+        old.shut_down();
         for (mut client, mut server) in others {
             client.write_all(b"x").unwrap();
             assert_eq!(server.read(&mut [0; 8]).unwrap(), 1);
@@ -120,7 +120,7 @@ mod tests {
     #[test]
     fn a_connection_that_was_cut_is_closed_for_both_sides() {
         let (mut client, mut server) = pair();
-        Descriptor::of(client.as_raw_fd()).unwrap().cut();
+        SocketFd::from_fd(client.as_raw_fd()).unwrap().shut_down();
         assert_eq!(client.read(&mut [0; 8]).unwrap(), 0);
         assert_eq!(server.read(&mut [0; 8]).unwrap(), 0);
     }

@@ -9,13 +9,13 @@ use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 /// For what this process alone reads: state and keys.
-pub const PRIVATE: u32 = 0o600;
+pub const PRIVATE_FILE_MODE: u32 = 0o600;
 /// For directories of such files; the group may look.
-pub const PRIVATE_DIR: u32 = 0o750;
+pub const PRIVATE_DIR_MODE: u32 = 0o750;
 /// For what other programs may read, such as a pid file.
-pub const PUBLIC: u32 = 0o644;
+pub const PUBLIC_FILE_MODE: u32 = 0o644;
 /// For directories of such files.
-pub const PUBLIC_DIR: u32 = 0o755;
+pub const PUBLIC_DIR_MODE: u32 = 0o755;
 
 /// Replaces a file by what `write` writes, or leaves it as it was.
 ///
@@ -57,7 +57,7 @@ pub fn create_dir(directory: &Path, mode: u32) -> io::Result<()> {
 ///
 /// # Errors
 /// When the file is of something else or cannot be read.
-pub fn may_replace(path: &Path, signatures: &[&str]) -> io::Result<()> {
+pub fn check_replaceable(path: &Path, signatures: &[&str]) -> io::Result<()> {
     // Looked at before it is opened: opening a named pipe would wait for a writer.
     let metadata = match std::fs::metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
@@ -85,9 +85,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("file");
         std::fs::write(&path, "old").unwrap();
-        let failed = replace(&path, PRIVATE, |_| Err(io::Error::other("full")));
+        let failed = replace(&path, PRIVATE_FILE_MODE, |_| Err(io::Error::other("full")));
         assert!(failed.is_err() && std::fs::read(&path).unwrap() == b"old");
-        for mode in [PRIVATE, PUBLIC, 0o666] {
+        for mode in [PRIVATE_FILE_MODE, PUBLIC_FILE_MODE, 0o666] {
             replace(&path, mode, |file| io::Write::write_all(file, b"new")).unwrap();
             assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, mode);
         }
@@ -99,7 +99,7 @@ mod tests {
     fn only_an_absent_an_empty_or_a_signed_file_may_be_replaced() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("file");
-        let may = || may_replace(&path, &["{\"a\":", "# ours"]).is_ok();
+        let may = || check_replaceable(&path, &["{\"a\":", "# ours"]).is_ok();
         assert!(may());
         for (content, good) in
             [("", true), ("# ours, 1", true), ("{\"a\":1}", true), ("{\"b\"", false), ("# our", false)]
@@ -107,6 +107,6 @@ mod tests {
             std::fs::write(&path, content).unwrap();
             assert_eq!(may(), good, "{content:?}");
         }
-        assert!(may_replace(dir.path(), &["# ours"]).is_err(), "a directory");
+        assert!(check_replaceable(dir.path(), &["# ours"]).is_err(), "a directory");
     }
 }

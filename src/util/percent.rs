@@ -1,11 +1,11 @@
 //! Percent-decoding as an iterator, for all who must see a URL as Domino will.
 //!
-//! In: octets of a URL. Out: one [`Octet`] at a time. Broken escapes (`%zz`, a `%` at the end) stand
+//! In: octets of a URL. Out: one [`DecodedByte`] at a time. Broken escapes (`%zz`, a `%` at the end) stand
 //! for themselves. Decodes once only, as a server does: `%252F` is `%2F`, never a slash.
 
 /// One octet of a decoded URL and where it was spelled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Octet {
+pub(crate) struct DecodedByte {
     /// What it means.
     pub value: u8,
     /// Offset of its first octet in the raw text.
@@ -14,7 +14,7 @@ pub(crate) struct Octet {
     pub encoded: bool,
 }
 
-impl Octet {
+impl DecodedByte {
     /// A separator of path segments for Domino, which takes either slash.
     pub(crate) fn is_separator(self) -> bool {
         matches!(self.value, b'/' | b'\\')
@@ -23,37 +23,37 @@ impl Octet {
 
 /// Decodes octet by octet.
 #[derive(Clone, Debug)]
-pub(crate) struct Decoded<'a> {
+pub(crate) struct PercentDecoder<'a> {
     raw: &'a [u8],
     at: usize,
 }
 
-impl<'a> Decoded<'a> {
+impl<'a> PercentDecoder<'a> {
     pub(crate) fn new(raw: &'a [u8]) -> Self {
         Self { raw, at: 0 }
     }
 
     /// The values alone.
     pub(crate) fn values(self) -> impl Iterator<Item = u8> + Clone + use<'a> {
-        self.map(|octet| octet.value)
+        self.map(|byte| byte.value)
     }
 }
 
-impl Iterator for Decoded<'_> {
-    type Item = Octet;
+impl Iterator for PercentDecoder<'_> {
+    type Item = DecodedByte;
 
     #[inline]
-    fn next(&mut self) -> Option<Octet> {
+    fn next(&mut self) -> Option<DecodedByte> {
         let at = self.at;
         let value = *self.raw.get(at)?;
         if value == b'%'
-            && let Some(decoded) = escape(self.raw, at)
+            && let Some(decoded) = decode_escape(self.raw, at)
         {
             self.at = at + 3;
-            return Some(Octet { value: decoded, at, encoded: true });
+            return Some(DecodedByte { value: decoded, at, encoded: true });
         }
         self.at = at + 1;
-        Some(Octet { value, at, encoded: false })
+        Some(DecodedByte { value, at, encoded: false })
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
@@ -63,14 +63,14 @@ impl Iterator for Decoded<'_> {
 }
 
 /// The octet that `%xx` at `at` stands for.
-fn escape(raw: &[u8], at: usize) -> Option<u8> {
-    let high = hex(*raw.get(at + 1)?)?;
-    let low = hex(*raw.get(at + 2)?)?;
+fn decode_escape(raw: &[u8], at: usize) -> Option<u8> {
+    let high = hex_digit(*raw.get(at + 1)?)?;
+    let low = hex_digit(*raw.get(at + 2)?)?;
     Some(high << 4 | low)
 }
 
 /// The value of a hex digit.
-fn hex(digit: u8) -> Option<u8> {
+fn hex_digit(digit: u8) -> Option<u8> {
     match digit {
         b'0'..=b'9' => Some(digit - b'0'),
         b'a'..=b'f' => Some(digit - b'a' + 10),
@@ -85,7 +85,7 @@ pub(crate) fn decodes_to(raw: &[u8], word: &[u8]) -> bool {
     if memchr::memchr(b'%', raw).is_none() {
         return raw.eq_ignore_ascii_case(word);
     }
-    let lower = Decoded::new(raw).values().map(|o| o.to_ascii_lowercase());
+    let lower = PercentDecoder::new(raw).values().map(|o| o.to_ascii_lowercase());
     lower.eq(word.iter().map(u8::to_ascii_lowercase))
 }
 
@@ -95,7 +95,7 @@ pub(crate) fn decode_into<'b>(raw: &'b [u8], buffer: &'b mut [u8]) -> Option<&'b
         return (raw.len() <= buffer.len()).then_some(raw);
     }
     let mut length = 0;
-    for value in Decoded::new(raw).values() {
+    for value in PercentDecoder::new(raw).values() {
         *buffer.get_mut(length)? = value;
         length += 1;
     }
@@ -108,7 +108,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn decode(raw: &[u8]) -> Vec<u8> {
-        Decoded::new(raw).values().collect()
+        PercentDecoder::new(raw).values().collect()
     }
 
     #[test]
@@ -121,8 +121,8 @@ mod tests {
     }
 
     #[test]
-    fn every_octet_tells_where_it_was_spelled() {
-        let spelled: Vec<_> = Decoded::new(b"a%2Fb").map(|o| (o.at, o.encoded)).collect();
+    fn every_byte_tells_where_it_was_spelled() {
+        let spelled: Vec<_> = PercentDecoder::new(b"a%2Fb").map(|o| (o.at, o.encoded)).collect();
         assert_eq!(spelled, [(0, false), (1, true), (4, false)]);
     }
 
@@ -136,14 +136,14 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_fully_encoded_decodes_to_itself(octets in proptest::collection::vec(any::<u8>(), 0..60)) {
-            let encoded: String = octets.iter().map(|o| format!("%{o:02x}")).collect();
-            prop_assert_eq!(decode(encoded.as_bytes()), octets);
+        fn what_is_fully_encoded_decodes_to_itself(bytes in proptest::collection::vec(any::<u8>(), 0..60)) {
+            let encoded: String = bytes.iter().map(|o| format!("%{o:02x}")).collect();
+            prop_assert_eq!(decode(encoded.as_bytes()), bytes);
         }
         #[test]
-        fn it_agrees_with_the_percent_encoding_crate(octets in proptest::collection::vec(any::<u8>(), 0..60)) {
-            let theirs: Vec<u8> = percent_encoding::percent_decode(&octets).collect();
-            prop_assert_eq!(decode(&octets), theirs);
+        fn it_agrees_with_the_percent_encoding_crate(bytes in proptest::collection::vec(any::<u8>(), 0..60)) {
+            let theirs: Vec<u8> = percent_encoding::percent_decode(&bytes).collect();
+            prop_assert_eq!(decode(&bytes), theirs);
         }
     }
 }

@@ -9,14 +9,14 @@ use subtle::ConstantTimeEq;
 
 /// The request carries `Authorization: Bearer` with this token.
 #[must_use]
-pub fn is_carried(head: &RequestHeader, token: &[u8]) -> bool {
-    shown(head).is_some_and(|given| !token.is_empty() && bool::from(given.ct_eq(token)))
+pub fn has_bearer_token(head: &RequestHeader, token: &[u8]) -> bool {
+    bearer_token(head).is_some_and(|given| !token.is_empty() && bool::from(given.ct_eq(token)))
 }
 
 /// The token that the request carries in `Authorization: Bearer`, right or wrong. Other schemes are for others, such as
 /// a proxy in between.
 #[must_use]
-pub fn shown(head: &RequestHeader) -> Option<&[u8]> {
+pub fn bearer_token(head: &RequestHeader) -> Option<&[u8]> {
     let given = head.headers.get(header::AUTHORIZATION)?.as_bytes();
     let (scheme, token) = given.split_at_checked(7)?;
     scheme.eq_ignore_ascii_case(b"bearer ").then(|| token.trim_ascii())

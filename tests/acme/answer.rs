@@ -13,7 +13,7 @@ pub enum Content {
 impl Content {
     pub fn len(&self) -> usize {
         match self {
-            Content::Octets(octets) => octets.len(),
+            Content::Octets(bytes) => bytes.len(),
             Content::Fill(n) => *n,
         }
     }
@@ -21,7 +21,7 @@ impl Content {
     /// Appends the octets from `at` to `end`.
     pub fn copy_to(&self, at: usize, end: usize, out: &mut Vec<u8>) {
         match self {
-            Content::Octets(octets) => out.extend_from_slice(&octets[at..end]),
+            Content::Octets(bytes) => out.extend_from_slice(&bytes[at..end]),
             Content::Fill(_) => out.extend((at..end).map(|i| b"0123456789abcdef"[i % 16])),
         }
     }

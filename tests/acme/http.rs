@@ -261,8 +261,8 @@ impl Io {
     }
 
     /// Writes and flushes.
-    pub async fn send(&mut self, octets: &[u8]) -> Result<()> {
-        self.wire.write_all(octets).await?;
+    pub async fn send(&mut self, bytes: &[u8]) -> Result<()> {
+        self.wire.write_all(bytes).await?;
         self.wire.flush().await
     }
 
@@ -346,9 +346,9 @@ fn parse(buffer: &[u8], fast: bool) -> Result<Option<(usize, Got)>> {
     {
         return Ok(Some((length, Got::Fast)));
     }
-    let text = |octets: &[u8]| match std::str::from_utf8(octets) {
+    let text = |bytes: &[u8]| match std::str::from_utf8(bytes) {
         Ok(text) => text.to_owned(),
-        Err(_) => octets.iter().map(|b| *b as char).collect(),
+        Err(_) => bytes.iter().map(|b| *b as char).collect(),
     };
     let head = Head {
         method: method.to_owned(),

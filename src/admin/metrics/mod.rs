@@ -54,7 +54,7 @@ pub fn render(balancer: &Balancer) -> String {
 
 fn clients(out: &mut Exposition, clients: &ClientStatistics) {
     out.counter("icm_client_refused_total", "Requests refused before they were parsed");
-    for (status, count) in clients.refusals() {
+    for (status, count) in clients.refused_by_status() {
         out.sample(&[("status", &status.to_string())], count);
     }
     out.counter("icm_client_connections_closed_total", "Connections closed without an answer, by reason");

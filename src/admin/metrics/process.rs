@@ -28,7 +28,7 @@ pub fn render(out: &mut Exposition) {
         out.sample(&[], most);
     }
     out.gauge("process_start_time_seconds", "Start of the process, seconds since 1970");
-    out.sample(&[], clock::started_unix_secs());
+    out.sample(&[], clock::process_start_unix_secs());
 }
 
 fn read(file: &str) -> Option<String> {

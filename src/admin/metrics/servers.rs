@@ -7,14 +7,14 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use super::exposition::Exposition;
 use crate::domain::cluster::{ClusterServer, Port, ServerState};
-use crate::state::view::Entry;
+use crate::state::view::UpstreamServer;
 use crate::state::{Balancer, Cluster, View};
 use crate::util::clock;
 
 /// One server with the labels of its samples.
 struct Row<'a> {
     labels: [(&'static str, &'a str); 2],
-    entry: &'a Entry,
+    entry: &'a UpstreamServer,
     member: &'a ClusterServer,
 }
 
@@ -43,7 +43,7 @@ fn render_availability(out: &mut Exposition, rows: &[Row<'_>]) {
     for Row { labels: [cluster, server], member, .. } in rows {
         let now = member.state();
         for state in ServerState::ALL {
-            let word = state.word().to_ascii_lowercase();
+            let word = state.as_str().to_ascii_lowercase();
             out.sample(&[*cluster, *server, ("state", &word)], u8::from(state == now));
         }
     }

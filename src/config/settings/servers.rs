@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::Secret;
 use super::policy::Availability;
 use crate::domain::cluster::{HostPort, ServerName};
-use crate::domain::directory::Draft;
+use crate::domain::directory::DirectoryBuilder;
 
 /// `servers`: listed in the file, or read from Domino.
 #[derive(Clone, Debug)]
@@ -146,18 +146,18 @@ pub enum Auth {
 /// The replicas of a static or file directory until they are indexed. Taken out then, because a million replicas
 /// should not be in memory twice.
 #[derive(Clone, Debug, Default)]
-pub struct Entries(Arc<Mutex<Draft>>);
+pub struct Entries(Arc<Mutex<DirectoryBuilder>>);
 
 impl Entries {
     /// Wraps what was read.
     #[must_use]
-    pub fn new(draft: Draft) -> Self {
+    pub fn new(draft: DirectoryBuilder) -> Self {
         Self(Arc::new(Mutex::new(draft)))
     }
 
     /// Takes the replicas out; later calls return none.
     #[must_use]
-    pub fn take(&self) -> Draft {
+    pub fn take(&self) -> DirectoryBuilder {
         std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
     }
 }

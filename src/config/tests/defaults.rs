@@ -308,7 +308,7 @@ fn the_databases_of_a_json_file_are_those_of_a_static_list() {
         let c = support::load_from(&text, &files).unwrap().settings.clusters.remove(0);
         let Directory::File { entries, .. } = &c.directory else { panic!("file") };
         let entries: Vec<_> = entries.take().entries().collect();
-        assert_eq!((entries[0].path.as_str(), entries[0].mark.word()), ("a/b.nsf", "pending_delete"));
+        assert_eq!((entries[0].path.as_str(), entries[0].status.as_str()), ("a/b.nsf", "pending_delete"));
         assert_eq!(entries[0].title, "");
     }
 }

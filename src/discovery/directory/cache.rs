@@ -19,11 +19,11 @@ use crate::domain::cluster::ServerName;
 use crate::util::durable;
 
 /// How caches begin: a list of members (once, of databases too), and a directory.
-const SIGNATURES: [&str; 2] = ["{\"saved_at\":", "{\"icm_directory\":"];
+const FILE_SIGNATURES: [&str; 2] = ["{\"saved_at\":", "{\"icm_directory\":"];
 
 /// What stands in a cache file.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Cached<T> {
+pub struct CachedList<T> {
     /// Entries or servers, in the order they were saved.
     pub items: Vec<T>,
     /// Who gave them.
@@ -67,7 +67,7 @@ impl CacheError {
 ///
 /// # Errors
 /// When the file cannot be written; the old one is then untouched.
-pub fn save_members(path: &Path, from: &str, at: SystemTime, members: &[Server]) -> Result<(), CacheError> {
+pub fn save_servers(path: &Path, from: &str, at: SystemTime, members: &[Server]) -> Result<(), CacheError> {
     save(path, from, at, members.iter().map(StoredServer::from))
 }
 
@@ -75,13 +75,13 @@ pub fn save_members(path: &Path, from: &str, at: SystemTime, members: &[Server])
 ///
 /// # Errors
 /// When there is no such file or it is no cached list of members.
-pub fn load_members(path: &Path) -> Result<Cached<Server>, CacheError> {
+pub fn load_servers(path: &Path) -> Result<CachedList<Server>, CacheError> {
     load::<StoredServer, Server>(path)
 }
 
 /// What a file holds; its name stands in the file, so that a mixed-up path is noticed.
-trait Stored: for<'de> Deserialize<'de> {
-    const LIST: &'static str;
+trait StoredItem: for<'de> Deserialize<'de> {
+    const LIST_KEY: &'static str;
 }
 
 #[derive(Serialize, Deserialize)]
@@ -100,8 +100,8 @@ struct StoredPort {
     port: u16,
 }
 
-impl Stored for StoredServer {
-    const LIST: &'static str = "members";
+impl StoredItem for StoredServer {
+    const LIST_KEY: &'static str = "members";
 }
 
 impl From<&Server> for StoredServer {
@@ -131,18 +131,18 @@ impl TryFrom<StoredServer> for Server {
     }
 }
 
-fn save<T: Stored + Serialize>(
+fn save<T: StoredItem + Serialize>(
     path: &Path,
     from: &str,
     at: SystemTime,
     items: impl Iterator<Item = T>,
 ) -> Result<(), CacheError> {
-    replace(path, |file| {
+    replace_cache(path, |file| {
         let mut out = BufWriter::new(file);
         let seconds = at.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
         write!(out, "{{\"saved_at\":{seconds},\"from\":")?;
         serde_json::to_writer(&mut out, from)?;
-        write!(out, ",\"{}\":[", T::LIST)?;
+        write!(out, ",\"{}\":[", T::LIST_KEY)?;
         for (i, item) in items.enumerate() {
             out.write_all(if i == 0 { b"\n" } else { b",\n" })?;
             serde_json::to_writer(&mut out, &item)?;
@@ -154,18 +154,18 @@ fn save<T: Stored + Serialize>(
 
 /// Replaces a cache by what `write` writes, or leaves it as it was. A file that is no cache is never replaced: its
 /// path may come from another ICM, or be a mistake.
-pub(super) fn replace(
+pub(super) fn replace_cache(
     path: &Path,
     write: impl FnOnce(&mut File) -> io::Result<()>,
 ) -> Result<(), CacheError> {
-    durable::may_replace(path, &SIGNATURES)
-        .and_then(|()| durable::replace(path, durable::PRIVATE, write))
+    durable::check_replaceable(path, &FILE_SIGNATURES)
+        .and_then(|()| durable::replace(path, durable::PRIVATE_FILE_MODE, write))
         .map_err(|source| CacheError::Io { path: path.to_owned(), source })
 }
 
-fn load<S, T>(path: &Path) -> Result<Cached<T>, CacheError>
+fn load<S, T>(path: &Path) -> Result<CachedList<T>, CacheError>
 where
-    S: Stored + TryInto<T>,
+    S: StoredItem + TryInto<T>,
 {
     let io = |source| CacheError::Io { path: path.to_owned(), source };
     if fs::metadata(path).map_err(io)?.is_dir() {
@@ -187,15 +187,16 @@ where
 
 struct CacheVisitor<S, T>(std::marker::PhantomData<(S, T)>);
 
-impl<'de, S: Stored + TryInto<T>, T> Visitor<'de> for CacheVisitor<S, T> {
-    type Value = Cached<T>;
+impl<'de, S: StoredItem + TryInto<T>, T> Visitor<'de> for CacheVisitor<S, T> {
+    type Value = CachedList<T>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "an object with `{}`", S::LIST)
+        write!(f, "an object with `{}`", S::LIST_KEY)
     }
 
-    fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<Cached<T>, M::Error> {
-        let mut cached = Cached { items: Vec::new(), from: String::new(), saved_at: UNIX_EPOCH, skipped: 0 };
+    fn visit_map<M: MapAccess<'de>>(self, mut map: M) -> Result<CachedList<T>, M::Error> {
+        let mut cached =
+            CachedList { items: Vec::new(), from: String::new(), saved_at: UNIX_EPOCH, skipped: 0 };
         let mut found = false;
         while let Some(key) = map.next_key::<String>()? {
             match key.as_str() {
@@ -204,29 +205,29 @@ impl<'de, S: Stored + TryInto<T>, T> Visitor<'de> for CacheVisitor<S, T> {
                     cached.saved_at = UNIX_EPOCH.checked_add(seconds).unwrap_or(UNIX_EPOCH);
                 }
                 "from" => cached.from = map.next_value()?,
-                key if key == S::LIST => {
+                key if key == S::LIST_KEY => {
                     found = true;
-                    map.next_value_seed(Items::<S, T>(&mut cached, std::marker::PhantomData))?;
+                    map.next_value_seed(ItemsSeed::<S, T>(&mut cached, std::marker::PhantomData))?;
                 }
                 _ => {
                     map.next_value::<IgnoredAny>()?;
                 }
             }
         }
-        if found { Ok(cached) } else { Err(M::Error::custom(format!("it has no `{}`", S::LIST))) }
+        if found { Ok(cached) } else { Err(M::Error::custom(format!("it has no `{}`", S::LIST_KEY))) }
     }
 }
 
-struct Items<'a, S, T>(&'a mut Cached<T>, std::marker::PhantomData<S>);
+struct ItemsSeed<'a, S, T>(&'a mut CachedList<T>, std::marker::PhantomData<S>);
 
-impl<'de, S: Stored + TryInto<T>, T> serde::de::DeserializeSeed<'de> for Items<'_, S, T> {
+impl<'de, S: StoredItem + TryInto<T>, T> serde::de::DeserializeSeed<'de> for ItemsSeed<'_, S, T> {
     type Value = ();
     fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<(), D::Error> {
         from.deserialize_seq(self)
     }
 }
 
-impl<'de, S: Stored + TryInto<T>, T> Visitor<'de> for Items<'_, S, T> {
+impl<'de, S: StoredItem + TryInto<T>, T> Visitor<'de> for ItemsSeed<'_, S, T> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -234,8 +235,8 @@ impl<'de, S: Stored + TryInto<T>, T> Visitor<'de> for Items<'_, S, T> {
     }
 
     fn visit_seq<L: SeqAccess<'de>>(self, mut list: L) -> Result<(), L::Error> {
-        while let Some(item) = list.next_element::<Understood<S>>()? {
-            let Understood(item) = item;
+        while let Some(item) = list.next_element::<IfValid<S>>()? {
+            let IfValid(item) = item;
             match item.and_then(|item| item.try_into().ok()) {
                 Some(item) => self.0.items.push(item),
                 None => self.0.skipped += 1,
@@ -246,9 +247,9 @@ impl<'de, S: Stored + TryInto<T>, T> Visitor<'de> for Items<'_, S, T> {
 }
 
 /// `None` for valid JSON that is something else: one odd item must not cost the whole cache.
-struct Understood<S>(Option<S>);
+struct IfValid<S>(Option<S>);
 
-impl<'de, S: Stored> Deserialize<'de> for Understood<S> {
+impl<'de, S: StoredItem> Deserialize<'de> for IfValid<S> {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         let value = serde_json::Value::deserialize(from)?;
         Ok(Self(serde_json::from_value(value).ok()))
@@ -273,11 +274,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("members.json");
         let at = UNIX_EPOCH + Duration::from_secs(1_795_162_500);
-        save_members(&path, "10.0.0.11:80", at, &[member()]).unwrap();
-        save_members(&path, "10.0.0.11:80", at, &[member()]).unwrap();
-        let cached = load_members(&path).unwrap();
+        save_servers(&path, "10.0.0.11:80", at, &[member()]).unwrap();
+        save_servers(&path, "10.0.0.11:80", at, &[member()]).unwrap();
+        let cached = load_servers(&path).unwrap();
         let items = vec![member()];
-        assert_eq!(cached, Cached { items, from: "10.0.0.11:80".into(), saved_at: at, skipped: 0 });
+        assert_eq!(cached, CachedList { items, from: "10.0.0.11:80".into(), saved_at: at, skipped: 0 });
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "no temporary file stays");
     }
@@ -292,7 +293,7 @@ mod tests {
             "http":{"host":"10.0.0.11","port":80},"https":{"host":"10.0.0.11","port":443}}]}"#,
         )
         .unwrap();
-        let cached = load_members(&path).unwrap();
+        let cached = load_servers(&path).unwrap();
         assert_eq!((cached.items, cached.skipped, cached.saved_at), (vec![member()], 2, UNIX_EPOCH));
     }
 
@@ -300,16 +301,16 @@ mod tests {
     fn broken_files_say_which_file_and_where() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("c.json");
-        assert!(load_members(&path).unwrap_err().is_absent());
+        assert!(load_servers(&path).unwrap_err().is_absent());
         for broken in
             ["", "[]", "{\"members\":[{\"name\":", "{\"members\":{}}", "\u{0}", "{\"databases\":[]}"]
         {
             fs::write(&path, broken).unwrap();
-            let error = load_members(&path).unwrap_err();
+            let error = load_servers(&path).unwrap_err();
             assert!(!error.is_absent() && error.to_string().contains("c.json"), "{error}");
         }
-        assert!(load_members(folder.path()).is_err());
-        let error = save_members(&folder.path().join("no/c.json"), "", UNIX_EPOCH, &[]).unwrap_err();
+        assert!(load_servers(folder.path()).is_err());
+        let error = save_servers(&folder.path().join("no/c.json"), "", UNIX_EPOCH, &[]).unwrap_err();
         assert!(error.is_absent() && error.to_string().contains("no/c.json"), "{error}");
     }
 }

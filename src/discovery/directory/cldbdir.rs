@@ -8,22 +8,22 @@
 
 use std::net::SocketAddr;
 
-use super::columns::{BadRow, Layout, entry};
+use super::columns::{ColumnLayout, RowError, parse_entry};
 use crate::config::settings::Cldbdir;
 use crate::discovery::domino::view_entries::reader::{self, Allowance, ReadError, Sink, Source, View};
 use crate::discovery::domino::view_entries::{Row, Summary};
 use crate::discovery::domino::{Client, Sessions};
 use crate::domain::cluster::ServerName;
-use crate::domain::directory::index::Draft;
+use crate::domain::directory::index::DirectoryBuilder;
 
 /// The hidden lookup view that HCL's own code reads.
-const DEFAULT_VIEW: &str = "($Pathname)";
+const DEFAULT_LOOKUP_VIEW: &str = "($Pathname)";
 /// Views that everybody sees, where the hidden one is not to be had.
-const VISIBLE_VIEWS: [&str; 2] = ["Databases by Pathname", "Databases by Replica ID"];
+const FALLBACK_VIEWS: [&str; 2] = ["Databases by Pathname", "Databases by Replica ID"];
 /// A directory of more entries is taken for a fault.
 const MAX_ENTRIES: usize = 5_000_000;
 /// Bad rows that are described one by one.
-const EXAMPLES: usize = 3;
+const MAX_EXAMPLES: usize = 3;
 
 /// Where a member can be asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -40,9 +40,9 @@ pub struct ServerAddress {
 
 /// A complete reading.
 #[derive(Debug)]
-pub struct Reading {
+pub struct DirectoryReading {
     /// What was read, duplicates included.
-    pub draft: Draft,
+    pub builder: DirectoryBuilder,
     /// Who answered.
     pub from: ServerName,
     /// For log, `check` and status page.
@@ -55,42 +55,42 @@ pub struct Reading {
 
 /// Nobody could be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("cluster directory cannot be read from any member{}", .members.iter().map(|(name, error)| format!("; {name}: {error}")).collect::<String>())]
-pub struct ReadFailure {
+#[error("cluster directory cannot be read from any member{}", .attempts.iter().map(|(name, error)| format!("; {name}: {error}")).collect::<String>())]
+pub struct DirectoryReadError {
     /// In the order they were asked; empty if there was nobody to ask.
-    pub members: Vec<(ServerName, ReadError)>,
+    pub attempts: Vec<(ServerName, ReadError)>,
 }
 
 /// Asks one member after the other; the first complete reading counts.
 ///
 /// # Errors
 /// When none gives one, with each member's reason.
-pub async fn read(
+pub async fn read_directory(
     client: &Client,
-    members: &[ServerAddress],
+    servers: &[ServerAddress],
     settings: &Cldbdir,
     sessions: &Sessions,
-) -> Result<Reading, ReadFailure> {
-    let mut failure = ReadFailure { members: Vec::new() };
-    for member in members {
-        match read_member(client, member, settings, sessions).await {
+) -> Result<DirectoryReading, DirectoryReadError> {
+    let mut failure = DirectoryReadError { attempts: Vec::new() };
+    for member in servers {
+        match read_from_server(client, member, settings, sessions).await {
             Ok(mut reading) => {
-                let skipped = failure.members.iter().map(|(name, error)| format!("{name}: {error}"));
+                let skipped = failure.attempts.iter().map(|(name, error)| format!("{name}: {error}"));
                 reading.warnings.extend(skipped);
                 return Ok(reading);
             }
-            Err(error) => failure.members.push((member.name.clone(), error)),
+            Err(error) => failure.attempts.push((member.name.clone(), error)),
         }
     }
     Err(failure)
 }
 
-async fn read_member(
+async fn read_from_server(
     client: &Client,
     member: &ServerAddress,
     settings: &Cldbdir,
     sessions: &Sessions,
-) -> Result<Reading, ReadError> {
+) -> Result<DirectoryReading, ReadError> {
     let source = Source {
         client,
         address: member.address,
@@ -101,22 +101,22 @@ async fn read_member(
         sessions,
         allowance: Allowance::of(settings.refresh),
     };
-    let is_default = settings.view.trim().eq_ignore_ascii_case(DEFAULT_VIEW);
+    let is_default = settings.view.trim().eq_ignore_ascii_case(DEFAULT_LOOKUP_VIEW);
     let mut view = View {
         database: &settings.database,
         name: settings.view.trim(),
         format: settings.format,
         expand: !is_default,
     };
-    let mut collector = Collector::new(Layout::Configured(&settings.columns));
+    let mut collector = Collector::new(ColumnLayout::Configured(&settings.columns));
     let mut result = reader::read(&source, &view, &mut collector).await;
     if is_default {
-        for name in VISIBLE_VIEWS {
+        for name in FALLBACK_VIEWS {
             if !result.as_ref().is_err_and(ReadError::is_not_found) {
                 break;
             }
             view = View { name, expand: true, ..view };
-            collector.layout = Layout::Guessed(&settings.columns);
+            collector.layout = ColumnLayout::Guessed(&settings.columns);
             let other = reader::read(&source, &view, &mut collector).await;
             if !other.as_ref().is_err_and(ReadError::is_not_found) {
                 result = other;
@@ -135,16 +135,16 @@ async fn read_member(
 }
 
 struct Collector<'a> {
-    layout: Layout<'a>,
-    draft: Draft,
+    layout: ColumnLayout<'a>,
+    builder: DirectoryBuilder,
     bad: usize,
     too_many: bool,
     examples: Vec<String>,
 }
 
 impl<'a> Collector<'a> {
-    fn new(layout: Layout<'a>) -> Self {
-        Self { layout, draft: Draft::default(), bad: 0, too_many: false, examples: Vec::new() }
+    fn new(layout: ColumnLayout<'a>) -> Self {
+        Self { layout, builder: DirectoryBuilder::default(), bad: 0, too_many: false, examples: Vec::new() }
     }
 
     fn reading(
@@ -153,7 +153,7 @@ impl<'a> Collector<'a> {
         database: &str,
         summary: &Summary,
         mut warnings: Vec<String>,
-    ) -> Reading {
+    ) -> DirectoryReading {
         if self.bad > 0 {
             let more = if self.bad > self.examples.len() { ", ..." } else { "" };
             let examples = self.examples.join(", ");
@@ -167,12 +167,12 @@ impl<'a> Collector<'a> {
         for reason in truncated.iter().chain(&summary.doubt) {
             warnings.push(format!("{from}: {database} may be incomplete: {reason}"));
         }
-        Reading { draft: self.draft, from, warnings, bad_rows: self.bad, truncated }
+        DirectoryReading { builder: self.builder, from, warnings, bad_rows: self.bad, truncated }
     }
 
-    fn bad(&mut self, row: &Row, reason: &BadRow) {
+    fn bad(&mut self, row: &Row, reason: &RowError) {
         self.bad += 1;
-        if self.examples.len() < EXAMPLES {
+        if self.examples.len() < MAX_EXAMPLES {
             let place = if row.position.is_empty() { "?" } else { &row.position };
             self.examples.push(format!("row {}: {reason}", crate::discovery::domino::fault::short(place)));
         }
@@ -181,16 +181,16 @@ impl<'a> Collector<'a> {
 
 impl Sink for Collector<'_> {
     fn start_over(&mut self) {
-        self.draft = Draft::default();
+        self.builder = DirectoryBuilder::default();
         self.examples.clear();
         self.bad = 0;
         self.too_many = false;
     }
 
     fn take(&mut self, row: Row) {
-        match entry(&row, &self.layout) {
-            Ok(_) if self.draft.len() >= MAX_ENTRIES => self.too_many = true,
-            Ok(entry) => self.draft.add(&entry),
+        match parse_entry(&row, &self.layout) {
+            Ok(_) if self.builder.len() >= MAX_ENTRIES => self.too_many = true,
+            Ok(entry) => self.builder.add(&entry),
             Err(reason) => self.bad(&row, &reason),
         }
     }

@@ -1,4 +1,4 @@
-//! From a row of the Cluster Database Directory to an [`Entry`].
+//! From a row of the Cluster Database Directory to an [`DirectoryEntry`].
 //!
 //! In: a row and which column is what. Out: an entry, or why the row is none. It knows the hidden view
 //! `($Pathname)` by column numbers
@@ -8,11 +8,11 @@
 use crate::config::settings::{Column, DirectoryColumns};
 use crate::discovery::domino::view_entries::{ColumnValue, Row};
 use crate::domain::cluster::ServerName;
-use crate::domain::directory::{Entry, Mark, ReplicaId};
+use crate::domain::directory::{DirectoryEntry, ReplicaId, ReplicaStatus};
 
 /// Which column is what.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Layout<'a> {
+pub enum ColumnLayout<'a> {
     /// As configured.
     Configured(&'a DirectoryColumns),
     /// A visible view in the place of the configured one: columns configured by name still hold,
@@ -22,22 +22,22 @@ pub enum Layout<'a> {
 
 /// Why a row is no entry.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum BadRow {
+pub enum RowError {
     /// The column is absent or empty.
     #[error("no {0}")]
     Missing(&'static str),
     /// The column holds something else.
     #[error("{0}")]
-    Wrong(String),
+    Invalid(String),
 }
 
 /// Reads one row.
 ///
 /// # Errors
 /// When path, server or replica ID are missing or malformed.
-pub fn entry(row: &Row, layout: &Layout<'_>) -> Result<Entry, BadRow> {
+pub fn parse_entry(row: &Row, layout: &ColumnLayout<'_>) -> Result<DirectoryEntry, RowError> {
     let (path, server, replica_id, title, columns) = match layout {
-        Layout::Configured(columns) => {
+        ColumnLayout::Configured(columns) => {
             let title = columns.title.as_ref().map_or("", |column| row.text(column));
             (
                 row.text(&columns.path),
@@ -47,53 +47,53 @@ pub fn entry(row: &Row, layout: &Layout<'_>) -> Result<Entry, BadRow> {
                 columns,
             )
         }
-        Layout::Guessed(columns) => {
-            let guess = Guess { row };
+        ColumnLayout::Guessed(columns) => {
+            let guess = ColumnGuesser { row };
             let title = columns
                 .title
                 .as_ref()
-                .map_or("", |column| guess.text(column, &["title", "dbtitle"], |_| false));
-            let path = guess.text(&columns.path, &["pathname", "path", "dbpath"], is_path);
+                .map_or("", |column| guess.find(column, &["title", "dbtitle"], |_| false));
+            let path = guess.find(&columns.path, &["pathname", "path", "dbpath"], is_path);
             let server =
-                guess.text(&columns.server, &["servername", "server", "canonicalservername"], is_server);
-            let replica_id = guess.text(&columns.replica_id, &["replicaid", "dbreplicaid"], is_replica_id);
+                guess.find(&columns.server, &["servername", "server", "canonicalservername"], is_server);
+            let replica_id = guess.find(&columns.replica_id, &["replicaid", "dbreplicaid"], is_replica_id);
             (path, server, replica_id, title, columns)
         }
     };
     let path = path.trim_start_matches(['/', '\\']);
     if path.is_empty() {
-        return Err(BadRow::Missing("path"));
+        return Err(RowError::Missing("path"));
     }
     if server.is_empty() {
-        return Err(BadRow::Missing("server"));
+        return Err(RowError::Missing("server"));
     }
     if replica_id.is_empty() {
-        return Err(BadRow::Missing("replica ID"));
+        return Err(RowError::Missing("replica ID"));
     }
     if path.len() > 1024 || path.chars().any(char::is_control) {
-        return Err(BadRow::Wrong(format!(
+        return Err(RowError::Invalid(format!(
             "`{}` is no path",
             path.escape_default().take(80).collect::<String>()
         )));
     }
-    Ok(Entry {
+    Ok(DirectoryEntry {
         path: path.to_owned(),
-        server: ServerName::parse(server).map_err(|error| BadRow::Wrong(error.to_string()))?,
-        replica_id: ReplicaId::parse(replica_id).map_err(|error| BadRow::Wrong(error.to_string()))?,
+        server: ServerName::parse(server).map_err(|error| RowError::Invalid(error.to_string()))?,
+        replica_id: ReplicaId::parse(replica_id).map_err(|error| RowError::Invalid(error.to_string()))?,
         title: title.to_owned(),
-        mark: mark(row, columns),
+        status: parse_status(row, columns),
     })
 }
 
 /// Pending delete is the stronger mark.
-fn mark(row: &Row, columns: &DirectoryColumns) -> Mark {
+fn parse_status(row: &Row, columns: &DirectoryColumns) -> ReplicaStatus {
     let set = |column: &Option<Column>| column.as_ref().is_some_and(|column| is_set(row.values(column)));
     if set(&columns.pending_delete) {
-        Mark::PendingDelete
+        ReplicaStatus::PendingDelete
     } else if set(&columns.out_of_service) {
-        Mark::OutOfService
+        ReplicaStatus::OutOfService
     } else {
-        Mark::InService
+        ReplicaStatus::InService
     }
 }
 
@@ -105,13 +105,13 @@ fn is_set(values: Option<&[String]>) -> bool {
     })
 }
 
-struct Guess<'a> {
+struct ColumnGuesser<'a> {
     row: &'a Row,
 }
 
-impl<'a> Guess<'a> {
+impl<'a> ColumnGuesser<'a> {
     /// By the configured name, by usual names, by what a value looks like: the first that is there.
-    fn text(&self, configured: &Column, names: &[&str], looks: impl Fn(&str) -> bool) -> &'a str {
+    fn find(&self, configured: &Column, names: &[&str], looks_right: impl Fn(&str) -> bool) -> &'a str {
         if let Column::Name(_) = configured {
             let text = self.row.text(configured);
             if !text.is_empty() {
@@ -119,21 +119,24 @@ impl<'a> Guess<'a> {
             }
         }
         let named = names.iter().find_map(|name| {
-            let found =
-                self.row.columns.iter().find(|column| plain(&column.name) == *name && !column.is_blank())?;
-            Some(value(found))
+            let found = self
+                .row
+                .columns
+                .iter()
+                .find(|column| normalize_name(&column.name) == *name && !column.is_blank())?;
+            Some(first_value(found))
         });
-        let looked = || self.row.columns.iter().map(value).find(|text| looks(text));
+        let looked = || self.row.columns.iter().map(first_value).find(|text| looks_right(text));
         named.or_else(looked).unwrap_or_default()
     }
 }
 
-fn value(column: &ColumnValue) -> &str {
+fn first_value(column: &ColumnValue) -> &str {
     column.values.first().map_or("", |text| text.trim())
 }
 
 /// `Replica_ID` and `$ReplicaID` are `replicaid`.
-fn plain(name: &str) -> String {
+fn normalize_name(name: &str) -> String {
     name.chars().filter(char::is_ascii_alphanumeric).map(|c| c.to_ascii_lowercase()).collect()
 }
 

@@ -12,25 +12,25 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
-use super::cache::{CacheError, replace};
+use super::cache::{CacheError, replace_cache};
 use super::hold::ReadingDigest;
 use crate::domain::cluster::ServerName;
-use crate::domain::directory::Index;
+use crate::domain::directory::DirectoryIndex;
 
 /// With another layout of the octets this becomes another number.
-const VERSION: u32 = 1;
+const FORMAT_VERSION: u32 = 1;
 /// Octets at the end that are the checksum of all before.
-const SUM: u64 = 4;
+const CHECKSUM_LEN: u64 = 4;
 /// The first line is not longer.
-const LONGEST_HEADER: u64 = 4096;
+const MAX_HEADER_LEN: u64 = 4096;
 /// Octets read and written at once.
-const BLOCK: usize = 1 << 18;
+const BUFFER_SIZE: usize = 1 << 18;
 
 /// A directory that was kept.
 #[derive(Debug)]
-pub struct Copy {
+pub struct SavedIndex {
     /// What is where.
-    pub index: Index,
+    pub index: DirectoryIndex,
     /// When it was read from the member.
     pub saved_at: SystemTime,
     /// From whom, and what the next reading is judged against.
@@ -51,16 +51,21 @@ struct Header {
 ///
 /// # Errors
 /// When the file cannot be written; the old one is then untouched.
-pub fn save(path: &Path, at: SystemTime, index: &Index, digest: &ReadingDigest) -> Result<(), CacheError> {
+pub fn save(
+    path: &Path,
+    at: SystemTime,
+    index: &DirectoryIndex,
+    digest: &ReadingDigest,
+) -> Result<(), CacheError> {
     let header = Header {
-        icm_directory: VERSION,
+        icm_directory: FORMAT_VERSION,
         saved_at: at.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs(),
         from: digest.from.abbreviated().to_owned(),
         entries: digest.len,
         fingerprint: digest.fingerprint,
     };
-    replace(path, |file| {
-        let mut out = BufWriter::with_capacity(BLOCK, Summed::new(file));
+    replace_cache(path, |file| {
+        let mut out = BufWriter::with_capacity(BUFFER_SIZE, ChecksumIo::new(file));
         serde_json::to_writer(&mut out, &header)?;
         out.write_all(b"\n")?;
         index.write_to(&mut out)?;
@@ -74,7 +79,7 @@ pub fn save(path: &Path, at: SystemTime, index: &Index, digest: &ReadingDigest) 
 ///
 /// # Errors
 /// When there is no such file, or it is no copy of a directory that this version wrote.
-pub fn load(path: &Path) -> Result<Copy, CacheError> {
+pub fn load(path: &Path) -> Result<SavedIndex, CacheError> {
     let io = |source| CacheError::Io { path: path.to_owned(), source };
     let content = |reason: String| CacheError::Content { path: path.to_owned(), reason };
     // Looked at before it is opened: opening a named pipe would wait for a writer.
@@ -82,26 +87,26 @@ pub fn load(path: &Path) -> Result<Copy, CacheError> {
     if !metadata.is_file() {
         return Err(io(io::Error::other("it is not a regular file")));
     }
-    let length = metadata.len().saturating_sub(SUM);
+    let length = metadata.len().saturating_sub(CHECKSUM_LEN);
     let mut file = File::open(path).map_err(io)?;
-    let mut from = BufReader::with_capacity(BLOCK, Summed::new((&mut file).take(length)));
+    let mut from = BufReader::with_capacity(BUFFER_SIZE, ChecksumIo::new((&mut file).take(length)));
     let mut line = Vec::new();
-    (&mut from).take(LONGEST_HEADER).read_until(b'\n', &mut line).map_err(io)?;
+    (&mut from).take(MAX_HEADER_LEN).read_until(b'\n', &mut line).map_err(io)?;
     let header: Header = serde_json::from_slice(&line)
         .map_err(|_| content("it is not a directory that this version has kept".to_owned()))?;
-    if header.icm_directory != VERSION {
+    if header.icm_directory != FORMAT_VERSION {
         return Err(content(format!("another version wrote it ({})", header.icm_directory)));
     }
-    let index = Index::read_from(&mut from).map_err(|error| content(error.to_string()))?;
+    let index = DirectoryIndex::read_from(&mut from).map_err(|error| content(error.to_string()))?;
     let is_whole = from.fill_buf().map_err(io)?.is_empty();
     let sum = from.into_inner().sum.finalize();
-    let mut wanted = [0; SUM as usize];
+    let mut wanted = [0; CHECKSUM_LEN as usize];
     file.read_exact(&mut wanted).map_err(io)?;
     if !is_whole || sum != u32::from_le_bytes(wanted) {
         return Err(content("it is damaged, its checksum is wrong".to_owned()));
     }
     let name = ServerName::parse(&header.from).map_err(|error| content(error.to_string()))?;
-    Ok(Copy {
+    Ok(SavedIndex {
         index,
         saved_at: UNIX_EPOCH.checked_add(Duration::from_secs(header.saved_at)).unwrap_or(UNIX_EPOCH),
         digest: ReadingDigest { from: name, len: header.entries, fingerprint: header.fingerprint },
@@ -109,21 +114,21 @@ pub fn load(path: &Path) -> Result<Copy, CacheError> {
 }
 
 /// Sums up what passes.
-struct Summed<T> {
+struct ChecksumIo<T> {
     inner: T,
     sum: crc32fast::Hasher,
 }
 
-impl<T> Summed<T> {
+impl<T> ChecksumIo<T> {
     fn new(inner: T) -> Self {
         Self { inner, sum: crc32fast::Hasher::new() }
     }
 }
 
-impl<W: Write> Write for Summed<W> {
-    fn write(&mut self, octets: &[u8]) -> io::Result<usize> {
-        let written = self.inner.write(octets)?;
-        self.sum.update(octets.get(..written).unwrap_or_default());
+impl<W: Write> Write for ChecksumIo<W> {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.inner.write(bytes)?;
+        self.sum.update(bytes.get(..written).unwrap_or_default());
         Ok(written)
     }
 
@@ -132,10 +137,10 @@ impl<W: Write> Write for Summed<W> {
     }
 }
 
-impl<R: Read> Read for Summed<R> {
-    fn read(&mut self, octets: &mut [u8]) -> io::Result<usize> {
-        let read = self.inner.read(octets)?;
-        self.sum.update(octets.get(..read).unwrap_or_default());
+impl<R: Read> Read for ChecksumIo<R> {
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        let read = self.inner.read(bytes)?;
+        self.sum.update(bytes.get(..read).unwrap_or_default());
         Ok(read)
     }
 }
@@ -147,14 +152,14 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
-    use crate::domain::directory::index::Draft;
-    use crate::domain::directory::{Entry, Mark, ReplicaId};
+    use crate::domain::directory::index::DirectoryBuilder;
+    use crate::domain::directory::{DirectoryEntry, ReplicaId, ReplicaStatus};
 
-    fn draft() -> Draft {
-        let mut draft = Draft::default();
+    fn builder() -> DirectoryBuilder {
+        let mut builder = DirectoryBuilder::default();
         for n in 0..200_u64 {
             for server in 0..n % 6 {
-                draft.add(&Entry {
+                builder.add(&DirectoryEntry {
                     path: if n % 9 == 0 {
                         format!("Old/Server{server}/{n}.nsf")
                     } else {
@@ -163,29 +168,33 @@ mod tests {
                     server: ServerName::parse(&format!("Web{}/Acme", (server + n) % 7)).unwrap(),
                     replica_id: ReplicaId(0xC125_7A00_0041_0000 + n),
                     title: format!("Title {}", n % 7),
-                    mark: [Mark::InService, Mark::OutOfService, Mark::PendingDelete][(n % 3) as usize],
+                    status: [
+                        ReplicaStatus::InService,
+                        ReplicaStatus::OutOfService,
+                        ReplicaStatus::PendingDelete,
+                    ][(n % 3) as usize],
                 });
             }
         }
-        draft
+        builder
     }
 
-    fn digest(draft: &Draft) -> ReadingDigest {
-        ReadingDigest::of(ServerName::parse("Web1/Acme").unwrap(), draft)
+    fn digest(builder: &DirectoryBuilder) -> ReadingDigest {
+        ReadingDigest::of(ServerName::parse("Web1/Acme").unwrap(), builder)
     }
 
     /// All that an index says.
-    fn picture(index: &Index) -> String {
+    fn picture(index: &DirectoryIndex) -> String {
         let mut picture = format!("{:?}\n", index.servers());
         for database in index.databases() {
-            picture += &format!("{} {} {:?}\n", database.replica_id(), database.title(), database.ix());
+            picture += &format!("{} {} {:?}\n", database.replica_id(), database.title(), database.id());
             for replica in database.replicas() {
-                picture += &format!("{replica:?} {:?}\n", index.by_plain_path(replica.path));
+                picture += &format!("{replica:?} {:?}\n", index.find_by_plain_path(replica.path));
             }
-            assert_eq!(index.by_replica_id(database.replica_id()), Some(database.ix()));
+            assert_eq!(index.find_by_replica_id(database.replica_id()), Some(database.id()));
         }
         for (path, ambiguous) in index.ambiguous_paths() {
-            picture += &format!("{path:?} {:?}\n", index.ambiguous(ambiguous).collect::<Vec<_>>());
+            picture += &format!("{path:?} {:?}\n", index.ambiguous_databases(ambiguous).collect::<Vec<_>>());
         }
         picture
     }
@@ -195,13 +204,13 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("acmeweb.json");
         let at = UNIX_EPOCH + Duration::from_secs(1_795_162_500);
-        let (digest, index) = (digest(&draft()), draft().finish().0);
+        let (digest, index) = (digest(&builder()), builder().finish().0);
         save(&path, at, &index, &digest).unwrap();
         save(&path, at, &index, &digest).unwrap();
         let copy = load(&path).unwrap();
         assert!(index.ambiguous_paths().len() > 10, "the test means to hold some");
         assert_eq!(picture(&copy.index), picture(&index));
-        assert_eq!(copy.index.bytes(), index.bytes());
+        assert_eq!(copy.index.memory_size(), index.memory_size());
         assert_eq!((copy.saved_at, copy.digest), (at, digest));
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "no temporary file stays");
@@ -211,7 +220,7 @@ mod tests {
     fn an_empty_directory_comes_back_empty() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("c");
-        save(&path, UNIX_EPOCH, &Index::default(), &digest(&Draft::default())).unwrap();
+        save(&path, UNIX_EPOCH, &DirectoryIndex::default(), &digest(&DirectoryBuilder::default())).unwrap();
         assert!(load(&path).unwrap().index.is_empty());
     }
 
@@ -220,7 +229,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("c.json");
         assert!(load(&path).unwrap_err().is_absent());
-        save(&path, UNIX_EPOCH, &draft().finish().0, &digest(&draft())).unwrap();
+        save(&path, UNIX_EPOCH, &builder().finish().0, &digest(&builder())).unwrap();
         let good = fs::read(&path).unwrap();
         let cut = (0..good.len()).step_by(97).map(|length| good[..length].to_vec());
         let flipped = (0..good.len()).step_by(61).map(|at| {
@@ -237,7 +246,9 @@ mod tests {
         }
         assert!(load(folder.path()).is_err());
         let nowhere = folder.path().join("no/c.json");
-        let error = save(&nowhere, UNIX_EPOCH, &Index::default(), &digest(&Draft::default())).unwrap_err();
+        let error =
+            save(&nowhere, UNIX_EPOCH, &DirectoryIndex::default(), &digest(&DirectoryBuilder::default()))
+                .unwrap_err();
         assert!(error.is_absent() && error.to_string().contains("no/c.json"), "{error}");
     }
 }

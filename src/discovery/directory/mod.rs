@@ -10,5 +10,5 @@ pub mod copy;
 pub mod hold;
 pub mod refresh;
 
-pub use cldbdir::{ReadFailure, Reading, ServerAddress};
-pub use hold::{Holder, ReadingDigest, Verdict};
+pub use cldbdir::{DirectoryReadError, DirectoryReading, ServerAddress};
+pub use hold::{ReadingDigest, ReadingValidator, ReadingVerdict};

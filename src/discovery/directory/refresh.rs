@@ -3,18 +3,18 @@
 //! In: members, the holder, the digest of what serves. Out: a reading that may serve, or the reason
 //! why the old one serves on. It never swaps anything itself.
 
-use super::cldbdir::{ReadFailure, Reading, ServerAddress, read};
-use super::hold::{Holder, ReadingDigest, Verdict};
+use super::cldbdir::{DirectoryReadError, DirectoryReading, ServerAddress, read_directory};
+use super::hold::{ReadingDigest, ReadingValidator, ReadingVerdict};
 use crate::config::settings::Cldbdir;
 use crate::discovery::domino::{Client, Sessions};
 
 /// What came of a refresh.
 #[derive(Debug)]
-pub enum Refreshed {
+pub enum RefreshOutcome {
     /// Serve this.
     Accepted {
         /// What was read.
-        reading: Box<Reading>,
+        reading: Box<DirectoryReading>,
         /// To judge the next one against.
         digest: ReadingDigest,
     },
@@ -26,35 +26,35 @@ pub enum Refreshed {
         warnings: Vec<String>,
     },
     /// Nobody could be read.
-    Failed(ReadFailure),
+    Failed(DirectoryReadError),
 }
 
-/// Reads the directory under the hold rule of [`Holder`].
+/// Reads the directory under the hold rule of [`ReadingValidator`].
 pub async fn refresh(
     client: &Client,
-    members: &[ServerAddress],
+    servers: &[ServerAddress],
     settings: &Cldbdir,
     sessions: &Sessions,
-    holder: &mut Holder,
+    validator: &mut ReadingValidator,
     serving: Option<&ReadingDigest>,
-) -> Refreshed {
-    let mut rest = members.to_vec();
+) -> RefreshOutcome {
+    let mut rest = servers.to_vec();
     let mut warnings = Vec::new();
-    let mut held: Option<(Reading, ReadingDigest)> = None;
+    let mut held: Option<(DirectoryReading, ReadingDigest)> = None;
     while !rest.is_empty() || held.is_none() {
-        let reading = match (read(client, &rest, settings, sessions).await, &held) {
+        let reading = match (read_directory(client, &rest, settings, sessions).await, &held) {
             (Ok(reading), _) => reading,
-            (Err(failure), None) => return Refreshed::Failed(failure),
+            (Err(failure), None) => return RefreshOutcome::Failed(failure),
             (Err(failure), Some(_)) => {
-                warnings.extend(failure.members.iter().map(|(name, error)| format!("{name}: {error}")));
+                warnings.extend(failure.attempts.iter().map(|(name, error)| format!("{name}: {error}")));
                 break;
             }
         };
-        let digest = ReadingDigest::of(reading.from.clone(), &reading.draft);
-        match holder.offer(serving, digest.clone(), reading.truncated.as_deref()) {
-            Verdict::Accept => return Refreshed::Accepted { reading: Box::new(reading), digest },
-            Verdict::Hold { reason } => return Refreshed::Held { reason, warnings },
-            Verdict::AskAnother => {}
+        let digest = ReadingDigest::of(reading.from.clone(), &reading.builder);
+        match validator.evaluate(serving, digest.clone(), reading.truncated.as_deref()) {
+            ReadingVerdict::Accept => return RefreshOutcome::Accepted { reading: Box::new(reading), digest },
+            ReadingVerdict::Hold { reason } => return RefreshOutcome::Held { reason, warnings },
+            ReadingVerdict::AskAnotherServer => {}
         }
         // Those before the one that answered have failed just now.
         let asked =
@@ -63,11 +63,11 @@ pub async fn refresh(
         warnings.extend(reading.warnings.iter().cloned());
         held = Some((reading, digest));
     }
-    match (holder.nobody_else_answers(), held) {
-        (Verdict::Accept, Some((reading, digest))) => {
-            Refreshed::Accepted { reading: Box::new(reading), digest }
+    match (validator.no_more_servers(), held) {
+        (ReadingVerdict::Accept, Some((reading, digest))) => {
+            RefreshOutcome::Accepted { reading: Box::new(reading), digest }
         }
-        (Verdict::Hold { reason }, _) => Refreshed::Held { reason, warnings },
-        _ => Refreshed::Failed(ReadFailure { members: Vec::new() }),
+        (ReadingVerdict::Hold { reason }, _) => RefreshOutcome::Held { reason, warnings },
+        _ => RefreshOutcome::Failed(DirectoryReadError { attempts: Vec::new() }),
     }
 }

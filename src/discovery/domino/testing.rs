@@ -166,8 +166,8 @@ async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
                 stream.write_all(&body).await.ok()?;
                 stream.flush().await.ok()?;
             }
-            Reply::Raw(octets) => {
-                stream.write_all(&octets).await.ok()?;
+            Reply::Raw(bytes) => {
+                stream.write_all(&bytes).await.ok()?;
                 stream.shutdown().await.ok()?;
                 return None;
             }

@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn octets_that_are_no_certificate_are_left_out_and_never_replaced_by_the_platform() {
+    fn bytes_that_are_no_certificate_are_left_out_and_never_replaced_by_the_platform() {
         let trusted = authorities(&settings(Some(vec![b"nonsense".to_vec()]), true)).unwrap();
         assert!(trusted.is_empty());
         let _ = connector(&settings(Some(Vec::new()), true));

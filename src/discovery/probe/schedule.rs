@@ -57,7 +57,7 @@ impl Schedule {
 
     fn done(&mut self, now_ms: u64, pause: Duration) {
         self.running = false;
-        self.due_ms = now_ms.saturating_add(clock::whole_ms(pause));
+        self.due_ms = now_ms.saturating_add(clock::saturating_millis(pause));
     }
 }
 

@@ -17,13 +17,13 @@ pub enum SameSite {
 impl SameSite {
     /// What is written on an answer: browsers refuse `None` without TLS.
     #[must_use]
-    pub fn on(self, tls: bool) -> Self {
+    pub fn effective(self, tls: bool) -> Self {
         if self == Self::None && !tls { Self::Lax } else { self }
     }
 
     /// As the cookie attribute spells it.
     #[must_use]
-    pub fn word(self) -> &'static str {
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::Lax => "Lax",
             Self::Strict => "Strict",
@@ -37,32 +37,33 @@ impl SameSite {
 /// `Sec-Fetch-Site` tells; browsers send it over TLS only, so without it an `Origin` that is not ours means another
 /// site, and for `Strict` so does a `Referer`.
 #[must_use]
-pub fn is_carried(
+pub fn browser_sends_cookie(
     same_site: SameSite,
     method: &Method,
     headers: &HeaderMap,
     authority: &str,
     tls: bool,
 ) -> bool {
-    let same_site = same_site.on(tls);
+    let same_site = same_site.effective(tls);
     if same_site == SameSite::None {
         return true;
     }
     let word = |name: &str| headers.get(name).map(|value| value.as_bytes());
     if let Some(site) = word("sec-fetch-site") {
-        return site != b"cross-site" || (same_site == SameSite::Lax && follows_link(method, headers));
+        return site != b"cross-site"
+            || (same_site == SameSite::Lax && is_top_level_navigation(method, headers));
     }
     if let Some(origin) = headers.get(header::ORIGIN) {
-        return is_ours(origin.as_bytes(), authority, tls);
+        return is_same_origin(origin.as_bytes(), authority, tls);
     }
     match headers.get(header::REFERER) {
-        Some(referer) if same_site == SameSite::Strict => is_ours(referer.as_bytes(), authority, tls),
+        Some(referer) if same_site == SameSite::Strict => is_same_origin(referer.as_bytes(), authority, tls),
         _ => true,
     }
 }
 
 /// A top-level navigation with a safe method, which is what `Lax` allows from other sites.
-fn follows_link(method: &Method, headers: &HeaderMap) -> bool {
+fn is_top_level_navigation(method: &Method, headers: &HeaderMap) -> bool {
     let is = |name: &str, wanted: &[u8]| headers.get(name).map(|value| value.as_bytes() == wanted);
     method.is_safe()
         && is("sec-fetch-mode", b"navigate") == Some(true)
@@ -71,7 +72,7 @@ fn follows_link(method: &Method, headers: &HeaderMap) -> bool {
 
 /// Whether a URL, or `Origin`, begins with our own scheme and authority.
 #[must_use]
-pub fn is_ours(url: &[u8], authority: &str, tls: bool) -> bool {
+pub fn is_same_origin(url: &[u8], authority: &str, tls: bool) -> bool {
     let (scheme, usual): (&[u8], &[u8]) = if tls { (b"https://", b":443") } else { (b"http://", b":80") };
     let Some((begin, rest)) = url.split_at_checked(scheme.len()) else { return false };
     let host = rest.split(|b| matches!(b, b'/' | b'?' | b'#')).next().unwrap_or_default();
@@ -90,7 +91,7 @@ mod tests {
         fields: &[(&'static str, &'static str)],
     ) -> bool {
         let headers = fields.iter().map(|(n, v)| (n.parse().unwrap(), v.parse().unwrap())).collect();
-        is_carried(same_site, method, &headers, "www.acme.example", tls)
+        browser_sends_cookie(same_site, method, &headers, "www.acme.example", tls)
     }
 
     const CROSS: (&str, &str) = ("sec-fetch-site", "cross-site");
@@ -145,7 +146,10 @@ mod tests {
     fn a_cookie_of_no_site_always_comes_and_only_over_tls() {
         let none = |tls| carried(SameSite::None, &Method::POST, tls, &[CROSS, NAVIGATE, DOCUMENT]);
         assert!(none(true) && !none(false));
-        assert_eq!((SameSite::None.on(true).word(), SameSite::None.on(false).word()), ("None", "Lax"));
-        assert_eq!(SameSite::Strict.on(false).word(), "Strict");
+        assert_eq!(
+            (SameSite::None.effective(true).as_str(), SameSite::None.effective(false).as_str()),
+            ("None", "Lax")
+        );
+        assert_eq!(SameSite::Strict.effective(false).as_str(), "Strict");
     }
 }

@@ -16,49 +16,49 @@ use sha2::{Digest, Sha256};
 use smallvec::SmallVec;
 use subtle::ConstantTimeEq;
 
-use super::entries::{ANY_DATABASE, Entries, Entry, MAX};
+use super::entries::{ANY_DATABASE, AffinityEntries, AffinityEntry, MAX_ENTRIES};
 
 /// The first byte. That of a tag's message is 0, so that no cookie is a tag and no tag a cookie.
-const AFFINITY: u8 = 1;
-const LOGIN: u8 = 2;
-const ENTRY: usize = 12;
-const MAC: usize = 16;
-const MAX_LENGTH: usize = 1 + MAX * ENTRY + MAC;
+const AFFINITY_VERSION: u8 = 1;
+const LOGIN_VERSION: u8 = 2;
+const ENTRY_LEN: usize = 12;
+const MAC_LEN: usize = 16;
+const MAX_LEN: usize = 1 + MAX_ENTRIES * ENTRY_LEN + MAC_LEN;
 /// The decoder rounds its estimate up to whole groups of three.
-const ROOM: usize = MAX_LENGTH + 3;
+const DECODE_BUFFER_LEN: usize = MAX_LEN + 3;
 
 type HmacSha256 = Hmac<Sha256>;
 
 /// The secrets, for one cluster: the first signs, all verify, so that keys can be rotated.
 #[derive(Clone)]
-pub struct Keys(Vec<Key>);
+pub struct CookieKeys(Vec<CookieKey>);
 
 #[derive(Clone)]
-struct Key {
+struct CookieKey {
     mac: HmacSha256,
     /// Keeps databases of different clusters and keys apart.
     cluster: u32,
 }
 
-impl std::fmt::Debug for Keys {
+impl std::fmt::Debug for CookieKeys {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Keys({})", self.0.len())
     }
 }
 
-impl Keys {
+impl CookieKeys {
     /// From secrets of any length, in order.
     #[must_use]
     pub fn new<'a>(secrets: impl IntoIterator<Item = &'a [u8]>) -> Self {
         let macs = secrets.into_iter().filter_map(|s| HmacSha256::new_from_slice(s).ok());
-        Self(macs.map(|mac| Key { cluster: 0, mac }).collect())
+        Self(macs.map(|mac| CookieKey { cluster: 0, mac }).collect())
     }
 
     /// The same for the databases of this cluster.
     #[must_use]
-    pub fn of_cluster(mut self, name: &str) -> Self {
+    pub fn for_cluster(mut self, name: &str) -> Self {
         for key in &mut self.0 {
-            key.cluster = keyed(&key.mac, name, "cluster", b"");
+            key.cluster = keyed_tag(&key.mac, name, "cluster", b"");
         }
         self
     }
@@ -67,7 +67,7 @@ impl Keys {
     /// older secrets.
     #[must_use]
     pub fn tags(&self, cluster: &str, kind: &str, name: &[u8]) -> SmallVec<[u32; 2]> {
-        self.0.iter().map(|key| keyed(&key.mac, cluster, kind, name)).collect()
+        self.0.iter().map(|key| keyed_tag(&key.mac, cluster, kind, name)).collect()
     }
 
     /// The tag of a database in this cluster's cookies.
@@ -78,21 +78,23 @@ impl Keys {
 
     /// Decodes the affinity cookie's value; anything that does not verify gives no entries.
     #[must_use]
-    pub fn decode(&self, value: &[u8], now: u32, idle_secs: u32) -> Entries {
-        self.decode_renewed(value, now, idle_secs, |tag| tag)
+    pub fn decode(&self, value: &[u8], now: u32, idle_secs: u32) -> AffinityEntries {
+        self.decode_rotated(value, now, idle_secs, |tag| tag)
     }
 
     /// The same where an older secret may have signed: its tags become those of the current one, servers' by `renewed`.
     #[must_use]
-    pub fn decode_renewed(
+    pub fn decode_rotated(
         &self,
         value: &[u8],
         now: u32,
         idle_secs: u32,
-        renewed: impl Fn(u32) -> u32,
-    ) -> Entries {
-        self.verified(AFFINITY, value)
-            .map(|(raw, key)| Entries::new(self.entries_of(&raw, key, renewed), now, idle_secs))
+        current_tag: impl Fn(u32) -> u32,
+    ) -> AffinityEntries {
+        self.verify(AFFINITY_VERSION, value)
+            .map(|(raw, key)| {
+                AffinityEntries::new(self.current_entries(&raw, key, current_tag), now, idle_secs)
+            })
             .unwrap_or_default()
     }
 
@@ -103,62 +105,64 @@ impl Keys {
         value: &[u8],
         now: u32,
         idle_secs: u32,
-        renewed: impl Fn(u32) -> u32,
-    ) -> Option<Entry> {
-        let (raw, key) = self.verified(LOGIN, value)?;
-        Entries::new(self.entries_of(&raw, key, renewed), now, idle_secs).recent()
+        current_tag: impl Fn(u32) -> u32,
+    ) -> Option<AffinityEntry> {
+        let (raw, key) = self.verify(LOGIN_VERSION, value)?;
+        AffinityEntries::new(self.current_entries(&raw, key, current_tag), now, idle_secs).most_recent()
     }
 
     /// The signed part, and the number of the key.
-    fn verified(&self, version: u8, value: &[u8]) -> Option<(SmallVec<[u8; ROOM]>, usize)> {
-        let mut raw: SmallVec<[u8; ROOM]> = SmallVec::from_elem(0, ROOM);
+    fn verify(&self, version: u8, value: &[u8]) -> Option<(SmallVec<[u8; DECODE_BUFFER_LEN]>, usize)> {
+        let mut raw: SmallVec<[u8; DECODE_BUFFER_LEN]> = SmallVec::from_elem(0, DECODE_BUFFER_LEN);
         let length = URL_SAFE_NO_PAD.decode_slice(value, &mut raw).ok()?;
         raw.truncate(length);
-        let signed = length.checked_sub(MAC)?;
-        if signed <= ENTRY || !(signed - 1).is_multiple_of(ENTRY) || raw.first() != Some(&version) {
+        let signed = length.checked_sub(MAC_LEN)?;
+        if signed <= ENTRY_LEN || !(signed - 1).is_multiple_of(ENTRY_LEN) || raw.first() != Some(&version) {
             return None;
         }
         let (body, mac) = raw.split_at_checked(signed)?;
         let key = self.0.iter().position(|key| {
             let full = key.mac.clone().chain_update(body).finalize().into_bytes();
-            full.get(..MAC).is_some_and(|ours| bool::from(ours.ct_eq(mac)))
+            full.get(..MAC_LEN).is_some_and(|ours| bool::from(ours.ct_eq(mac)))
         })?;
         raw.truncate(signed);
         Some((raw, key))
     }
 
-    fn entries_of<'r>(
+    fn current_entries<'r>(
         &self,
         raw: &'r [u8],
         key: usize,
-        renewed: impl Fn(u32) -> u32 + 'r,
-    ) -> impl Iterator<Item = Entry> + 'r {
+        current_tag: impl Fn(u32) -> u32 + 'r,
+    ) -> impl Iterator<Item = AffinityEntry> + 'r {
         let cluster = |key: usize| self.0.get(key).map_or(0, |key| key.cluster);
         let difference = cluster(0) ^ cluster(key);
-        entries_of(raw).map(move |entry| match entry {
+        parse_entries(raw).map(move |entry| match entry {
             entry if key == 0 => entry,
-            Entry { database: ANY_DATABASE, .. } => Entry { server: renewed(entry.server), ..entry },
-            Entry { server, database, time } => {
-                Entry { server: renewed(server), database: database ^ difference, time }
+            AffinityEntry { database: ANY_DATABASE, .. } => {
+                AffinityEntry { server: current_tag(entry.server), ..entry }
+            }
+            AffinityEntry { server, database, time } => {
+                AffinityEntry { server: current_tag(server), database: database ^ difference, time }
             }
         })
     }
 
     /// Encodes entries for the affinity cookie; `None` when there is no key.
     #[must_use]
-    pub fn encode(&self, entries: &Entries) -> Option<String> {
-        self.signed(AFFINITY, entries.iter().take(MAX))
+    pub fn encode(&self, entries: &AffinityEntries) -> Option<String> {
+        self.sign(AFFINITY_VERSION, entries.iter().take(MAX_ENTRIES))
     }
 
     /// Encodes the entry of a login for a cookie of its own.
     #[must_use]
-    pub fn encode_login(&self, login: Entry) -> Option<String> {
-        self.signed(LOGIN, std::iter::once(login))
+    pub fn encode_login(&self, login: AffinityEntry) -> Option<String> {
+        self.sign(LOGIN_VERSION, std::iter::once(login))
     }
 
-    fn signed(&self, version: u8, entries: impl Iterator<Item = Entry>) -> Option<String> {
+    fn sign(&self, version: u8, entries: impl Iterator<Item = AffinityEntry>) -> Option<String> {
         let key = self.0.first()?;
-        let mut raw: SmallVec<[u8; MAX_LENGTH]> = SmallVec::new();
+        let mut raw: SmallVec<[u8; MAX_LEN]> = SmallVec::new();
         raw.push(version);
         for entry in entries {
             raw.extend_from_slice(&entry.server.to_be_bytes());
@@ -166,16 +170,16 @@ impl Keys {
             raw.extend_from_slice(&entry.time.to_be_bytes());
         }
         let mac = key.mac.clone().chain_update(&raw).finalize().into_bytes();
-        raw.extend_from_slice(mac.get(..MAC)?);
+        raw.extend_from_slice(mac.get(..MAC_LEN)?);
         Some(URL_SAFE_NO_PAD.encode(&raw))
     }
 }
 
-fn entries_of(raw: &[u8]) -> impl Iterator<Item = Entry> + '_ {
+fn parse_entries(raw: &[u8]) -> impl Iterator<Item = AffinityEntry> + '_ {
     let word = |chunk: &[u8], at: usize| -> u32 {
         chunk.get(at..at + 4).and_then(|b| b.try_into().ok()).map_or(0, u32::from_be_bytes)
     };
-    raw.get(1..).unwrap_or_default().chunks_exact(ENTRY).map(move |c| Entry {
+    raw.get(1..).unwrap_or_default().chunks_exact(ENTRY_LEN).map(move |c| AffinityEntry {
         server: word(c, 0),
         database: word(c, 4),
         time: word(c, 8),
@@ -185,20 +189,20 @@ fn entries_of(raw: &[u8]) -> impl Iterator<Item = Entry> + '_ {
 /// A number for a name within a cluster, the same on every ICM, of every release. Anybody can compute it: what leaves
 /// this process is keyed.
 #[must_use]
-pub fn number(cluster: &str, kind: &str, name: &[u8]) -> u32 {
+pub fn stable_tag(cluster: &str, kind: &str, name: &[u8]) -> u32 {
     let mut hash = Sha256::new();
-    feed(cluster, kind, name, |part| hash.update(part));
-    first_word(&hash.finalize())
+    update_framed(cluster, kind, name, |part| hash.update(part));
+    first_u32(&hash.finalize())
 }
 
-fn keyed(key: &HmacSha256, cluster: &str, kind: &str, name: &[u8]) -> u32 {
+fn keyed_tag(key: &HmacSha256, cluster: &str, kind: &str, name: &[u8]) -> u32 {
     let mut mac = key.clone();
-    feed(cluster, kind, name, |part| Mac::update(&mut mac, part));
-    first_word(&mac.finalize().into_bytes())
+    update_framed(cluster, kind, name, |part| Mac::update(&mut mac, part));
+    first_u32(&mac.finalize().into_bytes())
 }
 
 /// Lengths first, so that no two triples read the same.
-fn feed(cluster: &str, kind: &str, name: &[u8], mut update: impl FnMut(&[u8])) {
+fn update_framed(cluster: &str, kind: &str, name: &[u8], mut update: impl FnMut(&[u8])) {
     for part in [cluster.as_bytes(), kind.as_bytes()] {
         update(&(part.len() as u64).to_be_bytes());
         update(part);
@@ -206,13 +210,13 @@ fn feed(cluster: &str, kind: &str, name: &[u8], mut update: impl FnMut(&[u8])) {
     update(name);
 }
 
-fn first_word(digest: &[u8]) -> u32 {
+fn first_u32(digest: &[u8]) -> u32 {
     digest.first_chunk::<4>().map_or(1, |b| u32::from_be_bytes(*b))
 }
 
 /// A cookie's value without the quotes that may stand around it.
 #[must_use]
-pub fn unquoted(value: &[u8]) -> &[u8] {
+pub fn strip_quotes(value: &[u8]) -> &[u8] {
     value.strip_prefix(b"\"").and_then(|v| v.strip_suffix(b"\"")).unwrap_or(value)
 }
 
@@ -221,14 +225,14 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn keys() -> Keys {
-        Keys::new([b"a secret of the right length".as_slice()])
+    fn keys() -> CookieKeys {
+        CookieKeys::new([b"a secret of the right length".as_slice()])
     }
 
-    fn some_entries() -> Entries {
-        let mut entries = Entries::default();
-        entries.touch(7, 1, 1_000, 1_800);
-        entries.touch(8, 2, 1_001, 1_800);
+    fn some_entries() -> AffinityEntries {
+        let mut entries = AffinityEntries::default();
+        entries.record_response(7, 1, 1_000, 1_800);
+        entries.record_response(8, 2, 1_001, 1_800);
         entries
     }
 
@@ -240,20 +244,20 @@ mod tests {
 
     #[test]
     fn sixteen_entries_fit() {
-        let mut entries = Entries::default();
+        let mut entries = AffinityEntries::default();
         for database in 0..20 {
-            entries.touch(1, database, 1_000, 1_800);
+            entries.record_response(1, database, 1_000, 1_800);
         }
         let value = keys().encode(&entries).unwrap();
         let read = keys().decode(value.as_bytes(), 1_002, 1_800);
         assert_eq!(read, entries);
-        assert_eq!(read.iter().count(), MAX);
+        assert_eq!(read.iter().count(), MAX_ENTRIES);
     }
 
     #[test]
     fn a_forged_or_foreign_cookie_counts_as_none() {
         let value = keys().encode(&some_entries()).unwrap();
-        let other = Keys::new([b"another secret altogether".as_slice()]);
+        let other = CookieKeys::new([b"another secret altogether".as_slice()]);
         assert!(other.decode(value.as_bytes(), 1_002, 1_800).is_empty());
         for i in 0..value.len() {
             let mut bytes = value.clone().into_bytes();
@@ -265,7 +269,8 @@ mod tests {
     #[test]
     fn an_old_key_still_verifies_after_rotation_but_no_longer_signs() {
         let old = keys().encode(&some_entries()).unwrap();
-        let rotated = Keys::new([b"the new secret, signing".as_slice(), b"a secret of the right length"]);
+        let rotated =
+            CookieKeys::new([b"the new secret, signing".as_slice(), b"a secret of the right length"]);
         assert_eq!(rotated.decode(old.as_bytes(), 1_002, 1_800), some_entries());
         assert_ne!(rotated.encode(&some_entries()).unwrap(), old);
     }
@@ -273,23 +278,25 @@ mod tests {
     #[test]
     fn entries_of_an_older_secret_come_with_the_tags_of_the_current_one() {
         let (old, new) = (b"a secret of the right length".as_slice(), b"the new secret, signing".as_slice());
-        let (before, after) =
-            (Keys::new([old]).of_cluster("AcmeWeb"), Keys::new([new, old]).of_cluster("AcmeWeb"));
+        let (before, after) = (
+            CookieKeys::new([old]).for_cluster("AcmeWeb"),
+            CookieKeys::new([new, old]).for_cluster("AcmeWeb"),
+        );
         let servers = after.tags("AcmeWeb", "server", b"web1/acme");
         assert_eq!(before.tags("AcmeWeb", "server", b"web1/acme").as_slice(), &servers[1..]);
-        let mut entries = Entries::default();
-        entries.touch(servers[1], before.database_tag(7), 1_000, 1_800);
-        entries.touch(servers[1], ANY_DATABASE, 1_001, 1_800);
-        let renewed = |tag| if tag == servers[1] { servers[0] } else { tag };
+        let mut entries = AffinityEntries::default();
+        entries.record_response(servers[1], before.database_tag(7), 1_000, 1_800);
+        entries.record_response(servers[1], ANY_DATABASE, 1_001, 1_800);
+        let current_tag = |tag| if tag == servers[1] { servers[0] } else { tag };
         let value = before.encode(&entries).unwrap();
-        let read = after.decode_renewed(value.as_bytes(), 1_002, 1_800, renewed);
+        let read = after.decode_rotated(value.as_bytes(), 1_002, 1_800, current_tag);
         let all: Vec<_> = read.iter().map(|e| (e.server, e.database)).collect();
         assert_eq!(all, [(servers[0], ANY_DATABASE), (servers[0], after.database_tag(7))]);
     }
 
     #[test]
     fn a_login_is_no_affinity_cookie_and_the_reverse() {
-        let login = Entry { server: 7, database: 1, time: 1_000 };
+        let login = AffinityEntry { server: 7, database: 1, time: 1_000 };
         let value = keys().encode_login(login).unwrap();
         assert_eq!(keys().decode_login(value.as_bytes(), 1_001, 1_800, |tag| tag), Some(login));
         assert_eq!(keys().decode_login(value.as_bytes(), 2_800, 1_800, |tag| tag), None, "too old");
@@ -305,18 +312,18 @@ mod tests {
         assert_eq!(a, tag("AcmeWeb", "server"));
         assert_ne!(a, tag("AcmeMail", "server"));
         assert_ne!(a, tag("AcmeWeb", "database"));
-        assert_ne!(a, number("AcmeWeb", "server", b"web1/acme"), "without the secret nobody can tell");
-        let other = Keys::new([b"another secret altogether".as_slice()]);
+        assert_ne!(a, stable_tag("AcmeWeb", "server", b"web1/acme"), "without the secret nobody can tell");
+        let other = CookieKeys::new([b"another secret altogether".as_slice()]);
         assert_ne!(a, other.tags("AcmeWeb", "server", b"web1/acme")[0]);
-        assert_ne!(keys().of_cluster("A").database_tag(7), other.of_cluster("A").database_tag(7));
-        assert_ne!(keys().of_cluster("A").database_tag(7), keys().of_cluster("B").database_tag(7));
+        assert_ne!(keys().for_cluster("A").database_tag(7), other.for_cluster("A").database_tag(7));
+        assert_ne!(keys().for_cluster("A").database_tag(7), keys().for_cluster("B").database_tag(7));
     }
 
     proptest! {
         #[test]
-        fn no_octets_make_it_panic(value in proptest::collection::vec(any::<u8>(), 0..600)) {
+        fn no_bytes_make_it_panic(value in proptest::collection::vec(any::<u8>(), 0..600)) {
             prop_assert!(keys().decode(&value, 1_000, 1_800).is_empty());
-            let _ = unquoted(&value);
+            let _ = strip_quotes(&value);
         }
     }
 }

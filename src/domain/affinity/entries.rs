@@ -1,6 +1,6 @@
 //! The entries of one browser: which server served it which database, and when.
 //!
-//! In: the decoded cookie, the answers that are sent. Out: at most [`MAX`] entries, most recent first, and
+//! In: the decoded cookie, the answers that are sent. Out: at most [`MAX_ENTRIES`] entries, most recent first, and
 //! whether the browser must be told. Pure: the caller says what time it is.
 //!
 //! Where users go back to their former server, a second entry for the same database names it. Such entries stand
@@ -9,14 +9,14 @@
 use smallvec::SmallVec;
 
 /// More are forgotten, the oldest first.
-pub const MAX: usize = 16;
+pub const MAX_ENTRIES: usize = 16;
 
 /// The database of a login whose page is not known: it speaks for the next database that the user asks for.
 pub const ANY_DATABASE: u32 = u32::MAX;
 
 /// This browser was served `database` on `server`, last at `time`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Entry {
+pub struct AffinityEntry {
     /// Tag of the server within its cluster.
     pub server: u32,
     /// Tag of the database within its cluster.
@@ -27,24 +27,26 @@ pub struct Entry {
 
 /// All entries of a browser, most recent first.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Entries {
-    list: SmallVec<[Entry; 4]>,
+pub struct AffinityEntries {
+    list: SmallVec<[AffinityEntry; 4]>,
     /// Database and server, for those who moved.
-    formers: SmallVec<[(u32, u32); 2]>,
+    former_servers: SmallVec<[(u32, u32); 2]>,
 }
 
-impl Entries {
+impl AffinityEntries {
     /// From a decoded cookie: what was not used for `idle_secs` is forgotten, and what claims to
     /// come from the future is taken for now.
     #[must_use]
-    pub fn new(entries: impl Iterator<Item = Entry>, now: u32, idle_secs: u32) -> Self {
+    pub fn new(entries: impl Iterator<Item = AffinityEntry>, now: u32, idle_secs: u32) -> Self {
         let mut all = Self::default();
-        for entry in entries.take(MAX).map(|e| Entry { time: e.time.min(now), ..e }) {
+        for entry in entries.take(MAX_ENTRIES).map(|e| AffinityEntry { time: e.time.min(now), ..e }) {
             if now.saturating_sub(entry.time) >= idle_secs {
                 continue;
             }
             match all.for_database(entry.database) {
-                Some(current) if current.server != entry.server => all.remember(entry.database, entry.server),
+                Some(current) if current.server != entry.server => {
+                    all.remember_former(entry.database, entry.server)
+                }
                 Some(_) => {}
                 None => all.list.push(entry),
             }
@@ -54,33 +56,33 @@ impl Entries {
 
     /// The entry for this database.
     #[must_use]
-    pub fn for_database(&self, database: u32) -> Option<Entry> {
+    pub fn for_database(&self, database: u32) -> Option<AffinityEntry> {
         self.list.iter().copied().find(|e| e.database == database)
     }
 
     /// The server that this database was moved off.
     #[must_use]
-    pub fn former(&self, database: u32) -> Option<u32> {
-        self.formers.iter().find(|(of, _)| *of == database).map(|(_, server)| *server)
+    pub fn former_server(&self, database: u32) -> Option<u32> {
+        self.former_servers.iter().find(|(of, _)| *of == database).map(|(_, server)| *server)
     }
 
     /// The most recent entry of all.
     #[must_use]
-    pub fn recent(&self) -> Option<Entry> {
+    pub fn most_recent(&self) -> Option<AffinityEntry> {
         self.list.first().copied()
     }
 
     /// The most recent of the entries for which `is_one` holds.
-    pub fn recent_among(&self, is_one: impl Fn(u32) -> bool) -> Option<Entry> {
+    pub fn most_recent_where(&self, is_one: impl Fn(u32) -> bool) -> Option<AffinityEntry> {
         self.list.iter().copied().find(|e| is_one(e.database))
     }
 
     /// In order, as many as are kept; the former servers behind all others, each as old as its database's entry.
-    pub fn iter(&self) -> impl Iterator<Item = Entry> + '_ {
+    pub fn iter(&self) -> impl Iterator<Item = AffinityEntry> + '_ {
         let former = |(database, server): &(u32, u32)| {
-            self.for_database(*database).map(|current| Entry { server: *server, ..current })
+            self.for_database(*database).map(|current| AffinityEntry { server: *server, ..current })
         };
-        self.list.iter().copied().chain(self.formers.iter().filter_map(former)).take(MAX)
+        self.list.iter().copied().chain(self.former_servers.iter().filter_map(former)).take(MAX_ENTRIES)
     }
 
     /// No entries.
@@ -91,8 +93,8 @@ impl Entries {
 
     /// Records an answer. True when the browser must be told: the entry is new, moved, changes the
     /// order, or is older than a tenth of the idle timeout. Whoever is back has no former server.
-    pub fn touch(&mut self, server: u32, database: u32, now: u32, idle_secs: u32) -> bool {
-        let fresh = Entry { server, database, time: now };
+    pub fn record_response(&mut self, server: u32, database: u32, now: u32, idle_secs: u32) -> bool {
+        let fresh = AffinityEntry { server, database, time: now };
         let tell = match self.list.iter().position(|e| e.database == database) {
             Some(0) => {
                 let Some(first) = self.list.first_mut() else { return false };
@@ -109,52 +111,52 @@ impl Entries {
                 true
             }
             None => {
-                self.list.truncate(MAX - 1);
+                self.list.truncate(MAX_ENTRIES - 1);
                 self.list.insert(0, fresh);
                 true
             }
         };
         if tell {
-            self.formers.retain(|(of, former)| !(*of == database && *former == server));
+            self.former_servers.retain(|(of, former)| !(*of == database && *former == server));
         }
         tell
     }
 
     /// Puts an entry that another cookie brought ahead of older ones; a newer one for the same database stays.
-    pub fn merge(&mut self, entry: Entry) {
+    pub fn merge(&mut self, entry: AffinityEntry) {
         if self.for_database(entry.database).is_some_and(|newer| newer.time > entry.time) {
             return;
         }
         self.list.retain(|old| old.database != entry.database);
         let at = self.list.iter().position(|old| old.time <= entry.time).unwrap_or(self.list.len());
         self.list.insert(at, entry);
-        self.list.truncate(MAX);
+        self.list.truncate(MAX_ENTRIES);
         self.forget_former(entry.database);
     }
 
     /// The server of a login that no page followed yet, unless this database was used since.
     #[must_use]
-    pub fn login_before(&self, database: u32) -> Option<u32> {
+    pub fn pending_login(&self, database: u32) -> Option<u32> {
         let login = self.for_database(ANY_DATABASE)?;
         self.for_database(database).is_none_or(|entry| entry.time <= login.time).then_some(login.server)
     }
 
     /// A page of this server followed the login there. True when there was one.
-    pub fn login_used(&mut self, server: u32) -> bool {
+    pub fn clear_login(&mut self, server: u32) -> bool {
         let before = self.list.len();
         self.list.retain(|entry| entry.database != ANY_DATABASE || entry.server != server);
         self.list.len() < before
     }
 
     /// Remembers which server a database is about to be moved off; the first one stays its home.
-    pub fn remember(&mut self, database: u32, server: u32) {
-        if self.former(database).is_none() {
-            self.formers.push((database, server));
+    pub fn remember_former(&mut self, database: u32, server: u32) {
+        if self.former_server(database).is_none() {
+            self.former_servers.push((database, server));
         }
     }
 
     /// Remembers it for every database that a server serves.
-    pub fn remember_all(&mut self, server: u32) {
+    pub fn remember_former_of_server(&mut self, server: u32) {
         let there: SmallVec<[u32; 4]> = self
             .list
             .iter()
@@ -163,18 +165,18 @@ impl Entries {
             .filter(|d| *d != ANY_DATABASE)
             .collect();
         for database in there {
-            self.remember(database, server);
+            self.remember_former(database, server);
         }
     }
 
     /// Forgets it: the user was sent elsewhere on purpose.
     pub fn forget_former(&mut self, database: u32) {
-        self.formers.retain(|(of, _)| *of != database);
+        self.former_servers.retain(|(of, _)| *of != database);
     }
 
     /// A server died: every entry that names it names the new one, and a login there is lost. True when there was any.
     pub fn replace_server(&mut self, dead: u32, new: u32) -> bool {
-        let mut any = self.login_used(dead);
+        let mut any = self.clear_login(dead);
         for entry in &mut self.list {
             if entry.server == dead {
                 entry.server = new;
@@ -192,31 +194,33 @@ mod tests {
 
     #[test]
     fn an_entry_is_told_when_new_moved_reordered_or_a_tenth_old() {
-        let mut entries = Entries::default();
-        assert!(entries.touch(1, 10, 1_000, 1_800));
-        assert!(!entries.touch(1, 10, 1_100, 1_800), "nothing new within a tenth");
-        assert!(entries.touch(1, 10, 1_181, 1_800));
-        assert!(entries.touch(1, 20, 1_182, 1_800), "another database");
-        assert!(entries.touch(1, 10, 1_183, 1_800), "order changes");
-        assert!(entries.touch(2, 10, 1_184, 1_800), "moved");
-        assert_eq!(entries.recent(), Some(Entry { server: 2, database: 10, time: 1_184 }));
+        let mut entries = AffinityEntries::default();
+        assert!(entries.record_response(1, 10, 1_000, 1_800));
+        assert!(!entries.record_response(1, 10, 1_100, 1_800), "nothing new within a tenth");
+        assert!(entries.record_response(1, 10, 1_181, 1_800));
+        assert!(entries.record_response(1, 20, 1_182, 1_800), "another database");
+        assert!(entries.record_response(1, 10, 1_183, 1_800), "order changes");
+        assert!(entries.record_response(2, 10, 1_184, 1_800), "moved");
+        assert_eq!(entries.most_recent(), Some(AffinityEntry { server: 2, database: 10, time: 1_184 }));
     }
 
     #[test]
     fn what_is_idle_is_forgotten_and_the_future_is_now() {
-        let all =
-            [Entry { server: 1, database: 1, time: 5_000 }, Entry { server: 1, database: 2, time: 100 }];
-        let entries = Entries::new(all.into_iter(), 2_000, 1_800);
-        assert_eq!(entries.recent().unwrap().time, 2_000);
+        let all = [
+            AffinityEntry { server: 1, database: 1, time: 5_000 },
+            AffinityEntry { server: 1, database: 2, time: 100 },
+        ];
+        let entries = AffinityEntries::new(all.into_iter(), 2_000, 1_800);
+        assert_eq!(entries.most_recent().unwrap().time, 2_000);
         assert_eq!(entries.for_database(2), None);
     }
 
     #[test]
     fn a_move_off_a_dead_server_replaces_all_entries_that_name_it() {
-        let mut entries = Entries::default();
-        entries.touch(1, 10, 1, 100);
-        entries.touch(2, 20, 2, 100);
-        entries.touch(1, 30, 3, 100);
+        let mut entries = AffinityEntries::default();
+        entries.record_response(1, 10, 1, 100);
+        entries.record_response(2, 20, 2, 100);
+        entries.record_response(1, 30, 3, 100);
         assert!(entries.replace_server(1, 9));
         assert!(entries.iter().all(|e| e.server != 1));
         assert_eq!(entries.for_database(20).unwrap().server, 2);
@@ -225,75 +229,75 @@ mod tests {
 
     #[test]
     fn a_login_stands_ahead_of_older_entries_and_behind_newer_ones() {
-        let mut entries = Entries::default();
-        entries.touch(1, 10, 1_000, 1_800);
-        entries.touch(1, 20, 1_200, 1_800);
-        entries.merge(Entry { server: 2, database: 10, time: 1_100 });
+        let mut entries = AffinityEntries::default();
+        entries.record_response(1, 10, 1_000, 1_800);
+        entries.record_response(1, 20, 1_200, 1_800);
+        entries.merge(AffinityEntry { server: 2, database: 10, time: 1_100 });
         let all: Vec<_> = entries.iter().map(|e| (e.server, e.database)).collect();
         assert_eq!(all, [(1, 20), (2, 10)]);
-        entries.merge(Entry { server: 3, database: 20, time: 1_100 });
+        entries.merge(AffinityEntry { server: 3, database: 20, time: 1_100 });
         assert_eq!(entries.for_database(20).unwrap().server, 1, "used since");
         for database in 100..120 {
-            entries.merge(Entry { server: 3, database, time: 1_300 });
+            entries.merge(AffinityEntry { server: 3, database, time: 1_300 });
         }
-        assert_eq!(entries.iter().count(), MAX);
+        assert_eq!(entries.iter().count(), MAX_ENTRIES);
     }
 
     #[test]
     fn a_login_for_no_database_speaks_for_the_next_one_and_dies_with_its_server() {
-        let mut entries = Entries::default();
-        entries.touch(1, 10, 1_000, 1_800);
-        entries.merge(Entry { server: 2, database: ANY_DATABASE, time: 1_100 });
-        assert_eq!((entries.login_before(10), entries.login_before(30)), (Some(2), Some(2)));
-        entries.touch(1, 20, 1_200, 1_800);
-        assert_eq!(entries.login_before(20), None);
-        assert!(!entries.clone().login_used(1) && entries.clone().login_used(2));
-        entries.remember_all(2);
+        let mut entries = AffinityEntries::default();
+        entries.record_response(1, 10, 1_000, 1_800);
+        entries.merge(AffinityEntry { server: 2, database: ANY_DATABASE, time: 1_100 });
+        assert_eq!((entries.pending_login(10), entries.pending_login(30)), (Some(2), Some(2)));
+        entries.record_response(1, 20, 1_200, 1_800);
+        assert_eq!(entries.pending_login(20), None);
+        assert!(!entries.clone().clear_login(1) && entries.clone().clear_login(2));
+        entries.remember_former_of_server(2);
         assert!(entries.replace_server(2, 1));
-        assert_eq!((entries.login_before(10), entries.former(ANY_DATABASE)), (None, None));
+        assert_eq!((entries.pending_login(10), entries.former_server(ANY_DATABASE)), (None, None));
     }
 
     #[test]
     fn the_former_server_is_remembered_until_the_user_is_back() {
-        let mut entries = Entries::default();
-        entries.touch(1, 10, 1_000, 1_800);
-        entries.touch(1, 20, 1_001, 1_800);
-        entries.remember_all(1);
+        let mut entries = AffinityEntries::default();
+        entries.record_response(1, 10, 1_000, 1_800);
+        entries.record_response(1, 20, 1_001, 1_800);
+        entries.remember_former_of_server(1);
         assert!(entries.replace_server(1, 2));
         // A second move: home stays home.
-        entries.remember_all(2);
+        entries.remember_former_of_server(2);
         assert!(entries.replace_server(2, 3));
-        assert_eq!((entries.former(10), entries.former(20)), (Some(1), Some(1)));
-        let read = Entries::new(entries.iter(), 1_002, 1_800);
+        assert_eq!((entries.former_server(10), entries.former_server(20)), (Some(1), Some(1)));
+        let read = AffinityEntries::new(entries.iter(), 1_002, 1_800);
         assert_eq!(read, entries);
-        assert!(entries.touch(1, 10, 1_003, 1_800));
-        assert_eq!((entries.former(10), entries.former(20)), (None, Some(1)));
+        assert!(entries.record_response(1, 10, 1_003, 1_800));
+        assert_eq!((entries.former_server(10), entries.former_server(20)), (None, Some(1)));
         entries.forget_former(20);
         assert_eq!(entries.iter().count(), 2);
     }
 
     #[test]
     fn former_servers_are_the_first_to_go() {
-        let mut entries = Entries::default();
+        let mut entries = AffinityEntries::default();
         for database in 0..16 {
-            entries.touch(1, database, 1_000, 1_800);
+            entries.record_response(1, database, 1_000, 1_800);
         }
-        entries.remember_all(1);
+        entries.remember_former_of_server(1);
         entries.replace_server(1, 2);
-        assert_eq!(entries.iter().count(), MAX);
+        assert_eq!(entries.iter().count(), MAX_ENTRIES);
         assert!(entries.iter().all(|e| e.server == 2));
     }
 
     proptest! {
         #[test]
         fn there_are_never_more_than_sixteen_and_one_a_database(steps in proptest::collection::vec((0u32..4, 0u32..40), 0..100)) {
-            let mut entries = Entries::default();
+            let mut entries = AffinityEntries::default();
             for (i, (server, database)) in steps.iter().enumerate() {
-                entries.touch(*server, *database, i as u32, 1_000);
-                prop_assert_eq!(entries.recent().unwrap().database, *database);
+                entries.record_response(*server, *database, i as u32, 1_000);
+                prop_assert_eq!(entries.most_recent().unwrap().database, *database);
             }
             let mut seen: Vec<_> = entries.iter().map(|e| e.database).collect();
-            prop_assert!(seen.len() <= MAX);
+            prop_assert!(seen.len() <= MAX_ENTRIES);
             seen.sort_unstable();
             let len = seen.len();
             seen.dedup();

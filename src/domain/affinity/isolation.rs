@@ -2,15 +2,15 @@
 //! `0f3a9c21`, or `0f3a9c21.14.12` with the lengths of its path and domain.
 
 /// Between a session cookie's name or value and the tag of its server.
-pub const MARK: u8 = b'~';
+pub const SEPARATOR: u8 = b'~';
 /// Eight hexadecimal digits.
-const TAG: usize = 8;
+const TAG_LEN: usize = 8;
 /// Tag, and two lengths of up to five digits with their dots.
-const MAX_LENGTH: usize = TAG + 12;
+const MAX_LEN: usize = TAG_LEN + 12;
 
 /// What a browser does not say of a session cookie that it sends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Isolation {
+pub struct SessionTag {
     /// Whose it is.
     pub tag: u32,
     /// Length of its path.
@@ -19,23 +19,23 @@ pub struct Isolation {
     pub domain: usize,
 }
 
-impl Isolation {
+impl SessionTag {
     /// Reads what stands behind a cookie's own name: `~0f3a9c21`.
     #[must_use]
-    pub fn behind_name(rest: &[u8]) -> Option<Self> {
-        Self::parse(rest.strip_prefix(&[MARK])?)
+    pub fn parse_after_name(rest: &[u8]) -> Option<Self> {
+        Self::parse(rest.strip_prefix(&[SEPARATOR])?)
     }
 
     /// Reads what stands before a value, and gives the value: `0f3a9c21~...`.
     #[must_use]
-    pub fn before_value(text: &[u8]) -> Option<(Self, &[u8])> {
-        let end = text.iter().take(MAX_LENGTH + 1).position(|b| *b == MARK)?;
+    pub fn parse_before_value(text: &[u8]) -> Option<(Self, &[u8])> {
+        let end = text.iter().take(MAX_LEN + 1).position(|b| *b == SEPARATOR)?;
         let (isolation, value) = text.split_at_checked(end)?;
         Some((Self::parse(isolation)?, value.get(1..)?))
     }
 
     fn parse(text: &[u8]) -> Option<Self> {
-        let (tag, lengths) = text.split_at_checked(TAG)?;
+        let (tag, lengths) = text.split_at_checked(TAG_LEN)?;
         if !tag.iter().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')) {
             return None;
         }
@@ -56,7 +56,7 @@ impl Isolation {
     }
 }
 
-impl std::fmt::Display for Isolation {
+impl std::fmt::Display for SessionTag {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self { tag, path, domain } = self;
         match (path, domain) {

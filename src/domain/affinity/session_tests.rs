@@ -9,18 +9,18 @@ use super::*;
 const WEB1: u32 = 0x0f3a_9c21;
 const WEB2: u32 = 0xdead_beef;
 
-fn cookies() -> Cookies {
-    Cookies::new("ICM", &["domauthsessid".to_owned(), "sessionid".to_owned()])
+fn cookies() -> CookieClassifier {
+    CookieClassifier::new("ICM", &["domauthsessid".to_owned(), "sessionid".to_owned()])
 }
 
 fn isolated(value: &str) -> Option<String> {
     let path = b"/mail/jane.nsf/inbox";
-    cookies().isolate(value.as_bytes(), WEB1, path).map(|v| String::from_utf8(v).unwrap())
+    cookies().tag_session_cookie(value.as_bytes(), WEB1, path).map(|v| String::from_utf8(v).unwrap())
 }
 
 fn sent(lines: &[&str], server: u32) -> String {
     let lines = lines.iter().map(|l| l.as_bytes());
-    String::from_utf8(cookies().for_server(lines, server, |s| s == b"AAAAAAAAAAA")).unwrap()
+    String::from_utf8(cookies().cookie_header_for_server(lines, server, |s| s == b"AAAAAAAAAAA")).unwrap()
 }
 
 #[test]
@@ -46,7 +46,7 @@ fn a_session_cookie_carries_its_servers_tag_and_keeps_its_attributes() {
     }
 }
 
-fn in_values() -> Cookies {
+fn in_values() -> CookieClassifier {
     cookies().with_style(SessionCookieStyle::Value)
 }
 
@@ -65,7 +65,7 @@ fn in_the_style_value_a_session_cookie_keeps_its_name_and_a_deletion_stays_one()
         ("LtpaToken=x; path=/", None),
         ("DomAuthSessIdAAAAAAAAAAA=x; path=/", None),
     ] {
-        let isolated = in_values().isolate(set.as_bytes(), WEB1, b"/mail/jane.nsf/inbox");
+        let isolated = in_values().tag_session_cookie(set.as_bytes(), WEB1, b"/mail/jane.nsf/inbox");
         assert_eq!(isolated.map(|v| String::from_utf8(v).unwrap()).as_deref(), expected, "{set}");
     }
 }
@@ -73,7 +73,10 @@ fn in_the_style_value_a_session_cookie_keeps_its_name_and_a_deletion_stays_one()
 #[test]
 fn in_the_style_value_only_the_server_of_the_tag_gets_the_session_without_it() {
     let sent = |line: &str, server| {
-        String::from_utf8(in_values().for_server([line.as_bytes()].into_iter(), server, |_| false)).unwrap()
+        String::from_utf8(
+            in_values().cookie_header_for_server([line.as_bytes()].into_iter(), server, |_| false),
+        )
+        .unwrap()
     };
     let line = "a=1; DomAuthSessId=0f3a9c21~one; SessionID=0f3a9c21.14~v; ICM=x; ICM-login=y";
     assert_eq!(sent(line, WEB1), "a=1; DomAuthSessId=one; SessionID=v");
@@ -92,7 +95,7 @@ fn in_the_style_value_only_the_server_of_the_tag_gets_the_session_without_it() {
 fn a_session_under_an_older_tag_counts_where_the_server_has_no_newer_one() {
     let sent = |line: &str| {
         let lines = [line.as_bytes()].into_iter();
-        String::from_utf8(cookies().for_server_of(lines, &[WEB1, WEB2], |_| false)).unwrap()
+        String::from_utf8(cookies().cookie_header_for_tags(lines, &[WEB1, WEB2], |_| false)).unwrap()
     };
     assert_eq!(sent("DomAuthSessId~deadbeef=old; x=1"), "DomAuthSessId=old; x=1");
     assert_eq!(sent("DomAuthSessId~deadbeef=old; DomAuthSessId~0f3a9c21=new"), "DomAuthSessId=new");
@@ -101,7 +104,8 @@ fn a_session_under_an_older_tag_counts_where_the_server_has_no_newer_one() {
 #[test]
 fn in_the_style_value_a_logout_deletes_the_cookie_where_it_was_set() {
     let line = b"DomAuthSessId=0f3a9c21~a; SessionID=deadbeef.14~b".as_slice();
-    let all = in_values().expire([line].into_iter(), b"/mail/jane.nsf", "www.acme.example", false, &[]);
+    let all =
+        in_values().expire_sessions([line].into_iter(), b"/mail/jane.nsf", "www.acme.example", false, &[]);
     let places: Vec<_> =
         all.iter().map(|v| std::str::from_utf8(v).unwrap().split_once("; Max-Age=0").unwrap().0).collect();
     assert_eq!(places, ["DomAuthSessId=; Path=/", "SessionID=; Path=/mail/jane.nsf"]);
@@ -109,14 +113,14 @@ fn in_the_style_value_a_logout_deletes_the_cookie_where_it_was_set() {
 
 #[test]
 fn a_login_arrives_with_a_session_cookie_that_is_no_deletion() {
-    let nothing_configured = Cookies::new("ICM", &[]);
+    let nothing_configured = CookieClassifier::new("ICM", &[]);
     for set in ["DomAuthSessId=abc; path=/", "domauthsessIDAAAAAAAAAAA=x", "DomAuthSessId~0f3a9c21=abc"] {
         assert!(
-            cookies().gives_session(set.as_bytes()) && nothing_configured.gives_session(set.as_bytes()),
+            cookies().sets_session(set.as_bytes()) && nothing_configured.sets_session(set.as_bytes()),
             "{set}"
         );
     }
-    assert!(cookies().gives_session(b"SessionID=x") && !nothing_configured.gives_session(b"SessionID=x"));
+    assert!(cookies().sets_session(b"SessionID=x") && !nothing_configured.sets_session(b"SessionID=x"));
     for set in [
         "DomAuthSessId=; path=/",
         "DomAuthSessId=\"\"",
@@ -129,7 +133,7 @@ fn a_login_arrives_with_a_session_cookie_that_is_no_deletion() {
         "ICM-login=abc",
         "Other=DomAuthSessId=1",
     ] {
-        assert!(!cookies().gives_session(set.as_bytes()), "{set}");
+        assert!(!cookies().sets_session(set.as_bytes()), "{set}");
     }
 }
 
@@ -165,8 +169,8 @@ fn what_domino_made_unique_goes_to_its_owner_or_where_the_owner_is_unknown_to_al
 fn our_own_cookie_is_found_among_others_by_its_exact_name() {
     let found = |line: &'static [u8]| {
         let cookies = cookies();
-        let is_ours = |(name, _): &(&[u8], &[u8])| cookies.meaning(name) == Meaning::Affinity;
-        pairs(line).filter(is_ours).map(|(_, rest)| rest).collect::<Vec<_>>()
+        let is_ours = |(name, _): &(&[u8], &[u8])| cookies.classify_name(name) == CookieKind::Affinity;
+        cookie_pairs(line).filter(is_ours).map(|(_, rest)| rest).collect::<Vec<_>>()
     };
     assert_eq!(found(b"a=1; ICM=abc; b=2"), [b"=abc"]);
     assert_eq!(found(b"XICM=1;ICM=1; ICM=2"), [b"=1", b"=2"]);
@@ -184,7 +188,7 @@ fn only_our_own_spelling_is_an_isolated_name() {
         "DomAuthSessId~0f3a9c21x",
         "DomAuthSessId~+f3a9c21",
     ] {
-        assert_eq!(cookies().meaning(name.as_bytes()), Meaning::Foreign, "{name}");
+        assert_eq!(cookies().classify_name(name.as_bytes()), CookieKind::Foreign, "{name}");
     }
 }
 
@@ -194,7 +198,7 @@ fn a_logout_deletes_every_session_where_it_was_set() {
         DomAuthSessIdAAAAAAAAAAA=e; DomAuthSessId~00000001=f; DomAuthSessId~0f3a9c21=again; LtpaToken=z";
     let set: [&[u8]; 1] = [b"DomAuthSessId~00000001"];
     let lines = [line.as_slice()].into_iter();
-    let all = cookies().expire(lines, b"/mail/jane.nsf", "www.acme.example", true, &set);
+    let all = cookies().expire_sessions(lines, b"/mail/jane.nsf", "www.acme.example", true, &set);
     let gone: Vec<_> =
         all.iter().map(|v| std::str::from_utf8(v).unwrap().split_once("; Max-Age=0").unwrap()).collect();
     assert!(
@@ -215,10 +219,10 @@ fn a_logout_deletes_every_session_where_it_was_set() {
 
 #[test]
 fn nothing_configured_means_nothing_touched() {
-    let none = Cookies::new("ICM", &[]);
+    let none = CookieClassifier::new("ICM", &[]);
     let line = b"DomAuthSessId=1; DomAuthSessId~0f3a9c21=2; DomAuthSessIdAAAAAAAAAAA=3".as_slice();
-    assert_eq!(none.for_server([line].into_iter(), WEB2, |_| true), line);
-    assert_eq!(none.isolate(b"DomAuthSessId=1", WEB1, b"/"), None);
+    assert_eq!(none.cookie_header_for_server([line].into_iter(), WEB2, |_| true), line);
+    assert_eq!(none.tag_session_cookie(b"DomAuthSessId=1", WEB1, b"/"), None);
 }
 
 #[test]
@@ -239,20 +243,20 @@ proptest! {
     ) {
         prop_assume!(tag != other);
         let cookies = cookies();
-        let set = cookies.isolate(format!("{name}={value}{attribute}").as_bytes(), tag, path.as_bytes()).unwrap();
+        let set = cookies.tag_session_cookie(format!("{name}={value}{attribute}").as_bytes(), tag, path.as_bytes()).unwrap();
         let pair = set.split(|b| *b == b';').next().unwrap();
-        let sent = cookies.for_server([pair].into_iter(), tag, |_| false);
+        let sent = cookies.cookie_header_for_server([pair].into_iter(), tag, |_| false);
         prop_assert_eq!(sent, format!("{name}={value}").into_bytes());
-        prop_assert!(cookies.for_server([pair].into_iter(), other, |_| false).is_empty());
+        prop_assert!(cookies.cookie_header_for_server([pair].into_iter(), other, |_| false).is_empty());
     }
 
     #[test]
-    fn no_octets_make_it_panic(line in proptest::collection::vec(any::<u8>(), 0..300)) {
+    fn no_bytes_make_it_panic(line in proptest::collection::vec(any::<u8>(), 0..300)) {
         let cookies = cookies();
-        let _ = cookies.for_server([line.as_slice()].into_iter(), WEB1, |_| false);
-        let _ = cookies.isolate(&line, WEB1, &line);
-        let _ = cookies.expire([line.as_slice()].into_iter(), &line, "www.acme.example", false, &[]);
-        let _ = cookies.gives_session(&line);
-        let _ = in_values().isolate(&line, WEB1, &line);
+        let _ = cookies.cookie_header_for_server([line.as_slice()].into_iter(), WEB1, |_| false);
+        let _ = cookies.tag_session_cookie(&line, WEB1, &line);
+        let _ = cookies.expire_sessions([line.as_slice()].into_iter(), &line, "www.acme.example", false, &[]);
+        let _ = cookies.sets_session(&line);
+        let _ = in_values().tag_session_cookie(&line, WEB1, &line);
     }
 }

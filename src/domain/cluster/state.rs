@@ -26,7 +26,7 @@ impl ServerState {
 
     /// `AVAILABLE`, `BUSY`, `MAXUSERS`, `RESTRICTED`, `UNREACHABLE`.
     #[must_use]
-    pub fn word(self) -> &'static str {
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::Available => "AVAILABLE",
             Self::Busy => "BUSY",
@@ -39,7 +39,7 @@ impl ServerState {
 
 impl fmt::Display for ServerState {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.word())
+        f.write_str(self.as_str())
     }
 }
 

@@ -8,33 +8,33 @@
 //! Domino on Windows stores backslashes and does not tell case apart; whether it does on Linux is not
 //! documented, so matching folds and forwarding keeps the spelling.
 
-use crate::util::percent::Decoded;
+use crate::util::percent::PercentDecoder;
 use percent_encoding::{AsciiSet, CONTROLS, percent_encode};
 use smallvec::SmallVec;
 use std::borrow::Cow;
 
 /// Room for a folded path; reusable.
 #[derive(Clone, Debug, Default)]
-pub struct Folded {
-    octets: SmallVec<[u8; 256]>,
+pub struct FoldBuffer {
+    bytes: SmallVec<[u8; 256]>,
     /// Used for characters beyond ASCII, whose lower case may have another length.
     lower: SmallVec<[u8; 256]>,
 }
 
 /// Folds the database part of a URL: percent-decoded first, as the server will.
-pub fn fold<'b>(raw: &[u8], buffer: &'b mut Folded) -> &'b [u8] {
-    fold_octets(Decoded::new(raw).values(), buffer)
+pub fn fold_url_path<'b>(raw: &[u8], buffer: &'b mut FoldBuffer) -> &'b [u8] {
+    fold_bytes(PercentDecoder::new(raw).values(), buffer)
 }
 
 /// Folds a plain path, such as a directory stores: a `%` in it is a `%`.
-pub fn fold_plain<'b>(plain: &[u8], buffer: &'b mut Folded) -> &'b [u8] {
-    fold_octets(plain.iter().copied(), buffer)
+pub fn fold_plain_path<'b>(plain: &[u8], buffer: &'b mut FoldBuffer) -> &'b [u8] {
+    fold_bytes(plain.iter().copied(), buffer)
 }
 
 /// A plain path with slashes for backslashes, without leading and repeated ones: the directory's
 /// spelling as it is shown and forwarded, case kept.
 #[must_use]
-pub fn with_slashes(plain: &str) -> Cow<'_, str> {
+pub fn normalize_separators(plain: &str) -> Cow<'_, str> {
     if !plain.starts_with('/') && !plain.contains('\\') && !plain.contains("//") {
         return Cow::Borrowed(plain);
     }
@@ -55,16 +55,16 @@ pub fn with_slashes(plain: &str) -> Cow<'_, str> {
 /// (`%`, `?`, `#`, `!`, and `+`, which Domino takes for a space), spaces, control octets and all beyond
 /// ASCII (as UTF-8) are percent-encoded.
 #[must_use]
-pub fn encode_for_url(plain: &str) -> Cow<'_, str> {
+pub fn percent_encode_path(plain: &str) -> Cow<'_, str> {
     if plain.contains('\\') {
         let slashes = plain.replace('\\', "/");
-        return Cow::Owned(percent_encode(slashes.as_bytes(), NOT_IN_A_PATH).to_string());
+        return Cow::Owned(percent_encode(slashes.as_bytes(), PATH_ENCODE_SET).to_string());
     }
-    percent_encode(plain.as_bytes(), NOT_IN_A_PATH).into()
+    percent_encode(plain.as_bytes(), PATH_ENCODE_SET).into()
 }
 
 /// What is not a `pchar` of RFC 3986 or `/`, and `!` and `+` beside it.
-const NOT_IN_A_PATH: &AsciiSet = &CONTROLS
+const PATH_ENCODE_SET: &AsciiSet = &CONTROLS
     .add(b' ')
     .add(b'!')
     .add(b'"')
@@ -83,17 +83,17 @@ const NOT_IN_A_PATH: &AsciiSet = &CONTROLS
     .add(b'|')
     .add(b'}');
 
-fn fold_octets(octets: impl Iterator<Item = u8>, buffer: &mut Folded) -> &[u8] {
-    let Folded { octets: folded, lower } = buffer;
+fn fold_bytes(bytes: impl Iterator<Item = u8>, buffer: &mut FoldBuffer) -> &[u8] {
+    let FoldBuffer { bytes: folded, lower } = buffer;
     folded.clear();
     let mut ascii = true;
-    for octet in octets {
-        match octet {
+    for byte in bytes {
+        match byte {
             b'/' | b'\\' if folded.last().is_none_or(|last| *last == b'/') => {}
             b'\\' => folded.push(b'/'),
             _ => {
-                ascii &= octet.is_ascii();
-                folded.push(octet.to_ascii_lowercase());
+                ascii &= byte.is_ascii();
+                folded.push(byte.to_ascii_lowercase());
             }
         }
     }
@@ -117,11 +117,11 @@ mod tests {
     use proptest::prelude::*;
 
     fn folded(raw: &[u8]) -> Vec<u8> {
-        fold(raw, &mut Folded::default()).to_vec()
+        fold_url_path(raw, &mut FoldBuffer::default()).to_vec()
     }
 
     fn folded_plain(plain: &str) -> String {
-        String::from_utf8(fold_plain(plain.as_bytes(), &mut Folded::default()).to_vec()).unwrap()
+        String::from_utf8(fold_plain_path(plain.as_bytes(), &mut FoldBuffer::default()).to_vec()).unwrap()
     }
 
     #[test]
@@ -159,28 +159,28 @@ mod tests {
 
     #[test]
     fn one_buffer_serves_many_paths() {
-        let mut buffer = Folded::default();
-        assert_eq!(fold("ÄÖÜ.nsf".as_bytes(), &mut buffer), "äöü.nsf".as_bytes());
-        assert_eq!(fold(b"A.nsf", &mut buffer), b"a.nsf");
-        assert_eq!(fold(b"", &mut buffer), b"");
+        let mut buffer = FoldBuffer::default();
+        assert_eq!(fold_url_path("ÄÖÜ.nsf".as_bytes(), &mut buffer), "äöü.nsf".as_bytes());
+        assert_eq!(fold_url_path(b"A.nsf", &mut buffer), b"a.nsf");
+        assert_eq!(fold_url_path(b"", &mut buffer), b"");
     }
 
     #[test]
     fn a_plain_path_is_encoded_where_a_url_would_read_it_otherwise() {
-        assert_eq!(encode_for_url("sales/leads.nsf"), "sales/leads.nsf");
-        assert!(matches!(encode_for_url("sales/leads.nsf"), Cow::Borrowed(_)));
-        assert_eq!(encode_for_url("apps\\Hot News!.nsf"), "apps/Hot%20News%21.nsf");
-        assert_eq!(encode_for_url("100%#?+.nsf"), "100%25%23%3F%2B.nsf");
-        assert_eq!(encode_for_url("Müller.nsf"), "M%C3%BCller.nsf");
-        assert_eq!(encode_for_url("a\r\nb.nsf"), "a%0D%0Ab.nsf");
+        assert_eq!(percent_encode_path("sales/leads.nsf"), "sales/leads.nsf");
+        assert!(matches!(percent_encode_path("sales/leads.nsf"), Cow::Borrowed(_)));
+        assert_eq!(percent_encode_path("apps\\Hot News!.nsf"), "apps/Hot%20News%21.nsf");
+        assert_eq!(percent_encode_path("100%#?+.nsf"), "100%25%23%3F%2B.nsf");
+        assert_eq!(percent_encode_path("Müller.nsf"), "M%C3%BCller.nsf");
+        assert_eq!(percent_encode_path("a\r\nb.nsf"), "a%0D%0Ab.nsf");
     }
 
     #[test]
     fn the_shown_spelling_keeps_case_and_has_slashes() {
-        assert_eq!(with_slashes("Sales\\Leads.nsf"), "Sales/Leads.nsf");
-        assert_eq!(with_slashes("\\\\a//b\\"), "a/b/");
-        assert!(matches!(with_slashes("a/b.nsf"), Cow::Borrowed("a/b.nsf")));
-        assert_eq!(with_slashes("\\"), "");
+        assert_eq!(normalize_separators("Sales\\Leads.nsf"), "Sales/Leads.nsf");
+        assert_eq!(normalize_separators("\\\\a//b\\"), "a/b/");
+        assert!(matches!(normalize_separators("a/b.nsf"), Cow::Borrowed("a/b.nsf")));
+        assert_eq!(normalize_separators("\\"), "");
     }
 
     proptest! {
@@ -190,20 +190,20 @@ mod tests {
             prop_assert_eq!(folded_plain(&once), once);
         }
         #[test]
-        fn no_octets_make_it_panic(raw in proptest::collection::vec(any::<u8>(), 0..400)) {
+        fn no_bytes_make_it_panic(raw in proptest::collection::vec(any::<u8>(), 0..400)) {
             let path = folded(&raw);
             prop_assert!(path.first() != Some(&b'/') && !path.contains(&b'\\'));
             prop_assert!(!path.windows(2).any(|pair| pair == b"//"));
         }
         #[test]
         fn what_is_encoded_for_a_url_folds_to_the_plain_paths_form(plain in "\\PC{0,40}") {
-            let encoded = encode_for_url(&plain);
+            let encoded = percent_encode_path(&plain);
             prop_assert!(encoded.bytes().all(|o| o.is_ascii_graphic() && !b"?#!\\ ".contains(&o)));
             prop_assert_eq!(folded(encoded.as_bytes()), folded_plain(&plain).into_bytes());
         }
         #[test]
         fn the_shown_spelling_folds_like_the_plain_one(plain in "[/\\\\a-zA-ZÄ%]{0,20}") {
-            prop_assert_eq!(folded_plain(&with_slashes(&plain)), folded_plain(&plain));
+            prop_assert_eq!(folded_plain(&normalize_separators(&plain)), folded_plain(&plain));
         }
     }
 }

@@ -10,7 +10,7 @@ use crate::domain::cluster::ServerName;
 /// Pending delete: no new sessions; deleted when the last user leaves.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(u8)]
-pub enum Mark {
+pub enum ReplicaStatus {
     /// Open to everybody.
     #[default]
     InService = 0,
@@ -20,10 +20,10 @@ pub enum Mark {
     PendingDelete = 2,
 }
 
-impl Mark {
+impl ReplicaStatus {
     /// The words of the configuration and of the JSON: `in_service`, `out_of_service`, `pending_delete`.
     #[must_use]
-    pub fn word(self) -> &'static str {
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::InService => "in_service",
             Self::OutOfService => "out_of_service",
@@ -31,9 +31,9 @@ impl Mark {
         }
     }
 
-    /// Reads what [`Mark::word`] writes, in any case, blanks and dashes for underscores; empty is in service.
+    /// Reads what [`ReplicaStatus::as_str`] writes, in any case, blanks and dashes for underscores; empty is in service.
     #[must_use]
-    pub fn from_word(text: &str) -> Option<Self> {
+    pub fn parse(text: &str) -> Option<Self> {
         let word: String = text.trim().to_ascii_lowercase().replace([' ', '-'], "_");
         match word.as_str() {
             "" | "in_service" => Some(Self::InService),
@@ -46,7 +46,7 @@ impl Mark {
 
 /// A replica as a directory source reports it: one database on one server.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Entry {
+pub struct DirectoryEntry {
     /// Path below the data directory as the source spells it; either separator, no leading one needed.
     pub path: String,
     /// The server that holds it.
@@ -56,5 +56,5 @@ pub struct Entry {
     /// Title for pages and listings; may be empty.
     pub title: String,
     /// Whether new users may open it.
-    pub mark: Mark,
+    pub status: ReplicaStatus,
 }

@@ -5,9 +5,10 @@ pub mod entry;
 pub mod index;
 pub mod replica_id;
 
-pub use db_path::{Folded, encode_for_url, fold, fold_plain};
-pub use entry::{Entry, Mark};
+pub use db_path::{FoldBuffer, fold_plain_path, fold_url_path, percent_encode_path};
+pub use entry::{DirectoryEntry, ReplicaStatus};
 pub use index::{
-    AmbiguousIx, Database, DatabaseIx, Draft, Found, Holder, Index, Lookup, PathIx, Replica, Report, ServerIx,
+    AmbiguousPathId, DatabaseId, DatabaseMatch, DirectoryBuilder, DirectoryIndex, DirectoryServerId,
+    IndexReport, IndexedDatabase, LookupResult, PathId, Replica, ServerReplica,
 };
 pub use replica_id::{ReplicaId, ReplicaIdError};

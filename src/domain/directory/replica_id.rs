@@ -35,11 +35,11 @@ impl ReplicaId {
             _ => return None,
         };
         let mut id = 0_u64;
-        for (i, octet) in digits.iter().enumerate() {
+        for (i, byte) in digits.iter().enumerate() {
             if colon && i == 8 {
                 continue;
             }
-            let nibble = (*octet as char).to_digit(16)?;
+            let nibble = (*byte as char).to_digit(16)?;
             id = (id << 4) | u64::from(nibble);
         }
         Some(Self(id))
@@ -93,8 +93,8 @@ mod tests {
             prop_assert_eq!(ReplicaId::parse(&ReplicaId(id).to_string()).unwrap(), ReplicaId(id));
         }
         #[test]
-        fn no_octets_make_it_panic(octets in proptest::collection::vec(any::<u8>(), 0..40)) {
-            let _ = ReplicaId::from_bytes(&octets);
+        fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..40)) {
+            let _ = ReplicaId::from_bytes(&bytes);
         }
     }
 }

@@ -64,7 +64,7 @@ impl Authority {
             }
             (host, rest)
         };
-        let port = match rest_port(port)? {
+        let port = match strip_port_colon(port)? {
             "" => None,
             digits if digits.bytes().all(|b| b.is_ascii_digit()) => Some(digits.parse().ok()?),
             _ => return None,
@@ -79,7 +79,7 @@ impl Authority {
 }
 
 /// What stands behind the colon; an empty port is no port (RFC 3986 section 3.2.3).
-fn rest_port(rest: &str) -> Option<&str> {
+fn strip_port_colon(rest: &str) -> Option<&str> {
     if rest.is_empty() { Some("") } else { rest.strip_prefix(':') }
 }
 
@@ -141,14 +141,14 @@ impl ServerNames {
 /// another port: Domino writes its own default port, not that of a port forwarding in between. This
 /// holds for the host name only and only where it is one server's; an address without a port may be
 /// anything's.
-pub(super) fn member(
-    members: &[ServerNames],
+pub(super) fn find_server(
+    servers: &[ServerNames],
     serving: usize,
     authority: &Authority,
     scheme: Option<&Scheme>,
 ) -> Option<usize> {
     let first = |is: &dyn Fn(&ServerNames) -> bool| {
-        members.get(serving).filter(|m| is(m)).map(|_| serving).or_else(|| members.iter().position(is))
+        servers.get(serving).filter(|m| is(m)).map(|_| serving).or_else(|| servers.iter().position(is))
     };
     if let Some(found) = first(&|m| m.listens_on(authority, scheme)) {
         return Some(found);
@@ -156,7 +156,7 @@ pub(super) fn member(
     if authority.port.is_some() || matches!(authority.host, Host::Address(_)) {
         return None;
     }
-    let mut named = members.iter().enumerate().filter(|(_, m)| m.hostname == authority.host);
+    let mut named = servers.iter().enumerate().filter(|(_, m)| m.hostname == authority.host);
     match (named.next(), named.next()) {
         (Some((only, _)), None) => Some(only),
         _ => None,

@@ -5,7 +5,7 @@
 //! byte for byte.
 
 use super::authority::{Authority, Host};
-use super::{Mapping, database_path};
+use super::{RewriteContext, database_path};
 
 /// The cookie as a browser should store it, or `None` where nothing has to change.
 ///
@@ -13,10 +13,10 @@ use super::{Mapping, database_path};
 /// public host's alone); a domain that covers the public host stays, as an `LtpaToken` needs it
 /// (<https://help.hcl-software.com/domino/12.0.2/admin/conf_multiserversessionbasedauthenticationsinglesignon_t.html>).
 /// `Path` becomes `/` where `in_database` says that the request was for a database, the database
-/// lies elsewhere on the server than the client's path says ([`Mapping::paths`]), and the path is
+/// lies elsewhere on the server than the client's path says ([`RewriteContext::paths`]), and the path is
 /// inside that database, or covers it but not the client's path.
 #[must_use]
-pub fn set_cookie(value: &[u8], mapping: &Mapping<'_>, in_database: bool) -> Option<Vec<u8>> {
+pub fn rewrite_set_cookie(value: &[u8], context: &RewriteContext<'_>, in_database: bool) -> Option<Vec<u8>> {
     let mut parts = value.split(|b| *b == b';');
     let mut out = parts.next()?.to_vec();
     let mut changed = false;
@@ -25,12 +25,12 @@ pub fn set_cookie(value: &[u8], mapping: &Mapping<'_>, in_database: bool) -> Opt
             Some(i) => (part.get(..i)?.trim_ascii(), part.get(i + 1..)?.trim_ascii()),
             None => (part.trim_ascii(), &b""[..]),
         };
-        if name.eq_ignore_ascii_case(b"domain") && is_internal(attribute, mapping) {
+        if name.eq_ignore_ascii_case(b"domain") && covers_only_servers(attribute, context) {
             changed = true;
             continue;
         }
         out.push(b';');
-        if name.eq_ignore_ascii_case(b"path") && in_database && is_out_of_place(attribute, mapping) {
+        if name.eq_ignore_ascii_case(b"path") && in_database && is_unreachable_path(attribute, context) {
             changed = true;
             // Blank and name as they were.
             let before = part.iter().position(|b| *b == b'=').map_or(0, |i| i + 1);
@@ -44,24 +44,24 @@ pub fn set_cookie(value: &[u8], mapping: &Mapping<'_>, in_database: bool) -> Opt
 }
 
 /// True for a domain that holds a member but not the public host.
-fn is_internal(domain: &[u8], mapping: &Mapping<'_>) -> bool {
+fn covers_only_servers(domain: &[u8], context: &RewriteContext<'_>) -> bool {
     let Ok(domain) = std::str::from_utf8(domain) else { return false };
     // A leading dot means nothing (RFC 6265 section 5.2.3).
     let domain = Host::parse(domain.strip_prefix('.').unwrap_or(domain));
-    let public = Authority::parse(mapping.public_authority.as_bytes());
+    let public = Authority::parse(context.public_authority.as_bytes());
     let covers_public = public.is_some_and(|public| public.host.is_within(&domain));
-    !covers_public && mapping.members.iter().any(|member| member.is_within(&domain))
+    !covers_public && context.servers.iter().any(|server| server.is_within(&domain))
 }
 
 /// True for a path that the browser would not ask for, as the database has another one there.
-fn is_out_of_place(path: &[u8], mapping: &Mapping<'_>) -> bool {
-    let Some((server, public)) = mapping.paths else { return false };
-    let inside = database_path::length_in(path, server).is_some();
-    inside || (covers(path, server.as_bytes()) && !covers(path, public.as_bytes()))
+fn is_unreachable_path(path: &[u8], context: &RewriteContext<'_>) -> bool {
+    let Some((server_path, public)) = context.database_paths else { return false };
+    let inside = database_path::prefix_len(path, server_path).is_some();
+    inside || (path_matches(path, server_path.as_bytes()) && !path_matches(path, public.as_bytes()))
 }
 
 /// RFC 6265 section 5.1.4: a cookie path covers a request path that begins with it.
-fn covers(cookie: &[u8], request: &[u8]) -> bool {
+fn path_matches(cookie: &[u8], request: &[u8]) -> bool {
     cookie.first() == Some(&b'/')
         && request.strip_prefix(cookie).is_some_and(|rest| {
             rest.is_empty() || rest.first() == Some(&b'/') || cookie.last() == Some(&b'/')

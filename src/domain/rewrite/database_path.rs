@@ -8,8 +8,8 @@ use percent_encoding::percent_decode;
 
 /// Length in octets of `database` at the beginning of `path`, if the path is the database or lies
 /// in it. `path` has neither query nor fragment; both begin with `/`.
-pub(super) fn length_in(path: &[u8], database: &str) -> Option<usize> {
-    let wanted = fold(database.as_bytes());
+pub(super) fn prefix_len(path: &[u8], database: &str) -> Option<usize> {
+    let wanted = normalize(database.as_bytes());
     let segments = wanted.iter().filter(|b| **b == b'/').count();
     if segments == 0 {
         return None;
@@ -19,18 +19,20 @@ pub(super) fn length_in(path: &[u8], database: &str) -> Option<usize> {
     // `!` may stand for `?`: /leads.nsf!OpenDatabase
     // (<http://www.ibm.com/developerworks/lotus/library/ls-Domino_URL_cheat_sheet/side1.html>)
     let marks = candidate.iter().enumerate().filter(|(_, b)| **b == b'!').map(|(i, _)| i);
-    std::iter::once(end).chain(marks).find(|end| candidate.get(..*end).is_some_and(|raw| fold(raw) == wanted))
+    std::iter::once(end)
+        .chain(marks)
+        .find(|end| candidate.get(..*end).is_some_and(|raw| normalize(raw) == wanted))
 }
 
 /// Where the `n`th separator begins, counted from 1, or the end.
 fn nth_separator(path: &[u8], n: usize) -> usize {
     let mut seen = 0;
     let mut rest = path;
-    while let Some(octet) = rest.first() {
+    while let Some(byte) = rest.first() {
         let encoded = |digits: [&[u8]; 2]| {
             rest.get(1..3).is_some_and(|d| digits.iter().any(|x| d.eq_ignore_ascii_case(x)))
         };
-        let is_separator = matches!(octet, b'/' | b'\\') || (*octet == b'%' && encoded([b"2f", b"5c"]));
+        let is_separator = matches!(byte, b'/' | b'\\') || (*byte == b'%' && encoded([b"2f", b"5c"]));
         if is_separator {
             seen += 1;
             if seen == n {
@@ -43,11 +45,11 @@ fn nth_separator(path: &[u8], n: usize) -> usize {
 }
 
 /// Decoded, lower case, with `/` for `\`.
-fn fold(raw: &[u8]) -> Vec<u8> {
+fn normalize(raw: &[u8]) -> Vec<u8> {
     let mut decoded: Vec<u8> = percent_decode(raw).collect();
-    for octet in &mut decoded {
-        if *octet == b'\\' {
-            *octet = b'/';
+    for byte in &mut decoded {
+        if *byte == b'\\' {
+            *byte = b'/';
         }
     }
     match String::from_utf8(decoded) {
@@ -77,26 +79,26 @@ mod tests {
             ("/x/apps/leads.nsf", None),
             ("", None),
         ] {
-            let length = length_in(path.as_bytes(), "/apps/leads.nsf");
+            let length = prefix_len(path.as_bytes(), "/apps/leads.nsf");
             assert_eq!(length, taken.map(str::len), "{path}");
         }
     }
 
     #[test]
     fn letters_beyond_ascii_and_an_exclamation_mark_in_a_file_name_are_found() {
-        assert_eq!(length_in(b"/K%C3%84UFE.nsf/v", "/k%c3%a4ufe.nsf"), Some(15));
-        assert_eq!(length_in(b"/hey!.nsf!Open", "/hey!.nsf"), Some(9));
+        assert_eq!(prefix_len(b"/K%C3%84UFE.nsf/v", "/k%c3%a4ufe.nsf"), Some(15));
+        assert_eq!(prefix_len(b"/hey!.nsf!Open", "/hey!.nsf"), Some(9));
     }
 
     proptest! {
         #[test]
         fn a_path_below_the_database_is_always_found(database in "(/[a-z%.]{1,8}){1,4}", rest in "(/[a-zA-Z0-9%!]{0,9}){0,4}") {
             let path = format!("{database}{rest}");
-            prop_assert_eq!(length_in(path.as_bytes(), &database), Some(database.len()));
+            prop_assert_eq!(prefix_len(path.as_bytes(), &database), Some(database.len()));
         }
         #[test]
-        fn no_octets_make_it_panic(path in proptest::collection::vec(any::<u8>(), 0..60), database in ".{0,20}") {
-            if let Some(length) = length_in(&path, &database) {
+        fn no_bytes_make_it_panic(path in proptest::collection::vec(any::<u8>(), 0..60), database in ".{0,20}") {
+            if let Some(length) = prefix_len(&path, &database) {
                 prop_assert!(length <= path.len());
             }
         }

@@ -11,17 +11,17 @@ use http::header;
 use http::uri::Scheme;
 
 use super::authority::{self, Authority, default_port};
-use super::{Mapping, database_path};
+use super::{RewriteContext, database_path};
 
 /// A value that had to change.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Mapped {
+pub struct RewrittenUrl {
     /// The whole new value.
     pub value: Vec<u8>,
     /// The member that an absolute URL named, the serving one included; `None` for a URL that named
     /// the public host or was a path. Where it is another member, the user's entry moves there, or
     /// the next request would come back to the server that sent it away.
-    pub member: Option<usize>,
+    pub server: Option<usize>,
     /// Path and query in `value`, without a fragment: the target the client will ask for. Empty for
     /// a URL that ends with its host.
     pub target: Range<usize>,
@@ -30,32 +30,34 @@ pub struct Mapped {
 /// The public form of any of the four header fields; `None` for every other field and where
 /// nothing has to change.
 #[must_use]
-pub fn response_header(name: &HeaderName, value: &[u8], mapping: &Mapping<'_>) -> Option<Mapped> {
+pub fn rewrite_header(name: &HeaderName, value: &[u8], context: &RewriteContext<'_>) -> Option<RewrittenUrl> {
     match name.as_str() {
-        "refresh" => refresh(value, mapping),
+        "refresh" => rewrite_refresh(value, context),
         // XPages: an absolute internal URL (<https://serverdevworker.com/166645cec9>).
-        "x-xsplocation" => location(value, mapping),
-        _ if *name == header::LOCATION || *name == header::CONTENT_LOCATION => location(value, mapping),
+        "x-xsplocation" => rewrite_location(value, context),
+        _ if *name == header::LOCATION || *name == header::CONTENT_LOCATION => {
+            rewrite_location(value, context)
+        }
         _ => None,
     }
 }
 
 /// The public form of one URL.
 #[must_use]
-pub fn location(value: &[u8], mapping: &Mapping<'_>) -> Option<Mapped> {
-    map(value, 0..value.len(), mapping)
+pub fn rewrite_location(value: &[u8], context: &RewriteContext<'_>) -> Option<RewrittenUrl> {
+    rewrite_url(value, 0..value.len(), context)
 }
 
 /// The public form of `5; url=http://web1.acme.example/...`, with or without quotes, in any case
 /// (<https://html.spec.whatwg.org/#shared-declarative-refresh-steps>).
 #[must_use]
-pub fn refresh(value: &[u8], mapping: &Mapping<'_>) -> Option<Mapped> {
+pub fn rewrite_refresh(value: &[u8], context: &RewriteContext<'_>) -> Option<RewrittenUrl> {
     let separator = value.iter().position(|b| matches!(b, b';' | b','))?;
-    let mut start = skip_blanks(value, separator + 1);
+    let mut start = skip_whitespace(value, separator + 1);
     if value.get(start..start + 3).is_some_and(|word| word.eq_ignore_ascii_case(b"url")) {
-        let equals = skip_blanks(value, start + 3);
+        let equals = skip_whitespace(value, start + 3);
         if value.get(equals) == Some(&b'=') {
-            start = skip_blanks(value, equals + 1);
+            start = skip_whitespace(value, equals + 1);
         }
     }
     let mut end = value.len();
@@ -63,13 +65,13 @@ pub fn refresh(value: &[u8], mapping: &Mapping<'_>) -> Option<Mapped> {
         start += 1;
         end = value.iter().skip(start).position(|b| b == quote).map_or(end, |i| start + i);
     }
-    map(value, start..end, mapping)
+    rewrite_url(value, start..end, context)
 }
 
 /// The public form of a `Link` field: every `<URL>` in it (RFC 8288 section 3); `None` where nothing has to
 /// change.
 #[must_use]
-pub fn link(value: &[u8], mapping: &Mapping<'_>) -> Option<Vec<u8>> {
+pub fn rewrite_link(value: &[u8], context: &RewriteContext<'_>) -> Option<Vec<u8>> {
     let mut out = Vec::with_capacity(value.len() + 64);
     let (mut rest, mut changed) = (value, false);
     while let Some(open) = memchr::memchr(b'<', rest) {
@@ -77,7 +79,7 @@ pub fn link(value: &[u8], mapping: &Mapping<'_>) -> Option<Vec<u8>> {
         let Some(end) = memchr::memchr(b'>', behind) else { break };
         let (url, after) = behind.split_at_checked(end)?;
         out.extend_from_slice(before);
-        match location(url, mapping) {
+        match rewrite_location(url, context) {
             Some(mapped) => {
                 changed = true;
                 out.extend_from_slice(&mapped.value);
@@ -90,12 +92,12 @@ pub fn link(value: &[u8], mapping: &Mapping<'_>) -> Option<Vec<u8>> {
     changed.then_some(out)
 }
 
-fn skip_blanks(value: &[u8], from: usize) -> usize {
+fn skip_whitespace(value: &[u8], from: usize) -> usize {
     from + value.iter().skip(from).take_while(|b| matches!(b, b' ' | b'\t')).count()
 }
 
 /// A reference in its parts: where it points and what it asks for there.
-struct Reference<'a> {
+struct UrlReference<'a> {
     /// `None` for `//host/...` and for a path.
     scheme: Option<Scheme>,
     /// `None` for a path.
@@ -104,7 +106,7 @@ struct Reference<'a> {
     rest: &'a [u8],
 }
 
-impl<'a> Reference<'a> {
+impl<'a> UrlReference<'a> {
     /// `None` for a relative reference and for schemes other than http and https.
     fn parse(url: &'a [u8]) -> Option<Self> {
         let (scheme, behind) = match url.iter().position(|b| *b == b':') {
@@ -127,22 +129,22 @@ impl<'a> Reference<'a> {
 }
 
 /// Maps the URL at `range` of `value` and leaves what is around it as it is.
-fn map(value: &[u8], range: Range<usize>, mapping: &Mapping<'_>) -> Option<Mapped> {
-    if value.iter().any(u8::is_ascii_control) || !is_plain(mapping.public_authority) {
+fn rewrite_url(value: &[u8], range: Range<usize>, context: &RewriteContext<'_>) -> Option<RewrittenUrl> {
+    if value.iter().any(u8::is_ascii_control) || !is_visible_ascii(context.public_authority) {
         return None;
     }
     let url = value.get(range.clone())?;
     let blanks = url.len() - url.trim_ascii_start().len();
     let url = url.trim_ascii();
     let start = range.start + blanks;
-    let reference = Reference::parse(url)?;
-    let (prefix, member) = match reference.authority {
+    let reference = UrlReference::parse(url)?;
+    let (prefix, server) = match reference.authority {
         None => (Vec::new(), None),
-        Some(authority) => public_prefix(authority, reference.scheme.as_ref(), mapping)?,
+        Some(authority) => public_prefix(authority, reference.scheme.as_ref(), context)?,
     };
     let path_end = reference.rest.iter().position(|b| b"?#".contains(b)).unwrap_or(reference.rest.len());
     let (path, behind) = reference.rest.split_at_checked(path_end)?;
-    let path = public_path(path, member, mapping);
+    let path = public_path(path, server, context);
 
     let mut out = Vec::with_capacity(value.len() + 64);
     out.extend_from_slice(value.get(..start)?);
@@ -154,8 +156,8 @@ fn map(value: &[u8], range: Range<usize>, mapping: &Mapping<'_>) -> Option<Mappe
     let target = target_start..out.len() - fragment;
     out.extend_from_slice(value.get(start + url.len()..)?);
     // A URL of another member is reported even if it already reads as it should.
-    let moves = member.is_some_and(|m| m != mapping.serving);
-    (moves || out != value).then_some(Mapped { value: out, member, target })
+    let moves = server.is_some_and(|m| m != context.serving);
+    (moves || out != value).then_some(RewrittenUrl { value: out, server, target })
 }
 
 /// Scheme and authority by which the client should ask, and the member that was named. `None` for
@@ -163,28 +165,28 @@ fn map(value: &[u8], range: Range<usize>, mapping: &Mapping<'_>) -> Option<Mappe
 fn public_prefix(
     authority: &[u8],
     scheme: Option<&Scheme>,
-    mapping: &Mapping<'_>,
+    context: &RewriteContext<'_>,
 ) -> Option<(Vec<u8>, Option<usize>)> {
     let named = Authority::parse(authority)?;
     let public = |scheme: Option<&Scheme>| {
         let scheme = scheme.map_or(String::new(), |s| format!("{s}:"));
-        format!("{scheme}//{}", mapping.public_authority).into_bytes()
+        format!("{scheme}//{}", context.public_authority).into_bytes()
     };
-    if let Some(member) = authority::member(mapping.members, mapping.serving, &named, scheme) {
-        return Some((public(scheme.map(|_| mapping.public_scheme)), Some(member)));
+    if let Some(server) = authority::find_server(context.servers, context.serving, &named, scheme) {
+        return Some((public(scheme.map(|_| context.public_scheme)), Some(server)));
     }
     // Domino builds URLs from the client's Host and its own idea of the scheme.
-    let ours = Authority::parse(mapping.public_authority.as_bytes())?;
+    let ours = Authority::parse(context.public_authority.as_bytes())?;
     if named.host != ours.host {
         return None;
     }
-    let public_port = ours.port_for(mapping.public_scheme);
+    let public_port = ours.port_for(context.public_scheme);
     match scheme {
-        None if named.port_for(mapping.public_scheme) == public_port => Some((public(None), None)),
+        None if named.port_for(context.public_scheme) == public_port => Some((public(None), None)),
         // A plain server behind our TLS says `http`, with the port of the client's Host or its own.
-        Some(s) if *s == Scheme::HTTP || s == mapping.public_scheme => {
+        Some(s) if *s == Scheme::HTTP || s == context.public_scheme => {
             let ours = named.port == ours.port || [public_port, default_port(s)].contains(&named.port_for(s));
-            ours.then(|| (public(Some(mapping.public_scheme)), None))
+            ours.then(|| (public(Some(context.public_scheme)), None))
         }
         // It asks for TLS. That is not undone, or the browser would go round in circles.
         Some(s) if named.port_for(s) == default_port(s) => Some(([b"https://", authority].concat(), None)),
@@ -193,22 +195,22 @@ fn public_prefix(
 }
 
 /// The path as the client should ask for it.
-fn public_path(path: &[u8], member: Option<usize>, mapping: &Mapping<'_>) -> Vec<u8> {
+fn public_path(path: &[u8], server: Option<usize>, context: &RewriteContext<'_>) -> Vec<u8> {
     let own = || {
-        let (server, public) = mapping.paths?;
-        let rest = path.get(database_path::length_in(path, server)?..)?;
-        is_plain(public).then(|| [public.as_bytes(), rest].concat())
+        let (server_path, public) = context.database_paths?;
+        let rest = path.get(database_path::prefix_len(path, server_path)?..)?;
+        is_visible_ascii(public).then(|| [public.as_bytes(), rest].concat())
     };
     // A path that a server names as its own may mean another database to the public.
     let by_member = || {
-        let public = (mapping.public_path)(member?, path)?;
-        (public.starts_with('/') && is_plain(&public)).then(|| public.into_bytes())
+        let public = (context.public_path)(server?, path)?;
+        (public.starts_with('/') && is_visible_ascii(&public)).then(|| public.into_bytes())
     };
-    let is_own = member.is_none_or(|m| m == mapping.serving);
+    let is_own = server.is_none_or(|m| m == context.serving);
     is_own.then(own).flatten().or_else(by_member).unwrap_or_else(|| path.to_vec())
 }
 
 /// Nothing in it that could end a header line or a URL.
-fn is_plain(text: &str) -> bool {
+fn is_visible_ascii(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|b| b.is_ascii_graphic())
 }

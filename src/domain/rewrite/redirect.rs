@@ -53,11 +53,11 @@ fn push_target(out: &mut String, target: &[u8]) {
     if target.first() != Some(&b'/') {
         out.push('/');
     }
-    for octet in target {
-        if octet.is_ascii_graphic() {
-            out.push(char::from(*octet));
+    for byte in target {
+        if byte.is_ascii_graphic() {
+            out.push(char::from(*byte));
         } else {
-            let _ = write!(out, "%{octet:02X}");
+            let _ = write!(out, "%{byte:02X}");
         }
     }
 }

@@ -9,7 +9,7 @@ fn at(host: &str, port: u16) -> HostPort {
     HostPort { host: host.into(), port }
 }
 
-fn members() -> Vec<ServerNames> {
+fn servers() -> Vec<ServerNames> {
     vec![
         ServerNames::new("web1.acme.example", Some(&at("10.0.0.11", 80)), Some(&at("10.0.0.11", 443))),
         ServerNames::new("web2.acme.example", Some(&at("10.0.0.12", 8080)), Some(&at("10.0.0.12", 8443))),
@@ -18,36 +18,36 @@ fn members() -> Vec<ServerNames> {
 }
 
 /// Web3 keeps its mail files below `m/`.
-fn elsewhere(member: usize, path: &[u8]) -> Option<String> {
+fn elsewhere(server: usize, path: &[u8]) -> Option<String> {
     let path = std::str::from_utf8(path).ok()?;
-    (member == 2).then(|| path.strip_prefix("/m/").map(|rest| format!("/mail/{rest}")))?
+    (server == 2).then(|| path.strip_prefix("/m/").map(|rest| format!("/mail/{rest}")))?
 }
 
 /// Web1 serves a client who asked `scheme://authority` for sales/leads.nsf, which it keeps in apps/.
-fn with<T>(scheme: &Scheme, authority: &str, f: impl FnOnce(&Mapping<'_>) -> T) -> T {
-    let members = members();
-    f(&Mapping {
+fn with<T>(scheme: &Scheme, authority: &str, f: impl FnOnce(&RewriteContext<'_>) -> T) -> T {
+    let servers = servers();
+    f(&RewriteContext {
         public_scheme: scheme,
         public_authority: authority,
-        members: &members,
+        servers: &servers,
         serving: 0,
-        paths: Some(("/apps/leads.nsf", "/sales/leads.nsf")),
+        database_paths: Some(("/apps/leads.nsf", "/sales/leads.nsf")),
         public_path: &elsewhere,
     })
 }
 
 fn mapped(value: &str) -> Option<(String, Option<usize>, String)> {
-    with(&Scheme::HTTPS, "www.acme.example", |mapping| {
-        let mapped = location(value.as_bytes(), mapping)?;
+    with(&Scheme::HTTPS, "www.acme.example", |context| {
+        let mapped = rewrite_location(value.as_bytes(), context)?;
         let target = String::from_utf8(mapped.value[mapped.target.clone()].to_vec()).unwrap();
-        Some((String::from_utf8(mapped.value).unwrap(), mapped.member, target))
+        Some((String::from_utf8(mapped.value).unwrap(), mapped.server, target))
     })
 }
 
 #[test]
 fn urls_that_name_a_member_become_public() {
     let public = "https://www.acme.example";
-    for (given, rest, member) in [
+    for (given, rest, server) in [
         ("http://web1.acme.example/names.nsf?Login", "/names.nsf?Login", 0),
         ("http://web1.acme.example:80/x.nsf", "/x.nsf", 0),
         ("HTTP://WEB1.Acme.Example/X.nsf", "/X.nsf", 0),
@@ -87,7 +87,7 @@ fn urls_that_name_a_member_become_public() {
             0,
         ),
     ] {
-        let expected = (format!("{public}{rest}"), Some(member), rest.to_owned());
+        let expected = (format!("{public}{rest}"), Some(server), rest.to_owned());
         assert_eq!(mapped(given), Some(expected), "{given}");
     }
 }
@@ -165,9 +165,10 @@ fn a_url_by_the_public_name_gets_public_scheme_and_path() {
 
 #[test]
 fn a_public_port_is_kept_and_a_wish_for_tls_is_not_undone() {
-    with(&Scheme::HTTP, "www.acme.example:8080", |mapping| {
-        let value =
-            |given: &str| location(given.as_bytes(), mapping).map(|m| String::from_utf8(m.value).unwrap());
+    with(&Scheme::HTTP, "www.acme.example:8080", |context| {
+        let value = |given: &str| {
+            rewrite_location(given.as_bytes(), context).map(|m| String::from_utf8(m.value).unwrap())
+        };
         assert_eq!(value("http://web1.acme.example/x").as_deref(), Some("http://www.acme.example:8080/x"));
         assert_eq!(value("http://www.acme.example:8080/x"), None);
         assert_eq!(value("https://www.acme.example/x"), None);
@@ -178,8 +179,8 @@ fn a_public_port_is_kept_and_a_wish_for_tls_is_not_undone() {
             Some("https://www.acme.example/sales/leads.nsf")
         );
     });
-    with(&Scheme::HTTPS, "[2001:db8::1]:8443", |mapping| {
-        let mapped = location(b"http://10.0.0.11/x", mapping).unwrap();
+    with(&Scheme::HTTPS, "[2001:db8::1]:8443", |context| {
+        let mapped = rewrite_location(b"http://10.0.0.11/x", context).unwrap();
         assert_eq!(mapped.value, b"https://[2001:db8::1]:8443/x");
         assert_eq!(&mapped.value[mapped.target], b"/x");
     });
@@ -188,18 +189,18 @@ fn a_public_port_is_kept_and_a_wish_for_tls_is_not_undone() {
 #[test]
 fn a_url_of_another_member_that_reads_right_already_is_still_reported() {
     // A member may share the public name.
-    let mut all = members();
+    let mut all = servers();
     all.push(ServerNames::new("www.acme.example", Some(&at("10.0.0.14", 80)), Some(&at("10.0.0.14", 443))));
-    let mapping = Mapping {
+    let context = RewriteContext {
         public_scheme: &Scheme::HTTPS,
         public_authority: "www.acme.example",
-        members: &all,
+        servers: &all,
         serving: 0,
-        paths: None,
+        database_paths: None,
         public_path: &elsewhere,
     };
-    let mapped = location(b"https://www.acme.example/x.nsf", &mapping).unwrap();
-    assert_eq!((mapped.value.as_slice(), mapped.member), (&b"https://www.acme.example/x.nsf"[..], Some(3)));
+    let mapped = rewrite_location(b"https://www.acme.example/x.nsf", &context).unwrap();
+    assert_eq!((mapped.value.as_slice(), mapped.server), (&b"https://www.acme.example/x.nsf"[..], Some(3)));
 }
 
 #[test]
@@ -208,27 +209,27 @@ fn members_on_one_address_are_told_apart_by_port() {
         ServerNames::new("127.0.0.1", Some(&at("127.0.0.1", 9001)), None),
         ServerNames::new("127.0.0.1", Some(&at("127.0.0.1", 9002)), None),
     ];
-    let mapping = Mapping {
+    let context = RewriteContext {
         public_scheme: &Scheme::HTTP,
         public_authority: "127.0.0.1:8080",
-        members: &all,
+        servers: &all,
         serving: 0,
-        paths: None,
+        database_paths: None,
         public_path: &elsewhere,
     };
-    let mapped = location(b"http://127.0.0.1:9002/x", &mapping).unwrap();
-    assert_eq!((mapped.value.as_slice(), mapped.member), (&b"http://127.0.0.1:8080/x"[..], Some(1)));
+    let mapped = rewrite_location(b"http://127.0.0.1:9002/x", &context).unwrap();
+    assert_eq!((mapped.value.as_slice(), mapped.server), (&b"http://127.0.0.1:8080/x"[..], Some(1)));
     assert_eq!(
-        location(b"http://127.0.0.1/x", &mapping).map(|m| m.member),
+        rewrite_location(b"http://127.0.0.1/x", &context).map(|m| m.server),
         Some(None),
         "our own host, port 80"
     );
-    assert_eq!(location(b"http://127.0.0.1:9003/x", &mapping), None);
+    assert_eq!(rewrite_location(b"http://127.0.0.1:9003/x", &context), None);
 }
 
 #[test]
 fn every_url_of_a_link_field_is_mapped_and_its_parameters_stay() {
-    with(&Scheme::HTTPS, "www.acme.example", |mapping| {
+    with(&Scheme::HTTPS, "www.acme.example", |context| {
         for (given, expected) in [
             (
                 "<http://web1.acme.example/x.css>; rel=preload",
@@ -245,7 +246,7 @@ fn every_url_of_a_link_field_is_mapped_and_its_parameters_stay() {
             ("<http://web1.acme.example/x", None),
             ("", None),
         ] {
-            let value = link(given.as_bytes(), mapping).map(|v| String::from_utf8(v).unwrap());
+            let value = rewrite_link(given.as_bytes(), context).map(|v| String::from_utf8(v).unwrap());
             assert_eq!(value.as_deref(), expected, "{given}");
         }
     });
@@ -253,7 +254,7 @@ fn every_url_of_a_link_field_is_mapped_and_its_parameters_stay() {
 
 #[test]
 fn refresh_is_mapped_with_all_that_is_around_the_url() {
-    with(&Scheme::HTTPS, "www.acme.example", |mapping| {
+    with(&Scheme::HTTPS, "www.acme.example", |context| {
         for (given, expected) in [
             ("5; url=http://web1.acme.example/x.nsf", Some("5; url=https://www.acme.example/x.nsf")),
             (
@@ -268,31 +269,32 @@ fn refresh_is_mapped_with_all_that_is_around_the_url() {
             ("5; url=../x", None),
             ("5; url=http://foreign.example/", None),
         ] {
-            let value = refresh(given.as_bytes(), mapping).map(|m| String::from_utf8(m.value).unwrap());
+            let value =
+                rewrite_refresh(given.as_bytes(), context).map(|m| String::from_utf8(m.value).unwrap());
             assert_eq!(value.as_deref(), expected, "{given}");
         }
-        let mapped = refresh(b"5; url=http://web2.acme.example:8080/a.nsf?Open#x", mapping).unwrap();
-        assert_eq!((mapped.member, &mapped.value[mapped.target]), (Some(1), &b"/a.nsf?Open"[..]));
+        let mapped = rewrite_refresh(b"5; url=http://web2.acme.example:8080/a.nsf?Open#x", context).unwrap();
+        assert_eq!((mapped.server, &mapped.value[mapped.target]), (Some(1), &b"/a.nsf?Open"[..]));
     });
 }
 
 #[test]
 fn only_the_four_headers_are_mapped() {
-    with(&Scheme::HTTPS, "www.acme.example", |mapping| {
+    with(&Scheme::HTTPS, "www.acme.example", |context| {
         for name in ["location", "content-location", "x-xsplocation"] {
             let name = http::HeaderName::from_static(name);
-            assert!(response_header(&name, b"http://web1.acme.example/x", mapping).is_some(), "{name}");
+            assert!(rewrite_header(&name, b"http://web1.acme.example/x", context).is_some(), "{name}");
         }
         let refresh = http::header::REFRESH;
-        assert!(response_header(&refresh, b"1; url=http://web1.acme.example/x", mapping).is_some());
+        assert!(rewrite_header(&refresh, b"1; url=http://web1.acme.example/x", context).is_some());
         let link = http::header::LINK;
-        assert!(response_header(&link, b"http://web1.acme.example/x", mapping).is_none());
+        assert!(rewrite_header(&link, b"http://web1.acme.example/x", context).is_none());
     });
 }
 
 #[test]
 fn a_cookie_loses_an_internal_domain_and_a_path_that_differs() {
-    with(&Scheme::HTTPS, "www.acme.example", |mapping| {
+    with(&Scheme::HTTPS, "www.acme.example", |context| {
         for (given, expected) in [
             // Covers the public host: single sign-on needs it.
             ("LtpaToken=AAECAz==; domain=.acme.example; path=/", None),
@@ -322,16 +324,17 @@ fn a_cookie_loses_an_internal_domain_and_a_path_that_differs() {
                 Some("a=\"x;y\"; expires=Thu, 01 Jan 2026 00:00:00 GMT"),
             ),
         ] {
-            let value = set_cookie(given.as_bytes(), mapping, true).map(|v| String::from_utf8(v).unwrap());
+            let value =
+                rewrite_set_cookie(given.as_bytes(), context, true).map(|v| String::from_utf8(v).unwrap());
             assert_eq!(value.as_deref(), expected, "{given}");
         }
         assert_eq!(
-            set_cookie(b"a=b; Path=/apps/leads.nsf", mapping, false),
+            rewrite_set_cookie(b"a=b; Path=/apps/leads.nsf", context, false),
             None,
             "not a request for a database"
         );
-        let same_path = Mapping { paths: None, ..*mapping };
-        assert_eq!(set_cookie(b"a=b; Path=/apps/leads.nsf", &same_path, true), None);
+        let same_path = RewriteContext { database_paths: None, ..*context };
+        assert_eq!(rewrite_set_cookie(b"a=b; Path=/apps/leads.nsf", &same_path, true), None);
     });
 }
 
@@ -368,13 +371,13 @@ proptest! {
         value in proptest::collection::vec(any::<u8>(), 0..80),
         url in "(http|https|HTTP)?:?//(web1.acme.example|10.0.0.12|www.acme.example)(:[0-9]{1,5})?[/a-z?#%\\\\\r\n ]{0,30}",
     ) {
-        with(&Scheme::HTTPS, "www.acme.example", |mapping| {
+        with(&Scheme::HTTPS, "www.acme.example", |context| {
             for value in [value.as_slice(), url.as_bytes()] {
-                for mapped in [location(value, mapping), refresh(value, mapping)].into_iter().flatten() {
+                for mapped in [rewrite_location(value, context), rewrite_refresh(value, context)].into_iter().flatten() {
                     prop_assert!(!mapped.value.iter().any(u8::is_ascii_control));
                     prop_assert!(mapped.value.get(mapped.target.clone()).is_some());
                 }
-                if let Some(cookie) = set_cookie(value, mapping, true) {
+                if let Some(cookie) = rewrite_set_cookie(value, context, true) {
                     let separators = |v: &[u8]| v.iter().filter(|b| **b == b'\r' || **b == b'\n').count();
                     prop_assert!(separators(&cookie) <= separators(value));
                 }
@@ -393,8 +396,8 @@ proptest! {
     #[test]
     fn mapping_twice_changes_nothing_more(rest in "[/?#][!-~]{0,40}") {
         let once = mapped(&format!("http://web1.acme.example{rest}")).unwrap().0;
-        if let Some((twice, member, _)) = mapped(&once) {
-            prop_assert_eq!(member, None);
+        if let Some((twice, server, _)) = mapped(&once) {
+            prop_assert_eq!(server, None);
             // Only where the public path happens to be the server's of another database.
             prop_assert!(twice == once || once.to_ascii_lowercase().contains("leads"));
         }

@@ -10,18 +10,18 @@ use super::question::{Hint, ServerId};
 #[derive(Clone, Debug, PartialEq)]
 pub struct Decision {
     /// What to do.
-    pub outcome: Outcome,
+    pub outcome: SelectionOutcome,
     /// One verdict a candidate: eliminated first, then set aside, then the rest, the chosen one last.
-    pub verdicts: SmallVec<[(ServerId, Verdict); 8]>,
+    pub verdicts: SmallVec<[(ServerId, CandidateVerdict); 8]>,
     /// Among whom it was drawn, where several were equally light: another time it may be another of them.
     pub band: SmallVec<[ServerId; 8]>,
 }
 
 /// What to do with the request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum SelectionOutcome {
     /// Send it there.
-    Serve(ServerId, Why),
+    Serve(ServerId, SelectionReason),
     /// Every usable server has as many requests in flight as it may: wait, then ask again.
     Full,
     /// A NoteID, and the server that the user's documents came from cannot be used.
@@ -34,7 +34,7 @@ pub enum Outcome {
 
 /// Why the chosen server was chosen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Why {
+pub enum SelectionReason {
     /// The user's entry for this database names it.
     Entry,
     /// Another entry speaks for it.
@@ -53,7 +53,7 @@ pub enum Why {
 
 /// What became of one candidate.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Verdict {
+pub enum CandidateVerdict {
     /// Its replica is out of service and this user is not inside.
     OutOfService,
     /// Its replica is pending delete and this user is not inside.
@@ -77,7 +77,7 @@ pub enum Verdict {
     /// As light as the chosen one, lost the draw; its corrected index.
     Equal(f32),
     /// Usable, but an affinity entry names another.
-    NotTheUsers,
+    NotAffinityServer,
     /// This one; its corrected index where it was ranked.
     Chosen(Option<f32>),
 }
@@ -85,21 +85,21 @@ pub enum Verdict {
 impl Decision {
     /// The verdict on one member.
     #[must_use]
-    pub fn verdict(&self, member: ServerId) -> Option<Verdict> {
-        self.verdicts.iter().find(|(m, _)| *m == member).map(|(_, v)| *v)
+    pub fn verdict(&self, server: ServerId) -> Option<CandidateVerdict> {
+        self.verdicts.iter().find(|(m, _)| *m == server).map(|(_, v)| *v)
     }
 
     /// The chosen member.
     #[must_use]
     pub fn chosen(&self) -> Option<ServerId> {
         match self.outcome {
-            Outcome::Serve(member, _) => Some(member),
+            SelectionOutcome::Serve(server, _) => Some(server),
             _ => None,
         }
     }
 }
 
-impl fmt::Display for Why {
+impl fmt::Display for SelectionReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Entry => "the user's server for this database",
@@ -114,10 +114,10 @@ impl fmt::Display for Why {
     }
 }
 
-impl Why {
+impl SelectionReason {
     /// One word for the access log and metrics.
     #[must_use]
-    pub fn word(self) -> &'static str {
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::Entry => "entry",
             Self::Hint(Hint::RedirectTo) => "redirect_to",
@@ -131,7 +131,7 @@ impl Why {
     }
 }
 
-impl fmt::Display for Verdict {
+impl fmt::Display for CandidateVerdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::OutOfService => f.write_str("dropped: the replica is out of service"),
@@ -147,7 +147,7 @@ impl fmt::Display for Verdict {
             }
             Self::Heavier(index) => write!(f, "heavier: corrected index {index:.0}"),
             Self::Equal(index) => write!(f, "equal: corrected index {index:.0}, in the band of the lightest"),
-            Self::NotTheUsers => f.write_str("usable, but the user belongs to another"),
+            Self::NotAffinityServer => f.write_str("usable, but the user belongs to another"),
             Self::Chosen(Some(index)) => write!(f, "chosen: corrected index {index:.0}"),
             Self::Chosen(None) => f.write_str("chosen"),
         }

@@ -4,7 +4,7 @@
 //! can change while a decision is made.
 
 use crate::domain::cluster::{Port, ServerSnapshot};
-use crate::domain::directory::Mark;
+use crate::domain::directory::ReplicaStatus;
 
 /// Number of a member within its cluster's current list.
 pub type ServerId = u16;
@@ -13,11 +13,11 @@ pub type ServerId = u16;
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Candidate {
     /// Who.
-    pub member: ServerId,
+    pub server: ServerId,
     /// The mark of its replica; in service where the URL names no database.
-    pub mark: Mark,
+    pub status: ReplicaStatus,
     /// Its condition now.
-    pub view: ServerSnapshot,
+    pub snapshot: ServerSnapshot,
 }
 
 /// Why an affinity entry applies to a request whose database has none of its own.
@@ -33,7 +33,7 @@ pub enum Hint {
 
 /// One question to [`super::decide`].
 #[derive(Clone, Copy, Debug)]
-pub struct Question<'a> {
+pub struct SelectionInput<'a> {
     /// The holders of the database, or every member; at most one a server.
     pub candidates: &'a [Candidate],
     /// The port through which the server would be reached.
@@ -57,10 +57,10 @@ pub struct Question<'a> {
     pub seed: u64,
 }
 
-impl<'a> Question<'a> {
+impl<'a> SelectionInput<'a> {
     /// What somebody asks of whom nothing is known: no entry, no session, nothing tried.
     #[must_use]
-    pub fn of_newcomer(candidates: &'a [Candidate], port: Port, now_ms: u64, seed: u64) -> Self {
+    pub fn without_affinity(candidates: &'a [Candidate], port: Port, now_ms: u64, seed: u64) -> Self {
         Self {
             candidates,
             port,
@@ -78,7 +78,7 @@ impl<'a> Question<'a> {
 
 /// What of the configuration selection obeys.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Settings {
+pub struct SelectionPolicy {
     /// How long those inside may stay on a RESTRICTED server, milliseconds.
     pub drain_timeout_ms: u64,
     /// A server that returns ramps up over this, milliseconds; 0 = at once.
@@ -88,13 +88,13 @@ pub struct Settings {
     /// Try the holders although every one is UNREACHABLE.
     pub try_unreachable: bool,
     /// `Server_Transinfo_Range`: how many doublings of the expansion factor make up the index.
-    pub range: u8,
+    pub transinfo_range: u8,
 }
 
-impl Settings {
+impl SelectionPolicy {
     /// Requests in flight that a server takes at most, which may have a cap of its own; 0 = no cap.
     #[must_use]
-    pub fn cap(&self, own: u32) -> u32 {
+    pub fn in_flight_limit(&self, own: u32) -> u32 {
         match (own, self.max_in_flight) {
             (0, cap) | (cap, 0) => cap,
             (a, b) => a.min(b),

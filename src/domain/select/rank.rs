@@ -21,15 +21,15 @@
 
 use smallvec::SmallVec;
 
-use super::question::{Candidate, Settings};
+use super::question::{Candidate, SelectionPolicy};
 
 /// Points of the index within which servers count as equal: far less than a single request in flight makes on a server
 /// that has two. In a wider band the draw sends the smallest server as many as the largest for as long as it copes, and
 /// those who stay with it meet later what they have brought; in none a herd follows every rounding (`benches/balance`: 5
 /// and 2 are worse in nearly every case, 0 where a server returns).
-pub const BAND: f32 = 1.0;
+pub const EQUAL_BAND_POINTS: f32 = 1.0;
 
-/// Positions of the candidates that count as equal to the best: those within [`BAND`], and those whose index is lower by
+/// Positions of the candidates that count as equal to the best: those within [`EQUAL_BAND_POINTS`], and those whose index is lower by
 /// no more than the noise of both. Answers of 5 ms and of 6.5 ms differ by five points and by nothing that a user would
 /// notice; without this the one would take everybody. Of failures no noise is taken for an excuse.
 ///
@@ -37,50 +37,53 @@ pub const BAND: f32 = 1.0;
 /// the correction rank, made the server that had just worked look better than the one that had not, and cost more in
 /// `benches/balance`.
 #[must_use]
-pub fn band(candidates: &[Candidate], indexes: &[f32]) -> SmallVec<[usize; 8]> {
-    let noise = |c: &Candidate| if c.view.failing > 0.0 { 0.0 } else { c.view.noise };
+pub fn equal_band(candidates: &[Candidate], indexes: &[f32]) -> SmallVec<[usize; 8]> {
+    let noise = |c: &Candidate| if c.snapshot.failing > 0.0 { 0.0 } else { c.snapshot.noise };
     let rated = || indexes.iter().copied().zip(candidates.iter().map(noise));
     let (best, noise) = rated().fold((f32::MIN, 0.0), |best, one| if one > best { one } else { best });
-    let is_equal = |(index, own): (f32, f32)| index >= best - BAND.max(noise.min(own));
+    let is_equal = |(index, own): (f32, f32)| index >= best - EQUAL_BAND_POINTS.max(noise.min(own));
     rated().enumerate().filter(|(_, one)| is_equal(*one)).map(|(position, _)| position).collect()
 }
 
 /// Requests in flight that make little difference. Whatever a server's weight: what counts is by how much they have
 /// changed, and divided by the weight they hardly would.
-const CARRIED: f32 = 2.0;
+const BASE_IN_FLIGHT: f32 = 2.0;
 
 /// The least share of a server that has just returned: some requests must warm it up.
-const FIRST_SHARE: f32 = 0.1;
+const MIN_SLOW_START_SHARE: f32 = 0.1;
 
 /// How far a returned server's ramp is: 1.0 = it takes its full share.
 #[must_use]
-pub fn ramp(candidate: &Candidate, settings: &Settings, now_ms: u64) -> f32 {
-    let Some(returned) = candidate.view.returned_at_ms else { return 1.0 };
+pub fn slow_start_share(candidate: &Candidate, settings: &SelectionPolicy, now_ms: u64) -> f32 {
+    let Some(returned) = candidate.snapshot.returned_at_ms else { return 1.0 };
     if settings.slow_start_ms == 0 {
         return 1.0;
     }
     let gone = now_ms.saturating_sub(returned) as f32;
-    (gone / settings.slow_start_ms as f32).clamp(FIRST_SHARE, 1.0)
+    (gone / settings.slow_start_ms as f32).clamp(MIN_SLOW_START_SHARE, 1.0)
 }
 
 /// The index of each candidate after correction; an unknown one counts as the mean of the known,
 /// so that it is neither preferred nor shunned.
 #[must_use]
-pub fn corrected(candidates: &[Candidate], settings: &Settings) -> SmallVec<[f32; 8]> {
+pub fn corrected_indexes(candidates: &[Candidate], settings: &SelectionPolicy) -> SmallVec<[f32; 8]> {
     let (sum, known) = candidates
         .iter()
-        .filter_map(|c| c.view.index)
+        .filter_map(|c| c.snapshot.index)
         .fold((0.0_f32, 0_u32), |(sum, n), index| (sum + index, n + 1));
     let neutral = if known == 0 { 100.0 } else { sum / known as f32 };
-    let points = 100.0 / f32::from(settings.range.max(1));
+    let points = 100.0 / f32::from(settings.transinfo_range.max(1));
     candidates
         .iter()
         .map(|c| {
-            let (now, then) = (c.view.in_flight as f32, c.view.in_flight_then);
+            let (now, then) = (c.snapshot.in_flight as f32, c.snapshot.in_flight_then);
             // Most servers, most of the time: nothing changed since the reading, no logarithm needed.
-            let shift =
-                if now == then { 0.0 } else { points * 0.5 * ((CARRIED + now) / (CARRIED + then)).log2() };
-            c.view.index.unwrap_or(neutral) - shift - 100.0 * c.view.failing
+            let shift = if now == then {
+                0.0
+            } else {
+                points * 0.5 * ((BASE_IN_FLIGHT + now) / (BASE_IN_FLIGHT + then)).log2()
+            };
+            c.snapshot.index.unwrap_or(neutral) - shift - 100.0 * c.snapshot.failing
         })
         .collect()
 }
@@ -88,22 +91,23 @@ pub fn corrected(candidates: &[Candidate], settings: &Settings) -> SmallVec<[f32
 /// The one of `band` (positions in `candidates`) that takes the request: two are drawn by weight,
 /// the one with fewer requests in flight per weight wins, a tie goes by weight.
 #[must_use]
-pub fn draw(
+pub fn draw_winner(
     candidates: &[Candidate],
     band: &[usize],
-    settings: &Settings,
+    settings: &SelectionPolicy,
     now_ms: u64,
     random: &mut fastrand::Rng,
 ) -> Option<usize> {
     // The ramp of a returned server is not in the draw: it was passed over in proportion to it already.
-    let weight =
-        |position: usize| -> f32 { candidates.get(position).map_or(0.0, |c| c.view.weight.max(1) as f32) };
-    let first = pick(band, None, &weight, random)?;
-    let Some(second) = pick(band, Some(first), &weight, random) else { return Some(first) };
+    let weight = |position: usize| -> f32 {
+        candidates.get(position).map_or(0.0, |c| c.snapshot.weight.max(1) as f32)
+    };
+    let first = pick_weighted(band, None, &weight, random)?;
+    let Some(second) = pick_weighted(band, Some(first), &weight, random) else { return Some(first) };
     let load = |position: usize| -> f32 {
-        candidates
-            .get(position)
-            .map_or(f32::MAX, |c| c.view.in_flight as f32 / (weight(position) * ramp(c, settings, now_ms)))
+        candidates.get(position).map_or(f32::MAX, |c| {
+            c.snapshot.in_flight as f32 / (weight(position) * slow_start_share(c, settings, now_ms))
+        })
     };
     let (a, b) = (load(first), load(second));
     // `first` was drawn by weight before `second`, so keeping it on a tie is the weighted choice.
@@ -111,7 +115,7 @@ pub fn draw(
 }
 
 /// One position drawn in proportion to its share.
-fn pick(
+fn pick_weighted(
     band: &[usize],
     without: Option<usize>,
     share: &impl Fn(usize) -> f32,

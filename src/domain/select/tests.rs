@@ -5,12 +5,12 @@ use proptest::prelude::*;
 use super::*;
 use crate::domain::cluster::ServerSnapshot;
 
-const SETTINGS: Settings = Settings {
+const SETTINGS: SelectionPolicy = SelectionPolicy {
     drain_timeout_ms: 1_000,
     slow_start_ms: 0,
     max_in_flight: 0,
     try_unreachable: false,
-    range: 6,
+    transinfo_range: 6,
 };
 
 fn view() -> ServerSnapshot {
@@ -31,20 +31,20 @@ fn view() -> ServerSnapshot {
     }
 }
 
-fn server(member: ServerId, change: impl FnOnce(&mut ServerSnapshot)) -> Candidate {
+fn server(server: ServerId, change: impl FnOnce(&mut ServerSnapshot)) -> Candidate {
     let mut view = view();
     change(&mut view);
-    Candidate { member, mark: Mark::InService, view }
+    Candidate { server, status: ReplicaStatus::InService, snapshot: view }
 }
 
-fn ask(candidates: &[Candidate]) -> Question<'_> {
-    Question::of_newcomer(candidates, Port::Http, 10_000, 7)
+fn ask(candidates: &[Candidate]) -> SelectionInput<'_> {
+    SelectionInput::without_affinity(candidates, Port::Http, 10_000, 7)
 }
 
 /// Who serves over many draws, sorted.
-fn who(question: &Question<'_>, settings: &Settings) -> Vec<ServerId> {
+fn who(input: &SelectionInput<'_>, settings: &SelectionPolicy) -> Vec<ServerId> {
     let mut all: Vec<ServerId> =
-        (0..400).filter_map(|seed| decide(&Question { seed, ..*question }, settings).chosen()).collect();
+        (0..400).filter_map(|seed| decide(&SelectionInput { seed, ..*input }, settings).chosen()).collect();
     all.sort_unstable();
     all.dedup();
     all
@@ -54,16 +54,16 @@ fn who(question: &Question<'_>, settings: &Settings) -> Vec<ServerId> {
 fn unreachable_servers_are_eliminated() {
     let servers = [server(0, |v| v.http = false), server(1, |_| {})];
     let decision = decide(&ask(&servers), &SETTINGS);
-    assert_eq!(decision.outcome, Outcome::Serve(1, Why::Lightest));
-    assert_eq!(decision.verdict(0), Some(Verdict::Unreachable));
+    assert_eq!(decision.outcome, SelectionOutcome::Serve(1, SelectionReason::Lightest));
+    assert_eq!(decision.verdict(0), Some(CandidateVerdict::Unreachable));
 }
 
 #[test]
 fn restricted_servers_are_eliminated_even_when_nobody_else_is_left() {
     let servers = [server(0, |v| v.restricted_since_ms = Some(1))];
     let decision = decide(&ask(&servers), &SETTINGS);
-    assert_eq!(decision.outcome, Outcome::NoServer);
-    assert_eq!(decision.verdict(0), Some(Verdict::Restricted));
+    assert_eq!(decision.outcome, SelectionOutcome::NoServer);
+    assert_eq!(decision.verdict(0), Some(CandidateVerdict::Restricted));
 }
 
 #[test]
@@ -72,13 +72,19 @@ fn busy_and_maxusers_are_eliminated_unless_nobody_is_left() {
         [server(0, |v| v.busy = true), server(1, |v| v.max_users = true), server(2, |v| v.index = Some(1.0))];
     assert_eq!(who(&ask(&servers), &SETTINGS), [2]);
     let decision = decide(&ask(&servers[..2]), &SETTINGS);
-    assert!(matches!(decision.outcome, Outcome::Serve(_, Why::SetAside)), "{decision:?}");
+    assert!(
+        matches!(decision.outcome, SelectionOutcome::Serve(_, SelectionReason::SetAside)),
+        "{decision:?}"
+    );
 }
 
 #[test]
 fn maxusers_may_serve_when_it_is_alone() {
     let servers = [server(3, |v| v.max_users = true)];
-    assert_eq!(decide(&ask(&servers), &SETTINGS).outcome, Outcome::Serve(3, Why::SetAside));
+    assert_eq!(
+        decide(&ask(&servers), &SETTINGS).outcome,
+        SelectionOutcome::Serve(3, SelectionReason::SetAside)
+    );
 }
 
 #[test]
@@ -98,9 +104,9 @@ fn the_lightest_workload_wins() {
         server(2, |v| v.index = Some(70.0)),
     ];
     let decision = decide(&ask(&servers), &SETTINGS);
-    assert_eq!(decision.outcome, Outcome::Serve(1, Why::Lightest));
-    assert_eq!(decision.verdict(0), Some(Verdict::Heavier(60.0)));
-    assert_eq!(decision.verdict(1), Some(Verdict::Chosen(Some(80.0))));
+    assert_eq!(decision.outcome, SelectionOutcome::Serve(1, SelectionReason::Lightest));
+    assert_eq!(decision.verdict(0), Some(CandidateVerdict::Heavier(60.0)));
+    assert_eq!(decision.verdict(1), Some(CandidateVerdict::Chosen(Some(80.0))));
     assert_eq!(who(&ask(&servers), &SETTINGS), [1]);
 }
 
@@ -111,22 +117,25 @@ fn servers_within_the_band_are_equal_and_both_serve() {
     let lighter = [server(0, |v| v.index = Some(78.9)), server(1, |v| v.index = Some(80.0))];
     assert_eq!(who(&ask(&lighter), &SETTINGS), [1]);
     let decision = decide(&ask(&servers), &SETTINGS);
-    assert!(decision.verdicts.iter().any(|(_, v)| matches!(v, Verdict::Equal(_))));
+    assert!(decision.verdicts.iter().any(|(_, v)| matches!(v, CandidateVerdict::Equal(_))));
 }
 
 #[test]
 fn out_of_service_and_pending_delete_serve_only_those_inside() {
-    for (mark, verdict) in
-        [(Mark::OutOfService, Verdict::OutOfService), (Mark::PendingDelete, Verdict::PendingDelete)]
-    {
-        let servers =
-            [Candidate { mark, ..server(0, |v| v.index = Some(100.0)) }, server(1, |v| v.index = Some(1.0))];
+    for (status, verdict) in [
+        (ReplicaStatus::OutOfService, CandidateVerdict::OutOfService),
+        (ReplicaStatus::PendingDelete, CandidateVerdict::PendingDelete),
+    ] {
+        let servers = [
+            Candidate { status, ..server(0, |v| v.index = Some(100.0)) },
+            server(1, |v| v.index = Some(1.0)),
+        ];
         let decision = decide(&ask(&servers), &SETTINGS);
         assert_eq!(decision.chosen(), Some(1));
         assert_eq!(decision.verdict(0), Some(verdict));
-        let inside = Question { entry: Some(0), ..ask(&servers) };
-        assert_eq!(decide(&inside, &SETTINGS).outcome, Outcome::Serve(0, Why::Entry));
-        let only_recent = Question { recent: Some(0), ..ask(&servers) };
+        let inside = SelectionInput { entry: Some(0), ..ask(&servers) };
+        assert_eq!(decide(&inside, &SETTINGS).outcome, SelectionOutcome::Serve(0, SelectionReason::Entry));
+        let only_recent = SelectionInput { recent: Some(0), ..ask(&servers) };
         assert_eq!(
             decide(&only_recent, &SETTINGS).chosen(),
             Some(1),
@@ -137,76 +146,82 @@ fn out_of_service_and_pending_delete_serve_only_those_inside() {
 
 #[test]
 fn every_replica_out_of_service_is_said_so() {
-    let servers = [Candidate { mark: Mark::OutOfService, ..server(0, |_| {}) }];
-    assert_eq!(decide(&ask(&servers), &SETTINGS).outcome, Outcome::OutOfService);
+    let servers = [Candidate { status: ReplicaStatus::OutOfService, ..server(0, |_| {}) }];
+    assert_eq!(decide(&ask(&servers), &SETTINGS).outcome, SelectionOutcome::OutOfService);
 }
 
 #[test]
 fn http_clients_need_the_http_port_and_https_clients_the_https_port() {
     let servers = [server(0, |v| v.https = false), server(1, |v| v.http = false)];
     assert_eq!(decide(&ask(&servers), &SETTINGS).chosen(), Some(0));
-    assert_eq!(decide(&Question { port: Port::Https, ..ask(&servers) }, &SETTINGS).chosen(), Some(1));
+    assert_eq!(decide(&SelectionInput { port: Port::Https, ..ask(&servers) }, &SETTINGS).chosen(), Some(1));
 }
 
 #[test]
 fn tried_servers_are_not_asked_again() {
     let servers = [server(0, |_| {}), server(1, |_| {})];
-    assert_eq!(who(&Question { tried: &[0], ..ask(&servers) }, &SETTINGS), [1]);
-    assert_eq!(decide(&Question { tried: &[0, 1], ..ask(&servers) }, &SETTINGS).outcome, Outcome::NoServer);
+    assert_eq!(who(&SelectionInput { tried: &[0], ..ask(&servers) }, &SETTINGS), [1]);
+    assert_eq!(
+        decide(&SelectionInput { tried: &[0, 1], ..ask(&servers) }, &SETTINGS).outcome,
+        SelectionOutcome::NoServer
+    );
 }
 
 #[test]
 fn a_user_stays_on_a_busy_server_and_leaves_an_unreachable_one() {
     let servers = [server(0, |v| v.busy = true), server(1, |_| {})];
     assert_eq!(
-        decide(&Question { entry: Some(0), ..ask(&servers) }, &SETTINGS).outcome,
-        Outcome::Serve(0, Why::Entry)
+        decide(&SelectionInput { entry: Some(0), ..ask(&servers) }, &SETTINGS).outcome,
+        SelectionOutcome::Serve(0, SelectionReason::Entry)
     );
     let servers = [server(0, |v| v.http = false), server(1, |_| {})];
-    assert_eq!(decide(&Question { entry: Some(0), ..ask(&servers) }, &SETTINGS).chosen(), Some(1));
+    assert_eq!(decide(&SelectionInput { entry: Some(0), ..ask(&servers) }, &SETTINGS).chosen(), Some(1));
 }
 
 #[test]
 fn a_user_stays_on_a_restricted_server_until_the_drain_timeout() {
     let servers = [server(0, |v| v.restricted_since_ms = Some(9_500)), server(1, |_| {})];
-    let inside = Question { entry: Some(0), ..ask(&servers) };
+    let inside = SelectionInput { entry: Some(0), ..ask(&servers) };
     assert_eq!(decide(&inside, &SETTINGS).chosen(), Some(0));
-    assert_eq!(decide(&Question { now_ms: 10_500, ..inside }, &SETTINGS).chosen(), Some(1));
+    assert_eq!(decide(&SelectionInput { now_ms: 10_500, ..inside }, &SETTINGS).chosen(), Some(1));
 }
 
 #[test]
 fn the_most_recent_server_takes_a_first_request_for_another_database_unless_set_aside() {
     let servers = [server(0, |v| v.index = Some(10.0)), server(1, |v| v.index = Some(90.0))];
-    let question = Question { recent: Some(0), ..ask(&servers) };
-    assert_eq!(decide(&question, &SETTINGS).outcome, Outcome::Serve(0, Why::Recent));
+    let input = SelectionInput { recent: Some(0), ..ask(&servers) };
+    assert_eq!(decide(&input, &SETTINGS).outcome, SelectionOutcome::Serve(0, SelectionReason::Recent));
     let servers = [server(0, |v| v.busy = true), server(1, |_| {})];
-    assert_eq!(decide(&Question { recent: Some(0), ..ask(&servers) }, &SETTINGS).chosen(), Some(1));
+    assert_eq!(decide(&SelectionInput { recent: Some(0), ..ask(&servers) }, &SETTINGS).chosen(), Some(1));
 }
 
 #[test]
 fn a_server_where_the_user_has_a_session_comes_before_the_lightest_and_behind_the_most_recent() {
     let servers = [server(0, |_| {}), server(1, |_| {}), server(2, |_| {})];
-    let question = Question { sessions: &[7, 1, 2], ..ask(&servers) };
-    assert_eq!(decide(&question, &SETTINGS).outcome, Outcome::Serve(1, Why::Session));
-    let question = Question { recent: Some(0), ..question };
-    assert_eq!(decide(&question, &SETTINGS).outcome, Outcome::Serve(0, Why::Recent));
-    let question = Question { recent: None, tried: &[1], ..question };
-    assert_eq!(decide(&question, &SETTINGS).outcome, Outcome::Serve(2, Why::Session));
+    let input = SelectionInput { sessions: &[7, 1, 2], ..ask(&servers) };
+    assert_eq!(decide(&input, &SETTINGS).outcome, SelectionOutcome::Serve(1, SelectionReason::Session));
+    let input = SelectionInput { recent: Some(0), ..input };
+    assert_eq!(decide(&input, &SETTINGS).outcome, SelectionOutcome::Serve(0, SelectionReason::Recent));
+    let input = SelectionInput { recent: None, tried: &[1], ..input };
+    assert_eq!(decide(&input, &SETTINGS).outcome, SelectionOutcome::Serve(2, SelectionReason::Session));
 }
 
 #[test]
 fn a_login_form_goes_back_to_the_server_that_showed_it() {
     let servers = [server(0, |v| v.busy = true), server(1, |_| {}), server(2, |_| {})];
-    let question = Question { hint: Some((0, Hint::RedirectTo)), recent: Some(2), ..ask(&servers) };
-    assert_eq!(decide(&question, &SETTINGS).outcome, Outcome::Serve(0, Why::Hint(Hint::RedirectTo)));
+    let input = SelectionInput { hint: Some((0, Hint::RedirectTo)), recent: Some(2), ..ask(&servers) };
+    assert_eq!(
+        decide(&input, &SETTINGS).outcome,
+        SelectionOutcome::Serve(0, SelectionReason::Hint(Hint::RedirectTo))
+    );
 }
 
 #[test]
 fn a_note_id_is_never_answered_by_another_server_than_the_users() {
     let servers = [server(0, |v| v.http = false), server(1, |_| {})];
-    let question = Question { entry: Some(0), note_id: true, ..ask(&servers) };
-    assert_eq!(decide(&question, &SETTINGS).outcome, Outcome::NoteIdServerGone);
-    let newcomer = Question { entry: None, ..question };
+    let input = SelectionInput { entry: Some(0), note_id: true, ..ask(&servers) };
+    assert_eq!(decide(&input, &SETTINGS).outcome, SelectionOutcome::NoteIdServerGone);
+    let newcomer = SelectionInput { entry: None, ..input };
     assert_eq!(decide(&newcomer, &SETTINGS).chosen(), Some(1));
 }
 
@@ -243,7 +258,7 @@ fn servers_whose_indexes_differ_by_less_than_the_noise_of_both_are_equal() {
     assert_eq!(who(&ask(&two(8.1, 0.0)), &SETTINGS), [0], "the other one is");
     assert_eq!(who(&ask(&two(8.1, 4.0)), &SETTINGS), [0], "they differ by more");
     let [fast, mut failing] = two(8.1, 6.4);
-    failing.view.failing = 0.02;
+    failing.snapshot.failing = 0.02;
     assert_eq!(who(&ask(&[fast, failing]), &SETTINGS), [0], "failures are no noise");
 }
 
@@ -264,7 +279,9 @@ fn an_unknown_index_is_neutral() {
 fn weights_share_idle_servers_in_proportion() {
     let servers = [server(0, |v| v.weight = 1), server(1, |v| v.weight = 4)];
     let heavy = (0..10_000)
-        .filter(|seed| decide(&Question { seed: *seed, ..ask(&servers) }, &SETTINGS).chosen() == Some(1))
+        .filter(|seed| {
+            decide(&SelectionInput { seed: *seed, ..ask(&servers) }, &SETTINGS).chosen() == Some(1)
+        })
         .count();
     assert!((7_600..8_400).contains(&heavy), "{heavy}");
 }
@@ -280,19 +297,21 @@ fn among_equals_fewer_requests_in_flight_per_weight_win() {
 
 #[test]
 fn a_server_that_returns_starts_slowly() {
-    let settings = Settings { slow_start_ms: 1_000, ..SETTINGS };
+    let settings = SelectionPolicy { slow_start_ms: 1_000, ..SETTINGS };
     let servers = [
         server(0, |v| (v.returned_at_ms, v.index) = (Some(9_800), Some(100.0))),
         server(1, |v| v.index = Some(50.0)),
     ];
     let share = (0..10_000)
-        .filter(|seed| decide(&Question { seed: *seed, ..ask(&servers) }, &settings).chosen() == Some(0))
+        .filter(|seed| {
+            decide(&SelectionInput { seed: *seed, ..ask(&servers) }, &settings).chosen() == Some(0)
+        })
         .count();
     assert!((1_700..2_300).contains(&share), "a fifth of the ramp: {share}");
     // Among equals it has a fifth of what would be its half.
     let equals = [server(0, |v| v.returned_at_ms = Some(9_800)), server(1, |_| {})];
     let share = (0..10_000)
-        .filter(|seed| decide(&Question { seed: *seed, ..ask(&equals) }, &settings).chosen() == Some(0))
+        .filter(|seed| decide(&SelectionInput { seed: *seed, ..ask(&equals) }, &settings).chosen() == Some(0))
         .count();
     assert!((850..1_150).contains(&share), "a tenth: {share}");
     let alone = decide(&ask(&servers[..1]), &settings);
@@ -301,21 +320,28 @@ fn a_server_that_returns_starts_slowly() {
 
 #[test]
 fn a_full_server_lets_another_serve_and_only_then_waits() {
-    let settings = Settings { max_in_flight: 5, ..SETTINGS };
+    let settings = SelectionPolicy { max_in_flight: 5, ..SETTINGS };
     let servers = [server(0, |v| v.in_flight = 5), server(1, |v| v.busy = true)];
     assert_eq!(decide(&ask(&servers), &settings).chosen(), Some(1));
     let decision = decide(&ask(&servers[..1]), &settings);
-    assert_eq!(decision.outcome, Outcome::Full);
+    assert_eq!(decision.outcome, SelectionOutcome::Full);
     let capped = [server(0, |v| (v.in_flight, v.max_connections) = (2, 2))];
-    assert_eq!(decide(&ask(&capped), &SETTINGS).outcome, Outcome::Full, "agent-check's maxconn caps too");
+    assert_eq!(
+        decide(&ask(&capped), &SETTINGS).outcome,
+        SelectionOutcome::Full,
+        "agent-check's maxconn caps too"
+    );
 }
 
 #[test]
 fn the_last_resort_tries_unreachable_holders_but_never_restricted_ones() {
-    let settings = Settings { try_unreachable: true, ..SETTINGS };
+    let settings = SelectionPolicy { try_unreachable: true, ..SETTINGS };
     let servers = [server(0, |v| v.http = false), server(1, |v| v.restricted_since_ms = Some(1))];
-    assert_eq!(decide(&ask(&servers), &settings).outcome, Outcome::Serve(0, Why::LastResort));
-    assert_eq!(decide(&ask(&servers[1..]), &settings).outcome, Outcome::NoServer);
+    assert_eq!(
+        decide(&ask(&servers), &settings).outcome,
+        SelectionOutcome::Serve(0, SelectionReason::LastResort)
+    );
+    assert_eq!(decide(&ask(&servers[1..]), &settings).outcome, SelectionOutcome::NoServer);
 }
 
 #[test]
@@ -339,16 +365,17 @@ fn any_candidate() -> impl Strategy<Value = Candidate> {
         .prop_map(
             |(
                 [http, https, busy, max_users],
-                mark,
+                status,
                 restricted_since_ms,
                 index,
                 in_flight,
                 weight,
                 returned_at_ms,
             )| Candidate {
-                member: 0,
-                mark: [Mark::InService, Mark::OutOfService, Mark::PendingDelete][usize::from(mark)],
-                view: ServerSnapshot {
+                server: 0,
+                status: [ReplicaStatus::InService, ReplicaStatus::OutOfService, ReplicaStatus::PendingDelete]
+                    [usize::from(status)],
+                snapshot: ServerSnapshot {
                     http,
                     https,
                     restricted_since_ms,
@@ -378,12 +405,12 @@ proptest! {
         seed: u64,
     ) {
         for (i, server) in servers.iter_mut().enumerate() {
-            server.member = i as u16;
+            server.server = i as u16;
         }
-        let question = Question { entry, recent, note_id, tried: &tried, seed, ..ask(&servers) };
-        let settings = Settings { slow_start_ms: 5_000, ..SETTINGS };
-        let decision = decide(&question, &settings);
-        prop_assert_eq!(&decision, &decide(&question, &settings), "the same question has the same answer");
+        let input = SelectionInput { entry, recent, note_id, tried: &tried, seed, ..ask(&servers) };
+        let settings = SelectionPolicy { slow_start_ms: 5_000, ..SETTINGS };
+        let decision = decide(&input, &settings);
+        prop_assert_eq!(&decision, &decide(&input, &settings), "the same question has the same answer");
         // One verdict for each usable or dropped candidate, none twice.
         let mut named: Vec<_> = decision.verdicts.iter().map(|(m, _)| *m).collect();
         named.sort_unstable();
@@ -393,19 +420,19 @@ proptest! {
             prop_assert_eq!(named.len(), servers.len());
             let server = &servers[usize::from(chosen)];
             prop_assert!(!tried.contains(&chosen));
-            prop_assert!(server.view.http);
+            prop_assert!(server.snapshot.http);
             let inside = entry == Some(chosen);
-            prop_assert!(inside || server.mark == Mark::InService);
-            prop_assert!(inside || server.view.restricted_since_ms.is_none());
-            if !inside && (server.view.busy || server.view.max_users) {
-                let better = servers.iter().any(|s| s.view.http && s.mark == Mark::InService
-                    && s.view.restricted_since_ms.is_none() && !s.view.busy && !s.view.max_users
-                    && !tried.contains(&s.member));
+            prop_assert!(inside || server.status == ReplicaStatus::InService);
+            prop_assert!(inside || server.snapshot.restricted_since_ms.is_none());
+            if !inside && (server.snapshot.busy || server.snapshot.max_users) {
+                let better = servers.iter().any(|s| s.snapshot.http && s.status == ReplicaStatus::InService
+                    && s.snapshot.restricted_since_ms.is_none() && !s.snapshot.busy && !s.snapshot.max_users
+                    && !tried.contains(&s.server));
                 prop_assert!(!better, "a BUSY server serves only when nobody else can");
             }
-        } else if decision.outcome == Outcome::NoServer {
-            let anybody = servers.iter().any(|s| s.view.http && s.mark == Mark::InService
-                && s.view.restricted_since_ms.is_none() && !tried.contains(&s.member));
+        } else if decision.outcome == SelectionOutcome::NoServer {
+            let anybody = servers.iter().any(|s| s.snapshot.http && s.status == ReplicaStatus::InService
+                && s.snapshot.restricted_since_ms.is_none() && !tried.contains(&s.server));
             prop_assert!(!anybody, "nobody is refused while somebody can serve");
         }
     }

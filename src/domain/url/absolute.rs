@@ -8,7 +8,7 @@
 /// fragment) of an absolute http or https URL. A URL without a path has the target `/`; one with a
 /// query but no path has a target that begins with `?`.
 #[must_use]
-pub fn path_and_query_of_absolute(url: &[u8]) -> Option<(&[u8], &[u8])> {
+pub fn split_absolute_url(url: &[u8]) -> Option<(&[u8], &[u8])> {
     let rest = after_scheme(url)?;
     // A browser ends the authority at a backslash, too (WHATWG URL, "special" schemes).
     let end = rest.iter().position(|o| matches!(o, b'/' | b'?' | b'#' | b'\\')).unwrap_or(rest.len());
@@ -40,7 +40,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn split(url: &str) -> Option<(&str, &str)> {
-        let (host, target) = path_and_query_of_absolute(url.as_bytes())?;
+        let (host, target) = split_absolute_url(url.as_bytes())?;
         Some((std::str::from_utf8(host).unwrap(), std::str::from_utf8(target).unwrap()))
     }
 
@@ -81,9 +81,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_octets_make_it_panic(octets in proptest::collection::vec(any::<u8>(), 0..60)) {
-            let _ = path_and_query_of_absolute(&octets);
-            let _ = path_and_query_of_absolute(&[b"http://", &octets[..]].concat());
+        fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..60)) {
+            let _ = split_absolute_url(&bytes);
+            let _ = split_absolute_url(&[b"http://", &bytes[..]].concat());
         }
     }
 }

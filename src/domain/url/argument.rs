@@ -3,7 +3,7 @@
 //! In: a raw query, or a body of type `application/x-www-form-urlencoded`. Out: one decoded value.
 //! Allocates only when there is something to decode; never interprets a value.
 
-use crate::util::percent::{Decoded, decodes_to};
+use crate::util::percent::{PercentDecoder, decodes_to};
 use std::borrow::Cow;
 
 /// The decoded value of the first argument called `name` (ASCII case does not count): empty for an
@@ -13,13 +13,13 @@ use std::borrow::Cow;
 /// `text` is a form body or a query; of a query, pass what follows the command, or the command
 /// itself may pass for an argument ([`super::Target::argument`] does so).
 #[must_use]
-pub fn argument<'a>(text: &'a [u8], name: &[u8]) -> Option<Cow<'a, [u8]>> {
-    pairs(text).find(|(spelled, _)| decodes_to(spelled, name)).map(|(_, value)| decode(value))
+pub fn find_argument<'a>(text: &'a [u8], name: &[u8]) -> Option<Cow<'a, [u8]>> {
+    argument_pairs(text).find(|(spelled, _)| decodes_to(spelled, name)).map(|(_, value)| decode_value(value))
 }
 
 /// Every argument as spelled: name and value, split at the first `=`.
-pub(super) fn pairs(text: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
-    text.split(|octet| *octet == b'&').filter(|token| !token.is_empty()).map(|token| {
+pub(super) fn argument_pairs(text: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
+    text.split(|byte| *byte == b'&').filter(|token| !token.is_empty()).map(|token| {
         match memchr::memchr(b'=', token) {
             Some(at) => (token.get(..at).unwrap_or_default(), token.get(at + 1..).unwrap_or_default()),
             None => (token, &[][..]),
@@ -27,17 +27,17 @@ pub(super) fn pairs(text: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
     })
 }
 
-fn decode(value: &[u8]) -> Cow<'_, [u8]> {
+fn decode_value(value: &[u8]) -> Cow<'_, [u8]> {
     if memchr::memchr2(b'+', b'%', value).is_none() {
         return Cow::Borrowed(value);
     }
-    let decoded = Decoded::new(value);
+    let decoded = PercentDecoder::new(value);
     Cow::Owned(decoded.map(|o| if o.value == b'+' && !o.encoded { b' ' } else { o.value }).collect())
 }
 
 /// The text up to the first `&`: where the command stands.
 pub(super) fn first_token(query: &[u8]) -> &[u8] {
-    query.split(|octet| *octet == b'&').next().unwrap_or_default()
+    query.split(|byte| *byte == b'&').next().unwrap_or_default()
 }
 
 /// True when the first token is a command rather than an argument.
@@ -53,25 +53,28 @@ mod tests {
     #[test]
     fn names_match_in_any_case_and_values_are_decoded() {
         let form = b"Username=Jane+Doe&redirectto=%2Fsales%2Fleads.nsf%3FOpenDatabase&%4Cogin";
-        assert_eq!(argument(form, b"USERNAME").as_deref(), Some(&b"Jane Doe"[..]));
-        assert_eq!(argument(form, b"RedirectTo").as_deref(), Some(&b"/sales/leads.nsf?OpenDatabase"[..]));
-        assert_eq!(argument(form, b"Login").as_deref(), Some(&b""[..]));
-        assert_eq!(argument(form, b"Password"), None);
+        assert_eq!(find_argument(form, b"USERNAME").as_deref(), Some(&b"Jane Doe"[..]));
+        assert_eq!(
+            find_argument(form, b"RedirectTo").as_deref(),
+            Some(&b"/sales/leads.nsf?OpenDatabase"[..])
+        );
+        assert_eq!(find_argument(form, b"Login").as_deref(), Some(&b""[..]));
+        assert_eq!(find_argument(form, b"Password"), None);
     }
 
     #[test]
     fn an_encoded_plus_stays_a_plus() {
-        assert_eq!(argument(b"Name=a%2Bb+c", b"name").as_deref(), Some(&b"a+b c"[..]));
+        assert_eq!(find_argument(b"Name=a%2Bb+c", b"name").as_deref(), Some(&b"a+b c"[..]));
     }
 
     #[test]
     fn a_plain_value_is_borrowed() {
-        assert!(matches!(argument(b"To=/db.nsf", b"To"), Some(Cow::Borrowed(b"/db.nsf"))));
+        assert!(matches!(find_argument(b"To=/db.nsf", b"To"), Some(Cow::Borrowed(b"/db.nsf"))));
     }
 
     #[test]
     fn only_the_first_equals_sign_parts_name_and_value() {
-        assert_eq!(argument(b"To=a=b", b"to").as_deref(), Some(&b"a=b"[..]));
+        assert_eq!(find_argument(b"To=a=b", b"to").as_deref(), Some(&b"a=b"[..]));
     }
 
     proptest! {
@@ -79,11 +82,11 @@ mod tests {
         fn any_value_comes_back_as_it_was_encoded(value in proptest::collection::vec(any::<u8>(), 0..60)) {
             let encoded: String = value.iter().map(|o| format!("%{o:02X}")).collect();
             let text = format!("a=1&Value={encoded}&z");
-            prop_assert_eq!(argument(text.as_bytes(), b"value").unwrap().into_owned(), value);
+            prop_assert_eq!(find_argument(text.as_bytes(), b"value").unwrap().into_owned(), value);
         }
         #[test]
-        fn no_octets_make_it_panic(text in proptest::collection::vec(any::<u8>(), 0..60), name in proptest::collection::vec(any::<u8>(), 0..6)) {
-            let _ = argument(&text, &name);
+        fn no_bytes_make_it_panic(text in proptest::collection::vec(any::<u8>(), 0..60), name in proptest::collection::vec(any::<u8>(), 0..6)) {
+            let _ = find_argument(&text, &name);
         }
     }
 }

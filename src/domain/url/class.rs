@@ -1,52 +1,52 @@
 //! Whether a request may be sent twice.
 //!
-//! In: a parsed target and the administrator's acting commands. Out: a [`Class`]. HTTP calls GET
+//! In: a parsed target and the administrator's acting commands. Out: a [`RequestSafety`]. HTTP calls GET
 //! safe, Domino does not: `?DeleteDocument` is a GET. So everything that could act is called
 //! acting, and only what Domino documents as reading is called safe. Never looks at the method.
 
-use super::argument::{first_token, pairs};
+use super::argument::{argument_pairs, first_token};
 use super::locator::Locator;
 use super::target::Target;
-use crate::util::percent::{Decoded, decodes_to};
+use crate::util::percent::{PercentDecoder, decodes_to};
 
 /// What a request does to data, as far as its URL tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Class {
+pub enum RequestSafety {
     /// Only reads.
     Safe,
     /// Could change something: sent once.
-    Acting,
+    Unsafe,
     /// An implicit open by name (which may be an agent's), a custom command, an XPage.
     Unknown,
 }
 
 /// `failover.unsafe_commands` unless the configuration says otherwise.
-pub const DEFAULT_ACTING_COMMANDS: [&str; 6] =
+pub const DEFAULT_UNSAFE_COMMANDS: [&str; 6] =
     ["DeleteDocument", "OpenAgent", "RunAgent", "Logout", "SaveDocument", "CreateDocument"];
 
 /// The acting commands, ready to be compared.
 #[derive(Clone, Debug)]
-pub struct CommandTable {
+pub struct UnsafeCommands {
     /// In lower case, without a leading `?` or `!`, none empty.
-    acting: Box<[Box<[u8]>]>,
+    names: Box<[Box<[u8]>]>,
 }
 
-impl Default for CommandTable {
-    /// Of [`DEFAULT_ACTING_COMMANDS`].
+impl Default for UnsafeCommands {
+    /// Of [`DEFAULT_UNSAFE_COMMANDS`].
     fn default() -> Self {
-        Self::of(DEFAULT_ACTING_COMMANDS)
+        Self::from_names(DEFAULT_UNSAFE_COMMANDS)
     }
 }
 
-impl CommandTable {
+impl UnsafeCommands {
     /// Of the configured names, in any case, with or without the `?`. The implicit `?Delete` always acts.
     #[must_use]
-    pub fn new(acting: &[String]) -> Self {
-        Self::of(acting.iter().map(String::as_str))
+    pub fn new(names: &[String]) -> Self {
+        Self::from_names(names.iter().map(String::as_str))
     }
 
-    fn of<'a>(acting: impl IntoIterator<Item = &'a str>) -> Self {
-        let mut words: Vec<Box<[u8]>> = acting
+    fn from_names<'a>(names: impl IntoIterator<Item = &'a str>) -> Self {
+        let mut words: Vec<Box<[u8]>> = names
             .into_iter()
             .chain(["Delete"])
             .map(|name| name.trim().trim_start_matches(['?', '!']).trim())
@@ -55,46 +55,46 @@ impl CommandTable {
             .collect();
         words.sort_unstable();
         words.dedup();
-        Self { acting: words.into() }
+        Self { names: words.into() }
     }
 
     /// What the request does.
     #[must_use]
-    pub fn classify(&self, target: &Target<'_>) -> Class {
+    pub fn classify(&self, target: &Target<'_>) -> RequestSafety {
         let command = &target.command;
-        if self.acts(target) {
-            Class::Acting
-        } else if command.only_reads() {
-            Class::Safe
+        if self.has_unsafe_command(target) {
+            RequestSafety::Unsafe
+        } else if command.is_read_only() {
+            RequestSafety::Safe
         } else if !command.is_implicit() {
-            Class::Unknown
-        } else if opens_what_only_reads(target) {
-            Class::Safe
+            RequestSafety::Unknown
+        } else if is_safe_implicit_open(target) {
+            RequestSafety::Safe
         } else {
-            Class::Unknown
+            RequestSafety::Unknown
         }
     }
 
     /// True when an acting command stands anywhere that a server might read one: as the command, as
     /// an argument's name, or behind a `?` or `!` in the path or the command, encoded or not.
-    fn acts(&self, target: &Target<'_>) -> bool {
+    fn has_unsafe_command(&self, target: &Target<'_>) -> bool {
         let query = target.query.unwrap_or_default();
         let token = first_token(query).split(|o| *o == b'=').next().unwrap_or_default();
-        self.begins(Decoded::new(token).values())
-            || self.is_hidden_in(token)
-            || self.is_hidden_in(target.path)
-            || pairs(target.arguments())
-                .any(|(name, _)| self.acting.iter().any(|word| decodes_to(name, word)))
+        self.is_prefix_of(PercentDecoder::new(token).values())
+            || self.occurs_in(token)
+            || self.occurs_in(target.path)
+            || argument_pairs(target.arguments())
+                .any(|(name, _)| self.names.iter().any(|word| decodes_to(name, word)))
     }
 
-    fn is_hidden_in(&self, text: &[u8]) -> bool {
+    fn occurs_in(&self, text: &[u8]) -> bool {
         // Nearly every URL has none of them; this is the quick way out.
         if memchr::memchr3(b'%', b'!', b'?', text).is_none() {
             return false;
         }
-        let mut octets = Decoded::new(text).values();
-        while let Some(value) = octets.next() {
-            if matches!(value, b'?' | b'!' | b'&') && self.begins(octets.clone()) {
+        let mut bytes = PercentDecoder::new(text).values();
+        while let Some(value) = bytes.next() {
+            if matches!(value, b'?' | b'!' | b'&') && self.is_prefix_of(bytes.clone()) {
                 return true;
             }
         }
@@ -102,8 +102,8 @@ impl CommandTable {
     }
 
     /// True when the text begins with an acting command that ends there.
-    fn begins(&self, text: impl Iterator<Item = u8> + Clone) -> bool {
-        self.acting.iter().any(|word| {
+    fn is_prefix_of(&self, text: impl Iterator<Item = u8> + Clone) -> bool {
+        self.names.iter().any(|word| {
             let mut text = text.clone();
             word.iter().all(|letter| text.next().is_some_and(|o| o.to_ascii_lowercase() == *letter))
                 && !text.next().is_some_and(|o| o.is_ascii_alphanumeric())
@@ -112,13 +112,13 @@ impl CommandTable {
 }
 
 /// For URLs without a command, or with `?Open` or `?Edit`.
-fn opens_what_only_reads(target: &Target<'_>) -> bool {
+fn is_safe_implicit_open(target: &Target<'_>) -> bool {
     // Without a database it is a file; an attachment is one, too.
     target.database.is_none()
         || target.attachment
         || match target.locator {
             // A database opens its launch object, a UNID is a document in practice.
-            Locator::None | Locator::Unid | Locator::Object(_) => true,
+            Locator::None | Locator::Unid | Locator::Special(_) => true,
             // A name, and a short number that may be one, could be an agent's: opening runs it.
             Locator::Name | Locator::NoteId => false,
         }
@@ -132,8 +132,8 @@ mod tests {
 
     const UNID: &str = "E86886A81087A25805258E4F00502001";
 
-    fn class(target: &str) -> Class {
-        CommandTable::default().classify(&parse(target.as_bytes()))
+    fn class(target: &str) -> RequestSafety {
+        UnsafeCommands::default().classify(&parse(target.as_bytes()))
     }
 
     #[test]
@@ -151,7 +151,7 @@ mod tests {
             "/db.nsf/0/8FA?SaveDocument",
             "/servlet/x?OpenAgent",
         ] {
-            assert_eq!(class(target), Class::Acting, "{target}");
+            assert_eq!(class(target), RequestSafety::Unsafe, "{target}");
         }
     }
 
@@ -170,16 +170,16 @@ mod tests {
             "/db.nsf/x?OpenAgent%00",
             "/db.nsf/x!OpenAgent?OpenView",
         ] {
-            assert_eq!(class(target), Class::Acting, "{target}");
+            assert_eq!(class(target), RequestSafety::Unsafe, "{target}");
         }
     }
 
     #[test]
     fn what_only_sounds_like_an_acting_command_does_not_act() {
-        assert_eq!(class("/db.nsf/DeletedItems?OpenView"), Class::Safe);
-        assert_eq!(class("/db.nsf/view?DeletedOnly"), Class::Unknown);
-        assert_eq!(class("/names.nsf?Login&RedirectTo=/db.nsf/a?OpenAgent"), Class::Safe);
-        assert_eq!(class("/names.nsf?Login&RedirectTo=%2Fdb.nsf%2Fa%3FOpenAgent"), Class::Safe);
+        assert_eq!(class("/db.nsf/DeletedItems?OpenView"), RequestSafety::Safe);
+        assert_eq!(class("/db.nsf/view?DeletedOnly"), RequestSafety::Unknown);
+        assert_eq!(class("/names.nsf?Login&RedirectTo=/db.nsf/a?OpenAgent"), RequestSafety::Safe);
+        assert_eq!(class("/names.nsf?Login&RedirectTo=%2Fdb.nsf%2Fa%3FOpenAgent"), RequestSafety::Safe);
     }
 
     #[test]
@@ -196,7 +196,7 @@ mod tests {
             "/?Redirect&Name=Web1&Id=C1257A000041D2E0",
             "/db.nsf/0/8FA/Body/0.84?OpenElement&FieldElemFormat=gif",
         ] {
-            assert_eq!(class(target), Class::Safe, "{target}");
+            assert_eq!(class(target), RequestSafety::Safe, "{target}");
         }
     }
 
@@ -219,7 +219,7 @@ mod tests {
             "/icons/x.gif".to_owned(),
             "/api/v1?count=3".to_owned(),
         ] {
-            assert_eq!(class(&target), Class::Safe, "{target}");
+            assert_eq!(class(&target), RequestSafety::Safe, "{target}");
         }
     }
 
@@ -235,29 +235,29 @@ mod tests {
             "/db.nsf/page.xsp?documentId=1&action=editDocument",
             "/servlet/x?DoThing",
         ] {
-            assert_eq!(class(target), Class::Unknown, "{target}");
+            assert_eq!(class(target), RequestSafety::Unknown, "{target}");
         }
     }
 
     #[test]
     fn the_administrators_list_replaces_the_default_but_delete_always_acts() {
-        let table = CommandTable::new(&["?Approve".to_owned(), " openview ".to_owned(), String::new()]);
+        let table = UnsafeCommands::new(&["?Approve".to_owned(), " openview ".to_owned(), String::new()]);
         let class = |target: &str| table.classify(&parse(target.as_bytes()));
-        assert_eq!(class("/db.nsf/0/8FA?APPROVE"), Class::Acting);
-        assert_eq!(class("/db.nsf/v?OpenView"), Class::Acting);
-        assert_eq!(class("/db.nsf/a?OpenAgent"), Class::Unknown);
-        assert_eq!(class("/db.nsf/0/8FA?Delete"), Class::Acting);
-        assert_eq!(class("/db.nsf/v?OpenForm"), Class::Safe);
+        assert_eq!(class("/db.nsf/0/8FA?APPROVE"), RequestSafety::Unsafe);
+        assert_eq!(class("/db.nsf/v?OpenView"), RequestSafety::Unsafe);
+        assert_eq!(class("/db.nsf/a?OpenAgent"), RequestSafety::Unknown);
+        assert_eq!(class("/db.nsf/0/8FA?Delete"), RequestSafety::Unsafe);
+        assert_eq!(class("/db.nsf/v?OpenForm"), RequestSafety::Safe);
     }
 
     proptest! {
         #[test]
-        fn no_octets_make_it_panic(target in proptest::collection::vec(any::<u8>(), 0..80)) {
-            let _ = CommandTable::default().classify(&parse(&target));
+        fn no_bytes_make_it_panic(target in proptest::collection::vec(any::<u8>(), 0..80)) {
+            let _ = UnsafeCommands::default().classify(&parse(&target));
         }
         #[test]
         fn an_acting_command_acts_however_it_is_encoded(
-            word in proptest::sample::select(&DEFAULT_ACTING_COMMANDS[..]),
+            word in proptest::sample::select(&DEFAULT_UNSAFE_COMMANDS[..]),
             mark in proptest::sample::select(&["?", "!", "%3F", "%3f", "%21"][..]),
             how in proptest::collection::vec(0_u8..4, 20),
             rest in proptest::sample::select(&["", "&a=b", "&Login", "?OpenView"][..]),
@@ -269,7 +269,7 @@ mod tests {
                 _ => letter.to_string(),
             }).collect();
             let target = format!("/sales/leads.nsf/thing{mark}{spelled}{rest}");
-            prop_assert_eq!(class(&target), Class::Acting, "{}", target);
+            prop_assert_eq!(class(&target), RequestSafety::Unsafe, "{}", target);
         }
     }
 }

@@ -4,11 +4,11 @@
 //! reading one never allocates. What a command does to data is said in [`super::class`], not here.
 
 use super::argument::{first_token, is_command};
-use crate::util::percent::Decoded;
+use crate::util::percent::PercentDecoder;
 use std::fmt;
 
 /// Longer than any command of Domino; what is longer has no name here and is unknown.
-const LONGEST_NAME: usize = 40;
+const MAX_NAME_LEN: usize = 40;
 
 /// A command, or none.
 ///
@@ -17,7 +17,7 @@ const LONGEST_NAME: usize = 40;
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Command<'a> {
     raw: &'a [u8],
-    name: [u8; LONGEST_NAME],
+    name: [u8; MAX_NAME_LEN],
     length: u8,
 }
 
@@ -41,16 +41,16 @@ pub enum ServerCommand {
 
 impl<'a> Command<'a> {
     /// Reads the command of a raw query; `None` is a URL without one.
-    pub(super) fn of_query(query: Option<&'a [u8]>) -> Self {
+    pub(super) fn from_query(query: Option<&'a [u8]>) -> Self {
         let token = query.map(first_token).filter(|token| is_command(token)).unwrap_or_default();
-        Self::of_token(token)
+        Self::from_token(token)
     }
 
     /// Reads a command from its raw spelling alone.
-    pub(super) fn of_token(raw: &'a [u8]) -> Self {
-        let mut command = Self { raw, name: [0; LONGEST_NAME], length: 0 };
+    pub(super) fn from_token(raw: &'a [u8]) -> Self {
+        let mut command = Self { raw, name: [0; MAX_NAME_LEN], length: 0 };
         let mut length = 0_u8;
-        for value in Decoded::new(raw).values() {
+        for value in PercentDecoder::new(raw).values() {
             match command.name.get_mut(usize::from(length)) {
                 Some(slot) if value.is_ascii_graphic() => *slot = value.to_ascii_lowercase(),
                 // No command of Domino looks like that: it keeps its raw spelling and has no name.
@@ -107,12 +107,12 @@ impl<'a> Command<'a> {
     }
 
     /// The object is a document, whatever its name looks like.
-    pub(super) fn is_for_documents(&self) -> bool {
+    pub(super) fn targets_document(&self) -> bool {
         matches!(self.name(), "opendocument" | "editdocument" | "deletedocument" | "savedocument")
     }
 
     /// The object is a design element (or the database), never a document.
-    pub(super) fn is_for_design(&self) -> bool {
+    pub(super) fn targets_design_element(&self) -> bool {
         matches!(
             self.name(),
             "createdocument"
@@ -140,7 +140,7 @@ impl<'a> Command<'a> {
     /// Reads and changes nothing, according to the Domino URL cheat sheet
     /// (<http://www.ibm.com/developerworks/lotus/library/ls-Domino_URL_cheat_sheet/>). Implicit ones
     /// are not among them: `?Open` on an agent's name runs it.
-    pub(super) fn only_reads(&self) -> bool {
+    pub(super) fn is_read_only(&self) -> bool {
         matches!(
             self.name(),
             "editdocument"
@@ -175,9 +175,9 @@ impl<'a> Command<'a> {
     pub(super) fn is_known(&self) -> bool {
         !self.is_none()
             && (self.is_implicit()
-                || self.is_for_documents()
-                || self.is_for_design()
-                || self.only_reads()
+                || self.targets_document()
+                || self.targets_design_element()
+                || self.is_read_only()
                 || self.server_command().is_some())
     }
 }
@@ -198,29 +198,29 @@ mod tests {
     use proptest::prelude::*;
 
     fn name(query: &[u8]) -> String {
-        Command::of_query(Some(query)).name().to_owned()
+        Command::from_query(Some(query)).name().to_owned()
     }
 
     #[test]
     fn the_name_is_decoded_and_in_lower_case_and_ends_at_the_first_ampersand() {
         assert_eq!(name(b"OpenView"), "openview");
         assert_eq!(name(b"%4Fpen%56iew&Start=1"), "openview");
-        assert!(Command::of_query(Some(b"OPENVIEW&x")).is(b"openview"));
+        assert!(Command::from_query(Some(b"OPENVIEW&x")).is(b"openview"));
     }
 
     #[test]
     fn an_argument_in_the_first_place_is_no_command() {
         for query in [&b"documentId=1&action=openDocument"[..], b"", b"&OpenView", b"OpenView="] {
-            assert!(Command::of_query(Some(query)).is_none(), "{}", query.escape_ascii());
+            assert!(Command::from_query(Some(query)).is_none(), "{}", query.escape_ascii());
         }
-        assert!(Command::of_query(None).is_none());
-        assert!(!Command::of_query(None).is(b""));
+        assert!(Command::from_query(None).is_none());
+        assert!(!Command::from_query(None).is(b""));
     }
 
     #[test]
     fn what_cannot_be_a_command_of_domino_is_one_without_a_name() {
         for query in [&[b'a'; 41][..], b"Open%00View", b"Open%20View", "Öffne".as_bytes()] {
-            let command = Command::of_query(Some(query));
+            let command = Command::from_query(Some(query));
             assert!(!command.is_none() && command.name().is_empty(), "{command:?}");
         }
         assert_eq!(name(&[b'a'; 40]).len(), 40);
@@ -228,7 +228,7 @@ mod tests {
 
     #[test]
     fn server_commands_are_told_apart() {
-        let of = |query: &'static [u8]| Command::of_query(Some(query)).server_command();
+        let of = |query: &'static [u8]| Command::from_query(Some(query)).server_command();
         assert_eq!(of(b"OpenServer"), Some(ServerCommand::OpenServer));
         assert_eq!(of(b"LOGIN&RedirectTo=/x"), Some(ServerCommand::Login));
         assert_eq!(of(b"SAMLLogin"), Some(ServerCommand::ProviderLogin));
@@ -240,9 +240,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_octets_make_it_panic(query in proptest::collection::vec(any::<u8>(), 0..80)) {
-            let command = Command::of_query(Some(&query));
-            prop_assert!(command.name().len() <= LONGEST_NAME);
+        fn no_bytes_make_it_panic(query in proptest::collection::vec(any::<u8>(), 0..80)) {
+            let command = Command::from_query(Some(&query));
+            prop_assert!(command.name().len() <= MAX_NAME_LEN);
             let _ = format!("{command:?}");
         }
     }

@@ -28,13 +28,13 @@ pub enum Locator {
     /// A design element, or a document by the key of a view.
     Name,
     /// One of Domino's special identifiers.
-    Object(Object),
+    Special(SpecialId),
 }
 
 /// The special identifiers
 /// (<http://www.ibm.com/developerworks/lotus/library/ls-Domino_URL_cheat_sheet/side1.html>).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Object {
+pub enum SpecialId {
     /// `$defaultView`
     DefaultView,
     /// `$defaultForm`
@@ -53,31 +53,31 @@ pub enum Object {
     First,
 }
 
-const OBJECTS: [(&[u8], Object); 8] = [
-    (b"$defaultview", Object::DefaultView),
-    (b"$defaultform", Object::DefaultForm),
-    (b"$searchform", Object::SearchForm),
-    (b"$file", Object::File),
-    (b"$icon", Object::Icon),
-    (b"$help", Object::Help),
-    (b"$about", Object::About),
-    (b"$first", Object::First),
+const SPECIAL_IDS: [(&[u8], SpecialId); 8] = [
+    (b"$defaultview", SpecialId::DefaultView),
+    (b"$defaultform", SpecialId::DefaultForm),
+    (b"$searchform", SpecialId::SearchForm),
+    (b"$file", SpecialId::File),
+    (b"$icon", SpecialId::Icon),
+    (b"$help", SpecialId::Help),
+    (b"$about", SpecialId::About),
+    (b"$first", SpecialId::First),
 ];
 
 /// The locator of the path behind the database, and whether `$file` with something behind it follows.
-pub(super) fn locate(behind: &[u8], command: &Command<'_>) -> (Locator, bool) {
+pub(super) fn locate(rest: &[u8], command: &Command<'_>) -> (Locator, bool) {
     // The last three segments: an embedded element stands two behind its document.
     let mut last: [&[u8]; 3] = [&[]; 3];
     let mut count = 0_usize;
-    let mut segments = segments(behind);
+    let mut segments = segments(rest);
     while let Some(segment) = segments.next() {
         if decodes_to(segment, b"$file") {
             let attachment = segments.next().is_some();
             return match count {
-                0 => (Locator::Object(Object::File), attachment),
+                0 => (Locator::Special(SpecialId::File), attachment),
                 // Only the document matters, and `?OpenElement` is the usual command here, which
                 // speaks of the attachment: so the document is judged as if opened implicitly.
-                _ => (of_segment(last[2], count > 1, &Command::of_token(&[])), attachment),
+                _ => (locate_segment(last[2], count > 1, &Command::from_token(&[])), attachment),
             };
         }
         last = [last[1], last[2], segment];
@@ -86,15 +86,17 @@ pub(super) fn locate(behind: &[u8], command: &Command<'_>) -> (Locator, bool) {
     match count {
         0 => (Locator::None, false),
         // `/view/document/field/offset?OpenElement`
-        3.. if command.is(b"openelement") => (of_segment(last[0], count > 3, &Command::of_token(&[])), false),
-        _ => (of_segment(last[2], count > 1, command), false),
+        3.. if command.is(b"openelement") => {
+            (locate_segment(last[0], count > 3, &Command::from_token(&[])), false)
+        }
+        _ => (locate_segment(last[2], count > 1, command), false),
     }
 }
 
 /// The raw segments that are not empty. Split at slashes only, `/` or `%2F`: a backslash parts the
 /// names of cascading views (`Sales%5CBy+Region`) and is not a separator here.
-fn segments(behind: &[u8]) -> impl Iterator<Item = &[u8]> {
-    let mut rest = Some(behind);
+fn segments(path: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let mut rest = Some(path);
     std::iter::from_fn(move || {
         let from = rest?;
         let slash = memchr::memchr2_iter(b'/', b'%', from).find_map(|at| match from.get(at..at + 3) {
@@ -108,21 +110,21 @@ fn segments(behind: &[u8]) -> impl Iterator<Item = &[u8]> {
     .filter(|segment| !segment.is_empty())
 }
 
-fn of_segment(segment: &[u8], behind_view: bool, command: &Command<'_>) -> Locator {
+fn locate_segment(segment: &[u8], after_view: bool, command: &Command<'_>) -> Locator {
     // 32 digits fit, and every special identifier; what does not fit is a name.
     let mut buffer = [0; 40];
     let Some(text) = decode_into(segment, &mut buffer) else { return Locator::Name };
     if text.first() == Some(&b'$') {
-        let special = OBJECTS.iter().find(|(name, _)| text.eq_ignore_ascii_case(name));
-        return special.map_or(Locator::Name, |(_, object)| Locator::Object(*object));
+        let special = SPECIAL_IDS.iter().find(|(name, _)| text.eq_ignore_ascii_case(name));
+        return special.map_or(Locator::Name, |(_, object)| Locator::Special(*object));
     }
     if text.len() == 32 && text.iter().all(u8::is_ascii_hexdigit) {
         return Locator::Unid;
     }
-    if is_note_id(text, behind_view, command) { Locator::NoteId } else { Locator::Name }
+    if is_note_id(text, after_view, command) { Locator::NoteId } else { Locator::Name }
 }
 
-fn is_note_id(text: &[u8], behind_view: bool, command: &Command<'_>) -> bool {
+fn is_note_id(text: &[u8], after_view: bool, command: &Command<'_>) -> bool {
     let digits = match text.split_at_checked(2) {
         Some((prefix, digits)) if prefix.eq_ignore_ascii_case(b"nt") => digits,
         _ => text,
@@ -130,12 +132,12 @@ fn is_note_id(text: &[u8], behind_view: bool, command: &Command<'_>) -> bool {
     // `0` alone stands for "any view" in `/db.nsf/0/<document>`.
     let hex = (1..=8).contains(&digits.len()) && digits.iter().all(u8::is_ascii_hexdigit) && text != b"0";
     let decimal = digits.iter().any(u8::is_ascii_digit);
-    hex && if command.is_for_documents() {
+    hex && if command.targets_document() {
         true
-    } else if command.is_for_design() {
+    } else if command.targets_design_element() {
         false
     } else {
-        decimal && (behind_view || command.is_implicit())
+        decimal && (after_view || command.is_implicit())
     }
 }
 
@@ -146,8 +148,8 @@ mod tests {
 
     const UNID: &str = "E86886A81087A25805258E4F00502001";
 
-    fn locator(behind: &str, command: &str) -> Locator {
-        locate(behind.as_bytes(), &Command::of_token(command.as_bytes())).0
+    fn locator(rest: &str, command: &str) -> Locator {
+        locate(rest.as_bytes(), &Command::from_token(command.as_bytes())).0
     }
 
     #[test]
@@ -200,8 +202,8 @@ mod tests {
         assert_eq!(locator("/0/8FA/$file/a.pdf", "OpenElement"), Locator::NoteId);
         assert_eq!(locator("/8FA/%24FILE/a.pdf", ""), Locator::NoteId);
         assert_eq!(locator("/logo.gif/$FILE/logo.gif", ""), Locator::Name);
-        assert_eq!(locator("/$file/a.pdf", ""), Locator::Object(Object::File));
-        let none = Command::of_token(b"");
+        assert_eq!(locator("/$file/a.pdf", ""), Locator::Special(SpecialId::File));
+        let none = Command::from_token(b"");
         assert!(locate(b"/v/key/$FILE/a.pdf", &none).1);
         assert!(!locate(b"/v/key/$FILE/", &none).1);
         assert!(!locate(b"/v/key", &none).1);
@@ -215,9 +217,9 @@ mod tests {
 
     #[test]
     fn special_identifiers_are_known_in_any_case() {
-        assert_eq!(locator("/$ICON", "OpenIcon"), Locator::Object(Object::Icon));
-        assert_eq!(locator("/view/$first", "OpenDocument"), Locator::Object(Object::First));
-        assert_eq!(locator("/%24defaultView", ""), Locator::Object(Object::DefaultView));
+        assert_eq!(locator("/$ICON", "OpenIcon"), Locator::Special(SpecialId::Icon));
+        assert_eq!(locator("/view/$first", "OpenDocument"), Locator::Special(SpecialId::First));
+        assert_eq!(locator("/%24defaultView", ""), Locator::Special(SpecialId::DefaultView));
         assert_eq!(locator("/$other", ""), Locator::Name);
     }
 
@@ -231,8 +233,8 @@ mod tests {
 
     proptest! {
         #[test]
-        fn no_octets_make_it_panic(behind in proptest::collection::vec(any::<u8>(), 0..80), command in "[a-zA-Z]{0,20}") {
-            let _ = locate(&behind, &Command::of_token(command.as_bytes()));
+        fn no_bytes_make_it_panic(rest in proptest::collection::vec(any::<u8>(), 0..80), command in "[a-zA-Z]{0,20}") {
+            let _ = locate(&rest, &Command::from_token(command.as_bytes()));
         }
         #[test]
         fn every_note_id_of_domino_is_seen_behind_a_document_command(note in 1_u32.., view in "[a-z]{1,8}") {

@@ -2,7 +2,7 @@
 //!
 //! In: the origin-form request target (`/sales/leads.nsf/0/8FA?OpenDocument&Login`) as octets, and
 //! the administrator's list of acting commands. Out: a [`Target`] that borrows from it, and its
-//! [`Class`]. Nothing here allocates for the common case, panics on any octets, knows a host, a
+//! [`RequestSafety`]. Nothing here allocates for the common case, panics on any octets, knows a host, a
 //! server or a directory, or changes a single octet of what it reads.
 //!
 //! A request is routed by one reading of its path and forwarded byte for byte, so a path that a server
@@ -11,7 +11,7 @@
 //! which database is meant ([`Hazard`]). Slashes of either kind, plain or encoded once, repeated ones and
 //! case make no difference. Behind the database the path is Domino's own affair.
 //!
-//! Grammar: `/Database/DominoObject?Action&Arguments`
+//! Grammar: `/DatabasePart/DominoObject?Action&Arguments`
 //! (<https://help.hcltechsw.com/dom_designer/9.0.1/appdev/H_ABOUT_DOMINO_URL_COMMANDS_4332.html>).
 
 mod absolute;
@@ -23,9 +23,9 @@ mod lenient;
 mod locator;
 mod target;
 
-pub use absolute::path_and_query_of_absolute;
-pub use argument::argument;
-pub use class::{Class, CommandTable, DEFAULT_ACTING_COMMANDS};
+pub use absolute::split_absolute_url;
+pub use argument::find_argument;
+pub use class::{DEFAULT_UNSAFE_COMMANDS, RequestSafety, UnsafeCommands};
 pub use command::{Command, ServerCommand};
-pub use locator::{Locator, Object};
-pub use target::{Database, Hazard, Target, parse};
+pub use locator::{Locator, SpecialId};
+pub use target::{DatabasePart, Hazard, Target, parse};

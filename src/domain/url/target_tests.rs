@@ -15,7 +15,7 @@ fn replica(target: &str) -> Option<ReplicaId> {
 /// Path and query as text.
 fn pieces(target: &str) -> (String, Option<String>) {
     let target = parse(target.as_bytes());
-    let text = |octets: &[u8]| String::from_utf8_lossy(octets).into_owned();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     (text(target.path), target.query.map(text))
 }
 
@@ -195,7 +195,7 @@ fn the_locator_is_that_of_the_path_behind_the_database() {
 }
 
 #[test]
-fn dot_segments_and_control_octets_are_hazards_however_they_are_spelled() {
+fn dot_segments_and_control_bytes_are_hazards_however_they_are_spelled() {
     for target in [
         "/../leads.nsf",
         "/a/./leads.nsf",
@@ -210,7 +210,7 @@ fn dot_segments_and_control_octets_are_hazards_however_they_are_spelled() {
         assert_eq!(parse(target.as_bytes()).hazard, Some(Hazard::DotSegment), "{target}");
     }
     for target in ["/leads.nsf%00.gif", "/a%0d%0a", "/%7F", "/a\tb", "/leads.nsf/v%00?OpenView"] {
-        assert_eq!(parse(target.as_bytes()).hazard, Some(Hazard::Control), "{target}");
+        assert_eq!(parse(target.as_bytes()).hazard, Some(Hazard::ControlByte), "{target}");
     }
     for target in ["/a.b/leads.nsf", "/xsp/.ibmxspres/x", "/a/..b", "/a?../b", "/a?x=%00", "/a%20b"] {
         assert_eq!(parse(target.as_bytes()).hazard, None, "{target}");
@@ -254,7 +254,7 @@ fn nasty() -> impl Strategy<Value = Vec<u8>> {
 
 proptest! {
     #[test]
-    fn the_pieces_are_the_target_again_octet_for_octet(target in nasty()) {
+    fn the_pieces_are_the_target_again_byte_for_byte(target in nasty()) {
         let parsed = parse(&target);
         let mut rebuilt = parsed.path.to_vec();
         if let Some(query) = parsed.query {
@@ -267,8 +267,8 @@ proptest! {
         if let Some(database) = parsed.database {
             prop_assert_eq!(&target[database.range.clone()], database.raw);
             prop_assert!(database.range.end <= parsed.path.len());
-            let octet = Decoded::new(database.raw).next().unwrap();
-            prop_assert!(!octet.is_separator());
+            let byte = PercentDecoder::new(database.raw).next().unwrap();
+            prop_assert!(!byte.is_separator());
         } else {
             prop_assert_eq!(parsed.locator, Locator::None);
         }

@@ -3,19 +3,19 @@
 //! In: the octets of the body, in pieces. Out: how many of them may pass. Data passes as it comes; a size line, and
 //! the last chunk with the trailer section, only when complete. It collects nothing.
 
-use super::fields::{Fields, Next};
-use super::octets::{LineEnd, line_end, token_length};
+use super::fields::{FieldEvent, FieldSection};
+use super::octets::{LineEnd, find_line_end, token_length};
 use super::refusal::{self, Refusal};
-use super::{Limits, Verdict};
+use super::{GateVerdict, HeadLimits};
 
 /// The longest line with a size and extensions. Nobody is known to use extensions.
-const LONGEST_SIZE_LINE: usize = 256;
+const MAX_SIZE_LINE_LEN: usize = 256;
 /// As many digits as an integer of 64 bits has; leading zeros count.
-const MOST_DIGITS: usize = 16;
+const MAX_SIZE_DIGITS: usize = 16;
 
 /// Where in the body the next octet is.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Chunked {
+pub(super) enum ChunkedBody {
     /// At a size line.
     Size,
     /// Within data, with so many octets (1 or more) to come.
@@ -23,42 +23,42 @@ pub(super) enum Chunked {
     /// At the line end behind the data.
     DataEnd,
     /// At the last chunk's size line, held until the trailer section behind it is complete.
-    Last(Fields),
+    Last(FieldSection),
     /// Behind the body.
     Done,
 }
 
-impl Chunked {
-    pub fn look(&mut self, octets: &[u8], limits: &Limits) -> Verdict {
+impl ChunkedBody {
+    pub fn inspect(&mut self, bytes: &[u8], limits: &HeadLimits) -> GateVerdict {
         let mut passed = 0;
         loop {
-            let rest = octets.get(passed..).unwrap_or_default();
-            let step = if rest.is_empty() { Ok(None) } else { self.step(rest, limits) };
+            let rest = bytes.get(passed..).unwrap_or_default();
+            let step = if rest.is_empty() { Ok(None) } else { self.advance(rest, limits) };
             match step {
                 Ok(Some(length)) => passed += length,
                 // What is clean goes first; the rest is looked at again, from its own beginning.
-                Ok(None) | Err(_) if passed > 0 => return Verdict::Pass(passed),
-                Ok(None) => return Verdict::More,
-                Err(refusal) => return Verdict::Refuse(refusal),
+                Ok(None) | Err(_) if passed > 0 => return GateVerdict::Pass(passed),
+                Ok(None) => return GateVerdict::NeedMore,
+                Err(refusal) => return GateVerdict::Refuse(refusal),
             }
             if let Self::Done = self {
-                return Verdict::Pass(passed);
+                return GateVerdict::Pass(passed);
             }
         }
     }
 
     /// Goes on by one unit at the beginning of `rest`, which is not empty: how long it is, or nothing when it is
     /// not complete.
-    fn step(&mut self, rest: &[u8], limits: &Limits) -> Result<Option<usize>, Refusal> {
+    fn advance(&mut self, rest: &[u8], limits: &HeadLimits) -> Result<Option<usize>, Refusal> {
         match self {
             Self::Size => {
-                let Some((size, length)) = size_line(rest)? else { return Ok(None) };
+                let Some((size, length)) = parse_size_line(rest)? else { return Ok(None) };
                 if size > 0 {
                     *self = Self::Data(size);
                     return Ok(Some(length));
                 }
-                let mut fields = Fields::from(length);
-                let end = trailers(&mut fields, rest, limits)?;
+                let mut fields = FieldSection::starting_at(length);
+                let end = read_trailers(&mut fields, rest, limits)?;
                 *self = if end.is_some() { Self::Done } else { Self::Last(fields) };
                 Ok(end)
             }
@@ -79,7 +79,7 @@ impl Chunked {
                 _ => Err(refusal::CHUNK_END),
             },
             Self::Last(fields) => {
-                let end = trailers(fields, rest, limits)?;
+                let end = read_trailers(fields, rest, limits)?;
                 if end.is_some() {
                     *self = Self::Done;
                 }
@@ -91,13 +91,13 @@ impl Chunked {
 }
 
 /// The size and the length of a whole size line.
-fn size_line(octets: &[u8]) -> Result<Option<(u64, usize)>, Refusal> {
-    let (end, open, whole) = match line_end(octets, 0) {
-        LineEnd::Open(end) => (end, true, false),
-        LineEnd::Whole(end) => (end, false, true),
-        LineEnd::Broken(end) => (end, false, false),
+fn parse_size_line(bytes: &[u8]) -> Result<Option<(u64, usize)>, Refusal> {
+    let (end, open, whole) = match find_line_end(bytes, 0) {
+        LineEnd::Incomplete(end) => (end, true, false),
+        LineEnd::CrLf(end) => (end, false, true),
+        LineEnd::Bare(end) => (end, false, false),
     };
-    if end > LONGEST_SIZE_LINE {
+    if end > MAX_SIZE_LINE_LEN {
         return Err(refusal::CHUNK_LINE);
     }
     if open {
@@ -106,10 +106,10 @@ fn size_line(octets: &[u8]) -> Result<Option<(u64, usize)>, Refusal> {
     if !whole {
         return Err(refusal::LINE_END);
     }
-    let line = octets.get(..end).unwrap_or_default();
+    let line = bytes.get(..end).unwrap_or_default();
     let digits = line.iter().position(|o| !o.is_ascii_hexdigit()).unwrap_or(line.len());
     let (number, extensions) = line.split_at_checked(digits).unwrap_or_default();
-    if !(1..=MOST_DIGITS).contains(&number.len()) {
+    if !(1..=MAX_SIZE_DIGITS).contains(&number.len()) {
         return Err(refusal::CHUNK_SIZE);
     }
     let size = number.iter().fold(0u64, |sum, o| {
@@ -119,21 +119,21 @@ fn size_line(octets: &[u8]) -> Result<Option<(u64, usize)>, Refusal> {
     if i64::try_from(size).is_err() {
         return Err(refusal::CHUNK_SIZE);
     }
-    if !are_extensions(extensions) {
+    if !are_valid_extensions(extensions) {
         return Err(refusal::CHUNK_EXTENSION);
     }
     Ok(Some((size, end + 2)))
 }
 
 /// `*( ";" token [ "=" ( token / quoted-string ) ] )`, without the blanks that RFC 9112 section 7.1.1 calls bad.
-fn are_extensions(mut text: &[u8]) -> bool {
+fn are_valid_extensions(mut text: &[u8]) -> bool {
     while let [b';', rest @ ..] = text {
         let Some((name, rest)) = rest.split_at_checked(token_length(rest)) else { return false };
         if name.is_empty() {
             return false;
         }
         text = match rest {
-            [b'=', b'"', quoted @ ..] => match after_quoted(quoted) {
+            [b'=', b'"', quoted @ ..] => match skip_quoted_string(quoted) {
                 Some(rest) => rest,
                 None => return false,
             },
@@ -148,31 +148,35 @@ fn are_extensions(mut text: &[u8]) -> bool {
 }
 
 /// What follows the closing quote; nothing if there is none, or a control character before it.
-fn after_quoted(mut text: &[u8]) -> Option<&[u8]> {
-    let may_stand = |octet: u8| octet == b'\t' || (octet >= 0x20 && octet != 0x7F);
+fn skip_quoted_string(mut text: &[u8]) -> Option<&[u8]> {
+    let may_stand = |byte: u8| byte == b'\t' || (byte >= 0x20 && byte != 0x7F);
     loop {
         text = match text {
             [b'"', rest @ ..] => return Some(rest),
-            [b'\\', octet, rest @ ..] | [octet, rest @ ..] if may_stand(*octet) => rest,
+            [b'\\', byte, rest @ ..] | [byte, rest @ ..] if may_stand(*byte) => rest,
             _ => return None,
         };
     }
 }
 
 /// Reads the trailer section on; where it ends.
-fn trailers(fields: &mut Fields, octets: &[u8], limits: &Limits) -> Result<Option<usize>, Refusal> {
+fn read_trailers(
+    fields: &mut FieldSection,
+    bytes: &[u8],
+    limits: &HeadLimits,
+) -> Result<Option<usize>, Refusal> {
     loop {
-        match fields.next(octets, limits)? {
-            Next::Field { name, .. } if is_for_heads_only(name) => return Err(refusal::TRAILER),
-            Next::Field { .. } => {}
-            Next::End(end) => return Ok(Some(end)),
-            Next::Open => return Ok(None),
+        match fields.next(bytes, limits)? {
+            FieldEvent::Field { name, .. } if is_forbidden_in_trailers(name) => return Err(refusal::TRAILER),
+            FieldEvent::Field { .. } => {}
+            FieldEvent::End(end) => return Ok(Some(end)),
+            FieldEvent::Incomplete => return Ok(None),
         }
     }
 }
 
 /// Fields that frame or route a message, or speak of its connection (RFC 9110 section 6.5.1).
-fn is_for_heads_only(name: &[u8]) -> bool {
+fn is_forbidden_in_trailers(name: &[u8]) -> bool {
     const NAMES: [&[u8]; 8] = [
         b"Content-Length",
         b"Transfer-Encoding",

@@ -4,13 +4,13 @@
 //! valid by grammar and within the limits, and where the section ends. It never scans a line twice, and knows
 //! no field by name.
 
-use super::Limits;
-use super::octets::{LineEnd, is_value, line_end, token_length, trim};
+use super::HeadLimits;
+use super::octets::{LineEnd, find_line_end, is_field_value, token_length, trim_ows};
 use super::refusal::{self, Refusal};
 
 /// How far a section has been read.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Fields {
+pub(super) struct FieldSection {
     /// Where its first line begins.
     start: usize,
     /// Where the line begins that has not been read yet.
@@ -21,34 +21,34 @@ pub(super) struct Fields {
 }
 
 /// What comes next in a section.
-pub(super) enum Next<'a> {
+pub(super) enum FieldEvent<'a> {
     /// A field; blanks around the value are gone.
     Field { name: &'a [u8], value: &'a [u8] },
     /// The empty line was read; what follows begins at this place.
     End(usize),
     /// The line is not complete.
-    Open,
+    Incomplete,
 }
 
-impl Fields {
-    pub fn from(start: usize) -> Self {
+impl FieldSection {
+    pub fn starting_at(start: usize) -> Self {
         Self { start, line: start, searched: start, count: 0 }
     }
 
     /// The next line of `octets`, which are always the same with more behind them.
-    pub fn next<'a>(&mut self, octets: &'a [u8], limits: &Limits) -> Result<Next<'a>, Refusal> {
+    pub fn next<'a>(&mut self, bytes: &'a [u8], limits: &HeadLimits) -> Result<FieldEvent<'a>, Refusal> {
         // What is refused depends on the first octets that are too many or wrong, never on how many come at
         // once; so a line is measured before its end is judged, and its end before its text.
-        let (end, whole) = match line_end(octets, self.searched) {
-            LineEnd::Open(end) => {
+        let (end, whole) = match find_line_end(bytes, self.searched) {
+            LineEnd::Incomplete(end) => {
                 self.searched = end;
                 let too_large = end.saturating_sub(self.start) > limits.header_bytes;
-                return if too_large { Err(refusal::FIELDS_TOO_LARGE) } else { Ok(Next::Open) };
+                return if too_large { Err(refusal::FIELDS_TOO_LARGE) } else { Ok(FieldEvent::Incomplete) };
             }
-            LineEnd::Whole(end) => (end, true),
-            LineEnd::Broken(end) => (end, false),
+            LineEnd::CrLf(end) => (end, true),
+            LineEnd::Bare(end) => (end, false),
         };
-        let line = octets.get(self.line..end).unwrap_or_default();
+        let line = bytes.get(self.line..end).unwrap_or_default();
         if !line.is_empty() && end.saturating_add(2).saturating_sub(self.start) > limits.header_bytes {
             return Err(refusal::FIELDS_TOO_LARGE);
         }
@@ -56,7 +56,7 @@ impl Fields {
             return Err(refusal::LINE_END);
         }
         if line.is_empty() {
-            return Ok(Next::End(end + 2));
+            return Ok(FieldEvent::End(end + 2));
         }
         self.count += 1;
         if self.count > limits.header_count {
@@ -64,14 +64,14 @@ impl Fields {
         }
         self.line = end + 2;
         self.searched = self.line;
-        field(line)
+        parse_field(line)
     }
 }
 
 /// `name ":" OWS value OWS` (RFC 9112 section 5), nothing before the name and nothing between name and colon.
-fn field(line: &[u8]) -> Result<Next<'_>, Refusal> {
+fn parse_field(line: &[u8]) -> Result<FieldEvent<'_>, Refusal> {
     if let Some(b' ' | b'\t') = line.first() {
-        return Err(refusal::FOLDED);
+        return Err(refusal::FOLDED_FIELD);
     }
     let Some((name, [b':', value @ ..])) = line.split_at_checked(token_length(line)) else {
         return Err(refusal::FIELD_NAME);
@@ -79,8 +79,8 @@ fn field(line: &[u8]) -> Result<Next<'_>, Refusal> {
     if name.is_empty() {
         return Err(refusal::FIELD_NAME);
     }
-    if !is_value(value) {
+    if !is_field_value(value) {
         return Err(refusal::FIELD_VALUE);
     }
-    Ok(Next::Field { name, value: trim(value) })
+    Ok(FieldEvent::Field { name, value: trim_ows(value) })
 }

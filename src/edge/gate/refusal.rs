@@ -2,7 +2,7 @@
 //!
 //! In: nothing but the reason. Out: a whole HTTP/1.1 answer. It never repeats an octet of the request.
 
-use crate::pages::SERVER;
+use crate::pages::SERVER_NAME;
 
 /// Why a request is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,17 +37,17 @@ pub(super) const FIELDS_TOO_LARGE: Refusal = refusal(
     431,
     "The header of this request is larger than this site accepts. Deleting this site's cookies may help.",
 );
-pub(super) const FOLDED: Refusal = refusal(400, "A header field is continued on a line of its own.");
+pub(super) const FOLDED_FIELD: Refusal = refusal(400, "A header field is continued on a line of its own.");
 pub(super) const FIELD_NAME: Refusal =
     refusal(400, "A header field has no name, no colon, or a character in its name that must not be there.");
 pub(super) const FIELD_VALUE: Refusal = refusal(400, "A header field holds a control character.");
 pub(super) const HOST_MISSING: Refusal = refusal(400, "The request names no host.");
-pub(super) const HOST_TWICE: Refusal = refusal(400, "The request names more than one host.");
+pub(super) const DUPLICATE_HOST: Refusal = refusal(400, "The request names more than one host.");
 pub(super) const HOST: Refusal = refusal(400, "The request's host is no host name with or without a port.");
-pub(super) const HOST_AND_TARGET: Refusal =
+pub(super) const HOST_MISMATCH: Refusal =
     refusal(400, "The request's target names another host than its Host field.");
 pub(super) const LENGTH: Refusal = refusal(400, "Content-Length is not one number.");
-pub(super) const LENGTH_TWICE: Refusal = refusal(400, "There is more than one Content-Length.");
+pub(super) const DUPLICATE_LENGTH: Refusal = refusal(400, "There is more than one Content-Length.");
 pub(super) const LENGTH_AND_CODING: Refusal =
     refusal(400, "Content-Length and Transfer-Encoding exclude each other.");
 pub(super) const CODING: Refusal = refusal(400, "Transfer-Encoding is anything but chunked, once.");
@@ -90,7 +90,7 @@ impl Refusal {
         );
         let length = body.len();
         format!(
-            "HTTP/1.1 {status} {phrase}\r\nServer: {SERVER}\r\nContent-Type: text/html; charset=utf-8\r\n\
+            "HTTP/1.1 {status} {phrase}\r\nServer: {SERVER_NAME}\r\nContent-Type: text/html; charset=utf-8\r\n\
              Content-Length: {length}\r\nCache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\n\
              X-Frame-Options: SAMEORIGIN\r\nContent-Security-Policy: default-src 'none'; frame-ancestors 'self'\r\n\
              {more}Connection: close\r\n\r\n{body}"

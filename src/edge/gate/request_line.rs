@@ -3,13 +3,13 @@
 //! In: the line without its end. Out: what of it matters for the rest of the head. It allows one blank between
 //! method, target and version, and every form of target that is served here; it decodes nothing.
 
-use super::Limits;
-use super::octets::{TargetBytes, target_bytes, token_length, with_flaws};
+use super::HeadLimits;
+use super::octets::{TargetCheck, check_target_bytes, token_length, with_encoding_flags};
 use super::refusal::{self, Refusal};
 use crate::util::host;
 
 /// The longest registered method has 17 octets (<https://www.iana.org/assignments/http-methods>).
-const LONGEST_METHOD: usize = 32;
+const MAX_METHOD_LEN: usize = 32;
 
 /// What the head's fields depend on.
 #[derive(Clone, Copy, Debug)]
@@ -23,24 +23,24 @@ pub(super) struct RequestLine {
 }
 
 /// A request line that is too long, whatever else is in it. Also for one that is not complete.
-pub(super) fn check_length(line: &[u8], limits: &Limits) -> Result<(), Refusal> {
-    let longest = limits.uri_bytes.saturating_add(LONGEST_METHOD + " ".len() + " HTTP/1.1".len());
+pub(super) fn check_length(line: &[u8], limits: &HeadLimits) -> Result<(), Refusal> {
+    let longest = limits.uri_bytes.saturating_add(MAX_METHOD_LEN + " ".len() + " HTTP/1.1".len());
     if line.len() <= longest {
         return Ok(());
     }
-    let method = line.iter().take(LONGEST_METHOD + 1).take_while(|o| **o != b' ').count();
-    Err(if method > LONGEST_METHOD { refusal::METHOD } else { refusal::TARGET_TOO_LONG })
+    let method = line.iter().take(MAX_METHOD_LEN + 1).take_while(|o| **o != b' ').count();
+    Err(if method > MAX_METHOD_LEN { refusal::METHOD } else { refusal::TARGET_TOO_LONG })
 }
 
 /// A whole request line.
-pub(super) fn parse(line: &[u8], limits: &Limits) -> Result<RequestLine, Refusal> {
+pub(super) fn parse(line: &[u8], limits: &HeadLimits) -> Result<RequestLine, Refusal> {
     let Some((method, [b' ', rest @ ..])) = line.split_at_checked(token_length(line)) else {
         return Err(refusal::REQUEST_LINE);
     };
     if method.is_empty() {
         return Err(refusal::REQUEST_LINE);
     }
-    if method.len() > LONGEST_METHOD {
+    if method.len() > MAX_METHOD_LEN {
         return Err(refusal::METHOD);
     }
     let Some((target, [b' ', version @ ..])) =
@@ -57,30 +57,30 @@ pub(super) fn parse(line: &[u8], limits: &Limits) -> Result<RequestLine, Refusal
         [b'H', b'T', b'T', b'P', b'/', b'0'..=b'9', b'.', b'0'..=b'9'] => return Err(refusal::VERSION),
         _ => return Err(refusal::REQUEST_LINE),
     };
-    let unencoded = match target_bytes(target) {
-        TargetBytes::Clean => false,
-        TargetBytes::Unencoded => {
+    let unencoded = match check_target_bytes(target) {
+        TargetCheck::Clean => false,
+        TargetCheck::Unencoded => {
             // The limit is for what is passed on: each becomes three.
-            let flaws = with_flaws(target).filter(|(_, flawed)| *flawed).count();
-            if target.len().saturating_add(flaws.saturating_mul(2)) > limits.uri_bytes {
+            let unencoded_count = with_encoding_flags(target).filter(|(_, must_encode)| *must_encode).count();
+            if target.len().saturating_add(unencoded_count.saturating_mul(2)) > limits.uri_bytes {
                 return Err(refusal::TARGET_TOO_LONG);
             }
-            flaws > 0
+            unencoded_count > 0
         }
-        TargetBytes::Bad => return Err(refusal::TARGET),
+        TargetCheck::Bad => return Err(refusal::TARGET),
     };
     // A tunnel to anywhere is no business of ours, nor is an echo of what a browser keeps from its scripts.
     if matches!(method, b"CONNECT" | b"TRACE") {
         return Err(refusal::METHOD_NOT_ALLOWED);
     }
     let start = method.len() + 1;
-    let authority = authority(method, target)?.map(|(from, to)| (start + from, start + to));
+    let authority = parse_authority(method, target)?.map(|(from, to)| (start + from, start + to));
     Ok(RequestLine { is_1_0, authority, unencoded })
 }
 
 /// The form of the target (RFC 9112 section 3.2): a path, a URL with a valid host, or the `*` of OPTIONS. Out:
 /// where the URL's host is.
-pub(super) fn authority(method: &[u8], target: &[u8]) -> Result<Option<(usize, usize)>, Refusal> {
+pub(super) fn parse_authority(method: &[u8], target: &[u8]) -> Result<Option<(usize, usize)>, Refusal> {
     if target.first() == Some(&b'/') || (target == b"*" && method == b"OPTIONS") {
         return Ok(None);
     }

@@ -8,12 +8,12 @@ use smallvec::SmallVec;
 use super::finding::{self, Findings};
 use crate::domain::cluster::Port;
 use crate::domain::cluster::ServerSnapshot;
-use crate::domain::directory::{Database, Found, Holder, Mark};
-use crate::state::view::Entry;
+use crate::domain::directory::{DatabaseMatch, IndexedDatabase, ReplicaStatus, ServerReplica};
+use crate::state::view::UpstreamServer;
 use crate::state::{Cluster, View};
 
 /// A holder that is a server of the cluster, with its position in the view.
-type MemberHolder<'a> = (usize, &'a Entry, Holder<'a>);
+type MemberHolder<'a> = (usize, &'a UpstreamServer, ServerReplica<'a>);
 
 pub(super) fn look(cluster: &Cluster, view: &View, live: bool, findings: &mut Findings) {
     let index = &view.directory.index;
@@ -22,10 +22,10 @@ pub(super) fn look(cluster: &Cluster, view: &View, live: bool, findings: &mut Fi
     let seen: Vec<ServerSnapshot> = view.entries.iter().map(|e| e.member.snapshot()).collect();
     let mut holds = vec![false; view.entries.len()];
     for database in index.databases() {
-        let found = Found { database: database.ix(), path: None };
+        let found = DatabaseMatch { database: database.id(), path: None };
         let mut here: SmallVec<[MemberHolder<'_>; 8]> = SmallVec::new();
         let mut unknown_servers = 0_usize;
-        for holder in index.holders(&found) {
+        for holder in index.replicas_by_server(&found) {
             match view.member_of(holder.server) {
                 Some(member) => {
                     let at = usize::from(member);
@@ -40,7 +40,7 @@ pub(super) fn look(cluster: &Cluster, view: &View, live: bool, findings: &mut Fi
             }
         }
         replicas(view, &database, &here, unknown_servers, findings);
-        here.retain(|(_, _, holder)| holder.mark == Mark::InService);
+        here.retain(|(_, _, holder)| holder.status == ReplicaStatus::InService);
         // A database without a replica in service is a finding of `replicas` already.
         if !here.is_empty() {
             service(&database, &here, &ports, live.then_some(&seen), findings);
@@ -56,7 +56,7 @@ pub(super) fn look(cluster: &Cluster, view: &View, live: bool, findings: &mut Fi
 
 /// Whether clients of every scheme are served; `seen` is the state of the servers, where it is known.
 fn service(
-    database: &Database<'_>,
+    database: &IndexedDatabase<'_>,
     in_service: &[MemberHolder<'_>],
     ports: &[Port],
     seen: Option<&Vec<ServerSnapshot>>,
@@ -90,7 +90,7 @@ fn service(
 /// Where the copies lie and how they are marked.
 fn replicas(
     view: &View,
-    database: &Database<'_>,
+    database: &IndexedDatabase<'_>,
     here: &[MemberHolder<'_>],
     unknown_servers: usize,
     findings: &mut Findings,
@@ -102,35 +102,35 @@ fn replicas(
             .add(&finding::SINGLE_REPLICA, || format!("{}: only on {}", named(database), entry.server.name)),
         _ => {}
     }
-    let in_service: SmallVec<[&Entry; 8]> =
-        here.iter().filter(|(_, _, h)| h.mark == Mark::InService).map(|(_, e, _)| *e).collect();
+    let in_service: SmallVec<[&UpstreamServer; 8]> =
+        here.iter().filter(|(_, _, h)| h.status == ReplicaStatus::InService).map(|(_, e, _)| *e).collect();
     match in_service.as_slice() {
         [] if !here.is_empty() => findings.add(&finding::ALL_MARKED, || named(database)),
         [only] if here.len() > 1 => findings
             .add(&finding::ONE_IN_SERVICE, || format!("{}: only on {}", named(database), only.server.name)),
         _ => {}
     }
-    for (_, entry, holder) in here.iter().filter(|(_, _, h)| h.copies > 1) {
+    for (_, entry, holder) in here.iter().filter(|(_, _, h)| h.replica_count > 1) {
         findings.add(&finding::SEVERAL_COPIES, || {
-            format!("{}: {} copies on {}", named(database), holder.copies, entry.server.name)
+            format!("{}: {} copies on {}", named(database), holder.replica_count, entry.server.name)
         });
     }
     let mut first_path = None;
     let mut differs = false;
     for replica in database.replicas() {
-        let kind = match replica.mark {
-            Mark::InService => None,
-            Mark::OutOfService => Some(&finding::OUT_OF_SERVICE),
-            Mark::PendingDelete => Some(&finding::PENDING_DELETE),
+        let kind = match replica.status {
+            ReplicaStatus::InService => None,
+            ReplicaStatus::OutOfService => Some(&finding::OUT_OF_SERVICE),
+            ReplicaStatus::PendingDelete => Some(&finding::PENDING_DELETE),
         };
         if let Some(kind) = kind {
-            let server = index.servers().get(replica.server.index());
+            let server = index.servers().get(replica.server.as_usize());
             findings.add(kind, || {
                 let server = server.map(ToString::to_string).unwrap_or_default();
                 format!("{} on {server}", replica.path)
             });
         }
-        differs |= *first_path.get_or_insert(replica.path_ix) != replica.path_ix;
+        differs |= *first_path.get_or_insert(replica.path_id) != replica.path_id;
     }
     if differs && here.len() > 1 {
         findings.add(&finding::OTHER_PATHS, || {
@@ -146,12 +146,12 @@ fn ambiguous(view: &View, findings: &mut Findings) {
     for (path, ambiguous) in index.ambiguous_paths() {
         findings.add(&finding::AMBIGUOUS_PATH, || {
             let sharers: Vec<String> = index
-                .ambiguous(ambiguous)
+                .ambiguous_databases(ambiguous)
                 .map(|found| {
                     let servers: Vec<String> = index
-                        .holders(&found)
+                        .replicas_by_server(&found)
                         .filter(|h| h.same_path)
-                        .filter_map(|h| index.servers().get(h.server.index()))
+                        .filter_map(|h| index.servers().get(h.server.as_usize()))
                         .map(ToString::to_string)
                         .collect();
                     format!("{} on {}", index.database(found.database).replica_id(), servers.join(", "))
@@ -162,6 +162,6 @@ fn ambiguous(view: &View, findings: &mut Findings) {
     }
 }
 
-fn named(database: &Database<'_>) -> String {
+fn named(database: &IndexedDatabase<'_>) -> String {
     format!("{} ({})", database.path(), database.replica_id())
 }

@@ -38,7 +38,7 @@ pub(super) fn look(cluster: &Cluster, view: &View, live: bool, findings: &mut Fi
 }
 
 /// What was probed and reported.
-fn state(cluster: &Cluster, entry: &crate::state::view::Entry, findings: &mut Findings) {
+fn state(cluster: &Cluster, entry: &crate::state::view::UpstreamServer, findings: &mut Findings) {
     let now = clock::now_ms();
     let name = entry.server.name.abbreviated();
     entry.member.read(|health| {
@@ -116,7 +116,7 @@ fn directory(cluster: &Cluster, view: &View, live: bool, findings: &mut Findings
             && directory.is_loaded()
         {
             let age = clock::unix_ms().saturating_sub(directory.at_unix_ms);
-            let limit = clock::whole_ms(settings.refresh).saturating_mul(3);
+            let limit = clock::saturating_millis(settings.refresh).saturating_mul(3);
             if age > limit {
                 let age = humantime::format_duration(std::time::Duration::from_secs(age / 1_000));
                 findings.add(&finding::OLD_DIRECTORY, || format!("read {age} ago from {}", directory.origin));

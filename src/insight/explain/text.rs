@@ -26,7 +26,7 @@ impl Explanation {
                 if database.title.is_empty() {
                     String::new()
                 } else {
-                    format!(" \"{}\"", visible::word(&database.title))
+                    format!(" \"{}\"", visible::escape_all(&database.title))
                 }
             );
         }

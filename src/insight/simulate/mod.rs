@@ -13,8 +13,8 @@ use serde::{Deserialize, Serialize};
 use smallvec::SmallVec;
 
 use crate::domain::cluster::{Port, ServerSnapshot};
-use crate::domain::directory::{Found, Mark};
-use crate::domain::select::{self, Candidate, Outcome, Question, ServerId, Why};
+use crate::domain::directory::{DatabaseMatch, ReplicaStatus};
+use crate::domain::select::{self, Candidate, SelectionInput, SelectionOutcome, SelectionReason, ServerId};
 use crate::state::{Cluster, Snapshot, View};
 use crate::util::clock;
 
@@ -94,7 +94,7 @@ impl Simulation {
 }
 
 /// Holders and their marks: databases with equal ones are served equally.
-type Holders = SmallVec<[(ServerId, Mark); 8]>;
+type Holders = SmallVec<[(ServerId, ReplicaStatus); 8]>;
 
 /// How well a database is served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -135,7 +135,7 @@ fn simulate_cluster(cluster: &Cluster, changes: &Changes, limit: usize) -> Clust
         .enumerate()
         .map(|(at, (entry, word))| ServerShare {
             server: entry.server.name.to_string(),
-            now: entry.member.state().word().to_owned(),
+            now: entry.member.state().as_str().to_owned(),
             then: word.to_owned(),
             share_now: load.now.get(at).copied().unwrap_or(0.0),
             share_then: load.then.get(at).copied().unwrap_or(0.0),
@@ -161,7 +161,7 @@ fn changed(
     changes: &Changes,
 ) -> (Vec<ServerSnapshot>, Vec<&'static str>) {
     let mut then = now.to_vec();
-    let mut words: Vec<&'static str> = view.entries.iter().map(|e| e.member.state().word()).collect();
+    let mut words: Vec<&'static str> = view.entries.iter().map(|e| e.member.state().as_str()).collect();
     for (entry, (seen, word)) in view.entries.iter().zip(then.iter_mut().zip(&mut words)) {
         let named = |list: &[String]| list.iter().any(|name| entry.server.name.answers_to(name));
         if named(&changes.busy) {
@@ -220,18 +220,20 @@ fn settled(seen: ServerSnapshot) -> ServerSnapshot {
 }
 
 /// Every database with the members that hold it.
-fn each_database(view: &View, mut with: impl FnMut(&Found, &Holders)) {
+fn each_database(view: &View, mut with: impl FnMut(&DatabaseMatch, &Holders)) {
     let index = &view.directory.index;
     let mut holders = Holders::new();
     for database in index.databases() {
-        let found = Found { database: database.ix(), path: None };
+        let found = DatabaseMatch { database: database.id(), path: None };
         holders.clear();
-        holders.extend(index.holders(&found).filter_map(|h| Some((view.member_of(h.server)?, h.mark))));
+        holders.extend(
+            index.replicas_by_server(&found).filter_map(|h| Some((view.member_of(h.server)?, h.status))),
+        );
         with(&found, &holders);
     }
 }
 
-fn named(view: &View, found: &Found, holders: &Holders) -> String {
+fn named(view: &View, found: &DatabaseMatch, holders: &Holders) -> String {
     let database = view.directory.index.database(found.database);
     let servers: Vec<String> = holders
         .iter()
@@ -245,8 +247,8 @@ fn named(view: &View, found: &Found, holders: &Holders) -> String {
 /// As selection says for a new user; by several schemes the worst counts.
 fn served(cluster: &Cluster, holders: &Holders, seen: &[ServerSnapshot], ports: &[Port]) -> Served {
     let worst = ports.iter().map(|port| match decide(cluster, holders, seen, *port, 0) {
-        Some((_, Why::SetAside)) => Served::SetAside,
-        None | Some((_, Why::LastResort)) => Served::ByNobody,
+        Some((_, SelectionReason::SetAside)) => Served::SetAside,
+        None | Some((_, SelectionReason::LastResort)) => Served::ByNobody,
         Some(_) => Served::Well,
     });
     worst.max().unwrap_or(Served::ByNobody)
@@ -255,21 +257,21 @@ fn served(cluster: &Cluster, holders: &Holders, seen: &[ServerSnapshot], ports: 
 /// The one rule of selection, for a user nobody knows.
 fn decide(
     cluster: &Cluster,
-    holders: &[(ServerId, Mark)],
+    holders: &[(ServerId, ReplicaStatus)],
     seen: &[ServerSnapshot],
     port: Port,
     seed: u64,
-) -> Option<(ServerId, Why)> {
+) -> Option<(ServerId, SelectionReason)> {
     let candidates: SmallVec<[Candidate; 8]> = holders
         .iter()
-        .filter_map(|(member, mark)| {
+        .filter_map(|(member, status)| {
             let view = *seen.get(usize::from(*member))?;
-            Some(Candidate { member: *member, mark: *mark, view })
+            Some(Candidate { server: *member, status: *status, snapshot: view })
         })
         .collect();
-    let question = Question::of_newcomer(&candidates, port, clock::now_ms(), seed);
-    match select::decide(&question, &cluster.rules).outcome {
-        Outcome::Serve(member, why) => Some((member, why)),
+    let input = SelectionInput::without_affinity(&candidates, port, clock::now_ms(), seed);
+    match select::decide(&input, &cluster.rules).outcome {
+        SelectionOutcome::Serve(member, why) => Some((member, why)),
         _ => None,
     }
 }

@@ -73,7 +73,7 @@ impl Channel {
     pub fn receive<T: DeserializeOwned>(&mut self, within: Duration) -> Result<T> {
         let deadline = Instant::now() + within;
         loop {
-            if let Some(end) = self.read.iter().position(|octet| *octet == b'\n') {
+            if let Some(end) = self.read.iter().position(|byte| *byte == b'\n') {
                 let line: Vec<u8> = self.read.drain(..=end).collect();
                 let line = line.trim_ascii();
                 if line.is_empty() {
@@ -96,10 +96,10 @@ impl Channel {
             return Err(ErrorKind::TimedOut.into());
         }
         self.stream.set_read_timeout(Some(left))?;
-        let mut octets = [0; 4096];
+        let mut bytes = [0; 4096];
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(8))];
         let mut beside = RecvAncillaryBuffer::new(&mut space);
-        let into = &mut [IoSliceMut::new(&mut octets)];
+        let into = &mut [IoSliceMut::new(&mut bytes)];
         let read = match recvmsg(&self.stream, into, &mut beside, RecvFlags::CMSG_CLOEXEC) {
             Ok(message) => message.bytes,
             Err(rustix::io::Errno::INTR | rustix::io::Errno::AGAIN) => return Ok(()),
@@ -113,7 +113,7 @@ impl Channel {
         if read == 0 {
             return Err(ErrorKind::UnexpectedEof.into());
         }
-        self.read.extend_from_slice(octets.get(..read).unwrap_or_default());
+        self.read.extend_from_slice(bytes.get(..read).unwrap_or_default());
         if self.read.len() > LONGEST {
             return Err(Error::new(ErrorKind::InvalidData, "the message is too long"));
         }

@@ -12,7 +12,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::channel::Channel;
 use super::{FROM, Go, HELLO, Offer, READY, Said};
-use crate::edge::sockets::Socket;
+use crate::edge::sockets::ListenSocket;
 
 /// See the module's description.
 #[derive(Debug)]
@@ -24,7 +24,7 @@ pub struct Inheritance {
     /// The old process's generated affinity key.
     pub affinity_key: Vec<u8>,
     channel: Mutex<Channel>,
-    sockets: Mutex<Vec<Socket>>,
+    sockets: Mutex<Vec<ListenSocket>>,
 }
 
 impl Inheritance {
@@ -45,7 +45,7 @@ impl Inheritance {
         let offer: Offer = channel.receive(HELLO)?;
         let listeners = channel.take_sockets();
         let sockets = offer.sockets.into_iter().zip(listeners);
-        let sockets = sockets.map(|(address, listener)| Socket { address, listener }).collect();
+        let sockets = sockets.map(|(address, listener)| ListenSocket { address, listener }).collect();
         Ok(Some(Self {
             from,
             must_be_ready: offer.ready,
@@ -56,7 +56,7 @@ impl Inheritance {
     }
 
     /// The socket of this address, once.
-    pub fn take_socket(&self, address: SocketAddr) -> Option<Socket> {
+    pub fn take_socket(&self, address: SocketAddr) -> Option<ListenSocket> {
         let mut sockets = self.sockets.lock().unwrap_or_else(PoisonError::into_inner);
         let at = sockets.iter().position(|socket| socket.address == address)?;
         Some(sockets.swap_remove(at))

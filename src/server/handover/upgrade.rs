@@ -21,7 +21,7 @@ use tokio::sync::watch;
 
 use super::channel::Channel;
 use super::{FROM, Go, HELLO, Offer, READY, STEP, Said};
-use crate::edge::sockets::Socket;
+use crate::edge::sockets::ListenSocket;
 use crate::server::pid_file::PidFile;
 use crate::server::systemd;
 use crate::state::upgrade::State;
@@ -64,7 +64,7 @@ pub struct Upgrade {
     affinity_key: Vec<u8>,
     pid_file: Option<PidFile>,
     /// The same as those that the listeners accept on.
-    sockets: Mutex<Vec<Socket>>,
+    sockets: Mutex<Vec<ListenSocket>>,
     /// The new process, until it serves.
     child: Mutex<Option<Pid>>,
     running: AtomicBool,
@@ -81,10 +81,10 @@ impl Upgrade {
         balancer: Arc<Balancer>,
         affinity_key: Vec<u8>,
         pid_file: Option<PidFile>,
-        sockets: impl IntoIterator<Item = &'a Socket>,
+        sockets: impl IntoIterator<Item = &'a ListenSocket>,
     ) -> std::io::Result<Self> {
-        let again = |socket: &Socket| -> std::io::Result<Socket> {
-            Ok(Socket { address: socket.address, listener: socket.listener.try_clone()? })
+        let again = |socket: &ListenSocket| -> std::io::Result<ListenSocket> {
+            Ok(ListenSocket { address: socket.address, listener: socket.listener.try_clone()? })
         };
         let sockets = sockets.into_iter().map(again).collect::<std::io::Result<_>>()?;
         Ok(Self {
@@ -150,7 +150,7 @@ impl Upgrade {
         self.sockets.lock().unwrap_or_else(PoisonError::into_inner).clear();
         systemd::handed_over(pid);
         self.balancer.drain();
-        let took = humantime::format_duration(Duration::from_millis(crate::util::clock::whole_ms(
+        let took = humantime::format_duration(Duration::from_millis(crate::util::clock::saturating_millis(
             started.elapsed(),
         )));
         let text = format!("process {pid} has taken over from {} after {took}", std::process::id());

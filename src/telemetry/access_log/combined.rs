@@ -5,17 +5,17 @@ use std::fmt::Write as _;
 
 use super::escape::{push_number, push_quoted, push_word};
 use super::record::Record;
-use crate::util::address::Address;
+use crate::util::address::IpText;
 use crate::util::clock;
 
 /// Appends the record as one line.
 pub fn push(line: &mut String, record: &Record<'_>) {
     match record.client {
-        Some(ip) => line.push_str(&Address::of(ip)),
+        Some(ip) => line.push_str(&IpText::new(ip)),
         None => line.push('-'),
     }
     line.push_str(" - - [");
-    clock::push_log_time(line);
+    clock::push_clf_time(line);
     line.push_str("] \"");
     push_quoted(line, record.method.as_bytes());
     line.push(' ');

@@ -11,7 +11,7 @@ use crate::util::clock;
 /// Appends the record as one line.
 pub fn push(line: &mut String, record: &Record<'_>) {
     line.push_str("{\"time\":\"");
-    clock::push_json_time(line);
+    clock::push_rfc3339_time(line);
     line.push_str("\",\"client\":");
     match record.client {
         Some(ip) => {

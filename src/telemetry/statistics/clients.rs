@@ -5,12 +5,12 @@
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// Statuses that the gate and its deadlines answer with.
-const STATUSES: [u16; 7] = [400, 405, 408, 414, 431, 501, 505];
+const REFUSAL_STATUSES: [u16; 7] = [400, 405, 408, 414, 431, 501, 505];
 
 /// All start at 0 with the process.
 #[derive(Debug, Default)]
 pub struct ClientStatistics {
-    refused: [AtomicU64; STATUSES.len()],
+    refused: [AtomicU64; REFUSAL_STATUSES.len()],
     /// Connections closed at once: `limits.connections`.
     pub over_limit: AtomicU64,
     /// Connections closed at once: `limits.per_client.connections`.
@@ -26,15 +26,15 @@ pub struct ClientStatistics {
 }
 
 impl ClientStatistics {
-    pub(crate) fn refused(&self, status: u16) {
-        let known = STATUSES.iter().position(|s| *s == status);
+    pub(crate) fn count_refused(&self, status: u16) {
+        let known = REFUSAL_STATUSES.iter().position(|s| *s == status);
         if let Some(count) = known.and_then(|at| self.refused.get(at)) {
             count.fetch_add(1, Relaxed);
         }
     }
 
     /// Requests that were refused before anything parsed them, by status.
-    pub fn refusals(&self) -> impl Iterator<Item = (u16, u64)> + '_ {
-        STATUSES.iter().zip(&self.refused).map(|(status, count)| (*status, count.load(Relaxed)))
+    pub fn refused_by_status(&self) -> impl Iterator<Item = (u16, u64)> + '_ {
+        REFUSAL_STATUSES.iter().zip(&self.refused).map(|(status, count)| (*status, count.load(Relaxed)))
     }
 }

@@ -4,7 +4,7 @@
 use std::task::{Context, Poll, Waker};
 
 use domino_icm::config::settings::Limits;
-use domino_icm::edge::Rules;
+use domino_icm::edge::ClientLimits;
 use domino_icm::edge::http2::Http2;
 use tokio::io::ReadBuf;
 
@@ -13,13 +13,18 @@ const BEGINNING: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0"
 
 /// What the library gets; `None` where the connection ends for what the client says.
 fn passed(bytes: &[u8], piece: usize) -> Option<Vec<u8>> {
-    let rules = Rules::from(&Limits::default());
+    let client_limits = ClientLimits::from(&Limits::default());
     let (mut http2, mut out) = (Http2::default(), Vec::new());
     for mut piece in bytes.chunks(piece) {
         loop {
             let mut space = [0; 1000];
             let mut buf = ReadBuf::new(&mut space);
-            match http2.poll_read(&mut piece, &mut Context::from_waker(Waker::noop()), &mut buf, &rules) {
+            match http2.poll_read(
+                &mut piece,
+                &mut Context::from_waker(Waker::noop()),
+                &mut buf,
+                &client_limits,
+            ) {
                 Poll::Ready(Ok(())) if buf.filled().is_empty() => break,
                 Poll::Ready(Ok(())) => out.extend_from_slice(buf.filled()),
                 Poll::Ready(Err(_)) => return None,

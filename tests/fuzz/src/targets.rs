@@ -12,12 +12,14 @@ use domino_icm::discovery::availability::{
     ParseError, ParsedReport, agent_check as agent, console, prometheus, statpub as push,
 };
 use domino_icm::discovery::domino::view_entries::{self, Categories, MAX_COLUMNS, MAX_ROWS, MAX_VALUES};
-use domino_icm::domain::affinity::cookie::unquoted;
-use domino_icm::domain::affinity::session::{Meaning, pairs};
-use domino_icm::domain::affinity::{Cookies, Entries, Keys, entries::MAX};
+use domino_icm::domain::affinity::cookie::strip_quotes;
+use domino_icm::domain::affinity::session::{CookieKind, cookie_pairs};
+use domino_icm::domain::affinity::{AffinityEntries, CookieClassifier, CookieKeys, entries::MAX_ENTRIES};
 use domino_icm::domain::cluster::ServerName;
-use domino_icm::domain::directory::{Folded, ReplicaId, encode_for_url, fold, fold_plain};
-use domino_icm::domain::url::{self, CommandTable};
+use domino_icm::domain::directory::{
+    FoldBuffer, ReplicaId, fold_plain_path, fold_url_path, percent_encode_path,
+};
+use domino_icm::domain::url::{self, UnsafeCommands};
 
 #[path = "gate.rs"]
 mod gate_streams;
@@ -95,15 +97,15 @@ pub fn url(data: &[u8]) {
     if let Some(database) = &target.database {
         assert_eq!(database.raw, &data[database.range.clone()]);
         assert!(database.range.end <= target.path.len());
-        let mut buffer = Folded::default();
-        let folded = fold(database.raw, &mut buffer);
+        let mut buffer = FoldBuffer::default();
+        let folded = fold_url_path(database.raw, &mut buffer);
         assert!(!folded.contains(&b'\\'));
     }
     if let Some(value) = target.argument(b"RedirectTo") {
         assert!(value.len() <= data.len());
     }
-    let _ = CommandTable::default().classify(&target);
-    if let Some((host, path)) = url::path_and_query_of_absolute(data) {
+    let _ = UnsafeCommands::default().classify(&target);
+    if let Some((host, path)) = url::split_absolute_url(data) {
         assert!(!host.is_empty() && !host.contains(&b'@') && !path.is_empty());
         assert!(host.len() + path.len() <= data.len());
     }
@@ -111,10 +113,14 @@ pub fn url(data: &[u8]) {
         assert_eq!(ReplicaId::parse(&id.to_string()).ok(), Some(id));
     }
     let Ok(text) = std::str::from_utf8(data) else { return };
-    let (mut plain, mut encoded) = (Folded::default(), Folded::default());
-    let encodes = encode_for_url(text);
+    let (mut plain, mut encoded) = (FoldBuffer::default(), FoldBuffer::default());
+    let encodes = percent_encode_path(text);
     assert!(encodes.bytes().all(|o| (0x21..0x7F).contains(&o) && !matches!(o, b'?' | b'#' | b'!')));
-    assert_eq!(fold(encodes.as_bytes(), &mut encoded), fold_plain(data, &mut plain), "{encodes}");
+    assert_eq!(
+        fold_url_path(encodes.as_bytes(), &mut encoded),
+        fold_plain_path(data, &mut plain),
+        "{encodes}"
+    );
     if let Ok(name) = ServerName::parse(text) {
         assert!(!name.common().is_empty());
         assert_eq!(name.folded(), name.abbreviated().to_lowercase());
@@ -122,43 +128,43 @@ pub fn url(data: &[u8]) {
 }
 
 /// The values of the affinity cookie in a Cookie header.
-fn ours<'a>(names: &'a Cookies, line: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
-    pairs(line)
-        .filter(|(name, _)| matches!(names.meaning(name), Meaning::Affinity))
-        .map(|(_, rest)| unquoted(rest.get(1..).unwrap_or_default()))
+fn ours<'a>(names: &'a CookieClassifier, line: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
+    cookie_pairs(line)
+        .filter(|(name, _)| matches!(names.classify_name(name), CookieKind::Affinity))
+        .map(|(_, rest)| strip_quotes(rest.get(1..).unwrap_or_default()))
 }
 
 /// A Cookie header, and the affinity cookie: any value that we did not write is none, and ours reads back.
 pub fn cookies(data: &[u8]) {
     const NOW: u32 = 1_800_000_000;
     const IDLE: u32 = 1_800;
-    let keys = Keys::new([b"the secret of the fuzz targets".as_slice()]);
-    let names = Cookies::new("ICM", &["domauthsessid".to_owned(), "sessionid".to_owned()]);
+    let keys = CookieKeys::new([b"the secret of the fuzz targets".as_slice()]);
+    let names = CookieClassifier::new("ICM", &["domauthsessid".to_owned(), "sessionid".to_owned()]);
     for value in ours(&names, data) {
         assert!(value.len() <= data.len());
         // Nobody without the key writes a cookie that counts.
         assert!(keys.decode(value, NOW, IDLE).is_empty());
     }
-    let mut entries = Entries::default();
+    let mut entries = AffinityEntries::default();
     for (i, chunk) in data.chunks_exact(4).take(64).enumerate() {
         let [a, b, c, d] = [chunk[0], chunk[1], chunk[2], chunk[3]].map(u32::from);
-        entries.touch(a << 8 | b, c << 8 | d, NOW - 64 + i as u32, IDLE);
+        entries.record_response(a << 8 | b, c << 8 | d, NOW - 64 + i as u32, IDLE);
     }
-    assert!(entries.iter().count() <= MAX);
+    assert!(entries.iter().count() <= MAX_ENTRIES);
     let written = keys.encode(&entries).unwrap();
     let header = format!("a=b; ICM={written}; c=\"d\"");
     let read: Vec<&[u8]> = ours(&names, header.as_bytes()).collect();
     assert_eq!(read, [written.as_bytes()]);
     // A server gets nothing of ours and of nobody else, and no more than there was.
-    let line = names.for_server(std::iter::once(data), 0x1234_5678, |_| true);
+    let line = names.cookie_header_for_server(std::iter::once(data), 0x1234_5678, |_| true);
     assert!(line.len() <= data.len() * 2 + 2);
-    for (name, _) in pairs(&line) {
-        let meaning = names.meaning(name);
-        assert!(matches!(meaning, Meaning::Foreign | Meaning::Plain { .. }), "{meaning:?}");
+    for (name, _) in cookie_pairs(&line) {
+        let meaning = names.classify_name(name);
+        assert!(matches!(meaning, CookieKind::Foreign | CookieKind::Untagged { .. }), "{meaning:?}");
     }
-    if let Some(isolated) = names.isolate(data, 7, b"/sales/leads.nsf/x") {
+    if let Some(isolated) = names.tag_session_cookie(data, 7, b"/sales/leads.nsf/x") {
         let name = isolated.split(|b| *b == b'=').next().unwrap();
-        assert!(matches!(names.meaning(name), Meaning::Isolated { tag: 7, .. }));
+        assert!(matches!(names.classify_name(name), CookieKind::Tagged { tag: 7, .. }));
     }
     assert_eq!(keys.decode(read[0], NOW, IDLE), entries);
     // One octet changed, and it is not ours any more.
@@ -181,18 +187,18 @@ pub fn view_entries_json(data: &[u8]) {
 fn view_entries_in(format: ViewFormat, data: &[u8]) {
     let Ok(page) = view_entries::parse(format, data) else { return };
     assert!(page.rows.len() <= MAX_ROWS);
-    let mut octets = 0;
+    let mut bytes = 0;
     for row in &page.rows {
-        octets += row.position.len();
+        bytes += row.position.len();
         assert!(row.columns.len() <= MAX_COLUMNS);
         for column in &row.columns {
-            octets += column.name.len();
+            bytes += column.name.len();
             assert!(column.values.len() <= MAX_VALUES);
-            octets += column.values.iter().map(String::len).sum::<usize>();
+            bytes += column.values.iter().map(String::len).sum::<usize>();
         }
     }
     // Nothing is expanded: an octet that is no UTF-8 becomes U+FFFD, which has three, and that is all.
-    assert!(octets <= 3 * data.len(), "{octets} octets from {}", data.len());
+    assert!(bytes <= 3 * data.len(), "{bytes} octets from {}", data.len());
     let rows = page.rows.len();
     let mut categories = Categories::new();
     let kept = page.rows.into_iter().filter_map(|row| categories.take(row)).count();

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use crate::support::*;
 use domino_icm::domain::cluster::AvailabilityReport;
 use domino_icm::domain::cluster::{Port, Restriction};
-use domino_icm::domain::select::Outcome;
+use domino_icm::domain::select::SelectionOutcome;
 use domino_icm::insight::explain::{Request, explain};
 use domino_icm::proxy::failover::decide;
 use domino_icm::proxy::local_reply::LocalReply;
@@ -137,12 +137,12 @@ fn ten_thousand_random_urls_in_random_states_are_explained_as_they_are_routed() 
                 head.insert_header("Host", host).unwrap();
                 let uri = TargetUri { authority: host, target: target.as_bytes(), tls };
                 let word = match route::route(&snapshot, &head, uri) {
-                    Err(LocalReply::Problem(problem, _)) => problem.word().to_owned(),
+                    Err(LocalReply::Problem(problem, _)) => problem.as_str().to_owned(),
                     Err(LocalReply::Choice(..)) => "choice".to_owned(),
                     Err(LocalReply::List(..)) => "list".to_owned(),
                     Err(other) => panic!("not of routing: {other:?}"),
                     Ok(routed) => match decide(&routed, &[]).outcome {
-                        Outcome::Serve(member, why) => {
+                        SelectionOutcome::Serve(member, why) => {
                             let name = routed.view.entry(member).unwrap().server.name.to_string();
                             assert!(
                                 explained.band.contains(&name),
@@ -157,10 +157,10 @@ fn ten_thousand_random_urls_in_random_states_are_explained_as_they_are_routed() 
                             assert_eq!(chosen, 1, "{explained:#?}");
                             "serve".to_owned()
                         }
-                        Outcome::OutOfService => "out_of_service".to_owned(),
-                        Outcome::NoServer => "no_server".to_owned(),
-                        Outcome::Full => "overloaded".to_owned(),
-                        Outcome::NoteIdServerGone => "note_id_server_gone".to_owned(),
+                        SelectionOutcome::OutOfService => "out_of_service".to_owned(),
+                        SelectionOutcome::NoServer => "no_server".to_owned(),
+                        SelectionOutcome::Full => "overloaded".to_owned(),
+                        SelectionOutcome::NoteIdServerGone => "note_id_server_gone".to_owned(),
                     },
                 };
                 assert_eq!(explained.outcome, word, "{method} {target} at {host}, tls {tls}: {explained:#?}");

@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use super::*;
 use crate::config::settings::{Auth, Column, DirectoryColumns, ViewFormat};
-use crate::discovery::directory::hold::{Holder, ReadingDigest};
-use crate::discovery::directory::refresh::{Refreshed, refresh};
+use crate::discovery::directory::hold::{ReadingDigest, ReadingValidator};
+use crate::discovery::directory::refresh::{RefreshOutcome, refresh};
 use crate::discovery::domino::testing::{Asked, Reply, TestServer, client};
-use crate::domain::directory::{Entry, Mark, ReplicaId};
+use crate::domain::directory::{DirectoryEntry, ReplicaId, ReplicaStatus};
 
 const FLAT: &str = include_str!(concat!(
     env!("CARGO_MANIFEST_DIR"),
@@ -49,8 +49,8 @@ fn member(name: &str, server: &TestServer) -> ServerAddress {
     }
 }
 
-async fn read_from(server: &TestServer, settings: &Cldbdir) -> Result<Reading, ReadFailure> {
-    read(&client(), &[member("Web1/Acme", server)], settings, &Sessions::default()).await
+async fn read_from(server: &TestServer, settings: &Cldbdir) -> Result<DirectoryReading, DirectoryReadError> {
+    read_directory(&client(), &[member("Web1/Acme", server)], settings, &Sessions::default()).await
 }
 
 /// One page, then nothing more, whatever `Start` counts.
@@ -79,16 +79,16 @@ fn view(rows: &[String]) -> String {
 async fn the_hidden_view_is_read_by_column_numbers() {
     let server = TestServer::start(|asked| once(asked, FLAT)).await;
     let reading = read_from(&server, &settings()).await.unwrap();
-    assert_eq!((reading.draft.len(), reading.bad_rows, reading.truncated.as_deref()), (5, 0, None));
+    assert_eq!((reading.builder.len(), reading.bad_rows, reading.truncated.as_deref()), (5, 0, None));
     assert_eq!(reading.warnings, Vec::<String>::new());
     assert_eq!(
         entries_of(&reading)[3],
-        Entry {
+        DirectoryEntry {
             path: "sales/leads.nsf".to_owned(),
             server: ServerName::parse("Web3/Acme").unwrap(),
             replica_id: ReplicaId(0xC125_790F_002B_11AA),
             title: "Leads (old project)".to_owned(),
-            mark: Mark::InService,
+            status: ReplicaStatus::InService,
         }
     );
 }
@@ -105,8 +105,8 @@ async fn marks_are_set_unless_empty_0_no_or_false() {
     settings.columns.out_of_service = Some(Column::Number(4));
     settings.columns.pending_delete = Some(Column::Name("c5".to_owned()));
     let reading = read_from(&server, &settings).await.unwrap();
-    let marks: Vec<Mark> = entries_of(&reading).iter().map(|entry| entry.mark).collect();
-    use Mark::{InService, OutOfService, PendingDelete};
+    let marks: Vec<ReplicaStatus> = entries_of(&reading).iter().map(|entry| entry.status).collect();
+    use ReplicaStatus::{InService, OutOfService, PendingDelete};
     assert_eq!(marks, [InService, InService, InService, OutOfService, PendingDelete, PendingDelete]);
 }
 
@@ -121,7 +121,7 @@ async fn bad_rows_are_counted_and_the_good_ones_serve() {
     ]);
     let server = TestServer::start(move |asked| once(asked, &page)).await;
     let reading = read_from(&server, &settings()).await.unwrap();
-    assert_eq!((reading.draft.len(), reading.bad_rows), (1, 4));
+    assert_eq!((reading.builder.len(), reading.bad_rows), (1, 4));
     assert!(
         reading.warnings[0].contains("4 bad rows in cldbdir.nsf: row 1: no path"),
         "{:?}",
@@ -139,7 +139,7 @@ async fn a_missing_hidden_view_falls_back_to_a_visible_one_and_says_so() {
         })
         .await;
         let reading = read_from(&server, &settings()).await.unwrap();
-        assert_eq!((reading.draft.len(), reading.bad_rows), (5, 0), "{wanted}");
+        assert_eq!((reading.builder.len(), reading.bad_rows), (5, 0), "{wanted}");
         assert!(entries_of(&reading).iter().any(|entry| {
             entry.path == "apps/leads.nsf"
                 && entry.server.abbreviated() == "Web2/Acme"
@@ -188,19 +188,19 @@ async fn the_next_member_is_asked_when_one_fails() {
     let good = TestServer::start(|asked| once(asked, FLAT)).await;
     let members = [member("Web1/Acme", &broken), member("Web2/Acme", &login), member("Web3/Acme", &good)];
     let (client, sessions) = (client(), Sessions::default());
-    let reading = read(&client, &members, &settings(), &sessions).await.unwrap();
+    let reading = read_directory(&client, &members, &settings(), &sessions).await.unwrap();
     assert_eq!(reading.from.abbreviated(), "Web3/Acme");
     assert_eq!(reading.warnings.len(), 2, "{:?}", reading.warnings);
-    let failure = read(&client, &members[..2], &settings(), &sessions).await.unwrap_err();
-    assert_eq!(failure.members.len(), 2);
+    let failure = read_directory(&client, &members[..2], &settings(), &sessions).await.unwrap_err();
+    assert_eq!(failure.attempts.len(), 2);
     assert!(
         failure.to_string().contains("Web2/Acme: ") && failure.to_string().contains("Anonymous"),
         "{failure}"
     );
 }
 
-fn entries_of(reading: &Reading) -> Vec<Entry> {
-    reading.draft.entries().collect()
+fn entries_of(reading: &DirectoryReading) -> Vec<DirectoryEntry> {
+    reading.builder.entries().collect()
 }
 
 fn entries(n: usize) -> String {
@@ -217,7 +217,7 @@ async fn holding(n: usize) -> TestServer {
 async fn ten() -> ReadingDigest {
     let server = holding(10).await;
     let reading = read_from(&server, &settings()).await.unwrap();
-    ReadingDigest::of(reading.from, &reading.draft)
+    ReadingDigest::of(reading.from, &reading.builder)
 }
 
 #[tokio::test]
@@ -226,15 +226,17 @@ async fn a_refresh_that_lost_too_much_asks_another_member_before_it_serves() {
     let (small, whole) = (holding(3).await, holding(10).await);
     let (client, sessions) = (client(), Sessions::default());
     let members = [member("Web1/Acme", &small), member("Web2/Acme", &whole)];
-    let mut holder = Holder::new();
-    match refresh(&client, &members, &settings(), &sessions, &mut holder, Some(&serving)).await {
-        Refreshed::Accepted { reading, .. } => assert_eq!(reading.draft.len(), 10),
+    let mut validator = ReadingValidator::new();
+    match refresh(&client, &members, &settings(), &sessions, &mut validator, Some(&serving)).await {
+        RefreshOutcome::Accepted { reading, .. } => assert_eq!(reading.builder.len(), 10),
         other => panic!("{other:?}"),
     }
     let agreeing = holding(3).await;
     let members = [member("Web1/Acme", &small), member("Web2/Acme", &agreeing)];
-    match refresh(&client, &members, &settings(), &sessions, &mut holder, Some(&serving)).await {
-        Refreshed::Accepted { reading, digest } => assert_eq!((reading.draft.len(), digest.len), (3, 3)),
+    match refresh(&client, &members, &settings(), &sessions, &mut validator, Some(&serving)).await {
+        RefreshOutcome::Accepted { reading, digest } => {
+            assert_eq!((reading.builder.len(), digest.len), (3, 3))
+        }
         other => panic!("{other:?}"),
     }
 }
@@ -245,14 +247,14 @@ async fn a_refresh_of_the_only_member_that_answers_is_believed_the_third_time() 
     let (small, dead) = (holding(3).await, TestServer::start(|_| Reply::Close).await);
     let (client, sessions) = (client(), Sessions::default());
     let members = [member("Web1/Acme", &dead), member("Web2/Acme", &small), member("Web3/Acme", &dead)];
-    let mut holder = Holder::new();
+    let mut validator = ReadingValidator::new();
     for round in 1..=3 {
-        match refresh(&client, &members, &settings(), &sessions, &mut holder, Some(&serving)).await {
-            Refreshed::Accepted { reading, .. } => assert_eq!((round, reading.draft.len()), (3, 3)),
-            Refreshed::Held { reason, .. } => {
+        match refresh(&client, &members, &settings(), &sessions, &mut validator, Some(&serving)).await {
+            RefreshOutcome::Accepted { reading, .. } => assert_eq!((round, reading.builder.len()), (3, 3)),
+            RefreshOutcome::Held { reason, .. } => {
                 assert!(round < 3 && reason.contains("lost 7 of 10 entries"), "{round}: {reason}");
             }
-            Refreshed::Failed(failure) => panic!("{failure}"),
+            RefreshOutcome::Failed(failure) => panic!("{failure}"),
         }
     }
 }
@@ -263,15 +265,15 @@ async fn a_refresh_holds_when_two_members_disagree_and_fails_when_none_answers()
     let (three, four) = (holding(3).await, holding(4).await);
     let (client, sessions) = (client(), Sessions::default());
     let members = [member("Web1/Acme", &three), member("Web2/Acme", &four)];
-    let mut holder = Holder::new();
+    let mut validator = ReadingValidator::new();
     for _ in 0..4 {
-        match refresh(&client, &members, &settings(), &sessions, &mut holder, Some(&serving)).await {
-            Refreshed::Held { reason, .. } => assert!(reason.contains("disagree"), "{reason}"),
+        match refresh(&client, &members, &settings(), &sessions, &mut validator, Some(&serving)).await {
+            RefreshOutcome::Held { reason, .. } => assert!(reason.contains("disagree"), "{reason}"),
             other => panic!("{other:?}"),
         }
     }
-    let none = refresh(&client, &[], &settings(), &sessions, &mut holder, Some(&serving)).await;
-    assert!(matches!(none, Refreshed::Failed(_)));
+    let none = refresh(&client, &[], &settings(), &sessions, &mut validator, Some(&serving)).await;
+    assert!(matches!(none, RefreshOutcome::Failed(_)));
 }
 
 #[tokio::test]
@@ -289,7 +291,7 @@ async fn a_directory_of_several_pages_comes_whole() {
     })
     .await;
     let reading = read_from(&server, &settings()).await.unwrap();
-    assert_eq!((reading.draft.len(), pages.load(Ordering::SeqCst)), (3500, 4));
+    assert_eq!((reading.builder.len(), pages.load(Ordering::SeqCst)), (3500, 4));
     assert_eq!(reading.truncated, None);
 }
 
@@ -300,25 +302,25 @@ async fn a_refresh_never_takes_an_incomplete_directory_while_another_member_has_
     let incomplete = TestServer::start(move |asked| once(asked, &cut)).await;
     let (whole, dead) = (holding(12).await, TestServer::start(|_| Reply::Close).await);
     let (client, sessions) = (client(), Sessions::default());
-    let mut holder = Holder::new();
+    let mut validator = ReadingValidator::new();
     let members = [member("Web1/Acme", &incomplete), member("Web2/Acme", &whole)];
-    match refresh(&client, &members, &settings(), &sessions, &mut holder, Some(&serving)).await {
-        Refreshed::Accepted { reading, .. } => assert_eq!(reading.draft.len(), 12),
+    match refresh(&client, &members, &settings(), &sessions, &mut validator, Some(&serving)).await {
+        RefreshOutcome::Accepted { reading, .. } => assert_eq!(reading.builder.len(), 12),
         other => panic!("{other:?}"),
     }
     let members = [member("Web1/Acme", &incomplete), member("Web2/Acme", &dead)];
     for round in 1..=3 {
-        match refresh(&client, &members, &settings(), &sessions, &mut holder, Some(&serving)).await {
-            Refreshed::Held { reason, .. } => {
+        match refresh(&client, &members, &settings(), &sessions, &mut validator, Some(&serving)).await {
+            RefreshOutcome::Held { reason, .. } => {
                 assert!(round < 3 && reason.contains("9 of 12 top level entries"), "{round}: {reason}");
             }
-            Refreshed::Accepted { reading, .. } => assert_eq!((round, reading.draft.len()), (3, 9)),
-            Refreshed::Failed(failure) => panic!("{failure}"),
+            RefreshOutcome::Accepted { reading, .. } => assert_eq!((round, reading.builder.len()), (3, 9)),
+            RefreshOutcome::Failed(failure) => panic!("{failure}"),
         }
     }
     // Where nothing serves, part of a directory is more than none.
-    match refresh(&client, &members, &settings(), &sessions, &mut holder, None).await {
-        Refreshed::Accepted { reading, .. } => assert_eq!(reading.draft.len(), 9),
+    match refresh(&client, &members, &settings(), &sessions, &mut validator, None).await {
+        RefreshOutcome::Accepted { reading, .. } => assert_eq!(reading.builder.len(), 9),
         other => panic!("{other:?}"),
     }
 }

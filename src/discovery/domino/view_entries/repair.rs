@@ -31,13 +31,13 @@ pub fn repair(body: &[u8]) -> Cow<'_, str> {
 }
 
 fn needs_repair(text: &str) -> bool {
-    let mut octets = text.bytes();
+    let mut bytes = text.bytes();
     let mut in_string = false;
-    while let Some(octet) = octets.next() {
-        match octet {
+    while let Some(byte) = bytes.next() {
+        match byte {
             b'"' => in_string = !in_string,
             0..=0x1f if in_string => return true,
-            b'\\' if in_string => match octets.next() {
+            b'\\' if in_string => match bytes.next() {
                 Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => {}
                 _ => return true,
             },
@@ -144,8 +144,8 @@ mod tests {
         }
 
         #[test]
-        fn no_octets_make_it_panic(octets in proptest::collection::vec(any::<u8>(), 0..200)) {
-            let _ = repair(&octets);
+        fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = repair(&bytes);
         }
     }
 }

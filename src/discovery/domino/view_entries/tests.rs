@@ -333,19 +333,19 @@ proptest! {
     }
 
     #[test]
-    fn no_octets_make_a_parser_panic(octets in proptest::collection::vec(any::<u8>(), 0..200)) {
-        let _ = parse(ViewFormat::Xml, &octets);
-        let _ = parse(ViewFormat::Json, &octets);
+    fn no_bytes_make_a_parser_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+        let _ = parse(ViewFormat::Xml, &bytes);
+        let _ = parse(ViewFormat::Json, &bytes);
     }
 
     #[test]
     fn no_mutation_of_a_real_answer_makes_a_parser_panic(
-        at in 0_usize..2000, octets in proptest::collection::vec(any::<u8>(), 0..6), cut in 0_usize..8
+        at in 0_usize..2000, bytes in proptest::collection::vec(any::<u8>(), 0..6), cut in 0_usize..8
     ) {
         for (format, sample) in [(ViewFormat::Xml, CATEGORISED_XML), (ViewFormat::Json, CATEGORISED_JSON)] {
             let mut body = sample.to_vec();
             let end = (at + cut).min(body.len());
-            body.splice(at.min(end)..end, octets.iter().copied());
+            body.splice(at.min(end)..end, bytes.iter().copied());
             let _ = parse(format, &body);
         }
     }

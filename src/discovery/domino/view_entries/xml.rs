@@ -49,13 +49,13 @@ pub fn parse(body: &[u8]) -> Result<Page, PageError> {
 fn decode(body: &[u8]) -> String {
     let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
     let head = body.get(..body.len().min(128)).unwrap_or(body).to_ascii_lowercase();
-    let declaration = head.split(|octet| *octet == b'>').next().unwrap_or_default();
+    let declaration = head.split(|byte| *byte == b'>').next().unwrap_or_default();
     let latin = declaration.starts_with(b"<?xml")
         && [&b"iso-8859-1"[..], b"windows-1252", b"us-ascii"]
             .iter()
             .any(|name| memchr::memmem::find(declaration, name).is_some());
     if latin && std::str::from_utf8(body).is_err() {
-        body.iter().map(|octet| char::from(*octet)).collect()
+        body.iter().map(|byte| char::from(*byte)).collect()
     } else {
         String::from_utf8_lossy(body).into_owned()
     }

@@ -1,7 +1,7 @@
 //! The directory in the shape that requests need: from a path or a replica ID to the servers.
 //!
-//! In: the entries of a whole directory. Out: an immutable [`Index`] that answers by path and by replica
-//! ID without allocating, and a [`Report`] of what was dropped. An index never changes: a new reading of
+//! In: the entries of a whole directory. Out: an immutable [`DirectoryIndex`] that answers by path and by replica
+//! ID without allocating, and a [`IndexReport`] of what was dropped. An index never changes: a new reading of
 //! the directory makes a new one. It never decides which server serves.
 //!
 //! A database on several servers under different paths is one database with several paths. The same
@@ -18,100 +18,100 @@ mod store;
 mod texts;
 mod view;
 
-pub use build::{Draft, Report};
-pub use lookup::{Found, Lookup};
-pub use store::Unreadable;
-pub use view::{Database, Holder, Replica};
+pub use build::{DirectoryBuilder, IndexReport};
+pub use lookup::{DatabaseMatch, LookupResult};
+pub use store::IndexReadError;
+pub use view::{IndexedDatabase, Replica, ServerReplica};
 
-use super::{Mark, ReplicaId};
+use super::{ReplicaId, ReplicaStatus};
 use crate::domain::cluster::ServerName;
 use hashbrown::HashTable;
-use texts::{TextIx, Texts};
+use texts::{StringId, StringPool};
 
 /// A database of one index; means nothing in another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct DatabaseIx(u32);
+pub struct DatabaseId(u32);
 
-impl DatabaseIx {
+impl DatabaseId {
     /// For tables with one place for each database.
     #[must_use]
-    pub fn index(self) -> usize {
+    pub fn as_usize(self) -> usize {
         self.0 as usize
     }
 }
 
 /// A path (folded) of one index; means nothing in another.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct PathIx(TextIx);
+pub struct PathId(StringId);
 
 /// An ambiguous path of one index; means nothing in another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct AmbiguousIx(u32);
+pub struct AmbiguousPathId(u32);
 
-/// A place in [`Index::servers`] of the same index.
+/// A place in [`DirectoryIndex::servers`] of the same index.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ServerIx(pub u16);
+pub struct DirectoryServerId(pub u16);
 
-impl ServerIx {
-    /// For tables beside [`Index::servers`].
+impl DirectoryServerId {
+    /// For tables beside [`DirectoryIndex::servers`].
     #[must_use]
-    pub fn index(self) -> usize {
+    pub fn as_usize(self) -> usize {
         usize::from(self.0)
     }
 }
 
 /// The directory of one cluster. The default is empty.
 #[derive(Clone, Debug, Default)]
-pub struct Index {
-    texts: Texts,
+pub struct DirectoryIndex {
+    strings: StringPool,
     /// Sorted by folded name.
     servers: Box<[ServerName]>,
     /// Sorted by replica ID.
     databases: Box<[DatabaseRow]>,
-    /// Of the databases with more than [`AT_HOME`], in the order of `databases`.
+    /// Of the databases with more than [`INLINE_REPLICAS`], in the order of `databases`.
     replicas: Box<[ReplicaRow]>,
     replica_count: usize,
     ambiguous: Box<[AmbiguousRow]>,
     /// The databases of every ambiguous path, one path after the other, each in ascending order.
-    sharers: Box<[DatabaseIx]>,
+    ambiguous_databases: Box<[DatabaseId]>,
     by_path: HashTable<PathRow>,
-    by_replica_id: HashTable<DatabaseIx>,
+    by_replica_id: HashTable<DatabaseId>,
 }
 
 /// So many replicas stand in the row of their database: with them it fills a cache line.
-const AT_HOME: usize = 3;
+const INLINE_REPLICAS: usize = 3;
 
 /// A database and its replicas, by server and then by folded path.
 #[derive(Clone, Copy, Debug)]
 #[repr(align(64))]
 struct DatabaseRow {
     replica_id: ReplicaId,
-    title: TextIx,
+    title: StringId,
     /// How many replicas it has.
-    copies: u32,
-    /// Where they begin in `replicas`, if they are more than [`AT_HOME`].
-    elsewhere: u32,
-    at_home: [ReplicaRow; AT_HOME],
+    replica_count: u32,
+    /// Where they begin in `replicas`, if they are more than [`INLINE_REPLICAS`].
+    overflow_start: u32,
+    inline_replicas: [ReplicaRow; INLINE_REPLICAS],
 }
 
 #[derive(Clone, Copy, Debug, Default)]
 struct ReplicaRow {
     /// As the directory spells it.
-    spelling: TextIx,
-    path: PathIx,
-    server: ServerIx,
-    mark: Mark,
+    display_path: StringId,
+    path: PathId,
+    server: DirectoryServerId,
+    status: ReplicaStatus,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct PathRow {
-    path: PathIx,
+    path: PathId,
     owner: PathOwner,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct AmbiguousRow {
-    path: PathIx,
+    path: PathId,
     /// Where its databases end in `sharers`; they start where those of the row before ended.
     end: u32,
 }
@@ -121,33 +121,33 @@ struct AmbiguousRow {
 struct PathOwner(u32);
 
 impl PathOwner {
-    const AMBIGUOUS: u32 = 1 << 31;
+    const AMBIGUOUS_BIT: u32 = 1 << 31;
 
-    fn one(database: DatabaseIx) -> Self {
+    fn database(database: DatabaseId) -> Self {
         Self(database.0)
     }
 
-    fn ambiguous(path: AmbiguousIx) -> Self {
-        Self(path.0 | Self::AMBIGUOUS)
+    fn ambiguous(path: AmbiguousPathId) -> Self {
+        Self(path.0 | Self::AMBIGUOUS_BIT)
     }
 
-    fn read(self) -> Result<DatabaseIx, AmbiguousIx> {
-        if self.0 & Self::AMBIGUOUS == 0 {
-            Ok(DatabaseIx(self.0))
+    fn decode(self) -> Result<DatabaseId, AmbiguousPathId> {
+        if self.0 & Self::AMBIGUOUS_BIT == 0 {
+            Ok(DatabaseId(self.0))
         } else {
-            Err(AmbiguousIx(self.0 & !Self::AMBIGUOUS))
+            Err(AmbiguousPathId(self.0 & !Self::AMBIGUOUS_BIT))
         }
     }
 }
 
 /// The hash of texts and replica IDs. The keys are fixed, as an index may be rebuilt any time; the
 /// directory is written by administrators, who need no defence against themselves.
-fn hash(value: impl std::hash::Hash) -> u64 {
+fn hash_key(value: impl std::hash::Hash) -> u64 {
     ahash::RandomState::with_seeds(0xd0, 0x31, 0x60, 0xcd).hash_one(value)
 }
 
 /// A number as a place in a slice.
-fn place(number: u32) -> usize {
+fn to_usize(number: u32) -> usize {
     // No target of this program has less than 32 bits.
     number as usize
 }

@@ -10,15 +10,17 @@
 use std::io::{self, BufRead, Read, Write};
 
 use super::build::{hash_paths, hash_replica_ids};
-use super::texts::{TextIx, Texts};
-use super::{AT_HOME, AmbiguousRow, DatabaseIx, DatabaseRow, Index, PathIx, PathOwner, PathRow};
-use super::{ReplicaRow, ServerIx, place};
+use super::texts::{StringId, StringPool};
+use super::{
+    AmbiguousRow, DatabaseId, DatabaseRow, DirectoryIndex, INLINE_REPLICAS, PathId, PathOwner, PathRow,
+};
+use super::{DirectoryServerId, ReplicaRow, to_usize};
 use crate::domain::cluster::ServerName;
-use crate::domain::directory::{Mark, ReplicaId};
+use crate::domain::directory::{ReplicaId, ReplicaStatus};
 
 /// Octets that are no index.
 #[derive(Debug, thiserror::Error)]
-pub enum Unreadable {
+pub enum IndexReadError {
     /// They cannot be read, or end too early.
     #[error(transparent)]
     Io(#[from] io::Error),
@@ -27,14 +29,14 @@ pub enum Unreadable {
     Damaged(&'static str),
 }
 
-impl Index {
+impl DirectoryIndex {
     /// Writes the whole index. Give it something that buffers.
     ///
     /// # Errors
     /// As `out` says.
     pub fn write_to(&self, out: &mut impl Write) -> io::Result<()> {
-        write_u64(out, self.texts.bytes() as u64)?;
-        out.write_all(self.texts.arena.as_bytes())?;
+        write_u64(out, self.strings.memory_size() as u64)?;
+        out.write_all(self.strings.arena.as_bytes())?;
 
         write_u64(out, self.servers.len() as u64)?;
         for name in self.servers() {
@@ -46,12 +48,12 @@ impl Index {
         for database in &self.databases {
             out.write_all(&database.replica_id.0.to_le_bytes())?;
             out.write_all(&database.title.0.to_le_bytes())?;
-            out.write_all(&database.copies.to_le_bytes())?;
+            out.write_all(&database.replica_count.to_le_bytes())?;
             for replica in self.replica_rows(database) {
-                out.write_all(&replica.spelling.0.to_le_bytes())?;
+                out.write_all(&replica.display_path.0.to_le_bytes())?;
                 out.write_all(&replica.path.0.0.to_le_bytes())?;
                 out.write_all(&replica.server.0.to_le_bytes())?;
-                out.write_all(&[replica.mark as u8])?;
+                out.write_all(&[replica.status as u8])?;
             }
         }
 
@@ -69,74 +71,75 @@ impl Index {
             out.write_all(&row.path.0.0.to_le_bytes())?;
             out.write_all(&row.end.to_le_bytes())?;
         }
-        write_u64(out, self.sharers.len() as u64)?;
-        for database in &self.sharers {
+        write_u64(out, self.ambiguous_databases.len() as u64)?;
+        for database in &self.ambiguous_databases {
             out.write_all(&database.0.to_le_bytes())?;
         }
         Ok(())
     }
 
-    /// Reads what [`Index::write_to`] wrote.
+    /// Reads what [`DirectoryIndex::write_to`] wrote.
     ///
     /// # Errors
     /// When the octets end too early or say what cannot be.
-    pub fn read_from(from: &mut impl BufRead) -> Result<Self, Unreadable> {
+    pub fn read_from(from: &mut impl BufRead) -> Result<Self, IndexReadError> {
         let length = read_u64(from)?;
-        let texts = Texts { arena: text(from, length)?.into_boxed_str() };
+        let strings = StringPool { arena: read_string(from, length)?.into_boxed_str() };
 
-        let servers = list(from, |from| {
+        let servers = read_list(from, |from| {
             let length = read_u64(from)?;
-            ServerName::parse(&text(from, length)?).map_err(|_| Unreadable::Damaged("a server's name"))
+            ServerName::parse(&read_string(from, length)?)
+                .map_err(|_| IndexReadError::Damaged("a server's name"))
         })?;
         if servers.len() > usize::from(u16::MAX) + 1 {
-            return Err(Unreadable::Damaged("the number of servers"));
+            return Err(IndexReadError::Damaged("the number of servers"));
         }
 
         let (mut replicas, mut replica_count) = (Vec::new(), 0_usize);
-        let databases = list(from, |from| {
+        let databases = read_list(from, |from| {
             let mut database = DatabaseRow {
                 replica_id: ReplicaId(read_u64(from)?),
-                title: TextIx(read_u32(from)?),
-                copies: read_u32(from)?,
-                elsewhere: number(replicas.len(), "the number of replicas")?,
-                at_home: [ReplicaRow::default(); AT_HOME],
+                title: StringId(read_u32(from)?),
+                replica_count: read_u32(from)?,
+                overflow_start: checked_count(replicas.len(), "the number of replicas")?,
+                inline_replicas: [ReplicaRow::default(); INLINE_REPLICAS],
             };
-            replica_count += place(database.copies);
-            match database.at_home.get_mut(..place(database.copies)) {
+            replica_count += to_usize(database.replica_count);
+            match database.inline_replicas.get_mut(..to_usize(database.replica_count)) {
                 Some(here) => {
                     for replica in here {
                         *replica = read_replica(from)?;
                     }
                 }
                 None => {
-                    for _ in 0..database.copies {
+                    for _ in 0..database.replica_count {
                         replicas.push(read_replica(from)?);
                     }
                 }
             }
             Ok(database)
         })?;
-        number(databases.len(), "the number of databases")?;
+        checked_count(databases.len(), "the number of databases")?;
 
-        let paths = list(from, |from| {
-            let path = PathIx(TextIx(read_u32(from)?));
+        let paths = read_list(from, |from| {
+            let path = PathId(StringId(read_u32(from)?));
             Ok(PathRow { path, owner: PathOwner(read_u32(from)?) })
         })?;
-        let ambiguous = list(from, |from| {
-            let path = PathIx(TextIx(read_u32(from)?));
+        let ambiguous = read_list(from, |from| {
+            let path = PathId(StringId(read_u32(from)?));
             Ok(AmbiguousRow { path, end: read_u32(from)? })
         })?;
-        let sharers = list(from, |from| Ok(DatabaseIx(read_u32(from)?)))?;
+        let ambiguous_databases = read_list(from, |from| Ok(DatabaseId(read_u32(from)?)))?;
         Ok(Self {
-            by_path: hash_paths(&texts, paths.into_iter()),
+            by_path: hash_paths(&strings, paths.into_iter()),
             by_replica_id: hash_replica_ids(&databases),
-            texts,
+            strings,
             servers: servers.into(),
             databases: databases.into(),
             replicas: replicas.into(),
             replica_count,
             ambiguous: ambiguous.into(),
-            sharers: sharers.into(),
+            ambiguous_databases: ambiguous_databases.into(),
         })
     }
 }
@@ -146,48 +149,48 @@ fn write_u64(out: &mut impl Write, number: u64) -> io::Result<()> {
 }
 
 fn read_u64(from: &mut impl Read) -> io::Result<u64> {
-    let mut octets = [0; 8];
-    from.read_exact(&mut octets)?;
-    Ok(u64::from_le_bytes(octets))
+    let mut bytes = [0; 8];
+    from.read_exact(&mut bytes)?;
+    Ok(u64::from_le_bytes(bytes))
 }
 
 fn read_u32(from: &mut impl Read) -> io::Result<u32> {
-    let mut octets = [0; 4];
-    from.read_exact(&mut octets)?;
-    Ok(u32::from_le_bytes(octets))
+    let mut bytes = [0; 4];
+    from.read_exact(&mut bytes)?;
+    Ok(u32::from_le_bytes(bytes))
 }
 
-fn read_replica(from: &mut impl Read) -> Result<ReplicaRow, Unreadable> {
-    let (spelling, path) = (TextIx(read_u32(from)?), PathIx(TextIx(read_u32(from)?)));
+fn read_replica(from: &mut impl Read) -> Result<ReplicaRow, IndexReadError> {
+    let (display_path, path) = (StringId(read_u32(from)?), PathId(StringId(read_u32(from)?)));
     let mut rest = [0; 3];
     from.read_exact(&mut rest)?;
-    let [low, high, mark] = rest;
-    let mark = [Mark::InService, Mark::OutOfService, Mark::PendingDelete]
+    let [low, high, status] = rest;
+    let status = [ReplicaStatus::InService, ReplicaStatus::OutOfService, ReplicaStatus::PendingDelete]
         .into_iter()
-        .find(|known| *known as u8 == mark)
-        .ok_or(Unreadable::Damaged("a mark"))?;
-    Ok(ReplicaRow { spelling, path, server: ServerIx(u16::from_le_bytes([low, high])), mark })
+        .find(|known| *known as u8 == status)
+        .ok_or(IndexReadError::Damaged("a mark"))?;
+    Ok(ReplicaRow { display_path, path, server: DirectoryServerId(u16::from_le_bytes([low, high])), status })
 }
 
-fn text(from: &mut impl Read, length: u64) -> Result<String, Unreadable> {
+fn read_string(from: &mut impl Read, length: u64) -> Result<String, IndexReadError> {
     let mut text = Vec::new();
     // A length that lies ends with the octets; only what is there is taken.
     from.take(length).read_to_end(&mut text)?;
     if text.len() as u64 != length {
         return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
     }
-    String::from_utf8(text).map_err(|_| Unreadable::Damaged("a text"))
+    String::from_utf8(text).map_err(|_| IndexReadError::Damaged("a text"))
 }
 
 /// A number of things, and the things.
-fn list<R: BufRead, T>(
+fn read_list<R: BufRead, T>(
     from: &mut R,
-    mut one: impl FnMut(&mut R) -> Result<T, Unreadable>,
-) -> Result<Vec<T>, Unreadable> {
+    mut one: impl FnMut(&mut R) -> Result<T, IndexReadError>,
+) -> Result<Vec<T>, IndexReadError> {
     let count = usize::try_from(read_u64(from)?).unwrap_or(usize::MAX);
     let mut all = Vec::new();
     // Memory that is reserved and not touched costs nothing: a number that lies ends with the octets, too.
-    all.try_reserve_exact(count).map_err(|_| Unreadable::Damaged("a number"))?;
+    all.try_reserve_exact(count).map_err(|_| IndexReadError::Damaged("a number"))?;
     for _ in 0..count {
         all.push(one(from)?);
     }
@@ -195,6 +198,6 @@ fn list<R: BufRead, T>(
 }
 
 /// In 31 bits, as an index counts.
-fn number(count: usize, what: &'static str) -> Result<u32, Unreadable> {
-    u32::try_from(count).ok().filter(|n| *n < PathOwner::AMBIGUOUS).ok_or(Unreadable::Damaged(what))
+fn checked_count(count: usize, what: &'static str) -> Result<u32, IndexReadError> {
+    u32::try_from(count).ok().filter(|n| *n < PathOwner::AMBIGUOUS_BIT).ok_or(IndexReadError::Damaged(what))
 }

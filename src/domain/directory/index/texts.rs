@@ -6,86 +6,86 @@
 //! A text stands behind its own length, so that reading one touches one place in memory. The length
 //! is written as a character, which keeps the whole a `str` and takes one octet for most.
 
-use super::{hash, place};
+use super::{hash_key, to_usize};
 use hashbrown::HashTable;
 
 /// Where a text of one index stands. The default is the place of the empty text.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) struct TextIx(pub(super) u32);
+pub(super) struct StringId(pub(super) u32);
 
-impl TextIx {
+impl StringId {
     /// The place of the empty text.
     pub(super) const EMPTY: Self = Self(0);
 }
 
 /// Texts by place.
 #[derive(Clone, Default)]
-pub(super) struct Texts {
+pub(super) struct StringPool {
     pub(super) arena: Box<str>,
 }
 
 /// A directory's texts are no reading for a log.
-impl std::fmt::Debug for Texts {
+impl std::fmt::Debug for StringPool {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Texts({} octets)", self.bytes())
+        write!(f, "Texts({} octets)", self.memory_size())
     }
 }
 
-impl Texts {
-    pub(super) fn get(&self, text: TextIx) -> &str {
-        read(&self.arena, text)
+impl StringPool {
+    pub(super) fn get(&self, text: StringId) -> &str {
+        read_at(&self.arena, text)
     }
 
-    pub(super) fn bytes(&self) -> usize {
+    pub(super) fn memory_size(&self) -> usize {
         self.arena.len()
     }
 }
 
 /// The text at a place; empty where none stands.
-fn read(arena: &str, text: TextIx) -> &str {
-    let mut rest = arena.get(place(text.0)..).unwrap_or_default().chars();
+fn read_at(arena: &str, text: StringId) -> &str {
+    let mut rest = arena.get(to_usize(text.0)..).unwrap_or_default().chars();
     let length = rest.next().map_or(0, u32::from);
-    rest.as_str().get(..place(length)).unwrap_or_default()
+    rest.as_str().get(..to_usize(length)).unwrap_or_default()
 }
 
 /// Collects texts, each once.
-pub(super) struct TextsBuilder {
+pub(super) struct StringPoolBuilder {
     arena: String,
-    places: HashTable<TextIx>,
+    ids: HashTable<StringId>,
 }
 
-impl Default for TextsBuilder {
+impl Default for StringPoolBuilder {
     fn default() -> Self {
-        let mut empty = Self { arena: String::new(), places: HashTable::new() };
+        let mut empty = Self { arena: String::new(), ids: HashTable::new() };
         empty.intern("");
         empty
     }
 }
 
-impl TextsBuilder {
+impl StringPoolBuilder {
     /// The place of `text`, which is stored now if it is new. `None` when it no longer fits, or when it
     /// is longer than 55,295 octets: no path and no title is.
-    pub(super) fn intern(&mut self, text: &str) -> Option<TextIx> {
-        let Self { arena, places } = self;
-        let hashed = hash(text);
-        if let Some(known) = places.find(hashed, |known| read(arena, *known) == text) {
+    pub(super) fn intern(&mut self, text: &str) -> Option<StringId> {
+        let Self { arena, ids } = self;
+        let hashed = hash_key(text);
+        if let Some(known) = ids.find(hashed, |known| read_at(arena, *known) == text) {
             return Some(*known);
         }
         // Beyond that stand the surrogates, which are no characters.
         let length = u32::try_from(text.len()).ok().filter(|length| *length < 0xd800)?;
-        let new = TextIx(u32::try_from(arena.len()).ok()?);
+        let new = StringId(u32::try_from(arena.len()).ok()?);
         arena.push(char::from_u32(length)?);
         arena.push_str(text);
-        places.insert_unique(hashed, new, |known| hash(read(arena, *known)));
+        ids.insert_unique(hashed, new, |known| hash_key(read_at(arena, *known)));
         Some(new)
     }
 
-    pub(super) fn get(&self, text: TextIx) -> &str {
-        read(&self.arena, text)
+    pub(super) fn get(&self, text: StringId) -> &str {
+        read_at(&self.arena, text)
     }
 
-    pub(super) fn finish(self) -> Texts {
-        Texts { arena: self.arena.into_boxed_str() }
+    pub(super) fn finish(self) -> StringPool {
+        StringPool { arena: self.arena.into_boxed_str() }
     }
 }
 
@@ -96,52 +96,52 @@ mod tests {
 
     #[test]
     fn equal_texts_are_stored_once() {
-        let mut texts = TextsBuilder::default();
-        let first = texts.intern("sales/leads.nsf").unwrap();
-        assert_eq!(texts.intern("sales/leads.nsf"), Some(first));
-        let texts = texts.finish();
-        assert_eq!(texts.get(first), "sales/leads.nsf");
-        assert_eq!(texts.get(TextIx::default()), "");
-        assert_eq!(texts.bytes(), 1 + 1 + "sales/leads.nsf".len());
+        let mut strings = StringPoolBuilder::default();
+        let first = strings.intern("sales/leads.nsf").unwrap();
+        assert_eq!(strings.intern("sales/leads.nsf"), Some(first));
+        let strings = strings.finish();
+        assert_eq!(strings.get(first), "sales/leads.nsf");
+        assert_eq!(strings.get(StringId::default()), "");
+        assert_eq!(strings.memory_size(), 1 + 1 + "sales/leads.nsf".len());
     }
 
     #[test]
     fn an_unknown_place_is_the_empty_text() {
-        assert_eq!(Texts::default().get(TextIx(0)), "");
-        assert_eq!(Texts::default().get(TextIx(u32::MAX)), "");
-        let mut texts = TextsBuilder::default();
-        texts.intern("ä").unwrap();
-        assert_eq!(texts.get(TextIx(3)), "");
+        assert_eq!(StringPool::default().get(StringId(0)), "");
+        assert_eq!(StringPool::default().get(StringId(u32::MAX)), "");
+        let mut strings = StringPoolBuilder::default();
+        strings.intern("ä").unwrap();
+        assert_eq!(strings.get(StringId(3)), "");
     }
 
     #[test]
     fn a_text_of_any_length_is_read_back_or_refused() {
-        let mut texts = TextsBuilder::default();
+        let mut strings = StringPoolBuilder::default();
         for length in [0, 1, 127, 128, 2047, 2048, 0xd7ff] {
             let text = "x".repeat(length);
-            let at = texts.intern(&text).unwrap();
-            assert_eq!(texts.get(at), text);
+            let at = strings.intern(&text).unwrap();
+            assert_eq!(strings.get(at), text);
         }
-        assert_eq!(texts.intern(&"x".repeat(0xd800)), None);
+        assert_eq!(strings.intern(&"x".repeat(0xd800)), None);
     }
 
     proptest! {
         #[test]
         fn every_text_is_read_back(list in proptest::collection::vec("[a-cä]{0,3}", 0..40)) {
-            let mut builder = TextsBuilder::default();
-            let places: Vec<_> = list.iter().map(|text| builder.intern(text).unwrap()).collect();
-            let texts = builder.finish();
-            for (text, at) in list.iter().zip(places) {
-                prop_assert_eq!(texts.get(at), text);
+            let mut builder = StringPoolBuilder::default();
+            let ids: Vec<_> = list.iter().map(|text| builder.intern(text).unwrap()).collect();
+            let strings = builder.finish();
+            for (text, at) in list.iter().zip(ids) {
+                prop_assert_eq!(strings.get(at), text);
             }
         }
         #[test]
         fn no_place_makes_it_panic(list in proptest::collection::vec("\\PC{0,9}", 0..9), at: u16) {
-            let mut builder = TextsBuilder::default();
+            let mut builder = StringPoolBuilder::default();
             for text in &list {
                 builder.intern(text).unwrap();
             }
-            let _ = builder.get(TextIx(u32::from(at % 64)));
+            let _ = builder.get(StringId(u32::from(at % 64)));
         }
     }
 }

@@ -116,23 +116,23 @@ fn chunks_pass_as_they_are() {
 fn data_passes_before_its_chunk_is_complete() {
     let mut gate = Gate::new();
     let head = with("Transfer-Encoding: chunked\r\n");
-    assert_eq!(gate.look(head.as_bytes(), &LIMITS), Verdict::Pass(head.len()));
-    assert_eq!(gate.look(b"7fffffffffffffff", &LIMITS), Verdict::More);
-    assert_eq!(gate.look(b"7fffffffffffffff\r\nab", &LIMITS), Verdict::Pass(20));
-    assert_eq!(gate.look(&[b'x'; 1000], &LIMITS), Verdict::Pass(1000));
-    assert_eq!(gate.stage(), Stage::Body);
+    assert_eq!(gate.inspect(head.as_bytes(), &LIMITS), GateVerdict::Pass(head.len()));
+    assert_eq!(gate.inspect(b"7fffffffffffffff", &LIMITS), GateVerdict::NeedMore);
+    assert_eq!(gate.inspect(b"7fffffffffffffff\r\nab", &LIMITS), GateVerdict::Pass(20));
+    assert_eq!(gate.inspect(&[b'x'; 1000], &LIMITS), GateVerdict::Pass(1000));
+    assert_eq!(gate.stage(), GateStage::Body);
 }
 
 #[test]
 fn the_last_chunk_passes_together_with_its_trailers() {
     let mut gate = Gate::new();
     let head = with("Transfer-Encoding: chunked\r\n");
-    assert_eq!(gate.look(head.as_bytes(), &LIMITS), Verdict::Pass(head.len()));
-    assert_eq!(gate.look(b"1\r\na\r\n0\r\nX: ", &LIMITS), Verdict::Pass(6));
-    assert_eq!(gate.look(b"0\r\nX: ", &LIMITS), Verdict::More);
-    assert_eq!(gate.look(b"0\r\nX: y\r\n\r", &LIMITS), Verdict::More);
-    assert_eq!(gate.look(b"0\r\nX: y\r\n\r\nGET", &LIMITS), Verdict::Pass(11));
-    assert_eq!(gate.stage(), Stage::Idle);
+    assert_eq!(gate.inspect(head.as_bytes(), &LIMITS), GateVerdict::Pass(head.len()));
+    assert_eq!(gate.inspect(b"1\r\na\r\n0\r\nX: ", &LIMITS), GateVerdict::Pass(6));
+    assert_eq!(gate.inspect(b"0\r\nX: ", &LIMITS), GateVerdict::NeedMore);
+    assert_eq!(gate.inspect(b"0\r\nX: y\r\n\r", &LIMITS), GateVerdict::NeedMore);
+    assert_eq!(gate.inspect(b"0\r\nX: y\r\n\r\nGET", &LIMITS), GateVerdict::Pass(11));
+    assert_eq!(gate.stage(), GateStage::Idle);
 }
 
 #[test]

@@ -55,7 +55,7 @@ fn a_request_line_is_method_target_and_version_with_one_blank_between_them() {
 }
 
 #[test]
-fn a_method_has_at_most_32_octets_and_is_neither_connect_nor_trace() {
+fn a_method_has_at_most_32_bytes_and_is_neither_connect_nor_trace() {
     for length in [33, 500, 9_000] {
         refused(501, format!("{} / HTTP/1.1\r\nHost: a\r\n\r\n", "M".repeat(length)));
     }
@@ -66,8 +66,8 @@ fn a_method_has_at_most_32_octets_and_is_neither_connect_nor_trace() {
 
 #[test]
 fn a_target_is_visible_ascii_in_a_form_that_the_method_allows() {
-    for octet in (0..=b' ').chain([b'#', 0x7F, 0x80, 0xC3, 0xFF]) {
-        refused(400, [b"GET /a", &[octet][..], b"b HTTP/1.1\r\nHost: a\r\n\r\n"].concat());
+    for byte in (0..=b' ').chain([b'#', 0x7F, 0x80, 0xC3, 0xFF]) {
+        refused(400, [b"GET /a", &[byte][..], b"b HTTP/1.1\r\nHost: a\r\n\r\n"].concat());
     }
     for target in [
         "*",
@@ -96,10 +96,10 @@ fn a_target_is_visible_ascii_in_a_form_that_the_method_allows() {
 
 /// These octets are one head, which passes as another one.
 #[track_caller]
-fn becomes(octets: &str, other: &str) {
-    let outcome = outcome(octets);
-    assert_eq!((outcome.refusal, outcome.held.as_slice()), (None, &b""[..]), "{octets}");
-    assert_eq!(String::from_utf8_lossy(&outcome.passed), other, "{octets}");
+fn becomes(bytes: &str, other: &str) {
+    let outcome = outcome(bytes);
+    assert_eq!((outcome.refusal, outcome.held.as_slice()), (None, &b""[..]), "{bytes}");
+    assert_eq!(String::from_utf8_lossy(&outcome.passed), other, "{bytes}");
 }
 
 #[test]
@@ -169,14 +169,14 @@ fn one_empty_line_before_a_request_is_dropped() {
 }
 
 #[test]
-fn what_is_no_http_at_all_is_refused_with_its_first_octet() {
-    for octet in (0..=b' ').filter(|o| *o != b'\r').chain([b'(', b'"', 0x7F, 0x80, 0xFF]) {
-        refused(400, [octet]);
+fn what_is_no_http_at_all_is_refused_with_its_first_byte() {
+    for byte in (0..=b' ').filter(|o| *o != b'\r').chain([b'(', b'"', 0x7F, 0x80, 0xFF]) {
+        refused(400, [byte]);
     }
 }
 
 #[test]
-fn a_field_is_a_token_a_colon_and_no_control_octets() {
+fn a_field_is_a_token_a_colon_and_no_control_bytes() {
     for field in [
         "X : y",
         "X\t: y",
@@ -201,8 +201,8 @@ fn a_field_is_a_token_a_colon_and_no_control_octets() {
         refused(400, with(&format!("{field}\r\n")));
         refused(400, with(&format!("Y: 1\r\n{field}\r\nZ: 1\r\n")));
     }
-    for octet in (0..b' ').filter(|o| *o != b'\t').chain([0x7F]) {
-        let request = [b"GET / HTTP/1.1\r\nHost: a\r\nX: a", &[octet][..], b"b\r\n\r\n"].concat();
+    for byte in (0..b' ').filter(|o| *o != b'\t').chain([0x7F]) {
+        let request = [b"GET / HTTP/1.1\r\nHost: a\r\nX: a", &[byte][..], b"b\r\n\r\n"].concat();
         refused(400, request);
     }
     passes([&b"GET / HTTP/1.1\r\nHost: a\r\nX: \t\x80\xFF \r\n\r\n"[..]].concat());
@@ -310,10 +310,10 @@ fn fields_over_the_limits_are_431_also_while_they_come() {
     passes(with(&fields(20)));
     refused(431, with(&fields(21)));
     // Each line counts with its end; Host has 24 octets.
-    let size = |octets: usize| with(&format!("X: {}\r\n", "y".repeat(octets - 24 - 5)));
+    let size = |bytes: usize| with(&format!("X: {}\r\n", "y".repeat(bytes - 24 - 5)));
     passes(size(2_000));
-    for octets in [2_001, 2_002, 2_003, 10_000] {
-        refused(431, size(octets));
+    for bytes in [2_001, 2_002, 2_003, 10_000] {
+        refused(431, size(bytes));
     }
     refused(431, format!("GET / HTTP/1.1\r\n{}", "x".repeat(2_001)));
     refused(431, format!("GET / HTTP/1.1\r\nX: {}", "x".repeat(2_001)));

@@ -7,37 +7,37 @@ mod head;
 mod properties;
 mod streams;
 
-use streams::{Outcome, feed, read_again};
+use streams::{StreamOutcome, feed, read_again};
 
-const LIMITS: Limits = Limits { header_count: 20, header_bytes: 2_000, uri_bytes: 200 };
+const LIMITS: HeadLimits = HeadLimits { header_count: 20, header_bytes: 2_000, uri_bytes: 200 };
 
 /// The outcome of octets that come at once, after making sure that it is the same when they trickle in.
-fn outcome(octets: impl AsRef<[u8]>) -> Outcome {
-    let octets = octets.as_ref();
-    let whole = feed(octets, &LIMITS, || usize::MAX);
-    let trickle = feed(octets, &LIMITS, || 1);
-    assert_eq!(whole, trickle, "{}", String::from_utf8_lossy(octets));
+fn outcome(bytes: impl AsRef<[u8]>) -> StreamOutcome {
+    let bytes = bytes.as_ref();
+    let whole = feed(bytes, &LIMITS, || usize::MAX);
+    let trickle = feed(bytes, &LIMITS, || 1);
+    assert_eq!(whole, trickle, "{}", String::from_utf8_lossy(bytes));
     read_again(&whole);
     whole
 }
 
 /// These octets are whole messages and pass.
 #[track_caller]
-fn passes(octets: impl AsRef<[u8]>) {
-    let octets = octets.as_ref();
-    let outcome = outcome(octets);
-    let text = String::from_utf8_lossy(octets);
+fn passes(bytes: impl AsRef<[u8]>) {
+    let bytes = bytes.as_ref();
+    let outcome = outcome(bytes);
+    let text = String::from_utf8_lossy(bytes);
     assert_eq!(outcome.refusal, None, "{text}");
-    assert_eq!(outcome.passed, octets, "{text}");
-    assert_eq!(outcome.ends.last(), Some(&octets.len()), "{text}");
+    assert_eq!(outcome.passed, bytes, "{text}");
+    assert_eq!(outcome.ends.last(), Some(&bytes.len()), "{text}");
 }
 
 /// The head in these octets is refused with this status, and nothing of it passes.
 #[track_caller]
-fn refused(status: u16, octets: impl AsRef<[u8]>) {
-    let octets = octets.as_ref();
-    let outcome = outcome(octets);
-    let text = String::from_utf8_lossy(octets);
+fn refused(status: u16, bytes: impl AsRef<[u8]>) {
+    let bytes = bytes.as_ref();
+    let outcome = outcome(bytes);
+    let text = String::from_utf8_lossy(bytes);
     assert_eq!(outcome.refusal.map(|r| r.status), Some(status), "{text}");
     assert_eq!(outcome.passed, b"", "{text}");
 }
@@ -50,33 +50,41 @@ fn with(fields: &str) -> String {
 #[test]
 fn between_messages_and_within_them_it_knows_where_it_is() {
     let mut gate = Gate::new();
-    assert_eq!((gate.stage(), gate.look(b"", &LIMITS)), (Stage::Idle, Verdict::More));
-    assert_eq!(gate.stage(), Stage::Idle);
-    assert_eq!((gate.look(b"P", &LIMITS), gate.stage()), (Verdict::More, Stage::Head));
+    assert_eq!((gate.stage(), gate.inspect(b"", &LIMITS)), (GateStage::Idle, GateVerdict::NeedMore));
+    assert_eq!(gate.stage(), GateStage::Idle);
+    assert_eq!((gate.inspect(b"P", &LIMITS), gate.stage()), (GateVerdict::NeedMore, GateStage::Head));
     let head = with("Content-Length: 3\r\n");
     let request = format!("{head}abcGET");
-    assert_eq!(gate.look(request.as_bytes(), &LIMITS), Verdict::Pass(head.len()));
-    assert_eq!((gate.stage(), gate.look(b"ab", &LIMITS)), (Stage::Body, Verdict::Pass(2)));
-    assert_eq!((gate.stage(), gate.look(b"cGET", &LIMITS)), (Stage::Body, Verdict::Pass(1)));
-    assert_eq!((gate.stage(), gate.look(b"GET", &LIMITS)), (Stage::Idle, Verdict::More));
+    assert_eq!(gate.inspect(request.as_bytes(), &LIMITS), GateVerdict::Pass(head.len()));
+    assert_eq!((gate.stage(), gate.inspect(b"ab", &LIMITS)), (GateStage::Body, GateVerdict::Pass(2)));
+    assert_eq!((gate.stage(), gate.inspect(b"cGET", &LIMITS)), (GateStage::Body, GateVerdict::Pass(1)));
+    assert_eq!((gate.stage(), gate.inspect(b"GET", &LIMITS)), (GateStage::Idle, GateVerdict::NeedMore));
 }
 
 #[test]
 fn after_an_upgrade_everything_passes() {
     let mut gate = Gate::new();
     let head = with("Upgrade: websocket\r\nConnection: Upgrade\r\n");
-    assert_eq!(gate.look(head.as_bytes(), &LIMITS), Verdict::Pass(head.len()));
+    assert_eq!(gate.inspect(head.as_bytes(), &LIMITS), GateVerdict::Pass(head.len()));
     gate.tunnel();
-    assert_eq!((gate.look(b"\x81\x05\n\r\0", &LIMITS), gate.stage()), (Verdict::Pass(5), Stage::Tunnel));
+    assert_eq!(
+        (gate.inspect(b"\x81\x05\n\r\0", &LIMITS), gate.stage()),
+        (GateVerdict::Pass(5), GateStage::Tunnel)
+    );
 }
 
 #[test]
 fn a_refusal_is_final() {
     let mut gate = Gate::new();
-    let Verdict::Refuse(refusal) = gate.look(b"\x16\x03\x01", &LIMITS) else { panic!("TLS is no HTTP") };
+    let GateVerdict::Refuse(refusal) = gate.inspect(b"\x16\x03\x01", &LIMITS) else {
+        panic!("TLS is no HTTP")
+    };
     gate.tunnel();
-    assert_eq!(gate.look(b"GET / HTTP/1.1\r\n\r\n", &LIMITS), Verdict::Refuse(refusal));
-    assert_eq!((gate.look(b"", &LIMITS), gate.stage()), (Verdict::Refuse(refusal), Stage::Refused));
+    assert_eq!(gate.inspect(b"GET / HTTP/1.1\r\n\r\n", &LIMITS), GateVerdict::Refuse(refusal));
+    assert_eq!(
+        (gate.inspect(b"", &LIMITS), gate.stage()),
+        (GateVerdict::Refuse(refusal), GateStage::Refused)
+    );
 }
 
 #[test]

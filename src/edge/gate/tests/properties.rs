@@ -50,14 +50,14 @@ fn message() -> impl Strategy<Value = Vec<u8>> {
 
 proptest! {
     #[test]
-    fn any_octets_have_the_same_outcome_in_any_pieces(
-        octets in prop_oneof![nearly_http(), vec(any::<u8>(), 0..100)],
+    fn any_bytes_have_the_same_outcome_in_any_pieces(
+        bytes in prop_oneof![nearly_http(), vec(any::<u8>(), 0..100)],
         sizes in vec(1usize..20, 1..20),
     ) {
-        let limits = Limits { header_count: 3, header_bytes: 80, uri_bytes: 20 };
-        let whole = feed(&octets, &limits, || usize::MAX);
+        let limits = HeadLimits { header_count: 3, header_bytes: 80, uri_bytes: 20 };
+        let whole = feed(&bytes, &limits, || usize::MAX);
         let mut sizes = sizes.iter().cycle();
-        let pieces = feed(&octets, &limits, || *sizes.next().unwrap());
+        let pieces = feed(&bytes, &limits, || *sizes.next().unwrap());
         prop_assert_eq!(&whole, &pieces);
         read_again(&whole);
     }
@@ -84,24 +84,24 @@ proptest! {
     }
 
     #[test]
-    fn one_octet_changed_never_makes_two_readings(
+    fn one_byte_changed_never_makes_two_readings(
         messages in vec(message(), 1..3),
         at in any::<prop::sample::Index>(),
-        octet in prop_oneof![any::<u8>(), prop::sample::select(b"\r\n\0 \t:;,".to_vec())],
+        byte in prop_oneof![any::<u8>(), prop::sample::select(b"\r\n\0 \t:;,".to_vec())],
     ) {
         let mut stream = messages.concat();
         let at = at.index(stream.len());
-        stream[at] = octet;
+        stream[at] = byte;
         let whole = feed(&stream, &LIMITS, || usize::MAX);
         prop_assert_eq!(&whole, &feed(&stream, &LIMITS, || 1));
         read_again(&whole);
     }
 
     #[test]
-    fn a_gate_that_is_asked_about_other_octets_than_before_does_not_panic(pieces in vec(nearly_http(), 1..6)) {
+    fn a_gate_that_is_asked_about_other_bytes_than_before_does_not_panic(pieces in vec(nearly_http(), 1..6)) {
         let mut gate = Gate::new();
         for piece in &pieces {
-            if let Verdict::Pass(n) | Verdict::Rewrite(n) | Verdict::Skip(n) = gate.look(piece, &LIMITS) {
+            if let GateVerdict::Pass(n) | GateVerdict::Rewrite(n) | GateVerdict::Skip(n) = gate.inspect(piece, &LIMITS) {
                 prop_assert!(n >= 1 && n <= piece.len());
             }
         }

@@ -3,11 +3,11 @@
 
 use std::ops::Range;
 
-use super::{Gate, Limits, Refusal, Stage, Verdict, rewritten};
+use super::{Gate, GateStage, GateVerdict, HeadLimits, Refusal, rewrite_head};
 
 /// What became of a stream.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub struct Outcome {
+pub struct StreamOutcome {
     /// What passed, put together.
     pub passed: Vec<u8>,
     /// Where heads lie in `passed`.
@@ -20,46 +20,46 @@ pub struct Outcome {
 }
 
 /// Feeds `octets` in pieces of the sizes that `size` gives (at least 1 is taken).
-pub fn feed(octets: &[u8], limits: &Limits, mut size: impl FnMut() -> usize) -> Outcome {
+pub fn feed(bytes: &[u8], limits: &HeadLimits, mut size: impl FnMut() -> usize) -> StreamOutcome {
     let mut gate = Gate::new();
-    let mut out = Outcome::default();
-    let mut rest = octets;
+    let mut out = StreamOutcome::default();
+    let mut rest = bytes;
     while !rest.is_empty() {
         let (piece, later) = rest.split_at(size().clamp(1, rest.len()));
         rest = later;
         out.held.extend_from_slice(piece);
         while !out.held.is_empty() {
-            let in_head = matches!(gate.stage(), Stage::Idle | Stage::Head);
-            match gate.look(&out.held, limits) {
-                Verdict::Pass(n) => {
+            let in_head = matches!(gate.stage(), GateStage::Idle | GateStage::Head);
+            match gate.inspect(&out.held, limits) {
+                GateVerdict::Pass(n) => {
                     assert!(n >= 1 && n <= out.held.len());
                     let at = out.passed.len();
                     if in_head {
                         out.heads.push(at..at + n);
                     }
                     out.passed.extend(out.held.drain(..n));
-                    if gate.stage() == Stage::Idle {
+                    if gate.stage() == GateStage::Idle {
                         out.ends.push(at + n);
                     }
                 }
-                Verdict::Rewrite(n) => {
+                GateVerdict::Rewrite(n) => {
                     assert!(in_head && n >= 1 && n <= out.held.len());
-                    let (at, head) = (out.passed.len(), rewritten(&out.held[..n]));
+                    let (at, head) = (out.passed.len(), rewrite_head(&out.held[..n]));
                     out.heads.push(at..at + head.len());
                     out.passed.extend_from_slice(&head);
                     out.held.drain(..n);
-                    if gate.stage() == Stage::Idle {
+                    if gate.stage() == GateStage::Idle {
                         out.ends.push(out.passed.len());
                     }
                 }
-                Verdict::Skip(n) => {
-                    assert!(gate.stage() == Stage::Idle && in_head);
+                GateVerdict::Skip(n) => {
+                    assert!(gate.stage() == GateStage::Idle && in_head);
                     assert_eq!(out.held.drain(..n).as_slice(), b"\r\n");
                 }
-                Verdict::More => break,
-                Verdict::Refuse(refusal) => {
-                    assert_eq!(gate.stage(), Stage::Refused);
-                    assert_eq!(gate.look(b"GET / HTTP/1.1\r\n", limits), Verdict::Refuse(refusal));
+                GateVerdict::NeedMore => break,
+                GateVerdict::Refuse(refusal) => {
+                    assert_eq!(gate.stage(), GateStage::Refused);
+                    assert_eq!(gate.inspect(b"GET / HTTP/1.1\r\n", limits), GateVerdict::Refuse(refusal));
                     out.refusal = Some(refusal);
                     // How much of what is refused has come depends on the pieces.
                     out.held.clear();
@@ -72,16 +72,16 @@ pub fn feed(octets: &[u8], limits: &Limits, mut size: impl FnMut() -> usize) -> 
 }
 
 /// Asserts that others find the same messages in what passed.
-pub fn read_again(outcome: &Outcome) {
+pub fn read_again(outcome: &StreamOutcome) {
     let mut start = 0;
     let mut ends = outcome.ends.iter();
     for head in &outcome.heads {
         assert_eq!(head.start, start, "a head follows the message before it");
-        let octets = outcome.passed.get(head.clone()).unwrap();
+        let bytes = outcome.passed.get(head.clone()).unwrap();
         let body = outcome.passed.get(head.end..).unwrap();
-        let length = match framing(octets) {
-            Framing::Length(length) => (length <= body.len() as u64).then_some(length as usize),
-            Framing::Chunked => chunked_length(body),
+        let length = match framing(bytes) {
+            BodyFraming::Length(length) => (length <= body.len() as u64).then_some(length as usize),
+            BodyFraming::Chunked => chunked_length(body),
         };
         match length {
             Some(length) => {
@@ -98,13 +98,13 @@ pub fn read_again(outcome: &Outcome) {
     assert!(start == usize::MAX || start == outcome.passed.len(), "nothing passes between messages");
 }
 
-enum Framing {
+enum BodyFraming {
     Length(u64),
     Chunked,
 }
 
 /// Reads a head with `httparse` and by splitting it: both see the same.
-fn framing(head: &[u8]) -> Framing {
+fn framing(head: &[u8]) -> BodyFraming {
     let mut fields = [httparse::EMPTY_HEADER; 128];
     let mut request = httparse::Request::new(&mut fields);
     let parsed = request.parse(head);
@@ -113,7 +113,7 @@ fn framing(head: &[u8]) -> Framing {
     let line = [request.method.unwrap(), " ", request.path.unwrap(), " HTTP/1."].concat();
     let version = request.version.unwrap();
     assert_eq!(lines.next(), Some([line.as_bytes(), &[b'0' + version]].concat().as_slice()));
-    let mut framing = Framing::Length(0);
+    let mut framing = BodyFraming::Length(0);
     let mut hosts = 0;
     for field in request.headers.iter() {
         let plain = lines.next().unwrap();
@@ -123,9 +123,9 @@ fn framing(head: &[u8]) -> Framing {
         match field.name.to_ascii_lowercase().as_str() {
             "content-length" => {
                 let text = std::str::from_utf8(field.value).unwrap();
-                framing = Framing::Length(text.parse().unwrap());
+                framing = BodyFraming::Length(text.parse().unwrap());
             }
-            "transfer-encoding" => framing = Framing::Chunked,
+            "transfer-encoding" => framing = BodyFraming::Chunked,
             "host" => hosts += 1,
             _ => {}
         }
