@@ -22,7 +22,7 @@ use domino_icm::domain::directory::{
     DatabaseMatch, DirectoryBuilder, DirectoryEntry, DirectoryIndex, LookupResult, ReplicaId, ReplicaStatus,
 };
 use domino_icm::domain::select::{self, Candidate, SelectionInput, SelectionOutcome};
-use domino_icm::state::{Balancer, Loaded, Origin, View};
+use domino_icm::state::{Balancer, ClusterView, DirectoryOrigin, LoadedDirectory};
 use domino_icm::util::clock;
 use smallvec::SmallVec;
 
@@ -34,7 +34,7 @@ const LOOKUPS: u64 = 1_000_000;
 type Failure = Box<dyn std::error::Error>;
 
 fn path(number: u64) -> String {
-    catalogue::replica(number, 0, catalogue::ORIGINAL).1
+    catalogue::replica(number, 0, catalogue::UNMOVED_EDITION).1
 }
 
 fn replica_id(number: u64) -> ReplicaId {
@@ -45,9 +45,9 @@ fn entries(databases: u64) -> impl Iterator<Item = DirectoryEntry> {
     let servers: Vec<ServerName> =
         catalogue::SERVERS.iter().filter_map(|name| ServerName::parse(name).ok()).collect();
     (0..databases)
-        .flat_map(|number| (0..catalogue::REPLICAS).map(move |replica| (number, replica)))
+        .flat_map(|number| (0..catalogue::REPLICAS_PER_DATABASE).map(move |replica| (number, replica)))
         .filter_map(move |(number, replica)| {
-            let (server, path) = catalogue::replica(number, replica, catalogue::ORIGINAL);
+            let (server, path) = catalogue::replica(number, replica, catalogue::UNMOVED_EDITION);
             Some(DirectoryEntry {
                 path,
                 server: servers.get(server)?.clone(),
@@ -59,8 +59,8 @@ fn entries(databases: u64) -> impl Iterator<Item = DirectoryEntry> {
 }
 
 /// Numbers all over the directory.
-fn scattered(databases: u64) -> impl Iterator<Item = u64> {
-    (0..LOOKUPS).map(move |n| catalogue::scattered(n) % databases)
+fn shuffle(databases: u64) -> impl Iterator<Item = u64> {
+    (0..LOOKUPS).map(move |n| catalogue::shuffle(n) % databases)
 }
 
 fn main() -> Result<(), Failure> {
@@ -86,9 +86,9 @@ fn main() -> Result<(), Failure> {
 }
 
 fn lookups(criterion: &mut Criterion, index: &DirectoryIndex, databases: u64, size: &str) {
-    let plain: Vec<String> = scattered(databases).map(|n| path(n).replace('\\', "/")).collect();
+    let plain: Vec<String> = shuffle(databases).map(|n| path(n).replace('\\', "/")).collect();
     let encoded: Vec<String> = plain.iter().map(|p| p.replace('/', "%5C").to_lowercase()).collect();
-    let ids: Vec<ReplicaId> = scattered(databases).map(replica_id).collect();
+    let ids: Vec<ReplicaId> = shuffle(databases).map(replica_id).collect();
     let unknown: Vec<String> = plain.iter().map(|p| p.replace(".nsf", ".ntf")).collect();
 
     for (what, paths) in [("path", &plain), ("encoded path", &encoded), ("unknown path", &unknown)] {
@@ -129,8 +129,12 @@ fn cluster(databases: u64) -> Result<Balancer, Failure> {
     let mut builder = DirectoryBuilder::default();
     entries(databases).for_each(|entry| builder.add(&entry));
     let cluster = Arc::clone(balancer.snapshot().clusters.first().ok_or("no cluster")?);
-    cluster.set_directory(Arc::new(Loaded::new(builder, Origin::Configuration, Vec::new())));
-    for (_, view, ix, port) in balancer.snapshot().ports() {
+    cluster.set_directory(Arc::new(LoadedDirectory::new(
+        builder,
+        DirectoryOrigin::Configuration,
+        Vec::new(),
+    )));
+    for (_, view, ix, port) in balancer.snapshot().enabled_ports() {
         let Some(entry) = view.entries.get(ix) else { continue };
         while entry.member.state() == ServerState::Unreachable {
             let _ = entry.member.probed(port, Ok(200), clock::now_ms());
@@ -140,7 +144,12 @@ fn cluster(databases: u64) -> Result<Balancer, Failure> {
 }
 
 /// From the database part of a URL to the server for somebody new.
-fn decide(view: &View, rules: &select::SelectionPolicy, path: &str, seed: u64) -> Option<SelectionOutcome> {
+fn decide(
+    view: &ClusterView,
+    rules: &select::SelectionPolicy,
+    path: &str,
+    seed: u64,
+) -> Option<SelectionOutcome> {
     let LookupResult::Unique(found) = view.directory.index.find_by_url_path(black_box(path.as_bytes()))
     else {
         return None;
@@ -158,11 +167,14 @@ fn decisions(criterion: &mut Criterion, databases: u64, size: &str) -> Result<()
     let snapshot = balancer.snapshot();
     let cluster = snapshot.clusters.first().ok_or("no cluster")?;
     let view = cluster.view.load_full();
-    let paths: Vec<String> = scattered(databases).map(|n| path(n).replace('\\', "/")).collect();
+    let paths: Vec<String> = shuffle(databases).map(|n| path(n).replace('\\', "/")).collect();
     let counted = allocation_counter::measure(|| {
         for path in &paths {
             assert!(
-                matches!(decide(&view, &cluster.rules, path, 1), Some(SelectionOutcome::Serve(..))),
+                matches!(
+                    decide(&view, &cluster.selection_policy, path, 1),
+                    Some(SelectionOutcome::Serve(..))
+                ),
                 "{path}"
             );
         }
@@ -174,7 +186,7 @@ fn decisions(criterion: &mut Criterion, databases: u64, size: &str) -> Result<()
     );
     let mut next = paths.iter().cycle().zip(0..);
     criterion.bench_function(&format!("directory/{size}/by path, then the decision"), |bencher| {
-        bencher.iter(|| next.next().map(|(path, seed)| decide(&view, &cluster.rules, path, seed)));
+        bencher.iter(|| next.next().map(|(path, seed)| decide(&view, &cluster.selection_policy, path, seed)));
     });
     Ok(())
 }

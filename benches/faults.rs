@@ -17,11 +17,11 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
 /// Connections, each with a request in flight at most.
-const CLIENTS: usize = 256;
+const CONNECTIONS: usize = 256;
 /// One request in so many is a POST.
 const POST_EVERY: u64 = 4;
 /// A client waits no longer.
-const PATIENCE: Duration = Duration::from_secs(10);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
 const USAGE: &str =
     "usage: faults ADDRESS GET-TARGET POST-TARGET PER-SECOND SECONDS SIGNAL PID AFTER-SECONDS";
@@ -70,7 +70,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 }
 
 #[derive(Default)]
-struct Seen {
+struct Results {
     requests: u64,
     failed: Vec<Failed>,
     /// The longest that a request had to wait for a free client.
@@ -79,14 +79,14 @@ struct Seen {
     slowest: Duration,
 }
 
-fn run(plan: &Plan) -> Result<Seen, Box<dyn Error>> {
+fn run(plan: &Plan) -> Result<Results, Box<dyn Error>> {
     let next = AtomicU64::new(0);
     let start = Instant::now();
     std::thread::scope(|scope| {
-        let clients: Vec<_> = (0..CLIENTS).map(|_| scope.spawn(|| client(plan, start, &next))).collect();
+        let clients: Vec<_> = (0..CONNECTIONS).map(|_| scope.spawn(|| client(plan, start, &next))).collect();
         std::thread::sleep(plan.after.saturating_sub(start.elapsed()));
         kill(plan.pid, plan.signal)?;
-        let mut all = Seen::default();
+        let mut all = Results::default();
         for one in clients {
             let one = one.join().map_err(|_| "a client panicked")?;
             all.requests += one.requests;
@@ -99,8 +99,8 @@ fn run(plan: &Plan) -> Result<Seen, Box<dyn Error>> {
 }
 
 /// Takes the next request that is due, until the time is over.
-fn client(plan: &Plan, start: Instant, next: &AtomicU64) -> Seen {
-    let mut seen = Seen::default();
+fn client(plan: &Plan, start: Instant, next: &AtomicU64) -> Results {
+    let mut seen = Results::default();
     let mut connection = None;
     loop {
         let number = next.fetch_add(1, Relaxed);
@@ -135,8 +135,8 @@ fn exchange(
     let reader = match connection {
         Some(reader) => reader,
         None => {
-            let stream = TcpStream::connect_timeout(&plan.address, PATIENCE)?;
-            stream.set_read_timeout(Some(PATIENCE))?;
+            let stream = TcpStream::connect_timeout(&plan.address, REQUEST_TIMEOUT)?;
+            stream.set_read_timeout(Some(REQUEST_TIMEOUT))?;
             stream.set_nodelay(true)?;
             connection.insert(BufReader::new(stream))
         }
@@ -175,7 +175,7 @@ fn exchange(
 }
 
 /// `requests GET-failed POST-failed first-ms last-ms slowest-ms late-ms statuses`
-fn report(seen: &Seen) {
+fn report(seen: &Results) {
     let count = |post: bool| seen.failed.iter().filter(|f| f.post == post).count();
     let moments = || seen.failed.iter().map(|f| f.at_ms);
     let mut statuses: Vec<u16> = seen.failed.iter().map(|f| f.status).collect();

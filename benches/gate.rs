@@ -36,7 +36,7 @@ const REQUESTS: [(&str, &[u8]); 3] = [
 ];
 
 /// Sends a request through a gate; how many octets passed.
-fn pass(mut bytes: &[u8], limits: &HeadLimits) -> usize {
+fn passed_bytes(mut bytes: &[u8], limits: &HeadLimits) -> usize {
     let mut gate = Gate::new();
     let mut passed = 0;
     while let GateVerdict::Pass(length) = gate.inspect(bytes, limits) {
@@ -50,7 +50,7 @@ fn main() {
     let limits = HeadLimits { header_count: 100, header_bytes: 64 << 10, uri_bytes: 8 << 10 };
     for (what, request) in REQUESTS {
         let counted = allocation_counter::measure(|| {
-            assert_eq!(pass(black_box(request), &limits), request.len(), "{what} passes whole");
+            assert_eq!(passed_bytes(black_box(request), &limits), request.len(), "{what} passes whole");
         });
         println!(
             "gate/{what}: {} octets, {} allocations, {} octets",
@@ -63,7 +63,7 @@ fn main() {
     let mut group = criterion.benchmark_group("gate");
     for (what, request) in REQUESTS {
         group.throughput(Throughput::Bytes(request.len() as u64));
-        group.bench_function(what, |bencher| bencher.iter(|| pass(black_box(request), &limits)));
+        group.bench_function(what, |bencher| bencher.iter(|| passed_bytes(black_box(request), &limits)));
     }
     group.finish();
     criterion.final_summary();

@@ -24,7 +24,7 @@ use rustls::{
 };
 
 /// A connection waits no longer for anything.
-const PATIENCE: Duration = Duration::from_secs(5);
+const IO_TIMEOUT: Duration = Duration::from_secs(5);
 
 const USAGE: &str = "usage: handshakes ADDRESS full|resumed CONNECTIONS SECONDS TARGET [HEADER...]";
 
@@ -94,7 +94,7 @@ fn config(resumed: bool) -> Result<Arc<ClientConfig>, rustls::Error> {
     let mut config = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_protocol_versions(&[&TLS13])?
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(Believing(provider)))
+        .with_custom_certificate_verifier(Arc::new(AcceptAnyCertificate(provider)))
         .with_no_client_auth();
     if !resumed {
         config.resumption = Resumption::disabled();
@@ -108,7 +108,7 @@ fn client(plan: &Plan, config: &Arc<ClientConfig>) -> Outcome {
     let mut first = true;
     while Instant::now() < plan.until {
         let begin = Instant::now();
-        match visit(plan, config) {
+        match connect_and_request(plan, config) {
             Ok((kind, status)) => {
                 let wanted = if plan.resumed { HandshakeKind::Resumed } else { HandshakeKind::Full };
                 // The first has nothing to resume.
@@ -124,10 +124,13 @@ fn client(plan: &Plan, config: &Arc<ClientConfig>) -> Outcome {
 }
 
 /// One handshake, one request, one answer. Out: the kind of the handshake and the status line.
-fn visit(plan: &Plan, config: &Arc<ClientConfig>) -> Result<(Option<HandshakeKind>, String), Box<dyn Error>> {
-    let socket = TcpStream::connect_timeout(&plan.address, PATIENCE)?;
+fn connect_and_request(
+    plan: &Plan,
+    config: &Arc<ClientConfig>,
+) -> Result<(Option<HandshakeKind>, String), Box<dyn Error>> {
+    let socket = TcpStream::connect_timeout(&plan.address, IO_TIMEOUT)?;
     socket.set_nodelay(true)?;
-    socket.set_read_timeout(Some(PATIENCE))?;
+    socket.set_read_timeout(Some(IO_TIMEOUT))?;
     let name = ServerName::try_from("www.acme.example")?;
     let mut stream = StreamOwned::new(ClientConnection::new(Arc::clone(config), name)?, socket);
     stream.write_all(&plan.request)?;
@@ -151,9 +154,9 @@ fn visit(plan: &Plan, config: &Arc<ClientConfig>) -> Result<(Option<HandshakeKin
 }
 
 #[derive(Debug)]
-struct Believing(Arc<CryptoProvider>);
+struct AcceptAnyCertificate(Arc<CryptoProvider>);
 
-impl ServerCertVerifier for Believing {
+impl ServerCertVerifier for AcceptAnyCertificate {
     fn verify_server_cert(
         &self,
         _: &CertificateDer<'_>,

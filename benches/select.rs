@@ -132,7 +132,7 @@ fn balancer(servers: ServerId) -> Result<Balancer, Failure> {
     text += &replicas;
     let settings = config::load_text(Path::new("bench.yaml"), &text).map_err(|e| e.to_string())?.settings;
     let balancer = Balancer::new(Arc::new(settings), b"only for this bench".to_vec())?;
-    for (_, view, ix, port) in balancer.snapshot().ports() {
+    for (_, view, ix, port) in balancer.snapshot().enabled_ports() {
         let Some(entry) = view.entries.get(ix) else { continue };
         while entry.member.state() == ServerState::Unreachable {
             let _ = entry.member.probed(port, Ok(200), clock::now_ms());
@@ -165,7 +165,7 @@ fn cookie(snapshot: &Arc<Snapshot>, target: &str) -> Result<String, Failure> {
     let now = u32::try_from(clock::unix_secs())?;
     let entries =
         AffinityEntries::new([AffinityEntry { server, database, time: now }].into_iter(), now, 1_800);
-    cluster.keys.encode(&entries).ok_or_else(|| "no cookie".into())
+    cluster.affinity_keys.encode(&entries).ok_or_else(|| "no cookie".into())
 }
 
 /// What the proxy does with a head until it has a server: route it, then decide.

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use domino_icm::cli::{Arguments, USAGE};
+use domino_icm::cli::{Cli, EXIT_USAGE};
 
 // A proxy allocates and frees much and little at a time, which this does with less processor time than the C library,
 // in whose place it is linked: as Rust's global allocator it would be asked for an alignment each time, and take
@@ -12,10 +12,10 @@ use domino_icm::cli::{Arguments, USAGE};
 use mimalloc as _;
 
 fn main() -> ExitCode {
-    let arguments = match Arguments::try_parse() {
+    let arguments = match Cli::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => {
-            let code = if error.use_stderr() { ExitCode::from(USAGE) } else { ExitCode::SUCCESS };
+            let code = if error.use_stderr() { ExitCode::from(EXIT_USAGE) } else { ExitCode::SUCCESS };
             let _ = error.print();
             return code;
         }
@@ -24,7 +24,7 @@ fn main() -> ExitCode {
     match arguments.run() {
         Ok(code) => code,
         Err(error) => {
-            domino_icm::cli::complain(&format!("icm: {error:#}"));
+            domino_icm::cli::print_error(&format!("icm: {error:#}"));
             ExitCode::FAILURE
         }
     }

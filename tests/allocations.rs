@@ -10,7 +10,7 @@ use domino_icm::domain::directory::{
     DatabaseMatch, DirectoryBuilder, DirectoryEntry, DirectoryIndex, LookupResult, ReplicaId, ReplicaStatus,
 };
 use domino_icm::domain::url::{Hazard, RequestSafety, UnsafeCommands, parse, split_absolute_url};
-use domino_icm::state::{Loaded, Origin};
+use domino_icm::state::{DirectoryOrigin, LoadedDirectory};
 use domino_icm::telemetry::access_log::AccessLog;
 use domino_icm::telemetry::access_log::record::{LoggedServer, Record};
 use domino_icm::telemetry::statistics::Statistics;
@@ -135,7 +135,8 @@ fn a_line_of_the_access_log_allocates_nothing_once_buffers_come_back() {
     for format in [LogFormat::Json, LogFormat::Combined] {
         let target = LogTarget::File("/dev/null".into());
         let log =
-            AccessLog::start(&settings::AccessLog { target, format }, std::sync::Arc::default()).unwrap();
+            AccessLog::start(&settings::AccessLogSettings { target, format }, std::sync::Arc::default())
+                .unwrap();
         let record = Record {
             client: "10.0.0.7".parse().ok(),
             method: "GET",
@@ -164,10 +165,10 @@ fn a_line_of_the_access_log_allocates_nothing_once_buffers_come_back() {
 fn counting_a_request_allocates_nothing() {
     let (statistics, traffic) = (Statistics::default(), Traffic::default());
     let counted = allocations(|| {
-        statistics.here().commands.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        statistics.this_thread().commands.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         statistics.outbound.begin(true, false);
-        traffic.request(200, std::time::Duration::from_millis(3));
-        traffic.failover("timeout");
+        traffic.record_request(200, std::time::Duration::from_millis(3));
+        traffic.record_failover("timeout");
     });
     assert_eq!(counted, 0);
 }
@@ -178,7 +179,7 @@ fn the_last_user_of_a_large_directory_does_not_free_it() {
     for n in 0..20_000 {
         builder.add(&entry("Web1/Acme", &format!("mail\\User{n:05}.nsf"), n));
     }
-    let loaded = Loaded::new(builder, Origin::Configuration, Vec::new());
+    let loaded = LoadedDirectory::new(builder, DirectoryOrigin::Configuration, Vec::new());
     let bytes = i64::try_from(loaded.index.memory_size()).unwrap();
     assert!(bytes > 1 << 20, "large enough to matter: {bytes}");
     // The thread that it goes to is there.

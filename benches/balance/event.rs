@@ -40,12 +40,12 @@ impl Event {
     }
 
     /// Work of one request, seconds: exponential, or bounded Pareto of shape 1.3 up to `longest`.
-    pub fn work(self, mean: f64, longest: f64, random: &mut Rng) -> f64 {
+    pub fn work(self, mean: f64, max_work: f64, random: &mut Rng) -> f64 {
         if self != Event::HeavyTail {
             return mean * exponential(random);
         }
         let (shape, low): (f64, f64) = (1.3, 0.27 * mean);
-        let (a, b) = (low.powf(-shape), longest.powf(-shape));
+        let (a, b) = (low.powf(-shape), max_work.powf(-shape));
         (a - random.f64() * (a - b)).powf(-1.0 / shape)
     }
 }

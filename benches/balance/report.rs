@@ -10,7 +10,7 @@ use std::path::Path;
 use super::event::Event;
 use super::plot;
 use super::rules::{RULES, reads_index};
-use super::run::{Case, Outcome, SECONDS, Size};
+use super::run::{Case, Outcome, RUN_SECONDS, Size};
 
 type Results<'a> = [(Case, &'a str, Outcome)];
 
@@ -158,7 +158,7 @@ fn plots(results: &Results<'_>, folder: &Path) -> std::io::Result<()> {
             "Share of requests of each server in each two seconds, {event:?}, {icms} ICM(s), index every 60 s; capacity {:?}",
             Size::Busy.cores()
         );
-        let svg = plot::shares(&title, SECONDS, &strips);
+        let svg = plot::shares(&title, RUN_SECONDS, &strips);
         fs::write(folder.join(format!("balance-{event:?}-{icms}.svg").to_lowercase()), svg)?;
     }
     Ok(())

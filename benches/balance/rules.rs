@@ -274,10 +274,10 @@ struct Probe {
     uses: u32,
 }
 impl Prequal {
-    const POOL: usize = 16;
+    const POOL_SIZE: usize = 16;
     const PROBES: usize = 3;
-    const OLD: f64 = 1.0;
-    const HOT: f64 = 0.84;
+    const MAX_AGE_SECONDS: f64 = 1.0;
+    const HOT_QUANTILE: f64 = 0.84;
     fn new(servers: usize) -> Self {
         Self { pool: VecDeque::new(), latency: vec![0.0; servers], seen: VecDeque::new() }
     }
@@ -285,10 +285,11 @@ impl Prequal {
 impl Rule for Prequal {
     fn choose(&mut self, choice: &Choice<'_>, random: &mut fastrand::Rng) -> usize {
         let up: Vec<usize> = (0..choice.up.len()).filter(|n| choice.up[*n]).collect();
-        self.pool.retain(|p| choice.now - p.at < Self::OLD && p.uses > 0 && choice.up[p.server]);
+        self.pool.retain(|p| choice.now - p.at < Self::MAX_AGE_SECONDS && p.uses > 0 && choice.up[p.server]);
         let mut sorted: Vec<usize> = self.seen.iter().copied().collect();
         sorted.sort_unstable();
-        let hot = sorted.get((sorted.len() as f64 * Self::HOT) as usize).copied().unwrap_or(usize::MAX);
+        let hot =
+            sorted.get((sorted.len() as f64 * Self::HOT_QUANTILE) as usize).copied().unwrap_or(usize::MAX);
         let cold = (0..self.pool.len()).filter(|i| self.pool[*i].in_flight < hot);
         let by_latency = cold.min_by(|a, b| self.pool[*a].latency.total_cmp(&self.pool[*b].latency));
         let chosen = by_latency.or_else(|| (0..self.pool.len()).min_by_key(|i| self.pool[*i].in_flight));
@@ -303,8 +304,8 @@ impl Rule for Prequal {
         // Probes of this request serve the next ones.
         for _ in 0..Self::PROBES {
             let server = up[random.usize(..up.len())];
-            let in_flight = choice.servers[server].working_on();
-            if self.pool.len() == Self::POOL {
+            let in_flight = choice.servers[server].jobs_in_progress();
+            if self.pool.len() == Self::POOL_SIZE {
                 self.pool.pop_front();
             }
             self.pool.push_back(Probe {

@@ -67,10 +67,10 @@ impl Size {
 }
 
 /// Simulated seconds.
-pub const SECONDS: f64 = 240.0;
+pub const RUN_SECONDS: f64 = 240.0;
 const WARM_UP: f64 = 10.0;
 /// Work of the longest request of a heavy tail, seconds.
-const LONGEST: f64 = 20.0;
+const MAX_WORK_SECONDS: f64 = 20.0;
 
 /// Runs a case once with each seed. The times of all runs are one sample: a single run of four minutes has too few of the
 /// longest in a hundred. The shares are those of the first.
@@ -99,7 +99,7 @@ fn run_once(case: Case, name: &str, seed: u64) -> Run {
     let mut rules: Vec<Box<dyn Rule>> = (0..case.icms).map(|_| rule(name, &cores)).collect();
     let mut up = [true; 3];
     let mut users: Vec<Option<usize>> = vec![None; case.size.users()];
-    let mut outcome = Run { times: Vec::new(), per_second: vec![[0; 3]; SECONDS as usize + 1] };
+    let mut outcome = Run { times: Vec::new(), per_second: vec![[0; 3]; RUN_SECONDS as usize + 1] };
 
     let rate = case.event.load() * cores.iter().sum::<f64>() / mean;
     let mut next_arrival = 0.0;
@@ -123,7 +123,7 @@ fn run_once(case: Case, name: &str, seed: u64) -> Run {
             f64::INFINITY
         };
         let now = end.min(next_arrival).min(next_tick).min(index_due);
-        if now >= SECONDS {
+        if now >= RUN_SECONDS {
             break;
         }
         if now == end {
@@ -134,7 +134,7 @@ fn run_once(case: Case, name: &str, seed: u64) -> Run {
             }
         } else if now == next_arrival {
             let icm = random.usize(..case.icms);
-            let size = case.event.work(mean, LONGEST, &mut random);
+            let size = case.event.work(mean, MAX_WORK_SECONDS, &mut random);
             let user = (random.f64() < case.affinity).then(|| random.usize(..users.len()));
             let leaves = random.f64() < 1.0 / 30.0;
             let entry = user.and_then(|u| users[u]).filter(|n| up[*n]);
@@ -142,7 +142,7 @@ fn run_once(case: Case, name: &str, seed: u64) -> Run {
             // A user who belongs to a server stays there whatever the rule; production's own says so itself.
             let chosen = match entry {
                 Some(entry) if !name.starts_with("icm") => {
-                    Stay(entry).choose(&mut rules[icm], &choice, &mut rules_random)
+                    StickyUser(entry).choose(&mut rules[icm], &choice, &mut rules_random)
                 }
                 _ => rules[icm].choose(&choice, &mut rules_random),
             };
@@ -154,7 +154,7 @@ fn run_once(case: Case, name: &str, seed: u64) -> Run {
             next_arrival = now + exponential(&mut random) / (rate * case.event.intensity(now));
         } else if now == next_tick {
             next_tick += 0.5;
-            happen(case.event, now, &mut servers, &mut up, &mut rules);
+            apply_event(case.event, now, &mut servers, &mut up, &mut rules);
             for rule in &mut rules {
                 rule.tick(now);
             }
@@ -180,8 +180,8 @@ fn run_once(case: Case, name: &str, seed: u64) -> Run {
 
 /// A user who stays: the rule still has to know of the request. The answer is counted for it all the same, so a rule
 /// that counts what is in flight is asked until it names that server in a world where only that one is up.
-struct Stay(usize);
-impl Stay {
+struct StickyUser(usize);
+impl StickyUser {
     fn choose(&self, rule: &mut Box<dyn Rule>, choice: &Choice<'_>, random: &mut fastrand::Rng) -> usize {
         let mut up = [false; 3];
         up[self.0] = true;
@@ -189,14 +189,20 @@ impl Stay {
     }
 }
 
-fn happen(event: Event, now: f64, servers: &mut [Server], up: &mut [bool; 3], rules: &mut [Box<dyn Rule>]) {
+fn apply_event(
+    event: Event,
+    now: f64,
+    servers: &mut [Server],
+    up: &mut [bool; 3],
+    rules: &mut [Box<dyn Rule>],
+) {
     match event {
         Event::SlowsDown => {
-            let slow = (SECONDS / 3.0..SECONDS * 2.0 / 3.0).contains(&now);
+            let slow = (RUN_SECONDS / 3.0..RUN_SECONDS * 2.0 / 3.0).contains(&now);
             servers[1].set_speed(if slow { 0.1 } else { 1.0 }, now);
         }
         Event::ReturnsCold => {
-            let (leaves, returns) = (SECONDS / 6.0, SECONDS / 3.0);
+            let (leaves, returns) = (RUN_SECONDS / 6.0, RUN_SECONDS / 3.0);
             let is_up = !(leaves..returns).contains(&now);
             if is_up != up[2] {
                 up[2] = is_up;

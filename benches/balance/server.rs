@@ -54,7 +54,7 @@ impl Server {
     }
 
     /// Jobs in work.
-    pub fn working_on(&self) -> usize {
+    pub fn jobs_in_progress(&self) -> usize {
         self.jobs.len()
     }
 

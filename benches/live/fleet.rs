@@ -18,7 +18,7 @@ use serde_json::Value;
 
 use super::Plan;
 use super::client::Client;
-use super::course::WORKERS;
+use super::schedule::WORKERS;
 
 /// Who decides.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -68,7 +68,7 @@ pub const RULES: [Rule; 16] = [
 
 impl Rule {
     /// Whether a name has one of these words; no words: everybody.
-    pub fn takes_part(&self, words: &[String]) -> bool {
+    pub fn is_selected(&self, words: &[String]) -> bool {
         words.is_empty() || words.iter().any(|word| self.name.to_lowercase().contains(word))
     }
 }
@@ -173,7 +173,7 @@ impl Fleet {
     }
 
     /// Waits until every proxy gives answers of the cluster.
-    pub async fn ready(&self) {
+    pub async fn wait_until_ready(&self) {
         let begin = Instant::now();
         for (n, client) in self.clients().iter().enumerate() {
             while !matches!(client.get("/sales/orders.nsf?OpenDatabase", "").await, Ok(a) if a.status == 200)
@@ -188,7 +188,7 @@ impl Fleet {
     }
 
     /// Changes a server.
-    pub async fn tell(&self, server: &str, patch: &str) {
+    pub async fn patch_server(&self, server: &str, patch: &str) {
         let told = self.control.put(&format!("/servers/{server}"), patch).await;
         assert!(matches!(&told, Ok(a) if a.status == 200), "acme refused {patch}");
     }

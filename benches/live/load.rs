@@ -11,14 +11,14 @@ use std::time::{Duration, Instant};
 use serde::{Deserialize, Serialize};
 
 use super::client::Client;
-use super::course::{Arrival, USERS};
 use super::event::Event;
 use super::fleet::Fleet;
+use super::schedule::{Arrival, USERS};
 
 /// By its universal ID: a NoteID means another document on another server, so nobody would be sent there when one dies.
 const DOCUMENT: &str = "/sales/orders.nsf/0/A4F3D2C1B0A99887C1257A000041D2E1";
 /// A client waits no longer, and a request that failed counts as one that took so long.
-const PATIENCE: Duration = Duration::from_secs(10);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 /// Seconds at the begin that do not count.
 const WARM_UP: f64 = 10.0;
 
@@ -52,7 +52,7 @@ pub struct Outcome {
 }
 
 #[derive(Default)]
-struct Seen {
+struct Samples {
     times: Vec<Duration>,
     failed: usize,
     late: Vec<Duration>,
@@ -60,17 +60,17 @@ struct Seen {
 }
 
 /// A user as a browser: cookies by name.
-type Jar = Mutex<Vec<String>>;
+type CookieJar = Mutex<Vec<String>>;
 
 /// Sends everything and waits for the last answer.
 pub async fn run(event: Event, affinity: u32, seconds: f64, fleets: &[Fleet]) -> Run {
     let arrivals = Arc::new(event.arrivals(affinity, seconds));
-    let busy = Busy::now();
+    let busy = CpuTicks::now();
     let begin = Instant::now() + Duration::from_millis(200);
     let changes = async {
         for (at, server, patch) in event.changes(seconds) {
             sleep_until(begin, at).await;
-            let told = fleets.iter().map(|fleet| fleet.tell(server, &patch));
+            let told = fleets.iter().map(|fleet| fleet.patch_server(server, &patch));
             for told in told.collect::<Vec<_>>() {
                 told.await;
             }
@@ -99,7 +99,7 @@ pub async fn run(event: Event, affinity: u32, seconds: f64, fleets: &[Fleet]) ->
     }
     late.sort_unstable();
     Run {
-        event: event.word(),
+        event: event.key(),
         affinity,
         seconds,
         per_second: arrivals.len() as f64 / seconds,
@@ -124,9 +124,10 @@ async fn send_all(
     seconds: f64,
     arrivals: Arc<Vec<Arrival>>,
     clients: Arc<Vec<Client>>,
-) -> Seen {
-    let seen = Arc::new(Mutex::new(Seen { shares: vec![[0; 3]; seconds as usize + 1], ..Seen::default() }));
-    let jars: Arc<Vec<Jar>> = Arc::new((0..USERS).map(|_| Jar::default()).collect());
+) -> Samples {
+    let seen =
+        Arc::new(Mutex::new(Samples { shares: vec![[0; 3]; seconds as usize + 1], ..Samples::default() }));
+    let jars: Arc<Vec<CookieJar>> = Arc::new((0..USERS).map(|_| CookieJar::default()).collect());
     let mut sent = Vec::new();
     for n in 0..arrivals.len() {
         sleep_until(begin, arrivals[n].at).await;
@@ -144,8 +145,8 @@ async fn send(
     n: usize,
     all: &[Arrival],
     clients: &[Client],
-    jars: &[Jar],
-    seen: &Mutex<Seen>,
+    jars: &[CookieJar],
+    seen: &Mutex<Samples>,
 ) {
     let arrival = &all[n];
     let due = begin + Duration::from_secs_f64(arrival.at);
@@ -154,11 +155,12 @@ async fn send(
     let jar = arrival.user.map(|user| (user, &jars[user]));
     let cookie = jar.map_or(String::new(), |(user, jar)| cookie(user, jar));
     let target = format!("{DOCUMENT}?OpenDocument&size=512&work={}", arrival.work_ms);
-    let answer = tokio::time::timeout(PATIENCE.saturating_sub(late), client.get(&target, &cookie)).await;
+    let answer =
+        tokio::time::timeout(REQUEST_TIMEOUT.saturating_sub(late), client.get(&target, &cookie)).await;
     let good = answer.ok().and_then(Result::ok).filter(|answer| (200..400).contains(&answer.status));
-    let time = if good.is_some() { due.elapsed() } else { PATIENCE };
+    let time = if good.is_some() { due.elapsed() } else { REQUEST_TIMEOUT };
     if let (Some((_, jar)), Some(answer)) = (jar, &good) {
-        keep(jar, answer.cookies.clone(), arrival.last);
+        store_cookies(jar, answer.cookies.clone(), arrival.last);
     }
     let mut seen = seen.lock().unwrap();
     if let Some(server) = good.as_ref().and_then(|answer| answer.server) {
@@ -172,7 +174,7 @@ async fn send(
 }
 
 /// The user's cookies. `user` is what nginx hashes; a user who comes as a new one has a new value.
-fn cookie(user: usize, jar: &Jar) -> String {
+fn cookie(user: usize, jar: &CookieJar) -> String {
     let mut jar = jar.lock().unwrap();
     if !jar.iter().any(|cookie| cookie.starts_with("user=")) {
         jar.push(format!("user={user}-{:08x}", fastrand::u32(..)));
@@ -180,7 +182,7 @@ fn cookie(user: usize, jar: &Jar) -> String {
     jar.join("; ")
 }
 
-fn keep(jar: &Jar, cookies: Vec<String>, last: bool) {
+fn store_cookies(jar: &CookieJar, cookies: Vec<String>, last: bool) {
     let mut jar = jar.lock().unwrap();
     if last {
         jar.clear();
@@ -194,22 +196,22 @@ fn keep(jar: &Jar, cookies: Vec<String>, last: bool) {
 }
 
 /// Ticks of all processors from `/proc/stat`.
-struct Busy {
+struct CpuTicks {
     idle: u64,
     all: u64,
 }
 
-impl Busy {
-    fn now() -> Busy {
+impl CpuTicks {
+    fn now() -> CpuTicks {
         let text = fs::read_to_string("/proc/stat").unwrap_or_default();
         let line = text.lines().next().unwrap_or("");
         let ticks: Vec<u64> = line.split_whitespace().skip(1).filter_map(|n| n.parse().ok()).collect();
         let idle = ticks.iter().skip(3).take(2).sum();
-        Busy { idle, all: ticks.iter().take(8).sum() }
+        CpuTicks { idle, all: ticks.iter().take(8).sum() }
     }
 
     fn since(&self) -> f64 {
-        let now = Busy::now();
+        let now = CpuTicks::now();
         let all = (now.all - self.all).max(1) as f64;
         100.0 * (1.0 - (now.idle - self.idle) as f64 / all)
     }
@@ -226,7 +228,7 @@ impl Run {
         let mut all = Vec::new();
         for event in Event::ALL {
             for affinity in 0..=100 {
-                if let Ok(text) = fs::read(folder.join(format!("{}-{affinity}.json", event.word()))) {
+                if let Ok(text) = fs::read(folder.join(format!("{}-{affinity}.json", event.key()))) {
                     all.push(serde_json::from_slice(&text).unwrap());
                 }
             }

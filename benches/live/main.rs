@@ -15,7 +15,6 @@
 )]
 
 mod client;
-mod course;
 #[path = "../balance/event.rs"]
 mod event;
 mod fleet;
@@ -23,6 +22,7 @@ mod load;
 #[path = "../balance/plot.rs"]
 mod plot;
 mod report;
+mod schedule;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -55,12 +55,12 @@ impl Plan {
         let path =
             |name: &str, default: &str| PathBuf::from(std::env::var(name).unwrap_or(default.to_owned()));
         let number = |text: &String| text.parse().unwrap_or_else(|_| panic!("{text} is no number"));
-        let all: Vec<String> = Event::ALL.iter().map(|e| e.word()).collect();
+        let all: Vec<String> = Event::ALL.iter().map(|e| e.key()).collect();
         Plan {
             icm: path("ICM", "target/release/icm"),
             acme: path("ACME", "target/release/acme"),
             seconds: words("SECONDS_EACH", "55").first().map_or(55, number).clamp(20, 600).into(),
-            events: words("EVENTS", &all.join(" ")).iter().map(|word| Event::named(word)).collect(),
+            events: words("EVENTS", &all.join(" ")).iter().map(|word| Event::from_key(word)).collect(),
             affinities: words("AFFINITY", "0").iter().map(number).collect(),
             words: words("RULES", ""),
             runs: path("RUNS", "target/live"),
@@ -97,13 +97,13 @@ async fn measure(plan: &Plan) {
     for event in &plan.events {
         for affinity in &plan.affinities {
             let work = tempfile::tempdir().unwrap();
-            let rules = RULES.iter().filter(|rule| rule.takes_part(&plan.words));
+            let rules = RULES.iter().filter(|rule| rule.is_selected(&plan.words));
             let fleets: Vec<Fleet> = rules.map(|rule| Fleet::start(plan, rule, work.path())).collect();
             for fleet in &fleets {
-                fleet.ready().await;
+                fleet.wait_until_ready().await;
             }
             tokio::time::sleep(Duration::from_secs(2)).await;
-            eprintln!("live: {}, affinity {affinity} %, {} clusters", event.word(), fleets.len());
+            eprintln!("live: {}, affinity {affinity} %, {} clusters", event.key(), fleets.len());
             let run = load::run(*event, *affinity, plan.seconds, &fleets).await;
             run.save(&plan.runs);
         }

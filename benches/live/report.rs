@@ -7,10 +7,10 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 
-use super::course::WORKERS;
 use super::event::Event;
 use super::load::{Outcome, Run};
 use super::plot;
+use super::schedule::WORKERS;
 
 /// Writes everything below `benches/results`.
 pub fn write(runs: &Path) -> std::io::Result<()> {
@@ -53,11 +53,11 @@ fn version() -> String {
     format!("nginx {}, HAProxy {}", of("nginx", "-v"), of("haproxy", "-v"))
 }
 
-fn weighted(outcome: &Outcome) -> bool {
+fn knows_weights(outcome: &Outcome) -> bool {
     outcome.rule.contains("weights")
 }
 
-fn ours(outcome: &Outcome) -> bool {
+fn is_icm(outcome: &Outcome) -> bool {
     outcome.rule.starts_with("icm")
 }
 
@@ -65,7 +65,7 @@ fn ours(outcome: &Outcome) -> bool {
 fn best<'a>(run: &'a Run, like: &Outcome) -> Option<&'a Outcome> {
     run.outcomes
         .iter()
-        .filter(|o| !ours(o) && o.proxies == like.proxies && weighted(o) == weighted(like))
+        .filter(|o| !is_icm(o) && o.proxies == like.proxies && knows_weights(o) == knows_weights(like))
         .min_by(|a, b| a.p99.total_cmp(&b.p99))
 }
 
@@ -77,7 +77,7 @@ fn summary(out: &mut String, all: &[Run]) {
     out.push_str("|---|--:|--:|--:|--:|--:|--:|\n");
     for run in all {
         let mut rows: BTreeMap<usize, Vec<&Outcome>> = BTreeMap::new();
-        for outcome in run.outcomes.iter().filter(|o| ours(o) && !weighted(o)) {
+        for outcome in run.outcomes.iter().filter(|o| is_icm(o) && !knows_weights(o)) {
             rows.entry(outcome.proxies).or_default().push(outcome);
         }
         for (proxies, ours) in rows {
@@ -131,7 +131,7 @@ fn plots(run: &Run, folder: &Path) -> std::io::Result<()> {
         names.iter().zip(&run.outcomes).map(|(name, o)| (name.as_str(), o.shares.as_slice())).collect();
     let title = format!(
         "Share of requests of each server in each two seconds, live, {}; workers {WORKERS:?}",
-        Event::named(&run.event).word()
+        Event::from_key(&run.event).key()
     );
     fs::write(folder.join(format!("live-{}.svg", run.event)), plot::shares(&title, run.seconds, &strips))
 }

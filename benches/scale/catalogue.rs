@@ -9,13 +9,13 @@ use std::fmt::Write;
 /// Members of the cluster; a database is on two or three of them.
 pub const SERVERS: [&str; 6] = ["Web1/Acme", "Web2/Acme", "Web3/Acme", "Web4/Acme", "Web5/Acme", "Web6/Acme"];
 /// Of every database.
-pub const REPLICAS: u64 = 3;
+pub const REPLICAS_PER_DATABASE: u64 = 3;
 /// One database in so many is at another path in each of the first [`EDITIONS`].
-const MOVES: u64 = 1_000;
+const MOVE_EVERY: u64 = 1_000;
 /// Editions that differ.
 const EDITIONS: u64 = 100;
 /// The edition in which nothing has moved.
-pub const ORIGINAL: u64 = u64::MAX;
+pub const UNMOVED_EDITION: u64 = u64::MAX;
 
 const FOLDERS: [&str; 8] =
     ["Sales", "Marketing", "HR", "Finance", "Legal", "Engineering", "Support", "Quality"];
@@ -24,7 +24,7 @@ const KINDS: [&str; 6] = ["Leads", "TeamRoom", "Discussion", "Documents", "Proje
 
 /// A number all over the place, the same for the same input (SplitMix64).
 #[must_use]
-pub fn scattered(number: u64) -> u64 {
+pub fn shuffle(number: u64) -> u64 {
     let mut bits = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
     bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
@@ -34,7 +34,7 @@ pub fn scattered(number: u64) -> u64 {
 /// The replica ID of a database: its number is in it, so no two are equal.
 #[must_use]
 pub fn replica_id(number: u64) -> u64 {
-    0xC125_0000_0000_0000 | (scattered(number) & 0xFFFF) << 32 | number
+    0xC125_0000_0000_0000 | (shuffle(number) & 0xFFFF) << 32 | number
 }
 
 #[must_use]
@@ -53,7 +53,7 @@ pub fn replica(number: u64, replica: u64, edition: u64) -> (usize, String) {
         _ => (first + replica as usize) % SERVERS.len(),
     };
     let mut path = String::with_capacity(64);
-    if number % MOVES == edition {
+    if number % MOVE_EVERY == edition {
         let _ = write!(path, "Moved\\{edition}\\");
     }
     if (replica == 2 && several) || (replica == 1 && at(number, 13, 50) == 0) {
@@ -80,7 +80,7 @@ pub fn replica(number: u64, replica: u64, edition: u64) -> (usize, String) {
 /// Whether its path depends on the edition.
 #[must_use]
 pub fn moves(number: u64) -> bool {
-    number % MOVES < EDITIONS
+    number % MOVE_EVERY < EDITIONS
 }
 
 fn pick(words: &[&'static str], number: u64, salt: u64) -> &'static str {
@@ -88,5 +88,5 @@ fn pick(words: &[&'static str], number: u64, salt: u64) -> &'static str {
 }
 
 fn at(number: u64, salt: u64, of: usize) -> usize {
-    (scattered(number ^ salt << 48) % of as u64) as usize
+    (shuffle(number ^ salt << 48) % of as u64) as usize
 }

@@ -10,21 +10,21 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crate::catalogue::{self, REPLICAS, SERVERS};
+use crate::catalogue::{self, REPLICAS_PER_DATABASE, SERVERS};
 
 /// Rows of one page.
-const ROWS: u64 = 1_000;
+const ROWS_PER_PAGE: u64 = 1_000;
 
 /// What all of the servers know.
 #[derive(Default)]
-pub struct Domain {
+pub struct SimulatedDomain {
     /// Of the directory; none = it answers 503.
     pages: Mutex<Arc<Vec<String>>>,
     /// Pages that were read.
     pub read: AtomicU64,
 }
 
-impl Domain {
+impl SimulatedDomain {
     /// From now on the directory can be read.
     pub fn publish(&self, pages: Vec<String>) {
         *self.pages.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(pages);
@@ -41,7 +41,7 @@ impl Domain {
 }
 
 /// Starts the servers on free ports; they live as long as the process.
-pub fn start(domain: &Arc<Domain>) -> std::io::Result<Vec<SocketAddr>> {
+pub fn start(domain: &Arc<SimulatedDomain>) -> std::io::Result<Vec<SocketAddr>> {
     let mut addresses = Vec::new();
     for name in SERVERS {
         let listener = TcpListener::bind("127.0.0.1:0")?;
@@ -57,7 +57,7 @@ pub fn start(domain: &Arc<Domain>) -> std::io::Result<Vec<SocketAddr>> {
     Ok(addresses)
 }
 
-fn serve(stream: TcpStream, name: &str, domain: &Domain) -> Option<()> {
+fn serve(stream: TcpStream, name: &str, domain: &SimulatedDomain) -> Option<()> {
     stream.set_nodelay(true).ok()?;
     let mut reader = BufReader::new(stream);
     let common = name.split('/').next()?;
@@ -82,7 +82,7 @@ fn serve(stream: TcpStream, name: &str, domain: &Domain) -> Option<()> {
             Some(rest) if target.contains("cldbdir.nsf") => {
                 let start: u64 = rest.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()?;
                 let pages = domain.pages();
-                let page = pages.get((start.saturating_sub(1) / ROWS) as usize);
+                let page = pages.get((start.saturating_sub(1) / ROWS_PER_PAGE) as usize);
                 let page = page
                     .map_or("HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n", String::as_str);
                 reader.get_mut().write_all(page.as_bytes()).ok()?;
@@ -95,16 +95,18 @@ fn serve(stream: TcpStream, name: &str, domain: &Domain) -> Option<()> {
 
 /// All pages of a directory.
 pub fn directory(databases: u64, edition: u64) -> Vec<String> {
-    let rows = databases * REPLICAS;
-    (0..rows.div_ceil(ROWS)).map(|page| directory_page(rows, page * ROWS + 1, edition)).collect()
+    let rows = databases * REPLICAS_PER_DATABASE;
+    (0..rows.div_ceil(ROWS_PER_PAGE))
+        .map(|page| directory_page(rows, page * ROWS_PER_PAGE + 1, edition))
+        .collect()
 }
 
 fn directory_page(rows: u64, start: u64, edition: u64) -> String {
     let mut xml = String::with_capacity(600 << 10);
     let _ =
         write!(xml, "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<viewentries toplevelentries=\"{rows}\">");
-    for row in start..rows.min(start + ROWS - 1) + 1 {
-        let (number, replica) = ((row - 1) / REPLICAS, (row - 1) % REPLICAS);
+    for row in start..rows.min(start + ROWS_PER_PAGE - 1) + 1 {
+        let (number, replica) = ((row - 1) / REPLICAS_PER_DATABASE, (row - 1) % REPLICAS_PER_DATABASE);
         let (server, path) = catalogue::replica(number, replica, edition);
         let _ = writeln!(
             xml,

@@ -15,10 +15,10 @@ use crate::Failure;
 use crate::catalogue::{self, SERVERS};
 
 /// Connections, each with one request in flight at most.
-const CLIENTS: u64 = 24;
+const CONNECTIONS: u64 = 24;
 /// One request in so many goes straight to an origin: what the machine does by itself shows there.
-const CONTROL: u64 = 8;
-const PATIENCE: Duration = Duration::from_secs(10);
+const CONTROL_EVERY: u64 = 8;
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How one request went.
 #[derive(Clone, Copy)]
@@ -41,7 +41,7 @@ impl Load {
     pub fn start(proxy: SocketAddr, origin: SocketAddr, databases: u64, per_second: u64) -> Self {
         let (next, stop, start) =
             (Arc::new(AtomicU64::new(0)), Arc::new(AtomicBool::new(false)), Instant::now());
-        let clients = (0..CLIENTS).map(|_| {
+        let clients = (0..CONNECTIONS).map(|_| {
             let (next, stop) = (Arc::clone(&next), Arc::clone(&stop));
             std::thread::spawn(move || {
                 let mut samples = Vec::new();
@@ -50,10 +50,10 @@ impl Load {
                     let number = next.fetch_add(1, SeqCst);
                     let at = start + Duration::from_micros(number * 1_000_000 / per_second);
                     std::thread::sleep(at.saturating_duration_since(Instant::now()));
-                    let control = number % CONTROL == 0;
+                    let control = number % CONTROL_EVERY == 0;
                     let (to, connection) =
                         if control { (origin, &mut straight) } else { (proxy, &mut through) };
-                    let database = catalogue::scattered(number) % databases;
+                    let database = catalogue::shuffle(number) % databases;
                     let answer = exchange(to, connection, database);
                     let good = match &answer {
                         Ok(server) => control || holds(server, database),
@@ -82,8 +82,8 @@ impl Load {
 
 /// Whether a server, by its common name, has a replica in any edition.
 pub fn holds(server: &str, database: u64) -> bool {
-    (0..catalogue::REPLICAS).any(|replica| {
-        let (holder, _) = catalogue::replica(database, replica, catalogue::ORIGINAL);
+    (0..catalogue::REPLICAS_PER_DATABASE).any(|replica| {
+        let (holder, _) = catalogue::replica(database, replica, catalogue::UNMOVED_EDITION);
         SERVERS[holder].split('/').next() == Some(server)
     })
 }
@@ -97,8 +97,8 @@ pub fn exchange(
     let reader = match connection {
         Some(reader) => reader,
         None => {
-            let stream = TcpStream::connect_timeout(&to, PATIENCE)?;
-            stream.set_read_timeout(Some(PATIENCE))?;
+            let stream = TcpStream::connect_timeout(&to, REQUEST_TIMEOUT)?;
+            stream.set_read_timeout(Some(REQUEST_TIMEOUT))?;
             stream.set_nodelay(true)?;
             connection.insert(BufReader::new(stream))
         }
@@ -106,7 +106,7 @@ pub fn exchange(
     let path = match catalogue::moves(database) {
         // All editions know its replica ID.
         true => format!("__{:016X}.nsf", catalogue::replica_id(database)),
-        false => catalogue::replica(database, 0, catalogue::ORIGINAL).1.replace('\\', "/"),
+        false => catalogue::replica(database, 0, catalogue::UNMOVED_EDITION).1.replace('\\', "/"),
     };
     let head = format!(
         "GET /{path}/By+Date?OpenView HTTP/1.1\r\nHost: www.acme.example\r\nAccept: text/html\r\n\r\n"

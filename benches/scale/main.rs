@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::SeqCst;
 use std::time::{Duration, Instant};
 
-use domino::Domain;
+use domino::SimulatedDomain;
 use load::Load;
 use process::Icm;
 use report::{Part, Phase, Report};
@@ -27,11 +27,11 @@ use report::{Part, Phase, Report};
 pub(crate) type Failure = Box<dyn std::error::Error>;
 
 /// Load without a reading, before the first one and after the last.
-const QUIET: Duration = Duration::from_secs(8);
+const QUIET_PERIOD: Duration = Duration::from_secs(8);
 /// The load's first moments: threads and connections begin.
 const WARM_UP: Duration = Duration::from_secs(2);
 /// Nothing takes longer.
-const LONGEST: Duration = Duration::from_secs(150);
+const MAX_WAIT: Duration = Duration::from_secs(150);
 
 pub(crate) struct Settings {
     pub databases: u64,
@@ -58,9 +58,9 @@ fn main() -> Result<(), Failure> {
         cpus: (setting("PROXY_CPU", "0"), setting("LOAD_CPU", "1")),
         icm: setting("ICM", env!("CARGO_BIN_EXE_icm")),
     };
-    process::stay_on(&settings.cpus.1);
+    process::pin_to_cpus(&settings.cpus.1);
     let folder = tempfile::tempdir()?;
-    let domain = Arc::new(Domain::default());
+    let domain = Arc::new(SimulatedDomain::default());
     let servers = domino::start(&domain)?;
     let mut report = Report::new(&settings);
     let bench = Bench { settings: &settings, folder: folder.path(), domain: &domain, servers: &servers };
@@ -73,7 +73,7 @@ fn main() -> Result<(), Failure> {
 struct Bench<'a> {
     settings: &'a Settings,
     folder: &'a Path,
-    domain: &'a Domain,
+    domain: &'a SimulatedDomain,
     servers: &'a [SocketAddr],
 }
 
@@ -97,7 +97,7 @@ impl Bench<'_> {
             let mut out = std::io::BufWriter::new(std::fs::File::create(&csv)?);
             writeln!(out, "path,server,replica_id,title")?;
             for number in 0..databases {
-                for replica in 0..catalogue::REPLICAS {
+                for replica in 0..catalogue::REPLICAS_PER_DATABASE {
                     let (server, path) = catalogue::replica(number, replica, edition);
                     let server = catalogue::SERVERS[server];
                     let (id, title) = (catalogue::replica_id(number), catalogue::title(number));
@@ -119,19 +119,19 @@ impl Bench<'_> {
         let icm = self.start(&directory)?;
         report.note_memory("file, loaded", icm.memory());
         let load = self.load(&icm);
-        let mut phases = vec![Phase::quiet(Part::Before, QUIET)];
+        let mut phases = vec![Phase::quiet(Part::Before, QUIET_PERIOD)];
         for edition in 1..=self.settings.readings {
             write(self.settings.databases, edition)?;
-            icm.forget_peak()?;
+            icm.reset_peak()?;
             let known = icm.directory_at()?;
             let begin = Instant::now();
-            icm.hangup()?;
+            icm.reload()?;
             icm.wait("a reload", || Ok(icm.directory_at()? > known))?;
             phases.push(Phase { part: Part::During, from: begin, to: Instant::now() });
             report.note_memory(&format!("file, HUP {edition}"), icm.memory());
             std::thread::sleep(Duration::from_secs(2));
         }
-        phases.push(Phase::quiet(Part::After, QUIET));
+        phases.push(Phase::quiet(Part::After, QUIET_PERIOD));
         report.note_memory("file, at rest", icm.memory());
         report.add("file", "CSV file, read again at HUP", &phases, &load.end());
         Ok(())
@@ -146,11 +146,11 @@ impl Bench<'_> {
         // Its readings are refused for a while.
         self.domain.withdraw();
         let load = self.load(&icm);
-        let mut phases = vec![Phase::quiet(Part::Before, QUIET)];
+        let mut phases = vec![Phase::quiet(Part::Before, QUIET_PERIOD)];
         for edition in 1..=self.settings.readings {
             self.domain.withdraw();
             let pages = domino::directory(self.settings.databases, edition);
-            icm.forget_peak()?;
+            icm.reset_peak()?;
             let (known, read) = (icm.directory_at()?, self.domain.read.load(SeqCst));
             self.domain.publish(pages);
             icm.wait("a page", || Ok(self.domain.read.load(SeqCst) > read))?;
@@ -161,7 +161,7 @@ impl Bench<'_> {
         }
         self.domain.withdraw();
         std::thread::sleep(Duration::from_secs(2));
-        phases.push(Phase::quiet(Part::After, QUIET));
+        phases.push(Phase::quiet(Part::After, QUIET_PERIOD));
         report.note_memory("cldbdir, at rest", icm.memory());
         report.add(
             "cldbdir",
@@ -178,12 +178,12 @@ impl Bench<'_> {
         for round in 0..self.settings.starts {
             let begin = Instant::now();
             let icm = self.start_without_waiting(&self.directory_of_a_server(60))?;
-            let database = catalogue::scattered(round as u64) % self.settings.databases;
+            let database = catalogue::shuffle(round as u64) % self.settings.databases;
             let mut connection = None;
             let server = loop {
                 match load::exchange(icm.listener, &mut connection, database) {
                     Ok(server) => break server,
-                    Err(error) if begin.elapsed() > LONGEST => return Err(error),
+                    Err(error) if begin.elapsed() > MAX_WAIT => return Err(error),
                     Err(_) => std::thread::sleep(Duration::from_millis(2)),
                 }
                 connection = None;

@@ -14,7 +14,7 @@ use nix::unistd::Pid;
 use serde_json::Value;
 
 use crate::catalogue::SERVERS;
-use crate::{Failure, LONGEST, Settings};
+use crate::{Failure, MAX_WAIT, Settings};
 
 pub struct Icm {
     child: Child,
@@ -84,15 +84,15 @@ impl Icm {
     pub fn wait(&self, what: &str, mut until: impl FnMut() -> Result<bool, Failure>) -> Result<(), Failure> {
         let begin = Instant::now();
         while !until()? {
-            if begin.elapsed() > LONGEST {
-                return Err(format!("{what} took over {LONGEST:?}").into());
+            if begin.elapsed() > MAX_WAIT {
+                return Err(format!("{what} took over {MAX_WAIT:?}").into());
             }
             std::thread::sleep(Duration::from_millis(50));
         }
         Ok(())
     }
 
-    pub fn hangup(&self) -> Result<(), Failure> {
+    pub fn reload(&self) -> Result<(), Failure> {
         Ok(kill(self.pid()?, Signal::SIGHUP)?)
     }
 
@@ -114,7 +114,7 @@ impl Icm {
 
     fn ask(&self, target: &str) -> Result<String, Failure> {
         let mut stream = TcpStream::connect(self.admin)?;
-        stream.set_read_timeout(Some(LONGEST))?;
+        stream.set_read_timeout(Some(MAX_WAIT))?;
         write!(stream, "GET {target} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n\r\n", self.admin)?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer)?;
@@ -131,7 +131,7 @@ impl Icm {
     }
 
     /// The peak counts from now on.
-    pub fn forget_peak(&self) -> Result<(), Failure> {
+    pub fn reset_peak(&self) -> Result<(), Failure> {
         Ok(std::fs::write(format!("/proc/{}/clear_refs", self.child.id()), "5")?)
     }
 
@@ -148,7 +148,7 @@ impl Drop for Icm {
 }
 
 /// Keeps this process, with all threads that it will start, on some processors.
-pub fn stay_on(cpus: &str) {
+pub fn pin_to_cpus(cpus: &str) {
     let own = std::process::id().to_string();
     if !cpus.is_empty() {
         let _ = Command::new("taskset").args(["-pc", cpus, &own]).stdout(Stdio::null()).status();

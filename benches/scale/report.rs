@@ -55,7 +55,7 @@ impl Report {
             memory: String::new(),
             empty_kib: 0,
             starts: Vec::new(),
-            replicas: settings.databases * catalogue::REPLICAS,
+            replicas: settings.databases * catalogue::REPLICAS_PER_DATABASE,
         }
     }
 
@@ -82,7 +82,7 @@ impl Report {
                 let mut times: Vec<f64> = of.iter().map(|s| s.took.as_secs_f64() * 1e3).collect();
                 times.sort_by(f64::total_cmp);
                 let failed = of.iter().filter(|s| !s.good).count();
-                let _ = write!(table, "| {word} | {} | {} | {failed} |", through(control), times.len());
+                let _ = write!(table, "| {word} | {} | {} | {failed} |", path_label(control), times.len());
                 for q in [0.5, 0.9, 0.99, 0.999, 1.0] {
                     let _ = write!(table, " {:.2} |", quantile(&times, q));
                 }
@@ -126,7 +126,7 @@ impl Report {
              MiB |\n|---|--:|--:|--:|\n{}\n## Cold start\n\nFrom the start of the process to the first answer from a server that \
              holds the database, with the copy on disk and a source that answers 503: median {:.2} s, slowest of {} {:.2} s.\n",
             settings.databases,
-            catalogue::REPLICAS,
+            catalogue::REPLICAS_PER_DATABASE,
             settings.per_second,
             settings.cpus.0,
             settings.cpus.1,
@@ -144,7 +144,7 @@ impl Report {
     }
 }
 
-fn through(control: bool) -> &'static str {
+fn path_label(control: bool) -> &'static str {
     if control { "no proxy" } else { "icm" }
 }
 
@@ -181,7 +181,7 @@ fn plot(title: &str, decades: &[(f64, &str, bool)]) -> String {
 }
 
 /// 0.1 ms to 1 s, as 0 to 1.
-fn place(ms: f64) -> f64 {
+fn log_position(ms: f64) -> f64 {
     ((ms.max(0.1).log10() + 1.0) / 4.0).min(1.0)
 }
 
@@ -190,7 +190,7 @@ const DECADES: [(f64, &str); 5] =
 
 fn histogram_svg(title: &str, series: &[(&str, &str, Vec<f64>)]) -> String {
     const BINS: usize = 80;
-    let mut decades: Vec<_> = DECADES.map(|(ms, word)| (place(ms), word, true)).to_vec();
+    let mut decades: Vec<_> = DECADES.map(|(ms, word)| (log_position(ms), word, true)).to_vec();
     // Shares of 1 to 1 in 100,000.
     let share = |share: f64| (share.max(1e-5).log10() + 5.0) / 5.0;
     decades.extend(
@@ -200,7 +200,7 @@ fn histogram_svg(title: &str, series: &[(&str, &str, Vec<f64>)]) -> String {
     for (n, (word, colour, times)) in series.iter().enumerate() {
         let mut bins = [0_u32; BINS];
         for time in times {
-            bins[((place(*time) * BINS as f64) as usize).min(BINS - 1)] += 1;
+            bins[((log_position(*time) * BINS as f64) as usize).min(BINS - 1)] += 1;
         }
         let mut points = String::new();
         for (bin, count) in bins.iter().enumerate() {
@@ -224,7 +224,7 @@ fn curve(points: &str, n: usize, word: &str, colour: &str) -> String {
 
 /// The percentiles of every half second; readings are shaded.
 fn course_svg(title: &str, phases: &[Phase], samples: &[Sample]) -> String {
-    let decades: Vec<_> = DECADES.map(|(ms, word)| (place(ms), word, false)).to_vec();
+    let decades: Vec<_> = DECADES.map(|(ms, word)| (log_position(ms), word, false)).to_vec();
     let mut svg =
         plot(&format!("Latency in every half second (shaded: a directory is read), {title}"), &decades);
     let (Some(first), Some(last)) = (samples.first(), samples.last()) else { return svg + "</svg>\n" };
@@ -247,7 +247,7 @@ fn course_svg(title: &str, phases: &[Phase], samples: &[Sample]) -> String {
         for slot in through.chunk_by(|a, b| slots(a) == slots(b)) {
             let mut times: Vec<f64> = slot.iter().map(|s| s.took.as_secs_f64() * 1e3).collect();
             times.sort_by(f64::total_cmp);
-            let y = TOP + HEIGHT * (1.0 - place(quantile(&times, q)));
+            let y = TOP + HEIGHT * (1.0 - log_position(quantile(&times, q)));
             let _ = write!(points, "{:.1},{y:.0} ", x(slot[0].at));
         }
         svg += &curve(&points, n, word, colour);

@@ -7,38 +7,38 @@
 use serde_json::{Value, json};
 use smallvec::SmallVec;
 
-use super::Call;
-use super::reply::Reply;
+use super::AdminRequest;
+use super::reply::AdminReply;
 use crate::domain::cluster::Port;
 use crate::domain::directory::index::IndexedDatabase;
 use crate::domain::directory::{DatabaseId, DatabaseMatch, DirectoryIndex, LookupResult, ReplicaId};
 use crate::domain::select::{self, Candidate, CandidateVerdict, SelectionInput, SelectionOutcome};
-use crate::state::{Cluster, View};
+use crate::state::{Cluster, ClusterView};
 use crate::util::clock;
 
 /// Hits in one answer, where `limit` does not say.
-const USUAL: usize = 20;
+const DEFAULT_LIMIT: usize = 20;
 /// Hits in one answer at most.
-const MOST: usize = 200;
+const MAX_LIMIT: usize = 200;
 /// Databases looked at in one call: some ten milliseconds.
-const SCAN: usize = 100_000;
+const MAX_SCANNED: usize = 100_000;
 
 /// `GET /databases?q=&limit=&from=&cluster=&scheme=`.
 #[must_use]
-pub fn answer(call: &Call) -> Reply {
-    search(call).unwrap_or_else(|refusal| refusal)
+pub fn handle(request: &AdminRequest) -> AdminReply {
+    search(request).unwrap_or_else(|error_reply| error_reply)
 }
 
-fn search(call: &Call) -> Result<Reply, Reply> {
-    let limit = call.number("limit", USUAL, 1..=MOST)?;
-    let from = call.number("from", 0, 0..=usize::MAX)?;
-    let tls = match call.scheme()? {
+fn search(request: &AdminRequest) -> Result<AdminReply, AdminReply> {
+    let limit = request.query_number("limit", DEFAULT_LIMIT, 1..=MAX_LIMIT)?;
+    let from = request.query_number("from", 0, 0..=usize::MAX)?;
+    let tls = match request.scheme()? {
         Some(port) => port == Port::Https,
         // What most clients use: the scheme of the first listener.
-        None => call.snapshot.settings.listeners.first().is_some_and(|l| l.tls.is_some()),
+        None => request.snapshot.settings.listeners.first().is_some_and(|l| l.tls.is_some()),
     };
-    let wanted = call.argument("cluster").filter(|name| !name.is_empty());
-    let clusters: Vec<_> = call
+    let wanted = request.query_value("cluster").filter(|name| !name.is_empty());
+    let clusters: Vec<_> = request
         .snapshot
         .clusters
         .iter()
@@ -46,53 +46,53 @@ fn search(call: &Call) -> Result<Reply, Reply> {
         .map(|cluster| (cluster, cluster.view.load_full()))
         .collect();
     if let (true, Some(name)) = (clusters.is_empty(), &wanted) {
-        return Err(Reply::bad_query(format!("there is no cluster `{name}`; /status lists them")));
+        return Err(AdminReply::bad_query(format!("there is no cluster `{name}`; /status lists them")));
     }
-    let query = call.argument("q").unwrap_or_default();
-    let needle = Needle::new(&query);
+    let query = request.query_value("q").unwrap_or_default();
+    let matcher = DatabaseMatcher::new(&query);
     let total: usize = clusters.iter().map(|(_, view)| view.directory.index.len()).sum();
     let mut hits = Vec::new();
     if from == 0 {
         for (cluster, view) in &clusters {
-            let exact = needle.exactly(&view.directory.index);
+            let exact = matcher.exact_matches(&view.directory.index);
             let room = limit.saturating_sub(hits.len());
-            hits.extend(exact.into_iter().take(room).map(|ix| shown(cluster, view, ix, tls)));
+            hits.extend(exact.into_iter().take(room).map(|ix| describe(cluster, view, ix, tls)));
         }
     }
     // Numbers run through all clusters, one directory after the other. 0 is the first call, 1 the first database
     // of a later one.
-    let begin = from.saturating_sub(1).min(total);
-    let (mut at, mut first) = (begin, 0);
-    let stop = begin.saturating_add(SCAN).min(total);
+    let start = from.saturating_sub(1).min(total);
+    let (mut at, mut first) = (start, 0);
+    let stop = start.saturating_add(MAX_SCANNED).min(total);
     'scan: for (cluster, view) in &clusters {
         let index = &view.directory.index;
-        let exact = needle.exactly(index);
+        let exact = matcher.exact_matches(index);
         for database in index.databases().skip(at.saturating_sub(first)) {
             if at >= stop || hits.len() >= limit {
                 break 'scan;
             }
             at += 1;
-            if !exact.contains(&database.id()) && needle.is_in(index, &database) {
-                hits.push(shown(cluster, view, database.id(), tls));
+            if !exact.contains(&database.id()) && matcher.matches(index, &database) {
+                hits.push(describe(cluster, view, database.id(), tls));
             }
         }
         first += index.len();
     }
     let next = (at < total).then_some(at + 1);
-    Ok(Reply::json(&json!({
+    Ok(AdminReply::json(&json!({
         "q": query,
         "scheme": if tls { "https" } else { "http" },
         "databases": hits,
         "total": total,
-        "scanned": at - begin,
-        "scan_limit": SCAN,
+        "scanned": at - start,
+        "scan_limit": MAX_SCANNED,
         "next": next,
     })))
 }
 
 /// What is searched for, folded as the directory folds.
 #[derive(Debug)]
-struct Needle {
+struct DatabaseMatcher {
     text: String,
     path: String,
     replica_id: Option<ReplicaId>,
@@ -100,7 +100,7 @@ struct Needle {
     digits: Option<String>,
 }
 
-impl Needle {
+impl DatabaseMatcher {
     fn new(query: &str) -> Self {
         let text = query.trim().to_lowercase();
         let path = text.replace('\\', "/");
@@ -116,7 +116,7 @@ impl Needle {
     }
 
     /// What an index finds without a search.
-    fn exactly(&self, index: &DirectoryIndex) -> SmallVec<[DatabaseId; 4]> {
+    fn exact_matches(&self, index: &DirectoryIndex) -> SmallVec<[DatabaseId; 4]> {
         if let Some(id) = self.replica_id {
             return index.find_by_replica_id(id).into_iter().collect();
         }
@@ -130,7 +130,7 @@ impl Needle {
         }
     }
 
-    fn is_in(&self, index: &DirectoryIndex, database: &IndexedDatabase<'_>) -> bool {
+    fn matches(&self, index: &DirectoryIndex, database: &IndexedDatabase<'_>) -> bool {
         let in_path = || database.replicas().any(|r| index.folded_path(r.path_id).contains(&self.path));
         let in_title = || contains_folded(database.title(), &self.text);
         let in_id =
@@ -150,7 +150,7 @@ fn contains_folded(text: &str, needle: &str) -> bool {
 }
 
 /// One database with its replicas, and who would serve somebody new.
-fn shown(cluster: &Cluster, view: &View, database: DatabaseId, tls: bool) -> Value {
+fn describe(cluster: &Cluster, view: &ClusterView, database: DatabaseId, tls: bool) -> Value {
     let index = &view.directory.index;
     let found = DatabaseMatch { database, path: None };
     let database = index.database(database);
@@ -158,17 +158,17 @@ fn shown(cluster: &Cluster, view: &View, database: DatabaseId, tls: bool) -> Val
     view.candidates(Some(&found), &mut candidates);
     let input =
         SelectionInput::without_affinity(&candidates, cluster.settings.port_for(tls), clock::now_ms(), 0);
-    let decision = select::decide(&input, &cluster.rules);
+    let decision = select::decide(&input, &cluster.selection_policy);
     let replicas: Vec<Value> = database
         .replicas()
         .map(|replica| {
-            let member = view.member_of(replica.server);
+            let member = view.server_id(replica.server);
             let name = index.servers().get(replica.server.as_usize()).map(|name| name.abbreviated());
             json!({
                 "server": name,
                 "path": replica.path,
                 "mark": replica.status.as_str(),
-                "state": member.and_then(|m| view.entry(m)).map(|e| e.member.state().as_str()),
+                "state": member.and_then(|m| view.server(m)).map(|e| e.member.state().as_str()),
                 "verdict": member.and_then(|m| decision.verdict(m)).map(|v| v.to_string()),
             })
         })
@@ -178,7 +178,7 @@ fn shown(cluster: &Cluster, view: &View, database: DatabaseId, tls: bool) -> Val
         .verdicts
         .iter()
         .filter(|(_, verdict)| matches!(verdict, CandidateVerdict::Chosen(_) | CandidateVerdict::Equal(_)))
-        .filter_map(|(member, _)| view.entry(*member).map(|e| e.server.name.abbreviated()))
+        .filter_map(|(member, _)| view.server(*member).map(|e| e.server.name.abbreviated()))
         .collect();
     let (outcome, why) = match decision.outcome {
         SelectionOutcome::Serve(_, why) => ("serve", Some(why.to_string())),
@@ -216,8 +216,8 @@ mod tests {
     }
 
     fn found(index: &DirectoryIndex, query: &str) -> Vec<String> {
-        let needle = Needle::new(query);
-        let hits = index.databases().filter(|database| needle.is_in(index, database));
+        let matcher = DatabaseMatcher::new(query);
+        let hits = index.databases().filter(|database| matcher.matches(index, database));
         hits.map(|database| database.path().to_owned()).collect()
     }
 
@@ -249,11 +249,11 @@ mod tests {
     fn a_whole_path_or_replica_id_is_found_without_a_search() {
         let index = index(&[("a.nsf", 1, ""), ("b.nsf", 2, ""), ("c.nsf", 3, "")]);
         for query in ["B.NSF", "/b.nsf", "0000000000000002", "__0000000000000002.nsf", "00000000:00000002"] {
-            let exact = Needle::new(query).exactly(&index);
+            let exact = DatabaseMatcher::new(query).exact_matches(&index);
             let paths: Vec<_> = exact.iter().map(|ix| index.database(*ix).path()).collect();
             assert_eq!(paths, ["b.nsf"], "{query}");
         }
-        assert!(Needle::new("").exactly(&index).is_empty());
-        assert!(Needle::new("b").exactly(&index).is_empty());
+        assert!(DatabaseMatcher::new("").exact_matches(&index).is_empty());
+        assert!(DatabaseMatcher::new("b").exact_matches(&index).is_empty());
     }
 }

@@ -15,83 +15,83 @@ use serde_json::json;
 use sha2::Sha256;
 use subtle::ConstantTimeEq;
 
-use super::Call;
-use super::reply::Reply;
+use super::AdminRequest;
+use super::reply::AdminReply;
 use crate::util::clock;
 
 /// The request is a login.
 #[must_use]
-pub fn is_login(call: &Call) -> bool {
-    call.path == "/login" && call.head.method == Method::POST
+pub fn is_login(request: &AdminRequest) -> bool {
+    request.path == "/login" && request.header.method == Method::POST
 }
 
 /// The cookie's name.
 const COOKIE: &str = "icm_admin";
 /// How long a login is good: a night's work, seconds.
-const LIFETIME: u64 = 12 * 3600;
+const LIFETIME_SECS: u64 = 12 * 3600;
 
 /// `POST /login` with `token=` as a form.
 #[must_use]
-pub fn login(call: &Call) -> Reply {
-    let Some(token) = &call.snapshot.settings.admin.token else {
-        return Reply::problem(
+pub fn login(request: &AdminRequest) -> AdminReply {
+    let Some(token) = &request.snapshot.settings.admin.token else {
+        return AdminReply::error(
             StatusCode::CONFLICT,
             "no_token",
             "no token is set: there is nothing to log in for",
         );
     };
-    let peer = call.peer.map(|a| a.ip());
-    if !is_right(call, &token.0) {
+    let peer = request.peer.map(|a| a.ip());
+    if !token_matches(request, &token.0) {
         let from = peer.map_or_else(String::new, |ip| format!(" from {ip}"));
         log::warn!(target: "icm::admin", "login{from} with a wrong token");
-        return Reply::problem(
+        return AdminReply::error(
             StatusCode::UNAUTHORIZED,
             "wrong_token",
             "this is not the token; it is the content of the file that admin.token_file names",
         );
     }
-    let until = clock::unix_secs() + LIFETIME;
-    let value = format!("{until}.{}", hex(&mac(&token.0, until, peer)));
-    Reply::json(&json!({ "until": until * 1_000 }))
-        .with(header::SET_COOKIE, cookie(&value, LIFETIME, call.tls))
+    let expires_secs = clock::unix_secs() + LIFETIME_SECS;
+    let value = format!("{expires_secs}.{}", hex(&mac(&token.0, expires_secs, peer)));
+    AdminReply::json(&json!({ "until": expires_secs * 1_000 }))
+        .with(header::SET_COOKIE, cookie(&value, LIFETIME_SECS, request.tls))
 }
 
 /// The form holds this token.
 #[must_use]
-pub fn is_right(call: &Call, token: &[u8]) -> bool {
-    let given = crate::domain::url::find_argument(&call.body, b"token").unwrap_or_default();
-    !token.is_empty() && bool::from(given.trim_ascii().ct_eq(token))
+pub fn token_matches(request: &AdminRequest, token: &[u8]) -> bool {
+    let presented = crate::domain::url::find_argument(&request.body, b"token").unwrap_or_default();
+    !token.is_empty() && bool::from(presented.trim_ascii().ct_eq(token))
 }
 
 /// `POST /logout`: the browser forgets.
 #[must_use]
-pub fn logout(call: &Call) -> Reply {
-    Reply::json(&json!({ "until": 0 })).with(header::SET_COOKIE, cookie("", 0, call.tls))
+pub fn logout(request: &AdminRequest) -> AdminReply {
+    AdminReply::json(&json!({ "until": 0 })).with(header::SET_COOKIE, cookie("", 0, request.tls))
 }
 
 /// The request carries the cookie of a login with this token, made for this address, that is still good.
 #[must_use]
-pub fn is_logged_in(head: &RequestHeader, token: &[u8], peer: Option<IpAddr>) -> bool {
-    values(&head.headers).any(|value| is_good(value, token, peer, clock::unix_secs()))
+pub fn is_logged_in(header: &RequestHeader, token: &[u8], peer: Option<IpAddr>) -> bool {
+    cookie_values(&header.headers).any(|value| is_valid(value, token, peer, clock::unix_secs()))
 }
 
-fn is_good(value: &str, token: &[u8], peer: Option<IpAddr>, now: u64) -> bool {
-    let Some((until, given)) = value.split_once('.') else { return false };
-    let Ok(until) = until.parse::<u64>() else { return false };
-    let right = hex(&mac(token, until, peer));
-    !token.is_empty() && until > now && bool::from(given.as_bytes().ct_eq(right.as_bytes()))
+fn is_valid(value: &str, token: &[u8], peer: Option<IpAddr>, now: u64) -> bool {
+    let Some((expires_secs, presented)) = value.split_once('.') else { return false };
+    let Ok(expires_secs) = expires_secs.parse::<u64>() else { return false };
+    let expected = hex(&mac(token, expires_secs, peer));
+    !token.is_empty() && expires_secs > now && bool::from(presented.as_bytes().ct_eq(expected.as_bytes()))
 }
 
-fn values(headers: &HeaderMap) -> impl Iterator<Item = &str> {
+fn cookie_values(headers: &HeaderMap) -> impl Iterator<Item = &str> {
     let lines = headers.get_all(header::COOKIE).iter().filter_map(|line| line.to_str().ok());
     let pairs = lines.flat_map(|line| line.split(';')).filter_map(|pair| pair.trim().split_once('='));
     pairs.filter(|(name, _)| *name == COOKIE).map(|(_, value)| value)
 }
 
-fn mac(token: &[u8], until: u64, peer: Option<IpAddr>) -> Vec<u8> {
+fn mac(token: &[u8], expires_secs: u64, peer: Option<IpAddr>) -> Vec<u8> {
     let peer = peer.map_or_else(String::new, |ip| ip.to_canonical().to_string());
     let Ok(keyed) = Hmac::<Sha256>::new_from_slice(token) else { return Vec::new() };
-    keyed.chain_update(format!("icm admin login\n{until}\n{peer}")).finalize().into_bytes().to_vec()
+    keyed.chain_update(format!("icm admin login\n{expires_secs}\n{peer}")).finalize().into_bytes().to_vec()
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -112,13 +112,13 @@ mod tests {
     fn a_login_is_good_for_its_token_its_address_and_its_time() {
         let peer = Some(IpAddr::from([192, 0, 2, 7]));
         let value = format!("1000.{}", hex(&mac(b"secret", 1_000, peer)));
-        assert!(is_good(&value, b"secret", peer, 999));
-        assert!(!is_good(&value, b"secret", peer, 1_000), "over");
-        assert!(!is_good(&value, b"another", peer, 999), "another token");
-        assert!(!is_good(&value, b"secret", Some(IpAddr::from([192, 0, 2, 8])), 999), "from elsewhere");
-        assert!(!is_good(&value.replacen("1000", "9000", 1), b"secret", peer, 999), "stretched");
+        assert!(is_valid(&value, b"secret", peer, 999));
+        assert!(!is_valid(&value, b"secret", peer, 1_000), "over");
+        assert!(!is_valid(&value, b"another", peer, 999), "another token");
+        assert!(!is_valid(&value, b"secret", Some(IpAddr::from([192, 0, 2, 8])), 999), "from elsewhere");
+        assert!(!is_valid(&value.replacen("1000", "9000", 1), b"secret", peer, 999), "stretched");
         for forged in ["", ".", "9000.", "9000", "x.y", "secret"] {
-            assert!(!is_good(forged, b"secret", peer, 1) && !is_good(forged, b"", peer, 1), "{forged}");
+            assert!(!is_valid(forged, b"secret", peer, 1) && !is_valid(forged, b"", peer, 1), "{forged}");
         }
     }
 
@@ -127,7 +127,7 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.append(header::COOKIE, "a=b; icm_admin=1.x".parse().unwrap());
         headers.append(header::COOKIE, "icm_admin=2.y;c".parse().unwrap());
-        assert_eq!(values(&headers).collect::<Vec<_>>(), ["1.x", "2.y"]);
+        assert_eq!(cookie_values(&headers).collect::<Vec<_>>(), ["1.x", "2.y"]);
     }
 
     #[test]

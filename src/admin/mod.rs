@@ -4,17 +4,17 @@
 //! word. [`routes`] is the table of everything that is answered, [`guard`] who may ask it. The verbs `restrict`
 //! and `release` are all that changes anything.
 
-pub mod attempts;
+pub mod authorization;
 pub mod databases;
-pub mod guard;
-pub mod inquiry;
 pub mod login;
 pub mod metrics;
 pub mod page;
+pub mod queries;
 pub mod reply;
+mod restrict;
 pub mod routes;
 pub mod status;
-mod verbs;
+pub mod token_failures;
 
 use std::sync::Arc;
 
@@ -28,26 +28,26 @@ use crate::domain::cluster::Port;
 use crate::edge::tls::CertificateStore;
 use crate::follow;
 use crate::proxy::route::origin_form;
-use crate::state::{Balancer, Snapshot, hosts};
+use crate::state::{Balancer, Snapshot, host_table};
 use crate::util::clock;
-use attempts::Attempts;
-use reply::Reply;
+use reply::AdminReply;
+use token_failures::TokenFailures;
 
 /// The largest body: a login form.
-const LARGEST: usize = 8 * 1024;
+const MAX_BODY_BYTES: usize = 8 * 1024;
 
 /// The application of the admin listener.
 #[derive(Debug)]
-pub struct Admin {
+pub struct AdminService {
     balancer: Arc<Balancer>,
     certificate: Option<Arc<CertificateStore>>,
     started_unix_ms: u64,
-    attempts: Attempts,
+    token_failures: TokenFailures,
 }
 
 /// One request, as the handlers see it.
 #[derive(Debug)]
-pub struct Call {
+pub struct AdminRequest {
     /// What it asks about.
     pub balancer: Arc<Balancer>,
     /// The snapshot of the moment when it came.
@@ -55,7 +55,7 @@ pub struct Call {
     /// When this process began to serve, milliseconds since 1970.
     pub started_unix_ms: u64,
     /// As received.
-    pub head: RequestHeader,
+    pub header: RequestHeader,
     /// Without its query.
     pub path: String,
     /// What stood behind `?`, not decoded.
@@ -74,23 +74,23 @@ pub struct Call {
     pub certificate: Option<Arc<CertificateStore>>,
 }
 
-impl Call {
+impl AdminRequest {
     /// The argument `scheme`: what the client uses.
     ///
     /// # Errors
     /// A 400 for anything but `http` and `https`.
-    pub fn scheme(&self) -> Result<Option<Port>, Reply> {
-        match self.argument("scheme").as_deref() {
+    pub fn scheme(&self) -> Result<Option<Port>, AdminReply> {
+        match self.query_value("scheme").as_deref() {
             None | Some("") => Ok(None),
             Some("http") => Ok(Some(Port::Http)),
             Some("https") => Ok(Some(Port::Https)),
-            Some(_) => Err(Reply::bad_query("`scheme` is http or https: what the client uses")),
+            Some(_) => Err(AdminReply::bad_query("`scheme` is http or https: what the client uses")),
         }
     }
 
     /// An argument of the query, decoded; `None` when it is not there, empty when it has no value.
     #[must_use]
-    pub fn argument(&self, name: &str) -> Option<String> {
+    pub fn query_value(&self, name: &str) -> Option<String> {
         crate::domain::url::find_argument(self.query.as_bytes(), name.as_bytes())
             .map(|value| String::from_utf8_lossy(&value).into_owned())
     }
@@ -99,47 +99,52 @@ impl Call {
     ///
     /// # Errors
     /// A 400 that says what is allowed.
-    pub fn number(
+    pub fn query_number(
         &self,
         name: &str,
         default: usize,
         allowed: std::ops::RangeInclusive<usize>,
-    ) -> Result<usize, Reply> {
-        let Some(text) = self.argument(name).filter(|text| !text.is_empty()) else { return Ok(default) };
+    ) -> Result<usize, AdminReply> {
+        let Some(text) = self.query_value(name).filter(|text| !text.is_empty()) else { return Ok(default) };
         text.parse::<usize>().ok().filter(|number| allowed.contains(number)).ok_or_else(|| {
             let (least, most) = (allowed.start(), allowed.end());
-            Reply::bad_query(format!("`{name}` is a number from {least} to {most}"))
+            AdminReply::bad_query(format!("`{name}` is a number from {least} to {most}"))
         })
     }
 }
 
-impl Admin {
+impl AdminService {
     /// Shows this balancer, on a listener with this certificate.
     #[must_use]
     pub fn new(balancer: Arc<Balancer>, certificate: Option<Arc<CertificateStore>>) -> Self {
-        Self { balancer, certificate, started_unix_ms: clock::unix_ms(), attempts: Attempts::default() }
+        Self {
+            balancer,
+            certificate,
+            started_unix_ms: clock::unix_ms(),
+            token_failures: TokenFailures::default(),
+        }
     }
 
-    async fn answer(&self, session: &mut ServerSession) -> Reply {
+    async fn answer(&self, session: &mut ServerSession) -> AdminReply {
         let body = if session.req_header().method == Method::POST {
             match read_body(session).await {
                 Ok(body) => body,
-                Err(refusal) => return refusal,
+                Err(error_reply) => return error_reply,
             }
         } else {
             Vec::new()
         };
         let address =
             |a: Option<&pingora::protocols::l4::socket::SocketAddr>| a.and_then(|a| a.as_inet().copied());
-        let head = session.req_header();
-        let (_, target) = origin_form(head.raw_path());
+        let header = session.req_header();
+        let (_, target) = origin_form(header.raw_path());
         let target = String::from_utf8_lossy(target);
         let (path, query) = target.split_once('?').unwrap_or((&target, ""));
-        let call = Call {
+        let request = AdminRequest {
             balancer: Arc::clone(&self.balancer),
             snapshot: self.balancer.snapshot(),
             started_unix_ms: self.started_unix_ms,
-            head: head.clone(),
+            header: header.clone(),
             path: path.to_owned(),
             query: query.to_owned(),
             name: String::new(),
@@ -149,47 +154,49 @@ impl Admin {
             tls: session.digest().is_some_and(|d| d.ssl_digest.is_some()),
             certificate: self.certificate.clone(),
         };
-        routes::answer(call, &self.attempts).await
+        routes::answer(request, &self.token_failures).await
     }
 }
 
-async fn read_body(session: &mut ServerSession) -> Result<Vec<u8>, Reply> {
+async fn read_body(session: &mut ServerSession) -> Result<Vec<u8>, AdminReply> {
     let mut body = Vec::new();
     loop {
         match session.read_request_body().await {
-            Ok(Some(chunk)) if body.len() + chunk.len() > LARGEST => {
-                return Err(Reply::problem(
+            Ok(Some(chunk)) if body.len() + chunk.len() > MAX_BODY_BYTES => {
+                return Err(AdminReply::error(
                     StatusCode::PAYLOAD_TOO_LARGE,
                     "too_large",
-                    format!("the body is larger than {LARGEST} octets, and nothing here needs so many"),
+                    format!(
+                        "the body is larger than {MAX_BODY_BYTES} octets, and nothing here needs so many"
+                    ),
                 ));
             }
             Ok(Some(chunk)) => body.extend_from_slice(&chunk),
             Ok(None) => return Ok(body),
-            Err(error) => return Err(Reply::bad_query(format!("the body cannot be read: {error}"))),
+            Err(error) => return Err(AdminReply::bad_query(format!("the body cannot be read: {error}"))),
         }
     }
 }
 
 /// The Host that the client wrote, without its port: the header, or what stands for it in HTTP/2.
 #[must_use]
-pub fn host_of(head: &RequestHeader) -> &str {
-    let header = head.headers.get(http::header::HOST).and_then(|h| h.to_str().ok());
-    let authority = header.or_else(|| head.uri.authority().map(|a| a.as_str())).unwrap_or_default();
-    hosts::host_name(authority).trim_matches(['[', ']'])
+pub fn request_host(header: &RequestHeader) -> &str {
+    let host = header.headers.get(http::header::HOST).and_then(|h| h.to_str().ok());
+    let authority = host.or_else(|| header.uri.authority().map(|a| a.as_str())).unwrap_or_default();
+    host_table::strip_port(authority).trim_matches(['[', ']'])
 }
 
 #[async_trait]
-impl ServeHttp for Admin {
+impl ServeHttp for AdminService {
     async fn response(&self, session: &mut ServerSession) -> Response<Vec<u8>> {
         let reply = self.answer(session).await;
         if reply.status != StatusCode::OK {
             session.set_keepalive(None);
         }
-        let configuration = (reply.kind == follow::YAML).then(|| reply.body.clone());
+        let configuration = (reply.content_type == follow::YAML_MEDIA_TYPE).then(|| reply.body.clone());
         let mut response = reply.response(session.req_header().method == Method::HEAD);
         if let Some(text) = configuration {
-            follow::validate(session.req_header(), &text, &mut response);
+            follow::apply_etag(session.req_header(), &text, &mut response);
         }
         response
     }

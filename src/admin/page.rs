@@ -12,9 +12,9 @@ use http::StatusCode;
 use http::header::{self, HeaderValue};
 use sha2::{Digest, Sha256};
 
-use super::Call;
-use super::guard::Shown;
-use super::reply::Reply;
+use super::AdminRequest;
+use super::authorization::TokenStatus;
+use super::reply::AdminReply;
 
 const DOCUMENT: &str = include_str!("page/page.html");
 const STYLE: &str = include_str!("page/page.css");
@@ -38,13 +38,13 @@ fn hash(text: &str) -> String {
 
 /// `GET /`. Whoever has to log in first gets the same document with 401: it then shows the form.
 #[must_use]
-pub fn page(call: &Call) -> Reply {
+pub fn page(request: &AdminRequest) -> AdminReply {
     let (html, policy) = &*PAGE;
-    let shown = Shown::by(call);
-    let loopback = call.snapshot.settings.admin.address.ip().is_loopback();
-    let may_read = loopback || !matches!(shown, Shown::No | Shown::NoneSet);
+    let token_status = TokenStatus::of_request(request);
+    let loopback = request.snapshot.settings.admin.address.ip().is_loopback();
+    let may_read = loopback || !matches!(token_status, TokenStatus::Invalid | TokenStatus::NotConfigured);
     let status = if may_read { StatusCode::OK } else { StatusCode::UNAUTHORIZED };
-    let reply = Reply { status, ..Reply::text("text/html; charset=utf-8", html.as_str()) };
+    let reply = AdminReply { status, ..AdminReply::text("text/html; charset=utf-8", html.as_str()) };
     reply.with(header::CONTENT_SECURITY_POLICY, policy.clone())
 }
 

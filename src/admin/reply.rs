@@ -17,22 +17,22 @@ pub const JSON: &str = "application/json; charset=utf-8";
 
 /// An answer before it is one of Pingora's.
 #[derive(Clone, Debug)]
-pub struct Reply {
+pub struct AdminReply {
     /// Its status.
     pub status: StatusCode,
     /// Its `Content-Type`.
-    pub kind: &'static str,
+    pub content_type: &'static str,
     /// Its body.
     pub body: Cow<'static, str>,
     /// Fields beside those that every answer has.
-    pub fields: Vec<(HeaderName, HeaderValue)>,
+    pub headers: Vec<(HeaderName, HeaderValue)>,
 }
 
-impl Reply {
+impl AdminReply {
     /// 200 with this text.
     #[must_use]
-    pub fn text(kind: &'static str, body: impl Into<Cow<'static, str>>) -> Self {
-        Self { status: StatusCode::OK, kind, body: body.into(), fields: Vec::new() }
+    pub fn text(content_type: &'static str, body: impl Into<Cow<'static, str>>) -> Self {
+        Self { status: StatusCode::OK, content_type, body: body.into(), headers: Vec::new() }
     }
 
     /// 200 with this value as JSON, for eyes too.
@@ -45,20 +45,20 @@ impl Reply {
 
     /// An error: a word for programs, a message that says what to do.
     #[must_use]
-    pub fn problem(status: StatusCode, word: &str, message: impl AsRef<str>) -> Self {
-        Self { status, ..Self::json(&json!({ "error": word, "message": message.as_ref() })) }
+    pub fn error(status: StatusCode, code: &str, message: impl AsRef<str>) -> Self {
+        Self { status, ..Self::json(&json!({ "error": code, "message": message.as_ref() })) }
     }
 
     /// 400: what was asked is not understood.
     #[must_use]
     pub fn bad_query(message: impl AsRef<str>) -> Self {
-        Self::problem(StatusCode::BAD_REQUEST, "bad_request", message)
+        Self::error(StatusCode::BAD_REQUEST, "bad_request", message)
     }
 
     /// 401: whoever asks has not shown the token.
     #[must_use]
     pub fn unauthorised() -> Self {
-        Self::problem(
+        Self::error(
             StatusCode::UNAUTHORIZED,
             "token_needed",
             "send `Authorization: Bearer TOKEN` with the token of admin.token_file, or log in on the status page",
@@ -69,7 +69,7 @@ impl Reply {
     /// 429: too many wrong tokens came from this address.
     #[must_use]
     pub fn too_many_attempts(seconds: u64) -> Self {
-        Self::problem(
+        Self::error(
             StatusCode::TOO_MANY_REQUESTS,
             "too_many_attempts",
             format!("too many wrong tokens came from this address; try again in {seconds} seconds"),
@@ -81,13 +81,13 @@ impl Reply {
     #[must_use]
     pub fn unknown_server(names: &str) -> Self {
         let message = format!("no cluster has a server {names}; /status lists them");
-        Self::problem(StatusCode::NOT_FOUND, "unknown_server", message)
+        Self::error(StatusCode::NOT_FOUND, "unknown_server", message)
     }
 
     /// With one more field.
     #[must_use]
     pub fn with(mut self, name: HeaderName, value: HeaderValue) -> Self {
-        self.fields.push((name, value));
+        self.headers.push((name, value));
         self
     }
 
@@ -100,7 +100,7 @@ impl Reply {
         *response.status_mut() = self.status;
         let headers = response.headers_mut();
         headers.insert(header::SERVER, HeaderValue::from_static(crate::pages::SERVER_NAME));
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(self.kind));
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(self.content_type));
         headers.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
         headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
@@ -110,7 +110,7 @@ impl Reply {
             HeaderName::from_static("cross-origin-resource-policy"),
             HeaderValue::from_static("same-origin"),
         );
-        for (name, value) in self.fields {
+        for (name, value) in self.headers {
             headers.insert(name, value);
         }
         response

@@ -8,57 +8,57 @@ use http::header::{self, HeaderValue};
 use http::{Method, StatusCode};
 use percent_encoding::percent_decode_str;
 
-use super::attempts::Attempts;
-use super::guard::{self, Access};
-use super::reply::{Reply, TEXT};
-use super::{Call, databases, inquiry, login, page, status, verbs};
+use super::authorization::{self, Access};
+use super::reply::{AdminReply, TEXT};
+use super::token_failures::TokenFailures;
+use super::{AdminRequest, databases, login, page, queries, restrict, status};
 use crate::admin::metrics;
 use crate::follow;
-use crate::insight::explain::{Request, explain};
+use crate::insight::explain::{ExplainRequest, explain};
 
 /// What answers.
-type Handler = fn(&Call) -> Reply;
+type Handler = fn(&AdminRequest) -> AdminReply;
 
 /// One line of the table.
 #[derive(Clone, Copy, Debug)]
-pub struct Route {
+pub struct AdminRoute {
     /// `GET`, which answers HEAD too, or `POST`.
-    pub method: Verb,
+    pub method: RouteMethod,
     /// With at most one `{name}`, which takes whatever stands there.
     pub path: &'static str,
     /// Who may ask.
     pub access: Access,
     handler: Handler,
     /// It may go through a whole directory: it works on a thread that serves nobody.
-    walks: bool,
+    blocking: bool,
 }
 
-impl Route {
-    const fn walks(self) -> Self {
-        Self { walks: true, ..self }
+impl AdminRoute {
+    const fn blocking(self) -> Self {
+        Self { blocking: true, ..self }
     }
 }
 
 /// The methods that a route may have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verb {
+pub enum RouteMethod {
     /// Reads; HEAD is answered as well.
     Get,
     /// Changes something.
     Post,
 }
 
-impl Verb {
+impl RouteMethod {
     /// What `Allow` says of it.
     #[must_use]
-    pub fn allow(self) -> &'static str {
+    pub fn allow_header(self) -> &'static str {
         match self {
             Self::Get => "GET, HEAD",
             Self::Post => "POST",
         }
     }
 
-    fn takes(self, method: &Method) -> bool {
+    fn accepts(self, method: &Method) -> bool {
         match self {
             Self::Get => matches!(*method, Method::GET | Method::HEAD),
             Self::Post => *method == Method::POST,
@@ -66,33 +66,35 @@ impl Verb {
     }
 }
 
-const fn get(path: &'static str, access: Access, handler: Handler) -> Route {
-    Route { method: Verb::Get, path, access, handler, walks: false }
+const fn get(path: &'static str, access: Access, handler: Handler) -> AdminRoute {
+    AdminRoute { method: RouteMethod::Get, path, access, handler, blocking: false }
 }
 
-const fn post(path: &'static str, access: Access, handler: Handler) -> Route {
-    Route { method: Verb::Post, path, access, handler, walks: false }
+const fn post(path: &'static str, access: Access, handler: Handler) -> AdminRoute {
+    AdminRoute { method: RouteMethod::Post, path, access, handler, blocking: false }
 }
 
 /// The table.
-pub const ROUTES: &[Route] = &[
+pub const ROUTES: &[AdminRoute] = &[
     get("/", Access::Page, page::page),
-    get("/status", Access::Read, status::answer),
+    get("/status", Access::Read, status::handle),
     // For other ICMs: what the verbs need, as an administrator's word travels in it.
-    get("/config", Access::Act, |call| Reply::text(follow::YAML, follow::published(&call.balancer))),
-    get("/databases", Access::Read, databases::answer).walks(),
-    get("/explain", Access::Read, explained),
-    get("/audit", Access::Read, inquiry::audited).walks(),
-    get("/simulate", Access::Read, inquiry::simulated).walks(),
-    get("/events", Access::Read, inquiry::events),
-    get("/statistics", Access::Read, inquiry::statistics),
-    get("/servers/{name}/drain", Access::Read, inquiry::drained).walks(),
-    get("/metrics", Access::Read, numbers),
+    get("/config", Access::Modify, |request| {
+        AdminReply::text(follow::YAML_MEDIA_TYPE, follow::render_document(&request.balancer))
+    }),
+    get("/databases", Access::Read, databases::handle).blocking(),
+    get("/explain", Access::Read, explanation),
+    get("/audit", Access::Read, queries::audit_report).blocking(),
+    get("/simulate", Access::Read, queries::simulation).blocking(),
+    get("/events", Access::Read, queries::events),
+    get("/statistics", Access::Read, queries::statistics),
+    get("/servers/{name}/drain", Access::Read, queries::drain_progress).blocking(),
+    get("/metrics", Access::Read, metrics_text),
     get("/openapi.json", Access::Read, openapi),
-    get("/livez", Access::Open, |_| Reply::text(TEXT, "ok\n")),
-    get("/readyz", Access::Open, readiness),
-    post("/servers/{name}/restrict", Access::Act, verbs::restrict).walks(),
-    post("/servers/{name}/release", Access::Act, verbs::release).walks(),
+    get("/livez", Access::Public, |_| AdminReply::text(TEXT, "ok\n")),
+    get("/readyz", Access::Public, readiness),
+    post("/servers/{name}/restrict", Access::Modify, restrict::restrict).blocking(),
+    post("/servers/{name}/release", Access::Modify, restrict::release).blocking(),
     post("/login", Access::Page, login::login),
     post("/logout", Access::Page, login::logout),
 ];
@@ -101,59 +103,59 @@ pub const ROUTES: &[Route] = &[
 pub const OPENAPI: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/openapi.json"));
 
 /// Answers a request.
-pub async fn answer(mut call: Call, attempts: &Attempts) -> Reply {
-    let is_open = ROUTES.iter().any(|route| route.access == Access::Open && route.path == call.path);
-    if let Some(refusal) = guard::attempt(&call, is_open, attempts).await {
-        return refusal;
+pub async fn answer(mut request: AdminRequest, attempts: &TokenFailures) -> AdminReply {
+    let is_open = ROUTES.iter().any(|route| route.access == Access::Public && route.path == request.path);
+    if let Some(error_reply) = authorization::throttle_wrong_tokens(&request, is_open, attempts).await {
+        return error_reply;
     }
-    let (route, name) = match wanted(&call) {
+    let (route, name) = match find_route(&request) {
         Ok(found) => found,
-        Err(refusal) => return refusal,
+        Err(error_reply) => return error_reply,
     };
-    call.name = name;
-    if let Err(refusal) = guard::check(route.access, &call) {
-        return refusal;
+    request.name = name;
+    if let Err(error_reply) = authorization::authorize(route.access, &request) {
+        return error_reply;
     }
     let handler = route.handler;
-    if !route.walks {
-        return handler(&call);
+    if !route.blocking {
+        return handler(&request);
     }
-    let work = tokio::task::spawn_blocking(move || handler(&call));
+    let work = tokio::task::spawn_blocking(move || handler(&request));
     work.await.unwrap_or_else(|error| {
         log::error!(target: "icm::admin", "{}: {error}", route.path);
         let message = "no answer could be made; the log says more";
-        Reply::problem(StatusCode::INTERNAL_SERVER_ERROR, "failed", message)
+        AdminReply::error(StatusCode::INTERNAL_SERVER_ERROR, "failed", message)
     })
 }
 
 /// The route that this request names, and the `{name}` in it.
-fn wanted(call: &Call) -> Result<(&'static Route, String), Reply> {
-    let there: Vec<(&Route, &str)> =
-        ROUTES.iter().filter_map(|route| Some((route, matching(route.path, &call.path)?))).collect();
-    let wanted = there.iter().find(|(route, _)| route.method.takes(&call.head.method));
+fn find_route(request: &AdminRequest) -> Result<(&'static AdminRoute, String), AdminReply> {
+    let matches: Vec<(&AdminRoute, &str)> =
+        ROUTES.iter().filter_map(|route| Some((route, match_path(route.path, &request.path)?))).collect();
+    let wanted = matches.iter().find(|(route, _)| route.method.accepts(&request.header.method));
     let Some((route, name)) = wanted else {
         // Whoever may not read learns nothing of what is here.
-        guard::check(Access::Read, call)?;
-        let Some((other, _)) = there.first() else {
-            return Err(Reply::problem(
+        authorization::authorize(Access::Read, request)?;
+        let Some((other, _)) = matches.first() else {
+            return Err(AdminReply::error(
                 StatusCode::NOT_FOUND,
                 "not_found",
                 "no such page; /openapi.json describes all there are",
             ));
         };
-        let allow = other.method.allow();
+        let allow = other.method.allow_header();
         let message = format!("use {allow} for {}", other.path);
-        return Err(Reply::problem(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message)
+        return Err(AdminReply::error(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", message)
             .with(header::ALLOW, HeaderValue::from_static(allow)));
     };
     match percent_decode_str(name).decode_utf8() {
         Ok(name) => Ok((route, name.into_owned())),
-        Err(_) => Err(Reply::bad_query("the server's name in the URL is not UTF-8")),
+        Err(_) => Err(AdminReply::bad_query("the server's name in the URL is not UTF-8")),
     }
 }
 
 /// What stands for `{name}` when the path is of this pattern; empty for a pattern without one.
-fn matching<'a>(pattern: &str, path: &'a str) -> Option<&'a str> {
+fn match_path<'a>(pattern: &str, path: &'a str) -> Option<&'a str> {
     match pattern.split_once("{name}") {
         None => (pattern == path).then_some(""),
         Some((before, after)) => {
@@ -162,35 +164,35 @@ fn matching<'a>(pattern: &str, path: &'a str) -> Option<&'a str> {
     }
 }
 
-fn readiness(call: &Call) -> Reply {
-    let word = match (call.balancer.is_ready(), call.balancer.is_draining()) {
-        (true, _) => return Reply::text(TEXT, "ready\n"),
+fn readiness(request: &AdminRequest) -> AdminReply {
+    let word = match (request.balancer.is_ready(), request.balancer.is_draining()) {
+        (true, _) => return AdminReply::text(TEXT, "ready\n"),
         (_, true) => "draining\n",
         _ => "not ready yet\n",
     };
-    Reply { status: StatusCode::SERVICE_UNAVAILABLE, ..Reply::text(TEXT, word) }
+    AdminReply { status: StatusCode::SERVICE_UNAVAILABLE, ..AdminReply::text(TEXT, word) }
 }
 
-fn numbers(call: &Call) -> Reply {
-    Reply::text("text/plain; version=0.0.4; charset=utf-8", metrics::render(&call.balancer))
+fn metrics_text(request: &AdminRequest) -> AdminReply {
+    AdminReply::text("text/plain; version=0.0.4; charset=utf-8", metrics::render(&request.balancer))
 }
 
-fn openapi(_: &Call) -> Reply {
-    Reply::text(super::reply::JSON, OPENAPI)
+fn openapi(_: &AdminRequest) -> AdminReply {
+    AdminReply::text(super::reply::JSON, OPENAPI)
 }
 
-fn explained(call: &Call) -> Reply {
-    let Some(url) = call.argument("url").filter(|url| !url.is_empty()) else {
-        return Reply::bad_query("say which URL: /explain?url=/sales/leads.nsf, percent-encoded");
+fn explanation(request: &AdminRequest) -> AdminReply {
+    let Some(url) = request.query_value("url").filter(|url| !url.is_empty()) else {
+        return AdminReply::bad_query("say which URL: /explain?url=/sales/leads.nsf, percent-encoded");
     };
-    let scheme = match call.scheme() {
+    let scheme = match request.scheme() {
         Ok(scheme) => scheme,
-        Err(refusal) => return refusal,
+        Err(error_reply) => return error_reply,
     };
-    let argument = |name: &[u8]| call.argument(std::str::from_utf8(name).unwrap_or_default());
-    match Request::from_arguments(url, scheme, &argument) {
-        Ok(request) => Reply::json(&explain(&call.snapshot, &request)),
-        Err(error) => Reply::bad_query(error),
+    let argument = |name: &[u8]| request.query_value(std::str::from_utf8(name).unwrap_or_default());
+    match ExplainRequest::from_query(url, scheme, &argument) {
+        Ok(explain_request) => AdminReply::json(&explain(&request.snapshot, &explain_request)),
+        Err(error) => AdminReply::bad_query(error),
     }
 }
 
@@ -203,12 +205,15 @@ mod tests {
     #[test]
     fn a_name_may_hold_anything_but_nothing() {
         let pattern = "/servers/{name}/restrict";
-        assert_eq!(matching(pattern, "/servers/Web1/restrict"), Some("Web1"));
-        assert_eq!(matching(pattern, "/servers/CN%3DWeb1%2FO%3DAcme/restrict"), Some("CN%3DWeb1%2FO%3DAcme"));
-        assert_eq!(matching(pattern, "/servers/Web1/Acme/restrict"), Some("Web1/Acme"));
-        assert_eq!(matching(pattern, "/servers//restrict"), None);
-        assert_eq!(matching(pattern, "/servers/restrict"), None);
-        assert_eq!(matching("/status", "/status/"), None);
+        assert_eq!(match_path(pattern, "/servers/Web1/restrict"), Some("Web1"));
+        assert_eq!(
+            match_path(pattern, "/servers/CN%3DWeb1%2FO%3DAcme/restrict"),
+            Some("CN%3DWeb1%2FO%3DAcme")
+        );
+        assert_eq!(match_path(pattern, "/servers/Web1/Acme/restrict"), Some("Web1/Acme"));
+        assert_eq!(match_path(pattern, "/servers//restrict"), None);
+        assert_eq!(match_path(pattern, "/servers/restrict"), None);
+        assert_eq!(match_path("/status", "/status/"), None);
     }
 
     #[test]
@@ -220,10 +225,13 @@ mod tests {
             .flat_map(|(path, item)| item.as_object().unwrap().keys().map(move |m| format!("{m} {path}")))
             .filter(|line| !line.starts_with("parameters "))
             .collect();
-        let there: BTreeSet<String> = ROUTES
+        let matches: BTreeSet<String> = ROUTES
             .iter()
-            .map(|r| format!("{} {}", if r.method == Verb::Get { "get" } else { "post" }, r.path))
+            .map(|r| format!("{} {}", if r.method == RouteMethod::Get { "get" } else { "post" }, r.path))
             .collect();
-        assert_eq!(described, there, "docs/openapi.json describes the routes of src/server/admin/routes.rs");
+        assert_eq!(
+            described, matches,
+            "docs/openapi.json describes the routes of src/server/admin/routes.rs"
+        );
     }
 }

@@ -9,50 +9,50 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use serde_json::{Value, json};
 
-use super::Call;
-use super::guard::Shown;
-use super::reply::Reply;
+use super::AdminRequest;
+use super::authorization::TokenStatus;
+use super::reply::AdminReply;
 use crate::config::settings::{Directory, HostPattern, Mode, Servers, UpstreamScheme};
 use crate::domain::cluster::{Port, ServerState};
-use crate::state::followed::Followed;
-use crate::state::view::UpstreamServer;
+use crate::state::cluster_view::UpstreamServer;
+use crate::state::followed::FollowedConfig;
 use crate::state::{Balancer, Cluster};
 use crate::util::clock::{self, saturating_millis};
 
 /// Events in one answer at most: as many as are kept.
-const MOST_EVENTS: usize = 200;
+const MAX_EVENTS: usize = 200;
 
 /// `GET /status`, `?events=N` for fewer of them.
 #[must_use]
-pub fn answer(call: &Call) -> Reply {
-    let events = match call.number("events", MOST_EVENTS, 0..=MOST_EVENTS) {
+pub fn handle(request: &AdminRequest) -> AdminReply {
+    let events = match request.query_number("events", MAX_EVENTS, 0..=MAX_EVENTS) {
         Ok(events) => events,
-        Err(refusal) => return refusal,
+        Err(error_reply) => return error_reply,
     };
-    let mut status = status(&call.balancer, events);
+    let mut status = status(&request.balancer, events);
     if let Some(object) = status.as_object_mut() {
-        let shown = Shown::by(call);
-        let may_act = match shown {
-            Shown::NoneSet => call.snapshot.settings.admin.address.ip().is_loopback(),
-            shown => shown != Shown::No,
+        let token_status = TokenStatus::of_request(request);
+        let may_act = match token_status {
+            TokenStatus::NotConfigured => request.snapshot.settings.admin.address.ip().is_loopback(),
+            token_status => token_status != TokenStatus::Invalid,
         };
-        object.insert("started_at".to_owned(), json!(call.started_unix_ms));
+        object.insert("started_at".to_owned(), json!(request.started_unix_ms));
         object.insert(
             "you".to_owned(),
-            json!({ "may_act": may_act, "token_set": shown != Shown::NoneSet, "logged_in": shown == Shown::Cookie }),
+            json!({ "may_act": may_act, "token_set": token_status != TokenStatus::NotConfigured, "logged_in": token_status == TokenStatus::Cookie }),
         );
     }
-    Reply::json(&status)
+    AdminReply::json(&status)
 }
 
 /// Everything that is known, for people and programs.
 #[must_use]
-pub fn status(balancer: &Balancer, most_events: usize) -> Value {
+pub fn status(balancer: &Balancer, max_events: usize) -> Value {
     let snapshot = balancer.snapshot();
     let clusters: Vec<Value> = snapshot.clusters.iter().map(|c| cluster(c)).collect();
     let reload = balancer.reload.lock().unwrap_or_else(PoisonError::into_inner).clone();
-    let mut events = balancer.events.tail();
-    events.truncate(most_events);
+    let mut events = balancer.events.newest_first();
+    events.truncate(max_events);
     let count = &balancer.statistics;
     let followed = balancer.followed.lock().unwrap_or_else(PoisonError::into_inner);
     json!({
@@ -63,7 +63,7 @@ pub fn status(balancer: &Balancer, most_events: usize) -> Value {
         "draining": balancer.is_draining(),
         "configuration": {
             "file": snapshot.settings.file.display().to_string(),
-            "follows": followed.as_ref().map(Followed::to_json),
+            "follows": followed.as_ref().map(FollowedConfig::to_json),
         },
         "requests": {
             "total": count.sum(|c| &c.commands),
@@ -106,9 +106,9 @@ fn cluster(cluster: &Cluster) -> Value {
             HostPattern::Wildcard(suffix) => format!("*{suffix}"),
         })
         .collect();
-    let not_read = crate::config::unread(settings);
+    let unreported = crate::config::unread(settings);
     let hints: Vec<Value> =
-        not_read.iter().map(|what| json!({ "what": what, "hint": recipe_for(what) })).collect();
+        unreported.iter().map(|what| json!({ "what": what, "hint": hint_for(what) })).collect();
     json!({
         "name": settings.name,
         "hostnames": hostnames,
@@ -131,13 +131,13 @@ fn cluster(cluster: &Cluster) -> Value {
             "replicas": directory.index.replica_count(),
             "duplicates": directory.duplicates,
             "warnings": directory.warnings,
-            "trouble": *cluster.kept.directory_trouble.lock().unwrap_or_else(PoisonError::into_inner),
+            "trouble": *cluster.persistent_state.directory_error.lock().unwrap_or_else(PoisonError::into_inner),
             "not_members": view.unknown_servers().iter().map(|n| n.to_string()).collect::<Vec<_>>(),
         },
         "members_from": match &settings.servers { Servers::Static(_) => "static", Servers::Names(_) => "names" },
-        "members_trouble": *cluster.kept.members_trouble.lock().unwrap_or_else(PoisonError::into_inner),
-        "members_warnings": *cluster.kept.members_warnings.lock().unwrap_or_else(PoisonError::into_inner),
-        "not_read": not_read,
+        "members_trouble": *cluster.persistent_state.server_list_error.lock().unwrap_or_else(PoisonError::into_inner),
+        "members_warnings": *cluster.persistent_state.server_list_warnings.lock().unwrap_or_else(PoisonError::into_inner),
+        "not_read": unreported,
         "hints": hints,
     })
 }
@@ -145,7 +145,7 @@ fn cluster(cluster: &Cluster) -> Value {
 fn server(entry: &UpstreamServer, answered_by_all: u64) -> Value {
     let now = clock::now_ms();
     let member = &entry.member;
-    let seen = member.snapshot();
+    let live = member.snapshot();
     member.read(|health| {
         let (state, since, cause) = health.state();
         let snapshot = health.snapshot(now);
@@ -174,13 +174,13 @@ fn server(entry: &UpstreamServer, answered_by_all: u64) -> Value {
             "index": index,
             "index_age_ms": snapshot.published_index.map(|index| now.saturating_sub(index.at_ms)),
             "index_source": index.and_then(|_| health.index_source()),
-            "observed_index": if index.is_none() { seen.index } else { None },
+            "observed_index": if index.is_none() { live.index } else { None },
             "threshold": snapshot.threshold,
             "restrictions": health.restrictions(),
             "restriction_stale": health.restriction_stale(now),
             "restricted_by_admin": admin,
-            "in_flight": seen.in_flight,
-            "weight": seen.weight,
+            "in_flight": live.in_flight,
+            "weight": live.weight,
             "share": share,
             "counters": counters,
         })
@@ -205,7 +205,7 @@ fn reason(
 }
 
 /// What to do about something that no source reports; the guide has the whole of it.
-fn recipe_for(what: &str) -> &'static str {
+fn hint_for(what: &str) -> &'static str {
     match what.split_whitespace().next() {
         Some("marks") => {
             "show the marks in two columns of a copy of the view, and name them in directory.columns: out_of_service \

@@ -17,19 +17,19 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use x509_parser::extensions::GeneralName;
 
-use super::{NO, load};
+use super::{EXIT_PROBLEM, load};
 use crate::config::settings::{Secret, UpstreamTls};
-use crate::discovery::domino::{Client, Request};
-use crate::state::hosts::host_name;
+use crate::discovery::domino::{DominoClient, DominoRequest};
+use crate::state::host_table::strip_port;
 
 /// Most octets of an answer: `audit --all` of a large directory is long.
-const MAX_BODY: usize = 1 << 30;
+const MAX_BODY_BYTES: usize = 1 << 30;
 /// A large directory takes a while.
-const PATIENCE: Duration = Duration::from_secs(60);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Where the running balancer is.
 #[derive(Debug, clap::Args)]
-pub struct Where {
+pub struct AdminTarget {
     /// The configuration file; says where the running balancer's admin listener is, and its token.
     #[arg(short, long = "conf", value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
     pub conf: Option<PathBuf>,
@@ -48,46 +48,46 @@ pub struct Where {
 }
 
 /// A running balancer's admin listener.
-pub struct Live {
+pub struct AdminClient {
     runtime: tokio::runtime::Runtime,
-    client: Client,
+    client: DominoClient,
     url: String,
-    request: Request,
+    request: DominoRequest,
 }
 
 /// What became of a pause.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Pause {
+pub enum WaitOutcome {
     /// It is over.
-    Over,
+    Elapsed,
     /// Ctrl-C.
     Interrupted,
 }
 
-impl Where {
+impl AdminTarget {
     /// Finds the admin listener. `None` when the configuration file is wrong, which has been printed.
     ///
     /// # Errors
     /// When an address, a file or a name is wrong.
-    pub fn connect(&self) -> anyhow::Result<Option<Live>> {
+    pub fn connect(&self) -> anyhow::Result<Option<AdminClient>> {
         let mut url = "http://127.0.0.1:8098".to_owned();
-        let (mut token, mut authorities, mut name) = (None, None, None);
+        let (mut token, mut ca_certificates, mut name) = (None, None, None);
         if let Some(conf) = &self.conf {
             let Ok(loaded) = load(conf, self.json) else { return Ok(None) };
             let admin = loaded.settings.admin;
             token = admin.token;
             let scheme = if admin.tls.is_some() { "https" } else { "http" };
-            url = format!("{scheme}://{}", reachable(admin.address));
+            url = format!("{scheme}://{}", connectable_address(admin.address));
             if let Some(files) = &admin.tls {
-                (authorities, name) = own_certificate(&files.cert)?;
+                (ca_certificates, name) = own_certificate(&files.cert)?;
             }
         }
         if let Some(admin) = &self.admin {
             // Another listener than the file's: its certificate says nothing here.
-            (url, authorities, name) = (admin.clone(), None, None);
+            (url, ca_certificates, name) = (admin.clone(), None, None);
         }
         if let Some(file) = &self.ca {
-            authorities = Some(certificates(file)?);
+            ca_certificates = Some(certificates(file)?);
         }
         if let Some(file) = &self.token_file {
             let text = std::fs::read(file).with_context(|| file.display().to_string())?;
@@ -99,7 +99,7 @@ impl Where {
             _ => bail!("{url}: write the admin listener as http://HOST:PORT or https://HOST:PORT"),
         };
         let at = rest.trim_end_matches('/');
-        let with_port = match host_name(at).len() == at.len() {
+        let with_port = match strip_port(at).len() == at.len() {
             true => format!("{at}:{}", if https { 443 } else { 80 }),
             false => at.to_owned(),
         };
@@ -108,32 +108,32 @@ impl Where {
             .with_context(|| format!("{at} is no address"))?
             .next()
             .ok_or_else(|| anyhow!("{at} does not resolve"))?;
-        let host = host_name(at).trim_matches(['[', ']']).to_owned();
-        let mut request = Request::get(address, https, &host, "/");
+        let host = strip_port(at).trim_matches(['[', ']']).to_owned();
+        let mut request = DominoRequest::get(address, https, &host, "/");
         if let Some(name) = name {
             request.hostname = name;
         }
-        request.timeout = PATIENCE;
-        request.max_body = MAX_BODY;
+        request.timeout = REQUEST_TIMEOUT;
+        request.max_body = MAX_BODY_BYTES;
         if let Some(token) = token {
             let value = HeaderValue::from_bytes(&[b"Bearer ", &*token.0].concat())?;
             request.headers.push((header::AUTHORIZATION, value));
         }
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let tls = UpstreamTls { ca_file: None, ca: authorities.map(Arc::new), verify: true };
+        let tls = UpstreamTls { ca_file: None, ca: ca_certificates.map(Arc::new), verify: true };
         // The client reads the platform's authorities: inside the runtime, as its sockets are.
-        let client = runtime.block_on(async { Client::new(&tls, Duration::from_secs(5)) });
-        Ok(Some(Live { runtime, client, url, request }))
+        let client = runtime.block_on(async { DominoClient::new(&tls, Duration::from_secs(5)) });
+        Ok(Some(AdminClient { runtime, client, url, request }))
     }
 }
 
-impl Live {
+impl AdminClient {
     /// Asks. Out: the status, and the answer.
     ///
     /// # Errors
     /// When there is no answer, or one that is not JSON.
-    pub fn ask(&self, method: Method, target: &str) -> anyhow::Result<(u16, Value)> {
-        let request = Request { method, target: target.to_owned(), ..self.request.clone() };
+    pub fn send(&self, method: Method, target: &str) -> anyhow::Result<(u16, Value)> {
+        let request = DominoRequest { method, target: target.to_owned(), ..self.request.clone() };
         let url = &self.url;
         let answer = self
             .runtime
@@ -151,12 +151,12 @@ impl Live {
     /// # Errors
     /// When there is no answer, or not the one that was expected.
     pub fn get<T: DeserializeOwned>(&self, target: &str) -> anyhow::Result<Result<T, ExitCode>> {
-        let (status, value) = self.ask(Method::GET, target)?;
+        let (status, value) = self.send(Method::GET, target)?;
         match status {
             200 => Ok(Ok(serde_json::from_value(value).context("the admin listener's answer")?)),
             404 if value.get("error").is_some() => {
                 eprintln!("icm: {}", value.get("message").and_then(Value::as_str).unwrap_or_default());
-                Ok(Err(ExitCode::from(NO)))
+                Ok(Err(ExitCode::from(EXIT_PROBLEM)))
             }
             _ => bail!("{}: {status} {value}", self.url),
         }
@@ -166,18 +166,18 @@ impl Live {
     ///
     /// # Errors
     /// When signals cannot be waited for.
-    pub fn pause(&self, duration: Duration) -> anyhow::Result<Pause> {
+    pub fn sleep_or_interrupt(&self, duration: Duration) -> anyhow::Result<WaitOutcome> {
         self.runtime.block_on(async {
             tokio::select! {
-                () = tokio::time::sleep(duration) => Ok(Pause::Over),
-                signal = tokio::signal::ctrl_c() => signal.map(|()| Pause::Interrupted).map_err(Into::into),
+                () = tokio::time::sleep(duration) => Ok(WaitOutcome::Elapsed),
+                signal = tokio::signal::ctrl_c() => signal.map(|()| WaitOutcome::Interrupted).map_err(Into::into),
             }
         })
     }
 }
 
 /// An address that a listener on all addresses can be reached at.
-fn reachable(mut address: SocketAddr) -> SocketAddr {
+fn connectable_address(mut address: SocketAddr) -> SocketAddr {
     if address.ip().is_unspecified() {
         address.set_ip(match address.ip() {
             std::net::IpAddr::V4(_) => std::net::Ipv4Addr::LOCALHOST.into(),
@@ -187,11 +187,11 @@ fn reachable(mut address: SocketAddr) -> SocketAddr {
     address
 }
 
-type Own = (Option<Vec<Vec<u8>>>, Option<String>);
+type OwnCertificate = (Option<Vec<Vec<u8>>>, Option<String>);
 
 /// What to trust of a listener whose certificate file is ours: the chain in the file, under the name that the
 /// certificate itself carries, as it is seldom made for the address.
-fn own_certificate(file: &Path) -> anyhow::Result<Own> {
+fn own_certificate(file: &Path) -> anyhow::Result<OwnCertificate> {
     let chain = certificates(file)?;
     let Some(leaf) = chain.first() else { return Ok((None, None)) };
     let (_, parsed) =
@@ -203,9 +203,9 @@ fn own_certificate(file: &Path) -> anyhow::Result<Own> {
             _ => None,
         })
     });
-    let issued_by_itself = parsed.issuer() == parsed.subject();
+    let is_self_signed = parsed.issuer() == parsed.subject();
     // Without its issuer in the file, the platform must know it.
-    let trusted = (chain.len() > 1 || issued_by_itself).then(|| chain.clone());
+    let trusted = (chain.len() > 1 || is_self_signed).then(|| chain.clone());
     Ok((trusted, name))
 }
 
@@ -219,6 +219,6 @@ fn certificates(file: &Path) -> anyhow::Result<Vec<Vec<u8>>> {
 
 /// Percent-encodes an argument or a path segment.
 #[must_use]
-pub fn encode(text: &str) -> String {
+pub fn percent_encode(text: &str) -> String {
     percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC).to_string()
 }

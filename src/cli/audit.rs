@@ -5,10 +5,10 @@
 
 use std::process::ExitCode;
 
-use super::admin::Where;
+use super::admin::AdminTarget;
 use super::output;
-use super::{NO, USAGE, offline};
-use crate::admin::inquiry::EXAMPLES;
+use super::{EXIT_PROBLEM, EXIT_USAGE, offline_state};
+use crate::admin::queries::DEFAULT_EXAMPLES;
 use crate::insight::audit::{Audit, Severity, audit};
 
 /// What `audit` takes.
@@ -25,14 +25,14 @@ Examples:
   icm audit -c /etc/icm/icm.yaml
   icm audit --offline --strict --json -c /etc/icm/icm.yaml | jq '.clusters[].findings[].kind'"
 )]
-pub struct Arguments {
+pub struct AuditArgs {
     #[command(flatten)]
-    place: Where,
+    admin_target: AdminTarget,
     /// Ask nobody: what the configuration and the cached directory say, without states.
     #[arg(long, requires = "conf")]
     offline: bool,
     /// Examples for each finding.
-    #[arg(long, value_name = "N", default_value_t = EXAMPLES)]
+    #[arg(long, value_name = "N", default_value_t = DEFAULT_EXAMPLES)]
     limit: usize,
     /// Every example.
     #[arg(long, conflicts_with = "limit")]
@@ -46,28 +46,30 @@ pub struct Arguments {
 ///
 /// # Errors
 /// When the running balancer cannot be asked.
-pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+pub fn run(arguments: &AuditArgs) -> anyhow::Result<ExitCode> {
     let limit = if arguments.all { usize::MAX } else { arguments.limit };
     let found: Audit = if arguments.offline {
-        let Some(balancer) = offline(&arguments.place)? else { return Ok(ExitCode::from(USAGE)) };
+        let Some(balancer) = offline_state(&arguments.admin_target)? else {
+            return Ok(ExitCode::from(EXIT_USAGE));
+        };
         audit(&balancer.snapshot(), limit, false)
     } else {
-        let Some(live) = arguments.place.connect()? else { return Ok(ExitCode::from(USAGE)) };
-        match live.get(&format!("/audit?limit={limit}"))? {
+        let Some(admin) = arguments.admin_target.connect()? else { return Ok(ExitCode::from(EXIT_USAGE)) };
+        match admin.get(&format!("/audit?limit={limit}"))? {
             Ok(found) => found,
             Err(code) => return Ok(code),
         }
     };
-    if arguments.place.json {
+    if arguments.admin_target.json {
         println!("{:#}", serde_json::to_value(&found)?);
     } else {
-        say(&found);
+        print_report(&found);
     }
     let bad = found.errors > 0 || (arguments.strict && found.warnings > 0);
-    Ok(if bad { ExitCode::from(NO) } else { ExitCode::SUCCESS })
+    Ok(if bad { ExitCode::from(EXIT_PROBLEM) } else { ExitCode::SUCCESS })
 }
 
-fn say(found: &Audit) {
+fn print_report(found: &Audit) {
     for cluster in &found.clusters {
         println!(
             "{}: {} servers, {} databases, {} replicas; directory from {}, {} old",
@@ -76,7 +78,7 @@ fn say(found: &Audit) {
             cluster.databases,
             cluster.replicas,
             cluster.directory,
-            output::ago(cluster.directory_age_ms)
+            output::format_age(cluster.directory_age_ms)
         );
         for finding in &cluster.findings {
             let severity = match finding.severity {
@@ -84,7 +86,7 @@ fn say(found: &Audit) {
                 Severity::Warning => "warning",
                 Severity::Note => "note",
             };
-            output::line(&format!("{severity}: {} {} [{}]", finding.count, finding.text, finding.kind));
+            output::print_line(&format!("{severity}: {} {} [{}]", finding.count, finding.text, finding.kind));
             for example in &finding.examples {
                 println!("    {example}");
             }

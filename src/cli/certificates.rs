@@ -19,15 +19,15 @@ use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 use crate::config::settings::{HostPattern, Listener, Settings};
 
 /// A certificate that ends sooner than this is worth a word.
-const SOON_DAYS: i64 = 30;
-const DAY: i64 = 24 * 3600;
+const EXPIRY_WARNING_DAYS: i64 = 30;
+const SECONDS_PER_DAY: i64 = 24 * 3600;
 
 /// One sentence for each public name that no certificate of a listener with TLS covers: browsers would
 /// warn their users there.
-pub fn uncovered(settings: &Settings) -> Vec<String> {
+pub fn uncovered_host_names(settings: &Settings) -> Vec<String> {
     let mut out = Vec::new();
     for listener in &settings.listeners {
-        let leaves = leaves(listener);
+        let leaves = leaf_certificates(listener);
         if leaves.is_empty() {
             continue;
         }
@@ -37,7 +37,7 @@ pub fn uncovered(settings: &Settings) -> Vec<String> {
                     HostPattern::Exact(name) => (name.clone(), name.clone()),
                     HostPattern::Wildcard(suffix) => (format!("*{suffix}"), format!("any{suffix}")),
                 };
-                if !leaves.iter().any(|leaf| covers(leaf, &name)) {
+                if !leaves.iter().any(|leaf| covers_name(leaf, &name)) {
                     out.push(format!(
                         "{}: no certificate of the listener {} is for {shown}, browsers will refuse it",
                         cluster.name, listener.address
@@ -49,12 +49,12 @@ pub fn uncovered(settings: &Settings) -> Vec<String> {
     out
 }
 
-fn leaves(listener: &Listener) -> Vec<CertificateDer<'static>> {
+fn leaf_certificates(listener: &Listener) -> Vec<CertificateDer<'static>> {
     let files = listener.tls.iter().flat_map(|tls| &tls.certificates);
     files.filter_map(|file| CertificateDer::from_pem_file(&file.cert).ok()).collect()
 }
 
-fn covers(leaf: &CertificateDer<'_>, name: &str) -> bool {
+fn covers_name(leaf: &CertificateDer<'_>, name: &str) -> bool {
     let (Ok(leaf), Ok(name)) = (webpki::EndEntityCert::try_from(leaf), ServerName::try_from(name)) else {
         return false;
     };
@@ -63,23 +63,23 @@ fn covers(leaf: &CertificateDer<'_>, name: &str) -> bool {
 
 /// What a server shows to who asks for `hostname`: for whom, by whom, how long; and where it is not `trusted`,
 /// whether the chain may be why. `None` where it shows none.
-pub async fn shown_by(
+pub async fn describe_server_certificate(
     address: SocketAddr,
     hostname: &str,
     trusted: bool,
-    within: Duration,
+    timeout: Duration,
 ) -> Option<String> {
     let hostname = hostname.to_owned();
     tokio::task::spawn_blocking(move || {
-        let chain = chain_of(address, &hostname, within)?;
+        let chain = fetch_chain(address, &hostname, timeout)?;
         let now = i64::try_from(crate::util::clock::unix_secs()).unwrap_or(i64::MAX);
-        Some(in_words(&chain, trusted, now))
+        Some(describe_chain(&chain, trusted, now))
     })
     .await
     .ok()?
 }
 
-fn in_words(chain: &[CertificateDer<'_>], trusted: bool, now: i64) -> String {
+fn describe_chain(chain: &[CertificateDer<'_>], trusted: bool, now: i64) -> String {
     let Some(Ok((_, leaf))) = chain.first().map(|leaf| X509Certificate::from_der(leaf)) else {
         return "shows a certificate that cannot be read".to_owned();
     };
@@ -100,10 +100,10 @@ fn in_words(chain: &[CertificateDer<'_>], trusted: bool, now: i64) -> String {
     };
     let mut out = format!("certificate for {names}, issued by {}", leaf.issuer());
     let end = leaf.validity().not_after;
-    let days = (end.timestamp() - now).div_euclid(DAY);
+    let days = (end.timestamp() - now).div_euclid(SECONDS_PER_DAY);
     out.push_str(&if end.timestamp() < now {
         format!(", expired on {end}")
-    } else if days < SOON_DAYS {
+    } else if days < EXPIRY_WARNING_DAYS {
         format!(", expires in {days} days, on {end}: renew it")
     } else {
         format!(", valid until {end}")
@@ -113,38 +113,42 @@ fn in_words(chain: &[CertificateDer<'_>], trusted: bool, now: i64) -> String {
     } else if chain.len() == 1 && !trusted {
         out.push_str(", sent without the certificate of its issuer");
     }
-    crate::discovery::domino::fault::short(&out)
+    crate::discovery::domino::fault::single_line(&out)
 }
 
 /// Shakes hands far enough to see the chain. Nothing else is said to the server.
-fn chain_of(address: SocketAddr, hostname: &str, within: Duration) -> Option<Vec<CertificateDer<'static>>> {
+fn fetch_chain(
+    address: SocketAddr,
+    hostname: &str,
+    timeout: Duration,
+) -> Option<Vec<CertificateDer<'static>>> {
     let provider = crate::util::crypto::provider();
-    let seen = Arc::new(Seen { provider: Arc::clone(&provider), chain: Mutex::default() });
+    let verifier = Arc::new(CapturingVerifier { provider: Arc::clone(&provider), chain: Mutex::default() });
     let config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .ok()?
         .dangerous()
-        .with_custom_certificate_verifier(Arc::clone(&seen) as Arc<dyn ServerCertVerifier>)
+        .with_custom_certificate_verifier(Arc::clone(&verifier) as Arc<dyn ServerCertVerifier>)
         .with_no_client_auth();
     let name =
         ServerName::try_from(hostname.to_owned()).unwrap_or(ServerName::IpAddress(address.ip().into()));
     let connection = ClientConnection::new(Arc::new(config), name).ok()?;
-    let tcp = TcpStream::connect_timeout(&address, within).ok()?;
-    tcp.set_read_timeout(Some(within)).ok()?;
-    tcp.set_write_timeout(Some(within)).ok()?;
+    let tcp = TcpStream::connect_timeout(&address, timeout).ok()?;
+    tcp.set_read_timeout(Some(timeout)).ok()?;
+    tcp.set_write_timeout(Some(timeout)).ok()?;
     let _ = StreamOwned::new(connection, tcp).flush();
-    let mut chain = seen.chain.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut chain = verifier.chain.lock().unwrap_or_else(PoisonError::into_inner);
     Some(std::mem::take(&mut *chain)).filter(|chain| !chain.is_empty())
 }
 
 /// Remembers the chain.
 #[derive(Debug)]
-struct Seen {
+struct CapturingVerifier {
     provider: Arc<CryptoProvider>,
     chain: Mutex<Vec<CertificateDer<'static>>>,
 }
 
-impl ServerCertVerifier for Seen {
+impl ServerCertVerifier for CapturingVerifier {
     fn verify_server_cert(
         &self,
         leaf: &CertificateDer<'_>,

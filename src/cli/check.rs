@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::admin::Where;
-use super::{NO, certificates, load};
+use super::admin::AdminTarget;
+use super::{EXIT_PROBLEM, certificates, load};
 use crate::config::settings::{AvailabilitySource, Cldbdir, Directory, NamesView, Servers};
 use crate::config::{Location, Settings, Warning, unread};
 use crate::discovery::availability::{PollTarget, poll};
@@ -18,8 +18,8 @@ use crate::discovery::servers;
 use crate::domain::cluster::Port;
 use crate::follow;
 use crate::server::descriptors;
-use crate::state::first_probes::FirstProbes;
-use crate::state::view::UpstreamServer;
+use crate::state::cluster_view::UpstreamServer;
+use crate::state::preflight::PreflightProbes;
 use crate::state::{Balancer, Cluster, refresh_state};
 
 /// What `check` takes.
@@ -30,7 +30,7 @@ use crate::state::{Balancer, Cluster, refresh_state};
 Example:
   icm check --probe -c /etc/icm/icm.yaml"
 )]
-pub struct Arguments {
+pub struct CheckArgs {
     /// The configuration file.
     #[arg(short, long = "conf", value_name = "FILE")]
     conf: PathBuf,
@@ -46,39 +46,39 @@ pub struct Arguments {
 }
 
 /// One finding on the network.
-struct Finding {
-    good: bool,
-    what: String,
+struct ProbeFinding {
+    is_ok: bool,
+    subject: String,
     text: String,
 }
 
 /// Exit code 0 when the running balancer is ready.
-fn running(arguments: &Arguments) -> anyhow::Result<ExitCode> {
-    let place = Where {
+fn check_running(arguments: &CheckArgs) -> anyhow::Result<ExitCode> {
+    let admin_target = AdminTarget {
         conf: Some(arguments.conf.clone()),
         admin: None,
         ca: None,
         token_file: None,
         json: arguments.json,
     };
-    let Some(live) = place.connect()? else { return Ok(ExitCode::from(super::USAGE)) };
-    let (_, status) = live.ask(http::Method::GET, "/status")?;
+    let Some(admin) = admin_target.connect()? else { return Ok(ExitCode::from(super::EXIT_USAGE)) };
+    let (_, status) = admin.send(http::Method::GET, "/status")?;
     let ready = status.get("ready").and_then(serde_json::Value::as_bool) == Some(true);
     if arguments.json {
         println!("{:#}", json!({ "ok": ready }));
     } else {
         println!("{}", if ready { "ready" } else { "not ready" });
     }
-    Ok(if ready { ExitCode::SUCCESS } else { ExitCode::from(NO) })
+    Ok(if ready { ExitCode::SUCCESS } else { ExitCode::from(EXIT_PROBLEM) })
 }
 
 /// Runs it.
 ///
 /// # Errors
 /// When the runtime cannot be made.
-pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+pub fn run(arguments: &CheckArgs) -> anyhow::Result<ExitCode> {
     if arguments.running {
-        return running(arguments);
+        return check_running(arguments);
     }
     let loaded = match load(&arguments.conf, arguments.json) {
         Ok(loaded) => loaded,
@@ -88,18 +88,18 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     let mut settings = loaded.settings;
     let mut findings = Vec::new();
     if settings.follow.is_some() {
-        let (finding, more) = other_icm(&mut settings, arguments.probe)?;
+        let (finding, more) = check_followed_icm(&mut settings, arguments.probe)?;
         findings.push(finding);
         warnings.extend(more);
     }
-    let everywhere =
+    let without_position =
         |text| Warning { location: Location { file: arguments.conf.clone(), line: 0, column: 0 }, text };
-    warnings.extend(certificates::uncovered(&settings).into_iter().map(everywhere));
-    let descriptors = descriptors::available();
+    warnings.extend(certificates::uncovered_host_names(&settings).into_iter().map(without_position));
+    let descriptors = descriptors::hard_limit();
     let shortage = descriptors.and_then(|n| descriptors::shortage(n, settings.limits.connections));
-    warnings.extend(shortage.map(everywhere));
+    warnings.extend(shortage.map(without_position));
     for cluster in &settings.clusters {
-        let named = |text| everywhere(format!("{}: {text}", cluster.name));
+        let named = |text| without_position(format!("{}: {text}", cluster.name));
         warnings.extend(unread(cluster).into_iter().map(named));
     }
     let settings = Arc::new(settings);
@@ -108,53 +108,58 @@ pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(async {
             for cluster in &balancer.snapshot().clusters {
-                contact(cluster, &mut findings).await;
+                probe_cluster(cluster, &mut findings).await;
             }
         });
     }
-    let good = findings.iter().all(|f| f.good);
+    let is_ok = findings.iter().all(|f| f.is_ok);
     if arguments.json {
         let found: Vec<_> =
-            findings.iter().map(|f| json!({ "ok": f.good, "what": f.what, "text": f.text })).collect();
+            findings.iter().map(|f| json!({ "ok": f.is_ok, "what": f.subject, "text": f.text })).collect();
         let warnings: Vec<_> = warnings.iter().map(Warning::to_json).collect();
-        println!("{:#}", json!({ "ok": good, "errors": [], "warnings": warnings, "findings": found }));
+        println!("{:#}", json!({ "ok": is_ok, "errors": [], "warnings": warnings, "findings": found }));
     } else {
         for warning in &warnings {
             println!("warning: {warning}");
         }
         for finding in &findings {
-            println!("{}: {}: {}", if finding.good { "ok" } else { "failed" }, finding.what, finding.text);
+            println!(
+                "{}: {}: {}",
+                if finding.is_ok { "ok" } else { "failed" },
+                finding.subject,
+                finding.text
+            );
         }
-        if good {
+        if is_ok {
             println!("{}: configuration is valid", arguments.conf.display());
         }
     }
-    Ok(if good { ExitCode::SUCCESS } else { ExitCode::from(NO) })
+    Ok(if is_ok { ExitCode::SUCCESS } else { ExitCode::from(EXIT_PROBLEM) })
 }
 
 /// Takes the clusters from the ICM that is followed, where the network may be asked.
-fn other_icm(settings: &mut Settings, probe: bool) -> anyhow::Result<(Finding, Vec<Warning>)> {
+fn check_followed_icm(settings: &mut Settings, probe: bool) -> anyhow::Result<(ProbeFinding, Vec<Warning>)> {
     let Some(other) = settings.follow.clone() else { anyhow::bail!("no ICM is followed") };
-    let what = format!("get_configuration_from {}", other.url);
+    let subject = format!("get_configuration_from {}", other.url);
     if !probe {
         let text = "not asked, `--probe` fetches and validates it".to_owned();
-        return Ok((Finding { good: true, what, text }, Vec::new()));
+        return Ok((ProbeFinding { is_ok: true, subject, text }, Vec::new()));
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    Ok(match runtime.block_on(follow::ask(&other)) {
+    Ok(match runtime.block_on(follow::fetch_document(&other)) {
         Ok((document, _)) => {
             let text =
                 format!("{} clusters, {} restrictions", document.clusters.len(), document.restrictions.len());
             let warnings = document.warnings.clone();
-            document.put_into(settings);
-            (Finding { good: true, what, text }, warnings)
+            document.apply_to(settings);
+            (ProbeFinding { is_ok: true, subject, text }, warnings)
         }
-        Err(error) => (Finding { good: false, what, text: error.to_string() }, Vec::new()),
+        Err(error) => (ProbeFinding { is_ok: false, subject, text: error.to_string() }, Vec::new()),
     })
 }
 
 /// Asks what a running balancer would ask.
-async fn contact(cluster: &Arc<Cluster>, findings: &mut Vec<Finding>) {
+async fn probe_cluster(cluster: &Arc<Cluster>, findings: &mut Vec<ProbeFinding>) {
     if let Servers::Names(view) = &cluster.settings.servers {
         findings.push(read_servers(cluster, view).await);
     }
@@ -170,46 +175,52 @@ async fn contact(cluster: &Arc<Cluster>, findings: &mut Vec<Finding>) {
     }
 }
 
-async fn read_servers(cluster: &Arc<Cluster>, view: &NamesView) -> Finding {
+async fn read_servers(cluster: &Arc<Cluster>, view: &NamesView) -> ProbeFinding {
     let name = &cluster.settings.name;
-    let what = format!("{name}: servers from {}/{}", view.database, view.view);
-    match servers::read(&cluster.client, view, name, &cluster.kept.sessions).await {
+    let subject = format!("{name}: servers from {}/{}", view.database, view.view);
+    match servers::read(&cluster.client, view, name, &cluster.persistent_state.login_sessions).await {
         Ok(reading) => {
             let mut text = format!("{} members from {}", reading.servers.len(), reading.from);
             append_warnings(&mut text, &reading.warnings);
-            let addresses = crate::state::resolve::later(&reading.servers).await;
-            cluster.set_servers(reading.servers, addresses, &FirstProbes::default());
-            Finding { good: true, what, text }
+            let addresses = crate::state::resolve::resolve_async(&reading.servers).await;
+            cluster.set_servers(reading.servers, addresses, &PreflightProbes::default());
+            ProbeFinding { is_ok: true, subject, text }
         }
-        Err(failure) => Finding { good: false, what, text: failure.to_string() },
+        Err(failure) => ProbeFinding { is_ok: false, subject, text: failure.to_string() },
     }
 }
 
-async fn probe_ports(cluster: &Cluster, entry: &UpstreamServer, findings: &mut Vec<Finding>) {
+async fn probe_ports(cluster: &Cluster, entry: &UpstreamServer, findings: &mut Vec<ProbeFinding>) {
     for port in [Port::Http, Port::Https] {
         let Some(at) = entry.host_port(port) else { continue };
-        let what = format!("{}: {} {port} port {at}", cluster.settings.name, entry.server.name);
+        let subject = format!("{}: {} {port} port {at}", cluster.settings.name, entry.server.name);
         let Some(address) = entry.address(port) else {
-            findings.push(Finding { good: false, what, text: "the name does not resolve".to_owned() });
+            findings.push(ProbeFinding {
+                is_ok: false,
+                subject,
+                text: "the name does not resolve".to_owned(),
+            });
             continue;
         };
-        let (good, mut text) =
+        let (is_ok, mut text) =
             match probe::probe(&cluster.client, &cluster.settings, &entry.server, port, address).await {
                 Ok(status) => (true, format!("answered {status}")),
                 Err(text) => (false, text),
             };
         if port == Port::Https {
-            let within = cluster.settings.probe.timeout;
-            let shown = certificates::shown_by(address, &entry.server.hostname, good, within).await;
+            let timeout = cluster.settings.probe.timeout;
+            let shown =
+                certificates::describe_server_certificate(address, &entry.server.hostname, is_ok, timeout)
+                    .await;
             text.extend(shown.map(|shown| format!("; {shown}")));
         }
-        findings.push(Finding { good, what, text });
+        findings.push(ProbeFinding { is_ok, subject, text });
     }
 }
 
-async fn poll_sources(cluster: &Cluster, entry: &UpstreamServer, findings: &mut Vec<Finding>) {
+async fn poll_sources(cluster: &Cluster, entry: &UpstreamServer, findings: &mut Vec<ProbeFinding>) {
     let Some(address) = entry.address(Port::Http).or_else(|| entry.address(Port::Https)) else { return };
-    for source in cluster.sources(&entry.server) {
+    for source in cluster.availability_sources(&entry.server) {
         if matches!(source.source, AvailabilitySource::Observed | AvailabilitySource::Statpub) {
             continue;
         }
@@ -219,20 +230,27 @@ async fn poll_sources(cluster: &Cluster, entry: &UpstreamServer, findings: &mut 
             address,
             timeout: Duration::from_secs(5),
         };
-        let what = format!("{}: availability of {}", cluster.settings.name, entry.server.name);
+        let subject = format!("{}: availability of {}", cluster.settings.name, entry.server.name);
         findings.push(match poll(&cluster.client, &source.source, &target).await {
             Ok(report) => {
                 let text = report.index.map_or("no index".to_owned(), |i| format!("index {i}"));
-                Finding { good: true, what, text }
+                ProbeFinding { is_ok: true, subject, text }
             }
-            Err(error) => Finding { good: false, what, text: error.to_string() },
+            Err(error) => ProbeFinding { is_ok: false, subject, text: error.to_string() },
         });
     }
 }
 
-async fn read_directory(cluster: &Cluster, settings: &Cldbdir, server: ServerAddress) -> Finding {
-    let what = format!("{}: {} of {}", cluster.settings.name, settings.database, server.name);
-    match cldbdir::read_directory(&cluster.client, &[server], settings, &cluster.kept.sessions).await {
+async fn read_directory(cluster: &Cluster, settings: &Cldbdir, server: ServerAddress) -> ProbeFinding {
+    let subject = format!("{}: {} of {}", cluster.settings.name, settings.database, server.name);
+    match cldbdir::read_directory(
+        &cluster.client,
+        &[server],
+        settings,
+        &cluster.persistent_state.login_sessions,
+    )
+    .await
+    {
         Ok(reading) => {
             let mut text = format!("{} replicas", reading.builder.len());
             append_warnings(&mut text, &reading.warnings);
@@ -240,9 +258,9 @@ async fn read_directory(cluster: &Cluster, settings: &Cldbdir, server: ServerAdd
             if empty {
                 text.push_str(": the view is empty for this user, or the wrong one");
             }
-            Finding { good: !empty, what, text }
+            ProbeFinding { is_ok: !empty, subject, text }
         }
-        Err(failure) => Finding { good: false, what, text: failure.to_string() },
+        Err(failure) => ProbeFinding { is_ok: false, subject, text: failure.to_string() },
     }
 }
 

@@ -7,15 +7,15 @@ use std::process::ExitCode;
 
 use clap::CommandFactory;
 
-use super::Arguments;
+use super::Cli;
 
 /// Prints the completion of a shell.
 ///
 /// # Errors
 /// When standard output cannot be written.
-pub fn completion(shell: clap_complete::Shell) -> anyhow::Result<ExitCode> {
+pub fn print_completion(shell: clap_complete::Shell) -> anyhow::Result<ExitCode> {
     let mut script = Vec::new();
-    clap_complete::generate(shell, &mut Arguments::command(), "icm", &mut script);
+    clap_complete::generate(shell, &mut Cli::command(), "icm", &mut script);
     std::io::stdout().write_all(&script)?;
     Ok(ExitCode::SUCCESS)
 }
@@ -24,8 +24,8 @@ pub fn completion(shell: clap_complete::Shell) -> anyhow::Result<ExitCode> {
 ///
 /// # Errors
 /// When standard output cannot be written.
-pub fn man() -> anyhow::Result<ExitCode> {
-    let mut command = Arguments::command();
+pub fn print_manual() -> anyhow::Result<ExitCode> {
+    let mut command = Cli::command();
     command.build();
     let mut page = Vec::new();
     clap_mangen::Man::new(command.clone()).render(&mut page)?;

@@ -7,10 +7,10 @@ use std::process::ExitCode;
 use anyhow::{Context, bail};
 use http::Method;
 
-use super::admin::{Where, encode};
-use super::{NO, USAGE, offline};
+use super::admin::{AdminTarget, percent_encode};
+use super::{EXIT_PROBLEM, EXIT_USAGE, offline_state};
 use crate::domain::cluster::Port;
-use crate::insight::explain::{Explanation, Request, explain};
+use crate::insight::explain::{ExplainRequest, Explanation, explain};
 
 /// What `explain` takes.
 #[derive(Debug, clap::Args)]
@@ -27,11 +27,11 @@ Examples:
   icm explain --admin http://127.0.0.1:8098 --host www.acme.example --cookie ICM=AbCd... /mail/jdoe.nsf
   icm explain --offline --json -c /etc/icm/icm.yaml /sales/leads.nsf"
 )]
-pub struct Arguments {
+pub struct ExplainArgs {
     /// `http://www.acme.example/sales/leads.nsf`, or only the path.
     url: String,
     #[command(flatten)]
-    place: Where,
+    admin_target: AdminTarget,
     /// Ask nobody: every server is assumed to answer.
     #[arg(long, requires = "conf")]
     offline: bool,
@@ -59,21 +59,21 @@ pub struct Arguments {
 ///
 /// # Errors
 /// When the running balancer cannot be asked.
-pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
-    let told = if arguments.offline { alone(arguments)? } else { live(arguments)? };
-    let Some(told) = told else { return Ok(ExitCode::from(USAGE)) };
-    if arguments.place.json {
-        println!("{:#}", serde_json::to_value(&told)?);
+pub fn run(arguments: &ExplainArgs) -> anyhow::Result<ExitCode> {
+    let explanation = if arguments.offline { explain_offline(arguments)? } else { explain_live(arguments)? };
+    let Some(explanation) = explanation else { return Ok(ExitCode::from(EXIT_USAGE)) };
+    if arguments.admin_target.json {
+        println!("{:#}", serde_json::to_value(&explanation)?);
     } else {
-        print!("{}", told.text());
+        print!("{}", explanation.text());
     }
-    let served = matches!(told.outcome.as_str(), "serve" | "choice" | "list");
-    Ok(if served { ExitCode::SUCCESS } else { ExitCode::from(NO) })
+    let served = matches!(explanation.outcome.as_str(), "serve" | "choice" | "list");
+    Ok(if served { ExitCode::SUCCESS } else { ExitCode::from(EXIT_PROBLEM) })
 }
 
-fn alone(arguments: &Arguments) -> anyhow::Result<Option<Explanation>> {
-    let Some(balancer) = offline(&arguments.place)? else { return Ok(None) };
-    let request = Request {
+fn explain_offline(arguments: &ExplainArgs) -> anyhow::Result<Option<Explanation>> {
+    let Some(balancer) = offline_state(&arguments.admin_target)? else { return Ok(None) };
+    let request = ExplainRequest {
         url: arguments.url.clone(),
         scheme: arguments.scheme.as_deref().map(|s| if s == "https" { Port::Https } else { Port::Http }),
         method: arguments.method.clone(),
@@ -82,20 +82,21 @@ fn alone(arguments: &Arguments) -> anyhow::Result<Option<Explanation>> {
         referer: arguments.referer.clone(),
         client: arguments.client,
     };
-    let mut told = explain(&balancer.snapshot(), &request);
-    told.notes.push("offline: every enabled port is assumed to answer, no index is known".to_owned());
+    let mut explanation = explain(&balancer.snapshot(), &request);
+    explanation.notes.push("offline: every enabled port is assumed to answer, no index is known".to_owned());
     for cluster in &balancer.snapshot().clusters {
         if !cluster.view.load().directory.is_loaded() {
-            told.notes
+            explanation
+                .notes
                 .push(format!("{}: no directory at hand, not even a cached copy", cluster.settings.name));
         }
     }
-    Ok(Some(told))
+    Ok(Some(explanation))
 }
 
-fn live(arguments: &Arguments) -> anyhow::Result<Option<Explanation>> {
-    let Some(live) = arguments.place.connect()? else { return Ok(None) };
-    let mut target = format!("/explain?url={}", encode(&arguments.url));
+fn explain_live(arguments: &ExplainArgs) -> anyhow::Result<Option<Explanation>> {
+    let Some(admin) = arguments.admin_target.connect()? else { return Ok(None) };
+    let mut target = format!("/explain?url={}", percent_encode(&arguments.url));
     let client = arguments.client.map(|c| c.to_string()).unwrap_or_default();
     for (name, value) in [
         ("scheme", arguments.scheme.as_deref().unwrap_or_default()),
@@ -106,10 +107,10 @@ fn live(arguments: &Arguments) -> anyhow::Result<Option<Explanation>> {
         ("client", &client),
     ] {
         if !value.is_empty() {
-            target.push_str(&format!("&{name}={}", encode(value)));
+            target.push_str(&format!("&{name}={}", percent_encode(value)));
         }
     }
-    let asked = live.ask(Method::GET, &target);
+    let asked = admin.send(Method::GET, &target);
     let (status, value) = asked.context("`--offline` asks the configuration alone")?;
     if status != 200 {
         bail!("{status} {value}");

@@ -18,7 +18,7 @@ mod show;
 mod simulate;
 mod upgrade;
 
-pub use output::complain;
+pub use output::print_error;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -28,16 +28,16 @@ use anyhow::{Context, anyhow};
 use clap::{Parser, Subcommand};
 use serde_json::json;
 
-use crate::config::{self, ConfigErrors, Loaded};
-use crate::insight::explain::assume_reachable;
-use crate::server::handover::Inheritance;
+use crate::config::{self, ConfigErrors, LoadedConfig};
+use crate::insight::explain::mark_ports_up;
+use crate::server::handover::HandoverChild;
 use crate::server::{self, lifecycle::Signals};
 use crate::state::Balancer;
 
 /// The arguments or the configuration are wrong.
-pub const USAGE: u8 = 64;
+pub const EXIT_USAGE: u8 = 64;
 /// The answer is no.
-pub const NO: u8 = 2;
+pub const EXIT_PROBLEM: u8 = 2;
 
 /// The Internet Cluster Manager for HCL Domino.
 #[derive(Debug, Parser)]
@@ -48,12 +48,12 @@ was found   64 the arguments or the configuration are wrong
 
 Every verb has its own help with examples: icm restrict --help"
 )]
-pub struct Arguments {
+pub struct Cli {
     #[command(subcommand)]
-    verb: Verb,
+    command: Command,
 }
 
-const SHOW: &str = "Exit codes: 0 shown   1 no answer from the balancer   2 nothing matches   64 wrong arguments or configuration
+const SHOW_HELP: &str = "Exit codes: 0 shown   1 no answer from the balancer   2 nothing matches   64 wrong arguments or configuration
 
 Examples:
   icm show cluster -c /etc/icm/icm.yaml
@@ -62,7 +62,7 @@ Examples:
   icm show events --follow --json -c /etc/icm/icm.yaml";
 
 #[derive(Debug, Subcommand)]
-enum Verb {
+enum Command {
     /// Serve, in the foreground.
     Run {
         /// The configuration file.
@@ -70,25 +70,25 @@ enum Verb {
         conf: PathBuf,
     },
     /// Say everything that is wrong with a configuration file.
-    Check(check::Arguments),
+    Check(check::CheckArgs),
     /// Say what would happen to a request, and why.
-    Explain(explain::Arguments),
+    Explain(explain::ExplainArgs),
     /// Take a server out for new users; those inside may finish.
-    Restrict(restrict::Restrict),
+    Restrict(restrict::RestrictArgs),
     /// Take an administrator's restriction back.
-    Release(restrict::Release),
+    Release(restrict::ReleaseArgs),
     /// Show servers, databases, statistics or events of a running balancer.
-    #[command(after_help = SHOW)]
+    #[command(after_help = SHOW_HELP)]
     Show {
         #[command(subcommand)]
-        what: show::What,
+        what: show::ShowCommand,
     },
     /// Say what would happen if some servers were down, RESTRICTED or BUSY.
-    Simulate(simulate::Arguments),
+    Simulate(simulate::SimulateArgs),
     /// Find what stands on one leg: single replicas, path conflicts, marks, ports, directory.
-    Audit(audit::Arguments),
+    Audit(audit::AuditArgs),
     /// Put a new program in a running balancer's place, without a refused connection.
-    Upgrade(upgrade::Arguments),
+    Upgrade(upgrade::UpgradeArgs),
     /// Print the completion script of a shell.
     #[command(after_help = "Example:\n  icm completion bash > /etc/bash_completion.d/icm")]
     Completion {
@@ -100,24 +100,24 @@ enum Verb {
     Man,
 }
 
-impl Arguments {
+impl Cli {
     /// Runs the verb.
     ///
     /// # Errors
     /// What nobody expected; the caller prints it and exits with 1.
     pub fn run(self) -> anyhow::Result<ExitCode> {
-        match self.verb {
-            Verb::Run { conf } => run(&conf),
-            Verb::Check(arguments) => check::run(&arguments),
-            Verb::Explain(arguments) => explain::run(&arguments),
-            Verb::Restrict(arguments) => restrict::restrict(&arguments),
-            Verb::Release(arguments) => restrict::release(&arguments),
-            Verb::Show { what } => show::run(&what),
-            Verb::Simulate(arguments) => simulate::run(&arguments),
-            Verb::Audit(arguments) => audit::run(&arguments),
-            Verb::Upgrade(arguments) => upgrade::run(&arguments),
-            Verb::Completion { shell } => completion::completion(shell),
-            Verb::Man => completion::man(),
+        match self.command {
+            Command::Run { conf } => run(&conf),
+            Command::Check(arguments) => check::run(&arguments),
+            Command::Explain(arguments) => explain::run(&arguments),
+            Command::Restrict(arguments) => restrict::restrict(&arguments),
+            Command::Release(arguments) => restrict::release(&arguments),
+            Command::Show { what } => show::run(&what),
+            Command::Simulate(arguments) => simulate::run(&arguments),
+            Command::Audit(arguments) => audit::run(&arguments),
+            Command::Upgrade(arguments) => upgrade::run(&arguments),
+            Command::Completion { shell } => completion::print_completion(shell),
+            Command::Man => completion::print_manual(),
         }
     }
 }
@@ -125,13 +125,16 @@ impl Arguments {
 fn run(conf: &std::path::Path) -> anyhow::Result<ExitCode> {
     // First of all: the default action of HUP would end the process.
     let signals = Signals::install()?;
-    let quiet = "info,pingora_core=warn,pingora_proxy=warn,pingora_load_balancing=error,rustls=warn,h2=warn";
-    let logger = env_logger::Builder::from_env(env_logger::Env::default().default_filter_or(quiet)).build();
-    output::log_to(logger);
-    let inheritance = Inheritance::receive().context("the old process hands nothing over")?.map(Arc::new);
+    let default_filter =
+        "info,pingora_core=warn,pingora_proxy=warn,pingora_load_balancing=error,rustls=warn,h2=warn";
+    let logger =
+        env_logger::Builder::from_env(env_logger::Env::default().default_filter_or(default_filter)).build();
+    output::install_logger(logger);
+    let handover =
+        HandoverChild::from_environment().context("the old process hands nothing over")?.map(Arc::new);
     let fail = |reason: String| {
-        if let Some(inheritance) = &inheritance {
-            inheritance.fail(&reason);
+        if let Some(handover) = &handover {
+            handover.report_failure(&reason);
         }
     };
     let loaded = match config::load(conf) {
@@ -139,29 +142,29 @@ fn run(conf: &std::path::Path) -> anyhow::Result<ExitCode> {
         Err(errors) => {
             eprintln!("{errors}");
             fail(errors.to_string());
-            return Ok(ExitCode::from(USAGE));
+            return Ok(ExitCode::from(EXIT_USAGE));
         }
     };
     for warning in &loaded.warnings {
         log::warn!(target: "icm::config", "{warning}");
     }
-    server::run(loaded.settings, conf, signals, inheritance.clone()).inspect_err(|e| fail(e.to_string()))?;
+    server::run(loaded.settings, conf, signals, handover.clone()).inspect_err(|e| fail(e.to_string()))?;
     Ok(ExitCode::SUCCESS)
 }
 
 /// A balancer that asks nobody: the configuration (of another ICM: its last good copy) and the cached
 /// directory, every enabled port taken for answering. `None` when the configuration is wrong, which has been printed.
-fn offline(place: &admin::Where) -> anyhow::Result<Option<Arc<Balancer>>> {
-    let conf = place.conf.as_deref().ok_or_else(|| anyhow!("--offline needs -c FILE"))?;
-    let Ok(mut loaded) = load(conf, place.json) else { return Ok(None) };
-    crate::follow::offline(&mut loaded.settings)?;
+fn offline_state(admin_target: &admin::AdminTarget) -> anyhow::Result<Option<Arc<Balancer>>> {
+    let conf = admin_target.conf.as_deref().ok_or_else(|| anyhow!("--offline needs -c FILE"))?;
+    let Ok(mut loaded) = load(conf, admin_target.json) else { return Ok(None) };
+    crate::follow::load_offline_copy(&mut loaded.settings)?;
     let balancer = Arc::new(Balancer::new(Arc::new(loaded.settings), vec![0; 32])?);
-    assume_reachable(&balancer);
+    mark_ports_up(&balancer);
     Ok(Some(balancer))
 }
 
 /// Loads a configuration, or prints every error.
-fn load(conf: &std::path::Path, json: bool) -> Result<Loaded, ExitCode> {
+fn load(conf: &std::path::Path, json: bool) -> Result<LoadedConfig, ExitCode> {
     config::load(conf).map_err(|errors: ConfigErrors| {
         if json {
             let (errors, none): (_, [(); 0]) = (errors.to_json(), []);
@@ -169,6 +172,6 @@ fn load(conf: &std::path::Path, json: bool) -> Result<Loaded, ExitCode> {
         } else {
             eprintln!("{errors}");
         }
-        ExitCode::from(USAGE)
+        ExitCode::from(EXIT_USAGE)
     })
 }

@@ -8,28 +8,28 @@ use std::io::{IsTerminal, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use crate::util::visible;
+use crate::util::control_chars;
 
 /// As the standard library's, for all of the command line.
 macro_rules! print {
-    ($($text:tt)*) => { $crate::cli::output::put(format_args!($($text)*), "") };
+    ($($text:tt)*) => { $crate::cli::output::print_escaped(format_args!($($text)*), "") };
 }
 
 /// As the standard library's, for all of the command line.
 macro_rules! println {
-    () => { $crate::cli::output::put(format_args!(""), "\n") };
-    ($($text:tt)*) => { $crate::cli::output::put(format_args!($($text)*), "\n") };
+    () => { $crate::cli::output::print_escaped(format_args!(""), "\n") };
+    ($($text:tt)*) => { $crate::cli::output::print_escaped(format_args!($($text)*), "\n") };
 }
 
 /// As the standard library's, for all of the command line.
 macro_rules! eprintln {
-    ($($text:tt)*) => { $crate::cli::output::complain(&format!($($text)*)) };
+    ($($text:tt)*) => { $crate::cli::output::print_error(&format!($($text)*)) };
 }
 
 /// The log, control characters escaped.
-struct VisibleLog(env_logger::Logger);
+struct EscapingLogger(env_logger::Logger);
 
-impl log::Log for VisibleLog {
+impl log::Log for EscapingLogger {
     fn enabled(&self, metadata: &log::Metadata<'_>) -> bool {
         self.0.enabled(metadata)
     }
@@ -42,7 +42,7 @@ impl log::Log for VisibleLog {
         let mut visible = log::Record::builder();
         visible.metadata(record.metadata().clone()).module_path(record.module_path());
         visible.file(record.file()).line(record.line());
-        self.0.log(&visible.args(format_args!("{}", visible::escape_except_newlines(&text))).build());
+        self.0.log(&visible.args(format_args!("{}", control_chars::escape_except_newlines(&text))).build());
     }
 
     fn flush(&self) {
@@ -51,50 +51,50 @@ impl log::Log for VisibleLog {
 }
 
 /// Sends the log there; once in the life of a process.
-pub fn log_to(logger: env_logger::Logger) {
+pub fn install_logger(logger: env_logger::Logger) {
     let level = logger.filter();
-    if log::set_boxed_logger(Box::new(VisibleLog(logger))).is_ok() {
+    if log::set_boxed_logger(Box::new(EscapingLogger(logger))).is_ok() {
         log::set_max_level(level);
     }
 }
 
 /// Nobody reads standard output any more.
-static CLOSED: AtomicBool = AtomicBool::new(false);
+static STDOUT_CLOSED: AtomicBool = AtomicBool::new(false);
 
 /// Writes a line to standard error, control characters escaped.
-pub fn complain(text: &str) {
-    let _ = writeln!(std::io::stderr(), "{}", visible::escape_except_newlines(text));
+pub fn print_error(text: &str) {
+    let _ = writeln!(std::io::stderr(), "{}", control_chars::escape_except_newlines(text));
 }
 
 /// Writes to standard output, control characters escaped: titles and names come from elsewhere. A verb that acts goes
-/// on without a reader; one that would print for ever asks [`is_closed`].
-pub fn put(text: std::fmt::Arguments<'_>, end: &str) {
-    put_as_it_is(&visible::escape_except_newlines(&text.to_string()), end);
+/// on without a reader; one that would print for ever asks [`stdout_is_closed`].
+pub fn print_escaped(text: std::fmt::Arguments<'_>, end: &str) {
+    print_raw(&control_chars::escape_except_newlines(&text.to_string()), end);
 }
 
-fn put_as_it_is(text: &str, end: &str) {
+fn print_raw(text: &str, end: &str) {
     if write!(std::io::stdout(), "{text}{end}").is_err() {
-        CLOSED.store(true, Ordering::Relaxed);
+        STDOUT_CLOSED.store(true, Ordering::Relaxed);
     }
 }
 
 /// Writing failed: whoever read is gone.
 #[must_use]
-pub fn is_closed() -> bool {
-    CLOSED.load(Ordering::Relaxed)
+pub fn stdout_is_closed() -> bool {
+    STDOUT_CLOSED.load(Ordering::Relaxed)
 }
 
 /// Columns of a table, the first ones as wide as their widest text, the last one what is left.
 #[derive(Debug)]
-pub struct Table {
+pub struct TextTable {
     head: Vec<&'static str>,
     rows: Vec<Vec<String>>,
 }
 
 /// The least width of a column that wraps.
-const LEAST: usize = 20;
+const MIN_WRAP_WIDTH: usize = 20;
 
-impl Table {
+impl TextTable {
     /// With these headings; one that begins with `>` is aligned to the right.
     #[must_use]
     pub fn new(head: &[&'static str]) -> Self {
@@ -103,7 +103,7 @@ impl Table {
 
     /// One more row.
     pub fn row(&mut self, cells: Vec<String>) {
-        self.rows.push(cells.iter().map(|cell| visible::escape_all(cell).into_owned()).collect());
+        self.rows.push(cells.iter().map(|cell| control_chars::escape_all(cell).into_owned()).collect());
     }
 
     /// The lines, at most `width` columns wide where the texts allow; `None` = as wide as they are.
@@ -117,7 +117,7 @@ impl Table {
             })
             .collect();
         let before: usize = widths.iter().rev().skip(1).map(|w| w + 2).sum();
-        let last = width.map_or(usize::MAX, |width| width.saturating_sub(before).max(LEAST));
+        let last = width.map_or(usize::MAX, |width| width.saturating_sub(before).max(MIN_WRAP_WIDTH));
         let mut lines = Vec::new();
         for row in std::iter::once(&heads).chain(&self.rows) {
             let mut line = String::new();
@@ -141,8 +141,8 @@ impl Table {
 
     /// Prints it, with states in their colours.
     pub fn print(&self) {
-        for text in self.lines(width()) {
-            line(&text);
+        for text in self.lines(terminal_width()) {
+            print_line(&text);
         }
     }
 }
@@ -164,7 +164,7 @@ fn wrap(text: &str, width: usize) -> Vec<String> {
 
 /// The terminal's width; `None` when standard output is none.
 #[must_use]
-pub fn width() -> Option<usize> {
+pub fn terminal_width() -> Option<usize> {
     if !std::io::stdout().is_terminal() {
         return None;
     }
@@ -177,7 +177,7 @@ pub fn is_interactive() -> bool {
     std::io::stdout().is_terminal() && std::io::stdin().is_terminal()
 }
 
-fn paint(line: &str) -> String {
+fn colourise(line: &str) -> String {
     let wanted = std::io::stdout().is_terminal()
         && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
         && std::env::var_os("TERM").is_none_or(|term| term != "dumb");
@@ -202,13 +202,13 @@ fn paint(line: &str) -> String {
 }
 
 /// Prints a line with states in their colours.
-pub fn line(text: &str) {
-    put_as_it_is(&paint(&visible::escape_except_newlines(text)), "\n");
+pub fn print_line(text: &str) {
+    print_raw(&colourise(&control_chars::escape_except_newlines(text)), "\n");
 }
 
 /// `850ms`, `12s`, `3m 4s`, `2h 5m`, `6d 1h`: two units at most.
 #[must_use]
-pub fn ago(ms: u64) -> String {
+pub fn format_age(ms: u64) -> String {
     let duration = match ms {
         0..1_000 => Duration::from_millis(ms),
         1_000..3_600_000 => Duration::from_secs(ms / 1_000),
@@ -231,7 +231,7 @@ mod tests {
 
     #[test]
     fn only_the_last_column_wraps_and_only_to_a_width() {
-        let mut table = Table::new(&["server", ">n", "why"]);
+        let mut table = TextTable::new(&["server", ">n", "why"]);
         table.row(vec!["Web1/Acme".into(), "7".into(), "the probe of its port was refused twice".into()]);
         assert_eq!(
             table.lines(None),
@@ -246,7 +246,7 @@ mod tests {
     #[test]
     fn a_duration_has_two_units_at_most() {
         assert_eq!(
-            [ago(850), ago(12_345), ago(7_512_345), ago(522_000_000)],
+            [format_age(850), format_age(12_345), format_age(7_512_345), format_age(522_000_000)],
             ["850ms", "12s", "2h 5m", "6days 1h"]
         );
     }

@@ -13,15 +13,15 @@ use http::Method;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::admin::{Live, Pause, Where, encode};
-use super::{NO, USAGE, output};
-use crate::state::drain::Progress;
-use crate::state::restrictions::Outcome;
+use super::admin::{AdminClient, AdminTarget, WaitOutcome, percent_encode};
+use super::{EXIT_PROBLEM, EXIT_USAGE, output};
+use crate::state::drain::DrainProgress;
+use crate::state::restrictions::RestrictionOutcome;
 
 /// How many databases are named before a restriction.
-const NAMED: usize = 20;
+const MAX_NAMED_DATABASES: usize = 20;
 /// How often the countdown asks.
-const ASK: Duration = Duration::from_secs(1);
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What `restrict` takes.
 #[derive(Debug, clap::Args)]
@@ -40,11 +40,11 @@ Exit codes:
 Examples:
   icm restrict Web1/Acme -c /etc/icm/icm.yaml
   icm restrict Web1 --admin http://127.0.0.1:8098 --if-safe --wait=40m && ssh web1 shutdown")]
-pub struct Restrict {
+pub struct RestrictArgs {
     /// `Web1`, `Web1/Acme` or `CN=Web1/O=Acme`.
     server: String,
     #[command(flatten)]
-    place: Where,
+    admin_target: AdminTarget,
     /// Ask nothing.
     #[arg(short, long)]
     yes: bool,
@@ -60,7 +60,7 @@ pub struct Restrict {
     no_wait: bool,
     /// Also content when nothing is in flight and nobody was served there for so long.
     #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
-    quiet: Option<Duration>,
+    idle: Option<Duration>,
 }
 
 /// What `release` takes.
@@ -73,15 +73,15 @@ Exit codes: 0 done   1 no answer from the balancer   2 no such server   64 wrong
 Example:
   icm release Web1/Acme -c /etc/icm/icm.yaml"
 )]
-pub struct Release {
+pub struct ReleaseArgs {
     /// `Web1`, `Web1/Acme` or `CN=Web1/O=Acme`.
     server: String,
     #[command(flatten)]
-    place: Where,
+    admin_target: AdminTarget,
 }
 
 #[derive(Deserialize)]
-struct Servers<T> {
+struct ServersBody<T> {
     servers: Vec<T>,
 }
 
@@ -89,18 +89,19 @@ struct Servers<T> {
 ///
 /// # Errors
 /// When the running balancer cannot be asked.
-pub fn release(arguments: &Release) -> anyhow::Result<ExitCode> {
-    let Some(live) = arguments.place.connect()? else { return Ok(ExitCode::from(USAGE)) };
-    let (value, outcomes) = match act(&live, &arguments.server, "release", arguments.place.json)? {
-        Ok(done) => done,
-        Err(code) => return Ok(code),
-    };
-    if arguments.place.json {
+pub fn release(arguments: &ReleaseArgs) -> anyhow::Result<ExitCode> {
+    let Some(admin) = arguments.admin_target.connect()? else { return Ok(ExitCode::from(EXIT_USAGE)) };
+    let (value, outcomes) =
+        match post_action(&admin, &arguments.server, "release", arguments.admin_target.json)? {
+            Ok(done) => done,
+            Err(code) => return Ok(code),
+        };
+    if arguments.admin_target.json {
         println!("{value:#}");
         return Ok(ExitCode::SUCCESS);
     }
     for outcome in outcomes {
-        output::line(&format!("{}: {} is {}", outcome.cluster, outcome.server, outcome.state));
+        output::print_line(&format!("{}: {} is {}", outcome.cluster, outcome.server, outcome.state));
         outcome.notes.iter().for_each(|note| println!("  {note}"));
         if !outcome.restrictions.is_empty() {
             println!("  still restricted: {}", outcome.restrictions.join("; "));
@@ -113,17 +114,18 @@ pub fn release(arguments: &Release) -> anyhow::Result<ExitCode> {
 ///
 /// # Errors
 /// When the running balancer cannot be asked.
-pub fn restrict(arguments: &Restrict) -> anyhow::Result<ExitCode> {
-    let json = arguments.place.json;
-    let Some(live) = arguments.place.connect()? else { return Ok(ExitCode::from(USAGE)) };
-    let drain = format!("/servers/{}/drain", encode(&arguments.server));
-    let before: Servers<Progress> = match live.get(&format!("{drain}?limit={NAMED}"))? {
-        Ok(before) => before,
-        Err(code) => return Ok(code),
-    };
+pub fn restrict(arguments: &RestrictArgs) -> anyhow::Result<ExitCode> {
+    let json = arguments.admin_target.json;
+    let Some(admin) = arguments.admin_target.connect()? else { return Ok(ExitCode::from(EXIT_USAGE)) };
+    let drain = format!("/servers/{}/drain", percent_encode(&arguments.server));
+    let before: ServersBody<DrainProgress> =
+        match admin.get(&format!("{drain}?limit={MAX_NAMED_DATABASES}"))? {
+            Ok(before) => before,
+            Err(code) => return Ok(code),
+        };
     let lost: usize = before.servers.iter().map(|s| s.last_replicas.count).sum();
     if !json {
-        before.servers.iter().for_each(say_lost);
+        before.servers.iter().for_each(print_last_replicas);
     }
     if lost > 0 && arguments.if_safe {
         if json {
@@ -132,14 +134,14 @@ pub fn restrict(arguments: &Restrict) -> anyhow::Result<ExitCode> {
         } else {
             eprintln!("icm: nothing done: {lost} databases would lose their last usable replica");
         }
-        return Ok(ExitCode::from(NO));
+        return Ok(ExitCode::from(EXIT_PROBLEM));
     }
     let interactive = output::is_interactive() && !json;
-    if lost > 0 && interactive && !arguments.yes && !agrees()? {
+    if lost > 0 && interactive && !arguments.yes && !confirm()? {
         println!("nothing done");
-        return Ok(ExitCode::from(NO));
+        return Ok(ExitCode::from(EXIT_PROBLEM));
     }
-    let (value, outcomes) = match act(&live, &arguments.server, "restrict", json)? {
+    let (value, outcomes) = match post_action(&admin, &arguments.server, "restrict", json)? {
         Ok(done) => done,
         Err(code) => return Ok(code),
     };
@@ -153,7 +155,7 @@ pub fn restrict(arguments: &Restrict) -> anyhow::Result<ExitCode> {
         if wait.is_some() { println!("{value}") } else { println!("{value:#}") }
     } else {
         for outcome in &outcomes {
-            output::line(&format!("{}: {} is {}", outcome.cluster, outcome.server, outcome.state));
+            output::print_line(&format!("{}: {} is {}", outcome.cluster, outcome.server, outcome.state));
             println!(
                 "  {} requests in flight; those inside stay until affinity.drain_timeout",
                 outcome.in_flight
@@ -162,12 +164,12 @@ pub fn restrict(arguments: &Restrict) -> anyhow::Result<ExitCode> {
         }
     }
     match wait {
-        Some(at_most) => wait_until_empty(&live, &drain, at_most, arguments.quiet, json),
+        Some(at_most) => wait_until_empty(&admin, &drain, at_most, arguments.idle, json),
         None => Ok(ExitCode::SUCCESS),
     }
 }
 
-fn say_lost(server: &Progress) {
+fn print_last_replicas(server: &DrainProgress) {
     let lost = &server.last_replicas;
     for path in &lost.examples {
         println!("{}: nobody but {} can serve {path}", server.cluster, server.server);
@@ -177,7 +179,7 @@ fn say_lost(server: &Progress) {
     }
 }
 
-fn agrees() -> anyhow::Result<bool> {
+fn confirm() -> anyhow::Result<bool> {
     print!("New users will not reach them. Restrict all the same? [y/N] ");
     std::io::stdout().flush()?;
     let mut answer = String::new();
@@ -185,10 +187,15 @@ fn agrees() -> anyhow::Result<bool> {
     Ok(matches!(answer.trim().to_ascii_lowercase().as_str(), "y" | "yes"))
 }
 
-type Done = (Value, Vec<Outcome>);
+type ActionResult = (Value, Vec<RestrictionOutcome>);
 
-fn act(live: &Live, server: &str, verb: &str, json: bool) -> anyhow::Result<Result<Done, ExitCode>> {
-    let (status, value) = live.ask(Method::POST, &format!("/servers/{}/{verb}", encode(server)))?;
+fn post_action(
+    admin: &AdminClient,
+    server: &str,
+    verb: &str,
+    json: bool,
+) -> anyhow::Result<Result<ActionResult, ExitCode>> {
+    let (status, value) = admin.send(Method::POST, &format!("/servers/{}/{verb}", percent_encode(server)))?;
     match status {
         200 => {
             let outcomes = serde_json::from_value(value.get("servers").cloned().unwrap_or_default())?;
@@ -200,7 +207,7 @@ fn act(live: &Live, server: &str, verb: &str, json: bool) -> anyhow::Result<Resu
             } else {
                 eprintln!("icm: no cluster has a server {server}");
             }
-            Ok(Err(ExitCode::from(NO)))
+            Ok(Err(ExitCode::from(EXIT_PROBLEM)))
         }
         _ => bail!("{status} {value}"),
     }
@@ -208,28 +215,28 @@ fn act(live: &Live, server: &str, verb: &str, json: bool) -> anyhow::Result<Resu
 
 /// Counts down. A change is a line; so is every tenth question, so that nobody thinks it hangs.
 fn wait_until_empty(
-    live: &Live,
+    admin: &AdminClient,
     drain: &str,
     at_most: Duration,
-    quiet: Option<Duration>,
+    idle: Option<Duration>,
     json: bool,
 ) -> anyhow::Result<ExitCode> {
     let began = Instant::now();
-    let mut said: Vec<String> = Vec::new();
-    for asked in 0_u64.. {
-        let now: Servers<Progress> = match live.get(drain)? {
+    let mut last_key: Vec<String> = Vec::new();
+    for polls in 0_u64.. {
+        let now: ServersBody<DrainProgress> = match admin.get(drain)? {
             Ok(now) => now,
             Err(code) => return Ok(code),
         };
-        let empty = now.servers.iter().all(|server| is_empty(server, quiet));
-        let lines: Vec<String> = now.servers.iter().map(told).collect();
-        let counts = |s: &Progress| format!("{} {} {}", s.server, s.in_flight, s.tunnels);
+        let empty = now.servers.iter().all(|server| is_empty(server, idle));
+        let lines: Vec<String> = now.servers.iter().map(progress_line).collect();
+        let counts = |s: &DrainProgress| format!("{} {} {}", s.server, s.in_flight, s.tunnels);
         let key: Vec<String> = now.servers.iter().map(counts).collect();
-        if key != said || empty || asked.is_multiple_of(10) {
-            said = key;
+        if key != last_key || empty || polls.is_multiple_of(10) {
+            last_key = key;
             for (server, text) in now.servers.iter().zip(&lines) {
                 if json {
-                    println!("{}", json!({ "progress": server, "empty": is_empty(server, quiet) }));
+                    println!("{}", json!({ "progress": server, "empty": is_empty(server, idle) }));
                 } else {
                     println!("{text}");
                 }
@@ -243,9 +250,11 @@ fn wait_until_empty(
         }
         if began.elapsed() >= at_most {
             eprintln!("icm: not empty yet; the server stays RESTRICTED");
-            return Ok(ExitCode::from(NO));
+            return Ok(ExitCode::from(EXIT_PROBLEM));
         }
-        if live.pause(ASK.min(at_most.saturating_sub(began.elapsed())))? == Pause::Interrupted {
+        if admin.sleep_or_interrupt(POLL_INTERVAL.min(at_most.saturating_sub(began.elapsed())))?
+            == WaitOutcome::Interrupted
+        {
             eprintln!("icm: not waiting any more; the server stays RESTRICTED until `icm release`");
             return Ok(ExitCode::SUCCESS);
         }
@@ -253,16 +262,16 @@ fn wait_until_empty(
     Ok(ExitCode::SUCCESS)
 }
 
-fn is_empty(server: &Progress, quiet: Option<Duration>) -> bool {
+fn is_empty(server: &DrainProgress, idle: Option<Duration>) -> bool {
     let restricted = !server.restrictions.is_empty();
-    let is_quiet =
-        |quiet: Duration| server.last_answer_ms.is_none_or(|ms| u128::from(ms) >= quiet.as_millis());
-    server.empty || (restricted && server.in_flight == 0 && quiet.is_some_and(is_quiet))
+    let is_quiet = |idle: Duration| server.last_answer_ms.is_none_or(|ms| u128::from(ms) >= idle.as_millis());
+    server.empty || (restricted && server.in_flight == 0 && idle.is_some_and(is_quiet))
 }
 
-fn told(server: &Progress) -> String {
-    let last =
-        server.last_answer_ms.map_or_else(|| "none yet".to_owned(), |ms| format!("{} ago", output::ago(ms)));
+fn progress_line(server: &DrainProgress) -> String {
+    let last = server
+        .last_answer_ms
+        .map_or_else(|| "none yet".to_owned(), |ms| format!("{} ago", output::format_age(ms)));
     let tunnels = if server.tunnels > 0 { format!(" ({} tunnels)", server.tunnels) } else { String::new() };
     format!(
         "{}: {} in flight{tunnels}, last answer {last}; {}",

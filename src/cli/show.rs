@@ -9,42 +9,42 @@ use std::time::Duration;
 use clap::Subcommand;
 use serde_json::{Value, json};
 
-use super::admin::{Live, Pause, Where, encode};
-use super::output::{self, Table};
-use super::{NO, USAGE};
-use crate::util::visible;
+use super::admin::{AdminClient, AdminTarget, WaitOutcome, percent_encode};
+use super::output::{self, TextTable};
+use super::{EXIT_PROBLEM, EXIT_USAGE};
+use crate::util::control_chars;
 
 /// Databases that are shown unless `--limit` says otherwise.
-const DATABASES: usize = 50;
+const DEFAULT_DATABASE_LIMIT: usize = 50;
 /// Databases in one answer at most.
-const ONE_ANSWER: usize = 200;
+const MAX_DATABASES_PER_RESPONSE: usize = 200;
 /// How often `--follow` asks.
-const FOLLOW: Duration = Duration::from_millis(500);
+const FOLLOW_INTERVAL: Duration = Duration::from_millis(500);
 
 /// What to show.
 #[derive(Debug, Subcommand)]
-pub enum What {
+pub enum ShowCommand {
     /// Servers: state and why, index/threshold, in flight, share of the answers, age of the index.
     Cluster {
         #[command(flatten)]
-        place: Where,
+        admin_target: AdminTarget,
     },
     /// Databases: every replica with its path and mark, and who would serve a new user now.
     Databases {
         /// A part of path, title or replica ID, in any case.
         text: Option<String>,
         /// How many databases at most; 0 = all.
-        #[arg(long, value_name = "N", default_value_t = DATABASES)]
+        #[arg(long, value_name = "N", default_value_t = DEFAULT_DATABASE_LIMIT)]
         limit: usize,
         #[command(flatten)]
-        place: Where,
+        admin_target: AdminTarget,
     },
     /// The ICM's statistics by their names in Domino.
     Stat {
         /// Only names that begin so, in any case: ICM.Command
         prefix: Option<String>,
         #[command(flatten)]
-        place: Where,
+        admin_target: AdminTarget,
     },
     /// The last events, oldest first: states of servers, readings of directories, reloads.
     Events {
@@ -52,7 +52,7 @@ pub enum What {
         #[arg(short, long)]
         follow: bool,
         #[command(flatten)]
-        place: Where,
+        admin_target: AdminTarget,
     },
 }
 
@@ -60,21 +60,23 @@ pub enum What {
 ///
 /// # Errors
 /// When the running balancer cannot be asked.
-pub fn run(what: &What) -> anyhow::Result<ExitCode> {
-    let (What::Cluster { place }
-    | What::Databases { place, .. }
-    | What::Stat { place, .. }
-    | What::Events { place, .. }) = what;
-    let Some(live) = place.connect()? else { return Ok(ExitCode::from(USAGE)) };
+pub fn run(what: &ShowCommand) -> anyhow::Result<ExitCode> {
+    let (ShowCommand::Cluster { admin_target }
+    | ShowCommand::Databases { admin_target, .. }
+    | ShowCommand::Stat { admin_target, .. }
+    | ShowCommand::Events { admin_target, .. }) = what;
+    let Some(admin) = admin_target.connect()? else { return Ok(ExitCode::from(EXIT_USAGE)) };
     match what {
-        What::Cluster { .. } => cluster(&live, place.json),
-        What::Databases { text, limit, .. } => databases(&live, text.as_deref(), *limit, place.json),
-        What::Stat { prefix, .. } => stat(&live, prefix.as_deref(), place.json),
-        What::Events { follow, .. } => events(&live, *follow, place.json),
+        ShowCommand::Cluster { .. } => cluster(&admin, admin_target.json),
+        ShowCommand::Databases { text, limit, .. } => {
+            databases(&admin, text.as_deref(), *limit, admin_target.json)
+        }
+        ShowCommand::Stat { prefix, .. } => stat(&admin, prefix.as_deref(), admin_target.json),
+        ShowCommand::Events { follow, .. } => events(&admin, *follow, admin_target.json),
     }
 }
 
-fn word(value: &Value, key: &str) -> String {
+fn text_of(value: &Value, key: &str) -> String {
     value.get(key).and_then(Value::as_str).unwrap_or_default().to_owned()
 }
 
@@ -87,11 +89,11 @@ fn list<'a>(value: &'a Value, key: &str) -> &'a [Value] {
 }
 
 fn ago(value: &Value, key: &str) -> String {
-    value.get(key).and_then(Value::as_u64).map_or_else(String::new, output::ago)
+    value.get(key).and_then(Value::as_u64).map_or_else(String::new, output::format_age)
 }
 
-fn cluster(live: &Live, json: bool) -> anyhow::Result<ExitCode> {
-    let status: Value = match live.get("/status")? {
+fn cluster(admin: &AdminClient, json: bool) -> anyhow::Result<ExitCode> {
+    let status: Value = match admin.get("/status")? {
         Ok(status) => status,
         Err(code) => return Ok(code),
     };
@@ -105,17 +107,17 @@ fn cluster(live: &Live, json: bool) -> anyhow::Result<ExitCode> {
         }
         let directory = cluster.get("directory").cloned().unwrap_or_default();
         let count = |key: &str| directory.get(key).and_then(Value::as_u64).unwrap_or(0);
-        println!("{}", word(cluster, "name"));
+        println!("{}", text_of(cluster, "name"));
         println!(
             "directory: {} databases, {} replicas, from {}, {} old",
             count("databases"),
             count("replicas"),
-            word(&directory, "from"),
+            text_of(&directory, "from"),
             ago(&directory, "age_ms"),
         );
         for (what, place) in [("directory", &directory), ("members", cluster)] {
             let key = if what == "directory" { "trouble" } else { "members_trouble" };
-            let trouble = word(place, key);
+            let trouble = text_of(place, key);
             if !trouble.is_empty() {
                 println!("{what} cannot be read: {trouble}");
             }
@@ -129,10 +131,10 @@ fn cluster(live: &Live, json: bool) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn servers(servers: &[Value]) -> Table {
+fn servers(servers: &[Value]) -> TextTable {
     let answered = |server: &Value| server.get("counters").and_then(|c| number(c, "answered")).unwrap_or(0.0);
     let all: f64 = servers.iter().map(answered).sum();
-    let mut table = Table::new(&[
+    let mut table = TextTable::new(&[
         "server",
         "state",
         "for",
@@ -149,7 +151,7 @@ fn servers(servers: &[Value]) -> Table {
             (Some(index), _) => (
                 format!("{index:.0}/{threshold:.0}"),
                 ago(server, "index_age_ms"),
-                word(server, "index_source"),
+                text_of(server, "index_source"),
             ),
             (None, Some(index)) => {
                 (format!("{index:.0}/{threshold:.0}"), String::new(), "observed".to_owned())
@@ -160,16 +162,16 @@ fn servers(servers: &[Value]) -> Table {
             if all > 0.0 { format!("{:.0} %", answered(server) * 100.0 / all) } else { "-".to_owned() };
         let mut why =
             list(server, "restrictions").iter().filter_map(Value::as_str).collect::<Vec<_>>().join("; ");
-        if why.is_empty() || word(server, "state") != "RESTRICTED" {
-            let cause = word(server, "cause");
+        if why.is_empty() || text_of(server, "state") != "RESTRICTED" {
+            let cause = text_of(server, "cause");
             why = if why.is_empty() { cause } else { format!("{cause}; {why}") };
         }
         if server.get("restriction_stale").and_then(Value::as_bool).unwrap_or(false) {
             why.push_str(" (stale: its source has fallen silent)");
         }
         table.row(vec![
-            word(server, "name"),
-            word(server, "state"),
+            text_of(server, "name"),
+            text_of(server, "state"),
             ago(server, "since_ms"),
             index,
             age,
@@ -182,20 +184,21 @@ fn servers(servers: &[Value]) -> Table {
     table
 }
 
-fn databases(live: &Live, text: Option<&str>, limit: usize, json: bool) -> anyhow::Result<ExitCode> {
+fn databases(admin: &AdminClient, text: Option<&str>, limit: usize, json: bool) -> anyhow::Result<ExitCode> {
     let limit = if limit == 0 { usize::MAX } else { limit };
-    let question = encode(text.unwrap_or_default());
+    let search = percent_encode(text.unwrap_or_default());
     let (mut found, mut total, mut next) = (Vec::new(), 0, Some(0));
     // One answer holds some of them, or has looked at some of them, and says where to go on.
-    while let (Some(from), room @ 1..) = (next, limit.saturating_sub(found.len())) {
-        let target = format!("/databases?q={question}&limit={}&from={from}", room.min(ONE_ANSWER));
-        let mut told: Value = match live.get(&target)? {
-            Ok(told) => told,
+    while let (Some(from), remaining @ 1..) = (next, limit.saturating_sub(found.len())) {
+        let target =
+            format!("/databases?q={search}&limit={}&from={from}", remaining.min(MAX_DATABASES_PER_RESPONSE));
+        let mut body: Value = match admin.get(&target)? {
+            Ok(body) => body,
             Err(code) => return Ok(code),
         };
-        total = told.get("total").and_then(Value::as_u64).unwrap_or(0);
-        next = told.get("next").and_then(Value::as_u64);
-        if let Some(Value::Array(databases)) = told.get_mut("databases").map(Value::take) {
+        total = body.get("total").and_then(Value::as_u64).unwrap_or(0);
+        next = body.get("next").and_then(Value::as_u64);
+        if let Some(Value::Array(databases)) = body.get_mut("databases").map(Value::take) {
             found.extend(databases);
         }
     }
@@ -204,7 +207,7 @@ fn databases(live: &Live, text: Option<&str>, limit: usize, json: bool) -> anyho
     if json {
         println!("{:#}", json!({ "databases": found, "total": total, "more": more }));
     } else {
-        found.iter().for_each(one_database);
+        found.iter().for_each(print_database);
         let shown = found.len();
         if more {
             println!("{shown} shown, of {total} in all: --limit 0 shows the rest, or say what to look for");
@@ -212,33 +215,34 @@ fn databases(live: &Live, text: Option<&str>, limit: usize, json: bool) -> anyho
             println!("{shown} of {total} databases");
         }
     }
-    Ok(if nothing { ExitCode::from(NO) } else { ExitCode::SUCCESS })
+    Ok(if nothing { ExitCode::from(EXIT_PROBLEM) } else { ExitCode::SUCCESS })
 }
 
-fn one_database(database: &Value) {
-    let title = word(database, "title");
-    let title = if title.is_empty() { title } else { format!("  \"{}\"", visible::escape_all(&title)) };
-    println!("{}  {}{title}", word(database, "path"), word(database, "replica_id"));
+fn print_database(database: &Value) {
+    let title = text_of(database, "title");
+    let title = if title.is_empty() { title } else { format!("  \"{}\"", control_chars::escape_all(&title)) };
+    println!("{}  {}{title}", text_of(database, "path"), text_of(database, "replica_id"));
     let replicas = list(database, "replicas");
-    let width = |key: &str| replicas.iter().map(|r| word(r, key).chars().count()).max().unwrap_or(0);
+    let width = |key: &str| replicas.iter().map(|r| text_of(r, key).chars().count()).max().unwrap_or(0);
     let (servers, paths) = (width("server"), width("path"));
     let served_by: Vec<&str> = list(database, "served_by").iter().filter_map(Value::as_str).collect();
     for replica in replicas {
-        let (server, path, mark) = (word(replica, "server"), word(replica, "path"), word(replica, "mark"));
+        let (server, path, mark) =
+            (text_of(replica, "server"), text_of(replica, "path"), text_of(replica, "mark"));
         let serves = if served_by.contains(&server.as_str()) { "*" } else { " " };
         let mark = if mark == "in_service" { "" } else { mark.as_str() };
         let state = replica.get("state").and_then(Value::as_str).unwrap_or("no member");
         let text = format!("  {serves} {server:servers$}  {state:<11}  {path:paths$}  {mark}");
-        output::line(text.trim_end());
+        output::print_line(text.trim_end());
     }
-    match word(database, "outcome").as_str() {
+    match text_of(database, "outcome").as_str() {
         "serve" => println!("    served by {}", served_by.join(" or ")),
         problem => println!("    nobody would serve a new user: {problem}"),
     }
 }
 
-fn stat(live: &Live, prefix: Option<&str>, json: bool) -> anyhow::Result<ExitCode> {
-    let all: BTreeMap<String, Value> = match live.get("/statistics")? {
+fn stat(admin: &AdminClient, prefix: Option<&str>, json: bool) -> anyhow::Result<ExitCode> {
+    let all: BTreeMap<String, Value> = match admin.get("/statistics")? {
         Ok(all) => all,
         Err(code) => return Ok(code),
     };
@@ -257,25 +261,28 @@ fn stat(live: &Live, prefix: Option<&str>, json: bool) -> anyhow::Result<ExitCod
         }
         println!("  {} statistics found", wanted.len());
     }
-    Ok(if wanted.is_empty() { ExitCode::from(NO) } else { ExitCode::SUCCESS })
+    Ok(if wanted.is_empty() { ExitCode::from(EXIT_PROBLEM) } else { ExitCode::SUCCESS })
 }
 
-fn events(live: &Live, follow: bool, json: bool) -> anyhow::Result<ExitCode> {
+fn events(admin: &AdminClient, follow: bool, json: bool) -> anyhow::Result<ExitCode> {
     let mut last = 0;
     loop {
-        let told: Value = match live.get(&format!("/events?after={last}"))? {
-            Ok(told) => told,
+        let body: Value = match admin.get(&format!("/events?after={last}"))? {
+            Ok(body) => body,
             Err(code) => return Ok(code),
         };
-        last = told.get("last").and_then(Value::as_u64).unwrap_or(0);
-        for event in list(&told, "events") {
+        last = body.get("last").and_then(Value::as_u64).unwrap_or(0);
+        for event in list(&body, "events") {
             if json {
                 println!("{event}");
             } else {
-                output::line(&event_line(event));
+                output::print_line(&event_line(event));
             }
         }
-        if !follow || output::is_closed() || live.pause(FOLLOW)? == Pause::Interrupted {
+        if !follow
+            || output::stdout_is_closed()
+            || admin.sleep_or_interrupt(FOLLOW_INTERVAL)? == WaitOutcome::Interrupted
+        {
             return Ok(ExitCode::SUCCESS);
         }
     }
@@ -284,11 +291,11 @@ fn events(live: &Live, follow: bool, json: bool) -> anyhow::Result<ExitCode> {
 fn event_line(event: &Value) -> String {
     let at = output::local_time(event.get("at").and_then(Value::as_u64).unwrap_or(0));
     let place: Vec<String> =
-        ["cluster", "server"].iter().map(|key| word(event, key)).filter(|text| !text.is_empty()).collect();
-    let place = if place.is_empty() { word(event, "kind") } else { place.join(" ") };
-    let change = match (word(event, "old"), word(event, "new")) {
+        ["cluster", "server"].iter().map(|key| text_of(event, key)).filter(|text| !text.is_empty()).collect();
+    let place = if place.is_empty() { text_of(event, "kind") } else { place.join(" ") };
+    let change = match (text_of(event, "old"), text_of(event, "new")) {
         (old, new) if !new.is_empty() => format!("{old} -> {new} after {}: ", ago(event, "held_ms")),
         _ => String::new(),
     };
-    format!("{at}  {place}  {change}{}", word(event, "cause"))
+    format!("{at}  {place}  {change}{}", text_of(event, "cause"))
 }

@@ -5,11 +5,13 @@
 
 use std::process::ExitCode;
 
-use super::admin::{Where, encode};
-use super::output::{self, Table};
-use super::{NO, USAGE, offline};
-use crate::admin::inquiry::EXAMPLES;
-use crate::insight::simulate::{Changes, ClusterSimulation, Databases, Simulation, simulate};
+use super::admin::{AdminTarget, percent_encode};
+use super::output::{self, TextTable};
+use super::{EXIT_PROBLEM, EXIT_USAGE, offline_state};
+use crate::admin::queries::DEFAULT_EXAMPLES;
+use crate::insight::simulate::{
+    AffectedDatabases, ClusterSimulation, SimulatedChanges, Simulation, simulate,
+};
 
 /// What `simulate` takes.
 #[derive(Debug, clap::Args)]
@@ -26,7 +28,7 @@ Examples:
   icm simulate --down Web1/Acme -c /etc/icm/icm.yaml
   icm simulate --down Web1,Web2 --busy Web3 --offline -c /etc/icm/icm.yaml --json"
 )]
-pub struct Arguments {
+pub struct SimulateArgs {
     /// Servers that would be UNREACHABLE: Web1/Acme,Web2/Acme
     #[arg(long, value_name = "SERVERS", value_delimiter = ',')]
     down: Vec<String>,
@@ -37,12 +39,12 @@ pub struct Arguments {
     #[arg(long, value_name = "SERVERS", value_delimiter = ',')]
     busy: Vec<String>,
     #[command(flatten)]
-    place: Where,
+    admin_target: AdminTarget,
     /// Ask nobody: every server is assumed to answer now.
     #[arg(long, requires = "conf")]
     offline: bool,
     /// Databases named in each list.
-    #[arg(long, value_name = "N", default_value_t = EXAMPLES)]
+    #[arg(long, value_name = "N", default_value_t = DEFAULT_EXAMPLES)]
     limit: usize,
     /// Name all of them.
     #[arg(long, conflicts_with = "limit")]
@@ -53,54 +55,56 @@ pub struct Arguments {
 ///
 /// # Errors
 /// When the running balancer cannot be asked.
-pub fn run(arguments: &Arguments) -> anyhow::Result<ExitCode> {
+pub fn run(arguments: &SimulateArgs) -> anyhow::Result<ExitCode> {
     let limit = if arguments.all { usize::MAX } else { arguments.limit };
-    let told: Simulation = if arguments.offline {
-        let Some(balancer) = offline(&arguments.place)? else { return Ok(ExitCode::from(USAGE)) };
-        let changes = Changes {
+    let simulation: Simulation = if arguments.offline {
+        let Some(balancer) = offline_state(&arguments.admin_target)? else {
+            return Ok(ExitCode::from(EXIT_USAGE));
+        };
+        let changes = SimulatedChanges {
             down: arguments.down.clone(),
             restricted: arguments.restricted.clone(),
             busy: arguments.busy.clone(),
         };
         simulate(&balancer.snapshot(), &changes, limit)
     } else {
-        let Some(live) = arguments.place.connect()? else { return Ok(ExitCode::from(USAGE)) };
-        let names = |list: &[String]| encode(&list.join(","));
+        let Some(admin) = arguments.admin_target.connect()? else { return Ok(ExitCode::from(EXIT_USAGE)) };
+        let names = |list: &[String]| percent_encode(&list.join(","));
         let target = format!(
             "/simulate?down={}&restricted={}&busy={}&limit={limit}",
             names(&arguments.down),
             names(&arguments.restricted),
             names(&arguments.busy)
         );
-        match live.get(&target)? {
-            Ok(told) => told,
+        match admin.get(&target)? {
+            Ok(simulation) => simulation,
             Err(code) => return Ok(code),
         }
     };
-    if !told.unknown.is_empty() {
-        eprintln!("icm: no cluster has a server {}", told.unknown.join(", "));
-        return Ok(ExitCode::from(NO));
+    if !simulation.unknown.is_empty() {
+        eprintln!("icm: no cluster has a server {}", simulation.unknown.join(", "));
+        return Ok(ExitCode::from(EXIT_PROBLEM));
     }
-    if arguments.place.json {
-        println!("{:#}", serde_json::to_value(&told)?);
+    if arguments.admin_target.json {
+        println!("{:#}", serde_json::to_value(&simulation)?);
     } else {
-        for (n, cluster) in told.clusters.iter().enumerate() {
+        for (n, cluster) in simulation.clusters.iter().enumerate() {
             if n > 0 {
                 println!();
             }
-            say(cluster);
+            print_cluster(cluster);
         }
     }
-    Ok(if told.loses() { ExitCode::from(NO) } else { ExitCode::SUCCESS })
+    Ok(if simulation.loses_databases() { ExitCode::from(EXIT_PROBLEM) } else { ExitCode::SUCCESS })
 }
 
-fn say(cluster: &ClusterSimulation) {
+fn print_cluster(cluster: &ClusterSimulation) {
     let weighed = match cluster.weighted_by.as_str() {
         "requests" => "weighed by the answers of their servers so far",
         _ => "all weighing the same",
     };
     println!("{}: {} databases, {weighed}", cluster.name, cluster.databases);
-    let mut table = Table::new(&["server", "now", "then", ">share now", ">share then"]);
+    let mut table = TextTable::new(&["server", "now", "then", ">share now", ">share then"]);
     let percent = |share: f64| format!("{share:.1} %");
     for server in &cluster.servers {
         table.row(vec![
@@ -116,15 +120,15 @@ fn say(cluster: &ClusterSimulation) {
         table.row(nobody.chain([percent(cluster.unserved_now), percent(cluster.unserved_then)]).collect());
     }
     table.print();
-    list("would be left without a server", &cluster.lost);
-    list("would be served only by BUSY or MAXUSERS servers", &cluster.set_aside);
-    list("are served by nobody even now", &cluster.lost_already);
+    print_databases("would be left without a server", &cluster.lost);
+    print_databases("would be served only by BUSY or MAXUSERS servers", &cluster.set_aside);
+    print_databases("are served by nobody even now", &cluster.lost_already);
     if cluster.lost.count == 0 {
-        output::line("every database that is served now would be served");
+        output::print_line("every database that is served now would be served");
     }
 }
 
-fn list(what: &str, databases: &Databases) {
+fn print_databases(what: &str, databases: &AffectedDatabases) {
     if databases.count == 0 {
         return;
     }

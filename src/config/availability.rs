@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::keys;
 use super::reader::{Item, Map};
 use super::settings::{Availability, AvailabilitySource};
-use super::values::{self, Problem};
+use super::values::{self, ValueError};
 
 #[derive(Clone, Copy, PartialEq)]
 enum Kind {
@@ -121,7 +121,7 @@ fn inferred(map: &Map<'_>, cluster: &[Availability]) -> Option<Kind> {
             }
             _ => {
                 map.get("url").error_at_key(
-                    Problem::new("does not say what this URL returns")
+                    ValueError::new("does not say what this URL returns")
                         .hint("add `source: prometheus` or `source: console`"),
                 );
                 None

@@ -12,17 +12,17 @@ use super::policy;
 use super::reader::{Item, Map};
 use super::servers::{self, ClusterDefaults};
 use super::settings::{
-    AmbiguousPath, AvailabilitySource, Cluster, Directory, HostPattern, Mode, OpenServer, Server, Servers,
-    UnknownDatabase, UpstreamScheme, UpstreamTls,
+    AmbiguousPath, AvailabilitySource, ClusterSettings, Directory, HostPattern, Mode, OpenServer, Server,
+    Servers, UnknownDatabase, UpstreamScheme, UpstreamTls,
 };
 use super::tls;
-use super::values::{self, Problem};
+use super::values::{self, ValueError};
 
-pub(super) fn clusters(item: &Item<'_>) -> Vec<Arc<Cluster>> {
+pub(super) fn clusters(item: &Item<'_>) -> Vec<Arc<ClusterSettings>> {
     let items = item.list();
     if items.is_empty() && (item.is_list() || !item.is_present()) {
         item.error_at_key(
-            Problem::new("no cluster is given")
+            ValueError::new("no cluster is given")
                 .hint("write `clusters:` with a name, servers and a directory"),
         );
     }
@@ -32,7 +32,7 @@ pub(super) fn clusters(item: &Item<'_>) -> Vec<Arc<Cluster>> {
         let Some(cluster) = cluster(item) else { continue };
         if let Some(first) = names.get(&cluster.name.to_lowercase()) {
             let name = item.map_quietly(keys::CLUSTER).get("name");
-            name.error(Problem::new(format!("`{}` is also the name of {first}", cluster.name)));
+            name.error(ValueError::new(format!("`{}` is also the name of {first}", cluster.name)));
         } else {
             names.insert(cluster.name.to_lowercase(), item.key());
         }
@@ -41,11 +41,11 @@ pub(super) fn clusters(item: &Item<'_>) -> Vec<Arc<Cluster>> {
     clusters
 }
 
-fn cluster(item: &Item<'_>) -> Option<Cluster> {
+fn cluster(item: &Item<'_>) -> Option<ClusterSettings> {
     let map = item.map(keys::CLUSTER);
     if !item.value.is_some_and(serde_yaml::Value::is_mapping) {
         if !item.is_present() {
-            item.error(Problem::new("is empty").hint("write a name, servers and a directory"));
+            item.error(ValueError::new("is empty").hint("write a name, servers and a directory"));
         }
         return None;
     }
@@ -73,7 +73,7 @@ fn cluster(item: &Item<'_>) -> Option<Cluster> {
     let unknown_database = map.get("unknown_database").choice(&unknown);
     let ambiguous_path = map.get("ambiguous_path").choice(&ambiguous);
     let connector = map.get("connector_secret_file");
-    Some(Cluster {
+    Some(ClusterSettings {
         hostnames: hostnames(&map),
         mode,
         upstream_scheme: scheme,
@@ -123,7 +123,7 @@ fn upstream_tls(item: &Item<'_>) -> UpstreamTls {
 
 /// What no source of this cluster reports, for `check` and the status page. Empty if everything is known.
 #[must_use]
-pub fn unread(cluster: &Cluster) -> Vec<String> {
+pub fn unread(cluster: &ClusterSettings) -> Vec<String> {
     let mut unread = Vec::new();
     if let Directory::Cldbdir(view) = &cluster.directory
         && view.columns.out_of_service.is_none()

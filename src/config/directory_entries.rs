@@ -7,7 +7,7 @@ use std::collections::HashSet;
 
 use super::keys;
 use super::reader::Item;
-use super::values::{self, Problem};
+use super::values::{self, ValueError};
 use crate::domain::cluster::ServerName;
 use crate::domain::directory::{
     DirectoryBuilder, DirectoryEntry, FoldBuffer, ReplicaId, ReplicaStatus, fold_plain_path,
@@ -26,7 +26,7 @@ pub(super) fn databases(item: &Item<'_>, known: Option<&[ServerName]>) -> Direct
         let list = map.required("replicas");
         let replicas = list.list();
         if list.is_list() && replicas.is_empty() {
-            list.error_at_key(Problem::new("no replica is given").hint("write `- { server: Web1/Acme }`"));
+            list.error_at_key(ValueError::new("no replica is given").hint("write `- { server: Web1/Acme }`"));
         }
         for replica in replicas {
             let map = replica.map(keys::REPLICA);
@@ -67,23 +67,24 @@ fn title(item: &Item<'_>) -> String {
     if item.is_present() { item.parsed("a text", text).unwrap_or_default() } else { String::new() }
 }
 
-pub(super) fn replica_id(text: &str) -> Result<ReplicaId, Problem> {
-    ReplicaId::parse(text).map_err(|e| Problem::new(e.to_string()).hint("write it like `C1257A000041D2E0`"))
+pub(super) fn replica_id(text: &str) -> Result<ReplicaId, ValueError> {
+    ReplicaId::parse(text)
+        .map_err(|e| ValueError::new(e.to_string()).hint("write it like `C1257A000041D2E0`"))
 }
 
-pub(super) fn mark(text: &str) -> Result<ReplicaStatus, Problem> {
+pub(super) fn mark(text: &str) -> Result<ReplicaStatus, ValueError> {
     const WORDS: [&str; 3] = ["in_service", "out_of_service", "pending_delete"];
     ReplicaStatus::parse(text).ok_or_else(|| {
         let list = WORDS.join(" | ");
         let hint = values::similar(text, WORDS)
             .map_or(format!("write {list}"), |w| format!("did you mean `{w}`? write {list}"));
-        Problem::new(format!("`{text}` is not a mark")).hint(hint)
+        ValueError::new(format!("`{text}` is not a mark")).hint(hint)
     })
 }
 
 /// The name of a server, which must be one of `known` where those are listed.
-pub(super) fn server(text: &str, known: Option<&[ServerName]>) -> Result<ServerName, Problem> {
-    let name = ServerName::parse(text).map_err(|e| Problem::new(e.to_string()))?;
+pub(super) fn server(text: &str, known: Option<&[ServerName]>) -> Result<ServerName, ValueError> {
+    let name = ServerName::parse(text).map_err(|e| ValueError::new(e.to_string()))?;
     let Some(known) = known.filter(|known| !known.contains(&name)) else { return Ok(name) };
     let names = || known.iter().map(ServerName::abbreviated);
     let close = known.iter().find(|k| k.answers_to(text)).map(ServerName::abbreviated);
@@ -91,5 +92,5 @@ pub(super) fn server(text: &str, known: Option<&[ServerName]>) -> Result<ServerN
         Some(close) => format!("did you mean `{close}`?"),
         None => format!("known here: {}", names().take(20).collect::<Vec<_>>().join(", ")),
     };
-    Err(Problem::new(format!("`{name}` is not in servers.list")).hint(hint))
+    Err(ValueError::new(format!("`{name}` is not in servers.list")).hint(hint))
 }

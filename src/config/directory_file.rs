@@ -10,7 +10,7 @@ use super::document::Document;
 use super::file_access::Named;
 use super::reader::Item;
 use super::tree::{Position, Tree};
-use super::values::{self, Problem};
+use super::values::{self, ValueError};
 use crate::domain::cluster::ServerName;
 use crate::domain::directory::{DirectoryBuilder, DirectoryEntry};
 
@@ -27,7 +27,7 @@ pub(super) fn read(item: &Item<'_>, known: Option<&[ServerName]>) -> Option<(Pat
         Err(error) => {
             let good = content.bytes.get(..error.valid_up_to()).unwrap_or_default();
             let line = good.iter().filter(|b| **b == b'\n').count() + 1;
-            document("").error(Position { line, column: 1 }, "", Problem::new("is not UTF-8 text"));
+            document("").error(Position { line, column: 1 }, "", ValueError::new("is not UTF-8 text"));
             return None;
         }
     };
@@ -37,7 +37,7 @@ pub(super) fn read(item: &Item<'_>, known: Option<&[ServerName]>) -> Option<(Pat
         Some("json") => directory_json::read(&document(text), known),
         _ => {
             item.error(
-                Problem::new(format!("{} is of an unknown kind", path.display()))
+                ValueError::new(format!("{} is of an unknown kind", path.display()))
                     .hint("name a `.csv` or a `.json` file"),
             );
             return None;
@@ -71,7 +71,7 @@ fn csv(document: &Document<'_>, known: Option<&[ServerName]>) -> DirectoryBuilde
             Err(error) => {
                 let line = error.position().map_or(0, csv::Position::line);
                 let at = Position { line: usize::try_from(line).unwrap_or(0), column: 1 };
-                document.error(at, "", Problem::new(format!("is not CSV: {error}")));
+                document.error(at, "", ValueError::new(format!("is not CSV: {error}")));
                 break;
             }
         }
@@ -100,7 +100,7 @@ fn columns(document: &Document<'_>, header: &csv::StringRecord) -> Option<Column
         match known {
             Some((_, slot @ None)) => *slot = Some(i),
             Some(_) => {
-                document.error(at, name, Problem::new("this column is there twice"));
+                document.error(at, name, ValueError::new("this column is there twice"));
                 good = false;
             }
             None => {
@@ -108,7 +108,7 @@ fn columns(document: &Document<'_>, header: &csv::StringRecord) -> Option<Column
                     Some(word) => format!("did you mean `{word}`? known here: {}", COLUMNS.join(", ")),
                     None => format!("the header line must be {}", COLUMNS.join(",")),
                 };
-                document.error(at, name, Problem::new("unknown column").hint(hint));
+                document.error(at, name, ValueError::new("unknown column").hint(hint));
                 good = false;
             }
         }
@@ -116,7 +116,7 @@ fn columns(document: &Document<'_>, header: &csv::StringRecord) -> Option<Column
     for (name, slot) in COLUMNS.iter().zip(&columns).take(3) {
         if slot.is_none() && good {
             let hint = format!("the header line must be {}", COLUMNS.join(","));
-            document.error(at, name, Problem::new("this column is missing").hint(hint));
+            document.error(at, name, ValueError::new("this column is missing").hint(hint));
         }
     }
     (good && columns.iter().take(3).all(Option::is_some)).then_some(columns)
@@ -133,8 +133,8 @@ struct Row<'a> {
 impl Row<'_> {
     fn entry(&self, known: Option<&[ServerName]>) -> Option<DirectoryEntry> {
         let path = self.cell(0, |text| match text {
-            "" => Err(Problem::new("is empty")),
-            t if t.chars().any(char::is_control) => Err(Problem::new("contains a control character")),
+            "" => Err(ValueError::new("is empty")),
+            t if t.chars().any(char::is_control) => Err(ValueError::new("contains a control character")),
             t => Ok(t.to_owned()),
         });
         let server = self.cell(1, |text| server(text, known));
@@ -150,7 +150,7 @@ impl Row<'_> {
         })
     }
 
-    fn cell<T>(&self, column: usize, parse: impl FnOnce(&str) -> Result<T, Problem>) -> Option<T> {
+    fn cell<T>(&self, column: usize, parse: impl FnOnce(&str) -> Result<T, ValueError>) -> Option<T> {
         let index = self.columns.get(column).copied().flatten();
         let text = index.and_then(|i| self.record.get(i)).unwrap_or_default();
         match parse(text) {

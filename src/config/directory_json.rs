@@ -13,7 +13,7 @@ use super::directory_entries::{Seen, databases, mark, replica_id, server};
 use super::document::Document;
 use super::reader::Item;
 use super::tree::{self, Position};
-use super::values::Problem;
+use super::values::ValueError;
 use crate::domain::cluster::ServerName;
 use crate::domain::directory::{DirectoryBuilder, DirectoryEntry, ReplicaStatus};
 
@@ -47,7 +47,7 @@ fn note(document: &Document<'_>, error: &serde_json::Error) {
     let text = text.rsplit_once(" at line ").map_or(text.as_str(), |(text, _)| text);
     let at = Position { line: error.line(), column: error.column() };
     let message = if error.is_data() { text.to_owned() } else { format!("is not JSON: {text}") };
-    document.error(at, "", Problem::new(message));
+    document.error(at, "", ValueError::new(message));
 }
 
 fn with_positions(document: &Document<'_>, known: Option<&[ServerName]>) -> DirectoryBuilder {
@@ -68,7 +68,7 @@ fn with_positions(document: &Document<'_>, known: Option<&[ServerName]>) -> Dire
     let Ok(value) = serde_yaml::to_value(value) else { return DirectoryBuilder::default() };
     let document = Document { tree, load: document.load, file: document.file, text: document.text };
     for twice in &document.tree.duplicates {
-        let key = Problem::new(format!(
+        let key = ValueError::new(format!(
             "the key `{}` is there twice, first in line {}",
             twice.key, twice.first.line
         ));
@@ -76,7 +76,7 @@ fn with_positions(document: &Document<'_>, known: Option<&[ServerName]>) -> Dire
     }
     let root = Item::root(&document, &value, "databases");
     if !root.is_list() {
-        root.error(Problem::new("a list of databases is expected").hint("write `[ { \"path\": ... } ]`"));
+        root.error(ValueError::new("a list of databases is expected").hint("write `[ { \"path\": ... } ]`"));
         return DirectoryBuilder::default();
     }
     databases(&root, known)
@@ -135,16 +135,16 @@ struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    fn take(&mut self, database: &Database<'_>) -> Result<(), Problem> {
+    fn take(&mut self, database: &Database<'_>) -> Result<(), ValueError> {
         let replica_id = replica_id(&database.replica_id).map_err(|p| under("replica_id", p))?;
         if database.replicas.is_empty() {
-            return Err(Problem::new("no replica is given"));
+            return Err(ValueError::new("no replica is given"));
         }
         let title = database.title.as_deref().unwrap_or_default();
         for replica in &database.replicas {
             let path = replica.path.as_deref().unwrap_or(&database.path).trim();
             if path.is_empty() || path.chars().any(char::is_control) {
-                return Err(under("path", Problem::new("is empty or contains a control character")));
+                return Err(under("path", ValueError::new("is empty or contains a control character")));
             }
             let entry = DirectoryEntry {
                 path: path.to_owned(),
@@ -166,8 +166,8 @@ impl Reader<'_> {
     }
 }
 
-fn under(key: &str, problem: Problem) -> Problem {
-    Problem { message: format!("{key}: {}", problem.message), ..problem }
+fn under(key: &str, problem: ValueError) -> ValueError {
+    ValueError { message: format!("{key}: {}", problem.message), ..problem }
 }
 
 /// The list, or an object with nothing but the list.

@@ -15,7 +15,7 @@ use super::error::{ConfigError, Location, Warning};
 use super::file_access::{FileAccess, OwnFile};
 use super::files::Files;
 use super::tree::{self, Kind, NodeId, Position, Tree};
-use super::values::Problem;
+use super::values::ValueError;
 
 /// The largest configuration, in bytes.
 pub(super) const MAX_SIZE: u64 = 4 << 20;
@@ -63,7 +63,7 @@ pub(super) struct Document<'a> {
 }
 
 impl<'a> Document<'a> {
-    pub fn error(&self, at: Position, key: &str, problem: Problem) {
+    pub fn error(&self, at: Position, key: &str, problem: ValueError) {
         if self.is_saturated() {
             return;
         }
@@ -182,27 +182,27 @@ pub(super) fn open<'a>(load: &'a Load<'a>, file: &'a Path, text: &'a str) -> Opt
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut document = Document { load, file, text, tree: Tree::default() };
     if text.len() as u64 > MAX_SIZE {
-        document.error(Position::START, "", Problem::new("the file is larger than 4 MiB"));
+        document.error(Position::START, "", ValueError::new("the file is larger than 4 MiB"));
         return None;
     }
     document.tree = tree::of_yaml(text);
     if let Some(at) = document.tree.second_document {
-        let problem = Problem::new("a second YAML document begins here");
+        let problem = ValueError::new("a second YAML document begins here");
         document.error(at, "", problem.hint("a file has one configuration, remove the `---`"));
         return None;
     }
     if let Some(at) = document.tree.too_deep {
         let problem =
-            Problem::new(format!("lists and maps are nested deeper than {} levels", tree::MAX_DEPTH));
+            ValueError::new(format!("lists and maps are nested deeper than {} levels", tree::MAX_DEPTH));
         document.error(at, "", problem);
         return None;
     }
     for twice in &document.tree.duplicates {
-        let problem = Problem::new(format!("the key is there twice, first in line {}", twice.first.line));
+        let problem = ValueError::new(format!("the key is there twice, first in line {}", twice.first.line));
         document.error(twice.again, &twice.key, problem.hint("remove one of them"));
     }
     if document.tree.expanded_size() > MAX_VALUES {
-        let problem = Problem::new(format!("the file has more than {MAX_VALUES} values"));
+        let problem = ValueError::new(format!("the file has more than {MAX_VALUES} values"));
         document.error(Position::START, "", problem.hint("an alias counts as all values that it stands for"));
         return None;
     }
@@ -219,7 +219,7 @@ pub(super) fn open<'a>(load: &'a Load<'a>, file: &'a Path, text: &'a str) -> Opt
     // A merged map may have a merge key itself; each round resolves one level.
     for _ in 0..8 {
         if let Err(error) = value.apply_merge() {
-            let problem = Problem::new(format!("the merge key (`<<`) cannot be used: {error}"));
+            let problem = ValueError::new(format!("the merge key (`<<`) cannot be used: {error}"));
             document.error(
                 document.tree.bad_merge().unwrap_or(Position::START),
                 "",
@@ -240,7 +240,7 @@ fn syntax_error(document: &Document<'_>, error: &serde_yaml::Error) {
         .lines()
         .nth(at.line.saturating_sub(1))
         .is_some_and(|l| l.chars().take_while(|c| c.is_whitespace()).any(|c| c == '\t'));
-    let problem = Problem::new(format!("is not YAML: {message}"));
+    let problem = ValueError::new(format!("is not YAML: {message}"));
     let problem = if tabs { problem.hint("indent with spaces, YAML does not allow tabs") } else { problem };
     document.error(at, "", problem);
 }

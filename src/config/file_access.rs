@@ -8,7 +8,7 @@
 use std::path::{Component, Path, PathBuf};
 
 use super::files::Files;
-use super::values::Problem;
+use super::value_error::ValueError;
 
 /// The generated affinity key below `state_dir`.
 pub const AFFINITY_KEY: &str = "affinity.key";
@@ -77,14 +77,22 @@ impl FileAccess {
     }
 
     /// The real path of a file that may be used in this way.
-    pub(super) fn permitted(&self, files: &dyn Files, path: &Path, named: Named) -> Result<PathBuf, Problem> {
+    pub(super) fn permitted(
+        &self,
+        files: &dyn Files,
+        path: &Path,
+        named: Named,
+    ) -> Result<PathBuf, ValueError> {
         let written = named == Named::Written;
         let (roots, key, verb) = match written {
             true => (&self.write_under, "allow_caches_under", "written"),
             false => (&self.read_under, "allow_files_under", "read"),
         };
         let refused = |why: &str| {
-            Problem::new(format!("`{}` may not be named by another ICM's configuration{why}", path.display()))
+            ValueError::new(format!(
+                "`{}` may not be named by another ICM's configuration{why}",
+                path.display()
+            ))
         };
         let plain = path.is_absolute()
             && path.components().all(|c| matches!(c, Component::RootDir | Component::Normal(_)));

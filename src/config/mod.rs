@@ -34,6 +34,7 @@ mod tests;
 mod tls;
 mod top;
 mod tree;
+mod value_error;
 mod values;
 
 pub use cluster::unread;
@@ -45,11 +46,11 @@ pub use settings::Settings;
 use document::{Document, Load, open};
 use file_access::{Named, OwnFile};
 use reader::Item;
-use settings::Cluster;
-use values::Problem;
+use settings::ClusterSettings;
+use values::ValueError;
 /// A configuration without errors.
 #[derive(Clone, Debug)]
-pub struct Loaded {
+pub struct LoadedConfig {
     /// The configuration that was read.
     pub settings: Settings,
     /// What an administrator should know nevertheless.
@@ -60,7 +61,7 @@ pub struct Loaded {
 #[derive(Clone, Debug)]
 pub struct LoadedClusters {
     /// In the order of its file; at least one.
-    pub clusters: Vec<Arc<Cluster>>,
+    pub clusters: Vec<Arc<ClusterSettings>>,
     /// The same as YAML, like [`Settings::clusters_yaml`].
     pub yaml: Arc<str>,
     /// What an administrator should know nevertheless.
@@ -71,7 +72,7 @@ pub struct LoadedClusters {
 ///
 /// # Errors
 /// Everything that is wrong.
-pub fn load(path: &Path) -> Result<Loaded, ConfigErrors> {
+pub fn load(path: &Path) -> Result<LoadedConfig, ConfigErrors> {
     let content = Disk
         .read(path, document::MAX_SIZE)
         .map_err(|e| whole_file(path, format!("cannot read the file: {e}")))?;
@@ -96,7 +97,7 @@ fn whole_file(path: &Path, message: String) -> ConfigErrors {
 ///
 /// # Errors
 /// Everything that is wrong.
-pub fn load_text(file: &Path, text: &str) -> Result<Loaded, ConfigErrors> {
+pub fn load_text(file: &Path, text: &str) -> Result<LoadedConfig, ConfigErrors> {
     load_with(file, text, &Disk)
 }
 
@@ -104,14 +105,14 @@ pub fn load_text(file: &Path, text: &str) -> Result<Loaded, ConfigErrors> {
 ///
 /// # Errors
 /// Everything that is wrong.
-pub fn load_with(file: &Path, text: &str, files: &dyn Files) -> Result<Loaded, ConfigErrors> {
+pub fn load_with(file: &Path, text: &str, files: &dyn Files) -> Result<LoadedConfig, ConfigErrors> {
     let load = Load::new(files, file);
     let read = open(&load, file, text);
     let settings = read.as_ref().and_then(|(document, value)| settings(document, value));
     let clusters_yaml = read.as_ref().and_then(|(_, value)| clusters_yaml(value));
     let warnings = finish(load, file)?;
     match settings {
-        Some(settings) => Ok(Loaded { settings: Settings { clusters_yaml, ..settings }, warnings }),
+        Some(settings) => Ok(LoadedConfig { settings: Settings { clusters_yaml, ..settings }, warnings }),
         None => Err(whole_file(file, "cannot be read".to_owned())),
     }
 }
@@ -134,7 +135,8 @@ pub fn load_clusters(
         let root = Item::root(document, value, "");
         if !value.is_mapping() {
             root.error(
-                Problem::new("is not the configuration of an ICM").hint("a map with `clusters:` is expected"),
+                ValueError::new("is not the configuration of an ICM")
+                    .hint("a map with `clusters:` is expected"),
             );
             return Vec::new();
         }
@@ -173,7 +175,7 @@ fn finish(load: Load<'_>, file: &Path) -> Result<Vec<Warning>, ConfigErrors> {
 fn settings(document: &Document<'_>, value: &Value) -> Option<Settings> {
     let root = Item::root(document, value, "");
     if !root.is_present() {
-        root.error(Problem::new("the file is empty").hint("start from conf/minimal.yaml"));
+        root.error(ValueError::new("the file is empty").hint("start from conf/minimal.yaml"));
         return None;
     }
     let top = root.map(keys::TOP);
@@ -197,7 +199,7 @@ fn settings(document: &Document<'_>, value: &Value) -> Option<Settings> {
     };
     if follow_item.is_present() && clusters_item.value.is_some() {
         follow_item.error_at_key(
-            Problem::new("cannot be used together with `clusters`")
+            ValueError::new("cannot be used together with `clusters`")
                 .hint("remove one of them: the clusters come from this file or from the other ICM"),
         );
     }
@@ -233,7 +235,7 @@ fn settings(document: &Document<'_>, value: &Value) -> Option<Settings> {
 fn pages_dir(item: &Item<'_>) -> Option<PathBuf> {
     let dir = item.path(Named::Public)?;
     if !item.doc.load.files.is_dir(&dir) {
-        item.error(Problem::new(format!("there is no directory {}", dir.display())));
+        item.error(ValueError::new(format!("there is no directory {}", dir.display())));
     }
     Some(dir)
 }

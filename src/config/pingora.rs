@@ -13,7 +13,7 @@ use super::file_access::Named;
 use super::keys;
 use super::reader::Item;
 use super::tls;
-use super::values::{self, Problem};
+use super::values::{self, ValueError};
 
 /// Longer than the default of `failover.response_timeout`, so that a restart cuts no response off.
 const GRACE_PERIOD_SECONDS: u64 = 75;
@@ -56,11 +56,11 @@ pub(super) fn settings(item: &Item<'_>) -> PingoraSettings {
     for (key, entry) in item.entries() {
         match key.as_str() {
             "daemon" => entry.error_at_key(
-                Problem::new("is not available")
+                ValueError::new("is not available")
                     .hint("remove it: icm stays in the foreground, run it under systemd"),
             ),
             "max_retries" => entry.error_at_key(
-                Problem::new("is not available")
+                ValueError::new("is not available")
                     .hint("remove it and set `failover.attempts` of each cluster"),
             ),
             key if known.iter().any(|k| k == key) => {
@@ -83,7 +83,7 @@ pub(super) fn settings(item: &Item<'_>) -> PingoraSettings {
     set_defaults(&mut map);
     let server_conf = serde_yaml::from_value::<ServerConf>(Value::Mapping(map)).unwrap_or_else(|error| {
         // Each key was accepted on its own, so this is not expected.
-        item.error_at_key(Problem::new(error.to_string()));
+        item.error_at_key(ValueError::new(error.to_string()));
         ServerConf::default()
     });
     PingoraSettings { server_conf, pid_file, upstream_ca }
@@ -99,7 +99,7 @@ fn unknown_key(key: &str, entry: &Item<'_>, known: &[String]) {
         (None, Some(home)) => format!("it belongs in `{home}`, see conf/full.yaml"),
         (None, None) => format!("known here: {}", offered.collect::<Vec<_>>().join(", ")),
     };
-    entry.error_at_key(Problem::new("unknown key").hint(hint));
+    entry.error_at_key(ValueError::new("unknown key").hint(hint));
 }
 
 fn set_defaults(map: &mut Mapping) {
@@ -131,7 +131,7 @@ fn checked(key: &str, entry: &Item<'_>) -> Option<Value> {
         }),
     };
     if let Some(problem) = problem {
-        entry.error(Problem::new(problem));
+        entry.error(ValueError::new(problem));
         return None;
     }
     match key {
@@ -155,6 +155,6 @@ fn checked(key: &str, entry: &Item<'_>) -> Option<Value> {
     Some(value)
 }
 
-fn parse_ip<T: std::str::FromStr>(text: &str) -> Result<T, Problem> {
-    text.parse().map_err(|_| Problem::new(format!("`{text}` is not an address of this IP version")))
+fn parse_ip<T: std::str::FromStr>(text: &str) -> Result<T, ValueError> {
+    text.parse().map_err(|_| ValueError::new(format!("`{text}` is not an address of this IP version")))
 }

@@ -7,8 +7,8 @@ use super::reader::Item;
 use super::settings::{
     Affinity, ClusterLimits, Failover, Headers, LastResort, Probe, Secret, UnknownCommands,
 };
-use super::values::{self, Problem};
-use crate::domain::affinity::session::login_cookie_name;
+use super::values::{self, ValueError};
+use crate::domain::affinity::session_cookies::login_cookie_name;
 use crate::domain::affinity::{SameSite, SessionCookieStyle};
 
 /// URL commands that change something, also by a GET request, which HTTP calls safe.
@@ -26,10 +26,11 @@ pub(super) fn probe(item: &Item<'_>) -> Probe {
     let map = item.map(keys::PROBE);
     let path = map.get("path").parsed("a path such as `/`", |text| match text.trim() {
         t if !t.starts_with('/') => {
-            Err(Problem::new(format!("`{t}` is not a path")).hint(format!("write `/{t}`")))
+            Err(ValueError::new(format!("`{t}` is not a path")).hint(format!("write `/{t}`")))
         }
         t if t.chars().any(|c| c.is_whitespace() || c.is_control() || !c.is_ascii()) => {
-            Err(Problem::new("the path has a space or a character outside ASCII").hint("percent-encode it"))
+            Err(ValueError::new("the path has a space or a character outside ASCII")
+                .hint("percent-encode it"))
         }
         t => Ok(t.to_owned()),
     });
@@ -43,7 +44,7 @@ pub(super) fn probe(item: &Item<'_>) -> Probe {
         list.iter().filter_map(|r| r.parsed("statuses such as `200-499`", values::status_range)).collect();
     if statuses.is_list() && list.is_empty() {
         statuses
-            .error(Problem::new("the list is empty, so every probe would fail").hint("write `[200-499]`"));
+            .error(ValueError::new("the list is empty, so every probe would fail").hint("write `[200-499]`"));
     }
     Probe {
         path: path.unwrap_or_else(|| "/".to_owned()),
@@ -109,7 +110,7 @@ fn body_timeout(item: &Item<'_>) -> Option<Duration> {
 
 fn method(item: &Item<'_>) -> Option<http::Method> {
     let method = item.parsed("a method such as `GET`", |text| {
-        let wrong = || Problem::new(format!("`{text}` is not an HTTP method"));
+        let wrong = || ValueError::new(format!("`{text}` is not an HTTP method"));
         let upper = text.trim().to_ascii_uppercase();
         if upper != text {
             return Err(wrong().hint(format!("write `{upper}`")));
@@ -135,7 +136,7 @@ pub(super) fn affinity(item: &Item<'_>) -> Affinity {
     let cookie = cookie.unwrap_or_else(|| "ICM".to_owned());
     for ours in [cookie.clone(), login_cookie_name(&cookie)] {
         if session_cookies.contains(&ours.to_lowercase()) {
-            map.get("cookie").error(Problem::new(format!("`{ours}` is one of session_cookies")));
+            map.get("cookie").error(ValueError::new(format!("`{ours}` is one of session_cookies")));
         }
     }
     let styles = [("name", SessionCookieStyle::Name), ("value", SessionCookieStyle::Value)];
@@ -157,11 +158,11 @@ pub(super) fn affinity(item: &Item<'_>) -> Affinity {
     }
 }
 
-fn cookie_name(text: &str) -> Result<String, Problem> {
+fn cookie_name(text: &str) -> Result<String, ValueError> {
     let name = text.trim();
     let token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
     if name.is_empty() || name.len() > 64 || !name.bytes().all(token) {
-        return Err(Problem::new(format!("`{text}` is not a cookie name"))
+        return Err(ValueError::new(format!("`{text}` is not a cookie name"))
             .hint("use letters, digits, `-` and `_`, at most 64"));
     }
     Ok(name.to_owned())
@@ -187,10 +188,10 @@ pub(super) fn headers(item: &Item<'_>) -> Headers {
     } else {
         via.parsed("a name, or off", |text| match text.trim() {
             "true" | "on" | "yes" => {
-                Err(Problem::new("a name is expected").hint("write `via: icm`, or `via: off`"))
+                Err(ValueError::new("a name is expected").hint("write `via: icm`, or `via: off`"))
             }
             t if t.is_empty() || !t.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._:".contains(&b)) => {
-                Err(Problem::new(format!("`{t}` is not a name for Via"))
+                Err(ValueError::new(format!("`{t}` is not a name for Via"))
                     .hint("use letters, digits, `-`, `.`, `_` and `:`"))
             }
             t => Ok(t.to_owned()),
@@ -205,7 +206,7 @@ pub(super) fn headers(item: &Item<'_>) -> Headers {
             if text.to_ascii_lowercase().contains("max-age=") && http::HeaderValue::from_str(text).is_ok() {
                 return Ok(text.to_owned());
             }
-            Err(Problem::new(format!("`{text}` is not a Strict-Transport-Security value"))
+            Err(ValueError::new(format!("`{text}` is not a Strict-Transport-Security value"))
                 .hint("write `\"max-age=31536000\"`, or `off`"))
         })
     } else {

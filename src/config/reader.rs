@@ -11,7 +11,7 @@ use serde_yaml::Value;
 use super::document::{Document, KeyPath};
 use super::file_access::{Named, OwnFile};
 use super::keys;
-use super::values::{self, Problem};
+use super::values::{self, ValueError};
 
 /// A value, or the place where a missing value would be.
 #[derive(Clone)]
@@ -51,12 +51,12 @@ impl<'d> Item<'d> {
     }
 
     /// Notes an error at the value.
-    pub fn error(&self, problem: Problem) {
+    pub fn error(&self, problem: ValueError) {
         self.doc.error(self.doc.value_position(&self.path), &self.key(), problem);
     }
 
     /// Notes an error at the key.
-    pub fn error_at_key(&self, problem: Problem) {
+    pub fn error_at_key(&self, problem: ValueError) {
         self.doc.error(self.doc.key_position(&self.path), &self.key(), problem);
     }
 
@@ -68,14 +68,14 @@ impl<'d> Item<'d> {
     fn expected(&self, what: &str) {
         match self.value {
             Some(Value::Tagged(_)) => {
-                self.error(Problem::new("YAML tags (`!...`) are not supported").hint("remove the tag"));
+                self.error(ValueError::new("YAML tags (`!...`) are not supported").hint("remove the tag"));
             }
             Some(Value::Null) => {
                 self.error_at_key(
-                    Problem::new(format!("has no value, {what} is expected")).hint("or remove the key"),
+                    ValueError::new(format!("has no value, {what} is expected")).hint("or remove the key"),
                 );
             }
-            Some(value) => self.error(Problem::new(format!("is {}, {what} is expected", kind(value)))),
+            Some(value) => self.error(ValueError::new(format!("is {}, {what} is expected", kind(value)))),
             None => {}
         }
     }
@@ -126,7 +126,7 @@ impl<'d> Item<'d> {
         };
         let item = Item { doc: self.doc, value: None, path: self.path.key(&text) };
         if let Some(new) = section.renamed(&text) {
-            let problem = Problem::new("the key was renamed").hint(format!("write `{new}`"));
+            let problem = ValueError::new("the key was renamed").hint(format!("write `{new}`"));
             return item.error_at_key(problem);
         }
         let known = format!("known here: {}", section.list());
@@ -138,7 +138,7 @@ impl<'d> Item<'d> {
         } else {
             known
         };
-        item.error_at_key(Problem::new("unknown key").hint(hint));
+        item.error_at_key(ValueError::new("unknown key").hint(hint));
     }
 
     /// The elements of a list; none if it is absent.
@@ -183,7 +183,7 @@ impl<'d> Item<'d> {
     }
 
     /// A scalar that `parse` accepts.
-    pub fn parsed<T>(&self, what: &str, parse: impl FnOnce(&str) -> Result<T, Problem>) -> Option<T> {
+    pub fn parsed<T>(&self, what: &str, parse: impl FnOnce(&str) -> Result<T, ValueError>) -> Option<T> {
         let text = self.scalar(what)?;
         match parse(&text) {
             Ok(value) => Some(value),
@@ -197,8 +197,8 @@ impl<'d> Item<'d> {
     /// A text that is not empty and has no control characters; spaces around it are removed.
     pub fn text(&self) -> Option<String> {
         self.parsed("a text", |text| match text.trim() {
-            "" => Err(Problem::new("is empty")),
-            t if t.chars().any(char::is_control) => Err(Problem::new("contains a control character")),
+            "" => Err(ValueError::new("is empty")),
+            t if t.chars().any(char::is_control) => Err(ValueError::new("contains a control character")),
             t => Ok(t.to_owned()),
         })
     }
@@ -208,7 +208,7 @@ impl<'d> Item<'d> {
         self.parsed("true or false", |text| match text.to_ascii_lowercase().as_str() {
             "true" | "yes" | "on" => Ok(true),
             "false" | "no" | "off" => Ok(false),
-            _ => Err(Problem::new(format!("`{text}` is neither true nor false"))),
+            _ => Err(ValueError::new(format!("`{text}` is neither true nor false"))),
         })
     }
 
@@ -220,14 +220,14 @@ impl<'d> Item<'d> {
                 _ => format!("{min} to {max}"),
             };
             let number = text.trim().parse::<i128>().map_err(|_| {
-                Problem::new(format!("`{text}` is not a whole number")).hint(format!("write {}", range()))
+                ValueError::new(format!("`{text}` is not a whole number")).hint(format!("write {}", range()))
             })?;
             u64::try_from(number)
                 .ok()
                 .filter(|n| (min..=max).contains(n))
                 .and_then(|n| T::try_from(n).ok())
                 .ok_or_else(|| {
-                    Problem::new(format!("{number} is out of range")).hint(format!("write {}", range()))
+                    ValueError::new(format!("{number} is out of range")).hint(format!("write {}", range()))
                 })
         })
     }
@@ -241,7 +241,7 @@ impl<'d> Item<'d> {
             words.iter().find(|(w, _)| *w == word).map(|(_, value)| *value).ok_or_else(|| {
                 let hint = values::similar(text, words.iter().map(|(w, _)| *w))
                     .map_or(format!("write {list}"), |w| format!("did you mean `{w}`? write {list}"));
-                Problem::new(format!("`{text}` is not possible here")).hint(hint)
+                ValueError::new(format!("`{text}` is not possible here")).hint(hint)
             })
         })
     }
@@ -267,7 +267,7 @@ impl<'d> Item<'d> {
     /// A duration that is not zero.
     pub fn period(&self) -> Option<Duration> {
         self.parsed("a duration such as `5s`", |text| match values::duration(text) {
-            Ok(Duration::ZERO) => Err(Problem::new("must not be zero")),
+            Ok(Duration::ZERO) => Err(ValueError::new("must not be zero")),
             other => other,
         })
     }
@@ -275,7 +275,7 @@ impl<'d> Item<'d> {
     /// A size in bytes.
     pub fn size(&self, min: u64) -> Option<u64> {
         self.parsed("a size such as `64KiB`", |text| match values::size(text)? {
-            n if n < min => Err(Problem::new(format!("must be at least {min}B"))),
+            n if n < min => Err(ValueError::new(format!("must be at least {min}B"))),
             n => Ok(n),
         })
     }
@@ -315,7 +315,7 @@ impl<'d> Map<'d> {
         // An absent or wrong map has an error of its own, and so has a misspelt key: it suggests this one.
         let readable = matches!(self.item.value, Some(Value::Null | Value::Mapping(_)));
         if item.value.is_none() && readable && !self.is_misspelt(key) {
-            item.error_at_key(Problem::new("is missing").hint(format!("write `{key}:` here")));
+            item.error_at_key(ValueError::new("is missing").hint(format!("write `{key}:` here")));
         }
         item
     }

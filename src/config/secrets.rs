@@ -10,7 +10,7 @@ use super::file_access::{AFFINITY_KEY, Named};
 use super::files::Content;
 use super::reader::Item;
 use super::settings::Secret;
-use super::values::Problem;
+use super::values::ValueError;
 
 const MAX_SECRET_FILE_BYTES: u64 = 64 << 10;
 /// The shortest key that may sign affinity cookies, in bytes.
@@ -24,7 +24,7 @@ impl Item<'_> {
             Ok(content) => Some((path, content)),
             Err(error) => {
                 self.error(
-                    Problem::new(format!("cannot read {}: {error}", path.display()))
+                    ValueError::new(format!("cannot read {}: {error}", path.display()))
                         .hint("it must be readable when the configuration is loaded"),
                 );
                 None
@@ -49,7 +49,7 @@ impl Item<'_> {
             return Some(());
         }
         let path = path.display();
-        let problem = Problem::new(format!("others may read {path} (mode {:04o})", mode & 0o7777));
+        let problem = ValueError::new(format!("others may read {path} (mode {:04o})", mode & 0o7777));
         self.error(problem.hint(format!("run `chmod o-rwx {path}`")));
         None
     }
@@ -73,11 +73,11 @@ impl Item<'_> {
         let line = bytes.strip_suffix(b"\n").unwrap_or(&bytes);
         let line = line.strip_suffix(b"\r").unwrap_or(line);
         if line.is_empty() {
-            self.error(Problem::new("the file is empty").hint("write the secret on its first line"));
+            self.error(ValueError::new("the file is empty").hint("write the secret on its first line"));
             return None;
         }
         if line.iter().any(u8::is_ascii_control) {
-            self.error(Problem::new("the file has more than one line, or a control character"));
+            self.error(ValueError::new("the file has more than one line, or a control character"));
             return None;
         }
         Some(Secret(Arc::from(line)))
@@ -90,7 +90,7 @@ impl Item<'_> {
             return Some(secret);
         }
         self.error(
-            Problem::new("the file has a space or a character outside ASCII")
+            ValueError::new("the file has a space or a character outside ASCII")
                 .hint("a token is sent in a header, generate one with `openssl rand -hex 32`"),
         );
         None
@@ -103,7 +103,7 @@ impl Item<'_> {
         let keys: Vec<Secret> = lines.map(|l| Secret(Arc::from(l))).collect();
         if keys.is_empty() || keys.iter().any(|k| k.0.len() < MIN_KEY) {
             let what = if keys.is_empty() { "holds no key" } else { "holds a key that is too short" };
-            self.error(Problem::new(format!("the file {what}")).hint(format!(
+            self.error(ValueError::new(format!("the file {what}")).hint(format!(
                 "write one key on each line, of at least {MIN_KEY} bytes, such as from `openssl rand -hex 32`"
             )));
         }

@@ -13,7 +13,7 @@ use super::settings::{
     Auth, Availability, BaseUrl, Column, Mode, NamesColumns, NamesView, Server, Servers, UpstreamScheme,
     ViewFormat,
 };
-use super::values::{self, Problem};
+use super::values::{self, ValueError};
 use crate::domain::cluster::{HostPort, ServerName};
 use crate::util::host::is_loopback;
 
@@ -53,7 +53,7 @@ fn static_servers(map: &Map<'_>, defaults: &ClusterDefaults<'_>) -> (Servers, Op
     let items = list.list();
     if items.is_empty() && (list.is_list() || (list.value.is_some() && !list.is_present())) {
         list.error_at_key(
-            Problem::new("no server is given").hint("write `- { name: Web1/Acme, http: HOST:PORT }`"),
+            ValueError::new("no server is given").hint("write `- { name: Web1/Acme, http: HOST:PORT }`"),
         );
     }
     let mut seen: HashMap<ServerName, String> = HashMap::new();
@@ -62,7 +62,7 @@ fn static_servers(map: &Map<'_>, defaults: &ClusterDefaults<'_>) -> (Servers, Op
         let Some(server) = server(item, defaults) else { continue };
         if let Some(first) = seen.get(&server.name) {
             item.map_quietly(keys::SERVER).get("name").error(
-                Problem::new(format!("`{}` is the same server as {first}", server.name))
+                ValueError::new(format!("`{}` is the same server as {first}", server.name))
                     .hint("case and the canonical form make no difference"),
             );
         } else {
@@ -79,13 +79,13 @@ fn server(item: &Item<'_>, defaults: &ClusterDefaults<'_>) -> Option<Server> {
     let map = item.map(keys::SERVER);
     let name_item = map.required("name");
     let name = name_item.parsed("a server name such as `Web1/Acme`", |text| {
-        ServerName::parse(text).map_err(|e| Problem::new(e.to_string()))
+        ServerName::parse(text).map_err(|e| ValueError::new(e.to_string()))
     });
     let address = |key: &str, port: u16| {
         map.get(key).parsed("an address such as `10.0.0.11:80`", |text| {
             let at = values::host_port(text, Some(port))?;
             if at.port == 0 {
-                return Err(Problem::new("nothing can be reached at port 0").hint("write 1 to 65535"));
+                return Err(ValueError::new("nothing can be reached at port 0").hint("write 1 to 65535"));
             }
             Ok(at)
         })
@@ -93,7 +93,7 @@ fn server(item: &Item<'_>, defaults: &ClusterDefaults<'_>) -> Option<Server> {
     let (http, https) = (address("http", 80), address("https", 443));
     if !map.has("http") && !map.has("https") && item.value.is_some_and(serde_yaml::Value::is_mapping) {
         item.error_at_key(
-            Problem::new("neither `http` nor `https` is given")
+            ValueError::new("neither `http` nor `https` is given")
                 .hint("write `http: HOST:PORT` for its HTTP port"),
         );
     }
@@ -104,7 +104,7 @@ fn server(item: &Item<'_>, defaults: &ClusterDefaults<'_>) -> Option<Server> {
     ) {
         name_item.warn("has no port for the cluster's upstream_scheme, so it will never be used");
     }
-    let hostname = map.get("hostname").parsed("a host name", values::host_name);
+    let hostname = map.get("hostname").parsed("a host name", values::strip_port);
     let hostname = hostname.unwrap_or_else(|| derived_hostname(&map, defaults, [&http, &https]));
     let threshold = map.get("server_availability_threshold").integer(0, 100);
     if threshold == Some(100) {
@@ -114,7 +114,7 @@ fn server(item: &Item<'_>, defaults: &ClusterDefaults<'_>) -> Option<Server> {
     let weight =
         match weight.value.and_then(serde_yaml::Value::as_u64) {
             Some(0) => {
-                weight.error(Problem::new("0 is out of range").hint(
+                weight.error(ValueError::new("0 is out of range").hint(
                     "write 1 to 1000, or `server_restricted: 1` to keep new users away from the server",
                 ));
                 None
@@ -157,7 +157,7 @@ fn names_view(map: &Map<'_>) -> NamesView {
     let from: Vec<BaseUrl> =
         from_item.one_or_more().iter().filter_map(|i| i.parsed("a URL", values::url)).collect();
     if from_item.value.is_some() && from_item.one_or_more().is_empty() {
-        from_item.error_at_key(Problem::new("no server is given").hint("write `from: [http://HOST]`"));
+        from_item.error_at_key(ValueError::new("no server is given").hint("write `from: [http://HOST]`"));
     }
     let columns = map.get("columns").map(keys::NAMES_COLUMNS);
     let column = |key: &str, default: &str| {
@@ -216,13 +216,13 @@ pub(super) fn auth(item: &Item<'_>) -> (Auth, bool) {
     let (basic, session) = (map.has("basic"), map.has("session"));
     if basic && session {
         map.get("session")
-            .error_at_key(Problem::new("cannot be used together with `basic`").hint("remove one of them"));
+            .error_at_key(ValueError::new("cannot be used together with `basic`").hint("remove one of them"));
     }
     let key = if basic { "basic" } else { "session" };
     if !basic && !session {
         if item.value.is_some_and(serde_yaml::Value::is_mapping) {
             let example = "write `basic: { user: NAME, password_file: FILE }` or `session: { ... }`";
-            item.error_at_key(Problem::new("does not say how to log in").hint(example));
+            item.error_at_key(ValueError::new("does not say how to log in").hint(example));
         }
         return (Auth::None, plaintext);
     }
@@ -232,7 +232,7 @@ pub(super) fn auth(item: &Item<'_>) -> (Auth, bool) {
     let Some((user, password)) = user.zip(password) else { return (Auth::None, true) };
     if basic {
         if user.contains(':') {
-            login.get("user").error(Problem::new("Basic authentication cannot send a user name with `:`"));
+            login.get("user").error(ValueError::new("Basic authentication cannot send a user name with `:`"));
         }
         (Auth::Basic { user, password }, plaintext)
     } else {
@@ -251,7 +251,7 @@ pub(super) fn refuse_plaintext(item: &Item<'_>, auth: &Auth, to: Option<String>)
         && let Some(to) = to
     {
         item.error_at_key(
-            Problem::new(format!("the password would be sent to {to} in clear text"))
+            ValueError::new(format!("the password would be sent to {to} in clear text"))
                 .hint("use https, or add `allow_plaintext: true` to `auth` if the network is trusted"),
         );
     }

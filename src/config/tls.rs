@@ -13,7 +13,7 @@ use rustls::sign::CertifiedKey;
 use super::file_access::Named;
 use super::reader::{Item, Map};
 use super::settings::CertificateFiles;
-use super::values::Problem;
+use super::values::ValueError;
 
 /// In bytes. A bundle of all public roots has a quarter of a megabyte.
 const MAX_PEM_FILE: u64 = 4 << 20;
@@ -37,13 +37,13 @@ pub(super) fn certificate(map: &Map<'_>) -> Option<CertificateFiles> {
         Ok(_) => {}
         Err(rustls::Error::InconsistentKeys(_)) => {
             key_item.error(
-                Problem::new(format!("this key does not belong to the certificate in {}", cert.display()))
+                ValueError::new(format!("this key does not belong to the certificate in {}", cert.display()))
                     .hint("the server's own certificate must be the first in the file"),
             );
             return None;
         }
         Err(error) => {
-            cert_item.error(Problem::new(format!("{} cannot be used: {error}", cert.display())));
+            cert_item.error(ValueError::new(format!("{} cannot be used: {error}", cert.display())));
             return None;
         }
     }
@@ -58,7 +58,7 @@ pub(super) fn authorities(item: &Item<'_>) -> Option<(PathBuf, Arc<Vec<Vec<u8>>>
     let mut store = rustls::RootCertStore::empty();
     for (i, certificate) in list.iter().enumerate() {
         if let Err(error) = store.add(certificate.clone()) {
-            item.error(Problem::new(format!(
+            item.error(ValueError::new(format!(
                 "certificate {} in {} cannot be used: {error}",
                 i + 1,
                 path.display()
@@ -74,13 +74,13 @@ fn certificates(item: &Item<'_>, pem: &[u8]) -> Option<Vec<CertificateDer<'stati
         Ok(list) if !list.is_empty() => Some(list),
         Ok(_) => {
             item.error(
-                Problem::new("the file has no certificate")
+                ValueError::new("the file has no certificate")
                     .hint("it must be PEM, with `-----BEGIN CERTIFICATE-----`"),
             );
             None
         }
         Err(error) => {
-            item.error(Problem::new(format!("the file is not valid PEM: {error}")));
+            item.error(ValueError::new(format!("the file is not valid PEM: {error}")));
             None
         }
     }
@@ -92,10 +92,11 @@ fn private_key(item: &Item<'_>, pem: &[u8]) -> Option<PrivateKeyDer<'static>> {
     }
     let encrypted = String::from_utf8_lossy(pem).contains("ENCRYPTED");
     item.error(if encrypted {
-        Problem::new("the private key is encrypted")
+        ValueError::new("the private key is encrypted")
             .hint("store it without a password, readable only by its owner")
     } else {
-        Problem::new("the file has no private key").hint("it must be PEM, with `-----BEGIN PRIVATE KEY-----`")
+        ValueError::new("the file has no private key")
+            .hint("it must be PEM, with `-----BEGIN PRIVATE KEY-----`")
     });
     None
 }
@@ -128,7 +129,7 @@ fn check_time(item: &Item<'_>, certificate: &CertificateDer<'_>) {
     let left = validity.not_after.timestamp() - now;
     if left < 0 {
         item.error(
-            Problem::new(format!("the certificate has expired on {}", validity.not_after))
+            ValueError::new(format!("the certificate has expired on {}", validity.not_after))
                 .hint("renew it, browsers refuse it"),
         );
     } else if left < EXPIRY_WARNING {

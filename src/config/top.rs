@@ -10,11 +10,11 @@ use super::file_access::{FileAccess, Named};
 use super::keys;
 use super::reader::{Item, Map};
 use super::settings::{
-    AccessLog, Admin, Availability, AvailabilitySource, CertificateFiles, Follow, Limits, Listener,
-    ListenerTls, LogFormat, LogTarget, Secret, Servers, Settings, Statpub, UpstreamScheme,
+    AccessLogSettings, AdminConfig, Availability, AvailabilitySource, CertificateFiles, Follow, Limits,
+    Listener, ListenerTls, LogFormat, LogTarget, Secret, Servers, Settings, Statpub, UpstreamScheme,
 };
 use super::tls;
-use super::values::{self, Problem};
+use super::values::{self, ValueError};
 use crate::domain::affinity::SameSite;
 use crate::util::host::is_loopback;
 
@@ -32,7 +32,7 @@ fn listen_address(item: &Item<'_>) -> Option<SocketAddr> {
         }
         let found = files.resolve(&at.host, at.port);
         found.ok().and_then(|list| list.first().copied()).ok_or_else(|| {
-            Problem::new(format!("the host name `{}` cannot be resolved", at.host))
+            ValueError::new(format!("the host name `{}` cannot be resolved", at.host))
                 .hint("write an address of this machine, such as `0.0.0.0:80`")
         })
     })
@@ -43,7 +43,7 @@ pub(super) fn listeners(item: &Item<'_>) -> Vec<Listener> {
     let items = item.list();
     if items.is_empty() && (item.value.is_none() || item.is_list() || !item.is_present()) {
         item.error_at_key(
-            Problem::new("no listener is given").hint("write `listeners: [ { address: 0.0.0.0:80 } ]`"),
+            ValueError::new("no listener is given").hint("write `listeners: [ { address: 0.0.0.0:80 } ]`"),
         );
     }
     items.iter().filter_map(listener).collect()
@@ -69,7 +69,7 @@ fn listener_tls(item: &Item<'_>) -> ListenerTls {
     let pairs = list.one_or_more();
     if pairs.is_empty() && list.value.is_some() {
         list.error_at_key(
-            Problem::new("no certificate is given").hint("write `- { cert: FILE, key: FILE }`"),
+            ValueError::new("no certificate is given").hint("write `- { cert: FILE, key: FILE }`"),
         );
     }
     let certificates: Vec<CertificateFiles> =
@@ -87,7 +87,7 @@ fn listener_tls(item: &Item<'_>) -> ListenerTls {
 pub(super) fn check_addresses(
     top: &Map<'_>,
     listeners: &[Listener],
-    admin: &Admin,
+    admin: &AdminConfig,
     statpub: Option<&Statpub>,
 ) {
     let mut taken: Vec<(SocketAddr, String)> = Vec::new();
@@ -98,7 +98,7 @@ pub(super) fn check_addresses(
         if address.port() == 0 {
             item.warn("port 0 means another port at each start");
         } else if let Some((_, other)) = taken.iter().find(|(a, _)| *a == address) {
-            item.error(Problem::new(format!("{address} is already taken by {other}")));
+            item.error(ValueError::new(format!("{address} is already taken by {other}")));
         } else {
             taken.push((address, item.key()));
         }
@@ -150,7 +150,7 @@ pub(super) fn limits(item: &Item<'_>) -> Limits {
 }
 
 /// `admin`. Without it, the listener has its default address, which is loopback.
-pub(super) fn admin(item: &Item<'_>) -> Admin {
+pub(super) fn admin(item: &Item<'_>) -> AdminConfig {
     let map = item.map(keys::ADMIN);
     let address_item = map.get("address");
     let default = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), ADMIN_PORT);
@@ -162,7 +162,7 @@ pub(super) fn admin(item: &Item<'_>) -> Admin {
     if !address.ip().is_loopback() {
         if !token_item.is_present() {
             address_item.error(
-                Problem::new(format!("{address} is not loopback, and no token is set"))
+                ValueError::new(format!("{address} is not loopback, and no token is set"))
                     .hint("write `token_file: FILE` beside it, or listen on 127.0.0.1"),
             );
         }
@@ -170,7 +170,7 @@ pub(super) fn admin(item: &Item<'_>) -> Admin {
             address_item.warn("the token is sent in clear text, set `tls: { cert: FILE, key: FILE }`");
         }
     }
-    Admin { address, token, tls }
+    AdminConfig { address, token, tls }
 }
 
 /// `statpub`. `None` without it.
@@ -199,7 +199,7 @@ fn refuse_short_token(address: SocketAddr, item: &Item<'_>, token: Option<&Secre
         && !address.ip().is_loopback()
     {
         item.error(
-            Problem::new(format!(
+            ValueError::new(format!(
                 "the token has {} bytes, it needs at least {MIN_TOKEN} unless the address is loopback",
                 token.0.len()
             ))
@@ -208,7 +208,7 @@ fn refuse_short_token(address: SocketAddr, item: &Item<'_>, token: Option<&Secre
     }
 }
 
-pub(super) fn access_log(item: &Item<'_>) -> AccessLog {
+pub(super) fn access_log(item: &Item<'_>) -> AccessLogSettings {
     let map = item.map(keys::ACCESS_LOG);
     let path = map.get("path");
     let target = match path.text().as_deref() {
@@ -217,7 +217,7 @@ pub(super) fn access_log(item: &Item<'_>) -> AccessLog {
         Some(_) => path.path(Named::Written).map_or(LogTarget::Stdout, LogTarget::File),
     };
     let formats = [("combined", LogFormat::Combined), ("json", LogFormat::Json), ("off", LogFormat::Off)];
-    AccessLog { target, format: map.get("format").choice(&formats).unwrap_or(LogFormat::Combined) }
+    AccessLogSettings { target, format: map.get("format").choice(&formats).unwrap_or(LogFormat::Combined) }
 }
 
 /// `get_configuration_from`: the other ICM. `None` without it.
@@ -235,7 +235,7 @@ pub(super) fn follow(item: &Item<'_>, state_dir: Option<PathBuf>) -> Option<Foll
     {
         // An attacker on the network could send all users to a server of his own.
         url_item.error(
-            Problem::new(format!("the configuration would come from {} in clear text", url.at))
+            ValueError::new(format!("the configuration would come from {} in clear text", url.at))
                 .hint("write an `https://` URL, `http://` is for loopback only"),
         );
     }
@@ -283,7 +283,7 @@ pub(super) fn cross_check(top: &Map<'_>, settings: &Settings) {
             map.get("affinity")
                 .map_quietly(keys::AFFINITY)
                 .get("same_site")
-                .error(Problem::new("`none` needs TLS: without it, browsers refuse the cookie").hint(
+                .error(ValueError::new("`none` needs TLS: without it, browsers refuse the cookie").hint(
                 "give a listener `tls`, name the proxy that terminates TLS in `trusted_proxies`, or write `lax`",
             ));
         }

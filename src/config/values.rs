@@ -8,28 +8,11 @@ use std::time::Duration;
 use ipnet::IpNet;
 
 use super::settings::{BaseUrl, Column, HostPattern};
+pub(super) use super::value_error::ValueError;
 use crate::domain::cluster::HostPort;
 use crate::util::host;
 
-/// What is wrong with a value, and what to write instead.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Problem {
-    pub message: String,
-    pub hint: Option<String>,
-}
-
-impl Problem {
-    pub fn new(message: impl Into<String>) -> Self {
-        Self { message: message.into(), hint: None }
-    }
-
-    pub fn hint(mut self, hint: impl Into<String>) -> Self {
-        self.hint = Some(hint.into());
-        self
-    }
-}
-
-type Parsed<T> = Result<T, Problem>;
+type Parsed<T> = Result<T, ValueError>;
 
 /// A year in milliseconds: long enough for every timeout, and too short to overflow a clock.
 const MAX_DURATION: u64 = 366 * 24 * 3600 * 1000;
@@ -38,11 +21,11 @@ const MAX_DURATION: u64 = 366 * 24 * 3600 * 1000;
 pub(super) fn duration(text: &str) -> Parsed<Duration> {
     const UNITS: &str = "ms, s, m, h or d";
     let wrong = || {
-        Problem::new(format!("`{text}` is not a duration"))
+        ValueError::new(format!("`{text}` is not a duration"))
             .hint(format!("write a whole number and one of {UNITS}, such as `5s`"))
     };
     if !text.is_empty() && text.chars().all(|c| c.is_ascii_digit() || matches!(c, '.' | '_')) {
-        return Err(Problem::new(format!("the duration `{text}` has no unit"))
+        return Err(ValueError::new(format!("the duration `{text}` has no unit"))
             .hint(format!("write `{text}s` for seconds ({UNITS})")));
     }
     let mut total: u64 = 0;
@@ -69,7 +52,9 @@ pub(super) fn duration(text: &str) -> Parsed<Duration> {
         rest = behind.trim_start();
     }
     if total > MAX_DURATION {
-        return Err(Problem::new(format!("the duration `{text}` is too long")).hint("write at most `366d`"));
+        return Err(
+            ValueError::new(format!("the duration `{text}` is too long")).hint("write at most `366d`")
+        );
     }
     Ok(Duration::from_millis(total))
 }
@@ -79,7 +64,7 @@ pub(super) fn size(text: &str) -> Parsed<u64> {
     const UNITS: &str = "B, KiB, MiB or GiB";
     let text = text.trim();
     let wrong = || {
-        Problem::new(format!("`{text}` is not a size"))
+        ValueError::new(format!("`{text}` is not a size"))
             .hint(format!("write a whole number and one of {UNITS}, such as `64KiB`"))
     };
     if text == "0" {
@@ -90,7 +75,7 @@ pub(super) fn size(text: &str) -> Parsed<u64> {
     let number: u64 = number.parse().map_err(|_| wrong())?;
     let factor: u64 = match unit.trim_start() {
         "" => {
-            return Err(Problem::new(format!("the size `{text}` has no unit"))
+            return Err(ValueError::new(format!("the size `{text}` has no unit"))
                 .hint(format!("write `{text}B` for bytes ({UNITS})")));
         }
         "B" => 1,
@@ -107,11 +92,11 @@ pub(super) fn size(text: &str) -> Parsed<u64> {
     number
         .checked_mul(factor)
         .filter(|n| *n <= i64::MAX as u64)
-        .ok_or_else(|| Problem::new(format!("the size `{text}` is too large")))
+        .ok_or_else(|| ValueError::new(format!("the size `{text}` is too large")))
 }
 
-fn wrong_unit(text: &str, number: u64, unit: &str) -> Problem {
-    Problem::new(format!("the size `{text}` has an unknown unit"))
+fn wrong_unit(text: &str, number: u64, unit: &str) -> ValueError {
+    ValueError::new(format!("the size `{text}` has an unknown unit"))
         .hint(format!("write `{number}{unit}` (B, KiB, MiB or GiB)"))
 }
 
@@ -119,11 +104,11 @@ fn wrong_unit(text: &str, number: u64, unit: &str) -> Problem {
 pub(super) fn percent(text: &str) -> Parsed<f64> {
     let text = text.trim();
     let wrong =
-        || Problem::new(format!("`{text}` is not a percentage")).hint("write it like `20%`, 0% to 100%");
+        || ValueError::new(format!("`{text}` is not a percentage")).hint("write it like `20%`, 0% to 100%");
     let Some(number) = text.strip_suffix('%') else {
         return Err(match text.parse::<u8>() {
             Ok(n) if n <= 100 => {
-                Problem::new(format!("the percentage `{text}` has no unit")).hint(format!("write `{n}%`"))
+                ValueError::new(format!("the percentage `{text}` has no unit")).hint(format!("write `{n}%`"))
             }
             _ => wrong(),
         });
@@ -141,20 +126,20 @@ fn dns_name(text: &str) -> Parsed<String> {
     if host::is_dns_name(name) {
         return Ok(name.to_owned());
     }
-    let wrong = Problem::new(format!("`{text}` is not a host name"));
+    let wrong = ValueError::new(format!("`{text}` is not a host name"));
     Err(if !name.is_ascii() {
         wrong.hint("write an international name in its `xn--` form")
     } else if name.contains("://") {
         wrong.hint("write the name alone, without scheme, port and path")
     } else if host::ends_in_number(name) && !name.is_empty() {
-        Problem::new(format!("`{text}` is neither an address nor a host name"))
+        ValueError::new(format!("`{text}` is neither an address nor a host name"))
     } else {
         wrong
     })
 }
 
 /// A host name or an address literal. An IPv6 address may have brackets; the result has none.
-pub(super) fn host_name(text: &str) -> Parsed<String> {
+pub(super) fn strip_port(text: &str) -> Parsed<String> {
     let text = text.trim();
     let bare = text.strip_prefix('[').and_then(|t| t.strip_suffix(']'));
     if let Ok(ip) = bare.unwrap_or(text).parse::<Ipv6Addr>() {
@@ -171,28 +156,28 @@ pub(super) fn host_port(text: &str, default: Option<u16>) -> Parsed<HostPort> {
     let text = text.trim();
     refuse_url(text, default)?;
     if text.parse::<Ipv6Addr>().is_ok() {
-        return Err(Problem::new(format!("the IPv6 address `{text}` needs brackets"))
+        return Err(ValueError::new(format!("the IPv6 address `{text}` needs brackets"))
             .hint(format!("write `[{text}]:{}`", default.unwrap_or(80))));
     }
     let (name, port) = split_port(text)?;
     if name.is_empty() {
-        return Err(Problem::new(format!("`{text}` has no host")).hint(example("0.0.0.0:80")));
+        return Err(ValueError::new(format!("`{text}` has no host")).hint(example("0.0.0.0:80")));
     }
     if port.is_none() && name.bytes().all(|b| b.is_ascii_digit()) {
-        return Err(Problem::new(format!("`{text}` is a port without a host"))
+        return Err(ValueError::new(format!("`{text}` is a port without a host"))
             .hint(example(&format!("0.0.0.0:{name}"))));
     }
-    let host = host_name(name)
-        .map_err(|p| Problem { hint: p.hint.or_else(|| Some(example("10.0.0.11:80"))), ..p })?;
+    let host = strip_port(name)
+        .map_err(|p| ValueError { hint: p.hint.or_else(|| Some(example("10.0.0.11:80"))), ..p })?;
     let port = match (port, default) {
         (Some(port), _) => port
             .parse::<u16>()
             .ok()
             .filter(|_| port.bytes().all(|b| b.is_ascii_digit()))
-            .ok_or_else(|| Problem::new(format!("`{port}` is not a port")).hint("write 1 to 65535"))?,
+            .ok_or_else(|| ValueError::new(format!("`{port}` is not a port")).hint("write 1 to 65535"))?,
         (None, Some(port)) => port,
         (None, None) => {
-            return Err(Problem::new(format!("`{text}` has no port")).hint(format!("write `{text}:80`")));
+            return Err(ValueError::new(format!("`{text}` has no port")).hint(format!("write `{text}:80`")));
         }
     };
     Ok(HostPort { host, port })
@@ -210,7 +195,7 @@ fn refuse_url(text: &str, default: Option<u16>) -> Parsed<()> {
         "https" => ":443",
         _ => ":80",
     };
-    Err(Problem::new(format!("`{text}` is a URL, not an address")).hint(format!("write `{rest}{port}`")))
+    Err(ValueError::new(format!("`{text}` is a URL, not an address")).hint(format!("write `{rest}{port}`")))
 }
 
 /// The host without brackets, and the text behind its colon.
@@ -219,11 +204,11 @@ fn split_port(text: &str) -> Parsed<(&str, Option<&str>)> {
         return Ok(text.split_once(':').map_or((text, None), |(name, port)| (name, Some(port))));
     };
     if name.parse::<Ipv6Addr>().is_err() {
-        return Err(Problem::new(format!("`{name}` is not an IPv6 address")).hint(example("[::1]:80")));
+        return Err(ValueError::new(format!("`{name}` is not an IPv6 address")).hint(example("[::1]:80")));
     }
     match behind.strip_prefix(':') {
         None if !behind.is_empty() => {
-            Err(Problem::new(format!("`{text}` is not an address")).hint(example("[::1]:80")))
+            Err(ValueError::new(format!("`{text}` is not an address")).hint(example("[::1]:80")))
         }
         port => Ok((name, port)),
     }
@@ -232,7 +217,7 @@ fn split_port(text: &str) -> Parsed<(&str, Option<&str>)> {
 /// An absolute `http` or `https` URL.
 pub(super) fn url(text: &str) -> Parsed<BaseUrl> {
     let text = text.trim();
-    let wrong = |why: &str| Problem::new(format!("`{text}` is not a usable URL: {why}"));
+    let wrong = |why: &str| ValueError::new(format!("`{text}` is not a usable URL: {why}"));
     let Some((scheme, rest)) = text.split_once("://") else {
         return Err(wrong("the scheme is missing").hint(format!("write `http://{text}` or `https://{text}`")));
     };
@@ -276,14 +261,14 @@ pub(super) fn url_template(text: &str) -> Parsed<String> {
     while let Some((before, behind)) = rest.split_once('{') {
         example.push_str(before);
         let Some((name, after)) = behind.split_once('}') else {
-            return Err(Problem::new(format!("`{text}` has `{{` without `}}`")));
+            return Err(ValueError::new(format!("`{text}` has `{{` without `}}`")));
         };
         example.push_str(match name {
             "address" => "192.0.2.1",
             "hostname" => "host.example",
             "name" => "name",
             _ => {
-                return Err(Problem::new(format!("`{{{name}}}` is not a placeholder"))
+                return Err(ValueError::new(format!("`{{{name}}}` is not a placeholder"))
                     .hint("use `{address}`, `{hostname}` or `{name}`"));
             }
         });
@@ -300,7 +285,7 @@ pub(super) fn network(text: &str) -> Parsed<IpNet> {
         return Ok(IpNet::from(ip));
     }
     text.parse::<IpNet>().map(|net| net.trunc()).map_err(|_| {
-        Problem::new(format!("`{text}` is not a network")).hint("write `10.0.0.0/8` or a single address")
+        ValueError::new(format!("`{text}` is not a network")).hint("write `10.0.0.0/8` or a single address")
     })
 }
 
@@ -308,7 +293,7 @@ pub(super) fn network(text: &str) -> Parsed<IpNet> {
 pub(super) fn host_pattern(text: &str) -> Parsed<HostPattern> {
     let text = text.trim();
     if text == "*" {
-        return Err(Problem::new("`*` is not a host pattern")
+        return Err(ValueError::new("`*` is not a host pattern")
             .hint("leave `hostnames` out to serve all other names, or write `*.acme.example`"));
     }
     if let Some(rest) = text.strip_prefix("*.") {
@@ -316,10 +301,10 @@ pub(super) fn host_pattern(text: &str) -> Parsed<HostPattern> {
         return Ok(HostPattern::Wildcard(format!(".{name}")));
     }
     if text.contains('*') {
-        return Err(Problem::new(format!("`{text}` is not a host pattern"))
+        return Err(ValueError::new(format!("`{text}` is not a host pattern"))
             .hint("`*` is allowed only for the first part, as in `*.acme.example`"));
     }
-    host_name(text).or_else(|_| pattern_name(text, text)).map(HostPattern::Exact)
+    strip_port(text).or_else(|_| pattern_name(text, text)).map(HostPattern::Exact)
 }
 
 fn pattern_name(text: &str, name: &str) -> Parsed<String> {
@@ -327,7 +312,7 @@ fn pattern_name(text: &str, name: &str) -> Parsed<String> {
     if let Some((before, _)) = before_port
         && !name.contains("://")
     {
-        return Err(Problem::new(format!("`{text}` has a port")).hint(format!("write `{before}`")));
+        return Err(ValueError::new(format!("`{text}` has a port")).hint(format!("write `{before}`")));
     }
     dns_name(name)
 }
@@ -342,9 +327,9 @@ pub(super) fn status_range(text: &str) -> Parsed<(u16, u16)> {
     match range {
         Some((low, high)) if low <= high => Ok((low, high)),
         Some((low, high)) => {
-            Err(Problem::new(format!("the range `{text}` is empty")).hint(format!("write `{high}-{low}`")))
+            Err(ValueError::new(format!("the range `{text}` is empty")).hint(format!("write `{high}-{low}`")))
         }
-        None => Err(Problem::new(format!("`{text}` is not a range of HTTP statuses"))
+        None => Err(ValueError::new(format!("`{text}` is not a range of HTTP statuses"))
             .hint("write `200-499` or `200`, from 100 to 599")),
     }
 }
@@ -355,11 +340,13 @@ pub(super) fn column(text: &str) -> Parsed<Column> {
     if !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit()) {
         return match text.parse::<u32>() {
             Ok(n) if n <= 1000 => Ok(Column::Number(n)),
-            _ => Err(Problem::new(format!("there is no column {text}")).hint("columns are numbered from 0")),
+            _ => {
+                Err(ValueError::new(format!("there is no column {text}")).hint("columns are numbered from 0"))
+            }
         };
     }
     if text.starts_with('-') {
-        return Err(Problem::new(format!("`{text}` is not a column"))
+        return Err(ValueError::new(format!("`{text}` is not a column"))
             .hint("write its number from 0 or its programmatic name"));
     }
     Ok(Column::Name(text.to_owned()))

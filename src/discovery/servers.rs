@@ -3,7 +3,7 @@
 //! Each document of the cluster gives a server, or a warning when it cannot be used; documents of other clusters are
 //! skipped. No server is contacted besides those that the view is read from.
 
-mod hold;
+mod acceptance;
 
 use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
@@ -12,13 +12,13 @@ use std::time::Duration;
 use crate::config::settings::{BaseUrl, Column, NamesColumns, NamesView, Server};
 use crate::discovery::domino::view_entries::Row;
 use crate::discovery::domino::view_entries::reader::{
-    self, Allowance, ReadError, Sink, Source, Summary, View,
+    self, ReadError, ReadSummary, ReadTimeLimit, RowSink, ViewRequest, ViewSource,
 };
-use crate::discovery::domino::{Client, Sessions};
+use crate::discovery::domino::{DominoClient, LoginSessions};
 use crate::domain::cluster::HostPort;
 use crate::domain::cluster::ServerName;
 use crate::util::host::is_host;
-pub use hold::ServersHold;
+pub use acceptance::ServersHold;
 
 /// For resolving each of `from`.
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -72,10 +72,10 @@ pub enum ServersFailure {
 /// # Errors
 /// When none can be read, or no row is a server of the cluster.
 pub async fn read(
-    client: &Client,
+    client: &DominoClient,
     settings: &NamesView,
     cluster: &str,
-    sessions: &Sessions,
+    sessions: &LoginSessions,
 ) -> Result<ServersReading, ServersFailure> {
     let mut reasons = Vec::new();
     let mut incomplete: Option<ServersReading> = None;
@@ -92,7 +92,7 @@ pub async fn read(
             false => summary.truncated,
         };
         let from = url.at.to_string();
-        for reason in truncated.iter().chain(&summary.doubt) {
+        for reason in truncated.iter().chain(&summary.inconsistency) {
             reasons.push(format!("{from}: {} may be incomplete: {reason}", settings.database));
         }
         match (collector.reading(&from, settings, cluster, &reasons), truncated) {
@@ -115,15 +115,15 @@ pub async fn read(
 }
 
 async fn read_from<'a>(
-    client: &Client,
+    client: &DominoClient,
     url: &BaseUrl,
     settings: &'a NamesView,
     cluster: &'a str,
-    sessions: &Sessions,
-) -> Result<(Collector<'a>, Summary), String> {
+    sessions: &LoginSessions,
+) -> Result<(Collector<'a>, ReadSummary), String> {
     let mut reason = format!("{}: no address", url.at);
     for address in resolve(&url.at).await?.into_iter().take(ADDRESSES) {
-        let source = Source {
+        let source = ViewSource {
             client,
             address,
             https: url.https,
@@ -131,9 +131,9 @@ async fn read_from<'a>(
             base: &url.path,
             auth: &settings.auth,
             sessions,
-            allowance: Allowance::of(settings.refresh),
+            allowance: ReadTimeLimit::for_refresh_interval(settings.refresh),
         };
-        let view = View {
+        let view = ViewRequest {
             database: &settings.database,
             name: settings.view.trim(),
             format: settings.format,
@@ -282,12 +282,12 @@ impl<'a> Collector<'a> {
     }
 }
 
-impl Sink for Collector<'_> {
-    fn start_over(&mut self) {
+impl RowSink for Collector<'_> {
+    fn reset(&mut self) {
         *self = Self::new(self.columns, self.cluster);
     }
 
-    fn take(&mut self, row: Row) {
+    fn accept_row(&mut self, row: Row) {
         match self.server(&row) {
             Ok(Some(server)) if self.servers.len() < MAX_MEMBERS => {
                 self.names.insert(server.name.clone());
@@ -297,7 +297,7 @@ impl Sink for Collector<'_> {
             Ok(None) => {}
             Err(_) if self.warnings.len() >= MAX_MEMBERS => {}
             Err(reason) => {
-                let place = crate::discovery::domino::fault::short(&row.position);
+                let place = crate::discovery::domino::fault::single_line(&row.position);
                 self.warnings.push(format!("row {place} skipped: {reason}"));
             }
         }
@@ -340,7 +340,7 @@ fn port(row: &Row, port: &Column, status: &Column, usual: u16) -> Result<Option<
         "" => None,
         text => match text.parse::<u16>() {
             Ok(number) if number > 0 => Some(number),
-            _ => return Err(format!("`{}` is no port", crate::discovery::domino::fault::short(text))),
+            _ => return Err(format!("`{}` is no port", crate::discovery::domino::fault::single_line(text))),
         },
     };
     Ok(match row.text(status) {

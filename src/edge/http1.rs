@@ -14,8 +14,8 @@ use tokio::io::{AsyncRead, ReadBuf};
 use tokio::time::Instant;
 
 use super::ClientLimits;
-use super::held::{READ_CHUNK, ReadBuffer};
-use super::patience::{MinRateBudget, Timer};
+use super::read_buffer::{READ_CHUNK, ReadBuffer};
+use super::timeouts::{MinRateBudget, Timer};
 use crate::edge::gate::{self, Gate, GateStage, GateVerdict, Refusal};
 
 /// Octets that a client may send ahead of an answer; the rest waits in its own system.

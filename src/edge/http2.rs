@@ -12,15 +12,15 @@ use tokio::io::ReadBuf;
 use tokio::time::Instant;
 
 use super::ClientLimits;
-use super::answers::{Overdue, ResponseWindows};
 use super::frames::{
     ACK, CONTINUATION, DATA, END_HEADERS, END_STREAM, FrameEvent, FrameHeader, FrameParser, GOAWAY, HEADERS,
     RST_STREAM, SETTINGS, WINDOW_UPDATE,
 };
-use super::held::ReadBuffer;
 use super::interim::InterimResponses;
-use super::patience::{ACK_CHECK_INTERVAL, AckProgress, MinRateBudget, Timer};
-use super::waiting::PendingResponses;
+use super::pending_responses::PendingResponses;
+use super::read_buffer::ReadBuffer;
+use super::response_windows::{Overdue, ResponseWindows};
+use super::timeouts::{ACK_CHECK_INTERVAL, AckProgress, MinRateBudget, Timer};
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// Octets of one request's body that may be under way to us.

@@ -16,9 +16,9 @@ use tokio::io::{AsyncRead, ReadBuf};
 
 use super::ClientLimits;
 use super::frames::{FRAME_HEADER_LEN, FrameHeader, MAX_FRAME_SIZE};
-use super::held::READ_CHUNK;
 use super::http2::Http2;
 use super::interim;
+use super::read_buffer::READ_CHUNK;
 
 /// `t:` as a literal that goes into no table (RFC 7541 section 6.2.2), so the state of both sides stays as it is.
 const TRAILER_GUARD_FIELD: [u8; 4] = [0x00, 0x01, b't', 0x00];

@@ -12,7 +12,7 @@ use ahash::AHashMap;
 use parking_lot::Mutex;
 use pingora::protocols::l4::socket;
 
-use crate::util::descriptor::SocketFd;
+use crate::util::socket_fd::SocketFd;
 
 /// A client's connection: two that are open at the same time differ in one of both.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

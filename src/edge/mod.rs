@@ -2,7 +2,7 @@
 //!
 //! [`accept`] takes connections from [`sockets`], within the limits of [`places`], or turns them
 //! away (`crowded`); after the TLS handshake each
-//! becomes a [`guarded::ClientStream`], which is what Pingora reads and writes: [`http1`] puts the strict gate
+//! becomes a [`client_stream::ClientStream`], which is what Pingora reads and writes: [`http1`] puts the strict gate
 //! ([`crate::edge::gate`]) in front of its parser, [`http2`] follows the `frames` of an HTTP/2 connection and what it owes,
 //! `http2_input` adds to its blocks of fields what the `h2` library needs to be told and [`interim`] sends what Pingora
 //! drops. Both versions keep in `held` what was read and must wait. `answers` has how slowly a client takes its
@@ -12,32 +12,32 @@
 //!
 //! In: what strangers send. Out: requests that are clean and do not keep us waiting. It knows no cluster.
 
-pub mod accept;
-mod answers;
-pub mod batch;
-mod crowded;
-mod facts;
+pub mod client_stream;
+mod client_stream_traits;
+pub mod coalesce;
+pub mod connection_limit;
 mod frames;
 pub mod gate;
-pub mod guarded;
-mod held;
 pub mod http1;
 pub mod http2;
 mod http2_input;
 pub mod interim;
+pub mod lingering_close;
+pub mod listener;
 pub mod login_connections;
-mod outgoing;
-mod pace;
-pub mod parting;
-pub mod patience;
-pub mod places;
+mod min_rate;
+mod overload;
+mod read_buffer;
+mod response_windows;
 pub mod sockets;
+pub mod timeouts;
+mod write_buffer;
 
+pub mod pending_responses;
 pub mod tcp;
 #[cfg(test)]
 mod tests;
 pub mod tls;
-pub mod waiting;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -45,12 +45,12 @@ use std::time::Duration;
 
 use pingora::protocols::SocketDigest;
 
-use batch::Coalescer;
+use coalesce::Coalescer;
 use login_connections::LoginConnections;
 
 use crate::config::settings::Limits;
 use crate::telemetry::access_log::AccessLog;
-use crate::telemetry::statistics::{ClientStatistics, Sessions};
+use crate::telemetry::statistics::{ClientStatistics, ConnectionCounts};
 use gate::Refusal;
 
 /// Beyond these Pingora's parser refuses a head without a word, so they are refused before. Fields of a head:
@@ -95,7 +95,7 @@ pub struct ListenerContext {
     /// Counters of the process.
     pub statistics: Arc<ClientStatistics>,
     /// How many connections there are.
-    pub sessions: Arc<Sessions>,
+    pub sessions: Arc<ConnectionCounts>,
     /// Where refused requests are logged, if they are.
     pub access_log: Option<Arc<AccessLog>>,
     /// Connections that carry a login.

@@ -23,9 +23,9 @@ use pingora::protocols::{
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
 use tokio::net::TcpStream;
 
+use super::connection_limit::ConnectionPermit;
 use super::login_connections::{ClientConnection, LoginConnections};
-use super::patience::AckProgress;
-use super::places::ConnectionPermit;
+use super::timeouts::AckProgress;
 
 /// How many bytes the system has taken. TLS takes more by itself, which then has moved nowhere.
 #[derive(Clone, Debug, Default)]

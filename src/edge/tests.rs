@@ -7,8 +7,8 @@ use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::time::Instant;
 
-use super::batch::Coalescer;
-use super::guarded::ClientStream;
+use super::client_stream::ClientStream;
+use super::coalesce::Coalescer;
 use super::{ClientLimits, ListenerContext};
 use crate::config::settings::Limits;
 

@@ -13,9 +13,9 @@ use pingora_http::RequestHeader;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::config::settings::{Cluster, Follow};
+use crate::config::settings::{ClusterSettings, Follow};
 use crate::config::{ConfigErrors, Disk, Settings, Warning, load_clusters};
-use crate::state::followed::{Followed, Origin};
+use crate::state::followed::{FollowedConfig, FollowedOrigin};
 use crate::state::restrictions_file::KeptRestriction;
 use crate::state::{Balancer, restrictions};
 use crate::util::clock;
@@ -23,17 +23,17 @@ use crate::util::clock;
 use super::FollowError;
 
 /// Its media type (RFC 9512).
-pub const YAML: &str = "application/yaml";
+pub const YAML_MEDIA_TYPE: &str = "application/yaml";
 /// Most ICMs one behind the other.
-const LONGEST_CHAIN: usize = 8;
+const MAX_FOLLOW_CHAIN: usize = 8;
 /// Most restrictions that are taken.
-const MOST_RESTRICTIONS: usize = 10_000;
+const MAX_RESTRICTIONS: usize = 10_000;
 
 /// Clusters and restrictions of another ICM.
 #[derive(Clone, Debug)]
-pub struct Document {
+pub struct FollowDocument {
     /// At least one. To be built from once: what their directories bring is handed over.
-    pub clusters: Vec<Arc<Cluster>>,
+    pub clusters: Vec<Arc<ClusterSettings>>,
     /// As text.
     pub clusters_yaml: Arc<str>,
     /// Made there, or where that ICM has them from.
@@ -49,7 +49,7 @@ pub struct Document {
 pub enum FollowRefusal {
     /// It does not validate.
     #[error("\n{0}")]
-    Errors(ConfigErrors),
+    Config(ConfigErrors),
     /// The part beside the clusters.
     #[error("its restrictions cannot be understood: {0}")]
     Restrictions(String),
@@ -61,7 +61,7 @@ pub enum FollowRefusal {
 }
 
 #[derive(Serialize, Deserialize)]
-struct Beside {
+struct FollowMetadata {
     #[serde(default)]
     via: Vec<String>,
     #[serde(default)]
@@ -70,22 +70,22 @@ struct Beside {
 
 /// What `/config` answers.
 #[must_use]
-pub fn published(balancer: &Balancer) -> String {
+pub fn render_document(balancer: &Balancer) -> String {
     let snapshot = balancer.snapshot();
-    let mut via = vec![balancer.id.clone()];
+    let mut via = vec![balancer.instance_id.clone()];
     if let Some(followed) = &*balancer.followed.lock().unwrap_or_else(PoisonError::into_inner) {
         via.extend(followed.via.iter().cloned());
     }
-    let beside = Beside { via, restrictions: restrictions::all(balancer) };
+    let metadata = FollowMetadata { via, restrictions: restrictions::all_restrictions(balancer) };
     let mut text = String::from("# For the ICMs that follow this one by get_configuration_from.\n");
-    text.push_str(&serde_yaml::to_string(&beside).unwrap_or_default());
+    text.push_str(&serde_yaml::to_string(&metadata).unwrap_or_default());
     text.push_str("clusters:\n");
     text.push_str(snapshot.settings.clusters_yaml.as_deref().unwrap_or("[]\n"));
     text
 }
 
 /// Gives an answer of [`published`] its ETag, and makes it 304 for a client that has this text.
-pub fn validate(request: &RequestHeader, text: &str, response: &mut Response<Vec<u8>>) {
+pub fn apply_etag(request: &RequestHeader, text: &str, response: &mut Response<Vec<u8>>) {
     let tag = etag(text);
     let known = request.headers.get_all(header::IF_NONE_MATCH).iter().filter_map(|v| v.to_str().ok());
     let known = known.flat_map(|list| list.split(',')).map(str::trim);
@@ -107,23 +107,23 @@ fn etag(text: &str) -> String {
     format!("\"{hex}\"")
 }
 
-impl Document {
+impl FollowDocument {
     /// What a follower knows that has just been given this document.
     #[must_use]
-    pub fn followed(&self, follow: &Follow, text: Arc<str>, etag: Option<String>) -> Followed {
+    pub fn followed(&self, follow: &Follow, text: Arc<str>, etag: Option<String>) -> FollowedConfig {
         let now = clock::unix_ms();
-        Followed {
+        FollowedConfig {
             url: follow.url.to_string(),
             text,
-            restricted: self.restrictions.clone(),
+            restrictions: self.restrictions.clone(),
             etag,
             via: self.via.clone(),
-            origin: Origin::Remote,
+            origin: FollowedOrigin::Remote,
             confirmed_unix_ms: now,
             changed_unix_ms: now,
-            asked_unix_ms: now,
+            attempted_unix_ms: now,
             trouble: String::new(),
-            refused: String::new(),
+            rejected_error: String::new(),
         }
     }
 
@@ -135,39 +135,40 @@ impl Document {
         text: Arc<str>,
         at_unix_ms: u64,
         trouble: String,
-    ) -> Followed {
+    ) -> FollowedConfig {
         let followed = self.followed(follow, text, None);
-        Followed { origin: Origin::Copy, confirmed_unix_ms: at_unix_ms, trouble, ..followed }
+        FollowedConfig { origin: FollowedOrigin::Cache, confirmed_unix_ms: at_unix_ms, trouble, ..followed }
     }
 
     /// Reads and checks a text that came. `own_id` is this balancer's, where it runs already.
     ///
     /// # Errors
     /// Everything that is wrong, with places in the text.
-    pub fn read(follow: &Follow, text: &str, own_id: Option<&str>) -> Result<Self, FollowError> {
+    pub fn parse(follow: &Follow, text: &str, own_id: Option<&str>) -> Result<Self, FollowError> {
         let url = follow.url.to_string();
-        let refused = |refusal| FollowError::Refused { url: url.clone(), refusal };
+        let refused = |reason| FollowError::Refused { url: url.clone(), reason };
         // First of all: it also bounds how large the text is once its aliases are written out.
         let loaded = load_clusters(Path::new(&url), text, &follow.files, &Disk)
-            .map_err(|errors| refused(FollowRefusal::Errors(errors)))?;
-        let beside: Beside = serde_yaml::from_str(text).map_err(|e| {
-            refused(FollowRefusal::Restrictions(crate::discovery::domino::fault::short(&e.to_string())))
+            .map_err(|errors| refused(FollowRefusal::Config(errors)))?;
+        let metadata: FollowMetadata = serde_yaml::from_str(text).map_err(|e| {
+            refused(FollowRefusal::Restrictions(crate::discovery::domino::fault::single_line(&e.to_string())))
         })?;
-        if beside.restrictions.len() > MOST_RESTRICTIONS {
-            let text = format!("there are more than {MOST_RESTRICTIONS}");
+        if metadata.restrictions.len() > MAX_RESTRICTIONS {
+            let text = format!("there are more than {MAX_RESTRICTIONS}");
             return Err(refused(FollowRefusal::Restrictions(text)));
         }
-        if beside.via.len() > LONGEST_CHAIN || beside.via.iter().any(|id| Some(id.as_str()) == own_id) {
+        if metadata.via.len() > MAX_FOLLOW_CHAIN || metadata.via.iter().any(|id| Some(id.as_str()) == own_id)
+        {
             return Err(refused(FollowRefusal::Loop));
         }
-        let there = follow.url.origin();
-        let restrictions = beside.restrictions.into_iter().map(|mut restriction| {
+        let origin = follow.url.origin();
+        let restrictions = metadata.restrictions.into_iter().map(|mut restriction| {
             // They end in the log and on the status page.
-            restriction.by = crate::discovery::domino::fault::short(&restriction.by);
+            restriction.by = crate::discovery::domino::fault::single_line(&restriction.by);
             let at = restriction
                 .at
                 .as_deref()
-                .map_or_else(|| there.clone(), crate::discovery::domino::fault::short);
+                .map_or_else(|| origin.clone(), crate::discovery::domino::fault::single_line);
             restriction.at = Some(at);
             restriction
         });
@@ -175,13 +176,13 @@ impl Document {
             clusters: loaded.clusters,
             clusters_yaml: loaded.yaml,
             restrictions: restrictions.collect(),
-            via: beside.via.iter().map(|id| crate::discovery::domino::fault::short(id)).collect(),
+            via: metadata.via.iter().map(|id| crate::discovery::domino::fault::single_line(id)).collect(),
             warnings: loaded.warnings,
         })
     }
 
     /// Puts the clusters where those of a file would be.
-    pub fn put_into(self, settings: &mut Settings) {
+    pub fn apply_to(self, settings: &mut Settings) {
         settings.clusters = self.clusters;
         settings.clusters_yaml = Some(self.clusters_yaml);
     }
@@ -209,8 +210,8 @@ mod tests {
         }
     }
 
-    fn read(beside: &str) -> Result<Document, FollowError> {
-        Document::read(&follow(), &format!("{beside}{CLUSTERS}"), Some("me"))
+    fn read(metadata: &str) -> Result<FollowDocument, FollowError> {
+        FollowDocument::parse(&follow(), &format!("{metadata}{CLUSTERS}"), Some("me"))
     }
 
     #[test]
@@ -231,7 +232,7 @@ mod tests {
         for looped in ["via: [me]\n", "via: [you, me]\n", nine] {
             let error = read(looped).unwrap_err();
             assert!(error.to_string().contains("must hold `clusters` itself"), "{error}");
-            assert!(!error.may_pass());
+            assert!(!error.is_transient());
         }
     }
 

@@ -1,23 +1,23 @@
 //! Several ICMs that agree: one has the clusters, the others take them from its `/config`.
 //!
-//! [`Document`] is what travels: the clusters as configured and the administrators' restrictions. A [`Source`]
-//! fetches it, [`copy`] keeps the last good one on disk, [`Followed`] says how it stands. In: the settings of
+//! [`FollowDocument`] is what travels: the clusters as configured and the administrators' restrictions. A [`FollowClient`]
+//! fetches it, [`copy`] keeps the last good one on disk, [`FollowedConfig`] says how it stands. In: the settings of
 //! `get_configuration_from`. Out: clusters that have passed the same checks as those of a file. It never applies
 //! anything by itself, and never takes more than clusters and restrictions from another ICM.
 
-pub mod copy;
+pub mod cached_copy;
+mod client;
 mod document;
-mod source;
 
-pub use document::{Document, FollowRefusal, YAML, published, validate};
-pub use source::{Fetched, Source};
+pub use client::{FollowClient, FollowResponse};
+pub use document::{FollowDocument, FollowRefusal, YAML_MEDIA_TYPE, apply_etag, render_document};
 
 use std::time::Duration;
 
 use crate::config::Settings;
 use crate::config::settings::Follow;
 use crate::discovery::domino::FetchError;
-use crate::state::followed::Followed;
+use crate::state::followed::FollowedConfig;
 
 /// Why there is no configuration from the other ICM.
 #[derive(Debug, thiserror::Error)]
@@ -44,16 +44,16 @@ pub enum FollowError {
         hint: &'static str,
     },
     /// A configuration that does not validate.
-    #[error("the configuration of {url} is refused: {refusal}")]
+    #[error("the configuration of {url} is refused: {reason}")]
     Refused {
         /// Whose.
         url: String,
         /// Why.
-        refusal: FollowRefusal,
+        reason: FollowRefusal,
     },
     /// Nothing to start with.
     #[error("get_configuration_from: {reason}; {copy}, so there is nothing to serve by")]
-    Nothing {
+    NoConfiguration {
         /// Why the other ICM's is not at hand.
         reason: String,
         /// Why its copy is not either.
@@ -64,7 +64,7 @@ pub enum FollowError {
 impl FollowError {
     /// Asking again soon may help: it does not answer, or not yet.
     #[must_use]
-    pub fn may_pass(&self) -> bool {
+    pub fn is_transient(&self) -> bool {
         match self {
             Self::Fetch(error) => {
                 use crate::discovery::domino::Fault;
@@ -75,26 +75,26 @@ impl FollowError {
             }
             Self::Resolve { .. } => true,
             Self::Status { status, .. } => *status >= 500,
-            Self::Refused { .. } | Self::Nothing { .. } => false,
+            Self::Refused { .. } | Self::NoConfiguration { .. } => false,
         }
     }
 }
 
 /// Pause between two tries at start.
-const AGAIN: Duration = Duration::from_secs(1);
+const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Fetches and validates.
 ///
 /// # Errors
 /// When there is no answer, or it is not a configuration.
-pub async fn ask(follow: &Follow) -> Result<(Document, Followed), FollowError> {
-    match Source::new(follow).fetch(None).await? {
-        Fetched::Document { text, etag } => {
-            let document = document::Document::read(follow, &text, None)?;
+pub async fn fetch_document(follow: &Follow) -> Result<(FollowDocument, FollowedConfig), FollowError> {
+    match FollowClient::new(follow).fetch(None).await? {
+        FollowResponse::Document { text, etag } => {
+            let document = document::FollowDocument::parse(follow, &text, None)?;
             let followed = document.followed(follow, text, etag);
             Ok((document, followed))
         }
-        Fetched::Unchanged => Err(FollowError::Status {
+        FollowResponse::NotModified => Err(FollowError::Status {
             url: follow.url.to_string(),
             status: 304,
             hint: ", though nothing was known of it before",
@@ -107,35 +107,38 @@ pub async fn ask(follow: &Follow) -> Result<(Document, Followed), FollowError> {
 ///
 /// # Errors
 /// When there is neither.
-pub fn begin(follow: &Follow, patience: Duration) -> Result<(Document, Followed), FollowError> {
+pub fn initial_document(
+    follow: &Follow,
+    timeout: Duration,
+) -> Result<(FollowDocument, FollowedConfig), FollowError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| {
-        FollowError::Nothing { reason: e.to_string(), copy: "no copy was looked for".to_owned() }
+        FollowError::NoConfiguration { reason: e.to_string(), copy: "no copy was looked for".to_owned() }
     })?;
-    let deadline = std::time::Instant::now() + patience;
-    let mut said = false;
+    let deadline = std::time::Instant::now() + timeout;
+    let mut warned = false;
     loop {
-        let reason = match runtime.block_on(ask(follow)) {
+        let reason = match runtime.block_on(fetch_document(follow)) {
             Ok((document, followed)) => {
-                copy::keep(follow, &followed.text);
+                cached_copy::save(follow, &followed.text);
                 return Ok((document, followed));
             }
             Err(error) => error,
         };
-        let copy = match copied(follow, &reason) {
+        let copy = match load_copy(follow, &reason) {
             Ok(found) => {
                 log::error!(target: "icm::follow", "{reason}; starting with the last good copy");
                 return Ok(found);
             }
             Err(text) => text,
         };
-        if !reason.may_pass() || std::time::Instant::now() + AGAIN > deadline {
-            return Err(FollowError::Nothing { reason: reason.to_string(), copy });
+        if !reason.is_transient() || std::time::Instant::now() + RETRY_INTERVAL > deadline {
+            return Err(FollowError::NoConfiguration { reason: reason.to_string(), copy });
         }
-        if !said {
-            log::warn!(target: "icm::follow", "{reason}; {copy}: trying again for {patience:?}");
-            said = true;
+        if !warned {
+            log::warn!(target: "icm::follow", "{reason}; {copy}: trying again for {timeout:?}");
+            warned = true;
         }
-        runtime.block_on(async { tokio::time::sleep(AGAIN).await });
+        runtime.block_on(async { tokio::time::sleep(RETRY_INTERVAL).await });
     }
 }
 
@@ -143,20 +146,20 @@ pub fn begin(follow: &Follow, patience: Duration) -> Result<(Document, Followed)
 ///
 /// # Errors
 /// When there is no usable copy.
-pub fn offline(settings: &mut Settings) -> Result<(), FollowError> {
+pub fn load_offline_copy(settings: &mut Settings) -> Result<(), FollowError> {
     let Some(follow) = settings.follow.clone() else { return Ok(()) };
     let reason = "the other ICM was not asked".to_owned();
-    let (document, _) =
-        copied(&follow, &reason).map_err(|copy| FollowError::Nothing { reason: reason.clone(), copy })?;
-    document.put_into(settings);
+    let (document, _) = load_copy(&follow, &reason)
+        .map_err(|copy| FollowError::NoConfiguration { reason: reason.clone(), copy })?;
+    document.apply_to(settings);
     Ok(())
 }
 
-fn copied(follow: &Follow, reason: &impl ToString) -> Result<(Document, Followed), String> {
+fn load_copy(follow: &Follow, reason: &impl ToString) -> Result<(FollowDocument, FollowedConfig), String> {
     let Some(path) = &follow.cache else { return Err("no `cache` is configured".to_owned()) };
     let (text, at_unix_ms) =
-        copy::load(path).map_err(|e| format!("there is no copy in {}: {e}", path.display()))?;
-    let document = Document::read(follow, &text, None)
+        cached_copy::load(path).map_err(|e| format!("there is no copy in {}: {e}", path.display()))?;
+    let document = FollowDocument::parse(follow, &text, None)
         .map_err(|e| format!("the copy in {} cannot be used: {e}", path.display()))?;
     let followed = document.followed_copy(follow, text, at_unix_ms, reason.to_string());
     Ok((document, followed))

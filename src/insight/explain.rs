@@ -20,8 +20,8 @@ use crate::proxy::route::{self, TargetUri};
 use crate::proxy::routed::Routed;
 use crate::state::{Balancer, Snapshot};
 use crate::util::clock;
-use crate::util::visible;
-pub use request::Request;
+use crate::util::control_chars;
+pub use request::ExplainRequest;
 
 /// The whole answer.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -86,11 +86,11 @@ pub struct ExplainedCandidate {
 
 /// Explains what would happen to a request.
 #[must_use]
-pub fn explain(snapshot: &Arc<Snapshot>, request: &Request) -> Explanation {
-    let (scheme_of_url, host, target) = split(&request.url);
+pub fn explain(snapshot: &Arc<Snapshot>, request: &ExplainRequest) -> Explanation {
+    let (scheme_of_url, host, target) = split_url(&request.url);
     let tls = request.scheme.unwrap_or(scheme_of_url) == Port::Https;
     let authority = match request.host.as_str() {
-        "" => host.map(str::to_owned).unwrap_or_else(|| usual_host(snapshot)),
+        "" => host.map(str::to_owned).unwrap_or_else(|| default_host(snapshot)),
         host => host.to_owned(),
     };
     let scheme_word = if tls { "https" } else { "http" };
@@ -117,7 +117,7 @@ pub fn explain(snapshot: &Arc<Snapshot>, request: &Request) -> Explanation {
             return explanation;
         }
     };
-    request.note_client(snapshot, &mut explanation.notes);
+    request.add_client_notes(snapshot, &mut explanation.notes);
     let uri = TargetUri { authority: &authority, target: target.as_bytes(), tls };
     match route::route(snapshot, &head, uri) {
         Ok(routed) => tell_routed(&mut explanation, &routed, &head.method),
@@ -133,7 +133,7 @@ pub fn explain(snapshot: &Arc<Snapshot>, request: &Request) -> Explanation {
                 let database = view.directory.index.database(found.database);
                 explanation.notes.push(format!(
                     "one of the databases with this path: {} ({})",
-                    visible::escape_all(database.title()),
+                    control_chars::escape_all(database.title()),
                     database.replica_id()
                 ));
             }
@@ -167,7 +167,7 @@ fn tell_routed(explanation: &mut Explanation, routed: &Routed, method: &Method) 
     if let Some(found) = &routed.database.found {
         let index = &routed.view.directory.index;
         let unknown =
-            index.replicas_by_server(found).filter(|h| routed.view.member_of(h.server).is_none()).count();
+            index.replicas_by_server(found).filter(|h| routed.view.server_id(h.server).is_none()).count();
         if unknown > 0 {
             explanation.notes.push(format!("{unknown} more replicas lie on servers that are no members"));
         }
@@ -194,7 +194,7 @@ fn tell_outcome(explanation: &mut Explanation, routed: &Routed, outcome: &Select
     let problem = match outcome {
         SelectionOutcome::Serve(member, why) => {
             explanation.outcome = "serve".to_owned();
-            explanation.server = routed.view.entry(*member).map(|e| e.server.name.to_string());
+            explanation.server = routed.view.server(*member).map(|e| e.server.name.to_string());
             explanation.why = Some(why.to_string());
             if routed.cluster.settings.mode == Mode::Redirect {
                 let keeps_method = !matches!(*method, Method::GET | Method::HEAD);
@@ -213,8 +213,8 @@ fn tell_outcome(explanation: &mut Explanation, routed: &Routed, outcome: &Select
 
 fn tell_candidates(explanation: &mut Explanation, routed: &Routed, decision: &Decision) {
     for (member, verdict) in &decision.verdicts {
-        let Some(entry) = routed.view.entry(*member) else { continue };
-        let holder = routed.holder(*member);
+        let Some(entry) = routed.view.server(*member) else { continue };
+        let holder = routed.replica_on(*member);
         let name = entry.server.name.to_string();
         // Where no other could have been drawn, the chosen one is the whole band.
         if decision.band.contains(member) || decision.chosen() == Some(*member) {
@@ -233,7 +233,7 @@ fn tell_candidates(explanation: &mut Explanation, routed: &Routed, decision: &De
 }
 
 /// `--offline`: nothing was probed, so every enabled port is assumed to answer.
-pub fn assume_reachable(balancer: &Balancer) {
+pub fn mark_ports_up(balancer: &Balancer) {
     let now = clock::now_ms();
     for cluster in &balancer.snapshot().clusters {
         for entry in &cluster.view.load().entries {
@@ -247,7 +247,7 @@ pub fn assume_reachable(balancer: &Balancer) {
 }
 
 /// Scheme, authority if any, and the target of a URL or a path.
-fn split(url: &str) -> (Port, Option<&str>, String) {
+fn split_url(url: &str) -> (Port, Option<&str>, String) {
     let lower = url.get(..8).unwrap_or(url).to_ascii_lowercase();
     let (port, rest) = if lower.starts_with("https://") {
         (Port::Https, url.get(8..))
@@ -267,7 +267,7 @@ fn split(url: &str) -> (Port, Option<&str>, String) {
 }
 
 /// The first exact host name of the first cluster.
-fn usual_host(snapshot: &Snapshot) -> String {
+fn default_host(snapshot: &Snapshot) -> String {
     snapshot
         .clusters
         .iter()

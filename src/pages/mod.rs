@@ -3,8 +3,8 @@
 //! HTML is self-contained and can be replaced by custom pages; JSON has the same content. A page never names a server,
 //! an address or a version.
 
-mod accept;
 mod escape;
+mod format;
 mod listing;
 mod problem;
 mod template;
@@ -22,7 +22,7 @@ pub use listing::{ChoiceItem, ListItem};
 pub use problem::Problem;
 pub use template::PagesError;
 
-use accept::{PageFormat, format_for};
+use format::{PageFormat, format_for};
 use problem::{FIXED_ERRORS, ProblemText};
 use template::Template;
 

@@ -12,11 +12,11 @@ use super::failover;
 use super::route_context::origin_form;
 use super::routed::Routed;
 use crate::domain::affinity::entries::ANY_DATABASE;
-use crate::domain::affinity::session::login_cookie_name;
-use crate::domain::affinity::{self, AffinityEntries, SameSite, carried};
+use crate::domain::affinity::session_cookies::login_cookie_name;
+use crate::domain::affinity::{self, AffinityEntries, SameSite, same_site};
 use crate::domain::select::{CandidateVerdict, ServerId};
 use crate::domain::url::{self, ServerCommand};
-use crate::state::view::UpstreamServer;
+use crate::state::cluster_view::UpstreamServer;
 use crate::util::clock;
 
 /// What a response means for the user's entries, besides its head.
@@ -47,7 +47,7 @@ pub fn write(
 ) -> Result<()> {
     let settings = &routed.cluster.settings.affinity;
     let now = u32::try_from(clock::unix_secs()).unwrap_or(u32::MAX);
-    let Some(serving) = routed.view.entry(attempt.member).map(UpstreamServer::tag) else { return Ok(()) };
+    let Some(serving) = routed.view.server(attempt.member).map(UpstreamServer::tag) else { return Ok(()) };
     let login = if response.sets_cookies { login_of(head, routed, response) } else { None };
     let mut entries = routed.affinity.entries.clone();
     let tell = update(&mut entries, head.status, routed, attempt, response, login, now)
@@ -57,9 +57,15 @@ pub fn write(
     }
     let (headers, method) = (&response.request.headers, &response.request.method);
     let is_carried = routed.affinity.has_affinity_cookie
-        || carried::browser_sends_cookie(settings.same_site, method, headers, &routed.authority, routed.tls);
+        || same_site::browser_sends_cookie(
+            settings.same_site,
+            method,
+            headers,
+            &routed.authority,
+            routed.tls,
+        );
     if is_carried && tell {
-        if let Some(value) = routed.cluster.keys.encode(&entries).filter(|_| !entries.is_empty()) {
+        if let Some(value) = routed.cluster.affinity_keys.encode(&entries).filter(|_| !entries.is_empty()) {
             set(head, routed, &settings.cookie, &value, settings.same_site.effective(routed.tls))?;
         }
         if routed.affinity.has_login_cookie {
@@ -69,7 +75,7 @@ pub fn write(
     } else if !is_carried && let Some(ConnectionLogin { database, is_session: true, .. }) = login {
         // Not `Strict`, as the browser follows a redirect from a page of the other site.
         let entry = affinity::AffinityEntry { server: serving, database, time: now };
-        if let Some(value) = routed.cluster.keys.encode_login(entry) {
+        if let Some(value) = routed.cluster.affinity_keys.encode_login(entry) {
             set(head, routed, &login_cookie_name(&settings.cookie), &value, SameSite::Lax)?;
         }
     }
@@ -87,12 +93,12 @@ fn update(
     now: u32,
 ) -> bool {
     let idle = u32::try_from(routed.cluster.settings.affinity.idle_timeout.as_secs()).unwrap_or(u32::MAX);
-    let Some(serving) = routed.view.entry(attempt.member).map(UpstreamServer::tag) else { return false };
+    let Some(serving) = routed.view.server(attempt.member).map(UpstreamServer::tag) else { return false };
     if let Some(login) = routed.affinity.login {
         entries.merge(login);
     }
     if let Some((member, tag)) = response.redirected_to
-        && let Some(entry) = routed.view.entry(member)
+        && let Some(entry) = routed.view.server(member)
     {
         let tell = entries.record_response(entry.tag(), tag, now, idle);
         entries.forget_former(tag);
@@ -171,7 +177,7 @@ fn login_of(
 fn database_of_location(head: &ResponseHeader, routed: &Routed) -> Option<u32> {
     let location = head.headers.get(header::LOCATION)?.as_bytes();
     let is_absolute = url::split_absolute_url(location).is_some();
-    if is_absolute && !carried::is_same_origin(location, &routed.authority, routed.tls) {
+    if is_absolute && !same_site::is_same_origin(location, &routed.authority, routed.tls) {
         return None;
     }
     let (_, target) = origin_form(location);
@@ -190,11 +196,11 @@ fn update_entry(
     now: u32,
     idle: u32,
 ) -> bool {
-    let Some(serving) = routed.view.entry(attempt.member).map(UpstreamServer::tag) else { return false };
+    let Some(serving) = routed.view.server(attempt.member).map(UpstreamServer::tag) else { return false };
     let Some(home) = routed.affinity.entry.filter(|home| *home != attempt.member) else {
         return entries.record_response(serving, tag, now, idle);
     };
-    let Some(home_tag) = routed.view.entry(home).map(UpstreamServer::tag) else {
+    let Some(home_tag) = routed.view.server(home).map(UpstreamServer::tag) else {
         return entries.record_response(serving, tag, now, idle);
     };
     let goes_back = routed.cluster.settings.affinity.fail_back.is_some();

@@ -7,7 +7,7 @@ use crate::domain::directory::DirectoryServerId;
 use crate::domain::select::{SelectionReason, ServerId};
 use crate::upstream::deadline::{self, ResponseDeadline};
 use crate::upstream::usage::{self, ConnectionUsage};
-use crate::util::descriptor::SocketFd;
+use crate::util::socket_fd::SocketFd;
 
 /// A request on its way to one server.
 #[derive(Debug)]

@@ -36,7 +36,7 @@ pub(super) fn note_response(
         let member = attempt.in_flight.server();
         member.passive_success(routed.port);
         let time = at.saturating_duration_since(attempt.started);
-        routed.cluster.kept.traffic.answer(routed.request_class, time);
+        routed.cluster.persistent_state.traffic.record_response(routed.request_class, time);
         member.observe(routed.request_class, u64::try_from(time.as_micros()).unwrap_or(u64::MAX), now_ms);
     }
     let failure = retryable_failure(session, ctx, status, now_ms);
@@ -54,12 +54,12 @@ fn retryable_failure(session: &Session, ctx: &mut Ctx, status: u16, now_ms: u64)
     if let (Some(found), Some(holder)) = (&routed.database.found, attempt.holder) {
         let directory = &routed.view.directory;
         if status != 404 {
-            directory.answered(found.database, holder);
+            directory.record_answer(found.database, holder);
         } else if ctx.failover.not_found_retried {
             // Two servers say so: the database is gone until the next reading of the directory.
-            directory.genuine(found.database);
+            directory.record_genuine_404(found.database);
         } else if matches!(session.req_header().method, Method::GET | Method::HEAD)
-            && directory.doubts(found.database, holder)
+            && directory.is_404_suspect(found.database, holder)
         {
             ask_for_reading(routed, now_ms);
             ctx.failover.not_found_retried = true;
@@ -125,11 +125,11 @@ fn note_malformed(member: &ClusterServer, cause: &dyn std::fmt::Display) {
 
 /// Has the directory read again after a 404 from a server that holds the database according to it.
 fn ask_for_reading(routed: &Routed, now_ms: u64) {
-    let kept = &routed.cluster.kept;
-    let last = kept.last_extra_reading.load(Relaxed);
+    let kept = &routed.cluster.persistent_state;
+    let last = kept.last_requested_refresh_ms.load(Relaxed);
     if (last == 0 || now_ms.saturating_sub(last) >= EXTRA_READING_INTERVAL_MS)
-        && kept.last_extra_reading.compare_exchange(last, now_ms, Relaxed, Relaxed).is_ok()
+        && kept.last_requested_refresh_ms.compare_exchange(last, now_ms, Relaxed, Relaxed).is_ok()
     {
-        kept.read_directory.notify_one();
+        kept.directory_refresh_requested.notify_one();
     }
 }

@@ -7,7 +7,7 @@ use pingora_http::RequestHeader;
 use pingora_proxy::Session;
 
 use crate::config::settings::Listener;
-use crate::state::{Snapshot, hosts};
+use crate::state::{Snapshot, host_table};
 use crate::util::host::is_authority;
 
 /// The authority of a request; `None` where it names no valid host.
@@ -47,7 +47,7 @@ fn default_port(tls: bool) -> u16 {
 /// The same host over TLS. A client that wrote the listener's own port connects directly, so it gets the port of the
 /// listener with TLS; any other client comes through a port mapping, which has the default port.
 pub(super) fn over_tls(snapshot: &Snapshot, listener: Option<&Listener>, authority: &str) -> String {
-    let host = hosts::host_name(authority);
+    let host = host_table::strip_port(authority);
     let written: Option<u16> = authority.rsplit_once(':').and_then(|(_, port)| port.parse().ok());
     let direct = written.is_some() && written == listener.map(|l| l.address.port());
     let tls = snapshot.settings.listeners.iter().find(|l| l.tls.is_some()).map(|l| l.address.port());

@@ -9,7 +9,7 @@ use std::time::Duration;
 use pingora_limits::rate::Rate;
 
 use crate::config::settings::Limits;
-use crate::edge::places::{ConnectionLimiter, ConnectionPermit, LimitReached};
+use crate::edge::connection_limit::{ConnectionLimiter, ConnectionPermit, LimitReached};
 use crate::util::clock;
 
 /// Requests of every client in the current second.

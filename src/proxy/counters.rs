@@ -14,9 +14,9 @@ impl Proxy {
     /// Adds the time and the bytes of the request.
     pub(super) fn count_traffic(&self, session: &Session, e: Option<&Error>, ctx: &Ctx, total: Duration) {
         let statistics = &self.balancer.statistics;
-        let traffic = ctx.cluster().map_or(&statistics.elsewhere, |cluster| &cluster.kept.traffic);
-        traffic.request(log_record::status(session, e), total);
-        let here = statistics.here();
+        let traffic = ctx.cluster().map_or(&statistics.unrouted, |cluster| &cluster.persistent_state.traffic);
+        traffic.record_request(log_record::status(session, e), total);
+        let here = statistics.this_thread();
         // Most requests have no body, and an atomic addition costs more than the comparison.
         let add = |counter: &AtomicU64, bytes: u64| {
             if bytes > 0 {
@@ -31,7 +31,7 @@ impl Proxy {
 
     /// Adds the outcome to the counters of the classic ICM; `None` = the URL has no server.
     pub(super) fn count_outcome(&self, outcome: Option<SelectionOutcome>) {
-        let statistics = self.balancer.statistics.here();
+        let statistics = self.balancer.statistics.this_thread();
         match outcome {
             Some(SelectionOutcome::Serve(_, why)) => {
                 statistics.successful.fetch_add(1, Relaxed);

@@ -9,12 +9,12 @@ use smallvec::SmallVec;
 use super::attempt::{Attempt, AttemptFailure};
 use super::routed::Routed;
 use crate::domain::select::{SelectionOutcome, SelectionReason, ServerId};
+use crate::edge::connection_limit::ConnectionPermit;
 use crate::edge::login_connections::ConnectionLogin;
-use crate::edge::places::ConnectionPermit;
-use crate::edge::waiting::PendingResponse;
+use crate::edge::pending_responses::PendingResponse;
 use crate::pages::Problem;
 use crate::state::Cluster;
-use crate::telemetry::statistics::InProgress;
+use crate::telemetry::statistics::InFlightRequest;
 use crate::upstream::tunnel;
 
 /// The state of one request, which Pingora hands to every hook.
@@ -25,7 +25,7 @@ pub struct Ctx {
     /// As logged and forwarded.
     pub client: Option<IpAddr>,
     /// Counts the request among all in progress.
-    pub in_progress: Option<InProgress>,
+    pub in_progress: Option<InFlightRequest>,
     /// Counts the request among those of its client.
     pub client_permit: Option<ConnectionPermit>,
     /// The bytes of the response that wait for an HTTP/2 client.
@@ -116,10 +116,10 @@ impl Ctx {
         let member = attempt.member;
         drop(attempt);
         if let Some(routed) = &self.routed
-            && (capped || routed.cluster.rules.max_in_flight > 0)
+            && (capped || routed.cluster.selection_policy.max_in_flight > 0)
         {
             // All that wait: the first of them may not be able to use this server.
-            routed.cluster.kept.place_free.notify_waiters();
+            routed.cluster.persistent_state.slot_freed.notify_waiters();
         }
         Some(member)
     }

@@ -13,7 +13,7 @@ use crate::domain::directory::{AmbiguousPathId, DatabaseMatch, LookupResult, db_
 use crate::domain::select::ServerId;
 use crate::domain::url::{self, Locator, ServerCommand, Target};
 use crate::pages::Problem;
-use crate::state::{Cluster, View};
+use crate::state::{Cluster, ClusterView};
 
 /// Finds the database of the URL.
 ///
@@ -58,7 +58,7 @@ pub(super) fn is_login_of_directory(target: &Target<'_>) -> bool {
 }
 
 /// Looks a target up in the directory: by replica ID, else by path.
-pub(super) fn look_up(view: &View, target: &Target<'_>) -> LookupResult {
+pub(super) fn look_up(view: &ClusterView, target: &Target<'_>) -> LookupResult {
     let Some(database) = &target.database else { return LookupResult::Unknown };
     let index = &view.directory.index;
     if let Some(id) = database.replica
@@ -70,20 +70,20 @@ pub(super) fn look_up(view: &View, target: &Target<'_>) -> LookupResult {
 }
 
 /// The tag of a database that the directory knows.
-pub(super) fn tag_of(cluster: &Cluster, view: &View, found: &DatabaseMatch) -> u32 {
-    cluster.keys.database_tag(view.directory.index.database(found.database).affinity_tag())
+pub(super) fn tag_of(cluster: &Cluster, view: &ClusterView, found: &DatabaseMatch) -> u32 {
+    cluster.affinity_keys.database_tag(view.directory.index.database(found.database).affinity_tag())
 }
 
 /// The tag of a database that the directory does not know: its user stays on one server, too.
 fn unknown_tag(cluster: &Cluster, raw: &[u8]) -> u32 {
     let mut folded = db_path::FoldBuffer::default();
     let folded = db_path::fold_url_path(raw, &mut folded);
-    cluster.keys.database_tag(cookie::stable_tag(&cluster.settings.name, "path", folded))
+    cluster.affinity_keys.database_tag(cookie::stable_tag(&cluster.settings.name, "path", folded))
 }
 
 /// The tag of the database that a target names.
 #[must_use]
-pub fn tag_of_target(cluster: &Cluster, view: &View, target: &[u8]) -> Option<u32> {
+pub fn tag_of_target(cluster: &Cluster, view: &ClusterView, target: &[u8]) -> Option<u32> {
     let target = url::parse(target);
     match look_up(view, &target) {
         LookupResult::Unique(found) => Some(tag_of(cluster, view, &found)),
@@ -131,7 +131,7 @@ fn ambiguous_reply(context: &RouteContext<'_>, ambiguous: AmbiguousPathId) -> Lo
 /// The server of the user's entry for the database of a `RedirectTo`, and that database where the directory knows it.
 pub(super) fn entry_of_url(
     cluster: &Cluster,
-    view: &View,
+    view: &ClusterView,
     value: &[u8],
     entries: &AffinityEntries,
 ) -> Option<(ServerId, Option<DatabaseMatch>)> {
@@ -142,11 +142,11 @@ pub(super) fn entry_of_url(
 /// The server of the user's entry for the database of a target, and that database where the directory knows it.
 pub(super) fn entry_of_target(
     cluster: &Cluster,
-    view: &View,
+    view: &ClusterView,
     target: &Target<'_>,
     entries: &AffinityEntries,
 ) -> Option<(ServerId, Option<DatabaseMatch>)> {
-    let of = |tag: u32| entries.for_database(tag).and_then(|entry| view.by_tag(entry.server));
+    let of = |tag: u32| entries.for_database(tag).and_then(|entry| view.server_by_tag(entry.server));
     match look_up(view, target) {
         LookupResult::Unique(found) => of(tag_of(cluster, view, &found)).map(|member| (member, Some(found))),
         LookupResult::Ambiguous(ambiguous) => {
@@ -154,7 +154,7 @@ pub(super) fn entry_of_target(
             let is_one =
                 |tag: u32| index.ambiguous_databases(ambiguous).any(|f| tag_of(cluster, view, &f) == tag);
             let entry = entries.most_recent_where(is_one)?;
-            view.by_tag(entry.server).map(|member| (member, None))
+            view.server_by_tag(entry.server).map(|member| (member, None))
         }
         LookupResult::Unknown => {
             let member = target.database.as_ref().and_then(|d| of(unknown_tag(cluster, d.raw)))?;

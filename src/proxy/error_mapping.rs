@@ -96,7 +96,7 @@ pub(super) fn connect_cause(e: &Error) -> String {
         ErrorType::ConnectNoRoute => "no route to the server",
         // The detail (which certificate, which version) decides what the administrator has to do.
         ErrorType::TLSHandshakeFailure | ErrorType::InvalidCert | ErrorType::HandshakeError => {
-            return Fault::of(e, Duration::ZERO).to_string();
+            return Fault::from_pingora(e, Duration::ZERO).to_string();
         }
         ErrorType::TLSHandshakeTimedout => "TLS handshake timed out",
         other => other.as_str(),

@@ -48,7 +48,7 @@ fn ask(routed: &Routed, candidates: &[Candidate], tried: &[ServerId]) -> Decisio
         now_ms: clock::now_ms(),
         seed: fastrand::u64(..),
     };
-    select::decide(&input, &routed.cluster.rules)
+    select::decide(&input, &routed.cluster.selection_policy)
 }
 
 /// Whether the method, the command and the body allow a second execution.
@@ -124,7 +124,7 @@ pub(super) fn after_failure(session: &mut Session, ctx: &mut Ctx, failure: Attem
     let found = has_next(ctx) && {
         ctx.routed.as_ref().is_some_and(|r| {
             let share = r.cluster.settings.failover.retry_budget;
-            r.cluster.kept.budget.replay(share, clock::now_ms())
+            r.cluster.persistent_state.retry_budget.try_acquire(share, clock::now_ms())
         })
     };
     if !found {
@@ -150,10 +150,10 @@ pub(super) fn after_failure(session: &mut Session, ctx: &mut Ctx, failure: Attem
 
 fn count_failover(ctx: &Ctx, failure: AttemptFailure) {
     if let Some(progress) = &ctx.in_progress {
-        progress.statistics().here().failovers.fetch_add(1, Relaxed);
+        progress.statistics().this_thread().failovers.fetch_add(1, Relaxed);
     }
     if let Some(routed) = &ctx.routed {
-        routed.cluster.kept.traffic.failover(failure.as_str());
+        routed.cluster.persistent_state.traffic.record_failover(failure.as_str());
     }
 }
 

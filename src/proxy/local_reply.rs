@@ -14,9 +14,9 @@ use super::Proxy;
 use super::ctx::Ctx;
 use crate::domain::directory::{AmbiguousPathId, LookupResult, db_path};
 use crate::domain::url;
-use crate::edge::waiting;
+use crate::edge::pending_responses;
 use crate::pages::{self, ChoiceItem, ListItem, Problem, RenderedPage};
-use crate::state::{Cluster, Snapshot, View};
+use crate::state::{Cluster, ClusterView, Snapshot};
 
 /// The list of databases ends after so many: a longer one is of no use, and would delay other requests.
 const MAX_LISTED: usize = 5_000;
@@ -40,9 +40,9 @@ pub enum LocalReply {
     /// To an OPTIONS whose last hop is this proxy.
     Options,
     /// The databases that share the path of the URL.
-    Choice(Arc<Cluster>, Arc<View>, AmbiguousPathId),
+    Choice(Arc<Cluster>, Arc<ClusterView>, AmbiguousPathId),
     /// The databases of a cluster.
-    List(Arc<Cluster>, Arc<View>),
+    List(Arc<Cluster>, Arc<ClusterView>),
 }
 
 impl From<Problem> for LocalReply {
@@ -103,7 +103,7 @@ impl Proxy {
         let has_body = session.req_header().method != Method::HEAD && !body.is_empty();
         session.write_response_header(Box::new(head), !has_body).await?;
         if has_body {
-            session.write_response_body(Some(waiting::track_chunk(&mut None, body)), true).await?;
+            session.write_response_body(Some(pending_responses::track_chunk(&mut None, body)), true).await?;
         }
         Ok(())
     }
@@ -160,7 +160,7 @@ fn empty(status: u16) -> Result<ResponseHeader> {
 
 fn choice(
     snapshot: &Snapshot,
-    view: &View,
+    view: &ClusterView,
     ambiguous: AmbiguousPathId,
     target: &[u8],
     accept: Option<&[u8]>,
@@ -181,7 +181,7 @@ fn choice(
     snapshot.pages.choice(&items, accept, &String::from_utf8_lossy(raw))
 }
 
-fn list(snapshot: &Snapshot, cluster: &Cluster, view: &View, accept: Option<&[u8]>) -> RenderedPage {
+fn list(snapshot: &Snapshot, cluster: &Cluster, view: &ClusterView, accept: Option<&[u8]>) -> RenderedPage {
     let index = &view.directory.index;
     let items: Vec<ListItem<'_>> = index
         .databases()

@@ -40,7 +40,7 @@ pub(super) async fn read(session: &mut Session, routed: &mut Routed) -> Result<(
 fn is_needed(session: &Session, routed: &Routed) -> bool {
     let (head, affinity) = (session.req_header(), &routed.affinity);
     // Where the URL names a database that only some servers hold, the form cannot choose another one.
-    let may_choose = routed.database.found.as_ref().is_none_or(|found| routed.view.is_everywhere(found));
+    let may_choose = routed.database.found.as_ref().is_none_or(|found| routed.view.is_on_every_server(found));
     affinity.entry.is_none()
         && may_choose
         && !affinity.entries.is_empty()

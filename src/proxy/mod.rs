@@ -45,9 +45,9 @@ use pingora::{Error, ErrorSource, ErrorType, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 
-use crate::edge::batch::Coalescer;
+use crate::edge::coalesce::Coalescer;
 use crate::edge::login_connections::LoginConnections;
-use crate::edge::waiting;
+use crate::edge::pending_responses;
 use crate::pages::Problem;
 use crate::state::Balancer;
 use crate::telemetry::access_log::AccessLog;
@@ -115,7 +115,7 @@ impl ProxyHttp for Proxy {
         if let Some(routed) = &mut ctx.routed {
             routed.has_hop_by_hop_fields =
                 request_headers::of_client(session.req_header_mut(), routed, client)?;
-            routed.cluster.kept.budget.request(clock::instant_ms(ctx.started));
+            routed.cluster.persistent_state.retry_budget.record_request(clock::instant_ms(ctx.started));
         }
         Ok(false)
     }
@@ -142,7 +142,7 @@ impl ProxyHttp for Proxy {
                 member.attempt_ended(true);
                 let cause = error_mapping::connect_cause(&e);
                 let change = member.passive_failure(routed.port, &cause, clock::now_ms());
-                self.balancer.record(&routed.cluster.settings.name, member.name(), change);
+                self.balancer.record_transition(&routed.cluster.settings.name, member.name(), change);
             }
         }
         // Failed connects do not count as attempts.
@@ -216,7 +216,7 @@ impl ProxyHttp for Proxy {
         if head.status.is_informational() && head.status != 101 {
             response_headers::interim(head, &fields, ctx, session.req_header())?;
             // Pingora writes it to a client of HTTP/1 only.
-            waiting::send_interim(head);
+            pending_responses::send_interim(head);
             return Ok(());
         }
         let at = Instant::now();
@@ -264,7 +264,7 @@ impl ProxyHttp for Proxy {
         if session.is_http2()
             && let Some(body) = body
         {
-            *body = waiting::track_chunk(&mut ctx.waiting, std::mem::take(body));
+            *body = pending_responses::track_chunk(&mut ctx.waiting, std::mem::take(body));
         }
         Ok(None)
     }
@@ -322,7 +322,7 @@ impl ProxyHttp for Proxy {
             self.count_outcome(ctx.outcome);
         }
         if e.is_some_and(|e| *e.esource() == ErrorSource::Downstream) && ctx.problem.is_none() {
-            self.balancer.statistics.here().receive_errors.fetch_add(1, Relaxed);
+            self.balancer.statistics.this_thread().receive_errors.fetch_add(1, Relaxed);
         }
         let total = ctx.started.elapsed();
         self.count_traffic(session, e, ctx, total);

@@ -34,14 +34,14 @@ pub(super) fn reply(
 }
 
 fn rewrite_location(routed: &Routed, member: ServerId, target: &[u8]) -> Option<String> {
-    let entry = routed.view.entry(member)?;
+    let entry = routed.view.server(member)?;
     let port = entry.host_port(routed.port)?.port;
     let scheme = match routed.port {
         Port::Http => Scheme::HTTP,
         Port::Https => Scheme::HTTPS,
     };
     let path = routed
-        .holder(member)
+        .replica_on(member)
         .filter(|holder| routed.replaces_path(holder))
         .map(|holder| db_path::percent_encode_path(holder.path()).into_owned());
     // The range leaves out the leading slash, which belongs to the path of the location.

@@ -16,14 +16,14 @@ use super::{Proxy, authority, http_validation, redirect_mode, route};
 use crate::config::settings::{Limits, Listener, Mode};
 use crate::pages::Problem;
 use crate::state::Snapshot;
-use crate::state::view::Exchange;
-use crate::telemetry::statistics::InProgress;
+use crate::state::cluster_view::ConnectionKind;
+use crate::telemetry::statistics::InFlightRequest;
 
 impl Proxy {
     /// Counts the request, and decides whether its connection outlives it.
     pub(super) fn begin(&self, session: &mut Session, ctx: &mut Ctx) {
-        ctx.in_progress = Some(InProgress::begin(&self.balancer.statistics));
-        self.balancer.statistics.here().commands.fetch_add(1, Relaxed);
+        ctx.in_progress = Some(InFlightRequest::begin(&self.balancer.statistics));
+        self.balancer.statistics.this_thread().commands.fetch_add(1, Relaxed);
         let keeps = !self.balancer.is_draining() && http_validation::keeps_connection(session.req_header());
         // 0 = no limit, and no read timeout: the edge has both timeouts of an HTTP/1 connection.
         session.set_keepalive(keeps.then_some(0));
@@ -83,12 +83,12 @@ impl Proxy {
     ) -> Result<(), LocalReply> {
         if session.as_mut().is_upgrade_req() {
             session.set_read_timeout(Some(routed.snapshot.settings.limits.websocket_idle));
-            routed.exchange = Exchange::Tunnel;
+            routed.exchange = ConnectionKind::Tunnel;
         }
         self.find_login(session, ctx);
         if let Some(server) = ctx.login.and_then(|login| login.server) {
             // Each step of a handshake goes to the server of the last one.
-            routed.affinity.recent = routed.view.by_tag(server).or(routed.affinity.recent);
+            routed.affinity.recent = routed.view.server_by_tag(server).or(routed.affinity.recent);
         }
         let redirects = routed.cluster.settings.mode == Mode::Redirect;
         let routed = ctx.routed.insert(routed);
@@ -99,7 +99,7 @@ impl Proxy {
     }
 
     fn check_client_limits(&self, ctx: &mut Ctx, limits: &Limits) -> Result<(), Problem> {
-        let statistics = &self.balancer.statistics.clients;
+        let statistics = &self.balancer.statistics.client_statistics;
         if !self.client_rate.allows(ctx.client, limits) {
             statistics.over_rate.fetch_add(1, Relaxed);
             return Err(Problem::TooManyRequests);

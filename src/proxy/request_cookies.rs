@@ -7,10 +7,10 @@ use smallvec::SmallVec;
 
 use super::attempt::Attempt;
 use super::routed::Routed;
-use crate::domain::affinity::session::{CookieKind, cookie_pairs};
+use crate::domain::affinity::session_cookies::{CookieKind, cookie_pairs};
 use crate::domain::affinity::{AffinityEntries, AffinityEntry, cookie};
 use crate::domain::select::ServerId;
-use crate::state::{Cluster, View};
+use crate::state::{Cluster, ClusterView};
 use crate::util::clock;
 
 /// What the cookies of a request say about its user.
@@ -29,12 +29,12 @@ pub(super) struct RequestCookies {
 }
 
 /// Reads the `Cookie` lines once.
-pub(super) fn read(cluster: &Cluster, view: &View, head: &RequestHeader) -> RequestCookies {
+pub(super) fn read(cluster: &Cluster, view: &ClusterView, head: &RequestHeader) -> RequestCookies {
     let affinity = &cluster.settings.affinity;
     let mut cookies = RequestCookies::default();
     let now = || u32::try_from(clock::unix_secs()).unwrap_or(u32::MAX);
     let idle = u32::try_from(affinity.idle_timeout.as_secs()).unwrap_or(u32::MAX);
-    let renewed = |tag| view.renewed_tag(tag);
+    let renewed = |tag| view.current_tag(tag);
     for (number, line) in head.headers.get_all(http::header::COOKIE).iter().enumerate() {
         cookies.rewrites_cookies |= number > 0;
         if !affinity.enabled {
@@ -49,18 +49,19 @@ pub(super) fn read(cluster: &Cluster, view: &View, head: &RequestHeader) -> Requ
                 CookieKind::Affinity => {
                     if cookies.entries.is_empty() {
                         let value = cookie::strip_quotes(value);
-                        cookies.entries = cluster.keys.decode_rotated(value, now(), idle, renewed);
+                        cookies.entries = cluster.affinity_keys.decode_rotated(value, now(), idle, renewed);
                     }
                     None
                 }
                 CookieKind::Login => {
                     let value = cookie::strip_quotes(value);
-                    cookies.login =
-                        cookies.login.or_else(|| cluster.keys.decode_login(value, now(), idle, renewed));
+                    cookies.login = cookies
+                        .login
+                        .or_else(|| cluster.affinity_keys.decode_login(value, now(), idle, renewed));
                     None
                 }
-                CookieKind::Tagged { tag, .. } => view.by_tag(tag),
-                CookieKind::Unique(suffix) => view.by_suffix(&suffix),
+                CookieKind::Tagged { tag, .. } => view.server_by_tag(tag),
+                CookieKind::Unique(suffix) => view.server_by_session_suffix(&suffix),
             };
             cookies.rewrites_cookies = true;
             if let Some(owner) = owner.filter(|owner| !cookies.sessions.contains(owner)) {
@@ -79,9 +80,10 @@ pub(super) fn to_server(request: &mut RequestHeader, routed: &Routed, attempt: &
     let line = {
         let lines: SmallVec<[&[u8]; 4]> =
             request.headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes).collect();
-        let is_of_other_server =
-            |suffix: &_| routed.view.by_suffix(suffix).is_some_and(|owner| owner != attempt.member);
-        let tags = routed.view.entry(attempt.member).map(|entry| &*entry.tags).unwrap_or_default();
+        let is_of_other_server = |suffix: &_| {
+            routed.view.server_by_session_suffix(suffix).is_some_and(|owner| owner != attempt.member)
+        };
+        let tags = routed.view.server(attempt.member).map(|entry| &*entry.tags).unwrap_or_default();
         routed.cluster.cookies.cookie_header_for_tags(lines.iter().copied(), tags, is_of_other_server)
     };
     match HeaderValue::from_maybe_shared(bytes::Bytes::from(line)) {

@@ -14,7 +14,7 @@ use super::client_info::ClientInfo;
 use super::routed::Routed;
 use crate::domain::cluster::Port;
 use crate::domain::directory::db_path;
-use crate::util::address::IpText;
+use crate::util::ip_text::IpText;
 
 /// The CGI variable `HTTP_PROXY`, which libraries take for the proxy of their own requests
 /// (<https://httpoxy.org>).
@@ -62,7 +62,7 @@ pub(super) fn of_client(request: &mut RequestHeader, routed: &Routed, client: Cl
 
 /// The port of the public name: as the client wrote it, else as a trusted proxy says, else the scheme's default.
 fn public_port(routed: &Routed, client: ClientInfo) -> HeaderValue {
-    let host = crate::state::hosts::host_name(&routed.authority);
+    let host = crate::state::host_table::strip_port(&routed.authority);
     let written = routed.authority.get(host.len()..).and_then(|rest| rest.strip_prefix(':'));
     match written.and_then(|port| port.parse().ok()).or(client.port) {
         Some(port) => HeaderValue::from(port),
@@ -86,7 +86,7 @@ pub(super) fn to_server(
     if routed.rewrites_cookies {
         super::request_cookies::to_server(request, routed, attempt)?;
     }
-    let Some(entry) = routed.view.entry(attempt.member) else { return Ok(()) };
+    let Some(entry) = routed.view.server(attempt.member) else { return Ok(()) };
     if routed.cluster.settings.headers.host_of_server {
         let port = entry.host_port(routed.port).map_or(80, |p| p.port);
         let default = if routed.port == Port::Https { 443 } else { 80 };
@@ -189,7 +189,7 @@ fn connector_headers(
         request.insert_header("$WSRA", client.clone())?;
         request.insert_header("$WSRH", client.clone())?;
     }
-    let host = crate::state::hosts::host_name(&routed.authority);
+    let host = crate::state::host_table::strip_port(&routed.authority);
     let (scheme, secure) = if routed.tls { ("https", "True") } else { ("http", "False") };
     request.insert_header("$WSSN", host)?;
     if let Some(port) = request.headers.get("x-forwarded-port").cloned() {
@@ -224,7 +224,7 @@ fn replaced(routed: &Routed, attempt: &Attempt, target: &[u8]) -> Option<Vec<u8>
 
 /// The database's path on the server, percent-encoded and without a leading slash.
 pub(super) fn server_path(routed: &Routed, attempt: &Attempt) -> Option<String> {
-    let holder = routed.holder(attempt.member)?;
+    let holder = routed.replica_on(attempt.member)?;
     Some(db_path::percent_encode_path(holder.path()).into_owned())
 }
 

@@ -16,7 +16,7 @@ use super::routed::Routed;
 use crate::domain::directory::LookupResult;
 use crate::domain::rewrite::{self, RewriteContext};
 use crate::domain::select::ServerId;
-use crate::state::view::UpstreamServer;
+use crate::state::cluster_view::UpstreamServer;
 
 const XSP_LOCATION: HeaderName = HeaderName::from_static("x-xsplocation");
 const REFRESH: HeaderName = header::REFRESH;
@@ -206,7 +206,7 @@ fn map_urls(
     }
     map_all(head, header::LINK, |link| rewrite::rewrite_link(link, &mapping))?;
     let in_database = routed.database.tag.is_some();
-    let tag = routed.view.entry(attempt.member).map_or(0, UpstreamServer::tag);
+    let tag = routed.view.server(attempt.member).map_or(0, UpstreamServer::tag);
     map_all(head, header::SET_COOKIE, |cookie| {
         let public = rewrite::rewrite_set_cookie(cookie, &mapping, in_database);
         let value = public.as_deref().unwrap_or(cookie);
@@ -251,7 +251,7 @@ fn end_sessions(
             .filter_map(|value| value.as_bytes().split(|b| *b == b'=').next())
             .collect();
         let lines = request.headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes);
-        let host = crate::state::hosts::host_name(&routed.authority);
+        let host = crate::state::host_table::strip_port(&routed.authority);
         routed.cluster.cookies.expire_sessions(lines, path_of(target), host, routed.tls, &set)
     };
     for cookie in gone {
@@ -277,7 +277,7 @@ fn public_path(routed: &Routed, member: usize, path: &[u8]) -> Option<String> {
     let held = index.ambiguous_databases(ambiguous).find(|found| {
         index
             .replicas_by_server(found)
-            .any(|h| h.same_path && routed.view.member_of(h.server) == Some(member))
+            .any(|h| h.same_path && routed.view.server_id(h.server) == Some(member))
     })?;
     if routed.database.found == Some(held) && routed.affinity.entry == Some(member) {
         return None;

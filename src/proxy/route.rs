@@ -16,8 +16,8 @@ use crate::domain::cluster::availability::RequestClass;
 use crate::domain::directory::LookupResult;
 use crate::domain::url::{self, Hazard, RequestSafety, ServerCommand, Target};
 use crate::pages::Problem;
-use crate::state::view::Exchange;
-use crate::state::{Cluster, Snapshot, View};
+use crate::state::cluster_view::ConnectionKind;
+use crate::state::{Cluster, ClusterView, Snapshot};
 
 pub use super::route_context::{TargetUri, origin_form};
 
@@ -57,7 +57,7 @@ pub fn route(
         authority: uri.authority.into(),
         tls: uri.tls,
         port,
-        exchange: Exchange::Plain,
+        exchange: ConnectionKind::Request,
         database,
         affinity,
         class,
@@ -88,7 +88,7 @@ fn choose_cluster(
     head: &RequestHeader,
     uri: TargetUri<'_>,
     target: &Target<'_>,
-) -> Option<(Arc<Cluster>, Arc<View>)> {
+) -> Option<(Arc<Cluster>, Arc<ClusterView>)> {
     let matching = snapshot.hosts.lookup(uri.authority);
     let first = snapshot.clusters.get(*matching.first()?)?;
     let holder_of = |target: &Target<'_>| {

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use http::header;
 use pingora_http::RequestHeader;
 
-use crate::domain::affinity::carried;
+use crate::domain::affinity::same_site;
 use crate::domain::cluster::Port;
 use crate::domain::url::{self, Target};
-use crate::state::{Cluster, View};
+use crate::state::{Cluster, ClusterView};
 
 /// The URL of a request as the client addressed it.
 #[derive(Clone, Copy, Debug)]
@@ -25,7 +25,7 @@ pub struct TargetUri<'a> {
 #[derive(Clone, Copy)]
 pub(super) struct RouteContext<'a> {
     pub cluster: &'a Arc<Cluster>,
-    pub view: &'a Arc<View>,
+    pub view: &'a Arc<ClusterView>,
     pub head: &'a RequestHeader,
     pub uri: TargetUri<'a>,
     pub target: &'a Target<'a>,
@@ -51,5 +51,5 @@ pub fn origin_form(raw: &[u8]) -> (Option<&str>, &[u8]) {
 pub(super) fn referer<'h>(head: &'h RequestHeader, uri: TargetUri<'_>) -> Option<Target<'h>> {
     let value = head.headers.get(header::REFERER)?.as_bytes();
     let (_, target) = url::split_absolute_url(value)?;
-    carried::is_same_origin(value, uri.authority, uri.tls).then(|| url::parse(target))
+    same_site::is_same_origin(value, uri.authority, uri.tls).then(|| url::parse(target))
 }

@@ -11,8 +11,8 @@ use crate::domain::cluster::availability::RequestClass;
 use crate::domain::directory::{DatabaseMatch, ServerReplica};
 use crate::domain::select::{Hint, ServerId};
 use crate::domain::url::RequestSafety;
-use crate::state::view::Exchange;
-use crate::state::{Cluster, Snapshot, View};
+use crate::state::cluster_view::ConnectionKind;
+use crate::state::{Cluster, ClusterView, Snapshot};
 
 /// What a request names and where its user belongs.
 #[derive(Debug)]
@@ -22,7 +22,7 @@ pub struct Routed {
     /// The cluster that serves the host.
     pub cluster: Arc<Cluster>,
     /// One view for the whole request.
-    pub view: Arc<View>,
+    pub view: Arc<ClusterView>,
     /// The Host as the client wrote it.
     pub authority: Box<str>,
     /// The client uses TLS, as seen here or as a trusted proxy says.
@@ -30,7 +30,7 @@ pub struct Routed {
     /// The port by which servers are reached.
     pub port: Port,
     /// Whether the connection will switch protocols.
-    pub exchange: Exchange,
+    pub exchange: ConnectionKind,
     /// The database of the URL.
     pub database: RoutedDatabase,
     /// Where the user's earlier requests went.
@@ -86,8 +86,8 @@ pub struct UserAffinity {
 impl Routed {
     /// What a server holds of the database that the URL names.
     #[must_use]
-    pub fn holder(&self, member: ServerId) -> Option<ServerReplica<'_>> {
-        self.view.holder(self.database.found.as_ref()?, member)
+    pub fn replica_on(&self, member: ServerId) -> Option<ServerReplica<'_>> {
+        self.view.replica_on(self.database.found.as_ref()?, member)
     }
 
     /// Whether the server needs its own path in the URL. A replica ID stays where the server has several copies: it

@@ -12,7 +12,7 @@ use super::{error_mapping, failover};
 use crate::domain::cluster::InFlight;
 use crate::domain::select::{SelectionOutcome, SelectionReason, ServerId};
 use crate::pages::Problem;
-use crate::state::view::Exchange;
+use crate::state::cluster_view::ConnectionKind;
 
 /// Begins an attempt at the server that selection chooses, and gives its prebuilt peer.
 ///
@@ -25,7 +25,7 @@ pub(super) async fn begin_attempt(ctx: &mut Ctx, request: &RequestHeader) -> Res
         ctx.problem = Some(error_mapping::problem_of(ctx.outcome, routed, request.raw_path()));
         return Error::err(ErrorType::HTTPStatus(503));
     };
-    let prepared = routed.view.entry(member).and_then(|entry| {
+    let prepared = routed.view.server(member).and_then(|entry| {
         let peer = entry.peer(routed.port, routed.exchange)?;
         Some((entry, peer))
     });
@@ -33,10 +33,10 @@ pub(super) async fn begin_attempt(ctx: &mut Ctx, request: &RequestHeader) -> Res
         ctx.problem = Some(Problem::NoServer);
         return Error::err(ErrorType::HTTPStatus(503));
     };
-    if routed.exchange == Exchange::Tunnel {
+    if routed.exchange == ConnectionKind::Tunnel {
         in_flight.is_tunnel();
     }
-    let holder = routed.holder(member);
+    let holder = routed.replica_on(member);
     let replace_path = holder.is_some_and(|holder| routed.replaces_path(&holder));
     ctx.outcome = Some(SelectionOutcome::Serve(member, why));
     ctx.failover.attempts += 1;
@@ -68,7 +68,7 @@ async fn choose(ctx: &mut Ctx) -> Option<(ServerId, SelectionReason, InFlight)> 
     let mut until = None;
     loop {
         // Created before the decision, so that a request that ends meanwhile is not missed.
-        let place_free = routed.cluster.kept.place_free.notified();
+        let slot_freed = routed.cluster.persistent_state.slot_freed.notified();
         let outcome = match ctx.failover.next.take() {
             Some((member, why)) => SelectionOutcome::Serve(member, why),
             None => failover::decide(routed, &ctx.failover.tried).outcome,
@@ -76,8 +76,9 @@ async fn choose(ctx: &mut Ctx) -> Option<(ServerId, SelectionReason, InFlight)> 
         ctx.outcome = Some(outcome);
         match outcome {
             SelectionOutcome::Serve(member, why) => {
-                let entry = routed.view.entry(member)?;
-                let cap = routed.cluster.rules.in_flight_limit(entry.member.snapshot().max_connections);
+                let entry = routed.view.server(member)?;
+                let cap =
+                    routed.cluster.selection_policy.in_flight_limit(entry.member.snapshot().max_connections);
                 // Another request may have reached the limit meanwhile: then selection decides again.
                 if let Some(in_flight) = entry.member.begin(cap) {
                     return Some((member, why, in_flight));
@@ -86,7 +87,7 @@ async fn choose(ctx: &mut Ctx) -> Option<(ServerId, SelectionReason, InFlight)> 
             SelectionOutcome::Full => {
                 let timeout = routed.cluster.settings.limits.queue_timeout;
                 let until = *until.get_or_insert_with(|| tokio::time::Instant::now() + timeout);
-                if tokio::time::timeout_at(until, place_free).await.is_err() {
+                if tokio::time::timeout_at(until, slot_freed).await.is_err() {
                     return None;
                 }
             }

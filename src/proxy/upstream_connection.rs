@@ -16,12 +16,12 @@ use super::ctx::Ctx;
 use super::{Proxy, failover};
 use crate::domain::cluster::Port;
 use crate::edge::login_connections::{ClientConnection, is_connection_auth, offers_connection_auth};
-use crate::state::view::Exchange;
+use crate::state::cluster_view::ConnectionKind;
 use crate::upstream::reuse::{self, NotReusable, ReuseRequirements};
 use crate::upstream::tunnel;
 use crate::upstream::{deadline, usage};
 use crate::util::clock;
-use crate::util::descriptor::SocketFd;
+use crate::util::socket_fd::SocketFd;
 
 /// The TCP connection behind Pingora's: its descriptor, or that of a tunnel, which Pingora does not know.
 fn descriptor(
@@ -42,7 +42,7 @@ pub(super) fn prepare_peer(peer: &mut HttpPeer, ctx: &mut Ctx) {
     let (Some(routed), Some(attempt)) = (&ctx.routed, &ctx.attempt) else { return };
     peer.options.http_upstream_request_policy.strip_hop_by_hop = routed.has_hop_by_hop_fields;
     let is_new = ctx.failover.retry_on_new_connection.take_if(|server| *server == attempt.member).is_some();
-    if routed.exchange == Exchange::Tunnel {
+    if routed.exchange == ConnectionKind::Tunnel {
         // See `balancer::tunnel`.
         let connect = Arc::new(tunnel::TunnelConnector::default());
         peer.options.custom_l4 = Some(Arc::clone(&connect) as _);
@@ -52,7 +52,7 @@ pub(super) fn prepare_peer(peer: &mut HttpPeer, ctx: &mut Ctx) {
         peer.options.idle_timeout = Some(routed.snapshot.settings.limits.idle_timeout);
         return;
     }
-    if is_new || routed.exchange == Exchange::Tunnel {
+    if is_new || routed.exchange == ConnectionKind::Tunnel {
         // A pool key that no other connection has, and no reuse afterwards.
         peer.group_key = fastrand::u64(..);
         peer.options.idle_timeout = Some(Duration::ZERO);
@@ -84,7 +84,7 @@ impl Proxy {
         let member = attempt.in_flight.server();
         if ctx.login.is_some()
             && let Some(client) = client_connection(session)
-            && let Some(entry) = routed.view.entry(attempt.member)
+            && let Some(entry) = routed.view.server(attempt.member)
         {
             self.logins.add_upstream(client, entry.tag(), connection);
         }

@@ -25,7 +25,7 @@ pub(super) fn find(
     let has_login_cookie = login.is_some();
     let login = login.filter(|login| {
         let of_this = database.found.as_ref().filter(|_| database.tag == Some(login.database));
-        let server = context.view.by_tag(login.server);
+        let server = context.view.server_by_tag(login.server);
         server.is_some_and(|server| takes_user(context, of_this, server))
     });
     // A NoteID means another document in another replica, so a login does not move its user.
@@ -33,11 +33,11 @@ pub(super) fn find(
         entries.merge(login);
     }
     let entry = server_of_entry(context, database, class, &entries);
-    let recent = entries.most_recent().and_then(|entry| context.view.by_tag(entry.server));
+    let recent = entries.most_recent().and_then(|entry| context.view.server_by_tag(entry.server));
     // Sessions matter only where the cookie with the entries was lost, or is older than they are.
     sessions.retain(|session| Some(*session) != recent);
     let may_follow_hint =
-        entry.is_none() && database.found.as_ref().is_none_or(|found| context.view.is_everywhere(found));
+        entry.is_none() && database.found.as_ref().is_none_or(|found| context.view.is_on_every_server(found));
     let hint = if may_follow_hint { hint(context, &entries) } else { None };
     UserAffinity {
         entries,
@@ -61,7 +61,7 @@ fn server_of_entry(
     entries: &AffinityEntries,
 ) -> Option<ServerId> {
     let tag = database.tag?;
-    let member = |server: u32| context.view.by_tag(server);
+    let member = |server: u32| context.view.server_by_tag(server);
     let found = database.found.as_ref();
     let may_fail_back = matches!(context.head.method, Method::GET | Method::HEAD)
         && class == RequestSafety::Safe
@@ -77,7 +77,7 @@ fn server_of_entry(
 /// Whether a server has been available for as long as `fail_back` wants, and takes new users.
 fn is_back(context: &RouteContext<'_>, found: Option<&DatabaseMatch>, former: ServerId) -> bool {
     let Some(wait) = context.cluster.settings.affinity.fail_back else { return false };
-    let Some(entry) = context.view.entry(former) else { return false };
+    let Some(entry) = context.view.server(former) else { return false };
     let seen = entry.member.snapshot();
     // A server that was never away since this process started counts as available since then.
     let available_for = clock::now_ms().saturating_sub(seen.returned_at_ms.unwrap_or_default());
@@ -88,12 +88,12 @@ fn is_back(context: &RouteContext<'_>, found: Option<&DatabaseMatch>, former: Se
 
 /// Whether a server answers, and holds the database for new users.
 fn takes_user(context: &RouteContext<'_>, found: Option<&DatabaseMatch>, server: ServerId) -> bool {
-    let answers = context.view.entry(server).is_some_and(|entry| {
+    let answers = context.view.server(server).is_some_and(|entry| {
         let seen = entry.member.snapshot();
         if context.port == Port::Http { seen.http } else { seen.https }
     });
     let in_service = |found: &DatabaseMatch| {
-        context.view.holder(found, server).is_some_and(|holder| holder.status == ReplicaStatus::InService)
+        context.view.replica_on(found, server).is_some_and(|holder| holder.status == ReplicaStatus::InService)
     };
     answers && found.is_none_or(in_service)
 }
@@ -117,6 +117,6 @@ fn hint(
     {
         return Some((member, Hint::Referer, found));
     }
-    let recent = entries.most_recent().and_then(|entry| view.by_tag(entry.server))?;
+    let recent = entries.most_recent().and_then(|entry| view.server_by_tag(entry.server))?;
     Some((recent, Hint::Recent, None))
 }

@@ -6,18 +6,18 @@
 
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
-use crate::edge::places::ConnectionLimit;
+use crate::edge::connection_limit::ConnectionLimit;
 
 /// Descriptors beside those of connections: listeners, logs, event queues, probes and readings.
-const OTHERS: u64 = 200;
+const RESERVED_DESCRIPTORS: u64 = 200;
 /// Connections of the admin listener, and of statpub.
-const MAX_INTERNAL: u64 = 256;
+const MAX_INTERNAL_CONNECTIONS: u64 = 256;
 /// Each of the two has at most one in so many descriptors.
-const INTERNAL_SHARE: u64 = 8;
+const INTERNAL_SHARE_DIVISOR: u64 = 8;
 
 /// Raises the soft limit to the hard one. Out: descriptors that the process may have; `None` when the system does not
 /// say.
-pub fn raise() -> Option<u64> {
+pub fn raise_limit() -> Option<u64> {
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).ok()?;
     if soft < hard
         && let Err(error) = setrlimit(Resource::RLIMIT_NOFILE, hard, hard)
@@ -30,7 +30,7 @@ pub fn raise() -> Option<u64> {
 
 /// The limit that `icm run` would have when it is started as this process is.
 #[must_use]
-pub fn available() -> Option<u64> {
+pub fn hard_limit() -> Option<u64> {
     getrlimit(Resource::RLIMIT_NOFILE).ok().map(|(_, hard)| hard)
 }
 
@@ -38,9 +38,9 @@ pub fn available() -> Option<u64> {
 #[must_use]
 pub fn shortage(available: u64, connections: usize) -> Option<String> {
     // Each connection of a client may need one to a server.
-    let needed = (connections as u64).saturating_mul(2).saturating_add(OTHERS);
+    let needed = (connections as u64).saturating_mul(2).saturating_add(RESERVED_DESCRIPTORS);
     (connections > 0 && needed > available).then(|| {
-        let most = available.saturating_sub(OTHERS) / 2;
+        let most = available.saturating_sub(RESERVED_DESCRIPTORS) / 2;
         format!(
             "limits.connections: {connections} connections need up to {needed} open files (RLIMIT_NOFILE), and the \
              system allows {available}: raise LimitNOFILE, or set limits.connections to {most} or less"
@@ -50,8 +50,10 @@ pub fn shortage(available: u64, connections: usize) -> Option<String> {
 
 /// For a listener that serves no browsers: one address has at most half of it.
 #[must_use]
-pub fn internal(available: Option<u64>) -> ConnectionLimit {
-    let most = available.map_or(MAX_INTERNAL, |all| (all / INTERNAL_SHARE).min(MAX_INTERNAL)).max(2);
+pub fn internal_connection_limit(available: Option<u64>) -> ConnectionLimit {
+    let most = available
+        .map_or(MAX_INTERNAL_CONNECTIONS, |all| (all / INTERNAL_SHARE_DIVISOR).min(MAX_INTERNAL_CONNECTIONS))
+        .max(2);
     let most = usize::try_from(most).unwrap_or(usize::MAX);
     ConnectionLimit::Fixed(most, most / 2)
 }
@@ -74,9 +76,9 @@ mod tests {
 
     #[test]
     fn listeners_that_serve_no_browsers_never_get_most_of_the_descriptors() {
-        assert_eq!(internal(None), ConnectionLimit::Fixed(256, 128));
-        assert_eq!(internal(Some(1_000_000)), ConnectionLimit::Fixed(256, 128));
-        assert_eq!(internal(Some(256)), ConnectionLimit::Fixed(32, 16));
-        assert_eq!(internal(Some(10)), ConnectionLimit::Fixed(2, 1));
+        assert_eq!(internal_connection_limit(None), ConnectionLimit::Fixed(256, 128));
+        assert_eq!(internal_connection_limit(Some(1_000_000)), ConnectionLimit::Fixed(256, 128));
+        assert_eq!(internal_connection_limit(Some(256)), ConnectionLimit::Fixed(32, 16));
+        assert_eq!(internal_connection_limit(Some(10)), ConnectionLimit::Fixed(2, 1));
     }
 }

@@ -15,10 +15,10 @@ use pingora::server::{ListenFds, ShutdownSignal, ShutdownSignalWatch, ShutdownWa
 use pingora::services::Service;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-use super::handover::Upgrade;
+use super::handover::HandoverParent;
 use super::pid_file::PidFile;
 use super::systemd;
-use crate::edge::parting::LINGER_TIMEOUT as PARTING;
+use crate::edge::lingering_close::LINGER_TIMEOUT as PARTING;
 use crate::state::Balancer;
 use crate::telemetry::access_log::AccessLog;
 
@@ -54,10 +54,10 @@ impl Signals {
 
 /// A service that goes on while requests in flight finish: Pingora closes every listener at the first
 /// signal, the admin listener too. It ends when a new process has taken over.
-pub struct UntilTheEnd<S>(pub S, pub Arc<Upgrade>);
+pub struct RunsUntilExit<S>(pub S, pub Arc<HandoverParent>);
 
 #[async_trait]
-impl<S: Service> Service for UntilTheEnd<S> {
+impl<S: Service> Service for RunsUntilExit<S> {
     async fn start_service(&mut self, fds: Option<ListenFds>, _: ShutdownWatch, listeners_per_fd: usize) {
         // It speaks as long as somebody holds it, which is here: its end would be taken for the word.
         self.0.start_service(fds, self.1.handed_over(), listeners_per_fd).await;
@@ -74,27 +74,27 @@ impl<S: Service> Service for UntilTheEnd<S> {
 
 /// Tells Pingora when to stop, and ends the process when the last request has.
 #[derive(Debug)]
-pub struct Shutdown {
+pub struct ShutdownWatcher {
     balancer: Arc<Balancer>,
     access_log: Arc<AccessLog>,
     pid_file: Option<PidFile>,
-    upgrade: Arc<Upgrade>,
+    upgrade: Arc<HandoverParent>,
 }
 
-impl Shutdown {
+impl ShutdownWatcher {
     /// Of this balancer.
     #[must_use]
     pub fn new(
         balancer: Arc<Balancer>,
         access_log: Arc<AccessLog>,
         pid_file: Option<PidFile>,
-        upgrade: Arc<Upgrade>,
+        upgrade: Arc<HandoverParent>,
     ) -> Self {
         Self { balancer, access_log, pid_file, upgrade }
     }
 
     /// Requests in flight, and the connections that must be gone before the process may go.
-    fn left(balancer: &Balancer, handed_over: bool) -> u64 {
+    fn remaining(balancer: &Balancer, handed_over: bool) -> u64 {
         let in_flight = balancer.statistics.in_flight.load(Relaxed);
         // A connection between two requests may bring another one.
         let open = if handed_over { balancer.statistics.inbound.active(false) } else { 0 };
@@ -103,7 +103,7 @@ impl Shutdown {
 }
 
 #[async_trait]
-impl ShutdownSignalWatch for Shutdown {
+impl ShutdownSignalWatch for ShutdownWatcher {
     async fn recv(&self) -> ShutdownSignal {
         let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
         else {
@@ -112,12 +112,12 @@ impl ShutdownSignalWatch for Shutdown {
         };
         let mut successor = self.upgrade.handed_over();
         let handed_over = tokio::select! {
-            () = either(&mut term, &mut int) => false,
+            () = recv_either(&mut term, &mut int) => false,
             Ok(_) = successor.wait_for(|done| *done) => true,
         };
         if !handed_over {
-            self.balancer.drain();
-            self.upgrade.close();
+            self.balancer.begin_drain();
+            self.upgrade.abort();
             systemd::stopping();
         }
         let balancer = Arc::clone(&self.balancer);
@@ -133,17 +133,17 @@ impl ShutdownSignalWatch for Shutdown {
             let idle = async {
                 // The listeners close within this; a request that was just accepted is seen by then.
                 tokio::time::sleep(Duration::from_millis(150)).await;
-                while Self::left(&balancer, handed_over) > 0 {
+                while Self::remaining(&balancer, handed_over) > 0 {
                     tokio::time::sleep(Duration::from_millis(20)).await;
                 }
                 // The last answer is in the kernel's hands when its request is over, or a turn of its worker later
-                // (`edge::batch`); give it a moment. Nobody waits for a process that another has replaced: there the
+                // (`edge::coalesce`); give it a moment. Nobody waits for a process that another has replaced: there the
                 // client may take its time to read.
                 tokio::time::sleep(if handed_over { PARTING } else { Duration::from_millis(30) }).await;
             };
             tokio::select! {
                 () = idle => log::info!(target: "icm::lifecycle", "drained"),
-                () = either(&mut term, &mut int) => log::warn!(target: "icm::lifecycle", "second signal: leaving now"),
+                () = recv_either(&mut term, &mut int) => log::warn!(target: "icm::lifecycle", "second signal: leaving now"),
             }
             access_log.flush();
             if let Some(pid_file) = pid_file {
@@ -155,7 +155,7 @@ impl ShutdownSignalWatch for Shutdown {
     }
 }
 
-async fn either(a: &mut Signal, b: &mut Signal) {
+async fn recv_either(a: &mut Signal, b: &mut Signal) {
     tokio::select! {
         _ = a.recv() => {}
         _ = b.recv() => {}

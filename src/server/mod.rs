@@ -4,13 +4,13 @@
 //! checks), `proxy` (all listeners; starts when `supervisor` is ready), `statpub` and `admin`. Everything that can fail at
 //! start fails here, with the address or file in the message.
 
+pub mod affinity_key;
 pub mod descriptors;
-pub mod follow;
+pub mod follow_poller;
 pub mod handover;
 pub mod lifecycle;
 mod pid_file;
 pub mod reload;
-pub mod secret;
 mod services;
 pub mod statpub;
 pub mod supervisor;
@@ -28,8 +28,8 @@ use crate::config::Settings;
 use crate::edge::sockets::{self, ListenSocket};
 use crate::edge::tls;
 use crate::pages::PagesError;
-use crate::state::restrictions_file::StoreError;
-use handover::Inheritance;
+use crate::state::restrictions_file::RestrictionsFileError;
+use handover::HandoverChild;
 use lifecycle::Signals;
 use services::Shared;
 
@@ -57,10 +57,10 @@ pub enum StartError {
     Tls(#[from] tls::TlsError),
     /// A generated key cannot be read or saved.
     #[error(transparent)]
-    Secret(#[from] secret::SecretError),
+    Secret(#[from] affinity_key::AffinityKeyError),
     /// The saved restrictions cannot be read.
     #[error(transparent)]
-    Restrictions(#[from] StoreError),
+    Restrictions(#[from] RestrictionsFileError),
     /// The pid file cannot be written.
     #[error("pid file {path}: {source}")]
     PidFile {
@@ -80,7 +80,7 @@ pub enum StartError {
     Follow(#[from] crate::follow::FollowError),
 }
 
-/// Runs the balancer until a signal or a new process ends it; the caller then ends this process. With an `inheritance` it
+/// Runs the balancer until a signal or a new process ends it; the caller then ends this process. With an `handover` it
 /// takes over from another process.
 ///
 /// # Errors
@@ -89,14 +89,15 @@ pub fn run(
     mut settings: Settings,
     file: &Path,
     signals: Signals,
-    inheritance: Option<Arc<Inheritance>>,
+    handover: Option<Arc<HandoverChild>>,
 ) -> Result<(), StartError> {
-    let descriptors = descriptors::raise();
-    let mut sockets = bind(&settings, inheritance.as_deref())?;
+    let descriptors = descriptors::raise_limit();
+    let mut sockets = bind(&settings, handover.as_deref())?;
     let followed = match settings.follow.clone() {
         Some(other) => {
-            let (document, followed) = crate::follow::begin(&other, follow::PATIENCE)?;
-            document.put_into(&mut settings);
+            let (document, followed) =
+                crate::follow::initial_document(&other, follow_poller::FOLLOW_START_TIMEOUT)?;
+            document.apply_to(&mut settings);
             Some(followed)
         }
         None => None,
@@ -104,13 +105,13 @@ pub fn run(
     if let Some(shortage) = descriptors.and_then(|n| descriptors::shortage(n, settings.limits.connections)) {
         log::warn!(target: "icm::lifecycle", "{shortage}");
     }
-    let shared = Shared::load(settings, followed, &sockets, inheritance)?;
+    let shared = Shared::load(settings, followed, &sockets, handover)?;
     let mut server = pingora_server(&shared.settings)?;
     let conf = Arc::clone(&server.configuration);
     let supervisor = shared.add_background(&mut server, file, signals);
     let logins = Arc::default();
     shared.add_proxy(&mut server, &conf, &mut sockets, &logins, &supervisor)?;
-    let limit = descriptors::internal(descriptors);
+    let limit = descriptors::internal_connection_limit(descriptors);
     if let Some(socket) = sockets.pop_front() {
         shared.add_admin(&mut server, socket, &logins, limit, &supervisor)?;
     }
@@ -127,7 +128,7 @@ fn pingora_server(settings: &Settings) -> Result<Server, StartError> {
     let mut conf: ServerConf = serde_yaml::to_value(&*settings.pingora)
         .and_then(serde_yaml::from_value)
         .map_err(|e| StartError::Pingora(e.to_string()))?;
-    conf.ca_file = conf.ca_file.take().or_else(crate::discovery::domino::tls::instead_of_platform);
+    conf.ca_file = conf.ca_file.take().or_else(crate::discovery::domino::tls::fallback_ca_file);
     let mut server = Server::new_with_opt_and_conf(Opt::default(), conf);
     server.bootstrap();
     Ok(server)
@@ -135,20 +136,17 @@ fn pingora_server(settings: &Settings) -> Result<Server, StartError> {
 
 /// Binds or inherits every socket: those of the listeners in the file's order, then admin, then statpub. Inherited sockets
 /// that the configuration no longer names are closed.
-fn bind(
-    settings: &Settings,
-    inheritance: Option<&Inheritance>,
-) -> Result<VecDeque<ListenSocket>, StartError> {
+fn bind(settings: &Settings, handover: Option<&HandoverChild>) -> Result<VecDeque<ListenSocket>, StartError> {
     let listeners = settings.listeners.iter().map(|l| (l.address, "listener"));
     let admin = [(settings.admin.address, "admin")];
     let statpub = settings.statpub.iter().map(|s| (s.address, "statpub"));
-    let inherited = |address| inheritance.and_then(|inheritance| inheritance.take_socket(address));
+    let inherited = |address| handover.and_then(|handover| handover.take_socket(address));
     let sockets = listeners.chain(admin).chain(statpub).map(|(address, what)| match inherited(address) {
         Some(socket) => Ok(socket),
         None => sockets::bind(address).map_err(|source| StartError::Bind { address, what, source }),
     });
     let sockets = sockets.collect::<Result<_, _>>()?;
-    for address in inheritance.map(Inheritance::close_the_rest).unwrap_or_default() {
+    for address in handover.map(HandoverChild::close_unused_sockets).unwrap_or_default() {
         log::info!(target: "icm::lifecycle", "{address} is no longer in the configuration and closes with the old process");
     }
     Ok(sockets)

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::StartError;
-use crate::util::durable;
+use crate::util::atomic_file;
 
 /// The pid, in a file, as long as the process lives.
 #[derive(Clone, Debug)]
@@ -27,10 +27,10 @@ impl PidFile {
         let Some(path) = path.as_deref() else { return Ok(()) };
         let wrong = |source| StartError::PidFile { path: path.display().to_string(), source };
         if let Some(dir) = path.parent() {
-            durable::create_dir(dir, durable::PUBLIC_DIR_MODE).map_err(wrong)?;
+            atomic_file::create_dir(dir, atomic_file::PUBLIC_DIR_MODE).map_err(wrong)?;
         }
         let pid = format!("{}\n", std::process::id());
-        durable::replace(path, durable::PUBLIC_FILE_MODE, |file| file.write_all(pid.as_bytes()))
+        atomic_file::replace(path, atomic_file::PUBLIC_FILE_MODE, |file| file.write_all(pid.as_bytes()))
             .map_err(wrong)
     }
 

@@ -6,11 +6,11 @@
 use std::path::Path;
 use std::sync::{Arc, PoisonError};
 
-use super::follow;
-use crate::config::settings::{Admin, Listener, ListenerTls};
+use super::follow_poller;
+use crate::config::settings::{AdminConfig, Listener, ListenerTls};
 use crate::config::{self, Settings};
 use crate::edge::tls::Certificates;
-use crate::state::{Balancer, ReloadStatus, first_probes};
+use crate::state::{Balancer, ReloadStatus, preflight};
 use crate::telemetry::access_log::AccessLog;
 use crate::util::clock;
 
@@ -22,9 +22,9 @@ pub fn reload(
     runtime: &tokio::runtime::Handle,
 ) -> bool {
     let started = clock::now_ms();
-    let result = attempt(balancer, file, certificates, runtime);
+    let result = try_reload(balancer, file, certificates, runtime);
     let (success, error, restart_required) = match result {
-        Ok(restart) => (true, String::new(), restart),
+        Ok(restart_required) => (true, String::new(), restart_required),
         Err(error) => (false, error, Vec::new()),
     };
     if success {
@@ -32,22 +32,22 @@ pub fn reload(
         if !restart_required.is_empty() {
             text.push_str(&format!("; restart required: {}", restart_required.join(", ")));
         }
-        balancer.events.note(log::Level::Info, "reload", None, text);
+        balancer.events.record(log::Level::Info, "reload", None, text);
     } else {
         let text = format!("reload refused, the old configuration stays:\n{error}");
-        balancer.events.note(log::Level::Error, "reload", None, text);
+        balancer.events.record(log::Level::Error, "reload", None, text);
     }
     *balancer.reload.lock().unwrap_or_else(PoisonError::into_inner) = ReloadStatus {
         success,
         at_unix_ms: clock::unix_ms(),
-        took_ms: clock::now_ms().saturating_sub(started),
+        duration_ms: clock::now_ms().saturating_sub(started),
         error,
         restart_required,
     };
     success
 }
 
-fn attempt(
+fn try_reload(
     balancer: &Balancer,
     file: &Path,
     certificates: &Certificates,
@@ -62,35 +62,35 @@ fn attempt(
         // The former `state_dir` stays in use until a restart.
         follow.files.protect_state(old.settings.state_dir.as_deref());
     }
-    let taken = follow::again(balancer, runtime, &mut loaded.settings)?;
-    let restart = restart_required(&old.settings, &loaded.settings);
-    let settings = in_force(&old.settings, loaded.settings);
+    let refetched = follow_poller::refetch(balancer, runtime, &mut loaded.settings)?;
+    let restart_required = restart_required(&old.settings, &loaded.settings);
+    let settings = effective_settings(&old.settings, loaded.settings);
     // Whatever may still fail comes before anything changes: it refuses the whole reload.
     let renewal = certificates.read_renewal(&settings).map_err(|e| e.to_string())?;
     AccessLog::try_target(&settings.access_log).map_err(|e| e.to_string())?;
-    let findings = first_probes::before(balancer, &settings, runtime);
-    balancer.apply(Arc::new(settings), &findings).map_err(|e| e.to_string())?;
+    let preflight = preflight::run(balancer, &settings, runtime);
+    balancer.apply_settings(Arc::new(settings), &preflight).map_err(|e| e.to_string())?;
     renewal.install();
     certificates.publish_expiry(&balancer.snapshot().settings, &balancer.statistics);
-    if let Some(taken) = taken.as_ref().filter(|t| !t.trouble.is_empty()) {
-        let text = format!("{}\nthe clusters that were taken over before stay", taken.trouble);
-        balancer.events.note(log::Level::Error, "follow", None, text);
+    if let Some(refetched) = refetched.as_ref().filter(|t| !t.trouble.is_empty()) {
+        let text = format!("{}\nthe clusters that were taken over before stay", refetched.trouble);
+        balancer.events.record(log::Level::Error, "follow", None, text);
     }
-    follow::follows(balancer, taken);
-    Ok(restart)
+    follow_poller::set_followed(balancer, refetched);
+    Ok(restart_required)
 }
 
 /// What the new file says but only a new process can do.
 #[must_use]
 pub fn restart_required(old: &Settings, new: &Settings) -> Vec<String> {
-    let shape = |s: &Settings| -> Vec<_> {
+    let listener_identity = |s: &Settings| -> Vec<_> {
         let tls = |t: &ListenerTls| (t.h2, t.client_ca_file.clone(), t.client_ca.clone());
         s.listeners.iter().map(|l| (l.address, l.tls.as_ref().map(tls))).collect()
     };
     let admin = |s: &Settings| (s.admin.address, s.admin.tls.is_some());
     let statpub = |s: &Settings| s.statpub.as_ref().map(|s| s.address);
     let all = [
-        ("listeners", shape(old) != shape(new)),
+        ("listeners", listener_identity(old) != listener_identity(new)),
         ("pingora", !same_pingora(old, new)),
         ("admin", admin(old) != admin(new)),
         ("statpub", statpub(old) != statpub(new)),
@@ -107,14 +107,14 @@ fn same_pingora(old: &Settings, new: &Settings) -> bool {
 /// what belongs to them. The next reload compares with these again, so that nothing that still waits for
 /// a restart is forgotten.
 #[must_use]
-pub fn in_force(old: &Settings, new: Settings) -> Settings {
+pub fn effective_settings(old: &Settings, new: Settings) -> Settings {
     let listeners = old.listeners.iter().map(|l| {
         let renewed = new.listeners.iter().find(|n| n.address == l.address);
-        renewed.map_or_else(|| l.clone(), |n| listener_in_force(l, n))
+        renewed.map_or_else(|| l.clone(), |n| effective_listener(l, n))
     });
     let admin = if old.admin.address == new.admin.address {
         let tls = old.admin.tls.as_ref().map(|before| new.admin.tls.clone().unwrap_or(before.clone()));
-        Admin { tls, ..new.admin }
+        AdminConfig { tls, ..new.admin }
     } else {
         old.admin.clone()
     };
@@ -132,7 +132,7 @@ pub fn in_force(old: &Settings, new: Settings) -> Settings {
     }
 }
 
-fn listener_in_force(old: &Listener, new: &Listener) -> Listener {
+fn effective_listener(old: &Listener, new: &Listener) -> Listener {
     let tls = old.tls.as_ref().map(|before| ListenerTls {
         certificates: new.tls.as_ref().unwrap_or(before).certificates.clone(),
         ..before.clone()

@@ -14,29 +14,29 @@ use pingora::services::background::background_service;
 use pingora_load_balancing::{Backends, HealthCheckService, HealthRegistry};
 use pingora_proxy::http_proxy;
 
-use super::handover::{Inheritance, Upgrade};
-use super::lifecycle::{Shutdown, Signals, UntilTheEnd};
+use super::handover::{HandoverChild, HandoverParent};
+use super::lifecycle::{RunsUntilExit, ShutdownWatcher, Signals};
 use super::pid_file::PidFile;
-use super::supervisor::{Succession, Supervisor};
-use super::{StartError, follow, secret, statpub};
-use crate::admin::Admin;
+use super::supervisor::{ProcessHandover, Supervisor};
+use super::{StartError, affinity_key, follow_poller, statpub};
+use crate::admin::AdminService;
 use crate::config::Settings;
 use crate::edge::ListenerContext;
-use crate::edge::accept::{BoundListener, ListenerService};
-use crate::edge::batch::Coalescer;
+use crate::edge::coalesce::Coalescer;
+use crate::edge::connection_limit::ConnectionLimit;
+use crate::edge::listener::{BoundListener, ListenerService};
 use crate::edge::login_connections::LoginConnections;
-use crate::edge::places::ConnectionLimit;
 use crate::edge::sockets::ListenSocket;
 use crate::edge::tls::{self, Certificates};
 use crate::proxy::Proxy;
-use crate::state::followed::Followed;
-use crate::state::probes::{Probes, Servers};
+use crate::state::followed::FollowedConfig;
+use crate::state::probes::{Probes, ServerDiscovery};
 use crate::state::{Balancer, restrictions};
 use crate::telemetry::access_log::AccessLog;
 use crate::upstream::deadline::DeadlineService;
 
 /// How finely probes are scheduled.
-const PROBE_TICK: Duration = Duration::from_millis(100);
+const PROBE_TICK_INTERVAL: Duration = Duration::from_millis(100);
 
 /// What the services share.
 pub(super) struct Shared {
@@ -45,26 +45,26 @@ pub(super) struct Shared {
     access_log: Arc<AccessLog>,
     certificates: Arc<Certificates>,
     pid_file: Option<PidFile>,
-    inheritance: Option<Arc<Inheritance>>,
-    upgrade: Arc<Upgrade>,
+    handover: Option<Arc<HandoverChild>>,
+    upgrade: Arc<HandoverParent>,
     /// Listeners that do not accept yet.
-    closed: Arc<AtomicUsize>,
+    unopened: Arc<AtomicUsize>,
 }
 
 impl Shared {
     /// Reads keys, pages, restrictions and certificates; writes the pid file unless another process still serves.
     pub(super) fn load(
         settings: Settings,
-        followed: Option<Followed>,
+        followed: Option<FollowedConfig>,
         sockets: &VecDeque<ListenSocket>,
-        inheritance: Option<Arc<Inheritance>>,
+        handover: Option<Arc<HandoverChild>>,
     ) -> Result<Self, StartError> {
         let settings = Arc::new(settings);
-        let inherited = inheritance.as_ref().map(|i| i.affinity_key.as_slice());
-        let affinity_key = secret::affinity(settings.state_dir.as_deref(), inherited)?;
+        let inherited = handover.as_ref().map(|i| i.affinity_key.as_slice());
+        let affinity_key = affinity_key::load_or_generate(settings.state_dir.as_deref(), inherited)?;
         let balancer = Arc::new(Balancer::new(Arc::clone(&settings), affinity_key.clone())?);
-        restrictions::restore(&balancer)?;
-        follow::started(&balancer, followed);
+        restrictions::load_from_state_dir(&balancer)?;
+        follow_poller::record_initial(&balancer, followed);
         let access_log = Arc::new(
             AccessLog::start(&settings.access_log, Arc::clone(&balancer.statistics.access_log))
                 .map_err(StartError::AccessLog)?,
@@ -72,25 +72,25 @@ impl Shared {
         let certificates = Arc::new(Certificates::load(&settings)?);
         certificates.publish_expiry(&settings, &balancer.statistics);
         let pid_file = settings.pid_file.as_deref().map(PidFile::new);
-        match &inheritance {
+        match &handover {
             // The old process is the one to signal until this one serves.
-            Some(inheritance) => balancer.upgrade.inherited(inheritance.from),
+            Some(handover) => balancer.upgrade.took_over_from(handover.from),
             None => pid_file.as_ref().map_or(Ok(()), PidFile::write)?,
         }
-        let upgrade = Upgrade::new(Arc::clone(&balancer), affinity_key, pid_file.clone(), sockets);
+        let upgrade = HandoverParent::new(Arc::clone(&balancer), affinity_key, pid_file.clone(), sockets);
         let upgrade = Arc::new(upgrade.map_err(StartError::Upgrade)?);
-        let closed = Arc::default();
-        Ok(Self { settings, balancer, access_log, certificates, pid_file, inheritance, upgrade, closed })
+        let unopened = Arc::default();
+        Ok(Self { settings, balancer, access_log, certificates, pid_file, handover, upgrade, unopened })
     }
 
     /// Adds the services without listeners. Out: the supervisor, on which the listeners depend.
     pub(super) fn add_background(&self, server: &mut Server, file: &Path, signals: Signals) -> ServiceHandle {
         let registry = Arc::new(HealthRegistry::new());
         registry.set_health_check(Box::new(Probes::new(&self.balancer)));
-        let discovery = Box::new(Servers::new(&self.balancer));
+        let discovery = Box::new(ServerDiscovery::new(&self.balancer));
         let backends = Backends::new_with_health_registry(discovery, Arc::clone(&registry));
         let mut health = HealthCheckService::new(registry);
-        health.health_check_frequency = Some(PROBE_TICK);
+        health.health_check_frequency = Some(PROBE_TICK_INTERVAL);
         health.parallel_health_check = true;
 
         let supervisor = Supervisor::new(
@@ -100,11 +100,11 @@ impl Shared {
             backends,
             file.to_owned(),
             signals,
-            Succession {
-                inheritance: self.inheritance.clone(),
+            ProcessHandover {
+                handover: self.handover.clone(),
                 upgrade: Arc::clone(&self.upgrade),
                 pid_file: self.pid_file.clone(),
-                closed: Arc::clone(&self.closed),
+                unopened: Arc::clone(&self.unopened),
             },
         );
         let supervisor = server.add_service(background_service("supervisor", supervisor));
@@ -133,7 +133,7 @@ impl Shared {
         let (balancer, access_log) = (Arc::clone(&self.balancer), Arc::clone(&self.access_log));
         // Sessions are those of browsers, as the ICM counted them.
         let house = ListenerContext {
-            statistics: Arc::clone(&balancer.statistics.clients),
+            statistics: Arc::clone(&balancer.statistics.client_statistics),
             sessions: Arc::clone(&balancer.statistics.inbound),
             coalescer: Some(Arc::clone(&coalescer)),
             logins: Arc::clone(logins),
@@ -142,7 +142,7 @@ impl Shared {
         let app = Proxy::new(Arc::clone(&balancer), access_log, coalescer, Arc::clone(logins));
         let app = http_proxy(conf, app);
         let proxy = ListenerService::new("proxy", app, doors, balancer, house, ConnectionLimit::Configured);
-        let proxy = server.add_service(proxy.count_unopened(&self.closed));
+        let proxy = server.add_service(proxy.count_unopened(&self.unopened));
         proxy.add_dependency(supervisor);
         Ok(())
     }
@@ -156,9 +156,9 @@ impl Shared {
         limit: ConnectionLimit,
         supervisor: &ServiceHandle,
     ) -> Result<(), StartError> {
-        let app = Admin::new(Arc::clone(&self.balancer), self.certificates.for_admin());
+        let app = AdminService::new(Arc::clone(&self.balancer), self.certificates.for_admin());
         let service = self.internal("admin", HttpServer::new_app(app), socket, logins, limit)?;
-        let admin = server.add_service(UntilTheEnd(service, Arc::clone(&self.upgrade)));
+        let admin = server.add_service(RunsUntilExit(service, Arc::clone(&self.upgrade)));
         self.after_takeover(&admin, supervisor);
         Ok(())
     }
@@ -172,7 +172,7 @@ impl Shared {
         limit: ConnectionLimit,
         supervisor: &ServiceHandle,
     ) -> Result<(), StartError> {
-        let app = HttpServer::new_app(statpub::Receiver::new(Arc::clone(&self.balancer)));
+        let app = HttpServer::new_app(statpub::StatpubService::new(Arc::clone(&self.balancer)));
         let statpub = server.add_service(self.internal("statpub", app, socket, logins, limit)?);
         self.after_takeover(&statpub, supervisor);
         Ok(())
@@ -189,7 +189,7 @@ impl Shared {
     ) -> Result<ListenerService<A>, StartError> {
         let tls = self.certificates.for_admin().map(tls::internal_config).transpose()?;
         let house = ListenerContext {
-            statistics: Arc::clone(&self.balancer.statistics.clients),
+            statistics: Arc::clone(&self.balancer.statistics.client_statistics),
             sessions: Arc::default(),
             coalescer: None,
             logins: Arc::clone(logins),
@@ -198,19 +198,19 @@ impl Shared {
         let balancer = Arc::clone(&self.balancer);
         let service =
             ListenerService::new(name, app, vec![BoundListener { socket, tls }], balancer, house, limit);
-        Ok(service.threads(1).count_unopened(&self.closed))
+        Ok(service.threads(1).count_unopened(&self.unopened))
     }
 
     /// Until this process serves, the old one answers.
     fn after_takeover(&self, service: &ServiceHandle, supervisor: &ServiceHandle) {
-        if self.inheritance.is_some() {
+        if self.handover.is_some() {
             service.add_dependency(supervisor);
         }
     }
 
-    pub(super) fn shutdown(&self) -> Shutdown {
+    pub(super) fn shutdown(&self) -> ShutdownWatcher {
         let (balancer, access_log) = (Arc::clone(&self.balancer), Arc::clone(&self.access_log));
-        Shutdown::new(balancer, access_log, self.pid_file.clone(), Arc::clone(&self.upgrade))
+        ShutdownWatcher::new(balancer, access_log, self.pid_file.clone(), Arc::clone(&self.upgrade))
     }
 
     /// Ends what Pingora does not: it returns here when its grace period ends before the last request.

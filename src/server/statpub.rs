@@ -14,11 +14,11 @@ use pingora::apps::http_app::ServeHttp;
 use pingora::protocols::http::ServerSession;
 use pingora_http::RequestHeader;
 
-use crate::admin::attempts::{self, Attempts};
+use crate::admin::token_failures::{self, TokenFailures};
 use crate::config::settings::{AvailabilitySource, Statpub};
 use crate::discovery::availability::statpub;
 use crate::domain::cluster::{ClusterServer, Port, ServerName};
-use crate::state::view::UpstreamServer;
+use crate::state::cluster_view::UpstreamServer;
 use crate::state::{Balancer, Cluster};
 use crate::util::clock;
 use crate::util::token;
@@ -27,19 +27,19 @@ const MAX_BODY: usize = 1 << 20;
 
 /// The HTTP application of the statpub listener.
 #[derive(Debug)]
-pub struct Receiver {
+pub struct StatpubService {
     balancer: Arc<Balancer>,
-    attempts: Attempts,
+    token_failures: TokenFailures,
 }
 
 /// A server that a report is about, and the position of statpub among its sources.
 type Target = (Arc<Cluster>, Arc<ClusterServer>, usize);
 
-impl Receiver {
+impl StatpubService {
     /// Reports to the servers of this balancer.
     #[must_use]
     pub fn new(balancer: Arc<Balancer>) -> Self {
-        Self { balancer, attempts: Attempts::default() }
+        Self { balancer, token_failures: TokenFailures::default() }
     }
 
     async fn receive(&self, session: &mut ServerSession) -> Result<(), (StatusCode, String)> {
@@ -50,30 +50,30 @@ impl Receiver {
         let in_path = checked_path(session.req_header(), settings)?;
         let sender = session.client_addr().and_then(|a| a.as_inet()).map(|a| a.ip().to_canonical());
         // The body is read only from a sender that may report for the server it names.
-        let named = in_path.as_deref().map(|name| self.targets(name, sender, settings)).transpose()?;
+        let named = in_path.as_deref().map(|name| self.servers_named(name, sender, settings)).transpose()?;
         if named.is_none() && !self.may_report(sender, settings) {
             let text = "the sender's address is neither that of a server nor in statpub.allow";
             return Err((StatusCode::FORBIDDEN, text.to_owned()));
         }
-        let body = body(session).await?;
+        let body = read_body(session).await?;
         let parsed = statpub::parse(&body)
             .map_err(|e| (StatusCode::BAD_REQUEST, format!("no statistics understood: {e}")))?;
         check_same_server(in_path.as_deref(), parsed.report.name.as_deref())?;
         let targets = match (named, &parsed.report.name) {
             (Some(targets), _) => targets,
-            (None, Some(name)) => self.targets(name, sender, settings)?,
+            (None, Some(name)) => self.servers_named(name, sender, settings)?,
             (None, None) => {
                 let text = "name the server in the URL, /statpub/Web1, or publish Server.Name";
                 return Err((StatusCode::BAD_REQUEST, text.to_owned()));
             }
         };
         for warning in &parsed.warnings {
-            let said = in_path.as_deref().or(parsed.report.name.as_deref()).unwrap_or_default();
-            log::warn!(target: "icm::availability", "{said}: {warning}");
+            let name = in_path.as_deref().or(parsed.report.name.as_deref()).unwrap_or_default();
+            log::warn!(target: "icm::availability", "{name}: {warning}");
         }
         for (cluster, member, number) in targets {
             let change = member.report(number, &parsed.report, clock::now_ms());
-            self.balancer.record(&cluster.settings.name, member.name(), change);
+            self.balancer.record_transition(&cluster.settings.name, member.name(), change);
         }
         Ok(())
     }
@@ -90,9 +90,9 @@ impl Receiver {
     }
 
     /// The servers of this name in every cluster that has the source statpub.
-    fn targets(
+    fn servers_named(
         &self,
-        said: &str,
+        name: &str,
         sender: Option<IpAddr>,
         settings: &Statpub,
     ) -> Result<Vec<Target>, (StatusCode, String)> {
@@ -100,7 +100,7 @@ impl Receiver {
         let mut known = false;
         let mut refused = false;
         for cluster in &self.balancer.snapshot().clusters {
-            for entry in cluster.view.load().entries.iter().filter(|e| e.server.name.answers_to(said)) {
+            for entry in cluster.view.load().entries.iter().filter(|e| e.server.name.answers_to(name)) {
                 known = true;
                 let allowed = is_address_of(entry, sender)
                     || sender.is_some_and(|ip| settings.allow.iter().any(|net| net.contains(&ip)));
@@ -108,13 +108,13 @@ impl Receiver {
                     refused = true;
                     continue;
                 }
-                let sources = cluster.sources(&entry.server);
+                let sources = cluster.availability_sources(&entry.server);
                 if let Some(number) = sources.iter().position(|a| a.source == AvailabilitySource::Statpub) {
                     found.push((Arc::clone(cluster), Arc::clone(&entry.member), number));
                 }
             }
         }
-        let shown: String = said.chars().take(80).collect();
+        let shown: String = name.chars().take(80).collect();
         match (known, refused, found.is_empty()) {
             (_, _, false) => Ok(found),
             (false, ..) => Err((StatusCode::NOT_FOUND, format!("no server `{shown}` in any cluster"))),
@@ -154,8 +154,8 @@ fn checked_path(head: &RequestHeader, settings: &Statpub) -> Result<Option<Strin
 }
 
 /// Refuses a body that is about another server than the URL.
-fn check_same_server(in_path: Option<&str>, in_body: Option<&str>) -> Result<(), (StatusCode, String)> {
-    match (in_path, in_body) {
+fn check_same_server(in_path: Option<&str>, body_error: Option<&str>) -> Result<(), (StatusCode, String)> {
+    match (in_path, body_error) {
         (Some(path), Some(name)) if !ServerName::parse(name).is_ok_and(|n| n.answers_to(path)) => {
             let text = format!("the URL says `{path}`, the body says Server.Name `{name}`");
             Err((StatusCode::BAD_REQUEST, text))
@@ -169,7 +169,7 @@ fn is_address_of(entry: &UpstreamServer, sender: Option<IpAddr>) -> bool {
     ports.filter_map(|port| entry.address(port)).any(|address| Some(address.ip()) == sender)
 }
 
-async fn body(session: &mut ServerSession) -> Result<Vec<u8>, (StatusCode, String)> {
+async fn read_body(session: &mut ServerSession) -> Result<Vec<u8>, (StatusCode, String)> {
     let mut body = Vec::new();
     loop {
         match session.read_request_body().await {
@@ -186,33 +186,35 @@ async fn body(session: &mut ServerSession) -> Result<Vec<u8>, (StatusCode, Strin
 }
 
 #[async_trait]
-impl ServeHttp for Receiver {
+impl ServeHttp for StatpubService {
     async fn response(&self, session: &mut ServerSession) -> Response<Vec<u8>> {
         let shows = token::bearer_token(session.req_header()).is_some();
         let client = session.client_addr().and_then(|a| a.as_inet()).map(|a| a.ip()).filter(|_| shows);
-        if let Some(seconds) = client.and_then(|client| self.attempts.must_wait(client, clock::now_ms())) {
+        if let Some(seconds) =
+            client.and_then(|client| self.token_failures.retry_after_secs(client, clock::now_ms()))
+        {
             session.set_keepalive(None);
             let text =
                 format!("too many wrong tokens came from this address; try again in {seconds} seconds\n");
-            let mut response = answer(StatusCode::TOO_MANY_REQUESTS, text);
+            let mut response = text_response(StatusCode::TOO_MANY_REQUESTS, text);
             response.headers_mut().insert(header::RETRY_AFTER, header::HeaderValue::from(seconds));
             return response;
         }
         match self.receive(session).await {
-            Ok(()) => answer(StatusCode::NO_CONTENT, String::new()),
+            Ok(()) => text_response(StatusCode::NO_CONTENT, String::new()),
             Err((status, text)) => {
                 session.set_keepalive(None);
                 if let Some(client) = client.filter(|_| status == StatusCode::UNAUTHORIZED) {
-                    self.attempts.failed(client, "statpub", clock::now_ms());
-                    tokio::time::sleep(attempts::DELAY).await;
+                    self.token_failures.record_failure(client, "statpub", clock::now_ms());
+                    tokio::time::sleep(token_failures::FAILURE_DELAY).await;
                 }
-                answer(status, format!("{text}\n"))
+                text_response(status, format!("{text}\n"))
             }
         }
     }
 }
 
-fn answer(status: StatusCode, text: String) -> Response<Vec<u8>> {
+fn text_response(status: StatusCode, text: String) -> Response<Vec<u8>> {
     let mut response = Response::new(text.into_bytes());
     *response.status_mut() = status;
     let headers = response.headers_mut();

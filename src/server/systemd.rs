@@ -11,29 +11,29 @@ pub fn ready(status: &str) {
     // A status of several lines would be read as several messages.
     let line = status.lines().next().unwrap_or_default();
     let ours = NotifyState::MainPid(std::process::id());
-    tell(&[NotifyState::Ready, ours, NotifyState::Status(line)]);
+    notify(&[NotifyState::Ready, ours, NotifyState::Status(line)]);
 }
 
 /// A reload begins. systemd wants the time of it, to tell the next READY from one that is late.
 pub fn reloading() {
     match NotifyState::monotonic_usec_now() {
-        Ok(now) => tell(&[NotifyState::Reloading, now, NotifyState::Status("reloading the configuration")]),
+        Ok(now) => notify(&[NotifyState::Reloading, now, NotifyState::Status("reloading the configuration")]),
         Err(error) => log::warn!(target: "icm::lifecycle", "systemd is not told of the reload: {error}"),
     }
 }
 
 /// From now on that process is the service's. It says so itself, too, but systemd listens to it only after this
 /// where the unit has `NotifyAccess=main`. Nothing is said of stopping: the service does not.
-pub fn handed_over(to: u32) {
-    tell(&[NotifyState::MainPid(to)]);
+pub fn main_process_changed(to: u32) {
+    notify(&[NotifyState::MainPid(to)]);
 }
 
 /// Requests in flight finish, then the process ends.
 pub fn stopping() {
-    tell(&[NotifyState::Stopping, NotifyState::Status("draining")]);
+    notify(&[NotifyState::Stopping, NotifyState::Status("draining")]);
 }
 
-fn tell(what: &[NotifyState<'_>]) {
+fn notify(what: &[NotifyState<'_>]) {
     if let Err(error) = sd_notify::notify(what) {
         log::warn!(target: "icm::lifecycle", "systemd cannot be told: {error}");
     }

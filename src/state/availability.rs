@@ -12,7 +12,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until};
 
 use super::Balancer;
 use super::cluster::Cluster;
-use super::view::UpstreamServer;
+use super::cluster_view::UpstreamServer;
 use crate::config::settings::{AvailabilitySource, Server};
 use crate::discovery::availability::{PollTarget, poll};
 use crate::domain::cluster::{ClusterServer, Port, load};
@@ -76,7 +76,7 @@ fn polled_sources(cluster: &Cluster) -> Vec<PolledSource> {
         let Some(address) = entry.address(Port::Http).or_else(|| entry.address(Port::Https)) else {
             continue;
         };
-        for (number, source) in cluster.sources(&entry.server).iter().enumerate() {
+        for (number, source) in cluster.availability_sources(&entry.server).iter().enumerate() {
             if !matches!(source.source, AvailabilitySource::Observed | AvailabilitySource::Statpub) {
                 let (member, server) = (Arc::clone(&entry.member), entry.server.clone());
                 all.push(PolledSource { member, server, address, number });
@@ -89,7 +89,7 @@ fn polled_sources(cluster: &Cluster) -> Vec<PolledSource> {
 async fn poll_source(balancer: Arc<Balancer>, cluster: Arc<Cluster>, polled: PolledSource) {
     let PolledSource { member, server, address, number } = polled;
     let name = &cluster.settings.name;
-    let Some(source) = cluster.sources(&server).get(number) else { return };
+    let Some(source) = cluster.availability_sources(&server).get(number) else { return };
     let timeout = source.interval.min(MAX_POLL_TIMEOUT).max(MIN_POLL_TIMEOUT);
     let target = PollTarget { name: &server.name, hostname: &server.hostname, address, timeout };
     let mut failure_level = log::Level::Warn;
@@ -98,7 +98,7 @@ async fn poll_source(balancer: Arc<Balancer>, cluster: Arc<Cluster>, polled: Pol
         match poll(&cluster.client, &source.source, &target).await {
             Ok(report) => {
                 let change = member.report(number, &report, clock::now_ms());
-                balancer.record(name, &server.name, change);
+                balancer.record_transition(name, &server.name, change);
                 failure_level = log::Level::Warn;
             }
             Err(error) => {
@@ -121,13 +121,13 @@ pub(super) async fn tick_servers(balancer: Arc<Balancer>, cluster: Arc<Cluster>)
         let view = cluster.view.load_full();
         let peers = load::Peers::of(view.entries.iter().map(|entry| entry.member.as_ref()));
         for entry in &view.entries {
-            let sources = cluster.sources(&entry.server);
+            let sources = cluster.availability_sources(&entry.server);
             let observed = sources.iter().find(|a| a.source == AvailabilitySource::Observed);
             let (range, stale_ms) = observed
                 .or_else(|| sources.first())
                 .map_or((6, 180_000), |a| (a.range, clock::saturating_millis(a.stale_after)));
             let change = entry.member.tick(range, stale_ms, &peers, now_ms);
-            balancer.record(&cluster.settings.name, &entry.server.name, change);
+            balancer.record_transition(&cluster.settings.name, &entry.server.name, change);
             fail_unresolved_ports(&balancer, &cluster, entry, now_ms);
         }
     }
@@ -138,10 +138,10 @@ fn fail_unresolved_ports(balancer: &Balancer, cluster: &Cluster, entry: &Upstrea
     for port in [Port::Http, Port::Https] {
         if let Some(at) = entry.host_port(port)
             && entry.address(port).is_none()
-            && at.literal().is_none()
+            && at.literal_address().is_none()
         {
             let reason = format!("{} does not resolve", at.host);
-            balancer.probed(&cluster.settings.name, &entry.member, port, Err(&reason), now_ms);
+            balancer.record_probe(&cluster.settings.name, &entry.member, port, Err(&reason), now_ms);
         }
     }
 }

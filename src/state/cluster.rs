@@ -10,13 +10,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use arc_swap::ArcSwap;
 use tokio::sync::Notify;
 
-use super::directory::Loaded;
-use super::first_probes::{FirstProbes, upstream_client};
+use super::cluster_view::{ClusterView, PeerSettings, UpstreamServer};
+use super::directory::LoadedDirectory;
 use super::persistent::PersistentState;
-use super::view::{PeerSettings, UpstreamServer, View};
+use super::preflight::{PreflightProbes, upstream_client};
 use crate::config::Settings;
 use crate::config::settings::{self, Availability, AvailabilitySource, Server};
-use crate::discovery::domino::Client;
+use crate::discovery::domino::DominoClient;
 use crate::domain::affinity::{CookieClassifier, CookieKeys, cookie};
 use crate::domain::cluster::HostPort;
 use crate::domain::cluster::{
@@ -30,43 +30,43 @@ use crate::util::clock;
 #[derive(Debug)]
 pub struct Cluster {
     /// From the configuration.
-    pub settings: Arc<settings::Cluster>,
+    pub settings: Arc<settings::ClusterSettings>,
     /// Rules of selection.
-    pub rules: select::SelectionPolicy,
+    pub selection_policy: select::SelectionPolicy,
     /// What acts.
     pub commands: UnsafeCommands,
     /// Of the affinity cookie.
-    pub keys: CookieKeys,
+    pub affinity_keys: CookieKeys,
     /// Cookies that mean something: the affinity cookie and the servers' sessions; none with `mode: off`.
     pub cookies: CookieClassifier,
     /// Reads Domino: directory, names, statistics, probes.
-    pub client: Client,
+    pub client: DominoClient,
     /// What outlives a reload.
-    pub kept: Arc<PersistentState>,
+    pub persistent_state: Arc<PersistentState>,
     /// The current picture.
-    pub view: ArcSwap<View>,
+    pub view: ArcSwap<ClusterView>,
     /// Notified after each change of `view`, for the one task that polls the sources of its servers.
     pub view_changed: Notify,
-    parts: Mutex<Parts>,
+    view_inputs: Mutex<ViewInputs>,
     peers: PeerSettings,
 }
 
 /// What a view is made of.
 #[derive(Debug)]
-pub struct Parts {
+pub struct ViewInputs {
     /// The members.
     pub servers: Vec<Server>,
     /// Of their host names, as far as they resolve.
     pub addresses: HashMap<HostPort, SocketAddr>,
     /// What is known already.
-    pub directory: Arc<Loaded>,
+    pub directory: Arc<LoadedDirectory>,
 }
 
 /// Which of the changes that a new configuration makes to members.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Changes {
+enum ServerChanges {
     /// Those that take no server away that serves now.
-    Harmless,
+    NonDisruptive,
     /// Also those that do.
     All,
 }
@@ -76,20 +76,20 @@ pub type Transitions = Vec<(Arc<ClusterServer>, Transition)>;
 
 impl Cluster {
     /// Builds a cluster. Members that are known keep their history; those that are not begin with what was found out
-    /// about them. What the new settings take away from members stays until [`Cluster::renew_members`]: the old
+    /// about them. What the new settings take away from members stays until [`Cluster::apply_server_changes`]: the old
     /// cluster serves with the same members until this one does. The transitions come beside it.
     #[must_use]
     pub fn new(
-        settings: Arc<settings::Cluster>,
+        settings: Arc<settings::ClusterSettings>,
         process: &Settings,
         fallback_secret: &[u8],
-        kept: Arc<PersistentState>,
-        parts: Parts,
-        first: &FirstProbes,
+        persistent_state: Arc<PersistentState>,
+        view_inputs: ViewInputs,
+        join_probes: &PreflightProbes,
     ) -> (Self, Transitions) {
         let failover = &settings.failover;
         let range = settings.availability.iter().map(|a| a.range).max().unwrap_or(6);
-        let rules = select::SelectionPolicy {
+        let selection_policy = select::SelectionPolicy {
             drain_timeout_ms: clock::saturating_millis(settings.affinity.drain_timeout),
             slow_start_ms: clock::saturating_millis(failover.slow_start),
             max_in_flight: u32::try_from(settings.limits.max_requests_in_flight_per_server)
@@ -102,8 +102,8 @@ impl Cluster {
             response_timeout: failover.response_timeout,
             websocket_idle: process.limits.websocket_idle,
             verify: settings.upstream_tls.verify,
-            authorities: crate::discovery::domino::tls::authorities(&settings.upstream_tls),
-            group: trust_group(&settings.name, &settings.upstream_tls),
+            ca_certificates: crate::discovery::domino::tls::ca_certificates(&settings.upstream_tls),
+            group: pool_group_key(&settings.name, &settings.upstream_tls),
         };
         let keys = if settings.affinity.secrets.is_empty() {
             CookieKeys::new([fallback_secret])
@@ -119,26 +119,26 @@ impl Cluster {
         let cookies = cookies.with_style(affinity.session_cookie_style);
         let client = upstream_client(&settings, process);
         let cluster = Self {
-            rules,
+            selection_policy,
             commands: UnsafeCommands::new(&failover.unsafe_commands),
-            keys,
+            affinity_keys: keys,
             cookies,
             client,
-            view: ArcSwap::from_pointee(View::new(Vec::new(), Arc::clone(&parts.directory))),
+            view: ArcSwap::from_pointee(ClusterView::new(Vec::new(), Arc::clone(&view_inputs.directory))),
             view_changed: Notify::new(),
-            parts: Mutex::new(parts),
+            view_inputs: Mutex::new(view_inputs),
             peers,
-            kept,
+            persistent_state,
             settings,
         };
-        let mut transitions = cluster.rebuild(first);
-        transitions.extend(cluster.renew(first, Changes::Harmless));
+        let mut transitions = cluster.rebuild_view(join_probes);
+        transitions.extend(cluster.apply_server_changes_in(join_probes, ServerChanges::NonDisruptive));
         (cluster, transitions)
     }
 
     /// The availability sources of a server: its own, else the cluster's.
     #[must_use]
-    pub fn sources<'a>(&'a self, server: &'a Server) -> &'a [Availability] {
+    pub fn availability_sources<'a>(&'a self, server: &'a Server) -> &'a [Availability] {
         if server.availability.is_empty() { &self.settings.availability } else { &server.availability }
     }
 
@@ -147,98 +147,104 @@ impl Cluster {
         &self,
         servers: Vec<Server>,
         addresses: HashMap<HostPort, SocketAddr>,
-        first: &FirstProbes,
+        join_probes: &PreflightProbes,
     ) -> Transitions {
         {
-            let mut parts = self.lock();
-            parts.servers = servers;
-            parts.addresses.extend(addresses);
+            let mut view_inputs = self.lock_inputs();
+            view_inputs.servers = servers;
+            view_inputs.addresses.extend(addresses);
         }
-        let mut transitions = self.rebuild(first);
-        transitions.extend(self.renew_members(first));
+        let mut transitions = self.rebuild_view(join_probes);
+        transitions.extend(self.apply_server_changes(join_probes));
         transitions
     }
 
     /// Takes renewed addresses; nothing happens when none differs.
     pub fn set_addresses(&self, addresses: HashMap<HostPort, SocketAddr>) -> Transitions {
         {
-            let mut parts = self.lock();
-            if addresses.iter().all(|(name, address)| parts.addresses.get(name) == Some(address)) {
+            let mut view_inputs = self.lock_inputs();
+            if addresses.iter().all(|(name, address)| view_inputs.addresses.get(name) == Some(address)) {
                 return Vec::new();
             }
-            parts.addresses.extend(addresses);
+            view_inputs.addresses.extend(addresses);
         }
-        let first = FirstProbes::default();
-        let mut transitions = self.rebuild(&first);
-        transitions.extend(self.renew_members(&first));
+        let join_probes = PreflightProbes::default();
+        let mut transitions = self.rebuild_view(&join_probes);
+        transitions.extend(self.apply_server_changes(&join_probes));
         transitions
     }
 
     /// Takes a new directory.
-    pub fn set_directory(&self, directory: Arc<Loaded>) {
-        self.lock().directory = directory;
-        self.rebuild(&FirstProbes::default());
+    pub fn set_directory(&self, directory: Arc<LoadedDirectory>) {
+        self.lock_inputs().directory = directory;
+        self.rebuild_view(&PreflightProbes::default());
     }
 
     /// The members as configured or read now.
     #[must_use]
     pub fn servers(&self) -> Vec<Server> {
-        self.lock().servers.clone()
+        self.lock_inputs().servers.clone()
     }
 
     /// All known addresses, for a cluster that takes this one's place.
     #[must_use]
     pub fn addresses(&self) -> HashMap<HostPort, SocketAddr> {
-        self.lock().addresses.clone()
+        self.lock_inputs().addresses.clone()
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Parts> {
-        self.parts.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock_inputs(&self) -> std::sync::MutexGuard<'_, ViewInputs> {
+        self.view_inputs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Makes a new view of the parts. Members that are new begin with what was found out about them.
-    fn rebuild(&self, first: &FirstProbes) -> Transitions {
-        let parts = self.lock();
+    fn rebuild_view(&self, join_probes: &PreflightProbes) -> Transitions {
+        let view_inputs = self.lock_inputs();
         let now = clock::now_ms();
         let mut transitions = Vec::new();
-        let entries = parts
+        let entries = view_inputs
             .servers
             .iter()
             .map(|server| {
                 let addresses = [&server.http, &server.https].map(|port| {
-                    port.as_ref().and_then(|p| p.literal().or_else(|| parts.addresses.get(p).copied()))
+                    port.as_ref()
+                        .and_then(|p| p.literal_address().or_else(|| view_inputs.addresses.get(p).copied()))
                 });
-                let (member, is_new) = self.member(server, now);
+                let (member, is_new) = self.get_or_create_server(server, now);
                 for (port, address) in [Port::Http, Port::Https].into_iter().zip(addresses) {
                     if !is_new {
                         break;
                     }
                     member.set_address(port, address);
-                    if let Some(result) = address.and_then(|at| first.result(&server.name, port, at)) {
+                    if let Some(result) = address.and_then(|at| join_probes.result(&server.name, port, at)) {
                         let change = member.probed(port, result, now);
                         transitions.extend(change.map(|t| (Arc::clone(&member), t)));
                     }
                 }
-                let tags = self.keys.tags(&self.settings.name, "server", server.name.folded().as_bytes());
+                let tags =
+                    self.affinity_keys.tags(&self.settings.name, "server", server.name.folded().as_bytes());
                 UpstreamServer::new(member, server.clone(), addresses, tags, &self.peers)
             })
             .collect();
         // Whoever has left is forgotten: if it joins again it is new, and UNREACHABLE until probed.
-        let stays = |name: &str| parts.servers.iter().any(|s| s.name.folded() == name);
-        self.kept.members.lock().unwrap_or_else(PoisonError::into_inner).retain(|name, _| stays(name));
-        self.view.store(Arc::new(View::new(entries, Arc::clone(&parts.directory))));
+        let stays = |name: &str| view_inputs.servers.iter().any(|s| s.name.folded() == name);
+        self.persistent_state
+            .members
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .retain(|name, _| stays(name));
+        self.view.store(Arc::new(ClusterView::new(entries, Arc::clone(&view_inputs.directory))));
         self.view_changed.notify_one();
         transitions
     }
 
     /// Gives members that were known before what is new about them, once this cluster's view serves.
-    pub fn renew_members(&self, first: &FirstProbes) -> Transitions {
-        self.renew(first, Changes::All)
+    pub fn apply_server_changes(&self, join_probes: &PreflightProbes) -> Transitions {
+        self.apply_server_changes_in(join_probes, ServerChanges::All)
     }
 
     /// Whatever takes nothing away from a member may be done while the old view serves, and must be: the new one may rest
     /// on it. The rest waits, as that may rest on members that the old view does not have.
-    fn renew(&self, first: &FirstProbes, changes: Changes) -> Transitions {
+    fn apply_server_changes_in(&self, join_probes: &PreflightProbes, changes: ServerChanges) -> Transitions {
         let now = clock::now_ms();
         let mut transitions = Vec::new();
         for entry in &self.view.load_full().entries {
@@ -246,9 +252,10 @@ impl Cluster {
             let moved = |port: Port| member.last_address(port) != entry.address(port);
             let answers = |port: Port| {
                 let address = entry.address(port);
-                address.is_some_and(|at| first.result(&server.name, port, at).is_some_and(|r| r.is_ok()))
+                address
+                    .is_some_and(|at| join_probes.result(&server.name, port, at).is_some_and(|r| r.is_ok()))
             };
-            let all = changes == Changes::All;
+            let all = changes == ServerChanges::All;
             let keeps = |port: Port| member.last_address(port).is_none() || entry.host_port(port).is_some();
             if all || (!server.restricted && keeps(Port::Http) && keeps(Port::Https)) {
                 let (settings, sources) = (self.health_settings(server), self.report_sources(server));
@@ -260,7 +267,7 @@ impl Cluster {
                 if all || answers(port) {
                     let address = entry.address(port);
                     member.set_address(port, address);
-                    let result = address.and_then(|at| first.result(&server.name, port, at));
+                    let result = address.and_then(|at| join_probes.result(&server.name, port, at));
                     let change = member.address_changed(port, result, now);
                     transitions.extend(change.map(|t| (Arc::clone(member), t)));
                 }
@@ -269,25 +276,26 @@ impl Cluster {
         transitions
     }
 
-    fn member(&self, server: &Server, now: u64) -> (Arc<ClusterServer>, bool) {
-        let mut members = self.kept.members.lock().unwrap_or_else(PoisonError::into_inner);
+    fn get_or_create_server(&self, server: &Server, now: u64) -> (Arc<ClusterServer>, bool) {
+        let mut members = self.persistent_state.members.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(member) = members.get(server.name.folded()) {
             return (Arc::clone(member), false);
         }
         let number = cookie::stable_tag(&self.settings.name, "server", server.name.folded().as_bytes());
         let mut health = ServerHealth::new(self.health_settings(server), &self.report_sources(server), now);
         {
-            let orders = self.kept.orders.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some(restriction) = orders.here.get(&server.name) {
+            let admin_restrictions =
+                self.persistent_state.admin_restrictions.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(restriction) = admin_restrictions.local.get(&server.name) {
                 let _ = health.restrict(Some(restriction.clone()), now);
             }
-            if let Some(all) = orders.elsewhere.get(&server.name) {
+            if let Some(all) = admin_restrictions.from_followed_icm.get(&server.name) {
                 let _ = health.restrict_elsewhere(all.clone(), now);
             }
         }
         let member = Arc::new(ClusterServer::new(server.name.clone(), number, server.weight, health));
         // What the configuration restricts is restricted from the first moment on.
-        member.tick(self.rules.transinfo_range, 0, &load::Peers::default(), now);
+        member.tick(self.selection_policy.transinfo_range, 0, &load::Peers::default(), now);
         members.insert(server.name.folded().to_owned(), Arc::clone(&member));
         (member, true)
     }
@@ -318,12 +326,12 @@ impl Cluster {
             },
             stale_after_ms: clock::saturating_millis(a.stale_after),
         };
-        self.sources(server).iter().map(source).collect()
+        self.availability_sources(server).iter().map(source).collect()
     }
 }
 
 /// Connections verified against different authorities must not share a pool.
-fn trust_group(cluster: &str, tls: &settings::UpstreamTls) -> u64 {
+fn pool_group_key(cluster: &str, tls: &settings::UpstreamTls) -> u64 {
     use std::hash::{BuildHasher, Hash, Hasher};
     let mut hasher = ahash::RandomState::with_seeds(1, 2, 3, 4).build_hasher();
     cluster.hash(&mut hasher);

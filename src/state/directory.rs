@@ -13,16 +13,16 @@ use crate::domain::directory::{DatabaseId, DirectoryBuilder, DirectoryIndex, Ind
 use crate::util::clock;
 
 /// Bytes of an index that take longer to free than to hand over.
-const LARGE: usize = 1 << 20;
+const BACKGROUND_FREE_MIN_BYTES: usize = 1 << 20;
 
 /// From so many replicas on, a directory that serves is read again only when the processors have nothing to do.
-const MANY_REPLICAS: usize = 100_000;
+const LARGE_DIRECTORY_MIN_REPLICAS: usize = 100_000;
 
 /// Where a directory came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Origin {
+pub enum DirectoryOrigin {
     /// Nothing was read yet.
-    Nowhere,
+    NotLoaded,
     /// The configuration file.
     Configuration,
     /// A file.
@@ -33,10 +33,10 @@ pub enum Origin {
     Cache(std::path::PathBuf),
 }
 
-impl std::fmt::Display for Origin {
+impl std::fmt::Display for DirectoryOrigin {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Nowhere => f.write_str("nothing read yet"),
+            Self::NotLoaded => f.write_str("nothing read yet"),
             Self::Configuration => f.write_str("the configuration"),
             Self::File(path) => write!(f, "{}", path.display()),
             Self::Server(name) => write!(f, "{name}"),
@@ -47,11 +47,11 @@ impl std::fmt::Display for Origin {
 
 /// A directory in use.
 #[derive(Debug)]
-pub struct Loaded {
+pub struct LoadedDirectory {
     /// What is where.
     pub index: DirectoryIndex,
     /// Where it came from.
-    pub origin: Origin,
+    pub origin: DirectoryOrigin,
     /// When it was read, on the monotonic clock.
     pub at_ms: u64,
     /// The same for people, milliseconds since 1970.
@@ -65,29 +65,34 @@ pub struct Loaded {
     /// To judge the next reading against; `None` = whatever is read first serves.
     digest: Mutex<Option<ReadingDigest>>,
     /// One bit a holder (database and server): it has answered something else than 404.
-    answered: Box<[AtomicU64]>,
+    answered_bits: Box<[AtomicU64]>,
     /// One bit a database: two holders have said 404, so it is genuine.
-    genuine: Box<[AtomicU64]>,
+    genuine_404_bits: Box<[AtomicU64]>,
     servers: usize,
 }
 
-impl Loaded {
+impl LoadedDirectory {
     /// Indexes a reading. Takes a while for a million entries: not on a thread that serves.
     #[must_use]
-    pub fn new(builder: DirectoryBuilder, origin: Origin, warnings: Vec<String>) -> Self {
+    pub fn new(builder: DirectoryBuilder, origin: DirectoryOrigin, warnings: Vec<String>) -> Self {
         let (index, report) = builder.finish();
-        Self::of(index, report, origin, warnings)
+        Self::from_index(index, report, origin, warnings)
     }
 
     /// A directory that was indexed before.
     #[must_use]
-    pub fn of(index: DirectoryIndex, report: IndexReport, origin: Origin, warnings: Vec<String>) -> Self {
+    pub fn from_index(
+        index: DirectoryIndex,
+        report: IndexReport,
+        origin: DirectoryOrigin,
+        warnings: Vec<String>,
+    ) -> Self {
         let bits = |count: usize| (0..count.div_ceil(64)).map(|_| AtomicU64::new(0)).collect();
         let servers = index.servers().len();
         Self {
             // A bit for each pair of database and server: an eighth of a byte each.
-            answered: bits(index.len().saturating_mul(servers)),
-            genuine: bits(index.len()),
+            answered_bits: bits(index.len().saturating_mul(servers)),
+            genuine_404_bits: bits(index.len()),
             servers,
             index,
             origin,
@@ -102,7 +107,7 @@ impl Loaded {
 
     /// With what the next reading is judged against.
     #[must_use]
-    pub fn judging_by(mut self, digest: ReadingDigest) -> Self {
+    pub fn with_digest(mut self, digest: ReadingDigest) -> Self {
         self.digest = Mutex::new(Some(digest));
         self
     }
@@ -114,32 +119,37 @@ impl Loaded {
     }
 
     /// The next reading comes from elsewhere: it cannot be judged by this one.
-    pub fn judge_no_more(&self) {
+    pub fn clear_digest(&self) {
         *self.digest.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
     /// No directory at all.
     #[must_use]
     pub fn empty() -> Self {
-        Self::of(DirectoryIndex::default(), IndexReport::default(), Origin::Nowhere, Vec::new())
+        Self::from_index(
+            DirectoryIndex::default(),
+            IndexReport::default(),
+            DirectoryOrigin::NotLoaded,
+            Vec::new(),
+        )
     }
 
     /// Something has been read.
     #[must_use]
     pub fn is_loaded(&self) -> bool {
-        self.origin != Origin::Nowhere
+        self.origin != DirectoryOrigin::NotLoaded
     }
 
     /// Reading it again takes so long that it must not hold up any request.
     #[must_use]
     pub fn is_large(&self) -> bool {
-        self.index.replica_count() >= MANY_REPLICAS
+        self.index.replica_count() >= LARGE_DIRECTORY_MIN_REPLICAS
     }
 
     /// A holder answered something else than 404: from now on its 404 is its own.
-    pub fn answered(&self, database: DatabaseId, server: crate::domain::directory::DirectoryServerId) {
+    pub fn record_answer(&self, database: DatabaseId, server: crate::domain::directory::DirectoryServerId) {
         let bit = database.as_usize() * self.servers + server.as_usize();
-        if let Some(word) = self.answered.get(bit / 64) {
+        if let Some(word) = self.answered_bits.get(bit / 64) {
             let mask = 1 << (bit % 64);
             // Read first: the line stays shared among the cores once the bit is set.
             if word.load(Relaxed) & mask == 0 {
@@ -150,18 +160,22 @@ impl Loaded {
 
     /// Whether a 404 of this holder is a sign that the directory is stale.
     #[must_use]
-    pub fn doubts(&self, database: DatabaseId, server: crate::domain::directory::DirectoryServerId) -> bool {
+    pub fn is_404_suspect(
+        &self,
+        database: DatabaseId,
+        server: crate::domain::directory::DirectoryServerId,
+    ) -> bool {
         let is_set = |words: &[AtomicU64], bit: usize| {
             words.get(bit / 64).is_none_or(|w| w.load(Relaxed) & (1 << (bit % 64)) != 0)
         };
-        !is_set(&self.answered, database.as_usize() * self.servers + server.as_usize())
-            && !is_set(&self.genuine, database.as_usize())
+        !is_set(&self.answered_bits, database.as_usize() * self.servers + server.as_usize())
+            && !is_set(&self.genuine_404_bits, database.as_usize())
     }
 
     /// Two holders said 404: genuine until the next reading.
-    pub fn genuine(&self, database: DatabaseId) {
+    pub fn record_genuine_404(&self, database: DatabaseId) {
         let bit = database.as_usize();
-        if let Some(word) = self.genuine.get(bit / 64) {
+        if let Some(word) = self.genuine_404_bits.get(bit / 64) {
             word.fetch_or(1 << (bit % 64), Relaxed);
         }
     }
@@ -169,10 +183,10 @@ impl Loaded {
 
 /// The last user of an old directory is often a request that has taken its time. It does not give back hundreds of
 /// megabytes to the system: nothing but this type's own drop can free an index that has served.
-impl Drop for Loaded {
+impl Drop for LoadedDirectory {
     fn drop(&mut self) {
         let index = std::mem::take(&mut self.index);
-        if index.memory_size() > LARGE {
+        if index.memory_size() > BACKGROUND_FREE_MIN_BYTES {
             low_priority::discard(index);
         }
     }

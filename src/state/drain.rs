@@ -11,7 +11,7 @@ use crate::util::clock;
 
 /// One server of one cluster.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Progress {
+pub struct DrainProgress {
     /// The cluster's name.
     pub cluster: String,
     /// The server's abbreviated name.
@@ -48,40 +48,41 @@ pub struct LastReplicas {
 /// The progress on every member that answers to `name`. `examples`: how many databases to name; `None` = the
 /// directory is not looked through at all.
 #[must_use]
-pub fn progress(balancer: &Balancer, name: &str, examples: Option<usize>) -> Vec<Progress> {
+pub fn drain_progress(balancer: &Balancer, name: &str, examples: Option<usize>) -> Vec<DrainProgress> {
     let now = clock::now_ms();
-    let mut all = Vec::new();
+    let mut servers = Vec::new();
     for cluster in &balancer.snapshot().clusters {
         let view = cluster.view.load();
         let affinity = &cluster.settings.affinity;
         for entry in view.entries.iter().filter(|e| e.server.name.answers_to(name)) {
             let member = &entry.member;
-            let seen = member.snapshot();
+            let snapshot = member.snapshot();
             let last_answer_ms = member.last_answer_ms().map(|at| now.saturating_sub(at));
             // A cookie names the server since its last answer, or, as far as we know, since we began.
             let idle = last_answer_ms.unwrap_or_else(|| now.saturating_sub(clock::START_OFFSET_MS));
             let cookie_left = clock::saturating_millis(affinity.idle_timeout).saturating_sub(idle);
-            let may_return_ms = match seen.restricted_since_ms {
+            let may_return_ms = match snapshot.restricted_since_ms {
                 _ if !affinity.enabled => 0,
                 Some(since) => {
-                    let gone = now.saturating_sub(since);
-                    cookie_left.min(clock::saturating_millis(affinity.drain_timeout).saturating_sub(gone))
+                    let elapsed_ms = now.saturating_sub(since);
+                    cookie_left
+                        .min(clock::saturating_millis(affinity.drain_timeout).saturating_sub(elapsed_ms))
                 }
                 None => cookie_left,
             };
-            let restricted = seen.restricted_since_ms.is_some();
-            let empty = restricted && seen.in_flight == 0 && may_return_ms == 0;
-            all.push(Progress {
+            let restricted = snapshot.restricted_since_ms.is_some();
+            let empty = restricted && snapshot.in_flight == 0 && may_return_ms == 0;
+            servers.push(DrainProgress {
                 cluster: cluster.settings.name.clone(),
                 server: entry.server.name.to_string(),
                 state: member.state().as_str().to_owned(),
                 restrictions: member.read(|health| health.restrictions()),
-                in_flight: seen.in_flight,
+                in_flight: snapshot.in_flight,
                 tunnels: member.tunnels(),
                 last_answer_ms,
                 may_return_ms,
                 empty,
-                reason: reason(restricted, seen.in_flight, may_return_ms),
+                reason: reason(restricted, snapshot.in_flight, may_return_ms),
                 last_replicas: examples.map_or_else(LastReplicas::default, |limit| {
                     let mut paths = restrictions::last_replicas(&view, &entry.server.name);
                     let count = paths.len();
@@ -91,7 +92,7 @@ pub fn progress(balancer: &Balancer, name: &str, examples: Option<usize>) -> Vec
             });
         }
     }
-    all
+    servers
 }
 
 fn reason(restricted: bool, in_flight: u32, may_return_ms: u64) -> String {

@@ -11,10 +11,10 @@ use serde::Serialize;
 
 use crate::domain::cluster::{ServerName, ServerState, Transition};
 use crate::util::clock;
-use crate::util::visible;
+use crate::util::control_chars;
 
 /// How many are kept.
-const KEPT: usize = 200;
+const MAX_EVENTS: usize = 200;
 
 /// One thing that happened.
 #[derive(Clone, Debug, Serialize)]
@@ -50,7 +50,7 @@ pub struct Events(Mutex<VecDeque<Event>>);
 
 impl Events {
     /// A server changed its state.
-    pub fn transition(&self, cluster: &str, server: &ServerName, change: &Transition) {
+    pub fn record_transition(&self, cluster: &str, server: &ServerName, change: &Transition) {
         let level = match change.new {
             ServerState::Unreachable => log::Level::Warn,
             _ => log::Level::Info,
@@ -75,7 +75,7 @@ impl Events {
     }
 
     /// A port of a server changed, and the server's state did not.
-    pub fn port(&self, level: log::Level, cluster: &str, server: &ServerName, text: String) {
+    pub fn record_port_change(&self, level: log::Level, cluster: &str, server: &ServerName, text: String) {
         log::log!(target: "icm::state", level, "{cluster}: {server}: {text}");
         self.push(Event {
             number: 0,
@@ -91,7 +91,7 @@ impl Events {
     }
 
     /// Anything else worth a line.
-    pub fn note(&self, level: log::Level, kind: &'static str, cluster: Option<&str>, text: String) {
+    pub fn record(&self, level: log::Level, kind: &'static str, cluster: Option<&str>, text: String) {
         match cluster {
             Some(cluster) => log::log!(target: "icm::event", level, "{cluster}: {text}"),
             None => log::log!(target: "icm::event", level, "{text}"),
@@ -111,24 +111,24 @@ impl Events {
 
     /// The last ones, newest first.
     #[must_use]
-    pub fn tail(&self) -> Vec<Event> {
+    pub fn newest_first(&self) -> Vec<Event> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().rev().cloned().collect()
     }
 
     /// The last ones, oldest first.
     #[must_use]
-    pub fn in_order(&self) -> Vec<Event> {
+    pub fn oldest_first(&self) -> Vec<Event> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
     }
 
     /// Gives the event its number. What caused it may come from a server: it is shown escaped everywhere.
     fn push(&self, mut event: Event) {
-        if let Cow::Owned(cause) = visible::escape_except_newlines(&event.cause) {
+        if let Cow::Owned(cause) = control_chars::escape_except_newlines(&event.cause) {
             event.cause = cause;
         }
         let mut tail = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         event.number = tail.back().map_or(0, |last| last.number) + 1;
-        if tail.len() >= KEPT {
+        if tail.len() >= MAX_EVENTS {
             tail.pop_front();
         }
         tail.push_back(event);

@@ -5,24 +5,24 @@
 //! learned about servers, budgets and directories is kept by name and carried over.
 
 mod availability;
-pub mod budget;
 pub mod cluster;
+pub mod cluster_view;
 pub mod directory;
 pub mod drain;
 pub mod events;
-pub mod first_probes;
 pub mod followed;
-pub mod hosts;
+pub mod host_table;
 pub mod low_priority;
-mod members;
 pub mod persistent;
+pub mod preflight;
 pub mod probes;
 pub mod refresh_state;
 pub mod resolve;
 pub mod restrictions;
 pub mod restrictions_file;
+pub mod retry_budget;
+mod server_list;
 pub mod upgrade;
-pub mod view;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
@@ -32,22 +32,22 @@ use ahash::AHashMap;
 use arc_swap::ArcSwap;
 
 pub use cluster::Cluster;
-pub use directory::{Loaded, Origin};
+pub use cluster_view::ClusterView;
+pub use directory::{DirectoryOrigin, LoadedDirectory};
 pub use persistent::PersistentState;
-pub use view::View;
 
 use crate::config::Settings;
 use crate::config::settings::{Directory, Servers};
 use crate::domain::cluster::HostPort;
 use crate::domain::cluster::{ClusterServer, Port, ServerName, Transition};
 use crate::pages::{Pages, PagesError};
-use crate::state::followed::Followed;
+use crate::state::followed::FollowedConfig;
 use crate::telemetry::statistics::Statistics;
-use cluster::{Parts, Transitions};
+use cluster::{Transitions, ViewInputs};
 use events::Events;
-use first_probes::{Findings, FirstProbes};
-use hosts::Hosts;
-use upgrade::Upgrades;
+use host_table::HostTable;
+use preflight::{PreflightProbes, PreflightResults};
+use upgrade::UpgradeTracker;
 
 /// Everything a request needs, immutable.
 #[derive(Debug)]
@@ -57,7 +57,7 @@ pub struct Snapshot {
     /// In the file's order.
     pub clusters: Vec<Arc<Cluster>>,
     /// Which of them a Host name means.
-    pub hosts: Hosts,
+    pub hosts: HostTable,
     /// Own pages.
     pub pages: Pages,
 }
@@ -70,7 +70,7 @@ pub struct ReloadStatus {
     /// Milliseconds since 1970 of the last attempt.
     pub at_unix_ms: u64,
     /// How long it took, milliseconds; 0 at the start.
-    pub took_ms: u64,
+    pub duration_ms: u64,
     /// Why it was refused; empty on success.
     pub error: String,
     /// What the file says but only a restart would apply.
@@ -83,7 +83,7 @@ pub struct Balancer {
     snapshot: ArcSwap<Snapshot>,
     kept: Mutex<AHashMap<String, Arc<PersistentState>>>,
     /// For clusters without a secret of their own.
-    generated_secret: Vec<u8>,
+    generated_affinity_key: Vec<u8>,
     /// What happened.
     pub events: Events,
     /// Counters.
@@ -91,22 +91,22 @@ pub struct Balancer {
     /// How the last reload went.
     pub reload: Mutex<ReloadStatus>,
     /// The configuration of another ICM, where this one follows it.
-    pub followed: Mutex<Option<Followed>>,
+    pub followed: Mutex<Option<FollowedConfig>>,
     /// Distinguishes this process from the ICMs that it follows.
-    pub id: String,
+    pub instance_id: String,
     /// How the last upgrade went.
-    pub upgrade: Upgrades,
+    pub upgrade: UpgradeTracker,
     draining: AtomicBool,
     ready: AtomicBool,
 }
 
 /// What is known before a cluster's view is first built.
 #[derive(Debug, Default)]
-pub struct Beginning {
+pub struct InitialState {
     /// Members read from a cache, for `source: names`.
     pub servers: Option<Vec<crate::config::settings::Server>>,
     /// A directory read from a cache, for `source: cldbdir`.
-    pub directory: Option<Arc<Loaded>>,
+    pub directory: Option<Arc<LoadedDirectory>>,
 }
 
 impl Balancer {
@@ -114,13 +114,13 @@ impl Balancer {
     ///
     /// # Errors
     /// When the shop's own pages cannot be read.
-    pub fn new(settings: Arc<Settings>, generated_secret: Vec<u8>) -> Result<Self, PagesError> {
+    pub fn new(settings: Arc<Settings>, generated_affinity_key: Vec<u8>) -> Result<Self, PagesError> {
         let kept = Mutex::default();
-        let (snapshot, _) = build(&settings, &kept, None, &generated_secret, None)?;
+        let (snapshot, _) = build_snapshot(&settings, &kept, None, &generated_affinity_key, None)?;
         Ok(Self {
             snapshot: ArcSwap::from_pointee(snapshot),
             kept,
-            generated_secret,
+            generated_affinity_key,
             events: Events::default(),
             statistics: Arc::default(),
             reload: Mutex::new(ReloadStatus {
@@ -129,8 +129,8 @@ impl Balancer {
                 ..ReloadStatus::default()
             }),
             followed: Mutex::default(),
-            id: format!("{:032x}", fastrand::u128(..)),
-            upgrade: Upgrades::default(),
+            instance_id: format!("{:032x}", fastrand::u128(..)),
+            upgrade: UpgradeTracker::default(),
             draining: AtomicBool::new(false),
             ready: AtomicBool::new(false),
         })
@@ -152,36 +152,40 @@ impl Balancer {
     ///
     /// # Errors
     /// When the shop's own pages cannot be read; the old snapshot then stays.
-    pub fn apply(&self, settings: Arc<Settings>, findings: &Findings) -> Result<(), PagesError> {
+    pub fn apply_settings(
+        &self,
+        settings: Arc<Settings>,
+        preflight: &PreflightResults,
+    ) -> Result<(), PagesError> {
         let old = self.snapshot();
         let (snapshot, changes) =
-            build(&settings, &self.kept, Some(&old), &self.generated_secret, Some(findings))?;
+            build_snapshot(&settings, &self.kept, Some(&old), &self.generated_affinity_key, Some(preflight))?;
         let snapshot = Arc::new(snapshot);
         self.snapshot.store(Arc::clone(&snapshot));
-        let tell = |cluster: &str, transitions: Transitions| {
+        let record_all = |cluster: &str, transitions: Transitions| {
             for (member, change) in transitions {
-                self.events.transition(cluster, member.name(), &change);
+                self.events.record_transition(cluster, member.name(), &change);
             }
         };
-        changes.into_iter().for_each(|(cluster, transitions)| tell(&cluster, transitions));
-        let nothing = FirstProbes::default();
+        changes.into_iter().for_each(|(cluster, transitions)| record_all(&cluster, transitions));
+        let no_probes = PreflightProbes::default();
         for cluster in &snapshot.clusters {
             let name = &cluster.settings.name;
-            let first = findings.of(name).unwrap_or(&nothing);
-            tell(name, cluster.renew_members(first));
-            first.tell(self, name);
+            let first = preflight.for_cluster(name).unwrap_or(&no_probes);
+            record_all(name, cluster.apply_server_changes(first));
+            first.record_failures(self, name);
         }
         Ok(())
     }
 
     /// What outlives reloads of the cluster of this name, which may not be there yet.
     #[must_use]
-    pub fn kept(&self, cluster: &str) -> Arc<PersistentState> {
-        kept_of(&self.kept, cluster)
+    pub fn persistent_state(&self, cluster: &str) -> Arc<PersistentState> {
+        get_or_create_persistent_state(&self.kept, cluster)
     }
 
     /// Not ready any more: about to stop.
-    pub fn drain(&self) {
+    pub fn begin_drain(&self) {
         self.draining.store(true, Relaxed);
     }
 
@@ -204,7 +208,7 @@ impl Balancer {
 
     /// Gives a member the result of a probe and says what that changed: the state, else the port's own
     /// condition, which its state need not show.
-    pub fn probed(
+    pub fn record_probe(
         &self,
         cluster: &str,
         member: &ClusterServer,
@@ -212,77 +216,82 @@ impl Balancer {
         result: Result<u16, &str>,
         now_ms: u64,
     ) {
-        let look = || member.read(|l| (l.was_probed(port), l.port_cause(port).to_owned()));
-        let (was_probed, before) = look();
+        let read_port = || member.read(|l| (l.was_probed(port), l.port_cause(port).to_owned()));
+        let (was_probed, before) = read_port();
         let change = member.probed(port, result, now_ms);
-        let (_, after) = look();
-        let turned = before.is_empty() != after.is_empty();
-        if change.is_none() && was_probed && turned && after.is_empty() {
+        let (_, after) = read_port();
+        let changed = before.is_empty() != after.is_empty();
+        if change.is_none() && was_probed && changed && after.is_empty() {
             let text = format!("{port} port answers again");
-            self.events.port(log::Level::Info, cluster, member.name(), text);
-        } else if change.is_none() && !after.is_empty() && (turned || !was_probed) {
-            self.events.port(log::Level::Warn, cluster, member.name(), after);
+            self.events.record_port_change(log::Level::Info, cluster, member.name(), text);
+        } else if change.is_none() && !after.is_empty() && (changed || !was_probed) {
+            self.events.record_port_change(log::Level::Warn, cluster, member.name(), after);
         }
-        self.record(cluster, member.name(), change);
+        self.record_transition(cluster, member.name(), change);
     }
 
     /// Logs and keeps the transition of a member, if there was one.
-    pub fn record(&self, cluster: &str, server: &ServerName, change: Option<Transition>) {
+    pub fn record_transition(&self, cluster: &str, server: &ServerName, change: Option<Transition>) {
         if let Some(change) = change {
-            self.events.transition(cluster, server, &change);
+            self.events.record_transition(cluster, server, &change);
         }
     }
 }
 
 /// By cluster.
-type Changes = Vec<(String, Transitions)>;
+type ClusterTransitions = Vec<(String, Transitions)>;
 
-fn kept_of(kept: &Mutex<AHashMap<String, Arc<PersistentState>>>, cluster: &str) -> Arc<PersistentState> {
+fn get_or_create_persistent_state(
+    kept: &Mutex<AHashMap<String, Arc<PersistentState>>>,
+    cluster: &str,
+) -> Arc<PersistentState> {
     let mut all = kept.lock().unwrap_or_else(PoisonError::into_inner);
     Arc::clone(all.entry(cluster.to_owned()).or_default())
 }
 
-fn build(
+fn build_snapshot(
     settings: &Arc<Settings>,
     kept: &Mutex<AHashMap<String, Arc<PersistentState>>>,
     old: Option<&Snapshot>,
-    generated_secret: &[u8],
-    findings: Option<&Findings>,
-) -> Result<(Snapshot, Changes), PagesError> {
+    generated_affinity_key: &[u8],
+    preflight: Option<&PreflightResults>,
+) -> Result<(Snapshot, ClusterTransitions), PagesError> {
     let pages = match &settings.pages_dir {
         Some(dir) => Pages::load(dir)?,
         None => Pages::built_in(),
     };
-    let nothing = FirstProbes::default();
+    let no_probes = PreflightProbes::default();
     let mut clusters = Vec::with_capacity(settings.clusters.len());
     let mut changes = Vec::new();
     for wanted in &settings.clusters {
         let before = old.and_then(|s| s.clusters.iter().find(|c| c.settings.name == wanted.name));
-        let beginning = refresh_state::beginning(wanted, before.map(|c| &**c));
+        let initial = refresh_state::beginning(wanted, before.map(|c| &**c));
         let servers = match &wanted.servers {
             Servers::Static(list) => list.clone(),
-            Servers::Names(_) => beginning.servers.unwrap_or_default(),
+            Servers::Names(_) => initial.servers.unwrap_or_default(),
         };
         let directory = match &wanted.directory {
             Directory::Static(entries) => {
-                Arc::new(Loaded::new(entries.take(), Origin::Configuration, Vec::new()))
+                Arc::new(LoadedDirectory::new(entries.take(), DirectoryOrigin::Configuration, Vec::new()))
             }
-            Directory::File { path, entries } => {
-                Arc::new(Loaded::new(entries.take(), Origin::File(path.clone()), Vec::new()))
-            }
-            Directory::Cldbdir(_) => beginning.directory.unwrap_or_else(|| Arc::new(Loaded::empty())),
+            Directory::File { path, entries } => Arc::new(LoadedDirectory::new(
+                entries.take(),
+                DirectoryOrigin::File(path.clone()),
+                Vec::new(),
+            )),
+            Directory::Cldbdir(_) => initial.directory.unwrap_or_else(|| Arc::new(LoadedDirectory::empty())),
         };
         let mut addresses: HashMap<HostPort, _> = before.map(|c| c.addresses()).unwrap_or_default();
-        match (findings, &wanted.servers) {
+        match (preflight, &wanted.servers) {
             // They were asked for a moment ago; a name server that is silent must not be waited for twice.
-            (Some(findings), Servers::Static(_)) => {
-                addresses.extend(findings.addresses.iter().map(|(at, address)| (at.clone(), *address)));
+            (Some(preflight), Servers::Static(_)) => {
+                addresses.extend(preflight.addresses.iter().map(|(at, address)| (at.clone(), *address)));
             }
-            _ => addresses.extend(resolve::now(&servers)),
+            _ => addresses.extend(resolve::resolve_blocking(&servers)),
         }
-        let kept = kept_of(kept, &wanted.name);
+        let kept = get_or_create_persistent_state(kept, &wanted.name);
         if let Some(before) = before {
-            kept.forget_sources(
+            kept.clear_source_errors(
                 !refresh_state::same_members(wanted, &before.settings),
                 !refresh_state::same_directory(wanted, &before.settings),
             );
@@ -290,21 +299,21 @@ fn build(
         let (cluster, transitions) = Cluster::new(
             Arc::clone(wanted),
             settings,
-            generated_secret,
+            generated_affinity_key,
             kept,
-            Parts { servers, addresses, directory },
-            findings.and_then(|findings| findings.of(&wanted.name)).unwrap_or(&nothing),
+            ViewInputs { servers, addresses, directory },
+            preflight.and_then(|preflight| preflight.for_cluster(&wanted.name)).unwrap_or(&no_probes),
         );
         changes.push((wanted.name.clone(), transitions));
         clusters.push(Arc::new(cluster));
     }
-    let hosts = Hosts::new(settings.clusters.iter().map(|c| c.hostnames.as_slice()));
+    let hosts = HostTable::new(settings.clusters.iter().map(|c| c.hostnames.as_slice()));
     Ok((Snapshot { settings: Arc::clone(settings), clusters, hosts, pages }, changes))
 }
 
 impl Snapshot {
     /// All members of all clusters with the ports that are enabled and have an address.
-    pub fn ports(&self) -> impl Iterator<Item = (Arc<Cluster>, Arc<View>, usize, Port)> + '_ {
+    pub fn enabled_ports(&self) -> impl Iterator<Item = (Arc<Cluster>, Arc<ClusterView>, usize, Port)> + '_ {
         self.clusters.iter().flat_map(|cluster| {
             let view = cluster.view.load_full();
             let count = view.entries.len();

@@ -8,9 +8,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use ahash::AHashMap;
 use tokio::sync::Notify;
 
-use super::budget::RetryBudget;
+use super::retry_budget::RetryBudget;
 use crate::discovery::directory::ReadingValidator;
-use crate::discovery::domino::Sessions;
+use crate::discovery::domino::LoginSessions;
 use crate::domain::cluster::{ClusterServer, Port, Restriction, ServerName};
 use crate::telemetry::statistics::traffic::Traffic;
 
@@ -20,41 +20,41 @@ pub struct PersistentState {
     /// By folded server name.
     pub(super) members: Mutex<AHashMap<String, Arc<ClusterServer>>>,
     /// What administrators restrict, whether or not it is a member now.
-    pub orders: Mutex<Orders>,
+    pub admin_restrictions: Mutex<AdminRestrictions>,
     /// Replays of the last ten seconds.
-    pub budget: RetryBudget,
+    pub retry_budget: RetryBudget,
     /// How its requests ended.
     pub traffic: Traffic,
     /// Told whenever a request ends, for those that wait for a place.
-    pub place_free: Notify,
+    pub slot_freed: Notify,
     /// Told when the directory should be read at once.
-    pub read_directory: Notify,
+    pub directory_refresh_requested: Notify,
     /// When a 404 last asked for an extra reading, milliseconds.
-    pub last_extra_reading: AtomicU64,
+    pub last_requested_refresh_ms: AtomicU64,
     /// The directory was read, or tried in vain, at least once.
-    pub directory_tried: AtomicBool,
+    pub directory_read_attempted: AtomicBool,
     /// The members were read, or tried in vain, at least once.
-    pub members_tried: AtomicBool,
+    pub server_list_read_attempted: AtomicBool,
     /// Logins at the members.
-    pub sessions: Sessions,
+    pub login_sessions: LoginSessions,
     /// Judges readings that have lost much.
-    pub holder: tokio::sync::Mutex<ReadingValidator>,
+    pub reading_validator: tokio::sync::Mutex<ReadingValidator>,
     /// Why the directory cannot be read now; empty when it can.
-    pub directory_trouble: Mutex<String>,
+    pub directory_error: Mutex<String>,
     /// Why the members cannot be read now; empty when they can.
-    pub members_trouble: Mutex<String>,
+    pub server_list_error: Mutex<String>,
     /// What was doubtful about the last reading of them.
-    pub members_warnings: Mutex<Vec<String>>,
+    pub server_list_warnings: Mutex<Vec<String>>,
 }
 
 /// Restrictions by administrators. They are kept beside the members: one that leaves the cluster and comes back
 /// is restricted still.
 #[derive(Debug, Default)]
-pub struct Orders {
+pub struct AdminRestrictions {
     /// Made on this ICM.
-    pub here: BTreeMap<ServerName, Restriction>,
+    pub local: BTreeMap<ServerName, Restriction>,
     /// Made on the ICM that this one follows, or on those that it follows.
-    pub elsewhere: BTreeMap<ServerName, Vec<Restriction>>,
+    pub from_followed_icm: BTreeMap<ServerName, Vec<Restriction>>,
 }
 
 impl PersistentState {
@@ -66,13 +66,13 @@ impl PersistentState {
     }
 
     /// After a reload that reads from elsewhere: the old sources' troubles say nothing of the new ones.
-    pub fn forget_sources(&self, members: bool, directory: bool) {
+    pub fn clear_source_errors(&self, members: bool, directory: bool) {
         if members {
-            self.members_trouble.lock().unwrap_or_else(PoisonError::into_inner).clear();
-            self.members_warnings.lock().unwrap_or_else(PoisonError::into_inner).clear();
+            self.server_list_error.lock().unwrap_or_else(PoisonError::into_inner).clear();
+            self.server_list_warnings.lock().unwrap_or_else(PoisonError::into_inner).clear();
         }
         if directory {
-            self.directory_trouble.lock().unwrap_or_else(PoisonError::into_inner).clear();
+            self.directory_error.lock().unwrap_or_else(PoisonError::into_inner).clear();
         }
     }
 }

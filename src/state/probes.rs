@@ -30,9 +30,9 @@ pub struct Identity {
 
 /// Gives Pingora the current servers of all clusters.
 #[derive(Debug)]
-pub struct Servers(Weak<Balancer>);
+pub struct ServerDiscovery(Weak<Balancer>);
 
-impl Servers {
+impl ServerDiscovery {
     /// Those of this balancer.
     #[must_use]
     pub fn new(balancer: &Arc<Balancer>) -> Self {
@@ -41,7 +41,7 @@ impl Servers {
 }
 
 #[async_trait]
-impl ServiceDiscovery for Servers {
+impl ServiceDiscovery for ServerDiscovery {
     async fn discover(&self) -> Result<(BTreeSet<Backend>, HashMap<u64, bool>)> {
         let Some(balancer) = self.0.upgrade() else { return Ok(Default::default()) };
         let snapshot = balancer.snapshot();
@@ -126,7 +126,7 @@ impl Probes {
             if decides && outcome.is_err() {
                 member.let_one_bad_probe_decide(port);
             }
-            balancer.probed(&cluster.settings.name, &member, port, outcome, clock::now_ms());
+            balancer.record_probe(&cluster.settings.name, &member, port, outcome, clock::now_ms());
             running.failures = member.read(|health| health.failures(port));
             running.unsettled = member.read(|health| health.unsettled(port));
         });

@@ -10,11 +10,11 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::task::AbortHandle;
 
 use super::cluster::Cluster;
-use super::directory::{Loaded, Origin};
-use super::{Balancer, Beginning, availability, low_priority, members, resolve};
+use super::directory::{DirectoryOrigin, LoadedDirectory};
+use super::{Balancer, InitialState, availability, low_priority, resolve, server_list};
 use crate::config::settings::{self, Cldbdir, Directory, Servers, UpstreamScheme};
 use crate::discovery::directory::refresh::{RefreshOutcome, refresh};
-use crate::discovery::directory::{DirectoryReading, ReadingDigest, ServerAddress, cache, copy};
+use crate::discovery::directory::{DirectoryReading, ReadingDigest, ServerAddress, index_file, server_cache};
 use crate::domain::cluster::Port;
 use crate::domain::directory::IndexReport;
 use crate::util::clock::{self, jitter};
@@ -27,14 +27,14 @@ const NO_SERVERS_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Whether both read the servers from the same view.
 #[must_use]
-pub fn same_members(new: &settings::Cluster, old: &settings::Cluster) -> bool {
+pub fn same_members(new: &settings::ClusterSettings, old: &settings::ClusterSettings) -> bool {
     matches!((&new.servers, &old.servers), (Servers::Names(new), Servers::Names(old))
         if new.from == old.from && new.database == old.database && new.view == old.view)
 }
 
 /// Whether both read the directory from the same view.
 #[must_use]
-pub fn same_directory(new: &settings::Cluster, old: &settings::Cluster) -> bool {
+pub fn same_directory(new: &settings::ClusterSettings, old: &settings::ClusterSettings) -> bool {
     matches!((&new.directory, &old.directory), (Directory::Cldbdir(new), Directory::Cldbdir(old))
         if new.database == old.database && new.view == old.view)
 }
@@ -42,8 +42,8 @@ pub fn same_directory(new: &settings::Cluster, old: &settings::Cluster) -> bool 
 /// What serves until the first reading: the data of the cluster that this one replaces, else the last good copies on
 /// disk. A new source has read nothing yet, so the data of the old one stays: no user may notice a reload.
 #[must_use]
-pub fn beginning(wanted: &settings::Cluster, before: Option<&Cluster>) -> Beginning {
-    let mut beginning = Beginning::default();
+pub fn beginning(wanted: &settings::ClusterSettings, before: Option<&Cluster>) -> InitialState {
+    let mut beginning = InitialState::default();
     if let Servers::Names(view) = &wanted.servers {
         let same = before.filter(|c| same_members(wanted, &c.settings));
         beginning.servers = match same {
@@ -64,13 +64,13 @@ pub fn beginning(wanted: &settings::Cluster, before: Option<&Cluster>) -> Beginn
     if let (Some(before), Some(directory)) = (before, &beginning.directory)
         && !same_directory(wanted, &before.settings)
     {
-        directory.judge_no_more();
+        directory.clear_digest();
     }
     beginning
 }
 
 fn cached_servers(cluster: &str, path: &Path) -> Option<Vec<settings::Server>> {
-    match cache::load_servers(path) {
+    match server_cache::load_servers(path) {
         Ok(cached) => Some(cached.items),
         Err(error) => {
             if !error.is_absent() {
@@ -81,13 +81,14 @@ fn cached_servers(cluster: &str, path: &Path) -> Option<Vec<settings::Server>> {
     }
 }
 
-fn cached_directory(cluster: &str, path: &Path) -> Option<Arc<Loaded>> {
-    match copy::load(path) {
+fn cached_directory(cluster: &str, path: &Path) -> Option<Arc<LoadedDirectory>> {
+    match index_file::load(path) {
         Ok(copy) => {
-            let origin = Origin::Cache(path.to_owned());
+            let origin = DirectoryOrigin::Cache(path.to_owned());
             // A first reading that has lost much must not replace a good copy either.
             let mut loaded =
-                Loaded::of(copy.index, IndexReport::default(), origin, Vec::new()).judging_by(copy.digest);
+                LoadedDirectory::from_index(copy.index, IndexReport::default(), origin, Vec::new())
+                    .with_digest(copy.digest);
             loaded.at_unix_ms = copy.saved_at.duration_since(UNIX_EPOCH).map_or(0, clock::saturating_millis);
             Some(Arc::new(loaded))
         }
@@ -109,17 +110,19 @@ pub fn start(balancer: &Arc<Balancer>, cluster: &Arc<Cluster>) -> Vec<AbortHandl
         Directory::Cldbdir(view) => {
             spawn(tokio::spawn(read_directory(Arc::clone(balancer), Arc::clone(cluster), view.clone())));
         }
-        Directory::Static(_) | Directory::File { .. } => cluster.kept.directory_tried.store(true, Relaxed),
+        Directory::Static(_) | Directory::File { .. } => {
+            cluster.persistent_state.directory_read_attempted.store(true, Relaxed)
+        }
     }
     match &cluster.settings.servers {
         Servers::Names(view) => {
-            spawn(tokio::spawn(members::read_members(
+            spawn(tokio::spawn(server_list::refresh_server_list(
                 Arc::clone(balancer),
                 Arc::clone(cluster),
                 view.clone(),
             )));
         }
-        Servers::Static(_) => cluster.kept.members_tried.store(true, Relaxed),
+        Servers::Static(_) => cluster.persistent_state.server_list_read_attempted.store(true, Relaxed),
     }
     spawn(tokio::spawn(renew_addresses(Arc::clone(balancer), Arc::clone(cluster))));
     spawn(tokio::spawn(availability::poll_sources(Arc::clone(balancer), Arc::clone(cluster))));
@@ -172,7 +175,7 @@ async fn read_directory(balancer: Arc<Balancer>, cluster: Arc<Cluster>, view: Cl
         if let Err(error) = low_priority::read(can_wait, reading).await {
             log::error!(target: "icm::directory", "{}: {error}", cluster.settings.name);
         }
-        cluster.kept.directory_tried.store(true, Relaxed);
+        cluster.persistent_state.directory_read_attempted.store(true, Relaxed);
         // Before the first success it is tried more often than it is renewed later.
         let pause = if cluster.view.load().directory.is_loaded() {
             view.refresh
@@ -181,7 +184,7 @@ async fn read_directory(balancer: Arc<Balancer>, cluster: Arc<Cluster>, view: Cl
         };
         tokio::select! {
             () = tokio::time::sleep(jitter(pause)) => {}
-            () = cluster.kept.read_directory.notified() => {}
+            () = cluster.persistent_state.directory_refresh_requested.notified() => {}
         }
     }
 }
@@ -193,24 +196,32 @@ async fn read_once(balancer: Arc<Balancer>, cluster: Arc<Cluster>, view: Cldbdir
     let before = Arc::clone(&cluster.view.load().directory);
     let judge = before.digest();
     let outcome = {
-        let mut holder = cluster.kept.holder.lock().await;
-        refresh(&cluster.client, &servers, &view, &cluster.kept.sessions, &mut holder, judge.as_ref()).await
+        let mut holder = cluster.persistent_state.reading_validator.lock().await;
+        refresh(
+            &cluster.client,
+            &servers,
+            &view,
+            &cluster.persistent_state.login_sessions,
+            &mut holder,
+            judge.as_ref(),
+        )
+        .await
     };
     match outcome {
         RefreshOutcome::Accepted { reading, digest } => {
             // The first reading after a start from the copy is an event even when both are equal.
             let changed = judge.as_ref().is_none_or(|s| s.fingerprint != digest.fingerprint)
-                || matches!(before.origin, Origin::Cache(_));
+                || matches!(before.origin, DirectoryOrigin::Cache(_));
             let from = reading.from.clone();
             let count = reading.builder.len();
             // A warning that every reading repeats is logged once.
             for warning in reading.warnings.iter().filter(|w| !before.warnings.contains(w)) {
                 log::warn!(target: "icm::directory", "{name}: {from}: {warning}");
             }
-            accept(&cluster, &view, *reading, digest);
-            set_trouble(&balancer, &cluster, "");
+            apply_server_list(&cluster, &view, *reading, digest);
+            set_server_list_error(&balancer, &cluster, "");
             if changed {
-                balancer.events.note(
+                balancer.events.record(
                     log::Level::Info,
                     "directory",
                     Some(name),
@@ -222,25 +233,25 @@ async fn read_once(balancer: Arc<Balancer>, cluster: Arc<Cluster>, view: Cldbdir
             for warning in warnings {
                 log::warn!(target: "icm::directory", "{name}: {warning}");
             }
-            set_trouble(
+            set_server_list_error(
                 &balancer,
                 &cluster,
                 &format!("a reading is held, the old directory serves on: {reason}"),
             );
         }
-        RefreshOutcome::Failed(failure) => set_trouble(&balancer, &cluster, &failure.to_string()),
+        RefreshOutcome::Failed(failure) => set_server_list_error(&balancer, &cluster, &failure.to_string()),
     }
 }
 
 /// Indexes a reading, saves a copy on disk and swaps the directory; blocks its thread.
-fn accept(cluster: &Cluster, view: &Cldbdir, reading: DirectoryReading, digest: ReadingDigest) {
+fn apply_server_list(cluster: &Cluster, view: &Cldbdir, reading: DirectoryReading, digest: ReadingDigest) {
     let name = &cluster.settings.name;
     let known = cluster.view.load().unknown_servers().len();
-    let origin = Origin::Server(reading.from);
-    let loaded = Loaded::new(reading.builder, origin, reading.warnings).judging_by(digest.clone());
+    let origin = DirectoryOrigin::Server(reading.from);
+    let loaded = LoadedDirectory::new(reading.builder, origin, reading.warnings).with_digest(digest.clone());
     // The copy comes first: when the new directory is visible, its copy is on disk.
     if let Some(path) = &view.cache
-        && let Err(error) = copy::save(path, SystemTime::now(), &loaded.index, &digest)
+        && let Err(error) = index_file::save(path, SystemTime::now(), &loaded.index, &digest)
     {
         log::error!(target: "icm::directory", "{name}: {error}");
     }
@@ -259,17 +270,17 @@ fn accept(cluster: &Cluster, view: &Cldbdir, reading: DirectoryReading, digest: 
 }
 
 /// Logs once that the directory cannot be read, and once that it can again (`text` empty).
-fn set_trouble(balancer: &Balancer, cluster: &Cluster, text: &str) {
-    let mut known = cluster.kept.directory_trouble.lock().unwrap_or_else(PoisonError::into_inner);
+fn set_server_list_error(balancer: &Balancer, cluster: &Cluster, text: &str) {
+    let mut known = cluster.persistent_state.directory_error.lock().unwrap_or_else(PoisonError::into_inner);
     if *known == text {
         return;
     }
     let name = Some(cluster.settings.name.as_str());
     if text.is_empty() {
-        balancer.events.note(log::Level::Info, "directory", name, "directory can be read again".to_owned());
+        balancer.events.record(log::Level::Info, "directory", name, "directory can be read again".to_owned());
     } else {
         let text = format!("directory cannot be read: {text}");
-        balancer.events.note(log::Level::Error, "directory", name, text);
+        balancer.events.record(log::Level::Error, "directory", name, text);
     }
     text.clone_into(&mut known);
 }
@@ -277,15 +288,15 @@ fn set_trouble(balancer: &Balancer, cluster: &Cluster, text: &str) {
 async fn renew_addresses(balancer: Arc<Balancer>, cluster: Arc<Cluster>) {
     loop {
         let known = cluster.addresses();
-        let missing = resolve::names(&cluster.servers()).any(|at| !known.contains_key(at));
+        let missing = resolve::host_names(&cluster.servers()).any(|at| !known.contains_key(at));
         tokio::time::sleep(jitter(if missing { RESOLVE_MISSING_INTERVAL } else { RESOLVE_INTERVAL })).await;
         let servers = cluster.servers();
-        if resolve::names(&servers).next().is_none() {
+        if resolve::host_names(&servers).next().is_none() {
             continue;
         }
-        let addresses = resolve::later(&servers).await;
+        let addresses = resolve::resolve_async(&servers).await;
         for (member, change) in cluster.set_addresses(addresses) {
-            balancer.events.transition(&cluster.settings.name, member.name(), &change);
+            balancer.events.record_transition(&cluster.settings.name, member.name(), &change);
         }
     }
 }

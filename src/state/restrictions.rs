@@ -8,14 +8,14 @@ use std::sync::{Arc, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
-use super::persistent::Orders;
-use super::restrictions_file::{self, KeptRestriction, StoreError, save};
-use super::{Balancer, Cluster, View};
+use super::persistent::AdminRestrictions;
+use super::restrictions_file::{self, KeptRestriction, RestrictionsFileError, save};
+use super::{Balancer, Cluster, ClusterView};
 use crate::domain::cluster::{Restriction, ServerName};
 use crate::util::clock;
 
 impl KeptRestriction {
-    fn of(cluster: &str, server: &ServerName, restriction: &Restriction) -> Self {
+    fn from_restriction(cluster: &str, server: &ServerName, restriction: &Restriction) -> Self {
         Self {
             cluster: cluster.to_owned(),
             server: server.to_string(),
@@ -25,14 +25,14 @@ impl KeptRestriction {
         }
     }
 
-    fn restriction(&self) -> Restriction {
+    fn to_restriction(&self) -> Restriction {
         Restriction { since_unix_ms: self.since, by: self.by.clone(), at: self.at.clone() }
     }
 }
 
 /// What came of a verb for one server.
 #[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Outcome {
+pub struct RestrictionOutcome {
     /// The cluster's name.
     pub cluster: String,
     /// The server's abbreviated name.
@@ -55,11 +55,16 @@ pub struct Outcome {
 ///
 /// # Errors
 /// When the file cannot be written; the members are restricted or released all the same.
-pub fn set(balancer: &Balancer, name: &str, by: Option<&str>) -> Result<Vec<Outcome>, StoreError> {
+pub fn set_restricted(
+    balancer: &Balancer,
+    name: &str,
+    by: Option<&str>,
+) -> Result<Vec<RestrictionOutcome>, RestrictionsFileError> {
     let snapshot = balancer.snapshot();
     let now = clock::now_ms();
     let mut outcomes = Vec::new();
-    let order = by.map(|by| Restriction { since_unix_ms: clock::unix_ms(), by: by.to_owned(), at: None });
+    let restriction =
+        by.map(|by| Restriction { since_unix_ms: clock::unix_ms(), by: by.to_owned(), at: None });
     let notes = snapshot.settings.follow.iter().filter(|_| by.is_some()).map(|follow| {
         let url = follow.url.origin();
         format!("on this ICM alone: to restrict it on all, restrict it on {url}, which this one follows")
@@ -67,19 +72,25 @@ pub fn set(balancer: &Balancer, name: &str, by: Option<&str>) -> Result<Vec<Outc
     let notes: Vec<String> = notes.collect();
     for cluster in &snapshot.clusters {
         let view = cluster.view.load();
-        outcomes.extend(forget(cluster, &view, name, by.is_some()));
+        outcomes.extend(release_departed_servers(cluster, &view, name, by.is_some()));
         for entry in view.entries.iter().filter(|e| e.server.name.answers_to(name)) {
-            let restriction = order.clone();
+            let restriction = restriction.clone();
             {
-                let mut orders = cluster.kept.orders.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut admin_restrictions = cluster
+                    .persistent_state
+                    .admin_restrictions
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner);
                 match &restriction {
-                    Some(restriction) => orders.here.insert(entry.server.name.clone(), restriction.clone()),
-                    None => orders.here.remove(&entry.server.name),
+                    Some(restriction) => {
+                        admin_restrictions.local.insert(entry.server.name.clone(), restriction.clone())
+                    }
+                    None => admin_restrictions.local.remove(&entry.server.name),
                 };
             }
             let change = entry.member.restrict(restriction, now);
-            balancer.record(&cluster.settings.name, &entry.server.name, change);
-            outcomes.push(Outcome {
+            balancer.record_transition(&cluster.settings.name, &entry.server.name, change);
+            outcomes.push(RestrictionOutcome {
                 cluster: cluster.settings.name.clone(),
                 server: entry.server.name.to_string(),
                 state: entry.member.state().as_str().to_owned(),
@@ -95,24 +106,31 @@ pub fn set(balancer: &Balancer, name: &str, by: Option<&str>) -> Result<Vec<Outc
         }
     }
     if let Some(dir) = &snapshot.settings.state_dir {
-        save(dir, &made_here(balancer))?;
+        save(dir, &local_restrictions(balancer))?;
     }
     Ok(outcomes)
 }
 
 /// Releases servers that were restricted and have left the cluster since.
-fn forget(cluster: &Cluster, view: &View, name: &str, restrict: bool) -> Vec<Outcome> {
+fn release_departed_servers(
+    cluster: &Cluster,
+    view: &ClusterView,
+    name: &str,
+    restrict: bool,
+) -> Vec<RestrictionOutcome> {
     if restrict {
         return Vec::new();
     }
-    let mut orders = cluster.kept.orders.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut admin_restrictions =
+        cluster.persistent_state.admin_restrictions.lock().unwrap_or_else(PoisonError::into_inner);
     let gone = |server: &ServerName| {
         server.answers_to(name) && !view.entries.iter().any(|e| e.server.name == *server)
     };
-    let gone: Vec<ServerName> = orders.here.keys().filter(|server| gone(server)).cloned().collect();
+    let gone: Vec<ServerName> =
+        admin_restrictions.local.keys().filter(|server| gone(server)).cloned().collect();
     let outcome = |server: ServerName| {
-        orders.here.remove(&server);
-        Outcome {
+        admin_restrictions.local.remove(&server);
+        RestrictionOutcome {
             cluster: cluster.settings.name.clone(),
             server: server.to_string(),
             state: "no member now".to_owned(),
@@ -128,26 +146,26 @@ fn forget(cluster: &Cluster, view: &View, name: &str, restrict: bool) -> Vec<Out
 /// Paths of databases that new users may open on this server, and whose other replicas are all marked or on
 /// servers that take no new users.
 #[must_use]
-pub fn last_replicas(view: &View, server: &ServerName) -> Vec<String> {
+pub fn last_replicas(view: &ClusterView, server: &ServerName) -> Vec<String> {
     let index = &view.directory.index;
     let is_open = |holder: &crate::domain::directory::ServerReplica<'_>| {
         holder.status == crate::domain::directory::ReplicaStatus::InService
     };
     let takes_new_users = |holder: &crate::domain::directory::ServerReplica<'_>| {
-        view.member_of(holder.server).and_then(|ix| view.entry(ix)).is_some_and(|entry| {
+        view.server_id(holder.server).and_then(|ix| view.server(ix)).is_some_and(|entry| {
             let seen = entry.member.snapshot();
             is_open(holder) && seen.restricted_since_ms.is_none() && (seen.http || seen.https)
         })
     };
-    let is_it = |holder: &crate::domain::directory::ServerReplica<'_>| {
-        view.member_of(holder.server).and_then(|ix| view.entry(ix)).is_some_and(|e| e.server.name == *server)
+    let is_this_server = |holder: &crate::domain::directory::ServerReplica<'_>| {
+        view.server_id(holder.server).and_then(|ix| view.server(ix)).is_some_and(|e| e.server.name == *server)
     };
     index
         .databases()
         .filter(|database| {
             let found = crate::domain::directory::DatabaseMatch { database: database.id(), path: None };
-            index.replicas_by_server(&found).any(|h| is_it(&h) && is_open(&h))
-                && !index.replicas_by_server(&found).any(|h| !is_it(&h) && takes_new_users(&h))
+            index.replicas_by_server(&found).any(|h| is_this_server(&h) && is_open(&h))
+                && !index.replicas_by_server(&found).any(|h| !is_this_server(&h) && takes_new_users(&h))
         })
         .map(|database| database.path().to_owned())
         .collect()
@@ -155,65 +173,71 @@ pub fn last_replicas(view: &View, server: &ServerName) -> Vec<String> {
 
 /// Restrictions that were made on this ICM, of members and of those that may come back.
 #[must_use]
-pub fn made_here(balancer: &Balancer) -> Vec<KeptRestriction> {
-    listed(balancer, |orders| orders.here.iter().collect())
+pub fn local_restrictions(balancer: &Balancer) -> Vec<KeptRestriction> {
+    sorted_records(balancer, |admin_restrictions| admin_restrictions.local.iter().collect())
 }
 
 /// All restrictions by administrators, those of the ICMs that this one follows included, for those that follow
 /// this one.
 #[must_use]
-pub fn all(balancer: &Balancer) -> Vec<KeptRestriction> {
-    let inherited = listed(balancer, |orders| {
-        orders.elsewhere.iter().flat_map(|(server, all)| all.iter().map(move |r| (server, r))).collect()
+pub fn all_restrictions(balancer: &Balancer) -> Vec<KeptRestriction> {
+    let inherited = sorted_records(balancer, |admin_restrictions| {
+        admin_restrictions
+            .from_followed_icm
+            .iter()
+            .flat_map(|(server, all)| all.iter().map(move |r| (server, r)))
+            .collect()
     });
-    let mut all = made_here(balancer);
+    let mut all = local_restrictions(balancer);
     all.extend(inherited);
     all
 }
 
 /// In the order of clusters and servers: the same state gives the same text.
-fn listed(
+fn sorted_records(
     balancer: &Balancer,
-    of: impl Fn(&Orders) -> Vec<(&ServerName, &Restriction)>,
+    of: impl Fn(&AdminRestrictions) -> Vec<(&ServerName, &Restriction)>,
 ) -> Vec<KeptRestriction> {
     let all = balancer.kept.lock().unwrap_or_else(PoisonError::into_inner);
     let clusters: BTreeMap<&String, &Arc<super::PersistentState>> = all.iter().collect();
     let mut list = Vec::new();
     for (cluster, kept) in clusters {
-        let orders = kept.orders.lock().unwrap_or_else(PoisonError::into_inner);
+        let admin_restrictions = kept.admin_restrictions.lock().unwrap_or_else(PoisonError::into_inner);
         list.extend(
-            of(&orders)
+            of(&admin_restrictions)
                 .into_iter()
-                .map(|(server, restriction)| KeptRestriction::of(cluster, server, restriction)),
+                .map(|(server, restriction)| KeptRestriction::from_restriction(cluster, server, restriction)),
         );
     }
     list
 }
 
 /// Puts what the followed ICM says in the place of what it said before; whatever was restricted here stays.
-pub fn take_over(balancer: &Balancer, restrictions: &[KeptRestriction]) {
-    let mut wanted: BTreeMap<&str, BTreeMap<ServerName, Vec<Restriction>>> = BTreeMap::new();
+pub fn replace_followed_restrictions(balancer: &Balancer, restrictions: &[KeptRestriction]) {
+    let mut by_cluster: BTreeMap<&str, BTreeMap<ServerName, Vec<Restriction>>> = BTreeMap::new();
     for restriction in restrictions {
         let Ok(server) = ServerName::parse(&restriction.server) else { continue };
-        let cluster = wanted.entry(&restriction.cluster).or_default();
-        cluster.entry(server).or_default().push(restriction.restriction());
+        let cluster = by_cluster.entry(&restriction.cluster).or_default();
+        cluster.entry(server).or_default().push(restriction.to_restriction());
     }
     {
         let mut all = balancer.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        for cluster in wanted.keys() {
+        for cluster in by_cluster.keys() {
             all.entry((*cluster).to_owned()).or_default();
         }
         for (cluster, kept) in all.iter() {
-            let mut orders = kept.orders.lock().unwrap_or_else(PoisonError::into_inner);
-            orders.elsewhere = wanted.get(cluster.as_str()).cloned().unwrap_or_default();
+            let mut admin_restrictions =
+                kept.admin_restrictions.lock().unwrap_or_else(PoisonError::into_inner);
+            admin_restrictions.from_followed_icm =
+                by_cluster.get(cluster.as_str()).cloned().unwrap_or_default();
         }
     }
     for cluster in &balancer.snapshot().clusters {
-        let wanted = wanted.get(cluster.settings.name.as_str());
+        let by_cluster = by_cluster.get(cluster.settings.name.as_str());
         for entry in &cluster.view.load().entries {
-            let all = wanted.and_then(|w| w.get(&entry.server.name)).cloned().unwrap_or_default();
+            let all = by_cluster.and_then(|w| w.get(&entry.server.name)).cloned().unwrap_or_default();
             let change = entry.member.restrict_elsewhere(all, clock::now_ms());
-            balancer.record(&cluster.settings.name, &entry.server.name, change);
+            balancer.record_transition(&cluster.settings.name, &entry.server.name, change);
         }
     }
 }
@@ -224,28 +248,29 @@ pub fn take_over(balancer: &Balancer, restrictions: &[KeptRestriction]) {
 /// # Errors
 /// When the file is there and cannot be read: to start without a restriction that was set would
 /// send users to a server that is being taken down.
-pub fn restore(balancer: &Balancer) -> Result<(), StoreError> {
+pub fn load_from_state_dir(balancer: &Balancer) -> Result<(), RestrictionsFileError> {
     let snapshot = balancer.snapshot();
     let Some(dir) = &snapshot.settings.state_dir else { return Ok(()) };
     let restored = restrictions_file::load(dir)?;
-    if let Some(damage) = restored.damage {
-        balancer.events.note(log::Level::Error, "restrictions", None, damage);
+    if let Some(damage) = restored.damage_report {
+        balancer.events.record(log::Level::Error, "restrictions", None, damage);
     }
     let kept = restored.restrictions;
     for restriction in kept {
         let Ok(name) = ServerName::parse(&restriction.server) else { continue };
-        let again = restriction.restriction();
+        let restriction_in_force = restriction.to_restriction();
         {
             // Also of a cluster that the configuration does not have now: it may come back.
             let mut all = balancer.kept.lock().unwrap_or_else(PoisonError::into_inner);
             let kept = all.entry(restriction.cluster.clone()).or_default();
-            let mut orders = kept.orders.lock().unwrap_or_else(PoisonError::into_inner);
-            orders.here.insert(name.clone(), again.clone());
+            let mut admin_restrictions =
+                kept.admin_restrictions.lock().unwrap_or_else(PoisonError::into_inner);
+            admin_restrictions.local.insert(name.clone(), restriction_in_force.clone());
         }
         for cluster in snapshot.clusters.iter().filter(|c| c.settings.name == restriction.cluster) {
             for entry in cluster.view.load().entries.iter().filter(|e| e.server.name == name) {
-                let change = entry.member.restrict(Some(again.clone()), clock::now_ms());
-                balancer.record(&cluster.settings.name, &name, change);
+                let change = entry.member.restrict(Some(restriction_in_force.clone()), clock::now_ms());
+                balancer.record_transition(&cluster.settings.name, &name, change);
             }
         }
     }
@@ -257,33 +282,37 @@ pub fn restore(balancer: &Balancer) -> Result<(), StoreError> {
 ///
 /// # Errors
 /// When the file cannot be written; the members are restricted all the same.
-pub fn inherit(balancer: &Balancer, restrictions: &[KeptRestriction]) -> Result<(), StoreError> {
-    let mut wanted: BTreeMap<&str, BTreeMap<ServerName, Restriction>> = BTreeMap::new();
+pub fn replace_local_restrictions(
+    balancer: &Balancer,
+    restrictions: &[KeptRestriction],
+) -> Result<(), RestrictionsFileError> {
+    let mut by_cluster: BTreeMap<&str, BTreeMap<ServerName, Restriction>> = BTreeMap::new();
     for restriction in restrictions {
         let Ok(server) = ServerName::parse(&restriction.server) else { continue };
-        wanted.entry(&restriction.cluster).or_default().insert(server, restriction.restriction());
+        by_cluster.entry(&restriction.cluster).or_default().insert(server, restriction.to_restriction());
     }
     {
         let mut all = balancer.kept.lock().unwrap_or_else(PoisonError::into_inner);
-        for cluster in wanted.keys() {
+        for cluster in by_cluster.keys() {
             all.entry((*cluster).to_owned()).or_default();
         }
         for (cluster, kept) in all.iter() {
-            let mut orders = kept.orders.lock().unwrap_or_else(PoisonError::into_inner);
-            orders.here = wanted.get(cluster.as_str()).cloned().unwrap_or_default();
+            let mut admin_restrictions =
+                kept.admin_restrictions.lock().unwrap_or_else(PoisonError::into_inner);
+            admin_restrictions.local = by_cluster.get(cluster.as_str()).cloned().unwrap_or_default();
         }
     }
     let snapshot = balancer.snapshot();
     for cluster in &snapshot.clusters {
-        let wanted = wanted.get(cluster.settings.name.as_str());
+        let by_cluster = by_cluster.get(cluster.settings.name.as_str());
         for entry in &cluster.view.load().entries {
-            let restriction = wanted.and_then(|w| w.get(&entry.server.name)).cloned();
+            let restriction = by_cluster.and_then(|w| w.get(&entry.server.name)).cloned();
             let change = entry.member.restrict(restriction, clock::now_ms());
-            balancer.record(&cluster.settings.name, &entry.server.name, change);
+            balancer.record_transition(&cluster.settings.name, &entry.server.name, change);
         }
     }
     match &snapshot.settings.state_dir {
-        Some(dir) => save(dir, &made_here(balancer)),
+        Some(dir) => save(dir, &local_restrictions(balancer)),
         None => Ok(()),
     }
 }

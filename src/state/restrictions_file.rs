@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::config::file_access::{RESTRICTIONS, RESTRICTIONS_COPY, RESTRICTIONS_DAMAGED};
-use crate::util::durable;
+use crate::util::atomic_file;
 
 /// One restriction as it is kept.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,37 +30,37 @@ pub struct KeptRestriction {
 /// Why restrictions cannot be kept or read.
 #[derive(Debug, thiserror::Error)]
 #[error("restrictions in {path}: {source}")]
-pub struct StoreError {
+pub struct RestrictionsFileError {
     path: PathBuf,
     source: io::Error,
 }
 
 /// What was read.
 #[derive(Debug, Default)]
-pub struct Restored {
+pub struct LoadedRestrictions {
     /// Empty where nothing is kept.
     pub restrictions: Vec<KeptRestriction>,
     /// What was wrong, and what was done about it.
-    pub damage: Option<String>,
+    pub damage_report: Option<String>,
 }
 
 /// Keeps the restrictions, and then their copy.
 ///
 /// # Errors
 /// When a file cannot be written; the old one is then untouched.
-pub fn save(dir: &Path, kept: &[KeptRestriction]) -> Result<(), StoreError> {
+pub fn save(dir: &Path, kept: &[KeptRestriction]) -> Result<(), RestrictionsFileError> {
     [RESTRICTIONS, RESTRICTIONS_COPY].into_iter().try_for_each(|name| write(&dir.join(name), kept))
 }
 
-fn write(path: &Path, kept: &[KeptRestriction]) -> Result<(), StoreError> {
-    durable::create_dir(&durable::parent(path), durable::PRIVATE_DIR_MODE)
+fn write(path: &Path, kept: &[KeptRestriction]) -> Result<(), RestrictionsFileError> {
+    atomic_file::create_dir(&atomic_file::parent(path), atomic_file::PRIVATE_DIR_MODE)
         .and_then(|()| {
-            durable::replace(path, durable::PRIVATE_FILE_MODE, |file| {
+            atomic_file::replace(path, atomic_file::PRIVATE_FILE_MODE, |file| {
                 serde_json::to_writer_pretty(&mut *file, kept)?;
                 file.write_all(b"\n")
             })
         })
-        .map_err(|source| StoreError { path: path.to_owned(), source })
+        .map_err(|source| RestrictionsFileError { path: path.to_owned(), source })
 }
 
 /// Reads what was kept, from the copy where the file is damaged. The damaged file is put aside; that it cannot be does not
@@ -68,8 +68,8 @@ fn write(path: &Path, kept: &[KeptRestriction]) -> Result<(), StoreError> {
 ///
 /// # Errors
 /// When a file is there and the system does not let it be read.
-pub fn load(dir: &Path) -> Result<Restored, StoreError> {
-    let [path, copy, aside] =
+pub fn load(dir: &Path) -> Result<LoadedRestrictions, RestrictionsFileError> {
+    let [path, copy, damaged_path] =
         [RESTRICTIONS, RESTRICTIONS_COPY, RESTRICTIONS_DAMAGED].map(|name| dir.join(name));
     let damage = match read(&path) {
         Ok(restrictions) => {
@@ -79,11 +79,11 @@ pub fn load(dir: &Path) -> Result<Restored, StoreError> {
             {
                 log::warn!(target: "icm::lifecycle", "a second copy cannot be kept: {error}");
             }
-            return Ok(Restored { restrictions, damage: None });
+            return Ok(LoadedRestrictions { restrictions, damage_report: None });
         }
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Restored::default()),
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(LoadedRestrictions::default()),
         Err(error) if error.kind() == ErrorKind::InvalidData => error,
-        Err(source) => return Err(StoreError { path, source }),
+        Err(source) => return Err(RestrictionsFileError { path, source }),
     };
     let copy = read(&copy);
     let used = match &copy {
@@ -94,14 +94,14 @@ pub fn load(dir: &Path) -> Result<Restored, StoreError> {
     };
     let restrictions = copy.unwrap_or_default();
     // Copied, not moved: a crash from here on finds the damaged file again.
-    let put_aside = std::fs::copy(&path, &aside).map_err(|e| e.to_string());
-    let mended = put_aside.and_then(|_| save(dir, &restrictions).map_err(|e| e.to_string()));
-    let done = match mended {
-        Ok(()) => format!("was put aside as {}", aside.display()),
+    let put_aside = std::fs::copy(&path, &damaged_path).map_err(|e| e.to_string());
+    let repaired = put_aside.and_then(|_| save(dir, &restrictions).map_err(|e| e.to_string()));
+    let done = match repaired {
+        Ok(()) => format!("was put aside as {}", damaged_path.display()),
         Err(error) => format!("cannot be put aside: {error}"),
     };
     let damage = format!("{} is damaged ({damage}) and {done}; {used}", path.display());
-    Ok(Restored { restrictions, damage: Some(damage) })
+    Ok(LoadedRestrictions { restrictions, damage_report: Some(damage) })
 }
 
 /// `InvalidData` for a file that can be read and does not hold restrictions.
@@ -138,11 +138,11 @@ mod tests {
             std::fs::write(&file, damaged).unwrap();
             let restored = load(dir.path()).unwrap();
             assert_eq!(restored.restrictions, kept("Web2/Acme"));
-            let damage = restored.damage.unwrap();
+            let damage = restored.damage_report.unwrap();
             assert!(damage.contains("restrictions.json.damaged") && damage.contains("good copy"), "{damage}");
             assert_eq!(std::fs::read(dir.path().join(RESTRICTIONS_DAMAGED)).unwrap(), damaged);
             assert_eq!(std::fs::read(&file).unwrap(), whole, "it is whole again");
-            assert!(load(dir.path()).unwrap().damage.is_none());
+            assert!(load(dir.path()).unwrap().damage_report.is_none());
         }
     }
 
@@ -154,7 +154,7 @@ mod tests {
         let whole = std::fs::read(&copy).unwrap();
         std::fs::remove_file(&copy).unwrap();
         for _ in 0..2 {
-            assert!(load(dir.path()).unwrap().damage.is_none());
+            assert!(load(dir.path()).unwrap().damage_report.is_none());
             assert_eq!(std::fs::read(&copy).unwrap(), whole);
             std::fs::write(&copy, "[").unwrap();
         }
@@ -166,6 +166,6 @@ mod tests {
         std::fs::write(dir.path().join(RESTRICTIONS), "[").unwrap();
         let restored = load(dir.path()).unwrap();
         assert!(restored.restrictions.is_empty());
-        assert!(restored.damage.unwrap().contains("NO SERVER IS RESTRICTED"));
+        assert!(restored.damage_report.unwrap().contains("NO SERVER IS RESTRICTED"));
     }
 }

@@ -11,7 +11,7 @@ use crate::util::clock;
 /// What came of the last upgrade.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum State {
+pub enum UpgradeState {
     /// There was none.
     #[default]
     None,
@@ -25,11 +25,11 @@ pub enum State {
 
 /// The last upgrade.
 #[derive(Clone, Debug, Default, Serialize)]
-pub struct Status {
+pub struct UpgradeStatus {
     /// Attempts of this process.
     pub attempts: u64,
     /// What came of the last one.
-    pub state: State,
+    pub state: UpgradeState,
     /// Milliseconds since 1970 of the last change of that.
     pub at: u64,
     /// Why it failed; empty else.
@@ -42,41 +42,41 @@ pub struct Status {
 
 /// See the module's description.
 #[derive(Debug, Default)]
-pub struct Upgrades(Mutex<Status>);
+pub struct UpgradeTracker(Mutex<UpgradeStatus>);
 
-impl Upgrades {
+impl UpgradeTracker {
     /// This process began with a hand-over from that one.
-    pub fn inherited(&self, from: u32) {
-        self.change(|status| status.from = Some(from));
+    pub fn took_over_from(&self, from: u32) {
+        self.update(|status| status.from = Some(from));
     }
 
     /// An attempt begins.
-    pub fn begin(&self) {
-        self.change(|status| {
+    pub fn begin_attempt(&self) {
+        self.update(|status| {
             status.attempts += 1;
-            status.state = State::Running;
+            status.state = UpgradeState::Running;
             status.reason.clear();
         });
     }
 
     /// It has ended.
-    pub fn end(&self, state: State, reason: String, to: Option<u32>) {
-        self.change(|status| (status.state, status.reason, status.to) = (state, reason, to));
+    pub fn end_attempt(&self, state: UpgradeState, reason: String, to: Option<u32>) {
+        self.update(|status| (status.state, status.reason, status.to) = (state, reason, to));
     }
 
     /// Another process serves, this one only finishes.
     #[must_use]
-    pub fn is_over(&self) -> bool {
-        self.status().state == State::HandedOver
+    pub fn has_handed_over(&self) -> bool {
+        self.status().state == UpgradeState::HandedOver
     }
 
     /// The last one.
     #[must_use]
-    pub fn status(&self) -> Status {
+    pub fn status(&self) -> UpgradeStatus {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn change(&self, change: impl FnOnce(&mut Status)) {
+    fn update(&self, change: impl FnOnce(&mut UpgradeStatus)) {
         let mut status = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         status.at = clock::unix_ms();
         change(&mut status);

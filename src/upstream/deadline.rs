@@ -12,9 +12,9 @@ use async_trait::async_trait;
 use pingora::server::ShutdownWatch;
 use pingora::services::background::BackgroundService;
 
-use super::table::{ConnectionSlot, TABLE};
+use super::connection_table::{ConnectionSlot, TABLE};
 use crate::util::clock;
-use crate::util::descriptor::{ReceiveState, SocketFd};
+use crate::util::socket_fd::{ReceiveState, SocketFd};
 
 /// How often deadlines are looked at: how late one may be kept.
 const CHECK_INTERVAL: Duration = Duration::from_millis(100);

@@ -5,8 +5,8 @@
 //! All of it is kept by the connection's descriptor, which Pingora hands to its hooks, in one table of the process. It
 //! opens, reads and writes no connection.
 
+mod connection_table;
 pub mod deadline;
 pub mod reuse;
-mod table;
 pub mod tunnel;
 pub mod usage;

@@ -6,7 +6,7 @@
 
 use super::usage::ConnectionUsage;
 use crate::domain::cluster::KeepAlive;
-use crate::util::descriptor::{ReceiveState, SocketFd};
+use crate::util::socket_fd::{ReceiveState, SocketFd};
 
 /// Why a pooled connection is not used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -25,7 +25,7 @@ use pingora::{Error, ErrorType, Result};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-use crate::util::descriptor::SocketFd;
+use crate::util::socket_fd::SocketFd;
 
 /// Opens the connection of one tunnel.
 #[derive(Debug, Default)]
@@ -47,24 +47,24 @@ impl L4Connect for TunnelConnector {
         if let Some(descriptor) = SocketFd::from_fd(tcp.as_raw_fd()) {
             let _ = self.0.set(descriptor);
         }
-        Ok(VirtualSocketStream::new(Box::new(WriteFirst { inner: tcp, wrote: false })).into())
+        Ok(VirtualSocketStream::new(Box::new(YieldBeforeRead { inner: tcp, wrote_since_read: false })).into())
     }
 }
 
 /// A connection whose first read after a write lets others in the same task go first.
 #[derive(Debug)]
-struct WriteFirst<S> {
+struct YieldBeforeRead<S> {
     inner: S,
-    wrote: bool,
+    wrote_since_read: bool,
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for WriteFirst<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for YieldBeforeRead<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if std::mem::take(&mut self.wrote) {
+        if std::mem::take(&mut self.wrote_since_read) {
             cx.waker().wake_by_ref();
             return Poll::Pending;
         }
@@ -72,9 +72,9 @@ impl<S: AsyncRead + Unpin> AsyncRead for WriteFirst<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for WriteFirst<S> {
+impl<S: AsyncWrite + Unpin> AsyncWrite for YieldBeforeRead<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        self.wrote = true;
+        self.wrote_since_read = true;
         Pin::new(&mut self.inner).poll_write(cx, buf)
     }
 
@@ -87,7 +87,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for WriteFirst<S> {
     }
 }
 
-impl VirtualSocket for WriteFirst<TcpStream> {
+impl VirtualSocket for YieldBeforeRead<TcpStream> {
     fn set_socket_option(&self, option: VirtualSockOpt) -> io::Result<()> {
         match option {
             VirtualSockOpt::NoDelay => self.inner.set_nodelay(true),
@@ -119,7 +119,7 @@ mod tests {
     #[tokio::test]
     async fn an_answer_that_is_there_already_waits_one_turn_after_a_write_and_only_then() {
         let (ours, mut theirs) = duplex(64);
-        let mut connection = WriteFirst { inner: ours, wrote: false };
+        let mut connection = YieldBeforeRead { inner: ours, wrote_since_read: false };
         theirs.write_all(b"abc").await.unwrap();
         assert_eq!(read_once(&mut connection), Some(b'a'));
         connection.write_all(b"request").await.unwrap();

@@ -4,8 +4,8 @@
 
 use std::sync::atomic::Ordering::Relaxed;
 
-use super::table::TABLE;
-use crate::util::descriptor::SocketFd;
+use super::connection_table::TABLE;
+use crate::util::socket_fd::SocketFd;
 
 /// Bits of a slot that hold the number of requests; the moment of the last one is above them.
 const REQUEST_BITS: u32 = 16;

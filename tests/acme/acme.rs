@@ -19,9 +19,9 @@ mod clock;
 mod cluster;
 mod connection;
 mod control;
+mod copies;
 mod executions;
 mod faults;
-mod holdings;
 mod http;
 mod login;
 mod pages;
@@ -111,7 +111,7 @@ async fn run(options: Options) -> Result<(), String> {
     println!("{line}");
     let _ = std::io::stdout().flush();
     if !options.quiet {
-        for member in cluster.here() {
+        for member in cluster.local_members() {
             eprintln!("acme: {}", member.summary());
         }
         eprintln!("acme: control http://{control_address}/servers");

@@ -5,7 +5,7 @@ use crate::clock;
 
 /// A body to send.
 pub enum Content {
-    Octets(Vec<u8>),
+    Bytes(Vec<u8>),
     /// So many octets of `0123456789abcdef` over and over.
     Fill(usize),
 }
@@ -13,7 +13,7 @@ pub enum Content {
 impl Content {
     pub fn len(&self) -> usize {
         match self {
-            Content::Octets(bytes) => bytes.len(),
+            Content::Bytes(bytes) => bytes.len(),
             Content::Fill(n) => *n,
         }
     }
@@ -21,7 +21,7 @@ impl Content {
     /// Appends the octets from `at` to `end`.
     pub fn copy_to(&self, at: usize, end: usize, out: &mut Vec<u8>) {
         match self {
-            Content::Octets(bytes) => out.extend_from_slice(&bytes[at..end]),
+            Content::Bytes(bytes) => out.extend_from_slice(&bytes[at..end]),
             Content::Fill(_) => out.extend((at..end).map(|i| b"0123456789abcdef"[i % 16])),
         }
     }
@@ -55,7 +55,7 @@ impl Answer {
         Answer {
             status,
             headers: vec![("Content-Type".to_owned(), content_type.to_owned())],
-            body: Content::Octets(body.into()),
+            body: Content::Bytes(body.into()),
             chunked: false,
             until_close: false,
             delay_ms: 0,
@@ -74,7 +74,7 @@ impl Answer {
         Answer::new(status, "application/json; charset=UTF-8", text)
     }
 
-    pub fn with(mut self, name: &str, value: impl Into<String>) -> Answer {
+    pub fn with_header(mut self, name: &str, value: impl Into<String>) -> Answer {
         self.headers.push((name.to_owned(), value.into()));
         self
     }

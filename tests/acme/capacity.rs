@@ -11,7 +11,7 @@ use crate::settings::Settings;
 
 /// One server's workers.
 pub struct Capacity {
-    line: Mutex<(usize, Arc<Semaphore>)>,
+    queue: Mutex<(usize, Arc<Semaphore>)>,
     measured: Mutex<Measured>,
 }
 
@@ -36,15 +36,15 @@ impl Capacity {
     /// `phase`: what part of an interval passes before the first measured index.
     pub fn new(phase: f64) -> Capacity {
         let measured = Measured { took: 0.0, alone: 0.0, index: 100.0, at: clock::now(), due: None, phase };
-        Capacity { line: Mutex::new((0, Arc::new(Semaphore::new(0)))), measured: Mutex::new(measured) }
+        Capacity { queue: Mutex::new((0, Arc::new(Semaphore::new(0)))), measured: Mutex::new(measured) }
     }
 
     /// Waits for a worker and occupies it for as long as the work takes.
     pub async fn work(&self, work_ms: u64, settings: impl Fn() -> Arc<Settings>) {
         let came = Instant::now();
-        let line = self.line(settings().workers);
+        let queue = self.queue(settings().workers);
         // A line that nobody closes always has a turn.
-        let _turn = line.acquire().await;
+        let _turn = queue.acquire().await;
         let work = Duration::from_millis(work_ms);
         tokio::time::sleep(work.div_f64(settings().speed)).await;
         let mut measured = self.measured.lock().unwrap();
@@ -53,13 +53,13 @@ impl Capacity {
     }
 
     /// Another number of workers is another line; who waits in the old one is served by the old ones.
-    fn line(&self, workers: usize) -> Arc<Semaphore> {
+    fn queue(&self, workers: usize) -> Arc<Semaphore> {
         let workers = if workers == 0 { Semaphore::MAX_PERMITS } else { workers };
-        let mut line = self.line.lock().unwrap();
-        if line.0 != workers {
-            *line = (workers, Arc::new(Semaphore::new(workers)));
+        let mut queue = self.queue.lock().unwrap();
+        if queue.0 != workers {
+            *queue = (workers, Arc::new(Semaphore::new(workers)));
         }
-        line.1.clone()
+        queue.1.clone()
     }
 
     /// The index of the last renewal and its moment. Renewed when somebody looks and it is due: nobody else can tell.

@@ -13,7 +13,7 @@ pub fn now() -> u64 {
 }
 
 /// Year, month, day of a day number since 1970 (Hinnant's civil_from_days).
-fn civil(days: i64) -> (i64, i64, i64) {
+fn date_from_days(days: i64) -> (i64, i64, i64) {
     let z = days + 719_468;
     let era = z.div_euclid(146_097);
     let doe = z.rem_euclid(146_097);
@@ -25,9 +25,9 @@ fn civil(days: i64) -> (i64, i64, i64) {
 }
 
 /// `20261120T081500,12Z`: the timestamp of `?ReadViewEntries`, with hundredths.
-pub fn domino(ms: u64) -> String {
+pub fn format_domino(ms: u64) -> String {
     let s = ms / 1000;
-    let (y, m, d) = civil((s / 86_400) as i64);
+    let (y, m, d) = date_from_days((s / 86_400) as i64);
     let t = s % 86_400;
     format!("{y:04}{m:02}{d:02}T{:02}{:02}{:02},{:02}Z", t / 3600, t / 60 % 60, t % 60, ms % 1000 / 10)
 }
@@ -37,7 +37,7 @@ pub fn http_date(s: u64) -> String {
     const DAYS: [&str; 7] = ["Thu", "Fri", "Sat", "Sun", "Mon", "Tue", "Wed"];
     const MONTHS: [&str; 12] =
         ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
-    let (y, m, d) = civil((s / 86_400) as i64);
+    let (y, m, d) = date_from_days((s / 86_400) as i64);
     let t = s % 86_400;
     format!(
         "{}, {d:02} {} {y:04} {:02}:{:02}:{:02} GMT",
@@ -50,8 +50,8 @@ pub fn http_date(s: u64) -> String {
 }
 
 /// `11/20/2026 08:00:00 AM`, as the Prometheus exporter prints a maintenance window.
-pub fn exporter(s: u64) -> String {
-    let (y, m, d) = civil((s / 86_400) as i64);
+pub fn format_exporter(s: u64) -> String {
+    let (y, m, d) = date_from_days((s / 86_400) as i64);
     let t = s % 86_400;
     let (hour, half) = (t / 3600 % 12, if t / 3600 < 12 { "AM" } else { "PM" });
     let hour = if hour == 0 { 12 } else { hour };
@@ -62,8 +62,8 @@ pub fn exporter(s: u64) -> String {
 mod tests {
     #[test]
     fn dates_are_those_of_the_samples() {
-        assert_eq!(super::domino(1_795_162_500_120), "20261120T081500,12Z");
+        assert_eq!(super::format_domino(1_795_162_500_120), "20261120T081500,12Z");
         assert_eq!(super::http_date(1_795_162_500), "Fri, 20 Nov 2026 08:15:00 GMT");
-        assert_eq!(super::exporter(1_795_161_600), "11/20/2026 08:00:00 AM");
+        assert_eq!(super::format_exporter(1_795_161_600), "11/20/2026 08:00:00 AM");
     }
 }

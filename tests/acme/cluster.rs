@@ -11,11 +11,11 @@ use serde_json::{Value, json};
 use tokio::sync::watch;
 
 use crate::capacity::Capacity;
+use crate::copies::CopyTable;
 use crate::executions::{Executions, Log};
-use crate::faults::{Fault, Faults, Kind, Seen};
-use crate::holdings::Holdings;
+use crate::faults::{Fault, FaultKind, Faults, RequestInfo};
 use crate::scenario::{Name, Scenario};
-use crate::server::Bound;
+use crate::server::ReservedPort;
 use crate::settings::Settings;
 use crate::{clock, tls};
 
@@ -82,14 +82,14 @@ impl Counters {
 }
 
 /// One simulated server.
-pub struct Member {
+pub struct SimulatedServer {
     pub position: usize,
     pub name: Name,
     pub hostname: String,
     pub address: IpAddr,
     pub ports: Ports,
     /// Whether this process runs it (`--only`).
-    pub here: bool,
+    pub is_local: bool,
     pub counters: Counters,
     pub log: Log,
     capacity: Capacity,
@@ -98,14 +98,14 @@ pub struct Member {
     /// View states of XPages: SessionID and number of pages.
     pub xpages: Mutex<HashMap<String, u64>>,
     /// Documents that appeared while the directory was paged through.
-    pub appeared: AtomicU32,
+    pub new_documents: AtomicU32,
     /// When the statistics froze, in seconds since 1970.
     pub frozen_at: AtomicU64,
-    pub tls: Option<tls::Server>,
+    pub tls: Option<tls::ServerCertificates>,
     settings: RwLock<Arc<Settings>>,
     faults: Mutex<Faults>,
     /// No fault and no limit of requests: `/fast` may take the short way.
-    pub plain: AtomicBool,
+    pub is_fault_free: AtomicBool,
     /// The ready answer for `/fast`.
     pub fast: Vec<u8>,
     /// Number of the last change of faults.
@@ -117,15 +117,15 @@ pub struct Member {
 /// The cluster.
 pub struct Cluster {
     pub scenario: Scenario,
-    pub members: Vec<Arc<Member>>,
+    pub members: Vec<Arc<SimulatedServer>>,
     pub executions: Executions,
     /// Tokens of LtpaToken and their users.
     pub ltpa: Mutex<HashMap<String, String>>,
-    holdings: RwLock<Arc<Holdings>>,
-    initial: Mutex<Arc<Holdings>>,
+    copies: RwLock<Arc<CopyTable>>,
+    initial: Mutex<Arc<CopyTable>>,
 }
 
-impl Member {
+impl SimulatedServer {
     pub fn settings(&self) -> Arc<Settings> {
         self.settings.read().unwrap().clone()
     }
@@ -146,15 +146,15 @@ impl Member {
     }
 
     /// The fault that hits this request; a counted one is used up.
-    pub fn fault(&self, seen: &Seen<'_>) -> Option<Fault> {
+    pub fn fault(&self, seen: &RequestInfo<'_>) -> Option<Fault> {
         let mut faults = self.faults.lock().unwrap();
         let fault = faults.take(seen);
-        self.note(&mut faults);
+        self.update_plain(&mut faults);
         fault
     }
 
     /// The fault that hits this TLS handshake.
-    pub fn tls_fault(&self) -> Option<Kind> {
+    pub fn tls_fault(&self) -> Option<FaultKind> {
         self.faults.lock().unwrap().take_tls()
     }
 
@@ -163,8 +163,8 @@ impl Member {
         self.faults.lock().unwrap().of_port(port)
     }
 
-    fn note(&self, faults: &mut Faults) {
-        self.plain.store(faults.is_empty() && self.settings().simple(), Relaxed);
+    fn update_plain(&self, faults: &mut Faults) {
+        self.is_fault_free.store(faults.is_empty() && self.settings().is_unlimited(), Relaxed);
     }
 
     /// Applies a patch: settings, and `fault` if it is named. Nothing changes if any of it is wrong.
@@ -173,17 +173,17 @@ impl Member {
         let Some(keys) = patch.as_object_mut() else { return Err("a patch is a JSON object".into()) };
         let fault = keys.remove("fault").map(|value| Fault::parse_all(&value)).transpose()?;
         let was = self.settings();
-        let is = was.patched(&patch)?;
+        let is = was.with_patch(&patch)?;
         if is.frozen && !was.frozen {
             self.frozen_at.store(clock::now(), Relaxed);
         }
         if patch.get("dir").is_some() {
-            self.appeared.store(0, Relaxed);
+            self.new_documents.store(0, Relaxed);
         }
         *self.settings.write().unwrap() = Arc::new(is);
         match fault {
             Some(fault) => self.set_faults(fault).await,
-            None => self.note(&mut self.faults.lock().unwrap()),
+            None => self.update_plain(&mut self.faults.lock().unwrap()),
         }
         Ok(())
     }
@@ -193,7 +193,7 @@ impl Member {
         let expiry = {
             let mut mine = self.faults.lock().unwrap();
             mine.set(faults);
-            self.note(&mut mine);
+            self.update_plain(&mut mine);
             mine.next_expiry()
         };
         self.announce_change().await;
@@ -201,7 +201,7 @@ impl Member {
             let member = self.clone();
             tokio::spawn(async move {
                 tokio::time::sleep_until(expiry.into()).await;
-                member.note(&mut member.faults.lock().unwrap());
+                member.update_plain(&mut member.faults.lock().unwrap());
                 member.announce_change().await;
             });
         }
@@ -220,7 +220,7 @@ impl Member {
             .await;
         }
         let gone = async {
-            while self.leaving() > 0 {
+            while self.connections_to_close() > 0 {
                 tokio::time::sleep(std::time::Duration::from_millis(1)).await;
             }
         };
@@ -228,9 +228,9 @@ impl Member {
     }
 
     /// Open connections of ports that refuse and are still to be closed.
-    fn leaving(&self) -> u64 {
+    fn connections_to_close(&self) -> u64 {
         let of_port = |port| match self.port_fault(port) {
-            Some(fault) if fault.kind == Kind::Refuse => {
+            Some(fault) if fault.kind == FaultKind::Refuse => {
                 let connections = self.counters.of(port);
                 if fault.kill { &connections.open } else { &connections.idle }.load(Relaxed)
             }
@@ -252,7 +252,7 @@ impl Member {
         self.sessions.lock().unwrap().clear();
         self.xpages.lock().unwrap().clear();
         self.log.reset();
-        self.appeared.store(0, Relaxed);
+        self.new_documents.store(0, Relaxed);
         self.set_faults(Vec::new()).await;
         self.patch(initial.clone()).await
     }
@@ -285,7 +285,7 @@ impl Member {
     }
 
     /// For the first line on standard output.
-    pub fn where_it_is(&self) -> Value {
+    pub fn addresses_json(&self) -> Value {
         json!({
             "name": self.name.abbreviated, "hostname": self.hostname, "address": self.address.to_string(),
             "http": self.ports.http, "https": self.ports.https, "agent": self.ports.agent,
@@ -294,19 +294,19 @@ impl Member {
     }
 
     /// For the control port.
-    pub fn show(&self) -> Value {
-        let mut value = self.where_it_is();
-        value["here"] = self.here.into();
+    pub fn to_json(&self) -> Value {
+        let mut value = self.addresses_json();
+        value["here"] = self.is_local.into();
         value["settings"] = serde_json::to_value(&*self.settings()).unwrap_or_default();
-        value["fault"] = self.faults.lock().unwrap().show();
-        value["connections"] = self.show_connections();
+        value["fault"] = self.faults.lock().unwrap().to_json();
+        value["connections"] = self.connections_json();
         value["pushed"] = self.counters.pushed.load(Relaxed).into();
         value["push_failed"] = self.counters.push_failed.load(Relaxed).into();
         value
     }
 
     /// For the control port.
-    pub fn show_connections(&self) -> Value {
+    pub fn connections_json(&self) -> Value {
         let c = &self.counters;
         json!({
             "current": c.open(), "idle": c.idle(), "total": c.connections.load(Relaxed), "peak": c.peak.load(Relaxed),
@@ -319,7 +319,7 @@ impl Cluster {
     /// The whole cluster; `bound` has the ports of the servers that run here.
     pub fn build(
         scenario: Scenario,
-        bound: &[Bound],
+        bound: &[ReservedPort],
         only: Option<usize>,
         ca: &tls::Authority,
     ) -> Result<Cluster, String> {
@@ -331,7 +331,7 @@ impl Cluster {
             // Of servers in other processes only what the scenario says is known.
             let known = |kind, spec: crate::scenario::Port| match here {
                 true => find(kind),
-                false => spec.wanted().filter(|n| *n != 0),
+                false => spec.bind_port().filter(|n| *n != 0),
             };
             let ports = Ports {
                 http: known(PortKind::Http, spec.http),
@@ -354,72 +354,72 @@ impl Cluster {
             let fault = set.as_object_mut().and_then(|set| set.remove("fault")).unwrap_or_default();
             if !set.is_null() {
                 settings =
-                    settings.patched(&set).map_err(|e| format!("scenario: {}: set: {e}", spec.name))?;
+                    settings.with_patch(&set).map_err(|e| format!("scenario: {}: set: {e}", spec.name))?;
             }
             let mut faults = Faults::default();
             faults.set(Fault::parse_all(&fault)?);
-            let fast = crate::connection::fast(&name.abbreviated);
-            let plain = faults.is_empty() && settings.simple();
-            members.push(Arc::new(Member {
+            let fast = crate::connection::fast_answer(&name.abbreviated);
+            let plain = faults.is_empty() && settings.is_unlimited();
+            members.push(Arc::new(SimulatedServer {
                 position,
                 name,
                 hostname,
                 address: spec.address,
                 ports,
-                here,
+                is_local: here,
                 counters: Counters::default(),
                 log: Log::default(),
                 // Servers publish at moments of their own.
                 capacity: Capacity::new((position + 1) as f64 / scenario.servers.len() as f64),
                 sessions: Mutex::default(),
                 xpages: Mutex::default(),
-                appeared: AtomicU32::new(0),
+                new_documents: AtomicU32::new(0),
                 frozen_at: AtomicU64::new(clock::now()),
                 tls,
                 settings: RwLock::new(Arc::new(settings)),
                 faults: Mutex::new(faults),
-                plain: AtomicBool::new(plain),
+                is_fault_free: AtomicBool::new(plain),
                 fast,
                 changes: watch::Sender::new(0),
                 applied: Mutex::default(),
             }));
         }
-        let holdings = Arc::new(Holdings::of(&scenario)?);
+        let copies = Arc::new(CopyTable::of(&scenario)?);
         Ok(Cluster {
             scenario,
             members,
             executions: Executions::default(),
             ltpa: Mutex::default(),
-            holdings: RwLock::new(holdings.clone()),
-            initial: Mutex::new(holdings),
+            copies: RwLock::new(copies.clone()),
+            initial: Mutex::new(copies),
         })
     }
 
-    pub fn holdings(&self) -> Arc<Holdings> {
-        self.holdings.read().unwrap().clone()
+    pub fn copies(&self) -> Arc<CopyTable> {
+        self.copies.read().unwrap().clone()
     }
 
     /// Replaces the databases.
-    pub fn set_holdings(&self, holdings: Holdings) {
-        *self.holdings.write().unwrap() = Arc::new(holdings);
+    pub fn set_copies(&self, copies: CopyTable) {
+        *self.copies.write().unwrap() = Arc::new(copies);
     }
 
     /// Members that run in this process.
-    pub fn here(&self) -> impl Iterator<Item = &Arc<Member>> {
-        self.members.iter().filter(|m| m.here)
+    pub fn local_members(&self) -> impl Iterator<Item = &Arc<SimulatedServer>> {
+        self.members.iter().filter(|m| m.is_local)
     }
 
     /// By any spelling of its name.
-    pub fn find(&self, name: &str) -> Option<&Arc<Member>> {
+    pub fn find(&self, name: &str) -> Option<&Arc<SimulatedServer>> {
         self.members.iter().find(|m| m.name.matches(name))
     }
 
     /// Everything as at the start.
     pub async fn reset(&self) -> Result<(), String> {
-        *self.holdings.write().unwrap() = self.initial.lock().unwrap().clone();
+        *self.copies.write().unwrap() = self.initial.lock().unwrap().clone();
         self.executions.reset();
         self.ltpa.lock().unwrap().clear();
-        for member in self.here() {
+        for member in self.local_members() {
             let spec = &self.scenario.servers[member.position];
             let mut initial = match spec.set.is_null() {
                 true => json!({}),
@@ -440,7 +440,7 @@ impl Cluster {
         json!({
             "acme": 1, "pid": std::process::id(), "cluster": self.scenario.cluster, "control": control,
             "ca": tls_dir.map(|dir| dir.join("ca.pem")),
-            "servers": self.here().map(|m| m.where_it_is()).collect::<Vec<_>>(),
+            "servers": self.local_members().map(|m| m.addresses_json()).collect::<Vec<_>>(),
         })
     }
 }

@@ -9,25 +9,25 @@ use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 
 use crate::answer::{Answer, Content, Length};
-use crate::cluster::{Cluster, Member, PortKind};
+use crate::cluster::{Cluster, PortKind, SimulatedServer};
 use crate::executions::Record;
-use crate::faults::{At, Fault, How, Kind, Seen};
-use crate::http::{Framing, Got, Head, Io, Wire};
+use crate::faults::{ConnectionEnd, Fault, FaultKind, FaultStage, RequestInfo};
+use crate::http::{AnyStream, Framing, Head, HttpConnection, Received};
 use crate::pages::{self, Request};
 use crate::url::Url;
 use crate::{clock, websocket};
 
 /// How the connection ends.
-enum End {
+enum Ending {
     /// FIN.
     Close,
     /// RST.
     Reset,
 }
 
-struct Conversation {
-    io: Io,
-    member: Arc<Member>,
+struct Connection {
+    io: HttpConnection,
+    member: Arc<SimulatedServer>,
     cluster: Arc<Cluster>,
     remote: SocketAddr,
     port: PortKind,
@@ -36,26 +36,32 @@ struct Conversation {
 }
 
 /// Counts one more for as long as it lives.
-struct Counted<'a>(&'a AtomicU64);
+struct CountGuard<'a>(&'a AtomicU64);
 
-impl<'a> Counted<'a> {
-    fn one(counter: &'a AtomicU64) -> Counted<'a> {
+impl<'a> CountGuard<'a> {
+    fn one(counter: &'a AtomicU64) -> CountGuard<'a> {
         counter.fetch_add(1, Relaxed);
-        Counted(counter)
+        CountGuard(counter)
     }
 }
 
-impl Drop for Counted<'_> {
+impl Drop for CountGuard<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Relaxed);
     }
 }
 
 /// Serves a connection to its end.
-pub async fn run(wire: Wire, remote: SocketAddr, port: PortKind, member: Arc<Member>, cluster: Arc<Cluster>) {
+pub async fn run(
+    stream: AnyStream,
+    remote: SocketAddr,
+    port: PortKind,
+    member: Arc<SimulatedServer>,
+    cluster: Arc<Cluster>,
+) {
     let number = member.counters.connections.fetch_add(1, Relaxed) + 1;
     let counting = member.clone();
-    let counted = Counted::one(&counting.counters.of(port).open);
+    let counted = CountGuard::one(&counting.counters.of(port).open);
     counting.counters.peak.fetch_max(counting.counters.open(), Relaxed);
     let changes = member.changes.subscribe();
     let mut killer = member.changes.subscribe();
@@ -67,51 +73,52 @@ pub async fn run(wire: Wire, remote: SocketAddr, port: PortKind, member: Arc<Mem
             }
         }
     };
-    let mut talk = Conversation { io: Io::new(wire), member, cluster, remote, port, number, changes };
+    let mut talk =
+        Connection { io: HttpConnection::new(stream), member, cluster, remote, port, number, changes };
     let end = tokio::select! {
-        end = talk.converse() => end,
-        () = killed => End::Reset,
+        end = talk.serve() => end,
+        () = killed => Ending::Reset,
     };
     match end {
-        End::Reset => {
-            let _ = talk.io.wire.socket().set_zero_linger();
+        Ending::Reset => {
+            let _ = talk.io.stream.socket().set_zero_linger();
             drop(talk);
             drop(counted);
         }
-        End::Close => {
+        Ending::Close => {
             drop(counted);
             talk.io.finish().await;
         }
     }
 }
 
-impl Conversation {
-    async fn converse(&mut self) -> End {
+impl Connection {
+    async fn serve(&mut self) -> Ending {
         let mut nth = 0;
         loop {
             let got = match self.next_head().await {
                 Some(Ok(got)) => got,
                 Some(Err(e)) if e.kind() == std::io::ErrorKind::InvalidData => {
                     let page = Answer::html(400, format!("<h1>Error 400</h1>{e}\n"));
-                    let _ = self.io.send(&whole(&page)).await;
-                    return End::Close;
+                    let _ = self.io.send(&encode_answer(&page)).await;
+                    return Ending::Close;
                 }
-                _ => return End::Close,
+                _ => return Ending::Close,
             };
             self.member.counters.requests.fetch_add(1, Relaxed);
             nth += 1;
             let head = match got {
-                Got::Closed => return End::Close,
-                Got::Fast => {
+                Received::Closed => return Ending::Close,
+                Received::Fast => {
                     if self.io.send(&self.member.fast).await.is_err() {
-                        return End::Close;
+                        return Ending::Close;
                     }
                     continue;
                 }
-                Got::Head(head) => head,
+                Received::Head(head) => head,
             };
             let member = self.member.clone();
-            let counted = Counted::one(&member.counters.in_flight);
+            let counted = CountGuard::one(&member.counters.in_flight);
             let end = self.request(head, nth).await;
             drop(counted);
             if let Some(end) = end {
@@ -121,9 +128,9 @@ impl Conversation {
     }
 
     /// Waits for a head; `None` when the idle connection has to be closed.
-    async fn next_head(&mut self) -> Option<std::io::Result<Got>> {
-        let _idle = Counted::one(&self.member.counters.of(self.port).idle);
-        let fast = self.member.plain.load(Relaxed);
+    async fn next_head(&mut self) -> Option<std::io::Result<Received>> {
+        let _idle = CountGuard::one(&self.member.counters.of(self.port).idle);
+        let fast = self.member.is_fault_free.load(Relaxed);
         let limit = if fast { 0 } else { self.member.settings().keepalive_ms };
         let idle = async move {
             match limit {
@@ -137,9 +144,9 @@ impl Conversation {
                 biased;
                 got = self.io.head(fast) => return Some(got),
                 _ = self.changes.changed() => {
-                    if self.member.port_fault(self.port).is_some_and(|f| f.kind == Kind::Refuse) {
+                    if self.member.port_fault(self.port).is_some_and(|f| f.kind == FaultKind::Refuse) {
                         // Whoever set the fault is told that it acts when no connection is idle any more.
-                        let _ = self.io.wire.shutdown().await;
+                        let _ = self.io.stream.shutdown().await;
                         return None;
                     }
                 }
@@ -149,7 +156,7 @@ impl Conversation {
     }
 
     /// One request. `None`: the connection goes on.
-    async fn request(&mut self, head: Head, nth: u64) -> Option<End> {
+    async fn request(&mut self, head: Head, nth: u64) -> Option<Ending> {
         let url = Url::parse(&head.target);
         let rid = head.header("x-request-id").or(url.argument("rid")).map(str::to_owned);
         let server = self.member.name.abbreviated.clone();
@@ -162,18 +169,18 @@ impl Conversation {
         // What hangs lets go at the next change, which is not the one that made it hang.
         self.changes.mark_unchanged();
         if let Some(fault) = self.member.port_fault(self.port) {
-            if fault.kind == Kind::Refuse {
+            if fault.kind == FaultKind::Refuse {
                 outcome("refused");
-                return Some(End::Close);
+                return Some(Ending::Close);
             }
             outcome("black hole");
             return Some(self.hang().await);
         }
-        let fault = if self.member.plain.load(Relaxed) {
+        let fault = if self.member.is_fault_free.load(Relaxed) {
             None
         } else {
-            let background = background(&self.cluster, &url);
-            self.member.fault(&Seen {
+            let background = is_background(&self.cluster, &url);
+            self.member.fault(&RequestInfo {
                 port: self.port,
                 method: &head.method,
                 path: &url.path,
@@ -193,17 +200,17 @@ impl Conversation {
             Err(why) => {
                 outcome("400");
                 let page = Answer::html(400, format!("<h1>Error 400</h1>{why}\n"));
-                let _ = self.io.send(&whole(&page)).await;
-                return Some(End::Close);
+                let _ = self.io.send(&encode_answer(&page)).await;
+                return Some(Ending::Close);
             }
         };
         if self.expects(&head, framing) && self.io.send(b"HTTP/1.1 100 Continue\r\n\r\n").await.is_err() {
-            return Some(End::Close);
+            return Some(Ending::Close);
         }
         let body = self.io.body(framing, |n| *record.body_length.lock().unwrap() = Some(n)).await;
         let Ok(body) = body else {
             outcome("body incomplete");
-            return Some(End::Close);
+            return Some(Ending::Close);
         };
         *record.body_length.lock().unwrap() = Some(body.length);
         if let Some(rid) = &rid {
@@ -212,8 +219,8 @@ impl Conversation {
         if head.names("upgrade", "websocket") {
             outcome("101");
             let ahead = self.io.take_buffer();
-            websocket::serve(&mut self.io.wire, ahead, &head, &server).await;
-            return Some(End::Close);
+            websocket::serve(&mut self.io.stream, ahead, &head, &server).await;
+            return Some(Ending::Close);
         }
 
         let scheme = if self.port == PortKind::Https { "https" } else { "http" };
@@ -225,7 +232,7 @@ impl Conversation {
             return Some(end);
         }
         let mut answer = match &fault {
-            Some(fault) if fault.kind == Kind::Status => refusal(fault),
+            Some(fault) if fault.kind == FaultKind::Status => error_answer(fault),
             _ => pages::answer(&self.cluster, &self.member, &request).await,
         };
         answer.headers.push(("X-Acme-Server".to_owned(), server));
@@ -244,7 +251,7 @@ impl Conversation {
         });
         match sent {
             Ok(true) => None,
-            _ => Some(End::Close),
+            _ => Some(Ending::Close),
         }
     }
 
@@ -273,50 +280,50 @@ impl Conversation {
     }
 
     /// Faults before the body is read.
-    async fn fault_at_head(&mut self, fault: &Fault, head: &Head) -> Option<End> {
+    async fn fault_at_head(&mut self, fault: &Fault, head: &Head) -> Option<Ending> {
         match fault.kind {
-            Kind::ResetOnReuse => Some(End::Reset),
-            Kind::Reset if fault.at == At::Head => Some(End::Reset),
-            Kind::Close if fault.at == At::Head => Some(End::Close),
-            Kind::EarlyResponse => {
-                let _ = self.io.send(&whole(&refusal(fault))).await;
-                Some(if fault.end == How::Rst { self.pause().await } else { End::Close })
+            FaultKind::ResetOnReuse => Some(Ending::Reset),
+            FaultKind::Reset if fault.at == FaultStage::Head => Some(Ending::Reset),
+            FaultKind::Close if fault.at == FaultStage::Head => Some(Ending::Close),
+            FaultKind::EarlyResponse => {
+                let _ = self.io.send(&encode_answer(&error_answer(fault))).await;
+                Some(if fault.end == ConnectionEnd::Rst { self.pause().await } else { Ending::Close })
             }
-            Kind::StallUpload => {
+            FaultKind::StallUpload => {
                 if head.names("expect", "100-continue") {
                     let _ = self.io.send(b"HTTP/1.1 100 Continue\r\n\r\n").await;
                 }
-                self.io.skip(fault.after.unwrap_or(0)).await;
+                self.io.discard(fault.after.unwrap_or(0)).await;
                 let _ = self.changes.changed().await;
-                Some(End::Reset)
+                Some(Ending::Reset)
             }
             _ => None,
         }
     }
 
     /// Faults after the whole request was read, so after it was executed.
-    async fn fault_at_body(&mut self, fault: &Fault, request: &mut Request) -> Option<End> {
+    async fn fault_at_body(&mut self, fault: &Fault, request: &mut Request) -> Option<Ending> {
         match fault.kind {
-            Kind::Reset => Some(End::Reset),
-            Kind::Close => Some(End::Close),
-            Kind::Hang => Some(self.hang().await),
-            Kind::Slow => {
+            FaultKind::Reset => Some(Ending::Reset),
+            FaultKind::Close => Some(Ending::Close),
+            FaultKind::Hang => Some(self.hang().await),
+            FaultKind::Slow => {
                 tokio::time::sleep(Duration::from_millis(fault.delay_ms)).await;
                 None
             }
-            Kind::NotFound => {
+            FaultKind::NotFound => {
                 request.not_found = true;
                 None
             }
-            Kind::Garbage => {
+            FaultKind::Garbage => {
                 let _ = self.io.send(b"\x00\x01SSH-2.0-not-http\r\n\r\n").await;
-                Some(End::Close)
+                Some(Ending::Close)
             }
-            Kind::DieMidHeader => {
+            FaultKind::DieMidHeader => {
                 let _ = self.io.send(b"HTTP/1.1 200 OK\r\nServer: Lotus-Domino\r\nContent-Ty").await;
                 Some(self.end(fault.end).await)
             }
-            Kind::DieMidBody => {
+            FaultKind::DieMidBody => {
                 let mut page = pages::answer(&self.cluster, &self.member, request).await;
                 page.headers.push(("X-Acme-Server".to_owned(), self.member.name.abbreviated.clone()));
                 page.body = Content::Fill(fault.size);
@@ -338,46 +345,46 @@ impl Conversation {
     }
 
     /// Nothing is answered until the peer closes or the faults change.
-    async fn hang(&mut self) -> End {
+    async fn hang(&mut self) -> Ending {
         tokio::select! {
-            () = self.io.skip(usize::MAX) => {}
+            () = self.io.discard(usize::MAX) => {}
             _ = self.changes.changed() => {}
         }
-        End::Close
+        Ending::Close
     }
 
     /// An RST overtakes what is still in our send queue: give it a moment.
-    async fn pause(&self) -> End {
+    async fn pause(&self) -> Ending {
         tokio::time::sleep(Duration::from_millis(30)).await;
-        End::Reset
+        Ending::Reset
     }
 
-    async fn end(&self, how: How) -> End {
+    async fn end(&self, how: ConnectionEnd) -> Ending {
         match how {
-            How::Fin => End::Close,
-            How::Rst => self.pause().await,
+            ConnectionEnd::Fin => Ending::Close,
+            ConnectionEnd::Rst => self.pause().await,
         }
     }
 }
 
 /// A whole answer that ends the connection.
-fn whole(answer: &Answer) -> Vec<u8> {
+fn encode_answer(answer: &Answer) -> Vec<u8> {
     let mut out = answer.head(Length::Known, false);
     answer.body.copy_to(0, answer.body.len(), &mut out);
     out
 }
 
-fn refusal(fault: &Fault) -> Answer {
+fn error_answer(fault: &Fault) -> Answer {
     let text = format!("<h1>Error {}</h1>HTTP Web Server: fault {:?}\n", fault.status, fault.kind);
     let page = Answer::html(fault.status, text);
     match fault.retry_after {
-        Some(seconds) => page.with("Retry-After", seconds.to_string()),
+        Some(seconds) => page.with_header("Retry-After", seconds.to_string()),
         None => page,
     }
 }
 
 /// What a balancer asks on its own account: faults leave it alone unless told otherwise.
-fn background(cluster: &Cluster, url: &Url) -> bool {
+fn is_background(cluster: &Cluster, url: &Url) -> bool {
     let probe = Url::parse(&cluster.scenario.probe_path);
     (url.raw_path == probe.raw_path && url.query == probe.query)
         || url.is("ReadViewEntries")
@@ -385,8 +392,8 @@ fn background(cluster: &Cluster, url: &Url) -> bool {
 }
 
 /// The ready answer for `/fast`: 1 KiB.
-pub fn fast(server: &str) -> Vec<u8> {
-    let mut page = Answer::new(200, "text/plain", Vec::new()).with("X-Acme-Server", server);
+pub fn fast_answer(server: &str) -> Vec<u8> {
+    let mut page = Answer::new(200, "text/plain", Vec::new()).with_header("X-Acme-Server", server);
     page.body = Content::Fill(1024);
     let mut out = page.head(Length::Known, true);
     page.body.copy_to(0, 1024, &mut out);

@@ -7,9 +7,9 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
 use crate::answer::Answer;
-use crate::cluster::{Cluster, Member};
-use crate::holdings::{self, Copy, Holdings};
-use crate::http::{Body, Got, Head, Io, Wire};
+use crate::cluster::{Cluster, SimulatedServer};
+use crate::copies::{self, CopyTable, DatabaseCopy};
+use crate::http::{AnyStream, Body, Head, HttpConnection, Received};
 use crate::stats;
 use crate::url::{Url, decode};
 
@@ -31,8 +31,8 @@ pub async fn serve(listener: TcpListener, cluster: Arc<Cluster>) {
         let _ = stream.set_nodelay(true);
         let cluster = cluster.clone();
         tokio::spawn(async move {
-            let mut io = Io::new(Wire::Plain(stream));
-            while let Ok(Got::Head(head)) = io.head(false).await {
+            let mut io = HttpConnection::new(AnyStream::Plain(stream));
+            while let Ok(Received::Head(head)) = io.head(false).await {
                 let Ok(framing) = head.framing() else { break };
                 if head.names("expect", "100-continue")
                     && io.send(b"HTTP/1.1 100 Continue\r\n\r\n").await.is_err()
@@ -53,47 +53,47 @@ pub async fn serve(listener: TcpListener, cluster: Arc<Cluster>) {
     }
 }
 
-type Refusal = (u16, String);
+type ControlError = (u16, String);
 
-async fn route(cluster: &Cluster, head: &Head, body: &Body) -> Result<Answer, Refusal> {
+async fn route(cluster: &Cluster, head: &Head, body: &Body) -> Result<Answer, ControlError> {
     let url = Url::parse(&head.target);
     // Names may hold an encoded slash: split before decoding.
     let parts: Vec<String> = url.raw_path.split('/').filter(|p| !p.is_empty()).map(decode).collect();
     let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
-    let body = || -> Result<Value, Refusal> {
+    let body = || -> Result<Value, ControlError> {
         serde_json::from_slice(&body.start).map_err(|e| (400, format!("body: {e}")))
     };
     let ok = |value: Value| Ok(Answer::json(200, &value));
     match (head.method.as_str(), parts.as_slice()) {
         ("GET", []) => Ok(Answer::new(200, "text/plain; charset=UTF-8", HELP)),
-        ("GET", ["servers"]) => ok(cluster.here().map(|m| m.show()).collect()),
-        ("GET", ["servers", name]) => ok(one(cluster, name)?.show()),
+        ("GET", ["servers"]) => ok(cluster.local_members().map(|m| m.to_json()).collect()),
+        ("GET", ["servers", name]) => ok(find_server(cluster, name)?.to_json()),
         ("PUT" | "PATCH" | "POST", ["servers", name]) => {
             let patch = body()?;
-            for member in some(cluster, name)? {
+            for member in find_servers(cluster, name)? {
                 member.patch(patch.clone()).await.map_err(|e| (400, e))?;
             }
-            ok(shown(cluster, name)?)
+            ok(servers_json(cluster, name)?)
         }
         ("DELETE", ["servers", name, "fault"]) => {
-            for member in some(cluster, name)? {
+            for member in find_servers(cluster, name)? {
                 member.set_faults(Vec::new()).await;
             }
-            ok(shown(cluster, name)?)
+            ok(servers_json(cluster, name)?)
         }
-        ("POST", ["servers", name, "push"]) => match stats::push_now(one(cluster, name)?).await {
+        ("POST", ["servers", name, "push"]) => match stats::push_now(find_server(cluster, name)?).await {
             Ok(status) => ok(json!({ "status": status })),
             Err(why) => Err((502, why)),
         },
         ("GET", ["requests"]) => requests(cluster, &url),
-        ("GET", ["executions"]) => ok(cluster.executions.show(url.argument("rid"))),
+        ("GET", ["executions"]) => ok(cluster.executions.to_json(url.argument("rid"))),
         ("GET", ["executions", "repeated"]) => ok(cluster.executions.repeated()),
         ("GET", ["connections"]) => {
-            ok(cluster.here().map(|m| (m.name.abbreviated.clone(), m.show_connections())).collect())
+            ok(cluster.local_members().map(|m| (m.name.abbreviated.clone(), m.connections_json())).collect())
         }
         ("GET", ["databases"]) => {
-            let all = cluster.holdings();
-            ok(all.copies.iter().map(|c| holdings::show(c, &cluster.members[c.member].name)).collect())
+            let all = cluster.copies();
+            ok(all.copies.iter().map(|c| copies::show(c, &cluster.members[c.member].name)).collect())
         }
         ("POST" | "PUT", ["databases"]) => add(cluster, &body()?),
         ("DELETE", ["databases"]) => remove(cluster, &url),
@@ -105,26 +105,26 @@ async fn route(cluster: &Cluster, head: &Head, body: &Body) -> Result<Answer, Re
     }
 }
 
-fn one<'a>(cluster: &'a Cluster, name: &str) -> Result<&'a Arc<Member>, Refusal> {
+fn find_server<'a>(cluster: &'a Cluster, name: &str) -> Result<&'a Arc<SimulatedServer>, ControlError> {
     let member = cluster.find(name).ok_or_else(|| (404, format!("no server {name}")))?;
-    if member.here { Ok(member) } else { Err((404, format!("server {name} runs in another process"))) }
+    if member.is_local { Ok(member) } else { Err((404, format!("server {name} runs in another process"))) }
 }
 
-fn some<'a>(cluster: &'a Cluster, name: &str) -> Result<Vec<&'a Arc<Member>>, Refusal> {
-    if name == "all" { Ok(cluster.here().collect()) } else { Ok(vec![one(cluster, name)?]) }
+fn find_servers<'a>(cluster: &'a Cluster, name: &str) -> Result<Vec<&'a Arc<SimulatedServer>>, ControlError> {
+    if name == "all" { Ok(cluster.local_members().collect()) } else { Ok(vec![find_server(cluster, name)?]) }
 }
 
-fn shown(cluster: &Cluster, name: &str) -> Result<Value, Refusal> {
+fn servers_json(cluster: &Cluster, name: &str) -> Result<Value, ControlError> {
     match name {
-        "all" => Ok(cluster.here().map(|m| m.show()).collect()),
-        name => Ok(one(cluster, name)?.show()),
+        "all" => Ok(cluster.local_members().map(|m| m.to_json()).collect()),
+        name => Ok(find_server(cluster, name)?.to_json()),
     }
 }
 
 /// The last requests, oldest first: of one server or all, all or those of one identifier.
-fn requests(cluster: &Cluster, url: &Url) -> Result<Answer, Refusal> {
+fn requests(cluster: &Cluster, url: &Url) -> Result<Answer, ControlError> {
     let n = url.number("n").unwrap_or(50) as usize;
-    let members = some(cluster, url.argument("server").unwrap_or("all"))?;
+    let members = find_servers(cluster, url.argument("server").unwrap_or("all"))?;
     let mut all: Vec<_> = members.iter().flat_map(|m| m.log.last(usize::MAX)).collect();
     if let Some(rid) = url.argument("rid") {
         all.retain(|r| {
@@ -142,15 +142,15 @@ fn requests(cluster: &Cluster, url: &Url) -> Result<Answer, Refusal> {
 }
 
 /// Adds a copy, or replaces the one at that path on that server.
-fn add(cluster: &Cluster, wanted: &Value) -> Result<Answer, Refusal> {
+fn add(cluster: &Cluster, wanted: &Value) -> Result<Answer, ControlError> {
     let text = |key: &str| wanted[key].as_str().map(str::to_owned);
     let need = |key: &str| text(key).ok_or_else(|| (400, format!("{key} is missing")));
     let member = cluster.find(&need("server")?).ok_or_else(|| (404, "no such server".to_owned()))?;
     let path = need("path")?;
-    let all = cluster.holdings();
-    let same = |c: &&Copy| c.member == member.position && c.path.eq_ignore_ascii_case(&path);
+    let all = cluster.copies();
+    let same = |c: &&DatabaseCopy| c.member == member.position && c.path.eq_ignore_ascii_case(&path);
     let old = all.copies.iter().find(same);
-    let copy = Copy {
+    let copy = DatabaseCopy {
         member: member.position,
         replica_id: match (text("replica_id"), old) {
             (Some(id), _) => id.to_uppercase(),
@@ -164,24 +164,25 @@ fn add(cluster: &Cluster, wanted: &Value) -> Result<Answer, Refusal> {
             .map_or_else(|| all.copies.iter().map(|c| c.document).max().unwrap_or(0) + 1, |o| o.document),
         path: path.clone(),
     };
-    let shown = holdings::show(&copy, &member.name);
-    let mut copies: Vec<Copy> = all.copies.iter().filter(|c| !same(c)).cloned().collect();
+    let shown = copies::show(&copy, &member.name);
+    let mut copies: Vec<DatabaseCopy> = all.copies.iter().filter(|c| !same(c)).cloned().collect();
     copies.push(copy);
-    cluster.set_holdings(Holdings::new(copies));
+    cluster.set_copies(CopyTable::new(copies));
     Ok(Answer::json(200, &shown))
 }
 
 /// Removes the copies at a path, on one server or on all.
-fn remove(cluster: &Cluster, url: &Url) -> Result<Answer, Refusal> {
+fn remove(cluster: &Cluster, url: &Url) -> Result<Answer, ControlError> {
     let path = url.argument("path").ok_or_else(|| (400, "path is missing".to_owned()))?;
     let member = match url.argument("server") {
         Some(name) => Some(cluster.find(name).ok_or_else(|| (404, format!("no server {name}")))?.position),
         None => None,
     };
-    let all = cluster.holdings();
-    let goes = |c: &Copy| c.path.eq_ignore_ascii_case(path) && member.is_none_or(|m| m == c.member);
-    let copies: Vec<Copy> = all.copies.iter().filter(|c| !goes(c)).cloned().collect();
+    let all = cluster.copies();
+    let matches =
+        |c: &DatabaseCopy| c.path.eq_ignore_ascii_case(path) && member.is_none_or(|m| m == c.member);
+    let copies: Vec<DatabaseCopy> = all.copies.iter().filter(|c| !matches(c)).cloned().collect();
     let removed = all.copies.len() - copies.len();
-    cluster.set_holdings(Holdings::new(copies));
+    cluster.set_copies(CopyTable::new(copies));
     Ok(Answer::json(200, &json!({ "removed": removed })))
 }

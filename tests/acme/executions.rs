@@ -41,7 +41,7 @@ impl Executions {
     }
 
     /// One identifier with its sums, or all of them.
-    pub fn show(&self, rid: Option<&str>) -> Value {
+    pub fn to_json(&self, rid: Option<&str>) -> Value {
         let all = self.0.lock().unwrap();
         match rid {
             None => json!(*all),
@@ -89,14 +89,14 @@ pub struct Record {
     pub version: String,
     pub headers: Vec<(String, String)>,
     /// Octets of the body read so far.
-    #[serde(serialize_with = "locked")]
+    #[serde(serialize_with = "serialize_locked")]
     pub body_length: Mutex<Option<u64>>,
     /// Status sent, or what happened instead; null while it goes on.
-    #[serde(serialize_with = "locked")]
+    #[serde(serialize_with = "serialize_locked")]
     pub outcome: Mutex<Option<String>>,
 }
 
-fn locked<T: Serialize, S: serde::Serializer>(value: &Mutex<T>, to: S) -> Result<S::Ok, S::Error> {
+fn serialize_locked<T: Serialize, S: serde::Serializer>(value: &Mutex<T>, to: S) -> Result<S::Ok, S::Error> {
     value.lock().unwrap().serialize(to)
 }
 
@@ -105,13 +105,13 @@ fn locked<T: Serialize, S: serde::Serializer>(value: &Mutex<T>, to: S) -> Result
 pub struct Log(Mutex<VecDeque<Arc<Record>>>);
 
 /// How many are kept for each server.
-const KEPT: usize = 2000;
+const MAX_RECORDS: usize = 2000;
 
 impl Log {
     /// Adds one, forgetting the oldest.
     pub fn add(&self, record: Arc<Record>) {
         let mut log = self.0.lock().unwrap();
-        if log.len() == KEPT {
+        if log.len() == MAX_RECORDS {
             log.pop_front();
         }
         log.push_back(record);

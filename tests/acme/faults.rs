@@ -11,7 +11,7 @@ use crate::cluster::PortKind;
 /// What happens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Kind {
+pub enum FaultKind {
     /// Listener closed: connection refused. Idle connections are closed.
     Refuse,
     /// Connecting gets no answer at all (accept queue full). Open connections get no answer either.
@@ -51,7 +51,7 @@ pub enum Kind {
 /// How a connection ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum How {
+pub enum ConnectionEnd {
     /// FIN.
     Fin,
     /// RST.
@@ -61,7 +61,7 @@ pub enum How {
 /// When a reset or close happens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum At {
+pub enum FaultStage {
     /// The head is read, the body is not: not executed.
     Head,
     /// The whole request is read: executed.
@@ -71,7 +71,7 @@ pub enum At {
 /// Which ports of the server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub enum Where {
+pub enum PortFilter {
     /// HTTP and HTTPS.
     Web,
     /// HTTP.
@@ -86,15 +86,15 @@ pub enum Where {
     All,
 }
 
-impl Where {
+impl PortFilter {
     fn covers(self, port: PortKind) -> bool {
         match self {
-            Where::All => true,
-            Where::Web => matches!(port, PortKind::Http | PortKind::Https),
-            Where::Http => port == PortKind::Http,
-            Where::Https => port == PortKind::Https,
-            Where::Agent => port == PortKind::Agent,
-            Where::Metrics => port == PortKind::Metrics,
+            PortFilter::All => true,
+            PortFilter::Web => matches!(port, PortKind::Http | PortKind::Https),
+            PortFilter::Http => port == PortKind::Http,
+            PortFilter::Https => port == PortKind::Https,
+            PortFilter::Agent => port == PortKind::Agent,
+            PortFilter::Metrics => port == PortKind::Metrics,
         }
     }
 }
@@ -104,7 +104,7 @@ impl Where {
 #[serde(deny_unknown_fields)]
 pub struct Fault {
     /// What happens.
-    pub kind: Kind,
+    pub kind: FaultKind,
     /// The next so many requests, then off; absent = until removed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub count: Option<u32>,
@@ -121,29 +121,29 @@ pub struct Fault {
     #[serde(default)]
     pub probe: bool,
     /// Which ports.
-    #[serde(default = "web")]
-    pub port: Where,
+    #[serde(default = "default_port")]
+    pub port: PortFilter,
     /// For `reset` and `close`.
-    #[serde(default = "body")]
-    pub at: At,
+    #[serde(default = "default_stage")]
+    pub at: FaultStage,
     /// For `status` and `early_response`.
-    #[serde(default = "unavailable")]
+    #[serde(default = "default_status")]
     pub status: u16,
     /// Retry-After of these, in seconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_after: Option<u32>,
     /// For `slow`.
-    #[serde(default = "second")]
+    #[serde(default = "default_delay_ms")]
     pub delay_ms: u64,
     /// For `die_mid_body`.
-    #[serde(default = "size")]
+    #[serde(default = "default_size")]
     pub size: usize,
     /// For `die_mid_body` (default: half) and `stall_upload` (default: 0).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after: Option<usize>,
     /// For `die_mid_body`, `die_mid_header`, `early_response`.
-    #[serde(default = "fin")]
-    pub end: How,
+    #[serde(default = "default_end")]
+    pub end: ConnectionEnd,
     /// For `die_mid_body`: chunked instead of Content-Length.
     #[serde(default)]
     pub chunked: bool,
@@ -152,27 +152,27 @@ pub struct Fault {
     pub kill: bool,
 }
 
-fn web() -> Where {
-    Where::Web
+fn default_port() -> PortFilter {
+    PortFilter::Web
 }
-fn body() -> At {
-    At::Body
+fn default_stage() -> FaultStage {
+    FaultStage::Body
 }
-fn fin() -> How {
-    How::Fin
+fn default_end() -> ConnectionEnd {
+    ConnectionEnd::Fin
 }
-fn unavailable() -> u16 {
+fn default_status() -> u16 {
     503
 }
-fn second() -> u64 {
+fn default_delay_ms() -> u64 {
     1000
 }
-fn size() -> usize {
+fn default_size() -> usize {
     100_000
 }
 
 /// What a request looks like to a fault.
-pub struct Seen<'a> {
+pub struct RequestInfo<'a> {
     pub port: PortKind,
     pub method: &'a str,
     pub path: &'a str,
@@ -195,21 +195,25 @@ impl Fault {
     fn parse(value: &Value) -> Result<Fault, String> {
         let whole = if value.is_string() { json!({ "kind": value }) } else { value.clone() };
         let fault: Fault = serde_json::from_value(whole).map_err(|e| format!("fault: {e}"))?;
-        if fault.count.is_some() && matches!(fault.kind, Kind::Refuse | Kind::Blackhole) {
+        if fault.count.is_some() && matches!(fault.kind, FaultKind::Refuse | FaultKind::Blackhole) {
             return Err("fault: refuse and blackhole cannot count what never arrives; use for_ms".into());
         }
         Ok(fault)
     }
 
-    fn hits(&self, seen: &Seen<'_>) -> bool {
+    fn matches(&self, seen: &RequestInfo<'_>) -> bool {
         let request_fault = !matches!(
             self.kind,
-            Kind::Refuse | Kind::Blackhole | Kind::TlsHandshake | Kind::TlsExpired | Kind::TlsWrongName
+            FaultKind::Refuse
+                | FaultKind::Blackhole
+                | FaultKind::TlsHandshake
+                | FaultKind::TlsExpired
+                | FaultKind::TlsWrongName
         );
         request_fault
             && self.port.covers(seen.port)
             && self.method.as_deref().is_none_or(|m| m.eq_ignore_ascii_case(seen.method))
-            && (self.kind != Kind::ResetOnReuse || seen.nth > 1)
+            && (self.kind != FaultKind::ResetOnReuse || seen.nth > 1)
             && match &self.path {
                 Some(prefix) => seen.path.to_lowercase().starts_with(&prefix.to_lowercase()),
                 None => self.probe || !seen.background,
@@ -219,9 +223,9 @@ impl Fault {
 
 /// The faults of one server.
 #[derive(Default)]
-pub struct Faults(Vec<Active>);
+pub struct Faults(Vec<ActiveFault>);
 
-struct Active {
+struct ActiveFault {
     fault: Fault,
     left: Option<u32>,
     until: Option<Instant>,
@@ -230,7 +234,7 @@ struct Active {
 impl Faults {
     /// Replaces all.
     pub fn set(&mut self, faults: Vec<Fault>) {
-        let active = |fault: Fault| Active {
+        let active = |fault: Fault| ActiveFault {
             left: fault.count,
             until: fault.for_ms.map(|ms| Instant::now() + Duration::from_millis(ms)),
             fault,
@@ -264,27 +268,30 @@ impl Faults {
     }
 
     /// The fault for this request; a counted one is used up.
-    pub fn take(&mut self, seen: &Seen<'_>) -> Option<Fault> {
-        self.take_where(|fault| fault.hits(seen))
+    pub fn take(&mut self, seen: &RequestInfo<'_>) -> Option<Fault> {
+        self.take_where(|fault| fault.matches(seen))
     }
 
     /// The fault for this TLS handshake; a counted one is used up.
-    pub fn take_tls(&mut self) -> Option<Kind> {
-        self.take_where(|f| matches!(f.kind, Kind::TlsHandshake | Kind::TlsExpired | Kind::TlsWrongName))
-            .map(|f| f.kind)
+    pub fn take_tls(&mut self) -> Option<FaultKind> {
+        self.take_where(|f| {
+            matches!(f.kind, FaultKind::TlsHandshake | FaultKind::TlsExpired | FaultKind::TlsWrongName)
+        })
+        .map(|f| f.kind)
     }
 
     /// The fault that closes this port: refuse or blackhole.
     pub fn of_port(&mut self, port: PortKind) -> Option<Fault> {
         self.prune();
-        let closes = |f: &Fault| matches!(f.kind, Kind::Refuse | Kind::Blackhole) && f.port.covers(port);
+        let closes =
+            |f: &Fault| matches!(f.kind, FaultKind::Refuse | FaultKind::Blackhole) && f.port.covers(port);
         self.0.iter().map(|a| &a.fault).find(|f| closes(f)).cloned()
     }
 
     /// For the control port: the faults with what is left of their counts.
-    pub fn show(&mut self) -> Value {
+    pub fn to_json(&mut self) -> Value {
         self.prune();
-        let one = |a: &Active| {
+        let one = |a: &ActiveFault| {
             let mut value = serde_json::to_value(&a.fault).unwrap_or_default();
             if let Some(left) = a.left {
                 value["count"] = left.into();
@@ -299,8 +306,8 @@ impl Faults {
 mod tests {
     use super::*;
 
-    fn seen(path: &str, background: bool) -> Seen<'_> {
-        Seen { port: PortKind::Http, method: "GET", path, background, nth: 1 }
+    fn seen(path: &str, background: bool) -> RequestInfo<'_> {
+        RequestInfo { port: PortKind::Http, method: "GET", path, background, nth: 1 }
     }
 
     #[test]

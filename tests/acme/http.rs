@@ -14,49 +14,49 @@ use tokio::net::TcpStream;
 use crate::answer::{Answer, Length};
 
 /// A plain or a TLS connection.
-pub enum Wire {
+pub enum AnyStream {
     Plain(TcpStream),
     Tls(Box<tokio_rustls::server::TlsStream<TcpStream>>),
 }
 
-impl Wire {
+impl AnyStream {
     /// The socket below.
     pub fn socket(&self) -> &TcpStream {
         match self {
-            Wire::Plain(stream) => stream,
-            Wire::Tls(stream) => stream.get_ref().0,
+            AnyStream::Plain(stream) => stream,
+            AnyStream::Tls(stream) => stream.get_ref().0,
         }
     }
 }
 
-impl AsyncRead for Wire {
+impl AsyncRead for AnyStream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<Result<()>> {
         match self.get_mut() {
-            Wire::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
-            Wire::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
+            AnyStream::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
+            AnyStream::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
         }
     }
 }
 
-impl AsyncWrite for Wire {
+impl AsyncWrite for AnyStream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<Result<usize>> {
         match self.get_mut() {
-            Wire::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
-            Wire::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
+            AnyStream::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
+            AnyStream::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
         }
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
         match self.get_mut() {
-            Wire::Plain(stream) => Pin::new(stream).poll_flush(cx),
-            Wire::Tls(stream) => Pin::new(stream).poll_flush(cx),
+            AnyStream::Plain(stream) => Pin::new(stream).poll_flush(cx),
+            AnyStream::Tls(stream) => Pin::new(stream).poll_flush(cx),
         }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<()>> {
         match self.get_mut() {
-            Wire::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
-            Wire::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+            AnyStream::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
+            AnyStream::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
         }
     }
 }
@@ -120,7 +120,7 @@ pub enum Framing {
 }
 
 /// What came instead of nothing.
-pub enum Got {
+pub enum Received {
     /// The peer closed between requests.
     Closed,
     /// A head.
@@ -138,27 +138,27 @@ pub struct Body {
     pub start: Vec<u8>,
 }
 
-const KEPT: usize = 64 * 1024;
-const HEAD_LIMIT: usize = 256 * 1024;
+const MAX_KEPT_BODY_BYTES: usize = 64 * 1024;
+const MAX_HEAD_BYTES: usize = 256 * 1024;
 
 /// One connection and what was read ahead.
-pub struct Io {
-    pub wire: Wire,
+pub struct HttpConnection {
+    pub stream: AnyStream,
     buffer: BytesMut,
 }
 
-impl Io {
-    pub fn new(wire: Wire) -> Io {
-        Io { wire, buffer: BytesMut::with_capacity(8 * 1024) }
+impl HttpConnection {
+    pub fn new(stream: AnyStream) -> HttpConnection {
+        HttpConnection { stream, buffer: BytesMut::with_capacity(8 * 1024) }
     }
 
-    async fn more(&mut self) -> Result<usize> {
+    async fn read_more(&mut self) -> Result<usize> {
         self.buffer.reserve(8 * 1024);
-        self.wire.read_buf(&mut self.buffer).await
+        self.stream.read_buf(&mut self.buffer).await
     }
 
     /// The next head. Can be cancelled without losing octets. `fast` allows the short way for `/fast`.
-    pub async fn head(&mut self, fast: bool) -> Result<Got> {
+    pub async fn head(&mut self, fast: bool) -> Result<Received> {
         loop {
             if !self.buffer.is_empty()
                 && let Some((length, got)) = parse(&self.buffer, fast)?
@@ -166,12 +166,12 @@ impl Io {
                 self.buffer.advance(length);
                 return Ok(got);
             }
-            if self.buffer.len() > HEAD_LIMIT {
+            if self.buffer.len() > MAX_HEAD_BYTES {
                 return Err(Error::new(ErrorKind::InvalidData, "head too large"));
             }
-            if self.more().await? == 0 {
+            if self.read_more().await? == 0 {
                 return match self.buffer.is_empty() {
-                    true => Ok(Got::Closed),
+                    true => Ok(Received::Closed),
                     false => Err(ErrorKind::UnexpectedEof.into()),
                 };
             }
@@ -183,18 +183,18 @@ impl Io {
         let mut body = Body::default();
         let mut hash = Sha256::new();
         match framing {
-            Framing::Length(length) => self.part(length, &mut body, &mut hash, &seen).await?,
+            Framing::Length(length) => self.read_body_part(length, &mut body, &mut hash, &seen).await?,
             Framing::Chunked => loop {
-                let line = self.line().await?;
+                let line = self.read_line().await?;
                 let size = line.split(';').next().unwrap_or("").trim();
                 let size = u64::from_str_radix(size, 16)
                     .map_err(|_| Error::new(ErrorKind::InvalidData, "bad chunk size"))?;
                 if size == 0 {
-                    while !self.line().await?.is_empty() {}
+                    while !self.read_line().await?.is_empty() {}
                     break;
                 }
-                self.part(size, &mut body, &mut hash, &seen).await?;
-                if !self.line().await?.is_empty() {
+                self.read_body_part(size, &mut body, &mut hash, &seen).await?;
+                if !self.read_line().await?.is_empty() {
                     return Err(Error::new(ErrorKind::InvalidData, "chunk longer than its size"));
                 }
             },
@@ -203,7 +203,7 @@ impl Io {
         Ok(body)
     }
 
-    async fn part(
+    async fn read_body_part(
         &mut self,
         length: u64,
         body: &mut Body,
@@ -212,13 +212,13 @@ impl Io {
     ) -> Result<()> {
         let mut left = length;
         while left > 0 {
-            if self.buffer.is_empty() && self.more().await? == 0 {
+            if self.buffer.is_empty() && self.read_more().await? == 0 {
                 return Err(ErrorKind::UnexpectedEof.into());
             }
             let take = self.buffer.len().min(usize::try_from(left).unwrap_or(usize::MAX));
             let piece = self.buffer.split_to(take);
             hash.update(&piece);
-            let keep = KEPT.saturating_sub(body.start.len()).min(take);
+            let keep = MAX_KEPT_BODY_BYTES.saturating_sub(body.start.len()).min(take);
             body.start.extend_from_slice(&piece[..keep]);
             body.length += take as u64;
             left -= take as u64;
@@ -227,7 +227,7 @@ impl Io {
         Ok(())
     }
 
-    async fn line(&mut self) -> Result<String> {
+    async fn read_line(&mut self) -> Result<String> {
         loop {
             if let Some(end) = self.buffer.iter().position(|b| *b == b'\n') {
                 let line = self.buffer.split_to(end + 1);
@@ -236,18 +236,18 @@ impl Io {
                 };
                 return Ok(String::from_utf8_lossy(line).into_owned());
             }
-            if self.buffer.len() > 16 * 1024 || self.more().await? == 0 {
+            if self.buffer.len() > 16 * 1024 || self.read_more().await? == 0 {
                 return Err(ErrorKind::UnexpectedEof.into());
             }
         }
     }
 
     /// Reads and throws away until `n` octets came or the peer closed.
-    pub async fn skip(&mut self, n: usize) {
+    pub async fn discard(&mut self, n: usize) {
         let mut left = n.saturating_sub(self.buffer.len());
         self.buffer.clear();
         while left > 0 {
-            match self.more().await {
+            match self.read_more().await {
                 Ok(got) if got > 0 => left = left.saturating_sub(got),
                 _ => return,
             }
@@ -262,8 +262,8 @@ impl Io {
 
     /// Writes and flushes.
     pub async fn send(&mut self, bytes: &[u8]) -> Result<()> {
-        self.wire.write_all(bytes).await?;
-        self.wire.flush().await
+        self.stream.write_all(bytes).await?;
+        self.stream.flush().await
     }
 
     /// Writes an answer; `to_head` = HEAD, without the body. Says whether the connection can go on.
@@ -318,12 +318,12 @@ impl Io {
 
     /// Closes politely: FIN, then waits a moment for the peer so that unread octets cause no RST.
     pub async fn finish(&mut self) {
-        let _ = self.wire.shutdown().await;
-        let _ = tokio::time::timeout(Duration::from_millis(500), self.skip(64 << 20)).await;
+        let _ = self.stream.shutdown().await;
+        let _ = tokio::time::timeout(Duration::from_millis(500), self.discard(64 << 20)).await;
     }
 }
 
-fn parse(buffer: &[u8], fast: bool) -> Result<Option<(usize, Got)>> {
+fn parse(buffer: &[u8], fast: bool) -> Result<Option<(usize, Received)>> {
     let mut headers = [const { std::mem::MaybeUninit::<httparse::Header<'_>>::uninit() }; 128];
     let mut request = httparse::Request::new(&mut []);
     let status = request
@@ -344,7 +344,7 @@ fn parse(buffer: &[u8], fast: bool) -> Result<Option<(usize, Got)>> {
         && version == 1
         && !request.headers.iter().any(|h| special(&h))
     {
-        return Ok(Some((length, Got::Fast)));
+        return Ok(Some((length, Received::Fast)));
     }
     let text = |bytes: &[u8]| match std::str::from_utf8(bytes) {
         Ok(text) => text.to_owned(),
@@ -356,5 +356,5 @@ fn parse(buffer: &[u8], fast: bool) -> Result<Option<(usize, Got)>> {
         version,
         headers: request.headers.iter().map(|h| (h.name.to_owned(), text(h.value))).collect(),
     };
-    Ok(Some((length, Got::Head(head))))
+    Ok(Some((length, Received::Head(head))))
 }

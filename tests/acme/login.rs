@@ -8,7 +8,7 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use sha2::{Digest, Sha256};
 
 use crate::answer::Answer;
-use crate::cluster::{Cluster, Member};
+use crate::cluster::{Cluster, SimulatedServer};
 use crate::http::Head;
 use crate::pages::{Request, escape};
 use crate::scenario::Name;
@@ -16,7 +16,7 @@ use crate::url;
 
 /// Who sent a request.
 #[derive(Debug, PartialEq)]
-pub enum Who {
+pub enum Requester {
     User(String),
     Anonymous,
     /// Basic credentials that are not right.
@@ -24,7 +24,7 @@ pub enum Who {
 }
 
 /// The session cookie's name on this server.
-pub fn cookie_name(cluster: &Cluster, member: &Member) -> String {
+pub fn cookie_name(cluster: &Cluster, member: &SimulatedServer) -> String {
     if cluster.scenario.sso {
         return "LtpaToken".to_owned();
     }
@@ -49,7 +49,7 @@ pub fn cookie<'a>(head: &'a Head, name: &str) -> Option<&'a str> {
         .next_back()
 }
 
-fn check(cluster: &Cluster, user: &str, password: &str) -> Option<String> {
+fn authenticate(cluster: &Cluster, user: &str, password: &str) -> Option<String> {
     let wanted = Name::new(user);
     let known = |name: &str| {
         let name = Name::new(name);
@@ -61,28 +61,28 @@ fn check(cluster: &Cluster, user: &str, password: &str) -> Option<String> {
 }
 
 /// By session cookie, else by Basic.
-pub fn who(cluster: &Cluster, member: &Member, head: &Head) -> Who {
+pub fn requester(cluster: &Cluster, member: &SimulatedServer, head: &Head) -> Requester {
     if let Some(token) = cookie(head, &cookie_name(cluster, member)) {
         let sessions = if cluster.scenario.sso { &cluster.ltpa } else { &member.sessions };
         if let Some(user) = sessions.lock().unwrap().get(token) {
-            return Who::User(user.clone());
+            return Requester::User(user.clone());
         }
     }
     let Some(basic) = head.header("authorization").and_then(|v| v.strip_prefix("Basic ")) else {
-        return Who::Anonymous;
+        return Requester::Anonymous;
     };
     let decoded = STANDARD.decode(basic.trim()).unwrap_or_default();
     let decoded = String::from_utf8_lossy(&decoded);
     let (user, password) = decoded.split_once(':').unwrap_or((&decoded, ""));
-    check(cluster, user, password).map_or(Who::Wrong, Who::User)
+    authenticate(cluster, user, password).map_or(Requester::Wrong, Requester::User)
 }
 
 /// What somebody gets who may not read: 200 with the form, or 401 where sessions are off.
-pub fn refuse(cluster: &Cluster, who: &Who, target: &str) -> Answer {
-    if *who == Who::Wrong || cluster.scenario.auth == "basic" {
+pub fn login_required(cluster: &Cluster, who: &Requester, target: &str) -> Answer {
+    if *who == Requester::Wrong || cluster.scenario.auth == "basic" {
         let page = "<html><head><title>Error</title></head><body><h1>Error 401</h1>HTTP Web Server: You are not \
                     authorized to perform that operation</body></html>\n";
-        return Answer::html(401, page).with("WWW-Authenticate", "Basic realm=\"/\"");
+        return Answer::html(401, page).with_header("WWW-Authenticate", "Basic realm=\"/\"");
     }
     form(target, "")
 }
@@ -100,11 +100,11 @@ pub fn form(redirect_to: &str, message: &str) -> Answer {
              <input type=\"submit\" value=\"Sign in\">\n</form>\n</body>\n</html>\n"
         ),
     )
-    .with("Cache-Control", "no-cache")
+    .with_header("Cache-Control", "no-cache")
 }
 
 /// `?Login`: the form, or with a POST the session. `?SAMLLogin` takes the same fields, and `RelayState`.
-pub fn login(cluster: &Cluster, member: &Member, request: &Request) -> Answer {
+pub fn login(cluster: &Cluster, member: &SimulatedServer, request: &Request) -> Answer {
     let fields = url::form(&String::from_utf8_lossy(&request.body.start));
     let field =
         |name: &str| fields.iter().find(|(k, _)| k.eq_ignore_ascii_case(name)).map(|(_, v)| v.clone());
@@ -116,7 +116,7 @@ pub fn login(cluster: &Cluster, member: &Member, request: &Request) -> Answer {
         return form(&redirect_to, "");
     }
     let (user, password) = (field("Username").unwrap_or_default(), field("Password").unwrap_or_default());
-    let Some(user) = check(cluster, &user, &password) else {
+    let Some(user) = authenticate(cluster, &user, &password) else {
         return form(&redirect_to, "<p>You provided an invalid username or password.</p>\n");
     };
     let token = format!("{:016X}{:016X}", fastrand::u64(..), fastrand::u64(..));
@@ -132,11 +132,11 @@ pub fn login(cluster: &Cluster, member: &Member, request: &Request) -> Answer {
             format!("{name}={token}; path=/; HttpOnly")
         }
     };
-    Answer::html(302, "").with("Location", redirect_to).with("Set-Cookie", cookie)
+    Answer::html(302, "").with_header("Location", redirect_to).with_header("Set-Cookie", cookie)
 }
 
 /// `?Logout`: the session ends on this server (or everywhere with SSO).
-pub fn logout(cluster: &Cluster, member: &Member, request: &Request) -> Answer {
+pub fn logout(cluster: &Cluster, member: &SimulatedServer, request: &Request) -> Answer {
     let name = cookie_name(cluster, member);
     if let Some(token) = cookie(&request.head, &name) {
         member.sessions.lock().unwrap().remove(token);
@@ -144,8 +144,8 @@ pub fn logout(cluster: &Cluster, member: &Member, request: &Request) -> Answer {
     }
     let gone = format!("{name}=; path=/; expires=Thu, 01 Jan 1970 00:00:00 GMT");
     match request.url.argument("RedirectTo") {
-        Some(to) => Answer::html(302, "").with("Location", to),
+        Some(to) => Answer::html(302, "").with_header("Location", to),
         None => Answer::html(200, "<html><body>Logged out.</body></html>\n"),
     }
-    .with("Set-Cookie", gone)
+    .with_header("Set-Cookie", gone)
 }

@@ -6,10 +6,10 @@ use std::net::SocketAddr;
 use serde_json::{Value, json};
 
 use crate::answer::{Answer, Content};
-use crate::cluster::{Cluster, Member};
-use crate::holdings::Copy;
+use crate::cluster::{Cluster, SimulatedServer};
+use crate::copies::DatabaseCopy;
 use crate::http::{Body, Head};
-use crate::login::{self, Who};
+use crate::login::{self, Requester};
 use crate::url::{Url, encode};
 use crate::{stats, views};
 
@@ -32,21 +32,27 @@ pub fn escape(text: &str) -> String {
 }
 
 /// The answer to any request.
-pub async fn answer(cluster: &Cluster, member: &Member, request: &Request) -> Answer {
-    let holdings = cluster.holdings();
-    let copy = request.url.database.as_deref().and_then(|db| holdings.find(member.position, db));
+pub async fn answer(cluster: &Cluster, member: &SimulatedServer, request: &Request) -> Answer {
+    let copies = cluster.copies();
+    let copy = request.url.database.as_deref().and_then(|db| copies.find(member.position, db));
     let mut answer = route(cluster, member, request, copy);
     if let Some(copy) = copy {
-        answer =
-            answer.with("X-Acme-Path", encode(&copy.path)).with("X-Acme-Replica", copy.replica_id.clone());
+        answer = answer
+            .with_header("X-Acme-Path", encode(&copy.path))
+            .with_header("X-Acme-Replica", copy.replica_id.clone());
     }
     if cluster.scenario.hsts_trap {
-        answer = answer.with("Strict-Transport-Security", "max-age=0");
+        answer = answer.with_header("Strict-Transport-Security", "max-age=0");
     }
     options(&request.url, answer)
 }
 
-fn route(cluster: &Cluster, member: &Member, request: &Request, copy: Option<&Copy>) -> Answer {
+fn route(
+    cluster: &Cluster,
+    member: &SimulatedServer,
+    request: &Request,
+    copy: Option<&DatabaseCopy>,
+) -> Answer {
     let url = &request.url;
     if url.is("Logout") {
         return login::logout(cluster, member, request);
@@ -54,13 +60,15 @@ fn route(cluster: &Cluster, member: &Member, request: &Request, copy: Option<&Co
     if url.is("Login") || url.is("SAMLLogin") {
         return login::login(cluster, member, request);
     }
-    let Some(database) = url.database.as_deref() else { return elsewhere(cluster, member, request) };
+    let Some(database) = url.database.as_deref() else {
+        return page_without_database(cluster, member, request);
+    };
     let Some(copy) = copy.filter(|_| !request.not_found) else {
         return error(404, &format!("HTTP Web Server: File does not exist - {database}"));
     };
-    let who = login::who(cluster, member, &request.head);
-    if (copy.login && who == Who::Anonymous) || who == Who::Wrong {
-        return login::refuse(cluster, &who, &request.head.target);
+    let who = login::requester(cluster, member, &request.head);
+    if (copy.login && who == Requester::Anonymous) || who == Requester::Wrong {
+        return login::login_required(cluster, &who, &request.head.target);
     }
     let path = copy.path.to_lowercase();
     if url.is("ReadViewEntries") {
@@ -79,7 +87,7 @@ fn route(cluster: &Cluster, member: &Member, request: &Request, copy: Option<&Co
         return rewrite(member, request, copy);
     }
     if let Some(to) = url.argument("location") {
-        return Answer::html(302, "").with("Location", to);
+        return Answer::html(302, "").with_header("Location", to);
     }
     if let Some(to) = url.argument("redirect") {
         return redirect(cluster, member, request, copy, to);
@@ -88,7 +96,7 @@ fn route(cluster: &Cluster, member: &Member, request: &Request, copy: Option<&Co
 }
 
 /// Pages outside any database.
-fn elsewhere(cluster: &Cluster, member: &Member, request: &Request) -> Answer {
+fn page_without_database(cluster: &Cluster, member: &SimulatedServer, request: &Request) -> Answer {
     let url = &request.url;
     if url.path == "/fast" {
         let mut answer = Answer::new(200, "text/plain", Vec::new());
@@ -97,7 +105,7 @@ fn elsewhere(cluster: &Cluster, member: &Member, request: &Request) -> Answer {
     }
     if url.is("OpenServer") {
         let list: String = cluster
-            .holdings()
+            .copies()
             .copies
             .iter()
             .filter(|c| c.member == member.position)
@@ -107,23 +115,23 @@ fn elsewhere(cluster: &Cluster, member: &Member, request: &Request) -> Answer {
         return Answer::html(200, format!("<html><body><h1>{name}</h1><ul>\n{list}</ul></body></html>\n"));
     }
     if url.is("Redirect") {
-        return moved(cluster, request);
+        return redirect_to_server(cluster, request);
     }
-    page(member, request, None, &login::who(cluster, member, &request.head))
+    page(member, request, None, &login::requester(cluster, member, &request.head))
 }
 
 /// `?Redirect&Name=<server>&Id=<replica id>&To=<rest>`.
-fn moved(cluster: &Cluster, request: &Request) -> Answer {
+fn redirect_to_server(cluster: &Cluster, request: &Request) -> Answer {
     let argument = |name| request.url.argument(name).unwrap_or("");
-    let holdings = cluster.holdings();
+    let copies = cluster.copies();
     let id = argument("Id").replace(':', "").to_uppercase();
-    let found = cluster.find(argument("Name")).and_then(|m| Some((m, holdings.replica(m.position, &id)?)));
+    let found = cluster.find(argument("Name")).and_then(|m| Some((m, copies.replica(m.position, &id)?)));
     match found {
         Some((member, copy)) => {
             let to = argument("To");
             let at =
                 format!("{}://{}/{}", request.scheme, member.authority(request.scheme), encode(&copy.path));
-            Answer::html(302, "").with("Location", format!("{at}{to}"))
+            Answer::html(302, "").with_header("Location", format!("{at}{to}"))
         }
         None => error(404, "HTTP Web Server: Redirect - unknown server or database"),
     }
@@ -138,8 +146,8 @@ fn error(status: u16, text: &str) -> Answer {
 }
 
 /// The page that says everything, as HTML or JSON; with state on this server for XPages.
-fn page(member: &Member, request: &Request, copy: Option<&Copy>, who: &Who) -> Answer {
-    let mut facts = json!({
+fn page(member: &SimulatedServer, request: &Request, copy: Option<&DatabaseCopy>, who: &Requester) -> Answer {
+    let mut details = json!({
         "server": member.name.abbreviated,
         "database": copy.map(|c| c.title.clone()),
         "path": copy.map(|c| c.path.clone()),
@@ -153,24 +161,29 @@ fn page(member: &Member, request: &Request, copy: Option<&Copy>, who: &Who) -> A
         "request_id": request.rid,
         "remote": request.remote.to_string(),
         "scheme": request.scheme,
-        "user": match who { Who::User(user) => Some(user.clone()), _ => None },
+        "user": match who { Requester::User(user) => Some(user.clone()), _ => None },
     });
     let xpage = copy.filter(|_| request.url.rest.to_lowercase().contains(".xsp"));
-    let cookie = xpage.map(|copy| xpages(member, request, copy, &mut facts));
+    let cookie = xpage.map(|copy| xpages(member, request, copy, &mut details));
     let as_json =
         request.url.argument("echo") == Some("json") || request.head.names("accept", "application/json");
     let mut answer = match as_json {
-        true => Answer::json(200, &facts),
-        false => Answer::html(200, html(&facts)),
+        true => Answer::json(200, &details),
+        false => Answer::html(200, html(&details)),
     };
     if let Some((cookie, location)) = cookie {
-        answer = answer.with("Set-Cookie", cookie).with("X-XspLocation", location);
+        answer = answer.with_header("Set-Cookie", cookie).with_header("X-XspLocation", location);
     }
     answer
 }
 
 /// An XPage keeps its view state on this server: `new`, `known` or `lost` (a session of another server).
-fn xpages(member: &Member, request: &Request, copy: &Copy, facts: &mut Value) -> (String, String) {
+fn xpages(
+    member: &SimulatedServer,
+    request: &Request,
+    copy: &DatabaseCopy,
+    details: &mut Value,
+) -> (String, String) {
     let mut states = member.xpages.lock().unwrap();
     let sent = login::cookie(&request.head, "SessionID").map(str::to_owned);
     let (state, id) = match sent {
@@ -180,15 +193,15 @@ fn xpages(member: &Member, request: &Request, copy: &Copy, facts: &mut Value) ->
     };
     let pages = states.entry(id.clone()).or_default();
     *pages += 1;
-    facts["xpages_state"] = state.into();
-    facts["xpages_pages"] = (*pages).into();
+    details["xpages_state"] = state.into();
+    details["xpages_pages"] = (*pages).into();
     let here = format!("{}://{}/{}", request.scheme, member.authority(request.scheme), encode(&copy.path));
     (format!("SessionID={id}; path=/; HttpOnly"), format!("{here}{}", request.url.raw_rest))
 }
 
-fn html(facts: &Value) -> String {
+fn html(details: &Value) -> String {
     let mut rows = String::new();
-    for (key, value) in facts.as_object().into_iter().flatten() {
+    for (key, value) in details.as_object().into_iter().flatten() {
         let text = match value {
             Value::Null => continue,
             Value::String(text) => escape(text),
@@ -202,8 +215,8 @@ fn html(facts: &Value) -> String {
         };
         rows.push_str(&format!("<tr><th>{key}</th><td>{text}</td></tr>\n"));
     }
-    let title = facts["database"].as_str().map_or("Domino Web Server".to_owned(), escape);
-    let server = facts["server"].as_str().map(escape).unwrap_or_default();
+    let title = details["database"].as_str().map_or("Domino Web Server".to_owned(), escape);
+    let server = details["server"].as_str().map(escape).unwrap_or_default();
     format!(
         "<!DOCTYPE html>\n<html><head><meta charset=\"UTF-8\"><title>{title}</title><style>body{{font:1rem \
          sans-serif}}th{{text-align:left;vertical-align:top;padding-right:1em}}</style></head>\n\
@@ -212,23 +225,29 @@ fn html(facts: &Value) -> String {
 }
 
 /// Every header in which a server names itself and its own path.
-fn rewrite(member: &Member, request: &Request, copy: &Copy) -> Answer {
+fn rewrite(member: &SimulatedServer, request: &Request, copy: &DatabaseCopy) -> Answer {
     let own = format!("/{}", encode(&copy.path));
     let here = format!("{}://{}{own}", request.scheme, member.authority(request.scheme));
     let host = &member.hostname;
     let domain = host.split_once('.').map_or("", |(_, domain)| domain);
     Answer::html(200, format!("<html><body><a href=\"{here}?OpenDatabase\">{here}</a></body></html>\n"))
-        .with("Content-Location", format!("{here}/rewrite?OpenPage"))
-        .with("Refresh", format!("600; url={here}/rewrite?OpenPage"))
-        .with("X-XspLocation", format!("{here}/page.xsp"))
-        .with("Set-Cookie", format!("AcmeHost=1; Domain={host}; Path={own}"))
-        .with("Set-Cookie", format!("AcmeDomain=2; domain=.{domain}; path={own}/sub; HttpOnly"))
-        .with("Set-Cookie", "AcmeRoot=3; Path=/; Secure; SameSite=Lax")
+        .with_header("Content-Location", format!("{here}/rewrite?OpenPage"))
+        .with_header("Refresh", format!("600; url={here}/rewrite?OpenPage"))
+        .with_header("X-XspLocation", format!("{here}/page.xsp"))
+        .with_header("Set-Cookie", format!("AcmeHost=1; Domain={host}; Path={own}"))
+        .with_header("Set-Cookie", format!("AcmeDomain=2; domain=.{domain}; path={own}/sub; HttpOnly"))
+        .with_header("Set-Cookie", "AcmeRoot=3; Path=/; Secure; SameSite=Lax")
 }
 
 /// 302 to this database: `1` = on this server's own host name, `address` = its IP address, `host` = the Host
 /// that was asked for, `relative` = no host, a server's name = that server's replica.
-fn redirect(cluster: &Cluster, member: &Member, request: &Request, copy: &Copy, to: &str) -> Answer {
+fn redirect(
+    cluster: &Cluster,
+    member: &SimulatedServer,
+    request: &Request,
+    copy: &DatabaseCopy,
+    to: &str,
+) -> Answer {
     let scheme = request.scheme;
     let own = encode(&copy.path);
     let location = match to {
@@ -239,13 +258,13 @@ fn redirect(cluster: &Cluster, member: &Member, request: &Request, copy: &Copy, 
             format!("{scheme}://{authority}/{own}?OpenDatabase&redirected=1")
         }
         name => {
-            let holdings = cluster.holdings();
+            let copies = cluster.copies();
             let there = cluster.find(name).filter(|_| name != "1").map_or(member, |m| m);
-            let path = holdings.replica(there.position, &copy.replica_id).map_or(own, |c| encode(&c.path));
+            let path = copies.replica(there.position, &copy.replica_id).map_or(own, |c| encode(&c.path));
             format!("{scheme}://{}/{path}?OpenDatabase&redirected=1", there.authority(scheme))
         }
     };
-    Answer::html(302, "<html><body>Moved</body></html>\n").with("Location", location)
+    Answer::html(302, "<html><body>Moved</body></html>\n").with_header("Location", location)
 }
 
 /// What the query asks of any page: `status`, `size`, `chunked`, `delay`, `work`, `drip`, `close`.

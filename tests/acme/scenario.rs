@@ -12,7 +12,7 @@ pub const BUILT_IN: &str = include_str!("built-in.yaml");
 #[serde(deny_unknown_fields)]
 pub struct Scenario {
     /// Cluster name in the names view.
-    #[serde(default = "cluster")]
+    #[serde(default = "default_cluster")]
     pub cluster: String,
     /// Address of the control port.
     #[serde(default)]
@@ -24,23 +24,23 @@ pub struct Scenario {
     #[serde(default)]
     pub unique_cookie_names: bool,
     /// How a missing login is answered: `session` = form with 200 (Basic is accepted too), `basic` = 401.
-    #[serde(default = "session")]
+    #[serde(default = "default_auth")]
     pub auth: String,
     /// User name to password.
     #[serde(default)]
     pub users: BTreeMap<String, String>,
     /// Faults without `probe: true` leave requests for this path alone.
-    #[serde(default = "slash")]
+    #[serde(default = "default_probe_path")]
     pub probe_path: String,
     /// Columns 4 and 5 of the directory views: out of service, pending delete.
     #[serde(default)]
     pub mark_columns: bool,
     /// Domino's `Strict-Transport-Security: max-age=0`.
-    #[serde(default = "yes")]
+    #[serde(default = "default_true")]
     pub hsts_trap: bool,
     /// Where all servers push statistics unless one says otherwise; `{name}` is the common name.
     #[serde(default)]
-    pub statpub: Option<Push>,
+    pub statpub: Option<StatpubPush>,
     /// The members.
     pub servers: Vec<Server>,
     /// Names in the names view that belong to no cluster.
@@ -57,14 +57,14 @@ pub struct Scenario {
 /// A target for statistics.
 #[derive(Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Push {
+pub struct StatpubPush {
     /// `http://host:port/path`.
     pub url: String,
     /// Bearer token.
     #[serde(default)]
     pub token: Option<String>,
     /// Milliseconds between posts.
-    #[serde(default = "minute")]
+    #[serde(default = "default_interval_ms")]
     pub interval_ms: u64,
 }
 
@@ -78,7 +78,7 @@ pub struct Server {
     #[serde(default)]
     pub hostname: Option<String>,
     /// IP address for all its ports.
-    #[serde(default = "loopback")]
+    #[serde(default = "default_address")]
     pub address: std::net::IpAddr,
     /// 0 or absent: any free port; `false`: not listening.
     #[serde(default)]
@@ -115,7 +115,7 @@ impl Default for Port {
 
 impl Port {
     /// The number to bind, if any.
-    pub fn wanted(self) -> Option<u16> {
+    pub fn bind_port(self) -> Option<u16> {
         match self {
             Port::Number(n) => Some(n),
             Port::Switch(true) => Some(0),
@@ -180,29 +180,29 @@ pub struct Generate {
     /// Replicas of each, on successive servers.
     pub copies: usize,
     /// Path before the number.
-    #[serde(default = "bulk")]
+    #[serde(default = "default_prefix")]
     pub prefix: String,
 }
 
-fn cluster() -> String {
+fn default_cluster() -> String {
     "AcmeWeb".into()
 }
-fn session() -> String {
+fn default_auth() -> String {
     "session".into()
 }
-fn slash() -> String {
+fn default_probe_path() -> String {
     "/".into()
 }
-fn bulk() -> String {
+fn default_prefix() -> String {
     "bulk/db".into()
 }
-fn yes() -> bool {
+fn default_true() -> bool {
     true
 }
-fn minute() -> u64 {
+fn default_interval_ms() -> u64 {
     60_000
 }
-fn loopback() -> std::net::IpAddr {
+fn default_address() -> std::net::IpAddr {
     std::net::Ipv4Addr::LOCALHOST.into()
 }
 

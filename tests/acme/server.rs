@@ -12,14 +12,14 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio_rustls::TlsAcceptor;
 
-use crate::cluster::{Cluster, Member, PortKind};
-use crate::faults::Kind;
-use crate::http::Wire;
+use crate::cluster::{Cluster, PortKind, SimulatedServer};
+use crate::faults::FaultKind;
+use crate::http::AnyStream;
 use crate::scenario::Scenario;
 use crate::{connection, stats, tls};
 
 /// A port that is ours.
-pub struct Bound {
+pub struct ReservedPort {
     pub position: usize,
     pub kind: PortKind,
     pub port: u16,
@@ -36,7 +36,7 @@ fn socket(address: SocketAddr) -> std::io::Result<TcpSocket> {
 }
 
 /// Takes every port of the servers that run here.
-pub fn bind(scenario: &Scenario, only: Option<usize>) -> Result<Vec<Bound>, String> {
+pub fn bind(scenario: &Scenario, only: Option<usize>) -> Result<Vec<ReservedPort>, String> {
     let mut all = Vec::new();
     for (position, server) in scenario.servers.iter().enumerate() {
         if only.is_some_and(|only| only != position) {
@@ -49,14 +49,14 @@ pub fn bind(scenario: &Scenario, only: Option<usize>) -> Result<Vec<Bound>, Stri
             (PortKind::Metrics, server.metrics),
         ];
         for (kind, wanted) in ports {
-            let Some(port) = wanted.wanted() else { continue };
+            let Some(port) = wanted.bind_port() else { continue };
             let address = SocketAddr::new(server.address, port);
-            let bind = || -> std::io::Result<Bound> {
+            let bind = || -> std::io::Result<ReservedPort> {
                 let reservation = socket(address)?;
                 let address = reservation.local_addr()?;
                 // Says at once if somebody else listens there.
                 drop(socket(address)?.listen(1)?);
-                Ok(Bound { position, kind, port: address.port(), address, _reservation: reservation })
+                Ok(ReservedPort { position, kind, port: address.port(), address, _reservation: reservation })
             };
             all.push(bind().map_err(|e| format!("{} {kind:?} {address}: {e}", server.name))?);
         }
@@ -65,7 +65,7 @@ pub fn bind(scenario: &Scenario, only: Option<usize>) -> Result<Vec<Bound>, Stri
 }
 
 /// Starts all listeners and returns when they listen.
-pub async fn start(cluster: &Arc<Cluster>, bound: Vec<Bound>) {
+pub async fn start(cluster: &Arc<Cluster>, bound: Vec<ReservedPort>) {
     for bound in bound {
         let member = cluster.members[bound.position].clone();
         let applied = member.register_listener();
@@ -75,16 +75,16 @@ pub async fn start(cluster: &Arc<Cluster>, bound: Vec<Bound>) {
         tokio::spawn(listen(bound, member, cluster.clone(), applied));
         let _ = first.wait_for(|n| *n >= 1).await;
     }
-    for member in cluster.here() {
-        tokio::spawn(stats::push(member.clone()));
+    for member in cluster.local_members() {
+        tokio::spawn(stats::push_loop(member.clone()));
     }
 }
 
-enum Door {
+enum PortState {
     Open(TcpListener),
     Closed,
     /// A listener nobody accepts from, and the connections that fill its queue.
-    Hole {
+    BlackHole {
         _listener: TcpListener,
         _held: Vec<TcpStream>,
     },
@@ -103,7 +103,7 @@ async fn open(address: SocketAddr, backlog: u32) -> TcpListener {
 }
 
 /// Fills the accept queue until connecting gets no answer.
-async fn fill(address: SocketAddr) -> Vec<TcpStream> {
+async fn fill_accept_queue(address: SocketAddr) -> Vec<TcpStream> {
     let mut held = Vec::new();
     for _ in 0..16 {
         match tokio::time::timeout(Duration::from_millis(80), TcpStream::connect(address)).await {
@@ -115,38 +115,38 @@ async fn fill(address: SocketAddr) -> Vec<TcpStream> {
 }
 
 async fn listen(
-    bound: Bound,
-    member: Arc<Member>,
+    bound: ReservedPort,
+    member: Arc<SimulatedServer>,
     cluster: Arc<Cluster>,
     applied: tokio::sync::watch::Sender<u64>,
 ) {
     let mut changes = member.changes.subscribe();
-    let mut door = Door::Closed;
+    let mut door = PortState::Closed;
     loop {
         let change = *changes.borrow_and_update();
         let fault = member.port_fault(bound.kind).map(|f| f.kind);
         door = match (fault, door) {
-            (None, Door::Open(listener)) => Door::Open(listener),
+            (None, PortState::Open(listener)) => PortState::Open(listener),
             (None, old) => {
                 drop(old);
-                Door::Open(open(bound.address, 4096).await)
+                PortState::Open(open(bound.address, 4096).await)
             }
-            (Some(Kind::Blackhole), hole @ Door::Hole { .. }) => hole,
-            (Some(Kind::Blackhole), old) => {
+            (Some(FaultKind::Blackhole), hole @ PortState::BlackHole { .. }) => hole,
+            (Some(FaultKind::Blackhole), old) => {
                 drop(old);
                 let _listener = open(bound.address, 0).await;
-                let _held = fill(bound.address).await;
-                Door::Hole { _listener, _held }
+                let _held = fill_accept_queue(bound.address).await;
+                PortState::BlackHole { _listener, _held }
             }
             (Some(_), old) => {
                 drop(old);
-                Door::Closed
+                PortState::Closed
             }
         };
         applied.send_replace(change);
         loop {
             let accepted = match &door {
-                Door::Open(listener) => tokio::select! {
+                PortState::Open(listener) => tokio::select! {
                     accepted = listener.accept() => accepted,
                     _ = changes.changed() => break,
                 },
@@ -170,17 +170,17 @@ async fn serve(
     stream: TcpStream,
     remote: SocketAddr,
     kind: PortKind,
-    member: Arc<Member>,
+    member: Arc<SimulatedServer>,
     cluster: Arc<Cluster>,
 ) {
     let _ = stream.set_nodelay(true);
     match kind {
         PortKind::Agent => stats::agent_check(stream, &member).await,
         PortKind::Metrics => stats::metrics(stream, &member).await,
-        PortKind::Http => connection::run(Wire::Plain(stream), remote, kind, member, cluster).await,
+        PortKind::Http => connection::run(AnyStream::Plain(stream), remote, kind, member, cluster).await,
         PortKind::Https => {
             if let Some(stream) = handshake(stream, &member).await {
-                connection::run(Wire::Tls(Box::new(stream)), remote, kind, member, cluster).await;
+                connection::run(AnyStream::Tls(Box::new(stream)), remote, kind, member, cluster).await;
             }
         }
     }
@@ -188,18 +188,18 @@ async fn serve(
 
 async fn handshake(
     mut stream: TcpStream,
-    member: &Member,
+    member: &SimulatedServer,
 ) -> Option<tokio_rustls::server::TlsStream<TcpStream>> {
     let server = member.tls.as_ref()?;
     let config = match member.tls_fault() {
-        Some(Kind::TlsHandshake) => {
+        Some(FaultKind::TlsHandshake) => {
             let mut hello = [0_u8; 4096];
             let _ = stream.read(&mut hello).await;
             let _ = stream.write_all(&tls::HANDSHAKE_FAILURE).await;
             return None;
         }
-        Some(Kind::TlsExpired) => &server.expired,
-        Some(Kind::TlsWrongName) => &server.wrong_name,
+        Some(FaultKind::TlsExpired) => &server.expired,
+        Some(FaultKind::TlsWrongName) => &server.wrong_name,
         _ => &server.good,
     };
     let accept = TlsAcceptor::from(config.clone()).accept(stream);

@@ -55,7 +55,7 @@ pub struct Settings {
     /// Milliseconds between two indexes that are measured from how long work took; 0 = `index` is what is published.
     pub measure_index_ms: u64,
     /// Traps of the directory views (cldbdir.nsf and the names view).
-    pub dir: Directory,
+    pub dir: DirectoryTraps,
 }
 
 impl Default for Settings {
@@ -84,7 +84,7 @@ impl Default for Settings {
             workers: 0,
             speed: 1.0,
             measure_index_ms: 0,
-            dir: Directory::default(),
+            dir: DirectoryTraps::default(),
         }
     }
 }
@@ -92,7 +92,7 @@ impl Default for Settings {
 /// What goes wrong when views are read.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub struct Directory {
+pub struct DirectoryTraps {
     /// `($Pathname)` and `($ReplicaID)` do not exist by URL.
     pub hidden_view_404: bool,
     /// JSON with `\<`, `\>` and `\!`, which no strict parser takes.
@@ -124,9 +124,9 @@ pub struct Directory {
     pub single_object: bool,
 }
 
-impl Default for Directory {
+impl Default for DirectoryTraps {
     fn default() -> Self {
-        Directory {
+        DirectoryTraps {
             hidden_view_404: false,
             invalid_escapes: false,
             surrogates: false,
@@ -160,7 +160,7 @@ fn times<'de, D: Deserializer<'de>>(from: D) -> Result<u32, D::Error> {
 
 impl Settings {
     /// Connections may be kept for ever.
-    pub fn simple(&self) -> bool {
+    pub fn is_unlimited(&self) -> bool {
         self.max_requests == 0 && self.keepalive_ms == 0
     }
 
@@ -170,7 +170,7 @@ impl Settings {
     }
 
     /// This with the patch's keys replaced, objects merged. Errors name the key.
-    pub fn patched(&self, patch: &Value) -> Result<Settings, String> {
+    pub fn with_patch(&self, patch: &Value) -> Result<Settings, String> {
         let mut whole = serde_json::to_value(self).map_err(|e| e.to_string())?;
         merge(&mut whole, patch);
         let patched: Settings = serde_json::from_value(whole).map_err(|e| e.to_string())?;
@@ -200,10 +200,11 @@ mod tests {
     #[test]
     fn a_patch_changes_only_what_it_names() {
         let was = Settings { users: 7, ..Settings::default() };
-        let is =
-            was.patched(&json!({"index": null, "dir": {"slow": 5, "changes_while_paging": true}})).unwrap();
+        let is = was
+            .with_patch(&json!({"index": null, "dir": {"slow": 5, "changes_while_paging": true}}))
+            .unwrap();
         assert_eq!((is.index, is.users, is.dir.slow, is.dir.count_cap), (None, 7, 5, 1000));
         assert_eq!(is.dir.changes_while_paging, u32::MAX);
-        assert!(was.patched(&json!({"indx": 3})).unwrap_err().contains("indx"));
+        assert!(was.with_patch(&json!({"indx": 3})).unwrap_err().contains("indx"));
     }
 }

@@ -11,8 +11,8 @@ use tokio::net::{TcpSocket, TcpStream};
 
 use crate::answer::Answer;
 use crate::clock;
-use crate::cluster::Member;
-use crate::http::{Got, Io, Wire};
+use crate::cluster::SimulatedServer;
+use crate::http::{AnyStream, HttpConnection, Received};
 
 /// `XF = 2^((100 - index) / 100 * 6)`: the expansion factor that belongs to an index in the default range.
 fn expansion(index: f64) -> f64 {
@@ -25,7 +25,7 @@ fn number(value: f64) -> String {
 }
 
 /// Numeric statistics by Domino's names.
-fn statistics(member: &Member) -> Vec<(&'static str, String)> {
+fn statistics(member: &SimulatedServer) -> Vec<(&'static str, String)> {
     let (s, _) = member.published();
     let mut all = Vec::new();
     if let Some(index) = s.index {
@@ -43,7 +43,7 @@ fn statistics(member: &Member) -> Vec<(&'static str, String)> {
 }
 
 /// The exporter's text, or what is left of it after a shutdown.
-pub fn prometheus(member: &Member) -> String {
+pub fn prometheus(member: &SimulatedServer) -> String {
     let (s, published_at) = member.published();
     let mut out = String::new();
     let mut gauge = |name: &str, help: &str, value: String| {
@@ -61,7 +61,8 @@ pub fn prometheus(member: &Member) -> String {
         for (end, at) in [("start", now.saturating_sub(900)), ("end", now + 6300)] {
             let name = format!("DominoHealth_maintenance_{end}_timestamp");
             let which = if end == "start" { "Start" } else { "End" };
-            let help = format!("{which} of maintenance window in epoch time ({})", clock::exporter(at));
+            let help =
+                format!("{which} of maintenance window in epoch time ({})", clock::format_exporter(at));
             gauge(&name, &help, at.to_string());
         }
     }
@@ -94,7 +95,7 @@ pub fn prometheus(member: &Member) -> String {
 }
 
 /// `show stat server`, with the administrator's extra lines if the recipe is followed.
-pub fn console(member: &Member) -> String {
+pub fn console(member: &SimulatedServer) -> String {
     let (s, _) = member.published();
     let mut lines = Vec::new();
     let mut add = |name: &str, value: &str| lines.push(format!("  {name} = {value}"));
@@ -126,7 +127,7 @@ pub fn console(member: &Member) -> String {
 }
 
 /// The agent-check line.
-pub fn agent_line(member: &Member) -> String {
+pub fn agent_line(member: &SimulatedServer) -> String {
     let (s, _) = member.published();
     if let Some(line) = &s.agent {
         return line.clone();
@@ -140,7 +141,7 @@ pub fn agent_line(member: &Member) -> String {
 }
 
 /// One conversation on the agent-check port: a line, then closed.
-pub async fn agent_check(mut stream: TcpStream, member: &Member) {
+pub async fn agent_check(mut stream: TcpStream, member: &SimulatedServer) {
     if member.settings().agent_check {
         let line = format!("{}\n", agent_line(member));
         let _ = stream.write_all(line.as_bytes()).await;
@@ -152,9 +153,9 @@ pub async fn agent_check(mut stream: TcpStream, member: &Member) {
 }
 
 /// A connection to the metrics port.
-pub async fn metrics(stream: TcpStream, member: &Member) {
-    let mut io = Io::new(Wire::Plain(stream));
-    while let Ok(Got::Head(head)) = io.head(false).await {
+pub async fn metrics(stream: TcpStream, member: &SimulatedServer) {
+    let mut io = HttpConnection::new(AnyStream::Plain(stream));
+    while let Ok(Received::Head(head)) = io.head(false).await {
         let path = head.target.split('?').next().unwrap_or("");
         let answer = match path == "/metrics" && member.settings().prometheus {
             true => Answer::new(200, "text/plain; version=0.0.4; charset=utf-8", prometheus(member)),
@@ -168,7 +169,7 @@ pub async fn metrics(stream: TcpStream, member: &Member) {
 }
 
 /// The body of a push: one statistic a line, as the sample's STATPUB_METRIC_FORMAT asks for.
-pub fn push_body(member: &Member) -> String {
+pub fn push_body(member: &SimulatedServer) -> String {
     let mut out = String::new();
     for (name, value) in statistics(member) {
         out.push_str(&format!("Domino.{name} {value}\n"));
@@ -179,7 +180,7 @@ pub fn push_body(member: &Member) -> String {
 }
 
 /// Pushes for ever, when and where the settings say.
-pub async fn push(member: Arc<Member>) {
+pub async fn push_loop(member: Arc<SimulatedServer>) {
     let mut last: Option<(Instant, String)> = None;
     loop {
         let s = member.settings();
@@ -196,7 +197,7 @@ pub async fn push(member: Arc<Member>) {
 }
 
 /// Pushes once. Out: the receiver's status.
-pub async fn push_now(member: &Member) -> Result<u16, String> {
+pub async fn push_now(member: &SimulatedServer) -> Result<u16, String> {
     let pushed = tokio::time::timeout(Duration::from_secs(5), post(member)).await;
     let result = pushed.unwrap_or_else(|_| Err("no answer within 5 s".into()));
     let counter = match result {
@@ -207,7 +208,7 @@ pub async fn push_now(member: &Member) -> Result<u16, String> {
     result
 }
 
-async fn post(member: &Member) -> Result<u16, String> {
+async fn post(member: &SimulatedServer) -> Result<u16, String> {
     let s = member.settings();
     let url = s.statpub_url.as_deref().ok_or("no statpub_url")?.replace("{name}", &member.name.common);
     let rest = url.strip_prefix("http://").ok_or_else(|| format!("{url}: not an http URL"))?;

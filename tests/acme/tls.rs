@@ -20,7 +20,7 @@ pub struct Authority {
 }
 
 /// The three TLS faces of a server.
-pub struct Server {
+pub struct ServerCertificates {
     pub good: Arc<ServerConfig>,
     pub expired: Arc<ServerConfig>,
     pub wrong_name: Arc<ServerConfig>,
@@ -66,12 +66,17 @@ impl Authority {
     }
 
     /// The certificates of one server; the good one is written to the directory.
-    pub fn server(&self, common: &str, hostname: &str, address: IpAddr) -> Result<Server, String> {
+    pub fn server(
+        &self,
+        common: &str,
+        hostname: &str,
+        address: IpAddr,
+    ) -> Result<ServerCertificates, String> {
         let names =
             vec![hostname.to_owned(), "localhost".to_owned(), "127.0.0.1".to_owned(), address.to_string()];
         let wrong = vec!["somewhere.else.example".to_owned()];
         let good = self.issue(common, names.clone(), false, Some(&common.to_lowercase()))?;
-        Ok(Server {
+        Ok(ServerCertificates {
             good,
             expired: self.issue(common, names, true, None)?,
             wrong_name: self.issue("somewhere.else.example", wrong, false, None)?,

@@ -4,11 +4,11 @@
 use std::sync::atomic::Ordering::Relaxed;
 
 use crate::answer::Answer;
-use crate::cluster::{Cluster, Member};
-use crate::holdings::Copy;
+use crate::cluster::{Cluster, SimulatedServer};
+use crate::copies::DatabaseCopy;
 use crate::login;
 use crate::pages::Request;
-use crate::settings::Directory;
+use crate::settings::DirectoryTraps;
 use crate::views_render::{self, Cell, Entry, Range};
 
 /// A document before it has a position.
@@ -18,7 +18,7 @@ struct Document {
 }
 
 /// The answer to `?ReadViewEntries` on this database (path in lower case).
-pub fn answer(cluster: &Cluster, member: &Member, request: &Request, database: &str) -> Answer {
+pub fn answer(cluster: &Cluster, member: &SimulatedServer, request: &Request, database: &str) -> Answer {
     let settings = member.settings();
     let traps = &settings.dir;
     let (url, view) = (&request.url, request.url.rest.to_lowercase());
@@ -32,7 +32,7 @@ pub fn answer(cluster: &Cluster, member: &Member, request: &Request, database: &
     }
     if start != "1" && !start.is_empty() {
         let limit = traps.changes_while_paging;
-        let _ = member.appeared.fetch_update(Relaxed, Relaxed, |n| (n < limit).then_some(n + 1));
+        let _ = member.new_documents.fetch_update(Relaxed, Relaxed, |n| (n < limit).then_some(n + 1));
     }
     let hidden = view.starts_with('(') && traps.hidden_view_404;
     let documents = match database {
@@ -70,7 +70,7 @@ pub fn answer(cluster: &Cluster, member: &Member, request: &Request, database: &
         text.truncate(cut);
     }
     let kind = if json { "application/json; charset=UTF-8" } else { "text/xml; charset=UTF-8" };
-    let mut answer = Answer::new(200, kind, text).with("Cache-Control", "no-cache");
+    let mut answer = Answer::new(200, kind, text).with_header("Cache-Control", "no-cache");
     answer.delay_ms = traps.slow;
     answer
 }
@@ -85,13 +85,13 @@ fn from(entries: Vec<Entry>, start: &str) -> impl Iterator<Item = Entry> {
 /// The directory's documents in the columns of a view, and whether it is categorised on the first one.
 fn directory_view(
     cluster: &Cluster,
-    member: &Member,
-    traps: &Directory,
+    member: &SimulatedServer,
+    traps: &DirectoryTraps,
     view: &str,
 ) -> Option<(Vec<Document>, bool)> {
-    let holdings = cluster.holdings();
-    let mut copies: Vec<Copy> = (0..member.appeared.load(Relaxed))
-        .map(|n| Copy {
+    let existing = cluster.copies();
+    let mut copies: Vec<DatabaseCopy> = (0..member.new_documents.load(Relaxed))
+        .map(|n| DatabaseCopy {
             member: 0,
             path: format!("aaa/new{n:04}.nsf"),
             replica_id: format!("C1259999{n:08X}"),
@@ -101,13 +101,13 @@ fn directory_view(
             document: 0x40000 + n,
         })
         .collect();
-    copies.extend(holdings.copies.iter().cloned());
+    copies.extend(existing.copies.iter().cloned());
     copies.truncate(copies.len() * traps.keep_percent.min(100) / 100);
     if traps.empty {
         copies.clear();
     }
     if traps.duplicates {
-        let twin = |c: Copy| [Copy { document: c.document + 0x80000, ..c.clone() }, c];
+        let twin = |c: DatabaseCopy| [DatabaseCopy { document: c.document + 0x80000, ..c.clone() }, c];
         copies = copies.into_iter().flat_map(twin).collect();
     }
     let by_replica = matches!(view, "($replicaid)" | "databases by replica id" | "replicaid");
@@ -121,7 +121,7 @@ fn directory_view(
         "databases by pathname" | "pathname" => ["Pathname", "ServerName", "Title", "ReplicaID"],
         _ => return None,
     };
-    let document = |copy: Copy| {
+    let document = |copy: DatabaseCopy| {
         let server = &cluster.members[copy.member].name.canonical;
         let value = |name: &str| match name {
             "Pathname" => copy.path.replace('/', "\\"),
@@ -141,7 +141,7 @@ fn directory_view(
     Some((copies.into_iter().map(document).collect(), !view.starts_with('(')))
 }
 
-fn title(title: &str, traps: &Directory) -> String {
+fn title(title: &str, traps: &DirectoryTraps) -> String {
     let mut title = title.to_owned();
     if traps.invalid_escapes {
         title.push_str(" <internal> !important");
@@ -153,7 +153,7 @@ fn title(title: &str, traps: &Directory) -> String {
 }
 
 /// The Server documents in the columns of the view "ICM Servers".
-fn servers(cluster: &Cluster, traps: &Directory) -> Vec<Document> {
+fn servers(cluster: &Cluster, traps: &DirectoryTraps) -> Vec<Document> {
     let mut documents = Vec::new();
     let mut add = |name: &str, host: &str, address: &str, cluster: &str, ports: [Option<u16>; 2]| {
         let port = |p: Option<u16>, default: u16| p.unwrap_or(default).to_string();

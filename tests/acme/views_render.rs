@@ -2,7 +2,7 @@
 //! either. Written by hand, octet for octet: a JSON library could not write what is not JSON.
 
 use crate::clock;
-use crate::settings::Directory;
+use crate::settings::DirectoryTraps;
 
 /// A value of a column.
 #[derive(Clone, Debug, PartialEq)]
@@ -70,8 +70,8 @@ fn attributes(entry: &Entry) -> Vec<(&'static str, String)> {
 }
 
 /// `<viewentries>`.
-pub fn xml(entries: &[Entry], range: &Range, traps: &Directory) -> String {
-    let stamp = clock::domino(clock::now_ms());
+pub fn xml(entries: &[Entry], range: &Range, traps: &DirectoryTraps) -> String {
+    let stamp = clock::format_domino(clock::now_ms());
     let mut out = String::from("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n");
     out.push_str(&format!("<viewentries timestamp=\"{stamp}\" toplevelentries=\"{}\"", range.top_level));
     if let Some(n) = range.entries {
@@ -110,7 +110,7 @@ fn tagged(value: &Value) -> (&'static str, &str) {
     }
 }
 
-fn xml_text(text: &str, traps: &Directory) -> String {
+fn xml_text(text: &str, traps: &DirectoryTraps) -> String {
     let mut out = String::new();
     for c in text.chars() {
         match c {
@@ -127,9 +127,9 @@ fn xml_text(text: &str, traps: &Directory) -> String {
 }
 
 /// The JSON form: attributes with `@`, all values strings.
-pub fn json(entries: &[Entry], range: &Range, traps: &Directory) -> String {
+pub fn json(entries: &[Entry], range: &Range, traps: &DirectoryTraps) -> String {
     let mut top = vec![
-        pair("@timestamp", &string(&clock::domino(clock::now_ms()), traps)),
+        pair("@timestamp", &string(&clock::format_domino(clock::now_ms()), traps)),
         pair("@toplevelentries", &string(&range.top_level.to_string(), traps)),
     ];
     if let Some(n) = range.entries {
@@ -146,7 +146,7 @@ pub fn json(entries: &[Entry], range: &Range, traps: &Directory) -> String {
     format!("{}\n", object(&top))
 }
 
-fn json_entry(entry: &Entry, traps: &Directory, single: bool) -> String {
+fn json_entry(entry: &Entry, traps: &DirectoryTraps, single: bool) -> String {
     let mut members: Vec<String> = attributes(entry)
         .iter()
         .map(|(name, value)| pair(&format!("@{name}"), &string(value, traps)))
@@ -159,7 +159,7 @@ fn json_entry(entry: &Entry, traps: &Directory, single: bool) -> String {
     object(&members)
 }
 
-fn json_cell(cell: &Cell, traps: &Directory) -> String {
+fn json_cell(cell: &Cell, traps: &DirectoryTraps) -> String {
     let mut members = vec![
         pair("@columnnumber", &string(&cell.column.to_string(), traps)),
         pair("@name", &string(&cell.name, traps)),
@@ -184,7 +184,7 @@ fn list(members: &[String]) -> String {
     format!("[\n{}\n]", members.join(",\n"))
 }
 
-fn string(text: &str, traps: &Directory) -> String {
+fn string(text: &str, traps: &DirectoryTraps) -> String {
     let mut out = String::from("\"");
     for c in text.chars() {
         match c {

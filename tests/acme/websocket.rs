@@ -7,10 +7,10 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::http::{Head, Wire};
+use crate::http::{AnyStream, Head};
 
 /// Serves until either side closes.
-pub async fn serve(wire: &mut Wire, mut buffer: BytesMut, head: &Head, server: &str) {
+pub async fn serve(stream: &mut AnyStream, mut buffer: BytesMut, head: &Head, server: &str) {
     let key = head.header("sec-websocket-key").unwrap_or("");
     let accept = STANDARD.encode(sha1(format!("{key}258EAFA5-E914-47DA-95CA-C5AB0DC85B11").as_bytes()));
     let mut out = format!(
@@ -19,7 +19,7 @@ pub async fn serve(wire: &mut Wire, mut buffer: BytesMut, head: &Head, server: &
     )
     .into_bytes();
     out.extend(frame(1, format!("hello from {server}").as_bytes()));
-    if wire.write_all(&out).await.is_err() || wire.flush().await.is_err() {
+    if stream.write_all(&out).await.is_err() || stream.flush().await.is_err() {
         return;
     }
     loop {
@@ -29,11 +29,11 @@ pub async fn serve(wire: &mut Wire, mut buffer: BytesMut, head: &Head, server: &
                 10 => continue,
                 other => frame(other, &payload),
             };
-            if wire.write_all(&reply).await.is_err() || wire.flush().await.is_err() || opcode == 8 {
+            if stream.write_all(&reply).await.is_err() || stream.flush().await.is_err() || opcode == 8 {
                 return;
             }
         }
-        match wire.read_buf(&mut buffer).await {
+        match stream.read_buf(&mut buffer).await {
             Ok(n) if n > 0 => {}
             _ => return,
         }

@@ -16,31 +16,32 @@ pub fn render(out: &mut Exposition, balancer: &Balancer) {
     let snapshot = balancer.snapshot();
     let clusters: Vec<(&str, &Cluster)> =
         snapshot.clusters.iter().map(|cluster| (cluster.settings.name.as_str(), &**cluster)).collect();
-    traffic(out, &clusters, &balancer.statistics.elsewhere);
+    traffic(out, &clusters, &balancer.statistics.unrouted);
     members(out, &clusters);
     directories(out, &clusters);
 }
 
-fn traffic(out: &mut Exposition, clusters: &[(&str, &Cluster)], elsewhere: &Traffic) {
-    let all = || clusters.iter().map(|(name, cluster)| (*name, &cluster.kept.traffic));
+fn traffic(out: &mut Exposition, clusters: &[(&str, &Cluster)], unrouted: &Traffic) {
+    let traffic_by_cluster =
+        || clusters.iter().map(|(name, cluster)| (*name, &cluster.persistent_state.traffic));
     out.histogram(
         "icm_request_duration_seconds",
         "From a request's head to its last octet, by class of status",
     );
-    for (cluster, traffic) in all().chain([("-", elsewhere)]) {
-        for (status, times) in traffic.requests() {
-            out.times(&[("cluster", cluster), ("status", status)], &times);
+    for (cluster, traffic) in traffic_by_cluster().chain([("-", unrouted)]) {
+        for (status, times) in traffic.request_durations() {
+            out.histogram_samples(&[("cluster", cluster), ("status", status)], &times);
         }
     }
     out.histogram("icm_upstream_response_seconds", "From the choice of a server to its answer's header");
-    for (cluster, traffic) in all() {
-        for (class, times) in traffic.answers() {
-            out.times(&[("cluster", cluster), ("class", class)], &times);
+    for (cluster, traffic) in traffic_by_cluster() {
+        for (class, times) in traffic.response_times() {
+            out.histogram_samples(&[("cluster", cluster), ("class", class)], &times);
         }
     }
     out.counter("icm_failovers_total", "Requests sent to another server, by what the one before did");
-    for (cluster, traffic) in all() {
-        for (cause, count) in traffic.failovers() {
+    for (cluster, traffic) in traffic_by_cluster() {
+        for (cause, count) in traffic.failovers_by_cause() {
             out.sample(&[("cluster", cluster), ("cause", cause)], count);
         }
     }
@@ -50,7 +51,8 @@ fn members(out: &mut Exposition, clusters: &[(&str, &Cluster)]) {
     out.gauge("icm_members_readable", "0 while the Server documents cannot be read");
     for (name, cluster) in clusters {
         if matches!(cluster.settings.servers, Servers::Names(_)) {
-            let trouble = cluster.kept.members_trouble.lock().unwrap_or_else(PoisonError::into_inner);
+            let trouble =
+                cluster.persistent_state.server_list_error.lock().unwrap_or_else(PoisonError::into_inner);
             out.sample(&[("cluster", name)], u8::from(trouble.is_empty()));
         }
     }
@@ -75,7 +77,7 @@ fn directories(out: &mut Exposition, clusters: &[(&str, &Cluster)]) {
     }
     out.gauge("icm_directory_readable", "0 while the directory cannot be read");
     for (name, cluster) in clusters {
-        let trouble = cluster.kept.directory_trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        let trouble = cluster.persistent_state.directory_error.lock().unwrap_or_else(PoisonError::into_inner);
         out.sample(&[("cluster", name)], u8::from(trouble.is_empty()));
     }
     out.gauge("icm_directory_loaded", "1 when there is a directory, fresh or from its cache");

@@ -7,12 +7,12 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use crate::state::Balancer;
-use crate::telemetry::statistics::{Window, accept_queue as queue};
+use crate::telemetry::statistics::{RateWindow, accept_queue as queue};
 use crate::util::clock;
 
 /// What a value does in time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum MetricKind {
     /// Only grows while the process lives.
     Counter,
     /// Goes up and down.
@@ -21,14 +21,14 @@ pub enum Kind {
 
 /// A number, or a text that `/metrics` cannot carry.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Value {
+pub enum StatisticValue {
     /// A count.
     Number(u64),
     /// `Web1/Acme 87, Web2/Acme 34`
     Text(String),
 }
 
-impl fmt::Display for Value {
+impl fmt::Display for StatisticValue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Number(number) => number.fmt(f),
@@ -45,19 +45,19 @@ pub struct Statistic {
     /// As `/metrics` names it; empty for a text.
     pub metric: &'static str,
     /// Its type there.
-    pub kind: Kind,
+    pub kind: MetricKind,
     /// Of this moment.
-    pub value: Value,
+    pub value: StatisticValue,
 }
 
 /// All of the ICM's statistics, in Domino's order of names.
 #[must_use]
 pub fn statistics(balancer: &Balancer) -> Vec<Statistic> {
-    use Kind::{Counter, Gauge};
+    use MetricKind::{Counter, Gauge};
     let s = &balancer.statistics;
     let now = clock::now_ms();
     let commands = s.sum(|c| &c.commands);
-    let rate = |window| s.rates.within(window, now, commands);
+    let rate = |window| s.rates.count_within(window, now, commands);
     let (inbound, outbound) = (&s.inbound, &s.outbound);
     #[rustfmt::skip]
     let numbers = [
@@ -67,11 +67,11 @@ pub fn statistics(balancer: &Balancer) -> Vec<Statistic> {
         ("ICM.Command.Total", "icm_command_total", Counter, commands),
         ("ICM.Command.Unknown", "icm_command_unknown_total", Counter, s.sum(|c| &c.unknown)),
         ("ICM.Receive.Error", "icm_receive_error_total", Counter, s.sum(|c| &c.receive_errors)),
-        ("ICM.Requests.Per1Hour.Total", "icm_requests_per1hour", Gauge, rate(Window::Hour)),
-        ("ICM.Requests.Per1Minute.Total", "icm_requests_per1minute", Gauge, rate(Window::Minute)),
-        ("ICM.Requests.Per5Minutes.Total", "icm_requests_per5minutes", Gauge, rate(Window::FiveMinutes)),
+        ("ICM.Requests.Per1Hour.Total", "icm_requests_per1hour", Gauge, rate(RateWindow::Hour)),
+        ("ICM.Requests.Per1Minute.Total", "icm_requests_per1minute", Gauge, rate(RateWindow::Minute)),
+        ("ICM.Requests.Per5Minutes.Total", "icm_requests_per5minutes", Gauge, rate(RateWindow::FiveMinutes)),
         ("ICM.Server.Running", "icm_server_running", Gauge, u64::from(!balancer.is_draining())),
-        ("ICM.Sessions.Inbound.Accept.Queue", "icm_sessions_inbound_accept_queue", Gauge, accept_queue(balancer)),
+        ("ICM.Sessions.Inbound.Accept.Queue", "icm_sessions_inbound_accept_queue", Gauge, accept_queue_length(balancer)),
         ("ICM.Sessions.Inbound.Active", "icm_sessions_inbound_active", Gauge, inbound.active(false)),
         ("ICM.Sessions.Inbound.Active.SSL", "icm_sessions_inbound_active_ssl", Gauge, inbound.active(true)),
         ("ICM.Sessions.Inbound.BytesReceived", "icm_sessions_inbound_received_bytes_total", Counter, s.sum(|c| &c.client_received)),
@@ -93,19 +93,19 @@ pub fn statistics(balancer: &Balancer) -> Vec<Statistic> {
         domino: "ICM.AvailabilityIndex",
         metric: "",
         kind: Gauge,
-        value: Value::Text(availability(balancer)),
+        value: StatisticValue::Text(availability_text(balancer)),
     };
     let numbers = numbers.into_iter().map(|(domino, metric, kind, value)| Statistic {
         domino,
         metric,
         kind,
-        value: Value::Number(value),
+        value: StatisticValue::Number(value),
     });
     std::iter::once(text).chain(numbers).collect()
 }
 
 /// The members and their index, as the ICM lists them.
-fn availability(balancer: &Balancer) -> String {
+fn availability_text(balancer: &Balancer) -> String {
     let mut parts = Vec::new();
     for cluster in &balancer.snapshot().clusters {
         for entry in &cluster.view.load().entries {
@@ -116,10 +116,10 @@ fn availability(balancer: &Balancer) -> String {
     parts.join(", ")
 }
 
-fn accept_queue(balancer: &Balancer) -> u64 {
+fn accept_queue_length(balancer: &Balancer) -> u64 {
     let snapshot = balancer.snapshot();
     let ports: BTreeSet<u16> =
         snapshot.settings.listeners.iter().map(|listener| listener.address.port()).collect();
-    let queues = queue::listening().unwrap_or_default();
+    let queues = queue::accept_queue_lengths().unwrap_or_default();
     ports.iter().filter_map(|port| queues.get(port)).sum()
 }

@@ -6,7 +6,7 @@
 
 use std::fmt::{Display, Write as _};
 
-use crate::telemetry::statistics::traffic::{BOUNDS, Times};
+use crate::telemetry::statistics::traffic::{BUCKET_BOUNDS_MICROS, HistogramTotals};
 
 /// Label names and values.
 pub type Labels<'a> = &'a [(&'a str, &'a str)];
@@ -51,12 +51,12 @@ impl Exposition {
     }
 
     /// A histogram of the family that was begun.
-    pub fn times(&mut self, labels: Labels<'_>, times: &Times) {
-        let mut below = 0;
-        for (bound, count) in BOUNDS.iter().zip(&times.buckets) {
-            below += count;
+    pub fn histogram_samples(&mut self, labels: Labels<'_>, times: &HistogramTotals) {
+        let mut cumulative = 0;
+        for (bound, count) in BUCKET_BOUNDS_MICROS.iter().zip(&times.buckets) {
+            cumulative += count;
             let seconds = *bound as f64 / 1e6;
-            self.line("_bucket", labels, Some(&seconds), below);
+            self.line("_bucket", labels, Some(&seconds), cumulative);
         }
         let count = times.count();
         self.line("_bucket", labels, Some(&"+Inf"), count);
@@ -67,9 +67,9 @@ impl Exposition {
     fn line(&mut self, suffix: &str, labels: Labels<'_>, bound: Option<&dyn Display>, value: impl Display) {
         self.out.push_str(self.name);
         self.out.push_str(suffix);
-        let mut before = '{';
+        let mut separator = '{';
         for (name, text) in labels {
-            self.out.push(before);
+            self.out.push(separator);
             self.out.push_str(name);
             self.out.push_str("=\"");
             for c in text.chars() {
@@ -81,13 +81,13 @@ impl Exposition {
                 }
             }
             self.out.push('"');
-            before = ',';
+            separator = ',';
         }
         if let Some(bound) = bound {
-            let _ = write!(self.out, "{before}le=\"{bound}\"");
-            before = ',';
+            let _ = write!(self.out, "{separator}le=\"{bound}\"");
+            separator = ',';
         }
-        if before == ',' {
+        if separator == ',' {
             self.out.push('}');
         }
         let _ = writeln!(self.out, " {value}");
@@ -116,12 +116,12 @@ mod tests {
 
     #[test]
     fn buckets_add_up_and_the_last_one_is_the_count() {
-        let mut times = Times { micros: 1_500_000, ..Times::default() };
+        let mut times = HistogramTotals { micros: 1_500_000, ..HistogramTotals::default() };
         times.buckets[0] = 2;
-        times.buckets[BOUNDS.len()] = 1;
+        times.buckets[BUCKET_BOUNDS_MICROS.len()] = 1;
         let mut text = Exposition::default();
         text.histogram("t_seconds", "Times");
-        text.times(&[("cluster", "A")], &times);
+        text.histogram_samples(&[("cluster", "A")], &times);
         let text = text.finish();
         assert!(text.contains("t_seconds_bucket{cluster=\"A\",le=\"0.001\"} 2\n"), "{text}");
         assert!(text.contains("t_seconds_bucket{cluster=\"A\",le=\"90\"} 2\n"), "{text}");

@@ -15,11 +15,11 @@ use std::sync::PoisonError;
 use std::sync::atomic::Ordering::Relaxed;
 
 use crate::state::Balancer;
-use crate::state::followed::Followed;
+use crate::state::followed::FollowedConfig;
 use crate::telemetry::statistics::ClientStatistics;
 use crate::telemetry::statistics::Statistics;
 use crate::util::clock;
-use domino::{Kind, Value};
+use domino::{MetricKind, StatisticValue};
 use exposition::Exposition;
 
 /// All metrics.
@@ -29,10 +29,10 @@ pub fn render(balancer: &Balancer) -> String {
     out.gauge("icm_build_info", "1, with the version of the program");
     out.sample(&[("version", env!("CARGO_PKG_VERSION"))], 1);
     for statistic in domino::statistics(balancer) {
-        let Value::Number(value) = statistic.value else { continue };
+        let StatisticValue::Number(value) = statistic.value else { continue };
         match statistic.kind {
-            Kind::Counter => out.counter(statistic.metric, statistic.domino),
-            Kind::Gauge => out.gauge(statistic.metric, statistic.domino),
+            MetricKind::Counter => out.counter(statistic.metric, statistic.domino),
+            MetricKind::Gauge => out.gauge(statistic.metric, statistic.domino),
         }
         out.sample(&[], value);
     }
@@ -41,7 +41,7 @@ pub fn render(balancer: &Balancer) -> String {
     out.sample(&[], statistics.in_flight.load(Relaxed));
     out.gauge("icm_ready", "1 when /readyz is 200");
     out.sample(&[], u8::from(balancer.is_ready()));
-    clients(&mut out, &statistics.clients);
+    clients(&mut out, &statistics.client_statistics);
     reload(&mut out, balancer);
     followed(&mut out, balancer);
     certificates(&mut out, statistics);
@@ -81,7 +81,7 @@ fn reload(out: &mut Exposition, balancer: &Balancer) {
     out.gauge("icm_config_reload_timestamp_seconds", "When the last configuration was offered");
     out.sample(&[], reload.at_unix_ms / 1_000);
     out.gauge("icm_config_reload_seconds", "How long the last reload took, 0 before the first");
-    out.sample(&[], reload.took_ms as f64 / 1e3);
+    out.sample(&[], reload.duration_ms as f64 / 1e3);
     out.gauge("icm_config_restart_required", "Keys of the file that only a restart would apply");
     out.sample(&[], reload.restart_required.len());
 }
@@ -89,7 +89,7 @@ fn reload(out: &mut Exposition, balancer: &Balancer) {
 /// Without a sample on an ICM that has its own clusters.
 fn followed(out: &mut Exposition, balancer: &Balancer) {
     let followed = balancer.followed.lock().unwrap_or_else(PoisonError::into_inner);
-    let mut gauge = |name, help, value: fn(&Followed) -> u64| {
+    let mut gauge = |name, help, value: fn(&FollowedConfig) -> u64| {
         out.gauge(name, help);
         if let Some(followed) = &*followed {
             out.sample(&[], value(followed));

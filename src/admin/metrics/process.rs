@@ -7,15 +7,15 @@ use super::exposition::Exposition;
 use crate::util::clock;
 
 /// Linux counts processor time for programs in hundredths of a second on every platform.
-const TICKS: f64 = 100.0;
+const CLOCK_TICKS_PER_SECOND: f64 = 100.0;
 
 /// Writes what can be read.
 pub fn render(out: &mut Exposition) {
-    if let Some(seconds) = read("stat").as_deref().and_then(processor_seconds) {
+    if let Some(seconds) = read_proc_self("stat").as_deref().and_then(cpu_seconds) {
         out.counter("process_cpu_seconds_total", "Processor time of the process, user and system");
         out.sample(&[], seconds);
     }
-    if let Some(bytes) = read("status").as_deref().and_then(resident_bytes) {
+    if let Some(bytes) = read_proc_self("status").as_deref().and_then(resident_bytes) {
         out.gauge("process_resident_memory_bytes", "Resident memory of the process");
         out.sample(&[], bytes);
     }
@@ -23,23 +23,23 @@ pub fn render(out: &mut Exposition) {
         out.gauge("process_open_fds", "File descriptors in use");
         out.sample(&[], open.count());
     }
-    if let Some(most) = read("limits").as_deref().and_then(most_descriptors) {
+    if let Some(max) = read_proc_self("limits").as_deref().and_then(max_descriptors) {
         out.gauge("process_max_fds", "File descriptors the process may have");
-        out.sample(&[], most);
+        out.sample(&[], max);
     }
     out.gauge("process_start_time_seconds", "Start of the process, seconds since 1970");
     out.sample(&[], clock::process_start_unix_secs());
 }
 
-fn read(file: &str) -> Option<String> {
+fn read_proc_self(file: &str) -> Option<String> {
     std::fs::read_to_string(format!("/proc/self/{file}")).ok()
 }
 
-fn processor_seconds(stat: &str) -> Option<f64> {
+fn cpu_seconds(stat: &str) -> Option<f64> {
     // The second field is the program's name, which may hold anything: all others come after its bracket.
     let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace().skip(11);
     let (user, system): (f64, f64) = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
-    Some((user + system) / TICKS)
+    Some((user + system) / CLOCK_TICKS_PER_SECOND)
 }
 
 fn resident_bytes(status: &str) -> Option<u64> {
@@ -47,7 +47,7 @@ fn resident_bytes(status: &str) -> Option<u64> {
     line.split_ascii_whitespace().next()?.parse::<u64>().ok()?.checked_mul(1024)
 }
 
-fn most_descriptors(limits: &str) -> Option<u64> {
+fn max_descriptors(limits: &str) -> Option<u64> {
     let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
     line.split_ascii_whitespace().next()?.parse().ok()
 }
@@ -59,13 +59,13 @@ mod tests {
     #[test]
     fn linux_is_understood() {
         let stat = "7 (a b) c) S 1 7 7 0 -1 4194560 9 0 0 0 150 50 0 0 20 0 4 0 5 6 7";
-        assert_eq!(processor_seconds(stat), Some(2.0));
+        assert_eq!(cpu_seconds(stat), Some(2.0));
         assert_eq!(resident_bytes("VmPeak:\t 9 kB\nVmRSS:\t    1200 kB\n"), Some(1_228_800));
         assert_eq!(
-            most_descriptors("Max open files            1024                 4096  files\n"),
+            max_descriptors("Max open files            1024                 4096  files\n"),
             Some(1024)
         );
-        assert_eq!(processor_seconds("nonsense"), None);
-        assert!(resident_bytes(&read("status").unwrap()).unwrap() > 0);
+        assert_eq!(cpu_seconds("nonsense"), None);
+        assert!(resident_bytes(&read_proc_self("status").unwrap()).unwrap() > 0);
     }
 }

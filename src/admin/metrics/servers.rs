@@ -7,8 +7,8 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use super::exposition::Exposition;
 use crate::domain::cluster::{ClusterServer, Port, ServerState};
-use crate::state::view::UpstreamServer;
-use crate::state::{Balancer, Cluster, View};
+use crate::state::cluster_view::UpstreamServer;
+use crate::state::{Balancer, Cluster, ClusterView};
 use crate::util::clock;
 
 /// One server with the labels of its samples.
@@ -21,7 +21,7 @@ struct Row<'a> {
 /// Writes one family after the other, each with every server.
 pub fn render(out: &mut Exposition, balancer: &Balancer) {
     let snapshot = balancer.snapshot();
-    let views: Vec<(&Cluster, Arc<View>)> =
+    let views: Vec<(&Cluster, Arc<ClusterView>)> =
         snapshot.clusters.iter().map(|cluster| (&**cluster, cluster.view.load_full())).collect();
     let rows: Vec<Row<'_>> = views
         .iter()
@@ -96,25 +96,25 @@ fn render_ports(out: &mut Exposition, rows: &[Row<'_>]) {
     };
     out.gauge("icm_server_port_up", "1 when the port answers its probe");
     for ([cluster, server], port, member) in ports() {
-        out.sample(&[cluster, server, ("port", word(port))], u8::from(answers(member, port)));
+        out.sample(&[cluster, server, ("port", port_label(port))], u8::from(port_is_up(member, port)));
     }
     out.counter("icm_probes_total", "Probes by their result");
     for ([cluster, server], port, member) in ports() {
         let [good, bad] = member.counters.probes(port);
         for (result, count) in [("ok", good), ("failed", bad)] {
-            out.sample(&[cluster, server, ("port", word(port)), ("result", result)], count);
+            out.sample(&[cluster, server, ("port", port_label(port)), ("result", result)], count);
         }
     }
 }
 
-fn word(port: Port) -> &'static str {
+fn port_label(port: Port) -> &'static str {
     match port {
         Port::Http => "http",
         Port::Https => "https",
     }
 }
 
-fn answers(member: &ClusterServer, port: Port) -> bool {
+fn port_is_up(member: &ClusterServer, port: Port) -> bool {
     let view = member.snapshot();
     match port {
         Port::Http => view.http,

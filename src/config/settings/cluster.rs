@@ -10,7 +10,7 @@ use crate::domain::cluster::Port;
 
 /// One Domino cluster, or a set of servers that are in none.
 #[derive(Clone, Debug)]
-pub struct Cluster {
+pub struct ClusterSettings {
     /// Unique among the clusters of the file.
     pub name: String,
     /// Which host names this cluster serves; empty: all that no other cluster serves.
@@ -47,7 +47,7 @@ pub struct Cluster {
     pub connector_secret: Option<Secret>,
 }
 
-impl Cluster {
+impl ClusterSettings {
     /// Which port of a server a request needs. In redirect mode that is the client's own scheme, because the browser
     /// connects to the server itself.
     #[must_use]

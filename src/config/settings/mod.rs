@@ -40,13 +40,13 @@ pub struct Settings {
     /// The directory of pages that replace the built-in ones.
     pub pages_dir: Option<PathBuf>,
     /// The listener for administrators.
-    pub admin: Admin,
+    pub admin: AdminConfig,
     /// The listener that receives Domino's statistics.
     pub statpub: Option<Statpub>,
     /// Where and how requests are logged.
-    pub access_log: AccessLog,
+    pub access_log: AccessLogSettings,
     /// In the order of the file; at least one unless `follow` is set.
-    pub clusters: Vec<Arc<Cluster>>,
+    pub clusters: Vec<Arc<ClusterSettings>>,
     /// The same as YAML, for other ICMs: aliases and merge keys are written out. It names secret files and holds no
     /// secrets. `None` without clusters.
     pub clusters_yaml: Option<Arc<str>>,
@@ -182,7 +182,7 @@ impl Default for Limits {
 
 /// `admin`: the listener for administrators.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Admin {
+pub struct AdminConfig {
     /// A loopback address unless there is a token.
     pub address: SocketAddr,
     /// Callers must send it as a bearer token.
@@ -204,7 +204,7 @@ pub struct Statpub {
 
 /// `access_log`: where and how requests are logged.
 #[derive(Clone, Debug, PartialEq)]
-pub struct AccessLog {
+pub struct AccessLogSettings {
     /// Where the log goes.
     pub target: LogTarget,
     /// What a line looks like.

@@ -41,10 +41,10 @@ fn a_file_with_a_listener_and_a_cluster_gets_the_defaults_of_the_contract() {
             http2_streams: 32,
         }
     );
-    assert_eq!(s.admin, Admin { address: "127.0.0.1:8098".parse().unwrap(), token: None, tls: None });
+    assert_eq!(s.admin, AdminConfig { address: "127.0.0.1:8098".parse().unwrap(), token: None, tls: None });
     assert_eq!(s.statpub, None);
     assert!(s.follow.is_none());
-    assert_eq!(s.access_log, AccessLog { target: LogTarget::Stdout, format: LogFormat::Combined });
+    assert_eq!(s.access_log, AccessLogSettings { target: LogTarget::Stdout, format: LogFormat::Combined });
     let listener = s.listeners.first().unwrap();
     assert_eq!((listener.redirect_to_https, listener.tls.is_none()), (false, true));
     assert_eq!(listener.trusted_proxies, []);

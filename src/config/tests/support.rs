@@ -8,7 +8,7 @@ use std::sync::LazyLock;
 
 use rcgen::{CertificateParams, KeyPair};
 
-use super::super::{ConfigError, Content, Files, Loaded, load_with};
+use super::super::{ConfigError, Content, Files, LoadedConfig, load_with};
 
 /// Paths and what they hold.
 #[derive(Clone, Default)]
@@ -78,11 +78,11 @@ pub static FULL_FILES: LazyLock<Virtual> = LazyLock::new(|| {
 
 pub const FILE: &str = "icm.yaml";
 
-pub fn load(text: &str) -> Result<Loaded, Vec<ConfigError>> {
+pub fn load(text: &str) -> Result<LoadedConfig, Vec<ConfigError>> {
     load_from(text, &*FULL_FILES)
 }
 
-pub fn load_from(text: &str, files: &dyn Files) -> Result<Loaded, Vec<ConfigError>> {
+pub fn load_from(text: &str, files: &dyn Files) -> Result<LoadedConfig, Vec<ConfigError>> {
     load_with(Path::new(FILE), text, files).map_err(|errors| errors.0)
 }
 

@@ -22,7 +22,7 @@ pub fn parse(body: &[u8]) -> Result<ParsedReport, ParseError> {
         take(&mut report, word, reason);
     }
     if report.is_empty() {
-        return Err(ParseError::UnknownWords(crate::discovery::domino::fault::short(line)));
+        return Err(ParseError::UnknownWords(crate::discovery::domino::fault::single_line(line)));
     }
     Ok(ParsedReport { report, warnings: Vec::new() })
 }
@@ -35,7 +35,7 @@ fn take(report: &mut AvailabilityReport, word: &str, reason: &str) {
         "maint" => report.administrative = Some(Administrative::Maint),
         "up" => report.operational = Some(Operational::Up),
         "down" | "failed" | "stopped" => {
-            let reason = crate::discovery::domino::fault::short(reason);
+            let reason = crate::discovery::domino::fault::single_line(reason);
             report.operational = Some(Operational::Down(reason));
         }
         word => {

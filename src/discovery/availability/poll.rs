@@ -12,7 +12,7 @@ use tokio::net::TcpStream;
 use super::statistics::{ParseError, ParsedReport};
 use super::{agent_check, console, prometheus};
 use crate::config::settings::AvailabilitySource;
-use crate::discovery::domino::{Client, FetchError, Request};
+use crate::discovery::domino::{DominoClient, DominoRequest, FetchError};
 use crate::domain::cluster::{AvailabilityReport, ServerName};
 
 /// node_exporter may report a lot about its machine; the text of a console is short.
@@ -82,7 +82,7 @@ pub enum PollError {
 /// # Errors
 /// When it gives no statistics that we know within `target.timeout`.
 pub async fn poll(
-    client: &Client,
+    client: &DominoClient,
     source: &AvailabilitySource,
     target: &PollTarget<'_>,
 ) -> Result<AvailabilityReport, PollError> {
@@ -95,19 +95,19 @@ pub async fn poll(
 }
 
 async fn read(
-    client: &Client,
+    client: &DominoClient,
     template: &str,
     target: &PollTarget<'_>,
     parse: impl Fn(&[u8]) -> Result<ParsedReport, ParseError>,
 ) -> Result<AvailabilityReport, PollError> {
     let text = expand(template, target);
     let url = Url::parse(&text).ok_or_else(|| PollError::Url {
-        url: crate::discovery::domino::fault::short(&text),
+        url: crate::discovery::domino::fault::single_line(&text),
         server: target.name.clone(),
     })?;
     let begun = tokio::time::Instant::now();
     let address = url.resolve(target).await?;
-    let mut request = Request::get(address, url.https, &url.host, url.target);
+    let mut request = DominoRequest::get(address, url.https, &url.host, url.target);
     request.timeout = target.timeout.saturating_sub(begun.elapsed());
     request.max_body = MAX_BODY;
     let answer = client.fetch(&request).await?.success(&request)?;

@@ -64,7 +64,7 @@ impl Collector {
         };
         self.known = true;
         if good.is_none() {
-            let value = crate::discovery::domino::fault::short(value);
+            let value = crate::discovery::domino::fault::single_line(value);
             self.parsed.warnings.push(format!("{name} = `{value}` is out of range and ignored"));
         }
     }

@@ -10,9 +10,11 @@ use std::net::SocketAddr;
 
 use super::columns::{ColumnLayout, RowError, parse_entry};
 use crate::config::settings::Cldbdir;
-use crate::discovery::domino::view_entries::reader::{self, Allowance, ReadError, Sink, Source, View};
-use crate::discovery::domino::view_entries::{Row, Summary};
-use crate::discovery::domino::{Client, Sessions};
+use crate::discovery::domino::view_entries::reader::{
+    self, ReadError, ReadTimeLimit, RowSink, ViewRequest, ViewSource,
+};
+use crate::discovery::domino::view_entries::{ReadSummary, Row};
+use crate::discovery::domino::{DominoClient, LoginSessions};
 use crate::domain::cluster::ServerName;
 use crate::domain::directory::index::DirectoryBuilder;
 
@@ -66,10 +68,10 @@ pub struct DirectoryReadError {
 /// # Errors
 /// When none gives one, with each member's reason.
 pub async fn read_directory(
-    client: &Client,
+    client: &DominoClient,
     servers: &[ServerAddress],
     settings: &Cldbdir,
-    sessions: &Sessions,
+    sessions: &LoginSessions,
 ) -> Result<DirectoryReading, DirectoryReadError> {
     let mut failure = DirectoryReadError { attempts: Vec::new() };
     for member in servers {
@@ -86,12 +88,12 @@ pub async fn read_directory(
 }
 
 async fn read_from_server(
-    client: &Client,
+    client: &DominoClient,
     member: &ServerAddress,
     settings: &Cldbdir,
-    sessions: &Sessions,
+    sessions: &LoginSessions,
 ) -> Result<DirectoryReading, ReadError> {
-    let source = Source {
+    let source = ViewSource {
         client,
         address: member.address,
         https: member.https,
@@ -99,10 +101,10 @@ async fn read_from_server(
         base: "",
         auth: &settings.auth,
         sessions,
-        allowance: Allowance::of(settings.refresh),
+        allowance: ReadTimeLimit::for_refresh_interval(settings.refresh),
     };
     let is_default = settings.view.trim().eq_ignore_ascii_case(DEFAULT_LOOKUP_VIEW);
-    let mut view = View {
+    let mut view = ViewRequest {
         database: &settings.database,
         name: settings.view.trim(),
         format: settings.format,
@@ -115,7 +117,7 @@ async fn read_from_server(
             if !result.as_ref().is_err_and(ReadError::is_not_found) {
                 break;
             }
-            view = View { name, expand: true, ..view };
+            view = ViewRequest { name, expand: true, ..view };
             collector.layout = ColumnLayout::Guessed(&settings.columns);
             let other = reader::read(&source, &view, &mut collector).await;
             if !other.as_ref().is_err_and(ReadError::is_not_found) {
@@ -151,7 +153,7 @@ impl<'a> Collector<'a> {
         self,
         from: ServerName,
         database: &str,
-        summary: &Summary,
+        summary: &ReadSummary,
         mut warnings: Vec<String>,
     ) -> DirectoryReading {
         if self.bad > 0 {
@@ -164,7 +166,7 @@ impl<'a> Collector<'a> {
         } else {
             summary.truncated.clone()
         };
-        for reason in truncated.iter().chain(&summary.doubt) {
+        for reason in truncated.iter().chain(&summary.inconsistency) {
             warnings.push(format!("{from}: {database} may be incomplete: {reason}"));
         }
         DirectoryReading { builder: self.builder, from, warnings, bad_rows: self.bad, truncated }
@@ -174,20 +176,21 @@ impl<'a> Collector<'a> {
         self.bad += 1;
         if self.examples.len() < MAX_EXAMPLES {
             let place = if row.position.is_empty() { "?" } else { &row.position };
-            self.examples.push(format!("row {}: {reason}", crate::discovery::domino::fault::short(place)));
+            self.examples
+                .push(format!("row {}: {reason}", crate::discovery::domino::fault::single_line(place)));
         }
     }
 }
 
-impl Sink for Collector<'_> {
-    fn start_over(&mut self) {
+impl RowSink for Collector<'_> {
+    fn reset(&mut self) {
         self.builder = DirectoryBuilder::default();
         self.examples.clear();
         self.bad = 0;
         self.too_many = false;
     }
 
-    fn take(&mut self, row: Row) {
+    fn accept_row(&mut self, row: Row) {
         match parse_entry(&row, &self.layout) {
             Ok(_) if self.builder.len() >= MAX_ENTRIES => self.too_many = true,
             Ok(entry) => self.builder.add(&entry),

@@ -3,12 +3,12 @@
 //! In: members, a view, a cache file. Out: a draft of the directory, or why not. It never
 //! decides alone that databases are gone: see [`hold`].
 
-pub mod cache;
+pub mod acceptance;
 pub mod cldbdir;
 pub mod columns;
-pub mod copy;
-pub mod hold;
+pub mod index_file;
 pub mod refresh;
+pub mod server_cache;
 
+pub use acceptance::{ReadingDigest, ReadingValidator, ReadingVerdict};
 pub use cldbdir::{DirectoryReadError, DirectoryReading, ServerAddress};
-pub use hold::{ReadingDigest, ReadingValidator, ReadingVerdict};

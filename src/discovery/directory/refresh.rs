@@ -3,10 +3,10 @@
 //! In: members, the holder, the digest of what serves. Out: a reading that may serve, or the reason
 //! why the old one serves on. It never swaps anything itself.
 
+use super::acceptance::{ReadingDigest, ReadingValidator, ReadingVerdict};
 use super::cldbdir::{DirectoryReadError, DirectoryReading, ServerAddress, read_directory};
-use super::hold::{ReadingDigest, ReadingValidator, ReadingVerdict};
 use crate::config::settings::Cldbdir;
-use crate::discovery::domino::{Client, Sessions};
+use crate::discovery::domino::{DominoClient, LoginSessions};
 
 /// What came of a refresh.
 #[derive(Debug)]
@@ -31,10 +31,10 @@ pub enum RefreshOutcome {
 
 /// Reads the directory under the hold rule of [`ReadingValidator`].
 pub async fn refresh(
-    client: &Client,
+    client: &DominoClient,
     servers: &[ServerAddress],
     settings: &Cldbdir,
-    sessions: &Sessions,
+    sessions: &LoginSessions,
     validator: &mut ReadingValidator,
     serving: Option<&ReadingDigest>,
 ) -> RefreshOutcome {

@@ -1,6 +1,6 @@
 //! A small HTTP client on Pingora's connectors, for everything that is read from servers.
 //!
-//! In: a [`Request`] with a resolved address. Out: the whole answer, or only its status for a
+//! In: a [`DominoRequest`] with a resolved address. Out: the whole answer, or only its status for a
 //! probe, or a [`FetchError`] that names the URL. Every call has one limit over everything. It
 //! never follows a redirect, never resolves a name, and never sends a user's request.
 
@@ -18,35 +18,35 @@ use pingora::upstreams::peer::{ALPN, HttpPeer, Peer};
 use pingora::{ErrorType, RetryType};
 
 use super::fault::{Fault, FetchError, ProbeError};
-use super::request::Request;
+use super::request::DominoRequest;
 use super::tls;
 use crate::config::settings::UpstreamTls;
 
 /// How long an idle connection is kept: below the time after which Domino closes it.
-const IDLE: Duration = Duration::from_secs(10);
+const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Shares one connection pool among its clones.
 #[derive(Clone)]
-pub struct Client {
-    shared: Arc<Shared>,
+pub struct DominoClient {
+    inner: Arc<ClientInner>,
 }
 
-struct Shared {
+struct ClientInner {
     connector: TransportConnector,
-    authorities: Option<Arc<CaType>>,
+    ca_certificates: Option<Arc<CaType>>,
     verify: bool,
     connect_timeout: Duration,
 }
 
-impl std::fmt::Debug for Client {
+impl std::fmt::Debug for DominoClient {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Client").field("verify", &self.shared.verify).finish_non_exhaustive()
+        f.debug_struct("Client").field("verify", &self.inner.verify).finish_non_exhaustive()
     }
 }
 
 /// A whole answer.
 #[derive(Clone, Debug)]
-pub struct Answer {
+pub struct DominoResponse {
     /// 200 to 999.
     pub status: u16,
     /// As they came.
@@ -56,41 +56,41 @@ pub struct Answer {
 }
 
 /// Why an exchange on one connection ended early.
-struct Broken {
+struct ExchangeError {
     fault: Fault,
     /// The connection was closed before anything was answered: if it came from the pool it had
     /// merely grown old.
-    stale: bool,
+    connection_was_stale: bool,
 }
 
-impl From<Fault> for Broken {
+impl From<Fault> for ExchangeError {
     fn from(fault: Fault) -> Self {
-        Self { fault, stale: false }
+        Self { fault, connection_was_stale: false }
     }
 }
 
-impl Client {
+impl DominoClient {
     /// A client that trusts what `upstream_tls` says; `connect_timeout` is for TCP and TLS together.
     ///
     /// Reads the platform's certificate authorities unless `tls` brings its own: call it when a
     /// configuration is applied, not for each request.
     #[must_use]
     pub fn new(tls: &UpstreamTls, connect_timeout: Duration) -> Self {
-        let shared = Shared {
+        let inner = ClientInner {
             connector: tls::connector(tls),
-            authorities: tls::authorities(tls),
+            ca_certificates: tls::ca_certificates(tls),
             verify: tls.verify,
             connect_timeout,
         };
-        Self { shared: Arc::new(shared) }
+        Self { inner: Arc::new(inner) }
     }
 
     /// Sends a request and reads the whole answer, whatever its status is.
     ///
     /// # Errors
     /// When no whole answer came within `request.timeout`, or its body exceeds `request.max_body`.
-    pub async fn fetch(&self, request: &Request) -> Result<Answer, FetchError> {
-        self.within(request, self.exchange(request)).await
+    pub async fn fetch(&self, request: &DominoRequest) -> Result<DominoResponse, FetchError> {
+        self.with_timeout(request, self.exchange(request)).await
     }
 
     /// Reads only the status, on a fresh connection that is dropped afterwards: a pooled one would
@@ -98,70 +98,75 @@ impl Client {
     ///
     /// # Errors
     /// When no status came within `request.timeout`.
-    pub async fn probe(&self, request: &Request) -> Result<u16, ProbeError> {
+    pub async fn probe(&self, request: &DominoRequest) -> Result<u16, ProbeError> {
         let head = async {
             let peer = self.peer(request);
             let stream = self.connect(&peer).await?;
             let mut session = HttpSession::new_with_options(stream, &peer);
-            self.write(&mut session, request, false).await?;
+            self.write_request(&mut session, request, false).await?;
             self.read_head(&mut session).await
         };
-        self.within(request, head).await
+        self.with_timeout(request, head).await
     }
 
-    async fn within<T>(
+    async fn with_timeout<T>(
         &self,
-        request: &Request,
-        work: impl Future<Output = Result<T, Broken>>,
+        request: &DominoRequest,
+        work: impl Future<Output = Result<T, ExchangeError>>,
     ) -> Result<T, FetchError> {
         let result = match tokio::time::timeout(request.timeout, work).await {
-            Ok(result) => result.map_err(|broken| broken.fault),
+            Ok(result) => result.map_err(|error| error.fault),
             Err(_) => Err(Fault::TimedOut(request.timeout)),
         };
         result.map_err(|fault| FetchError { url: request.url(), fault })
     }
 
-    async fn exchange(&self, request: &Request) -> Result<Answer, Broken> {
+    async fn exchange(&self, request: &DominoRequest) -> Result<DominoResponse, ExchangeError> {
         let peer = self.peer(request);
-        if let Some(stream) = self.shared.connector.reused_stream(&peer).await {
-            match self.converse(stream, &peer, request).await {
-                Err(broken) if broken.stale => {}
+        if let Some(stream) = self.inner.connector.reused_stream(&peer).await {
+            match self.exchange_on(stream, &peer, request).await {
+                Err(error) if error.connection_was_stale => {}
                 result => return result,
             }
         }
         let stream = self.connect(&peer).await?;
-        self.converse(stream, &peer, request).await
+        self.exchange_on(stream, &peer, request).await
     }
 
-    fn peer(&self, request: &Request) -> HttpPeer {
+    fn peer(&self, request: &DominoRequest) -> HttpPeer {
         let name = if request.https { request.tls_name() } else { String::new() };
         let mut peer = HttpPeer::new(request.address, request.https, name);
         peer.options.alpn = ALPN::H1;
-        peer.options.connection_timeout = Some(self.shared.connect_timeout);
-        peer.options.total_connection_timeout = Some(self.shared.connect_timeout);
-        peer.options.verify_cert = self.shared.verify;
-        peer.options.verify_hostname = self.shared.verify;
-        peer.options.ca = self.shared.authorities.clone();
+        peer.options.connection_timeout = Some(self.inner.connect_timeout);
+        peer.options.total_connection_timeout = Some(self.inner.connect_timeout);
+        peer.options.verify_cert = self.inner.verify;
+        peer.options.verify_hostname = self.inner.verify;
+        peer.options.ca = self.inner.ca_certificates.clone();
         peer
     }
 
-    async fn connect(&self, peer: &HttpPeer) -> Result<Stream, Broken> {
-        self.shared.connector.new_stream(peer).await.map_err(|error| self.broken(&error))
+    async fn connect(&self, peer: &HttpPeer) -> Result<Stream, ExchangeError> {
+        self.inner.connector.new_stream(peer).await.map_err(|error| self.exchange_error(&error))
     }
 
     /// One request and its answer on one connection, which goes back to the pool if it may.
-    async fn converse(&self, stream: Stream, peer: &HttpPeer, request: &Request) -> Result<Answer, Broken> {
+    async fn exchange_on(
+        &self,
+        stream: Stream,
+        peer: &HttpPeer,
+        request: &DominoRequest,
+    ) -> Result<DominoResponse, ExchangeError> {
         let mut session = HttpSession::new_with_options(stream, peer);
-        self.write(&mut session, request, true).await?;
+        self.write_request(&mut session, request, true).await?;
         let status = self.read_head(&mut session).await?;
         let headers = session.resp_header().map(|head| head.headers.clone()).unwrap_or_default();
-        let announced =
+        let declared_length =
             headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse().ok());
-        if announced.is_some_and(|length: u64| length > request.max_body as u64) {
+        if declared_length.is_some_and(|length: u64| length > request.max_body as u64) {
             return Err(Fault::BodyTooLarge(request.max_body).into());
         }
         let mut body = BytesMut::new();
-        while let Some(part) = session.read_body_ref().await.map_err(|error| self.in_body(&error))? {
+        while let Some(part) = session.read_body_ref().await.map_err(|error| self.body_error(&error))? {
             if part.len() > request.max_body.saturating_sub(body.len()) {
                 return Err(Fault::BodyTooLarge(request.max_body).into());
             }
@@ -171,25 +176,31 @@ impl Client {
         if session.will_keepalive()
             && let Some(stream) = session.reuse().await
         {
-            self.shared.connector.release_stream(stream, peer.reuse_hash(), Some(IDLE));
+            self.inner.connector.release_stream(stream, peer.reuse_hash(), Some(IDLE_TIMEOUT));
         }
-        Ok(Answer { status, headers, body: body.freeze() })
+        Ok(DominoResponse { status, headers, body: body.freeze() })
     }
 
-    async fn write(&self, session: &mut HttpSession, request: &Request, keep: bool) -> Result<(), Broken> {
-        let head = head(request, keep).map_err(|reason| Fault::BadRequest(super::fault::short(&reason)))?;
-        session.write_request_header(Box::new(head)).await.map_err(|error| self.broken(&error))?;
+    async fn write_request(
+        &self,
+        session: &mut HttpSession,
+        request: &DominoRequest,
+        keep: bool,
+    ) -> Result<(), ExchangeError> {
+        let head = request_header(request, keep)
+            .map_err(|reason| Fault::BadRequest(super::fault::single_line(&reason)))?;
+        session.write_request_header(Box::new(head)).await.map_err(|error| self.exchange_error(&error))?;
         if !request.body.is_empty() {
-            session.write_body(&request.body).await.map_err(|error| self.broken(&error))?;
+            session.write_body(&request.body).await.map_err(|error| self.exchange_error(&error))?;
         }
-        session.finish_body().await.map_err(|error| self.broken(&error))?;
+        session.finish_body().await.map_err(|error| self.exchange_error(&error))?;
         Ok(())
     }
 
     /// Skips informational answers.
-    async fn read_head(&self, session: &mut HttpSession) -> Result<u16, Broken> {
+    async fn read_head(&self, session: &mut HttpSession) -> Result<u16, ExchangeError> {
         loop {
-            session.read_response().await.map_err(|error| self.broken(&error))?;
+            session.read_response().await.map_err(|error| self.exchange_error(&error))?;
             match session.get_status().map_or(0, |status| status.as_u16()) {
                 101 => {
                     return Err(Fault::Malformed("protocol switched without having been asked".into()).into());
@@ -200,23 +211,24 @@ impl Client {
         }
     }
 
-    fn broken(&self, error: &pingora::Error) -> Broken {
-        let stale = matches!(error.retry, RetryType::ReusedOnly) || *error.etype() == ErrorType::WriteError;
-        Broken { fault: Fault::of(error, self.shared.connect_timeout), stale }
+    fn exchange_error(&self, error: &pingora::Error) -> ExchangeError {
+        let connection_was_stale =
+            matches!(error.retry, RetryType::ReusedOnly) || *error.etype() == ErrorType::WriteError;
+        ExchangeError { fault: Fault::from_pingora(error, self.inner.connect_timeout), connection_was_stale }
     }
 
     /// An answer that began is never asked for again.
-    fn in_body(&self, error: &pingora::Error) -> Broken {
-        Fault::of(error, self.shared.connect_timeout).into()
+    fn body_error(&self, error: &pingora::Error) -> ExchangeError {
+        Fault::from_pingora(error, self.inner.connect_timeout).into()
     }
 }
 
-impl Answer {
+impl DominoResponse {
     /// The answer if its status is 200 to 299.
     ///
     /// # Errors
     /// [`Fault::Status`] with the URL of `request`.
-    pub fn success(self, request: &Request) -> Result<Self, FetchError> {
+    pub fn success(self, request: &DominoRequest) -> Result<Self, FetchError> {
         if (200..300).contains(&self.status) {
             Ok(self)
         } else {
@@ -231,7 +243,7 @@ impl Answer {
     }
 }
 
-fn head(request: &Request, keep: bool) -> Result<RequestHeader, String> {
+fn request_header(request: &DominoRequest, keep: bool) -> Result<RequestHeader, String> {
     let count = request.headers.len() + 4;
     let mut head = RequestHeader::build(request.method.clone(), request.target.as_bytes(), Some(count))
         .map_err(|error| error.to_string())?;

@@ -4,29 +4,30 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::testing::{Reply, TestServer, certificate, client};
-use super::{Client, Fault, Request};
+use super::testing::{TestReply, TestServer, certificate, client};
+use super::{DominoClient, DominoRequest, Fault};
 use crate::config::settings::UpstreamTls;
 
 const SHORT: Duration = Duration::from_millis(200);
 
 #[tokio::test]
 async fn an_answer_comes_whole_and_the_connection_is_used_again() {
-    let server = TestServer::start(|asked| Reply::ok(asked.target.clone())).await;
+    let server = TestServer::start(|asked| TestReply::ok(asked.target.clone())).await;
     let client = client();
     for target in ["/a.nsf?Open", "/b.nsf"] {
         let answer = client.fetch(&server.get(target)).await.unwrap();
         assert_eq!((answer.status, answer.body.as_ref()), (200, target.as_bytes()));
     }
     assert_eq!(server.connections(), 1);
-    let head = server.asked()[0].head.to_ascii_lowercase();
+    let head = server.requests()[0].head.to_ascii_lowercase();
     let host = format!("host: web1.acme.example:{}\r\n", server.address.port());
     assert!(head.starts_with("get /a.nsf?open http/1.1\r\n") && head.contains(&host), "{head}");
 }
 
 #[tokio::test]
 async fn a_pooled_connection_that_has_grown_old_is_replaced_without_an_error() {
-    let server = TestServer::start(|asked| if asked.nth == 0 { Reply::ok("a") } else { Reply::Close }).await;
+    let server =
+        TestServer::start(|asked| if asked.nth == 0 { TestReply::ok("a") } else { TestReply::Close }).await;
     let client = client();
     for _ in 0..3 {
         assert_eq!(client.fetch(&server.get("/")).await.unwrap().status, 200);
@@ -36,7 +37,7 @@ async fn a_pooled_connection_that_has_grown_old_is_replaced_without_an_error() {
 
 #[tokio::test]
 async fn a_fresh_connection_that_dies_is_an_error_and_not_asked_twice() {
-    let server = TestServer::start(|_| Reply::Close).await;
+    let server = TestServer::start(|_| TestReply::Close).await;
     let error = client().fetch(&server.get("/x")).await.unwrap_err();
     assert_eq!(error.fault, Fault::Closed);
     assert_eq!(server.connections(), 1);
@@ -49,7 +50,7 @@ async fn nobody_listening_is_told_as_refused() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         listener.local_addr().unwrap()
     };
-    let request = Request::get(address, false, "", "/");
+    let request = DominoRequest::get(address, false, "", "/");
     let error = client().fetch(&request).await.unwrap_err();
     assert_eq!(error.fault, Fault::Refused);
     assert_eq!(error.to_string(), format!("http://{address}/: connection refused"));
@@ -58,7 +59,7 @@ async fn nobody_listening_is_told_as_refused() {
 
 #[tokio::test]
 async fn one_limit_covers_a_slow_head_and_a_slow_body() {
-    let head = TestServer::start(|_| Reply::Hang).await;
+    let head = TestServer::start(|_| TestReply::Hang).await;
     let mut request = head.get("/");
     request.timeout = SHORT;
     assert_eq!(client().fetch(&request).await.unwrap_err().fault, Fault::TimedOut(SHORT));
@@ -74,7 +75,7 @@ async fn one_limit_covers_a_slow_head_and_a_slow_body() {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     });
-    let mut request = Request::get(address, false, "", "/");
+    let mut request = DominoRequest::get(address, false, "", "/");
     request.timeout = SHORT;
     assert_eq!(client().fetch(&request).await.unwrap_err().fault, Fault::TimedOut(SHORT));
     trickle.abort();
@@ -83,7 +84,7 @@ async fn one_limit_covers_a_slow_head_and_a_slow_body() {
 #[tokio::test]
 async fn a_body_over_the_limit_is_refused_announced_or_not() {
     let server = TestServer::start(|asked| match asked.target.as_str() {
-        "/length" => Reply::ok(vec![b'x'; 1001]),
+        "/length" => TestReply::ok(vec![b'x'; 1001]),
         "/chunked" => {
             let mut raw = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n".to_vec();
             raw.extend_from_slice(b"200\r\n");
@@ -91,9 +92,9 @@ async fn a_body_over_the_limit_is_refused_announced_or_not() {
             raw.extend_from_slice(b"\r\n200\r\n");
             raw.extend_from_slice(&[b'x'; 512]);
             raw.extend_from_slice(b"\r\n0\r\n\r\n");
-            Reply::Raw(raw)
+            TestReply::Raw(raw)
         }
-        _ => Reply::ok(vec![b'x'; 1000]),
+        _ => TestReply::ok(vec![b'x'; 1000]),
     })
     .await;
     let client = client();
@@ -113,7 +114,7 @@ async fn a_body_cut_short_is_an_error_and_never_half_an_answer() {
         &b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n12345"[..],
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n12345\r\n",
     ] {
-        let server = TestServer::start(move |_| Reply::Raw(raw.to_vec())).await;
+        let server = TestServer::start(move |_| TestReply::Raw(raw.to_vec())).await;
         let error = client().fetch(&server.get("/")).await.unwrap_err();
         assert!(matches!(error.fault, Fault::Closed | Fault::Malformed(_)), "{error}");
     }
@@ -122,7 +123,7 @@ async fn a_body_cut_short_is_an_error_and_never_half_an_answer() {
 #[tokio::test]
 async fn informational_answers_are_skipped_and_other_protocols_refused() {
     let server = TestServer::start(|asked| {
-        Reply::Raw(match asked.target.as_str() {
+        TestReply::Raw(match asked.target.as_str() {
             "/early" => b"HTTP/1.1 103 Early\r\nLink: x\r\n\r\nHTTP/1.1 200 OK\r\n\r\nbody".to_vec(),
             "/switch" => b"HTTP/1.1 101 Switch\r\n\r\n".to_vec(),
             _ => b"220 mail.acme.example ESMTP\r\n\r\n".to_vec(),
@@ -141,22 +142,22 @@ async fn informational_answers_are_skipped_and_other_protocols_refused() {
 #[tokio::test]
 async fn a_probe_reads_only_the_head_on_a_connection_of_its_own() {
     let server =
-        TestServer::start(|_| Reply::Raw(b"HTTP/1.1 401 No\r\nContent-Length: 1000000\r\n\r\n".to_vec()))
+        TestServer::start(|_| TestReply::Raw(b"HTTP/1.1 401 No\r\nContent-Length: 1000000\r\n\r\n".to_vec()))
             .await;
     let client = client();
     for _ in 0..3 {
         assert_eq!(client.probe(&server.get("/")).await.unwrap(), 401);
     }
     assert_eq!(server.connections(), 3);
-    assert!(server.asked()[0].head.to_ascii_lowercase().contains("connection: close\r\n"));
+    assert!(server.requests()[0].head.to_ascii_lowercase().contains("connection: close\r\n"));
 }
 
 #[tokio::test]
 async fn a_request_that_cannot_be_written_is_never_sent() {
-    let server = TestServer::start(|_| Reply::ok("")).await;
+    let server = TestServer::start(|_| TestReply::ok("")).await;
     let error = client().fetch(&server.get("/a b\r\nX: y")).await.unwrap_err();
     assert!(matches!(error.fault, Fault::BadRequest(_) | Fault::Malformed(_)), "{error}");
-    assert!(server.asked().is_empty());
+    assert!(server.requests().is_empty());
     assert!(!error.to_string().contains('\r'), "{error}");
 }
 
@@ -165,9 +166,9 @@ async fn over_tls(
     hostname: &str,
     config: pingora::tls::ServerConfig,
 ) -> Result<u16, Fault> {
-    let server = TestServer::with(Some(config), |_| Reply::ok("")).await;
-    let client = Client::new(trust, Duration::from_secs(5));
-    let request = Request::get(server.address, true, hostname, "/");
+    let server = TestServer::with(Some(config), |_| TestReply::ok("")).await;
+    let client = DominoClient::new(trust, Duration::from_secs(5));
+    let request = DominoRequest::get(server.address, true, hostname, "/");
     let fetched = client.fetch(&request).await.map(|answer| answer.status);
     let probed = client.probe(&request).await;
     assert_eq!(fetched.is_ok(), probed.is_ok());
@@ -223,8 +224,8 @@ async fn an_old_server_and_a_clear_text_port_are_told_apart() {
     hello.extend_from_slice(&[7; 32]);
     hello.extend_from_slice(&[0, 0, 0x2f, 0]);
     let answers: [(Vec<u8>, Fault); 3] = [
-        (vec![0x15, 3, 1, 0, 2, 2, 70], Fault::OldTls),
-        (hello, Fault::OldTls),
+        (vec![0x15, 3, 1, 0, 2, 2, 70], Fault::UnsupportedTlsVersion),
+        (hello, Fault::UnsupportedTlsVersion),
         (b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec(), Fault::NotTls),
     ];
     for (answer, expected) in answers {
@@ -236,7 +237,7 @@ async fn an_old_server_and_a_clear_text_port_are_told_apart() {
             let _ = stream.write_all(&answer).await;
             let _ = stream.read(&mut [0; 4096]).await;
         });
-        let request = Request::get(address, true, "web1.acme.example", "/");
+        let request = DominoRequest::get(address, true, "web1.acme.example", "/");
         assert_eq!(client().fetch(&request).await.unwrap_err().fault, expected);
         server.await.unwrap();
     }
@@ -247,8 +248,8 @@ async fn a_handshake_that_never_ends_is_a_connect_timeout() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let trust = UpstreamTls { ca_file: None, ca: None, verify: true };
-    let client = Client::new(&trust, SHORT);
-    let fault = client.fetch(&Request::get(address, true, "x.example", "/")).await.unwrap_err().fault;
+    let client = DominoClient::new(&trust, SHORT);
+    let fault = client.fetch(&DominoRequest::get(address, true, "x.example", "/")).await.unwrap_err().fault;
     assert_eq!(fault, Fault::ConnectTimedOut(SHORT));
     drop(listener);
 }

@@ -40,7 +40,7 @@ pub enum Fault {
     CertificateNotTrusted(String),
     /// Only SSL 3, TLS 1.0 or 1.1, as Domino before 9.0.1 FP3 speaks them.
     #[error("the server offers no TLS 1.2 or newer")]
-    OldTls,
+    UnsupportedTlsVersion,
     /// Something answers in clear text where TLS was expected.
     #[error("the port does not speak TLS")]
     NotTls,
@@ -74,7 +74,7 @@ impl Fault {
                 | Self::Unreachable(_)
                 | Self::ConnectTimedOut(_)
                 | Self::CertificateNotTrusted(_)
-                | Self::OldTls
+                | Self::UnsupportedTlsVersion
                 | Self::NotTls
                 | Self::Tls(_)
         )
@@ -82,48 +82,48 @@ impl Fault {
 
     /// Sorts an error of Pingora's connectors; `connect_timeout` is what the connection was given.
     #[must_use]
-    pub fn of(error: &Error, connect_timeout: Duration) -> Self {
+    pub fn from_pingora(error: &Error, connect_timeout: Duration) -> Self {
         match error.etype() {
             ErrorType::ConnectRefused => Self::Refused,
             ErrorType::ConnectTimedout | ErrorType::TLSHandshakeTimedout => {
                 Self::ConnectTimedOut(connect_timeout)
             }
             ErrorType::TLSHandshakeFailure | ErrorType::InvalidCert | ErrorType::HandshakeError => {
-                Self::of_tls(&error.to_string())
+                Self::from_tls_message(&error.to_string())
             }
             ErrorType::ConnectNoRoute
             | ErrorType::ConnectError
             | ErrorType::SocketError
             | ErrorType::BindError
-            | ErrorType::InternalError => Self::Unreachable(short(&error.to_string())),
+            | ErrorType::InternalError => Self::Unreachable(single_line(&error.to_string())),
             ErrorType::ConnectionClosed | ErrorType::ReadError | ErrorType::WriteError => Self::Closed,
-            _ => Self::Malformed(short(&error.to_string())),
+            _ => Self::Malformed(single_line(&error.to_string())),
         }
     }
 
     /// Pingora hands the words of rustls on as text only.
-    fn of_tls(text: &str) -> Self {
-        const CERTIFICATE: &str = "invalid peer certificate: ";
-        const OLD: [&str; 4] = [
+    fn from_tls_message(text: &str) -> Self {
+        const CERTIFICATE_ERROR_PREFIX: &str = "invalid peer certificate: ";
+        const UNSUPPORTED_VERSION_MESSAGES: [&str; 4] = [
             "ServerDoesNotSupportTls12Or13",
             "alert: ProtocolVersion",
             "TlsVersionIsDisabled",
             "Tls12NotOffered",
         ];
-        if let Some((_, reason)) = text.split_once(CERTIFICATE) {
+        if let Some((_, reason)) = text.split_once(CERTIFICATE_ERROR_PREFIX) {
             let reason = reason.split(", SNI: ").next().unwrap_or(reason);
-            Self::CertificateNotTrusted(short(reason))
-        } else if OLD.iter().any(|word| text.contains(word)) {
-            Self::OldTls
+            Self::CertificateNotTrusted(single_line(reason))
+        } else if UNSUPPORTED_VERSION_MESSAGES.iter().any(|word| text.contains(word)) {
+            Self::UnsupportedTlsVersion
         } else if text.contains("corrupt message of type InvalidContentType") {
             Self::NotTls
         } else {
-            Self::Tls(short(text))
+            Self::Tls(single_line(text))
         }
     }
 }
 
 /// One line of at most 300 characters: what comes from outside may hold anything.
-pub(crate) fn short(text: &str) -> String {
+pub(crate) fn single_line(text: &str) -> String {
     text.trim().chars().map(|c| if c.is_control() { ' ' } else { c }).take(300).collect()
 }

@@ -11,22 +11,22 @@ use base64::Engine;
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, header};
 
-use super::client::{Answer, Client};
+use super::client::{DominoClient, DominoResponse};
 use super::fault::{Fault, FetchError};
-use super::request::{Request, encode_form};
+use super::request::{DominoRequest, encode_form};
 use crate::config::settings::Auth;
 
 /// The login command of every Domino server
 /// (<https://help.hcltechsw.com/dom_designer/9.0.1/appdev/H_ABOUT_URL_COMMANDS_FOR_OPENING_SERVERS_DATABASES_AND_VIEWS.html>).
-const LOGIN: &str = "/names.nsf?Login";
+const LOGIN_TARGET: &str = "/names.nsf?Login";
 
 /// Cookies of session logins, by server and user. Shared by all readings of a cluster.
 #[derive(Debug, Default)]
-pub struct Sessions {
-    cookies: Mutex<HashMap<Key, String>>,
+pub struct LoginSessions {
+    cookies: Mutex<HashMap<SessionKey, String>>,
 }
 
-type Key = (SocketAddr, String, String);
+type SessionKey = (SocketAddr, String, String);
 
 /// Why a server let us not read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -52,16 +52,16 @@ pub enum LoginError {
     },
 }
 
-impl Sessions {
-    fn get(&self, key: &Key) -> Option<String> {
+impl LoginSessions {
+    fn get(&self, key: &SessionKey) -> Option<String> {
         self.cookies.lock().unwrap_or_else(PoisonError::into_inner).get(key).cloned()
     }
 
-    fn put(&self, key: Key, cookie: String) {
+    fn insert(&self, key: SessionKey, cookie: String) {
         self.cookies.lock().unwrap_or_else(PoisonError::into_inner).insert(key, cookie);
     }
 
-    fn forget(&self, key: &Key) {
+    fn remove(&self, key: &SessionKey) {
         self.cookies.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
     }
 }
@@ -71,25 +71,26 @@ impl Sessions {
 ///
 /// # Errors
 /// When the server cannot be asked, refuses the login, or answers a login page all the same.
-pub async fn fetch(
-    client: &Client,
-    request: &Request,
+pub async fn fetch_authenticated(
+    client: &DominoClient,
+    request: &DominoRequest,
     auth: &Auth,
-    sessions: &Sessions,
-) -> Result<Answer, LoginError> {
-    let not_authorised = || LoginError::NotAuthorised { url: request.url(), user: user_of(auth).to_owned() };
+    sessions: &LoginSessions,
+) -> Result<DominoResponse, LoginError> {
+    let not_authorised =
+        || LoginError::NotAuthorised { url: request.url(), user: user_name(auth).to_owned() };
     let Auth::Session { user, password } = auth else {
         let mut request = request.clone();
         if let Auth::Basic { user, password } = auth {
-            request.headers.push(basic(user, &password.0));
+            request.headers.push(basic_authorization(user, &password.0));
         }
         let answer = client.fetch(&request).await?;
         return if wants_login(&answer) { Err(not_authorised()) } else { Ok(answer) };
     };
     let key = (request.address, request.hostname.clone(), user.clone());
-    let kept = sessions.get(&key);
-    let fresh = kept.is_none();
-    let cookie = match kept {
+    let stored_cookie = sessions.get(&key);
+    let is_new_session = stored_cookie.is_none();
+    let cookie = match stored_cookie {
         Some(cookie) => cookie,
         None => log_in(client, request, user, &password.0, sessions, &key).await?,
     };
@@ -97,29 +98,29 @@ pub async fn fetch(
     if !wants_login(&answer) {
         return Ok(answer);
     }
-    sessions.forget(&key);
-    if fresh {
+    sessions.remove(&key);
+    if is_new_session {
         return Err(not_authorised());
     }
     let cookie = log_in(client, request, user, &password.0, sessions, &key).await?;
     let answer = client.fetch(&with_cookie(request, &cookie)).await?;
     if wants_login(&answer) {
-        sessions.forget(&key);
+        sessions.remove(&key);
         return Err(not_authorised());
     }
     Ok(answer)
 }
 
 async fn log_in(
-    client: &Client,
-    request: &Request,
+    client: &DominoClient,
+    request: &DominoRequest,
     user: &str,
     password: &[u8],
-    sessions: &Sessions,
-    key: &Key,
+    sessions: &LoginSessions,
+    key: &SessionKey,
 ) -> Result<String, LoginError> {
     let form = format!("Username={}&Password={}", encode_form(user.as_bytes()), encode_form(password));
-    let login = request.post_form(LOGIN, Bytes::from(form));
+    let login = request.post_form(LOGIN_TARGET, Bytes::from(form));
     let answer = client.fetch(&login).await?;
     if answer.status >= 500 {
         return Err(FetchError { url: login.url(), fault: Fault::Status(answer.status) }.into());
@@ -129,11 +130,11 @@ async fn log_in(
     if cookie.is_empty() || wants_login(&answer) {
         return Err(LoginError::Refused { url: login.url(), user: user.to_owned() });
     }
-    sessions.put(key.clone(), cookie.clone());
+    sessions.insert(key.clone(), cookie.clone());
     Ok(cookie)
 }
 
-fn with_cookie(request: &Request, cookie: &str) -> Request {
+fn with_cookie(request: &DominoRequest, cookie: &str) -> DominoRequest {
     let mut request = request.clone();
     if let Ok(value) = HeaderValue::from_str(cookie) {
         request.headers.push((header::COOKIE, value));
@@ -143,7 +144,7 @@ fn with_cookie(request: &Request, cookie: &str) -> Request {
 
 /// `Authorization: Basic`, UTF-8.
 #[must_use]
-pub fn basic(user: &str, password: &[u8]) -> (HeaderName, HeaderValue) {
+pub fn basic_authorization(user: &str, password: &[u8]) -> (HeaderName, HeaderValue) {
     let mut pair = user.as_bytes().to_vec();
     pair.push(b':');
     pair.extend_from_slice(password);
@@ -155,7 +156,7 @@ pub fn basic(user: &str, password: &[u8]) -> (HeaderName, HeaderValue) {
 
 /// `DomAuthSessId...` and `LtpaToken...` of an answer as one Cookie header; the names in any case
 /// (facts about both: <http://www-01.ibm.com/support/docview.wss?uid=swg27003558>).
-fn session_cookies(answer: &Answer) -> String {
+fn session_cookies(answer: &DominoResponse) -> String {
     let mut out = String::new();
     for value in answer.headers.get_all(header::SET_COOKIE) {
         let Ok(text) = value.to_str() else { continue };
@@ -176,7 +177,7 @@ fn session_cookies(answer: &Answer) -> String {
 /// True for 401, 403, a redirect to the login, and for the login form that Domino answers with
 /// status 200 in the place of data.
 #[must_use]
-pub fn wants_login(answer: &Answer) -> bool {
+pub fn wants_login(answer: &DominoResponse) -> bool {
     match answer.status {
         401 | 403 => true,
         300..=399 => {
@@ -208,7 +209,7 @@ pub fn is_html(body: &[u8]) -> bool {
     [&b"<!doctype html"[..], b"<html", b"<head", b"<body"].iter().any(|mark| start.starts_with(mark))
 }
 
-fn user_of(auth: &Auth) -> &str {
+fn user_name(auth: &Auth) -> &str {
     match auth {
         Auth::None => "Anonymous",
         Auth::Basic { user, .. } | Auth::Session { user, .. } => user,

@@ -4,8 +4,8 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
-use super::login::{self, LoginError, Sessions, fetch};
-use super::testing::{Reply, TestServer, client};
+use super::login::{self, LoginError, LoginSessions, fetch_authenticated};
+use super::testing::{TestReply, TestServer, client};
 use crate::config::settings::{Auth, Secret};
 
 const PAGE: &[u8] =
@@ -24,14 +24,16 @@ async fn domino(valid: Arc<Mutex<bool>>, logins: Arc<AtomicUsize>) -> TestServer
     TestServer::start(move |asked| {
         if asked.target == "/names.nsf?Login" {
             if asked.body != "Username=ICM%20Reader%2FAcme&Password=p%26ss%20w%C3%B6rd" {
-                return Reply::Page(200, "", PAGE.to_vec());
+                return TestReply::Page(200, "", PAGE.to_vec());
             }
             *valid.lock().unwrap() = true;
             return match logins.fetch_add(1, Ordering::SeqCst) {
-                0 => {
-                    Reply::Page(302, "Set-Cookie: other=1\r\nSet-Cookie: DomAuthSessID=0; path=/\r\n", vec![])
-                }
-                _ => Reply::Page(302, "Set-Cookie: LtpaToken=n; domain=.acme.example\r\n", vec![]),
+                0 => TestReply::Page(
+                    302,
+                    "Set-Cookie: other=1\r\nSet-Cookie: DomAuthSessID=0; path=/\r\n",
+                    vec![],
+                ),
+                _ => TestReply::Page(302, "Set-Cookie: LtpaToken=n; domain=.acme.example\r\n", vec![]),
             };
         }
         let cookie = match logins.load(Ordering::SeqCst) {
@@ -40,9 +42,9 @@ async fn domino(valid: Arc<Mutex<bool>>, logins: Arc<AtomicUsize>) -> TestServer
             _ => "cookie: ltpatoken=n\r\n",
         };
         if *valid.lock().unwrap() && asked.head.to_ascii_lowercase().contains(cookie) {
-            Reply::ok("data")
+            TestReply::ok("data")
         } else {
-            Reply::Page(200, "Content-Type: text/html\r\n", PAGE.to_vec())
+            TestReply::Page(200, "Content-Type: text/html\r\n", PAGE.to_vec())
         }
     })
     .await
@@ -52,14 +54,20 @@ async fn domino(valid: Arc<Mutex<bool>>, logins: Arc<AtomicUsize>) -> TestServer
 async fn a_session_is_opened_once_and_again_when_the_server_has_forgotten_it() {
     let (valid, logins) = (Arc::new(Mutex::new(false)), Arc::new(AtomicUsize::new(0)));
     let server = domino(valid.clone(), logins.clone()).await;
-    let (client, sessions, auth) = (client(), Sessions::default(), session());
+    let (client, sessions, auth) = (client(), LoginSessions::default(), session());
     let request = server.get("/cldbdir.nsf");
     for _ in 0..2 {
-        assert_eq!(fetch(&client, &request, &auth, &sessions).await.unwrap().body.as_ref(), b"data");
+        assert_eq!(
+            fetch_authenticated(&client, &request, &auth, &sessions).await.unwrap().body.as_ref(),
+            b"data"
+        );
     }
     assert_eq!(logins.load(Ordering::SeqCst), 1);
     *valid.lock().unwrap() = false;
-    assert_eq!(fetch(&client, &request, &auth, &sessions).await.unwrap().body.as_ref(), b"data");
+    assert_eq!(
+        fetch_authenticated(&client, &request, &auth, &sessions).await.unwrap().body.as_ref(),
+        b"data"
+    );
     assert_eq!(logins.load(Ordering::SeqCst), 2);
 }
 
@@ -67,7 +75,9 @@ async fn a_session_is_opened_once_and_again_when_the_server_has_forgotten_it() {
 async fn a_wrong_password_is_refused_after_one_attempt() {
     let server = domino(Arc::default(), Arc::default()).await;
     let auth = Auth::Session { user: "ICM Reader/Acme".to_owned(), password: secret("wrong") };
-    let error = fetch(&client(), &server.get("/x"), &auth, &Sessions::default()).await.unwrap_err();
+    let error = fetch_authenticated(&client(), &server.get("/x"), &auth, &LoginSessions::default())
+        .await
+        .unwrap_err();
     assert!(matches!(error, LoginError::Refused { .. }), "{error}");
     assert_eq!(server.targets(), ["/names.nsf?Login"]);
     assert!(!error.to_string().contains("wrong,"), "{error}");
@@ -76,13 +86,15 @@ async fn a_wrong_password_is_refused_after_one_attempt() {
 #[tokio::test]
 async fn no_access_in_spite_of_a_login_is_told_and_not_tried_for_ever() {
     let server = TestServer::start(|asked| match asked.target.as_str() {
-        "/names.nsf?Login" => Reply::Page(302, "Set-Cookie: LtpaToken2=x\r\n", vec![]),
-        _ => Reply::status(403),
+        "/names.nsf?Login" => TestReply::Page(302, "Set-Cookie: LtpaToken2=x\r\n", vec![]),
+        _ => TestReply::status(403),
     })
     .await;
-    let error = fetch(&client(), &server.get("/x"), &session(), &Sessions::default()).await.unwrap_err();
+    let error = fetch_authenticated(&client(), &server.get("/x"), &session(), &LoginSessions::default())
+        .await
+        .unwrap_err();
     assert!(matches!(error, LoginError::NotAuthorised { .. }), "{error}");
-    assert_eq!(server.asked().len(), 2);
+    assert_eq!(server.requests().len(), 2);
 }
 
 #[tokio::test]
@@ -90,18 +102,18 @@ async fn basic_credentials_go_with_every_request() {
     let server = TestServer::start(|asked| {
         let head = asked.head.to_ascii_lowercase();
         if head.contains(&"authorization: basic SUNNIFJlYWRlci9BY21lOnB3\r\n".to_ascii_lowercase()) {
-            Reply::ok("data")
+            TestReply::ok("data")
         } else {
-            Reply::status(401)
+            TestReply::status(401)
         }
     })
     .await;
     let request = server.get("/x");
     let basic = |password| Auth::Basic { user: "ICM Reader/Acme".to_owned(), password: secret(password) };
-    let sessions = Sessions::default();
-    assert!(fetch(&client(), &request, &basic("pw"), &sessions).await.is_ok());
+    let sessions = LoginSessions::default();
+    assert!(fetch_authenticated(&client(), &request, &basic("pw"), &sessions).await.is_ok());
     for (auth, user) in [(basic("no"), "ICM Reader/Acme"), (Auth::None, "Anonymous")] {
-        let error = fetch(&client(), &request, &auth, &sessions).await.unwrap_err().to_string();
+        let error = fetch_authenticated(&client(), &request, &auth, &sessions).await.unwrap_err().to_string();
         assert!(error.contains(user) && error.contains("Reader access"), "{error}");
     }
 }

@@ -16,7 +16,7 @@ pub(crate) mod testing;
 pub mod tls;
 pub mod view_entries;
 
-pub use client::{Answer, Client};
+pub use client::{DominoClient, DominoResponse};
 pub use fault::{Fault, FetchError, ProbeError};
-pub use login::Sessions;
-pub use request::Request;
+pub use login::LoginSessions;
+pub use request::DominoRequest;

@@ -12,7 +12,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 
 /// Everything about one request.
 #[derive(Clone, Debug)]
-pub struct Request {
+pub struct DominoRequest {
     /// GET or POST.
     pub method: Method,
     /// Where to connect.
@@ -35,7 +35,7 @@ pub struct Request {
     pub max_body: usize,
 }
 
-impl Request {
+impl DominoRequest {
     /// A GET with a limit of 30 s and 16 MiB.
     #[must_use]
     pub fn get(address: SocketAddr, https: bool, hostname: &str, target: impl Into<String>) -> Self {
@@ -74,7 +74,7 @@ impl Request {
             "" => self.address.to_string(),
             host => host.to_owned(),
         };
-        super::fault::short(&format!("{scheme}://{host}{}", self.target))
+        super::fault::single_line(&format!("{scheme}://{host}{}", self.target))
     }
 
     /// The name that the certificate must carry: never empty, because an empty one would switch the
@@ -93,12 +93,12 @@ pub fn host_header(hostname: &str, address: SocketAddr, https: bool) -> String {
         name => name.to_owned(),
     };
     let host = if host.contains(':') { format!("[{host}]") } else { host };
-    let usual = if https { 443 } else { 80 };
-    if address.port() == usual { host } else { format!("{host}:{}", address.port()) }
+    let default_port = if https { 443 } else { 80 };
+    if address.port() == default_port { host } else { format!("{host}:{}", address.port()) }
 }
 
 /// What may stand for itself in a path segment: view names such as `($Pathname)` stay readable.
-const SEGMENT: &AsciiSet = &NON_ALPHANUMERIC
+const PATH_SEGMENT: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
     .remove(b'.')
     .remove(b'_')
@@ -117,12 +117,12 @@ const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove
 /// One path segment; a slash in it is encoded too.
 #[must_use]
 pub fn encode_segment(text: &str) -> String {
-    percent_encode(text.as_bytes(), SEGMENT).to_string()
+    percent_encode(text.as_bytes(), PATH_SEGMENT).to_string()
 }
 
 /// A database path below the data directory, either separator: `/mail/jdoe.nsf`.
 #[must_use]
-pub fn encode_database(path: &str) -> String {
+pub fn encode_database_path(path: &str) -> String {
     let mut out = String::with_capacity(path.len() + 8);
     for segment in path.split(['/', '\\']).filter(|segment| !segment.is_empty()) {
         out.push('/');
@@ -146,8 +146,8 @@ mod tests {
         assert_eq!(encode_segment("($Pathname)"), "($Pathname)");
         assert_eq!(encode_segment("ICM Servers"), "ICM%20Servers");
         assert_eq!(encode_segment("a/b\\c?d#e%"), "a%2Fb%5Cc%3Fd%23e%25");
-        assert_eq!(encode_database("mail\\j doe.nsf"), "/mail/j%20doe.nsf");
-        assert_eq!(encode_database("/cldbdir.nsf"), "/cldbdir.nsf");
+        assert_eq!(encode_database_path("mail\\j doe.nsf"), "/mail/j%20doe.nsf");
+        assert_eq!(encode_database_path("/cldbdir.nsf"), "/cldbdir.nsf");
         assert_eq!(encode_form("p&ss wörd=+".as_bytes()), "p%26ss%20w%C3%B6rd%3D%2B");
     }
 

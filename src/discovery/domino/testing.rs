@@ -10,12 +10,12 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
-use super::{Client, Request};
+use super::{DominoClient, DominoRequest};
 use crate::config::settings::UpstreamTls;
 
 /// A request as it came.
 #[derive(Clone, Debug)]
-pub(crate) struct Asked {
+pub(crate) struct ReceivedRequest {
     pub(crate) target: String,
     /// Request line and headers.
     pub(crate) head: String,
@@ -24,7 +24,7 @@ pub(crate) struct Asked {
     pub(crate) nth: usize,
 }
 
-impl Asked {
+impl ReceivedRequest {
     pub(crate) fn query(&self, name: &str) -> Option<String> {
         let query = self.target.split_once('?')?.1;
         let pair = |pair: &str| {
@@ -42,7 +42,7 @@ impl Asked {
 }
 
 /// What to do with a request.
-pub(crate) enum Reply {
+pub(crate) enum TestReply {
     /// An answer with Content-Length; the connection stays open.
     Page(u16, &'static str, Vec<u8>),
     /// These octets, then the end of the connection.
@@ -53,7 +53,7 @@ pub(crate) enum Reply {
     Hang,
 }
 
-impl Reply {
+impl TestReply {
     pub(crate) fn ok(body: impl Into<Vec<u8>>) -> Self {
         Self::Page(200, "", body.into())
     }
@@ -65,7 +65,7 @@ impl Reply {
 
 pub(crate) struct TestServer {
     pub(crate) address: SocketAddr,
-    asked: Arc<Mutex<Vec<Asked>>>,
+    asked: Arc<Mutex<Vec<ReceivedRequest>>>,
     connections: Arc<AtomicUsize>,
     task: JoinHandle<()>,
 }
@@ -77,13 +77,15 @@ impl Drop for TestServer {
 }
 
 impl TestServer {
-    pub(crate) async fn start(handler: impl Fn(&Asked) -> Reply + Send + Sync + 'static) -> Self {
+    pub(crate) async fn start(
+        handler: impl Fn(&ReceivedRequest) -> TestReply + Send + Sync + 'static,
+    ) -> Self {
         Self::with(None, handler).await
     }
 
     pub(crate) async fn with(
         tls: Option<ServerConfig>,
-        handler: impl Fn(&Asked) -> Reply + Send + Sync + 'static,
+        handler: impl Fn(&ReceivedRequest) -> TestReply + Send + Sync + 'static,
     ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -98,9 +100,9 @@ impl TestServer {
                 let (log, handler, acceptor) = (log.clone(), handler.clone(), acceptor.clone());
                 open.spawn(async move {
                     match acceptor {
-                        None => converse(stream, &log, &*handler).await,
+                        None => serve_connection(stream, &log, &*handler).await,
                         Some(acceptor) => match acceptor.accept(stream).await {
-                            Ok(stream) => converse(stream, &log, &*handler).await,
+                            Ok(stream) => serve_connection(stream, &log, &*handler).await,
                             Err(_) => None,
                         },
                     }
@@ -110,27 +112,27 @@ impl TestServer {
         Self { address, asked, connections, task }
     }
 
-    pub(crate) fn asked(&self) -> Vec<Asked> {
+    pub(crate) fn requests(&self) -> Vec<ReceivedRequest> {
         self.asked.lock().unwrap().clone()
     }
 
     pub(crate) fn targets(&self) -> Vec<String> {
-        self.asked().into_iter().map(|asked| asked.target).collect()
+        self.requests().into_iter().map(|asked| asked.target).collect()
     }
 
     pub(crate) fn connections(&self) -> usize {
         self.connections.load(Ordering::SeqCst)
     }
 
-    pub(crate) fn get(&self, target: &str) -> Request {
-        Request::get(self.address, false, "web1.acme.example", target)
+    pub(crate) fn get(&self, target: &str) -> DominoRequest {
+        DominoRequest::get(self.address, false, "web1.acme.example", target)
     }
 }
 
-async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
+async fn serve_connection<S: AsyncRead + AsyncWrite + Unpin>(
     mut stream: S,
-    log: &Mutex<Vec<Asked>>,
-    handler: &(impl Fn(&Asked) -> Reply + ?Sized),
+    log: &Mutex<Vec<ReceivedRequest>>,
+    handler: &(impl Fn(&ReceivedRequest) -> TestReply + ?Sized),
 ) -> Option<()> {
     let mut buffer = Vec::new();
     for nth in 0.. {
@@ -156,31 +158,31 @@ async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
         let body = String::from_utf8(buffer[end..all].to_vec()).unwrap();
         buffer.drain(..all);
         let target = head.split(' ').nth(1)?.to_owned();
-        let asked = Asked { target, head, body, nth };
+        let asked = ReceivedRequest { target, head, body, nth };
         let reply = handler(&asked);
         log.lock().unwrap().push(asked);
         match reply {
-            Reply::Page(status, headers, body) => {
+            TestReply::Page(status, headers, body) => {
                 let head = format!("HTTP/1.1 {status} X\r\nContent-Length: {}\r\n{headers}\r\n", body.len());
                 stream.write_all(head.as_bytes()).await.ok()?;
                 stream.write_all(&body).await.ok()?;
                 stream.flush().await.ok()?;
             }
-            Reply::Raw(bytes) => {
+            TestReply::Raw(bytes) => {
                 stream.write_all(&bytes).await.ok()?;
                 stream.shutdown().await.ok()?;
                 return None;
             }
-            Reply::Close => return None,
-            Reply::Hang => std::future::pending().await,
+            TestReply::Close => return None,
+            TestReply::Hang => std::future::pending().await,
         }
     }
     None
 }
 
 /// A client that trusts the platform, with a second to connect.
-pub(crate) fn client() -> Client {
-    Client::new(&UpstreamTls { ca_file: None, ca: None, verify: true }, Duration::from_secs(5))
+pub(crate) fn client() -> DominoClient {
+    DominoClient::new(&UpstreamTls { ca_file: None, ca: None, verify: true }, Duration::from_secs(5))
 }
 
 /// An authority, and a server certificate for `names` signed by it.

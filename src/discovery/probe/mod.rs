@@ -7,7 +7,7 @@ pub mod schedule;
 
 use crate::config::settings::{self, HostPattern};
 use crate::discovery::domino::request::host_header;
-use crate::discovery::domino::{Client, Request};
+use crate::discovery::domino::{DominoClient, DominoRequest};
 use crate::domain::cluster::Port;
 
 /// Probes a port once and returns the status of the response.
@@ -15,14 +15,15 @@ use crate::domain::cluster::Port;
 /// # Errors
 /// When there is no response or one with another status than expected, in words for the administrator.
 pub async fn probe(
-    client: &Client,
-    cluster: &settings::Cluster,
+    client: &DominoClient,
+    cluster: &settings::ClusterSettings,
     server: &settings::Server,
     port: Port,
     address: std::net::SocketAddr,
 ) -> Result<u16, String> {
     let settings = &cluster.probe;
-    let mut request = Request::get(address, port == Port::Https, &server.hostname, settings.path.as_str());
+    let mut request =
+        DominoRequest::get(address, port == Port::Https, &server.hostname, settings.path.as_str());
     request.timeout = settings.timeout;
     let public = cluster.hostnames.iter().find_map(|pattern| match pattern {
         HostPattern::Exact(name) => Some(name.as_str()),

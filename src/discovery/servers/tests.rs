@@ -3,7 +3,7 @@
 
 use super::*;
 use crate::config::settings::{Auth, ViewFormat};
-use crate::discovery::domino::testing::{Reply, TestServer, client};
+use crate::discovery::domino::testing::{TestReply, TestServer, client};
 
 const NAMES_JSON: &str =
     include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/names-servers.readviewentries.json"));
@@ -65,8 +65,8 @@ fn row(values: [&str; 8]) -> String {
 async fn read_rows(rows: &[[&str; 8]]) -> Result<ServersReading, ServersFailure> {
     let rows: Vec<String> = rows.iter().map(|values| row(*values)).collect();
     let page = format!("<viewentries toplevelentries=\"{}\">{}</viewentries>", rows.len(), rows.concat());
-    let server = TestServer::start(move |_| Reply::ok(page.clone())).await;
-    read(&client(), &settings(&[&server]), "AcmeWeb", &Sessions::default()).await
+    let server = TestServer::start(move |_| TestReply::ok(page.clone())).await;
+    read(&client(), &settings(&[&server]), "AcmeWeb", &LoginSessions::default()).await
 }
 
 fn port(host: &str, port: u16) -> Option<HostPort> {
@@ -163,10 +163,10 @@ async fn rows_that_cannot_be_used_are_skipped_with_a_warning_each() {
 #[tokio::test]
 async fn a_plain_view_with_net_addresses_is_understood_in_both_formats() {
     for (format, page) in [(ViewFormat::Xml, NAMES_XML), (ViewFormat::Json, NAMES_JSON)] {
-        let server = TestServer::start(move |_| Reply::ok(page)).await;
+        let server = TestServer::start(move |_| TestReply::ok(page)).await;
         let mut settings = settings(&[&server]);
         settings.format = format;
-        let reading = read(&client(), &settings, "AcmeWeb", &Sessions::default()).await.unwrap();
+        let reading = read(&client(), &settings, "AcmeWeb", &LoginSessions::default()).await.unwrap();
         let at: Vec<_> = reading.servers.iter().map(|server| server.http.clone()).collect();
         assert_eq!(at, [port("10.0.0.11", 80), port("10.0.0.12", 80), port("10.0.0.13", 80)]);
         let target = server.targets().remove(0);
@@ -176,13 +176,14 @@ async fn a_plain_view_with_net_addresses_is_understood_in_both_formats() {
 
 #[tokio::test]
 async fn the_first_of_from_that_answers_counts() {
-    let broken = TestServer::start(|_| Reply::status(404)).await;
-    let good = TestServer::start(|_| Reply::ok(NAMES_XML)).await;
+    let broken = TestServer::start(|_| TestReply::status(404)).await;
+    let good = TestServer::start(|_| TestReply::ok(NAMES_XML)).await;
     let both = settings(&[&broken, &good]);
-    let reading = read(&client(), &both, "AcmeWeb", &Sessions::default()).await.unwrap();
+    let reading = read(&client(), &both, "AcmeWeb", &LoginSessions::default()).await.unwrap();
     assert_eq!(reading.from, good.address.to_string());
     assert!(reading.warnings[0].contains("no view `ICM Servers`"), "{:?}", reading.warnings);
-    let failure = read(&client(), &settings(&[&broken]), "AcmeWeb", &Sessions::default()).await.unwrap_err();
+    let failure =
+        read(&client(), &settings(&[&broken]), "AcmeWeb", &LoginSessions::default()).await.unwrap_err();
     assert!(matches!(&failure, ServersFailure::Unread { reasons } if reasons.len() == 1), "{failure}");
 }
 
@@ -222,7 +223,7 @@ async fn incomplete(all: usize, names: &'static [&'static str]) -> TestServer {
                 .collect(),
             _ => String::new(),
         };
-        Reply::ok(format!("<viewentries toplevelentries=\"{all}\">{rows}</viewentries>"))
+        TestReply::ok(format!("<viewentries toplevelentries=\"{all}\">{rows}</viewentries>"))
     })
     .await
 }
@@ -231,9 +232,9 @@ async fn incomplete(all: usize, names: &'static [&'static str]) -> TestServer {
 async fn a_view_that_is_incomplete_by_its_own_word_serves_only_where_none_is_complete() {
     let (half, other) = (incomplete(4, &["A/Acme"]).await, incomplete(4, &["A/Acme", "B/Acme"]).await);
     let whole = incomplete(3, &["A/Acme", "B/Acme", "C/Acme"]).await;
-    let dead = TestServer::start(|_| Reply::Close).await;
+    let dead = TestServer::start(|_| TestReply::Close).await;
     let read = async |from: &[&TestServer]| {
-        read(&client(), &settings(from), "AcmeWeb", &Sessions::default()).await.unwrap()
+        read(&client(), &settings(from), "AcmeWeb", &LoginSessions::default()).await.unwrap()
     };
     let reading = read(&[&half, &whole]).await;
     assert_eq!((reading.servers.len(), reading.truncated), (3, None));

@@ -3,13 +3,13 @@
 //! [`AffinityEntries`] say which server served which database; [`CookieKeys`] turn them into a cookie and back.
 //! [`session`] keeps the servers' own session cookies apart, [`carried`] says which requests could bring ours.
 
-pub mod carried;
 pub mod cookie;
 pub mod entries;
-mod isolation;
-pub mod session;
+pub mod same_site;
+pub mod session_cookies;
+mod session_tag;
 
-pub use carried::SameSite;
 pub use cookie::CookieKeys;
 pub use entries::{AffinityEntries, AffinityEntry};
-pub use session::{CookieClassifier, SessionCookieStyle};
+pub use same_site::SameSite;
+pub use session_cookies::{CookieClassifier, SessionCookieStyle};

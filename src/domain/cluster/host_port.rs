@@ -12,7 +12,7 @@ pub struct HostPort {
 impl HostPort {
     /// The address, where the host is a literal and needs no resolver.
     #[must_use]
-    pub fn literal(&self) -> Option<std::net::SocketAddr> {
+    pub fn literal_address(&self) -> Option<std::net::SocketAddr> {
         self.host.parse().ok().map(|ip| std::net::SocketAddr::new(ip, self.port))
     }
 }

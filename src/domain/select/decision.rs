@@ -4,7 +4,7 @@ use std::fmt;
 
 use smallvec::SmallVec;
 
-use super::question::{Hint, ServerId};
+use super::input::{Hint, ServerId};
 
 /// The answer of [`super::decide`].
 #[derive(Clone, Debug, PartialEq)]

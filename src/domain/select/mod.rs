@@ -9,13 +9,13 @@
 //! proxy adds: servers already tried, and users who belong to a server.
 
 pub mod decision;
-pub mod question;
+pub mod input;
 pub mod rank;
 
 use smallvec::SmallVec;
 
 pub use decision::{CandidateVerdict, Decision, SelectionOutcome, SelectionReason};
-pub use question::{Candidate, Hint, SelectionInput, SelectionPolicy, ServerId};
+pub use input::{Candidate, Hint, SelectionInput, SelectionPolicy, ServerId};
 
 use crate::domain::cluster::Port;
 use crate::domain::directory::ReplicaStatus;

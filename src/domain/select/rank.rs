@@ -21,7 +21,7 @@
 
 use smallvec::SmallVec;
 
-use super::question::{Candidate, SelectionPolicy};
+use super::input::{Candidate, SelectionPolicy};
 
 /// Points of the index within which servers count as equal: far less than a single request in flight makes on a server
 /// that has two. In a wider band the draw sends the smallest server as many as the largest for as long as it copes, and

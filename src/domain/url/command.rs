@@ -1,7 +1,7 @@
 //! The command of a Domino URL: what stands between `?` or `!` and the first `&`.
 //!
 //! In: the raw query. Out: the command's name, decoded and in lower case, in a buffer of its own; so
-//! reading one never allocates. What a command does to data is said in [`super::class`], not here.
+//! reading one never allocates. What a command does to data is said in [`super::safety`], not here.
 
 use super::argument::{first_token, is_command};
 use crate::util::percent::PercentDecoder;

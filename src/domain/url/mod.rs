@@ -16,16 +16,16 @@
 
 mod absolute;
 mod argument;
-mod class;
 mod command;
 mod database_name;
 mod lenient;
 mod locator;
+mod safety;
 mod target;
 
 pub use absolute::split_absolute_url;
 pub use argument::find_argument;
-pub use class::{DEFAULT_UNSAFE_COMMANDS, RequestSafety, UnsafeCommands};
 pub use command::{Command, ServerCommand};
 pub use locator::{Locator, SpecialId};
+pub use safety::{DEFAULT_UNSAFE_COMMANDS, RequestSafety, UnsafeCommands};
 pub use target::{DatabasePart, Hazard, Target, parse};

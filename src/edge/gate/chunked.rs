@@ -4,7 +4,7 @@
 //! the last chunk with the trailer section, only when complete. It collects nothing.
 
 use super::fields::{FieldEvent, FieldSection};
-use super::octets::{LineEnd, find_line_end, token_length};
+use super::grammar::{LineEnd, find_line_end, token_length};
 use super::refusal::{self, Refusal};
 use super::{GateVerdict, HeadLimits};
 

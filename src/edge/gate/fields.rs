@@ -5,7 +5,7 @@
 //! no field by name.
 
 use super::HeadLimits;
-use super::octets::{LineEnd, find_line_end, is_field_value, token_length, trim_ows};
+use super::grammar::{LineEnd, find_line_end, is_field_value, token_length, trim_ows};
 use super::refusal::{self, Refusal};
 
 /// How far a section has been read.

@@ -6,7 +6,7 @@
 
 use super::HeadLimits;
 use super::fields::{FieldEvent, FieldSection};
-use super::octets::{LineEnd, find_line_end, is_token_byte, trim_ows};
+use super::grammar::{LineEnd, find_line_end, is_token_byte, trim_ows};
 use super::refusal::{self, Refusal};
 use super::request_line::{self, RequestLine};
 use crate::util::host;

@@ -12,8 +12,8 @@
 
 mod chunked;
 mod fields;
+mod grammar;
 mod head;
-mod octets;
 mod refusal;
 mod request_line;
 mod rewrite;

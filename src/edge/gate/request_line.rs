@@ -4,7 +4,7 @@
 //! method, target and version, and every form of target that is served here; it decodes nothing.
 
 use super::HeadLimits;
-use super::octets::{TargetCheck, check_target_bytes, token_length, with_encoding_flags};
+use super::grammar::{TargetCheck, check_target_bytes, token_length, with_encoding_flags};
 use super::refusal::{self, Refusal};
 use crate::util::host;
 

@@ -4,7 +4,7 @@
 //! are. Characters that a URL does not have (RFC 3986 section 2) are percent-encoded, and the host in a target
 //! that is a URL is spelled as in Host.
 
-use super::octets::{trim_ows, with_encoding_flags};
+use super::grammar::{trim_ows, with_encoding_flags};
 use super::request_line;
 
 const HEX_DIGITS: &[u8; 16] = b"0123456789ABCDEF";

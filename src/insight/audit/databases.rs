@@ -5,53 +5,58 @@
 
 use smallvec::SmallVec;
 
-use super::finding::{self, Findings};
+use super::finding::{self, FindingCollector};
 use crate::domain::cluster::Port;
 use crate::domain::cluster::ServerSnapshot;
 use crate::domain::directory::{DatabaseMatch, IndexedDatabase, ReplicaStatus, ServerReplica};
-use crate::state::view::UpstreamServer;
-use crate::state::{Cluster, View};
+use crate::state::cluster_view::UpstreamServer;
+use crate::state::{Cluster, ClusterView};
 
 /// A holder that is a server of the cluster, with its position in the view.
 type MemberHolder<'a> = (usize, &'a UpstreamServer, ServerReplica<'a>);
 
-pub(super) fn look(cluster: &Cluster, view: &View, live: bool, findings: &mut Findings) {
+pub(super) fn audit_databases(
+    cluster: &Cluster,
+    view: &ClusterView,
+    live: bool,
+    findings: &mut FindingCollector,
+) {
     let index = &view.directory.index;
     let ports: SmallVec<[Port; 2]> =
         [Port::Http, Port::Https].into_iter().filter(|p| cluster.settings.uses(*p)).collect();
-    let seen: Vec<ServerSnapshot> = view.entries.iter().map(|e| e.member.snapshot()).collect();
+    let snapshots: Vec<ServerSnapshot> = view.entries.iter().map(|e| e.member.snapshot()).collect();
     let mut holds = vec![false; view.entries.len()];
     for database in index.databases() {
         let found = DatabaseMatch { database: database.id(), path: None };
-        let mut here: SmallVec<[MemberHolder<'_>; 8]> = SmallVec::new();
+        let mut holders: SmallVec<[MemberHolder<'_>; 8]> = SmallVec::new();
         let mut unknown_servers = 0_usize;
         for holder in index.replicas_by_server(&found) {
-            match view.member_of(holder.server) {
+            match view.server_id(holder.server) {
                 Some(member) => {
                     let at = usize::from(member);
                     if let Some(place) = holds.get_mut(at) {
                         *place = true;
                     }
-                    if let Some(entry) = view.entry(member) {
-                        here.push((at, entry, holder));
+                    if let Some(entry) = view.server(member) {
+                        holders.push((at, entry, holder));
                     }
                 }
                 None => unknown_servers += 1,
             }
         }
-        replicas(view, &database, &here, unknown_servers, findings);
-        here.retain(|(_, _, holder)| holder.status == ReplicaStatus::InService);
+        audit_replicas(view, &database, &holders, unknown_servers, findings);
+        holders.retain(|(_, _, holder)| holder.status == ReplicaStatus::InService);
         // A database without a replica in service is a finding of `replicas` already.
-        if !here.is_empty() {
-            service(&database, &here, &ports, live.then_some(&seen), findings);
+        if !holders.is_empty() {
+            service(&database, &holders, &ports, live.then_some(&snapshots), findings);
         }
     }
     if view.directory.is_loaded() {
         for (entry, _) in view.entries.iter().zip(&holds).filter(|(_, holds)| !**holds) {
-            findings.add(&finding::HOLDS_NOTHING, || entry.server.name.to_string());
+            findings.add(&finding::NO_REPLICAS, || entry.server.name.to_string());
         }
     }
-    ambiguous(view, findings);
+    audit_ambiguous_paths(view, findings);
 }
 
 /// Whether clients of every scheme are served; `seen` is the state of the servers, where it is known.
@@ -59,26 +64,28 @@ fn service(
     database: &IndexedDatabase<'_>,
     in_service: &[MemberHolder<'_>],
     ports: &[Port],
-    seen: Option<&Vec<ServerSnapshot>>,
-    findings: &mut Findings,
+    snapshots: Option<&Vec<ServerSnapshot>>,
+    findings: &mut FindingCollector,
 ) {
     // A scheme by which no server can be reached is trouble for its clients, whatever the other scheme has.
-    let lacks = |port: &&Port| in_service.iter().all(|(_, e, _)| e.host_port(**port).is_none());
-    if let Some(port) = ports.iter().find(lacks) {
-        findings.add(&finding::NO_PORT_FOR_CLIENTS, || format!("{}: {port}", named(database)));
+    let lacks_port = |port: &&Port| in_service.iter().all(|(_, e, _)| e.host_port(**port).is_none());
+    if let Some(port) = ports.iter().find(lacks_port) {
+        findings.add(&finding::NO_REPLICA_BY_SCHEME, || format!("{}: {port}", describe(database)));
         return;
     }
-    let Some(seen) = seen else { return };
-    let serves = |at: usize, port: Port, aside: bool| {
-        seen.get(at).is_some_and(|v| {
+    let Some(snapshots) = snapshots else { return };
+    let serves = |at: usize, port: Port, include_set_aside: bool| {
+        snapshots.get(at).is_some_and(|v| {
             let up = if port == Port::Http { v.http } else { v.https };
-            up && v.restricted_since_ms.is_none() && (aside || !(v.busy || v.max_users))
+            up && v.restricted_since_ms.is_none() && (include_set_aside || !(v.busy || v.max_users))
         })
     };
-    let all = |aside: bool| ports.iter().all(|p| in_service.iter().any(|(at, ..)| serves(*at, *p, aside)));
+    let all = |include_set_aside: bool| {
+        ports.iter().all(|p| in_service.iter().any(|(at, ..)| serves(*at, *p, include_set_aside)))
+    };
     let states = || {
         let states = in_service.iter().map(|(_, e, _)| format!("{} {}", e.server.name, e.member.state()));
-        format!("{}: {}", named(database), states.collect::<Vec<_>>().join(", "))
+        format!("{}: {}", describe(database), states.collect::<Vec<_>>().join(", "))
     };
     if !all(true) {
         findings.add(&finding::NOBODY_SERVES, states);
@@ -88,31 +95,33 @@ fn service(
 }
 
 /// Where the copies lie and how they are marked.
-fn replicas(
-    view: &View,
+fn audit_replicas(
+    view: &ClusterView,
     database: &IndexedDatabase<'_>,
-    here: &[MemberHolder<'_>],
+    holders: &[MemberHolder<'_>],
     unknown_servers: usize,
-    findings: &mut Findings,
+    findings: &mut FindingCollector,
 ) {
     let index = &view.directory.index;
-    match here {
-        [] if unknown_servers > 0 => findings.add(&finding::ONLY_ON_UNKNOWN_SERVERS, || named(database)),
-        [(_, entry, _)] => findings
-            .add(&finding::SINGLE_REPLICA, || format!("{}: only on {}", named(database), entry.server.name)),
+    match holders {
+        [] if unknown_servers > 0 => findings.add(&finding::ONLY_ON_UNKNOWN_SERVERS, || describe(database)),
+        [(_, entry, _)] => findings.add(&finding::SINGLE_REPLICA, || {
+            format!("{}: only on {}", describe(database), entry.server.name)
+        }),
         _ => {}
     }
     let in_service: SmallVec<[&UpstreamServer; 8]> =
-        here.iter().filter(|(_, _, h)| h.status == ReplicaStatus::InService).map(|(_, e, _)| *e).collect();
+        holders.iter().filter(|(_, _, h)| h.status == ReplicaStatus::InService).map(|(_, e, _)| *e).collect();
     match in_service.as_slice() {
-        [] if !here.is_empty() => findings.add(&finding::ALL_MARKED, || named(database)),
-        [only] if here.len() > 1 => findings
-            .add(&finding::ONE_IN_SERVICE, || format!("{}: only on {}", named(database), only.server.name)),
+        [] if !holders.is_empty() => findings.add(&finding::ALL_MARKED, || describe(database)),
+        [only] if holders.len() > 1 => findings.add(&finding::SINGLE_IN_SERVICE, || {
+            format!("{}: only on {}", describe(database), only.server.name)
+        }),
         _ => {}
     }
-    for (_, entry, holder) in here.iter().filter(|(_, _, h)| h.replica_count > 1) {
+    for (_, entry, holder) in holders.iter().filter(|(_, _, h)| h.replica_count > 1) {
         findings.add(&finding::SEVERAL_COPIES, || {
-            format!("{}: {} copies on {}", named(database), holder.replica_count, entry.server.name)
+            format!("{}: {} copies on {}", describe(database), holder.replica_count, entry.server.name)
         });
     }
     let mut first_path = None;
@@ -132,20 +141,20 @@ fn replicas(
         }
         differs |= *first_path.get_or_insert(replica.path_id) != replica.path_id;
     }
-    if differs && here.len() > 1 {
-        findings.add(&finding::OTHER_PATHS, || {
+    if differs && holders.len() > 1 {
+        findings.add(&finding::DIFFERENT_PATHS, || {
             let places: Vec<String> =
-                here.iter().map(|(_, e, h)| format!("{} on {}", h.path(), e.server.name)).collect();
+                holders.iter().map(|(_, e, h)| format!("{} on {}", h.path(), e.server.name)).collect();
             format!("{}: {}", database.replica_id(), places.join(", "))
         });
     }
 }
 
-fn ambiguous(view: &View, findings: &mut Findings) {
+fn audit_ambiguous_paths(view: &ClusterView, findings: &mut FindingCollector) {
     let index = &view.directory.index;
     for (path, ambiguous) in index.ambiguous_paths() {
         findings.add(&finding::AMBIGUOUS_PATH, || {
-            let sharers: Vec<String> = index
+            let databases: Vec<String> = index
                 .ambiguous_databases(ambiguous)
                 .map(|found| {
                     let servers: Vec<String> = index
@@ -157,11 +166,11 @@ fn ambiguous(view: &View, findings: &mut Findings) {
                     format!("{} on {}", index.database(found.database).replica_id(), servers.join(", "))
                 })
                 .collect();
-            format!("{}: {}", index.folded_path(path), sharers.join("; "))
+            format!("{}: {}", index.folded_path(path), databases.join("; "))
         });
     }
 }
 
-fn named(database: &IndexedDatabase<'_>) -> String {
+fn describe(database: &IndexedDatabase<'_>) -> String {
     format!("{} ({})", database.path(), database.replica_id())
 }

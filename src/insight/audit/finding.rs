@@ -36,9 +36,9 @@ pub struct Finding {
 
 /// A kind of finding.
 #[derive(Debug)]
-pub(super) struct Kind {
+pub(super) struct FindingKind {
     severity: Severity,
-    word: &'static str,
+    code: &'static str,
     /// After the number.
     text: &'static str,
     advice: &'static str,
@@ -46,20 +46,20 @@ pub(super) struct Kind {
 
 /// The kinds, in the order in which they are shown within a severity.
 macro_rules! kinds {
-    ($($name:ident $severity:ident $word:literal $text:literal $advice:literal)*) => {
-        $(pub(super) const $name: Kind = Kind {
-            severity: Severity::$severity, word: $word, text: $text, advice: $advice,
+    ($($name:ident $severity:ident $code:literal $text:literal $advice:literal)*) => {
+        $(pub(super) const $name: FindingKind = FindingKind {
+            severity: Severity::$severity, code: $code, text: $text, advice: $advice,
         };)*
-        const ORDER: &[&str] = &[$($word),*];
+        const ORDER: &[&str] = &[$($code),*];
     };
 }
 
 kinds! {
     NO_DIRECTORY Error "no_directory" "directory could not be read, not even from a cache"
         "`icm check --probe` says why; until then every member is a candidate for every database"
-    DIRECTORY_TROUBLE Error "directory_trouble" "trouble with reading the directory"
+    DIRECTORY_UNREADABLE Error "directory_trouble" "trouble with reading the directory"
         "the last good directory serves; `icm check --probe` says what is missing"
-    MEMBERS_TROUBLE Error "members_trouble" "trouble with reading the Server documents"
+    SERVER_LIST_UNREADABLE Error "members_trouble" "trouble with reading the Server documents"
         "the last good list of members serves; `icm check --probe` says what is missing"
     NOBODY_SERVES Error "nobody_serves" "databases that no new user can open: their servers are RESTRICTED or UNREACHABLE"
         "bring one of the servers back, or make a replica elsewhere"
@@ -71,7 +71,7 @@ kinds! {
         "correct the name, or write the address into the configuration"
     SINGLE_REPLICA Warning "single_replica" "databases with a single replica"
         "nobody can take over when that server fails: make a second replica"
-    ONE_IN_SERVICE Warning "single_in_service" "databases with several replicas, of which a single one is in service"
+    SINGLE_IN_SERVICE Warning "single_in_service" "databases with several replicas, of which a single one is in service"
         "put another back into service"
     ALL_MARKED Warning "all_marked" "databases out of service or pending delete everywhere"
         "intended? users get a page that says so"
@@ -89,11 +89,11 @@ kinds! {
         "see the events: `icm show events`"
     READING_WARNING Warning "directory_warning" "warnings of the last reading of the directory"
         "see each"
-    NO_PORT_FOR_CLIENTS Warning "no_replica_by_scheme" "databases without a server that has the port in use"
+    NO_REPLICA_BY_SCHEME Warning "no_replica_by_scheme" "databases without a server that has the port in use"
         "enable the port in one holder's Server document, or choose another upstream_scheme"
     PORT_DISABLED Warning "port_disabled" "servers without a port that this cluster uses"
         "clients by that scheme are never sent there: enable the port, and say so in the configuration"
-    PORT_SILENT Warning "port_silent" "enabled ports that do not answer"
+    PORT_DOWN Warning "port_silent" "enabled ports that do not answer"
         "see `icm show cluster` and `icm check --probe`"
     RESTRICTED Warning "server_restricted" "servers RESTRICTED: no new users"
         "`icm release` takes an administrator's restriction back"
@@ -101,19 +101,19 @@ kinds! {
         "they serve when nobody else can"
     RESTRICTION_STALE Warning "restriction_stale" "servers RESTRICTED by the word of a source that has fallen silent"
         "the word stays until the source speaks again: see whether it still holds"
-    NOT_READ Note "not_read" "facts that no source reports"
+    NOT_REPORTED Note "not_read" "facts that no source reports"
         "docs/directory.md says how to read marks, docs/availability.md RESTRICTED"
     NO_HTTPS Note "no_https" "servers without HTTPS"
         "fine for upstream_scheme: http; `same` and redirects of https clients would need it"
     NO_HTTP Note "no_http" "servers without HTTP"
         "fine for upstream_scheme: https"
-    HOLDS_NOTHING Note "no_replicas" "members without any replica in the directory"
+    NO_REPLICAS Note "no_replicas" "members without any replica in the directory"
         "they serve only URLs without a database"
     OUT_OF_SERVICE Note "out_of_service" "replicas out of service"
         "they take no new users"
     PENDING_DELETE Note "pending_delete" "replicas pending delete"
         "they take no new users, and go when the last one leaves"
-    OTHER_PATHS Note "different_paths" "databases whose replicas lie at different paths"
+    DIFFERENT_PATHS Note "different_paths" "databases whose replicas lie at different paths"
         "the path is translated; links inside pages by path are not"
     SEVERAL_COPIES Note "several_copies" "servers with several copies of one database"
         "selective replicas? a URL by replica ID may mean either"
@@ -121,33 +121,33 @@ kinds! {
 
 /// Collects findings.
 #[derive(Debug)]
-pub(super) struct Findings {
+pub(super) struct FindingCollector {
     limit: usize,
     all: Vec<Finding>,
 }
 
-impl Findings {
+impl FindingCollector {
     pub(super) fn new(limit: usize) -> Self {
         Self { limit, all: Vec::new() }
     }
 
     /// One more.
-    pub(super) fn add(&mut self, kind: &Kind, example: impl FnOnce() -> String) {
+    pub(super) fn add(&mut self, kind: &FindingKind, example: impl FnOnce() -> String) {
         self.add_many(kind, 1, example);
     }
 
     /// So many, with one example.
-    pub(super) fn add_many(&mut self, kind: &Kind, count: usize, example: impl FnOnce() -> String) {
+    pub(super) fn add_many(&mut self, kind: &FindingKind, count: usize, example: impl FnOnce() -> String) {
         if count == 0 {
             return;
         }
         let limit = self.limit;
-        let at = match self.all.iter().position(|f| f.kind == kind.word) {
+        let at = match self.all.iter().position(|f| f.kind == kind.code) {
             Some(at) => at,
             None => {
                 self.all.push(Finding {
                     severity: kind.severity,
-                    kind: kind.word.to_owned(),
+                    kind: kind.code.to_owned(),
                     count: 0,
                     text: kind.text.to_owned(),
                     advice: kind.advice.to_owned(),
@@ -166,7 +166,7 @@ impl Findings {
 
     /// Worst first, then in the table's order.
     pub(super) fn finish(mut self) -> Vec<Finding> {
-        let place = |finding: &Finding| ORDER.iter().position(|word| *word == finding.kind);
+        let place = |finding: &Finding| ORDER.iter().position(|code| *code == finding.kind);
         self.all.sort_by_key(|finding| (finding.severity, place(finding)));
         self.all
     }
@@ -178,7 +178,7 @@ mod tests {
 
     #[test]
     fn examples_end_at_the_limit_and_the_count_does_not() {
-        let mut findings = Findings::new(2);
+        let mut findings = FindingCollector::new(2);
         for n in 0..5 {
             findings.add(&OUT_OF_SERVICE, || n.to_string());
         }

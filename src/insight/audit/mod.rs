@@ -10,7 +10,7 @@ mod servers;
 use serde::{Deserialize, Serialize};
 
 use crate::state::{Cluster, Snapshot};
-use finding::Findings;
+use finding::FindingCollector;
 pub use finding::{Finding, Severity};
 
 /// The whole answer.
@@ -50,7 +50,7 @@ pub struct ClusterAudit {
 #[must_use]
 pub fn audit(snapshot: &Snapshot, limit: usize, live: bool) -> Audit {
     let clusters: Vec<ClusterAudit> =
-        snapshot.clusters.iter().map(|cluster| one(cluster, limit, live)).collect();
+        snapshot.clusters.iter().map(|cluster| audit_cluster(cluster, limit, live)).collect();
     let count =
         |severity| clusters.iter().flat_map(|c| &c.findings).filter(|f| f.severity == severity).count();
     Audit {
@@ -61,11 +61,11 @@ pub fn audit(snapshot: &Snapshot, limit: usize, live: bool) -> Audit {
     }
 }
 
-fn one(cluster: &Cluster, limit: usize, live: bool) -> ClusterAudit {
+fn audit_cluster(cluster: &Cluster, limit: usize, live: bool) -> ClusterAudit {
     let view = cluster.view.load();
-    let mut findings = Findings::new(limit);
-    servers::look(cluster, &view, live, &mut findings);
-    databases::look(cluster, &view, live, &mut findings);
+    let mut findings = FindingCollector::new(limit);
+    servers::audit_servers(cluster, &view, live, &mut findings);
+    databases::audit_databases(cluster, &view, live, &mut findings);
     let directory = &view.directory;
     ClusterAudit {
         name: cluster.settings.name.clone(),

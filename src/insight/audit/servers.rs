@@ -4,13 +4,18 @@
 
 use std::sync::PoisonError;
 
-use super::finding::{self, Findings};
+use super::finding::{self, FindingCollector};
 use crate::config::settings::{AvailabilitySource, Directory};
 use crate::domain::cluster::{Port, ServerState};
-use crate::state::{Cluster, Origin, View};
+use crate::state::{Cluster, ClusterView, DirectoryOrigin};
 use crate::util::clock;
 
-pub(super) fn look(cluster: &Cluster, view: &View, live: bool, findings: &mut Findings) {
+pub(super) fn audit_servers(
+    cluster: &Cluster,
+    view: &ClusterView,
+    live: bool,
+    findings: &mut FindingCollector,
+) {
     for entry in &view.entries {
         let name = entry.server.name.abbreviated();
         for port in [Port::Http, Port::Https] {
@@ -32,13 +37,17 @@ pub(super) fn look(cluster: &Cluster, view: &View, live: bool, findings: &mut Fi
         }
     }
     for text in crate::config::unread(&cluster.settings) {
-        findings.add(&finding::NOT_READ, || text);
+        findings.add(&finding::NOT_REPORTED, || text);
     }
-    directory(cluster, view, live, findings);
+    audit_directory(cluster, view, live, findings);
 }
 
 /// What was probed and reported.
-fn state(cluster: &Cluster, entry: &crate::state::view::UpstreamServer, findings: &mut Findings) {
+fn state(
+    cluster: &Cluster,
+    entry: &crate::state::cluster_view::UpstreamServer,
+    findings: &mut FindingCollector,
+) {
     let now = clock::now_ms();
     let name = entry.server.name.abbreviated();
     entry.member.read(|health| {
@@ -60,7 +69,7 @@ fn state(cluster: &Cluster, entry: &crate::state::view::UpstreamServer, findings
             for port in [Port::Http, Port::Https] {
                 let cause = health.port_cause(port);
                 if entry.host_port(port).is_some() && !cause.is_empty() {
-                    findings.add(&finding::PORT_SILENT, || format!("{name}: {cause}"));
+                    findings.add(&finding::PORT_DOWN, || format!("{name}: {cause}"));
                 }
             }
         }
@@ -68,24 +77,26 @@ fn state(cluster: &Cluster, entry: &crate::state::view::UpstreamServer, findings
             findings.add(&finding::RESTRICTION_STALE, || name.to_owned());
         }
         // Without any source it stands among what no source reports already.
-        let asked =
-            cluster.sources(&entry.server).iter().any(|a| !matches!(a.source, AvailabilitySource::Observed));
+        let asked = cluster
+            .availability_sources(&entry.server)
+            .iter()
+            .any(|a| !matches!(a.source, AvailabilitySource::Observed));
         if asked && !health.restricted_is_read() {
-            findings.add(&finding::NOT_READ, || {
+            findings.add(&finding::NOT_REPORTED, || {
                 format!("RESTRICTED of {name}: its sources have not said a word about it so far")
             });
         }
     });
 }
 
-fn directory(cluster: &Cluster, view: &View, live: bool, findings: &mut Findings) {
+fn audit_directory(cluster: &Cluster, view: &ClusterView, live: bool, findings: &mut FindingCollector) {
     let directory = &view.directory;
     if !directory.is_loaded() {
         findings.add(&finding::NO_DIRECTORY, || directory.origin.to_string());
     }
     for (kind, trouble) in [
-        (&finding::DIRECTORY_TROUBLE, &cluster.kept.directory_trouble),
-        (&finding::MEMBERS_TROUBLE, &cluster.kept.members_trouble),
+        (&finding::DIRECTORY_UNREADABLE, &cluster.persistent_state.directory_error),
+        (&finding::SERVER_LIST_UNREADABLE, &cluster.persistent_state.server_list_error),
     ] {
         let text = trouble.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if !text.is_empty() {
@@ -100,8 +111,8 @@ fn directory(cluster: &Cluster, view: &View, live: bool, findings: &mut Findings
         }
     }
     // Beyond the examples that were kept, only their number is known.
-    let unnamed = directory.duplicates.saturating_sub(directory.duplicate_examples.len());
-    findings.add_many(&finding::DUPLICATES, unnamed, || format!("and {unnamed} more, not named"));
+    let unlisted = directory.duplicates.saturating_sub(directory.duplicate_examples.len());
+    findings.add_many(&finding::DUPLICATES, unlisted, || format!("and {unlisted} more, not named"));
     for warning in &directory.warnings {
         findings.add(&finding::READING_WARNING, || warning.clone());
     }
@@ -109,7 +120,7 @@ fn directory(cluster: &Cluster, view: &View, live: bool, findings: &mut Findings
         findings.add(&finding::UNKNOWN_SERVERS, || name.to_string());
     }
     if live {
-        if matches!(directory.origin, Origin::Cache(_)) {
+        if matches!(directory.origin, DirectoryOrigin::Cache(_)) {
             findings.add(&finding::FROM_CACHE, || directory.origin.to_string());
         }
         if let Directory::Cldbdir(settings) = &cluster.settings.directory

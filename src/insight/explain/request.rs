@@ -10,7 +10,7 @@ use crate::state::Snapshot;
 
 /// What is asked about: a URL, and of the request around it what may decide.
 #[derive(Clone, Debug, Default)]
-pub struct Request {
+pub struct ExplainRequest {
     /// `http://www.acme.example/sales/leads.nsf?OpenDatabase`, or only a path.
     pub url: String,
     /// As if the client had come by this scheme; `None` = the URL's, else http.
@@ -27,10 +27,10 @@ pub struct Request {
     pub client: Option<IpAddr>,
 }
 
-impl Request {
+impl ExplainRequest {
     /// Only a URL.
     #[must_use]
-    pub fn of(url: &str) -> Self {
+    pub fn for_url(url: &str) -> Self {
         Self { url: url.to_owned(), ..Self::default() }
     }
 
@@ -38,7 +38,7 @@ impl Request {
     ///
     /// # Errors
     /// When `client` is no address.
-    pub fn from_arguments(
+    pub fn from_query(
         url: String,
         scheme: Option<Port>,
         argument: &impl Fn(&[u8]) -> Option<String>,
@@ -87,22 +87,23 @@ impl Request {
     }
 
     /// What the client's address decides: no rule of selection looks at it.
-    pub(super) fn note_client(&self, snapshot: &Snapshot, notes: &mut Vec<String>) {
+    pub(super) fn add_client_notes(&self, snapshot: &Snapshot, notes: &mut Vec<String>) {
         let Some(client) = self.client else { return };
         let listeners = &snapshot.settings.listeners;
-        let trusting = listeners.iter().filter(|l| l.trusted_proxies.iter().any(|net| net.contains(&client)));
-        let trusting: Vec<String> = trusting.map(|l| l.address.to_string()).collect();
-        if !trusting.is_empty() {
+        let trusting_listeners =
+            listeners.iter().filter(|l| l.trusted_proxies.iter().any(|net| net.contains(&client)));
+        let trusting_listeners: Vec<String> = trusting_listeners.map(|l| l.address.to_string()).collect();
+        if !trusting_listeners.is_empty() {
             notes.push(format!(
                 "{client} is a trusted proxy at {}: its X-Forwarded-For and -Proto say who the client is",
-                trusting.join(", ")
+                trusting_listeners.join(", ")
             ));
         }
         let rate = snapshot.settings.limits.per_client_requests;
         if rate > 0 {
             notes.push(format!("{client} may ask {rate} times a second, more gets 429"));
         }
-        if trusting.is_empty() && rate == 0 {
+        if trusting_listeners.is_empty() && rate == 0 {
             notes.push(format!("nothing depends on the client's address {client}"));
         }
     }

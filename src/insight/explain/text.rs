@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::Explanation;
-use crate::util::visible;
+use crate::util::control_chars;
 
 impl Explanation {
     /// For people.
@@ -26,7 +26,7 @@ impl Explanation {
                 if database.title.is_empty() {
                     String::new()
                 } else {
-                    format!(" \"{}\"", visible::escape_all(&database.title))
+                    format!(" \"{}\"", control_chars::escape_all(&database.title))
                 }
             );
         }

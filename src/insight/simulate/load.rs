@@ -6,20 +6,20 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::Ordering::Relaxed;
 
-use super::{Holders, decide};
+use super::{MarkedHolders, decide};
 use crate::domain::cluster::{Port, ServerSnapshot};
-use crate::state::{Cluster, View};
+use crate::state::{Cluster, ClusterView};
 
 /// Users asked for in each run.
-const USERS: usize = 10_000;
+const SIMULATED_USERS: usize = 10_000;
 /// Requests in flight on a server at least: nearly idle servers would all leave the work to the best index.
-const IN_FLIGHT: usize = 4;
+const MIN_IN_FLIGHT_PER_SERVER: usize = 4;
 /// Fewer answers than this say nothing about what is asked for.
-const ENOUGH: u64 = 100;
+const MIN_ANSWERS: u64 = 100;
 
 /// Shares by member, percent.
 #[derive(Debug)]
-pub(super) struct Load {
+pub(super) struct LoadShares {
     pub(super) by_requests: bool,
     pub(super) now: Vec<f64>,
     pub(super) then: Vec<f64>,
@@ -28,42 +28,45 @@ pub(super) struct Load {
 }
 
 /// Users of one run: by group, by member, and those nobody serves.
-struct Run {
+struct LoadRun {
     by_group: Vec<Vec<usize>>,
     unserved: usize,
 }
 
 /// Compares now and then.
-pub(super) fn compare(
+pub(super) fn compare_loads(
     cluster: &Cluster,
-    view: &View,
-    groups: &BTreeMap<Holders, usize>,
+    view: &ClusterView,
+    groups: &BTreeMap<MarkedHolders, usize>,
     now: &[ServerSnapshot],
     then: &[ServerSnapshot],
     ports: &[Port],
-) -> Load {
-    let groups: Vec<(&Holders, usize)> = groups.iter().map(|(holders, count)| (holders, *count)).collect();
-    let even: Vec<f64> = groups.iter().map(|(_, count)| *count as f64).collect();
-    let at_once = view
+) -> LoadShares {
+    let groups: Vec<(&MarkedHolders, usize)> =
+        groups.iter().map(|(holders, count)| (holders, *count)).collect();
+    let equal_weights: Vec<f64> = groups.iter().map(|(_, count)| *count as f64).collect();
+    let max_in_flight = view
         .entries
         .iter()
         .map(|e| e.member.in_flight() as usize)
         .sum::<usize>()
-        .max(view.entries.len() * IN_FLIGHT);
-    let go = |weights: &[f64], seen: &[ServerSnapshot]| run(cluster, &groups, weights, seen, ports, at_once);
+        .max(view.entries.len() * MIN_IN_FLIGHT_PER_SERVER);
+    let run_with = |weights: &[f64], servers: &[ServerSnapshot]| {
+        simulate_users(cluster, &groups, weights, servers, ports, max_in_flight)
+    };
     let answered: Vec<f64> =
         view.entries.iter().map(|e| e.member.counters.answered.load(Relaxed) as f64).collect();
-    let by_requests = answered.iter().sum::<f64>() >= ENOUGH as f64;
-    let first = go(&even, now);
+    let by_requests = answered.iter().sum::<f64>() >= MIN_ANSWERS as f64;
+    let first = run_with(&equal_weights, now);
     let (weights, before) = if by_requests {
-        let weights = weigh(&first, &answered);
-        let before = go(&weights, now);
+        let weights = database_weights(&first, &answered);
+        let before = run_with(&weights, now);
         (weights, before)
     } else {
-        (even, first)
+        (equal_weights, first)
     };
-    let after = go(&weights, then);
-    Load {
+    let after = run_with(&weights, then);
+    LoadShares {
         by_requests,
         now: shares(&before, view.entries.len()),
         then: shares(&after, view.entries.len()),
@@ -73,7 +76,7 @@ pub(super) fn compare(
 }
 
 /// Spreads what each server has answered over the groups that it serves.
-fn weigh(run: &Run, answered: &[f64]) -> Vec<f64> {
+fn database_weights(run: &LoadRun, answered: &[f64]) -> Vec<f64> {
     let served = |member: usize| -> f64 {
         run.by_group.iter().filter_map(|row| row.get(member)).map(|n| *n as f64).sum()
     };
@@ -85,33 +88,33 @@ fn weigh(run: &Run, answered: &[f64]) -> Vec<f64> {
     run.by_group.iter().map(|row| row.iter().zip(&each).map(|(n, each)| *n as f64 * each).sum()).collect()
 }
 
-fn run(
+fn simulate_users(
     cluster: &Cluster,
-    groups: &[(&Holders, usize)],
+    groups: &[(&MarkedHolders, usize)],
     weights: &[f64],
-    seen: &[ServerSnapshot],
+    servers: &[ServerSnapshot],
     ports: &[Port],
-    at_once: usize,
-) -> Run {
-    let mut seen = seen.to_vec();
-    let mut random = fastrand::Rng::with_seed(seen.len() as u64);
-    let mut by_group = vec![vec![0; seen.len()]; groups.len()];
+    max_in_flight: usize,
+) -> LoadRun {
+    let mut servers = servers.to_vec();
+    let mut random = fastrand::Rng::with_seed(servers.len() as u64);
+    let mut by_group = vec![vec![0; servers.len()]; groups.len()];
     let mut unserved = 0;
-    let mut in_flight: VecDeque<usize> = VecDeque::with_capacity(at_once + 1);
+    let mut in_flight: VecDeque<usize> = VecDeque::with_capacity(max_in_flight + 1);
     let mut sum = 0.0;
-    let edges: Vec<f64> = weights
+    let cumulative_weights: Vec<f64> = weights
         .iter()
         .map(|weight| {
             sum += weight;
             sum
         })
         .collect();
-    for _ in 0..USERS {
+    for _ in 0..SIMULATED_USERS {
         let at = random.f64() * sum;
-        let group = edges.partition_point(|edge| *edge <= at);
+        let group = cumulative_weights.partition_point(|edge| *edge <= at);
         let Some((holders, _)) = groups.get(group) else { continue };
         let Some(port) = ports.get(random.usize(..ports.len().max(1))) else { continue };
-        let Some((member, _)) = decide(cluster, holders, &seen, *port, random.u64(..)) else {
+        let Some((member, _)) = decide(cluster, holders, &servers, *port, random.u64(..)) else {
             unserved += 1;
             continue;
         };
@@ -119,24 +122,24 @@ fn run(
         if let Some(count) = by_group.get_mut(group).and_then(|row| row.get_mut(member)) {
             *count += 1;
         }
-        if let Some(view) = seen.get_mut(member) {
+        if let Some(view) = servers.get_mut(member) {
             view.in_flight += 1;
         }
         in_flight.push_back(member);
-        if in_flight.len() > at_once
-            && let Some(view) = in_flight.pop_front().and_then(|done| seen.get_mut(done))
+        if in_flight.len() > max_in_flight
+            && let Some(view) = in_flight.pop_front().and_then(|done| servers.get_mut(done))
         {
             view.in_flight = view.in_flight.saturating_sub(1);
         }
     }
-    Run { by_group, unserved }
+    LoadRun { by_group, unserved }
 }
 
-fn shares(run: &Run, members: usize) -> Vec<f64> {
+fn shares(run: &LoadRun, members: usize) -> Vec<f64> {
     (0..members).map(|m| percent(run.by_group.iter().filter_map(|row| row.get(m)).sum())).collect()
 }
 
 fn percent(users: usize) -> f64 {
-    let tenths = (users as f64 * 1_000.0 / USERS as f64).round();
+    let tenths = (users as f64 * 1_000.0 / SIMULATED_USERS as f64).round();
     tenths / 10.0
 }

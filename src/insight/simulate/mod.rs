@@ -15,12 +15,12 @@ use smallvec::SmallVec;
 use crate::domain::cluster::{Port, ServerSnapshot};
 use crate::domain::directory::{DatabaseMatch, ReplicaStatus};
 use crate::domain::select::{self, Candidate, SelectionInput, SelectionOutcome, SelectionReason, ServerId};
-use crate::state::{Cluster, Snapshot, View};
+use crate::state::{Cluster, ClusterView, Snapshot};
 use crate::util::clock;
 
 /// The servers that would change, by common or whole name.
 #[derive(Clone, Debug, Default)]
-pub struct Changes {
+pub struct SimulatedChanges {
     /// UNREACHABLE.
     pub down: Vec<String>,
     /// RESTRICTED, for so long that nobody stays.
@@ -54,11 +54,11 @@ pub struct ClusterSimulation {
     /// The same then.
     pub unserved_then: f64,
     /// Served now, by nobody then.
-    pub lost: Databases,
+    pub lost: AffectedDatabases,
     /// Served now, then only by BUSY or MAXUSERS servers.
-    pub set_aside: Databases,
+    pub set_aside: AffectedDatabases,
     /// Served by nobody even now.
-    pub lost_already: Databases,
+    pub lost_already: AffectedDatabases,
 }
 
 /// A server's part.
@@ -78,7 +78,7 @@ pub struct ServerShare {
 
 /// Some databases.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
-pub struct Databases {
+pub struct AffectedDatabases {
     /// How many.
     pub count: usize,
     /// The first ones: path, replica ID, and the servers that hold it.
@@ -88,46 +88,47 @@ pub struct Databases {
 impl Simulation {
     /// Some database would lose its last server.
     #[must_use]
-    pub fn loses(&self) -> bool {
+    pub fn loses_databases(&self) -> bool {
         self.clusters.iter().any(|c| c.lost.count > 0)
     }
 }
 
 /// Holders and their marks: databases with equal ones are served equally.
-type Holders = SmallVec<[(ServerId, ReplicaStatus); 8]>;
+type MarkedHolders = SmallVec<[(ServerId, ReplicaStatus); 8]>;
 
 /// How well a database is served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Served {
-    Well,
+enum ServiceLevel {
+    Normal,
     SetAside,
-    ByNobody,
+    Unserved,
 }
 
 /// Simulates. `limit`: examples in each list.
 #[must_use]
-pub fn simulate(snapshot: &Snapshot, changes: &Changes, limit: usize) -> Simulation {
+pub fn simulate(snapshot: &Snapshot, changes: &SimulatedChanges, limit: usize) -> Simulation {
     let all = || changes.down.iter().chain(&changes.restricted).chain(&changes.busy);
-    let is_known = |name: &str| snapshot.clusters.iter().any(|c| c.view.load().by_name(name).is_some());
+    let is_known =
+        |name: &str| snapshot.clusters.iter().any(|c| c.view.load().server_by_name(name).is_some());
     Simulation {
         unknown: all().filter(|name| !is_known(name)).cloned().collect(),
         clusters: snapshot.clusters.iter().map(|c| simulate_cluster(c, changes, limit)).collect(),
     }
 }
 
-fn simulate_cluster(cluster: &Cluster, changes: &Changes, limit: usize) -> ClusterSimulation {
+fn simulate_cluster(cluster: &Cluster, changes: &SimulatedChanges, limit: usize) -> ClusterSimulation {
     let view = cluster.view.load_full();
-    let now: Vec<ServerSnapshot> = view.entries.iter().map(|e| settled(e.member.snapshot())).collect();
+    let now: Vec<ServerSnapshot> = view.entries.iter().map(|e| steady_state(e.member.snapshot())).collect();
     let (then, words) = changed(&view, &now, changes);
     let ports: SmallVec<[Port; 2]> =
         [Port::Http, Port::Https].into_iter().filter(|p| cluster.settings.uses(*p)).collect();
     let groups = databases_by_holders(&view);
-    let judged: AHashMap<&Holders, (Served, Served)> = groups
+    let levels: AHashMap<&MarkedHolders, (ServiceLevel, ServiceLevel)> = groups
         .keys()
-        .map(|h| (h, (served(cluster, h, &now, &ports), served(cluster, h, &then, &ports))))
+        .map(|h| (h, (service_level(cluster, h, &now, &ports), service_level(cluster, h, &then, &ports))))
         .collect();
-    let [lost, set_aside, lost_already] = affected_databases(&view, &judged, limit);
-    let load = load::compare(cluster, &view, &groups, &now, &then, &ports);
+    let [lost, set_aside, lost_already] = affected_databases(&view, &levels, limit);
+    let load = load::compare_loads(cluster, &view, &groups, &now, &then, &ports);
     let servers = view
         .entries
         .iter()
@@ -156,9 +157,9 @@ fn simulate_cluster(cluster: &Cluster, changes: &Changes, limit: usize) -> Clust
 
 /// The servers after the changes, and the words for their states.
 fn changed(
-    view: &View,
+    view: &ClusterView,
     now: &[ServerSnapshot],
-    changes: &Changes,
+    changes: &SimulatedChanges,
 ) -> (Vec<ServerSnapshot>, Vec<&'static str>) {
     let mut then = now.to_vec();
     let mut words: Vec<&'static str> = view.entries.iter().map(|e| e.member.state().as_str()).collect();
@@ -181,9 +182,9 @@ fn changed(
 }
 
 /// How many databases have the same holders, in an order that does not depend on hashing.
-fn databases_by_holders(view: &View) -> BTreeMap<Holders, usize> {
-    let mut groups: AHashMap<Holders, usize> = AHashMap::new();
-    each_database(view, |_, holders| match groups.get_mut(holders) {
+fn databases_by_holders(view: &ClusterView) -> BTreeMap<MarkedHolders, usize> {
+    let mut groups: AHashMap<MarkedHolders, usize> = AHashMap::new();
+    for_each_database(view, |_, holders| match groups.get_mut(holders) {
         Some(count) => *count += 1,
         None => {
             groups.insert(holders.clone(), 1);
@@ -194,50 +195,50 @@ fn databases_by_holders(view: &View) -> BTreeMap<Holders, usize> {
 
 /// The databases that are lost, set aside, and lost already; `judged` is how each group is served now and then.
 fn affected_databases(
-    view: &View,
-    judged: &AHashMap<&Holders, (Served, Served)>,
+    view: &ClusterView,
+    levels: &AHashMap<&MarkedHolders, (ServiceLevel, ServiceLevel)>,
     limit: usize,
-) -> [Databases; 3] {
-    let [mut lost, mut set_aside, mut lost_already]: [Databases; 3] = Default::default();
-    each_database(view, |found, holders| {
-        let list = match judged.get(holders) {
-            Some((Served::ByNobody, _)) => &mut lost_already,
-            Some((_, Served::ByNobody)) => &mut lost,
-            Some((Served::Well, Served::SetAside)) => &mut set_aside,
+) -> [AffectedDatabases; 3] {
+    let [mut lost, mut set_aside, mut lost_already]: [AffectedDatabases; 3] = Default::default();
+    for_each_database(view, |found, holders| {
+        let list = match levels.get(holders) {
+            Some((ServiceLevel::Unserved, _)) => &mut lost_already,
+            Some((_, ServiceLevel::Unserved)) => &mut lost,
+            Some((ServiceLevel::Normal, ServiceLevel::SetAside)) => &mut set_aside,
             _ => return,
         };
         list.count += 1;
         if list.examples.len() < limit {
-            list.examples.push(named(view, found, holders));
+            list.examples.push(describe(view, found, holders));
         }
     });
     [lost, set_aside, lost_already]
 }
 
 /// A server long after its return, without the requests of this moment.
-fn settled(seen: ServerSnapshot) -> ServerSnapshot {
+fn steady_state(seen: ServerSnapshot) -> ServerSnapshot {
     ServerSnapshot { in_flight: 0, in_flight_then: 0.0, returned_at_ms: None, ..seen }
 }
 
 /// Every database with the members that hold it.
-fn each_database(view: &View, mut with: impl FnMut(&DatabaseMatch, &Holders)) {
+fn for_each_database(view: &ClusterView, mut with: impl FnMut(&DatabaseMatch, &MarkedHolders)) {
     let index = &view.directory.index;
-    let mut holders = Holders::new();
+    let mut holders = MarkedHolders::new();
     for database in index.databases() {
         let found = DatabaseMatch { database: database.id(), path: None };
         holders.clear();
         holders.extend(
-            index.replicas_by_server(&found).filter_map(|h| Some((view.member_of(h.server)?, h.status))),
+            index.replicas_by_server(&found).filter_map(|h| Some((view.server_id(h.server)?, h.status))),
         );
         with(&found, &holders);
     }
 }
 
-fn named(view: &View, found: &DatabaseMatch, holders: &Holders) -> String {
+fn describe(view: &ClusterView, found: &DatabaseMatch, holders: &MarkedHolders) -> String {
     let database = view.directory.index.database(found.database);
     let servers: Vec<String> = holders
         .iter()
-        .filter_map(|(member, _)| view.entry(*member))
+        .filter_map(|(member, _)| view.server(*member))
         .map(|entry| entry.server.name.to_string())
         .collect();
     let servers = if servers.is_empty() { "no member".to_owned() } else { servers.join(", ") };
@@ -245,13 +246,18 @@ fn named(view: &View, found: &DatabaseMatch, holders: &Holders) -> String {
 }
 
 /// As selection says for a new user; by several schemes the worst counts.
-fn served(cluster: &Cluster, holders: &Holders, seen: &[ServerSnapshot], ports: &[Port]) -> Served {
+fn service_level(
+    cluster: &Cluster,
+    holders: &MarkedHolders,
+    seen: &[ServerSnapshot],
+    ports: &[Port],
+) -> ServiceLevel {
     let worst = ports.iter().map(|port| match decide(cluster, holders, seen, *port, 0) {
-        Some((_, SelectionReason::SetAside)) => Served::SetAside,
-        None | Some((_, SelectionReason::LastResort)) => Served::ByNobody,
-        Some(_) => Served::Well,
+        Some((_, SelectionReason::SetAside)) => ServiceLevel::SetAside,
+        None | Some((_, SelectionReason::LastResort)) => ServiceLevel::Unserved,
+        Some(_) => ServiceLevel::Normal,
     });
-    worst.max().unwrap_or(Served::ByNobody)
+    worst.max().unwrap_or(ServiceLevel::Unserved)
 }
 
 /// The one rule of selection, for a user nobody knows.
@@ -270,7 +276,7 @@ fn decide(
         })
         .collect();
     let input = SelectionInput::without_affinity(&candidates, port, clock::now_ms(), seed);
-    match select::decide(&input, &cluster.rules).outcome {
+    match select::decide(&input, &cluster.selection_policy).outcome {
         SelectionOutcome::Serve(member, why) => Some((member, why)),
         _ => None,
     }

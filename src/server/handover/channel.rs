@@ -18,15 +18,15 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 /// Longest message: there are many restrictions at most.
-const LONGEST: usize = 16 << 20;
+const MAX_MESSAGE_BYTES: usize = 16 << 20;
 /// Writing waits for the other end only when that does not read at all.
-const WRITE: Duration = Duration::from_secs(10);
+const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// One end.
 #[derive(Debug)]
 pub struct Channel {
     stream: UnixStream,
-    read: Vec<u8>,
+    received: Vec<u8>,
     descriptors: Vec<OwnedFd>,
 }
 
@@ -36,8 +36,8 @@ impl Channel {
     /// # Errors
     /// When it is no socket.
     pub fn new(stream: UnixStream) -> Result<Self> {
-        stream.set_write_timeout(Some(WRITE))?;
-        Ok(Self { stream, read: Vec::new(), descriptors: Vec::new() })
+        stream.set_write_timeout(Some(WRITE_TIMEOUT))?;
+        Ok(Self { stream, received: Vec::new(), descriptors: Vec::new() })
     }
 
     /// Sends a socket. It belongs to the next message.
@@ -46,13 +46,13 @@ impl Channel {
     /// When the other end is gone or does not read.
     pub fn send_socket(&mut self, socket: &TcpListener) -> Result<()> {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-        let mut beside = SendAncillaryBuffer::new(&mut space);
+        let mut ancillary = SendAncillaryBuffer::new(&mut space);
         let descriptors = [socket.as_fd()];
-        if !beside.push(SendAncillaryMessage::ScmRights(&descriptors)) {
+        if !ancillary.push(SendAncillaryMessage::ScmRights(&descriptors)) {
             return Err(Error::other("a socket does not fit beside a message"));
         }
         // An empty line: descriptors need an octet to travel with.
-        sendmsg(&self.stream, &[IoSlice::new(b"\n")], &mut beside, SendFlags::NOSIGNAL)?;
+        sendmsg(&self.stream, &[IoSlice::new(b"\n")], &mut ancillary, SendFlags::NOSIGNAL)?;
         Ok(())
     }
 
@@ -73,15 +73,15 @@ impl Channel {
     pub fn receive<T: DeserializeOwned>(&mut self, within: Duration) -> Result<T> {
         let deadline = Instant::now() + within;
         loop {
-            if let Some(end) = self.read.iter().position(|byte| *byte == b'\n') {
-                let line: Vec<u8> = self.read.drain(..=end).collect();
+            if let Some(end) = self.received.iter().position(|byte| *byte == b'\n') {
+                let line: Vec<u8> = self.received.drain(..=end).collect();
                 let line = line.trim_ascii();
                 if line.is_empty() {
                     continue;
                 }
                 return serde_json::from_slice(line).map_err(|e| Error::new(ErrorKind::InvalidData, e));
             }
-            self.fill(deadline)?;
+            self.read_more(deadline)?;
         }
     }
 
@@ -90,7 +90,7 @@ impl Channel {
         self.descriptors.drain(..).map(TcpListener::from).collect()
     }
 
-    fn fill(&mut self, deadline: Instant) -> Result<()> {
+    fn read_more(&mut self, deadline: Instant) -> Result<()> {
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
             return Err(ErrorKind::TimedOut.into());
@@ -98,14 +98,14 @@ impl Channel {
         self.stream.set_read_timeout(Some(left))?;
         let mut bytes = [0; 4096];
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(8))];
-        let mut beside = RecvAncillaryBuffer::new(&mut space);
+        let mut ancillary = RecvAncillaryBuffer::new(&mut space);
         let into = &mut [IoSliceMut::new(&mut bytes)];
-        let read = match recvmsg(&self.stream, into, &mut beside, RecvFlags::CMSG_CLOEXEC) {
+        let read = match recvmsg(&self.stream, into, &mut ancillary, RecvFlags::CMSG_CLOEXEC) {
             Ok(message) => message.bytes,
             Err(rustix::io::Errno::INTR | rustix::io::Errno::AGAIN) => return Ok(()),
             Err(error) => return Err(error.into()),
         };
-        for message in beside.drain() {
+        for message in ancillary.drain() {
             if let RecvAncillaryMessage::ScmRights(descriptors) = message {
                 self.descriptors.extend(descriptors);
             }
@@ -113,8 +113,8 @@ impl Channel {
         if read == 0 {
             return Err(ErrorKind::UnexpectedEof.into());
         }
-        self.read.extend_from_slice(bytes.get(..read).unwrap_or_default());
-        if self.read.len() > LONGEST {
+        self.received.extend_from_slice(bytes.get(..read).unwrap_or_default());
+        if self.received.len() > MAX_MESSAGE_BYTES {
             return Err(Error::new(ErrorKind::InvalidData, "the message is too long"));
         }
         Ok(())

@@ -5,8 +5,8 @@ use std::fmt::Write as _;
 
 use super::escape::{push_number, push_quoted, push_word};
 use super::record::Record;
-use crate::util::address::IpText;
 use crate::util::clock;
+use crate::util::ip_text::IpText;
 
 /// Appends the record as one line.
 pub fn push(line: &mut String, record: &Record<'_>) {

@@ -3,7 +3,7 @@
 
 use std::fmt::Write as _;
 
-use crate::util::visible;
+use crate::util::control_chars;
 
 /// Appends bytes for a field in double quotes: all but printable ASCII becomes `\xhh`.
 pub fn push_quoted(out: &mut String, bytes: &[u8]) {
@@ -52,7 +52,7 @@ pub fn push_json(out: &mut String, bytes: &[u8]) {
                         out.push(c);
                     }
                     // JSON allows some of them, but terminals and line readers do not.
-                    c if visible::is_control(c) => {
+                    c if control_chars::is_control(c) => {
                         let _ = write!(out, "\\u{:04x}", u32::from(c));
                     }
                     c => out.push(c),

@@ -43,7 +43,10 @@ impl AccessLog {
     ///
     /// # Errors
     /// When the file cannot be opened, with its name, or the writer's thread cannot be started.
-    pub fn start(settings: &settings::AccessLog, counters: Arc<LineCounters>) -> std::io::Result<Self> {
+    pub fn start(
+        settings: &settings::AccessLogSettings,
+        counters: Arc<LineCounters>,
+    ) -> std::io::Result<Self> {
         let queue = Arc::new(LineQueue::new(counters));
         let writer = writer::start(&settings.target, Arc::clone(&queue))?;
         let (format, target) = (AtomicU8::new(settings.format as u8), Mutex::new(settings.target.clone()));
@@ -54,12 +57,12 @@ impl AccessLog {
     ///
     /// # Errors
     /// When the file cannot be opened, with its name.
-    pub fn try_target(settings: &settings::AccessLog) -> std::io::Result<()> {
+    pub fn try_target(settings: &settings::AccessLogSettings) -> std::io::Result<()> {
         writer::open(&settings.target).map(drop)
     }
 
     /// Takes the settings of a reload.
-    pub fn reconfigure(&self, settings: &settings::AccessLog) {
+    pub fn reconfigure(&self, settings: &settings::AccessLogSettings) {
         self.format.store(settings.format as u8, Relaxed);
         let mut target = self.target.lock().unwrap_or_else(PoisonError::into_inner);
         if *target != settings.target {

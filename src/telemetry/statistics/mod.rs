@@ -6,8 +6,8 @@
 
 pub mod accept_queue;
 mod clients;
+mod connections;
 mod rates;
-mod sessions;
 pub mod shards;
 pub mod traffic;
 
@@ -16,14 +16,14 @@ use std::sync::{Arc, Mutex};
 
 use crate::telemetry::access_log::LineCounters;
 pub use clients::ClientStatistics;
-pub use rates::{Rates, Window};
-pub use sessions::{OpenSession, Sessions};
-use shards::Shards;
+pub use connections::{ConnectionCounts, CountedConnection};
+pub use rates::{CommandRates, RateWindow};
+use shards::PerThread;
 use traffic::Traffic;
 
 /// What requests count; all start at 0 with the process.
 #[derive(Debug, Default)]
-pub struct Counts {
+pub struct RequestCounters {
     /// `ICM.Command.Total`
     pub commands: AtomicU64,
     /// `ICM.Command.Unknown`
@@ -51,19 +51,19 @@ pub struct Counts {
 /// See the module's description.
 #[derive(Debug, Default)]
 pub struct Statistics {
-    counts: Shards<Counts>,
+    counts: PerThread<RequestCounters>,
     /// Requests in progress.
     pub in_flight: Arc<AtomicU64>,
     /// Connections of clients.
-    pub inbound: Arc<Sessions>,
+    pub inbound: Arc<ConnectionCounts>,
     /// What was refused on them.
-    pub clients: Arc<ClientStatistics>,
+    pub client_statistics: Arc<ClientStatistics>,
     /// Connections to servers that carry a request.
-    pub outbound: Sessions,
+    pub outbound: ConnectionCounts,
     /// Commands of the last minute, five minutes and hour.
-    pub rates: Rates,
+    pub rates: CommandRates,
     /// Requests that no cluster took.
-    pub elsewhere: Traffic,
+    pub unrouted: Traffic,
     /// The writer of the access log.
     pub access_log: Arc<LineCounters>,
     /// What the listeners show now.
@@ -84,27 +84,27 @@ pub struct CertificateExpiry {
 impl Statistics {
     /// The counters of this thread.
     #[must_use]
-    pub fn here(&self) -> &Counts {
-        self.counts.here()
+    pub fn this_thread(&self) -> &RequestCounters {
+        self.counts.this_thread()
     }
 
     /// One of the counters, over all threads.
     #[must_use]
-    pub fn sum(&self, counter: impl Fn(&Counts) -> &AtomicU64) -> u64 {
+    pub fn sum(&self, counter: impl Fn(&RequestCounters) -> &AtomicU64) -> u64 {
         self.counts.all().map(|counts| counter(counts).load(Relaxed)).fold(0, u64::wrapping_add)
     }
 
-    /// Every half second or so: keeps what [`Rates`] are made of.
-    pub fn tick(&self, now_ms: u64) {
+    /// Every half second or so: keeps what [`CommandRates`] are made of.
+    pub fn sample_rates(&self, now_ms: u64) {
         self.rates.sample(now_ms, self.sum(|c| &c.commands));
     }
 }
 
 /// One request in progress, from its head to its last octet; dropping it ends it on every path.
 #[derive(Debug)]
-pub struct InProgress(Arc<Statistics>);
+pub struct InFlightRequest(Arc<Statistics>);
 
-impl InProgress {
+impl InFlightRequest {
     /// Begins one.
     #[must_use]
     pub fn begin(statistics: &Arc<Statistics>) -> Self {
@@ -119,7 +119,7 @@ impl InProgress {
     }
 }
 
-impl Drop for InProgress {
+impl Drop for InFlightRequest {
     fn drop(&mut self) {
         self.0.in_flight.fetch_sub(1, Relaxed);
     }

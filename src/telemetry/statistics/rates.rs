@@ -6,12 +6,12 @@ use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
 
 /// Samples are this far apart; so much may a window be too long.
-const STEP_MS: u64 = 5_000;
+const SAMPLE_INTERVAL_MS: u64 = 5_000;
 const HOUR_MS: u64 = 3_600_000;
 
 /// Domino's spans.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Window {
+pub enum RateWindow {
     /// `Per1Minute`
     Minute,
     /// `Per5Minutes`
@@ -22,28 +22,29 @@ pub enum Window {
 
 /// See the module's description.
 #[derive(Debug, Default)]
-pub struct Rates(Mutex<VecDeque<(u64, u64)>>);
+pub struct CommandRates(Mutex<VecDeque<(u64, u64)>>);
 
-impl Rates {
+impl CommandRates {
     /// Keeps the total of this moment, unless the last one is fresh.
     pub fn sample(&self, now_ms: u64, total: u64) {
         let mut samples = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if samples.back().is_some_and(|(at, _)| now_ms.saturating_sub(*at) < STEP_MS) {
+        if samples.back().is_some_and(|(at, _)| now_ms.saturating_sub(*at) < SAMPLE_INTERVAL_MS) {
             return;
         }
         samples.push_back((now_ms, total));
-        while samples.front().is_some_and(|(at, _)| now_ms.saturating_sub(*at) > HOUR_MS + STEP_MS) {
+        while samples.front().is_some_and(|(at, _)| now_ms.saturating_sub(*at) > HOUR_MS + SAMPLE_INTERVAL_MS)
+        {
             samples.pop_front();
         }
     }
 
     /// How many came within the window before now; since the start where that was later.
     #[must_use]
-    pub fn within(&self, window: Window, now_ms: u64, total: u64) -> u64 {
+    pub fn count_within(&self, window: RateWindow, now_ms: u64, total: u64) -> u64 {
         let ms = match window {
-            Window::Minute => 60_000,
-            Window::FiveMinutes => 300_000,
-            Window::Hour => HOUR_MS,
+            RateWindow::Minute => 60_000,
+            RateWindow::FiveMinutes => 300_000,
+            RateWindow::Hour => HOUR_MS,
         };
         let samples = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         // The youngest that is old enough.
@@ -59,30 +60,30 @@ mod tests {
 
     #[test]
     fn a_window_counts_what_came_within_it() {
-        let rates = Rates::default();
+        let rates = CommandRates::default();
         // Ten a second for two hours.
         for second in 0..7_200 {
             rates.sample(second * 1_000, second * 10);
         }
         let (now, total) = (7_200_000, 72_000);
-        assert_eq!(rates.within(Window::Minute, now, total), 600);
-        assert_eq!(rates.within(Window::FiveMinutes, now, total), 3_000);
-        assert_eq!(rates.within(Window::Hour, now, total), 36_000);
+        assert_eq!(rates.count_within(RateWindow::Minute, now, total), 600);
+        assert_eq!(rates.count_within(RateWindow::FiveMinutes, now, total), 3_000);
+        assert_eq!(rates.count_within(RateWindow::Hour, now, total), 36_000);
         assert!(rates.0.lock().unwrap().len() < 725, "old samples are never thrown away");
         // Half an hour of silence.
         for second in 7_200..=9_000 {
             rates.sample(second * 1_000, total);
         }
         let now = now + 1_800_000;
-        assert_eq!(rates.within(Window::Minute, now, total), 0);
-        assert_eq!(rates.within(Window::Hour, now, total), 18_000);
+        assert_eq!(rates.count_within(RateWindow::Minute, now, total), 0);
+        assert_eq!(rates.count_within(RateWindow::Hour, now, total), 18_000);
     }
 
     #[test]
     fn a_young_process_counts_from_its_start() {
-        let rates = Rates::default();
+        let rates = CommandRates::default();
         rates.sample(1_000, 0);
-        assert_eq!(rates.within(Window::Hour, 31_000, 17), 17);
-        assert_eq!(Rates::default().within(Window::Minute, 31_000, 3), 3);
+        assert_eq!(rates.count_within(RateWindow::Hour, 31_000, 17), 17);
+        assert_eq!(CommandRates::default().count_within(RateWindow::Minute, 31_000, 3), 3);
     }
 }

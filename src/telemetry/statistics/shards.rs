@@ -6,7 +6,7 @@ use std::cell::Cell;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 /// More threads than this share copies, which is slower and still right. A power of two.
-const COPIES: usize = 8;
+const SHARDS: usize = 8;
 
 /// On its own pair of cache lines: processors fetch them in pairs.
 #[derive(Debug, Default)]
@@ -15,29 +15,29 @@ struct Padded<T>(T);
 
 /// See the module's description.
 #[derive(Debug, Default)]
-pub struct Shards<T>([Padded<T>; COPIES]);
+pub struct PerThread<T>([Padded<T>; SHARDS]);
 
 thread_local! {
-    static MINE: Cell<usize> = const { Cell::new(usize::MAX) };
+    static SHARD_INDEX: Cell<usize> = const { Cell::new(usize::MAX) };
 }
 
 /// Threads take numbers in the order in which they first count.
-fn number() -> usize {
+fn shard_index() -> usize {
     static NEXT: AtomicUsize = AtomicUsize::new(0);
-    MINE.with(|mine| {
+    SHARD_INDEX.with(|mine| {
         if mine.get() == usize::MAX {
-            mine.set(NEXT.fetch_add(1, Relaxed) % COPIES);
+            mine.set(NEXT.fetch_add(1, Relaxed) % SHARDS);
         }
         mine.get()
     })
 }
 
-impl<T> Shards<T> {
+impl<T> PerThread<T> {
     /// The copy of this thread.
     #[must_use]
-    pub fn here(&self) -> &T {
+    pub fn this_thread(&self) -> &T {
         let [first, ..] = &self.0;
-        &self.0.get(number()).unwrap_or(first).0
+        &self.0.get(shard_index()).unwrap_or(first).0
     }
 
     /// Every copy.
@@ -53,12 +53,12 @@ mod tests {
 
     #[test]
     fn what_many_threads_count_adds_up() {
-        let shards = Shards::<AtomicU64>::default();
+        let shards = PerThread::<AtomicU64>::default();
         std::thread::scope(|scope| {
             for _ in 0..20 {
                 scope.spawn(|| {
                     (0..1_000).for_each(|_| {
-                        shards.here().fetch_add(1, Relaxed);
+                        shards.this_thread().fetch_add(1, Relaxed);
                     })
                 });
             }

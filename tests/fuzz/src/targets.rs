@@ -13,7 +13,7 @@ use domino_icm::discovery::availability::{
 };
 use domino_icm::discovery::domino::view_entries::{self, Categories, MAX_COLUMNS, MAX_ROWS, MAX_VALUES};
 use domino_icm::domain::affinity::cookie::strip_quotes;
-use domino_icm::domain::affinity::session::{CookieKind, cookie_pairs};
+use domino_icm::domain::affinity::session_cookies::{CookieKind, cookie_pairs};
 use domino_icm::domain::affinity::{AffinityEntries, CookieClassifier, CookieKeys, entries::MAX_ENTRIES};
 use domino_icm::domain::cluster::ServerName;
 use domino_icm::domain::directory::{

@@ -7,7 +7,7 @@ use crate::support::*;
 use domino_icm::domain::cluster::AvailabilityReport;
 use domino_icm::domain::cluster::{Port, Restriction};
 use domino_icm::domain::select::SelectionOutcome;
-use domino_icm::insight::explain::{Request, explain};
+use domino_icm::insight::explain::{ExplainRequest, explain};
 use domino_icm::proxy::failover::decide;
 use domino_icm::proxy::local_reply::LocalReply;
 use domino_icm::proxy::route::{self, TargetUri};
@@ -124,12 +124,12 @@ fn ten_thousand_random_urls_in_random_states_are_explained_as_they_are_routed() 
                 let target = if target.starts_with('/') { target } else { format!("/{target}") };
                 let host = one_of(&mut random, &["www.acme.example", "www.acme.example", "other.example"]);
                 let method = one_of(&mut random, &["GET", "POST", "HEAD"]);
-                let request = Request {
+                let request = ExplainRequest {
                     url: target.clone(),
                     scheme: Some(if tls { Port::Https } else { Port::Http }),
                     method: method.to_owned(),
                     host: host.to_owned(),
-                    ..Request::default()
+                    ..ExplainRequest::default()
                 };
                 let snapshot = balancer.snapshot();
                 let explained = explain(&snapshot, &request);
@@ -143,7 +143,7 @@ fn ten_thousand_random_urls_in_random_states_are_explained_as_they_are_routed() 
                     Err(other) => panic!("not of routing: {other:?}"),
                     Ok(routed) => match decide(&routed, &[]).outcome {
                         SelectionOutcome::Serve(member, why) => {
-                            let name = routed.view.entry(member).unwrap().server.name.to_string();
+                            let name = routed.view.server(member).unwrap().server.name.to_string();
                             assert!(
                                 explained.band.contains(&name),
                                 "{target} {tls} by {name}: {explained:#?}"

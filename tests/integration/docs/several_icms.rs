@@ -4,7 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
 
-use domino_icm::config::{Content, Files, Loaded, load_clusters, load_with};
+use domino_icm::config::{Content, Files, LoadedConfig, load_clusters, load_with};
 
 const PAGE: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/several-icms.md"));
 
@@ -55,7 +55,7 @@ fn examples() -> Vec<(String, String)> {
     found
 }
 
-fn load(machine: &Machine, text: &str) -> Loaded {
+fn load(machine: &Machine, text: &str) -> LoadedConfig {
     load_with(Path::new("/etc/icm/icm.yaml"), text, machine).unwrap_or_else(|e| panic!("{e}"))
 }
 

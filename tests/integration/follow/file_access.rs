@@ -7,7 +7,7 @@ use crate::support::*;
 const TOKEN: &str = "0123456789abcdef0123456789abcdef";
 
 /// A follower with a secret of every kind, and a leader that says what it is told to say.
-struct Follower {
+struct FollowPoller {
     leader: FixedResponseServer,
     icm: Icm,
     dir: tempfile::TempDir,
@@ -26,8 +26,8 @@ fn clusters(name: &str, directory: &str, more: &str) -> String {
     format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len())
 }
 
-impl Follower {
-    fn new() -> Follower {
+impl FollowPoller {
+    fn new() -> FollowPoller {
         let leader = FixedResponseServer::new(&clusters("Good", "", ""));
         let dir = tempfile::tempdir().unwrap();
         let path = |name: &str| dir.path().join(name);
@@ -70,7 +70,7 @@ get_configuration_from:
             all.display(),
         );
         let icm = Icm::start(serde_yaml::from_str(&text).unwrap());
-        Follower { leader, icm, dir, cache }
+        FollowPoller { leader, icm, dir, cache }
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -114,7 +114,7 @@ get_configuration_from:
 
 #[test]
 fn a_leader_cannot_have_the_followers_own_secrets_sent_anywhere() {
-    let follower = Follower::new();
+    let follower = FollowPoller::new();
     let key = "clusters[0].connector_secret_file";
     for (file, what) in [
         ("token", "admin.token_file"),
@@ -148,7 +148,7 @@ fn a_leader_cannot_have_the_followers_own_secrets_sent_anywhere() {
 
 #[test]
 fn a_leader_cannot_have_the_followers_own_files_replaced_by_a_cache() {
-    let follower = Follower::new();
+    let follower = FollowPoller::new();
     assert!(eventually(MAX_WAIT, || follower.cache.exists()));
     for (file, what) in [
         ("token", "admin.token_file"),

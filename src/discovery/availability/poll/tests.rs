@@ -6,7 +6,7 @@ use tokio::net::TcpListener;
 
 use super::*;
 use crate::discovery::domino::Fault;
-use crate::discovery::domino::testing::{Reply, TestServer, client};
+use crate::discovery::domino::testing::{TestReply, TestServer, client};
 use crate::domain::cluster::Operational;
 
 fn web1() -> ServerName {
@@ -60,19 +60,19 @@ fn urls_are_split_or_refused() {
 #[tokio::test]
 async fn console_and_prometheus_are_read_at_the_servers_own_address() {
     let server = TestServer::start(|asked| match asked.target.as_str() {
-        "/stat?Web%201" => Reply::ok(
+        "/stat?Web%201" => TestReply::ok(
             &include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/show-stat-server.txt"))[..],
         ),
-        "/metrics" => {
-            Reply::ok(&include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/domino.prom"))[..])
-        }
-        "/login" => Reply::ok(
+        "/metrics" => TestReply::ok(
+            &include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/domino.prom"))[..],
+        ),
+        "/login" => TestReply::ok(
             &include_bytes!(concat!(
                 env!("CARGO_MANIFEST_DIR"),
                 "/tests/fixtures/not-authorised-login-page.html"
             ))[..],
         ),
-        _ => Reply::status(404),
+        _ => TestReply::status(404),
     })
     .await;
     let (name, port) = (web1(), server.address.port());
@@ -83,7 +83,7 @@ async fn console_and_prometheus_are_read_at_the_servers_own_address() {
     let report = poll(&client, &console, &target).await.unwrap();
     assert_eq!((report.index, report.users), (Some(84), Some(96)));
     let host = format!("host: web1.acme.example:{port}");
-    assert!(server.asked()[0].head.to_ascii_lowercase().contains(&host));
+    assert!(server.requests()[0].head.to_ascii_lowercase().contains(&host));
     let prometheus = AvailabilitySource::Prometheus { url: format!("http://{{address}}:{port}/metrics") };
     assert_eq!(poll(&client, &prometheus, &target).await.unwrap().threshold, Some(20));
     let missing = AvailabilitySource::Console { url: format!("http://127.0.0.1:{port}/no") };

@@ -7,9 +7,9 @@ use std::time::Duration;
 
 use super::*;
 use crate::config::settings::{Auth, Column, DirectoryColumns, ViewFormat};
-use crate::discovery::directory::hold::{ReadingDigest, ReadingValidator};
+use crate::discovery::directory::acceptance::{ReadingDigest, ReadingValidator};
 use crate::discovery::directory::refresh::{RefreshOutcome, refresh};
-use crate::discovery::domino::testing::{Asked, Reply, TestServer, client};
+use crate::discovery::domino::testing::{ReceivedRequest, TestReply, TestServer, client};
 use crate::domain::directory::{DirectoryEntry, ReplicaId, ReplicaStatus};
 
 const FLAT: &str = include_str!(concat!(
@@ -50,14 +50,14 @@ fn member(name: &str, server: &TestServer) -> ServerAddress {
 }
 
 async fn read_from(server: &TestServer, settings: &Cldbdir) -> Result<DirectoryReading, DirectoryReadError> {
-    read_directory(&client(), &[member("Web1/Acme", server)], settings, &Sessions::default()).await
+    read_directory(&client(), &[member("Web1/Acme", server)], settings, &LoginSessions::default()).await
 }
 
 /// One page, then nothing more, whatever `Start` counts.
-fn once(asked: &Asked, page: &str) -> Reply {
+fn once(asked: &ReceivedRequest, page: &str) -> TestReply {
     match asked.query("Start").as_deref() {
-        Some("1") => Reply::ok(page),
-        _ => Reply::ok("<viewentries/>"),
+        Some("1") => TestReply::ok(page),
+        _ => TestReply::ok("<viewentries/>"),
     }
 }
 
@@ -135,7 +135,7 @@ async fn a_missing_hidden_view_falls_back_to_a_visible_one_and_says_so() {
         [("/Databases%20by%20Pathname", FLAT), ("/Databases%20by%20Replica%20ID", CATEGORISED)]
     {
         let server = TestServer::start(move |asked| {
-            if asked.target.contains(wanted) { once(asked, page) } else { Reply::status(404) }
+            if asked.target.contains(wanted) { once(asked, page) } else { TestReply::status(404) }
         })
         .await;
         let reading = read_from(&server, &settings()).await.unwrap();
@@ -155,7 +155,7 @@ async fn a_missing_hidden_view_falls_back_to_a_visible_one_and_says_so() {
 async fn a_fallback_view_with_unknown_column_names_is_read_by_what_they_hold() {
     let page = view(&[row(&["Leads of 2026", "C1257A000041D2E0", "apps/leads.nsf", "Web2/Acme"])]);
     let server = TestServer::start(move |asked| {
-        if asked.target.contains("Databases") { once(asked, &page) } else { Reply::status(404) }
+        if asked.target.contains("Databases") { once(asked, &page) } else { TestReply::status(404) }
     })
     .await;
     let entry = entries_of(&read_from(&server, &settings()).await.unwrap()).pop().unwrap();
@@ -165,29 +165,29 @@ async fn a_fallback_view_with_unknown_column_names_is_read_by_what_they_hold() {
 
 #[tokio::test]
 async fn a_view_of_the_administrators_own_never_falls_back() {
-    let server = TestServer::start(|_| Reply::status(404)).await;
+    let server = TestServer::start(|_| TestReply::status(404)).await;
     let mut settings = settings();
     settings.view = "ICM Databases".to_owned();
     let failure = read_from(&server, &settings).await.unwrap_err();
-    assert_eq!(server.asked().len(), 1);
+    assert_eq!(server.requests().len(), 1);
     assert!(failure.to_string().contains("Web1/Acme") && failure.to_string().contains("404"), "{failure}");
 }
 
 #[tokio::test]
 async fn a_database_that_is_nowhere_is_told_as_the_configured_view() {
-    let server = TestServer::start(|_| Reply::status(404)).await;
+    let server = TestServer::start(|_| TestReply::status(404)).await;
     let failure = read_from(&server, &settings()).await.unwrap_err();
     assert!(failure.to_string().contains("($Pathname)"), "{failure}");
-    assert_eq!(server.asked().len(), 3);
+    assert_eq!(server.requests().len(), 3);
 }
 
 #[tokio::test]
 async fn the_next_member_is_asked_when_one_fails() {
-    let broken = TestServer::start(|_| Reply::Close).await;
-    let login = TestServer::start(|_| Reply::status(401)).await;
+    let broken = TestServer::start(|_| TestReply::Close).await;
+    let login = TestServer::start(|_| TestReply::status(401)).await;
     let good = TestServer::start(|asked| once(asked, FLAT)).await;
     let members = [member("Web1/Acme", &broken), member("Web2/Acme", &login), member("Web3/Acme", &good)];
-    let (client, sessions) = (client(), Sessions::default());
+    let (client, sessions) = (client(), LoginSessions::default());
     let reading = read_directory(&client, &members, &settings(), &sessions).await.unwrap();
     assert_eq!(reading.from.abbreviated(), "Web3/Acme");
     assert_eq!(reading.warnings.len(), 2, "{:?}", reading.warnings);
@@ -224,7 +224,7 @@ async fn ten() -> ReadingDigest {
 async fn a_refresh_that_lost_too_much_asks_another_member_before_it_serves() {
     let serving = ten().await;
     let (small, whole) = (holding(3).await, holding(10).await);
-    let (client, sessions) = (client(), Sessions::default());
+    let (client, sessions) = (client(), LoginSessions::default());
     let members = [member("Web1/Acme", &small), member("Web2/Acme", &whole)];
     let mut validator = ReadingValidator::new();
     match refresh(&client, &members, &settings(), &sessions, &mut validator, Some(&serving)).await {
@@ -244,8 +244,8 @@ async fn a_refresh_that_lost_too_much_asks_another_member_before_it_serves() {
 #[tokio::test]
 async fn a_refresh_of_the_only_member_that_answers_is_believed_the_third_time() {
     let serving = ten().await;
-    let (small, dead) = (holding(3).await, TestServer::start(|_| Reply::Close).await);
-    let (client, sessions) = (client(), Sessions::default());
+    let (small, dead) = (holding(3).await, TestServer::start(|_| TestReply::Close).await);
+    let (client, sessions) = (client(), LoginSessions::default());
     let members = [member("Web1/Acme", &dead), member("Web2/Acme", &small), member("Web3/Acme", &dead)];
     let mut validator = ReadingValidator::new();
     for round in 1..=3 {
@@ -263,7 +263,7 @@ async fn a_refresh_of_the_only_member_that_answers_is_believed_the_third_time() 
 async fn a_refresh_holds_when_two_members_disagree_and_fails_when_none_answers() {
     let serving = ten().await;
     let (three, four) = (holding(3).await, holding(4).await);
-    let (client, sessions) = (client(), Sessions::default());
+    let (client, sessions) = (client(), LoginSessions::default());
     let members = [member("Web1/Acme", &three), member("Web2/Acme", &four)];
     let mut validator = ReadingValidator::new();
     for _ in 0..4 {
@@ -287,7 +287,7 @@ async fn a_directory_of_several_pages_comes_whole() {
             .take_while(|n| *n <= 3500)
             .map(|n| row(&[&format!("db{n}.nsf"), "Web1/Acme", "", &format!("{n:016X}")]))
             .collect();
-        Reply::ok(format!("<viewentries toplevelentries=\"3500\">{}</viewentries>", rows.concat()))
+        TestReply::ok(format!("<viewentries toplevelentries=\"3500\">{}</viewentries>", rows.concat()))
     })
     .await;
     let reading = read_from(&server, &settings()).await.unwrap();
@@ -300,8 +300,8 @@ async fn a_refresh_never_takes_an_incomplete_directory_while_another_member_has_
     let serving = ten().await;
     let cut = entries(9).replace("toplevelentries=\"9\"", "toplevelentries=\"12\"");
     let incomplete = TestServer::start(move |asked| once(asked, &cut)).await;
-    let (whole, dead) = (holding(12).await, TestServer::start(|_| Reply::Close).await);
-    let (client, sessions) = (client(), Sessions::default());
+    let (whole, dead) = (holding(12).await, TestServer::start(|_| TestReply::Close).await);
+    let (client, sessions) = (client(), LoginSessions::default());
     let mut validator = ReadingValidator::new();
     let members = [member("Web1/Acme", &incomplete), member("Web2/Acme", &whole)];
     match refresh(&client, &members, &settings(), &sessions, &mut validator, Some(&serving)).await {

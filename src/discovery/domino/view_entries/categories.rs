@@ -22,7 +22,7 @@ impl Categories {
     pub fn take(&mut self, mut row: Row) -> Option<Row> {
         let depth = row.depth();
         self.open.retain(|(above, _)| *above < depth);
-        if row.category {
+        if row.is_category {
             self.open.push((depth, row.columns));
             return None;
         }

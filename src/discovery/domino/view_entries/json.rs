@@ -19,12 +19,12 @@ use super::{ColumnValue, MAX_COLUMNS, MAX_ROWS, MAX_VALUES, Page, PageError, Row
 pub fn parse(body: &[u8]) -> Result<Page, PageError> {
     let text = repair(body);
     if !text.trim_start().starts_with('{') {
-        return Err(PageError::NotEntries("no JSON object".to_owned()));
+        return Err(PageError::NotViewEntries("no JSON object".to_owned()));
     }
     serde_json::from_str::<Page>(&text).map_err(|error| {
-        let reason = super::super::fault::short(&error.to_string());
+        let reason = super::super::fault::single_line(&error.to_string());
         if reason.starts_with(TOO_MANY) || reason.starts_with("recursion limit") {
-            PageError::TooMuch(reason)
+            PageError::LimitExceeded(reason)
         } else {
             PageError::Broken(reason)
         }
@@ -53,7 +53,8 @@ impl<'de> Visitor<'de> for PageVisitor {
         while let Some(key) = map.next_key::<String>()? {
             match key.as_str() {
                 "@toplevelentries" => {
-                    page.top_level_entries = first(&mut map)?.and_then(|text| text.trim().parse().ok());
+                    page.top_level_entries =
+                        first_scalar(&mut map)?.and_then(|text| text.trim().parse().ok());
                 }
                 "viewentry" => map.next_value_seed(Rows(&mut page.rows))?,
                 // Some versions wrap the whole in another object.
@@ -74,7 +75,7 @@ fn skip<'de, M: MapAccess<'de>>(map: &mut M) -> Result<(), M::Error> {
 }
 
 /// The first scalar in a value.
-fn first<'de, M: MapAccess<'de>>(map: &mut M) -> Result<Option<String>, M::Error> {
+fn first_scalar<'de, M: MapAccess<'de>>(map: &mut M) -> Result<Option<String>, M::Error> {
     let mut values = Vec::new();
     map.next_value_seed(Values(&mut values))?;
     Ok(values.into_iter().next())
@@ -127,7 +128,7 @@ one_or_many!(Columns, EntryData, MAX_COLUMNS, false);
 /// A column, and whether it marks its row as a heading.
 struct EntryData {
     column: ColumnValue,
-    category: bool,
+    is_category: bool,
 }
 
 /// One object of a list; anything else in its place is skipped.
@@ -142,18 +143,18 @@ impl<T> Element<T> {
     }
 }
 
-trait FromMap: Sized {
+trait ReadFromMap: Sized {
     fn read<'de, M: MapAccess<'de>>(map: M, order: usize) -> Result<Self, M::Error>;
 }
 
-impl<'de, T: FromMap> DeserializeSeed<'de> for Element<T> {
+impl<'de, T: ReadFromMap> DeserializeSeed<'de> for Element<T> {
     type Value = Option<T>;
     fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<Option<T>, D::Error> {
         from.deserialize_any(self)
     }
 }
 
-impl<'de, T: FromMap> Visitor<'de> for Element<T> {
+impl<'de, T: ReadFromMap> Visitor<'de> for Element<T> {
     type Value = Option<T>;
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("an object")
@@ -169,17 +170,17 @@ impl<'de, T: FromMap> Visitor<'de> for Element<T> {
     }
 }
 
-impl FromMap for Row {
+impl ReadFromMap for Row {
     fn read<'de, M: MapAccess<'de>>(mut map: M, _: usize) -> Result<Self, M::Error> {
         let mut row = Self::default();
         let (mut unid, mut children) = (false, false);
         let mut columns: Vec<EntryData> = Vec::new();
         while let Some(key) = map.next_key::<String>()? {
             match key.as_str() {
-                "@position" => row.position = first(&mut map)?.unwrap_or_default(),
+                "@position" => row.position = first_scalar(&mut map)?.unwrap_or_default(),
                 "entrydata" => map.next_value_seed(Columns(&mut columns))?,
                 "@unid" => {
-                    unid = first(&mut map)?.is_some_and(|text| !text.is_empty());
+                    unid = first_scalar(&mut map)?.is_some_and(|text| !text.is_empty());
                 }
                 "@children" | "@descendants" => {
                     children = true;
@@ -188,33 +189,34 @@ impl FromMap for Row {
                 _ => skip(&mut map)?,
             }
         }
-        row.category = (children && !unid) || columns.iter().any(|data| data.category);
+        row.is_category = (children && !unid) || columns.iter().any(|data| data.is_category);
         row.columns = columns.into_iter().map(|data| data.column).collect();
         Ok(row)
     }
 }
 
-impl FromMap for EntryData {
+impl ReadFromMap for EntryData {
     fn read<'de, M: MapAccess<'de>>(mut map: M, order: usize) -> Result<Self, M::Error> {
         let number = u32::try_from(order).unwrap_or(u32::MAX);
         let mut column = ColumnValue { number, ..ColumnValue::default() };
-        let mut category = false;
+        let mut is_category = false;
         while let Some(key) = map.next_key::<String>()? {
             match key.as_str() {
                 "@columnnumber" => {
-                    if let Some(number) = first(&mut map)?.and_then(|text| text.trim().parse().ok()) {
+                    if let Some(number) = first_scalar(&mut map)?.and_then(|text| text.trim().parse().ok()) {
                         column.number = number;
                     }
                 }
-                "@name" => column.name = first(&mut map)?.unwrap_or_default(),
+                "@name" => column.name = first_scalar(&mut map)?.unwrap_or_default(),
                 "@category" => {
-                    category = first(&mut map)?.is_some_and(|text| text.trim().eq_ignore_ascii_case("true"));
+                    is_category =
+                        first_scalar(&mut map)?.is_some_and(|text| text.trim().eq_ignore_ascii_case("true"));
                 }
                 key if key.starts_with('@') => skip(&mut map)?,
                 _ => map.next_value_seed(Values(&mut column.values))?,
             }
         }
-        Ok(Self { column, category })
+        Ok(Self { column, is_category })
     }
 }
 

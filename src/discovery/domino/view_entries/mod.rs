@@ -13,7 +13,7 @@ pub mod repair;
 pub mod xml;
 
 pub use categories::Categories;
-pub use reader::{Allowance, ReadError, Sink, Source, Summary, View};
+pub use reader::{ReadError, ReadSummary, ReadTimeLimit, RowSink, ViewRequest, ViewSource};
 
 use super::login::is_html;
 use crate::config::settings::{Column, ViewFormat};
@@ -40,7 +40,7 @@ pub struct Row {
     /// `1`, or dotted below a category: `3.2`. Empty if absent.
     pub position: String,
     /// A heading, not a document.
-    pub category: bool,
+    pub is_category: bool,
     /// Those that were sent; empty ones may be missing.
     pub columns: Vec<ColumnValue>,
 }
@@ -64,13 +64,13 @@ pub enum PageError {
     Html,
     /// Neither XML with `viewentries` nor a JSON object.
     #[error("no view entries in the answer: {0}")]
-    NotEntries(String),
+    NotViewEntries(String),
     /// It ends too early or is broken beyond repair.
     #[error("view entries are broken: {0}")]
     Broken(String),
     /// More than [`MAX_ROWS`], or nested too deeply.
     #[error("view entries exceed a limit: {0}")]
-    TooMuch(String),
+    LimitExceeded(String),
 }
 
 /// Parses one answer.

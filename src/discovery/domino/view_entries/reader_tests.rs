@@ -5,11 +5,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use super::super::testing::{Asked, Reply, TestServer, client};
-use super::reader::{Allowance, ReadError, Sink, Source, Summary, View, read};
+use super::super::testing::{ReceivedRequest, TestReply, TestServer, client};
+use super::reader::{ReadError, ReadSummary, ReadTimeLimit, RowSink, ViewRequest, ViewSource, read};
 use super::{PageError, Row};
 use crate::config::settings::{Auth, Column, ViewFormat};
-use crate::discovery::domino::Sessions;
+use crate::discovery::domino::LoginSessions;
 use crate::discovery::domino::login::LoginError;
 
 #[derive(Debug, Default)]
@@ -18,27 +18,27 @@ struct Texts {
     starts: usize,
 }
 
-impl Sink for Texts {
-    fn start_over(&mut self) {
+impl RowSink for Texts {
+    fn reset(&mut self) {
         self.texts.clear();
         self.starts += 1;
     }
-    fn take(&mut self, row: Row) {
+    fn accept_row(&mut self, row: Row) {
         self.texts.push(format!("{}{}", row.text(&Column::Number(0)), row.text(&Column::Number(1))));
     }
 }
 
-async fn read_view(server: &TestServer, format: ViewFormat) -> Result<(Summary, Texts), ReadError> {
-    read_within(server, format, Allowance::of(Duration::from_secs(60))).await
+async fn read_view(server: &TestServer, format: ViewFormat) -> Result<(ReadSummary, Texts), ReadError> {
+    read_within(server, format, ReadTimeLimit::for_refresh_interval(Duration::from_secs(60))).await
 }
 
 async fn read_within(
     server: &TestServer,
     format: ViewFormat,
-    allowance: Allowance,
-) -> Result<(Summary, Texts), ReadError> {
-    let (client, sessions) = (client(), Sessions::default());
-    let source = Source {
+    allowance: ReadTimeLimit,
+) -> Result<(ReadSummary, Texts), ReadError> {
+    let (client, sessions) = (client(), LoginSessions::default());
+    let source = ViewSource {
         client: &client,
         address: server.address,
         https: false,
@@ -48,7 +48,7 @@ async fn read_within(
         sessions: &sessions,
         allowance,
     };
-    let view = View { database: "sub\\cldbdir.nsf", name: "($Pathname)", format, expand: false };
+    let view = ViewRequest { database: "sub\\cldbdir.nsf", name: "($Pathname)", format, expand: false };
     let mut sink = Texts::default();
     read(&source, &view, &mut sink).await.map(|summary| (summary, sink))
 }
@@ -62,9 +62,9 @@ fn flat(all: usize, from: usize, to: usize) -> String {
     out + "</viewentries>"
 }
 
-fn flat_page(all: usize, cap: usize, asked: &Asked) -> Reply {
+fn flat_page(all: usize, cap: usize, asked: &ReceivedRequest) -> TestReply {
     let start = asked.number("Start");
-    Reply::ok(flat(all, start, start + asked.number("Count").min(cap)))
+    TestReply::ok(flat(all, start, start + asked.number("Count").min(cap)))
 }
 
 fn numbers(to: usize) -> Vec<String> {
@@ -75,7 +75,7 @@ fn numbers(to: usize) -> Vec<String> {
 async fn a_view_larger_than_the_servers_cap_comes_whole() {
     let server = TestServer::start(|asked| flat_page(2500, 400, asked)).await;
     let (summary, sink) = read_view(&server, ViewFormat::Xml).await.unwrap();
-    assert_eq!(summary, Summary { rows: 2500, truncated: None, doubt: None });
+    assert_eq!(summary, ReadSummary { rows: 2500, truncated: None, inconsistency: None });
     assert_eq!(sink.texts, numbers(2500));
     let targets = server.targets();
     assert_eq!(targets.len(), 7);
@@ -86,7 +86,7 @@ async fn a_view_larger_than_the_servers_cap_comes_whole() {
 #[tokio::test]
 async fn json_is_asked_for_where_it_is_configured() {
     let server = TestServer::start(|_| {
-        Reply::ok(
+        TestReply::ok(
             "{\"@toplevelentries\":\"1\",\"viewentry\":{\"@position\":\"1\",\"entrydata\":{\"text\":\"x\"}}}",
         )
     })
@@ -100,14 +100,14 @@ async fn json_is_asked_for_where_it_is_configured() {
 async fn an_empty_view_is_no_error() {
     let server = TestServer::start(|asked| flat_page(0, 10, asked)).await;
     let (summary, _) = read_view(&server, ViewFormat::Xml).await.unwrap();
-    assert_eq!(summary, Summary { rows: 0, truncated: None, doubt: None });
+    assert_eq!(summary, ReadSummary { rows: 0, truncated: None, inconsistency: None });
 }
 
 #[tokio::test]
 async fn rows_that_the_reader_may_not_see_are_told() {
     let server = TestServer::start(|asked| {
         let start = asked.number("Start");
-        Reply::ok(flat(7, start, start + 10).replace("toplevelentries=\"7\"", "toplevelentries=\"9\""))
+        TestReply::ok(flat(7, start, start + 10).replace("toplevelentries=\"7\"", "toplevelentries=\"9\""))
     })
     .await;
     let (summary, _) = read_view(&server, ViewFormat::Xml).await.unwrap();
@@ -116,11 +116,11 @@ async fn rows_that_the_reader_may_not_see_are_told() {
 
 #[tokio::test]
 async fn a_server_that_ignores_start_is_not_asked_for_ever() {
-    let server = TestServer::start(|_| Reply::ok(flat(100, 1, 11))).await;
+    let server = TestServer::start(|_| TestReply::ok(flat(100, 1, 11))).await;
     let (summary, _) = read_view(&server, ViewFormat::Xml).await.unwrap();
     assert_eq!(summary.rows, 10);
     assert!(summary.truncated.unwrap().contains("repeated itself"));
-    assert_eq!(server.asked().len(), 2);
+    assert_eq!(server.requests().len(), 2);
 }
 
 #[tokio::test]
@@ -132,7 +132,10 @@ async fn a_view_that_changes_meanwhile_is_read_anew() {
     })
     .await;
     let (summary, sink) = read_view(&server, ViewFormat::Xml).await.unwrap();
-    assert_eq!((summary, sink.texts), (Summary { rows: 29, truncated: None, doubt: None }, numbers(29)));
+    assert_eq!(
+        (summary, sink.texts),
+        (ReadSummary { rows: 29, truncated: None, inconsistency: None }, numbers(29))
+    );
     assert_eq!(sink.starts, 2);
 }
 
@@ -145,7 +148,7 @@ async fn a_view_that_never_stops_changing_is_taken_after_three_new_starts_and_to
     .await;
     let (summary, sink) = read_view(&server, ViewFormat::Xml).await.unwrap();
     assert_eq!(sink.starts, 4);
-    assert!(summary.doubt.unwrap().contains("kept changing"));
+    assert!(summary.inconsistency.unwrap().contains("kept changing"));
     assert_eq!(summary.truncated, None, "whatever it has came");
 }
 
@@ -159,14 +162,14 @@ fn categorised(groups: usize, size: usize) -> Vec<(String, bool, String)> {
     rows
 }
 
-fn categorised_page(groups: usize, rows: &[(String, bool, String)]) -> Reply {
+fn categorised_page(groups: usize, rows: &[(String, bool, String)]) -> TestReply {
     let mut out = format!("<viewentries toplevelentries=\"{groups}\">");
     for (position, heading, text) in rows {
         let (unid, column, mark) =
             if *heading { ("", 0, " category=\"true\"") } else { (" unid=\"A\"", 1, "") };
         out.push_str(&format!("<viewentry position=\"{position}\"{unid}><entrydata columnnumber=\"{column}\"{mark}><text>{text}</text></entrydata></viewentry>"));
     }
-    Reply::ok(out + "</viewentries>")
+    TestReply::ok(out + "</viewentries>")
 }
 
 fn documents(groups: usize, size: usize) -> Vec<String> {
@@ -183,7 +186,7 @@ async fn a_categorised_view_is_continued_from_the_position_of_its_last_row() {
     })
     .await;
     let (summary, sink) = read_view(&server, ViewFormat::Xml).await.unwrap();
-    assert_eq!(summary, Summary { rows: 21, truncated: None, doubt: None });
+    assert_eq!(summary, ReadSummary { rows: 21, truncated: None, inconsistency: None });
     assert_eq!(sink.texts, documents(7, 3));
 }
 
@@ -194,7 +197,7 @@ async fn a_categorised_view_of_a_server_that_counts_rows_comes_whole_too() {
             let rows = categorised(7, 3);
             let start = asked.query("Start").unwrap();
             if refuse && start.contains('.') {
-                return Reply::status(500);
+                return TestReply::status(500);
             }
             let start: usize = start.split('.').next().unwrap().parse().unwrap();
             let at = (start - 1).min(rows.len());
@@ -202,7 +205,7 @@ async fn a_categorised_view_of_a_server_that_counts_rows_comes_whole_too() {
         })
         .await;
         let (summary, sink) = read_view(&server, ViewFormat::Xml).await.unwrap();
-        assert_eq!(summary, Summary { rows: 21, truncated: None, doubt: None });
+        assert_eq!(summary, ReadSummary { rows: 21, truncated: None, inconsistency: None });
         assert_eq!(sink.texts, documents(7, 3));
     }
 }
@@ -224,7 +227,7 @@ async fn a_categorised_view_that_ends_early_is_told() {
 async fn half_a_view_is_an_error() {
     let server = TestServer::start(|asked| match asked.number("Start") {
         1 => flat_page(30, 10, asked),
-        _ => Reply::status(500),
+        _ => TestReply::status(500),
     })
     .await;
     let error = read_view(&server, ViewFormat::Xml).await.unwrap_err();
@@ -234,7 +237,7 @@ async fn half_a_view_is_an_error() {
 #[tokio::test]
 async fn login_pages_error_pages_and_missing_views_are_told_apart() {
     let server = TestServer::start(|_| {
-        Reply::ok(
+        TestReply::ok(
             &include_bytes!(concat!(
                 env!("CARGO_MANIFEST_DIR"),
                 "/tests/fixtures/not-authorised-login-page.html"
@@ -244,24 +247,25 @@ async fn login_pages_error_pages_and_missing_views_are_told_apart() {
     .await;
     let error = read_view(&server, ViewFormat::Xml).await.unwrap_err();
     assert!(matches!(error, ReadError::Login(LoginError::NotAuthorised { .. })), "{error}");
-    let server = TestServer::start(|_| Reply::ok("<html>HTTP Web Server: Database unavailable</html>")).await;
+    let server =
+        TestServer::start(|_| TestReply::ok("<html>HTTP Web Server: Database unavailable</html>")).await;
     let error = read_view(&server, ViewFormat::Json).await.unwrap_err();
     assert!(matches!(error, ReadError::Page { reason: PageError::Html, .. }), "{error}");
-    let server = TestServer::start(|_| Reply::status(404)).await;
+    let server = TestServer::start(|_| TestReply::status(404)).await;
     assert!(read_view(&server, ViewFormat::Xml).await.unwrap_err().is_not_found());
 }
 
 /// A flat view that gives one row a page.
 async fn one_by_one(all: usize) -> TestServer {
-    TestServer::start(move |asked: &Asked| flat_page(all, 1, asked)).await
+    TestServer::start(move |asked: &ReceivedRequest| flat_page(all, 1, asked)).await
 }
 
 #[tokio::test]
 async fn a_view_that_drips_is_given_up_and_one_that_comes_slowly_and_whole_is_not() {
-    let allowance = |start: u64, per_row: Duration, most: u64| Allowance {
+    let allowance = |start: u64, per_row: Duration, most: u64| ReadTimeLimit {
         start: Duration::from_millis(start),
         per_row,
-        most: Duration::from_millis(most),
+        max: Duration::from_millis(most),
     };
     let endless = one_by_one(1_000_000).await;
     for allowed in [allowance(200, Duration::ZERO, 90_000), allowance(90_000, Duration::from_secs(9), 200)] {
@@ -278,11 +282,11 @@ async fn a_view_that_drips_is_given_up_and_one_that_comes_slowly_and_whole_is_no
 
 #[tokio::test]
 async fn a_login_that_is_never_answered_ends_with_the_allowance() {
-    let server = TestServer::start(|_| Reply::Hang).await;
-    let allowance = Allowance {
+    let server = TestServer::start(|_| TestReply::Hang).await;
+    let allowance = ReadTimeLimit {
         start: Duration::from_millis(200),
         per_row: Duration::ZERO,
-        most: Duration::from_secs(9),
+        max: Duration::from_secs(9),
     };
     let error = read_within(&server, ViewFormat::Json, allowance).await.unwrap_err();
     assert!(matches!(error, ReadError::TooSlow { rows: 0, .. }), "{error}");
@@ -290,9 +294,9 @@ async fn a_login_that_is_never_answered_ends_with_the_allowance() {
 
 #[test]
 fn an_allowance_grows_with_the_rows_and_follows_the_refresh_within_bounds() {
-    let seconds = |refresh| Allowance::of(Duration::from_secs(refresh)).start.as_secs();
+    let seconds = |refresh| ReadTimeLimit::for_refresh_interval(Duration::from_secs(refresh)).start.as_secs();
     assert_eq!([1, 45, 60, 86_400].map(seconds), [30, 45, 60, 60]);
-    let million = Allowance::of(Duration::from_secs(60));
+    let million = ReadTimeLimit::for_refresh_interval(Duration::from_secs(60));
     assert!(
         million.per_row * 1_000_000 > Duration::from_secs(600),
         "a million entries have ten minutes and more"

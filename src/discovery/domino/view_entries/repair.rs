@@ -22,7 +22,7 @@ pub fn repair(body: &[u8]) -> Cow<'_, str> {
                 in_string = !in_string;
                 out.push(c);
             }
-            '\\' if in_string => escape(&mut rest, &mut out),
+            '\\' if in_string => repair_escape(&mut rest, &mut out),
             c if in_string && u32::from(c) < 0x20 => push_unicode(&mut out, u32::from(c)),
             c => out.push(c),
         }
@@ -48,7 +48,7 @@ fn needs_repair(text: &str) -> bool {
 }
 
 /// What follows a backslash inside a string.
-fn escape(rest: &mut std::str::Chars<'_>, out: &mut String) {
+fn repair_escape(rest: &mut std::str::Chars<'_>, out: &mut String) {
     let before = rest.clone();
     match rest.next() {
         Some(c @ ('"' | '\\' | '/' | 'b' | 'f' | 'n' | 'r' | 't')) => {

@@ -57,7 +57,7 @@ fn a_flat_view_reads_the_same_from_xml_and_json() {
     assert_eq!(page, parse(ViewFormat::Json, FLAT_JSON).unwrap());
     assert_eq!((page.top_level_entries, page.rows.len()), (Some(5), 5));
     let row = &page.rows[4];
-    assert_eq!((row.position.as_str(), row.category), ("5", false));
+    assert_eq!((row.position.as_str(), row.is_category), ("5", false));
     assert_eq!(row.text(&number(0)), "apps\\leads.nsf");
     assert_eq!(row.text(&Column::Name("servername".to_owned())), "CN=Web2/O=Acme");
     assert_eq!(row.text(&number(3)), "C1257A000041D2E0");
@@ -68,7 +68,7 @@ fn a_flat_view_reads_the_same_from_xml_and_json() {
 fn categories_are_headings_and_their_value_is_carried_down() {
     let page = parse(ViewFormat::Xml, CATEGORISED_XML).unwrap();
     assert_eq!(page, parse(ViewFormat::Json, CATEGORISED_JSON).unwrap());
-    assert_eq!(page.rows.iter().filter(|row| row.category).count(), 3);
+    assert_eq!(page.rows.iter().filter(|row| row.is_category).count(), 3);
     let mut categories = Categories::new();
     let rows: Vec<Row> = page.rows.into_iter().filter_map(|row| categories.take(row)).collect();
     let ids: Vec<&str> = rows.iter().map(|row| row.text(&number(0))).collect();
@@ -80,9 +80,9 @@ fn categories_are_headings_and_their_value_is_carried_down() {
 
 #[test]
 fn nested_categories_end_where_their_position_ends() {
-    let row = |position: &str, category: bool, column: u32, value: &str| Row {
+    let row = |position: &str, is_category: bool, column: u32, value: &str| Row {
         position: position.to_owned(),
-        category,
+        is_category,
         columns: vec![ColumnValue { number: column, name: String::new(), values: vec![value.to_owned()] }],
     };
     let mut categories = Categories::new();
@@ -156,11 +156,11 @@ fn what_is_cut_short_or_something_else_is_an_error() {
     for end in [0, 1, 40, 200, FLAT_JSON.len() / 2, FLAT_JSON.len() - 4] {
         assert!(parse(ViewFormat::Json, &FLAT_JSON[..end]).is_err(), "{end}");
     }
-    assert!(matches!(parse(ViewFormat::Xml, FLAT_JSON), Err(PageError::NotEntries(_))));
-    assert!(matches!(parse(ViewFormat::Json, FLAT_XML), Err(PageError::NotEntries(_))));
+    assert!(matches!(parse(ViewFormat::Xml, FLAT_JSON), Err(PageError::NotViewEntries(_))));
+    assert!(matches!(parse(ViewFormat::Json, FLAT_XML), Err(PageError::NotViewEntries(_))));
     let service =
         include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/dataservice-collection.json"));
-    assert!(matches!(parse(ViewFormat::Json, service), Err(PageError::NotEntries(_))));
+    assert!(matches!(parse(ViewFormat::Json, service), Err(PageError::NotViewEntries(_))));
 }
 
 #[test]
@@ -219,12 +219,13 @@ fn a_column_without_a_number_counts_by_its_place() {
 
 #[test]
 fn a_row_without_unid_but_with_children_is_a_heading() {
-    assert!(xml("<viewentries><viewentry position='1' children='2'/></viewentries>").rows[0].category);
+    assert!(xml("<viewentries><viewentry position='1' children='2'/></viewentries>").rows[0].is_category);
     assert!(
-        !xml("<viewentries><viewentry position='1' unid='A' children='2'/></viewentries>").rows[0].category
+        !xml("<viewentries><viewentry position='1' unid='A' children='2'/></viewentries>").rows[0]
+            .is_category
     );
-    assert!(json("{\"viewentry\":{\"@position\":\"1\",\"@descendants\":\"2\"}}").rows[0].category);
-    assert!(!json("{\"viewentry\":{\"@unid\":\"A\",\"@descendants\":\"2\"}}").rows[0].category);
+    assert!(json("{\"viewentry\":{\"@position\":\"1\",\"@descendants\":\"2\"}}").rows[0].is_category);
+    assert!(!json("{\"viewentry\":{\"@unid\":\"A\",\"@descendants\":\"2\"}}").rows[0].is_category);
 }
 
 #[test]
@@ -238,7 +239,7 @@ fn latin_1_is_read_where_it_is_declared_and_elsewhere_never_fails() {
 #[test]
 fn hostile_depth_and_numbers_are_refused_and_cost_little() {
     let deep = format!("<viewentries>{}", "<a>".repeat(100_000));
-    assert!(matches!(parse(ViewFormat::Xml, deep.as_bytes()), Err(PageError::TooMuch(_))));
+    assert!(matches!(parse(ViewFormat::Xml, deep.as_bytes()), Err(PageError::LimitExceeded(_))));
     let deep = format!("{{\"x\":{}", "[".repeat(100_000));
     assert!(parse(ViewFormat::Json, deep.as_bytes()).is_err());
     let deep = format!("{{\"viewentry\":{{\"entrydata\":{{\"text\":{}", "{\"0\":".repeat(100_000));
@@ -246,9 +247,9 @@ fn hostile_depth_and_numbers_are_refused_and_cost_little() {
     let wrapped = "{\"viewentries\":".repeat(100_000);
     assert!(parse(ViewFormat::Json, wrapped.as_bytes()).is_err());
     let many = format!("<viewentries>{}</viewentries>", "<viewentry/>".repeat(MAX_ROWS + 1));
-    assert!(matches!(parse(ViewFormat::Xml, many.as_bytes()), Err(PageError::TooMuch(_))));
+    assert!(matches!(parse(ViewFormat::Xml, many.as_bytes()), Err(PageError::LimitExceeded(_))));
     let many = format!("{{\"viewentry\":[{}{{}}]}}", "{},".repeat(MAX_ROWS));
-    assert!(matches!(parse(ViewFormat::Json, many.as_bytes()), Err(PageError::TooMuch(_))));
+    assert!(matches!(parse(ViewFormat::Json, many.as_bytes()), Err(PageError::LimitExceeded(_))));
     let wide = format!("<viewentries><viewentry>{}</viewentry></viewentries>", "<entrydata/>".repeat(1000));
     assert_eq!(xml(&wide).rows[0].columns.len(), MAX_COLUMNS);
     assert_eq!(in_xml(&"<text>a</text>".repeat(5000)).len(), MAX_VALUES);
@@ -316,7 +317,7 @@ fn pages() -> impl Strategy<Value = Page> {
     let column = (0_u32..9, "[^\\x00\\s]{0,6}", proptest::collection::vec(value, 0..4))
         .prop_map(|(number, name, values)| ColumnValue { number, name, values });
     let row = ("[0-9]{1,3}(\\.[0-9]{1,2}){0,2}", proptest::collection::vec(column, 0..4))
-        .prop_map(|(position, columns)| Row { position, category: false, columns });
+        .prop_map(|(position, columns)| Row { position, is_category: false, columns });
     (any::<Option<u64>>(), proptest::collection::vec(row, 0..5))
         .prop_map(|(top_level_entries, rows)| Page { top_level_entries, rows })
 }

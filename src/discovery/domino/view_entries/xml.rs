@@ -39,7 +39,9 @@ pub fn parse(body: &[u8]) -> Result<Page, PageError> {
             Ok(Event::GeneralRef(reference)) => builder.text.reference(&reference.into_inner()),
             Ok(Event::Eof) => break,
             Ok(_) => {}
-            Err(error) => return Err(PageError::Broken(super::super::fault::short(&error.to_string()))),
+            Err(error) => {
+                return Err(PageError::Broken(super::super::fault::single_line(&error.to_string())));
+            }
         }
     }
     builder.finish()
@@ -68,37 +70,39 @@ fn name_of(element: &BytesStart<'_>) -> String {
 #[derive(Default)]
 struct Builder {
     page: Page,
-    seen: bool,
+    in_view_entries: bool,
     closed: bool,
     depth: usize,
     row: Option<Row>,
     /// No `unid` and a count of children: a heading even if no column says so.
-    heading: bool,
+    is_heading: bool,
     column: Option<ColumnValue>,
     /// Inside `text`, `number` or `datetime` of a column.
     in_value: bool,
-    text: Text,
+    text: TextBuilder,
 }
 
 impl Builder {
     fn start(&mut self, element: &BytesStart<'_>) -> Result<(), PageError> {
         self.depth += 1;
         if self.depth > MAX_DEPTH {
-            return Err(PageError::TooMuch(format!("more than {MAX_DEPTH} elements inside each other")));
+            return Err(PageError::LimitExceeded(format!(
+                "more than {MAX_DEPTH} elements inside each other"
+            )));
         }
         match name_of(element).as_str() {
             "viewentries" => {
-                self.seen = true;
+                self.in_view_entries = true;
                 self.page.top_level_entries =
                     attribute(element, "toplevelentries").and_then(|count| count.trim().parse().ok());
             }
-            "viewentry" if self.seen => {
+            "viewentry" if self.in_view_entries => {
                 self.end_row()?;
                 let position = attribute(element, "position").unwrap_or_default();
-                self.heading = attribute(element, "unid").is_none()
+                self.is_heading = attribute(element, "unid").is_none()
                     && (attribute(element, "children").is_some()
                         || attribute(element, "descendants").is_some());
-                self.row = Some(Row { position, category: false, columns: Vec::new() });
+                self.row = Some(Row { position, is_category: false, columns: Vec::new() });
             }
             "entrydata" => {
                 self.end_column();
@@ -106,7 +110,7 @@ impl Builder {
                     let order = u32::try_from(row.columns.len()).unwrap_or(u32::MAX);
                     let number = attribute(element, "columnnumber").and_then(|n| n.trim().parse().ok());
                     let name = attribute(element, "name").unwrap_or_default();
-                    row.category |= attribute(element, "category")
+                    row.is_category |= attribute(element, "category")
                         .is_some_and(|value| value.trim().eq_ignore_ascii_case("true"));
                     self.column =
                         Some(ColumnValue { number: number.unwrap_or(order), name, values: Vec::new() });
@@ -130,7 +134,7 @@ impl Builder {
             "viewentry" => self.end_row()?,
             "viewentries" => {
                 self.end_row()?;
-                self.closed = self.seen;
+                self.closed = self.in_view_entries;
             }
             _ => {}
         }
@@ -160,19 +164,19 @@ impl Builder {
         self.end_column();
         if let Some(mut row) = self.row.take() {
             if self.page.rows.len() >= MAX_ROWS {
-                return Err(PageError::TooMuch(format!("more than {MAX_ROWS} rows in one answer")));
+                return Err(PageError::LimitExceeded(format!("more than {MAX_ROWS} rows in one answer")));
             }
-            row.category |= self.heading;
+            row.is_category |= self.is_heading;
             self.page.rows.push(row);
         }
         Ok(())
     }
 
     fn finish(self) -> Result<Page, PageError> {
-        match (self.seen, self.closed) {
+        match (self.in_view_entries, self.closed) {
             (true, true) => Ok(self.page),
             (true, false) => Err(PageError::Broken("the document ends too early".to_owned())),
-            (false, _) => Err(PageError::NotEntries("no element `viewentries`".to_owned())),
+            (false, _) => Err(PageError::NotViewEntries("no element `viewentries`".to_owned())),
         }
     }
 }
@@ -190,7 +194,7 @@ fn attribute(element: &BytesStart<'_>, name: &str) -> Option<String> {
 
 /// References of an attribute's value.
 fn unescape(value: &str) -> String {
-    let mut text = Text::default();
+    let mut text = TextBuilder::default();
     let mut rest = value;
     while let Some((before, after)) = rest.split_once('&') {
         text.push_str(before);
@@ -212,15 +216,15 @@ fn unescape(value: &str) -> String {
 /// Text under construction. The two halves of a surrogate pair come as two references, and belong
 /// together although XML knows no surrogates.
 #[derive(Default)]
-struct Text {
+struct TextBuilder {
     done: String,
     high: Option<u32>,
 }
 
-impl Text {
+impl TextBuilder {
     fn push_str(&mut self, text: &str) {
         if !text.is_empty() {
-            self.settle();
+            self.flush_surrogate();
             self.done.push_str(text);
         }
     }
@@ -231,11 +235,11 @@ impl Text {
     }
 
     fn take(&mut self) -> String {
-        self.settle();
+        self.flush_surrogate();
         std::mem::take(&mut self.done)
     }
 
-    fn settle(&mut self) {
+    fn flush_surrogate(&mut self) {
         if self.high.take().is_some() {
             self.done.push(char::REPLACEMENT_CHARACTER);
         }
@@ -267,7 +271,7 @@ impl Text {
         .unwrap_or(0);
         match (code, self.high) {
             (0xD800..=0xDBFF, _) => {
-                self.settle();
+                self.flush_surrogate();
                 self.high = Some(code);
             }
             (0xDC00..=0xDFFF, Some(high)) => {
@@ -276,7 +280,7 @@ impl Text {
                 self.done.push(char::from_u32(pair).unwrap_or(char::REPLACEMENT_CHARACTER));
             }
             _ => {
-                self.settle();
+                self.flush_surrogate();
                 let character = char::from_u32(code).filter(|c| *c != '\0');
                 self.done.push(character.unwrap_or(char::REPLACEMENT_CHARACTER));
             }

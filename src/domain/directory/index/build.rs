@@ -4,7 +4,7 @@
 //! memory as a list. Out: the tables, sorted so that equal directories give equal indexes, and a [`IndexReport`]. Needs
 //! about twice the memory of the index while it works. Never fails: an entry that cannot be kept is counted.
 
-use super::texts::{StringId, StringPool, StringPoolBuilder};
+use super::string_pool::{StringId, StringPool, StringPoolBuilder};
 use super::{
     AmbiguousPathId, AmbiguousRow, DatabaseId, DatabaseRow, DirectoryIndex, INLINE_REPLICAS, PathId,
     PathOwner,

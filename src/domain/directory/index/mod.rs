@@ -13,20 +13,20 @@
 //! together with its replicas. The two latter do not wait for each other.
 
 mod build;
+mod encoding;
 mod lookup;
-mod store;
-mod texts;
-mod view;
+mod replicas;
+mod string_pool;
 
 pub use build::{DirectoryBuilder, IndexReport};
+pub use encoding::IndexReadError;
 pub use lookup::{DatabaseMatch, LookupResult};
-pub use store::IndexReadError;
-pub use view::{IndexedDatabase, Replica, ServerReplica};
+pub use replicas::{IndexedDatabase, Replica, ServerReplica};
 
 use super::{ReplicaId, ReplicaStatus};
 use crate::domain::cluster::ServerName;
 use hashbrown::HashTable;
-use texts::{StringId, StringPool};
+use string_pool::{StringId, StringPool};
 
 /// A database of one index; means nothing in another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

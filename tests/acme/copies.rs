@@ -9,7 +9,7 @@ use crate::scenario::{Name, Replica, Replicas, Scenario};
 
 /// One copy of a database on one server.
 #[derive(Clone, Debug, Serialize)]
-pub struct Copy {
+pub struct DatabaseCopy {
     /// Position of the server.
     #[serde(skip)]
     pub member: usize,
@@ -28,33 +28,33 @@ pub struct Copy {
 
 /// All copies.
 #[derive(Default)]
-pub struct Holdings {
+pub struct CopyTable {
     /// In the directory's order: path, then server.
-    pub copies: Vec<Copy>,
+    pub copies: Vec<DatabaseCopy>,
     by_path: HashMap<(usize, String), usize>,
     by_id: HashMap<(usize, String), usize>,
 }
 
-impl Holdings {
+impl CopyTable {
     /// Sorted and indexed.
-    pub fn new(mut copies: Vec<Copy>) -> Holdings {
+    pub fn new(mut copies: Vec<DatabaseCopy>) -> CopyTable {
         copies.sort_by_key(|c| (c.path.to_lowercase(), c.member, c.replica_id.clone()));
-        let mut holdings = Holdings { copies, ..Holdings::default() };
-        for (i, copy) in holdings.copies.iter().enumerate() {
-            holdings.by_path.entry((copy.member, copy.path.to_lowercase())).or_insert(i);
-            holdings.by_id.entry((copy.member, copy.replica_id.clone())).or_insert(i);
+        let mut copies = CopyTable { copies, ..CopyTable::default() };
+        for (i, copy) in copies.copies.iter().enumerate() {
+            copies.by_path.entry((copy.member, copy.path.to_lowercase())).or_insert(i);
+            copies.by_id.entry((copy.member, copy.replica_id.clone())).or_insert(i);
         }
-        holdings
+        copies
     }
 
     /// What the scenario says.
-    pub fn of(scenario: &Scenario) -> Result<Holdings, String> {
+    pub fn of(scenario: &Scenario) -> Result<CopyTable, String> {
         let mut copies = Vec::new();
         let mut add = |member, path: &str, id: &str, title: &str, mark: Option<&str>, login| {
             let document = copies.len() as u32 + 1;
             let mark = mark.unwrap_or("in_service").to_owned();
             let (path, replica_id, title) = (path.to_owned(), id.to_uppercase(), title.to_owned());
-            copies.push(Copy { member, path, replica_id, title, mark, login, document });
+            copies.push(DatabaseCopy { member, path, replica_id, title, mark, login, document });
         };
         for db in &scenario.databases {
             let (path, id, title) = (db.path.as_str(), db.replica_id.as_str(), db.title.as_str());
@@ -91,11 +91,11 @@ impl Holdings {
                 }
             }
         }
-        Ok(Holdings::new(copies))
+        Ok(CopyTable::new(copies))
     }
 
     /// The copy at this path on this server; also `__<replica id>.nsf` and `<replica id>.nsf`.
-    pub fn find(&self, member: usize, path: &str) -> Option<&Copy> {
+    pub fn find(&self, member: usize, path: &str) -> Option<&DatabaseCopy> {
         let lower = path.to_lowercase();
         if let Some(i) = self.by_path.get(&(member, lower.clone())) {
             return Some(&self.copies[*i]);
@@ -106,13 +106,13 @@ impl Holdings {
     }
 
     /// The copy of this replica on this server.
-    pub fn replica(&self, member: usize, id: &str) -> Option<&Copy> {
+    pub fn replica(&self, member: usize, id: &str) -> Option<&DatabaseCopy> {
         self.by_id.get(&(member, id.to_owned())).map(|i| &self.copies[*i])
     }
 }
 
 /// For the control port: one copy with its server's name.
-pub fn show(copy: &Copy, name: &Name) -> serde_json::Value {
+pub fn show(copy: &DatabaseCopy, name: &Name) -> serde_json::Value {
     let mut value = serde_json::to_value(copy).unwrap_or_default();
     value["server"] = name.abbreviated.clone().into();
     value

@@ -4,7 +4,7 @@
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
-use crate::util::descriptor::SocketFd;
+use crate::util::socket_fd::SocketFd;
 
 const CHUNK_LEN: usize = 1024;
 const MAX_CHUNKS: usize = 1024;

@@ -12,9 +12,9 @@ use pingora::protocols::TcpKeepalive;
 use pingora::upstreams::peer::HttpPeer;
 use smallvec::SmallVec;
 
-use super::directory::Loaded;
+use super::directory::LoadedDirectory;
 use crate::config::settings::Server;
-use crate::domain::affinity::session::{UniqueSuffix, unique_suffixes};
+use crate::domain::affinity::session_cookies::{UniqueSuffix, unique_suffixes};
 use crate::domain::cluster::HostPort;
 use crate::domain::cluster::{ClusterServer, Port, ServerName};
 use crate::domain::directory::{DatabaseMatch, ReplicaStatus, ServerReplica};
@@ -38,9 +38,9 @@ pub struct UpstreamServer {
 
 /// What a connection is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Exchange {
+pub enum ConnectionKind {
     /// A request and its answer.
-    Plain,
+    Request,
     /// A connection that will switch protocols.
     Tunnel,
 }
@@ -57,15 +57,15 @@ pub struct PeerSettings {
     /// Verify certificates.
     pub verify: bool,
     /// Own authorities.
-    pub authorities: Option<Arc<pingora::protocols::tls::CaType>>,
+    pub ca_certificates: Option<Arc<pingora::protocols::tls::CaType>>,
     /// Keeps pooled connections of different settings apart.
     pub group: u64,
 }
 
 /// A pooled connection is dropped after this: below the time after which Domino closes it.
-const UPSTREAM_IDLE: Duration = Duration::from_secs(15);
+const UPSTREAM_IDLE_TIMEOUT: Duration = Duration::from_secs(15);
 /// How often the kernel asks whether the other side of a silent connection still exists.
-const UPSTREAM_KEEPALIVE: Duration = Duration::from_secs(30);
+const UPSTREAM_KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
 
 impl UpstreamServer {
     /// A member with its peers built once.
@@ -77,10 +77,10 @@ impl UpstreamServer {
         tags: SmallVec<[u32; 2]>,
         settings: &PeerSettings,
     ) -> Self {
-        let build = |silence: Option<Duration>| -> [Option<Box<HttpPeer>>; 2] {
+        let build = |read_timeout: Option<Duration>| -> [Option<Box<HttpPeer>>; 2] {
             [Port::Http, Port::Https].map(|port| {
                 let address = addresses.get(port as usize).copied().flatten()?;
-                Some(Box::new(peer(address, port, &server, silence, settings)))
+                Some(Box::new(build_peer(address, port, &server, read_timeout, settings)))
             })
         };
         let peers = build(None);
@@ -96,10 +96,10 @@ impl UpstreamServer {
 
     /// The prebuilt peer of a port.
     #[must_use]
-    pub fn peer(&self, port: Port, exchange: Exchange) -> Option<Box<HttpPeer>> {
+    pub fn peer(&self, port: Port, exchange: ConnectionKind) -> Option<Box<HttpPeer>> {
         let peers = match exchange {
-            Exchange::Plain => &self.peers,
-            Exchange::Tunnel => &self.tunnels,
+            ConnectionKind::Request => &self.peers,
+            ConnectionKind::Tunnel => &self.tunnels,
         };
         peers.get(port as usize).cloned().flatten()
     }
@@ -120,11 +120,11 @@ impl UpstreamServer {
     }
 }
 
-fn peer(
+fn build_peer(
     address: SocketAddr,
     port: Port,
     server: &Server,
-    silence: Option<Duration>,
+    read_timeout: Option<Duration>,
     settings: &PeerSettings,
 ) -> HttpPeer {
     let tls = port == Port::Https;
@@ -136,45 +136,45 @@ fn peer(
     options.connection_timeout = Some(settings.connect_timeout);
     options.total_connection_timeout = Some(settings.connect_timeout);
     // Of a tunnel; how long an answer may take is `upstream::deadline`'s.
-    options.read_timeout = silence;
+    options.read_timeout = read_timeout;
     // An upload's client may pause, which is no write; a server that takes nothing is one that hangs. Pingora
     // would go on waiting for an answer then, so the kernel ends the connection.
-    options.write_timeout = Some(silence.unwrap_or(settings.response_timeout));
+    options.write_timeout = Some(read_timeout.unwrap_or(settings.response_timeout));
     options.tcp_keepalive = Some(TcpKeepalive {
-        idle: UPSTREAM_KEEPALIVE,
-        interval: UPSTREAM_KEEPALIVE,
+        idle: UPSTREAM_KEEPALIVE_INTERVAL,
+        interval: UPSTREAM_KEEPALIVE_INTERVAL,
         count: 3,
         #[cfg(target_os = "linux")]
         user_timeout: settings.response_timeout,
     });
-    options.idle_timeout = Some(UPSTREAM_IDLE);
+    options.idle_timeout = Some(UPSTREAM_IDLE_TIMEOUT);
     options.verify_cert = settings.verify;
     options.verify_hostname = settings.verify;
-    options.ca.clone_from(&settings.authorities);
+    options.ca.clone_from(&settings.ca_certificates);
     peer
 }
 
 /// See the module's description.
 #[derive(Debug)]
-pub struct View {
+pub struct ClusterView {
     /// By [`ServerId`].
     pub entries: Vec<UpstreamServer>,
     /// Their names and addresses, for the rewriting of headers.
     pub names: Vec<ServerNames>,
     /// What is where.
-    pub directory: Arc<Loaded>,
+    pub directory: Arc<LoadedDirectory>,
     /// The directory's servers as members; `None` = not in the list.
     members: Vec<Option<ServerId>>,
     /// Whose session cookie Domino 14 gives this suffix.
-    suffixes: AHashMap<UniqueSuffix, ServerId>,
+    session_suffixes: AHashMap<UniqueSuffix, ServerId>,
     /// Whose this tag is, current or older.
     tags: AHashMap<u32, ServerId>,
 }
 
-impl View {
+impl ClusterView {
     /// Joins members and directory.
     #[must_use]
-    pub fn new(entries: Vec<UpstreamServer>, directory: Arc<Loaded>) -> Self {
+    pub fn new(entries: Vec<UpstreamServer>, directory: Arc<LoadedDirectory>) -> Self {
         let by_name: AHashMap<&str, ServerId> = entries
             .iter()
             .enumerate()
@@ -186,45 +186,46 @@ impl View {
             .iter()
             .map(|e| ServerNames::new(&e.server.hostname, e.server.http.as_ref(), e.server.https.as_ref()))
             .collect();
-        let mut suffixes = AHashMap::new();
+        let mut session_suffixes = AHashMap::new();
         // The directory spells a name as Domino does, the configuration perhaps not.
-        let spelled = directory.index.servers().iter().zip(&members).filter_map(|(n, m)| Some((n, (*m)?)));
+        let directory_spellings =
+            directory.index.servers().iter().zip(&members).filter_map(|(n, m)| Some((n, (*m)?)));
         let configured = entries.iter().map(|e| &e.server.name).zip(0..);
-        for (name, member) in spelled.chain(configured) {
-            suffixes.extend(unique_suffixes(name).into_iter().map(|suffix| (suffix, member)));
+        for (name, member) in directory_spellings.chain(configured) {
+            session_suffixes.extend(unique_suffixes(name).into_iter().map(|suffix| (suffix, member)));
         }
         let tags =
             entries.iter().zip(0..).flat_map(|(e, ix)| e.tags.iter().map(move |tag| (*tag, ix))).collect();
-        Self { entries, names, directory, members, suffixes, tags }
+        Self { entries, names, directory, members, session_suffixes, tags }
     }
 
     /// A member by its number.
     #[must_use]
-    pub fn entry(&self, member: ServerId) -> Option<&UpstreamServer> {
+    pub fn server(&self, member: ServerId) -> Option<&UpstreamServer> {
         self.entries.get(usize::from(member))
     }
 
     /// The member of a tag in a cookie.
     #[must_use]
-    pub fn by_tag(&self, tag: u32) -> Option<ServerId> {
+    pub fn server_by_tag(&self, tag: u32) -> Option<ServerId> {
         self.tags.get(&tag).copied()
     }
 
     /// The current tag of the member that a tag of an older secret names.
     #[must_use]
-    pub fn renewed_tag(&self, tag: u32) -> u32 {
-        self.by_tag(tag).and_then(|member| self.entry(member)).map_or(tag, UpstreamServer::tag)
+    pub fn current_tag(&self, tag: u32) -> u32 {
+        self.server_by_tag(tag).and_then(|member| self.server(member)).map_or(tag, UpstreamServer::tag)
     }
 
     /// The member whose session cookie Domino 14 gives this suffix.
     #[must_use]
-    pub fn by_suffix(&self, suffix: &UniqueSuffix) -> Option<ServerId> {
-        self.suffixes.get(suffix).copied()
+    pub fn server_by_session_suffix(&self, suffix: &UniqueSuffix) -> Option<ServerId> {
+        self.session_suffixes.get(suffix).copied()
     }
 
     /// A member by its common or whole name.
     #[must_use]
-    pub fn by_name(&self, text: &str) -> Option<ServerId> {
+    pub fn server_by_name(&self, text: &str) -> Option<ServerId> {
         self.entries
             .iter()
             .position(|e| e.server.name.answers_to(text))
@@ -233,7 +234,7 @@ impl View {
 
     /// The member of a directory's server.
     #[must_use]
-    pub fn member_of(&self, server: crate::domain::directory::DirectoryServerId) -> Option<ServerId> {
+    pub fn server_id(&self, server: crate::domain::directory::DirectoryServerId) -> Option<ServerId> {
         self.members.get(server.as_usize()).copied().flatten()
     }
 
@@ -250,8 +251,8 @@ impl View {
         match found {
             Some(found) => {
                 for holder in self.directory.index.replicas_by_server(found) {
-                    if let Some(member) = self.member_of(holder.server)
-                        && let Some(entry) = self.entry(member)
+                    if let Some(member) = self.server_id(holder.server)
+                        && let Some(entry) = self.server(member)
                     {
                         out.push(Candidate {
                             server: member,
@@ -271,19 +272,19 @@ impl View {
 
     /// What a member holds of a database, as far as the request is concerned.
     #[must_use]
-    pub fn holder(&self, found: &DatabaseMatch, member: ServerId) -> Option<ServerReplica<'_>> {
+    pub fn replica_on(&self, found: &DatabaseMatch, member: ServerId) -> Option<ServerReplica<'_>> {
         self.directory
             .index
             .replicas_by_server(found)
-            .find(|holder| self.member_of(holder.server) == Some(member))
+            .find(|holder| self.server_id(holder.server) == Some(member))
     }
 
     /// Every member holds this database.
     #[must_use]
-    pub fn is_everywhere(&self, found: &DatabaseMatch) -> bool {
+    pub fn is_on_every_server(&self, found: &DatabaseMatch) -> bool {
         let mut holders = 0;
         for holder in self.directory.index.replicas_by_server(found) {
-            if self.member_of(holder.server).is_some() {
+            if self.server_id(holder.server).is_some() {
                 holders += 1;
             }
         }

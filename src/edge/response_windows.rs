@@ -1,7 +1,7 @@
 //! The answers of an HTTP/2 connection, and how long their client may keep each of them waiting.
 //!
 //! In: what both sides say about windows, what of the answers leaves, and how many answers have bytes that wait
-//! ([`super::waiting`]). Out: the stream, or the connection, whose client takes less than the minimum rate. The `h2`
+//! ([`super::pending_responses`]). Out: the stream, or the connection, whose client takes less than the minimum rate. The `h2`
 //! library knows the windows too, but tells nobody.
 //!
 //! A stream whose own window is closed is held to the minimum rate by itself: however little it is granted, only the
@@ -11,7 +11,7 @@
 
 use tokio::time::Instant;
 
-use super::patience::{ACK_CHECK_INTERVAL, AckProgress, AckTracker, MinRateBudget};
+use super::timeouts::{ACK_CHECK_INTERVAL, AckProgress, AckTracker, MinRateBudget};
 
 /// What is sent before anything was granted (RFC 9113 section 6.9.2).
 const DEFAULT_WINDOW: i64 = 65_535;

@@ -23,15 +23,15 @@ use pingora_runtime::current_handle;
 use rustls::ServerConfig;
 use tokio::net::{TcpListener, TcpStream};
 
-use super::crowded::OverloadResponder;
-use super::guarded::ClientStream;
+use super::client_stream::ClientStream;
+use super::connection_limit::ConnectionLimit;
+use super::connection_limit::{ConnectionLimiter, ConnectionPermit, LimitReached};
 use super::http2::INITIAL_STREAM_WINDOW;
 use super::interim;
-use super::places::ConnectionLimit;
-use super::places::{ConnectionLimiter, ConnectionPermit, LimitReached};
+use super::overload::OverloadResponder;
+use super::pending_responses::PendingResponses;
 use super::sockets::{ListenSocket, listen};
 use super::tcp::{ClientTcp, WriteCounter};
-use super::waiting::PendingResponses;
 use super::{ClientLimits, ListenerContext};
 use crate::config::settings::Limits;
 use crate::state::Balancer;
@@ -143,7 +143,7 @@ impl<A: HttpServerApp + Send + Sync + 'static> Service for ListenerService<A> {
         // That closes connections between two requests, where the next one may be on its way. It must be when the
         // service ends; where another process goes on with it, each client hears `Connection: close` with its
         // next answer instead, and nobody's request is lost.
-        if !self.shared.balancer.upgrade.is_over() {
+        if !self.shared.balancer.upgrade.has_handed_over() {
             self.shared.app.http_cleanup().await;
         }
     }
@@ -183,7 +183,7 @@ impl<A: HttpServerApp + Send + Sync + 'static> ListenerShared<A> {
                     };
                     let (shared, tls, shutdown) = (Arc::clone(&self), tls.clone(), shutdown.clone());
                     current_handle().spawn(async move {
-                        let _open = shared.context.sessions.open(tls.is_some());
+                        let _open = shared.context.sessions.count_connection(tls.is_some());
                         shared.serve(socket, peer, permit, tls, &shutdown).await;
                     });
                 }
@@ -316,7 +316,7 @@ impl<A: HttpServerApp + Send + Sync + 'static> ListenerShared<A> {
     /// service. Not where another process goes on with it: there each client hears `Connection: close`.
     async fn idle_shutdown(&self, mut stop: ShutdownWatch) {
         let _ = stop.wait_for(|stop| *stop).await;
-        if self.balancer.upgrade.is_over() {
+        if self.balancer.upgrade.has_handed_over() {
             std::future::pending::<()>().await;
         }
     }

@@ -6,7 +6,7 @@ use std::task::{Context, Poll};
 use pingora::protocols::IO;
 use tokio::time::Instant;
 
-use super::guarded::ClientStream;
+use super::client_stream::ClientStream;
 use super::tcp::tcp_ack_progress;
 
 impl<S: IO + 'static> ClientStream<S> {

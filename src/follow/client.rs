@@ -11,22 +11,22 @@ use http::{HeaderValue, header};
 
 use super::FollowError;
 use crate::config::settings::{Follow, UpstreamTls};
-use crate::discovery::domino::{Answer, Client, Fault, FetchError, Request};
+use crate::discovery::domino::{DominoClient, DominoRequest, DominoResponse, Fault, FetchError};
 
 /// Over everything.
-const LONGEST: Duration = Duration::from_secs(10);
+const FETCH_TIMEOUT: Duration = Duration::from_secs(10);
 /// TCP and TLS.
-const CONNECT: Duration = Duration::from_secs(3);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// As large as a configuration file may be.
-const LARGEST: usize = 4 << 20;
+const MAX_DOCUMENT_BYTES: usize = 4 << 20;
 /// Of a name's addresses so many are tried.
-const MOST_ADDRESSES: usize = 4;
+const MAX_ADDRESSES: usize = 4;
 
 /// What came.
 #[derive(Clone, Debug)]
-pub enum Fetched {
+pub enum FollowResponse {
     /// 304.
-    Unchanged,
+    NotModified,
     /// 200.
     Document {
         /// Not yet checked.
@@ -38,28 +38,28 @@ pub enum Fetched {
 
 /// The other ICM.
 #[derive(Debug)]
-pub struct Source {
+pub struct FollowClient {
     follow: Follow,
-    client: Client,
+    client: DominoClient,
 }
 
-impl Source {
+impl FollowClient {
     /// Reads the platform's authorities where there is no `ca_file`; inside a runtime.
     #[must_use]
     pub fn new(follow: &Follow) -> Self {
         let tls = UpstreamTls { ca_file: follow.ca_file.clone(), ca: follow.ca.clone(), verify: true };
-        Self { follow: follow.clone(), client: Client::new(&tls, CONNECT) }
+        Self { follow: follow.clone(), client: DominoClient::new(&tls, CONNECT_TIMEOUT) }
     }
 
     /// Asks, with the tag of what is known.
     ///
     /// # Errors
     /// When there is no answer in time, or one that is neither 200 nor, with a tag, 304.
-    pub async fn fetch(&self, etag: Option<&str>) -> Result<Fetched, FollowError> {
+    pub async fn fetch(&self, etag: Option<&str>) -> Result<FollowResponse, FollowError> {
         let url = || self.follow.url.to_string();
-        let answer = match tokio::time::timeout(LONGEST, self.ask(etag)).await {
+        let answer = match tokio::time::timeout(FETCH_TIMEOUT, self.send_request(etag)).await {
             Ok(answer) => answer?,
-            Err(_) => return Err(FetchError { url: url(), fault: Fault::TimedOut(LONGEST) }.into()),
+            Err(_) => return Err(FetchError { url: url(), fault: Fault::TimedOut(FETCH_TIMEOUT) }.into()),
         };
         let status = |status, hint| FollowError::Status { url: url(), status, hint };
         match answer.status {
@@ -69,33 +69,33 @@ impl Source {
                 let malformed =
                     || FetchError { url: url(), fault: Fault::Malformed("it is not UTF-8 text".into()) };
                 let text = std::str::from_utf8(&answer.body).map_err(|_| malformed())?;
-                Ok(Fetched::Document { text: text.into(), etag })
+                Ok(FollowResponse::Document { text: text.into(), etag })
             }
-            304 if etag.is_some() => Ok(Fetched::Unchanged),
+            304 if etag.is_some() => Ok(FollowResponse::NotModified),
             401 | 403 => Err(status(answer.status, ": is `token_file` the token of its admin listener?")),
             404 => Err(status(404, ": does the URL end with /config?")),
             other => Err(status(other, "")),
         }
     }
 
-    async fn ask(&self, etag: Option<&str>) -> Result<Answer, FollowError> {
+    async fn send_request(&self, etag: Option<&str>) -> Result<DominoResponse, FollowError> {
         let at = &self.follow.url.at;
         let unknown = |reason: String| FollowError::Resolve { url: self.follow.url.to_string(), reason };
         let found = tokio::net::lookup_host((at.host.as_str(), at.port)).await;
-        let addresses: Vec<_> = found.map_err(|e| unknown(e.to_string()))?.take(MOST_ADDRESSES).collect();
-        let mut last = unknown("it has no address".to_owned());
+        let addresses: Vec<_> = found.map_err(|e| unknown(e.to_string()))?.take(MAX_ADDRESSES).collect();
+        let mut last_error = unknown("it has no address".to_owned());
         for address in addresses {
             let mut request =
-                Request::get(address, self.follow.url.https, &at.host, self.follow.url.path.as_str());
-            request.timeout = LONGEST;
-            request.max_body = LARGEST;
+                DominoRequest::get(address, self.follow.url.https, &at.host, self.follow.url.path.as_str());
+            request.timeout = FETCH_TIMEOUT;
+            request.max_body = MAX_DOCUMENT_BYTES;
             request.headers = self.headers(etag);
             match self.client.fetch(&request).await {
-                Err(error) if error.fault.is_connect() => last = error.into(),
+                Err(error) if error.fault.is_connect() => last_error = error.into(),
                 result => return Ok(result?),
             }
         }
-        Err(last)
+        Err(last_error)
     }
 
     fn headers(&self, etag: Option<&str>) -> Vec<(http::HeaderName, HeaderValue)> {

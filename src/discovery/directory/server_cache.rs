@@ -1,4 +1,4 @@
-//! The last good list of members on disk; the directory itself is kept by [`copy`](super::copy).
+//! The last good list of members on disk; the directory itself is kept by [`copy`](super::index_file).
 //!
 //! In: servers, a path. Out: a JSON file that only its owner may read, replaced whole by a
 //! rename, so that a crash leaves the old one or the new one. Written and read server by server. It
@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use crate::config::settings::Server;
 use crate::domain::cluster::HostPort;
 use crate::domain::cluster::ServerName;
-use crate::util::durable;
+use crate::util::atomic_file;
 
 /// How caches begin: a list of members (once, of databases too), and a directory.
 const FILE_SIGNATURES: [&str; 2] = ["{\"saved_at\":", "{\"icm_directory\":"];
@@ -158,8 +158,8 @@ pub(super) fn replace_cache(
     path: &Path,
     write: impl FnOnce(&mut File) -> io::Result<()>,
 ) -> Result<(), CacheError> {
-    durable::check_replaceable(path, &FILE_SIGNATURES)
-        .and_then(|()| durable::replace(path, durable::PRIVATE_FILE_MODE, write))
+    atomic_file::check_replaceable(path, &FILE_SIGNATURES)
+        .and_then(|()| atomic_file::replace(path, atomic_file::PRIVATE_FILE_MODE, write))
         .map_err(|source| CacheError::Io { path: path.to_owned(), source })
 }
 

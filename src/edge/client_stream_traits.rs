@@ -11,7 +11,7 @@ use pingora::protocols::{
 };
 use tokio::io::AsyncWriteExt;
 
-use super::guarded::ClientStream;
+use super::client_stream::ClientStream;
 
 #[async_trait]
 impl<S: IO + 'static> Shutdown for ClientStream<S> {

@@ -11,29 +11,29 @@ use std::os::unix::net::UnixStream;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::channel::Channel;
-use super::{FROM, Go, HELLO, Offer, READY, Said};
+use super::{ChildMessage, HELLO_TIMEOUT, HandoverOffer, PARENT_PID_VARIABLE, Proceed, READY_TIMEOUT};
 use crate::edge::sockets::ListenSocket;
 
 /// See the module's description.
 #[derive(Debug)]
-pub struct Inheritance {
+pub struct HandoverChild {
     /// The old process.
     pub from: u32,
     /// The old process is ready; so this one has to be before it takes over.
-    pub must_be_ready: bool,
+    pub parent_is_ready: bool,
     /// The old process's generated affinity key.
     pub affinity_key: Vec<u8>,
     channel: Mutex<Channel>,
     sockets: Mutex<Vec<ListenSocket>>,
 }
 
-impl Inheritance {
+impl HandoverChild {
     /// What this process was started for. `None` for a process that nobody hands over to.
     ///
     /// # Errors
     /// When the old process cannot be heard.
-    pub fn receive() -> std::io::Result<Option<Self>> {
-        let named = std::env::var(FROM).ok().and_then(|pid| pid.parse().ok());
+    pub fn from_environment() -> std::io::Result<Option<Self>> {
+        let named = std::env::var(PARENT_PID_VARIABLE).ok().and_then(|pid| pid.parse().ok());
         // The variable stays in the environment for the life of the process, and of all that it starts.
         let Some(from) = named.filter(|pid| *pid == std::os::unix::process::parent_id()) else {
             return Ok(None);
@@ -41,14 +41,14 @@ impl Inheritance {
         let stream = UnixStream::from(std::io::stdin().as_fd().try_clone_to_owned()?);
         rustix::stdio::dup2_stdin(std::fs::File::open("/dev/null")?)?;
         let mut channel = Channel::new(stream)?;
-        channel.send(&Said::Hello { version: env!("CARGO_PKG_VERSION").to_owned() })?;
-        let offer: Offer = channel.receive(HELLO)?;
+        channel.send(&ChildMessage::Hello { version: env!("CARGO_PKG_VERSION").to_owned() })?;
+        let offer: HandoverOffer = channel.receive(HELLO_TIMEOUT)?;
         let listeners = channel.take_sockets();
         let sockets = offer.sockets.into_iter().zip(listeners);
         let sockets = sockets.map(|(address, listener)| ListenSocket { address, listener }).collect();
         Ok(Some(Self {
             from,
-            must_be_ready: offer.ready,
+            parent_is_ready: offer.parent_is_ready,
             affinity_key: offer.affinity_key,
             channel: Mutex::new(channel),
             sockets: Mutex::new(sockets),
@@ -63,24 +63,24 @@ impl Inheritance {
     }
 
     /// Closes the sockets that nobody took. Out: their addresses.
-    pub fn close_the_rest(&self) -> Vec<SocketAddr> {
+    pub fn close_unused_sockets(&self) -> Vec<SocketAddr> {
         let mut sockets = self.sockets.lock().unwrap_or_else(PoisonError::into_inner);
         sockets.drain(..).map(|socket| socket.address).collect()
     }
 
     /// This process cannot take over. It is told as well as can be; the caller ends the process.
-    pub fn fail(&self, reason: &str) {
-        let _ = self.channel().send(&Said::Failed { reason: reason.to_owned() });
+    pub fn report_failure(&self, reason: &str) {
+        let _ = self.channel().send(&ChildMessage::Failed { reason: reason.to_owned() });
     }
 
     /// Ready; waits for the old process to let go. Blocks.
     ///
     /// # Errors
     /// When it does not: it ends, or has lost its patience.
-    pub fn ready(&self) -> std::io::Result<Go> {
+    pub fn report_ready(&self) -> std::io::Result<Proceed> {
         let mut channel = self.channel();
-        channel.send(&Said::Ready)?;
-        channel.receive(READY).map_err(|error| match error.kind() {
+        channel.send(&ChildMessage::Ready)?;
+        channel.receive(READY_TIMEOUT).map_err(|error| match error.kind() {
             ErrorKind::UnexpectedEof => std::io::Error::other("the old process has called it off"),
             _ => error,
         })
@@ -90,8 +90,8 @@ impl Inheritance {
     ///
     /// # Errors
     /// When the old process is gone already; nothing is wrong with this one then.
-    pub fn serving(&self) -> std::io::Result<()> {
-        self.channel().send(&Said::Serving)
+    pub fn report_serving(&self) -> std::io::Result<()> {
+        self.channel().send(&ChildMessage::Serving)
     }
 
     fn channel(&self) -> MutexGuard<'_, Channel> {

@@ -10,7 +10,7 @@
 use std::io::{self, BufRead, Read, Write};
 
 use super::build::{hash_paths, hash_replica_ids};
-use super::texts::{StringId, StringPool};
+use super::string_pool::{StringId, StringPool};
 use super::{
     AmbiguousRow, DatabaseId, DatabaseRow, DirectoryIndex, INLINE_REPLICAS, PathId, PathOwner, PathRow,
 };

@@ -5,13 +5,13 @@
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
-const SECONDS: usize = 10;
+const WINDOW_SECONDS: usize = 10;
 /// Replays a second that are always allowed.
-const FLOOR: u32 = 10;
+const MIN_RETRIES_PER_SECOND: u32 = 10;
 
 #[derive(Debug, Default)]
-struct Second {
-    number: AtomicU64,
+struct Bucket {
+    second: AtomicU64,
     requests: AtomicU32,
     replays: AtomicU32,
 }
@@ -19,23 +19,23 @@ struct Second {
 /// Ten buckets of a second each.
 #[derive(Debug, Default)]
 pub struct RetryBudget {
-    ring: [Second; SECONDS],
+    ring: [Bucket; WINDOW_SECONDS],
 }
 
 impl RetryBudget {
     /// A request began.
-    pub fn request(&self, now_ms: u64) {
-        if let Some(second) = self.second(now_ms / 1_000) {
+    pub fn record_request(&self, now_ms: u64) {
+        if let Some(second) = self.bucket(now_ms / 1_000) {
             second.requests.fetch_add(1, Relaxed);
         }
     }
 
     /// May one more request be replayed? Counts it when the answer is yes. `share` is 0.0..=1.0.
-    pub fn replay(&self, share: f64, now_ms: u64) -> bool {
+    pub fn try_acquire(&self, share: f64, now_ms: u64) -> bool {
         if !self.allows(share, now_ms) {
             return false;
         }
-        if let Some(second) = self.second(now_ms / 1_000) {
+        if let Some(second) = self.bucket(now_ms / 1_000) {
             second.replays.fetch_add(1, Relaxed);
         }
         true
@@ -45,19 +45,20 @@ impl RetryBudget {
         let now = now_ms / 1_000;
         let (mut requests, mut replays) = (0_u32, 0_u32);
         for second in &self.ring {
-            if now.saturating_sub(second.number.load(Relaxed)) < SECONDS as u64 {
+            if now.saturating_sub(second.second.load(Relaxed)) < WINDOW_SECONDS as u64 {
                 requests = requests.saturating_add(second.requests.load(Relaxed));
                 replays = replays.saturating_add(second.replays.load(Relaxed));
             }
         }
-        f64::from(replays) < (share * f64::from(requests)).max(f64::from(FLOOR * SECONDS as u32))
+        f64::from(replays)
+            < (share * f64::from(requests)).max(f64::from(MIN_RETRIES_PER_SECOND * WINDOW_SECONDS as u32))
     }
 
     /// The bucket of this second, emptied when it last belonged to another. Two threads may empty it at
     /// once and lose a count: a budget may be off by one request, a lock may not be on this path.
-    fn second(&self, number: u64) -> Option<&Second> {
-        let slot = self.ring.get((number % SECONDS as u64) as usize)?;
-        if slot.number.swap(number, Relaxed) != number {
+    fn bucket(&self, number: u64) -> Option<&Bucket> {
+        let slot = self.ring.get((number % WINDOW_SECONDS as u64) as usize)?;
+        if slot.second.swap(number, Relaxed) != number {
             slot.requests.store(0, Relaxed);
             slot.replays.store(0, Relaxed);
         }
@@ -72,20 +73,20 @@ mod tests {
     #[test]
     fn a_hundred_replays_in_ten_seconds_are_always_allowed_and_then_a_share() {
         let budget = RetryBudget::default();
-        let granted = (0..1_000).filter(|_| budget.replay(0.2, 50_000)).count();
+        let granted = (0..1_000).filter(|_| budget.try_acquire(0.2, 50_000)).count();
         assert_eq!(granted, 100);
         for _ in 0..2_000 {
-            budget.request(50_000);
+            budget.record_request(50_000);
         }
-        let granted = (0..1_000).filter(|_| budget.replay(0.2, 50_500)).count();
+        let granted = (0..1_000).filter(|_| budget.try_acquire(0.2, 50_500)).count();
         assert_eq!(granted, 300, "a fifth of two thousand, less the hundred");
     }
 
     #[test]
     fn what_is_older_than_ten_seconds_no_longer_counts() {
         let budget = RetryBudget::default();
-        while budget.replay(0.0, 50_000) {}
-        assert!(!budget.replay(0.0, 59_999));
-        assert!(budget.replay(0.0, 60_000));
+        while budget.try_acquire(0.0, 50_000) {}
+        assert!(!budget.try_acquire(0.0, 59_999));
+        assert!(budget.try_acquire(0.0, 60_000));
     }
 }

@@ -17,17 +17,17 @@ use super::persistent::PersistentState;
 use super::{Balancer, resolve};
 use crate::config::Settings;
 use crate::config::settings::{self, Server, Servers};
-use crate::discovery::domino::Client;
+use crate::discovery::domino::DominoClient;
 use crate::discovery::probe;
 use crate::domain::cluster::HostPort;
 use crate::domain::cluster::{Port, ServerName};
 
 /// All names and all probes together: what is not known by then is found out afterwards.
-pub const TIMEOUT: Duration = Duration::from_secs(5);
+pub const PREFLIGHT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A port that was not known.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Unknown {
+pub struct UnprobedPort {
     server: Server,
     port: Port,
     address: SocketAddr,
@@ -35,120 +35,129 @@ pub struct Unknown {
 
 /// What probes of the unknown ports of one cluster said.
 #[derive(Debug, Default)]
-pub struct FirstProbes {
+pub struct PreflightProbes {
     /// `None`: it did not end in time.
-    results: Vec<(Unknown, Option<Result<u16, String>>)>,
+    results: Vec<(UnprobedPort, Option<Result<u16, String>>)>,
 }
 
 /// What was found out before a new configuration applies.
 #[derive(Debug, Default)]
-pub struct Findings {
+pub struct PreflightResults {
     /// Addresses of all names among the servers in the file.
     pub addresses: HashMap<HostPort, SocketAddr>,
-    clusters: HashMap<String, FirstProbes>,
+    clusters: HashMap<String, PreflightProbes>,
 }
 
-impl FirstProbes {
+impl PreflightProbes {
     /// What the port of a server said at this address.
     #[must_use]
     pub fn result(&self, server: &ServerName, port: Port, address: SocketAddr) -> Option<Result<u16, &str>> {
-        let is = |of: &Unknown| of.server.name == *server && of.port == port && of.address == address;
+        let is = |of: &UnprobedPort| of.server.name == *server && of.port == port && of.address == address;
         let (_, result) = self.results.iter().find(|(of, _)| is(of))?;
         Some(result.as_ref()?.as_ref().copied().map_err(String::as_str))
     }
 
     /// Says which servers join without having answered.
-    pub fn tell(&self, balancer: &Balancer, cluster: &str) {
-        for (Unknown { server, port, .. }, result) in &self.results {
+    pub fn record_failures(&self, balancer: &Balancer, cluster: &str) {
+        for (UnprobedPort { server, port, .. }, result) in &self.results {
             let text = match result {
                 Some(Ok(_)) => continue,
                 Some(Err(reason)) => format!("it joins though its {port} port does not answer: {reason}"),
                 None => {
-                    format!("it joins though a probe of its {port} port has not ended within {TIMEOUT:?}")
+                    format!(
+                        "it joins though a probe of its {port} port has not ended within {PREFLIGHT_TIMEOUT:?}"
+                    )
                 }
             };
-            balancer.events.port(log::Level::Warn, cluster, &server.name, text);
+            balancer.events.record_port_change(log::Level::Warn, cluster, &server.name, text);
         }
     }
 }
 
-impl Findings {
+impl PreflightResults {
     /// Those of a cluster.
     #[must_use]
-    pub fn of(&self, cluster: &str) -> Option<&FirstProbes> {
+    pub fn for_cluster(&self, cluster: &str) -> Option<&PreflightProbes> {
         self.clusters.get(cluster)
     }
 }
 
 /// The ports among these that requests go to and that are not known at their address.
 #[must_use]
-pub fn unknown(
+pub fn unprobed_ports(
     kept: &PersistentState,
-    settings: &settings::Cluster,
+    settings: &settings::ClusterSettings,
     servers: &[Server],
     addresses: &HashMap<HostPort, SocketAddr>,
-) -> Vec<Unknown> {
+) -> Vec<UnprobedPort> {
     let ports = |server: &Server| [(Port::Http, server.http.clone()), (Port::Https, server.https.clone())];
     let all = servers.iter().flat_map(|server| ports(server).map(|(port, at)| (server, port, at)));
     all.filter(|(_, port, _)| settings.uses(*port))
         .filter_map(|(server, port, at)| {
             let at = at?;
-            let address = at.literal().or_else(|| addresses.get(&at).copied())?;
+            let address = at.literal_address().or_else(|| addresses.get(&at).copied())?;
             let is_known = kept.last_address(&server.name, port) == Some(address);
-            (!is_known).then(|| Unknown { server: server.clone(), port, address })
+            (!is_known).then(|| UnprobedPort { server: server.clone(), port, address })
         })
         .collect()
 }
 
 /// Probes all of them at once, until then at most.
-pub async fn of(
-    client: &Client,
-    settings: &Arc<settings::Cluster>,
-    unknown: Vec<Unknown>,
-    until: Instant,
-) -> FirstProbes {
+pub async fn probe_ports(
+    client: &DominoClient,
+    settings: &Arc<settings::ClusterSettings>,
+    unknown: Vec<UnprobedPort>,
+    deadline: Instant,
+) -> PreflightProbes {
     let mut set = JoinSet::new();
     for of in unknown {
         let (client, settings) = (client.clone(), Arc::clone(settings));
         set.spawn(async move {
             let probe = probe::probe(&client, &settings, &of.server, of.port, of.address);
-            let result = tokio::time::timeout_at(until, probe).await.ok();
+            let result = tokio::time::timeout_at(deadline, probe).await.ok();
             (of, result)
         });
     }
-    FirstProbes { results: set.join_all().await }
+    PreflightProbes { results: set.join_all().await }
 }
 
 /// What reads servers and probes them. As for requests, `pingora.ca_file` counts where the cluster names no `ca_file`.
 #[must_use]
-pub fn upstream_client(settings: &settings::Cluster, process: &Settings) -> Client {
+pub fn upstream_client(settings: &settings::ClusterSettings, process: &Settings) -> DominoClient {
     let own = &settings.upstream_tls;
     let ca = own.ca.clone().or_else(|| process.upstream_ca.clone());
     let tls = settings::UpstreamTls { ca, ..own.clone() };
-    Client::new(&tls, settings.failover.connect_timeout)
+    DominoClient::new(&tls, settings.failover.connect_timeout)
 }
 
-/// Finds out what a new configuration needs to know. Blocks, for [`TIMEOUT`] at most and not at all where no server is
+/// Finds out what a new configuration needs to know. Blocks, for [`PREFLIGHT_TIMEOUT`] at most and not at all where no server is
 /// new; what is in force serves meanwhile.
 #[must_use]
-pub fn before(balancer: &Balancer, settings: &Settings, runtime: &Handle) -> Findings {
-    let until = Instant::now() + TIMEOUT;
-    let listed = |cluster: &settings::Cluster| match &cluster.servers {
+pub fn run(balancer: &Balancer, settings: &Settings, runtime: &Handle) -> PreflightResults {
+    let deadline = Instant::now() + PREFLIGHT_TIMEOUT;
+    let listed = |cluster: &settings::ClusterSettings| match &cluster.servers {
         Servers::Static(list) => list.clone(),
         Servers::Names(_) => Vec::new(),
     };
     let all: Vec<Server> = settings.clusters.iter().flat_map(|cluster| listed(cluster)).collect();
-    let mut findings = Findings { addresses: resolve::now(&all), clusters: HashMap::new() };
+    let mut preflight =
+        PreflightResults { addresses: resolve::resolve_blocking(&all), clusters: HashMap::new() };
     let mut probing = JoinSet::new();
     for wanted in &settings.clusters {
-        let unknown = unknown(&balancer.kept(&wanted.name), wanted, &listed(wanted), &findings.addresses);
+        let unknown = unprobed_ports(
+            &balancer.persistent_state(&wanted.name),
+            wanted,
+            &listed(wanted),
+            &preflight.addresses,
+        );
         if unknown.is_empty() {
             continue;
         }
         let (client, wanted) = (upstream_client(wanted, settings), Arc::clone(wanted));
-        let probes = async move { (wanted.name.clone(), of(&client, &wanted, unknown, until).await) };
+        let probes =
+            async move { (wanted.name.clone(), probe_ports(&client, &wanted, unknown, deadline).await) };
         probing.spawn_on(probes, runtime);
     }
-    findings.clusters = runtime.block_on(probing.join_all()).into_iter().collect();
-    findings
+    preflight.clusters = runtime.block_on(probing.join_all()).into_iter().collect();
+    preflight
 }

@@ -8,13 +8,13 @@ use super::event::{Event, exponential};
 /// Workers of the three servers.
 pub const WORKERS: [u32; 3] = [4, 8, 16];
 /// Mean work of a request, seconds.
-const MEAN: f64 = 0.08;
+const MEAN_WORK_SECONDS: f64 = 0.08;
 /// Work of the longest request of a heavy tail, seconds.
-const LONGEST: f64 = 8.0;
+const MAX_WORK_SECONDS: f64 = 8.0;
 /// Users who belong to a server.
 pub const USERS: usize = 200;
 /// One of so many requests is a user's last: the next comes as a new one.
-const STAYS: f64 = 30.0;
+const MEAN_REQUESTS_PER_USER: f64 = 30.0;
 
 /// One request.
 pub struct Arrival {
@@ -31,27 +31,25 @@ pub struct Arrival {
 
 impl Event {
     /// For variables and file names.
-    pub fn word(self) -> String {
+    pub fn key(self) -> String {
         format!("{self:?}").to_lowercase()
     }
 
-    pub fn named(word: &str) -> Event {
-        Event::ALL
-            .into_iter()
-            .find(|e| e.word() == word)
-            .unwrap_or_else(|| panic!("there is no event {word}"))
+    pub fn from_key(word: &str) -> Event {
+        Event::ALL.into_iter().find(|e| e.key() == word).unwrap_or_else(|| panic!("there is no event {word}"))
     }
 
     /// All requests of a run.
     pub fn arrivals(self, affinity: u32, seconds: f64) -> Vec<Arrival> {
         let mut random = fastrand::Rng::with_seed(42);
-        let rate = self.load() * f64::from(WORKERS.iter().sum::<u32>()) / MEAN;
+        let rate = self.load() * f64::from(WORKERS.iter().sum::<u32>()) / MEAN_WORK_SECONDS;
         let mut at = 0.0;
         let mut all = Vec::new();
         while at < seconds {
             let user = (random.f64() < f64::from(affinity) / 100.0).then(|| random.usize(..USERS));
-            let last = random.f64() < 1.0 / STAYS;
-            let work_ms = (self.work(MEAN, LONGEST, &mut random) * 1000.0).ceil() as u32;
+            let last = random.f64() < 1.0 / MEAN_REQUESTS_PER_USER;
+            let work_ms =
+                (self.work(MEAN_WORK_SECONDS, MAX_WORK_SECONDS, &mut random) * 1000.0).ceil() as u32;
             all.push(Arrival { at, work_ms, through: random.f64(), user, last });
             at += exponential(&mut random) / (rate * self.intensity(at));
         }

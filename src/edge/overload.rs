@@ -13,8 +13,8 @@ use pingora_runtime::current_handle;
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 
-use super::parting::close_gracefully;
-use super::places::ConnectionLimit;
+use super::connection_limit::ConnectionLimit;
+use super::lingering_close::close_gracefully;
 use super::tcp::ClientTcp;
 use crate::edge::gate::Refusal;
 

@@ -20,28 +20,30 @@ use nix::unistd::Pid;
 use tokio::sync::watch;
 
 use super::channel::Channel;
-use super::{FROM, Go, HELLO, Offer, READY, STEP, Said};
+use super::{
+    ChildMessage, HELLO_TIMEOUT, HandoverOffer, PARENT_PID_VARIABLE, Proceed, READY_TIMEOUT, STEP_TIMEOUT,
+};
 use crate::edge::sockets::ListenSocket;
 use crate::server::pid_file::PidFile;
 use crate::server::systemd;
-use crate::state::upgrade::State;
+use crate::state::upgrade::UpgradeState;
 use crate::state::{Balancer, restrictions};
 
 /// The program as it was started, found again when its file was replaced.
 #[derive(Clone, Debug)]
-pub struct Program {
+pub struct CurrentProgram {
     file: PathBuf,
     name: OsString,
     arguments: Vec<OsString>,
 }
 
-impl Program {
+impl CurrentProgram {
     /// This process's own. A name with a `/` is taken from the directory that the process was started in,
     /// another one from `PATH`; links are followed when the new process is started, not now.
     ///
     /// # Errors
     /// When the process cannot say what it runs.
-    pub fn of_this_process() -> std::io::Result<Self> {
+    pub fn current() -> std::io::Result<Self> {
         let mut arguments = std::env::args_os();
         let name = arguments.next().unwrap_or_default();
         let directory = std::env::current_dir()?;
@@ -58,9 +60,9 @@ impl Program {
 
 /// See the module's description.
 #[derive(Debug)]
-pub struct Upgrade {
+pub struct HandoverParent {
     balancer: Arc<Balancer>,
-    program: Program,
+    program: CurrentProgram,
     affinity_key: Vec<u8>,
     pid_file: Option<PidFile>,
     /// The same as those that the listeners accept on.
@@ -72,7 +74,7 @@ pub struct Upgrade {
     handed_over: watch::Sender<bool>,
 }
 
-impl Upgrade {
+impl HandoverParent {
     /// Of the process that listens on these sockets.
     ///
     /// # Errors
@@ -83,13 +85,13 @@ impl Upgrade {
         pid_file: Option<PidFile>,
         sockets: impl IntoIterator<Item = &'a ListenSocket>,
     ) -> std::io::Result<Self> {
-        let again = |socket: &ListenSocket| -> std::io::Result<ListenSocket> {
+        let duplicate = |socket: &ListenSocket| -> std::io::Result<ListenSocket> {
             Ok(ListenSocket { address: socket.address, listener: socket.listener.try_clone()? })
         };
-        let sockets = sockets.into_iter().map(again).collect::<std::io::Result<_>>()?;
+        let sockets = sockets.into_iter().map(duplicate).collect::<std::io::Result<_>>()?;
         Ok(Self {
             balancer,
-            program: Program::of_this_process()?,
+            program: CurrentProgram::current()?,
             affinity_key,
             pid_file,
             sockets: Mutex::new(sockets),
@@ -117,7 +119,7 @@ impl Upgrade {
             return;
         }
         self.missed_reload.store(false, SeqCst);
-        self.balancer.upgrade.begin();
+        self.balancer.upgrade.begin_attempt();
         log::info!(target: "icm::lifecycle", "upgrade: starting {}", self.program.file.display());
         let this = Arc::clone(self);
         let thread = std::thread::Builder::new().name("upgrade".to_owned()).spawn(move || this.run());
@@ -127,12 +129,12 @@ impl Upgrade {
     }
 
     /// A reload was done: a new process that is on its way has read the configuration before it.
-    pub fn note_reload(&self) {
+    pub fn set_reload_missed(&self) {
         self.missed_reload.store(true, SeqCst);
     }
 
     /// The process leaves: its sockets close, and a new process that does not serve yet ends.
-    pub fn close(&self) {
+    pub fn abort(&self) {
         self.sockets.lock().unwrap_or_else(PoisonError::into_inner).clear();
         if let Some(child) = self.child().take() {
             let _ = killpg(child, Signal::SIGKILL);
@@ -141,21 +143,21 @@ impl Upgrade {
 
     fn run(&self) {
         let started = Instant::now();
-        let mut child = match self.attempt() {
+        let mut child = match self.start_child() {
             Ok(child) => child,
             Err(reason) => return self.failed(&reason),
         };
         let pid = child.id();
         // In this order: whoever sees the state finds everything else done.
         self.sockets.lock().unwrap_or_else(PoisonError::into_inner).clear();
-        systemd::handed_over(pid);
-        self.balancer.drain();
+        systemd::main_process_changed(pid);
+        self.balancer.begin_drain();
         let took = humantime::format_duration(Duration::from_millis(crate::util::clock::saturating_millis(
             started.elapsed(),
         )));
         let text = format!("process {pid} has taken over from {} after {took}", std::process::id());
-        self.balancer.events.note(log::Level::Info, "upgrade", None, text);
-        self.balancer.upgrade.end(State::HandedOver, String::new(), Some(pid));
+        self.balancer.events.record(log::Level::Info, "upgrade", None, text);
+        self.balancer.upgrade.end_attempt(UpgradeState::HandedOver, String::new(), Some(pid));
         self.handed_over.send_replace(true);
         // It is our child for as long as we are there, so nobody else hears of its end.
         if let Ok(status) = child.wait() {
@@ -165,22 +167,22 @@ impl Upgrade {
 
     fn failed(&self, reason: &str) {
         let text = format!("upgrade failed, process {} serves on: {reason}", std::process::id());
-        self.balancer.events.note(log::Level::Error, "upgrade", None, text);
-        self.balancer.upgrade.end(State::Failed, reason.to_owned(), None);
+        self.balancer.events.record(log::Level::Error, "upgrade", None, text);
+        self.balancer.upgrade.end_attempt(UpgradeState::Failed, reason.to_owned(), None);
         self.running.store(false, SeqCst);
     }
 
     /// Starts the new process and talks to it until it serves; else it is gone, and this says why.
-    fn attempt(&self) -> Result<Child, String> {
+    fn start_child(&self) -> Result<Child, String> {
         let no_channel = |error: std::io::Error| format!("no channel to a new process: {error}");
         let (ours, theirs) = UnixStream::pair().map_err(no_channel)?;
         let mut channel = Channel::new(ours).map_err(no_channel)?;
-        let Program { file, name, arguments } = &self.program;
+        let CurrentProgram { file, name, arguments } = &self.program;
         let mut command = Command::new(file);
         command
             .arg0(name)
             .args(arguments)
-            .env(FROM, std::process::id().to_string())
+            .env(PARENT_PID_VARIABLE, std::process::id().to_string())
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             // Of its own, so that whatever it starts ends with it when it fails.
             .process_group(0);
@@ -193,59 +195,62 @@ impl Upgrade {
         };
         // Its end of the channel must be open nowhere else, or its end would not be heard.
         drop(command);
-        let talk = self.talk(&mut channel);
+        let talk = self.exchange_messages(&mut channel);
         let mut slot = self.child();
         match (talk, slot.take()) {
             (Ok(()), Some(_)) => Ok(child),
-            (Ok(()), None) => Err(self.bury(&mut child, "this process was told to stop".to_owned())),
-            (Err(Ended::Said(reason)), _) => Err(self.bury(&mut child, reason)),
-            (Err(Ended::Silent(doing)), _) => {
-                Err(self.bury(&mut child, format!("the new process did not {doing} in time")))
+            (Ok(()), None) => Err(self.kill_child(&mut child, "this process was told to stop".to_owned())),
+            (Err(ExchangeError::Failed(reason)), _) => Err(self.kill_child(&mut child, reason)),
+            (Err(ExchangeError::TimedOut(doing)), _) => {
+                Err(self.kill_child(&mut child, format!("the new process did not {doing} in time")))
             }
-            (Err(Ended::Gone(doing)), _) => {
-                let status = last_word(&mut child).unwrap_or_else(|| "it closed its channel".to_owned());
+            (Err(ExchangeError::Closed(doing)), _) => {
+                let status =
+                    exit_description(&mut child).unwrap_or_else(|| "it closed its channel".to_owned());
                 let reason = format!("the new process did not {doing}: {status}; the log has its last words");
-                Err(self.bury(&mut child, reason))
+                Err(self.kill_child(&mut child, reason))
             }
         }
     }
 
-    fn talk(&self, channel: &mut Channel) -> Result<(), Ended> {
+    fn exchange_messages(&self, channel: &mut Channel) -> Result<(), ExchangeError> {
         let offer = {
             let sockets = self.sockets.lock().unwrap_or_else(PoisonError::into_inner);
             for socket in &*sockets {
                 let listener: &TcpListener = &socket.listener;
-                channel.send_socket(listener).map_err(|e| Ended::of(e, "take the sockets"))?;
+                channel.send_socket(listener).map_err(|e| ExchangeError::from_io(e, "take the sockets"))?;
             }
-            Offer {
+            HandoverOffer {
                 sockets: sockets.iter().map(|socket| socket.address).collect(),
                 affinity_key: self.affinity_key.clone(),
-                ready: self.balancer.is_ready(),
+                parent_is_ready: self.balancer.is_ready(),
             }
         };
-        channel.send(&offer).map_err(|e| Ended::of(e, "take the sockets"))?;
-        match hear(channel, HELLO, "say that it runs")? {
-            Said::Hello { version } => log::info!(target: "icm::lifecycle", "upgrade: icm {version} runs"),
-            said => return Err(Ended::out_of_turn(&said)),
+        channel.send(&offer).map_err(|e| ExchangeError::from_io(e, "take the sockets"))?;
+        match receive_message(channel, HELLO_TIMEOUT, "say that it runs")? {
+            ChildMessage::Hello { version } => {
+                log::info!(target: "icm::lifecycle", "upgrade: icm {version} runs")
+            }
+            message => return Err(ExchangeError::unexpected_message(&message)),
         }
-        match hear(channel, READY, "become ready")? {
-            Said::Ready => {}
-            said => return Err(Ended::out_of_turn(&said)),
+        match receive_message(channel, READY_TIMEOUT, "become ready")? {
+            ChildMessage::Ready => {}
+            message => return Err(ExchangeError::unexpected_message(&message)),
         }
-        let go = Go {
-            restrictions: restrictions::made_here(&self.balancer),
+        let proceed = Proceed {
+            restrictions: restrictions::local_restrictions(&self.balancer),
             reload: self.missed_reload.load(SeqCst),
         };
         let doing = "open its listeners";
-        channel.send(&go).map_err(|e| Ended::of(e, doing))?;
-        match hear(channel, STEP, doing)? {
-            Said::Serving => Ok(()),
-            said => Err(Ended::out_of_turn(&said)),
+        channel.send(&proceed).map_err(|e| ExchangeError::from_io(e, doing))?;
+        match receive_message(channel, STEP_TIMEOUT, doing)? {
+            ChildMessage::Serving => Ok(()),
+            message => Err(ExchangeError::unexpected_message(&message)),
         }
     }
 
     /// Makes sure that nothing is left of it. Out: the reason again.
-    fn bury(&self, child: &mut Child, reason: String) -> String {
+    fn kill_child(&self, child: &mut Child, reason: String) -> String {
         if let Ok(pid) = i32::try_from(child.id()) {
             let _ = killpg(Pid::from_raw(pid), Signal::SIGKILL);
         }
@@ -263,36 +268,40 @@ impl Upgrade {
 }
 
 /// Why the talk ended, and what the new process was to do.
-enum Ended {
-    Said(String),
-    Silent(&'static str),
-    Gone(&'static str),
+enum ExchangeError {
+    Failed(String),
+    TimedOut(&'static str),
+    Closed(&'static str),
 }
 
-impl Ended {
-    fn of(error: std::io::Error, doing: &'static str) -> Self {
+impl ExchangeError {
+    fn from_io(error: std::io::Error, doing: &'static str) -> Self {
         match error.kind() {
-            ErrorKind::TimedOut | ErrorKind::WouldBlock => Self::Silent(doing),
-            ErrorKind::InvalidData => Self::Said(format!("the new process is not understood: {error}")),
-            _ => Self::Gone(doing),
+            ErrorKind::TimedOut | ErrorKind::WouldBlock => Self::TimedOut(doing),
+            ErrorKind::InvalidData => Self::Failed(format!("the new process is not understood: {error}")),
+            _ => Self::Closed(doing),
         }
     }
 
-    fn out_of_turn(said: &Said) -> Self {
-        Self::Said(format!("the new process is not understood: it said {said:?} out of turn"))
+    fn unexpected_message(message: &ChildMessage) -> Self {
+        Self::Failed(format!("the new process is not understood: it said {message:?} out of turn"))
     }
 }
 
-fn hear(channel: &mut Channel, within: Duration, doing: &'static str) -> Result<Said, Ended> {
+fn receive_message(
+    channel: &mut Channel,
+    within: Duration,
+    doing: &'static str,
+) -> Result<ChildMessage, ExchangeError> {
     match channel.receive(within) {
-        Ok(Said::Failed { reason }) => Err(Ended::Said(reason)),
-        Ok(said) => Ok(said),
-        Err(error) => Err(Ended::of(error, doing)),
+        Ok(ChildMessage::Failed { reason }) => Err(ExchangeError::Failed(reason)),
+        Ok(message) => Ok(message),
+        Err(error) => Err(ExchangeError::from_io(error, doing)),
     }
 }
 
 /// How a process ended that has closed its channel; it may take a moment about it.
-fn last_word(child: &mut Child) -> Option<String> {
+fn exit_description(child: &mut Child) -> Option<String> {
     let begin = Instant::now();
     while begin.elapsed() < Duration::from_secs(2) {
         match child.try_wait() {

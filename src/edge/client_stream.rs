@@ -14,14 +14,14 @@ use std::task::{Context, Poll, Waker, ready};
 use pingora::protocols::{GetSocketDigest, IO};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::answers::Overdue;
 use super::http1::{Http1, ReadEnd};
 use super::http2::Http2;
-use super::outgoing::WriteBuffer;
-use super::patience::{AckTracker, MinRateBudget, Timer};
+use super::pending_responses::PendingResponses;
+use super::response_windows::Overdue;
 use super::tcp::{WriteCounter, tcp_ack_progress};
-use super::waiting::PendingResponses;
-use super::{ClientLimits, ListenerContext, parting};
+use super::timeouts::{AckTracker, MinRateBudget, Timer};
+use super::write_buffer::WriteBuffer;
+use super::{ClientLimits, ListenerContext, lingering_close};
 use crate::edge::gate::Refusal;
 
 #[derive(Debug)]
@@ -156,7 +156,7 @@ impl<S: IO + 'static> ClientStream<S> {
             Some(stream) if can_be_told => {
                 let mut last = self.write_buffer.take();
                 last.extend(refusal.response());
-                parting::close_in_background(stream, last);
+                lingering_close::close_in_background(stream, last);
             }
             Some(stream) => self.close(stream),
             None => {}
@@ -168,7 +168,7 @@ impl<S: IO + 'static> ClientStream<S> {
     fn close(&mut self, mut stream: S) {
         let flushed = self.write_buffer.poll_flush(&mut stream, &mut Context::from_waker(Waker::noop()));
         if self.flush_is_deferred && flushed.is_pending() {
-            parting::close_in_background(stream, self.write_buffer.take());
+            lingering_close::close_in_background(stream, self.write_buffer.take());
         }
     }
 
@@ -361,7 +361,7 @@ impl<S: IO + 'static> Drop for ClientStream<S> {
         };
         let Some(stream) = self.stream.take() else { return };
         if http1.has_unread_input() {
-            parting::close_in_background(stream, self.write_buffer.take());
+            lingering_close::close_in_background(stream, self.write_buffer.take());
         } else {
             self.close(stream);
         }

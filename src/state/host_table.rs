@@ -12,30 +12,30 @@ use smallvec::SmallVec;
 use crate::config::settings::HostPattern;
 
 /// Numbers of clusters in the order in which they are asked.
-pub type Matching = SmallVec<[usize; 4]>;
+pub type MatchingClusters = SmallVec<[usize; 4]>;
 
 /// The table of host names.
 #[derive(Debug, Default)]
-pub struct Hosts {
-    exact: AHashMap<Box<str>, Matching>,
+pub struct HostTable {
+    exact: AHashMap<Box<str>, MatchingClusters>,
     /// `.acme.example`, longest first.
     wildcards: Vec<(Box<str>, usize)>,
-    others: Matching,
+    catch_all: MatchingClusters,
 }
 
-impl Hosts {
+impl HostTable {
     /// From the patterns of each cluster, by its number; no pattern = all others.
     #[must_use]
     pub fn new<'a>(clusters: impl IntoIterator<Item = &'a [HostPattern]>) -> Self {
         let mut hosts = Self::default();
         for (number, patterns) in clusters.into_iter().enumerate() {
             if patterns.is_empty() {
-                hosts.others.push(number);
+                hosts.catch_all.push(number);
             }
             for pattern in patterns {
                 match pattern {
                     HostPattern::Exact(name) => {
-                        hosts.exact.entry(canonical(name).into()).or_default().push(number);
+                        hosts.exact.entry(canonical_host(name).into()).or_default().push(number);
                     }
                     HostPattern::Wildcard(suffix) => hosts.wildcards.push((suffix.as_str().into(), number)),
                 }
@@ -47,12 +47,12 @@ impl Hosts {
 
     /// The clusters for a Host header's value, with or without a port, in any case.
     #[must_use]
-    pub fn lookup(&self, host: &str) -> Matching {
-        let name = host_name(host);
+    pub fn lookup(&self, host: &str) -> MatchingClusters {
+        let name = strip_port(host);
         let mut lower: SmallVec<[u8; 64]> = SmallVec::from_slice(name.as_bytes());
         lower.make_ascii_lowercase();
-        let Ok(name) = std::str::from_utf8(&lower) else { return self.others.clone() };
-        let name = canonical(name.strip_suffix('.').unwrap_or(name));
+        let Ok(name) = std::str::from_utf8(&lower) else { return self.catch_all.clone() };
+        let name = canonical_host(name.strip_suffix('.').unwrap_or(name));
         let name = name.as_ref();
         let mut found = self.exact.get(name).cloned().unwrap_or_default();
         for (suffix, number) in &self.wildcards {
@@ -61,14 +61,14 @@ impl Hosts {
                 found.push(*number);
             }
         }
-        if found.is_empty() { self.others.clone() } else { found }
+        if found.is_empty() { self.catch_all.clone() } else { found }
     }
 }
 
 /// An IPv6 address without its brackets, in its one canonical spelling; a name as it is.
-fn canonical(name: &str) -> Cow<'_, str> {
-    let bare = name.strip_prefix('[').and_then(|n| n.strip_suffix(']')).unwrap_or(name);
-    match bare.parse::<Ipv6Addr>() {
+fn canonical_host(name: &str) -> Cow<'_, str> {
+    let unbracketed = name.strip_prefix('[').and_then(|n| n.strip_suffix(']')).unwrap_or(name);
+    match unbracketed.parse::<Ipv6Addr>() {
         Ok(address) => Cow::Owned(address.to_string()),
         Err(_) => Cow::Borrowed(name),
     }
@@ -76,7 +76,7 @@ fn canonical(name: &str) -> Cow<'_, str> {
 
 /// A Host header's value without its port; an IPv6 literal keeps its brackets.
 #[must_use]
-pub fn host_name(host: &str) -> &str {
+pub fn strip_port(host: &str) -> &str {
     if host.starts_with('[') {
         return host.split_inclusive(']').next().unwrap_or(host);
     }
@@ -95,7 +95,7 @@ mod tests {
     fn exact_names_come_before_wildcards_and_others_take_the_rest() {
         let wild = [HostPattern::Wildcard(".acme.example".into())];
         let named = [exact("www.acme.example")];
-        let hosts = Hosts::new([&[][..], &wild[..], &named[..]]);
+        let hosts = HostTable::new([&[][..], &wild[..], &named[..]]);
         assert_eq!(hosts.lookup("WWW.Acme.Example:8080").as_slice(), [2, 1]);
         assert_eq!(hosts.lookup("mail.acme.example.").as_slice(), [1]);
         assert_eq!(hosts.lookup("acme.example").as_slice(), [0]);
@@ -105,7 +105,7 @@ mod tests {
     #[test]
     fn an_ipv6_address_matches_in_every_spelling() {
         let named = [exact("2001:db8::1")];
-        let hosts = Hosts::new([&named[..]]);
+        let hosts = HostTable::new([&named[..]]);
         for host in ["[2001:db8::1]", "[2001:DB8:0:0::1]:8080", "[2001:db8::1]:443"] {
             assert_eq!(hosts.lookup(host).as_slice(), [0], "{host}");
         }
@@ -115,6 +115,6 @@ mod tests {
     #[test]
     fn nothing_matches_when_no_cluster_takes_all_others() {
         let named = [exact("www.acme.example")];
-        assert!(Hosts::new([&named[..]]).lookup("other.example").is_empty());
+        assert!(HostTable::new([&named[..]]).lookup("other.example").is_empty());
     }
 }

@@ -12,8 +12,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
-use super::cache::{CacheError, replace_cache};
-use super::hold::ReadingDigest;
+use super::acceptance::ReadingDigest;
+use super::server_cache::{CacheError, replace_cache};
 use crate::domain::cluster::ServerName;
 use crate::domain::directory::DirectoryIndex;
 

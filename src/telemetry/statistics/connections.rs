@@ -7,13 +7,13 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 /// A gauge with its highest value and its number of beginnings.
 #[derive(Debug, Default)]
-struct Level {
+struct ConnectionGauge {
     active: AtomicU64,
     peak: AtomicU64,
     total: AtomicU64,
 }
 
-impl Level {
+impl ConnectionGauge {
     fn begin(&self, is_new: bool) {
         let active = self.active.fetch_add(1, Relaxed).wrapping_add(1);
         // Rarely true, and a load that all threads share costs nothing.
@@ -28,12 +28,12 @@ impl Level {
 
 /// See the module's description.
 #[derive(Debug, Default)]
-pub struct Sessions {
-    all: Level,
-    tls: Level,
+pub struct ConnectionCounts {
+    all: ConnectionGauge,
+    tls: ConnectionGauge,
 }
 
-impl Sessions {
+impl ConnectionCounts {
     /// A connection is there, or carries a request again; `is_new` = it was made for this.
     pub fn begin(&self, tls: bool, is_new: bool) {
         self.all.begin(is_new);
@@ -52,42 +52,42 @@ impl Sessions {
 
     /// A new connection that ends when the guard is dropped.
     #[must_use]
-    pub fn open(self: &Arc<Self>, tls: bool) -> OpenSession {
+    pub fn count_connection(self: &Arc<Self>, tls: bool) -> CountedConnection {
         self.begin(tls, true);
-        OpenSession { sessions: Arc::clone(self), tls }
+        CountedConnection { sessions: Arc::clone(self), tls }
     }
 
-    fn level(&self, tls: bool) -> &Level {
+    fn gauge(&self, tls: bool) -> &ConnectionGauge {
         if tls { &self.tls } else { &self.all }
     }
 
     /// How many there are; `tls` = only those with TLS.
     #[must_use]
     pub fn active(&self, tls: bool) -> u64 {
-        self.level(tls).active.load(Relaxed)
+        self.gauge(tls).active.load(Relaxed)
     }
 
     /// The most at any time.
     #[must_use]
     pub fn peak(&self, tls: bool) -> u64 {
-        self.level(tls).peak.load(Relaxed)
+        self.gauge(tls).peak.load(Relaxed)
     }
 
     /// How many there were in all.
     #[must_use]
     pub fn total(&self, tls: bool) -> u64 {
-        self.level(tls).total.load(Relaxed)
+        self.gauge(tls).total.load(Relaxed)
     }
 }
 
 /// One connection; dropping it ends it.
 #[derive(Debug)]
-pub struct OpenSession {
-    sessions: Arc<Sessions>,
+pub struct CountedConnection {
+    sessions: Arc<ConnectionCounts>,
     tls: bool,
 }
 
-impl Drop for OpenSession {
+impl Drop for CountedConnection {
     fn drop(&mut self) {
         self.sessions.end(self.tls);
     }
@@ -99,10 +99,10 @@ mod tests {
 
     #[test]
     fn a_peak_stays_when_connections_end() {
-        let sessions = Arc::new(Sessions::default());
-        let (plain, tls) = (sessions.open(false), sessions.open(true));
+        let sessions = Arc::new(ConnectionCounts::default());
+        let (plain, tls) = (sessions.count_connection(false), sessions.count_connection(true));
         drop((plain, tls));
-        let again = sessions.open(false);
+        let again = sessions.count_connection(false);
         assert_eq!((sessions.active(false), sessions.peak(false), sessions.total(false)), (1, 2, 3));
         assert_eq!((sessions.active(true), sessions.peak(true), sessions.total(true)), (0, 1, 1));
         drop(again);

@@ -3,7 +3,7 @@
 //! In: numbers from a lookup. Out: views that borrow from the index. A number of another index shows
 //! something else or nothing, and never panics.
 
-use super::texts::{StringId, StringPool};
+use super::string_pool::{StringId, StringPool};
 use super::{
     DatabaseId, DatabaseMatch, DatabaseRow, DirectoryIndex, DirectoryServerId, INLINE_REPLICAS, PathId,
     ReplicaRow, to_usize,

@@ -19,7 +19,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use sha2::{Digest, Sha256};
 use smallvec::SmallVec;
 
-use super::isolation::{SEPARATOR, SessionTag};
+use super::session_tag::{SEPARATOR, SessionTag};
 use crate::domain::cluster::ServerName;
 
 /// Length of what Domino 14 puts behind `DomAuthSessId`.
@@ -378,5 +378,5 @@ pub fn unique_suffixes(name: &ServerName) -> SmallVec<[UniqueSuffix; 8]> {
 }
 
 #[cfg(test)]
-#[path = "session_tests.rs"]
+#[path = "session_cookies_tests.rs"]
 mod tests;

@@ -1,0 +1,93 @@
+//! What the command line asks a running balancer beside its status: audit, simulation, drain, events, statistics.
+//!
+//! In: a request that may be answered. Out: JSON. It changes nothing. What goes through a whole directory is marked
+//! so in the table of [`routes`](super::routes).
+
+use serde_json::{Map, Value, json};
+
+use super::AdminRequest;
+use super::reply::AdminReply;
+use crate::admin::metrics::domino::{self, StatisticValue as Statistic};
+use crate::insight::audit::audit;
+use crate::insight::simulate::{SimulatedChanges, simulate};
+use crate::state::drain;
+
+/// Examples in each list unless the question says otherwise.
+pub const DEFAULT_EXAMPLES: usize = 10;
+
+/// `GET /audit?limit=`
+pub(super) fn audit_report(request: &AdminRequest) -> AdminReply {
+    match example_limit(request) {
+        Ok(limit) => AdminReply::json(&audit(&request.snapshot, limit, true)),
+        Err(error_reply) => error_reply,
+    }
+}
+
+/// `GET /simulate?down=Web1,Web2&restricted=&busy=&limit=`
+pub(super) fn simulation(request: &AdminRequest) -> AdminReply {
+    let limit = match example_limit(request) {
+        Ok(limit) => limit,
+        Err(error_reply) => return error_reply,
+    };
+    let names = |name: &str| -> Vec<String> {
+        let text = request.query_value(name).unwrap_or_default();
+        text.split(',').map(str::trim).filter(|n| !n.is_empty()).map(str::to_owned).collect()
+    };
+    let changes =
+        SimulatedChanges { down: names("down"), restricted: names("restricted"), busy: names("busy") };
+    let result = simulate(&request.snapshot, &changes, limit);
+    if result.unknown.is_empty() {
+        AdminReply::json(&result)
+    } else {
+        AdminReply::unknown_server(&result.unknown.join(", "))
+    }
+}
+
+/// `GET /servers/{name}/drain`; with `?limit=` also the databases that only it can serve.
+pub(super) fn drain_progress(request: &AdminRequest) -> AdminReply {
+    let wants_databases = request.query_value("limit").is_some_and(|text| !text.is_empty());
+    let limit = match example_limit(request) {
+        Ok(limit) => wants_databases.then_some(limit),
+        Err(error_reply) => return error_reply,
+    };
+    let servers = drain::drain_progress(&request.balancer, &request.name, limit);
+    if servers.is_empty() {
+        AdminReply::unknown_server(&request.name)
+    } else {
+        AdminReply::json(&json!({ "servers": servers }))
+    }
+}
+
+/// `GET /events?after=`: those with a higher number, oldest first.
+pub(super) fn events(request: &AdminRequest) -> AdminReply {
+    let after = match request.query_number("after", 0, 0..=usize::MAX) {
+        Ok(after) => after as u64,
+        Err(error_reply) => return error_reply,
+    };
+    let all = request.balancer.events.oldest_first();
+    let last = all.last().map_or(0, |event| event.number);
+    // A smaller number than the asker has seen: this process is another one.
+    let after = if last < after { 0 } else { after };
+    let events: Vec<_> = all.iter().filter(|event| event.number > after).collect();
+    AdminReply::json(&json!({ "events": events, "last": last }))
+}
+
+/// `GET /statistics`: the ICM's own by their names in Domino
+/// (<https://help.hcl-software.com/domino/10.0.1/tune_internetclustermanagerstatistics_r.html>).
+pub(super) fn statistics(request: &AdminRequest) -> AdminReply {
+    let all: Map<String, Value> = domino::statistics(&request.balancer)
+        .into_iter()
+        .map(|statistic| {
+            let value = match statistic.value {
+                Statistic::Number(number) => json!(number),
+                Statistic::Text(text) => json!(text),
+            };
+            (statistic.domino.to_owned(), value)
+        })
+        .collect();
+    AdminReply::json(&all)
+}
+
+fn example_limit(request: &AdminRequest) -> Result<usize, AdminReply> {
+    request.query_number("limit", DEFAULT_EXAMPLES, 0..=usize::MAX)
+}
