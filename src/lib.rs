@@ -16,7 +16,7 @@ pub mod config;
 pub mod telemetry;
 
 /// Pages that `icm` answers itself: errors, the choice between databases, the list of databases.
-pub mod pages;
+pub(crate) mod pages;
 
 /// Learns from Domino: views, Server documents, probes, availability.
 pub mod discovery;
@@ -25,13 +25,13 @@ pub mod discovery;
 pub mod state;
 
 /// Several ICMs: one has the configuration, the others follow it.
-pub mod follow;
+pub(crate) mod follow;
 
 /// From a client's socket to Pingora: listeners, TLS, limits, timeouts, request validation.
 pub mod edge;
 
 /// Connections to servers: reuse, deadlines, tunnels.
-pub mod upstream;
+pub(crate) mod upstream;
 
 /// Pingora's hooks: the life of a request.
 pub mod proxy;
@@ -40,10 +40,10 @@ pub mod proxy;
 pub mod insight;
 
 /// The admin listener: status page, JSON, metrics, restrict and release.
-pub mod admin;
+pub(crate) mod admin;
 
 /// Starts and ends the process: signals, reload, handover, systemd.
-pub mod server;
+pub(crate) mod server;
 
 /// The command line.
 pub mod cli;

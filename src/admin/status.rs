@@ -4,7 +4,6 @@
 //! servers, never with the databases.
 
 use std::collections::BTreeMap;
-use std::sync::PoisonError;
 use std::sync::atomic::Ordering::Relaxed;
 
 use serde_json::{Value, json};
@@ -50,11 +49,11 @@ pub fn handle(request: &AdminRequest) -> AdminReply {
 pub fn status(balancer: &Balancer, max_events: usize) -> Value {
     let snapshot = balancer.snapshot();
     let clusters: Vec<Value> = snapshot.clusters.iter().map(|c| cluster(c)).collect();
-    let reload = balancer.reload.lock().unwrap_or_else(PoisonError::into_inner).clone();
+    let reload = balancer.reload.lock().clone();
     let mut events = balancer.events.newest_first();
     events.truncate(max_events);
     let count = &balancer.statistics;
-    let followed = balancer.followed.lock().unwrap_or_else(PoisonError::into_inner);
+    let followed = balancer.followed.lock();
     json!({
         "version": env!("CARGO_PKG_VERSION"),
         "pid": std::process::id(),
@@ -131,12 +130,12 @@ fn cluster(cluster: &Cluster) -> Value {
             "replicas": directory.index.replica_count(),
             "duplicates": directory.duplicates,
             "warnings": directory.warnings,
-            "trouble": *cluster.persistent_state.directory_error.lock().unwrap_or_else(PoisonError::into_inner),
+            "trouble": *cluster.persistent_state.directory_error.lock(),
             "not_members": view.unknown_servers().iter().map(|n| n.to_string()).collect::<Vec<_>>(),
         },
         "members_from": match &settings.servers { Servers::Static(_) => "static", Servers::Names(_) => "names" },
-        "members_trouble": *cluster.persistent_state.server_list_error.lock().unwrap_or_else(PoisonError::into_inner),
-        "members_warnings": *cluster.persistent_state.server_list_warnings.lock().unwrap_or_else(PoisonError::into_inner),
+        "members_trouble": *cluster.persistent_state.server_list_error.lock(),
+        "members_warnings": *cluster.persistent_state.server_list_warnings.lock(),
         "not_read": unreported,
         "hints": hints,
     })

@@ -3,9 +3,9 @@
 //! In: the addresses of clients that showed a wrong token. Out: how long an address must wait. The memory is bounded, and
 //! a client that has many IPv6 addresses of one network has one count.
 
+use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 /// How long the answer to a wrong token is held back.
@@ -25,7 +25,7 @@ impl TokenFailures {
     /// How many seconds this client must wait until a token of its is looked at; `None` = it need not.
     #[must_use]
     pub fn retry_after_secs(&self, client: IpAddr, now_ms: u64) -> Option<u64> {
-        let failures = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let failures = self.0.lock();
         let left = failures.get(&client_network(client))?.saturating_sub(now_ms);
         let too_long = (left + FAILURE_EXPIRY_MS).checked_sub(MAX_RECENT_FAILURES * FAILURE_EXPIRY_MS)?;
         (too_long > 0).then(|| too_long.div_ceil(1_000))
@@ -43,7 +43,7 @@ impl TokenFailures {
     }
 
     fn count(&self, client: IpAddr, now_ms: u64) {
-        let mut failures = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut failures = self.0.lock();
         let network = client_network(client);
         if failures.len() >= MAX_ADDRESSES && !failures.contains_key(&network) {
             failures.retain(|_, until| *until > now_ms);
@@ -101,7 +101,7 @@ mod tests {
         for n in 0..10_000_u32 {
             attempts.count(IpAddr::from((0x0a00_0000 + n).to_be_bytes()), 1);
         }
-        assert_eq!(attempts.0.lock().unwrap().len(), MAX_ADDRESSES);
+        assert_eq!(attempts.0.lock().len(), MAX_ADDRESSES);
         assert!(attempts.retry_after_secs(worst, 1).is_some());
     }
 }

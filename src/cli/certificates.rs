@@ -4,9 +4,10 @@
 //! is looked at here whether it can be trusted or not, and nothing is ever sent to it: whether it is trusted
 //! is the probe's word.
 
+use parking_lot::Mutex;
 use std::io::Write;
 use std::net::{SocketAddr, TcpStream};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -137,7 +138,7 @@ fn fetch_chain(
     tcp.set_read_timeout(Some(timeout)).ok()?;
     tcp.set_write_timeout(Some(timeout)).ok()?;
     let _ = StreamOwned::new(connection, tcp).flush();
-    let mut chain = verifier.chain.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut chain = verifier.chain.lock();
     Some(std::mem::take(&mut *chain)).filter(|chain| !chain.is_empty())
 }
 
@@ -158,7 +159,7 @@ impl ServerCertVerifier for CapturingVerifier {
         _: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
         let chain = std::iter::once(leaf).chain(more).map(|c| c.clone().into_owned()).collect();
-        *self.chain.lock().unwrap_or_else(PoisonError::into_inner) = chain;
+        *self.chain.lock() = chain;
         // Seen is enough: the handshake ends here.
         Err(rustls::Error::General("looked at".to_owned()))
     }

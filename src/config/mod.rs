@@ -19,7 +19,7 @@ mod directory_file;
 mod directory_json;
 mod document;
 mod error;
-pub mod file_access;
+pub(crate) mod file_access;
 mod files;
 mod ignored_keys;
 mod keys;

@@ -3,7 +3,7 @@
 //! It is given addresses and settings and returns values; the running state is filled by those who ask.
 
 pub mod availability;
-pub mod directory;
+pub(crate) mod directory;
 pub mod domino;
-pub mod probe;
-pub mod servers;
+pub(crate) mod probe;
+pub(crate) mod servers;

@@ -5,8 +5,8 @@
 //! between two frames of the `h2` library. All fields are literals that go into no table (RFC 7541 section 6.2.2), so
 //! that the library's tables and the client's stay alike.
 
+use parking_lot::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
-use std::sync::{Mutex, PoisonError};
 use std::task::Waker;
 
 use pingora_http::{RequestHeader, ResponseHeader};
@@ -47,7 +47,7 @@ impl InterimResponses {
 
     /// All frames that wait, with their streams.
     pub fn take(&self) -> Vec<(u32, Vec<u8>)> {
-        let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut pending = self.pending.lock();
         self.has_pending.store(false, SeqCst);
         pending.bytes = 0;
         std::mem::take(&mut pending.frames)
@@ -56,7 +56,7 @@ impl InterimResponses {
     /// Wakes this connection when a frame comes, also one that has come already.
     pub fn register(&self, waker: &Waker) {
         // Only requests with interim answers ever contend for it.
-        let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut pending = self.pending.lock();
         if !pending.waker.as_ref().is_some_and(|known| known.will_wake(waker)) {
             pending.waker = Some(waker.clone());
         }
@@ -66,7 +66,7 @@ impl InterimResponses {
     }
 
     pub(super) fn push(&self, stream: u32, frame: Vec<u8>) {
-        let mut pending = self.pending.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut pending = self.pending.lock();
         if pending.bytes + frame.len() > MAX_PENDING_BYTES {
             return;
         }

@@ -12,32 +12,32 @@
 //!
 //! In: what strangers send. Out: requests that are clean and do not keep us waiting. It knows no cluster.
 
-pub mod client_stream;
+pub(crate) mod client_stream;
 mod client_stream_traits;
-pub mod coalesce;
-pub mod connection_limit;
+pub(crate) mod coalesce;
+pub(crate) mod connection_limit;
 mod frames;
 pub mod gate;
-pub mod http1;
+pub(crate) mod http1;
 pub mod http2;
 mod http2_input;
-pub mod interim;
-pub mod lingering_close;
-pub mod listener;
-pub mod login_connections;
+pub(crate) mod interim;
+pub(crate) mod lingering_close;
+pub(crate) mod listener;
+pub(crate) mod login_connections;
 mod min_rate;
 mod overload;
 mod read_buffer;
 mod response_windows;
-pub mod sockets;
-pub mod timeouts;
+pub(crate) mod sockets;
+pub(crate) mod timeouts;
 mod write_buffer;
 
-pub mod pending_responses;
-pub mod tcp;
+pub(crate) mod pending_responses;
+pub(crate) mod tcp;
 #[cfg(test)]
 mod tests;
-pub mod tls;
+pub(crate) mod tls;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;

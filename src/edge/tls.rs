@@ -5,7 +5,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use rustls::pki_types::pem::PemObject;
@@ -112,7 +112,7 @@ impl Certificates {
         if let (Some(store), Some(files)) = (&self.admin, &settings.admin.tls) {
             note(settings.admin.address, store, std::slice::from_ref(files));
         }
-        *statistics.certificates.lock().unwrap_or_else(PoisonError::into_inner) = all;
+        *statistics.certificates.lock() = all;
     }
 
     /// Reads the files again and changes nothing yet: one bad file spoils the whole renewal.

@@ -6,7 +6,7 @@
 //! each other's restrictions for ever.
 
 use std::path::Path;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use http::{HeaderValue, Response, StatusCode, header};
 use pingora_http::RequestHeader;
@@ -73,7 +73,7 @@ struct FollowMetadata {
 pub fn render_document(balancer: &Balancer) -> String {
     let snapshot = balancer.snapshot();
     let mut via = vec![balancer.instance_id.clone()];
-    if let Some(followed) = &*balancer.followed.lock().unwrap_or_else(PoisonError::into_inner) {
+    if let Some(followed) = &*balancer.followed.lock() {
         via.extend(followed.via.iter().cloned());
     }
     let metadata = FollowMetadata { via, restrictions: restrictions::all_restrictions(balancer) };

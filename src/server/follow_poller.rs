@@ -3,7 +3,7 @@
 //! In: `get_configuration_from`. Out: offers for the supervisor, which applies them in turn with the reloads, by
 //! the same swap of one pointer. What is refused changes nothing and is loud.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::runtime::Handle;
@@ -185,7 +185,7 @@ pub fn record_error(balancer: &Balancer, text: &str, refused: bool) {
 
 /// What the other ICM offers is judged as a reload is.
 fn set_reload_status(balancer: &Balancer, error: String) {
-    let mut status = balancer.reload.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut status = balancer.reload.lock();
     status.success = error.is_empty();
     status.at_unix_ms = clock::unix_ms();
     status.error = error;
@@ -193,14 +193,14 @@ fn set_reload_status(balancer: &Balancer, error: String) {
 
 /// Takes back what [`record_error`] said of the last reload; what a local file was refused for stays.
 fn clear_error(balancer: &Balancer, refused: &str) {
-    let error = balancer.reload.lock().unwrap_or_else(PoisonError::into_inner).error.clone();
+    let error = balancer.reload.lock().error.clone();
     if !refused.is_empty() && error == refused {
         set_reload_status(balancer, String::new());
     }
 }
 
-fn lock_followed(balancer: &Balancer) -> std::sync::MutexGuard<'_, Option<FollowedConfig>> {
-    balancer.followed.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock_followed(balancer: &Balancer) -> parking_lot::MutexGuard<'_, Option<FollowedConfig>> {
+    balancer.followed.lock()
 }
 
 /// At start, before the first request.

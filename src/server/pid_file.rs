@@ -1,8 +1,9 @@
 //! The file that names this process.
 
+use parking_lot::Mutex;
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use super::StartError;
 use crate::util::atomic_file;
@@ -23,7 +24,7 @@ impl PidFile {
     /// # Errors
     /// When the file cannot be written.
     pub fn write(&self) -> Result<(), StartError> {
-        let path = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let path = self.0.lock();
         let Some(path) = path.as_deref() else { return Ok(()) };
         let wrong = |source| StartError::PidFile { path: path.display().to_string(), source };
         if let Some(dir) = path.parent() {
@@ -37,7 +38,7 @@ impl PidFile {
     /// Removes it, once: the process ends on more than one way. A file that says another process is not
     /// ours to remove.
     pub fn remove(&self) {
-        let path = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let path = self.0.lock().take();
         if let Some(path) = path
             && std::fs::read_to_string(&path).is_ok_and(|pid| pid.trim() == std::process::id().to_string())
         {

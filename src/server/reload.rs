@@ -4,7 +4,7 @@
 //! nothing changed at all. What only a restart can change is named, the rest applies.
 
 use std::path::Path;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use super::follow_poller;
 use crate::config::settings::{AdminConfig, Listener, ListenerTls};
@@ -37,7 +37,7 @@ pub fn reload(
         let text = format!("reload refused, the old configuration stays:\n{error}");
         balancer.events.record(log::Level::Error, "reload", None, text);
     }
-    *balancer.reload.lock().unwrap_or_else(PoisonError::into_inner) = ReloadStatus {
+    *balancer.reload.lock() = ReloadStatus {
         success,
         at_unix_ms: clock::unix_ms(),
         duration_ms: clock::now_ms().saturating_sub(started),

@@ -3,10 +3,11 @@
 //! In: the clusters' loops, offers of the ICM that is followed, HUP, USR1 and USR2. Out: readiness for the
 //! listeners, new snapshots. One task does all of it in turn, so no two reloads overlap.
 
+use parking_lot::Mutex;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -76,7 +77,7 @@ impl Supervisor {
 
     /// Ends the loops of the old snapshot and starts those of the new one.
     fn restart_tasks(&self) {
-        let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut tasks = self.tasks.lock();
         for task in tasks.drain(..) {
             task.abort();
         }
@@ -189,8 +190,7 @@ impl Supervisor {
         let snapshot = self.balancer.snapshot();
         let missing =
             snapshot.clusters.iter().find(|c| !c.view.load().directory.is_loaded()).map(|cluster| {
-                let trouble =
-                    cluster.persistent_state.directory_error.lock().unwrap_or_else(PoisonError::into_inner);
+                let trouble = cluster.persistent_state.directory_error.lock();
                 let trouble = if trouble.is_empty() { "no answer yet" } else { trouble.as_str() };
                 format!("no directory of cluster {}: {trouble}", cluster.settings.name)
             });
@@ -275,7 +275,7 @@ impl Supervisor {
             Err(error) => log::error!(target: "icm::lifecycle", "reload: {error}"),
         }
         if systemd_notified {
-            let refused = !self.balancer.reload.lock().unwrap_or_else(PoisonError::into_inner).success;
+            let refused = !self.balancer.reload.lock().success;
             let status = "serving; the last configuration was refused, see the log";
             systemd::ready(if refused { status } else { self.status() });
         }
@@ -294,7 +294,7 @@ fn directory_is_ready(cluster: &Cluster) -> bool {
 #[async_trait]
 impl BackgroundService for Supervisor {
     async fn start_with_ready_notifier(&self, mut shutdown: ShutdownWatch, ready: ServiceReadyNotifier) {
-        let signals = self.signals.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let signals = self.signals.lock().take();
         let Some(Signals { reload: mut hangup, mut reopen, mut upgrade }) = signals else {
             log::error!(target: "icm::lifecycle", "the supervisor was started twice");
             return;

@@ -3,9 +3,10 @@
 //! In: one cluster's settings, and what was kept from the time before a reload. Out: views. A new
 //! `Cluster` is built on every reload; [`Kept`] and the members live on.
 
+use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use tokio::sync::Notify;
@@ -192,8 +193,8 @@ impl Cluster {
         self.lock_inputs().addresses.clone()
     }
 
-    fn lock_inputs(&self) -> std::sync::MutexGuard<'_, ViewInputs> {
-        self.view_inputs.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock_inputs(&self) -> parking_lot::MutexGuard<'_, ViewInputs> {
+        self.view_inputs.lock()
     }
 
     /// Makes a new view of the parts. Members that are new begin with what was found out about them.
@@ -227,11 +228,7 @@ impl Cluster {
             .collect();
         // Whoever has left is forgotten: if it joins again it is new, and UNREACHABLE until probed.
         let stays = |name: &str| view_inputs.servers.iter().any(|s| s.name.folded() == name);
-        self.persistent_state
-            .members
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .retain(|name, _| stays(name));
+        self.persistent_state.members.lock().retain(|name, _| stays(name));
         self.view.store(Arc::new(ClusterView::new(entries, Arc::clone(&view_inputs.directory))));
         self.view_changed.notify_one();
         transitions
@@ -277,15 +274,14 @@ impl Cluster {
     }
 
     fn get_or_create_server(&self, server: &Server, now: u64) -> (Arc<ClusterServer>, bool) {
-        let mut members = self.persistent_state.members.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut members = self.persistent_state.members.lock();
         if let Some(member) = members.get(server.name.folded()) {
             return (Arc::clone(member), false);
         }
         let number = cookie::stable_tag(&self.settings.name, "server", server.name.folded().as_bytes());
         let mut health = ServerHealth::new(self.health_settings(server), &self.report_sources(server), now);
         {
-            let admin_restrictions =
-                self.persistent_state.admin_restrictions.lock().unwrap_or_else(PoisonError::into_inner);
+            let admin_restrictions = self.persistent_state.admin_restrictions.lock();
             if let Some(restriction) = admin_restrictions.local.get(&server.name) {
                 let _ = health.restrict(Some(restriction.clone()), now);
             }

@@ -3,8 +3,8 @@
 //! In: a reading of any source. Out: an index with its age, and the rule for a 404 from a supposed
 //! holder. The rule's memory begins anew with every reading.
 
+use parking_lot::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Mutex, PoisonError};
 
 use super::low_priority;
 use crate::discovery::directory::ReadingDigest;
@@ -115,12 +115,12 @@ impl LoadedDirectory {
     /// What the next reading is judged against.
     #[must_use]
     pub fn digest(&self) -> Option<ReadingDigest> {
-        self.digest.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.digest.lock().clone()
     }
 
     /// The next reading comes from elsewhere: it cannot be judged by this one.
     pub fn clear_digest(&self) {
-        *self.digest.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        *self.digest.lock() = None;
     }
 
     /// No directory at all.

@@ -3,9 +3,9 @@
 //! In: transitions of servers, readings of directories, reloads. Out: log lines and a bounded tail
 //! for the status page.
 
+use parking_lot::Mutex;
 use std::borrow::Cow;
 use std::collections::VecDeque;
-use std::sync::{Mutex, PoisonError};
 
 use serde::Serialize;
 
@@ -112,13 +112,13 @@ impl Events {
     /// The last ones, newest first.
     #[must_use]
     pub fn newest_first(&self) -> Vec<Event> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().rev().cloned().collect()
+        self.0.lock().iter().rev().cloned().collect()
     }
 
     /// The last ones, oldest first.
     #[must_use]
     pub fn oldest_first(&self) -> Vec<Event> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+        self.0.lock().iter().cloned().collect()
     }
 
     /// Gives the event its number. What caused it may come from a server: it is shown escaped everywhere.
@@ -126,7 +126,7 @@ impl Events {
         if let Cow::Owned(cause) = control_chars::escape_except_newlines(&event.cause) {
             event.cause = cause;
         }
-        let mut tail = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut tail = self.0.lock();
         event.number = tail.back().map_or(0, |last| last.number) + 1;
         if tail.len() >= MAX_EVENTS {
             tail.pop_front();

@@ -5,28 +5,29 @@
 //! learned about servers, budgets and directories is kept by name and carried over.
 
 mod availability;
-pub mod cluster;
-pub mod cluster_view;
-pub mod directory;
-pub mod drain;
-pub mod events;
-pub mod followed;
-pub mod host_table;
+pub(crate) mod cluster;
+pub(crate) mod cluster_view;
+pub(crate) mod directory;
+pub(crate) mod drain;
+pub(crate) mod events;
+pub(crate) mod followed;
+pub(crate) mod host_table;
 pub mod low_priority;
-pub mod persistent;
-pub mod preflight;
-pub mod probes;
-pub mod refresh_state;
-pub mod resolve;
-pub mod restrictions;
-pub mod restrictions_file;
-pub mod retry_budget;
+pub(crate) mod persistent;
+pub(crate) mod preflight;
+pub(crate) mod probes;
+pub(crate) mod refresh_state;
+pub(crate) mod resolve;
+pub(crate) mod restrictions;
+pub(crate) mod restrictions_file;
+pub(crate) mod retry_budget;
 mod server_list;
-pub mod upgrade;
+pub(crate) mod upgrade;
 
+use parking_lot::Mutex;
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
 
 use ahash::AHashMap;
 use arc_swap::ArcSwap;
@@ -245,7 +246,7 @@ fn get_or_create_persistent_state(
     kept: &Mutex<AHashMap<String, Arc<PersistentState>>>,
     cluster: &str,
 ) -> Arc<PersistentState> {
-    let mut all = kept.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut all = kept.lock();
     Arc::clone(all.entry(cluster.to_owned()).or_default())
 }
 

@@ -1,9 +1,10 @@
 //! What a cluster keeps over reloads, by its name: its servers, restrictions, budget, counters and logins.
 
+use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
-use std::sync::{Arc, Mutex, PoisonError};
 
 use ahash::AHashMap;
 use tokio::sync::Notify;
@@ -61,18 +62,18 @@ impl PersistentState {
     /// Where a port of a member was last seen; `None` where there is no such member, or no such port.
     #[must_use]
     pub fn last_address(&self, server: &ServerName, port: Port) -> Option<SocketAddr> {
-        let members = self.members.lock().unwrap_or_else(PoisonError::into_inner);
+        let members = self.members.lock();
         members.get(server.folded()).and_then(|member| member.last_address(port))
     }
 
     /// After a reload that reads from elsewhere: the old sources' troubles say nothing of the new ones.
     pub fn clear_source_errors(&self, members: bool, directory: bool) {
         if members {
-            self.server_list_error.lock().unwrap_or_else(PoisonError::into_inner).clear();
-            self.server_list_warnings.lock().unwrap_or_else(PoisonError::into_inner).clear();
+            self.server_list_error.lock().clear();
+            self.server_list_warnings.lock().clear();
         }
         if directory {
-            self.directory_error.lock().unwrap_or_else(PoisonError::into_inner).clear();
+            self.directory_error.lock().clear();
         }
     }
 }

@@ -3,8 +3,9 @@
 //! Pingora gets the servers through its `ServiceDiscovery` and a result for each; the health of the server is what counts.
 //! Each probe runs in a task of its own, so one that hangs delays no other.
 
+use parking_lot::Mutex;
 use std::collections::{BTreeSet, HashMap};
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 
 use async_trait::async_trait;
 use pingora::protocols::l4::socket::SocketAddr;
@@ -96,7 +97,7 @@ impl Probes {
         let Some(entry) = view.entries.iter().find(|e| e.server.name == identity.server) else { return };
 
         let schedule = {
-            let mut all = self.schedules.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut all = self.schedules.lock();
             Arc::clone(all.entry((identity.clone(), port)).or_default())
         };
         let request = match (at_once, entry.member.is_suspected(port)) {
@@ -104,7 +105,7 @@ impl Probes {
             (false, true) => schedule::Request::Suspicion,
             (false, false) => schedule::Request::None,
         };
-        if !schedule.lock().unwrap_or_else(PoisonError::into_inner).take(clock::now_ms(), request) {
+        if !schedule.lock().take(clock::now_ms(), request) {
             return;
         }
         // Any probe that begins after the failure decides, also one that was due anyway.

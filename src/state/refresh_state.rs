@@ -3,8 +3,8 @@
 //! No request waits for them. Read failures are logged; the last good data stays in use.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Arc, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::task::AbortHandle;
@@ -271,7 +271,7 @@ fn apply_server_list(cluster: &Cluster, view: &Cldbdir, reading: DirectoryReadin
 
 /// Logs once that the directory cannot be read, and once that it can again (`text` empty).
 fn set_server_list_error(balancer: &Balancer, cluster: &Cluster, text: &str) {
-    let mut known = cluster.persistent_state.directory_error.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut known = cluster.persistent_state.directory_error.lock();
     if *known == text {
         return;
     }

@@ -4,7 +4,7 @@
 //! reads. What else restricts a server (its own word, the configuration) is not touched here.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -76,11 +76,7 @@ pub fn set_restricted(
         for entry in view.entries.iter().filter(|e| e.server.name.answers_to(name)) {
             let restriction = restriction.clone();
             {
-                let mut admin_restrictions = cluster
-                    .persistent_state
-                    .admin_restrictions
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner);
+                let mut admin_restrictions = cluster.persistent_state.admin_restrictions.lock();
                 match &restriction {
                     Some(restriction) => {
                         admin_restrictions.local.insert(entry.server.name.clone(), restriction.clone())
@@ -121,8 +117,7 @@ fn release_departed_servers(
     if restrict {
         return Vec::new();
     }
-    let mut admin_restrictions =
-        cluster.persistent_state.admin_restrictions.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut admin_restrictions = cluster.persistent_state.admin_restrictions.lock();
     let gone = |server: &ServerName| {
         server.answers_to(name) && !view.entries.iter().any(|e| e.server.name == *server)
     };
@@ -198,11 +193,11 @@ fn sorted_records(
     balancer: &Balancer,
     of: impl Fn(&AdminRestrictions) -> Vec<(&ServerName, &Restriction)>,
 ) -> Vec<KeptRestriction> {
-    let all = balancer.kept.lock().unwrap_or_else(PoisonError::into_inner);
+    let all = balancer.kept.lock();
     let clusters: BTreeMap<&String, &Arc<super::PersistentState>> = all.iter().collect();
     let mut list = Vec::new();
     for (cluster, kept) in clusters {
-        let admin_restrictions = kept.admin_restrictions.lock().unwrap_or_else(PoisonError::into_inner);
+        let admin_restrictions = kept.admin_restrictions.lock();
         list.extend(
             of(&admin_restrictions)
                 .into_iter()
@@ -221,13 +216,12 @@ pub fn replace_followed_restrictions(balancer: &Balancer, restrictions: &[KeptRe
         cluster.entry(server).or_default().push(restriction.to_restriction());
     }
     {
-        let mut all = balancer.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = balancer.kept.lock();
         for cluster in by_cluster.keys() {
             all.entry((*cluster).to_owned()).or_default();
         }
         for (cluster, kept) in all.iter() {
-            let mut admin_restrictions =
-                kept.admin_restrictions.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut admin_restrictions = kept.admin_restrictions.lock();
             admin_restrictions.from_followed_icm =
                 by_cluster.get(cluster.as_str()).cloned().unwrap_or_default();
         }
@@ -261,10 +255,9 @@ pub fn load_from_state_dir(balancer: &Balancer) -> Result<(), RestrictionsFileEr
         let restriction_in_force = restriction.to_restriction();
         {
             // Also of a cluster that the configuration does not have now: it may come back.
-            let mut all = balancer.kept.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut all = balancer.kept.lock();
             let kept = all.entry(restriction.cluster.clone()).or_default();
-            let mut admin_restrictions =
-                kept.admin_restrictions.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut admin_restrictions = kept.admin_restrictions.lock();
             admin_restrictions.local.insert(name.clone(), restriction_in_force.clone());
         }
         for cluster in snapshot.clusters.iter().filter(|c| c.settings.name == restriction.cluster) {
@@ -292,13 +285,12 @@ pub fn replace_local_restrictions(
         by_cluster.entry(&restriction.cluster).or_default().insert(server, restriction.to_restriction());
     }
     {
-        let mut all = balancer.kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = balancer.kept.lock();
         for cluster in by_cluster.keys() {
             all.entry((*cluster).to_owned()).or_default();
         }
         for (cluster, kept) in all.iter() {
-            let mut admin_restrictions =
-                kept.admin_restrictions.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut admin_restrictions = kept.admin_restrictions.lock();
             admin_restrictions.local = by_cluster.get(cluster.as_str()).cloned().unwrap_or_default();
         }
     }

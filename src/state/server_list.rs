@@ -3,8 +3,8 @@
 //! In: `servers: { source: names }`, and Domino servers that answer or do not. Out: members that join and leave, and events.
 //! The last good members serve on whatever cannot be read, or is incomplete.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::sync::{Arc, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use tokio::time::Instant;
@@ -27,12 +27,7 @@ pub async fn refresh_server_list(balancer: Arc<Balancer>, cluster: Arc<Cluster>,
                 for warning in &reading.warnings {
                     log::warn!(target: "icm::members", "{name}: {warning}");
                 }
-                cluster
-                    .persistent_state
-                    .server_list_warnings
-                    .lock()
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .clone_from(&reading.warnings);
+                cluster.persistent_state.server_list_warnings.lock().clone_from(&reading.warnings);
                 match guard.judge(&cluster.servers(), &reading) {
                     Some(reason) => {
                         let text = format!("a reading is held, the old members serve on: {reason}");
@@ -97,7 +92,7 @@ async fn apply_server_list(
 
 /// Says loudly, once, that the members cannot be read, and that they can again.
 fn set_server_list_error(balancer: &Balancer, cluster: &Cluster, text: &str) {
-    let mut known = cluster.persistent_state.server_list_error.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut known = cluster.persistent_state.server_list_error.lock();
     if *known != text {
         let (level, said) = match text {
             "" => (log::Level::Info, "server documents can be read again"),

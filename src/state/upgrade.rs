@@ -2,8 +2,7 @@
 //!
 //! In: their beginnings and ends. Out: the last one, as the admin listener shows it.
 
-use std::sync::{Mutex, PoisonError};
-
+use parking_lot::Mutex;
 use serde::Serialize;
 
 use crate::util::clock;
@@ -73,11 +72,11 @@ impl UpgradeTracker {
     /// The last one.
     #[must_use]
     pub fn status(&self) -> UpgradeStatus {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.0.lock().clone()
     }
 
     fn update(&self, change: impl FnOnce(&mut UpgradeStatus)) {
-        let mut status = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut status = self.0.lock();
         status.at = clock::unix_ms();
         change(&mut status);
     }

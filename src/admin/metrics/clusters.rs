@@ -3,8 +3,6 @@
 //! In: the clusters. Out: families labelled with the cluster. Requests that no cluster took have `cluster="-"`, as
 //! in the access log.
 
-use std::sync::PoisonError;
-
 use super::exposition::Exposition;
 use crate::config::settings::{Directory, Servers};
 use crate::state::{Balancer, Cluster};
@@ -51,8 +49,7 @@ fn members(out: &mut Exposition, clusters: &[(&str, &Cluster)]) {
     out.gauge("icm_members_readable", "0 while the Server documents cannot be read");
     for (name, cluster) in clusters {
         if matches!(cluster.settings.servers, Servers::Names(_)) {
-            let trouble =
-                cluster.persistent_state.server_list_error.lock().unwrap_or_else(PoisonError::into_inner);
+            let trouble = cluster.persistent_state.server_list_error.lock();
             out.sample(&[("cluster", name)], u8::from(trouble.is_empty()));
         }
     }
@@ -77,7 +74,7 @@ fn directories(out: &mut Exposition, clusters: &[(&str, &Cluster)]) {
     }
     out.gauge("icm_directory_readable", "0 while the directory cannot be read");
     for (name, cluster) in clusters {
-        let trouble = cluster.persistent_state.directory_error.lock().unwrap_or_else(PoisonError::into_inner);
+        let trouble = cluster.persistent_state.directory_error.lock();
         out.sample(&[("cluster", name)], u8::from(trouble.is_empty()));
     }
     out.gauge("icm_directory_loaded", "1 when there is a directory, fresh or from its cache");

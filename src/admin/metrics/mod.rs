@@ -11,7 +11,6 @@ mod exposition;
 mod process;
 mod servers;
 
-use std::sync::PoisonError;
 use std::sync::atomic::Ordering::Relaxed;
 
 use crate::state::Balancer;
@@ -75,7 +74,7 @@ fn clients(out: &mut Exposition, clients: &ClientStatistics) {
 }
 
 fn reload(out: &mut Exposition, balancer: &Balancer) {
-    let reload = balancer.reload.lock().unwrap_or_else(PoisonError::into_inner);
+    let reload = balancer.reload.lock();
     out.gauge("icm_config_reload_success", "1 when the last configuration offered is in force");
     out.sample(&[], u8::from(reload.success));
     out.gauge("icm_config_reload_timestamp_seconds", "When the last configuration was offered");
@@ -88,7 +87,7 @@ fn reload(out: &mut Exposition, balancer: &Balancer) {
 
 /// Without a sample on an ICM that has its own clusters.
 fn followed(out: &mut Exposition, balancer: &Balancer) {
-    let followed = balancer.followed.lock().unwrap_or_else(PoisonError::into_inner);
+    let followed = balancer.followed.lock();
     let mut gauge = |name, help, value: fn(&FollowedConfig) -> u64| {
         out.gauge(name, help);
         if let Some(followed) = &*followed {
@@ -113,7 +112,7 @@ fn followed(out: &mut Exposition, balancer: &Balancer) {
 }
 
 fn certificates(out: &mut Exposition, statistics: &Statistics) {
-    let certificates = statistics.certificates.lock().unwrap_or_else(PoisonError::into_inner);
+    let certificates = statistics.certificates.lock();
     out.gauge(
         "icm_tls_certificate_expiry_timestamp_seconds",
         "When the certificate that a listener shows ends",

@@ -1,7 +1,8 @@
 //! Which servers a cluster has and which server holds which database, or where in Domino to read both.
 
+use parking_lot::Mutex;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::Secret;
@@ -158,7 +159,7 @@ impl Entries {
     /// Takes the replicas out; later calls return none.
     #[must_use]
     pub fn take(&self) -> DirectoryBuilder {
-        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(&mut *self.0.lock())
     }
 }
 

@@ -50,6 +50,7 @@ pub struct DirectoryReading {
     /// For log, `check` and status page.
     pub warnings: Vec<String>,
     /// Rows that were no entries.
+    #[cfg(test)]
     pub bad_rows: usize,
     /// The view says itself that it has more: why this is not the whole directory.
     pub truncated: Option<String>,
@@ -169,7 +170,14 @@ impl<'a> Collector<'a> {
         for reason in truncated.iter().chain(&summary.inconsistency) {
             warnings.push(format!("{from}: {database} may be incomplete: {reason}"));
         }
-        DirectoryReading { builder: self.builder, from, warnings, bad_rows: self.bad, truncated }
+        DirectoryReading {
+            builder: self.builder,
+            from,
+            warnings,
+            #[cfg(test)]
+            bad_rows: self.bad,
+            truncated,
+        }
     }
 
     fn bad(&mut self, row: &Row, reason: &RowError) {

@@ -10,5 +10,5 @@ pub mod index_file;
 pub mod refresh;
 pub mod server_cache;
 
-pub use acceptance::{ReadingDigest, ReadingValidator, ReadingVerdict};
-pub use cldbdir::{DirectoryReadError, DirectoryReading, ServerAddress};
+pub use acceptance::{ReadingDigest, ReadingValidator};
+pub use cldbdir::{DirectoryReading, ServerAddress};

@@ -3,9 +3,9 @@
 //! In: `auth` of a source and the answers of servers. Out: header fields for the next request. It
 //! never writes a password anywhere but into the request, and logs in again only once for a request.
 
+use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::{Mutex, PoisonError};
 
 use base64::Engine;
 use bytes::Bytes;
@@ -54,15 +54,15 @@ pub enum LoginError {
 
 impl LoginSessions {
     fn get(&self, key: &SessionKey) -> Option<String> {
-        self.cookies.lock().unwrap_or_else(PoisonError::into_inner).get(key).cloned()
+        self.cookies.lock().get(key).cloned()
     }
 
     fn insert(&self, key: SessionKey, cookie: String) {
-        self.cookies.lock().unwrap_or_else(PoisonError::into_inner).insert(key, cookie);
+        self.cookies.lock().insert(key, cookie);
     }
 
     fn remove(&self, key: &SessionKey) {
-        self.cookies.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
+        self.cookies.lock().remove(key);
     }
 }
 

@@ -1,8 +1,9 @@
 //! Logging in at servers that grant it, refuse it, and forget it.
 #![allow(clippy::unwrap_used)]
 
+use parking_lot::Mutex;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
 
 use super::login::{self, LoginError, LoginSessions, fetch_authenticated};
 use super::testing::{TestReply, TestServer, client};
@@ -26,7 +27,7 @@ async fn domino(valid: Arc<Mutex<bool>>, logins: Arc<AtomicUsize>) -> TestServer
             if asked.body != "Username=ICM%20Reader%2FAcme&Password=p%26ss%20w%C3%B6rd" {
                 return TestReply::Page(200, "", PAGE.to_vec());
             }
-            *valid.lock().unwrap() = true;
+            *valid.lock() = true;
             return match logins.fetch_add(1, Ordering::SeqCst) {
                 0 => TestReply::Page(
                     302,
@@ -41,7 +42,7 @@ async fn domino(valid: Arc<Mutex<bool>>, logins: Arc<AtomicUsize>) -> TestServer
             1 => "cookie: domauthsessid=0\r\n",
             _ => "cookie: ltpatoken=n\r\n",
         };
-        if *valid.lock().unwrap() && asked.head.to_ascii_lowercase().contains(cookie) {
+        if *valid.lock() && asked.head.to_ascii_lowercase().contains(cookie) {
             TestReply::ok("data")
         } else {
             TestReply::Page(200, "Content-Type: text/html\r\n", PAGE.to_vec())
@@ -63,7 +64,7 @@ async fn a_session_is_opened_once_and_again_when_the_server_has_forgotten_it() {
         );
     }
     assert_eq!(logins.load(Ordering::SeqCst), 1);
-    *valid.lock().unwrap() = false;
+    *valid.lock() = false;
     assert_eq!(
         fetch_authenticated(&client, &request, &auth, &sessions).await.unwrap().body.as_ref(),
         b"data"

@@ -1,8 +1,9 @@
 //! A server on the loopback that answers as a test wants it.
 
+use parking_lot::Mutex;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use pingora::tls::{ServerConfig, TlsAcceptor};
@@ -113,7 +114,7 @@ impl TestServer {
     }
 
     pub(crate) fn requests(&self) -> Vec<ReceivedRequest> {
-        self.asked.lock().unwrap().clone()
+        self.asked.lock().clone()
     }
 
     pub(crate) fn targets(&self) -> Vec<String> {
@@ -160,7 +161,7 @@ async fn serve_connection<S: AsyncRead + AsyncWrite + Unpin>(
         let target = head.split(' ').nth(1)?.to_owned();
         let asked = ReceivedRequest { target, head, body, nth };
         let reply = handler(&asked);
-        log.lock().unwrap().push(asked);
+        log.lock().push(asked);
         match reply {
             TestReply::Page(status, headers, body) => {
                 let head = format!("HTTP/1.1 {status} X\r\nContent-Length: {}\r\n{headers}\r\n", body.len());

@@ -1,7 +1,8 @@
 //! When a port is probed next: after an interval with jitter, sooner while one more probe may change the verdict, later
 //! while a server stays UNREACHABLE.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use parking_lot::Mutex;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::config::settings::Probe;
@@ -94,7 +95,7 @@ impl RunningProbe {
 impl Drop for RunningProbe {
     fn drop(&mut self) {
         let pause = pause(&self.settings, self.failures, self.unsettled).mul_f64(0.9 + 0.2 * fastrand::f64());
-        self.schedule.lock().unwrap_or_else(PoisonError::into_inner).done(clock::now_ms(), pause);
+        self.schedule.lock().done(clock::now_ms(), pause);
     }
 }
 

@@ -6,9 +6,9 @@
 mod in_flight;
 mod probe_requests;
 
+use parking_lot::{Mutex, MutexGuard};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 pub use in_flight::InFlight;
 
@@ -190,13 +190,13 @@ impl ClusterServer {
     /// The address that was probed last.
     #[must_use]
     pub fn last_address(&self, port: Port) -> Option<SocketAddr> {
-        let addresses = self.addresses.lock().unwrap_or_else(PoisonError::into_inner);
+        let addresses = self.addresses.lock();
         addresses.get(port as usize).copied().flatten()
     }
 
     /// From now on probes of other addresses do not count.
     pub fn set_address(&self, port: Port, address: Option<SocketAddr>) {
-        let mut addresses = self.addresses.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut addresses = self.addresses.lock();
         if let Some(slot) = addresses.get_mut(port as usize) {
             *slot = address;
         }
@@ -240,11 +240,7 @@ impl ClusterServer {
 
     /// Called twice a second: lets stale reports lapse and renews the observed index.
     pub fn tick(&self, range: u8, stale_ms: u64, peers: &load::Peers, now_ms: u64) -> Option<Transition> {
-        let expansion = self.observed.lock().unwrap_or_else(PoisonError::into_inner).expansion(
-            &peers.baselines,
-            now_ms,
-            stale_ms,
-        );
+        let expansion = self.observed.lock().expansion(&peers.baselines, now_ms, stale_ms);
         let observed = expansion.map(|xf| xf.index(range));
         self.ranking().observe(observed, self.in_flight(), peers, now_ms);
         let failing = f32::from_bits(self.failing_share.load(Relaxed));
@@ -258,7 +254,7 @@ impl ClusterServer {
     /// See [`Observed::baselines`].
     #[must_use]
     pub fn baselines(&self) -> Baselines {
-        self.observed.lock().unwrap_or_else(PoisonError::into_inner).baselines()
+        self.observed.lock().baselines()
     }
 
     /// What it contributes to [`load::Peers`].
@@ -286,7 +282,7 @@ impl ClusterServer {
     /// waits.
     pub fn observe(&self, class: RequestClass, micros: u64, now_ms: u64) {
         self.last_answer.store(now_ms, Relaxed);
-        if let Ok(mut observed) = self.observed.try_lock() {
+        if let Some(mut observed) = self.observed.try_lock() {
             observed.observe(class, micros, now_ms);
         }
     }
@@ -321,11 +317,11 @@ impl ClusterServer {
 
     fn lock(&self) -> MutexGuard<'_, ServerHealth> {
         // A poisoned health is still the best that is known: the next report replaces what a panic left half-written.
-        self.health.lock().unwrap_or_else(PoisonError::into_inner)
+        self.health.lock()
     }
 
     fn ranking(&self) -> MutexGuard<'_, Ranking> {
-        self.ranking.lock().unwrap_or_else(PoisonError::into_inner)
+        self.ranking.lock()
     }
 
     /// Stores the index to rank by, and the one to show.

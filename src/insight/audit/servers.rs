@@ -2,8 +2,6 @@
 //!
 //! In: a cluster and its view. Out: findings. It does not look at single databases.
 
-use std::sync::PoisonError;
-
 use super::finding::{self, FindingCollector};
 use crate::config::settings::{AvailabilitySource, Directory};
 use crate::domain::cluster::{Port, ServerState};
@@ -98,7 +96,7 @@ fn audit_directory(cluster: &Cluster, view: &ClusterView, live: bool, findings: 
         (&finding::DIRECTORY_UNREADABLE, &cluster.persistent_state.directory_error),
         (&finding::SERVER_LIST_UNREADABLE, &cluster.persistent_state.server_list_error),
     ] {
-        let text = trouble.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let text = trouble.lock().clone();
         if !text.is_empty() {
             findings.add(kind, || text);
         }

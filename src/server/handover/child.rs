@@ -4,11 +4,11 @@
 //! then the word to go on. Whoever holds this must say in the end that the process serves or why it cannot; if
 //! the old process goes away before that, there is nothing to take over.
 
+use parking_lot::{Mutex, MutexGuard};
 use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::channel::Channel;
 use super::{ChildMessage, HELLO_TIMEOUT, HandoverOffer, PARENT_PID_VARIABLE, Proceed, READY_TIMEOUT};
@@ -57,14 +57,14 @@ impl HandoverChild {
 
     /// The socket of this address, once.
     pub fn take_socket(&self, address: SocketAddr) -> Option<ListenSocket> {
-        let mut sockets = self.sockets.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut sockets = self.sockets.lock();
         let at = sockets.iter().position(|socket| socket.address == address)?;
         Some(sockets.swap_remove(at))
     }
 
     /// Closes the sockets that nobody took. Out: their addresses.
     pub fn close_unused_sockets(&self) -> Vec<SocketAddr> {
-        let mut sockets = self.sockets.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut sockets = self.sockets.lock();
         sockets.drain(..).map(|socket| socket.address).collect()
     }
 
@@ -95,6 +95,6 @@ impl HandoverChild {
     }
 
     fn channel(&self) -> MutexGuard<'_, Channel> {
-        self.channel.lock().unwrap_or_else(PoisonError::into_inner)
+        self.channel.lock()
     }
 }

@@ -3,6 +3,7 @@
 //! In: USR2. Out: a new process that has taken over, or none, and why. One upgrade at a time, each in a thread
 //! of its own. It changes nothing about the old process before the new one has said that it serves.
 
+use parking_lot::{Mutex, MutexGuard};
 use std::ffi::OsString;
 use std::io::ErrorKind;
 use std::net::TcpListener;
@@ -11,8 +12,8 @@ use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, killpg};
@@ -135,7 +136,7 @@ impl HandoverParent {
 
     /// The process leaves: its sockets close, and a new process that does not serve yet ends.
     pub fn abort(&self) {
-        self.sockets.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.sockets.lock().clear();
         if let Some(child) = self.child().take() {
             let _ = killpg(child, Signal::SIGKILL);
         }
@@ -149,7 +150,7 @@ impl HandoverParent {
         };
         let pid = child.id();
         // In this order: whoever sees the state finds everything else done.
-        self.sockets.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.sockets.lock().clear();
         systemd::main_process_changed(pid);
         self.balancer.begin_drain();
         let took = humantime::format_duration(Duration::from_millis(crate::util::clock::saturating_millis(
@@ -215,7 +216,7 @@ impl HandoverParent {
 
     fn exchange_messages(&self, channel: &mut Channel) -> Result<(), ExchangeError> {
         let offer = {
-            let sockets = self.sockets.lock().unwrap_or_else(PoisonError::into_inner);
+            let sockets = self.sockets.lock();
             for socket in &*sockets {
                 let listener: &TcpListener = &socket.listener;
                 channel.send_socket(listener).map_err(|e| ExchangeError::from_io(e, "take the sockets"))?;
@@ -263,7 +264,7 @@ impl HandoverParent {
     }
 
     fn child(&self) -> MutexGuard<'_, Option<Pid>> {
-        self.child.lock().unwrap_or_else(PoisonError::into_inner)
+        self.child.lock()
     }
 }
 

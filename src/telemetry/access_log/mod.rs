@@ -9,9 +9,10 @@ mod json;
 pub mod record;
 mod writer;
 
+use parking_lot::Mutex;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::config::settings::{self, LogFormat, LogTarget};
@@ -64,7 +65,7 @@ impl AccessLog {
     /// Takes the settings of a reload.
     pub fn reconfigure(&self, settings: &settings::AccessLogSettings) {
         self.format.store(settings.format as u8, Relaxed);
-        let mut target = self.target.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut target = self.target.lock();
         if *target != settings.target {
             target.clone_from(&settings.target);
             self.send(WriterCommand::Target(settings.target.clone()));
@@ -84,7 +85,7 @@ impl AccessLog {
     }
 
     fn send(&self, command: WriterCommand) {
-        self.queue.commands.lock().unwrap_or_else(PoisonError::into_inner).push(command);
+        self.queue.commands.lock().push(command);
         self.writer.unpark();
     }
 

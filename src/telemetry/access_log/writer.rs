@@ -1,13 +1,14 @@
 //! The writer's thread and its queue. It writes many lines at a time and never blocks a request. A target that fails is
 //! counted, logged, and tried again with the next lines.
 
+use parking_lot::Mutex;
 use std::fs::{OpenOptions, Permissions};
 use std::io::{BufWriter, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering, Ordering::Relaxed, fence};
 use std::sync::mpsc::SyncSender;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crossbeam_queue::ArrayQueue;
@@ -90,7 +91,7 @@ impl LineQueue {
     }
 
     fn is_idle(&self) -> bool {
-        self.lines.is_empty() && self.commands.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+        self.lines.is_empty() && self.commands.lock().is_empty()
     }
 
     /// Sleeps until there is a line or a command.
@@ -150,13 +151,12 @@ impl Writer {
     fn run(&mut self) {
         loop {
             self.queue.sleep();
-            if self.queue.commands.lock().unwrap_or_else(PoisonError::into_inner).is_empty() {
+            if self.queue.commands.lock().is_empty() {
                 // A command ends the pause.
                 std::thread::park_timeout(WRITE_INTERVAL);
             }
             // Taken before the lines, so that every line that was logged before a command is written before it is run.
-            let commands =
-                std::mem::take(&mut *self.queue.commands.lock().unwrap_or_else(PoisonError::into_inner));
+            let commands = std::mem::take(&mut *self.queue.commands.lock());
             let mut lines = 0;
             // At most one full queue: a command must not wait forever on a busy log.
             for _ in 0..MAX_LINES {
@@ -238,7 +238,7 @@ mod tests {
             }
         });
         let (done, wait) = std::sync::mpsc::sync_channel(1);
-        queue.commands.lock().unwrap().push(WriterCommand::Flush(done));
+        queue.commands.lock().push(WriterCommand::Flush(done));
         writer.unpark();
         wait.recv_timeout(Duration::from_secs(30)).unwrap();
         let text = std::fs::read_to_string(path).unwrap();

@@ -11,8 +11,9 @@ mod rates;
 pub mod shards;
 pub mod traffic;
 
+use parking_lot::Mutex;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex};
 
 use crate::telemetry::access_log::LineCounters;
 pub use clients::ClientStatistics;

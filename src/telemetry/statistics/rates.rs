@@ -2,8 +2,8 @@
 //!
 //! In: the running total, every now and then. Out: differences. Nothing is done for a request itself.
 
+use parking_lot::Mutex;
 use std::collections::VecDeque;
-use std::sync::{Mutex, PoisonError};
 
 /// Samples are this far apart; so much may a window be too long.
 const SAMPLE_INTERVAL_MS: u64 = 5_000;
@@ -27,7 +27,7 @@ pub struct CommandRates(Mutex<VecDeque<(u64, u64)>>);
 impl CommandRates {
     /// Keeps the total of this moment, unless the last one is fresh.
     pub fn sample(&self, now_ms: u64, total: u64) {
-        let mut samples = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut samples = self.0.lock();
         if samples.back().is_some_and(|(at, _)| now_ms.saturating_sub(*at) < SAMPLE_INTERVAL_MS) {
             return;
         }
@@ -46,7 +46,7 @@ impl CommandRates {
             RateWindow::FiveMinutes => 300_000,
             RateWindow::Hour => HOUR_MS,
         };
-        let samples = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let samples = self.0.lock();
         // The youngest that is old enough.
         let since = samples.partition_point(|(at, _)| now_ms.saturating_sub(*at) >= ms);
         let before = since.checked_sub(1).and_then(|ix| samples.get(ix)).map_or(0, |(_, total)| *total);
@@ -69,7 +69,7 @@ mod tests {
         assert_eq!(rates.count_within(RateWindow::Minute, now, total), 600);
         assert_eq!(rates.count_within(RateWindow::FiveMinutes, now, total), 3_000);
         assert_eq!(rates.count_within(RateWindow::Hour, now, total), 36_000);
-        assert!(rates.0.lock().unwrap().len() < 725, "old samples are never thrown away");
+        assert!(rates.0.lock().len() < 725, "old samples are never thrown away");
         // Half an hour of silence.
         for second in 7_200..=9_000 {
             rates.sample(second * 1_000, total);
