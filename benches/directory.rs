@@ -136,8 +136,8 @@ fn cluster(databases: u64) -> Result<Balancer, Failure> {
     )));
     for (_, view, ix, port) in balancer.snapshot().enabled_ports() {
         let Some(entry) = view.entries.get(ix) else { continue };
-        while entry.member.state() == ServerState::Unreachable {
-            let _ = entry.member.probed(port, Ok(200), clock::now_ms());
+        while entry.server.state() == ServerState::Unreachable {
+            let _ = entry.server.probed(port, Ok(200), clock::now_ms());
         }
     }
     Ok(balancer)

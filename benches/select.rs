@@ -134,8 +134,8 @@ fn balancer(servers: ServerId) -> Result<Balancer, Failure> {
     let balancer = Balancer::new(Arc::new(settings), b"only for this bench".to_vec())?;
     for (_, view, ix, port) in balancer.snapshot().enabled_ports() {
         let Some(entry) = view.entries.get(ix) else { continue };
-        while entry.member.state() == ServerState::Unreachable {
-            let _ = entry.member.probed(port, Ok(200), clock::now_ms());
+        while entry.server.state() == ServerState::Unreachable {
+            let _ = entry.server.probed(port, Ok(200), clock::now_ms());
         }
     }
     Ok(balancer)

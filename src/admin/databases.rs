@@ -168,7 +168,7 @@ fn describe(cluster: &Cluster, view: &ClusterView, database: DatabaseId, tls: bo
                 "server": name,
                 "path": replica.path,
                 "mark": replica.status.as_str(),
-                "state": member.and_then(|m| view.server(m)).map(|e| e.member.state().as_str()),
+                "state": member.and_then(|m| view.server(m)).map(|e| e.server.state().as_str()),
                 "verdict": member.and_then(|m| decision.verdict(m)).map(|v| v.to_string()),
             })
         })
@@ -178,7 +178,7 @@ fn describe(cluster: &Cluster, view: &ClusterView, database: DatabaseId, tls: bo
         .verdicts
         .iter()
         .filter(|(_, verdict)| matches!(verdict, CandidateVerdict::Chosen(_) | CandidateVerdict::Equal(_)))
-        .filter_map(|(member, _)| view.server(*member).map(|e| e.server.name.abbreviated()))
+        .filter_map(|(member, _)| view.server(*member).map(|e| e.config.name.abbreviated()))
         .collect();
     let (outcome, why) = match decision.outcome {
         SelectionOutcome::Serve(_, why) => ("serve", Some(why.to_string())),

@@ -88,7 +88,7 @@ pub fn status(balancer: &Balancer, max_events: usize) -> Value {
 fn cluster(cluster: &Cluster) -> Value {
     let settings = &cluster.settings;
     let view = cluster.view.load();
-    let answered = |entry: &UpstreamServer| entry.member.counters.answered.load(Relaxed);
+    let answered = |entry: &UpstreamServer| entry.server.counters.answered.load(Relaxed);
     let all: u64 = view.entries.iter().map(answered).sum();
     let servers: Vec<Value> = view.entries.iter().map(|entry| server(entry, all)).collect();
     let directory = &view.directory;
@@ -143,7 +143,7 @@ fn cluster(cluster: &Cluster) -> Value {
 
 fn server(entry: &UpstreamServer, answered_by_all: u64) -> Value {
     let now = clock::now_ms();
-    let member = &entry.member;
+    let member = &entry.server;
     let live = member.snapshot();
     member.read(|health| {
         let (state, since, cause) = health.state();
@@ -158,10 +158,10 @@ fn server(entry: &UpstreamServer, answered_by_all: u64) -> Value {
             (entry.host_port(port).is_some() && !cause.is_empty()).then(|| cause.to_owned())
         };
         json!({
-            "name": entry.server.name.abbreviated(),
-            "hostname": entry.server.hostname,
-            "http": entry.server.http.as_ref().map(ToString::to_string),
-            "https": entry.server.https.as_ref().map(ToString::to_string),
+            "name": entry.config.name.abbreviated(),
+            "hostname": entry.config.hostname,
+            "http": entry.config.http.as_ref().map(ToString::to_string),
+            "https": entry.config.https.as_ref().map(ToString::to_string),
             "http_up": snapshot.http,
             "https_up": snapshot.https,
             "http_cause": port_cause(Port::Http),

@@ -193,7 +193,7 @@ async fn read_servers(cluster: &Arc<Cluster>, view: &NamesView) -> ProbeFinding 
 async fn probe_ports(cluster: &Cluster, entry: &UpstreamServer, findings: &mut Vec<ProbeFinding>) {
     for port in [Port::Http, Port::Https] {
         let Some(at) = entry.host_port(port) else { continue };
-        let subject = format!("{}: {} {port} port {at}", cluster.settings.name, entry.server.name);
+        let subject = format!("{}: {} {port} port {at}", cluster.settings.name, entry.config.name);
         let Some(address) = entry.address(port) else {
             findings.push(ProbeFinding {
                 is_ok: false,
@@ -203,14 +203,14 @@ async fn probe_ports(cluster: &Cluster, entry: &UpstreamServer, findings: &mut V
             continue;
         };
         let (is_ok, mut text) =
-            match probe::probe(&cluster.client, &cluster.settings, &entry.server, port, address).await {
+            match probe::probe(&cluster.client, &cluster.settings, &entry.config, port, address).await {
                 Ok(status) => (true, format!("answered {status}")),
                 Err(text) => (false, text),
             };
         if port == Port::Https {
             let timeout = cluster.settings.probe.timeout;
             let shown =
-                certificates::describe_server_certificate(address, &entry.server.hostname, is_ok, timeout)
+                certificates::describe_server_certificate(address, &entry.config.hostname, is_ok, timeout)
                     .await;
             text.extend(shown.map(|shown| format!("; {shown}")));
         }
@@ -220,17 +220,17 @@ async fn probe_ports(cluster: &Cluster, entry: &UpstreamServer, findings: &mut V
 
 async fn poll_sources(cluster: &Cluster, entry: &UpstreamServer, findings: &mut Vec<ProbeFinding>) {
     let Some(address) = entry.address(Port::Http).or_else(|| entry.address(Port::Https)) else { return };
-    for source in cluster.availability_sources(&entry.server) {
+    for source in cluster.availability_sources(&entry.config) {
         if matches!(source.source, AvailabilitySource::Observed | AvailabilitySource::Statpub) {
             continue;
         }
         let target = PollTarget {
-            name: &entry.server.name,
-            hostname: &entry.server.hostname,
+            name: &entry.config.name,
+            hostname: &entry.config.hostname,
             address,
             timeout: Duration::from_secs(5),
         };
-        let subject = format!("{}: availability of {}", cluster.settings.name, entry.server.name);
+        let subject = format!("{}: availability of {}", cluster.settings.name, entry.config.name);
         findings.push(match poll(&cluster.client, &source.source, &target).await {
             Ok(report) => {
                 let text = report.index.map_or("no index".to_owned(), |i| format!("index {i}"));

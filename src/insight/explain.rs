@@ -194,7 +194,7 @@ fn tell_outcome(explanation: &mut Explanation, routed: &Routed, outcome: &Select
     let problem = match outcome {
         SelectionOutcome::Serve(member, why) => {
             explanation.outcome = "serve".to_owned();
-            explanation.server = routed.view.server(*member).map(|e| e.server.name.to_string());
+            explanation.server = routed.view.server(*member).map(|e| e.config.name.to_string());
             explanation.why = Some(why.to_string());
             if routed.cluster.settings.mode == Mode::Redirect {
                 let keeps_method = !matches!(*method, Method::GET | Method::HEAD);
@@ -215,15 +215,15 @@ fn tell_candidates(explanation: &mut Explanation, routed: &Routed, decision: &De
     for (member, verdict) in &decision.verdicts {
         let Some(entry) = routed.view.server(*member) else { continue };
         let holder = routed.replica_on(*member);
-        let name = entry.server.name.to_string();
+        let name = entry.config.name.to_string();
         // Where no other could have been drawn, the chosen one is the whole band.
         if decision.band.contains(member) || decision.chosen() == Some(*member) {
             explanation.band.push(name.clone());
         }
         explanation.candidates.push(ExplainedCandidate {
             server: name,
-            state: entry.member.state().as_str().to_owned(),
-            index: entry.member.index(),
+            state: entry.server.state().as_str().to_owned(),
+            index: entry.server.index(),
             path: holder.map(|h| h.path().to_owned()),
             mark: holder.map_or("in_service", |h| h.status.as_str()).to_owned(),
             verdict: verdict.to_string(),
@@ -239,7 +239,7 @@ pub fn mark_ports_up(balancer: &Balancer) {
         for entry in &cluster.view.load().entries {
             for port in [Port::Http, Port::Https] {
                 if entry.host_port(port).is_some() {
-                    entry.member.probed(port, Ok(200), now);
+                    entry.server.probed(port, Ok(200), now);
                 }
             }
         }

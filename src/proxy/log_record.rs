@@ -73,7 +73,7 @@ fn attempts<'a>(ctx: &'a Ctx, last: Option<LoggedServer<'a>>) -> LoggedAttempts<
     let mut attempts = LoggedAttempts::new();
     if let Some(routed) = &ctx.routed {
         attempts.extend(ctx.failover.failures.iter().map(|(member, failure)| {
-            let name = routed.view.server(*member).map_or("", |entry| entry.server.name.abbreviated());
+            let name = routed.view.server(*member).map_or("", |entry| entry.config.name.abbreviated());
             (name, Some(failure.as_str()))
         }));
     }

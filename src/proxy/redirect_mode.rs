@@ -48,5 +48,5 @@ fn rewrite_location(routed: &Routed, member: ServerId, target: &[u8]) -> Option<
     let range = &routed.database.range;
     let with_slash = path.map(|path| (range.start.saturating_sub(1)..range.end, format!("/{path}")));
     let server_path = with_slash.as_ref().map(|(range, path)| (range.clone(), path.as_str()));
-    Some(rewrite::redirect_location(&scheme, &entry.server.hostname, port, server_path, target))
+    Some(rewrite::redirect_location(&scheme, &entry.config.hostname, port, server_path, target))
 }

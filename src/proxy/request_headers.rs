@@ -91,12 +91,12 @@ pub(super) fn to_server(
         let port = entry.host_port(routed.port).map_or(80, |p| p.port);
         let default = if routed.port == Port::Https { 443 } else { 80 };
         if port == default {
-            request.insert_header(header::HOST, entry.server.hostname.as_str())?;
+            request.insert_header(header::HOST, entry.config.hostname.as_str())?;
         } else {
-            request.insert_header(header::HOST, format!("{}:{port}", entry.server.hostname))?;
+            request.insert_header(header::HOST, format!("{}:{port}", entry.config.hostname))?;
         }
     }
-    if entry.server.connector_headers {
+    if entry.config.connector_headers {
         connector_headers(request, routed, client.and_then(address).as_ref())?;
     }
     Ok(())

@@ -46,8 +46,8 @@ pub(super) async fn begin_attempt(ctx: &mut Ctx, request: &RequestHeader) -> Res
         member,
         in_flight,
         why,
-        state: entry.member.state(),
-        index: entry.member.index(),
+        state: entry.server.state(),
+        index: entry.server.index(),
         holder: holder.map(|holder| holder.server),
         replace_path,
         started: Instant::now(),
@@ -78,9 +78,9 @@ async fn choose(ctx: &mut Ctx) -> Option<(ServerId, SelectionReason, InFlight)> 
             SelectionOutcome::Serve(member, why) => {
                 let entry = routed.view.server(member)?;
                 let cap =
-                    routed.cluster.selection_policy.in_flight_limit(entry.member.snapshot().max_connections);
+                    routed.cluster.selection_policy.in_flight_limit(entry.server.snapshot().max_connections);
                 // Another request may have reached the limit meanwhile: then selection decides again.
-                if let Some(in_flight) = entry.member.begin(cap) {
+                if let Some(in_flight) = entry.server.begin(cap) {
                     return Some((member, why, in_flight));
                 }
             }

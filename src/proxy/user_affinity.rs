@@ -78,10 +78,10 @@ fn server_of_entry(
 fn is_back(context: &RouteContext<'_>, found: Option<&DatabaseMatch>, former: ServerId) -> bool {
     let Some(wait) = context.cluster.settings.affinity.fail_back else { return false };
     let Some(entry) = context.view.server(former) else { return false };
-    let seen = entry.member.snapshot();
+    let seen = entry.server.snapshot();
     // A server that was never away since this process started counts as available since then.
     let available_for = clock::now_ms().saturating_sub(seen.returned_at_ms.unwrap_or_default());
-    entry.member.state() == ServerState::Available
+    entry.server.state() == ServerState::Available
         && available_for >= clock::saturating_millis(wait)
         && takes_user(context, found, former)
 }
@@ -89,7 +89,7 @@ fn is_back(context: &RouteContext<'_>, found: Option<&DatabaseMatch>, former: Se
 /// Whether a server answers, and holds the database for new users.
 fn takes_user(context: &RouteContext<'_>, found: Option<&DatabaseMatch>, server: ServerId) -> bool {
     let answers = context.view.server(server).is_some_and(|entry| {
-        let seen = entry.member.snapshot();
+        let seen = entry.server.snapshot();
         if context.port == Port::Http { seen.http } else { seen.https }
     });
     let in_service = |found: &DatabaseMatch| {

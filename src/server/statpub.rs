@@ -100,7 +100,7 @@ impl StatpubService {
         let mut known = false;
         let mut refused = false;
         for cluster in &self.balancer.snapshot().clusters {
-            for entry in cluster.view.load().entries.iter().filter(|e| e.server.name.answers_to(name)) {
+            for entry in cluster.view.load().entries.iter().filter(|e| e.config.name.answers_to(name)) {
                 known = true;
                 let allowed = is_address_of(entry, sender)
                     || sender.is_some_and(|ip| settings.allow.iter().any(|net| net.contains(&ip)));
@@ -108,9 +108,9 @@ impl StatpubService {
                     refused = true;
                     continue;
                 }
-                let sources = cluster.availability_sources(&entry.server);
+                let sources = cluster.availability_sources(&entry.config);
                 if let Some(number) = sources.iter().position(|a| a.source == AvailabilitySource::Statpub) {
-                    found.push((Arc::clone(cluster), Arc::clone(&entry.member), number));
+                    found.push((Arc::clone(cluster), Arc::clone(&entry.server), number));
                 }
             }
         }

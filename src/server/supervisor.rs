@@ -98,7 +98,7 @@ impl Supervisor {
         self.balancer.snapshot().clusters.iter().all(|cluster| {
             directory_is_ready(cluster)
                 && cluster.persistent_state.server_list_read_attempted.load(Relaxed)
-                && cluster.view.load().entries.iter().all(|e| e.member.read(|l| l.probed_once()))
+                && cluster.view.load().entries.iter().all(|e| e.server.read(|l| l.probed_once()))
         })
     }
 
@@ -213,7 +213,7 @@ impl Supervisor {
         let ready = is_open
             && self.balancer.snapshot().clusters.iter().all(|cluster| {
                 let view = cluster.view.load();
-                view.directory.is_loaded() && view.entries.iter().all(|e| e.member.read(|l| l.probed_once()))
+                view.directory.is_loaded() && view.entries.iter().all(|e| e.server.read(|l| l.probed_once()))
             });
         if ready {
             self.balancer.set_ready();

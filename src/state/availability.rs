@@ -76,9 +76,9 @@ fn polled_sources(cluster: &Cluster) -> Vec<PolledSource> {
         let Some(address) = entry.address(Port::Http).or_else(|| entry.address(Port::Https)) else {
             continue;
         };
-        for (number, source) in cluster.availability_sources(&entry.server).iter().enumerate() {
+        for (number, source) in cluster.availability_sources(&entry.config).iter().enumerate() {
             if !matches!(source.source, AvailabilitySource::Observed | AvailabilitySource::Statpub) {
-                let (member, server) = (Arc::clone(&entry.member), entry.server.clone());
+                let (member, server) = (Arc::clone(&entry.server), entry.config.clone());
                 all.push(PolledSource { member, server, address, number });
             }
         }
@@ -119,15 +119,15 @@ pub(super) async fn tick_servers(balancer: Arc<Balancer>, cluster: Arc<Cluster>)
         interval.tick().await;
         let now_ms = clock::now_ms();
         let view = cluster.view.load_full();
-        let peers = load::Peers::of(view.entries.iter().map(|entry| entry.member.as_ref()));
+        let peers = load::Peers::of(view.entries.iter().map(|entry| entry.server.as_ref()));
         for entry in &view.entries {
-            let sources = cluster.availability_sources(&entry.server);
+            let sources = cluster.availability_sources(&entry.config);
             let observed = sources.iter().find(|a| a.source == AvailabilitySource::Observed);
             let (range, stale_ms) = observed
                 .or_else(|| sources.first())
                 .map_or((6, 180_000), |a| (a.range, clock::saturating_millis(a.stale_after)));
-            let change = entry.member.tick(range, stale_ms, &peers, now_ms);
-            balancer.record_transition(&cluster.settings.name, &entry.server.name, change);
+            let change = entry.server.tick(range, stale_ms, &peers, now_ms);
+            balancer.record_transition(&cluster.settings.name, &entry.config.name, change);
             fail_unresolved_ports(&balancer, &cluster, entry, now_ms);
         }
     }
@@ -141,7 +141,7 @@ fn fail_unresolved_ports(balancer: &Balancer, cluster: &Cluster, entry: &Upstrea
             && at.literal_address().is_none()
         {
             let reason = format!("{} does not resolve", at.host);
-            balancer.record_probe(&cluster.settings.name, &entry.member, port, Err(&reason), now_ms);
+            balancer.record_probe(&cluster.settings.name, &entry.server, port, Err(&reason), now_ms);
         }
     }
 }

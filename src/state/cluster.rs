@@ -245,7 +245,7 @@ impl Cluster {
         let now = clock::now_ms();
         let mut transitions = Vec::new();
         for entry in &self.view.load_full().entries {
-            let (member, server) = (&entry.member, &entry.server);
+            let (member, server) = (&entry.server, &entry.config);
             let moved = |port: Port| member.last_address(port) != entry.address(port);
             let answers = |port: Port| {
                 let address = entry.address(port);

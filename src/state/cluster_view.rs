@@ -24,10 +24,10 @@ use crate::domain::select::{Candidate, ServerId};
 /// A member as the proxy uses it.
 #[derive(Debug)]
 pub struct UpstreamServer {
-    /// Its state and counters, which outlive this view.
-    pub member: Arc<ClusterServer>,
+    /// Its health and counters, which outlive this view.
+    pub server: Arc<ClusterServer>,
     /// What the configuration or its Server document says.
-    pub server: Server,
+    pub config: Server,
     /// Where its ports are; `None` = disabled, or its name does not resolve.
     pub addresses: [Option<SocketAddr>; 2],
     /// In cookies: the current one, then those of older secrets.
@@ -71,8 +71,8 @@ impl UpstreamServer {
     /// A member with its peers built once.
     #[must_use]
     pub fn new(
-        member: Arc<ClusterServer>,
-        server: Server,
+        server: Arc<ClusterServer>,
+        config: Server,
         addresses: [Option<SocketAddr>; 2],
         tags: SmallVec<[u32; 2]>,
         settings: &PeerSettings,
@@ -80,12 +80,12 @@ impl UpstreamServer {
         let build = |read_timeout: Option<Duration>| -> [Option<Box<HttpPeer>>; 2] {
             [Port::Http, Port::Https].map(|port| {
                 let address = addresses.get(port as usize).copied().flatten()?;
-                Some(Box::new(build_peer(address, port, &server, read_timeout, settings)))
+                Some(Box::new(build_peer(address, port, &config, read_timeout, settings)))
             })
         };
         let peers = build(None);
         let tunnels = build(Some(settings.websocket_idle));
-        Self { member, server, addresses, tags, peers, tunnels }
+        Self { server, config, addresses, tags, peers, tunnels }
     }
 
     /// The tag under which cookies name this server.
@@ -114,8 +114,8 @@ impl UpstreamServer {
     #[must_use]
     pub fn host_port(&self, port: Port) -> Option<&HostPort> {
         match port {
-            Port::Http => self.server.http.as_ref(),
-            Port::Https => self.server.https.as_ref(),
+            Port::Http => self.config.http.as_ref(),
+            Port::Https => self.config.https.as_ref(),
         }
     }
 }
@@ -178,19 +178,19 @@ impl ClusterView {
         let by_name: AHashMap<&str, ServerId> = entries
             .iter()
             .enumerate()
-            .map(|(ix, e)| (e.server.name.folded(), ServerId::try_from(ix).unwrap_or(ServerId::MAX)))
+            .map(|(ix, e)| (e.config.name.folded(), ServerId::try_from(ix).unwrap_or(ServerId::MAX)))
             .collect();
         let members: Vec<Option<ServerId>> =
             directory.index.servers().iter().map(|name| by_name.get(name.folded()).copied()).collect();
         let names = entries
             .iter()
-            .map(|e| ServerNames::new(&e.server.hostname, e.server.http.as_ref(), e.server.https.as_ref()))
+            .map(|e| ServerNames::new(&e.config.hostname, e.config.http.as_ref(), e.config.https.as_ref()))
             .collect();
         let mut session_suffixes = AHashMap::new();
         // The directory spells a name as Domino does, the configuration perhaps not.
         let directory_spellings =
             directory.index.servers().iter().zip(&members).filter_map(|(n, m)| Some((n, (*m)?)));
-        let configured = entries.iter().map(|e| &e.server.name).zip(0..);
+        let configured = entries.iter().map(|e| &e.config.name).zip(0..);
         for (name, member) in directory_spellings.chain(configured) {
             session_suffixes.extend(unique_suffixes(name).into_iter().map(|suffix| (suffix, member)));
         }
@@ -228,7 +228,7 @@ impl ClusterView {
     pub fn server_by_name(&self, text: &str) -> Option<ServerId> {
         self.entries
             .iter()
-            .position(|e| e.server.name.answers_to(text))
+            .position(|e| e.config.name.answers_to(text))
             .and_then(|ix| ServerId::try_from(ix).ok())
     }
 
@@ -257,7 +257,7 @@ impl ClusterView {
                         out.push(Candidate {
                             server: member,
                             status: holder.status,
-                            snapshot: entry.member.snapshot(),
+                            snapshot: entry.server.snapshot(),
                         });
                     }
                 }
@@ -265,7 +265,7 @@ impl ClusterView {
             None => out.extend(self.entries.iter().enumerate().map(|(ix, entry)| Candidate {
                 server: ServerId::try_from(ix).unwrap_or(ServerId::MAX),
                 status: ReplicaStatus::InService,
-                snapshot: entry.member.snapshot(),
+                snapshot: entry.server.snapshot(),
             })),
         }
     }

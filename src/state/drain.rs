@@ -54,8 +54,8 @@ pub fn drain_progress(balancer: &Balancer, name: &str, examples: Option<usize>) 
     for cluster in &balancer.snapshot().clusters {
         let view = cluster.view.load();
         let affinity = &cluster.settings.affinity;
-        for entry in view.entries.iter().filter(|e| e.server.name.answers_to(name)) {
-            let member = &entry.member;
+        for entry in view.entries.iter().filter(|e| e.config.name.answers_to(name)) {
+            let member = &entry.server;
             let snapshot = member.snapshot();
             let last_answer_ms = member.last_answer_ms().map(|at| now.saturating_sub(at));
             // A cookie names the server since its last answer, or, as far as we know, since we began.
@@ -74,7 +74,7 @@ pub fn drain_progress(balancer: &Balancer, name: &str, examples: Option<usize>) 
             let empty = restricted && snapshot.in_flight == 0 && may_return_ms == 0;
             servers.push(DrainProgress {
                 cluster: cluster.settings.name.clone(),
-                server: entry.server.name.to_string(),
+                server: entry.config.name.to_string(),
                 state: member.state().as_str().to_owned(),
                 restrictions: member.read(|health| health.restrictions()),
                 in_flight: snapshot.in_flight,
@@ -84,7 +84,7 @@ pub fn drain_progress(balancer: &Balancer, name: &str, examples: Option<usize>) 
                 empty,
                 reason: reason(restricted, snapshot.in_flight, may_return_ms),
                 last_replicas: examples.map_or_else(LastReplicas::default, |limit| {
-                    let mut paths = restrictions::last_replicas(&view, &entry.server.name);
+                    let mut paths = restrictions::last_replicas(&view, &entry.config.name);
                     let count = paths.len();
                     paths.truncate(limit);
                     LastReplicas { count, examples: paths }

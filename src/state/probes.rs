@@ -55,11 +55,11 @@ impl ServiceDiscovery for ServerDiscovery {
                 let mut ext = http::Extensions::new();
                 ext.insert(Identity {
                     cluster: cluster.settings.name.clone(),
-                    server: entry.server.name.clone(),
+                    server: entry.config.name.clone(),
                 });
                 // Pingora identifies a backend by address and weight: the tag as weight tells apart two servers behind one
                 // address. Nothing selects by it.
-                let weight = (entry.member.tag() as usize).max(1);
+                let weight = (entry.server.tag() as usize).max(1);
                 backends.insert(Backend { addr: SocketAddr::Inet(address), weight, ext });
             }
         }
@@ -94,13 +94,13 @@ impl Probes {
         at_once: bool,
     ) {
         let view = cluster.view.load_full();
-        let Some(entry) = view.entries.iter().find(|e| e.server.name == identity.server) else { return };
+        let Some(entry) = view.entries.iter().find(|e| e.config.name == identity.server) else { return };
 
         let schedule = {
             let mut all = self.schedules.lock();
             Arc::clone(all.entry((identity.clone(), port)).or_default())
         };
-        let request = match (at_once, entry.member.is_suspected(port)) {
+        let request = match (at_once, entry.server.is_suspected(port)) {
             (true, _) => schedule::Request::AtOnce,
             (false, true) => schedule::Request::Suspicion,
             (false, false) => schedule::Request::None,
@@ -109,8 +109,8 @@ impl Probes {
             return;
         }
         // Any probe that begins after the failure decides, also one that was due anyway.
-        let decides = entry.member.take_suspicion(port);
-        let (member, server) = (Arc::clone(&entry.member), entry.server.clone());
+        let decides = entry.server.take_suspicion(port);
+        let (member, server) = (Arc::clone(&entry.server), entry.config.clone());
         let address = entry.address(port);
         let (balancer, cluster) = (Arc::clone(balancer), Arc::clone(cluster));
         tokio::spawn(async move {
@@ -145,17 +145,17 @@ impl HealthCheck for Probes {
             return Ok(());
         };
         let view = cluster.view.load_full();
-        let Some(entry) = view.entries.iter().find(|e| e.server.name == identity.server) else {
+        let Some(entry) = view.entries.iter().find(|e| e.config.name == identity.server) else {
             return Ok(());
         };
-        let at_once = entry.member.take_probe_now();
+        let at_once = entry.server.take_probe_now();
         for port in [Port::Http, Port::Https] {
             if entry.address(port).is_some() {
                 self.start_if_due(&balancer, cluster, identity, port, at_once);
             }
         }
-        if entry.member.state() == ServerState::Unreachable {
-            return Error::e_explain(ErrorType::ConnectError, entry.member.read(|l| l.state().2.to_owned()));
+        if entry.server.state() == ServerState::Unreachable {
+            return Error::e_explain(ErrorType::ConnectError, entry.server.read(|l| l.state().2.to_owned()));
         }
         Ok(())
     }

@@ -144,7 +144,7 @@ pub fn readable_servers(cluster: &Cluster) -> Vec<ServerAddress> {
         .iter()
         .filter_map(|entry| {
             let (port, address) = order.into_iter().find_map(|p| Some((p, entry.address(p)?)))?;
-            let state = entry.member.snapshot();
+            let state = entry.server.snapshot();
             let answers = match port {
                 Port::Http => state.http,
                 Port::Https => state.https,
@@ -152,8 +152,8 @@ pub fn readable_servers(cluster: &Cluster) -> Vec<ServerAddress> {
             Some((
                 !answers,
                 ServerAddress {
-                    name: entry.server.name.clone(),
-                    hostname: entry.server.hostname.clone(),
+                    name: entry.config.name.clone(),
+                    hostname: entry.config.hostname.clone(),
                     address,
                     https: port == Port::Https,
                 },

@@ -73,27 +73,27 @@ pub fn set_restricted(
     for cluster in &snapshot.clusters {
         let view = cluster.view.load();
         outcomes.extend(release_departed_servers(cluster, &view, name, by.is_some()));
-        for entry in view.entries.iter().filter(|e| e.server.name.answers_to(name)) {
+        for entry in view.entries.iter().filter(|e| e.config.name.answers_to(name)) {
             let restriction = restriction.clone();
             {
                 let mut admin_restrictions = cluster.persistent_state.admin_restrictions.lock();
                 match &restriction {
                     Some(restriction) => {
-                        admin_restrictions.local.insert(entry.server.name.clone(), restriction.clone())
+                        admin_restrictions.local.insert(entry.config.name.clone(), restriction.clone())
                     }
-                    None => admin_restrictions.local.remove(&entry.server.name),
+                    None => admin_restrictions.local.remove(&entry.config.name),
                 };
             }
-            let change = entry.member.restrict(restriction, now);
-            balancer.record_transition(&cluster.settings.name, &entry.server.name, change);
+            let change = entry.server.restrict(restriction, now);
+            balancer.record_transition(&cluster.settings.name, &entry.config.name, change);
             outcomes.push(RestrictionOutcome {
                 cluster: cluster.settings.name.clone(),
-                server: entry.server.name.to_string(),
-                state: entry.member.state().as_str().to_owned(),
-                restrictions: entry.member.read(|health| health.restrictions()),
-                in_flight: entry.member.in_flight(),
+                server: entry.config.name.to_string(),
+                state: entry.server.state().as_str().to_owned(),
+                restrictions: entry.server.read(|health| health.restrictions()),
+                in_flight: entry.server.in_flight(),
                 last_replicas: if by.is_some() {
-                    last_replicas(&view, &entry.server.name)
+                    last_replicas(&view, &entry.config.name)
                 } else {
                     Vec::new()
                 },
@@ -119,7 +119,7 @@ fn release_departed_servers(
     }
     let mut admin_restrictions = cluster.persistent_state.admin_restrictions.lock();
     let gone = |server: &ServerName| {
-        server.answers_to(name) && !view.entries.iter().any(|e| e.server.name == *server)
+        server.answers_to(name) && !view.entries.iter().any(|e| e.config.name == *server)
     };
     let gone: Vec<ServerName> =
         admin_restrictions.local.keys().filter(|server| gone(server)).cloned().collect();
@@ -148,12 +148,12 @@ pub fn last_replicas(view: &ClusterView, server: &ServerName) -> Vec<String> {
     };
     let takes_new_users = |holder: &crate::domain::directory::ServerReplica<'_>| {
         view.server_id(holder.server).and_then(|ix| view.server(ix)).is_some_and(|entry| {
-            let seen = entry.member.snapshot();
+            let seen = entry.server.snapshot();
             is_open(holder) && seen.restricted_since_ms.is_none() && (seen.http || seen.https)
         })
     };
     let is_this_server = |holder: &crate::domain::directory::ServerReplica<'_>| {
-        view.server_id(holder.server).and_then(|ix| view.server(ix)).is_some_and(|e| e.server.name == *server)
+        view.server_id(holder.server).and_then(|ix| view.server(ix)).is_some_and(|e| e.config.name == *server)
     };
     index
         .databases()
@@ -229,9 +229,9 @@ pub fn replace_followed_restrictions(balancer: &Balancer, restrictions: &[KeptRe
     for cluster in &balancer.snapshot().clusters {
         let by_cluster = by_cluster.get(cluster.settings.name.as_str());
         for entry in &cluster.view.load().entries {
-            let all = by_cluster.and_then(|w| w.get(&entry.server.name)).cloned().unwrap_or_default();
-            let change = entry.member.restrict_elsewhere(all, clock::now_ms());
-            balancer.record_transition(&cluster.settings.name, &entry.server.name, change);
+            let all = by_cluster.and_then(|w| w.get(&entry.config.name)).cloned().unwrap_or_default();
+            let change = entry.server.restrict_elsewhere(all, clock::now_ms());
+            balancer.record_transition(&cluster.settings.name, &entry.config.name, change);
         }
     }
 }
@@ -261,8 +261,8 @@ pub fn load_from_state_dir(balancer: &Balancer) -> Result<(), RestrictionsFileEr
             admin_restrictions.local.insert(name.clone(), restriction_in_force.clone());
         }
         for cluster in snapshot.clusters.iter().filter(|c| c.settings.name == restriction.cluster) {
-            for entry in cluster.view.load().entries.iter().filter(|e| e.server.name == name) {
-                let change = entry.member.restrict(Some(restriction_in_force.clone()), clock::now_ms());
+            for entry in cluster.view.load().entries.iter().filter(|e| e.config.name == name) {
+                let change = entry.server.restrict(Some(restriction_in_force.clone()), clock::now_ms());
                 balancer.record_transition(&cluster.settings.name, &name, change);
             }
         }
@@ -298,9 +298,9 @@ pub fn replace_local_restrictions(
     for cluster in &snapshot.clusters {
         let by_cluster = by_cluster.get(cluster.settings.name.as_str());
         for entry in &cluster.view.load().entries {
-            let restriction = by_cluster.and_then(|w| w.get(&entry.server.name)).cloned();
-            let change = entry.member.restrict(restriction, clock::now_ms());
-            balancer.record_transition(&cluster.settings.name, &entry.server.name, change);
+            let restriction = by_cluster.and_then(|w| w.get(&entry.config.name)).cloned();
+            let change = entry.server.restrict(restriction, clock::now_ms());
+            balancer.record_transition(&cluster.settings.name, &entry.config.name, change);
         }
     }
     match &snapshot.settings.state_dir {

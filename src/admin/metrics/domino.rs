@@ -109,8 +109,8 @@ fn availability_text(balancer: &Balancer) -> String {
     let mut parts = Vec::new();
     for cluster in &balancer.snapshot().clusters {
         for entry in &cluster.view.load().entries {
-            let index = entry.member.index().map_or_else(|| "-".to_owned(), |i| format!("{i:.0}"));
-            parts.push(format!("{} {index}", entry.server.name.abbreviated()));
+            let index = entry.server.index().map_or_else(|| "-".to_owned(), |i| format!("{i:.0}"));
+            parts.push(format!("{} {index}", entry.config.name.abbreviated()));
         }
     }
     parts.join(", ")

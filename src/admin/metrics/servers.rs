@@ -27,9 +27,9 @@ pub fn render(out: &mut Exposition, balancer: &Balancer) {
         .iter()
         .flat_map(|(cluster, view)| {
             view.entries.iter().map(move |entry| {
-                let server = entry.server.name.abbreviated();
+                let server = entry.config.name.abbreviated();
                 let labels = [("cluster", cluster.settings.name.as_str()), ("server", server)];
-                Row { labels, entry, member: &entry.member }
+                Row { labels, entry, member: &entry.server }
             })
         })
         .collect();

@@ -24,7 +24,7 @@ pub(super) fn audit_databases(
     let index = &view.directory.index;
     let ports: SmallVec<[Port; 2]> =
         [Port::Http, Port::Https].into_iter().filter(|p| cluster.settings.uses(*p)).collect();
-    let snapshots: Vec<ServerSnapshot> = view.entries.iter().map(|e| e.member.snapshot()).collect();
+    let snapshots: Vec<ServerSnapshot> = view.entries.iter().map(|e| e.server.snapshot()).collect();
     let mut holds = vec![false; view.entries.len()];
     for database in index.databases() {
         let found = DatabaseMatch { database: database.id(), path: None };
@@ -53,7 +53,7 @@ pub(super) fn audit_databases(
     }
     if view.directory.is_loaded() {
         for (entry, _) in view.entries.iter().zip(&holds).filter(|(_, holds)| !**holds) {
-            findings.add(&finding::NO_REPLICAS, || entry.server.name.to_string());
+            findings.add(&finding::NO_REPLICAS, || entry.config.name.to_string());
         }
     }
     audit_ambiguous_paths(view, findings);
@@ -84,7 +84,7 @@ fn service(
         ports.iter().all(|p| in_service.iter().any(|(at, ..)| serves(*at, *p, include_set_aside)))
     };
     let states = || {
-        let states = in_service.iter().map(|(_, e, _)| format!("{} {}", e.server.name, e.member.state()));
+        let states = in_service.iter().map(|(_, e, _)| format!("{} {}", e.config.name, e.server.state()));
         format!("{}: {}", describe(database), states.collect::<Vec<_>>().join(", "))
     };
     if !all(true) {
@@ -106,7 +106,7 @@ fn audit_replicas(
     match holders {
         [] if unknown_servers > 0 => findings.add(&finding::ONLY_ON_UNKNOWN_SERVERS, || describe(database)),
         [(_, entry, _)] => findings.add(&finding::SINGLE_REPLICA, || {
-            format!("{}: only on {}", describe(database), entry.server.name)
+            format!("{}: only on {}", describe(database), entry.config.name)
         }),
         _ => {}
     }
@@ -115,13 +115,13 @@ fn audit_replicas(
     match in_service.as_slice() {
         [] if !holders.is_empty() => findings.add(&finding::ALL_MARKED, || describe(database)),
         [only] if holders.len() > 1 => findings.add(&finding::SINGLE_IN_SERVICE, || {
-            format!("{}: only on {}", describe(database), only.server.name)
+            format!("{}: only on {}", describe(database), only.config.name)
         }),
         _ => {}
     }
     for (_, entry, holder) in holders.iter().filter(|(_, _, h)| h.replica_count > 1) {
         findings.add(&finding::SEVERAL_COPIES, || {
-            format!("{}: {} copies on {}", describe(database), holder.replica_count, entry.server.name)
+            format!("{}: {} copies on {}", describe(database), holder.replica_count, entry.config.name)
         });
     }
     let mut first_path = None;
@@ -144,7 +144,7 @@ fn audit_replicas(
     if differs && holders.len() > 1 {
         findings.add(&finding::DIFFERENT_PATHS, || {
             let places: Vec<String> =
-                holders.iter().map(|(_, e, h)| format!("{} on {}", h.path(), e.server.name)).collect();
+                holders.iter().map(|(_, e, h)| format!("{} on {}", h.path(), e.config.name)).collect();
             format!("{}: {}", database.replica_id(), places.join(", "))
         });
     }

@@ -15,7 +15,7 @@ pub(super) fn audit_servers(
     findings: &mut FindingCollector,
 ) {
     for entry in &view.entries {
-        let name = entry.server.name.abbreviated();
+        let name = entry.config.name.abbreviated();
         for port in [Port::Http, Port::Https] {
             let Some(at) = entry.host_port(port) else {
                 let kind = match (cluster.settings.uses(port), port) {
@@ -47,8 +47,8 @@ fn state(
     findings: &mut FindingCollector,
 ) {
     let now = clock::now_ms();
-    let name = entry.server.name.abbreviated();
-    entry.member.read(|health| {
+    let name = entry.config.name.abbreviated();
+    entry.server.read(|health| {
         let (state, _, cause) = health.state();
         let kind = match state {
             ServerState::Available => None,
@@ -76,7 +76,7 @@ fn state(
         }
         // Without any source it stands among what no source reports already.
         let asked = cluster
-            .availability_sources(&entry.server)
+            .availability_sources(&entry.config)
             .iter()
             .any(|a| !matches!(a.source, AvailabilitySource::Observed));
         if asked && !health.restricted_is_read() {

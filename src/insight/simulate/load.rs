@@ -48,14 +48,14 @@ pub(super) fn compare_loads(
     let max_in_flight = view
         .entries
         .iter()
-        .map(|e| e.member.in_flight() as usize)
+        .map(|e| e.server.in_flight() as usize)
         .sum::<usize>()
         .max(view.entries.len() * MIN_IN_FLIGHT_PER_SERVER);
     let run_with = |weights: &[f64], servers: &[ServerSnapshot]| {
         simulate_users(cluster, &groups, weights, servers, ports, max_in_flight)
     };
     let answered: Vec<f64> =
-        view.entries.iter().map(|e| e.member.counters.answered.load(Relaxed) as f64).collect();
+        view.entries.iter().map(|e| e.server.counters.answered.load(Relaxed) as f64).collect();
     let by_requests = answered.iter().sum::<f64>() >= MIN_ANSWERS as f64;
     let first = run_with(&equal_weights, now);
     let (weights, before) = if by_requests {

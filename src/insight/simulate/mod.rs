@@ -118,7 +118,7 @@ pub fn simulate(snapshot: &Snapshot, changes: &SimulatedChanges, limit: usize) -
 
 fn simulate_cluster(cluster: &Cluster, changes: &SimulatedChanges, limit: usize) -> ClusterSimulation {
     let view = cluster.view.load_full();
-    let now: Vec<ServerSnapshot> = view.entries.iter().map(|e| steady_state(e.member.snapshot())).collect();
+    let now: Vec<ServerSnapshot> = view.entries.iter().map(|e| steady_state(e.server.snapshot())).collect();
     let (then, words) = changed(&view, &now, changes);
     let ports: SmallVec<[Port; 2]> =
         [Port::Http, Port::Https].into_iter().filter(|p| cluster.settings.uses(*p)).collect();
@@ -135,8 +135,8 @@ fn simulate_cluster(cluster: &Cluster, changes: &SimulatedChanges, limit: usize)
         .zip(words)
         .enumerate()
         .map(|(at, (entry, word))| ServerShare {
-            server: entry.server.name.to_string(),
-            now: entry.member.state().as_str().to_owned(),
+            server: entry.config.name.to_string(),
+            now: entry.server.state().as_str().to_owned(),
             then: word.to_owned(),
             share_now: load.now.get(at).copied().unwrap_or(0.0),
             share_then: load.then.get(at).copied().unwrap_or(0.0),
@@ -162,9 +162,9 @@ fn changed(
     changes: &SimulatedChanges,
 ) -> (Vec<ServerSnapshot>, Vec<&'static str>) {
     let mut then = now.to_vec();
-    let mut words: Vec<&'static str> = view.entries.iter().map(|e| e.member.state().as_str()).collect();
+    let mut words: Vec<&'static str> = view.entries.iter().map(|e| e.server.state().as_str()).collect();
     for (entry, (seen, word)) in view.entries.iter().zip(then.iter_mut().zip(&mut words)) {
-        let named = |list: &[String]| list.iter().any(|name| entry.server.name.answers_to(name));
+        let named = |list: &[String]| list.iter().any(|name| entry.config.name.answers_to(name));
         if named(&changes.busy) {
             seen.busy = true;
             *word = "BUSY";
@@ -239,7 +239,7 @@ fn describe(view: &ClusterView, found: &DatabaseMatch, holders: &MarkedHolders) 
     let servers: Vec<String> = holders
         .iter()
         .filter_map(|(member, _)| view.server(*member))
-        .map(|entry| entry.server.name.to_string())
+        .map(|entry| entry.config.name.to_string())
         .collect();
     let servers = if servers.is_empty() { "no member".to_owned() } else { servers.join(", ") };
     format!("{} ({}): on {servers}", database.path(), database.replica_id())

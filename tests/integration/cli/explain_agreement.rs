@@ -89,8 +89,8 @@ fn shake(balancer: &Balancer, random: &mut fastrand::Rng) {
     for entry in &balancer.snapshot().clusters[0].view.load().entries {
         for port in [Port::Http, Port::Https] {
             let up = random.u8(..4) > 0;
-            entry.member.probed(port, if up { Ok(200) } else { Err("refused") }, now);
-            entry.member.probed(port, if up { Ok(200) } else { Err("refused") }, now);
+            entry.server.probed(port, if up { Ok(200) } else { Err("refused") }, now);
+            entry.server.probed(port, if up { Ok(200) } else { Err("refused") }, now);
         }
         let report = AvailabilityReport {
             index: Some(random.u8(..=100)),
@@ -99,9 +99,9 @@ fn shake(balancer: &Balancer, random: &mut fastrand::Rng) {
             max_users: Some(if random.bool() { 0 } else { 5 }),
             ..AvailabilityReport::default()
         };
-        entry.member.report(0, &report, now);
+        entry.server.report(0, &report, now);
         let by = Restriction { since_unix_ms: 1, by: "a test".to_owned(), at: None };
-        entry.member.restrict((random.u8(..4) == 0).then_some(by), now);
+        entry.server.restrict((random.u8(..4) == 0).then_some(by), now);
     }
 }
 
@@ -143,7 +143,7 @@ fn ten_thousand_random_urls_in_random_states_are_explained_as_they_are_routed() 
                     Err(other) => panic!("not of routing: {other:?}"),
                     Ok(routed) => match decide(&routed, &[]).outcome {
                         SelectionOutcome::Serve(member, why) => {
-                            let name = routed.view.server(member).unwrap().server.name.to_string();
+                            let name = routed.view.server(member).unwrap().config.name.to_string();
                             assert!(
                                 explained.band.contains(&name),
                                 "{target} {tls} by {name}: {explained:#?}"
