@@ -1,7 +1,5 @@
-//! Keeps what is known of the availability of a cluster's servers current.
-//!
-//! Every source that is polled has a task with an interval of its own, so a slow server delays no other. What is not
-//! renewed grows stale by a tick twice a second.
+//! Polls the availability sources of a cluster and lets old reports lapse. Each source has a task and an interval of
+//! its own, so that a slow server delays no other.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -23,27 +21,27 @@ const MIN_POLL_TIMEOUT: Duration = Duration::from_secs(1);
 const MAX_POLL_TIMEOUT: Duration = Duration::from_secs(5);
 const TICK_INTERVAL: Duration = Duration::from_millis(500);
 
-/// One source of one server, at the address that the server has now.
+/// One source of one server at its current address.
 #[derive(Clone, Debug)]
 struct PolledSource {
-    member: Arc<ClusterServer>,
-    server: Server,
+    server: Arc<ClusterServer>,
+    config: Server,
     address: SocketAddr,
-    /// Its place in the server's list of sources.
+    /// Index into the server's list of sources.
     number: usize,
 }
 
 impl PartialEq for PolledSource {
     fn eq(&self, other: &Self) -> bool {
-        // A server that left and joined again is another one, although it has the same name.
-        Arc::ptr_eq(&self.member, &other.member)
+        // A server that left and joined again is a new one, although it has the same name.
+        Arc::ptr_eq(&self.server, &other.server)
             && self.number == other.number
             && self.address == other.address
-            && self.server == other.server
+            && self.config == other.config
     }
 }
 
-/// Polls every source in a task of its own; each change of the view starts and ends tasks.
+/// Runs one task for each source; each change of the view starts and ends tasks.
 pub(super) async fn poll_sources(balancer: Arc<Balancer>, cluster: Arc<Cluster>) {
     // A reload aborts this task, which drops the set and so ends the tasks in it.
     let mut tasks = JoinSet::new();
@@ -78,8 +76,8 @@ fn polled_sources(cluster: &Cluster) -> Vec<PolledSource> {
         };
         for (number, source) in cluster.availability_sources(&entry.config).iter().enumerate() {
             if !matches!(source.source, AvailabilitySource::Observed | AvailabilitySource::Statpub) {
-                let (member, server) = (Arc::clone(&entry.server), entry.config.clone());
-                all.push(PolledSource { member, server, address, number });
+                let (server, config) = (Arc::clone(&entry.server), entry.config.clone());
+                all.push(PolledSource { server, config, address, number });
             }
         }
     }
@@ -87,23 +85,23 @@ fn polled_sources(cluster: &Cluster) -> Vec<PolledSource> {
 }
 
 async fn poll_source(balancer: Arc<Balancer>, cluster: Arc<Cluster>, polled: PolledSource) {
-    let PolledSource { member, server, address, number } = polled;
+    let PolledSource { server, config, address, number } = polled;
     let name = &cluster.settings.name;
-    let Some(source) = cluster.availability_sources(&server).get(number) else { return };
+    let Some(source) = cluster.availability_sources(&config).get(number) else { return };
     let timeout = source.interval.min(MAX_POLL_TIMEOUT).max(MIN_POLL_TIMEOUT);
-    let target = PollTarget { name: &server.name, hostname: &server.hostname, address, timeout };
+    let target = PollTarget { name: &config.name, hostname: &config.hostname, address, timeout };
     let mut failure_level = log::Level::Warn;
     loop {
         let began = Instant::now();
         match poll(&cluster.client, &source.source, &target).await {
             Ok(report) => {
-                let change = member.report(number, &report, clock::now_ms());
-                balancer.record_transition(name, &server.name, change);
+                let change = server.report(number, &report, clock::now_ms());
+                balancer.record_transition(name, &config.name, change);
                 failure_level = log::Level::Warn;
             }
             Err(error) => {
-                log::log!(target: "icm::availability", failure_level, "{name}: {}: {error}", server.name);
-                // A source that stays silent is reported once.
+                log::log!(target: "icm::availability", failure_level, "{name}: {}: {error}", config.name);
+                // Only the first of several failures in a row is a warning.
                 failure_level = log::Level::Debug;
             }
         }
@@ -133,7 +131,7 @@ pub(super) async fn tick_servers(balancer: Arc<Balancer>, cluster: Arc<Cluster>)
     }
 }
 
-/// A port whose host name does not resolve counts as one that does not answer.
+/// Counts a port whose host name does not resolve as a failed probe.
 fn fail_unresolved_ports(balancer: &Balancer, cluster: &Cluster, entry: &UpstreamServer, now_ms: u64) {
     for port in [Port::Http, Port::Https] {
         if let Some(at) = entry.host_port(port)

@@ -1,14 +1,12 @@
-//! A cluster as it runs: settings turned into what the request path uses, and the current view.
-//!
-//! In: one cluster's settings, and what was kept from the time before a reload. Out: views. A new
-//! `Cluster` is built on every reload; [`Kept`] and the members live on.
+//! A running cluster: its settings in the form that requests use, and its current view. Every reload builds a new one;
+//! the servers and the [`PersistentState`] stay.
 
-use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use super::cluster_view::{ClusterView, PeerSettings, UpstreamServer};
@@ -19,71 +17,64 @@ use crate::config::Settings;
 use crate::config::settings::{self, Availability, AvailabilitySource, Server};
 use crate::discovery::domino::DominoClient;
 use crate::domain::affinity::{CookieClassifier, CookieKeys, cookie};
-use crate::domain::cluster::HostPort;
 use crate::domain::cluster::{
-    ClusterServer, HealthSettings, Port, ReportSource, ServerHealth, Transition, load,
+    ClusterServer, HealthSettings, HostPort, Port, ReportSource, ServerHealth, Transition, load,
 };
 use crate::domain::select;
 use crate::domain::url::UnsafeCommands;
 use crate::util::clock;
 
-/// See the module's description.
+/// A running cluster; replaced by every reload.
 #[derive(Debug)]
 pub struct Cluster {
-    /// From the configuration.
-    pub settings: Arc<settings::ClusterSettings>,
-    /// Rules of selection.
+    pub(crate) settings: Arc<settings::ClusterSettings>,
+    /// The rules of selection, derived from the settings.
     pub selection_policy: select::SelectionPolicy,
-    /// What acts.
-    pub commands: UnsafeCommands,
-    /// Of the affinity cookie.
+    pub(crate) commands: UnsafeCommands,
+    /// Sign and verify the affinity cookie.
     pub affinity_keys: CookieKeys,
-    /// Cookies that mean something: the affinity cookie and the servers' sessions; none with `mode: off`.
-    pub cookies: CookieClassifier,
-    /// Reads Domino: directory, names, statistics, probes.
-    pub client: DominoClient,
-    /// What outlives a reload.
-    pub persistent_state: Arc<PersistentState>,
-    /// The current picture.
+    /// Recognises the affinity cookie and the servers' session cookies; nothing with `mode: off`.
+    pub(crate) cookies: CookieClassifier,
+    /// Reads from Domino: directory, Server documents, statistics, probes.
+    pub(crate) client: DominoClient,
+    pub(crate) persistent_state: Arc<PersistentState>,
+    /// The current view; a request loads it once.
     pub view: ArcSwap<ClusterView>,
     /// Notified after each change of `view`, for the one task that polls the sources of its servers.
-    pub view_changed: Notify,
+    pub(super) view_changed: Notify,
     view_inputs: Mutex<ViewInputs>,
     peers: PeerSettings,
 }
 
-/// What a view is made of.
+/// What a view is built from.
 #[derive(Debug)]
 pub struct ViewInputs {
-    /// The members.
     pub servers: Vec<Server>,
-    /// Of their host names, as far as they resolve.
+    /// Addresses of the host names that resolve.
     pub addresses: HashMap<HostPort, SocketAddr>,
-    /// What is known already.
     pub directory: Arc<LoadedDirectory>,
 }
 
-/// Which of the changes that a new configuration makes to members.
+/// Which changes of a new configuration to apply to servers that were known before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ServerChanges {
-    /// Those that take no server away that serves now.
+    /// Only those that make no server unavailable.
     NonDisruptive,
-    /// Also those that do.
     All,
 }
 
-/// Members' changes of state, to be told.
+/// Changes of state that the caller must log.
 pub type Transitions = Vec<(Arc<ClusterServer>, Transition)>;
 
 impl Cluster {
-    /// Builds a cluster. Members that are known keep their history; those that are not begin with what was found out
-    /// about them. What the new settings take away from members stays until [`Cluster::apply_server_changes`]: the old
-    /// cluster serves with the same members until this one does. The transitions come beside it.
+    /// Builds a cluster. Known servers keep their history; new ones begin with the result of their probe in
+    /// `join_probes`. Changes that make a server unavailable wait for [`Cluster::apply_server_changes`], because the old
+    /// cluster uses the same servers until it is replaced.
     #[must_use]
-    pub fn new(
+    pub(crate) fn new(
         settings: Arc<settings::ClusterSettings>,
         process: &Settings,
-        fallback_secret: &[u8],
+        generated_affinity_key: &[u8],
         persistent_state: Arc<PersistentState>,
         view_inputs: ViewInputs,
         join_probes: &PreflightProbes,
@@ -107,7 +98,7 @@ impl Cluster {
             group: pool_group_key(&settings.name, &settings.upstream_tls),
         };
         let keys = if settings.affinity.secrets.is_empty() {
-            CookieKeys::new([fallback_secret])
+            CookieKeys::new([generated_affinity_key])
         } else {
             CookieKeys::new(settings.affinity.secrets.iter().map(|s| &*s.0))
         };
@@ -139,19 +130,19 @@ impl Cluster {
 
     /// The availability sources of a server: its own, else the cluster's.
     #[must_use]
-    pub fn availability_sources<'a>(&'a self, server: &'a Server) -> &'a [Availability] {
+    pub(crate) fn availability_sources<'a>(&'a self, server: &'a Server) -> &'a [Availability] {
         if server.availability.is_empty() { &self.settings.availability } else { &server.availability }
     }
 
-    /// Takes a new list of members (from `names`).
-    pub fn set_servers(
+    /// Takes a new list of servers, read from Server documents.
+    pub(crate) fn set_servers(
         &self,
         servers: Vec<Server>,
         addresses: HashMap<HostPort, SocketAddr>,
         join_probes: &PreflightProbes,
     ) -> Transitions {
         {
-            let mut view_inputs = self.lock_inputs();
+            let mut view_inputs = self.view_inputs.lock();
             view_inputs.servers = servers;
             view_inputs.addresses.extend(addresses);
         }
@@ -160,10 +151,10 @@ impl Cluster {
         transitions
     }
 
-    /// Takes renewed addresses; nothing happens when none differs.
-    pub fn set_addresses(&self, addresses: HashMap<HostPort, SocketAddr>) -> Transitions {
+    /// Takes newly resolved addresses. Does nothing if none differs.
+    pub(crate) fn set_addresses(&self, addresses: HashMap<HostPort, SocketAddr>) -> Transitions {
         {
-            let mut view_inputs = self.lock_inputs();
+            let mut view_inputs = self.view_inputs.lock();
             if addresses.iter().all(|(name, address)| view_inputs.addresses.get(name) == Some(address)) {
                 return Vec::new();
             }
@@ -175,125 +166,115 @@ impl Cluster {
         transitions
     }
 
-    /// Takes a new directory.
+    /// Replaces the directory by one swap of the view.
     pub fn set_directory(&self, directory: Arc<LoadedDirectory>) {
-        self.lock_inputs().directory = directory;
+        self.view_inputs.lock().directory = directory;
         self.rebuild_view(&PreflightProbes::default());
     }
 
-    /// The members as configured or read now.
     #[must_use]
-    pub fn servers(&self) -> Vec<Server> {
-        self.lock_inputs().servers.clone()
+    pub(crate) fn servers(&self) -> Vec<Server> {
+        self.view_inputs.lock().servers.clone()
     }
 
-    /// All known addresses, for a cluster that takes this one's place.
+    /// All resolved addresses, for the cluster that replaces this one.
     #[must_use]
-    pub fn addresses(&self) -> HashMap<HostPort, SocketAddr> {
-        self.lock_inputs().addresses.clone()
+    pub(crate) fn addresses(&self) -> HashMap<HostPort, SocketAddr> {
+        self.view_inputs.lock().addresses.clone()
     }
 
-    fn lock_inputs(&self) -> parking_lot::MutexGuard<'_, ViewInputs> {
-        self.view_inputs.lock()
-    }
-
-    /// Makes a new view of the parts. Members that are new begin with what was found out about them.
     fn rebuild_view(&self, join_probes: &PreflightProbes) -> Transitions {
-        let view_inputs = self.lock_inputs();
+        let view_inputs = self.view_inputs.lock();
         let now = clock::now_ms();
         let mut transitions = Vec::new();
         let entries = view_inputs
             .servers
             .iter()
-            .map(|server| {
-                let addresses = [&server.http, &server.https].map(|port| {
+            .map(|config| {
+                let addresses = [&config.http, &config.https].map(|port| {
                     port.as_ref()
                         .and_then(|p| p.literal_address().or_else(|| view_inputs.addresses.get(p).copied()))
                 });
-                let (member, is_new) = self.get_or_create_server(server, now);
-                for (port, address) in [Port::Http, Port::Https].into_iter().zip(addresses) {
-                    if !is_new {
-                        break;
-                    }
-                    member.set_address(port, address);
-                    if let Some(result) = address.and_then(|at| join_probes.result(&server.name, port, at)) {
-                        let change = member.probed(port, result, now);
-                        transitions.extend(change.map(|t| (Arc::clone(&member), t)));
+                let (server, is_new) = self.get_or_create_server(config, now);
+                if is_new {
+                    for (port, address) in [Port::Http, Port::Https].into_iter().zip(addresses) {
+                        server.set_address(port, address);
+                        if let Some(result) =
+                            address.and_then(|at| join_probes.result(&config.name, port, at))
+                        {
+                            let change = server.probed(port, result, now);
+                            transitions.extend(change.map(|t| (Arc::clone(&server), t)));
+                        }
                     }
                 }
                 let tags =
-                    self.affinity_keys.tags(&self.settings.name, "server", server.name.folded().as_bytes());
-                UpstreamServer::new(member, server.clone(), addresses, tags, &self.peers)
+                    self.affinity_keys.tags(&self.settings.name, "server", config.name.folded().as_bytes());
+                UpstreamServer::new(server, config.clone(), addresses, tags, &self.peers)
             })
             .collect();
-        // Whoever has left is forgotten: if it joins again it is new, and UNREACHABLE until probed.
+        // A server that leaves and joins again is new, and UNREACHABLE until probed.
         let stays = |name: &str| view_inputs.servers.iter().any(|s| s.name.folded() == name);
-        self.persistent_state.members.lock().retain(|name, _| stays(name));
+        self.persistent_state.servers.lock().retain(|name, _| stays(name));
         self.view.store(Arc::new(ClusterView::new(entries, Arc::clone(&view_inputs.directory))));
         self.view_changed.notify_one();
         transitions
     }
 
-    /// Gives members that were known before what is new about them, once this cluster's view serves.
-    pub fn apply_server_changes(&self, join_probes: &PreflightProbes) -> Transitions {
+    /// Applies the new settings and addresses to servers that were known before, once this cluster's view is in use.
+    pub(crate) fn apply_server_changes(&self, join_probes: &PreflightProbes) -> Transitions {
         self.apply_server_changes_in(join_probes, ServerChanges::All)
     }
 
-    /// Whatever takes nothing away from a member may be done while the old view serves, and must be: the new one may rest
-    /// on it. The rest waits, as that may rest on members that the old view does not have.
+    /// A reload calls this twice. Before the swap it makes servers available that the new view may depend on; after the
+    /// swap it makes servers unavailable that the old view may have depended on.
     fn apply_server_changes_in(&self, join_probes: &PreflightProbes, changes: ServerChanges) -> Transitions {
         let now = clock::now_ms();
         let mut transitions = Vec::new();
         for entry in &self.view.load_full().entries {
-            let (member, server) = (&entry.server, &entry.config);
-            let moved = |port: Port| member.last_address(port) != entry.address(port);
-            let answers = |port: Port| {
-                let address = entry.address(port);
-                address
-                    .is_some_and(|at| join_probes.result(&server.name, port, at).is_some_and(|r| r.is_ok()))
-            };
+            let (server, config) = (&entry.server, &entry.config);
             let all = changes == ServerChanges::All;
-            let keeps = |port: Port| member.last_address(port).is_none() || entry.host_port(port).is_some();
-            if all || (!server.restricted && keeps(Port::Http) && keeps(Port::Https)) {
-                let (settings, sources) = (self.health_settings(server), self.report_sources(server));
-                let change = member.reconfigure(settings, &sources, server.weight, now);
-                transitions.extend(change.map(|t| (Arc::clone(member), t)));
+            let keeps = |port: Port| server.last_address(port).is_none() || entry.host_port(port).is_some();
+            if all || (!config.restricted && keeps(Port::Http) && keeps(Port::Https)) {
+                let (settings, sources) = (self.health_settings(config), self.report_sources(config));
+                let change = server.reconfigure(settings, &sources, config.weight, now);
+                transitions.extend(change.map(|t| (Arc::clone(server), t)));
             }
-            // A port at another address, or enabled again, is another port: UNREACHABLE until probed.
-            for port in [Port::Http, Port::Https].into_iter().filter(|port| moved(*port)) {
-                if all || answers(port) {
-                    let address = entry.address(port);
-                    member.set_address(port, address);
-                    let result = address.and_then(|at| join_probes.result(&server.name, port, at));
-                    let change = member.address_changed(port, result, now);
-                    transitions.extend(change.map(|t| (Arc::clone(member), t)));
+            // A port with a new address, or enabled again, is UNREACHABLE until probed.
+            for port in [Port::Http, Port::Https] {
+                let address = entry.address(port);
+                let result = address.and_then(|at| join_probes.result(&config.name, port, at));
+                let moved = server.last_address(port) != address;
+                if moved && (all || result.is_some_and(|result| result.is_ok())) {
+                    server.set_address(port, address);
+                    let change = server.address_changed(port, result, now);
+                    transitions.extend(change.map(|t| (Arc::clone(server), t)));
                 }
             }
         }
         transitions
     }
 
-    fn get_or_create_server(&self, server: &Server, now: u64) -> (Arc<ClusterServer>, bool) {
-        let mut members = self.persistent_state.members.lock();
-        if let Some(member) = members.get(server.name.folded()) {
-            return (Arc::clone(member), false);
+    fn get_or_create_server(&self, config: &Server, now: u64) -> (Arc<ClusterServer>, bool) {
+        let mut servers = self.persistent_state.servers.lock();
+        if let Some(server) = servers.get(config.name.folded()) {
+            return (Arc::clone(server), false);
         }
-        let number = cookie::stable_tag(&self.settings.name, "server", server.name.folded().as_bytes());
-        let mut health = ServerHealth::new(self.health_settings(server), &self.report_sources(server), now);
+        let tag = cookie::stable_tag(&self.settings.name, "server", config.name.folded().as_bytes());
+        let mut health = ServerHealth::new(self.health_settings(config), &self.report_sources(config), now);
         {
             let admin_restrictions = self.persistent_state.admin_restrictions.lock();
-            if let Some(restriction) = admin_restrictions.local.get(&server.name) {
+            if let Some(restriction) = admin_restrictions.local.get(&config.name) {
                 let _ = health.restrict(Some(restriction.clone()), now);
             }
-            if let Some(all) = admin_restrictions.from_followed_icm.get(&server.name) {
+            if let Some(all) = admin_restrictions.from_followed_icm.get(&config.name) {
                 let _ = health.restrict_elsewhere(all.clone(), now);
             }
         }
-        let member = Arc::new(ClusterServer::new(server.name.clone(), number, server.weight, health));
-        // What the configuration restricts is restricted from the first moment on.
-        member.tick(self.selection_policy.transinfo_range, 0, &load::Peers::default(), now);
-        members.insert(server.name.folded().to_owned(), Arc::clone(&member));
-        (member, true)
+        let server = Arc::new(ClusterServer::new(config.name.clone(), tag, config.weight, health));
+        // Publishes the health, so that a restriction in the configuration holds from the start.
+        server.tick(self.selection_policy.transinfo_range, 0, &load::Peers::default(), now);
+        servers.insert(config.name.folded().to_owned(), Arc::clone(&server));
+        (server, true)
     }
 
     fn health_settings(&self, server: &Server) -> HealthSettings {
@@ -326,7 +307,7 @@ impl Cluster {
     }
 }
 
-/// Connections verified against different authorities must not share a pool.
+/// Connections verified against different certificate authorities must not share a pool.
 fn pool_group_key(cluster: &str, tls: &settings::UpstreamTls) -> u64 {
     use std::hash::{BuildHasher, Hash, Hasher};
     let mut hasher = ahash::RandomState::with_seeds(1, 2, 3, 4).build_hasher();

@@ -1,7 +1,5 @@
-//! One picture of a cluster: its members, its directory, and how the two belong together.
-//!
-//! In: the servers with their resolved addresses, and a directory. Out: candidates for selection,
-//! peers for the proxy, tags for the affinity cookie. Immutable: a change makes a new view.
+//! A cluster at one moment: its servers, its directory, and the mapping between the two. Immutable, so a request that
+//! has loaded it sees no change.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -15,60 +13,52 @@ use smallvec::SmallVec;
 use super::directory::LoadedDirectory;
 use crate::config::settings::Server;
 use crate::domain::affinity::session_cookies::{UniqueSuffix, unique_suffixes};
-use crate::domain::cluster::HostPort;
-use crate::domain::cluster::{ClusterServer, Port, ServerName};
-use crate::domain::directory::{DatabaseMatch, ReplicaStatus, ServerReplica};
+use crate::domain::cluster::{ClusterServer, HostPort, Port, ServerName};
+use crate::domain::directory::{DatabaseMatch, DirectoryServerId, ReplicaStatus, ServerReplica};
 use crate::domain::rewrite::ServerNames;
 use crate::domain::select::{Candidate, ServerId};
 
-/// A member as the proxy uses it.
+/// A server as the proxy uses it.
 #[derive(Debug)]
 pub struct UpstreamServer {
     /// Its health and counters, which outlive this view.
     pub server: Arc<ClusterServer>,
     /// What the configuration or its Server document says.
     pub config: Server,
-    /// Where its ports are; `None` = disabled, or its name does not resolve.
+    /// By port; `None` = disabled, or the host name does not resolve.
     pub addresses: [Option<SocketAddr>; 2],
-    /// In cookies: the current one, then those of older secrets.
+    /// The tags that name it in cookies: the current one, then those of older secrets.
     pub tags: SmallVec<[u32; 2]>,
     peers: [Option<Box<HttpPeer>>; 2],
     tunnels: [Option<Box<HttpPeer>>; 2],
 }
 
-/// What a connection is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ConnectionKind {
-    /// A request and its answer.
     Request,
-    /// A connection that will switch protocols.
+    /// Switches protocols, as WebSocket does.
     Tunnel,
 }
 
-/// Timeouts and verification of the peers of one cluster.
+/// What the peers of one cluster have in common.
 #[derive(Clone, Debug)]
 pub struct PeerSettings {
-    /// TCP and TLS together.
+    /// Limits TCP and TLS together.
     pub connect_timeout: Duration,
-    /// Silence while an answer is due.
     pub response_timeout: Duration,
-    /// Silence on a switched connection.
     pub websocket_idle: Duration,
-    /// Verify certificates.
     pub verify: bool,
-    /// Own authorities.
     pub ca_certificates: Option<Arc<pingora::protocols::tls::CaType>>,
-    /// Keeps pooled connections of different settings apart.
+    /// Keeps pooled connections with different settings apart.
     pub group: u64,
 }
 
-/// A pooled connection is dropped after this: below the time after which Domino closes it.
+/// Shorter than Domino's own idle timeout, so that a pooled connection is rarely closed under a request.
 const UPSTREAM_IDLE_TIMEOUT: Duration = Duration::from_secs(15);
-/// How often the kernel asks whether the other side of a silent connection still exists.
 const UPSTREAM_KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
 
 impl UpstreamServer {
-    /// A member with its peers built once.
+    /// Builds the peers of each port once, so that a request only clones one.
     #[must_use]
     pub fn new(
         server: Arc<ClusterServer>,
@@ -88,29 +78,27 @@ impl UpstreamServer {
         Self { server, config, addresses, tags, peers, tunnels }
     }
 
-    /// The tag under which cookies name this server.
+    /// The tag that new cookies use for this server.
     #[must_use]
     pub fn tag(&self) -> u32 {
         self.tags.first().copied().unwrap_or_default()
     }
 
-    /// The prebuilt peer of a port.
     #[must_use]
-    pub fn peer(&self, port: Port, exchange: ConnectionKind) -> Option<Box<HttpPeer>> {
-        let peers = match exchange {
+    pub fn peer(&self, port: Port, kind: ConnectionKind) -> Option<Box<HttpPeer>> {
+        let peers = match kind {
             ConnectionKind::Request => &self.peers,
             ConnectionKind::Tunnel => &self.tunnels,
         };
         peers.get(port as usize).cloned().flatten()
     }
 
-    /// The address of a port.
     #[must_use]
     pub fn address(&self, port: Port) -> Option<SocketAddr> {
         self.addresses.get(port as usize).copied().flatten()
     }
 
-    /// The port as configured.
+    /// The host name and port as configured; `None` = the port is disabled.
     #[must_use]
     pub fn host_port(&self, port: Port) -> Option<&HostPort> {
         match port {
@@ -128,22 +116,22 @@ fn build_peer(
     settings: &PeerSettings,
 ) -> HttpPeer {
     let tls = port == Port::Https;
-    // The name is never empty: an empty one would switch the verification off.
+    // Pingora does not verify an empty name.
     let name = if server.hostname.is_empty() { address.ip().to_string() } else { server.hostname.clone() };
     let mut peer = HttpPeer::new(address, tls, if tls { name } else { String::new() });
     peer.group_key = settings.group;
     let options = &mut peer.options;
     options.connection_timeout = Some(settings.connect_timeout);
     options.total_connection_timeout = Some(settings.connect_timeout);
-    // Of a tunnel; how long an answer may take is `upstream::deadline`'s.
+    // Tunnels only; `upstream::deadline` limits the time of an answer.
     options.read_timeout = read_timeout;
-    // An upload's client may pause, which is no write; a server that takes nothing is one that hangs. Pingora
-    // would go on waiting for an answer then, so the kernel ends the connection.
+    // A pause of an uploading client starts no write, so this expires only if the server does not read.
     options.write_timeout = Some(read_timeout.unwrap_or(settings.response_timeout));
     options.tcp_keepalive = Some(TcpKeepalive {
         idle: UPSTREAM_KEEPALIVE_INTERVAL,
         interval: UPSTREAM_KEEPALIVE_INTERVAL,
         count: 3,
+        // After a write timeout Pingora still waits for an answer; the kernel then ends the connection.
         #[cfg(target_os = "linux")]
         user_timeout: settings.response_timeout,
     });
@@ -154,108 +142,104 @@ fn build_peer(
     peer
 }
 
-/// See the module's description.
+/// The servers of a cluster and its directory at one moment.
 #[derive(Debug)]
 pub struct ClusterView {
-    /// By [`ServerId`].
+    /// The servers, by [`ServerId`].
     pub entries: Vec<UpstreamServer>,
-    /// Their names and addresses, for the rewriting of headers.
-    pub names: Vec<ServerNames>,
-    /// What is where.
+    /// Host names and ports by [`ServerId`], to rewrite headers.
+    pub(crate) names: Vec<ServerNames>,
+    /// The directory that was in use when the view was made.
     pub directory: Arc<LoadedDirectory>,
-    /// The directory's servers as members; `None` = not in the list.
-    members: Vec<Option<ServerId>>,
-    /// Whose session cookie Domino 14 gives this suffix.
+    /// By the directory's own server ids; `None` = not a server of this cluster.
+    ids_by_directory: Vec<Option<ServerId>>,
+    /// Domino 14 ends the name of each server's session cookie in a suffix of its own.
     session_suffixes: AHashMap<UniqueSuffix, ServerId>,
-    /// Whose this tag is, current or older.
+    /// Current tags and those of older secrets.
     tags: AHashMap<u32, ServerId>,
 }
 
 impl ClusterView {
-    /// Joins members and directory.
     #[must_use]
-    pub fn new(entries: Vec<UpstreamServer>, directory: Arc<LoadedDirectory>) -> Self {
+    pub(crate) fn new(entries: Vec<UpstreamServer>, directory: Arc<LoadedDirectory>) -> Self {
         let by_name: AHashMap<&str, ServerId> = entries
             .iter()
             .enumerate()
             .map(|(ix, e)| (e.config.name.folded(), ServerId::try_from(ix).unwrap_or(ServerId::MAX)))
             .collect();
-        let members: Vec<Option<ServerId>> =
+        let ids_by_directory: Vec<Option<ServerId>> =
             directory.index.servers().iter().map(|name| by_name.get(name.folded()).copied()).collect();
         let names = entries
             .iter()
             .map(|e| ServerNames::new(&e.config.hostname, e.config.http.as_ref(), e.config.https.as_ref()))
             .collect();
         let mut session_suffixes = AHashMap::new();
-        // The directory spells a name as Domino does, the configuration perhaps not.
+        // Domino derives the suffix from its own spelling of the name; the configuration may spell it differently.
         let directory_spellings =
-            directory.index.servers().iter().zip(&members).filter_map(|(n, m)| Some((n, (*m)?)));
+            directory.index.servers().iter().zip(&ids_by_directory).filter_map(|(n, id)| Some((n, (*id)?)));
         let configured = entries.iter().map(|e| &e.config.name).zip(0..);
-        for (name, member) in directory_spellings.chain(configured) {
-            session_suffixes.extend(unique_suffixes(name).into_iter().map(|suffix| (suffix, member)));
+        for (name, server) in directory_spellings.chain(configured) {
+            session_suffixes.extend(unique_suffixes(name).into_iter().map(|suffix| (suffix, server)));
         }
         let tags =
             entries.iter().zip(0..).flat_map(|(e, ix)| e.tags.iter().map(move |tag| (*tag, ix))).collect();
-        Self { entries, names, directory, members, session_suffixes, tags }
+        Self { entries, names, directory, ids_by_directory, session_suffixes, tags }
     }
 
-    /// A member by its number.
+    /// `None` if the id comes from a view with more servers.
     #[must_use]
-    pub fn server(&self, member: ServerId) -> Option<&UpstreamServer> {
-        self.entries.get(usize::from(member))
+    pub fn server(&self, server: ServerId) -> Option<&UpstreamServer> {
+        self.entries.get(usize::from(server))
     }
 
-    /// The member of a tag in a cookie.
     #[must_use]
-    pub fn server_by_tag(&self, tag: u32) -> Option<ServerId> {
+    pub(crate) fn server_by_tag(&self, tag: u32) -> Option<ServerId> {
         self.tags.get(&tag).copied()
     }
 
-    /// The current tag of the member that a tag of an older secret names.
+    /// Replaces a tag of an older secret by the current one; an unknown tag stays.
     #[must_use]
-    pub fn current_tag(&self, tag: u32) -> u32 {
-        self.server_by_tag(tag).and_then(|member| self.server(member)).map_or(tag, UpstreamServer::tag)
+    pub(crate) fn current_tag(&self, tag: u32) -> u32 {
+        self.server_by_tag(tag).and_then(|server| self.server(server)).map_or(tag, UpstreamServer::tag)
     }
 
-    /// The member whose session cookie Domino 14 gives this suffix.
     #[must_use]
-    pub fn server_by_session_suffix(&self, suffix: &UniqueSuffix) -> Option<ServerId> {
+    pub(crate) fn server_by_session_suffix(&self, suffix: &UniqueSuffix) -> Option<ServerId> {
         self.session_suffixes.get(suffix).copied()
     }
 
-    /// A member by its common or whole name.
+    /// Finds a server by its common or full name.
     #[must_use]
-    pub fn server_by_name(&self, text: &str) -> Option<ServerId> {
+    pub(crate) fn server_by_name(&self, text: &str) -> Option<ServerId> {
         self.entries
             .iter()
             .position(|e| e.config.name.answers_to(text))
             .and_then(|ix| ServerId::try_from(ix).ok())
     }
 
-    /// The member of a directory's server.
     #[must_use]
-    pub fn server_id(&self, server: crate::domain::directory::DirectoryServerId) -> Option<ServerId> {
-        self.members.get(server.as_usize()).copied().flatten()
+    pub(crate) fn server_id(&self, server: DirectoryServerId) -> Option<ServerId> {
+        self.ids_by_directory.get(server.as_usize()).copied().flatten()
     }
 
-    /// Names in the directory that are no members.
+    /// Names in the directory that are not servers of this cluster.
     #[must_use]
-    pub fn unknown_servers(&self) -> Vec<&ServerName> {
-        let servers = self.directory.index.servers();
-        servers.iter().zip(&self.members).filter(|(_, m)| m.is_none()).map(|(name, _)| name).collect()
+    pub(crate) fn unknown_servers(&self) -> Vec<&ServerName> {
+        let servers = self.directory.index.servers().iter();
+        servers.zip(&self.ids_by_directory).filter(|(_, id)| id.is_none()).map(|(name, _)| name).collect()
     }
 
-    /// Who could serve: the holders of a database, or every member.
+    /// Collects the holders of a database, or every server if no database was found.
     pub fn candidates(&self, found: Option<&DatabaseMatch>, out: &mut SmallVec<[Candidate; 8]>) {
         out.clear();
         match found {
             Some(found) => {
                 for holder in self.directory.index.replicas_by_server(found) {
-                    if let Some(member) = self.server_id(holder.server)
-                        && let Some(entry) = self.server(member)
+                    if let Some(server) = self.server_id(holder.server)
+                        && let Some(entry) = self.server(server)
                     {
                         out.push(Candidate {
-                            server: member,
+                            server,
                             status: holder.status,
                             snapshot: entry.server.snapshot(),
                         });
@@ -270,24 +254,18 @@ impl ClusterView {
         }
     }
 
-    /// What a member holds of a database, as far as the request is concerned.
+    /// The replica that a request for this database gets on that server.
     #[must_use]
-    pub fn replica_on(&self, found: &DatabaseMatch, member: ServerId) -> Option<ServerReplica<'_>> {
+    pub(crate) fn replica_on(&self, found: &DatabaseMatch, server: ServerId) -> Option<ServerReplica<'_>> {
         self.directory
             .index
             .replicas_by_server(found)
-            .find(|holder| self.server_id(holder.server) == Some(member))
+            .find(|holder| self.server_id(holder.server) == Some(server))
     }
 
-    /// Every member holds this database.
     #[must_use]
-    pub fn is_on_every_server(&self, found: &DatabaseMatch) -> bool {
-        let mut holders = 0;
-        for holder in self.directory.index.replicas_by_server(found) {
-            if self.server_id(holder.server).is_some() {
-                holders += 1;
-            }
-        }
-        holders == self.entries.len()
+    pub(crate) fn is_on_every_server(&self, found: &DatabaseMatch) -> bool {
+        let holders = self.directory.index.replicas_by_server(found);
+        holders.filter(|holder| self.server_id(holder.server).is_some()).count() == self.entries.len()
     }
 }

@@ -1,36 +1,38 @@
-//! A cluster directory in use: its index, where it came from, and what answers have said about it.
-//!
-//! In: a reading of any source. Out: an index with its age, and the rule for a 404 from a supposed
-//! holder. The rule's memory begins anew with every reading.
+//! A directory in use: its index, its origin, and what the answers of servers say about it. A 404 from a supposed holder
+//! may mean that the directory is out of date; what is known about that is forgotten with every reading.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use parking_lot::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use super::low_priority;
 use crate::discovery::directory::ReadingDigest;
 use crate::domain::cluster::ServerName;
-use crate::domain::directory::{DatabaseId, DirectoryBuilder, DirectoryIndex, IndexReport};
+use crate::domain::directory::{
+    DatabaseId, DirectoryBuilder, DirectoryIndex, DirectoryServerId, IndexReport,
+};
 use crate::util::clock;
 
-/// Bytes of an index that take longer to free than to hand over.
+/// From this size on, freeing an index takes longer than handing it to another thread.
 const BACKGROUND_FREE_MIN_BYTES: usize = 1 << 20;
 
-/// From so many replicas on, a directory that serves is read again only when the processors have nothing to do.
+/// From this size on, a directory in use is read again only with idle CPU time.
 const LARGE_DIRECTORY_MIN_REPLICAS: usize = 100_000;
 
-/// Where a directory came from.
+/// Where a directory was read from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DirectoryOrigin {
-    /// Nothing was read yet.
+    /// No directory was read yet.
     NotLoaded,
-    /// The configuration file.
+    /// `source: static` in the configuration file.
     Configuration,
-    /// A file.
-    File(std::path::PathBuf),
+    /// A JSON file, `source: file`.
+    File(PathBuf),
     /// The Cluster Database Directory of this server.
     Server(ServerName),
     /// The last good copy on disk.
-    Cache(std::path::PathBuf),
+    Cache(PathBuf),
 }
 
 impl std::fmt::Display for DirectoryOrigin {
@@ -45,43 +47,40 @@ impl std::fmt::Display for DirectoryOrigin {
     }
 }
 
-/// A directory in use.
+/// A directory in use; replaced as a whole by the next reading.
 #[derive(Debug)]
 pub struct LoadedDirectory {
-    /// What is where.
+    /// Finds databases and their holders.
     pub index: DirectoryIndex,
-    /// Where it came from.
-    pub origin: DirectoryOrigin,
+    pub(crate) origin: DirectoryOrigin,
     /// When it was read, on the monotonic clock.
-    pub at_ms: u64,
-    /// The same for people, milliseconds since 1970.
-    pub at_unix_ms: u64,
-    /// Same server and path twice.
-    pub duplicates: usize,
-    /// The first of them, by server.
-    pub duplicate_examples: Vec<(ServerName, String)>,
-    /// What the source warned of.
-    pub warnings: Vec<String>,
-    /// To judge the next reading against; `None` = whatever is read first serves.
+    pub(crate) at_ms: u64,
+    /// When it was read, in milliseconds since 1970.
+    pub(crate) at_unix_ms: u64,
+    /// Number of entries with the same server and path as another.
+    pub(crate) duplicates: usize,
+    /// The first duplicates of each server.
+    pub(crate) duplicate_examples: Vec<(ServerName, String)>,
+    pub(crate) warnings: Vec<String>,
+    /// What the next reading is compared with; `None` = it is accepted without comparison.
     digest: Mutex<Option<ReadingDigest>>,
-    /// One bit a holder (database and server): it has answered something else than 404.
+    /// One bit for each pair of database and server: it has given an answer other than 404.
     answered_bits: Box<[AtomicU64]>,
-    /// One bit a database: two holders have said 404, so it is genuine.
+    /// One bit for each database: two holders answered 404, so the 404 is genuine.
     genuine_404_bits: Box<[AtomicU64]>,
     servers: usize,
 }
 
 impl LoadedDirectory {
-    /// Indexes a reading. Takes a while for a million entries: not on a thread that serves.
+    /// Indexes a reading. This is slow for a million entries, so never call it on a serving thread.
     #[must_use]
     pub fn new(builder: DirectoryBuilder, origin: DirectoryOrigin, warnings: Vec<String>) -> Self {
         let (index, report) = builder.finish();
         Self::from_index(index, report, origin, warnings)
     }
 
-    /// A directory that was indexed before.
     #[must_use]
-    pub fn from_index(
+    pub(crate) fn from_index(
         index: DirectoryIndex,
         report: IndexReport,
         origin: DirectoryOrigin,
@@ -90,7 +89,6 @@ impl LoadedDirectory {
         let bits = |count: usize| (0..count.div_ceil(64)).map(|_| AtomicU64::new(0)).collect();
         let servers = index.servers().len();
         Self {
-            // A bit for each pair of database and server: an eighth of a byte each.
             answered_bits: bits(index.len().saturating_mul(servers)),
             genuine_404_bits: bits(index.len()),
             servers,
@@ -105,27 +103,24 @@ impl LoadedDirectory {
         }
     }
 
-    /// With what the next reading is judged against.
     #[must_use]
-    pub fn with_digest(mut self, digest: ReadingDigest) -> Self {
+    pub(crate) fn with_digest(mut self, digest: ReadingDigest) -> Self {
         self.digest = Mutex::new(Some(digest));
         self
     }
 
-    /// What the next reading is judged against.
     #[must_use]
-    pub fn digest(&self) -> Option<ReadingDigest> {
+    pub(crate) fn digest(&self) -> Option<ReadingDigest> {
         self.digest.lock().clone()
     }
 
-    /// The next reading comes from elsewhere: it cannot be judged by this one.
-    pub fn clear_digest(&self) {
+    /// The next reading has another source, so it cannot be compared with this one.
+    pub(crate) fn clear_digest(&self) {
         *self.digest.lock() = None;
     }
 
-    /// No directory at all.
     #[must_use]
-    pub fn empty() -> Self {
+    pub(crate) fn empty() -> Self {
         Self::from_index(
             DirectoryIndex::default(),
             IndexReport::default(),
@@ -134,37 +129,32 @@ impl LoadedDirectory {
         )
     }
 
-    /// Something has been read.
     #[must_use]
-    pub fn is_loaded(&self) -> bool {
+    pub(crate) fn is_loaded(&self) -> bool {
         self.origin != DirectoryOrigin::NotLoaded
     }
 
-    /// Reading it again takes so long that it must not hold up any request.
+    /// Reading it again uses so much CPU time that it must not compete with requests.
     #[must_use]
-    pub fn is_large(&self) -> bool {
+    pub(crate) fn is_large(&self) -> bool {
         self.index.replica_count() >= LARGE_DIRECTORY_MIN_REPLICAS
     }
 
-    /// A holder answered something else than 404: from now on its 404 is its own.
-    pub fn record_answer(&self, database: DatabaseId, server: crate::domain::directory::DirectoryServerId) {
+    /// A holder gave an answer other than 404, so it has the database, and a later 404 is the application's own.
+    pub(crate) fn record_answer(&self, database: DatabaseId, server: DirectoryServerId) {
         let bit = database.as_usize() * self.servers + server.as_usize();
         if let Some(word) = self.answered_bits.get(bit / 64) {
             let mask = 1 << (bit % 64);
-            // Read first: the line stays shared among the cores once the bit is set.
+            // Read first, so that the cache line stays shared among the cores once the bit is set.
             if word.load(Relaxed) & mask == 0 {
                 word.fetch_or(mask, Relaxed);
             }
         }
     }
 
-    /// Whether a 404 of this holder is a sign that the directory is stale.
+    /// Whether a 404 from this holder may mean that the directory is out of date.
     #[must_use]
-    pub fn is_404_suspect(
-        &self,
-        database: DatabaseId,
-        server: crate::domain::directory::DirectoryServerId,
-    ) -> bool {
+    pub(crate) fn is_404_suspect(&self, database: DatabaseId, server: DirectoryServerId) -> bool {
         let is_set = |words: &[AtomicU64], bit: usize| {
             words.get(bit / 64).is_none_or(|w| w.load(Relaxed) & (1 << (bit % 64)) != 0)
         };
@@ -172,8 +162,8 @@ impl LoadedDirectory {
             && !is_set(&self.genuine_404_bits, database.as_usize())
     }
 
-    /// Two holders said 404: genuine until the next reading.
-    pub fn record_genuine_404(&self, database: DatabaseId) {
+    /// Two holders answered 404, which is genuine until the next reading.
+    pub(crate) fn record_genuine_404(&self, database: DatabaseId) {
         let bit = database.as_usize();
         if let Some(word) = self.genuine_404_bits.get(bit / 64) {
             word.fetch_or(1 << (bit % 64), Relaxed);
@@ -181,8 +171,8 @@ impl LoadedDirectory {
     }
 }
 
-/// The last user of an old directory is often a request that has taken its time. It does not give back hundreds of
-/// megabytes to the system: nothing but this type's own drop can free an index that has served.
+/// The last user of an old directory is often a slow request, which must not spend its time on freeing hundreds of
+/// megabytes.
 impl Drop for LoadedDirectory {
     fn drop(&mut self) {
         let index = std::mem::take(&mut self.index);

@@ -1,52 +1,45 @@
-//! How far the emptying of a RESTRICTED server is: what is in flight there, and who may still come back.
-//!
-//! In: a server's name. Out: plain numbers and a verdict with its reason. The balancer keeps no sessions (the
-//! users' cookies do), so who is still inside is not known: only when the last answer was given there, and when
-//! the last cookie that names the server ends. It changes nothing.
+//! Reports how far a RESTRICTED server is drained: what is in flight there, and which users may still return. Sessions
+//! are in the users' cookies, so the report rests on the server's last answer and the lifetime of a cookie.
 
 use serde::{Deserialize, Serialize};
 
 use super::{Balancer, restrictions};
 use crate::util::clock;
 
-/// One server of one cluster.
+/// The report about one server of one cluster.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct DrainProgress {
-    /// The cluster's name.
     pub cluster: String,
     /// The server's abbreviated name.
     pub server: String,
-    /// Its state now.
     pub state: String,
-    /// Everything that restricts it now.
+    /// Everything that restricts it, each with its origin.
     pub restrictions: Vec<String>,
-    /// Requests of this balancer in flight there, tunnels among them.
+    /// Requests of this balancer in flight there, including tunnels.
     pub in_flight: u32,
     /// WebSocket tunnels, which may last for hours.
     pub tunnels: u32,
-    /// Milliseconds since the last answer from there; `None` = none since this process began.
+    /// Milliseconds since its last answer; `None` = none since this process started.
     pub last_answer_ms: Option<u64>,
-    /// Milliseconds for which users may still come back to it; 0 = nobody is sent there any more.
+    /// Milliseconds for which users may still return; 0 = no user is sent there.
     pub may_return_ms: u64,
-    /// Nothing is in flight and nobody can come back.
+    /// Nothing is in flight and no user can return.
     pub empty: bool,
-    /// Why, or why not yet, in words.
+    /// Why it is empty or not, as a sentence.
     pub reason: String,
-    /// Databases that only this server can give to new users.
+    /// Databases that only this server can serve to new users.
     pub last_replicas: LastReplicas,
 }
 
-/// Databases, and the first of them.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct LastReplicas {
-    /// How many.
     pub count: usize,
-    /// Paths.
+    /// Paths of the first of them.
     pub examples: Vec<String>,
 }
 
-/// The progress on every member that answers to `name`. `examples`: how many databases to name; `None` = the
-/// directory is not looked through at all.
+/// Reports on every server named `name`. `examples` is the number of databases to name; with `None` the directory is
+/// not searched.
 #[must_use]
 pub fn drain_progress(balancer: &Balancer, name: &str, examples: Option<usize>) -> Vec<DrainProgress> {
     let now = clock::now_ms();
@@ -55,10 +48,10 @@ pub fn drain_progress(balancer: &Balancer, name: &str, examples: Option<usize>) 
         let view = cluster.view.load();
         let affinity = &cluster.settings.affinity;
         for entry in view.entries.iter().filter(|e| e.config.name.answers_to(name)) {
-            let member = &entry.server;
-            let snapshot = member.snapshot();
-            let last_answer_ms = member.last_answer_ms().map(|at| now.saturating_sub(at));
-            // A cookie names the server since its last answer, or, as far as we know, since we began.
+            let server = &entry.server;
+            let snapshot = server.snapshot();
+            let last_answer_ms = server.last_answer_ms().map(|at| now.saturating_sub(at));
+            // The newest cookie is as old as the last answer, or else as this process.
             let idle = last_answer_ms.unwrap_or_else(|| now.saturating_sub(clock::START_OFFSET_MS));
             let cookie_left = clock::saturating_millis(affinity.idle_timeout).saturating_sub(idle);
             let may_return_ms = match snapshot.restricted_since_ms {
@@ -75,10 +68,10 @@ pub fn drain_progress(balancer: &Balancer, name: &str, examples: Option<usize>) 
             servers.push(DrainProgress {
                 cluster: cluster.settings.name.clone(),
                 server: entry.config.name.to_string(),
-                state: member.state().as_str().to_owned(),
-                restrictions: member.read(|health| health.restrictions()),
+                state: server.state().as_str().to_owned(),
+                restrictions: server.read(|health| health.restrictions()),
                 in_flight: snapshot.in_flight,
-                tunnels: member.tunnels(),
+                tunnels: server.tunnels(),
                 last_answer_ms,
                 may_return_ms,
                 empty,

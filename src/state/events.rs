@@ -1,55 +1,47 @@
-//! State changes as events: one place that logs them, counts them and keeps the last ones.
-//!
-//! In: transitions of servers, readings of directories, reloads. Out: log lines and a bounded tail
-//! for the status page.
-
-use parking_lot::Mutex;
+//! Records events: changes of server states, readings of directories, reloads. Each is logged, and the last ones are
+//! kept for `/events` and the status page.
 use std::borrow::Cow;
 use std::collections::VecDeque;
 
+use parking_lot::Mutex;
 use serde::Serialize;
 
 use crate::domain::cluster::{ServerName, ServerState, Transition};
 use crate::util::clock;
 use crate::util::control_chars;
 
-/// How many are kept.
 const MAX_EVENTS: usize = 200;
 
-/// One thing that happened.
+/// One event, as `/events` shows it.
 #[derive(Clone, Debug, Serialize)]
 pub struct Event {
-    /// Counts up from 1 in the process's life.
+    /// Counts from 1 since the start of the process.
     pub number: u64,
     /// Milliseconds since 1970.
     pub at: u64,
     /// `server`, `directory`, `members`, `reload`, `follow`, `restrictions`, `upgrade`.
     pub kind: &'static str,
-    /// Which cluster, if any.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cluster: Option<String>,
-    /// Which server, if any.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub server: Option<String>,
-    /// The state that was left.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub old: Option<&'static str>,
-    /// The state that was entered.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub new: Option<&'static str>,
-    /// How long the old state held, milliseconds.
+    /// How long the old state lasted, in milliseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub held_ms: Option<u64>,
-    /// Why, or what.
+    /// The cause of a change of state, or the text of any other event.
     pub cause: String,
 }
 
-/// The tail of events.
+/// The most recent events.
 #[derive(Debug, Default)]
 pub struct Events(Mutex<VecDeque<Event>>);
 
 impl Events {
-    /// A server changed its state.
+    /// Records a change of a server's state.
     pub fn record_transition(&self, cluster: &str, server: &ServerName, change: &Transition) {
         let level = match change.new {
             ServerState::Unreachable => log::Level::Warn,
@@ -74,34 +66,38 @@ impl Events {
         });
     }
 
-    /// A port of a server changed, and the server's state did not.
+    /// Records a change of a port that did not change the server's state.
     pub fn record_port_change(&self, level: log::Level, cluster: &str, server: &ServerName, text: String) {
         log::log!(target: "icm::state", level, "{cluster}: {server}: {text}");
-        self.push(Event {
-            number: 0,
-            at: clock::unix_ms(),
-            kind: "server",
-            cluster: Some(cluster.to_owned()),
-            server: Some(server.to_string()),
-            old: None,
-            new: None,
-            held_ms: None,
-            cause: text,
-        });
+        self.push_text("server", Some(cluster), Some(server.to_string()), text);
     }
 
-    /// Anything else worth a line.
+    /// Records any other event.
     pub fn record(&self, level: log::Level, kind: &'static str, cluster: Option<&str>, text: String) {
         match cluster {
             Some(cluster) => log::log!(target: "icm::event", level, "{cluster}: {text}"),
             None => log::log!(target: "icm::event", level, "{text}"),
         }
+        self.push_text(kind, cluster, None, text);
+    }
+
+    #[must_use]
+    pub fn newest_first(&self) -> Vec<Event> {
+        self.0.lock().iter().rev().cloned().collect()
+    }
+
+    #[must_use]
+    pub fn oldest_first(&self) -> Vec<Event> {
+        self.0.lock().iter().cloned().collect()
+    }
+
+    fn push_text(&self, kind: &'static str, cluster: Option<&str>, server: Option<String>, text: String) {
         self.push(Event {
             number: 0,
             at: clock::unix_ms(),
             kind,
             cluster: cluster.map(str::to_owned),
-            server: None,
+            server,
             old: None,
             new: None,
             held_ms: None,
@@ -109,19 +105,7 @@ impl Events {
         });
     }
 
-    /// The last ones, newest first.
-    #[must_use]
-    pub fn newest_first(&self) -> Vec<Event> {
-        self.0.lock().iter().rev().cloned().collect()
-    }
-
-    /// The last ones, oldest first.
-    #[must_use]
-    pub fn oldest_first(&self) -> Vec<Event> {
-        self.0.lock().iter().cloned().collect()
-    }
-
-    /// Gives the event its number. What caused it may come from a server: it is shown escaped everywhere.
+    /// Numbers the event. Its cause may come from a server, so control characters are escaped.
     fn push(&self, mut event: Event) {
         if let Cow::Owned(cause) = control_chars::escape_except_newlines(&event.cause) {
             event.cause = cause;

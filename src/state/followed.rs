@@ -1,6 +1,5 @@
-//! How it stands with the configuration of the other ICM, for the status page and the metrics.
-//!
-//! In: what came of each question. Out: JSON. It never holds the token.
+//! The state of the configuration taken over from another ICM, for the status page and the metrics. It never contains
+//! the token.
 
 use std::sync::Arc;
 
@@ -9,44 +8,41 @@ use serde_json::{Value, json};
 use super::restrictions_file::KeptRestriction;
 use crate::util::clock;
 
-/// Where the text in force comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FollowedOrigin {
-    /// The other ICM, in this process's time.
+    /// Read from the other ICM by this process.
     Remote,
     /// The copy on disk.
     Cache,
 }
 
-/// The configuration that was taken over, and what came of asking since.
+/// The configuration that was taken over, and the result of later requests.
 #[derive(Clone, Debug)]
 pub struct FollowedConfig {
-    /// Of the other ICM's `/config`.
+    /// The URL of the other ICM's `/config`.
     pub url: String,
     /// The text in force.
     pub text: Arc<str>,
-    /// What is restricted there.
+    /// Restrictions set on the other ICM.
     pub restrictions: Vec<KeptRestriction>,
-    /// Its tag.
     pub etag: Option<String>,
-    /// The ICMs that it came by, the nearest first.
+    /// The ICMs that passed it on, the nearest first.
     pub via: Vec<String>,
-    /// Where it comes from.
     pub origin: FollowedOrigin,
-    /// When it was last confirmed, milliseconds since 1970.
+    /// When it was last confirmed, in milliseconds since 1970.
     pub confirmed_unix_ms: u64,
-    /// When a different one was last taken over.
+    /// When a different configuration was last taken over.
     pub changed_unix_ms: u64,
     /// When the other ICM was last asked.
     pub attempted_unix_ms: u64,
-    /// Why asking is in vain now; empty when it is not.
+    /// Why the last request failed; empty after a success.
     pub trouble: String,
-    /// What the status of reloads says of it: the last refusal since something good came.
+    /// Why the last document was rejected; empty after a good one.
     pub rejected_error: String,
 }
 
 impl FollowedConfig {
-    /// The other ICM says that this is its configuration.
+    /// Records that the other ICM still has this configuration.
     pub fn confirm(&mut self) {
         let now = clock::unix_ms();
         self.confirmed_unix_ms = now;
@@ -56,7 +52,6 @@ impl FollowedConfig {
         self.rejected_error.clear();
     }
 
-    /// For `/status`.
     #[must_use]
     pub fn to_json(&self) -> Value {
         json!({

@@ -1,7 +1,5 @@
-//! Which clusters stand behind a Host name.
-//!
-//! In: the patterns of all clusters. Out: for a host name the clusters that match, exact names first,
-//! then wildcards, else those that take all others. Never a guess: an empty answer is a 421.
+//! Finds the clusters for a Host name: exact names first, then wildcards, else the clusters without `hostnames`. An
+//! empty result is answered with 421.
 
 use std::borrow::Cow;
 use std::net::Ipv6Addr;
@@ -11,10 +9,9 @@ use smallvec::SmallVec;
 
 use crate::config::settings::HostPattern;
 
-/// Numbers of clusters in the order in which they are asked.
+/// Indexes of clusters in order of precedence.
 pub type MatchingClusters = SmallVec<[usize; 4]>;
 
-/// The table of host names.
 #[derive(Debug, Default)]
 pub struct HostTable {
     exact: AHashMap<Box<str>, MatchingClusters>,
@@ -24,7 +21,7 @@ pub struct HostTable {
 }
 
 impl HostTable {
-    /// From the patterns of each cluster, by its number; no pattern = all others.
+    /// Takes the patterns of each cluster in order; a cluster without patterns gets all other names.
     #[must_use]
     pub fn new<'a>(clusters: impl IntoIterator<Item = &'a [HostPattern]>) -> Self {
         let mut hosts = Self::default();
@@ -45,7 +42,7 @@ impl HostTable {
         hosts
     }
 
-    /// The clusters for a Host header's value, with or without a port, in any case.
+    /// Looks up the value of a Host header, with or without a port, in any case.
     #[must_use]
     pub fn lookup(&self, host: &str) -> MatchingClusters {
         let name = strip_port(host);
@@ -56,7 +53,7 @@ impl HostTable {
         let name = name.as_ref();
         let mut found = self.exact.get(name).cloned().unwrap_or_default();
         for (suffix, number) in &self.wildcards {
-            // `*.acme.example` stands for one label or more, never for `acme.example` itself.
+            // `*.acme.example` matches one label or more, but not `acme.example` itself.
             if name.len() > suffix.len() && name.ends_with(suffix.as_ref()) && !found.contains(number) {
                 found.push(*number);
             }
@@ -65,7 +62,7 @@ impl HostTable {
     }
 }
 
-/// An IPv6 address without its brackets, in its one canonical spelling; a name as it is.
+/// Removes the brackets of an IPv6 address and gives it its canonical spelling; a name stays as it is.
 fn canonical_host(name: &str) -> Cow<'_, str> {
     let unbracketed = name.strip_prefix('[').and_then(|n| n.strip_suffix(']')).unwrap_or(name);
     match unbracketed.parse::<Ipv6Addr>() {
@@ -74,7 +71,7 @@ fn canonical_host(name: &str) -> Cow<'_, str> {
     }
 }
 
-/// A Host header's value without its port; an IPv6 literal keeps its brackets.
+/// Removes the port from a Host value; an IPv6 literal keeps its brackets.
 #[must_use]
 pub fn strip_port(host: &str) -> &str {
     if host.starts_with('[') {
@@ -92,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn exact_names_come_before_wildcards_and_others_take_the_rest() {
+    fn exact_names_precede_wildcards_and_a_cluster_without_names_gets_the_rest() {
         let wild = [HostPattern::Wildcard(".acme.example".into())];
         let named = [exact("www.acme.example")];
         let hosts = HostTable::new([&[][..], &wild[..], &named[..]]);
@@ -113,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_matches_when_no_cluster_takes_all_others() {
+    fn an_unknown_name_matches_nothing_if_every_cluster_has_names() {
         let named = [exact("www.acme.example")];
         assert!(HostTable::new([&named[..]]).lookup("other.example").is_empty());
     }

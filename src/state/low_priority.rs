@@ -208,20 +208,20 @@ mod tests {
 
     #[tokio::test]
     async fn dropping_the_future_ends_its_work() {
-        struct Tell(mpsc::Sender<()>);
-        impl Drop for Tell {
+        struct SendOnDrop(mpsc::Sender<()>);
+        impl Drop for SendOnDrop {
             fn drop(&mut self) {
                 self.0.send(()).unwrap();
             }
         }
-        let (said, heard) = mpsc::channel();
-        let tell = Tell(said);
+        let (sender, receiver) = mpsc::channel();
+        let on_drop = SendOnDrop(sender);
         let reading = read(false, async move {
-            let _tell = tell;
+            let _on_drop = on_drop;
             std::future::pending::<()>().await;
         });
         assert!(tokio::time::timeout(Duration::from_millis(10), reading).await.is_err());
-        heard.recv_timeout(Duration::from_secs(30)).unwrap();
+        receiver.recv_timeout(Duration::from_secs(30)).unwrap();
     }
 
     #[tokio::test]
@@ -231,15 +231,15 @@ mod tests {
     }
 
     #[test]
-    fn what_is_discarded_is_dropped_elsewhere() {
-        struct Tell(mpsc::Sender<String>);
-        impl Drop for Tell {
+    fn a_discarded_value_is_dropped_on_another_thread() {
+        struct SendOnDrop(mpsc::Sender<String>);
+        impl Drop for SendOnDrop {
             fn drop(&mut self) {
                 self.0.send(here()).unwrap();
             }
         }
-        let (said, heard) = mpsc::channel();
-        discard(Tell(said));
-        assert_eq!(heard.recv_timeout(Duration::from_secs(30)).unwrap(), "icm-disused");
+        let (sender, receiver) = mpsc::channel();
+        discard(SendOnDrop(sender));
+        assert_eq!(receiver.recv_timeout(Duration::from_secs(30)).unwrap(), "icm-disused");
     }
 }

@@ -1,8 +1,5 @@
-//! Probes of servers that are about to join: before they are members, so that nobody waits for them.
-//!
-//! In: servers of a new configuration, or of a new reading of the Server documents. Out: whether the ports of those that
-//! are not known yet answer. A member is UNREACHABLE until it was probed; where the same change takes the servers away
-//! that have served until now, users would meet nobody for a moment. What is known already is not probed.
+//! Probes servers before they join. A server is UNREACHABLE until it was probed, so a change that replaces servers would
+//! leave none for a moment; servers that are already known are not probed again.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -19,13 +16,12 @@ use crate::config::Settings;
 use crate::config::settings::{self, Server, Servers};
 use crate::discovery::domino::DominoClient;
 use crate::discovery::probe;
-use crate::domain::cluster::HostPort;
-use crate::domain::cluster::{Port, ServerName};
+use crate::domain::cluster::{HostPort, Port, ServerName};
 
-/// All names and all probes together: what is not known by then is found out afterwards.
+/// Limits all lookups and probes together; the regular probes find out the rest.
 pub const PREFLIGHT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A port that was not known.
+/// A port that was not known at this address.
 #[derive(Clone, Debug, PartialEq)]
 pub struct UnprobedPort {
     server: Server,
@@ -33,39 +29,41 @@ pub struct UnprobedPort {
     address: SocketAddr,
 }
 
-/// What probes of the unknown ports of one cluster said.
+/// The results for the unknown ports of one cluster.
 #[derive(Debug, Default)]
 pub struct PreflightProbes {
-    /// `None`: it did not end in time.
+    /// `None` = the probe timed out.
     results: Vec<(UnprobedPort, Option<Result<u16, String>>)>,
 }
 
-/// What was found out before a new configuration applies.
+/// What was learned before a new configuration applies.
 #[derive(Debug, Default)]
 pub struct PreflightResults {
-    /// Addresses of all names among the servers in the file.
+    /// Addresses of the host names of the configured servers.
     pub addresses: HashMap<HostPort, SocketAddr>,
     clusters: HashMap<String, PreflightProbes>,
 }
 
 impl PreflightProbes {
-    /// What the port of a server said at this address.
     #[must_use]
     pub fn result(&self, server: &ServerName, port: Port, address: SocketAddr) -> Option<Result<u16, &str>> {
-        let is = |of: &UnprobedPort| of.server.name == *server && of.port == port && of.address == address;
-        let (_, result) = self.results.iter().find(|(of, _)| is(of))?;
+        let (_, result) = self.results.iter().find(|(probed, _)| {
+            probed.server.name == *server && probed.port == port && probed.address == address
+        })?;
         Some(result.as_ref()?.as_ref().copied().map_err(String::as_str))
     }
 
-    /// Says which servers join without having answered.
+    /// Records an event for each server that joins without having answered.
     pub fn record_failures(&self, balancer: &Balancer, cluster: &str) {
         for (UnprobedPort { server, port, .. }, result) in &self.results {
             let text = match result {
                 Some(Ok(_)) => continue,
-                Some(Err(reason)) => format!("it joins though its {port} port does not answer: {reason}"),
+                Some(Err(reason)) => {
+                    format!("joins the cluster although its {port} port does not answer: {reason}")
+                }
                 None => {
                     format!(
-                        "it joins though a probe of its {port} port has not ended within {PREFLIGHT_TIMEOUT:?}"
+                        "joins the cluster although its {port} port did not answer in {PREFLIGHT_TIMEOUT:?}"
                     )
                 }
             };
@@ -75,17 +73,16 @@ impl PreflightProbes {
 }
 
 impl PreflightResults {
-    /// Those of a cluster.
     #[must_use]
     pub fn for_cluster(&self, cluster: &str) -> Option<&PreflightProbes> {
         self.clusters.get(cluster)
     }
 }
 
-/// The ports among these that requests go to and that are not known at their address.
+/// Returns the ports in use whose current address was never probed.
 #[must_use]
 pub fn unprobed_ports(
-    kept: &PersistentState,
+    state: &PersistentState,
     settings: &settings::ClusterSettings,
     servers: &[Server],
     addresses: &HashMap<HostPort, SocketAddr>,
@@ -96,13 +93,13 @@ pub fn unprobed_ports(
         .filter_map(|(server, port, at)| {
             let at = at?;
             let address = at.literal_address().or_else(|| addresses.get(&at).copied())?;
-            let is_known = kept.last_address(&server.name, port) == Some(address);
+            let is_known = state.last_address(&server.name, port) == Some(address);
             (!is_known).then(|| UnprobedPort { server: server.clone(), port, address })
         })
         .collect()
 }
 
-/// Probes all of them at once, until then at most.
+/// Probes all ports concurrently, until the deadline at most.
 pub async fn probe_ports(
     client: &DominoClient,
     settings: &Arc<settings::ClusterSettings>,
@@ -110,18 +107,18 @@ pub async fn probe_ports(
     deadline: Instant,
 ) -> PreflightProbes {
     let mut set = JoinSet::new();
-    for of in unknown {
+    for target in unknown {
         let (client, settings) = (client.clone(), Arc::clone(settings));
         set.spawn(async move {
-            let probe = probe::probe(&client, &settings, &of.server, of.port, of.address);
+            let probe = probe::probe(&client, &settings, &target.server, target.port, target.address);
             let result = tokio::time::timeout_at(deadline, probe).await.ok();
-            (of, result)
+            (target, result)
         });
     }
     PreflightProbes { results: set.join_all().await }
 }
 
-/// What reads servers and probes them. As for requests, `pingora.ca_file` counts where the cluster names no `ca_file`.
+/// The client for readings and probes. As for requests, `pingora.ca_file` is the fallback for the cluster's `ca_file`.
 #[must_use]
 pub fn upstream_client(settings: &settings::ClusterSettings, process: &Settings) -> DominoClient {
     let own = &settings.upstream_tls;
@@ -130,8 +127,7 @@ pub fn upstream_client(settings: &settings::ClusterSettings, process: &Settings)
     DominoClient::new(&tls, settings.failover.connect_timeout)
 }
 
-/// Finds out what a new configuration needs to know. Blocks, for [`PREFLIGHT_TIMEOUT`] at most and not at all where no server is
-/// new; what is in force serves meanwhile.
+/// Resolves and probes the new servers of a configuration before it applies. Blocks, for [`PREFLIGHT_TIMEOUT`] at most.
 #[must_use]
 pub fn run(balancer: &Balancer, settings: &Settings, runtime: &Handle) -> PreflightResults {
     let deadline = Instant::now() + PREFLIGHT_TIMEOUT;
@@ -140,16 +136,11 @@ pub fn run(balancer: &Balancer, settings: &Settings, runtime: &Handle) -> Prefli
         Servers::Names(_) => Vec::new(),
     };
     let all: Vec<Server> = settings.clusters.iter().flat_map(|cluster| listed(cluster)).collect();
-    let mut preflight =
-        PreflightResults { addresses: resolve::resolve_blocking(&all), clusters: HashMap::new() };
+    let addresses = resolve::resolve_blocking(&all);
     let mut probing = JoinSet::new();
     for wanted in &settings.clusters {
-        let unknown = unprobed_ports(
-            &balancer.persistent_state(&wanted.name),
-            wanted,
-            &listed(wanted),
-            &preflight.addresses,
-        );
+        let state = balancer.persistent_state(&wanted.name);
+        let unknown = unprobed_ports(&state, wanted, &listed(wanted), &addresses);
         if unknown.is_empty() {
             continue;
         }
@@ -158,6 +149,5 @@ pub fn run(balancer: &Balancer, settings: &Settings, runtime: &Handle) -> Prefli
             async move { (wanted.name.clone(), probe_ports(&client, &wanted, unknown, deadline).await) };
         probing.spawn_on(probes, runtime);
     }
-    preflight.clusters = runtime.block_on(probing.join_all()).into_iter().collect();
-    preflight
+    PreflightResults { addresses, clusters: runtime.block_on(probing.join_all()).into_iter().collect() }
 }

@@ -1,13 +1,12 @@
 //! Starts the probes that are due, as Pingora's health checks.
 //!
-//! Pingora gets the servers through its `ServiceDiscovery` and a result for each; the health of the server is what counts.
-//! Each probe runs in a task of its own, so one that hangs delays no other.
-
-use parking_lot::Mutex;
+//! Pingora only decides when to check; the result goes to the health of the server. Each probe runs in a task of its
+//! own, so that one that hangs delays no other.
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Weak};
 
 use async_trait::async_trait;
+use parking_lot::Mutex;
 use pingora::protocols::l4::socket::SocketAddr;
 use pingora::{Error, ErrorType, Result};
 use pingora_load_balancing::Backend;
@@ -20,12 +19,10 @@ use crate::discovery::probe::schedule::{self, Schedule};
 use crate::domain::cluster::{Port, ServerName, ServerState};
 use crate::util::clock;
 
-/// Identifies a backend: addresses may be shared and may change, names do not.
+/// Identifies a backend. Addresses may be shared and may change; names do not.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Identity {
-    /// The cluster's name.
     pub cluster: String,
-    /// The server's name.
     pub server: ServerName,
 }
 
@@ -34,7 +31,6 @@ pub struct Identity {
 pub struct ServerDiscovery(Weak<Balancer>);
 
 impl ServerDiscovery {
-    /// Those of this balancer.
     #[must_use]
     pub fn new(balancer: &Arc<Balancer>) -> Self {
         Self(Arc::downgrade(balancer))
@@ -57,8 +53,8 @@ impl ServiceDiscovery for ServerDiscovery {
                     cluster: cluster.settings.name.clone(),
                     server: entry.config.name.clone(),
                 });
-                // Pingora identifies a backend by address and weight: the tag as weight tells apart two servers behind one
-                // address. Nothing selects by it.
+                // Pingora identifies a backend by address and weight. The tag as weight distinguishes two servers
+                // behind one address; nothing selects by it.
                 let weight = (entry.server.tag() as usize).max(1);
                 backends.insert(Backend { addr: SocketAddr::Inet(address), weight, ext });
             }
@@ -78,7 +74,6 @@ pub struct Probes {
 }
 
 impl Probes {
-    /// For the servers of this balancer.
     #[must_use]
     pub fn new(balancer: &Arc<Balancer>) -> Self {
         Self { balancer: Arc::downgrade(balancer), schedules: Mutex::default() }
@@ -110,26 +105,26 @@ impl Probes {
         }
         // Any probe that begins after the failure decides, also one that was due anyway.
         let decides = entry.server.take_suspicion(port);
-        let (member, server) = (Arc::clone(&entry.server), entry.config.clone());
+        let (server, config) = (Arc::clone(&entry.server), entry.config.clone());
         let address = entry.address(port);
         let (balancer, cluster) = (Arc::clone(balancer), Arc::clone(cluster));
         tokio::spawn(async move {
             // Reschedules the port on every path, a panic included.
             let mut running = schedule::RunningProbe::new(schedule, cluster.settings.probe.clone());
             let Some(address) = address else { return };
-            let result = probe::probe(&cluster.client, &cluster.settings, &server, port, address).await;
-            if member.last_address(port) != Some(address) {
-                // The port has moved: this result says nothing about its new address.
-                member.probe_now();
+            let result = probe::probe(&cluster.client, &cluster.settings, &config, port, address).await;
+            if server.last_address(port) != Some(address) {
+                // The port has a new address, for which this result means nothing.
+                server.probe_now();
                 return;
             }
             let outcome = result.as_ref().copied().map_err(String::as_str);
             if decides && outcome.is_err() {
-                member.let_one_bad_probe_decide(port);
+                server.let_one_bad_probe_decide(port);
             }
-            balancer.record_probe(&cluster.settings.name, &member, port, outcome, clock::now_ms());
-            running.failures = member.read(|health| health.failures(port));
-            running.unsettled = member.read(|health| health.unsettled(port));
+            balancer.record_probe(&cluster.settings.name, &server, port, outcome, clock::now_ms());
+            running.failures = server.read(|health| health.failures(port));
+            running.unsettled = server.read(|health| health.unsettled(port));
         });
     }
 }
@@ -164,7 +159,7 @@ impl HealthCheck for Probes {
         target.ext.get::<Identity>().map_or_else(String::new, |i| format!("{}: {}", i.cluster, i.server))
     }
 
-    /// The health of the server counts probes in a row, so that Pingora need not.
+    /// `ServerHealth` counts consecutive results, so Pingora must not.
     fn health_threshold(&self, _success: bool) -> usize {
         1
     }

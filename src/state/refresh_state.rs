@@ -1,6 +1,5 @@
-//! The tasks that keep a cluster's state current: directory, addresses, availability (servers: `members`).
-//!
-//! No request waits for them. Read failures are logged; the last good data stays in use.
+//! The background tasks of a cluster: directory, addresses, server list, availability. Read failures are logged; the last
+//! good data stays in use.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -20,53 +19,56 @@ use crate::domain::directory::IndexReport;
 use crate::util::clock::{self, jitter};
 
 const RESOLVE_INTERVAL: Duration = Duration::from_secs(60);
-/// While a host name has no address, as before the name server is up.
+/// Used while a host name has no address, for example before the name server is up.
 const RESOLVE_MISSING_INTERVAL: Duration = Duration::from_secs(5);
-/// How often the directory task looks for servers while there are none, as at a start.
+/// How often the directory task looks for servers while there are none.
 const NO_SERVERS_INTERVAL: Duration = Duration::from_millis(50);
 
 /// Whether both read the servers from the same view.
 #[must_use]
-pub fn same_members(new: &settings::ClusterSettings, old: &settings::ClusterSettings) -> bool {
+pub(super) fn same_server_source(new: &settings::ClusterSettings, old: &settings::ClusterSettings) -> bool {
     matches!((&new.servers, &old.servers), (Servers::Names(new), Servers::Names(old))
         if new.from == old.from && new.database == old.database && new.view == old.view)
 }
 
 /// Whether both read the directory from the same view.
 #[must_use]
-pub fn same_directory(new: &settings::ClusterSettings, old: &settings::ClusterSettings) -> bool {
+pub(super) fn same_directory_source(
+    new: &settings::ClusterSettings,
+    old: &settings::ClusterSettings,
+) -> bool {
     matches!((&new.directory, &old.directory), (Directory::Cldbdir(new), Directory::Cldbdir(old))
         if new.database == old.database && new.view == old.view)
 }
 
-/// What serves until the first reading: the data of the cluster that this one replaces, else the last good copies on
-/// disk. A new source has read nothing yet, so the data of the old one stays: no user may notice a reload.
+/// The data to use until the first reading: that of the same source before the reload, else the last good copy on disk,
+/// else that of the former source, so that no user notices a reload.
 #[must_use]
-pub fn beginning(wanted: &settings::ClusterSettings, before: Option<&Cluster>) -> InitialState {
-    let mut beginning = InitialState::default();
+pub(super) fn initial_state(wanted: &settings::ClusterSettings, before: Option<&Cluster>) -> InitialState {
+    let mut initial = InitialState::default();
     if let Servers::Names(view) = &wanted.servers {
-        let same = before.filter(|c| same_members(wanted, &c.settings));
-        beginning.servers = match same {
+        let same = before.filter(|c| same_server_source(wanted, &c.settings));
+        initial.servers = match same {
             Some(cluster) => Some(cluster.servers()),
             None => view.cache.as_deref().and_then(|path| cached_servers(&wanted.name, path)),
         };
     }
-    beginning.servers = beginning.servers.or_else(|| before.map(Cluster::servers));
+    initial.servers = initial.servers.or_else(|| before.map(Cluster::servers));
     if let Directory::Cldbdir(view) = &wanted.directory {
-        let same = before.filter(|c| same_directory(wanted, &c.settings));
-        beginning.directory = match same {
+        let same = before.filter(|c| same_directory_source(wanted, &c.settings));
+        initial.directory = match same {
             Some(cluster) => Some(Arc::clone(&cluster.view.load().directory)),
             None => view.cache.as_deref().and_then(|path| cached_directory(&wanted.name, path)),
         };
     }
-    let of_before = || before.map(|c| Arc::clone(&c.view.load().directory));
-    beginning.directory = beginning.directory.or_else(of_before);
-    if let (Some(before), Some(directory)) = (before, &beginning.directory)
-        && !same_directory(wanted, &before.settings)
+    let former = || before.map(|c| Arc::clone(&c.view.load().directory));
+    initial.directory = initial.directory.or_else(former);
+    if let (Some(before), Some(directory)) = (before, &initial.directory)
+        && !same_directory_source(wanted, &before.settings)
     {
         directory.clear_digest();
     }
-    beginning
+    initial
 }
 
 fn cached_servers(cluster: &str, path: &Path) -> Option<Vec<settings::Server>> {
@@ -85,7 +87,7 @@ fn cached_directory(cluster: &str, path: &Path) -> Option<Arc<LoadedDirectory>> 
     match index_file::load(path) {
         Ok(copy) => {
             let origin = DirectoryOrigin::Cache(path.to_owned());
-            // A first reading that has lost much must not replace a good copy either.
+            // With the digest, a much smaller first reading cannot replace a good copy.
             let mut loaded =
                 LoadedDirectory::from_index(copy.index, IndexReport::default(), origin, Vec::new())
                     .with_digest(copy.digest);
@@ -101,14 +103,15 @@ fn cached_directory(cluster: &str, path: &Path) -> Option<Arc<LoadedDirectory>> 
     }
 }
 
-/// Starts the tasks of a cluster, which run until they are aborted.
+/// Starts the tasks of a cluster; they run until aborted.
 #[must_use]
 pub fn start(balancer: &Arc<Balancer>, cluster: &Arc<Cluster>) -> Vec<AbortHandle> {
     let mut tasks = Vec::new();
-    let mut spawn = |task: tokio::task::JoinHandle<()>| tasks.push(task.abort_handle());
+    let both = || (Arc::clone(balancer), Arc::clone(cluster));
     match &cluster.settings.directory {
         Directory::Cldbdir(view) => {
-            spawn(tokio::spawn(read_directory(Arc::clone(balancer), Arc::clone(cluster), view.clone())));
+            let (balancer, cluster) = both();
+            tasks.push(tokio::spawn(refresh_directory(balancer, cluster, view.clone())));
         }
         Directory::Static(_) | Directory::File { .. } => {
             cluster.persistent_state.directory_read_attempted.store(true, Relaxed)
@@ -116,27 +119,27 @@ pub fn start(balancer: &Arc<Balancer>, cluster: &Arc<Cluster>) -> Vec<AbortHandl
     }
     match &cluster.settings.servers {
         Servers::Names(view) => {
-            spawn(tokio::spawn(server_list::refresh_server_list(
-                Arc::clone(balancer),
-                Arc::clone(cluster),
-                view.clone(),
-            )));
+            let (balancer, cluster) = both();
+            tasks.push(tokio::spawn(server_list::refresh_server_list(balancer, cluster, view.clone())));
         }
         Servers::Static(_) => cluster.persistent_state.server_list_read_attempted.store(true, Relaxed),
     }
-    spawn(tokio::spawn(renew_addresses(Arc::clone(balancer), Arc::clone(cluster))));
-    spawn(tokio::spawn(availability::poll_sources(Arc::clone(balancer), Arc::clone(cluster))));
-    spawn(tokio::spawn(availability::tick_servers(Arc::clone(balancer), Arc::clone(cluster))));
-    tasks
+    let (b, c) = both();
+    tasks.push(tokio::spawn(refresh_addresses(b, c)));
+    let (b, c) = both();
+    tasks.push(tokio::spawn(availability::poll_sources(b, c)));
+    let (b, c) = both();
+    tasks.push(tokio::spawn(availability::tick_servers(b, c)));
+    tasks.iter().map(tokio::task::JoinHandle::abort_handle).collect()
 }
 
-/// The servers that can be asked for a view, those whose port answers first.
+/// The servers from which a view can be read; those whose port answers come first.
 #[must_use]
 pub fn readable_servers(cluster: &Cluster) -> Vec<ServerAddress> {
     let view = cluster.view.load();
     let order = match cluster.settings.upstream_scheme {
         UpstreamScheme::Http => [Port::Http, Port::Https],
-        // With `same` the encrypted port is preferred.
+        // With `same`, TLS is preferred.
         UpstreamScheme::Https | UpstreamScheme::Same => [Port::Https, Port::Http],
     };
     let mut servers: Vec<(bool, ServerAddress)> = view
@@ -160,12 +163,12 @@ pub fn readable_servers(cluster: &Cluster) -> Vec<ServerAddress> {
             ))
         })
         .collect();
-    servers.sort_by_key(|(silent, _)| *silent);
+    servers.sort_by_key(|(is_down, _)| *is_down);
     servers.into_iter().map(|(_, server)| server).collect()
 }
 
-async fn read_directory(balancer: Arc<Balancer>, cluster: Arc<Cluster>, view: Cldbdir) {
-    // With `source: names` the servers are read first.
+async fn refresh_directory(balancer: Arc<Balancer>, cluster: Arc<Cluster>, view: Cldbdir) {
+    // With `source: names` the server list is read first.
     while cluster.view.load().entries.is_empty() {
         tokio::time::sleep(NO_SERVERS_INTERVAL).await;
     }
@@ -176,7 +179,7 @@ async fn read_directory(balancer: Arc<Balancer>, cluster: Arc<Cluster>, view: Cl
             log::error!(target: "icm::directory", "{}: {error}", cluster.settings.name);
         }
         cluster.persistent_state.directory_read_attempted.store(true, Relaxed);
-        // Before the first success it is tried more often than it is renewed later.
+        // Retry sooner until the first success.
         let pause = if cluster.view.load().directory.is_loaded() {
             view.refresh
         } else {
@@ -189,28 +192,28 @@ async fn read_directory(balancer: Arc<Balancer>, cluster: Arc<Cluster>, view: Cl
     }
 }
 
-/// Reads the directory from a server and applies it; may block its thread.
+/// Reads the directory from a server and applies it. May block its thread.
 async fn read_once(balancer: Arc<Balancer>, cluster: Arc<Cluster>, view: Cldbdir) {
     let name = &cluster.settings.name;
     let servers = readable_servers(&cluster);
     let before = Arc::clone(&cluster.view.load().directory);
-    let judge = before.digest();
+    let old_digest = before.digest();
     let outcome = {
-        let mut holder = cluster.persistent_state.reading_validator.lock().await;
+        let mut validator = cluster.persistent_state.reading_validator.lock().await;
         refresh(
             &cluster.client,
             &servers,
             &view,
             &cluster.persistent_state.login_sessions,
-            &mut holder,
-            judge.as_ref(),
+            &mut validator,
+            old_digest.as_ref(),
         )
         .await
     };
     match outcome {
         RefreshOutcome::Accepted { reading, digest } => {
-            // The first reading after a start from the copy is an event even when both are equal.
-            let changed = judge.as_ref().is_none_or(|s| s.fingerprint != digest.fingerprint)
+            // The first reading after a start from the cache is an event even if nothing changed.
+            let changed = old_digest.as_ref().is_none_or(|s| s.fingerprint != digest.fingerprint)
                 || matches!(before.origin, DirectoryOrigin::Cache(_));
             let from = reading.from.clone();
             let count = reading.builder.len();
@@ -218,8 +221,8 @@ async fn read_once(balancer: Arc<Balancer>, cluster: Arc<Cluster>, view: Cldbdir
             for warning in reading.warnings.iter().filter(|w| !before.warnings.contains(w)) {
                 log::warn!(target: "icm::directory", "{name}: {from}: {warning}");
             }
-            apply_server_list(&cluster, &view, *reading, digest);
-            set_server_list_error(&balancer, &cluster, "");
+            apply_directory(&cluster, &view, *reading, digest);
+            set_directory_error(&balancer, &cluster, "");
             if changed {
                 balancer.events.record(
                     log::Level::Info,
@@ -233,23 +236,20 @@ async fn read_once(balancer: Arc<Balancer>, cluster: Arc<Cluster>, view: Cldbdir
             for warning in warnings {
                 log::warn!(target: "icm::directory", "{name}: {warning}");
             }
-            set_server_list_error(
-                &balancer,
-                &cluster,
-                &format!("a reading is held, the old directory serves on: {reason}"),
-            );
+            let text = format!("reading held, the old directory stays in use: {reason}");
+            set_directory_error(&balancer, &cluster, &text);
         }
-        RefreshOutcome::Failed(failure) => set_server_list_error(&balancer, &cluster, &failure.to_string()),
+        RefreshOutcome::Failed(failure) => set_directory_error(&balancer, &cluster, &failure.to_string()),
     }
 }
 
-/// Indexes a reading, saves a copy on disk and swaps the directory; blocks its thread.
-fn apply_server_list(cluster: &Cluster, view: &Cldbdir, reading: DirectoryReading, digest: ReadingDigest) {
+/// Indexes a reading, saves a copy on disk and swaps the directory. Blocks its thread.
+fn apply_directory(cluster: &Cluster, view: &Cldbdir, reading: DirectoryReading, digest: ReadingDigest) {
     let name = &cluster.settings.name;
     let known = cluster.view.load().unknown_servers().len();
     let origin = DirectoryOrigin::Server(reading.from);
     let loaded = LoadedDirectory::new(reading.builder, origin, reading.warnings).with_digest(digest.clone());
-    // The copy comes first: when the new directory is visible, its copy is on disk.
+    // The copy comes first: once the new directory is visible, its copy is on disk.
     if let Some(path) = &view.cache
         && let Err(error) = index_file::save(path, SystemTime::now(), &loaded.index, &digest)
     {
@@ -264,13 +264,13 @@ fn apply_server_list(cluster: &Cluster, view: &Cldbdir, reading: DirectoryReadin
         let count = unknown.len();
         log::warn!(
             target: "icm::directory",
-            "{name}: {count} servers of the directory are no members, the first is {first}"
+            "{name}: {count} servers of the directory are not in the cluster, the first is {first}"
         );
     }
 }
 
-/// Logs once that the directory cannot be read, and once that it can again (`text` empty).
-fn set_server_list_error(balancer: &Balancer, cluster: &Cluster, text: &str) {
+/// Records an event when the error changes; `text` is empty after a success.
+fn set_directory_error(balancer: &Balancer, cluster: &Cluster, text: &str) {
     let mut known = cluster.persistent_state.directory_error.lock();
     if *known == text {
         return;
@@ -285,7 +285,7 @@ fn set_server_list_error(balancer: &Balancer, cluster: &Cluster, text: &str) {
     text.clone_into(&mut known);
 }
 
-async fn renew_addresses(balancer: Arc<Balancer>, cluster: Arc<Cluster>) {
+async fn refresh_addresses(balancer: Arc<Balancer>, cluster: Arc<Cluster>) {
     loop {
         let known = cluster.addresses();
         let missing = resolve::host_names(&cluster.servers()).any(|at| !known.contains_key(at));
@@ -295,8 +295,8 @@ async fn renew_addresses(balancer: Arc<Balancer>, cluster: Arc<Cluster>) {
             continue;
         }
         let addresses = resolve::resolve_async(&servers).await;
-        for (member, change) in cluster.set_addresses(addresses) {
-            balancer.events.record_transition(&cluster.settings.name, member.name(), &change);
+        for (server, change) in cluster.set_addresses(addresses) {
+            balancer.events.record_transition(&cluster.settings.name, server.name(), &change);
         }
     }
 }

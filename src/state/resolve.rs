@@ -1,9 +1,7 @@
-//! Host names of members to addresses: at load, and every minute, never on the request path.
-//!
-//! In: servers. Out: addresses of the names that resolve; a name that does not is left out, and its
-//! member is UNREACHABLE with that as the cause.
+//! Resolves the host names of servers: at load, and every minute, never for a request. A name that does not resolve is
+//! left out, which makes its server UNREACHABLE.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
@@ -11,23 +9,22 @@ use std::time::{Duration, Instant};
 use crate::config::settings::Server;
 use crate::domain::cluster::HostPort;
 
-/// The names among the ports of these servers.
+/// The ports of these servers that name a host rather than an address.
 pub fn host_names(servers: &[Server]) -> impl Iterator<Item = &HostPort> {
     servers.iter().flat_map(|s| [&s.http, &s.https]).flatten().filter(|p| p.literal_address().is_none())
 }
 
-/// What is not resolved by then is not known yet: a dead name server must not keep the listeners closed.
+/// A dead name server must not keep the listeners closed.
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(3);
 
-/// Asks the system's resolver and waits for it, 3 s at most for all names together: at start and at a
-/// reload only.
+/// Resolves all names, within [`RESOLVE_TIMEOUT`] in total. For a start or a reload.
 #[must_use]
 pub fn resolve_blocking(servers: &[Server]) -> HashMap<HostPort, SocketAddr> {
-    let wanted: std::collections::HashSet<HostPort> = host_names(servers).cloned().collect();
+    let wanted: HashSet<HostPort> = host_names(servers).cloned().collect();
     let (sender, receiver) = mpsc::channel();
     for at in &wanted {
         let (sender, at) = (sender.clone(), at.clone());
-        // The system's resolver cannot be interrupted: whoever waits for it waits alone.
+        // The system's resolver cannot be interrupted, so each name gets a thread.
         std::thread::spawn(move || {
             let found = (at.host.as_str(), at.port).to_socket_addrs().ok().and_then(prefer_ipv4);
             let _ = sender.send((at, found));
@@ -44,7 +41,6 @@ pub fn resolve_blocking(servers: &[Server]) -> HashMap<HostPort, SocketAddr> {
     found
 }
 
-/// Asks the system's resolver without blocking.
 pub async fn resolve_async(servers: &[Server]) -> HashMap<HostPort, SocketAddr> {
     let mut found = HashMap::new();
     for at in host_names(servers) {
@@ -60,7 +56,7 @@ pub async fn resolve_async(servers: &[Server]) -> HashMap<HostPort, SocketAddr> 
     found
 }
 
-/// IPv4 first: Domino servers with an IPv6 address in the DNS but without a listener on it are common.
+/// Many Domino servers have an IPv6 address in the DNS but no listener on it.
 fn prefer_ipv4(addresses: impl Iterator<Item = SocketAddr>) -> Option<SocketAddr> {
     let mut all: Vec<SocketAddr> = addresses.collect();
     all.sort_by_key(|a| (a.is_ipv6(), *a));

@@ -1,17 +1,16 @@
-//! Restrictions by administrators: set by a verb, kept on disk, taken back only by a verb.
-//!
-//! In: a server's name and who asks. Out: RESTRICTED members, and a file in `state_dir` that a restart
-//! reads. What else restricts a server (its own word, the configuration) is not touched here.
+//! Restrictions by administrators: set and released by a verb, and saved in `state_dir`. A server that restricts itself,
+//! or is restricted by the configuration, is not affected.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::persistent::AdminRestrictions;
+use super::persistent::{AdminRestrictions, PersistentState};
 use super::restrictions_file::{self, KeptRestriction, RestrictionsFileError, save};
 use super::{Balancer, Cluster, ClusterView};
 use crate::domain::cluster::{Restriction, ServerName};
+use crate::domain::directory::{DatabaseMatch, ReplicaStatus, ServerReplica};
 use crate::util::clock;
 
 impl KeptRestriction {
@@ -30,31 +29,29 @@ impl KeptRestriction {
     }
 }
 
-/// What came of a verb for one server.
+/// The result of `restrict` or `release` for one server.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct RestrictionOutcome {
-    /// The cluster's name.
     pub cluster: String,
     /// The server's abbreviated name.
     pub server: String,
-    /// Its state now.
     pub state: String,
-    /// Everything that restricts it now.
+    /// Everything that restricts it, each with its origin.
     pub restrictions: Vec<String>,
     /// Requests of this balancer in flight there.
     pub in_flight: u32,
-    /// Databases that nobody else can serve while this server is RESTRICTED.
+    /// Databases that no other server can serve to new users while this one is RESTRICTED.
     pub last_replicas: Vec<String>,
-    /// What else an administrator should know.
+    /// Further advice for the administrator.
     #[serde(default)]
     pub notes: Vec<String>,
 }
 
-/// Restricts or releases every member that answers to `name`, and keeps it on disk where there is a
-/// `state_dir`. Empty when no cluster has such a server.
+/// Restricts (`by` names the administrator) or releases every server named `name`, and saves that if there is a
+/// `state_dir`. The result is empty if no cluster has such a server.
 ///
 /// # Errors
-/// When the file cannot be written; the members are restricted or released all the same.
+/// When the file cannot be written; the servers are restricted or released nevertheless.
 pub fn set_restricted(
     balancer: &Balancer,
     name: &str,
@@ -77,11 +74,10 @@ pub fn set_restricted(
             let restriction = restriction.clone();
             {
                 let mut admin_restrictions = cluster.persistent_state.admin_restrictions.lock();
+                let name = &entry.config.name;
                 match &restriction {
-                    Some(restriction) => {
-                        admin_restrictions.local.insert(entry.config.name.clone(), restriction.clone())
-                    }
-                    None => admin_restrictions.local.remove(&entry.config.name),
+                    Some(restriction) => admin_restrictions.local.insert(name.clone(), restriction.clone()),
+                    None => admin_restrictions.local.remove(name),
                 };
             }
             let change = entry.server.restrict(restriction, now);
@@ -92,11 +88,7 @@ pub fn set_restricted(
                 state: entry.server.state().as_str().to_owned(),
                 restrictions: entry.server.read(|health| health.restrictions()),
                 in_flight: entry.server.in_flight(),
-                last_replicas: if by.is_some() {
-                    last_replicas(&view, &entry.config.name)
-                } else {
-                    Vec::new()
-                },
+                last_replicas: by.map(|_| last_replicas(&view, &entry.config.name)).unwrap_or_default(),
                 notes: notes.clone(),
             });
         }
@@ -107,7 +99,7 @@ pub fn set_restricted(
     Ok(outcomes)
 }
 
-/// Releases servers that were restricted and have left the cluster since.
+/// Releases restricted servers that have left the cluster.
 fn release_departed_servers(
     cluster: &Cluster,
     view: &ClusterView,
@@ -138,27 +130,25 @@ fn release_departed_servers(
     gone.into_iter().map(outcome).collect()
 }
 
-/// Paths of databases that new users may open on this server, and whose other replicas are all marked or on
-/// servers that take no new users.
+/// Paths of databases that new users can open on this server only: every other replica is marked, or on a server that
+/// takes no new users.
 #[must_use]
 pub fn last_replicas(view: &ClusterView, server: &ServerName) -> Vec<String> {
     let index = &view.directory.index;
-    let is_open = |holder: &crate::domain::directory::ServerReplica<'_>| {
-        holder.status == crate::domain::directory::ReplicaStatus::InService
-    };
-    let takes_new_users = |holder: &crate::domain::directory::ServerReplica<'_>| {
+    let is_open = |holder: &ServerReplica<'_>| holder.status == ReplicaStatus::InService;
+    let takes_new_users = |holder: &ServerReplica<'_>| {
         view.server_id(holder.server).and_then(|ix| view.server(ix)).is_some_and(|entry| {
             let seen = entry.server.snapshot();
             is_open(holder) && seen.restricted_since_ms.is_none() && (seen.http || seen.https)
         })
     };
-    let is_this_server = |holder: &crate::domain::directory::ServerReplica<'_>| {
+    let is_this_server = |holder: &ServerReplica<'_>| {
         view.server_id(holder.server).and_then(|ix| view.server(ix)).is_some_and(|e| e.config.name == *server)
     };
     index
         .databases()
         .filter(|database| {
-            let found = crate::domain::directory::DatabaseMatch { database: database.id(), path: None };
+            let found = DatabaseMatch { database: database.id(), path: None };
             index.replicas_by_server(&found).any(|h| is_this_server(&h) && is_open(&h))
                 && !index.replicas_by_server(&found).any(|h| !is_this_server(&h) && takes_new_users(&h))
         })
@@ -166,14 +156,13 @@ pub fn last_replicas(view: &ClusterView, server: &ServerName) -> Vec<String> {
         .collect()
 }
 
-/// Restrictions that were made on this ICM, of members and of those that may come back.
+/// Restrictions set on this ICM, also of servers that have left their cluster and may join again.
 #[must_use]
 pub fn local_restrictions(balancer: &Balancer) -> Vec<KeptRestriction> {
     sorted_records(balancer, |admin_restrictions| admin_restrictions.local.iter().collect())
 }
 
-/// All restrictions by administrators, those of the ICMs that this one follows included, for those that follow
-/// this one.
+/// All restrictions by administrators, including those of followed ICMs: what an ICM that follows this one needs.
 #[must_use]
 pub fn all_restrictions(balancer: &Balancer) -> Vec<KeptRestriction> {
     let inherited = sorted_records(balancer, |admin_restrictions| {
@@ -188,16 +177,16 @@ pub fn all_restrictions(balancer: &Balancer) -> Vec<KeptRestriction> {
     all
 }
 
-/// In the order of clusters and servers: the same state gives the same text.
+/// Sorted by cluster and server, so that the same state gives the same text.
 fn sorted_records(
     balancer: &Balancer,
     of: impl Fn(&AdminRestrictions) -> Vec<(&ServerName, &Restriction)>,
 ) -> Vec<KeptRestriction> {
-    let all = balancer.kept.lock();
-    let clusters: BTreeMap<&String, &Arc<super::PersistentState>> = all.iter().collect();
+    let all = balancer.persistent_states.lock();
+    let clusters: BTreeMap<&String, &Arc<PersistentState>> = all.iter().collect();
     let mut list = Vec::new();
-    for (cluster, kept) in clusters {
-        let admin_restrictions = kept.admin_restrictions.lock();
+    for (cluster, state) in clusters {
+        let admin_restrictions = state.admin_restrictions.lock();
         list.extend(
             of(&admin_restrictions)
                 .into_iter()
@@ -207,7 +196,7 @@ fn sorted_records(
     list
 }
 
-/// Puts what the followed ICM says in the place of what it said before; whatever was restricted here stays.
+/// Replaces the restrictions of the followed ICM; those set on this ICM stay.
 pub fn replace_followed_restrictions(balancer: &Balancer, restrictions: &[KeptRestriction]) {
     let mut by_cluster: BTreeMap<&str, BTreeMap<ServerName, Vec<Restriction>>> = BTreeMap::new();
     for restriction in restrictions {
@@ -215,33 +204,41 @@ pub fn replace_followed_restrictions(balancer: &Balancer, restrictions: &[KeptRe
         let cluster = by_cluster.entry(&restriction.cluster).or_default();
         cluster.entry(server).or_default().push(restriction.to_restriction());
     }
-    {
-        let mut all = balancer.kept.lock();
-        for cluster in by_cluster.keys() {
-            all.entry((*cluster).to_owned()).or_default();
-        }
-        for (cluster, kept) in all.iter() {
-            let mut admin_restrictions = kept.admin_restrictions.lock();
-            admin_restrictions.from_followed_icm =
-                by_cluster.get(cluster.as_str()).cloned().unwrap_or_default();
-        }
-    }
+    update_admin_restrictions(balancer, by_cluster.keys(), |cluster, restrictions| {
+        restrictions.from_followed_icm = by_cluster.get(cluster).cloned().unwrap_or_default();
+    });
     for cluster in &balancer.snapshot().clusters {
         let by_cluster = by_cluster.get(cluster.settings.name.as_str());
         for entry in &cluster.view.load().entries {
-            let all = by_cluster.and_then(|w| w.get(&entry.config.name)).cloned().unwrap_or_default();
+            let all = by_cluster.and_then(|c| c.get(&entry.config.name)).cloned().unwrap_or_default();
             let change = entry.server.restrict_elsewhere(all, clock::now_ms());
             balancer.record_transition(&cluster.settings.name, &entry.config.name, change);
         }
     }
 }
 
-/// Applies what was kept to the members that exist now; before the first request. Restrictions that are damaged do not
-/// keep the balancer from starting: their copy is used, and an event says so.
+/// Updates the restrictions of every cluster, also of `named` clusters that the configuration does not have now: they may
+/// return.
+fn update_admin_restrictions<'a>(
+    balancer: &Balancer,
+    named: impl Iterator<Item = &'a &'a str>,
+    update: impl Fn(&str, &mut AdminRestrictions),
+) {
+    let mut all = balancer.persistent_states.lock();
+    for cluster in named {
+        all.entry((*cluster).to_owned()).or_default();
+    }
+    for (cluster, state) in all.iter() {
+        update(cluster, &mut state.admin_restrictions.lock());
+    }
+}
+
+/// Applies the saved restrictions before the first request. If the file is damaged, its copy is used and an event
+/// recorded.
 ///
 /// # Errors
-/// When the file is there and cannot be read: to start without a restriction that was set would
-/// send users to a server that is being taken down.
+/// When the file exists but cannot be read: a start without a restriction would send users to a server that is being
+/// taken down.
 pub fn load_from_state_dir(balancer: &Balancer) -> Result<(), RestrictionsFileError> {
     let snapshot = balancer.snapshot();
     let Some(dir) = &snapshot.settings.state_dir else { return Ok(()) };
@@ -249,16 +246,14 @@ pub fn load_from_state_dir(balancer: &Balancer) -> Result<(), RestrictionsFileEr
     if let Some(damage) = restored.damage_report {
         balancer.events.record(log::Level::Error, "restrictions", None, damage);
     }
-    let kept = restored.restrictions;
-    for restriction in kept {
+    for restriction in restored.restrictions {
         let Ok(name) = ServerName::parse(&restriction.server) else { continue };
         let restriction_in_force = restriction.to_restriction();
         {
-            // Also of a cluster that the configuration does not have now: it may come back.
-            let mut all = balancer.kept.lock();
-            let kept = all.entry(restriction.cluster.clone()).or_default();
-            let mut admin_restrictions = kept.admin_restrictions.lock();
-            admin_restrictions.local.insert(name.clone(), restriction_in_force.clone());
+            // Also for a cluster that the configuration does not have now: it may return.
+            let mut all = balancer.persistent_states.lock();
+            let state = all.entry(restriction.cluster.clone()).or_default();
+            state.admin_restrictions.lock().local.insert(name.clone(), restriction_in_force.clone());
         }
         for cluster in snapshot.clusters.iter().filter(|c| c.settings.name == restriction.cluster) {
             for entry in cluster.view.load().entries.iter().filter(|e| e.config.name == name) {
@@ -270,11 +265,10 @@ pub fn load_from_state_dir(balancer: &Balancer) -> Result<(), RestrictionsFileEr
     Ok(())
 }
 
-/// Makes these the restrictions that were made here, as the process that this one takes over from had them in its
-/// last moment.
+/// Replaces the restrictions set on this ICM by those of the process that this one takes over from.
 ///
 /// # Errors
-/// When the file cannot be written; the members are restricted all the same.
+/// When the file cannot be written; the servers are restricted nevertheless.
 pub fn replace_local_restrictions(
     balancer: &Balancer,
     restrictions: &[KeptRestriction],
@@ -284,21 +278,14 @@ pub fn replace_local_restrictions(
         let Ok(server) = ServerName::parse(&restriction.server) else { continue };
         by_cluster.entry(&restriction.cluster).or_default().insert(server, restriction.to_restriction());
     }
-    {
-        let mut all = balancer.kept.lock();
-        for cluster in by_cluster.keys() {
-            all.entry((*cluster).to_owned()).or_default();
-        }
-        for (cluster, kept) in all.iter() {
-            let mut admin_restrictions = kept.admin_restrictions.lock();
-            admin_restrictions.local = by_cluster.get(cluster.as_str()).cloned().unwrap_or_default();
-        }
-    }
+    update_admin_restrictions(balancer, by_cluster.keys(), |cluster, restrictions| {
+        restrictions.local = by_cluster.get(cluster).cloned().unwrap_or_default();
+    });
     let snapshot = balancer.snapshot();
     for cluster in &snapshot.clusters {
         let by_cluster = by_cluster.get(cluster.settings.name.as_str());
         for entry in &cluster.view.load().entries {
-            let restriction = by_cluster.and_then(|w| w.get(&entry.config.name)).cloned();
+            let restriction = by_cluster.and_then(|c| c.get(&entry.config.name)).cloned();
             let change = entry.server.restrict(restriction, clock::now_ms());
             balancer.record_transition(&cluster.settings.name, &entry.config.name, change);
         }

@@ -1,7 +1,5 @@
-//! The restrictions of administrators on disk: two equal files in `state_dir`, so that damage to one loses nothing.
-//!
-//! In: restrictions, a directory. Out: files that are replaced whole, and what can still be read of them. A damaged file is
-//! put aside for an administrator to look at. It blocks.
+//! Stores the restrictions of administrators as two equal files in `state_dir`, so that damage to one loses nothing. A
+//! damaged file is put aside for an administrator to look at. All functions block.
 
 use std::io::{self, ErrorKind, Write};
 use std::path::{Path, PathBuf};
@@ -11,23 +9,20 @@ use serde::{Deserialize, Serialize};
 use crate::config::file_access::{RESTRICTIONS, RESTRICTIONS_COPY, RESTRICTIONS_DAMAGED};
 use crate::util::atomic_file;
 
-/// One restriction as it is kept.
+/// One restriction as saved, and as sent to ICMs that follow this one.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeptRestriction {
-    /// The cluster's name.
     pub cluster: String,
     /// The server's abbreviated name.
     pub server: String,
     /// Milliseconds since 1970.
     pub since: u64,
-    /// Who.
     pub by: String,
-    /// The ICM where it was made; absent = the one that says so.
+    /// The ICM where it was set; absent = this one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub at: Option<String>,
 }
 
-/// Why restrictions cannot be kept or read.
 #[derive(Debug, thiserror::Error)]
 #[error("restrictions in {path}: {source}")]
 pub struct RestrictionsFileError {
@@ -35,19 +30,17 @@ pub struct RestrictionsFileError {
     source: io::Error,
 }
 
-/// What was read.
 #[derive(Debug, Default)]
 pub struct LoadedRestrictions {
-    /// Empty where nothing is kept.
     pub restrictions: Vec<KeptRestriction>,
-    /// What was wrong, and what was done about it.
+    /// The damage and what was done about it, as a message for the administrator.
     pub damage_report: Option<String>,
 }
 
-/// Keeps the restrictions, and then their copy.
+/// Saves the restrictions, and then their copy.
 ///
 /// # Errors
-/// When a file cannot be written; the old one is then untouched.
+/// When a file cannot be written; the old one then stays.
 pub fn save(dir: &Path, kept: &[KeptRestriction]) -> Result<(), RestrictionsFileError> {
     [RESTRICTIONS, RESTRICTIONS_COPY].into_iter().try_for_each(|name| write(&dir.join(name), kept))
 }
@@ -63,21 +56,21 @@ fn write(path: &Path, kept: &[KeptRestriction]) -> Result<(), RestrictionsFileEr
         .map_err(|source| RestrictionsFileError { path: path.to_owned(), source })
 }
 
-/// Reads what was kept, from the copy where the file is damaged. The damaged file is put aside; that it cannot be does not
-/// keep the balancer from starting.
+/// Reads the restrictions, or their copy if the file is damaged. If the damaged file cannot be put aside, the balancer
+/// still starts.
 ///
 /// # Errors
-/// When a file is there and the system does not let it be read.
+/// When a file exists but the system refuses to read it.
 pub fn load(dir: &Path) -> Result<LoadedRestrictions, RestrictionsFileError> {
     let [path, copy, damaged_path] =
         [RESTRICTIONS, RESTRICTIONS_COPY, RESTRICTIONS_DAMAGED].map(|name| dir.join(name));
     let damage = match read(&path) {
         Ok(restrictions) => {
-            // An earlier version kept no copy, and it may be the copy that is damaged.
+            // The copy may be missing (earlier versions wrote none) or damaged.
             if !read(&copy).is_ok_and(|copy| copy == restrictions)
                 && let Err(error) = write(&copy, &restrictions)
             {
-                log::warn!(target: "icm::lifecycle", "a second copy cannot be kept: {error}");
+                log::warn!(target: "icm::lifecycle", "cannot save the copy of the restrictions: {error}");
             }
             return Ok(LoadedRestrictions { restrictions, damage_report: None });
         }
@@ -93,7 +86,7 @@ pub fn load(dir: &Path) -> Result<LoadedRestrictions, RestrictionsFileError> {
         ),
     };
     let restrictions = copy.unwrap_or_default();
-    // Copied, not moved: a crash from here on finds the damaged file again.
+    // Copied, not moved, so that after a crash the damaged file is found again.
     let put_aside = std::fs::copy(&path, &damaged_path).map_err(|e| e.to_string());
     let repaired = put_aside.and_then(|_| save(dir, &restrictions).map_err(|e| e.to_string()));
     let done = match repaired {
@@ -104,7 +97,7 @@ pub fn load(dir: &Path) -> Result<LoadedRestrictions, RestrictionsFileError> {
     Ok(LoadedRestrictions { restrictions, damage_report: Some(damage) })
 }
 
-/// `InvalidData` for a file that can be read and does not hold restrictions.
+/// Returns `InvalidData` for a file that does not contain restrictions.
 fn read(path: &Path) -> io::Result<Vec<KeptRestriction>> {
     let text = std::fs::read(path)?;
     serde_json::from_slice(&text).map_err(|error| io::Error::new(ErrorKind::InvalidData, error))
@@ -141,13 +134,13 @@ mod tests {
             let damage = restored.damage_report.unwrap();
             assert!(damage.contains("restrictions.json.damaged") && damage.contains("good copy"), "{damage}");
             assert_eq!(std::fs::read(dir.path().join(RESTRICTIONS_DAMAGED)).unwrap(), damaged);
-            assert_eq!(std::fs::read(&file).unwrap(), whole, "it is whole again");
+            assert_eq!(std::fs::read(&file).unwrap(), whole, "the file is repaired");
             assert!(load(dir.path()).unwrap().damage_report.is_none());
         }
     }
 
     #[test]
-    fn a_copy_that_is_missing_or_damaged_is_made_again() {
+    fn a_missing_or_damaged_copy_is_written_again() {
         let dir = tempfile::tempdir().unwrap();
         save(dir.path(), &kept("Web1/Acme")).unwrap();
         let copy = dir.path().join(RESTRICTIONS_COPY);
@@ -161,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_good_copy_nothing_is_restricted_and_the_words_say_so() {
+    fn without_a_good_copy_nothing_is_restricted_and_the_report_names_that() {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join(RESTRICTIONS), "[").unwrap();
         let restored = load(dir.path()).unwrap();

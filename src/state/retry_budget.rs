@@ -1,12 +1,10 @@
-//! The retry budget: a share of the requests of the last ten seconds may be replayed, so that a sick
-//! cluster is not drowned in second attempts.
-//!
-//! In: requests and wishes to replay. Out: yes or no. Failed connects do not count: nothing was sent.
+//! The retry budget: a share of the requests of the last ten seconds may be sent a second time, so that retries do not
+//! overload a failing cluster. Failed connects do not count, because nothing was sent.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
 const WINDOW_SECONDS: usize = 10;
-/// Replays a second that are always allowed.
+/// Always allowed, so that a cluster with few requests can retry at all.
 const MIN_RETRIES_PER_SECOND: u32 = 10;
 
 #[derive(Debug, Default)]
@@ -16,21 +14,20 @@ struct Bucket {
     replays: AtomicU32,
 }
 
-/// Ten buckets of a second each.
+/// A ring of buckets of one second each.
 #[derive(Debug, Default)]
 pub struct RetryBudget {
     ring: [Bucket; WINDOW_SECONDS],
 }
 
 impl RetryBudget {
-    /// A request began.
     pub fn record_request(&self, now_ms: u64) {
         if let Some(second) = self.bucket(now_ms / 1_000) {
             second.requests.fetch_add(1, Relaxed);
         }
     }
 
-    /// May one more request be replayed? Counts it when the answer is yes. `share` is 0.0..=1.0.
+    /// Counts one more retry if the budget allows it. `share` is 0.0..=1.0.
     pub fn try_acquire(&self, share: f64, now_ms: u64) -> bool {
         if !self.allows(share, now_ms) {
             return false;
@@ -54,8 +51,8 @@ impl RetryBudget {
             < (share * f64::from(requests)).max(f64::from(MIN_RETRIES_PER_SECOND * WINDOW_SECONDS as u32))
     }
 
-    /// The bucket of this second, emptied when it last belonged to another. Two threads may empty it at
-    /// once and lose a count: a budget may be off by one request, a lock may not be on this path.
+    /// The bucket of this second, emptied if it held an older one. Two threads may empty it at once and lose a count;
+    /// that is acceptable, a lock on this path is not.
     fn bucket(&self, number: u64) -> Option<&Bucket> {
         let slot = self.ring.get((number % WINDOW_SECONDS as u64) as usize)?;
         if slot.second.swap(number, Relaxed) != number {
@@ -71,7 +68,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_hundred_replays_in_ten_seconds_are_always_allowed_and_then_a_share() {
+    fn a_hundred_retries_in_ten_seconds_are_always_allowed_and_then_a_share() {
         let budget = RetryBudget::default();
         let granted = (0..1_000).filter(|_| budget.try_acquire(0.2, 50_000)).count();
         assert_eq!(granted, 100);
@@ -79,11 +76,11 @@ mod tests {
             budget.record_request(50_000);
         }
         let granted = (0..1_000).filter(|_| budget.try_acquire(0.2, 50_500)).count();
-        assert_eq!(granted, 300, "a fifth of two thousand, less the hundred");
+        assert_eq!(granted, 300, "a fifth of 2000, minus the first 100");
     }
 
     #[test]
-    fn what_is_older_than_ten_seconds_no_longer_counts() {
+    fn retries_older_than_ten_seconds_do_not_count() {
         let budget = RetryBudget::default();
         while budget.try_acquire(0.0, 50_000) {}
         assert!(!budget.try_acquire(0.0, 59_999));

@@ -1,7 +1,5 @@
-//! The loop that keeps the members of a cluster as the Server documents have them.
-//!
-//! In: `servers: { source: names }`, and Domino servers that answer or do not. Out: members that join and leave, and events.
-//! The last good members serve on whatever cannot be read, or is incomplete.
+//! Keeps the servers of a cluster as the Server documents list them (`servers: { source: names }`). If a reading fails or
+//! is incomplete, the last good list stays in use.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -17,10 +15,10 @@ use crate::discovery::directory::server_cache;
 use crate::discovery::servers::{self, ServersHold, ServersReading};
 use crate::util::clock::jitter;
 
-/// Reads the members again and again; ends when aborted.
+/// Reads the list at every interval; runs until aborted.
 pub async fn refresh_server_list(balancer: Arc<Balancer>, cluster: Arc<Cluster>, view: NamesView) {
     let name = &cluster.settings.name;
-    let mut guard = ServersHold::default();
+    let mut hold = ServersHold::default();
     loop {
         match servers::read(&cluster.client, &view, name, &cluster.persistent_state.login_sessions).await {
             Ok(reading) => {
@@ -28,9 +26,9 @@ pub async fn refresh_server_list(balancer: Arc<Balancer>, cluster: Arc<Cluster>,
                     log::warn!(target: "icm::members", "{name}: {warning}");
                 }
                 cluster.persistent_state.server_list_warnings.lock().clone_from(&reading.warnings);
-                match guard.judge(&cluster.servers(), &reading) {
+                match hold.judge(&cluster.servers(), &reading) {
                     Some(reason) => {
-                        let text = format!("a reading is held, the old members serve on: {reason}");
+                        let text = format!("reading held, the old servers stay in use: {reason}");
                         set_server_list_error(&balancer, &cluster, &text);
                     }
                     None => apply_server_list(&balancer, &cluster, &view, reading).await,
@@ -60,8 +58,8 @@ async fn apply_server_list(
         let text = describe_changes(&known, &reading.servers);
         balancer.events.record(log::Level::Info, "members", Some(name), text);
         let addresses = resolve::resolve_async(&reading.servers).await;
-        // Members that serve may leave with the same reading: those that join are probed before. At start nobody serves.
-        let first = match known.is_empty() {
+        // Servers in use may leave with the same reading, so the new ones are probed first. At start none is in use.
+        let probes = match known.is_empty() {
             true => PreflightProbes::default(),
             false => {
                 let (client, deadline) = (&cluster.client, Instant::now() + preflight::PREFLIGHT_TIMEOUT);
@@ -74,9 +72,9 @@ async fn apply_server_list(
                 preflight::probe_ports(client, &cluster.settings, unknown, deadline).await
             }
         };
-        first.record_failures(balancer, name);
-        for (member, change) in cluster.set_servers(reading.servers.clone(), addresses, &first) {
-            balancer.events.record_transition(name, member.name(), &change);
+        probes.record_failures(balancer, name);
+        for (server, change) in cluster.set_servers(reading.servers.clone(), addresses, &probes) {
+            balancer.events.record_transition(name, server.name(), &change);
         }
     }
     if let Some(path) = view.cache.clone() {
@@ -90,15 +88,15 @@ async fn apply_server_list(
     set_server_list_error(balancer, cluster, "");
 }
 
-/// Says loudly, once, that the members cannot be read, and that they can again.
+/// Records an event when the error changes; `text` is empty after a success.
 fn set_server_list_error(balancer: &Balancer, cluster: &Cluster, text: &str) {
     let mut known = cluster.persistent_state.server_list_error.lock();
     if *known != text {
-        let (level, said) = match text {
+        let (level, message) = match text {
             "" => (log::Level::Info, "server documents can be read again"),
             text => (log::Level::Error, text),
         };
-        balancer.events.record(level, "members", Some(&cluster.settings.name), said.to_owned());
+        balancer.events.record(level, "members", Some(&cluster.settings.name), message.to_owned());
         text.clone_into(&mut known);
     }
 }
