@@ -1,42 +1,42 @@
 //! domino-icm: the Internet Cluster Manager for HCL Domino, rebuilt on Pingora.
 //!
-//! The layers, lowest first. A layer uses only those above it in this list; a test holds it to that.
-//! `ARCHITECTURE.md` follows a request, a reading and a reload through them.
+//! The layers, lowest first: a layer uses only those above it in this list, which the test `layout` checks.
+//! `ARCHITECTURE.md` follows a request, an availability reading and a reload through them.
 
 /// Small helpers for every layer: clock, host and URL bytes, durable files, tokens.
 pub mod util;
 
-/// What a Domino cluster is and how a server is chosen: pure decisions, without sockets, clock or log.
+/// Pure decisions without sockets, clock or log: databases, health of servers, selection, affinity, rewriting.
 pub mod domain;
 
-/// One YAML file in; settings, or every error with its place, out.
+/// Reads one YAML file into settings, or reports every error with its position.
 pub mod config;
 
 /// Counters and the access log.
 pub mod telemetry;
 
-/// Pages that `icm` answers itself: errors, the choice between databases, the list of databases.
+/// The pages that `icm` generates: errors, the choice between databases, the list of databases.
 pub(crate) mod pages;
 
-/// Learns from Domino: views, Server documents, probes, availability.
+/// Reads from Domino: views, Server documents, probes, availability.
 pub mod discovery;
 
-/// The running state behind one pointer, replaced as a whole by a reload.
+/// The running state: an immutable snapshot behind one pointer, replaced by a reload.
 pub mod state;
 
-/// Several ICMs: one has the configuration, the others follow it.
+/// Takes the configuration of the clusters from another ICM.
 pub(crate) mod follow;
 
-/// From a client's socket to Pingora: listeners, TLS, limits, timeouts, request validation.
+/// Client connections from the socket to Pingora: listeners, TLS, limits, timeouts, request validation.
 pub mod edge;
 
 /// Connections to servers: reuse, deadlines, tunnels.
 pub(crate) mod upstream;
 
-/// Pingora's hooks: the life of a request.
+/// Pingora's hooks, which handle a request from its head to its log record.
 pub mod proxy;
 
-/// The same decision without traffic: explain, simulate, audit.
+/// The selection of servers without traffic: explain, simulate, audit.
 pub mod insight;
 
 /// The admin listener: status page, JSON, metrics, restrict and release.
@@ -45,5 +45,5 @@ pub(crate) mod admin;
 /// Starts and ends the process: signals, reload, handover, systemd.
 pub(crate) mod server;
 
-/// The command line.
+/// The command line, with one verb for each task.
 pub mod cli;

@@ -1,8 +1,5 @@
-//! The generated affinity key, for clusters that name no `secret_file`.
-//!
-//! In: `state_dir`, if there is one, and the key of the process that this one takes over from. Out: 32 octets,
-//! the same after a restart when they could be kept.
-//! Several ICMs need a `secret_file` of their own making: a generated key is one ICM's alone.
+//! The generated affinity key, for clusters without a `secret_file`. It survives a restart if there is a `state_dir`;
+//! several ICMs in front of one cluster need a common `secret_file` instead.
 
 use std::fs;
 use std::io::{self, ErrorKind, Read, Write};
@@ -11,10 +8,8 @@ use std::path::{Path, PathBuf};
 use crate::config::file_access::AFFINITY_KEY;
 use crate::util::atomic_file;
 
-/// Octets of a generated key.
 const KEY_BYTES: usize = 32;
 
-/// Why there is no key.
 #[derive(Debug, thiserror::Error)]
 #[error("affinity key {path}: {source}")]
 pub struct AffinityKeyError {
@@ -22,10 +17,10 @@ pub struct AffinityKeyError {
     source: std::io::Error,
 }
 
-/// Reads the key kept in `state_dir`, or goes on with the inherited one, or makes one.
+/// Reads the key saved in `state_dir`, else uses the inherited key, else generates one.
 ///
 /// # Errors
-/// When the file can be neither read nor made.
+/// When the file can be neither read nor written.
 pub fn load_or_generate(
     state_dir: Option<&Path>,
     inherited: Option<&[u8]>,
@@ -41,11 +36,11 @@ pub fn load_or_generate(
         match fs::read(&path) {
             Ok(key) if key.is_empty() => log::warn!(
                 target: "icm::lifecycle",
-                "{} is empty, as after a crash: a new key is made, and users lose their affinity once",
+                "{} is empty, probably after a crash: generating a new key, users lose their affinity once",
                 path.display()
             ),
             Ok(key) if key.len() < KEY_BYTES => {
-                return Err(io::Error::other("is too short, remove it to have a new one made"));
+                return Err(io::Error::other("is too short, remove it to generate a new one"));
             }
             Ok(key) => return Ok(key),
             Err(e) if e.kind() == ErrorKind::NotFound => {}
@@ -71,7 +66,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     #[test]
-    fn a_generated_key_survives_a_restart_and_is_the_owners_alone() {
+    fn a_generated_key_survives_a_restart_and_only_its_owner_can_read_it() {
         let dir = tempfile::tempdir().unwrap();
         let first = load_or_generate(Some(dir.path()), None).unwrap();
         assert_eq!(first.len(), KEY_BYTES);
@@ -82,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn an_inherited_key_goes_on_and_is_kept_where_there_is_a_place_for_it() {
+    fn an_inherited_key_is_used_and_saved_if_there_is_a_state_dir() {
         let (key, dir) = ([7; KEY_BYTES], tempfile::tempdir().unwrap());
         assert_eq!(load_or_generate(None, Some(&key)).unwrap(), key);
         assert_eq!(load_or_generate(Some(dir.path()), Some(&key)).unwrap(), key);
@@ -91,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_key_is_made_anew() {
+    fn an_empty_key_file_is_replaced() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join(AFFINITY_KEY);
         fs::write(&path, b"").unwrap();
@@ -101,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn a_short_key_is_refused_with_its_file() {
+    fn a_short_key_is_refused_and_the_error_names_the_file() {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("affinity.key"), b"short").unwrap();
         let error = load_or_generate(Some(dir.path()), None).unwrap_err().to_string();

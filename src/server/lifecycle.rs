@@ -1,10 +1,9 @@
-//! From the first signal to the last request: draining.
+//! Drains and ends the process, after TERM, INT or a handover. Listeners close, requests in flight finish within the
+//! grace period, and the process ends once it is idle; a second signal ends it at once.
 //!
-//! In: TERM and INT, or a new process that serves in this one's place. Out: readiness goes at once, listeners close, requests in flight finish within the
-//! grace period, and an idle process leaves at once. A second signal leaves now. The admin listener
-//! stays open to the end: whoever asks `/readyz` hears 503, and an administrator sees what is left.
-//! After a hand-over it closes at once, as the new process answers; and connections between two requests stay
-//! until their next one, which may be on its way.
+//! After a signal the admin listener stays open, so that `/readyz` answers 503 and an administrator sees what is left.
+//! After a handover it closes at once, because the new process answers, and idle client connections stay open until
+//! their next request, which may already be on its way.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -18,31 +17,26 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 use super::handover::HandoverParent;
 use super::pid_file::PidFile;
 use super::systemd;
-use crate::edge::lingering_close::LINGER_TIMEOUT as PARTING;
+use crate::edge::lingering_close::LINGER_TIMEOUT;
 use crate::state::Balancer;
 use crate::telemetry::access_log::AccessLog;
 
-/// Handlers that were installed before anything else, so that an early HUP cannot end the process:
-/// its default action would. What comes before the balancer serves is kept, not lost.
+/// Signal handlers, installed before anything else: the default action of an early HUP would end the process. A signal
+/// that comes before the balancer serves is handled later.
 #[derive(Debug)]
 pub struct Signals {
-    /// HUP.
     pub reload: Signal,
-    /// USR1.
     pub reopen: Signal,
-    /// USR2.
     pub upgrade: Signal,
 }
 
 impl Signals {
-    /// Installs the handlers for the life of the process.
-    ///
     /// # Errors
     /// When the system refuses.
     pub fn install() -> std::io::Result<Self> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(async {
-            // They outlive this runtime: the handlers are the process's own.
+            // The handlers belong to the process, so they outlive this runtime.
             Ok(Self {
                 reload: signal(SignalKind::hangup())?,
                 reopen: signal(SignalKind::user_defined1())?,
@@ -52,14 +46,14 @@ impl Signals {
     }
 }
 
-/// A service that goes on while requests in flight finish: Pingora closes every listener at the first
-/// signal, the admin listener too. It ends when a new process has taken over.
+/// A service that runs during the drain, although Pingora closes all listeners at the first signal. It ends when a new
+/// process has taken over.
 pub struct RunsUntilExit<S>(pub S, pub Arc<HandoverParent>);
 
 #[async_trait]
 impl<S: Service> Service for RunsUntilExit<S> {
     async fn start_service(&mut self, fds: Option<ListenFds>, _: ShutdownWatch, listeners_per_fd: usize) {
-        // It speaks as long as somebody holds it, which is here: its end would be taken for the word.
+        // `self.1` must live as long as the service, which takes a closed channel for the signal.
         self.0.start_service(fds, self.1.handed_over(), listeners_per_fd).await;
     }
 
@@ -72,7 +66,7 @@ impl<S: Service> Service for RunsUntilExit<S> {
     }
 }
 
-/// Tells Pingora when to stop, and ends the process when the last request has.
+/// Tells Pingora when to stop, and ends the process after the last request.
 #[derive(Debug)]
 pub struct ShutdownWatcher {
     balancer: Arc<Balancer>,
@@ -82,7 +76,6 @@ pub struct ShutdownWatcher {
 }
 
 impl ShutdownWatcher {
-    /// Of this balancer.
     #[must_use]
     pub fn new(
         balancer: Arc<Balancer>,
@@ -93,10 +86,10 @@ impl ShutdownWatcher {
         Self { balancer, access_log, pid_file, upgrade }
     }
 
-    /// Requests in flight, and the connections that must be gone before the process may go.
+    /// Requests in flight, or after a handover the open connections if there are more.
     fn remaining(balancer: &Balancer, handed_over: bool) -> u64 {
         let in_flight = balancer.statistics.in_flight.load(Relaxed);
-        // A connection between two requests may bring another one.
+        // An idle connection may bring another request.
         let open = if handed_over { balancer.statistics.inbound.active(false) } else { 0 };
         in_flight.max(open)
     }
@@ -107,13 +100,13 @@ impl ShutdownSignalWatch for ShutdownWatcher {
     async fn recv(&self) -> ShutdownSignal {
         let (Ok(mut term), Ok(mut int)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
         else {
-            log::error!(target: "icm::lifecycle", "signal handlers cannot be installed, stopping");
+            log::error!(target: "icm::lifecycle", "cannot install signal handlers, stopping");
             return ShutdownSignal::FastShutdown;
         };
-        let mut successor = self.upgrade.handed_over();
+        let mut handover = self.upgrade.handed_over();
         let handed_over = tokio::select! {
             () = recv_either(&mut term, &mut int) => false,
-            Ok(_) = successor.wait_for(|done| *done) => true,
+            Ok(_) = handover.wait_for(|done| *done) => true,
         };
         if !handed_over {
             self.balancer.begin_drain();
@@ -128,22 +121,22 @@ impl ShutdownSignalWatch for ShutdownWatcher {
             "draining: no new connections, {} requests in flight",
             balancer.statistics.in_flight.load(Relaxed)
         );
-        // Pingora sleeps through its whole grace period even when nothing is left to wait for.
+        // Pingora waits for its whole grace period even if nothing is in flight, so this task ends the process.
         tokio::spawn(async move {
             let idle = async {
-                // The listeners close within this; a request that was just accepted is seen by then.
+                // By then the listeners are closed, and a request that was just accepted is counted.
                 tokio::time::sleep(Duration::from_millis(150)).await;
                 while Self::remaining(&balancer, handed_over) > 0 {
                     tokio::time::sleep(Duration::from_millis(20)).await;
                 }
-                // The last answer is in the kernel's hands when its request is over, or a turn of its worker later
-                // (`edge::coalesce`); give it a moment. Nobody waits for a process that another has replaced: there the
-                // client may take its time to read.
-                tokio::time::sleep(if handed_over { PARTING } else { Duration::from_millis(30) }).await;
+                // `edge::coalesce` may write the last answer a little after its request ended. After a handover nothing
+                // waits for this process, so slow clients get the full linger time.
+                tokio::time::sleep(if handed_over { LINGER_TIMEOUT } else { Duration::from_millis(30) })
+                    .await;
             };
             tokio::select! {
                 () = idle => log::info!(target: "icm::lifecycle", "drained"),
-                () = recv_either(&mut term, &mut int) => log::warn!(target: "icm::lifecycle", "second signal: leaving now"),
+                () = recv_either(&mut term, &mut int) => log::warn!(target: "icm::lifecycle", "second signal: stopping now"),
             }
             access_log.flush();
             if let Some(pid_file) = pid_file {

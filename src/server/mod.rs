@@ -1,8 +1,5 @@
-//! Wiring: builds Pingora's services from the settings, and runs them until a signal ends them.
-//!
-//! Services: `supervisor` (refresh tasks, reloads; ready when every server was probed once), `probes` (Pingora's health
-//! checks), `proxy` (all listeners; starts when `supervisor` is ready), `statpub` and `admin`. Everything that can fail at
-//! start fails here, with the address or file in the message.
+//! Builds Pingora's services from the settings and runs them until a signal ends them. Everything that can fail at start
+//! fails here, with the address or file in the message.
 
 pub mod affinity_key;
 pub mod descriptors;
@@ -36,55 +33,39 @@ use services::Shared;
 /// Why the balancer cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
-    /// The address is in use or not permitted.
     #[error("cannot listen on {address} ({what}): {source}")]
     Bind {
-        /// From the configuration.
         address: SocketAddr,
         /// The kind of listener.
         what: &'static str,
-        /// The system's words.
         source: std::io::Error,
     },
-    /// The file of the access log cannot be opened.
     #[error("{0}")]
     AccessLog(std::io::Error),
-    /// The administrator's own pages cannot be read.
     #[error(transparent)]
     Pages(#[from] PagesError),
-    /// A certificate cannot be used.
     #[error(transparent)]
     Tls(#[from] tls::TlsError),
-    /// A generated key cannot be read or saved.
     #[error(transparent)]
     Secret(#[from] affinity_key::AffinityKeyError),
-    /// The saved restrictions cannot be read.
     #[error(transparent)]
     Restrictions(#[from] RestrictionsFileError),
-    /// The pid file cannot be written.
-    #[error("pid file {path}: {source}")]
-    PidFile {
-        /// From the configuration.
-        path: String,
-        /// The system's words.
-        source: std::io::Error,
-    },
-    /// A later upgrade could not take over the sockets.
-    #[error("upgrades cannot be prepared: {0}")]
+    #[error("cannot write pid file {path}: {source}")]
+    PidFile { path: String, source: std::io::Error },
+    /// The sockets cannot be duplicated for a later upgrade, or the program has no path.
+    #[error("cannot prepare for upgrades: {0}")]
     Upgrade(std::io::Error),
-    /// Pingora refuses its settings.
     #[error("pingora: {0}")]
     Pingora(String),
-    /// The configuration of the other ICM cannot be read.
     #[error(transparent)]
     Follow(#[from] crate::follow::FollowError),
 }
 
-/// Runs the balancer until a signal or a new process ends it; the caller then ends this process. With an `handover` it
+/// Runs the balancer until a signal or a new process ends it; the caller then ends this process. With a `handover` it
 /// takes over from another process.
 ///
 /// # Errors
-/// When it cannot start; nothing is left running.
+/// When it cannot start. Nothing is left running then.
 pub fn run(
     mut settings: Settings,
     file: &Path,
@@ -94,9 +75,9 @@ pub fn run(
     let descriptors = descriptors::raise_limit();
     let mut sockets = bind(&settings, handover.as_deref())?;
     let followed = match settings.follow.clone() {
-        Some(other) => {
+        Some(follow) => {
             let (document, followed) =
-                crate::follow::initial_document(&other, follow_poller::FOLLOW_START_TIMEOUT)?;
+                crate::follow::initial_document(&follow, follow_poller::FOLLOW_START_TIMEOUT)?;
             document.apply_to(&mut settings);
             Some(followed)
         }
@@ -124,7 +105,7 @@ pub fn run(
 }
 
 fn pingora_server(settings: &Settings) -> Result<Server, StartError> {
-    // Pingora takes its configuration by value and gives it no `Clone`; ours stays for the next reload.
+    // Pingora takes its configuration by value, and it is not `Clone`; the next reload compares with ours.
     let mut conf: ServerConf = serde_yaml::to_value(&*settings.pingora)
         .and_then(serde_yaml::from_value)
         .map_err(|e| StartError::Pingora(e.to_string()))?;
@@ -134,8 +115,8 @@ fn pingora_server(settings: &Settings) -> Result<Server, StartError> {
     Ok(server)
 }
 
-/// Binds or inherits every socket: those of the listeners in the file's order, then admin, then statpub. Inherited sockets
-/// that the configuration no longer names are closed.
+/// Binds or inherits every socket: the listeners in the order of the configuration file, then admin, then statpub. Closes
+/// inherited sockets that the configuration no longer names.
 fn bind(settings: &Settings, handover: Option<&HandoverChild>) -> Result<VecDeque<ListenSocket>, StartError> {
     let listeners = settings.listeners.iter().map(|l| (l.address, "listener"));
     let admin = [(settings.admin.address, "admin")];

@@ -1,7 +1,5 @@
-//! HUP: load, validate, compare, probe what is new, swap one pointer; or keep the old configuration and say why.
-//!
-//! In: the configuration file, and the clusters of the ICM that is followed, if any. Out: a new snapshot, or
-//! nothing changed at all. What only a restart can change is named, the rest applies.
+//! Reloads the configuration on HUP: load, validate, probe new servers, swap one pointer. An error changes nothing; what
+//! only a restart can apply is named and keeps its old value.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -14,7 +12,7 @@ use crate::state::{Balancer, ReloadStatus, preflight};
 use crate::telemetry::access_log::AccessLog;
 use crate::util::clock;
 
-/// Reloads. True when the new configuration is in force. Blocks on files and on the resolver.
+/// Returns whether the new configuration is in force. Blocks on files and on the resolver.
 pub fn reload(
     balancer: &Balancer,
     file: &Path,
@@ -59,20 +57,20 @@ fn try_reload(
     }
     let old = balancer.snapshot();
     if let Some(follow) = &mut loaded.settings.follow {
-        // The former `state_dir` stays in use until a restart.
+        // The old `state_dir` stays in use until a restart.
         follow.files.protect_state(old.settings.state_dir.as_deref());
     }
     let refetched = follow_poller::refetch(balancer, runtime, &mut loaded.settings)?;
     let restart_required = restart_required(&old.settings, &loaded.settings);
     let settings = effective_settings(&old.settings, loaded.settings);
-    // Whatever may still fail comes before anything changes: it refuses the whole reload.
+    // Everything that can fail comes before the first change, so that an error refuses the whole reload.
     let renewal = certificates.read_renewal(&settings).map_err(|e| e.to_string())?;
     AccessLog::try_target(&settings.access_log).map_err(|e| e.to_string())?;
     let preflight = preflight::run(balancer, &settings, runtime);
     balancer.apply_settings(Arc::new(settings), &preflight).map_err(|e| e.to_string())?;
     renewal.install();
     certificates.publish_expiry(&balancer.snapshot().settings, &balancer.statistics);
-    if let Some(refetched) = refetched.as_ref().filter(|t| !t.trouble.is_empty()) {
+    if let Some(refetched) = refetched.as_ref().filter(|r| !r.trouble.is_empty()) {
         let text = format!("{}\nthe clusters that were taken over before stay", refetched.trouble);
         balancer.events.record(log::Level::Error, "follow", None, text);
     }
@@ -80,7 +78,7 @@ fn try_reload(
     Ok(restart_required)
 }
 
-/// What the new file says but only a new process can do.
+/// The sections of the new file with changes that only a restart can apply.
 #[must_use]
 pub fn restart_required(old: &Settings, new: &Settings) -> Vec<String> {
     let listener_identity = |s: &Settings| -> Vec<_> {
@@ -103,9 +101,8 @@ fn same_pingora(old: &Settings, new: &Settings) -> bool {
     old.pingora == new.pingora && old.upstream_ca == new.upstream_ca && old.pid_file == new.pid_file
 }
 
-/// The new settings with what this process goes on doing: sockets stay where they are, and so does
-/// what belongs to them. The next reload compares with these again, so that nothing that still waits for
-/// a restart is forgotten.
+/// The new settings, with the old values where only a restart can apply the new ones. The next reload compares with the
+/// result, so that a pending restart is reported again.
 #[must_use]
 pub fn effective_settings(old: &Settings, new: Settings) -> Settings {
     let listeners = old.listeners.iter().map(|l| {
@@ -124,7 +121,7 @@ pub fn effective_settings(old: &Settings, new: Settings) -> Settings {
         admin,
         statpub: if same_statpub { new.statpub } else { old.statpub.clone() },
         pingora: Arc::clone(&old.pingora),
-        // Pingora reads it once: probes must not trust whom requests do not.
+        // Pingora reads it once, and probes must trust the same authorities as requests.
         upstream_ca: old.upstream_ca.clone(),
         pid_file: old.pid_file.clone(),
         state_dir: old.state_dir.clone(),

@@ -1,4 +1,4 @@
-//! The services of this process: each is built of what all of them share, and given to Pingora.
+//! Builds the services of the process and adds them to Pingora's server.
 
 use std::collections::VecDeque;
 use std::path::Path;
@@ -35,10 +35,9 @@ use crate::state::{Balancer, restrictions};
 use crate::telemetry::access_log::AccessLog;
 use crate::upstream::deadline::DeadlineService;
 
-/// How finely probes are scheduled.
 const PROBE_TICK_INTERVAL: Duration = Duration::from_millis(100);
 
-/// What the services share.
+/// The objects that several services need.
 pub(super) struct Shared {
     pub(super) settings: Arc<Settings>,
     balancer: Arc<Balancer>,
@@ -47,7 +46,7 @@ pub(super) struct Shared {
     pid_file: Option<PidFile>,
     handover: Option<Arc<HandoverChild>>,
     upgrade: Arc<HandoverParent>,
-    /// Listeners that do not accept yet.
+    /// Number of listeners that do not accept yet.
     unopened: Arc<AtomicUsize>,
 }
 
@@ -73,7 +72,7 @@ impl Shared {
         certificates.publish_expiry(&settings, &balancer.statistics);
         let pid_file = settings.pid_file.as_deref().map(PidFile::new);
         match &handover {
-            // The old process is the one to signal until this one serves.
+            // The pid file names the old process until this one serves.
             Some(handover) => balancer.upgrade.took_over_from(handover.from),
             None => pid_file.as_ref().map_or(Ok(()), PidFile::write)?,
         }
@@ -83,7 +82,7 @@ impl Shared {
         Ok(Self { settings, balancer, access_log, certificates, pid_file, handover, upgrade, unopened })
     }
 
-    /// Adds the services without listeners. Out: the supervisor, on which the listeners depend.
+    /// Adds the services without listeners. Returns the supervisor, on which the listeners depend.
     pub(super) fn add_background(&self, server: &mut Server, file: &Path, signals: Signals) -> ServiceHandle {
         let registry = Arc::new(HealthRegistry::new());
         registry.set_health_check(Box::new(Probes::new(&self.balancer)));
@@ -113,7 +112,7 @@ impl Shared {
         supervisor
     }
 
-    /// Adds the proxy, which listens on the first sockets, in the file's order.
+    /// Adds the proxy, which takes the first sockets in the order of the configuration file.
     pub(super) fn add_proxy(
         &self,
         server: &mut Server,
@@ -122,17 +121,17 @@ impl Shared {
         logins: &Arc<LoginConnections>,
         supervisor: &ServiceHandle,
     ) -> Result<(), StartError> {
-        let mut doors = Vec::new();
-        let listeners = &self.settings.listeners;
-        for (listener, socket) in listeners.iter().zip(sockets.drain(..listeners.len())) {
+        let mut listeners = Vec::new();
+        let configured = &self.settings.listeners;
+        for (listener, socket) in configured.iter().zip(sockets.drain(..configured.len())) {
             let store = self.certificates.for_listener(listener.address);
             let tls = listener.tls.as_ref().zip(store).map(|(tls, store)| tls::listener_config(tls, store));
-            doors.push(BoundListener { socket, tls: tls.transpose()? });
+            listeners.push(BoundListener { socket, tls: tls.transpose()? });
         }
         let coalescer = Arc::new(Coalescer::new(&self.balancer.statistics.in_flight, conf.threads));
         let (balancer, access_log) = (Arc::clone(&self.balancer), Arc::clone(&self.access_log));
-        // Sessions are those of browsers, as the ICM counted them.
-        let house = ListenerContext {
+        // As in HCL's ICM, only connections of browsers count as sessions.
+        let context = ListenerContext {
             statistics: Arc::clone(&balancer.statistics.client_statistics),
             sessions: Arc::clone(&balancer.statistics.inbound),
             coalescer: Some(Arc::clone(&coalescer)),
@@ -141,7 +140,8 @@ impl Shared {
         };
         let app = Proxy::new(Arc::clone(&balancer), access_log, coalescer, Arc::clone(logins));
         let app = http_proxy(conf, app);
-        let proxy = ListenerService::new("proxy", app, doors, balancer, house, ConnectionLimit::Configured);
+        let limit = ConnectionLimit::Configured;
+        let proxy = ListenerService::new("proxy", app, listeners, balancer, context, limit);
         let proxy = server.add_service(proxy.count_unopened(&self.unopened));
         proxy.add_dependency(supervisor);
         Ok(())
@@ -163,7 +163,6 @@ impl Shared {
         Ok(())
     }
 
-    /// Adds the listener for Domino's statistics publisher.
     pub(super) fn add_statpub(
         &self,
         server: &mut Server,
@@ -188,7 +187,7 @@ impl Shared {
         limit: ConnectionLimit,
     ) -> Result<ListenerService<A>, StartError> {
         let tls = self.certificates.for_admin().map(tls::internal_config).transpose()?;
-        let house = ListenerContext {
+        let context = ListenerContext {
             statistics: Arc::clone(&self.balancer.statistics.client_statistics),
             sessions: Arc::default(),
             coalescer: None,
@@ -197,11 +196,11 @@ impl Shared {
         };
         let balancer = Arc::clone(&self.balancer);
         let service =
-            ListenerService::new(name, app, vec![BoundListener { socket, tls }], balancer, house, limit);
+            ListenerService::new(name, app, vec![BoundListener { socket, tls }], balancer, context, limit);
         Ok(service.threads(1).count_unopened(&self.unopened))
     }
 
-    /// Until this process serves, the old one answers.
+    /// During a handover, opens the service only when this process serves; until then the old one answers.
     fn after_takeover(&self, service: &ServiceHandle, supervisor: &ServiceHandle) {
         if self.handover.is_some() {
             service.add_dependency(supervisor);
@@ -213,7 +212,7 @@ impl Shared {
         ShutdownWatcher::new(balancer, access_log, self.pid_file.clone(), Arc::clone(&self.upgrade))
     }
 
-    /// Ends what Pingora does not: it returns here when its grace period ends before the last request.
+    /// Cleans up if Pingora returns, which it does when its grace period ends before the last request.
     pub(super) fn finish(self) {
         self.access_log.flush();
         if let Some(pid_file) = self.pid_file {

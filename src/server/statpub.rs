@@ -1,8 +1,6 @@
-//! The receiver of Domino's own statistics: `POST /statpub/<server>`.
-//!
-//! A server publishes about once a minute
-//! (<https://help.hcl-software.com/domino/11.0.1/admin/stats_publish_other_external.html>). Its report changes the health
-//! of the server; a sender that is not the server, not allowed, or without the token gets a 4xx and changes nothing.
+//! Receives the statistics that Domino publishes about once a minute: `POST /statpub/<server>`
+//! (<https://help.hcl-software.com/domino/11.0.1/admin/stats_publish_other_external.html>). Only the server itself, or an
+//! address in `statpub.allow`, may report, with the token if one is configured.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -23,7 +21,7 @@ use crate::state::{Balancer, Cluster};
 use crate::util::clock;
 use crate::util::token;
 
-const MAX_BODY: usize = 1 << 20;
+const MAX_BODY_BYTES: usize = 1 << 20;
 
 /// The HTTP application of the statpub listener.
 #[derive(Debug)]
@@ -36,7 +34,6 @@ pub struct StatpubService {
 type Target = (Arc<Cluster>, Arc<ClusterServer>, usize);
 
 impl StatpubService {
-    /// Reports to the servers of this balancer.
     #[must_use]
     pub fn new(balancer: Arc<Balancer>) -> Self {
         Self { balancer, token_failures: TokenFailures::default() }
@@ -71,9 +68,9 @@ impl StatpubService {
             let name = in_path.as_deref().or(parsed.report.name.as_deref()).unwrap_or_default();
             log::warn!(target: "icm::availability", "{name}: {warning}");
         }
-        for (cluster, member, number) in targets {
-            let change = member.report(number, &parsed.report, clock::now_ms());
-            self.balancer.record_transition(&cluster.settings.name, member.name(), change);
+        for (cluster, server, number) in targets {
+            let change = server.report(number, &parsed.report, clock::now_ms());
+            self.balancer.record_transition(&cluster.settings.name, server.name(), change);
         }
         Ok(())
     }
@@ -89,7 +86,7 @@ impl StatpubService {
                 .any(|cluster| cluster.view.load().entries.iter().any(|entry| is_address_of(entry, sender)))
     }
 
-    /// The servers of this name in every cluster that has the source statpub.
+    /// Finds the servers of this name in every cluster with the source statpub.
     fn servers_named(
         &self,
         name: &str,
@@ -130,7 +127,7 @@ impl StatpubService {
     }
 }
 
-/// The server that the URL names, if it names one, of a request that may send a body.
+/// Checks the head of a request before its body is read. Returns the server that the URL names, if any.
 fn checked_path(head: &RequestHeader, settings: &Statpub) -> Result<Option<String>, (StatusCode, String)> {
     if settings.token.as_ref().is_some_and(|known| !token::has_bearer_token(head, &known.0)) {
         return Err((StatusCode::UNAUTHORIZED, "a bearer token is needed".to_owned()));
@@ -146,7 +143,7 @@ fn checked_path(head: &RequestHeader, settings: &Statpub) -> Result<Option<Strin
     }
     let declared: Option<usize> =
         head.headers.get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse().ok());
-    if declared.is_some_and(|n| n > MAX_BODY) {
+    if declared.is_some_and(|n| n > MAX_BODY_BYTES) {
         return Err((StatusCode::PAYLOAD_TOO_LARGE, "the body is larger than 1 MiB".to_owned()));
     }
     let name = rest.strip_prefix('/').filter(|name| !name.is_empty());
@@ -154,8 +151,8 @@ fn checked_path(head: &RequestHeader, settings: &Statpub) -> Result<Option<Strin
 }
 
 /// Refuses a body that is about another server than the URL.
-fn check_same_server(in_path: Option<&str>, body_error: Option<&str>) -> Result<(), (StatusCode, String)> {
-    match (in_path, body_error) {
+fn check_same_server(in_path: Option<&str>, in_body: Option<&str>) -> Result<(), (StatusCode, String)> {
+    match (in_path, in_body) {
         (Some(path), Some(name)) if !ServerName::parse(name).is_ok_and(|n| n.answers_to(path)) => {
             let text = format!("the URL says `{path}`, the body says Server.Name `{name}`");
             Err((StatusCode::BAD_REQUEST, text))
@@ -174,7 +171,7 @@ async fn read_body(session: &mut ServerSession) -> Result<Vec<u8>, (StatusCode, 
     loop {
         match session.read_request_body().await {
             Ok(Some(chunk)) => {
-                if body.len() + chunk.len() > MAX_BODY {
+                if body.len() + chunk.len() > MAX_BODY_BYTES {
                     return Err((StatusCode::PAYLOAD_TOO_LARGE, "the body is larger than 1 MiB".to_owned()));
                 }
                 body.extend_from_slice(&chunk);
@@ -188,8 +185,8 @@ async fn read_body(session: &mut ServerSession) -> Result<Vec<u8>, (StatusCode, 
 #[async_trait]
 impl ServeHttp for StatpubService {
     async fn response(&self, session: &mut ServerSession) -> Response<Vec<u8>> {
-        let shows = token::bearer_token(session.req_header()).is_some();
-        let client = session.client_addr().and_then(|a| a.as_inet()).map(|a| a.ip()).filter(|_| shows);
+        let has_token = token::bearer_token(session.req_header()).is_some();
+        let client = session.client_addr().and_then(|a| a.as_inet()).map(|a| a.ip()).filter(|_| has_token);
         if let Some(seconds) =
             client.and_then(|client| self.token_failures.retry_after_secs(client, clock::now_ms()))
         {

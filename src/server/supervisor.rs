@@ -1,9 +1,6 @@
-//! The service that keeps the state of all clusters current and applies reloads.
-//!
-//! In: the clusters' loops, offers of the ICM that is followed, HUP, USR1 and USR2. Out: readiness for the
-//! listeners, new snapshots. One task does all of it in turn, so no two reloads overlap.
+//! Runs the background tasks of all clusters, and handles HUP, USR1, USR2 and new configurations of a followed ICM. One
+//! task does all of that, so no two reloads overlap.
 
-use parking_lot::Mutex;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
@@ -11,6 +8,7 @@ use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use parking_lot::Mutex;
 use pingora::server::ShutdownWatch;
 use pingora::services::ServiceReadyNotifier;
 use pingora::services::background::BackgroundService;
@@ -23,30 +21,29 @@ use super::lifecycle::Signals;
 use super::pid_file::PidFile;
 use super::{reload, systemd};
 use crate::edge::tls::Certificates;
-use crate::state::{Balancer, Cluster, DirectoryOrigin, low_priority, refresh_state, restrictions};
+use crate::state::{
+    Balancer, Cluster, ClusterView, DirectoryOrigin, low_priority, refresh_state, restrictions,
+};
 use crate::telemetry::access_log::AccessLog;
 use crate::util::clock;
 
-/// Listeners open at last after this, whatever is not known by then.
+/// The listeners open after this time even if discovery is not complete.
 const START_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Where the last good copy of a directory serves, so long is waited for a reading, in milliseconds: enough for a directory
-/// of usual size, and too little for a member that hangs to keep a start from being over within two seconds.
+/// With a cached directory, a start waits only this long for a reading, in milliseconds: enough for a directory of usual
+/// size, while a server that hangs does not delay the start beyond two seconds.
 const CACHED_DIRECTORY_TIMEOUT_MS: u64 = 1_500;
 
-/// What ties this process to the ones before and after it.
+/// Connects this process with its predecessor and its successor.
 pub struct ProcessHandover {
-    /// The process that this one takes over from, if there is one.
+    /// Set if this process takes over from another.
     pub handover: Option<Arc<HandoverChild>>,
-    /// The next process.
     pub upgrade: Arc<HandoverParent>,
-    /// Written by whoever serves.
     pub pid_file: Option<PidFile>,
-    /// Listeners that nobody accepts on yet.
+    /// Number of listeners that do not accept yet.
     pub unopened: Arc<AtomicUsize>,
 }
 
-/// See the module's description.
 pub struct Supervisor {
     balancer: Arc<Balancer>,
     access_log: Arc<AccessLog>,
@@ -59,7 +56,7 @@ pub struct Supervisor {
 }
 
 impl Supervisor {
-    /// For a balancer whose configuration came from `file`.
+    /// `file` is the configuration file, read again on HUP.
     #[must_use]
     pub fn new(
         balancer: Arc<Balancer>,
@@ -75,7 +72,7 @@ impl Supervisor {
         Self { balancer, access_log, certificates, backends, file, signals, process_handover, tasks }
     }
 
-    /// Ends the loops of the old snapshot and starts those of the new one.
+    /// Ends the tasks of the old snapshot and starts those of the new one.
     fn restart_tasks(&self) {
         let mut tasks = self.tasks.lock();
         for task in tasks.drain(..) {
@@ -86,23 +83,23 @@ impl Supervisor {
         }
     }
 
-    /// Tells Pingora who the members are now.
+    /// Makes Pingora read the list of servers again.
     async fn update_backends(&self) {
         if let Err(error) = self.backends.update(|_| {}).await {
-            log::error!(target: "icm::lifecycle", "members cannot be handed to the health checks: {error}");
+            log::error!(target: "icm::lifecycle", "cannot pass the servers to the health checks: {error}");
         }
     }
 
-    /// Every member was probed once, and every directory was read or tried, or its last good copy serves.
+    /// Every server was probed once, and every directory was read, tried, or taken from the cache.
     fn is_discovery_complete(&self) -> bool {
         self.balancer.snapshot().clusters.iter().all(|cluster| {
             directory_is_ready(cluster)
                 && cluster.persistent_state.server_list_read_attempted.load(Relaxed)
-                && cluster.view.load().entries.iter().all(|e| e.server.read(|l| l.probed_once()))
+                && all_probed_once(&cluster.view.load())
         })
     }
 
-    async fn wait_until_informed(&self) {
+    async fn wait_for_discovery(&self) {
         let wait = async {
             while !self.is_discovery_complete() {
                 tokio::time::sleep(Duration::from_millis(20)).await;
@@ -112,21 +109,21 @@ impl Supervisor {
         if tokio::time::timeout(START_TIMEOUT, wait).await.is_err() {
             log::warn!(
                 target: "icm::lifecycle",
-                "opening the listeners though not every member was probed or no directory was read in 5 s"
+                "opening the listeners although discovery took longer than {START_TIMEOUT:?}: a server was not probed or a directory not read"
             );
         }
     }
 
-    /// Opens the listeners when enough is known, or ends the process where it cannot take over from the old one. Out:
-    /// whether the configuration may have changed since it was read.
+    /// Opens the listeners once discovery is complete, or ends the process if it cannot take over from the old one.
+    /// Returns whether the configuration may have changed since it was read.
     async fn open_listeners(&self, ready: ServiceReadyNotifier) -> bool {
         let Some(handover) = &self.process_handover.handover else {
-            self.wait_until_informed().await;
+            self.wait_for_discovery().await;
             ready.notify_ready();
             return false;
         };
         match self.take_over_from_parent(handover, ready).await {
-            Ok(read_again) => read_again,
+            Ok(reload) => reload,
             Err(reason) => {
                 log::error!(target: "icm::lifecycle", "cannot take over from process {}: {reason}", handover.from);
                 handover.report_failure(&reason);
@@ -135,8 +132,8 @@ impl Supervisor {
         }
     }
 
-    /// Listeners open within milliseconds, and systemd starts dependent units only after this.
-    async fn tell_ready_once_open(&self) -> bool {
+    /// Listeners open within milliseconds, and systemd should not start dependent units before that.
+    async fn notify_systemd_once_open(&self) -> bool {
         for _ in 0..50 {
             let systemd_notified = self.notify_systemd();
             if systemd_notified || !self.is_discovery_complete() {
@@ -147,8 +144,8 @@ impl Supervisor {
         false
     }
 
-    /// Takes over as soon as this process can serve at least as well as the old one. Out: whether the
-    /// configuration may have changed since it was read.
+    /// Takes over as soon as this process can serve as well as the old one. Returns whether the configuration may have
+    /// changed since it was read.
     async fn take_over_from_parent(
         &self,
         handover: &Arc<HandoverChild>,
@@ -163,7 +160,7 @@ impl Supervisor {
             };
             tokio::time::timeout(PROBING_TIMEOUT, wait).await.map_err(|_| self.describe_missing())?;
         } else {
-            self.wait_until_informed().await;
+            self.wait_for_discovery().await;
         }
         let old = Arc::clone(handover);
         let proceed = tokio::task::spawn_blocking(move || old.report_ready()).await;
@@ -171,15 +168,15 @@ impl Supervisor {
         restrictions::replace_local_restrictions(&self.balancer, &proceed.restrictions)
             .map_err(|e| e.to_string())?;
         self.process_handover.pid_file.as_ref().map_or(Ok(()), PidFile::write).map_err(|e| e.to_string())?;
-        // The old process still accepts on these sockets: nobody must hear in between that nobody does.
+        // The old process still accepts on these sockets, so `/readyz` must not answer 503 in between.
         self.update_readiness(true);
         open.notify_ready();
-        // They wait for nothing else, and end the process when they cannot open.
+        // The listeners depend on nothing else, and end the process if they cannot open.
         while !self.listeners_are_open() {
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
         if let Err(error) = handover.report_serving() {
-            log::warn!(target: "icm::lifecycle", "process {} does not hear that this one serves: {error}", handover.from);
+            log::warn!(target: "icm::lifecycle", "could not notify process {} that the handover completed: {error}", handover.from);
         }
         let text = format!("taken over from process {}", handover.from);
         self.balancer.events.record(log::Level::Info, "upgrade", None, text);
@@ -190,37 +187,34 @@ impl Supervisor {
         let snapshot = self.balancer.snapshot();
         let missing =
             snapshot.clusters.iter().find(|c| !c.view.load().directory.is_loaded()).map(|cluster| {
-                let trouble = cluster.persistent_state.directory_error.lock();
-                let trouble = if trouble.is_empty() { "no answer yet" } else { trouble.as_str() };
-                format!("no directory of cluster {}: {trouble}", cluster.settings.name)
+                let error = cluster.persistent_state.directory_error.lock();
+                let error = if error.is_empty() { "no answer yet" } else { error.as_str() };
+                format!("no directory of cluster {}: {error}", cluster.settings.name)
             });
         let missing = missing.unwrap_or_else(|| "not every server was probed".to_owned());
         format!("not ready after {}: {missing}", humantime::format_duration(PROBING_TIMEOUT))
     }
 
-    /// Every cluster has a directory, fresh or cached.
     fn has_all_directories(&self) -> bool {
         self.balancer.snapshot().clusters.iter().all(|c| c.view.load().directory.is_loaded())
     }
 
-    /// Every listener accepts connections.
     fn listeners_are_open(&self) -> bool {
         self.process_handover.unopened.load(SeqCst) == 0
     }
 
-    /// Ready is more than open: a directory must be there.
+    /// Once ready, the balancer stays ready until it drains.
     fn update_readiness(&self, is_open: bool) {
         let ready = is_open
             && self.balancer.snapshot().clusters.iter().all(|cluster| {
                 let view = cluster.view.load();
-                view.directory.is_loaded() && view.entries.iter().all(|e| e.server.read(|l| l.probed_once()))
+                view.directory.is_loaded() && all_probed_once(&view)
             });
         if ready {
             self.balancer.set_ready();
         }
     }
 
-    /// What came from the ICM that this one follows.
     async fn apply_follow_result(&self, result: FollowResult) {
         let balancer = Arc::clone(&self.balancer);
         let can_wait = balancer.has_large_directory();
@@ -233,16 +227,18 @@ impl Supervisor {
                 self.update_backends().await;
             }
             Ok(false) => {}
-            Err(error) => log::error!(target: "icm::lifecycle", "taking the clusters over: {error}"),
+            Err(error) => {
+                log::error!(target: "icm::lifecycle", "cannot apply the configuration of the followed ICM: {error}")
+            }
         }
     }
 
-    /// Tells systemd, once every member was probed and the listeners are open; a directory that cannot be read
-    /// is said, and no reason to be killed for a start that takes too long.
+    /// Notifies systemd once every server was probed and the listeners are open. A directory that cannot be read only
+    /// shows in the status, because systemd would kill the process for a start that takes too long.
     fn notify_systemd(&self) -> bool {
         let ready = self.listeners_are_open() && self.is_discovery_complete();
         if ready {
-            // What it hears and what `/readyz` says are of one moment.
+            // So that `/readyz` agrees with the notification.
             self.update_readiness(true);
             systemd::ready(self.status());
         }
@@ -253,7 +249,7 @@ impl Supervisor {
         if self.balancer.is_ready() { "serving" } else { "serving, but no directory could be read" }
     }
 
-    /// systemd hears of it if it was told before that this process is ready.
+    /// systemd accepts notifications of a reload only after the one that the process is ready.
     async fn reload(&self, systemd_notified: bool) {
         if systemd_notified {
             systemd::reloading();
@@ -282,8 +278,12 @@ impl Supervisor {
     }
 }
 
-/// It was read, or tried in vain. Where there is a copy, a large directory that takes a minute to read, or a member
-/// that hangs, does not keep the listeners closed.
+fn all_probed_once(view: &ClusterView) -> bool {
+    view.entries.iter().all(|entry| entry.server.read(|health| health.probed_once()))
+}
+
+/// Whether the directory was read or tried. With a cached copy, a large directory or a server that hangs does not keep
+/// the listeners closed.
 fn directory_is_ready(cluster: &Cluster) -> bool {
     let view = cluster.view.load();
     let has_copy = matches!(view.directory.origin, DirectoryOrigin::Cache(_));
@@ -301,10 +301,10 @@ impl BackgroundService for Supervisor {
         };
         self.restart_tasks();
         self.update_backends().await;
-        let read_again = self.open_listeners(ready).await;
+        let must_reload = self.open_listeners(ready).await;
         log::info!(target: "icm::lifecycle", "serving");
-        let mut systemd_notified = self.tell_ready_once_open().await;
-        if read_again {
+        let mut systemd_notified = self.notify_systemd_once_open().await;
+        if must_reload {
             self.reload(systemd_notified).await;
         }
         let mut follower = FollowPoller::start(&self.balancer);
@@ -312,7 +312,7 @@ impl BackgroundService for Supervisor {
         loop {
             tokio::select! {
                 _ = hangup.recv() => {
-                    // What it has under way would come under settings that are about to change.
+                    // A result still on its way would belong to the old settings.
                     drop(follower.take());
                     self.reload(systemd_notified).await;
                     follower = FollowPoller::start(&self.balancer);

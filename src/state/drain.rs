@@ -97,6 +97,6 @@ fn reason(restricted: bool, in_flight: u32, may_return_ms: u64) -> String {
         let left = std::time::Duration::from_secs(may_return_ms.div_ceil(1_000));
         format!("nothing in flight; users may still come back for {}", humantime::format_duration(left))
     } else {
-        "nothing in flight, and nobody is sent there any more".to_owned()
+        "nothing in flight, and no user is sent there".to_owned()
     }
 }

@@ -17,7 +17,7 @@ const MAX_EVENTS: usize = 200;
 pub struct Event {
     /// Counts from 1 since the start of the process.
     pub number: u64,
-    /// Milliseconds since 1970.
+    /// When it happened, in milliseconds since 1970.
     pub at: u64,
     /// `server`, `directory`, `members`, `reload`, `follow`, `restrictions`, `upgrade`.
     pub kind: &'static str,

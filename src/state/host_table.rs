@@ -15,7 +15,7 @@ pub type MatchingClusters = SmallVec<[usize; 4]>;
 #[derive(Debug, Default)]
 pub struct HostTable {
     exact: AHashMap<Box<str>, MatchingClusters>,
-    /// `.acme.example`, longest first.
+    /// Suffixes like `.acme.example`, the longest first.
     wildcards: Vec<(Box<str>, usize)>,
     catch_all: MatchingClusters,
 }

@@ -73,7 +73,7 @@ pub(crate) struct ReloadStatus {
 #[derive(Debug)]
 pub struct Balancer {
     snapshot: ArcSwap<Snapshot>,
-    /// By cluster name.
+    /// By cluster name, also of clusters that the configuration does not have now.
     persistent_states: Mutex<AHashMap<String, Arc<PersistentState>>>,
     /// For clusters without a secret of their own.
     generated_affinity_key: Vec<u8>,
@@ -92,9 +92,7 @@ pub struct Balancer {
 /// What is used until a cluster has read its servers and directory.
 #[derive(Debug, Default)]
 struct InitialState {
-    /// For `source: names`.
     servers: Option<Vec<Server>>,
-    /// For `source: cldbdir`.
     directory: Option<Arc<LoadedDirectory>>,
 }
 
@@ -227,7 +225,6 @@ impl Balancer {
     }
 }
 
-/// By cluster name.
 type ClusterTransitions = Vec<(String, Transitions)>;
 
 fn get_or_create_persistent_state(

@@ -15,7 +15,7 @@ pub struct KeptRestriction {
     pub cluster: String,
     /// The server's abbreviated name.
     pub server: String,
-    /// Milliseconds since 1970.
+    /// When it was set, in milliseconds since 1970.
     pub since: u64,
     pub by: String,
     /// The ICM where it was set; absent = this one.

@@ -1,7 +1,4 @@
-//! Lines of JSON between two processes, and sockets beside them.
-//!
-//! In: one end of a pair of Unix sockets. Out: whole messages within a time, each with the descriptors that
-//! came before it. It knows nothing of what is said.
+//! Exchanges JSON lines and sockets between two processes over a Unix socket. It does not know the messages.
 
 use std::io::{Error, ErrorKind, IoSlice, IoSliceMut, Result, Write};
 use std::mem::MaybeUninit;
@@ -17,12 +14,12 @@ use rustix::net::{
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-/// Longest message: there are many restrictions at most.
+/// Far more than any number of restrictions needs.
 const MAX_MESSAGE_BYTES: usize = 16 << 20;
-/// Writing waits for the other end only when that does not read at all.
+/// A write blocks only if the other end does not read.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// One end.
+/// One end of the connection.
 #[derive(Debug)]
 pub struct Channel {
     stream: UnixStream,
@@ -31,16 +28,14 @@ pub struct Channel {
 }
 
 impl Channel {
-    /// This end.
-    ///
     /// # Errors
-    /// When it is no socket.
+    /// When the stream is not a socket.
     pub fn new(stream: UnixStream) -> Result<Self> {
         stream.set_write_timeout(Some(WRITE_TIMEOUT))?;
         Ok(Self { stream, received: Vec::new(), descriptors: Vec::new() })
     }
 
-    /// Sends a socket. It belongs to the next message.
+    /// Sends a socket, which belongs to the next message.
     ///
     /// # Errors
     /// When the other end is gone or does not read.
@@ -51,13 +46,11 @@ impl Channel {
         if !ancillary.push(SendAncillaryMessage::ScmRights(&descriptors)) {
             return Err(Error::other("a socket does not fit beside a message"));
         }
-        // An empty line: descriptors need an octet to travel with.
+        // An empty line: descriptors can only be sent with at least one byte.
         sendmsg(&self.stream, &[IoSlice::new(b"\n")], &mut ancillary, SendFlags::NOSIGNAL)?;
         Ok(())
     }
 
-    /// Sends a message.
-    ///
     /// # Errors
     /// When the other end is gone or does not read.
     pub fn send(&mut self, message: &impl Serialize) -> Result<()> {
@@ -66,10 +59,10 @@ impl Channel {
         self.stream.write_all(&line)
     }
 
-    /// The next message.
+    /// Receives the next message.
     ///
     /// # Errors
-    /// `UnexpectedEof` when the other end is gone, `TimedOut`, `InvalidData` for what is not understood.
+    /// `UnexpectedEof` when the other end is gone, `TimedOut`, `InvalidData` for an invalid message.
     pub fn receive<T: DeserializeOwned>(&mut self, within: Duration) -> Result<T> {
         let deadline = Instant::now() + within;
         loop {
@@ -85,7 +78,7 @@ impl Channel {
         }
     }
 
-    /// The sockets that came so far.
+    /// Returns the sockets received so far.
     pub fn take_sockets(&mut self) -> Vec<TcpListener> {
         self.descriptors.drain(..).map(TcpListener::from).collect()
     }
@@ -131,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn sockets_come_in_order_and_still_listen() {
+    fn sockets_arrive_in_order_and_still_listen() {
         let (mut a, mut b) = pair();
         let sockets: Vec<_> = (0..20).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
         let addresses: Vec<_> = sockets.iter().map(|s| s.local_addr().unwrap()).collect();
@@ -140,21 +133,21 @@ mod tests {
         }
         a.send(&"all").unwrap();
         drop(sockets);
-        let said: String = b.receive(Duration::from_secs(10)).unwrap();
-        let came: Vec<_> = b.take_sockets().iter().map(|s| s.local_addr().unwrap()).collect();
-        assert_eq!((said.as_str(), came), ("all", addresses.clone()));
-        assert!(std::net::TcpStream::connect(addresses[0]).is_err(), "nobody holds it any more");
+        let message: String = b.receive(Duration::from_secs(10)).unwrap();
+        let received: Vec<_> = b.take_sockets().iter().map(|s| s.local_addr().unwrap()).collect();
+        assert_eq!((message.as_str(), received), ("all", addresses.clone()));
+        assert!(std::net::TcpStream::connect(addresses[0]).is_err(), "the socket is closed");
     }
 
     #[test]
-    fn an_end_that_is_gone_is_told_from_one_that_is_silent_and_one_that_talks_nonsense() {
+    fn a_closed_end_a_timeout_and_an_invalid_message_are_different_errors() {
         let (mut a, mut b) = pair();
         a.send(&1).unwrap();
-        let nothing = |b: &mut Channel| b.receive::<String>(Duration::from_millis(50)).unwrap_err().kind();
-        assert_eq!(nothing(&mut b), ErrorKind::InvalidData);
-        assert_eq!(nothing(&mut b), ErrorKind::TimedOut);
+        let error = |b: &mut Channel| b.receive::<String>(Duration::from_millis(50)).unwrap_err().kind();
+        assert_eq!(error(&mut b), ErrorKind::InvalidData);
+        assert_eq!(error(&mut b), ErrorKind::TimedOut);
         drop(a);
-        assert_eq!(nothing(&mut b), ErrorKind::UnexpectedEof);
+        assert_eq!(error(&mut b), ErrorKind::UnexpectedEof);
         assert!(b.send(&1).is_err());
     }
 }

@@ -1,10 +1,6 @@
-//! The new process's end of a hand-over.
-//!
-//! In: the environment and standard input of a process that an old one started. Out: its sockets and its key,
-//! then the word to go on. Whoever holds this must say in the end that the process serves or why it cannot; if
-//! the old process goes away before that, there is nothing to take over.
+//! The new process's end of a handover. Its owner must report either that the process serves or why it cannot; if the old
+//! process ends before that, the handover has failed.
 
-use parking_lot::{Mutex, MutexGuard};
 use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::os::fd::AsFd;
@@ -13,28 +9,29 @@ use std::os::unix::net::UnixStream;
 use super::channel::Channel;
 use super::{ChildMessage, HELLO_TIMEOUT, HandoverOffer, PARENT_PID_VARIABLE, Proceed, READY_TIMEOUT};
 use crate::edge::sockets::ListenSocket;
+use parking_lot::Mutex;
 
-/// See the module's description.
+/// The connection to the old process.
 #[derive(Debug)]
 pub struct HandoverChild {
-    /// The old process.
+    /// The pid of the old process.
     pub from: u32,
-    /// The old process is ready; so this one has to be before it takes over.
+    /// If the old process is ready, this one must become ready before it takes over.
     pub parent_is_ready: bool,
-    /// The old process's generated affinity key.
+    /// The generated affinity key of the old process.
     pub affinity_key: Vec<u8>,
     channel: Mutex<Channel>,
     sockets: Mutex<Vec<ListenSocket>>,
 }
 
 impl HandoverChild {
-    /// What this process was started for. `None` for a process that nobody hands over to.
+    /// Connects to the old process; `None` if this process was started otherwise.
     ///
     /// # Errors
-    /// When the old process cannot be heard.
+    /// When the old process does not answer.
     pub fn from_environment() -> std::io::Result<Option<Self>> {
         let named = std::env::var(PARENT_PID_VARIABLE).ok().and_then(|pid| pid.parse().ok());
-        // The variable stays in the environment for the life of the process, and of all that it starts.
+        // Later child processes inherit the variable, so it counts only if it names the parent.
         let Some(from) = named.filter(|pid| *pid == std::os::unix::process::parent_id()) else {
             return Ok(None);
         };
@@ -55,46 +52,41 @@ impl HandoverChild {
         }))
     }
 
-    /// The socket of this address, once.
     pub fn take_socket(&self, address: SocketAddr) -> Option<ListenSocket> {
         let mut sockets = self.sockets.lock();
         let at = sockets.iter().position(|socket| socket.address == address)?;
         Some(sockets.swap_remove(at))
     }
 
-    /// Closes the sockets that nobody took. Out: their addresses.
+    /// Closes the sockets that were not taken, and returns their addresses.
     pub fn close_unused_sockets(&self) -> Vec<SocketAddr> {
         let mut sockets = self.sockets.lock();
         sockets.drain(..).map(|socket| socket.address).collect()
     }
 
-    /// This process cannot take over. It is told as well as can be; the caller ends the process.
+    /// Reports that this process cannot take over; the caller then ends it.
     pub fn report_failure(&self, reason: &str) {
-        let _ = self.channel().send(&ChildMessage::Failed { reason: reason.to_owned() });
+        let _ = self.channel.lock().send(&ChildMessage::Failed { reason: reason.to_owned() });
     }
 
-    /// Ready; waits for the old process to let go. Blocks.
+    /// Reports that this process is ready, and waits for the old one to proceed. Blocks.
     ///
     /// # Errors
-    /// When it does not: it ends, or has lost its patience.
+    /// When the old process ends, cancels, or does not answer in time.
     pub fn report_ready(&self) -> std::io::Result<Proceed> {
-        let mut channel = self.channel();
+        let mut channel = self.channel.lock();
         channel.send(&ChildMessage::Ready)?;
         channel.receive(READY_TIMEOUT).map_err(|error| match error.kind() {
-            ErrorKind::UnexpectedEof => std::io::Error::other("the old process has called it off"),
+            ErrorKind::UnexpectedEof => std::io::Error::other("the old process cancelled the handover"),
             _ => error,
         })
     }
 
-    /// The listeners are open.
+    /// Reports that the listeners are open.
     ///
     /// # Errors
-    /// When the old process is gone already; nothing is wrong with this one then.
+    /// When the old process has ended; this one serves nevertheless.
     pub fn report_serving(&self) -> std::io::Result<()> {
-        self.channel().send(&ChildMessage::Serving)
-    }
-
-    fn channel(&self) -> MutexGuard<'_, Channel> {
-        self.channel.lock()
+        self.channel.lock().send(&ChildMessage::Serving)
     }
 }

@@ -1,14 +1,11 @@
-//! The hand-over of a running balancer to a new process: upgrades without a refused connection.
+//! The handover of a running balancer to a new process: an upgrade without a refused connection. Until the new process
+//! has opened its listeners the old one does not change, and every failure before that ends the new process.
 //!
-//! In: USR2 in the old process ([`upgrade`]), which starts the new one with a socket as its standard input; in
-//! the new process whatever comes through that ([`inheritance`]). Out: the same listening sockets in both, then
-//! only in the new one. Until the new process has opened its listeners nothing about the old one changes, and
-//! whatever goes wrong before that ends the new one.
-//!
-//! The talk, one JSON object a line ([`channel`]): the old one makes its [`HandoverOffer`], with the sockets; the new
-//! one says [`ChildMessage::Hello`] at once, [`ChildMessage::Ready`] when it knows enough to serve; the old one answers
-//! [`Proceed`]; the new one opens its listeners and says [`ChildMessage::Serving`]; the old one accepts nothing from then on.
-//! Versions differ at the two ends: a field or a word is only ever added.
+//! USR2 makes the old process ([`parent`]) start the new one ([`child`]) with a Unix socket as its standard input. They
+//! exchange one JSON object per line ([`channel`]). The old process sends the listening sockets and a [`HandoverOffer`].
+//! The new one answers [`ChildMessage::Hello`] at once and [`ChildMessage::Ready`] when it can serve. The old one sends
+//! [`Proceed`]; the new one opens its listeners and sends [`ChildMessage::Serving`]; the old one stops accepting. The two
+//! may have different versions, so fields and messages are only ever added.
 
 pub mod channel;
 pub mod child;
@@ -24,55 +21,49 @@ pub use parent::HandoverParent;
 
 use crate::state::restrictions_file::KeptRestriction;
 
-/// The variable that tells a process who hands over to it: the pid of its parent.
+/// The environment variable with the pid of the process that hands over.
 pub const PARENT_PID_VARIABLE: &str = "ICM_UPGRADE_FROM";
 
-/// From the start of the new program to its first word, which it says before it does anything else.
+/// From the start of the new process to its first message, which it sends before it does anything else.
 pub const HELLO_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long the new process tries to become ready.
+/// Limits how long the new process reads directories and probes servers.
 pub const PROBING_TIMEOUT: Duration = Duration::from_secs(30);
-/// From its first word to its being ready: reading its files, resolving names, hearing of the ICM that it follows,
-/// and [`PROBING_TIMEOUT`].
+/// From Hello to Ready: reading files, resolving names, asking the followed ICM, and [`PROBING_TIMEOUT`].
 pub const READY_TIMEOUT: Duration = Duration::from_secs(90);
-/// For each step after that, which waits for nobody else.
+/// For each later step, which depends on no other machine.
 pub const STEP_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What the old process hands over, behind its sockets.
+/// What the old process hands over, sent after its sockets.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct HandoverOffer {
-    /// The addresses of the sockets, in the order in which these come.
+    /// The addresses of the sockets, in the order of the sockets.
     pub sockets: Vec<SocketAddr>,
-    /// The generated affinity key: sessions go on where no `state_dir` keeps it.
+    /// The generated affinity key, so that sessions survive even without a `state_dir`.
     pub affinity_key: Vec<u8>,
-    /// The old process is ready; so the new one has to be, too.
+    /// If the old process is ready, the new one must become ready before it takes over.
     pub parent_is_ready: bool,
 }
 
-/// What the new process says.
+/// The messages of the new process.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(tag = "say", rename_all = "lowercase")]
 pub enum ChildMessage {
-    /// It runs, and understands.
     Hello {
-        /// Of the program.
         version: String,
     },
-    /// It cannot take over, and ends.
+    /// The new process cannot take over, and ends.
     Failed {
-        /// For the administrator.
         reason: String,
     },
-    /// It knows enough to serve.
     Ready,
-    /// Its listeners are open.
+    /// The listeners of the new process are open.
     Serving,
 }
 
-/// The old process lets go; what changed in the meantime comes along.
+/// The old process allows the new one to serve, and sends what has changed since the offer.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Proceed {
-    /// What administrators have restricted.
     pub restrictions: Vec<KeptRestriction>,
-    /// A HUP came after the new process was started: it reads its configuration again.
+    /// A HUP came after the start of the new process, which must read its configuration again.
     pub reload: bool,
 }

@@ -1,9 +1,6 @@
-//! The old process's end of a hand-over.
-//!
-//! In: USR2. Out: a new process that has taken over, or none, and why. One upgrade at a time, each in a thread
-//! of its own. It changes nothing about the old process before the new one has said that it serves.
+//! The old process's end of a handover. One upgrade runs at a time, in a thread of its own; the old process does not
+//! change before the new one serves.
 
-use parking_lot::{Mutex, MutexGuard};
 use std::ffi::OsString;
 use std::io::ErrorKind;
 use std::net::TcpListener;
@@ -18,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
+use parking_lot::Mutex;
 use tokio::sync::watch;
 
 use super::channel::Channel;
@@ -30,7 +28,7 @@ use crate::server::systemd;
 use crate::state::upgrade::UpgradeState;
 use crate::state::{Balancer, restrictions};
 
-/// The program as it was started, found again when its file was replaced.
+/// The program as it was started. Its path stays valid when the file is replaced.
 #[derive(Clone, Debug)]
 pub struct CurrentProgram {
     file: PathBuf,
@@ -39,36 +37,36 @@ pub struct CurrentProgram {
 }
 
 impl CurrentProgram {
-    /// This process's own. A name with a `/` is taken from the directory that the process was started in,
-    /// another one from `PATH`; links are followed when the new process is started, not now.
+    /// A name with a `/` is relative to the current directory, another one is searched in `PATH`. Symbolic links are
+    /// resolved when the new process is started, not now.
     ///
     /// # Errors
-    /// When the process cannot say what it runs.
+    /// When the path of the program is not known.
     pub fn current() -> std::io::Result<Self> {
         let mut arguments = std::env::args_os();
         let name = arguments.next().unwrap_or_default();
         let directory = std::env::current_dir()?;
         let path = std::env::var_os("PATH").unwrap_or_default();
-        let places: Vec<PathBuf> = match name.as_encoded_bytes().contains(&b'/') {
+        let directories: Vec<PathBuf> = match name.as_encoded_bytes().contains(&b'/') {
             true => vec![directory],
-            false => std::env::split_paths(&path).map(|place| directory.join(place)).collect(),
+            false => std::env::split_paths(&path).map(|entry| directory.join(entry)).collect(),
         };
-        let found = places.into_iter().map(|place| place.join(&name)).find(|file| file.is_file());
+        let found = directories.into_iter().map(|entry| entry.join(&name)).find(|file| file.is_file());
         let file = found.map_or_else(std::env::current_exe, Ok)?;
         Ok(Self { file, name, arguments: arguments.collect() })
     }
 }
 
-/// See the module's description.
+/// Starts new processes and hands over to them.
 #[derive(Debug)]
 pub struct HandoverParent {
     balancer: Arc<Balancer>,
     program: CurrentProgram,
     affinity_key: Vec<u8>,
     pid_file: Option<PidFile>,
-    /// The same as those that the listeners accept on.
+    /// Duplicates of the listening sockets.
     sockets: Mutex<Vec<ListenSocket>>,
-    /// The new process, until it serves.
+    /// The process group of the new process, until it serves.
     child: Mutex<Option<Pid>>,
     running: AtomicBool,
     missed_reload: AtomicBool,
@@ -76,10 +74,8 @@ pub struct HandoverParent {
 }
 
 impl HandoverParent {
-    /// Of the process that listens on these sockets.
-    ///
     /// # Errors
-    /// When there are no descriptors left, or the process cannot say what it runs.
+    /// When no descriptors are left, or the path of the program is not known.
     pub fn new<'a>(
         balancer: Arc<Balancer>,
         affinity_key: Vec<u8>,
@@ -103,20 +99,20 @@ impl HandoverParent {
         })
     }
 
-    /// True from the moment on when a new process serves.
+    /// Becomes true when a new process serves.
     #[must_use]
     pub fn handed_over(&self) -> watch::Receiver<bool> {
         self.handed_over.subscribe()
     }
 
-    /// Starts an upgrade, unless one is under way or the process is leaving.
+    /// Starts an upgrade, unless one is under way or the process is draining.
     pub fn start(self: &Arc<Self>) {
         if self.balancer.is_draining() {
-            log::warn!(target: "icm::lifecycle", "USR2: this process is leaving, nothing was done");
+            log::warn!(target: "icm::lifecycle", "USR2 ignored: this process is draining");
             return;
         }
         if self.running.swap(true, SeqCst) {
-            log::warn!(target: "icm::lifecycle", "USR2: an upgrade is under way, nothing was done");
+            log::warn!(target: "icm::lifecycle", "USR2 ignored: an upgrade is under way");
             return;
         }
         self.missed_reload.store(false, SeqCst);
@@ -125,19 +121,19 @@ impl HandoverParent {
         let this = Arc::clone(self);
         let thread = std::thread::Builder::new().name("upgrade".to_owned()).spawn(move || this.run());
         if let Err(error) = thread {
-            self.failed(&format!("no thread for it: {error}"));
+            self.failed(&format!("cannot start a thread: {error}"));
         }
     }
 
-    /// A reload was done: a new process that is on its way has read the configuration before it.
+    /// A new process that was already started may have read the configuration before this reload.
     pub fn set_reload_missed(&self) {
         self.missed_reload.store(true, SeqCst);
     }
 
-    /// The process leaves: its sockets close, and a new process that does not serve yet ends.
+    /// Closes the sockets and kills a new process that does not serve yet, because this process ends.
     pub fn abort(&self) {
         self.sockets.lock().clear();
-        if let Some(child) = self.child().take() {
+        if let Some(child) = self.child.lock().take() {
             let _ = killpg(child, Signal::SIGKILL);
         }
     }
@@ -149,7 +145,7 @@ impl HandoverParent {
             Err(reason) => return self.failed(&reason),
         };
         let pid = child.id();
-        // In this order: whoever sees the state finds everything else done.
+        // The order matters: when the state is visible, everything else is done.
         self.sockets.lock().clear();
         systemd::main_process_changed(pid);
         self.balancer.begin_drain();
@@ -160,22 +156,23 @@ impl HandoverParent {
         self.balancer.events.record(log::Level::Info, "upgrade", None, text);
         self.balancer.upgrade.end_attempt(UpgradeState::HandedOver, String::new(), Some(pid));
         self.handed_over.send_replace(true);
-        // It is our child for as long as we are there, so nobody else hears of its end.
+        // As its parent, only this process sees how the new one ends.
         if let Ok(status) = child.wait() {
-            log::error!(target: "icm::lifecycle", "process {pid}, which has taken over, has ended: {status}");
+            log::error!(target: "icm::lifecycle", "the new process {pid} has ended: {status}");
         }
     }
 
     fn failed(&self, reason: &str) {
-        let text = format!("upgrade failed, process {} serves on: {reason}", std::process::id());
+        let text = format!("upgrade failed, process {} keeps serving: {reason}", std::process::id());
         self.balancer.events.record(log::Level::Error, "upgrade", None, text);
         self.balancer.upgrade.end_attempt(UpgradeState::Failed, reason.to_owned(), None);
         self.running.store(false, SeqCst);
     }
 
-    /// Starts the new process and talks to it until it serves; else it is gone, and this says why.
+    /// Starts the new process and exchanges messages until it serves. After an error the process is gone.
     fn start_child(&self) -> Result<Child, String> {
-        let no_channel = |error: std::io::Error| format!("no channel to a new process: {error}");
+        let no_channel =
+            |error: std::io::Error| format!("cannot create a channel to the new process: {error}");
         let (ours, theirs) = UnixStream::pair().map_err(no_channel)?;
         let mut channel = Channel::new(ours).map_err(no_channel)?;
         let CurrentProgram { file, name, arguments } = &self.program;
@@ -185,22 +182,25 @@ impl HandoverParent {
             .args(arguments)
             .env(PARENT_PID_VARIABLE, std::process::id().to_string())
             .stdin(Stdio::from(OwnedFd::from(theirs)))
-            // Of its own, so that whatever it starts ends with it when it fails.
+            // A group of its own, so that its child processes can be killed with it.
             .process_group(0);
         let mut child = {
-            let mut slot = self.child();
+            // Locked before the start, so that `abort` cannot miss the new process.
+            let mut slot = self.child.lock();
             let child =
                 command.spawn().map_err(|error| format!("{} cannot be started: {error}", file.display()))?;
             *slot = i32::try_from(child.id()).ok().map(Pid::from_raw);
             child
         };
-        // Its end of the channel must be open nowhere else, or its end would not be heard.
+        // This process must not keep the child's end of the channel open, or it would not see it close.
         drop(command);
-        let talk = self.exchange_messages(&mut channel);
-        let mut slot = self.child();
-        match (talk, slot.take()) {
+        let result = self.exchange_messages(&mut channel);
+        let mut slot = self.child.lock();
+        match (result, slot.take()) {
             (Ok(()), Some(_)) => Ok(child),
-            (Ok(()), None) => Err(self.kill_child(&mut child, "this process was told to stop".to_owned())),
+            (Ok(()), None) => {
+                Err(self.kill_child(&mut child, "this process received a stop signal".to_owned()))
+            }
             (Err(ExchangeError::Failed(reason)), _) => Err(self.kill_child(&mut child, reason)),
             (Err(ExchangeError::TimedOut(doing)), _) => {
                 Err(self.kill_child(&mut child, format!("the new process did not {doing} in time")))
@@ -208,7 +208,7 @@ impl HandoverParent {
             (Err(ExchangeError::Closed(doing)), _) => {
                 let status =
                     exit_description(&mut child).unwrap_or_else(|| "it closed its channel".to_owned());
-                let reason = format!("the new process did not {doing}: {status}; the log has its last words");
+                let reason = format!("the new process did not {doing}: {status}; see its log");
                 Err(self.kill_child(&mut child, reason))
             }
         }
@@ -228,7 +228,7 @@ impl HandoverParent {
             }
         };
         channel.send(&offer).map_err(|e| ExchangeError::from_io(e, "take the sockets"))?;
-        match receive_message(channel, HELLO_TIMEOUT, "say that it runs")? {
+        match receive_message(channel, HELLO_TIMEOUT, "report that it runs")? {
             ChildMessage::Hello { version } => {
                 log::info!(target: "icm::lifecycle", "upgrade: icm {version} runs")
             }
@@ -250,25 +250,21 @@ impl HandoverParent {
         }
     }
 
-    /// Makes sure that nothing is left of it. Out: the reason again.
+    /// Kills the new process and its children, and returns the reason.
     fn kill_child(&self, child: &mut Child, reason: String) -> String {
         if let Ok(pid) = i32::try_from(child.id()) {
             let _ = killpg(Pid::from_raw(pid), Signal::SIGKILL);
         }
         let _ = child.wait();
-        // It may have been written by the new process already.
+        // The new process may already have written its pid.
         if let Some(Err(error)) = self.pid_file.as_ref().map(PidFile::write) {
             log::error!(target: "icm::lifecycle", "{error}");
         }
         reason
     }
-
-    fn child(&self) -> MutexGuard<'_, Option<Pid>> {
-        self.child.lock()
-    }
 }
 
-/// Why the talk ended, and what the new process was to do.
+/// Why the exchange failed; `&str` is what the new process should have done.
 enum ExchangeError {
     Failed(String),
     TimedOut(&'static str),
@@ -279,29 +275,29 @@ impl ExchangeError {
     fn from_io(error: std::io::Error, doing: &'static str) -> Self {
         match error.kind() {
             ErrorKind::TimedOut | ErrorKind::WouldBlock => Self::TimedOut(doing),
-            ErrorKind::InvalidData => Self::Failed(format!("the new process is not understood: {error}")),
+            ErrorKind::InvalidData => Self::Failed(format!("unexpected handover message: {error}")),
             _ => Self::Closed(doing),
         }
     }
 
     fn unexpected_message(message: &ChildMessage) -> Self {
-        Self::Failed(format!("the new process is not understood: it said {message:?} out of turn"))
+        Self::Failed(format!("unexpected handover message {message:?}"))
     }
 }
 
 fn receive_message(
     channel: &mut Channel,
-    within: Duration,
+    timeout: Duration,
     doing: &'static str,
 ) -> Result<ChildMessage, ExchangeError> {
-    match channel.receive(within) {
+    match channel.receive(timeout) {
         Ok(ChildMessage::Failed { reason }) => Err(ExchangeError::Failed(reason)),
         Ok(message) => Ok(message),
         Err(error) => Err(ExchangeError::from_io(error, doing)),
     }
 }
 
-/// How a process ended that has closed its channel; it may take a moment about it.
+/// How the process ended. It closes its channel shortly before that.
 fn exit_description(child: &mut Child) -> Option<String> {
     let begin = Instant::now();
     while begin.elapsed() < Duration::from_secs(2) {

@@ -87,7 +87,7 @@ fn a_new_program_that_ends_hangs_is_none_or_is_not_there_leaves_the_old_process(
         fixture.fails("exit status: 3");
         fixture.is_told("exit status: 3");
         fixture.script("echo hello icm >&0; sleep 5");
-        fixture.fails("not understood");
+        fixture.fails("unexpected handover message");
         fixture.script(&format!("sleep 300 & echo $! > {}; wait", marker.display()));
         fixture.fails("in time");
         fixture.is_told("in time");
@@ -145,7 +145,7 @@ fn while_one_is_under_way_another_is_refused_a_reload_is_done_and_term_ends_ever
     fixture.icm.signal("USR2");
     assert!(eventually(MAX_WAIT, || std::fs::read_to_string(&marker).is_ok_and(|pid| pid.ends_with('\n'))));
     fixture.icm.signal("USR2");
-    fixture.icm.wait_for_log("an upgrade is under way, nothing was done");
+    fixture.icm.wait_for_log("USR2 ignored: an upgrade is under way");
     let output = fixture.upgrade();
     assert!(output.code == 1 && output.err.contains("under way"), "{output:?}");
     fixture.icm.reload(&fixture.config);

@@ -191,7 +191,7 @@ fn a_copy_that_is_damaged_is_said_and_a_copy_that_is_whole_opens_the_listeners_w
     let icm = Icm::start(settings.clone());
     assert!(directory(&icm)["from"].as_str().unwrap().contains("acmeweb.json"));
     icm.wait_for_served(ARCHIVE, "Web4");
-    assert!(!icm.log().contains("opening the listeners though"), "{}", icm.log());
+    assert!(!icm.log().contains("opening the listeners although"), "{}", icm.log());
     drop(icm);
     acme.set("all", json!({ "dir": { "slow": 0, "error500": true } }));
     let whole = std::fs::read(&cache).unwrap();

@@ -145,7 +145,7 @@ fn nothing_is_served_before_the_first_pass_and_listeners_open_even_if_it_never_e
     let open = || std::net::TcpStream::connect(icm.address).is_ok();
     assert!(eventually(MAX_WAIT, open), "{}", icm.log());
     // It did not wait for the first pass; what it says may be read a moment later.
-    icm.wait_for_log("opening the listeners though");
+    icm.wait_for_log("opening the listeners although");
     assert_eq!(icm.admin("/readyz").status, 503);
     assert_eq!(icm.status_of("Web1")["state"], "UNREACHABLE", "not probed yet");
     let served = icm.served(ORDERS, 8);
