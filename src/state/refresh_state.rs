@@ -71,7 +71,7 @@ pub fn beginning(wanted: &settings::ClusterSettings, before: Option<&Cluster>) -
 
 fn cached_servers(cluster: &str, path: &Path) -> Option<Vec<settings::Server>> {
     match server_cache::load_servers(path) {
-        Ok(cached) => Some(cached.items),
+        Ok(servers) => Some(servers),
         Err(error) => {
             if !error.is_absent() {
                 log::warn!(target: "icm::members", "{cluster}: {error}");

@@ -210,9 +210,9 @@ fn a_reading_that_lost_much_is_held_until_three_say_the_same() {
     acme.set("all", json!({ "dir": { "error500": true } }));
     acme.set("Web2", json!({ "dir": { "error500": false, "keep_percent": 50 } }));
     icm.wait_for_log("a reading is held, the old directory serves on");
-    icm.wait_for_log("reading 1 of 3 that says so");
+    icm.wait_for_log("reading 1 of 3 with this result");
     wait_for_directory(&icm, "accepted", |d| d["replicas"].as_u64() < before);
-    icm.wait_for_log("reading 2 of 3 that says so");
+    icm.wait_for_log("reading 2 of 3 with this result");
     icm.wait_for_log("directory can be read again");
 }
 
@@ -246,7 +246,7 @@ fn a_directory_that_says_itself_that_it_is_incomplete_is_held_also_within_the_fi
     assert_eq!(directory(&icm)["replicas"].as_u64(), before);
     // All of them in the same way: none confirms another.
     acme.set("all", json!({ "dir": { "withheld": 2 } }));
-    icm.wait_for_log("reading 1 of 3 that says so");
+    icm.wait_for_log("reading 1 of 3 with this result");
     assert!(icm.log().contains("is incomplete: "), "{}", icm.log());
     assert_eq!(directory(&icm)["replicas"].as_u64(), before);
     assert_eq!(icm.metric("icm_directory_readable{"), Some(0.0));
@@ -361,7 +361,7 @@ fn a_names_view_that_says_itself_that_it_is_incomplete_takes_no_member_away_at_o
     assert_eq!(icm.metric("icm_members_readable{"), Some(1.0));
     acme.set("all", json!({ "dir": { "withheld": 2 } }));
     icm.wait_for_log("a reading is held, the old members serve on");
-    icm.wait_for_log("reading 1 of 3 that says so");
+    icm.wait_for_log("reading 1 of 3 with this result");
     assert_eq!(members(&icm).len(), 4, "{}", icm.log());
     assert_eq!(icm.metric("icm_members_readable{"), Some(0.0));
     acme.ask("POST", "/reset", None);
@@ -371,7 +371,7 @@ fn a_names_view_that_says_itself_that_it_is_incomplete_takes_no_member_away_at_o
     // As with the directory, three readings in a row are believed.
     acme.set("all", json!({ "dir": { "withheld": 2 } }));
     icm.wait_for_log("left the cluster: Web4/Acme");
-    icm.wait_for_log("reading 2 of 3 that says so");
+    icm.wait_for_log("reading 2 of 3 with this result");
 }
 
 #[test]
