@@ -52,22 +52,22 @@ impl FollowClient {
     /// When there is no response in time, or its status is neither 200 nor, with a tag, 304.
     pub async fn fetch(&self, etag: Option<&str>) -> Result<FollowResponse, FollowError> {
         let url = || self.follow.url.to_string();
-        let answer = match tokio::time::timeout(FETCH_TIMEOUT, self.send_request(etag)).await {
-            Ok(answer) => answer?,
+        let response = match tokio::time::timeout(FETCH_TIMEOUT, self.send_request(etag)).await {
+            Ok(response) => response?,
             Err(_) => return Err(FetchError { url: url(), fault: Fault::TimedOut(FETCH_TIMEOUT) }.into()),
         };
         let status = |status, hint| FollowError::Status { url: url(), status, hint };
-        match answer.status {
+        match response.status {
             200 => {
-                let etag = answer.header(header::ETAG);
+                let etag = response.header(header::ETAG);
                 let etag = (!etag.is_empty()).then(|| etag.to_owned());
                 let malformed =
                     || FetchError { url: url(), fault: Fault::Malformed("it is not UTF-8 text".into()) };
-                let text = std::str::from_utf8(&answer.body).map_err(|_| malformed())?;
+                let text = std::str::from_utf8(&response.body).map_err(|_| malformed())?;
                 Ok(FollowResponse::Document { text: text.into(), etag })
             }
             304 if etag.is_some() => Ok(FollowResponse::NotModified),
-            401 | 403 => Err(status(answer.status, ": is `token_file` the token of its admin listener?")),
+            401 | 403 => Err(status(response.status, ": is `token_file` the token of its admin listener?")),
             404 => Err(status(404, ": does the URL end with /config?")),
             other => Err(status(other, "")),
         }

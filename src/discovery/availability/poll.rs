@@ -78,8 +78,8 @@ async fn read(
     let mut request = DominoRequest::get(address, url.https, &url.host, url.target);
     request.timeout = target.timeout.saturating_sub(started.elapsed());
     request.max_body = MAX_BODY_BYTES;
-    let answer = client.fetch(&request).await?.success(&request)?;
-    match parse(&answer.body) {
+    let response = client.fetch(&request).await?.success(&request)?;
+    match parse(&response.body) {
         Ok(parsed) => Ok(parsed.logged()),
         Err(reason) => Err(PollError::Parse { from: request.url(), reason }),
     }
@@ -197,7 +197,7 @@ impl Url {
         match tokio::time::timeout(target.timeout, lookup).await {
             Ok(Ok(mut addresses)) => addresses.next().ok_or_else(|| failed("no address".to_owned())),
             Ok(Err(error)) => Err(failed(error.to_string())),
-            Err(_) => Err(failed(format!("no answer within {:?}", target.timeout))),
+            Err(_) => Err(failed(format!("no response within {:?}", target.timeout))),
         }
     }
 }

@@ -155,211 +155,162 @@ fn suspicion_reason(
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use super::ReadingVerdict::{Accept, AskAnotherServer, Hold};
     use super::*;
     use crate::domain::directory::{DirectoryEntry, ReplicaId, ReplicaStatus};
     use proptest::prelude::*;
 
     fn digest(from: &str, len: usize, fingerprint: u64) -> ReadingDigest {
-        ReadingDigest { from: ServerName::parse(from).unwrap(), len, fingerprint }
+        let from = ServerName::parse(&format!("{from}/Acme")).unwrap();
+        ReadingDigest { from, len, fingerprint }
     }
 
     fn is_hold(verdict: &ReadingVerdict) -> bool {
-        matches!(verdict, ReadingVerdict::Hold { .. })
+        matches!(verdict, Hold { .. })
     }
 
     #[test]
     fn the_first_reading_is_accepted_unless_it_is_empty() {
         let mut validator = ReadingValidator::default();
-        assert_eq!(validator.evaluate(None, digest("Web1/Acme", 1, 1), None), ReadingVerdict::Accept);
-        assert_eq!(
-            validator.evaluate(None, digest("Web1/Acme", 0, 0), None),
-            ReadingVerdict::AskAnotherServer
-        );
+        assert_eq!(validator.evaluate(None, digest("Web1", 1, 1), None), Accept);
+        assert_eq!(validator.evaluate(None, digest("Web1", 0, 0), None), AskAnotherServer);
         assert!(is_hold(&validator.no_more_servers()));
     }
 
     #[test]
     fn a_reading_may_lose_a_fifth_of_the_entries_but_not_more() {
-        let current = digest("Web1/Acme", 100, 1);
-        assert_eq!(
-            ReadingValidator::default().evaluate(Some(&current), digest("Web1/Acme", 80, 2), None),
-            ReadingVerdict::Accept
-        );
-        assert_eq!(
-            ReadingValidator::default().evaluate(Some(&current), digest("Web1/Acme", 79, 2), None),
-            ReadingVerdict::AskAnotherServer
-        );
-        assert_eq!(
-            ReadingValidator::default().evaluate(Some(&current), digest("Web1/Acme", 500, 2), None),
-            ReadingVerdict::Accept
-        );
-        let small = digest("Web1/Acme", 4, 1);
-        assert_eq!(
-            ReadingValidator::default().evaluate(Some(&small), digest("Web1/Acme", 3, 2), None),
-            ReadingVerdict::AskAnotherServer
-        );
+        for (old, new, verdict) in
+            [(100, 80, Accept), (100, 79, AskAnotherServer), (100, 500, Accept), (4, 3, AskAnotherServer)]
+        {
+            let (current, reading) = (digest("Web1", old, 1), digest("Web1", new, 2));
+            assert_eq!(ReadingValidator::default().evaluate(Some(&current), reading, None), verdict, "{new}");
+        }
     }
 
     #[test]
     fn an_empty_directory_may_be_replaced_by_an_empty_one() {
-        let current = digest("Web1/Acme", 0, 0);
-        assert_eq!(
-            ReadingValidator::default().evaluate(Some(&current), digest("Web2/Acme", 0, 0), None),
-            ReadingVerdict::Accept
-        );
+        let current = digest("Web1", 0, 0);
+        assert_eq!(ReadingValidator::default().evaluate(Some(&current), digest("Web2", 0, 0), None), Accept);
     }
 
     #[test]
     fn a_suspicious_reading_is_accepted_when_another_server_confirms_it() {
-        let current = digest("Web1/Acme", 100, 1);
+        let current = digest("Web1", 100, 1);
         let mut validator = ReadingValidator::default();
-        assert_eq!(
-            validator.evaluate(Some(&current), digest("Web1/Acme", 10, 2), None),
-            ReadingVerdict::AskAnotherServer
-        );
-        assert_eq!(
-            validator.evaluate(Some(&current), digest("Web2/Acme", 10, 2), None),
-            ReadingVerdict::Accept
-        );
+        assert_eq!(validator.evaluate(Some(&current), digest("Web1", 10, 2), None), AskAnotherServer);
+        assert_eq!(validator.evaluate(Some(&current), digest("Web2", 10, 2), None), Accept);
         assert!(validator.held_readings.is_empty());
     }
 
     #[test]
     fn the_same_server_cannot_confirm_its_own_reading() {
-        let current = digest("Web1/Acme", 100, 1);
+        let current = digest("Web1", 100, 1);
         let mut validator = ReadingValidator::default();
         for _ in 0..2 {
-            assert_eq!(
-                validator.evaluate(Some(&current), digest("Web1/Acme", 10, 2), None),
-                ReadingVerdict::AskAnotherServer
-            );
+            assert_eq!(validator.evaluate(Some(&current), digest("Web1", 10, 2), None), AskAnotherServer);
         }
         assert!(is_hold(&validator.no_more_servers()));
     }
 
     #[test]
     fn three_equal_readings_are_accepted_when_no_other_server_answers() {
-        let current = digest("Web1/Acme", 100, 1);
+        let current = digest("Web1", 100, 1);
         let mut validator = ReadingValidator::default();
         for round in 1..=3 {
-            assert_eq!(
-                validator.evaluate(Some(&current), digest("Web1/Acme", 0, 2), None),
-                ReadingVerdict::AskAnotherServer
-            );
+            assert_eq!(validator.evaluate(Some(&current), digest("Web1", 0, 2), None), AskAnotherServer);
             let verdict = validator.no_more_servers();
-            assert_eq!(verdict == ReadingVerdict::Accept, round == 3, "{round}: {verdict:?}");
+            assert_eq!(verdict == Accept, round == 3, "{round}: {verdict:?}");
             assert_eq!(validator.held_readings.is_empty(), round == 3);
         }
     }
 
     #[test]
     fn a_different_reading_restarts_the_count() {
-        let current = digest("Web1/Acme", 100, 1);
+        let current = digest("Web1", 100, 1);
         let mut validator = ReadingValidator::default();
         for fingerprint in [2, 2, 3, 3] {
-            let _ = validator.evaluate(Some(&current), digest("Web1/Acme", 10, fingerprint), None);
+            let _ = validator.evaluate(Some(&current), digest("Web1", 10, fingerprint), None);
             assert!(is_hold(&validator.no_more_servers()));
         }
-        let _ = validator.evaluate(Some(&current), digest("Web1/Acme", 10, 3), None);
-        assert_eq!(validator.no_more_servers(), ReadingVerdict::Accept);
+        let _ = validator.evaluate(Some(&current), digest("Web1", 10, 3), None);
+        assert_eq!(validator.no_more_servers(), Accept);
     }
 
     #[test]
     fn a_reading_is_held_while_another_server_disagrees() {
-        let current = digest("Web1/Acme", 100, 1);
+        let current = digest("Web1", 100, 1);
         let mut validator = ReadingValidator::default();
         for _ in 0..5 {
-            assert_eq!(
-                validator.evaluate(Some(&current), digest("Web1/Acme", 10, 2), None),
-                ReadingVerdict::AskAnotherServer
-            );
-            assert_eq!(
-                validator.evaluate(Some(&current), digest("Web2/Acme", 20, 3), None),
-                ReadingVerdict::AskAnotherServer
-            );
+            assert_eq!(validator.evaluate(Some(&current), digest("Web1", 10, 2), None), AskAnotherServer);
+            assert_eq!(validator.evaluate(Some(&current), digest("Web2", 20, 3), None), AskAnotherServer);
             assert!(is_hold(&validator.no_more_servers()));
         }
     }
 
     #[test]
     fn a_complete_reading_of_another_server_is_accepted_and_restarts_the_count() {
-        let current = digest("Web1/Acme", 100, 1);
+        let current = digest("Web1", 100, 1);
         let mut validator = ReadingValidator::default();
         for _ in 0..2 {
-            let _ = validator.evaluate(Some(&current), digest("Web1/Acme", 10, 2), None);
+            let _ = validator.evaluate(Some(&current), digest("Web1", 10, 2), None);
             assert!(is_hold(&validator.no_more_servers()));
         }
-        let _ = validator.evaluate(Some(&current), digest("Web1/Acme", 10, 2), None);
-        assert_eq!(
-            validator.evaluate(Some(&current), digest("Web2/Acme", 99, 4), None),
-            ReadingVerdict::Accept
-        );
-        let _ = validator.evaluate(Some(&current), digest("Web1/Acme", 10, 2), None);
+        let _ = validator.evaluate(Some(&current), digest("Web1", 10, 2), None);
+        assert_eq!(validator.evaluate(Some(&current), digest("Web2", 99, 4), None), Accept);
+        let _ = validator.evaluate(Some(&current), digest("Web1", 10, 2), None);
         assert!(is_hold(&validator.no_more_servers()));
     }
 
     #[test]
     fn a_third_server_may_confirm_the_first() {
-        let current = digest("Web1/Acme", 100, 1);
+        let current = digest("Web1", 100, 1);
         let mut validator = ReadingValidator::default();
-        assert_eq!(
-            validator.evaluate(Some(&current), digest("Web1/Acme", 10, 2), None),
-            ReadingVerdict::AskAnotherServer
-        );
-        assert_eq!(
-            validator.evaluate(Some(&current), digest("Web2/Acme", 0, 0), None),
-            ReadingVerdict::AskAnotherServer
-        );
-        assert_eq!(
-            validator.evaluate(Some(&current), digest("Web3/Acme", 10, 2), None),
-            ReadingVerdict::Accept
-        );
+        assert_eq!(validator.evaluate(Some(&current), digest("Web1", 10, 2), None), AskAnotherServer);
+        assert_eq!(validator.evaluate(Some(&current), digest("Web2", 0, 0), None), AskAnotherServer);
+        assert_eq!(validator.evaluate(Some(&current), digest("Web3", 10, 2), None), Accept);
     }
 
     const INCOMPLETE: Option<&str> = Some("80 of 100 top level entries came");
 
     #[test]
     fn an_incomplete_reading_is_held_even_if_it_lost_less_than_a_fifth() {
-        let current = digest("Web1/Acme", 100, 1);
+        let current = digest("Web1", 100, 1);
         let mut validator = ReadingValidator::default();
         for round in 1..=3 {
             // Two equal incomplete readings neither confirm each other nor disagree.
-            for from in ["Web1/Acme", "Web2/Acme"] {
+            for from in ["Web1", "Web2"] {
                 assert_eq!(
                     validator.evaluate(Some(&current), digest(from, 90, 2), INCOMPLETE),
-                    ReadingVerdict::AskAnotherServer
+                    AskAnotherServer
                 );
             }
             let verdict = validator.no_more_servers();
-            assert_eq!(verdict == ReadingVerdict::Accept, round == 3, "{round}: {verdict:?}");
+            assert_eq!(verdict == Accept, round == 3, "{round}: {verdict:?}");
         }
     }
 
     #[test]
     fn a_complete_reading_is_accepted_after_an_incomplete_one() {
-        let current = digest("Web1/Acme", 100, 1);
+        let current = digest("Web1", 100, 1);
         for (len, fingerprint) in [(100, 1), (90, 2), (99, 3)] {
             let mut validator = ReadingValidator::default();
             assert_eq!(
-                validator.evaluate(Some(&current), digest("Web1/Acme", 90, 2), INCOMPLETE),
-                ReadingVerdict::AskAnotherServer
+                validator.evaluate(Some(&current), digest("Web1", 90, 2), INCOMPLETE),
+                AskAnotherServer
             );
-            let whole = digest("Web2/Acme", len, fingerprint);
-            assert_eq!(validator.evaluate(Some(&current), whole, None), ReadingVerdict::Accept);
+            let whole = digest("Web2", len, fingerprint);
+            assert_eq!(validator.evaluate(Some(&current), whole, None), Accept);
             assert!(validator.held_readings.is_empty());
         }
     }
 
     #[test]
     fn an_incomplete_reading_that_loses_nothing_is_accepted_when_no_server_has_a_complete_one() {
-        let current = digest("Web1/Acme", 90, 2);
+        let current = digest("Web1", 90, 2);
         for current in [None, Some(&current)] {
             let mut validator = ReadingValidator::default();
-            assert_eq!(
-                validator.evaluate(current, digest("Web1/Acme", 90, 2), INCOMPLETE),
-                ReadingVerdict::AskAnotherServer
-            );
-            assert_eq!(validator.no_more_servers(), ReadingVerdict::Accept);
+            assert_eq!(validator.evaluate(current, digest("Web1", 90, 2), INCOMPLETE), AskAnotherServer);
+            assert_eq!(validator.no_more_servers(), Accept);
         }
     }
 
@@ -398,17 +349,17 @@ mod tests {
         fn a_suspicious_reading_needs_two_servers_or_three_readings(
             readings in proptest::collection::vec((0_u8..3, 0_usize..70, any::<bool>()), 1..12)
         ) {
-            let current = digest("Web1/Acme", 100, 999);
+            let current = digest("Web1", 100, 999);
             let mut validator = ReadingValidator::default();
             let mut readings_so_far: Vec<(String, usize)> = Vec::new();
             for (server, len, alone) in readings {
-                let from = format!("Web{server}/Acme");
+                let from = format!("Web{server}");
                 readings_so_far.push((from.clone(), len));
                 let mut verdict = validator.evaluate(Some(&current), digest(&from, len, len as u64), None);
-                if verdict == ReadingVerdict::AskAnotherServer && alone {
+                if verdict == AskAnotherServer && alone {
                     verdict = validator.no_more_servers();
                 }
-                if verdict == ReadingVerdict::Accept {
+                if verdict == Accept {
                     let same: Vec<&String> =
                         readings_so_far.iter().filter(|(_, other)| *other == len).map(|(from, _)| from).collect();
                     prop_assert!(same.len() >= 3 || same.iter().any(|other| **other != from));

@@ -15,8 +15,8 @@ async fn a_response_is_complete_and_the_connection_is_reused() {
     let server = TestServer::start(|asked| TestReply::ok(asked.target.clone())).await;
     let client = client();
     for target in ["/a.nsf?Open", "/b.nsf"] {
-        let answer = client.fetch(&server.get(target)).await.unwrap();
-        assert_eq!((answer.status, answer.body.as_ref()), (200, target.as_bytes()));
+        let response = client.fetch(&server.get(target)).await.unwrap();
+        assert_eq!((response.status, response.body.as_ref()), (200, target.as_bytes()));
     }
     assert_eq!(server.connections(), 1);
     let head = server.requests()[0].head.to_ascii_lowercase();
@@ -169,7 +169,7 @@ async fn over_tls(
     let server = TestServer::with(Some(config), |_| TestReply::ok("")).await;
     let client = DominoClient::new(trust, Duration::from_secs(5));
     let request = DominoRequest::get(server.address, true, hostname, "/");
-    let fetched = client.fetch(&request).await.map(|answer| answer.status);
+    let fetched = client.fetch(&request).await.map(|response| response.status);
     let probed = client.probe(&request).await;
     assert_eq!(fetched.is_ok(), probed.is_ok());
     fetched.map_err(|error| error.fault)
@@ -223,18 +223,18 @@ async fn an_old_tls_version_and_a_cleartext_port_are_distinguished() {
     let mut hello = vec![0x16, 3, 1, 0, 42, 2, 0, 0, 38, 3, 1];
     hello.extend_from_slice(&[7; 32]);
     hello.extend_from_slice(&[0, 0, 0x2f, 0]);
-    let answers: [(Vec<u8>, Fault); 3] = [
+    let responses: [(Vec<u8>, Fault); 3] = [
         (vec![0x15, 3, 1, 0, 2, 2, 70], Fault::UnsupportedTlsVersion),
         (hello, Fault::UnsupportedTlsVersion),
         (b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec(), Fault::NotTls),
     ];
-    for (answer, expected) in answers {
+    for (response, expected) in responses {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let server = tokio::spawn(async move {
             let (mut stream, _) = listener.accept().await.unwrap();
             let _ = stream.read(&mut [0; 4096]).await;
-            let _ = stream.write_all(&answer).await;
+            let _ = stream.write_all(&response).await;
             let _ = stream.read(&mut [0; 4096]).await;
         });
         let request = DominoRequest::get(address, true, "web1.acme.example", "/");

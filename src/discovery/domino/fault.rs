@@ -26,7 +26,7 @@ pub enum Fault {
     #[error("no connection within {0:?}")]
     ConnectTimedOut(Duration),
     /// The connection is there, but not the complete response.
-    #[error("no complete answer within {0:?}")]
+    #[error("no complete response within {0:?}")]
     TimedOut(Duration),
     /// Unknown issuer, wrong name, or expired.
     #[error("the certificate is not trusted: {0}")]
@@ -40,7 +40,7 @@ pub enum Fault {
     #[error("TLS handshake failed: {0}")]
     Tls(String),
     /// The server closed or reset the connection too early.
-    #[error("connection closed before the answer was complete")]
+    #[error("connection closed before the response was complete")]
     Closed,
     /// An HTTP status outside 200 to 299.
     #[error("answered with status {0}")]
@@ -49,7 +49,7 @@ pub enum Fault {
     #[error("the body is larger than {0} bytes")]
     BodyTooLarge(usize),
     /// The response is not HTTP, or its framing is broken.
-    #[error("not a valid HTTP answer: {0}")]
+    #[error("not a valid HTTP response: {0}")]
     Malformed(String),
     /// The request is invalid, such as a target with a line end in it.
     #[error("the request cannot be sent: {0}")]

@@ -41,20 +41,6 @@ pub enum LoginError {
     NotAuthorised { url: String, user: String },
 }
 
-impl LoginSessions {
-    fn get(&self, key: &SessionKey) -> Option<String> {
-        self.cookies.lock().get(key).cloned()
-    }
-
-    fn insert(&self, key: SessionKey, cookie: String) {
-        self.cookies.lock().insert(key, cookie);
-    }
-
-    fn remove(&self, key: &SessionKey) {
-        self.cookies.lock().remove(key);
-    }
-}
-
 /// Fetches with the credentials of `auth`. If the server no longer accepts the session, it logs in again once.
 ///
 /// # Errors
@@ -72,31 +58,27 @@ pub async fn fetch_authenticated(
         if let Auth::Basic { user, password } = auth {
             request.headers.push(basic_authorization(user, &password.0));
         }
-        let answer = client.fetch(&request).await?;
-        return if wants_login(&answer) { Err(not_authorised()) } else { Ok(answer) };
+        let response = client.fetch(&request).await?;
+        return if wants_login(&response) { Err(not_authorised()) } else { Ok(response) };
     };
     let key = (request.address, request.hostname.clone(), user.clone());
-    let stored_cookie = sessions.get(&key);
-    let is_new_session = stored_cookie.is_none();
-    let cookie = match stored_cookie {
-        Some(cookie) => cookie,
-        None => log_in(client, request, user, &password.0, sessions, &key).await?,
-    };
-    let answer = client.fetch(&with_cookie(request, &cookie)).await?;
-    if !wants_login(&answer) {
-        return Ok(answer);
+    let stored_cookie = sessions.cookies.lock().get(&key).cloned();
+    if let Some(cookie) = stored_cookie {
+        let response = client.fetch(&with_cookie(request, &cookie)).await?;
+        if !wants_login(&response) {
+            return Ok(response);
+        }
+        sessions.cookies.lock().remove(&key);
     }
-    sessions.remove(&key);
-    if is_new_session {
+    let cookie = log_in(client, request, user, &password.0).await?;
+    // Stored first: the session is good even if this request fails.
+    sessions.cookies.lock().insert(key.clone(), cookie.clone());
+    let response = client.fetch(&with_cookie(request, &cookie)).await?;
+    if wants_login(&response) {
+        sessions.cookies.lock().remove(&key);
         return Err(not_authorised());
     }
-    let cookie = log_in(client, request, user, &password.0, sessions, &key).await?;
-    let answer = client.fetch(&with_cookie(request, &cookie)).await?;
-    if wants_login(&answer) {
-        sessions.remove(&key);
-        return Err(not_authorised());
-    }
-    Ok(answer)
+    Ok(response)
 }
 
 async fn log_in(
@@ -104,21 +86,18 @@ async fn log_in(
     request: &DominoRequest,
     user: &str,
     password: &[u8],
-    sessions: &LoginSessions,
-    key: &SessionKey,
 ) -> Result<String, LoginError> {
     let form = format!("Username={}&Password={}", encode_form(user.as_bytes()), encode_form(password));
     let login = request.post_form(LOGIN_TARGET, Bytes::from(form));
-    let answer = client.fetch(&login).await?;
-    if answer.status >= 500 {
-        return Err(FetchError { url: login.url(), fault: Fault::Status(answer.status) }.into());
+    let response = client.fetch(&login).await?;
+    if response.status >= 500 {
+        return Err(FetchError { url: login.url(), fault: Fault::Status(response.status) }.into());
     }
-    let cookie = session_cookies(&answer);
+    let cookie = session_cookies(&response);
     // Domino answers a refused login with 200 and the form again, a granted one with a redirect or another page.
-    if cookie.is_empty() || wants_login(&answer) {
+    if cookie.is_empty() || wants_login(&response) {
         return Err(LoginError::Refused { url: login.url(), user: user.to_owned() });
     }
-    sessions.insert(key.clone(), cookie.clone());
     Ok(cookie)
 }
 
@@ -142,9 +121,9 @@ fn basic_authorization(user: &str, password: &[u8]) -> (HeaderName, HeaderValue)
 
 /// `DomAuthSessId...` and `LtpaToken...` of a response as one Cookie header; names match in any case
 /// (about both: <http://www-01.ibm.com/support/docview.wss?uid=swg27003558>).
-fn session_cookies(answer: &DominoResponse) -> String {
+fn session_cookies(response: &DominoResponse) -> String {
     let mut out = String::new();
-    for value in answer.headers.get_all(header::SET_COOKIE) {
+    for value in response.headers.get_all(header::SET_COOKIE) {
         let Ok(text) = value.to_str() else { continue };
         let pair = text.split(';').next().unwrap_or_default().trim();
         let Some((name, content)) = pair.split_once('=') else { continue };
@@ -161,14 +140,14 @@ fn session_cookies(answer: &DominoResponse) -> String {
 }
 
 /// True for 401, 403, a redirect to the login, and the login form that Domino sends with status 200 instead of data.
-fn wants_login(answer: &DominoResponse) -> bool {
-    match answer.status {
+fn wants_login(response: &DominoResponse) -> bool {
+    match response.status {
         401 | 403 => true,
         300..=399 => {
-            let location = answer.header(header::LOCATION).to_ascii_lowercase();
+            let location = response.header(header::LOCATION).to_ascii_lowercase();
             location.contains("?login") || location.contains("&login")
         }
-        200..=299 => is_login_page(&answer.body),
+        200..=299 => is_login_page(&response.body),
         _ => false,
     }
 }

@@ -310,12 +310,12 @@ async fn fetch_page(
     let request = page_request(source, view, start);
     let deadline = progress.began + source.time_limit.for_rows(progress.rows);
     let fetch = login::fetch_authenticated(source.client, &request, source.auth, source.sessions);
-    let Ok(answer) = tokio::time::timeout_at(deadline, fetch).await else {
+    let Ok(response) = tokio::time::timeout_at(deadline, fetch).await else {
         let after = Duration::from_secs(progress.began.elapsed().as_secs());
         return Err(ReadError::TooSlow { url: request.url(), after, rows: progress.rows });
     };
-    let answer = answer?.success(&request).map_err(LoginError::Fetch)?;
-    parse(view.format, &answer.body).map_err(|reason| ReadError::Page { url: request.url(), reason })
+    let response = response?.success(&request).map_err(LoginError::Fetch)?;
+    parse(view.format, &response.body).map_err(|reason| ReadError::Page { url: request.url(), reason })
 }
 
 fn page_request(source: &ViewSource<'_>, view: &ViewRequest<'_>, start: &str) -> DominoRequest {
