@@ -8,9 +8,9 @@ use std::fmt;
 use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
-use super::super::fault::single_line;
 use super::repair::repair;
 use super::{ColumnValue, MAX_COLUMNS, MAX_ROWS, MAX_VALUES, Page, PageError, Row};
+use crate::discovery::domino::fault::single_line;
 
 pub(super) fn parse(body: &[u8]) -> Result<Page, PageError> {
     let text = repair(body);

@@ -12,12 +12,12 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::super::client::DominoClient;
-use super::super::fault::{Fault, FetchError};
-use super::super::login::{self, LoginError, LoginSessions};
-use super::super::request::{DominoRequest, encode_database_path, encode_segment};
 use super::{Categories, Page, PageError, Row, parse};
 use crate::config::settings::{Auth, ViewFormat};
+use crate::discovery::domino::client::DominoClient;
+use crate::discovery::domino::fault::{Fault, FetchError};
+use crate::discovery::domino::login::{self, LoginError, LoginSessions};
+use crate::discovery::domino::request::{DominoRequest, encode_database_path, encode_segment};
 
 /// Domino's own default limit.
 const ROWS_PER_REQUEST: usize = 1000;

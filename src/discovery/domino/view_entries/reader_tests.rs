@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use super::super::testing::{ReceivedRequest, TestReply, TestServer, client};
 use super::reader::{ReadError, ReadSummary, ReadTimeLimit, RowSink, ViewRequest, ViewSource, read};
 use super::{PageError, Row};
 use crate::config::settings::{Auth, Column, ViewFormat};
 use crate::discovery::domino::LoginSessions;
 use crate::discovery::domino::login::LoginError;
+use crate::discovery::domino::testing::{ReceivedRequest, TestReply, TestServer, client};
 
 #[derive(Debug, Default)]
 struct Texts {

@@ -6,8 +6,8 @@
 use quick_xml::Reader;
 use quick_xml::events::{BytesStart, Event};
 
-use super::super::fault::single_line;
 use super::{ColumnValue, MAX_COLUMNS, MAX_ROWS, MAX_VALUES, Page, PageError, Row};
+use crate::discovery::domino::fault::single_line;
 
 /// Limit for nested elements; Domino needs six.
 const MAX_DEPTH: usize = 64;
