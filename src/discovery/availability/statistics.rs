@@ -13,7 +13,7 @@ pub enum ParseError {
     #[error("no availability statistic in {0}")]
     NothingKnown(&'static str),
     /// The text is a login form.
-    #[error("a login page came instead of statistics: give Anonymous access to this URL")]
+    #[error("the response is a login page instead of statistics: give Anonymous access to this URL")]
     LoginPage,
     /// The line of an agent has no word of the protocol.
     #[error("no word of the agent-check protocol in `{0}`")]

@@ -270,7 +270,7 @@ mod tests {
         assert_eq!(validator.evaluate(Some(&current), digest("Web3", 10, 2), None), Accept);
     }
 
-    const INCOMPLETE: Option<&str> = Some("80 of 100 top level entries came");
+    const INCOMPLETE: Option<&str> = Some("only 80 of 100 top-level entries were received");
 
     #[test]
     fn an_incomplete_reading_is_held_even_if_it_lost_less_than_a_fifth() {

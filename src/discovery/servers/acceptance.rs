@@ -62,7 +62,7 @@ mod tests {
             servers: servers(count),
             from: "10.0.0.11:80".to_owned(),
             warnings: Vec::new(),
-            truncated: truncated.then(|| "2 of 4 top level entries came".to_owned()),
+            truncated: truncated.then(|| "only 2 of 4 top-level entries were received".to_owned()),
             disputed: false,
         }
     }

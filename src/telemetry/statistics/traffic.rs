@@ -88,7 +88,7 @@ impl Traffic {
         }
     }
 
-    /// Counts a failover attempt; `cause` is one of [`FAILOVER_CAUSES`].
+    /// Counts a failover attempt; `cause` is one of `FAILOVER_CAUSES`.
     pub fn record_failover(&self, cause: &str) {
         if let Some(ix) = FAILOVER_CAUSES.iter().position(|known| *known == cause)
             && let Some(count) = self.0.this_thread().failovers.get(ix)

@@ -321,7 +321,7 @@ async fn a_refresh_prefers_a_complete_directory_to_an_incomplete_one() {
     for round in 1..=3 {
         match refresh(&client, &servers, &settings(), &sessions, &mut validator, Some(&current)).await {
             RefreshOutcome::Held { reason, .. } => {
-                assert!(round < 3 && reason.contains("9 of 12 top level entries"), "{round}: {reason}");
+                assert!(round < 3 && reason.contains("9 of 12 top-level entries"), "{round}: {reason}");
             }
             RefreshOutcome::Accepted { reading, .. } => assert_eq!((round, reading.builder.len()), (3, 9)),
             RefreshOutcome::Failed(failure) => panic!("{failure}"),

@@ -115,7 +115,7 @@ pub enum ReadError {
     #[error("{url}: {reason}")]
     Page { url: String, reason: PageError },
     /// The reading exceeds its [`ReadTimeLimit`].
-    #[error("{url}: the view comes too slowly, given up after {} with {rows} rows", humantime::format_duration(*.after))]
+    #[error("{url}: the view is too slow, stopped after {} with {rows} rows", humantime::format_duration(*.after))]
     TooSlow { url: String, after: Duration, rows: usize },
 }
 
@@ -209,7 +209,7 @@ async fn read_once(
         if end || cursor.is_complete() {
             // If categories came or went meanwhile, the counts differ although no row is missing.
             summary.truncated = if changed && cursor.categorised { None } else { cursor.missing_rows() };
-            summary.inconsistency = changed.then(|| "it kept changing while it was read".to_owned());
+            summary.inconsistency = changed.then(|| "the view kept changing while it was read".to_owned());
             return Ok(Some(summary));
         }
     }
@@ -295,8 +295,8 @@ impl Cursor {
     fn missing_rows(&self) -> Option<String> {
         let all = self.top_level_entries?;
         let received = if self.categorised { self.top_level } else { self.received as u64 };
-        let repeats = if self.repeated { ", then the server repeated itself" } else { "" };
-        (received < all).then(|| format!("{received} of {all} top level entries came{repeats}"))
+        let repeats = if self.repeated { ", then the server repeated a page" } else { "" };
+        (received < all).then(|| format!("only {received} of {all} top-level entries were received{repeats}"))
     }
 }
 

@@ -111,7 +111,10 @@ async fn rows_hidden_by_access_rights_are_reported() {
     })
     .await;
     let (summary, _) = read_view(&server, ViewFormat::Xml).await.unwrap();
-    assert_eq!((summary.rows, summary.truncated.as_deref()), (7, Some("7 of 9 top level entries came")));
+    assert_eq!(
+        (summary.rows, summary.truncated.as_deref()),
+        (7, Some("only 7 of 9 top-level entries were received"))
+    );
 }
 
 #[tokio::test]
@@ -119,7 +122,7 @@ async fn a_server_that_ignores_start_is_not_asked_forever() {
     let server = TestServer::start(|_| TestReply::ok(flat(100, 1, 11))).await;
     let (summary, _) = read_view(&server, ViewFormat::Xml).await.unwrap();
     assert_eq!(summary.rows, 10);
-    assert!(summary.truncated.unwrap().contains("repeated itself"));
+    assert!(summary.truncated.unwrap().contains("repeated a page"));
     assert_eq!(server.requests().len(), 2);
 }
 
@@ -220,7 +223,7 @@ async fn a_categorised_view_that_ends_early_is_reported() {
     })
     .await;
     let (summary, _) = read_view(&server, ViewFormat::Xml).await.unwrap();
-    assert_eq!(summary.truncated.as_deref(), Some("2 of 5 top level entries came"));
+    assert_eq!(summary.truncated.as_deref(), Some("only 2 of 5 top-level entries were received"));
 }
 
 #[tokio::test]
@@ -272,7 +275,7 @@ async fn a_view_that_exceeds_its_time_limit_is_abandoned_and_a_slow_one_within_i
     {
         let error = read_within(&endless, ViewFormat::Xml, allowed).await.unwrap_err();
         assert!(matches!(error, ReadError::TooSlow { rows: 1.., .. }), "{error}");
-        assert!(error.to_string().contains("comes too slowly"), "{error}");
+        assert!(error.to_string().contains("is too slow"), "{error}");
     }
     // Each row extends the limit.
     let long = one_by_one(400).await;
