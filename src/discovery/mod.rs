@@ -1,6 +1,6 @@
-//! Learns from Domino: the directory, the Server documents, which ports answer, how available a server is.
+//! Reads from Domino: the directory, the Server documents, whether ports answer, how available a server is.
 //!
-//! It is given addresses and settings and returns values; the running state is filled by those who ask.
+//! It takes addresses and settings and returns values; `state` decides what to do with them.
 
 pub mod availability;
 pub(crate) mod directory;

@@ -1,7 +1,6 @@
 //! The servers of a cluster, read from a view over the Server documents.
 //!
-//! Each document of the cluster gives a server, or a warning when it cannot be used; documents of other clusters are
-//! skipped. No server is contacted besides those that the view is read from.
+//! Each document of the cluster gives a server, or a warning if it cannot be used.
 
 mod acceptance;
 
@@ -10,67 +9,49 @@ use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use crate::config::settings::{BaseUrl, Column, NamesColumns, NamesView, Server};
+use crate::discovery::domino::fault::single_line;
 use crate::discovery::domino::view_entries::Row;
 use crate::discovery::domino::view_entries::reader::{
     self, ReadError, ReadSummary, ReadTimeLimit, RowSink, ViewRequest, ViewSource,
 };
 use crate::discovery::domino::{DominoClient, LoginSessions};
-use crate::domain::cluster::HostPort;
-use crate::domain::cluster::ServerName;
+use crate::domain::cluster::{HostPort, ServerName};
 use crate::util::host::is_host;
 pub use acceptance::ServersHold;
 
-/// For resolving each of `from`.
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Addresses tried for one host name.
-const ADDRESSES: usize = 4;
-/// Domino allows six in a cluster.
-const MAX_MEMBERS: usize = 1000;
+const MAX_ADDRESSES: usize = 4;
+/// Far above the six servers that Domino allows in a cluster.
+const MAX_SERVERS: usize = 1000;
 
-/// The servers that one reading of the view gave.
+/// The servers found in one reading of the view.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ServersReading {
-    /// In the view's order, each name once; at least one.
+    /// At least one, in the order of the view, without duplicates.
     pub servers: Vec<Server>,
     /// Which of `from` answered: `10.0.0.11:80`.
     pub from: String,
-    /// For log, `check` and status page.
     pub warnings: Vec<String>,
-    /// Why the reading is incomplete, when none of `from` gives a complete one.
+    /// Why the reading is incomplete, if none of `from` gave a complete one.
     pub truncated: Option<String>,
-    /// Several of `from` are incomplete, each in its own way.
+    /// Several of `from` gave different incomplete readings.
     pub disputed: bool,
 }
 
 /// Why a reading gave no servers.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ServersFailure {
-    /// None of `from` could be read.
     #[error("server documents cannot be read from any of `from`{}", .reasons.iter().map(|reason| format!("; {reason}")).collect::<String>())]
-    Unread {
-        /// One for each of `from`, with its address.
-        reasons: Vec<String>,
-    },
-    /// The view was read, but no row is a server of the cluster.
-    #[error("{from}: view `{view}` of {database} names no usable member of cluster `{cluster}`{}", .warnings.iter().map(|warning| format!("; {warning}")).collect::<String>())]
-    NoServers {
-        /// Which of `from` answered.
-        from: String,
-        /// Usually `names.nsf`.
-        database: String,
-        /// As configured.
-        view: String,
-        /// As configured.
-        cluster: String,
-        /// Why rows were skipped.
-        warnings: Vec<String>,
-    },
+    Unread { reasons: Vec<String> },
+    #[error("{from}: view `{view}` of {database} has no usable server of cluster `{cluster}`{}", .warnings.iter().map(|warning| format!("; {warning}")).collect::<String>())]
+    NoServers { from: String, database: String, view: String, cluster: String, warnings: Vec<String> },
 }
 
-/// Reads the view from each of `from` in turn until a reading is complete; if none is, the first one counts.
+/// Reads the view from each of `from` in turn until a reading is complete; if none is, returns the first one.
 ///
 /// # Errors
-/// When none can be read, or no row is a server of the cluster.
+/// When the view cannot be read, or no row is a server of the cluster.
 pub async fn read(
     client: &DominoClient,
     settings: &NamesView,
@@ -88,7 +69,7 @@ pub async fn read(
             }
         };
         let truncated = match collector.too_many {
-            true => Some(format!("only {MAX_MEMBERS} members are taken")),
+            true => Some(format!("only the first {MAX_SERVERS} servers are used")),
             false => summary.truncated,
         };
         let from = url.at.to_string();
@@ -122,7 +103,7 @@ async fn read_from<'a>(
     sessions: &LoginSessions,
 ) -> Result<(Collector<'a>, ReadSummary), String> {
     let mut reason = format!("{}: no address", url.at);
-    for address in resolve(&url.at).await?.into_iter().take(ADDRESSES) {
+    for address in resolve(&url.at).await?.into_iter().take(MAX_ADDRESSES) {
         let source = ViewSource {
             client,
             address,
@@ -131,7 +112,7 @@ async fn read_from<'a>(
             base: &url.path,
             auth: &settings.auth,
             sessions,
-            allowance: ReadTimeLimit::for_refresh_interval(settings.refresh),
+            time_limit: ReadTimeLimit::for_refresh_interval(settings.refresh),
         };
         let view = ViewRequest {
             database: &settings.database,
@@ -143,7 +124,7 @@ async fn read_from<'a>(
         match reader::read(&source, &view, &mut collector).await {
             Ok(summary) => return Ok((collector, summary)),
             Err(error) => {
-                reason = explain(&error, settings);
+                reason = describe(&error, settings);
                 if !error.is_connect() {
                     break;
                 }
@@ -153,12 +134,9 @@ async fn read_from<'a>(
     Err(reason)
 }
 
-fn explain(error: &ReadError, settings: &NamesView) -> String {
+fn describe(error: &ReadError, settings: &NamesView) -> String {
     if error.is_not_found() {
-        format!(
-            "{error}: no view `{}` in {}, or it does not exist there yet",
-            settings.view, settings.database
-        )
+        format!("{error}: no view `{}` in {} on this server", settings.view, settings.database)
     } else {
         error.to_string()
     }
@@ -178,7 +156,12 @@ async fn resolve(at: &HostPort) -> Result<Vec<SocketAddr>, String> {
 
 /// A server with the defaults for everything that a Server document does not contain.
 #[must_use]
-pub fn member(name: ServerName, hostname: String, http: Option<HostPort>, https: Option<HostPort>) -> Server {
+pub(crate) fn server_with_defaults(
+    name: ServerName,
+    hostname: String,
+    http: Option<HostPort>,
+    https: Option<HostPort>,
+) -> Server {
     Server {
         name,
         hostname,
@@ -199,9 +182,9 @@ struct Collector<'a> {
     servers: Vec<Server>,
     names: HashSet<ServerName>,
     warnings: Vec<String>,
-    /// Some row had the cluster column at all.
+    /// Some row has the cluster column.
     cluster_column: bool,
-    /// More than [`MAX_MEMBERS`].
+    /// The view has more than [`MAX_SERVERS`] servers of the cluster.
     too_many: bool,
 }
 
@@ -223,9 +206,9 @@ impl<'a> Collector<'a> {
         from: &str,
         settings: &NamesView,
         cluster: &str,
-        before: &[String],
+        earlier_warnings: &[String],
     ) -> Result<ServersReading, ServersFailure> {
-        let mut warnings = before.to_vec();
+        let mut warnings = earlier_warnings.to_vec();
         warnings.extend(self.warnings);
         let from = from.to_owned();
         if !self.servers.is_empty() {
@@ -233,7 +216,11 @@ impl<'a> Collector<'a> {
             return Ok(ServersReading { servers, from, warnings, truncated: None, disputed: false });
         }
         if !self.cluster_column {
-            warnings.push(format!("no row has the column {}", shown(&self.columns.cluster)));
+            let column = match &self.columns.cluster {
+                Column::Number(number) => number.to_string(),
+                Column::Name(name) => format!("`{name}`"),
+            };
+            warnings.push(format!("no row has the column {column}"));
         }
         Err(ServersFailure::NoServers {
             from,
@@ -244,7 +231,7 @@ impl<'a> Collector<'a> {
         })
     }
 
-    /// A server, `None` for a row of another cluster, or why the row cannot be used.
+    /// Returns `None` for a row of another cluster, or why the row cannot be used.
     fn server(&mut self, row: &Row) -> Result<Option<Server>, String> {
         self.cluster_column |= row.values(&self.columns.cluster).is_some();
         if row.text(&self.columns.cluster).to_lowercase() != self.cluster.trim().to_lowercase() {
@@ -252,11 +239,11 @@ impl<'a> Collector<'a> {
         }
         let name = ServerName::parse(row.text(&self.columns.name)).map_err(|error| error.to_string())?;
         if self.names.contains(&name) {
-            return Err(format!("{name} is there twice, the first row counts"));
+            return Err(format!("{name} appears twice, the first row is used"));
         }
         let hostname = row.text(&self.columns.hostname).trim_end_matches('.');
         if !(hostname.is_empty() || is_host(hostname)) {
-            return Err(format!("{name}: `{}` is no host name", hostname.escape_default()));
+            return Err(format!("{name}: `{}` is not a host name", hostname.escape_default()));
         }
         let address = address(row, &self.columns.address).unwrap_or_else(|| hostname.to_owned());
         if address.is_empty() {
@@ -278,7 +265,7 @@ impl<'a> Collector<'a> {
         if http.is_none() && https.is_none() {
             return Err(format!("{name} has neither HTTP nor HTTPS enabled"));
         }
-        Ok(Some(member(name, hostname, at(http), at(https))))
+        Ok(Some(server_with_defaults(name, hostname, at(http), at(https))))
     }
 }
 
@@ -289,26 +276,25 @@ impl RowSink for Collector<'_> {
 
     fn accept_row(&mut self, row: Row) {
         match self.server(&row) {
-            Ok(Some(server)) if self.servers.len() < MAX_MEMBERS => {
+            Ok(Some(server)) if self.servers.len() < MAX_SERVERS => {
                 self.names.insert(server.name.clone());
                 self.servers.push(server);
             }
             Ok(Some(_)) => self.too_many = true,
             Ok(None) => {}
-            Err(_) if self.warnings.len() >= MAX_MEMBERS => {}
+            Err(_) if self.warnings.len() >= MAX_SERVERS => {}
             Err(reason) => {
-                let place = crate::discovery::domino::fault::single_line(&row.position);
-                self.warnings.push(format!("row {place} skipped: {reason}"));
+                self.warnings.push(format!("row {} skipped: {reason}", single_line(&row.position)));
             }
         }
     }
 }
 
-/// The first IP address of the column, else its first host name: a `NetAddresses` list has one for
-/// each Notes port, and some of them are names that only Notes knows.
+/// The first IP address of the column, else its first host name. A `NetAddresses` list has one value for each Notes port,
+/// and some of them are names that only Notes can resolve.
 fn address(row: &Row, column: &Column) -> Option<String> {
     let values = row.values(column).or_else(|| match column {
-        // The item behind the default name, as views without a recipe show it.
+        // The name of the item, which views without our formula show.
         Column::Name(name) if name.eq_ignore_ascii_case("NetAddress") => {
             row.values(&Column::Name("NetAddresses".to_owned()))
         }
@@ -320,7 +306,7 @@ fn address(row: &Row, column: &Column) -> Option<String> {
         .map(|host| (*host).to_owned())
 }
 
-/// `10.0.0.11:1352` and `[::1]` without what surrounds the address.
+/// Removes the port of `10.0.0.11:1352` and the brackets of `[::1]`.
 fn without_port(text: &str) -> &str {
     if text.parse::<IpAddr>().is_ok() {
         return text;
@@ -334,28 +320,21 @@ fn without_port(text: &str) -> &str {
     }
 }
 
-/// The port if it is on. `1` and `Enabled` are on; without a status the port itself says so.
-fn port(row: &Row, port: &Column, status: &Column, usual: u16) -> Result<Option<u16>, String> {
+/// The port if it is enabled, by status `1` or `Enabled`. Without a status, any port counts as enabled.
+fn port(row: &Row, port: &Column, status: &Column, default: u16) -> Result<Option<u16>, String> {
     let number = match row.text(port) {
         "" => None,
         text => match text.parse::<u16>() {
             Ok(number) if number > 0 => Some(number),
-            _ => return Err(format!("`{}` is no port", crate::discovery::domino::fault::single_line(text))),
+            _ => return Err(format!("`{}` is not a port", single_line(text))),
         },
     };
     Ok(match row.text(status) {
         "" => number,
-        "1" => Some(number.unwrap_or(usual)),
-        text if text.eq_ignore_ascii_case("enabled") => Some(number.unwrap_or(usual)),
+        "1" => Some(number.unwrap_or(default)),
+        text if text.eq_ignore_ascii_case("enabled") => Some(number.unwrap_or(default)),
         _ => None,
     })
-}
-
-fn shown(column: &Column) -> String {
-    match column {
-        Column::Number(number) => number.to_string(),
-        Column::Name(name) => format!("`{name}`"),
-    }
 }
 
 #[cfg(test)]

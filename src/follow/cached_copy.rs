@@ -1,7 +1,6 @@
-//! The last good configuration of the other ICM, on disk.
+//! Saves and loads the last valid configuration of the other ICM.
 //!
-//! In: a text that has passed every check. Out: a file that only its owner may read, replaced whole by a rename;
-//! its time is when the other ICM last said that this is its configuration. It blocks.
+//! The file's modification time is when the other ICM last confirmed the configuration. The functions block.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -13,17 +12,16 @@ use crate::config::settings::Follow;
 use crate::config::{Disk, Files};
 use crate::util::atomic_file;
 
-/// The first line of a copy: a file without it is not replaced.
+/// The first line of a copy. A file without it is never replaced.
 const COPY_HEADER: &str = "# The last good configuration of another ICM, kept by icm.\n";
-/// How the copies of earlier versions begin: as what an ICM gives out.
+/// The first line of copies from earlier versions.
 const LEGACY_HEADER: &str = "# For the ICMs that follow this one";
-/// Largest copy, in octets.
 const MAX_COPY_BYTES: u64 = 4 << 20;
 
-/// Reads the copy, and when it was last confirmed, milliseconds since 1970.
+/// Returns the copy and when it was last confirmed, in milliseconds since 1970.
 ///
 /// # Errors
-/// When there is none, or it is no text.
+/// When there is no copy, or it is not UTF-8 text.
 pub fn load(path: &Path) -> io::Result<(Arc<str>, u64)> {
     let bytes = Disk.read(path, MAX_COPY_BYTES + COPY_HEADER.len() as u64)?.bytes;
     let text = String::from_utf8(bytes).map_err(|_| io::Error::other("it is not UTF-8 text"))?;
@@ -32,18 +30,18 @@ pub fn load(path: &Path) -> io::Result<(Arc<str>, u64)> {
     Ok((text.into(), at.map_or(0, crate::util::clock::saturating_millis)))
 }
 
-/// Keeps a copy where one is wanted. A copy that cannot be written is logged: serving goes on.
+/// Saves a copy if `cache` is configured. A failure is only logged.
 pub fn save(follow: &Follow, text: &str) {
     let Some(path) = &follow.cache else { return };
     if let Err(error) = write(path, text) {
-        log::error!(target: "icm::follow", "the copy {} cannot be written: {error}", path.display());
+        log::error!(target: "icm::follow", "cannot write the copy {}: {error}", path.display());
     }
 }
 
-/// Says that the copy is still what the other ICM has.
+/// Records that the copy is still the configuration of the other ICM.
 pub fn mark_confirmed(follow: &Follow) {
     if let Some(path) = &follow.cache {
-        // A copy that was lost since is written again with the next change; its time is for people alone.
+        // Errors do not matter: the time is only shown, and a missing copy is written again with the next change.
         let _ = atomic_file::check_replaceable(path, &[COPY_HEADER, LEGACY_HEADER])
             .and_then(|()| File::options().append(true).open(path))
             .and_then(|file| file.set_modified(SystemTime::now()));

@@ -1,8 +1,6 @@
-//! Asks the other ICM for its configuration.
+//! Fetches the configuration of the other ICM.
 //!
-//! In: `get_configuration_from`, and the tag of what is known. Out: "unchanged", or a text of at most 4 MiB, within
-//! ten seconds. TLS is verified against `ca_file`, else the platform's authorities. It never follows a redirect,
-//! and the token goes nowhere else.
+//! TLS is always verified. The client follows no redirects, so the token goes only to the configured host.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,30 +11,27 @@ use super::FollowError;
 use crate::config::settings::{Follow, UpstreamTls};
 use crate::discovery::domino::{DominoClient, DominoRequest, DominoResponse, Fault, FetchError};
 
-/// Over everything.
+/// For name lookup, connect and the complete response.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(10);
-/// TCP and TLS.
+/// For TCP and TLS together.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
-/// As large as a configuration file may be.
+/// The limit for a configuration file.
 const MAX_DOCUMENT_BYTES: usize = 4 << 20;
-/// Of a name's addresses so many are tried.
+/// Addresses tried for the host name.
 const MAX_ADDRESSES: usize = 4;
 
-/// What came.
+/// A response with status 200 or 304.
 #[derive(Clone, Debug)]
 pub enum FollowResponse {
-    /// 304.
     NotModified,
-    /// 200.
+    /// The text is not checked yet.
     Document {
-        /// Not yet checked.
         text: Arc<str>,
-        /// Its ETag, if it has one.
         etag: Option<String>,
     },
 }
 
-/// The other ICM.
+/// A client for the `/config` of the other ICM.
 #[derive(Debug)]
 pub struct FollowClient {
     follow: Follow,
@@ -44,35 +39,35 @@ pub struct FollowClient {
 }
 
 impl FollowClient {
-    /// Reads the platform's authorities where there is no `ca_file`; inside a runtime.
+    /// Reads the platform's certificate authorities if there is no `ca_file`. Must be called inside a runtime.
     #[must_use]
     pub fn new(follow: &Follow) -> Self {
         let tls = UpstreamTls { ca_file: follow.ca_file.clone(), ca: follow.ca.clone(), verify: true };
         Self { follow: follow.clone(), client: DominoClient::new(&tls, CONNECT_TIMEOUT) }
     }
 
-    /// Asks, with the tag of what is known.
+    /// `etag` = the tag of the configuration already known.
     ///
     /// # Errors
-    /// When there is no answer in time, or one that is neither 200 nor, with a tag, 304.
+    /// When there is no response in time, or its status is neither 200 nor, with a tag, 304.
     pub async fn fetch(&self, etag: Option<&str>) -> Result<FollowResponse, FollowError> {
         let url = || self.follow.url.to_string();
-        let answer = match tokio::time::timeout(FETCH_TIMEOUT, self.send_request(etag)).await {
-            Ok(answer) => answer?,
+        let response = match tokio::time::timeout(FETCH_TIMEOUT, self.send_request(etag)).await {
+            Ok(response) => response?,
             Err(_) => return Err(FetchError { url: url(), fault: Fault::TimedOut(FETCH_TIMEOUT) }.into()),
         };
         let status = |status, hint| FollowError::Status { url: url(), status, hint };
-        match answer.status {
+        match response.status {
             200 => {
-                let etag = answer.header(header::ETAG);
+                let etag = response.header(header::ETAG);
                 let etag = (!etag.is_empty()).then(|| etag.to_owned());
                 let malformed =
                     || FetchError { url: url(), fault: Fault::Malformed("it is not UTF-8 text".into()) };
-                let text = std::str::from_utf8(&answer.body).map_err(|_| malformed())?;
+                let text = std::str::from_utf8(&response.body).map_err(|_| malformed())?;
                 Ok(FollowResponse::Document { text: text.into(), etag })
             }
             304 if etag.is_some() => Ok(FollowResponse::NotModified),
-            401 | 403 => Err(status(answer.status, ": is `token_file` the token of its admin listener?")),
+            401 | 403 => Err(status(response.status, ": is `token_file` the token of its admin listener?")),
             404 => Err(status(404, ": does the URL end with /config?")),
             other => Err(status(other, "")),
         }
@@ -80,10 +75,10 @@ impl FollowClient {
 
     async fn send_request(&self, etag: Option<&str>) -> Result<DominoResponse, FollowError> {
         let at = &self.follow.url.at;
-        let unknown = |reason: String| FollowError::Resolve { url: self.follow.url.to_string(), reason };
+        let unresolved = |reason: String| FollowError::Resolve { url: self.follow.url.to_string(), reason };
         let found = tokio::net::lookup_host((at.host.as_str(), at.port)).await;
-        let addresses: Vec<_> = found.map_err(|e| unknown(e.to_string()))?.take(MAX_ADDRESSES).collect();
-        let mut last_error = unknown("it has no address".to_owned());
+        let addresses: Vec<_> = found.map_err(|e| unresolved(e.to_string()))?.take(MAX_ADDRESSES).collect();
+        let mut last_error = unresolved("it has no address".to_owned());
         for address in addresses {
             let mut request =
                 DominoRequest::get(address, self.follow.url.https, &at.host, self.follow.url.path.as_str());

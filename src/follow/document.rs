@@ -1,9 +1,7 @@
-//! What one ICM tells those that follow it.
+//! The document that an ICM serves at `/config` and that its followers read: clusters and restrictions in YAML.
 //!
-//! In: the running balancer, or a text that came from another ICM. Out: YAML with a strong ETag, or clusters and
-//! restrictions that have passed every check. Secrets are named by their files and never contained. A
-//! configuration that has come by way of this very ICM is refused: two that follow each other would hold
-//! each other's restrictions for ever.
+//! It contains the file names of secrets, never the secrets. A document that came through this ICM itself is refused,
+//! because two ICMs that follow each other would keep each other's restrictions forever.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -15,6 +13,7 @@ use sha2::{Digest, Sha256};
 
 use crate::config::settings::{ClusterSettings, Follow};
 use crate::config::{ConfigErrors, Disk, Settings, Warning, load_clusters};
+use crate::discovery::domino::fault::single_line;
 use crate::state::followed::{FollowedConfig, FollowedOrigin};
 use crate::state::restrictions_file::KeptRestriction;
 use crate::state::{Balancer, restrictions};
@@ -22,40 +21,38 @@ use crate::util::clock;
 
 use super::FollowError;
 
-/// Its media type (RFC 9512).
+/// The media type of the document (RFC 9512).
 pub const YAML_MEDIA_TYPE: &str = "application/yaml";
-/// Most ICMs one behind the other.
+/// Limit for ICMs that follow each other in a chain.
 const MAX_FOLLOW_CHAIN: usize = 8;
-/// Most restrictions that are taken.
 const MAX_RESTRICTIONS: usize = 10_000;
 
-/// Clusters and restrictions of another ICM.
+/// The checked clusters and restrictions of another ICM.
 #[derive(Clone, Debug)]
 pub struct FollowDocument {
-    /// At least one. To be built from once: what their directories bring is handed over.
+    /// At least one. Can be built from only once, because building takes over the loaded directories.
     pub clusters: Vec<Arc<ClusterSettings>>,
-    /// As text.
+    /// The clusters as configured.
     pub clusters_yaml: Arc<str>,
-    /// Made there, or where that ICM has them from.
+    /// Made on the other ICM, or on one that it follows.
     pub restrictions: Vec<KeptRestriction>,
-    /// The ICMs that it has come by, the nearest first.
+    /// The instance IDs of the ICMs that passed it on, nearest first.
     pub via: Vec<String>,
-    /// What an administrator should know.
     pub warnings: Vec<Warning>,
 }
 
-/// Why a configuration that came is not used.
+/// Why a configuration from another ICM is not used.
 #[derive(Debug, thiserror::Error)]
 pub enum FollowRefusal {
-    /// It does not validate.
+    /// The clusters are invalid.
     #[error("\n{0}")]
     Config(ConfigErrors),
-    /// The part beside the clusters.
+    /// The restrictions or the list of ICMs are invalid.
     #[error("its restrictions cannot be understood: {0}")]
     Restrictions(String),
-    /// It would follow itself.
+    /// This ICM would follow itself.
     #[error(
-        "it comes from this very ICM, directly or by way of others: one of the ICMs must hold `clusters` itself"
+        "it comes from this ICM itself, directly or through others: one of the ICMs must hold `clusters` itself"
     )]
     Loop,
 }
@@ -68,7 +65,7 @@ struct FollowMetadata {
     restrictions: Vec<KeptRestriction>,
 }
 
-/// What `/config` answers.
+/// Renders the response of `/config`.
 #[must_use]
 pub fn render_document(balancer: &Balancer) -> String {
     let snapshot = balancer.snapshot();
@@ -84,12 +81,12 @@ pub fn render_document(balancer: &Balancer) -> String {
     text
 }
 
-/// Gives an answer of [`published`] its ETag, and makes it 304 for a client that has this text.
+/// Adds the ETag of `text` to a response, and makes it 304 if the client already has this text.
 pub fn apply_etag(request: &RequestHeader, text: &str, response: &mut Response<Vec<u8>>) {
     let tag = etag(text);
     let known = request.headers.get_all(header::IF_NONE_MATCH).iter().filter_map(|v| v.to_str().ok());
     let known = known.flat_map(|list| list.split(',')).map(str::trim);
-    if known.into_iter().any(|one| one == "*" || one.strip_prefix("W/").unwrap_or(one) == tag) {
+    if known.into_iter().any(|known| known == "*" || known.strip_prefix("W/").unwrap_or(known) == tag) {
         *response.status_mut() = StatusCode::NOT_MODIFIED;
         response.body_mut().clear();
         response.headers_mut().remove(header::CONTENT_LENGTH);
@@ -100,7 +97,7 @@ pub fn apply_etag(request: &RequestHeader, text: &str, response: &mut Response<V
     }
 }
 
-/// A strong ETag: the same octets, the same tag.
+/// A strong ETag, derived from the bytes.
 fn etag(text: &str) -> String {
     let digest = Sha256::digest(text.as_bytes());
     let hex: String = digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
@@ -108,7 +105,7 @@ fn etag(text: &str) -> String {
 }
 
 impl FollowDocument {
-    /// What a follower knows that has just been given this document.
+    /// The state of a follower that has just received this document.
     #[must_use]
     pub fn followed(&self, follow: &Follow, text: Arc<str>, etag: Option<String>) -> FollowedConfig {
         let now = clock::unix_ms();
@@ -127,7 +124,7 @@ impl FollowDocument {
         }
     }
 
-    /// The same for a document that was kept on disk at `at_unix_ms`, because of `trouble`.
+    /// The state of a follower that uses a copy from disk because of `trouble`.
     #[must_use]
     pub fn followed_copy(
         &self,
@@ -140,19 +137,18 @@ impl FollowDocument {
         FollowedConfig { origin: FollowedOrigin::Cache, confirmed_unix_ms: at_unix_ms, trouble, ..followed }
     }
 
-    /// Reads and checks a text that came. `own_id` is this balancer's, where it runs already.
+    /// Parses and checks a document. `own_id` = the instance ID, if this ICM is already running.
     ///
     /// # Errors
-    /// Everything that is wrong, with places in the text.
+    /// All errors, with their positions in the text.
     pub fn parse(follow: &Follow, text: &str, own_id: Option<&str>) -> Result<Self, FollowError> {
         let url = follow.url.to_string();
         let refused = |reason| FollowError::Refused { url: url.clone(), reason };
-        // First of all: it also bounds how large the text is once its aliases are written out.
+        // This comes first, because it also limits the size of the text after its YAML aliases are expanded.
         let loaded = load_clusters(Path::new(&url), text, &follow.files, &Disk)
             .map_err(|errors| refused(FollowRefusal::Config(errors)))?;
-        let metadata: FollowMetadata = serde_yaml::from_str(text).map_err(|e| {
-            refused(FollowRefusal::Restrictions(crate::discovery::domino::fault::single_line(&e.to_string())))
-        })?;
+        let metadata: FollowMetadata = serde_yaml::from_str(text)
+            .map_err(|e| refused(FollowRefusal::Restrictions(single_line(&e.to_string()))))?;
         if metadata.restrictions.len() > MAX_RESTRICTIONS {
             let text = format!("there are more than {MAX_RESTRICTIONS}");
             return Err(refused(FollowRefusal::Restrictions(text)));
@@ -162,26 +158,22 @@ impl FollowDocument {
             return Err(refused(FollowRefusal::Loop));
         }
         let origin = follow.url.origin();
-        let restrictions = metadata.restrictions.into_iter().map(|mut restriction| {
-            // They end in the log and on the status page.
-            restriction.by = crate::discovery::domino::fault::single_line(&restriction.by);
-            let at = restriction
-                .at
-                .as_deref()
-                .map_or_else(|| origin.clone(), crate::discovery::domino::fault::single_line);
-            restriction.at = Some(at);
-            restriction
+        let restrictions = metadata.restrictions.into_iter().map(|restriction| KeptRestriction {
+            // These appear in the log and on the status page.
+            by: single_line(&restriction.by),
+            at: Some(restriction.at.as_deref().map_or_else(|| origin.clone(), single_line)),
+            ..restriction
         });
         Ok(Self {
             clusters: loaded.clusters,
             clusters_yaml: loaded.yaml,
             restrictions: restrictions.collect(),
-            via: metadata.via.iter().map(|id| crate::discovery::domino::fault::single_line(id)).collect(),
+            via: metadata.via.iter().map(|id| single_line(id)).collect(),
             warnings: loaded.warnings,
         })
     }
 
-    /// Puts the clusters where those of a file would be.
+    /// Replaces the clusters of the settings.
     pub fn apply_to(self, settings: &mut Settings) {
         settings.clusters = self.clusters;
         settings.clusters_yaml = Some(self.clusters_yaml);
@@ -215,18 +207,18 @@ mod tests {
     }
 
     #[test]
-    fn a_restriction_says_where_it_was_made() {
+    fn a_restriction_names_the_icm_where_it_was_made() {
         let made = "{ cluster: A, server: X/Y, since: 5, by: \"Joe\\nDoe\" }";
         let inherited = "{ cluster: A, server: X/Y, since: 5, by: Jo, at: \"https://icm0:8098\" }";
         let document = read(&format!("restrictions: [{made}, {inherited}]\n")).unwrap();
-        let said: Vec<_> =
+        let parsed: Vec<_> =
             document.restrictions.iter().map(|r| (r.by.as_str(), r.at.as_deref().unwrap())).collect();
-        assert_eq!(said, [("Joe Doe", "https://icm1.acme.example:8098"), ("Jo", "https://icm0:8098")]);
+        assert_eq!(parsed, [("Joe Doe", "https://icm1.acme.example:8098"), ("Jo", "https://icm0:8098")]);
         assert!(read("").unwrap().restrictions.is_empty());
     }
 
     #[test]
-    fn what_came_by_way_of_this_icm_is_refused_and_so_is_a_chain_without_end() {
+    fn a_document_that_came_through_this_icm_or_a_long_chain_is_refused() {
         assert!(read("via: [you, another]\n").is_ok());
         let nine = "via: [a, b, c, d, e, f, g, h, i]\n";
         for looped in ["via: [me]\n", "via: [you, me]\n", nine] {
@@ -237,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn restrictions_that_cannot_be_understood_spoil_the_whole_text() {
+    fn a_document_with_invalid_restrictions_is_refused() {
         for bad in ["restrictions: 7\n", "restrictions: [{ server: X }]\n", "via: { a: b }\n"] {
             let error = read(bad).unwrap_err().to_string();
             assert!(error.contains("https://icm1.acme.example:8098/config is refused"), "{error}");
@@ -245,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn the_tag_is_strong_and_follows_the_bytes() {
+    fn the_etag_is_strong_and_depends_on_the_bytes() {
         let tag = etag("a");
         assert!(tag.starts_with('"') && tag.ends_with('"') && tag.len() == 34, "{tag}");
         assert_eq!(tag, etag("a"));

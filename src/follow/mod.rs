@@ -1,9 +1,7 @@
-//! Several ICMs that agree: one has the clusters, the others take them from its `/config`.
+//! Takes the clusters and restrictions from the `/config` of another ICM (`get_configuration_from`).
 //!
-//! [`FollowDocument`] is what travels: the clusters as configured and the administrators' restrictions. A [`FollowClient`]
-//! fetches it, [`copy`] keeps the last good one on disk, [`FollowedConfig`] says how it stands. In: the settings of
-//! `get_configuration_from`. Out: clusters that have passed the same checks as those of a file. It never applies
-//! anything by itself, and never takes more than clusters and restrictions from another ICM.
+//! A [`FollowClient`] fetches a [`FollowDocument`], which passes the same checks as a file, and [`cached_copy`] keeps the
+//! last good one on disk. `server` applies it.
 
 pub mod cached_copy;
 mod client;
@@ -16,63 +14,35 @@ use std::time::Duration;
 
 use crate::config::Settings;
 use crate::config::settings::Follow;
-use crate::discovery::domino::FetchError;
+use crate::discovery::domino::{Fault, FetchError};
 use crate::state::followed::FollowedConfig;
 
 /// Why there is no configuration from the other ICM.
 #[derive(Debug, thiserror::Error)]
 pub enum FollowError {
-    /// No answer.
     #[error("{0}")]
     Fetch(#[from] FetchError),
-    /// The other ICM's name has no address.
     #[error("{url}: the host name cannot be resolved: {reason}")]
-    Resolve {
-        /// Which.
-        url: String,
-        /// The system's words.
-        reason: String,
-    },
-    /// An answer that is no configuration.
+    Resolve { url: String, reason: String },
     #[error("{url}: answered with status {status}{hint}")]
-    Status {
-        /// Who.
-        url: String,
-        /// What.
-        status: u16,
-        /// What to look at.
-        hint: &'static str,
-    },
-    /// A configuration that does not validate.
+    Status { url: String, status: u16, hint: &'static str },
+    /// The configuration is invalid.
     #[error("the configuration of {url} is refused: {reason}")]
-    Refused {
-        /// Whose.
-        url: String,
-        /// Why.
-        reason: FollowRefusal,
-    },
-    /// Nothing to start with.
-    #[error("get_configuration_from: {reason}; {copy}, so there is nothing to serve by")]
-    NoConfiguration {
-        /// Why the other ICM's is not at hand.
-        reason: String,
-        /// Why its copy is not either.
-        copy: String,
-    },
+    Refused { url: String, reason: FollowRefusal },
+    /// Neither the configuration of the other ICM nor a copy is available at start.
+    #[error("get_configuration_from: {reason}; {copy}, so there is no configuration to start with")]
+    NoConfiguration { reason: String, copy: String },
 }
 
 impl FollowError {
-    /// Asking again soon may help: it does not answer, or not yet.
+    /// True if another try may succeed soon.
     #[must_use]
     pub fn is_transient(&self) -> bool {
         match self {
-            Self::Fetch(error) => {
-                use crate::discovery::domino::Fault;
-                !matches!(
-                    error.fault,
-                    Fault::CertificateNotTrusted(_) | Fault::NotTls | Fault::BodyTooLarge(_)
-                )
-            }
+            Self::Fetch(error) => !matches!(
+                error.fault,
+                Fault::CertificateNotTrusted(_) | Fault::NotTls | Fault::BodyTooLarge(_)
+            ),
             Self::Resolve { .. } => true,
             Self::Status { status, .. } => *status >= 500,
             Self::Refused { .. } | Self::NoConfiguration { .. } => false,
@@ -80,39 +50,39 @@ impl FollowError {
     }
 }
 
-/// Pause between two tries at start.
+/// The pause between two tries at start.
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Fetches and validates.
+/// Fetches and checks the configuration.
 ///
 /// # Errors
-/// When there is no answer, or it is not a configuration.
+/// When there is no response, or it is not a valid configuration.
 pub async fn fetch_document(follow: &Follow) -> Result<(FollowDocument, FollowedConfig), FollowError> {
     match FollowClient::new(follow).fetch(None).await? {
         FollowResponse::Document { text, etag } => {
-            let document = document::FollowDocument::parse(follow, &text, None)?;
+            let document = FollowDocument::parse(follow, &text, None)?;
             let followed = document.followed(follow, text, etag);
             Ok((document, followed))
         }
         FollowResponse::NotModified => Err(FollowError::Status {
             url: follow.url.to_string(),
             status: 304,
-            hint: ", though nothing was known of it before",
+            hint: " although the request had no ETag",
         }),
     }
 }
 
-/// What to start with: the other ICM's configuration, else the last good copy. Without either it goes on asking
-/// for `patience` as long as that may help. Blocks.
+/// Returns the configuration of the other ICM, else the last good copy. If there is neither, it tries again until
+/// `timeout`. Blocks.
 ///
 /// # Errors
-/// When there is neither.
+/// When there is neither after `timeout`, or the error is permanent.
 pub fn initial_document(
     follow: &Follow,
     timeout: Duration,
 ) -> Result<(FollowDocument, FollowedConfig), FollowError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|e| {
-        FollowError::NoConfiguration { reason: e.to_string(), copy: "no copy was looked for".to_owned() }
+        FollowError::NoConfiguration { reason: e.to_string(), copy: "no copy was tried".to_owned() }
     })?;
     let deadline = std::time::Instant::now() + timeout;
     let mut warned = false;
@@ -142,10 +112,10 @@ pub fn initial_document(
     }
 }
 
-/// Fills the settings of a file that follows from the copy on disk, for verbs that ask nobody.
+/// Fills in the clusters from the copy on disk, for commands that work offline.
 ///
 /// # Errors
-/// When there is no usable copy.
+/// When the settings need a copy, and there is no usable one.
 pub fn load_offline_copy(settings: &mut Settings) -> Result<(), FollowError> {
     let Some(follow) = settings.follow.clone() else { return Ok(()) };
     let reason = "the other ICM was not asked".to_owned();

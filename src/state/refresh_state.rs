@@ -73,7 +73,7 @@ pub(super) fn initial_state(wanted: &settings::ClusterSettings, before: Option<&
 
 fn cached_servers(cluster: &str, path: &Path) -> Option<Vec<settings::Server>> {
     match server_cache::load_servers(path) {
-        Ok(cached) => Some(cached.items),
+        Ok(servers) => Some(servers),
         Err(error) => {
             if !error.is_absent() {
                 log::warn!(target: "icm::members", "{cluster}: {error}");

@@ -1,4 +1,4 @@
-//! What is counted and what is written down about requests. Both take finished values and know nothing of the proxy.
+//! Counters and the access log. Both take finished values and do not depend on the proxy.
 
 pub mod access_log;
 pub mod statistics;

@@ -1,15 +1,16 @@
-//! One line of HAProxy's agent-check protocol (<https://docs.haproxy.org/>, `agent-check`).
+//! Parses one line of HAProxy's agent-check protocol (<https://docs.haproxy.org/>, `agent-check`).
 //!
-//! `NN%` is the index, the words are the two dimensions, the last of each counts. Unknown words are ignored, as the
-//! protocol demands, but a line of nothing else is an error. Weights over 100% are 100.
+//! `NN%` is the index; the words set the administrative and the operational state, and the last of each counts. Unknown
+//! words are ignored, as the protocol requires.
 
 use super::statistics::{ParseError, ParsedReport};
+use crate::discovery::domino::fault::single_line;
 use crate::domain::cluster::{Administrative, AvailabilityReport, Operational};
 
 /// Parses the first line.
 ///
 /// # Errors
-/// When it has no word of the protocol.
+/// When the line has no word of the protocol.
 pub fn parse(body: &[u8]) -> Result<ParsedReport, ParseError> {
     let text = String::from_utf8_lossy(body);
     let line = text.split(['\r', '\n']).next().unwrap_or_default();
@@ -22,7 +23,7 @@ pub fn parse(body: &[u8]) -> Result<ParsedReport, ParseError> {
         take(&mut report, word, reason);
     }
     if report.is_empty() {
-        return Err(ParseError::UnknownWords(crate::discovery::domino::fault::single_line(line)));
+        return Err(ParseError::UnknownWords(single_line(line)));
     }
     Ok(ParsedReport { report, warnings: Vec::new() })
 }
@@ -35,8 +36,7 @@ fn take(report: &mut AvailabilityReport, word: &str, reason: &str) {
         "maint" => report.administrative = Some(Administrative::Maint),
         "up" => report.operational = Some(Operational::Up),
         "down" | "failed" | "stopped" => {
-            let reason = crate::discovery::domino::fault::single_line(reason);
-            report.operational = Some(Operational::Down(reason));
+            report.operational = Some(Operational::Down(single_line(reason)));
         }
         word => {
             if let Some(percent) = word.strip_suffix('%').and_then(digits) {
@@ -48,7 +48,7 @@ fn take(report: &mut AvailabilityReport, word: &str, reason: &str) {
     }
 }
 
-/// Only digits; a number that is too large becomes the largest one.
+/// Accepts only digits; a number that is too large is clamped.
 fn digits(text: &str) -> Option<u32> {
     let number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
     number.then(|| text.parse().unwrap_or(u32::MAX))
@@ -76,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn every_line_of_the_sample_is_understood() {
+    fn every_line_of_the_sample_is_parsed() {
         use Administrative::{Drain, Maint, Ready};
         use Operational::{Down, Up};
         let expected = [
@@ -98,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn case_makes_no_difference_and_only_the_first_line_counts() {
+    fn case_is_ignored_and_only_the_first_line_counts() {
         let parsed = parse(b"DRAIN,  Failed 0%\r\nready up 100%\n").unwrap().report;
         let expected =
             report(Some(0), Some(Administrative::Drain), Some(Operational::Down(String::new())), None);
@@ -106,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn unknown_words_are_ignored_unless_there_is_nothing_else() {
+    fn unknown_words_are_ignored_but_a_line_of_them_is_an_error() {
         assert_eq!(
             parse(b"hello -5% 75.5% % maxconn: up x").unwrap().report.operational,
             Some(Operational::Up)

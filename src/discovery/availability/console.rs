@@ -1,27 +1,25 @@
-//! The text of `show stat server` behind a URL: `Name = value`, one a line.
+//! Parses the output of `show stat server`: one `Name = value` per line.
 //!
-//! A Domino agent may wrap it in HTML, and add lines of its own such as `Server_Restricted = 1`. The text of
-//! `show cluster` is never read: its form is not established.
+//! A Domino agent may wrap it in HTML and add lines such as `Server_Restricted = 1`. The output of `show cluster` is not
+//! used, because its format is not documented.
 
 use super::statistics::{Collector, ParseError, ParsedReport};
 
-/// Parses the text of a console.
-///
 /// # Errors
-/// When it has none of the statistics that we know.
+/// When the text has no known statistic.
 pub fn parse(body: &[u8]) -> Result<ParsedReport, ParseError> {
     let text = String::from_utf8_lossy(body);
     let mut collector = Collector::default();
     for line in without_tags(&text).lines() {
         if let Some((name, value)) = line.split_once('=') {
-            // A timestamp and a thread number may stand before the name.
+            // A timestamp and a thread number may precede the name.
             collector.take(name.split_whitespace().next_back().unwrap_or_default(), value);
         }
     }
-    collector.finish("the console's text", body)
+    collector.finish("the console output", body)
 }
 
-/// Each HTML tag becomes a line end.
+/// Replaces each HTML tag by a line end.
 fn without_tags(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
@@ -51,7 +49,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn show_stat_server_is_understood() {
+    fn show_stat_server_is_parsed() {
         let parsed = parse(include_bytes!(concat!(
             env!("CARGO_MANIFEST_DIR"),
             "/tests/fixtures/show-stat-server.txt"
@@ -68,7 +66,7 @@ mod tests {
     }
 
     #[test]
-    fn the_html_around_an_agents_output_makes_no_difference() {
+    fn html_around_the_output_of_an_agent_is_ignored() {
         let page = "<html><head></head>\n<body text=\"#000000\">Server.AvailabilityIndex = 70<br>Server_Restricted = 2<br/>\n\
             [1A4:2-F] 11/20/2026 08:15:00 AM  Server.Users = 1,204\nServer_MaxUsers=500 </body></html>";
         let report = parse(page.as_bytes()).unwrap().report;
@@ -77,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn a_text_without_statistics_is_an_error_and_a_login_page_is_named() {
+    fn a_text_without_statistics_is_an_error_and_a_login_page_a_special_one() {
         assert!(matches!(parse(b"Server.Users.Peak = 3"), Err(ParseError::NothingKnown(_))));
         assert!(matches!(parse(b""), Err(ParseError::NothingKnown(_))));
         let page = include_bytes!(concat!(

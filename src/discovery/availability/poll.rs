@@ -1,6 +1,4 @@
-//! One poll of one availability source, within one timeout.
-//!
-//! It never retries and keeps no state: that is up to the task that polls.
+//! Polls an availability source once, within one timeout. Intervals and retries belong to the task that polls.
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -12,21 +10,21 @@ use tokio::net::TcpStream;
 use super::statistics::{ParseError, ParsedReport};
 use super::{agent_check, console, prometheus};
 use crate::config::settings::AvailabilitySource;
-use crate::discovery::domino::{DominoClient, DominoRequest, FetchError};
+use crate::discovery::domino::{DominoClient, DominoRequest, FetchError, fault::single_line};
 use crate::domain::cluster::{AvailabilityReport, ServerName};
 
-/// node_exporter may report a lot about its machine; the text of a console is short.
-const MAX_BODY: usize = 8 << 20;
-const MAX_LINE: usize = 4096;
+/// Large, because node_exporter may report a lot about its machine.
+const MAX_BODY_BYTES: usize = 8 << 20;
+const MAX_LINE_BYTES: usize = 4096;
 
 /// The server that a source is polled for.
 #[derive(Clone, Copy, Debug)]
 pub struct PollTarget<'a> {
-    /// Its common name fills `{name}`.
+    /// Its common name replaces `{name}`.
     pub name: &'a ServerName,
-    /// Fills `{hostname}`.
+    /// Replaces `{hostname}` in a URL.
     pub hostname: &'a str,
-    /// Its IP address fills `{address}`; the port is not used.
+    /// Its IP address replaces `{address}`; the port is not used.
     pub address: SocketAddr,
     /// For the whole poll.
     pub timeout: Duration,
@@ -35,52 +33,24 @@ pub struct PollTarget<'a> {
 /// Why a poll gave no report.
 #[derive(Debug, thiserror::Error)]
 pub enum PollError {
-    /// The URL could not be read.
     #[error(transparent)]
     Fetch(#[from] FetchError),
-    /// The template gives no URL for this server.
-    #[error("`{url}` is no URL for {server}")]
-    Url {
-        /// After the placeholders were filled in.
-        url: String,
-        /// The server.
-        server: ServerName,
-    },
-    /// The host name of the URL has no address.
+    /// The configured URL is invalid for this server after its placeholders were replaced.
+    #[error("`{url}` is not a URL, for {server}")]
+    Url { url: String, server: ServerName },
     #[error("{host}: host name cannot be resolved: {reason}")]
-    Resolve {
-        /// As in the URL.
-        host: String,
-        /// From the resolver.
-        reason: String,
-    },
-    /// The agent gave no line.
+    Resolve { host: String, reason: String },
     #[error("agent of {server} at {address}: {reason}")]
-    Agent {
-        /// The server of the agent.
-        server: ServerName,
-        /// Address and port of the agent.
-        address: SocketAddr,
-        /// In words for the administrator.
-        reason: String,
-    },
-    /// The response has no statistics.
+    Agent { server: ServerName, address: SocketAddr, reason: String },
     #[error("{from}: {reason}")]
-    Parse {
-        /// URL or address.
-        from: String,
-        /// Why it cannot be used.
-        reason: ParseError,
-    },
-    /// `observed` and `statpub` report by themselves.
+    Parse { from: String, reason: ParseError },
+    /// `observed` and `statpub` are not polled.
     #[error("this source is not polled")]
     NotPolled,
 }
 
-/// Polls a source once.
-///
 /// # Errors
-/// When it gives no statistics that we know within `target.timeout`.
+/// When the source gives no known statistic within `target.timeout`.
 pub async fn poll(
     client: &DominoClient,
     source: &AvailabilitySource,
@@ -101,17 +71,15 @@ async fn read(
     parse: impl Fn(&[u8]) -> Result<ParsedReport, ParseError>,
 ) -> Result<AvailabilityReport, PollError> {
     let text = expand(template, target);
-    let url = Url::parse(&text).ok_or_else(|| PollError::Url {
-        url: crate::discovery::domino::fault::single_line(&text),
-        server: target.name.clone(),
-    })?;
-    let begun = tokio::time::Instant::now();
+    let url = Url::parse(&text)
+        .ok_or_else(|| PollError::Url { url: single_line(&text), server: target.name.clone() })?;
+    let started = tokio::time::Instant::now();
     let address = url.resolve(target).await?;
     let mut request = DominoRequest::get(address, url.https, &url.host, url.target);
-    request.timeout = target.timeout.saturating_sub(begun.elapsed());
-    request.max_body = MAX_BODY;
-    let answer = client.fetch(&request).await?.success(&request)?;
-    match parse(&answer.body) {
+    request.timeout = target.timeout.saturating_sub(started.elapsed());
+    request.max_body = MAX_BODY_BYTES;
+    let response = client.fetch(&request).await?.success(&request)?;
+    match parse(&response.body) {
         Ok(parsed) => Ok(parsed.logged()),
         Err(reason) => Err(PollError::Parse { from: request.url(), reason }),
     }
@@ -131,11 +99,11 @@ async fn agent(port: u16, target: &PollTarget<'_>) -> Result<AvailabilityReport,
     }
 }
 
-/// Reads until a line end, the end of the connection or the limit.
+/// Reads up to a line end, the end of the connection, or the limit.
 async fn agent_line(address: SocketAddr) -> std::io::Result<Vec<u8>> {
     let mut stream = TcpStream::connect(address).await?;
     let mut line = Vec::with_capacity(128);
-    let mut limited = (&mut stream).take(MAX_LINE as u64);
+    let mut limited = (&mut stream).take(MAX_LINE_BYTES as u64);
     loop {
         let read = limited.read_buf(&mut line).await?;
         if read == 0 || line.iter().any(|byte| matches!(byte, b'\r' | b'\n')) {
@@ -144,8 +112,8 @@ async fn agent_line(address: SocketAddr) -> std::io::Result<Vec<u8>> {
     }
 }
 
-/// What a placeholder must not add to a URL unescaped.
-const IN_URL: &AsciiSet = &CONTROLS
+/// Characters that the value of a placeholder must not add to a URL.
+const PLACEHOLDER_VALUE: &AsciiSet = &CONTROLS
     .add(b' ')
     .add(b'"')
     .add(b'#')
@@ -157,13 +125,13 @@ const IN_URL: &AsciiSet = &CONTROLS
     .add(b'&')
     .add(b'\\');
 
-/// Fills in the placeholders of a URL.
+/// Replaces the placeholders of a URL.
 fn expand(template: &str, target: &PollTarget<'_>) -> String {
     let address = match target.address.ip() {
         IpAddr::V4(ip) => ip.to_string(),
         IpAddr::V6(ip) => format!("[{ip}]"),
     };
-    let name = utf8_percent_encode(target.name.common(), IN_URL).to_string();
+    let name = utf8_percent_encode(target.name.common(), PLACEHOLDER_VALUE).to_string();
     let hostname = if target.hostname.contains(':') {
         format!("[{}]", target.hostname)
     } else {
@@ -184,7 +152,7 @@ struct Url {
 }
 
 impl Url {
-    /// `http://host[:port][/path][?query]`; a fragment is cut off, user information is refused.
+    /// Parses `http://host[:port][/path][?query]`. A fragment is removed, user information is refused.
     fn parse(text: &str) -> Option<Self> {
         let text = text.trim().split('#').next()?;
         let (scheme, rest) = text.split_once("://")?;
@@ -215,7 +183,8 @@ impl Url {
         Some(Self { https, host: host.to_owned(), port, target })
     }
 
-    /// A URL with the host name of the server uses the address of the server: DNS may resolve that name to this balancer.
+    /// If the host is the host name of the server, uses the known address of the server, because DNS may resolve that name
+    /// to this balancer.
     async fn resolve(&self, target: &PollTarget<'_>) -> Result<SocketAddr, PollError> {
         if let Ok(ip) = self.host.parse::<IpAddr>() {
             return Ok(SocketAddr::new(ip, self.port));
@@ -228,7 +197,7 @@ impl Url {
         match tokio::time::timeout(target.timeout, lookup).await {
             Ok(Ok(mut addresses)) => addresses.next().ok_or_else(|| failed("no address".to_owned())),
             Ok(Err(error)) => Err(failed(error.to_string())),
-            Err(_) => Err(failed(format!("no answer within {:?}", target.timeout))),
+            Err(_) => Err(failed(format!("no response within {:?}", target.timeout))),
         }
     }
 }

@@ -1,19 +1,17 @@
-//! Prometheus text, as `domprom` writes it for node_exporter (<https://github.com/nashcom/domino-grafana>).
+//! Parses Prometheus text as `domprom` writes it for node_exporter (<https://github.com/nashcom/domino-grafana>).
 //!
-//! Other metrics and labels are skipped, `NaN` is no value. `DominoHealth_state` is not used: it is the verdict of another
-//! prober. Old values are recognised later, by an `updated_at` that does not advance.
+//! `DominoHealth_state` is not used, because it is the verdict of another prober. Stale values are recognised later, by an
+//! `updated_at` that does not advance.
 
 use super::statistics::{Collector, ParseError, ParsedReport, number, restricted};
 
-/// Parses the text of an exporter.
-///
 /// # Errors
-/// When it has none of the metrics that we know: node_exporter answers also without `domprom`.
+/// When the text has no known metric, because node_exporter also answers without `domprom`.
 pub fn parse(body: &[u8]) -> Result<ParsedReport, ParseError> {
     let text = String::from_utf8_lossy(body);
     let mut collector = Collector::default();
     let mut maintenance = None;
-    let mut level = None;
+    let mut restriction = None;
     for line in text.lines() {
         let Some((name, value)) = sample(line) else { continue };
         if value.eq_ignore_ascii_case("nan") {
@@ -21,7 +19,7 @@ pub fn parse(body: &[u8]) -> Result<ParsedReport, ParseError> {
         }
         match name {
             "DominoHealth_server_restricted_status" => match restricted(value) {
-                Some(yes) => level = Some(yes),
+                Some(yes) => restriction = Some(yes),
                 None => collector.warn(format!("{name} {value} is out of range and ignored")),
             },
             "DominoHealth_maintenance_status" => match number(value) {
@@ -37,13 +35,13 @@ pub fn parse(body: &[u8]) -> Result<ParsedReport, ParseError> {
             name => collector.take(name.strip_prefix("Domino_").unwrap_or(name), value),
         }
     }
-    if let Some(open) = maintenance.into_iter().chain(level).reduce(|a, b| a || b) {
-        collector.known(|report| report.restricted = Some(open || report.restricted == Some(true)));
+    if let Some(restricted) = maintenance.into_iter().chain(restriction).reduce(|a, b| a || b) {
+        collector.known(|report| report.restricted = Some(restricted || report.restricted == Some(true)));
     }
-    collector.finish("the exporter's text", body)
+    collector.finish("the metrics of the exporter", body)
 }
 
-/// Name and value of `name{labels} value [timestamp]`.
+/// Splits `name{labels} value [timestamp]` into name and value.
 fn sample(line: &str) -> Option<(&str, &str)> {
     let line = line.trim();
     if line.starts_with('#') {
@@ -52,14 +50,14 @@ fn sample(line: &str) -> Option<(&str, &str)> {
     let end = line.find(|c: char| c == '{' || c.is_whitespace())?;
     let (name, rest) = line.split_at_checked(end)?;
     let rest = match rest.strip_prefix('{') {
-        Some(labels) => behind_labels(labels)?,
+        Some(labels) => after_labels(labels)?,
         None => rest,
     };
     Some((name, rest.split_whitespace().next()?))
 }
 
-/// What follows the closing brace that is in no quotes.
-fn behind_labels(labels: &str) -> Option<&str> {
+/// Returns what follows the first closing brace outside quotes.
+fn after_labels(labels: &str) -> Option<&str> {
     let mut quoted = false;
     let mut characters = labels.char_indices();
     while let Some((at, c)) = characters.next() {
@@ -83,7 +81,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn the_exporters_file_is_understood() {
+    fn the_file_of_the_exporter_is_parsed() {
         let parsed =
             parse(include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/domino.prom")))
                 .unwrap();
@@ -98,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn after_a_shutdown_there_is_no_index_but_the_restriction_stays() {
+    fn after_a_shutdown_the_report_has_a_restriction_but_no_index() {
         let report = parse(include_bytes!(concat!(
             env!("CARGO_MANIFEST_DIR"),
             "/tests/fixtures/domino-after-shutdown.prom"
@@ -110,19 +108,19 @@ mod tests {
     }
 
     #[test]
-    fn a_maintenance_window_restricts_also_when_the_server_does_not() {
-        let said = |text: &str| parse(text.as_bytes()).unwrap().report.restricted;
+    fn a_maintenance_window_restricts_even_if_the_server_does_not() {
+        let parsed = |text: &str| parse(text.as_bytes()).unwrap().report.restricted;
         assert_eq!(
-            said("DominoHealth_maintenance_status 1\nDominoHealth_server_restricted_status 0\n"),
+            parsed("DominoHealth_maintenance_status 1\nDominoHealth_server_restricted_status 0\n"),
             Some(true)
         );
-        assert_eq!(said("DominoHealth_maintenance_status 0\nServer_Restricted 1\n"), Some(true));
-        assert_eq!(said("DominoHealth_maintenance_status 0\n"), Some(false));
-        assert_eq!(said("Domino_Server_AvailabilityIndex 3\n"), None);
+        assert_eq!(parsed("DominoHealth_maintenance_status 0\nServer_Restricted 1\n"), Some(true));
+        assert_eq!(parsed("DominoHealth_maintenance_status 0\n"), Some(false));
+        assert_eq!(parsed("Domino_Server_AvailabilityIndex 3\n"), None);
     }
 
     #[test]
-    fn labels_timestamps_floats_and_other_metrics_are_tolerated() {
+    fn labels_timestamps_floats_and_other_metrics_are_accepted() {
         let text = "node_load1 0.5\nDomino_Server_Users{server=\"a } \\\" b\",x=\"\"} 96 1795162500000\n\
             Domino_Server_AvailabilityIndex{} 8.4e1\r\nDomino_Server_AvailabilityThreshold NaN\nServer_MaxUsers 7\n{ \n";
         let report = parse(text.as_bytes()).unwrap().report;
@@ -149,7 +147,7 @@ mod tests {
         }
 
         #[test]
-        fn every_label_text_leaves_the_value_alone(label in "[^\"\\\\\r\n]{0,20}", index in 0_u8..=100) {
+        fn no_label_changes_the_value(label in "[^\"\\\\\r\n]{0,20}", index in 0_u8..=100) {
             let text = format!("Domino_Server_AvailabilityIndex{{a=\"{label}\"}} {index}\n");
             prop_assume!(text.lines().count() == 1);
             prop_assert_eq!(parse(text.as_bytes()).unwrap().report.index, Some(index));

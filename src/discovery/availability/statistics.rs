@@ -1,35 +1,36 @@
-//! Domino's statistics by name, common to all texts they come in.
+//! Interprets Domino's statistics by name, for all text formats.
 //!
-//! A value out of its range gives a warning and is ignored, because a clamped one would look like a measurement. The names
-//! are those of <https://help.hcltechsw.com/domino/12.0.2/admin/tune_clustermanagerstatistics_r.html> and of NOTES.INI.
+//! A value out of range is ignored with a warning, because a clamped one would look like a measurement. For the names see
+//! <https://help.hcltechsw.com/domino/12.0.2/admin/tune_clustermanagerstatistics_r.html> and NOTES.INI.
 
+use crate::discovery::domino::{fault::single_line, login::is_login_page};
 use crate::domain::cluster::AvailabilityReport;
 
-/// Why a text gave no report.
+/// Why a text has no report.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ParseError {
-    /// It has none of the statistics that we know.
+    /// The text has no known statistic.
     #[error("no availability statistic in {0}")]
     NothingKnown(&'static str),
-    /// It is a login form.
-    #[error("a login page came instead of statistics: give Anonymous access to this URL")]
+    /// The text is a login form.
+    #[error("the response is a login page instead of statistics: give Anonymous access to this URL")]
     LoginPage,
-    /// It is an agent's line without a word of the protocol.
+    /// The line of an agent has no word of the protocol.
     #[error("no word of the agent-check protocol in `{0}`")]
     UnknownWords(String),
 }
 
-/// A report, as far as the text could be understood.
+/// The statistics of a text.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ParsedReport {
-    /// Of all values that are in range.
+    /// The values that are in range.
     pub report: AvailabilityReport,
-    /// One for each value that was ignored.
+    /// One for each ignored value.
     pub warnings: Vec<String>,
 }
 
 impl ParsedReport {
-    /// Logs the warnings.
+    /// Logs the warnings and returns the report.
     #[must_use]
     pub fn logged(self) -> AvailabilityReport {
         for warning in &self.warnings {
@@ -39,11 +40,11 @@ impl ParsedReport {
     }
 }
 
-/// Makes a report of single statistics.
+/// Builds a report from single statistics.
 #[derive(Debug, Default)]
 pub(super) struct Collector {
     parsed: ParsedReport,
-    known: bool,
+    any_known: bool,
 }
 
 impl Collector {
@@ -62,28 +63,28 @@ impl Collector {
             "server.name" => (!value.is_empty()).then(|| report.name = Some(value.to_owned())),
             _ => return,
         };
-        self.known = true;
+        self.any_known = true;
         if good.is_none() {
-            let value = crate::discovery::domino::fault::single_line(value);
+            let value = single_line(value);
             self.parsed.warnings.push(format!("{name} = `{value}` is out of range and ignored"));
         }
     }
 
     /// Takes a statistic whose value needs no check, such as a timestamp.
     pub(super) fn known(&mut self, change: impl FnOnce(&mut AvailabilityReport)) {
-        self.known = true;
+        self.any_known = true;
         change(&mut self.parsed.report);
     }
 
     pub(super) fn warn(&mut self, warning: String) {
-        self.known = true;
+        self.any_known = true;
         self.parsed.warnings.push(warning);
     }
 
     pub(super) fn finish(self, what: &'static str, body: &[u8]) -> Result<ParsedReport, ParseError> {
-        if self.known {
+        if self.any_known {
             Ok(self.parsed)
-        } else if crate::discovery::domino::login::is_login_page(body) {
+        } else if is_login_page(body) {
             Err(ParseError::LoginPage)
         } else {
             Err(ParseError::NothingKnown(what))
@@ -91,7 +92,7 @@ impl Collector {
     }
 }
 
-/// 0 to 100.
+/// An index or a threshold, from 0 to 100.
 fn percent(value: &str) -> Option<u8> {
     let number = number(value)?;
     if (0.0..=100.0).contains(&number) { Some(number.round() as u8) } else { None }
@@ -102,7 +103,7 @@ fn count(value: &str) -> Option<u32> {
     if (0.0..=f64::from(u32::MAX)).contains(&number) { Some(number as u32) } else { None }
 }
 
-/// `Server_Restricted`: 0 is open, 1 to 4 are RESTRICTED
+/// `Server_Restricted`: 0 = not restricted, 1 to 4 = RESTRICTED
 /// (<http://www-01.ibm.com/support/docview.wss?uid=swg21279004>).
 pub(super) fn restricted(value: &str) -> Option<bool> {
     match number(value)? {
@@ -112,7 +113,7 @@ pub(super) fn restricted(value: &str) -> Option<bool> {
     }
 }
 
-/// A number as consoles print it in any country: `1,204`, `1.204`, `1 204`, `84`, `1.95`.
+/// A number as consoles print it in different countries: `1,204`, `1.204`, `1 204`, `84`, `1.95`.
 pub(super) fn number(value: &str) -> Option<f64> {
     let value = value.trim();
     if let Some(grouped) = grouped(value) {
@@ -124,7 +125,7 @@ pub(super) fn number(value: &str) -> Option<f64> {
     value.parse::<f64>().ok().filter(|number| number.is_finite())
 }
 
-/// The digits of an integer whose groups of three are separated by one and the same character.
+/// The digits of an integer with groups of three digits, separated by the same character.
 fn grouped(value: &str) -> Option<String> {
     let separator = value.chars().find(|c| !c.is_ascii_digit())?;
     if !matches!(separator, ',' | '.' | '\'' | '\u{2019}' | ' ' | '\u{a0}' | '\u{202f}') {
@@ -133,7 +134,7 @@ fn grouped(value: &str) -> Option<String> {
     let mut groups = value.split(separator);
     let first = groups.next()?;
     let digits = |group: &str| group.bytes().all(|byte| byte.is_ascii_digit());
-    // `0.500` is a fraction, `1.204` is not: no count begins with a zero.
+    // `0.500` is a fraction and `1.204` a count, because no count begins with a zero.
     if !(1..=3).contains(&first.len()) || !digits(first) || first.starts_with('0') {
         return None;
     }
@@ -152,7 +153,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn integers_are_read_with_the_separators_of_any_country() {
+    fn integers_are_parsed_with_the_separators_of_any_country() {
         for text in ["1204", "1,204", "1.204", "1 204", "1'204", "1\u{a0}204", " 1,204 "] {
             assert_eq!(count(text), Some(1204), "{text}");
         }
@@ -163,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn an_index_out_of_range_is_ignored_with_a_warning_and_never_clamped() {
+    fn an_index_out_of_range_is_ignored_with_a_warning() {
         for text in ["150", "-1", "100.6", "many", "NaN", "1e300"] {
             let mut collector = Collector::default();
             collector.take("Server.AvailabilityIndex", text);
@@ -175,14 +176,13 @@ mod tests {
 
     #[test]
     fn restricted_is_one_to_four() {
-        let said = |text| restricted(text);
-        assert_eq!(said("0"), Some(false));
-        assert!(["1", "2", "3", "4"].iter().all(|text| said(text) == Some(true)));
-        assert!(["5", "-1", "1.5", "yes", ""].iter().all(|text| said(text).is_none()));
+        assert_eq!(restricted("0"), Some(false));
+        assert!(["1", "2", "3", "4"].iter().all(|text| restricted(text) == Some(true)));
+        assert!(["5", "-1", "1.5", "yes", ""].iter().all(|text| restricted(text).is_none()));
     }
 
     #[test]
-    fn both_spellings_of_the_threshold_count() {
+    fn both_names_of_the_threshold_are_known() {
         for name in ["Server.AvailabilityThreshold", "SERVER_AVAILABILITY_THRESHOLD"] {
             let mut collector = Collector::default();
             collector.take(name, "20");

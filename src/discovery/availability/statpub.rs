@@ -1,8 +1,8 @@
-//! The body of Domino's statistics publisher, in the format that the administrator chose.
+//! Parses what Domino's statistics publisher sends, in any format that an administrator can choose.
 //!
-//! `name value`, `name = value` or `name=value`, one a line or separated by commas (`STATPUB_METRIC_DELIMITER` is a comma
-//! unless set), with or without the prefix `Domino.`. Rates (`Domino.Rate.`) are not the statistics that they are named
-//! after, and are skipped. Source:
+//! `name value`, `name = value` or `name=value`, one per line or separated by commas (the default of
+//! `STATPUB_METRIC_DELIMITER`), with or without the prefix `Domino.`. Rates (`Domino.Rate.`) are skipped, because they are
+//! not the statistics whose names they have. Source:
 //! <https://help.hcl-software.com/domino/11.0.1/admin/stats_publish_other_external.html>
 
 use super::statistics::{Collector, ParseError, ParsedReport};
@@ -10,7 +10,7 @@ use super::statistics::{Collector, ParseError, ParsedReport};
 /// Parses the body of a POST; the caller limits its size.
 ///
 /// # Errors
-/// When it has none of the statistics that we know.
+/// When the body has no known statistic.
 pub fn parse(body: &[u8]) -> Result<ParsedReport, ParseError> {
     let text = String::from_utf8_lossy(body);
     let mut collector = Collector::default();
@@ -33,7 +33,7 @@ fn take(collector: &mut Collector, name: &str, value: &str) {
     if bare.get(..5).is_some_and(|start| start.eq_ignore_ascii_case("rate.")) {
         return;
     }
-    // The name of a server may contain blanks; a number may be followed by a timestamp.
+    // The name of a server may contain spaces; a number may be followed by a timestamp.
     let value = if bare.eq_ignore_ascii_case("server.name") {
         value
     } else {
@@ -42,13 +42,13 @@ fn take(collector: &mut Collector, name: &str, value: &str) {
     collector.take(bare, value);
 }
 
-/// Splits at commas; three digits alone belong to the grouped number before.
+/// Splits at commas; three digits alone belong to the number before the comma.
 fn metrics(line: &str) -> Vec<String> {
     let mut out: Vec<String> = Vec::new();
     for piece in line.split(',') {
-        let rest = piece.len() == 3 && piece.bytes().all(|byte| byte.is_ascii_digit());
+        let is_digit_group = piece.len() == 3 && piece.bytes().all(|byte| byte.is_ascii_digit());
         match out.last_mut() {
-            Some(last) if rest => {
+            Some(last) if is_digit_group => {
                 last.push(',');
                 last.push_str(piece);
             }
@@ -83,14 +83,14 @@ mod tests {
     }
 
     #[test]
-    fn a_post_as_domino_sends_it_is_understood() {
+    fn a_post_from_domino_is_parsed() {
         let post = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/statpub-post.http"));
         let (_, body) = post.split_once("\n\n").unwrap();
         assert_eq!(parse(body.as_bytes()).unwrap(), ParsedReport { report: report(), warnings: vec![] });
     }
 
     #[test]
-    fn every_format_that_an_administrator_may_choose_is_understood() {
+    fn every_format_that_an_administrator_can_choose_is_parsed() {
         for body in [
             "Server.AvailabilityIndex=84\r\nServer.AvailabilityThreshold = 20\r\nServer.Users 96\r\n",
             "Domino.Server.AvailabilityIndex 84,Domino.Server.AvailabilityThreshold 20,Domino.Server.Users 96,",
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rate_is_never_taken_for_the_statistic_it_is_named_after() {
+    fn rates_are_not_used_as_statistics() {
         let body = b"Domino.Server.AvailabilityIndex 84\nDomino.Rate.Server.AvailabilityIndex 3\nRate.Server.Users 1\n";
         assert_eq!(
             parse(body).unwrap().report,
@@ -111,13 +111,13 @@ mod tests {
     }
 
     #[test]
-    fn the_body_may_name_its_server() {
+    fn the_body_may_contain_the_name_of_the_server() {
         let body = b"Server.Name = CN=Web 1/O=Acme\nServer.Users 1\n";
         assert_eq!(parse(body).unwrap().report.name.as_deref(), Some("CN=Web 1/O=Acme"));
     }
 
     #[test]
-    fn a_body_without_a_statistic_of_ours_is_an_error() {
+    fn a_body_without_a_known_statistic_is_an_error() {
         for body in
             ["", "{}", "Domino.Http.CurrentConnections 57\n", "Domino.Rate.Server.Users 5", ",,,", "="]
         {

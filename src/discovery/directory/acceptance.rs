@@ -1,53 +1,49 @@
-//! Whether a reading of the cluster directory may replace the one that serves.
+//! Decides whether a reading of the cluster directory may replace the directory in use, so that a damaged replica of
+//! cldbdir.nsf does not send every user to an error page.
 //!
-//! In: digests of readings, from whom they are. Out: a [`ReadingVerdict`]. A reading that is empty or has
-//! lost over a fifth of its entries is held until another member agrees, or three readings in a row say
-//! the same and no other member that answers disagrees; till then the old one serves. A damaged
-//! replica of cldbdir.nsf must not send every user to an error page. A reading that says itself that it is incomplete is
-//! held whatever it has lost, and that another one is incomplete in the same way proves nothing. Pure: no clock, no
-//! socket.
+//! A reading that is empty or lost more than a fifth of the entries is held until another server confirms it, or until
+//! three readings in a row are equal and no other server disagrees. A reading that is known to be incomplete is always
+//! held, and another incomplete reading does not confirm it.
 
 use crate::domain::cluster::ServerName;
 use crate::domain::directory::index::DirectoryBuilder;
 
-/// Readings in a row that are believed without a second member.
+/// Equal readings in a row that are accepted without confirmation by another server.
 const MIN_CONSECUTIVE_READINGS: u32 = 3;
 
-/// What must be known of a reading to compare it.
+/// What is needed to compare two readings.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReadingDigest {
-    /// Who gave it.
     pub from: ServerName,
-    /// Entries in it.
+    /// The number of entries.
     pub len: usize,
-    /// Equal for the same entries in any order.
+    /// Equal for the same entries in any order; titles do not count.
     pub fingerprint: u64,
 }
 
 /// What to do with a reading.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ReadingVerdict {
-    /// It may serve.
     Accept,
-    /// The old one serves on.
+    /// The current directory stays in use.
     Hold {
-        /// For log and status page.
         reason: String,
     },
-    /// Read the directory from a member that was not asked yet, and offer that reading; if no other
-    /// member answers, call [`ReadingValidator::no_more_servers`].
+    /// Evaluate the reading of a server that was not asked yet. If none answers, call
+    /// [`ReadingValidator::no_more_servers`].
     AskAnotherServer,
 }
 
-/// Remembers the readings that are held.
+/// The readings that are held.
 #[derive(Clone, Debug, Default)]
 pub struct ReadingValidator {
-    /// The last suspicious reading of each member.
+    /// The last suspicious reading of each server.
     held_readings: Vec<HeldReading>,
-    /// Who was heard since the last verdict.
+    /// The servers that answered since the last verdict.
     asked_servers: Vec<ServerName>,
+    /// Why the last reading is held.
     reason: String,
-    /// The last reading takes nothing away: nothing serves, or the same.
+    /// The last reading removes no entry from the directory in use.
     loses_nothing: bool,
 }
 
@@ -55,12 +51,11 @@ pub struct ReadingValidator {
 struct HeldReading {
     from: ServerName,
     fingerprint: u64,
-    /// How often in a row this member has said so, with nobody disagreeing.
+    /// How often in a row this server gave the same reading, while no other server disagreed.
     streak: u32,
 }
 
 impl ReadingDigest {
-    /// Of a directory as it was read. Titles do not count.
     #[must_use]
     pub fn of(from: ServerName, builder: &DirectoryBuilder) -> Self {
         Self { from, len: builder.len(), fingerprint: builder.fingerprint() }
@@ -68,86 +63,66 @@ impl ReadingDigest {
 }
 
 impl ReadingValidator {
-    /// Nothing is held.
-    #[must_use]
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// True while a reading is held.
-    #[must_use]
-    pub fn is_holding(&self) -> bool {
-        !self.held_readings.is_empty()
-    }
-
-    /// Judges a reading against the one that serves, if any does. `truncated`: why the reading itself says that it is
-    /// incomplete.
+    /// Compares a reading with the directory in use. `truncated` = why the reading is incomplete.
     pub fn evaluate(
         &mut self,
-        serving: Option<&ReadingDigest>,
+        current: Option<&ReadingDigest>,
         reading: ReadingDigest,
         truncated: Option<&str>,
     ) -> ReadingVerdict {
         let is_same =
-            serving.is_some_and(|old| old.fingerprint == reading.fingerprint && old.len == reading.len);
-        let Some(reason) = suspicion_reason(serving.filter(|_| !is_same), &reading, truncated) else {
+            current.is_some_and(|old| old.fingerprint == reading.fingerprint && old.len == reading.len);
+        let Some(reason) = suspicion_reason(current.filter(|_| !is_same), &reading, truncated) else {
             return self.accept();
         };
-        let agreed = |held_reading: &HeldReading| {
-            held_reading.from != reading.from && held_reading.fingerprint == reading.fingerprint
-        };
-        if truncated.is_none() && (is_same || self.held_readings.iter().any(agreed)) {
+        let confirms =
+            |held: &HeldReading| held.from != reading.from && held.fingerprint == reading.fingerprint;
+        if truncated.is_none() && (is_same || self.held_readings.iter().any(confirms)) {
             return self.accept();
         }
-        self.loses_nothing = truncated.is_some() && (is_same || (serving.is_none() && reading.len > 0));
-        // A member that is heard again begins a new round.
+        self.loses_nothing = truncated.is_some() && (is_same || (current.is_none() && reading.len > 0));
+        // A server that answers again begins a new round.
         if self.asked_servers.contains(&reading.from) {
             self.asked_servers.clear();
         }
-        // Whoever says otherwise interrupts what the others said in a row.
-        let differs = |held_reading: &&mut HeldReading| {
-            held_reading.from != reading.from && held_reading.fingerprint != reading.fingerprint
-        };
-        for held_reading in self.held_readings.iter_mut().filter(differs) {
-            held_reading.streak = 0;
+        for held in &mut self.held_readings {
+            if held.from != reading.from && held.fingerprint != reading.fingerprint {
+                held.streak = 0;
+            }
         }
         self.asked_servers.push(reading.from.clone());
         self.reason = reason;
-        match self.held_readings.iter_mut().find(|held_reading| held_reading.from == reading.from) {
-            Some(held_reading) if held_reading.fingerprint == reading.fingerprint => held_reading.streak += 1,
-            Some(held_reading) => {
-                held_reading.fingerprint = reading.fingerprint;
-                held_reading.streak = 1;
-            }
-            None => self.held_readings.push(HeldReading {
-                from: reading.from,
-                fingerprint: reading.fingerprint,
-                streak: 1,
-            }),
+        let fingerprint = reading.fingerprint;
+        match self.held_readings.iter_mut().find(|held| held.from == reading.from) {
+            Some(held) if held.fingerprint == fingerprint => held.streak += 1,
+            Some(held) => (held.fingerprint, held.streak) = (fingerprint, 1),
+            None => self.held_readings.push(HeldReading { from: reading.from, fingerprint, streak: 1 }),
         }
         ReadingVerdict::AskAnotherServer
     }
 
-    /// The verdict on the last offered reading when every other member was asked or is silent.
+    /// The verdict on the last reading, after all other servers were asked.
     pub fn no_more_servers(&mut self) -> ReadingVerdict {
         let asked_servers = std::mem::take(&mut self.asked_servers);
         if self.loses_nothing {
             return self.accept();
         }
-        let said =
-            || self.held_readings.iter().filter(|held_reading| asked_servers.contains(&held_reading.from));
-        if said().any(|held_reading| said().any(|other| other.fingerprint != held_reading.fingerprint)) {
-            for held_reading in &mut self.held_readings {
-                held_reading.streak = 0;
+        let answers = || self.held_readings.iter().filter(|held| asked_servers.contains(&held.from));
+        if answers().any(|held| answers().any(|other| other.fingerprint != held.fingerprint)) {
+            for held in &mut self.held_readings {
+                held.streak = 0;
             }
-            return ReadingVerdict::Hold { reason: format!("{}, and the members disagree", self.reason) };
+            return ReadingVerdict::Hold { reason: format!("{}, and the servers disagree", self.reason) };
         }
-        let streak = said().map(|held_reading| held_reading.streak).max().unwrap_or(0);
+        let streak = answers().map(|held| held.streak).max().unwrap_or(0);
         if streak >= MIN_CONSECUTIVE_READINGS {
             return self.accept();
         }
         ReadingVerdict::Hold {
-            reason: format!("{}, reading {streak} of {MIN_CONSECUTIVE_READINGS} that says so", self.reason),
+            reason: format!(
+                "{}, reading {streak} of {MIN_CONSECUTIVE_READINGS} with this result",
+                self.reason
+            ),
         }
     }
 
@@ -159,9 +134,9 @@ impl ReadingValidator {
     }
 }
 
-/// Why a reading is not believed at once.
+/// Why a reading is not accepted at once.
 fn suspicion_reason(
-    serving: Option<&ReadingDigest>,
+    current: Option<&ReadingDigest>,
     reading: &ReadingDigest,
     truncated: Option<&str>,
 ) -> Option<String> {
@@ -171,220 +146,171 @@ fn suspicion_reason(
     if reading.len == 0 {
         return Some(format!("the directory of {} is empty", reading.from));
     }
-    let old = serving?.len;
+    let old = current?.len;
     let lost = old.saturating_sub(reading.len);
     (lost.saturating_mul(5) > old)
-        .then(|| format!("the directory of {} has lost {lost} of {old} entries", reading.from))
+        .then(|| format!("the directory of {} lost {lost} of {old} entries", reading.from))
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use super::ReadingVerdict::{Accept, AskAnotherServer, Hold};
     use super::*;
     use crate::domain::directory::{DirectoryEntry, ReplicaId, ReplicaStatus};
     use proptest::prelude::*;
 
     fn digest(from: &str, len: usize, fingerprint: u64) -> ReadingDigest {
-        ReadingDigest { from: ServerName::parse(from).unwrap(), len, fingerprint }
+        let from = ServerName::parse(&format!("{from}/Acme")).unwrap();
+        ReadingDigest { from, len, fingerprint }
     }
 
     fn is_hold(verdict: &ReadingVerdict) -> bool {
-        matches!(verdict, ReadingVerdict::Hold { .. })
+        matches!(verdict, Hold { .. })
     }
 
     #[test]
-    fn a_first_reading_serves_at_once_unless_it_is_empty() {
-        let mut validator = ReadingValidator::new();
-        assert_eq!(validator.evaluate(None, digest("Web1/Acme", 1, 1), None), ReadingVerdict::Accept);
-        assert_eq!(
-            validator.evaluate(None, digest("Web1/Acme", 0, 0), None),
-            ReadingVerdict::AskAnotherServer
-        );
+    fn the_first_reading_is_accepted_unless_it_is_empty() {
+        let mut validator = ReadingValidator::default();
+        assert_eq!(validator.evaluate(None, digest("Web1", 1, 1), None), Accept);
+        assert_eq!(validator.evaluate(None, digest("Web1", 0, 0), None), AskAnotherServer);
         assert!(is_hold(&validator.no_more_servers()));
     }
 
     #[test]
-    fn a_fifth_may_be_lost_and_not_one_entry_more() {
-        let serving = digest("Web1/Acme", 100, 1);
-        assert_eq!(
-            ReadingValidator::new().evaluate(Some(&serving), digest("Web1/Acme", 80, 2), None),
-            ReadingVerdict::Accept
-        );
-        assert_eq!(
-            ReadingValidator::new().evaluate(Some(&serving), digest("Web1/Acme", 79, 2), None),
-            ReadingVerdict::AskAnotherServer
-        );
-        assert_eq!(
-            ReadingValidator::new().evaluate(Some(&serving), digest("Web1/Acme", 500, 2), None),
-            ReadingVerdict::Accept
-        );
-        let small = digest("Web1/Acme", 4, 1);
-        assert_eq!(
-            ReadingValidator::new().evaluate(Some(&small), digest("Web1/Acme", 3, 2), None),
-            ReadingVerdict::AskAnotherServer
-        );
+    fn a_reading_may_lose_a_fifth_of_the_entries_but_not_more() {
+        for (old, new, verdict) in
+            [(100, 80, Accept), (100, 79, AskAnotherServer), (100, 500, Accept), (4, 3, AskAnotherServer)]
+        {
+            let (current, reading) = (digest("Web1", old, 1), digest("Web1", new, 2));
+            assert_eq!(ReadingValidator::default().evaluate(Some(&current), reading, None), verdict, "{new}");
+        }
     }
 
     #[test]
-    fn an_empty_directory_that_serves_may_be_read_again() {
-        let serving = digest("Web1/Acme", 0, 0);
-        assert_eq!(
-            ReadingValidator::new().evaluate(Some(&serving), digest("Web2/Acme", 0, 0), None),
-            ReadingVerdict::Accept
-        );
+    fn an_empty_directory_may_be_replaced_by_an_empty_one() {
+        let current = digest("Web1", 0, 0);
+        assert_eq!(ReadingValidator::default().evaluate(Some(&current), digest("Web2", 0, 0), None), Accept);
     }
 
     #[test]
-    fn another_member_that_agrees_makes_it_believed() {
-        let serving = digest("Web1/Acme", 100, 1);
-        let mut validator = ReadingValidator::new();
-        assert_eq!(
-            validator.evaluate(Some(&serving), digest("Web1/Acme", 10, 2), None),
-            ReadingVerdict::AskAnotherServer
-        );
-        assert_eq!(
-            validator.evaluate(Some(&serving), digest("Web2/Acme", 10, 2), None),
-            ReadingVerdict::Accept
-        );
-        assert!(!validator.is_holding());
+    fn a_suspicious_reading_is_accepted_when_another_server_confirms_it() {
+        let current = digest("Web1", 100, 1);
+        let mut validator = ReadingValidator::default();
+        assert_eq!(validator.evaluate(Some(&current), digest("Web1", 10, 2), None), AskAnotherServer);
+        assert_eq!(validator.evaluate(Some(&current), digest("Web2", 10, 2), None), Accept);
+        assert!(validator.held_readings.is_empty());
     }
 
     #[test]
-    fn the_same_member_twice_is_no_agreement() {
-        let serving = digest("Web1/Acme", 100, 1);
-        let mut validator = ReadingValidator::new();
+    fn the_same_server_cannot_confirm_its_own_reading() {
+        let current = digest("Web1", 100, 1);
+        let mut validator = ReadingValidator::default();
         for _ in 0..2 {
-            assert_eq!(
-                validator.evaluate(Some(&serving), digest("Web1/Acme", 10, 2), None),
-                ReadingVerdict::AskAnotherServer
-            );
+            assert_eq!(validator.evaluate(Some(&current), digest("Web1", 10, 2), None), AskAnotherServer);
         }
         assert!(is_hold(&validator.no_more_servers()));
     }
 
     #[test]
-    fn three_readings_in_a_row_are_believed_when_nobody_else_answers() {
-        let serving = digest("Web1/Acme", 100, 1);
-        let mut validator = ReadingValidator::new();
-        for asked_servers in 1..=3 {
-            assert_eq!(
-                validator.evaluate(Some(&serving), digest("Web1/Acme", 0, 2), None),
-                ReadingVerdict::AskAnotherServer
-            );
+    fn three_equal_readings_are_accepted_when_no_other_server_answers() {
+        let current = digest("Web1", 100, 1);
+        let mut validator = ReadingValidator::default();
+        for round in 1..=3 {
+            assert_eq!(validator.evaluate(Some(&current), digest("Web1", 0, 2), None), AskAnotherServer);
             let verdict = validator.no_more_servers();
-            assert_eq!(verdict == ReadingVerdict::Accept, asked_servers == 3, "{asked_servers}: {verdict:?}");
-            assert_eq!(validator.is_holding(), asked_servers < 3);
+            assert_eq!(verdict == Accept, round == 3, "{round}: {verdict:?}");
+            assert_eq!(validator.held_readings.is_empty(), round == 3);
         }
     }
 
     #[test]
-    fn a_reading_that_says_something_else_interrupts_the_row() {
-        let serving = digest("Web1/Acme", 100, 1);
-        let mut validator = ReadingValidator::new();
+    fn a_different_reading_restarts_the_count() {
+        let current = digest("Web1", 100, 1);
+        let mut validator = ReadingValidator::default();
         for fingerprint in [2, 2, 3, 3] {
-            let _ = validator.evaluate(Some(&serving), digest("Web1/Acme", 10, fingerprint), None);
+            let _ = validator.evaluate(Some(&current), digest("Web1", 10, fingerprint), None);
             assert!(is_hold(&validator.no_more_servers()));
         }
-        let _ = validator.evaluate(Some(&serving), digest("Web1/Acme", 10, 3), None);
-        assert_eq!(validator.no_more_servers(), ReadingVerdict::Accept);
+        let _ = validator.evaluate(Some(&current), digest("Web1", 10, 3), None);
+        assert_eq!(validator.no_more_servers(), Accept);
     }
 
     #[test]
-    fn another_member_that_answers_and_disagrees_keeps_the_old_one_serving() {
-        let serving = digest("Web1/Acme", 100, 1);
-        let mut validator = ReadingValidator::new();
+    fn a_reading_is_held_while_another_server_disagrees() {
+        let current = digest("Web1", 100, 1);
+        let mut validator = ReadingValidator::default();
         for _ in 0..5 {
-            assert_eq!(
-                validator.evaluate(Some(&serving), digest("Web1/Acme", 10, 2), None),
-                ReadingVerdict::AskAnotherServer
-            );
-            assert_eq!(
-                validator.evaluate(Some(&serving), digest("Web2/Acme", 20, 3), None),
-                ReadingVerdict::AskAnotherServer
-            );
+            assert_eq!(validator.evaluate(Some(&current), digest("Web1", 10, 2), None), AskAnotherServer);
+            assert_eq!(validator.evaluate(Some(&current), digest("Web2", 20, 3), None), AskAnotherServer);
             assert!(is_hold(&validator.no_more_servers()));
         }
     }
 
     #[test]
-    fn another_member_with_a_whole_directory_serves_and_the_row_begins_anew() {
-        let serving = digest("Web1/Acme", 100, 1);
-        let mut validator = ReadingValidator::new();
+    fn a_complete_reading_of_another_server_is_accepted_and_restarts_the_count() {
+        let current = digest("Web1", 100, 1);
+        let mut validator = ReadingValidator::default();
         for _ in 0..2 {
-            let _ = validator.evaluate(Some(&serving), digest("Web1/Acme", 10, 2), None);
+            let _ = validator.evaluate(Some(&current), digest("Web1", 10, 2), None);
             assert!(is_hold(&validator.no_more_servers()));
         }
-        let _ = validator.evaluate(Some(&serving), digest("Web1/Acme", 10, 2), None);
-        assert_eq!(
-            validator.evaluate(Some(&serving), digest("Web2/Acme", 99, 4), None),
-            ReadingVerdict::Accept
-        );
-        let _ = validator.evaluate(Some(&serving), digest("Web1/Acme", 10, 2), None);
+        let _ = validator.evaluate(Some(&current), digest("Web1", 10, 2), None);
+        assert_eq!(validator.evaluate(Some(&current), digest("Web2", 99, 4), None), Accept);
+        let _ = validator.evaluate(Some(&current), digest("Web1", 10, 2), None);
         assert!(is_hold(&validator.no_more_servers()));
     }
 
     #[test]
-    fn a_third_member_may_agree_with_the_first() {
-        let serving = digest("Web1/Acme", 100, 1);
-        let mut validator = ReadingValidator::new();
-        assert_eq!(
-            validator.evaluate(Some(&serving), digest("Web1/Acme", 10, 2), None),
-            ReadingVerdict::AskAnotherServer
-        );
-        assert_eq!(
-            validator.evaluate(Some(&serving), digest("Web2/Acme", 0, 0), None),
-            ReadingVerdict::AskAnotherServer
-        );
-        assert_eq!(
-            validator.evaluate(Some(&serving), digest("Web3/Acme", 10, 2), None),
-            ReadingVerdict::Accept
-        );
+    fn a_third_server_may_confirm_the_first() {
+        let current = digest("Web1", 100, 1);
+        let mut validator = ReadingValidator::default();
+        assert_eq!(validator.evaluate(Some(&current), digest("Web1", 10, 2), None), AskAnotherServer);
+        assert_eq!(validator.evaluate(Some(&current), digest("Web2", 0, 0), None), AskAnotherServer);
+        assert_eq!(validator.evaluate(Some(&current), digest("Web3", 10, 2), None), Accept);
     }
 
-    const MORE: Option<&str> = Some("80 of 100 top level entries came");
+    const INCOMPLETE: Option<&str> = Some("only 80 of 100 top-level entries were received");
 
     #[test]
-    fn a_reading_that_says_itself_that_it_is_incomplete_is_held_also_within_the_fifth() {
-        let serving = digest("Web1/Acme", 100, 1);
-        let mut validator = ReadingValidator::new();
-        for asked_servers in 1..=3 {
-            // Both are incomplete in the same way: neither confirms the other, and they do not disagree.
-            for from in ["Web1/Acme", "Web2/Acme"] {
+    fn an_incomplete_reading_is_held_even_if_it_lost_less_than_a_fifth() {
+        let current = digest("Web1", 100, 1);
+        let mut validator = ReadingValidator::default();
+        for round in 1..=3 {
+            // Two equal incomplete readings neither confirm each other nor disagree.
+            for from in ["Web1", "Web2"] {
                 assert_eq!(
-                    validator.evaluate(Some(&serving), digest(from, 90, 2), MORE),
-                    ReadingVerdict::AskAnotherServer
+                    validator.evaluate(Some(&current), digest(from, 90, 2), INCOMPLETE),
+                    AskAnotherServer
                 );
             }
             let verdict = validator.no_more_servers();
-            assert_eq!(verdict == ReadingVerdict::Accept, asked_servers == 3, "{asked_servers}: {verdict:?}");
+            assert_eq!(verdict == Accept, round == 3, "{round}: {verdict:?}");
         }
     }
 
     #[test]
-    fn a_complete_reading_serves_beside_an_incomplete_one() {
-        let serving = digest("Web1/Acme", 100, 1);
+    fn a_complete_reading_is_accepted_after_an_incomplete_one() {
+        let current = digest("Web1", 100, 1);
         for (len, fingerprint) in [(100, 1), (90, 2), (99, 3)] {
-            let mut validator = ReadingValidator::new();
+            let mut validator = ReadingValidator::default();
             assert_eq!(
-                validator.evaluate(Some(&serving), digest("Web1/Acme", 90, 2), MORE),
-                ReadingVerdict::AskAnotherServer
+                validator.evaluate(Some(&current), digest("Web1", 90, 2), INCOMPLETE),
+                AskAnotherServer
             );
-            let whole = digest("Web2/Acme", len, fingerprint);
-            assert_eq!(validator.evaluate(Some(&serving), whole, None), ReadingVerdict::Accept);
-            assert!(!validator.is_holding());
+            let whole = digest("Web2", len, fingerprint);
+            assert_eq!(validator.evaluate(Some(&current), whole, None), Accept);
+            assert!(validator.held_readings.is_empty());
         }
     }
 
     #[test]
-    fn an_incomplete_reading_that_takes_nothing_away_serves_when_nobody_has_a_complete_one() {
-        let serving = digest("Web1/Acme", 90, 2);
-        for serving in [None, Some(&serving)] {
-            let mut validator = ReadingValidator::new();
-            assert_eq!(
-                validator.evaluate(serving, digest("Web1/Acme", 90, 2), MORE),
-                ReadingVerdict::AskAnotherServer
-            );
-            assert_eq!(validator.no_more_servers(), ReadingVerdict::Accept);
+    fn an_incomplete_reading_that_loses_nothing_is_accepted_when_no_server_has_a_complete_one() {
+        let current = digest("Web1", 90, 2);
+        for current in [None, Some(&current)] {
+            let mut validator = ReadingValidator::default();
+            assert_eq!(validator.evaluate(current, digest("Web1", 90, 2), INCOMPLETE), AskAnotherServer);
+            assert_eq!(validator.no_more_servers(), Accept);
         }
     }
 
@@ -400,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn order_case_and_separators_leave_the_fingerprint_alone_and_a_mark_does_not() {
+    fn the_fingerprint_ignores_order_case_and_separators_but_not_marks() {
         let of = |entries: &[DirectoryEntry]| {
             let mut builder = DirectoryBuilder::default();
             entries.iter().for_each(|entry| builder.add(entry));
@@ -420,24 +346,24 @@ mod tests {
 
     proptest! {
         #[test]
-        fn nothing_suspicious_is_ever_accepted_from_fewer_than_two_members_or_three_readings(
+        fn a_suspicious_reading_needs_two_servers_or_three_readings(
             readings in proptest::collection::vec((0_u8..3, 0_usize..70, any::<bool>()), 1..12)
         ) {
-            let serving = digest("Web1/Acme", 100, 999);
-            let mut validator = ReadingValidator::new();
-            let mut told: Vec<(String, usize)> = Vec::new();
-            for (member, len, alone) in readings {
-                let from = format!("Web{member}/Acme");
-                told.push((from.clone(), len));
-                let mut verdict = validator.evaluate(Some(&serving), digest(&from, len, len as u64), None);
-                if verdict == ReadingVerdict::AskAnotherServer && alone {
+            let current = digest("Web1", 100, 999);
+            let mut validator = ReadingValidator::default();
+            let mut readings_so_far: Vec<(String, usize)> = Vec::new();
+            for (server, len, alone) in readings {
+                let from = format!("Web{server}");
+                readings_so_far.push((from.clone(), len));
+                let mut verdict = validator.evaluate(Some(&current), digest(&from, len, len as u64), None);
+                if verdict == AskAnotherServer && alone {
                     verdict = validator.no_more_servers();
                 }
-                if verdict == ReadingVerdict::Accept {
+                if verdict == Accept {
                     let same: Vec<&String> =
-                        told.iter().filter(|(_, other)| *other == len).map(|(from, _)| from).collect();
+                        readings_so_far.iter().filter(|(_, other)| *other == len).map(|(from, _)| from).collect();
                     prop_assert!(same.len() >= 3 || same.iter().any(|other| **other != from));
-                    told.clear();
+                    readings_so_far.clear();
                 }
             }
         }

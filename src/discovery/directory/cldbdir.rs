@@ -1,73 +1,65 @@
-//! Reading the Cluster Database Directory from any member that answers.
+//! Reads the Cluster Database Directory from the first server that answers.
 //!
-//! In: members in the order to ask them, the settings of the source. Out: a draft of it, from whom it
-//! is, and what was doubtful. Marks that no column is configured for are not read, and every entry
-//! is in service then. It never drops duplicates (a recreated directory has them for a while:
-//! <https://help.hcl-software.com/domino/11.0.1/admin/admn_creatinganewclusterdatabasedirectory_t.html>) and never
-//! decides whether a reading is believed.
+//! It keeps duplicate entries, which a recreated directory has for a while:
+//! <https://help.hcl-software.com/domino/11.0.1/admin/admn_creatinganewclusterdatabasedirectory_t.html>
 
 use std::net::SocketAddr;
 
 use super::columns::{ColumnLayout, RowError, parse_entry};
 use crate::config::settings::Cldbdir;
+use crate::discovery::domino::fault::single_line;
+use crate::discovery::domino::view_entries::Row;
 use crate::discovery::domino::view_entries::reader::{
-    self, ReadError, ReadTimeLimit, RowSink, ViewRequest, ViewSource,
+    self, ReadError, ReadSummary, ReadTimeLimit, RowSink, ViewRequest, ViewSource,
 };
-use crate::discovery::domino::view_entries::{ReadSummary, Row};
 use crate::discovery::domino::{DominoClient, LoginSessions};
 use crate::domain::cluster::ServerName;
 use crate::domain::directory::index::DirectoryBuilder;
 
 /// The hidden lookup view that HCL's own code reads.
 const DEFAULT_LOOKUP_VIEW: &str = "($Pathname)";
-/// Views that everybody sees, where the hidden one is not to be had.
+/// Visible views that are read if the hidden one is not accessible.
 const FALLBACK_VIEWS: [&str; 2] = ["Databases by Pathname", "Databases by Replica ID"];
-/// A directory of more entries is taken for a fault.
+/// A directory with more entries is assumed to be faulty.
 const MAX_ENTRIES: usize = 5_000_000;
-/// Bad rows that are described one by one.
+/// Bad rows that a warning describes; the others are only counted.
 const MAX_EXAMPLES: usize = 3;
 
-/// Where a member can be asked.
+/// How to reach a server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServerAddress {
-    /// Its Domino name.
     pub name: ServerName,
-    /// Host header and SNI.
+    /// For the Host header and SNI.
     pub hostname: String,
-    /// Resolved.
     pub address: SocketAddr,
-    /// Speak TLS.
     pub https: bool,
 }
 
-/// A complete reading.
+/// The directory as one server gave it.
 #[derive(Debug)]
 pub struct DirectoryReading {
-    /// What was read, duplicates included.
+    /// The entries, including duplicates.
     pub builder: DirectoryBuilder,
-    /// Who answered.
     pub from: ServerName,
-    /// For log, `check` and status page.
     pub warnings: Vec<String>,
-    /// Rows that were no entries.
     #[cfg(test)]
     pub bad_rows: usize,
-    /// The view says itself that it has more: why this is not the whole directory.
+    /// Why entries are missing, if the view announces more than it returns.
     pub truncated: Option<String>,
 }
 
-/// Nobody could be read.
+/// No server gave the directory.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("cluster directory cannot be read from any member{}", .attempts.iter().map(|(name, error)| format!("; {name}: {error}")).collect::<String>())]
+#[error("cannot read the cluster directory from any server{}", .attempts.iter().map(|(name, error)| format!("; {name}: {error}")).collect::<String>())]
 pub struct DirectoryReadError {
-    /// In the order they were asked; empty if there was nobody to ask.
+    /// In the order of the requests; empty if there is no server to ask.
     pub attempts: Vec<(ServerName, ReadError)>,
 }
 
-/// Asks one member after the other; the first complete reading counts.
+/// Asks one server after the other until one gives the directory.
 ///
 /// # Errors
-/// When none gives one, with each member's reason.
+/// When none does, with the reason of each.
 pub async fn read_directory(
     client: &DominoClient,
     servers: &[ServerAddress],
@@ -75,14 +67,14 @@ pub async fn read_directory(
     sessions: &LoginSessions,
 ) -> Result<DirectoryReading, DirectoryReadError> {
     let mut failure = DirectoryReadError { attempts: Vec::new() };
-    for member in servers {
-        match read_from_server(client, member, settings, sessions).await {
+    for server in servers {
+        match read_from_server(client, server, settings, sessions).await {
             Ok(mut reading) => {
                 let skipped = failure.attempts.iter().map(|(name, error)| format!("{name}: {error}"));
                 reading.warnings.extend(skipped);
                 return Ok(reading);
             }
-            Err(error) => failure.attempts.push((member.name.clone(), error)),
+            Err(error) => failure.attempts.push((server.name.clone(), error)),
         }
     }
     Err(failure)
@@ -90,19 +82,19 @@ pub async fn read_directory(
 
 async fn read_from_server(
     client: &DominoClient,
-    member: &ServerAddress,
+    server: &ServerAddress,
     settings: &Cldbdir,
     sessions: &LoginSessions,
 ) -> Result<DirectoryReading, ReadError> {
     let source = ViewSource {
         client,
-        address: member.address,
-        https: member.https,
-        hostname: &member.hostname,
+        address: server.address,
+        https: server.https,
+        hostname: &server.hostname,
         base: "",
         auth: &settings.auth,
         sessions,
-        allowance: ReadTimeLimit::for_refresh_interval(settings.refresh),
+        time_limit: ReadTimeLimit::for_refresh_interval(settings.refresh),
     };
     let is_default = settings.view.trim().eq_ignore_ascii_case(DEFAULT_LOOKUP_VIEW);
     let mut view = ViewRequest {
@@ -130,24 +122,30 @@ async fn read_from_server(
     let mut warnings = Vec::new();
     if view.name != settings.view.trim() {
         warnings.push(format!(
-            "{}: {} has no view `{}` for us, `{}` was read instead",
-            member.name, settings.database, settings.view, view.name
+            "{}: {} has no accessible view `{}`, so `{}` was read instead",
+            server.name, settings.database, settings.view, view.name
         ));
     }
-    Ok(collector.reading(member.name.clone(), &settings.database, &summary, warnings))
+    Ok(collector.reading(server.name.clone(), &settings.database, &summary, warnings))
 }
 
 struct Collector<'a> {
     layout: ColumnLayout<'a>,
     builder: DirectoryBuilder,
-    bad: usize,
+    bad_rows: usize,
     too_many: bool,
     examples: Vec<String>,
 }
 
 impl<'a> Collector<'a> {
     fn new(layout: ColumnLayout<'a>) -> Self {
-        Self { layout, builder: DirectoryBuilder::default(), bad: 0, too_many: false, examples: Vec::new() }
+        Self {
+            layout,
+            builder: DirectoryBuilder::default(),
+            bad_rows: 0,
+            too_many: false,
+            examples: Vec::new(),
+        }
     }
 
     fn reading(
@@ -157,13 +155,13 @@ impl<'a> Collector<'a> {
         summary: &ReadSummary,
         mut warnings: Vec<String>,
     ) -> DirectoryReading {
-        if self.bad > 0 {
-            let more = if self.bad > self.examples.len() { ", ..." } else { "" };
+        if self.bad_rows > 0 {
+            let more = if self.bad_rows > self.examples.len() { ", ..." } else { "" };
             let examples = self.examples.join(", ");
-            warnings.push(format!("{from}: {} bad rows in {database}: {examples}{more}", self.bad));
+            warnings.push(format!("{from}: {} bad rows in {database}: {examples}{more}", self.bad_rows));
         }
         let truncated = if self.too_many {
-            Some(format!("only {MAX_ENTRIES} entries are taken"))
+            Some(format!("only the first {MAX_ENTRIES} entries are used"))
         } else {
             summary.truncated.clone()
         };
@@ -175,17 +173,16 @@ impl<'a> Collector<'a> {
             from,
             warnings,
             #[cfg(test)]
-            bad_rows: self.bad,
+            bad_rows: self.bad_rows,
             truncated,
         }
     }
 
-    fn bad(&mut self, row: &Row, reason: &RowError) {
-        self.bad += 1;
+    fn add_bad_row(&mut self, row: &Row, reason: &RowError) {
+        self.bad_rows += 1;
         if self.examples.len() < MAX_EXAMPLES {
-            let place = if row.position.is_empty() { "?" } else { &row.position };
-            self.examples
-                .push(format!("row {}: {reason}", crate::discovery::domino::fault::single_line(place)));
+            let position = if row.position.is_empty() { "?" } else { &row.position };
+            self.examples.push(format!("row {}: {reason}", single_line(position)));
         }
     }
 }
@@ -194,7 +191,7 @@ impl RowSink for Collector<'_> {
     fn reset(&mut self) {
         self.builder = DirectoryBuilder::default();
         self.examples.clear();
-        self.bad = 0;
+        self.bad_rows = 0;
         self.too_many = false;
     }
 
@@ -202,7 +199,7 @@ impl RowSink for Collector<'_> {
         match parse_entry(&row, &self.layout) {
             Ok(_) if self.builder.len() >= MAX_ENTRIES => self.too_many = true,
             Ok(entry) => self.builder.add(&entry),
-            Err(reason) => self.bad(&row, &reason),
+            Err(reason) => self.add_bad_row(&row, &reason),
         }
     }
 }

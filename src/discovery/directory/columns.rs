@@ -1,38 +1,31 @@
-//! From a row of the Cluster Database Directory to an [`DirectoryEntry`].
+//! Turns a row of the Cluster Database Directory into a [`DirectoryEntry`].
 //!
-//! In: a row and which column is what. Out: an entry, or why the row is none. It knows the hidden view
-//! `($Pathname)` by column numbers
-//! (`LookupProvider`, <https://github.com/OpenNTF/XPagesExtensionLibrary>: 1 = server, 3 = replica ID) and
-//! the visible views by what their columns are called and hold.
+//! The columns of the hidden view `($Pathname)` are known by number (`LookupProvider` in
+//! <https://github.com/OpenNTF/XPagesExtensionLibrary>: 1 = server, 3 = replica ID), those of the visible views by name
+//! or content.
 
 use crate::config::settings::{Column, DirectoryColumns};
 use crate::discovery::domino::view_entries::{ColumnValue, Row};
 use crate::domain::cluster::ServerName;
 use crate::domain::directory::{DirectoryEntry, ReplicaId, ReplicaStatus};
 
-/// Which column is what.
+/// How to find the columns of an entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ColumnLayout<'a> {
-    /// As configured.
     Configured(&'a DirectoryColumns),
-    /// A visible view in the place of the configured one: columns configured by name still hold,
-    /// numbers do not.
+    /// For a visible view instead of the configured one: columns configured by name are used, those by number guessed.
     Guessed(&'a DirectoryColumns),
 }
 
-/// Why a row is no entry.
+/// Why a row is not an entry.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum RowError {
-    /// The column is absent or empty.
     #[error("no {0}")]
     Missing(&'static str),
-    /// The column holds something else.
     #[error("{0}")]
     Invalid(String),
 }
 
-/// Reads one row.
-///
 /// # Errors
 /// When path, server or replica ID are missing or malformed.
 pub fn parse_entry(row: &Row, layout: &ColumnLayout<'_>) -> Result<DirectoryEntry, RowError> {
@@ -85,7 +78,7 @@ pub fn parse_entry(row: &Row, layout: &ColumnLayout<'_>) -> Result<DirectoryEntr
     })
 }
 
-/// Pending delete is the stronger mark.
+/// *Pending delete* takes precedence over *out of service*.
 fn parse_status(row: &Row, columns: &DirectoryColumns) -> ReplicaStatus {
     let set = |column: &Option<Column>| column.as_ref().is_some_and(|column| is_set(row.values(column)));
     if set(&columns.pending_delete) {
@@ -97,7 +90,7 @@ fn parse_status(row: &Row, columns: &DirectoryColumns) -> ReplicaStatus {
     }
 }
 
-/// Set unless absent, empty, `0`, `no` or `false`.
+/// A mark is set unless it is absent, empty, `0`, `no` or `false`.
 fn is_set(values: Option<&[String]>) -> bool {
     values.unwrap_or_default().iter().any(|value| {
         let value = value.trim();
@@ -110,7 +103,7 @@ struct ColumnGuesser<'a> {
 }
 
 impl<'a> ColumnGuesser<'a> {
-    /// By the configured name, by usual names, by what a value looks like: the first that is there.
+    /// Finds a column by its configured name, else by the usual names, else by its value.
     fn find(&self, configured: &Column, names: &[&str], looks_right: impl Fn(&str) -> bool) -> &'a str {
         if let Column::Name(_) = configured {
             let text = self.row.text(configured);
@@ -135,7 +128,7 @@ fn first_value(column: &ColumnValue) -> &str {
     column.values.first().map_or("", |text| text.trim())
 }
 
-/// `Replica_ID` and `$ReplicaID` are `replicaid`.
+/// `Replica_ID` and `$ReplicaID` become `replicaid`.
 fn normalize_name(name: &str) -> String {
     name.chars().filter(char::is_ascii_alphanumeric).map(|c| c.to_ascii_lowercase()).collect()
 }

@@ -1,9 +1,8 @@
-//! The last good directory on disk: the finished index, so that a start needs neither a member nor time.
+//! Saves and loads the last good directory as a finished index, so that a start needs no server. A million databases
+//! load in a fraction of a second.
 //!
-//! In: an index, a path. Out: a file that only its owner may read, replaced whole by a rename. Its first line is
-//! JSON and says from whom the directory is and when it was read; then come the octets of the index and their
-//! checksum. A million databases are there again in a fraction of a second. A file that is damaged, cut short or of
-//! another version is refused whole: the next reading replaces it. It blocks: call it off the runtime's threads.
+//! The file has a header line in JSON, the bytes of the index, and their checksum. It is replaced by a rename; a damaged
+//! one is refused. The functions block.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
@@ -17,40 +16,35 @@ use super::server_cache::{CacheError, replace_cache};
 use crate::domain::cluster::ServerName;
 use crate::domain::directory::DirectoryIndex;
 
-/// With another layout of the octets this becomes another number.
+/// Changes with the layout of the bytes.
 const FORMAT_VERSION: u32 = 1;
-/// Octets at the end that are the checksum of all before.
+/// The file ends with a checksum of this many bytes.
 const CHECKSUM_LEN: u64 = 4;
-/// The first line is not longer.
+/// Limit for the header line, in bytes.
 const MAX_HEADER_LEN: u64 = 4096;
-/// Octets read and written at once.
 const BUFFER_SIZE: usize = 1 << 18;
 
-/// A directory that was kept.
+/// A directory loaded from disk.
 #[derive(Debug)]
 pub struct SavedIndex {
-    /// What is where.
     pub index: DirectoryIndex,
-    /// When it was read from the member.
+    /// When it was read from Domino.
     pub saved_at: SystemTime,
-    /// From whom, and what the next reading is judged against.
     pub digest: ReadingDigest,
 }
 
 #[derive(Serialize, Deserialize)]
 struct Header {
     icm_directory: u32,
-    /// Seconds since 1970.
+    /// In seconds since 1970.
     saved_at: u64,
     from: String,
     entries: usize,
     fingerprint: u64,
 }
 
-/// Keeps a directory.
-///
 /// # Errors
-/// When the file cannot be written; the old one is then untouched.
+/// When the file cannot be written; the old one is then unchanged.
 pub fn save(
     path: &Path,
     at: SystemTime,
@@ -69,20 +63,18 @@ pub fn save(
         serde_json::to_writer(&mut out, &header)?;
         out.write_all(b"\n")?;
         index.write_to(&mut out)?;
-        let summed = out.into_inner().map_err(io::IntoInnerError::into_error)?;
-        let sum = summed.sum.finalize();
-        summed.inner.write_all(&sum.to_le_bytes())
+        let out = out.into_inner().map_err(io::IntoInnerError::into_error)?;
+        let checksum = out.checksum.finalize();
+        out.inner.write_all(&checksum.to_le_bytes())
     })
 }
 
-/// Reads what [`save`] wrote.
-///
 /// # Errors
-/// When there is no such file, or it is no copy of a directory that this version wrote.
+/// When there is no file, it is damaged, or another version wrote it.
 pub fn load(path: &Path) -> Result<SavedIndex, CacheError> {
     let io = |source| CacheError::Io { path: path.to_owned(), source };
     let content = |reason: String| CacheError::Content { path: path.to_owned(), reason };
-    // Looked at before it is opened: opening a named pipe would wait for a writer.
+    // Checked before opening, because opening a named pipe would wait for a writer.
     let metadata = std::fs::metadata(path).map_err(io)?;
     if !metadata.is_file() {
         return Err(io(io::Error::other("it is not a regular file")));
@@ -93,16 +85,16 @@ pub fn load(path: &Path) -> Result<SavedIndex, CacheError> {
     let mut line = Vec::new();
     (&mut from).take(MAX_HEADER_LEN).read_until(b'\n', &mut line).map_err(io)?;
     let header: Header = serde_json::from_slice(&line)
-        .map_err(|_| content("it is not a directory that this version has kept".to_owned()))?;
+        .map_err(|_| content("it is not a directory saved by this version".to_owned()))?;
     if header.icm_directory != FORMAT_VERSION {
         return Err(content(format!("another version wrote it ({})", header.icm_directory)));
     }
     let index = DirectoryIndex::read_from(&mut from).map_err(|error| content(error.to_string()))?;
     let is_whole = from.fill_buf().map_err(io)?.is_empty();
-    let sum = from.into_inner().sum.finalize();
+    let checksum = from.into_inner().checksum.finalize();
     let mut wanted = [0; CHECKSUM_LEN as usize];
     file.read_exact(&mut wanted).map_err(io)?;
-    if !is_whole || sum != u32::from_le_bytes(wanted) {
+    if !is_whole || checksum != u32::from_le_bytes(wanted) {
         return Err(content("it is damaged, its checksum is wrong".to_owned()));
     }
     let name = ServerName::parse(&header.from).map_err(|error| content(error.to_string()))?;
@@ -113,22 +105,22 @@ pub fn load(path: &Path) -> Result<SavedIndex, CacheError> {
     })
 }
 
-/// Sums up what passes.
+/// Computes the checksum of all bytes that are read or written.
 struct ChecksumIo<T> {
     inner: T,
-    sum: crc32fast::Hasher,
+    checksum: crc32fast::Hasher,
 }
 
 impl<T> ChecksumIo<T> {
     fn new(inner: T) -> Self {
-        Self { inner, sum: crc32fast::Hasher::new() }
+        Self { inner, checksum: crc32fast::Hasher::new() }
     }
 }
 
 impl<W: Write> Write for ChecksumIo<W> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let written = self.inner.write(bytes)?;
-        self.sum.update(bytes.get(..written).unwrap_or_default());
+        self.checksum.update(bytes.get(..written).unwrap_or_default());
         Ok(written)
     }
 
@@ -140,7 +132,7 @@ impl<W: Write> Write for ChecksumIo<W> {
 impl<R: Read> Read for ChecksumIo<R> {
     fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
         let read = self.inner.read(bytes)?;
-        self.sum.update(bytes.get(..read).unwrap_or_default());
+        self.checksum.update(bytes.get(..read).unwrap_or_default());
         Ok(read)
     }
 }
@@ -183,24 +175,24 @@ mod tests {
         ReadingDigest::of(ServerName::parse("Web1/Acme").unwrap(), builder)
     }
 
-    /// All that an index says.
-    fn picture(index: &DirectoryIndex) -> String {
-        let mut picture = format!("{:?}\n", index.servers());
+    /// Everything that an index contains, as text.
+    fn dump(index: &DirectoryIndex) -> String {
+        let mut text = format!("{:?}\n", index.servers());
         for database in index.databases() {
-            picture += &format!("{} {} {:?}\n", database.replica_id(), database.title(), database.id());
+            text += &format!("{} {} {:?}\n", database.replica_id(), database.title(), database.id());
             for replica in database.replicas() {
-                picture += &format!("{replica:?} {:?}\n", index.find_by_plain_path(replica.path));
+                text += &format!("{replica:?} {:?}\n", index.find_by_plain_path(replica.path));
             }
             assert_eq!(index.find_by_replica_id(database.replica_id()), Some(database.id()));
         }
         for (path, ambiguous) in index.ambiguous_paths() {
-            picture += &format!("{path:?} {:?}\n", index.ambiguous_databases(ambiguous).collect::<Vec<_>>());
+            text += &format!("{path:?} {:?}\n", index.ambiguous_databases(ambiguous).collect::<Vec<_>>());
         }
-        picture
+        text
     }
 
     #[test]
-    fn the_index_that_comes_back_is_the_one_that_was_kept_and_only_the_owner_may_read_it() {
+    fn a_loaded_index_equals_the_saved_one_and_only_the_owner_may_read_the_file() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("acmeweb.json");
         let at = UNIX_EPOCH + Duration::from_secs(1_795_162_500);
@@ -208,8 +200,8 @@ mod tests {
         save(&path, at, &index, &digest).unwrap();
         save(&path, at, &index, &digest).unwrap();
         let copy = load(&path).unwrap();
-        assert!(index.ambiguous_paths().len() > 10, "the test means to hold some");
-        assert_eq!(picture(&copy.index), picture(&index));
+        assert!(index.ambiguous_paths().len() > 10, "the test needs ambiguous paths");
+        assert_eq!(dump(&copy.index), dump(&index));
         assert_eq!(copy.index.memory_size(), index.memory_size());
         assert_eq!((copy.saved_at, copy.digest), (at, digest));
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
@@ -217,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_directory_comes_back_empty() {
+    fn an_empty_directory_is_loaded_as_an_empty_one() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("c");
         save(&path, UNIX_EPOCH, &DirectoryIndex::default(), &digest(&DirectoryBuilder::default())).unwrap();
@@ -225,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn a_copy_that_lost_its_end_or_one_bit_is_refused_whole_and_named() {
+    fn a_copy_with_a_missing_end_or_a_flipped_bit_is_refused_with_its_path() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("c.json");
         assert!(load(&path).unwrap_err().is_absent());

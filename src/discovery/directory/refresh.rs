@@ -1,42 +1,32 @@
-//! One refresh of the directory: read, judge, ask others where the judge wants it.
-//!
-//! In: members, the holder, the digest of what serves. Out: a reading that may serve, or the reason
-//! why the old one serves on. It never swaps anything itself.
+//! One refresh of the directory: reads it from one server after the other until a reading is accepted or held.
 
 use super::acceptance::{ReadingDigest, ReadingValidator, ReadingVerdict};
 use super::cldbdir::{DirectoryReadError, DirectoryReading, ServerAddress, read_directory};
 use crate::config::settings::Cldbdir;
 use crate::discovery::domino::{DominoClient, LoginSessions};
 
-/// What came of a refresh.
+/// The result of a refresh.
 #[derive(Debug)]
 pub enum RefreshOutcome {
-    /// Serve this.
     Accepted {
-        /// What was read.
         reading: Box<DirectoryReading>,
-        /// To judge the next one against.
+        /// The next reading is compared with this.
         digest: ReadingDigest,
     },
-    /// Read, but not believed yet.
-    Held {
-        /// For log, metric and status page.
-        reason: String,
-        /// Of all members that were read.
-        warnings: Vec<String>,
-    },
-    /// Nobody could be read.
+    /// The current directory stays in use.
+    Held { reason: String, warnings: Vec<String> },
+    /// No server gave a reading.
     Failed(DirectoryReadError),
 }
 
-/// Reads the directory under the hold rule of [`ReadingValidator`].
+/// Reads the directory and applies the rules of [`ReadingValidator`].
 pub async fn refresh(
     client: &DominoClient,
     servers: &[ServerAddress],
     settings: &Cldbdir,
     sessions: &LoginSessions,
     validator: &mut ReadingValidator,
-    serving: Option<&ReadingDigest>,
+    current: Option<&ReadingDigest>,
 ) -> RefreshOutcome {
     let mut rest = servers.to_vec();
     let mut warnings = Vec::new();
@@ -51,14 +41,14 @@ pub async fn refresh(
             }
         };
         let digest = ReadingDigest::of(reading.from.clone(), &reading.builder);
-        match validator.evaluate(serving, digest.clone(), reading.truncated.as_deref()) {
+        match validator.evaluate(current, digest.clone(), reading.truncated.as_deref()) {
             ReadingVerdict::Accept => return RefreshOutcome::Accepted { reading: Box::new(reading), digest },
             ReadingVerdict::Hold { reason } => return RefreshOutcome::Held { reason, warnings },
             ReadingVerdict::AskAnotherServer => {}
         }
-        // Those before the one that answered have failed just now.
+        // The servers before the one that answered have just failed.
         let asked =
-            rest.iter().position(|member| member.name == reading.from).map_or(rest.len(), |at| at + 1);
+            rest.iter().position(|server| server.name == reading.from).map_or(rest.len(), |at| at + 1);
         rest.drain(..asked);
         warnings.extend(reading.warnings.iter().cloned());
         held = Some((reading, digest));

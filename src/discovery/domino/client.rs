@@ -1,8 +1,6 @@
-//! A small HTTP client on Pingora's connectors, for everything that is read from servers.
+//! A small HTTP client on Pingora's connectors, for everything that `icm` itself reads from servers.
 //!
-//! In: a [`DominoRequest`] with a resolved address. Out: the whole answer, or only its status for a
-//! probe, or a [`FetchError`] that names the URL. Every call has one limit over everything. It
-//! never follows a redirect, never resolves a name, and never sends a user's request.
+//! Each call has one timeout from connect to the last byte. The client resolves no names and follows no redirects.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,15 +15,15 @@ use pingora::protocols::tls::CaType;
 use pingora::upstreams::peer::{ALPN, HttpPeer, Peer};
 use pingora::{ErrorType, RetryType};
 
-use super::fault::{Fault, FetchError, ProbeError};
+use super::fault::{Fault, FetchError};
 use super::request::DominoRequest;
 use super::tls;
 use crate::config::settings::UpstreamTls;
 
-/// How long an idle connection is kept: below the time after which Domino closes it.
+/// Shorter than the time after which Domino closes an idle connection.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Shares one connection pool among its clones.
+/// Its clones share one connection pool.
 #[derive(Clone)]
 pub struct DominoClient {
     inner: Arc<ClientInner>,
@@ -40,26 +38,23 @@ struct ClientInner {
 
 impl std::fmt::Debug for DominoClient {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Client").field("verify", &self.inner.verify).finish_non_exhaustive()
+        f.debug_struct("DominoClient").field("verify", &self.inner.verify).finish_non_exhaustive()
     }
 }
 
-/// A whole answer.
+/// A response with its complete body, transfer coding removed.
 #[derive(Clone, Debug)]
 pub struct DominoResponse {
-    /// 200 to 999.
     pub status: u16,
-    /// As they came.
     pub headers: HeaderMap,
-    /// Without transfer coding.
     pub body: Bytes,
 }
 
 /// Why an exchange on one connection ended early.
 struct ExchangeError {
     fault: Fault,
-    /// The connection was closed before anything was answered: if it came from the pool it had
-    /// merely grown old.
+    /// The server closed the connection before it sent any byte. A pooled connection may simply have idled too long,
+    /// so the request is sent again on a new one.
     connection_was_stale: bool,
 }
 
@@ -70,10 +65,10 @@ impl From<Fault> for ExchangeError {
 }
 
 impl DominoClient {
-    /// A client that trusts what `upstream_tls` says; `connect_timeout` is for TCP and TLS together.
+    /// `connect_timeout` covers TCP and TLS together.
     ///
-    /// Reads the platform's certificate authorities unless `tls` brings its own: call it when a
-    /// configuration is applied, not for each request.
+    /// This reads the platform's certificate authorities unless `tls` has its own, so call it once for each
+    /// configuration, not for each request.
     #[must_use]
     pub fn new(tls: &UpstreamTls, connect_timeout: Duration) -> Self {
         let inner = ClientInner {
@@ -85,20 +80,19 @@ impl DominoClient {
         Self { inner: Arc::new(inner) }
     }
 
-    /// Sends a request and reads the whole answer, whatever its status is.
+    /// Sends a request and reads the complete response; any status is `Ok`.
     ///
     /// # Errors
-    /// When no whole answer came within `request.timeout`, or its body exceeds `request.max_body`.
+    /// When there is no complete response within `request.timeout`, or its body exceeds `request.max_body`.
     pub async fn fetch(&self, request: &DominoRequest) -> Result<DominoResponse, FetchError> {
         self.with_timeout(request, self.exchange(request)).await
     }
 
-    /// Reads only the status, on a fresh connection that is dropped afterwards: a pooled one would
-    /// say nothing about whether the port still accepts.
+    /// Reads only the status, always on a new connection: a pooled one does not show whether the port still accepts.
     ///
     /// # Errors
-    /// When no status came within `request.timeout`.
-    pub async fn probe(&self, request: &DominoRequest) -> Result<u16, ProbeError> {
+    /// When there is no status within `request.timeout`.
+    pub async fn probe(&self, request: &DominoRequest) -> Result<u16, FetchError> {
         let head = async {
             let peer = self.peer(request);
             let stream = self.connect(&peer).await?;
@@ -149,7 +143,7 @@ impl DominoClient {
         self.inner.connector.new_stream(peer).await.map_err(|error| self.exchange_error(&error))
     }
 
-    /// One request and its answer on one connection, which goes back to the pool if it may.
+    /// Sends the request on this connection and returns the connection to the pool if it can be reused.
     async fn exchange_on(
         &self,
         stream: Stream,
@@ -185,9 +179,9 @@ impl DominoClient {
         &self,
         session: &mut HttpSession,
         request: &DominoRequest,
-        keep: bool,
+        keep_alive: bool,
     ) -> Result<(), ExchangeError> {
-        let head = request_header(request, keep)
+        let head = request_header(request, keep_alive)
             .map_err(|reason| Fault::BadRequest(super::fault::single_line(&reason)))?;
         session.write_request_header(Box::new(head)).await.map_err(|error| self.exchange_error(&error))?;
         if !request.body.is_empty() {
@@ -197,13 +191,13 @@ impl DominoClient {
         Ok(())
     }
 
-    /// Skips informational answers.
+    /// Reads the final response header and returns its status; informational responses are skipped.
     async fn read_head(&self, session: &mut HttpSession) -> Result<u16, ExchangeError> {
         loop {
             session.read_response().await.map_err(|error| self.exchange_error(&error))?;
             match session.get_status().map_or(0, |status| status.as_u16()) {
                 101 => {
-                    return Err(Fault::Malformed("protocol switched without having been asked".into()).into());
+                    return Err(Fault::Malformed("unexpected switch of protocols".into()).into());
                 }
                 100..=199 => {}
                 status => return Ok(status),
@@ -217,17 +211,15 @@ impl DominoClient {
         ExchangeError { fault: Fault::from_pingora(error, self.inner.connect_timeout), connection_was_stale }
     }
 
-    /// An answer that began is never asked for again.
+    /// A request whose response has begun is never sent again.
     fn body_error(&self, error: &pingora::Error) -> ExchangeError {
         Fault::from_pingora(error, self.inner.connect_timeout).into()
     }
 }
 
 impl DominoResponse {
-    /// The answer if its status is 200 to 299.
-    ///
     /// # Errors
-    /// [`Fault::Status`] with the URL of `request`.
+    /// [`Fault::Status`] with the URL of `request`, unless the status is 200 to 299.
     pub fn success(self, request: &DominoRequest) -> Result<Self, FetchError> {
         if (200..300).contains(&self.status) {
             Ok(self)
@@ -236,19 +228,19 @@ impl DominoResponse {
         }
     }
 
-    /// A header's text, empty if it is absent or no text.
+    /// The value of a header; empty if it is absent or not text.
     #[must_use]
     pub fn header(&self, name: header::HeaderName) -> &str {
         self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
     }
 }
 
-fn request_header(request: &DominoRequest, keep: bool) -> Result<RequestHeader, String> {
+fn request_header(request: &DominoRequest, keep_alive: bool) -> Result<RequestHeader, String> {
     let count = request.headers.len() + 4;
     let mut head = RequestHeader::build(request.method.clone(), request.target.as_bytes(), Some(count))
         .map_err(|error| error.to_string())?;
     let host = HeaderValue::from_str(&request.host_header).map_err(|error| error.to_string())?;
-    let connection = if keep { "keep-alive" } else { "close" };
+    let connection = if keep_alive { "keep-alive" } else { "close" };
     let mut put = |name: header::HeaderName, value: HeaderValue| {
         head.append_header(name, value).map(|_| ()).map_err(|error| error.to_string())
     };

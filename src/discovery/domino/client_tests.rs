@@ -1,4 +1,4 @@
-//! The client against servers that behave and servers that do not.
+//! The client with well-behaved and faulty servers.
 #![allow(clippy::unwrap_used)]
 
 use std::sync::Arc;
@@ -11,12 +11,12 @@ use crate::config::settings::UpstreamTls;
 const SHORT: Duration = Duration::from_millis(200);
 
 #[tokio::test]
-async fn an_answer_comes_whole_and_the_connection_is_used_again() {
+async fn a_response_is_complete_and_the_connection_is_reused() {
     let server = TestServer::start(|asked| TestReply::ok(asked.target.clone())).await;
     let client = client();
     for target in ["/a.nsf?Open", "/b.nsf"] {
-        let answer = client.fetch(&server.get(target)).await.unwrap();
-        assert_eq!((answer.status, answer.body.as_ref()), (200, target.as_bytes()));
+        let response = client.fetch(&server.get(target)).await.unwrap();
+        assert_eq!((response.status, response.body.as_ref()), (200, target.as_bytes()));
     }
     assert_eq!(server.connections(), 1);
     let head = server.requests()[0].head.to_ascii_lowercase();
@@ -25,7 +25,7 @@ async fn an_answer_comes_whole_and_the_connection_is_used_again() {
 }
 
 #[tokio::test]
-async fn a_pooled_connection_that_has_grown_old_is_replaced_without_an_error() {
+async fn a_stale_pooled_connection_is_replaced_without_an_error() {
     let server =
         TestServer::start(|asked| if asked.nth == 0 { TestReply::ok("a") } else { TestReply::Close }).await;
     let client = client();
@@ -36,7 +36,7 @@ async fn a_pooled_connection_that_has_grown_old_is_replaced_without_an_error() {
 }
 
 #[tokio::test]
-async fn a_fresh_connection_that_dies_is_an_error_and_not_asked_twice() {
+async fn a_request_on_a_new_connection_that_closes_fails_and_is_not_repeated() {
     let server = TestServer::start(|_| TestReply::Close).await;
     let error = client().fetch(&server.get("/x")).await.unwrap_err();
     assert_eq!(error.fault, Fault::Closed);
@@ -45,7 +45,7 @@ async fn a_fresh_connection_that_dies_is_an_error_and_not_asked_twice() {
 }
 
 #[tokio::test]
-async fn nobody_listening_is_told_as_refused() {
+async fn a_closed_port_is_reported_as_refused() {
     let address = {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         listener.local_addr().unwrap()
@@ -58,7 +58,7 @@ async fn nobody_listening_is_told_as_refused() {
 }
 
 #[tokio::test]
-async fn one_limit_covers_a_slow_head_and_a_slow_body() {
+async fn one_timeout_covers_a_slow_header_and_a_slow_body() {
     let head = TestServer::start(|_| TestReply::Hang).await;
     let mut request = head.get("/");
     request.timeout = SHORT;
@@ -82,7 +82,7 @@ async fn one_limit_covers_a_slow_head_and_a_slow_body() {
 }
 
 #[tokio::test]
-async fn a_body_over_the_limit_is_refused_announced_or_not() {
+async fn a_body_over_the_limit_is_refused_with_and_without_content_length() {
     let server = TestServer::start(|asked| match asked.target.as_str() {
         "/length" => TestReply::ok(vec![b'x'; 1001]),
         "/chunked" => {
@@ -109,7 +109,7 @@ async fn a_body_over_the_limit_is_refused_announced_or_not() {
 }
 
 #[tokio::test]
-async fn a_body_cut_short_is_an_error_and_never_half_an_answer() {
+async fn a_truncated_body_is_an_error() {
     for raw in [
         &b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n12345"[..],
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n12345\r\n",
@@ -121,7 +121,7 @@ async fn a_body_cut_short_is_an_error_and_never_half_an_answer() {
 }
 
 #[tokio::test]
-async fn informational_answers_are_skipped_and_other_protocols_refused() {
+async fn informational_responses_are_skipped_and_other_protocols_refused() {
     let server = TestServer::start(|asked| {
         TestReply::Raw(match asked.target.as_str() {
             "/early" => b"HTTP/1.1 103 Early\r\nLink: x\r\n\r\nHTTP/1.1 200 OK\r\n\r\nbody".to_vec(),
@@ -140,7 +140,7 @@ async fn informational_answers_are_skipped_and_other_protocols_refused() {
 }
 
 #[tokio::test]
-async fn a_probe_reads_only_the_head_on_a_connection_of_its_own() {
+async fn a_probe_reads_only_the_header_on_a_new_connection() {
     let server =
         TestServer::start(|_| TestReply::Raw(b"HTTP/1.1 401 No\r\nContent-Length: 1000000\r\n\r\n".to_vec()))
             .await;
@@ -153,7 +153,7 @@ async fn a_probe_reads_only_the_head_on_a_connection_of_its_own() {
 }
 
 #[tokio::test]
-async fn a_request_that_cannot_be_written_is_never_sent() {
+async fn an_invalid_request_is_never_sent() {
     let server = TestServer::start(|_| TestReply::ok("")).await;
     let error = client().fetch(&server.get("/a b\r\nX: y")).await.unwrap_err();
     assert!(matches!(error.fault, Fault::BadRequest(_) | Fault::Malformed(_)), "{error}");
@@ -169,19 +169,19 @@ async fn over_tls(
     let server = TestServer::with(Some(config), |_| TestReply::ok("")).await;
     let client = DominoClient::new(trust, Duration::from_secs(5));
     let request = DominoRequest::get(server.address, true, hostname, "/");
-    let fetched = client.fetch(&request).await.map(|answer| answer.status);
+    let fetched = client.fetch(&request).await.map(|response| response.status);
     let probed = client.probe(&request).await;
     assert_eq!(fetched.is_ok(), probed.is_ok());
     fetched.map_err(|error| error.fault)
 }
 
 #[tokio::test]
-async fn a_certificate_of_our_authority_with_the_servers_name_is_trusted() {
+async fn a_certificate_of_a_trusted_authority_with_the_servers_name_is_trusted() {
     let (trust, config) = certificate(&["web1.acme.example"]);
     assert_eq!(over_tls(&trust, "web1.acme.example", config.clone()).await, Ok(200));
     assert_eq!(over_tls(&trust, "WEB1.acme.example.", config).await, Ok(200));
     let (trust, config) = certificate(&["127.0.0.1"]);
-    assert_eq!(over_tls(&trust, "", config).await, Ok(200), "without a host name the address counts");
+    assert_eq!(over_tls(&trust, "", config).await, Ok(200), "without a host name the address is checked");
 }
 
 #[tokio::test]
@@ -203,12 +203,12 @@ async fn a_certificate_of_another_authority_is_not_trusted() {
     let platform = UpstreamTls { ca_file: None, ca: None, verify: true };
     let fault = over_tls(&platform, "web1.acme.example", config.clone()).await.unwrap_err();
     assert!(matches!(fault, Fault::CertificateNotTrusted(_)), "{fault}");
-    let nobody = UpstreamTls { ca_file: None, ca: Some(Arc::new(Vec::new())), verify: true };
-    assert!(over_tls(&nobody, "web1.acme.example", config).await.is_err());
+    let no_authority = UpstreamTls { ca_file: None, ca: Some(Arc::new(Vec::new())), verify: true };
+    assert!(over_tls(&no_authority, "web1.acme.example", config).await.is_err());
 }
 
 #[tokio::test]
-async fn without_verification_any_certificate_will_do() {
+async fn without_verification_any_certificate_is_accepted() {
     let (mut trust, config) = certificate(&["web2.acme.example"]);
     trust.verify = false;
     assert_eq!(over_tls(&trust, "web1.acme.example", config.clone()).await, Ok(200));
@@ -217,24 +217,24 @@ async fn without_verification_any_certificate_will_do() {
 }
 
 #[tokio::test]
-async fn an_old_server_and_a_clear_text_port_are_told_apart() {
+async fn an_old_tls_version_and_a_cleartext_port_are_distinguished() {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    // The alert `protocol_version`; a ServerHello of TLS 1.0; an HTTP answer.
+    // The alert `protocol_version`, a ServerHello of TLS 1.0, and an HTTP response.
     let mut hello = vec![0x16, 3, 1, 0, 42, 2, 0, 0, 38, 3, 1];
     hello.extend_from_slice(&[7; 32]);
     hello.extend_from_slice(&[0, 0, 0x2f, 0]);
-    let answers: [(Vec<u8>, Fault); 3] = [
+    let responses: [(Vec<u8>, Fault); 3] = [
         (vec![0x15, 3, 1, 0, 2, 2, 70], Fault::UnsupportedTlsVersion),
         (hello, Fault::UnsupportedTlsVersion),
         (b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec(), Fault::NotTls),
     ];
-    for (answer, expected) in answers {
+    for (response, expected) in responses {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let server = tokio::spawn(async move {
             let (mut stream, _) = listener.accept().await.unwrap();
             let _ = stream.read(&mut [0; 4096]).await;
-            let _ = stream.write_all(&answer).await;
+            let _ = stream.write_all(&response).await;
             let _ = stream.read(&mut [0; 4096]).await;
         });
         let request = DominoRequest::get(address, true, "web1.acme.example", "/");

@@ -1,71 +1,63 @@
-//! Why a server could not be asked, in words an administrator can act on.
+//! Why a request to a server failed, as a message that an administrator can act on.
 //!
-//! In: errors of Pingora's connectors. Out: one [`FetchError`] that names the URL and the fault. It
-//! never carries a password: those travel in headers and bodies, which are not shown.
+//! The messages never contain headers or bodies, because these may hold passwords.
 
 use std::time::Duration;
 
 use pingora::{Error, ErrorType};
 
-/// A request that brought no usable answer.
+/// A request without a usable response.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{url}: {fault}")]
 pub struct FetchError {
-    /// Scheme, host and target.
     pub url: String,
-    /// What went wrong.
     pub fault: Fault,
 }
 
-/// A probe fails for the same reasons as any other request.
-pub type ProbeError = FetchError;
-
-/// What went wrong between us and a server.
+/// What went wrong between `icm` and a server.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Fault {
-    /// Nobody listens on the port.
     #[error("connection refused")]
     Refused,
-    /// No route, no such host, or another error of the network.
+    /// No route to the host, or another network error.
     #[error("cannot be reached: {0}")]
     Unreachable(String),
-    /// TCP or TLS was not established in time.
+    /// The TCP or TLS handshake did not finish in time.
     #[error("no connection within {0:?}")]
     ConnectTimedOut(Duration),
-    /// Connected, but the whole answer was not there in time.
-    #[error("no complete answer within {0:?}")]
+    /// The connection is there, but not the complete response.
+    #[error("no complete response within {0:?}")]
     TimedOut(Duration),
-    /// Unknown issuer, wrong name, expired.
+    /// Unknown issuer, wrong name, or expired.
     #[error("the certificate is not trusted: {0}")]
     CertificateNotTrusted(String),
-    /// Only SSL 3, TLS 1.0 or 1.1, as Domino before 9.0.1 FP3 speaks them.
+    /// SSL 3, TLS 1.0 or 1.1 only, as in Domino before 9.0.1 FP3.
     #[error("the server offers no TLS 1.2 or newer")]
     UnsupportedTlsVersion,
-    /// Something answers in clear text where TLS was expected.
+    /// A cleartext response where TLS was expected.
     #[error("the port does not speak TLS")]
     NotTls,
-    /// Any other failure of the handshake.
     #[error("TLS handshake failed: {0}")]
     Tls(String),
-    /// The server closed or reset the connection.
-    #[error("connection closed before the answer was complete")]
+    /// The server closed or reset the connection too early.
+    #[error("connection closed before the response was complete")]
     Closed,
-    /// An HTTP status that is no success.
+    /// An HTTP status outside 200 to 299.
     #[error("answered with status {0}")]
     Status(u16),
-    /// More than this many bytes.
+    /// The body exceeds this many bytes.
     #[error("the body is larger than {0} bytes")]
     BodyTooLarge(usize),
-    /// Not HTTP, or broken framing.
-    #[error("not a valid HTTP answer: {0}")]
+    /// The response is not HTTP, or its framing is broken.
+    #[error("not a valid HTTP response: {0}")]
     Malformed(String),
-    /// A request that cannot be written, such as a target with a line end in it.
+    /// The request is invalid, such as a target with a line end in it.
     #[error("the request cannot be sent: {0}")]
     BadRequest(String),
 }
 
 impl Fault {
-    /// True when no connection came about, so that nothing was asked.
+    /// True if no connection was established, so that the server never saw the request.
     #[must_use]
     pub fn is_connect(&self) -> bool {
         matches!(
@@ -80,7 +72,7 @@ impl Fault {
         )
     }
 
-    /// Sorts an error of Pingora's connectors; `connect_timeout` is what the connection was given.
+    /// Classifies an error of Pingora's connectors; `connect_timeout` is used in the message.
     #[must_use]
     pub fn from_pingora(error: &Error, connect_timeout: Duration) -> Self {
         match error.etype() {
@@ -101,7 +93,7 @@ impl Fault {
         }
     }
 
-    /// Pingora hands the words of rustls on as text only.
+    /// Pingora passes on errors of rustls as text only.
     fn from_tls_message(text: &str) -> Self {
         const CERTIFICATE_ERROR_PREFIX: &str = "invalid peer certificate: ";
         const UNSUPPORTED_VERSION_MESSAGES: [&str; 4] = [
@@ -113,7 +105,7 @@ impl Fault {
         if let Some((_, reason)) = text.split_once(CERTIFICATE_ERROR_PREFIX) {
             let reason = reason.split(", SNI: ").next().unwrap_or(reason);
             Self::CertificateNotTrusted(single_line(reason))
-        } else if UNSUPPORTED_VERSION_MESSAGES.iter().any(|word| text.contains(word)) {
+        } else if UNSUPPORTED_VERSION_MESSAGES.iter().any(|message| text.contains(message)) {
             Self::UnsupportedTlsVersion
         } else if text.contains("corrupt message of type InvalidContentType") {
             Self::NotTls
@@ -123,7 +115,7 @@ impl Fault {
     }
 }
 
-/// One line of at most 300 characters: what comes from outside may hold anything.
+/// Makes text from outside safe for a log: one line of at most 300 characters.
 pub(crate) fn single_line(text: &str) -> String {
     text.trim().chars().map(|c| if c.is_control() { ' ' } else { c }).take(300).collect()
 }

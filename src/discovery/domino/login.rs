@@ -1,7 +1,6 @@
-//! Logging in at a Domino server, and knowing when it wants that.
+//! Logs in to a Domino server, with Basic or session authentication, and recognises login pages.
 //!
-//! In: `auth` of a source and the answers of servers. Out: header fields for the next request. It
-//! never writes a password anywhere but into the request, and logs in again only once for a request.
+//! A password goes into the request and nowhere else.
 
 use parking_lot::Mutex;
 use std::collections::HashMap;
@@ -20,7 +19,7 @@ use crate::config::settings::Auth;
 /// (<https://help.hcltechsw.com/dom_designer/9.0.1/appdev/H_ABOUT_URL_COMMANDS_FOR_OPENING_SERVERS_DATABASES_AND_VIEWS.html>).
 const LOGIN_TARGET: &str = "/names.nsf?Login";
 
-/// Cookies of session logins, by server and user. Shared by all readings of a cluster.
+/// Cookies of session logins by server and user, shared by all readings of a cluster.
 #[derive(Debug, Default)]
 pub struct LoginSessions {
     cookies: Mutex<HashMap<SessionKey, String>>,
@@ -28,49 +27,24 @@ pub struct LoginSessions {
 
 type SessionKey = (SocketAddr, String, String);
 
-/// Why a server let us not read.
+/// Why a server refused access.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LoginError {
-    /// The login request itself failed.
+    /// A request failed: the login, or the one that needs it.
     #[error(transparent)]
     Fetch(#[from] FetchError),
     /// The user or the password is wrong, or session login is off.
     #[error("{url}: login of `{user}` refused, check user, password and that session login is enabled")]
-    Refused {
-        /// Where the login was sent.
-        url: String,
-        /// Who.
-        user: String,
-    },
-    /// A login page, 401 or 403 came instead of data.
+    Refused { url: String, user: String },
+    /// The response is a login page, 401 or 403 instead of data.
     #[error("{url}: not authorised as `{user}`: needs Reader access to the database")]
-    NotAuthorised {
-        /// What was asked for.
-        url: String,
-        /// Who; `Anonymous` without `auth`.
-        user: String,
-    },
+    NotAuthorised { url: String, user: String },
 }
 
-impl LoginSessions {
-    fn get(&self, key: &SessionKey) -> Option<String> {
-        self.cookies.lock().get(key).cloned()
-    }
-
-    fn insert(&self, key: SessionKey, cookie: String) {
-        self.cookies.lock().insert(key, cookie);
-    }
-
-    fn remove(&self, key: &SessionKey) {
-        self.cookies.lock().remove(key);
-    }
-}
-
-/// Fetches with the credentials of `auth`. A session that the server does not honour any more is
-/// opened anew, once.
+/// Fetches with the credentials of `auth`. If the server no longer accepts the session, it logs in again once.
 ///
 /// # Errors
-/// When the server cannot be asked, refuses the login, or answers a login page all the same.
+/// When a request fails, the server refuses the login, or it still responds with a login page.
 pub async fn fetch_authenticated(
     client: &DominoClient,
     request: &DominoRequest,
@@ -84,31 +58,27 @@ pub async fn fetch_authenticated(
         if let Auth::Basic { user, password } = auth {
             request.headers.push(basic_authorization(user, &password.0));
         }
-        let answer = client.fetch(&request).await?;
-        return if wants_login(&answer) { Err(not_authorised()) } else { Ok(answer) };
+        let response = client.fetch(&request).await?;
+        return if wants_login(&response) { Err(not_authorised()) } else { Ok(response) };
     };
     let key = (request.address, request.hostname.clone(), user.clone());
-    let stored_cookie = sessions.get(&key);
-    let is_new_session = stored_cookie.is_none();
-    let cookie = match stored_cookie {
-        Some(cookie) => cookie,
-        None => log_in(client, request, user, &password.0, sessions, &key).await?,
-    };
-    let answer = client.fetch(&with_cookie(request, &cookie)).await?;
-    if !wants_login(&answer) {
-        return Ok(answer);
+    let stored_cookie = sessions.cookies.lock().get(&key).cloned();
+    if let Some(cookie) = stored_cookie {
+        let response = client.fetch(&with_cookie(request, &cookie)).await?;
+        if !wants_login(&response) {
+            return Ok(response);
+        }
+        sessions.cookies.lock().remove(&key);
     }
-    sessions.remove(&key);
-    if is_new_session {
+    let cookie = log_in(client, request, user, &password.0).await?;
+    // Stored first: the session is good even if this request fails.
+    sessions.cookies.lock().insert(key.clone(), cookie.clone());
+    let response = client.fetch(&with_cookie(request, &cookie)).await?;
+    if wants_login(&response) {
+        sessions.cookies.lock().remove(&key);
         return Err(not_authorised());
     }
-    let cookie = log_in(client, request, user, &password.0, sessions, &key).await?;
-    let answer = client.fetch(&with_cookie(request, &cookie)).await?;
-    if wants_login(&answer) {
-        sessions.remove(&key);
-        return Err(not_authorised());
-    }
-    Ok(answer)
+    Ok(response)
 }
 
 async fn log_in(
@@ -116,21 +86,18 @@ async fn log_in(
     request: &DominoRequest,
     user: &str,
     password: &[u8],
-    sessions: &LoginSessions,
-    key: &SessionKey,
 ) -> Result<String, LoginError> {
     let form = format!("Username={}&Password={}", encode_form(user.as_bytes()), encode_form(password));
     let login = request.post_form(LOGIN_TARGET, Bytes::from(form));
-    let answer = client.fetch(&login).await?;
-    if answer.status >= 500 {
-        return Err(FetchError { url: login.url(), fault: Fault::Status(answer.status) }.into());
+    let response = client.fetch(&login).await?;
+    if response.status >= 500 {
+        return Err(FetchError { url: login.url(), fault: Fault::Status(response.status) }.into());
     }
-    let cookie = session_cookies(&answer);
-    // A refused login is a 200 with the form once more; a granted one is a redirect or another page.
-    if cookie.is_empty() || wants_login(&answer) {
+    let cookie = session_cookies(&response);
+    // Domino answers a refused login with 200 and the form again, a granted one with a redirect or another page.
+    if cookie.is_empty() || wants_login(&response) {
         return Err(LoginError::Refused { url: login.url(), user: user.to_owned() });
     }
-    sessions.insert(key.clone(), cookie.clone());
     Ok(cookie)
 }
 
@@ -142,9 +109,7 @@ fn with_cookie(request: &DominoRequest, cookie: &str) -> DominoRequest {
     request
 }
 
-/// `Authorization: Basic`, UTF-8.
-#[must_use]
-pub fn basic_authorization(user: &str, password: &[u8]) -> (HeaderName, HeaderValue) {
+fn basic_authorization(user: &str, password: &[u8]) -> (HeaderName, HeaderValue) {
     let mut pair = user.as_bytes().to_vec();
     pair.push(b':');
     pair.extend_from_slice(password);
@@ -154,17 +119,17 @@ pub fn basic_authorization(user: &str, password: &[u8]) -> (HeaderName, HeaderVa
     (header::AUTHORIZATION, value)
 }
 
-/// `DomAuthSessId...` and `LtpaToken...` of an answer as one Cookie header; the names in any case
-/// (facts about both: <http://www-01.ibm.com/support/docview.wss?uid=swg27003558>).
-fn session_cookies(answer: &DominoResponse) -> String {
+/// `DomAuthSessId...` and `LtpaToken...` of a response as one Cookie header; names match in any case
+/// (about both: <http://www-01.ibm.com/support/docview.wss?uid=swg27003558>).
+fn session_cookies(response: &DominoResponse) -> String {
     let mut out = String::new();
-    for value in answer.headers.get_all(header::SET_COOKIE) {
+    for value in response.headers.get_all(header::SET_COOKIE) {
         let Ok(text) = value.to_str() else { continue };
         let pair = text.split(';').next().unwrap_or_default().trim();
         let Some((name, content)) = pair.split_once('=') else { continue };
         let lower = name.trim().to_ascii_lowercase();
-        let session = lower.starts_with("domauthsessid") || lower.starts_with("ltpatoken");
-        if session && !content.trim().is_empty() {
+        let is_session = lower.starts_with("domauthsessid") || lower.starts_with("ltpatoken");
+        if is_session && !content.trim().is_empty() {
             if !out.is_empty() {
                 out.push_str("; ");
             }
@@ -174,22 +139,20 @@ fn session_cookies(answer: &DominoResponse) -> String {
     out
 }
 
-/// True for 401, 403, a redirect to the login, and for the login form that Domino answers with
-/// status 200 in the place of data.
-#[must_use]
-pub fn wants_login(answer: &DominoResponse) -> bool {
-    match answer.status {
+/// True for 401, 403, a redirect to the login, and the login form that Domino sends with status 200 instead of data.
+fn wants_login(response: &DominoResponse) -> bool {
+    match response.status {
         401 | 403 => true,
         300..=399 => {
-            let location = answer.header(header::LOCATION).to_ascii_lowercase();
+            let location = response.header(header::LOCATION).to_ascii_lowercase();
             location.contains("?login") || location.contains("&login")
         }
-        200..=299 => is_login_page(&answer.body),
+        200..=299 => is_login_page(&response.body),
         _ => false,
     }
 }
 
-/// True for an HTML page with a password field or Domino's login command in it.
+/// True for an HTML page that contains a password field or Domino's login command.
 #[must_use]
 pub fn is_login_page(body: &[u8]) -> bool {
     if !is_html(body) {
@@ -201,7 +164,7 @@ pub fn is_login_page(body: &[u8]) -> bool {
         .any(|mark| memchr::memmem::find(&page, mark).is_some())
 }
 
-/// True when a body begins like an HTML page.
+/// True if a body begins like an HTML page.
 #[must_use]
 pub fn is_html(body: &[u8]) -> bool {
     let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body).trim_ascii_start();

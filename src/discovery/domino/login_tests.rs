@@ -1,4 +1,4 @@
-//! Logging in at servers that grant it, refuse it, and forget it.
+//! Logins that a server grants, refuses, or forgets.
 #![allow(clippy::unwrap_used)]
 
 use parking_lot::Mutex;
@@ -20,7 +20,7 @@ fn session() -> Auth {
     Auth::Session { user: "ICM Reader/Acme".to_owned(), password: secret("p&ss wörd") }
 }
 
-/// Grants `DomAuthSessId=<n>` for the n-th login and honours only the latest, while `valid` says so.
+/// Sets a different session cookie at the second login, and accepts only the latest one while `valid` is true.
 async fn domino(valid: Arc<Mutex<bool>>, logins: Arc<AtomicUsize>) -> TestServer {
     TestServer::start(move |asked| {
         if asked.target == "/names.nsf?Login" {
@@ -52,7 +52,7 @@ async fn domino(valid: Arc<Mutex<bool>>, logins: Arc<AtomicUsize>) -> TestServer
 }
 
 #[tokio::test]
-async fn a_session_is_opened_once_and_again_when_the_server_has_forgotten_it() {
+async fn a_session_is_reused_and_renewed_when_the_server_forgets_it() {
     let (valid, logins) = (Arc::new(Mutex::new(false)), Arc::new(AtomicUsize::new(0)));
     let server = domino(valid.clone(), logins.clone()).await;
     let (client, sessions, auth) = (client(), LoginSessions::default(), session());
@@ -85,7 +85,7 @@ async fn a_wrong_password_is_refused_after_one_attempt() {
 }
 
 #[tokio::test]
-async fn no_access_in_spite_of_a_login_is_told_and_not_tried_for_ever() {
+async fn missing_access_after_a_login_is_an_error_and_not_retried() {
     let server = TestServer::start(|asked| match asked.target.as_str() {
         "/names.nsf?Login" => TestReply::Page(302, "Set-Cookie: LtpaToken2=x\r\n", vec![]),
         _ => TestReply::status(403),
@@ -99,7 +99,7 @@ async fn no_access_in_spite_of_a_login_is_told_and_not_tried_for_ever() {
 }
 
 #[tokio::test]
-async fn basic_credentials_go_with_every_request() {
+async fn basic_credentials_are_sent_with_every_request() {
     let server = TestServer::start(|asked| {
         let head = asked.head.to_ascii_lowercase();
         if head.contains(&"authorization: basic SUNNIFJlYWRlci9BY21lOnB3\r\n".to_ascii_lowercase()) {
@@ -120,7 +120,7 @@ async fn basic_credentials_go_with_every_request() {
 }
 
 #[test]
-fn login_pages_are_told_from_data_and_from_other_pages() {
+fn login_pages_are_distinguished_from_data_and_other_pages() {
     assert!(login::is_login_page(PAGE));
     assert!(login::is_login_page(b"\xef\xbb\xbf \n<HTML><input TYPE=\"PASSWORD\">"));
     assert!(!login::is_login_page(b"<html><body>File does not exist</body></html>"));

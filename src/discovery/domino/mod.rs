@@ -1,22 +1,21 @@
-//! Reading Domino over HTTP: one client, its login, and the rows of a view.
+//! Reads Domino over HTTP: the client, its login, and the rows of a view.
 //!
-//! In: an address, credentials, the name of a view. Out: bytes, or rows. It never decides what a
-//! row means: `directory::source` and `cluster::names_view` do.
+//! What a row means is decided by `discovery::directory` and `discovery::servers`.
 
-pub mod client;
+pub(crate) mod client;
 #[cfg(test)]
 mod client_tests;
-pub mod fault;
-pub mod login;
+pub(crate) mod fault;
+pub(crate) mod login;
 #[cfg(test)]
 mod login_tests;
-pub mod request;
+pub(crate) mod request;
 #[cfg(test)]
 pub(crate) mod testing;
-pub mod tls;
+pub(crate) mod tls;
 pub mod view_entries;
 
-pub use client::{DominoClient, DominoResponse};
-pub use fault::{Fault, FetchError, ProbeError};
-pub use login::LoginSessions;
-pub use request::DominoRequest;
+pub(crate) use client::{DominoClient, DominoResponse};
+pub(crate) use fault::{Fault, FetchError};
+pub(crate) use login::LoginSessions;
+pub(crate) use request::DominoRequest;

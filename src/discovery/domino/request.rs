@@ -1,7 +1,4 @@
-//! One request to a Domino server, and how paths and forms are written.
-//!
-//! In: an address that was resolved before, a host name, a target. Out: what `Client` sends. It
-//! never resolves a name.
+//! One request to a Domino server, and the percent-encoding of paths and forms.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -10,33 +7,28 @@ use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 
-/// Everything about one request.
+/// A request to an address that is already resolved.
 #[derive(Clone, Debug)]
 pub struct DominoRequest {
-    /// GET or POST.
     pub method: Method,
-    /// Where to connect.
     pub address: SocketAddr,
-    /// Speak TLS.
     pub https: bool,
     /// For SNI and the certificate check; empty = the address.
     pub hostname: String,
-    /// The Host header, with the port unless it is the scheme's own.
     pub host_header: String,
     /// Path and query, percent-encoded.
     pub target: String,
-    /// Beside Host and Content-Length.
+    /// Without Host and Content-Length, which the client adds.
     pub headers: Vec<(HeaderName, HeaderValue)>,
-    /// Empty for GET.
     pub body: Bytes,
-    /// Over everything, from the connection to the last octet of the body.
+    /// From connect to the last byte of the response's body.
     pub timeout: Duration,
-    /// Most octets of an answer's body.
+    /// Limit for the response's body, in bytes.
     pub max_body: usize,
 }
 
 impl DominoRequest {
-    /// A GET with a limit of 30 s and 16 MiB.
+    /// A GET with a timeout of 30 s and a body of at most 16 MiB.
     #[must_use]
     pub fn get(address: SocketAddr, https: bool, hostname: &str, target: impl Into<String>) -> Self {
         Self {
@@ -53,7 +45,7 @@ impl DominoRequest {
         }
     }
 
-    /// A POST of a form to the same server.
+    /// A POST of a form to the same server, without the headers of `self`.
     #[must_use]
     pub fn post_form(&self, target: &str, body: Bytes) -> Self {
         let form = HeaderValue::from_static("application/x-www-form-urlencoded");
@@ -66,7 +58,7 @@ impl DominoRequest {
         }
     }
 
-    /// For messages: on one line whatever the target holds.
+    /// The URL for messages, always on one line.
     #[must_use]
     pub fn url(&self) -> String {
         let scheme = if self.https { "https" } else { "http" };
@@ -77,15 +69,14 @@ impl DominoRequest {
         super::fault::single_line(&format!("{scheme}://{host}{}", self.target))
     }
 
-    /// The name that the certificate must carry: never empty, because an empty one would switch the
-    /// verification off.
+    /// The name that the certificate must have. Never empty, because an empty one would switch off verification.
     pub(crate) fn tls_name(&self) -> String {
         let name = self.hostname.trim_end_matches('.');
         if name.is_empty() { self.address.ip().to_string() } else { name.to_owned() }
     }
 }
 
-/// `web1.acme.example`, `web1.acme.example:8080`, `[::1]:8080`.
+/// The value of a Host header; the port is left out if it is the scheme's default.
 #[must_use]
 pub fn host_header(hostname: &str, address: SocketAddr, https: bool) -> String {
     let host = match hostname {
@@ -97,7 +88,7 @@ pub fn host_header(hostname: &str, address: SocketAddr, https: bool) -> String {
     if address.port() == default_port { host } else { format!("{host}:{}", address.port()) }
 }
 
-/// What may stand for itself in a path segment: view names such as `($Pathname)` stay readable.
+/// Characters left unencoded in a path segment, so that view names such as `($Pathname)` stay readable.
 const PATH_SEGMENT: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
     .remove(b'.')
@@ -111,16 +102,16 @@ const PATH_SEGMENT: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b',')
     .remove(b'@');
 
-/// Unreserved characters only.
+/// Leaves only the unreserved characters of RFC 3986 unencoded.
 const UNRESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 
-/// One path segment; a slash in it is encoded too.
+/// Encodes one path segment, including slashes.
 #[must_use]
 pub fn encode_segment(text: &str) -> String {
     percent_encode(text.as_bytes(), PATH_SEGMENT).to_string()
 }
 
-/// A database path below the data directory, either separator: `/mail/jdoe.nsf`.
+/// Encodes a path below the data directory; both separators are understood: `/mail/jdoe.nsf`.
 #[must_use]
 pub fn encode_database_path(path: &str) -> String {
     let mut out = String::with_capacity(path.len() + 8);
@@ -131,7 +122,7 @@ pub fn encode_database_path(path: &str) -> String {
     out
 }
 
-/// A value of a form, or of a query.
+/// Encodes a value of a form or a query.
 #[must_use]
 pub fn encode_form(value: &[u8]) -> String {
     percent_encode(value, UNRESERVED).to_string()
@@ -152,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn the_host_header_leaves_the_usual_port_out_and_brackets_ipv6() {
+    fn the_host_header_omits_the_default_port_and_brackets_ipv6() {
         let at = |text: &str| text.parse::<SocketAddr>().unwrap();
         assert_eq!(host_header("web1.acme.example", at("10.0.0.1:80"), false), "web1.acme.example");
         assert_eq!(host_header("web1.acme.example", at("10.0.0.1:80"), true), "web1.acme.example:80");

@@ -1,4 +1,4 @@
-//! A server on the loopback that answers as a test wants it.
+//! A server on the loopback interface that responds as a test requires.
 
 use parking_lot::Mutex;
 use std::net::SocketAddr;
@@ -14,14 +14,14 @@ use tokio::task::JoinHandle;
 use super::{DominoClient, DominoRequest};
 use crate::config::settings::UpstreamTls;
 
-/// A request as it came.
+/// A request as the server received it.
 #[derive(Clone, Debug)]
 pub(crate) struct ReceivedRequest {
     pub(crate) target: String,
-    /// Request line and headers.
+    /// The request line and the headers.
     pub(crate) head: String,
     pub(crate) body: String,
-    /// Which request of its connection, from 0.
+    /// The number of the request on its connection, from 0.
     pub(crate) nth: usize,
 }
 
@@ -42,15 +42,15 @@ impl ReceivedRequest {
     }
 }
 
-/// What to do with a request.
+/// How to respond to a request.
 pub(crate) enum TestReply {
-    /// An answer with Content-Length; the connection stays open.
+    /// A response with Content-Length; the connection stays open.
     Page(u16, &'static str, Vec<u8>),
-    /// These octets, then the end of the connection.
+    /// Sends these bytes and closes the connection.
     Raw(Vec<u8>),
-    /// The end of the connection at once.
+    /// Closes the connection at once.
     Close,
-    /// Nothing, with the connection open.
+    /// Sends nothing and keeps the connection open.
     Hang,
 }
 
@@ -181,12 +181,12 @@ async fn serve_connection<S: AsyncRead + AsyncWrite + Unpin>(
     None
 }
 
-/// A client that trusts the platform, with a second to connect.
+/// A client that trusts the platform's authorities.
 pub(crate) fn client() -> DominoClient {
     DominoClient::new(&UpstreamTls { ca_file: None, ca: None, verify: true }, Duration::from_secs(5))
 }
 
-/// An authority, and a server certificate for `names` signed by it.
+/// Creates an authority and a server certificate for `names` that it signed.
 pub(crate) fn certificate(names: &[&str]) -> (UpstreamTls, ServerConfig) {
     use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
     let mut authority = CertificateParams::new(Vec::new()).unwrap();

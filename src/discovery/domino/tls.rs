@@ -1,7 +1,6 @@
 //! TLS toward the servers: which authorities are trusted, and a Pingora connector that cannot panic.
 //!
-//! In: `upstream_tls` of the configuration. Out: a connector and the options of each peer. It never
-//! skips the verification unless `verify: false` stands in the file.
+//! Certificates are always verified unless the configuration has `verify: false`.
 
 use std::sync::Arc;
 
@@ -12,36 +11,35 @@ use pingora::utils::tls::{WrappedX509, parse_x509};
 
 use crate::config::settings::UpstreamTls;
 
-/// Idle connections kept by one client.
+/// Idle connections in the pool of one client.
 const MAX_IDLE_CONNECTIONS: usize = 16;
 
-/// Pingora builds a verifier even where nothing is verified, and refuses to without any authority.
-/// This one stands in then: a self-signed certificate whose key was thrown away.
+/// Pingora builds a verifier even if nothing is verified, and fails without any authority. This self-signed
+/// certificate is used then; its key no longer exists.
 const PLACEHOLDER_CA: &str = include_str!("placeholder-ca.txt");
 
-/// Where Pingora finds authorities when the platform has none that can be read: none.
+/// An empty CA file for Pingora, if the platform's cannot be read or must not be used.
 const NO_CA_FILE: &str = "/dev/null";
 
-/// A connector with the authorities of `tls`.
 pub(crate) fn connector(tls: &UpstreamTls) -> TransportConnector {
     let mut options = ConnectorOptions::new(MAX_IDLE_CONNECTIONS);
     options.ca_file = if tls.ca.is_none() { fallback_ca_file() } else { Some(NO_CA_FILE.to_owned()) };
     TransportConnector::new(Some(options))
 }
 
-/// What Pingora is to read instead of the platform's store, if that cannot be read: its constructors panic then, as
-/// in a container without `ca-certificates` or with an `SSL_CERT_FILE` that is not there.
+/// The CA file to give Pingora if the platform's store cannot be read, because Pingora's constructors would panic. This
+/// happens in a container without `ca-certificates`, or if `SSL_CERT_FILE` names a missing file.
 pub(crate) fn fallback_ca_file() -> Option<String> {
     let error = load_platform_certs_incl_env_into_store(&mut RootCertStore::empty()).err()?;
     log::warn!(
         target: "icm::tls",
-        "the platform's certificate authorities cannot be read, so no server's certificate is trusted by them: {error}"
+        "cannot read the platform's certificate authorities, so none of them is trusted: {error}"
     );
     Some(NO_CA_FILE.to_owned())
 }
 
-/// The authorities for each connection, where the configuration names a `ca_file` or where nothing
-/// is verified; `None` = the platform's.
+/// The authorities for each connection, if the configuration has a `ca_file` or nothing is verified; `None` = the
+/// platform's.
 pub(crate) fn ca_certificates(tls: &UpstreamTls) -> Option<Arc<CaType>> {
     let placeholder: Vec<Vec<u8>>;
     let list: &[Vec<u8>] = match (&tls.ca, tls.verify) {
@@ -57,14 +55,14 @@ pub(crate) fn ca_certificates(tls: &UpstreamTls) -> Option<Arc<CaType>> {
         match parse_certificate(der) {
             Some(certificate) => trusted.push(certificate),
             None => {
-                log::warn!(target: "icm::tls", "a certificate of the upstream `ca_file` cannot be read and is left out")
+                log::warn!(target: "icm::tls", "cannot read a certificate of the upstream `ca_file`; it is ignored")
             }
         }
     }
     Some(trusted.into())
 }
 
-/// Pingora's parser panics on what is no certificate, rustls tells.
+/// Checks with rustls first, because Pingora's parser panics on bytes that are no certificate.
 fn parse_certificate(der: &[u8]) -> Option<WrappedX509> {
     RootCertStore::empty().add(CertificateDer::from(der.to_vec())).ok()?;
     let der = der.to_vec();
@@ -91,13 +89,13 @@ mod tests {
     }
 
     #[test]
-    fn the_placeholder_is_a_certificate_and_stands_in_only_where_nothing_is_verified() {
+    fn the_placeholder_is_a_certificate_and_is_used_only_without_verification() {
         assert_eq!(ca_certificates(&settings(None, false)).unwrap().len(), 1);
         assert!(ca_certificates(&settings(None, true)).is_none());
     }
 
     #[test]
-    fn bytes_that_are_no_certificate_are_left_out_and_never_replaced_by_the_platform() {
+    fn bytes_that_are_no_certificate_are_ignored_and_never_replaced_by_the_platforms_store() {
         let trusted = ca_certificates(&settings(Some(vec![b"nonsense".to_vec()]), true)).unwrap();
         assert!(trusted.is_empty());
         let _ = connector(&settings(Some(Vec::new()), true));

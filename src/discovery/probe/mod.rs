@@ -1,7 +1,4 @@
-//! Does a port of a server answer? One probe, and when the next one is due.
-//!
-//! In: a server's address and the settings of its cluster. Out: the status, or the reason for the administrator. It
-//! knows no running state.
+//! Probes a port of a server and schedules the next probe.
 
 pub mod schedule;
 
@@ -13,7 +10,7 @@ use crate::domain::cluster::Port;
 /// Probes a port once and returns the status of the response.
 ///
 /// # Errors
-/// When there is no response or one with another status than expected, in words for the administrator.
+/// When there is no response, or its status is not an expected one; the message is for the administrator.
 pub async fn probe(
     client: &DominoClient,
     cluster: &settings::ClusterSettings,

@@ -1,5 +1,5 @@
-//! When a port is probed next: after an interval with jitter, sooner while one more probe may change the verdict, later
-//! while a server stays UNREACHABLE.
+//! Decides when a port is probed next: after an interval with jitter, sooner while one more probe may change the verdict,
+//! later while a server stays UNREACHABLE.
 
 use parking_lot::Mutex;
 use std::sync::Arc;
@@ -8,24 +8,23 @@ use std::time::Duration;
 use crate::config::settings::Probe;
 use crate::util::clock;
 
-/// While one more probe may change the verdict.
+/// The longest pause while one more probe may change the verdict.
 const MAX_UNSETTLED_PAUSE: Duration = Duration::from_secs(1);
-/// How many times longer the interval of an UNREACHABLE server gets.
+/// The interval of an UNREACHABLE server grows up to this factor.
 const MAX_BACK_OFF: u32 = 3;
 
-/// Why a probe may come before it is due.
+/// Why a probe may start before it is due.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Request {
-    /// It may not.
     None,
-    /// A request failed after it was sent, which clients can cause as often as they like.
+    /// A request failed after it was sent, which a client can cause at will.
     Suspicion,
     /// A connect failed, or the address changed.
     AtOnce,
 }
 
 impl Request {
-    /// Between the beginnings of two such probes.
+    /// The minimum time between the starts of two such probes.
     fn min_interval_ms(self) -> Option<u64> {
         match self {
             Self::None => None,
@@ -35,24 +34,24 @@ impl Request {
     }
 }
 
-/// When one port was probed and is due.
+/// The probes of one port.
 #[derive(Debug, Default)]
 pub struct Schedule {
     due_ms: u64,
-    began_ms: u64,
+    started_ms: u64,
     running: bool,
 }
 
 impl Schedule {
-    /// True if a probe must begin now: one is due or requested, and none is running.
+    /// True if a probe must start now: one is due or requested, and none is running.
     pub fn take(&mut self, now_ms: u64, request: Request) -> bool {
-        let since_last = now_ms.saturating_sub(self.began_ms);
+        let since_last = now_ms.saturating_sub(self.started_ms);
         let soon = request.min_interval_ms().is_some_and(|min| since_last >= min);
         if self.running || !(now_ms >= self.due_ms || soon) {
             return false;
         }
         self.running = true;
-        self.began_ms = now_ms;
+        self.started_ms = now_ms;
         true
     }
 
@@ -62,30 +61,30 @@ impl Schedule {
     }
 }
 
-/// The pause after a probe, without jitter; `failures` = bad probes in a row.
+/// The pause after a probe, without jitter; `failures` = failed probes in a row.
 #[must_use]
 pub fn pause(settings: &Probe, failures: u32, unsettled: bool) -> Duration {
     if unsettled {
         return settings.interval.min(MAX_UNSETTLED_PAUSE);
     }
-    // The interval stays for ten failures after the verdict: most servers are back by then.
+    // Most servers are back within ten failures after the verdict, so the interval grows only after that.
     let beyond = failures.saturating_sub(settings.unreachable_after);
     settings.interval * (1 + beyond / 10).min(MAX_BACK_OFF)
 }
 
-/// A running probe; dropping it sets when the port is due again.
+/// A running probe; dropping it schedules the next one.
 #[derive(Debug)]
 pub struct RunningProbe {
     schedule: Arc<Mutex<Schedule>>,
     settings: Probe,
-    /// Bad probes in a row, this one included.
+    /// Failed probes in a row, including this one.
     pub failures: u32,
-    /// One more probe may change the verdict.
+    /// True if one more probe may change the verdict.
     pub unsettled: bool,
 }
 
 impl RunningProbe {
-    /// After [`Schedule::take`].
+    /// Call this after [`Schedule::take`] returned true.
     #[must_use]
     pub fn new(schedule: Arc<Mutex<Schedule>>, settings: Probe) -> Self {
         Self { schedule, settings, failures: 0, unsettled: false }
@@ -116,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn one_probe_runs_at_a_time_and_the_next_waits_for_its_pause() {
+    fn one_probe_runs_at_a_time_and_the_next_one_waits() {
         let mut schedule = Schedule::default();
         assert!(schedule.take(1_000, Request::None));
         assert!(!schedule.take(9_000, Request::AtOnce), "one is running");
@@ -126,7 +125,7 @@ mod tests {
     }
 
     #[test]
-    fn a_requested_probe_begins_at_once_but_not_in_a_storm() {
+    fn a_requested_probe_starts_at_once_but_is_rate_limited() {
         let mut schedule = Schedule::default();
         assert!(schedule.take(1_000, Request::None));
         schedule.done(1_010, Duration::from_secs(5));
@@ -135,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn failed_requests_cause_one_probe_a_second_at_most() {
+    fn failed_requests_cause_at_most_one_probe_per_second() {
         let mut schedule = Schedule::default();
         assert!(schedule.take(1_000, Request::Suspicion));
         assert!(!schedule.take(2_500, Request::Suspicion), "one is in flight");
@@ -147,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn an_open_verdict_is_probed_soon_and_a_dead_server_less_and_less_often() {
+    fn the_pause_is_short_before_a_verdict_and_grows_for_an_unreachable_server() {
         let settings = settings();
         assert_eq!(pause(&settings, 1, true), Duration::from_secs(1));
         assert_eq!(pause(&settings, 0, false), Duration::from_secs(5));

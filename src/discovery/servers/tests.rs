@@ -1,4 +1,4 @@
-//! Members from views with and without ports, and from servers that do not answer.
+//! Servers from views with and without ports, and views that cannot be read.
 #![allow(clippy::unwrap_used)]
 
 use super::*;
@@ -74,7 +74,7 @@ fn port(host: &str, port: u16) -> Option<HostPort> {
 }
 
 #[tokio::test]
-async fn a_view_by_the_recipe_gives_the_members_of_our_cluster_alone() {
+async fn a_view_with_our_columns_gives_only_the_servers_of_the_cluster() {
     let reading = read_rows(&[
         ["CN=Web1/O=Acme", "web1.acme.example", "10.0.0.11", "acmeweb", "80", "1", "443", "1"],
         ["CN=Web2/O=Acme", "web2.acme.example", "10.0.0.12", "AcmeWeb", "8080", "Enabled", "443", "Disabled"],
@@ -88,20 +88,25 @@ async fn a_view_by_the_recipe_gives_the_members_of_our_cluster_alone() {
     assert_eq!(
         reading.servers,
         [
-            member(
+            server_with_defaults(
                 name("Web1/Acme"),
                 "web1.acme.example".into(),
                 port("10.0.0.11", 80),
                 port("10.0.0.11", 443)
             ),
-            member(name("Web2/Acme"), "web2.acme.example".into(), port("10.0.0.12", 8080), None),
+            server_with_defaults(
+                name("Web2/Acme"),
+                "web2.acme.example".into(),
+                port("10.0.0.12", 8080),
+                None
+            ),
         ]
     );
     assert_eq!(reading.servers[0].weight, 1);
 }
 
 #[tokio::test]
-async fn ports_have_their_usual_numbers_and_a_port_without_status_is_on() {
+async fn ports_have_defaults_and_a_port_without_status_is_enabled() {
     let ports = |server: &Server| {
         let port = |at: &Option<HostPort>| at.as_ref().map(|at| at.port);
         (port(&server.http), port(&server.https))
@@ -151,17 +156,17 @@ async fn rows_that_cannot_be_used_are_skipped_with_a_warning_each() {
         .collect();
     assert_eq!(hosts, [("10.0.0.1", "10.0.0.1"), ("h.example", "h.example")]);
     assert_eq!(reading.warnings.len(), 6, "{:?}", reading.warnings);
-    for word in ["twice", "empty", "D/Acme", "neither HTTP nor HTTPS", "70000", "g example"] {
+    for text in ["twice", "empty", "D/Acme", "neither HTTP nor HTTPS", "70000", "g example"] {
         assert!(
-            reading.warnings.iter().any(|warning| warning.contains(word)),
-            "{word}: {:?}",
+            reading.warnings.iter().any(|warning| warning.contains(text)),
+            "{text}: {:?}",
             reading.warnings
         );
     }
 }
 
 #[tokio::test]
-async fn a_plain_view_with_net_addresses_is_understood_in_both_formats() {
+async fn a_view_with_net_addresses_is_read_in_both_formats() {
     for (format, page) in [(ViewFormat::Xml, NAMES_XML), (ViewFormat::Json, NAMES_JSON)] {
         let server = TestServer::start(move |_| TestReply::ok(page)).await;
         let mut settings = settings(&[&server]);
@@ -175,7 +180,7 @@ async fn a_plain_view_with_net_addresses_is_understood_in_both_formats() {
 }
 
 #[tokio::test]
-async fn the_first_of_from_that_answers_counts() {
+async fn the_first_view_that_can_be_read_is_used() {
     let broken = TestServer::start(|_| TestReply::status(404)).await;
     let good = TestServer::start(|_| TestReply::ok(NAMES_XML)).await;
     let both = settings(&[&broken, &good]);
@@ -188,7 +193,7 @@ async fn the_first_of_from_that_answers_counts() {
 }
 
 #[tokio::test]
-async fn a_view_without_a_member_of_ours_is_an_error_that_says_why() {
+async fn a_view_without_servers_of_the_cluster_is_an_error_with_the_reason() {
     let failure =
         read_rows(&[["A/Acme", "a.example", "10.0.0.1", "Other", "80", "1", "-", "-"]]).await.unwrap_err();
     assert!(failure.to_string().contains("`AcmeWeb`"), "{failure}");
@@ -198,7 +203,7 @@ async fn a_view_without_a_member_of_ours_is_an_error_that_says_why() {
 }
 
 #[test]
-fn addresses_are_taken_from_lists_with_and_without_ports() {
+fn addresses_are_found_in_lists_with_and_without_ports() {
     let pick = |values: &[&str]| {
         let values = values.iter().map(|value| (*value).to_owned()).collect();
         let column =
@@ -213,7 +218,7 @@ fn addresses_are_taken_from_lists_with_and_without_ports() {
     assert_eq!(pick(&["Web 1", "/"]), None);
 }
 
-/// A view that says that it has so many rows, and has the first of them.
+/// A view that announces `all` rows and returns one for each of `names`.
 async fn incomplete(all: usize, names: &'static [&'static str]) -> TestServer {
     TestServer::start(move |asked| {
         let rows = match asked.query("Start").as_deref() {
@@ -229,7 +234,7 @@ async fn incomplete(all: usize, names: &'static [&'static str]) -> TestServer {
 }
 
 #[tokio::test]
-async fn a_view_that_is_incomplete_by_its_own_word_serves_only_where_none_is_complete() {
+async fn an_incomplete_view_is_used_only_if_none_is_complete() {
     let (half, other) = (incomplete(4, &["A/Acme"]).await, incomplete(4, &["A/Acme", "B/Acme"]).await);
     let whole = incomplete(3, &["A/Acme", "B/Acme", "C/Acme"]).await;
     let dead = TestServer::start(|_| TestReply::Close).await;

@@ -34,7 +34,7 @@ pub fn push(line: &mut String, record: &Record<'_>) {
     push_own_fields(line, record);
 }
 
-/// The fields that Apache does not have, beginning with the value of `cluster`, and the end of the line.
+/// Appends the fields that Apache does not have, from the value of `cluster` to the end of the line.
 fn push_own_fields(line: &mut String, record: &Record<'_>) {
     push_word(line, record.cluster.unwrap_or("-"));
     line.push_str(" db=");

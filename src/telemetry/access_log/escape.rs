@@ -1,5 +1,5 @@
-//! Escapes what a client wrote, so that it cannot end a field or a line: as Apache and nginx do it, or as JSON. Most
-//! texts need no escaping and are copied at once.
+//! Escapes text from clients, as Apache and nginx or as JSON do, so that it cannot end a field or a line. Most text needs
+//! no escaping and is copied as a whole.
 
 use std::fmt::Write as _;
 
@@ -23,7 +23,7 @@ pub fn push_quoted(out: &mut String, bytes: &[u8]) {
     }
 }
 
-/// Appends a name for a field that ends at a space: letters of any script stay unchanged.
+/// Appends a name to a field that ends at a space; letters of any script stay unchanged.
 pub fn push_word(out: &mut String, text: &str) {
     if let Some(plain) = plain(text.as_bytes(), |b| b.is_ascii_graphic() && b != b'"' && b != b'\\') {
         out.push_str(plain);
@@ -51,7 +51,7 @@ pub fn push_json(out: &mut String, bytes: &[u8]) {
                         out.push('\\');
                         out.push(c);
                     }
-                    // JSON allows some of them, but terminals and line readers do not.
+                    // JSON allows some of these, but they confuse terminals and line readers.
                     c if control_chars::is_control(c) => {
                         let _ = write!(out, "\\u{:04x}", u32::from(c));
                     }
@@ -90,7 +90,7 @@ mod tests {
     }
 
     #[test]
-    fn quotes_line_ends_and_terminals_tricks_are_escaped() {
+    fn quotes_line_ends_and_terminal_sequences_are_escaped() {
         let hostile = b"a\"b\\c\r\nd\x1b[2J\x7f\xff\xc3\xa4";
         assert_eq!(of(push_quoted, hostile), r#"a\"b\\c\x0d\x0ad\x1b[2J\x7f\xff\xc3\xa4"#);
         assert_eq!(of(push_json, hostile), "\"a\\\"b\\\\c\\u000d\\u000ad\\u001b[2J\\u007f\u{fffd}ä\"");
@@ -101,7 +101,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_comes_in_one_line_of_json_comes_out(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
+        fn any_bytes_become_one_line_of_valid_json(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
             let text = of(push_json, &bytes);
             prop_assert!(!text.contains('\n'));
             let read: String = serde_json::from_str(&text).unwrap();
@@ -109,10 +109,10 @@ mod tests {
         }
 
         #[test]
-        fn whatever_comes_in_a_quoted_field_stays_in_it(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
+        fn any_bytes_stay_within_a_quoted_field(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
             let text = of(push_quoted, &bytes);
             prop_assert!(text.bytes().all(|b| (b' '..=b'~').contains(&b)));
-            // Every quote stands behind an odd number of backslashes.
+            // Every quote follows an odd number of backslashes.
             let mut escaped = false;
             for b in text.bytes() {
                 prop_assert!(escaped || b != b'"', "{}", text);

@@ -88,7 +88,7 @@ fn number(line: &mut String, name: &str, number: Option<u64>) {
     }
 }
 
-/// The protocol as it is written in a request line.
+/// The protocol as written in a request line.
 pub fn protocol(version: Version) -> &'static str {
     match version {
         Version::HTTP_09 => "HTTP/0.9",
@@ -106,7 +106,7 @@ mod tests {
     use crate::telemetry::access_log::record::LoggedServer;
 
     #[test]
-    fn both_formats_stay_one_line_of_their_kind_whatever_a_client_writes() {
+    fn both_formats_write_one_valid_line_whatever_a_client_sends() {
         let record = Record {
             client: "10.0.0.7".parse().ok(),
             method: "GET",

@@ -1,7 +1,7 @@
 //! The access log: one line per request, written by a thread of its own.
 //!
-//! The queue is bounded: when the disk cannot keep up, lines are dropped and counted, and no request waits. Lines are
-//! formatted into buffers that the writer gives back, so that a busy log does not allocate.
+//! The queue is bounded: if the disk cannot keep up, lines are dropped and counted, and no request waits. Lines are
+//! formatted into buffers that the writer returns, so that a busy log does not allocate.
 
 mod combined;
 mod escape;
@@ -12,25 +12,25 @@ mod writer;
 use parking_lot::Mutex;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-use crate::config::settings::{self, LogFormat, LogTarget};
+use crate::config::settings::{AccessLogSettings, LogFormat, LogTarget};
 use record::Record;
 use writer::{LineQueue, WriterCommand};
 
-/// What became of the lines.
+/// The metrics of the access log.
 #[derive(Debug, Default)]
 pub struct LineCounters {
-    /// Lines that the writer has taken.
-    pub lines: AtomicU64,
-    /// Lines that were dropped because the queue was full.
-    pub dropped: AtomicU64,
+    /// Lines that the writer took from the queue.
+    pub(crate) lines: AtomicU64,
+    /// Lines dropped because the queue was full.
+    pub(crate) dropped: AtomicU64,
     /// Failures to write or open the file.
-    pub errors: AtomicU64,
+    pub(crate) errors: AtomicU64,
 }
 
-/// The sending side; one for all listeners.
+/// Formats and queues lines for the writer; shared by all listeners.
 #[derive(Debug)]
 pub struct AccessLog {
     queue: Arc<LineQueue>,
@@ -43,11 +43,8 @@ impl AccessLog {
     /// Opens the target and starts the writer.
     ///
     /// # Errors
-    /// When the file cannot be opened, with its name, or the writer's thread cannot be started.
-    pub fn start(
-        settings: &settings::AccessLogSettings,
-        counters: Arc<LineCounters>,
-    ) -> std::io::Result<Self> {
+    /// When the file cannot be opened or the thread cannot be started.
+    pub fn start(settings: &AccessLogSettings, counters: Arc<LineCounters>) -> std::io::Result<Self> {
         let queue = Arc::new(LineQueue::new(counters));
         let writer = writer::start(&settings.target, Arc::clone(&queue))?;
         let (format, target) = (AtomicU8::new(settings.format as u8), Mutex::new(settings.target.clone()));
@@ -57,13 +54,13 @@ impl AccessLog {
     /// Checks that the target can be opened, before a reload switches to it.
     ///
     /// # Errors
-    /// When the file cannot be opened, with its name.
-    pub fn try_target(settings: &settings::AccessLogSettings) -> std::io::Result<()> {
+    /// When the file cannot be opened.
+    pub(crate) fn try_target(settings: &AccessLogSettings) -> std::io::Result<()> {
         writer::open(&settings.target).map(drop)
     }
 
-    /// Takes the settings of a reload.
-    pub fn reconfigure(&self, settings: &settings::AccessLogSettings) {
+    /// Applies the settings of a reload.
+    pub(crate) fn reconfigure(&self, settings: &AccessLogSettings) {
         self.format.store(settings.format as u8, Relaxed);
         let mut target = self.target.lock();
         if *target != settings.target {
@@ -73,11 +70,11 @@ impl AccessLog {
     }
 
     /// Opens the file again after it was renamed.
-    pub fn reopen(&self) {
+    pub(crate) fn reopen(&self) {
         self.send(WriterCommand::Reopen);
     }
 
-    /// Waits until all lines so far are written, two seconds at most.
+    /// Waits until all lines so far are written, but no longer than two seconds.
     pub fn flush(&self) {
         let (done, wait) = std::sync::mpsc::sync_channel(1);
         self.send(WriterCommand::Flush(done));
@@ -89,17 +86,17 @@ impl AccessLog {
         self.writer.unpark();
     }
 
-    /// False where lines are not wanted, so that no record need be made.
-    pub fn is_enabled(&self) -> bool {
+    /// If false, the caller need not build a record.
+    pub(crate) fn is_enabled(&self) -> bool {
         self.format.load(Relaxed) != LogFormat::Off as u8
     }
 
     /// Logs a request that was refused before it was parsed.
-    pub fn refused(&self, client: Option<IpAddr>, status: u16, reason: &'static str) {
+    pub(crate) fn refused(&self, client: Option<IpAddr>, status: u16, reason: &'static str) {
         self.put(&Record { client, status, why: "refused", page: Some(reason), ..Record::default() });
     }
 
-    /// Logs a request.
+    /// Formats and queues the line of a finished request.
     pub fn put(&self, record: &Record<'_>) {
         let format = self.format.load(Relaxed);
         if format == LogFormat::Off as u8 {
@@ -115,9 +112,4 @@ impl AccessLog {
             self.writer.unpark();
         }
     }
-}
-
-/// Clears the flag; true for the one caller that found it set.
-fn take(flag: &AtomicBool) -> bool {
-    flag.load(Relaxed) && flag.swap(false, Relaxed)
 }

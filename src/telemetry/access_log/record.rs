@@ -1,4 +1,4 @@
-//! The fields of a line as plain data, which the formats read.
+//! One finished request as plain data for the formats.
 
 use std::net::IpAddr;
 
@@ -7,57 +7,57 @@ use smallvec::SmallVec;
 
 use crate::domain::directory::ReplicaId;
 
-/// One request; an empty field or `None` is unknown.
+/// One finished request; an empty field or `None` is unknown.
 #[derive(Debug, Default)]
 pub struct Record<'a> {
-    /// The client's address, as a trusted proxy gave it where there is one.
+    /// The address of the client, if applicable from a trusted proxy.
     pub client: Option<IpAddr>,
-    /// `GET`
+    /// The method, such as `GET`.
     pub method: &'a str,
-    /// The Host as the client wrote it.
+    /// The Host header as the client sent it.
     pub host: &'a [u8],
-    /// Path and query as the client wrote them.
+    /// Path and query as the client sent them.
     pub target: &'a [u8],
-    /// `HTTP/1.1`
+    /// The protocol between client and `icm`.
     pub protocol: Version,
-    /// As sent to the client; 499 where it left before, 0 where there was no response.
+    /// The status sent to the client; 499 if the client left before, 0 if there was no response.
     pub status: u16,
-    /// Bytes of the response's body that were sent.
+    /// Bytes of the response body sent to the client.
     pub sent: u64,
-    /// Bytes of the request's body that were received.
+    /// Bytes of the request body received from the client.
     pub received: u64,
-    /// As the client wrote it.
+    /// The Referer header as the client sent it.
     pub referer: &'a [u8],
-    /// As the client wrote it.
+    /// The User-Agent header as the client sent it.
     pub user_agent: &'a [u8],
     /// The cluster that the request belongs to.
     pub cluster: Option<&'a str>,
-    /// Path and replica ID, where the directory knows the database.
+    /// Path and replica ID, if the directory has the database.
     pub database: Option<(&'a str, ReplicaId)>,
     /// The server of the last attempt.
     pub server: Option<LoggedServer<'a>>,
-    /// All attempts in order with the cause of their failure; `None` = the response was passed on.
+    /// All attempts in order.
     pub attempts: LoggedAttempts<'a>,
     /// Why selection chose this server, or none.
     pub why: &'static str,
     /// The error page that was the response.
     pub page: Option<&'static str>,
-    /// Milliseconds from the request's head to the response's head.
+    /// Milliseconds from the request header to the response header.
     pub first_byte_ms: Option<u64>,
-    /// Milliseconds from the request's head to the end.
+    /// Milliseconds from the request header to the end.
     pub total_ms: u64,
 }
 
-/// The server of each attempt, and why the attempt failed.
+/// The server of each attempt and why it failed; `None` = its response was passed on.
 pub type LoggedAttempts<'a> = SmallVec<[(&'a str, Option<&'static str>); 3]>;
 
-/// A server as it was when it was chosen.
+/// A server at the moment it was chosen.
 #[derive(Clone, Copy, Debug)]
 pub struct LoggedServer<'a> {
-    /// `Web1/Acme`
+    /// The abbreviated name, such as `Web1/Acme`.
     pub name: &'a str,
-    /// `AVAILABLE`
+    /// The state, such as `AVAILABLE`.
     pub state: &'static str,
-    /// 0..=100
+    /// The ranking index, from 0 to 100.
     pub index: Option<f32>,
 }

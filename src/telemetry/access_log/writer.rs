@@ -1,5 +1,7 @@
-//! The writer's thread and its queue. It writes many lines at a time and never blocks a request. A target that fails is
-//! counted, logged, and tried again with the next lines.
+//! The thread that writes the lines, and its queue.
+//!
+//! It writes many lines at once and never blocks a request. Write errors are counted and logged; the next lines are tried
+//! again.
 
 use parking_lot::Mutex;
 use std::fs::{OpenOptions, Permissions};
@@ -13,37 +15,36 @@ use std::time::Duration;
 
 use crossbeam_queue::ArrayQueue;
 
-use super::{LineCounters, take};
+use super::LineCounters;
 use crate::config::settings::LogTarget;
 
 /// Lines that may wait for the writer.
 const MAX_LINES: usize = 16_384;
-/// Buffers that are kept for later lines.
+/// Buffers kept for later lines.
 const MAX_SPARE_BUFFERS: usize = 2_048;
-/// A buffer that has grown beyond these bytes is not kept.
+/// Larger buffers are not kept.
 const MAX_SPARE_CAPACITY: usize = 4 * 1024;
-/// The bytes of most lines.
+/// Enough bytes for most lines.
 const LINE_CAPACITY: usize = 512;
-/// The pause in which lines collect before they are written: far shorter than a busy log needs to fill the queue.
+/// Lines collect for this time before they are written; a busy log needs far longer to fill the queue.
 const WRITE_INTERVAL: Duration = Duration::from_millis(20);
-/// Mode of a new log file: readers of logs are in its group.
+/// A new log file is readable for its group, which log readers are in.
 const FILE_MODE: u32 = 0o640;
-/// Bytes that are written at once.
 const WRITE_BUFFER: usize = 64 * 1024;
 
-/// What the writer does after it has written all earlier lines.
+/// Run after all earlier lines are written.
 pub(super) enum WriterCommand {
     Reopen,
     Target(LogTarget),
     Flush(SyncSender<()>),
 }
 
-/// Between the many threads that log and the one that writes.
+/// The queue between the threads that log and the writer.
 pub(super) struct LineQueue {
     lines: ArrayQueue<String>,
     spare: ArrayQueue<String>,
     pub(super) commands: Mutex<Vec<WriterCommand>>,
-    /// The writer sleeps, or checks the queue a last time before it does.
+    /// The writer sleeps, or is about to and checks the queue once more.
     asleep: AtomicBool,
     counters: Arc<LineCounters>,
 }
@@ -65,25 +66,24 @@ impl LineQueue {
         }
     }
 
-    /// An empty buffer.
     pub(super) fn buffer(&self) -> String {
         self.spare.pop().unwrap_or_else(|| String::with_capacity(LINE_CAPACITY))
     }
 
-    /// Queues a line; `true` = the writer has to be woken. Waking it for every line would cost requests more than the
-    /// rest of the log.
+    /// Queues a line; `true` = the caller must wake the writer. Waking it for every line would cost more than the rest of
+    /// the log.
     pub(super) fn put(&self, line: String) -> bool {
         if let Err(line) = self.lines.push(line) {
             self.counters.dropped.fetch_add(1, Relaxed);
-            self.give_back(line);
+            self.recycle(line);
             return false;
         }
         // Pairs with the fence in `sleep`: either this thread sees the writer asleep, or the writer sees the line.
         fence(Ordering::SeqCst);
-        take(&self.asleep)
+        self.asleep.load(Relaxed) && self.asleep.swap(false, Relaxed)
     }
 
-    fn give_back(&self, mut line: String) {
+    fn recycle(&self, mut line: String) {
         if line.capacity() <= MAX_SPARE_CAPACITY {
             line.clear();
             let _ = self.spare.push(line);
@@ -134,7 +134,7 @@ fn open_file(path: &Path) -> std::io::Result<std::fs::File> {
         .mode(FILE_MODE)
         .open(path)
         .and_then(|file| {
-            // The umask must not change it; a file that logrotate created keeps its mode.
+            // The umask must not change the mode; a file that logrotate created keeps its own.
             let mode = is_new.then(|| Permissions::from_mode(FILE_MODE));
             mode.map_or(Ok(()), |mode| file.set_permissions(mode)).map(|()| file)
         })
@@ -152,18 +152,18 @@ impl Writer {
         loop {
             self.queue.sleep();
             if self.queue.commands.lock().is_empty() {
-                // A command ends the pause.
+                // A command interrupts the pause.
                 std::thread::park_timeout(WRITE_INTERVAL);
             }
-            // Taken before the lines, so that every line that was logged before a command is written before it is run.
+            // Taken before the lines, so that all lines logged before a command are written before it runs.
             let commands = std::mem::take(&mut *self.queue.commands.lock());
             let mut lines = 0;
-            // At most one full queue: a command must not wait forever on a busy log.
+            // At most one full queue, so that a command does not wait forever on a busy log.
             for _ in 0..MAX_LINES {
                 let Some(line) = self.queue.lines.pop() else { break };
                 lines += 1;
                 self.log_error(|w| w.out.write_all(line.as_bytes()));
-                self.queue.give_back(line);
+                self.queue.recycle(line);
             }
             self.queue.counters.lines.fetch_add(lines, Relaxed);
             self.log_error(|w| w.out.flush());
@@ -184,7 +184,7 @@ impl Writer {
         }
     }
 
-    /// Counts and logs an error: a log that cannot be written must not stop the proxy.
+    /// Counts and logs an error; a failing log must not stop the proxy.
     fn log_error(&mut self, work: impl FnOnce(&mut Self) -> std::io::Result<()>) {
         if let Err(error) = work(self) {
             // One line per 1,000 errors.
@@ -194,7 +194,7 @@ impl Writer {
         }
     }
 
-    /// Opens the new file first, so that the old one stays in use when that fails.
+    /// Opens the new file first, so that the old one stays in use if that fails.
     fn reopen(&mut self) -> std::io::Result<()> {
         let sink = open(&self.target)?;
         self.out = BufWriter::with_capacity(WRITE_BUFFER, sink);
@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn every_line_of_many_threads_is_written_and_buffers_come_back() {
+    fn lines_of_many_threads_are_written_in_order_and_buffers_are_reused() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("log");
         let counters = Arc::new(LineCounters::default());

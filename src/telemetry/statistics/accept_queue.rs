@@ -1,16 +1,13 @@
-//! Which ports listen, and how many connections wait in the kernel to be accepted.
+//! Reads from `/proc/net/tcp` how many connections wait in the kernel to be accepted.
 //!
-//! In: what Linux says in `/proc/net/tcp`. Out: ports with their queues, or nothing where that cannot be read.
-//! Listening sockets come first in these files, so that the reading ends after them however many connections there
-//! are.
+//! Listening sockets come first in this file, so the cost does not depend on the number of connections.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
 
-/// `TCP_LISTEN`, as the file writes it.
 const TCP_LISTEN_STATE: &str = "0A";
 
-/// Every port that listens in this network namespace, with the connections that wait there.
+/// The waiting connections of every listening port in this network namespace; `None` if the files cannot be read.
 #[must_use]
 pub fn accept_queue_lengths() -> Option<BTreeMap<u16, u64>> {
     let mut all = None;
@@ -29,12 +26,12 @@ fn add_listening_sockets(table: impl BufRead, all: &mut BTreeMap<u16, u64>) {
     }
 }
 
-/// Port and queue of a line, if it is about a listening socket.
+/// Port and queue length, if the line describes a listening socket.
 fn parse_listening_socket(line: &str) -> Option<(u16, u64)> {
     let mut fields = line.split_ascii_whitespace().skip(1);
     let (local, _remote, state, queues) = (fields.next()?, fields.next()?, fields.next()?, fields.next()?);
     let port = u16::from_str_radix(local.rsplit_once(':')?.1, 16).ok()?;
-    // For a socket that listens the receive queue is the accept queue.
+    // The receive queue of a listening socket is its accept queue.
     let waiting = u64::from_str_radix(queues.split_once(':')?.1, 16).ok()?;
     (state == TCP_LISTEN_STATE).then_some((port, waiting))
 }
@@ -44,7 +41,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn connections_that_nobody_accepts_are_counted() {
+    fn connections_that_are_not_accepted_are_counted() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let waiting = || accept_queue_lengths().unwrap().get(&address.port()).copied();
@@ -58,7 +55,7 @@ mod tests {
     }
 
     #[test]
-    fn a_table_of_another_form_counts_nothing() {
+    fn a_malformed_table_counts_nothing() {
         let mut all = BTreeMap::new();
         add_listening_sockets(&b"head\n\nnonsense\n 0: :: : 0A\n"[..], &mut all);
         assert!(all.is_empty());

@@ -1,13 +1,11 @@
-//! Counters of clients' connections.
-//!
-//! In: one call an event. Out: plain numbers for `/metrics`. No label is what a client could invent.
+//! Counters of refused client connections and requests. No label comes from a client.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// Statuses that the gate and its deadlines answer with.
+/// The statuses with which the gate refuses a request.
 const REFUSAL_STATUSES: [u16; 7] = [400, 405, 408, 414, 431, 501, 505];
 
-/// All start at 0 with the process.
+/// Client connections and requests that were refused or ended early.
 #[derive(Debug, Default)]
 pub struct ClientStatistics {
     refused: [AtomicU64; REFUSAL_STATUSES.len()],
@@ -33,7 +31,7 @@ impl ClientStatistics {
         }
     }
 
-    /// Requests that were refused before anything parsed them, by status.
+    /// Requests that the gate refused, by status.
     pub fn refused_by_status(&self) -> impl Iterator<Item = (u16, u64)> + '_ {
         REFUSAL_STATUSES.iter().zip(&self.refused).map(|(status, count)| (*status, count.load(Relaxed)))
     }

@@ -1,11 +1,8 @@
-//! Connections of one direction: how many there are, were at most, and were in all.
-//!
-//! In: a call when one begins and when it ends. Out: numbers. It keeps no connection.
+//! Counts the connections of one direction: active, peak and total.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// A gauge with its highest value and its number of beginnings.
 #[derive(Debug, Default)]
 struct ConnectionGauge {
     active: AtomicU64,
@@ -16,7 +13,7 @@ struct ConnectionGauge {
 impl ConnectionGauge {
     fn begin(&self, is_new: bool) {
         let active = self.active.fetch_add(1, Relaxed).wrapping_add(1);
-        // Rarely true, and a load that all threads share costs nothing.
+        // The load is cheap, unlike `fetch_max`, which is rarely needed.
         if active > self.peak.load(Relaxed) {
             self.peak.fetch_max(active, Relaxed);
         }
@@ -26,7 +23,7 @@ impl ConnectionGauge {
     }
 }
 
-/// See the module's description.
+/// The connections of clients, or those to servers.
 #[derive(Debug, Default)]
 pub struct ConnectionCounts {
     all: ConnectionGauge,
@@ -34,7 +31,7 @@ pub struct ConnectionCounts {
 }
 
 impl ConnectionCounts {
-    /// A connection is there, or carries a request again; `is_new` = it was made for this.
+    /// Counts a connection that is opened (`is_new`) or used again.
     pub fn begin(&self, tls: bool, is_new: bool) {
         self.all.begin(is_new);
         if tls {
@@ -42,7 +39,6 @@ impl ConnectionCounts {
         }
     }
 
-    /// The end of what began.
     pub fn end(&self, tls: bool) {
         self.all.active.fetch_sub(1, Relaxed);
         if tls {
@@ -50,46 +46,44 @@ impl ConnectionCounts {
         }
     }
 
-    /// A new connection that ends when the guard is dropped.
+    /// Counts a new connection until the guard is dropped.
     #[must_use]
     pub fn count_connection(self: &Arc<Self>, tls: bool) -> CountedConnection {
         self.begin(tls, true);
-        CountedConnection { sessions: Arc::clone(self), tls }
+        CountedConnection { counts: Arc::clone(self), tls }
     }
 
     fn gauge(&self, tls: bool) -> &ConnectionGauge {
         if tls { &self.tls } else { &self.all }
     }
 
-    /// How many there are; `tls` = only those with TLS.
+    /// `tls` = only connections with TLS.
     #[must_use]
     pub fn active(&self, tls: bool) -> u64 {
         self.gauge(tls).active.load(Relaxed)
     }
 
-    /// The most at any time.
     #[must_use]
     pub fn peak(&self, tls: bool) -> u64 {
         self.gauge(tls).peak.load(Relaxed)
     }
 
-    /// How many there were in all.
     #[must_use]
     pub fn total(&self, tls: bool) -> u64 {
         self.gauge(tls).total.load(Relaxed)
     }
 }
 
-/// One connection; dropping it ends it.
+/// Ends the count of a connection when dropped.
 #[derive(Debug)]
 pub struct CountedConnection {
-    sessions: Arc<ConnectionCounts>,
+    counts: Arc<ConnectionCounts>,
     tls: bool,
 }
 
 impl Drop for CountedConnection {
     fn drop(&mut self) {
-        self.sessions.end(self.tls);
+        self.counts.end(self.tls);
     }
 }
 
@@ -98,15 +92,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_peak_stays_when_connections_end() {
-        let sessions = Arc::new(ConnectionCounts::default());
-        let (plain, tls) = (sessions.count_connection(false), sessions.count_connection(true));
+    fn the_peak_stays_after_connections_end() {
+        let counts = Arc::new(ConnectionCounts::default());
+        let (plain, tls) = (counts.count_connection(false), counts.count_connection(true));
         drop((plain, tls));
-        let again = sessions.count_connection(false);
-        assert_eq!((sessions.active(false), sessions.peak(false), sessions.total(false)), (1, 2, 3));
-        assert_eq!((sessions.active(true), sessions.peak(true), sessions.total(true)), (0, 1, 1));
+        let again = counts.count_connection(false);
+        assert_eq!((counts.active(false), counts.peak(false), counts.total(false)), (1, 2, 3));
+        assert_eq!((counts.active(true), counts.peak(true), counts.total(true)), (0, 1, 1));
         drop(again);
-        sessions.begin(true, false);
-        assert_eq!((sessions.active(true), sessions.total(true)), (1, 1), "a used one was counted as new");
+        counts.begin(true, false);
+        assert_eq!(
+            (counts.active(true), counts.total(true)),
+            (1, 1),
+            "a reused connection was counted as new"
+        );
     }
 }

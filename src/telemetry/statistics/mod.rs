@@ -1,14 +1,13 @@
-//! Counters of the balancer as a whole, among them those of the ICM's own under its own names.
+//! Counters of the whole process, including the statistics of Domino's ICM
+//! (<https://help.hcl-software.com/domino/10.0.1/tune_internetclustermanagerstatistics_r.html>).
 //!
-//! In: a few calls a request. Out: plain numbers. Threads count each in
-//! a shard of their own, so that none waits for another's cache line. It never holds up a request. Names of the
-//! ICM's statistics: <https://help.hcl-software.com/domino/10.0.1/tune_internetclustermanagerstatistics_r.html>.
+//! They are atomics; those that change with every request have a shard for each thread.
 
-pub mod accept_queue;
+pub(crate) mod accept_queue;
 mod clients;
 mod connections;
 mod rates;
-pub mod shards;
+mod shards;
 pub mod traffic;
 
 use parking_lot::Mutex;
@@ -16,106 +15,95 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use crate::telemetry::access_log::LineCounters;
-pub use clients::ClientStatistics;
-pub use connections::{ConnectionCounts, CountedConnection};
-pub use rates::{CommandRates, RateWindow};
+pub(crate) use clients::ClientStatistics;
+pub(crate) use connections::ConnectionCounts;
+pub(crate) use rates::{CommandRates, RateWindow};
 use shards::PerThread;
 use traffic::Traffic;
 
-/// What requests count; all start at 0 with the process.
+/// The counters that change with every request.
 #[derive(Debug, Default)]
 pub struct RequestCounters {
-    /// `ICM.Command.Total`
+    /// All requests; `ICM.Command.Total` in Domino.
     pub commands: AtomicU64,
-    /// `ICM.Command.Unknown`
-    pub unknown: AtomicU64,
-    /// `ICM.Command.Redirects.Successful`: found its server.
-    pub successful: AtomicU64,
-    /// `ICM.Command.Redirects.Unsuccessful`
-    pub unsuccessful: AtomicU64,
-    /// `ICM.Command.Redirects.ClusterBusy`: every usable member was BUSY or MAXUSERS.
-    pub cluster_busy: AtomicU64,
-    /// `ICM.Receive.Error`
-    pub receive_errors: AtomicU64,
-    /// Requests that were sent to a second server.
-    pub failovers: AtomicU64,
-    /// Octets of bodies that clients sent.
-    pub client_received: AtomicU64,
-    /// Octets of bodies that clients were sent.
-    pub client_sent: AtomicU64,
-    /// Octets of bodies that servers sent.
-    pub server_received: AtomicU64,
-    /// Octets of bodies that servers were sent.
-    pub server_sent: AtomicU64,
+    /// `ICM.Command.Unknown`: no server holds what the URL names.
+    pub(crate) unknown: AtomicU64,
+    /// `ICM.Command.Redirects.Successful`: a server was chosen.
+    pub(crate) successful: AtomicU64,
+    /// `ICM.Command.Redirects.Unsuccessful`: no server could be chosen.
+    pub(crate) unsuccessful: AtomicU64,
+    /// `ICM.Command.Redirects.ClusterBusy`: a BUSY or MAXUSERS server was chosen, because no other was left.
+    pub(crate) cluster_busy: AtomicU64,
+    /// `ICM.Receive.Error`: the connection to the client failed.
+    pub(crate) receive_errors: AtomicU64,
+    pub(crate) failovers: AtomicU64,
+    /// Bytes of request bodies received from clients.
+    pub(crate) client_received: AtomicU64,
+    /// Bytes of response bodies sent to clients.
+    pub(crate) client_sent: AtomicU64,
+    /// Bytes of response bodies received from servers.
+    pub(crate) server_received: AtomicU64,
+    /// Bytes of request bodies sent to servers.
+    pub(crate) server_sent: AtomicU64,
 }
 
-/// See the module's description.
+/// All counters of the process that do not belong to a cluster or server.
 #[derive(Debug, Default)]
 pub struct Statistics {
-    counts: PerThread<RequestCounters>,
-    /// Requests in progress.
-    pub in_flight: Arc<AtomicU64>,
-    /// Connections of clients.
-    pub inbound: Arc<ConnectionCounts>,
-    /// What was refused on them.
-    pub client_statistics: Arc<ClientStatistics>,
-    /// Connections to servers that carry a request.
+    counters: PerThread<RequestCounters>,
+    pub(crate) in_flight: Arc<AtomicU64>,
+    pub(crate) inbound: Arc<ConnectionCounts>,
+    pub(crate) client_statistics: Arc<ClientStatistics>,
+    /// Connections to servers while they carry a request.
     pub outbound: ConnectionCounts,
-    /// Commands of the last minute, five minutes and hour.
-    pub rates: CommandRates,
-    /// Requests that no cluster took.
-    pub unrouted: Traffic,
-    /// The writer of the access log.
-    pub access_log: Arc<LineCounters>,
-    /// What the listeners show now.
-    pub certificates: Mutex<Vec<CertificateExpiry>>,
+    pub(crate) rates: CommandRates,
+    /// Requests that belong to no cluster.
+    pub(crate) unrouted: Traffic,
+    pub(crate) access_log: Arc<LineCounters>,
+    /// The certificates that the listeners use now.
+    pub(crate) certificates: Mutex<Vec<CertificateExpiry>>,
 }
 
-/// When a certificate ends.
+/// When the certificate of a listener expires.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CertificateExpiry {
-    /// The listener's address.
-    pub listener: String,
-    /// The file as configured.
-    pub file: String,
-    /// Seconds since 1970.
-    pub expires_unix_secs: i64,
+pub(crate) struct CertificateExpiry {
+    pub(crate) listener: String,
+    pub(crate) file: String,
+    pub(crate) expires_unix_secs: i64,
 }
 
 impl Statistics {
     /// The counters of this thread.
     #[must_use]
     pub fn this_thread(&self) -> &RequestCounters {
-        self.counts.this_thread()
+        self.counters.this_thread()
     }
 
-    /// One of the counters, over all threads.
+    /// The sum of a counter over all threads.
     #[must_use]
-    pub fn sum(&self, counter: impl Fn(&RequestCounters) -> &AtomicU64) -> u64 {
-        self.counts.all().map(|counts| counter(counts).load(Relaxed)).fold(0, u64::wrapping_add)
+    pub(crate) fn sum(&self, counter: impl Fn(&RequestCounters) -> &AtomicU64) -> u64 {
+        self.counters.all().map(|counters| counter(counters).load(Relaxed)).fold(0, u64::wrapping_add)
     }
 
-    /// Every half second or so: keeps what [`CommandRates`] are made of.
-    pub fn sample_rates(&self, now_ms: u64) {
+    /// Takes a sample for [`CommandRates`]; called about twice a second.
+    pub(crate) fn sample_rates(&self, now_ms: u64) {
         self.rates.sample(now_ms, self.sum(|c| &c.commands));
     }
 }
 
-/// One request in progress, from its head to its last octet; dropping it ends it on every path.
+/// Counts one request in flight until it is dropped.
 #[derive(Debug)]
 pub struct InFlightRequest(Arc<Statistics>);
 
 impl InFlightRequest {
-    /// Begins one.
     #[must_use]
-    pub fn begin(statistics: &Arc<Statistics>) -> Self {
+    pub(crate) fn begin(statistics: &Arc<Statistics>) -> Self {
         statistics.in_flight.fetch_add(1, Relaxed);
         Self(Arc::clone(statistics))
     }
 
-    /// Where it is counted.
     #[must_use]
-    pub fn statistics(&self) -> &Statistics {
+    pub(crate) fn statistics(&self) -> &Statistics {
         &self.0
     }
 }

@@ -1,19 +1,17 @@
-//! One value for each of a few threads, so that counting costs no other thread its cache line.
-//!
-//! In: a thread that counts. Out: its own copy; all copies for whoever adds them up. It never allocates on use.
+//! One copy of a value for each thread, so that threads that count do not compete for cache lines.
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-/// More threads than this share copies, which is slower and still right. A power of two.
+/// More threads than this share copies, which is slower but correct.
 const SHARDS: usize = 8;
 
-/// On its own pair of cache lines: processors fetch them in pairs.
+/// On a pair of cache lines of its own, because processors fetch them in pairs.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 struct Padded<T>(T);
 
-/// See the module's description.
+/// One copy of a `T` for each thread.
 #[derive(Debug, Default)]
 pub struct PerThread<T>([Padded<T>; SHARDS]);
 
@@ -21,7 +19,7 @@ thread_local! {
     static SHARD_INDEX: Cell<usize> = const { Cell::new(usize::MAX) };
 }
 
-/// Threads take numbers in the order in which they first count.
+/// Threads are numbered in the order of their first use.
 fn shard_index() -> usize {
     static NEXT: AtomicUsize = AtomicUsize::new(0);
     SHARD_INDEX.with(|mine| {
@@ -33,14 +31,12 @@ fn shard_index() -> usize {
 }
 
 impl<T> PerThread<T> {
-    /// The copy of this thread.
     #[must_use]
     pub fn this_thread(&self) -> &T {
         let [first, ..] = &self.0;
         &self.0.get(shard_index()).unwrap_or(first).0
     }
 
-    /// Every copy.
     pub fn all(&self) -> impl Iterator<Item = &T> {
         self.0.iter().map(|padded| &padded.0)
     }
@@ -52,7 +48,7 @@ mod tests {
     use std::sync::atomic::AtomicU64;
 
     #[test]
-    fn what_many_threads_count_adds_up() {
+    fn the_copies_of_many_threads_add_up() {
         let shards = PerThread::<AtomicU64>::default();
         std::thread::scope(|scope| {
             for _ in 0..20 {

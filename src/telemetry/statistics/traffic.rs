@@ -1,7 +1,5 @@
-//! How requests of one cluster ended: their times, their second attempts, our own pages.
-//!
-//! In: a few calls at the end of a request. Out: histograms and counts with fixed keys, so that no URL and no
-//! database can ever become a label. It lives as long as the process knows the cluster.
+//! Histograms of request and response times and counts of failover attempts for one cluster. The labels are fixed, so no
+//! URL or database can become one.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
@@ -9,23 +7,22 @@ use std::time::Duration;
 use super::shards::PerThread;
 use crate::domain::cluster::availability::RequestClass;
 
-/// Upper bounds of the buckets in microseconds: from a page in a server's memory to an agent that takes minutes.
-pub const BUCKET_BOUNDS_MICROS: [u64; 14] = [
+/// From a cached page to an agent that runs for minutes.
+pub(crate) const BUCKET_BOUNDS_MICROS: [u64; 14] = [
     1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, 250_000, 500_000, 1_000_000, 2_500_000, 10_000_000,
     30_000_000, 90_000_000,
 ];
 
-/// Times in buckets.
+/// A histogram of one thread.
 #[derive(Debug, Default)]
-pub struct Histogram {
-    /// Each for its own bound, the last for what took longer: they are added up when somebody asks.
+struct Histogram {
+    /// Not cumulative; the last bucket is for times above all bounds.
     buckets: [AtomicU64; BUCKET_BOUNDS_MICROS.len() + 1],
     micros: AtomicU64,
 }
 
 impl Histogram {
-    /// Takes in one time.
-    pub fn observe(&self, time: Duration) {
+    fn observe(&self, time: Duration) {
         let micros = u64::try_from(time.as_micros()).unwrap_or(u64::MAX);
         let bucket = BUCKET_BOUNDS_MICROS.partition_point(|bound| micros > *bound);
         if let Some(count) = self.buckets.get(bucket) {
@@ -35,13 +32,12 @@ impl Histogram {
     }
 }
 
-/// A histogram's sums over all threads.
+/// The sum of a histogram over all threads.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct HistogramTotals {
-    /// Not cumulative; the last has no bound.
-    pub buckets: [u64; BUCKET_BOUNDS_MICROS.len() + 1],
-    /// All times together.
-    pub micros: u64,
+pub(crate) struct HistogramTotals {
+    /// Not cumulative; the last bucket is for times above all bounds.
+    pub(crate) buckets: [u64; BUCKET_BOUNDS_MICROS.len() + 1],
+    pub(crate) micros: u64,
 }
 
 impl HistogramTotals {
@@ -52,19 +48,18 @@ impl HistogramTotals {
         self.micros = self.micros.wrapping_add(histogram.micros.load(Relaxed));
     }
 
-    /// How many times were taken in.
     #[must_use]
-    pub fn count(&self) -> u64 {
+    pub(crate) fn count(&self) -> u64 {
         self.buckets.iter().sum()
     }
 }
 
-/// Words for the classes of a status; the first where the client left before there was one.
-pub const STATUS_CLASSES: [&str; 6] = ["none", "1xx", "2xx", "3xx", "4xx", "5xx"];
-/// Words for [`RequestClass`], in its order.
-pub const REQUEST_CLASSES: [&str; RequestClass::COUNT] = ["static", "resource", "document", "agent"];
-/// Words for why a second server was asked.
-pub const FAILOVER_CAUSES: [&str; 5] = ["connect", "broken", "timeout", "status", "not_found"];
+/// The label of a status class; `none` = the client left before there was a status.
+const STATUS_CLASSES: [&str; 6] = ["none", "1xx", "2xx", "3xx", "4xx", "5xx"];
+/// The labels of [`RequestClass`], in its order.
+const REQUEST_CLASSES: [&str; RequestClass::COUNT] = ["static", "resource", "document", "agent"];
+/// The labels of the causes of a failover attempt.
+const FAILOVER_CAUSES: [&str; 5] = ["connect", "broken", "timeout", "status", "not_found"];
 
 #[derive(Debug, Default)]
 struct TrafficCounters {
@@ -73,12 +68,12 @@ struct TrafficCounters {
     failovers: [AtomicU64; FAILOVER_CAUSES.len()],
 }
 
-/// See the module's description.
+/// The statistics of one cluster.
 #[derive(Debug, Default)]
 pub struct Traffic(PerThread<TrafficCounters>);
 
 impl Traffic {
-    /// A request has ended with this status, 0 or 499 where the client had left.
+    /// Records a finished request; the status is 0 or 499 if the client left early.
     pub fn record_request(&self, status: u16, time: Duration) {
         let class = if status == 499 { 0 } else { usize::from(status / 100) };
         let counts = self.0.this_thread();
@@ -86,14 +81,14 @@ impl Traffic {
         counts.requests.get(class).unwrap_or(none).observe(time);
     }
 
-    /// A server's final header came so long after it was chosen.
+    /// Records the time from the choice of a server to its final response header.
     pub fn record_response(&self, class: RequestClass, time: Duration) {
         if let Some(histogram) = self.0.this_thread().responses.get(class as usize) {
             histogram.observe(time);
         }
     }
 
-    /// A second server is asked; `cause` is one of [`FAILOVER_CAUSES`].
+    /// Counts a failover attempt; `cause` is one of `FAILOVER_CAUSES`.
     pub fn record_failover(&self, cause: &str) {
         if let Some(ix) = FAILOVER_CAUSES.iter().position(|known| *known == cause)
             && let Some(count) = self.0.this_thread().failovers.get(ix)
@@ -102,18 +97,18 @@ impl Traffic {
         }
     }
 
-    /// Times of whole requests, by [`STATUS_CLASSES`].
-    pub fn request_durations(&self) -> impl Iterator<Item = (&'static str, HistogramTotals)> {
+    /// The durations of requests, by [`STATUS_CLASSES`].
+    pub(crate) fn request_durations(&self) -> impl Iterator<Item = (&'static str, HistogramTotals)> {
         self.sum_histograms(STATUS_CLASSES, |counts| &counts.requests).into_iter()
     }
 
-    /// Times to a server's header, by [`REQUEST_CLASSES`].
-    pub fn response_times(&self) -> impl Iterator<Item = (&'static str, HistogramTotals)> {
+    /// The response times of servers, by [`REQUEST_CLASSES`].
+    pub(crate) fn response_times(&self) -> impl Iterator<Item = (&'static str, HistogramTotals)> {
         self.sum_histograms(REQUEST_CLASSES, |counts| &counts.responses).into_iter()
     }
 
-    /// Second servers, by [`FAILOVER_CAUSES`].
-    pub fn failovers_by_cause(&self) -> impl Iterator<Item = (&'static str, u64)> {
+    /// The failover attempts, by [`FAILOVER_CAUSES`].
+    pub(crate) fn failovers_by_cause(&self) -> impl Iterator<Item = (&'static str, u64)> {
         let mut sums = FAILOVER_CAUSES.map(|cause| (cause, 0));
         for counts in self.0.all() {
             for ((_, sum), count) in sums.iter_mut().zip(&counts.failovers) {
@@ -128,7 +123,7 @@ impl Traffic {
         labels: [&'static str; N],
         of: impl Fn(&TrafficCounters) -> &[Histogram; N],
     ) -> [(&'static str, HistogramTotals); N] {
-        let mut sums = labels.map(|word| (word, HistogramTotals::default()));
+        let mut sums = labels.map(|label| (label, HistogramTotals::default()));
         for counts in self.0.all() {
             for ((_, sum), histogram) in sums.iter_mut().zip(of(counts)) {
                 sum.add(histogram);
@@ -143,12 +138,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_time_falls_into_the_bucket_whose_bound_it_does_not_exceed() {
+    fn a_time_belongs_to_the_first_bucket_whose_bound_it_does_not_exceed() {
         let traffic = Traffic::default();
         for micros in [0, 1_000, 1_001, 90_000_000, 90_000_001] {
             traffic.record_request(200, Duration::from_micros(micros));
         }
-        let (_, times) = traffic.request_durations().find(|(word, _)| *word == "2xx").unwrap();
+        let (_, times) = traffic.request_durations().find(|(label, _)| *label == "2xx").unwrap();
         assert_eq!((times.buckets[0], times.buckets[1]), (2, 1));
         assert_eq!(
             (times.buckets[BUCKET_BOUNDS_MICROS.len() - 1], times.buckets[BUCKET_BOUNDS_MICROS.len()]),
@@ -158,17 +153,18 @@ mod tests {
     }
 
     #[test]
-    fn a_status_nobody_knows_is_counted_all_the_same() {
+    fn an_unknown_status_is_counted_as_none() {
         let traffic = Traffic::default();
         for status in [0, 99, 101, 499, 404, 503, 999] {
             traffic.record_request(status, Duration::ZERO);
         }
-        let counts: Vec<_> = traffic.request_durations().map(|(word, times)| (word, times.count())).collect();
+        let counts: Vec<_> =
+            traffic.request_durations().map(|(label, times)| (label, times.count())).collect();
         assert_eq!(counts, [("none", 4), ("1xx", 1), ("2xx", 0), ("3xx", 0), ("4xx", 1), ("5xx", 1)]);
     }
 
     #[test]
-    fn second_attempts_are_counted_by_cause_and_an_unknown_one_is_not() {
+    fn failover_attempts_are_counted_by_cause_and_an_unknown_cause_is_not() {
         let traffic = Traffic::default();
         traffic.record_failover("timeout");
         traffic.record_failover("made up");

@@ -200,7 +200,7 @@ fn view_entries_in(format: ViewFormat, data: &[u8]) {
     // Nothing is expanded: an octet that is no UTF-8 becomes U+FFFD, which has three, and that is all.
     assert!(bytes <= 3 * data.len(), "{bytes} octets from {}", data.len());
     let rows = page.rows.len();
-    let mut categories = Categories::new();
+    let mut categories = Categories::default();
     let kept = page.rows.into_iter().filter_map(|row| categories.take(row)).count();
     assert!(kept <= rows);
 }

@@ -203,7 +203,7 @@ fn a_configuration_that_does_not_validate_is_refused_and_the_old_one_serves() {
         (format!("HTTP/1.1 200 OK\r\n\r\n{}", "# padding\n".repeat(500_000)), "larger than"),
         (
             "HTTP/1.1 200 OK\r\nContent-Length: 500\r\n\r\nclusters:".to_owned(),
-            "before the answer was complete",
+            "before the response was complete",
         ),
         ("SSH-2.0-OpenSSH_9.9\r\n\r\n".to_owned(), "not a valid"),
         (answer("<html>Please log in</html>"), "not the configuration of an ICM"),
@@ -271,7 +271,7 @@ fn an_icm_that_never_ends_its_answer_is_given_up_and_a_reload_to_it_refused() {
     icm.wait_for_log("serving");
     let refused = eventually(Duration::from_secs(60), || icm.status()["reload"]["success"] == false);
     assert!(refused, "{}", icm.log());
-    assert!(icm.log().contains("no complete answer within"), "{}", icm.log());
+    assert!(icm.log().contains("no complete response within"), "{}", icm.log());
     // It continues to follow the same leader.
     let follows = icm.status()["configuration"]["follows"].clone();
     assert!(follows["url"].as_str().unwrap().contains(&leader.address.to_string()), "{follows:#}");

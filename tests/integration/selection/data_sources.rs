@@ -210,9 +210,9 @@ fn a_reading_that_lost_much_is_held_until_three_say_the_same() {
     acme.set("all", json!({ "dir": { "error500": true } }));
     acme.set("Web2", json!({ "dir": { "error500": false, "keep_percent": 50 } }));
     icm.wait_for_log("reading held, the old directory stays in use");
-    icm.wait_for_log("reading 1 of 3 that says so");
+    icm.wait_for_log("reading 1 of 3 with this result");
     wait_for_directory(&icm, "accepted", |d| d["replicas"].as_u64() < before);
-    icm.wait_for_log("reading 2 of 3 that says so");
+    icm.wait_for_log("reading 2 of 3 with this result");
     icm.wait_for_log("directory can be read again");
 }
 
@@ -246,7 +246,7 @@ fn a_directory_that_says_itself_that_it_is_incomplete_is_held_also_within_the_fi
     assert_eq!(directory(&icm)["replicas"].as_u64(), before);
     // All of them in the same way: none confirms another.
     acme.set("all", json!({ "dir": { "withheld": 2 } }));
-    icm.wait_for_log("reading 1 of 3 that says so");
+    icm.wait_for_log("reading 1 of 3 with this result");
     assert!(icm.log().contains("is incomplete: "), "{}", icm.log());
     assert_eq!(directory(&icm)["replicas"].as_u64(), before);
     assert_eq!(icm.metric("icm_directory_readable{"), Some(0.0));
@@ -271,8 +271,8 @@ fn a_member_that_drips_its_directory_is_given_up_and_named_and_the_next_one_is_r
     let read = eventually(PATIENT, || directory(&icm)["from"] == "Web2/Acme");
     assert!(read, "{:#}", directory(&icm));
     let warnings = directory(&icm)["warnings"].to_string();
-    assert!(warnings.contains("Web1/Acme") && warnings.contains("comes too slowly"), "{warnings}");
-    icm.wait_for_log("comes too slowly");
+    assert!(warnings.contains("Web1/Acme") && warnings.contains("is too slow"), "{warnings}");
+    icm.wait_for_log("is too slow");
     assert!(icm.served(ARCHIVE, 2).keys().eq(["Web4"]));
 }
 
@@ -285,7 +285,7 @@ fn server_documents_that_drip_are_given_up_and_named_and_the_next_of_from_is_rea
     let icm = Icm::start(settings);
     assert!(eventually(PATIENT, || members(&icm).len() == 4), "{:#}", icm.status());
     let warnings = icm.status()["clusters"][0]["members_warnings"].to_string();
-    assert!(warnings.contains("comes too slowly"), "{warnings}");
+    assert!(warnings.contains("is too slow"), "{warnings}");
 }
 
 #[test]
@@ -297,7 +297,7 @@ fn when_every_member_drips_its_directory_that_is_the_trouble() {
     let icm = Icm::start(settings);
     wait_for_directory(&icm, "read", |d| d["databases"].as_u64() > Some(0));
     acme.set("all", dripping());
-    assert!(eventually(PATIENT, || trouble(&icm).contains("comes too slowly")), "{:#}", directory(&icm));
+    assert!(eventually(PATIENT, || trouble(&icm).contains("is too slow")), "{:#}", directory(&icm));
     assert_eq!(icm.metric("icm_directory_readable{"), Some(0.0));
 }
 
@@ -361,7 +361,7 @@ fn a_names_view_that_says_itself_that_it_is_incomplete_takes_no_member_away_at_o
     assert_eq!(icm.metric("icm_members_readable{"), Some(1.0));
     acme.set("all", json!({ "dir": { "withheld": 2 } }));
     icm.wait_for_log("reading held, the old servers stay in use");
-    icm.wait_for_log("reading 1 of 3 that says so");
+    icm.wait_for_log("reading 1 of 3 with this result");
     assert_eq!(members(&icm).len(), 4, "{}", icm.log());
     assert_eq!(icm.metric("icm_members_readable{"), Some(0.0));
     acme.ask("POST", "/reset", None);
@@ -371,7 +371,7 @@ fn a_names_view_that_says_itself_that_it_is_incomplete_takes_no_member_away_at_o
     // As with the directory, three readings in a row are believed.
     acme.set("all", json!({ "dir": { "withheld": 2 } }));
     icm.wait_for_log("left the cluster: Web4/Acme");
-    icm.wait_for_log("reading 2 of 3 that says so");
+    icm.wait_for_log("reading 2 of 3 with this result");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Polls of sources that answer, and of those that do not.
+//! Polls of sources that respond and of sources that fail.
 #![allow(clippy::unwrap_used)]
 
 use tokio::io::AsyncWriteExt;
@@ -23,7 +23,7 @@ fn target<'a>(name: &'a ServerName, address: &str) -> PollTarget<'a> {
 }
 
 #[test]
-fn placeholders_become_parts_of_a_url() {
+fn placeholders_are_replaced_in_a_url() {
     let name = web1();
     let expanded = |template: &str, address: &str| expand(template, &target(&name, address));
     assert_eq!(expanded("http://{address}:9100/metrics", "10.0.0.11:80"), "http://10.0.0.11:9100/metrics");
@@ -36,7 +36,7 @@ fn placeholders_become_parts_of_a_url() {
 }
 
 #[test]
-fn urls_are_split_or_refused() {
+fn urls_are_parsed_or_refused() {
     let split = |text: &str| Url::parse(text).map(|url| (url.https, url.host, url.port, url.target));
     assert_eq!(split("http://a.example"), Some((false, "a.example".into(), 80, "/".into())));
     assert_eq!(split("HTTPS://[::1]:9/x?y#z"), Some((true, "::1".into(), 9, "/x?y".into())));
@@ -58,7 +58,7 @@ fn urls_are_split_or_refused() {
 }
 
 #[tokio::test]
-async fn console_and_prometheus_are_read_at_the_servers_own_address() {
+async fn console_and_prometheus_are_read_from_the_address_of_the_server() {
     let server = TestServer::start(|asked| match asked.target.as_str() {
         "/stat?Web%201" => TestReply::ok(
             &include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/show-stat-server.txt"))[..],
@@ -78,7 +78,7 @@ async fn console_and_prometheus_are_read_at_the_servers_own_address() {
     let (name, port) = (web1(), server.address.port());
     let target = target(&name, "127.0.0.1:80");
     let client = client();
-    // The host name of the test does not exist: it is the address that is asked.
+    // The host name of the test does not exist, so the request must use the address.
     let console = AvailabilitySource::Console { url: format!("http://{{hostname}}:{port}/stat?{{name}}") };
     let report = poll(&client, &console, &target).await.unwrap();
     assert_eq!((report.index, report.users), (Some(84), Some(96)));
@@ -95,7 +95,7 @@ async fn console_and_prometheus_are_read_at_the_servers_own_address() {
 }
 
 #[tokio::test]
-async fn templates_that_give_no_url_and_sources_that_are_pushed_are_errors() {
+async fn invalid_urls_and_sources_that_are_not_polled_are_errors() {
     let name = web1();
     let target = target(&name, "127.0.0.1:80");
     let bad = AvailabilitySource::Console { url: "{name}".to_owned() };
@@ -105,8 +105,8 @@ async fn templates_that_give_no_url_and_sources_that_are_pushed_are_errors() {
     }
 }
 
-/// An agent that says `line` to one caller, and then closes or keeps the connection.
-async fn agent_says(line: &'static [u8], keep: bool) -> Result<AvailabilityReport, PollError> {
+/// Polls an agent that sends `line` and then closes the connection or keeps it open.
+async fn poll_agent(line: &'static [u8], keep: bool) -> Result<AvailabilityReport, PollError> {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let server = tokio::spawn(async move {
@@ -124,23 +124,23 @@ async fn agent_says(line: &'static [u8], keep: bool) -> Result<AvailabilityRepor
 }
 
 #[tokio::test]
-async fn an_agents_line_ends_with_the_line_or_with_the_connection() {
-    assert_eq!(agent_says(b"up 75%\nready", true).await.unwrap().index, Some(75));
+async fn the_line_of_an_agent_ends_with_a_line_end_or_the_connection() {
+    assert_eq!(poll_agent(b"up 75%\nready", true).await.unwrap().index, Some(75));
     assert_eq!(
-        agent_says(b"drain\r", true).await.unwrap().administrative,
+        poll_agent(b"drain\r", true).await.unwrap().administrative,
         Some(crate::domain::cluster::Administrative::Drain)
     );
-    let report = agent_says(b"down # HTTP task ended", false).await.unwrap();
+    let report = poll_agent(b"down # HTTP task ended", false).await.unwrap();
     assert_eq!(report.operational, Some(Operational::Down("HTTP task ended".to_owned())));
 }
 
 #[tokio::test]
-async fn an_agent_that_says_nothing_is_an_error_in_time() {
-    let error = agent_says(b"", true).await.unwrap_err();
+async fn an_agent_that_sends_nothing_is_an_error_after_the_timeout() {
+    let error = poll_agent(b"", true).await.unwrap_err();
     assert!(
         error.to_string().contains("Web 1/Acme") && error.to_string().contains("no line within"),
         "{error}"
     );
-    assert!(matches!(agent_says(b"", false).await, Err(PollError::Parse { .. })));
-    assert!(matches!(agent_says(b"220 smtp ready?\r\n", false).await, Err(PollError::Parse { .. })));
+    assert!(matches!(poll_agent(b"", false).await, Err(PollError::Parse { .. })));
+    assert!(matches!(poll_agent(b"220 smtp ready?\r\n", false).await, Err(PollError::Parse { .. })));
 }

@@ -1,4 +1,4 @@
-//! The directory from members that answer, fall back, or do not.
+//! The directory from servers that respond, fall back to another view, or fail.
 #![allow(clippy::unwrap_used)]
 
 use std::sync::Arc;
@@ -40,7 +40,7 @@ fn settings() -> Cldbdir {
     }
 }
 
-fn member(name: &str, server: &TestServer) -> ServerAddress {
+fn server_address(name: &str, server: &TestServer) -> ServerAddress {
     ServerAddress {
         name: ServerName::parse(name).unwrap(),
         hostname: "web.acme.example".to_owned(),
@@ -50,10 +50,11 @@ fn member(name: &str, server: &TestServer) -> ServerAddress {
 }
 
 async fn read_from(server: &TestServer, settings: &Cldbdir) -> Result<DirectoryReading, DirectoryReadError> {
-    read_directory(&client(), &[member("Web1/Acme", server)], settings, &LoginSessions::default()).await
+    read_directory(&client(), &[server_address("Web1/Acme", server)], settings, &LoginSessions::default())
+        .await
 }
 
-/// One page, then nothing more, whatever `Start` counts.
+/// Returns one page and then an empty one, whatever `Start` means.
 fn once(asked: &ReceivedRequest, page: &str) -> TestReply {
     match asked.query("Start").as_deref() {
         Some("1") => TestReply::ok(page),
@@ -111,7 +112,7 @@ async fn marks_are_set_unless_empty_0_no_or_false() {
 }
 
 #[tokio::test]
-async fn bad_rows_are_counted_and_the_good_ones_serve() {
+async fn bad_rows_are_counted_and_skipped() {
     let page = view(&[
         row(&["a.nsf", "Web1/Acme", "", "C1257A000041D2E0"]),
         row(&["", "Web1/Acme", "", "C1257A000041D2E0"]),
@@ -130,7 +131,7 @@ async fn bad_rows_are_counted_and_the_good_ones_serve() {
 }
 
 #[tokio::test]
-async fn a_missing_hidden_view_falls_back_to_a_visible_one_and_says_so() {
+async fn a_missing_hidden_view_is_replaced_by_a_visible_one_with_a_warning() {
     for (wanted, page) in
         [("/Databases%20by%20Pathname", FLAT), ("/Databases%20by%20Replica%20ID", CATEGORISED)]
     {
@@ -152,7 +153,7 @@ async fn a_missing_hidden_view_falls_back_to_a_visible_one_and_says_so() {
 }
 
 #[tokio::test]
-async fn a_fallback_view_with_unknown_column_names_is_read_by_what_they_hold() {
+async fn the_columns_of_a_fallback_view_are_recognised_by_content() {
     let page = view(&[row(&["Leads of 2026", "C1257A000041D2E0", "apps/leads.nsf", "Web2/Acme"])]);
     let server = TestServer::start(move |asked| {
         if asked.target.contains("Databases") { once(asked, &page) } else { TestReply::status(404) }
@@ -164,7 +165,7 @@ async fn a_fallback_view_with_unknown_column_names_is_read_by_what_they_hold() {
 }
 
 #[tokio::test]
-async fn a_view_of_the_administrators_own_never_falls_back() {
+async fn a_custom_view_has_no_fallback() {
     let server = TestServer::start(|_| TestReply::status(404)).await;
     let mut settings = settings();
     settings.view = "ICM Databases".to_owned();
@@ -174,7 +175,7 @@ async fn a_view_of_the_administrators_own_never_falls_back() {
 }
 
 #[tokio::test]
-async fn a_database_that_is_nowhere_is_told_as_the_configured_view() {
+async fn the_error_for_a_missing_database_names_the_configured_view() {
     let server = TestServer::start(|_| TestReply::status(404)).await;
     let failure = read_from(&server, &settings()).await.unwrap_err();
     assert!(failure.to_string().contains("($Pathname)"), "{failure}");
@@ -182,16 +183,20 @@ async fn a_database_that_is_nowhere_is_told_as_the_configured_view() {
 }
 
 #[tokio::test]
-async fn the_next_member_is_asked_when_one_fails() {
+async fn the_next_server_is_asked_when_one_fails() {
     let broken = TestServer::start(|_| TestReply::Close).await;
     let login = TestServer::start(|_| TestReply::status(401)).await;
     let good = TestServer::start(|asked| once(asked, FLAT)).await;
-    let members = [member("Web1/Acme", &broken), member("Web2/Acme", &login), member("Web3/Acme", &good)];
+    let servers = [
+        server_address("Web1/Acme", &broken),
+        server_address("Web2/Acme", &login),
+        server_address("Web3/Acme", &good),
+    ];
     let (client, sessions) = (client(), LoginSessions::default());
-    let reading = read_directory(&client, &members, &settings(), &sessions).await.unwrap();
+    let reading = read_directory(&client, &servers, &settings(), &sessions).await.unwrap();
     assert_eq!(reading.from.abbreviated(), "Web3/Acme");
     assert_eq!(reading.warnings.len(), 2, "{:?}", reading.warnings);
-    let failure = read_directory(&client, &members[..2], &settings(), &sessions).await.unwrap_err();
+    let failure = read_directory(&client, &servers[..2], &settings(), &sessions).await.unwrap_err();
     assert_eq!(failure.attempts.len(), 2);
     assert!(
         failure.to_string().contains("Web2/Acme: ") && failure.to_string().contains("Anonymous"),
@@ -208,32 +213,32 @@ fn entries(n: usize) -> String {
     view(&(0..n).map(row).collect::<Vec<_>>())
 }
 
-async fn holding(n: usize) -> TestServer {
+async fn server_with(n: usize) -> TestServer {
     let page = entries(n);
     TestServer::start(move |asked| once(asked, &page)).await
 }
 
 /// The digest of a directory with ten databases.
-async fn ten() -> ReadingDigest {
-    let server = holding(10).await;
+async fn digest_of_ten() -> ReadingDigest {
+    let server = server_with(10).await;
     let reading = read_from(&server, &settings()).await.unwrap();
     ReadingDigest::of(reading.from, &reading.builder)
 }
 
 #[tokio::test]
-async fn a_refresh_that_lost_too_much_asks_another_member_before_it_serves() {
-    let serving = ten().await;
-    let (small, whole) = (holding(3).await, holding(10).await);
+async fn a_reading_that_lost_too_much_needs_confirmation_by_another_server() {
+    let current = digest_of_ten().await;
+    let (small, whole) = (server_with(3).await, server_with(10).await);
     let (client, sessions) = (client(), LoginSessions::default());
-    let members = [member("Web1/Acme", &small), member("Web2/Acme", &whole)];
-    let mut validator = ReadingValidator::new();
-    match refresh(&client, &members, &settings(), &sessions, &mut validator, Some(&serving)).await {
+    let servers = [server_address("Web1/Acme", &small), server_address("Web2/Acme", &whole)];
+    let mut validator = ReadingValidator::default();
+    match refresh(&client, &servers, &settings(), &sessions, &mut validator, Some(&current)).await {
         RefreshOutcome::Accepted { reading, .. } => assert_eq!(reading.builder.len(), 10),
         other => panic!("{other:?}"),
     }
-    let agreeing = holding(3).await;
-    let members = [member("Web1/Acme", &small), member("Web2/Acme", &agreeing)];
-    match refresh(&client, &members, &settings(), &sessions, &mut validator, Some(&serving)).await {
+    let agreeing = server_with(3).await;
+    let servers = [server_address("Web1/Acme", &small), server_address("Web2/Acme", &agreeing)];
+    match refresh(&client, &servers, &settings(), &sessions, &mut validator, Some(&current)).await {
         RefreshOutcome::Accepted { reading, digest } => {
             assert_eq!((reading.builder.len(), digest.len), (3, 3))
         }
@@ -242,14 +247,18 @@ async fn a_refresh_that_lost_too_much_asks_another_member_before_it_serves() {
 }
 
 #[tokio::test]
-async fn a_refresh_of_the_only_member_that_answers_is_believed_the_third_time() {
-    let serving = ten().await;
-    let (small, dead) = (holding(3).await, TestServer::start(|_| TestReply::Close).await);
+async fn a_suspicious_reading_of_the_only_server_that_responds_is_accepted_the_third_time() {
+    let current = digest_of_ten().await;
+    let (small, dead) = (server_with(3).await, TestServer::start(|_| TestReply::Close).await);
     let (client, sessions) = (client(), LoginSessions::default());
-    let members = [member("Web1/Acme", &dead), member("Web2/Acme", &small), member("Web3/Acme", &dead)];
-    let mut validator = ReadingValidator::new();
+    let servers = [
+        server_address("Web1/Acme", &dead),
+        server_address("Web2/Acme", &small),
+        server_address("Web3/Acme", &dead),
+    ];
+    let mut validator = ReadingValidator::default();
     for round in 1..=3 {
-        match refresh(&client, &members, &settings(), &sessions, &mut validator, Some(&serving)).await {
+        match refresh(&client, &servers, &settings(), &sessions, &mut validator, Some(&current)).await {
             RefreshOutcome::Accepted { reading, .. } => assert_eq!((round, reading.builder.len()), (3, 3)),
             RefreshOutcome::Held { reason, .. } => {
                 assert!(round < 3 && reason.contains("lost 7 of 10 entries"), "{round}: {reason}");
@@ -260,24 +269,24 @@ async fn a_refresh_of_the_only_member_that_answers_is_believed_the_third_time() 
 }
 
 #[tokio::test]
-async fn a_refresh_holds_when_two_members_disagree_and_fails_when_none_answers() {
-    let serving = ten().await;
-    let (three, four) = (holding(3).await, holding(4).await);
+async fn a_refresh_is_held_when_servers_disagree_and_fails_when_none_responds() {
+    let current = digest_of_ten().await;
+    let (three, four) = (server_with(3).await, server_with(4).await);
     let (client, sessions) = (client(), LoginSessions::default());
-    let members = [member("Web1/Acme", &three), member("Web2/Acme", &four)];
-    let mut validator = ReadingValidator::new();
+    let servers = [server_address("Web1/Acme", &three), server_address("Web2/Acme", &four)];
+    let mut validator = ReadingValidator::default();
     for _ in 0..4 {
-        match refresh(&client, &members, &settings(), &sessions, &mut validator, Some(&serving)).await {
+        match refresh(&client, &servers, &settings(), &sessions, &mut validator, Some(&current)).await {
             RefreshOutcome::Held { reason, .. } => assert!(reason.contains("disagree"), "{reason}"),
             other => panic!("{other:?}"),
         }
     }
-    let none = refresh(&client, &[], &settings(), &sessions, &mut validator, Some(&serving)).await;
+    let none = refresh(&client, &[], &settings(), &sessions, &mut validator, Some(&current)).await;
     assert!(matches!(none, RefreshOutcome::Failed(_)));
 }
 
 #[tokio::test]
-async fn a_directory_of_several_pages_comes_whole() {
+async fn a_directory_of_several_pages_is_read_completely() {
     let pages = Arc::new(AtomicUsize::new(0));
     let count = pages.clone();
     let server = TestServer::start(move |asked| {
@@ -296,30 +305,30 @@ async fn a_directory_of_several_pages_comes_whole() {
 }
 
 #[tokio::test]
-async fn a_refresh_never_takes_an_incomplete_directory_while_another_member_has_a_complete_one() {
-    let serving = ten().await;
+async fn a_refresh_prefers_a_complete_directory_to_an_incomplete_one() {
+    let current = digest_of_ten().await;
     let cut = entries(9).replace("toplevelentries=\"9\"", "toplevelentries=\"12\"");
     let incomplete = TestServer::start(move |asked| once(asked, &cut)).await;
-    let (whole, dead) = (holding(12).await, TestServer::start(|_| TestReply::Close).await);
+    let (whole, dead) = (server_with(12).await, TestServer::start(|_| TestReply::Close).await);
     let (client, sessions) = (client(), LoginSessions::default());
-    let mut validator = ReadingValidator::new();
-    let members = [member("Web1/Acme", &incomplete), member("Web2/Acme", &whole)];
-    match refresh(&client, &members, &settings(), &sessions, &mut validator, Some(&serving)).await {
+    let mut validator = ReadingValidator::default();
+    let servers = [server_address("Web1/Acme", &incomplete), server_address("Web2/Acme", &whole)];
+    match refresh(&client, &servers, &settings(), &sessions, &mut validator, Some(&current)).await {
         RefreshOutcome::Accepted { reading, .. } => assert_eq!(reading.builder.len(), 12),
         other => panic!("{other:?}"),
     }
-    let members = [member("Web1/Acme", &incomplete), member("Web2/Acme", &dead)];
+    let servers = [server_address("Web1/Acme", &incomplete), server_address("Web2/Acme", &dead)];
     for round in 1..=3 {
-        match refresh(&client, &members, &settings(), &sessions, &mut validator, Some(&serving)).await {
+        match refresh(&client, &servers, &settings(), &sessions, &mut validator, Some(&current)).await {
             RefreshOutcome::Held { reason, .. } => {
-                assert!(round < 3 && reason.contains("9 of 12 top level entries"), "{round}: {reason}");
+                assert!(round < 3 && reason.contains("9 of 12 top-level entries"), "{round}: {reason}");
             }
             RefreshOutcome::Accepted { reading, .. } => assert_eq!((round, reading.builder.len()), (3, 9)),
             RefreshOutcome::Failed(failure) => panic!("{failure}"),
         }
     }
-    // Where nothing serves, part of a directory is more than none.
-    match refresh(&client, &members, &settings(), &sessions, &mut validator, None).await {
+    // Without a directory in use, an incomplete one is better than none.
+    match refresh(&client, &servers, &settings(), &sessions, &mut validator, None).await {
         RefreshOutcome::Accepted { reading, .. } => assert_eq!(reading.builder.len(), 9),
         other => panic!("{other:?}"),
     }

@@ -1,24 +1,16 @@
-//! Category values carried down to the documents below them.
-//!
-//! In: the rows of a view in their order, across pages. Out: each document's row with the columns of
-//! its categories filled in. In a flat view nothing changes.
+//! Copies the values of categories into the documents below them, across pages.
 
 use super::{ColumnValue, Row};
 
-/// The headings above the next row.
+/// The categories above the next row.
 #[derive(Debug, Default)]
 pub struct Categories {
+    /// Level and columns of each, outermost first.
     open: Vec<(usize, Vec<ColumnValue>)>,
 }
 
 impl Categories {
-    /// Nothing is open.
-    #[must_use]
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    /// Takes a heading and gives nothing, or fills up and gives back a document.
+    /// Remembers a category and returns nothing, or returns a document with the missing columns filled in.
     pub fn take(&mut self, mut row: Row) -> Option<Row> {
         let depth = row.depth();
         self.open.retain(|(above, _)| *above < depth);

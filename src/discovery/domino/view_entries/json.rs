@@ -1,8 +1,7 @@
-//! `?ReadViewEntries&OutputFormat=JSON`.
+//! Parses `?ReadViewEntries&OutputFormat=JSON`.
 //!
-//! In: octets. Out: a [`Page`]. Attributes begin with `@`, all values are strings, a list of one may
-//! be the thing itself, a list of none may be absent. Parsed straight into rows: a hostile document
-//! never becomes a tree in memory, and what is nested too deeply is refused.
+//! Attributes begin with `@`, all values are strings, a list of one may be the element itself, and an empty list may be
+//! absent. The text is parsed directly into rows, so that a hostile document never becomes a tree in memory.
 
 use std::fmt;
 
@@ -11,18 +10,15 @@ use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, Seq
 
 use super::repair::repair;
 use super::{ColumnValue, MAX_COLUMNS, MAX_ROWS, MAX_VALUES, Page, PageError, Row};
+use crate::discovery::domino::fault::single_line;
 
-/// Parses one answer.
-///
-/// # Errors
-/// When it is no JSON object even after repair, or a limit is exceeded.
-pub fn parse(body: &[u8]) -> Result<Page, PageError> {
+pub(super) fn parse(body: &[u8]) -> Result<Page, PageError> {
     let text = repair(body);
     if !text.trim_start().starts_with('{') {
         return Err(PageError::NotViewEntries("no JSON object".to_owned()));
     }
     serde_json::from_str::<Page>(&text).map_err(|error| {
-        let reason = super::super::fault::single_line(&error.to_string());
+        let reason = single_line(&error.to_string());
         if reason.starts_with(TOO_MANY) || reason.starts_with("recursion limit") {
             PageError::LimitExceeded(reason)
         } else {
@@ -57,7 +53,7 @@ impl<'de> Visitor<'de> for PageVisitor {
                         first_scalar(&mut map)?.and_then(|text| text.trim().parse().ok());
                 }
                 "viewentry" => map.next_value_seed(Rows(&mut page.rows))?,
-                // Some versions wrap the whole in another object.
+                // Some versions wrap the object in another one.
                 "viewentries" => {
                     let inner: Page = map.next_value()?;
                     page.top_level_entries = inner.top_level_entries.or(page.top_level_entries);
@@ -74,14 +70,14 @@ fn skip<'de, M: MapAccess<'de>>(map: &mut M) -> Result<(), M::Error> {
     map.next_value::<IgnoredAny>().map(|_| ())
 }
 
-/// The first scalar in a value.
+/// The first scalar within a value.
 fn first_scalar<'de, M: MapAccess<'de>>(map: &mut M) -> Result<Option<String>, M::Error> {
     let mut values = Vec::new();
     map.next_value_seed(Values(&mut values))?;
     Ok(values.into_iter().next())
 }
 
-/// Takes one object, a list of objects, or null, and hands each object to `each`.
+/// Appends one object, or each object of a list, to the vector of `$name`; null and text are ignored.
 macro_rules! one_or_many {
     ($name:ident, $element:ty, $limit:expr, $strict:expr) => {
         impl<'de> DeserializeSeed<'de> for $name<'_> {
@@ -125,13 +121,13 @@ struct Columns<'a>(&'a mut Vec<EntryData>);
 one_or_many!(Rows, Row, MAX_ROWS, true);
 one_or_many!(Columns, EntryData, MAX_COLUMNS, false);
 
-/// A column, and whether it marks its row as a heading.
+/// A column, and whether it marks its row as a category.
 struct EntryData {
     column: ColumnValue,
     is_category: bool,
 }
 
-/// One object of a list; anything else in its place is skipped.
+/// One object of a list; null and text in its place are skipped.
 struct Element<T> {
     order: usize,
     kind: std::marker::PhantomData<T>,
@@ -220,7 +216,7 @@ impl ReadFromMap for EntryData {
     }
 }
 
-/// Every scalar below a value in its order: `{"0":"a"}`, `{"text":[{"0":"a"},{"0":"b"}]}`, `"a"`.
+/// Collects every scalar within a value, in order: `{"0":"a"}`, `{"text":[{"0":"a"},{"0":"b"}]}`, `"a"`.
 struct Values<'a>(&'a mut Vec<String>);
 
 impl Values<'_> {

@@ -1,71 +1,67 @@
-//! The answer of `?ReadViewEntries`, in XML or JSON, as plain rows.
+//! Parses the response to `?ReadViewEntries`, in XML or JSON, into plain rows.
 //!
-//! In: the octets of one answer. Out: a [`Page`]. The parsers take everything that live servers have
-//! been seen to send, and bound what a hostile one can cost: rows, columns, values, depth. They never
-//! judge what a column means.
-//!
-//! Shapes and traps: <https://help.hcl-software.com/dom_designer/14.0.0/basic/H_VIEWENTRIES_ELEMENT_XML.html>
+//! The parsers accept everything that real servers were seen to send, and limit what a hostile one can cost: rows,
+//! columns, values, depth. Format: <https://help.hcl-software.com/dom_designer/14.0.0/basic/H_VIEWENTRIES_ELEMENT_XML.html>
 
-pub mod categories;
-pub mod json;
-pub mod reader;
-pub mod repair;
-pub mod xml;
+mod categories;
+mod json;
+pub(crate) mod reader;
+mod repair;
+mod xml;
 
 pub use categories::Categories;
-pub use reader::{ReadError, ReadSummary, ReadTimeLimit, RowSink, ViewRequest, ViewSource};
 
 use super::login::is_html;
 use crate::config::settings::{Column, ViewFormat};
 
-/// Most rows of one page; we ask for 1000.
+/// Limit for the rows of one page; `icm` asks for 1000.
 pub const MAX_ROWS: usize = 100_000;
-/// Most columns of a row, most values of a column; what is beyond is not read.
+/// Limit for the columns of a row; the others are ignored.
 pub const MAX_COLUMNS: usize = 256;
-/// Most values of one column.
+/// Limit for the values of a column; the others are ignored.
 pub const MAX_VALUES: usize = 1024;
 
-/// One answer.
+/// The rows of one response.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Page {
     /// `toplevelentries`: rows of a flat view, first-level categories of a categorised one.
     pub top_level_entries: Option<u64>,
-    /// In the view's order.
+    /// All rows of the page, in the order of the view.
     pub rows: Vec<Row>,
 }
 
-/// A `viewentry`.
+/// One `viewentry`: a document or a category.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Row {
-    /// `1`, or dotted below a category: `3.2`. Empty if absent.
+    /// `1`, or `3.2` below a category; empty if absent.
     pub position: String,
-    /// A heading, not a document.
+    /// True for a category, false for a document.
     pub is_category: bool,
-    /// Those that were sent; empty ones may be missing.
+    /// The columns in the response; Domino may omit empty ones.
     pub columns: Vec<ColumnValue>,
 }
 
-/// An `entrydata`.
+/// One `entrydata`: a column of a row.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ColumnValue {
-    /// `columnnumber`, from 0; the order within the row where it is absent.
+    /// `columnnumber`, from 0; if absent, the position within the row.
     pub number: u32,
-    /// Programmatic name; empty if absent.
+    /// The programmatic name of the column; empty if absent.
     pub name: String,
-    /// One, or several of a list; none for an empty list.
+    /// One value, or those of a list, which may be empty.
     pub values: Vec<String>,
 }
 
-/// An answer that is no page of view entries.
+/// Why a response is not a page of view entries.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PageError {
     /// A web page, such as an error page or a form.
-    #[error("an HTML page came instead of view entries")]
+    #[error("the response is an HTML page instead of view entries")]
     Html,
     /// Neither XML with `viewentries` nor a JSON object.
-    #[error("no view entries in the answer: {0}")]
+    #[error("no view entries in the response: {0}")]
     NotViewEntries(String),
-    /// It ends too early or is broken beyond repair.
+    /// The text ends too early or is malformed.
     #[error("view entries are broken: {0}")]
     Broken(String),
     /// More than [`MAX_ROWS`], or nested too deeply.
@@ -73,10 +69,10 @@ pub enum PageError {
     LimitExceeded(String),
 }
 
-/// Parses one answer.
+/// Parses one response.
 ///
 /// # Errors
-/// When it holds no view entries, is broken, or exceeds a limit.
+/// When it has no view entries, is malformed, or exceeds a limit.
 pub fn parse(format: ViewFormat, body: &[u8]) -> Result<Page, PageError> {
     if is_html(body) {
         return Err(PageError::Html);
@@ -88,7 +84,7 @@ pub fn parse(format: ViewFormat, body: &[u8]) -> Result<Page, PageError> {
 }
 
 impl Row {
-    /// The values of a column, `None` if the row does not have it.
+    /// The values of a column; `None` if the row does not have it.
     #[must_use]
     pub fn values(&self, column: &Column) -> Option<&[String]> {
         let found = self.columns.iter().find(|value| match column {
@@ -98,13 +94,13 @@ impl Row {
         Some(&found.values)
     }
 
-    /// The first value of a column without blanks around it; empty if there is none.
+    /// The first value of a column, trimmed; empty if there is none.
     #[must_use]
     pub fn text(&self, column: &Column) -> &str {
         self.values(column).and_then(<[String]>::first).map_or("", |text| text.trim())
     }
 
-    /// How deep the row lies: 1 at the top, 3 for `4.1.2`.
+    /// The level of the row: 1 at the top, 3 for `4.1.2`.
     #[must_use]
     pub fn depth(&self) -> usize {
         1 + self.position.matches('.').count()
@@ -112,7 +108,7 @@ impl Row {
 }
 
 impl ColumnValue {
-    /// True when there is nothing but blanks in it.
+    /// True if every value is empty or blank.
     #[must_use]
     pub fn is_blank(&self) -> bool {
         self.values.iter().all(|value| value.trim().is_empty())

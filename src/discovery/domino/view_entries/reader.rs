@@ -1,64 +1,59 @@
-//! A whole view, page by page.
+//! Reads a complete view page by page, with one page in memory at a time.
 //!
-//! In: a server, a view and where its rows go. Out: every row once, in the view's order, and a
-//! [`ReadSummary`] that tells what was doubtful. Domino gives at most *Maximum lines per view page* rows
-//! (default 1000) whatever `Count` says, so it asks until nothing more comes
-//! (<http://browniesblog.com/A55CBC/blog.nsf/dx/06132011094107AMMBRVSA.htm>). It never holds more than one
-//! page.
+//! Domino returns at most *Maximum lines per view page* rows (default 1000) whatever `Count` asks for, so the reader
+//! goes on until a page is empty (<http://browniesblog.com/A55CBC/blog.nsf/dx/06132011094107AMMBRVSA.htm>).
 //!
-//! `Start` is the position of a row, dotted below categories. A categorised view is therefore
-//! continued from the position of the last row, which then comes once more and is dropped. Where a
-//! server counts rows instead, that row does not come first, and rows are counted from there on.
+//! `Start` is the position of a row, dotted below categories. A categorised view is continued from the position of the
+//! last row, which the server then repeats and the reader drops. If the page does not begin with that row, the server
+//! counts rows instead, and the reader does so too.
 
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::super::client::DominoClient;
-use super::super::fault::{Fault, FetchError};
-use super::super::login::{self, LoginError, LoginSessions};
-use super::super::request::{DominoRequest, encode_database_path, encode_segment};
-use super::{Categories, PageError, Row, parse};
+use super::{Categories, Page, PageError, Row, parse};
 use crate::config::settings::{Auth, ViewFormat};
+use crate::discovery::domino::client::DominoClient;
+use crate::discovery::domino::fault::{Fault, FetchError};
+use crate::discovery::domino::login::{self, LoginError, LoginSessions};
+use crate::discovery::domino::request::{DominoRequest, encode_database_path, encode_segment};
 
-/// Rows asked for at once: Domino's own default limit.
+/// Domino's own default limit.
 const ROWS_PER_REQUEST: usize = 1000;
-/// How often a reading begins anew because the view changed meanwhile.
+/// How often a reading starts again because the view changed meanwhile.
 const MAX_RESTARTS: u32 = 3;
-/// For one page: a cold view index of a large directory takes a while.
+/// Long, because Domino may have to build the index of a large view first.
 const PAGE_TIMEOUT: Duration = Duration::from_secs(30);
-/// For one page.
 const MAX_PAGE_BYTES: usize = 32 << 20;
-/// A view that never ends is no view.
+/// Ends the reading of a view that never ends.
 const MAX_PAGES: usize = 20_000;
 
-/// How long all pages of a view may take together. A server that answers each page just in time would otherwise be
-/// waited for during days, and no other member asked. The allowance grows with what has come, so that a directory of a
-/// million entries is read from a server that takes a while for it.
+/// How long all pages of a view may take together. Without it, a server that sends each page just before its timeout
+/// could keep the reader busy for days. The limit grows with the rows received, so that a slow server can still deliver
+/// a directory of a million entries.
 #[derive(Clone, Copy, Debug)]
 pub struct ReadTimeLimit {
-    /// Before any row: logins, and a cold view index.
+    /// For logins and the first page.
     pub start: Duration,
-    /// For each row that has come.
+    /// Added for each row received.
     pub per_row: Duration,
-    /// For all of them, however many.
+    /// Upper limit, however many rows there are.
     pub max: Duration,
 }
 
 impl ReadTimeLimit {
-    /// Least and most time for the beginning: at least one page may take all of its own time.
+    /// Bounds of `start`: the first page may use its full timeout.
     const START_RANGE: [Duration; 2] = [PAGE_TIMEOUT, Duration::from_secs(60)];
-    /// A hundred rows a second are less than any Domino server gives that is well.
+    /// Any healthy Domino server delivers more than a hundred rows a second.
     const PER_ROW: Duration = Duration::from_millis(10);
-    /// A directory older than this is of no use.
+    /// A directory older than this is useless.
     const MAX: Duration = Duration::from_secs(3600);
 
-    /// For what is to be read this often.
     #[must_use]
     pub fn for_refresh_interval(refresh: Duration) -> Self {
-        let [least, max] = Self::START_RANGE;
-        Self { start: refresh.clamp(least, max), per_row: Self::PER_ROW, max: Self::MAX }
+        let [min, max] = Self::START_RANGE;
+        Self { start: refresh.clamp(min, max), per_row: Self::PER_ROW, max: Self::MAX }
     }
 
     fn for_rows(self, rows: usize) -> Duration {
@@ -67,93 +62,71 @@ impl ReadTimeLimit {
     }
 }
 
-/// A server and how to ask it.
+/// The server to read from.
 #[derive(Clone, Copy, Debug)]
 pub struct ViewSource<'a> {
-    /// Connections.
     pub client: &'a DominoClient,
-    /// Where to connect.
     pub address: SocketAddr,
-    /// Speak TLS.
     pub https: bool,
-    /// Host header, SNI; empty = the address.
+    /// For the Host header and SNI; empty = the address.
     pub hostname: &'a str,
-    /// Path before the database, as of a server behind another proxy; empty or `/` = none.
+    /// Path before the database, for a server behind another proxy; empty or `/` = none.
     pub base: &'a str,
-    /// Credentials.
     pub auth: &'a Auth,
-    /// Where session cookies are kept.
     pub sessions: &'a LoginSessions,
-    /// For the whole reading.
-    pub allowance: ReadTimeLimit,
+    pub time_limit: ReadTimeLimit,
 }
 
-/// Which view, and in which form.
+/// The view to read.
 #[derive(Clone, Copy, Debug)]
 pub struct ViewRequest<'a> {
-    /// `cldbdir.nsf`
     pub database: &'a str,
-    /// `($Pathname)`
     pub name: &'a str,
-    /// XML or JSON.
     pub format: ViewFormat,
-    /// `&ExpandView`: show the documents below categories.
+    /// Sends `&ExpandView`, which shows the documents below categories.
     pub expand: bool,
 }
 
-/// Takes the rows. Headings do not come; their values are carried down.
+/// Receives the documents, with the values of their categories filled in.
 pub trait RowSink {
-    /// Forget everything: the reading begins anew.
+    /// Drops all rows, because the reading starts again.
     fn reset(&mut self);
-    /// One document.
     fn accept_row(&mut self, row: Row);
 }
 
-/// What a complete reading looked like.
+/// How complete a reading is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ReadSummary {
-    /// Documents given to the sink.
+    /// Documents passed to the sink.
     pub rows: usize,
-    /// Rows are missing, as the view itself says: why.
+    /// Why rows are missing, if the view announces more than it returns.
     pub truncated: Option<String>,
-    /// Rows may be there twice or not at all: why.
+    /// Why rows may be duplicated or missing, if the view kept changing.
     pub inconsistency: Option<String>,
 }
 
 /// Why a view could not be read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ReadError {
-    /// Login refused, or no access.
+    /// A page could not be fetched, or access was refused.
     #[error(transparent)]
     Login(#[from] LoginError),
-    /// An answer came, but no view entries.
+    /// The response is not a page of view entries.
     #[error("{url}: {reason}")]
-    Page {
-        /// What was asked for.
-        url: String,
-        /// What came.
-        reason: PageError,
-    },
-    /// Pages come, but the whole would take too long.
-    #[error("{url}: the view comes too slowly, given up after {} with {rows} rows", humantime::format_duration(*.after))]
-    TooSlow {
-        /// The page that was waited for.
-        url: String,
-        /// When, in whole seconds.
-        after: Duration,
-        /// Rows that had come by then.
-        rows: usize,
-    },
+    Page { url: String, reason: PageError },
+    /// The reading exceeds its [`ReadTimeLimit`].
+    #[error("{url}: the view is too slow, stopped after {} with {rows} rows", humantime::format_duration(*.after))]
+    TooSlow { url: String, after: Duration, rows: usize },
 }
 
 impl ReadError {
-    /// True when the server knows no such database or view.
+    /// True if the server has no such database or view.
     #[must_use]
     pub fn is_not_found(&self) -> bool {
         self.status() == Some(404)
     }
 
-    /// True when no connection came about.
+    /// True if no connection was established.
     #[must_use]
     pub fn is_connect(&self) -> bool {
         matches!(self, Self::Login(LoginError::Fetch(error)) if error.fault.is_connect())
@@ -167,10 +140,10 @@ impl ReadError {
     }
 }
 
-/// Reads all of a view.
+/// Reads a complete view.
 ///
 /// # Errors
-/// When any page cannot be read: half a view is no view. What was given to the sink is void then.
+/// When any page cannot be read. The rows in the sink are then useless.
 pub async fn read(
     source: &ViewSource<'_>,
     view: &ViewRequest<'_>,
@@ -188,13 +161,13 @@ pub async fn read(
     }
 }
 
-/// How far all passes together have come.
+/// Time and rows of all passes together.
 struct ReadProgress {
     began: Instant,
     rows: usize,
 }
 
-/// One pass; `None` when `toplevelentries` changed on the way and another try is left.
+/// Reads the view once; `None` if `toplevelentries` changed meanwhile and another try is left.
 async fn read_once(
     source: &ViewSource<'_>,
     view: &ViewRequest<'_>,
@@ -203,7 +176,7 @@ async fn read_once(
     last_try: bool,
 ) -> Result<Option<ReadSummary>, ReadError> {
     let mut cursor = Cursor::default();
-    let mut categories = Categories::new();
+    let mut categories = Categories::default();
     let mut summary = ReadSummary::default();
     let mut changed = false;
     for _ in 0..MAX_PAGES {
@@ -234,9 +207,9 @@ async fn read_once(
             }
         }
         if end || cursor.is_complete() {
-            // Categories that have gone or come meanwhile are no rows that the server keeps back.
+            // If categories came or went meanwhile, the counts differ although no row is missing.
             summary.truncated = if changed && cursor.categorised { None } else { cursor.missing_rows() };
-            summary.inconsistency = changed.then(|| "it kept changing while it was read".to_owned());
+            summary.inconsistency = changed.then(|| "the view kept changing while it was read".to_owned());
             return Ok(Some(summary));
         }
     }
@@ -244,20 +217,20 @@ async fn read_once(
     Ok(Some(summary))
 }
 
-/// How far a reading has come.
+/// The position of a pass within the view.
 #[derive(Debug, Default)]
 struct Cursor {
     top_level_entries: Option<u64>,
     received: usize,
-    /// Rows at the first level.
+    /// Rows received at the first level.
     top_level: u64,
-    /// Some row was a heading or lay below one.
+    /// Some row was a category or below one.
     categorised: bool,
     /// `Start` counts rows on this server.
     counts_rows: bool,
-    /// The page before, to notice a server that repeats itself.
-    last: Option<Row>,
+    /// First and last row of the previous page, to detect a server that repeats itself.
     first_of_page: Option<Row>,
+    last: Option<Row>,
     repeated: bool,
 }
 
@@ -275,14 +248,14 @@ impl Cursor {
         }
     }
 
-    /// After a refusal: count rows from now on. False when that is what was done already.
+    /// Counts rows from now on, after an error response. False if the cursor did so before.
     fn fall_back_to_row_counts(&mut self) -> bool {
         let positions = self.uses_positions();
         self.counts_rows |= positions;
         positions
     }
 
-    /// Takes note of a page and removes what came before already. False: ask again, in the other way.
+    /// Records a page and removes the row that is repeated. False = ask for the page again, now counting rows.
     fn accept_page(&mut self, rows: &mut Vec<Row>) -> bool {
         if self.uses_positions() {
             match (rows.first(), &self.last) {
@@ -314,7 +287,7 @@ impl Cursor {
         true
     }
 
-    /// A flat view is known to be complete; a categorised one ends with an empty page.
+    /// A flat view is complete when all its rows were received; a categorised one ends with an empty page.
     fn is_complete(&self) -> bool {
         !self.categorised && self.top_level_entries.is_some_and(|all| self.received as u64 >= all)
     }
@@ -322,27 +295,27 @@ impl Cursor {
     fn missing_rows(&self) -> Option<String> {
         let all = self.top_level_entries?;
         let received = if self.categorised { self.top_level } else { self.received as u64 };
-        let repeats = if self.repeated { ", then the server repeated itself" } else { "" };
-        (received < all).then(|| format!("{received} of {all} top level entries came{repeats}"))
+        let repeats = if self.repeated { ", then the server repeated a page" } else { "" };
+        (received < all).then(|| format!("only {received} of {all} top-level entries were received{repeats}"))
     }
 }
 
-/// One page, within its own time and what is left of the allowance.
+/// Fetches a page within its own timeout and what is left of the time limit.
 async fn fetch_page(
     source: &ViewSource<'_>,
     view: &ViewRequest<'_>,
     start: &str,
     progress: &ReadProgress,
-) -> Result<super::Page, ReadError> {
+) -> Result<Page, ReadError> {
     let request = page_request(source, view, start);
-    let until = progress.began + source.allowance.for_rows(progress.rows);
+    let deadline = progress.began + source.time_limit.for_rows(progress.rows);
     let fetch = login::fetch_authenticated(source.client, &request, source.auth, source.sessions);
-    let Ok(answer) = tokio::time::timeout_at(until, fetch).await else {
+    let Ok(response) = tokio::time::timeout_at(deadline, fetch).await else {
         let after = Duration::from_secs(progress.began.elapsed().as_secs());
         return Err(ReadError::TooSlow { url: request.url(), after, rows: progress.rows });
     };
-    let answer = answer?.success(&request).map_err(LoginError::Fetch)?;
-    parse(view.format, &answer.body).map_err(|reason| ReadError::Page { url: request.url(), reason })
+    let response = response?.success(&request).map_err(LoginError::Fetch)?;
+    parse(view.format, &response.body).map_err(|reason| ReadError::Page { url: request.url(), reason })
 }
 
 fn page_request(source: &ViewSource<'_>, view: &ViewRequest<'_>, start: &str) -> DominoRequest {

@@ -1,16 +1,16 @@
-//! Views page by page, from servers that count in their own ways.
+//! Views from servers with different paging.
 #![allow(clippy::unwrap_used)]
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use super::super::testing::{ReceivedRequest, TestReply, TestServer, client};
 use super::reader::{ReadError, ReadSummary, ReadTimeLimit, RowSink, ViewRequest, ViewSource, read};
 use super::{PageError, Row};
 use crate::config::settings::{Auth, Column, ViewFormat};
 use crate::discovery::domino::LoginSessions;
 use crate::discovery::domino::login::LoginError;
+use crate::discovery::domino::testing::{ReceivedRequest, TestReply, TestServer, client};
 
 #[derive(Debug, Default)]
 struct Texts {
@@ -35,7 +35,7 @@ async fn read_view(server: &TestServer, format: ViewFormat) -> Result<(ReadSumma
 async fn read_within(
     server: &TestServer,
     format: ViewFormat,
-    allowance: ReadTimeLimit,
+    time_limit: ReadTimeLimit,
 ) -> Result<(ReadSummary, Texts), ReadError> {
     let (client, sessions) = (client(), LoginSessions::default());
     let source = ViewSource {
@@ -46,14 +46,14 @@ async fn read_within(
         base: "/",
         auth: &Auth::None,
         sessions: &sessions,
-        allowance,
+        time_limit,
     };
     let view = ViewRequest { database: "sub\\cldbdir.nsf", name: "($Pathname)", format, expand: false };
     let mut sink = Texts::default();
     read(&source, &view, &mut sink).await.map(|summary| (summary, sink))
 }
 
-/// Rows `from..to` of a flat view with `all` rows.
+/// The rows `from..to` of a flat view with `all` rows.
 fn flat(all: usize, from: usize, to: usize) -> String {
     let mut out = format!("<viewentries toplevelentries=\"{all}\">");
     for n in from..to.min(all + 1) {
@@ -72,7 +72,7 @@ fn numbers(to: usize) -> Vec<String> {
 }
 
 #[tokio::test]
-async fn a_view_larger_than_the_servers_cap_comes_whole() {
+async fn a_view_larger_than_the_servers_page_limit_is_read_completely() {
     let server = TestServer::start(|asked| flat_page(2500, 400, asked)).await;
     let (summary, sink) = read_view(&server, ViewFormat::Xml).await.unwrap();
     assert_eq!(summary, ReadSummary { rows: 2500, truncated: None, inconsistency: None });
@@ -84,7 +84,7 @@ async fn a_view_larger_than_the_servers_cap_comes_whole() {
 }
 
 #[tokio::test]
-async fn json_is_asked_for_where_it_is_configured() {
+async fn json_is_requested_if_configured() {
     let server = TestServer::start(|_| {
         TestReply::ok(
             "{\"@toplevelentries\":\"1\",\"viewentry\":{\"@position\":\"1\",\"entrydata\":{\"text\":\"x\"}}}",
@@ -97,34 +97,37 @@ async fn json_is_asked_for_where_it_is_configured() {
 }
 
 #[tokio::test]
-async fn an_empty_view_is_no_error() {
+async fn an_empty_view_is_not_an_error() {
     let server = TestServer::start(|asked| flat_page(0, 10, asked)).await;
     let (summary, _) = read_view(&server, ViewFormat::Xml).await.unwrap();
     assert_eq!(summary, ReadSummary { rows: 0, truncated: None, inconsistency: None });
 }
 
 #[tokio::test]
-async fn rows_that_the_reader_may_not_see_are_told() {
+async fn rows_hidden_by_access_rights_are_reported() {
     let server = TestServer::start(|asked| {
         let start = asked.number("Start");
         TestReply::ok(flat(7, start, start + 10).replace("toplevelentries=\"7\"", "toplevelentries=\"9\""))
     })
     .await;
     let (summary, _) = read_view(&server, ViewFormat::Xml).await.unwrap();
-    assert_eq!((summary.rows, summary.truncated.as_deref()), (7, Some("7 of 9 top level entries came")));
+    assert_eq!(
+        (summary.rows, summary.truncated.as_deref()),
+        (7, Some("only 7 of 9 top-level entries were received"))
+    );
 }
 
 #[tokio::test]
-async fn a_server_that_ignores_start_is_not_asked_for_ever() {
+async fn a_server_that_ignores_start_is_not_asked_forever() {
     let server = TestServer::start(|_| TestReply::ok(flat(100, 1, 11))).await;
     let (summary, _) = read_view(&server, ViewFormat::Xml).await.unwrap();
     assert_eq!(summary.rows, 10);
-    assert!(summary.truncated.unwrap().contains("repeated itself"));
+    assert!(summary.truncated.unwrap().contains("repeated a page"));
     assert_eq!(server.requests().len(), 2);
 }
 
 #[tokio::test]
-async fn a_view_that_changes_meanwhile_is_read_anew() {
+async fn a_view_that_changes_meanwhile_is_read_again() {
     let asked_before = Arc::new(AtomicUsize::new(0));
     let server = TestServer::start(move |asked| {
         let all = if asked_before.fetch_add(1, Ordering::SeqCst) < 1 { 30 } else { 29 };
@@ -140,7 +143,7 @@ async fn a_view_that_changes_meanwhile_is_read_anew() {
 }
 
 #[tokio::test]
-async fn a_view_that_never_stops_changing_is_taken_after_three_new_starts_and_told() {
+async fn a_view_that_keeps_changing_is_used_after_three_restarts_and_reported() {
     let asked_before = Arc::new(AtomicUsize::new(0));
     let server = TestServer::start(move |asked| {
         flat_page(30 + asked_before.fetch_add(1, Ordering::SeqCst) % 2, 10, asked)
@@ -149,10 +152,10 @@ async fn a_view_that_never_stops_changing_is_taken_after_three_new_starts_and_to
     let (summary, sink) = read_view(&server, ViewFormat::Xml).await.unwrap();
     assert_eq!(sink.starts, 4);
     assert!(summary.inconsistency.unwrap().contains("kept changing"));
-    assert_eq!(summary.truncated, None, "whatever it has came");
+    assert_eq!(summary.truncated, None, "all rows were received");
 }
 
-/// Position, heading, text of a categorised view: `groups` headings of `size` documents each.
+/// Position, whether it is a category, and text of each row: `groups` categories of `size` documents.
 fn categorised(groups: usize, size: usize) -> Vec<(String, bool, String)> {
     let mut rows = Vec::new();
     for group in 1..=groups {
@@ -164,9 +167,9 @@ fn categorised(groups: usize, size: usize) -> Vec<(String, bool, String)> {
 
 fn categorised_page(groups: usize, rows: &[(String, bool, String)]) -> TestReply {
     let mut out = format!("<viewentries toplevelentries=\"{groups}\">");
-    for (position, heading, text) in rows {
+    for (position, is_category, text) in rows {
         let (unid, column, mark) =
-            if *heading { ("", 0, " category=\"true\"") } else { (" unid=\"A\"", 1, "") };
+            if *is_category { ("", 0, " category=\"true\"") } else { (" unid=\"A\"", 1, "") };
         out.push_str(&format!("<viewentry position=\"{position}\"{unid}><entrydata columnnumber=\"{column}\"{mark}><text>{text}</text></entrydata></viewentry>"));
     }
     TestReply::ok(out + "</viewentries>")
@@ -191,7 +194,7 @@ async fn a_categorised_view_is_continued_from_the_position_of_its_last_row() {
 }
 
 #[tokio::test]
-async fn a_categorised_view_of_a_server_that_counts_rows_comes_whole_too() {
+async fn a_categorised_view_of_a_server_that_counts_rows_is_read_completely() {
     for refuse in [false, true] {
         let server = TestServer::start(move |asked| {
             let rows = categorised(7, 3);
@@ -211,7 +214,7 @@ async fn a_categorised_view_of_a_server_that_counts_rows_comes_whole_too() {
 }
 
 #[tokio::test]
-async fn a_categorised_view_that_ends_early_is_told() {
+async fn a_categorised_view_that_ends_early_is_reported() {
     let server = TestServer::start(|asked| {
         let rows = categorised(2, 3);
         let start = asked.query("Start").unwrap();
@@ -220,11 +223,11 @@ async fn a_categorised_view_that_ends_early_is_told() {
     })
     .await;
     let (summary, _) = read_view(&server, ViewFormat::Xml).await.unwrap();
-    assert_eq!(summary.truncated.as_deref(), Some("2 of 5 top level entries came"));
+    assert_eq!(summary.truncated.as_deref(), Some("only 2 of 5 top-level entries were received"));
 }
 
 #[tokio::test]
-async fn half_a_view_is_an_error() {
+async fn a_view_with_a_failing_page_is_an_error() {
     let server = TestServer::start(|asked| match asked.number("Start") {
         1 => flat_page(30, 10, asked),
         _ => TestReply::status(500),
@@ -235,7 +238,7 @@ async fn half_a_view_is_an_error() {
 }
 
 #[tokio::test]
-async fn login_pages_error_pages_and_missing_views_are_told_apart() {
+async fn login_pages_error_pages_and_missing_views_are_distinguished() {
     let server = TestServer::start(|_| {
         TestReply::ok(
             &include_bytes!(concat!(
@@ -255,50 +258,51 @@ async fn login_pages_error_pages_and_missing_views_are_told_apart() {
     assert!(read_view(&server, ViewFormat::Xml).await.unwrap_err().is_not_found());
 }
 
-/// A flat view that gives one row a page.
+/// A server that returns one row per page.
 async fn one_by_one(all: usize) -> TestServer {
     TestServer::start(move |asked: &ReceivedRequest| flat_page(all, 1, asked)).await
 }
 
 #[tokio::test]
-async fn a_view_that_drips_is_given_up_and_one_that_comes_slowly_and_whole_is_not() {
-    let allowance = |start: u64, per_row: Duration, most: u64| ReadTimeLimit {
+async fn a_view_that_exceeds_its_time_limit_is_abandoned_and_a_slow_one_within_it_is_not() {
+    let time_limit = |start: u64, per_row: Duration, max: u64| ReadTimeLimit {
         start: Duration::from_millis(start),
         per_row,
-        max: Duration::from_millis(most),
+        max: Duration::from_millis(max),
     };
     let endless = one_by_one(1_000_000).await;
-    for allowed in [allowance(200, Duration::ZERO, 90_000), allowance(90_000, Duration::from_secs(9), 200)] {
+    for allowed in [time_limit(200, Duration::ZERO, 90_000), time_limit(90_000, Duration::from_secs(9), 200)]
+    {
         let error = read_within(&endless, ViewFormat::Xml, allowed).await.unwrap_err();
         assert!(matches!(error, ReadError::TooSlow { rows: 1.., .. }), "{error}");
-        assert!(error.to_string().contains("comes too slowly"), "{error}");
+        assert!(error.to_string().contains("is too slow"), "{error}");
     }
-    // It goes on for as long as rows come.
+    // Each row extends the limit.
     let long = one_by_one(400).await;
-    let allowed = allowance(9_000, Duration::from_secs(1), 90_000);
+    let allowed = time_limit(9_000, Duration::from_secs(1), 90_000);
     let (summary, texts) = read_within(&long, ViewFormat::Xml, allowed).await.unwrap();
     assert_eq!((summary.truncated, texts.texts.len()), (None, 400));
 }
 
 #[tokio::test]
-async fn a_login_that_is_never_answered_ends_with_the_allowance() {
+async fn a_login_without_response_ends_with_the_time_limit() {
     let server = TestServer::start(|_| TestReply::Hang).await;
-    let allowance = ReadTimeLimit {
+    let time_limit = ReadTimeLimit {
         start: Duration::from_millis(200),
         per_row: Duration::ZERO,
         max: Duration::from_secs(9),
     };
-    let error = read_within(&server, ViewFormat::Json, allowance).await.unwrap_err();
+    let error = read_within(&server, ViewFormat::Json, time_limit).await.unwrap_err();
     assert!(matches!(error, ReadError::TooSlow { rows: 0, .. }), "{error}");
 }
 
 #[test]
-fn an_allowance_grows_with_the_rows_and_follows_the_refresh_within_bounds() {
+fn the_time_limit_grows_with_the_rows_and_depends_on_the_refresh_interval() {
     let seconds = |refresh| ReadTimeLimit::for_refresh_interval(Duration::from_secs(refresh)).start.as_secs();
     assert_eq!([1, 45, 60, 86_400].map(seconds), [30, 45, 60, 60]);
     let million = ReadTimeLimit::for_refresh_interval(Duration::from_secs(60));
     assert!(
         million.per_row * 1_000_000 > Duration::from_secs(600),
-        "a million entries have ten minutes and more"
+        "a million entries may take more than ten minutes"
     );
 }

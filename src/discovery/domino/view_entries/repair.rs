@@ -1,14 +1,12 @@
-//! Domino's JSON made valid, before a strict parser sees it.
+//! Makes Domino's JSON valid for a strict parser.
 //!
-//! In: octets of an answer with `OutputFormat=JSON`. Out: UTF-8 text in which strings hold no
-//! backslash before a character that needs none (`\>`, `\<`, `\!`), no raw control character and no
-//! half of a surrogate pair. Valid JSON comes out unchanged. Nothing outside strings is touched.
+//! In strings, it removes invalid escapes (`\>`, `\<`, `\!`), escapes raw control characters, and replaces unpaired
+//! surrogates. It changes nothing outside strings and nothing in valid JSON.
 
 use std::borrow::Cow;
 
-/// Repairs the strings; borrows where there is nothing to do.
-#[must_use]
-pub fn repair(body: &[u8]) -> Cow<'_, str> {
+/// Borrows the text if it needs no repair.
+pub(super) fn repair(body: &[u8]) -> Cow<'_, str> {
     let text = String::from_utf8_lossy(body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body));
     if !needs_repair(&text) {
         return text;
@@ -47,7 +45,7 @@ fn needs_repair(text: &str) -> bool {
     false
 }
 
-/// What follows a backslash inside a string.
+/// Repairs the escape whose backslash was just consumed.
 fn repair_escape(rest: &mut std::str::Chars<'_>, out: &mut String) {
     let before = rest.clone();
     match rest.next() {
@@ -80,7 +78,7 @@ fn repair_escape(rest: &mut std::str::Chars<'_>, out: &mut String) {
                 let _ = rest.next();
             }
         },
-        // The character itself may need a repair, so it is looked at again.
+        // The character itself may need repair, so the caller reads it again.
         Some(_) => *rest = before,
         None => {}
     }
@@ -112,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn a_backslash_before_a_character_that_needs_none_is_dropped() {
+    fn an_invalid_escape_loses_its_backslash() {
         assert_eq!(read(r#""Questions \<internal\> \!important""#), "Questions <internal> !important");
         assert_eq!(read(r#""mail\\jdoe.nsf \"x\" \/ \u0041 \q \u12""#), "mail\\jdoe.nsf \"x\" / A q u12");
     }
@@ -123,7 +121,7 @@ mod tests {
     }
 
     #[test]
-    fn halves_of_surrogate_pairs_become_the_replacement_character() {
+    fn unpaired_surrogates_become_the_replacement_character() {
         assert_eq!(
             read(r#""\ud83d\ude00 \ud83d x \ude00 \ud83d\u0041""#),
             "😀 \u{fffd} x \u{fffd} \u{fffd}A"

@@ -1,4 +1,4 @@
-//! Every shape that live servers have been seen to send, and some that none should.
+//! Every format that real servers were seen to send, and malformed input.
 #![allow(clippy::unwrap_used)]
 
 use proptest::prelude::*;
@@ -38,7 +38,7 @@ fn number(n: u32) -> Column {
     Column::Number(n)
 }
 
-/// One row with one column holding `inner`.
+/// The values of a single column with the content `inner`.
 fn in_xml(inner: &str) -> Vec<String> {
     let page = xml(&format!(
         "<viewentries toplevelentries=\"1\"><viewentry position=\"1\"><entrydata columnnumber=\"0\" name=\"A\">{inner}</entrydata></viewentry></viewentries>"
@@ -65,11 +65,11 @@ fn a_flat_view_reads_the_same_from_xml_and_json() {
 }
 
 #[test]
-fn categories_are_headings_and_their_value_is_carried_down() {
+fn the_value_of_a_category_is_copied_to_its_documents() {
     let page = parse(ViewFormat::Xml, CATEGORISED_XML).unwrap();
     assert_eq!(page, parse(ViewFormat::Json, CATEGORISED_JSON).unwrap());
     assert_eq!(page.rows.iter().filter(|row| row.is_category).count(), 3);
-    let mut categories = Categories::new();
+    let mut categories = Categories::default();
     let rows: Vec<Row> = page.rows.into_iter().filter_map(|row| categories.take(row)).collect();
     let ids: Vec<&str> = rows.iter().map(|row| row.text(&number(0))).collect();
     assert_eq!(
@@ -85,7 +85,7 @@ fn nested_categories_end_where_their_position_ends() {
         is_category,
         columns: vec![ColumnValue { number: column, name: String::new(), values: vec![value.to_owned()] }],
     };
-    let mut categories = Categories::new();
+    let mut categories = Categories::default();
     assert_eq!(categories.take(row("1", true, 0, "A")), None);
     assert_eq!(categories.take(row("1.1", true, 1, "a")), None);
     let deep = categories.take(row("1.1.1", false, 2, "x")).unwrap();
@@ -117,7 +117,7 @@ fn a_page_past_the_end_has_no_rows() {
 }
 
 #[test]
-fn a_single_row_and_a_single_column_need_no_list() {
+fn a_single_row_or_column_need_not_be_in_a_list() {
     let body = include_bytes!(concat!(
         env!("CARGO_MANIFEST_DIR"),
         "/tests/fixtures/readviewentries-single-entry.json"
@@ -140,7 +140,7 @@ fn invalid_escapes_are_repaired() {
 }
 
 #[test]
-fn a_login_page_is_never_taken_for_an_empty_view() {
+fn a_login_page_is_not_an_empty_view() {
     let body =
         include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/not-authorised-login-page.html"));
     for format in [ViewFormat::Xml, ViewFormat::Json] {
@@ -149,7 +149,7 @@ fn a_login_page_is_never_taken_for_an_empty_view() {
 }
 
 #[test]
-fn what_is_cut_short_or_something_else_is_an_error() {
+fn truncated_and_foreign_texts_are_errors() {
     for end in [0, 1, 40, 200, FLAT_XML.len() / 2, FLAT_XML.len() - 16] {
         assert!(parse(ViewFormat::Xml, &FLAT_XML[..end]).is_err(), "{end}");
     }
@@ -164,7 +164,7 @@ fn what_is_cut_short_or_something_else_is_an_error() {
 }
 
 #[test]
-fn references_of_xml_are_resolved_and_surrogates_are_put_together() {
+fn xml_references_are_resolved_and_surrogates_joined() {
     assert_eq!(
         in_xml("<text>a &lt;b&gt; &amp;amp; &quot;&apos; &#228;&#xE4;</text>"),
         ["a <b> &amp; \"' ää"]
@@ -186,7 +186,7 @@ fn references_of_xml_are_resolved_and_surrogates_are_put_together() {
 }
 
 #[test]
-fn values_of_every_kind_are_texts() {
+fn values_of_every_type_become_text() {
     assert_eq!(in_xml("<text/>"), [""]);
     assert_eq!(in_xml("\n<text>a<br/>b<break/>c</text>\n"), ["a\nb\nc"]);
     assert_eq!(in_xml("<number>80</number>"), ["80"]);
@@ -208,7 +208,7 @@ fn values_of_every_kind_are_texts() {
 }
 
 #[test]
-fn a_column_without_a_number_counts_by_its_place() {
+fn a_column_without_a_number_is_numbered_by_its_position() {
     let page = xml(
         "<viewentries><viewentry><entrydata name='A'><text>a</text></entrydata><entrydata name='B'><text>b</text></entrydata></viewentry></viewentries>",
     );
@@ -218,7 +218,7 @@ fn a_column_without_a_number_counts_by_its_place() {
 }
 
 #[test]
-fn a_row_without_unid_but_with_children_is_a_heading() {
+fn a_row_without_unid_but_with_children_is_a_category() {
     assert!(xml("<viewentries><viewentry position='1' children='2'/></viewentries>").rows[0].is_category);
     assert!(
         !xml("<viewentries><viewentry position='1' unid='A' children='2'/></viewentries>").rows[0]
@@ -229,7 +229,7 @@ fn a_row_without_unid_but_with_children_is_a_heading() {
 }
 
 #[test]
-fn latin_1_is_read_where_it_is_declared_and_elsewhere_never_fails() {
+fn latin_1_is_decoded_if_declared_and_is_never_an_error() {
     let body = b"<?xml version=\"1.0\" encoding=\"ISO-8859-1\"?><viewentries><viewentry><entrydata><text>B\xfcro</text></entrydata></viewentry></viewentries>";
     assert_eq!(parse(ViewFormat::Xml, body).unwrap().rows[0].text(&number(0)), "Büro");
     let body = b"{\"viewentry\":{\"entrydata\":{\"text\":{\"0\":\"B\xfcro\"}}}}";
@@ -237,7 +237,7 @@ fn latin_1_is_read_where_it_is_declared_and_elsewhere_never_fails() {
 }
 
 #[test]
-fn hostile_depth_and_numbers_are_refused_and_cost_little() {
+fn excessive_depth_and_counts_are_refused() {
     let deep = format!("<viewentries>{}", "<a>".repeat(100_000));
     assert!(matches!(parse(ViewFormat::Xml, deep.as_bytes()), Err(PageError::LimitExceeded(_))));
     let deep = format!("{{\"x\":{}", "[".repeat(100_000));
@@ -324,12 +324,12 @@ fn pages() -> impl Strategy<Value = Page> {
 
 proptest! {
     #[test]
-    fn what_is_written_as_xml_reads_back(page in pages()) {
+    fn a_page_written_as_xml_is_read_unchanged(page in pages()) {
         prop_assert_eq!(parse(ViewFormat::Xml, write_xml(&page).as_bytes()), Ok(page));
     }
 
     #[test]
-    fn what_is_written_as_json_reads_back(page in pages()) {
+    fn a_page_written_as_json_is_read_unchanged(page in pages()) {
         prop_assert_eq!(parse(ViewFormat::Json, write_json(&page).as_bytes()), Ok(page));
     }
 
@@ -340,7 +340,7 @@ proptest! {
     }
 
     #[test]
-    fn no_mutation_of_a_real_answer_makes_a_parser_panic(
+    fn no_mutation_of_a_real_response_makes_a_parser_panic(
         at in 0_usize..2000, bytes in proptest::collection::vec(any::<u8>(), 0..6), cut in 0_usize..8
     ) {
         for (format, sample) in [(ViewFormat::Xml, CATEGORISED_XML), (ViewFormat::Json, CATEGORISED_JSON)] {

@@ -1,22 +1,18 @@
-//! `?ReadViewEntries` in XML.
+//! Parses `?ReadViewEntries` in XML.
 //!
-//! In: octets. Out: a [`Page`]. It takes references to surrogates, bare ampersands, control
-//! characters and unknown elements, as live servers send them; it never expands an entity of the
-//! document's own, so nothing can grow.
+//! It accepts references to surrogates, bare ampersands, control characters and unknown elements, because real servers
+//! send them. It never expands entities that the document declares, so the text cannot grow.
 
 use quick_xml::Reader;
 use quick_xml::events::{BytesStart, Event};
 
 use super::{ColumnValue, MAX_COLUMNS, MAX_ROWS, MAX_VALUES, Page, PageError, Row};
+use crate::discovery::domino::fault::single_line;
 
-/// Elements inside each other; Domino needs six.
+/// Limit for nested elements; Domino needs six.
 const MAX_DEPTH: usize = 64;
 
-/// Parses one answer.
-///
-/// # Errors
-/// When there is no `viewentries` element, the document ends inside it, or a limit is exceeded.
-pub fn parse(body: &[u8]) -> Result<Page, PageError> {
+pub(super) fn parse(body: &[u8]) -> Result<Page, PageError> {
     let text = decode(body);
     let mut reader = Reader::from_str(&text);
     let config = reader.config_mut();
@@ -40,14 +36,14 @@ pub fn parse(body: &[u8]) -> Result<Page, PageError> {
             Ok(Event::Eof) => break,
             Ok(_) => {}
             Err(error) => {
-                return Err(PageError::Broken(super::super::fault::single_line(&error.to_string())));
+                return Err(PageError::Broken(single_line(&error.to_string())));
             }
         }
     }
     builder.finish()
 }
 
-/// UTF-8, or ISO 8859-1 where the declaration says so; what is neither becomes U+FFFD.
+/// Decodes UTF-8, or ISO 8859-1 if it is declared; invalid bytes become U+FFFD.
 fn decode(body: &[u8]) -> String {
     let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
     let head = body.get(..body.len().min(128)).unwrap_or(body).to_ascii_lowercase();
@@ -74,10 +70,10 @@ struct Builder {
     closed: bool,
     depth: usize,
     row: Option<Row>,
-    /// No `unid` and a count of children: a heading even if no column says so.
+    /// The entry has no `unid` but a count of children, so it is a category even if no column says so.
     is_heading: bool,
     column: Option<ColumnValue>,
-    /// Inside `text`, `number` or `datetime` of a column.
+    /// True inside `text`, `number` or `datetime` of a column.
     in_value: bool,
     text: TextBuilder,
 }
@@ -87,7 +83,7 @@ impl Builder {
         self.depth += 1;
         if self.depth > MAX_DEPTH {
             return Err(PageError::LimitExceeded(format!(
-                "more than {MAX_DEPTH} elements inside each other"
+                "elements are nested deeper than {MAX_DEPTH} levels"
             )));
         }
         match name_of(element).as_str() {
@@ -164,7 +160,7 @@ impl Builder {
         self.end_column();
         if let Some(mut row) = self.row.take() {
             if self.page.rows.len() >= MAX_ROWS {
-                return Err(PageError::LimitExceeded(format!("more than {MAX_ROWS} rows in one answer")));
+                return Err(PageError::LimitExceeded(format!("more than {MAX_ROWS} rows in one response")));
             }
             row.is_category |= self.is_heading;
             self.page.rows.push(row);
@@ -192,7 +188,7 @@ fn attribute(element: &BytesStart<'_>, name: &str) -> Option<String> {
     None
 }
 
-/// References of an attribute's value.
+/// Resolves the references in the value of an attribute.
 fn unescape(value: &str) -> String {
     let mut text = TextBuilder::default();
     let mut rest = value;
@@ -213,12 +209,11 @@ fn unescape(value: &str) -> String {
     text.take()
 }
 
-/// Text under construction. The two halves of a surrogate pair come as two references, and belong
-/// together although XML knows no surrogates.
+/// Collects text. Domino writes a surrogate pair as two references, which XML does not allow; they are joined here.
 #[derive(Default)]
 struct TextBuilder {
     done: String,
-    high: Option<u32>,
+    high_surrogate: Option<u32>,
 }
 
 impl TextBuilder {
@@ -231,7 +226,7 @@ impl TextBuilder {
 
     fn clear(&mut self) {
         self.done.clear();
-        self.high = None;
+        self.high_surrogate = None;
     }
 
     fn take(&mut self) -> String {
@@ -240,12 +235,12 @@ impl TextBuilder {
     }
 
     fn flush_surrogate(&mut self) {
-        if self.high.take().is_some() {
+        if self.high_surrogate.take().is_some() {
             self.done.push(char::REPLACEMENT_CHARACTER);
         }
     }
 
-    /// What stands between `&` and `;`.
+    /// Appends the reference `&name;`.
     fn reference(&mut self, name: &str) {
         let known = match name {
             "lt" => "<",
@@ -269,13 +264,13 @@ impl TextBuilder {
             None => digits.parse(),
         }
         .unwrap_or(0);
-        match (code, self.high) {
+        match (code, self.high_surrogate) {
             (0xD800..=0xDBFF, _) => {
                 self.flush_surrogate();
-                self.high = Some(code);
+                self.high_surrogate = Some(code);
             }
             (0xDC00..=0xDFFF, Some(high)) => {
-                self.high = None;
+                self.high_surrogate = None;
                 let pair = 0x1_0000 + ((high - 0xD800) << 10) + (code - 0xDC00);
                 self.done.push(char::from_u32(pair).unwrap_or(char::REPLACEMENT_CHARACTER));
             }
