@@ -2,7 +2,7 @@
 //!
 //! `listener` accepts connections from `sockets` within `connection_limit`; `overload` rejects the others. After
 //! the TLS handshake each becomes a `client_stream::ClientStream`, which Pingora reads and writes. In HTTP/1.1, `http1`
-//! puts the strict [`gate`] in front of Pingora's parser. In HTTP/2, [`http2`] follows the `frames`, `http2_input` adds
+//! puts the strict `gate` in front of Pingora's parser. In HTTP/2, `http2` follows the `frames`, `http2_input` adds
 //! fields to header blocks, and `interim` sends 1xx responses. `timeouts` has the deadlines and minimum rates of both.
 //! The edge knows no cluster.
 
