@@ -1,9 +1,7 @@
-//! A client's connection as Pingora sees it: the strict gate, the deadlines and the rates are in here.
+//! A client's connection as Pingora sees it, with the gate, the deadlines and the minimum rates inside.
 //!
-//! In: a connection, with or without TLS, and the rules for it. Out: Pingora's `IO`, behind which no request
-//! arrives that is not clean and none that comes too slowly. What is refused is answered here and nobody
-//! behind this hears of it; the rest of the connection's life then is a read error and lost writes. Little that is
-//! written may leave after its flush: when this is next asked for input, for the next request, or to close.
+//! It responds to a refused request itself; Pingora then gets a read error, and its writes fail. A small response may be
+//! sent later than its flush: with the next read, the next request, or the close.
 
 use std::future::poll_fn;
 use std::io::{Error, ErrorKind, IoSlice, Result};
@@ -30,10 +28,9 @@ enum Protocol {
     Http2(Box<Http2>),
 }
 
-/// See the module's description.
 #[derive(Debug)]
 pub struct ClientStream<S: IO + 'static> {
-    /// Gone once the connection was refused.
+    /// `None` after a refusal or a timeout.
     pub(super) stream: Option<S>,
     protocol: Protocol,
     pub(super) client_limits: ClientLimits,
@@ -41,28 +38,26 @@ pub struct ClientStream<S: IO + 'static> {
     pub(super) timer: Timer,
     pub(super) write_budget: MinRateBudget,
     pub(super) acks: AckTracker,
-    /// What the system has taken, and how much of it was seen; nothing where the stream takes by itself.
+    /// The bytes that the kernel has accepted, and how many of them are counted; `None` without TCP (tests).
     pub(super) written: Option<(WriteCounter, u64)>,
-    /// Of HTTP/1.1: what speaks HTTP/2 has a buffer of its own, and only notices of ours are held here.
+    /// HTTP/2 responses have the library's buffer; only frames of our own go through this one.
     write_buffer: WriteBuffer,
-    /// What is held was flushed, and leaves when this is next asked for anything.
+    /// `write_buffer` was flushed by Pingora but not yet written.
     flush_is_deferred: bool,
 }
 
 impl<S: IO + 'static> ClientStream<S> {
-    /// A connection that speaks HTTP/1.1.
     pub fn http1(stream: S, client_limits: ClientLimits, context: Arc<ListenerContext>) -> Self {
         Self::new(stream, Protocol::Http1(Http1::default()), client_limits, context)
     }
 
-    /// A connection that speaks HTTP/2, and whose answers wait here.
     pub fn http2(
         stream: S,
         client_limits: ClientLimits,
         context: Arc<ListenerContext>,
-        waiting: Arc<PendingResponses>,
+        pending: Arc<PendingResponses>,
     ) -> Self {
-        Self::new(stream, Protocol::Http2(Box::new(Http2::new(waiting))), client_limits, context)
+        Self::new(stream, Protocol::Http2(Box::new(Http2::new(pending))), client_limits, context)
     }
 
     fn new(
@@ -85,16 +80,15 @@ impl<S: IO + 'static> ClientStream<S> {
         }
     }
 
-    /// On a stream that hands what it takes to the system, which counts it here.
+    /// Measures the minimum rate by what the kernel accepts instead of what a TLS stream buffers.
     #[must_use]
     pub fn with_write_counter(mut self, written: WriteCounter) -> Self {
-        let seen = written.bytes();
-        self.written = Some((written, seen));
+        let counted = written.bytes();
+        self.written = Some((written, counted));
         self
     }
 
-    /// The answer is complete: on to the next request, by the rules as they are now. False when there cannot
-    /// be one.
+    /// Prepares for the next request, with the current limits. False if the connection cannot carry another.
     pub fn next_request(&mut self, client_limits: ClientLimits) -> bool {
         self.client_limits = client_limits;
         match &mut self.protocol {
@@ -103,7 +97,7 @@ impl<S: IO + 'static> ClientStream<S> {
         }
     }
 
-    /// The answer has left, with those of others. False when it could not.
+    /// Writes a deferred response, together with those of other connections. False if that fails.
     pub async fn flush_deferred(&mut self) -> bool {
         if self.flush_is_deferred {
             if let Some(coalescer) = &self.context.coalescer {
@@ -114,7 +108,6 @@ impl<S: IO + 'static> ClientStream<S> {
         true
     }
 
-    /// Ready when nothing is held any more. Whoever asks for input has nothing to add for now.
     fn poll_deferred_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
         if !self.flush_is_deferred && self.write_buffer.is_empty() {
             return Poll::Ready(Ok(()));
@@ -125,14 +118,14 @@ impl<S: IO + 'static> ClientStream<S> {
         self.enforce_min_rate(cx, result, |()| 0)
     }
 
-    /// What is held may leave a moment later: it is little, the client keeps up, and somebody is sure to come back.
+    /// A flush may be deferred if the response is small, the client keeps up, and Pingora is certain to read again.
     fn may_defer_flush(&self) -> bool {
         matches!(&self.protocol, Protocol::Http1(http1) if http1.awaits_response_only())
             && self.write_buffer.is_unsent()
             && self.context.coalescer.as_ref().is_some_and(|coalescer| coalescer.is_active())
     }
 
-    /// Waits for the next request's head. False when there will be none; whoever must hear why has heard it.
+    /// Waits for the next request's head. False if none comes; an error response was then sent if one was due.
     pub async fn wait_for_head(&mut self) -> bool {
         poll_fn(|cx| self.poll_head(cx)).await
     }
@@ -142,18 +135,19 @@ impl<S: IO + 'static> ClientStream<S> {
             return Poll::Ready(false);
         };
         let read = ready!(http1.poll_head(stream, cx, &self.client_limits, &mut self.timer));
-        if let Ok(Err(ReadEnd::Refused(refusal, can_be_told))) = read {
-            self.reject(refusal, can_be_told);
+        if let Ok(Err(ReadEnd::Refused(refusal, can_respond))) = read {
+            self.reject(refusal, can_respond);
         }
         Poll::Ready(matches!(read, Ok(Ok(()))))
     }
 
-    fn reject(&mut self, refusal: Refusal, can_be_told: bool) -> Error {
-        let unseen = matches!(&self.protocol, Protocol::Http1(http1) if http1.is_in_head());
+    fn reject(&mut self, refusal: Refusal, can_respond: bool) -> Error {
+        // The proxy logs requests whose head has passed.
+        let unlogged = matches!(&self.protocol, Protocol::Http1(http1) if http1.is_in_head());
         let client = self.get_socket_digest();
-        self.context.count_refused(&refusal, client.as_deref().filter(|_| unseen));
+        self.context.count_refused(&refusal, client.as_deref().filter(|_| unlogged));
         match self.stream.take() {
-            Some(stream) if can_be_told => {
+            Some(stream) if can_respond => {
                 let mut last = self.write_buffer.take();
                 last.extend(refusal.response());
                 lingering_close::close_in_background(stream, last);
@@ -164,7 +158,7 @@ impl<S: IO + 'static> ClientStream<S> {
         Error::new(ErrorKind::InvalidData, refusal.reason)
     }
 
-    /// Closes the connection. What was written and not flushed goes if it can go at once, what is owed in any case.
+    /// Closes the connection. A deferred response is still written; other buffered bytes only if that needs no wait.
     fn close(&mut self, mut stream: S) {
         let flushed = self.write_buffer.poll_flush(&mut stream, &mut Context::from_waker(Waker::noop()));
         if self.flush_is_deferred && flushed.is_pending() {
@@ -172,14 +166,8 @@ impl<S: IO + 'static> ClientStream<S> {
         }
     }
 
-    /// So many octets of these were written. They may have given the client its turn, when nobody reads for now:
-    /// then this sees that somebody is woken when it has lasted too long.
-    fn frames_written<'b>(
-        &mut self,
-        cx: &mut Context<'_>,
-        bufs: impl Iterator<Item = &'b [u8]>,
-        mut written: usize,
-    ) {
+    /// Follows the first `written` bytes of these. They may start a deadline of the client, so the timer is polled too.
+    fn frames_written(&mut self, cx: &mut Context<'_>, bufs: &[IoSlice<'_>], mut written: usize) {
         let (Protocol::Http2(http2), Some(stream)) = (&mut self.protocol, &self.stream) else { return };
         for buf in bufs {
             let part = buf.get(..written).unwrap_or(buf);
@@ -189,12 +177,12 @@ impl<S: IO + 'static> ClientStream<S> {
         let overdue =
             http2.poll_timeout(cx, &self.client_limits, &mut self.timer, || tcp_ack_progress(stream.id()));
         if overdue.is_ready() {
-            // Who reads next ends it.
+            // The next read ends the connection.
             cx.waker().wake_by_ref();
         }
     }
 
-    /// What the client must hear between two frames goes before the next.
+    /// Queues frames of our own, which may go only between two of the library's.
     fn buffer_notices(&mut self) {
         if let Protocol::Http2(http2) = &mut self.protocol
             && let Some(notices) = http2.take_notices()
@@ -203,13 +191,13 @@ impl<S: IO + 'static> ClientStream<S> {
         }
     }
 
-    /// The client of an HTTP/2 connection has sent nothing for now.
+    /// Checks the deadlines of HTTP/2 when there is nothing to read.
     fn poll_overdue(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<Result<()>> {
         let (Protocol::Http2(http2), Some(stream)) = (&mut self.protocol, &self.stream) else {
             return Poll::Pending;
         };
-        let look = || tcp_ack_progress(stream.id());
-        let overdue = ready!(http2.poll_timeout(cx, &self.client_limits, &mut self.timer, look));
+        let ack_progress = || tcp_ack_progress(stream.id());
+        let overdue = ready!(http2.poll_timeout(cx, &self.client_limits, &mut self.timer, ack_progress));
         self.context.count_too_slow();
         match overdue {
             Overdue::Stream(stream) => {
@@ -221,9 +209,45 @@ impl<S: IO + 'static> ClientStream<S> {
         }
     }
 
+    fn write(&mut self, cx: &mut Context<'_>, bufs: &[IoSlice<'_>]) -> Poll<Result<usize>> {
+        self.buffer_notices();
+        // `None`: an error response was already sent.
+        let Some(stream) = &mut self.stream else { return Poll::Ready(Err(Self::aborted())) };
+        let result = match &mut self.protocol {
+            Protocol::Http1(http1) => {
+                let result = self.write_buffer.poll_write(stream, cx, bufs);
+                if matches!(result, Poll::Ready(Ok(1..))) {
+                    http1.track_written(first_non_empty(bufs));
+                }
+                result
+            }
+            Protocol::Http2(http2) => {
+                let limited = http2.write_limit().map(|limit| {
+                    let first = first_non_empty(bufs);
+                    [IoSlice::new(first.get(..limit).unwrap_or(first))]
+                });
+                let bufs = limited.as_ref().map_or(bufs, |first| &first[..]);
+                let result = match bufs {
+                    _ if !self.write_buffer.is_empty() => self.write_buffer.poll_write(stream, cx, bufs),
+                    [one] => Pin::new(stream).poll_write(cx, one),
+                    _ => Pin::new(stream).poll_write_vectored(cx, bufs),
+                };
+                if let Poll::Ready(Ok(written @ 1..)) = &result {
+                    self.frames_written(cx, bufs, *written);
+                }
+                result
+            }
+        };
+        self.enforce_min_rate(cx, result, |bytes| *bytes)
+    }
+
     fn aborted() -> Error {
         Error::from(ErrorKind::ConnectionAborted)
     }
+}
+
+fn first_non_empty<'b>(bufs: &'b [IoSlice<'_>]) -> &'b [u8] {
+    bufs.iter().find(|buf| !buf.is_empty()).map_or(&[][..], |buf| buf)
 }
 
 impl<S: IO + 'static> AsyncRead for ClientStream<S> {
@@ -241,8 +265,8 @@ impl<S: IO + 'static> AsyncRead for ClientStream<S> {
             Protocol::Http1(http1) => {
                 match ready!(http1.poll_read(stream, cx, buf, &this.client_limits, &mut this.timer))? {
                     Ok(()) | Err(ReadEnd::Eof) => Poll::Ready(Ok(())),
-                    Err(ReadEnd::Refused(refusal, can_be_told)) => {
-                        Poll::Ready(Err(this.reject(refusal, can_be_told)))
+                    Err(ReadEnd::Refused(refusal, can_respond)) => {
+                        Poll::Ready(Err(this.reject(refusal, can_respond)))
                     }
                 }
             }
@@ -261,32 +285,7 @@ impl<S: IO + 'static> AsyncRead for ClientStream<S> {
 
 impl<S: IO + 'static> AsyncWrite for ClientStream<S> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<Result<usize>> {
-        let this = self.get_mut();
-        this.buffer_notices();
-        // The client has heard something else.
-        let Some(stream) = &mut this.stream else { return Poll::Ready(Err(Self::aborted())) };
-        let result = match &mut this.protocol {
-            Protocol::Http1(http1) => {
-                let result = this.write_buffer.poll_write(stream, cx, &[IoSlice::new(buf)]);
-                if matches!(result, Poll::Ready(Ok(1..))) {
-                    http1.track_written(buf);
-                }
-                result
-            }
-            Protocol::Http2(http2) => {
-                let buf = http2.write_limit().and_then(|limit| buf.get(..limit)).unwrap_or(buf);
-                let result = if this.write_buffer.is_empty() {
-                    Pin::new(stream).poll_write(cx, buf)
-                } else {
-                    this.write_buffer.poll_write(stream, cx, &[IoSlice::new(buf)])
-                };
-                if let Poll::Ready(Ok(written @ 1..)) = &result {
-                    this.frames_written(cx, std::iter::once(buf), *written);
-                }
-                result
-            }
-        };
-        this.enforce_min_rate(cx, result, |bytes| *bytes)
+        self.get_mut().write(cx, &[IoSlice::new(buf)])
     }
 
     fn poll_write_vectored(
@@ -294,36 +293,7 @@ impl<S: IO + 'static> AsyncWrite for ClientStream<S> {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<Result<usize>> {
-        if let Protocol::Http2(http2) = &self.protocol
-            && http2.write_limit().is_some()
-        {
-            let first = bufs.iter().find(|buf| !buf.is_empty()).map_or(&[][..], |buf| buf);
-            return self.poll_write(cx, first);
-        }
-        let this = self.get_mut();
-        this.buffer_notices();
-        let Some(stream) = &mut this.stream else { return Poll::Ready(Err(Self::aborted())) };
-        let result = match &mut this.protocol {
-            Protocol::Http1(http1) => {
-                let result = this.write_buffer.poll_write(stream, cx, bufs);
-                if matches!(result, Poll::Ready(Ok(1..))) {
-                    http1.track_written(bufs.iter().find(|b| !b.is_empty()).map_or(&[][..], |b| b));
-                }
-                result
-            }
-            Protocol::Http2(_) => {
-                let result = if this.write_buffer.is_empty() {
-                    Pin::new(stream).poll_write_vectored(cx, bufs)
-                } else {
-                    this.write_buffer.poll_write(stream, cx, bufs)
-                };
-                if let Poll::Ready(Ok(written @ 1..)) = &result {
-                    this.frames_written(cx, bufs.iter().map(|buf| &**buf), *written);
-                }
-                result
-            }
-        };
-        this.enforce_min_rate(cx, result, |bytes| *bytes)
+        self.get_mut().write(cx, bufs)
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -1,4 +1,4 @@
-//! What Pingora's hooks ask a client's connection for beside its bytes.
+//! The traits of Pingora's `IO` beside reading and writing, so that the file of the stream has only those two.
 
 use std::sync::Arc;
 
@@ -44,7 +44,7 @@ impl<S: IO + 'static> Peek for ClientStream<S> {}
 
 impl<S: IO + 'static> GetTimingDigest for ClientStream<S> {
     fn get_timing_digest(&self) -> Vec<Option<TimingDigest>> {
-        // Pingora asks before every request, and nobody reads it.
+        // Pingora asks before every request, but uses no digest of a client's connection.
         Vec::new()
     }
 }

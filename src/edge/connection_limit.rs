@@ -1,29 +1,27 @@
-//! How many connections may be open, all together and from one client.
+//! Limits connections, in total and per client. The proxy limits a client's requests in flight with the same type.
 //!
-//! In: a new connection's address and the limits in force. Out: a place, which is given back when it is
-//! dropped, or the limit that stands against it. Counts are exact; memory is bounded by the connections that
-//! are open.
+//! Counts are exact, and memory is bounded by the number of open connections.
 
-use parking_lot::{Mutex, MutexGuard};
 use std::collections::hash_map::Entry;
 use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use ahash::{AHashMap, RandomState};
+use parking_lot::{Mutex, MutexGuard};
 
-/// How many connections a service has at a time.
+/// The connection limit of a service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ConnectionLimit {
-    /// What `limits` says now.
+    /// `limits` of the current configuration.
     Configured,
-    /// So many, and of one client.
+    /// In total and per client.
     Fixed(usize, usize),
 }
 
-/// Independent parts of the count: accepting threads seldom meet in one.
+/// So that the accepting threads seldom contend for a lock.
 const SHARDS: usize = 16;
-/// An IPv6 client has its last 64 bits for itself.
+/// An IPv6 client usually has a /64 network of its own.
 const IPV6_CLIENT_BITS: u32 = 64;
 
 /// The open connections of all listeners that share a limit.
@@ -34,25 +32,21 @@ pub struct ConnectionLimiter {
     shards: [Mutex<AHashMap<IpAddr, usize>>; SHARDS],
 }
 
-/// The limit that a connection is too much for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LimitReached {
-    /// `limits.connections`
     Total,
-    /// `limits.per_client.connections`
     Client,
 }
 
-/// One open connection.
+/// Counts as one open connection until it is dropped.
 #[derive(Debug)]
 pub struct ConnectionPermit {
-    places: Arc<ConnectionLimiter>,
+    limiter: Arc<ConnectionLimiter>,
     client: Option<IpAddr>,
 }
 
 impl ConnectionLimiter {
-    /// Takes a place. `most` and `most_of_client` are the limits, 0 for none; without a `client` the second
-    /// does not apply.
+    /// 0 = no limit. Without a `client`, `max_per_client` does not apply.
     ///
     /// # Errors
     /// The limit that is reached.
@@ -63,12 +57,12 @@ impl ConnectionLimiter {
         max_per_client: usize,
     ) -> Result<ConnectionPermit, LimitReached> {
         let before = self.open.fetch_add(1, Relaxed);
-        // From here on dropping it gives everything back that was taken.
-        let mut place = ConnectionPermit { places: Arc::clone(self), client: None };
+        // An early return drops the permit and so undoes the count.
+        let mut permit = ConnectionPermit { limiter: Arc::clone(self), client: None };
         if max > 0 && before >= max {
             return Err(LimitReached::Total);
         }
-        // Counted without a limit too: a reload may set one.
+        // Counted even without a limit: a reload may set one.
         if let Some(client) = client.map(client_network) {
             let mut shard = self.shard(client);
             let count = shard.entry(client).or_insert(0);
@@ -76,12 +70,11 @@ impl ConnectionLimiter {
                 return Err(LimitReached::Client);
             }
             *count += 1;
-            place.client = Some(client);
+            permit.client = Some(client);
         }
-        Ok(place)
+        Ok(permit)
     }
 
-    /// Connections that are open now.
     #[must_use]
     #[cfg(test)]
     pub fn open_connections(&self) -> usize {
@@ -89,18 +82,17 @@ impl ConnectionLimiter {
     }
 
     fn shard(&self, client: IpAddr) -> MutexGuard<'_, AHashMap<IpAddr, usize>> {
-        let at = self.hash.hash_one(client) as usize % SHARDS;
-        // `at` is below the length, so the first of them is never taken in its stead.
-        let shard = self.shards.get(at).unwrap_or(&self.shards[0]);
-        shard.lock()
+        let index = self.hash.hash_one(client) as usize % SHARDS;
+        // `index` is always below the length; the fallback only avoids a panic path.
+        self.shards.get(index).unwrap_or(&self.shards[0]).lock()
     }
 }
 
 impl Drop for ConnectionPermit {
     fn drop(&mut self) {
-        self.places.open.fetch_sub(1, Relaxed);
+        self.limiter.open.fetch_sub(1, Relaxed);
         if let Some(client) = self.client
-            && let Entry::Occupied(mut count) = self.places.shard(client).entry(client)
+            && let Entry::Occupied(mut count) = self.limiter.shard(client).entry(client)
         {
             *count.get_mut() -= 1;
             if *count.get() == 0 {
@@ -110,7 +102,7 @@ impl Drop for ConnectionPermit {
     }
 }
 
-/// What counts as one client.
+/// The address that identifies a client: of IPv6 only the network.
 fn client_network(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() >> IPV6_CLIENT_BITS << IPV6_CLIENT_BITS).into(),
@@ -127,28 +119,28 @@ mod tests {
     }
 
     #[test]
-    fn places_are_given_back_and_leave_no_trace() {
-        let places = Arc::new(ConnectionLimiter::default());
-        let first = places.acquire(ip("192.0.2.1"), 2, 0).unwrap();
-        let second = places.acquire(ip("192.0.2.2"), 2, 0).unwrap();
-        assert_eq!(places.acquire(ip("192.0.2.3"), 2, 0).unwrap_err(), LimitReached::Total);
-        assert_eq!(places.open_connections(), 2);
+    fn a_dropped_permit_frees_its_connection_and_leaves_no_entry() {
+        let limiter = Arc::new(ConnectionLimiter::default());
+        let first = limiter.acquire(ip("192.0.2.1"), 2, 0).unwrap();
+        let second = limiter.acquire(ip("192.0.2.2"), 2, 0).unwrap();
+        assert_eq!(limiter.acquire(ip("192.0.2.3"), 2, 0).unwrap_err(), LimitReached::Total);
+        assert_eq!(limiter.open_connections(), 2);
         drop(first);
-        assert!(places.acquire(ip("192.0.2.3"), 2, 0).is_ok());
+        assert!(limiter.acquire(ip("192.0.2.3"), 2, 0).is_ok());
         drop(second);
-        assert_eq!(places.open_connections(), 0);
-        assert!(places.shards.iter().all(|s| s.lock().is_empty()));
+        assert_eq!(limiter.open_connections(), 0);
+        assert!(limiter.shards.iter().all(|s| s.lock().is_empty()));
     }
 
     #[test]
-    fn one_client_has_its_own_limit_and_an_ipv6_client_is_a_network() {
-        let places = Arc::new(ConnectionLimiter::default());
-        let _one = places.acquire(ip("2001:db8:0:1::1"), 0, 1).unwrap();
-        assert_eq!(places.acquire(ip("2001:db8:0:1:ffff::2"), 0, 1).unwrap_err(), LimitReached::Client);
-        assert!(places.acquire(ip("2001:db8:0:2::1"), 0, 1).is_ok());
-        let _four = places.acquire(ip("192.0.2.1"), 0, 1).unwrap();
-        assert_eq!(places.acquire(ip("::ffff:192.0.2.1"), 0, 1).unwrap_err(), LimitReached::Client);
-        assert!(places.acquire(None, 0, 1).is_ok());
-        assert_eq!(places.open_connections(), 2);
+    fn a_client_has_its_own_limit_and_an_ipv6_client_is_a_network() {
+        let limiter = Arc::new(ConnectionLimiter::default());
+        let _one = limiter.acquire(ip("2001:db8:0:1::1"), 0, 1).unwrap();
+        assert_eq!(limiter.acquire(ip("2001:db8:0:1:ffff::2"), 0, 1).unwrap_err(), LimitReached::Client);
+        assert!(limiter.acquire(ip("2001:db8:0:2::1"), 0, 1).is_ok());
+        let _four = limiter.acquire(ip("192.0.2.1"), 0, 1).unwrap();
+        assert_eq!(limiter.acquire(ip("::ffff:192.0.2.1"), 0, 1).unwrap_err(), LimitReached::Client);
+        assert!(limiter.acquire(None, 0, 1).is_ok());
+        assert_eq!(limiter.open_connections(), 2);
     }
 }

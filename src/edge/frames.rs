@@ -1,7 +1,6 @@
-//! The frames of one direction of an HTTP/2 connection (<https://www.rfc-editor.org/rfc/rfc9113.html#section-4.1>).
+//! Splits one direction of an HTTP/2 connection into frames (RFC 9113 section 4.1).
 //!
-//! In: octets as they pass, in pieces of any size. Out: each frame's head when it is there, its octets as they come,
-//! and its end. It keeps a frame's head and the first four octets behind it, and judges nothing.
+//! It works on pieces of any size and buffers only a frame's header and the first four bytes of its payload.
 
 pub const DATA: u8 = 0x0;
 pub const HEADERS: u8 = 0x1;
@@ -14,27 +13,22 @@ pub const END_STREAM: u8 = 0x1;
 pub const ACK: u8 = 0x1;
 pub const END_HEADERS: u8 = 0x4;
 
-/// Bytes of a head.
 pub const FRAME_HEADER_LEN: usize = 9;
 
-/// The longest frame that either side takes without having announced another size (RFC 9113 section 6.5.2).
+/// The initial SETTINGS_MAX_FRAME_SIZE (RFC 9113 section 6.5.2).
 pub const MAX_FRAME_SIZE: usize = 16_384;
 
-/// The head of a frame.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FrameHeader {
-    /// Octets behind it.
     pub length: usize,
-    /// DATA, HEADERS, ...
     pub kind: u8,
-    /// As they came.
     pub flags: u8,
-    /// Of its stream; 0 is the connection.
+    /// 0 is the connection.
     pub stream: u32,
 }
 
 impl FrameHeader {
-    /// The head at the beginning of these bytes, if it is complete.
+    /// `None` if the bytes do not begin with a complete header.
     #[must_use]
     pub fn parse(bytes: &[u8]) -> Option<Self> {
         let [a, b, c, kind, flags, stream @ ..] = bytes.first_chunk::<FRAME_HEADER_LEN>()?;
@@ -44,42 +38,38 @@ impl FrameHeader {
     }
 }
 
-/// What is next in the octets.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FrameEvent {
-    /// A head is complete.
     Header(FrameHeader),
-    /// So many octets of the frame passed; with the last of them the frame's first four octets as a number.
+    /// This many bytes of the payload. With the last of them, the first four bytes of the payload as a number.
     Payload(FrameHeader, usize, Option<u32>),
 }
 
-/// See the module's description.
 #[derive(Debug, Default)]
 pub struct FrameParser {
-    head: [u8; FRAME_HEADER_LEN],
-    /// Octets of the head that were seen.
-    seen: usize,
+    header: [u8; FRAME_HEADER_LEN],
+    /// How many bytes of the header were read.
+    header_len: usize,
     current: FrameHeader,
-    /// Octets of the current frame that are still to come.
+    /// Bytes of the current payload that are still to come.
     left: usize,
     first_word: u32,
 }
 
 impl FrameParser {
-    /// Bytes that are still to come of what has begun: a head, or the payload behind one. 0 between frames.
+    /// Bytes that complete the current header or payload; 0 between frames.
     #[must_use]
     pub fn remaining(&self) -> usize {
-        if self.seen > 0 { FRAME_HEADER_LEN - self.seen } else { self.left }
+        if self.header_len > 0 { FRAME_HEADER_LEN - self.header_len } else { self.left }
     }
 
-    /// No frame has begun and not ended.
     #[must_use]
     pub fn is_at_boundary(&self) -> bool {
-        self.seen == 0 && self.left == 0
+        self.header_len == 0 && self.left == 0
     }
 
-    /// Goes on by one step: how many of `octets` it took, and what it found, nothing when they all are the
-    /// beginning of a head.
+    /// Reads one header or the available part of one payload. Returns how many bytes that took, and no event if the
+    /// header is still incomplete.
     pub fn advance(&mut self, bytes: &[u8]) -> (usize, Option<FrameEvent>) {
         if self.left > 0 {
             let taken = self.left.min(bytes.len());
@@ -91,16 +81,16 @@ impl FrameParser {
             let last = (self.left == 0).then_some(self.first_word);
             return (taken, Some(FrameEvent::Payload(self.current, taken, last)));
         }
-        let taken = (FRAME_HEADER_LEN - self.seen).min(bytes.len());
-        for (place, byte) in self.head.iter_mut().skip(self.seen).zip(bytes) {
-            *place = *byte;
+        let taken = (FRAME_HEADER_LEN - self.header_len).min(bytes.len());
+        for (slot, byte) in self.header.iter_mut().skip(self.header_len).zip(bytes) {
+            *slot = *byte;
         }
-        self.seen += taken;
-        if self.seen < FRAME_HEADER_LEN {
+        self.header_len += taken;
+        if self.header_len < FRAME_HEADER_LEN {
             return (taken, None);
         }
-        self.current = FrameHeader::parse(&self.head).unwrap_or_default();
-        (self.seen, self.left, self.first_word) = (0, self.current.length, 0);
+        self.current = FrameHeader::parse(&self.header).unwrap_or_default();
+        (self.header_len, self.left, self.first_word) = (0, self.current.length, 0);
         (taken, Some(FrameEvent::Header(self.current)))
     }
 }

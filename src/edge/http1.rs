@@ -1,8 +1,7 @@
 //! The reading side of an HTTP/1.1 connection: the gate and its buffer in front of Pingora's parser.
 //!
-//! In: the client's octets as they are read. Out: heads that are whole and clean, bodies in order, and never an
-//! octet beyond the current message: what a client sends ahead is held until its turn, so answers are never
-//! mixed. Octets that are clean when they arrive pass in the reader's own buffer, without a copy.
+//! It passes whole, clean heads and then the body, but no byte beyond the current message: pipelined requests are buffered,
+//! so responses cannot be mixed up. Bytes that are clean on arrival pass in the reader's buffer, without a copy.
 
 use std::io::Result;
 use std::pin::Pin;
@@ -18,91 +17,67 @@ use super::read_buffer::{READ_CHUNK, ReadBuffer};
 use super::timeouts::{MinRateBudget, Timer};
 use crate::edge::gate::{self, Gate, GateStage, GateVerdict, Refusal};
 
-/// Octets that a client may send ahead of an answer; the rest waits in its own system.
+/// Bytes that a client may send before the current response is complete. The rest stays in the socket.
 const MAX_PIPELINED_BYTES: usize = 16 * 1024;
 
-/// A client that has closed its side may be gone, or may have said all that it wants to say: it gets an answer that
-/// comes so soon. Later the server's work would be for nobody.
+/// A client that has closed its side may be gone, or may only have sent its last request. It still gets a response that
+/// comes within this time.
 const HALF_CLOSED_TIMEOUT: Duration = Duration::from_secs(2);
 
-const SLOW_HEAD: Refusal = Refusal { status: 408, reason: "The request's head did not arrive in time." };
+const SLOW_HEAD: Refusal = Refusal { status: 408, reason: "The request's header did not arrive in time." };
 const SLOW_BODY: Refusal = Refusal { status: 408, reason: "The request's body arrived too slowly." };
 
-/// Where the current request is, as far as reading goes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What of the current request is still to be read.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 enum Phase {
-    /// Its head has not passed.
+    #[default]
     Head,
-    /// Some of its body has not passed.
     Body,
-    /// It has passed as a whole; its answer is awaited.
+    /// Nothing: the response is in progress.
     Response,
-    /// It has become a tunnel.
     Tunnel,
 }
 
-/// Octets were given out, or this came instead; or the connection failed.
+/// The outer error is a failed connection.
 pub type ReadResult = Result<std::result::Result<(), ReadEnd>>;
 
-/// What reading came to, besides octets.
+/// Why there are no more bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReadEnd {
-    /// The client has said all that it will say, or we have waited long enough for it to begin.
+    /// The client has closed its side, or sent no request in time.
     Eof,
-    /// The client must hear this; true where it still can be, before any octet of an answer.
+    /// The request is refused; true if no response has started, so that the refusal can be sent.
     Refused(Refusal, bool),
 }
 
-/// See the module's description.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Http1 {
     gate: Gate,
     buffered: ReadBuffer,
-    /// Some of the rest was not looked at yet.
+    /// `buffered` has bytes that the gate has not inspected.
     has_unchecked: bool,
     phase: Phase,
-    /// No request came before this one.
-    is_first_request: bool,
-    /// By when the head must be there, or its first octet.
+    had_request: bool,
+    /// For the head or its first byte; in [`Phase::Response`], for the response of a half-closed client.
     deadline: Option<Instant>,
     head_started: bool,
     budget: MinRateBudget,
     upgrade_requested: bool,
-    /// The current request has passed, and it passed in one piece.
+    /// The whole request passed in one read.
     arrived_at_once: bool,
     response_started: bool,
-    /// The client has closed its side.
     read_closed: bool,
 }
 
-impl Default for Http1 {
-    fn default() -> Self {
-        Self {
-            gate: Gate::new(),
-            buffered: ReadBuffer::default(),
-            has_unchecked: false,
-            phase: Phase::Head,
-            is_first_request: true,
-            deadline: None,
-            head_started: false,
-            budget: MinRateBudget::default(),
-            upgrade_requested: false,
-            arrived_at_once: false,
-            response_started: false,
-            read_closed: false,
-        }
-    }
-}
-
 impl Http1 {
-    /// The answer is complete: on to the next request. False if this one was not read to its end.
+    /// Prepares for the next request. False if the current one was not read to its end, or no other can come.
     pub fn next_request(&mut self, client_limits: &ClientLimits) -> bool {
-        let nothing_left = self.read_closed && self.buffered.bytes.is_empty();
-        if self.phase != Phase::Response || self.buffered.readable > 0 || nothing_left {
+        let is_at_end = self.read_closed && self.buffered.bytes.is_empty();
+        if self.phase != Phase::Response || self.buffered.readable > 0 || is_at_end {
             return false;
         }
         self.phase = Phase::Head;
-        self.is_first_request = false;
+        self.had_request = true;
         self.deadline = None;
         self.head_started = false;
         self.upgrade_requested = false;
@@ -115,20 +90,18 @@ impl Http1 {
         true
     }
 
-    /// Something that the client has sent, or is about to send, will not be read: closing at once would reset
-    /// the connection, and the answer with it.
+    /// Whether input will be left unread. Closing then resets the connection, and the client may lose the response.
     pub fn has_unread_input(&self) -> bool {
         !self.read_closed && (self.phase == Phase::Body || !self.buffered.bytes.is_empty())
     }
 
-    /// Whoever reads has the whole request, and got it at once: for the rest of the answer it asks after each write whether
-    /// the client is still there.
+    /// Whether Pingora has read the whole request at once. It then polls for input after each write of the response.
     #[must_use]
     pub fn awaits_response_only(&self) -> bool {
         self.arrived_at_once && self.buffered.readable == 0 && self.phase == Phase::Response
     }
 
-    /// What goes to the client: a head that ends the waiting, or opens the tunnel.
+    /// Looks in what is written for the final response's head, or for a 101 that opens a tunnel.
     pub fn track_written(&mut self, bytes: &[u8]) {
         if self.response_started {
             return;
@@ -147,14 +120,12 @@ impl Http1 {
         }
     }
 
-    /// The head has not passed yet, so nobody else has seen this request.
     #[must_use]
     pub fn is_in_head(&self) -> bool {
         self.phase == Phase::Head
     }
 
-    /// Waits until something may pass that is held here: the next head as a whole. So a client that says nothing
-    /// costs no more than this.
+    /// Ready when the next head is complete in the buffer. An idle connection needs no read buffer of Pingora's.
     pub fn poll_head<S: AsyncRead + Unpin>(
         &mut self,
         stream: &mut S,
@@ -183,7 +154,7 @@ impl Http1 {
         Poll::Ready(Ok(Ok(())))
     }
 
-    /// Fills `buf` with octets that may pass. Nothing in it when ready means that there will be no more.
+    /// Fills `buf` with bytes that may pass. If it is empty when ready, there will be no more.
     pub fn poll_read<S: AsyncRead + Unpin>(
         &mut self,
         stream: &mut S,
@@ -212,22 +183,19 @@ impl Http1 {
             let before = buf.filled().len();
             match Pin::new(&mut *stream).poll_read(cx, buf) {
                 Poll::Ready(Ok(())) if buf.filled().len() == before => return self.end_of_input(),
-                Poll::Ready(Ok(())) => {
-                    let passed = self.check_in_place(buf, before, client_limits);
-                    match passed {
-                        Ok(0) => continue,
-                        Ok(_) => return Poll::Ready(Ok(Ok(()))),
-                        Err(refusal) => return self.refuse(refusal),
-                    }
-                }
+                Poll::Ready(Ok(())) => match self.check_in_place(buf, before, client_limits) {
+                    Ok(0) => continue,
+                    Ok(_) => return Poll::Ready(Ok(Ok(()))),
+                    Err(refusal) => return self.refuse(refusal),
+                },
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
                 Poll::Pending => return self.poll_timeout(cx, client_limits, timer),
             }
         }
     }
 
-    /// Looks at what was just read into the reader's own buffer, leaves there what may pass, and holds the
-    /// rest. Out: how much passes.
+    /// Inspects what was read into the reader's buffer, leaves there what may pass, and keeps the rest. Returns how many
+    /// bytes pass.
     fn check_in_place(
         &mut self,
         buf: &mut ReadBuf<'_>,
@@ -296,7 +264,7 @@ impl Http1 {
         Ok(())
     }
 
-    /// Holds, with nothing before it, what may go in place of this head.
+    /// Buffers the rewritten head in place of this one. The buffer must be empty.
     fn rewrite(&mut self, head: &[u8]) {
         let head = gate::rewrite_head(head);
         self.message_bytes_passed(&head);
@@ -304,20 +272,19 @@ impl Http1 {
         self.buffered.bytes.extend_from_slice(&head);
     }
 
-    /// These octets of the current message may go.
     fn message_bytes_passed(&mut self, bytes: &[u8]) {
         if self.phase == Phase::Head {
             self.upgrade_requested = has_upgrade(bytes);
             self.deadline = None;
-            // Small bodies that come a moment after their heads, one after another, are not one slow body.
+            // A sequence of small bodies, each just after its head, is not one slow body.
             self.budget = MinRateBudget::default();
         }
-        let whole = self.gate.stage() != GateStage::Body;
-        self.arrived_at_once = whole && self.phase == Phase::Head;
-        self.phase = if whole { Phase::Response } else { Phase::Body };
+        let is_complete = self.gate.stage() != GateStage::Body;
+        self.arrived_at_once = is_complete && self.phase == Phase::Head;
+        self.phase = if is_complete { Phase::Response } else { Phase::Body };
     }
 
-    /// While an answer is under way: holds what the client sends ahead, and sees that it goes.
+    /// During a response: buffers what the client sends ahead, and notices when it closes.
     fn watch_client<S: AsyncRead + Unpin>(
         &mut self,
         stream: &mut S,
@@ -333,7 +300,7 @@ impl Http1 {
             ready!(timer.poll(cx, deadline));
             return self.end_of_input();
         }
-        // Nobody wakes this up, and nobody needs to: the next request asks by itself.
+        // With a full buffer no waker is registered; the next request reads again.
         Poll::Pending
     }
 
@@ -359,7 +326,6 @@ impl Http1 {
         Poll::Ready(Ok(Err(ReadEnd::Refused(refusal, !self.response_started))))
     }
 
-    /// Nothing is there to read and it is the client's turn.
     fn poll_timeout(
         &mut self,
         cx: &mut Context<'_>,
@@ -375,14 +341,14 @@ impl Http1 {
             return self.refuse(SLOW_BODY);
         }
         let timeout =
-            if self.is_first_request { client_limits.header_timeout } else { client_limits.idle_timeout };
+            if self.had_request { client_limits.idle_timeout } else { client_limits.header_timeout };
         let deadline = *self.deadline.get_or_insert_with(|| Instant::now() + timeout);
         ready!(timer.poll(cx, deadline));
         if self.head_started { self.refuse(SLOW_HEAD) } else { Poll::Ready(Ok(Err(ReadEnd::Eof))) }
     }
 }
 
-/// Whether a whole clean head has the field `Upgrade`.
+/// Whether a head that has passed the gate has the field `Upgrade`.
 fn has_upgrade(head: &[u8]) -> bool {
     const UPGRADE_FIELD: &[u8] = b"upgrade:";
     memchr::memchr_iter(b'\n', head).any(|end| {

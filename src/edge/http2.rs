@@ -1,8 +1,8 @@
-//! What an HTTP/2 connection owes by when: its preface and settings first, the end of each header block, the
-//! bodies of the requests that it has begun, and that it takes its answers.
+//! The deadlines of an HTTP/2 client: for its preface and SETTINGS, the end of each header block, request bodies, and
+//! reading its responses.
 //!
-//! In: the client's octets and ours, as they pass. Out: is it time to close. Everything else about HTTP/2, its floods
-//! included, is the `h2` library's, and what it needs to be told is `http2_input`'s. It keeps no byte.
+//! It follows the frames of both directions. The `h2` library, which does everything else in HTTP/2 including limits against
+//! floods, has no such deadlines.
 
 use std::io::{Error, ErrorKind, Result};
 use std::sync::Arc;
@@ -23,51 +23,49 @@ use super::response_windows::{Overdue, ResponseWindows};
 use super::timeouts::{ACK_CHECK_INTERVAL, AckProgress, MinRateBudget, Timer};
 
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
-/// Octets of one request's body that may be under way to us.
+/// The receive window of a stream.
 pub const INITIAL_STREAM_WINDOW: u32 = 256 * 1024;
-/// What a connection has before it is granted more (RFC 9113 section 6.9.2).
+/// The initial window of a connection (RFC 9113 section 6.9.2).
 const DEFAULT_WINDOW: i64 = 65_535;
-/// Streams that are followed at a time; the library refuses them long before.
+/// Bounds memory only; the library refuses streams far below this.
 const MAX_STREAMS: usize = 1024;
-/// RST_STREAM's code for a stream whose client takes too little of its answer (RFC 9113 section 7).
+/// The RST_STREAM code for a client that reads a response too slowly (RFC 9113 section 7).
 const ENHANCE_YOUR_CALM: u8 = 11;
 
-/// See the module's description.
+/// The protocol state of one HTTP/2 connection, as far as deadlines depend on it.
 #[derive(Debug)]
 pub struct Http2 {
-    /// Octets of the preface that were seen.
+    /// How many bytes of the preface were read.
     preface: usize,
     reading: FrameParser,
     writing: FrameParser,
-    /// The first frame has begun.
+    /// The first frame, which must be SETTINGS, has begun.
     settings_seen: bool,
-    /// A header block has begun and not ended.
+    /// Between HEADERS and the END_HEADERS flag.
     in_block: bool,
     deadline: Option<Instant>,
     /// The last stream that the client opened.
     last_opened: u32,
-    /// The last stream that we still take; of others nothing is waited for.
+    /// From our GOAWAY; later streams have no deadlines.
     last_accepted: u32,
     /// Requests whose bodies have not ended.
     bodies: Vec<RequestBody>,
-    /// Octets that the client may send on all streams together.
+    /// The receive window of the connection.
     window: i64,
     budget: MinRateBudget,
     pub(super) buffered: ReadBuffer,
     responses: ResponseWindows,
     pending: Arc<PendingResponses>,
-    /// Frames of ours that the client has not been sent.
+    /// RST_STREAM frames of our own that are to be sent to the client.
     notices: Vec<u8>,
-    /// A header block of ours has begun and not ended.
     in_written_block: bool,
-    /// The same frames, which the library has not read.
+    /// The same frames, for the library to read as if the client had sent them.
     injected: Vec<u8>,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct RequestBody {
     stream: u32,
-    /// Octets that the client may send.
     window: i64,
 }
 
@@ -96,23 +94,25 @@ impl Default for Http2 {
 }
 
 impl Http2 {
-    /// Of a connection whose answers wait here.
     #[must_use]
-    pub fn new(pending: Arc<PendingResponses>) -> Self {
+    pub(super) fn new(pending: Arc<PendingResponses>) -> Self {
         Self { pending, ..Self::default() }
     }
 
-    /// Follows octets that were read. Out: how many may pass as they are. It stops before a frame's head that is not
-    /// complete, and before a frame that must be seen as a whole.
+    /// Follows bytes that were read, and returns how many may pass unchanged. It stops before an incomplete frame header,
+    /// and before a frame to which `http2_input` adds a field.
     ///
     /// # Errors
-    /// When the connection does not begin with the preface and a SETTINGS frame, or must end for what it says.
+    /// When the connection does not begin with the preface and SETTINGS, or has too many streams.
     pub(super) fn track_read(&mut self, bytes: &[u8], client_limits: &ClientLimits) -> Result<usize> {
         let mut at = 0;
         for wanted in PREFACE.iter().skip(self.preface) {
             let Some(byte) = bytes.get(at) else { return Ok(at) };
             if byte != wanted {
-                return Err(Error::new(ErrorKind::InvalidData, "no HTTP/2 preface"));
+                return Err(Error::new(
+                    ErrorKind::InvalidData,
+                    "the connection does not begin with the HTTP/2 preface",
+                ));
             }
             (at, self.preface) = (at + 1, self.preface + 1);
         }
@@ -128,7 +128,7 @@ impl Http2 {
         Ok(at)
     }
 
-    /// Follows a whole frame, whatever it is.
+    /// Follows one frame of any type.
     pub(super) fn track_frame(&mut self, frame: &[u8], client_limits: &ClientLimits) -> Result<()> {
         let mut at = 0;
         while let Some(rest) = frame.get(at..).filter(|rest| !rest.is_empty()) {
@@ -153,12 +153,12 @@ impl Http2 {
         Ok(taken)
     }
 
-    /// Whether a frame begins another field section of a stream that has one.
+    /// Whether these are the HEADERS of a stream that is already open.
     pub(super) fn is_trailers(&self, head: &FrameHeader) -> bool {
         head.kind == HEADERS && head.stream <= self.last_opened && self.preface == PREFACE.len()
     }
 
-    /// Whether a frame is the whole head of a request.
+    /// Whether this HEADERS frame opens a stream and has the whole header block.
     pub(super) fn is_request(&self, head: &FrameHeader) -> bool {
         head.kind == HEADERS
             && head.stream > self.last_opened
@@ -166,17 +166,15 @@ impl Http2 {
             && self.settings_seen
     }
 
-    /// A header block has begun.
+    /// Starts the deadline of a header block, if it is not running.
     pub(super) fn expect_header_block(&mut self, client_limits: &ClientLimits) {
         self.deadline.get_or_insert_with(|| Instant::now() + client_limits.header_timeout);
     }
 
-    /// Where interim answers of this connection wait.
     pub(super) fn interims(&self) -> &InterimResponses {
         &self.pending.interims
     }
 
-    /// A frame of the client's begins.
     fn on_frame_header(&mut self, head: FrameHeader, client_limits: &ClientLimits) -> Result<()> {
         let FrameHeader { length, kind, flags, stream } = head;
         if !self.settings_seen {
@@ -230,26 +228,24 @@ impl Http2 {
                 body.window -= bytes;
             }
         }
-        let Some(word) = last else { return };
-        // A block ends with the last octet of its last frame.
+        let Some(first_word) = last else { return };
+        // A header block ends with the last byte of its last frame.
         if !self.in_block {
             self.deadline = None;
         }
         match head.kind {
             DATA if head.flags & END_STREAM != 0 => self.body_ended(head.stream),
-            WINDOW_UPDATE => self.responses.add_window(head.stream, word),
+            WINDOW_UPDATE => self.responses.add_window(head.stream, first_word),
             RST_STREAM => self.stream_closed(head.stream),
             _ => {}
         }
     }
 
-    /// Neither side sends anything more on this stream.
     fn stream_closed(&mut self, stream: u32) {
         self.body_ended(stream);
         self.responses.close_stream(stream);
     }
 
-    /// Nothing more of this stream is waited for.
     fn body_ended(&mut self, stream: u32) {
         self.bodies.retain(|body| body.stream != stream);
         if self.bodies.is_empty() {
@@ -257,9 +253,8 @@ impl Http2 {
         }
     }
 
-    /// Follows octets that were written: what the client may send, what we no longer want, and what of the answers
-    /// has left.
-    pub fn track_written(&mut self, mut bytes: &[u8], client_limits: &ClientLimits) {
+    /// Follows bytes that were written: windows granted to the client, streams closed, and responses sent.
+    pub(super) fn track_written(&mut self, mut bytes: &[u8], client_limits: &ClientLimits) {
         while !bytes.is_empty() {
             let (taken, step) = self.writing.advance(bytes);
             bytes = bytes.get(taken..).unwrap_or_default();
@@ -304,9 +299,8 @@ impl Http2 {
         }
     }
 
-    /// Ends a stream whose client does not take its answer: the library reads a frame as if the client had sent it, and
-    /// the client hears the same.
-    pub fn reset_stream(&mut self, stream: u32) {
+    /// Resets a stream whose client does not read its response. Both the client and the library get an RST_STREAM.
+    pub(super) fn reset_stream(&mut self, stream: u32) {
         self.stream_closed(stream);
         self.pending.refuse_queued();
         let [a, b, c, d] = stream.to_be_bytes();
@@ -315,19 +309,18 @@ impl Http2 {
         self.injected.extend(frame);
     }
 
-    /// Gives the library what it has to read before anything of the client's. False when that is nothing.
-    pub fn read_injected(&mut self, buf: &mut ReadBuf<'_>) -> bool {
+    /// Gives the injected frames to the library. False if there are none.
+    pub(super) fn read_injected(&mut self, buf: &mut ReadBuf<'_>) -> bool {
         let length = self.injected.len().min(buf.remaining());
         buf.put_slice(self.injected.drain(..length).as_slice());
         length > 0
     }
 
-    /// The connection is over.
-    pub fn close(&self) {
+    pub(super) fn close(&self) {
         self.pending.refuse_queued();
     }
 
-    /// What the client must be told now; nothing while a frame, or a header block, has begun and not ended.
+    /// Frames of our own that may be written now; `None` in the middle of a frame or a header block.
     pub fn take_notices(&mut self) -> Option<Vec<u8>> {
         let interims = self.pending.interims.has_pending();
         if !interims && self.notices.is_empty() || !self.writing.is_at_boundary() || self.in_written_block {
@@ -344,26 +337,26 @@ impl Http2 {
         Some(notices)
     }
 
-    /// How many bytes may be written at once: to the end of the current frame where an interim answer waits for it, so
-    /// that it never comes behind the answer.
-    pub fn write_limit(&self) -> Option<usize> {
-        let rest = self.writing.remaining();
-        (rest > 0 && self.pending.interims.has_pending()).then_some(rest)
+    /// While an interim response waits, a write must end with the current frame, so that the interim response is sent
+    /// before the final one.
+    pub(super) fn write_limit(&self) -> Option<usize> {
+        let remaining = self.writing.remaining();
+        (remaining > 0 && self.pending.interims.has_pending()).then_some(remaining)
     }
 
-    /// Whether it is the client's turn to send a body: one has begun, and it may go on.
+    /// Whether the client can send more of a body: one has not ended, and no window is closed.
     fn expects_body(&self) -> bool {
         self.window > 0 && self.bodies.iter().any(|body| body.window > 0)
     }
 
-    /// Ready when the client owes something for too long. It owes the minimum rate for each body that it has
-    /// begun, and may send it on whichever it likes. `look` says what it has acknowledged of what was written.
-    pub fn poll_timeout(
+    /// Ready when the client has missed a deadline. For request bodies it must reach the minimum rate times the number of
+    /// open bodies, on any of them. `ack_progress` returns what it has acknowledged.
+    pub(super) fn poll_timeout(
         &mut self,
         cx: &mut Context<'_>,
         client_limits: &ClientLimits,
         timer: &mut Timer,
-        look: impl Fn() -> Option<AckProgress>,
+        ack_progress: impl Fn() -> Option<AckProgress>,
     ) -> Poll<Overdue> {
         if !self.settings_seen && self.deadline.is_none() {
             self.deadline = Some(Instant::now() + client_limits.header_timeout);
@@ -375,10 +368,11 @@ impl Http2 {
                 self.budget.add_progress(0, client_limits.min_rate);
                 None
             };
-            let own = self.deadline.into_iter().chain(body).min();
-            let own = own.map(|at| (at, Some(Overdue::Connection)));
-            let answer = self.responses.deadline(client_limits.min_rate, self.pending.count(), &look);
-            let Some((at, overdue)) = own.into_iter().chain(answer).min_by_key(|(at, _)| *at) else {
+            let request = self.deadline.into_iter().chain(body).min();
+            let request = request.map(|at| (at, Some(Overdue::Connection)));
+            let response =
+                self.responses.deadline(client_limits.min_rate, self.pending.count(), &ack_progress);
+            let Some((at, overdue)) = request.into_iter().chain(response).min_by_key(|(at, _)| *at) else {
                 return Poll::Pending;
             };
             ready!(timer.poll(cx, at));
@@ -386,7 +380,7 @@ impl Http2 {
                 None => {}
                 Some(Overdue::Connection) => return Poll::Ready(Overdue::Connection),
                 Some(stream) if self.reading.is_at_boundary() => return Poll::Ready(stream),
-                // The rest of a frame is on its way, and the end of the stream goes behind it.
+                // Nothing can be injected in the middle of a frame: wait for the rest of it.
                 Some(_) => {
                     ready!(timer.poll(cx, at + ACK_CHECK_INTERVAL));
                     return Poll::Ready(Overdue::Connection);

@@ -1,11 +1,10 @@
-//! The reading side of an HTTP/2 connection: bytes pass to the `h2` library as they are read, except for blocks of
-//! fields, which get one more.
+//! The reading side of an HTTP/2 connection: bytes pass to the `h2` library as they are read, except that each header
+//! block gets one more field.
 //!
-//! It is separate from [`super::http2`], which follows frames and changes none. Pingora takes no trailers of a request,
-//! so they end here, in the library. But the library drops pseudo-fields in them before anybody can see them, where
-//! RFC 9113 section 8.1 wants the request refused. It does refuse those behind other fields, so each trailer section
-//! gets a field of ours at its beginning, which like all of them goes nowhere. And each request gets the number of its
-//! stream at its end, for [`super::interim`].
+//! It is separate from [`super::http2`], which follows frames and changes none. A request gets its stream number, for
+//! [`super::interim`]. A trailer section gets a leading field: without it, the library silently drops pseudo-header fields
+//! in trailers, where RFC 9113 section 8.1 requires an error. It does refuse pseudo-header fields after regular ones.
+//! Pingora forwards no request trailers, so the field goes no further.
 
 use std::io::{Error, ErrorKind, Result};
 use std::pin::Pin;
@@ -20,17 +19,17 @@ use super::http2::Http2;
 use super::interim;
 use super::read_buffer::READ_CHUNK;
 
-/// `t:` as a literal that goes into no table (RFC 7541 section 6.2.2), so the state of both sides stays as it is.
+/// `t:` as a literal without indexing (RFC 7541 section 6.2.2), which leaves the HPACK tables as they are.
 const TRAILER_GUARD_FIELD: [u8; 4] = [0x00, 0x01, b't', 0x00];
 
 const FLAG_PADDED: u8 = 0x8;
 const FLAG_PRIORITY: u8 = 0x20;
 
 impl Http2 {
-    /// Fills `buf` with bytes for the library. Nothing in it when ready means that there will be no more.
+    /// Fills `buf` with bytes for the library. If it is empty when ready, there will be no more.
     ///
     /// # Errors
-    /// When reading fails, or the connection must end for what the client says.
+    /// When reading fails or the client violates the protocol.
     pub fn poll_read<S: AsyncRead + Unpin>(
         &mut self,
         stream: &mut S,
@@ -76,7 +75,7 @@ impl Http2 {
         }
     }
 
-    /// Finds out how much of what is held may be given out. False when nothing may.
+    /// Determines how much of the buffer may be read. False if nothing may.
     fn check_buffered(&mut self, client_limits: &ClientLimits) -> Result<bool> {
         let bytes = std::mem::take(&mut self.buffered.bytes);
         self.buffered.bytes = match FrameHeader::parse(&bytes) {
@@ -91,7 +90,7 @@ impl Http2 {
         Ok(self.buffered.readable > 0)
     }
 
-    /// What goes to the library in place of these bytes, which begin with a block of fields.
+    /// Adds a field to the HEADERS frame at the beginning of `bytes`, if the frame is complete.
     fn rewrite_header_block(
         &mut self,
         bytes: BytesMut,
@@ -99,7 +98,7 @@ impl Http2 {
         client_limits: &ClientLimits,
     ) -> Result<BytesMut> {
         if head.length > MAX_FRAME_SIZE {
-            return Err(Error::new(ErrorKind::InvalidData, "an HTTP/2 frame that is too large"));
+            return Err(Error::new(ErrorKind::InvalidData, "an HTTP/2 frame is too large"));
         }
         let Some((frame, rest)) = bytes.split_at_checked(FRAME_HEADER_LEN + head.length) else {
             self.expect_header_block(client_limits);
@@ -107,20 +106,20 @@ impl Http2 {
         };
         let is_trailers = self.is_trailers(&head);
         self.track_frame(frame, client_limits)?;
-        let marked = if is_trailers {
+        let rewritten = if is_trailers {
             insert_field(frame, head, fields_start(frame, head), &TRAILER_GUARD_FIELD)
-                .ok_or_else(|| Error::new(ErrorKind::InvalidData, "trailers that are too large"))?
+                .ok_or_else(|| Error::new(ErrorKind::InvalidData, "HTTP/2 trailers are too large"))?
         } else {
-            // One without its number only gets no interim answers.
+            // Without the number, the request only gets no interim responses.
             insert_field(frame, head, fields_end(frame, head), &interim::stream_field(head.stream))
                 .unwrap_or_else(|| frame.to_vec())
         };
-        self.buffered.readable = marked.len();
-        Ok(BytesMut::from_iter(marked.iter().chain(rest)))
+        self.buffered.readable = rewritten.len();
+        Ok(BytesMut::from_iter(rewritten.iter().chain(rest)))
     }
 }
 
-/// The same HEADERS frame with one field more, at this place; nothing where it is too long for that.
+/// The HEADERS frame with a field inserted at byte `at`; `None` if it becomes too long.
 fn insert_field(frame: &[u8], head: FrameHeader, at: usize, field: &[u8]) -> Option<Vec<u8>> {
     let length = head.length + field.len();
     let (before, after) = frame.split_at_checked(at).filter(|_| length <= MAX_FRAME_SIZE)?;
@@ -128,7 +127,7 @@ fn insert_field(frame: &[u8], head: FrameHeader, at: usize, field: &[u8]) -> Opt
     Some([&[a, b, c], before.get(3..)?, field, after].concat())
 }
 
-/// Where the first field begins. Only updates of the table's size must stay before it (RFC 7541 section 4.2).
+/// Where the first field begins, after table size updates, which must come first (RFC 7541 section 4.2).
 fn fields_start(frame: &[u8], head: FrameHeader) -> usize {
     let mut at = FRAME_HEADER_LEN;
     if head.flags & FLAG_PADDED != 0 {
@@ -146,7 +145,7 @@ fn fields_start(frame: &[u8], head: FrameHeader) -> usize {
     at
 }
 
-/// Where the last field ends and padding begins.
+/// Where the last field ends and the padding begins.
 fn fields_end(frame: &[u8], head: FrameHeader) -> usize {
     let padding = if head.flags & FLAG_PADDED != 0 {
         frame.get(FRAME_HEADER_LEN).copied().unwrap_or_default()
@@ -160,10 +159,10 @@ fn fields_end(frame: &[u8], head: FrameHeader) -> usize {
 mod tests {
     use super::*;
     use crate::edge::frames::{CONTINUATION, DATA, END_HEADERS, END_STREAM, HEADERS};
-    use crate::edge::http2::tests::{begun, client_limits, frame_of};
+    use crate::edge::http2::tests::{client_limits, frame_of, with_bodies};
     use std::task::Waker;
 
-    /// What the library gets of bytes that come in pieces of this size.
+    /// What the library reads when bytes come in pieces of this size.
     fn passed(http2: &mut Http2, bytes: &[u8], piece: usize) -> Result<Vec<u8>> {
         let mut out = Vec::new();
         for mut piece in bytes.chunks(piece) {
@@ -187,7 +186,7 @@ mod tests {
     const END: u8 = END_HEADERS | END_STREAM;
 
     #[tokio::test]
-    async fn trailers_get_a_field_before_all_others_and_a_request_one_behind_them() {
+    async fn trailers_get_a_field_before_all_others_and_a_request_one_after_them() {
         let body = frame_of(1, DATA, 0, &[b'x'; 300]);
         let number = interim::stream_field(3);
         for (flags, block, first, last) in [
@@ -203,33 +202,33 @@ mod tests {
                 frame_of(3, HEADERS, flags, &[&block[..at], field, &block[at..]].concat())
             };
             let sent = [&body[..], &with(0, &[]), &body, &with(0, &[]), &body].concat();
-            let wanted =
+            let expected =
                 [&body[..], &with(last, &number), &body, &with(first, &TRAILER_GUARD_FIELD), &body].concat();
             for piece in [1, 2, 7, 64, 1_000_000] {
-                let got = passed(&mut begun(&[1]), &sent, piece).unwrap();
-                assert_eq!(got, wanted, "{flags} {block:?} in pieces of {piece}");
+                let got = passed(&mut with_bodies(&[1]), &sent, piece).unwrap();
+                assert_eq!(got, expected, "{flags} {block:?} in pieces of {piece}");
             }
         }
     }
 
     #[tokio::test]
-    async fn a_block_of_several_frames_gets_its_field_in_the_first_or_none() {
+    async fn a_header_block_of_several_frames_gets_its_field_in_the_first_or_none() {
         let second = |stream| frame_of(stream, CONTINUATION, END_HEADERS, &[0x84]);
         let first = |stream, block: &[u8]| frame_of(stream, HEADERS, END_STREAM, block);
         let sent = [first(3, &[0x82]), second(3), first(1, &[0x84]), second(1)].concat();
-        let marked = [&TRAILER_GUARD_FIELD[..], &[0x84]].concat();
-        let wanted = [first(3, &[0x82]), second(3), first(1, &marked), second(1)].concat();
+        let rewritten = [&TRAILER_GUARD_FIELD[..], &[0x84]].concat();
+        let expected = [first(3, &[0x82]), second(3), first(1, &rewritten), second(1)].concat();
         for piece in [1, 5, 1_000_000] {
-            assert_eq!(passed(&mut begun(&[1]), &sent, piece).unwrap(), wanted);
+            assert_eq!(passed(&mut with_bodies(&[1]), &sent, piece).unwrap(), expected);
         }
     }
 
     #[tokio::test]
     async fn trailers_that_fill_a_frame_end_the_connection_and_a_request_passes_without_its_number() {
         let large = frame_of(1, HEADERS, END, &[0x84; MAX_FRAME_SIZE - 3]);
-        assert!(passed(&mut begun(&[1]), &large, 1_000_000).is_err());
-        assert_eq!(passed(&mut begun(&[]), &large, 1_000_000).unwrap(), large);
-        // Nothing is collected for a frame that nobody takes.
-        assert!(passed(&mut begun(&[]), &[0xFF, 0, 0, HEADERS, END, 0, 0, 0, 1], 1).is_err());
+        assert!(passed(&mut with_bodies(&[1]), &large, 1_000_000).is_err());
+        assert_eq!(passed(&mut with_bodies(&[]), &large, 1_000_000).unwrap(), large);
+        // A frame over the limit is not buffered.
+        assert!(passed(&mut with_bodies(&[]), &[0xFF, 0, 0, HEADERS, END, 0, 0, 0, 1], 1).is_err());
     }
 }

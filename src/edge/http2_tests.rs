@@ -1,4 +1,4 @@
-//! What an HTTP/2 connection owes, in frames.
+//! Deadlines, resets and interim responses of HTTP/2 connections, given as frames.
 
 use bytes::Bytes;
 
@@ -18,7 +18,7 @@ pub fn frame_of(stream: u32, kind: u8, flags: u8, payload: &[u8]) -> Vec<u8> {
     [&head[..], &stream.to_be_bytes(), payload].concat()
 }
 
-/// Reads these bytes as the library does.
+/// Reads these bytes to the end, as the library does.
 pub fn feed(http2: &mut Http2, mut bytes: &[u8]) -> Result<()> {
     let mut space = vec![0; bytes.len() + 100];
     loop {
@@ -34,8 +34,8 @@ pub fn feed(http2: &mut Http2, mut bytes: &[u8]) -> Result<()> {
     }
 }
 
-/// Fed whole, and octet by octet: both must say the same. Out: is something owed.
-async fn owes(frames: &[Vec<u8>]) -> Result<bool> {
+/// Whether a deadline runs after these frames, which must not depend on the pieces in which they come.
+async fn has_deadline(frames: &[Vec<u8>]) -> Result<bool> {
     let bytes = [PREFACE.to_vec(), frames.concat()].concat();
     let (mut whole, mut single) = (Http2::default(), Http2::default());
     let second = bytes.iter().try_for_each(|byte| feed(&mut single, &[*byte]));
@@ -47,29 +47,31 @@ async fn owes(frames: &[Vec<u8>]) -> Result<bool> {
 }
 
 #[tokio::test]
-async fn a_connection_owes_the_end_of_a_header_block_and_nothing_between_frames() {
+async fn a_header_block_has_a_deadline_and_nothing_between_frames_has_one() {
     let settings = frame(SETTINGS, 0, 18);
-    assert!(!owes(std::slice::from_ref(&settings)).await.unwrap());
-    assert!(!owes(&[settings.clone(), frame(HEADERS, END_HEADERS, 40)]).await.unwrap());
-    assert!(owes(&[settings.clone(), frame(HEADERS, 0, 40)]).await.unwrap());
-    assert!(owes(&[settings.clone(), frame(HEADERS, 0, 40), frame(CONTINUATION, 0, 0)]).await.unwrap());
+    assert!(!has_deadline(std::slice::from_ref(&settings)).await.unwrap());
+    assert!(!has_deadline(&[settings.clone(), frame(HEADERS, END_HEADERS, 40)]).await.unwrap());
+    assert!(has_deadline(&[settings.clone(), frame(HEADERS, 0, 40)]).await.unwrap());
+    assert!(
+        has_deadline(&[settings.clone(), frame(HEADERS, 0, 40), frame(CONTINUATION, 0, 0)]).await.unwrap()
+    );
     let ended = frame(CONTINUATION, END_HEADERS, 5);
-    assert!(!owes(&[settings.clone(), frame(HEADERS, 0, 40), ended]).await.unwrap());
+    assert!(!has_deadline(&[settings.clone(), frame(HEADERS, 0, 40), ended]).await.unwrap());
     let mut partly = frame(HEADERS, END_HEADERS, 40);
     partly.pop();
-    assert!(owes(&[settings.clone(), partly]).await.unwrap());
-    // A body may take its time: its rate is another matter.
-    assert!(!owes(&[settings, frame(HEADERS, END_HEADERS, 40), vec![0, 0, 9, 0, 0]]).await.unwrap());
+    assert!(has_deadline(&[settings.clone(), partly]).await.unwrap());
+    // A body has only a minimum rate.
+    assert!(!has_deadline(&[settings, frame(HEADERS, END_HEADERS, 40), vec![0, 0, 9, 0, 0]]).await.unwrap());
 }
 
 #[tokio::test]
-async fn the_first_frame_must_be_settings_behind_the_preface() {
-    assert!(owes(&[frame(HEADERS, END_HEADERS, 3)]).await.is_err());
+async fn the_first_frame_after_the_preface_must_be_settings() {
+    assert!(has_deadline(&[frame(HEADERS, END_HEADERS, 3)]).await.is_err());
     assert!(feed(&mut Http2::default(), b"GET / HTTP/1.1\r\n").is_err());
 }
 
-/// A connection whose client has sent its settings and begun a body on each of these streams.
-pub fn begun(streams: &[u32]) -> Http2 {
+/// A connection whose client has sent SETTINGS and begun a body on each of these streams.
+pub fn with_bodies(streams: &[u32]) -> Http2 {
     let mut http2 = Http2::default();
     let heads = streams.iter().map(|stream| frame_of(*stream, HEADERS, END_HEADERS, &[0x82]));
     let all = [PREFACE.to_vec(), frame_of(0, SETTINGS, 0, &[])].into_iter().chain(heads);
@@ -77,18 +79,22 @@ pub fn begun(streams: &[u32]) -> Http2 {
     http2
 }
 
-/// How long nothing may happen; a day at most.
-async fn lasts(http2: &mut Http2) -> u64 {
+/// Seconds until the client is overdue if nothing happens; a day at most.
+async fn seconds_until_overdue(http2: &mut Http2) -> u64 {
     let (begin, mut timer) = (Instant::now(), Timer::default());
-    let patience = std::future::poll_fn(|cx| http2.poll_timeout(cx, &client_limits(), &mut timer, || None));
-    let _ = tokio::time::timeout(std::time::Duration::from_secs(86_400), patience).await;
+    let overdue = std::future::poll_fn(|cx| http2.poll_timeout(cx, &client_limits(), &mut timer, || None));
+    let _ = tokio::time::timeout(std::time::Duration::from_secs(86_400), overdue).await;
     begin.elapsed().as_secs()
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_body_that_was_begun_is_owed_until_it_ends_on_either_side() {
-    assert!((29..32).contains(&lasts(&mut begun(&[1])).await));
-    assert_eq!(lasts(&mut begun(&[])).await, 86_400, "a slow server costs nobody a connection");
+async fn a_body_has_a_deadline_until_either_side_ends_it() {
+    assert!((29..32).contains(&seconds_until_overdue(&mut with_bodies(&[1])).await));
+    assert_eq!(
+        seconds_until_overdue(&mut with_bodies(&[])).await,
+        86_400,
+        "a slow server does not end the connection"
+    );
     for (by_client, end) in [
         (true, frame_of(1, DATA, END_STREAM, b"x")),
         (true, frame_of(1, DATA, END_STREAM, b"")),
@@ -98,43 +104,43 @@ async fn a_body_that_was_begun_is_owed_until_it_ends_on_either_side() {
         (false, frame_of(1, DATA, END_STREAM, b"")),
         (false, frame_of(0, GOAWAY, 0, &[0; 8])),
     ] {
-        let mut http2 = begun(&[1]);
+        let mut http2 = with_bodies(&[1]);
         if by_client {
             feed(&mut http2, &end).unwrap();
         } else {
             http2.track_written(&end, &client_limits());
         }
-        assert_eq!(lasts(&mut http2).await, 86_400, "{end:?}");
+        assert_eq!(seconds_until_overdue(&mut http2).await, 86_400, "{end:?}");
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_client_that_may_not_send_is_not_waited_for() {
-    let mut http2 = begun(&[1]);
+async fn a_client_without_window_has_no_deadline() {
+    let mut http2 = with_bodies(&[1]);
     http2.track_written(&frame_of(0, WINDOW_UPDATE, 0, &(1_u32 << 20).to_be_bytes()), &client_limits());
     for _ in 0..INITIAL_STREAM_WINDOW / 16_384 {
         feed(&mut http2, &frame_of(1, DATA, 0, &[0; 16_384])).unwrap();
     }
-    assert_eq!(lasts(&mut http2).await, 86_400);
+    assert_eq!(seconds_until_overdue(&mut http2).await, 86_400);
     http2.track_written(&frame_of(1, WINDOW_UPDATE, 0, &[0, 0, 0, 1]), &client_limits());
-    assert!((29..32).contains(&lasts(&mut http2).await));
-    // Nor one that all streams together leave no room.
-    let mut http2 = begun(&[1, 3]);
+    assert!((29..32).contains(&seconds_until_overdue(&mut http2).await));
+    // The same with the window of the connection.
+    let mut http2 = with_bodies(&[1, 3]);
     for _ in 0..4 {
         feed(&mut http2, &frame_of(1, DATA, 0, &[0; 16_384])).unwrap();
     }
-    assert_eq!(lasts(&mut http2).await, 86_400);
+    assert_eq!(seconds_until_overdue(&mut http2).await, 86_400);
 }
 
 #[tokio::test(start_paused = true)]
-async fn each_body_that_was_begun_has_its_price_whichever_moves() {
+async fn the_minimum_rate_counts_for_each_open_body() {
     async fn trickle(streams: &[u32], bytes: usize) -> bool {
-        let mut http2 = begun(streams);
+        let mut http2 = with_bodies(streams);
         for _ in 0..600 {
             let mut timer = Timer::default();
-            let patience =
+            let overdue =
                 std::future::poll_fn(|cx| http2.poll_timeout(cx, &client_limits(), &mut timer, || None));
-            if tokio::time::timeout(std::time::Duration::from_secs(1), patience).await.is_ok() {
+            if tokio::time::timeout(std::time::Duration::from_secs(1), overdue).await.is_ok() {
                 return false;
             }
             http2.track_written(&frame_of(0, WINDOW_UPDATE, 0, &[0, 0, 4, 0]), &client_limits());
@@ -146,28 +152,27 @@ async fn each_body_that_was_begun_has_its_price_whichever_moves() {
     assert!(trickle(&[1], 110).await);
     assert!(!trickle(&[1], 50).await);
     assert!(trickle(&[1, 3], 220).await);
-    assert!(!trickle(&[1, 3], 110).await, "the second costs as much as the first");
+    assert!(!trickle(&[1, 3], 110).await, "the second body counts as much as the first");
 }
 
-/// A connection of which `waiting` answers have begun, with all streams' first windows closed, and all have bytes that
-/// wait.
-fn closed(streams: &[u32]) -> (Http2, Vec<Bytes>) {
-    let mut http2 = begun(&[]);
+/// A connection with a response on each of these streams. Their windows are closed, and all have pending bytes.
+fn with_closed_windows(streams: &[u32]) -> (Http2, Vec<Bytes>) {
+    let mut http2 = with_bodies(&[]);
     feed(&mut http2, &frame_of(0, SETTINGS, 0, &[0, 3, 0, 0, 0, 9, 0, 4, 0, 0, 0, 0])).unwrap();
-    let waiting = Arc::clone(&http2.pending);
+    let pending = Arc::clone(&http2.pending);
     let mut chunks = Vec::new();
     for stream in streams {
         feed(&mut http2, &frame_of(*stream, HEADERS, END_HEADERS | END_STREAM, &[0x82])).unwrap();
         http2.track_written(&frame_of(*stream, HEADERS, END_HEADERS, &[0x88]), &client_limits());
-        chunks.push(waiting.chunk(Bytes::from_static(b"waits")));
+        chunks.push(pending.track_single_chunk(Bytes::from_static(b"waits")));
     }
     (http2, chunks)
 }
 
 async fn overdue(http2: &mut Http2, seconds: u64) -> Option<Overdue> {
     let mut timer = Timer::default();
-    let patience = std::future::poll_fn(|cx| http2.poll_timeout(cx, &client_limits(), &mut timer, || None));
-    tokio::time::timeout(std::time::Duration::from_secs(seconds), patience).await.ok()
+    let overdue = std::future::poll_fn(|cx| http2.poll_timeout(cx, &client_limits(), &mut timer, || None));
+    tokio::time::timeout(std::time::Duration::from_secs(seconds), overdue).await.ok()
 }
 
 fn grant(http2: &mut Http2, stream: u32, bytes: u32) {
@@ -179,39 +184,39 @@ fn send(http2: &mut Http2, stream: u32, bytes: usize) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_answer_whose_window_stays_closed_is_overdue_and_one_that_does_not_wait_never_is() {
-    let (mut http2, chunks) = closed(&[1]);
+async fn a_response_with_pending_bytes_and_a_closed_window_is_overdue_and_one_without_bytes_is_not() {
+    let (mut http2, chunks) = with_closed_windows(&[1]);
     let begin = Instant::now();
     assert_eq!(overdue(&mut http2, 35).await, Some(Overdue::Stream(1)));
     assert!(begin.elapsed().as_secs() >= 29);
     http2.reset_stream(1);
     let frame = http2.take_notices().unwrap();
     assert_eq!(frame[..9], [0, 0, 4, RST_STREAM, 0, 0, 0, 0, 1]);
-    let (mut room, mut read) = ([0; 5], Vec::new());
+    let (mut space, mut read) = ([0; 5], Vec::new());
     loop {
-        let mut buf = ReadBuf::new(&mut room);
+        let mut buf = ReadBuf::new(&mut space);
         if !http2.read_injected(&mut buf) {
             break;
         }
         read.extend_from_slice(buf.filled());
     }
-    assert_eq!(read, frame, "in any room");
+    assert_eq!(read, frame, "into a small buffer");
     assert_eq!(overdue(&mut http2, 86_400).await, None);
     drop(chunks);
-    // The server is silent: nothing waits. Then something does.
-    let (mut http2, chunks) = closed(&[1]);
+    // The server is slow, so nothing is pending. Then something is.
+    let (mut http2, chunks) = with_closed_windows(&[1]);
     drop(chunks);
     assert_eq!(overdue(&mut http2, 3600).await, None);
-    let late = http2.pending.chunk(Bytes::from_static(b"late"));
+    let late = http2.pending.track_single_chunk(Bytes::from_static(b"late"));
     assert_eq!(overdue(&mut http2, 25).await, None);
     assert_eq!(overdue(&mut http2, 10).await, Some(Overdue::Stream(1)));
     drop(late);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_window_that_opens_by_a_byte_now_and_then_keeps_nothing_alive_and_the_minimum_rate_does() {
+async fn tiny_window_updates_do_not_keep_a_response_alive_and_the_minimum_rate_does() {
     for (bytes, lives) in [(1, false), (99, false), (500, true)] {
-        let (mut http2, _chunks) = closed(&[1]);
+        let (mut http2, _chunks) = with_closed_windows(&[1]);
         let mut ended = None;
         for _ in 0..100 {
             ended = ended.or(overdue(&mut http2, 5).await);
@@ -223,8 +228,8 @@ async fn a_window_that_opens_by_a_byte_now_and_then_keeps_nothing_alive_and_the_
 }
 
 #[tokio::test(start_paused = true)]
-async fn only_the_stream_that_does_not_move_is_overdue() {
-    let (mut http2, _chunks) = closed(&[1, 3]);
+async fn only_the_stalled_stream_is_overdue() {
+    let (mut http2, _chunks) = with_closed_windows(&[1, 3]);
     let mut ended = None;
     for _ in 0..7 {
         ended = ended.or(overdue(&mut http2, 5).await);
@@ -235,9 +240,9 @@ async fn only_the_stream_that_does_not_move_is_overdue() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_connection_whose_own_window_is_closed_owes_the_rate_of_all_that_wait() {
+async fn a_connection_with_a_closed_window_must_reach_the_rate_of_all_pending_responses() {
     for (a_second, lives) in [(0, false), (200, false), (310, true)] {
-        let (mut http2, _chunks) = closed(&[1, 3, 5]);
+        let (mut http2, _chunks) = with_closed_windows(&[1, 3, 5]);
         for stream in [1, 3, 5] {
             grant(&mut http2, stream, 1 << 20);
         }
@@ -246,7 +251,7 @@ async fn a_connection_whose_own_window_is_closed_owes_the_rate_of_all_that_wait(
         for n in 0..100 {
             ended = ended.or(overdue(&mut http2, 16).await);
             grant(&mut http2, 0, a_second * 16);
-            // The library gives each of them what comes.
+            // The library distributes the window over all streams.
             send(&mut http2, [1, 3, 5][n % 3], a_second as usize * 16);
         }
         assert_eq!(ended, (!lives).then_some(Overdue::Connection), "{a_second} bytes a second");
@@ -254,30 +259,30 @@ async fn a_connection_whose_own_window_is_closed_owes_the_rate_of_all_that_wait(
 }
 
 #[test]
-fn an_interim_answer_goes_between_two_frames_before_the_answer_of_its_stream() {
+fn an_interim_response_goes_between_two_frames_before_the_final_response() {
     let interim = |http2: &mut Http2, stream: u32| {
         http2.pending.interims.push(stream, vec![stream as u8]);
         http2.take_notices()
     };
-    let mut http2 = begun(&[1, 3]);
+    let mut http2 = with_bodies(&[1, 3]);
     assert_eq!(interim(&mut http2, 1), Some(vec![1]));
-    let (answer, end) = (frame_of(3, HEADERS, 0, &[0x88]), frame_of(3, CONTINUATION, END_HEADERS, &[]));
-    http2.track_written(&answer[..7], &client_limits());
+    let (response, end) = (frame_of(3, HEADERS, 0, &[0x88]), frame_of(3, CONTINUATION, END_HEADERS, &[]));
+    http2.track_written(&response[..7], &client_limits());
     assert_eq!((interim(&mut http2, 1), http2.write_limit()), (None, Some(2)));
-    http2.track_written(&answer[7..9], &client_limits());
+    http2.track_written(&response[7..9], &client_limits());
     assert_eq!((http2.take_notices(), http2.write_limit()), (None, Some(1)));
-    http2.track_written(&answer[9..], &client_limits());
+    http2.track_written(&response[9..], &client_limits());
     assert_eq!(http2.take_notices(), None, "a header block has not ended");
     http2.track_written(&end, &client_limits());
     assert_eq!((http2.take_notices(), http2.write_limit()), (Some(vec![1]), None));
-    // Its answer has begun, it has ended, or there is none.
+    // the final response has begun, or there is no such stream.
     for stream in [3, 5] {
         assert_eq!(interim(&mut http2, stream), Some(vec![]));
     }
     feed(&mut http2, &frame_of(1, RST_STREAM, 0, &[0; 4])).unwrap();
     assert_eq!(interim(&mut http2, 1), Some(vec![]));
-    // Only the library can tell a client that its tables have become smaller.
-    let mut http2 = begun(&[1]);
+    // Only the library can acknowledge a smaller HPACK table.
+    let mut http2 = with_bodies(&[1]);
     feed(&mut http2, &frame_of(0, SETTINGS, 0, &[0, 1, 0, 0, 0x10, 0])).unwrap();
     assert_eq!(interim(&mut http2, 1), Some(vec![1]));
     feed(&mut http2, &frame_of(0, SETTINGS, 0, &[0, 1, 0, 0, 0, 0])).unwrap();

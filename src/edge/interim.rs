@@ -1,9 +1,9 @@
-//! Interim answers (1xx) to clients of HTTP/2: a 103 tells a browser what to load while the server still works.
+//! Interim responses (1xx) to HTTP/2 clients: a 103 lets a browser load resources while the server still works.
 //!
-//! Pingora drops them, and gives nobody the stream that it answers on. So the edge tells the number of its stream to
-//! each request in a field, which is taken out before the proxy sees the request, and writes the interim answer itself
-//! between two frames of the `h2` library. All fields are literals that go into no table (RFC 7541 section 6.2.2), so
-//! that the library's tables and the client's stay alike.
+//! Pingora drops them and does not expose the stream of a request. So the edge adds the stream number to each request as a
+//! header field, removes it before the proxy sees the request, and writes the interim response itself between two frames of
+//! the `h2` library. Its fields are literals without indexing (RFC 7541 section 6.2.2), which leave the HPACK tables of
+//! both sides as they are.
 
 use parking_lot::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
@@ -13,16 +13,14 @@ use pingora_http::{RequestHeader, ResponseHeader};
 
 use super::frames::{END_HEADERS, HEADERS, MAX_FRAME_SIZE};
 
-/// The field by which a request learns its stream.
 const STREAM_FIELD: &str = "x-icm-stream";
-/// Bytes of interim answers that wait for a connection; a server that sends more sends them for nobody.
+/// Bytes of interim responses that wait for a connection; more are dropped.
 const MAX_PENDING_BYTES: usize = 64 * 1024;
-/// A literal with a new name.
 const HPACK_LITERAL_NEW_NAME: u8 = 0x00;
-/// A literal named `:status`, of the static table.
+/// A literal whose name is entry 8 of the static table, `:status`.
 const HPACK_LITERAL_STATUS: u8 = 0x08;
 
-/// The interim answers of one connection that have not left.
+/// The interim responses that wait for one connection.
 #[derive(Debug, Default)]
 pub struct InterimResponses {
     has_pending: AtomicBool,
@@ -34,18 +32,17 @@ struct PendingFrames {
     /// Streams and frames, in order.
     frames: Vec<(u32, Vec<u8>)>,
     bytes: usize,
-    /// Who reads and writes the connection.
+    /// The task of the connection.
     waker: Option<Waker>,
 }
 
 impl InterimResponses {
-    /// Some frame waits.
     #[must_use]
     pub fn has_pending(&self) -> bool {
         self.has_pending.load(SeqCst)
     }
 
-    /// All frames that wait, with their streams.
+    /// Takes all frames, with their streams.
     pub fn take(&self) -> Vec<(u32, Vec<u8>)> {
         let mut pending = self.pending.lock();
         self.has_pending.store(false, SeqCst);
@@ -53,9 +50,9 @@ impl InterimResponses {
         std::mem::take(&mut pending.frames)
     }
 
-    /// Wakes this connection when a frame comes, also one that has come already.
+    /// Wakes the connection when a frame is pushed, and at once if one is waiting.
     pub fn register(&self, waker: &Waker) {
-        // Only requests with interim answers ever contend for it.
+        // Contended only by requests with interim responses.
         let mut pending = self.pending.lock();
         if !pending.waker.as_ref().is_some_and(|known| known.will_wake(waker)) {
             pending.waker = Some(waker.clone());
@@ -79,15 +76,15 @@ impl InterimResponses {
     }
 }
 
-/// Takes the number of its stream out of a request's fields, and what a client has put there itself.
+/// Removes the stream number from a request, with any such field of the client's.
 pub fn take_stream(request: &mut RequestHeader) -> Option<u32> {
-    // Ours is the last.
+    // The edge's field is the last.
     let stream = request.headers.get_all(STREAM_FIELD).iter().next_back()?.to_str().ok()?.parse().ok();
     request.remove_header(STREAM_FIELD);
     stream
 }
 
-/// The field that tells a request its stream.
+/// The HPACK encoding of the field with the stream number.
 #[must_use]
 pub fn stream_field(stream: u32) -> Vec<u8> {
     let mut field = Vec::with_capacity(32);
@@ -95,17 +92,17 @@ pub fn stream_field(stream: u32) -> Vec<u8> {
     field
 }
 
-/// A HEADERS frame; nothing where the head does not fit into one.
+/// `None` if the head does not fit into one HEADERS frame.
 pub(super) fn encode_headers_frame(stream: u32, head: &ResponseHeader) -> Option<Vec<u8>> {
     let mut block = vec![HPACK_LITERAL_STATUS];
     push_string(&mut block, head.status.as_str().as_bytes());
     for (name, value) in &head.headers {
-        // HTTP/2 has none of these (RFC 9113 section 8.2.2).
-        let of_connection = matches!(
+        // Forbidden in HTTP/2 (RFC 9113 section 8.2.2).
+        let is_connection_field = matches!(
             name.as_str(),
             "connection" | "keep-alive" | "proxy-connection" | "transfer-encoding" | "upgrade"
         );
-        if !of_connection {
+        if !is_connection_field {
             push_literal(&mut block, name.as_str().as_bytes(), value.as_bytes());
         }
     }
@@ -122,7 +119,7 @@ fn push_literal(block: &mut Vec<u8>, name: &[u8], value: &[u8]) {
     push_string(block, value);
 }
 
-/// A string without Huffman code, behind its length with a prefix of seven bits (RFC 7541 sections 5.1 and 5.2).
+/// A string without Huffman coding, after its length with a 7-bit prefix (RFC 7541 sections 5.1 and 5.2).
 fn push_string(block: &mut Vec<u8>, text: &[u8]) {
     const PREFIX_MAX: usize = 0x7F;
     if text.len() < PREFIX_MAX {
@@ -144,7 +141,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_interim_answer_is_one_frame_of_literals() {
+    fn an_interim_response_is_one_frame_of_literals() {
         let mut head = ResponseHeader::build(103, None).unwrap();
         head.insert_header("Link", "</a.css>").unwrap();
         head.insert_header("Connection", "x").unwrap();
@@ -157,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn lengths_are_integers_with_a_prefix_of_seven_bits() {
+    fn a_length_is_an_integer_with_a_7_bit_prefix() {
         for (length, coded) in [
             (0, &[0][..]),
             (126, &[126]),
@@ -174,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_learns_its_stream_and_nobody_sees_the_field() {
+    fn the_stream_number_is_removed_from_the_request_with_fields_of_the_client() {
         let mut request = RequestHeader::build("GET", b"/", None).unwrap();
         assert_eq!(take_stream(&mut request), None);
         for number in ["7", "x", "9"] {
@@ -186,7 +183,7 @@ mod tests {
     }
 
     #[test]
-    fn what_waits_is_bounded_and_wakes_the_connection() {
+    fn pending_frames_are_bounded_and_wake_the_connection() {
         struct Woken(AtomicBool);
         impl std::task::Wake for Woken {
             fn wake(self: std::sync::Arc<Self>) {

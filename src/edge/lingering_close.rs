@@ -1,32 +1,29 @@
-//! The end of a connection whose client may still be sending.
+//! Closes a connection whose client may still be sending.
 //!
-//! In: the connection, and a last answer. Out: nothing. Closing a socket with unread octets resets it, and a
-//! reset can overtake the answer; so the answer goes, our side closes, and what still comes is read and
-//! dropped for a moment. It happens in a task of its own: nobody waits for it.
+//! Closing a socket with unread bytes resets the connection, and the client may then lose the last response. So this sends
+//! the response, closes our side, and reads and discards input for a short time.
 
 use std::time::Duration;
 
 use pingora::protocols::IO;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-/// All of it: a client that takes longer is cut.
+/// For the response and the discarded input together.
 pub const LINGER_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Says the last word and closes.
-pub fn close_in_background<S: IO + 'static>(stream: S, answer: Vec<u8>) {
-    // Dropped outside a runtime only when the process ends.
+pub fn close_in_background<S: IO + 'static>(stream: S, response: Vec<u8>) {
+    // There is no runtime only when the process exits.
     let Ok(runtime) = tokio::runtime::Handle::try_current() else { return };
-    runtime.spawn(close_gracefully(stream, answer));
+    runtime.spawn(close_gracefully(stream, response));
 }
 
-/// The same, for who has a task of its own.
-pub async fn close_gracefully<S: IO + 'static>(mut stream: S, answer: Vec<u8>) {
-    let last = async {
-        stream.write_all(&answer).await?;
+pub async fn close_gracefully<S: IO + 'static>(mut stream: S, response: Vec<u8>) {
+    let close = async {
+        stream.write_all(&response).await?;
         AsyncWriteExt::shutdown(&mut stream).await?;
-        let mut dropped = [0_u8; 4096];
-        while stream.read(&mut dropped).await? > 0 {}
+        let mut discarded = [0_u8; 4096];
+        while stream.read(&mut discarded).await? > 0 {}
         std::io::Result::Ok(())
     };
-    let _ = tokio::time::timeout(LINGER_TIMEOUT, last).await;
+    let _ = tokio::time::timeout(LINGER_TIMEOUT, close).await;
 }

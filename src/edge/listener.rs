@@ -1,8 +1,7 @@
-//! Accepting connections and serving each to its end: the service behind every listener.
+//! The service behind every listener: accepts connections and serves each until it closes.
 //!
-//! In: sockets, an HTTP application of Pingora's kind, and the configuration in force. Out: requests handed to
-//! the application. One task a connection does everything about it, handshake included; a failure in one never
-//! touches another.
+//! It replaces Pingora's service, which has no connection limits and no place for the gate. Each connection has a task of
+//! its own, TLS handshake included.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -24,8 +23,7 @@ use rustls::ServerConfig;
 use tokio::net::{TcpListener, TcpStream};
 
 use super::client_stream::ClientStream;
-use super::connection_limit::ConnectionLimit;
-use super::connection_limit::{ConnectionLimiter, ConnectionPermit, LimitReached};
+use super::connection_limit::{ConnectionLimit, ConnectionLimiter, ConnectionPermit, LimitReached};
 use super::http2::INITIAL_STREAM_WINDOW;
 use super::interim;
 use super::overload::OverloadResponder;
@@ -36,29 +34,24 @@ use super::{ClientLimits, ListenerContext};
 use crate::config::settings::Limits;
 use crate::state::Balancer;
 
-/// How long accepting rests when the process or the system has nothing left to accept with.
+/// Backoff after EMFILE, ENFILE, ENOBUFS or ENOMEM.
 const ACCEPT_BACKOFF: Duration = Duration::from_millis(100);
-/// Log lines about that are this far apart.
 const ACCEPT_ERROR_LOG_INTERVAL: Duration = Duration::from_secs(1);
 
-/// HTTP/2: bytes of one answer that the library holds beside what Pingora holds. As much as Pingora writes at once.
+/// HTTP/2: bytes of one response that the `h2` library buffers. Pingora writes as much at once.
 const MAX_SEND_BUFFER: usize = 64 * 1024;
-/// HTTP/2: octets of all requests' bodies of a connection that may be under way to us.
+/// HTTP/2: the receive window of a connection, for all request bodies together.
 const INITIAL_CONNECTION_WINDOW: u32 = 1024 * 1024;
-/// HTTP/2: streams that the client reset and we have not forgotten, or not even accepted.
+/// HTTP/2: streams that the client reset and the library still remembers or has not accepted yet.
 const MAX_RESET_STREAMS: usize = 64;
-/// HTTP/2: streams that we had to reset because of what the client sent, before the connection ends.
+/// HTTP/2: stream errors of the client before the connection ends.
 const MAX_LOCAL_RESET_STREAMS: usize = 256;
 
-/// A socket and what is spoken on it.
 pub struct BoundListener {
-    /// Where clients come in.
     pub socket: ListenSocket,
-    /// TLS, where the listener has it.
     pub tls: Option<Arc<ServerConfig>>,
 }
 
-/// See the module's description.
 pub struct ListenerService<A> {
     name: &'static str,
     listeners: Vec<BoundListener>,
@@ -77,7 +70,6 @@ struct ListenerShared<A> {
 }
 
 impl<A> ListenerService<A> {
-    /// A service in front of `app`, for so many connections.
     pub fn new(
         name: &'static str,
         app: A,
@@ -97,13 +89,13 @@ impl<A> ListenerService<A> {
         Self { name, listeners, threads: None, unopened: None, shared: Arc::new(shared) }
     }
 
-    /// On so many threads of its own.
+    /// Gives the service a runtime with this many threads.
     #[must_use]
     pub fn threads(self, threads: usize) -> Self {
         Self { threads: Some(threads), ..self }
     }
 
-    /// Counts its doors in `closed` for as long as nobody accepts on them.
+    /// Adds its listeners to `unopened`; each is subtracted when it starts to accept.
     #[must_use]
     pub fn count_unopened(self, unopened: &Arc<AtomicUsize>) -> Self {
         unopened.fetch_add(self.listeners.len(), SeqCst);
@@ -114,7 +106,7 @@ impl<A> ListenerService<A> {
 #[async_trait]
 impl<A: HttpServerApp + Send + Sync + 'static> Service for ListenerService<A> {
     async fn start_service(&mut self, _: Option<ListenFds>, shutdown: ShutdownWatch, tasks: usize) {
-        let mut loops = Vec::new();
+        let mut accept_loops = Vec::new();
         for bound in self.listeners.drain(..) {
             let address = bound.socket.address;
             let opened =
@@ -122,7 +114,7 @@ impl<A: HttpServerApp + Send + Sync + 'static> Service for ListenerService<A> {
             let listener = match opened {
                 Ok(listener) => Arc::new(listener),
                 Err(error) => {
-                    // A balancer without one of its listeners would be worse than none.
+                    // A process that serves only some of its listeners would look healthy.
                     log::error!(target: "icm::lifecycle", "cannot listen on {address} ({}): {error}", self.name);
                     std::process::exit(1);
                 }
@@ -131,18 +123,17 @@ impl<A: HttpServerApp + Send + Sync + 'static> Service for ListenerService<A> {
             for _ in 0..tasks.max(1) {
                 let (shared, listener) = (Arc::clone(&self.shared), Arc::clone(&listener));
                 let (tls, shutdown) = (tls.clone(), shutdown.clone());
-                loops.push(current_handle().spawn(shared.accept(listener, address, tls, shutdown)));
+                accept_loops.push(current_handle().spawn(shared.accept(listener, address, tls, shutdown)));
             }
             if let Some(unopened) = &self.unopened {
                 unopened.fetch_sub(1, SeqCst);
             }
         }
-        for accepting in loops {
-            let _ = accepting.await;
+        for accept_loop in accept_loops {
+            let _ = accept_loop.await;
         }
-        // That closes connections between two requests, where the next one may be on its way. It must be when the
-        // service ends; where another process goes on with it, each client hears `Connection: close` with its
-        // next answer instead, and nobody's request is lost.
+        // Closes idle connections, whose next request may already be in transit. After a handover the new process
+        // serves on, so each client gets `Connection: close` with its next response instead and loses no request.
         if !self.shared.balancer.upgrade.has_handed_over() {
             self.shared.app.http_cleanup().await;
         }
@@ -158,7 +149,6 @@ impl<A: HttpServerApp + Send + Sync + 'static> Service for ListenerService<A> {
 }
 
 impl<A: HttpServerApp + Send + Sync + 'static> ListenerShared<A> {
-    /// Accepts until the process is told to stop.
     async fn accept(
         self: Arc<Self>,
         listener: Arc<TcpListener>,
@@ -197,21 +187,20 @@ impl<A: HttpServerApp + Send + Sync + 'static> ListenerShared<A> {
                     }
                     tokio::time::sleep(ACCEPT_BACKOFF).await;
                 }
-                // The client was gone before we came.
+                // The client closed the connection before it was accepted.
                 Err(error) => log::debug!(target: "icm::clients", "{address}: {error}"),
             }
         }
     }
 
-    /// A place for a new connection; `None` when there is no room.
     fn admit(&self, peer: SocketAddr, address: SocketAddr) -> Option<ConnectionPermit> {
         let ip = peer.ip().to_canonical();
-        if let ConnectionLimit::Fixed(all, of_client) = self.limit {
-            return self.count_rejected(self.connections.acquire(Some(ip), all, of_client));
+        if let ConnectionLimit::Fixed(total, per_client) = self.limit {
+            return self.count_rejected(self.connections.acquire(Some(ip), total, per_client));
         }
         let snapshot = self.balancer.snapshot();
         let limits = &snapshot.settings.limits;
-        // What comes through a trusted proxy are many clients.
+        // A trusted proxy carries many clients.
         let listener = snapshot.settings.listeners.iter().find(|l| l.address == address);
         let proxy = listener.is_some_and(|l| l.trusted_proxies.iter().any(|net| net.contains(&ip)));
         let client = (!proxy && !limits.is_exempt(ip)).then_some(ip);
@@ -222,19 +211,13 @@ impl<A: HttpServerApp + Send + Sync + 'static> ListenerShared<A> {
         ))
     }
 
-    fn count_rejected(&self, taken: Result<ConnectionPermit, LimitReached>) -> Option<ConnectionPermit> {
-        match taken {
-            Ok(permit) => Some(permit),
-            Err(full) => {
-                let statistics = &self.context.statistics;
-                match full {
-                    LimitReached::Total => &statistics.over_limit,
-                    LimitReached::Client => &statistics.over_client_limit,
-                }
-                .fetch_add(1, Relaxed);
-                None
-            }
-        }
+    fn count_rejected(&self, permit: Result<ConnectionPermit, LimitReached>) -> Option<ConnectionPermit> {
+        let statistics = &self.context.statistics;
+        let reached = |limit| match limit {
+            LimitReached::Total => statistics.over_limit.fetch_add(1, Relaxed),
+            LimitReached::Client => statistics.over_client_limit.fetch_add(1, Relaxed),
+        };
+        permit.map_err(reached).ok()
     }
 
     fn limits(&self) -> Limits {
@@ -245,7 +228,6 @@ impl<A: HttpServerApp + Send + Sync + 'static> ListenerShared<A> {
         ClientLimits::from(&self.balancer.snapshot().settings.limits)
     }
 
-    /// One connection from its first octet to its last.
     async fn serve(
         &self,
         socket: TcpStream,
@@ -255,14 +237,14 @@ impl<A: HttpServerApp + Send + Sync + 'static> ListenerShared<A> {
         shutdown: &ShutdownWatch,
     ) {
         let tcp = ClientTcp::new(socket, peer, Some(permit), Some(Arc::clone(&self.context.logins)));
-        let written = tcp.written();
+        let written = tcp.write_counter();
         let Some(tls) = tls else { return self.http1(tcp, written, shutdown).await };
         let handshake_timeout = self.limits().handshake_timeout;
-        // Boxed: it is large, and over when the long part of a connection's life begins.
+        // Boxed, so that a connection does not keep its large state after the handshake.
         let stream = match tokio::time::timeout(handshake_timeout, Box::pin(tls.tls_handshake(tcp))).await {
             Ok(Ok(stream)) => stream,
             Ok(Err(error)) => return self.handshake_failed(peer, &error.to_string()),
-            Err(_) => return self.handshake_failed(peer, "it took too long"),
+            Err(_) => return self.handshake_failed(peer, "timeout"),
         };
         if matches!(stream.selected_alpn_proto(), Some(ALPN::H2)) {
             self.http2(stream, written, shutdown).await;
@@ -271,26 +253,26 @@ impl<A: HttpServerApp + Send + Sync + 'static> ListenerShared<A> {
         }
     }
 
-    /// Port scans and old clients are the internet's weather.
-    fn handshake_failed(&self, peer: SocketAddr, why: &str) {
+    fn handshake_failed(&self, peer: SocketAddr, cause: &str) {
         self.context.statistics.handshakes_failed.fetch_add(1, Relaxed);
-        log::debug!(target: "icm::clients", "no TLS handshake with {peer}: {why}");
+        // Not a warning: port scans and old clients cause it all the time.
+        log::debug!(target: "icm::clients", "TLS handshake with {peer} failed: {cause}");
     }
 
-    /// One request after another, as Pingora's own loop does it, with the gate told where each begins. What a
-    /// request needs is made when its head is there: until then a connection costs next to nothing.
+    /// Pingora's own loop over requests, with the gate in it. A session is created only when a head is complete, so an
+    /// idle connection needs little memory.
     async fn http1<S: IO + 'static>(&self, stream: S, written: WriteCounter, shutdown: &ShutdownWatch) {
         let client_stream = ClientStream::http1(stream, self.client_limits(), Arc::clone(&self.context));
         let mut client_stream = Box::new(client_stream.with_write_counter(written));
         let mut settings: Option<HttpPersistentSettings> = None;
-        // One for all requests: to begin and to end this wait with each of them would cost more.
+        // One future for all requests: registering and dropping it for each would cost more.
         let stop = self.idle_shutdown(shutdown.clone());
         tokio::pin!(stop);
         loop {
             tokio::select! {
-                // A request that is there already is served.
+                // A request that has already arrived is served.
                 biased;
-                there = client_stream.wait_for_head() => if !there { return },
+                has_head = client_stream.wait_for_head() => if !has_head { return },
                 () = &mut stop => return,
             }
             if let Some(coalescer) = &self.context.coalescer {
@@ -299,21 +281,20 @@ impl<A: HttpServerApp + Send + Sync + 'static> ListenerShared<A> {
             let mut session = ServerSession::new_http1(client_stream);
             match settings {
                 Some(settings) => settings.apply_to_session(&mut session),
-                // How long a connection may wait is the guard's to say: for Pingora it is for ever.
+                // 0: no timeout in Pingora, as `ClientStream` has its own.
                 None => session.set_keepalive((!*shutdown.borrow()).then_some(0)),
             }
             let Some(reused) = self.app.process_new_http(session, shutdown).await else { return };
             let (stream, kept) = reused.consume();
-            let Ok(same) = stream.into_any().downcast::<ClientStream<S>>() else { return };
-            (client_stream, settings) = (same, kept);
+            let Ok(stream) = stream.into_any().downcast::<ClientStream<S>>() else { return };
+            (client_stream, settings) = (stream, kept);
             if !client_stream.next_request(self.client_limits()) || !client_stream.flush_deferred().await {
                 return;
             }
         }
     }
 
-    /// When a connection is closed between two requests, where the next one may be on its way: at the end of the
-    /// service. Not where another process goes on with it: there each client hears `Connection: close`.
+    /// Ready when idle connections must be closed: at shutdown, but not after a handover (see `start_service`).
     async fn idle_shutdown(&self, mut stop: ShutdownWatch) {
         let _ = stop.wait_for(|stop| *stop).await;
         if self.balancer.upgrade.has_handed_over() {
@@ -321,20 +302,19 @@ impl<A: HttpServerApp + Send + Sync + 'static> ListenerShared<A> {
         }
     }
 
-    /// All requests of an HTTP/2 connection, by Pingora's own loop.
     async fn http2<S: IO + 'static>(&self, stream: S, written: WriteCounter, shutdown: &ShutdownWatch) {
         let limits = self.limits();
-        let waiting = Arc::new(match self.limit {
+        let pending = Arc::new(match self.limit {
             ConnectionLimit::Configured => PendingResponses::default(),
             ConnectionLimit::Fixed(..) => PendingResponses::for_local_responses(),
         });
         let context = Arc::clone(&self.context);
         let client_stream =
-            ClientStream::http2(stream, ClientLimits::from(&limits), context, Arc::clone(&waiting))
+            ClientStream::http2(stream, ClientLimits::from(&limits), context, Arc::clone(&pending))
                 .with_write_counter(written);
         let mut options = HttpServerOptions::default();
         options.h2_idle_timeout = Some(limits.idle_timeout);
-        let app = Http2App { app: Arc::clone(&self.app), options, h2: h2_options(&limits), waiting };
+        let app = Http2App { app: Arc::clone(&self.app), options, h2_options: h2_options(&limits), pending };
         Arc::new(app).process_new(Box::new(client_stream), shutdown).await;
     }
 }
@@ -353,12 +333,12 @@ fn h2_options(limits: &Limits) -> H2Options {
     options
 }
 
-/// The application with the options of one connection, which Pingora asks the application for.
+/// The application of one connection: Pingora asks the application for the connection's options.
 struct Http2App<A> {
     app: Arc<A>,
     options: HttpServerOptions,
-    h2: H2Options,
-    waiting: Arc<PendingResponses>,
+    h2_options: H2Options,
+    pending: Arc<PendingResponses>,
 }
 
 #[async_trait]
@@ -369,13 +349,13 @@ impl<A: HttpServerApp + Send + Sync + 'static> HttpServerApp for Http2App<A> {
         shutdown: &ShutdownWatch,
     ) -> Option<ReusedHttpStream> {
         let stream = interim::take_stream(session.req_header_mut());
-        // Made when it begins: it is large, and may have to wait.
+        // The future is large, so it is created only when the request may begin.
         let request = async { self.app.process_new_http(session, shutdown).await };
-        self.waiting.run_request(stream, request).await.flatten()
+        self.pending.run_request(stream, request).await.flatten()
     }
 
     fn h2_options(&self) -> Option<H2Options> {
-        Some(self.h2.clone())
+        Some(self.h2_options.clone())
     }
 
     fn server_options(&self) -> Option<&HttpServerOptions> {

@@ -1,9 +1,8 @@
 //! Client connections that carry a login: NTLM and Negotiate authenticate the connection, not the request (RFC 4559
-//! section 6). Such a client has connections to the servers of its own: what it proved on them must serve nobody else,
-//! and each step of a handshake must go where the last one went.
+//! section 6).
 //!
-//! In: a client's connection on which a login was begun or offered. Out: the key of its own pool, and the server that
-//! took it; the connections to servers end with the client's. Costs one load a request where there is none.
+//! Such a client has its own connections to servers, because another client must not use its login, and each step of a
+//! handshake must go to the same server. They close together with the client's connection.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -14,58 +13,53 @@ use pingora::protocols::l4::socket;
 
 use crate::util::socket_fd::SocketFd;
 
-/// A client's connection: two that are open at the same time differ in one of both.
+/// The addresses that identify an open client connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct ClientConnection {
-    /// The client's end.
     pub peer: SocketAddr,
-    /// Our end.
     pub local: SocketAddr,
 }
 
 impl ClientConnection {
-    /// From both ends of a TCP connection.
     #[must_use]
     pub fn from_addrs(peer: Option<&socket::SocketAddr>, local: Option<&socket::SocketAddr>) -> Option<Self> {
         Some(Self { peer: *peer?.as_inet()?, local: *local?.as_inet()? })
     }
 }
 
-/// What belongs to a client's connection that carries a login.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ConnectionLogin {
-    /// Keeps its connections to servers apart from all others. Random, so that nobody meets it by chance.
+    /// Separates its connections to servers from all others. Random, so that no two are equal.
     pub pool_key: u64,
-    /// The tag of the server that it was last sent to.
+    /// The tag of the server that got its last request.
     pub server: Option<u32>,
 }
 
 #[derive(Debug)]
 struct Entry {
     login: ConnectionLogin,
-    /// Connections to servers that were used for it.
+    /// Its connections to servers.
     upstream: Vec<SocketFd>,
-    /// The beginning of its last request, milliseconds.
+    /// When its last request began.
     used_ms: u64,
 }
 
-/// A request may outlive its connection and begin a login that no end of a connection takes back. What nobody has used
-/// for so long, milliseconds, is forgotten; its user would only have to log in again.
+/// A request that outlives its connection may begin a login that no closing connection removes. Unused logins are
+/// removed after this time; at worst the user has to log in again.
 const MAX_UNUSED_MS: u64 = 10 * 60 * 1_000;
-/// So many are looked through for such ones, and twice as many as are left the next time.
+/// Unused logins are searched for from this many entries on, and then each time the number has doubled.
 const PRUNE_MIN_ENTRIES: usize = 256;
 
-/// All of them.
+/// The connections of a process that carry a login.
 #[derive(Debug, Default)]
 pub struct LoginConnections {
+    /// The number of entries: without any, a request takes no lock.
     count: AtomicUsize,
     entries: Mutex<AHashMap<ClientConnection, Entry>>,
-    /// How many there have to be before unused ones are looked for.
     prune_at: AtomicUsize,
 }
 
 impl LoginConnections {
-    /// What belongs to this client's connection, if it carries a login.
     #[must_use]
     pub fn get(
         &self,
@@ -81,7 +75,7 @@ impl LoginConnections {
         })
     }
 
-    /// From now on this client's connection carries a login.
+    /// Marks the client's connection as one that carries a login.
     pub fn begin(&self, client: ClientConnection, now_ms: u64) -> ConnectionLogin {
         let mut entries = self.entries.lock();
         if entries.len() >= self.prune_at.load(Relaxed).max(PRUNE_MIN_ENTRIES) {
@@ -97,18 +91,17 @@ impl LoginConnections {
         login
     }
 
-    /// This server takes its requests, on this connection.
+    /// Records the server, and the connection to it, that got the client's request.
     pub fn add_upstream(&self, client: ClientConnection, server: u32, upstream: SocketFd) {
         if let Some(entry) = self.entries.lock().get_mut(&client) {
             entry.login.server = Some(server);
-            // A number that is used again is another connection.
+            // A descriptor that is used again is another connection.
             entry.upstream.retain(|known| known.fd != upstream.fd);
             entry.upstream.push(upstream);
         }
     }
 
-    /// The client's connection has ended, or a new one begins between the same ends: what was known of it ends, and so do
-    /// the connections to servers on which it had logged in.
+    /// Removes the login of a client's connection that has closed, and closes its connections to servers.
     pub fn end(&self, client: impl FnOnce() -> Option<ClientConnection>) {
         if self.count.load(Relaxed) == 0 {
             return;
@@ -124,7 +117,7 @@ impl LoginConnections {
     }
 }
 
-/// Whether a challenge or credentials are of a scheme that logs in a connection.
+/// Whether a challenge or credentials have a scheme that authenticates the connection.
 #[must_use]
 pub fn is_connection_auth(value: &[u8]) -> bool {
     let scheme =
@@ -132,7 +125,7 @@ pub fn is_connection_auth(value: &[u8]) -> bool {
     scheme.eq_ignore_ascii_case(b"ntlm") || scheme.eq_ignore_ascii_case(b"negotiate")
 }
 
-/// The same for a field that may list several challenges.
+/// As [`is_connection_auth`], for a field that may list several challenges.
 #[must_use]
 pub fn offers_connection_auth(challenges: &[u8]) -> bool {
     challenges.split(|b| *b == b',').any(is_connection_auth)
@@ -149,7 +142,7 @@ mod tests {
     #[test]
     fn a_login_belongs_to_one_connection_and_ends_with_it() {
         let logins = LoginConnections::default();
-        assert_eq!(logins.get(|| unreachable!("nobody has logged in"), 1), None);
+        assert_eq!(logins.get(|| unreachable!("there is no login"), 1), None);
         let first = logins.begin(client(1), 1);
         let second = logins.begin(client(2), 1);
         assert_ne!(first.pool_key, second.pool_key);
@@ -161,28 +154,28 @@ mod tests {
         logins.end(|| Some(client(1)));
         assert_eq!(logins.get(|| Some(client(1)), 1), None);
         logins.end(|| Some(client(2)));
-        assert_eq!(logins.get(|| unreachable!("nobody is left"), 1), None);
+        assert_eq!(logins.get(|| unreachable!("no login is left"), 1), None);
     }
 
     #[test]
-    fn logins_that_nothing_ends_are_forgotten_when_they_are_many_and_old() {
+    fn unused_logins_are_removed_when_there_are_many() {
         let logins = LoginConnections::default();
         let begin = |ports: std::ops::Range<u16>, now_ms| {
             for port in ports {
                 logins.begin(client(port), now_ms);
             }
         };
-        let known = || logins.entries.lock().len();
+        let count = || logins.entries.lock().len();
         begin(0..300, 1);
-        assert_eq!(known(), 300, "they are young");
+        assert_eq!(count(), 300, "none is old");
         let kept = logins.get(|| Some(client(7)), MAX_UNUSED_MS);
         begin(300..600, MAX_UNUSED_MS + 1);
-        assert_eq!(known(), 300 + 1, "and of the old ones the one in use");
+        assert_eq!(count(), 300 + 1, "of the old ones only the one in use");
         assert_eq!(logins.get(|| Some(client(7)), MAX_UNUSED_MS), kept);
     }
 
     #[test]
-    fn ntlm_and_negotiate_are_known_in_every_spelling_and_among_others() {
+    fn ntlm_and_negotiate_are_recognized_in_any_case_and_among_other_schemes() {
         for login in ["NTLM", "ntlm TlRMTVNTUAAB", "Negotiate YII=", " negotiate", "NEGOTIATE,NTLM"] {
             assert!(is_connection_auth(login.as_bytes()), "{login}");
         }

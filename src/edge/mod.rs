@@ -1,16 +1,10 @@
-//! The edge: clients' connections from the socket to Pingora, in one place for every listener.
+//! The edge: clients' connections from the socket to Pingora, for every listener.
 //!
-//! [`accept`] takes connections from [`sockets`], within the limits of [`places`], or turns them
-//! away (`crowded`); after the TLS handshake each
-//! becomes a [`client_stream::ClientStream`], which is what Pingora reads and writes: [`http1`] puts the strict gate
-//! ([`crate::edge::gate`]) in front of its parser, [`http2`] follows the `frames` of an HTTP/2 connection and what it owes,
-//! `http2_input` adds to its blocks of fields what the `h2` library needs to be told and [`interim`] sends what Pingora
-//! drops. Both versions keep in `held` what was read and must wait. `answers` has how slowly a client takes its
-//! answers and [`waiting`] which of them have bytes that wait, `outgoing` lets heads and bodies leave together, and
-//! [`batch`] the answers of many clients, [`patience`] has the deadlines and rates of both, and [`parting`] lets a
-//! client read its last answer.
-//!
-//! In: what strangers send. Out: requests that are clean and do not keep us waiting. It knows no cluster.
+//! `listener` accepts connections from `sockets` within `connection_limit`; `overload` rejects the others. After
+//! the TLS handshake each becomes a `client_stream::ClientStream`, which Pingora reads and writes. In HTTP/1.1, `http1`
+//! puts the strict `gate` in front of Pingora's parser. In HTTP/2, `http2` follows the `frames`, `http2_input` adds
+//! fields to header blocks, and `interim` sends 1xx responses. `timeouts` has the deadlines and minimum rates of both.
+//! The edge knows no cluster.
 
 pub(crate) mod client_stream;
 mod client_stream_traits;
@@ -27,17 +21,17 @@ pub(crate) mod listener;
 pub(crate) mod login_connections;
 mod min_rate;
 mod overload;
+pub(crate) mod pending_responses;
 mod read_buffer;
 mod response_windows;
 pub(crate) mod sockets;
+pub(crate) mod tcp;
 pub(crate) mod timeouts;
+pub(crate) mod tls;
 mod write_buffer;
 
-pub(crate) mod pending_responses;
-pub(crate) mod tcp;
 #[cfg(test)]
 mod tests;
-pub(crate) mod tls;
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -53,24 +47,25 @@ use crate::telemetry::access_log::AccessLog;
 use crate::telemetry::statistics::{ClientStatistics, ConnectionCounts};
 use gate::Refusal;
 
-/// Beyond these Pingora's parser refuses a head without a word, so they are refused before. Fields of a head:
-/// `MAX_HEADERS` in `pingora-core`. Octets of a target: what `http::Uri` holds. Octets of all fields: what leaves
-/// room for such a target in `MAX_HEADER_SIZE`.
+// Above these limits Pingora closes the connection without a response, so the gate responds first.
+
+/// The number in `MAX_HEADERS` of `pingora-core`.
 const MAX_HEADER_COUNT: usize = 256;
+/// The limit of `http::Uri`.
 const MAX_URI_BYTES: usize = 65_534;
+/// `MAX_HEADER_SIZE` of `pingora-core`, less the longest request line.
 const MAX_HEADER_BYTES: usize = 1_048_575 - MAX_URI_BYTES - 64;
 
-/// What a client may do on its connection: `limits`, as they were when its request began.
+/// The `limits` that applied when a client's request began.
 #[derive(Clone, Copy, Debug)]
 pub struct ClientLimits {
-    /// One head.
-    pub head_limits: gate::HeadLimits,
-    /// For a whole head from its first octet, and for the first octet of a connection.
-    pub header_timeout: Duration,
-    /// Between an answer and the next request.
-    pub idle_timeout: Duration,
-    /// Octets a second while it is the client's turn; 0 for none.
-    pub min_rate: u64,
+    pub(crate) head_limits: gate::HeadLimits,
+    /// For a whole head from its first byte, and for the first byte of a connection.
+    pub(crate) header_timeout: Duration,
+    /// Between a response and the next request.
+    pub(crate) idle_timeout: Duration,
+    /// Bytes per second while the server waits for the client; 0 = no minimum.
+    pub(crate) min_rate: u64,
 }
 
 impl From<&Limits> for ClientLimits {
@@ -89,32 +84,28 @@ impl From<&Limits> for ClientLimits {
     }
 }
 
-/// Where the connections of one service are counted and logged.
+/// What the connections of one service share.
 #[derive(Debug, Default)]
-pub struct ListenerContext {
-    /// Counters of the process.
+pub(crate) struct ListenerContext {
     pub statistics: Arc<ClientStatistics>,
-    /// How many connections there are.
     pub sessions: Arc<ConnectionCounts>,
-    /// Where refused requests are logged, if they are.
+    /// Logs requests that the gate refuses.
     pub access_log: Option<Arc<AccessLog>>,
-    /// Connections that carry a login.
     pub logins: Arc<LoginConnections>,
-    /// Where answers of many clients leave together.
+    /// `None`: responses are never deferred.
     pub coalescer: Option<Arc<Coalescer>>,
 }
 
 impl ListenerContext {
-    /// A request was refused; `unseen` is its client where nobody else has seen the request.
-    fn count_refused(&self, refusal: &Refusal, unseen: Option<&SocketDigest>) {
+    /// Counts a refused request. `unlogged` is its client if the proxy has not seen the request and will not log it.
+    fn count_refused(&self, refusal: &Refusal, unlogged: Option<&SocketDigest>) {
         self.statistics.count_refused(refusal.status);
-        if let (Some(log), Some(client)) = (&self.access_log, unseen) {
+        if let (Some(log), Some(client)) = (&self.access_log, unlogged) {
             let client = client.peer_addr().and_then(|a| a.as_inet()).map(|a| a.ip().to_canonical());
             log.refused(client, refusal.status, refusal.reason);
         }
     }
 
-    /// A connection was closed because its client took too long.
     fn count_too_slow(&self) {
         self.statistics.too_slow.fetch_add(1, Relaxed);
     }

@@ -1,7 +1,7 @@
-//! The answer to a connection for which there is no place: 429, or GOAWAY in HTTP/2.
+//! Rejects connections above the limit with a 429, or a GOAWAY in HTTP/2.
 //!
-//! In: the socket, and the TLS of its listener. Out: nothing. Only so many are answered at a time; the others are
-//! closed without a word, as there is no place for words either.
+//! Only a few are rejected this way at a time; the others are closed without a response, because responses cost
+//! descriptors too.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -19,21 +19,18 @@ use super::tcp::ClientTcp;
 use crate::edge::gate::Refusal;
 
 const MAX_CONCURRENT_REJECTIONS: usize = 128;
-/// The same where few connections are allowed: these need descriptors, too.
+/// For services with a fixed limit, which is low.
 const MAX_CONCURRENT_REJECTIONS_FIXED: usize = 8;
-/// For a TLS handshake.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(2);
 
 const REFUSAL: Refusal = Refusal { status: 429, reason: "There are too many connections." };
-/// SETTINGS without any, then GOAWAY: no stream was seen, ENHANCE_YOUR_CALM.
+/// An empty SETTINGS, then GOAWAY with last stream 0 and ENHANCE_YOUR_CALM.
 const GOAWAY: [u8; 26] = [0, 0, 0, 4, 0, 0, 0, 0, 0, 0, 0, 8, 7, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 11];
 
-/// See the module's description.
 #[derive(Debug)]
 pub struct OverloadResponder(Arc<Semaphore>);
 
 impl OverloadResponder {
-    /// Of a service with this limit.
     #[must_use]
     pub fn new(limit: ConnectionLimit) -> Self {
         Self(Arc::new(Semaphore::new(match limit {
@@ -42,7 +39,6 @@ impl OverloadResponder {
         })))
     }
 
-    /// Says so and closes.
     pub fn reject(&self, socket: TcpStream, peer: SocketAddr, tls: Option<Arc<Acceptor>>) {
         let Ok(permit) = Arc::clone(&self.0).try_acquire_owned() else { return };
         current_handle().spawn(async move {

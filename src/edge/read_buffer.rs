@@ -1,5 +1,5 @@
-//! Bytes of a client that were read and have not been given out: the beginning of something that must be seen as a
-//! whole, a head in HTTP/1.1 and a frame in HTTP/2, or what was sent ahead.
+//! Bytes of a client that were read but not yet passed to Pingora: an incomplete head (HTTP/1.1) or frame (HTTP/2), or a
+//! pipelined request. Both protocols use it.
 
 use std::io::{Error, ErrorKind, Result};
 use std::mem::MaybeUninit;
@@ -9,20 +9,18 @@ use std::task::{Context, Poll, ready};
 use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, ReadBuf};
 
-/// Bytes that are read at once behind what is held.
+/// The most that one read adds to the buffer.
 pub const READ_CHUNK: usize = 4 * 1024;
 
-/// See the module's description.
 #[derive(Debug, Default)]
 pub struct ReadBuffer {
-    /// In the order in which they were read.
     pub bytes: BytesMut,
-    /// How many of them may be given out.
+    /// How many of the first bytes may be passed on.
     pub readable: usize,
 }
 
 impl ReadBuffer {
-    /// Gives out what may go of what is held, and the memory when nothing is left.
+    /// Passes on what may go, and frees the memory when the buffer is empty.
     pub fn drain_into(&mut self, buf: &mut ReadBuf<'_>) {
         let length = self.readable.min(buf.remaining());
         buf.put_slice(self.bytes.get(..length).unwrap_or_default());
@@ -33,8 +31,7 @@ impl ReadBuffer {
         }
     }
 
-    /// Reads at most `room` bytes behind what is held; `room` is at most [`READ_CHUNK`]. Returns how many came: 0 at the end
-    /// of what the client sends.
+    /// Appends at most `room` bytes and returns how many it has read: 0 at the end of the stream.
     ///
     /// # Errors
     /// When reading fails, or `room` is more than [`READ_CHUNK`].

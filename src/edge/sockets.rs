@@ -1,8 +1,6 @@
-//! The sockets that the process listens on, taken before anything else can fail.
+//! Binds the sockets of the listeners, before the rest of the startup.
 //!
-//! In: addresses. Out: bound sockets, in the order asked for. They do not listen yet: the listeners open when
-//! enough is known to serve, and until then a client is refused and not kept waiting. Nobody behind this
-//! knows where a socket came from.
+//! They listen later, when the process can serve: until then a client's connection is refused and does not wait.
 
 use std::net::{SocketAddr, TcpListener};
 
@@ -11,20 +9,17 @@ use nix::sys::socket::{
     setsockopt, socket, sockopt,
 };
 
-/// One socket and the address it was asked for, which is its name for a hand-over.
 #[derive(Debug)]
 pub struct ListenSocket {
-    /// As the configuration writes it.
+    /// From the configuration; it identifies the socket in a handover.
     pub address: SocketAddr,
-    /// Bound, and not blocking.
     pub listener: TcpListener,
 }
 
-/// Binds a socket without listening on it. An address that somebody listens on is an error; one whose old
-/// connections still linger is not.
+/// Binds a socket without listening on it. Connections in TIME_WAIT do not block the address.
 ///
 /// # Errors
-/// The system's own.
+/// When the address is in use or not allowed.
 pub fn bind(address: SocketAddr) -> std::io::Result<ListenSocket> {
     let family = if address.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
@@ -34,10 +29,10 @@ pub fn bind(address: SocketAddr) -> std::io::Result<ListenSocket> {
     Ok(ListenSocket { address, listener: TcpListener::from(fd) })
 }
 
-/// Begins to listen, or goes on.
+/// Starts to listen. A socket that listens already is no error.
 ///
 /// # Errors
-/// When another process was quicker.
+/// When another process listens on the address.
 pub fn listen(listener: &TcpListener) -> std::io::Result<()> {
     Ok(listen_on(listener, Backlog::MAXALLOWABLE)?)
 }
@@ -49,7 +44,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_bound_socket_accepts_nobody_before_it_listens() {
+    fn a_bound_socket_refuses_connections_until_it_listens() {
         let socket = bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let address = socket.listener.local_addr().unwrap();
         assert!(TcpStream::connect(address).is_err());
@@ -59,11 +54,11 @@ mod tests {
     }
 
     #[test]
-    fn an_address_that_somebody_listens_on_is_an_error_in_both_families() {
+    fn an_address_in_use_is_an_error_in_both_families() {
         for any in ["127.0.0.1:0", "[::1]:0"] {
             let taken = TcpListener::bind(any).unwrap();
-            let wrong = bind(taken.local_addr().unwrap()).unwrap_err();
-            assert_eq!(wrong.kind(), std::io::ErrorKind::AddrInUse, "{any}");
+            let error = bind(taken.local_addr().unwrap()).unwrap_err();
+            assert_eq!(error.kind(), std::io::ErrorKind::AddrInUse, "{any}");
         }
     }
 }

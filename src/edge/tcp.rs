@@ -1,8 +1,6 @@
-//! A client's TCP connection with the facts that Pingora's hooks ask for. It needs no buffers: whoever reads from
-//! it or writes to it has one.
+//! A client's TCP connection as Pingora's `IO`, with its connection permit and its login.
 //!
-//! In: an accepted socket, and its place among the connections. Out: Pingora's `IO`. It gives the place back
-//! when it is dropped, whoever owns it then.
+//! Pingora's own stream type has a read and a write buffer, which `ClientStream` and TLS have already.
 
 use std::io::{IoSlice, Result};
 use std::net::SocketAddr;
@@ -27,12 +25,11 @@ use super::connection_limit::ConnectionPermit;
 use super::login_connections::{ClientConnection, LoginConnections};
 use super::timeouts::AckProgress;
 
-/// How many bytes the system has taken. TLS takes more by itself, which then has moved nowhere.
+/// Counts the bytes that the kernel has accepted. A TLS stream accepts more, into its own buffer.
 #[derive(Clone, Debug, Default)]
 pub struct WriteCounter(Arc<AtomicU64>);
 
 impl WriteCounter {
-    /// All of them so far.
     #[must_use]
     pub fn bytes(&self) -> u64 {
         self.0.load(Relaxed)
@@ -46,7 +43,6 @@ impl WriteCounter {
     }
 }
 
-/// See the module's description.
 #[derive(Debug)]
 pub struct ClientTcp {
     io: TcpStream,
@@ -58,7 +54,6 @@ pub struct ClientTcp {
 }
 
 impl ClientTcp {
-    /// Of an accepted socket.
     #[must_use]
     pub fn new(
         io: TcpStream,
@@ -66,21 +61,20 @@ impl ClientTcp {
         permit: Option<ConnectionPermit>,
         logins: Option<Arc<LoginConnections>>,
     ) -> Self {
-        // Small answers must not wait for the client's acknowledgement of the last one.
+        // A small response must not wait until the client acknowledges the previous one.
         let _ = io.set_nodelay(true);
         let socket = SocketDigest::from_raw_fd(io.as_raw_fd());
         let _ = socket.peer_addr.set(Some(peer.into()));
         if let Some(logins) = &logins {
-            // Nothing of an earlier connection between the same ends.
+            // An earlier connection with the same addresses is over.
             logins.end(|| ClientConnection::from_addrs(socket.peer_addr(), socket.local_addr()));
         }
         let (accepted, written) = (SystemTime::now(), WriteCounter::default());
         Self { io, socket: Arc::new(socket), accepted, written, logins, _permit: permit }
     }
 
-    /// What is written to it.
     #[must_use]
-    pub fn written(&self) -> WriteCounter {
+    pub fn write_counter(&self) -> WriteCounter {
         self.written.clone()
     }
 }
@@ -93,12 +87,11 @@ impl Drop for ClientTcp {
     }
 }
 
-/// What the peer has acknowledged, as the system knows it.
 #[must_use]
 pub fn tcp_ack_progress(fd: UniqueIDType) -> Option<AckProgress> {
     let info = get_tcp_info(fd).ok()?;
-    let on_the_way = u64::from(info.tcpi_unacked) * u64::from(info.tcpi_snd_mss);
-    let unacknowledged = on_the_way + u64::from(info.tcpi_notsent_bytes);
+    let in_transit = u64::from(info.tcpi_unacked) * u64::from(info.tcpi_snd_mss);
+    let unacknowledged = in_transit + u64::from(info.tcpi_notsent_bytes);
     Some(AckProgress { bytes: info.tcpi_bytes_acked, unacknowledged })
 }
 
@@ -127,7 +120,7 @@ impl AsyncWrite for ClientTcp {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<Result<usize>> {
-        // One record of TLS, most of the time: for a single piece the other system call is the cheaper one.
+        // Usually one TLS record: `send` is cheaper than `writev` for a single buffer.
         let written = match bufs {
             [one] => Pin::new(&mut self.io).poll_write(cx, one),
             _ => Pin::new(&mut self.io).poll_write_vectored(cx, bufs),

@@ -1,8 +1,7 @@
-//! How long a client may keep us waiting: deadlines, and turns at a minimum rate.
+//! Deadlines and minimum rates of clients, for both HTTP versions.
 //!
-//! In: when waiting begins, how many octets then moved. Out: has patience ended. Only waiting for the client is
-//! counted, so a slow server never costs a client its connection. Nothing here looks at a clock as long as
-//! octets are there when they are asked for.
+//! Only time spent waiting for the client counts, so a slow server never ends a client's connection. The clock is not read
+//! while reads and writes complete at once.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -10,18 +9,17 @@ use std::time::Duration;
 
 use tokio::time::{Instant, Sleep, sleep_until};
 
-/// The time over which a rate is a mean.
+/// The time over which a rate is averaged.
 pub const RATE_WINDOW: Duration = Duration::from_secs(30);
-/// While a client keeps us waiting, what it acknowledges is looked at this often.
+/// How often a slow client's TCP acknowledgements are checked.
 pub const ACK_CHECK_INTERVAL: Duration = Duration::from_secs(2);
 
-/// The one timer of a connection. It is registered when it is first needed, and again only when it fires or
-/// when a deadline comes nearer: one that moves away, as most do, costs nothing.
+/// The timer of a connection. A deadline that moves later, as most do, does not reset it; the timer checks the deadline
+/// when it fires.
 #[derive(Debug, Default)]
 pub struct Timer(Option<Pin<Box<Sleep>>>);
 
 impl Timer {
-    /// Ready once the deadline has passed; before that the task is woken in time to ask again.
     pub fn poll(&mut self, cx: &mut Context<'_>, deadline: Instant) -> Poll<()> {
         let sleep = self.0.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
         if sleep.deadline() > deadline {
@@ -37,14 +35,14 @@ impl Timer {
     }
 }
 
-/// The client's turns in one direction. It begins with half a minute; waiting uses that up, and every octet
-/// buys back the time that it may take at the minimum rate, up to half a minute again.
+/// How much longer a client may keep one direction waiting. It starts at [`RATE_WINDOW`]; waiting uses it up, and every
+/// byte adds the time that it may take at the minimum rate, up to the window again.
 #[derive(Debug)]
 pub struct MinRateBudget {
     remaining: Duration,
     waiting_since: Option<Instant>,
-    /// Bytes that bought nothing, because nothing was missing. They buy once more when the client acknowledges them
-    /// later: until then they may lie in this machine's socket.
+    /// Bytes that added no time because the budget was full. They may still be in the local socket buffer, so they count
+    /// when the client acknowledges them.
     unspent_bytes: u64,
 }
 
@@ -55,12 +53,12 @@ impl Default for MinRateBudget {
 }
 
 impl MinRateBudget {
-    /// We wait for the client. Out: how long at most.
+    /// Starts the wait for the client, and returns its deadline.
     pub fn start_waiting(&mut self) -> Instant {
         *self.waiting_since.get_or_insert_with(Instant::now) + self.remaining
     }
 
-    /// So many octets moved, at this minimum rate a second.
+    /// `bytes` moved; `rate` is the minimum in bytes per second.
     pub fn add_progress(&mut self, bytes: usize, rate: u64) {
         self.stop();
         let bytes = bytes as u64;
@@ -68,8 +66,7 @@ impl MinRateBudget {
         self.unspent_bytes = self.unspent_bytes.saturating_add(unused);
     }
 
-    /// The client acknowledged so many bytes of those that moved before, and at most `unacknowledged` of them it has
-    /// not.
+    /// The client acknowledged `bytes` that moved earlier; at most `unacknowledged` are left.
     pub fn add_acknowledged(&mut self, bytes: u64, unacknowledged: u64, rate: u64) {
         self.stop();
         let bytes = bytes.min(self.unspent_bytes);
@@ -83,26 +80,26 @@ impl MinRateBudget {
         }
     }
 
-    /// Out: bytes that were not needed.
+    /// Returns the bytes that exceed the window.
     fn refill(&mut self, bytes: u64, rate: u64) -> u64 {
-        let bought = Duration::from_secs_f64(bytes as f64 / rate as f64);
+        let earned = Duration::from_secs_f64(bytes as f64 / rate as f64);
         let missing = RATE_WINDOW.saturating_sub(self.remaining);
-        self.remaining += bought.min(missing);
-        (bought.saturating_sub(missing).as_secs_f64() * rate as f64) as u64
+        self.remaining += earned.min(missing);
+        (earned.saturating_sub(missing).as_secs_f64() * rate as f64) as u64
     }
 }
 
-/// What a connection's peer has acknowledged of what was written to it.
+/// TCP acknowledgements of a connection's peer.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct AckProgress {
-    /// All bytes so far.
+    /// Acknowledged since the connection began.
     pub bytes: u64,
-    /// Bytes that are written and not acknowledged.
+    /// Written and not acknowledged.
     pub unacknowledged: u64,
 }
 
-/// What of it is new, seen at intervals. What is acknowledged in the first of them does not count: it may have been
-/// written, and taken by the client's machine, just before the waiting began.
+/// Samples [`AckProgress`] at intervals. What is acknowledged in the first interval does not count: it may have reached
+/// the client's kernel just before the wait began.
 #[derive(Debug, Default)]
 pub struct AckTracker {
     next: Option<Instant>,
@@ -110,24 +107,22 @@ pub struct AckTracker {
 }
 
 impl AckTracker {
-    /// When to look next.
     pub fn next_check(&mut self) -> Instant {
         *self.next.get_or_insert_with(|| Instant::now() + ACK_CHECK_INTERVAL)
     }
 
-    /// Bytes that are new, when it is time to look.
-    pub fn check(&mut self, look: impl FnOnce() -> Option<AckProgress>) -> Option<(u64, u64)> {
+    /// Bytes acknowledged since the last check, and bytes unacknowledged; `None` before the next check is due.
+    pub fn check(&mut self, ack_progress: impl FnOnce() -> Option<AckProgress>) -> Option<(u64, u64)> {
         let now = Instant::now();
         if self.next.is_none_or(|next| now < next) {
             return None;
         }
         self.next = Some(now + ACK_CHECK_INTERVAL);
-        let AckProgress { bytes, unacknowledged } = look()?;
+        let AckProgress { bytes, unacknowledged } = ack_progress()?;
         let before = self.seen.replace(bytes).unwrap_or(bytes);
         Some((bytes.saturating_sub(before), unacknowledged))
     }
 
-    /// Nothing is waited for.
     pub fn stop(&mut self) {
         *self = Self::default();
     }
@@ -139,63 +134,65 @@ mod tests {
 
     use super::*;
 
-    /// Moves `octets` every `pause` until patience ends. Out: how long that took, a day at most.
-    async fn lasts(bytes: usize, pause: Duration, rate: u64) -> Duration {
-        let (mut turn, mut timer, begin) = (MinRateBudget::default(), Timer::default(), Instant::now());
+    /// Moves `bytes` every `pause` until the budget is used up. Returns how long that took, a day at most.
+    async fn time_until_timeout(bytes: usize, pause: Duration, rate: u64) -> Duration {
+        let (mut budget, mut timer, begin) = (MinRateBudget::default(), Timer::default(), Instant::now());
         while begin.elapsed() < Duration::from_secs(86_400) {
-            let deadline = turn.start_waiting();
-            let patience = poll_fn(|cx| timer.poll(cx, deadline));
-            if tokio::time::timeout(pause, patience).await.is_ok() {
+            let deadline = budget.start_waiting();
+            let expired = poll_fn(|cx| timer.poll(cx, deadline));
+            if tokio::time::timeout(pause, expired).await.is_ok() {
                 break;
             }
-            turn.add_progress(bytes, rate);
+            budget.add_progress(bytes, rate);
         }
         begin.elapsed()
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_client_that_stalls_is_ended_after_the_window_and_a_fast_one_never() {
+    async fn a_stalled_client_times_out_after_the_window_and_a_fast_one_never() {
         let seconds = Duration::from_secs;
-        let stalled = lasts(0, seconds(3600), 512).await;
+        let stalled = time_until_timeout(0, seconds(3600), 512).await;
         assert!((29..=31).contains(&stalled.as_secs()), "{stalled:?}");
-        assert!(lasts(512, seconds(1), 512).await >= seconds(86_400));
-        // Bursts count as the mean that they are.
-        assert!(lasts(20 * 512, seconds(20), 512).await >= seconds(86_400));
+        assert!(time_until_timeout(512, seconds(1), 512).await >= seconds(86_400));
+        // Bursts are averaged.
+        assert!(time_until_timeout(20 * 512, seconds(20), 512).await >= seconds(86_400));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_client_at_half_the_rate_lasts_two_windows() {
-        let lasted = lasts(256, Duration::from_secs(1), 512).await;
+    async fn a_client_at_half_the_rate_times_out_after_two_windows() {
+        let lasted = time_until_timeout(256, Duration::from_secs(1), 512).await;
         assert!((55..=62).contains(&lasted.as_secs()), "{lasted:?}");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn bytes_that_left_for_the_socket_at_once_count_when_the_client_acknowledges_them() {
-        // 64 KiB are written at once, of which the client acknowledges `a_second`.
-        async fn lasts(a_second: u64) -> u64 {
-            let (mut turn, begin) = (MinRateBudget::default(), Instant::now());
-            turn.add_progress(65_536, 512);
+    async fn bytes_in_the_socket_buffer_count_when_the_client_acknowledges_them() {
+        // Writes 64 KiB at once, of which the client acknowledges `per_second`.
+        async fn seconds_until_timeout(per_second: u64) -> u64 {
+            let (mut budget, begin) = (MinRateBudget::default(), Instant::now());
+            budget.add_progress(65_536, 512);
             let mut acks = AckTracker::default();
-            while Instant::now() < turn.start_waiting() {
-                tokio::time::sleep_until(acks.next_check().min(turn.start_waiting())).await;
-                let acknowledged = 65_536.min(begin.elapsed().as_secs() * a_second);
+            while Instant::now() < budget.start_waiting() {
+                tokio::time::sleep_until(acks.next_check().min(budget.start_waiting())).await;
+                let acknowledged = 65_536.min(begin.elapsed().as_secs() * per_second);
                 let state = AckProgress { bytes: acknowledged, unacknowledged: 65_536 - acknowledged };
                 if let Some((bytes, unacknowledged)) = acks.check(|| Some(state)) {
-                    turn.add_acknowledged(bytes, unacknowledged, 512);
+                    budget.add_acknowledged(bytes, unacknowledged, 512);
                 }
             }
             begin.elapsed().as_secs()
         }
-        let lasted = lasts(0).await;
+        let lasted = seconds_until_timeout(0).await;
         assert!((29..=33).contains(&lasted), "{lasted}");
-        assert!((29..=33).contains(&lasts(65_536).await), "the client's machine took them at once");
-        assert!((90..=130).contains(&lasts(682).await), "until all are acknowledged, and half a minute");
-        let lasted = lasts(128).await;
+        let lasted = seconds_until_timeout(65_536).await;
+        assert!((29..=33).contains(&lasted), "acknowledged at once, then nothing: {lasted}");
+        let lasted = seconds_until_timeout(682).await;
+        assert!((90..=130).contains(&lasted), "until all are acknowledged, and one window: {lasted}");
+        let lasted = seconds_until_timeout(128).await;
         assert!((36..=45).contains(&lasted), "a quarter of the rate: {lasted}");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_timer_keeps_a_deadline_that_comes_nearer_and_one_that_moves_away() {
+    async fn a_timer_follows_a_deadline_that_moves_earlier_or_later() {
         let mut timer = Timer::default();
         let begin = Instant::now();
         let at = |s| begin + Duration::from_secs(s);

@@ -1,8 +1,8 @@
-//! What goes to a client waits a moment, so that an answer's head leaves together with its body: one record of TLS,
-//! one system call, one wake-up of the client.
+//! Buffers small writes until the next flush, so that a response's head and body leave in one TLS record and one system
+//! call.
 //!
-//! In: writes as Pingora makes them. Out: the same octets in the same order. Little is held until a flush or until more
-//! comes than it holds; that goes without a copy, behind what was held. It never holds anything past a flush.
+//! `tokio::io::BufWriter` would write a full buffer and the next chunk separately; this writes both in one vectored write,
+//! the chunk without a copy.
 
 use std::io::{Error, ErrorKind, IoSlice, Result};
 use std::pin::Pin;
@@ -10,45 +10,41 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::AsyncWrite;
 
-/// Octets that are held at most: what fits into one segment of TCP is worth a copy.
+/// One TCP segment: copying more costs more than another write.
 const MAX_BUFFERED: usize = 1460;
-/// Parts that leave with what was held; Pingora writes a chunk in three.
-const MAX_PARTS: usize = 8;
+/// Slices of one vectored write beside the buffer; Pingora writes a chunk in three.
+const MAX_SLICES: usize = 8;
 
-/// See the module's description.
 #[derive(Debug, Default)]
 pub struct WriteBuffer {
     buffered: Vec<u8>,
-    /// How much of it has left.
+    /// How much of `buffered` was written.
     written_len: usize,
 }
 
 impl WriteBuffer {
-    /// Holds these bytes until the next write or flush.
     pub fn push(&mut self, bytes: &[u8]) {
         self.buffered.extend_from_slice(bytes);
     }
 
-    /// Takes what was held and has not left.
+    /// Takes what was not written.
     pub fn take(&mut self) -> Vec<u8> {
         let mut buffered = std::mem::take(&mut self.buffered);
         buffered.drain(..std::mem::take(&mut self.written_len).min(buffered.len()));
         buffered
     }
 
-    /// Nothing is held.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.buffered.is_empty()
     }
 
-    /// Something is held, and nothing of it has left: the client reads as fast as we write.
+    /// Not empty, and nothing of it was written: no write is unwritten for the client.
     #[must_use]
     pub fn is_unsent(&self) -> bool {
         !self.buffered.is_empty() && self.written_len == 0
     }
 
-    /// As `AsyncWrite::poll_write_vectored`.
     pub fn poll_write<S: AsyncWrite + Unpin>(
         &mut self,
         stream: &mut S,
@@ -62,27 +58,26 @@ impl WriteBuffer {
             return Poll::Ready(Ok(bytes));
         }
         loop {
-            let waiting = self.buffered.get(self.written_len..).unwrap_or_default();
-            if waiting.is_empty() {
+            let unwritten = self.buffered.get(self.written_len..).unwrap_or_default();
+            if unwritten.is_empty() {
                 self.clear();
                 return match bufs {
                     [one] => Pin::new(stream).poll_write(cx, one),
                     _ => Pin::new(stream).poll_write_vectored(cx, bufs),
                 };
             }
-            let mut parts = [IoSlice::new(&[]); MAX_PARTS + 1];
-            let all = std::iter::once(IoSlice::new(waiting)).chain(bufs.iter().copied());
-            parts.iter_mut().zip(all).for_each(|(part, buf)| *part = buf);
-            let written = ready!(Pin::new(&mut *stream).poll_write_vectored(cx, &parts))?;
-            let beyond = written.saturating_sub(waiting.len());
+            let mut slices = [IoSlice::new(&[]); MAX_SLICES + 1];
+            let all = std::iter::once(IoSlice::new(unwritten)).chain(bufs.iter().copied());
+            slices.iter_mut().zip(all).for_each(|(slice, buf)| *slice = buf);
+            let written = ready!(Pin::new(&mut *stream).poll_write_vectored(cx, &slices))?;
+            let written_of_bufs = written.saturating_sub(unwritten.len());
             self.advance(written)?;
-            if beyond > 0 {
-                return Poll::Ready(Ok(beyond));
+            if written_of_bufs > 0 {
+                return Poll::Ready(Ok(written_of_bufs));
             }
         }
     }
 
-    /// As `AsyncWrite::poll_flush`.
     pub fn poll_flush<S: AsyncWrite + Unpin>(
         &mut self,
         stream: &mut S,
@@ -92,19 +87,19 @@ impl WriteBuffer {
         Pin::new(stream).poll_flush(cx)
     }
 
-    /// Ready when nothing is held any more.
+    /// Writes the whole buffer without a flush of the stream.
     pub fn poll_drain<S: AsyncWrite + Unpin>(
         &mut self,
         stream: &mut S,
         cx: &mut Context<'_>,
     ) -> Poll<Result<()>> {
         loop {
-            let waiting = self.buffered.get(self.written_len..).unwrap_or_default();
-            if waiting.is_empty() {
+            let unwritten = self.buffered.get(self.written_len..).unwrap_or_default();
+            if unwritten.is_empty() {
                 self.clear();
                 return Poll::Ready(Ok(()));
             }
-            let written = ready!(Pin::new(&mut *stream).poll_write(cx, waiting))?;
+            let written = ready!(Pin::new(&mut *stream).poll_write(cx, unwritten))?;
             self.advance(written)?;
         }
     }
@@ -117,7 +112,7 @@ impl WriteBuffer {
         Ok(())
     }
 
-    /// The room stays for the next answer.
+    /// Keeps the capacity for the next response.
     fn clear(&mut self) {
         self.buffered.clear();
         self.written_len = 0;
@@ -130,10 +125,10 @@ mod tests {
 
     use super::*;
 
-    /// Takes so many octets at a time, and remembers each write.
-    struct Slow(usize, Vec<Vec<u8>>);
+    /// Accepts this many bytes per write, and records the writes.
+    struct RecordedWrites(usize, Vec<Vec<u8>>);
 
-    impl AsyncWrite for Slow {
+    impl AsyncWrite for RecordedWrites {
         fn poll_write(mut self: Pin<&mut Self>, _: &mut Context<'_>, buf: &[u8]) -> Poll<Result<usize>> {
             let bytes = buf.len().min(self.0);
             self.1.push(buf[..bytes].to_vec());
@@ -160,20 +155,20 @@ mod tests {
         Context::from_waker(Waker::noop())
     }
 
-    /// Writes all of it, in two parts each time, and flushes. Out: the writes that reached the stream.
-    fn written(pieces: &[Vec<u8>], at_once: usize) -> Vec<Vec<u8>> {
-        let (mut stream, mut outgoing) = (Slow(at_once, Vec::new()), WriteBuffer::default());
+    /// Writes the pieces, each as two slices, and flushes. Returns the writes that reached the stream.
+    fn written(pieces: &[Vec<u8>], per_write: usize) -> Vec<Vec<u8>> {
+        let (mut stream, mut buffer) = (RecordedWrites(per_write, Vec::new()), WriteBuffer::default());
         for piece in pieces {
             let mut rest = &piece[..];
             while !rest.is_empty() {
                 let (a, b) = rest.split_at(rest.len() / 3);
                 let bufs = [IoSlice::new(a), IoSlice::new(b)];
-                let Poll::Ready(bytes) = outgoing.poll_write(&mut stream, &mut cx(), &bufs) else { panic!() };
+                let Poll::Ready(bytes) = buffer.poll_write(&mut stream, &mut cx(), &bufs) else { panic!() };
                 rest = &rest[bytes.unwrap()..];
             }
         }
-        assert!(outgoing.poll_flush(&mut stream, &mut cx()).is_ready());
-        assert!(outgoing.take().is_empty());
+        assert!(buffer.poll_flush(&mut stream, &mut cx()).is_ready());
+        assert!(buffer.take().is_empty());
         stream.1
     }
 
@@ -182,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn a_head_leaves_with_its_body_in_one_write_however_large_the_body() {
+    fn a_head_and_its_body_are_one_write_whatever_the_size_of_the_body() {
         for body in [0, 1, 1000, 1460, 1461, 300_000] {
             let writes = written(&[bytes(300), bytes(body)], usize::MAX);
             assert_eq!(writes, [[bytes(300), bytes(body)].concat()], "{body}");
@@ -190,20 +185,20 @@ mod tests {
     }
 
     #[test]
-    fn all_bytes_arrive_in_order_whatever_a_write_takes() {
+    fn all_bytes_arrive_in_order_when_writes_are_partial() {
         let pieces = [bytes(300), bytes(70_000), bytes(7), bytes(5000), bytes(1400)];
-        for at_once in [1, 7, 299, 300, 301, 1460, 65_536, usize::MAX] {
-            assert!(written(&pieces, at_once).concat() == pieces.concat(), "{at_once}");
+        for per_write in [1, 7, 299, 300, 301, 1460, 65_536, usize::MAX] {
+            assert!(written(&pieces, per_write).concat() == pieces.concat(), "{per_write}");
         }
     }
 
     #[test]
-    fn what_was_held_and_has_not_left_can_be_taken() {
-        let (mut stream, mut outgoing) = (Slow(2, Vec::new()), WriteBuffer::default());
+    fn unwritten_bytes_can_be_taken() {
+        let (mut stream, mut buffer) = (RecordedWrites(2, Vec::new()), WriteBuffer::default());
         let bufs = [IoSlice::new(b"abc")];
-        assert!(outgoing.poll_write(&mut stream, &mut cx(), &bufs).is_ready());
-        assert!(stream.1.is_empty(), "little is held");
-        assert_eq!(outgoing.take(), b"abc");
-        assert!(outgoing.take().is_empty());
+        assert!(buffer.poll_write(&mut stream, &mut cx(), &bufs).is_ready());
+        assert!(stream.1.is_empty(), "small writes are buffered");
+        assert_eq!(buffer.take(), b"abc");
+        assert!(buffer.take().is_empty());
     }
 }

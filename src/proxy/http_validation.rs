@@ -9,6 +9,7 @@ use smallvec::SmallVec;
 use super::response_validation::is_plain_number;
 use crate::config::settings::Limits;
 use crate::domain::url;
+use crate::edge::gate::refusal;
 use crate::pages::Problem;
 
 /// The registered methods have at most 17 bytes.
@@ -222,10 +223,10 @@ pub(super) fn check_http2(head: &RequestHeader, limits: &Limits) -> Result<(), P
     if let Some(length) = lengths.next()
         && (lengths.next().is_some() || !is_plain_number(length.as_bytes()))
     {
-        return Err(Problem::BadRequest("Content-Length is not one number."));
+        return Err(Problem::BadRequest(refusal::LENGTH.reason));
     }
     if headers.get_all(header::HOST).iter().count() > 1 {
-        return Err(Problem::BadRequest("The request names more than one host."));
+        return Err(Problem::BadRequest(refusal::DUPLICATE_HOST.reason));
     }
     Ok(())
 }
@@ -239,7 +240,7 @@ pub(super) fn to_origin_form(head: &mut RequestHeader) -> Result<(), Problem> {
     if raw.first() == Some(&b'/') || (raw == b"*" && head.method == Method::OPTIONS) {
         return Ok(());
     }
-    const NOT_A_TARGET: Problem = Problem::BadRequest("The request's target is neither a path nor a URL.");
+    const NOT_A_TARGET: Problem = Problem::BadRequest(refusal::TARGET_FORM.reason);
     let (host, target) = url::split_absolute_url(raw).ok_or(NOT_A_TARGET)?;
     let target = match target.first() {
         Some(b'/') => target.to_vec(),

@@ -14,6 +14,7 @@ use super::route_context::TargetUri;
 use super::routed::Routed;
 use super::{Proxy, authority, http_validation, redirect_mode, route};
 use crate::config::settings::{Limits, Listener, Mode};
+use crate::edge::gate::refusal;
 use crate::pages::Problem;
 use crate::state::Snapshot;
 use crate::state::cluster_view::ConnectionKind;
@@ -52,7 +53,7 @@ impl Proxy {
         let is_last_hop = http_validation::validate(session.req_header_mut())?;
         http_validation::to_origin_form(session.req_header_mut())?;
         let authority = authority::of_request(session, client.tls)
-            .ok_or(Problem::BadRequest("The request names no host."))?;
+            .ok_or(Problem::BadRequest(refusal::HOST_MISSING.reason))?;
         let head = session.req_header();
         let uri = TargetUri { authority: &authority, target: head.raw_path(), tls: client.tls };
         let routed = route::route(snapshot, head, uri);

@@ -1,9 +1,8 @@
-//! By when a server has to go on: the head of its answer within one deadline, whatever trickles in before, and the body
-//! without too long a silence.
+//! Deadlines of servers: for the whole head of a response, and between two pieces of its body.
 //!
-//! In: moments at which something is due on a connection. Out: a connection on which it did not come in time is cut,
-//! which the proxy sees as closed, and [`has_expired`] explains. Two stores a request: one task looks at all connections
-//! ten times a second, so no request has a timer.
+//! A connection that misses its deadline is shut down. To the proxy it looks closed by the server; [`has_expired`]
+//! distinguishes the two.
+//! One task checks all connections, so a request costs two stores instead of timers.
 
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
@@ -16,14 +15,13 @@ use super::connection_table::{ConnectionSlot, TABLE};
 use crate::util::clock;
 use crate::util::socket_fd::{ReceiveState, SocketFd};
 
-/// How often deadlines are looked at: how late one may be kept.
+/// Also how late an expired connection may be closed.
 const CHECK_INTERVAL: Duration = Duration::from_millis(100);
-/// A body whose bytes wait for us is looked at again after this, milliseconds.
+/// The extension of a body deadline while bytes of the body are unread.
 const BODY_RECHECK_MS: u64 = 1_000;
 
-/// Nothing is due.
+// A slot has one of these two values, or a packed deadline: time, local port and `BODY_FLAG`.
 const NONE: u64 = 0;
-/// The deadline has passed, and the connection was cut.
 const EXPIRED: u64 = 1;
 const BODY_FLAG: u64 = 1 << 1;
 const PORT_SHIFT: u32 = 2;
@@ -33,21 +31,21 @@ fn pack(descriptor: SocketFd, due_ms: u64, body: u64) -> u64 {
     due_ms << TIME_SHIFT | u64::from(descriptor.local_port) << PORT_SHIFT | body
 }
 
-/// Something that is due on a connection.
+/// A deadline that was set on a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ResponseDeadline {
     descriptor: SocketFd,
     value: u64,
 }
 
-/// The head of the answer is due at this moment.
+/// Sets the deadline for the head of the response.
 pub fn set_head_deadline(descriptor: SocketFd, due_ms: u64) -> ResponseDeadline {
     let value = pack(descriptor, due_ms, 0);
     set(descriptor, value);
     ResponseDeadline { descriptor, value }
 }
 
-/// More of the body is due at this moment, unless the connection was cut meanwhile.
+/// Sets the deadline for the next piece of the body, unless the connection has expired.
 pub fn set_body_deadline(descriptor: SocketFd, due_ms: u64) -> ResponseDeadline {
     let value = pack(descriptor, due_ms, BODY_FLAG);
     if !has_expired(descriptor) {
@@ -56,13 +54,13 @@ pub fn set_body_deadline(descriptor: SocketFd, due_ms: u64) -> ResponseDeadline 
     ResponseDeadline { descriptor, value }
 }
 
-/// Nothing is due: the connection is new, and what its number stood for before is over.
+/// Resets the slot for a new connection, which may reuse the descriptor of an old one.
 pub fn clear(descriptor: SocketFd) {
     set(descriptor, NONE);
 }
 
 impl ResponseDeadline {
-    /// It is no longer due. The connection may have passed on: what the next request expects stays.
+    /// Clears the deadline, unless another request on the connection has already set its own.
     pub fn clear(self) {
         if let Some(slot) = TABLE.slot(self.descriptor) {
             let _ = slot.deadline.compare_exchange(self.value, NONE, Relaxed, Relaxed);
@@ -70,7 +68,7 @@ impl ResponseDeadline {
     }
 }
 
-/// Whether the connection was cut because nothing came in time.
+/// Whether the connection was shut down because it missed a deadline.
 #[must_use]
 pub fn has_expired(descriptor: SocketFd) -> bool {
     TABLE.slot(descriptor).is_some_and(|slot| slot.deadline.load(Relaxed) == EXPIRED)
@@ -82,9 +80,8 @@ fn set(descriptor: SocketFd, value: u64) {
     }
 }
 
-/// Cuts every connection whose deadline has passed.
 fn close_expired(now_ms: u64) {
-    // Two loops: nearly all slots hold nothing, and looking at one has to cost next to nothing.
+    // The loop only compares, because almost all slots are empty.
     for (first, chunk) in TABLE.chunks() {
         for (at, slot) in chunk.iter().enumerate() {
             let value = slot.deadline.load(Relaxed);
@@ -100,7 +97,7 @@ fn close_if_expired(fd: usize, slot: &ConnectionSlot, value: u64, now_ms: u64) {
     let local_port = u16::try_from(value >> PORT_SHIFT & u64::from(u16::MAX)).unwrap_or(0);
     let descriptor = SocketFd { fd, local_port };
     let replace = |new| slot.deadline.compare_exchange(value, new, Relaxed, Relaxed).is_ok();
-    // Where the client takes its time, bytes wait for us: the server is not silent.
+    // Unread bytes mean that the client is slow, not the server.
     if value & BODY_FLAG != 0 && descriptor.receive_state() == ReceiveState::Readable {
         replace(pack(descriptor, now_ms + BODY_RECHECK_MS, BODY_FLAG));
     } else if replace(EXPIRED) {
@@ -108,13 +105,13 @@ fn close_if_expired(fd: usize, slot: &ConnectionSlot, value: u64, now_ms: u64) {
     }
 }
 
-/// The task that keeps the deadlines of the process.
+/// The task that checks the deadlines.
 #[derive(Debug)]
 pub struct DeadlineService;
 
 #[async_trait]
 impl BackgroundService for DeadlineService {
-    /// To the end of the process: requests in flight have deadlines, too, while it drains.
+    /// Ignores the shutdown: requests in flight have deadlines while the process drains.
     async fn start(&self, _shutdown: ShutdownWatch) {
         loop {
             tokio::time::sleep(CHECK_INTERVAL).await;
@@ -137,9 +134,9 @@ mod tests {
         (ours, listener.accept().unwrap().0, descriptor)
     }
 
-    // One test, as all share the table and the moments.
+    // One test, because tests share the table and `close_expired` checks all of it.
     #[test]
-    fn a_connection_is_cut_when_its_deadline_has_passed_and_not_before() {
+    fn a_connection_is_shut_down_when_its_deadline_has_passed_and_not_before() {
         let (mut ours, mut server, descriptor) = pair();
         let _ = set_head_deadline(descriptor, 1_000);
         close_expired(999);
@@ -152,7 +149,7 @@ mod tests {
         clear(descriptor);
         assert!(!has_expired(descriptor));
 
-        // A deadline that was met, and one of a connection that is no more.
+        // A deadline that was met, and one of an earlier connection with this descriptor.
         let (mut ours, mut server, descriptor) = pair();
         set_head_deadline(descriptor, 1_000).clear();
         close_expired(2_000);
@@ -165,7 +162,7 @@ mod tests {
         server.write_all(b"x").unwrap();
         assert_eq!(ours.read(&mut [0; 8]).unwrap(), 1);
 
-        // A body is not late as long as bytes of it wait for us.
+        // A body does not expire while bytes of it are unread.
         server.write_all(b"body").unwrap();
         ours.peek(&mut [0; 8]).unwrap();
         let _ = set_body_deadline(descriptor, 1_000);
@@ -177,7 +174,7 @@ mod tests {
         close_expired(3_000);
         assert!(has_expired(descriptor));
         let _ = set_body_deadline(descriptor, 9_000);
-        assert!(has_expired(descriptor), "it was cut");
+        assert!(has_expired(descriptor), "the connection stays expired");
         let ended = set_body_deadline(descriptor, 9_000);
         let _ = set_head_deadline(descriptor, 9_500);
         ended.clear();

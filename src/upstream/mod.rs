@@ -1,9 +1,7 @@
-//! What Pingora's pool does not know about connections to servers: how long each has been idle and how much it has
-//! carried ([`usage`]), when the server has to answer on it ([`deadline`]), and whether it may carry this request
-//! ([`reuse`]).
+//! What Pingora's pool does not track about connections to servers: idle time and number of requests ([`usage`]), response
+//! deadlines ([`deadline`]), and whether a connection may carry a request ([`reuse`]).
 //!
-//! All of it is kept by the connection's descriptor, which Pingora hands to its hooks, in one table of the process. It
-//! opens, reads and writes no connection.
+//! The state is in one table by file descriptor, which is all that Pingora's hooks get of a connection.
 
 mod connection_table;
 pub mod deadline;

@@ -1,39 +1,34 @@
-//! May a pooled connection carry this request? Asked at the last moment before the request goes out on it.
+//! Decides, immediately before a request is sent, whether it may go on a pooled connection.
 //!
-//! In: the connection, how it was used, and what its server has shown. Out: yes, or why not. Pingora's pool watches its
-//! connections, but hears of a closed one only when the runtime has looked at the sockets again, and it hands out the one
-//! that was idle the longest time. Nothing is read from the connection.
+//! Pingora's pool notices a closed connection only after the runtime has polled the sockets again, and it returns the
+//! connection that was idle longest.
 
 use super::usage::ConnectionUsage;
 use crate::domain::cluster::KeepAlive;
 use crate::util::socket_fd::{ReceiveState, SocketFd};
 
-/// Why a pooled connection is not used.
+/// Why a pooled connection cannot carry a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NotReusable {
-    /// The server has closed it.
     Closed,
-    /// Bytes wait on it that belong to no request: what is read next would be taken for the answer.
+    /// It has unread bytes, which would be taken for the beginning of the response.
     UnexpectedBytes,
-    /// The server may close it while the request is on its way, and the request must not be sent twice.
+    /// The server may close it while the request is in transit, and the request must not be sent twice.
     MayCloseSoon,
 }
 
-/// What a request wants of its connection.
+/// What the check depends on besides the connection's usage.
 #[derive(Clone, Copy, Debug)]
 pub struct ReuseRequirements {
-    /// It may be sent again.
     pub replayable: bool,
-    /// The connection speaks TLS, which may send something of its own at any time.
+    /// With TLS, unread bytes may be a session ticket.
     pub tls: bool,
-    /// The connection carries a login: it belongs to one client, and another one is no substitute.
+    /// The connection carries a login, so a new one cannot replace it.
     pub private: bool,
 }
 
-/// Judges a pooled connection.
-///
 /// # Errors
-/// Why it must not be used.
+/// Why the connection must not be used.
 pub fn check_reusable(
     descriptor: SocketFd,
     usage: Option<ConnectionUsage>,
@@ -56,7 +51,7 @@ pub fn check_reusable(
     if allowed { Ok(()) } else { Err(NotReusable::MayCloseSoon) }
 }
 
-/// The seconds that a `Keep-Alive: timeout=5, max=100` announces.
+/// The seconds in a field value such as `timeout=5, max=100`.
 #[must_use]
 pub fn keep_alive_timeout(value: &[u8]) -> Option<u32> {
     value.split(|b| *b == b',').find_map(|parameter| {
@@ -70,7 +65,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_timeout_is_found_among_the_parameters() {
+    fn the_timeout_is_found_among_other_parameters() {
         assert_eq!(keep_alive_timeout(b"timeout=5"), Some(5));
         assert_eq!(keep_alive_timeout(b"max=100 , Timeout = 15"), Some(15));
         for none in [&b"max=100"[..], b"timeout", b"timeout=", b"timeout=x", b"", b"\xff=1"] {

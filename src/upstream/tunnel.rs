@@ -1,13 +1,9 @@
-//! The connection to a server that will switch protocols, made so that Pingora cannot lose the tunnel.
+//! Connections for WebSocket and other upgrades, which work around a race in Pingora.
 //!
-//! Pingora hands the end of the request's (empty) body to the server's side of the exchange through a pipe,
-//! and takes that end and the server's answer in random order where both are there. When it reads the 101
-//! first, it takes the end of the body for the end of the tunnel and closes it without an error
-//! (<https://github.com/cloudflare/pingora/issues/946>). A server nearby that answers at once is enough.
-//!
-//! In: a server's address. Out: a TCP connection on which the first read after a write is never answered at
-//! once. The end of the body is in the pipe before that read, so it is taken before the answer. Nobody waits:
-//! the task is woken at once. It never looks at what is read or written.
+//! Pingora passes the end of the request's empty body and the server's response to its upstream task in random order if both
+//! are ready. If it reads the 101 first, it takes the end of the body for the end of the tunnel and closes it without an
+//! error (<https://github.com/cloudflare/pingora/issues/946>). A fast server is enough for that. So the first read after a
+//! write is always pending once and wakes its task at once: by then Pingora has read the end of the body.
 
 use std::io;
 use std::os::fd::AsRawFd;
@@ -32,7 +28,7 @@ use crate::util::socket_fd::SocketFd;
 pub struct TunnelConnector(OnceLock<SocketFd>);
 
 impl TunnelConnector {
-    /// The connection that was opened; Pingora knows no descriptor of it.
+    /// The connection that was opened, as Pingora does not expose its descriptor.
     #[must_use]
     pub fn descriptor(&self) -> Option<SocketFd> {
         self.0.get().copied()
@@ -51,7 +47,7 @@ impl L4Connect for TunnelConnector {
     }
 }
 
-/// A connection whose first read after a write lets others in the same task go first.
+/// A connection whose first read after a write is pending once.
 #[derive(Debug)]
 struct YieldBeforeRead<S> {
     inner: S,
@@ -108,7 +104,7 @@ mod tests {
 
     use super::*;
 
-    /// What one poll of a read gives.
+    /// The result of a single poll.
     fn read_once<S: AsyncRead + Unpin>(connection: &mut S) -> Option<u8> {
         match pin!(connection.read_u8()).poll(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(byte) => Some(byte.unwrap()),
@@ -117,7 +113,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_answer_that_is_there_already_waits_one_turn_after_a_write_and_only_then() {
+    async fn only_the_first_read_after_a_write_is_pending_once() {
         let (ours, mut theirs) = duplex(64);
         let mut connection = YieldBeforeRead { inner: ours, wrote_since_read: false };
         theirs.write_all(b"abc").await.unwrap();
@@ -125,7 +121,7 @@ mod tests {
         connection.write_all(b"request").await.unwrap();
         assert_eq!(read_once(&mut connection), None);
         assert_eq!(read_once(&mut connection), Some(b'b'));
-        // One that waits for the answer gets it without another event.
+        // The read wakes its own task.
         connection.write_all(b"more").await.unwrap();
         assert_eq!(connection.read_u8().await.unwrap(), b'c');
     }

@@ -1,26 +1,22 @@
-//! How long a pooled connection has been idle, and how many requests it has carried.
-//!
-//! In: its requests as they begin and end. Out: its idle time and their number, for [`super::reuse`].
+//! How long a pooled connection has been idle and how many requests it has carried, for [`super::reuse`].
 
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::connection_table::TABLE;
 use crate::util::socket_fd::SocketFd;
 
-/// Bits of a slot that hold the number of requests; the moment of the last one is above them.
+/// The low bits of a slot hold the number of requests, the others the time of the last one.
 const REQUEST_BITS: u32 = 16;
 const MAX_REQUESTS: u64 = (1 << REQUEST_BITS) - 1;
 
-/// How a connection was used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ConnectionUsage {
-    /// Since the end of its last request, milliseconds.
     pub idle_ms: u64,
-    /// Requests that it has carried.
+    /// The number of requests so far.
     pub served: u32,
 }
 
-/// A request begins on this connection. Out: how it was used before; `None` where it is `new`.
+/// Counts a request and returns the usage before it; `None` if the connection is `new`.
 pub fn begin_request(descriptor: SocketFd, new: bool, now_ms: u64) -> Option<ConnectionUsage> {
     let slot = TABLE.slot(descriptor)?;
     let before = if new { 0 } else { slot.usage.load(Relaxed) };
@@ -32,7 +28,7 @@ pub fn begin_request(descriptor: SocketFd, new: bool, now_ms: u64) -> Option<Con
     })
 }
 
-/// The request has ended, and the connection is idle from now on if it is kept.
+/// Starts the idle time of the connection.
 pub fn end_request(descriptor: SocketFd, now_ms: u64) {
     if let Some(slot) = TABLE.slot(descriptor) {
         let served = slot.usage.load(Relaxed) & MAX_REQUESTS;
@@ -45,8 +41,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn requests_and_idle_time_are_counted_for_each_connection_anew() {
-        // A number that no test has open.
+    fn requests_and_idle_time_are_counted_per_connection() {
+        // A descriptor that no test has open.
         let descriptor = SocketFd { fd: 900_001, local_port: 1 };
         assert_eq!(begin_request(descriptor, true, 1_000), None);
         end_request(descriptor, 1_500);
@@ -56,7 +52,7 @@ mod tests {
         );
         end_request(descriptor, 1_800);
         assert_eq!(begin_request(descriptor, false, 1_800), Some(ConnectionUsage { idle_ms: 0, served: 2 }));
-        assert_eq!(begin_request(descriptor, true, 2_000), None, "another connection has the number now");
+        assert_eq!(begin_request(descriptor, true, 2_000), None, "a new connection has the descriptor now");
         assert_eq!(begin_request(descriptor, false, 2_000), Some(ConnectionUsage { idle_ms: 0, served: 1 }));
     }
 }

@@ -1,30 +1,27 @@
-//! A body in chunks, with its trailer section (RFC 9112 section 7.1).
+//! A chunked body with its trailer section (RFC 9112 section 7.1).
 //!
-//! In: the octets of the body, in pieces. Out: how many of them may pass. Data passes as it comes; a size line, and
-//! the last chunk with the trailer section, only when complete. It collects nothing.
+//! Data passes as it comes. A size line passes when it is complete, and the last chunk together with its trailer section.
 
 use super::fields::{FieldEvent, FieldSection};
 use super::grammar::{LineEnd, find_line_end, token_length};
 use super::refusal::{self, Refusal};
 use super::{GateVerdict, HeadLimits};
 
-/// The longest line with a size and extensions. Nobody is known to use extensions.
+/// With extensions, which no known client sends.
 const MAX_SIZE_LINE_LEN: usize = 256;
-/// As many digits as an integer of 64 bits has; leading zeros count.
+/// The digits of a 64-bit integer; leading zeros count.
 const MAX_SIZE_DIGITS: usize = 16;
 
-/// Where in the body the next octet is.
+/// What the next byte belongs to.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum ChunkedBody {
-    /// At a size line.
     Size,
-    /// Within data, with so many octets (1 or more) to come.
+    /// Data, with this many bytes (1 or more) to come.
     Data(u64),
-    /// At the line end behind the data.
+    /// The line end after the data.
     DataEnd,
-    /// At the last chunk's size line, held until the trailer section behind it is complete.
+    /// The last chunk's size line, until the trailer section after it is complete.
     Last(FieldSection),
-    /// Behind the body.
     Done,
 }
 
@@ -36,7 +33,7 @@ impl ChunkedBody {
             let step = if rest.is_empty() { Ok(None) } else { self.advance(rest, limits) };
             match step {
                 Ok(Some(length)) => passed += length,
-                // What is clean goes first; the rest is looked at again, from its own beginning.
+                // Valid bytes pass first; the rest is inspected again from its beginning.
                 Ok(None) | Err(_) if passed > 0 => return GateVerdict::Pass(passed),
                 Ok(None) => return GateVerdict::NeedMore,
                 Err(refusal) => return GateVerdict::Refuse(refusal),
@@ -47,8 +44,7 @@ impl ChunkedBody {
         }
     }
 
-    /// Goes on by one unit at the beginning of `rest`, which is not empty: how long it is, or nothing when it is
-    /// not complete.
+    /// Reads one element at the beginning of `rest`, which is not empty. Returns its length, or `None` if it is incomplete.
     fn advance(&mut self, rest: &[u8], limits: &HeadLimits) -> Result<Option<usize>, Refusal> {
         match self {
             Self::Size => {
@@ -90,22 +86,16 @@ impl ChunkedBody {
     }
 }
 
-/// The size and the length of a whole size line.
+/// The size, and the length of the line; `None` if the line is incomplete.
 fn parse_size_line(bytes: &[u8]) -> Result<Option<(u64, usize)>, Refusal> {
-    let (end, open, whole) = match find_line_end(bytes, 0) {
-        LineEnd::Incomplete(end) => (end, true, false),
-        LineEnd::CrLf(end) => (end, false, true),
-        LineEnd::Bare(end) => (end, false, false),
+    let end = match find_line_end(bytes, 0) {
+        LineEnd::Incomplete(end) | LineEnd::CrLf(end) | LineEnd::Bare(end) if end > MAX_SIZE_LINE_LEN => {
+            return Err(refusal::CHUNK_LINE);
+        }
+        LineEnd::Incomplete(_) => return Ok(None),
+        LineEnd::Bare(_) => return Err(refusal::LINE_END),
+        LineEnd::CrLf(end) => end,
     };
-    if end > MAX_SIZE_LINE_LEN {
-        return Err(refusal::CHUNK_LINE);
-    }
-    if open {
-        return Ok(None);
-    }
-    if !whole {
-        return Err(refusal::LINE_END);
-    }
     let line = bytes.get(..end).unwrap_or_default();
     let digits = line.iter().position(|o| !o.is_ascii_hexdigit()).unwrap_or(line.len());
     let (number, extensions) = line.split_at_checked(digits).unwrap_or_default();
@@ -125,7 +115,7 @@ fn parse_size_line(bytes: &[u8]) -> Result<Option<(u64, usize)>, Refusal> {
     Ok(Some((size, end + 2)))
 }
 
-/// `*( ";" token [ "=" ( token / quoted-string ) ] )`, without the blanks that RFC 9112 section 7.1.1 calls bad.
+/// `*( ";" token [ "=" ( token / quoted-string ) ] )`, without the bad whitespace of RFC 9112 section 7.1.1.
 fn are_valid_extensions(mut text: &[u8]) -> bool {
     while let [b';', rest @ ..] = text {
         let Some((name, rest)) = rest.split_at_checked(token_length(rest)) else { return false };
@@ -147,19 +137,19 @@ fn are_valid_extensions(mut text: &[u8]) -> bool {
     text.is_empty()
 }
 
-/// What follows the closing quote; nothing if there is none, or a control character before it.
+/// Returns what follows the closing quote; `None` without one, or with a control character before it.
 fn skip_quoted_string(mut text: &[u8]) -> Option<&[u8]> {
-    let may_stand = |byte: u8| byte == b'\t' || (byte >= 0x20 && byte != 0x7F);
+    let is_allowed = |byte: u8| byte == b'\t' || (byte >= 0x20 && byte != 0x7F);
     loop {
         text = match text {
             [b'"', rest @ ..] => return Some(rest),
-            [b'\\', byte, rest @ ..] | [byte, rest @ ..] if may_stand(*byte) => rest,
+            [b'\\', byte, rest @ ..] | [byte, rest @ ..] if is_allowed(*byte) => rest,
             _ => return None,
         };
     }
 }
 
-/// Reads the trailer section on; where it ends.
+/// Reads on in the trailer section. Returns where it ends, or `None` if it is incomplete.
 fn read_trailers(
     fields: &mut FieldSection,
     bytes: &[u8],
@@ -175,7 +165,7 @@ fn read_trailers(
     }
 }
 
-/// Fields that frame or route a message, or speak of its connection (RFC 9110 section 6.5.1).
+/// Fields for the framing or routing of a message, or about its connection (RFC 9110 section 6.5.1).
 fn is_forbidden_in_trailers(name: &[u8]) -> bool {
     const NAMES: [&[u8]; 8] = [
         b"Content-Length",

@@ -1,8 +1,6 @@
 //! A section of field lines: those of a head, or a trailer section.
 //!
-//! In: the octets of the section, line by line, also while more of them come. Out: each field's name and value,
-//! valid by grammar and within the limits, and where the section ends. It never scans a line twice, and knows
-//! no field by name.
+//! It checks grammar and limits for both, whatever the fields mean, and scans no line twice.
 
 use super::HeadLimits;
 use super::grammar::{LineEnd, find_line_end, is_field_value, token_length, trim_ows};
@@ -11,22 +9,22 @@ use super::refusal::{self, Refusal};
 /// How far a section has been read.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct FieldSection {
-    /// Where its first line begins.
     start: usize,
-    /// Where the line begins that has not been read yet.
+    /// Where the next line begins.
     line: usize,
-    /// To where that line has been searched for its end.
+    /// How far that line was searched for its end.
     searched: usize,
     count: usize,
 }
 
-/// What comes next in a section.
 pub(super) enum FieldEvent<'a> {
-    /// A field; blanks around the value are gone.
-    Field { name: &'a [u8], value: &'a [u8] },
-    /// The empty line was read; what follows begins at this place.
+    /// Without the whitespace around the value.
+    Field {
+        name: &'a [u8],
+        value: &'a [u8],
+    },
+    /// The empty line; the next byte is at this position.
     End(usize),
-    /// The line is not complete.
     Incomplete,
 }
 
@@ -35,11 +33,11 @@ impl FieldSection {
         Self { start, line: start, searched: start, count: 0 }
     }
 
-    /// The next line of `octets`, which are always the same with more behind them.
+    /// Reads the next line. `bytes` may only grow between calls.
     pub fn next<'a>(&mut self, bytes: &'a [u8], limits: &HeadLimits) -> Result<FieldEvent<'a>, Refusal> {
-        // What is refused depends on the first octets that are too many or wrong, never on how many come at
-        // once; so a line is measured before its end is judged, and its end before its text.
-        let (end, whole) = match find_line_end(bytes, self.searched) {
+        // The refusal must not depend on the pieces in which bytes come. So a line's length is checked first, then its end,
+        // then its text.
+        let (end, is_crlf) = match find_line_end(bytes, self.searched) {
             LineEnd::Incomplete(end) => {
                 self.searched = end;
                 let too_large = end.saturating_sub(self.start) > limits.header_bytes;
@@ -52,7 +50,7 @@ impl FieldSection {
         if !line.is_empty() && end.saturating_add(2).saturating_sub(self.start) > limits.header_bytes {
             return Err(refusal::FIELDS_TOO_LARGE);
         }
-        if !whole {
+        if !is_crlf {
             return Err(refusal::LINE_END);
         }
         if line.is_empty() {
@@ -68,7 +66,7 @@ impl FieldSection {
     }
 }
 
-/// `name ":" OWS value OWS` (RFC 9112 section 5), nothing before the name and nothing between name and colon.
+/// `name ":" OWS value OWS` (RFC 9112 section 5), without whitespace before the name or the colon.
 fn parse_field(line: &[u8]) -> Result<FieldEvent<'_>, Refusal> {
     if let Some(b' ' | b'\t') = line.first() {
         return Err(refusal::FOLDED_FIELD);

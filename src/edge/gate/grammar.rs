@@ -1,31 +1,15 @@
-//! The alphabet of HTTP/1.1 and its lines.
+//! The lexical rules of HTTP/1.1: tokens, field values, targets and line ends.
 //!
-//! In: octets. Out: whether they are a token or a field value, and where a line ends. It knows no limit and no
-//! meaning.
+//! The other modules of the gate share them; limits and meaning are theirs.
 
-/// Octets of a token (RFC 9110 section 5.6.2): methods, field names, names of extensions.
+/// RFC 9110 section 5.6.2: methods, field names, names of extensions.
 const TOKEN_BYTES: [bool; 256] = {
     let mut table = [false; 256];
     let mut byte = 0u8;
     while byte < 128 {
-        let special = matches!(
-            byte,
-            b'!' | b'#'
-                | b'$'
-                | b'%'
-                | b'&'
-                | b'\''
-                | b'*'
-                | b'+'
-                | b'-'
-                | b'.'
-                | b'^'
-                | b'_'
-                | b'`'
-                | b'|'
-                | b'~'
-        );
-        // The index is below 128: this loop runs when the program is compiled.
+        let special =
+            matches!(byte, b'!' | b'#'..=b'\'' | b'*' | b'+' | b'-' | b'.' | b'^'..=b'`' | b'|' | b'~');
+        // Evaluated at compile time, with an index below 128.
         #[allow(clippy::indexing_slicing)]
         {
             table[byte as usize] = byte.is_ascii_alphanumeric() || special;
@@ -39,31 +23,29 @@ pub(super) fn is_token_byte(byte: u8) -> bool {
     TOKEN_BYTES.get(usize::from(byte)).copied().unwrap_or_default()
 }
 
-/// How many of the first octets may stand in a token.
+/// The length of the token at the beginning of `text`.
 pub(super) fn token_length(text: &[u8]) -> usize {
     text.iter().position(|o| !is_token_byte(*o)).unwrap_or(text.len())
 }
 
-/// Whether a field value holds nothing but what RFC 9110 section 5.5 allows: visible octets, blanks, tabs and
-/// octets above 0x7F.
+/// RFC 9110 section 5.5: visible characters, spaces, tabs and bytes above 0x7F.
 pub(super) fn is_field_value(text: &[u8]) -> bool {
-    // Looks at every octet, because a loop without an exit is the one that is done sixteen octets at a time.
+    // Only a loop without an early exit is vectorized.
     !text.iter().fold(false, |bad, o| bad | ((*o < 0x20) & (*o != b'\t')) | (*o == 0x7F))
 }
 
-/// What the bytes of a request target are.
+/// The result for all bytes of a request target.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum TargetCheck {
-    /// All may stand there.
     Clean,
-    /// Some are visible, but no URL has them unless they are percent-encoded.
+    /// Some are visible ASCII that must be percent-encoded in a URL.
     Unencoded,
-    /// Some are not visible ASCII, or begin a fragment, which is never sent (RFC 9112 section 3.2).
+    /// Some are not visible ASCII, or begin a fragment, which a request must not have (RFC 9112 section 3.2).
     Bad,
 }
 
 pub(super) fn check_target_bytes(text: &[u8]) -> TargetCheck {
-    // One loop without an exit, as in `is_value`.
+    // Vectorized, as in `is_field_value`.
     let flaws = text.iter().fold(0, |flaws, byte| {
         let bad = (*byte <= 0x20) | (*byte >= 0x7F) | (*byte == b'#');
         flaws | u8::from(bad) << 1 | u8::from(must_be_encoded(*byte))
@@ -75,14 +57,13 @@ pub(super) fn check_target_bytes(text: &[u8]) -> TargetCheck {
     }
 }
 
-/// Characters that scripts send as they are and parsers of URLs refuse. Others that RFC 3986 leaves out as well
-/// (`^`, `|`, `{`, `}`, `\\`) are understood by everybody and pass as they are.
+/// Characters that scripts send unencoded and URL parsers refuse. All parsers accept the others that RFC 3986 excludes
+/// (`^`, `|`, `{`, `}`, `\\`), so those pass unchanged.
 fn must_be_encoded(byte: u8) -> bool {
     (byte == b'"') | (byte == b'<') | (byte == b'>') | (byte == b'`')
 }
 
-/// Each byte of a target, and whether it has to be percent-encoded. The backtick of a query need not: every parser takes
-/// it there.
+/// Each byte of a target, and whether it must be percent-encoded. Every parser accepts a backtick in a query.
 pub(super) fn with_encoding_flags(target: &[u8]) -> impl Iterator<Item = (u8, bool)> {
     target.iter().scan(false, |in_query, byte| {
         *in_query |= *byte == b'?';
@@ -90,7 +71,7 @@ pub(super) fn with_encoding_flags(target: &[u8]) -> impl Iterator<Item = (u8, bo
     })
 }
 
-/// Without the blanks and tabs around it.
+/// Removes spaces and tabs at both ends.
 pub(super) fn trim_ows(mut text: &[u8]) -> &[u8] {
     while let [b' ' | b'\t', rest @ ..] | [rest @ .., b' ' | b'\t'] = text {
         text = rest;
@@ -98,18 +79,17 @@ pub(super) fn trim_ows(mut text: &[u8]) -> &[u8] {
     text
 }
 
-/// How a line ends.
+/// How a line ends, and at which position.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum LineEnd {
-    /// With CR LF, the CR at this place.
     CrLf(usize),
-    /// With a CR or LF without the other, at this place.
+    /// A CR or an LF alone.
     Bare(usize),
-    /// Not yet: its text goes to this place at least, and only from there needs to be searched again.
+    /// No line end before this position, from which the next search starts.
     Incomplete(usize),
 }
 
-/// Where the first line of the octets from `from` on ends.
+/// Finds the end of the first line at or after `from`.
 pub(super) fn find_line_end(bytes: &[u8], from: usize) -> LineEnd {
     let rest = bytes.get(from..).unwrap_or_default();
     let Some(length) = memchr::memchr2(b'\r', b'\n', rest) else { return LineEnd::Incomplete(bytes.len()) };

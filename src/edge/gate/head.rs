@@ -1,8 +1,6 @@
-//! The head of a request, and how long the body behind it is.
+//! The head of a request, and the framing of the body after it.
 //!
-//! In: the octets from the head's first one on, again and again with more behind them until it is complete. Out:
-//! its length and the framing of the body. Lines are judged in order, each once, so that what comes in pieces is
-//! judged like what comes at once.
+//! Each line is checked once and in order, so that the result does not depend on the pieces in which bytes come.
 
 use super::HeadLimits;
 use super::fields::{FieldEvent, FieldSection};
@@ -14,36 +12,33 @@ use crate::util::host;
 /// How the end of a body is found (RFC 9112 section 6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum BodyFraming {
-    /// So many octets; without any statement none.
+    /// 0 if the head has no framing field.
     Length(u64),
     Chunked,
 }
 
-/// What can be said of a head so far.
 pub(super) enum HeadProgress {
-    /// Complete: so many octets, which pass as they are or must be written anew.
     Complete {
         length: usize,
         framing: BodyFraming,
         rewrite: bool,
     },
-    /// The empty line before the request line, of so many octets.
+    /// An empty line of this length before the request line.
     EmptyLine(usize),
     Incomplete,
 }
 
-/// How far a head has been read, and what is known from it.
+/// How far a head was read, and what its fields contain so far.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct RequestHead {
-    /// Octets at the last look; fewer next time would be another head.
+    /// Bytes at the last call; if there are fewer at the next, it is another head.
     pub seen: usize,
-    /// An empty line was dropped before it.
     skipped_empty_line: bool,
-    /// To where the request line has been searched for its end.
+    /// How far the request line was searched for its end.
     searched: usize,
     fields: Option<(RequestLine, FieldSection)>,
     has_host: bool,
-    /// Host is the target's host in another spelling, which not every parser takes for the same.
+    /// Host and the target's host differ only in case, which some parsers take for different hosts.
     host_differs_in_case: bool,
     length: Option<u64>,
     chunked: bool,
@@ -87,11 +82,11 @@ impl RequestHead {
             [b'\r', b'\n', ..] if !self.skipped_empty_line => return Ok(RequestLineProgress::EmptyLine),
             [b'\r', b'\n', ..] => return Err(refusal::EMPTY_LINES),
             [b'\r'] => return Ok(RequestLineProgress::Incomplete),
-            // What begins like this is TLS, or no protocol at all; no need to wait for the end of its line.
+            // TLS, for example; its line may never end.
             [first, ..] if !is_token_byte(*first) => return Err(refusal::NO_REQUEST),
             _ => {}
         }
-        let (end, whole) = match find_line_end(bytes, self.searched) {
+        let (end, is_crlf) = match find_line_end(bytes, self.searched) {
             LineEnd::Incomplete(end) => {
                 self.searched = end;
                 request_line::check_length(bytes.get(..end).unwrap_or_default(), limits)?;
@@ -102,13 +97,13 @@ impl RequestHead {
         };
         let line = bytes.get(..end).unwrap_or_default();
         request_line::check_length(line, limits)?;
-        if !whole {
+        if !is_crlf {
             return Err(refusal::LINE_END);
         }
         Ok(RequestLineProgress::Line(request_line::parse(line, limits)?, FieldSection::starting_at(end + 2)))
     }
 
-    /// Takes notice of a field that says where the request goes or how long it is.
+    /// Checks the fields for routing and framing.
     fn check_field(
         &mut self,
         request: &RequestLine,
@@ -121,18 +116,19 @@ impl RequestHead {
                 if self.has_host {
                     return Err(refusal::DUPLICATE_HOST);
                 }
-                // A target that is a URL says it again. Parsers differ in whom they believe.
-                let named = request.authority.map(|(start, end)| bytes.get(start..end).unwrap_or_default());
-                let same = named.is_none_or(|named| named.eq_ignore_ascii_case(value));
-                match value {
-                    [] => return Err(refusal::HOST_MISSING),
-                    name if !host::is_authority(name) => return Err(refusal::HOST),
-                    _ if !same => return Err(refusal::HOST_MISMATCH),
-                    _ => {
-                        self.has_host = true;
-                        self.host_differs_in_case = named.is_some_and(|named| named != value);
-                    }
+                if value.is_empty() {
+                    return Err(refusal::HOST_MISSING);
                 }
+                if !host::is_authority(value) {
+                    return Err(refusal::HOST);
+                }
+                // Parsers differ in which of the two they use.
+                let target = request.authority.map(|(start, end)| bytes.get(start..end).unwrap_or_default());
+                if target.is_some_and(|target| !target.eq_ignore_ascii_case(value)) {
+                    return Err(refusal::HOST_MISMATCH);
+                }
+                self.has_host = true;
+                self.host_differs_in_case = target.is_some_and(|target| target != value);
             }
             14 if name.eq_ignore_ascii_case(b"Content-Length") => {
                 if self.chunked {
@@ -176,8 +172,7 @@ enum RequestLineProgress {
     Incomplete,
 }
 
-/// Digits without a sign, a leading zero or a comma, up to 2^63 - 1: beyond it, parsers of signed numbers
-/// disagree with others.
+/// Digits without a sign, a leading zero or a comma, up to 2^63 - 1: signed and unsigned parsers disagree above that.
 fn parse_content_length(value: &[u8]) -> Result<u64, Refusal> {
     let number = match value {
         [b'0'] => Some(0),
@@ -190,8 +185,8 @@ fn parse_content_length(value: &[u8]) -> Result<u64, Refusal> {
     number.filter(|n| i64::try_from(*n).is_ok()).ok_or(refusal::LENGTH)
 }
 
-/// `chunked` and nothing else. A list that would be legal with codings we do not undo is 501
-/// (RFC 9112 section 6.1), everything else is wrong.
+/// Allows only `chunked`. A valid list with codings that the proxy cannot decode is a 501 (RFC 9112 section 6.1), anything
+/// else a 400.
 fn check_transfer_encoding(value: &[u8]) -> Result<(), Refusal> {
     if value.eq_ignore_ascii_case(b"chunked") {
         return Ok(());
@@ -205,8 +200,8 @@ fn check_transfer_encoding(value: &[u8]) -> Result<(), Refusal> {
     Err(if legal { refusal::CODING_UNKNOWN } else { refusal::CODING })
 }
 
-/// Who removes the fields that Connection names must not be made to remove those that frame the request or
-/// say where it goes (RFC 9110 section 7.6.1).
+/// A recipient removes the fields that `Connection` names (RFC 9110 section 7.6.1). These must not be fields for framing or
+/// routing.
 fn check_connection(value: &[u8]) -> Result<(), Refusal> {
     const PROTECTED_FIELDS: [&[u8]; 3] = [b"Host", b"Content-Length", b"Transfer-Encoding"];
     let is_protected = |option: &[u8]| PROTECTED_FIELDS.iter().any(|kept| option.eq_ignore_ascii_case(kept));

@@ -1,20 +1,18 @@
-//! The strict HTTP/1.1 gate: decides, before any other parser sees them, which octets of a client's connection
-//! may pass.
+//! The strict HTTP/1.1 gate: decides which bytes of a client's connection may pass, before any other parser sees them.
 //!
-//! In: the octets of one connection, in order and in pieces of any size. Out: a [`GateVerdict`] about the first of
-//! them. A head passes only when it is complete, clean and within the limits, and reads the same way to every
-//! parser; a body of known length is only counted; a chunked body is checked as it passes. What passes is
-//! not changed, except for the target of a head that asks for it. It reads no socket and no clock, and writes no log: deadlines, buffers and answers are the
-//! caller's.
+//! In: the bytes of one connection, in order and in pieces of any size. Out: a [`GateVerdict`] about the first of them. A
+//! head passes only when it is complete, valid, within the limits, and unambiguous to every parser; a body of known length
+//! is counted; a chunked body is checked as it passes. Never: sockets, clocks, logs or buffers, which are the caller's; nor
+//! changes to what passes, except through [`GateVerdict::Rewrite`].
 //!
-//! Rules: RFC 9112 (<https://www.rfc-editor.org/rfc/rfc9112.html>), and where that leaves a choice, the reading
-//! that leaves the server no choice.
+//! It follows RFC 9112 (<https://www.rfc-editor.org/rfc/rfc9112.html>). Where that allows several readings, it accepts only
+//! what a server cannot read in another way.
 
 mod chunked;
 mod fields;
 mod grammar;
 mod head;
-mod refusal;
+pub(crate) mod refusal;
 mod request_line;
 mod rewrite;
 #[cfg(test)]
@@ -26,49 +24,45 @@ pub use rewrite::rewrite_head;
 use chunked::ChunkedBody;
 use head::{BodyFraming, HeadProgress, RequestHead};
 
-/// What one head may be. More than that is refused as soon as it is seen, complete or not.
+/// Limits of one head. It is refused as soon as it exceeds one, complete or not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HeadLimits {
-    /// Field lines of a head, and again of a trailer section.
+    /// Field lines of a head, and separately of a trailer section.
     pub header_count: usize,
-    /// Octets of all field lines together, with their line ends.
+    /// Bytes of all field lines together, with their line ends.
     pub header_bytes: usize,
-    /// Octets of the request target.
+    /// Bytes of the request target.
     pub uri_bytes: usize,
 }
 
-/// What may be done with the octets that were looked at.
+/// What the caller may do with the inspected bytes. After all but `NeedMore` and `Refuse`, the bytes that follow are to be
+/// inspected next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GateVerdict {
-    /// The first octets, so many (1 or more), are clean and belong to the current message: a whole head or a
-    /// piece of its body. What follows them has not been looked at: ask again. Never beyond the end of the
-    /// current message, so that a pipelined request is judged on its own.
+    /// This many bytes (1 or more) may pass: a whole head or a piece of a body, never beyond the current message.
     Pass(usize),
-    /// The first octets, so many, are a whole head that is clean but for its target: what [`rewrite_head`] makes of
-    /// them passes in their place. What follows has not been looked at: ask again.
+    /// This many bytes are a whole head. The result of [`rewrite_head`] passes in its place.
     Rewrite(usize),
-    /// The first octets, so many (1 or more), are an empty line before a request line, to be dropped
-    /// (RFC 9112 section 2.2). What follows has not been looked at: ask again.
+    /// This many bytes (1 or more) are an empty line before a request line, to be dropped (RFC 9112 section 2.2).
     Skip(usize),
-    /// A head, a chunk's size line or a trailer section is not complete: hold these octets, and ask again with
-    /// the same ones and more behind them.
+    /// A head, a chunk's size line or a trailer section is incomplete: inspect these bytes again when more have come.
     NeedMore,
-    /// None of these octets may pass: answer with this and close. Every later question gets the same answer.
+    /// None of these bytes may pass: respond with this and close. Every later verdict is the same.
     Refuse(Refusal),
 }
 
-/// Where in the conversation the connection is: what deadline applies.
+/// Where in a message the connection is, which determines the deadline.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GateStage {
-    /// Between messages: no octet of the next head has been seen.
+    /// Between messages, before the first byte of the next head.
     Idle,
-    /// Within a head.
+    /// Between the first and the last byte of a head.
     Head,
-    /// Within a body.
+    /// Between the first and the last byte of a body.
     Body,
-    /// After a 101: not HTTP any more.
+    /// After a 101, when bytes are no longer HTTP.
     Tunnel,
-    /// After a refusal.
+    /// After a refusal, which is final.
     Refused,
 }
 
@@ -80,9 +74,9 @@ pub struct Gate {
 
 #[derive(Clone, Debug)]
 enum State {
-    /// In a head, or before the first octet of one.
+    /// In a head, or before its first byte.
     Head(RequestHead),
-    /// In a body with so many octets (1 or more) to come.
+    /// In a body, with this many bytes (1 or more) to come.
     Length(u64),
     Chunked(ChunkedBody),
     Tunnel,
@@ -96,16 +90,16 @@ impl Default for Gate {
 }
 
 impl Gate {
-    /// Before the first octet of a connection.
+    /// The state before the first byte of a connection.
     #[must_use]
     pub fn new() -> Self {
         Self { state: State::Head(RequestHead::default()) }
     }
 
-    /// Judges `octets`: what the last `More` held back, if anything, and what came since.
+    /// Inspects `bytes`: those of the last `NeedMore`, if any, followed by new ones.
     ///
-    /// An incomplete head is not scanned again from its beginning, so a head that trickles in costs no more
-    /// than one that comes at once. Without octets the verdict is `More`, unless there was a refusal.
+    /// An incomplete head is not scanned again from its beginning, so a head in many pieces costs no more than one in a
+    /// single piece. Without bytes the verdict is `NeedMore`, except after a refusal.
     pub fn inspect(&mut self, bytes: &[u8], limits: &HeadLimits) -> GateVerdict {
         let verdict = match &mut self.state {
             State::Refused(refusal) => return GateVerdict::Refuse(*refusal),
@@ -146,7 +140,7 @@ impl Gate {
         verdict
     }
 
-    /// Where the connection is.
+    /// Where in a message the connection is.
     #[must_use]
     pub fn stage(&self) -> GateStage {
         match &self.state {
@@ -158,7 +152,7 @@ impl Gate {
         }
     }
 
-    /// After a 101 was sent: everything passes from now on. Not after a refusal.
+    /// Lets everything pass, after a 101 was sent. Has no effect after a refusal.
     pub fn tunnel(&mut self) {
         if !matches!(self.state, State::Refused(_)) {
             self.state = State::Tunnel;

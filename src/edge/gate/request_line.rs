@@ -1,38 +1,37 @@
-//! The first line of a request.
+//! The request line: one space between method, target and version, and a target of a form that the proxy serves.
 //!
-//! In: the line without its end. Out: what of it matters for the rest of the head. It allows one blank between
-//! method, target and version, and every form of target that is served here; it decodes nothing.
+//! Nothing is decoded. Only the facts that later checks need are kept.
 
 use super::HeadLimits;
 use super::grammar::{TargetCheck, check_target_bytes, token_length, with_encoding_flags};
 use super::refusal::{self, Refusal};
 use crate::util::host;
 
-/// The longest registered method has 17 octets (<https://www.iana.org/assignments/http-methods>).
+/// The longest registered method has 17 bytes (<https://www.iana.org/assignments/http-methods>).
 const MAX_METHOD_LEN: usize = 32;
 
-/// What the head's fields depend on.
+/// What the checks of the fields need.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct RequestLine {
-    /// HTTP/1.0, which needs no Host and knows no transfer coding.
+    /// HTTP/1.0 needs no Host and has no transfer codings.
     pub is_1_0: bool,
-    /// Where in the line the authority is, when the target is a URL.
+    /// The position of the authority in the line, if the target is a URL.
     pub authority: Option<(usize, usize)>,
-    /// The target has characters in it that must be percent-encoded.
+    /// The target contains characters that must be percent-encoded.
     pub unencoded: bool,
 }
 
-/// A request line that is too long, whatever else is in it. Also for one that is not complete.
+/// Also for an incomplete line.
 pub(super) fn check_length(line: &[u8], limits: &HeadLimits) -> Result<(), Refusal> {
-    let longest = limits.uri_bytes.saturating_add(MAX_METHOD_LEN + " ".len() + " HTTP/1.1".len());
-    if line.len() <= longest {
+    let max = limits.uri_bytes.saturating_add(MAX_METHOD_LEN + " ".len() + " HTTP/1.1".len());
+    if line.len() <= max {
         return Ok(());
     }
     let method = line.iter().take(MAX_METHOD_LEN + 1).take_while(|o| **o != b' ').count();
     Err(if method > MAX_METHOD_LEN { refusal::METHOD } else { refusal::TARGET_TOO_LONG })
 }
 
-/// A whole request line.
+/// Parses a complete line without its end.
 pub(super) fn parse(line: &[u8], limits: &HeadLimits) -> Result<RequestLine, Refusal> {
     let Some((method, [b' ', rest @ ..])) = line.split_at_checked(token_length(line)) else {
         return Err(refusal::REQUEST_LINE);
@@ -60,7 +59,7 @@ pub(super) fn parse(line: &[u8], limits: &HeadLimits) -> Result<RequestLine, Ref
     let unencoded = match check_target_bytes(target) {
         TargetCheck::Clean => false,
         TargetCheck::Unencoded => {
-            // The limit is for what is passed on: each becomes three.
+            // The limit applies to the encoded target, in which each of these has three bytes.
             let unencoded_count = with_encoding_flags(target).filter(|(_, must_encode)| *must_encode).count();
             if target.len().saturating_add(unencoded_count.saturating_mul(2)) > limits.uri_bytes {
                 return Err(refusal::TARGET_TOO_LONG);
@@ -69,7 +68,7 @@ pub(super) fn parse(line: &[u8], limits: &HeadLimits) -> Result<RequestLine, Ref
         }
         TargetCheck::Bad => return Err(refusal::TARGET),
     };
-    // A tunnel to anywhere is no business of ours, nor is an echo of what a browser keeps from its scripts.
+    // CONNECT is for forward proxies; TRACE would show scripts the HttpOnly cookies.
     if matches!(method, b"CONNECT" | b"TRACE") {
         return Err(refusal::METHOD_NOT_ALLOWED);
     }
@@ -78,8 +77,8 @@ pub(super) fn parse(line: &[u8], limits: &HeadLimits) -> Result<RequestLine, Ref
     Ok(RequestLine { is_1_0, authority, unencoded })
 }
 
-/// The form of the target (RFC 9112 section 3.2): a path, a URL with a valid host, or the `*` of OPTIONS. Out:
-/// where the URL's host is.
+/// Checks the form of the target (RFC 9112 section 3.2): a path, a URL with a valid authority, or the `*` of OPTIONS.
+/// Returns the position of the authority.
 pub(super) fn parse_authority(method: &[u8], target: &[u8]) -> Result<Option<(usize, usize)>, Refusal> {
     if target.first() == Some(&b'/') || (target == b"*" && method == b"OPTIONS") {
         return Ok(None);

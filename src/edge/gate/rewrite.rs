@@ -1,22 +1,21 @@
-//! A clean head whose target other parsers refuse although clients send it, in a form that all of them take.
+//! Rewrites a target that clients send but some parsers refuse into a form that all parsers accept.
 //!
-//! It is separate from the judgement because it copies: only such a head is written anew, all others pass as they
-//! are. Characters that a URL does not have (RFC 3986 section 2) are percent-encoded, and the host in a target
-//! that is a URL is spelled as in Host.
+//! It is separate from the checks because it copies; most heads pass unchanged. Characters that are not allowed in a URL
+//! (RFC 3986 section 2) are percent-encoded, and a URL's host gets the spelling of the Host field.
 
 use super::grammar::{trim_ows, with_encoding_flags};
 use super::request_line;
 
 const HEX_DIGITS: &[u8; 16] = b"0123456789ABCDEF";
 
-/// The head to be passed on in place of this one, for which the verdict was [`Rewrite`](super::Verdict::Rewrite).
+/// Returns the head that passes in place of this one after [`GateVerdict::Rewrite`](super::GateVerdict::Rewrite).
 #[must_use]
 pub fn rewrite_head(head: &[u8]) -> Vec<u8> {
     let Some((line, fields)) = memchr::memchr(b'\r', head).and_then(|end| head.split_at_checked(end)) else {
         return head.to_vec();
     };
-    let blanks = (memchr::memchr(b' ', line), memchr::memrchr(b' ', line));
-    let (Some(first), Some(last)) = blanks else { return head.to_vec() };
+    let spaces = (memchr::memchr(b' ', line), memchr::memrchr(b' ', line));
+    let (Some(first), Some(last)) = spaces else { return head.to_vec() };
     let method = line.get(..first).unwrap_or_default();
     let target = line.get(first + 1..last).unwrap_or_default();
     let mut out = Vec::with_capacity(head.len() + 64);
@@ -43,7 +42,7 @@ pub fn rewrite_head(head: &[u8]) -> Vec<u8> {
     out
 }
 
-/// The value of Host, of which there is one at most.
+/// The value of the Host field.
 fn find_host(fields: &[u8]) -> Option<&[u8]> {
     fields.split(|byte| *byte == b'\n').find_map(|line| {
         let (name, value) = line.split_at_checked(b"Host:".len())?;

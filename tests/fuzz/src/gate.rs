@@ -1,11 +1,11 @@
-//! The gate: what passes does not depend on the pieces that octets come in, and others read it the same way.
+//! The gate: what passes does not depend on the pieces in which bytes come, and other parsers agree with it.
 
 use domino_icm::edge::gate::{Gate, GateStage, GateVerdict, HeadLimits, Refusal, rewrite_head};
 
 #[path = "../../../src/edge/gate/tests/streams.rs"]
 mod streams;
 
-/// A client's octets. The first one says in what pieces they come.
+/// The bytes of a client. The first one determines the pieces in which they come.
 pub fn gate(data: &[u8]) {
     let limits = HeadLimits { header_count: 16, header_bytes: 512, uri_bytes: 128 };
     let Some((seed, bytes)) = data.split_first() else { return };
@@ -16,5 +16,5 @@ pub fn gate(data: &[u8]) {
         state / 4
     });
     assert_eq!(whole, pieces);
-    streams::read_again(&whole);
+    streams::assert_unambiguous(&whole);
 }

@@ -1,4 +1,4 @@
-//! Where a message ends: lengths, codings, chunks, trailers.
+//! Content-Length, Transfer-Encoding, chunks and trailers.
 
 use super::*;
 
@@ -40,14 +40,14 @@ fn a_length_is_one_number() {
 }
 
 #[test]
-fn a_huge_length_is_counted_not_summed_up() {
+fn the_largest_length_is_accepted() {
     let head = with("Content-Length: 9223372036854775807\r\n");
     let outcome = outcome(format!("{head}abc"));
     assert_eq!((outcome.passed.len(), outcome.refusal, outcome.ends), (head.len() + 3, None, vec![]));
 }
 
 #[test]
-fn the_only_coding_is_chunked_once_and_without_a_length() {
+fn the_only_transfer_coding_is_chunked_and_excludes_a_length() {
     for value in [
         "",
         "xchunked",
@@ -83,7 +83,7 @@ fn the_only_coding_is_chunked_once_and_without_a_length() {
     passes(with("transfer-encoding: \t ChunKed \t\r\n") + "0\r\n\r\n");
 }
 
-/// A body in chunks passes, and so does a request behind it.
+/// Asserts that this chunked body passes, and so does a request after it.
 #[track_caller]
 fn chunks_pass(body: &str) {
     let request = with("Transfer-Encoding: chunked\r\n") + body;
@@ -91,7 +91,7 @@ fn chunks_pass(body: &str) {
     passes(request.repeat(2) + "GET / HTTP/1.1\r\nHost: a\r\n\r\n");
 }
 
-/// A body in chunks is refused behind its first so many octets, behind chunks as well as at the beginning.
+/// Asserts that this chunked body is refused after its first `clean` bytes, at the beginning and after another chunk.
 #[track_caller]
 fn chunks_refused(clean: usize, body: impl AsRef<[u8]>) {
     for before in ["", "3\r\nabc\r\n"] {
@@ -104,7 +104,7 @@ fn chunks_refused(clean: usize, body: impl AsRef<[u8]>) {
 }
 
 #[test]
-fn chunks_pass_as_they_are() {
+fn chunks_pass_unchanged() {
     chunks_pass("0\r\n\r\n");
     chunks_pass("5\r\nabcde\r\n0\r\n\r\n");
     chunks_pass("a\r\n0\r\n\r\nGET /\r\n0B\r\n01234567890\r\n0000000000000000\r\n\r\n");
@@ -201,7 +201,7 @@ fn an_extension_is_a_token_with_or_without_a_value() {
 }
 
 #[test]
-fn a_size_line_is_bounded_also_while_it_comes() {
+fn a_size_line_is_bounded_even_when_incomplete() {
     let line = |length: usize| format!("1;{}", "a".repeat(length - 2));
     chunks_pass(&format!("{}\r\nx\r\n0\r\n\r\n", line(256)));
     for length in [257, 258, 5_000] {
@@ -219,7 +219,7 @@ fn a_chunk_ends_with_cr_lf_where_its_size_says() {
 }
 
 #[test]
-fn trailers_are_fields_that_do_not_frame() {
+fn trailers_do_not_contain_fields_for_framing_or_routing() {
     for field in [
         "Content-Length: 5",
         "transfer-encoding: chunked",
@@ -246,7 +246,7 @@ fn trailers_are_fields_that_do_not_frame() {
 }
 
 #[test]
-fn trailers_are_bounded_as_heads_are_also_while_they_come() {
+fn trailers_have_the_limits_of_heads_even_when_incomplete() {
     let refused = |trailers: String| {
         let head = with("Transfer-Encoding: chunked\r\n");
         let outcome = outcome(format!("{head}0\r\n{trailers}"));
@@ -261,7 +261,7 @@ fn trailers_are_bounded_as_heads_are_also_while_they_come() {
 }
 
 #[test]
-fn a_request_behind_another_is_judged_on_its_own() {
+fn a_pipelined_request_is_checked_separately() {
     let first = with("Content-Length: 4\r\n") + "GET ";
     let outcome = outcome(format!("{first}GET * HTTP/1.1\r\nHost: a\r\n\r\n"));
     assert_eq!(outcome.refusal.map(|r| r.status), Some(400));

@@ -3,7 +3,7 @@
 use super::*;
 
 #[test]
-fn plain_requests_pass_whole() {
+fn valid_requests_pass() {
     passes("GET / HTTP/1.1\r\nHost: www.acme.example\r\n\r\n");
     passes("GET /a.nsf/b%20c?OpenView&x={1}|2 HTTP/1.1\r\nhost:www.acme.example\r\n\r\n");
     passes("GET / HTTP/1.0\r\n\r\n");
@@ -18,7 +18,7 @@ fn plain_requests_pass_whole() {
 }
 
 #[test]
-fn a_request_line_is_method_target_and_version_with_one_blank_between_them() {
+fn a_request_line_is_method_target_and_version_with_one_space_between_them() {
     for line in [
         "GET  / HTTP/1.1",
         "GET /  HTTP/1.1",
@@ -94,7 +94,7 @@ fn a_target_is_visible_ascii_in_a_form_that_the_method_allows() {
     refused(400, "OPTIONS ** HTTP/1.1\r\nHost: a\r\n\r\n");
 }
 
-/// These octets are one head, which passes as another one.
+/// Asserts that the head `bytes` passes as `other`.
 #[track_caller]
 fn becomes(bytes: &str, other: &str) {
     let outcome = outcome(bytes);
@@ -103,7 +103,7 @@ fn becomes(bytes: &str, other: &str) {
 }
 
 #[test]
-fn a_target_that_only_lacks_its_encoding_is_encoded() {
+fn an_unencoded_target_is_percent_encoded() {
     let get = |target: &str| format!("GET {target} HTTP/1.1\r\nX: \"<`>\"\r\nHost: a\r\n\r\n");
     for (sent, passed) in [
         ("/v?SearchView&Query=\"exact+phrase\"", "/v?SearchView&Query=%22exact+phrase%22"),
@@ -115,7 +115,7 @@ fn a_target_that_only_lacks_its_encoding_is_encoded() {
         becomes(&get(sent), &get(passed));
     }
     passes(get("/a^|{}\\?^|{}\\'()[]"));
-    // What follows is judged on its own.
+    // Each request is checked separately.
     let outcome = outcome(get("/\"").repeat(3));
     assert_eq!(outcome.passed, get("/%22").repeat(3).as_bytes());
     let long = format!("/{}", "\"".repeat(67));
@@ -124,7 +124,7 @@ fn a_target_that_only_lacks_its_encoding_is_encoded() {
 }
 
 #[test]
-fn a_host_that_differs_in_case_from_its_target_is_spelled_once() {
+fn a_target_gets_the_spelling_of_host_when_they_differ_in_case() {
     becomes(
         "GET HTTP://WWW.acme.example:80/a.nsf HTTP/1.1\r\nX: y\r\nhoST: \twww.Acme.example:80 \r\n\r\n",
         "GET HTTP://www.Acme.example:80/a.nsf HTTP/1.1\r\nX: y\r\nhoST: \twww.Acme.example:80 \r\n\r\n",
@@ -132,7 +132,7 @@ fn a_host_that_differs_in_case_from_its_target_is_spelled_once() {
 }
 
 #[test]
-fn a_target_over_the_limit_is_414_also_while_it_comes() {
+fn a_target_over_the_limit_is_414_even_when_incomplete() {
     let target = |length: usize| format!("GET /{} HTTP/1.1\r\nHost: a\r\n\r\n", "a".repeat(length - 1));
     passes(target(200));
     for length in [201, 240, 260, 5_000] {
@@ -148,7 +148,7 @@ fn lines_end_with_cr_lf_and_nothing_else() {
         for end in ["\n", "\r", "\r\r\n", "\n\r\n", "\r \n"] {
             let (before, rest) = good.split_at(at);
             let after = rest.strip_prefix("\r\n").unwrap();
-            // A bare CR at the very end could still be followed by its LF.
+            // An LF may still follow a CR at the very end.
             if !(end == "\r" && after.is_empty()) {
                 refused(400, format!("{before}{end}{after}"));
             }
@@ -169,14 +169,14 @@ fn one_empty_line_before_a_request_is_dropped() {
 }
 
 #[test]
-fn what_is_no_http_at_all_is_refused_with_its_first_byte() {
+fn bytes_that_are_not_http_are_refused_at_the_first_one() {
     for byte in (0..=b' ').filter(|o| *o != b'\r').chain([b'(', b'"', 0x7F, 0x80, 0xFF]) {
         refused(400, [byte]);
     }
 }
 
 #[test]
-fn a_field_is_a_token_a_colon_and_no_control_bytes() {
+fn a_field_is_a_token_a_colon_and_a_value_without_control_characters() {
     for field in [
         "X : y",
         "X\t: y",
@@ -218,7 +218,7 @@ fn folded_fields_are_refused() {
 }
 
 #[test]
-fn there_is_one_host_and_it_is_a_host() {
+fn a_request_has_exactly_one_host_and_it_matches_the_target() {
     refused(400, "GET / HTTP/1.1\r\n\r\n");
     refused(400, "GET / HTTP/1.1\r\nHost:\r\n\r\n");
     refused(400, "GET / HTTP/1.0\r\nHost: \r\n\r\n");
@@ -231,6 +231,10 @@ fn there_is_one_host_and_it_is_a_host() {
     refused(400, "GET / HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n");
     refused(400, "GET / HTTP/1.0\r\nHost: a\r\nhOST: b\r\n\r\n");
     refused(400, "GET http://a/ HTTP/1.1\r\nHost:\r\nHost:\r\n\r\n");
+}
+
+#[test]
+fn a_host_is_a_name_or_an_address_with_or_without_a_port() {
     for host in [
         "a/path",
         "a, b",
@@ -295,7 +299,7 @@ fn there_is_one_host_and_it_is_a_host() {
 }
 
 #[test]
-fn connection_does_not_name_what_frames_or_routes_the_request() {
+fn connection_does_not_name_fields_for_framing_or_routing() {
     for option in
         ["Content-Length", "close, content-length", "transfer-encoding", "Host,close", "a,\tHOST\t,b"]
     {
@@ -305,11 +309,11 @@ fn connection_does_not_name_what_frames_or_routes_the_request() {
 }
 
 #[test]
-fn fields_over_the_limits_are_431_also_while_they_come() {
+fn fields_over_the_limits_are_431_even_when_incomplete() {
     let fields = |count: usize| "X: y\r\n".repeat(count - 1);
     passes(with(&fields(20)));
     refused(431, with(&fields(21)));
-    // Each line counts with its end; Host has 24 octets.
+    // Each line counts with its end; Host has 24 bytes.
     let size = |bytes: usize| with(&format!("X: {}\r\n", "y".repeat(bytes - 24 - 5)));
     passes(size(2_000));
     for bytes in [2_001, 2_002, 2_003, 10_000] {
@@ -320,7 +324,7 @@ fn fields_over_the_limits_are_431_also_while_they_come() {
 }
 
 #[test]
-fn a_flaw_is_refused_before_the_head_is_complete() {
+fn an_invalid_head_is_refused_before_it_is_complete() {
     refused(400, "GET / HTTP/1.1\r\nHost: a\r\nX : y\r\n");
     refused(400, "GET / HTTP/1.1\r\nHost: a\r\nX: y\n");
     refused(405, "TRACE / HTTP/1.1\r\n");

@@ -1,4 +1,4 @@
-//! What passes and what does not, one table for each area of the grammar.
+//! What passes and what is refused, with a table for each part of the grammar.
 
 use super::*;
 
@@ -7,21 +7,21 @@ mod head;
 mod properties;
 mod streams;
 
-use streams::{StreamOutcome, feed, read_again};
+use streams::{StreamOutcome, assert_unambiguous, feed};
 
 const LIMITS: HeadLimits = HeadLimits { header_count: 20, header_bytes: 2_000, uri_bytes: 200 };
 
-/// The outcome of octets that come at once, after making sure that it is the same when they trickle in.
+/// The outcome of bytes that come at once, which must be the same when they come one by one.
 fn outcome(bytes: impl AsRef<[u8]>) -> StreamOutcome {
     let bytes = bytes.as_ref();
     let whole = feed(bytes, &LIMITS, || usize::MAX);
     let trickle = feed(bytes, &LIMITS, || 1);
     assert_eq!(whole, trickle, "{}", String::from_utf8_lossy(bytes));
-    read_again(&whole);
+    assert_unambiguous(&whole);
     whole
 }
 
-/// These octets are whole messages and pass.
+/// Asserts that these bytes are complete messages and pass.
 #[track_caller]
 fn passes(bytes: impl AsRef<[u8]>) {
     let bytes = bytes.as_ref();
@@ -32,7 +32,7 @@ fn passes(bytes: impl AsRef<[u8]>) {
     assert_eq!(outcome.ends.last(), Some(&bytes.len()), "{text}");
 }
 
-/// The head in these octets is refused with this status, and nothing of it passes.
+/// Asserts that this head is refused with this status and nothing of it passes.
 #[track_caller]
 fn refused(status: u16, bytes: impl AsRef<[u8]>) {
     let bytes = bytes.as_ref();
@@ -42,13 +42,13 @@ fn refused(status: u16, bytes: impl AsRef<[u8]>) {
     assert_eq!(outcome.passed, b"", "{text}");
 }
 
-/// A request of these field lines, which bring their own ends.
+/// A request with these field lines, including their line ends.
 fn with(fields: &str) -> String {
     format!("POST /a.nsf HTTP/1.1\r\nHost: www.acme.example\r\n{fields}\r\n")
 }
 
 #[test]
-fn between_messages_and_within_them_it_knows_where_it_is() {
+fn the_stage_is_known_between_messages_and_within_them() {
     let mut gate = Gate::new();
     assert_eq!((gate.stage(), gate.inspect(b"", &LIMITS)), (GateStage::Idle, GateVerdict::NeedMore));
     assert_eq!(gate.stage(), GateStage::Idle);
@@ -88,10 +88,10 @@ fn a_refusal_is_final() {
 }
 
 #[test]
-fn the_answer_to_a_refusal_is_whole_and_closes() {
+fn the_response_to_a_refusal_is_complete_and_closes_the_connection() {
     for status in [400, 405, 408, 414, 431, 501, 505] {
-        let answer = String::from_utf8(Refusal { status, reason: "Because." }.response()).unwrap();
-        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        let response = String::from_utf8(Refusal { status, reason: "Because." }.response()).unwrap();
+        let (head, body) = response.split_once("\r\n\r\n").unwrap();
         assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{head}");
         let lines: Vec<&str> = head.split("\r\n").collect();
         assert!(lines.contains(&"Connection: close") && lines.contains(&"Server: domino-icm"), "{head}");

@@ -1,10 +1,10 @@
-//! What holds of any octets, and of any messages of the grammar.
+//! Properties of arbitrary bytes, and of arbitrary messages of the grammar.
 
 use super::*;
 use proptest::collection::vec;
 use proptest::prelude::*;
 
-/// Octets that are often nearly a request.
+/// Bytes that often resemble a request.
 fn nearly_http() -> impl Strategy<Value = Vec<u8>> {
     let piece = prop_oneof![
         6 => prop::sample::select(vec![
@@ -39,7 +39,7 @@ fn body() -> impl Strategy<Value = (String, Vec<u8>)> {
 fn message() -> impl Strategy<Value = Vec<u8>> {
     let line =
         ("[A-Z]{1,10}[a-z]", "/[!$-;=?-_a-~]{0,40}").prop_map(|(m, t)| format!("{m} {t} HTTP/1.1\r\n"));
-    // Six letters, so that none has a meaning.
+    // Names of six characters, so that none is a known field.
     let fields =
         || vec("[A-Za-z!#$%&'*+.^_`|~0-9-]{6}:[ \t]?[!-~\u{e9}]{0,20}([ \t][!-~]{1,5})?[ \t]{0,2}\r\n", 0..5);
     (line, fields(), body(), fields()).prop_map(|(line, before, (framing, body), after)| {
@@ -59,11 +59,11 @@ proptest! {
         let mut sizes = sizes.iter().cycle();
         let pieces = feed(&bytes, &limits, || *sizes.next().unwrap());
         prop_assert_eq!(&whole, &pieces);
-        read_again(&whole);
+        assert_unambiguous(&whole);
     }
 
     #[test]
-    fn messages_of_the_grammar_pass_whole_and_end_where_they_end(
+    fn messages_of_the_grammar_pass_and_end_where_they_should(
         messages in vec(message(), 1..5),
         sizes in vec(1usize..60, 1..20),
     ) {
@@ -80,11 +80,11 @@ proptest! {
             })
             .collect();
         prop_assert_eq!(&outcome.ends, &ends);
-        read_again(&outcome);
+        assert_unambiguous(&outcome);
     }
 
     #[test]
-    fn one_byte_changed_never_makes_two_readings(
+    fn a_changed_byte_never_makes_a_message_ambiguous(
         messages in vec(message(), 1..3),
         at in any::<prop::sample::Index>(),
         byte in prop_oneof![any::<u8>(), prop::sample::select(b"\r\n\0 \t:;,".to_vec())],
@@ -94,11 +94,11 @@ proptest! {
         stream[at] = byte;
         let whole = feed(&stream, &LIMITS, || usize::MAX);
         prop_assert_eq!(&whole, &feed(&stream, &LIMITS, || 1));
-        read_again(&whole);
+        assert_unambiguous(&whole);
     }
 
     #[test]
-    fn a_gate_that_is_asked_about_other_bytes_than_before_does_not_panic(pieces in vec(nearly_http(), 1..6)) {
+    fn a_gate_does_not_panic_when_bytes_change_between_calls(pieces in vec(nearly_http(), 1..6)) {
         let mut gate = Gate::new();
         for piece in &pieces {
             if let GateVerdict::Pass(n) | GateVerdict::Rewrite(n) | GateVerdict::Skip(n) = gate.inspect(piece, &LIMITS) {

@@ -1,25 +1,24 @@
-//! Feeds octets to a gate as a connection does, in pieces, and reads what passed a second time with other means:
-//! `httparse` for heads, a plain loop for chunks. Included by the fuzz target, too.
+//! Feeds bytes to a gate in pieces, as a connection does, and parses what passed in another way: `httparse` for heads, a
+//! simple loop for chunks. The fuzz target includes this file.
 
 use std::ops::Range;
 
 use super::{Gate, GateStage, GateVerdict, HeadLimits, Refusal, rewrite_head};
 
-/// What became of a stream.
+/// The result for all bytes of a stream.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct StreamOutcome {
-    /// What passed, put together.
     pub passed: Vec<u8>,
-    /// Where heads lie in `passed`.
+    /// The positions of heads in `passed`.
     pub heads: Vec<Range<usize>>,
-    /// Where messages end in `passed`.
+    /// The ends of messages in `passed`.
     pub ends: Vec<usize>,
     pub refusal: Option<Refusal>,
-    /// What is held back at the end.
+    /// Bytes that neither passed nor were refused at the end.
     pub held: Vec<u8>,
 }
 
-/// Feeds `octets` in pieces of the sizes that `size` gives (at least 1 is taken).
+/// Feeds `bytes` in pieces of the sizes that `size` returns (at least 1).
 pub fn feed(bytes: &[u8], limits: &HeadLimits, mut size: impl FnMut() -> usize) -> StreamOutcome {
     let mut gate = Gate::new();
     let mut out = StreamOutcome::default();
@@ -61,7 +60,7 @@ pub fn feed(bytes: &[u8], limits: &HeadLimits, mut size: impl FnMut() -> usize) 
                     assert_eq!(gate.stage(), GateStage::Refused);
                     assert_eq!(gate.inspect(b"GET / HTTP/1.1\r\n", limits), GateVerdict::Refuse(refusal));
                     out.refusal = Some(refusal);
-                    // How much of what is refused has come depends on the pieces.
+                    // How many refused bytes have come depends on the pieces.
                     out.held.clear();
                     return out;
                 }
@@ -71,8 +70,8 @@ pub fn feed(bytes: &[u8], limits: &HeadLimits, mut size: impl FnMut() -> usize) 
     out
 }
 
-/// Asserts that others find the same messages in what passed.
-pub fn read_again(outcome: &StreamOutcome) {
+/// Asserts that other parsers find the same messages in what passed.
+pub fn assert_unambiguous(outcome: &StreamOutcome) {
     let mut start = 0;
     let mut ends = outcome.ends.iter();
     for head in &outcome.heads {
@@ -103,7 +102,7 @@ enum BodyFraming {
     Chunked,
 }
 
-/// Reads a head with `httparse` and by splitting it: both see the same.
+/// Parses a head with `httparse` and by splitting it, and asserts that both agree.
 fn framing(head: &[u8]) -> BodyFraming {
     let mut fields = [httparse::EMPTY_HEADER; 128];
     let mut request = httparse::Request::new(&mut fields);
@@ -135,7 +134,7 @@ fn framing(head: &[u8]) -> BodyFraming {
     framing
 }
 
-/// How long a body in chunks is, if it is complete.
+/// The length of a chunked body; `None` if it is incomplete.
 fn chunked_length(body: &[u8]) -> Option<usize> {
     let line = |from: usize| {
         let rest = body.get(from..)?;
