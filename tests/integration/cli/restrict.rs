@@ -26,7 +26,7 @@ fn a_script_is_not_asked_and_if_safe_leaves_the_last_replica_alone() {
     let admin = format!("http://{}", icm.admin);
     let output = icm_cli(&["restrict", "Web4", "--if-safe", "--admin", &admin]);
     assert_eq!(output.code, 2, "{output:?}");
-    assert!(output.out.contains("nobody but Web4/Acme can serve legacy/archive2009.nsf"), "{output:?}");
+    assert!(output.out.contains("only Web4/Acme can serve legacy/archive2009.nsf"), "{output:?}");
     assert!(!output.out.contains("old/closed.nsf"), "what is marked is not lost: {output:?}");
     assert_eq!(state(&icm, "Web4/Acme"), "AVAILABLE");
     let output = icm_cli(&["restrict", "Web4", "--admin", &admin]);
