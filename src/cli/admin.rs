@@ -28,7 +28,7 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
 /// The options for the address and the token of the admin listener.
 #[derive(Debug, clap::Args)]
 pub struct AdminTarget {
-    /// Path of the configuration file, which contains address and token of the admin listener.
+    /// Path of the configuration file, which has the address and the token of the admin listener.
     #[arg(short, long = "conf", value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
     pub conf: Option<PathBuf>,
     /// Admin listener, instead of the one in the configuration file [default: http://127.0.0.1:8098].

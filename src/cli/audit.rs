@@ -9,18 +9,20 @@ use crate::admin::queries::DEFAULT_EXAMPLES;
 use crate::insight::audit::{Audit, Severity, audit};
 
 #[derive(Debug, clap::Args)]
-#[command(
-    after_help = "Severities: error = some users are not served now, or the data cannot be trusted; warning = the next failure
-will affect users, or something looks like a mistake; note = good to know.
+#[command(after_help = "Severities:
+  error    some users are not served now, or the data cannot be trusted
+  warning  the next failure will affect users, or something looks like a mistake
+  note     good to know
 
 Exit codes:
-  0 no errors (with --strict: and no warnings)   1 no answer from the balancer   2 errors found (with --strict:
-  errors or warnings)   64 wrong arguments or configuration
+  0   no errors (with --strict: and no warnings)
+  1   no answer from the balancer
+  2   errors found (with --strict: errors or warnings)
+  64  wrong arguments or configuration
 
 Examples:
   icm audit -c /etc/icm/icm.yaml
-  icm audit --offline --strict --json -c /etc/icm/icm.yaml | jq '.clusters[].findings[].kind'"
-)]
+  icm audit --offline --strict --json -c /etc/icm/icm.yaml | jq '.clusters[].findings[].kind'")]
 pub struct AuditArgs {
     #[command(flatten)]
     admin_target: AdminTarget,

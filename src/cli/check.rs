@@ -23,12 +23,13 @@ use crate::state::preflight::PreflightProbes;
 use crate::state::{Balancer, Cluster, refresh_state};
 
 #[derive(Debug, clap::Args)]
-#[command(
-    after_help = "Exit codes: 0 valid   2 valid, but --probe found a problem, or `icm run` would refuse it   64 errors in the file
+#[command(after_help = "Exit codes:
+  0   the file is valid
+  2   the file is valid, but --probe found a problem, or `icm run` would refuse it
+  64  the file has errors
 
 Example:
-  icm check --probe -c /etc/icm/icm.yaml"
-)]
+  icm check --probe -c /etc/icm/icm.yaml")]
 pub struct CheckArgs {
     /// Path of the configuration file.
     #[arg(short, long = "conf", value_name = "FILE")]

@@ -14,12 +14,14 @@ use crate::insight::explain::{ExplainRequest, Explanation, explain};
 
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "The output has one line for each candidate with its state, its index, and why it is chosen or not. Servers that
-are about equally loaded form a band: each request goes to one of them at random.
+    after_help = "The output has one line for each candidate with its state, its index, and why it is chosen or not. Servers \
+that are about equally loaded form a band: each request goes to one of them at random.
 
 Exit codes:
-  0 a server would answer, or icm would show a choice or a list   1 no answer from the balancer
-  2 no server would answer   64 wrong arguments or configuration
+  0   a server would answer, or icm would show a choice or a list of databases
+  1   no answer from the balancer
+  2   no server would answer
+  64  wrong arguments or configuration
 
 Examples:
   icm explain -c /etc/icm/icm.yaml 'http://www.acme.example/sales/leads.nsf?OpenDatabase'

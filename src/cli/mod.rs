@@ -40,18 +40,23 @@ pub const EXIT_PROBLEM: u8 = 2;
 /// The Internet Cluster Manager for HCL Domino.
 #[derive(Debug, Parser)]
 #[command(name = "icm", version, max_term_width = 120)]
-#[command(
-    after_help = "Exit codes: 0 success   1 failure at run time, or no answer from the balancer   2 the answer is no, or a problem
-was found   64 wrong arguments or configuration
+#[command(after_help = "Exit codes:
+  0   success
+  1   failure at run time, or no answer from the balancer
+  2   the answer is no, or a problem was found
+  64  wrong arguments or configuration
 
-Each verb has its own help with examples: icm restrict --help"
-)]
+Each verb has its own help with examples: icm restrict --help")]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,
 }
 
-const SHOW_HELP: &str = "Exit codes: 0 success   1 no answer from the balancer   2 nothing found   64 wrong arguments or configuration
+const SHOW_HELP: &str = "Exit codes:
+  0   success
+  1   no answer from the balancer
+  2   nothing found
+  64  wrong arguments or configuration
 
 Examples:
   icm show cluster -c /etc/icm/icm.yaml
@@ -83,7 +88,7 @@ enum Command {
     },
     /// Show what would happen if some servers were down, RESTRICTED or BUSY.
     Simulate(simulate::SimulateArgs),
-    /// Find single points of failure and inconsistencies: replicas, paths, marks, ports, directory.
+    /// Find single points of failure and mistakes in replicas, paths, marks, ports and the directory.
     Audit(audit::AuditArgs),
     /// Upgrade a running balancer to a new executable without refusing a connection.
     Upgrade(upgrade::UpgradeArgs),

@@ -20,16 +20,18 @@ const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Rules:
-  icm first lists the databases that only this server can serve to new users. If there are any, it asks for
-  confirmation at a terminal, except with --yes. In a script it does not ask: use --if-safe there.
-  At a terminal icm then waits until the server may be shut down: no request is in flight, and no user can return to
-  it (affinity.drain_timeout is over, or the last answer is older than affinity.idle_timeout). In a script it
-  returns at once, except with --wait. Ctrl-C ends only the waiting; the server stays RESTRICTED.
+  icm first lists the databases that only this server can serve to new users. If there are any, it asks for \
+confirmation at a terminal, except with --yes. In a script it does not ask: use --if-safe there.
+  At a terminal icm then waits until the server may be shut down: no request is in flight, and no user can return to \
+it (affinity.drain_timeout is over, or the last answer is older than affinity.idle_timeout). In a script it returns at \
+once, except with --wait. Ctrl-C ends only the waiting; the server stays RESTRICTED.
   Each ICM counts only its own requests.
 
 Exit codes:
-  0 restricted (with --wait: and drained)   1 no answer from the balancer   2 no such server, not restricted, or
-  not drained within --wait=DURATION   64 wrong arguments or configuration
+  0   the server is restricted (with --wait: and drained)
+  1   no answer from the balancer
+  2   no such server, not restricted, or not drained within --wait=DURATION
+  64  wrong arguments or configuration
 
 Examples:
   icm restrict Web1/Acme -c /etc/icm/icm.yaml
@@ -61,7 +63,11 @@ pub struct RestrictArgs {
 #[command(
     after_help = "Releases only what an administrator restricted. If something else still restricts the server, icm names it.
 
-Exit codes: 0 released   1 no answer from the balancer   2 no such server   64 wrong arguments or configuration
+Exit codes:
+  0   the restriction is removed
+  1   no answer from the balancer
+  2   no such server
+  64  wrong arguments or configuration
 
 Example:
   icm release Web1/Acme -c /etc/icm/icm.yaml"

@@ -13,13 +13,15 @@ use crate::insight::simulate::{
 
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Shares are percentages of new users, computed with the same selection as for real traffic. Databases are weighted
-by the answers of their servers so far; with fewer than 100 answers, and offline, all have the same weight. Users on a
-RESTRICTED server stay there until affinity.drain_timeout; users of a server that is down are moved at once.
+    after_help = "Shares are percentages of new users, computed with the same selection as for real traffic. Databases are \
+weighted by the answers of their servers so far; with fewer than 100 answers, and offline, all have the same weight. \
+Users on a RESTRICTED server stay there until affinity.drain_timeout; users of a server that is down are moved at once.
 
 Exit codes:
-  0 every database keeps a server   1 no answer from the balancer   2 a database would be left without a server,
-  or there is no such server   64 wrong arguments or configuration
+  0   every database keeps a server
+  1   no answer from the balancer
+  2   a database would be left without a server, or there is no such server
+  64  wrong arguments or configuration
 
 Examples:
   icm simulate --down Web1/Acme -c /etc/icm/icm.yaml

@@ -22,14 +22,15 @@ const EXTRA_TIMEOUT: Duration = Duration::from_secs(15);
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Rules:
-  First replace the executable file. icm upgrade then makes the running process start it with the same arguments; the
-  new process reads the configuration again and takes over the listening sockets. When it is ready, the old process
-  accepts no more connections and finishes its requests within pingora.grace_period_seconds. If the new process fails,
-  hangs or rejects the configuration, the old process goes on. pingora.pid_file must be set.
+  First replace the executable file. icm upgrade then makes the running process start it with the same arguments; the \
+new process reads the configuration again and takes over the listening sockets. When it is ready, the old process \
+accepts no more connections and finishes its requests within pingora.grace_period_seconds.
+  If the new process fails, hangs or rejects the configuration, the old process goes on. pingora.pid_file must be set.
 
 Exit codes:
-  0 the new process serves   1 the upgrade failed and the old process goes on, or no process runs   64 wrong
-  arguments
+  0   the new process serves
+  1   the upgrade failed and the old process goes on, or no process runs
+  64  wrong arguments
 
 Example:
   install -m 755 icm /usr/local/bin/icm && icm upgrade -c /etc/icm/icm.yaml")]
