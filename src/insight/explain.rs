@@ -22,7 +22,7 @@ use crate::util::control_chars;
 pub use request::ExplainRequest;
 
 /// The answer of `/explain` and `icm explain --json`.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[allow(missing_docs)]
 pub struct Explanation {
     /// The URL of the question, with scheme and host added.
@@ -87,20 +87,8 @@ pub fn explain(snapshot: &Arc<Snapshot>, request: &ExplainRequest) -> Explanatio
         host => host.to_owned(),
     };
     let scheme = if tls { "https" } else { "http" };
-    let mut explanation = Explanation {
-        url: format!("{scheme}://{authority}{target}"),
-        outcome: String::new(),
-        status: None,
-        cluster: None,
-        mode: None,
-        database: None,
-        class: None,
-        server: None,
-        why: None,
-        band: Vec::new(),
-        candidates: Vec::new(),
-        notes: Vec::new(),
-    };
+    let mut explanation =
+        Explanation { url: format!("{scheme}://{authority}{target}"), ..Explanation::default() };
     let head = match request.head(snapshot, &authority, &target) {
         Ok(head) => head,
         Err(error) => {

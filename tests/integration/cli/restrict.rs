@@ -53,6 +53,10 @@ fn waiting_ends_when_nothing_is_in_flight_and_nobody_can_come_back() {
         soon.err.contains("stays RESTRICTED") && soon.out.contains("Web4/Acme is RESTRICTED"),
         "{soon:?}"
     );
+    for idle in ["--idle", "--quiet"] {
+        let soon = icm_cli(&["restrict", "Web4", "--wait=0s", idle, "30m", "--admin", &admin]);
+        assert_eq!(soon.code, 2, "a request is in flight: {soon:?}");
+    }
     let output = icm_cli(&["restrict", "Web4", "--wait", "--json", "--admin", &admin]);
     assert_eq!(output.code, 0, "{output:?}");
     let lines: Vec<serde_json::Value> =
