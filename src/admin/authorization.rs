@@ -1,19 +1,17 @@
-//! Who may ask what: the token, a Host that is ours, no foreign page.
+//! Decides whether a request may use a route: by token, Host and Origin.
 //!
-//! In: a request and what it wants. Out: leave, or the answer that refuses it.
+//! Any web page can make the browser of its visitor send requests to this listener. It cannot add the token or forge the
+//! `Origin`. But with DNS rebinding, when `evil.example` suddenly resolves to 127.0.0.1, the browser treats the page and
+//! this listener as the same origin, and only the Host differs. Therefore:
 //!
-//! A browser can be made to send requests here by any page that its user looks at. It cannot be made to send
-//! the token, nor to lie about the `Origin` of a page. But a page of `evil.example` whose name suddenly resolves to
-//! 127.0.0.1 is of the same origin as this listener for the browser, and only the Host betrays it. So:
-//!
-//! - On loopback everybody on this machine may read, if the Host is ours.
-//! - Off loopback reading needs the token, which such a page does not have; the Host is free, as scrapers and
-//!   load balancers use names that we cannot know.
-//! - What changes something needs the token wherever one is set, and always a Host that is ours.
-//! - Ours are `localhost`, loopback addresses, the address of the configuration and that of this very connection, the
-//!   name that this machine has for itself, and the names in the listener's own certificate. A name that only DNS
-//!   connects with us is not ours: DNS is what the attack uses.
-//! - A page of another origin changes nothing, not even with the login of the status page.
+//! - On loopback every user of this machine may read, if the Host is one of ours.
+//! - Off loopback reading needs the token, which such a page does not have. Any Host is accepted, because scrapers and load
+//!   balancers use names that are not known here.
+//! - An action needs the token wherever one is set, and always a Host that is one of ours.
+//! - Ours are `localhost`, loopback addresses, the configured address, the local address of the connection, the host name of
+//!   this machine, and the names in the certificate of the listener. A name that merely resolves to this machine is not
+//!   ours, because DNS rebinding uses exactly that.
+//! - A page of another origin cannot act, not even with the login cookie of the status page.
 
 use std::net::IpAddr;
 
@@ -26,34 +24,30 @@ use super::{AdminRequest, login, request_host};
 use crate::util::clock;
 use crate::util::token;
 
-/// What a route asks of those who use it.
+/// What a route requires of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
-    /// Nothing: for load balancers and supervisors.
+    /// Nothing, for load balancers and supervisors.
     Public,
-    /// A Host that is ours on loopback. What it shows is for everybody: the page asks for the token itself.
+    /// On loopback one of our Hosts. The page contains no data, and asks for the token itself.
     Page,
-    /// Off loopback the token; on loopback a Host that is ours.
+    /// Off loopback the token, on loopback one of our Hosts.
     Read,
-    /// The token wherever one is set, always a Host that is ours, never a foreign origin.
+    /// The token wherever one is set, one of our Hosts, and no other origin.
     Modify,
 }
 
-/// How a request has shown the token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TokenStatus {
-    /// No token is set.
     NotConfigured,
-    /// Not, or a wrong one.
+    /// The token is missing or wrong.
     Invalid,
-    /// In `Authorization`.
     Bearer,
-    /// By the cookie of a login.
+    /// The cookie of a login.
     Cookie,
 }
 
 impl TokenStatus {
-    /// By this request.
     #[must_use]
     pub fn of_request(request: &AdminRequest) -> Self {
         let Some(token) = &request.snapshot.settings.admin.token else { return Self::NotConfigured };
@@ -67,18 +61,18 @@ impl TokenStatus {
     }
 }
 
-/// Counts a wrong token against the client's address, and holds the answer to it back. The refusal for an address that has
-/// shown too many: there not even the right token is looked at, else guessing would go on.
+/// Counts a wrong token against the address of the client, and delays the answer. Returns 429 for an address with too many
+/// wrong tokens, even if this one is right, because guessing could continue otherwise.
 pub async fn throttle_wrong_tokens(
     request: &AdminRequest,
-    is_open: bool,
+    is_public: bool,
     token_failures: &TokenFailures,
 ) -> Option<AdminReply> {
     let token = request.snapshot.settings.admin.token.as_ref()?;
     let client = request.peer?.ip();
     let token_matches = if login::is_login(request) {
         login::token_matches(request, &token.0)
-    } else if token::bearer_token(&request.header).is_some() && !is_open {
+    } else if token::bearer_token(&request.header).is_some() && !is_public {
         token::has_bearer_token(&request.header, &token.0)
     } else {
         return None;
@@ -93,36 +87,28 @@ pub async fn throttle_wrong_tokens(
     None
 }
 
-/// Whether the request may do what needs this access.
-///
 /// # Errors
-/// The answer that refuses it.
+/// The reply to a request that lacks this access.
 pub fn authorize(access: Access, request: &AdminRequest) -> Result<(), AdminReply> {
     let configured = request.snapshot.settings.admin.address.ip();
     let loopback = configured.is_loopback();
     match access {
         Access::Public => Ok(()),
-        Access::Page if loopback => check_host(request, configured),
+        Access::Page | Access::Read if loopback => check_host(request, configured),
         Access::Page => Ok(()),
-        Access::Read if loopback => check_host(request, configured),
-        // Without a token nobody may: the configuration refuses this, and a reload might have taken it away.
-        Access::Read
-            if matches!(
-                TokenStatus::of_request(request),
-                TokenStatus::Invalid | TokenStatus::NotConfigured
-            ) =>
-        {
-            Err(AdminReply::unauthorised())
-        }
-        Access::Read => Ok(()),
+        // `NotConfigured` is refused as well: a reload may have removed the token.
+        Access::Read => match TokenStatus::of_request(request) {
+            TokenStatus::Bearer | TokenStatus::Cookie => Ok(()),
+            TokenStatus::NotConfigured | TokenStatus::Invalid => Err(AdminReply::unauthorised()),
+        },
         Access::Modify => {
             check_host(request, configured)?;
             let token_status = TokenStatus::of_request(request);
             if is_cross_origin(&request.header.headers, token_status == TokenStatus::Cookie) {
                 return Err(AdminReply::error(
                     StatusCode::FORBIDDEN,
-                    "foreign_origin",
-                    "this was sent by a page of another site, and nothing was done; use the status page or `icm`",
+                    "cross_origin",
+                    "a page of another site sent this request, and it was not executed; use the status page or `icm`",
                 ));
             }
             match token_status {
@@ -153,24 +139,23 @@ fn check_host(request: &AdminRequest, configured: IpAddr) -> Result<(), AdminRep
     }
     Err(AdminReply::error(
         StatusCode::MISDIRECTED_REQUEST,
-        "foreign_host",
+        "host_not_allowed",
         format!(
-            "the Host `{}` is not ours; use the address {}, this machine's host name, or a name in the certificate \
-             of admin.tls",
+            "the Host `{}` is not allowed; use the address {}, the host name of this machine, or a name in the \
+             certificate of admin.tls",
             host.chars().take(80).collect::<String>(),
             request.snapshot.settings.admin.address,
         ),
     ))
 }
 
-/// The name that the system has for itself.
 fn is_local_host_name(name: &str) -> bool {
     let own = nix::unistd::gethostname().ok().and_then(|own| own.into_string().ok()).unwrap_or_default();
     !own.is_empty() && own.eq_ignore_ascii_case(name)
 }
 
-/// Sent by a page that is not ours. A browser names the origin of every POST; a program does not, and needs to
-/// only where it could be a browser, that is with a cookie.
+/// True for a request of another site's page. Browsers send an origin with every POST, programs do not; a request with a
+/// login cookie comes from a browser, so it must have one.
 fn is_cross_origin(headers: &HeaderMap, origin_required: bool) -> bool {
     let host = headers.get(header::HOST).map(|h| h.as_bytes()).unwrap_or_default();
     let site = headers.get("sec-fetch-site").map(|v| v.as_bytes());
@@ -196,25 +181,25 @@ mod tests {
     }
 
     #[test]
-    fn only_a_page_of_this_very_origin_is_not_foreign() {
-        let foreign =
+    fn only_a_page_of_the_same_origin_is_accepted() {
+        let is_cross =
             |origin| is_cross_origin(&headers(&[("host", "127.0.0.1:8098"), ("origin", origin)]), false);
-        assert!(!foreign("http://127.0.0.1:8098") && !foreign("https://127.0.0.1:8098"));
+        assert!(!is_cross("http://127.0.0.1:8098") && !is_cross("https://127.0.0.1:8098"));
         for origin in
             ["null", "http://127.0.0.1", "http://127.0.0.1:8099", "http://evil.example", "127.0.0.1", ""]
         {
-            assert!(foreign(origin), "{origin}");
+            assert!(is_cross(origin), "{origin}");
         }
     }
 
     #[test]
-    fn a_cookie_counts_only_with_a_named_origin() {
+    fn a_cookie_is_accepted_only_with_an_origin() {
         let host = ("host", "icm1:8098");
         assert!(!is_cross_origin(&headers(&[host]), false));
         assert!(is_cross_origin(&headers(&[host]), true));
         assert!(!is_cross_origin(&headers(&[host, ("origin", "https://icm1:8098")]), true));
         assert!(!is_cross_origin(&headers(&[host, ("sec-fetch-site", "same-origin")]), true));
-        // A neighbour on another port of this machine is of the same site, and still a stranger.
+        // Another port of this machine is the same site, but another origin.
         assert!(is_cross_origin(&headers(&[host, ("sec-fetch-site", "same-site")]), false));
         assert!(is_cross_origin(&headers(&[host, ("sec-fetch-site", "cross-site")]), false));
     }

@@ -1,8 +1,5 @@
-//! `/databases`: search over all databases, and who would serve each one now.
-//!
-//! In: a part of a path, a title or a replica ID, in any case. Out: the first databases that have it, each with its
-//! replicas. One call looks at a bounded number of databases, whatever the directory's size, and says where it
-//! stopped; a whole path or replica ID is found at once, wherever it stands.
+//! `/databases`: searches paths, titles and replica IDs, and shows which server a new user would get. One call scans a
+//! limited number of databases and returns where it stopped; a complete path or replica ID is found without a scan.
 
 use serde_json::{Value, json};
 use smallvec::SmallVec;
@@ -16,14 +13,12 @@ use crate::domain::select::{self, Candidate, CandidateVerdict, SelectionInput, S
 use crate::state::{Cluster, ClusterView};
 use crate::util::clock;
 
-/// Hits in one answer, where `limit` does not say.
 const DEFAULT_LIMIT: usize = 20;
-/// Hits in one answer at most.
 const MAX_LIMIT: usize = 200;
-/// Databases looked at in one call: some ten milliseconds.
+/// Databases scanned in one call, which takes some ten milliseconds.
 const MAX_SCANNED: usize = 100_000;
 
-/// `GET /databases?q=&limit=&from=&cluster=&scheme=`.
+/// Answers `GET /databases?q=&limit=&from=&cluster=&scheme=` with matching databases.
 #[must_use]
 pub fn handle(request: &AdminRequest) -> AdminReply {
     search(request).unwrap_or_else(|error_reply| error_reply)
@@ -34,7 +29,7 @@ fn search(request: &AdminRequest) -> Result<AdminReply, AdminReply> {
     let from = request.query_number("from", 0, 0..=usize::MAX)?;
     let tls = match request.scheme()? {
         Some(port) => port == Port::Https,
-        // What most clients use: the scheme of the first listener.
+        // The scheme of the first listener is what most clients use.
         None => request.snapshot.settings.listeners.first().is_some_and(|l| l.tls.is_some()),
     };
     let wanted = request.query_value("cluster").filter(|name| !name.is_empty());
@@ -59,8 +54,8 @@ fn search(request: &AdminRequest) -> Result<AdminReply, AdminReply> {
             hits.extend(exact.into_iter().take(room).map(|ix| describe(cluster, view, ix, tls)));
         }
     }
-    // Numbers run through all clusters, one directory after the other. 0 is the first call, 1 the first database
-    // of a later one.
+    // Positions run through the directories of all clusters. 0 is the first call, which adds the exact matches; 1 is the
+    // first database of a later call.
     let start = from.saturating_sub(1).min(total);
     let (mut at, mut first) = (start, 0);
     let stop = start.saturating_add(MAX_SCANNED).min(total);
@@ -90,13 +85,13 @@ fn search(request: &AdminRequest) -> Result<AdminReply, AdminReply> {
     })))
 }
 
-/// What is searched for, folded as the directory folds.
+/// The searched text, folded in the same way as in the directory.
 #[derive(Debug)]
 struct DatabaseMatcher {
     text: String,
     path: String,
     replica_id: Option<ReplicaId>,
-    /// Digits of a replica ID, or some of them, without the colon.
+    /// A part of a replica ID, without the colon.
     digits: Option<String>,
 }
 
@@ -115,7 +110,7 @@ impl DatabaseMatcher {
         }
     }
 
-    /// What an index finds without a search.
+    /// The databases that the index finds without a scan.
     fn exact_matches(&self, index: &DirectoryIndex) -> SmallVec<[DatabaseId; 4]> {
         if let Some(id) = self.replica_id {
             return index.find_by_replica_id(id).into_iter().collect();
@@ -139,7 +134,7 @@ impl DatabaseMatcher {
     }
 }
 
-/// `needle` is in `text`, whatever its case; `needle` is in lower case.
+/// Case-insensitive search; `needle` is in lower case.
 fn contains_folded(text: &str, needle: &str) -> bool {
     if text.is_ascii() {
         let needle = needle.as_bytes();
@@ -149,7 +144,7 @@ fn contains_folded(text: &str, needle: &str) -> bool {
     text.to_lowercase().contains(needle)
 }
 
-/// One database with its replicas, and who would serve somebody new.
+/// A database with its replicas and the servers that a new user would get.
 fn describe(cluster: &Cluster, view: &ClusterView, database: DatabaseId, tls: bool) -> Value {
     let index = &view.directory.index;
     let found = DatabaseMatch { database, path: None };
@@ -162,23 +157,23 @@ fn describe(cluster: &Cluster, view: &ClusterView, database: DatabaseId, tls: bo
     let replicas: Vec<Value> = database
         .replicas()
         .map(|replica| {
-            let member = view.server_id(replica.server);
+            let server = view.server_id(replica.server);
             let name = index.servers().get(replica.server.as_usize()).map(|name| name.abbreviated());
             json!({
                 "server": name,
                 "path": replica.path,
                 "mark": replica.status.as_str(),
-                "state": member.and_then(|m| view.server(m)).map(|e| e.server.state().as_str()),
-                "verdict": member.and_then(|m| decision.verdict(m)).map(|v| v.to_string()),
+                "state": server.and_then(|id| view.server(id)).map(|e| e.server.state().as_str()),
+                "verdict": server.and_then(|id| decision.verdict(id)).map(|v| v.to_string()),
             })
         })
         .collect();
-    // Chance draws among equals: all of them would serve.
+    // Selection draws one of the equal servers, so each of them may serve.
     let served_by: Vec<&str> = decision
         .verdicts
         .iter()
         .filter(|(_, verdict)| matches!(verdict, CandidateVerdict::Chosen(_) | CandidateVerdict::Equal(_)))
-        .filter_map(|(member, _)| view.server(*member).map(|e| e.config.name.abbreviated()))
+        .filter_map(|(server, _)| view.server(*server).map(|e| e.config.name.abbreviated()))
         .collect();
     let (outcome, why) = match decision.outcome {
         SelectionOutcome::Serve(_, why) => ("serve", Some(why.to_string())),
@@ -246,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn a_whole_path_or_replica_id_is_found_without_a_search() {
+    fn a_complete_path_or_replica_id_is_found_without_a_scan() {
         let index = index(&[("a.nsf", 1, ""), ("b.nsf", 2, ""), ("c.nsf", 3, "")]);
         for query in ["B.NSF", "/b.nsf", "0000000000000002", "__0000000000000002.nsf", "00000000:00000002"] {
             let exact = DatabaseMatcher::new(query).exact_matches(&index);

@@ -1,9 +1,7 @@
-//! The login of the status page: the token once, then a cookie.
+//! The login of the status page: exchanges the token for a cookie with an expiry time and a MAC keyed with the token.
 //!
-//! In: a form with the token. Out: a cookie that says until when it is good, under a MAC keyed with the token.
-//! Nothing is kept here: another token ends all logins. Browsers do not tell ports apart when they send cookies,
-//! so another service of this host may see this one: it holds no token, and is good only from the address it
-//! was given to.
+//! The server stores no sessions, and a new token ends all logins. Browsers send cookies to every port of a host, so another
+//! service on this host may see the cookie: it does not contain the token, and is valid only from the client's address.
 
 use std::net::IpAddr;
 
@@ -19,25 +17,23 @@ use super::AdminRequest;
 use super::reply::AdminReply;
 use crate::util::clock;
 
-/// The request is a login.
 #[must_use]
 pub fn is_login(request: &AdminRequest) -> bool {
     request.path == "/login" && request.header.method == Method::POST
 }
 
-/// The cookie's name.
 const COOKIE: &str = "icm_admin";
-/// How long a login is good: a night's work, seconds.
+/// Twelve hours, so that a login lasts for a night shift.
 const LIFETIME_SECS: u64 = 12 * 3600;
 
-/// `POST /login` with `token=` as a form.
+/// Answers `POST /login` with the form field `token`.
 #[must_use]
 pub fn login(request: &AdminRequest) -> AdminReply {
     let Some(token) = &request.snapshot.settings.admin.token else {
         return AdminReply::error(
             StatusCode::CONFLICT,
             "no_token",
-            "no token is set: there is nothing to log in for",
+            "no token is configured, so no login is needed",
         );
     };
     let peer = request.peer.map(|a| a.ip());
@@ -47,7 +43,7 @@ pub fn login(request: &AdminRequest) -> AdminReply {
         return AdminReply::error(
             StatusCode::UNAUTHORIZED,
             "wrong_token",
-            "this is not the token; it is the content of the file that admin.token_file names",
+            "this is not the token; the token is the content of the file in admin.token_file",
         );
     }
     let expires_secs = clock::unix_secs() + LIFETIME_SECS;
@@ -56,20 +52,20 @@ pub fn login(request: &AdminRequest) -> AdminReply {
         .with(header::SET_COOKIE, cookie(&value, LIFETIME_SECS, request.tls))
 }
 
-/// The form holds this token.
+/// True if the form contains this token.
 #[must_use]
 pub fn token_matches(request: &AdminRequest, token: &[u8]) -> bool {
     let presented = crate::domain::url::find_argument(&request.body, b"token").unwrap_or_default();
     !token.is_empty() && bool::from(presented.trim_ascii().ct_eq(token))
 }
 
-/// `POST /logout`: the browser forgets.
+/// Answers `POST /logout`, which deletes the cookie.
 #[must_use]
 pub fn logout(request: &AdminRequest) -> AdminReply {
     AdminReply::json(&json!({ "until": 0 })).with(header::SET_COOKIE, cookie("", 0, request.tls))
 }
 
-/// The request carries the cookie of a login with this token, made for this address, that is still good.
+/// True if a cookie of the request is valid for this token, this address and this time.
 #[must_use]
 pub fn is_logged_in(header: &RequestHeader, token: &[u8], peer: Option<IpAddr>) -> bool {
     cookie_values(&header.headers).any(|value| is_valid(value, token, peer, clock::unix_secs()))
@@ -109,14 +105,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_login_is_good_for_its_token_its_address_and_its_time() {
+    fn a_login_is_valid_for_its_token_its_address_and_its_lifetime() {
         let peer = Some(IpAddr::from([192, 0, 2, 7]));
         let value = format!("1000.{}", hex(&mac(b"secret", 1_000, peer)));
         assert!(is_valid(&value, b"secret", peer, 999));
-        assert!(!is_valid(&value, b"secret", peer, 1_000), "over");
+        assert!(!is_valid(&value, b"secret", peer, 1_000), "expired");
         assert!(!is_valid(&value, b"another", peer, 999), "another token");
-        assert!(!is_valid(&value, b"secret", Some(IpAddr::from([192, 0, 2, 8])), 999), "from elsewhere");
-        assert!(!is_valid(&value.replacen("1000", "9000", 1), b"secret", peer, 999), "stretched");
+        assert!(!is_valid(&value, b"secret", Some(IpAddr::from([192, 0, 2, 8])), 999), "another address");
+        assert!(!is_valid(&value.replacen("1000", "9000", 1), b"secret", peer, 999), "a changed expiry");
         for forged in ["", ".", "9000.", "9000", "x.y", "secret"] {
             assert!(!is_valid(forged, b"secret", peer, 1) && !is_valid(forged, b"", peer, 1), "{forged}");
         }
@@ -131,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn the_cookie_is_for_this_page_alone() {
+    fn the_cookie_is_hidden_from_scripts_and_other_sites() {
         let text = cookie("v", 60, true);
         assert_eq!(text, "icm_admin=v; Path=/; Max-Age=60; HttpOnly; SameSite=Strict; Secure");
     }

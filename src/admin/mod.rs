@@ -1,8 +1,5 @@
-//! The admin listener: is it alive, is it ready, what does it know, and why.
-//!
-//! In: requests of administrators, their programs and the status page. Out: JSON, Prometheus text, a page, or a
-//! word. [`routes`] is the table of everything that is answered, [`guard`] who may ask it. The verbs `restrict`
-//! and `release` are all that changes anything.
+//! The admin listener: status page, JSON, Prometheus metrics, and the actions `restrict` and `release`. [`routes`] is the
+//! table of all routes, [`authorization`] decides who may use them.
 
 pub mod authorization;
 pub mod databases;
@@ -33,10 +30,10 @@ use crate::util::clock;
 use reply::AdminReply;
 use token_failures::TokenFailures;
 
-/// The largest body: a login form.
+/// The largest expected body is a login form.
 const MAX_BODY_BYTES: usize = 8 * 1024;
 
-/// The application of the admin listener.
+/// Answers the requests on the admin listener.
 #[derive(Debug)]
 pub struct AdminService {
     balancer: Arc<Balancer>,
@@ -45,60 +42,54 @@ pub struct AdminService {
     token_failures: TokenFailures,
 }
 
-/// One request, as the handlers see it.
+/// A request with everything that a handler needs.
 #[derive(Debug)]
 pub struct AdminRequest {
-    /// What it asks about.
     pub balancer: Arc<Balancer>,
-    /// The snapshot of the moment when it came.
+    /// The snapshot at the time of the request.
     pub snapshot: Arc<Snapshot>,
-    /// When this process began to serve, milliseconds since 1970.
     pub started_unix_ms: u64,
-    /// As received.
     pub header: RequestHeader,
-    /// Without its query.
     pub path: String,
-    /// What stood behind `?`, not decoded.
+    /// Everything after `?`, not decoded.
     pub query: String,
-    /// The `{name}` of the route, decoded; empty where it has none.
+    /// The `{name}` of the route, decoded; empty if it has none.
     pub name: String,
     /// Empty unless the method is POST.
     pub body: Vec<u8>,
-    /// Where it came from: an address, or nothing for a socket without one.
     pub peer: Option<std::net::SocketAddr>,
-    /// Which of our addresses it was sent to.
+    /// The local address of the connection.
     pub local: Option<std::net::SocketAddr>,
-    /// Over TLS.
     pub tls: bool,
-    /// Of this listener, where it has one.
+    /// The certificate of the listener.
     pub certificate: Option<Arc<CertificateStore>>,
 }
 
 impl AdminRequest {
-    /// The argument `scheme`: what the client uses.
+    /// The argument `scheme`.
     ///
     /// # Errors
-    /// A 400 for anything but `http` and `https`.
+    /// A 400 for any value other than `http` and `https`.
     pub fn scheme(&self) -> Result<Option<Port>, AdminReply> {
         match self.query_value("scheme").as_deref() {
             None | Some("") => Ok(None),
             Some("http") => Ok(Some(Port::Http)),
             Some("https") => Ok(Some(Port::Https)),
-            Some(_) => Err(AdminReply::bad_query("`scheme` is http or https: what the client uses")),
+            Some(_) => Err(AdminReply::bad_query("`scheme` must be http or https, the scheme of the client")),
         }
     }
 
-    /// An argument of the query, decoded; `None` when it is not there, empty when it has no value.
+    /// An argument of the query, decoded; `None` if it is missing, empty if it has no value.
     #[must_use]
     pub fn query_value(&self, name: &str) -> Option<String> {
         crate::domain::url::find_argument(self.query.as_bytes(), name.as_bytes())
             .map(|value| String::from_utf8_lossy(&value).into_owned())
     }
 
-    /// A number of the query.
+    /// A numeric argument of the query.
     ///
     /// # Errors
-    /// A 400 that says what is allowed.
+    /// A 400 that gives the allowed range.
     pub fn query_number(
         &self,
         name: &str,
@@ -107,14 +98,13 @@ impl AdminRequest {
     ) -> Result<usize, AdminReply> {
         let Some(text) = self.query_value(name).filter(|text| !text.is_empty()) else { return Ok(default) };
         text.parse::<usize>().ok().filter(|number| allowed.contains(number)).ok_or_else(|| {
-            let (least, most) = (allowed.start(), allowed.end());
-            AdminReply::bad_query(format!("`{name}` is a number from {least} to {most}"))
+            let (min, max) = (allowed.start(), allowed.end());
+            AdminReply::bad_query(format!("`{name}` must be a number from {min} to {max}"))
         })
     }
 }
 
 impl AdminService {
-    /// Shows this balancer, on a listener with this certificate.
     #[must_use]
     pub fn new(balancer: Arc<Balancer>, certificate: Option<Arc<CertificateStore>>) -> Self {
         Self {
@@ -125,7 +115,7 @@ impl AdminService {
         }
     }
 
-    async fn answer(&self, session: &mut ServerSession) -> AdminReply {
+    async fn reply(&self, session: &mut ServerSession) -> AdminReply {
         let body = if session.req_header().method == Method::POST {
             match read_body(session).await {
                 Ok(body) => body,
@@ -154,7 +144,7 @@ impl AdminService {
             tls: session.digest().is_some_and(|d| d.ssl_digest.is_some()),
             certificate: self.certificate.clone(),
         };
-        routes::answer(request, &self.token_failures).await
+        routes::dispatch(request, &self.token_failures).await
     }
 }
 
@@ -166,9 +156,7 @@ async fn read_body(session: &mut ServerSession) -> Result<Vec<u8>, AdminReply> {
                 return Err(AdminReply::error(
                     StatusCode::PAYLOAD_TOO_LARGE,
                     "too_large",
-                    format!(
-                        "the body is larger than {MAX_BODY_BYTES} octets, and nothing here needs so many"
-                    ),
+                    format!("the body is larger than {MAX_BODY_BYTES} bytes"),
                 ));
             }
             Ok(Some(chunk)) => body.extend_from_slice(&chunk),
@@ -178,7 +166,7 @@ async fn read_body(session: &mut ServerSession) -> Result<Vec<u8>, AdminReply> {
     }
 }
 
-/// The Host that the client wrote, without its port: the header, or what stands for it in HTTP/2.
+/// The Host header or the HTTP/2 authority, without the port.
 #[must_use]
 pub fn request_host(header: &RequestHeader) -> &str {
     let host = header.headers.get(http::header::HOST).and_then(|h| h.to_str().ok());
@@ -189,7 +177,7 @@ pub fn request_host(header: &RequestHeader) -> &str {
 #[async_trait]
 impl ServeHttp for AdminService {
     async fn response(&self, session: &mut ServerSession) -> Response<Vec<u8>> {
-        let reply = self.answer(session).await;
+        let reply = self.reply(session).await;
         if reply.status != StatusCode::OK {
             session.set_keepalive(None);
         }

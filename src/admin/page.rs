@@ -1,8 +1,5 @@
-//! `GET /`: the status page, one document without anything from elsewhere.
-//!
-//! In: its parts, which are files of their own. Out: one document, the same for everybody, which asks `/status` and
-//! shows what that says. It holds no data itself, so there is nothing in it to escape; its script writes
-//! text, never markup, and its policy lets run only what was built in.
+//! `GET /`: the status page, a static document without data. Its script polls `/status` and writes text, never markup; its
+//! content security policy allows only the built-in script and style.
 
 use std::sync::LazyLock;
 
@@ -20,7 +17,7 @@ const DOCUMENT: &str = include_str!("page/page.html");
 const STYLE: &str = include_str!("page/page.css");
 const SCRIPT: &str = include_str!("page/page.js");
 
-/// The document, and the policy that allows its own style and script by their hashes.
+/// The document, and a policy that allows its style and script by their hashes.
 static PAGE: LazyLock<(String, HeaderValue)> = LazyLock::new(|| {
     let html = DOCUMENT.replace("{{style}}", STYLE).replace("{{script}}", SCRIPT);
     let policy = format!(
@@ -36,7 +33,7 @@ fn hash(text: &str) -> String {
     STANDARD.encode(Sha256::digest(text))
 }
 
-/// `GET /`. Whoever has to log in first gets the same document with 401: it then shows the form.
+/// Answers `GET /`. If a login is needed, the status is 401 and the page shows the login form.
 #[must_use]
 pub fn page(request: &AdminRequest) -> AdminReply {
     let (html, policy) = &*PAGE;
@@ -53,7 +50,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_of_the_page_comes_from_elsewhere() {
+    fn the_page_loads_nothing_from_other_hosts() {
         let (html, _) = &*PAGE;
         for outside in ["http://", "https://", "src=", "@import", "url(", "<link rel=\"stylesheet", "{{"] {
             let rest = html.replace("http://www.w3.org/", "");
@@ -65,12 +62,12 @@ mod tests {
 
     #[test]
     fn the_script_writes_text_and_never_markup() {
-        for way in
+        for sink in
             ["innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "Function(", "srcdoc"]
         {
-            assert!(!SCRIPT.contains(way), "{way}");
+            assert!(!SCRIPT.contains(sink), "{sink}");
         }
-        // Neither can be written inside the other without the policy refusing it.
+        // An end tag inside the script or the style would cut it off.
         assert!(!SCRIPT.contains("</script") && !STYLE.contains("</style"));
         let attributes = [" onclick=", " onload=", " onerror=", " style="];
         assert!(
@@ -80,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn the_policy_names_what_stands_in_the_document() {
+    fn the_policy_contains_the_hashes_of_script_and_style() {
         let (html, policy) = &*PAGE;
         let policy = policy.to_str().unwrap();
         for (open, close) in [("<script>", "</script>"), ("<style>", "</style>")] {

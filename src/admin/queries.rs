@@ -1,21 +1,18 @@
-//! What the command line asks a running balancer beside its status: audit, simulation, drain, events, statistics.
-//!
-//! In: a request that may be answered. Out: JSON. It changes nothing. What goes through a whole directory is marked
-//! so in the table of [`routes`](super::routes).
+//! The read-only handlers behind the command line: audit, simulation, drain progress, events, statistics.
 
 use serde_json::{Map, Value, json};
 
 use super::AdminRequest;
 use super::reply::AdminReply;
-use crate::admin::metrics::domino::{self, StatisticValue as Statistic};
+use crate::admin::metrics::domino::{self, StatisticValue};
 use crate::insight::audit::audit;
 use crate::insight::simulate::{SimulatedChanges, simulate};
 use crate::state::drain;
 
-/// Examples in each list unless the question says otherwise.
+/// The number of examples in each list without `limit`.
 pub const DEFAULT_EXAMPLES: usize = 10;
 
-/// `GET /audit?limit=`
+/// Answers `GET /audit?limit=` with all findings.
 pub(super) fn audit_report(request: &AdminRequest) -> AdminReply {
     match example_limit(request) {
         Ok(limit) => AdminReply::json(&audit(&request.snapshot, limit, true)),
@@ -23,7 +20,7 @@ pub(super) fn audit_report(request: &AdminRequest) -> AdminReply {
     }
 }
 
-/// `GET /simulate?down=Web1,Web2&restricted=&busy=&limit=`
+/// Answers `GET /simulate?down=Web1,Web2&restricted=&busy=&limit=` with a simulation.
 pub(super) fn simulation(request: &AdminRequest) -> AdminReply {
     let limit = match example_limit(request) {
         Ok(limit) => limit,
@@ -43,7 +40,7 @@ pub(super) fn simulation(request: &AdminRequest) -> AdminReply {
     }
 }
 
-/// `GET /servers/{name}/drain`; with `?limit=` also the databases that only it can serve.
+/// Answers `GET /servers/{name}/drain`; with `?limit=` also the databases that only this server can serve.
 pub(super) fn drain_progress(request: &AdminRequest) -> AdminReply {
     let wants_databases = request.query_value("limit").is_some_and(|text| !text.is_empty());
     let limit = match example_limit(request) {
@@ -58,7 +55,7 @@ pub(super) fn drain_progress(request: &AdminRequest) -> AdminReply {
     }
 }
 
-/// `GET /events?after=`: those with a higher number, oldest first.
+/// Answers `GET /events?after=` with the events that have a higher number, oldest first.
 pub(super) fn events(request: &AdminRequest) -> AdminReply {
     let after = match request.query_number("after", 0, 0..=usize::MAX) {
         Ok(after) => after as u64,
@@ -66,21 +63,21 @@ pub(super) fn events(request: &AdminRequest) -> AdminReply {
     };
     let all = request.balancer.events.oldest_first();
     let last = all.last().map_or(0, |event| event.number);
-    // A smaller number than the asker has seen: this process is another one.
+    // The client has seen a higher number, so it was another process.
     let after = if last < after { 0 } else { after };
     let events: Vec<_> = all.iter().filter(|event| event.number > after).collect();
     AdminReply::json(&json!({ "events": events, "last": last }))
 }
 
-/// `GET /statistics`: the ICM's own by their names in Domino
+/// Answers `GET /statistics` with the statistics of the ICM under their Domino names
 /// (<https://help.hcl-software.com/domino/10.0.1/tune_internetclustermanagerstatistics_r.html>).
 pub(super) fn statistics(request: &AdminRequest) -> AdminReply {
     let all: Map<String, Value> = domino::statistics(&request.balancer)
         .into_iter()
         .map(|statistic| {
             let value = match statistic.value {
-                Statistic::Number(number) => json!(number),
-                Statistic::Text(text) => json!(text),
+                StatisticValue::Number(number) => json!(number),
+                StatisticValue::Text(text) => json!(text),
             };
             (statistic.domino.to_owned(), value)
         })

@@ -1,7 +1,5 @@
-//! What the admin listener answers: a status, a body, and the fields that every answer has.
-//!
-//! In: a value, a text or a problem. Out: a response that no cache keeps and no other site embeds. Errors are JSON:
-//! a word for programs, and a message that says what to do.
+//! The replies of the admin listener. Every reply forbids caching and embedding in other sites; errors are JSON with a code
+//! for programs and a message for people.
 
 use std::borrow::Cow;
 
@@ -10,32 +8,25 @@ use http::{Response, StatusCode};
 use serde::Serialize;
 use serde_json::json;
 
-/// `text/plain`
 pub const TEXT: &str = "text/plain; charset=utf-8";
-/// `application/json`
 pub const JSON: &str = "application/json; charset=utf-8";
 
-/// An answer before it is one of Pingora's.
 #[derive(Clone, Debug)]
 pub struct AdminReply {
-    /// Its status.
     pub status: StatusCode,
-    /// Its `Content-Type`.
     pub content_type: &'static str,
-    /// Its body.
     pub body: Cow<'static, str>,
-    /// Fields beside those that every answer has.
+    /// In addition to the headers of every reply.
     pub headers: Vec<(HeaderName, HeaderValue)>,
 }
 
 impl AdminReply {
-    /// 200 with this text.
     #[must_use]
     pub fn text(content_type: &'static str, body: impl Into<Cow<'static, str>>) -> Self {
         Self { status: StatusCode::OK, content_type, body: body.into(), headers: Vec::new() }
     }
 
-    /// 200 with this value as JSON, for eyes too.
+    /// 200 with a value as indented JSON.
     #[must_use]
     pub fn json(value: &impl Serialize) -> Self {
         let mut text = serde_json::to_string_pretty(value).unwrap_or_default();
@@ -43,19 +34,19 @@ impl AdminReply {
         Self::text(JSON, text)
     }
 
-    /// An error: a word for programs, a message that says what to do.
+    /// An error with a code for programs and a message that says what to do.
     #[must_use]
     pub fn error(status: StatusCode, code: &str, message: impl AsRef<str>) -> Self {
         Self { status, ..Self::json(&json!({ "error": code, "message": message.as_ref() })) }
     }
 
-    /// 400: what was asked is not understood.
+    /// 400: the query or the body is invalid.
     #[must_use]
     pub fn bad_query(message: impl AsRef<str>) -> Self {
         Self::error(StatusCode::BAD_REQUEST, "bad_request", message)
     }
 
-    /// 401: whoever asks has not shown the token.
+    /// 401: the token is missing or wrong.
     #[must_use]
     pub fn unauthorised() -> Self {
         Self::error(
@@ -77,21 +68,20 @@ impl AdminReply {
         .with(header::RETRY_AFTER, HeaderValue::from(seconds))
     }
 
-    /// 404: servers that no cluster has.
+    /// 404: no cluster has these servers.
     #[must_use]
     pub fn unknown_server(names: &str) -> Self {
         let message = format!("no cluster has a server {names}; /status lists them");
         Self::error(StatusCode::NOT_FOUND, "unknown_server", message)
     }
 
-    /// With one more field.
     #[must_use]
     pub fn with(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.headers.push((name, value));
         self
     }
 
-    /// As Pingora sends it; to HEAD without the body.
+    /// The response for Pingora; without the body for HEAD.
     #[must_use]
     pub fn response(self, head_only: bool) -> Response<Vec<u8>> {
         let length = self.body.len();

@@ -1,8 +1,5 @@
-//! Everything the admin listener answers, in one table: a route is one line here and a function somewhere.
-//!
-//! In: a request. Out: the answer of the route that it names, once [`guard`] has let it through; 404 for what is not
-//! in the table, 405 with `Allow` for another method. `docs/openapi.json` describes every line, and a test
-//! compares the two.
+//! The routes of the admin listener in one table, and their dispatch after [`authorization`]. `docs/openapi.json` describes
+//! the same routes; a test compares the two.
 
 use http::header::{self, HeaderValue};
 use http::{Method, StatusCode};
@@ -16,20 +13,16 @@ use crate::admin::metrics;
 use crate::follow;
 use crate::insight::explain::{ExplainRequest, explain};
 
-/// What answers.
 type Handler = fn(&AdminRequest) -> AdminReply;
 
-/// One line of the table.
 #[derive(Clone, Copy, Debug)]
 pub struct AdminRoute {
-    /// `GET`, which answers HEAD too, or `POST`.
     pub method: RouteMethod,
-    /// With at most one `{name}`, which takes whatever stands there.
+    /// Contains at most one `{name}`, which matches any text.
     pub path: &'static str,
-    /// Who may ask.
     pub access: Access,
     handler: Handler,
-    /// It may go through a whole directory: it works on a thread that serves nobody.
+    /// The handler may scan a whole directory, so it runs on a blocking thread.
     blocking: bool,
 }
 
@@ -39,17 +32,15 @@ impl AdminRoute {
     }
 }
 
-/// The methods that a route may have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RouteMethod {
-    /// Reads; HEAD is answered as well.
+    /// GET, and HEAD without the body.
     Get,
-    /// Changes something.
     Post,
 }
 
 impl RouteMethod {
-    /// What `Allow` says of it.
+    /// The value of the `Allow` header.
     #[must_use]
     pub fn allow_header(self) -> &'static str {
         match self {
@@ -74,11 +65,10 @@ const fn post(path: &'static str, access: Access, handler: Handler) -> AdminRout
     AdminRoute { method: RouteMethod::Post, path, access, handler, blocking: false }
 }
 
-/// The table.
 pub const ROUTES: &[AdminRoute] = &[
     get("/", Access::Page, page::page),
     get("/status", Access::Read, status::handle),
-    // For other ICMs: what the verbs need, as an administrator's word travels in it.
+    // Needs the same rights as the actions, because it contains the restrictions of administrators.
     get("/config", Access::Modify, |request| {
         AdminReply::text(follow::YAML_MEDIA_TYPE, follow::render_document(&request.balancer))
     }),
@@ -99,13 +89,13 @@ pub const ROUTES: &[AdminRoute] = &[
     post("/logout", Access::Page, login::logout),
 ];
 
-/// The description of all routes, for programs and those who write them.
 pub const OPENAPI: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/openapi.json"));
 
-/// Answers a request.
-pub async fn answer(mut request: AdminRequest, attempts: &TokenFailures) -> AdminReply {
-    let is_open = ROUTES.iter().any(|route| route.access == Access::Public && route.path == request.path);
-    if let Some(error_reply) = authorization::throttle_wrong_tokens(&request, is_open, attempts).await {
+/// Authorizes a request and runs the handler of its route.
+pub async fn dispatch(mut request: AdminRequest, token_failures: &TokenFailures) -> AdminReply {
+    let is_public = ROUTES.iter().any(|route| route.access == Access::Public && route.path == request.path);
+    if let Some(error_reply) = authorization::throttle_wrong_tokens(&request, is_public, token_failures).await
+    {
         return error_reply;
     }
     let (route, name) = match find_route(&request) {
@@ -123,24 +113,24 @@ pub async fn answer(mut request: AdminRequest, attempts: &TokenFailures) -> Admi
     let work = tokio::task::spawn_blocking(move || handler(&request));
     work.await.unwrap_or_else(|error| {
         log::error!(target: "icm::admin", "{}: {error}", route.path);
-        let message = "no answer could be made; the log says more";
+        let message = "the request failed; see the log";
         AdminReply::error(StatusCode::INTERNAL_SERVER_ERROR, "failed", message)
     })
 }
 
-/// The route that this request names, and the `{name}` in it.
+/// The route of a request, and the decoded `{name}`.
 fn find_route(request: &AdminRequest) -> Result<(&'static AdminRoute, String), AdminReply> {
     let matches: Vec<(&AdminRoute, &str)> =
         ROUTES.iter().filter_map(|route| Some((route, match_path(route.path, &request.path)?))).collect();
     let wanted = matches.iter().find(|(route, _)| route.method.accepts(&request.header.method));
     let Some((route, name)) = wanted else {
-        // Whoever may not read learns nothing of what is here.
+        // Only clients that may read learn which routes exist.
         authorization::authorize(Access::Read, request)?;
         let Some((other, _)) = matches.first() else {
             return Err(AdminReply::error(
                 StatusCode::NOT_FOUND,
                 "not_found",
-                "no such page; /openapi.json describes all there are",
+                "there is no such page; /openapi.json describes all of them",
             ));
         };
         let allow = other.method.allow_header();
@@ -154,7 +144,7 @@ fn find_route(request: &AdminRequest) -> Result<(&'static AdminRoute, String), A
     }
 }
 
-/// What stands for `{name}` when the path is of this pattern; empty for a pattern without one.
+/// The text at `{name}` if the path matches the pattern; empty for a pattern without `{name}`.
 fn match_path<'a>(pattern: &str, path: &'a str) -> Option<&'a str> {
     match pattern.split_once("{name}") {
         None => (pattern == path).then_some(""),
@@ -165,12 +155,12 @@ fn match_path<'a>(pattern: &str, path: &'a str) -> Option<&'a str> {
 }
 
 fn readiness(request: &AdminRequest) -> AdminReply {
-    let word = match (request.balancer.is_ready(), request.balancer.is_draining()) {
+    let text = match (request.balancer.is_ready(), request.balancer.is_draining()) {
         (true, _) => return AdminReply::text(TEXT, "ready\n"),
         (_, true) => "draining\n",
         _ => "not ready yet\n",
     };
-    AdminReply { status: StatusCode::SERVICE_UNAVAILABLE, ..AdminReply::text(TEXT, word) }
+    AdminReply { status: StatusCode::SERVICE_UNAVAILABLE, ..AdminReply::text(TEXT, text) }
 }
 
 fn metrics_text(request: &AdminRequest) -> AdminReply {
@@ -183,7 +173,7 @@ fn openapi(_: &AdminRequest) -> AdminReply {
 
 fn explanation(request: &AdminRequest) -> AdminReply {
     let Some(url) = request.query_value("url").filter(|url| !url.is_empty()) else {
-        return AdminReply::bad_query("say which URL: /explain?url=/sales/leads.nsf, percent-encoded");
+        return AdminReply::bad_query("`url` is missing: /explain?url=/sales/leads.nsf, percent-encoded");
     };
     let scheme = match request.scheme() {
         Ok(scheme) => scheme,
@@ -203,7 +193,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_may_hold_anything_but_nothing() {
+    fn a_name_matches_any_text_but_not_an_empty_one() {
         let pattern = "/servers/{name}/restrict";
         assert_eq!(match_path(pattern, "/servers/Web1/restrict"), Some("Web1"));
         assert_eq!(
@@ -217,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn the_description_names_every_route_and_nothing_else() {
+    fn the_openapi_document_describes_exactly_the_routes() {
         let described: serde_json::Value = serde_json::from_str(OPENAPI).unwrap();
         let paths = described["paths"].as_object().unwrap();
         let described: BTreeSet<String> = paths
@@ -225,13 +215,10 @@ mod tests {
             .flat_map(|(path, item)| item.as_object().unwrap().keys().map(move |m| format!("{m} {path}")))
             .filter(|line| !line.starts_with("parameters "))
             .collect();
-        let matches: BTreeSet<String> = ROUTES
+        let routes: BTreeSet<String> = ROUTES
             .iter()
             .map(|r| format!("{} {}", if r.method == RouteMethod::Get { "get" } else { "post" }, r.path))
             .collect();
-        assert_eq!(
-            described, matches,
-            "docs/openapi.json describes the routes of src/server/admin/routes.rs"
-        );
+        assert_eq!(described, routes, "docs/openapi.json describes the routes of src/admin/routes.rs");
     }
 }

@@ -1,7 +1,5 @@
-//! `/status`: what is known of servers, directories, reloads and events, as JSON.
-//!
-//! In: the balancer. Out: one value, made when it is asked for from what is there anyway; its size grows with the
-//! servers, never with the databases.
+//! `/status`: the state of servers, directories, reloads and events as JSON. Its size depends on the number of servers, not
+//! on the number of databases.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::Ordering::Relaxed;
@@ -18,10 +16,10 @@ use crate::state::followed::FollowedConfig;
 use crate::state::{Balancer, Cluster};
 use crate::util::clock::{self, saturating_millis};
 
-/// Events in one answer at most: as many as are kept.
+/// As many events as the balancer stores.
 const MAX_EVENTS: usize = 200;
 
-/// `GET /status`, `?events=N` for fewer of them.
+/// Answers `GET /status` and `GET /status?events=N`.
 #[must_use]
 pub fn handle(request: &AdminRequest) -> AdminReply {
     let events = match request.query_number("events", MAX_EVENTS, 0..=MAX_EVENTS) {
@@ -31,20 +29,24 @@ pub fn handle(request: &AdminRequest) -> AdminReply {
     let mut status = status(&request.balancer, events);
     if let Some(object) = status.as_object_mut() {
         let token_status = TokenStatus::of_request(request);
-        let may_act = match token_status {
+        let may_modify = match token_status {
             TokenStatus::NotConfigured => request.snapshot.settings.admin.address.ip().is_loopback(),
             token_status => token_status != TokenStatus::Invalid,
         };
         object.insert("started_at".to_owned(), json!(request.started_unix_ms));
         object.insert(
             "you".to_owned(),
-            json!({ "may_act": may_act, "token_set": token_status != TokenStatus::NotConfigured, "logged_in": token_status == TokenStatus::Cookie }),
+            json!({
+                "may_act": may_modify,
+                "token_set": token_status != TokenStatus::NotConfigured,
+                "logged_in": token_status == TokenStatus::Cookie,
+            }),
         );
     }
     AdminReply::json(&status)
 }
 
-/// Everything that is known, for people and programs.
+/// The status of the balancer without the part that depends on the request.
 #[must_use]
 pub fn status(balancer: &Balancer, max_events: usize) -> Value {
     let snapshot = balancer.snapshot();
@@ -89,8 +91,8 @@ fn cluster(cluster: &Cluster) -> Value {
     let settings = &cluster.settings;
     let view = cluster.view.load();
     let answered = |entry: &UpstreamServer| entry.server.counters.answered.load(Relaxed);
-    let all: u64 = view.entries.iter().map(answered).sum();
-    let servers: Vec<Value> = view.entries.iter().map(|entry| server(entry, all)).collect();
+    let total_answered: u64 = view.entries.iter().map(answered).sum();
+    let servers: Vec<Value> = view.entries.iter().map(|entry| server(entry, total_answered)).collect();
     let directory = &view.directory;
     let (source, refresh) = match &settings.directory {
         Directory::Static(_) => ("static", None),
@@ -131,7 +133,7 @@ fn cluster(cluster: &Cluster) -> Value {
             "duplicates": directory.duplicates,
             "warnings": directory.warnings,
             "trouble": *cluster.persistent_state.directory_error.lock(),
-            "not_members": view.unknown_servers().iter().map(|n| n.to_string()).collect::<Vec<_>>(),
+            "unknown_servers": view.unknown_servers().iter().map(|n| n.to_string()).collect::<Vec<_>>(),
         },
         "members_from": match &settings.servers { Servers::Static(_) => "static", Servers::Names(_) => "names" },
         "members_trouble": *cluster.persistent_state.server_list_error.lock(),
@@ -141,7 +143,7 @@ fn cluster(cluster: &Cluster) -> Value {
     })
 }
 
-fn server(entry: &UpstreamServer, answered_by_all: u64) -> Value {
+fn server(entry: &UpstreamServer, total_answered: u64) -> Value {
     let now = clock::now_ms();
     let member = &entry.server;
     let live = member.snapshot();
@@ -151,7 +153,7 @@ fn server(entry: &UpstreamServer, answered_by_all: u64) -> Value {
         let index = snapshot.published_index.map(|index| index.value);
         let counters: BTreeMap<&str, u64> = member.counters.all().into_iter().collect();
         let answered = counters.get("answered").copied().unwrap_or_default();
-        let share = if answered_by_all == 0 { 0.0 } else { answered as f64 / answered_by_all as f64 };
+        let share = if total_answered == 0 { 0.0 } else { answered as f64 / total_answered as f64 };
         let admin = health.admin_restriction().map(|r| json!({ "since": r.since_unix_ms, "by": r.by }));
         let port_cause = |port: Port| {
             let cause = health.port_cause(port);
@@ -186,7 +188,7 @@ fn server(entry: &UpstreamServer, answered_by_all: u64) -> Value {
     })
 }
 
-/// Why a server is in its state, as things are now: the cause is that of the moment when it changed.
+/// Why a server is in its state now. `cause` describes the moment when the state changed.
 fn reason(
     state: ServerState,
     index: Option<u8>,
@@ -196,19 +198,19 @@ fn reason(
 ) -> String {
     match (state, index) {
         (ServerState::Busy, Some(index)) => format!("index {index} is at or under its threshold {threshold}"),
-        (ServerState::Busy, None) => "its threshold 100 is always BUSY".to_owned(),
+        (ServerState::Busy, None) => "its threshold is 100, which means always BUSY".to_owned(),
         (ServerState::Restricted, _) => restrictions.join("; "),
         (ServerState::MaxUsers, _) => "its user limit is reached".to_owned(),
         _ => cause.to_owned(),
     }
 }
 
-/// What to do about something that no source reports; the guide has the whole of it.
+/// What to do about a fact that no source reports, in short; the guide has the details.
 fn hint_for(what: &str) -> &'static str {
     match what.split_whitespace().next() {
         Some("marks") => {
-            "show the marks in two columns of a copy of the view, and name them in directory.columns: out_of_service \
-             and pending_delete (docs/directory.md, View and columns)"
+            "add two columns with the marks to a copy of the view, and set out_of_service and pending_delete in \
+             directory.columns (docs/directory.md, View and columns)"
         }
         Some("RESTRICTED") => {
             "let an agent print Server_Restricted and read it with source: console, or use prometheus or agent_check \

@@ -1,28 +1,25 @@
-//! Failed attempts to show a token, counted for each address: a token is not to be found by trying.
-//!
-//! In: the addresses of clients that showed a wrong token. Out: how long an address must wait. The memory is bounded, and
-//! a client that has many IPv6 addresses of one network has one count.
+//! Counts wrong tokens for each address, so that a token cannot be guessed. The memory is bounded, and all IPv6 addresses of
+//! one /64 network count as one.
 
 use parking_lot::Mutex;
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::time::Duration;
 
-/// How long the answer to a wrong token is held back.
+/// The delay of the answer to a wrong token.
 pub const FAILURE_DELAY: Duration = Duration::from_millis(500);
-/// Failures that are forgiven at once.
+/// Further failures make the address wait.
 const MAX_RECENT_FAILURES: u64 = 20;
-/// One failure is forgotten after this.
+/// One failure expires after this time.
 const FAILURE_EXPIRY_MS: u64 = 5_000;
-/// Addresses that are remembered.
 const MAX_ADDRESSES: usize = 4_096;
 
-/// The failures of all addresses: for each, when all of them will be forgotten.
+/// For each address the time when all of its failures will have expired.
 #[derive(Debug, Default)]
 pub struct TokenFailures(Mutex<HashMap<IpAddr, u64>>);
 
 impl TokenFailures {
-    /// How many seconds this client must wait until a token of its is looked at; `None` = it need not.
+    /// How long this client must wait until its token is checked again; `None` = it need not wait.
     #[must_use]
     pub fn retry_after_secs(&self, client: IpAddr, now_ms: u64) -> Option<u64> {
         let failures = self.0.lock();
@@ -31,7 +28,7 @@ impl TokenFailures {
         (too_long > 0).then(|| too_long.div_ceil(1_000))
     }
 
-    /// Counts a wrong token, and says so in the log when it was one too many.
+    /// Counts a wrong token, and logs when the address must wait.
     pub fn record_failure(&self, client: IpAddr, listener: &str, now_ms: u64) {
         self.count(client, now_ms);
         if let Some(seconds) = self.retry_after_secs(client, now_ms) {
@@ -57,7 +54,7 @@ impl TokenFailures {
     }
 }
 
-/// What one client can send from: its IPv4 address, or its IPv6 network of 64 bits.
+/// The IPv4 address, or the IPv6 /64 network, because a client can use every address in it.
 fn client_network(client: IpAddr) -> IpAddr {
     match client.to_canonical() {
         IpAddr::V4(address) => IpAddr::V4(address),
@@ -71,37 +68,37 @@ mod tests {
 
     #[test]
     fn after_twenty_failures_an_address_waits_and_others_do_not() {
-        let attempts = TokenFailures::default();
+        let failures = TokenFailures::default();
         let address = |text: &str| text.parse::<IpAddr>().unwrap();
         for n in 0..20 {
-            assert_eq!(attempts.retry_after_secs(address("2001:db8::1"), 1_000), None, "{n}");
-            attempts.count(address(&format!("2001:db8::{n}")), 1_000);
+            assert_eq!(failures.retry_after_secs(address("2001:db8::1"), 1_000), None, "{n}");
+            failures.count(address(&format!("2001:db8::{n}")), 1_000);
         }
-        assert_eq!(attempts.retry_after_secs(address("2001:db8::ffff:1"), 1_000), Some(5));
-        assert_eq!(attempts.retry_after_secs(address("2001:db8:0:1::1"), 1_000), None, "another network");
-        assert_eq!(attempts.retry_after_secs(address("192.0.2.1"), 1_000), None);
-        assert_eq!(attempts.retry_after_secs(address("2001:db8::1"), 6_000), None, "one is forgotten");
-        attempts.count(address("2001:db8::1"), 6_000);
-        assert_eq!(attempts.retry_after_secs(address("2001:db8::1"), 6_000), Some(5));
+        assert_eq!(failures.retry_after_secs(address("2001:db8::ffff:1"), 1_000), Some(5));
+        assert_eq!(failures.retry_after_secs(address("2001:db8:0:1::1"), 1_000), None, "another network");
+        assert_eq!(failures.retry_after_secs(address("192.0.2.1"), 1_000), None);
+        assert_eq!(failures.retry_after_secs(address("2001:db8::1"), 6_000), None, "one has expired");
+        failures.count(address("2001:db8::1"), 6_000);
+        assert_eq!(failures.retry_after_secs(address("2001:db8::1"), 6_000), Some(5));
     }
 
     #[test]
     fn an_ipv4_address_counts_once_in_each_of_its_forms() {
-        let attempts = TokenFailures::default();
-        (0..20).for_each(|_| attempts.count("::ffff:192.0.2.1".parse().unwrap(), 0));
-        assert!(attempts.retry_after_secs("192.0.2.1".parse().unwrap(), 0).is_some());
-        assert!(attempts.retry_after_secs("192.0.2.2".parse().unwrap(), 0).is_none());
+        let failures = TokenFailures::default();
+        (0..20).for_each(|_| failures.count("::ffff:192.0.2.1".parse().unwrap(), 0));
+        assert!(failures.retry_after_secs("192.0.2.1".parse().unwrap(), 0).is_some());
+        assert!(failures.retry_after_secs("192.0.2.2".parse().unwrap(), 0).is_none());
     }
 
     #[test]
-    fn however_many_addresses_fail_the_memory_is_bounded_and_the_worst_are_remembered() {
-        let attempts = TokenFailures::default();
+    fn the_memory_is_bounded_and_addresses_with_most_failures_are_kept() {
+        let failures = TokenFailures::default();
         let worst = IpAddr::from([192, 0, 2, 1]);
-        (0..22).for_each(|_| attempts.count(worst, 0));
+        (0..22).for_each(|_| failures.count(worst, 0));
         for n in 0..10_000_u32 {
-            attempts.count(IpAddr::from((0x0a00_0000 + n).to_be_bytes()), 1);
+            failures.count(IpAddr::from((0x0a00_0000 + n).to_be_bytes()), 1);
         }
-        assert_eq!(attempts.0.lock().len(), MAX_ADDRESSES);
-        assert!(attempts.retry_after_secs(worst, 1).is_some());
+        assert_eq!(failures.0.lock().len(), MAX_ADDRESSES);
+        assert!(failures.retry_after_secs(worst, 1).is_some());
     }
 }

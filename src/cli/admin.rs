@@ -1,7 +1,5 @@
-//! Questions to the admin listener of a running balancer.
-//!
-//! In: `--admin URL` or the configuration file, which says where it listens, with which token and certificate.
-//! Out: the answer's JSON, or an error that says what to try.
+//! Requests to the admin listener of a running balancer. Its address, token and certificate come from the configuration
+//! file or from options.
 
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
@@ -22,27 +20,28 @@ use crate::config::settings::{Secret, UpstreamTls};
 use crate::discovery::domino::{DominoClient, DominoRequest};
 use crate::state::host_table::strip_port;
 
-/// Most octets of an answer: `audit --all` of a large directory is long.
+/// Large, because `audit --all` prints every database.
 const MAX_BODY_BYTES: usize = 1 << 30;
-/// A large directory takes a while.
+/// Long enough to search a large directory.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Where the running balancer is.
+/// The options for the address and the token of the admin listener.
 #[derive(Debug, clap::Args)]
 pub struct AdminTarget {
-    /// The configuration file; says where the running balancer's admin listener is, and its token.
+    /// Path of the configuration file, which has the address and the token of the admin listener.
     #[arg(short, long = "conf", value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
     pub conf: Option<PathBuf>,
-    /// The admin listener instead of the one in the file [without either: http://127.0.0.1:8098].
+    /// Admin listener, instead of the one in the configuration file [default: http://127.0.0.1:8098].
     #[arg(long, value_name = "URL")]
     pub admin: Option<String>,
-    /// Authorities for an https admin listener [the file's own certificate, else the platform's].
+    /// CA certificates for an https admin listener [default: its own certificate from the configuration file, else the
+    /// system's CAs].
     #[arg(long, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
     pub ca: Option<PathBuf>,
-    /// A file with the admin listener's token, for --admin without a configuration file.
+    /// File with the token of the admin listener, for use without a configuration file.
     #[arg(long, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
     pub token_file: Option<PathBuf>,
-    /// For machines.
+    /// Print JSON.
     #[arg(long)]
     pub json: bool,
 }
@@ -55,20 +54,18 @@ pub struct AdminClient {
     request: DominoRequest,
 }
 
-/// What became of a pause.
+/// How a pause ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WaitOutcome {
-    /// It is over.
     Elapsed,
-    /// Ctrl-C.
     Interrupted,
 }
 
 impl AdminTarget {
-    /// Finds the admin listener. `None` when the configuration file is wrong, which has been printed.
+    /// Finds the admin listener. `None` if the configuration file has errors, which are printed.
     ///
     /// # Errors
-    /// When an address, a file or a name is wrong.
+    /// If an address, a file or a name is invalid.
     pub fn connect(&self) -> anyhow::Result<Option<AdminClient>> {
         let mut url = "http://127.0.0.1:8098".to_owned();
         let (mut token, mut ca_certificates, mut name) = (None, None, None);
@@ -83,7 +80,7 @@ impl AdminTarget {
             }
         }
         if let Some(admin) = &self.admin {
-            // Another listener than the file's: its certificate says nothing here.
+            // This is not the listener of the file, so the certificate of the file does not apply.
             (url, ca_certificates, name) = (admin.clone(), None, None);
         }
         if let Some(file) = &self.ca {
@@ -105,7 +102,7 @@ impl AdminTarget {
         };
         let address = with_port
             .to_socket_addrs()
-            .with_context(|| format!("{at} is no address"))?
+            .with_context(|| format!("{at} is not an address"))?
             .next()
             .ok_or_else(|| anyhow!("{at} does not resolve"))?;
         let host = strip_port(at).trim_matches(['[', ']']).to_owned();
@@ -121,17 +118,17 @@ impl AdminTarget {
         }
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let tls = UpstreamTls { ca_file: None, ca: ca_certificates.map(Arc::new), verify: true };
-        // The client reads the platform's authorities: inside the runtime, as its sockets are.
+        // The client opens its sockets and reads the platform's CAs inside the runtime.
         let client = runtime.block_on(async { DominoClient::new(&tls, Duration::from_secs(5)) });
         Ok(Some(AdminClient { runtime, client, url, request }))
     }
 }
 
 impl AdminClient {
-    /// Asks. Out: the status, and the answer.
+    /// Sends a request and returns the status and the JSON of the answer.
     ///
     /// # Errors
-    /// When there is no answer, or one that is not JSON.
+    /// If there is no answer, or it is not JSON.
     pub fn send(&self, method: Method, target: &str) -> anyhow::Result<(u16, Value)> {
         let request = DominoRequest { method, target: target.to_owned(), ..self.request.clone() };
         let url = &self.url;
@@ -140,16 +137,16 @@ impl AdminClient {
             .block_on(self.client.fetch(&request))
             .with_context(|| format!("is the balancer running, with its admin listener at {url}?"))?;
         match serde_json::from_slice(&answer.body) {
-            _ if answer.status == 401 => bail!("{url}: a token is needed: give -c FILE or --token-file FILE"),
+            _ if answer.status == 401 => bail!("{url}: a token is needed: use -c FILE or --token-file FILE"),
             Ok(value) => Ok((answer.status, value)),
             Err(_) => bail!("{url}: {} {}", answer.status, String::from_utf8_lossy(&answer.body).trim()),
         }
     }
 
-    /// Asks for what is no change. `Err` with the exit code when it names a server that nobody has.
+    /// Sends a GET. The inner `Err` is the exit code for a server that no cluster has, which is printed.
     ///
     /// # Errors
-    /// When there is no answer, or not the one that was expected.
+    /// If there is no answer, or an unexpected one.
     pub fn get<T: DeserializeOwned>(&self, target: &str) -> anyhow::Result<Result<T, ExitCode>> {
         let (status, value) = self.send(Method::GET, target)?;
         match status {
@@ -162,10 +159,10 @@ impl AdminClient {
         }
     }
 
-    /// Waits, or until Ctrl-C.
+    /// Sleeps until the time is over or Ctrl-C is pressed.
     ///
     /// # Errors
-    /// When signals cannot be waited for.
+    /// If no signal handler can be installed.
     pub fn sleep_or_interrupt(&self, duration: Duration) -> anyhow::Result<WaitOutcome> {
         self.runtime.block_on(async {
             tokio::select! {
@@ -176,7 +173,7 @@ impl AdminClient {
     }
 }
 
-/// An address that a listener on all addresses can be reached at.
+/// The loopback address for a listener on all addresses.
 fn connectable_address(mut address: SocketAddr) -> SocketAddr {
     if address.ip().is_unspecified() {
         address.set_ip(match address.ip() {
@@ -189,8 +186,8 @@ fn connectable_address(mut address: SocketAddr) -> SocketAddr {
 
 type OwnCertificate = (Option<Vec<Vec<u8>>>, Option<String>);
 
-/// What to trust of a listener whose certificate file is ours: the chain in the file, under the name that the
-/// certificate itself carries, as it is seldom made for the address.
+/// The certificates to trust for our own listener, and the name to expect. The name is the certificate's own, because few
+/// certificates contain the address of the listener.
 fn own_certificate(file: &Path) -> anyhow::Result<OwnCertificate> {
     let chain = certificates(file)?;
     let Some(leaf) = chain.first() else { return Ok((None, None)) };
@@ -204,7 +201,7 @@ fn own_certificate(file: &Path) -> anyhow::Result<OwnCertificate> {
         })
     });
     let is_self_signed = parsed.issuer() == parsed.subject();
-    // Without its issuer in the file, the platform must know it.
+    // If the file lacks the issuer, the platform must know it.
     let trusted = (chain.len() > 1 || is_self_signed).then(|| chain.clone());
     Ok((trusted, name))
 }
@@ -217,7 +214,6 @@ fn certificates(file: &Path) -> anyhow::Result<Vec<Vec<u8>>> {
         .map_err(|error| anyhow!("{}: {error}", file.display()))
 }
 
-/// Percent-encodes an argument or a path segment.
 #[must_use]
 pub fn percent_encode(text: &str) -> String {
     percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC).to_string()

@@ -1,7 +1,4 @@
-//! `icm audit`: what stands on one leg, contradicts itself, or is not known.
-//!
-//! In: a running balancer, or with `--offline` the configuration and the cached directory. Out: findings, worst
-//! first, and an exit code for scripts.
+//! `icm audit`: prints the findings about a cluster, worst first. The exit code tells scripts whether there are errors.
 
 use std::process::ExitCode;
 
@@ -11,41 +8,42 @@ use super::{EXIT_PROBLEM, EXIT_USAGE, offline_state};
 use crate::admin::queries::DEFAULT_EXAMPLES;
 use crate::insight::audit::{Audit, Severity, audit};
 
-/// What `audit` takes.
 #[derive(Debug, clap::Args)]
-#[command(
-    after_help = "Severities: error = somebody is not served now, or what is known cannot be trusted; warning = the next
-failure, or a mistake, will be felt; note = worth knowing.
+#[command(after_help = "Severities:
+  error    some users are not served now, or the data cannot be trusted
+  warning  the next failure will affect users, or something looks like a mistake
+  note     good to know
 
 Exit codes:
-  0 no error (with --strict: and no warning)   1 no answer from the balancer   2 errors found (with --strict: or
-  warnings)   64 wrong arguments or configuration
+  0   no errors (with --strict: and no warnings)
+  1   no answer from the balancer
+  2   errors found (with --strict: errors or warnings)
+  64  wrong arguments or configuration
 
 Examples:
   icm audit -c /etc/icm/icm.yaml
-  icm audit --offline --strict --json -c /etc/icm/icm.yaml | jq '.clusters[].findings[].kind'"
-)]
+  icm audit --offline --strict --json -c /etc/icm/icm.yaml | jq '.clusters[].findings[].kind'")]
 pub struct AuditArgs {
     #[command(flatten)]
     admin_target: AdminTarget,
-    /// Ask nobody: what the configuration and the cached directory say, without states.
+    /// Use only the configuration and the cached directory; server states are not checked.
     #[arg(long, requires = "conf")]
     offline: bool,
-    /// Examples for each finding.
+    /// Number of examples for each finding.
     #[arg(long, value_name = "N", default_value_t = DEFAULT_EXAMPLES)]
     limit: usize,
-    /// Every example.
+    /// Print all examples of each finding.
     #[arg(long, conflicts_with = "limit")]
     all: bool,
-    /// Exit 2 for warnings too.
+    /// Exit with 2 for warnings too.
     #[arg(long)]
     strict: bool,
 }
 
-/// Runs it.
+/// Runs `audit`.
 ///
 /// # Errors
-/// When the running balancer cannot be asked.
+/// If the running balancer does not answer.
 pub fn run(arguments: &AuditArgs) -> anyhow::Result<ExitCode> {
     let limit = if arguments.all { usize::MAX } else { arguments.limit };
     let found: Audit = if arguments.offline {
@@ -92,7 +90,7 @@ fn print_report(found: &Audit) {
             }
             let more = finding.count.saturating_sub(finding.examples.len());
             if more > 0 && !finding.examples.is_empty() {
-                println!("    and {more} more: --all names them");
+                println!("    and {more} more, use --all to print them");
             }
             println!("    -> {}", finding.advice);
         }

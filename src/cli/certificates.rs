@@ -1,8 +1,6 @@
-//! Certificates as `check` sees them: whether the listeners' cover the public names, and what a server shows.
-//!
-//! In: settings; the address of a server's HTTPS port. Out: words for the administrator. What a server shows
-//! is looked at here whether it can be trusted or not, and nothing is ever sent to it: whether it is trusted
-//! is the probe's word.
+//! Describes certificates for `icm check`: whether those of the listeners cover the public names, and which one a server
+//! presents. This module reads the certificate of a server even if it is not trusted, and sends no request; the probe
+//! decides about trust.
 
 use parking_lot::Mutex;
 use std::io::Write;
@@ -19,12 +17,10 @@ use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
 use crate::config::settings::{HostPattern, Listener, Settings};
 
-/// A certificate that ends sooner than this is worth a word.
 const EXPIRY_WARNING_DAYS: i64 = 30;
 const SECONDS_PER_DAY: i64 = 24 * 3600;
 
-/// One sentence for each public name that no certificate of a listener with TLS covers: browsers would
-/// warn their users there.
+/// One warning for each public name that no certificate of a TLS listener covers.
 pub fn uncovered_host_names(settings: &Settings) -> Vec<String> {
     let mut out = Vec::new();
     for listener in &settings.listeners {
@@ -40,7 +36,7 @@ pub fn uncovered_host_names(settings: &Settings) -> Vec<String> {
                 };
                 if !leaves.iter().any(|leaf| covers_name(leaf, &name)) {
                     out.push(format!(
-                        "{}: no certificate of the listener {} is for {shown}, browsers will refuse it",
+                        "{}: no certificate of the listener {} is for {shown}, browsers will reject it",
                         cluster.name, listener.address
                     ));
                 }
@@ -62,8 +58,8 @@ fn covers_name(leaf: &CertificateDer<'_>, name: &str) -> bool {
     leaf.verify_is_valid_for_subject_name(&name).is_ok()
 }
 
-/// What a server shows to who asks for `hostname`: for whom, by whom, how long; and where it is not `trusted`,
-/// whether the chain may be why. `None` where it shows none.
+/// Names, issuer and expiry of the certificate that a server presents for `hostname`; if it is not `trusted`, also
+/// whether an incomplete chain may be the cause. `None` if the server presents none.
 pub async fn describe_server_certificate(
     address: SocketAddr,
     hostname: &str,
@@ -82,7 +78,7 @@ pub async fn describe_server_certificate(
 
 fn describe_chain(chain: &[CertificateDer<'_>], trusted: bool, now: i64) -> String {
     let Some(Ok((_, leaf))) = chain.first().map(|leaf| X509Certificate::from_der(leaf)) else {
-        return "shows a certificate that cannot be read".to_owned();
+        return "presents a certificate that cannot be read".to_owned();
     };
     let names = leaf.subject_alternative_name().ok().flatten().map(|found| {
         let name = |name: &GeneralName<'_>| match name {
@@ -97,7 +93,7 @@ fn describe_chain(chain: &[CertificateDer<'_>], trusted: bool, now: i64) -> Stri
     });
     let names = match names {
         Some(names) if !names.is_empty() => names,
-        _ => format!("nobody by subjectAltName (subject {})", leaf.subject()),
+        _ => format!("no name in subjectAltName (subject {})", leaf.subject()),
     };
     let mut out = format!("certificate for {names}, issued by {}", leaf.issuer());
     let end = leaf.validity().not_after;
@@ -117,7 +113,7 @@ fn describe_chain(chain: &[CertificateDer<'_>], trusted: bool, now: i64) -> Stri
     crate::discovery::domino::fault::single_line(&out)
 }
 
-/// Shakes hands far enough to see the chain. Nothing else is said to the server.
+/// Starts a TLS handshake and ends it when the chain has arrived.
 fn fetch_chain(
     address: SocketAddr,
     hostname: &str,
@@ -142,7 +138,7 @@ fn fetch_chain(
     Some(std::mem::take(&mut *chain)).filter(|chain| !chain.is_empty())
 }
 
-/// Remembers the chain.
+/// Stores the chain and then fails the handshake.
 #[derive(Debug)]
 struct CapturingVerifier {
     provider: Arc<CryptoProvider>,
@@ -160,8 +156,7 @@ impl ServerCertVerifier for CapturingVerifier {
     ) -> Result<ServerCertVerified, rustls::Error> {
         let chain = std::iter::once(leaf).chain(more).map(|c| c.clone().into_owned()).collect();
         *self.chain.lock() = chain;
-        // Seen is enough: the handshake ends here.
-        Err(rustls::Error::General("looked at".to_owned()))
+        Err(rustls::Error::General("only the certificate was wanted".to_owned()))
     }
 
     fn verify_tls12_signature(

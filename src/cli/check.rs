@@ -1,4 +1,4 @@
-//! `icm check`: every error with line, column and what to do; with `--probe` also what the network says.
+//! `icm check`: validates a configuration file, and with `--probe` contacts every server and reads the directory.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -22,37 +22,36 @@ use crate::state::cluster_view::UpstreamServer;
 use crate::state::preflight::PreflightProbes;
 use crate::state::{Balancer, Cluster, refresh_state};
 
-/// What `check` takes.
 #[derive(Debug, clap::Args)]
-#[command(
-    after_help = "Exit codes: 0 valid   2 valid, but --probe found something, or `run` would refuse it   64 errors
+#[command(after_help = "Exit codes:
+  0   the file is valid
+  2   the file is valid, but --probe found a problem, or `icm run` would refuse it
+  64  the file has errors
 
 Example:
-  icm check --probe -c /etc/icm/icm.yaml"
-)]
+  icm check --probe -c /etc/icm/icm.yaml")]
 pub struct CheckArgs {
-    /// The configuration file.
+    /// Path of the configuration file.
     #[arg(short, long = "conf", value_name = "FILE")]
     conf: PathBuf,
-    /// Also contact every server and the directory.
+    /// Also contact every server and read the directory.
     #[arg(long)]
     probe: bool,
-    /// Only ask the running balancer whether it is ready; for a container's health check.
+    /// Only ask the running balancer whether it is ready; for container health checks.
     #[arg(long, conflicts_with = "probe")]
     running: bool,
-    /// For machines.
+    /// Print JSON.
     #[arg(long)]
     json: bool,
 }
 
-/// One finding on the network.
 struct ProbeFinding {
     is_ok: bool,
     subject: String,
     text: String,
 }
 
-/// Exit code 0 when the running balancer is ready.
+/// `--running`: exit code 0 if the running balancer is ready.
 fn check_running(arguments: &CheckArgs) -> anyhow::Result<ExitCode> {
     let admin_target = AdminTarget {
         conf: Some(arguments.conf.clone()),
@@ -72,10 +71,10 @@ fn check_running(arguments: &CheckArgs) -> anyhow::Result<ExitCode> {
     Ok(if ready { ExitCode::SUCCESS } else { ExitCode::from(EXIT_PROBLEM) })
 }
 
-/// Runs it.
+/// Runs `check`.
 ///
 /// # Errors
-/// When the runtime cannot be made.
+/// If the runtime cannot be created.
 pub fn run(arguments: &CheckArgs) -> anyhow::Result<ExitCode> {
     if arguments.running {
         return check_running(arguments);
@@ -137,12 +136,12 @@ pub fn run(arguments: &CheckArgs) -> anyhow::Result<ExitCode> {
     Ok(if is_ok { ExitCode::SUCCESS } else { ExitCode::from(EXIT_PROBLEM) })
 }
 
-/// Takes the clusters from the ICM that is followed, where the network may be asked.
+/// With `--probe`, takes the clusters from the followed ICM.
 fn check_followed_icm(settings: &mut Settings, probe: bool) -> anyhow::Result<(ProbeFinding, Vec<Warning>)> {
     let Some(other) = settings.follow.clone() else { anyhow::bail!("no ICM is followed") };
     let subject = format!("get_configuration_from {}", other.url);
     if !probe {
-        let text = "not asked, `--probe` fetches and validates it".to_owned();
+        let text = "not contacted, `--probe` fetches and validates it".to_owned();
         return Ok((ProbeFinding { is_ok: true, subject, text }, Vec::new()));
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -158,7 +157,7 @@ fn check_followed_icm(settings: &mut Settings, probe: bool) -> anyhow::Result<(P
     })
 }
 
-/// Asks what a running balancer would ask.
+/// Sends the same requests as a running balancer.
 async fn probe_cluster(cluster: &Arc<Cluster>, findings: &mut Vec<ProbeFinding>) {
     if let Servers::Names(view) = &cluster.settings.servers {
         findings.push(read_servers(cluster, view).await);
@@ -168,7 +167,7 @@ async fn probe_cluster(cluster: &Arc<Cluster>, findings: &mut Vec<ProbeFinding>)
         poll_sources(cluster, entry, findings).await;
     }
     if let Directory::Cldbdir(settings) = &cluster.settings.directory {
-        // Each on its own: a server without Reader access is found while all are up.
+        // One after the other, so that a server without Reader access is found even if all are up.
         for server in refresh_state::readable_servers(cluster) {
             findings.push(read_directory(cluster, settings, server).await);
         }
@@ -180,7 +179,7 @@ async fn read_servers(cluster: &Arc<Cluster>, view: &NamesView) -> ProbeFinding 
     let subject = format!("{name}: servers from {}/{}", view.database, view.view);
     match servers::read(&cluster.client, view, name, &cluster.persistent_state.login_sessions).await {
         Ok(reading) => {
-            let mut text = format!("{} members from {}", reading.servers.len(), reading.from);
+            let mut text = format!("{} servers from {}", reading.servers.len(), reading.from);
             append_warnings(&mut text, &reading.warnings);
             let addresses = crate::state::resolve::resolve_async(&reading.servers).await;
             cluster.set_servers(reading.servers, addresses, &PreflightProbes::default());
@@ -256,7 +255,7 @@ async fn read_directory(cluster: &Cluster, settings: &Cldbdir, server: ServerAdd
             append_warnings(&mut text, &reading.warnings);
             let empty = reading.builder.is_empty();
             if empty {
-                text.push_str(": the view is empty for this user, or the wrong one");
+                text.push_str(": the view is wrong, or empty for this user");
             }
             ProbeFinding { is_ok: !empty, subject, text }
         }

@@ -1,6 +1,5 @@
-//! `icm completion SHELL` and `icm man`: what a package installs beside the program.
-//!
-//! Out: a script for the shell, or a manual page, on standard output, both made from the arguments themselves.
+//! `icm completion SHELL` and `icm man`: a completion script and a manual page for packages, generated from the
+//! arguments.
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -9,10 +8,10 @@ use clap::CommandFactory;
 
 use super::Cli;
 
-/// Prints the completion of a shell.
+/// Prints the completion script of a shell.
 ///
 /// # Errors
-/// When standard output cannot be written.
+/// If standard output cannot be written.
 pub fn print_completion(shell: clap_complete::Shell) -> anyhow::Result<ExitCode> {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), "icm", &mut script);
@@ -20,10 +19,10 @@ pub fn print_completion(shell: clap_complete::Shell) -> anyhow::Result<ExitCode>
     Ok(ExitCode::SUCCESS)
 }
 
-/// Prints the manual page: the program, then each verb.
+/// Prints the manual page: first the program, then each verb.
 ///
 /// # Errors
-/// When standard output cannot be written.
+/// If standard output cannot be written.
 pub fn print_manual() -> anyhow::Result<ExitCode> {
     let mut command = Cli::command();
     command.build();

@@ -1,5 +1,5 @@
-//! `icm explain URL`: asks the running balancer, or with `--offline` the configuration and the cached
-//! directory alone.
+//! `icm explain URL`: prints which server would get a request and why, according to the running balancer or, with
+//! `--offline`, to the configuration and the cached directory.
 
 use std::net::IpAddr;
 use std::process::ExitCode;
@@ -12,15 +12,16 @@ use super::{EXIT_PROBLEM, EXIT_USAGE, offline_state};
 use crate::domain::cluster::Port;
 use crate::insight::explain::{ExplainRequest, Explanation, explain};
 
-/// What `explain` takes.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "One line for each candidate: its state, index and why it is chosen or not. Several that are equally light are
-the band, any of which may serve; the draw is made anew for each request.
+    after_help = "The output has one line for each candidate with its state, its index, and why it is chosen or not. Servers \
+that are about equally loaded form a band: each request goes to one of them at random.
 
 Exit codes:
-  0 somebody serves, or a page of choice or list   1 no answer from the balancer   2 nobody serves
-  64 wrong arguments or configuration
+  0   a server would answer, or icm would show a choice or a list of databases
+  1   no answer from the balancer
+  2   no server would answer
+  64  wrong arguments or configuration
 
 Examples:
   icm explain -c /etc/icm/icm.yaml 'http://www.acme.example/sales/leads.nsf?OpenDatabase'
@@ -28,37 +29,37 @@ Examples:
   icm explain --offline --json -c /etc/icm/icm.yaml /sales/leads.nsf"
 )]
 pub struct ExplainArgs {
-    /// `http://www.acme.example/sales/leads.nsf`, or only the path.
+    /// URL or path: http://www.acme.example/sales/leads.nsf or /sales/leads.nsf.
     url: String,
     #[command(flatten)]
     admin_target: AdminTarget,
-    /// Ask nobody: every server is assumed to answer.
+    /// Use only the configuration and the cached directory; assume that every server answers.
     #[arg(long, requires = "conf")]
     offline: bool,
-    /// As if the client had come by this scheme.
+    /// Scheme that the client uses [default: that of the URL, else http].
     #[arg(long, value_parser = ["http", "https"])]
     scheme: Option<String>,
-    /// As if the request had this method.
+    /// Method of the request.
     #[arg(long, default_value = "GET")]
     method: String,
-    /// As if it had this Host header.
+    /// Host header of the request [default: that of the URL, else the first one in the configuration].
     #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true)]
     host: String,
-    /// As if it had this Cookie header; the value of the affinity cookie will do.
+    /// Cookie header of the request, or only the value of the affinity cookie.
     #[arg(long, default_value = "", hide_default_value = true)]
     cookie: String,
-    /// As if it had this Referer header.
+    /// Referer header of the request.
     #[arg(long, value_name = "URL", default_value = "", hide_default_value = true)]
     referer: String,
-    /// As if it came from this address.
+    /// IP address of the client.
     #[arg(long, value_name = "ADDRESS")]
     client: Option<IpAddr>,
 }
 
-/// Runs it.
+/// Runs `explain`.
 ///
 /// # Errors
-/// When the running balancer cannot be asked.
+/// If the running balancer does not answer.
 pub fn run(arguments: &ExplainArgs) -> anyhow::Result<ExitCode> {
     let explanation = if arguments.offline { explain_offline(arguments)? } else { explain_live(arguments)? };
     let Some(explanation) = explanation else { return Ok(ExitCode::from(EXIT_USAGE)) };
@@ -83,12 +84,14 @@ fn explain_offline(arguments: &ExplainArgs) -> anyhow::Result<Option<Explanation
         client: arguments.client,
     };
     let mut explanation = explain(&balancer.snapshot(), &request);
-    explanation.notes.push("offline: every enabled port is assumed to answer, no index is known".to_owned());
+    explanation
+        .notes
+        .push("offline: every enabled port is assumed to be up, and no index is known".to_owned());
     for cluster in &balancer.snapshot().clusters {
         if !cluster.view.load().directory.is_loaded() {
             explanation
                 .notes
-                .push(format!("{}: no directory at hand, not even a cached copy", cluster.settings.name));
+                .push(format!("{}: there is no directory, not even a cached copy", cluster.settings.name));
         }
     }
     Ok(Some(explanation))
@@ -110,8 +113,8 @@ fn explain_live(arguments: &ExplainArgs) -> anyhow::Result<Option<Explanation>> 
             target.push_str(&format!("&{name}={}", percent_encode(value)));
         }
     }
-    let asked = admin.send(Method::GET, &target);
-    let (status, value) = asked.context("`--offline` asks the configuration alone")?;
+    let answer = admin.send(Method::GET, &target);
+    let (status, value) = answer.context("`--offline` works without a running balancer")?;
     if status != 200 {
         bail!("{status} {value}");
     }

@@ -1,9 +1,7 @@
-//! The command line: few verbs, a result for people or `--json` for machines.
-//!
-//! In: arguments. Out: text and an exit code: 0 fine, 1 failed at run time, 2 the answer is no, 64 the
-//! arguments or the configuration are wrong.
+//! The command line, one file for each verb. A verb prints text for people, or JSON with `--json`, and returns an exit
+//! code.
 
-// First, for its `print!` and `println!`.
+// First, because the other modules use its `print!` and `println!`.
 #[macro_use]
 mod output;
 
@@ -36,24 +34,29 @@ use crate::state::Balancer;
 
 /// The arguments or the configuration are wrong.
 pub const EXIT_USAGE: u8 = 64;
-/// The answer is no.
+/// The verb worked, but the answer is no or it found a problem.
 pub const EXIT_PROBLEM: u8 = 2;
 
 /// The Internet Cluster Manager for HCL Domino.
 #[derive(Debug, Parser)]
 #[command(name = "icm", version, max_term_width = 120)]
-#[command(
-    after_help = "Exit codes: 0 fine   1 failed at run time, or no answer from the balancer   2 the answer is no, or a problem
-was found   64 the arguments or the configuration are wrong
+#[command(after_help = "Exit codes:
+  0   success
+  1   failure at run time, or no answer from the balancer
+  2   the answer is no, or a problem was found
+  64  wrong arguments or configuration
 
-Every verb has its own help with examples: icm restrict --help"
-)]
+Each verb has its own help with examples: icm restrict --help")]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,
 }
 
-const SHOW_HELP: &str = "Exit codes: 0 shown   1 no answer from the balancer   2 nothing matches   64 wrong arguments or configuration
+const SHOW_HELP: &str = "Exit codes:
+  0   success
+  1   no answer from the balancer
+  2   nothing found
+  64  wrong arguments or configuration
 
 Examples:
   icm show cluster -c /etc/icm/icm.yaml
@@ -63,19 +66,19 @@ Examples:
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Serve, in the foreground.
+    /// Run the balancer in the foreground.
     Run {
-        /// The configuration file.
+        /// Path of the configuration file.
         #[arg(short, long = "conf", value_name = "FILE")]
         conf: PathBuf,
     },
-    /// Say everything that is wrong with a configuration file.
+    /// Validate a configuration file and report every error in it.
     Check(check::CheckArgs),
-    /// Say what would happen to a request, and why.
+    /// Show which server would get a request, and why.
     Explain(explain::ExplainArgs),
-    /// Take a server out for new users; those inside may finish.
+    /// Send no new users to a server; users who work there may finish.
     Restrict(restrict::RestrictArgs),
-    /// Take an administrator's restriction back.
+    /// Undo the restriction set by `icm restrict`.
     Release(restrict::ReleaseArgs),
     /// Show servers, databases, statistics or events of a running balancer.
     #[command(after_help = SHOW_HELP)]
@@ -83,16 +86,16 @@ enum Command {
         #[command(subcommand)]
         what: show::ShowCommand,
     },
-    /// Say what would happen if some servers were down, RESTRICTED or BUSY.
+    /// Show what would happen if some servers were down, RESTRICTED or BUSY.
     Simulate(simulate::SimulateArgs),
-    /// Find what stands on one leg: single replicas, path conflicts, marks, ports, directory.
+    /// Find single points of failure and mistakes in replicas, paths, marks, ports and the directory.
     Audit(audit::AuditArgs),
-    /// Put a new program in a running balancer's place, without a refused connection.
+    /// Upgrade a running balancer to a new executable without refusing a connection.
     Upgrade(upgrade::UpgradeArgs),
-    /// Print the completion script of a shell.
+    /// Print a completion script for a shell.
     #[command(after_help = "Example:\n  icm completion bash > /etc/bash_completion.d/icm")]
     Completion {
-        /// Which shell.
+        /// Shell to complete for.
         shell: clap_complete::Shell,
     },
     /// Print the manual page.
@@ -104,7 +107,7 @@ impl Cli {
     /// Runs the verb.
     ///
     /// # Errors
-    /// What nobody expected; the caller prints it and exits with 1.
+    /// On a failure at run time; the caller prints it and exits with 1.
     pub fn run(self) -> anyhow::Result<ExitCode> {
         match self.command {
             Command::Run { conf } => run(&conf),
@@ -123,7 +126,7 @@ impl Cli {
 }
 
 fn run(conf: &std::path::Path) -> anyhow::Result<ExitCode> {
-    // First of all: the default action of HUP would end the process.
+    // First, because the default action of HUP ends the process.
     let signals = Signals::install()?;
     let default_filter =
         "info,pingora_core=warn,pingora_proxy=warn,pingora_load_balancing=error,rustls=warn,h2=warn";
@@ -131,7 +134,7 @@ fn run(conf: &std::path::Path) -> anyhow::Result<ExitCode> {
         env_logger::Builder::from_env(env_logger::Env::default().default_filter_or(default_filter)).build();
     output::install_logger(logger);
     let handover =
-        HandoverChild::from_environment().context("the old process hands nothing over")?.map(Arc::new);
+        HandoverChild::from_environment().context("cannot take over from the old process")?.map(Arc::new);
     let fail = |reason: String| {
         if let Some(handover) = &handover {
             handover.report_failure(&reason);
@@ -152,8 +155,8 @@ fn run(conf: &std::path::Path) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// A balancer that asks nobody: the configuration (of another ICM: its last good copy) and the cached
-/// directory, every enabled port taken for answering. `None` when the configuration is wrong, which has been printed.
+/// A balancer without network: the configuration (for a followed ICM its last good copy) and the cached directory, with
+/// every enabled port up. `None` if the configuration has errors, which are printed.
 fn offline_state(admin_target: &admin::AdminTarget) -> anyhow::Result<Option<Arc<Balancer>>> {
     let conf = admin_target.conf.as_deref().ok_or_else(|| anyhow!("--offline needs -c FILE"))?;
     let Ok(mut loaded) = load(conf, admin_target.json) else { return Ok(None) };
@@ -163,7 +166,7 @@ fn offline_state(admin_target: &admin::AdminTarget) -> anyhow::Result<Option<Arc
     Ok(Some(balancer))
 }
 
-/// Loads a configuration, or prints every error.
+/// Loads a configuration, or prints all of its errors.
 fn load(conf: &std::path::Path, json: bool) -> Result<LoadedConfig, ExitCode> {
     config::load(conf).map_err(|errors: ConfigErrors| {
         if json {

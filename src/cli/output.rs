@@ -1,8 +1,6 @@
-//! What the verbs print: tables, durations, colours.
-//!
-//! In: rows of texts. Out: lines. On a terminal the last column wraps to its width; in a pipe or a file no line
-//! is broken and nothing is cut. Colours only on a terminal, and not where `NO_COLOR` is set. A reader that has
-//! seen enough (`icm audit | head`) is no error: the standard library's own `println!` would panic.
+//! Output of the verbs: tables, durations, colours. On a terminal the last column of a table wraps; in a pipe or a file no
+//! line is broken. Colours are used only on a terminal, and not if `NO_COLOR` is set. A closed pipe (`icm audit | head`)
+//! is not an error, whereas `println!` of the standard library panics.
 
 use std::io::{IsTerminal, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -10,23 +8,23 @@ use std::time::Duration;
 
 use crate::util::control_chars;
 
-/// As the standard library's, for all of the command line.
+/// Replaces the standard macro in the command line.
 macro_rules! print {
     ($($text:tt)*) => { $crate::cli::output::print_escaped(format_args!($($text)*), "") };
 }
 
-/// As the standard library's, for all of the command line.
+/// Replaces the standard macro in the command line.
 macro_rules! println {
     () => { $crate::cli::output::print_escaped(format_args!(""), "\n") };
     ($($text:tt)*) => { $crate::cli::output::print_escaped(format_args!($($text)*), "\n") };
 }
 
-/// As the standard library's, for all of the command line.
+/// Replaces the standard macro in the command line.
 macro_rules! eprintln {
     ($($text:tt)*) => { $crate::cli::output::print_error(&format!($($text)*)) };
 }
 
-/// The log, control characters escaped.
+/// A logger that escapes control characters.
 struct EscapingLogger(env_logger::Logger);
 
 impl log::Log for EscapingLogger {
@@ -39,10 +37,10 @@ impl log::Log for EscapingLogger {
             return;
         }
         let text = record.args().to_string();
-        let mut visible = log::Record::builder();
-        visible.metadata(record.metadata().clone()).module_path(record.module_path());
-        visible.file(record.file()).line(record.line());
-        self.0.log(&visible.args(format_args!("{}", control_chars::escape_except_newlines(&text))).build());
+        let mut escaped = log::Record::builder();
+        escaped.metadata(record.metadata().clone()).module_path(record.module_path());
+        escaped.file(record.file()).line(record.line());
+        self.0.log(&escaped.args(format_args!("{}", control_chars::escape_except_newlines(&text))).build());
     }
 
     fn flush(&self) {
@@ -50,7 +48,7 @@ impl log::Log for EscapingLogger {
     }
 }
 
-/// Sends the log there; once in the life of a process.
+/// Installs the logger of the process.
 pub fn install_logger(logger: env_logger::Logger) {
     let level = logger.filter();
     if log::set_boxed_logger(Box::new(EscapingLogger(logger))).is_ok() {
@@ -58,16 +56,16 @@ pub fn install_logger(logger: env_logger::Logger) {
     }
 }
 
-/// Nobody reads standard output any more.
+/// A write to standard output has failed, because its reader has gone.
 static STDOUT_CLOSED: AtomicBool = AtomicBool::new(false);
 
-/// Writes a line to standard error, control characters escaped.
+/// Writes a line to standard error and escapes control characters.
 pub fn print_error(text: &str) {
     let _ = writeln!(std::io::stderr(), "{}", control_chars::escape_except_newlines(text));
 }
 
-/// Writes to standard output, control characters escaped: titles and names come from elsewhere. A verb that acts goes
-/// on without a reader; one that would print for ever asks [`stdout_is_closed`].
+/// Writes to standard output and escapes control characters, because titles and names may contain them. After a write error
+/// verbs go on; those that would print forever check [`stdout_is_closed`].
 pub fn print_escaped(text: std::fmt::Arguments<'_>, end: &str) {
     print_raw(&control_chars::escape_except_newlines(&text.to_string()), end);
 }
@@ -78,35 +76,32 @@ fn print_raw(text: &str, end: &str) {
     }
 }
 
-/// Writing failed: whoever read is gone.
 #[must_use]
 pub fn stdout_is_closed() -> bool {
     STDOUT_CLOSED.load(Ordering::Relaxed)
 }
 
-/// Columns of a table, the first ones as wide as their widest text, the last one what is left.
+/// A table. Each column is as wide as its widest text, the last one as wide as the space that is left.
 #[derive(Debug)]
 pub struct TextTable {
     head: Vec<&'static str>,
     rows: Vec<Vec<String>>,
 }
 
-/// The least width of a column that wraps.
 const MIN_WRAP_WIDTH: usize = 20;
 
 impl TextTable {
-    /// With these headings; one that begins with `>` is aligned to the right.
+    /// A column whose heading begins with `>` is aligned to the right.
     #[must_use]
     pub fn new(head: &[&'static str]) -> Self {
         Self { head: head.to_vec(), rows: Vec::new() }
     }
 
-    /// One more row.
     pub fn row(&mut self, cells: Vec<String>) {
         self.rows.push(cells.iter().map(|cell| control_chars::escape_all(cell).into_owned()).collect());
     }
 
-    /// The lines, at most `width` columns wide where the texts allow; `None` = as wide as they are.
+    /// The lines, at most `width` characters wide if the texts allow it; `None` = no limit.
     #[must_use]
     pub fn lines(&self, width: Option<usize>) -> Vec<String> {
         let heads: Vec<String> = self.head.iter().map(|h| h.trim_start_matches('>').to_owned()).collect();
@@ -139,7 +134,6 @@ impl TextTable {
         lines
     }
 
-    /// Prints it, with states in their colours.
     pub fn print(&self) {
         for text in self.lines(terminal_width()) {
             print_line(&text);
@@ -147,7 +141,7 @@ impl TextTable {
     }
 }
 
-/// At blanks, into pieces of at most `width` characters; a longer word stays whole.
+/// Breaks a text at blanks into lines of at most `width` characters; a longer word stays whole.
 fn wrap(text: &str, width: usize) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     for word in text.split(' ') {
@@ -162,7 +156,7 @@ fn wrap(text: &str, width: usize) -> Vec<String> {
     lines
 }
 
-/// The terminal's width; `None` when standard output is none.
+/// `None` if standard output is not a terminal.
 #[must_use]
 pub fn terminal_width() -> Option<usize> {
     if !std::io::stdout().is_terminal() {
@@ -171,7 +165,7 @@ pub fn terminal_width() -> Option<usize> {
     terminal_size::terminal_size().map(|(width, _)| usize::from(width.0))
 }
 
-/// Somebody sits there: both ends are a terminal.
+/// Standard input and standard output are a terminal.
 #[must_use]
 pub fn is_interactive() -> bool {
     std::io::stdout().is_terminal() && std::io::stdin().is_terminal()
@@ -201,12 +195,12 @@ fn colourise(line: &str) -> String {
     line.to_owned()
 }
 
-/// Prints a line with states in their colours.
+/// Prints a line with coloured states.
 pub fn print_line(text: &str) {
     print_raw(&colourise(&control_chars::escape_except_newlines(text)), "\n");
 }
 
-/// `850ms`, `12s`, `3m 4s`, `2h 5m`, `6d 1h`: two units at most.
+/// `850ms`, `12s`, `3m 4s`, `2h 5m`, `6days 1h`: at most two units.
 #[must_use]
 pub fn format_age(ms: u64) -> String {
     let duration = match ms {
@@ -218,7 +212,7 @@ pub fn format_age(ms: u64) -> String {
     humantime::format_duration(duration).to_string()
 }
 
-/// Milliseconds since 1970 as the local date and time.
+/// The local date and time of a Unix time in milliseconds.
 #[must_use]
 pub fn local_time(unix_ms: u64) -> String {
     let at = i64::try_from(unix_ms).ok().and_then(chrono::DateTime::from_timestamp_millis);
@@ -230,7 +224,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_last_column_wraps_and_only_to_a_width() {
+    fn only_the_last_column_wraps_and_only_if_the_width_is_limited() {
         let mut table = TextTable::new(&["server", ">n", "why"]);
         table.row(vec!["Web1/Acme".into(), "7".into(), "the probe of its port was refused twice".into()]);
         assert_eq!(
@@ -244,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn a_duration_has_two_units_at_most() {
+    fn a_duration_has_at_most_two_units() {
         assert_eq!(
             [format_age(850), format_age(12_345), format_age(7_512_345), format_age(522_000_000)],
             ["850ms", "12s", "2h 5m", "6days 1h"]

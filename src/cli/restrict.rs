@@ -1,8 +1,5 @@
-//! `icm restrict SERVER` and `icm release SERVER`: take a server out of service for new users, and back.
-//!
-//! In: a server's name. Out: what only it can serve, said before anything happens; then the restriction; then,
-//! where somebody waits, a countdown until the server may be taken down. Only a person at a terminal is asked,
-//! and only a terminal waits by itself: a script says `--wait`, `--if-safe`.
+//! `icm restrict SERVER` and `icm release SERVER`. At a terminal `restrict` asks for confirmation and then waits until the
+//! server may be shut down; a script uses `--if-safe` and `--wait` instead.
 
 use std::io::{BufRead, Write};
 use std::process::ExitCode;
@@ -18,63 +15,65 @@ use super::{EXIT_PROBLEM, EXIT_USAGE, output};
 use crate::state::drain::DrainProgress;
 use crate::state::restrictions::RestrictionOutcome;
 
-/// How many databases are named before a restriction.
 const MAX_NAMED_DATABASES: usize = 20;
-/// How often the countdown asks.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
-/// What `restrict` takes.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Rules:
-  Databases that only this server can serve to new users are named first. At a terminal icm then asks, unless
-  --yes; elsewhere nobody is asked and the server is restricted, unless --if-safe.
-  At a terminal it then waits until the server may be taken down: nothing is in flight, and no user can come back
-  (affinity.drain_timeout has passed, or nobody was served there for affinity.idle_timeout). Elsewhere it returns
-  at once, unless --wait. Ctrl-C ends only the waiting, the server stays RESTRICTED.
-  Each ICM counts its own requests.
+  icm first lists the databases that only this server can serve to new users. If there are any, it asks for \
+confirmation at a terminal, except with --yes. In a script it does not ask: use --if-safe there.
+  At a terminal icm then waits until the server may be shut down: no request is in flight, and no user can return to \
+it (affinity.drain_timeout is over, or the last answer is older than affinity.idle_timeout). In a script it returns at \
+once, except with --wait. Ctrl-C ends only the waiting; the server stays RESTRICTED.
+  Each ICM counts only its own requests.
 
 Exit codes:
-  0 restricted (with --wait: and empty)   1 no answer from the balancer   2 no such server, not done, or not
-  empty within --wait=DURATION   64 wrong arguments or configuration
+  0   the server is restricted (with --wait: and drained)
+  1   no answer from the balancer
+  2   no such server, not restricted, or not drained within --wait=DURATION
+  64  wrong arguments or configuration
 
 Examples:
   icm restrict Web1/Acme -c /etc/icm/icm.yaml
   icm restrict Web1 --admin http://127.0.0.1:8098 --if-safe --wait=40m && ssh web1 shutdown")]
 pub struct RestrictArgs {
-    /// `Web1`, `Web1/Acme` or `CN=Web1/O=Acme`.
+    /// Server name: Web1, Web1/Acme or CN=Web1/O=Acme.
     server: String,
     #[command(flatten)]
     admin_target: AdminTarget,
-    /// Ask nothing.
+    /// Do not ask for confirmation.
     #[arg(short, long)]
     yes: bool,
-    /// Do nothing (exit 2) where a database would lose its last usable replica.
+    /// Do nothing and exit with 2 if a database would lose its last usable replica.
     #[arg(long, conflicts_with = "yes")]
     if_safe: bool,
-    /// Wait until the server may be taken down, at most so long.
+    /// Wait until the server may be shut down, at most for DURATION.
     #[arg(long, value_name = "DURATION", num_args = 0..=1, require_equals = true, default_missing_value = "365d",
         value_parser = humantime::parse_duration)]
     wait: Option<Duration>,
-    /// Return at once, at a terminal too.
+    /// Return at once, even at a terminal.
     #[arg(long, conflicts_with = "wait")]
     no_wait: bool,
-    /// Also content when nothing is in flight and nobody was served there for so long.
-    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    /// Stop waiting also if no request is in flight and the last answer is older than DURATION.
+    #[arg(long, alias = "quiet", value_name = "DURATION", value_parser = humantime::parse_duration)]
     idle: Option<Duration>,
 }
 
-/// What `release` takes.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Takes back only what an administrator set; whatever else still restricts the server is named.
+    after_help = "Releases only what an administrator restricted. If something else still restricts the server, icm names it.
 
-Exit codes: 0 done   1 no answer from the balancer   2 no such server   64 wrong arguments or configuration
+Exit codes:
+  0   the restriction is removed
+  1   no answer from the balancer
+  2   no such server
+  64  wrong arguments or configuration
 
 Example:
   icm release Web1/Acme -c /etc/icm/icm.yaml"
 )]
 pub struct ReleaseArgs {
-    /// `Web1`, `Web1/Acme` or `CN=Web1/O=Acme`.
+    /// Server name: Web1, Web1/Acme or CN=Web1/O=Acme.
     server: String,
     #[command(flatten)]
     admin_target: AdminTarget,
@@ -88,7 +87,7 @@ struct ServersBody<T> {
 /// Runs `release`.
 ///
 /// # Errors
-/// When the running balancer cannot be asked.
+/// If the running balancer does not answer.
 pub fn release(arguments: &ReleaseArgs) -> anyhow::Result<ExitCode> {
     let Some(admin) = arguments.admin_target.connect()? else { return Ok(ExitCode::from(EXIT_USAGE)) };
     let (value, outcomes) =
@@ -113,7 +112,7 @@ pub fn release(arguments: &ReleaseArgs) -> anyhow::Result<ExitCode> {
 /// Runs `restrict`.
 ///
 /// # Errors
-/// When the running balancer cannot be asked.
+/// If the running balancer does not answer.
 pub fn restrict(arguments: &RestrictArgs) -> anyhow::Result<ExitCode> {
     let json = arguments.admin_target.json;
     let Some(admin) = arguments.admin_target.connect()? else { return Ok(ExitCode::from(EXIT_USAGE)) };
@@ -132,13 +131,13 @@ pub fn restrict(arguments: &RestrictArgs) -> anyhow::Result<ExitCode> {
             let text = json!({ "error": "last_replicas", "servers": before.servers });
             println!("{text:#}");
         } else {
-            eprintln!("icm: nothing done: {lost} databases would lose their last usable replica");
+            eprintln!("icm: not restricted: {lost} databases would lose their last usable replica");
         }
         return Ok(ExitCode::from(EXIT_PROBLEM));
     }
     let interactive = output::is_interactive() && !json;
     if lost > 0 && interactive && !arguments.yes && !confirm()? {
-        println!("nothing done");
+        println!("not restricted");
         return Ok(ExitCode::from(EXIT_PROBLEM));
     }
     let (value, outcomes) = match post_action(&admin, &arguments.server, "restrict", json)? {
@@ -151,13 +150,13 @@ pub fn restrict(arguments: &RestrictArgs) -> anyhow::Result<ExitCode> {
         None => None,
     };
     if json {
-        // One line each while somebody waits, else one document.
+        // While waiting each JSON object is one line, because progress follows.
         if wait.is_some() { println!("{value}") } else { println!("{value:#}") }
     } else {
         for outcome in &outcomes {
             output::print_line(&format!("{}: {} is {}", outcome.cluster, outcome.server, outcome.state));
             println!(
-                "  {} requests in flight; those inside stay until affinity.drain_timeout",
+                "  {} requests in flight; users may stay on it until affinity.drain_timeout",
                 outcome.in_flight
             );
             outcome.notes.iter().for_each(|note| println!("  {note}"));
@@ -172,7 +171,7 @@ pub fn restrict(arguments: &RestrictArgs) -> anyhow::Result<ExitCode> {
 fn print_last_replicas(server: &DrainProgress) {
     let lost = &server.last_replicas;
     for path in &lost.examples {
-        println!("{}: nobody but {} can serve {path}", server.cluster, server.server);
+        println!("{}: only {} can serve {path}", server.cluster, server.server);
     }
     if lost.count > lost.examples.len() {
         println!("  and {} more databases", lost.count - lost.examples.len());
@@ -180,7 +179,7 @@ fn print_last_replicas(server: &DrainProgress) {
 }
 
 fn confirm() -> anyhow::Result<bool> {
-    print!("New users will not reach them. Restrict all the same? [y/N] ");
+    print!("New users will not reach these databases. Restrict the server anyway? [y/N] ");
     std::io::stdout().flush()?;
     let mut answer = String::new();
     std::io::stdin().lock().read_line(&mut answer)?;
@@ -213,7 +212,7 @@ fn post_action(
     }
 }
 
-/// Counts down. A change is a line; so is every tenth question, so that nobody thinks it hangs.
+/// Prints the progress on each change and on every tenth poll, so that it does not seem to hang.
 fn wait_until_empty(
     admin: &AdminClient,
     drain: &str,
@@ -244,18 +243,18 @@ fn wait_until_empty(
         }
         if empty {
             if !json {
-                println!("the server may be taken down (as far as this ICM goes)");
+                println!("the server may be shut down, as far as this ICM is concerned");
             }
             return Ok(ExitCode::SUCCESS);
         }
         if began.elapsed() >= at_most {
-            eprintln!("icm: not empty yet; the server stays RESTRICTED");
+            eprintln!("icm: not drained yet; the server stays RESTRICTED");
             return Ok(ExitCode::from(EXIT_PROBLEM));
         }
         if admin.sleep_or_interrupt(POLL_INTERVAL.min(at_most.saturating_sub(began.elapsed())))?
             == WaitOutcome::Interrupted
         {
-            eprintln!("icm: not waiting any more; the server stays RESTRICTED until `icm release`");
+            eprintln!("icm: stopped waiting; the server stays RESTRICTED until `icm release`");
             return Ok(ExitCode::SUCCESS);
         }
     }
@@ -264,8 +263,8 @@ fn wait_until_empty(
 
 fn is_empty(server: &DrainProgress, idle: Option<Duration>) -> bool {
     let restricted = !server.restrictions.is_empty();
-    let is_quiet = |idle: Duration| server.last_answer_ms.is_none_or(|ms| u128::from(ms) >= idle.as_millis());
-    server.empty || (restricted && server.in_flight == 0 && idle.is_some_and(is_quiet))
+    let is_idle = |idle: Duration| server.last_answer_ms.is_none_or(|ms| u128::from(ms) >= idle.as_millis());
+    server.empty || (restricted && server.in_flight == 0 && idle.is_some_and(is_idle))
 }
 
 fn progress_line(server: &DrainProgress) -> String {

@@ -1,6 +1,4 @@
-//! `icm show`: what a running balancer knows, as tables.
-//!
-//! In: what to show. Out: a table, or with `--json` the admin listener's answer. It changes nothing.
+//! `icm show`: prints servers, databases, statistics and events of a running balancer as tables.
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
@@ -14,41 +12,38 @@ use super::output::{self, TextTable};
 use super::{EXIT_PROBLEM, EXIT_USAGE};
 use crate::util::control_chars;
 
-/// Databases that are shown unless `--limit` says otherwise.
 const DEFAULT_DATABASE_LIMIT: usize = 50;
-/// Databases in one answer at most.
+/// The limit of one `/databases` answer.
 const MAX_DATABASES_PER_RESPONSE: usize = 200;
-/// How often `--follow` asks.
 const FOLLOW_INTERVAL: Duration = Duration::from_millis(500);
 
-/// What to show.
 #[derive(Debug, Subcommand)]
 pub enum ShowCommand {
-    /// Servers: state and why, index/threshold, in flight, share of the answers, age of the index.
+    /// Show each server: state and reason, index/threshold, age of the index, requests in flight, share of answers.
     Cluster {
         #[command(flatten)]
         admin_target: AdminTarget,
     },
-    /// Databases: every replica with its path and mark, and who would serve a new user now.
+    /// Show databases: every replica with its path and mark, and the server that a new user would get.
     Databases {
-        /// A part of path, title or replica ID, in any case.
+        /// Part of a path, title or replica ID, in upper or lower case.
         text: Option<String>,
-        /// How many databases at most; 0 = all.
+        /// Maximum number of databases; 0 = all.
         #[arg(long, value_name = "N", default_value_t = DEFAULT_DATABASE_LIMIT)]
         limit: usize,
         #[command(flatten)]
         admin_target: AdminTarget,
     },
-    /// The ICM's statistics by their names in Domino.
+    /// Show the ICM statistics under their Domino names.
     Stat {
-        /// Only names that begin so, in any case: ICM.Command
+        /// Only names that begin with this text, in upper or lower case: ICM.Command
         prefix: Option<String>,
         #[command(flatten)]
         admin_target: AdminTarget,
     },
-    /// The last events, oldest first: states of servers, readings of directories, reloads.
+    /// Show the last events, oldest first: changes of server states, directory readings, reloads.
     Events {
-        /// Go on with new ones until Ctrl-C.
+        /// Print new events as they happen, until Ctrl-C.
         #[arg(short, long)]
         follow: bool,
         #[command(flatten)]
@@ -56,10 +51,10 @@ pub enum ShowCommand {
     },
 }
 
-/// Runs it.
+/// Runs `show`.
 ///
 /// # Errors
-/// When the running balancer cannot be asked.
+/// If the running balancer does not answer.
 pub fn run(what: &ShowCommand) -> anyhow::Result<ExitCode> {
     let (ShowCommand::Cluster { admin_target }
     | ShowCommand::Databases { admin_target, .. }
@@ -115,11 +110,11 @@ fn cluster(admin: &AdminClient, json: bool) -> anyhow::Result<ExitCode> {
             text_of(&directory, "from"),
             ago(&directory, "age_ms"),
         );
-        for (what, place) in [("directory", &directory), ("members", cluster)] {
+        for (what, place) in [("directory", &directory), ("servers", cluster)] {
             let key = if what == "directory" { "trouble" } else { "members_trouble" };
-            let trouble = text_of(place, key);
-            if !trouble.is_empty() {
-                println!("{what} cannot be read: {trouble}");
+            let error = text_of(place, key);
+            if !error.is_empty() {
+                println!("{what} cannot be read: {error}");
             }
         }
         for text in list(cluster, "not_read") {
@@ -167,7 +162,7 @@ fn servers(servers: &[Value]) -> TextTable {
             why = if why.is_empty() { cause } else { format!("{cause}; {why}") };
         }
         if server.get("restriction_stale").and_then(Value::as_bool).unwrap_or(false) {
-            why.push_str(" (stale: its source has fallen silent)");
+            why.push_str(" (stale: its source no longer reports)");
         }
         table.row(vec![
             text_of(server, "name"),
@@ -188,7 +183,7 @@ fn databases(admin: &AdminClient, text: Option<&str>, limit: usize, json: bool) 
     let limit = if limit == 0 { usize::MAX } else { limit };
     let search = percent_encode(text.unwrap_or_default());
     let (mut found, mut total, mut next) = (Vec::new(), 0, Some(0));
-    // One answer holds some of them, or has looked at some of them, and says where to go on.
+    // One answer covers only a part of the databases; `next` says where the next one begins.
     while let (Some(from), remaining @ 1..) = (next, limit.saturating_sub(found.len())) {
         let target =
             format!("/databases?q={search}&limit={}&from={from}", remaining.min(MAX_DATABASES_PER_RESPONSE));
@@ -210,7 +205,9 @@ fn databases(admin: &AdminClient, text: Option<&str>, limit: usize, json: bool) 
         found.iter().for_each(print_database);
         let shown = found.len();
         if more {
-            println!("{shown} shown, of {total} in all: --limit 0 shows the rest, or say what to look for");
+            println!(
+                "{shown} of {total} databases shown: use --limit 0 for all, or give a text to search for"
+            );
         } else {
             println!("{shown} of {total} databases");
         }
@@ -231,13 +228,13 @@ fn print_database(database: &Value) {
             (text_of(replica, "server"), text_of(replica, "path"), text_of(replica, "mark"));
         let serves = if served_by.contains(&server.as_str()) { "*" } else { " " };
         let mark = if mark == "in_service" { "" } else { mark.as_str() };
-        let state = replica.get("state").and_then(Value::as_str).unwrap_or("no member");
+        let state = replica.get("state").and_then(Value::as_str).unwrap_or("unknown server");
         let text = format!("  {serves} {server:servers$}  {state:<11}  {path:paths$}  {mark}");
         output::print_line(text.trim_end());
     }
     match text_of(database, "outcome").as_str() {
         "serve" => println!("    served by {}", served_by.join(" or ")),
-        problem => println!("    nobody would serve a new user: {problem}"),
+        problem => println!("    no server would take a new user: {problem}"),
     }
 }
 
@@ -252,7 +249,7 @@ fn stat(admin: &AdminClient, prefix: Option<&str>, json: bool) -> anyhow::Result
     if json {
         println!("{:#}", serde_json::to_value(&wanted)?);
     } else {
-        // As `show stat` does on a Domino console.
+        // The format of `show stat` on a Domino console.
         for (name, value) in &wanted {
             match value {
                 Value::String(text) => println!("  {name} = {text}"),

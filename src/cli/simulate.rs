@@ -1,7 +1,5 @@
-//! `icm simulate`: what if some servers were down, RESTRICTED or BUSY.
-//!
-//! In: server names; a running balancer, or with `--offline` the configuration and the cached directory. Out:
-//! the databases that would be left without a server, and where the load would go.
+//! `icm simulate`: prints which databases would be left without a server, and where the load would go, if some servers
+//! were down, RESTRICTED or BUSY.
 
 use std::process::ExitCode;
 
@@ -13,48 +11,49 @@ use crate::insight::simulate::{
     AffectedDatabases, ClusterSimulation, SimulatedChanges, Simulation, simulate,
 };
 
-/// What `simulate` takes.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Shares are those of new users, by the selection that serves traffic. Databases weigh as much as their
-servers have answered so far; before a hundred answers, and offline, they all weigh the same. Users who are on a
-server that is RESTRICTED stay there until affinity.drain_timeout; those of a server that is down are moved at once.
+    after_help = "Shares are percentages of new users, computed with the same selection as for real traffic. Databases are \
+weighted by the answers of their servers so far; with fewer than 100 answers, and offline, all have the same weight. \
+Users on a RESTRICTED server stay there until affinity.drain_timeout; users of a server that is down are moved at once.
 
 Exit codes:
-  0 every database keeps a server   1 no answer from the balancer   2 some database would be left without a
-  server, or no such server   64 wrong arguments or configuration
+  0   every database keeps a server
+  1   no answer from the balancer
+  2   a database would be left without a server, or there is no such server
+  64  wrong arguments or configuration
 
 Examples:
   icm simulate --down Web1/Acme -c /etc/icm/icm.yaml
   icm simulate --down Web1,Web2 --busy Web3 --offline -c /etc/icm/icm.yaml --json"
 )]
 pub struct SimulateArgs {
-    /// Servers that would be UNREACHABLE: Web1/Acme,Web2/Acme
+    /// Servers that are assumed UNREACHABLE: Web1/Acme,Web2/Acme
     #[arg(long, value_name = "SERVERS", value_delimiter = ',')]
     down: Vec<String>,
-    /// Servers that would be RESTRICTED.
+    /// Servers that are assumed RESTRICTED.
     #[arg(long, value_name = "SERVERS", value_delimiter = ',')]
     restricted: Vec<String>,
-    /// Servers that would be BUSY.
+    /// Servers that are assumed BUSY.
     #[arg(long, value_name = "SERVERS", value_delimiter = ',')]
     busy: Vec<String>,
     #[command(flatten)]
     admin_target: AdminTarget,
-    /// Ask nobody: every server is assumed to answer now.
+    /// Use only the configuration and the cached directory; assume that every server answers now.
     #[arg(long, requires = "conf")]
     offline: bool,
-    /// Databases named in each list.
+    /// Number of databases in each list.
     #[arg(long, value_name = "N", default_value_t = DEFAULT_EXAMPLES)]
     limit: usize,
-    /// Name all of them.
+    /// Print all databases in each list.
     #[arg(long, conflicts_with = "limit")]
     all: bool,
 }
 
-/// Runs it.
+/// Runs `simulate`.
 ///
 /// # Errors
-/// When the running balancer cannot be asked.
+/// If the running balancer does not answer.
 pub fn run(arguments: &SimulateArgs) -> anyhow::Result<ExitCode> {
     let limit = if arguments.all { usize::MAX } else { arguments.limit };
     let simulation: Simulation = if arguments.offline {
@@ -99,11 +98,11 @@ pub fn run(arguments: &SimulateArgs) -> anyhow::Result<ExitCode> {
 }
 
 fn print_cluster(cluster: &ClusterSimulation) {
-    let weighed = match cluster.weighted_by.as_str() {
-        "requests" => "weighed by the answers of their servers so far",
-        _ => "all weighing the same",
+    let weighting = match cluster.weighted_by.as_str() {
+        "requests" => "weighted by the answers of their servers so far",
+        _ => "all with the same weight",
     };
-    println!("{}: {} databases, {weighed}", cluster.name, cluster.databases);
+    println!("{}: {} databases, {weighting}", cluster.name, cluster.databases);
     let mut table = TextTable::new(&["server", "now", "then", ">share now", ">share then"]);
     let percent = |share: f64| format!("{share:.1} %");
     for server in &cluster.servers {
@@ -116,15 +115,15 @@ fn print_cluster(cluster: &ClusterSimulation) {
         ]);
     }
     if cluster.unserved_now > 0.0 || cluster.unserved_then > 0.0 {
-        let nobody = ["nobody", "", ""].map(str::to_owned).into_iter();
-        table.row(nobody.chain([percent(cluster.unserved_now), percent(cluster.unserved_then)]).collect());
+        let no_server = ["no server", "", ""].map(str::to_owned).into_iter();
+        table.row(no_server.chain([percent(cluster.unserved_now), percent(cluster.unserved_then)]).collect());
     }
     table.print();
     print_databases("would be left without a server", &cluster.lost);
     print_databases("would be served only by BUSY or MAXUSERS servers", &cluster.set_aside);
-    print_databases("are served by nobody even now", &cluster.lost_already);
+    print_databases("are not served by any server even now", &cluster.lost_already);
     if cluster.lost.count == 0 {
-        output::print_line("every database that is served now would be served");
+        output::print_line("every database that is served now would still be served");
     }
 }
 
@@ -138,6 +137,6 @@ fn print_databases(what: &str, databases: &AffectedDatabases) {
     }
     let more = databases.count - databases.examples.len().min(databases.count);
     if more > 0 {
-        println!("  and {more} more: --all names them");
+        println!("  and {more} more, use --all to print them");
     }
 }

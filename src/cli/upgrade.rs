@@ -1,7 +1,5 @@
-//! `icm upgrade`: a new program in the place of a running one.
-//!
-//! In: the configuration file, whose `pingora.pid_file` names the process. Out: USR2 to it, then what became of
-//! that: by the pid file, and, where it failed, in the words of the process itself. It starts nothing.
+//! `icm upgrade`: sends USR2 to the process in `pingora.pid_file`, which then starts the new executable, and waits for the
+//! result. Success shows in the pid file; the reason of a failure comes from the admin listener of the old process.
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -18,21 +16,21 @@ use super::admin::{AdminClient, AdminTarget};
 use crate::config;
 use crate::server::handover::{HELLO_TIMEOUT, READY_TIMEOUT, STEP_TIMEOUT};
 
-/// How often it looks.
 const POLL_INTERVAL: Duration = Duration::from_millis(100);
-/// Beyond what the running process itself waits at most.
+/// Added to the timeouts of the handover itself.
 const EXTRA_TIMEOUT: Duration = Duration::from_secs(15);
 
-/// What `upgrade` takes.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Rules:
-  The running process starts the file that it was started from, which may have been replaced, with the same
-  arguments and its configuration read anew. The new process gets the listening sockets; when it is ready, the old one
-  stops accepting and finishes what it has begun, within pingora.grace_period_seconds. If the new one fails, hangs or
-  refuses its configuration, the old one serves on. pingora.pid_file is needed.
+  First replace the executable file. icm upgrade then makes the running process start it with the same arguments; the \
+new process reads the configuration again and takes over the listening sockets. When it is ready, the old process \
+accepts no more connections and finishes its requests within pingora.grace_period_seconds.
+  If the new process fails, hangs or rejects the configuration, the old process goes on. pingora.pid_file must be set.
 
 Exit codes:
-  0 the new process serves   1 the old process serves on, or none runs, and why   64 wrong arguments
+  0   the new process serves
+  1   the upgrade failed and the old process goes on, or no process runs
+  64  wrong arguments
 
 Example:
   install -m 755 icm /usr/local/bin/icm && icm upgrade -c /etc/icm/icm.yaml")]
@@ -41,10 +39,10 @@ pub struct UpgradeArgs {
     admin_target: AdminTarget,
 }
 
-/// Runs it.
+/// Runs `upgrade`.
 ///
 /// # Errors
-/// When there is no new process in the end; the message says why.
+/// If no new process took over.
 pub fn run(arguments: &UpgradeArgs) -> anyhow::Result<ExitCode> {
     let admin_target = &arguments.admin_target;
     let outcome = upgrade(admin_target);
@@ -61,23 +59,23 @@ pub fn run(arguments: &UpgradeArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Out: the old process and the new one.
+/// Returns the process IDs of the old and of the new process.
 fn upgrade(admin_target: &AdminTarget) -> anyhow::Result<(i32, i32)> {
     let conf = admin_target.conf.as_deref().ok_or_else(|| anyhow!("-c FILE is needed"))?;
-    let loaded = config::load(conf)
-        .map_err(|errors| anyhow!("nothing was done, the running process serves on:\n{errors}"))?;
+    let loaded =
+        config::load(conf).map_err(|errors| anyhow!("no upgrade, the running process goes on:\n{errors}"))?;
     let Some(pid_file) = loaded.settings.pid_file else {
-        bail!("{}: pingora.pid_file is needed, the running process is found by it", conf.display());
+        bail!("{}: pingora.pid_file is needed to find the running process", conf.display());
     };
     let old = read_pid(&pid_file)
-        .with_context(|| format!("no process runs, as far as {} says", pid_file.display()))?;
+        .with_context(|| format!("no process runs according to {}", pid_file.display()))?;
     if kill(Pid::from_raw(old), None) == Err(Errno::ESRCH) {
-        bail!("no process runs: {} names process {old}, which is gone", pid_file.display());
+        bail!("no process runs: {} contains process {old}, which has ended", pid_file.display());
     }
     if !handles_usr2(old) {
-        bail!("process {old}, which {} names, is not icm: it does not take USR2", pid_file.display());
+        bail!("process {old} in {} is not icm: it does not handle USR2", pid_file.display());
     }
-    // Its words are wanted only if it fails: an admin listener that cannot be asked is no obstacle.
+    // The admin listener is optional: it only reports why an upgrade failed.
     let admin = admin_target.connect().ok().flatten();
     let upgrade_status = |admin: &Option<AdminClient>| -> Option<Value> {
         let (_, status) = admin.as_ref()?.send(Method::GET, "/status").ok()?;
@@ -86,11 +84,11 @@ fn upgrade(admin_target: &AdminTarget) -> anyhow::Result<(i32, i32)> {
     };
     let before = upgrade_status(&admin);
     if state(&before) == Some("running") {
-        bail!("an upgrade of process {old} is under way already");
+        bail!("an upgrade of process {old} is already under way");
     }
     let attempts = |upgrade_status: &Option<Value>| upgrade_status.as_ref()?.get("attempts")?.as_u64();
     kill(Pid::from_raw(old), Signal::SIGUSR2)
-        .with_context(|| format!("process {old} cannot be signalled"))?;
+        .with_context(|| format!("cannot send a signal to process {old}"))?;
     let (begin, timeout) = (Instant::now(), HELLO_TIMEOUT + READY_TIMEOUT + STEP_TIMEOUT + EXTRA_TIMEOUT);
     while begin.elapsed() < timeout {
         std::thread::park_timeout(POLL_INTERVAL);
@@ -98,7 +96,7 @@ fn upgrade(admin_target: &AdminTarget) -> anyhow::Result<(i32, i32)> {
             && new != old
             && kill(Pid::from_raw(new), None) != Err(Errno::ESRCH)
         {
-            // The new process writes the file just before it serves; if it fails in between, the old one does.
+            // The new process writes the file just before it serves. If it then fails, the old process goes on.
             if before.is_none()
                 || upgrade_status(&admin)
                     .is_none_or(|upgrade_status| state(&Some(upgrade_status)) == Some("handed_over"))
@@ -108,20 +106,17 @@ fn upgrade(admin_target: &AdminTarget) -> anyhow::Result<(i32, i32)> {
             continue;
         }
         if kill(Pid::from_raw(old), None) == Err(Errno::ESRCH) {
-            bail!("process {old} has ended, and no new one serves: see its log");
+            bail!("process {old} has ended, but no new process serves: see its log");
         }
         let now = upgrade_status(&admin);
         if attempts(&now) > attempts(&before) && state(&now) == Some("failed") {
             let reason = now.as_ref().and_then(|now| now.get("reason")?.as_str()).unwrap_or_default();
-            bail!("upgrade failed, process {old} serves on: {reason}");
+            bail!("upgrade failed, process {old} goes on: {reason}");
         }
     }
-    let why = if before.is_none() {
-        "its admin listener could not be asked, its log says why"
-    } else {
-        "see its log"
-    };
-    bail!("no new process after {}, process {old} serves on; {why}", humantime::format_duration(timeout))
+    let why =
+        if before.is_none() { "its admin listener does not answer; see its log" } else { "see its log" };
+    bail!("no new process after {}, process {old} goes on; {why}", humantime::format_duration(timeout))
 }
 
 fn state(upgrade_status: &Option<Value>) -> Option<&str> {
@@ -130,12 +125,12 @@ fn state(upgrade_status: &Option<Value>) -> Option<&str> {
 
 fn read_pid(pid_file: &Path) -> anyhow::Result<i32> {
     let text = std::fs::read_to_string(pid_file)?;
-    let pid: i32 = text.trim().parse().with_context(|| format!("`{}` is no process", text.trim()))?;
-    // 0 and below are groups of processes.
-    if pid > 1 { Ok(pid) } else { bail!("`{pid}` is no process") }
+    let pid: i32 = text.trim().parse().with_context(|| format!("`{}` is not a process ID", text.trim()))?;
+    // 0 and negative numbers are process groups.
+    if pid > 1 { Ok(pid) } else { bail!("`{pid}` is not a process ID") }
 }
 
-/// Whether it has a handler: USR2 ends a process that has none, and a stale pid file may name anybody.
+/// The process has a handler for USR2. Without one the signal would end it, and a stale pid file may contain any process.
 fn handles_usr2(pid: i32) -> bool {
     let Ok(status) = std::fs::read_to_string(format!("/proc/{pid}/status")) else { return true };
     let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:"));

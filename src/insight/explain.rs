@@ -1,7 +1,5 @@
-//! What would happen to a request, and why: the proxy's own routing and selection, told instead of done.
-//!
-//! In: a snapshot and a URL. Out: cluster, database, one line a candidate with its state, index and reason,
-//! and who would serve; where several are equal, the whole band. It sends nothing and changes nothing.
+//! Explains what would happen to a request: runs the routing and the selection of the proxy, and reports the verdict on
+//! each candidate instead of sending the request.
 
 mod request;
 mod text;
@@ -23,43 +21,39 @@ use crate::util::clock;
 use crate::util::control_chars;
 pub use request::ExplainRequest;
 
-/// The whole answer.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+/// The answer of `/explain` and `icm explain --json`.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[allow(missing_docs)]
 pub struct Explanation {
-    /// As it was asked, completed.
+    /// The URL of the question, with scheme and host added.
     pub url: String,
-    /// `serve`, `choice`, `list`, or the word of the problem.
+    /// `serve`, `choice`, `list`, or the code of the problem.
     pub outcome: String,
-    /// The status that the client would see from us; `None` where the server's answer passes.
+    /// The status of an answer by `icm` itself; `None` if a server would answer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub status: Option<u16>,
-    /// Which cluster.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cluster: Option<String>,
-    /// `proxy` or `redirect`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub mode: Option<String>,
-    /// The database, when the directory knows it.
+    /// `None` if the directory does not know the database.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub database: Option<ExplainedDatabase>,
-    /// What the request does: `safe`, `acting`, `unknown`.
+    /// Whether the request changes something: `safe`, `unsafe`, `unknown`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub class: Option<String>,
-    /// Who would serve.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub server: Option<String>,
-    /// Why that one.
+    /// Why this server is chosen.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub why: Option<String>,
-    /// Everybody who is as light as the one who would serve, that one included.
+    /// The servers that are as lightly loaded as the chosen one, and the chosen one.
     pub band: Vec<String>,
-    /// In the order of elimination, the chosen one last.
+    /// In the order of elimination; the chosen one is last.
     pub candidates: Vec<ExplainedCandidate>,
-    /// What the reader should know besides.
     pub notes: Vec<String>,
 }
 
-/// The database that the URL names.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[allow(missing_docs)]
 pub struct ExplainedDatabase {
@@ -69,7 +63,6 @@ pub struct ExplainedDatabase {
     pub replicas: usize,
 }
 
-/// One server that was considered.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[allow(missing_docs)]
 pub struct ExplainedCandidate {
@@ -84,7 +77,7 @@ pub struct ExplainedCandidate {
     pub chosen: bool,
 }
 
-/// Explains what would happen to a request.
+/// Routes the request and selects a server as the proxy would. Sends nothing.
 #[must_use]
 pub fn explain(snapshot: &Arc<Snapshot>, request: &ExplainRequest) -> Explanation {
     let (scheme_of_url, host, target) = split_url(&request.url);
@@ -93,21 +86,9 @@ pub fn explain(snapshot: &Arc<Snapshot>, request: &ExplainRequest) -> Explanatio
         "" => host.map(str::to_owned).unwrap_or_else(|| default_host(snapshot)),
         host => host.to_owned(),
     };
-    let scheme_word = if tls { "https" } else { "http" };
-    let mut explanation = Explanation {
-        url: format!("{scheme_word}://{authority}{target}"),
-        outcome: String::new(),
-        status: None,
-        cluster: None,
-        mode: None,
-        database: None,
-        class: None,
-        server: None,
-        why: None,
-        band: Vec::new(),
-        candidates: Vec::new(),
-        notes: Vec::new(),
-    };
+    let scheme = if tls { "https" } else { "http" };
+    let mut explanation =
+        Explanation { url: format!("{scheme}://{authority}{target}"), ..Explanation::default() };
     let head = match request.head(snapshot, &authority, &target) {
         Ok(head) => head,
         Err(error) => {
@@ -120,7 +101,7 @@ pub fn explain(snapshot: &Arc<Snapshot>, request: &ExplainRequest) -> Explanatio
     request.add_client_notes(snapshot, &mut explanation.notes);
     let uri = TargetUri { authority: &authority, target: target.as_bytes(), tls };
     match route::route(snapshot, &head, uri) {
-        Ok(routed) => tell_routed(&mut explanation, &routed, &head.method),
+        Ok(routed) => add_routed(&mut explanation, &routed, &head.method),
         Err(LocalReply::Rejected(problem) | LocalReply::Problem(problem, _)) => {
             explanation.status = Some(problem.status());
             explanation.outcome = problem.as_str().to_owned();
@@ -143,38 +124,39 @@ pub fn explain(snapshot: &Arc<Snapshot>, request: &ExplainRequest) -> Explanatio
             explanation.outcome = "list".to_owned();
             explanation.status = Some(200);
         }
-        // Not of routing.
+        // Routing never returns these.
         Err(LocalReply::RedirectToHttps(..) | LocalReply::RedirectToServer { .. } | LocalReply::Options) => {}
     }
     explanation
 }
 
-/// Fills in where a routed request goes.
-fn tell_routed(explanation: &mut Explanation, routed: &Routed, method: &Method) {
+fn add_routed(explanation: &mut Explanation, routed: &Routed, method: &Method) {
     let settings = &routed.cluster.settings;
     explanation.cluster = Some(settings.name.clone());
     explanation.mode = Some(if settings.mode == Mode::Proxy { "proxy" } else { "redirect" }.to_owned());
     let class = match routed.class {
         crate::domain::url::RequestSafety::Safe => "safe",
-        crate::domain::url::RequestSafety::Unsafe => "acting",
+        crate::domain::url::RequestSafety::Unsafe => "unsafe",
         crate::domain::url::RequestSafety::Unknown => "unknown",
     };
     explanation.class = Some(class.to_owned());
-    tell_database(explanation, routed);
+    add_database(explanation, routed);
     let decision = decide(routed, &[]);
-    tell_outcome(explanation, routed, &decision.outcome, method);
-    tell_candidates(explanation, routed, &decision);
+    add_outcome(explanation, routed, &decision.outcome, method);
+    add_candidates(explanation, routed, &decision);
     if let Some(found) = &routed.database.found {
         let index = &routed.view.directory.index;
         let unknown =
             index.replicas_by_server(found).filter(|h| routed.view.server_id(h.server).is_none()).count();
         if unknown > 0 {
-            explanation.notes.push(format!("{unknown} more replicas lie on servers that are no members"));
+            explanation
+                .notes
+                .push(format!("{unknown} more replicas are on servers that the cluster does not have"));
         }
     }
 }
 
-fn tell_database(explanation: &mut Explanation, routed: &Routed) {
+fn add_database(explanation: &mut Explanation, routed: &Routed) {
     if let Some(found) = &routed.database.found {
         let database = routed.view.directory.index.database(found.database);
         explanation.database = Some(ExplainedDatabase {
@@ -186,15 +168,15 @@ fn tell_database(explanation: &mut Explanation, routed: &Routed) {
     } else if routed.database.tag.is_some() {
         explanation
             .notes
-            .push("the directory does not know this database: every member is a candidate".to_owned());
+            .push("the directory does not know this database: every server is a candidate".to_owned());
     }
 }
 
-fn tell_outcome(explanation: &mut Explanation, routed: &Routed, outcome: &SelectionOutcome, method: &Method) {
+fn add_outcome(explanation: &mut Explanation, routed: &Routed, outcome: &SelectionOutcome, method: &Method) {
     let problem = match outcome {
-        SelectionOutcome::Serve(member, why) => {
+        SelectionOutcome::Serve(server, why) => {
             explanation.outcome = "serve".to_owned();
-            explanation.server = routed.view.server(*member).map(|e| e.config.name.to_string());
+            explanation.server = routed.view.server(*server).map(|e| e.config.name.to_string());
             explanation.why = Some(why.to_string());
             if routed.cluster.settings.mode == Mode::Redirect {
                 let keeps_method = !matches!(*method, Method::GET | Method::HEAD);
@@ -211,13 +193,13 @@ fn tell_outcome(explanation: &mut Explanation, routed: &Routed, outcome: &Select
     explanation.status = Some(503);
 }
 
-fn tell_candidates(explanation: &mut Explanation, routed: &Routed, decision: &Decision) {
-    for (member, verdict) in &decision.verdicts {
-        let Some(entry) = routed.view.server(*member) else { continue };
-        let holder = routed.replica_on(*member);
+fn add_candidates(explanation: &mut Explanation, routed: &Routed, decision: &Decision) {
+    for (server, verdict) in &decision.verdicts {
+        let Some(entry) = routed.view.server(*server) else { continue };
+        let holder = routed.replica_on(*server);
         let name = entry.config.name.to_string();
-        // Where no other could have been drawn, the chosen one is the whole band.
-        if decision.band.contains(member) || decision.chosen() == Some(*member) {
+        // A server that was not drawn from a band is a band of its own.
+        if decision.band.contains(server) || decision.chosen() == Some(*server) {
             explanation.band.push(name.clone());
         }
         explanation.candidates.push(ExplainedCandidate {
@@ -232,7 +214,7 @@ fn tell_candidates(explanation: &mut Explanation, routed: &Routed, decision: &De
     }
 }
 
-/// `--offline`: nothing was probed, so every enabled port is assumed to answer.
+/// For `--offline`: without probes, every enabled port is assumed to be up.
 pub fn mark_ports_up(balancer: &Balancer) {
     let now = clock::now_ms();
     for cluster in &balancer.snapshot().clusters {
@@ -246,7 +228,7 @@ pub fn mark_ports_up(balancer: &Balancer) {
     }
 }
 
-/// Scheme, authority if any, and the target of a URL or a path.
+/// Splits a URL or a path into scheme, authority (if any) and target.
 fn split_url(url: &str) -> (Port, Option<&str>, String) {
     let lower = url.get(..8).unwrap_or(url).to_ascii_lowercase();
     let (port, rest) = if lower.starts_with("https://") {

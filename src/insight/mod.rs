@@ -1,4 +1,5 @@
-//! The decision without traffic: why a request goes where it goes, what would change, what is a single point of failure.
+//! The selection without traffic: why a request goes to a server, what a failure would change, and what is a single point
+//! of failure.
 
 pub(crate) mod audit;
 pub mod explain;

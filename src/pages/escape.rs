@@ -16,7 +16,7 @@ pub fn push_escaped(out: &mut String, text: &str) {
     }
 }
 
-/// [`push_text`] into a new string.
+/// [`push_escaped`] into a new string.
 #[must_use]
 pub fn escape_html(text: &str) -> String {
     let mut out = String::with_capacity(text.len() + 16);
@@ -28,7 +28,7 @@ pub fn escape_html(text: &str) -> String {
 ///
 /// After the first slash, a second one, a backslash (which browsers take for a slash) or a control character (which
 /// they remove) would lead to another host, and a scheme such as `javascript:` would run code. All other characters stay
-/// unchanged. An attribute still needs [`text`].
+/// unchanged. An attribute still needs [`escape_html`].
 #[must_use]
 pub fn same_site_link(link: &str) -> String {
     let mut out = String::with_capacity(link.len() + 1);

@@ -4,9 +4,7 @@
 /// The two formats of every page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum PageFormat {
-    /// `text/html`.
     Html,
-    /// `application/json`.
     Json,
 }
 

@@ -28,7 +28,6 @@ pub struct ListItem<'a> {
     pub path: &'a str,
     /// Shared by all replicas.
     pub replica_id: ReplicaId,
-    /// Begins with `/`.
     pub link: Cow<'a, str>,
 }
 

@@ -48,15 +48,12 @@ pub struct Pages {
 /// A page with everything that its response needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RenderedPage {
-    /// HTTP status.
     pub status: u16,
     /// Media type and charset.
     pub content_type: &'static str,
-    /// UTF-8.
     pub body: Bytes,
     /// In seconds; on every 503 and 429.
     pub retry_after: Option<u32>,
-    /// `Content-Security-Policy`.
     pub content_security_policy: HeaderValue,
 }
 
@@ -68,7 +65,7 @@ impl RenderedPage {
             (header::SERVER, HeaderValue::from_static(SERVER_NAME)),
             (header::CONTENT_TYPE, HeaderValue::from_static(self.content_type)),
             (header::CONTENT_LENGTH, HeaderValue::from(self.body.len())),
-            // The next request may find a server.
+            // A later request may find a server.
             (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
             (header::VARY, HeaderValue::from_static("Accept")),
             (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),

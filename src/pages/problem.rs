@@ -1,12 +1,12 @@
-//! The error pages: status, a stable word for programs, title and message for people. No text names a server, because
-//! its readers are outside the cluster.
+//! The texts of the error pages, with a stable code for programs. No text names a server, because the readers are outside
+//! the cluster.
 
 use std::borrow::Cow;
 
 /// Why a request gets an error page instead of a server's response.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Problem {
-    /// 503: no member can take it, or every candidate failed to connect.
+    /// 503: no server can take the request, or no candidate accepted a connection.
     NoServer,
     /// 503: every replica of the database is out of service or pending delete.
     AllOutOfService {
@@ -38,21 +38,14 @@ pub enum Problem {
     GatewayTimeout,
     /// 400, with the reason as a whole sentence.
     BadRequest(&'static str),
-    /// 405.
     MethodNotAllowed,
-    /// 408.
     RequestTimeout,
-    /// 413.
     BodyTooLarge,
-    /// 414.
     UriTooLong,
     /// 417: the request expects something other than `100-continue`.
     ExpectationFailed,
-    /// 429.
     TooManyRequests,
-    /// 431.
     HeadersTooLarge,
-    /// 501.
     NotImplemented,
     /// 500: a fault of the proxy.
     Internal,
@@ -61,11 +54,10 @@ pub enum Problem {
 /// The text of an error page.
 pub(super) struct ProblemText {
     pub status: u16,
-    /// Stable, for programs.
+    /// A stable code for programs.
     pub error: &'static str,
     pub title: &'static str,
     pub message: Cow<'static, str>,
-    /// Seconds.
     pub retry_after: Option<u32>,
 }
 
@@ -98,7 +90,7 @@ impl Problem {
         self.text().status
     }
 
-    /// The stable word for programs: `no_server`, `bad_gateway`.
+    /// The stable code for programs: `no_server`, `bad_gateway`.
     #[must_use]
     pub fn as_str(&self) -> &'static str {
         self.text().error

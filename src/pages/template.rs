@@ -7,59 +7,40 @@ use std::path::{Path, PathBuf};
 pub enum PagesError {
     /// The directory or a file in it cannot be read, or is not UTF-8.
     #[error("cannot read {}: {source}", file.display())]
-    Unreadable {
-        /// Directory or file.
-        file: PathBuf,
-        /// The cause.
-        source: std::io::Error,
-    },
+    Unreadable { file: PathBuf, source: std::io::Error },
     /// A placeholder that this page does not have.
     #[error("{}, line {line}: unknown placeholder `{{{{{name}}}}}`, this page has {known}", file.display())]
     UnknownPlaceholder {
-        /// Template file.
         file: PathBuf,
-        /// Counted from 1.
         line: usize,
-        /// As written.
         name: String,
         /// The placeholders of this page.
         known: String,
     },
     /// `{{` without `}}` on the same line.
     #[error("{}, line {line}: `{{{{` is not closed by `}}}}`", file.display())]
-    Unclosed {
-        /// Template file.
-        file: PathBuf,
-        /// Counted from 1.
-        line: usize,
-    },
+    Unclosed { file: PathBuf, line: usize },
     /// A page without its required placeholder.
     #[error("{} does not contain the placeholder `{{{{{name}}}}}`", file.display())]
-    Missing {
-        /// Template file.
-        file: PathBuf,
-        /// The required placeholder.
-        name: &'static str,
-    },
+    Missing { file: PathBuf, name: &'static str },
 }
 
 /// A template that has been checked.
 #[derive(Clone, Debug)]
 pub struct Template {
-    /// It comes from `pages`, and may load resources of other sites.
+    /// Comes from `pages_dir`, and may load resources of other sites.
     pub is_custom: bool,
     /// Literal text, followed by a placeholder except at the end.
     pieces: Vec<(String, Option<&'static str>)>,
 }
 
 impl Template {
-    /// An empty page.
     #[must_use]
     pub fn empty() -> Self {
         Self { is_custom: false, pieces: Vec::new() }
     }
 
-    /// The same as a custom page.
+    /// Marks the template as custom.
     #[must_use]
     pub fn into_custom(self) -> Self {
         Self { is_custom: true, ..self }

@@ -1,4 +1,4 @@
-//! What the pages promise: status, format, valid markup whatever the input, custom templates.
+//! Tests of status, format, valid markup for any input, and custom templates.
 
 #![allow(clippy::unwrap_used)]
 use super::*;
@@ -74,7 +74,7 @@ fn built_in_templates_obey_the_rules_for_custom_ones() {
 #[test]
 fn every_problem_has_its_status_and_a_balanced_page() {
     let pages = Pages::built_in();
-    let mut words = std::collections::BTreeSet::new();
+    let mut codes = std::collections::BTreeSet::new();
     for problem in all_problems() {
         let page = pages.error(&problem, None);
         assert_eq!(page.status, problem.status());
@@ -85,7 +85,7 @@ fn every_problem_has_its_status_and_a_balanced_page() {
         let json = value(&pages.error(&problem, JSON_ONLY));
         assert_eq!(json["status"], page.status);
         assert!(!json["message"].as_str().unwrap().is_empty());
-        assert!(words.insert(json["error"].as_str().unwrap().to_owned()), "one word for two problems");
+        assert!(codes.insert(json["error"].as_str().unwrap().to_owned()), "one code for two problems");
         assert_eq!(page.retry_after.is_some(), matches!(page.status, 503 | 429), "{problem:?}");
     }
 }
@@ -112,14 +112,14 @@ fn statuses_are_those_of_the_contract() {
 }
 
 #[test]
-fn nothing_is_loaded_from_elsewhere() {
+fn no_page_loads_resources() {
     let pages = Pages::built_in();
     let list = pages.list(&[database("Leads", "sales/leads.nsf")], 0, "AcmeWeb", None);
     let choice = pages.choice(&[choice("Leads")], None, "/sales/leads.nsf");
     for page in all_problems().iter().map(|p| pages.error(p, None)).chain([list, choice]) {
         let html = text(&page);
-        for way_out in ["http:", "https:", "src=", "url(", "@import", "<script", "href=\"//"] {
-            assert!(!html.contains(way_out), "{way_out} in {html}");
+        for resource in ["http:", "https:", "src=", "url(", "@import", "<script", "href=\"//"] {
+            assert!(!html.contains(resource), "{resource} in {html}");
         }
         assert!(html.contains("name=\"viewport\""));
         assert!(html.contains("prefers-color-scheme:dark"));
@@ -136,7 +136,7 @@ fn an_error_in_json_has_the_documented_shape() {
 }
 
 #[test]
-fn an_out_of_service_database_is_named_as_the_client_named_it() {
+fn an_out_of_service_page_shows_the_path_of_the_request() {
     let problem = Problem::AllOutOfService { database: "/sales/<b>.nsf".into() };
     let pages = Pages::built_in();
     assert!(text(&pages.error(&problem, None)).contains("Every replica of /sales/&lt;b&gt;.nsf was taken"));
@@ -209,7 +209,10 @@ fn the_choice_shows_title_and_link_of_each_database() {
     assert!(text(&page).contains(
         "<li><a href=\"/__C1257A000041D2E0.nsf/All?OpenView&amp;Start=1\"><bdi>Leads &amp; more</bdi></a>"
     ));
-    assert!(text(&page).contains("<bdi>0000000000000005</bdi></a>"), "no title: the replica ID stands in");
+    assert!(
+        text(&page).contains("<bdi>0000000000000005</bdi></a>"),
+        "without a title the replica ID is shown"
+    );
     let json = value(&pages.choice(&items, JSON_ONLY, "/sales/leads.nsf"));
     assert_eq!(json["status"], 300);
     assert_eq!(
@@ -229,8 +232,8 @@ fn the_list_is_sorted_by_title_without_regard_to_case() {
     ];
     let pages = Pages::built_in();
     let cut = pages.list(&items, 999, "AcmeWeb", None);
-    let said = format!("{} of {} databases", items.len(), items.len() + 999);
-    assert!(text(&cut).contains(&said), "{}", text(&cut));
+    let count = format!("{} of {} databases", items.len(), items.len() + 999);
+    assert!(text(&cut).contains(&count), "{}", text(&cut));
     assert_eq!(value(&pages.list(&items, 999, "AcmeWeb", JSON_ONLY))["more"], 999);
     let json = value(&pages.list(&items, 0, "AcmeWeb", JSON_ONLY));
     assert!(json.get("more").is_none());
@@ -244,7 +247,7 @@ fn the_list_is_sorted_by_title_without_regard_to_case() {
 }
 
 #[test]
-fn a_custom_page_replaces_only_the_one_it_is_for() {
+fn a_custom_page_replaces_only_its_built_in_page() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("error.html"), "<h1>Acme {{status}}</h1>{{message}}{{link}}").unwrap();
     let pages = Pages::load(dir.path()).unwrap();
@@ -297,7 +300,7 @@ proptest! {
     }
 
     #[test]
-    fn json_says_exactly_what_was_given(title in ".{0,30}", path in ".{0,30}") {
+    fn json_contains_title_and_path_unchanged(title in ".{0,30}", path in ".{0,30}") {
         let json = value(&Pages::built_in().list(&[database(&title, &path)], 0, "c", JSON_ONLY));
         prop_assert_eq!(json["databases"][0]["title"].as_str(), Some(title.as_str()));
         prop_assert_eq!(json["databases"][0]["path"].as_str(), Some(path.as_str()));

@@ -1,7 +1,5 @@
-//! The traffic of each cluster and the knowledge behind it.
-//!
-//! In: the clusters. Out: families labelled with the cluster. Requests that no cluster took have `cluster="-"`, as
-//! in the access log.
+//! Metrics of each cluster: its traffic and its directory. Requests without a cluster have `cluster="-"`, as in the access
+//! log.
 
 use super::exposition::Exposition;
 use crate::config::settings::{Directory, Servers};
@@ -9,13 +7,13 @@ use crate::state::{Balancer, Cluster};
 use crate::telemetry::statistics::traffic::Traffic;
 use crate::util::clock;
 
-/// Writes one family after the other, each with every cluster.
+/// Writes one metric after the other, each for every cluster.
 pub fn render(out: &mut Exposition, balancer: &Balancer) {
     let snapshot = balancer.snapshot();
     let clusters: Vec<(&str, &Cluster)> =
         snapshot.clusters.iter().map(|cluster| (cluster.settings.name.as_str(), &**cluster)).collect();
     traffic(out, &clusters, &balancer.statistics.unrouted);
-    members(out, &clusters);
+    server_documents(out, &clusters);
     directories(out, &clusters);
 }
 
@@ -24,20 +22,23 @@ fn traffic(out: &mut Exposition, clusters: &[(&str, &Cluster)], unrouted: &Traff
         || clusters.iter().map(|(name, cluster)| (*name, &cluster.persistent_state.traffic));
     out.histogram(
         "icm_request_duration_seconds",
-        "From a request's head to its last octet, by class of status",
+        "Time from the head of a request to the last byte of its answer, by status class",
     );
     for (cluster, traffic) in traffic_by_cluster().chain([("-", unrouted)]) {
         for (status, times) in traffic.request_durations() {
             out.histogram_samples(&[("cluster", cluster), ("status", status)], &times);
         }
     }
-    out.histogram("icm_upstream_response_seconds", "From the choice of a server to its answer's header");
+    out.histogram(
+        "icm_upstream_response_seconds",
+        "Time from the choice of a server to the head of its answer",
+    );
     for (cluster, traffic) in traffic_by_cluster() {
         for (class, times) in traffic.response_times() {
             out.histogram_samples(&[("cluster", cluster), ("class", class)], &times);
         }
     }
-    out.counter("icm_failovers_total", "Requests sent to another server, by what the one before did");
+    out.counter("icm_failovers_total", "Requests sent to another server, by the failure of the previous one");
     for (cluster, traffic) in traffic_by_cluster() {
         for (cause, count) in traffic.failovers_by_cause() {
             out.sample(&[("cluster", cluster), ("cause", cause)], count);
@@ -45,12 +46,12 @@ fn traffic(out: &mut Exposition, clusters: &[(&str, &Cluster)], unrouted: &Traff
     }
 }
 
-fn members(out: &mut Exposition, clusters: &[(&str, &Cluster)]) {
+fn server_documents(out: &mut Exposition, clusters: &[(&str, &Cluster)]) {
     out.gauge("icm_members_readable", "0 while the Server documents cannot be read");
     for (name, cluster) in clusters {
         if matches!(cluster.settings.servers, Servers::Names(_)) {
-            let trouble = cluster.persistent_state.server_list_error.lock();
-            out.sample(&[("cluster", name)], u8::from(trouble.is_empty()));
+            let error = cluster.persistent_state.server_list_error.lock();
+            out.sample(&[("cluster", name)], u8::from(error.is_empty()));
         }
     }
 }
@@ -65,7 +66,7 @@ fn directories(out: &mut Exposition, clusters: &[(&str, &Cluster)]) {
     }
     out.gauge(
         "icm_directory_refresh_seconds",
-        "How often the directory is read, where it is read from a database",
+        "Refresh interval of a directory that is read from a database",
     );
     for (name, cluster) in clusters {
         if let Directory::Cldbdir(source) = &cluster.settings.directory {
@@ -74,10 +75,10 @@ fn directories(out: &mut Exposition, clusters: &[(&str, &Cluster)]) {
     }
     out.gauge("icm_directory_readable", "0 while the directory cannot be read");
     for (name, cluster) in clusters {
-        let trouble = cluster.persistent_state.directory_error.lock();
-        out.sample(&[("cluster", name)], u8::from(trouble.is_empty()));
+        let error = cluster.persistent_state.directory_error.lock();
+        out.sample(&[("cluster", name)], u8::from(error.is_empty()));
     }
-    out.gauge("icm_directory_loaded", "1 when there is a directory, fresh or from its cache");
+    out.gauge("icm_directory_loaded", "1 if there is a directory, fresh or from the cache");
     for (labels, view) in &loaded {
         out.sample(labels, u8::from(view.directory.is_loaded()));
     }
@@ -89,7 +90,7 @@ fn directories(out: &mut Exposition, clusters: &[(&str, &Cluster)]) {
     for (labels, view) in &loaded {
         out.sample(labels, view.directory.index.replica_count());
     }
-    out.gauge("icm_directory_unknown_servers", "Servers in the directory that are no members of the cluster");
+    out.gauge("icm_directory_unknown_servers", "Servers in the directory that the cluster does not have");
     for (labels, view) in &loaded {
         out.sample(labels, view.unknown_servers().len());
     }

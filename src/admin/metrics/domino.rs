@@ -1,7 +1,5 @@
-//! The ICM's statistics under Domino's names: one list for `show stat` and for `/metrics`.
-//!
-//! In: the balancer. Out: names and values of this moment. It counts nothing itself. Octets are those of bodies;
-//! outbound sessions are connections to servers that carry a request, as the pool keeps idle ones to itself.
+//! The ICM statistics under their Domino names, for `show stat` and `/metrics`. Bytes are those of bodies; outbound sessions
+//! are connections that carry a request, because the pool does not report idle ones.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -10,19 +8,15 @@ use crate::state::Balancer;
 use crate::telemetry::statistics::{RateWindow, accept_queue as queue};
 use crate::util::clock;
 
-/// What a value does in time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MetricKind {
-    /// Only grows while the process lives.
     Counter,
-    /// Goes up and down.
     Gauge,
 }
 
 /// A number, or a text that `/metrics` cannot carry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StatisticValue {
-    /// A count.
     Number(u64),
     /// `Web1/Acme 87, Web2/Acme 34`
     Text(String),
@@ -37,20 +31,17 @@ impl fmt::Display for StatisticValue {
     }
 }
 
-/// One statistic.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Statistic {
-    /// As Domino's `show stat ICM` names it.
+    /// The name in Domino's `show stat ICM`.
     pub domino: &'static str,
-    /// As `/metrics` names it; empty for a text.
+    /// The name in `/metrics`; empty for a text.
     pub metric: &'static str,
-    /// Its type there.
     pub kind: MetricKind,
-    /// Of this moment.
     pub value: StatisticValue,
 }
 
-/// All of the ICM's statistics, in Domino's order of names.
+/// All statistics in alphabetical order, as in Domino.
 #[must_use]
 pub fn statistics(balancer: &Balancer) -> Vec<Statistic> {
     use MetricKind::{Counter, Gauge};
@@ -104,7 +95,7 @@ pub fn statistics(balancer: &Balancer) -> Vec<Statistic> {
     std::iter::once(text).chain(numbers).collect()
 }
 
-/// The members and their index, as the ICM lists them.
+/// The servers with their index, in the format of the ICM.
 fn availability_text(balancer: &Balancer) -> String {
     let mut parts = Vec::new();
     for cluster in &balancer.snapshot().clusters {

@@ -1,17 +1,15 @@
-//! Prometheus' text format, version 0.0.4.
+//! The Prometheus text format, version 0.0.4. Label values are escaped; nothing else is checked.
 //!
-//! In: families and their samples. Out: text in which no name of a server can break a line. It checks nothing
-//! else: which metrics there are is said elsewhere.
 //! <https://prometheus.io/docs/instrumenting/exposition_formats/#text-based-format>
 
 use std::fmt::{Display, Write as _};
 
 use crate::telemetry::statistics::traffic::{BUCKET_BOUNDS_MICROS, HistogramTotals};
 
-/// Label names and values.
+/// Pairs of label name and value.
 pub type Labels<'a> = &'a [(&'a str, &'a str)];
 
-/// See the module's description.
+/// Writes metric families and their samples.
 #[derive(Debug)]
 pub struct Exposition {
     out: String,
@@ -25,17 +23,14 @@ impl Default for Exposition {
 }
 
 impl Exposition {
-    /// Begins a family that only grows.
     pub fn counter(&mut self, name: &'static str, help: &str) {
         self.family(name, help, "counter");
     }
 
-    /// Begins a family that goes up and down.
     pub fn gauge(&mut self, name: &'static str, help: &str) {
         self.family(name, help, "gauge");
     }
 
-    /// Begins a family of histograms.
     pub fn histogram(&mut self, name: &'static str, help: &str) {
         self.family(name, help, "histogram");
     }
@@ -45,12 +40,12 @@ impl Exposition {
         let _ = writeln!(self.out, "# HELP {name} {help}\n# TYPE {name} {kind}");
     }
 
-    /// A sample of the family that was begun.
+    /// Adds a sample to the current family.
     pub fn sample(&mut self, labels: Labels<'_>, value: impl Display) {
         self.line("", labels, None, value);
     }
 
-    /// A histogram of the family that was begun.
+    /// Adds the samples of one histogram to the current family.
     pub fn histogram_samples(&mut self, labels: Labels<'_>, times: &HistogramTotals) {
         let mut cumulative = 0;
         for (bound, count) in BUCKET_BOUNDS_MICROS.iter().zip(&times.buckets) {
@@ -93,7 +88,6 @@ impl Exposition {
         let _ = writeln!(self.out, " {value}");
     }
 
-    /// The whole text.
     #[must_use]
     pub fn finish(self) -> String {
         self.out
@@ -105,7 +99,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_a_label_says_cannot_end_it() {
+    fn label_values_are_escaped() {
         let mut text = Exposition::default();
         text.gauge("x", "An x");
         text.sample(&[("server", "W\"e\\b\n1/Ä")], 1);
@@ -115,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn buckets_add_up_and_the_last_one_is_the_count() {
+    fn buckets_are_cumulative_and_the_last_one_equals_the_count() {
         let mut times = HistogramTotals { micros: 1_500_000, ..HistogramTotals::default() };
         times.buckets[0] = 2;
         times.buckets[BUCKET_BOUNDS_MICROS.len()] = 1;

@@ -1,8 +1,5 @@
-//! The numbers of the balancer as Prometheus text.
-//!
-//! In: counters and states. Out: the exposition format, made when it is asked for. Labels are clusters, servers
-//! and fixed words, never a URL or a database. docs/monitoring.md says what each means. The ICM's own
-//! statistics keep their names
+//! Prometheus metrics. Labels are clusters, servers and fixed words, never a URL or a database. docs/monitoring.md explains
+//! each metric; the statistics of the ICM keep their names
 //! (<https://help.hcl-software.com/domino/10.0.1/tune_internetclustermanagerstatistics_r.html>).
 
 mod clusters;
@@ -21,11 +18,10 @@ use crate::util::clock;
 use domino::{MetricKind, StatisticValue};
 use exposition::Exposition;
 
-/// All metrics.
 #[must_use]
 pub fn render(balancer: &Balancer) -> String {
     let mut out = Exposition::default();
-    out.gauge("icm_build_info", "1, with the version of the program");
+    out.gauge("icm_build_info", "1, with the version as a label");
     out.sample(&[("version", env!("CARGO_PKG_VERSION"))], 1);
     for statistic in domino::statistics(balancer) {
         let StatisticValue::Number(value) = statistic.value else { continue };
@@ -38,7 +34,7 @@ pub fn render(balancer: &Balancer) -> String {
     let statistics = &balancer.statistics;
     out.gauge("icm_requests_in_flight", "Requests in progress");
     out.sample(&[], statistics.in_flight.load(Relaxed));
-    out.gauge("icm_ready", "1 when /readyz is 200");
+    out.gauge("icm_ready", "1 while /readyz answers 200");
     out.sample(&[], u8::from(balancer.is_ready()));
     clients(&mut out, &statistics.client_statistics);
     reload(&mut out, balancer);
@@ -75,17 +71,17 @@ fn clients(out: &mut Exposition, clients: &ClientStatistics) {
 
 fn reload(out: &mut Exposition, balancer: &Balancer) {
     let reload = balancer.reload.lock();
-    out.gauge("icm_config_reload_success", "1 when the last configuration offered is in force");
+    out.gauge("icm_config_reload_success", "1 if the last configuration was applied");
     out.sample(&[], u8::from(reload.success));
-    out.gauge("icm_config_reload_timestamp_seconds", "When the last configuration was offered");
+    out.gauge("icm_config_reload_timestamp_seconds", "Time of the last attempt to load the configuration");
     out.sample(&[], reload.at_unix_ms / 1_000);
-    out.gauge("icm_config_reload_seconds", "How long the last reload took, 0 before the first");
+    out.gauge("icm_config_reload_seconds", "Duration of the last reload, 0 before the first one");
     out.sample(&[], reload.duration_ms as f64 / 1e3);
-    out.gauge("icm_config_restart_required", "Keys of the file that only a restart would apply");
+    out.gauge("icm_config_restart_required", "Changed keys that need a restart");
     out.sample(&[], reload.restart_required.len());
 }
 
-/// Without a sample on an ICM that has its own clusters.
+/// An ICM with its own clusters has no samples of these metrics.
 fn followed(out: &mut Exposition, balancer: &Balancer) {
     let followed = balancer.followed.lock();
     let mut gauge = |name, help, value: fn(&FollowedConfig) -> u64| {
@@ -96,27 +92,24 @@ fn followed(out: &mut Exposition, balancer: &Balancer) {
     };
     gauge(
         "icm_config_follow_success",
-        "1 while the ICM that this one follows answers with a good configuration",
+        "1 while the followed ICM answers with a valid configuration",
         |followed| u64::from(followed.trouble.is_empty()),
     );
     gauge(
         "icm_config_follow_age_seconds",
-        "Since it last confirmed the configuration in force",
+        "Time since the followed ICM confirmed the configuration in use",
         |followed| clock::unix_ms().saturating_sub(followed.confirmed_unix_ms) / 1_000,
     );
     gauge(
         "icm_config_follow_changed_timestamp_seconds",
-        "When a different one was last taken over",
+        "Time of the last change of the followed configuration",
         |followed| followed.changed_unix_ms / 1_000,
     );
 }
 
 fn certificates(out: &mut Exposition, statistics: &Statistics) {
     let certificates = statistics.certificates.lock();
-    out.gauge(
-        "icm_tls_certificate_expiry_timestamp_seconds",
-        "When the certificate that a listener shows ends",
-    );
+    out.gauge("icm_tls_certificate_expiry_timestamp_seconds", "Expiry of the certificate of a listener");
     for one in certificates.iter() {
         out.sample(&[("listener", &one.listener), ("file", &one.file)], one.expires_unix_secs);
     }
@@ -124,9 +117,9 @@ fn certificates(out: &mut Exposition, statistics: &Statistics) {
 
 fn access_log(out: &mut Exposition, statistics: &Statistics) {
     let log = &statistics.access_log;
-    out.counter("icm_access_log_lines_total", "Lines handed to the writer of the access log");
+    out.counter("icm_access_log_lines_total", "Lines passed to the writer of the access log");
     out.sample(&[], log.lines.load(Relaxed));
-    out.counter("icm_access_log_dropped_total", "Lines lost because the writer could not keep up");
+    out.counter("icm_access_log_dropped_total", "Lines dropped because the writer could not keep up");
     out.sample(&[], log.dropped.load(Relaxed));
     out.counter("icm_access_log_errors_total", "Failures to write or open the access log");
     out.sample(&[], log.errors.load(Relaxed));

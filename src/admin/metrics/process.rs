@@ -1,18 +1,15 @@
-//! The process as every exporter describes it: processor time, memory, descriptors, its start.
-//!
-//! In: `/proc/self`. Out: Prometheus' own names; a figure that cannot be read is left out.
+//! The standard process metrics from `/proc/self`; a value that cannot be read is left out.
 //! <https://prometheus.io/docs/instrumenting/writing_clientlibs/#process-metrics>
 
 use super::exposition::Exposition;
 use crate::util::clock;
 
-/// Linux counts processor time for programs in hundredths of a second on every platform.
+/// Linux reports CPU time to programs in 1/100 s on every platform.
 const CLOCK_TICKS_PER_SECOND: f64 = 100.0;
 
-/// Writes what can be read.
 pub fn render(out: &mut Exposition) {
     if let Some(seconds) = read_proc_self("stat").as_deref().and_then(cpu_seconds) {
-        out.counter("process_cpu_seconds_total", "Processor time of the process, user and system");
+        out.counter("process_cpu_seconds_total", "CPU time of the process, user and system");
         out.sample(&[], seconds);
     }
     if let Some(bytes) = read_proc_self("status").as_deref().and_then(resident_bytes) {
@@ -36,7 +33,7 @@ fn read_proc_self(file: &str) -> Option<String> {
 }
 
 fn cpu_seconds(stat: &str) -> Option<f64> {
-    // The second field is the program's name, which may hold anything: all others come after its bracket.
+    // The second field is the program name in brackets, which may contain anything; the other fields follow it.
     let mut fields = stat.rsplit_once(')')?.1.split_ascii_whitespace().skip(11);
     let (user, system): (f64, f64) = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
     Some((user + system) / CLOCK_TICKS_PER_SECOND)
@@ -57,7 +54,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn linux_is_understood() {
+    fn the_files_of_linux_are_parsed() {
         let stat = "7 (a b) c) S 1 7 7 0 -1 4194560 9 0 0 0 150 50 0 0 20 0 4 0 5 6 7";
         assert_eq!(cpu_seconds(stat), Some(2.0));
         assert_eq!(resident_bytes("VmPeak:\t 9 kB\nVmRSS:\t    1200 kB\n"), Some(1_228_800));

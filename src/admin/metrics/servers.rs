@@ -1,6 +1,4 @@
-//! What is known of each server, and what became of the requests sent there.
-//!
-//! In: the members of all clusters. Out: families labelled with cluster and server.
+//! Metrics of each server: its state, its index, and the results of requests and probes.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -11,14 +9,13 @@ use crate::state::cluster_view::UpstreamServer;
 use crate::state::{Balancer, Cluster, ClusterView};
 use crate::util::clock;
 
-/// One server with the labels of its samples.
 struct Row<'a> {
     labels: [(&'static str, &'a str); 2],
     entry: &'a UpstreamServer,
     member: &'a ClusterServer,
 }
 
-/// Writes one family after the other, each with every server.
+/// Writes one metric after the other, each for every server.
 pub fn render(out: &mut Exposition, balancer: &Balancer) {
     let snapshot = balancer.snapshot();
     let views: Vec<(&Cluster, Arc<ClusterView>)> =
@@ -39,15 +36,15 @@ pub fn render(out: &mut Exposition, balancer: &Balancer) {
 }
 
 fn render_availability(out: &mut Exposition, rows: &[Row<'_>]) {
-    out.gauge("icm_server_state", "1 for the state that the server is in");
+    out.gauge("icm_server_state", "1 for the current state of the server");
     for Row { labels: [cluster, server], member, .. } in rows {
         let now = member.state();
         for state in ServerState::ALL {
-            let word = state.as_str().to_ascii_lowercase();
-            out.sample(&[*cluster, *server, ("state", &word)], u8::from(state == now));
+            let name = state.as_str().to_ascii_lowercase();
+            out.sample(&[*cluster, *server, ("state", &name)], u8::from(state == now));
         }
     }
-    out.gauge("icm_server_availability_index", "Index 0..100, published or observed");
+    out.gauge("icm_server_availability_index", "Availability index 0..100, published or observed");
     for Row { labels, member, .. } in rows {
         if let Some(index) = member.index() {
             out.sample(labels, format_args!("{index:.1}"));
@@ -60,11 +57,11 @@ fn render_availability(out: &mut Exposition, rows: &[Row<'_>]) {
 }
 
 fn render_attempts(out: &mut Exposition, rows: &[Row<'_>]) {
-    out.gauge("icm_server_requests_in_flight", "Requests of this balancer on the server");
+    out.gauge("icm_server_requests_in_flight", "Requests of this balancer in flight on the server");
     for Row { labels, member, .. } in rows {
         out.sample(labels, member.in_flight());
     }
-    out.counter("icm_server_attempts_total", "Attempts by their result");
+    out.counter("icm_server_attempts_total", "Attempts by result");
     for Row { labels: [cluster, server], member, .. } in rows {
         let counters = &member.counters;
         for (result, count) in [
@@ -77,10 +74,7 @@ fn render_attempts(out: &mut Exposition, rows: &[Row<'_>]) {
             out.sample(&[*cluster, *server, ("result", result)], count.load(Relaxed));
         }
     }
-    out.counter(
-        "icm_server_failed_over_total",
-        "Requests that left the server for another after it had them",
-    );
+    out.counter("icm_server_failed_over_total", "Requests moved to another server after this one failed");
     for Row { labels, member, .. } in rows {
         out.sample(labels, member.counters.failed_over.load(Relaxed));
     }
@@ -94,11 +88,11 @@ fn render_ports(out: &mut Exposition, rows: &[Row<'_>]) {
             enabled.map(move |port| (row.labels, port, row.member))
         })
     };
-    out.gauge("icm_server_port_up", "1 when the port answers its probe");
+    out.gauge("icm_server_port_up", "1 while the port answers its probes");
     for ([cluster, server], port, member) in ports() {
         out.sample(&[cluster, server, ("port", port_label(port))], u8::from(port_is_up(member, port)));
     }
-    out.counter("icm_probes_total", "Probes by their result");
+    out.counter("icm_probes_total", "Probes by result");
     for ([cluster, server], port, member) in ports() {
         let [good, bad] = member.counters.probes(port);
         for (result, count) in [("ok", good), ("failed", bad)] {
@@ -115,9 +109,9 @@ fn port_label(port: Port) -> &'static str {
 }
 
 fn port_is_up(member: &ClusterServer, port: Port) -> bool {
-    let view = member.snapshot();
+    let snapshot = member.snapshot();
     match port {
-        Port::Http => view.http,
-        Port::Https => view.https,
+        Port::Http => snapshot.http,
+        Port::Https => snapshot.https,
     }
 }

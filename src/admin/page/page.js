@@ -1,32 +1,33 @@
 
 "use strict";
-// Asks /status again and again and shows what it says. Everything is written as text, never as markup: titles
-// and paths are whatever somebody once typed.
+// Polls /status and shows the answer. Everything is written as text, never as markup, because users choose titles and
+// paths.
 
-const PERIOD = 1500, HIDDEN = 10000, LONGEST = 30000, PATIENCE = 10000, EVENTS = 60, HITS = 20, MINUTE = 60000;
+const POLL_INTERVAL = 1500, HIDDEN_POLL_INTERVAL = 10000, MAX_POLL_INTERVAL = 30000, REQUEST_TIMEOUT = 10000;
+const MAX_EVENTS = 60, MAX_HITS = 20, MINUTE = 60000;
 const $ = (id) => document.getElementById(id);
 const names = new Intl.ListFormat("en");
 const count = (n) => n.toLocaleString("en");
 const plural = (n, word) => `${count(n)} ${word}${n === 1 ? "" : "s"}`;
 
-/** An element: `el("td", {class: "n", role: "cell"}, "text", child)`. */
+/** Creates an element: `el("td", {class: "n", role: "cell"}, "text", child)`. */
 function el(tag, attributes = {}, ...children) {
   const node = document.createElement(tag);
   for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
   node.append(...children.filter((child) => child !== null && child !== undefined));
   return node;
 }
-/** Writes only what differs: no reader is told twice, and nothing that is selected is lost. */
+/** Writes only changes, so that screen readers do not repeat a text and selections stay. */
 function write(node, text) { if (node.textContent !== text) node.textContent = text; }
-function mark(node, name) { if (node.className !== name) node.className = name; }
-/** Builds the children anew only when what they show has changed. */
-function keep(node, shown, build) {
+function setClass(node, name) { if (node.className !== name) node.className = name; }
+/** Rebuilds the children only if the data in `shown` has changed. */
+function rebuild(node, shown, build) {
   const key = JSON.stringify(shown);
   if (node.shown === key) return;
   node.shown = key;
   node.replaceChildren(...build());
 }
-const word = (state) => el("span", {class: `word ${state}`}, state);
+const badge = (state) => el("span", {class: `badge ${state}`}, state);
 
 function span(ms) {
   const s = Math.max(0, Math.round(ms / 1000));
@@ -41,28 +42,28 @@ function clock(ms) {
   return at.toDateString() === new Date().toDateString() ? time : `${at.toISOString().slice(5, 10)} ${time.slice(0, 5)}`;
 }
 
-// ---- asking
+// ---- requests
 
-class Refused extends Error {
+class HttpError extends Error {
   constructor(status, message) { super(message); this.status = status; }
 }
-async function ask(target, options = {}) {
-  const answer = await fetch(target, {cache: "no-store", signal: AbortSignal.timeout(PATIENCE), ...options});
-  const said = await answer.json().catch(() => ({}));
-  if (!answer.ok) throw new Refused(answer.status, said.message || `answered ${answer.status}`);
-  return said;
+async function request(target, options = {}) {
+  const response = await fetch(target, {cache: "no-store", signal: AbortSignal.timeout(REQUEST_TIMEOUT), ...options});
+  const body = await response.json().catch(() => ({}));
+  if (!response.ok) throw new HttpError(response.status, body.message || `status ${response.status}`);
+  return body;
 }
 
-let timer, failures = 0, lastGood = Date.now(), asking = false;
+let timer, failures = 0, lastGood = Date.now(), polling = false;
 async function poll() {
   clearTimeout(timer);
-  if (asking) return;
-  asking = true;
+  if (polling) return;
+  polling = true;
   try {
-    show(await ask(`status?events=${EVENTS}`));
+    show(await request(`status?events=${MAX_EVENTS}`));
     failures = 0;
     lastGood = Date.now();
-    $("silence").hidden = true;
+    $("offline").hidden = true;
     document.body.classList.remove("stale");
   } catch (error) {
     if (error.status === 401) {
@@ -71,26 +72,27 @@ async function poll() {
     } else {
       failures += 1;
       const why = error.status ? ` (${error.message})` : "";
-      write($("silence"), `No answer since ${clock(lastGood)}${why}. What is shown is from then; asking again.`);
-      $("silence").hidden = false;
+      write($("offline"), `No answer since ${clock(lastGood)}${why}. The page shows the data from then and tries again.`);
+      $("offline").hidden = false;
       document.body.classList.add("stale");
     }
   }
-  asking = false;
-  const usual = document.hidden ? HIDDEN : PERIOD;
-  timer = setTimeout(poll, failures ? Math.max(usual, Math.min(LONGEST, PERIOD * 2 ** (failures - 1))) : usual);
+  polling = false;
+  const interval = document.hidden ? HIDDEN_POLL_INTERVAL : POLL_INTERVAL;
+  const backoff = failures ? Math.min(MAX_POLL_INTERVAL, POLL_INTERVAL * 2 ** (failures - 1)) : 0;
+  timer = setTimeout(poll, Math.max(interval, backoff));
 }
 document.addEventListener("visibilitychange", () => { if (!document.hidden) poll(); });
 
-// ---- the whole
+// ---- the page
 
 let last = null;
 const history = [];
-/** What was counted in the last minute, or since this page was opened. */
-function lately(status) {
+/** Requests per second and answers of each server in the last minute, or since this page was opened. */
+function measureLastMinute(status) {
   const now = {at: status.now, total: status.requests.total, answered: new Map()};
   for (const c of status.clusters) for (const s of c.servers) now.answered.set(`${c.name}/${s.name}`, s.counters.answered);
-  // After a restart everything counts from 0 again.
+  // After a restart the counters begin at 0.
   if (history.length && history.at(-1).total > now.total) history.length = 0;
   history.push(now);
   while (history.length > 2 && history[1].at <= now.at - MINUTE) history.shift();
@@ -100,17 +102,17 @@ function lately(status) {
 }
 
 function show(status) {
-  const lastMinute = lately(status);
+  const lastMinute = measureLastMinute(status);
   for (const id of ["find", "history"]) $(id).hidden = false;
   const ready = status.draining ? "draining" : status.ready ? "serving" : "not ready";
   write($("ready"), ready);
-  mark($("ready"), `word ${ready === "serving" ? "good" : "wrong"}`);
+  setClass($("ready"), `badge ${ready === "serving" ? "good" : "wrong"}`);
   const r = status.requests;
   const numbers = [
     [lastMinute.rate.toFixed(lastMinute.rate < 10 ? 1 : 0), "requests/s"], [count(r.in_flight), "in flight"],
     [count(r.total), "requests"], [count(r.failovers), "failovers"], [count(r.no_server), "without a server"],
   ];
-  keep($("numbers"), numbers, () => numbers.map(([n, what]) => el("span", {}, el("b", {}, n), ` ${what}`)));
+  rebuild($("numbers"), numbers, () => numbers.map(([n, what]) => el("span", {}, el("b", {}, n), ` ${what}`)));
   write($("updated"), clock(status.now));
   write($("version"), `version ${status.version}, since ${clock(status.started_at)}`);
   $("logout").hidden = !status.you.logged_in;
@@ -118,11 +120,11 @@ function show(status) {
   if (!$("login").hidden && !$("why-login").shown) write($("why-login"), "to restrict and release servers");
 
   const all = status.clusters.map((c) => [c.name, ...c.servers.map((s) => s.name)]);
-  keep($("clusters"), [all, status.you.may_act], () => status.clusters.map((c) => cluster(c, status)));
+  rebuild($("clusters"), [all, status.you.may_act], () => status.clusters.map((c) => cluster(c, status)));
   status.clusters.forEach((c, n) => $("clusters").children[n].update(c, status, lastMinute));
   events(status);
   reload(status.reload);
-  changes(status);
+  announceChanges(status);
   last = status;
 }
 
@@ -132,34 +134,34 @@ function lockOut() {
   $("clusters").shown = "";
   last = null;
   write($("ready"), "locked");
-  mark($("ready"), "word");
+  setClass($("ready"), "badge");
   $("numbers").replaceChildren();
   $("numbers").shown = "";
   write($("updated"), "");
   $("logout").hidden = true;
   $("login").hidden = false;
-  if (!$("why-login").shown) write($("why-login"), "the content of the file that admin.token_file names");
+  if (!$("why-login").shown) write($("why-login"), "the content of the file in admin.token_file");
 }
 
-/** Says aloud which servers have changed, and only that. */
-function changes(status) {
+/** Announces changed servers to screen readers. */
+function announceChanges(status) {
   const servers = status.clusters.flatMap((c) => c.servers);
-  const away = servers.filter((s) => s.state !== "AVAILABLE").length;
-  document.title = away ? `icm: ${away} of ${servers.length} not AVAILABLE` : `icm: ${plural(servers.length, "server")} AVAILABLE`;
+  const unavailable = servers.filter((s) => s.state !== "AVAILABLE").length;
+  document.title = unavailable ? `icm: ${unavailable} of ${servers.length} not AVAILABLE` : `icm: ${plural(servers.length, "server")} AVAILABLE`;
   if (!last) return;
   const before = new Map(last.clusters.flatMap((c) => c.servers.map((s) => [`${c.name}/${s.name}`, s.state])));
-  const said = status.clusters.flatMap((c) => c.servers.filter((s) => (before.get(`${c.name}/${s.name}`) ?? s.state) !== s.state));
-  if (!said.length) return;
-  write($("changes"), said.map((s) => `${s.name} is ${s.state}`).join(". "));
+  const changed = status.clusters.flatMap((c) => c.servers.filter((s) => (before.get(`${c.name}/${s.name}`) ?? s.state) !== s.state));
+  if (!changed.length) return;
+  write($("changes"), changed.map((s) => `${s.name} is ${s.state}`).join(". "));
   if ($("search").value.trim()) search();
 }
 
 function reload(r) {
   const restart = r.restart_required.length ? `Restart required for: ${names.format(r.restart_required)}.` : "";
   $("reload").hidden = r.success && !restart;
-  keep($("reload"), r, () => r.success
-    ? [`The configuration of ${clock(r.at)} is in force, but not the whole of it. ${restart}`]
-    : [`The configuration of ${clock(r.at)} was refused, the one before it stays in force.`, el("pre", {}, r.error)]);
+  rebuild($("reload"), r, () => r.success
+    ? [`The configuration of ${clock(r.at)} is only partly in use. ${restart}`]
+    : [`The configuration of ${clock(r.at)} was refused; the previous one stays in use.`, el("pre", {}, r.error)]);
   write($("reloaded"), `Configuration ${r.success ? "loaded" : "refused"} ${clock(r.at)}. ${restart}`);
 }
 
@@ -183,19 +185,19 @@ function cluster(c, status) {
       el("tbody", {role: "rowgroup"}, ...rows)),
     lines);
   node.update = (now, whole, lastMinute) => {
-    write(about, `${now.mode}, ${now.hostnames.length ? names.format(now.hostnames) : "every host name"}`);
+    write(about, `${now.mode}, ${now.hostnames.length ? names.format(now.hostnames) : "all host names"}`);
     const sum = now.servers.reduce((all, s) => all + lastMinute.answered(`${now.name}/${s.name}`), 0);
     now.servers.forEach((s, n) => rows[n].update(s, now, whole, sum ? lastMinute.answered(`${now.name}/${s.name}`) / sum : null));
     const d = now.directory;
     const every = d.refresh_ms === null ? "" : `, every ${span(d.refresh_ms)}`;
     write(age, d.loaded
       ? `Directory: ${plural(d.databases, "database")}, ${plural(d.replicas, "replica")}, from ${d.from}, ${span(d.age_ms)} old (${d.source}${every})`
-      : "Directory: nothing read yet; every request goes to any member");
-    keep(notes, [d.trouble, d.warnings, d.not_members, d.duplicates, now.members_trouble, now.members_warnings, now.hints], () => [
+      : "Directory: not read yet; a request can go to any server");
+    rebuild(notes, [d.trouble, d.warnings, d.unknown_servers, d.duplicates, now.members_trouble, now.members_warnings, now.hints], () => [
       ...[["Directory", d.trouble], ["Servers", now.members_trouble]].filter(([, text]) => text)
-        .map(([what, text]) => el("p", {class: "trouble"}, `${what} not readable: ${text}`)),
-      d.not_members.length ? el("p", {}, `In the directory, but no members: ${names.format(d.not_members)}`) : null,
-      d.duplicates ? el("p", {}, `${plural(d.duplicates, "line")} of the directory twice there, counted once`) : null,
+        .map(([what, text]) => el("p", {class: "error"}, `${what} cannot be read: ${text}`)),
+      d.unknown_servers.length ? el("p", {}, `In the directory, but not in the cluster: ${names.format(d.unknown_servers)}`) : null,
+      d.duplicates ? el("p", {}, `${plural(d.duplicates, "duplicate")} in the directory, counted once`) : null,
       ...[...d.warnings, ...now.members_warnings].map((text) => el("p", {}, text)),
       ...now.hints.map((h) => el("details", {}, el("summary", {}, h.what), el("p", {class: "hint"}, h.hint))),
     ].filter((line) => line !== null));
@@ -222,17 +224,17 @@ function server(s, c, status) {
     row.append(cell("act", "", button));
   }
   row.update = (now, inCluster, whole, ofAll) => {
-    current = {...now, drain_timeout_ms: inCluster.drain_timeout_ms, kept: whole.restrictions_kept};
+    current = {...now, drain_timeout_ms: inCluster.drain_timeout_ms, persistent: whole.restrictions_kept};
     write(host, now.hostname);
     write(state, now.state);
-    mark(state, `word ${now.state}`);
-    const stale = now.restriction_stale ? " (its source has fallen silent)" : "";
+    setClass(state, `badge ${now.state}`);
+    const stale = now.restriction_stale ? " (its source no longer reports)" : "";
     write(why, `for ${span(now.since_ms)}${now.reason ? ": " : ""}${now.reason}${stale}`);
     const value = now.index ?? now.observed_index;
     const known = value !== null && value !== undefined;
     band.style.setProperty("--index", `${known ? value : 0}%`);
     band.style.setProperty("--threshold", `${now.threshold}%`);
-    mark(band, `band${now.index === null ? " guess" : ""}${now.threshold ? " limited" : ""}`);
+    setClass(band, `band${now.index === null ? " guess" : ""}${now.threshold ? " limited" : ""}`);
     const limit = now.threshold ? `BUSY at ${now.threshold}` : "never BUSY";
     const text = known ? `${Math.round(value)}` : "unknown";
     band.setAttribute("aria-label", `availability index ${text}, ${limit}`);
@@ -245,9 +247,9 @@ function server(s, c, status) {
     write(requests, count(now.counters.answered));
     write(failovers, count(now.counters.failed_over));
     const list = [["HTTP", now.http, now.http_up, now.http_cause], ["HTTPS", now.https, now.https_up, now.https_cause]].filter(([, at]) => at);
-    keep(ports, list, () => list.map(([name, at, up, cause]) => {
+    rebuild(ports, list, () => list.map(([name, at, up, cause]) => {
       const line = el("div", {class: "small", title: cause ? `${at}: ${cause}` : at}, `${name} `);
-      line.append(up ? el("span", {class: "faint"}, "up") : el("b", {class: "trouble"}, "dead"));
+      line.append(up ? el("span", {class: "faint"}, "up") : el("b", {class: "error"}, "down"));
       return line;
     }));
     if (button) {
@@ -261,22 +263,22 @@ function server(s, c, status) {
 
 async function act(s, verb) {
   const title = verb === "restrict" ? `Restrict ${s.name}?` : `Release ${s.name}?`;
-  const kept = s.kept ? "also over a restart" : "but not over a restart, as there is no state_dir";
-  write($("ask-title"), title);
-  write($("ask-text"), verb === "restrict"
-    ? `New users go to other servers at once. Those inside may stay for ${span(s.drain_timeout_ms)}; ${plural(s.in_flight, "request")} in flight there now. It stays so until somebody releases it, ${kept}.`
-    : "New users may be sent there again.");
-  write($("ask-yes"), verb === "restrict" ? "Restrict" : "Release");
-  const dialog = $("ask");
+  const duration = s.persistent ? "even after a restart" : "but only until a restart, because state_dir is not set";
+  write($("confirm-title"), title);
+  write($("confirm-text"), verb === "restrict"
+    ? `New users go to other servers at once. Users on it may stay for ${span(s.drain_timeout_ms)}; ${plural(s.in_flight, "request")} in flight now. The server stays RESTRICTED until it is released, ${duration}.`
+    : "The server may get new users again.");
+  write($("confirm-yes"), verb === "restrict" ? "Restrict" : "Release");
+  const dialog = $("confirm");
   dialog.returnValue = "no";
   dialog.showModal();
   await new Promise((done) => dialog.addEventListener("close", done, {once: true}));
   if (dialog.returnValue !== "yes") return;
   try {
-    const {servers} = await ask(`servers/${encodeURIComponent(s.name)}/${verb}`, {method: "POST"});
-    say(servers.map((o) => outcome(o, verb)).join("\n"), false);
+    const {servers} = await request(`servers/${encodeURIComponent(s.name)}/${verb}`, {method: "POST"});
+    showResult(servers.map((o) => outcome(o, verb)).join("\n"), false);
   } catch (error) {
-    say(`${s.name}: ${error.message}`, true);
+    showResult(`${s.name}: ${error.message}`, true);
   }
   poll();
 }
@@ -284,24 +286,24 @@ function outcome(o, verb) {
   const lines = [`${o.cluster}: ${o.server} is ${o.state}.`];
   if (verb === "release" && o.restrictions.length) lines.push(`Still restricted: ${o.restrictions.join("; ")}.`);
   const lost = o.last_replicas;
-  if (lost.length) lines.push(`Nobody else can serve ${names.format(lost.slice(0, 10))}${lost.length > 10 ? ` and ${count(lost.length - 10)} more` : ""}.`);
+  if (lost.length) lines.push(`No other server can serve ${names.format(lost.slice(0, 10))}${lost.length > 10 ? ` and ${count(lost.length - 10)} more` : ""}.`);
   return lines.join(" ");
 }
-function say(text, bad) {
-  mark($("said"), bad ? "notice bad" : "notice");
-  write($("said"), text);
+function showResult(text, bad) {
+  setClass($("result"), bad ? "notice bad" : "notice");
+  write($("result"), text);
 }
 
-// ---- the login
+// ---- login
 
 $("login").addEventListener("submit", async (event) => {
   event.preventDefault();
   try {
-    await ask("login", {method: "POST", body: new URLSearchParams({token: $("token").value})});
+    await request("login", {method: "POST", body: new URLSearchParams({token: $("token").value})});
     $("why-login").shown = false;
     write($("why-login"), "");
     $("token").value = "";
-    say("", false);
+    showResult("", false);
   } catch (error) {
     $("why-login").shown = true;
     write($("why-login"), error.status ? error.message : "no answer");
@@ -309,73 +311,73 @@ $("login").addEventListener("submit", async (event) => {
   poll();
 });
 $("logout").addEventListener("click", async () => {
-  await ask("logout", {method: "POST"}).catch(() => {});
+  await request("logout", {method: "POST"}).catch(() => {});
   poll();
 });
 
 // ---- databases
 
-let run = 0, pause, next = null, hits = [];
-/** From the start, or on from where the last search has stopped. */
-async function search(on = false) {
-  const question = $("search").value.trim(), mine = ++run, wanted = (on ? hits.length : 0) + HITS;
-  if (!question) { hits = []; next = null; return found(question); }
-  let from = on ? next : 0, list = on ? hits : [], answer;
+let searches = 0, inputDelay, next = null, hits = [];
+/** Searches from the start, or continues the last search. */
+async function search(more = false) {
+  const query = $("search").value.trim(), number = ++searches, wanted = (more ? hits.length : 0) + MAX_HITS;
+  if (!query) { hits = []; next = null; return showHits(query); }
+  let from = more ? next : 0, list = more ? hits : [], answer;
   try {
     do {
-      const target = `databases?q=${encodeURIComponent(question)}&limit=${wanted - list.length}&from=${from}`;
-      answer = await ask(target);
-      if (mine !== run) return;
+      const target = `databases?q=${encodeURIComponent(query)}&limit=${wanted - list.length}&from=${from}`;
+      answer = await request(target);
+      if (number !== searches) return;
       list = [...list, ...answer.databases];
       from = answer.next;
       if (from !== null) write($("found"), `searched ${count(from)} of ${count(answer.total)}`);
     } while (from !== null && list.length < wanted);
   } catch (error) {
-    if (mine === run) write($("found"), error.message);
+    if (number === searches) write($("found"), error.message);
     return;
   }
   [hits, next] = [list, from];
-  found(question, answer.total);
+  showHits(query, answer.total);
 }
-function found(question, total) {
-  write($("found"), !question ? "" : next !== null ? `the first ${count(hits.length)}` : `${plural(hits.length, "database")} of ${count(total)}`);
+function showHits(query, total) {
+  write($("found"), !query ? "" : next !== null ? `the first ${count(hits.length)}` : `${plural(hits.length, "database")} of ${count(total)}`);
   $("more").hidden = next === null;
-  keep($("hits"), hits, () => hits.map(hit));
+  rebuild($("hits"), hits, () => hits.map(hit));
 }
-const NOBODY = {no_server: "nobody could serve it now", out_of_service: "every replica is out of service", overloaded: "every server has its hands full"};
+const NO_SERVER = {no_server: "no server can serve it now", out_of_service: "every replica is out of service", overloaded: "every server is at its in-flight limit"};
 function hit(d) {
   const replicas = d.replicas.flatMap((r) => {
     const note = el("span", {class: "faint"});
     if (r.path !== d.path) note.append(`${r.path} `);
     if (r.mark !== "in_service") note.append(el("span", {class: "tag"}, r.mark.replaceAll("_", " ")), " ");
     if (r.verdict) note.append(r.verdict);
-    return [el("span", {}, r.server), r.state ? word(r.state) : el("span", {class: "faint"}, "no member"), note];
+    return [el("span", {}, r.server), r.state ? badge(r.state) : el("span", {class: "faint"}, "unknown server"), note];
   });
-  const who = d.outcome === "serve" ? `would be served by ${new Intl.ListFormat("en", {type: "disjunction"}).format(d.served_by)}: ${d.why}` : NOBODY[d.outcome];
+  const result = d.outcome === "serve" ? `would be served by ${new Intl.ListFormat("en", {type: "disjunction"}).format(d.served_by)}: ${d.why}` : NO_SERVER[d.outcome];
   const explain = last && last.clusters.length === 1
     ? el("a", {href: `explain?url=${encodeURIComponent(`/__${d.replica_id}.nsf`)}`}, "explain") : null;
   return el("li", {},
     el("div", {}, el("span", {class: "path"}, d.path), " ", el("span", {class: "title"}, d.title)),
     el("div", {class: "small"}, el("code", {}, d.replica_id), last && last.clusters.length > 1 ? ` ${d.cluster} ` : " ",
-      el("span", d.outcome === "serve" ? {} : {class: "trouble"}, who), " ", explain),
+      el("span", d.outcome === "serve" ? {} : {class: "error"}, result), " ", explain),
     el("div", {class: "replicas"}, ...replicas));
 }
-$("search").addEventListener("input", () => { clearTimeout(pause); pause = setTimeout(() => search(), 200); });
-$("search-form").addEventListener("submit", (event) => { event.preventDefault(); clearTimeout(pause); search(); });
+$("search").addEventListener("input", () => { clearTimeout(inputDelay); inputDelay = setTimeout(() => search(), 200); });
+$("search-form").addEventListener("submit", (event) => { event.preventDefault(); clearTimeout(inputDelay); search(); });
 $("more").addEventListener("click", () => search(true));
 
 // ---- events
 
 function events(status) {
-  keep($("events"), [status.events.length, status.events[0]], () => status.events.map((e) => {
+  rebuild($("events"), [status.events.length, status.events[0]], () => status.events.map((e) => {
     const what = el("span", {});
-    if (e.new) what.append(word(e.old), " → ", word(e.new), e.held_ms === undefined ? "" : ` after ${span(e.held_ms)}: `);
+    if (e.new) what.append(badge(e.old), " → ", badge(e.new), e.held_ms === undefined ? "" : ` after ${span(e.held_ms)}: `);
     what.append(e.cause);
     what.className = "cause";
-    const who = e.server ?? (e.cluster ? `${e.cluster}, ${e.kind}` : e.kind);
-    return el("li", {}, el("time", {class: "faint", datetime: new Date(e.at).toISOString()}, clock(e.at)), el("span", {}, who), what);
+    const source = e.server ?? (e.cluster ? `${e.cluster}, ${e.kind}` : e.kind);
+    return el("li", {}, el("time", {class: "faint", datetime: new Date(e.at).toISOString()}, clock(e.at)), el("span", {}, source), what);
   }));
-  if (!status.events.length) write($("events"), "Nothing has happened yet.");
+  if (!status.events.length) write($("events"), "No events yet.");
 }
 
 poll();

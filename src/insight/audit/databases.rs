@@ -1,7 +1,5 @@
-//! The audit of databases: one pass over the directory.
-//!
-//! In: a cluster's view. Out: findings about replicas, marks and paths. Whether somebody serves is asked as
-//! selection asks it: by marks, ports and states of the holders.
+//! Audits replicas, marks and paths in one pass over the directory. Like selection, it decides by marks, ports and states
+//! of the servers whether a database can be served.
 
 use smallvec::SmallVec;
 
@@ -12,8 +10,8 @@ use crate::domain::directory::{DatabaseMatch, IndexedDatabase, ReplicaStatus, Se
 use crate::state::cluster_view::UpstreamServer;
 use crate::state::{Cluster, ClusterView};
 
-/// A holder that is a server of the cluster, with its position in the view.
-type MemberHolder<'a> = (usize, &'a UpstreamServer, ServerReplica<'a>);
+/// A replica on a server of the cluster, with the position of the server in the view.
+type KnownReplica<'a> = (usize, &'a UpstreamServer, ServerReplica<'a>);
 
 pub(super) fn audit_databases(
     cluster: &Cluster,
@@ -28,16 +26,16 @@ pub(super) fn audit_databases(
     let mut holds = vec![false; view.entries.len()];
     for database in index.databases() {
         let found = DatabaseMatch { database: database.id(), path: None };
-        let mut holders: SmallVec<[MemberHolder<'_>; 8]> = SmallVec::new();
+        let mut holders: SmallVec<[KnownReplica<'_>; 8]> = SmallVec::new();
         let mut unknown_servers = 0_usize;
         for holder in index.replicas_by_server(&found) {
             match view.server_id(holder.server) {
-                Some(member) => {
-                    let at = usize::from(member);
-                    if let Some(place) = holds.get_mut(at) {
-                        *place = true;
+                Some(server) => {
+                    let at = usize::from(server);
+                    if let Some(holds) = holds.get_mut(at) {
+                        *holds = true;
                     }
-                    if let Some(entry) = view.server(member) {
+                    if let Some(entry) = view.server(server) {
                         holders.push((at, entry, holder));
                     }
                 }
@@ -46,9 +44,9 @@ pub(super) fn audit_databases(
         }
         audit_replicas(view, &database, &holders, unknown_servers, findings);
         holders.retain(|(_, _, holder)| holder.status == ReplicaStatus::InService);
-        // A database without a replica in service is a finding of `replicas` already.
+        // A database without a replica in service is already a finding of `audit_replicas`.
         if !holders.is_empty() {
-            service(&database, &holders, &ports, live.then_some(&snapshots), findings);
+            audit_service(&database, &holders, &ports, live.then_some(&snapshots), findings);
         }
     }
     if view.directory.is_loaded() {
@@ -59,15 +57,15 @@ pub(super) fn audit_databases(
     audit_ambiguous_paths(view, findings);
 }
 
-/// Whether clients of every scheme are served; `seen` is the state of the servers, where it is known.
-fn service(
+/// Reports a database that clients of some scheme cannot use. `snapshots` is `None` if the states are unknown.
+fn audit_service(
     database: &IndexedDatabase<'_>,
-    in_service: &[MemberHolder<'_>],
+    in_service: &[KnownReplica<'_>],
     ports: &[Port],
     snapshots: Option<&Vec<ServerSnapshot>>,
     findings: &mut FindingCollector,
 ) {
-    // A scheme by which no server can be reached is trouble for its clients, whatever the other scheme has.
+    // Clients of a scheme without a server fail, even if the other scheme works.
     let lacks_port = |port: &&Port| in_service.iter().all(|(_, e, _)| e.host_port(**port).is_none());
     if let Some(port) = ports.iter().find(lacks_port) {
         findings.add(&finding::NO_REPLICA_BY_SCHEME, || format!("{}: {port}", describe(database)));
@@ -75,9 +73,9 @@ fn service(
     }
     let Some(snapshots) = snapshots else { return };
     let serves = |at: usize, port: Port, include_set_aside: bool| {
-        snapshots.get(at).is_some_and(|v| {
-            let up = if port == Port::Http { v.http } else { v.https };
-            up && v.restricted_since_ms.is_none() && (include_set_aside || !(v.busy || v.max_users))
+        snapshots.get(at).is_some_and(|s| {
+            let up = if port == Port::Http { s.http } else { s.https };
+            up && s.restricted_since_ms.is_none() && (include_set_aside || !(s.busy || s.max_users))
         })
     };
     let all = |include_set_aside: bool| {
@@ -88,17 +86,16 @@ fn service(
         format!("{}: {}", describe(database), states.collect::<Vec<_>>().join(", "))
     };
     if !all(true) {
-        findings.add(&finding::NOBODY_SERVES, states);
+        findings.add(&finding::UNSERVED, states);
     } else if !all(false) {
         findings.add(&finding::ONLY_SET_ASIDE, states);
     }
 }
 
-/// Where the copies lie and how they are marked.
 fn audit_replicas(
     view: &ClusterView,
     database: &IndexedDatabase<'_>,
-    holders: &[MemberHolder<'_>],
+    holders: &[KnownReplica<'_>],
     unknown_servers: usize,
     findings: &mut FindingCollector,
 ) {

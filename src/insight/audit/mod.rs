@@ -1,7 +1,5 @@
-//! The cluster seen with an auditor's eyes: what stands on one leg, contradicts itself, or is not known.
-//!
-//! In: a snapshot. Out: findings by cluster, worst first, each with a count, examples and what to do. One pass
-//! over the directory. It sends nothing and changes nothing.
+//! Audits a snapshot: finds single points of failure, contradictions and missing data. Each finding has a count, examples
+//! and advice.
 
 mod databases;
 mod finding;
@@ -13,40 +11,32 @@ use crate::state::{Cluster, Snapshot};
 use finding::FindingCollector;
 pub use finding::{Finding, Severity};
 
-/// The whole answer.
+/// The answer of `/audit` and `icm audit --json`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Audit {
-    /// Findings of this severity, over all clusters.
+    /// Findings of this severity in all clusters.
     pub errors: usize,
-    /// The same.
     pub warnings: usize,
-    /// The same.
     pub notes: usize,
-    /// In the file's order.
+    /// In the order of the configuration.
     pub clusters: Vec<ClusterAudit>,
 }
 
-/// What was found in one cluster.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ClusterAudit {
-    /// Its name.
     pub name: String,
-    /// Members.
     pub servers: usize,
-    /// Different replica IDs in the directory.
+    /// Distinct replica IDs in the directory.
     pub databases: usize,
-    /// Copies of all of them.
     pub replicas: usize,
     /// Where the directory came from.
     pub directory: String,
-    /// Its age, milliseconds.
     pub directory_age_ms: u64,
-    /// Worst first.
+    /// Sorted by severity, errors first.
     pub findings: Vec<Finding>,
 }
 
-/// Looks at every cluster. `limit`: examples for each finding. `live`: what was probed and reported counts;
-/// `false` for what is known from files alone.
+/// `limit`: examples for each finding. `live`: states and ages are audited too; `false` if only files are known.
 #[must_use]
 pub fn audit(snapshot: &Snapshot, limit: usize, live: bool) -> Audit {
     let clusters: Vec<ClusterAudit> =

@@ -1,10 +1,9 @@
-//! The audit of members, sources and of the directory as a whole.
-//!
-//! In: a cluster and its view. Out: findings. It does not look at single databases.
+//! Audits the servers, their availability sources, and the directory as a whole.
 
 use super::finding::{self, FindingCollector};
 use crate::config::settings::{AvailabilitySource, Directory};
 use crate::domain::cluster::{Port, ServerState};
+use crate::state::cluster_view::UpstreamServer;
 use crate::state::{Cluster, ClusterView, DirectoryOrigin};
 use crate::util::clock;
 
@@ -31,7 +30,7 @@ pub(super) fn audit_servers(
             }
         }
         if live {
-            state(cluster, entry, findings);
+            audit_state(cluster, entry, findings);
         }
     }
     for text in crate::config::unread(&cluster.settings) {
@@ -40,12 +39,8 @@ pub(super) fn audit_servers(
     audit_directory(cluster, view, live, findings);
 }
 
-/// What was probed and reported.
-fn state(
-    cluster: &Cluster,
-    entry: &crate::state::cluster_view::UpstreamServer,
-    findings: &mut FindingCollector,
-) {
+/// Audits what probes and availability sources reported.
+fn audit_state(cluster: &Cluster, entry: &UpstreamServer, findings: &mut FindingCollector) {
     let now = clock::now_ms();
     let name = entry.config.name.abbreviated();
     entry.server.read(|health| {
@@ -74,14 +69,14 @@ fn state(
         if health.restriction_stale(now) {
             findings.add(&finding::RESTRICTION_STALE, || name.to_owned());
         }
-        // Without any source it stands among what no source reports already.
-        let asked = cluster
+        // Without a polled source this is already reported by `config::unread`.
+        let has_source = cluster
             .availability_sources(&entry.config)
             .iter()
             .any(|a| !matches!(a.source, AvailabilitySource::Observed));
-        if asked && !health.restricted_is_read() {
+        if has_source && !health.restricted_is_read() {
             findings.add(&finding::NOT_REPORTED, || {
-                format!("RESTRICTED of {name}: its sources have not said a word about it so far")
+                format!("RESTRICTED of {name}: its sources have not reported it so far")
             });
         }
     });
@@ -92,11 +87,11 @@ fn audit_directory(cluster: &Cluster, view: &ClusterView, live: bool, findings: 
     if !directory.is_loaded() {
         findings.add(&finding::NO_DIRECTORY, || directory.origin.to_string());
     }
-    for (kind, trouble) in [
+    for (kind, error) in [
         (&finding::DIRECTORY_UNREADABLE, &cluster.persistent_state.directory_error),
         (&finding::SERVER_LIST_UNREADABLE, &cluster.persistent_state.server_list_error),
     ] {
-        let text = trouble.lock().clone();
+        let text = error.lock().clone();
         if !text.is_empty() {
             findings.add(kind, || text);
         }
@@ -108,9 +103,9 @@ fn audit_directory(cluster: &Cluster, view: &ClusterView, live: bool, findings: 
             None => break,
         }
     }
-    // Beyond the examples that were kept, only their number is known.
+    // Only the first duplicates are stored; of the rest the number is known.
     let unlisted = directory.duplicates.saturating_sub(directory.duplicate_examples.len());
-    findings.add_many(&finding::DUPLICATES, unlisted, || format!("and {unlisted} more, not named"));
+    findings.add_many(&finding::DUPLICATES, unlisted, || format!("and {unlisted} more"));
     for warning in &directory.warnings {
         findings.add(&finding::READING_WARNING, || warning.clone());
     }

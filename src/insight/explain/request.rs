@@ -1,4 +1,4 @@
-//! The request that an explanation is asked about.
+//! The request of an explanation: builds the head that the proxy would see.
 
 use std::net::IpAddr;
 
@@ -8,43 +8,42 @@ use pingora_http::RequestHeader;
 use crate::domain::cluster::Port;
 use crate::state::Snapshot;
 
-/// What is asked about: a URL, and of the request around it what may decide.
+/// A URL, and the parts of the request that can influence the decision.
 #[derive(Clone, Debug, Default)]
+#[allow(missing_docs)]
 pub struct ExplainRequest {
-    /// `http://www.acme.example/sales/leads.nsf?OpenDatabase`, or only a path.
+    /// `http://www.acme.example/sales/leads.nsf?OpenDatabase`, or a path.
     pub url: String,
-    /// As if the client had come by this scheme; `None` = the URL's, else http.
+    /// The client's scheme; `None` = that of the URL, else http.
     pub scheme: Option<Port>,
-    /// Empty = GET.
+    /// The request method; empty = GET.
     pub method: String,
-    /// The Host header; empty = the URL's, else the first of the configuration.
+    /// The Host header; empty = that of the URL, else the first one in the configuration.
     pub host: String,
     /// The Cookie header, or only the value of the affinity cookie; empty = a new user.
     pub cookie: String,
-    /// The Referer header.
     pub referer: String,
-    /// The client's address.
     pub client: Option<IpAddr>,
 }
 
 impl ExplainRequest {
-    /// Only a URL.
+    /// A GET of a new user.
     #[must_use]
     pub fn for_url(url: &str) -> Self {
         Self { url: url.to_owned(), ..Self::default() }
     }
 
-    /// With what else stands in the query of `/explain`.
+    /// Reads the other arguments of the query of `/explain`.
     ///
     /// # Errors
-    /// When `client` is no address.
+    /// If `client` is not an IP address.
     pub fn from_query(
         url: String,
         scheme: Option<Port>,
         argument: &impl Fn(&[u8]) -> Option<String>,
     ) -> Result<Self, &'static str> {
         let client = match argument(b"client").filter(|text| !text.is_empty()) {
-            Some(text) => Some(text.parse().map_err(|_| "`client` is an IP address: 192.0.2.7")?),
+            Some(text) => Some(text.parse().map_err(|_| "`client` must be an IP address: 192.0.2.7")?),
             None => None,
         };
         let text = |name: &[u8]| argument(name).unwrap_or_default();
@@ -59,7 +58,6 @@ impl ExplainRequest {
         })
     }
 
-    /// The head that this request would have.
     pub(super) fn head(
         &self,
         snapshot: &Snapshot,
@@ -86,7 +84,7 @@ impl ExplainRequest {
         build().map_err(|error| error.to_string())
     }
 
-    /// What the client's address decides: no rule of selection looks at it.
+    /// Notes what depends on the client's address. Selection does not use it.
     pub(super) fn add_client_notes(&self, snapshot: &Snapshot, notes: &mut Vec<String>) {
         let Some(client) = self.client else { return };
         let listeners = &snapshot.settings.listeners;
@@ -95,13 +93,13 @@ impl ExplainRequest {
         let trusting_listeners: Vec<String> = trusting_listeners.map(|l| l.address.to_string()).collect();
         if !trusting_listeners.is_empty() {
             notes.push(format!(
-                "{client} is a trusted proxy at {}: its X-Forwarded-For and -Proto say who the client is",
+                "{client} is a trusted proxy at {}: the client is taken from its X-Forwarded-For and X-Forwarded-Proto",
                 trusting_listeners.join(", ")
             ));
         }
         let rate = snapshot.settings.limits.per_client_requests;
         if rate > 0 {
-            notes.push(format!("{client} may ask {rate} times a second, more gets 429"));
+            notes.push(format!("{client} may send {rate} requests per second, more get 429"));
         }
         if trusting_listeners.is_empty() && rate == 0 {
             notes.push(format!("nothing depends on the client's address {client}"));

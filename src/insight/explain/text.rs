@@ -6,7 +6,7 @@ use super::Explanation;
 use crate::util::control_chars;
 
 impl Explanation {
-    /// For people.
+    /// Formats the explanation as text with one line for each candidate.
     #[must_use]
     pub fn text(&self) -> String {
         let mut out = format!("{}\n", self.url);

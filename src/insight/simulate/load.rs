@@ -1,7 +1,5 @@
-//! Where the load goes: many users asked for one after the other, each a request in flight for a while.
-//!
-//! In: databases grouped by their holders, the members now and then. Out: each member's share in percent. The
-//! draws are seeded: the same question gets the same answer.
+//! Estimates the share of each server: selects a server for many users one after the other, and keeps each request in
+//! flight for a while. The random numbers are seeded, so the same question gets the same answer.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::Ordering::Relaxed;
@@ -10,14 +8,13 @@ use super::{MarkedHolders, decide};
 use crate::domain::cluster::{Port, ServerSnapshot};
 use crate::state::{Cluster, ClusterView};
 
-/// Users asked for in each run.
 const SIMULATED_USERS: usize = 10_000;
-/// Requests in flight on a server at least: nearly idle servers would all leave the work to the best index.
+/// With fewer requests in flight the server with the best index would get everything.
 const MIN_IN_FLIGHT_PER_SERVER: usize = 4;
-/// Fewer answers than this say nothing about what is asked for.
+/// Fewer answers say too little about the use of the databases.
 const MIN_ANSWERS: u64 = 100;
 
-/// Shares by member, percent.
+/// The percentage of each server, now and after the change.
 #[derive(Debug)]
 pub(super) struct LoadShares {
     pub(super) by_requests: bool,
@@ -27,13 +24,12 @@ pub(super) struct LoadShares {
     pub(super) unserved_then: f64,
 }
 
-/// Users of one run: by group, by member, and those nobody serves.
 struct LoadRun {
+    /// Users for each group of databases and each server.
     by_group: Vec<Vec<usize>>,
     unserved: usize,
 }
 
-/// Compares now and then.
 pub(super) fn compare_loads(
     cluster: &Cluster,
     view: &ClusterView,
@@ -75,10 +71,10 @@ pub(super) fn compare_loads(
     }
 }
 
-/// Spreads what each server has answered over the groups that it serves.
+/// Distributes the answers of each server over the groups of databases that it serves.
 fn database_weights(run: &LoadRun, answered: &[f64]) -> Vec<f64> {
-    let served = |member: usize| -> f64 {
-        run.by_group.iter().filter_map(|row| row.get(member)).map(|n| *n as f64).sum()
+    let served = |server: usize| -> f64 {
+        run.by_group.iter().filter_map(|row| row.get(server)).map(|n| *n as f64).sum()
     };
     let each: Vec<f64> = answered
         .iter()
@@ -114,29 +110,29 @@ fn simulate_users(
         let group = cumulative_weights.partition_point(|edge| *edge <= at);
         let Some((holders, _)) = groups.get(group) else { continue };
         let Some(port) = ports.get(random.usize(..ports.len().max(1))) else { continue };
-        let Some((member, _)) = decide(cluster, holders, &servers, *port, random.u64(..)) else {
+        let Some((server, _)) = decide(cluster, holders, &servers, *port, random.u64(..)) else {
             unserved += 1;
             continue;
         };
-        let member = usize::from(member);
-        if let Some(count) = by_group.get_mut(group).and_then(|row| row.get_mut(member)) {
+        let server = usize::from(server);
+        if let Some(count) = by_group.get_mut(group).and_then(|row| row.get_mut(server)) {
             *count += 1;
         }
-        if let Some(view) = servers.get_mut(member) {
-            view.in_flight += 1;
+        if let Some(snapshot) = servers.get_mut(server) {
+            snapshot.in_flight += 1;
         }
-        in_flight.push_back(member);
+        in_flight.push_back(server);
         if in_flight.len() > max_in_flight
-            && let Some(view) = in_flight.pop_front().and_then(|done| servers.get_mut(done))
+            && let Some(snapshot) = in_flight.pop_front().and_then(|done| servers.get_mut(done))
         {
-            view.in_flight = view.in_flight.saturating_sub(1);
+            snapshot.in_flight = snapshot.in_flight.saturating_sub(1);
         }
     }
     LoadRun { by_group, unserved }
 }
 
-fn shares(run: &LoadRun, members: usize) -> Vec<f64> {
-    (0..members).map(|m| percent(run.by_group.iter().filter_map(|row| row.get(m)).sum())).collect()
+fn shares(run: &LoadRun, servers: usize) -> Vec<f64> {
+    (0..servers).map(|at| percent(run.by_group.iter().filter_map(|row| row.get(at)).sum())).collect()
 }
 
 fn percent(users: usize) -> f64 {

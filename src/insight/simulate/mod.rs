@@ -1,8 +1,5 @@
-//! What if: some servers down, RESTRICTED or BUSY. Who is left without a replica, and where does the load go?
-//!
-//! In: a snapshot and the servers that would change. Out: for each cluster the databases that lose their last
-//! server, and the share of every server now and then, by the very selection that serves traffic. It sends
-//! nothing and changes nothing.
+//! Simulates that some servers are down, RESTRICTED or BUSY: which databases lose their last server, and how the shares of
+//! the servers change. It uses the selection of the proxy and changes nothing.
 
 mod load;
 
@@ -18,85 +15,74 @@ use crate::domain::select::{self, Candidate, SelectionInput, SelectionOutcome, S
 use crate::state::{Cluster, ClusterView, Snapshot};
 use crate::util::clock;
 
-/// The servers that would change, by common or whole name.
+/// The servers that change, by common or full name.
 #[derive(Clone, Debug, Default)]
 pub struct SimulatedChanges {
-    /// UNREACHABLE.
     pub down: Vec<String>,
-    /// RESTRICTED, for so long that nobody stays.
+    /// RESTRICTED for longer than `affinity.drain_timeout`.
     pub restricted: Vec<String>,
-    /// BUSY.
     pub busy: Vec<String>,
 }
 
-/// The whole answer.
+/// The answer of `/simulate` and `icm simulate --json`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Simulation {
     /// Names that no cluster has.
     pub unknown: Vec<String>,
-    /// In the file's order.
+    /// In the order of the configuration.
     pub clusters: Vec<ClusterSimulation>,
 }
 
-/// What would become of one cluster.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ClusterSimulation {
-    /// Its name.
     pub name: String,
     /// Databases in its directory.
     pub databases: usize,
-    /// `requests`: each server's answers so far weigh its databases; `databases`: all weigh the same.
+    /// `requests`: databases are weighted by the answers of their servers so far; `databases`: all have the same weight.
     pub weighted_by: String,
-    /// In the file's order.
+    /// In the order of the configuration.
     pub servers: Vec<ServerShare>,
-    /// Percent of new users whom nobody serves, now.
+    /// Percentage of new users for whom there is no server.
     pub unserved_now: f64,
-    /// The same then.
     pub unserved_then: f64,
-    /// Served now, by nobody then.
+    /// Served now, but not after the change.
     pub lost: AffectedDatabases,
-    /// Served now, then only by BUSY or MAXUSERS servers.
+    /// Served now, but only by BUSY or MAXUSERS servers after the change.
     pub set_aside: AffectedDatabases,
-    /// Served by nobody even now.
+    /// Not served even now.
     pub lost_already: AffectedDatabases,
 }
 
-/// A server's part.
+/// The state and the share of one server, now and after the change.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ServerShare {
-    /// Its name.
     pub server: String,
-    /// Its state now.
     pub now: String,
-    /// Its state then.
     pub then: String,
-    /// Percent of new users now.
+    /// Percentage of new users.
     pub share_now: f64,
-    /// The same then.
     pub share_then: f64,
 }
 
-/// Some databases.
+/// A number of databases, with examples.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct AffectedDatabases {
-    /// How many.
     pub count: usize,
-    /// The first ones: path, replica ID, and the servers that hold it.
+    /// The first ones, each with path, replica ID and servers.
     pub examples: Vec<String>,
 }
 
 impl Simulation {
-    /// Some database would lose its last server.
+    /// True if a database would lose its last server.
     #[must_use]
     pub fn loses_databases(&self) -> bool {
         self.clusters.iter().any(|c| c.lost.count > 0)
     }
 }
 
-/// Holders and their marks: databases with equal ones are served equally.
+/// The servers of a database and its marks there. Selection treats databases with equal ones alike.
 type MarkedHolders = SmallVec<[(ServerId, ReplicaStatus); 8]>;
 
-/// How well a database is served.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum ServiceLevel {
     Normal,
@@ -104,7 +90,7 @@ enum ServiceLevel {
     Unserved,
 }
 
-/// Simulates. `limit`: examples in each list.
+/// `limit`: number of examples in each list.
 #[must_use]
 pub fn simulate(snapshot: &Snapshot, changes: &SimulatedChanges, limit: usize) -> Simulation {
     let all = || changes.down.iter().chain(&changes.restricted).chain(&changes.busy);
@@ -119,7 +105,7 @@ pub fn simulate(snapshot: &Snapshot, changes: &SimulatedChanges, limit: usize) -
 fn simulate_cluster(cluster: &Cluster, changes: &SimulatedChanges, limit: usize) -> ClusterSimulation {
     let view = cluster.view.load_full();
     let now: Vec<ServerSnapshot> = view.entries.iter().map(|e| steady_state(e.server.snapshot())).collect();
-    let (then, words) = changed(&view, &now, changes);
+    let (then, states) = changed(&view, &now, changes);
     let ports: SmallVec<[Port; 2]> =
         [Port::Http, Port::Https].into_iter().filter(|p| cluster.settings.uses(*p)).collect();
     let groups = databases_by_holders(&view);
@@ -132,12 +118,12 @@ fn simulate_cluster(cluster: &Cluster, changes: &SimulatedChanges, limit: usize)
     let servers = view
         .entries
         .iter()
-        .zip(words)
+        .zip(states)
         .enumerate()
-        .map(|(at, (entry, word))| ServerShare {
+        .map(|(at, (entry, state))| ServerShare {
             server: entry.config.name.to_string(),
             now: entry.server.state().as_str().to_owned(),
-            then: word.to_owned(),
+            then: state.to_owned(),
             share_now: load.now.get(at).copied().unwrap_or(0.0),
             share_then: load.then.get(at).copied().unwrap_or(0.0),
         })
@@ -155,33 +141,33 @@ fn simulate_cluster(cluster: &Cluster, changes: &SimulatedChanges, limit: usize)
     }
 }
 
-/// The servers after the changes, and the words for their states.
+/// The servers after the changes, and the names of their states.
 fn changed(
     view: &ClusterView,
     now: &[ServerSnapshot],
     changes: &SimulatedChanges,
 ) -> (Vec<ServerSnapshot>, Vec<&'static str>) {
     let mut then = now.to_vec();
-    let mut words: Vec<&'static str> = view.entries.iter().map(|e| e.server.state().as_str()).collect();
-    for (entry, (seen, word)) in view.entries.iter().zip(then.iter_mut().zip(&mut words)) {
+    let mut states: Vec<&'static str> = view.entries.iter().map(|e| e.server.state().as_str()).collect();
+    for (entry, (server, state)) in view.entries.iter().zip(then.iter_mut().zip(&mut states)) {
         let named = |list: &[String]| list.iter().any(|name| entry.config.name.answers_to(name));
         if named(&changes.busy) {
-            seen.busy = true;
-            *word = "BUSY";
+            server.busy = true;
+            *state = "BUSY";
         }
         if named(&changes.restricted) {
-            seen.restricted_since_ms = Some(1);
-            *word = "RESTRICTED";
+            server.restricted_since_ms = Some(1);
+            *state = "RESTRICTED";
         }
         if named(&changes.down) {
-            (seen.http, seen.https) = (false, false);
-            *word = "UNREACHABLE";
+            (server.http, server.https) = (false, false);
+            *state = "UNREACHABLE";
         }
     }
-    (then, words)
+    (then, states)
 }
 
-/// How many databases have the same holders, in an order that does not depend on hashing.
+/// The number of databases for each group of holders, in a stable order.
 fn databases_by_holders(view: &ClusterView) -> BTreeMap<MarkedHolders, usize> {
     let mut groups: AHashMap<MarkedHolders, usize> = AHashMap::new();
     for_each_database(view, |_, holders| match groups.get_mut(holders) {
@@ -193,7 +179,8 @@ fn databases_by_holders(view: &ClusterView) -> BTreeMap<MarkedHolders, usize> {
     groups.into_iter().collect()
 }
 
-/// The databases that are lost, set aside, and lost already; `judged` is how each group is served now and then.
+/// Returns the databases that are lost, set aside, and lost already. `levels` has the service level of each group now and
+/// after the change.
 fn affected_databases(
     view: &ClusterView,
     levels: &AHashMap<&MarkedHolders, (ServiceLevel, ServiceLevel)>,
@@ -215,12 +202,12 @@ fn affected_databases(
     [lost, set_aside, lost_already]
 }
 
-/// A server long after its return, without the requests of this moment.
-fn steady_state(seen: ServerSnapshot) -> ServerSnapshot {
-    ServerSnapshot { in_flight: 0, in_flight_then: 0.0, returned_at_ms: None, ..seen }
+/// Removes slow start and the current requests in flight, which are accidental.
+fn steady_state(server: ServerSnapshot) -> ServerSnapshot {
+    ServerSnapshot { in_flight: 0, in_flight_then: 0.0, returned_at_ms: None, ..server }
 }
 
-/// Every database with the members that hold it.
+/// Calls `with` for every database, with the servers that have a replica.
 fn for_each_database(view: &ClusterView, mut with: impl FnMut(&DatabaseMatch, &MarkedHolders)) {
     let index = &view.directory.index;
     let mut holders = MarkedHolders::new();
@@ -238,21 +225,21 @@ fn describe(view: &ClusterView, found: &DatabaseMatch, holders: &MarkedHolders) 
     let database = view.directory.index.database(found.database);
     let servers: Vec<String> = holders
         .iter()
-        .filter_map(|(member, _)| view.server(*member))
+        .filter_map(|(server, _)| view.server(*server))
         .map(|entry| entry.config.name.to_string())
         .collect();
-    let servers = if servers.is_empty() { "no member".to_owned() } else { servers.join(", ") };
+    let servers = if servers.is_empty() { "no server of the cluster".to_owned() } else { servers.join(", ") };
     format!("{} ({}): on {servers}", database.path(), database.replica_id())
 }
 
-/// As selection says for a new user; by several schemes the worst counts.
+/// What selection gives a new user; with several schemes the worst level counts.
 fn service_level(
     cluster: &Cluster,
     holders: &MarkedHolders,
-    seen: &[ServerSnapshot],
+    servers: &[ServerSnapshot],
     ports: &[Port],
 ) -> ServiceLevel {
-    let worst = ports.iter().map(|port| match decide(cluster, holders, seen, *port, 0) {
+    let worst = ports.iter().map(|port| match decide(cluster, holders, servers, *port, 0) {
         Some((_, SelectionReason::SetAside)) => ServiceLevel::SetAside,
         None | Some((_, SelectionReason::LastResort)) => ServiceLevel::Unserved,
         Some(_) => ServiceLevel::Normal,
@@ -260,24 +247,24 @@ fn service_level(
     worst.max().unwrap_or(ServiceLevel::Unserved)
 }
 
-/// The one rule of selection, for a user nobody knows.
+/// Selects a server for a user without affinity.
 fn decide(
     cluster: &Cluster,
     holders: &[(ServerId, ReplicaStatus)],
-    seen: &[ServerSnapshot],
+    servers: &[ServerSnapshot],
     port: Port,
     seed: u64,
 ) -> Option<(ServerId, SelectionReason)> {
     let candidates: SmallVec<[Candidate; 8]> = holders
         .iter()
-        .filter_map(|(member, status)| {
-            let view = *seen.get(usize::from(*member))?;
-            Some(Candidate { server: *member, status: *status, snapshot: view })
+        .filter_map(|(server, status)| {
+            let snapshot = *servers.get(usize::from(*server))?;
+            Some(Candidate { server: *server, status: *status, snapshot })
         })
         .collect();
     let input = SelectionInput::without_affinity(&candidates, port, clock::now_ms(), seed);
     match select::decide(&input, &cluster.selection_policy).outcome {
-        SelectionOutcome::Serve(member, why) => Some((member, why)),
+        SelectionOutcome::Serve(server, why) => Some((server, why)),
         _ => None,
     }
 }

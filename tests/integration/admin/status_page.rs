@@ -33,7 +33,7 @@ fn part(server: &str, css: &str) -> String {
 }
 
 fn wait_for_word(browser: &mut Chromium, server: &str, word: &str) {
-    browser.wait_until(&format!("return {} === '{word}'", part(server, ".state .word")));
+    browser.wait_until(&format!("return {} === '{word}'", part(server, ".state .badge")));
 }
 
 /// Writes what is shown, where somebody wants to look at it.
@@ -132,7 +132,7 @@ fn a_search_finds_databases_and_a_hostile_title_is_only_text() {
     // Who would serve is told anew when that changes.
     acme.fault("Web1", json!("refuse"));
     browser
-        .wait_until("return document.querySelector('#hits').textContent.includes('nobody could serve it')");
+        .wait_until("return document.querySelector('#hits').textContent.includes('no server can serve it')");
     browser.run("document.querySelector('#search').value = 'no such thing'; document.querySelector('#search-form').requestSubmit()");
     browser.wait_until("return document.querySelector('#found').textContent.startsWith('0 databases')");
     is_clean(&mut browser, &[]);
@@ -146,20 +146,20 @@ fn the_buttons_restrict_and_release_after_a_confirmation() {
     assert_eq!(browser.run("return document.querySelector('#login').hidden"), true, "no token, no login");
     let button = "tr[data-server=\"Web4/Acme\"] .act button";
     browser.click(button);
-    browser.wait_until("return document.querySelector('#ask').open");
+    browser.wait_until("return document.querySelector('#confirm').open");
     assert_eq!(browser.run("return document.activeElement.value"), "no", "Enter alone changes nothing");
     picture(&mut browser, "ask.png");
-    browser.type_into("#ask button[value=no]", "\u{E007}");
-    browser.wait_until("return !document.querySelector('#ask').open");
+    browser.type_into("#confirm button[value=no]", "\u{E007}");
+    browser.wait_until("return !document.querySelector('#confirm').open");
     assert_eq!(icm.state_of("Web4"), "AVAILABLE");
     browser.click(button);
-    browser.click("#ask-yes");
+    browser.click("#confirm-yes");
     wait_for_word(&mut browser, "Web4", "RESTRICTED");
-    browser.wait_until("return document.querySelector('#said').textContent.includes('Nobody else can serve') && document.querySelector('#said').textContent.includes('legacy/archive2009.nsf')");
+    browser.wait_until("return document.querySelector('#result').textContent.includes('No other server can serve') && document.querySelector('#result').textContent.includes('legacy/archive2009.nsf')");
     assert_eq!(icm.state_of("Web4"), "RESTRICTED");
     browser.wait_until(&format!("return {} === 'Release'", part("Web4", ".act button")));
     browser.click(button);
-    browser.click("#ask-yes");
+    browser.click("#confirm-yes");
     wait_for_word(&mut browser, "Web4", "AVAILABLE");
     is_clean(&mut browser, &[]);
 }
@@ -192,7 +192,7 @@ fn with_a_token_the_page_asks_for_it_once() {
     browser.reload();
     wait_for_word(&mut browser, "Web2", "AVAILABLE");
     browser.click("tr[data-server=\"Web2/Acme\"] .act button");
-    browser.click("#ask-yes");
+    browser.click("#confirm-yes");
     wait_for_word(&mut browser, "Web2", "RESTRICTED");
     browser.click("#logout");
     browser.wait_until("return !document.querySelector('#login').hidden");
@@ -206,19 +206,19 @@ fn the_page_says_since_when_there_is_no_answer() {
     let (_acme, icm) = running(&[]);
     let Some(mut browser) = opened(&icm) else { return };
     wait_for_word(&mut browser, "Web1", "AVAILABLE");
-    assert_eq!(browser.run("return document.querySelector('#silence').hidden"), true);
+    assert_eq!(browser.run("return document.querySelector('#offline').hidden"), true);
     let mut config: serde_yaml::Value =
         serde_yaml::from_str(&std::fs::read_to_string(&icm.file).unwrap()).unwrap();
     config.as_mapping_mut().unwrap().remove("state_dir");
     drop(icm);
-    browser.wait_until("return !document.querySelector('#silence').hidden");
-    let said = browser.run("return document.querySelector('#silence').textContent");
+    browser.wait_until("return !document.querySelector('#offline').hidden");
+    let said = browser.run("return document.querySelector('#offline').textContent");
     assert!(said.as_str().unwrap().starts_with("No answer since "), "{said}");
     assert_eq!(browser.run("return document.body.classList.contains('stale')"), true);
-    picture(&mut browser, "silence.png");
+    picture(&mut browser, "offline.png");
     // The same address again: the page goes on by itself.
     let _again = Icm::start(config);
-    browser.wait_until("return document.querySelector('#silence').hidden");
+    browser.wait_until("return document.querySelector('#offline').hidden");
     wait_for_word(&mut browser, "Web1", "AVAILABLE");
     is_clean(&mut browser, &["ERR_CONNECTION_REFUSED", "ERR_EMPTY_RESPONSE", "ERR_CONNECTION_RESET"]);
 }

@@ -62,7 +62,7 @@ fn an_audit_finds_what_was_planted_in_acme() {
     assert!(has(&finding(&audit, "single_in_service"), "old/phonebook.nsf"));
     assert!(has(&finding(&audit, "different_paths"), "apps/leads.nsf on Web2/Acme"));
     assert!(has(&finding(&audit, "several_copies"), "2 copies on Web2/Acme"));
-    assert!(has(&finding(&audit, "not_read"), "RESTRICTED"));
+    assert!(has(&finding(&audit, "not_reported"), "RESTRICTED"));
     // With --strict the same is a no; offline it finds the same, but for the states.
     let conf = icm.file.to_str().unwrap();
     assert_eq!(ask(&["audit", "-c", conf, "--strict"]).0, 2);
@@ -75,9 +75,9 @@ fn an_audit_finds_what_was_planted_in_acme() {
     let (code, audit) = ask(&["audit", "--admin", &admin, "--limit", "1"]);
     assert_eq!(code, 2);
     assert!(has(&finding(&audit, "server_unreachable"), "Web4/Acme"));
-    let nobody = finding(&audit, "nobody_serves");
-    assert_eq!(nobody["examples"].as_array().unwrap().len(), 1, "bounded");
-    assert!(nobody["count"].as_u64().unwrap() >= 2, "archive2009 and a log: {nobody:#}");
+    let unserved = finding(&audit, "nobody_serves");
+    assert_eq!(unserved["examples"].as_array().unwrap().len(), 1, "bounded");
+    assert!(unserved["count"].as_u64().unwrap() >= 2, "archive2009 and a log: {unserved:#}");
     let text = icm_cli(&["audit", "--admin", &admin]).out;
     assert!(
         text.contains("error: 1 servers UNREACHABLE") && text.contains("Web4/Acme: UNREACHABLE"),

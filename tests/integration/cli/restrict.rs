@@ -26,7 +26,7 @@ fn a_script_is_not_asked_and_if_safe_leaves_the_last_replica_alone() {
     let admin = format!("http://{}", icm.admin);
     let output = icm_cli(&["restrict", "Web4", "--if-safe", "--admin", &admin]);
     assert_eq!(output.code, 2, "{output:?}");
-    assert!(output.out.contains("nobody but Web4/Acme can serve legacy/archive2009.nsf"), "{output:?}");
+    assert!(output.out.contains("only Web4/Acme can serve legacy/archive2009.nsf"), "{output:?}");
     assert!(!output.out.contains("old/closed.nsf"), "what is marked is not lost: {output:?}");
     assert_eq!(state(&icm, "Web4/Acme"), "AVAILABLE");
     let output = icm_cli(&["restrict", "Web4", "--admin", &admin]);
@@ -53,6 +53,10 @@ fn waiting_ends_when_nothing_is_in_flight_and_nobody_can_come_back() {
         soon.err.contains("stays RESTRICTED") && soon.out.contains("Web4/Acme is RESTRICTED"),
         "{soon:?}"
     );
+    for idle in ["--idle", "--quiet"] {
+        let soon = icm_cli(&["restrict", "Web4", "--wait=0s", idle, "30m", "--admin", &admin]);
+        assert_eq!(soon.code, 2, "a request is in flight: {soon:?}");
+    }
     let output = icm_cli(&["restrict", "Web4", "--wait", "--json", "--admin", &admin]);
     assert_eq!(output.code, 0, "{output:?}");
     let lines: Vec<serde_json::Value> =

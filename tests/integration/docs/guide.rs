@@ -399,7 +399,7 @@ fn every_key_of_the_configuration_is_explained() {
 const QUOTED: &[(&str, &str)] = &[
     (r#"{"dir": {"unauthorised": true}}"#, "needs Reader access to the database"),
     (r#"{"dir": {"hidden_view_404": true}}"#, "`Databases by Pathname` was read instead"),
-    (r#"{"dir": {"empty": true}}"#, "0 replicas: the view is empty for this user, or the wrong one"),
+    (r#"{"dir": {"empty": true}}"#, "0 replicas: the view is wrong, or empty for this user"),
     (r#"{"dir": {"error500": true}}"#, "answered with status 500"),
     (r#"{"fault": {"kind": "not_found", "path": "/cldbdir.nsf"}}"#, "answered with status 404"),
     (r#"{"fault": "refuse"}"#, "connection refused"),

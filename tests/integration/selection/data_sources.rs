@@ -330,7 +330,7 @@ fn members_join_and_leave_by_their_server_documents_without_a_restart() {
     );
     let served = icm.served("/sales/orders.nsf", 12);
     assert!(served.keys().all(|k| k == "Web1" || k == "Web2"), "{served:?}");
-    assert_eq!(directory(&icm)["not_members"], json!(["Web3/Acme"]));
+    assert_eq!(directory(&icm)["unknown_servers"], json!(["Web3/Acme"]));
     acme.set("Web3", json!({ "member": true }));
     icm.wait_for_log("joined the cluster: Web3/Acme");
     assert!(eventually(MAX_WAIT, || icm.served("/sales/orders.nsf", 6).contains_key("Web3")));
