@@ -43,7 +43,7 @@ pub(super) fn clusters(item: &Item<'_>) -> Vec<Arc<ClusterSettings>> {
 
 fn cluster(item: &Item<'_>) -> Option<ClusterSettings> {
     let map = item.map(keys::CLUSTER);
-    if !item.value.is_some_and(serde_yaml::Value::is_mapping) {
+    if !item.is_map() {
         if !item.is_present() {
             item.error(ValueError::new("is empty").hint("write a name, servers and a directory"));
         }

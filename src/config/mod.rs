@@ -9,8 +9,6 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use serde_yaml::Value;
-
 mod availability;
 mod cluster;
 mod directory;
@@ -47,7 +45,9 @@ use document::{Document, Load, open};
 use file_access::{Named, OwnFile};
 use reader::Item;
 use settings::ClusterSettings;
-use values::ValueError;
+use tree::Node;
+use value_error::ValueError;
+
 /// A configuration without errors.
 #[derive(Clone, Debug)]
 pub struct LoadedConfig {
@@ -133,7 +133,7 @@ pub fn load_clusters(
     let read = open(&load, origin, text);
     let clusters = read.as_ref().map_or_else(Vec::new, |(document, value)| {
         let root = Item::root(document, value, "");
-        if !value.is_mapping() {
+        if !root.is_map() {
             root.error(
                 ValueError::new("is not the configuration of an ICM")
                     .hint("a map with `clusters:` is expected"),
@@ -151,8 +151,9 @@ pub fn load_clusters(
 }
 
 /// `clusters` with its aliases and merge keys written out.
-fn clusters_yaml(value: &Value) -> Option<Arc<str>> {
-    let clusters = value.get("clusters").filter(|clusters| !clusters.is_null())?;
+fn clusters_yaml(root: &Node) -> Option<Arc<str>> {
+    let clusters =
+        &root.get("clusters").filter(|entry| !matches!(entry.value.content, tree::Content::Null))?.value;
     serde_yaml::to_string(clusters).ok().map(Arc::from)
 }
 
@@ -172,14 +173,14 @@ fn finish(load: Load<'_>, file: &Path) -> Result<Vec<Warning>, ConfigErrors> {
 }
 
 /// `None` only after an error was noted.
-fn settings(document: &Document<'_>, value: &Value) -> Option<Settings> {
+fn settings(document: &Document<'_>, value: &Node) -> Option<Settings> {
     let root = Item::root(document, value, "");
     if !root.is_present() {
         root.error(ValueError::new("the file is empty").hint("start from conf/minimal.yaml"));
         return None;
     }
     let top = root.map(keys::TOP);
-    if !value.is_mapping() {
+    if !root.is_map() {
         return None;
     }
     let pingora::PingoraSettings { server_conf, pid_file, upstream_ca } =

@@ -54,7 +54,7 @@ pub(super) fn settings(item: &Item<'_>) -> PingoraSettings {
     let mut pid_file = None;
     let mut upstream_ca = None;
     for (key, entry) in item.entries() {
-        match key.as_str() {
+        match key {
             "daemon" => entry.error_at_key(
                 ValueError::new("is not available")
                     .hint("remove it: icm stays in the foreground, run it under systemd"),
@@ -118,7 +118,7 @@ fn set_defaults(map: &mut Mapping) {
 
 /// The value if Pingora accepts it for this key.
 fn checked(key: &str, entry: &Item<'_>) -> Option<Value> {
-    let value = entry.value?.clone();
+    let value = serde_yaml::to_value(entry.value?).ok()?;
     let single = Mapping::from_iter([(Value::from(key), value.clone())]);
     let problem = match serde_yaml::from_value::<ServerConf>(Value::Mapping(single)) {
         Err(error) => {
