@@ -47,7 +47,7 @@ pub fn write(
 ) -> Result<()> {
     let settings = &routed.cluster.settings.affinity;
     let now = u32::try_from(clock::unix_secs()).unwrap_or(u32::MAX);
-    let Some(serving) = routed.view.server(attempt.member).map(UpstreamServer::tag) else { return Ok(()) };
+    let Some(serving) = routed.view.server(attempt.server).map(UpstreamServer::tag) else { return Ok(()) };
     let login = if response.sets_cookies { login_of(head, routed, response) } else { None };
     let mut entries = routed.affinity.entries.clone();
     let tell = update(&mut entries, head.status, routed, attempt, response, login, now)
@@ -93,12 +93,12 @@ fn update(
     now: u32,
 ) -> bool {
     let idle = u32::try_from(routed.cluster.settings.affinity.idle_timeout.as_secs()).unwrap_or(u32::MAX);
-    let Some(serving) = routed.view.server(attempt.member).map(UpstreamServer::tag) else { return false };
+    let Some(serving) = routed.view.server(attempt.server).map(UpstreamServer::tag) else { return false };
     if let Some(login) = routed.affinity.login {
         entries.merge(login);
     }
-    if let Some((member, tag)) = response.redirected_to
-        && let Some(entry) = routed.view.server(member)
+    if let Some((server, tag)) = response.redirected_to
+        && let Some(entry) = routed.view.server(server)
     {
         let tell = entries.record_response(entry.tag(), tag, now, idle);
         entries.forget_former(tag);
@@ -196,8 +196,8 @@ fn update_entry(
     now: u32,
     idle: u32,
 ) -> bool {
-    let Some(serving) = routed.view.server(attempt.member).map(UpstreamServer::tag) else { return false };
-    let Some(home) = routed.affinity.entry.filter(|home| *home != attempt.member) else {
+    let Some(serving) = routed.view.server(attempt.server).map(UpstreamServer::tag) else { return false };
+    let Some(home) = routed.affinity.entry.filter(|home| *home != attempt.server) else {
         return entries.record_response(serving, tag, now, idle);
     };
     let Some(home_tag) = routed.view.server(home).map(UpstreamServer::tag) else {

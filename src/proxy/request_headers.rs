@@ -86,7 +86,7 @@ pub(super) fn to_server(
     if routed.rewrites_cookies {
         super::request_cookies::to_server(request, routed, attempt)?;
     }
-    let Some(entry) = routed.view.server(attempt.member) else { return Ok(()) };
+    let Some(entry) = routed.view.server(attempt.server) else { return Ok(()) };
     if routed.cluster.settings.headers.host_of_server {
         let port = entry.host_port(routed.port).map_or(80, |p| p.port);
         let default = if routed.port == Port::Https { 443 } else { 80 };
@@ -224,7 +224,7 @@ fn replaced(routed: &Routed, attempt: &Attempt, target: &[u8]) -> Option<Vec<u8>
 
 /// The database's path on the server, percent-encoded and without a leading slash.
 pub(super) fn server_path(routed: &Routed, attempt: &Attempt) -> Option<String> {
-    let holder = routed.replica_on(attempt.member)?;
+    let holder = routed.replica_on(attempt.server)?;
     Some(db_path::percent_encode_path(holder.path()).into_owned())
 }
 

@@ -174,12 +174,12 @@ fn map_urls(
         let public = target.get(routed.database.range.clone()).unwrap_or_default();
         (format!("/{path}"), format!("/{}", String::from_utf8_lossy(public)))
     });
-    let public_path = |member: usize, path: &[u8]| public_path(routed, member, path);
+    let public_path = |server: usize, path: &[u8]| public_path(routed, server, path);
     let mapping = RewriteContext {
         public_scheme: &scheme,
         public_authority: &routed.authority,
         servers: &routed.view.names,
-        serving: usize::from(attempt.member),
+        serving: usize::from(attempt.server),
         database_paths: paths.as_ref().map(|(server, public)| (server.as_str(), public.as_str())),
         public_path: &public_path,
     };
@@ -193,12 +193,12 @@ fn map_urls(
         }
         let Some(mapped) = rewrite::rewrite_header(&name, value.as_bytes(), &mapping) else { continue };
         if name == header::LOCATION
-            && let Some(member) = mapped.server.and_then(|m| ServerId::try_from(m).ok())
-            && member != attempt.member
+            && let Some(server) = mapped.server.and_then(|m| ServerId::try_from(m).ok())
+            && server != attempt.server
             && let Some(target) = mapped.value.get(mapped.target.clone())
             && let Some(tag) = tag_of_target(&routed.cluster, &routed.view, target)
         {
-            redirected = Some((member, tag));
+            redirected = Some((server, tag));
         }
         if let Ok(value) = HeaderValue::from_bytes(&mapped.value) {
             head.insert_header(name, value)?;
@@ -206,7 +206,7 @@ fn map_urls(
     }
     map_all(head, header::LINK, |link| rewrite::rewrite_link(link, &mapping))?;
     let in_database = routed.database.tag.is_some();
-    let tag = routed.view.server(attempt.member).map_or(0, UpstreamServer::tag);
+    let tag = routed.view.server(attempt.server).map_or(0, UpstreamServer::tag);
     map_all(head, header::SET_COOKIE, |cookie| {
         let public = rewrite::rewrite_set_cookie(cookie, &mapping, in_database);
         let value = public.as_deref().unwrap_or(cookie);
@@ -268,8 +268,8 @@ fn path_of(target: &[u8]) -> &[u8] {
 
 /// The public path of a database that a server names by its own: by replica ID where several databases have the path,
 /// unless it is the database that the client is in already.
-fn public_path(routed: &Routed, member: usize, path: &[u8]) -> Option<String> {
-    let member = ServerId::try_from(member).ok()?;
+fn public_path(routed: &Routed, server: usize, path: &[u8]) -> Option<String> {
+    let server = ServerId::try_from(server).ok()?;
     let target = crate::domain::url::parse(path);
     let database = target.database.as_ref()?;
     let index = &routed.view.directory.index;
@@ -277,9 +277,9 @@ fn public_path(routed: &Routed, member: usize, path: &[u8]) -> Option<String> {
     let held = index.ambiguous_databases(ambiguous).find(|found| {
         index
             .replicas_by_server(found)
-            .any(|h| h.same_path && routed.view.server_id(h.server) == Some(member))
+            .any(|h| h.same_path && routed.view.server_id(h.server) == Some(server))
     })?;
-    if routed.database.found == Some(held) && routed.affinity.entry == Some(member) {
+    if routed.database.found == Some(held) && routed.affinity.entry == Some(server) {
         return None;
     }
     let id = index.database(held.database).replica_id();
