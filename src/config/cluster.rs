@@ -1,6 +1,4 @@
 //! `clusters`: the list of Domino clusters.
-//!
-//! Their names are unique afterwards, and everything that refers to a server refers to a known one.
 
 use std::collections::HashMap;
 use std::sync::Arc;

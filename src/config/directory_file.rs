@@ -1,6 +1,4 @@
-//! `directory: { source: file }`: a CSV or JSON file.
-//!
-//! Errors name that file with line and column. A file that changes later is read again by the next reload.
+//! `directory: { source: file }`: a CSV or JSON file, which is read at start and at each reload.
 
 use std::path::PathBuf;
 

@@ -1,7 +1,5 @@
-//! A directory in a JSON file.
-//!
-//! The file is read as a stream: it may have millions of replicas. Only if something is wrong, and the file is small
-//! enough, it is read again as a tree of values with their positions, which finds all errors and says more about each.
+//! A directory in a JSON file. It is read as a stream, because it may have millions of replicas. A small file with an
+//! error is read again as values with positions, to find all errors.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -17,7 +15,7 @@ use super::values::ValueError;
 use crate::domain::cluster::ServerName;
 use crate::domain::directory::{DirectoryBuilder, DirectoryEntry, ReplicaStatus};
 
-/// A tree of values with their positions takes many times the size of the text.
+/// The values of a text take many times its size.
 const MAX_TREE_TEXT: usize = 4 << 20;
 
 /// Reads the list of databases, alone or below `databases`. Notes all errors of a small file, the first of a large one.
@@ -84,7 +82,7 @@ struct Streamed {
     first_twice: Option<DirectoryEntry>,
 }
 
-/// All replicas, or the first thing that is wrong.
+/// All replicas, or the first error.
 fn stream(text: &str, known: Option<&[ServerName]>) -> Result<Streamed, serde_json::Error> {
     let mut reader = Reader { known, seen: Seen::default(), streamed: Streamed::default() };
     let mut json = serde_json::Deserializer::from_str(text);
@@ -247,8 +245,8 @@ mod tests {
     }
 
     #[test]
-    fn the_first_error_is_said_with_its_line() {
-        for (from, to, said) in [
+    fn the_first_error_has_its_line() {
+        for (from, to, message) in [
             ("web2/acme", "web9/acme", "server: `web9/acme` is not in servers.list"),
             ("C1257A000041D2E1", "C1257A", "replica_id: `C1257A` is not a replica ID"),
             ("Out of service", "gone", "mark: `gone` is not a mark"),
@@ -260,7 +258,7 @@ mod tests {
         ] {
             assert!(TWO.contains(from), "{from}");
             let error = stream(&TWO.replace(from, to), Some(&known())).unwrap_err();
-            assert!(error.to_string().contains(said) && error.line() >= 2, "{to}: {error}");
+            assert!(error.to_string().contains(message) && error.line() >= 2, "{to}: {error}");
         }
         for text in ["{}", "{\"database\": []}", "{\"databases\": [], \"more\": 1}", "7", "[] []", ""] {
             assert!(stream(text, None).is_err(), "{text}");

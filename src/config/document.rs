@@ -1,4 +1,4 @@
-//! A text that is being read, and where its errors and warnings are noted.
+//! A text with its file name, and the errors and warnings of one load.
 
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
@@ -17,9 +17,9 @@ const MAX_ERRORS: usize = 500;
 /// What all documents of one load share.
 pub(super) struct Load<'a> {
     pub files: &'a dyn Files,
-    /// Relative paths start at the directory of the configuration file.
+    /// The directory of the configuration file, where relative paths start.
     pub base: PathBuf,
-    /// Which files may be named; `None`: any, as in this ICM's own configuration.
+    /// Which files may be named; `None`: any.
     pub access: Option<&'a FileAccess>,
     /// The files that this configuration names.
     pub own: RefCell<Vec<OwnFile>>,
@@ -67,7 +67,7 @@ impl<'a> Document<'a> {
         });
     }
 
-    /// A line by its number from 1. Only line ends are searched, because a file may have millions of lines.
+    /// A line by its number from 1. Only line ends are searched: a file may have millions of lines.
     pub fn line(&self, number: usize) -> Option<&'a str> {
         let before = number.checked_sub(2).map(|n| memchr::memchr_iter(b'\n', self.text.as_bytes()).nth(n));
         let from = match before {

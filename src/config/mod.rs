@@ -1,10 +1,7 @@
 //! One YAML file in, [`Settings`] out, or every error with its file, line and column.
 //!
-//! In: the file, and the files that it names (secrets, certificates, directories). Out: settings that need no further
-//! check, and warnings; or all errors at once. Never: contacts a server or writes a file.
-//!
-//! `document` opens the text, `reader` reads single values of it, and each section of the file has a module that turns
-//! its values into settings.
+//! Settings need no further check. Loading contacts no server and writes no file. `document` opens the text, `reader` reads
+//! single values of it, and each section of the file has a module that turns its values into settings.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -51,7 +48,7 @@ use value_error::ValueError;
 /// A configuration without errors.
 #[derive(Clone, Debug)]
 pub struct LoadedConfig {
-    /// The configuration that was read.
+    /// The settings of this process.
     pub settings: Settings,
     /// What an administrator should know nevertheless.
     pub warnings: Vec<Warning>,
@@ -93,7 +90,7 @@ fn whole_file(path: &Path, message: String) -> ConfigErrors {
     ConfigErrors(vec![ConfigError { file, line, column, key, message, hint, source_line }])
 }
 
-/// Like [`load`], for a text that was read from `file` before.
+/// Like [`load`], for the text of `file`.
 ///
 /// # Errors
 /// Everything that is wrong.
@@ -117,8 +114,8 @@ pub fn load_with(file: &Path, text: &str, files: &dyn Files) -> Result<LoadedCon
     }
 }
 
-/// Reads the `clusters` of another ICM's configuration and ignores its other keys. It may name only files that `access`
-/// permits. `origin` stands for the file in messages.
+/// Reads the `clusters` of another ICM's configuration and ignores its other keys. Only files that `access` permits are
+/// read. `origin` is the file in messages.
 ///
 /// # Errors
 /// Everything that is wrong, with positions in this text.
@@ -150,7 +147,7 @@ pub fn load_clusters(
     }
 }
 
-/// `clusters` with its aliases and merge keys written out.
+/// `clusters` without aliases and merge keys.
 fn clusters_yaml(root: &Node) -> Option<Arc<str>> {
     let clusters =
         &root.get("clusters").filter(|entry| !matches!(entry.value.content, tree::Content::Null))?.value;

@@ -1,7 +1,4 @@
-//! `pingora`: Pingora's own `ServerConf`.
-//!
-//! Pingora itself says which keys it has and of what type, so that a new release needs no change here. Two keys are
-//! refused because other settings of this program decide the same.
+//! `pingora`: Pingora's own `ServerConf`. Keys and types come from Pingora, so that a new release needs no change here.
 
 use std::path::PathBuf;
 use std::sync::Arc;

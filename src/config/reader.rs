@@ -1,7 +1,5 @@
-//! Typed values out of a document.
-//!
-//! A reader returns `None` after it has noted an error, so that one load finds everything that is wrong. What a missing
-//! value means is for the caller to decide.
+//! Typed values out of a document. A reader returns `None` after it has noted an error, so that one load finds all
+//! errors.
 
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -258,7 +256,7 @@ impl<'d> Item<'d> {
         })
     }
 
-    /// Whether this is `off`, or `false`, as which YAML 1.1 reads `off`.
+    /// Whether this is `off`, which YAML 1.1 reads as `false`.
     pub fn is_off(&self) -> bool {
         ["off", "no", "false"].iter().any(|word| self.text_is(word))
     }

@@ -1,6 +1,4 @@
-//! `servers`: the list of servers or the view that has it, and how to log in to Domino.
-//!
-//! No host name is resolved here, and no server is contacted.
+//! `servers`: the list of servers or the view that has it, and how to log in to Domino. No host name is resolved here.
 
 use std::collections::HashMap;
 use std::time::Duration;

@@ -66,13 +66,13 @@ impl Drop for Attempt {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AttemptFailure {
-    /// Nothing was sent.
+    /// The connect failed, so nothing was sent.
     Connect,
     /// The connection broke before the response's head.
     Broken,
     /// The response's head did not come in time.
     Timeout,
-    /// One of `failover.retry_statuses`.
+    /// The status is one of `failover.retry_statuses`.
     Status(u16),
     /// 404 from a server that holds the database according to the directory.
     NotFound,

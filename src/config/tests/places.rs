@@ -45,7 +45,7 @@ fn aliases_that_grow_a_short_file_large_are_refused() {
 }
 
 #[test]
-fn deep_nesting_is_an_error_and_no_more() {
+fn deep_nesting_does_not_panic() {
     for text in ["[".repeat(100_000), "{a: ".repeat(50_000), "- ".repeat(50_000)] {
         assert!(!load(&text).unwrap_err().is_empty());
     }
