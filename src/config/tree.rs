@@ -115,6 +115,14 @@ type Failure = (Position, ValueError);
 
 /// Reads a YAML or JSON text. A text without a value is `Null`.
 pub(super) fn read(text: &str) -> Result<Node, Failure> {
+    // YAML forbids these, but saphyr accepts them.
+    let is_forbidden = |c: char| c.is_control() && !matches!(c, '\t' | '\n' | '\r' | '\u{85}');
+    if let Some((before, _)) = text.find(is_forbidden).and_then(|at| text.split_at_checked(at)) {
+        let line = before.matches('\n').count() + 1;
+        let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+        let problem = ValueError::new("is not YAML: control characters are not allowed");
+        return Err((Position { line, column }, problem));
+    }
     let events = Parser::new_from_str(text);
     let mut reader = Reader { text, events, anchors: HashMap::new(), values: 0, depth: 0 };
     let mut root = None;
