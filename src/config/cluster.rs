@@ -1,6 +1,4 @@
 //! `clusters`: the list of Domino clusters.
-//!
-//! Their names are unique afterwards, and everything that refers to a server refers to a known one.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -43,7 +41,7 @@ pub(super) fn clusters(item: &Item<'_>) -> Vec<Arc<ClusterSettings>> {
 
 fn cluster(item: &Item<'_>) -> Option<ClusterSettings> {
     let map = item.map(keys::CLUSTER);
-    if !item.value.is_some_and(serde_yaml::Value::is_mapping) {
+    if !item.is_map() {
         if !item.is_present() {
             item.error(ValueError::new("is empty").hint("write a name, servers and a directory"));
         }

@@ -1,4 +1,4 @@
-//! `directory`: which server holds which database, or where the Cluster Database Directory says so.
+//! `directory`: which server holds which database, or where to read the Cluster Database Directory.
 
 use super::directory_entries::databases;
 use super::directory_file;
@@ -22,7 +22,7 @@ enum Source {
 pub(super) fn directory(
     item: &Item<'_>,
     scheme: UpstreamScheme,
-    members: &Servers,
+    servers: &Servers,
     known: Option<&[ServerName]>,
 ) -> Directory {
     let map = item.map(keys::DIRECTORY);
@@ -52,17 +52,17 @@ pub(super) fn directory(
         }
         Source::Cldbdir => {
             map.no_effect(&["file", "databases"], "source: cldbdir");
-            Directory::Cldbdir(cldbdir(&map, scheme, members))
+            Directory::Cldbdir(cldbdir(&map, scheme, servers))
         }
     }
 }
 
-fn cldbdir(map: &Map<'_>, scheme: UpstreamScheme, members: &Servers) -> Cldbdir {
+fn cldbdir(map: &Map<'_>, scheme: UpstreamScheme, servers: &Servers) -> Cldbdir {
     let columns = map.get("columns").map(keys::DIRECTORY_COLUMNS);
     let column = |key: &str| columns.get(key).parsed("a column", values::column);
     let (auth, plaintext) = servers::auth(&map.get("auth"));
     if !plaintext {
-        servers::refuse_plaintext(&map.get("auth"), &auth, plain_member(scheme, members));
+        servers::refuse_plaintext(&map.get("auth"), &auth, plain_server(scheme, servers));
     }
     Cldbdir {
         database: servers::database(map, "cldbdir.nsf"),
@@ -82,9 +82,9 @@ fn cldbdir(map: &Map<'_>, scheme: UpstreamScheme, members: &Servers) -> Cldbdir 
     }
 }
 
-/// A server that would be asked in clear text over a network. With `same`, its HTTPS port is preferred.
-fn plain_member(scheme: UpstreamScheme, members: &Servers) -> Option<String> {
-    let servers = match members {
+/// A server to which the password would be sent in clear text. With `same`, its HTTPS port is preferred.
+fn plain_server(scheme: UpstreamScheme, servers: &Servers) -> Option<String> {
+    let servers = match servers {
         Servers::Static(servers) => servers,
         Servers::Names(_) if scheme == UpstreamScheme::Https => return None,
         Servers::Names(view) => return servers::plain_url(&view.from),

@@ -1,7 +1,5 @@
-//! The entries of a directory: databases, their replicas, and what each value may be.
-//!
-//! The list in the configuration, CSV files and JSON files share this, so that all three accept the same values and
-//! refuse the others with the same message.
+//! The entries of a directory: databases and their replicas. The list in the configuration, CSV files and JSON files
+//! share this, so that they accept the same values with the same messages.
 
 use std::collections::HashSet;
 

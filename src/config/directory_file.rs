@@ -1,6 +1,4 @@
-//! `directory: { source: file }`: a CSV or JSON file.
-//!
-//! Errors name that file with line and column. A file that changes later is read again by the next reload.
+//! `directory: { source: file }`: a CSV or JSON file, which is read at start and at each reload.
 
 use std::path::PathBuf;
 
@@ -9,7 +7,7 @@ use super::directory_json;
 use super::document::Document;
 use super::file_access::Named;
 use super::reader::Item;
-use super::tree::{Position, Tree};
+use super::tree::Position;
 use super::values::{self, ValueError};
 use crate::domain::cluster::ServerName;
 use crate::domain::directory::{DirectoryBuilder, DirectoryEntry};
@@ -21,7 +19,7 @@ const COLUMNS: [&str; 5] = ["path", "server", "replica_id", "title", "mark"];
 /// Reads the file that `item` names, by its extension.
 pub(super) fn read(item: &Item<'_>, known: Option<&[ServerName]>) -> Option<(PathBuf, DirectoryBuilder)> {
     let (path, content) = item.file(Named::Public, MAX_SIZE)?;
-    let document = |text| Document { load: item.doc.load, file: &path, text, tree: Tree::default() };
+    let document = |text| Document { load: item.doc.load, file: &path, text };
     let text = match std::str::from_utf8(&content.bytes) {
         Ok(text) => text.strip_prefix('\u{feff}').unwrap_or(text),
         Err(error) => {

@@ -1,30 +1,34 @@
-//! A directory in a JSON file.
-//!
-//! The file is read as a stream: it may have millions of replicas. Only if something is wrong, and the file is small
-//! enough, it is read again as a tree of values with their positions, which finds all errors and says more about each.
+//! A directory in a JSON file. It is read as a stream, because it may have millions of replicas. A small file with an
+//! error is read again as values with positions, to find all errors.
 
 use std::borrow::Cow;
 use std::fmt;
 
 use serde::Deserialize;
-use serde::de::{DeserializeSeed, Deserializer, Error, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use super::directory_entries::{Seen, databases, mark, replica_id, server};
 use super::document::Document;
 use super::reader::Item;
-use super::tree::{self, Position};
+use super::tree::{self, Content, Entry, Position};
 use super::values::ValueError;
 use crate::domain::cluster::ServerName;
 use crate::domain::directory::{DirectoryBuilder, DirectoryEntry, ReplicaStatus};
 
-/// A tree of values with their positions takes many times the size of the text.
+/// The values of a text take many times its size.
 const MAX_TREE_TEXT: usize = 4 << 20;
 
 /// Reads the list of databases, alone or below `databases`. Notes all errors of a small file, the first of a large one.
 pub(super) fn read(document: &Document<'_>, known: Option<&[ServerName]>) -> DirectoryBuilder {
-    match stream(document.text, known) {
-        Ok(Streamed { draft, twice: 0, .. }) => draft,
-        _ if document.text.len() <= MAX_TREE_TEXT => with_positions(document, known),
+    let streamed = stream(document.text, known);
+    let is_good = matches!(streamed, Ok(Streamed { twice: 0, .. }));
+    if !is_good
+        && document.text.len() <= MAX_TREE_TEXT
+        && let Some(draft) = with_positions(document, known)
+    {
+        return draft;
+    }
+    match streamed {
         Ok(streamed) => {
             if let Some(entry) = streamed.first_twice {
                 let text = format!(
@@ -50,36 +54,24 @@ fn note(document: &Document<'_>, error: &serde_json::Error) {
     document.error(at, "", ValueError::new(message));
 }
 
-fn with_positions(document: &Document<'_>, known: Option<&[ServerName]>) -> DirectoryBuilder {
-    let value = match serde_json::from_str::<serde_json::Value>(document.text) {
-        Ok(serde_json::Value::Object(mut map)) if map.len() == 1 && map.contains_key("databases") => {
-            map.remove("databases").unwrap_or_default()
-        }
-        Ok(value) => value,
-        Err(error) => {
-            note(document, &error);
-            return DirectoryBuilder::default();
-        }
+/// Notes all errors and warnings in the list. `None` if the text is not JSON or cannot be read with positions.
+fn with_positions(document: &Document<'_>, known: Option<&[ServerName]>) -> Option<DirectoryBuilder> {
+    // YAML accepts more than JSON does.
+    serde_json::from_str::<IgnoredAny>(document.text).ok()?;
+    let top = tree::read(document.text).ok()?;
+    let list = match &top.content {
+        Content::Map(entries) => match entries.as_slice() {
+            [Entry { key, value, .. }] if key == "databases" => value,
+            _ => &top,
+        },
+        _ => &top,
     };
-    let mut tree = tree::of_json(document.text);
-    if let Some((_, node)) = tree.root.and_then(|root| tree.child(root, "databases")) {
-        tree.root = Some(node);
-    }
-    let Ok(value) = serde_yaml::to_value(value) else { return DirectoryBuilder::default() };
-    let document = Document { tree, load: document.load, file: document.file, text: document.text };
-    for twice in &document.tree.duplicates {
-        let key = ValueError::new(format!(
-            "the key `{}` is there twice, first in line {}",
-            twice.key, twice.first.line
-        ));
-        document.error(twice.again, &twice.key, key);
-    }
-    let root = Item::root(&document, &value, "databases");
+    let root = Item::root(document, list, "databases");
     if !root.is_list() {
         root.error(ValueError::new("a list of databases is expected").hint("write `[ { \"path\": ... } ]`"));
-        return DirectoryBuilder::default();
+        return Some(DirectoryBuilder::default());
     }
-    databases(&root, known)
+    Some(databases(&root, known))
 }
 
 #[derive(Debug, Default)]
@@ -90,7 +82,7 @@ struct Streamed {
     first_twice: Option<DirectoryEntry>,
 }
 
-/// All replicas, or the first thing that is wrong.
+/// All replicas, or the first error.
 fn stream(text: &str, known: Option<&[ServerName]>) -> Result<Streamed, serde_json::Error> {
     let mut reader = Reader { known, seen: Seen::default(), streamed: Streamed::default() };
     let mut json = serde_json::Deserializer::from_str(text);
@@ -253,8 +245,8 @@ mod tests {
     }
 
     #[test]
-    fn the_first_error_is_said_with_its_line() {
-        for (from, to, said) in [
+    fn the_first_error_has_its_line() {
+        for (from, to, message) in [
             ("web2/acme", "web9/acme", "server: `web9/acme` is not in servers.list"),
             ("C1257A000041D2E1", "C1257A", "replica_id: `C1257A` is not a replica ID"),
             ("Out of service", "gone", "mark: `gone` is not a mark"),
@@ -266,7 +258,7 @@ mod tests {
         ] {
             assert!(TWO.contains(from), "{from}");
             let error = stream(&TWO.replace(from, to), Some(&known())).unwrap_err();
-            assert!(error.to_string().contains(said) && error.line() >= 2, "{to}: {error}");
+            assert!(error.to_string().contains(message) && error.line() >= 2, "{to}: {error}");
         }
         for text in ["{}", "{\"database\": []}", "{\"databases\": [], \"more\": 1}", "7", "[] []", ""] {
             assert!(stream(text, None).is_err(), "{text}");

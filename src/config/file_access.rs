@@ -1,5 +1,4 @@
-//! Which files the configuration of another ICM may name: where it may read, where it may keep caches, and which files
-//! of this ICM it must never touch.
+//! Which files the configuration of another ICM may name.
 //!
 //! The other ICM may be compromised. A password that its configuration names is sent to a server of its choice, and a
 //! file that it names as a cache is overwritten. Paths are compared without links and dots. Files are compared by

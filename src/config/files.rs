@@ -1,12 +1,10 @@
-//! How the loader reads the files that a configuration names.
-//!
-//! It does so by a trait, so that a test can load a configuration that names `/etc/icm/...`. Nothing is written.
+//! How the loader reads files. A trait, so that tests can load a configuration that names `/etc/icm/...`.
 
 use std::io::{self, Read};
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 
-/// What the loader needs of the operating system.
+/// What the loader needs from the operating system.
 pub trait Files {
     /// The content of a regular file of at most `limit` bytes.
     ///
@@ -36,7 +34,7 @@ pub trait Files {
 /// The content of a file.
 #[derive(Clone, Debug)]
 pub struct Content {
-    /// The whole content of the file.
+    /// The content without any change.
     pub bytes: Vec<u8>,
     /// The Unix permission bits of the file.
     pub mode: u32,

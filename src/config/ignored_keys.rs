@@ -6,7 +6,7 @@ const HANDOVER: &str = "has no effect: `icm upgrade` hands its sockets over with
 
 pub(super) fn warn(top: &Map<'_>) {
     for (key, item) in top.get("pingora").entries() {
-        if matches!(key.as_str(), "upgrade_sock" | "upgrade_sock_connect_accept_max_retries") {
+        if matches!(key, "upgrade_sock" | "upgrade_sock_connect_accept_max_retries") {
             item.warn(HANDOVER);
         }
     }

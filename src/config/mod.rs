@@ -1,15 +1,10 @@
 //! One YAML file in, [`Settings`] out, or every error with its file, line and column.
 //!
-//! In: the file, and the files that it names (secrets, certificates, directories). Out: settings that need no further
-//! check, and warnings; or all errors at once. Never: contacts a server or writes a file.
-//!
-//! `document` opens the text, `reader` reads single values of it, and each section of the file has a module that turns
-//! its values into settings.
+//! Settings need no further check. Loading contacts no server and writes no file. `document` opens the text, `reader` reads
+//! single values of it, and each section of the file has a module that turns its values into settings.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-
-use serde_yaml::Value;
 
 mod availability;
 mod cluster;
@@ -47,11 +42,13 @@ use document::{Document, Load, open};
 use file_access::{Named, OwnFile};
 use reader::Item;
 use settings::ClusterSettings;
-use values::ValueError;
+use tree::Node;
+use value_error::ValueError;
+
 /// A configuration without errors.
 #[derive(Clone, Debug)]
 pub struct LoadedConfig {
-    /// The configuration that was read.
+    /// The settings of this process.
     pub settings: Settings,
     /// What an administrator should know nevertheless.
     pub warnings: Vec<Warning>,
@@ -93,7 +90,7 @@ fn whole_file(path: &Path, message: String) -> ConfigErrors {
     ConfigErrors(vec![ConfigError { file, line, column, key, message, hint, source_line }])
 }
 
-/// Like [`load`], for a text that was read from `file` before.
+/// Like [`load`], for the text of `file`.
 ///
 /// # Errors
 /// Everything that is wrong.
@@ -117,8 +114,8 @@ pub fn load_with(file: &Path, text: &str, files: &dyn Files) -> Result<LoadedCon
     }
 }
 
-/// Reads the `clusters` of another ICM's configuration and ignores its other keys. It may name only files that `access`
-/// permits. `origin` stands for the file in messages.
+/// Reads the `clusters` of another ICM's configuration and ignores its other keys. Only files that `access` permits are
+/// read. `origin` is the file in messages.
 ///
 /// # Errors
 /// Everything that is wrong, with positions in this text.
@@ -133,7 +130,7 @@ pub fn load_clusters(
     let read = open(&load, origin, text);
     let clusters = read.as_ref().map_or_else(Vec::new, |(document, value)| {
         let root = Item::root(document, value, "");
-        if !value.is_mapping() {
+        if !root.is_map() {
             root.error(
                 ValueError::new("is not the configuration of an ICM")
                     .hint("a map with `clusters:` is expected"),
@@ -150,9 +147,10 @@ pub fn load_clusters(
     }
 }
 
-/// `clusters` with its aliases and merge keys written out.
-fn clusters_yaml(value: &Value) -> Option<Arc<str>> {
-    let clusters = value.get("clusters").filter(|clusters| !clusters.is_null())?;
+/// `clusters` without aliases and merge keys.
+fn clusters_yaml(root: &Node) -> Option<Arc<str>> {
+    let clusters =
+        &root.get("clusters").filter(|entry| !matches!(entry.value.content, tree::Content::Null))?.value;
     serde_yaml::to_string(clusters).ok().map(Arc::from)
 }
 
@@ -172,14 +170,14 @@ fn finish(load: Load<'_>, file: &Path) -> Result<Vec<Warning>, ConfigErrors> {
 }
 
 /// `None` only after an error was noted.
-fn settings(document: &Document<'_>, value: &Value) -> Option<Settings> {
+fn settings(document: &Document<'_>, value: &Node) -> Option<Settings> {
     let root = Item::root(document, value, "");
     if !root.is_present() {
         root.error(ValueError::new("the file is empty").hint("start from conf/minimal.yaml"));
         return None;
     }
     let top = root.map(keys::TOP);
-    if !value.is_mapping() {
+    if !root.is_map() {
         return None;
     }
     let pingora::PingoraSettings { server_conf, pid_file, upstream_ca } =

@@ -1,7 +1,4 @@
-//! `pingora`: Pingora's own `ServerConf`.
-//!
-//! Pingora itself says which keys it has and of what type, so that a new release needs no change here. Two keys are
-//! refused because other settings of this program decide the same.
+//! `pingora`: Pingora's own `ServerConf`. Keys and types come from Pingora, so that a new release needs no change here.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -54,7 +51,7 @@ pub(super) fn settings(item: &Item<'_>) -> PingoraSettings {
     let mut pid_file = None;
     let mut upstream_ca = None;
     for (key, entry) in item.entries() {
-        match key.as_str() {
+        match key {
             "daemon" => entry.error_at_key(
                 ValueError::new("is not available")
                     .hint("remove it: icm stays in the foreground, run it under systemd"),
@@ -118,7 +115,7 @@ fn set_defaults(map: &mut Mapping) {
 
 /// The value if Pingora accepts it for this key.
 fn checked(key: &str, entry: &Item<'_>) -> Option<Value> {
-    let value = entry.value?.clone();
+    let value = serde_yaml::to_value(entry.value?).ok()?;
     let single = Mapping::from_iter([(Value::from(key), value.clone())]);
     let problem = match serde_yaml::from_value::<ServerConf>(Value::Mapping(single)) {
         Err(error) => {

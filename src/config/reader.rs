@@ -1,43 +1,46 @@
-//! Typed values out of a document.
-//!
-//! A reader returns `None` after it has noted an error, so that one load finds everything that is wrong. What a missing
-//! value means is for the caller to decide.
+//! Typed values out of a document. A reader returns `None` after it has noted an error, so that one load finds all
+//! errors.
 
+use std::collections::HashMap;
 use std::path::PathBuf;
+use std::rc::Rc;
 use std::time::Duration;
 
-use serde_yaml::Value;
-
-use super::document::{Document, KeyPath};
+use super::document::Document;
 use super::file_access::{Named, OwnFile};
 use super::keys;
+use super::tree::{Content, Entry, Node, Position};
 use super::values::{self, ValueError};
 
 /// A value, or the place where a missing value would be.
 #[derive(Clone)]
 pub(super) struct Item<'d> {
     pub doc: &'d Document<'d>,
-    pub value: Option<&'d Value>,
-    path: KeyPath,
-}
-
-/// What a value is, for messages.
-fn kind(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "nothing",
-        Value::Bool(_) => "true or false",
-        Value::Number(_) => "a number",
-        Value::String(_) => "a text",
-        Value::Sequence(_) => "a list",
-        Value::Mapping(_) => "a map",
-        Value::Tagged(_) => "a YAML tag",
-    }
+    pub value: Option<&'d Node>,
+    /// The position of the key, else of the nearest key around it.
+    at: Position,
+    /// The keys from the root, such as `clusters[0].probe.interval`.
+    path: Rc<str>,
 }
 
 impl<'d> Item<'d> {
     /// The whole of a document, called `name` in messages.
-    pub fn root(doc: &'d Document<'d>, value: &'d Value, name: &'static str) -> Self {
-        Self { doc, value: Some(value), path: KeyPath::root(name) }
+    pub fn root(doc: &'d Document<'d>, value: &'d Node, name: &str) -> Self {
+        Self { doc, value: Some(value), at: Position::START, path: name.into() }
+    }
+
+    fn child(&self, key: &str, at: Position, value: Option<&'d Node>) -> Self {
+        let mut path = self.path.to_string();
+        if !path.is_empty() {
+            path.push('.');
+        }
+        // A key in the file may be anything: a long one would hide the message.
+        path.extend(key.chars().take(80).map(|c| if c.is_control() { '?' } else { c }));
+        Self { doc: self.doc, value, at, path: path.into() }
+    }
+
+    fn content(&self) -> Option<&'d Content> {
+        self.value.map(|node| &node.content)
     }
 
     /// The dotted path, for messages.
@@ -47,52 +50,83 @@ impl<'d> Item<'d> {
 
     /// False if the key is absent or has no value.
     pub fn is_present(&self) -> bool {
-        !matches!(self.value, None | Some(Value::Null))
+        !matches!(self.content(), None | Some(Content::Null))
+    }
+
+    pub fn is_list(&self) -> bool {
+        matches!(self.content(), Some(Content::List(_)))
+    }
+
+    pub fn is_map(&self) -> bool {
+        matches!(self.content(), Some(Content::Map(_)))
     }
 
     /// Notes an error at the value.
     pub fn error(&self, problem: ValueError) {
-        self.doc.error(self.doc.value_position(&self.path), &self.key(), problem);
+        self.doc.error(self.value.map_or(self.at, |node| node.at), &self.path, problem);
     }
 
     /// Notes an error at the key.
     pub fn error_at_key(&self, problem: ValueError) {
-        self.doc.error(self.doc.key_position(&self.path), &self.key(), problem);
+        self.doc.error(self.at, &self.path, problem);
     }
 
     /// Notes a warning at the key.
     pub fn warn(&self, text: impl AsRef<str>) {
-        self.doc.warn(self.doc.key_position(&self.path), &self.key(), text.as_ref());
+        self.doc.warn(self.at, &self.path, text.as_ref());
     }
 
     fn expected(&self, what: &str) {
-        match self.value {
-            Some(Value::Tagged(_)) => {
+        let kind = match self.content() {
+            None => return,
+            Some(Content::Tagged) => {
                 self.error(ValueError::new("YAML tags (`!...`) are not supported").hint("remove the tag"));
+                return;
             }
-            Some(Value::Null) => {
+            Some(Content::Null) => {
                 self.error_at_key(
                     ValueError::new(format!("has no value, {what} is expected")).hint("or remove the key"),
                 );
+                return;
             }
-            Some(value) => self.error(ValueError::new(format!("is {}, {what} is expected", kind(value)))),
-            None => {}
+            Some(Content::Bool(_)) => "true or false",
+            Some(Content::Number(_)) => "a number",
+            Some(Content::Text(_)) => "a text",
+            Some(Content::List(_)) => "a list",
+            Some(Content::Map(_)) => "a map",
+        };
+        self.error(ValueError::new(format!("is {kind}, {what} is expected")));
+    }
+
+    /// The entries of a map; a key that is there twice is an error.
+    fn checked_entries(&self, what: impl FnOnce() -> String) -> &'d [Entry] {
+        match self.content() {
+            None | Some(Content::Null) => &[],
+            Some(Content::Map(entries)) => {
+                let mut lines = HashMap::new();
+                for Entry { key, at, value } in entries.iter() {
+                    if let Some(line) = lines.insert(key.as_str(), at.line) {
+                        let problem =
+                            ValueError::new(format!("the key is there twice, first in line {line}"));
+                        self.child(key, *at, Some(value)).error_at_key(problem.hint("remove one of them"));
+                    }
+                }
+                entries
+            }
+            Some(_) => {
+                self.expected(&what());
+                &[]
+            }
         }
     }
 
     /// A map with these keys; any other key is an error.
     pub fn map(&self, section: keys::Section) -> Map<'d> {
-        match self.value {
-            None | Some(Value::Null) => {}
-            Some(Value::Mapping(map)) => {
-                let unknown = map.keys().filter(|k| !k.as_str().is_some_and(|k| section.has(k)));
-                for key in unknown.take(100) {
-                    self.unknown_key(key, section);
-                }
-            }
-            Some(_) => self.expected(&format!("a map with {}", section.list())),
+        let entries = self.checked_entries(|| format!("a map with {}", section.list()));
+        for entry in entries.iter().filter(|entry| !section.has(&entry.key)).take(100) {
+            self.unknown_key(entry, section);
         }
-        Map { item: self.clone(), section }
+        self.map_quietly(section)
     }
 
     /// Like [`Item::map`], for a map whose keys were checked before.
@@ -101,39 +135,22 @@ impl<'d> Item<'d> {
     }
 
     /// The keys and values of a map whose keys are not in [`keys`].
-    pub fn entries(&self) -> Vec<(String, Item<'d>)> {
-        match self.value {
-            None | Some(Value::Null) => Vec::new(),
-            Some(Value::Mapping(map)) => map
-                .iter()
-                .take(1000)
-                .map(|(key, value)| {
-                    let key = key.as_str().unwrap_or("?");
-                    (key.to_owned(), Item { doc: self.doc, value: Some(value), path: self.path.key(key) })
-                })
-                .collect(),
-            Some(_) => {
-                self.expected("a map");
-                Vec::new()
-            }
-        }
+    pub fn entries(&self) -> Vec<(&'d str, Item<'d>)> {
+        let entries = self.checked_entries(|| "a map".to_owned()).iter().take(1000);
+        entries.map(|e| (e.key.as_str(), self.child(&e.key, e.at, Some(&e.value)))).collect()
     }
 
-    fn unknown_key(&self, key: &Value, section: keys::Section) {
-        let text = match key {
-            Value::String(text) => text.clone(),
-            other => serde_yaml::to_string(other).unwrap_or_default().trim().to_owned(),
-        };
-        let item = Item { doc: self.doc, value: None, path: self.path.key(&text) };
-        if let Some(new) = section.renamed(&text) {
+    fn unknown_key(&self, entry: &Entry, section: keys::Section) {
+        let text = &entry.key;
+        let item = self.child(text, entry.at, None);
+        if let Some(new) = section.renamed(text) {
             let problem = ValueError::new("the key was renamed").hint(format!("write `{new}`"));
             return item.error_at_key(problem);
         }
         let known = format!("known here: {}", section.list());
-        let elsewhere = section.elsewhere(&text);
-        let hint = if let Some(word) = values::similar(&text, section.keys.iter().copied()) {
+        let hint = if let Some(word) = values::similar(text, section.keys.iter().copied()) {
             format!("did you mean `{word}`? {known}")
-        } else if let Some(home) = elsewhere {
+        } else if let Some(home) = section.elsewhere(text) {
             format!("it belongs in `{home}`; {known}")
         } else {
             known
@@ -143,13 +160,17 @@ impl<'d> Item<'d> {
 
     /// The elements of a list; none if it is absent.
     pub fn list(&self) -> Vec<Item<'d>> {
-        match self.value {
-            None | Some(Value::Null) => Vec::new(),
-            Some(Value::Sequence(values)) => values
-                .iter()
-                .enumerate()
-                .map(|(i, value)| Item { doc: self.doc, value: Some(value), path: self.path.element(i) })
-                .collect(),
+        match self.content() {
+            None | Some(Content::Null) => Vec::new(),
+            Some(Content::List(nodes)) => {
+                let element = |(i, node): (usize, &'d Node)| Item {
+                    doc: self.doc,
+                    value: Some(node),
+                    at: node.at,
+                    path: format!("{}[{i}]", self.path).into(),
+                };
+                nodes.iter().enumerate().map(element).collect()
+            }
             Some(_) => {
                 self.expected("a list");
                 Vec::new()
@@ -159,27 +180,16 @@ impl<'d> Item<'d> {
 
     /// Like [`Item::list`], and a single value counts as a list with one element.
     pub fn one_or_more(&self) -> Vec<Item<'d>> {
-        match self.value {
-            Some(Value::Sequence(_) | Value::Null) | None => self.list(),
-            Some(_) => vec![self.clone()],
-        }
-    }
-
-    pub fn is_list(&self) -> bool {
-        matches!(self.value, Some(Value::Sequence(_)))
+        if self.is_present() && !self.is_list() { vec![self.clone()] } else { self.list() }
     }
 
     /// A scalar as text.
     fn scalar(&self, what: &str) -> Option<String> {
-        match self.value? {
-            Value::String(text) => Some(text.clone()),
-            Value::Number(number) => Some(number.to_string()),
-            Value::Bool(truth) => Some(truth.to_string()),
-            _ => {
-                self.expected(what);
-                None
-            }
+        let text = self.content()?.text();
+        if text.is_none() {
+            self.expected(what);
         }
+        text
     }
 
     /// A scalar that `parse` accepts.
@@ -246,17 +256,13 @@ impl<'d> Item<'d> {
         })
     }
 
-    /// Whether this is `off`, or `false`, as which YAML 1.1 reads `off`.
+    /// Whether this is `off`, which YAML 1.1 reads as `false`.
     pub fn is_off(&self) -> bool {
-        match self.value {
-            Some(Value::Bool(truth)) => !truth,
-            Some(Value::String(text)) => matches!(text.trim(), "off" | "no" | "false"),
-            _ => false,
-        }
+        ["off", "no", "false"].iter().any(|word| self.text_is(word))
     }
 
     pub fn text_is(&self, word: &str) -> bool {
-        self.value.and_then(Value::as_str).is_some_and(|text| text.trim() == word)
+        self.content().and_then(Content::text).is_some_and(|text| text.trim() == word)
     }
 
     /// A duration, which may be zero.
@@ -305,15 +311,17 @@ impl<'d> Map<'d> {
     /// The value of an optional key.
     pub fn get(&self, key: &str) -> Item<'d> {
         debug_assert!(self.section.has(key), "`{key}` is missing in the key table {}", self.section.name);
-        let value = self.item.value.and_then(|v| v.as_mapping()).and_then(|m| m.get(key));
-        Item { doc: self.item.doc, value, path: self.item.path.key(key) }
+        match self.item.value.and_then(|node| node.get(key)) {
+            Some(entry) => self.item.child(key, entry.at, Some(&entry.value)),
+            None => self.item.child(key, self.item.at, None),
+        }
     }
 
     /// The value of a required key.
     pub fn required(&self, key: &str) -> Item<'d> {
         let item = self.get(key);
         // An absent or wrong map has an error of its own, and so has a misspelt key: it suggests this one.
-        let readable = matches!(self.item.value, Some(Value::Null | Value::Mapping(_)));
+        let readable = matches!(self.item.content(), Some(Content::Null | Content::Map(_)));
         if item.value.is_none() && readable && !self.is_misspelt(key) {
             item.error_at_key(ValueError::new("is missing").hint(format!("write `{key}:` here")));
         }
@@ -321,11 +329,9 @@ impl<'d> Map<'d> {
     }
 
     fn is_misspelt(&self, key: &str) -> bool {
-        let keys =
-            self.item.value.and_then(Value::as_mapping).into_iter().flat_map(|map| map.keys().take(100));
-        keys.filter_map(Value::as_str)
-            .filter(|k| !self.section.has(k))
-            .any(|k| values::similar(k, self.section.keys.iter().copied()) == Some(key))
+        let Some(Content::Map(entries)) = self.item.content() else { return false };
+        let mut unknown = entries.iter().map(|e| e.key.as_str()).filter(|k| !self.section.has(k)).take(100);
+        unknown.any(|k| values::similar(k, self.section.keys.iter().copied()) == Some(key))
     }
 
     pub fn has(&self, key: &str) -> bool {

@@ -1,7 +1,4 @@
-//! Token, password and key files.
-//!
-//! They are read once, when the configuration is loaded. A file that other users may read is refused. No message
-//! contains a secret.
+//! Token, password and key files. A file that other users may read is refused. No message contains a secret.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

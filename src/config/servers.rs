@@ -1,6 +1,4 @@
-//! `servers`: the list of servers or the view that has it, and how to log in to Domino.
-//!
-//! No host name is resolved here, and no server is contacted.
+//! `servers`: the list of servers or the view that has it, and how to log in to Domino. No host name is resolved here.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -91,7 +89,7 @@ fn server(item: &Item<'_>, defaults: &ClusterDefaults<'_>) -> Option<Server> {
         })
     };
     let (http, https) = (address("http", 80), address("https", 443));
-    if !map.has("http") && !map.has("https") && item.value.is_some_and(serde_yaml::Value::is_mapping) {
+    if !map.has("http") && !map.has("https") && item.is_map() {
         item.error_at_key(
             ValueError::new("neither `http` nor `https` is given")
                 .hint("write `http: HOST:PORT` for its HTTP port"),
@@ -111,16 +109,15 @@ fn server(item: &Item<'_>, defaults: &ClusterDefaults<'_>) -> Option<Server> {
         map.get("server_availability_threshold").warn("100 means that the server is always BUSY");
     }
     let weight = map.get("weight");
-    let weight =
-        match weight.value.and_then(serde_yaml::Value::as_u64) {
-            Some(0) => {
-                weight.error(ValueError::new("0 is out of range").hint(
-                    "write 1 to 1000, or `server_restricted: 1` to keep new users away from the server",
-                ));
-                None
-            }
-            _ => weight.integer(1, 1000),
-        };
+    let weight = if weight.text_is("0") {
+        weight.error(
+            ValueError::new("0 is out of range")
+                .hint("write 1 to 1000, or `server_restricted: 1` to keep new users away from the server"),
+        );
+        None
+    } else {
+        weight.integer(1, 1000)
+    };
     let safe = [("off", false), ("safe", true)];
     Some(Server {
         name: name?,
@@ -220,7 +217,7 @@ pub(super) fn auth(item: &Item<'_>) -> (Auth, bool) {
     }
     let key = if basic { "basic" } else { "session" };
     if !basic && !session {
-        if item.value.is_some_and(serde_yaml::Value::is_mapping) {
+        if item.is_map() {
             let example = "write `basic: { user: NAME, password_file: FILE }` or `session: { ... }`";
             item.error_at_key(ValueError::new("does not say how to log in").hint(example));
         }

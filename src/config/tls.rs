@@ -1,7 +1,5 @@
-//! Certificates, keys and CA files.
-//!
-//! They are checked when the configuration is loaded: a file that is unreadable, does not match or has expired is an
-//! error here rather than in a handshake. Private keys are not kept.
+//! Certificates, keys and CA files. A file that is unreadable, does not match or has expired is an error here, not in a
+//! handshake.
 
 use std::path::PathBuf;
 use std::sync::Arc;

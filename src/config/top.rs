@@ -1,6 +1,4 @@
 //! The sections of the file outside `clusters`: listeners, limits, admin, statpub, access log, the other ICM.
-//!
-//! Whether an address can be bound is not tried here.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
@@ -233,7 +231,7 @@ pub(super) fn follow(item: &Item<'_>, state_dir: Option<PathBuf>) -> Option<Foll
         && !url.https
         && !is_loopback(&url.at.host)
     {
-        // An attacker on the network could send all users to a server of his own.
+        // An attacker on the network could send all users to his own server.
         url_item.error(
             ValueError::new(format!("the configuration would come from {} in clear text", url.at))
                 .hint("write an `https://` URL, `http://` is for loopback only"),
@@ -263,7 +261,7 @@ pub(super) fn follow(item: &Item<'_>, state_dir: Option<PathBuf>) -> Option<Foll
     Some(follow)
 }
 
-/// Checks that need several sections. Most find what is allowed, but probably a mistake.
+/// Checks that need several sections.
 pub(super) fn cross_check(top: &Map<'_>, settings: &Settings) {
     let grace = settings.pingora.grace_period_seconds;
     let plain = settings.listeners.iter().any(|l| l.tls.is_none() && !l.redirect_to_https);

@@ -1,13 +1,24 @@
-//! The positions of all keys and values of a YAML or JSON text.
+//! The values of a YAML text with their positions, built from the events of saphyr's parser.
 //!
-//! serde keeps none. Aliases stay references here, so that a short text cannot make a large tree.
+//! serde_yaml keeps no positions and has no limits for depth, aliases and documents. It still reads numbers here, and
+//! writes values.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::rc::Rc;
 
-use saphyr_parser::{Event, Parser, Span};
+use saphyr_parser::{Event, Marker, Parser, ScalarStyle, StrInput, Tag};
+use serde::{Serialize, Serializer};
+use serde_yaml::Number;
+
+use super::value_error::ValueError;
+
+/// Levels of lists and maps; a configuration needs eight.
+const MAX_DEPTH: usize = 64;
+/// The most values in a text, with its aliases written out.
+const MAX_VALUES: u64 = 1_000_000;
 
 /// Line and column, both from 1; 0: unknown.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Position {
     pub line: usize,
     pub column: usize,
@@ -17,359 +28,244 @@ impl Position {
     pub const START: Self = Self { line: 1, column: 1 };
 }
 
-impl From<&Span> for Position {
-    fn from(span: &Span) -> Self {
-        Self { line: span.start.line(), column: span.start.col() + 1 }
+impl From<&Marker> for Position {
+    fn from(marker: &Marker) -> Self {
+        Self { line: marker.line(), column: marker.col() + 1 }
     }
 }
 
-/// Index of a node in its tree.
-pub(super) type NodeId = usize;
-
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Node {
     pub at: Position,
-    pub kind: Kind,
-    /// Number of nodes from this one down, with aliases written out.
-    size: u64,
+    pub content: Content,
 }
 
-#[derive(Debug)]
-pub(super) enum Kind {
-    /// As it is written, without quotes.
-    Scalar(String),
-    Map(Vec<(String, Position, NodeId)>),
-    List(Vec<NodeId>),
-    Alias(NodeId),
+/// An alias shares the lists and maps of its anchor, so that a short text cannot make a large tree.
+#[derive(Clone, Debug)]
+pub(super) enum Content {
+    Null,
+    Bool(bool),
+    /// A whole number; fractional ones are text.
+    Number(Number),
+    Text(String),
+    List(Rc<Vec<Node>>),
+    /// Merge keys (`<<`) are applied. A key may be there twice.
+    Map(Rc<Vec<Entry>>),
+    /// Any value with a tag of its own, such as `!x`.
+    Tagged,
 }
 
-/// A key that is twice in one map.
-#[derive(Debug)]
-pub(super) struct Duplicate {
-    /// As a dotted path.
+#[derive(Clone, Debug)]
+pub(super) struct Entry {
     pub key: String,
-    pub first: Position,
-    pub again: Position,
+    /// The position of the key.
+    pub at: Position,
+    pub value: Node,
 }
 
-/// The positions in one document.
-#[derive(Debug, Default)]
-pub(super) struct Tree {
-    nodes: Vec<Node>,
-    pub root: Option<NodeId>,
-    pub duplicates: Vec<Duplicate>,
-    /// Where a second document begins.
-    pub second_document: Option<Position>,
-    /// Where the text is nested deeper than [`MAX_DEPTH`]; nothing behind it was read.
-    pub too_deep: Option<Position>,
+impl Node {
+    pub fn get(&self, key: &str) -> Option<&Entry> {
+        match &self.content {
+            Content::Map(entries) => entries.iter().find(|entry| entry.key == key),
+            _ => None,
+        }
+    }
 }
 
-/// Levels of lists and maps; a configuration needs eight. The time that serde_yaml takes grows with the square of the
-/// depth.
-pub(super) const MAX_DEPTH: usize = 64;
-
-impl Tree {
-    pub fn node(&self, id: NodeId) -> Option<&Node> {
-        self.nodes.get(id)
-    }
-
-    /// Number of nodes of the document with aliases written out.
-    pub fn expanded_size(&self) -> u64 {
-        self.root.and_then(|id| self.node(id)).map_or(0, |n| n.size)
-    }
-
-    /// The node, or the one that its alias stands for.
-    pub fn target(&self, mut id: NodeId) -> Option<&Node> {
-        // An alias refers to an earlier node, so this ends before the bound.
-        for _ in 0..64 {
-            let node = self.node(id)?;
-            match node.kind {
-                Kind::Alias(to) => id = to,
-                _ => return Some(node),
-            }
-        }
-        None
-    }
-
-    /// The position of a key in a map, and the node of its value. The key may come from a merge (`<<`).
-    pub fn child(&self, map: NodeId, key: &str) -> Option<(Position, NodeId)> {
-        self.child_within(map, key, 16)
-    }
-
-    fn child_within(&self, map: NodeId, key: &str, depth: usize) -> Option<(Position, NodeId)> {
-        let Kind::Map(entries) = &self.target(map)?.kind else { return None };
-        if let Some((_, at, id)) = entries.iter().find(|(k, _, _)| k == key) {
-            return Some((*at, *id));
-        }
-        let (_, _, merged) = entries.iter().find(|(k, _, _)| k == "<<")?;
-        let depth = depth.checked_sub(1)?;
-        match &self.target(*merged)?.kind {
-            Kind::List(ids) => ids.iter().find_map(|id| self.child_within(*id, key, depth)),
-            _ => self.child_within(*merged, key, depth),
-        }
-    }
-
-    /// The node of a list's element.
-    pub fn element(&self, list: NodeId, index: usize) -> Option<NodeId> {
-        match &self.target(list)?.kind {
-            Kind::List(ids) => ids.get(index).copied(),
+impl Content {
+    /// A scalar as text.
+    pub fn text(&self) -> Option<String> {
+        match self {
+            Self::Text(text) => Some(text.clone()),
+            Self::Number(number) => Some(number.to_string()),
+            Self::Bool(truth) => Some(truth.to_string()),
             _ => None,
         }
     }
 
-    /// The first merge key whose value is neither a map nor a list of maps.
-    pub fn bad_merge(&self) -> Option<Position> {
-        let is_map = |id: &NodeId| self.target(*id).is_some_and(|n| matches!(n.kind, Kind::Map(_)));
-        let entries = self.nodes.iter().filter_map(|node| match &node.kind {
-            Kind::Map(entries) => Some(entries),
-            _ => None,
-        });
-        let (_, at, _) = entries.flatten().filter(|(key, _, _)| key == "<<").find(|(_, _, id)| match self
-            .target(*id)
-            .map(|n| &n.kind)
-        {
-            Some(Kind::List(ids)) => !ids.iter().all(is_map),
-            _ => !is_map(id),
-        })?;
-        Some(*at)
-    }
-
-    fn add(&mut self, at: Position, kind: Kind, size: u64) -> NodeId {
-        self.nodes.push(Node { at, kind, size });
-        self.nodes.len() - 1
+    fn plain(text: String) -> Self {
+        match text.as_str() {
+            "" | "~" | "null" | "Null" | "NULL" => Self::Null,
+            "true" | "True" | "TRUE" => Self::Bool(true),
+            "false" | "False" | "FALSE" => Self::Bool(false),
+            _ => match text.parse::<Number>() {
+                Ok(number) if !number.is_f64() => Self::Number(number),
+                // The replica ID `85257E1000123456` looks like a fractional number, and would lose its digits.
+                _ => Self::Text(text),
+            },
+        }
     }
 }
 
-/// A map or list whose end has not come yet.
-struct Open {
-    id: NodeId,
-    /// In a map: the key whose value comes next.
-    key: Option<(String, Position)>,
-    seen: HashMap<String, Position>,
-    /// Whether this collection is the key of a map.
-    is_key: bool,
+impl Serialize for Node {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        match &self.content {
+            Content::Null | Content::Tagged => to.serialize_unit(),
+            Content::Bool(truth) => to.serialize_bool(*truth),
+            Content::Number(number) => number.serialize(to),
+            Content::Text(text) => to.serialize_str(text),
+            Content::List(nodes) => to.collect_seq(nodes.iter()),
+            Content::Map(entries) => to.collect_map(entries.iter().map(|entry| (&entry.key, &entry.value))),
+        }
+    }
 }
 
-/// Makes a tree from the events of a parser.
-#[derive(Default)]
-pub(super) struct Builder {
-    tree: Tree,
-    open: Vec<Open>,
-    anchors: HashMap<usize, NodeId>,
-}
+/// Why a text cannot be read, and where.
+type Failure = (Position, ValueError);
 
-impl Builder {
-    fn in_key_position(&self) -> bool {
-        self.open.last().is_some_and(|open| {
-            open.key.is_none() && self.tree.node(open.id).is_some_and(|n| matches!(n.kind, Kind::Map(_)))
-        })
+/// Reads a YAML or JSON text. A text without a value is `Null`.
+pub(super) fn read(text: &str) -> Result<Node, Failure> {
+    // YAML forbids these, but saphyr accepts them.
+    let is_forbidden = |c: char| c.is_control() && !matches!(c, '\t' | '\n' | '\r' | '\u{85}');
+    if let Some((before, _)) = text.find(is_forbidden).and_then(|at| text.split_at_checked(at)) {
+        let line = before.matches('\n').count() + 1;
+        let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+        let problem = ValueError::new("is not YAML: control characters are not allowed");
+        return Err((Position { line, column }, problem));
     }
-
-    pub fn scalar(&mut self, at: Position, text: &str) -> Option<NodeId> {
-        if self.in_key_position() {
-            self.key(at, text);
-            return None;
-        }
-        let id = self.tree.add(at, Kind::Scalar(text.to_owned()), 1);
-        self.attach(id);
-        Some(id)
-    }
-
-    fn key(&mut self, at: Position, text: &str) {
-        let Some(open) = self.open.last_mut() else { return };
-        open.key = Some((text.to_owned(), at));
-        if let Some(first) = open.seen.get(text).copied() {
-            self.tree.duplicates.push(Duplicate { key: self.path(), first, again: at });
-        } else {
-            open.seen.insert(text.to_owned(), at);
-        }
-    }
-
-    /// The dotted path of the current position.
-    fn path(&self) -> String {
-        let mut path = String::new();
-        for open in &self.open {
-            match (&open.key, self.tree.node(open.id).map(|n| &n.kind)) {
-                (_, Some(Kind::List(ids))) => path.push_str(&format!("[{}]", ids.len())),
-                (Some((key, _)), _) => {
-                    if !path.is_empty() {
-                        path.push('.');
-                    }
-                    path.extend(key.chars().filter(|c| !c.is_control()).take(80));
-                }
-                _ => {}
+    let events = Parser::new_from_str(text);
+    let mut reader = Reader { text, events, anchors: HashMap::new(), values: 0, depth: 0 };
+    let mut root = None;
+    loop {
+        match reader.next()? {
+            (Event::DocumentStart(_), at) if root.is_some() => {
+                let problem = ValueError::new("a second YAML document begins here");
+                return Err((at, problem.hint("a file has one configuration, remove the `---`")));
             }
-        }
-        path
-    }
-
-    pub fn start(&mut self, at: Position, kind: Kind) -> NodeId {
-        let is_key = self.in_key_position();
-        let id = self.tree.add(at, kind, 1);
-        self.open.push(Open { id, key: None, seen: HashMap::new(), is_key });
-        id
-    }
-
-    pub fn end(&mut self) {
-        let Some(open) = self.open.pop() else { return };
-        if open.is_key {
-            let at = self.tree.node(open.id).map_or(Position::default(), |n| n.at);
-            if let Some(parent) = self.open.last_mut() {
-                parent.key = Some(("?".to_owned(), at));
+            (Event::DocumentStart(_), _) => root = reader.node()?,
+            (Event::StreamEnd, _) => {
+                return Ok(root.unwrap_or(Node { at: Position::START, content: Content::Null }));
             }
-        } else {
-            self.attach(open.id);
-        }
-    }
-
-    fn alias(&mut self, at: Position, anchor: usize) {
-        let Some(to) = self.anchors.get(&anchor).copied() else { return };
-        if self.in_key_position() {
-            let text = match self.tree.target(to).map(|n| &n.kind) {
-                Some(Kind::Scalar(text)) => text.clone(),
-                _ => "?".to_owned(),
-            };
-            self.key(at, &text);
-            return;
-        }
-        let size = self.tree.node(to).map_or(1, |n| n.size);
-        let id = self.tree.add(at, Kind::Alias(to), size);
-        self.attach(id);
-    }
-
-    /// Adds a finished node to the innermost open collection.
-    fn attach(&mut self, id: NodeId) {
-        let size = self.tree.node(id).map_or(1, |n| n.size);
-        let Some(open) = self.open.last_mut() else {
-            if self.tree.root.is_none() {
-                self.tree.root = Some(id);
-            }
-            return;
-        };
-        let Some(parent) = self.tree.nodes.get_mut(open.id) else { return };
-        parent.size = parent.size.saturating_add(size);
-        match &mut parent.kind {
-            Kind::Map(entries) => {
-                if let Some((key, at)) = open.key.take() {
-                    entries.push((key, at, id));
-                }
-            }
-            Kind::List(ids) => ids.push(id),
             _ => {}
         }
     }
-
-    pub fn finish(self) -> Tree {
-        self.tree
-    }
 }
 
-/// The positions in a YAML text. After a syntax error the rest is missing; serde_yaml reports the error.
-pub(super) fn of_yaml(text: &str) -> Tree {
-    let mut builder = Builder::default();
-    let mut documents = 0;
-    let mut depth: usize = 0;
-    for event in Parser::new_from_str(text) {
-        let (event, span) = match event {
-            Ok(event) => event,
-            Err(error) => {
+struct Reader<'a> {
+    text: &'a str,
+    events: Parser<'a, StrInput<'a>>,
+    /// What an anchor stands for, and the number of values in it.
+    anchors: HashMap<usize, (Content, u64)>,
+    /// Number of values so far, with aliases written out.
+    values: u64,
+    depth: usize,
+}
+
+impl<'a> Reader<'a> {
+    fn next(&mut self) -> Result<(Event<'a>, Position), Failure> {
+        match self.events.next_event() {
+            Some(Ok((event, span))) => Ok((event, Position::from(&span.start))),
+            Some(Err(error)) => {
+                let at = Position::from(error.marker());
                 // Within brackets the scanner looks ahead and reaches its own limit before the events come.
                 if error.info().contains("recursion limit") {
-                    let at = error.marker();
-                    builder.tree.too_deep = Some(Position { line: at.line(), column: at.col() + 1 });
+                    return Err(too_deep(at));
                 }
-                break;
+                let problem = ValueError::new(format!("is not YAML: {}", error.info()));
+                let line = self.text.lines().nth(at.line.saturating_sub(1)).unwrap_or_default();
+                let mut indent = line.chars().take_while(|c| c.is_whitespace());
+                Err(match indent.position(|c| c == '\t') {
+                    Some(tab) => (
+                        Position { column: tab + 1, ..at },
+                        problem.hint("indent with spaces, YAML does not allow tabs"),
+                    ),
+                    None => (at, problem),
+                })
             }
-        };
-        let at = Position::from(&span);
-        match event {
-            Event::MappingStart(..) | Event::SequenceStart(..) => depth += 1,
-            Event::MappingEnd | Event::SequenceEnd => depth = depth.saturating_sub(1),
-            _ => {}
-        }
-        if depth > MAX_DEPTH {
-            builder.tree.too_deep = Some(at);
-            break;
-        }
-        match event {
-            Event::DocumentStart(_) => {
-                documents += 1;
-                if documents > 1 {
-                    builder.tree.second_document = Some(at);
-                    break;
-                }
-            }
-            Event::Scalar(text, _, anchor, _) => {
-                if let Some(id) = builder.scalar(at, &text) {
-                    builder.anchors.insert(anchor, id);
-                } else if anchor > 0 {
-                    let id = builder.tree.add(at, Kind::Scalar(text.into_owned()), 1);
-                    builder.anchors.insert(anchor, id);
-                }
-            }
-            Event::MappingStart(anchor, _) => {
-                let id = builder.start(at, Kind::Map(Vec::new()));
-                builder.anchors.insert(anchor, id);
-            }
-            Event::SequenceStart(anchor, _) => {
-                let id = builder.start(at, Kind::List(Vec::new()));
-                builder.anchors.insert(anchor, id);
-            }
-            Event::MappingEnd | Event::SequenceEnd => builder.end(),
-            Event::Alias(anchor) => builder.alias(at, anchor),
-            Event::Nothing | Event::StreamStart | Event::StreamEnd | Event::DocumentEnd => {}
+            None => Ok((Event::StreamEnd, Position::START)),
         }
     }
-    builder.finish()
+
+    /// The next value; `None` at the end of a list, map or document.
+    fn node(&mut self) -> Result<Option<Node>, Failure> {
+        let (event, at) = self.next()?;
+        let before = self.values;
+        self.count(1)?;
+        let (anchor, tag, content) = match event {
+            Event::Alias(anchor) => {
+                let Some((content, size)) = self.anchors.get(&anchor).cloned() else {
+                    return Err((at, ValueError::new("the alias is inside the value that it refers to")));
+                };
+                self.count(size)?;
+                return Ok(Some(Node { at, content }));
+            }
+            Event::Scalar(text, style, anchor, tag) => {
+                let is_text =
+                    tag.as_ref().is_some_and(|tag| tag.is_yaml_core_schema() && tag.suffix == "str");
+                let content = match style {
+                    ScalarStyle::Plain if !is_text => Content::plain(text.into_owned()),
+                    _ => Content::Text(text.into_owned()),
+                };
+                (anchor, tag, content)
+            }
+            Event::SequenceStart(anchor, tag) => {
+                self.descend(at)?;
+                let mut nodes = Vec::new();
+                while let Some(node) = self.node()? {
+                    nodes.push(node);
+                }
+                self.depth -= 1;
+                (anchor, tag, Content::List(Rc::new(nodes)))
+            }
+            Event::MappingStart(anchor, tag) => {
+                self.descend(at)?;
+                let entries = self.entries()?;
+                self.depth -= 1;
+                (anchor, tag, Content::Map(Rc::new(entries)))
+            }
+            _ => return Ok(None),
+        };
+        let is_tagged = tag.is_some_and(|tag| !Tag::is_yaml_core_schema(&tag));
+        let content = if is_tagged { Content::Tagged } else { content };
+        if anchor > 0 {
+            self.anchors.insert(anchor, (content.clone(), self.values - before));
+        }
+        Ok(Some(Node { at, content }))
+    }
+
+    fn entries(&mut self) -> Result<Vec<Entry>, Failure> {
+        let (mut entries, mut merged) = (Vec::new(), Vec::new());
+        while let Some(Node { at, content }) = self.node()? {
+            let Some(value) = self.node()? else { break };
+            let key = content.text().unwrap_or_else(|| "?".to_owned());
+            if key != "<<" {
+                entries.push(Entry { key, at, value });
+                continue;
+            }
+            let sources = match &value.content {
+                Content::List(nodes) => nodes.as_slice(),
+                _ => std::slice::from_ref(&value),
+            };
+            for source in sources {
+                let Content::Map(map) = &source.content else {
+                    let problem = ValueError::new("the value of the merge key (`<<`) is not a map");
+                    return Err((at, problem.hint("write an alias of a map, or a list of them")));
+                };
+                merged.extend(map.iter().cloned());
+            }
+        }
+        if !merged.is_empty() {
+            let mut keys: HashSet<String> = entries.iter().map(|entry| entry.key.clone()).collect();
+            entries.extend(merged.into_iter().filter(|entry| keys.insert(entry.key.clone())));
+        }
+        Ok(entries)
+    }
+
+    fn descend(&mut self, at: Position) -> Result<(), Failure> {
+        self.depth += 1;
+        if self.depth > MAX_DEPTH { Err(too_deep(at)) } else { Ok(()) }
+    }
+
+    fn count(&mut self, values: u64) -> Result<(), Failure> {
+        self.values = self.values.saturating_add(values);
+        if self.values <= MAX_VALUES {
+            return Ok(());
+        }
+        let problem = ValueError::new(format!("the file has more than {MAX_VALUES} values"));
+        Err((Position::START, problem.hint("an alias counts as all values that it stands for")))
+    }
 }
 
-/// The positions in a JSON text, which serde_json must have accepted.
-pub(super) fn of_json(text: &str) -> Tree {
-    let mut builder = Builder::default();
-    let mut chars = text.chars().peekable();
-    let mut next = Position { line: 1, column: 1 };
-    let advance = |c: char, next: &mut Position| {
-        if c == '\n' {
-            *next = Position { line: next.line + 1, column: 1 };
-        } else {
-            next.column += 1;
-        }
-    };
-    while let Some(c) = chars.next() {
-        let at = next;
-        advance(c, &mut next);
-        match c {
-            '{' => {
-                builder.start(at, Kind::Map(Vec::new()));
-            }
-            '[' => {
-                builder.start(at, Kind::List(Vec::new()));
-            }
-            '}' | ']' => builder.end(),
-            ',' | ':' => {}
-            c if c.is_whitespace() => {}
-            first => {
-                let mut raw = String::from(first);
-                while let Some(&c) = chars.peek() {
-                    if first != '"' && (c.is_whitespace() || matches!(c, ',' | ':' | '}' | ']')) {
-                        break;
-                    }
-                    chars.next();
-                    advance(c, &mut next);
-                    raw.push(c);
-                    if first == '"' && c == '\\' {
-                        if let Some(escaped) = chars.next() {
-                            advance(escaped, &mut next);
-                            raw.push(escaped);
-                        }
-                    } else if first == '"' && c == '"' {
-                        break;
-                    }
-                }
-                let text = serde_json::from_str::<String>(&raw).unwrap_or(raw);
-                builder.scalar(at, &text);
-            }
-        }
-    }
-    builder.finish()
+fn too_deep(at: Position) -> Failure {
+    (at, ValueError::new(format!("lists and maps are nested deeper than {MAX_DEPTH} levels")))
 }

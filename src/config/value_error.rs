@@ -1,4 +1,4 @@
-//! An error in one value, before it is known where the value stands.
+//! An error in one value, without its position.
 
 /// What is wrong with a value, and what to write instead.
 #[derive(Clone, Debug, PartialEq, Eq)]

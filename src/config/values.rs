@@ -1,6 +1,4 @@
-//! How single values are written: durations, sizes, addresses, URLs, status ranges.
-//!
-//! A parser gets the text of one value and knows neither its file nor its key.
+//! Parsers of single values: durations, sizes, addresses, URLs, status ranges. They know neither file nor key.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
@@ -278,7 +276,7 @@ pub(super) fn url_template(text: &str) -> Parsed<String> {
     url(&example).map(|_| text.trim().to_owned())
 }
 
-/// `10.0.0.0/8`, `10.0.0.1`, `::1`.
+/// Such as `10.0.0.0/8`, `10.0.0.1` or `::1`.
 pub(super) fn network(text: &str) -> Parsed<IpNet> {
     let text = text.trim();
     if let Ok(ip) = text.parse::<IpAddr>() {
@@ -289,7 +287,7 @@ pub(super) fn network(text: &str) -> Parsed<IpNet> {
     })
 }
 
-/// `www.acme.example` or `*.acme.example`.
+/// Such as `www.acme.example` or `*.acme.example`.
 pub(super) fn host_pattern(text: &str) -> Parsed<HostPattern> {
     let text = text.trim();
     if text == "*" {

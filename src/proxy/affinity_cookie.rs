@@ -1,5 +1,5 @@
-//! The affinity cookie of a response: which server this user goes to from now on. It is separate from the rest of the
-//! head because it alone depends on the user.
+//! The affinity cookie of a response: which server this user goes to from now on. It is the only part of the head that
+//! depends on the user.
 
 use http::{Method, StatusCode, header};
 use pingora::Result;
@@ -19,26 +19,22 @@ use crate::domain::url::{self, ServerCommand};
 use crate::state::cluster_view::UpstreamServer;
 use crate::util::clock;
 
-/// What a response means for the user's entries, besides its head.
+/// What decides about the user's entries besides the head of the response.
 #[derive(Debug)]
 pub struct ResponseContext<'a> {
-    /// As the client sent it.
     pub request: &'a RequestHeader,
-    /// Servers that this request did not go to again.
     pub tried: &'a [ServerId],
-    /// The server that a `Location` named, with the database tag of its target.
+    /// The server in `Location`, and the tag of the database there.
     pub redirected_to: Option<(ServerId, u32)>,
-    /// The head has a `Set-Cookie`.
     pub sets_cookies: bool,
-    /// The body is a page.
     pub is_html: bool,
 }
 
-/// Writes the affinity cookie where it changes.
+/// Writes the affinity cookie if it changes.
 ///
 /// A browser withholds the cookie from some cross-site requests; the entries are then unknown and must not be
-/// overwritten. A login with such a request (SAML and OIDC post from the identity provider's site) gets a cookie of its
-/// own, which the next request with both cookies merges into the affinity cookie.
+/// overwritten. A login by such a request (SAML and OIDC post from the site of the identity provider) gets a login
+/// cookie, which is merged into the affinity cookie when a request has both.
 pub fn write(
     head: &mut ResponseHeader,
     routed: &mut Routed,
@@ -47,12 +43,12 @@ pub fn write(
 ) -> Result<()> {
     let settings = &routed.cluster.settings.affinity;
     let now = u32::try_from(clock::unix_secs()).unwrap_or(u32::MAX);
-    let Some(serving) = routed.view.server(attempt.member).map(UpstreamServer::tag) else { return Ok(()) };
+    let Some(serving) = routed.view.server(attempt.server).map(UpstreamServer::tag) else { return Ok(()) };
     let login = if response.sets_cookies { login_of(head, routed, response) } else { None };
     let mut entries = routed.affinity.entries.clone();
-    let tell = update(&mut entries, head.status, routed, attempt, response, login, now)
+    let changed = update(&mut entries, head.status, routed, attempt, response, login, now)
         || routed.affinity.has_login_cookie;
-    if !tell && login.is_none() {
+    if !changed && login.is_none() {
         return Ok(());
     }
     let (headers, method) = (&response.request.headers, &response.request.method);
@@ -64,7 +60,7 @@ pub fn write(
             &routed.authority,
             routed.tls,
         );
-    if is_carried && tell {
+    if is_carried && changed {
         if let Some(value) = routed.cluster.affinity_keys.encode(&entries).filter(|_| !entries.is_empty()) {
             set(head, routed, &settings.cookie, &value, settings.same_site.effective(routed.tls))?;
         }
@@ -72,7 +68,7 @@ pub fn write(
             set(head, routed, &login_cookie_name(&settings.cookie), "", SameSite::Lax)?;
         }
         routed.affinity.entries = entries;
-    } else if !is_carried && let Some(ConnectionLogin { database, is_session: true, .. }) = login {
+    } else if !is_carried && let Some(CompletedLogin { database, is_session: true, .. }) = login {
         // Not `Strict`, as the browser follows a redirect from a page of the other site.
         let entry = affinity::AffinityEntry { server: serving, database, time: now };
         if let Some(value) = routed.cluster.affinity_keys.encode_login(entry) {
@@ -82,35 +78,35 @@ pub fn write(
     Ok(())
 }
 
-/// Updates the user's entries. True where the cookie must be written.
+/// Updates the user's entries. True if the cookie must be written.
 fn update(
     entries: &mut AffinityEntries,
     status: StatusCode,
     routed: &Routed,
     attempt: &Attempt,
     response: &ResponseContext<'_>,
-    login: Option<ConnectionLogin>,
+    login: Option<CompletedLogin>,
     now: u32,
 ) -> bool {
     let idle = u32::try_from(routed.cluster.settings.affinity.idle_timeout.as_secs()).unwrap_or(u32::MAX);
-    let Some(serving) = routed.view.server(attempt.member).map(UpstreamServer::tag) else { return false };
+    let Some(serving) = routed.view.server(attempt.server).map(UpstreamServer::tag) else { return false };
     if let Some(login) = routed.affinity.login {
         entries.merge(login);
     }
-    if let Some((member, tag)) = response.redirected_to
-        && let Some(entry) = routed.view.server(member)
+    if let Some((server, tag)) = response.redirected_to
+        && let Some(entry) = routed.view.server(server)
     {
-        let tell = entries.record_response(entry.tag(), tag, now, idle);
+        let changed = entries.record_response(entry.tag(), tag, now, idle);
         entries.forget_former(tag);
-        return tell;
+        return changed;
     }
     if response.is_html
         && let Some(tag) = routed.database.tag
     {
-        let tell = update_entry(entries, routed, attempt, response.tried, tag, now, idle);
-        return entries.clear_login(serving) || tell;
+        let changed = update_entry(entries, routed, attempt, response.tried, tag, now, idle);
+        return entries.clear_login(serving) || changed;
     }
-    let Some(ConnectionLogin { database, is_form, .. }) = login else { return false };
+    let Some(CompletedLogin { database, is_form, .. }) = login else { return false };
     // Isolated session cookies name their servers themselves.
     let leads_itself = routed.cluster.cookies.has_session_per_server();
     if leads_itself && (database == ANY_DATABASE || !status.is_redirection()) {
@@ -142,22 +138,22 @@ fn set(
 
 /// A login that a response completes.
 #[derive(Clone, Copy, Debug)]
-struct ConnectionLogin {
-    /// Tag of the database that the user sees next.
+struct CompletedLogin {
+    /// The tag of the database that the user sees next.
     database: u32,
-    /// The session is valid on this server only.
+    /// Whether the session is valid on this server only.
     is_session: bool,
-    /// It follows a login form, or the message of an identity provider.
+    /// Whether it follows a login form, or the message of an identity provider.
     is_form: bool,
 }
 
-/// The login that the response completes, if any: it sets a session cookie, or redirects after a login form. A token
-/// of multi-server SSO is valid on every server, so it needs no entry.
+/// The response completes a login if it sets a session cookie, or redirects after a login form. A token of multi-server
+/// SSO is valid on every server, so it needs no entry.
 fn login_of(
     head: &ResponseHeader,
     routed: &Routed,
     response: &ResponseContext<'_>,
-) -> Option<ConnectionLogin> {
+) -> Option<CompletedLogin> {
     let mut set = head.headers.get_all(header::SET_COOKIE).iter();
     let is_session = set.any(|cookie| routed.cluster.cookies.sets_session(cookie.as_bytes()));
     let command = url::parse(response.request.raw_path()).command.server_command();
@@ -170,10 +166,9 @@ fn login_of(
     let hinted =
         || routed.affinity.hinted_database.map(|found| tag_of(&routed.cluster, &routed.view, &found));
     let database = database_of_location(head, routed).or_else(hinted).or(routed.database.tag);
-    Some(ConnectionLogin { database: database.unwrap_or(ANY_DATABASE), is_session, is_form })
+    Some(CompletedLogin { database: database.unwrap_or(ANY_DATABASE), is_session, is_form })
 }
 
-/// The database to which the response redirects.
 fn database_of_location(head: &ResponseHeader, routed: &Routed) -> Option<u32> {
     let location = head.headers.get(header::LOCATION)?.as_bytes();
     let is_absolute = url::split_absolute_url(location).is_some();
@@ -185,8 +180,8 @@ fn database_of_location(head: &ResponseHeader, routed: &Routed) -> Option<u32> {
     if is_form { None } else { tag_of_target(&routed.cluster, &routed.view, target) }
 }
 
-/// Updates the entry of a database. A user keeps a server that failed only this request, and moves with all entries
-/// from one that is gone.
+/// Updates the entry of a database. The user stays on a server that failed only this request. If the server is gone, all
+/// its entries move.
 fn update_entry(
     entries: &mut AffinityEntries,
     routed: &Routed,
@@ -196,16 +191,17 @@ fn update_entry(
     now: u32,
     idle: u32,
 ) -> bool {
-    let Some(serving) = routed.view.server(attempt.member).map(UpstreamServer::tag) else { return false };
-    let Some(home) = routed.affinity.entry.filter(|home| *home != attempt.member) else {
+    let Some(serving) = routed.view.server(attempt.server).map(UpstreamServer::tag) else { return false };
+    let Some(home) = routed.affinity.entry.filter(|home| *home != attempt.server) else {
         return entries.record_response(serving, tag, now, idle);
     };
     let Some(home_tag) = routed.view.server(home).map(UpstreamServer::tag) else {
         return entries.record_response(serving, tag, now, idle);
     };
     let goes_back = routed.cluster.settings.affinity.fail_back.is_some();
-    // The verdict on the old server for a request that has not tried it.
-    let without_this: SmallVec<[ServerId; 4]> = tried.iter().copied().filter(|m| *m != home).collect();
+    // The verdict on the old server, as if this request had not tried it.
+    let without_this: SmallVec<[ServerId; 4]> =
+        tried.iter().copied().filter(|server| *server != home).collect();
     match failover::decide(routed, &without_this).verdict(home) {
         Some(CandidateVerdict::Unreachable) => {
             if goes_back {
@@ -223,7 +219,7 @@ fn update_entry(
             entries.record_response(serving, tag, now, idle)
         }
         None => entries.record_response(serving, tag, now, idle),
-        // It can serve: one retried request, or one that found it full, moves no user.
+        // It can serve. One failed request, or a moment at its limit, moves no user.
         Some(_) => entries.record_response(home_tag, tag, now, idle),
     }
 }

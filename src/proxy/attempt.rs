@@ -1,4 +1,4 @@
-//! One attempt: a request on its way to one server. Dropping it ends what was counted for it, and its deadline.
+//! One attempt: a request that is sent to one server.
 
 use std::time::Instant;
 
@@ -9,30 +9,27 @@ use crate::upstream::deadline::{self, ResponseDeadline};
 use crate::upstream::usage::{self, ConnectionUsage};
 use crate::util::socket_fd::SocketFd;
 
-/// A request on its way to one server.
+/// Dropping it ends its deadline and what was counted for it.
 #[derive(Debug)]
 pub struct Attempt {
-    pub member: ServerId,
+    pub server: ServerId,
     /// Counts the request among those of the server until the attempt ends.
     pub in_flight: InFlight,
-    /// Why selection chose this server.
     pub why: SelectionReason,
-    /// Its state when it was chosen.
+    /// The state of the server when it was chosen, and its index.
     pub state: ServerState,
-    /// Its index when it was chosen.
     pub index: Option<f32>,
     /// The holder in the directory, for the 404 rule.
     pub holder: Option<DirectoryServerId>,
     /// The server has the database under another path than the URL.
     pub replace_path: bool,
     pub started: Instant,
-    /// The connection came from the pool.
+    /// Whether the connection came from the pool.
     pub reused: bool,
-    /// The connection, once there is one.
     pub connection: Option<SocketFd>,
     /// How that connection was used before.
     pub usage: Option<ConnectionUsage>,
-    /// The longest pause within the body in milliseconds; 0 = no limit.
+    /// The longest pause within the body; 0 = no limit.
     pub body_timeout_ms: u64,
     /// The deadline for the response's head, or for more of its body.
     pub due: Option<ResponseDeadline>,
@@ -43,8 +40,7 @@ pub struct Attempt {
 }
 
 impl Attempt {
-    /// Shuts the connection down.
-    pub fn cut(&self) {
+    pub fn shut_down(&self) {
         if let Some(connection) = self.connection {
             connection.shut_down();
         }
@@ -68,16 +64,15 @@ impl Drop for Attempt {
     }
 }
 
-/// Why an attempt failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AttemptFailure {
-    /// The connect failed; nothing was sent.
+    /// The connect failed, so nothing was sent.
     Connect,
     /// The connection broke before the response's head.
     Broken,
     /// The response's head did not come in time.
     Timeout,
-    /// The response has a status of `failover.retry_statuses`.
+    /// The status is one of `failover.retry_statuses`.
     Status(u16),
     /// 404 from a server that holds the database according to the directory.
     NotFound,

@@ -10,12 +10,12 @@ use crate::config::settings::Listener;
 use crate::state::{Snapshot, host_table};
 use crate::util::host::is_authority;
 
-/// The authority of a request; `None` where it names no valid host.
+/// `None` if the request names no valid host.
 pub(super) fn of_request(session: &Session, tls: bool) -> Option<Box<str>> {
     named(session.req_header()).or_else(|| of_http_1_0(session, tls))
 }
 
-/// The authority of HTTP/2, else the Host header.
+/// `:authority` of HTTP/2, else the Host header.
 fn named(head: &RequestHeader) -> Option<Box<str>> {
     let authority = head.uri.authority().map(http::uri::Authority::as_str);
     let text = authority.or_else(|| head.headers.get(header::HOST).and_then(|h| h.to_str().ok()))?.trim();
@@ -24,8 +24,7 @@ fn named(head: &RequestHeader) -> Option<Box<str>> {
     is_authority(host_and_port.as_bytes()).then(|| text.into())
 }
 
-/// The address that an HTTP/1.0 client without Host connected to: links with this address work. `None` for
-/// every other request.
+/// For an HTTP/1.0 client without Host, the address that it connected to.
 fn of_http_1_0(session: &Session, tls: bool) -> Option<Box<str>> {
     let head = session.req_header();
     if head.version != Version::HTTP_10 || head.headers.contains_key(header::HOST) {
@@ -44,8 +43,8 @@ fn default_port(tls: bool) -> u16 {
     if tls { 443 } else { 80 }
 }
 
-/// The same host over TLS. A client that wrote the listener's own port connects directly, so it gets the port of the
-/// listener with TLS; any other client comes through a port mapping, which has the default port.
+/// The same host over TLS. A client that wrote the port of the listener connects directly, so it gets the port of the
+/// listener with TLS. Any other client comes through a port mapping and gets the default port.
 pub(super) fn over_tls(snapshot: &Snapshot, listener: Option<&Listener>, authority: &str) -> String {
     let host = host_table::strip_port(authority);
     let written: Option<u16> = authority.rsplit_once(':').and_then(|(_, port)| port.parse().ok());

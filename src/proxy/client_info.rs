@@ -1,5 +1,5 @@
-//! The client behind a request: its address, its scheme and the port that it reached. The fields of a trusted proxy
-//! count; those of any other client are ignored.
+//! The address, scheme and port of the client. The forwarding headers of trusted proxies are used; those of any other
+//! client are ignored.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -9,19 +9,15 @@ use pingora_proxy::Session;
 use crate::config::settings::Listener;
 use crate::state::Snapshot;
 
-/// The client behind a request, and how it reached the public name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ClientInfo {
-    /// `None` for a socket without one.
     pub address: Option<IpAddr>,
-    /// TLS to this listener or to a trusted proxy.
+    /// Whether the client uses TLS to this listener or to a trusted proxy.
     pub tls: bool,
-    /// As a trusted proxy names it.
+    /// From `X-Forwarded-Port` of a trusted proxy.
     pub port: Option<u16>,
 }
 
-/// The client of this request.
-#[must_use]
 pub(super) fn client_of(session: &Session, listener: Option<&Listener>) -> ClientInfo {
     let peer = session.client_addr().and_then(|a| a.as_inet()).map(|a| a.ip().to_canonical());
     let tls = session.digest().is_some_and(|d| d.ssl_digest.is_some());
@@ -41,8 +37,6 @@ pub(super) fn client_of(session: &Session, listener: Option<&Listener>) -> Clien
     }
 }
 
-/// The listener that accepted the connection.
-#[must_use]
 pub(super) fn listener_of<'s>(snapshot: &'s Snapshot, session: &Session) -> Option<&'s Listener> {
     let local = session.server_addr()?.as_inet()?;
     let listeners = &snapshot.settings.listeners;
@@ -59,7 +53,7 @@ fn forwarded_address(text: &str) -> Option<IpAddr> {
     bare.parse::<IpAddr>().ok().or_else(with_port).map(|ip| ip.to_canonical())
 }
 
-/// From the right: the first address that is no trusted proxy is the client.
+/// The client is the first address from the right that is no trusted proxy.
 fn forwarded_for(headers: &HeaderMap, trusted: impl Fn(&IpAddr) -> bool) -> Option<IpAddr> {
     let mut client = None;
     for value in headers.get_all("x-forwarded-for").iter().rev() {
@@ -80,7 +74,7 @@ fn nearest_to_client<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> 
     Some(first.trim())
 }
 
-/// Whether a scheme means TLS; `None` where it is unknown.
+/// Whether a scheme means TLS; `None` if it is unknown.
 fn is_secure(scheme: &str) -> Option<bool> {
     let is_one_of = |known: [&str; 2]| known.iter().any(|name| scheme.eq_ignore_ascii_case(name));
     if is_one_of(["https", "wss"]) { Some(true) } else { is_one_of(["http", "ws"]).then_some(false) }
@@ -91,7 +85,7 @@ mod tests {
     use super::is_secure;
 
     #[test]
-    fn a_scheme_of_websocket_is_the_one_below_it() {
+    fn a_websocket_scheme_counts_as_the_http_scheme_below_it() {
         for (scheme, secure) in [
             ("https", Some(true)),
             ("WSS", Some(true)),

@@ -1,5 +1,5 @@
-//! The requests per second of one client, and those in flight at a time. The rate is counted in a sketch of fixed size,
-//! the others only for clients with a request in flight, so that many addresses cannot exhaust memory.
+//! Limits per client: requests per second, and requests in flight. Rates are counted in a sketch of fixed size, and
+//! requests in flight only for clients that have some, so that many addresses cannot exhaust memory.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use crate::config::settings::Limits;
 use crate::edge::connection_limit::{ConnectionLimiter, ConnectionPermit, LimitReached};
 use crate::util::clock;
 
-/// Requests of every client in the current second.
+/// The requests of each client in the current second.
 pub struct ClientRate(Rate);
 
 impl std::fmt::Debug for ClientRate {
@@ -28,7 +28,7 @@ impl Default for ClientRate {
 }
 
 impl ClientRate {
-    /// Counts a request. False where it exceeds the limit.
+    /// Counts a request. False if it exceeds the limit.
     pub fn allows(&self, client: Option<IpAddr>, limits: &Limits) -> bool {
         let max = isize::try_from(limits.per_client_requests).unwrap_or(isize::MAX);
         match client {
@@ -38,18 +38,16 @@ impl ClientRate {
     }
 }
 
-/// Requests in flight of every client. The counts are exact, so no client is refused for requests of another.
+/// The requests in flight of each client. The counts are exact: no client is refused for requests of another.
 #[derive(Debug, Default)]
 pub struct ClientsInFlight {
-    places: Arc<ConnectionLimiter>,
+    limiter: Arc<ConnectionLimiter>,
+    /// The last second in which a refusal was logged.
     logged: AtomicU64,
 }
 
 impl ClientsInFlight {
-    /// Counts a request until the permit is dropped; `None` where no limit applies.
-    ///
-    /// # Errors
-    /// Where it exceeds the limit.
+    /// Counts a request until the permit is dropped; `None` if no limit applies.
     pub fn begin(
         &self,
         client: Option<IpAddr>,
@@ -59,7 +57,7 @@ impl ClientsInFlight {
         let Some(client) = client.filter(|client| max > 0 && !limits.is_exempt(*client)) else {
             return Ok(None);
         };
-        self.places.acquire(Some(client), 0, max).map(Some)
+        self.limiter.acquire(Some(client), 0, max).map(Some)
     }
 
     /// Logs that a request was refused, at most once per second.

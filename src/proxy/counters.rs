@@ -11,7 +11,6 @@ use super::{Proxy, log_record};
 use crate::domain::select::{SelectionOutcome, SelectionReason};
 
 impl Proxy {
-    /// Adds the time and the bytes of the request.
     pub(super) fn count_traffic(&self, session: &Session, e: Option<&Error>, ctx: &Ctx, total: Duration) {
         let statistics = &self.balancer.statistics;
         let traffic = ctx.cluster().map_or(&statistics.unrouted, |cluster| &cluster.persistent_state.traffic);
@@ -29,7 +28,7 @@ impl Proxy {
         add(&here.server_sent, ctx.body_bytes);
     }
 
-    /// Adds the outcome to the counters of the classic ICM; `None` = the URL has no server.
+    /// Adds the outcome to the counters of the classic ICM. `None`: no cluster or database was found for the URL.
     pub(super) fn count_outcome(&self, outcome: Option<SelectionOutcome>) {
         let statistics = self.balancer.statistics.this_thread();
         match outcome {

@@ -1,4 +1,4 @@
-//! The state of one request, from its head to its log line. Dropping it ends everything that is still counted.
+//! The state of one request, from its head to its log line.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -17,12 +17,11 @@ use crate::state::Cluster;
 use crate::telemetry::statistics::InFlightRequest;
 use crate::upstream::tunnel;
 
-/// The state of one request, which Pingora hands to every hook.
+/// Pingora passes it to every hook. Dropping it ends everything that is still counted.
 #[derive(Debug)]
 pub struct Ctx {
-    /// When the head was read.
     pub started: Instant,
-    /// As logged and forwarded.
+    /// The address that is logged and forwarded.
     pub client: Option<IpAddr>,
     /// Counts the request among all in progress.
     pub in_progress: Option<InFlightRequest>,
@@ -30,27 +29,24 @@ pub struct Ctx {
     pub client_permit: Option<ConnectionPermit>,
     /// The bytes of the response that wait for an HTTP/2 client.
     pub waiting: Option<Arc<PendingResponse>>,
-    /// `None` where the request was answered before it was routed.
+    /// `None` if the request was answered before it was routed.
     pub routed: Option<Box<Routed>>,
-    /// The attempt under way, or the one whose response was passed on.
+    /// The current attempt, or the one whose response was passed on.
     pub attempt: Option<Attempt>,
-    /// What earlier attempts mean for the next one.
     pub failover: FailoverState,
-    /// What selection last decided.
+    /// The last decision of selection.
     pub outcome: Option<SelectionOutcome>,
-    /// The client's connection carries a login, and has connections to servers of its own.
+    /// Set if the client's connection carries a login: it has its own connections to servers.
     pub login: Option<ConnectionLogin>,
-    /// The connection of a tunnel.
     pub tunnel: Option<Arc<tunnel::TunnelConnector>>,
-    /// A connection to a server is counted for this request; `true` = with TLS.
+    /// Whether the connection that is counted for this request has TLS.
     pub outbound: Option<bool>,
-    /// Bytes of the request's body that were passed on in this attempt.
+    /// Bytes of the request's body that this attempt has sent.
     pub body_bytes: u64,
-    /// The cluster in whose name the proxy itself answered.
+    /// The cluster of a response that the proxy made itself.
     pub reply_cluster: Option<Arc<Cluster>>,
-    /// The access log's reason for a response of the proxy itself that is not an error.
+    /// The reason in the access log for such a response, if it is not an error.
     pub reply_reason: Option<&'static str>,
-    /// The error page that is the response.
     pub problem: Option<Problem>,
     /// From the head of the request to the head of the response.
     pub first_byte: Option<Duration>,
@@ -59,23 +55,20 @@ pub struct Ctx {
 /// What earlier attempts of a request mean for the next one.
 #[derive(Debug, Default)]
 pub struct FailoverState {
-    /// Servers that this request does not go to again.
     pub tried: SmallVec<[ServerId; 4]>,
     /// The failed attempts that were followed by another one.
     pub failures: SmallVec<[(ServerId, AttemptFailure); 2]>,
-    /// The failure of the last attempt.
     pub last_failure: Option<AttemptFailure>,
-    /// The server of the next attempt, where it is chosen already.
+    /// The server of the next attempt, if it is chosen already.
     pub next: Option<(ServerId, SelectionReason)>,
-    /// The server whose pooled connection broke: the next attempt opens a new one, as others in the pool may be as old.
+    /// The next attempt at this server opens a new connection: those in the pool may be as old as the one that broke.
     pub retry_on_new_connection: Option<ServerId>,
     /// Pooled connections that could not be used for this request.
     pub unfit_connections: u32,
     /// Attempts so far; failed connects do not count.
     pub attempts: u32,
-    /// A timeout was followed by another attempt.
     pub timeout_retried: bool,
-    /// The 404 of a supposed holder was followed by another attempt.
+    /// Whether a 404 of a supposed holder was followed by another attempt.
     pub not_found_retried: bool,
 }
 
@@ -113,15 +106,15 @@ impl Ctx {
         }
         let attempt = self.attempt.take()?;
         let capped = attempt.in_flight.server().snapshot().max_connections > 0;
-        let member = attempt.member;
+        let server = attempt.server;
         drop(attempt);
         if let Some(routed) = &self.routed
             && (capped || routed.cluster.selection_policy.max_in_flight > 0)
         {
-            // All that wait: the first of them may not be able to use this server.
+            // All waiting requests: the first of them may not be able to use this server.
             routed.cluster.persistent_state.slot_freed.notify_waiters();
         }
-        Some(member)
+        Some(server)
     }
 }
 

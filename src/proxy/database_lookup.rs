@@ -1,4 +1,4 @@
-//! Which database a URL names, and under which tag the affinity cookie knows it.
+//! Which database a URL names, and its tag in the affinity cookie.
 
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ use crate::state::{Cluster, ClusterView};
 /// Finds the database of the URL.
 ///
 /// # Errors
-/// The response where the directory does not know the path, or knows several databases with it.
+/// The response if the path is unknown or stands for several databases.
 pub(super) fn find_database(
     context: &RouteContext<'_>,
     entries: &AffinityEntries,
@@ -51,7 +51,7 @@ pub(super) fn find_database(
     Ok(RoutedDatabase { found, tag, range, note_id })
 }
 
-/// `/names.nsf?ConnectionLogin` is served by every member, whatever the directory says of `names.nsf`.
+/// Whether the target is a login under `names.nsf`, which every server has even if the directory does not list it.
 pub(super) fn is_login_of_directory(target: &Target<'_>) -> bool {
     let command = target.command.server_command();
     matches!(command, Some(ServerCommand::Login | ServerCommand::ProviderLogin)) && target.is_names_nsf()
@@ -69,12 +69,11 @@ pub(super) fn look_up(view: &ClusterView, target: &Target<'_>) -> LookupResult {
     index.find_by_url_path(database.raw)
 }
 
-/// The tag of a database that the directory knows.
 pub(super) fn tag_of(cluster: &Cluster, view: &ClusterView, found: &DatabaseMatch) -> u32 {
     cluster.affinity_keys.database_tag(view.directory.index.database(found.database).affinity_tag())
 }
 
-/// The tag of a database that the directory does not know: its user stays on one server, too.
+/// The tag of a database that is not in the directory. Its user stays on one server too.
 fn unknown_tag(cluster: &Cluster, raw: &[u8]) -> u32 {
     let mut folded = db_path::FoldBuffer::default();
     let folded = db_path::fold_url_path(raw, &mut folded);
@@ -92,7 +91,7 @@ pub fn tag_of_target(cluster: &Cluster, view: &ClusterView, target: &[u8]) -> Op
     }
 }
 
-/// Among databases of one path: the one of the user's most recent entry, else the one of a Referer of the same origin.
+/// Of several databases with one path, the one of the user's most recent entry, else of a Referer of the same origin.
 fn settle_ambiguity(
     context: &RouteContext<'_>,
     entries: &AffinityEntries,
@@ -128,7 +127,7 @@ fn ambiguous_reply(context: &RouteContext<'_>, ambiguous: AmbiguousPathId) -> Lo
     }
 }
 
-/// The server of the user's entry for the database of a `RedirectTo`, and that database where the directory knows it.
+/// Like [`entry_of_target`], for the value of a `RedirectTo`.
 pub(super) fn entry_of_url(
     cluster: &Cluster,
     view: &ClusterView,
@@ -139,7 +138,7 @@ pub(super) fn entry_of_url(
     entry_of_target(cluster, view, &url::parse(target), entries)
 }
 
-/// The server of the user's entry for the database of a target, and that database where the directory knows it.
+/// The server of the user's entry for the database of a target, and that database if the directory has it.
 pub(super) fn entry_of_target(
     cluster: &Cluster,
     view: &ClusterView,
@@ -148,17 +147,17 @@ pub(super) fn entry_of_target(
 ) -> Option<(ServerId, Option<DatabaseMatch>)> {
     let of = |tag: u32| entries.for_database(tag).and_then(|entry| view.server_by_tag(entry.server));
     match look_up(view, target) {
-        LookupResult::Unique(found) => of(tag_of(cluster, view, &found)).map(|member| (member, Some(found))),
+        LookupResult::Unique(found) => of(tag_of(cluster, view, &found)).map(|server| (server, Some(found))),
         LookupResult::Ambiguous(ambiguous) => {
             let index = &view.directory.index;
             let is_one =
                 |tag: u32| index.ambiguous_databases(ambiguous).any(|f| tag_of(cluster, view, &f) == tag);
             let entry = entries.most_recent_where(is_one)?;
-            view.server_by_tag(entry.server).map(|member| (member, None))
+            view.server_by_tag(entry.server).map(|server| (server, None))
         }
         LookupResult::Unknown => {
-            let member = target.database.as_ref().and_then(|d| of(unknown_tag(cluster, d.raw)))?;
-            Some((member, None))
+            let server = target.database.as_ref().and_then(|d| of(unknown_tag(cluster, d.raw)))?;
+            Some((server, None))
         }
     }
 }

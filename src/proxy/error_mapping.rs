@@ -1,4 +1,4 @@
-//! From Pingora's errors to error pages, and to the cause of a failed connect in the log.
+//! What an error of Pingora means: which error page, whose fault, which cause in the log.
 
 use std::time::Duration;
 
@@ -25,10 +25,10 @@ pub(super) fn problem_of(outcome: Option<SelectionOutcome>, routed: &Routed, tar
     }
 }
 
-/// The page for an attempt that failed for good; `None` when the client is gone.
+/// The page after the last attempt failed; `None` if the client is gone.
 pub(super) fn problem_after_failure(e: &Error, ctx: &Ctx, target: &[u8]) -> Option<Problem> {
-    // The last connects failed. What counts is what happened to the request before; if it was never sent, no server
-    // could take it.
+    // The last connects failed, so the page follows from what happened before them. A request that was never sent had
+    // no server.
     if ctx.attempt.is_none()
         && let Some(routed) = &ctx.routed
     {
@@ -40,7 +40,7 @@ pub(super) fn problem_after_failure(e: &Error, ctx: &Ctx, target: &[u8]) -> Opti
             _ => problem_of(ctx.outcome, routed, target),
         });
     }
-    // Only its NoteID keeps the request from another server.
+    // Other servers exist, but the NoteID means another document there.
     if ctx.outcome == Some(SelectionOutcome::NoteIdServerGone)
         && *e.esource() == ErrorSource::Upstream
         && let Some(routed) = &ctx.routed
@@ -69,7 +69,7 @@ pub(super) fn problem_after_failure(e: &Error, ctx: &Ctx, target: &[u8]) -> Opti
     }
 }
 
-/// Whether the server sent nothing for too long, or took no more of the body (`ETIMEDOUT`).
+/// Whether the server sent nothing, or took no more of the body, for too long.
 pub(super) fn is_timeout(e: &Error) -> bool {
     matches!(e.etype(), ErrorType::ReadTimedout | ErrorType::WriteTimedout)
         || e.root_cause()
@@ -114,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_on_this_machine_is_not_the_servers_fault() {
+    fn a_fault_of_this_machine_is_not_the_servers_fault() {
         assert!(!is_servers_fault(&Error::new(ErrorType::BindError)));
         assert!(!is_servers_fault(&caused_by(ErrorType::ConnectError, Errno::EMFILE)));
         assert!(is_servers_fault(&Error::new(ErrorType::ConnectTimedout)));
@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn a_timeout_of_the_kernel_is_a_timeout_and_a_reset_is_none() {
+    fn a_timeout_of_the_kernel_is_a_timeout_and_a_reset_is_not() {
         assert!(is_timeout(&Error::new(ErrorType::ReadTimedout)));
         assert!(is_timeout(&caused_by(ErrorType::WriteError, Errno::ETIMEDOUT)));
         assert!(!is_timeout(&caused_by(ErrorType::ReadError, Errno::ECONNRESET)));

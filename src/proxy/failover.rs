@@ -1,5 +1,5 @@
-//! Whether a request may be tried again, and on which server. A request that may have been executed is sent a second
-//! time only if its method, its Domino command and its body allow it.
+//! Whether a request may be sent again, and to which server. A request that may have been executed is sent again only
+//! if its method, its Domino command and its body allow it.
 
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -19,8 +19,7 @@ use crate::util::clock;
 #[must_use]
 pub fn decide(routed: &Routed, tried: &[ServerId]) -> Decision {
     let mut candidates: SmallVec<[Candidate; 8]> = SmallVec::new();
-    // A request that belongs to a page of another database, such as a login form, needs a server with that database:
-    // the user's own, else another one.
+    // A request that belongs to a page of another database, such as a login form, needs a server with that database.
     if let Some(hinted) = &routed.affinity.hinted_database {
         routed.view.candidates(Some(hinted), &mut candidates);
         for candidate in &mut candidates {
@@ -65,11 +64,11 @@ pub(super) fn is_replayable(session: &mut Session, routed: &Routed) -> bool {
         && !session.as_ref().retry_buffer_truncated()
 }
 
-/// After a failed connect. Nothing was sent, so any request goes on to the next server.
+/// After a failed connect: nothing was sent, so any request may go to the next server.
 pub(super) fn after_connect_failure(ctx: &mut Ctx) -> bool {
-    let Some(member) = ctx.end_attempt() else { return false };
-    ctx.failover.tried.push(member);
-    ctx.failover.failures.push((member, AttemptFailure::Connect));
+    let Some(server) = ctx.end_attempt() else { return false };
+    ctx.failover.tried.push(server);
+    ctx.failover.failures.push((server, AttemptFailure::Connect));
     let again = choose_next(ctx);
     if again {
         count_failover(ctx, AttemptFailure::Connect);
@@ -80,31 +79,31 @@ pub(super) fn after_connect_failure(ctx: &mut Ctx) -> bool {
 /// A request opens a new connection after this many pooled ones that it could not use.
 const MAX_UNFIT_CONNECTIONS: u32 = 3;
 
-/// After a pooled connection that cannot be used. Nothing was sent, so the same server gets the request on another one,
-/// and the attempt does not count.
+/// After a pooled connection that cannot be used: nothing was sent, so the same server gets the request on another
+/// connection, and the attempt does not count.
 pub(super) fn take_another_connection(ctx: &mut Ctx) {
-    let Some((member, why)) = ctx.attempt.as_ref().map(|attempt| (attempt.member, attempt.why)) else {
+    let Some((server, why)) = ctx.attempt.as_ref().map(|attempt| (attempt.server, attempt.why)) else {
         return;
     };
     ctx.end_attempt();
     ctx.failover.attempts = ctx.failover.attempts.saturating_sub(1);
     ctx.failover.unfit_connections += 1;
     if ctx.failover.unfit_connections >= MAX_UNFIT_CONNECTIONS {
-        ctx.failover.retry_on_new_connection = Some(member);
+        ctx.failover.retry_on_new_connection = Some(server);
     }
-    ctx.failover.next = Some((member, why));
+    ctx.failover.next = Some((server, why));
 }
 
-/// After the request was sent without success. True where another attempt follows: then this one has ended.
+/// After the request was sent without success. True if another attempt follows; then this one has ended.
 pub(super) fn after_failure(session: &mut Session, ctx: &mut Ctx, failure: AttemptFailure) -> bool {
     let Some(attempt) = &ctx.attempt else { return false };
-    let (member, reused) = (attempt.member, attempt.reused);
+    let (server, reused) = (attempt.server, attempt.reused);
     let Some(routed) = &ctx.routed else { return false };
     let failover = &routed.cluster.settings.failover;
-    // An old pooled connection that broke says nothing about the server, which gets the request once more on a new one.
+    // A pooled connection may break because it is old, so the server gets the request once more on a new one.
     let stale_connection = reused
         && failure == AttemptFailure::Broken
-        && !ctx.failover.failures.iter().any(|(m, _)| *m == member);
+        && !ctx.failover.failures.iter().any(|(failed, _)| *failed == server);
     let allowed = failure != AttemptFailure::Malformed
         && is_replayable(session, routed)
         && ctx.failover.attempts < failover.attempts
@@ -115,18 +114,17 @@ pub(super) fn after_failure(session: &mut Session, ctx: &mut Ctx, failure: Attem
         return false;
     }
     if stale_connection {
-        ctx.failover.retry_on_new_connection = Some(member);
+        ctx.failover.retry_on_new_connection = Some(server);
     } else {
-        ctx.failover.tried.push(member);
+        ctx.failover.tried.push(server);
     }
     let outcome = ctx.outcome;
     // The retry budget comes last, because it counts what it grants.
-    let found = has_next(ctx) && {
-        ctx.routed.as_ref().is_some_and(|r| {
+    let found = has_next(ctx)
+        && ctx.routed.as_ref().is_some_and(|r| {
             let share = r.cluster.settings.failover.retry_budget;
             r.cluster.persistent_state.retry_budget.try_acquire(share, clock::now_ms())
-        })
-    };
+        });
     if !found {
         if !stale_connection {
             ctx.failover.tried.pop();
@@ -138,7 +136,7 @@ pub(super) fn after_failure(session: &mut Session, ctx: &mut Ctx, failure: Attem
         }
         return false;
     }
-    ctx.failover.failures.push((member, failure));
+    ctx.failover.failures.push((server, failure));
     ctx.failover.timeout_retried |= failure == AttemptFailure::Timeout;
     count_failover(ctx, failure);
     if let Some(attempt) = &ctx.attempt {
@@ -168,8 +166,8 @@ fn has_next(ctx: &mut Ctx) -> bool {
     let Some(routed) = &ctx.routed else { return false };
     let decision = decide(routed, &ctx.failover.tried);
     match decision.outcome {
-        SelectionOutcome::Serve(member, why) => {
-            ctx.failover.next = Some((member, why));
+        SelectionOutcome::Serve(server, why) => {
+            ctx.failover.next = Some((server, why));
             true
         }
         // The next attempt waits until a server is below its limit.

@@ -1,5 +1,5 @@
-//! The rules of HTTP for requests at a proxy: methods, targets, hops and hop-by-hop fields (RFC 9110 sections 7.6 to 7.8,
-//! 9.3.8 and 10.1.1). It knows neither clusters nor servers.
+//! Validates requests by the rules of HTTP for proxies: methods, targets, hops and hop-by-hop fields (RFC 9110 sections
+//! 7.6 to 7.8, 9.3.8 and 10.1.1).
 
 use http::header::{self, HeaderName};
 use http::{HeaderMap, HeaderValue, Method, Version};
@@ -17,7 +17,7 @@ const MAX_METHOD_BYTES: usize = 32;
 /// Options of `Connection` fields; clients send two or three.
 const MAX_CONNECTION_OPTIONS: usize = 8;
 
-/// Validates a head and removes what is not for a server. True where this proxy is the last hop of an OPTIONS.
+/// Validates a head and removes what is not for a server. True if this proxy is the last hop of an OPTIONS.
 pub(super) fn validate(head: &mut RequestHeader) -> Result<bool, Problem> {
     if head.method.as_str().len() > MAX_METHOD_BYTES {
         return Err(Problem::NotImplemented);
@@ -51,8 +51,7 @@ fn join_cookies(head: &mut RequestHeader) -> Result<(), Problem> {
     joined.ok_or(Problem::BadRequest("The request's cookies are not valid."))
 }
 
-/// A target has no fragment and no byte that must be percent-encoded. Pingora and the `h2` crate remove most fragments
-/// before.
+/// Refuses fragments and bytes that must be percent-encoded.
 fn check_target(head: &RequestHeader) -> Result<(), Problem> {
     if head.raw_path().iter().any(|byte| !byte.is_ascii_graphic() || *byte == b'#') {
         return Err(Problem::BadRequest(
@@ -66,7 +65,7 @@ fn check_target(head: &RequestHeader) -> Result<(), Problem> {
     Ok(())
 }
 
-/// HTTP/1.0 has no 1xx, so its `Expect` is removed; in other versions only `100-continue` is defined.
+/// HTTP/1.0 has no 1xx, so its `Expect` is removed. Otherwise only `100-continue` is defined.
 fn check_expect(head: &mut RequestHeader) -> Result<(), Problem> {
     if !head.headers.contains_key(header::EXPECT) {
         return Ok(());
@@ -82,8 +81,8 @@ fn check_expect(head: &mut RequestHeader) -> Result<(), Problem> {
     Err(Problem::ExpectationFailed)
 }
 
-/// Whether the client's connection may carry another request. In HTTP/1.0 a response without a length ends with the
-/// connection.
+/// Whether the client's connection may carry another request. In HTTP/1.0 the end of the connection may be the end of the
+/// response.
 pub(super) fn keeps_connection(head: &RequestHeader) -> bool {
     head.version != Version::HTTP_10
         && !connection_options(&head.headers).any(|option| option.eq_ignore_ascii_case(b"close"))
@@ -98,8 +97,7 @@ fn connection_options(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
         .filter(|option| !option.is_empty())
 }
 
-/// Leaves in `Connection` only the options that a client may send: it must not remove end-to-end fields, or those that
-/// the proxy sets (RFC 9110 section 7.6.1).
+/// Removes options of `Connection` that name end-to-end fields or those that the proxy sets (RFC 9110 section 7.6.1).
 fn check_connection(head: &mut RequestHeader) -> Result<(), Problem> {
     if !head.headers.contains_key(header::CONNECTION) {
         return Ok(());
@@ -134,7 +132,7 @@ fn check_connection(head: &mut RequestHeader) -> Result<(), Problem> {
     }
 }
 
-/// Whether a field is for the server. The name is in lower case.
+/// The name is in lower case.
 fn is_end_to_end(name: &str) -> bool {
     super::request_headers::is_reserved(name)
         || name.starts_with("content-")
@@ -162,7 +160,7 @@ fn is_end_to_end(name: &str) -> bool {
         )
 }
 
-/// Removes `Upgrade` except from a valid WebSocket handshake. Without the `Connection` option Pingora would add it.
+/// Removes `Upgrade` except from a valid WebSocket handshake. Pingora would add the missing `Connection` option.
 fn check_upgrade(head: &mut RequestHeader) {
     let headers = &head.headers;
     if !headers.contains_key(header::UPGRADE) {
@@ -178,7 +176,7 @@ fn check_upgrade(head: &mut RequestHeader) {
     }
 }
 
-/// Decrements `Max-Forwards` of an OPTIONS. True where it was 0.
+/// Decrements `Max-Forwards` of an OPTIONS. True if it was 0.
 fn is_last_hop(head: &mut RequestHeader) -> Result<bool, Problem> {
     if head.method != Method::OPTIONS {
         return Ok(false);
@@ -231,7 +229,7 @@ pub(super) fn check_http2(head: &RequestHeader, limits: &Limits) -> Result<(), P
     Ok(())
 }
 
-/// Turns an absolute target into the origin form and a Host field, which it overrides (RFC 9112 section 3.2.2).
+/// Turns an absolute target into the origin form. Its authority overrides the Host field (RFC 9112 section 3.2.2).
 ///
 /// # Errors
 /// The error page for any other form except `OPTIONS *`.
@@ -270,41 +268,41 @@ mod tests {
         head
     }
 
-    fn settled(method: &str, fields: &[(&str, &str)]) -> Result<(bool, HeaderMap), u16> {
+    fn validated(method: &str, fields: &[(&str, &str)]) -> Result<(bool, HeaderMap), u16> {
         let mut head = head(method, "/", fields);
         validate(&mut head).map(|last| (last, head.headers.clone())).map_err(|problem| problem.status())
     }
 
     #[test]
     fn methods_that_no_server_should_see_are_refused() {
-        assert_eq!(settled("TRACE", &[]).err(), Some(405));
-        assert_eq!(settled("CONNECT", &[]).err(), Some(405));
-        assert_eq!(settled(&"M".repeat(33), &[]).err(), Some(501));
+        assert_eq!(validated("TRACE", &[]).err(), Some(405));
+        assert_eq!(validated("CONNECT", &[]).err(), Some(405));
+        assert_eq!(validated(&"M".repeat(33), &[]).err(), Some(501));
         for method in [&*"M".repeat(32), "GET", "PROPFIND", "VERSION-CONTROL"] {
-            assert!(settled(method, &[]).is_ok(), "{method}");
+            assert!(validated(method, &[]).is_ok(), "{method}");
         }
     }
 
     #[test]
-    fn a_target_has_nothing_in_it_that_must_be_encoded() {
+    fn a_target_with_a_byte_that_must_be_encoded_is_refused() {
         for (target, good) in [("/gr\u{f6}\u{df}e", false), ("/a^|{}", true), ("/?\\", true)] {
             assert_eq!(validate(&mut head("GET", target, &[])).is_ok(), good, "{target}");
         }
     }
 
     #[test]
-    fn an_expectation_of_http_1_0_ends_here_and_an_unknown_one_fails() {
+    fn expect_is_removed_in_http_1_0_and_refused_if_unknown() {
         let mut old = head("POST", "/", &[("Expect", "100-continue")]);
         old.set_version(Version::HTTP_10);
         validate(&mut old).unwrap();
         assert!(!old.headers.contains_key("expect"));
-        assert!(settled("POST", &[("Expect", "100-Continue")]).unwrap().1.contains_key("expect"));
-        assert_eq!(settled("POST", &[("Expect", "200-ok")]).err(), Some(417));
-        assert_eq!(settled("POST", &[("Expect", "100-continue"), ("Expect", "x")]).err(), Some(417));
+        assert!(validated("POST", &[("Expect", "100-Continue")]).unwrap().1.contains_key("expect"));
+        assert_eq!(validated("POST", &[("Expect", "200-ok")]).err(), Some(417));
+        assert_eq!(validated("POST", &[("Expect", "100-continue"), ("Expect", "x")]).err(), Some(417));
     }
 
     #[test]
-    fn connection_names_only_what_is_for_this_hop() {
+    fn connection_keeps_only_options_for_this_hop() {
         for (given, left) in [
             ("close", Some("close")),
             ("keep-alive, X-Own", Some("keep-alive, X-Own")),
@@ -312,31 +310,31 @@ mod tests {
             ("Authorization,Host , content-length, X_Forwarded_For", None),
             (",, ,", Some(",, ,")),
         ] {
-            let fields = settled("GET", &[("Connection", given)]).unwrap().1;
+            let fields = validated("GET", &[("Connection", given)]).unwrap().1;
             assert_eq!(fields.get("connection").map(|v| v.to_str().unwrap()), left, "{given}");
         }
-        assert_eq!(settled("GET", &[("Connection", "close, \"cookie\"")]).err(), Some(400));
-        assert_eq!(settled("GET", &[("Connection", ":authority")]).err(), Some(400));
+        assert_eq!(validated("GET", &[("Connection", "close, \"cookie\"")]).err(), Some(400));
+        assert_eq!(validated("GET", &[("Connection", ":authority")]).err(), Some(400));
         assert_eq!(
-            settled("GET", &[("Connection", "a,b,c,d"), ("Connection", "e,f,g,h,i")]).err(),
+            validated("GET", &[("Connection", "a,b,c,d"), ("Connection", "e,f,g,h,i")]).err(),
             Some(400)
         );
     }
 
     #[test]
     fn an_upgrade_needs_both_fields_and_no_body() {
-        let kept = |fields: &[(&str, &str)]| settled("GET", fields).unwrap().1.contains_key("upgrade");
+        let kept = |fields: &[(&str, &str)]| validated("GET", fields).unwrap().1.contains_key("upgrade");
         let both = [("Connection", "keep-alive, Upgrade"), ("Upgrade", "WebSocket")];
         assert!(kept(&both));
         assert!(!kept(&both[1..]));
         assert!(!kept(&[("Connection", "Upgrade, HTTP2-Settings"), ("Upgrade", "h2c")]));
         assert!(!kept(&[both[0], both[1], ("Content-Length", "5")]));
         assert!(!kept(&[both[0], both[1], ("Transfer-Encoding", "chunked")]));
-        assert!(!settled("POST", &both).unwrap().1.contains_key("upgrade"));
+        assert!(!validated("POST", &both).unwrap().1.contains_key("upgrade"));
     }
 
     #[test]
-    fn cookies_that_came_in_pieces_are_one_line() {
+    fn cookie_lines_of_http_2_are_joined() {
         let mut pieces = head("GET", "/", &[("Cookie", "a=1"), ("Cookie", "b=2; c=3"), ("Cookie", "d=4")]);
         pieces.set_version(Version::HTTP_2);
         validate(&mut pieces).unwrap();
@@ -345,9 +343,9 @@ mod tests {
     }
 
     #[test]
-    fn hops_of_options_are_counted_and_of_others_not() {
+    fn max_forwards_is_decremented_for_options_only() {
         let hops = |method, value| {
-            settled(method, &[("Max-Forwards", value)])
+            validated(method, &[("Max-Forwards", value)])
                 .map(|(last, fields)| (last, fields["max-forwards"].to_str().unwrap().to_owned()))
         };
         assert_eq!(hops("OPTIONS", "0"), Ok((true, "0".into())));

@@ -1,5 +1,4 @@
-//! Responses that the proxy makes itself. They never pass Pingora's response hooks, so what every response needs is
-//! added here.
+//! Responses that the proxy makes itself. They do not pass Pingora's response hooks, so common headers are set here.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -18,7 +17,7 @@ use crate::edge::pending_responses;
 use crate::pages::{self, ChoiceItem, ListItem, Problem, RenderedPage};
 use crate::state::{Cluster, ClusterView, Snapshot};
 
-/// The list of databases ends after so many: a longer one is of no use, and would delay other requests.
+/// A longer list of databases is of no use, and would delay other requests.
 const MAX_LISTED: usize = 5_000;
 
 /// A response that the proxy makes itself.
@@ -26,18 +25,18 @@ const MAX_LISTED: usize = 5_000;
 pub enum LocalReply {
     /// An error page, after which the connection closes: the rest of the request is not read.
     Rejected(Problem),
-    /// An error page, in the name of a cluster where it is known.
+    /// An error page, and the cluster if it is known.
     Problem(Problem, Option<Arc<Cluster>>),
     /// 308 to the same URL over TLS.
     RedirectToHttps(String, Option<Arc<Cluster>>),
     /// Redirect mode: the browser goes to the server itself.
     RedirectToServer {
-        /// 302 or 307.
+        /// 302, or 307 if the method must stay.
         status: u16,
         /// The URL on the server.
         location: String,
     },
-    /// To an OPTIONS whose last hop is this proxy.
+    /// The response to an OPTIONS whose last hop is this proxy.
     Options,
     /// The databases that share the path of the URL.
     Choice(Arc<Cluster>, Arc<ClusterView>, AmbiguousPathId),
@@ -52,7 +51,6 @@ impl From<Problem> for LocalReply {
 }
 
 impl LocalReply {
-    /// The cluster in whose name the proxy answers.
     pub(super) fn cluster(&self) -> Option<&Arc<Cluster>> {
         match self {
             Self::Problem(_, cluster) | Self::RedirectToHttps(_, cluster) => cluster.as_ref(),
@@ -61,7 +59,7 @@ impl LocalReply {
         }
     }
 
-    /// The access log's reason, for a response that is not an error.
+    /// The reason in the access log; errors have none.
     fn reason(&self) -> Option<&'static str> {
         match self {
             Self::RedirectToHttps(..) => Some("https"),
@@ -73,8 +71,8 @@ impl LocalReply {
 }
 
 impl Proxy {
-    /// Sends a response of our own and notes it for the access log. The connection stays open only where no byte of a
-    /// request's body can be left on it.
+    /// Sends a response and notes it for the access log. The connection stays open only if the request's body was read
+    /// to its end.
     pub(super) async fn reply(
         &self,
         session: &mut Session,
@@ -109,8 +107,8 @@ impl Proxy {
     }
 }
 
-/// Whether the client has the head of its response, so that no other one may follow. After a 101 the connection is a
-/// tunnel; every other 1xx precedes the response.
+/// Whether the final head was sent to the client. After a 101 the connection is a tunnel; any other 1xx precedes the
+/// final head.
 pub(super) fn is_response_begun(session: &Session) -> bool {
     session.response_written().is_some_and(|head| !head.status.is_informational() || head.status == 101)
 }
@@ -189,7 +187,7 @@ fn list(snapshot: &Snapshot, cluster: &Cluster, view: &ClusterView, accept: Opti
         .map(|database| {
             let path = database.path();
             let replica_id = database.replica_id();
-            // Where several databases share the path, only the replica ID is a link that works.
+            // If several databases share the path, only the replica ID is unique.
             let link = match index.find_by_plain_path(path) {
                 LookupResult::Ambiguous(_) => format!("/__{replica_id}.nsf"),
                 _ => format!("/{}", db_path::percent_encode_path(path)),

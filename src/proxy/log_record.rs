@@ -1,5 +1,4 @@
-//! The access log's record of a request that has ended. It is separate from the access log, which knows nothing of
-//! the proxy.
+//! The access log record of a finished request. It is separate because the access log knows nothing of the proxy.
 
 use std::time::Duration;
 
@@ -13,7 +12,6 @@ use crate::pages::Problem;
 use crate::telemetry::access_log::record::{LoggedAttempts, LoggedServer, Record};
 use crate::util::clock::saturating_millis;
 
-/// The record of a request that took this long from its head to its end.
 pub(super) fn record<'a>(
     session: &'a Session,
     error: Option<&Error>,
@@ -60,7 +58,7 @@ pub(super) fn record<'a>(
     }
 }
 
-/// The status that the client saw; 499 when it left before there was one.
+/// The status that the client got; 499 if it left before.
 pub(super) fn status(session: &Session, error: Option<&Error>) -> u16 {
     match session.response_written() {
         Some(head) => head.status.as_u16(),
@@ -72,8 +70,8 @@ pub(super) fn status(session: &Session, error: Option<&Error>) -> u16 {
 fn attempts<'a>(ctx: &'a Ctx, last: Option<LoggedServer<'a>>) -> LoggedAttempts<'a> {
     let mut attempts = LoggedAttempts::new();
     if let Some(routed) = &ctx.routed {
-        attempts.extend(ctx.failover.failures.iter().map(|(member, failure)| {
-            let name = routed.view.server(*member).map_or("", |entry| entry.config.name.abbreviated());
+        attempts.extend(ctx.failover.failures.iter().map(|(server, failure)| {
+            let name = routed.view.server(*server).map_or("", |entry| entry.config.name.abbreviated());
             (name, Some(failure.as_str()))
         }));
     }

@@ -1,5 +1,5 @@
-//! The database that a login form was shown for, which stands in the body of the login. It is read before a server is
-//! chosen, so that the session begins where the user works.
+//! The body of a login names the database that the login form was shown for (`RedirectTo`). It is read before a server
+//! is chosen, so that the session begins where the user works.
 
 use http::{Method, header};
 use pingora::Result;
@@ -11,7 +11,7 @@ use super::routed::Routed;
 use crate::domain::select::Hint;
 use crate::domain::url::{self, ServerCommand};
 
-/// A login form with more bytes than this is not read.
+/// The rest of a longer form is not read.
 const MAX_FORM_BYTES: usize = 16 * 1024;
 
 /// Takes the `RedirectTo` of a login form as a hint.
@@ -28,10 +28,10 @@ pub(super) async fn read(session: &mut Session, routed: &mut Routed) -> Result<(
         }
     }
     if let Some(value) = url::find_argument(&form, b"RedirectTo")
-        && let Some((member, found)) =
+        && let Some((server, found)) =
             entry_of_url(&routed.cluster, &routed.view, &value, &routed.affinity.entries)
     {
-        routed.affinity.hint = Some((member, Hint::RedirectTo));
+        routed.affinity.hint = Some((server, Hint::RedirectTo));
         routed.affinity.hinted_database = found;
     }
     Ok(())
@@ -39,7 +39,7 @@ pub(super) async fn read(session: &mut Session, routed: &mut Routed) -> Result<(
 
 fn is_needed(session: &Session, routed: &Routed) -> bool {
     let (head, affinity) = (session.req_header(), &routed.affinity);
-    // Where the URL names a database that only some servers hold, the form cannot choose another one.
+    // If only some servers hold the database of the URL, the form cannot choose another server.
     let may_choose = routed.database.found.as_ref().is_none_or(|found| routed.view.is_on_every_server(found));
     affinity.entry.is_none()
         && may_choose

@@ -58,9 +58,9 @@ use ctx::Ctx;
 use local_reply::LocalReply;
 use response_headers::ResponseFields;
 
-/// The proxy: one for all listeners.
+/// One for all listeners.
 #[derive(Debug)]
-pub struct Proxy {
+pub(crate) struct Proxy {
     balancer: Arc<Balancer>,
     access_log: Arc<AccessLog>,
     coalescer: Arc<Coalescer>,
@@ -70,8 +70,6 @@ pub struct Proxy {
 }
 
 impl Proxy {
-    /// A proxy for the clusters of this balancer.
-    #[must_use]
     pub fn new(
         balancer: Arc<Balancer>,
         access_log: Arc<AccessLog>,
@@ -91,10 +89,10 @@ impl ProxyHttp for Proxy {
         Ctx::new()
     }
 
-    /// None: bodies pass unchanged, and Pingora's compression module costs every request something even when it is off.
+    /// None: bodies pass unchanged, and Pingora's compression module has a cost even when it is off.
     fn init_downstream_modules(&self, _modules: &mut HttpModules) {}
 
-    /// Validates and routes the request; answers at once what needs no server.
+    /// Validates and routes the request. One that needs no server is answered here.
     async fn request_filter(&self, session: &mut Session, ctx: &mut Ctx) -> Result<bool> {
         let snapshot = self.balancer.snapshot();
         self.begin(session, ctx);
@@ -120,7 +118,6 @@ impl ProxyHttp for Proxy {
         Ok(false)
     }
 
-    /// Has a server chosen, and gives Pingora its prebuilt peer.
     async fn upstream_peer(&self, session: &mut Session, ctx: &mut Ctx) -> Result<Box<HttpPeer>> {
         let mut peer = server_choice::begin_attempt(ctx, session.req_header()).await?;
         upstream_connection::prepare_peer(&mut peer, ctx);
@@ -136,13 +133,13 @@ impl ProxyHttp for Proxy {
         mut e: Box<Error>,
     ) -> Box<Error> {
         if let (Some(attempt), Some(routed)) = (&ctx.attempt, &ctx.routed) {
-            let member = attempt.in_flight.server();
-            member.counters.connect_failures.fetch_add(1, Relaxed);
+            let server = attempt.in_flight.server();
+            server.counters.connect_failures.fetch_add(1, Relaxed);
             if error_mapping::is_servers_fault(&e) {
-                member.attempt_ended(true);
+                server.attempt_ended(true);
                 let cause = error_mapping::connect_cause(&e);
-                let change = member.passive_failure(routed.port, &cause, clock::now_ms());
-                self.balancer.record_transition(&routed.cluster.settings.name, member.name(), change);
+                let change = server.passive_failure(routed.port, &cause, clock::now_ms());
+                self.balancer.record_transition(&routed.cluster.settings.name, server.name(), change);
             }
         }
         // Failed connects do not count as attempts.
@@ -176,7 +173,6 @@ impl ProxyHttp for Proxy {
         }
     }
 
-    /// Counts the body. At its end the response is due.
     async fn request_body_filter(
         &self,
         _session: &mut Session,
@@ -204,7 +200,6 @@ impl ProxyHttp for Proxy {
         Ok(())
     }
 
-    /// The server's head: passed on to the client, or the reason to try another server.
     async fn upstream_response_filter(
         &self,
         session: &mut Session,
@@ -239,7 +234,7 @@ impl ProxyHttp for Proxy {
         response_headers::to_client(head, &fields, ctx, session.req_header())
     }
 
-    /// Pingora adds chunks wherever a length is missing. HTTP/1.0 has none: the body ends with the connection.
+    /// Pingora adds chunks wherever a length is missing. HTTP/1.0 has no chunks: the body ends with the connection.
     async fn response_filter(
         &self,
         session: &mut Session,
@@ -252,7 +247,7 @@ impl ProxyHttp for Proxy {
         Ok(())
     }
 
-    /// The edge has to know which HTTP/2 responses have bytes that wait.
+    /// The edge limits the bytes that wait for HTTP/2 clients, so it has to know of them.
     fn response_body_filter(
         &self,
         session: &mut Session,
@@ -269,7 +264,6 @@ impl ProxyHttp for Proxy {
         Ok(None)
     }
 
-    /// The connection to the server broke, or the server missed a deadline.
     fn error_while_proxy(
         &self,
         _peer: &HttpPeer,

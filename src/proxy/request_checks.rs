@@ -1,4 +1,4 @@
-//! The checks of a request before it has a server. Each one passes it on or gives the response instead.
+//! The checks of a request before it has a server. Each one passes the request or returns the response.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -21,7 +21,7 @@ use crate::state::cluster_view::ConnectionKind;
 use crate::telemetry::statistics::InFlightRequest;
 
 impl Proxy {
-    /// Counts the request, and decides whether its connection outlives it.
+    /// Counts the request, and decides whether its connection stays open.
     pub(super) fn begin(&self, session: &mut Session, ctx: &mut Ctx) {
         ctx.in_progress = Some(InFlightRequest::begin(&self.balancer.statistics));
         self.balancer.statistics.this_thread().commands.fetch_add(1, Relaxed);
@@ -72,7 +72,7 @@ impl Proxy {
         Ok(routed)
     }
 
-    /// Keeps what routing found. In redirect mode that is all.
+    /// Stores the result of routing.
     ///
     /// # Errors
     /// The response of redirect mode.
@@ -88,7 +88,7 @@ impl Proxy {
         }
         self.find_login(session, ctx);
         if let Some(server) = ctx.login.and_then(|login| login.server) {
-            // Each step of a handshake goes to the server of the last one.
+            // All steps of one login handshake go to the same server.
             routed.affinity.recent = routed.view.server_by_tag(server).or(routed.affinity.recent);
         }
         let redirects = routed.cluster.settings.mode == Mode::Redirect;
@@ -115,7 +115,7 @@ impl Proxy {
     }
 }
 
-/// HTTP/1.0 has no 1xx, and servers may send one unasked.
+/// HTTP/1.0 has no 1xx, but servers may send one.
 fn ignore_interim_responses(session: &mut Session) {
     if session.req_header().version == Version::HTTP_10
         && let ServerSession::H1(client) = session.as_mut()

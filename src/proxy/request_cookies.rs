@@ -1,4 +1,4 @@
-//! The cookies of a request: what they say about its user, and which of them go to a server.
+//! The cookies of a request: what they contain about its user, and which of them go to a server.
 
 use http::header::{self, HeaderValue};
 use pingora::Result;
@@ -13,18 +13,16 @@ use crate::domain::select::ServerId;
 use crate::state::{Cluster, ClusterView};
 use crate::util::clock;
 
-/// What the cookies of a request say about its user.
 #[derive(Debug, Default)]
 pub(super) struct RequestCookies {
     /// The entries of the affinity cookie.
     pub entries: AffinityEntries,
-    /// There is a valid affinity cookie.
     pub has_affinity_cookie: bool,
     /// The entry of the login cookie.
     pub login: Option<AffinityEntry>,
     /// The servers with a session of the user, the newest first. Clients can forge them.
     pub sessions: SmallVec<[ServerId; 4]>,
-    /// The server must not get the lines as they are.
+    /// Whether the lines must be changed for the server.
     pub rewrites_cookies: bool,
 }
 
@@ -74,20 +72,19 @@ pub(super) fn read(cluster: &Cluster, view: &ClusterView, head: &RequestHeader) 
     cookies
 }
 
-/// Leaves one `Cookie` line with the cookies for this server: its own sessions under their own names, but neither those
-/// of other servers nor the affinity cookie.
+/// Leaves one `Cookie` line without the affinity cookie and the sessions of other servers. Those of this server get their
+/// own names back.
 pub(super) fn to_server(request: &mut RequestHeader, routed: &Routed, attempt: &Attempt) -> Result<()> {
     let line = {
         let lines: SmallVec<[&[u8]; 4]> =
             request.headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes).collect();
         let is_of_other_server = |suffix: &_| {
-            routed.view.server_by_session_suffix(suffix).is_some_and(|owner| owner != attempt.member)
+            routed.view.server_by_session_suffix(suffix).is_some_and(|owner| owner != attempt.server)
         };
-        let tags = routed.view.server(attempt.member).map(|entry| &*entry.tags).unwrap_or_default();
+        let tags = routed.view.server(attempt.server).map(|entry| &*entry.tags).unwrap_or_default();
         routed.cluster.cookies.cookie_header_for_tags(lines.iter().copied(), tags, is_of_other_server)
     };
     match HeaderValue::from_maybe_shared(bytes::Bytes::from(line)) {
-        // In place of all lines.
         Ok(value) if !value.is_empty() => request.insert_header("Cookie", value),
         _ => {
             request.remove_header(&header::COOKIE);

@@ -1,5 +1,5 @@
-//! The head of a request on its way to a server: the server's path, the forwarding headers, and no header that Domino
-//! would trust although the client sent it. Identity headers (`$WSRU` and the like) are never sent.
+//! The head of a request for a server: the path of that server, the forwarding headers, and no header of the client that
+//! Domino would trust. Identity headers (`$WSRU` and the like) are never sent.
 
 use std::net::IpAddr;
 
@@ -16,15 +16,13 @@ use crate::domain::cluster::Port;
 use crate::domain::directory::db_path;
 use crate::util::ip_text::IpText;
 
-/// The CGI variable `HTTP_PROXY`, which libraries take for the proxy of their own requests
-/// (<https://httpoxy.org>).
+/// As the CGI variable `HTTP_PROXY`, libraries take it for their own proxy (<https://httpoxy.org>).
 const HTTPOXY: &str = "proxy";
 const CONNECTOR_SECRET: &str = "X-ConnectorHeaders-Secret";
 
-/// Sets the forwarding headers once for all attempts, after removing those of the client. True where the head has
-/// hop-by-hop fields, which Pingora removes from the copy of each attempt.
-///
-/// The client's head has spare capacity; an insertion into the copy of an attempt would move all fields.
+/// Replaces the forwarding headers, once for all attempts: the client's head has spare capacity, but an insertion into the
+/// copy of an attempt would move all fields. True if the head has hop-by-hop fields, which Pingora removes from each
+/// copy.
 pub(super) fn of_client(request: &mut RequestHeader, routed: &Routed, client: ClientInfo) -> Result<bool> {
     let has_hop_by_hop = remove_untrusted(request);
     let scheme =
@@ -60,7 +58,7 @@ pub(super) fn of_client(request: &mut RequestHeader, routed: &Routed, client: Cl
     Ok(has_hop_by_hop)
 }
 
-/// The port of the public name: as the client wrote it, else as a trusted proxy says, else the scheme's default.
+/// The port that the client wrote, else the one from a trusted proxy, else the default of the scheme.
 fn public_port(routed: &Routed, client: ClientInfo) -> HeaderValue {
     let host = crate::state::host_table::strip_port(&routed.authority);
     let written = routed.authority.get(host.len()..).and_then(|rest| rest.strip_prefix(':'));
@@ -75,7 +73,7 @@ fn address(client: IpAddr) -> Option<HeaderValue> {
     HeaderValue::from_str(&IpText::new(client.to_canonical())).ok()
 }
 
-/// Adapts the copy of an attempt, after [`of_client`], to its server.
+/// Adapts the copy for one attempt to its server, after [`of_client`].
 pub(super) fn to_server(
     request: &mut RequestHeader,
     routed: &Routed,
@@ -86,7 +84,7 @@ pub(super) fn to_server(
     if routed.rewrites_cookies {
         super::request_cookies::to_server(request, routed, attempt)?;
     }
-    let Some(entry) = routed.view.server(attempt.member) else { return Ok(()) };
+    let Some(entry) = routed.view.server(attempt.server) else { return Ok(()) };
     if routed.cluster.settings.headers.host_of_server {
         let port = entry.host_port(routed.port).map_or(80, |p| p.port);
         let default = if routed.port == Port::Https { 443 } else { 80 };
@@ -102,11 +100,10 @@ pub(super) fn to_server(
     Ok(())
 }
 
-/// Removes every header that only the proxy may set: all `$WS*`, which Domino with connector headers trusts (`$WSRU` is
-/// a whole login,
-/// (<https://frostillic.us/blog/posts/2023/1/25/overdue-psa--reverse-proxy-headers-in-domino-12.0.1fp1-and-newer>),
-/// and those about the client's address, host and scheme. It also removes [`HTTPOXY`] and aliases of framing fields, see
-/// [`is_alias`]. True where hop-by-hop fields are left.
+/// Removes every header that only the proxy may set: those about the client's address, host and scheme, and all `$WS*`,
+/// which Domino with connector headers trusts (`$WSRU` logs a user in,
+/// <https://frostillic.us/blog/posts/2023/1/25/overdue-psa--reverse-proxy-headers-in-domino-12.0.1fp1-and-newer>).
+/// Also removes [`HTTPOXY`] and aliases of framing fields, see [`is_alias`]. True if hop-by-hop fields are left.
 fn remove_untrusted(request: &mut RequestHeader) -> bool {
     let mut has_hop_by_hop = false;
     let mut untrusted: SmallVec<[HeaderName; 4]> = SmallVec::new();
@@ -126,9 +123,9 @@ fn remove_untrusted(request: &mut RequestHeader) -> bool {
     has_hop_by_hop
 }
 
-/// Hop-by-hop fields except `Connection`, `Upgrade` and `HTTP2-Settings`, which Pingora removes in any case
-/// (`strip_standard_hop_by_hop_headers` of `pingora-proxy`). Its search for each of them in every request costs more than
-/// one look at every name here.
+/// Hop-by-hop fields except `Connection`, `Upgrade` and `HTTP2-Settings`, which Pingora always removes
+/// (`strip_standard_hop_by_hop_headers` of `pingora-proxy`). Pingora would search for each of these in every request; one
+/// look at every name costs less.
 const HOP_BY_HOP: [&str; 7] = [
     "keep-alive",
     "proxy-connection",
@@ -153,7 +150,7 @@ pub(super) fn is_reserved(name: &str) -> bool {
         || is(name, "x-connectorheaders-secret")
 }
 
-/// Whether a name is another spelling of a framing or hop-by-hop field: as a CGI variable it is the same.
+/// Whether a name is another spelling of a framing or hop-by-hop field, which gives the same CGI variable.
 fn is_alias(name: &str) -> bool {
     const FIELDS: [&str; 9] = [
         "content-length",
@@ -169,8 +166,8 @@ fn is_alias(name: &str) -> bool {
     FIELDS.iter().any(|field| name != *field && is(name, field))
 }
 
-/// Whether a name begins with another one, where all characters but letters and digits are equal: CGI variables, which
-/// agents read, have underscores for all of them.
+/// Whether a name begins with another one. All characters except letters and digits are equal, because the CGI variables
+/// that agents read have underscores for them.
 fn starts_with(name: &str, with: &str) -> bool {
     let alike = |(a, b): (u8, u8)| a == b || !(a.is_ascii_alphanumeric() || b.is_ascii_alphanumeric());
     name.len() >= with.len() && name.bytes().zip(with.bytes()).all(alike)
@@ -224,7 +221,7 @@ fn replaced(routed: &Routed, attempt: &Attempt, target: &[u8]) -> Option<Vec<u8>
 
 /// The database's path on the server, percent-encoded and without a leading slash.
 pub(super) fn server_path(routed: &Routed, attempt: &Attempt) -> Option<String> {
-    let holder = routed.replica_on(attempt.member)?;
+    let holder = routed.replica_on(attempt.server)?;
     Some(db_path::percent_encode_path(holder.path()).into_owned())
 }
 
@@ -233,7 +230,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reserved_headers_are_known_in_every_spelling() {
+    fn reserved_headers_are_found_in_every_spelling() {
         for name in [
             "$wsru",
             "$wsra",

@@ -1,4 +1,4 @@
-//! By when the head of a response and each part of its body are due, on the connection of the attempt.
+//! The deadlines of a response: for its head, and for each part of its body.
 
 use http::StatusCode;
 
@@ -7,7 +7,7 @@ use super::response_headers::MediaType;
 use crate::upstream::deadline::{self, ResponseDeadline};
 use crate::util::clock;
 
-/// The request was sent to its end: from now on the response's head is due.
+/// Sets the deadline of the head, once the request was sent to its end.
 pub(super) fn expect_head(ctx: &mut Ctx) {
     if let (Some(attempt), Some(routed)) = (&mut ctx.attempt, &ctx.routed)
         && let Some(connection) = attempt.connection.filter(|_| !attempt.answered)
@@ -17,8 +17,8 @@ pub(super) fn expect_head(ctx: &mut Ctx) {
     }
 }
 
-/// The head is there, so the body is due. A stream of events may pause for as long as nothing happens, and a tunnel has
-/// a timeout of its own.
+/// Sets the deadline of the body, once the head is there. Event streams may pause without limit, and tunnels have a
+/// timeout of their own.
 pub(super) fn expect_body(ctx: &mut Ctx, status: StatusCode, media_type: Option<MediaType>, now_ms: u64) {
     let (Some(attempt), Some(routed)) = (&mut ctx.attempt, &ctx.routed) else { return };
     let Some(connection) = attempt.connection else { return };
@@ -33,11 +33,11 @@ pub(super) fn expect_body(ctx: &mut Ctx, status: StatusCode, media_type: Option<
     }
 }
 
-/// A part of the body goes to the client, the last one at the `end`.
+/// Renews the deadline when a part of the body has arrived.
 pub(super) fn body_passes(ctx: &mut Ctx, end: bool) {
     let Some(attempt) = &mut ctx.attempt else { return };
     if end && attempt.close_at_end {
-        attempt.cut();
+        attempt.shut_down();
     }
     if !end
         && attempt.body_timeout_ms > 0

@@ -1,5 +1,5 @@
-//! The head of a response on its way from the server to the client: public names and paths, the affinity cookie, and
-//! the policy on `Server` and HSTS. Bodies are never rewritten.
+//! Rewrites the head of a response for the client: public names and paths, the affinity cookie, `Server` and HSTS. Bodies
+//! are never rewritten.
 
 use http::header::{self, HeaderName, HeaderValue};
 use http::uri::Scheme;
@@ -21,7 +21,6 @@ use crate::state::cluster_view::UpstreamServer;
 const XSP_LOCATION: HeaderName = HeaderName::from_static("x-xsplocation");
 const REFRESH: HeaderName = header::REFRESH;
 
-/// Turns the server's head into the client's.
 pub(super) fn to_client(
     head: &mut ResponseHeader,
     fields: &ResponseFields,
@@ -49,8 +48,7 @@ pub(super) fn to_client(
     Ok(())
 }
 
-/// Turns an interim head (1xx) into one for the client: it names no server and shares no session. The affinity cookie
-/// and HSTS come with the final head.
+/// Rewrites an interim head (1xx). The affinity cookie and HSTS come with the final head.
 pub(super) fn interim(
     head: &mut ResponseHeader,
     fields: &ResponseFields,
@@ -66,13 +64,12 @@ pub(super) fn interim(
     Ok(())
 }
 
-/// The fields of a head that need work. Most responses have one or two of them, and one look at every name costs less
-/// than a search for each.
+/// The fields of a head that must be changed. One look at every name costs less than a search for each field.
 #[derive(Debug, Default)]
 pub(super) struct ResponseFields {
     pub(super) media_type: Option<MediaType>,
     hop_by_hop: SmallVec<[HeaderName; 4]>,
-    /// Any that may hold a URL or a cookie.
+    /// Whether any field may hold a URL or a cookie.
     urls: bool,
     set_cookie: bool,
     server: bool,
@@ -91,7 +88,7 @@ impl ResponseFields {
         let mut fields = Self::default();
         for name in head.headers.keys() {
             match name.as_str() {
-                // `Alt-Svc` offers another way to this host and port, but the client knows another host.
+                // `Alt-Svc` is about the host and port of the server, which the client does not use.
                 "connection" | "keep-alive" | "proxy-connection" | "proxy-authenticate" | "upgrade"
                 | "alt-svc" => fields.hop_by_hop.push(name.clone()),
                 "location" | "content-location" | "refresh" | "x-xsplocation" | "link" => fields.urls = true,
@@ -118,8 +115,8 @@ fn media_type(head: &ResponseHeader) -> Option<MediaType> {
     }
 }
 
-/// Removes `Connection` and the fields that it names (RFC 9110 section 7.6.1), which Pingora does for requests only.
-/// What frames the body stays, and so does the switch to another protocol.
+/// Removes `Connection` and the fields that it names (RFC 9110 section 7.6.1), which Pingora does for requests only. The
+/// framing of the body stays, and so does a switch to another protocol.
 fn remove_hop_by_hop(head: &mut ResponseHeader, fields: &ResponseFields) {
     if fields.hop_by_hop.is_empty() || matches!(head.status.as_u16(), 101 | 426) {
         return;
@@ -130,7 +127,7 @@ fn remove_hop_by_hop(head: &mut ResponseHeader, fields: &ResponseFields) {
         .iter()
         .flat_map(|value| value.as_bytes().split(|b| *b == b','))
         .map(<[u8]>::trim_ascii)
-        // No field has the first name, and the second one is removed anyway.
+        // There is no field `Close`, and `Keep-Alive` is removed anyway.
         .filter(|name| !name.eq_ignore_ascii_case(b"close") && !name.eq_ignore_ascii_case(b"keep-alive"))
         .filter_map(|name| HeaderName::from_bytes(name).ok())
         .filter(|name| *name != header::TRANSFER_ENCODING && *name != header::CONTENT_LENGTH)
@@ -161,8 +158,8 @@ fn hide_server(head: &mut ResponseHeader, routed: &Routed, fields: &ResponseFiel
     }
 }
 
-/// Maps the URLs and cookies of a head. Gives the server of a `Location`, with the database tag of its target, where it
-/// is not the one that answered.
+/// Maps the URLs and cookies of a head. Returns the server in `Location` and the tag of the database there, if it is
+/// another server.
 fn map_urls(
     head: &mut ResponseHeader,
     routed: &Routed,
@@ -174,12 +171,12 @@ fn map_urls(
         let public = target.get(routed.database.range.clone()).unwrap_or_default();
         (format!("/{path}"), format!("/{}", String::from_utf8_lossy(public)))
     });
-    let public_path = |member: usize, path: &[u8]| public_path(routed, member, path);
+    let public_path = |server: usize, path: &[u8]| public_path(routed, server, path);
     let mapping = RewriteContext {
         public_scheme: &scheme,
         public_authority: &routed.authority,
         servers: &routed.view.names,
-        serving: usize::from(attempt.member),
+        serving: usize::from(attempt.server),
         database_paths: paths.as_ref().map(|(server, public)| (server.as_str(), public.as_str())),
         public_path: &public_path,
     };
@@ -188,17 +185,17 @@ fn map_urls(
         let mut all = head.headers.get_all(&name).iter();
         let Some(value) = all.next().cloned() else { continue };
         if all.next().is_some() {
-            // Each may occur once; browsers differ in which of several they take.
+            // Each may occur once; browsers differ in which one they take.
             head.insert_header(name.clone(), value.clone())?;
         }
         let Some(mapped) = rewrite::rewrite_header(&name, value.as_bytes(), &mapping) else { continue };
         if name == header::LOCATION
-            && let Some(member) = mapped.server.and_then(|m| ServerId::try_from(m).ok())
-            && member != attempt.member
+            && let Some(server) = mapped.server.and_then(|m| ServerId::try_from(m).ok())
+            && server != attempt.server
             && let Some(target) = mapped.value.get(mapped.target.clone())
             && let Some(tag) = tag_of_target(&routed.cluster, &routed.view, target)
         {
-            redirected = Some((member, tag));
+            redirected = Some((server, tag));
         }
         if let Ok(value) = HeaderValue::from_bytes(&mapped.value) {
             head.insert_header(name, value)?;
@@ -206,7 +203,7 @@ fn map_urls(
     }
     map_all(head, header::LINK, |link| rewrite::rewrite_link(link, &mapping))?;
     let in_database = routed.database.tag.is_some();
-    let tag = routed.view.server(attempt.member).map_or(0, UpstreamServer::tag);
+    let tag = routed.view.server(attempt.server).map_or(0, UpstreamServer::tag);
     map_all(head, header::SET_COOKIE, |cookie| {
         let public = rewrite::rewrite_set_cookie(cookie, &mapping, in_database);
         let value = public.as_deref().unwrap_or(cookie);
@@ -215,7 +212,7 @@ fn map_urls(
     Ok(redirected)
 }
 
-/// Maps every field of a name that may occur several times, in order.
+/// Maps all fields of one name, in order.
 fn map_all(
     head: &mut ResponseHeader,
     name: HeaderName,
@@ -236,7 +233,7 @@ fn map_all(
     Ok(())
 }
 
-/// After a logout no server may still know the user: every session cookie of the request expires.
+/// Expires every session cookie of the request: after a logout no server may know the user any more.
 fn end_sessions(
     head: &mut ResponseHeader,
     routed: &Routed,
@@ -266,10 +263,10 @@ fn path_of(target: &[u8]) -> &[u8] {
     target.split(|b| *b == b'?').next().unwrap_or(target)
 }
 
-/// The public path of a database that a server names by its own: by replica ID where several databases have the path,
-/// unless it is the database that the client is in already.
-fn public_path(routed: &Routed, member: usize, path: &[u8]) -> Option<String> {
-    let member = ServerId::try_from(member).ok()?;
+/// The public path for a path of a server: the replica ID if several databases have that path, unless the client uses
+/// this database already.
+fn public_path(routed: &Routed, server: usize, path: &[u8]) -> Option<String> {
+    let server = ServerId::try_from(server).ok()?;
     let target = crate::domain::url::parse(path);
     let database = target.database.as_ref()?;
     let index = &routed.view.directory.index;
@@ -277,9 +274,9 @@ fn public_path(routed: &Routed, member: usize, path: &[u8]) -> Option<String> {
     let held = index.ambiguous_databases(ambiguous).find(|found| {
         index
             .replicas_by_server(found)
-            .any(|h| h.same_path && routed.view.server_id(h.server) == Some(member))
+            .any(|h| h.same_path && routed.view.server_id(h.server) == Some(server))
     })?;
-    if routed.database.found == Some(held) && routed.affinity.entry == Some(member) {
+    if routed.database.found == Some(held) && routed.affinity.entry == Some(server) {
         return None;
     }
     let id = index.database(held.database).replica_id();

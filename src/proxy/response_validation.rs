@@ -1,10 +1,8 @@
-//! The framing of a response: repairs what has only one meaning, refuses the rest. It is separate from
-//! [`super::response_headers`] because it knows nothing of clusters.
+//! The framing of a response: repairs what has only one meaning, refuses the rest (RFC 9110 sections 8.6 and 15, RFC 9112
+//! sections 2.3, 6.1 and 6.3).
 //!
 //! Pingora reads the body by its own rules (`init_body_reader` in `pingora-core`), and clients by the head that they get:
 //! both must find the same end.
-//!
-//! RFC 9110 sections 8.6 and 15, RFC 9112 sections 2.3, 6.1 and 6.3.
 
 use http::header::{self, HeaderMap, HeaderValue};
 use http::{Method, Version};
@@ -16,7 +14,6 @@ use pingora_proxy::Session;
 /// Why a head cannot be forwarded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub(super) enum MalformedResponse {
-    /// Several numbers, or no number.
     #[error("Content-Length is not one number")]
     ContentLength,
     /// A coding that Pingora does not decode, or whose end it does not see.
@@ -25,12 +22,11 @@ pub(super) enum MalformedResponse {
     /// Its framing is faulty by definition (RFC 9112 section 6.1).
     #[error("HTTP/1.0 with Transfer-Encoding")]
     TransferEncodingInHttp10,
-    /// The client did not ask for another protocol.
     #[error("101 without a request for another protocol")]
     SwitchingProtocols,
 }
 
-/// Gives a head one unambiguous framing, or calls `malformed` with the reason why it cannot.
+/// Makes the framing of a head unambiguous, or calls `malformed` with the reason.
 ///
 /// # Errors
 /// 502: the server has processed the request, so it is not sent again, and the connection is not reused.
@@ -55,7 +51,6 @@ pub(super) fn check(
     })
 }
 
-/// Repairs the head of a response to a request with this method.
 fn normalize(head: &mut ResponseHeader, method: &Method) -> std::result::Result<(), MalformedResponse> {
     let status = head.status.as_u16();
     // These have no length, not even 0 (RFC 9110 section 8.6).
@@ -79,7 +74,7 @@ fn normalize(head: &mut ResponseHeader, method: &Method) -> std::result::Result<
     Ok(())
 }
 
-/// Leaves one line with one number. Pingora has refused different numbers and anything else before.
+/// Leaves one line with one number.
 fn repair_content_length(head: &mut ResponseHeader) -> std::result::Result<(), MalformedResponse> {
     let mut lines = head.headers.get_all(header::CONTENT_LENGTH).iter();
     let Some(first) = lines.next() else { return Ok(()) };
@@ -90,7 +85,7 @@ fn repair_content_length(head: &mut ResponseHeader) -> std::result::Result<(), M
     head.insert_header(header::CONTENT_LENGTH, length).map_err(|_| MalformedResponse::ContentLength)
 }
 
-/// Whether every parser reads a length alike: digits without a leading zero that fit a signed integer of 64 bits.
+/// Whether all parsers read a length alike: digits without a leading zero that fit into an `i64`.
 pub(super) fn is_plain_number(text: &[u8]) -> bool {
     match text {
         b"0" => true,
@@ -144,7 +139,6 @@ fn repair_transfer_encoding(
     Ok(())
 }
 
-/// The codings of all Transfer-Encoding lines.
 enum TransferCodings {
     /// `chunked` alone, and Pingora reads it so.
     Chunked,
@@ -214,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn lengths_that_agree_are_one_and_others_are_refused() {
+    fn equal_lengths_become_one_and_others_are_refused() {
         for values in [&["5"][..], &["5", "5"], &["5, 5"], &["5,5", " 5 "], &["005"], &["05", "5"]] {
             let fields: Vec<_> = values.iter().map(|v| ("Content-Length", *v)).collect();
             assert_eq!(repaired(200, Method::GET, &fields), Ok(framing(&["5"], &[])), "{values:?}");
@@ -245,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_that_never_has_a_body_has_no_coding_and_only_some_have_a_length() {
+    fn a_response_without_a_body_has_no_coding_and_only_some_have_a_length() {
         let both = [("Content-Length", "0"), ("Transfer-Encoding", "gzip")];
         for status in [100, 101, 103, 204] {
             assert_eq!(repaired(status, Method::GET, &both), Ok(framing(&[], &[])), "{status}");
@@ -293,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_in_http_1_0_becomes_one_in_1_1_unless_it_has_a_coding() {
+    fn a_response_in_http_1_0_becomes_one_in_1_1_unless_it_has_a_coding() {
         let mut old = head(200, &[("Content-Length", "5")]);
         old.set_version(Version::HTTP_10);
         assert_eq!(normalize(&mut old, &Method::GET), Ok(()));

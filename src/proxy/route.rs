@@ -24,7 +24,7 @@ pub use super::route_context::{TargetUri, origin_form};
 /// Finds cluster, database and user.
 ///
 /// # Errors
-/// The response to a request that no server gets.
+/// The response to a request that goes to no server.
 pub fn route(
     snapshot: &Arc<Snapshot>,
     head: &RequestHeader,
@@ -81,8 +81,8 @@ fn problem_of(hazard: Hazard) -> Problem {
     })
 }
 
-/// The cluster of the Host name; among several of them the one whose directory holds the database, else the first. A
-/// login goes to the cluster of the page that asks for it, as every cluster has a `names.nsf`.
+/// The cluster of the host; of several, the one whose directory has the database, else the first. A login goes to the
+/// cluster of the page that asks for it, because every cluster has a `names.nsf`.
 fn choose_cluster(
     snapshot: &Snapshot,
     head: &RequestHeader,

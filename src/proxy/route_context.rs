@@ -1,4 +1,4 @@
-//! What every step of routing looks at: the head, its URL, and the cluster that serves it.
+//! The input of every step of routing: the head, its URL, and the cluster that serves it.
 
 use std::sync::Arc;
 
@@ -13,15 +13,14 @@ use crate::state::{Cluster, ClusterView};
 /// The URL of a request as the client addressed it.
 #[derive(Clone, Copy, Debug)]
 pub struct TargetUri<'a> {
-    /// Host header, or the authority of an absolute target.
+    /// The Host header, or the authority of an absolute target.
     pub authority: &'a str,
-    /// Path and query.
+    /// The path and the query.
     pub target: &'a [u8],
-    /// The scheme is https.
+    /// Whether the scheme is `https`.
     pub tls: bool,
 }
 
-/// What every step of routing looks at.
 #[derive(Clone, Copy)]
 pub(super) struct RouteContext<'a> {
     pub cluster: &'a Arc<Cluster>,
@@ -47,7 +46,7 @@ pub fn origin_form(raw: &[u8]) -> (Option<&str>, &[u8]) {
     }
 }
 
-/// The target of a Referer that has this very host and scheme.
+/// The target of a Referer with the same host and scheme.
 pub(super) fn referer<'h>(head: &'h RequestHeader, uri: TargetUri<'_>) -> Option<Target<'h>> {
     let value = head.headers.get(header::REFERER)?.as_bytes();
     let (_, target) = url::split_absolute_url(value)?;

@@ -1,4 +1,4 @@
-//! What a request names and where its user belongs: the result of routing, which does not change with attempts.
+//! The result of routing: what a request names, and where its user belongs. Attempts do not change it.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use crate::domain::url::RequestSafety;
 use crate::state::cluster_view::ConnectionKind;
 use crate::state::{Cluster, ClusterView, Snapshot};
 
-/// What a request names and where its user belongs.
+/// The result of routing.
 #[derive(Debug)]
 pub struct Routed {
     /// One snapshot for the whole request.
@@ -23,51 +23,51 @@ pub struct Routed {
     pub cluster: Arc<Cluster>,
     /// One view for the whole request.
     pub view: Arc<ClusterView>,
-    /// The Host as the client wrote it.
+    /// The host and port as the client wrote them.
     pub authority: Box<str>,
-    /// The client uses TLS, as seen here or as a trusted proxy says.
+    /// Whether the client uses TLS to this proxy or to a trusted one.
     pub tls: bool,
-    /// The port by which servers are reached.
+    /// Whether servers are reached by HTTP or HTTPS.
     pub port: Port,
     /// Whether the connection will switch protocols.
     pub exchange: ConnectionKind,
     /// The database of the URL.
     pub database: RoutedDatabase,
-    /// Where the user's earlier requests went.
+    /// Where the earlier requests of the user went.
     pub affinity: UserAffinity,
     /// What the request does to data.
     pub class: RequestSafety,
-    /// Which other requests take a comparable time.
+    /// The requests with comparable response times.
     pub request_class: RequestClass,
-    /// The URL ends the user's session.
+    /// Whether the URL ends the session of the user.
     pub is_logout: bool,
-    /// The server must not get the `Cookie` lines as they are: they hold cookies that are not for it, or are several.
+    /// Whether the `Cookie` lines must be changed for the server.
     pub rewrites_cookies: bool,
-    /// The head has hop-by-hop fields other than `Connection` and `Upgrade`.
+    /// Whether the head has hop-by-hop fields other than `Connection` and `Upgrade`.
     pub has_hop_by_hop_fields: bool,
 }
 
 /// The database of a URL.
 #[derive(Clone, Debug, Default)]
 pub struct RoutedDatabase {
-    /// `None` where the URL names none, or one that the directory does not know.
+    /// `None` if the URL names no database, or one that is not in the directory.
     pub found: Option<DatabaseMatch>,
-    /// Its tag in the affinity cookie, also where the directory does not know it.
+    /// Its tag in the affinity cookie, even if it is not in the directory.
     pub tag: Option<u32>,
     /// Its position in the target.
     pub range: Range<usize>,
-    /// The URL names a document by NoteID, which is another document in every replica.
+    /// Whether the URL names a document by NoteID, which means another document in each replica.
     pub note_id: bool,
 }
 
 /// The servers that a request's user belongs to.
 #[derive(Debug)]
 pub struct UserAffinity {
-    /// The user's entries, as the cookies say.
+    /// The entries of the affinity cookie and of a login cookie.
     pub entries: AffinityEntries,
-    /// The request has an affinity cookie.
+    /// Whether the request has a valid affinity cookie.
     pub has_affinity_cookie: bool,
-    /// The request has a login cookie, whose entry belongs in the affinity cookie now.
+    /// Whether the request has a login cookie, to be merged into the affinity cookie.
     pub has_login_cookie: bool,
     /// The entry of that cookie, if its server can take the user.
     pub login: Option<AffinityEntry>,
@@ -84,14 +84,14 @@ pub struct UserAffinity {
 }
 
 impl Routed {
-    /// What a server holds of the database that the URL names.
+    /// The replica of the requested database on a server.
     #[must_use]
-    pub fn replica_on(&self, member: ServerId) -> Option<ServerReplica<'_>> {
-        self.view.replica_on(self.database.found.as_ref()?, member)
+    pub fn replica_on(&self, server: ServerId) -> Option<ServerReplica<'_>> {
+        self.view.replica_on(self.database.found.as_ref()?, server)
     }
 
-    /// Whether the server needs its own path in the URL. A replica ID stays where the server has several copies: it
-    /// chooses among them itself.
+    /// Whether the URL needs the path that the database has on this server. A replica ID stays if the server has several
+    /// copies: it chooses among them itself.
     #[must_use]
     pub fn replaces_path(&self, holder: &ServerReplica<'_>) -> bool {
         if self.database.found.is_some_and(|found| found.path.is_some()) {

@@ -1,4 +1,4 @@
-//! The choice of a server, and the attempt that it begins.
+//! Chooses a server and begins the attempt there. Waits if every eligible server is at its in-flight limit.
 
 use std::time::Instant;
 
@@ -14,18 +14,18 @@ use crate::domain::select::{SelectionOutcome, SelectionReason, ServerId};
 use crate::pages::Problem;
 use crate::state::cluster_view::ConnectionKind;
 
-/// Begins an attempt at the server that selection chooses, and gives its prebuilt peer.
+/// Begins an attempt and returns the prebuilt peer of its server.
 ///
 /// # Errors
-/// 503 where there is no server.
+/// 503 if there is no server.
 pub(super) async fn begin_attempt(ctx: &mut Ctx, request: &RequestHeader) -> Result<Box<HttpPeer>> {
     let chosen = choose(ctx).await;
     let Some(routed) = &ctx.routed else { return Error::err(ErrorType::InternalError) };
-    let Some((member, why, mut in_flight)) = chosen else {
+    let Some((server, why, mut in_flight)) = chosen else {
         ctx.problem = Some(error_mapping::problem_of(ctx.outcome, routed, request.raw_path()));
         return Error::err(ErrorType::HTTPStatus(503));
     };
-    let prepared = routed.view.server(member).and_then(|entry| {
+    let prepared = routed.view.server(server).and_then(|entry| {
         let peer = entry.peer(routed.port, routed.exchange)?;
         Some((entry, peer))
     });
@@ -36,14 +36,14 @@ pub(super) async fn begin_attempt(ctx: &mut Ctx, request: &RequestHeader) -> Res
     if routed.exchange == ConnectionKind::Tunnel {
         in_flight.is_tunnel();
     }
-    let holder = routed.replica_on(member);
+    let holder = routed.replica_on(server);
     let replace_path = holder.is_some_and(|holder| routed.replaces_path(&holder));
-    ctx.outcome = Some(SelectionOutcome::Serve(member, why));
+    ctx.outcome = Some(SelectionOutcome::Serve(server, why));
     ctx.failover.attempts += 1;
     ctx.failover.last_failure = None;
     ctx.body_bytes = 0;
     ctx.attempt = Some(Attempt {
-        member,
+        server,
         in_flight,
         why,
         state: entry.server.state(),
@@ -62,7 +62,7 @@ pub(super) async fn begin_attempt(ctx: &mut Ctx, request: &RequestHeader) -> Res
     Ok(peer)
 }
 
-/// Chooses a server and counts the request there. Where every eligible server is at its limit, waits until one is not.
+/// Chooses a server and counts the request there.
 async fn choose(ctx: &mut Ctx) -> Option<(ServerId, SelectionReason, InFlight)> {
     let routed = ctx.routed.as_ref()?;
     let mut until = None;
@@ -70,18 +70,18 @@ async fn choose(ctx: &mut Ctx) -> Option<(ServerId, SelectionReason, InFlight)> 
         // Created before the decision, so that a request that ends meanwhile is not missed.
         let slot_freed = routed.cluster.persistent_state.slot_freed.notified();
         let outcome = match ctx.failover.next.take() {
-            Some((member, why)) => SelectionOutcome::Serve(member, why),
+            Some((server, why)) => SelectionOutcome::Serve(server, why),
             None => failover::decide(routed, &ctx.failover.tried).outcome,
         };
         ctx.outcome = Some(outcome);
         match outcome {
-            SelectionOutcome::Serve(member, why) => {
-                let entry = routed.view.server(member)?;
+            SelectionOutcome::Serve(server, why) => {
+                let entry = routed.view.server(server)?;
                 let cap =
                     routed.cluster.selection_policy.in_flight_limit(entry.server.snapshot().max_connections);
                 // Another request may have reached the limit meanwhile: then selection decides again.
                 if let Some(in_flight) = entry.server.begin(cap) {
-                    return Some((member, why, in_flight));
+                    return Some((server, why, in_flight));
                 }
             }
             SelectionOutcome::Full => {

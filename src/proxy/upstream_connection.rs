@@ -1,5 +1,5 @@
-//! The connection of an attempt: whether a pooled one can be used, and whose it is from then on. Where connections carry
-//! logins (NTLM, Negotiate), one client has a connection to itself.
+//! The connection of an attempt: whether a pooled one may be used for this request. A connection that carries a login
+//! (NTLM, Negotiate) serves one client only.
 
 use std::os::fd::RawFd;
 use std::sync::Arc;
@@ -41,9 +41,8 @@ fn descriptor(
 pub(super) fn prepare_peer(peer: &mut HttpPeer, ctx: &mut Ctx) {
     let (Some(routed), Some(attempt)) = (&ctx.routed, &ctx.attempt) else { return };
     peer.options.http_upstream_request_policy.strip_hop_by_hop = routed.has_hop_by_hop_fields;
-    let is_new = ctx.failover.retry_on_new_connection.take_if(|server| *server == attempt.member).is_some();
+    let is_new = ctx.failover.retry_on_new_connection.take_if(|server| *server == attempt.server).is_some();
     if routed.exchange == ConnectionKind::Tunnel {
-        // See `balancer::tunnel`.
         let connect = Arc::new(tunnel::TunnelConnector::default());
         peer.options.custom_l4 = Some(Arc::clone(&connect) as _);
         ctx.tunnel = Some(connect);
@@ -60,7 +59,7 @@ pub(super) fn prepare_peer(peer: &mut HttpPeer, ctx: &mut Ctx) {
 }
 
 impl Proxy {
-    /// Takes the connection that Pingora has got.
+    /// Takes the connection that Pingora has opened, or found in its pool.
     ///
     /// # Errors
     /// Where it must not be used for this request, which then gets another one.
@@ -81,10 +80,10 @@ impl Proxy {
         let Some(connection) = attempt.connection else { return Ok(()) };
         let now = clock::now_ms();
         attempt.usage = usage::begin_request(connection, !reused, now);
-        let member = attempt.in_flight.server();
+        let server = attempt.in_flight.server();
         if ctx.login.is_some()
             && let Some(client) = client_connection(session)
-            && let Some(entry) = routed.view.server(attempt.member)
+            && let Some(entry) = routed.view.server(attempt.server)
         {
             self.logins.add_upstream(client, entry.tag(), connection);
         }
@@ -94,12 +93,12 @@ impl Proxy {
         }
         let replayable = failover::is_replayable(session, routed);
         let needs = ReuseRequirements { replayable, tls, private: ctx.login.is_some() };
-        match reuse::check_reusable(connection, attempt.usage, needs, &member.keep_alive, now) {
+        match reuse::check_reusable(connection, attempt.usage, needs, &server.keep_alive, now) {
             Ok(()) => return Ok(()),
             Err(NotReusable::UnexpectedBytes) => log::debug!(
                 target: "icm::proxy",
                 "{}: closing an idle connection that has unexpected bytes",
-                member.name()
+                server.name()
             ),
             Err(NotReusable::Closed | NotReusable::MayCloseSoon) => {}
         }
@@ -145,18 +144,18 @@ impl Proxy {
             && offers(head)
             && let Some(client) = client_connection(session)
         {
-            // The login goes on over a connection of this client's own. The server may take this one, which is shared,
-            // for one with a login.
+            // The login continues on a connection for this client alone. This one is shared, but the server may already
+            // treat it as part of the login.
             ctx.login = Some(self.logins.begin(client, clock::instant_ms(ctx.started)));
             attempt.close_at_end = true;
             if session.req_header().method == http::Method::HEAD || has_no_body(head) {
-                attempt.cut();
+                attempt.shut_down();
             }
         }
     }
 }
 
-/// Notes after how long the server closed a pooled connection, where the attempt on one broke.
+/// Notes the idle time after which the server closed a pooled connection, if the attempt used one.
 pub(super) fn note_closed(ctx: &Ctx) {
     if let Some(attempt) = &ctx.attempt
         && let Some(usage) = attempt.usage.filter(|_| attempt.reused && !attempt.answered)
@@ -166,7 +165,6 @@ pub(super) fn note_closed(ctx: &Ctx) {
     }
 }
 
-/// Both ends of the client's connection.
 fn client_connection(session: &Session) -> Option<ClientConnection> {
     ClientConnection::from_addrs(session.client_addr(), session.server_addr())
 }

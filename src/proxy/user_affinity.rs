@@ -1,5 +1,5 @@
-//! The servers that a request's user belongs to, by the cookies and the URL. It is separate from routing, which finds
-//! the database: here a user without an entry for that database may still have one for a related page.
+//! Which servers the user of a request belongs to, by cookies and URL. A user without an entry for the database may
+//! have one for a related page.
 
 use http::Method;
 
@@ -14,7 +14,6 @@ use crate::domain::select::{Hint, ServerId};
 use crate::domain::url::RequestSafety;
 use crate::util::clock;
 
-/// Finds the servers that the user belongs to.
 pub(super) fn find(
     context: &RouteContext<'_>,
     database: &RoutedDatabase,
@@ -45,7 +44,7 @@ pub(super) fn find(
         has_login_cookie,
         login,
         entry,
-        hint: hint.map(|(member, hint, _)| (member, hint)),
+        hint: hint.map(|(server, hint, _)| (server, hint)),
         hinted_database: hint.and_then(|(_, _, database)| database),
         recent,
         sessions,
@@ -61,20 +60,20 @@ fn server_of_entry(
     entries: &AffinityEntries,
 ) -> Option<ServerId> {
     let tag = database.tag?;
-    let member = |server: u32| context.view.server_by_tag(server);
+    let by_tag = |tag: u32| context.view.server_by_tag(tag);
     let found = database.found.as_ref();
     let may_fail_back = matches!(context.head.method, Method::GET | Method::HEAD)
         && class == RequestSafety::Safe
         && !database.note_id;
-    let former = if may_fail_back { entries.former_server(tag).and_then(member) } else { None };
-    let after_login = if database.note_id { None } else { entries.pending_login(tag).and_then(member) };
+    let former = if may_fail_back { entries.former_server(tag).and_then(by_tag) } else { None };
+    let after_login = if database.note_id { None } else { entries.pending_login(tag).and_then(by_tag) };
     former
         .filter(|former| is_back(context, found, *former))
         .or_else(|| after_login.filter(|server| takes_user(context, found, *server)))
-        .or_else(|| entries.for_database(tag).and_then(|entry| member(entry.server)))
+        .or_else(|| entries.for_database(tag).and_then(|entry| by_tag(entry.server)))
 }
 
-/// Whether a server has been available for as long as `fail_back` wants, and takes new users.
+/// Whether a server has been available for `fail_back`, and takes new users.
 fn is_back(context: &RouteContext<'_>, found: Option<&DatabaseMatch>, former: ServerId) -> bool {
     let Some(wait) = context.cluster.settings.affinity.fail_back else { return false };
     let Some(entry) = context.view.server(former) else { return false };
@@ -86,7 +85,7 @@ fn is_back(context: &RouteContext<'_>, found: Option<&DatabaseMatch>, former: Se
         && takes_user(context, found, former)
 }
 
-/// Whether a server answers, and holds the database for new users.
+/// Whether a server is reachable and holds the database in service.
 fn takes_user(context: &RouteContext<'_>, found: Option<&DatabaseMatch>, server: ServerId) -> bool {
     let answers = context.view.server(server).is_some_and(|entry| {
         let seen = entry.server.snapshot();
@@ -98,7 +97,7 @@ fn takes_user(context: &RouteContext<'_>, found: Option<&DatabaseMatch>, server:
     answers && found.is_none_or(in_service)
 }
 
-/// The entry that decides for a request without one of its own, and its database.
+/// The entry for a related page, and its database.
 fn hint(
     context: &RouteContext<'_>,
     entries: &AffinityEntries,
@@ -108,14 +107,14 @@ fn hint(
         return None;
     }
     if let Some(value) = target.argument(b"RedirectTo")
-        && let Some((member, found)) = entry_of_url(cluster, view, &value, entries)
+        && let Some((server, found)) = entry_of_url(cluster, view, &value, entries)
     {
-        return Some((member, Hint::RedirectTo, found));
+        return Some((server, Hint::RedirectTo, found));
     }
     if let Some(of_referer) = referer(head, uri)
-        && let Some((member, found)) = entry_of_target(cluster, view, &of_referer, entries)
+        && let Some((server, found)) = entry_of_target(cluster, view, &of_referer, entries)
     {
-        return Some((member, Hint::Referer, found));
+        return Some((server, Hint::Referer, found));
     }
     let recent = entries.most_recent().and_then(|entry| view.server_by_tag(entry.server))?;
     Some((recent, Hint::Recent, None))

@@ -1,7 +1,5 @@
-//! The configuration as the rest of the program sees it.
-//!
-//! [`super::load`] fills these types. No field needs a further check: units are converted, secrets are read, and every
-//! name that refers to something is known. This file has the process as a whole, the others have one cluster.
+//! The configuration as the rest of the program sees it. No field needs a further check: units are converted, secrets are
+//! read, and references are resolved.
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -67,7 +65,7 @@ impl std::fmt::Debug for Secret {
 /// `get_configuration_from`: another ICM that has the clusters.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Follow {
-    /// The URL of its `/config`.
+    /// The URL of its `/config` page.
     pub url: BaseUrl,
     /// Its certificates are trusted for this URL.
     pub ca_file: Option<PathBuf>,
@@ -118,7 +116,7 @@ pub struct CertificateFiles {
     pub key: PathBuf,
 }
 
-/// Limits that hold before a cluster is chosen. Sizes are in bytes. 0 means no limit only where that is said.
+/// Limits that hold before a cluster is chosen. Sizes are in bytes.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Limits {
     /// Number of header fields of a request.
@@ -205,9 +203,9 @@ pub struct Statpub {
 /// `access_log`: where and how requests are logged.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AccessLogSettings {
-    /// Where the log goes.
+    /// Standard output, standard error or a file.
     pub target: LogTarget,
-    /// What a line looks like.
+    /// The format of a line.
     pub format: LogFormat,
 }
 

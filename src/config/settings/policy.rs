@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::Secret;
 use crate::domain::affinity::{SameSite, SessionCookieStyle};
 
-/// `probe`: how a server shows that it is reachable.
+/// `probe`: how servers are checked for reachability.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Probe {
     /// The path that is asked for; begins with `/`.

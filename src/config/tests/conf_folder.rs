@@ -40,7 +40,7 @@ fn the_full_file_names_every_key() {
 }
 
 #[test]
-fn what_is_commented_out_in_the_full_file_is_good_too() {
+fn commented_keys_in_the_full_file_are_valid_too() {
     let follow: String = FULL
         .lines()
         .skip_while(|l| !l.starts_with("# get_configuration_from:"))

@@ -278,11 +278,14 @@ fn a_metrics_url_for_one_server_needs_no_source() {
 }
 
 #[test]
-fn what_nobody_reports_is_named() {
+fn facts_that_no_source_reports_are_named() {
     let c = load(&cluster("")).unwrap().settings.clusters.remove(0);
-    let said = unread(&c).join("\n");
-    assert!(said.contains("marks not read") && said.contains("RESTRICTED not read"), "{said}");
-    assert!(!said.contains("MAXUSERS"), "{said}");
+    let unread_facts = unread(&c).join("\n");
+    assert!(
+        unread_facts.contains("marks not read") && unread_facts.contains("RESTRICTED not read"),
+        "{unread_facts}"
+    );
+    assert!(!unread_facts.contains("MAXUSERS"), "{unread_facts}");
 
     let text = cluster("    availability: { source: statpub }\n")
         .replace("{ source: cldbdir }", "{ columns: { out_of_service: oos } }");
@@ -293,9 +296,9 @@ fn what_nobody_reports_is_named() {
         "http: 10.0.0.11:80 }",
         "http: 10.0.0.11:80, server_max_users: 5 }\n        - { name: Web2/Acme, http: h:80, availability: { source: statpub } }",
     );
-    let said = unread(&load(&text).unwrap().settings.clusters[0]).join("\n");
-    assert!(said.contains("RESTRICTED of Web1/Acme not read"), "{said}");
-    assert!(said.contains("MAXUSERS of Web1/Acme not read"), "{said}");
+    let unread_facts = unread(&load(&text).unwrap().settings.clusters[0]).join("\n");
+    assert!(unread_facts.contains("RESTRICTED of Web1/Acme not read"), "{unread_facts}");
+    assert!(unread_facts.contains("MAXUSERS of Web1/Acme not read"), "{unread_facts}");
 }
 
 #[test]
@@ -333,7 +336,7 @@ fn relative_names_start_at_the_directory_of_the_file() {
 }
 
 #[test]
-fn secrets_lose_their_line_end_and_never_show() {
+fn secrets_lose_their_line_end_and_are_never_shown() {
     let s =
         support::load(include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/conf/full.yaml"))).unwrap().settings;
     assert_eq!(&*s.admin.token.clone().unwrap().0, b"0123456789abcdef");
@@ -363,7 +366,7 @@ fn clusters_of_another_icm_may_name_files_only_where_allowed() {
 }
 
 #[test]
-fn a_link_does_not_lead_out_of_the_directories_that_are_allowed() {
+fn a_link_must_not_lead_out_of_the_allowed_directories() {
     let dir = tempfile::tempdir().unwrap();
     let (inside, outside) = (dir.path().join("inside"), dir.path().join("outside"));
     for dir in [&inside, &outside] {
@@ -392,7 +395,7 @@ fn a_link_does_not_lead_out_of_the_directories_that_are_allowed() {
 }
 
 #[test]
-fn what_is_no_configuration_of_an_icm_is_refused() {
+fn a_text_that_is_not_the_configuration_of_an_icm_is_refused() {
     for text in [
         "",
         "<html>Please log in</html>",
@@ -409,7 +412,7 @@ fn what_is_no_configuration_of_an_icm_is_refused() {
 }
 
 #[test]
-fn the_clusters_that_are_passed_on_mean_the_same() {
+fn clusters_yaml_gives_the_same_clusters() {
     let loaded = support::load(include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/conf/full.yaml"))).unwrap();
     let yaml = format!("clusters:\n{}", loaded.settings.clusters_yaml.as_deref().unwrap());
     let roots = ["/etc/icm".into(), "/var/lib/icm".into()];

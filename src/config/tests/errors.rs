@@ -1,4 +1,4 @@
-//! What is wrong is said with file, line, column, key and what to write instead.
+//! Errors have file, line, column, key and a hint.
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -268,7 +268,7 @@ fn servers_are_checked() {
 }
 
 #[test]
-fn a_directory_may_name_only_members() {
+fn a_directory_may_name_only_servers_of_the_cluster() {
     let databases = |replica: &str| {
         format!("{{ databases: [{{ path: a.nsf, replica_id: C1257A000041D2E0, replicas: [{replica}] }}] }}")
     };
@@ -295,7 +295,7 @@ fn a_directory_may_name_only_members() {
 }
 
 #[test]
-fn a_password_does_not_travel_in_clear_text_unasked() {
+fn a_password_in_clear_text_needs_allow_plaintext() {
     let login = "{ auth: { basic: { user: A, password_file: /etc/icm/password } } }";
     wrong_directory(login, 18, ".auth", &["10.0.0.11:80 in clear text", "allow_plaintext: true"]);
     wrong_directory(&login.replace("basic", "session"), 18, ".auth", &["in clear text"]);
@@ -403,7 +403,7 @@ fn clusters_are_needed_unless_another_icm_has_them() {
 }
 
 #[test]
-fn broken_yaml_is_told_with_its_place() {
+fn a_syntax_error_has_its_position() {
     wrong("listeners: [\n", 2, 1, "", &["is not YAML"]);
     wrong("a:\n\tb: 1\n", 2, 1, "", &["does not allow tabs"]);
     wrong("", 1, 1, "", &["is empty"]);
@@ -473,7 +473,7 @@ fn a_replica_that_a_small_json_file_lists_twice_is_named_by_its_line() {
 }
 
 #[test]
-fn what_is_nested_too_deeply_is_refused_at_its_place_without_being_read() {
+fn deep_nesting_is_refused_at_its_position() {
     for open in ["[", "{a: ", "- ", "? ", "[{a: "] {
         let text = format!("listeners:\n  {}", open.repeat(300_000));
         let errors = load_from(&text, &Virtual::default()).unwrap_err();
@@ -543,7 +543,7 @@ fn certificates_are_checked_when_they_are_loaded() {
 }
 
 #[test]
-fn what_is_allowed_but_seldom_meant_is_a_warning() {
+fn likely_mistakes_are_warnings() {
     for (text, line, part) in [
         (cluster("    failover: { response_timeout: 75s }\n"), 8, "grace_period_seconds"),
         (cluster("    upstream_scheme: same\n"), 8, "without TLS"),

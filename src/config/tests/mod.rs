@@ -1,4 +1,4 @@
-//! Tests of the configuration: errors with their places, defaults, the files under `conf/`.
+//! Tests of the configuration: errors with their positions, defaults, the files under `conf/`.
 
 mod conf_folder;
 mod defaults;

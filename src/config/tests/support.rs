@@ -40,7 +40,7 @@ impl Files for Virtual {
 pub fn certificate(days: i64) -> (String, String) {
     let key = KeyPair::generate().unwrap();
     let mut params = CertificateParams::new(vec!["www.acme.example".to_owned()]).unwrap();
-    // ClusterDefaults the clock of the machine, without naming the crate for dates that rcgen uses.
+    // `SystemTime`, so that the crate for dates that rcgen uses need not be named.
     let now = std::time::SystemTime::now();
     let days_from_now = |days: i64| {
         let span = std::time::Duration::from_secs(days.unsigned_abs() * 86_400);
