@@ -1,11 +1,11 @@
-//! The gate: what passes does not depend on the pieces that octets come in, and others read it the same way.
+//! The gate: its output does not depend on how the input is split into reads, and other parsers read it the same way.
 
 use domino_icm::edge::gate::{Gate, GateStage, GateVerdict, HeadLimits, Refusal, rewrite_head};
 
 #[path = "../../../src/edge/gate/tests/streams.rs"]
 mod streams;
 
-/// A client's octets. The first one says in what pieces they come.
+/// Feeds the bytes of a client; the first byte is the seed for the sizes of reads.
 pub fn gate(data: &[u8]) {
     let limits = HeadLimits { header_count: 16, header_bytes: 512, uri_bytes: 128 };
     let Some((seed, bytes)) = data.split_first() else { return };

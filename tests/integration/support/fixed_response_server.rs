@@ -1,13 +1,11 @@
-//! A server that gives the same bytes to every request, for responses that the simulated cluster never sends.
+//! A server that sends the same bytes to every request, for responses that the simulated cluster never sends.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
-/// Ends when dropped.
 pub struct FixedResponseServer {
-    /// Where it listens.
     pub address: SocketAddr,
     answer: Arc<Mutex<Vec<u8>>>,
     heads: Arc<Mutex<Vec<String>>>,
@@ -22,13 +20,13 @@ impl FixedResponseServer {
         let answer = Arc::new(Mutex::new(answer.as_bytes().to_vec()));
         let stop = Arc::new(AtomicBool::new(false));
         let heads = Arc::new(Mutex::new(Vec::new()));
-        let (ended, seen, says) = (stop.clone(), heads.clone(), answer.clone());
+        let (ended, seen, response) = (stop.clone(), heads.clone(), answer.clone());
         std::thread::spawn(move || {
             for stream in listener.incoming() {
                 if ended.load(Ordering::Relaxed) {
                     return;
                 }
-                let (answer, seen) = (says.lock().unwrap().clone(), seen.clone());
+                let (answer, seen) = (response.lock().unwrap().clone(), seen.clone());
                 std::thread::spawn(move || {
                     let Ok(mut stream) = stream else { return };
                     let mut head = Vec::new();
@@ -52,7 +50,7 @@ impl FixedResponseServer {
         *self.answer.lock().unwrap() = answer.as_bytes().to_vec();
     }
 
-    /// A configuration for a cluster with this as its only server, and an empty directory.
+    /// A configuration with this as the only server, and an empty directory.
     pub fn config(&self) -> serde_yaml::Value {
         config_for(self.address)
     }
@@ -63,7 +61,7 @@ impl FixedResponseServer {
     }
 }
 
-/// A configuration for a cluster with one server at this address, and an empty directory.
+/// A configuration with one server at this address, and an empty directory.
 pub fn config_for(server: SocketAddr) -> serde_yaml::Value {
     let text = format!(
         "
@@ -83,7 +81,7 @@ clusters:
 impl Drop for FixedResponseServer {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
-        // Wakes the accepting thread, which then ends.
+        // Wakes the accepting thread, so that it exits.
         let _ = std::net::TcpStream::connect(self.address);
     }
 }

@@ -5,9 +5,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-/// Ends when dropped.
 pub struct ScriptedServer {
-    /// Where it listens.
     pub address: SocketAddr,
     connections: Arc<AtomicUsize>,
     stop: Arc<AtomicBool>,
@@ -15,9 +13,8 @@ pub struct ScriptedServer {
 
 /// One connection of a client.
 pub struct ServerConnection {
-    /// The socket itself.
     pub stream: TcpStream,
-    /// Which connection of the server this is, from 0.
+    /// Number of the connection on the server, from 0.
     pub number: usize,
     buffer: Vec<u8>,
 }
@@ -46,17 +43,17 @@ impl ScriptedServer {
         ScriptedServer { address, connections, stop }
     }
 
-    /// How many connections there have been.
+    /// Number of connections accepted so far.
     pub fn connections(&self) -> usize {
         self.connections.load(Ordering::Relaxed)
     }
 
-    /// A configuration for a cluster with this as its only server, and an empty directory.
+    /// A configuration with this as the only server, and an empty directory.
     pub fn config(&self) -> serde_yaml::Value {
         super::config_for(self.address)
     }
 
-    /// The same with several servers: Web1, Web2, ...
+    /// A configuration with these servers as Web1, Web2, ...
     pub fn config_of(servers: &[ScriptedServer]) -> serde_yaml::Value {
         let server = |(n, server): (usize, &ScriptedServer)| {
             format!("{{ name: Web{n}/Acme, hostname: web{n}.acme.example, http: \"{}\" }}", server.address)
@@ -76,7 +73,7 @@ impl Drop for ScriptedServer {
 }
 
 impl ServerConnection {
-    /// Reads the next request and returns its head; `None` when the client has closed. Answers probes itself.
+    /// Reads the next request and returns its head, or `None` if the client has closed. It answers probes itself.
     pub fn request(&mut self) -> Option<String> {
         loop {
             let head = self.request_or_probe()?;
@@ -118,12 +115,12 @@ impl ServerConnection {
         Some(())
     }
 
-    /// Sends this. False when the client has closed.
+    /// Sends text. Returns false if the client has closed.
     pub fn say(&mut self, text: &str) -> bool {
         self.stream.write_all(text.as_bytes()).is_ok()
     }
 
-    /// Sends the piece again and again with a pause between, until the client closes.
+    /// Sends the piece up to `at_most` times with a pause between, until the client closes.
     pub fn drip(&mut self, piece: &str, every_ms: u64, at_most: usize) {
         for _ in 0..at_most {
             if !self.say(piece) {
