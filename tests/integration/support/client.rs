@@ -8,6 +8,20 @@ use std::time::Duration;
 
 use super::answer::{Answer, Failure};
 
+/// A TLS configuration that trusts the authorities in this PEM file.
+pub fn tls_config(ca_file: &Path) -> rustls::ClientConfig {
+    use rustls::pki_types::pem::PemObject;
+    let mut roots = rustls::RootCertStore::empty();
+    for certificate in rustls::pki_types::CertificateDer::pem_file_iter(ca_file).unwrap() {
+        roots.add(certificate.unwrap()).unwrap();
+    }
+    rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth()
+}
+
 trait Stream: Read + Write + Send {}
 impl<T: Read + Write + Send> Stream for T {}
 
@@ -41,20 +55,9 @@ impl Client {
 
     /// A client with TLS that trusts the authorities in this PEM file.
     pub fn tls(address: SocketAddr, name: &str, ca_file: &Path) -> Client {
-        use rustls::pki_types::pem::PemObject;
-        let mut roots = rustls::RootCertStore::empty();
-        for certificate in rustls::pki_types::CertificateDer::pem_file_iter(ca_file).unwrap() {
-            roots.add(certificate.unwrap()).unwrap();
-        }
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let config = rustls::ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_root_certificates(roots)
-            .with_no_client_auth();
         let mut client = Client::to(address);
         client.host = name.to_owned();
-        client.tls = Some((Arc::new(config), name.to_owned()));
+        client.tls = Some((Arc::new(tls_config(ca_file)), name.to_owned()));
         client
     }
 

@@ -66,17 +66,7 @@ pub struct H2 {
 impl H2 {
     /// Connects, and exchanges settings.
     pub fn connect(address: SocketAddr, name: &str, ca_file: &Path) -> H2 {
-        use rustls::pki_types::pem::PemObject;
-        let mut roots = rustls::RootCertStore::empty();
-        for certificate in rustls::pki_types::CertificateDer::pem_file_iter(ca_file).unwrap() {
-            roots.add(certificate.unwrap()).unwrap();
-        }
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let mut config = rustls::ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_root_certificates(roots)
-            .with_no_client_auth();
+        let mut config = super::client::tls_config(ca_file);
         config.alpn_protocols = vec![b"h2".to_vec()];
         let server = rustls::pki_types::ServerName::try_from(name.to_owned()).unwrap();
         let connection = rustls::ClientConnection::new(Arc::new(config), server).unwrap();

@@ -28,6 +28,7 @@ pub mod exposition;
 mod fixed_response_server;
 pub mod h2;
 mod icm;
+mod listener;
 mod load;
 mod recording_server;
 pub mod schema;

@@ -1,16 +1,17 @@
 //! A server that records every byte of every connection, including bytes after a request, where a smuggled one would be.
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::net::{SocketAddr, TcpStream};
 use std::sync::{Arc, Mutex};
+
+use super::listener::Listener;
 
 type Recordings = Arc<Mutex<Vec<Vec<u8>>>>;
 
 pub struct RecordingServer {
     pub address: SocketAddr,
     recordings: Recordings,
-    stop: Arc<AtomicBool>,
+    _listener: Listener,
 }
 
 /// A short response that keeps the connection open.
@@ -20,27 +21,10 @@ impl RecordingServer {
     /// Answers each complete request with the result of `answer` for its head. Keeps the connection unless the response
     /// has `Connection: close`.
     pub fn new(answer: impl Fn(&str) -> String + Send + Sync + 'static) -> RecordingServer {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
-        let (stop, recordings, answer) =
-            (Arc::new(AtomicBool::new(false)), Recordings::default(), Arc::new(answer));
-        let (ended, all) = (stop.clone(), recordings.clone());
-        std::thread::spawn(move || {
-            for stream in listener.incoming() {
-                if ended.load(Ordering::Relaxed) {
-                    return;
-                }
-                let Ok(stream) = stream else { continue };
-                let number = {
-                    let mut all = all.lock().unwrap();
-                    all.push(Vec::new());
-                    all.len() - 1
-                };
-                let (all, answer) = (all.clone(), answer.clone());
-                std::thread::spawn(move || record(stream, number, &all, &*answer));
-            }
-        });
-        RecordingServer { address, recordings, stop }
+        let recordings = Recordings::default();
+        let all = recordings.clone();
+        let listener = Listener::start(move |stream, number| record(stream, number, &all, &answer));
+        RecordingServer { address: listener.address, recordings, _listener: listener }
     }
 
     /// The recordings that contain this text.
@@ -64,6 +48,9 @@ fn record(mut stream: TcpStream, number: usize, all: &Recordings, answer: &dyn F
         }
         let whole = {
             let mut all = all.lock().unwrap();
+            if all.len() <= number {
+                all.resize_with(number + 1, Vec::new);
+            }
             let recorder = &mut all[number];
             recorder.extend_from_slice(&piece[..read]);
             let head = head_of_complete_request(&recorder[from..]);
@@ -91,11 +78,4 @@ fn head_of_complete_request(bytes: &[u8]) -> Option<String> {
         body.len() >= length.unwrap_or(0)
     };
     complete.then(|| head.to_owned())
-}
-
-impl Drop for RecordingServer {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-        let _ = TcpStream::connect(self.address);
-    }
 }

@@ -1,14 +1,16 @@
 //! A server that runs a test's own function for each connection, for behaviour that the simulated cluster does not have.
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use super::listener::Listener;
 
 pub struct ScriptedServer {
     pub address: SocketAddr,
     connections: Arc<AtomicUsize>,
-    stop: Arc<AtomicBool>,
+    _listener: Listener,
 }
 
 /// One connection of a client.
@@ -22,25 +24,13 @@ pub struct ServerConnection {
 impl ScriptedServer {
     /// Runs `serve` in a thread for each connection; the connection is closed when it returns.
     pub fn new(serve: impl Fn(&mut ServerConnection) + Send + Sync + 'static) -> ScriptedServer {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
-        let (stop, connections) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
-        let (ended, count, serve) = (stop.clone(), connections.clone(), Arc::new(serve));
-        std::thread::spawn(move || {
-            for stream in listener.incoming() {
-                if ended.load(Ordering::Relaxed) {
-                    return;
-                }
-                let Ok(stream) = stream else { continue };
-                let _ = stream.set_nodelay(true);
-                let number = count.fetch_add(1, Ordering::Relaxed);
-                let serve = serve.clone();
-                std::thread::spawn(move || {
-                    serve(&mut ServerConnection { stream, number, buffer: Vec::new() })
-                });
-            }
+        let connections = Arc::new(AtomicUsize::new(0));
+        let count = connections.clone();
+        let listener = Listener::start(move |stream, number| {
+            count.fetch_add(1, Ordering::Relaxed);
+            serve(&mut ServerConnection { stream, number, buffer: Vec::new() });
         });
-        ScriptedServer { address, connections, stop }
+        ScriptedServer { address: listener.address, connections, _listener: listener }
     }
 
     /// Number of connections accepted so far.
@@ -62,13 +52,6 @@ impl ScriptedServer {
         let mut config = servers[0].config();
         super::set(&mut config, "clusters.0.servers.list", &format!("[ {} ]", list.join(", ")));
         config
-    }
-}
-
-impl Drop for ScriptedServer {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-        let _ = TcpStream::connect(self.address);
     }
 }
 
