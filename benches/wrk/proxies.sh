@@ -64,7 +64,7 @@ certificate() { # certificate NAME ALGORITHM...: NAME.pem, NAME.key, and both in
 if [ "$secure" = 1 ]; then
     certificate p256 ec -pkeyopt ec_paramgen_curve:P-256
     certificate rsa rsa:2048
-    certificates="the same self-signed certificates for all, ECDSA P-256 and, where the case says so, RSA 2048; $(openssl version | cut -d' ' -f1,2) is the client of wrk, rustls (TLS 1.3 only) that of the handshakes"
+    certificates="the same self-signed certificates for all, ECDSA P-256 and RSA 2048 for its cases; $(openssl version | cut -d' ' -f1,2) is the client of wrk, rustls (TLS 1.3 only) that of the handshakes"
 fi
 
 tls_ports() { # tls_ports NAME: lines of `PORT CERTIFICATE`, none without TLS

@@ -62,15 +62,15 @@ taskset -c "$PROXY_CPU" true 2>/dev/null && taskset -c "$LOAD_CPU" true 2>/dev/n
 
 # --- the cases --------------------------------------------------------------------------------
 
-case_of() { # case_of NAME: sets kind, speaks (plain, p256, rsa), body, connections
-    kind=keep speaks=plain body=1k
+case_of() { # case_of NAME: sets kind, protocol (plain, p256, rsa), body, connections
+    kind=keep protocol=plain body=1k
     connections=${1##*-}
     case $1 in
         close-*) kind=close ;;
-        full-*) kind=full speaks=p256 ;;
-        fullrsa-*) kind=full speaks=rsa ;;
-        resumed-*) kind=resumed speaks=p256 ;;
-        tls-*-*) speaks=p256 body=${1#tls-} body=${body%-*} ;;
+        full-*) kind=full protocol=p256 ;;
+        fullrsa-*) kind=full protocol=rsa ;;
+        resumed-*) kind=resumed protocol=p256 ;;
+        tls-*-*) protocol=p256 body=${1#tls-} body=${body%-*} ;;
         *-*) body=${1%-*} ;;
         *) die "$1 is not a case; see the head of $here/run.sh" ;;
     esac
@@ -80,7 +80,7 @@ case_of() { # case_of NAME: sets kind, speaks (plain, p256, rsa), body, connecti
 secure=0 handshakes=0 bodies=()
 for name in $CASES; do
     case_of "$name"
-    [ "$speaks" = plain ] || secure=1
+    [ "$protocol" = plain ] || secure=1
     [[ $kind != full && $kind != resumed ]] || handshakes=1
     [[ " ${bodies[*]} " == *" $bytes "* ]] || bodies+=("$bytes")
 done
@@ -145,7 +145,7 @@ sent() { # sent NAME: sets fields
 }
 
 load() { # load NAME SECONDS: one line of requests, microseconds, p50, p99, refused, broken, wrong handshakes
-    local at=127.0.0.1:$((18090 + ${place[$1]} + ${offset[$speaks]})) path=$TARGET
+    local at=127.0.0.1:$((18090 + ${place[$1]} + ${offset[$protocol]})) path=$TARGET
     [ "$bytes" = "${bodies[0]}" ] || path+="$([[ $TARGET == *\?* ]] && echo '&' || echo '?')body=$bytes"
     local limit=(timeout -k 5 $(($2 + 20)) taskset -c "$LOAD_CPU")
     if [[ $kind == full || $kind == resumed ]]; then
@@ -154,7 +154,7 @@ load() { # load NAME SECONDS: one line of requests, microseconds, p50, p99, refu
     fi
     local headers=() field scheme=http
     [ "$kind" = keep ] || headers+=(-H 'Connection: close')
-    [ "$speaks" = plain ] || scheme=https
+    [ "$protocol" = plain ] || scheme=https
     for field in "${fields[@]}"; do headers+=(-H "$field"); done
     "${limit[@]}" wrk -t 1 -c "$connections" -d "$2s" --timeout 5s "${headers[@]}" \
         -s $here/report.lua "$scheme://$at$path" 2>&1 | sed -n 's/^RESULT //p'
@@ -188,7 +188,7 @@ for name in $CASES; do
     for proxy in "${running[@]}"; do reset_peak "$proxy"; done
     for round in $(seq "$ROUNDS"); do
         for proxy in "${running[@]}"; do
-            [[ $speaks == plain || " ${with_tls[*]} " == *" $proxy "* ]] || continue
+            [[ $protocol == plain || " ${with_tls[*]} " == *" $proxy "* ]] || continue
             sent "$proxy"               # a new cookie, because it expires
             [ "$round" -gt 1 ] || load "$proxy" 1 >/dev/null || true
             measure "$name" "$round" "$proxy"

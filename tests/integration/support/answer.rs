@@ -10,7 +10,7 @@ pub struct Answer {
     pub body: Vec<u8>,
     /// Statuses of the 1xx responses before it.
     pub informational: Vec<u16>,
-    /// The body ended as its framing said.
+    /// The body is complete according to its framing.
     pub complete: bool,
     /// The connection cannot be used again.
     pub closed: bool,
