@@ -97,6 +97,17 @@ fn every_source_file_and_type_in_the_maintainers_pages_exists() {
 }
 
 #[test]
+fn every_test_module_in_the_threat_model_exists() {
+    let text = std::fs::read_to_string(root().join("SECURITY.md")).unwrap();
+    let modules: Vec<&str> = code_spans(&text).filter(|span| span.contains("::")).collect();
+    assert!(modules.len() > 20, "{modules:?}");
+    for module in modules {
+        let file = format!("tests/integration/{}.rs", module.replace("::", "/"));
+        assert!(root().join(&file).exists(), "SECURITY.md: {module}: no {file}");
+    }
+}
+
+#[test]
 fn every_page_that_the_source_names_exists() {
     let mut count = 0;
     for path in ["src", "conf"].into_iter().flat_map(files_below) {
