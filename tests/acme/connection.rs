@@ -96,9 +96,7 @@ impl Connection {
             let got = match self.next_head().await {
                 Some(Ok(got)) => got,
                 Some(Err(e)) if e.kind() == std::io::ErrorKind::InvalidData => {
-                    let page = Answer::html(400, format!("<h1>Error 400</h1>{e}\n"));
-                    let _ = self.io.send(&encode_answer(&page)).await;
-                    return Ending::Close;
+                    return self.reject(&e.to_string()).await;
                 }
                 _ => return Ending::Close,
             };
@@ -152,6 +150,13 @@ impl Connection {
         }
     }
 
+    /// Answers a malformed request.
+    async fn reject(&mut self, why: &str) -> Ending {
+        let page = Answer::html(400, format!("<h1>Error 400</h1>{why}\n"));
+        let _ = self.io.send(&encode_answer(&page)).await;
+        Ending::Close
+    }
+
     /// Serves one request. `None` means that the connection stays open.
     async fn request(&mut self, head: Head, nth: u64) -> Option<Ending> {
         let url = Url::parse(&head.target);
@@ -185,9 +190,7 @@ impl Connection {
             Ok(framing) => framing,
             Err(why) => {
                 outcome("400");
-                let page = Answer::html(400, format!("<h1>Error 400</h1>{why}\n"));
-                let _ = self.io.send(&encode_answer(&page)).await;
-                return Some(Ending::Close);
+                return Some(self.reject(why).await);
             }
         };
         if self.expects(&head, framing) && self.io.send(b"HTTP/1.1 100 Continue\r\n\r\n").await.is_err() {

@@ -216,6 +216,12 @@ struct ActiveFault {
     until: Option<Instant>,
 }
 
+impl ActiveFault {
+    fn is_active(&self) -> bool {
+        self.left != Some(0) && self.until.is_none_or(|until| until > Instant::now())
+    }
+}
+
 impl Faults {
     pub fn set(&mut self, faults: Vec<Fault>) {
         let active = |fault: Fault| ActiveFault {
@@ -232,8 +238,7 @@ impl Faults {
     }
 
     fn prune(&mut self) {
-        let now = Instant::now();
-        self.0.retain(|a| a.left != Some(0) && a.until.is_none_or(|until| until > now));
+        self.0.retain(ActiveFault::is_active);
     }
 
     pub fn is_empty(&mut self) -> bool {
@@ -272,8 +277,7 @@ impl Faults {
     }
 
     /// The faults with their remaining counts, for the control port.
-    pub fn to_json(&mut self) -> Value {
-        self.prune();
+    pub fn to_json(&self) -> Value {
         let one = |a: &ActiveFault| {
             let mut value = serde_json::to_value(&a.fault).unwrap_or_default();
             if let Some(left) = a.left {
@@ -281,7 +285,7 @@ impl Faults {
             }
             value
         };
-        self.0.iter().map(one).collect()
+        self.0.iter().filter(|a| a.is_active()).map(one).collect()
     }
 }
 
