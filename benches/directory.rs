@@ -1,13 +1,11 @@
-//! What a directory costs: memory per replica, time to build, and time and allocations per lookup, with
-//! a thousand, a hundred thousand and a million databases of three replicas each, and what a lookup costs together
-//! with the decision.
+//! The cost of a directory: memory per replica, time to build, and time and allocations per lookup, alone and with the
+//! decision, for a thousand, a hundred thousand and a million databases of three replicas each.
 //!
 //! `cargo bench --features bench --bench directory`. Memory, allocations and the time of one build are printed first.
-//! Lookups are for databases all over the directory, in an order that no prefetcher guesses: all that a million of them
-//! touch is far more than a processor's caches.
+//! Lookups are in random order, so that the data of a million of them does not fit into the processor's caches.
 
 #[path = "scale/catalogue.rs"]
-#[allow(dead_code, reason = "the other bench needs more of it")]
+#[allow(dead_code, reason = "`benches/scale` uses the rest")]
 mod catalogue;
 
 use std::hint::black_box;
@@ -28,7 +26,7 @@ use smallvec::SmallVec;
 
 const SIZES: [(u64, &str); 3] = [(1_000, "1 k"), (100_000, "100 k"), (1_000_000, "1 M")];
 
-/// Different lookups that are cycled through.
+/// Number of different lookups, which are repeated.
 const LOOKUPS: u64 = 1_000_000;
 
 type Failure = Box<dyn std::error::Error>;
@@ -70,7 +68,7 @@ fn main() -> Result<(), Failure> {
         let started = Instant::now();
         let index = DirectoryIndex::build(prepared).0;
         println!(
-            "directory/{size}: built in {:.1} ms, {} octets, {:.1} a replica, {:.1} a database",
+            "directory/{size}: built in {:.1} ms, {} bytes, {:.1} per replica, {:.1} per database",
             started.elapsed().as_secs_f64() * 1e3,
             index.memory_size(),
             index.memory_size() as f64 / index.replica_count() as f64,
@@ -113,7 +111,7 @@ fn lookups(criterion: &mut Criterion, index: &DirectoryIndex, databases: u64, si
     });
 }
 
-/// Members that all answer, with a directory of this size.
+/// A cluster of reachable servers with a directory of this size.
 fn cluster(databases: u64) -> Result<Balancer, Failure> {
     let mut text = String::from(
         "listeners: [{ address: 127.0.0.1:80 }]\nclusters:\n  - name: Bench\n    directory: { source: cldbdir }\n    servers:\n      source: static\n      list:\n",
@@ -143,7 +141,7 @@ fn cluster(databases: u64) -> Result<Balancer, Failure> {
     Ok(balancer)
 }
 
-/// From the database part of a URL to the server for somebody new.
+/// Chooses a server for a new user from the database part of a URL.
 fn decide(
     view: &ClusterView,
     rules: &select::SelectionPolicy,

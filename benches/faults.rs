@@ -1,10 +1,10 @@
-//! A constant load on a proxy while one of the servers behind it dies or freezes, and what the clients lost.
+//! A constant load on a proxy while one of the servers behind it dies or freezes. Prints one line with the failed requests
+//! for `benches/wrk/faults.sh`.
 //!
-//! In: the proxy's address, a target, and the process that gets a signal. Out: one line of numbers for
-//! `benches/wrk/faults.sh`. The load does not slow down with the answers: a request that is due is sent as soon
-//! as one of the clients is free, and lateness is reported, so that a proxy that stalls is not asked less.
+//! The load does not slow down with the responses: a request that is due is sent as soon as a client is free, and the
+//! delay is reported.
 
-#![allow(clippy::disallowed_methods, reason = "these threads are their own: there is no runtime to block")]
+#![allow(clippy::disallowed_methods, reason = "there is no runtime that these threads could block")]
 
 use std::error::Error;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -16,11 +16,10 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-/// Connections, each with a request in flight at most.
+/// Connections, each with at most one request in flight.
 const CONNECTIONS: usize = 256;
-/// One request in so many is a POST.
+/// Every nth request is a POST.
 const POST_EVERY: u64 = 4;
-/// A client waits no longer.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
 const USAGE: &str =
@@ -37,18 +36,18 @@ struct Plan {
     after: Duration,
 }
 
-/// A request that got no answer, or one with a status of 400 or more.
+/// A request without a response, or with a status of 400 or more.
 struct Failed {
     post: bool,
-    /// When it was given up, from the signal on; before it, negative.
+    /// Time of the failure after the signal; negative before it.
     at_ms: i64,
-    /// The status; 0 when there was none.
+    /// The status, or 0 without a response.
     status: u16,
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    // `cargo bench` runs every bench and adds this word; there is nothing to measure from within.
+    // `cargo bench` runs every bench with this argument; this one needs a script.
     if arguments.iter().any(|a| a == "--bench" || a == "--test") {
         return Ok(());
     }
@@ -98,7 +97,7 @@ fn run(plan: &Plan) -> Result<Results, Box<dyn Error>> {
     })
 }
 
-/// Takes the next request that is due, until the time is over.
+/// Sends requests as they become due, until the time is over.
 fn client(plan: &Plan, start: Instant, next: &AtomicU64) -> Results {
     let mut seen = Results::default();
     let mut connection = None;
@@ -126,7 +125,7 @@ fn client(plan: &Plan, start: Instant, next: &AtomicU64) -> Results {
     }
 }
 
-/// One request on a kept connection, or on a new one. Out: the status, once the whole body is there.
+/// Sends one request, on the kept connection if there is one, and returns the status of a complete response.
 fn exchange(
     plan: &Plan,
     connection: &mut Option<BufReader<TcpStream>>,

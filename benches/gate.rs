@@ -1,4 +1,4 @@
-//! What the gate costs for a request: time, and allocations (which should be none).
+//! The cost of the gate for a request: time, and allocations (none).
 //!
 //! `cargo bench --features bench --bench gate`. The allocations are printed first.
 
@@ -6,7 +6,7 @@ use criterion::{Criterion, Throughput};
 use domino_icm::edge::gate::{Gate, GateVerdict, HeadLimits};
 use std::hint::black_box;
 
-/// A browser's request, a login form, and the same in chunks.
+/// A browser's request, a login form, and the same form in chunks.
 const REQUESTS: [(&str, &[u8]); 3] = [
     (
         "browser",
@@ -35,7 +35,7 @@ const REQUESTS: [(&str, &[u8]); 3] = [
     ),
 ];
 
-/// Sends a request through a gate; how many octets passed.
+/// Sends a request through a gate, and returns how many bytes passed.
 fn passed_bytes(mut bytes: &[u8], limits: &HeadLimits) -> usize {
     let mut gate = Gate::new();
     let mut passed = 0;
@@ -53,7 +53,7 @@ fn main() {
             assert_eq!(passed_bytes(black_box(request), &limits), request.len(), "{what} passes whole");
         });
         println!(
-            "gate/{what}: {} octets, {} allocations, {} octets",
+            "gate/{what}: {} bytes, {} allocations, {} bytes",
             request.len(),
             counted.count_total,
             counted.bytes_total

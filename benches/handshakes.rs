@@ -1,12 +1,10 @@
-//! A load of TLS handshakes, each with one request behind it: what wrk cannot promise, because it resumes the
-//! session of the connection before whenever it can.
+//! A load of TLS handshakes, each followed by one request, either all full or all resumed. wrk cannot do this, because it
+//! resumes sessions whenever it can.
 //!
-//! In: an address, whether sessions are resumed, connections at a time, seconds, and the request. Out: one line for
-//! `benches/wrk/run.sh` as `report.lua` writes it, with one number more: handshakes that were not of the wanted kind, by
-//! what rustls says of each. It speaks TLS 1.3 and believes every certificate, because it shares its processor with
-//! the origin.
+//! Prints one line for `benches/wrk/run.sh` in the format of `report.lua`, with one more number: handshakes that were not
+//! of the wanted kind. It uses TLS 1.3 and accepts every certificate, because it shares its processor with the origin.
 
-#![allow(clippy::disallowed_methods, reason = "these threads are their own: there is no runtime to block")]
+#![allow(clippy::disallowed_methods, reason = "there is no runtime that these threads could block")]
 
 use std::error::Error;
 use std::io::{ErrorKind, Read, Write};
@@ -23,7 +21,6 @@ use rustls::{
     ClientConfig, ClientConnection, DigitallySignedStruct, HandshakeKind, SignatureScheme, StreamOwned,
 };
 
-/// A connection waits no longer for anything.
 const IO_TIMEOUT: Duration = Duration::from_secs(5);
 
 const USAGE: &str = "usage: handshakes ADDRESS full|resumed CONNECTIONS SECONDS TARGET [HEADER...]";
@@ -40,13 +37,13 @@ struct Outcome {
     micros: Vec<u64>,
     refused: u64,
     broken: u64,
-    /// Handshakes that were full and should not have been, or the other way round.
+    /// Handshakes that were full instead of resumed, or resumed instead of full.
     wrong: u64,
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    // `cargo bench` runs every bench and adds this word; there is nothing to measure from within.
+    // `cargo bench` runs every bench with this argument; this one needs a script.
     if arguments.iter().any(|a| a == "--bench" || a == "--test") {
         return Ok(());
     }
@@ -88,7 +85,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Each client has a memory of its own: a ticket serves once, and nobody takes another's.
+/// The configuration of one client. Each has its own session store, because a ticket can be used once.
 fn config(resumed: bool) -> Result<Arc<ClientConfig>, rustls::Error> {
     let provider = Arc::new(ring::default_provider());
     let mut config = ClientConfig::builder_with_provider(Arc::clone(&provider))
@@ -102,7 +99,7 @@ fn config(resumed: bool) -> Result<Arc<ClientConfig>, rustls::Error> {
     Ok(Arc::new(config))
 }
 
-/// One connection after another until time is up.
+/// Opens one connection after another until the time is over.
 fn client(plan: &Plan, config: &Arc<ClientConfig>) -> Outcome {
     let mut outcome = Outcome::default();
     let mut first = true;
@@ -111,7 +108,7 @@ fn client(plan: &Plan, config: &Arc<ClientConfig>) -> Outcome {
         match connect_and_request(plan, config) {
             Ok((kind, status)) => {
                 let wanted = if plan.resumed { HandshakeKind::Resumed } else { HandshakeKind::Full };
-                // The first has nothing to resume.
+                // The first connection has no session to resume.
                 outcome.wrong += u64::from(kind != Some(wanted) && !(first && plan.resumed));
                 outcome.refused += u64::from(!status.starts_with("HTTP/1.1 200"));
                 outcome.micros.push(u64::try_from(begin.elapsed().as_micros()).unwrap_or(u64::MAX));
@@ -123,7 +120,7 @@ fn client(plan: &Plan, config: &Arc<ClientConfig>) -> Outcome {
     outcome
 }
 
-/// One handshake, one request, one answer. Out: the kind of the handshake and the status line.
+/// Connects and sends one request. Returns the kind of the handshake and the status line.
 fn connect_and_request(
     plan: &Plan,
     config: &Arc<ClientConfig>,
@@ -135,7 +132,7 @@ fn connect_and_request(
     let mut stream = StreamOwned::new(ClientConnection::new(Arc::clone(config), name)?, socket);
     stream.write_all(&plan.request)?;
     let mut answer = Vec::with_capacity(4096);
-    // HAProxy and others end the connection without saying so in TLS; whether the answer is whole is seen below.
+    // HAProxy and others close without close_notify; the length is checked below.
     match stream.read_to_end(&mut answer) {
         Err(error) if error.kind() != ErrorKind::UnexpectedEof => return Err(error.into()),
         _ => {}

@@ -1,8 +1,6 @@
-//! The least that a Pingora proxy can be: round robin, upstream keep-alive, no log, no check.
+//! A minimal Pingora proxy with one worker thread: round robin, upstream keep-alive, no log, no checks.
 //!
-//! In: a listening address, perhaps others with TLS, and the origins' addresses. Out: a proxy with one
-//! worker thread that runs until it is ended. `benches/wrk/run.sh` measures `icm` against it: what `icm`
-//! costs beyond this program is our own doing, what both cost is the framework's.
+//! `benches/wrk/run.sh` measures `icm` against it: the difference is the cost of `icm`, the rest that of the framework.
 
 use std::error::Error;
 use std::sync::Arc;
@@ -36,7 +34,7 @@ impl ProxyHttp for Minimal {
 
 fn main() -> std::result::Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    // `cargo bench` runs every bench and adds this word; there is nothing to measure from within.
+    // `cargo bench` runs every bench with this argument; this one needs a script.
     if arguments.iter().any(|a| a == "--bench" || a == "--test") {
         return Ok(());
     }

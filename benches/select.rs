@@ -1,8 +1,7 @@
-//! What a decision costs, and what a whole request costs from its parsed head to the chosen server: time, and
-//! allocations.
+//! The cost of a decision, and of a whole request from its parsed head to the chosen server: time and allocations.
 //!
-//! `cargo bench --bench select`. Allocations are printed first. No socket is opened: the balancer is built from a
-//! configuration, and its members are told that their ports answer.
+//! `cargo bench --features bench --bench select`. Allocations are printed first. No socket is opened: the state is built
+//! from a configuration, and successful probes are reported to its servers.
 
 use std::hint::black_box;
 use std::path::Path;
@@ -52,12 +51,12 @@ fn measure<T>(criterion: &mut Criterion, name: &str, mut operation: impl FnMut()
     let counted = allocation_counter::measure(|| {
         black_box(operation());
     });
-    println!("{name}: {} allocations, {} octets", counted.count_total, counted.bytes_total);
+    println!("{name}: {} allocations, {} bytes", counted.count_total, counted.bytes_total);
     criterion.bench_function(name, |bencher| bencher.iter(&mut operation));
 }
 
-/// A server that answers and has nothing to do.
-fn idle(member: ServerId) -> Candidate {
+/// A reachable server without load.
+fn idle(server: ServerId) -> Candidate {
     let view = ServerSnapshot {
         http: true,
         https: true,
@@ -73,14 +72,14 @@ fn idle(member: ServerId) -> Candidate {
         returned_at_ms: None,
         failing: 0.0,
     };
-    Candidate { server: member, status: ReplicaStatus::InService, snapshot: view }
+    Candidate { server, status: ReplicaStatus::InService, snapshot: view }
 }
 
 fn decisions(criterion: &mut Criterion, servers: ServerId) {
     let all_idle: Vec<Candidate> = (0..servers).map(idle).collect();
     let mut in_flight = all_idle.clone();
     for candidate in &mut in_flight {
-        // Different on each, so that every index is corrected, and some fall out of the band.
+        // Different for each, so that every index is corrected, and some servers are outside the band.
         candidate.snapshot.in_flight = 3 + u32::from(candidate.server) * 5 % 17;
         candidate.snapshot.in_flight_then = 2.0;
     }
@@ -115,7 +114,7 @@ fn decisions(criterion: &mut Criterion, servers: ServerId) {
     }
 }
 
-/// A balancer whose members all answer and hold one database.
+/// The state of a cluster whose servers are all reachable and hold one database.
 fn balancer(servers: ServerId) -> Result<Balancer, Failure> {
     let mut text = String::from(
         "listeners: [{ address: 127.0.0.1:80 }]\nclusters:\n  - name: Bench\n    servers:\n      source: static\n      list:\n",
@@ -141,7 +140,7 @@ fn balancer(servers: ServerId) -> Result<Balancer, Failure> {
     Ok(balancer)
 }
 
-/// A head as a browser sends it.
+/// The head of a browser's request.
 fn head(target: &str, cookie: Option<String>) -> Result<RequestHeader, Failure> {
     let mut head = RequestHeader::build("GET", target.as_bytes(), Some(8))?;
     head.insert_header("Host", "www.acme.example")?;
@@ -156,7 +155,7 @@ fn head(target: &str, cookie: Option<String>) -> Result<RequestHeader, Failure> 
     Ok(head)
 }
 
-/// The cookie of a user whom the last server has served this database.
+/// The cookie of a user whom the last server has served from this database.
 fn cookie(snapshot: &Arc<Snapshot>, target: &str) -> Result<String, Failure> {
     let cluster = snapshot.clusters.first().ok_or("no cluster")?;
     let view = cluster.view.load();
@@ -168,7 +167,7 @@ fn cookie(snapshot: &Arc<Snapshot>, target: &str) -> Result<String, Failure> {
     cluster.affinity_keys.encode(&entries).ok_or_else(|| "no cookie".into())
 }
 
-/// What the proxy does with a head until it has a server: route it, then decide.
+/// Routes a request and decides, as the proxy does.
 fn chosen(
     snapshot: &Arc<Snapshot>,
     head: &RequestHeader,
@@ -194,7 +193,7 @@ fn requests(criterion: &mut Criterion, servers: ServerId) -> Result<(), Failure>
         match chosen(&snapshot, &head, target) {
             Some((routed, SelectionOutcome::Serve(..))) if routed.affinity.entry.is_some() == with_cookie => {
             }
-            other => return Err(format!("{what}: not what is to be measured: {other:?}").into()),
+            other => return Err(format!("{what}: unexpected result: {other:?}").into()),
         }
         measure(criterion, &format!("request/{servers} servers, {what}"), || {
             chosen(&snapshot, &head, target)

@@ -1,4 +1,4 @@
-//! What parsing and classifying one request target costs: time, and allocations (which should be none).
+//! The cost of parsing and classifying one request target: time, and allocations (none).
 //!
 //! `cargo bench --features bench --bench url`. The allocations are printed first, once for every target.
 
@@ -6,7 +6,7 @@ use criterion::{Criterion, Throughput};
 use domino_icm::domain::url::{UnsafeCommands, parse};
 use std::hint::black_box;
 
-/// Targets as browsers send them, from the plainest to the most roundabout.
+/// Targets of browsers, from simple to complex.
 const TARGETS: [(&str, &[u8]); 8] = [
     ("static file", b"/icons/actn010.gif"),
     ("database", b"/sales/leads.nsf"),
@@ -24,7 +24,7 @@ fn main() {
         let counted = allocation_counter::measure(|| {
             black_box(table.classify(&parse(black_box(target))));
         });
-        println!("url/{what}: {} allocations, {} octets", counted.count_total, counted.bytes_total);
+        println!("url/{what}: {} allocations, {} bytes", counted.count_total, counted.bytes_total);
     }
     let mut criterion = Criterion::default().configure_from_args();
     let mut group = criterion.benchmark_group("url");

@@ -21,7 +21,7 @@ for port in 8080 8098 8099; do
         exit 1
     fi
 done
-# Each in a process group of its own: Ctrl-C reaches only this script, which stops them in order.
+# Each in its own process group, so that Ctrl-C reaches only this script, which stops them in order.
 set -m
 acme='' icm=''
 finish() {
@@ -47,7 +47,7 @@ cat <<'TEXT'
 
     http://127.0.0.1:8080/?OpenServer         the databases of the cluster, through icm
     http://127.0.0.1:8080/sales/orders.nsf    one of them; three servers hold it
-    http://127.0.0.1:8080/sales/leads.nsf     one path, two databases: you are asked which
+    http://127.0.0.1:8080/sales/leads.nsf     one path, two databases: icm asks which one
     http://127.0.0.1:8098/                    the status page of icm
     http://127.0.0.1:8099/servers             the servers themselves; README.md shows how to make them fail
 

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Checks that the programs a make target calls are there: `conf/tools.sh build test`. As root it installs what is missing;
-# with sudo at a terminal it asks first; otherwise it prints the command that installs everything, and fails.
-# A missing optional tool never fails: what needs it is skipped.
+# Checks that the tools of make targets are installed: `conf/tools.sh build test`. As root it installs missing tools; with
+# sudo at a terminal it asks first; otherwise it prints the command that installs everything, and fails. A missing optional
+# tool is never an error; its tests or steps are skipped.
 set -euo pipefail
 
 say() { echo "make: $*" >&2; }
@@ -32,7 +32,7 @@ for job; do
         need openssl openssl "TLS sessions are resumed with its client"
         want chromium chromium "pages are tested in a browser"
         want chromedriver chromium-driver "pages are tested in a browser"
-        # Debian installs it where only root's PATH leads.
+        # Debian installs it in a folder that is only in root's PATH.
         has /usr/sbin/keepalived || want keepalived keepalived "the move of a floating address is tested"
         ;;
     wrk)
@@ -44,14 +44,14 @@ for job; do
         need haproxy haproxy "icm is measured beside it"
         ;;
     dist)
-        # These must be of the LLVM that the compiler is made of.
+        # These must have the compiler's LLVM version.
         llvm=$(rustc -vV | sed -n 's/^LLVM version: \([0-9]*\).*/\1/p')
         host=$(rustc -vV | sed -n 's/^host: //p')
         need curl curl "makes a part of the load"
         has "$(rustc --print sysroot)/lib/rustlib/$host/bin/llvm-profdata" ||
-            need "llvm-profdata-$llvm" "llvm-$llvm" "merges what the first build counted"
-        want "llvm-bolt-$llvm" "bolt-$llvm" "lays the code out as it is used"
-        want "llvm-strip-$llvm" "llvm-$llvm" "strips what BOLT laid out"
+            need "llvm-profdata-$llvm" "llvm-$llvm" "merges the profile of the first build"
+        want "llvm-bolt-$llvm" "bolt-$llvm" "arranges the code by its use"
+        want "llvm-strip-$llvm" "llvm-$llvm" "strips the output of BOLT"
         ;;
     *) say "$0: no such job: $job"; exit 2 ;;
     esac
@@ -72,7 +72,7 @@ if [ "$(id -u)" != 0 ]; then
     where=' as root'
     ! has sudo || where=''
     advice="to install, run$where: ${sudo[*]:+sudo }apt-get update && ${install[*]} ${all[*]}"
-    # Where only optional tools are missing, asking with every run would be a nuisance.
+    # Do not ask in every run if only optional tools are missing.
     if [ ${#required[@]} = 0 ] || ! has sudo || ! [ -t 0 ]; then
         stop "$advice"
     fi
@@ -88,7 +88,7 @@ export DEBIAN_FRONTEND=noninteractive
 say "installing ${all[*]}"
 quietly "${sudo[@]}" apt-get update || true
 [ ${#required[@]} = 0 ] || quietly "${install[@]}" "${required[@]}" || exit 1
-# One at a time: an optional tool that cannot be installed must not prevent the others.
+# One at a time, so that one that cannot be installed does not prevent the others.
 for package in "${optional[@]}"; do
     quietly "${install[@]}" "$package" || say "going on without $package"
 done

@@ -1,6 +1,6 @@
 //! The request path of the pure modules allocates nothing in the common case.
 //!
-//! A file of its own, because it replaces the global allocator by one that counts.
+//! These tests are a separate program because they replace the global allocator by one that counts.
 
 #![allow(clippy::unwrap_used)]
 
@@ -43,7 +43,7 @@ fn index() -> DirectoryIndex {
 }
 
 #[test]
-fn the_counter_counts() {
+fn the_counting_allocator_is_active() {
     assert_eq!(allocations(|| drop(black_box(Box::new(7)))), 1);
 }
 
@@ -69,13 +69,13 @@ fn parsing_and_classifying_a_target_allocates_nothing() {
             target.escape_ascii()
         );
     }
-    // The work was not optimised away: it still says what it should.
+    // The work was not optimised away: its result is correct.
     let last = parse(b"/%2e%2e/x.nsf%3FOpenAgent");
     assert_eq!((last.hazard, table.classify(&last)), (Some(Hazard::DotSegment), RequestSafety::Unsafe));
 }
 
 #[test]
-fn a_plain_argument_and_a_referer_are_borrowed() {
+fn a_plain_argument_and_a_referer_are_not_copied() {
     assert_eq!(
         allocations(|| {
             let target = parse(b"/names.nsf?Login&RedirectTo=/sales/leads.nsf");
@@ -131,7 +131,7 @@ fn a_longer_path_spills_to_the_heap_and_is_still_found() {
 }
 
 #[test]
-fn a_line_of_the_access_log_allocates_nothing_once_buffers_come_back() {
+fn an_access_log_line_allocates_nothing_once_buffers_are_reused() {
     for format in [LogFormat::Json, LogFormat::Combined] {
         let target = LogTarget::File("/dev/null".into());
         let log =
@@ -155,9 +155,9 @@ fn a_line_of_the_access_log_allocates_nothing_once_buffers_come_back() {
         let several = || (0..50).for_each(|_| log.put(black_box(&record)));
         several();
         log.flush();
-        // A new second is formatted anew, with an allocation or two.
-        let fewest = (0..5).map(|_| (allocations(several), log.flush()).0).min().unwrap();
-        assert_eq!(fewest, 0, "{format:?}");
+        // Formatting the time of a new second allocates, so take the minimum.
+        let minimum = (0..5).map(|_| (allocations(several), log.flush()).0).min().unwrap();
+        assert_eq!(minimum, 0, "{format:?}");
     }
 }
 
@@ -174,7 +174,7 @@ fn counting_a_request_allocates_nothing() {
 }
 
 #[test]
-fn the_last_user_of_a_large_directory_does_not_free_it() {
+fn the_last_user_of_a_large_directory_does_not_free_it_itself() {
     let mut builder = DirectoryBuilder::default();
     for n in 0..20_000 {
         builder.add(&entry("Web1/Acme", &format!("mail\\User{n:05}.nsf"), n));
@@ -182,8 +182,8 @@ fn the_last_user_of_a_large_directory_does_not_free_it() {
     let loaded = LoadedDirectory::new(builder, DirectoryOrigin::Configuration, Vec::new());
     let bytes = i64::try_from(loaded.index.memory_size()).unwrap();
     assert!(bytes > 1 << 20, "large enough to matter: {bytes}");
-    // The thread that it goes to is there.
+    // Starts the thread that frees it.
     domino_icm::state::low_priority::discard(());
     let here = allocation_counter::measure(|| drop(loaded));
-    assert!(here.bytes_current > -bytes / 10, "{} of {bytes} octets were freed here", -here.bytes_current);
+    assert!(here.bytes_current > -bytes / 10, "{} of {bytes} bytes were freed here", -here.bytes_current);
 }

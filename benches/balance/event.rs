@@ -1,20 +1,17 @@
-//! What happens in a run, simulated or live: the scenarios, how much comes when, and how much work a request is.
-//!
-//! In: an event, a clock, a generator. Out: intensities and sizes. Also part of the live runs.
+//! The scenarios of simulated and live runs: the request rate over time and the work of each request.
 
 use fastrand::Rng;
 
-/// One scenario.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// Nothing: three servers of capacity 1:2:4.
+    /// No event: three servers of capacity 1:2:4.
     Steady,
-    /// The middle one takes ten times as long from a third of the run to two thirds.
+    /// The middle server takes ten times as long in the second third of the run.
     SlowsDown,
-    /// The largest one is away from a sixth to a third of the run, and returns with cold caches: a third of its
-    /// speed at first, all of it after half a minute.
+    /// The largest server is down from a sixth to a third of the run, and returns with cold caches: a third of its speed
+    /// at first, full speed after half a minute.
     ReturnsCold,
-    /// Five seconds out of twenty bring twice as much as the others.
+    /// Every twenty seconds, five have twice the rate of the others.
     Bursts,
     /// A few requests take very long.
     HeavyTail,
@@ -25,12 +22,12 @@ impl Event {
     pub const ALL: [Event; 5] =
         [Event::Steady, Event::SlowsDown, Event::ReturnsCold, Event::Bursts, Event::HeavyTail];
 
-    /// Share of all servers' capacity that is asked for: what remains when the largest is away must do.
+    /// Load as a share of the capacity of all servers; without the largest, the others must be able to serve it.
     pub fn load(self) -> f64 {
         if self == Event::ReturnsCold { 0.35 } else { 0.6 }
     }
 
-    /// How much comes at `now` (seconds), in multiples of the mean.
+    /// The request rate at `now` (seconds) as a multiple of the mean.
     pub fn intensity(self, now: f64) -> f64 {
         match self {
             Event::Bursts if now % 20.0 < 5.0 => 1.5,
@@ -39,7 +36,7 @@ impl Event {
         }
     }
 
-    /// Work of one request, seconds: exponential, or bounded Pareto of shape 1.3 up to `longest`.
+    /// Work of one request in seconds: exponential, or bounded Pareto of shape 1.3 up to `max_work`.
     pub fn work(self, mean: f64, max_work: f64, random: &mut Rng) -> f64 {
         if self != Event::HeavyTail {
             return mean * exponential(random);

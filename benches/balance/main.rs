@@ -1,15 +1,14 @@
-//! How well requests are balanced: a discrete-event simulation that drives the very `select::decide` of production,
-//! beside the rules of others and an oracle.
+//! How well requests are balanced: a discrete-event simulation of `select::decide`, of the rules of other load balancers,
+//! and of an oracle.
 //!
 //! `cargo bench --bench balance` (or `make balance`) writes `benches/results/balance.md` and plots beside it; `-- QUICK`
-//! runs a part, and `SEEDS` in the environment draws other requests. Nothing here measures time: the clock is simulated, and the
-//! same seeds give the same figures.
+//! runs a part, and `SEEDS` in the environment sets the seeds. The clock is simulated, so the same seeds give the same figures.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,
-    reason = "a bench: what is wrong here ends it at once"
+    reason = "a bench may panic"
 )]
 
 mod event;
@@ -38,9 +37,9 @@ fn main() -> std::io::Result<()> {
                     for index_every in [60.0, 5.0, 0.0] {
                         for name in rules::RULES {
                             let case = Case { size, event, index_every, icms, affinity };
-                            // Without an index there is no highest one, and who does not read it does not change.
-                            let silly = name == "highest index" && index_every == 0.0;
-                            if !silly && (rules::reads_index(name) || index_every == 60.0) {
+                            // A rule that does not read the index runs once; "highest index" needs one.
+                            let impossible = name == "highest index" && index_every == 0.0;
+                            if !impossible && (rules::reads_index(name) || index_every == 60.0) {
                                 work.push((case, name));
                             }
                         }

@@ -1,11 +1,9 @@
-//! Who got how much over time, as SVG.
-//!
-//! In: requests of each of three servers in each second, for some rules. Out: one strip for each rule, in which the
-//! height of a colour is the share of a server. `benches/live` draws with it, too.
+//! The share of each server over time as SVG: one strip for each rule, in which the height of a colour is the share of a
+//! server. `benches/live` uses it as well.
 
 use std::fmt::Write as _;
 
-/// Draws. `seconds`: what the whole width stands for.
+/// Draws the strips; the whole width is `seconds`.
 pub fn shares(title: &str, seconds: f64, strips: &[(&str, &[[u32; 3]])]) -> String {
     let mut svg = String::new();
     let (width, strip, left) = (760.0, 54.0, 150.0);

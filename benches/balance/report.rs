@@ -1,7 +1,5 @@
-//! The tables and plots of the simulation.
-//!
-//! In: what came of every run. Out: Markdown with medians and tails in milliseconds, and for some cases the share of
-//! each server over time as SVG.
+//! The tables and plots of the simulation: medians and tails in milliseconds, and for some cases the share of each server
+//! over time.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -14,7 +12,7 @@ use super::run::{Case, Outcome, RUN_SECONDS, Size};
 
 type Results<'a> = [(Case, &'a str, Outcome)];
 
-/// Writes everything below `benches/results`.
+/// Writes the report to `benches/results`.
 pub fn write(results: &[(Case, &str, Outcome)]) -> std::io::Result<()> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/results");
     fs::create_dir_all(&folder)?;
@@ -22,11 +20,11 @@ pub fn write(results: &[(Case, &str, Outcome)]) -> std::io::Result<()> {
     let _ = writeln!(
         out,
         "\np50 / p99 in ms of simulated time; `icm` and `highest index` with an index renewed every 60 s, every 5 s and never. \
-         `icm / best other`: icm's three p99 over the best p99 of the rules that are told no more: neither the capacities, nor an index \
-         that is renewed at other times, nor what the oracle knows. \
-         `weights / weighted`: the same of `icm` with weights over weighted round robin, which is told them as well. \
+         `icm / best other`: icm's three p99 over the best p99 of the rules with the same information: without capacities, without an index \
+         that is renewed at other times, and without the oracle. \
+         `weights / weighted`: the same of `icm` with weights over weighted round robin. \
          `icm / oracle`: the worst of the three.\n\n\
-         With 95 % of the requests pinned to a server, what counts is where newcomers were placed; the oracle places them by the \
+         With 95 % of the requests pinned to a server, the placement of new users decides; the oracle only looks at the current \
          moment, so it can be beaten."
     );
     for size in [Size::Busy, Size::Calm] {
@@ -96,7 +94,7 @@ fn table(out: &mut String, results: &Results<'_>, size: Size) {
             same.map(|(_, p99)| *p99).fold(best_blind, f64::min)
         };
         let ratios: Vec<f64> = ours.iter().map(|(every, p99)| p99 / best_other(*every)).collect();
-        // The third digit is noise.
+        // Differences of less than 2 % are noise.
         if ratios.iter().any(|ratio| *ratio > 1.02) {
             worse.push(format!("{event:?}, {icms} ICMs, affinity {affinity} %: {}", show(ratios.clone())));
         }
@@ -140,7 +138,6 @@ fn short(ms: f64) -> String {
     if ms < 100.0 { format!("{ms:.1}") } else { format!("{ms:.0}") }
 }
 
-/// Share of each server over time, one strip for each rule.
 fn plots(results: &Results<'_>, folder: &Path) -> std::io::Result<()> {
     for (event, icms) in [(Event::Steady, 4), (Event::SlowsDown, 1), (Event::ReturnsCold, 4)] {
         let strips: Vec<_> = results

@@ -1,8 +1,6 @@
-//! The rules that are compared, each as one balancer among several has it: it sees its own requests, and what the
-//! servers publish.
-//!
-//! In: who may be chosen, and what was seen since. Out: a server. [`Icm`] is production's `select::decide` over
-//! production's members; the others are written from their authors' descriptions.
+//! The compared rules, each from the view of one load balancer among several: it sees its own requests and what the
+//! servers publish. [`Icm`] uses `select::decide` and the server health of production; the others follow their authors'
+//! descriptions.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -19,35 +17,34 @@ use domino_icm::domain::select::{
 
 use super::server::Server;
 
-/// What a rule may ask when it chooses.
+/// The information for one choice.
 pub struct Choice<'a> {
-    /// Seconds.
+    /// Simulated time in seconds.
     pub now: f64,
-    /// Who answers.
+    /// Which servers are reachable.
     pub up: &'a [bool],
     /// The server that this user belongs to.
     pub entry: Option<usize>,
-    /// For the oracle, and for rules that probe.
+    /// Only for the oracle and for rules that probe.
     pub servers: &'a [Server],
-    /// For the oracle.
+    /// Work of the request, only for the oracle.
     pub size: f64,
 }
 
-/// One balancer's way to choose.
+/// The selection rule of one load balancer.
 pub trait Rule {
-    /// A server that is up.
+    /// Chooses a server that is up.
     fn choose(&mut self, choice: &Choice<'_>, random: &mut fastrand::Rng) -> usize;
-    /// An answer came.
     fn answered(&mut self, _server: usize, _seconds: f64, _now: f64) {}
     /// A server published its index.
     fn published(&mut self, _server: usize, _index: u8, _now: f64) {}
-    /// Half a second has passed.
+    /// Called every half second.
     fn tick(&mut self, _now: f64) {}
-    /// A server died, or is back.
+    /// A server became unreachable or reachable.
     fn reachable(&mut self, _server: usize, _up: bool, _now: f64) {}
 }
 
-/// Every rule by the name that the table shows.
+/// The names of all rules, in the order of the table.
 pub const RULES: [&str; 9] = [
     "icm",
     "icm, weights",
@@ -60,7 +57,6 @@ pub const RULES: [&str; 9] = [
     "oracle",
 ];
 
-/// Makes one.
 pub fn rule(name: &str, cores: &[f64]) -> Box<dyn Rule> {
     let n = cores.len();
     match name {
@@ -76,26 +72,25 @@ pub fn rule(name: &str, cores: &[f64]) -> Box<dyn Rule> {
     }
 }
 
-/// Which rules look at the index: the others need not run again for each way to publish it.
+/// Whether a rule uses the index; the others need only one run for all index intervals.
 pub fn reads_index(name: &str) -> bool {
     matches!(name, "icm" | "icm, weights" | "highest index")
 }
 
-/// Milliseconds of a clock that never shows 0.
+/// The time in milliseconds, never 0.
 fn ms(seconds: f64) -> u64 {
     (seconds * 1000.0) as u64 + 1
 }
 
-/// Production's own decision.
 struct Icm {
-    members: Vec<Arc<ClusterServer>>,
+    servers: Vec<Arc<ClusterServer>>,
     open: Vec<Vec<InFlight>>,
     settings: SelectionPolicy,
 }
 
 impl Icm {
     fn new(weights: &[f64]) -> Self {
-        let servers = weights.len();
+        let count = weights.len();
         let settings = HealthSettings {
             http: true,
             https: false,
@@ -109,20 +104,20 @@ impl Icm {
             uses_https: false,
         };
         let sources = [ReportSource { kind: "prometheus", stale_after_ms: 180_000 }];
-        let member = |n: usize| {
+        let server = |n: usize| {
             let name = ServerName::parse(&format!("Web{}/Acme", n + 1)).expect("a name");
-            let member = Arc::new(ClusterServer::new(
+            let server = Arc::new(ClusterServer::new(
                 name,
                 n as u32,
                 weights[n] as u32,
                 ServerHealth::new(settings.clone(), &sources, 1),
             ));
-            let _ = member.probed(Port::Http, Ok(200), 1);
-            member
+            let _ = server.probed(Port::Http, Ok(200), 1);
+            server
         };
         Self {
-            members: (0..servers).map(member).collect(),
-            open: (0..servers).map(|_| Vec::new()).collect(),
+            servers: (0..count).map(server).collect(),
+            open: (0..count).map(|_| Vec::new()).collect(),
             settings: SelectionPolicy {
                 drain_timeout_ms: 1_800_000,
                 slow_start_ms: 30_000,
@@ -137,7 +132,7 @@ impl Icm {
 impl Rule for Icm {
     fn choose(&mut self, choice: &Choice<'_>, random: &mut fastrand::Rng) -> usize {
         let candidates: Vec<Candidate> = self
-            .members
+            .servers
             .iter()
             .enumerate()
             .map(|(n, m)| Candidate {
@@ -151,34 +146,34 @@ impl Rule for Icm {
             ..SelectionInput::without_affinity(&candidates, Port::Http, ms(choice.now), random.u64(..))
         };
         let SelectionOutcome::Serve(server, _) = decide(&input, &self.settings).outcome else {
-            panic!("nobody")
+            panic!("no server")
         };
         let server = usize::from(server);
-        self.open[server].push(self.members[server].begin(0).expect("no cap"));
+        self.open[server].push(self.servers[server].begin(0).expect("no cap"));
         server
     }
     fn answered(&mut self, server: usize, seconds: f64, now: f64) {
         self.open[server].pop();
-        self.members[server].observe(RequestClass::Document, (seconds * 1e6) as u64, ms(now));
-        self.members[server].attempt_ended(false);
+        self.servers[server].observe(RequestClass::Document, (seconds * 1e6) as u64, ms(now));
+        self.servers[server].attempt_ended(false);
     }
     fn published(&mut self, server: usize, index: u8, now: f64) {
         let report =
             AvailabilityReport { index: Some(index), updated_at: Some(now), ..AvailabilityReport::default() };
-        let _ = self.members[server].report(0, &report, ms(now));
+        let _ = self.servers[server].report(0, &report, ms(now));
     }
     fn tick(&mut self, now: f64) {
-        let peers = load::Peers::of(self.members.iter().map(Arc::as_ref));
-        for member in &self.members {
-            let _ = member.tick(self.settings.transinfo_range, 180_000, &peers, ms(now));
+        let peers = load::Peers::of(self.servers.iter().map(Arc::as_ref));
+        for server in &self.servers {
+            let _ = server.tick(self.settings.transinfo_range, 180_000, &peers, ms(now));
         }
     }
     fn reachable(&mut self, server: usize, up: bool, now: f64) {
-        let _ = self.members[server].probed(Port::Http, if up { Ok(200) } else { Err("refused") }, ms(now));
+        let _ = self.servers[server].probed(Port::Http, if up { Ok(200) } else { Err("refused") }, ms(now));
     }
 }
 
-/// The ICM's own rule: everybody goes where the index is highest.
+/// The rule of Domino's ICM: the server with the highest index.
 struct HighestIndex(Vec<u8>);
 impl Rule for HighestIndex {
     fn choose(&mut self, choice: &Choice<'_>, random: &mut fastrand::Rng) -> usize {
@@ -227,7 +222,8 @@ impl Rule for LeastConnections {
     }
 }
 
-/// Finagle's: two are drawn, latency (that jumps up and decays down in ten seconds) times requests in flight.
+/// Finagle's: of two random servers, the lower product of latency (rises at once, decays in ten seconds) and requests in
+/// flight.
 struct PeakEwma {
     cost: Vec<(f64, f64)>,
     in_flight: Vec<u32>,
@@ -258,8 +254,8 @@ impl Rule for PeakEwma {
     }
 }
 
-/// Wydrowski et al., "Load is not what you should balance: introducing Prequal" (NSDI 2024): a pool of probes that
-/// tell requests in flight and latency; cold by quantile of requests in flight, then by latency.
+/// Wydrowski et al., "Load is not what you should balance: introducing Prequal" (NSDI 2024): a pool of probes
+/// with requests in flight and latency; the lowest latency among servers below a quantile of requests in flight.
 struct Prequal {
     pool: VecDeque<Probe>,
     latency: Vec<f64>,
@@ -301,7 +297,7 @@ impl Rule for Prequal {
             }
             None => up[random.usize(..up.len())],
         };
-        // Probes of this request serve the next ones.
+        // The probes of this request are for the next ones.
         for _ in 0..Self::PROBES {
             let server = up[random.usize(..up.len())];
             let in_flight = choice.servers[server].jobs_in_progress();
@@ -323,7 +319,7 @@ impl Rule for Prequal {
         server
     }
     fn answered(&mut self, server: usize, seconds: f64, _now: f64) {
-        // The servers' own recent latency.
+        // The recent latency that the server itself reports.
         self.latency[server] += (seconds - self.latency[server]) * 0.1;
     }
 }

@@ -1,38 +1,33 @@
-//! One case: requests arrive, balancers choose, servers work, for some simulated minutes.
-//!
-//! In: a scenario and a rule. Out: response times, and who got how much in each second. Seeded: the same
-//! again gives the same.
+//! One case: requests arrive, load balancers choose servers, and servers work, for some simulated minutes. The seed
+//! determines the result.
 
 use super::event::{Event, exponential};
 use super::rules::{Choice, Rule, rule};
 use super::server::Server;
 
-/// One case.
 #[derive(Clone, Copy, Debug)]
 pub struct Case {
-    /// Where.
     pub size: Size,
-    /// What happens.
     pub event: Event,
-    /// Seconds between two indexes; 0 = none is published.
+    /// Seconds between two published indexes; 0 means that none is published.
     pub index_every: f64,
-    /// Balancers side by side.
+    /// Number of load balancers.
     pub icms: usize,
-    /// Share of the requests whose users belong to a server.
+    /// Share of the requests from users with affinity.
     pub affinity: f64,
 }
 
-/// What came of it.
+/// The result of a case.
 pub struct Outcome {
     /// Median of the response times, milliseconds.
     pub p50: f64,
-    /// Their 99th percentile.
+    /// 99th percentile of the response times, milliseconds.
     pub p99: f64,
     /// Requests of each server in each second.
     pub per_second: Vec<[u32; 3]>,
 }
 
-/// How large the cluster is. A rule that learns from a thousand requests a second may not from a hundred.
+/// The size of the cluster. A rule may learn enough from a thousand requests a second, but not from a hundred.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Size {
     /// 4, 8 and 16 cores, requests of 20 ms: 840 a second.
@@ -42,7 +37,7 @@ pub enum Size {
 }
 
 impl Size {
-    /// Cores: capacity 1:2:4.
+    /// Cores of each server, in the ratio 1:2:4.
     pub fn cores(self) -> [f64; 3] {
         match self {
             Size::Busy => [4.0, 8.0, 16.0],
@@ -50,7 +45,7 @@ impl Size {
         }
     }
 
-    /// What a request needs alone, seconds.
+    /// Mean work of a request, seconds.
     fn mean(self) -> f64 {
         match self {
             Size::Busy => 0.02,
@@ -66,14 +61,13 @@ impl Size {
     }
 }
 
-/// Simulated seconds.
 pub const RUN_SECONDS: f64 = 240.0;
 const WARM_UP: f64 = 10.0;
 /// Work of the longest request of a heavy tail, seconds.
 const MAX_WORK_SECONDS: f64 = 20.0;
 
-/// Runs a case once with each seed. The times of all runs are one sample: a single run of four minutes has too few of the
-/// longest in a hundred. The shares are those of the first.
+/// Runs a case once with each seed. The times of all runs are one sample, because a run of four minutes has too few of
+/// the slowest 1 %. The shares are those of the first run.
 pub fn run(case: Case, name: &str, seeds: &[u64]) -> Outcome {
     let mut runs = seeds.iter().map(|seed| run_once(case, name, *seed));
     let Run { mut times, per_second } = runs.next().expect("one seed at least");
@@ -83,16 +77,15 @@ pub fn run(case: Case, name: &str, seeds: &[u64]) -> Outcome {
     Outcome { p50: quantile(0.5), p99: quantile(0.99), per_second }
 }
 
-/// One run.
 struct Run {
-    /// Response times, seconds.
+    /// Response times in seconds.
     times: Vec<f64>,
     per_second: Vec<[u32; 3]>,
 }
 
 fn run_once(case: Case, name: &str, seed: u64) -> Run {
     let mut random = fastrand::Rng::with_seed(seed);
-    // The rules draw from numbers of their own, so that all of them meet the very same requests.
+    // Rules use a separate generator, so that all get the same requests.
     let mut rules_random = fastrand::Rng::with_seed(seed ^ 0x5eed);
     let (cores, mean) = (case.size.cores(), case.size.mean());
     let mut servers: Vec<Server> = cores.iter().map(|c| Server::new(*c)).collect();
@@ -104,10 +97,10 @@ fn run_once(case: Case, name: &str, seed: u64) -> Run {
     let rate = case.event.load() * cores.iter().sum::<f64>() / mean;
     let mut next_arrival = 0.0;
     let mut next_tick = 0.5;
-    // Servers publish at moments of their own.
+    // Servers do not publish at the same time.
     let mut next_index: Vec<f64> = (0..3).map(|n| (n as f64 + 1.0) / 3.0 * case.index_every).collect();
     if case.index_every > 0.0 {
-        // What an idle server published is read at the start.
+        // At the start the index of an idle server is known.
         for rule in &mut rules {
             (0..3).for_each(|n| rule.published(n, 100, 0.0));
         }
@@ -139,7 +132,7 @@ fn run_once(case: Case, name: &str, seed: u64) -> Run {
             let leaves = random.f64() < 1.0 / 30.0;
             let entry = user.and_then(|u| users[u]).filter(|n| up[*n]);
             let choice = Choice { now, up: &up, entry, servers: &servers, size };
-            // A user who belongs to a server stays there whatever the rule; production's own says so itself.
+            // A user with affinity stays with any rule; `Icm` decides this itself.
             let chosen = match entry {
                 Some(entry) if !name.starts_with("icm") => {
                     StickyUser(entry).choose(&mut rules[icm], &choice, &mut rules_random)
@@ -178,8 +171,7 @@ fn run_once(case: Case, name: &str, seed: u64) -> Run {
     outcome
 }
 
-/// A user who stays: the rule still has to know of the request. The answer is counted for it all the same, so a rule
-/// that counts what is in flight is asked until it names that server in a world where only that one is up.
+/// The choice for a user with affinity. The rule must still count the request, so it chooses with only this server up.
 struct StickyUser(usize);
 impl StickyUser {
     fn choose(&self, rule: &mut Box<dyn Rule>, choice: &Choice<'_>, random: &mut fastrand::Rng) -> usize {

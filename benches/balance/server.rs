@@ -1,19 +1,16 @@
-//! A simulated server: processor sharing over some cores.
-//!
-//! In: jobs with the time that they need alone. Out: when the next one ends. All jobs progress alike, as the
-//! threads of one HTTP task do, so virtual time tells which is next. It knows nothing of who sends them.
+//! A simulated server: processor sharing over some cores. All jobs progress at the same rate, like the threads of
+//! Domino's HTTP task, so their order in virtual time is the order in which they end.
 
 use std::cmp::Ordering;
 use std::collections::BinaryHeap;
 
-/// A job in work.
+/// A job in progress.
 #[derive(Clone, Copy, Debug)]
 pub struct Job {
-    /// When it came, seconds.
+    /// Time of arrival in seconds.
     pub arrived: f64,
-    /// What it needs alone, seconds.
     pub size: f64,
-    /// The balancer that sent it.
+    /// The load balancer that sent it.
     pub icm: usize,
     ends_at: f64,
 }
@@ -30,13 +27,12 @@ impl PartialOrd for Job {
     }
 }
 impl Ord for Job {
-    /// The heap gives the greatest: the one that ends first.
+    /// Reversed, so that the heap returns the job that ends first.
     fn cmp(&self, other: &Self) -> Ordering {
         other.ends_at.total_cmp(&self.ends_at)
     }
 }
 
-/// See the module's description.
 #[derive(Debug)]
 pub struct Server {
     cores: f64,
@@ -48,29 +44,26 @@ pub struct Server {
 }
 
 impl Server {
-    /// An idle one.
     pub fn new(cores: f64) -> Self {
         Self { cores, speed: 1.0, virtual_now: 0.0, now: 0.0, jobs: BinaryHeap::new(), expansion: (0.0, 0) }
     }
 
-    /// Jobs in work.
     pub fn jobs_in_progress(&self) -> usize {
         self.jobs.len()
     }
 
-    /// From now on every job runs at this part of its usual speed.
+    /// Sets the speed of all jobs relative to normal speed.
     pub fn set_speed(&mut self, speed: f64, now: f64) {
         self.advance(now);
         self.speed = speed;
     }
 
-    /// A job arrives.
     pub fn begin(&mut self, size: f64, icm: usize, now: f64) {
         self.advance(now);
         self.jobs.push(Job { arrived: now, size, icm, ends_at: self.virtual_now + size });
     }
 
-    /// When the next job ends, if none comes before.
+    /// When the next job ends if no other arrives.
     pub fn next_end(&self) -> f64 {
         match self.jobs.peek() {
             Some(job) => self.now + (job.ends_at - self.virtual_now).max(0.0) / self.rate(),
@@ -87,13 +80,13 @@ impl Server {
         Some(job)
     }
 
-    /// The expansion factor since it was last asked for, as Domino computes it: time over best time.
+    /// Domino's expansion factor (time over best time) since the last call.
     pub fn take_expansion(&mut self) -> f64 {
         let (sum, count) = std::mem::take(&mut self.expansion);
         if count == 0 { 1.0 } else { sum / f64::from(count) }
     }
 
-    /// How long a job would take here, and how much longer those in work would: only an oracle knows.
+    /// How long a job would take, plus how much it would delay the jobs in progress. Only the oracle uses this.
     pub fn cost(&self, size: f64, now: f64) -> f64 {
         let virtual_now = self.virtual_now + self.rate() * (now - self.now);
         let shared: f64 = self.jobs.iter().map(|j| (j.ends_at - virtual_now).clamp(0.0, size)).sum();

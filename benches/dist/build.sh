@@ -1,15 +1,14 @@
 #!/usr/bin/env bash
-# Builds icm for distribution (`make dist`): a first build counts what a load uses, a second one is compiled for it, and
-# under the same load again BOLT counts what that one jumps to, and moves what is used together together.
+# Builds icm for distribution (`make dist`) as target/dist/icm: an instrumented build records a profile under load, a second
+# build is optimised for it, and BOLT arranges the code of that one by the jumps that it makes under the same load.
 #
-# In: this tree, wrk, curl, and of the compiler's LLVM llvm-profdata and llvm-bolt; without BOLT there are two steps.
-# Out: target/dist/icm. Everything that is started here is ended by its process id; the load goes to the loopback and
-# ends by itself.
+# Needs wrk, curl, and llvm-profdata and llvm-bolt of the compiler's LLVM; without BOLT the last step is left out. Every
+# process is killed by its pid; the load stays on the loopback.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
 CARGO=${CARGO:-cargo}
-TRAIN_SECONDS=${TRAIN_SECONDS:-3}       # of each kind of load; an instrumented build is slow, and seconds are enough
+TRAIN_SECONDS=${TRAIN_SECONDS:-3}       # of each kind of load; a few seconds are enough
 here=benches/dist
 target=${CARGO_TARGET_DIR:-target}
 mkdir -p "$target"
@@ -21,7 +20,7 @@ pids=()
 
 say() { echo "dist: $*" >&2; }
 die() { say "$*"; exit 1; }
-stop() { # stop PID: with the time to write down what it has counted
+stop() { # stop PID: leaves it time to write its profile
     kill -TERM "$1" 2>/dev/null || true
     for _ in $(seq 100); do kill -0 "$1" 2>/dev/null || break; sleep 0.1; done
     kill -KILL "$1" 2>/dev/null || true
@@ -35,7 +34,7 @@ finish() {
 trap finish EXIT
 trap 'exit 130' INT TERM
 
-tool() { # tool NAME: of the LLVM that this compiler is made of
+tool() { # tool NAME: the path of a tool of the compiler's LLVM version
     local sysroot tool
     sysroot=$(rustc --print sysroot)
     for tool in "$sysroot/lib/rustlib/$host/bin/$1" "$1-$llvm" "$1"; do
@@ -49,20 +48,20 @@ tool() { # tool NAME: of the LLVM that this compiler is made of
 profdata=$(tool llvm-profdata) ||
     die "llvm-profdata of LLVM $llvm is missing; as root: apt-get install llvm-$llvm, or: rustup component add llvm-tools"
 
-# GNU strip destroys what BOLT makes.
+# GNU strip damages the output of BOLT.
 bolt=$(tool llvm-bolt) && merge=$(tool merge-fdata) && strip=$(tool llvm-strip) || {
     bolt=''
     say "llvm-bolt-$llvm is missing, so the last step is left out; as root: apt-get install bolt-$llvm llvm-$llvm"
 }
 
-# `--target` keeps the flags away from build scripts and macros. Symbols stay for BOLT, and in both builds: what cargo makes
-# of the profile's settings is part of every function's name, and counts are of functions by their names.
+# With `--target` the flags do not apply to build scripts and macros. BOLT needs symbols. Both builds need the same profile
+# settings, because these are part of every function's name, and the recorded profile refers to functions by name.
 build() { # build FLAGS DIRECTORY
     CARGO_PROFILE_RELEASE_STRIP=none RUSTFLAGS="${RUSTFLAGS:-} $1" "$CARGO" build --release --target "$host" --target-dir "$2" --bin icm
 }
 
-say "building icm that counts"
-counts=$target/dist-counting/counts     # always the same one, as it is part of what cargo builds by
+say "building the instrumented icm"
+counts=$target/dist-counting/counts     # always the same path, because cargo rebuilds when flags change
 rm -rf "$counts"
 build "-Cprofile-generate=$counts" "$target/dist-counting"
 "$CARGO" build --no-default-features --features acme --bin acme
@@ -112,13 +111,13 @@ train() { # train EXECUTABLE LOG-FORMAT
     load 16 "http://127.0.0.1:18080$page" -H 'Connection: close'
     load 64 "https://127.0.0.1:18443$page" -H "Cookie: SessionID=A1B2C3D4E5F6; $user"
     load 8 "https://127.0.0.1:18443$page" -H 'Connection: close'
-    # What browsers do beside that: HTTP/2, forms, pages that are not there.
+    # Other requests of browsers: HTTP/2, forms, missing pages.
     for _ in $(seq 20); do
         curl -sk --http2 -o /dev/null -H "Host: $host_name" "https://127.0.0.1:18443$page" \
             --next -sk --http2 -o /dev/null "https://127.0.0.1:18443/sales/leads.nsf?OpenDatabase"
         curl -s -o /dev/null -H "Host: $host_name" -d 'Subject=dist&Body=training' \
             "http://127.0.0.1:18080/sales/orders.nsf/Order?CreateDocument"
-        curl -s -o /dev/null -H "Host: $host_name" "http://127.0.0.1:18080/nobody.nsf"
+        curl -s -o /dev/null -H "Host: $host_name" "http://127.0.0.1:18080/missing.nsf"
     done
     kill -HUP "$icm"
     sleep 1
@@ -128,29 +127,29 @@ counting=$target/dist-counting/$host/release/icm
 train "$counting" combined
 train "$counting" json
 
-# Named by its content: that is how cargo learns of a new one.
+# Named by its content, so that cargo notices a new one.
 "$profdata" merge -o "$work/icm.profdata" "$counts"
 mkdir -p "$target/dist"
 profile=$target/dist/$(sha256sum "$work/icm.profdata" | cut -c 1-16).profdata
 rm -f "$target"/dist/*.profdata
 mv "$work/icm.profdata" "$profile"
-say "building icm for what was counted"
+say "building icm for the profile"
 built=$target/dist-build/$host/release/icm
 if [ -z "$bolt" ]; then
     build "-Cprofile-use=$profile -Clink-arg=-s" "$target/dist-build"
 else
     build "-Cprofile-use=$profile -Clink-arg=-Wl,--emit-relocs" "$target/dist-build"
-    say "laying it out"
+    say "optimising the layout"
     "$bolt" "$built" -instrument --instrumentation-file="$work/jumps" --instrumentation-file-append-pid \
         -o "$work/icm" >"$work/log" 2>&1 || die "BOLT failed: $(tail -n 5 "$work/log")"
     train "$work/icm" combined
     train "$work/icm" json
-    "$merge" -o "$work/all" "$work"/jumps.* 2>"$work/log" || die "the load left no counts: $(tail -n 5 "$work/log")"
+    "$merge" -o "$work/all" "$work"/jumps.* 2>"$work/log" || die "the load recorded no profile: $(tail -n 5 "$work/log")"
     "$bolt" "$built" -data="$work/all" -reorder-blocks=ext-tsp -reorder-functions=cdsort -split-functions -split-all-cold \
         -split-eh -icf=1 -o "$work/icm" >"$work/log" 2>&1 || die "BOLT failed: $(tail -n 5 "$work/log")"
     "$strip" --strip-all "$work/icm"
     built=$work/icm
 fi
-"$built" --version >/dev/null || die "what was built does not start"
+"$built" --version >/dev/null || die "the built icm does not start"
 cp "$built" "$target/dist/icm"
 say "done: $target/dist/icm"

@@ -1,5 +1,4 @@
-//! A small HTTP/1.1 client that keeps connections. In: an address, a request. Out: status, the server that answered, and
-//! cookies that were set. It follows nothing and understands no chunks: the answers of `acme` to these requests have none.
+//! A small HTTP/1.1 client that keeps connections. It does not decode chunks, because `acme` sends none for these requests.
 
 use std::io::{Error, ErrorKind, Result};
 use std::net::SocketAddr;
@@ -8,10 +7,9 @@ use std::sync::Mutex;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-/// What came back.
 pub struct Answer {
     pub status: u16,
-    /// Position of the server, from its own header.
+    /// Position of the server, from the header `X-Acme-Server`.
     pub server: Option<usize>,
     /// `name=value` of each `Set-Cookie`.
     pub cookies: Vec<String>,
@@ -28,13 +26,13 @@ impl Client {
         Client { address, idle: Mutex::default() }
     }
 
-    /// A GET. An idle connection that the other side has closed meanwhile is replaced, as browsers do.
+    /// Sends GET. An idle connection that the peer has closed is replaced, as in browsers.
     pub async fn get(&self, target: &str, cookie: &str) -> Result<Answer> {
         let cookie = if cookie.is_empty() { String::new() } else { format!("Cookie: {cookie}\r\n") };
         self.ask(&format!("GET {target} HTTP/1.1\r\nHost: www.acme.example\r\n{cookie}\r\n")).await
     }
 
-    /// JSON to the control port.
+    /// Sends JSON to the control port.
     pub async fn put(&self, target: &str, body: &str) -> Result<Answer> {
         let length = body.len();
         self.ask(&format!("PUT {target} HTTP/1.1\r\nHost: acme\r\nContent-Length: {length}\r\n\r\n{body}"))
@@ -56,7 +54,7 @@ impl Client {
         answer.ok_or_else(|| ErrorKind::UnexpectedEof.into())
     }
 
-    /// `None`: the connection was closed before anything came.
+    /// `None` means that the connection was closed before a response.
     async fn exchange(&self, stream: &mut TcpStream, request: &str) -> Result<Option<Answer>> {
         let mut got = Vec::with_capacity(4096);
         if stream.write_all(request.as_bytes()).await.is_err() {
@@ -78,7 +76,7 @@ impl Client {
     }
 }
 
-/// The answer and its whole length, once its head is there.
+/// The response and its whole length, once its head is complete.
 fn parse(got: &[u8]) -> Result<Option<(Answer, usize)>> {
     let mut headers = [httparse::EMPTY_HEADER; 64];
     let mut head = httparse::Response::new(&mut headers);

@@ -1,7 +1,5 @@
-//! The rules that are compared, and the processes of each: a cluster of three servers, and one proxy or four side by side.
-//!
-//! In: the executables, a rule. Out: addresses to load, a way to change the servers. All configurations that matter to a
-//! comparison stand here, one below the other. The processes end with the value.
+//! The compared rules and the processes of each: a cluster of three servers, and one or four proxies, with the
+//! configurations of all. The processes are killed when the value is dropped.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -20,25 +18,25 @@ use super::Plan;
 use super::client::Client;
 use super::schedule::WORKERS;
 
-/// Who decides.
+/// The proxy and its rule.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Kind {
-    /// `icm`; seconds between two indexes, 0 = none is published.
+    /// `icm`, with the seconds between two published indexes; 0 means none.
     Icm(u32),
-    /// nginx; the line that names the method.
+    /// nginx, with the line for the method.
     Nginx(&'static str),
-    /// HAProxy; the method.
+    /// HAProxy, with the name of the method.
     Haproxy(&'static str),
 }
 
-/// One rule as it takes part.
+/// A rule that is compared.
 #[derive(Debug)]
 pub struct Rule {
     pub name: &'static str,
     pub kind: Kind,
-    /// Whether it is told the capacities.
+    /// Whether the configuration has the capacities as weights.
     pub weights: bool,
-    /// Side by side.
+    /// Number of proxies in front of the cluster.
     pub proxies: usize,
 }
 
@@ -46,7 +44,6 @@ const fn rule(name: &'static str, kind: Kind, weights: bool, proxies: usize) -> 
     Rule { name, kind, weights, proxies }
 }
 
-/// All of them.
 pub const RULES: [Rule; 16] = [
     rule("icm, 60 s", Kind::Icm(60), false, 1),
     rule("icm, 5 s", Kind::Icm(5), false, 1),
@@ -67,7 +64,7 @@ pub const RULES: [Rule; 16] = [
 ];
 
 impl Rule {
-    /// Whether a name has one of these words; no words: everybody.
+    /// Whether the name contains one of these words, or there are none.
     pub fn is_selected(&self, words: &[String]) -> bool {
         words.is_empty() || words.iter().any(|word| self.name.to_lowercase().contains(word))
     }
@@ -82,7 +79,6 @@ pub struct Fleet {
     folder: PathBuf,
 }
 
-/// A server's ports.
 struct Server {
     http: u64,
     metrics: u64,
@@ -97,7 +93,7 @@ impl Drop for Fleet {
     }
 }
 
-/// A port below those that the kernel gives to clients: nobody takes it before the process that it is for.
+/// A port below the range from which the kernel takes ports for outgoing connections, so that it stays free.
 fn free_port() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(20_000);
     loop {
@@ -109,7 +105,7 @@ fn free_port() -> u16 {
 }
 
 impl Fleet {
-    /// Starts them; [`Fleet::ready`] says when they serve.
+    /// Starts the processes; [`Fleet::wait_until_ready`] waits until they serve.
     pub fn start(plan: &Plan, rule: &'static Rule, work: &Path) -> Fleet {
         let folder = work.join(format!("{}-{}", rule.name.replace([' ', ','], "-"), rule.proxies));
         fs::create_dir(&folder).unwrap();
@@ -160,10 +156,10 @@ impl Fleet {
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         self.children.push(child);
-        let said: Value = serde_json::from_str(&line).unwrap_or_else(|e| panic!("acme said {line:?}: {e}"));
-        self.control = Client::to(said["control"].as_str().unwrap().parse().unwrap());
+        let announced: Value = serde_json::from_str(&line).unwrap_or_else(|e| panic!("acme: {line:?}: {e}"));
+        self.control = Client::to(announced["control"].as_str().unwrap().parse().unwrap());
         let port = |server: &Value, kind: &str| server[kind].as_u64().unwrap();
-        let servers = said["servers"].as_array().unwrap();
+        let servers = announced["servers"].as_array().unwrap();
         servers.iter().map(|s| Server { http: port(s, "http"), metrics: port(s, "metrics") }).collect()
     }
 
@@ -172,7 +168,7 @@ impl Fleet {
         Arc::new(self.proxies.iter().map(|address| Client::to(*address)).collect())
     }
 
-    /// Waits until every proxy gives answers of the cluster.
+    /// Waits until every proxy serves responses of the cluster.
     pub async fn wait_until_ready(&self) {
         let begin = Instant::now();
         for (n, client) in self.clients().iter().enumerate() {
@@ -180,17 +176,16 @@ impl Fleet {
             {
                 if begin.elapsed() > Duration::from_secs(30) {
                     let log = fs::read_to_string(self.folder.join(format!("{n}.log"))).unwrap_or_default();
-                    panic!("{} does not serve. It said: {log}", self.rule.name);
+                    panic!("{} does not serve; its log: {log}", self.rule.name);
                 }
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
         }
     }
 
-    /// Changes a server.
     pub async fn patch_server(&self, server: &str, patch: &str) {
-        let told = self.control.put(&format!("/servers/{server}"), patch).await;
-        assert!(matches!(&told, Ok(a) if a.status == 200), "acme refused {patch}");
+        let result = self.control.put(&format!("/servers/{server}"), patch).await;
+        assert!(matches!(&result, Ok(a) if a.status == 200), "acme refused {patch}");
     }
 }
 
@@ -201,8 +196,8 @@ fn write(folder: &Path, name: String, text: &str) -> PathBuf {
     file
 }
 
-/// Defaults but for what is named. An index that is renewed every 5 s is read every second, one that is renewed every
-/// minute as often as the default says.
+/// `icm` with defaults for everything else. An index that is renewed every 5 s is read every second, another one in the
+/// default interval.
 fn icm(
     plan: &Plan,
     folder: &Path,
@@ -234,7 +229,7 @@ fn icm(
         );
         let _ = write!(holders, "{{ server: {name} }}, ");
     }
-    // One for each proxy: who stands beside may be reading his. All have the same key in it.
+    // One file for each proxy, because another one may be reading its own. All have the same key.
     let key = write(folder, format!("key{n}"), &"a1b2c3d4".repeat(8));
     let text = format!(
         "pingora: {{ threads: 1, grace_period_seconds: 1, upstream_keepalive_pool_size: 512 }}
@@ -263,7 +258,7 @@ clusters:
     command
 }
 
-/// Users stay by a hash of their cookie, the only way that open source nginx has behind a proxy; newcomers go by the rule.
+/// Users stay by a hash of their cookie, the only affinity in open source nginx; new users are balanced by the rule.
 fn nginx(folder: &Path, n: usize, port: u16, servers: &[Server], method: &str, weights: bool) -> Command {
     let upstream = |name: &str, method: &str| {
         let mut text = format!("    upstream {name} {{\n        {method}\n");

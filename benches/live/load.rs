@@ -1,7 +1,7 @@
-//! One run: the same requests to every rule at the same moments, and what came of them.
+//! One run: the same requests to every rule at the same time.
 //!
-//! In: an event and the fleets. Out: response times and who got how much. The load does not slow down with the answers:
-//! a request is sent when it is due, and its time counts from then, however late it was sent; lateness is reported.
+//! The load does not slow down with the responses: a request is sent when it is due, its time counts from then, and the
+//! delay of sending is reported.
 
 use std::fs;
 use std::path::Path;
@@ -15,39 +15,39 @@ use super::event::Event;
 use super::fleet::Fleet;
 use super::schedule::{Arrival, USERS};
 
-/// By its universal ID: a NoteID means another document on another server, so nobody would be sent there when one dies.
+/// By universal ID, because a request by NoteID is not sent to another server when one dies.
 const DOCUMENT: &str = "/sales/orders.nsf/0/A4F3D2C1B0A99887C1257A000041D2E1";
-/// A client waits no longer, and a request that failed counts as one that took so long.
+/// A failed request counts with this time as well.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
-/// Seconds at the begin that do not count.
+/// Seconds at the start that do not count.
 const WARM_UP: f64 = 10.0;
 
-/// What came of one run.
+/// The results of one run.
 #[derive(Serialize, Deserialize)]
 pub struct Run {
     pub event: String,
     pub affinity: u32,
     pub seconds: f64,
     pub per_second: f64,
-    /// Of all processors, meanwhile, per cent.
+    /// Load of all processors in per cent.
     pub busy: f64,
-    /// 99th percentile of how late requests were sent, milliseconds.
+    /// 99th percentile of the delay of sending, milliseconds.
     pub late: f64,
     pub date: String,
     pub outcomes: Vec<Outcome>,
 }
 
-/// What came of one rule.
+/// The results of one rule.
 #[derive(Serialize, Deserialize)]
 pub struct Outcome {
     pub rule: String,
     pub proxies: usize,
     pub requests: usize,
     pub failed: usize,
-    /// Milliseconds.
     pub p50: f64,
+    /// 99th percentile in milliseconds.
     pub p99: f64,
-    /// Requests answered by each server, by the second in which they were due.
+    /// Requests that each server answered, by the second in which they were due.
     pub shares: Vec<[u32; 3]>,
 }
 
@@ -59,10 +59,10 @@ struct Samples {
     shares: Vec<[u32; 3]>,
 }
 
-/// A user as a browser: cookies by name.
+/// The cookies of a user, as `name=value`.
 type CookieJar = Mutex<Vec<String>>;
 
-/// Sends everything and waits for the last answer.
+/// Sends all requests and waits for the last response.
 pub async fn run(event: Event, affinity: u32, seconds: f64, fleets: &[Fleet]) -> Run {
     let arrivals = Arc::new(event.arrivals(affinity, seconds));
     let busy = CpuTicks::now();
@@ -70,9 +70,8 @@ pub async fn run(event: Event, affinity: u32, seconds: f64, fleets: &[Fleet]) ->
     let changes = async {
         for (at, server, patch) in event.changes(seconds) {
             sleep_until(begin, at).await;
-            let told = fleets.iter().map(|fleet| fleet.patch_server(server, &patch));
-            for told in told.collect::<Vec<_>>() {
-                told.await;
+            for fleet in fleets {
+                fleet.patch_server(server, &patch).await;
             }
         }
     };
@@ -173,7 +172,7 @@ async fn send(
     }
 }
 
-/// The user's cookies. `user` is what nginx hashes; a user who comes as a new one has a new value.
+/// The user's cookies. nginx hashes `user`, which has a new value for each new user.
 fn cookie(user: usize, jar: &CookieJar) -> String {
     let mut jar = jar.lock().unwrap();
     if !jar.iter().any(|cookie| cookie.starts_with("user=")) {
@@ -195,7 +194,7 @@ fn store_cookies(jar: &CookieJar, cookies: Vec<String>, last: bool) {
     }
 }
 
-/// Ticks of all processors from `/proc/stat`.
+/// Clock ticks of all processors from `/proc/stat`.
 struct CpuTicks {
     idle: u64,
     all: u64,

@@ -1,17 +1,16 @@
-//! How well requests are balanced, live: the real `icm`, nginx and HAProxy, each in front of an `acme` cluster of its own
-//! whose servers have capacity 1:2:4, all at the same time and under the very same requests.
+//! How well requests are balanced, live: the real `icm`, nginx and HAProxy, each in front of its own `acme` cluster whose
+//! servers have capacity 1:2:4, all at the same time with the same requests.
 //!
-//! In: the executables (`ICM`, `ACME`) and the variables of [`Plan`]. Out: `benches/results/live.md` with plots beside it.
-//! That all run at once keeps whatever else the machine does from falling on one of them. Service times are time in which
-//! a worker of `acme` is occupied, not computing, so the processors stay mostly idle; how idle is reported. Nothing
-//! leaves the loopback, and everything that is started ends with this process.
+//! Writes `benches/results/live.md` and plots. All rules run at once, so that other load on the machine affects all alike.
+//! A request occupies a worker of `acme` without computing, so the processors stay mostly idle; their load is reported.
+//! All traffic stays on the loopback, and all processes end with this one.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,
     clippy::string_slice,
-    reason = "a bench: what is wrong here ends it at once"
+    reason = "a bench may panic"
 )]
 
 mod client;
@@ -30,19 +29,19 @@ use std::time::Duration;
 use event::Event;
 use fleet::{Fleet, RULES};
 
-/// What is to be done.
+/// The settings, from environment variables.
 pub struct Plan {
     icm: PathBuf,
     acme: PathBuf,
-    /// `SECONDS_EACH`: of load in each run, the first ten of which do not count.
+    /// `SECONDS_EACH`: length of each run; the first ten seconds do not count.
     seconds: f64,
-    /// `EVENTS`: by name.
+    /// `EVENTS`: names of scenarios.
     events: Vec<Event>,
-    /// `AFFINITY`: shares of requests whose users belong to a server, per cent.
+    /// `AFFINITY`: percentages of requests from users with affinity.
     affinities: Vec<u32>,
-    /// `RULES`: words of the names of those that take part; none: all.
+    /// `RULES`: only rules whose name contains one of these words; empty means all.
     words: Vec<String>,
-    /// `RUNS`: where what was measured is kept; every run that is found there is in the report.
+    /// `RUNS`: folder of all results; the report contains every run in it.
     runs: PathBuf,
 }
 

@@ -1,6 +1,4 @@
-//! The tables and plots of the live comparison.
-//!
-//! In: every run that was kept. Out: Markdown and, for each run without affinity, the share of each server over time.
+//! The tables of the live comparison and, for each run without affinity, a plot of each server's share over time.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -12,7 +10,7 @@ use super::load::{Outcome, Run};
 use super::plot;
 use super::schedule::WORKERS;
 
-/// Writes everything below `benches/results`.
+/// Writes the report to `benches/results`.
 pub fn write(runs: &Path) -> std::io::Result<()> {
     let folder = Path::new("benches/results");
     fs::create_dir_all(folder)?;
@@ -61,7 +59,7 @@ fn is_icm(outcome: &Outcome) -> bool {
     outcome.rule.starts_with("icm")
 }
 
-/// The best p99 of nginx and HAProxy with as many proxies, among those that know the capacities or those that do not.
+/// The best p99 of nginx and HAProxy with as many proxies, and with weights if `like` has weights.
 fn best<'a>(run: &'a Run, like: &Outcome) -> Option<&'a Outcome> {
     run.outcomes
         .iter()

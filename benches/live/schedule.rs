@@ -1,7 +1,5 @@
-//! The course of a run: when requests come and how much work they are, and what becomes of the servers.
-//!
-//! In: an event, a seed. Out: arrivals, the same for every rule; patches for the control port of `acme`. The scenarios
-//! are those of the simulation, with service times four times as long.
+//! The schedule of a run: the requests, which are the same for every rule, and the patches for the control port of `acme`.
+//! The scenarios are those of the simulation, with service times four times as long.
 
 use super::event::{Event, exponential};
 
@@ -11,26 +9,25 @@ pub const WORKERS: [u32; 3] = [4, 8, 16];
 const MEAN_WORK_SECONDS: f64 = 0.08;
 /// Work of the longest request of a heavy tail, seconds.
 const MAX_WORK_SECONDS: f64 = 8.0;
-/// Users who belong to a server.
+/// Number of users with affinity.
 pub const USERS: usize = 200;
-/// One of so many requests is a user's last: the next comes as a new one.
+/// After its last request, a user is replaced by a new one.
 const MEAN_REQUESTS_PER_USER: f64 = 30.0;
 
-/// One request.
 pub struct Arrival {
-    /// Seconds since the begin.
+    /// Seconds since the start of the run.
     pub at: f64,
     pub work_ms: u32,
-    /// 0.0..1.0: through which of the proxies that stand side by side.
+    /// Which proxy is used, as a fraction of their number.
     pub through: f64,
-    /// Whose it is; `None`: a newcomer's only one.
+    /// The user; `None` is a new user with only this request.
     pub user: Option<usize>,
-    /// This user's last.
+    /// Whether it is the last request of this user.
     pub last: bool,
 }
 
 impl Event {
-    /// For variables and file names.
+    /// The name in variables and file names.
     pub fn key(self) -> String {
         format!("{self:?}").to_lowercase()
     }
@@ -56,7 +53,7 @@ impl Event {
         all
     }
 
-    /// What is to be told to which server when: seconds, name, patch.
+    /// The changes to servers: seconds, name, patch.
     pub fn changes(self, seconds: f64) -> Vec<(f64, &'static str, String)> {
         match self {
             Event::SlowsDown => vec![

@@ -1,18 +1,15 @@
-//! A directory of any size, made from a seed: nested folders, mixed case, three replicas of each database, some of
-//! them at another path or twice on one server.
-//!
-//! In: the number of a database, and which edition of the directory it is. Out: its replicas. Nothing is kept: a
-//! million of them are written as they are asked for.
+//! A generated directory of any size: nested folders, mixed case, three replicas of each database, some of them at another
+//! path or twice on one server. Replicas are computed from the number of the database and the edition of the directory, so
+//! nothing is stored.
 
 use std::fmt::Write;
 
-/// Members of the cluster; a database is on two or three of them.
+/// The servers of the cluster; a database is on two or three of them.
 pub const SERVERS: [&str; 6] = ["Web1/Acme", "Web2/Acme", "Web3/Acme", "Web4/Acme", "Web5/Acme", "Web6/Acme"];
-/// Of every database.
 pub const REPLICAS_PER_DATABASE: u64 = 3;
-/// One database in so many is at another path in each of the first [`EDITIONS`].
+/// Every nth database is at another path in each of the first [`EDITIONS`].
 const MOVE_EVERY: u64 = 1_000;
-/// Editions that differ.
+/// Number of different editions.
 const EDITIONS: u64 = 100;
 /// The edition in which nothing has moved.
 pub const UNMOVED_EDITION: u64 = u64::MAX;
@@ -22,7 +19,7 @@ const FOLDERS: [&str; 8] =
 const REGIONS: [&str; 6] = ["EMEA", "Americas", "Asia-Pacific", "North", "South", "Headquarters"];
 const KINDS: [&str; 6] = ["Leads", "TeamRoom", "Discussion", "Documents", "Projects", "Archive"];
 
-/// A number all over the place, the same for the same input (SplitMix64).
+/// A pseudo-random number for an input (SplitMix64).
 #[must_use]
 pub fn shuffle(number: u64) -> u64 {
     let mut bits = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
@@ -31,7 +28,7 @@ pub fn shuffle(number: u64) -> u64 {
     bits ^ (bits >> 31)
 }
 
-/// The replica ID of a database: its number is in it, so no two are equal.
+/// The replica ID of a database; it contains the number, so it is unique.
 #[must_use]
 pub fn replica_id(number: u64) -> u64 {
     0xC125_0000_0000_0000 | (shuffle(number) & 0xFFFF) << 32 | number
@@ -77,7 +74,7 @@ pub fn replica(number: u64, replica: u64, edition: u64) -> (usize, String) {
     (server, path)
 }
 
-/// Whether its path depends on the edition.
+/// Whether the path of a database depends on the edition.
 #[must_use]
 pub fn moves(number: u64) -> bool {
     number % MOVE_EVERY < EDITIONS

@@ -1,8 +1,7 @@
-//! Six Domino servers as far as this bench needs them: a page for every URL that says who served it, and the Cluster
-//! Database Directory, page by page as Domino gives it.
+//! Six minimal Domino servers: a page for every URL that names its server, and the Cluster Database Directory in pages.
 //!
-//! In: sockets. Out: answers at once. The pages of the directory are written before they are asked for, so that what
-//! is measured beside a reading is not their making: for a million databases they take 1.7 GB of memory.
+//! The pages of the directory are prepared, so that generating them does not affect the measurement. For a million
+//! databases they take 1.7 GB of memory.
 
 use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Write};
@@ -15,22 +14,22 @@ use crate::catalogue::{self, REPLICAS_PER_DATABASE, SERVERS};
 /// Rows of one page.
 const ROWS_PER_PAGE: u64 = 1_000;
 
-/// What all of the servers know.
+/// The state that all servers share.
 #[derive(Default)]
 pub struct SimulatedDomain {
-    /// Of the directory; none = it answers 503.
+    /// Pages of the directory; if empty, it answers 503.
     pages: Mutex<Arc<Vec<String>>>,
-    /// Pages that were read.
+    /// Number of pages that were read.
     pub read: AtomicU64,
 }
 
 impl SimulatedDomain {
-    /// From now on the directory can be read.
+    /// Makes the directory readable.
     pub fn publish(&self, pages: Vec<String>) {
         *self.pages.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(pages);
     }
 
-    /// From now on it cannot.
+    /// Makes the directory answer 503.
     pub fn withdraw(&self) {
         self.publish(Vec::new());
     }
@@ -40,7 +39,7 @@ impl SimulatedDomain {
     }
 }
 
-/// Starts the servers on free ports; they live as long as the process.
+/// Starts the servers on free ports, for the lifetime of the process.
 pub fn start(domain: &Arc<SimulatedDomain>) -> std::io::Result<Vec<SocketAddr>> {
     let mut addresses = Vec::new();
     for name in SERVERS {

@@ -1,8 +1,5 @@
-//! A constant load, and how long each answer took.
-//!
-//! In: the proxy's address, an origin's, and how many requests a second. Out: a sample for each request. The load does
-//! not slow down with the answers, and a sample counts from the moment when the request was due: a proxy that stalls
-//! is not asked less.
+//! A constant load, with a sample for each request. The load does not slow down with the responses, and the time of a
+//! sample counts from the moment when the request was due.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -14,19 +11,19 @@ use std::time::{Duration, Instant};
 use crate::Failure;
 use crate::catalogue::{self, SERVERS};
 
-/// Connections, each with one request in flight at most.
+/// Connections, each with at most one request in flight.
 const CONNECTIONS: u64 = 24;
-/// One request in so many goes straight to an origin: what the machine does by itself shows there.
+/// Every nth request goes directly to an origin, as a control of the machine.
 const CONTROL_EVERY: u64 = 8;
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How one request went.
+/// The result of one request.
 #[derive(Clone, Copy)]
 pub struct Sample {
     /// When it was due.
     pub at: Instant,
     pub took: Duration,
-    /// Without the proxy.
+    /// Sent directly to the origin.
     pub control: bool,
     /// Answered with 200, by a server that holds the database.
     pub good: bool,
@@ -70,7 +67,7 @@ impl Load {
         Self { clients: clients.collect(), stop }
     }
 
-    /// Ends it, and gives all samples in the order of time.
+    /// Stops the load and returns all samples in the order of time.
     pub fn end(self) -> Vec<Sample> {
         self.stop.store(true, SeqCst);
         let mut samples: Vec<Sample> =
@@ -88,7 +85,7 @@ pub fn holds(server: &str, database: u64) -> bool {
     })
 }
 
-/// Asks for a database at its first replica's path. Out: who served it.
+/// Requests a database at the path of its first replica, and returns the server that answered.
 pub fn exchange(
     to: SocketAddr,
     connection: &mut Option<BufReader<TcpStream>>,
@@ -104,7 +101,7 @@ pub fn exchange(
         }
     };
     let path = match catalogue::moves(database) {
-        // All editions know its replica ID.
+        // Its replica ID is the same in all editions.
         true => format!("__{:016X}.nsf", catalogue::replica_id(database)),
         false => catalogue::replica(database, 0, catalogue::UNMOVED_EDITION).1.replace('\\', "/"),
     };

@@ -1,11 +1,11 @@
-//! A directory at scale, through the real `icm`: what its loads and swaps cost the requests beside them, its memory,
-//! and how long a cold start takes.
+//! A large directory in the real `icm`: the effect of reading and swapping it on requests, its memory, and the time of a
+//! cold start.
 //!
-//! `make scale`. In: the size and the load, from environment variables (benches/README.md). Out: a table and plots
-//! under `benches/results/`. Traffic stays on the loopback; `icm` and what loads it have a processor each.
+//! `make scale`. `benches/README.md` lists the environment variables. All traffic stays on the loopback; `icm` and the
+//! load have one processor each.
 
-#![allow(clippy::disallowed_methods, reason = "these threads are their own: there is no runtime to block")]
-#![allow(clippy::indexing_slicing, reason = "a measurement that goes wrong may end with a panic")]
+#![allow(clippy::disallowed_methods, reason = "there is no runtime that these threads could block")]
+#![allow(clippy::indexing_slicing, reason = "a bench may panic")]
 
 mod catalogue;
 mod domino;
@@ -26,11 +26,10 @@ use report::{Part, Phase, Report};
 
 pub(crate) type Failure = Box<dyn std::error::Error>;
 
-/// Load without a reading, before the first one and after the last.
+/// Load without a reading of the directory, before the first one and after the last.
 const QUIET_PERIOD: Duration = Duration::from_secs(8);
-/// The load's first moments: threads and connections begin.
+/// Time for threads and connections to start.
 const WARM_UP: Duration = Duration::from_secs(2);
-/// Nothing takes longer.
 const MAX_WAIT: Duration = Duration::from_secs(150);
 
 pub(crate) struct Settings {
@@ -89,7 +88,7 @@ impl Bench<'_> {
         load
     }
 
-    /// A CSV file, read again at every HUP. First with one database alone, for the memory of everything else.
+    /// A CSV file that is read again at every HUP. Starts with one database, to measure the memory of everything else.
     fn file(&self, report: &mut Report) -> Result<(), Failure> {
         let csv = self.folder.join("databases.csv");
         let write = |databases: u64, edition: u64| -> Result<(), Failure> {
@@ -105,7 +104,7 @@ impl Bench<'_> {
                 }
             }
             out.flush()?;
-            // Now, and not while it is measured.
+            // Before the measurement starts.
             Ok(out.get_ref().sync_all()?)
         };
         let directory = format!("{{ source: file, file: {} }}", csv.display());
@@ -137,13 +136,13 @@ impl Bench<'_> {
         Ok(())
     }
 
-    /// The Cluster Database Directory of a server, read page by page, again and again by its own interval.
+    /// The Cluster Database Directory of a server, read page by page in its interval.
     fn cldbdir(&self, report: &mut Report) -> Result<(), Failure> {
         self.domain.publish(domino::directory(self.settings.databases, 0));
         let icm = self.start(&self.directory_of_a_server(2))?;
         icm.wait("the first reading", || Ok(icm.databases()? == self.settings.databases))?;
         report.note_memory("cldbdir, loaded", icm.memory());
-        // Its readings are refused for a while.
+        // No reading until the load has started.
         self.domain.withdraw();
         let load = self.load(&icm);
         let mut phases = vec![Phase::quiet(Part::Before, QUIET_PERIOD)];
@@ -172,8 +171,8 @@ impl Bench<'_> {
         Ok(())
     }
 
-    /// From the copy that the last reading left, with a source that answers 503: until the first answer from a server
-    /// that holds the database.
+    /// Starts from the copy of the last reading, with a source that answers 503, and measures the time to the first
+    /// response from a server that holds the database.
     fn cold_start(&self, report: &mut Report) -> Result<(), Failure> {
         for round in 0..self.settings.starts {
             let begin = Instant::now();

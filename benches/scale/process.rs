@@ -1,7 +1,4 @@
-//! The real `icm` as a process: started, asked, signalled, ended.
-//!
-//! In: a directory's settings. Out: its addresses, what its admin listener says, and the memory that the system counts
-//! for it.
+//! The real `icm` as a child process.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -22,11 +19,11 @@ pub struct Icm {
     admin: SocketAddr,
 }
 
-/// In KiB.
+/// Memory of a process in KiB.
 #[derive(Clone, Copy, Default)]
 pub struct Memory {
     pub resident: u64,
-    /// Since the start, or since it was forgotten.
+    /// Since the start or the last reset.
     pub peak: u64,
 }
 
@@ -96,7 +93,7 @@ impl Icm {
         Ok(kill(self.pid()?, Signal::SIGHUP)?)
     }
 
-    /// When the directory that serves was read, milliseconds since 1970.
+    /// When the current directory was read, in milliseconds since 1970.
     pub fn directory_at(&self) -> Result<u64, Failure> {
         self.directory("at")
     }
@@ -130,7 +127,7 @@ impl Icm {
         Memory { resident: of("VmRSS:"), peak: of("VmHWM:") }
     }
 
-    /// The peak counts from now on.
+    /// Resets the peak memory.
     pub fn reset_peak(&self) -> Result<(), Failure> {
         Ok(std::fs::write(format!("/proc/{}/clear_refs", self.child.id()), "5")?)
     }
@@ -147,7 +144,7 @@ impl Drop for Icm {
     }
 }
 
-/// Keeps this process, with all threads that it will start, on some processors.
+/// Restricts this process and its future threads to some processors.
 pub fn pin_to_cpus(cpus: &str) {
     let own = std::process::id().to_string();
     if !cpus.is_empty() {

@@ -1,6 +1,4 @@
-//! From samples to a table and plots.
-//!
-//! In: samples, and when a directory was being read. Out: `benches/results/scale.md` and SVG files beside it.
+//! The tables and plots of the measurement, in `benches/results/scale.md` and SVG files beside it.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -32,7 +30,7 @@ pub struct Phase {
 }
 
 impl Phase {
-    /// Lets the load run on for a while.
+    /// Waits while the load continues.
     pub fn quiet(part: Part, length: Duration) -> Self {
         let from = Instant::now();
         std::thread::sleep(length);
@@ -66,7 +64,7 @@ impl Report {
         let _ = writeln!(self.memory, "{line}");
     }
 
-    /// Takes what was measured with one source.
+    /// Adds the measurement of one source.
     pub fn add(&mut self, name: &str, title: &str, phases: &[Phase], samples: &[Sample]) {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("benches/results");
         let mut table = format!(
@@ -118,11 +116,11 @@ impl Report {
         let mut starts: Vec<f64> = self.starts.iter().map(Duration::as_secs_f64).collect();
         starts.sort_by(f64::total_cmp);
         let text = format!(
-            "# Directory at scale\n\n{} databases with {} replicas each; {} requests a second, every eighth of them straight \
+            "# Directory at scale\n\n{} databases with {} replicas each; {} requests a second, every eighth of them directly \
              to an origin, as a control of the machine; `icm` with one worker on processor {}, load and servers on processor \
              {}. A sample counts from the moment when the request was due.\n\n## Latency while a directory is loaded, indexed \
              and swapped\n\n{}## Memory\n\nResident memory of the process, and what it is for each replica beyond the {} MiB \
-             of a process with one database; the peak while the directory was read.\n\n| moment | MiB | octets a replica | peak \
+             of a process with one database; the peak while the directory was read.\n\n| moment | MiB | bytes per replica | peak \
              MiB |\n|---|--:|--:|--:|\n{}\n## Cold start\n\nFrom the start of the process to the first answer from a server that \
              holds the database, with the copy on disk and a source that answers 503: median {:.2} s, slowest of {} {:.2} s.\n",
             settings.databases,
@@ -158,7 +156,7 @@ const HEIGHT: f64 = 300.0;
 const LEFT: f64 = 70.0;
 const TOP: f64 = 40.0;
 
-/// An empty plot with logarithmic milliseconds, and a line and a word for each decade.
+/// An empty plot with logarithmic milliseconds, and a labelled line for each decade.
 fn plot(title: &str, decades: &[(f64, &str, bool)]) -> String {
     let mut svg = format!(
         r#"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {} {}" font-family="sans-serif" font-size="12"><rect width="100%" height="100%" fill="white"/><text x="8" y="18">{title}</text>"#,
@@ -180,7 +178,7 @@ fn plot(title: &str, decades: &[(f64, &str, bool)]) -> String {
     svg
 }
 
-/// 0.1 ms to 1 s, as 0 to 1.
+/// The position from 0 to 1 on a logarithmic scale of 0.1 ms to 1 s.
 fn log_position(ms: f64) -> f64 {
     ((ms.max(0.1).log10() + 1.0) / 4.0).min(1.0)
 }
@@ -214,7 +212,7 @@ fn histogram_svg(title: &str, series: &[(&str, &str, Vec<f64>)]) -> String {
     svg + "\n</svg>\n"
 }
 
-/// A line through these points, with its word in the `n`th row of the legend.
+/// A line through these points, with its label in the `n`th row of the legend.
 fn curve(points: &str, n: usize, word: &str, colour: &str) -> String {
     let (x, y) = (LEFT + WIDTH - 60.0, TOP + 16.0 + 16.0 * n as f64);
     format!(

@@ -1,5 +1,5 @@
-# The chart beside wrk.md, from what samples.awk has read: CPU microseconds per request, a panel for each case with a
-# scale of its own, a bar for each proxy with its median and a whisker from the lowest round to the highest.
+# Draws the chart beside wrk.md: CPU microseconds per request, with a panel and scale for each case, and for each proxy a
+# bar for the median and a line from the lowest to the highest round.
 
 function text(x, y, words, more) { printf "<text x=\"%d\" y=\"%d\"%s>%s</text>\n", x, y, more, words }
 

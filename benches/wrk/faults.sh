@@ -1,21 +1,19 @@
 #!/usr/bin/env bash
-# Kills, then freezes one of three servers under a constant load, behind icm, nginx and HAProxy in turn, and counts what
-# the clients lost (`make faults`). Writes benches/results/faults.md.
-#
-# In: the variables below. Everything that is started here is ended by its process id.
+# Kills, then freezes one of three servers under a constant load, behind icm, nginx and HAProxy in turn, and counts the
+# requests that fail (`make faults`). Writes benches/results/faults.md. Every process is killed by its pid.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
-PER_SECOND=${PER_SECOND:-2000}          # requests, one in four a POST
-SECONDS_EACH=${SECONDS_EACH:-16}        # of load; the fault comes after AFTER
+PER_SECOND=${PER_SECOND:-2000}          # requests, every fourth a POST
+SECONDS_EACH=${SECONDS_EACH:-16}        # of load; the fault is after AFTER seconds
 AFTER=${AFTER:-3}
 ROUNDS=${ROUNDS:-2}
-DELAY=${DELAY:-20}                      # ms that a server takes for an answer
+DELAY=${DELAY:-20}                      # response time of a server in ms
 ONLY=${ONLY:-icm nginx haproxy}
 FAULTS=${FAULTS:-KILL STOP}
 OUT=${OUT:-benches/results/faults.md}
 CARGO=${CARGO:-cargo}
-ICM=${ICM:-} ACME=${ACME:-} DRIVER=${DRIVER:-}      # built executables; absent: a release build of this tree
+ICM=${ICM:-} ACME=${ACME:-} DRIVER=${DRIVER:-}      # executables; if not set, a release build of this tree
 
 work=$(mktemp -d)
 declare -A pid=()
@@ -54,13 +52,13 @@ start() { # start NAME PORT COMMAND...
     open "$2" && die "port $2 is taken"
     "${@:3}" </dev/null >"$work/$1.log" 2>&1 &
     pid[$1]=$!
-    disown                              # its violent end is no news
+    disown                              # no message when it is killed
     for _ in $(seq 100); do
         open "$2" && return 0
         kill -0 "${pid[$1]}" 2>/dev/null || break
         sleep 0.1
     done
-    die "$1 does not start. It said: $(tail -n 5 "$work/$1.log")"
+    die "$1 does not start. Its log: $(tail -n 5 "$work/$1.log")"
 }
 
 # --- servers and proxies ----------------------------------------------------------------------

@@ -1,16 +1,16 @@
-# Starts the origin and the proxies that run.sh measures; it is sourced there.
+# Starts the origin and the proxies that run.sh measures; run.sh sources it.
 #
-# In: the settings of run.sh and its functions. Out: `running`, `with_tls`, and of each its pid, title, command, version, and
-# what it speaks. Port: 18090 and its place for plain HTTP, ten more with
-# the P-256 certificate, twenty more with the RSA one, thirty more for the administration of icm.
+# Sets `running`, `with_tls`, and for each proxy its pid, title, command, version and TLS parameters. Ports: 18090 plus its
+# place for plain HTTP, ten more with the P-256 certificate, twenty more with the RSA one, thirty more for icm's admin
+# listener.
 
 declare -A place=([direct]=0 [minimal]=1 [nginx]=2 [haproxy]=3 [icm]=4 [dist]=5)
 declare -A offset=([plain]=0 [p256]=10 [rsa]=20)
 declare -A title=([direct]="no proxy" [minimal]="minimal Pingora" [nginx]=nginx [haproxy]=HAProxy [icm]=icm [dist]="icm (dist)")
-declare -A pid=() command=() version=() spoken=()
+declare -A pid=() command=() version=() tls_parameters=()
 running=() with_tls=()
 
-answers() { # answers PORT: true when the target is answered with 200
+answers() { # answers PORT: true if the response for the target is 200
     local line=''
     { exec 3<>"/dev/tcp/127.0.0.1/$1"; } 2>/dev/null || return 1
     printf 'GET %s HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n' "$TARGET" >&3
@@ -19,7 +19,7 @@ answers() { # answers PORT: true when the target is answered with 200
     [[ $line == "HTTP/1.1 200"* ]]
 }
 
-# handshake NAME KIND: what openssl and the proxy agree on
+# handshake NAME KIND: the TLS parameters that openssl and the proxy negotiate
 handshake() {
     timeout 5 openssl s_client -connect "127.0.0.1:$((18090 + ${place[$1]} + ${offset[$2]}))" -servername www.acme.example \
         </dev/null 2>/dev/null | sed -n 's/^New, \(.*\), Cipher is \(.*\)/\1 \2/p; s/^Server Temp Key: \([^,]*\).*/\1/p; s/^Server public key is \(.*\)/\1/p' |
@@ -38,12 +38,12 @@ start() { # start NAME CPU COMMAND...
         if answers "$port"; then
             running+=("$name")
             [ "$secure" = 1 ] || return 0
-            spoken[$name]=$(handshake "$name" p256)
-            if [ -n "${spoken[$name]}" ]; then
+            tls_parameters[$name]=$(handshake "$name" p256)
+            if [ -n "${tls_parameters[$name]}" ]; then
                 with_tls+=("$name")
             elif [ "$name" != direct ]; then
                 failed=1
-                note "$name does not speak TLS, those cases are left out"
+                note "$name does not support TLS; the cases with TLS are left out"
             fi
             return 0
         fi
@@ -64,15 +64,15 @@ certificate() { # certificate NAME ALGORITHM...: NAME.pem, NAME.key, and both in
 if [ "$secure" = 1 ]; then
     certificate p256 ec -pkeyopt ec_paramgen_curve:P-256
     certificate rsa rsa:2048
-    certificates="the same self-signed certificates for all, ECDSA P-256 and, where the case says so, RSA 2048; $(openssl version | cut -d' ' -f1,2) speaks for wrk, rustls (TLS 1.3 only) for the handshakes"
+    certificates="the same self-signed certificates for all, ECDSA P-256 and RSA 2048 for its cases; $(openssl version | cut -d' ' -f1,2) is the client of wrk, rustls (TLS 1.3 only) that of the handshakes"
 fi
 
-tls_ports() { # tls_ports NAME: `PORT CERTIFICATE` a line, nothing without TLS
+tls_ports() { # tls_ports NAME: lines of `PORT CERTIFICATE`, none without TLS
     [ "$secure" = 1 ] || return 0
     for kind in p256 rsa; do echo "$((18090 + ${place[$1]} + ${offset[$kind]})) $kind"; done
 }
 
-nginx_conf() { # nginx_conf NAME HTTP-BLOCK SERVER-BLOCK [MORE-LISTEN]: one process; with a single worker the master is only one more to count
+nginx_conf() { # nginx_conf NAME HTTP-BLOCK SERVER-BLOCK [MORE-LISTEN]: one process, so that only one must be measured
     {
         cat <<CONF
 daemon off; master_process off; worker_processes 1; pid $work/$1.pid; error_log $work/$1.log error;
@@ -94,7 +94,7 @@ CONF
 # --- the origin -------------------------------------------------------------------------------
 
 if have nginx; then
-    # The first body is for the target as it is, the others are asked for by name.
+    # The target itself has the first body; the others are requested by name.
     for bytes in "${bodies[@]}"; do
         head -c "$bytes" /dev/zero | tr '\0' x >"$work/body-$bytes"
     done
@@ -109,7 +109,7 @@ else
     acme=$(built acme --features acme --bin acme) || die "acme cannot be built"
     start direct "$LOAD_CPU" "$acme" --quiet --scenario $here/acme.yaml || die "the origin does not start"
     origin="acme"
-    note "nginx is not installed: the simulated cluster is the origin, with the body that it has; larger ones are left out"
+    note "nginx is not installed: the simulated cluster is the origin, and the cases with larger bodies are left out"
     CASES=$(for name in $CASES; do case_of "$name"; [ "$bytes" != "${bodies[0]}" ] || echo "$name"; done)
 fi
 wanted direct || { running=() with_tls=(); }
@@ -127,7 +127,7 @@ if wanted minimal; then
 fi
 
 start_icm() { # start_icm NAME EXECUTABLE
-    # A folder of its own: the access log is written beside the configuration.
+    # A separate folder, because the access log is written beside the configuration.
     mkdir "$work/$1"
     tls_ports "$1" | while read -r port kind; do
         echo "  - { address: 127.0.0.1:$port, tls: { certificates: [{ cert: $work/$kind.pem, key: $work/$kind.key }] } }"
@@ -143,8 +143,8 @@ start_icm() { # start_icm NAME EXECUTABLE
 if wanted nginx && ! have nginx; then
     note "nginx is not installed and left out"
 elif wanted nginx; then
-    # With the defaults of its TLS: no session cache, tickets. With the defaults for large answers it takes three times the
-    # processor time: buffers of 4 KiB, and what does not fit into eight of them goes to a file on disk.
+    # TLS has nginx's defaults: tickets, no session cache. Its default buffers (eight of 4 KiB, then a file on disk) would
+    # need three times the processor time for large responses.
     nginx_conf nginx "proxy_max_temp_file_size 0; proxy_buffer_size 16k; proxy_buffers 16 16k; proxy_busy_buffers_size 128k; upstream origin { server 127.0.0.1:18090; keepalive 512; keepalive_requests 1000000; }" \
         "access_log $work/nginx-access.log combined buffer=64k flush=1s;
         location / { proxy_pass http://origin; proxy_http_version 1.1; proxy_set_header Connection ''; }"

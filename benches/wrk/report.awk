@@ -1,4 +1,4 @@
-# The tables of wrk.md, from what samples.awk has read.
+# Writes the tables of wrk.md.
 
 function ratio(c, p, q) { return p != q && (c, p) in measured && over(c, p, q, 7) ? sprintf("%.2f (%.2f..%.2f)", median, lowest, highest) : "-" }
 function is_ours(p) { return p == "icm" || p == "dist" }
@@ -29,7 +29,7 @@ END {
             if (!((c, p) in measured)) continue
             line = sprintf("| %s | %.0f |", title[p], of(c, p, 4))
             line = line sprintf(" %.2f |", of(c, p, 5) / 1000) sprintf(" %.2f |", of(c, p, 6) / 1000)
-            # The origin's own time is nobody's cost here.
+            # Without a proxy there is no cost.
             if (p == "direct") { print line " - | - | - | - |"; continue }
             of(c, p, 7)
             line = line sprintf(" %.1f (%.1f..%.1f) |", median, lowest, highest) " " ratio(c, p, "nginx") " | " ratio(c, p, "minimal") " |"

@@ -1,26 +1,26 @@
 #!/usr/bin/env bash
 # Loads icm and its peers, case by case and interleaved, and writes benches/results/wrk.md and wrk.svg (`make wrk`).
 #
-# In: the variables below. Out: Markdown tables of medians with their spread, and a chart beside them. Everything that is
-# started here is ended by its process id, and no step can last longer than its own limit.
+# The report has tables of medians with their spread, and a chart. Every process is killed by its pid, and every step has a
+# time limit.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
 # What is measured. A case is [tls-]BODY-CONNECTIONS for keep-alive, or close-, full-, fullrsa-, resumed-CONNECTIONS for one
 # request a connection: plain, with a full TLS handshake (P-256 or RSA certificate), with a resumed one.
 CASES=${CASES:-}
-CONNECTIONS=${CONNECTIONS:-}            # instead of CASES: keep-alive with so many connections, one case for each ...
-BODY=${BODY:-}                          # ... and an answer of so many bytes (16k means 16384), 1k if not set
-SECONDS_EACH=${SECONDS_EACH:-3}         # measured, after one second of warming up before the first round
-ROUNDS=${ROUNDS:-3}                     # medians are taken over these
-TARGET=${TARGET:-/sales/leads.nsf/fast?OpenPage}    # what is asked for
-PROXY_CPU=${PROXY_CPU:-0}               # the proxy alone
-LOAD_CPU=${LOAD_CPU:-1}                 # the load and the origin
+CONNECTIONS=${CONNECTIONS:-}            # instead of CASES: keep-alive, one case for each number of connections ...
+BODY=${BODY:-}                          # ... with responses of this many bytes (16k means 16384); 1k if not set
+SECONDS_EACH=${SECONDS_EACH:-3}         # measured; one second of warm-up precedes the first round
+ROUNDS=${ROUNDS:-3}                     # number of samples for the medians
+TARGET=${TARGET:-/sales/leads.nsf/fast?OpenPage}    # of all requests
+PROXY_CPU=${PROXY_CPU:-0}               # only for the proxy
+LOAD_CPU=${LOAD_CPU:-1}                 # for the load and the origin
 ONLY=${ONLY:-direct minimal icm dist nginx haproxy}
-ICM=${ICM:-}                            # a built icm; absent: a release build of this tree
-ICM_DIST=${ICM_DIST:-}                  # a second one, such as that of `make dist`: a row of its own
-MINIMAL=${MINIMAL:-}                    # a built minimal_pingora; absent: likewise
-HANDSHAKES=${HANDSHAKES:-}              # a built handshakes; absent: likewise
+ICM=${ICM:-}                            # executable; if not set, a release build of this tree
+ICM_DIST=${ICM_DIST:-}                  # a second icm, such as that of `make dist`, in a separate row
+MINIMAL=${MINIMAL:-}                    # executable; if not set, a release build
+HANDSHAKES=${HANDSHAKES:-}              # executable; if not set, a release build
 OUT=${OUT:-benches/results/wrk.md}      # the chart has the same name with .svg
 CARGO=${CARGO:-cargo}
 
@@ -62,25 +62,25 @@ taskset -c "$PROXY_CPU" true 2>/dev/null && taskset -c "$LOAD_CPU" true 2>/dev/n
 
 # --- the cases --------------------------------------------------------------------------------
 
-case_of() { # case_of NAME: sets kind, speaks (plain, p256, rsa), body, connections
-    kind=keep speaks=plain body=1k
+case_of() { # case_of NAME: sets kind, protocol (plain, p256, rsa), body, connections
+    kind=keep protocol=plain body=1k
     connections=${1##*-}
     case $1 in
         close-*) kind=close ;;
-        full-*) kind=full speaks=p256 ;;
-        fullrsa-*) kind=full speaks=rsa ;;
-        resumed-*) kind=resumed speaks=p256 ;;
-        tls-*-*) speaks=p256 body=${1#tls-} body=${body%-*} ;;
+        full-*) kind=full protocol=p256 ;;
+        fullrsa-*) kind=full protocol=rsa ;;
+        resumed-*) kind=resumed protocol=p256 ;;
+        tls-*-*) protocol=p256 body=${1#tls-} body=${body%-*} ;;
         *-*) body=${1%-*} ;;
-        *) die "$1 is no case; see the head of $here/run.sh" ;;
+        *) die "$1 is not a case; see the head of $here/run.sh" ;;
     esac
-    [[ $connections =~ ^[1-9][0-9]*$ && $body =~ ^[1-9][0-9]*[kM]?$ ]] || die "$1 is no case; see the head of $here/run.sh"
+    [[ $connections =~ ^[1-9][0-9]*$ && $body =~ ^[1-9][0-9]*[kM]?$ ]] || die "$1 is not a case; see the head of $here/run.sh"
     bytes=$(numfmt --from=iec "${body^^}")
 }
 secure=0 handshakes=0 bodies=()
 for name in $CASES; do
     case_of "$name"
-    [ "$speaks" = plain ] || secure=1
+    [ "$protocol" = plain ] || secure=1
     [[ $kind != full && $kind != resumed ]] || handshakes=1
     [[ " ${bodies[*]} " == *" $bytes "* ]] || bodies+=("$bytes")
 done
@@ -91,7 +91,7 @@ if [ "$secure" = 1 ] && ! have openssl; then
 fi
 
 built() { # built NAME ARGUMENTS...: the executable of one target, from a release build
-    # A bench brings the binaries of the package with it, so the name decides.
+    # Building a bench also builds the binaries of the package, so filter by name.
     local path
     path=$("$CARGO" build --release --message-format=json-render-diagnostics "${@:2}" |
         sed -n "/\"name\":\"$1\"/s/.*\"executable\":\"\([^\"]*\)\".*/\1/p" | tail -n 1)
@@ -119,11 +119,11 @@ ticks() { # ticks NAME: user and system time of the process, in clock ticks
     sed 's/.*) //' "/proc/${pid[$1]}/stat" | awk '{ print $12 + $13 }'
 }
 hertz=$(getconf CLK_TCK)
-# Forgets the highest resident size, so that the next one is of what follows.
-forget_peak() { { echo 5 >"/proc/${pid[$1]}/clear_refs"; } 2>/dev/null || true; }
+# Resets the peak of the resident size.
+reset_peak() { { echo 5 >"/proc/${pid[$1]}/clear_refs"; } 2>/dev/null || true; }
 peak() { awk '/^VmHWM/ { printf "%.0f", $2 / 1024 }' "/proc/${pid[$1]}/status"; }
 
-cookie() { # cookie NAME: the affinity cookie that this icm gives a user who opens the target
+cookie() { # cookie NAME: the affinity cookie of this icm for the target
     local line
     { exec 3<>"/dev/tcp/127.0.0.1/$((18090 + ${place[$1]}))"; } 2>/dev/null || return 0
     printf 'GET %s HTTP/1.1\r\nHost: www.acme.example\r\nConnection: close\r\n\r\n' "$TARGET" >&3
@@ -133,7 +133,7 @@ cookie() { # cookie NAME: the affinity cookie that this icm gives a user who ope
     exec 3<&- 3>&-
 }
 
-# What a browser sends. All proxies get the same; the cookie means something to icm only, and each icm has its own.
+# The headers of a browser, the same for all proxies. Only icm uses the cookie, and each icm has its own.
 agent='Mozilla/5.0 (X11; Linux x86_64; rv:145.0) Gecko/20100101 Firefox/145.0'
 sent() { # sent NAME: sets fields
     fields=('Host: www.acme.example' "User-Agent: $agent"
@@ -145,7 +145,7 @@ sent() { # sent NAME: sets fields
 }
 
 load() { # load NAME SECONDS: one line of requests, microseconds, p50, p99, refused, broken, wrong handshakes
-    local at=127.0.0.1:$((18090 + ${place[$1]} + ${offset[$speaks]})) path=$TARGET
+    local at=127.0.0.1:$((18090 + ${place[$1]} + ${offset[$protocol]})) path=$TARGET
     [ "$bytes" = "${bodies[0]}" ] || path+="$([[ $TARGET == *\?* ]] && echo '&' || echo '?')body=$bytes"
     local limit=(timeout -k 5 $(($2 + 20)) taskset -c "$LOAD_CPU")
     if [[ $kind == full || $kind == resumed ]]; then
@@ -154,7 +154,7 @@ load() { # load NAME SECONDS: one line of requests, microseconds, p50, p99, refu
     fi
     local headers=() field scheme=http
     [ "$kind" = keep ] || headers+=(-H 'Connection: close')
-    [ "$speaks" = plain ] || scheme=https
+    [ "$protocol" = plain ] || scheme=https
     for field in "${fields[@]}"; do headers+=(-H "$field"); done
     "${limit[@]}" wrk -t 1 -c "$connections" -d "$2s" --timeout 5s "${headers[@]}" \
         -s $here/report.lua "$scheme://$at$path" 2>&1 | sed -n 's/^RESULT //p'
@@ -165,7 +165,7 @@ measure() { # measure CASE ROUND NAME: adds a line to the samples
     before=$(ticks "$3") || die "$3 has ended: $(tail -n 3 "$work/$3.log")"
     report=$(load "$3" "$SECONDS_EACH") || die "the load failed on $3"
     after=$(ticks "$3") || die "$3 has ended: $(tail -n 3 "$work/$3.log")"
-    read -r requests micros p50 p99 refused broken wrong <<<"$report" || die "the load said nothing about $3"
+    read -r requests micros p50 p99 refused broken wrong <<<"$report" || die "the load printed no result for $3"
     [ "${requests:-0}" -gt 0 ] || die "$3 answered nothing in case $1"
     if [ $((refused + broken)) -gt 0 ]; then
         failed=1
@@ -173,7 +173,7 @@ measure() { # measure CASE ROUND NAME: adds a line to the samples
     fi
     if [ "${wrong:-0}" -gt 0 ]; then
         failed=1
-        note "$3, case $1: $wrong of $requests handshakes were not of this kind"
+        note "$3, case $1: $wrong of $requests handshakes were of the wrong kind"
     fi
     awk -v case="$1" -v i="$2" -v n="$3" -v r="$requests" -v us="$micros" -v a="$p50" -v b="$p99" \
         -v t=$((after - before)) -v hz="$hertz" -v mem="$(peak "$3")" \
@@ -185,11 +185,11 @@ measure() { # measure CASE ROUND NAME: adds a line to the samples
 : >"$work/samples"
 for name in $CASES; do
     case_of "$name"
-    for proxy in "${running[@]}"; do forget_peak "$proxy"; done
+    for proxy in "${running[@]}"; do reset_peak "$proxy"; done
     for round in $(seq "$ROUNDS"); do
         for proxy in "${running[@]}"; do
-            [[ $speaks == plain || " ${with_tls[*]} " == *" $proxy "* ]] || continue
-            sent "$proxy"               # the cookie grows old
+            [[ $protocol == plain || " ${with_tls[*]} " == *" $proxy "* ]] || continue
+            sent "$proxy"               # a new cookie, because it expires
             [ "$round" -gt 1 ] || load "$proxy" 1 >/dev/null || true
             measure "$name" "$round" "$proxy"
         done
@@ -198,7 +198,7 @@ done
 
 # --- the report -------------------------------------------------------------------------------
 
-# Neither temporary nor absolute paths belong in a report.
+# Removes temporary and absolute paths from the report.
 shown() { local text=${1//$work/TMP}; echo "${text//$PWD\//}"; }
 titles=''
 for proxy in "${running[@]}"; do titles+="$proxy=${title[$proxy]};"; done
@@ -218,7 +218,7 @@ mkdir -p "$(dirname "$OUT")"
     echo '```'
     for proxy in "${running[@]}"; do
         shown "${title[$proxy]}${version[$proxy]:+, ${version[$proxy]}}: ${command[$proxy]}"
-        [ -z "${spoken[$proxy]:-}" ] || echo "    ${spoken[$proxy]}"
+        [ -z "${tls_parameters[$proxy]:-}" ] || echo "    ${tls_parameters[$proxy]}"
     done
     echo '```'
 } >"$work/report"

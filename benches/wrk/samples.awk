@@ -1,7 +1,7 @@
-# What report.awk and chart.awk have in common: reads the samples of run.sh, knows their order and their medians.
+# Reads the samples of run.sh for report.awk and chart.awk.
 #
-# In: lines of case, round, proxy, requests a second, p50 and p99 in microseconds, CPU microseconds a request, MiB.
-# Out: `cases[1..ncases]`, `proxies[1..nproxies]`, `value[case, round, proxy, column]`, and the functions below.
+# Input: lines of case, round, proxy, requests a second, p50 and p99 in microseconds, CPU microseconds a request, MiB.
+# Sets `cases[1..ncases]`, `proxies[1..nproxies]`, `value[case, round, proxy, column]`, and defines the functions below.
 
 BEGIN {
     parts = split(titles, pairs, ";")
@@ -26,7 +26,7 @@ function of(c, p, k,    i, n, list) {
     spread(list, n)
     return median
 }
-# The column of one proxy over that of another, round by round. False where one was not measured.
+# The ratio of a column of two proxies, round by round. False if one was not measured.
 function over(c, p, q, k,    i, n, list) {
     for (i = 1; i <= rounds; i++) if ((c, i, p, k) in value && value[c, i, q, k] > 0) list[++n] = value[c, i, p, k] / value[c, i, q, k]
     if (n) spread(list, n)
@@ -41,4 +41,4 @@ function case_title(c,    part, n) {
     if (part[1] == "tls") return "TLS keep-alive, " size(part[2]) ", " part[3] " connections"
     return size(part[1]) ", " part[2] " connections"
 }
-function size(text) { return text ~ /[kM]$/ ? substr(text, 1, length(text) - 1) (text ~ /k$/ ? " KiB" : " MiB") : text " octets" }
+function size(text) { return text ~ /[kM]$/ ? substr(text, 1, length(text) - 1) (text ~ /k$/ ? " KiB" : " MiB") : text " bytes" }

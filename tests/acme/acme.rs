@@ -1,9 +1,8 @@
 //! `acme`: a simulated Domino cluster on real sockets, for demonstrations and tests.
 //!
-//! In: a scenario (YAML, or the built-in one) and commands on a control port. Out: N servers that speak
-//! HTTP and HTTPS like Domino's web server, publish statistics in four ways, and fail on demand; one line
-//! of JSON on standard output with every real port. It shares no code with the product: what it sends
-//! must not be written by the parsers that read it. See `README.md` beside this file.
+//! Its servers answer HTTP and HTTPS like Domino's web server, publish statistics in four ways, and fail on demand.
+//! It shares no code with `icm`, so that a wrong parser and a wrong writer cannot agree. `README.md` beside this file
+//! describes the scenario file and the control port.
 
 #![allow(
     clippy::unwrap_used,
@@ -54,16 +53,16 @@ struct Options {
     /// Address of the control port; overrides the scenario's.
     #[arg(long)]
     control: Option<String>,
-    /// Where to write ca.pem, ca.key and a certificate and key for each server.
+    /// Folder for ca.pem, ca.key and a certificate and key for each server.
     #[arg(long)]
     tls_dir: Option<PathBuf>,
-    /// Say nothing on standard error.
+    /// Write nothing to standard error.
     #[arg(long)]
     quiet: bool,
-    /// End when standard input closes, so that no test leaves it behind.
+    /// Exit when standard input closes, so that no test leaves it running.
     #[arg(long)]
     exit_with_parent: bool,
-    /// Print the built-in scenario and end.
+    /// Print the built-in scenario and exit.
     #[arg(long)]
     print_scenario: bool,
 }
@@ -79,7 +78,7 @@ fn main() {
         eprintln!("acme: {message}");
         std::process::exit(1);
     }
-    // Connections that hang on purpose must not delay the end.
+    // Connections that a fault holds open must not delay the exit.
     std::process::exit(0);
 }
 
@@ -111,8 +110,8 @@ async fn run(options: Options) -> Result<(), String> {
     println!("{line}");
     let _ = std::io::stdout().flush();
     if !options.quiet {
-        for member in cluster.local_members() {
-            eprintln!("acme: {}", member.summary());
+        for server in cluster.local_servers() {
+            eprintln!("acme: {}", server.summary());
         }
         eprintln!("acme: control http://{control_address}/servers");
     }
@@ -120,7 +119,7 @@ async fn run(options: Options) -> Result<(), String> {
     Ok(())
 }
 
-/// Returns on TERM or INT, or when standard input ends if that was asked for.
+/// Returns on TERM or INT, and with `with_parent` also when standard input ends.
 async fn wait_for_end(with_parent: bool) {
     use tokio::signal::unix::{SignalKind, signal};
     let (closed, mut input_closed) = tokio::sync::mpsc::channel::<()>(1);

@@ -1,12 +1,11 @@
-//! An answer before it is sent: status, headers, body, and how its end is told. In: what pages and faults say.
-//! Out: the octets of the head, and of the body piece by piece.
+//! A response before it is sent. Bodies are generated in pieces, so that a large one needs no memory.
 
 use crate::clock;
 
 /// A body to send.
 pub enum Content {
     Bytes(Vec<u8>),
-    /// So many octets of `0123456789abcdef` over and over.
+    /// This many bytes of `0123456789abcdef`, repeated.
     Fill(usize),
 }
 
@@ -18,7 +17,7 @@ impl Content {
         }
     }
 
-    /// Appends the octets from `at` to `end`.
+    /// Appends the bytes from `at` to `end`.
     pub fn copy_to(&self, at: usize, end: usize, out: &mut Vec<u8>) {
         match self {
             Content::Bytes(bytes) => out.extend_from_slice(&bytes[at..end]),
@@ -27,7 +26,7 @@ impl Content {
     }
 }
 
-/// How the end of the body is told.
+/// How the length of the body is announced.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Length {
     Known,
@@ -35,7 +34,6 @@ pub enum Length {
     Open,
 }
 
-/// An answer.
 pub struct Answer {
     pub status: u16,
     pub headers: Vec<(String, String)>,
@@ -43,10 +41,11 @@ pub struct Answer {
     pub chunked: bool,
     /// No length: the body ends with the connection.
     pub until_close: bool,
-    /// Milliseconds before it is sent, and between pieces of 1 KiB.
+    /// Milliseconds before the first byte.
     pub delay_ms: u64,
+    /// Milliseconds between pieces of 1 KiB.
     pub drip_ms: u64,
-    /// Milliseconds of one worker at usual speed.
+    /// Milliseconds for which the request occupies a worker at normal speed.
     pub work_ms: u64,
 }
 
@@ -100,7 +99,6 @@ impl Answer {
     }
 }
 
-/// The usual words.
 pub fn reason(status: u16) -> &'static str {
     match status {
         200 => "OK",

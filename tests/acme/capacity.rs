@@ -1,5 +1,5 @@
-//! What a server can do at once, and the index that its load gives it. In: work in milliseconds. Out: when it is
-//! done, and an availability index renewed now and then. It makes no load of its own: work is time, not computing.
+//! The workers of a server, and the availability index that results from their load. Work only occupies a worker for
+//! some time; it uses no CPU.
 
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -9,50 +9,50 @@ use tokio::sync::Semaphore;
 use crate::clock;
 use crate::settings::Settings;
 
-/// One server's workers.
 pub struct Capacity {
     queue: Mutex<(usize, Arc<Semaphore>)>,
     measured: Mutex<Measured>,
 }
 
 struct Measured {
-    /// Milliseconds since the last renewal: what requests took, and what they would have taken alone.
+    /// Milliseconds that requests took since the last update, waiting included.
     took: f64,
+    /// Milliseconds that the same requests would have taken on an idle server.
     alone: f64,
     index: f64,
-    /// When it was renewed, seconds since 1970.
+    /// Time of the last update in seconds since 1970.
     at: u64,
     due: Option<Instant>,
-    /// What part of an interval the first one has.
+    /// Length of the first interval as a fraction of the others.
     phase: f64,
 }
 
-/// `100 * (1 - log2(XF) / 6)`, a whole number as Domino prints it.
+/// Domino's index `100 * (1 - log2(XF) / 6)` for an expansion factor, rounded as Domino prints it.
 fn index_of(expansion: f64) -> f64 {
     (100.0 * (1.0 - expansion.max(1.0).log2() / 6.0)).clamp(0.0, 100.0).round()
 }
 
 impl Capacity {
-    /// `phase`: what part of an interval passes before the first measured index.
+    /// `phase` is the fraction of an interval that passes before the first measured index.
     pub fn new(phase: f64) -> Capacity {
         let measured = Measured { took: 0.0, alone: 0.0, index: 100.0, at: clock::now(), due: None, phase };
         Capacity { queue: Mutex::new((0, Arc::new(Semaphore::new(0)))), measured: Mutex::new(measured) }
     }
 
-    /// Waits for a worker and occupies it for as long as the work takes.
+    /// Waits for a worker and occupies it until the work is done.
     pub async fn work(&self, work_ms: u64, settings: impl Fn() -> Arc<Settings>) {
-        let came = Instant::now();
+        let arrived = Instant::now();
         let queue = self.queue(settings().workers);
-        // A line that nobody closes always has a turn.
-        let _turn = queue.acquire().await;
+        // Never an error: no semaphore is closed.
+        let _permit = queue.acquire().await;
         let work = Duration::from_millis(work_ms);
         tokio::time::sleep(work.div_f64(settings().speed)).await;
         let mut measured = self.measured.lock().unwrap();
-        measured.took += came.elapsed().as_secs_f64() * 1000.0;
+        measured.took += arrived.elapsed().as_secs_f64() * 1000.0;
         measured.alone += work_ms as f64;
     }
 
-    /// Another number of workers is another line; who waits in the old one is served by the old ones.
+    /// A changed number of workers starts a new queue; requests in the old queue are served by the old workers.
     fn queue(&self, workers: usize) -> Arc<Semaphore> {
         let workers = if workers == 0 { Semaphore::MAX_PERMITS } else { workers };
         let mut queue = self.queue.lock().unwrap();
@@ -62,7 +62,7 @@ impl Capacity {
         queue.1.clone()
     }
 
-    /// The index of the last renewal and its moment. Renewed when somebody looks and it is due: nobody else can tell.
+    /// The index and the time of its last update. It is updated on read, when an update is due.
     pub fn index(&self, every_ms: u64) -> (f64, u64) {
         let mut m = self.measured.lock().unwrap();
         let every = Duration::from_millis(every_ms);
@@ -89,14 +89,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn one_worker_takes_one_after_the_other_and_the_index_tells() {
+    async fn one_worker_serves_requests_in_turn_and_the_index_falls() {
         let capacity = Capacity::new(0.0);
         assert_eq!(capacity.index(1).0, 100.0);
-        let begun = Instant::now();
+        let start = Instant::now();
         let one = || capacity.work(20, settings(1, 0.5));
         tokio::join!(one(), one(), one());
-        assert!(begun.elapsed() >= Duration::from_millis(120), "{:?}", begun.elapsed());
-        // 40, 80 and 120 ms for 20 each: a factor of 4, which is a third of the way down.
+        assert!(start.elapsed() >= Duration::from_millis(120), "{:?}", start.elapsed());
+        // 40, 80 and 120 ms for 20 ms of work each: an expansion factor of 4, so the index falls by a third.
         let index = capacity.index(1).0;
         assert!(index <= 67.0, "{index}");
         tokio::time::sleep(Duration::from_millis(5)).await;
@@ -104,11 +104,11 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn without_a_limit_all_are_served_at_once() {
+    async fn without_a_limit_all_requests_are_served_at_once() {
         let capacity = Capacity::new(0.0);
         capacity.index(1);
         let one = || capacity.work(200, settings(0, 1.0));
         tokio::join!(one(), one(), one(), one(), one(), one(), one(), one());
-        assert!(capacity.index(1).0 > 70.0, "nobody waited");
+        assert!(capacity.index(1).0 > 70.0, "no request waited");
     }
 }

@@ -1,13 +1,12 @@
-//! Dates as Domino and HTTP print them. In: seconds since 1970. Out: text. Never a time zone but UTC.
+//! Dates as Domino and HTTP print them, always in UTC.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// Milliseconds since 1970.
 pub fn now_ms() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as u64
 }
 
-/// Seconds since 1970.
+/// The current time in seconds since 1970.
 pub fn now() -> u64 {
     now_ms() / 1000
 }
@@ -61,7 +60,7 @@ pub fn format_exporter(s: u64) -> String {
 #[cfg(test)]
 mod tests {
     #[test]
-    fn dates_are_those_of_the_samples() {
+    fn dates_are_formatted_as_in_the_samples() {
         assert_eq!(super::format_domino(1_795_162_500_120), "20261120T081500,12Z");
         assert_eq!(super::http_date(1_795_162_500), "Fri, 20 Nov 2026 08:15:00 GMT");
         assert_eq!(super::format_exporter(1_795_161_600), "11/20/2026 08:00:00 AM");

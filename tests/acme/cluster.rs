@@ -1,5 +1,5 @@
-//! The simulated cluster and its members while they run. In: scenario, bound ports, patches. Out: what every
-//! connection, page, view and statistic asks for. It opens no socket itself.
+//! The running state of the simulated cluster and its servers, shared by connections, pages, views and the control
+//! port. It opens no socket.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -19,7 +19,7 @@ use crate::server::ReservedPort;
 use crate::settings::Settings;
 use crate::{clock, tls};
 
-/// A server's four ports.
+/// The purpose of a port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PortKind {
     Http,
@@ -28,7 +28,7 @@ pub enum PortKind {
     Metrics,
 }
 
-/// The real port numbers of a server.
+/// The bound port numbers of a server.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Ports {
     pub http: Option<u16>,
@@ -44,13 +44,13 @@ pub struct Counters {
     pub connections: AtomicU64,
     http: Connections,
     https: Connections,
-    /// Most open at once.
+    /// Most connections open at once.
     pub peak: AtomicU64,
     /// Requests whose head was read; those for `/fast` too.
     pub requests: AtomicU64,
-    /// Requests being worked on.
+    /// Requests whose head was read and whose response is not complete.
     pub in_flight: AtomicU64,
-    /// Statistics pushed successfully and not.
+    /// Successful pushes of statistics.
     pub pushed: AtomicU64,
     pub push_failed: AtomicU64,
 }
@@ -58,14 +58,12 @@ pub struct Counters {
 /// Connections of one port.
 #[derive(Default)]
 pub struct Connections {
-    /// Open now.
     pub open: AtomicU64,
-    /// Of these, the ones without a request.
+    /// Open connections without a request.
     pub idle: AtomicU64,
 }
 
 impl Counters {
-    /// The connections of a port.
     pub fn of(&self, port: PortKind) -> &Connections {
         if port == PortKind::Https { &self.https } else { &self.http }
     }
@@ -75,62 +73,118 @@ impl Counters {
         self.http.open.load(Relaxed) + self.https.open.load(Relaxed)
     }
 
-    /// Of these, the ones without a request.
+    /// Open connections without a request, on HTTP and HTTPS.
     pub fn idle(&self) -> u64 {
         self.http.idle.load(Relaxed) + self.https.idle.load(Relaxed)
     }
 }
 
-/// One simulated server.
 pub struct SimulatedServer {
     pub position: usize,
     pub name: Name,
     pub hostname: String,
     pub address: IpAddr,
     pub ports: Ports,
-    /// Whether this process runs it (`--only`).
+    /// Whether this process runs the server (`--only`).
     pub is_local: bool,
     pub counters: Counters,
     pub log: Log,
     capacity: Capacity,
-    /// Tokens of DomAuthSessId and their users.
+    /// Users by their DomAuthSessId token.
     pub sessions: Mutex<HashMap<String, String>>,
-    /// View states of XPages: SessionID and number of pages.
+    /// XPages view states: number of pages by SessionID.
     pub xpages: Mutex<HashMap<String, u64>>,
-    /// Documents that appeared while the directory was paged through.
+    /// Documents that appeared while a client paged through the directory.
     pub new_documents: AtomicU32,
     /// When the statistics froze, in seconds since 1970.
     pub frozen_at: AtomicU64,
     pub tls: Option<tls::ServerCertificates>,
     settings: RwLock<Arc<Settings>>,
     faults: Mutex<Faults>,
-    /// No fault and no limit of requests: `/fast` may take the short way.
+    /// No fault and no request limit is set, so `/fast` may use its prepared response.
     pub is_fault_free: AtomicBool,
-    /// The ready answer for `/fast`.
+    /// The prepared response for `/fast`.
     pub fast: Vec<u8>,
-    /// Number of the last change of faults.
+    /// Number of the last change to the faults.
     pub changes: watch::Sender<u64>,
-    /// What each listener has applied of them.
+    /// The last change that each listener has applied.
     applied: Mutex<Vec<watch::Receiver<u64>>>,
 }
 
-/// The cluster.
 pub struct Cluster {
     pub scenario: Scenario,
-    pub members: Vec<Arc<SimulatedServer>>,
+    pub servers: Vec<Arc<SimulatedServer>>,
     pub executions: Executions,
-    /// Tokens of LtpaToken and their users.
+    /// Users by their LtpaToken.
     pub ltpa: Mutex<HashMap<String, String>>,
     copies: RwLock<Arc<CopyTable>>,
     initial: Mutex<Arc<CopyTable>>,
 }
 
 impl SimulatedServer {
+    fn new(
+        scenario: &Scenario,
+        position: usize,
+        bound: &[ReservedPort],
+        is_local: bool,
+        ca: &tls::Authority,
+    ) -> Result<SimulatedServer, String> {
+        let spec = &scenario.servers[position];
+        let name = Name::new(&spec.name);
+        let find = |kind| bound.iter().find(|b| b.position == position && b.kind == kind).map(|b| b.port);
+        // For servers in other processes only the ports of the scenario are known.
+        let known = |kind, spec: crate::scenario::Port| match is_local {
+            true => find(kind),
+            false => spec.bind_port().filter(|n| *n != 0),
+        };
+        let ports = Ports {
+            http: known(PortKind::Http, spec.http),
+            https: known(PortKind::Https, spec.https),
+            agent: known(PortKind::Agent, spec.agent),
+            metrics: known(PortKind::Metrics, spec.metrics),
+        };
+        let hostname = spec.hostname.clone().unwrap_or_else(|| name.default_hostname());
+        let tls = match is_local && ports.https.is_some() {
+            true => Some(ca.server(&name.common, &hostname, spec.address)?),
+            false => None,
+        };
+        let mut patch = initial_patch(scenario, position);
+        let fault = patch.as_object_mut().and_then(|patch| patch.remove("fault")).unwrap_or_default();
+        let settings = Settings::default()
+            .with_patch(&patch)
+            .map_err(|e| format!("scenario: {}: set: {e}", spec.name))?;
+        let mut faults = Faults::default();
+        faults.set(Fault::parse_all(&fault)?);
+        Ok(SimulatedServer {
+            position,
+            hostname,
+            address: spec.address,
+            ports,
+            is_local,
+            counters: Counters::default(),
+            log: Log::default(),
+            // Servers do not update their index at the same time.
+            capacity: Capacity::new((position + 1) as f64 / scenario.servers.len() as f64),
+            sessions: Mutex::default(),
+            xpages: Mutex::default(),
+            new_documents: AtomicU32::new(0),
+            frozen_at: AtomicU64::new(clock::now()),
+            tls,
+            is_fault_free: AtomicBool::new(faults.is_empty() && settings.is_unlimited()),
+            fast: crate::connection::fast_answer(&name.abbreviated),
+            name,
+            settings: RwLock::new(Arc::new(settings)),
+            faults: Mutex::new(faults),
+            changes: watch::Sender::new(0),
+            applied: Mutex::default(),
+        })
+    }
+
     pub fn settings(&self) -> Arc<Settings> {
         self.settings.read().unwrap().clone()
     }
 
-    /// What is published: the settings, with the measured index where one is wanted, and its moment.
+    /// The published settings. If the index is measured, it replaces the configured one, and its time is returned.
     pub fn published(&self) -> (Arc<Settings>, Option<u64>) {
         let settings = self.settings();
         if settings.index.is_none() || settings.measure_index_ms == 0 {
@@ -140,12 +194,11 @@ impl SimulatedServer {
         (Arc::new(Settings { index: Some(index), ..(*settings).clone() }), Some(at))
     }
 
-    /// Does so many milliseconds of work, in its turn.
     pub async fn work(&self, work_ms: u64) {
         self.capacity.work(work_ms, || self.settings()).await;
     }
 
-    /// The fault that hits this request; a counted one is used up.
+    /// The fault for this request; one use of a counted fault is consumed.
     pub fn fault(&self, seen: &RequestInfo<'_>) -> Option<Fault> {
         let mut faults = self.faults.lock().unwrap();
         let fault = faults.take(seen);
@@ -153,7 +206,7 @@ impl SimulatedServer {
         fault
     }
 
-    /// The fault that hits this TLS handshake.
+    /// The fault for this TLS handshake.
     pub fn tls_fault(&self) -> Option<FaultKind> {
         self.faults.lock().unwrap().take_tls()
     }
@@ -167,8 +220,8 @@ impl SimulatedServer {
         self.is_fault_free.store(faults.is_empty() && self.settings().is_unlimited(), Relaxed);
     }
 
-    /// Applies a patch: settings, and `fault` if it is named. Nothing changes if any of it is wrong.
-    /// Returns when the listeners have followed.
+    /// Applies a patch to the settings and, if named, to `fault`. An invalid patch changes nothing.
+    /// Returns when the listeners have applied it.
     pub async fn patch(self: &Arc<Self>, mut patch: Value) -> Result<(), String> {
         let Some(keys) = patch.as_object_mut() else { return Err("a patch is a JSON object".into()) };
         let fault = keys.remove("fault").map(|value| Fault::parse_all(&value)).transpose()?;
@@ -188,7 +241,7 @@ impl SimulatedServer {
         Ok(())
     }
 
-    /// Replaces all faults and waits for the listeners and for the connections that have to go.
+    /// Replaces all faults. Waits until the listeners have applied them and the affected connections are closed.
     pub async fn set_faults(self: &Arc<Self>, faults: Vec<Fault>) {
         let expiry = {
             let mut mine = self.faults.lock().unwrap();
@@ -198,11 +251,11 @@ impl SimulatedServer {
         };
         self.announce_change().await;
         if let Some(expiry) = expiry {
-            let member = self.clone();
+            let server = self.clone();
             tokio::spawn(async move {
                 tokio::time::sleep_until(expiry.into()).await;
-                member.update_plain(&mut member.faults.lock().unwrap());
-                member.announce_change().await;
+                server.update_plain(&mut server.faults.lock().unwrap());
+                server.announce_change().await;
             });
         }
     }
@@ -212,7 +265,7 @@ impl SimulatedServer {
         let now = *self.changes.borrow();
         let listeners = self.applied.lock().unwrap().clone();
         for mut listener in listeners {
-            // A listener that cannot follow has said so on standard error.
+            // A listener that cannot apply the change reports it on standard error.
             let _ = tokio::time::timeout(
                 std::time::Duration::from_secs(3),
                 listener.wait_for(|applied| *applied >= now),
@@ -227,7 +280,7 @@ impl SimulatedServer {
         let _ = tokio::time::timeout(std::time::Duration::from_secs(3), gone).await;
     }
 
-    /// Open connections of ports that refuse and are still to be closed.
+    /// Number of connections on refusing ports that are not closed yet.
     fn connections_to_close(&self) -> u64 {
         let of_port = |port| match self.port_fault(port) {
             Some(fault) if fault.kind == FaultKind::Refuse => {
@@ -239,25 +292,25 @@ impl SimulatedServer {
         of_port(PortKind::Http) + of_port(PortKind::Https)
     }
 
-    /// A listener of this member; it reports here which change it has applied.
+    /// Registers a listener, which reports through the sender which change it has applied.
     pub fn register_listener(&self) -> watch::Sender<u64> {
         let (sender, receiver) = watch::channel(0);
         self.applied.lock().unwrap().push(receiver);
         sender
     }
 
-    /// Everything as at the start, but for connections that are open.
-    pub async fn reset(self: &Arc<Self>, initial: &Value) -> Result<(), String> {
+    /// Restores the initial state. Open connections stay open.
+    async fn reset(self: &Arc<Self>, initial: Value) -> Result<(), String> {
         *self.settings.write().unwrap() = Arc::new(Settings::default());
         self.sessions.lock().unwrap().clear();
         self.xpages.lock().unwrap().clear();
         self.log.reset();
         self.new_documents.store(0, Relaxed);
         self.set_faults(Vec::new()).await;
-        self.patch(initial.clone()).await
+        self.patch(initial).await
     }
 
-    /// `web1.acme.example:8081`, without a default port.
+    /// `web1.acme.example:8081`; a default port is left out.
     pub fn authority(&self, scheme: &str) -> String {
         let (port, default) = match scheme {
             "https" => (self.ports.https, 443),
@@ -269,7 +322,7 @@ impl SimulatedServer {
         }
     }
 
-    /// One line for people.
+    /// One line for standard error.
     pub fn summary(&self) -> String {
         let p = |port: Option<u16>| port.map_or("off".to_owned(), |n| n.to_string());
         format!(
@@ -284,7 +337,6 @@ impl SimulatedServer {
         )
     }
 
-    /// For the first line on standard output.
     pub fn addresses_json(&self) -> Value {
         json!({
             "name": self.name.abbreviated, "hostname": self.hostname, "address": self.address.to_string(),
@@ -293,7 +345,6 @@ impl SimulatedServer {
         })
     }
 
-    /// For the control port.
     pub fn to_json(&self) -> Value {
         let mut value = self.addresses_json();
         value["here"] = self.is_local.into();
@@ -305,7 +356,6 @@ impl SimulatedServer {
         value
     }
 
-    /// For the control port.
     pub fn connections_json(&self) -> Value {
         let c = &self.counters;
         json!({
@@ -316,78 +366,22 @@ impl SimulatedServer {
 }
 
 impl Cluster {
-    /// The whole cluster; `bound` has the ports of the servers that run here.
+    /// Builds the cluster; `bound` has the ports of the servers that run in this process.
     pub fn build(
         scenario: Scenario,
         bound: &[ReservedPort],
         only: Option<usize>,
         ca: &tls::Authority,
     ) -> Result<Cluster, String> {
-        let mut members = Vec::new();
-        for (position, spec) in scenario.servers.iter().enumerate() {
-            let name = Name::new(&spec.name);
-            let here = only.is_none_or(|only| only == position);
-            let find = |kind| bound.iter().find(|b| b.position == position && b.kind == kind).map(|b| b.port);
-            // Of servers in other processes only what the scenario says is known.
-            let known = |kind, spec: crate::scenario::Port| match here {
-                true => find(kind),
-                false => spec.bind_port().filter(|n| *n != 0),
-            };
-            let ports = Ports {
-                http: known(PortKind::Http, spec.http),
-                https: known(PortKind::Https, spec.https),
-                agent: known(PortKind::Agent, spec.agent),
-                metrics: known(PortKind::Metrics, spec.metrics),
-            };
-            let hostname = spec.hostname.clone().unwrap_or_else(|| name.default_hostname());
-            let tls = match here && ports.https.is_some() {
-                true => Some(ca.server(&name.common, &hostname, spec.address)?),
-                false => None,
-            };
-            let mut settings = Settings::default();
-            if let Some(push) = &scenario.statpub {
-                settings.statpub_url = Some(push.url.clone());
-                settings.statpub_token = push.token.clone();
-                settings.statpub_interval_ms = push.interval_ms;
-            }
-            let mut set = spec.set.clone();
-            let fault = set.as_object_mut().and_then(|set| set.remove("fault")).unwrap_or_default();
-            if !set.is_null() {
-                settings =
-                    settings.with_patch(&set).map_err(|e| format!("scenario: {}: set: {e}", spec.name))?;
-            }
-            let mut faults = Faults::default();
-            faults.set(Fault::parse_all(&fault)?);
-            let fast = crate::connection::fast_answer(&name.abbreviated);
-            let plain = faults.is_empty() && settings.is_unlimited();
-            members.push(Arc::new(SimulatedServer {
-                position,
-                name,
-                hostname,
-                address: spec.address,
-                ports,
-                is_local: here,
-                counters: Counters::default(),
-                log: Log::default(),
-                // Servers publish at moments of their own.
-                capacity: Capacity::new((position + 1) as f64 / scenario.servers.len() as f64),
-                sessions: Mutex::default(),
-                xpages: Mutex::default(),
-                new_documents: AtomicU32::new(0),
-                frozen_at: AtomicU64::new(clock::now()),
-                tls,
-                settings: RwLock::new(Arc::new(settings)),
-                faults: Mutex::new(faults),
-                is_fault_free: AtomicBool::new(plain),
-                fast,
-                changes: watch::Sender::new(0),
-                applied: Mutex::default(),
-            }));
-        }
+        let server = |position| {
+            let is_local = only.is_none_or(|only| only == position);
+            SimulatedServer::new(&scenario, position, bound, is_local, ca).map(Arc::new)
+        };
+        let servers = (0..scenario.servers.len()).map(server).collect::<Result<_, _>>()?;
         let copies = Arc::new(CopyTable::of(&scenario)?);
         Ok(Cluster {
             scenario,
-            members,
+            servers,
             executions: Executions::default(),
             ltpa: Mutex::default(),
             copies: RwLock::new(copies.clone()),
@@ -399,48 +393,51 @@ impl Cluster {
         self.copies.read().unwrap().clone()
     }
 
-    /// Replaces the databases.
     pub fn set_copies(&self, copies: CopyTable) {
         *self.copies.write().unwrap() = Arc::new(copies);
     }
 
-    /// Members that run in this process.
-    pub fn local_members(&self) -> impl Iterator<Item = &Arc<SimulatedServer>> {
-        self.members.iter().filter(|m| m.is_local)
+    /// The servers that run in this process.
+    pub fn local_servers(&self) -> impl Iterator<Item = &Arc<SimulatedServer>> {
+        self.servers.iter().filter(|m| m.is_local)
     }
 
-    /// By any spelling of its name.
+    /// Finds a server by any spelling of its name.
     pub fn find(&self, name: &str) -> Option<&Arc<SimulatedServer>> {
-        self.members.iter().find(|m| m.name.matches(name))
+        self.servers.iter().find(|m| m.name.matches(name))
     }
 
-    /// Everything as at the start.
+    /// Restores the initial state.
     pub async fn reset(&self) -> Result<(), String> {
         *self.copies.write().unwrap() = self.initial.lock().unwrap().clone();
         self.executions.reset();
         self.ltpa.lock().unwrap().clear();
-        for member in self.local_members() {
-            let spec = &self.scenario.servers[member.position];
-            let mut initial = match spec.set.is_null() {
-                true => json!({}),
-                false => spec.set.clone(),
-            };
-            if let (Some(push), Some(set)) = (&self.scenario.statpub, initial.as_object_mut()) {
-                set.entry("statpub_url").or_insert(push.url.clone().into());
-                set.entry("statpub_token").or_insert(push.token.clone().into());
-                set.entry("statpub_interval_ms").or_insert(push.interval_ms.into());
-            }
-            member.reset(&initial).await?;
+        for server in self.local_servers() {
+            server.reset(initial_patch(&self.scenario, server.position)).await?;
         }
         Ok(())
     }
 
-    /// The line on standard output that says where everything is.
+    /// The first line on standard output, with all addresses.
     pub fn announcement(&self, control: &str, tls_dir: Option<&Path>) -> Value {
         json!({
             "acme": 1, "pid": std::process::id(), "cluster": self.scenario.cluster, "control": control,
             "ca": tls_dir.map(|dir| dir.join("ca.pem")),
-            "servers": self.local_members().map(|m| m.addresses_json()).collect::<Vec<_>>(),
+            "servers": self.local_servers().map(|m| m.addresses_json()).collect::<Vec<_>>(),
         })
     }
+}
+
+/// The initial state of a server as a patch: `set` of the scenario, with its `statpub` as the default.
+fn initial_patch(scenario: &Scenario, position: usize) -> Value {
+    let mut patch = match &scenario.servers[position].set {
+        Value::Null => json!({}),
+        set => set.clone(),
+    };
+    if let (Some(push), Some(set)) = (&scenario.statpub, patch.as_object_mut()) {
+        set.entry("statpub_url").or_insert(push.url.clone().into());
+        set.entry("statpub_token").or_insert(push.token.clone().into());
+        set.entry("statpub_interval_ms").or_insert(push.interval_ms.into());
+    }
+    patch
 }

@@ -1,5 +1,5 @@
-//! One connection of a browser (or a balancer) with a simulated server: the loop over its requests, the
-//! counting, and every fault that shows in HTTP. In: a wire. Out: answers, or what the fault says instead.
+//! One client connection to a simulated server: the loop over its requests, the counters, and every fault that is
+//! visible in HTTP.
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -17,17 +17,15 @@ use crate::pages::{self, Request};
 use crate::url::Url;
 use crate::{clock, websocket};
 
-/// How the connection ends.
+/// How the connection ends: with FIN or with RST.
 enum Ending {
-    /// FIN.
     Close,
-    /// RST.
     Reset,
 }
 
 struct Connection {
     io: HttpConnection,
-    member: Arc<SimulatedServer>,
+    server: Arc<SimulatedServer>,
     cluster: Arc<Cluster>,
     remote: SocketAddr,
     port: PortKind,
@@ -35,7 +33,7 @@ struct Connection {
     changes: tokio::sync::watch::Receiver<u64>,
 }
 
-/// Counts one more for as long as it lives.
+/// Increments a counter until it is dropped.
 struct CountGuard<'a>(&'a AtomicU64);
 
 impl<'a> CountGuard<'a> {
@@ -51,21 +49,20 @@ impl Drop for CountGuard<'_> {
     }
 }
 
-/// Serves a connection to its end.
 pub async fn run(
     stream: AnyStream,
     remote: SocketAddr,
     port: PortKind,
-    member: Arc<SimulatedServer>,
+    server: Arc<SimulatedServer>,
     cluster: Arc<Cluster>,
 ) {
-    let number = member.counters.connections.fetch_add(1, Relaxed) + 1;
-    let counting = member.clone();
+    let number = server.counters.connections.fetch_add(1, Relaxed) + 1;
+    let counting = server.clone();
     let counted = CountGuard::one(&counting.counters.of(port).open);
     counting.counters.peak.fetch_max(counting.counters.open(), Relaxed);
-    let changes = member.changes.subscribe();
-    let mut killer = member.changes.subscribe();
-    let killing = member.clone();
+    let changes = server.changes.subscribe();
+    let mut killer = server.changes.subscribe();
+    let killing = server.clone();
     let killed = async move {
         loop {
             if killing.port_fault(port).is_some_and(|f| f.kill) || killer.changed().await.is_err() {
@@ -73,21 +70,21 @@ pub async fn run(
             }
         }
     };
-    let mut talk =
-        Connection { io: HttpConnection::new(stream), member, cluster, remote, port, number, changes };
+    let mut connection =
+        Connection { io: HttpConnection::new(stream), server, cluster, remote, port, number, changes };
     let end = tokio::select! {
-        end = talk.serve() => end,
+        end = connection.serve() => end,
         () = killed => Ending::Reset,
     };
     match end {
         Ending::Reset => {
-            let _ = talk.io.stream.socket().set_zero_linger();
-            drop(talk);
+            let _ = connection.io.stream.socket().set_zero_linger();
+            drop(connection);
             drop(counted);
         }
         Ending::Close => {
             drop(counted);
-            talk.io.finish().await;
+            connection.io.finish().await;
         }
     }
 }
@@ -99,26 +96,24 @@ impl Connection {
             let got = match self.next_head().await {
                 Some(Ok(got)) => got,
                 Some(Err(e)) if e.kind() == std::io::ErrorKind::InvalidData => {
-                    let page = Answer::html(400, format!("<h1>Error 400</h1>{e}\n"));
-                    let _ = self.io.send(&encode_answer(&page)).await;
-                    return Ending::Close;
+                    return self.reject(&e.to_string()).await;
                 }
                 _ => return Ending::Close,
             };
-            self.member.counters.requests.fetch_add(1, Relaxed);
+            self.server.counters.requests.fetch_add(1, Relaxed);
             nth += 1;
             let head = match got {
                 Received::Closed => return Ending::Close,
                 Received::Fast => {
-                    if self.io.send(&self.member.fast).await.is_err() {
+                    if self.io.send(&self.server.fast).await.is_err() {
                         return Ending::Close;
                     }
                     continue;
                 }
                 Received::Head(head) => head,
             };
-            let member = self.member.clone();
-            let counted = CountGuard::one(&member.counters.in_flight);
+            let server = self.server.clone();
+            let counted = CountGuard::one(&server.counters.in_flight);
             let end = self.request(head, nth).await;
             drop(counted);
             if let Some(end) = end {
@@ -127,11 +122,11 @@ impl Connection {
         }
     }
 
-    /// Waits for a head; `None` when the idle connection has to be closed.
+    /// Waits for a head. `None` means that the idle connection must be closed.
     async fn next_head(&mut self) -> Option<std::io::Result<Received>> {
-        let _idle = CountGuard::one(&self.member.counters.of(self.port).idle);
-        let fast = self.member.is_fault_free.load(Relaxed);
-        let limit = if fast { 0 } else { self.member.settings().keepalive_ms };
+        let _idle = CountGuard::one(&self.server.counters.of(self.port).idle);
+        let fast = self.server.is_fault_free.load(Relaxed);
+        let limit = if fast { 0 } else { self.server.settings().keepalive_ms };
         let idle = async move {
             match limit {
                 0 => std::future::pending().await,
@@ -144,8 +139,8 @@ impl Connection {
                 biased;
                 got = self.io.head(fast) => return Some(got),
                 _ = self.changes.changed() => {
-                    if self.member.port_fault(self.port).is_some_and(|f| f.kind == FaultKind::Refuse) {
-                        // Whoever set the fault is told that it acts when no connection is idle any more.
+                    if self.server.port_fault(self.port).is_some_and(|f| f.kind == FaultKind::Refuse) {
+                        // The control port responds to the patch when no connection is idle any more.
                         let _ = self.io.stream.shutdown().await;
                         return None;
                     }
@@ -155,20 +150,27 @@ impl Connection {
         }
     }
 
-    /// One request. `None`: the connection goes on.
+    /// Answers a malformed request.
+    async fn reject(&mut self, why: &str) -> Ending {
+        let page = Answer::html(400, format!("<h1>Error 400</h1>{why}\n"));
+        let _ = self.io.send(&encode_answer(&page)).await;
+        Ending::Close
+    }
+
+    /// Serves one request. `None` means that the connection stays open.
     async fn request(&mut self, head: Head, nth: u64) -> Option<Ending> {
         let url = Url::parse(&head.target);
         let rid = head.header("x-request-id").or(url.argument("rid")).map(str::to_owned);
-        let server = self.member.name.abbreviated.clone();
+        let name = self.server.name.abbreviated.clone();
         if let Some(rid) = &rid {
-            self.cluster.executions.received(rid, &server);
+            self.cluster.executions.received(rid, &name);
         }
         let record = self.record(&head, nth);
         let outcome = |text: &str| *record.outcome.lock().unwrap() = Some(text.to_owned());
 
-        // What hangs lets go at the next change, which is not the one that made it hang.
+        // A hanging request ends at the next change; the change that caused it to hang does not count.
         self.changes.mark_unchanged();
-        if let Some(fault) = self.member.port_fault(self.port) {
+        if let Some(fault) = self.server.port_fault(self.port) {
             if fault.kind == FaultKind::Refuse {
                 outcome("refused");
                 return Some(Ending::Close);
@@ -176,18 +178,7 @@ impl Connection {
             outcome("black hole");
             return Some(self.hang().await);
         }
-        let fault = if self.member.is_fault_free.load(Relaxed) {
-            None
-        } else {
-            let background = is_background(&self.cluster, &url);
-            self.member.fault(&RequestInfo {
-                port: self.port,
-                method: &head.method,
-                path: &url.path,
-                background,
-                nth,
-            })
-        };
+        let fault = self.fault_for(&head, &url, nth);
         if let Some(fault) = &fault
             && let Some(end) = self.fault_at_head(fault, &head).await
         {
@@ -199,9 +190,7 @@ impl Connection {
             Ok(framing) => framing,
             Err(why) => {
                 outcome("400");
-                let page = Answer::html(400, format!("<h1>Error 400</h1>{why}\n"));
-                let _ = self.io.send(&encode_answer(&page)).await;
-                return Some(Ending::Close);
+                return Some(self.reject(why).await);
             }
         };
         if self.expects(&head, framing) && self.io.send(b"HTTP/1.1 100 Continue\r\n\r\n").await.is_err() {
@@ -214,45 +203,69 @@ impl Connection {
         };
         *record.body_length.lock().unwrap() = Some(body.length);
         if let Some(rid) = &rid {
-            self.cluster.executions.executed(rid, &server, &head.method);
+            self.cluster.executions.executed(rid, &name, &head.method);
         }
         if head.names("upgrade", "websocket") {
             outcome("101");
             let ahead = self.io.take_buffer();
-            websocket::serve(&mut self.io.stream, ahead, &head, &server).await;
+            websocket::serve(&mut self.io.stream, ahead, &head, &name).await;
             return Some(Ending::Close);
         }
 
-        let scheme = if self.port == PortKind::Https { "https" } else { "http" };
-        let mut request = Request { head, url, body, scheme, remote: self.remote, rid, not_found: false };
-        if let Some(fault) = &fault
+        let request =
+            Request { head, url, body, scheme: self.scheme(), remote: self.remote, rid, not_found: false };
+        let (result, ending) = self.respond(request, fault.as_ref(), nth).await;
+        outcome(&result);
+        ending
+    }
+
+    /// Answers a complete request. Returns the outcome, and how the connection ends if it does.
+    async fn respond(
+        &mut self,
+        mut request: Request,
+        fault: Option<&Fault>,
+        nth: u64,
+    ) -> (String, Option<Ending>) {
+        if let Some(fault) = fault
             && let Some(end) = self.fault_at_body(fault, &mut request).await
         {
-            outcome(&format!("fault {:?}", fault.kind));
-            return Some(end);
+            return (format!("fault {:?}", fault.kind), Some(end));
         }
-        let mut answer = match &fault {
+        let mut answer = match fault {
             Some(fault) if fault.kind == FaultKind::Status => error_answer(fault),
-            _ => pages::answer(&self.cluster, &self.member, &request).await,
+            _ => pages::answer(&self.cluster, &self.server, &request),
         };
-        answer.headers.push(("X-Acme-Server".to_owned(), server));
+        answer.headers.push(("X-Acme-Server".to_owned(), self.server.name.abbreviated.clone()));
         if answer.work_ms > 0 {
-            self.member.work(answer.work_ms).await;
+            self.server.work(answer.work_ms).await;
         }
         if answer.delay_ms > 0 {
             tokio::time::sleep(Duration::from_millis(answer.delay_ms)).await;
         }
-        let limit = self.member.settings().max_requests;
+        let limit = self.server.settings().max_requests;
         let keep = request.head.keep_alive() && (limit == 0 || nth < limit);
-        let sent = self.io.answer(&answer, &request.head, keep).await;
-        outcome(&match &sent {
-            Ok(_) => answer.status.to_string(),
-            Err(e) => format!("{} not sent: {e}", answer.status),
-        });
-        match sent {
-            Ok(true) => None,
-            _ => Some(Ending::Close),
+        match self.io.answer(&answer, &request.head, keep).await {
+            Ok(true) => (answer.status.to_string(), None),
+            Ok(false) => (answer.status.to_string(), Some(Ending::Close)),
+            Err(e) => (format!("{} not sent: {e}", answer.status), Some(Ending::Close)),
         }
+    }
+
+    fn fault_for(&self, head: &Head, url: &Url, nth: u64) -> Option<Fault> {
+        if self.server.is_fault_free.load(Relaxed) {
+            return None;
+        }
+        self.server.fault(&RequestInfo {
+            port: self.port,
+            method: &head.method,
+            path: &url.path,
+            background: is_background(&self.cluster, url),
+            nth,
+        })
+    }
+
+    fn scheme(&self) -> &'static str {
+        if self.port == PortKind::Https { "https" } else { "http" }
     }
 
     fn expects(&self, head: &Head, framing: Framing) -> bool {
@@ -261,10 +274,10 @@ impl Connection {
 
     fn record(&self, head: &Head, nth: u64) -> Arc<Record> {
         let record = Arc::new(Record {
-            seq: self.member.counters.requests.load(Relaxed),
+            seq: self.server.counters.requests.load(Relaxed),
             time_ms: clock::now_ms(),
-            server: self.member.name.abbreviated.clone(),
-            scheme: if self.port == PortKind::Https { "https" } else { "http" },
+            server: self.server.name.abbreviated.clone(),
+            scheme: self.scheme(),
             remote: self.remote.to_string(),
             connection: self.number,
             nth,
@@ -275,11 +288,11 @@ impl Connection {
             body_length: Mutex::new(None),
             outcome: Mutex::new(None),
         });
-        self.member.log.add(record.clone());
+        self.server.log.add(record.clone());
         record
     }
 
-    /// Faults before the body is read.
+    /// Applies the faults that act before the body is read.
     async fn fault_at_head(&mut self, fault: &Fault, head: &Head) -> Option<Ending> {
         match fault.kind {
             FaultKind::ResetOnReuse => Some(Ending::Reset),
@@ -301,7 +314,7 @@ impl Connection {
         }
     }
 
-    /// Faults after the whole request was read, so after it was executed.
+    /// Applies the faults that act after the whole request was read, so after it counts as executed.
     async fn fault_at_body(&mut self, fault: &Fault, request: &mut Request) -> Option<Ending> {
         match fault.kind {
             FaultKind::Reset => Some(Ending::Reset),
@@ -324,8 +337,8 @@ impl Connection {
                 Some(self.end(fault.end).await)
             }
             FaultKind::DieMidBody => {
-                let mut page = pages::answer(&self.cluster, &self.member, request).await;
-                page.headers.push(("X-Acme-Server".to_owned(), self.member.name.abbreviated.clone()));
+                let mut page = pages::answer(&self.cluster, &self.server, request);
+                page.headers.push(("X-Acme-Server".to_owned(), self.server.name.abbreviated.clone()));
                 page.body = Content::Fill(fault.size);
                 page.chunked = fault.chunked;
                 let after = fault.after.unwrap_or(fault.size / 2).min(fault.size);
@@ -344,7 +357,7 @@ impl Connection {
         }
     }
 
-    /// Nothing is answered until the peer closes or the faults change.
+    /// Sends nothing until the peer closes or the faults change.
     async fn hang(&mut self) -> Ending {
         tokio::select! {
             () = self.io.discard(usize::MAX) => {}
@@ -353,7 +366,7 @@ impl Connection {
         Ending::Close
     }
 
-    /// An RST overtakes what is still in our send queue: give it a moment.
+    /// An RST discards what is still in the send queue, so wait until it was sent.
     async fn pause(&self) -> Ending {
         tokio::time::sleep(Duration::from_millis(30)).await;
         Ending::Reset
@@ -367,7 +380,7 @@ impl Connection {
     }
 }
 
-/// A whole answer that ends the connection.
+/// A complete response that ends the connection.
 fn encode_answer(answer: &Answer) -> Vec<u8> {
     let mut out = answer.head(Length::Known, false);
     answer.body.copy_to(0, answer.body.len(), &mut out);
@@ -383,7 +396,7 @@ fn error_answer(fault: &Fault) -> Answer {
     }
 }
 
-/// What a balancer asks on its own account: faults leave it alone unless told otherwise.
+/// Requests that a load balancer sends for itself; only faults with `probe` or a matching `path` affect them.
 fn is_background(cluster: &Cluster, url: &Url) -> bool {
     let probe = Url::parse(&cluster.scenario.probe_path);
     (url.raw_path == probe.raw_path && url.query == probe.query)
@@ -391,7 +404,7 @@ fn is_background(cluster: &Cluster, url: &Url) -> bool {
         || url.database.as_deref().is_some_and(|db| db.eq_ignore_ascii_case("icmstat.nsf"))
 }
 
-/// The ready answer for `/fast`: 1 KiB.
+/// The prepared response for `/fast`: 1 KiB.
 pub fn fast_answer(server: &str) -> Vec<u8> {
     let mut page = Answer::new(200, "text/plain", Vec::new()).with_header("X-Acme-Server", server);
     page.body = Content::Fill(1024);

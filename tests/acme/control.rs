@@ -1,5 +1,4 @@
-//! The control port: plain HTTP and JSON for tests and for curl. In: patches and questions. Out: what the
-//! servers are, hold, saw and counted. `README.md` beside this file lists it all.
+//! The control port: plain HTTP and JSON for tests and for curl. `README.md` beside this file lists its requests.
 
 use std::sync::Arc;
 
@@ -24,7 +23,6 @@ GET    /databases                      POST one copy, DELETE ?server=Web1&path=s
 POST   /reset                          everything as at the start
 ";
 
-/// Serves for ever.
 pub async fn serve(listener: TcpListener, cluster: Arc<Cluster>) {
     loop {
         let Ok((stream, _)) = listener.accept().await else { continue };
@@ -57,7 +55,7 @@ type ControlError = (u16, String);
 
 async fn route(cluster: &Cluster, head: &Head, body: &Body) -> Result<Answer, ControlError> {
     let url = Url::parse(&head.target);
-    // Names may hold an encoded slash: split before decoding.
+    // A name may contain an encoded slash, so split before decoding.
     let parts: Vec<String> = url.raw_path.split('/').filter(|p| !p.is_empty()).map(decode).collect();
     let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
     let body = || -> Result<Value, ControlError> {
@@ -66,18 +64,18 @@ async fn route(cluster: &Cluster, head: &Head, body: &Body) -> Result<Answer, Co
     let ok = |value: Value| Ok(Answer::json(200, &value));
     match (head.method.as_str(), parts.as_slice()) {
         ("GET", []) => Ok(Answer::new(200, "text/plain; charset=UTF-8", HELP)),
-        ("GET", ["servers"]) => ok(cluster.local_members().map(|m| m.to_json()).collect()),
+        ("GET", ["servers"]) => ok(cluster.local_servers().map(|m| m.to_json()).collect()),
         ("GET", ["servers", name]) => ok(find_server(cluster, name)?.to_json()),
         ("PUT" | "PATCH" | "POST", ["servers", name]) => {
             let patch = body()?;
-            for member in find_servers(cluster, name)? {
-                member.patch(patch.clone()).await.map_err(|e| (400, e))?;
+            for server in find_servers(cluster, name)? {
+                server.patch(patch.clone()).await.map_err(|e| (400, e))?;
             }
             ok(servers_json(cluster, name)?)
         }
         ("DELETE", ["servers", name, "fault"]) => {
-            for member in find_servers(cluster, name)? {
-                member.set_faults(Vec::new()).await;
+            for server in find_servers(cluster, name)? {
+                server.set_faults(Vec::new()).await;
             }
             ok(servers_json(cluster, name)?)
         }
@@ -89,11 +87,11 @@ async fn route(cluster: &Cluster, head: &Head, body: &Body) -> Result<Answer, Co
         ("GET", ["executions"]) => ok(cluster.executions.to_json(url.argument("rid"))),
         ("GET", ["executions", "repeated"]) => ok(cluster.executions.repeated()),
         ("GET", ["connections"]) => {
-            ok(cluster.local_members().map(|m| (m.name.abbreviated.clone(), m.connections_json())).collect())
+            ok(cluster.local_servers().map(|m| (m.name.abbreviated.clone(), m.connections_json())).collect())
         }
         ("GET", ["databases"]) => {
             let all = cluster.copies();
-            ok(all.copies.iter().map(|c| copies::show(c, &cluster.members[c.member].name)).collect())
+            ok(all.copies.iter().map(|c| copies::show(c, &cluster.servers[c.server].name)).collect())
         }
         ("POST" | "PUT", ["databases"]) => add(cluster, &body()?),
         ("DELETE", ["databases"]) => remove(cluster, &url),
@@ -101,31 +99,31 @@ async fn route(cluster: &Cluster, head: &Head, body: &Body) -> Result<Answer, Co
             cluster.reset().await.map_err(|e| (500, e))?;
             ok(json!({ "reset": true }))
         }
-        _ => Err((404, format!("no {} {}; GET / lists what there is", head.method, head.target))),
+        _ => Err((404, format!("no {} {}; GET / lists the requests", head.method, head.target))),
     }
 }
 
 fn find_server<'a>(cluster: &'a Cluster, name: &str) -> Result<&'a Arc<SimulatedServer>, ControlError> {
-    let member = cluster.find(name).ok_or_else(|| (404, format!("no server {name}")))?;
-    if member.is_local { Ok(member) } else { Err((404, format!("server {name} runs in another process"))) }
+    let server = cluster.find(name).ok_or_else(|| (404, format!("no server {name}")))?;
+    if server.is_local { Ok(server) } else { Err((404, format!("server {name} runs in another process"))) }
 }
 
 fn find_servers<'a>(cluster: &'a Cluster, name: &str) -> Result<Vec<&'a Arc<SimulatedServer>>, ControlError> {
-    if name == "all" { Ok(cluster.local_members().collect()) } else { Ok(vec![find_server(cluster, name)?]) }
+    if name == "all" { Ok(cluster.local_servers().collect()) } else { Ok(vec![find_server(cluster, name)?]) }
 }
 
 fn servers_json(cluster: &Cluster, name: &str) -> Result<Value, ControlError> {
     match name {
-        "all" => Ok(cluster.local_members().map(|m| m.to_json()).collect()),
+        "all" => Ok(cluster.local_servers().map(|m| m.to_json()).collect()),
         name => Ok(find_server(cluster, name)?.to_json()),
     }
 }
 
-/// The last requests, oldest first: of one server or all, all or those of one identifier.
+/// The last requests, oldest first, filtered by server, identifier and path.
 fn requests(cluster: &Cluster, url: &Url) -> Result<Answer, ControlError> {
     let n = url.number("n").unwrap_or(50) as usize;
-    let members = find_servers(cluster, url.argument("server").unwrap_or("all"))?;
-    let mut all: Vec<_> = members.iter().flat_map(|m| m.log.last(usize::MAX)).collect();
+    let servers = find_servers(cluster, url.argument("server").unwrap_or("all"))?;
+    let mut all: Vec<_> = servers.iter().flat_map(|m| m.log.last(usize::MAX)).collect();
     if let Some(rid) = url.argument("rid") {
         all.retain(|r| {
             let named = r.headers.iter().any(|(k, v)| k.eq_ignore_ascii_case("x-request-id") && v == rid);
@@ -145,13 +143,13 @@ fn requests(cluster: &Cluster, url: &Url) -> Result<Answer, ControlError> {
 fn add(cluster: &Cluster, wanted: &Value) -> Result<Answer, ControlError> {
     let text = |key: &str| wanted[key].as_str().map(str::to_owned);
     let need = |key: &str| text(key).ok_or_else(|| (400, format!("{key} is missing")));
-    let member = cluster.find(&need("server")?).ok_or_else(|| (404, "no such server".to_owned()))?;
+    let server = cluster.find(&need("server")?).ok_or_else(|| (404, "no such server".to_owned()))?;
     let path = need("path")?;
     let all = cluster.copies();
-    let same = |c: &&DatabaseCopy| c.member == member.position && c.path.eq_ignore_ascii_case(&path);
+    let same = |c: &&DatabaseCopy| c.server == server.position && c.path.eq_ignore_ascii_case(&path);
     let old = all.copies.iter().find(same);
     let copy = DatabaseCopy {
-        member: member.position,
+        server: server.position,
         replica_id: match (text("replica_id"), old) {
             (Some(id), _) => id.to_uppercase(),
             (None, Some(old)) => old.replica_id.clone(),
@@ -164,7 +162,7 @@ fn add(cluster: &Cluster, wanted: &Value) -> Result<Answer, ControlError> {
             .map_or_else(|| all.copies.iter().map(|c| c.document).max().unwrap_or(0) + 1, |o| o.document),
         path: path.clone(),
     };
-    let shown = copies::show(&copy, &member.name);
+    let shown = copies::show(&copy, &server.name);
     let mut copies: Vec<DatabaseCopy> = all.copies.iter().filter(|c| !same(c)).cloned().collect();
     copies.push(copy);
     cluster.set_copies(CopyTable::new(copies));
@@ -174,13 +172,13 @@ fn add(cluster: &Cluster, wanted: &Value) -> Result<Answer, ControlError> {
 /// Removes the copies at a path, on one server or on all.
 fn remove(cluster: &Cluster, url: &Url) -> Result<Answer, ControlError> {
     let path = url.argument("path").ok_or_else(|| (400, "path is missing".to_owned()))?;
-    let member = match url.argument("server") {
+    let server = match url.argument("server") {
         Some(name) => Some(cluster.find(name).ok_or_else(|| (404, format!("no server {name}")))?.position),
         None => None,
     };
     let all = cluster.copies();
     let matches =
-        |c: &DatabaseCopy| c.path.eq_ignore_ascii_case(path) && member.is_none_or(|m| m == c.member);
+        |c: &DatabaseCopy| c.path.eq_ignore_ascii_case(path) && server.is_none_or(|m| m == c.server);
     let copies: Vec<DatabaseCopy> = all.copies.iter().filter(|c| !matches(c)).cloned().collect();
     let removed = all.copies.len() - copies.len();
     cluster.set_copies(CopyTable::new(copies));

@@ -1,5 +1,4 @@
-//! Which server holds which database. In: the scenario, later changes by the control port. Out: an immutable
-//! list with indexes by server and path, and by server and replica ID.
+//! Which server holds which database. The table is immutable; the control port replaces it as a whole.
 
 use std::collections::HashMap;
 
@@ -10,51 +9,49 @@ use crate::scenario::{Name, Replica, Replicas, Scenario};
 /// One copy of a database on one server.
 #[derive(Clone, Debug, Serialize)]
 pub struct DatabaseCopy {
-    /// Position of the server.
+    /// Position of the server in the scenario.
     #[serde(skip)]
-    pub member: usize,
-    /// With `/`.
+    pub server: usize,
+    /// Uses `/` as the separator.
     pub path: String,
     /// 16 hex digits, upper case.
     pub replica_id: String,
     pub title: String,
-    /// `in_service`, `out_of_service`, `pending_delete`.
+    /// One of `in_service`, `out_of_service` and `pending_delete`.
     pub mark: String,
     pub login: bool,
-    /// Number of the document in the directory; makes its UNID and NoteID.
+    /// Number of the document in the directory, from which its UNID and NoteID are derived.
     #[serde(skip)]
     pub document: u32,
 }
 
-/// All copies.
 #[derive(Default)]
 pub struct CopyTable {
-    /// In the directory's order: path, then server.
+    /// Ordered by path, then by server, as in the directory.
     pub copies: Vec<DatabaseCopy>,
     by_path: HashMap<(usize, String), usize>,
     by_id: HashMap<(usize, String), usize>,
 }
 
 impl CopyTable {
-    /// Sorted and indexed.
     pub fn new(mut copies: Vec<DatabaseCopy>) -> CopyTable {
-        copies.sort_by_key(|c| (c.path.to_lowercase(), c.member, c.replica_id.clone()));
+        copies.sort_by_key(|c| (c.path.to_lowercase(), c.server, c.replica_id.clone()));
         let mut copies = CopyTable { copies, ..CopyTable::default() };
         for (i, copy) in copies.copies.iter().enumerate() {
-            copies.by_path.entry((copy.member, copy.path.to_lowercase())).or_insert(i);
-            copies.by_id.entry((copy.member, copy.replica_id.clone())).or_insert(i);
+            copies.by_path.entry((copy.server, copy.path.to_lowercase())).or_insert(i);
+            copies.by_id.entry((copy.server, copy.replica_id.clone())).or_insert(i);
         }
         copies
     }
 
-    /// What the scenario says.
+    /// Builds the table of a scenario.
     pub fn of(scenario: &Scenario) -> Result<CopyTable, String> {
         let mut copies = Vec::new();
-        let mut add = |member, path: &str, id: &str, title: &str, mark: Option<&str>, login| {
+        let mut add = |server, path: &str, id: &str, title: &str, mark: Option<&str>, login| {
             let document = copies.len() as u32 + 1;
             let mark = mark.unwrap_or("in_service").to_owned();
             let (path, replica_id, title) = (path.to_owned(), id.to_uppercase(), title.to_owned());
-            copies.push(DatabaseCopy { member, path, replica_id, title, mark, login, document });
+            copies.push(DatabaseCopy { server, path, replica_id, title, mark, login, document });
         };
         for db in &scenario.databases {
             let (path, id, title) = (db.path.as_str(), db.replica_id.as_str(), db.title.as_str());
@@ -67,16 +64,16 @@ impl CopyTable {
                 }
                 Replicas::List(list) => {
                     for replica in list {
-                        let (server, own, mark) = match replica {
+                        let (name, own_path, mark) = match replica {
                             Replica::Name(name) => (name, None, None),
                             Replica::Full { server, path, mark } => {
                                 (server, path.as_deref(), mark.as_deref())
                             }
                         };
-                        let member = scenario
-                            .find(server)
-                            .ok_or_else(|| format!("scenario: {path}: no server {server}"))?;
-                        add(member, own.unwrap_or(path), id, title, mark, db.login);
+                        let server = scenario
+                            .find(name)
+                            .ok_or_else(|| format!("scenario: {path}: no server {name}"))?;
+                        add(server, own_path.unwrap_or(path), id, title, mark, db.login);
                     }
                 }
             }
@@ -86,32 +83,32 @@ impl CopyTable {
                 let (path, id) =
                     (format!("{}{:04}.nsf", bulk.prefix, n + 1), format!("C1257B00{:08X}", n + 1));
                 for copy in 0..bulk.copies.min(scenario.servers.len()) {
-                    let member = (n as usize + copy) % scenario.servers.len();
-                    add(member, &path, &id, &format!("Database {}", n + 1), None, false);
+                    let server = (n as usize + copy) % scenario.servers.len();
+                    add(server, &path, &id, &format!("Database {}", n + 1), None, false);
                 }
             }
         }
         Ok(CopyTable::new(copies))
     }
 
-    /// The copy at this path on this server; also `__<replica id>.nsf` and `<replica id>.nsf`.
-    pub fn find(&self, member: usize, path: &str) -> Option<&DatabaseCopy> {
+    /// The copy at this path on this server. The path may be `__<replica id>.nsf` or `<replica id>.nsf`.
+    pub fn find(&self, server: usize, path: &str) -> Option<&DatabaseCopy> {
         let lower = path.to_lowercase();
-        if let Some(i) = self.by_path.get(&(member, lower.clone())) {
+        if let Some(i) = self.by_path.get(&(server, lower.clone())) {
             return Some(&self.copies[*i]);
         }
         let stem = lower.strip_suffix(".nsf")?;
         let id = stem.strip_prefix("__").unwrap_or(stem).to_uppercase();
-        self.by_id.get(&(member, id)).map(|i| &self.copies[*i])
+        self.by_id.get(&(server, id)).map(|i| &self.copies[*i])
     }
 
     /// The copy of this replica on this server.
-    pub fn replica(&self, member: usize, id: &str) -> Option<&DatabaseCopy> {
-        self.by_id.get(&(member, id.to_owned())).map(|i| &self.copies[*i])
+    pub fn replica(&self, server: usize, id: &str) -> Option<&DatabaseCopy> {
+        self.by_id.get(&(server, id.to_owned())).map(|i| &self.copies[*i])
     }
 }
 
-/// For the control port: one copy with its server's name.
+/// A copy with its server's name, for the control port.
 pub fn show(copy: &DatabaseCopy, name: &Name) -> serde_json::Value {
     let mut value = serde_json::to_value(copy).unwrap_or_default();
     value["server"] = name.abbreviated.clone().into();

@@ -1,6 +1,7 @@
-//! Who executed what: counts of requests by their identifier, and the last requests of each server.
+//! Counts of requests by their identifier, and the last requests of each server.
 //!
-//! *Received*: the head was complete. *Executed*: the whole request was, so a real server might have acted.
+//! A request is *received* when its head is complete, and *executed* when the whole request is, because a real server
+//! might then have acted on it.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex};
@@ -13,7 +14,7 @@ use serde_json::{Value, json};
 pub struct Count {
     pub received: u64,
     pub executed: u64,
-    /// Executed, by method.
+    /// Executed requests by method.
     pub methods: BTreeMap<String, u64>,
 }
 
@@ -27,12 +28,10 @@ impl Executions {
         change(all.entry(rid.to_owned()).or_default().entry(server.to_owned()).or_default());
     }
 
-    /// The head is there.
     pub fn received(&self, rid: &str, server: &str) {
         self.with(rid, server, |count| count.received += 1);
     }
 
-    /// The whole request is there.
     pub fn executed(&self, rid: &str, server: &str, method: &str) {
         self.with(rid, server, |count| {
             count.executed += 1;
@@ -40,7 +39,7 @@ impl Executions {
         });
     }
 
-    /// One identifier with its sums, or all of them.
+    /// The counts and sums of one identifier, or the counts of all.
     pub fn to_json(&self, rid: Option<&str>) -> Value {
         let all = self.0.lock().unwrap();
         match rid {
@@ -57,7 +56,7 @@ impl Executions {
         }
     }
 
-    /// How many identifiers were executed more than once, in all, and the first few of them.
+    /// How many identifiers there are, how many were executed more than once, and the first 20 of these.
     pub fn repeated(&self) -> Value {
         let all = self.0.lock().unwrap();
         let sum = |servers: &BTreeMap<String, Count>| servers.values().map(|c| c.executed).sum::<u64>();
@@ -65,7 +64,6 @@ impl Executions {
         json!({ "identifiers": all.len(), "repeated": more.len(), "first": more.iter().take(20).collect::<Vec<_>>() })
     }
 
-    /// Forgets everything.
     pub fn reset(&self) {
         self.0.lock().unwrap().clear();
     }
@@ -74,24 +72,24 @@ impl Executions {
 /// One request as it arrived.
 #[derive(Serialize)]
 pub struct Record {
-    /// Order of arrival on this server.
+    /// Number of the request on this server, in order of arrival.
     pub seq: u64,
-    /// Milliseconds since 1970.
     pub time_ms: u64,
     pub server: String,
     pub scheme: &'static str,
     pub remote: String,
-    /// Number of the connection on this server, and of the request on it.
+    /// Number of the connection on this server.
     pub connection: u64,
+    /// Number of the request on its connection.
     pub nth: u64,
     pub method: String,
     pub target: String,
     pub version: String,
     pub headers: Vec<(String, String)>,
-    /// Octets of the body read so far.
+    /// Bytes of the body read so far.
     #[serde(serialize_with = "serialize_locked")]
     pub body_length: Mutex<Option<u64>>,
-    /// Status sent, or what happened instead; null while it goes on.
+    /// Status sent, or what happened instead; null while the request is in flight.
     #[serde(serialize_with = "serialize_locked")]
     pub outcome: Mutex<Option<String>>,
 }
@@ -104,11 +102,11 @@ fn serialize_locked<T: Serialize, S: serde::Serializer>(value: &Mutex<T>, to: S)
 #[derive(Default)]
 pub struct Log(Mutex<VecDeque<Arc<Record>>>);
 
-/// How many are kept for each server.
+/// Requests kept for each server.
 const MAX_RECORDS: usize = 2000;
 
 impl Log {
-    /// Adds one, forgetting the oldest.
+    /// Adds a record, and drops the oldest if the log is full.
     pub fn add(&self, record: Arc<Record>) {
         let mut log = self.0.lock().unwrap();
         if log.len() == MAX_RECORDS {
@@ -117,13 +115,12 @@ impl Log {
         log.push_back(record);
     }
 
-    /// The last ones, oldest first.
+    /// The last `n` records, oldest first.
     pub fn last(&self, n: usize) -> Vec<Arc<Record>> {
         let log = self.0.lock().unwrap();
         log.iter().skip(log.len().saturating_sub(n)).cloned().collect()
     }
 
-    /// Forgets everything.
     pub fn reset(&self) {
         self.0.lock().unwrap().clear();
     }

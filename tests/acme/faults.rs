@@ -1,5 +1,4 @@
-//! Faults that a server can be told to have. In: JSON of the control port. Out: for each request the fault
-//! that hits it, if any; for each port whether it listens. Counts go down and expired faults vanish here.
+//! Faults that a server can have: their JSON form, which requests and ports they affect, and when they expire.
 
 use std::time::{Duration, Instant};
 
@@ -8,43 +7,40 @@ use serde_json::{Value, json};
 
 use crate::cluster::PortKind;
 
-/// What happens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FaultKind {
     /// Listener closed: connection refused. Idle connections are closed.
     Refuse,
-    /// Connecting gets no answer at all (accept queue full). Open connections get no answer either.
+    /// Connection attempts time out (accept queue full), and open connections get no response.
     Blackhole,
-    /// Connection reset (RST) without an answer.
+    /// The connection is reset (RST) without a response.
     Reset,
-    /// Connection closed (FIN) without an answer.
+    /// The connection is closed (FIN) without a response.
     Close,
-    /// The request is read, nothing is ever answered.
+    /// The request is read and never answered.
     Hang,
-    /// The answer comes `delay_ms` later.
+    /// The response comes `delay_ms` later.
     Slow,
-    /// The answer is `status`.
+    /// The response has `status`.
     Status,
-    /// `size` announced, `after` sent, then `end`.
+    /// The response announces `size` bytes, sends `after`, and ends with `end`.
     DieMidBody,
-    /// Half of the answer's header, then `end`.
+    /// The response ends with `end` in the middle of its head.
     DieMidHeader,
-    /// Octets that are not HTTP.
+    /// The response is not HTTP.
     Garbage,
-    /// The database page answers 404.
+    /// The response is 404 for a database that the server holds.
     NotFound,
-    /// As reset, but only from a connection's second request on.
+    /// Like `Reset`, but only from the second request of a connection on.
     ResetOnReuse,
-    /// After `after` octets of the body no more is read.
+    /// Reading stops after `after` bytes of the body.
     StallUpload,
-    /// `status` before the body is read, then `end`.
+    /// The response with `status` is sent before the body is read; then the connection ends with `end`.
     EarlyResponse,
-    /// TLS handshakes fail.
     TlsHandshake,
-    /// TLS certificate expired.
     TlsExpired,
-    /// TLS certificate for another name.
+    /// The TLS certificate has another name.
     TlsWrongName,
 }
 
@@ -52,13 +48,11 @@ pub enum FaultKind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ConnectionEnd {
-    /// FIN.
     Fin,
-    /// RST.
     Rst,
 }
 
-/// When a reset or close happens.
+/// When a `Reset` or `Close` happens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum FaultStage {
@@ -68,21 +62,15 @@ pub enum FaultStage {
     Body,
 }
 
-/// Which ports of the server.
+/// The ports of a server that a fault affects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum PortFilter {
-    /// HTTP and HTTPS.
     Web,
-    /// HTTP.
     Http,
-    /// HTTPS.
     Https,
-    /// Agent-check.
     Agent,
-    /// Prometheus.
     Metrics,
-    /// All four.
     All,
 }
 
@@ -99,55 +87,50 @@ impl PortFilter {
     }
 }
 
-/// One fault, as written.
+/// One fault, as written in JSON.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Fault {
-    /// What happens.
     pub kind: FaultKind,
-    /// The next so many requests, then off; absent = until removed.
+    /// Number of requests that the fault affects; absent means until it is removed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub count: Option<u32>,
-    /// Off after so many milliseconds.
+    /// Milliseconds until the fault expires.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub for_ms: Option<u64>,
-    /// Only decoded paths that begin so, without case; this alone then decides, also for background requests.
+    /// Prefix of the decoded path, without case. If set, it alone decides, for background requests as well.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
-    /// Only this method.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub method: Option<String>,
-    /// Also background requests: the probe path, view readings, the statistics page.
+    /// Affects background requests as well: the probe path, view readings, the statistics page.
     #[serde(default)]
     pub probe: bool,
-    /// Which ports.
     #[serde(default = "default_port")]
     pub port: PortFilter,
-    /// For `reset` and `close`.
+    /// Used by `reset` and `close`.
     #[serde(default = "default_stage")]
     pub at: FaultStage,
-    /// For `status` and `early_response`.
+    /// Used by `status` and `early_response`.
     #[serde(default = "default_status")]
     pub status: u16,
-    /// Retry-After of these, in seconds.
+    /// Retry-After in seconds, used by `status` and `early_response`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retry_after: Option<u32>,
-    /// For `slow`.
     #[serde(default = "default_delay_ms")]
     pub delay_ms: u64,
-    /// For `die_mid_body`.
     #[serde(default = "default_size")]
     pub size: usize,
-    /// For `die_mid_body` (default: half) and `stall_upload` (default: 0).
+    /// Used by `die_mid_body` (default: half of `size`) and `stall_upload` (default: 0).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub after: Option<usize>,
-    /// For `die_mid_body`, `die_mid_header`, `early_response`.
+    /// Used by `die_mid_body`, `die_mid_header` and `early_response`.
     #[serde(default = "default_end")]
     pub end: ConnectionEnd,
-    /// For `die_mid_body`: chunked instead of Content-Length.
+    /// For `die_mid_body`: use chunks instead of Content-Length.
     #[serde(default)]
     pub chunked: bool,
-    /// For `refuse`: open connections are reset, also those in use, as when a machine loses power.
+    /// For `refuse`: reset all open connections, as when a machine loses power.
     #[serde(default)]
     pub kill: bool,
 }
@@ -171,19 +154,19 @@ fn default_size() -> usize {
     100_000
 }
 
-/// What a request looks like to a fault.
+/// The properties of a request that faults look at.
 pub struct RequestInfo<'a> {
     pub port: PortKind,
     pub method: &'a str,
     pub path: &'a str,
-    /// Probe, view reading or statistics page.
+    /// A probe, a view reading or the statistics page.
     pub background: bool,
     /// 1 for the first request of a connection.
     pub nth: u64,
 }
 
 impl Fault {
-    /// Reads `"refuse"`, an object or a list of either; null is none.
+    /// Reads a kind, an object, or a list of either; null means no faults.
     pub fn parse_all(value: &Value) -> Result<Vec<Fault>, String> {
         match value {
             Value::Null => Ok(Vec::new()),
@@ -196,7 +179,9 @@ impl Fault {
         let whole = if value.is_string() { json!({ "kind": value }) } else { value.clone() };
         let fault: Fault = serde_json::from_value(whole).map_err(|e| format!("fault: {e}"))?;
         if fault.count.is_some() && matches!(fault.kind, FaultKind::Refuse | FaultKind::Blackhole) {
-            return Err("fault: refuse and blackhole cannot count what never arrives; use for_ms".into());
+            return Err(
+                "fault: refuse and blackhole cannot count requests that never arrive; use for_ms".into()
+            );
         }
         Ok(fault)
     }
@@ -231,8 +216,13 @@ struct ActiveFault {
     until: Option<Instant>,
 }
 
+impl ActiveFault {
+    fn is_active(&self) -> bool {
+        self.left != Some(0) && self.until.is_none_or(|until| until > Instant::now())
+    }
+}
+
 impl Faults {
-    /// Replaces all.
     pub fn set(&mut self, faults: Vec<Fault>) {
         let active = |fault: Fault| ActiveFault {
             left: fault.count,
@@ -242,17 +232,15 @@ impl Faults {
         self.0 = faults.into_iter().map(active).collect();
     }
 
-    /// When the next one expires.
+    /// When the next fault expires.
     pub fn next_expiry(&self) -> Option<Instant> {
         self.0.iter().filter_map(|a| a.until).min()
     }
 
     fn prune(&mut self) {
-        let now = Instant::now();
-        self.0.retain(|a| a.left != Some(0) && a.until.is_none_or(|until| until > now));
+        self.0.retain(ActiveFault::is_active);
     }
 
-    /// Whether there is none.
     pub fn is_empty(&mut self) -> bool {
         self.prune();
         self.0.is_empty()
@@ -267,12 +255,12 @@ impl Faults {
         Some(fault)
     }
 
-    /// The fault for this request; a counted one is used up.
+    /// The fault for this request; one use of a counted fault is consumed.
     pub fn take(&mut self, seen: &RequestInfo<'_>) -> Option<Fault> {
         self.take_where(|fault| fault.matches(seen))
     }
 
-    /// The fault for this TLS handshake; a counted one is used up.
+    /// The fault for this TLS handshake; one use of a counted fault is consumed.
     pub fn take_tls(&mut self) -> Option<FaultKind> {
         self.take_where(|f| {
             matches!(f.kind, FaultKind::TlsHandshake | FaultKind::TlsExpired | FaultKind::TlsWrongName)
@@ -288,9 +276,8 @@ impl Faults {
         self.0.iter().map(|a| &a.fault).find(|f| closes(f)).cloned()
     }
 
-    /// For the control port: the faults with what is left of their counts.
-    pub fn to_json(&mut self) -> Value {
-        self.prune();
+    /// The faults with their remaining counts, for the control port.
+    pub fn to_json(&self) -> Value {
         let one = |a: &ActiveFault| {
             let mut value = serde_json::to_value(&a.fault).unwrap_or_default();
             if let Some(left) = a.left {
@@ -298,7 +285,7 @@ impl Faults {
             }
             value
         };
-        self.0.iter().map(one).collect()
+        self.0.iter().filter(|a| a.is_active()).map(one).collect()
     }
 }
 
@@ -311,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn a_counted_fault_hits_so_often_and_leaves_the_probe_alone() {
+    fn a_counted_fault_expires_after_its_count_and_spares_the_probe() {
         let mut faults = Faults::default();
         faults.set(Fault::parse_all(&json!({"kind": "reset", "count": 2})).unwrap());
         assert!(faults.take(&seen("/", true)).is_none());
@@ -322,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_alone_decides() {
+    fn a_path_decides_alone_for_background_requests_as_well() {
         let mut faults = Faults::default();
         faults.set(Fault::parse_all(&json!([{"kind": "hang", "path": "/CLDBDIR.nsf"}])).unwrap());
         assert!(faults.take(&seen("/a.nsf", false)).is_none());

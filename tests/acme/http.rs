@@ -1,5 +1,5 @@
-//! HTTP/1.x on a socket: reading heads and bodies, writing answers. In: octets. Out: requests. It knows
-//! nothing of Domino and of faults, and is strict: what is malformed is an error, never a guess.
+//! HTTP/1.x on a socket: reads heads and bodies, writes responses. It knows nothing about Domino or faults, and a
+//! malformed request is always an error.
 
 use std::io::{Error, ErrorKind, Result};
 use std::pin::Pin;
@@ -20,7 +20,6 @@ pub enum AnyStream {
 }
 
 impl AnyStream {
-    /// The socket below.
     pub fn socket(&self) -> &TcpStream {
         match self {
             AnyStream::Plain(stream) => stream,
@@ -61,29 +60,27 @@ impl AsyncWrite for AnyStream {
     }
 }
 
-/// A request's head.
 #[derive(Debug)]
 pub struct Head {
     pub method: String,
     pub target: String,
-    /// 0 or 1: the minor version.
+    /// Minor version, 0 or 1.
     pub version: u8,
     pub headers: Vec<(String, String)>,
 }
 
 impl Head {
-    /// First header of that name.
+    /// The first header of that name.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, v)| v.as_str())
     }
 
-    /// Whether a comma-separated header names this word.
+    /// Whether a comma-separated header contains this word.
     pub fn names(&self, header: &str, word: &str) -> bool {
         let mut all = self.headers.iter().filter(|(n, _)| n.eq_ignore_ascii_case(header));
         all.any(|(_, v)| v.split(',').any(|w| w.trim().eq_ignore_ascii_case(word)))
     }
 
-    /// Whether the client wants the connection kept.
     pub fn keep_alive(&self) -> bool {
         match self.version {
             0 => self.names("connection", "keep-alive"),
@@ -91,7 +88,6 @@ impl Head {
         }
     }
 
-    /// How the body is framed.
     pub fn framing(&self) -> std::result::Result<Framing, &'static str> {
         let lengths: Vec<&str> = self
             .headers
@@ -119,11 +115,10 @@ pub enum Framing {
     Chunked,
 }
 
-/// What came instead of nothing.
+/// What the next read gave.
 pub enum Received {
     /// The peer closed between requests.
     Closed,
-    /// A head.
     Head(Head),
     /// `GET /fast` without a body, on a connection to be kept.
     Fast,
@@ -141,7 +136,7 @@ pub struct Body {
 const MAX_KEPT_BODY_BYTES: usize = 64 * 1024;
 const MAX_HEAD_BYTES: usize = 256 * 1024;
 
-/// One connection and what was read ahead.
+/// One connection with its read buffer.
 pub struct HttpConnection {
     pub stream: AnyStream,
     buffer: BytesMut,
@@ -157,7 +152,7 @@ impl HttpConnection {
         self.stream.read_buf(&mut self.buffer).await
     }
 
-    /// The next head. Can be cancelled without losing octets. `fast` allows the short way for `/fast`.
+    /// Reads the next head. Cancelling it loses no bytes. With `fast`, `/fast` is recognised.
     pub async fn head(&mut self, fast: bool) -> Result<Received> {
         loop {
             if !self.buffer.is_empty()
@@ -178,7 +173,7 @@ impl HttpConnection {
         }
     }
 
-    /// Reads a body to its end, telling `seen` its length so far.
+    /// Reads a body to its end and reports its length so far to `seen`.
     pub async fn body(&mut self, framing: Framing, seen: impl Fn(u64)) -> Result<Body> {
         let mut body = Body::default();
         let mut hash = Sha256::new();
@@ -242,7 +237,7 @@ impl HttpConnection {
         }
     }
 
-    /// Reads and throws away until `n` octets came or the peer closed.
+    /// Discards `n` bytes, or everything until the peer closes.
     pub async fn discard(&mut self, n: usize) {
         let mut left = n.saturating_sub(self.buffer.len());
         self.buffer.clear();
@@ -255,18 +250,17 @@ impl HttpConnection {
         }
     }
 
-    /// What was read ahead, for a protocol that takes over.
+    /// Takes the bytes that were read ahead, after the protocol has been switched.
     pub fn take_buffer(&mut self) -> BytesMut {
         self.buffer.split()
     }
 
-    /// Writes and flushes.
     pub async fn send(&mut self, bytes: &[u8]) -> Result<()> {
         self.stream.write_all(bytes).await?;
         self.stream.flush().await
     }
 
-    /// Writes an answer; `to_head` = HEAD, without the body. Says whether the connection can go on.
+    /// Writes the response to a request, and returns whether the connection can be reused.
     pub async fn answer(&mut self, answer: &Answer, head: &Head, keep: bool) -> Result<bool> {
         let chunked = answer.chunked && head.version == 1;
         let until_close = answer.until_close || (answer.chunked && head.version == 0);
@@ -316,7 +310,7 @@ impl HttpConnection {
         Ok(keep)
     }
 
-    /// Closes politely: FIN, then waits a moment for the peer so that unread octets cause no RST.
+    /// Sends FIN, then discards input for a short time, because closing with unread bytes would send RST.
     pub async fn finish(&mut self) {
         let _ = self.stream.shutdown().await;
         let _ = tokio::time::timeout(Duration::from_millis(500), self.discard(64 << 20)).await;

@@ -1,7 +1,7 @@
-//! Who asks: session login and Basic. In: requests. Out: login forms, cookies, names.
+//! Session login and Basic authentication.
 //!
-//! DomAuthSessId is good on the server that gave it, LtpaToken (scenario `sso: true`) on all; with
-//! `unique_cookie_names: true` the former has 11 characters of the server name's hash behind it.
+//! A DomAuthSessId is valid on the server that issued it; an LtpaToken (scenario `sso: true`) is valid on all. With
+//! `unique_cookie_names: true` the name DomAuthSessId is followed by 11 characters of the server name's hash.
 
 use base64::Engine;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
@@ -14,30 +14,30 @@ use crate::pages::{Request, escape};
 use crate::scenario::Name;
 use crate::url;
 
-/// Who sent a request.
+/// The user of a request.
 #[derive(Debug, PartialEq)]
 pub enum Requester {
     User(String),
     Anonymous,
-    /// Basic credentials that are not right.
-    Wrong,
+    /// The Basic credentials are invalid.
+    Rejected,
 }
 
 /// The session cookie's name on this server.
-pub fn cookie_name(cluster: &Cluster, member: &SimulatedServer) -> String {
+pub fn cookie_name(cluster: &Cluster, server: &SimulatedServer) -> String {
     if cluster.scenario.sso {
         return "LtpaToken".to_owned();
     }
     match cluster.scenario.unique_cookie_names {
         false => "DomAuthSessId".to_owned(),
         true => {
-            let hash = URL_SAFE_NO_PAD.encode(Sha256::digest(member.name.canonical.as_bytes()));
+            let hash = URL_SAFE_NO_PAD.encode(Sha256::digest(server.name.canonical.as_bytes()));
             format!("DomAuthSessId{}", &hash[..11])
         }
     }
 }
 
-/// The value of a cookie of the request; the last one of that name, as servers differ here.
+/// The value of the last cookie of that name.
 pub fn cookie<'a>(head: &'a Head, name: &str) -> Option<&'a str> {
     head.headers
         .iter()
@@ -60,10 +60,10 @@ fn authenticate(cluster: &Cluster, user: &str, password: &str) -> Option<String>
     Some(Name::new(name).canonical)
 }
 
-/// By session cookie, else by Basic.
-pub fn requester(cluster: &Cluster, member: &SimulatedServer, head: &Head) -> Requester {
-    if let Some(token) = cookie(head, &cookie_name(cluster, member)) {
-        let sessions = if cluster.scenario.sso { &cluster.ltpa } else { &member.sessions };
+/// Identifies the user by session cookie, else by Basic credentials.
+pub fn requester(cluster: &Cluster, server: &SimulatedServer, head: &Head) -> Requester {
+    if let Some(token) = cookie(head, &cookie_name(cluster, server)) {
+        let sessions = if cluster.scenario.sso { &cluster.ltpa } else { &server.sessions };
         if let Some(user) = sessions.lock().unwrap().get(token) {
             return Requester::User(user.clone());
         }
@@ -74,12 +74,12 @@ pub fn requester(cluster: &Cluster, member: &SimulatedServer, head: &Head) -> Re
     let decoded = STANDARD.decode(basic.trim()).unwrap_or_default();
     let decoded = String::from_utf8_lossy(&decoded);
     let (user, password) = decoded.split_once(':').unwrap_or((&decoded, ""));
-    authenticate(cluster, user, password).map_or(Requester::Wrong, Requester::User)
+    authenticate(cluster, user, password).map_or(Requester::Rejected, Requester::User)
 }
 
-/// What somebody gets who may not read: 200 with the form, or 401 where sessions are off.
-pub fn login_required(cluster: &Cluster, who: &Requester, target: &str) -> Answer {
-    if *who == Requester::Wrong || cluster.scenario.auth == "basic" {
+/// The response to a request without access: 200 with the login form, or 401 if session login is off.
+pub fn login_required(cluster: &Cluster, user: &Requester, target: &str) -> Answer {
+    if *user == Requester::Rejected || cluster.scenario.auth == "basic" {
         let page = "<html><head><title>Error</title></head><body><h1>Error 401</h1>HTTP Web Server: You are not \
                     authorized to perform that operation</body></html>\n";
         return Answer::html(401, page).with_header("WWW-Authenticate", "Basic realm=\"/\"");
@@ -87,7 +87,6 @@ pub fn login_required(cluster: &Cluster, who: &Requester, target: &str) -> Answe
     form(target, "")
 }
 
-/// The login form.
 pub fn form(redirect_to: &str, message: &str) -> Answer {
     let redirect_to = escape(redirect_to);
     Answer::html(
@@ -103,8 +102,8 @@ pub fn form(redirect_to: &str, message: &str) -> Answer {
     .with_header("Cache-Control", "no-cache")
 }
 
-/// `?Login`: the form, or with a POST the session. `?SAMLLogin` takes the same fields, and `RelayState`.
-pub fn login(cluster: &Cluster, member: &SimulatedServer, request: &Request) -> Answer {
+/// `?Login` returns the form, or creates a session on POST. `?SAMLLogin` takes the same fields and `RelayState`.
+pub fn login(cluster: &Cluster, server: &SimulatedServer, request: &Request) -> Answer {
     let fields = url::form(&String::from_utf8_lossy(&request.body.start));
     let field =
         |name: &str| fields.iter().find(|(k, _)| k.eq_ignore_ascii_case(name)).map(|(_, v)| v.clone());
@@ -120,32 +119,32 @@ pub fn login(cluster: &Cluster, member: &SimulatedServer, request: &Request) -> 
         return form(&redirect_to, "<p>You provided an invalid username or password.</p>\n");
     };
     let token = format!("{:016X}{:016X}", fastrand::u64(..), fastrand::u64(..));
-    let name = cookie_name(cluster, member);
+    let name = cookie_name(cluster, server);
     let cookie = match cluster.scenario.sso {
         true => {
             cluster.ltpa.lock().unwrap().insert(token.clone(), user);
-            let domain = member.hostname.split_once('.').map_or("", |(_, domain)| domain);
+            let domain = server.hostname.split_once('.').map_or("", |(_, domain)| domain);
             format!("{name}={token}; path=/; domain=.{domain}")
         }
         false => {
-            member.sessions.lock().unwrap().insert(token.clone(), user);
+            server.sessions.lock().unwrap().insert(token.clone(), user);
             format!("{name}={token}; path=/; HttpOnly")
         }
     };
     Answer::html(302, "").with_header("Location", redirect_to).with_header("Set-Cookie", cookie)
 }
 
-/// `?Logout`: the session ends on this server (or everywhere with SSO).
-pub fn logout(cluster: &Cluster, member: &SimulatedServer, request: &Request) -> Answer {
-    let name = cookie_name(cluster, member);
+/// `?Logout` ends the session on this server, or everywhere with SSO.
+pub fn logout(cluster: &Cluster, server: &SimulatedServer, request: &Request) -> Answer {
+    let name = cookie_name(cluster, server);
     if let Some(token) = cookie(&request.head, &name) {
-        member.sessions.lock().unwrap().remove(token);
+        server.sessions.lock().unwrap().remove(token);
         cluster.ltpa.lock().unwrap().remove(token);
     }
-    let gone = format!("{name}=; path=/; expires=Thu, 01 Jan 1970 00:00:00 GMT");
+    let expired = format!("{name}=; path=/; expires=Thu, 01 Jan 1970 00:00:00 GMT");
     match request.url.argument("RedirectTo") {
         Some(to) => Answer::html(302, "").with_header("Location", to),
         None => Answer::html(200, "<html><body>Logged out.</body></html>\n"),
     }
-    .with_header("Set-Cookie", gone)
+    .with_header("Set-Cookie", expired)
 }

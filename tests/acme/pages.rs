@@ -1,5 +1,5 @@
-//! The pages of a simulated server. In: a complete request. Out: an answer that says which server, path and
-//! replica made it, and what it received. Faults are not its business, but for a database that is "not there".
+//! The pages of a simulated server. A page names the server, path and replica that produced it, and shows the request
+//! that it received.
 
 use std::net::SocketAddr;
 
@@ -13,29 +13,26 @@ use crate::login::{self, Requester};
 use crate::url::{Url, encode};
 use crate::{stats, views};
 
-/// A complete request.
 pub struct Request {
     pub head: Head,
     pub url: Url,
     pub body: Body,
-    /// `http` or `https`.
     pub scheme: &'static str,
     pub remote: SocketAddr,
     pub rid: Option<String>,
-    /// A fault says that the database is not there.
+    /// A fault makes the server answer 404 for its database.
     pub not_found: bool,
 }
 
-/// Text for HTML.
 pub fn escape(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
-/// The answer to any request.
-pub async fn answer(cluster: &Cluster, member: &SimulatedServer, request: &Request) -> Answer {
+/// The response to any request.
+pub fn answer(cluster: &Cluster, server: &SimulatedServer, request: &Request) -> Answer {
     let copies = cluster.copies();
-    let copy = request.url.database.as_deref().and_then(|db| copies.find(member.position, db));
-    let mut answer = route(cluster, member, request, copy);
+    let copy = request.url.database.as_deref().and_then(|db| copies.find(server.position, db));
+    let mut answer = route(cluster, server, request, copy);
     if let Some(copy) = copy {
         answer = answer
             .with_header("X-Acme-Path", encode(&copy.path))
@@ -49,34 +46,34 @@ pub async fn answer(cluster: &Cluster, member: &SimulatedServer, request: &Reque
 
 fn route(
     cluster: &Cluster,
-    member: &SimulatedServer,
+    server: &SimulatedServer,
     request: &Request,
     copy: Option<&DatabaseCopy>,
 ) -> Answer {
     let url = &request.url;
     if url.is("Logout") {
-        return login::logout(cluster, member, request);
+        return login::logout(cluster, server, request);
     }
     if url.is("Login") || url.is("SAMLLogin") {
-        return login::login(cluster, member, request);
+        return login::login(cluster, server, request);
     }
     let Some(database) = url.database.as_deref() else {
-        return page_without_database(cluster, member, request);
+        return page_without_database(cluster, server, request);
     };
     let Some(copy) = copy.filter(|_| !request.not_found) else {
         return error(404, &format!("HTTP Web Server: File does not exist - {database}"));
     };
-    let who = login::requester(cluster, member, &request.head);
-    if (copy.login && who == Requester::Anonymous) || who == Requester::Wrong {
-        return login::login_required(cluster, &who, &request.head.target);
+    let user = login::requester(cluster, server, &request.head);
+    if (copy.login && user == Requester::Anonymous) || user == Requester::Rejected {
+        return login::login_required(cluster, &user, &request.head.target);
     }
     let path = copy.path.to_lowercase();
     if url.is("ReadViewEntries") {
-        return views::answer(cluster, member, request, &path);
+        return views::answer(cluster, server, request, &path);
     }
     if path == "icmstat.nsf" && url.rest.to_lowercase().starts_with("stat") {
-        return match member.settings().console {
-            true => Answer::new(200, "text/plain; charset=UTF-8", stats::console(member)),
+        return match server.settings().console {
+            true => Answer::new(200, "text/plain; charset=UTF-8", stats::console(server)),
             false => error(404, "HTTP Web Server: Couldn't find design note - stat"),
         };
     }
@@ -84,19 +81,19 @@ fn route(
         return error(404, "HTTP Web Server: Couldn't find design note - missing");
     }
     if url.rest.eq_ignore_ascii_case("rewrite") {
-        return rewrite(member, request, copy);
+        return rewrite(server, request, copy);
     }
     if let Some(to) = url.argument("location") {
         return Answer::html(302, "").with_header("Location", to);
     }
     if let Some(to) = url.argument("redirect") {
-        return redirect(cluster, member, request, copy, to);
+        return redirect(cluster, server, request, copy, to);
     }
-    page(member, request, Some(copy), &who)
+    page(server, request, Some(copy), &user)
 }
 
 /// Pages outside any database.
-fn page_without_database(cluster: &Cluster, member: &SimulatedServer, request: &Request) -> Answer {
+fn page_without_database(cluster: &Cluster, server: &SimulatedServer, request: &Request) -> Answer {
     let url = &request.url;
     if url.path == "/fast" {
         let mut answer = Answer::new(200, "text/plain", Vec::new());
@@ -108,29 +105,28 @@ fn page_without_database(cluster: &Cluster, member: &SimulatedServer, request: &
             .copies()
             .copies
             .iter()
-            .filter(|c| c.member == member.position)
+            .filter(|c| c.server == server.position)
             .map(|c| format!("<li><a href=\"/{}\">{}</a></li>\n", encode(&c.path), escape(&c.title)))
             .collect();
-        let name = &member.name.abbreviated;
+        let name = &server.name.abbreviated;
         return Answer::html(200, format!("<html><body><h1>{name}</h1><ul>\n{list}</ul></body></html>\n"));
     }
     if url.is("Redirect") {
         return redirect_to_server(cluster, request);
     }
-    page(member, request, None, &login::requester(cluster, member, &request.head))
+    page(server, request, None, &login::requester(cluster, server, &request.head))
 }
 
-/// `?Redirect&Name=<server>&Id=<replica id>&To=<rest>`.
 fn redirect_to_server(cluster: &Cluster, request: &Request) -> Answer {
     let argument = |name| request.url.argument(name).unwrap_or("");
     let copies = cluster.copies();
     let id = argument("Id").replace(':', "").to_uppercase();
     let found = cluster.find(argument("Name")).and_then(|m| Some((m, copies.replica(m.position, &id)?)));
     match found {
-        Some((member, copy)) => {
+        Some((server, copy)) => {
             let to = argument("To");
             let at =
-                format!("{}://{}/{}", request.scheme, member.authority(request.scheme), encode(&copy.path));
+                format!("{}://{}/{}", request.scheme, server.authority(request.scheme), encode(&copy.path));
             Answer::html(302, "").with_header("Location", format!("{at}{to}"))
         }
         None => error(404, "HTTP Web Server: Redirect - unknown server or database"),
@@ -145,10 +141,15 @@ fn error(status: u16, text: &str) -> Answer {
     )
 }
 
-/// The page that says everything, as HTML or JSON; with state on this server for XPages.
-fn page(member: &SimulatedServer, request: &Request, copy: Option<&DatabaseCopy>, who: &Requester) -> Answer {
+/// The page that shows the request, as HTML or JSON. An XPage has view state on this server.
+fn page(
+    server: &SimulatedServer,
+    request: &Request,
+    copy: Option<&DatabaseCopy>,
+    user: &Requester,
+) -> Answer {
     let mut details = json!({
-        "server": member.name.abbreviated,
+        "server": server.name.abbreviated,
         "database": copy.map(|c| c.title.clone()),
         "path": copy.map(|c| c.path.clone()),
         "replica_id": copy.map(|c| c.replica_id.clone()),
@@ -161,10 +162,10 @@ fn page(member: &SimulatedServer, request: &Request, copy: Option<&DatabaseCopy>
         "request_id": request.rid,
         "remote": request.remote.to_string(),
         "scheme": request.scheme,
-        "user": match who { Requester::User(user) => Some(user.clone()), _ => None },
+        "user": match user { Requester::User(name) => Some(name), _ => None },
     });
     let xpage = copy.filter(|_| request.url.rest.to_lowercase().contains(".xsp"));
-    let cookie = xpage.map(|copy| xpages(member, request, copy, &mut details));
+    let cookie = xpage.map(|copy| xpages(server, request, copy, &mut details));
     let as_json =
         request.url.argument("echo") == Some("json") || request.head.names("accept", "application/json");
     let mut answer = match as_json {
@@ -177,14 +178,15 @@ fn page(member: &SimulatedServer, request: &Request, copy: Option<&DatabaseCopy>
     answer
 }
 
-/// An XPage keeps its view state on this server: `new`, `known` or `lost` (a session of another server).
+/// Adds the state of an XPage (`new`, `known`, or `lost` for a session of another server) to `details`, and returns
+/// its cookie and location.
 fn xpages(
-    member: &SimulatedServer,
+    server: &SimulatedServer,
     request: &Request,
     copy: &DatabaseCopy,
     details: &mut Value,
 ) -> (String, String) {
-    let mut states = member.xpages.lock().unwrap();
+    let mut states = server.xpages.lock().unwrap();
     let sent = login::cookie(&request.head, "SessionID").map(str::to_owned);
     let (state, id) = match sent {
         Some(id) if states.contains_key(&id) => ("known", id),
@@ -195,7 +197,7 @@ fn xpages(
     *pages += 1;
     details["xpages_state"] = state.into();
     details["xpages_pages"] = (*pages).into();
-    let here = format!("{}://{}/{}", request.scheme, member.authority(request.scheme), encode(&copy.path));
+    let here = format!("{}://{}/{}", request.scheme, server.authority(request.scheme), encode(&copy.path));
     (format!("SessionID={id}; path=/; HttpOnly"), format!("{here}{}", request.url.raw_rest))
 }
 
@@ -224,11 +226,11 @@ fn html(details: &Value) -> String {
     )
 }
 
-/// Every header in which a server names itself and its own path.
-fn rewrite(member: &SimulatedServer, request: &Request, copy: &DatabaseCopy) -> Answer {
+/// A response with every header in which a server names itself and its own path.
+fn rewrite(server: &SimulatedServer, request: &Request, copy: &DatabaseCopy) -> Answer {
     let own = format!("/{}", encode(&copy.path));
-    let here = format!("{}://{}{own}", request.scheme, member.authority(request.scheme));
-    let host = &member.hostname;
+    let here = format!("{}://{}{own}", request.scheme, server.authority(request.scheme));
+    let host = &server.hostname;
     let domain = host.split_once('.').map_or("", |(_, domain)| domain);
     Answer::html(200, format!("<html><body><a href=\"{here}?OpenDatabase\">{here}</a></body></html>\n"))
         .with_header("Content-Location", format!("{here}/rewrite?OpenPage"))
@@ -239,11 +241,11 @@ fn rewrite(member: &SimulatedServer, request: &Request, copy: &DatabaseCopy) -> 
         .with_header("Set-Cookie", "AcmeRoot=3; Path=/; Secure; SameSite=Lax")
 }
 
-/// 302 to this database: `1` = on this server's own host name, `address` = its IP address, `host` = the Host
-/// that was asked for, `relative` = no host, a server's name = that server's replica.
+/// 302 to this database. `to` is `1` for this server's host name, `address` for its IP address, `host` for the Host of
+/// the request, `relative` for no host, or the name of a server for its replica.
 fn redirect(
     cluster: &Cluster,
-    member: &SimulatedServer,
+    server: &SimulatedServer,
     request: &Request,
     copy: &DatabaseCopy,
     to: &str,
@@ -254,12 +256,12 @@ fn redirect(
         "relative" => format!("/{own}?OpenDatabase&redirected=1"),
         "host" => format!("{scheme}://{}/{own}?OpenDatabase", request.head.header("host").unwrap_or("")),
         "address" => {
-            let authority = member.authority(scheme).replace(&member.hostname, &member.address.to_string());
+            let authority = server.authority(scheme).replace(&server.hostname, &server.address.to_string());
             format!("{scheme}://{authority}/{own}?OpenDatabase&redirected=1")
         }
         name => {
             let copies = cluster.copies();
-            let there = cluster.find(name).filter(|_| name != "1").map_or(member, |m| m);
+            let there = cluster.find(name).filter(|_| name != "1").map_or(server, |m| m);
             let path = copies.replica(there.position, &copy.replica_id).map_or(own, |c| encode(&c.path));
             format!("{scheme}://{}/{path}?OpenDatabase&redirected=1", there.authority(scheme))
         }
@@ -267,7 +269,7 @@ fn redirect(
     Answer::html(302, "<html><body>Moved</body></html>\n").with_header("Location", location)
 }
 
-/// What the query asks of any page: `status`, `size`, `chunked`, `delay`, `work`, `drip`, `close`.
+/// Applies the query arguments that every page accepts: `status`, `size`, `chunked`, `delay`, `work`, `drip`, `close`.
 fn options(url: &Url, mut answer: Answer) -> Answer {
     if let Some(status) = url.number("status").filter(|s| (200..600).contains(s)) {
         answer.status = status as u16;

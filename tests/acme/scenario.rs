@@ -1,13 +1,12 @@
-//! What a scenario file may say. In: YAML. Out: plain data, checked. Unknown keys are errors.
+//! The scenario file. Unknown keys are errors.
 
 use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
-/// The cluster that starts without `--scenario`; also the best example of a scenario file.
+/// The scenario that is used without `--scenario`.
 pub const BUILT_IN: &str = include_str!("built-in.yaml");
 
-/// A scenario file.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Scenario {
@@ -17,39 +16,37 @@ pub struct Scenario {
     /// Address of the control port.
     #[serde(default)]
     pub control: Option<String>,
-    /// A login is good on every server: LtpaToken instead of DomAuthSessId.
+    /// A login is valid on every server: LtpaToken instead of DomAuthSessId.
     #[serde(default)]
     pub sso: bool,
-    /// DominoSessionCookieUniqueNames=1: DomAuthSessId and 11 characters of a hash.
+    /// DominoSessionCookieUniqueNames=1: 11 characters of a hash follow the name DomAuthSessId.
     #[serde(default)]
     pub unique_cookie_names: bool,
-    /// How a missing login is answered: `session` = form with 200 (Basic is accepted too), `basic` = 401.
+    /// The response to a missing login: `session` is the form with 200 (Basic is accepted as well), `basic` is 401.
     #[serde(default = "default_auth")]
     pub auth: String,
-    /// User name to password.
+    /// Passwords by user name.
     #[serde(default)]
     pub users: BTreeMap<String, String>,
-    /// Faults without `probe: true` leave requests for this path alone.
+    /// Faults without `probe: true` do not affect requests for this path.
     #[serde(default = "default_probe_path")]
     pub probe_path: String,
     /// Columns 4 and 5 of the directory views: out of service, pending delete.
     #[serde(default)]
     pub mark_columns: bool,
-    /// Domino's `Strict-Transport-Security: max-age=0`.
+    /// Every page has `Strict-Transport-Security: max-age=0`, as in Domino.
     #[serde(default = "default_true")]
     pub hsts_trap: bool,
-    /// Where all servers push statistics unless one says otherwise; `{name}` is the common name.
+    /// Where all servers push statistics by default; `{name}` is the common name.
     #[serde(default)]
     pub statpub: Option<StatpubPush>,
-    /// The members.
     pub servers: Vec<Server>,
-    /// Names in the names view that belong to no cluster.
+    /// Servers in the names view that belong to no cluster.
     #[serde(default)]
     pub outsiders: Vec<String>,
-    /// The databases and who holds them.
     #[serde(default)]
     pub databases: Vec<Database>,
-    /// Many databases more, for large directories.
+    /// Additional databases, for large directories.
     #[serde(default)]
     pub generate: Option<Generate>,
 }
@@ -58,21 +55,16 @@ pub struct Scenario {
 #[derive(Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct StatpubPush {
-    /// `http://host:port/path`.
     pub url: String,
-    /// Bearer token.
     #[serde(default)]
     pub token: Option<String>,
-    /// Milliseconds between posts.
     #[serde(default = "default_interval_ms")]
     pub interval_ms: u64,
 }
 
-/// One server.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Server {
-    /// `Web1/Acme` or `CN=Web1/O=Acme`.
     pub name: String,
     /// Default: `<common name>.<organisation>.example`, lower case.
     #[serde(default)]
@@ -80,16 +72,14 @@ pub struct Server {
     /// IP address for all its ports.
     #[serde(default = "default_address")]
     pub address: std::net::IpAddr,
-    /// 0 or absent: any free port; `false`: not listening.
+    /// 0 or absent means any free port; `false` means not listening.
     #[serde(default)]
     pub http: Port,
-    /// As `http`.
     #[serde(default)]
     pub https: Port,
-    /// HAProxy agent-check, as `http`.
+    /// Port of HAProxy's agent-check.
     #[serde(default)]
     pub agent: Port,
-    /// Prometheus, as `http`.
     #[serde(default)]
     pub metrics: Port,
     /// Initial state: what `PUT /servers/<name>` takes on the control port.
@@ -101,9 +91,8 @@ pub struct Server {
 #[derive(Clone, Copy, Deserialize)]
 #[serde(untagged)]
 pub enum Port {
-    /// 0 = any.
     Number(u16),
-    /// `false` = none, `true` = any.
+    /// `false` is no port, `true` is any free port.
     Switch(bool),
 }
 
@@ -114,7 +103,7 @@ impl Default for Port {
 }
 
 impl Port {
-    /// The number to bind, if any.
+    /// The port to bind, if any; 0 is any free port.
     pub fn bind_port(self) -> Option<u16> {
         match self {
             Port::Number(n) => Some(n),
@@ -124,48 +113,37 @@ impl Port {
     }
 }
 
-/// One database (one replica ID).
+/// One database, which has one replica ID.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Database {
-    /// Path with `/`.
     pub path: String,
-    /// 16 hex digits.
     pub replica_id: String,
-    /// Title.
     #[serde(default)]
     pub title: String,
-    /// Needs a login.
     #[serde(default)]
     pub login: bool,
-    /// Holders.
     pub replicas: Replicas,
 }
 
-/// Who holds a database.
+/// The servers that hold a database.
 #[derive(Deserialize)]
 #[serde(untagged)]
 pub enum Replicas {
-    /// `all`.
     Word(String),
-    /// A list.
     List(Vec<Replica>),
 }
 
-/// One holder.
 #[derive(Deserialize)]
 #[serde(untagged)]
 pub enum Replica {
-    /// A server's name.
     Name(String),
-    /// With a path of its own or a mark.
+    /// A replica with its own path or mark.
     Full {
-        /// Name.
         server: String,
         /// Path on that server.
         #[serde(default)]
         path: Option<String>,
-        /// `in_service`, `out_of_service`, `pending_delete`.
         #[serde(default)]
         mark: Option<String>,
     },
@@ -175,11 +153,10 @@ pub enum Replica {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Generate {
-    /// How many databases.
     pub databases: u32,
-    /// Replicas of each, on successive servers.
+    /// Replicas of each database, on successive servers.
     pub copies: usize,
-    /// Path before the number.
+    /// The path up to the number.
     #[serde(default = "default_prefix")]
     pub prefix: String,
 }
@@ -209,16 +186,12 @@ fn default_address() -> std::net::IpAddr {
 /// A hierarchical server name in its three spellings.
 #[derive(Clone, Debug)]
 pub struct Name {
-    /// `CN=Web1/O=Acme`.
     pub canonical: String,
-    /// `Web1/Acme`.
     pub abbreviated: String,
-    /// `Web1`.
     pub common: String,
 }
 
 impl Name {
-    /// From either spelling.
     pub fn new(text: &str) -> Name {
         let parts: Vec<&str> = text.split('/').collect();
         let bare: Vec<&str> = parts.iter().map(|p| p.split_once('=').map_or(*p, |(_, v)| v)).collect();
@@ -235,14 +208,13 @@ impl Name {
         Name { canonical: labelled.join("/"), abbreviated: bare.join("/"), common: bare[0].to_owned() }
     }
 
-    /// Whether this text means this server: any spelling, or the common name alone, without case.
+    /// Whether this text is a spelling of this name, or the common name alone, without case.
     pub fn matches(&self, text: &str) -> bool {
         let other = Name::new(text);
         self.abbreviated.eq_ignore_ascii_case(&other.abbreviated)
             || (!text.contains('/') && self.common.eq_ignore_ascii_case(&other.common))
     }
 
-    /// `web1.acme.example`.
     pub fn default_hostname(&self) -> String {
         let organisation = self.abbreviated.rsplit('/').next().unwrap_or("acme");
         format!("{}.{organisation}.example", self.common).to_lowercase()
@@ -250,7 +222,6 @@ impl Name {
 }
 
 impl Scenario {
-    /// Reads and checks a file's text.
     pub fn parse(text: &str) -> Result<Scenario, String> {
         let scenario: Scenario = serde_yaml::from_str(text).map_err(|e| format!("scenario: {e}"))?;
         if scenario.servers.is_empty() {
@@ -267,7 +238,7 @@ impl Scenario {
         Ok(scenario)
     }
 
-    /// The position of a server.
+    /// The position of the server with this name.
     pub fn find(&self, name: &str) -> Option<usize> {
         self.servers.iter().position(|s| Name::new(&s.name).matches(name))
     }

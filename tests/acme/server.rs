@@ -1,8 +1,8 @@
-//! The listeners of the simulated servers. In: addresses; changes of faults. Out: connections handed on.
+//! The listeners of the simulated servers, which open and close as faults change.
 //!
-//! Every port is held by a bound socket that never listens, so that it stays ours while the listener is
-//! closed: Linux refuses connections to such a port at once. A *black hole* is a listener with a backlog of 0
-//! whose accept queue is full: Linux then drops every SYN, also on loopback, and connecting times out.
+//! Every port is held by a bound socket that never listens, so that it stays reserved while the listener is closed:
+//! Linux refuses connections to such a port at once. A *black hole* is a listener with a backlog of 0 whose accept
+//! queue is full: Linux then drops every SYN, also on loopback, and connecting times out.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -18,13 +18,12 @@ use crate::http::AnyStream;
 use crate::scenario::Scenario;
 use crate::{connection, stats, tls};
 
-/// A port that is ours.
+/// A port that stays bound until the process exits.
 pub struct ReservedPort {
     pub position: usize,
     pub kind: PortKind,
     pub port: u16,
     address: SocketAddr,
-    /// Holds the port; never listens.
     _reservation: TcpSocket,
 }
 
@@ -35,7 +34,7 @@ fn socket(address: SocketAddr) -> std::io::Result<TcpSocket> {
     Ok(socket)
 }
 
-/// Takes every port of the servers that run here.
+/// Reserves every port of the servers that run in this process.
 pub fn bind(scenario: &Scenario, only: Option<usize>) -> Result<Vec<ReservedPort>, String> {
     let mut all = Vec::new();
     for (position, server) in scenario.servers.iter().enumerate() {
@@ -54,7 +53,7 @@ pub fn bind(scenario: &Scenario, only: Option<usize>) -> Result<Vec<ReservedPort
             let bind = || -> std::io::Result<ReservedPort> {
                 let reservation = socket(address)?;
                 let address = reservation.local_addr()?;
-                // Says at once if somebody else listens there.
+                // Fails now if another process listens on this port.
                 drop(socket(address)?.listen(1)?);
                 Ok(ReservedPort { position, kind, port: address.port(), address, _reservation: reservation })
             };
@@ -64,26 +63,26 @@ pub fn bind(scenario: &Scenario, only: Option<usize>) -> Result<Vec<ReservedPort
     Ok(all)
 }
 
-/// Starts all listeners and returns when they listen.
+/// Starts all listeners, and returns when they accept connections.
 pub async fn start(cluster: &Arc<Cluster>, bound: Vec<ReservedPort>) {
     for bound in bound {
-        let member = cluster.members[bound.position].clone();
-        let applied = member.register_listener();
+        let server = cluster.servers[bound.position].clone();
+        let applied = server.register_listener();
         let mut first = applied.subscribe();
         // Change 1 is the start.
-        member.changes.send_if_modified(|n| std::mem::replace(n, 1) == 0);
-        tokio::spawn(listen(bound, member, cluster.clone(), applied));
+        server.changes.send_if_modified(|n| std::mem::replace(n, 1) == 0);
+        tokio::spawn(listen(bound, server, cluster.clone(), applied));
         let _ = first.wait_for(|n| *n >= 1).await;
     }
-    for member in cluster.local_members() {
-        tokio::spawn(stats::push_loop(member.clone()));
+    for server in cluster.local_servers() {
+        tokio::spawn(stats::push_loop(server.clone()));
     }
 }
 
 enum PortState {
     Open(TcpListener),
     Closed,
-    /// A listener nobody accepts from, and the connections that fill its queue.
+    /// A listener that never accepts, and the connections that fill its queue.
     BlackHole {
         _listener: TcpListener,
         _held: Vec<TcpStream>,
@@ -102,7 +101,7 @@ async fn open(address: SocketAddr, backlog: u32) -> TcpListener {
     }
 }
 
-/// Fills the accept queue until connecting gets no answer.
+/// Fills the accept queue until connecting times out.
 async fn fill_accept_queue(address: SocketAddr) -> Vec<TcpStream> {
     let mut held = Vec::new();
     for _ in 0..16 {
@@ -116,16 +115,16 @@ async fn fill_accept_queue(address: SocketAddr) -> Vec<TcpStream> {
 
 async fn listen(
     bound: ReservedPort,
-    member: Arc<SimulatedServer>,
+    server: Arc<SimulatedServer>,
     cluster: Arc<Cluster>,
     applied: tokio::sync::watch::Sender<u64>,
 ) {
-    let mut changes = member.changes.subscribe();
-    let mut door = PortState::Closed;
+    let mut changes = server.changes.subscribe();
+    let mut state = PortState::Closed;
     loop {
         let change = *changes.borrow_and_update();
-        let fault = member.port_fault(bound.kind).map(|f| f.kind);
-        door = match (fault, door) {
+        let fault = server.port_fault(bound.kind).map(|f| f.kind);
+        state = match (fault, state) {
             (None, PortState::Open(listener)) => PortState::Open(listener),
             (None, old) => {
                 drop(old);
@@ -145,7 +144,7 @@ async fn listen(
         };
         applied.send_replace(change);
         loop {
-            let accepted = match &door {
+            let accepted = match &state {
                 PortState::Open(listener) => tokio::select! {
                     accepted = listener.accept() => accepted,
                     _ = changes.changed() => break,
@@ -157,9 +156,9 @@ async fn listen(
             };
             match accepted {
                 Ok((stream, remote)) => {
-                    tokio::spawn(serve(stream, remote, bound.kind, member.clone(), cluster.clone()));
+                    tokio::spawn(serve(stream, remote, bound.kind, server.clone(), cluster.clone()));
                 }
-                // Out of descriptors, most likely: let others finish.
+                // Most likely out of file descriptors: wait until other connections end.
                 Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
             }
         }
@@ -170,17 +169,17 @@ async fn serve(
     stream: TcpStream,
     remote: SocketAddr,
     kind: PortKind,
-    member: Arc<SimulatedServer>,
+    server: Arc<SimulatedServer>,
     cluster: Arc<Cluster>,
 ) {
     let _ = stream.set_nodelay(true);
     match kind {
-        PortKind::Agent => stats::agent_check(stream, &member).await,
-        PortKind::Metrics => stats::metrics(stream, &member).await,
-        PortKind::Http => connection::run(AnyStream::Plain(stream), remote, kind, member, cluster).await,
+        PortKind::Agent => stats::agent_check(stream, &server).await,
+        PortKind::Metrics => stats::metrics(stream, &server).await,
+        PortKind::Http => connection::run(AnyStream::Plain(stream), remote, kind, server, cluster).await,
         PortKind::Https => {
-            if let Some(stream) = handshake(stream, &member).await {
-                connection::run(AnyStream::Tls(Box::new(stream)), remote, kind, member, cluster).await;
+            if let Some(stream) = handshake(stream, &server).await {
+                connection::run(AnyStream::Tls(Box::new(stream)), remote, kind, server, cluster).await;
             }
         }
     }
@@ -188,19 +187,19 @@ async fn serve(
 
 async fn handshake(
     mut stream: TcpStream,
-    member: &SimulatedServer,
+    server: &SimulatedServer,
 ) -> Option<tokio_rustls::server::TlsStream<TcpStream>> {
-    let server = member.tls.as_ref()?;
-    let config = match member.tls_fault() {
+    let certificates = server.tls.as_ref()?;
+    let config = match server.tls_fault() {
         Some(FaultKind::TlsHandshake) => {
             let mut hello = [0_u8; 4096];
             let _ = stream.read(&mut hello).await;
             let _ = stream.write_all(&tls::HANDSHAKE_FAILURE).await;
             return None;
         }
-        Some(FaultKind::TlsExpired) => &server.expired,
-        Some(FaultKind::TlsWrongName) => &server.wrong_name,
-        _ => &server.good,
+        Some(FaultKind::TlsExpired) => &certificates.expired,
+        Some(FaultKind::TlsWrongName) => &certificates.wrong_name,
+        _ => &certificates.valid,
     };
     let accept = TlsAcceptor::from(config.clone()).accept(stream);
     tokio::time::timeout(Duration::from_secs(10), accept).await.ok()?.ok()

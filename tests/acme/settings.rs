@@ -1,22 +1,19 @@
-//! What can be changed on a running server: statistics, sources and directory traps. In: a JSON patch.
-//! Out: a new immutable set. Faults are in `faults.rs`, as they count and expire.
+//! The settings of a running server: statistics, sources and directory traps. They are immutable; a JSON patch gives a
+//! new set. Faults are separate (`faults.rs`), because they count and expire.
 
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::Value;
 
-/// The state of one server; every key can be in `PUT /servers/<name>` and in a scenario's `set:`.
+/// The keys of `PUT /servers/<name>` and of `set:` in a scenario.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Settings {
-    /// Server.AvailabilityIndex; null = not published by any source.
+    /// Server.AvailabilityIndex; null means that no source publishes it.
     pub index: Option<f64>,
-    /// Server.AvailabilityThreshold.
     pub threshold: u32,
-    /// Server.Users.
     pub users: u32,
     /// Server_Restricted, 0 to 4.
     pub restricted: u8,
-    /// Server_MaxUsers.
     pub maxusers: u32,
     /// The exporter's maintenance window is now.
     pub maintenance: bool,
@@ -24,37 +21,35 @@ pub struct Settings {
     pub prometheus: bool,
     /// stat_update_timestamp no longer advances.
     pub frozen: bool,
-    /// The reduced metrics that stay after a shutdown.
+    /// The exporter publishes the reduced metrics that remain after a shutdown.
     pub shutdown: bool,
-    /// The console text page answers.
+    /// The page with the console text exists.
     pub console: bool,
-    /// The console text carries the administrator's extra lines (Server_Restricted and so on).
+    /// The console text has the administrator's extra lines (`Server_Restricted` and so on).
     pub recipe: bool,
-    /// The agent-check port answers; false closes the connection without a word.
+    /// The agent-check port responds; if false, it closes the connection without a line.
     pub agent_check: bool,
-    /// The agent-check line; null = made from index, restricted and maintenance.
+    /// The agent-check line; null means that it is made from `index`, `restricted` and `maintenance`.
     pub agent: Option<String>,
-    /// Statistics are pushed.
     pub statpub: bool,
-    /// Where to; `{name}` is the common name.
+    /// Target of the push; `{name}` is the common name.
     pub statpub_url: Option<String>,
     /// Bearer token of the push.
     pub statpub_token: Option<String>,
-    /// Milliseconds between pushes.
     pub statpub_interval_ms: u64,
-    /// Appears with the cluster's name in the names view.
+    /// The names view shows the cluster's name for this server.
     pub member: bool,
-    /// Requests on one connection, then `Connection: close`; 0 = no limit.
+    /// Requests on one connection before `Connection: close`; 0 means no limit.
     pub max_requests: u64,
-    /// An idle connection is closed after so many milliseconds; 0 = never.
+    /// Milliseconds after which an idle connection is closed; 0 means never.
     pub keepalive_ms: u64,
-    /// Requests with `&work=MS` that are worked on at once, the others wait in line; 0 = no limit.
+    /// Requests with `&work=MS` that are served at once, while the others wait; 0 means no limit.
     pub workers: usize,
-    /// Part of the usual speed: at 0.1 work of 20 ms takes 200.
+    /// Relative speed: at 0.1, work of 20 ms takes 200 ms.
     pub speed: f64,
-    /// Milliseconds between two indexes that are measured from how long work took; 0 = `index` is what is published.
+    /// Milliseconds between two measurements of the index from the time that work took; 0 means that `index` is published.
     pub measure_index_ms: u64,
-    /// Traps of the directory views (cldbdir.nsf and the names view).
+    /// Errors in the directory views (cldbdir.nsf and the names view).
     pub dir: DirectoryTraps,
 }
 
@@ -89,38 +84,37 @@ impl Default for Settings {
     }
 }
 
-/// What goes wrong when views are read.
+/// Errors that a reader of the directory views meets.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct DirectoryTraps {
-    /// `($Pathname)` and `($ReplicaID)` do not exist by URL.
+    /// `($Pathname)` and `($ReplicaID)` answer 404.
     pub hidden_view_404: bool,
-    /// JSON with `\<`, `\>` and `\!`, which no strict parser takes.
+    /// JSON contains `\<`, `\>` and `\!`, which a strict parser rejects.
     pub invalid_escapes: bool,
-    /// Titles end in an emoji, in XML as two references to surrogates.
+    /// Titles end in an emoji, which is two references to surrogates in XML.
     pub surrogates: bool,
-    /// Every document twice.
     pub duplicates: bool,
-    /// The body stops in the middle.
+    /// The body ends in the middle.
     pub truncated: bool,
     /// The view is empty.
     pub empty: bool,
-    /// So many readings with Start above 1 find a document more than the one before; true = every one.
+    /// Number of readings with Start above 1 that find one document more than the one before; true means all.
     #[serde(deserialize_with = "times")]
     pub changes_while_paging: u32,
-    /// The login page with 200 instead of data.
+    /// The view answers with the login page and status 200.
     pub unauthorised: bool,
-    /// "Not authorized" with 500.
+    /// The view answers with "not authorized" and status 500.
     pub error500: bool,
-    /// Milliseconds before the answer.
+    /// Milliseconds before the response.
     pub slow: u64,
-    /// Maximum lines per view page; 0 = no limit.
+    /// Maximum rows per view page; 0 means no limit.
     pub count_cap: usize,
-    /// So many documents at the end of the view are counted in toplevelentries and never given.
+    /// Number of documents at the end that are counted in toplevelentries but never sent.
     pub withheld: usize,
-    /// Only so many per cent of the documents are there.
+    /// Percentage of the documents that the view contains.
     pub keep_percent: usize,
-    /// A list with one member is the member itself in JSON.
+    /// In JSON, a list with one element is written as that element.
     pub single_object: bool,
 }
 
@@ -159,17 +153,17 @@ fn times<'de, D: Deserializer<'de>>(from: D) -> Result<u32, D::Error> {
 }
 
 impl Settings {
-    /// Connections may be kept for ever.
+    /// Whether connections have no limit of requests or idle time.
     pub fn is_unlimited(&self) -> bool {
         self.max_requests == 0 && self.keepalive_ms == 0
     }
 
-    /// BUSY by Domino's rule: a threshold of 0 is never.
+    /// BUSY by Domino's rule; with a threshold of 0 a server is never BUSY.
     pub fn busy(&self) -> bool {
         self.threshold > 0 && self.index.is_some_and(|index| index <= f64::from(self.threshold))
     }
 
-    /// This with the patch's keys replaced, objects merged. Errors name the key.
+    /// A copy with the keys of the patch replaced and objects merged. Errors name the key.
     pub fn with_patch(&self, patch: &Value) -> Result<Settings, String> {
         let mut whole = serde_json::to_value(self).map_err(|e| e.to_string())?;
         merge(&mut whole, patch);

@@ -1,5 +1,5 @@
-//! A server's statistics in the four ways a balancer may learn them: Prometheus text, console text,
-//! HAProxy's agent-check line, and Domino's own push. In: the settings. Out: text in the shape of the originals.
+//! A server's statistics in the four forms that a load balancer can read: Prometheus text, console text, HAProxy's
+//! agent-check line, and Domino's push. The texts have the shape of the originals.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use crate::clock;
 use crate::cluster::SimulatedServer;
 use crate::http::{AnyStream, HttpConnection, Received};
 
-/// `XF = 2^((100 - index) / 100 * 6)`: the expansion factor that belongs to an index in the default range.
+/// The expansion factor of an index in the default range: `2^((100 - index) / 100 * 6)`.
 fn expansion(index: f64) -> f64 {
     2_f64.powf((100.0 - index) / 100.0 * 6.0)
 }
@@ -24,9 +24,9 @@ fn number(value: f64) -> String {
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
-/// Numeric statistics by Domino's names.
-fn statistics(member: &SimulatedServer) -> Vec<(&'static str, String)> {
-    let (s, _) = member.published();
+/// The numeric statistics with Domino's names.
+fn statistics(server: &SimulatedServer) -> Vec<(&'static str, String)> {
+    let (s, _) = server.published();
     let mut all = Vec::new();
     if let Some(index) = s.index {
         all.push(("Server.AvailabilityIndex", number(index)));
@@ -37,21 +37,21 @@ fn statistics(member: &SimulatedServer) -> Vec<(&'static str, String)> {
     }
     all.push(("Server.Users", s.users.to_string()));
     all.push(("Server.Trans.PerMinute", "1204".to_owned()));
-    all.push(("Http.CurrentConnections", member.counters.open().to_string()));
+    all.push(("Http.CurrentConnections", server.counters.open().to_string()));
     all.push(("Server.Cluster.OpenRequest.LoadBalanced", "42".to_owned()));
     all
 }
 
-/// The exporter's text, or what is left of it after a shutdown.
-pub fn prometheus(member: &SimulatedServer) -> String {
-    let (s, published_at) = member.published();
+/// The exporter's text, reduced if `shutdown` is set.
+pub fn prometheus(server: &SimulatedServer) -> String {
+    let (s, published_at) = server.published();
     let mut out = String::new();
     let mut gauge = |name: &str, help: &str, value: String| {
         out.push_str(&format!("# HELP {name} {help}\n# TYPE {name} gauge\n{name} {value}\n"));
     };
-    let now = if s.frozen { member.frozen_at.load(Relaxed) } else { published_at.unwrap_or_else(clock::now) };
+    let now = if s.frozen { server.frozen_at.load(Relaxed) } else { published_at.unwrap_or_else(clock::now) };
     if !s.shutdown {
-        for (name, value) in statistics(member) {
+        for (name, value) in statistics(server) {
             gauge(&format!("Domino_{}", name.replace('.', "_")), &format!("Domino Stat - {name}"), value);
         }
     }
@@ -94,9 +94,9 @@ pub fn prometheus(member: &SimulatedServer) -> String {
     out
 }
 
-/// `show stat server`, with the administrator's extra lines if the recipe is followed.
-pub fn console(member: &SimulatedServer) -> String {
-    let (s, _) = member.published();
+/// The output of `show stat server`, with the administrator's extra lines if `recipe` is set.
+pub fn console(server: &SimulatedServer) -> String {
+    let (s, _) = server.published();
     let mut lines = Vec::new();
     let mut add = |name: &str, value: &str| lines.push(format!("  {name} = {value}"));
     if let Some(index) = s.index {
@@ -113,7 +113,7 @@ pub fn console(member: &SimulatedServer) -> String {
         add("Server.ExpansionFactor", &number(expansion(index)));
     }
     add("Server.MailBoxes", "2");
-    add("Server.Name", &member.name.abbreviated);
+    add("Server.Name", &server.name.abbreviated);
     add("Server.Task", "HTTP Server: Listen for connect requests on TCP Port:80 443");
     add("Server.Trans.PerMinute", "1,204");
     add("Server.Users", &s.users.to_string());
@@ -126,9 +126,8 @@ pub fn console(member: &SimulatedServer) -> String {
     format!("> show stat server\n{}\n  {} statistics found\n", lines.join("\n"), lines.len())
 }
 
-/// The agent-check line.
-pub fn agent_line(member: &SimulatedServer) -> String {
-    let (s, _) = member.published();
+pub fn agent_line(server: &SimulatedServer) -> String {
+    let (s, _) = server.published();
     if let Some(line) = &s.agent {
         return line.clone();
     }
@@ -140,25 +139,25 @@ pub fn agent_line(member: &SimulatedServer) -> String {
     }
 }
 
-/// One conversation on the agent-check port: a line, then closed.
-pub async fn agent_check(mut stream: TcpStream, member: &SimulatedServer) {
-    if member.settings().agent_check {
-        let line = format!("{}\n", agent_line(member));
+/// Serves one connection to the agent-check port: sends the line and closes.
+pub async fn agent_check(mut stream: TcpStream, server: &SimulatedServer) {
+    if server.settings().agent_check {
+        let line = format!("{}\n", agent_line(server));
         let _ = stream.write_all(line.as_bytes()).await;
     }
     let _ = stream.shutdown().await;
-    // A line sent by the balancer (agent-send) must not turn our FIN into an RST.
+    // An unread line from the load balancer (agent-send) would turn the FIN into an RST.
     let mut sink = [0_u8; 256];
     let _ = tokio::time::timeout(Duration::from_millis(500), stream.read(&mut sink)).await;
 }
 
-/// A connection to the metrics port.
-pub async fn metrics(stream: TcpStream, member: &SimulatedServer) {
+/// Serves one connection to the metrics port.
+pub async fn metrics(stream: TcpStream, server: &SimulatedServer) {
     let mut io = HttpConnection::new(AnyStream::Plain(stream));
     while let Ok(Received::Head(head)) = io.head(false).await {
         let path = head.target.split('?').next().unwrap_or("");
-        let answer = match path == "/metrics" && member.settings().prometheus {
-            true => Answer::new(200, "text/plain; version=0.0.4; charset=utf-8", prometheus(member)),
+        let answer = match path == "/metrics" && server.settings().prometheus {
+            true => Answer::new(200, "text/plain; version=0.0.4; charset=utf-8", prometheus(server)),
             false => Answer::new(404, "text/plain", "not found\n"),
         };
         if !io.answer(&answer, &head, head.keep_alive()).await.unwrap_or(false) {
@@ -168,63 +167,63 @@ pub async fn metrics(stream: TcpStream, member: &SimulatedServer) {
     io.finish().await;
 }
 
-/// The body of a push: one statistic a line, as the sample's STATPUB_METRIC_FORMAT asks for.
-pub fn push_body(member: &SimulatedServer) -> String {
+/// The body of a push: one statistic per line, as in the sample's STATPUB_METRIC_FORMAT.
+pub fn push_body(server: &SimulatedServer) -> String {
     let mut out = String::new();
-    for (name, value) in statistics(member) {
+    for (name, value) in statistics(server) {
         out.push_str(&format!("Domino.{name} {value}\n"));
     }
-    out.push_str(&format!("Domino.Server.Name {}\n", member.name.abbreviated));
+    out.push_str(&format!("Domino.Server.Name {}\n", server.name.abbreviated));
     out.push_str("Domino.Rate.Domino.Command.OpenDocument 310\n");
     out
 }
 
-/// Pushes for ever, when and where the settings say.
-pub async fn push_loop(member: Arc<SimulatedServer>) {
+/// Pushes statistics in the interval and to the URL of the settings.
+pub async fn push_loop(server: Arc<SimulatedServer>) {
     let mut last: Option<(Instant, String)> = None;
     loop {
-        let s = member.settings();
+        let s = server.settings();
         if let Some(url) = s.statpub_url.as_deref().filter(|_| s.statpub) {
             let interval = Duration::from_millis(s.statpub_interval_ms.max(50));
             let due = last.as_ref().is_none_or(|(at, to)| to != url || at.elapsed() >= interval);
             if due {
                 last = Some((Instant::now(), url.to_owned()));
-                let _ = push_now(&member).await;
+                let _ = push_now(&server).await;
             }
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
 }
 
-/// Pushes once. Out: the receiver's status.
-pub async fn push_now(member: &SimulatedServer) -> Result<u16, String> {
-    let pushed = tokio::time::timeout(Duration::from_secs(5), post(member)).await;
+/// Pushes once, and returns the receiver's status.
+pub async fn push_now(server: &SimulatedServer) -> Result<u16, String> {
+    let pushed = tokio::time::timeout(Duration::from_secs(5), post(server)).await;
     let result = pushed.unwrap_or_else(|_| Err("no answer within 5 s".into()));
     let counter = match result {
-        Ok(200..=299) => &member.counters.pushed,
-        _ => &member.counters.push_failed,
+        Ok(200..=299) => &server.counters.pushed,
+        _ => &server.counters.push_failed,
     };
     counter.fetch_add(1, Relaxed);
     result
 }
 
-async fn post(member: &SimulatedServer) -> Result<u16, String> {
-    let s = member.settings();
-    let url = s.statpub_url.as_deref().ok_or("no statpub_url")?.replace("{name}", &member.name.common);
+async fn post(server: &SimulatedServer) -> Result<u16, String> {
+    let s = server.settings();
+    let url = s.statpub_url.as_deref().ok_or("no statpub_url")?.replace("{name}", &server.name.common);
     let rest = url.strip_prefix("http://").ok_or_else(|| format!("{url}: not an http URL"))?;
     let (authority, path) = rest.split_once('/').map_or((rest, ""), |(a, p)| (a, p));
     let with_port = if authority.contains(':') { authority.to_owned() } else { format!("{authority}:80") };
     let to = tokio::net::lookup_host(&with_port)
         .await
         .map_err(|e| format!("{authority}: {e}"))?
-        .find(|a| a.is_ipv4() == member.address.is_ipv4())
+        .find(|a| a.is_ipv4() == server.address.is_ipv4())
         .ok_or_else(|| format!("{authority}: no address"))?;
-    // From the server's own address: the receiver looks at it.
+    // The receiver checks the sender's address, so use the server's own.
     let socket =
         if to.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }.map_err(|e| e.to_string())?;
-    socket.bind(SocketAddr::new(member.address, 0)).map_err(|e| e.to_string())?;
+    socket.bind(SocketAddr::new(server.address, 0)).map_err(|e| e.to_string())?;
     let mut stream = socket.connect(to).await.map_err(|e| format!("{to}: {e}"))?;
-    let body = push_body(member);
+    let body = push_body(server);
     let token =
         s.statpub_token.as_ref().map(|t| format!("Authorization: Bearer {t}\r\n")).unwrap_or_default();
     let request = format!(

@@ -1,5 +1,4 @@
-//! Certificates made at start: an authority of our own and for each server a good, an expired and a
-//! misnamed certificate. Out: rustls settings and PEM files. It never reads a certificate of anyone else.
+//! Certificates generated at start: an authority, and for each server a valid, an expired and a misnamed certificate.
 
 use std::net::IpAddr;
 use std::os::unix::fs::PermissionsExt;
@@ -19,14 +18,14 @@ pub struct Authority {
     directory: Option<PathBuf>,
 }
 
-/// The three TLS faces of a server.
+/// The TLS configurations of a server, one for each certificate.
 pub struct ServerCertificates {
-    pub good: Arc<ServerConfig>,
+    pub valid: Arc<ServerConfig>,
     pub expired: Arc<ServerConfig>,
     pub wrong_name: Arc<ServerConfig>,
 }
 
-/// A fatal alert `handshake_failure`, sent instead of a handshake.
+/// The fatal alert `handshake_failure`.
 pub const HANDSHAKE_FAILURE: [u8; 7] = [0x15, 0x03, 0x03, 0x00, 0x02, 0x02, 0x28];
 
 fn named(common: &str) -> DistinguishedName {
@@ -37,8 +36,7 @@ fn named(common: &str) -> DistinguishedName {
 }
 
 impl Authority {
-    /// Makes an authority, or takes the key of an earlier one in that directory, so that several processes
-    /// and restarts share it.
+    /// Creates an authority, or reuses the key in that directory, so that several processes and restarts share it.
     pub fn open(directory: Option<&Path>) -> Result<Authority, String> {
         let mut params = CertificateParams::default();
         params.distinguished_name = named("Acme Test CA");
@@ -60,12 +58,12 @@ impl Authority {
         Ok(Authority { issuer: Issuer::new(params, key), directory: directory.map(Path::to_owned) })
     }
 
-    /// Where the PEM files are.
+    /// The folder of the PEM files.
     pub fn directory(&self) -> Option<&Path> {
         self.directory.as_deref()
     }
 
-    /// The certificates of one server; the good one is written to the directory.
+    /// Issues the certificates of one server; the valid one is written to the directory.
     pub fn server(
         &self,
         common: &str,
@@ -75,9 +73,8 @@ impl Authority {
         let names =
             vec![hostname.to_owned(), "localhost".to_owned(), "127.0.0.1".to_owned(), address.to_string()];
         let wrong = vec!["somewhere.else.example".to_owned()];
-        let good = self.issue(common, names.clone(), false, Some(&common.to_lowercase()))?;
         Ok(ServerCertificates {
-            good,
+            valid: self.issue(common, names.clone(), false, Some(&common.to_lowercase()))?,
             expired: self.issue(common, names, true, None)?,
             wrong_name: self.issue("somewhere.else.example", wrong, false, None)?,
         })

@@ -1,28 +1,27 @@
-//! The simulated server's own reading of a Domino URL. In: a request target. Out: database part, rest,
-//! command and arguments. Written from Domino's rules, not from the product.
+//! The simulated server's parser of Domino URLs. It follows Domino's rules and shares no code with `icm`.
 
-/// A request target, taken apart.
+/// A parsed request target.
 #[derive(Clone, Debug, Default)]
 pub struct Url {
     /// As received, without scheme and host, before `?` or `!`.
     pub raw_path: String,
-    /// Decoded, backslashes turned.
+    /// Decoded, with backslashes replaced by slashes.
     pub path: String,
     /// After `?` or `!`, as received.
     pub query: String,
-    /// First word of the query: `OpenDocument`.
+    /// First word of the query, such as `OpenDocument`.
     pub command: String,
-    /// Arguments after the first word, and `k=v` in its place; decoded.
+    /// Decoded arguments, including a first word of the form `k=v`.
     pub arguments: Vec<(String, String)>,
-    /// Decoded path up to and with the database's name, no leading slash.
+    /// Decoded path up to and including the database's name, without leading slash.
     pub database: Option<String>,
-    /// What follows the database in the path, raw, with its slash.
+    /// The raw path after the database, with its slash.
     pub raw_rest: String,
-    /// What follows the database in the path, decoded, without its slash.
+    /// The decoded path after the database, without its slash.
     pub rest: String,
 }
 
-/// Percent-decoding; `+` is a space for Domino, also in paths.
+/// Percent-decodes text; for Domino `+` is a space in paths as well.
 pub fn decode(text: &str) -> String {
     let bytes = text.as_bytes();
     let mut out = Vec::with_capacity(bytes.len());
@@ -42,7 +41,7 @@ pub fn decode(text: &str) -> String {
     String::from_utf8_lossy(&out).into_owned()
 }
 
-/// A path as Domino writes it into a URL: only what must be encoded is.
+/// Percent-encodes a path as Domino does.
 pub fn encode(path: &str) -> String {
     let mut out = String::new();
     for b in path.bytes() {
@@ -55,7 +54,7 @@ pub fn encode(path: &str) -> String {
     out
 }
 
-/// `a=b&c=d`, decoded.
+/// Decodes the fields of `a=b&c=d`.
 pub fn form(text: &str) -> Vec<(String, String)> {
     text.split('&')
         .filter(|part| !part.is_empty())
@@ -66,7 +65,7 @@ pub fn form(text: &str) -> Vec<(String, String)> {
         .collect()
 }
 
-fn ends_database(segment: &str) -> bool {
+fn is_database(segment: &str) -> bool {
     let lower = segment.to_lowercase();
     match lower.rsplit_once('.') {
         Some((stem, ext)) => {
@@ -79,7 +78,7 @@ fn ends_database(segment: &str) -> bool {
 }
 
 impl Url {
-    /// Reads any request target; nothing is refused.
+    /// Parses any request target; this never fails.
     pub fn parse(target: &str) -> Url {
         let target = match target.split_once("://") {
             Some((scheme, rest)) if !scheme.contains(['/', '?']) => {
@@ -108,7 +107,7 @@ impl Url {
         url
     }
 
-    /// Finds the first segment that ends like a database, in the raw path, where separators may be encoded.
+    /// Finds the first segment with a database's extension in the raw path, where separators may be encoded.
     fn split_database(&mut self) {
         let raw = self.raw_path.trim_start_matches('/');
         let mut start = 0;
@@ -132,7 +131,7 @@ impl Url {
         }
         cuts.push((start, raw.len()));
         for (from, to) in cuts {
-            if ends_database(&decode(&raw[from..to])) {
+            if is_database(&decode(&raw[from..to])) {
                 let head = decode(&raw[..to]).replace('\\', "/");
                 self.database = Some(head.trim_matches('/').to_owned());
                 self.raw_rest = raw[to..].to_owned();
@@ -142,12 +141,11 @@ impl Url {
         }
     }
 
-    /// An argument's value; names compare without case.
+    /// The value of an argument; names are compared without case.
     pub fn argument(&self, name: &str) -> Option<&str> {
         self.arguments.iter().find(|(k, _)| k.eq_ignore_ascii_case(name)).map(|(_, v)| v.as_str())
     }
 
-    /// An argument as a number.
     pub fn number(&self, name: &str) -> Option<u64> {
         self.argument(name)?.trim().parse().ok()
     }
@@ -163,7 +161,7 @@ mod tests {
     use super::Url;
 
     #[test]
-    fn the_database_ends_at_the_first_segment_with_its_ending() {
+    fn the_database_ends_at_the_first_segment_with_its_extension() {
         let url = Url::parse("/Sales%5CLeads.NSF/By+Name/0?OpenDocument&rid=7");
         assert_eq!(url.database.as_deref(), Some("Sales/Leads.NSF"));
         assert_eq!(url.rest, "By Name/0");

@@ -1,5 +1,5 @@
-//! `?ReadViewEntries` on the cluster directory and on the Server documents. In: databases, members, traps.
-//! Out: rows of a view and the range that was asked for; `views_render.rs` writes them as XML or JSON.
+//! `?ReadViewEntries` on the cluster directory and on the Server documents. This file selects the rows;
+//! `views_render.rs` writes them as XML or JSON.
 
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -11,15 +11,15 @@ use crate::pages::Request;
 use crate::settings::DirectoryTraps;
 use crate::views_render::{self, Cell, Entry, Range};
 
-/// A document before it has a position.
+/// A document without its position in the view.
 struct Document {
     number: u32,
     cells: Vec<Cell>,
 }
 
-/// The answer to `?ReadViewEntries` on this database (path in lower case).
-pub fn answer(cluster: &Cluster, member: &SimulatedServer, request: &Request, database: &str) -> Answer {
-    let settings = member.settings();
+/// The response to `?ReadViewEntries` on this database (path in lower case).
+pub fn answer(cluster: &Cluster, server: &SimulatedServer, request: &Request, database: &str) -> Answer {
+    let settings = server.settings();
     let traps = &settings.dir;
     let (url, view) = (&request.url, request.url.rest.to_lowercase());
     let json = url.argument("OutputFormat").is_some_and(|f| f.eq_ignore_ascii_case("json"));
@@ -32,11 +32,11 @@ pub fn answer(cluster: &Cluster, member: &SimulatedServer, request: &Request, da
     }
     if start != "1" && !start.is_empty() {
         let limit = traps.changes_while_paging;
-        let _ = member.new_documents.fetch_update(Relaxed, Relaxed, |n| (n < limit).then_some(n + 1));
+        let _ = server.new_documents.fetch_update(Relaxed, Relaxed, |n| (n < limit).then_some(n + 1));
     }
     let hidden = view.starts_with('(') && traps.hidden_view_404;
     let documents = match database {
-        "cldbdir.nsf" if !hidden => directory_view(cluster, member, traps, &view),
+        "cldbdir.nsf" if !hidden => directory_view(cluster, server, traps, &view),
         "names.nsf" if view == "icm servers" => Some((servers(cluster, traps), false)),
         _ => None,
     };
@@ -75,24 +75,24 @@ pub fn answer(cluster: &Cluster, member: &SimulatedServer, request: &Request, da
     answer
 }
 
-/// The entries from a position on; `Start` is a position as Domino counts them, dotted below categories.
+/// The entries from a position on; a position below a category is dotted, such as `3.1`.
 fn from(entries: Vec<Entry>, start: &str) -> impl Iterator<Item = Entry> {
     let numbers = |text: &str| text.split('.').map(|n| n.trim().parse().unwrap_or(1)).collect::<Vec<u64>>();
     let wanted = numbers(start);
     entries.into_iter().skip_while(move |entry| numbers(&entry.position) < wanted)
 }
 
-/// The directory's documents in the columns of a view, and whether it is categorised on the first one.
+/// The directory's documents in the columns of a view, and whether it is categorised by the first one.
 fn directory_view(
     cluster: &Cluster,
-    member: &SimulatedServer,
+    server: &SimulatedServer,
     traps: &DirectoryTraps,
     view: &str,
 ) -> Option<(Vec<Document>, bool)> {
     let existing = cluster.copies();
-    let mut copies: Vec<DatabaseCopy> = (0..member.new_documents.load(Relaxed))
+    let mut copies: Vec<DatabaseCopy> = (0..server.new_documents.load(Relaxed))
         .map(|n| DatabaseCopy {
-            member: 0,
+            server: 0,
             path: format!("aaa/new{n:04}.nsf"),
             replica_id: format!("C1259999{n:08X}"),
             title: format!("New {n}"),
@@ -112,7 +112,7 @@ fn directory_view(
     }
     let by_replica = matches!(view, "($replicaid)" | "databases by replica id" | "replicaid");
     if by_replica {
-        copies.sort_by_key(|c| (c.replica_id.clone(), c.member));
+        copies.sort_by_key(|c| (c.replica_id.clone(), c.server));
     }
     let names = match view {
         "($pathname)" => ["Pathname", "ServerName", "$2", "ReplicaID"],
@@ -122,10 +122,10 @@ fn directory_view(
         _ => return None,
     };
     let document = |copy: DatabaseCopy| {
-        let server = &cluster.members[copy.member].name.canonical;
+        let holder = &cluster.servers[copy.server].name.canonical;
         let value = |name: &str| match name {
             "Pathname" => copy.path.replace('/', "\\"),
-            "ServerName" => server.clone(),
+            "ServerName" => holder.clone(),
             "ReplicaID" => copy.replica_id.clone(),
             _ => title(&copy.title, traps),
         };
@@ -171,10 +171,10 @@ fn servers(cluster: &Cluster, traps: &DirectoryTraps) -> Vec<Document> {
         documents.push(Document { number: 0x100 + documents.len() as u32 + 1, cells });
     };
     if !traps.empty {
-        for member in &cluster.members {
-            let name = if member.settings().member { &cluster.scenario.cluster } else { "" };
-            let ports = [member.ports.http, member.ports.https];
-            add(&member.name.canonical, &member.hostname, &member.address.to_string(), name, ports);
+        for server in &cluster.servers {
+            let name = if server.settings().member { &cluster.scenario.cluster } else { "" };
+            let ports = [server.ports.http, server.ports.https];
+            add(&server.name.canonical, &server.hostname, &server.address.to_string(), name, ports);
         }
         for outsider in &cluster.scenario.outsiders {
             let name = crate::scenario::Name::new(outsider);
@@ -201,14 +201,14 @@ fn flat(documents: Vec<Document>) -> (Vec<Entry>, usize) {
     (entries, n)
 }
 
-/// Groups by the first column; without `ExpandView` only the categories are there.
+/// Groups the documents by their first column; without `ExpandView` only the categories are returned.
 fn categorise(documents: Vec<Document>, expand: bool, only: Option<&str>) -> (Vec<Entry>, usize) {
     let mut groups: Vec<(Cell, Vec<Document>)> = Vec::new();
     for mut document in documents {
         let mut first = document.cells.remove(0);
         first.category = true;
         match groups.iter_mut().find(|(cell, _)| cell.value == first.value) {
-            Some((_, members)) => members.push(document),
+            Some((_, documents)) => documents.push(document),
             None => groups.push((first, vec![document])),
         }
     }
@@ -219,8 +219,8 @@ fn categorise(documents: Vec<Document>, expand: bool, only: Option<&str>) -> (Ve
     }
     let top = groups.len();
     let mut entries = Vec::new();
-    for (i, (cell, members)) in groups.into_iter().enumerate() {
-        let children = members.len();
+    for (i, (cell, documents)) in groups.into_iter().enumerate() {
+        let children = documents.len();
         entries.push(Entry {
             position: (i + 1).to_string(),
             unid: None,
@@ -230,8 +230,8 @@ fn categorise(documents: Vec<Document>, expand: bool, only: Option<&str>) -> (Ve
             cells: vec![cell],
         });
         if expand {
-            let below = members.into_iter().enumerate();
-            entries.extend(below.map(|(j, d)| entry(d, format!("{}.{}", i + 1, j + 1), children)));
+            let rows = documents.into_iter().enumerate();
+            entries.extend(rows.map(|(j, d)| entry(d, format!("{}.{}", i + 1, j + 1), children)));
         }
     }
     (entries, top)

@@ -1,5 +1,5 @@
-//! Rows of a view as Domino's `?ReadViewEntries` writes them, XML or JSON, faithful also in what is wrong with
-//! either. Written by hand, octet for octet: a JSON library could not write what is not JSON.
+//! Rows of a view as Domino's `?ReadViewEntries` writes them, in XML or JSON, including Domino's errors in both. Written
+//! without a library, because a JSON library cannot write invalid JSON.
 
 use crate::clock;
 use crate::settings::DirectoryTraps;
@@ -29,30 +29,29 @@ impl Cell {
         Cell { column, name: name.to_owned(), value: Value::Number(value.to_owned()), category: false }
     }
 
-    /// Whether it shows this text, without case.
+    /// Whether the cell shows this text, without case.
     pub fn is(&self, text: &str) -> bool {
         let (Value::Text(mine) | Value::Number(mine)) = &self.value;
         mine.eq_ignore_ascii_case(text)
     }
 }
 
-/// A row.
 pub struct Entry {
-    /// `3` or `3.1`.
+    /// Such as `3` or `3.1`.
     pub position: String,
-    /// Categories have none.
+    /// Absent for a category.
     pub unid: Option<String>,
     pub noteid: String,
-    /// Of a category.
+    /// Only present for a category.
     pub children: Option<usize>,
     pub siblings: usize,
     pub cells: Vec<Cell>,
 }
 
-/// Attributes of the whole.
+/// Attributes of the whole page.
 pub struct Range {
     pub top_level: usize,
-    /// `rangeentries`, seen in replies to `Count=-1`.
+    /// `rangeentries`, which Domino sends for `Count=-1`.
     pub entries: Option<usize>,
 }
 
@@ -69,7 +68,6 @@ fn attributes(entry: &Entry) -> Vec<(&'static str, String)> {
     all
 }
 
-/// `<viewentries>`.
 pub fn xml(entries: &[Entry], range: &Range, traps: &DirectoryTraps) -> String {
     let stamp = clock::format_domino(clock::now_ms());
     let mut out = String::from("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n");
@@ -126,7 +124,7 @@ fn xml_text(text: &str, traps: &DirectoryTraps) -> String {
     out
 }
 
-/// The JSON form: attributes with `@`, all values strings.
+/// The JSON form: attributes have an `@`, and all values are strings.
 pub fn json(entries: &[Entry], range: &Range, traps: &DirectoryTraps) -> String {
     let mut top = vec![
         pair("@timestamp", &string(&clock::format_domino(clock::now_ms()), traps)),
@@ -135,7 +133,7 @@ pub fn json(entries: &[Entry], range: &Range, traps: &DirectoryTraps) -> String 
     if let Some(n) = range.entries {
         top.push(pair("@rangeentries", &string(&n.to_string(), traps)));
     }
-    // One entry is not always a list, and no entry is not an empty one.
+    // Domino may write one entry without a list, and writes no list at all for none.
     let single = traps.single_object && entries.len() == 1;
     let rows: Vec<String> = entries.iter().map(|e| json_entry(e, traps, single)).collect();
     match rows.as_slice() {
@@ -190,7 +188,7 @@ fn string(text: &str, traps: &DirectoryTraps) -> String {
         match c {
             '"' => out.push_str("\\\""),
             '\\' => out.push_str("\\\\"),
-            // No escape of JSON's, but Domino writes it.
+            // Domino writes this escape, although JSON does not have it.
             '<' | '>' | '!' if traps.invalid_escapes => {
                 out.push('\\');
                 out.push(c);

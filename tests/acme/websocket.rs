@@ -1,6 +1,5 @@
-//! The smallest WebSocket server that shows whether a proxy passes one: it greets and echoes. The greeting is
-//! in the same write as the 101, as some proxies lose what follows the header at once
-//! (https://github.com/cloudflare/pingora/issues/946).
+//! A minimal WebSocket server that sends a greeting and echoes frames. The greeting is in the same write as the 101,
+//! because some proxies lose bytes that follow the head at once (https://github.com/cloudflare/pingora/issues/946).
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -58,7 +57,7 @@ fn frame(opcode: u8, payload: &[u8]) -> Vec<u8> {
     out
 }
 
-/// A whole frame from the buffer, unmasked.
+/// Takes a whole frame from the buffer and unmasks it.
 fn take_frame(buffer: &mut BytesMut) -> Option<(u8, Vec<u8>)> {
     let (first, second) = (*buffer.first()?, *buffer.get(1)?);
     let (length, mut at) = match second & 0x7F {
@@ -82,7 +81,7 @@ fn take_frame(buffer: &mut BytesMut) -> Option<(u8, Vec<u8>)> {
     Some((first & 0x0F, payload))
 }
 
-/// SHA-1 (FIPS 180-4): the handshake of RFC 6455 needs it, and nothing else here does.
+/// SHA-1 (FIPS 180-4). Only the handshake of RFC 6455 needs it, so there is no dependency for it.
 fn sha1(data: &[u8]) -> [u8; 20] {
     let mut h: [u32; 5] = [0x6745_2301, 0xEFCD_AB89, 0x98BA_DCFE, 0x1032_5476, 0xC3D2_E1F0];
     let mut padded = data.to_vec();
@@ -130,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn a_masked_frame_is_read_when_it_is_whole() {
+    fn a_masked_frame_is_read_once_it_is_complete() {
         let mut buffer = BytesMut::from(&[0x81, 0x82, 1, 2, 3, 4, b'h' ^ 1][..]);
         assert_eq!(take_frame(&mut buffer), None);
         buffer.extend_from_slice(&[b'i' ^ 2]);

@@ -39,6 +39,7 @@ mod cli {
 mod docs {
     mod guide;
     mod readme;
+    mod references;
     mod several_icms;
 }
 

@@ -1,11 +1,11 @@
-//! The gate: what passes does not depend on the pieces in which bytes come, and other parsers agree with it.
+//! The gate: its output does not depend on how the input is split into reads, and other parsers read it the same way.
 
 use domino_icm::edge::gate::{Gate, GateStage, GateVerdict, HeadLimits, Refusal, rewrite_head};
 
 #[path = "../../../src/edge/gate/tests/streams.rs"]
 mod streams;
 
-/// The bytes of a client. The first one determines the pieces in which they come.
+/// Feeds the bytes of a client; the first byte is the seed for the sizes of reads.
 pub fn gate(data: &[u8]) {
     let limits = HeadLimits { header_count: 16, header_bytes: 512, uri_bytes: 128 };
     let Some((seed, bytes)) = data.split_first() else { return };

@@ -1,5 +1,5 @@
-//! The reading side of an HTTP/2 connection: what reaches the library does not depend on the pieces in which bytes come,
-//! and nothing that a client sends makes it panic.
+//! The reading side of an HTTP/2 connection: what reaches the library does not depend on how the input is split into
+//! reads, and no input makes it panic.
 
 use std::task::{Context, Poll, Waker};
 
@@ -8,10 +8,10 @@ use domino_icm::edge::ClientLimits;
 use domino_icm::edge::http2::Http2;
 use tokio::io::ReadBuf;
 
-/// The preface and an empty SETTINGS frame, so that what follows is looked at.
+/// The preface and an empty SETTINGS frame, which must precede other frames.
 const BEGINNING: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
 
-/// What the library gets; `None` where the connection ends for what the client says.
+/// The bytes that reach the library; `None` if the connection is ended because of the input.
 fn passed(bytes: &[u8], piece: usize) -> Option<Vec<u8>> {
     let client_limits = ClientLimits::from(&Limits::default());
     let (mut http2, mut out) = (Http2::default(), Vec::new());
@@ -36,7 +36,7 @@ fn passed(bytes: &[u8], piece: usize) -> Option<Vec<u8>> {
     Some(out)
 }
 
-/// The frames of a client.
+/// Feeds the frames of a client.
 pub fn http2(data: &[u8]) {
     let bytes = [BEGINNING, data].concat();
     let whole = passed(&bytes, usize::MAX);

@@ -1,6 +1,6 @@
-//! One function for each fuzz target: feeds any octets to a parser and asserts what must hold of the result.
+//! One function for each fuzz target, which feeds bytes to a parser and asserts properties of the result.
 //!
-//! Called by libFuzzer with what it makes up, and by tests/integration/fuzz_corpus.rs with what is in the corpus.
+//! libFuzzer calls them with generated input, and `tests/integration/fuzz_corpus.rs` with the corpus.
 
 use std::io;
 use std::net::SocketAddr;
@@ -28,10 +28,9 @@ pub use gate_streams::gate;
 mod http2_streams;
 pub use http2_streams::http2;
 
-/// A target and what it is called in corpus/ and on the command line.
+/// The name of a target in `corpus/` and on the command line, and its function.
 pub type Target = (&'static str, fn(&[u8]));
 
-/// All of them.
 pub const ALL: [Target; 10] = [
     ("config", config),
     ("url", url),
@@ -46,9 +45,9 @@ pub const ALL: [Target; 10] = [
 ];
 
 /// A machine on which every file is a secret and every name resolves.
-struct Nowhere;
+struct FakeMachine;
 
-impl Files for Nowhere {
+impl Files for FakeMachine {
     fn read(&self, _: &Path, _: u64) -> io::Result<Content> {
         Ok(Content { bytes: b"0123456789abcdef0123456789abcdef\n".to_vec(), mode: 0o600 })
     }
@@ -62,10 +61,10 @@ impl Files for Nowhere {
     }
 }
 
-/// A configuration file: loads, or says what is wrong at a place that exists.
+/// A configuration file loads, or every error has a position that exists.
 pub fn config(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(data) else { return };
-    match load_with(Path::new("icm.yaml"), text, &Nowhere) {
+    match load_with(Path::new("icm.yaml"), text, &FakeMachine) {
         Ok(loaded) => {
             assert!(!loaded.settings.listeners.is_empty());
             assert!(!loaded.settings.clusters.is_empty() || loaded.settings.follow.is_some());
@@ -82,8 +81,8 @@ pub fn config(data: &[u8]) {
     }
 }
 
-/// A request target, a path, a replica ID, a server's name: pieces are pieces of the text, and what is printed
-/// reads back the same.
+/// A request target, a path, a replica ID, a server's name: parts are slices of the input, and printed values parse to
+/// the same value.
 pub fn url(data: &[u8]) {
     let target = url::parse(data);
     assert_eq!(target.path, &data[..target.path.len()]);
@@ -114,12 +113,12 @@ pub fn url(data: &[u8]) {
     }
     let Ok(text) = std::str::from_utf8(data) else { return };
     let (mut plain, mut encoded) = (FoldBuffer::default(), FoldBuffer::default());
-    let encodes = percent_encode_path(text);
-    assert!(encodes.bytes().all(|o| (0x21..0x7F).contains(&o) && !matches!(o, b'?' | b'#' | b'!')));
+    let percent_encoded = percent_encode_path(text);
+    assert!(percent_encoded.bytes().all(|o| (0x21..0x7F).contains(&o) && !matches!(o, b'?' | b'#' | b'!')));
     assert_eq!(
-        fold_url_path(encodes.as_bytes(), &mut encoded),
+        fold_url_path(percent_encoded.as_bytes(), &mut encoded),
         fold_plain_path(data, &mut plain),
-        "{encodes}"
+        "{percent_encoded}"
     );
     if let Ok(name) = ServerName::parse(text) {
         assert!(!name.common().is_empty());
@@ -128,21 +127,22 @@ pub fn url(data: &[u8]) {
 }
 
 /// The values of the affinity cookie in a Cookie header.
-fn ours<'a>(names: &'a CookieClassifier, line: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
+fn affinity_values<'a>(names: &'a CookieClassifier, line: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
     cookie_pairs(line)
         .filter(|(name, _)| matches!(names.classify_name(name), CookieKind::Affinity))
         .map(|(_, rest)| strip_quotes(rest.get(1..).unwrap_or_default()))
 }
 
-/// A Cookie header, and the affinity cookie: any value that we did not write is none, and ours reads back.
+/// A Cookie header and the affinity cookie: a value without a valid signature has no entries, and an encoded value
+/// decodes to the same entries.
 pub fn cookies(data: &[u8]) {
     const NOW: u32 = 1_800_000_000;
     const IDLE: u32 = 1_800;
     let keys = CookieKeys::new([b"the secret of the fuzz targets".as_slice()]);
     let names = CookieClassifier::new("ICM", &["domauthsessid".to_owned(), "sessionid".to_owned()]);
-    for value in ours(&names, data) {
+    for value in affinity_values(&names, data) {
         assert!(value.len() <= data.len());
-        // Nobody without the key writes a cookie that counts.
+        // A cookie that was not signed with the key is ignored.
         assert!(keys.decode(value, NOW, IDLE).is_empty());
     }
     let mut entries = AffinityEntries::default();
@@ -153,9 +153,9 @@ pub fn cookies(data: &[u8]) {
     assert!(entries.iter().count() <= MAX_ENTRIES);
     let written = keys.encode(&entries).unwrap();
     let header = format!("a=b; ICM={written}; c=\"d\"");
-    let read: Vec<&[u8]> = ours(&names, header.as_bytes()).collect();
+    let read: Vec<&[u8]> = affinity_values(&names, header.as_bytes()).collect();
     assert_eq!(read, [written.as_bytes()]);
-    // A server gets nothing of ours and of nobody else, and no more than there was.
+    // A server gets neither the affinity cookie nor the tagged cookies of other servers.
     let line = names.cookie_header_for_server(std::iter::once(data), 0x1234_5678, |_| true);
     assert!(line.len() <= data.len() * 2 + 2);
     for (name, _) in cookie_pairs(&line) {
@@ -167,19 +167,17 @@ pub fn cookies(data: &[u8]) {
         assert!(matches!(names.classify_name(name), CookieKind::Tagged { tag: 7, .. }));
     }
     assert_eq!(keys.decode(read[0], NOW, IDLE), entries);
-    // One octet changed, and it is not ours any more.
+    // A cookie with one changed byte is ignored.
     let at = data.first().map_or(0, |o| usize::from(*o) % written.len());
     let mut forged = written.into_bytes();
     forged[at] = if forged[at] == b'A' { b'B' } else { b'A' };
     assert!(keys.decode(&forged, NOW, IDLE).is_empty());
 }
 
-/// `?ReadViewEntries` in XML.
 pub fn view_entries_xml(data: &[u8]) {
     view_entries_in(ViewFormat::Xml, data);
 }
 
-/// `?ReadViewEntries` in JSON.
 pub fn view_entries_json(data: &[u8]) {
     view_entries_in(ViewFormat::Json, data);
 }
@@ -197,15 +195,15 @@ fn view_entries_in(format: ViewFormat, data: &[u8]) {
             bytes += column.values.iter().map(String::len).sum::<usize>();
         }
     }
-    // Nothing is expanded: an octet that is no UTF-8 becomes U+FFFD, which has three, and that is all.
-    assert!(bytes <= 3 * data.len(), "{bytes} octets from {}", data.len());
+    // The output is at most three times the input, because an invalid byte becomes U+FFFD, which has three bytes.
+    assert!(bytes <= 3 * data.len(), "{bytes} bytes from {}", data.len());
     let rows = page.rows.len();
     let mut categories = Categories::default();
     let kept = page.rows.into_iter().filter_map(|row| categories.take(row)).count();
     assert!(kept <= rows);
 }
 
-fn plausible(parsed: Result<ParsedReport, ParseError>, data: &[u8]) {
+fn check_report(parsed: Result<ParsedReport, ParseError>, data: &[u8]) {
     match parsed {
         Ok(parsed) => {
             assert!(parsed.report.index.is_none_or(|index| index <= 100));
@@ -216,18 +214,17 @@ fn plausible(parsed: Result<ParsedReport, ParseError>, data: &[u8]) {
     }
 }
 
-/// Statistics as text, of a console and of an exporter.
+/// The statistics of the console and of the Prometheus exporter.
 pub fn statistics(data: &[u8]) {
-    plausible(console::parse(data), data);
-    plausible(prometheus::parse(data), data);
+    check_report(console::parse(data), data);
+    check_report(prometheus::parse(data), data);
 }
 
-/// A line of an agent.
+/// A reply on the agent-check port.
 pub fn agent_check(data: &[u8]) {
-    plausible(agent::parse(data), data);
+    check_report(agent::parse(data), data);
 }
 
-/// What Domino pushes.
 pub fn statpub(data: &[u8]) {
-    plausible(push::parse(data), data);
+    check_report(push::parse(data), data);
 }

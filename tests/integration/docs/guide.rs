@@ -1,13 +1,12 @@
-//! The administrator's guide does what it says. Every YAML block of `docs/` is loaded by `icm check`, every command
-//! is run against the real `acme` and `icm`, every link leads somewhere, every key and every verb is named, and what
-//! a page quotes from `icm` is what `icm` says. Pages are read when the test runs.
+//! The administrator's guide is correct: `icm check` accepts every YAML block, every command runs against the real
+//! `acme` and `icm`, every key and verb is documented, and quotations of `icm` match its output.
 //!
-//! | block | what happens to it |
+//! | block | test |
 //! |---|---|
 //! | `yaml` | a whole file: `icm check` accepts it |
-//! | `yaml fragment` | merged into the minimal configuration first |
-//! | `sh` | each command is run (`\` continues it); so is `icm ...` and `curl ...` in backticks, unless a word is in CAPITALS |
-//! | anything else | cannot run here, and is counted in [`ELSEWHERE`] |
+//! | `yaml fragment` | the same, after merging it into the minimal configuration |
+//! | `sh` | each command runs (`\` continues it); so does `icm ...` and `curl ...` in backticks, unless a word is in CAPITALS |
+//! | anything else | cannot run here, and is counted in [`UNTESTED_BLOCKS`] |
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -16,25 +15,25 @@ use crate::support::*;
 use serde_json::json;
 use serde_yaml::Value;
 
-/// Blocks that are neither loaded nor run: page, what stands behind the three backticks, how many.
-const ELSEWHERE: &[(&str, &str, usize)] = &[
+/// Blocks that are neither loaded nor run: page, language, number.
+const UNTESTED_BLOCKS: &[(&str, &str, usize)] = &[
     ("README.md", "sh not-here", 1),             // git clone
-    ("docs/availability.md", "ini", 1),          // NOTES.INI; a test of its own fills it in
+    ("docs/availability.md", "ini", 1),          // NOTES.INI, which a separate test uses
     ("docs/availability.md", "vb", 1),           // an agent in LotusScript
-    ("docs/first-cluster.md", "sh not-here", 1), // the service, and a verb that does not end
+    ("docs/first-cluster.md", "sh not-here", 1), // the service, and a verb that does not return
     ("docs/install.md", "sh not-here", 3),       // packages, systemd, docker
     ("docs/monitoring.md", "yaml prometheus", 1),
     ("docs/sessions.md", "sh not-here", 1), // a key in /etc
     ("docs/troubleshooting.md", "text", 1), // systemd
-    ("docs/upgrade.md", "sh not-here", 2),  // a new program in place of the old one
+    ("docs/upgrade.md", "sh not-here", 2),  // replaces the installed program
     ("docs/upgrade.md", "text", 2),         // log lines
 ];
 
 /// The minimal configuration, into which fragments are merged; its ports are never opened.
 const MINIMAL_CONFIG: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/conf/minimal.yaml"));
 
-/// Verbs that do not come back.
-const ENDLESS: &[&str] = &["run", "upgrade"];
+/// Verbs that do not return.
+const LONG_RUNNING: &[&str] = &["run", "upgrade"];
 
 struct Page {
     name: String,
@@ -88,14 +87,14 @@ impl Page {
         (blocks, prose)
     }
 
-    /// What stands in backticks outside blocks.
+    /// The code spans outside blocks.
     fn spans(&self) -> Vec<String> {
         let (_, prose) = self.parts();
         let odd = |line: &str| line.split('`').skip(1).step_by(2).map(str::to_owned).collect::<Vec<_>>();
         prose.lines().flat_map(odd).collect()
     }
 
-    /// Every command: of the `sh` blocks, then those in backticks.
+    /// Every command of the `sh` blocks and code spans.
     fn commands(&self) -> Vec<String> {
         let of_blocks = self.parts().0.into_iter().filter(|b| b.info == "sh").flat_map(|b| {
             let text = b.text.replace("\\\n", " ");
@@ -108,11 +107,11 @@ impl Page {
             let mut words = span.split(' ');
             let verb = match words.next() {
                 Some("icm") => {
-                    words.next().is_some_and(|verb| !verb.starts_with('-') && !ENDLESS.contains(&verb))
+                    words.next().is_some_and(|verb| !verb.starts_with('-') && !LONG_RUNNING.contains(&verb))
                 }
                 first => first == Some("curl"),
             };
-            // A verb alone is a name; these take nothing.
+            // A verb alone is only a name, unless it takes no arguments.
             let whole = span.split(' ').count() > 2 || ["icm audit", "icm man"].contains(&&**span);
             verb && whole && !placeholder(span)
         };
@@ -121,7 +120,7 @@ impl Page {
     }
 }
 
-/// A folder that stands for `/etc/icm`, with every file that the pages name in it, and one for `/var/lib/icm`.
+/// A folder in place of `/etc/icm` with every file that the pages name, and folders for `/var/lib/icm` and others.
 fn etc(acme: &Acme) -> (tempfile::TempDir, PathBuf) {
     let dir = tempfile::tempdir().unwrap();
     let etc = dir.path().join("etc");
@@ -158,15 +157,15 @@ fn etc(acme: &Acme) -> (tempfile::TempDir, PathBuf) {
     (dir, etc)
 }
 
-/// A page's YAML with the folders of this test.
-fn moved(yaml: &str, dir: &Path) -> String {
+/// Replaces the folders in a page's YAML by those of this test.
+fn with_test_folders(yaml: &str, dir: &Path) -> String {
     let dir = dir.display();
     let moved = yaml.replace("/etc/icm", &format!("{dir}/etc"));
     let moved = moved.replace("/var/lib/icm", &format!("{dir}/lib"));
     moved.replace("/run/icm", &format!("{dir}/run")).replace("/var/log/icm", &format!("{dir}/log"))
 }
 
-/// Keys of maps are added, elements of `clusters` are merged in turn, everything else is replaced.
+/// Merges YAML: keys are added, elements of `clusters` are merged one by one, everything else is replaced.
 fn merge(into: &mut Value, from: Value, key: &str) {
     match (into, from) {
         (Value::Mapping(into), Value::Mapping(from)) => {
@@ -189,7 +188,7 @@ fn every_configuration_in_the_pages_is_accepted_by_check() {
     let (dir, _) = etc(&acme);
     let mut loaded = 0;
     for block in pages().iter().flat_map(|page| page.parts().0) {
-        let text = moved(&block.text, dir.path());
+        let text = with_test_folders(&block.text, dir.path());
         let whole = match &*block.info {
             "yaml" => text,
             "yaml fragment" => {
@@ -225,7 +224,7 @@ fn every_command_in_the_pages_runs() {
     }
     let icm = Icm::start(config);
     let mut count = 0;
-    // The tour of README.md has a test of its own.
+    // `readme.rs` tests the tour of README.md.
     for page in pages().iter().filter(|page| page.name != "README.md") {
         for command in page.commands() {
             let mut here = documented_commands::with_test_addresses(&command, &acme, &icm, &folder)
@@ -235,7 +234,7 @@ fn every_command_in_the_pages_runs() {
             if asks && !command.contains(" -c ") && !command.contains("--admin") {
                 let verb = format!("icm {verb}");
                 let (rest, at) = (&here[verb.len()..], icm.admin);
-                // `show` has its options behind its own verb.
+                // The options of `show` follow its subcommand.
                 here = match verb.as_str() {
                     "icm show" => {
                         let what = rest.trim().split(' ').next().unwrap();
@@ -247,7 +246,7 @@ fn every_command_in_the_pages_runs() {
             }
             let ran = documented_commands::run(&here);
             let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-            // 2: the answer is no, which is an answer, too.
+            // Exit code 2 is a negative result, not an error.
             let fine = ran.status.success() || (command.starts_with("icm ") && ran.status.code() == Some(2));
             assert!(
                 fine,
@@ -264,7 +263,7 @@ fn every_command_in_the_pages_runs() {
 }
 
 #[test]
-fn no_block_is_left_out_by_accident() {
+fn every_untested_block_is_listed() {
     let mut found: BTreeMap<(String, String), usize> = BTreeMap::new();
     for page in pages() {
         for block in page.parts().0 {
@@ -273,71 +272,14 @@ fn no_block_is_left_out_by_accident() {
             }
         }
     }
-    let counted =
-        ELSEWHERE.iter().map(|(page, info, n)| (((*page).to_owned(), (*info).to_owned()), *n)).collect();
+    let counted = UNTESTED_BLOCKS
+        .iter()
+        .map(|(page, info, n)| (((*page).to_owned(), (*info).to_owned()), *n))
+        .collect();
     assert_eq!(
         found, counted,
-        "blocks that are neither loaded nor run (left: in the pages, right: ELSEWHERE)"
+        "blocks that are neither loaded nor run (left: pages, right: UNTESTED_BLOCKS)"
     );
-}
-
-#[test]
-fn what_icm_says_about_pages_is_about_pages_that_exist() {
-    let mut folders = vec![root().join("src"), root().join("conf")];
-    let mut named = 0;
-    while let Some(folder) = folders.pop() {
-        for path in std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
-            if path.is_dir() {
-                folders.push(path);
-                continue;
-            }
-            let text = std::fs::read_to_string(&path).unwrap();
-            for rest in text.split("docs/").skip(1) {
-                let end = rest
-                    .find(|c: char| !c.is_ascii_alphanumeric() && c != '-' && c != '.')
-                    .unwrap_or(rest.len());
-                let page = rest[..end].trim_end_matches('.');
-                if page.ends_with(".md") {
-                    assert!(root().join("docs").join(page).exists(), "{}: docs/{page}", path.display());
-                    named += 1;
-                }
-            }
-        }
-    }
-    assert!(named > 5, "{named}");
-}
-
-/// GitHub's anchor of a heading.
-fn anchor(heading: &str) -> String {
-    let kept = |c: &char| c.is_alphanumeric() || *c == '-' || *c == '_' || *c == ' ';
-    heading
-        .trim_start_matches('#')
-        .trim()
-        .to_lowercase()
-        .chars()
-        .filter(kept)
-        .collect::<String>()
-        .replace(' ', "-")
-}
-
-#[test]
-fn every_link_leads_somewhere() {
-    for page in pages() {
-        let folder = root().join(&page.name).parent().unwrap().to_owned();
-        for link in page.parts().1.split("](").skip(1).map(|rest| rest.split(')').next().unwrap()) {
-            if link.starts_with("http") {
-                continue;
-            }
-            let (file, fragment) = link.split_once('#').unwrap_or((link, ""));
-            let target = if file.is_empty() { root().join(&page.name) } else { folder.join(file) };
-            assert!(target.exists(), "{}: {link} leads nowhere", page.name);
-            if !fragment.is_empty() {
-                let text = std::fs::read_to_string(&target).unwrap();
-                let there = text.lines().filter(|l| l.starts_with('#')).any(|l| anchor(l) == fragment);
-                assert!(there, "{}: {link}: no such heading", page.name);
-            }
-        }
-    }
 }
 
 #[test]
@@ -352,7 +294,7 @@ fn the_index_names_every_page() {
 }
 
 #[test]
-fn every_verb_is_named_and_every_named_verb_exists() {
+fn every_verb_is_documented_and_every_documented_verb_exists() {
     let help = icm_cli(&["--help"]).out;
     let commands = help.split("Commands:").nth(1).unwrap().split("Options:").next().unwrap();
     let indented = commands.lines().filter(|line| line.starts_with("  ") && !line.starts_with("   "));
@@ -392,10 +334,10 @@ fn every_key_of_the_configuration_is_explained() {
         }
         above = line.trim_start().starts_with('#');
     }
-    assert!(missing.is_empty(), "explained neither beside it nor in a page: {missing:?}");
+    assert!(missing.is_empty(), "explained neither in conf/full.yaml nor in a page: {missing:?}");
 }
 
-/// What the pages quote from `icm check --probe`: the state of the servers, and the words.
+/// Quotations of `icm check --probe`: the state of the servers and the text.
 const QUOTED: &[(&str, &str)] = &[
     (r#"{"dir": {"unauthorised": true}}"#, "needs Reader access to the database"),
     (r#"{"dir": {"hidden_view_404": true}}"#, "`Databases by Pathname` was read instead"),
@@ -406,12 +348,12 @@ const QUOTED: &[(&str, &str)] = &[
 ];
 
 #[test]
-fn what_the_guide_quotes_from_check_is_what_check_says() {
+fn the_guide_quotes_the_output_of_check_correctly() {
     let acme = Acme::built_in();
     let mut plain = config(&acme);
     set(&mut plain, "clusters.0.directory.columns", "{ path: 0, server: 1, replica_id: 3 }");
     let page = std::fs::read_to_string(root().join("docs/directory.md")).unwrap();
-    // In a table a backtick cannot stand in code: the pages quote up to it.
+    // Code in a table cannot contain a backtick, so the pages quote without it.
     let quoted = |words: &str| page.contains(&words.replace('`', ""));
     let check = |config: &Value| {
         let (_dir, file) = write_config(config);
@@ -440,7 +382,7 @@ fn what_the_guide_quotes_from_check_is_what_check_says() {
 }
 
 #[test]
-fn the_titles_that_users_see_are_those_of_the_pages() {
+fn the_guide_names_the_titles_of_error_pages_correctly() {
     let guide = std::fs::read_to_string(root().join("docs/troubleshooting.md")).unwrap();
     let source = std::fs::read_to_string(root().join("src/pages/problem.rs")).unwrap();
     let titles: Vec<&str> =
@@ -452,7 +394,7 @@ fn the_titles_that_users_see_are_those_of_the_pages() {
 }
 
 #[test]
-fn the_lines_for_notes_ini_make_domino_send_what_icm_reads() {
+fn the_documented_notes_ini_lines_make_domino_send_what_icm_reads() {
     let page = std::fs::read_to_string(root().join("docs/availability.md")).unwrap();
     let value = |key: &str| {
         let line = page.lines().find_map(|line| line.strip_prefix(&format!("{key}=")));
@@ -467,7 +409,7 @@ fn the_lines_for_notes_ini_make_domino_send_what_icm_reads() {
     set(&mut config, "statpub", &format!("{{ address: \"{at}\", token_file: {} }}", token.display()));
     set(&mut config, "clusters.0.availability", "{ source: statpub }");
     let icm = Icm::start(config);
-    // As Domino fills its own placeholders in.
+    // Domino replaces its placeholders like this.
     let rendered =
         |key: &str, name: &str, number: &str| value(key).replace("$Name$", name).replace("$Value$", number);
     let body = [

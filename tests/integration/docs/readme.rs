@@ -5,7 +5,7 @@ use serde_yaml::Value;
 
 const README: &str = include_str!("../../../README.md");
 
-/// The lines of all `sh` blocks; what cannot run here is marked `sh not-here`, and counted in `docs.rs`.
+/// The lines of all `sh` blocks. Commands that cannot run here are marked `sh not-here` and counted in `guide.rs`.
 fn commands() -> Vec<&'static str> {
     let mut inside = false;
     let mut commands = Vec::new();
@@ -21,7 +21,7 @@ fn commands() -> Vec<&'static str> {
 }
 
 #[test]
-fn every_command_of_the_tour_succeeds_and_shows_what_the_text_around_it_says() {
+fn every_command_of_the_tour_succeeds_and_shows_what_the_text_describes() {
     let acme = Acme::built_in();
     let icm = Icm::start(documented_commands::demo_config(&acme));
     let documented_commands = commands();
@@ -33,18 +33,18 @@ fn every_command_of_the_tour_succeeds_and_shows_what_the_text_around_it_says() {
             &icm,
             icm.dir.path(),
         ));
-        let said = String::from_utf8_lossy(&ran.stdout);
+        let output = String::from_utf8_lossy(&ran.stdout);
         let errors = String::from_utf8_lossy(&ran.stderr);
-        assert!(ran.status.success(), "{command}\n{said}{errors}");
-        shown.push_str(&format!("$ {command}\n{said}"));
+        assert!(ran.status.success(), "{command}\n{output}{errors}");
+        shown.push_str(&format!("$ {command}\n{output}"));
     }
     for expected in [
         "X-Acme-Path: sales/orders.nsf",      // a database that three servers hold
-        "served by Web",                      // why there
+        "served by Web",                      // the reason for this server
         r#""replica_id":"C125790F002B11AA""#, // one path, two databases
-        "X-Acme-Replica: C1257A000041D2E0",   // the one that was chosen
+        "X-Acme-Replica: C1257A000041D2E0",   // the chosen one
         "HTTP/1.1 503 Service Unavailable",   // a single replica, on a server that is RESTRICTED
-        r#"icm_server_state{cluster="AcmeWeb",server="Web4/Acme",state="restricted"} 0"#, // what it knows
+        r#"icm_server_state{cluster="AcmeWeb",server="Web4/Acme",state="restricted"} 0"#, // the state that icm shows
     ] {
         assert!(shown.contains(expected), "{expected:?} is not in\n{shown}");
     }

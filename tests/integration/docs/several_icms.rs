@@ -1,4 +1,4 @@
-//! The examples of `docs/several-icms.md` load, and agree where they must.
+//! The examples of `docs/several-icms.md` are valid, and leader and follower fit together.
 
 use std::io;
 use std::net::SocketAddr;
@@ -8,7 +8,7 @@ use domino_icm::config::{Content, Files, LoadedConfig, load_clusters, load_with}
 
 const PAGE: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/several-icms.md"));
 
-/// A machine where every file that is named exists and fits.
+/// A machine on which every named file exists with suitable content.
 struct Machine {
     cert: String,
     key: String,
@@ -36,11 +36,11 @@ impl Files for Machine {
         true
     }
     fn resolve(&self, host: &str, _port: u16) -> io::Result<Vec<SocketAddr>> {
-        Err(io::Error::other(format!("{host} would have to be resolved")))
+        Err(io::Error::other(format!("{host} must not be resolved")))
     }
 }
 
-/// The heading above each YAML block, and the block.
+/// Each YAML block with the heading above it.
 fn examples() -> Vec<(String, String)> {
     let (mut heading, mut found) = (String::new(), Vec::new());
     let mut lines = PAGE.lines();
@@ -80,7 +80,7 @@ fn every_example_loads_without_a_warning() {
 }
 
 #[test]
-fn those_that_follow_may_name_the_files_of_those_that_they_follow() {
+fn a_follower_accepts_the_file_names_of_its_leader() {
     let machine = Machine::new();
     for topology in ["Several ICMs, outside", "An ICM on every"] {
         let all: Vec<_> = examples().into_iter().filter(|(h, _)| h.starts_with(topology)).collect();
@@ -91,12 +91,12 @@ fn those_that_follow_may_name_the_files_of_those_that_they_follow() {
         let text = format!("clusters:\n{}", leader.clusters_yaml.unwrap());
         let taken = load_clusters(Path::new("icm1"), &text, &follow.files, &machine).unwrap();
         assert_eq!(format!("{:?}", taken.clusters), format!("{:?}", leader.clusters));
-        assert!(!taken.clusters[0].affinity.secrets.is_empty(), "equal answers need an equal key");
+        assert!(!taken.clusters[0].affinity.secrets.is_empty(), "equal cookies need an equal key");
     }
 }
 
 #[test]
-fn on_a_member_neither_takes_the_others_port() {
+fn on_a_domino_server_the_icm_and_domino_use_different_ports() {
     let machine = Machine::new();
     for (heading, text) in examples().into_iter().filter(|(h, _)| h.contains("member")) {
         let settings = load(&machine, &text).settings;

@@ -1,5 +1,5 @@
-//! The simulated Domino cluster as a child process, with its control port as methods. The process ends with the value, and with
-//! the test program even if that is killed.
+//! The simulated Domino cluster as a child process, with its control port as methods. The process is killed with the
+//! value, and exits with the test program even if that is killed.
 
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
@@ -25,12 +25,10 @@ databases:
   - { path: cldbdir.nsf, replica_id: C1256A2F00310002, replicas: all }
 ";
 
-/// Where one simulated server is.
+/// The names and addresses of a simulated server.
 #[derive(Clone, Debug)]
 pub struct Server {
-    /// `Web1/Acme`.
     pub name: String,
-    /// `web1.acme.example`.
     pub hostname: String,
     pub http: Option<SocketAddr>,
     pub https: Option<SocketAddr>,
@@ -38,12 +36,10 @@ pub struct Server {
     pub metrics: Option<SocketAddr>,
 }
 
-/// A running `acme`.
 pub struct Acme {
     child: Child,
     /// The servers of this process.
     pub servers: Vec<Server>,
-    /// The control port.
     pub control: SocketAddr,
     /// The CA that signed the servers' certificates.
     pub ca_file: PathBuf,
@@ -68,13 +64,13 @@ impl Acme {
         Acme::start(SAMPLE)
     }
 
-    /// A cluster from a scenario's text; ports that are absent or 0 are free ones.
+    /// A cluster from a scenario's text; absent ports and 0 are free ports.
     pub fn start(scenario: &str) -> Acme {
         Acme::launch(scenario, None)
     }
 
-    /// One server of a scenario in a process of its own, to be stopped or killed by [`Acme::signal`]. The
-    /// scenario needs fixed ports ([`super::free_port`]) if other processes must find this one.
+    /// One server of a scenario in its own process, to be stopped or killed by [`Acme::signal`]. The scenario needs
+    /// fixed ports ([`super::free_port`]) if other processes must find it.
     pub fn only(scenario: &str, name: &str) -> Acme {
         Acme::launch(scenario, Some(name))
     }
@@ -92,7 +88,7 @@ impl Acme {
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let said: Value = serde_json::from_str(&line)
+        let announced: Value = serde_json::from_str(&line)
             .unwrap_or_else(|e| panic!("acme did not start: {line:?} {e}; scenario:\n{scenario}"));
         let server = |s: &Value| {
             let port = |key: &str| {
@@ -109,15 +105,15 @@ impl Acme {
             }
         };
         Acme {
-            servers: said["servers"].as_array().unwrap().iter().map(server).collect(),
-            control: said["control"].as_str().unwrap().parse().unwrap(),
-            ca_file: said["ca"].as_str().unwrap().into(),
+            servers: announced["servers"].as_array().unwrap().iter().map(server).collect(),
+            control: announced["control"].as_str().unwrap().parse().unwrap(),
+            ca_file: announced["ca"].as_str().unwrap().into(),
             child,
             _dir: dir,
         }
     }
 
-    /// A server by its common or whole name.
+    /// A server by its common or full name.
     pub fn server(&self, name: &str) -> &Server {
         let found = |s: &&Server| s.name == name || s.name.split('/').next() == Some(name);
         self.servers.iter().find(found).unwrap_or_else(|| panic!("no server {name}"))
@@ -128,13 +124,13 @@ impl Acme {
         self.server(name).http.unwrap()
     }
 
-    /// The certificate of Web1, which is for `localhost` too, as the configuration wants it.
+    /// The certificate of Web1, which also names `localhost`, in the form of the configuration.
     pub fn certificate(&self) -> String {
         let dir = self.ca_file.parent().unwrap().display();
         format!("{{ cert: {dir}/web1.pem, key: {dir}/web1.key }}")
     }
 
-    /// Asks the control port.
+    /// Sends a request to the control port.
     pub fn ask(&self, method: &str, path: &str, body: Option<&Value>) -> Value {
         let text = body.map(Value::to_string).unwrap_or_default();
         let answer = Client::to(self.control).request(method, path, &[], text.as_bytes()).unwrap();
@@ -142,7 +138,7 @@ impl Acme {
         answer.json()
     }
 
-    /// Changes a server (`all` = every one); in effect when this returns.
+    /// Changes a server, or `all`; the change is in effect when this returns.
     pub fn set(&self, server: &str, patch: Value) {
         self.ask("PUT", &format!("/servers/{server}"), Some(&patch));
     }
@@ -162,7 +158,7 @@ impl Acme {
         self.ask("GET", &format!("/executions?rid={rid}"), None)["executed"].as_u64().unwrap()
     }
 
-    /// How often one server received and executed it.
+    /// How often one server received and executed the request.
     pub fn executed_on(&self, rid: &str, server: &str) -> (u64, u64) {
         let count =
             &self.ask("GET", &format!("/executions?rid={rid}"), None)["servers"][&self.server(server).name];
@@ -175,7 +171,6 @@ impl Acme {
         all.as_array().unwrap().clone()
     }
 
-    /// The process id.
     pub fn pid(&self) -> u32 {
         self.child.id()
     }

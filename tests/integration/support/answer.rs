@@ -1,24 +1,23 @@
 //! What a client received: a response, or the reason why there is none.
 
-/// An answer.
 #[derive(Clone, Debug, Default)]
 pub struct Answer {
     pub status: u16,
     /// Status line and headers as received, without the empty line.
     pub head: String,
     pub headers: Vec<(String, String)>,
-    /// Decoded if it came in chunks.
+    /// Decoded if it was sent in chunks.
     pub body: Vec<u8>,
-    /// Statuses of 1xx answers before it.
+    /// Statuses of the 1xx responses before it.
     pub informational: Vec<u16>,
-    /// The body ended as its framing said.
+    /// The body is complete according to its framing.
     pub complete: bool,
     /// The connection cannot be used again.
     pub closed: bool,
 }
 
 impl Answer {
-    /// First header of that name.
+    /// The first header of that name.
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, v)| v.as_str())
     }
@@ -29,12 +28,12 @@ impl Answer {
         named.map(|(_, v)| v.as_str()).collect()
     }
 
-    /// The server of the simulation that made it.
+    /// The full name of the simulated server that sent it.
     pub fn server(&self) -> &str {
         self.header("x-acme-server").unwrap_or("")
     }
 
-    /// The common name of the server that made it, else the status.
+    /// The common name of the simulated server that sent it, else the status.
     pub fn served_by(&self) -> String {
         match self.server().split('/').next() {
             Some(name) if !name.is_empty() => name.to_owned(),
@@ -42,7 +41,7 @@ impl Answer {
         }
     }
 
-    /// The value of a cookie it sets.
+    /// The value of a cookie that it sets.
     pub fn cookie(&self, name: &str) -> Option<&str> {
         let pairs = self.all("set-cookie").into_iter().filter_map(|c| c.split(';').next()?.split_once('='));
         pairs.filter(|(n, _)| *n == name).map(|(_, v)| v).next_back()
@@ -57,23 +56,21 @@ impl Answer {
     }
 }
 
-/// Why there is no answer, or only part of one.
+/// Why there is no response, or only a part of one.
 #[derive(Clone, Debug)]
 #[allow(dead_code, reason = "the fields are for the messages of failing tests")]
 pub enum Failure {
-    /// Connection refused, or no answer to connecting.
+    /// Connection refused or timed out.
     Connect(String),
-    /// TLS.
     Tls(String),
     /// RST before a whole head.
     Reset,
-    /// FIN before a whole head; what came so far.
+    /// FIN before a whole head, with the bytes received so far.
     Closed(Vec<u8>),
-    /// Nothing for so long.
+    /// Nothing received within the timeout.
     Timeout,
-    /// A head, but not the whole body.
+    /// A head without the whole body.
     Truncated(Box<Answer>),
-    /// Not HTTP.
     Malformed(Vec<u8>),
 }
 

@@ -1,4 +1,4 @@
-//! A client that keeps cookies. It ignores their domains and paths, as each test has one site.
+//! A client that keeps cookies. It ignores their domains and paths, because each test has one site.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -8,41 +8,38 @@ use super::answer::Answer;
 use super::client::Client;
 use super::eventually;
 
-/// One person's browser.
 pub struct Browser {
     pub client: Client,
-    /// Names and values.
     pub cookies: BTreeMap<String, String>,
 }
 
 impl Browser {
-    /// A new one, without cookies.
+    /// A new browser without cookies.
     pub fn new(address: SocketAddr) -> Browser {
         Browser::of(Client::to(address))
     }
 
-    /// Around a client.
     pub fn of(client: Client) -> Browser {
         Browser { client, cookies: BTreeMap::new() }
     }
 
-    /// Another tab or another connection with the same cookies, perhaps to another ICM.
+    /// Copies the cookies of another browser: another tab or connection, possibly to another ICM.
     pub fn with_cookies_of(mut self, other: &Browser) -> Browser {
         self.cookies.clone_from(&other.cookies);
         self
     }
 
-    /// A new browser that this server serves this URL. Selection among equals is random, so it tries several.
+    /// A new browser for which this server serves this URL. Selection among equal servers is random, so it retries.
     pub fn on(address: SocketAddr, target: &str, server: &str) -> Browser {
         let mut found = None;
-        let is_there = eventually(Duration::from_secs(30), || {
+        let is_served = eventually(Duration::from_secs(30), || {
             let mut browser = Browser::new(address);
             if browser.server_of(target).starts_with(server) {
                 found = Some(browser);
             }
             found.is_some()
         });
-        assert!(is_there, "{target} is never served by {server}");
+        assert!(is_served, "{target} is never served by {server}");
         found.unwrap()
     }
 
@@ -55,12 +52,10 @@ impl Browser {
         self.request("POST", "/names.nsf?Login", &headers, form.as_bytes())
     }
 
-    /// The affinity cookie.
     pub fn icm(&self) -> Option<&str> {
         self.cookies.get("ICM").map(String::as_str)
     }
 
-    /// Any request.
     pub fn request(&mut self, method: &str, target: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
         let cookies: Vec<String> = self.cookies.iter().map(|(n, v)| format!("{n}={v}")).collect();
         let cookies = cookies.join("; ");
@@ -84,17 +79,16 @@ impl Browser {
         answer
     }
 
-    /// GET.
     pub fn get(&mut self, target: &str) -> Answer {
         self.request("GET", target, &[], b"")
     }
 
-    /// GET with a header.
+    /// Sends GET with a header.
     pub fn get_with(&mut self, target: &str, header: (&str, &str)) -> Answer {
         self.request("GET", target, &[header], b"")
     }
 
-    /// POST of a form.
+    /// Sends POST with a form.
     pub fn post(&mut self, target: &str, form: &str) -> Answer {
         self.request(
             "POST",
@@ -104,7 +98,7 @@ impl Browser {
         )
     }
 
-    /// The server that answers 200 here.
+    /// Sends GET and returns the server; the status must be 200.
     pub fn server_of(&mut self, target: &str) -> String {
         let answer = self.get(target);
         assert_eq!(answer.status, 200, "{target}: {}\n{}", answer.head, answer.text());

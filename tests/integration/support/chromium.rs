@@ -1,8 +1,7 @@
 //! A real browser: headless Chromium, driven by chromedriver in plain WebDriver
-//! (<https://www.w3.org/TR/webdriver2/>). In: URLs, CSS selectors, scripts. Out: what a person would see. Each
-//! value is a browser of its own with an empty profile; it ends with the value.
+//! (<https://www.w3.org/TR/webdriver2/>). Each value is a separate browser with an empty profile, which ends with it.
 //!
-//! Nothing outside the machine is ever asked: every host name but the mapped ones leads nowhere.
+//! The browser sends nothing to other machines: only the mapped host names resolve.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::process::CommandExt;
@@ -19,7 +18,6 @@ use super::{eventually, status::MAX_WAIT};
 /// The key under which WebDriver names an element.
 const ELEMENT: &str = "element-6066-11e4-a52e-4f735466cecf";
 
-/// A running Chromium.
 pub struct Chromium {
     driver: Child,
     browser: Option<i32>,
@@ -29,22 +27,21 @@ pub struct Chromium {
 }
 
 impl Chromium {
-    /// Starts one for which these names lead to these addresses (`("www.acme.example", "127.0.0.1:1234")`; the port
-    /// of the URL is then of no account). Certificates are not verified. Where there is no Chromium, says so on
-    /// standard error and gives `None`: the test is then skipped.
+    /// Starts a browser for which these names resolve to these addresses (`("www.acme.example", "127.0.0.1:1234")`;
+    /// the port of the URL is then ignored). Certificates are not verified. Without Chromium it writes a message to
+    /// standard error and returns `None`, and the test is skipped.
     pub fn start(hosts: &[(&str, std::net::SocketAddr)]) -> Option<Chromium> {
         for program in ["chromium", "chromedriver"] {
             if !is_installed(program) {
-                // Not with eprintln!, which the test harness captures.
+                // The test harness captures eprintln!.
                 let why =
                     format!("SKIPPED: {program} is not installed (packages chromium, chromium-driver)\n");
                 let _ = std::io::stderr().write_all(why.as_bytes());
                 return None;
             }
         }
-        // It ends at once when another process has the IPv6 port of the same number as its IPv4 port.
-        let (driver, port) =
-            (0..5).find_map(|_| driver()).expect("chromedriver says on which port it listens");
+        // chromedriver exits at once if the IPv6 port of the same number as its IPv4 port is taken.
+        let (driver, port) = (0..5).find_map(|_| driver()).expect("chromedriver prints its port");
         let mut chromium = Chromium {
             driver,
             browser: None,
@@ -52,7 +49,7 @@ impl Chromium {
             session: String::new(),
             profile: tempfile::tempdir().unwrap(),
         };
-        // What comes first wins.
+        // The first matching rule wins.
         let mut rules: Vec<String> = hosts.iter().map(|(name, at)| format!("MAP {name} {at}")).collect();
         rules.push("MAP * ~NOTFOUND, EXCLUDE 127.0.0.1, EXCLUDE localhost".to_owned());
         let mut arguments: Vec<String> = [
@@ -89,17 +86,14 @@ impl Chromium {
         self.post("/url", json!({ "url": url }));
     }
 
-    /// Loads the page again.
     pub fn reload(&mut self) {
         self.post("/refresh", json!({}));
     }
 
-    /// The address bar.
     pub fn url(&mut self) -> String {
         self.text_of("/url")
     }
 
-    /// The window's title.
     pub fn title(&mut self) -> String {
         self.text_of("/title")
     }
@@ -114,30 +108,30 @@ impl Chromium {
         self.get("/cookie").as_array().cloned().unwrap_or_default()
     }
 
-    /// Clicks on the first element that a CSS selector finds; a page that it opens is waited for.
+    /// Clicks on the first element of a CSS selector, and waits for the page that it opens.
     pub fn click(&mut self, css: &str) {
         let element = self.element(css);
         self.post(&format!("/element/{element}/click"), json!({}));
     }
 
-    /// Types into the first element that a CSS selector finds; `\u{E007}` is the Enter key.
+    /// Types into the first element of a CSS selector; `\u{E007}` is the Enter key.
     pub fn type_into(&mut self, css: &str, text: &str) {
         let element = self.element(css);
         self.post(&format!("/element/{element}/value"), json!({ "text": text }));
     }
 
-    /// Runs the body of a function in the page and gives what it returns; a promise is waited for.
+    /// Runs the body of a function in the page and returns its result; a promise is awaited.
     pub fn run(&mut self, script: &str) -> Value {
         self.post("/execute/sync", json!({ "script": script, "args": [] }))
     }
 
     /// Waits until a script's value is true.
     pub fn wait_until(&mut self, script: &str) {
-        let is_so = eventually(MAX_WAIT, || self.run(script) == Value::Bool(true));
-        assert!(is_so, "never {script}: {}\n{}", self.url(), self.source());
+        let came = eventually(MAX_WAIT, || self.run(script) == Value::Bool(true));
+        assert!(came, "never {script}: {}\n{}", self.url(), self.source());
     }
 
-    /// What was written on the console since the last time: errors of scripts, refused loads, ...
+    /// The console's lines since the last call: script errors, refused loads, ...
     pub fn console(&mut self) -> Vec<String> {
         let lines = self.post("/se/log", json!({ "type": "browser" }));
         let line =
@@ -150,7 +144,7 @@ impl Chromium {
         STANDARD.decode(self.text_of("/screenshot")).unwrap()
     }
 
-    /// Shows pages as a screen of this size does, in CSS pixels: a window does not become as narrow as a phone.
+    /// Emulates a screen of this size in CSS pixels; a window cannot become as narrow as a phone.
     pub fn screen(&mut self, width: u32, height: u32) {
         let size = json!({ "width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600 });
         self.post(
@@ -159,13 +153,13 @@ impl Chromium {
         );
     }
 
-    /// Prefers `dark` or `light`.
+    /// Sets the preferred colour scheme, `dark` or `light`.
     pub fn prefer(&mut self, scheme: &str) {
         let features = json!({ "features": [{ "name": "prefers-color-scheme", "value": scheme }] });
         self.post("/goog/cdp/execute", json!({ "cmd": "Emulation.setEmulatedMedia", "params": features }));
     }
 
-    /// Opens another tab and goes there; `switch_to` leads back.
+    /// Opens a tab and switches to it. Returns its handle.
     pub fn new_tab(&mut self) -> String {
         let tab = self.post("/window/new", json!({ "type": "tab" }));
         let handle = tab["handle"].as_str().unwrap().to_owned();
@@ -173,12 +167,11 @@ impl Chromium {
         handle
     }
 
-    /// The handle of the tab that is shown.
+    /// The handle of the current tab.
     pub fn tab(&mut self) -> String {
         self.text_of("/window")
     }
 
-    /// Shows a tab.
     pub fn switch_to(&mut self, handle: &str) {
         self.post("/window", json!({ "handle": handle }));
     }
@@ -202,7 +195,7 @@ impl Chromium {
         self.command("POST", &target, &body)
     }
 
-    /// The `value` of an answer; any error ends the test.
+    /// Sends a command and returns its `value`; an error fails the test.
     fn command(&mut self, method: &str, target: &str, body: &Value) -> Value {
         let body = if body.is_null() { String::new() } else { body.to_string() };
         let headers = [("Content-Type", "application/json")];
@@ -220,7 +213,7 @@ impl Drop for Chromium {
             self.client.timeout = MAX_WAIT;
             let _ = self.client.request("DELETE", &target, &[], b"");
         }
-        // chromedriver waits for the browser to end; both are killed in case one hangs.
+        // chromedriver waits until the browser has exited. Kill both, in case one hangs.
         let kill = |pid: i32| {
             let _ =
                 nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
@@ -241,7 +234,7 @@ fn is_installed(program: &str) -> bool {
     std::env::split_paths(&path).any(|dir| dir.join(program).is_file())
 }
 
-/// A chromedriver and its port; `None` where it ended before it listened.
+/// Starts chromedriver and returns its port; `None` if it exits before it listens.
 fn driver() -> Option<(Child, u16)> {
     let mut driver = Command::new("chromedriver")
         .args(["--port=0", "--log-level=WARNING"])
@@ -259,16 +252,16 @@ fn driver() -> Option<(Child, u16)> {
     Some((driver, port?))
 }
 
-/// chromedriver says on which port it listens.
+/// Reads the port from chromedriver's output.
 fn port_of(output: impl Read + Send + 'static) -> Option<u16> {
-    let (tell, told) = std::sync::mpsc::channel();
-    // Reads on to the end, so that chromedriver never waits for a reader.
+    let (sender, receiver) = std::sync::mpsc::channel();
+    // Reads to the end, so that chromedriver never blocks on a full pipe.
     std::thread::spawn(move || {
         for line in BufReader::new(output).lines().map_while(Result::ok) {
             if let Some((_, port)) = line.split_once("successfully on port ") {
-                let _ = tell.send(port.trim_end_matches('.').parse().unwrap());
+                let _ = sender.send(port.trim_end_matches('.').parse().unwrap());
             }
         }
     });
-    told.recv_timeout(MAX_WAIT).ok()
+    receiver.recv_timeout(MAX_WAIT).ok()
 }

@@ -1,8 +1,8 @@
-//! Runs `icm` as a command, to its end.
+//! Runs the command line of `icm`.
 
 use std::process::Command;
 
-/// What a run of the command line said.
+/// The exit code and output of a command.
 #[derive(Debug)]
 pub struct CliOutput {
     pub code: i32,
@@ -10,7 +10,7 @@ pub struct CliOutput {
     pub err: String,
 }
 
-/// Runs `icm` to its end.
+/// Runs `icm` with these arguments until it exits.
 pub fn icm_cli(arguments: &[&str]) -> CliOutput {
     let output = Command::new(env!("CARGO_BIN_EXE_icm")).args(arguments).output().unwrap();
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();

@@ -8,6 +8,20 @@ use std::time::Duration;
 
 use super::answer::{Answer, Failure};
 
+/// A TLS configuration that trusts the authorities in this PEM file.
+pub fn tls_config(ca_file: &Path) -> rustls::ClientConfig {
+    use rustls::pki_types::pem::PemObject;
+    let mut roots = rustls::RootCertStore::empty();
+    for certificate in rustls::pki_types::CertificateDer::pem_file_iter(ca_file).unwrap() {
+        roots.add(certificate.unwrap()).unwrap();
+    }
+    rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_root_certificates(roots)
+        .with_no_client_auth()
+}
+
 trait Stream: Read + Write + Send {}
 impl<T: Read + Write + Send> Stream for T {}
 
@@ -26,7 +40,7 @@ pub struct Client {
 }
 
 impl Client {
-    /// A client without TLS; it connects when it has something to send.
+    /// A client without TLS; it connects when it sends something.
     pub fn to(address: SocketAddr) -> Client {
         Client {
             address,
@@ -41,24 +55,12 @@ impl Client {
 
     /// A client with TLS that trusts the authorities in this PEM file.
     pub fn tls(address: SocketAddr, name: &str, ca_file: &Path) -> Client {
-        use rustls::pki_types::pem::PemObject;
-        let mut roots = rustls::RootCertStore::empty();
-        for certificate in rustls::pki_types::CertificateDer::pem_file_iter(ca_file).unwrap() {
-            roots.add(certificate.unwrap()).unwrap();
-        }
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let config = rustls::ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_root_certificates(roots)
-            .with_no_client_auth();
         let mut client = Client::to(address);
         client.host = name.to_owned();
-        client.tls = Some((Arc::new(config), name.to_owned()));
+        client.tls = Some((Arc::new(tls_config(ca_file)), name.to_owned()));
         client
     }
 
-    /// With this `Host`.
     pub fn host(mut self, host: &str) -> Client {
         self.host = host.to_owned();
         self
@@ -105,7 +107,7 @@ impl Client {
         self.stream.is_some()
     }
 
-    /// Forgets the connection (FIN).
+    /// Closes the connection (FIN).
     pub fn close(&mut self) {
         self.stream = None;
         self.buffer.clear();
@@ -138,7 +140,7 @@ impl Client {
         out + "\r\n"
     }
 
-    /// A request and its answer. A body goes with Content-Length, unless the headers frame it otherwise.
+    /// Sends a request and reads the response. A body has a Content-Length unless the headers frame it otherwise.
     pub fn request(
         &mut self,
         method: &str,
@@ -155,7 +157,7 @@ impl Client {
         }
         let mut bytes = self.head(method, target, &all).into_bytes();
         bytes.extend_from_slice(body);
-        // Writing fails when the peer answers early and closes, but its answer can still be read.
+        // Writing fails if the peer responds early and closes, but the response can still be read.
         let sent = self.send(&bytes);
         match (self.read(method), sent) {
             (Ok(answer), _) => Ok(answer),
@@ -164,17 +166,17 @@ impl Client {
         }
     }
 
-    /// GET that must be answered.
+    /// Sends GET, which must be answered.
     pub fn get(&mut self, target: &str) -> Answer {
         self.request("GET", target, &[], b"").unwrap_or_else(|e| panic!("GET {target}: {e:?}"))
     }
 
-    /// GET with headers that must be answered.
+    /// Sends GET with headers, which must be answered.
     pub fn get_with(&mut self, target: &str, headers: &[(&str, &str)]) -> Answer {
         self.request("GET", target, headers, b"").unwrap_or_else(|e| panic!("GET {target}: {e:?}"))
     }
 
-    /// POST of a form that must be answered.
+    /// Sends POST with a form, which must be answered.
     pub fn post(&mut self, target: &str, headers: &[(&str, &str)], form: &str) -> Answer {
         let mut all = vec![("Content-Type", "application/x-www-form-urlencoded")];
         all.extend_from_slice(headers);
@@ -192,14 +194,14 @@ impl Client {
             Err(e) => Err(match e.kind() {
                 ErrorKind::WouldBlock | ErrorKind::TimedOut => Failure::Timeout,
                 ErrorKind::InvalidData => Failure::Tls(e.to_string()),
-                // rustls reports a FIN without close_notify so.
+                // rustls reports a FIN without close_notify like this.
                 ErrorKind::UnexpectedEof => return Ok(0),
                 _ => Failure::Reset,
             }),
         }
     }
 
-    /// Reads everything until the peer closes.
+    /// Reads until the peer closes.
     pub fn read_to_end(&mut self) -> Result<Vec<u8>, Failure> {
         while self.fill()? > 0 {}
         self.stream = None;
@@ -218,7 +220,7 @@ impl Client {
         matches!(self.fill(), Ok(0) | Err(Failure::Reset))
     }
 
-    /// Reads the answer to a request with this method.
+    /// Reads the response to a request with this method.
     pub fn read(&mut self, method: &str) -> Result<Answer, Failure> {
         let result = self.read_answer(method);
         match &result {

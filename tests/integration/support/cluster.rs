@@ -4,7 +4,7 @@ use serde_yaml::Value;
 
 use super::{Acme, Answer, Icm, config, config_with_equal_indexes, set, unique_id};
 
-/// Three members that hold one database, and one that only Web1 holds; without HTTPS, so that a server whose HTTP
+/// Three servers that hold one database, and databases with fewer replicas. Without HTTPS, so that a server whose HTTP
 /// port is dead is UNREACHABLE.
 pub const THREE_SERVERS: &str = "
 servers:
@@ -18,7 +18,7 @@ databases:
   - { path: only.nsf, replica_id: C1257A000041D203, replicas: [Web1] }
 ";
 
-/// Starts [`THREE_SERVERS`] with these settings of the cluster; no failure makes a server UNREACHABLE unless they say so.
+/// Starts [`THREE_SERVERS`] with these cluster settings. By default no failure makes a server UNREACHABLE.
 pub fn start_cluster(settings: &[(&str, &str)]) -> (Acme, Icm) {
     start_scenario(THREE_SERVERS, settings)
 }
@@ -38,7 +38,7 @@ pub fn start_scenario(scenario: &str, settings: &[(&str, &str)]) -> (Acme, Icm) 
     (acme, icm)
 }
 
-/// Starts a cluster whose servers publish the same index, and `icm` with the configuration as `change` leaves it.
+/// Starts a cluster whose servers publish the same index, and `icm` with the configuration after `change`.
 pub fn start_with_equal_indexes(scenario: &str, change: impl FnOnce(&Acme, &mut Value)) -> (Acme, Icm) {
     let acme = Acme::start(scenario);
     let mut config = config_with_equal_indexes(&acme);
@@ -46,7 +46,7 @@ pub fn start_with_equal_indexes(scenario: &str, change: impl FnOnce(&Acme, &mut 
     (acme, Icm::start(config))
 }
 
-/// Sends a request with an `X-Request-Id` of its own; returns the answer and that id.
+/// Sends a request with a unique `X-Request-Id`, and returns the response and the identifier.
 pub fn ask(icm: &Icm, method: &str, target: &str, headers: &[(&str, &str)], body: &[u8]) -> (Answer, String) {
     let rid = unique_id();
     let mut all = headers.to_vec();

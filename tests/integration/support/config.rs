@@ -8,8 +8,8 @@ use serde_yaml::Value;
 use super::acme::{Acme, Server};
 use super::free_port;
 
-/// A configuration for this cluster with short intervals: a listener and an admin listener on free ports, the
-/// members as a static list, the directory from cldbdir.nsf, probes every 200 ms.
+/// A configuration for this cluster with short intervals: a listener and an admin listener on free ports, the servers
+/// as a static list, the directory from cldbdir.nsf, probes every 200 ms.
 pub fn config(acme: &Acme) -> Value {
     config_of(&acme.servers, &acme.ca_file)
 }
@@ -54,8 +54,8 @@ clusters:
     serde_yaml::from_str(&text).unwrap_or_else(|e| panic!("{e}\n{text}"))
 }
 
-/// Adds a listener with TLS, HTTP/2 included, that shows the certificate of the cluster's Web1, which is for
-/// `localhost` too. Returns its address, to wait for with [`super::wait_for`].
+/// Adds a listener with TLS and HTTP/2 that uses the certificate of Web1, which also names `localhost`. Returns its
+/// address, for [`super::wait_for`].
 pub fn add_tls(config: &mut Value, acme: &Acme) -> SocketAddr {
     let address = format!("127.0.0.1:{}", free_port());
     let listener = format!("{{ address: \"{address}\", tls: {{ certificates: [{}] }} }}", acme.certificate());
@@ -63,8 +63,8 @@ pub fn add_tls(config: &mut Value, acme: &Acme) -> SocketAddr {
     address.parse().unwrap()
 }
 
-/// [`config`] where all members publish the same index, so that selection among them is random: an index that is
-/// only observed can exclude a server until another one is slower.
+/// [`config`] with the same published index on all servers, so that selection is random: an observed index can exclude
+/// a server until another one is slower.
 pub fn config_with_equal_indexes(acme: &Acme) -> Value {
     let mut config = config(acme);
     acme.set("all", serde_json::json!({ "index": 90 }));
@@ -95,8 +95,7 @@ pub fn set(config: &mut Value, path: &str, yaml: &str) {
     *at = serde_yaml::from_str(yaml).unwrap();
 }
 
-/// Gives every server of the configuration these availability sources, read every 100 ms, and has `acme` push
-/// if statpub is among them.
+/// Gives every server these availability sources, read every 100 ms. With `statpub` among them, `acme` pushes.
 pub fn sources_of(config: &mut Value, acme: &Acme, sources: &[&str], stale_after: &str) {
     let push = sources.contains(&"statpub").then(free_port);
     for (n, server) in acme.servers.iter().enumerate() {
@@ -124,7 +123,7 @@ pub fn sources_of(config: &mut Value, acme: &Acme, sources: &[&str], stale_after
     }
 }
 
-/// Writes a configuration into a directory of its own, which is removed with the value.
+/// Writes a configuration into a new directory, which is removed with the value.
 pub fn write_config(config: &Value) -> (tempfile::TempDir, std::path::PathBuf) {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("icm.yaml");
@@ -132,7 +131,7 @@ pub fn write_config(config: &Value) -> (tempfile::TempDir, std::path::PathBuf) {
     (dir, file)
 }
 
-/// A file that only its owner may read.
+/// Writes a file that only its owner can read.
 pub fn secret_file(dir: &Path, name: &str, text: &str) -> String {
     use std::os::unix::fs::PermissionsExt;
     let file = dir.join(name);

@@ -1,4 +1,4 @@
-//! Runs commands of the documentation as they stand there; only ports, host names and files are replaced.
+//! Runs the commands of the documentation; only ports, host names and files are replaced.
 
 use std::path::Path;
 use std::process::{Command, Output};
@@ -24,8 +24,8 @@ pub fn demo_config(acme: &Acme) -> Value {
     config
 }
 
-/// A command with the addresses and files of this test, in place of those of `conf/acme.yaml` and of
-/// `/etc/icm`, which is `etc` here.
+/// Replaces the addresses of `conf/acme.yaml` and the files in `/etc/icm` by those of this test; `etc` is the folder
+/// for `/etc/icm`.
 pub fn with_test_addresses(command: &str, acme: &Acme, icm: &Icm, etc: &Path) -> String {
     let mut replaced = command
         .replace("127.0.0.1:8080", &icm.address.to_string())
@@ -46,7 +46,7 @@ pub fn with_test_addresses(command: &str, acme: &Acme, icm: &Icm, etc: &Path) ->
     replaced
 }
 
-/// Runs it in bash; `icm` is the one that was built.
+/// Runs a command in bash with the built `icm` on the PATH.
 pub fn run(command: &str) -> Output {
     let built = Path::new(env!("CARGO_BIN_EXE_icm")).parent().unwrap();
     let path = format!("{}:{}", built.display(), std::env::var("PATH").unwrap_or_default());

@@ -2,16 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-/// One sample.
 #[derive(Clone, Debug)]
 pub struct Sample {
-    /// With `_bucket`, `_sum`, `_count`.
+    /// Includes `_bucket`, `_sum` or `_count`.
     pub name: String,
     pub labels: BTreeMap<String, String>,
     pub value: f64,
 }
 
-/// One family.
 #[derive(Clone, Debug, Default)]
 pub struct Family {
     pub kind: String,
@@ -20,10 +18,9 @@ pub struct Family {
 
 pub type Families = BTreeMap<String, Family>;
 
-/// Reads everything.
 pub fn read(text: &str) -> Result<Families, String> {
     if !text.ends_with('\n') {
-        return Err("does not end with a line's end".to_owned());
+        return Err("does not end with a newline".to_owned());
     }
     let mut families = Families::new();
     let mut current = String::new();
@@ -33,7 +30,7 @@ pub fn read(text: &str) -> Result<Families, String> {
         if let Some(rest) = line.strip_prefix("# HELP ") {
             let Some((name, help)) = rest.split_once(' ') else { return wrong("no help text") };
             if !is_name(name) || help.trim().is_empty() || families.contains_key(name) {
-                return wrong("a family begins twice, or without a text");
+                return wrong("a family that starts twice, or has no help text");
             }
             current = name.to_owned();
             families.insert(current.clone(), Family::default());
@@ -44,7 +41,7 @@ pub fn read(text: &str) -> Result<Families, String> {
                 || !family.kind.is_empty()
                 || !["counter", "gauge", "histogram"].contains(&kind)
             {
-                return wrong("TYPE of another family, a second one, or one that nobody knows");
+                return wrong("TYPE of another family, a second TYPE, or an unknown type");
             }
             if (kind == "counter") != name.ends_with("_total") {
                 return wrong("counters end in _total, and nothing else does");
@@ -60,7 +57,7 @@ pub fn read(text: &str) -> Result<Families, String> {
                 _ => suffix.is_empty(),
             };
             if !fits || !series.insert((sample.name.clone(), sample.labels.clone())) {
-                return wrong("a sample of another family, or a second one of its series");
+                return wrong("a sample of another family, or a second sample of a series");
             }
             if family.kind != "gauge" && (sample.value < 0.0 || sample.value.is_nan()) {
                 return wrong("counts are never negative");
@@ -74,12 +71,12 @@ pub fn read(text: &str) -> Result<Families, String> {
     Ok(families)
 }
 
-/// Of one combination of labels: bounds with counts, the count, and whether there is a sum.
-type Times = (Vec<(f64, f64)>, Option<f64>, bool);
+/// The buckets (bound and count) of one combination of labels, its count, and whether it has a sum.
+type Histogram = (Vec<(f64, f64)>, Option<f64>, bool);
 
-/// Buckets ascend, the last is `+Inf` and equal to the count.
+/// Checks that the buckets ascend, and that the last is `+Inf` and equals the count.
 fn histogram(name: &str, family: &Family) -> Result<(), String> {
-    let mut groups: BTreeMap<BTreeMap<String, String>, Times> = BTreeMap::new();
+    let mut groups: BTreeMap<BTreeMap<String, String>, Histogram> = BTreeMap::new();
     for sample in &family.samples {
         let mut labels = sample.labels.clone();
         let bound = labels.remove("le");
@@ -88,7 +85,7 @@ fn histogram(name: &str, family: &Family) -> Result<(), String> {
             (Some("_bucket"), Some(bound)) => group.0.push((number(&bound)?, sample.value)),
             (Some("_count"), None) => group.1 = Some(sample.value),
             (Some("_sum"), None) => group.2 = true,
-            _ => return Err(format!("{name}: `le` belongs to buckets and only there")),
+            _ => return Err(format!("{name}: only buckets have the label `le`, and all have it")),
         }
     }
     for (labels, (buckets, count, has_sum)) in groups {
@@ -113,7 +110,7 @@ fn sample(line: &str) -> Result<Sample, String> {
         loop {
             let (label, after) = rest.split_once("=\"").ok_or("no label")?;
             if !is_name(label) || label.contains(':') || label.starts_with("__") {
-                return Err(format!("no name of a label: {label:?}"));
+                return Err(format!("not a label name: {label:?}"));
             }
             let (value, after) = text(after)?;
             if labels.insert(label.to_owned(), value).is_some() {
@@ -127,11 +124,11 @@ fn sample(line: &str) -> Result<Sample, String> {
             }
         }
     }
-    let value = number(rest.strip_prefix(' ').ok_or("no blank before the value")?)?;
+    let value = number(rest.strip_prefix(' ').ok_or("no space before the value")?)?;
     Ok(Sample { name: name.to_owned(), labels, value })
 }
 
-/// A label's value up to its closing quote, and what follows.
+/// Splits text into a label's value, up to its closing quote, and the rest.
 fn text(from: &str) -> Result<(String, &str), String> {
     let mut value = String::new();
     let mut chars = from.char_indices();
@@ -141,12 +138,12 @@ fn text(from: &str) -> Result<(String, &str), String> {
             '\\' => value.push(match chars.next() {
                 Some((_, 'n')) => '\n',
                 Some((_, c @ ('\\' | '"'))) => c,
-                _ => return Err("an escape that nobody knows".to_owned()),
+                _ => return Err("an unknown escape".to_owned()),
             }),
             c => value.push(c),
         }
     }
-    Err("a label's value does not end".to_owned())
+    Err("a label value without closing quote".to_owned())
 }
 
 fn number(text: &str) -> Result<f64, String> {
@@ -155,7 +152,7 @@ fn number(text: &str) -> Result<f64, String> {
         _ if text.starts_with(|c: char| c.is_ascii_digit() || c == '-') => {
             text.parse().map_err(|e| format!("{text:?}: {e}"))
         }
-        _ => Err(format!("no number: {text:?}")),
+        _ => Err(format!("not a number: {text:?}")),
     }
 }
 
@@ -165,7 +162,7 @@ fn is_name(name: &str) -> bool {
         && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == ':')
 }
 
-/// The value of a series by its name and labels; fails the test if there is not exactly one.
+/// The value of a series; fails the test unless exactly one has this name and these labels.
 pub fn value(families: &Families, name: &str, labels: &[(&str, &str)]) -> f64 {
     let wanted = |s: &&Sample| {
         s.name == name && labels.iter().all(|(k, v)| s.labels.get(*k).is_some_and(|have| have == v))

@@ -1,50 +1,38 @@
-//! A server that gives the same bytes to every request, for responses that the simulated cluster never sends.
+//! A server that sends the same bytes to every request, for responses that the simulated cluster never sends.
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
 
-/// Ends when dropped.
+use super::listener::Listener;
+
 pub struct FixedResponseServer {
-    /// Where it listens.
     pub address: SocketAddr,
     answer: Arc<Mutex<Vec<u8>>>,
     heads: Arc<Mutex<Vec<String>>>,
-    stop: Arc<AtomicBool>,
+    _listener: Listener,
 }
 
 impl FixedResponseServer {
     /// Answers every request with these bytes and closes the connection.
     pub fn new(answer: &str) -> FixedResponseServer {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
         let answer = Arc::new(Mutex::new(answer.as_bytes().to_vec()));
-        let stop = Arc::new(AtomicBool::new(false));
         let heads = Arc::new(Mutex::new(Vec::new()));
-        let (ended, seen, says) = (stop.clone(), heads.clone(), answer.clone());
-        std::thread::spawn(move || {
-            for stream in listener.incoming() {
-                if ended.load(Ordering::Relaxed) {
-                    return;
+        let (response, seen) = (answer.clone(), heads.clone());
+        let listener = Listener::start(move |mut stream, _| {
+            let response = response.lock().unwrap().clone();
+            let mut head = Vec::new();
+            let mut piece = [0; 4096];
+            while !head.windows(4).any(|w| w == b"\r\n\r\n") {
+                match stream.read(&mut piece) {
+                    Ok(n) if n > 0 => head.extend_from_slice(&piece[..n]),
+                    _ => return,
                 }
-                let (answer, seen) = (says.lock().unwrap().clone(), seen.clone());
-                std::thread::spawn(move || {
-                    let Ok(mut stream) = stream else { return };
-                    let mut head = Vec::new();
-                    let mut piece = [0; 4096];
-                    while !head.windows(4).any(|w| w == b"\r\n\r\n") {
-                        match stream.read(&mut piece) {
-                            Ok(n) if n > 0 => head.extend_from_slice(&piece[..n]),
-                            _ => return,
-                        }
-                    }
-                    seen.lock().unwrap().push(String::from_utf8_lossy(&head).into_owned());
-                    let _ = stream.write_all(&answer);
-                });
             }
+            seen.lock().unwrap().push(String::from_utf8_lossy(&head).into_owned());
+            let _ = stream.write_all(&response);
         });
-        FixedResponseServer { address, answer, heads, stop }
+        FixedResponseServer { address: listener.address, answer, heads, _listener: listener }
     }
 
     /// Changes the response from the next connection on.
@@ -52,7 +40,7 @@ impl FixedResponseServer {
         *self.answer.lock().unwrap() = answer.as_bytes().to_vec();
     }
 
-    /// A configuration for a cluster with this as its only server, and an empty directory.
+    /// A configuration with this as the only server, and an empty directory.
     pub fn config(&self) -> serde_yaml::Value {
         config_for(self.address)
     }
@@ -63,7 +51,7 @@ impl FixedResponseServer {
     }
 }
 
-/// A configuration for a cluster with one server at this address, and an empty directory.
+/// A configuration with one server at this address, and an empty directory.
 pub fn config_for(server: SocketAddr) -> serde_yaml::Value {
     let text = format!(
         "
@@ -78,12 +66,4 @@ clusters:
         super::free_port(),
     );
     serde_yaml::from_str(&text).unwrap()
-}
-
-impl Drop for FixedResponseServer {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-        // Wakes the accepting thread, which then ends.
-        let _ = std::net::TcpStream::connect(self.address);
-    }
 }

@@ -1,5 +1,5 @@
-//! An HTTP/2 client that sends exactly the frames a test wants, well formed or not. Fields go out as literals without
-//! compression; of the fields of a response it reads `:status` only.
+//! An HTTP/2 client that sends exactly the frames of a test, valid or not. It sends fields as literals without
+//! compression, and reads only `:status` of a response.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -21,16 +21,16 @@ pub const END_HEADERS: u8 = 4;
 /// How a stream ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum StreamEnd {
-    /// With an answer: its status, if it could be decoded, and its body.
+    /// With a response: its status, if it could be decoded, and its body.
     Answer(Option<u16>, Vec<u8>),
     /// With RST_STREAM and this code.
     Reset(u32),
-    /// With the whole connection.
+    /// With the end of the connection.
     Closed,
 }
 
 impl StreamEnd {
-    /// The status of an answer, 0 for everything else.
+    /// The status of the response, or 0.
     pub fn status(&self) -> u16 {
         match self {
             StreamEnd::Answer(status, _) => status.unwrap_or(0),
@@ -38,7 +38,7 @@ impl StreamEnd {
         }
     }
 
-    /// The JSON of an answer.
+    /// The JSON body of the response.
     pub fn json(&self) -> serde_json::Value {
         match self {
             StreamEnd::Answer(_, body) => serde_json::from_slice(body)
@@ -48,11 +48,10 @@ impl StreamEnd {
     }
 }
 
-/// What came next.
 pub enum NextFrame {
     /// Kind, flags, stream, payload.
     Frame(u8, u8, u32, Vec<u8>),
-    /// Nothing, in the time for it.
+    /// No frame within the time.
     Nothing,
     /// The end of the connection.
     Closed,
@@ -67,17 +66,7 @@ pub struct H2 {
 impl H2 {
     /// Connects, and exchanges settings.
     pub fn connect(address: SocketAddr, name: &str, ca_file: &Path) -> H2 {
-        use rustls::pki_types::pem::PemObject;
-        let mut roots = rustls::RootCertStore::empty();
-        for certificate in rustls::pki_types::CertificateDer::pem_file_iter(ca_file).unwrap() {
-            roots.add(certificate.unwrap()).unwrap();
-        }
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let mut config = rustls::ClientConfig::builder_with_provider(provider)
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_root_certificates(roots)
-            .with_no_client_auth();
+        let mut config = super::client::tls_config(ca_file);
         config.alpn_protocols = vec![b"h2".to_vec()];
         let server = rustls::pki_types::ServerName::try_from(name.to_owned()).unwrap();
         let connection = rustls::ClientConnection::new(Arc::new(config), server).unwrap();
@@ -90,20 +79,20 @@ impl H2 {
         h2
     }
 
-    /// One frame as it is.
+    /// Sends one frame as given.
     pub fn frame(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
         let bytes = frame_of(kind, flags, stream, payload);
-        // A closed connection shows at the next read.
+        // The next read reports a closed connection.
         let _ = self.stream.write_all(&bytes).and_then(|()| self.stream.flush());
     }
 
-    /// Many frames at once. False when the other side is gone or takes no more.
+    /// Sends many frames at once. Returns false if the peer has closed or reads no more.
     pub fn bytes(&mut self, bytes: &[u8]) -> bool {
         self.stream.sock.set_write_timeout(Some(Duration::from_secs(2))).unwrap();
         self.stream.write_all(bytes).and_then(|()| self.stream.flush()).is_ok()
     }
 
-    /// Discards frames for this time. False when the other side has ended the connection.
+    /// Discards frames for this time. Returns false if the peer has ended the connection.
     pub fn goes_on(&mut self, at_most: Duration) -> bool {
         self.stream.sock.set_read_timeout(Some(at_most)).unwrap();
         loop {
@@ -121,7 +110,7 @@ impl H2 {
         }
     }
 
-    /// Begins a stream with these fields, pseudo-fields included. Out: its number.
+    /// Starts a stream with these fields, including pseudo-header fields, and returns its number.
     pub fn headers(&mut self, fields: &[(&str, &str)], end: bool) -> u32 {
         let stream = self.next;
         self.next += 2;
@@ -129,13 +118,13 @@ impl H2 {
         stream
     }
 
-    /// Another field section of a stream: trailers.
+    /// Sends another field section of a stream, such as trailers.
     pub fn section(&mut self, stream: u32, fields: &[(&str, &str)], end: bool) {
         let block = block_of(fields);
         self.frame(HEADERS, END_HEADERS | if end { END_STREAM } else { 0 }, stream, &block);
     }
 
-    /// Part of a body.
+    /// Sends a part of a body.
     pub fn data(&mut self, stream: u32, bytes: &[u8], end: bool) {
         self.frame(DATA, if end { END_STREAM } else { 0 }, stream, bytes);
     }
@@ -173,7 +162,7 @@ impl H2 {
         }
     }
 
-    /// The next frame, if it begins in this time.
+    /// The next frame, if it starts within this time.
     pub fn next_frame(&mut self, at_most: Duration) -> NextFrame {
         self.stream.sock.set_read_timeout(Some(at_most)).unwrap();
         let mut first = [0; 1];
@@ -193,7 +182,7 @@ impl H2 {
         self.read_behind(&[])
     }
 
-    /// The frame that begins with these bytes, which were read.
+    /// Reads the rest of a frame that starts with these bytes.
     fn read_behind(&mut self, begin: &[u8]) -> Option<(u8, u8, u32, Vec<u8>)> {
         let mut head = [0; 9];
         head[..begin.len()].copy_from_slice(begin);
@@ -206,7 +195,7 @@ impl H2 {
     }
 }
 
-/// A client of the `reqwest` crate that trusts this cluster's certificates and speaks HTTP/2 where it is offered.
+/// A `reqwest` client that trusts this cluster's certificates and uses HTTP/2 if the server offers it.
 pub fn h2_client(acme: &super::Acme) -> reqwest::Client {
     // An error means that another test has installed it.
     let _ = rustls::crypto::ring::default_provider().install_default();
@@ -214,13 +203,12 @@ pub fn h2_client(acme: &super::Acme) -> reqwest::Client {
     reqwest::Client::builder().use_rustls_tls().add_root_certificate(ca).build().unwrap()
 }
 
-/// A frame's bytes.
 pub fn frame_of(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
     [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
 }
 
-/// Fields as literals without indexing, with new names and without Huffman code (RFC 7541 section 6.2.2).
+/// Encodes fields as literals without indexing, with new names and without Huffman code (RFC 7541 section 6.2.2).
 pub fn block_of(fields: &[(&str, &str)]) -> Vec<u8> {
     let mut block = Vec::new();
     for (name, value) in fields {
@@ -233,7 +221,7 @@ pub fn block_of(fields: &[(&str, &str)]) -> Vec<u8> {
     block
 }
 
-/// An integer with a prefix of seven bits (RFC 7541 section 5.1).
+/// Appends an integer with a prefix of seven bits (RFC 7541 section 5.1).
 fn length(block: &mut Vec<u8>, mut number: usize) {
     if number < 127 {
         block.push(number as u8);
@@ -248,10 +236,10 @@ fn length(block: &mut Vec<u8>, mut number: usize) {
     block.push(number as u8);
 }
 
-/// `:status` comes first: from the static table, or as a literal with a name from it, perhaps in Huffman code
-/// (digits have codes of five and six bits).
+/// Decodes `:status`, the first field: an entry of the static table, or a literal with a name from it, possibly in
+/// Huffman code (digits have codes of five and six bits).
 fn status_of(block: &[u8]) -> Option<u16> {
-    // An update of the table's size may come before it.
+    // A table size update may precede it.
     let block = if block.first()? & 0xe0 == 0x20 { block.get(1..)? } else { block };
     match *block.first()? {
         indexed @ 0x88..=0x8e => Some([200, 204, 206, 304, 400, 404, 500][usize::from(indexed - 0x88)]),

@@ -1,4 +1,4 @@
-//! `icm` as a child process: its addresses, its log, its end.
+//! `icm` as a child process, with its addresses, log and exit.
 
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
@@ -14,28 +14,23 @@ use super::client::Client;
 use super::config::set;
 use super::{eventually, signal};
 
-/// A running `icm`.
 pub struct Icm {
     child: Child,
-    /// The first listener.
     pub address: SocketAddr,
-    /// The admin listener.
     pub admin: SocketAddr,
-    /// Its configuration file.
     pub file: PathBuf,
     pid_file: PathBuf,
     log: Arc<Mutex<String>>,
-    /// Holds its files.
     pub dir: tempfile::TempDir,
 }
 
 impl Icm {
-    /// Starts it and waits until it listens. Fails the test, with its log, if it ends before that.
+    /// Starts `icm` and waits until it listens. Fails the test with the log if it exits before that.
     pub fn start(config: Value) -> Icm {
         Icm::spawn(config).listening()
     }
 
-    /// Waits until it listens.
+    /// Waits until both listeners accept connections.
     pub fn listening(mut self) -> Icm {
         let icm = &mut self;
         let (address, admin) = (icm.address, icm.admin);
@@ -48,7 +43,7 @@ impl Icm {
         self
     }
 
-    /// Starts it without waiting.
+    /// Starts `icm` without waiting.
     pub fn spawn(config: Value) -> Icm {
         Icm::spawn_with(config, &[])
     }
@@ -58,13 +53,13 @@ impl Icm {
         Icm::spawn_program(Path::new(env!("CARGO_BIN_EXE_icm")), config, environment)
     }
 
-    /// [`Icm::spawn_with`] under another path, at which a test may put another program later.
+    /// [`Icm::spawn_with`] with another path of the program, which a test can replace later.
     pub fn spawn_program(program: &Path, mut config: Value, environment: &[(&str, &str)]) -> Icm {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("icm.yaml");
         let pid_file = dir.path().join("icm.pid");
         set(&mut config, "pingora.pid_file", &pid_file.display().to_string());
-        // An empty one means none.
+        // An empty `state_dir` means none.
         let wanted = config.get("state_dir").map(|state| state.as_str() != Some(""));
         if wanted.is_none() {
             let state = dir.path().join("state");
@@ -103,12 +98,12 @@ impl Icm {
         Client::to(self.admin).get(target)
     }
 
-    /// Everything it wrote on standard output and standard error.
+    /// Everything it wrote to standard output and standard error.
     pub fn log(&self) -> String {
         self.log.lock().unwrap().clone()
     }
 
-    /// Waits until the log has this text, 10 s at most, and fails the test if it never has.
+    /// Waits up to 10 s until the log contains this text, else fails the test.
     pub fn wait_for_log(&self, text: &str) {
         let there = eventually(Duration::from_secs(10), || self.log.lock().unwrap().contains(text));
         assert!(there, "{text:?} is not in the log:\n{}", self.log());
@@ -130,29 +125,29 @@ impl Icm {
         write(&self.file, &config);
     }
 
-    /// The process that was started; after an upgrade [`Icm::current_pid`] differs.
+    /// The started process; after an upgrade [`Icm::current_pid`] differs.
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    /// Bytes of memory by `/proc/PID/status`: `VmRSS` now, `VmHWM` the most so far.
+    /// Memory in bytes from `/proc/PID/status`: `VmRSS` is the current value, `VmHWM` the peak.
     pub fn memory(&self, field: &str) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
         let line = status.lines().find_map(|l| l.strip_prefix(field)?.strip_prefix(':')).unwrap();
         line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
     }
 
-    /// What the pid file says.
+    /// The process in the pid file.
     pub fn current_pid(&self) -> Option<u32> {
         std::fs::read_to_string(&self.pid_file).ok()?.trim().parse().ok()
     }
 
-    /// Sends a signal to the process that was started: `HUP`, `TERM`, `USR2`, `KILL`, ...
+    /// Sends a signal to the started process: `HUP`, `TERM`, `USR2`, `KILL`, ...
     pub fn signal(&self, name: &str) {
         signal(self.pid(), name);
     }
 
-    /// Waits for its end, at most so long.
+    /// Waits until it exits, up to this time.
     pub fn wait_for_end(&mut self, at_most: Duration) -> Option<ExitStatus> {
         let mut status = None;
         eventually(at_most, || {

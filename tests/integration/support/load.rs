@@ -6,29 +6,28 @@ use std::time::{Duration, Instant};
 
 use super::client::Client;
 
-/// Outcomes and how often each was seen: `200`, `503`, `reset`, `truncated`, ...
+/// Counts by outcome: `200`, `503`, `reset`, `truncated`, ...
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Tally(pub BTreeMap<String, u64>);
 
 impl Tally {
-    /// How often this one.
+    /// The count of this outcome.
     pub fn of(&self, outcome: &str) -> u64 {
         self.0.get(outcome).copied().unwrap_or(0)
     }
 
-    /// All together.
     pub fn total(&self) -> u64 {
         self.0.values().sum()
     }
 
-    /// Everything but this one.
+    /// The count of all outcomes except this one.
     pub fn other_than(&self, outcome: &str) -> u64 {
         self.total() - self.of(outcome)
     }
 }
 
-/// Runs `work` repeatedly in this many threads; it gets the number of its thread and of its turn and returns the outcome.
-/// Every thread does at least one turn.
+/// Runs `work` repeatedly in this many threads, at least once in each. It gets the number of its thread and of its turn,
+/// and returns the outcome.
 pub fn load<W>(threads: usize, time: Duration, work: impl Fn(usize) -> W + Sync) -> Tally
 where
     W: FnMut(u64) -> String,
@@ -58,7 +57,7 @@ where
     tally
 }
 
-/// GETs on kept connections, each with an `X-Request-Id` of its own (`<prefix>-<thread>-<turn>`): the status, or
+/// Sends GETs on kept connections, each with the `X-Request-Id` `<prefix>-<thread>-<turn>`. The outcome is the status or
 /// the name of the failure.
 pub fn load_get(address: SocketAddr, target: &str, prefix: &str, threads: usize, time: Duration) -> Tally {
     load(threads, time, |thread| {

@@ -1,7 +1,7 @@
-//! Helpers for tests of the real programs, all blocking, so that a test reads from top to bottom.
+//! Helpers for tests of the real programs. All are blocking, so that a test reads from top to bottom.
 //!
 //! [`Acme`] is a simulated Domino cluster, [`Icm`] the product in front of it, [`Client`] an HTTP/1.1 client
-//! that sends exact bytes, [`load`] many of them at once. Every process ends when its value is dropped.
+//! that sends exact bytes, [`load`] many of them at once. Every process is killed when its value is dropped.
 //!
 //! ```ignore
 //! use crate::support::*;
@@ -28,6 +28,7 @@ pub mod exposition;
 mod fixed_response_server;
 pub mod h2;
 mod icm;
+mod listener;
 mod load;
 mod recording_server;
 pub mod schema;
@@ -55,11 +56,11 @@ pub use recording_server::{OK, RecordingServer};
 pub use scripted_server::{ScriptedServer, ServerConnection};
 pub use status::MAX_WAIT;
 
-/// Waits until the condition holds; returns false when it does not within this time.
-pub fn eventually(at_most: Duration, mut is_so: impl FnMut() -> bool) -> bool {
+/// Waits until the condition holds. Returns false if it does not hold within this time.
+pub fn eventually(at_most: Duration, mut condition: impl FnMut() -> bool) -> bool {
     let start = Instant::now();
     loop {
-        if is_so() {
+        if condition() {
             return true;
         }
         if start.elapsed() > at_most {
@@ -69,15 +70,14 @@ pub fn eventually(at_most: Duration, mut is_so: impl FnMut() -> bool) -> bool {
     }
 }
 
-/// Sleeps.
 pub fn pause(ms: u64) {
     std::thread::sleep(Duration::from_millis(ms));
 }
 
-/// Waits until the address accepts connections: a second listener may open a moment after the first.
+/// Waits until the address accepts connections; a second listener may open a moment after the first.
 pub fn wait_for(address: std::net::SocketAddr) -> std::net::SocketAddr {
     let listens = || std::net::TcpStream::connect(address).is_ok();
-    assert!(eventually(Duration::from_secs(20), listens), "nobody listens on {address}");
+    assert!(eventually(Duration::from_secs(20), listens), "nothing listens on {address}");
     address
 }
 
@@ -104,8 +104,8 @@ pub fn raise_open_file_limit() -> u64 {
     limit
 }
 
-/// Writes an executable shell script. Another process writes it: while this one has it open for writing, a child that
-/// another test starts at that moment inherits the descriptor, and executing the script fails with ETXTBSY.
+/// Writes an executable shell script with `install(1)`. If this process had it open for writing, a child that another
+/// test starts at that moment would inherit the descriptor, and executing the script would fail with ETXTBSY.
 pub fn write_script(path: &std::path::Path, text: &str) {
     use std::io::Write;
     let mut install = std::process::Command::new("install")

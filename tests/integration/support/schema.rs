@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 
-/// What is wrong with `value`; empty when nothing is. `root` is where `$ref` leads.
+/// The errors of `value`. `$ref` is resolved in `root`.
 pub fn faults(root: &Value, schema: &Value, value: &Value) -> Vec<String> {
     let mut out = Vec::new();
     check(root, schema, value, "$", &mut out);
@@ -12,7 +12,7 @@ pub fn faults(root: &Value, schema: &Value, value: &Value) -> Vec<String> {
 
 fn check(root: &Value, schema: &Value, value: &Value, at: &str, out: &mut Vec<String>) {
     let Some(rules) = schema.as_object() else {
-        return out.push(format!("{at}: {schema} is no schema"));
+        return out.push(format!("{at}: {schema} is not a schema"));
     };
     for (keyword, rule) in rules {
         let fault = match keyword.as_str() {
@@ -21,7 +21,7 @@ fn check(root: &Value, schema: &Value, value: &Value, at: &str, out: &mut Vec<St
                 let pointer = rule.as_str().unwrap().strip_prefix('#').unwrap();
                 match root.pointer(pointer) {
                     Some(schema) => check(root, schema, value, at, out),
-                    None => out.push(format!("{at}: {pointer} leads nowhere")),
+                    None => out.push(format!("{at}: {pointer} does not exist")),
                 }
                 None
             }
@@ -41,7 +41,7 @@ fn check(root: &Value, schema: &Value, value: &Value, at: &str, out: &mut Vec<St
             "maximum" => {
                 value.as_f64().filter(|v| *v > rule.as_f64().unwrap()).map(|v| format!("{v} > {rule}"))
             }
-            // The only pattern there is: a replica ID.
+            // The only pattern in use: a replica ID.
             "pattern" => {
                 assert_eq!(rule, "^[0-9A-F]{16}$");
                 let text = value.as_str().unwrap_or_default();
@@ -68,7 +68,7 @@ fn check(root: &Value, schema: &Value, value: &Value, at: &str, out: &mut Vec<St
                 }
                 None
             }
-            unknown => Some(format!("the keyword {unknown} is not known here")),
+            unknown => Some(format!("the keyword {unknown} is not supported")),
         };
         out.extend(fault.map(|fault| format!("{at}: {fault}")));
     }

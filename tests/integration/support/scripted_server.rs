@@ -1,23 +1,22 @@
 //! A server that runs a test's own function for each connection, for behaviour that the simulated cluster does not have.
 
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Ends when dropped.
+use super::listener::Listener;
+
 pub struct ScriptedServer {
-    /// Where it listens.
     pub address: SocketAddr,
     connections: Arc<AtomicUsize>,
-    stop: Arc<AtomicBool>,
+    _listener: Listener,
 }
 
 /// One connection of a client.
 pub struct ServerConnection {
-    /// The socket itself.
     pub stream: TcpStream,
-    /// Which connection of the server this is, from 0.
+    /// Number of the connection on the server, from 0.
     pub number: usize,
     buffer: Vec<u8>,
 }
@@ -25,38 +24,26 @@ pub struct ServerConnection {
 impl ScriptedServer {
     /// Runs `serve` in a thread for each connection; the connection is closed when it returns.
     pub fn new(serve: impl Fn(&mut ServerConnection) + Send + Sync + 'static) -> ScriptedServer {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
-        let (stop, connections) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
-        let (ended, count, serve) = (stop.clone(), connections.clone(), Arc::new(serve));
-        std::thread::spawn(move || {
-            for stream in listener.incoming() {
-                if ended.load(Ordering::Relaxed) {
-                    return;
-                }
-                let Ok(stream) = stream else { continue };
-                let _ = stream.set_nodelay(true);
-                let number = count.fetch_add(1, Ordering::Relaxed);
-                let serve = serve.clone();
-                std::thread::spawn(move || {
-                    serve(&mut ServerConnection { stream, number, buffer: Vec::new() })
-                });
-            }
+        let connections = Arc::new(AtomicUsize::new(0));
+        let count = connections.clone();
+        let listener = Listener::start(move |stream, number| {
+            count.fetch_add(1, Ordering::Relaxed);
+            serve(&mut ServerConnection { stream, number, buffer: Vec::new() });
         });
-        ScriptedServer { address, connections, stop }
+        ScriptedServer { address: listener.address, connections, _listener: listener }
     }
 
-    /// How many connections there have been.
+    /// Number of connections accepted so far.
     pub fn connections(&self) -> usize {
         self.connections.load(Ordering::Relaxed)
     }
 
-    /// A configuration for a cluster with this as its only server, and an empty directory.
+    /// A configuration with this as the only server, and an empty directory.
     pub fn config(&self) -> serde_yaml::Value {
         super::config_for(self.address)
     }
 
-    /// The same with several servers: Web1, Web2, ...
+    /// A configuration with these servers as Web1, Web2, ...
     pub fn config_of(servers: &[ScriptedServer]) -> serde_yaml::Value {
         let server = |(n, server): (usize, &ScriptedServer)| {
             format!("{{ name: Web{n}/Acme, hostname: web{n}.acme.example, http: \"{}\" }}", server.address)
@@ -68,15 +55,8 @@ impl ScriptedServer {
     }
 }
 
-impl Drop for ScriptedServer {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-        let _ = TcpStream::connect(self.address);
-    }
-}
-
 impl ServerConnection {
-    /// Reads the next request and returns its head; `None` when the client has closed. Answers probes itself.
+    /// Reads the next request and returns its head, or `None` if the client has closed. It answers probes itself.
     pub fn request(&mut self) -> Option<String> {
         loop {
             let head = self.request_or_probe()?;
@@ -118,12 +98,12 @@ impl ServerConnection {
         Some(())
     }
 
-    /// Sends this. False when the client has closed.
+    /// Sends text. Returns false if the client has closed.
     pub fn say(&mut self, text: &str) -> bool {
         self.stream.write_all(text.as_bytes()).is_ok()
     }
 
-    /// Sends the piece again and again with a pause between, until the client closes.
+    /// Sends the piece up to `at_most` times with a pause between, until the client closes.
     pub fn drip(&mut self, piece: &str, every_ms: u64, at_most: usize) {
         for _ in 0..at_most {
             if !self.say(piece) {

@@ -1,4 +1,4 @@
-//! What an administrator sees of a running `icm` (states, counters, events, which server serves), and waiting for it.
+//! Reads the state of a running `icm` as an administrator does (status, counters, events), and waits for changes.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -30,7 +30,7 @@ impl Icm {
         assert!(came, "never {what}: {:#}", self.status());
     }
 
-    /// Sends GETs without a cookie and counts by which server (or status) each was answered.
+    /// Sends GETs without a cookie and counts the servers (or statuses) that answered.
     pub fn served(&self, target: &str, times: usize) -> BTreeMap<String, usize> {
         let mut client = self.client();
         let mut served = BTreeMap::new();
@@ -40,7 +40,7 @@ impl Icm {
         served
     }
 
-    /// Waits until ten GETs in a row without a cookie are served by this server only.
+    /// Waits until this server answers ten GETs without a cookie in a row.
     pub fn wait_for_served(&self, target: &str, only: &str) {
         let mut served = BTreeMap::new();
         let came = eventually(MAX_WAIT, || {
@@ -50,20 +50,20 @@ impl Icm {
         assert!(came, "{target} by {served:?}, not by {only} alone: {:#}", self.status());
     }
 
-    /// A metric's value by the start of its line: `icm_directory_readable{`.
+    /// The value of a metric by the start of its line, such as `icm_directory_readable{`.
     pub fn metric(&self, start: &str) -> Option<f64> {
         let text = self.admin("/metrics").text();
         text.lines().find(|l| l.starts_with(start))?.rsplit(' ').next()?.parse().ok()
     }
 
-    /// Events of the status page, newest first, that are about this server.
+    /// Events about this server, newest first.
     pub fn events_of(&self, name: &str) -> Vec<Value> {
         let whole = format!("{name}/Acme");
         let all = self.status()["events"].as_array().unwrap().clone();
         all.into_iter().filter(|e| e["server"] == whole.as_str()).collect()
     }
 
-    /// `icm explain --json` of the running balancer, asked through the configuration file.
+    /// The output of `icm explain --json`, which finds the running process through the configuration file.
     pub fn explain(&self, url: &str) -> Value {
         let output = icm_cli(&["explain", url, "--json", "-c", self.file.to_str().unwrap()]);
         serde_json::from_str(&output.out).unwrap_or_else(|e| panic!("{e}: {output:?}"))
@@ -77,29 +77,29 @@ impl Icm {
         servers.iter().find(named).unwrap_or_else(|| panic!("no {server} in {status}")).clone()
     }
 
-    /// Its state: `AVAILABLE`, `UNREACHABLE`, ...
+    /// The state of a server: `AVAILABLE`, `UNREACHABLE`, ...
     pub fn state_of(&self, server: &str) -> String {
         self.status_of(server)["state"].as_str().unwrap().to_owned()
     }
 
-    /// Waits for a state.
+    /// Waits until a server has this state.
     pub fn wait_for_state(&self, server: &str, state: &str) {
         let there = eventually(MAX_WAIT, || self.state_of(server) == state);
         assert!(there, "{server} never became {state}: {}", self.status_of(server));
     }
 
-    /// Waits until so many requests are in flight there.
+    /// Waits until a server has `n` requests in flight.
     pub fn wait_for_in_flight(&self, server: &str, n: u64) {
         let there = eventually(MAX_WAIT, || self.status_of(server)["in_flight"] == n);
         assert!(there, "{server} never had {n} requests in flight: {}", self.status_of(server));
     }
 
-    /// One of its counters: `answered`, `connect_failed`, `broken`, `timed_out`, `failed_over`.
+    /// A counter of a server: `answered`, `connect_failed`, `broken`, `timed_out`, `failed_over`.
     pub fn counter_of(&self, server: &str, counter: &str) -> u64 {
         self.status_of(server)["counters"][counter].as_u64().unwrap()
     }
 
-    /// Good and bad probes of its HTTP port.
+    /// Successful and failed probes of a server's HTTP port.
     pub fn probes_of(&self, server: &str) -> (u64, u64) {
         let families = super::exposition::read(&self.admin("/metrics").text()).unwrap();
         let count = |result| {
@@ -110,15 +110,15 @@ impl Icm {
         (count("ok"), count("failed"))
     }
 
-    /// Waits until it is AVAILABLE and a probe that began after this call was good, so that no probe triggered by an earlier
-    /// failure can meet a fault that is set next.
+    /// Waits until a server is AVAILABLE and a probe that started after this call succeeded, so that no earlier probe can
+    /// meet a fault that is set next.
     pub fn wait_for_good_probe(&self, server: &str) {
         let before = self.probes_of(server).0;
         let answers = || self.probes_of(server).0 >= before + 2 && self.state_of(server) == "AVAILABLE";
         assert!(eventually(MAX_WAIT, answers), "{}", self.status_of(server));
     }
 
-    /// The value of an affinity cookie that names this server, from its answer for a database that it holds.
+    /// An affinity cookie for this server, from a response of it.
     pub fn cookie_for(&self, server: &str, target: &str) -> String {
         let mut value = None;
         eventually(MAX_WAIT, || {
