@@ -6,6 +6,6 @@
 pub mod affinity;
 pub mod cluster;
 pub mod directory;
-pub mod rewrite;
+pub(crate) mod rewrite;
 pub mod select;
 pub mod url;

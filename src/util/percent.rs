@@ -79,7 +79,7 @@ pub(crate) fn decodes_to(raw: &[u8], word: &[u8]) -> bool {
     if memchr::memchr(b'%', raw).is_none() {
         return raw.eq_ignore_ascii_case(word);
     }
-    let lower = PercentDecoder::new(raw).values().map(|o| o.to_ascii_lowercase());
+    let lower = PercentDecoder::new(raw).values().map(|b| b.to_ascii_lowercase());
     lower.eq(word.iter().map(u8::to_ascii_lowercase))
 }
 
@@ -116,7 +116,7 @@ mod tests {
 
     #[test]
     fn every_byte_has_its_position_in_the_raw_text() {
-        let positions: Vec<_> = PercentDecoder::new(b"a%2Fb").map(|o| (o.at, o.encoded)).collect();
+        let positions: Vec<_> = PercentDecoder::new(b"a%2Fb").map(|b| (b.at, b.encoded)).collect();
         assert_eq!(positions, [(0, false), (1, true), (4, false)]);
     }
 
@@ -131,7 +131,7 @@ mod tests {
     proptest! {
         #[test]
         fn fully_encoded_bytes_decode_to_themselves(bytes in proptest::collection::vec(any::<u8>(), 0..60)) {
-            let encoded: String = bytes.iter().map(|o| format!("%{o:02x}")).collect();
+            let encoded: String = bytes.iter().map(|b| format!("%{b:02x}")).collect();
             prop_assert_eq!(decode(encoded.as_bytes()), bytes);
         }
         #[test]

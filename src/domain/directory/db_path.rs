@@ -198,7 +198,7 @@ mod tests {
         #[test]
         fn what_is_encoded_for_a_url_folds_to_the_plain_paths_form(plain in "\\PC{0,40}") {
             let encoded = percent_encode_path(&plain);
-            prop_assert!(encoded.bytes().all(|o| o.is_ascii_graphic() && !b"?#!\\ ".contains(&o)));
+            prop_assert!(encoded.bytes().all(|b| b.is_ascii_graphic() && !b"?#!\\ ".contains(&b)));
             prop_assert_eq!(folded(encoded.as_bytes()), folded_plain(&plain).into_bytes());
         }
         #[test]

@@ -303,7 +303,7 @@ fn spelled_path() -> impl Strategy<Value = (String, String)> {
                 _ => letter.to_string(),
             };
             match how {
-                3 => url.extend(respelled.bytes().map(|o| format!("%{o:02x}"))),
+                3 => url.extend(respelled.bytes().map(|b| format!("%{b:02x}"))),
                 // A separator may stay as it is, or as its escape.
                 _ if matches!(letter, '/' | '\\') => url.push_str(&respelled),
                 _ => url.push_str(&percent_encode_path(&respelled)),
