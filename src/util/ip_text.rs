@@ -5,7 +5,7 @@ use std::fmt::{self, Write as _};
 use std::net::IpAddr;
 use std::ops::Deref;
 
-/// Length of `ffff:ffff:ffff:ffff:ffff:ffff:255.255.255.255`.
+/// Length of the longest address, `ffff:ffff:ffff:ffff:ffff:ffff:255.255.255.255`.
 const MAX_LEN: usize = 45;
 
 /// An IP address as text on the stack.

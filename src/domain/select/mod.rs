@@ -26,7 +26,7 @@ type Verdicts = SmallVec<[(ServerId, CandidateVerdict); 8]>;
 #[derive(Default)]
 struct Remaining {
     usable: Candidates,
-    /// BUSY or MAXUSERS.
+    /// Candidates that are BUSY or MAXUSERS.
     set_aside: Candidates,
     unreachable: Candidates,
     /// A candidate was eliminated only because it is at its in-flight limit.
