@@ -1,7 +1,7 @@
 //! Decides, and does nothing else: what a URL names, which servers hold the database, which of them gets the request.
 //!
-//! Pure functions of plain values, without sockets, clock, log or a lock on the request path: the same code serves traffic,
-//! `explain`, the simulation and the tests.
+//! Pure functions of plain values, without sockets, clock, log or a lock on the request path: the same code serves
+//! traffic, `explain`, the simulation and the tests.
 
 pub mod affinity;
 pub mod cluster;

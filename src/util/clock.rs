@@ -77,8 +77,8 @@ pub fn push_rfc3339_time(line: &mut String) {
     line.push('Z');
 }
 
-/// Appends `22/Nov/2026:05:07:38 +0000`, the time of Apache's log formats. Formatting a date costs more than the rest of
-/// a log line, so each thread does it once a second.
+/// Appends `22/Nov/2026:05:07:38 +0000`, the time of Apache's log formats. Formatting a date costs more than the rest
+/// of a log line, so each thread does it once a second.
 pub fn push_clf_time(line: &mut String) {
     thread_local! {
         static FORMATTED_SECOND: RefCell<(u64, String)> = const { RefCell::new((0, String::new())) };

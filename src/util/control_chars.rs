@@ -16,8 +16,8 @@ pub fn escape_all(text: &str) -> Cow<'_, str> {
     escape_where(text, is_control)
 }
 
-/// C0, DEL and C1, line separators, and characters that change the direction of text, which make a line read differently
-/// from what it contains.
+/// C0, DEL and C1, line separators, and characters that change the direction of text, which make a line read
+/// differently from what it contains.
 pub(crate) fn is_control(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2028}' | '\u{2029}' | '\u{2066}'..='\u{2069}')

@@ -1,5 +1,6 @@
-//! The cryptography of rustls, toward clients and toward servers. The cargo feature `aws-lc` selects AWS-LC, which signs
-//! with RSA keys and agrees on keys in half the time that ring needs; without the feature it is ring, which builds quickly.
+//! The cryptography of rustls, toward clients and toward servers. The cargo feature `aws-lc` selects AWS-LC, which
+//! signs with RSA keys and agrees on keys in half the time that ring needs; without the feature it is ring, which
+//! builds quickly.
 
 use std::sync::{Arc, LazyLock};
 

@@ -1,7 +1,7 @@
 //! What counts as a host, for requests, configuration and Server documents alike.
 //!
-//! A request may name any host that all parsers read alike ([`is_authority`]). A name to be resolved must also be one that
-//! DNS can hold ([`is_host`]).
+//! A request may name any host that all parsers read alike ([`is_authority`]). A name to be resolved must also be one
+//! that DNS can hold ([`is_host`]).
 
 use std::net::{IpAddr, Ipv6Addr};
 

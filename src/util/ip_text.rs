@@ -1,5 +1,5 @@
-//! Formats an IP address without allocating. Every request needs one for headers and log lines, and the standard library
-//! takes longer for it than the rest of a line takes.
+//! Formats an IP address without allocating. Every request needs one for headers and log lines, and the standard
+//! library takes longer for it than the rest of a line takes.
 
 use std::fmt::{self, Write as _};
 use std::net::IpAddr;

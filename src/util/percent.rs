@@ -1,5 +1,5 @@
-//! Percent-decoding as an iterator, for code that must read a URL as Domino does. It decodes once only, as a server does
-//! (`%252F` is `%2F`, never a slash), and leaves broken escapes (`%zz`, a final `%`) as they are.
+//! Percent-decoding as an iterator, for code that must read a URL as Domino does. It decodes once only, as a server
+//! does (`%252F` is `%2F`, never a slash), and leaves broken escapes (`%zz`, a final `%`) as they are.
 
 /// One byte of a decoded URL and its position in the raw text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,7 +73,7 @@ fn hex_digit(digit: u8) -> Option<u8> {
     }
 }
 
-/// True when the decoded text equals `word` without regard to ASCII case.
+/// True if the decoded text equals `word` in any ASCII case.
 pub(crate) fn decodes_to(raw: &[u8], word: &[u8]) -> bool {
     // Nearly every word comes without escapes.
     if memchr::memchr(b'%', raw).is_none() {

@@ -1,8 +1,8 @@
 //! A TCP connection by its file descriptor, to peek at it and to shut it down where Pingora offers no handle.
 //!
-//! The number belongs to another socket as soon as the connection is closed, and Pingora closes connections at any time. So
-//! the local port is kept as well and compared before anything is done: two sockets that use one number after another do
-//! not share a port.
+//! The number belongs to another socket as soon as the connection is closed, and Pingora closes connections at any
+//! time. So the local port is kept as well and compared before anything is done: two sockets that use one number after
+//! another do not share a port.
 
 use std::os::fd::RawFd;
 

@@ -1,5 +1,5 @@
-//! The bearer token of the admin listener and of statpub. Tokens are compared in constant time, and an empty one matches
-//! nothing.
+//! The bearer token of the admin listener and of statpub. Tokens are compared in constant time, and an empty one
+//! matches nothing.
 
 use http::header;
 use pingora_http::RequestHeader;

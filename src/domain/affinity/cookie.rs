@@ -1,9 +1,10 @@
-//! The affinity cookie: entries under a keyed MAC, which a browser can carry and cannot forge. It is equal on every ICM with
-//! the same secret, and a foreign, damaged or forged value counts as no cookie.
+//! The affinity cookie: entries under a keyed MAC, which a browser can carry and cannot forge. It is equal on every ICM
+//! with the same secret, and a foreign, damaged or forged value counts as no cookie.
 //!
-//! Format: base64url of a version byte, twelve bytes for each entry (server tag, database tag, seconds; big endian) and the
-//! first sixteen bytes of the HMAC-SHA-256 of all that. The login cookie has the same format with another version and one
-//! entry. The tags are keyed too: with a plain hash a user could guess the server name behind the tag in a cookie.
+//! Format: base64url of a version byte, twelve bytes for each entry (server tag, database tag, seconds; big endian) and
+//! the first sixteen bytes of the HMAC-SHA-256 of all that. The login cookie has the same format with another version
+//! and one entry. The tags are keyed too: with a plain hash a user could guess the server name behind the tag in a
+//! cookie.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -59,8 +60,8 @@ impl CookieKeys {
         self
     }
 
-    /// The tags of a name within a cluster, equal on every ICM with the same secrets: the current tag, then those of older
-    /// secrets.
+    /// The tags of a name within a cluster, equal on every ICM with the same secrets: the current tag, then those of
+    /// older secrets.
     #[must_use]
     pub fn tags(&self, cluster: &str, kind: &str, name: &[u8]) -> SmallVec<[u32; 2]> {
         self.0.iter().map(|key| keyed_tag(&key.mac, cluster, kind, name)).collect()
@@ -72,8 +73,8 @@ impl CookieKeys {
         number ^ self.0.first().map_or(0, |key| key.cluster)
     }
 
-    /// Decodes the affinity cookie; a value that does not verify gives no entries. If an older secret signed it, database
-    /// tags are converted, and `current_tag` converts server tags.
+    /// Decodes the affinity cookie; a value that does not verify gives no entries. If an older secret signed it,
+    /// database tags are converted, and `current_tag` converts server tags.
     #[must_use]
     pub fn decode(
         &self,

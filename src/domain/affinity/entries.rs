@@ -1,8 +1,8 @@
 //! The affinity entries of one browser: which server served it which database, and when. Most recent first, and at most
 //! [`MAX_ENTRIES`]. The caller passes the time in.
 //!
-//! If users return to their former server, a second entry for the same database names it. Such entries come last and are
-//! dropped first.
+//! If users return to their former server, a second entry for the same database names it. Such entries come last and
+//! are dropped first.
 
 use smallvec::SmallVec;
 
@@ -32,8 +32,8 @@ pub struct AffinityEntries {
 }
 
 impl AffinityEntries {
-    /// Takes the entries of a decoded cookie. Entries not used for `idle_secs` are dropped, and a time in the future becomes
-    /// `now`.
+    /// Takes the entries of a decoded cookie. Entries not used for `idle_secs` are dropped, and a time in the future
+    /// becomes `now`.
     #[must_use]
     pub fn new(entries: impl Iterator<Item = AffinityEntry>, now: u32, idle_secs: u32) -> Self {
         let mut all = Self::default();
@@ -89,8 +89,8 @@ impl AffinityEntries {
         self.list.is_empty()
     }
 
-    /// Records a response. True if the cookie must be sent: the entry is new, has moved, changes the order, or is older than
-    /// a tenth of the idle timeout. A user who is back on the former server no longer has one.
+    /// Records a response. True if the cookie must be sent: the entry is new, has moved, changes the order, or is older
+    /// than a tenth of the idle timeout. A user who is back on the former server no longer has one.
     pub fn record_response(&mut self, server: u32, database: u32, now: u32, idle_secs: u32) -> bool {
         let fresh = AffinityEntry { server, database, time: now };
         let changed = match self.list.iter().position(|e| e.database == database) {

@@ -1,5 +1,5 @@
-//! Decides whether a browser could have sent our cookie with a request. If it could not, the response must not overwrite the
-//! cookie: a login page of another site posts to us without it.
+//! Decides whether a browser could have sent our cookie with a request. If it could not, the response must not
+//! overwrite the cookie: a login page of another site posts to us without it.
 
 use http::{HeaderMap, Method, header};
 
@@ -34,8 +34,8 @@ impl SameSite {
 
 /// False if the request comes from another site in a way for which browsers omit a cookie with this `SameSite`.
 ///
-/// `Sec-Fetch-Site` decides. Browsers send it over TLS only, so without it a foreign `Origin` means another site, and for
-/// `Strict` a foreign `Referer` does too.
+/// `Sec-Fetch-Site` decides. Browsers send it over TLS only, so without it a foreign `Origin` means another site, and
+/// for `Strict` a foreign `Referer` does too.
 #[must_use]
 pub fn browser_sends_cookie(
     same_site: SameSite,

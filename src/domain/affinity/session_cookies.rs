@@ -1,10 +1,11 @@
-//! Keeps Domino's session cookies apart: the servers of a cluster set cookies of the same name on one public host name, and
-//! would overwrite each other's sessions.
+//! Keeps Domino's session cookies apart: the servers of a cluster set cookies of the same name on one public host name,
+//! and would overwrite each other's sessions.
 //!
-//! A browser sees `DomAuthSessId~0f3a9c21`: the name of the server's cookie, `~`, and the tag of the server, which includes
-//! the cluster and is equal on every ICM with the same secret. If the `Path` is not `/`, `.` and its length follow, and if
-//! there is a `Domain`, `.` and its length. A browser does not send these attributes, but a cookie can only be deleted with
-//! them. The lengths are enough: the path of the request begins with that of the cookie, and the host ends with its domain.
+//! A browser sees `DomAuthSessId~0f3a9c21`: the name of the server's cookie, `~`, and the tag of the server, which
+//! includes the cluster and is equal on every ICM with the same secret. If the `Path` is not `/`, `.` and its length
+//! follow, and if there is a `Domain`, `.` and its length. A browser does not send these attributes, but a cookie can
+//! only be deleted with them. The lengths are enough: the path of the request begins with that of the cookie, and the
+//! host ends with its domain.
 //!
 //! In the style `value` the name stays, and the tag precedes the value: `DomAuthSessId=0f3a9c21~...`. Scripts find the
 //! cookie, and a browser has one session at a time. Both styles are read, so the style can be changed.
@@ -177,8 +178,8 @@ impl CookieClassifier {
         self.style == SessionCookieStyle::Name && !self.sessions.is_empty()
     }
 
-    /// Adds the tag of the server to a `Set-Cookie` value and keeps the rest byte for byte. `None` for other cookies and, in
-    /// the style `value`, for a deletion. `path` is that of the request as the browser sent it.
+    /// Adds the tag of the server to a `Set-Cookie` value and keeps the rest byte for byte. `None` for other cookies
+    /// and, in the style `value`, for a deletion. `path` is that of the request as the browser sent it.
     #[must_use]
     pub fn tag_session_cookie(&self, value: &[u8], tag: u32, path: &[u8]) -> Option<Vec<u8>> {
         let end =
@@ -213,9 +214,9 @@ impl CookieClassifier {
     }
 
     /// The single `Cookie` line for the server with these tags, the current one first: its own sessions under their own
-    /// names, without those of other servers and without our cookies. An untagged session is sent only if the server has
-    /// no other of that name. `is_other_servers` decides on the cookies that Domino 14 made unique. Empty if nothing is
-    /// left.
+    /// names, without those of other servers and without our cookies. An untagged session is sent only if the server
+    /// has no other of that name. `is_other_servers` decides on the cookies that Domino 14 made unique. Empty if
+    /// nothing is left.
     pub fn cookie_header_for_tags<'h>(
         &self,
         lines: impl Iterator<Item = &'h [u8]> + Clone,
@@ -262,8 +263,8 @@ impl CookieClassifier {
         out
     }
 
-    /// The number of the configured name of a session of this server, and its rank: 3 = current style and tag, 2 = other
-    /// style or older tag, 1 = untagged.
+    /// The number of the configured name of a session of this server, and its rank: 3 = current style and tag, 2 =
+    /// other style or older tag, 1 = untagged.
     fn session_rank(&self, name: &[u8], kind: CookieKind<'_>, tags: &[u32]) -> Option<(usize, u8)> {
         match kind {
             CookieKind::Untagged { number } => Some((number, 1)),
@@ -277,8 +278,8 @@ impl CookieClassifier {
         }
     }
 
-    /// `Set-Cookie` values that delete the sessions of a request, of all servers, except those in `set`, which the response
-    /// sets itself. `path` and `host` are those of the request.
+    /// `Set-Cookie` values that delete the sessions of a request, of all servers, except those in `set`, which the
+    /// response sets itself. `path` and `host` are those of the request.
     pub fn expire_sessions<'h>(
         &self,
         lines: impl Iterator<Item = &'h [u8]>,
@@ -336,8 +337,8 @@ pub fn cookie_pairs(line: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> + Clone
 
 /// The possible suffixes of `DomAuthSessId` with `DominoSessionCookieUniqueNames=1`: the first eleven characters of the
 /// base64url SHA-256 of the server's distinguished name
-/// (<https://www.madicon.de/notes-ini-parameters/en/dominosessioncookieuniquenames/>). The only source does not define the
-/// spelling of the name, so all plausible ones are covered.
+/// (<https://www.madicon.de/notes-ini-parameters/en/dominosessioncookieuniquenames/>). The only source does not define
+/// the spelling of the name, so all plausible ones are covered.
 #[must_use]
 pub fn unique_suffixes(name: &ServerName) -> SmallVec<[UniqueSuffix; 8]> {
     let canonical = name.canonical();

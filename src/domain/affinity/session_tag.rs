@@ -1,5 +1,5 @@
-//! The tag of a session cookie: its server, and the lengths of its path and domain. It is appended to the name of the cookie
-//! or prepended to its value, as `0f3a9c21` or `0f3a9c21.14.12`.
+//! The tag of a session cookie: its server, and the lengths of its path and domain. It is appended to the name of the
+//! cookie or prepended to its value, as `0f3a9c21` or `0f3a9c21.14.12`.
 
 /// Separates the tag from the name or value of the cookie.
 pub const SEPARATOR: u8 = b'~';

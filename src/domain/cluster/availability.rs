@@ -1,7 +1,7 @@
 //! The availability index: the threshold rule, smoothing, and the observed index.
 //!
-//! An index is a number from 0 (nothing left) to 100 (idle). Domino derives it from the expansion factor XF, the recent time
-//! of a transaction over its best time ever: XF 1 is 100, and XF 2^range is 0
+//! An index is a number from 0 (nothing left) to 100 (idle). Domino derives it from the expansion factor XF, the recent
+//! time of a transaction over its best time ever: XF 1 is 100, and XF 2^range is 0
 //! (<https://help.hcltechsw.com/domino/12.0.2/admin/tune_clustermanagerstatistics_r.html>).
 
 /// BUSY: the index is at or under the threshold. A threshold of 0 is never BUSY, and 100 always, even without an index.
@@ -20,12 +20,12 @@ pub fn index_of_expansion(xf: f64, range: u8) -> f64 {
     (100.0 * (1.0 - xf.max(1.0).log2() / range)).clamp(0.0, 100.0)
 }
 
-/// A difference this large between published indexes is a change, not noise: the expansion factor has tripled or fallen to
-/// a third.
+/// A difference this large between published indexes is a change, not noise: the expansion factor has tripled or fallen
+/// to a third.
 pub const JUMP: f64 = 25.0;
 
-/// Smooths a published index, which is slow and noisy: a quarter of the old value stays, and nothing after a [`JUMP`]. BUSY
-/// depends on the raw value.
+/// Smooths a published index, which is slow and noisy: a quarter of the old value stays, and nothing after a [`JUMP`].
+/// BUSY depends on the raw value.
 #[must_use]
 pub fn smooth(old: Option<f64>, raw: u8) -> f64 {
     let raw = f64::from(raw);
@@ -98,8 +98,8 @@ pub struct Expansion {
 pub struct ObservedIndex {
     /// The index, from 0.0 to 100.0.
     pub index: f32,
-    /// Points by which the index would be higher if responses were 2 ms faster: many for a server that responds within a few
-    /// milliseconds, next to none for one that takes a second.
+    /// Points by which the index would be higher if responses were 2 ms faster: many for a server that responds within
+    /// a few milliseconds, next to none for one that takes a second.
     pub noise: f32,
 }
 
@@ -115,8 +115,8 @@ impl Expansion {
 /// Baselines in microseconds by class; `None` = unknown.
 pub type Baselines = [Option<f64>; RequestClass::COUNT];
 
-/// The lowest baselines of a cluster, against which all its servers are measured. Replicas serve the same requests, so a
-/// server that was always slower shows as slower, and an error in a baseline affects all servers alike.
+/// The lowest baselines of a cluster, against which all its servers are measured. Replicas serve the same requests, so
+/// a server that was always slower shows as slower, and an error in a baseline affects all servers alike.
 #[must_use]
 pub fn lowest_baselines(servers: impl Iterator<Item = Baselines>) -> Baselines {
     servers.fold([None; RequestClass::COUNT], |mut lowest, server| {
@@ -142,8 +142,8 @@ impl Observed {
             };
             return;
         }
-        // Down in big steps with each faster response, up only with time: a low percentile that forgets over minutes, so
-        // that a period of load does not become the baseline at once.
+        // Down in big steps with each faster response, up only with time: a low percentile that forgets over minutes,
+        // so that a period of load does not become the baseline at once.
         if value < times.baseline_micros {
             times.baseline_micros = times.baseline_micros.mul_add(0.91, value * 0.09);
         } else {
@@ -164,8 +164,8 @@ impl Observed {
         self.classes.map(|times| (times.seen >= MIN_SEEN).then_some(times.baseline_micros))
     }
 
-    /// The expansion factor over all classes, weighted by recent traffic; `None` = too few values, or none for `stale_ms`.
-    /// `cluster` has the [`lowest_baselines`].
+    /// The expansion factor over all classes, weighted by recent traffic; `None` = too few values, or none for
+    /// `stale_ms`. `cluster` has the [`lowest_baselines`].
     #[must_use]
     pub fn expansion(&self, cluster: &Baselines, now_ms: u64, stale_ms: u64) -> Option<Expansion> {
         let (mut sum, mut noise, mut weights) = (0.0, 0.0, 0.0);
@@ -178,7 +178,8 @@ impl Observed {
             let weight = times.weight * faded;
             let baseline = baseline.unwrap_or(times.baseline_micros);
             let slowdown = ((times.recent_micros + NOISE_MICROS) / (baseline + NOISE_MICROS)).max(1.0);
-            // Old values fade: a server without requests slowly counts as idle, else its recovery would never be noticed.
+            // Old values fade: a server without requests slowly counts as idle, else its recovery would never be
+            // noticed.
             sum += weight * (1.0 + (slowdown - 1.0) * faded);
             noise += weight * faded * NOISE_MICROS / (baseline + NOISE_MICROS);
             weights += weight;

@@ -80,8 +80,8 @@ impl ServerHealth {
         }
     }
 
-    /// Applies new settings after a reload and keeps what is known. Reports of a removed source are dropped, because no later
-    /// report could replace them.
+    /// Applies new settings after a reload and keeps what is known. Reports of a removed source are dropped, because no
+    /// later report could replace them.
     pub fn reconfigure(
         &mut self,
         settings: HealthSettings,
@@ -122,7 +122,8 @@ impl ServerHealth {
         self.update_state(now_ms, "configuration reloaded")
     }
 
-    /// Resets a port that has a new address: it is UNREACHABLE until probed. `first` is the result of a probe already made.
+    /// Resets a port that has a new address: it is UNREACHABLE until probed. `first` is the result of a probe already
+    /// made.
     pub fn address_changed(
         &mut self,
         port: Port,
@@ -151,7 +152,8 @@ impl ServerHealth {
         port.bad = port.bad.max(all_but_one);
     }
 
-    /// A request could not connect to this port. Failures after the connect do not count: the request may be their cause.
+    /// A request could not connect to this port. Failures after the connect do not count: the request may be their
+    /// cause.
     pub fn passive_failure(&mut self, port: Port, reason: &str, now_ms: u64) -> Option<Transition> {
         let limit = self.settings.passive_failures;
         let port = self.port_mut(port);
@@ -176,8 +178,8 @@ impl ServerHealth {
     /// Merges the report of a source. For each value the newest report wins.
     pub fn report(&mut self, source: usize, report: &AvailabilityReport, now_ms: u64) -> Option<Transition> {
         let known_source = self.sources.get_mut(source)?;
-        // Domino's exporter leaves its last file behind when the server stops. The values are as old as their stamp, and our
-        // own clock measures for how long the stamp has not advanced.
+        // Domino's exporter leaves its last file behind when the server stops. The values are as old as their stamp,
+        // and our own clock measures for how long the stamp has not advanced.
         let at_ms = match (report.updated_at, known_source.stamp) {
             (Some(stamp), Some((known, since))) if stamp <= known => since,
             (Some(stamp), _) => {
@@ -295,8 +297,8 @@ impl ServerHealth {
         self.administrative.as_ref().is_some_and(|reported| reported.value == state)
     }
 
-    /// Why agent-check makes the server UNREACHABLE. `maint` comes from an administrator and stays, like RESTRICTED. `down` is
-    /// a measurement and lapses: a source that stops reporting never makes a server UNREACHABLE.
+    /// Why agent-check makes the server UNREACHABLE. `maint` comes from an administrator and stays, like RESTRICTED.
+    /// `down` is a measurement and lapses: a source that stops reporting never makes a server UNREACHABLE.
     fn agent_down(&self, now_ms: u64) -> Option<String> {
         if self.is_administratively(Administrative::Maint) {
             return Some("agent-check reports maint".to_owned());

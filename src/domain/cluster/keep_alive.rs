@@ -1,7 +1,7 @@
 //! How long a server keeps an idle connection, as far as it has announced or shown.
 //!
-//! If a server closes a pooled connection while a request is on its way, the request fails, and it may not be sent twice. So
-//! such a request uses only connections of a kind that the server has shown to keep open.
+//! If a server closes a pooled connection while a request is on its way, the request fails, and it may not be sent
+//! twice. So such a request uses only connections of a kind that the server has shown to keep open.
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
@@ -25,8 +25,8 @@ pub struct KeepAlive {
     shortest_at_ms: AtomicU64,
     /// Reused connections that worked since a connection was closed right after a response.
     trust: AtomicU32,
-    /// The highest number of requests that a connection has carried. A Domino server closes a connection after the number
-    /// in its Server document, five by default.
+    /// The highest number of requests that a connection has carried. A Domino server closes a connection after the
+    /// number in its Server document, five by default.
     proven_requests: AtomicU32,
 }
 
@@ -73,8 +73,8 @@ impl KeepAlive {
         }
     }
 
-    /// True if a connection that is idle for `idle_ms` and has carried `served` requests may be reused. A `replayable` request
-    /// can be sent again if the connection is closed.
+    /// True if a connection that is idle for `idle_ms` and has carried `served` requests may be reused. A `replayable`
+    /// request can be sent again if the connection is closed.
     #[must_use]
     pub fn allows(&self, idle_ms: u64, served: u32, replayable: bool, now_ms: u64) -> bool {
         let announced = u64::from(self.announced_ms.load(Relaxed));

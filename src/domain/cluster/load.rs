@@ -1,20 +1,20 @@
-//! The index that ranks servers: the published index joined with the observed one. Pure arithmetic; the caller counts the
-//! half seconds.
+//! The index that ranks servers: the published index joined with the observed one. Pure arithmetic; the caller counts
+//! the half seconds.
 //!
-//! A published index covers the work of all clients, but of a past minute. Response times cover only our own work, but now.
-//! With the published index alone, servers were overloaded and idle in turn: in the simulation of `benches/balance`, with an
-//! index one minute old, its 99th percentile was ten times that of the joined index. So a published index is compared with
-//! the mean of what was observed *in the same time*. The difference is the work of others. It holds until the next published
-//! index and is added to what is observed now: a published 90 against an observed 40 counts in full while it is published,
-//! and a server that turns slow is noticed at once.
+//! A published index covers the work of all clients, but of a past minute. Response times cover only our own work, but
+//! now. With the published index alone, servers were overloaded and idle in turn: in the simulation of
+//! `benches/balance`, with an index one minute old, its 99th percentile was ten times that of the joined index. So a
+//! published index is compared with the mean of what was observed *in the same time*. The difference is the work of
+//! others. It holds until the next published index and is added to what is observed now: a published 90 against an
+//! observed 40 counts in full while it is published, and a server that turns slow is noticed at once.
 //!
-//! Without observations the published index counts alone. If it is older than the first observation (from an idle night, or
-//! the minute before this process started), it is compared with what is observed since. It must not offset later slowness, so
-//! the higher of the server's own observed index and the mean of all servers counts.
+//! Without observations the published index counts alone. If it is older than the first observation (from an idle
+//! night, or the minute before this process started), it is compared with what is observed since. It must not offset
+//! later slowness, so the higher of the server's own observed index and the mean of all servers counts.
 //!
-//! For the same load the observed index is low and the published one high: ours starts from the fastest requests, Domino's
-//! from the fastest of each kind. So servers must not be ranked by different kinds: a server without a published index gets
-//! the mean difference of the others ([`Peers`]).
+//! For the same load the observed index is low and the published one high: ours starts from the fastest requests,
+//! Domino's from the fastest of each kind. So servers must not be ranked by different kinds: a server without a
+//! published index gets the mean difference of the others ([`Peers`]).
 
 use super::ClusterServer;
 use super::availability::{Baselines, JUMP, lowest_baselines};
@@ -43,19 +43,20 @@ pub struct PublishedIndex {
 
 /// Weight of the newest value in [`PublishedIndex::beyond`], which is noisier than the mean before it.
 const NEWEST_WEIGHT: f32 = 0.5;
-/// Observed values for the full weight, those of 15 seconds. Response times from ten seconds before still have half of their
-/// weight, so over a shorter time the two indexes are about different moments.
+/// Observed values for the full weight, those of 15 seconds. Response times from ten seconds before still have half of
+/// their weight, so over a shorter time the two indexes are about different moments.
 pub const FULL_WEIGHT_VALUES: f32 = 30.0;
 
 /// Observed values for a jump to count, those of 50 seconds: Domino renews its index once a minute.
 const MIN_JUMP_VALUES: f32 = 100.0;
 
-/// Computes [`PublishedIndex::beyond`] of a new published index, averaged with the value before; `None` = no observation.
+/// Computes [`PublishedIndex::beyond`] of a new published index, averaged with the value before; `None` = no
+/// observation.
 ///
-/// A jump is not averaged if both indexes cover the same time, because the server itself reports the change. Over a shorter
-/// time the jump may be about what is observed later. In `benches/balance` (bursts, four balancers), following each jump
-/// more than doubled the 99th percentile with an index every 5 s, added two thirds with one every 15 s, and changed nothing
-/// with one a minute.
+/// A jump is not averaged if both indexes cover the same time, because the server itself reports the change. Over a
+/// shorter time the jump may be about what is observed later. In `benches/balance` (bursts, four balancers), following
+/// each jump more than doubled the 99th percentile with an index every 5 s, added two thirds with one every 15 s, and
+/// changed nothing with one a minute.
 #[must_use]
 pub fn beyond(before: Option<PublishedIndex>, index: f32, meanwhile: Mean) -> Option<f32> {
     let fresh = index - meanwhile.get()?;

@@ -1,11 +1,11 @@
-//! The hierarchical name of a Domino server in all its spellings: `CN=Web1/O=Acme`, `Web1/Acme`, `web1/acme`. It is *not* a DNS
-//! name and is never resolved.
+//! The hierarchical name of a Domino server in all its spellings: `CN=Web1/O=Acme`, `Web1/Acme`, `web1/acme`. It is
+//! *not* a DNS name and is never resolved.
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
 
-/// A Domino server name, compared in abbreviated form and without case
-/// (`LookupProvider`, <https://github.com/OpenNTF/XPagesExtensionLibrary>).
+/// A Domino server name, compared in abbreviated form and without case (`LookupProvider`,
+/// <https://github.com/OpenNTF/XPagesExtensionLibrary>).
 #[derive(Clone, Debug)]
 pub struct ServerName {
     /// The abbreviated form, with its original case: `Web1/Acme`.

@@ -31,8 +31,8 @@ impl Ranking {
         }
     }
 
-    /// The server is no longer BUSY. Its earlier published indexes are out of date, and so are the observed ones, because it
-    /// got no new users. For a while each published index counts in full.
+    /// The server is no longer BUSY. Its earlier published indexes are out of date, and so are the observed ones,
+    /// because it got no new users. For a while each published index counts in full.
     pub fn leave_busy(&mut self) {
         self.since_busy = Some(0.0);
     }
@@ -45,8 +45,8 @@ impl Ranking {
         };
         let before = self.published;
         let (in_flight, beyond) = match before {
-            // An exporter that is read more often than Domino renews its index repeats a report. What was observed since
-            // that report still counts.
+            // An exporter that is read more often than Domino renews its index repeats a report. What was observed
+            // since that report still counts.
             Some((known, published)) if known.is_same_report(&reported) => {
                 (published.in_flight, published.beyond)
             }
@@ -74,8 +74,8 @@ impl Ranking {
         Share { beyond, meanwhile: self.meanwhile.get() }
     }
 
-    /// The published index. Without earlier observations it is compared with what is observed since: on this server or, if
-    /// that is higher and the server has not just left BUSY, on all servers (`mean_of_all`).
+    /// The published index. Without earlier observations it is compared with what is observed since: on this server or,
+    /// if that is higher and the server has not just left BUSY, on all servers (`mean_of_all`).
     fn published(&self, mean_of_all: f32) -> Option<PublishedIndex> {
         let (_, published) = self.published?;
         let mean_of_all = if self.since_busy.is_some() { f32::MIN } else { mean_of_all };

@@ -1,5 +1,5 @@
-//! The report of an availability source about one server. A value that the source does not mention is `None` and is never
-//! assumed.
+//! The report of an availability source about one server. A value that the source does not mention is `None` and is
+//! never assumed.
 
 /// The statistics of one server from one source.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -26,8 +26,8 @@ pub struct AvailabilityReport {
     pub max_connections: Option<u32>,
 }
 
-/// `ready`, `drain` or `maint` of the agent-check protocol; the latest one counts
-/// (<https://docs.haproxy.org/>, configuration manual, `agent-check`)
+/// `ready`, `drain` or `maint` of the agent-check protocol; the latest one counts (<https://docs.haproxy.org/>,
+/// configuration manual, `agent-check`)
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Administrative {
     /// Ends `drain` and `maint`.

@@ -1,7 +1,7 @@
 //! A server of a cluster in the running balancer: its health behind a lock, and atomics for the request path.
 //!
-//! The request path must never wait, so each change of the health stores what selection reads in atomics. A server lives as
-//! long as the process knows it, so its counters and probe history survive every reload.
+//! The request path must never wait, so each change of the health stores what selection reads in atomics. A server
+//! lives as long as the process knows it, so its counters and probe history survive every reload.
 
 mod in_flight;
 mod probe_requests;
@@ -37,8 +37,8 @@ fn bit(port: Port) -> u32 {
 
 /// Weight of the newest attempt in the failing share.
 const FAILING_SHARE_NEWEST: f32 = 0.1;
-/// Factor on the failing share for each tick of half a second. It halves the share in about three seconds, so that a server
-/// without requests is tried again.
+/// Factor on the failing share for each tick of half a second. It halves the share in about three seconds, so that a
+/// server without requests is tried again.
 const FAILING_SHARE_DECAY: f32 = 0.9;
 /// The bits of an unknown `f32` index.
 const UNKNOWN: u32 = u32::MAX;
@@ -285,8 +285,8 @@ impl ClusterServer {
         }
     }
 
-    /// An attempt ended; `failed` = another server is tried. If two threads store at once, one value is lost, which does not
-    /// matter in a share of many attempts.
+    /// An attempt ended; `failed` = another server is tried. If two threads store at once, one value is lost, which
+    /// does not matter in a share of many attempts.
     pub fn attempt_ended(&self, failed: bool) {
         let share = f32::from_bits(self.failing_share.load(Relaxed));
         if failed || share > 0.0 {

@@ -1,8 +1,8 @@
 //! Database paths: one comparable form for the many spellings in URLs and directories, and the form for a URL.
 //!
-//! Folding turns `\` into `/`, drops leading and repeated slashes, and makes letters lower case. Domino on Windows stores
-//! backslashes and ignores case; whether it does on Linux is not documented. So matching folds, and forwarding keeps the
-//! spelling. Only paths longer than 256 bytes allocate.
+//! Folding turns `\` into `/`, drops leading and repeated slashes, and makes letters lower case. Domino on Windows
+//! stores backslashes and ignores case; whether it does on Linux is not documented. So matching folds, and forwarding
+//! keeps the spelling. Only paths longer than 256 bytes allocate.
 
 use crate::util::percent::PercentDecoder;
 use percent_encoding::{AsciiSet, CONTROLS, percent_encode};

@@ -6,8 +6,8 @@ use crate::domain::cluster::ServerName;
 /// The mark that the administrator set on a replica.
 ///
 /// Out of service: no new users, those inside continue
-/// (<https://help.hcltechsw.com/domino/11.0.1/admin/admn_makingadatabaseunavailableforuseraccess_t.html>).
-/// Pending delete: no new sessions; deleted when the last user leaves.
+/// (<https://help.hcltechsw.com/domino/11.0.1/admin/admn_makingadatabaseunavailableforuseraccess_t.html>). Pending
+/// delete: no new sessions; deleted when the last user leaves.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum ReplicaStatus {
@@ -31,8 +31,8 @@ impl ReplicaStatus {
         }
     }
 
-    /// Parses the values of [`ReplicaStatus::as_str`] in any case and with blanks or dashes for underscores. An empty text
-    /// means in service.
+    /// Parses the values of [`ReplicaStatus::as_str`] in any case and with blanks or dashes for underscores. An empty
+    /// text means in service.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let word = text.trim().to_ascii_lowercase().replace([' ', '-'], "_");

@@ -1,5 +1,5 @@
-//! The replica ID: 64 bits shared by all replicas of a database. It is spelled `C1257A000041D2E0`, `C1257A00:0041D2E0` in
-//! logs and `__C1257A000041D2E0` in URLs, in any case.
+//! The replica ID: 64 bits shared by all replicas of a database. It is spelled `C1257A000041D2E0`, `C1257A00:0041D2E0`
+//! in logs and `__C1257A000041D2E0` in URLs, in any case.
 
 use std::fmt;
 

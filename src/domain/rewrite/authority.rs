@@ -1,5 +1,5 @@
-//! Finds the server that the host and port of a URL name. Names are compared without case and trailing dot, addresses by
-//! value; nothing is resolved.
+//! Finds the server that the host and port of a URL name. Names are compared without case and trailing dot, addresses
+//! by value; nothing is resolved.
 
 use std::net::{IpAddr, Ipv6Addr};
 
@@ -125,12 +125,12 @@ impl ServerNames {
     }
 }
 
-/// The position of the server that `authority` names, preferring `serving` if several share a host and port. `scheme` is
-/// `None` for a URL that begins with `//`.
+/// The position of the server that `authority` names, preferring `serving` if several share a host and port. `scheme`
+/// is `None` for a URL that begins with `//`.
 ///
 /// A host name without a port names its server even if the configuration has another port for it: Domino writes its own
-/// default port, not that of a port forwarding in between. The host name must belong to a single server. An address without
-/// a port can belong to any service.
+/// default port, not that of a port forwarding in between. The host name must belong to a single server. An address
+/// without a port can belong to any service.
 pub(super) fn find_server(
     servers: &[ServerNames],
     serving: usize,

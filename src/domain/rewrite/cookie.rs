@@ -1,17 +1,17 @@
-//! Rewrites a `Set-Cookie` value for the public name and path: drops a `Domain` that only the servers' own network knows, and
-//! replaces a `Path` that the browser will never request. The rest stays byte for byte.
+//! Rewrites a `Set-Cookie` value for the public name and path: drops a `Domain` that only the servers' own network
+//! knows, and replaces a `Path` that the browser will never request. The rest stays byte for byte.
 
 use super::authority::{Authority, Host};
 use super::{RewriteContext, database_path};
 
 /// The cookie as a browser should store it, or `None` if nothing has to change.
 ///
-/// `Domain` is removed if it covers a server but not the public host, so the cookie then belongs to the public host alone.
-/// A domain that covers the public host stays, because an `LtpaToken` needs it
+/// `Domain` is removed if it covers a server but not the public host, so the cookie then belongs to the public host
+/// alone. A domain that covers the public host stays, because an `LtpaToken` needs it
 /// (<https://help.hcl-software.com/domino/12.0.2/admin/conf_multiserversessionbasedauthenticationsinglesignon_t.html>).
 /// `Path` becomes `/` if the request was for a database (`in_database`) that has another path on the server
-/// ([`RewriteContext::database_paths`]), and the cookie's path is within that database or covers it but not the client's
-/// path.
+/// ([`RewriteContext::database_paths`]), and the cookie's path is within that database or covers it but not the
+/// client's path.
 #[must_use]
 pub fn rewrite_set_cookie(value: &[u8], context: &RewriteContext<'_>, in_database: bool) -> Option<Vec<u8>> {
     let mut parts = value.split(|b| *b == b';');

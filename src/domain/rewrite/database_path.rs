@@ -1,10 +1,10 @@
-//! Finds the path of a database at the beginning of a URL's path, in any spelling. Case, backslashes and percent-encoding make
-//! no difference, as in the directory.
+//! Finds the path of a database at the beginning of a URL's path, in any spelling. Case, backslashes and
+//! percent-encoding make no difference, as in the directory.
 
 use percent_encoding::percent_decode;
 
-/// Length in raw bytes of `database` at the beginning of `path`, if the path names the database or something in it. `path`
-/// has neither query nor fragment; both begin with `/`.
+/// Length in raw bytes of `database` at the beginning of `path`, if the path names the database or something in it.
+/// `path` has neither query nor fragment; both begin with `/`.
 pub(super) fn prefix_len(path: &[u8], database: &str) -> Option<usize> {
     let wanted = normalize(database.as_bytes());
     let segments = wanted.iter().filter(|b| **b == b'/').count();

@@ -1,5 +1,6 @@
-//! Rewrites the URLs in responses to the public name and path: `Location`, `Content-Location`, `X-XspLocation`, `Refresh` and
-//! `Link`. Relative references, foreign hosts and everything behind the path of the database stay byte for byte.
+//! Rewrites the URLs in responses to the public name and path: `Location`, `Content-Location`, `X-XspLocation`,
+//! `Refresh` and `Link`. Relative references, foreign hosts and everything behind the path of the database stay byte
+//! for byte.
 
 use std::ops::Range;
 
@@ -15,11 +16,11 @@ use super::{RewriteContext, database_path};
 pub struct RewrittenUrl {
     /// The complete new value.
     pub value: Vec<u8>,
-    /// The server that an absolute URL named; `None` for the public host or a path. If it is another server than the serving
-    /// one, the user's entry moves there; else the next request would return to the server that redirected it.
+    /// The server that an absolute URL named; `None` for the public host or a path. If it is another server than the
+    /// serving one, the user's entry moves there; else the next request would return to the server that redirected it.
     pub server: Option<usize>,
-    /// Path and query in `value`, without a fragment: the target that the client will request. Empty for a URL that ends
-    /// with its host.
+    /// Path and query in `value`, without a fragment: the target that the client will request. Empty for a URL that
+    /// ends with its host.
     pub target: Range<usize>,
 }
 

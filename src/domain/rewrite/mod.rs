@@ -1,5 +1,5 @@
-//! Rewrites header values of responses from the names and paths of the servers to the public ones, and builds the URLs of
-//! redirect mode. Pure functions, which return `None` if nothing has to change; bodies are never rewritten.
+//! Rewrites header values of responses from the names and paths of the servers to the public ones, and builds the URLs
+//! of redirect mode. Pure functions, which return `None` if nothing has to change; bodies are never rewritten.
 
 mod authority;
 mod cookie;
@@ -14,8 +14,8 @@ pub use redirect::redirect_location;
 
 use http::uri::Scheme;
 
-/// Maps a path on another server to the public path. Takes the position of the server in [`RewriteContext::servers`] and
-/// the percent-encoded path without query; `None` if the public path is the same.
+/// Maps a path on another server to the public path. Takes the position of the server in [`RewriteContext::servers`]
+/// and the percent-encoded path without query; `None` if the public path is the same.
 pub type PublicPathFn<'a> = dyn Fn(usize, &[u8]) -> Option<String> + 'a;
 
 /// How the client addressed the request, and which server responds.
@@ -29,8 +29,8 @@ pub struct RewriteContext<'a> {
     pub servers: &'a [ServerNames],
     /// Position of the server that responds.
     pub serving: usize,
-    /// If they differ: the path of the database on the server, and the path that the client used. Both begin with `/` and
-    /// are percent-encoded.
+    /// If they differ: the path of the database on the server, and the path that the client used. Both begin with `/`
+    /// and are percent-encoded.
     pub database_paths: Option<(&'a str, &'a str)>,
     /// For URLs that name a server, outside the database of `database_paths`.
     pub public_path: &'a PublicPathFn<'a>,

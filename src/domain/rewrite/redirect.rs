@@ -1,6 +1,6 @@
 //! Redirect mode: the URL under which a browser reaches the chosen server directly, as Domino's ICM sends it
-//! (<https://help.hcltechsw.com/domino/11.0.0/admin/conf_howtheinternetclustermanagerworks_c.html>). The result is always a
-//! single header value, and always names that host.
+//! (<https://help.hcltechsw.com/domino/11.0.0/admin/conf_howtheinternetclustermanagerworks_c.html>). The result is
+//! always a single header value, and always names that host.
 
 use std::fmt::Write;
 use std::net::Ipv6Addr;
@@ -12,8 +12,8 @@ use super::authority::default_port;
 
 /// `scheme://hostname[:port]` and the target, which is path and query as the client sent them.
 ///
-/// `server_path` replaces a range of the target with the percent-encoded path of the database on the server; a range outside
-/// the target is ignored. Bytes that are invalid in a URL are percent-encoded, or dropped from the host name.
+/// `server_path` replaces a range of the target with the percent-encoded path of the database on the server; a range
+/// outside the target is ignored. Bytes that are invalid in a URL are percent-encoded, or dropped from the host name.
 #[must_use]
 pub fn redirect_location(
     scheme: &Scheme,

@@ -47,7 +47,7 @@ pub enum SelectionReason {
     Lightest,
     /// It is set aside, but no other server is left.
     SetAside,
-    /// Every holder is UNREACHABLE, and the configuration says to try one.
+    /// Every holder is UNREACHABLE, and the configuration allows trying one.
     LastResort,
 }
 

@@ -167,7 +167,8 @@ fn choose(
     SelectionOutcome::NoServer
 }
 
-/// The server with the lightest workload. Adds the verdicts on all of `candidates` and the band of equals to `decision`.
+/// The server with the lightest workload. Adds the verdicts on all of `candidates` and the band of equals to
+/// `decision`.
 fn pick_lightest(
     candidates: &Candidates,
     input: &SelectionInput<'_>,

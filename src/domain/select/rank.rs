@@ -1,34 +1,35 @@
 //! The lightest workload among servers that may serve.
 //!
-//! The availability index is relative, logarithmic and slow: Domino renews it about once a minute. Sending every request to
-//! the highest index makes a herd that turns with every report. So the index is joined with what is observed
-//! ([`crate::domain::cluster::load`]) and corrected by what this balancer has sent since; servers within a small band count
-//! as equal; and among equals two are drawn, and the one with fewer requests in flight per weight wins.
+//! The availability index is relative, logarithmic and slow: Domino renews it about once a minute. Sending every
+//! request to the highest index makes a herd that turns with every report. So the index is joined with what is observed
+//! ([`crate::domain::cluster::load`]) and corrected by what this balancer has sent since; servers within a small band
+//! count as equal; and among equals two are drawn, and the one with fewer requests in flight per weight wins.
 //!
-//! The correction follows the definition of the index. A server slows down as the number of its requests `n` grows: not at
-//! all while it has idle cores, in proportion to `n` when it has none. In between, its expansion factor changes by the square
-//! root of `(C + now) / (C + then)`, where `then` is the mean number in flight while the index was taken; in points of the
-//! index this is `100 / range * log2` of that root. `C` keeps single requests on an idle server from mattering. In effect
-//! this estimates how long a new request would take, from an index learned over seconds and a number in flight that is true
-//! now. `benches/balance` compares this with other rules. The whole ratio does as well there for requests that may go
-//! anywhere, and worse where users stay: the number in flight now says little about the minutes for which a new user stays.
+//! The correction follows the definition of the index. A server slows down as the number of its requests `n` grows: not
+//! at all while it has idle cores, in proportion to `n` when it has none. In between, its expansion factor changes by
+//! the square root of `(C + now) / (C + then)`, where `then` is the mean number in flight while the index was taken; in
+//! points of the index this is `100 / range * log2` of that root. `C` keeps single requests on an idle server from
+//! mattering. In effect this estimates how long a new request would take, from an index learned over seconds and a
+//! number in flight that is true now. `benches/balance` compares this with other rules. The whole ratio does as well
+//! there for requests that may go anywhere, and worse where users stay: the number in flight now says little about the
+//! minutes for which a new user stays.
 //!
-//! A server that fails fast looks idle and would attract all requests. So the share of its latest attempts that had to be
-//! repeated elsewhere is subtracted from its index, in percent.
+//! A server that fails fast looks idle and would attract all requests. So the share of its latest attempts that had to
+//! be repeated elsewhere is subtracted from its index, in percent.
 
 use smallvec::SmallVec;
 
 use super::input::{Candidate, SelectionPolicy};
 
-/// Points of the index within which servers count as equal: far less than one more request makes on a server with two in
-/// flight. With a wider band the draw sends the smallest server as many requests as the largest while it copes, and
-/// overloads it later with the users that stay; without a band a herd follows every rounding (`benches/balance`: 5 and 2
-/// are worse in nearly every case, 0 where a server returns).
+/// Points of the index within which servers count as equal: far less than one more request makes on a server with two
+/// in flight. With a wider band the draw sends the smallest server as many requests as the largest while it copes, and
+/// overloads it later with the users that stay; without a band a herd follows every rounding (`benches/balance`: 5 and
+/// 2 are worse in nearly every case, 0 where a server returns).
 const EQUAL_BAND_POINTS: f32 = 1.0;
 
-/// Positions of the candidates that count as equal to the best: those within [`EQUAL_BAND_POINTS`], and those whose index
-/// is lower by no more than the noise of both. Responses of 5 ms and 6.5 ms differ by five points and by nothing that a
-/// user notices; without this rule the faster server would take all requests. Noise never offsets failures.
+/// Positions of the candidates that count as equal to the best: those within [`EQUAL_BAND_POINTS`], and those whose
+/// index is lower by no more than the noise of both. Responses of 5 ms and 6.5 ms differ by five points and by nothing
+/// that a user notices; without this rule the faster server would take all requests. Noise never offsets failures.
 ///
 /// The correction for requests in flight counts as noise as well: comparing the observed times alone and ranking by the
 /// correction favoured the server that had just worked, and did worse in `benches/balance`.
@@ -41,8 +42,8 @@ pub fn equal_band(candidates: &[Candidate], indexes: &[f32]) -> SmallVec<[usize;
     rated().enumerate().filter(|(_, one)| is_equal(*one)).map(|(position, _)| position).collect()
 }
 
-/// `C` of the correction: a number of requests in flight that makes little difference. It does not depend on the weight,
-/// because only the change of the number counts, and divided by a weight it would hardly change.
+/// `C` of the correction: a number of requests in flight that makes little difference. It does not depend on the
+/// weight, because only the change of the number counts, and divided by a weight it would hardly change.
 const BASE_IN_FLIGHT: f32 = 2.0;
 
 /// The share of a server that has just returned: some requests must warm it up.
@@ -84,8 +85,8 @@ pub fn corrected_indexes(candidates: &[Candidate], policy: &SelectionPolicy) -> 
         .collect()
 }
 
-/// The winner among `band` (positions in `candidates`): two are drawn by weight, and the one with fewer requests in flight
-/// per weight wins; a tie goes by weight.
+/// The winner among `band` (positions in `candidates`): two are drawn by weight, and the one with fewer requests in
+/// flight per weight wins; a tie goes by weight.
 #[must_use]
 pub fn draw_winner(
     candidates: &[Candidate],

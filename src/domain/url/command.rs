@@ -1,5 +1,5 @@
-//! The command of a Domino URL: the text between `?` or `!` and the first `&`. Its decoded name is kept in a buffer of its
-//! own, so reading a command never allocates. [`super::safety`] knows what a command does to data.
+//! The command of a Domino URL: the text between `?` or `!` and the first `&`. Its decoded name is kept in a buffer of
+//! its own, so reading a command never allocates. [`super::safety`] knows what a command does to data.
 
 use super::argument::{first_token, is_command};
 use crate::util::percent::PercentDecoder;
@@ -57,8 +57,8 @@ impl<'a> Command<'a> {
         command
     }
 
-    /// Percent-decoded and in lower case. Empty if there is no command, or if it is longer than 40 bytes or not printable
-    /// ASCII.
+    /// Percent-decoded and in lower case. Empty if there is no command, or if it is longer than 40 bytes or not
+    /// printable ASCII.
     #[must_use]
     pub fn name(&self) -> &str {
         self.name.get(..usize::from(self.length)).and_then(|n| std::str::from_utf8(n).ok()).unwrap_or("")

@@ -1,7 +1,7 @@
 //! Detects paths in which a lenient server would open another database than the one we route by.
 //!
-//! Both sides must read the path alike. A server that decodes twice, strips path parameters, accepts overlong UTF-8 or, on
-//! Windows, drops trailing dots and blanks would open what the directory knows elsewhere, or not at all.
+//! Both sides must read the path alike. A server that decodes twice, strips path parameters, accepts overlong UTF-8 or,
+//! on Windows, drops trailing dots and blanks would open what the directory knows elsewhere, or not at all.
 
 use smallvec::SmallVec;
 use std::ops::Range;

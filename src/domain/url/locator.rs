@@ -1,12 +1,12 @@
-//! What a Domino URL names inside its database. Failover depends on it: a UNID or a name means the same in every replica, a
-//! NoteID does not
+//! What a Domino URL names inside its database. Failover depends on it: a UNID or a name means the same in every
+//! replica, a NoteID does not
 //! (<https://help.hcltechsw.com/domino/12.0.0/admin/conf_generatingurlsthatrefertotheinternetclustermanage_c.html>).
 //!
-//! A NoteID cannot be told from a short name for certain. A NoteID mistaken for a name shows the user *another document*; a
-//! name mistaken for a NoteID only costs the failover of that one request. So doubtful cases with a decimal digit, such as
-//! the document key `2024` after a view, count as NoteIDs. Words like `face` or `feed` do not, unless the command names a
-//! document: NoteIDs without a decimal digit are rare, such names are common. With a command for design elements
-//! (`?OpenView`, `?OpenForm`) the object is a view or a form, and `2024` is its name.
+//! A NoteID cannot be distinguished from a short name for certain. A NoteID mistaken for a name shows the user *another
+//! document*; a name mistaken for a NoteID only costs the failover of that one request. So doubtful cases with a
+//! decimal digit, such as the document key `2024` after a view, count as NoteIDs. Words like `face` or `feed` do not,
+//! unless the command names a document: NoteIDs without a decimal digit are rare, such names are common. With a command
+//! for design elements (`?OpenView`, `?OpenForm`) the object is a view or a form, and `2024` is its name.
 
 use super::command::Command;
 use crate::util::percent::{decode_into, decodes_to};
@@ -27,8 +27,8 @@ pub enum Locator {
 }
 
 /// Domino's special identifiers
-/// (<http://www.ibm.com/developerworks/lotus/library/ls-Domino_URL_cheat_sheet/side1.html>). `$file` is one only directly
-/// behind the database; elsewhere it belongs to the document before it.
+/// (<http://www.ibm.com/developerworks/lotus/library/ls-Domino_URL_cheat_sheet/side1.html>). `$file` is one only
+/// directly behind the database; elsewhere it belongs to the document before it.
 const SPECIAL_IDS: [&[u8]; 8] =
     [b"$defaultview", b"$defaultform", b"$searchform", b"$file", b"$icon", b"$help", b"$about", b"$first"];
 
@@ -61,8 +61,8 @@ pub(super) fn locate(rest: &[u8], command: &Command<'_>) -> (Locator, bool) {
     }
 }
 
-/// The raw, non-empty segments. Split at slashes only, `/` or `%2F`: a backslash is part of the name of a cascading view
-/// (`Sales%5CBy+Region`).
+/// The raw, non-empty segments. Split at slashes only, `/` or `%2F`: a backslash is part of the name of a cascading
+/// view (`Sales%5CBy+Region`).
 fn segments(path: &[u8]) -> impl Iterator<Item = &[u8]> {
     let mut rest = Some(path);
     std::iter::from_fn(move || {

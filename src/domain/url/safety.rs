@@ -1,14 +1,14 @@
-//! Whether a request may be sent twice, by its URL alone: the caller looks at the method.
+//! Whether a request may be sent twice, judged by its URL; the caller looks at the method.
 //!
-//! HTTP calls GET safe, but in Domino `?DeleteDocument` is a GET. So everything that could change data counts as unsafe, and
-//! only what Domino documents as reading counts as safe.
+//! HTTP calls GET safe, but in Domino `?DeleteDocument` is a GET. So everything that could change data counts as
+//! unsafe, and only what Domino documents as reading counts as safe.
 
 use super::argument::{argument_pairs, first_token};
 use super::locator::Locator;
 use super::target::Target;
 use crate::util::percent::{PercentDecoder, decodes_to};
 
-/// What a request does to data, as far as its URL tells.
+/// What a request does to data, as far as its URL shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum RequestSafety {
     /// Reads and changes nothing.
@@ -73,8 +73,8 @@ impl UnsafeCommands {
         }
     }
 
-    /// True if an unsafe command is anywhere that a server might read one: as the command, as the name of an argument, or
-    /// behind a `?` or `!` in the path or the command, encoded or not.
+    /// True if an unsafe command is anywhere that a server might read one: as the command, as the name of an argument,
+    /// or behind a `?` or `!` in the path or the command, encoded or not.
     fn has_unsafe_command(&self, target: &Target<'_>) -> bool {
         let query = target.query.unwrap_or_default();
         let token = first_token(query).split(|b| *b == b'=').next().unwrap_or_default();
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn an_acting_command_hidden_behind_an_encoded_mark_acts() {
+    fn an_unsafe_command_behind_an_encoded_mark_is_found() {
         for target in [
             "/db.nsf/agent%3FOpenAgent",
             "/db.nsf/agent%3fopenagent&x?OpenView",

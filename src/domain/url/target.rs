@@ -62,8 +62,8 @@ impl<'a> Target<'a> {
         argument::find_argument(self.arguments(), name)
     }
 
-    /// A form that Domino serves under the name of its directory, whether or not the database exists, or the URL to which
-    /// an identity provider sends users back: `/names.nsf?Login`, `?SAMLLogin`, `?Logout`.
+    /// A form that Domino serves under the name of its directory, whether or not the database exists, or the URL to
+    /// which an identity provider sends users back: `/names.nsf?Login`, `?SAMLLogin`, `?Logout`.
     #[must_use]
     pub fn is_login_form(&self) -> bool {
         let command = self.command.server_command();
@@ -151,8 +151,8 @@ impl Segment {
         is_database_suffix(&self.suffix.to_be_bytes())
     }
 
-    /// A replica ID without ending, which Domino accepts as well: `/__C1257A000041D2E0/view`. Only the `first` segment of
-    /// a path can be one.
+    /// A replica ID without ending, which Domino accepts as well: `/__C1257A000041D2E0/view`. Only the `first` segment
+    /// of a path can be one.
     fn is_replica_id(&self, first: Option<&[u8]>) -> bool {
         matches!(self.length, 16..=19) && first.is_some_and(|raw| bare_replica_id(raw).is_some())
     }

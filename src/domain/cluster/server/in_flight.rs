@@ -13,8 +13,8 @@ pub struct InFlight {
 }
 
 impl ClusterServer {
-    /// Begins a request if fewer than `limit` are in flight (0 = no limit). Selection saw an older number, so only this check
-    /// is exact.
+    /// Begins a request if fewer than `limit` are in flight (0 = no limit). Selection saw an older number, so only this
+    /// check is exact.
     #[must_use]
     pub fn begin(self: &Arc<Self>, limit: u32) -> Option<InFlight> {
         if limit == 0 {

@@ -16,8 +16,8 @@ impl ClusterServer {
         self.probe_now.load(Relaxed) && self.probe_now.swap(false, Relaxed)
     }
 
-    /// A request failed on this port before its response header. The request itself may be the cause, such as a page that
-    /// always fails, so the failure is not counted: the next probe decides.
+    /// A request failed on this port before its response header. The request itself may be the cause, such as a page
+    /// that always fails, so the failure is not counted: the next probe decides.
     pub fn suspect(&self, port: Port) {
         self.suspected.fetch_or(bit(port), Relaxed);
     }

@@ -30,20 +30,22 @@ pub struct IndexReport {
     pub paths: usize,
     /// Paths with more than one replica ID.
     pub ambiguous_paths: usize,
-    /// Entries dropped because a later one has the same server and path. Domino leaves such entries behind when a Cluster
-    /// Database Directory is recreated
+    /// Entries dropped because a later one has the same server and path. Domino leaves such entries behind when a
+    /// Cluster Database Directory is recreated
     /// (<https://help.hcl-software.com/domino/11.0.1/admin/admn_creatinganewclusterdatabasedirectory_t.html>).
     pub duplicates: usize,
     /// Up to twenty duplicates, with the path of the entry that was kept.
     pub duplicate_examples: Vec<(ServerName, String)>,
     /// Entries without a path.
     pub without_path: usize,
-    /// Entries dropped because of a limit: 65,536 servers, 2^31 entries, 4 GiB of strings, 55,295 bytes for a path or title.
+    /// Entries dropped because of a limit: 65,536 servers, 2^31 entries, 4 GiB of strings, 55,295 bytes for a path or
+    /// title.
     pub too_many: usize,
 }
 
 impl DirectoryIndex {
-    /// Builds the index of a whole directory. Of several entries with the same server and folded path the last one wins.
+    /// Builds the index of a whole directory. Of several entries with the same server and folded path the last one
+    /// wins.
     #[must_use]
     pub fn build(entries: impl IntoIterator<Item = DirectoryEntry>) -> (Self, IndexReport) {
         let mut builder = DirectoryBuilder::default();
@@ -97,8 +99,8 @@ impl DirectoryBuilder {
         self.len() == 0
     }
 
-    /// Equal for the same entries in any order and in any spelling of their paths; titles do not count. Other versions of
-    /// this program may compute other values.
+    /// Equal for the same entries in any order and in any spelling of their paths; titles do not count. Other versions
+    /// of this program may compute other values.
     #[must_use]
     pub fn fingerprint(&self) -> u64 {
         self.fingerprint

@@ -1,8 +1,8 @@
 //! The binary form of an index, for the last good copy on disk.
 //!
-//! Reading sorts and compares nothing and rebuilds only the hash tables, so that a balancer with a million databases starts
-//! fast. Damaged bytes give an error or a wrong index, never a panic; the file has a checksum. Numbers are little endian, and
-//! only the same version of the program reads the bytes.
+//! Reading sorts and compares nothing and rebuilds only the hash tables, so that a balancer with a million databases
+//! starts fast. Damaged bytes give an error or a wrong index, never a panic; the file has a checksum. Numbers are
+//! little endian, and only the same version of the program reads the bytes.
 
 use std::io::{self, BufRead, Read, Write};
 

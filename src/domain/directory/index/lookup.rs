@@ -1,4 +1,5 @@
-//! Finds a database by the database part of a URL or by a replica ID. A lookup does not allocate for paths up to 256 bytes.
+//! Finds a database by the database part of a URL or by a replica ID. A lookup does not allocate for paths up to 256
+//! bytes.
 
 use super::{AmbiguousPathId, DatabaseId, DirectoryIndex, PathId, PathRow, hash_key, to_usize};
 use crate::domain::directory::db_path::{FoldBuffer, fold_plain_path, fold_url_path};

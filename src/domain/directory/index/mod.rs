@@ -1,13 +1,13 @@
-//! The directory in the shape that requests need: an immutable index from a path or a replica ID to the servers. A refresh
-//! builds a new index.
+//! The directory in the shape that requests need: an immutable index from a path or a replica ID to the servers. A
+//! refresh builds a new index.
 //!
 //! A database on several servers under different paths is one database with several paths. The same path with different
 //! replica IDs, on whichever servers, is ambiguous: a value here, not an error
 //! (<https://help.hcltechsw.com/domino/12.0.0/admin/conf_generatingurlsthatrefertotheinternetclustermanage_c.html>).
 //!
-//! The index consists of flat tables joined by 32-bit numbers, for a million databases with three replicas each. At that size
-//! the cost of a lookup is the number of places in memory it touches: one bucket of a hash table, one folded path, and the
-//! cache line of a database with its replicas. The last two do not depend on each other.
+//! The index consists of flat tables joined by 32-bit numbers, for a million databases with three replicas each. At
+//! that size the cost of a lookup is the number of places in memory it touches: one bucket of a hash table, one folded
+//! path, and the cache line of a database with its replicas. The last two do not depend on each other.
 
 mod build;
 mod encoding;

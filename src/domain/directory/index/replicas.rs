@@ -1,5 +1,5 @@
-//! Views of a database in an index: its replicas, and the servers that hold it. An ID of another index gives a wrong or empty
-//! view, and never panics.
+//! Views of a database in an index: its replicas, and the servers that hold it. An ID of another index gives a wrong or
+//! empty view, and never panics.
 
 use super::string_pool::{StringId, StringPool};
 use super::{
@@ -103,8 +103,8 @@ impl<'a> IndexedDatabase<'a> {
         })
     }
 
-    /// A hash of the replica ID, short enough for a cookie, and equal on all instances and in all versions. Two databases
-    /// share a tag with a probability of one in four billion.
+    /// A hash of the replica ID, short enough for a cookie, and equal on all instances and in all versions. Two
+    /// databases share a tag with a probability of one in four billion.
     #[must_use]
     pub fn affinity_tag(&self) -> u32 {
         // The finalizer of SplitMix64 spreads consecutive IDs.
@@ -144,8 +144,8 @@ impl DirectoryIndex {
 
     /// The servers that hold a database, each once, sorted by name.
     ///
-    /// A server with a copy at the requested path uses that copy and its mark, because only a path addresses one particular
-    /// copy. Otherwise it uses its first copy in service, or its first copy, in the order of paths.
+    /// A server with a copy at the requested path uses that copy and its mark, because only a path addresses one
+    /// particular copy. Otherwise it uses its first copy in service, or its first copy, in the order of paths.
     pub fn replicas_by_server(&self, found: &DatabaseMatch) -> ServerReplicas<'_> {
         let row = self.databases.get(to_usize(found.database.0)).unwrap_or(&MISSING_DATABASE);
         ServerReplicas { index: self, rows: self.replica_rows(row), requested_path: found.path }

@@ -57,8 +57,8 @@ impl Default for StringPoolBuilder {
 }
 
 impl StringPoolBuilder {
-    /// Stores `text` if it is new. `None` if the pool is full or the string is longer than 55,295 bytes, as no path or title
-    /// is.
+    /// Stores `text` if it is new. `None` if the pool is full or the string is longer than 55,295 bytes, as no path or
+    /// title is.
     pub(super) fn intern(&mut self, text: &str) -> Option<StringId> {
         let Self { arena, ids } = self;
         let hash = hash_key(text);
