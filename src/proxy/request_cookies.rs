@@ -47,7 +47,7 @@ pub(super) fn read(cluster: &Cluster, view: &ClusterView, head: &RequestHeader) 
                 CookieKind::Affinity => {
                     if cookies.entries.is_empty() {
                         let value = cookie::strip_quotes(value);
-                        cookies.entries = cluster.affinity_keys.decode_rotated(value, now(), idle, renewed);
+                        cookies.entries = cluster.affinity_keys.decode(value, now(), idle, renewed);
                     }
                     None
                 }

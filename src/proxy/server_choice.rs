@@ -34,7 +34,7 @@ pub(super) async fn begin_attempt(ctx: &mut Ctx, request: &RequestHeader) -> Res
         return Error::err(ErrorType::HTTPStatus(503));
     };
     if routed.exchange == ConnectionKind::Tunnel {
-        in_flight.is_tunnel();
+        in_flight.mark_as_tunnel();
     }
     let holder = routed.replica_on(server);
     let replace_path = holder.is_some_and(|holder| routed.replaces_path(&holder));

@@ -1,49 +1,41 @@
-//! Replaces files so that a crash leaves the old content or the new one, with modes that do not depend on the umask.
-//!
-//! In: a path, a mode, and what writes the content. Out: a file that was written under another name, synced and
-//! renamed. It blocks: call it off the runtime's threads.
+//! Replaces files so that a crash leaves either the old content or the new one, with a mode that does not depend on the
+//! umask. Every function blocks: call it off the runtime's threads.
 
 use std::fs::{DirBuilder, File, Permissions};
 use std::io::{self, Read};
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-/// For what this process alone reads: state and keys.
+/// For files that only this process reads, such as state and keys.
 pub const PRIVATE_FILE_MODE: u32 = 0o600;
-/// For directories of such files; the group may look.
+/// For directories of private files; the group may list them.
 pub const PRIVATE_DIR_MODE: u32 = 0o750;
-/// For what other programs may read, such as a pid file.
+/// For files that other programs read, such as the pid file.
 pub const PUBLIC_FILE_MODE: u32 = 0o644;
-/// For directories of such files.
+/// For directories of public files.
 pub const PUBLIC_DIR_MODE: u32 = 0o755;
 
-/// Replaces a file by what `write` writes, or leaves it as it was.
-///
-/// # Errors
-/// As the operating system says; the old file is then untouched.
+/// Replaces the content of a file with what `write` writes. On an error the old file is untouched.
 pub fn replace(path: &Path, mode: u32, write: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
     let directory = parent(path);
-    // Removed again unless it is renamed.
+    // Dropping it removes the file unless it was renamed.
     let mut temporary = tempfile::Builder::new().prefix(".icm-").tempfile_in(&directory)?;
     temporary.as_file().set_permissions(Permissions::from_mode(mode))?;
     write(temporary.as_file_mut())?;
     temporary.as_file().sync_all()?;
     temporary.persist(path).map_err(|error| error.error)?;
-    // The rename itself lasts only once the directory is written.
+    // The rename is durable only after the directory is synced.
     File::open(directory)?.sync_all()
 }
 
-/// The directory that a file is in.
+/// The directory of a file; `.` for a bare file name.
 #[must_use]
 pub fn parent(path: &Path) -> PathBuf {
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
     parent.map_or_else(|| PathBuf::from("."), Path::to_owned)
 }
 
-/// Creates a directory where there is none; one that exists keeps its mode.
-///
-/// # Errors
-/// As the operating system says.
+/// Creates a directory with this mode; an existing directory keeps its own.
 pub fn create_dir(directory: &Path, mode: u32) -> io::Result<()> {
     if directory.is_dir() {
         return Ok(());
@@ -52,13 +44,10 @@ pub fn create_dir(directory: &Path, mode: u32) -> io::Result<()> {
     std::fs::set_permissions(directory, Permissions::from_mode(mode))
 }
 
-/// Refuses a path where a file lies that does not begin with one of these signatures. An empty file may be
-/// replaced: a crash may leave one.
-///
-/// # Errors
-/// When the file is of something else or cannot be read.
+/// Refuses a path that holds anything but a file with one of these signatures. An empty file may be replaced, because a
+/// crash can leave one.
 pub fn check_replaceable(path: &Path, signatures: &[&str]) -> io::Result<()> {
-    // Looked at before it is opened: opening a named pipe would wait for a writer.
+    // Check the type before opening: opening a named pipe would wait for a writer.
     let metadata = match std::fs::metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
         other => other?,
@@ -81,7 +70,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_is_replaced_whole_and_has_the_mode_that_was_asked_for() {
+    fn a_file_is_replaced_as_a_whole_with_the_requested_mode() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("file");
         std::fs::write(&path, "old").unwrap();
@@ -92,20 +81,20 @@ mod tests {
             assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, mode);
         }
         assert_eq!(std::fs::read(&path).unwrap(), b"new");
-        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "no temporary file stays");
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "no temporary file is left");
     }
 
     #[test]
-    fn only_an_absent_an_empty_or_a_signed_file_may_be_replaced() {
+    fn only_a_missing_empty_or_signed_file_is_replaceable() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("file");
-        let may = || check_replaceable(&path, &["{\"a\":", "# ours"]).is_ok();
-        assert!(may());
+        let replaceable = || check_replaceable(&path, &["{\"a\":", "# ours"]).is_ok();
+        assert!(replaceable());
         for (content, good) in
             [("", true), ("# ours, 1", true), ("{\"a\":1}", true), ("{\"b\"", false), ("# our", false)]
         {
             std::fs::write(&path, content).unwrap();
-            assert_eq!(may(), good, "{content:?}");
+            assert_eq!(replaceable(), good, "{content:?}");
         }
         assert!(check_replaceable(dir.path(), &["# ours"]).is_err(), "a directory");
     }

@@ -1,7 +1,5 @@
-//! The only place that reads time.
-//!
-//! Out: milliseconds of a monotonic clock that starts with the process, and wall-clock time for
-//! cookies and people. Nothing below `select`, `url`, `directory` and `cluster` calls it.
+//! The only module that reads the time: a monotonic clock in milliseconds, and wall-clock time for cookies, logs and
+//! people. `domain` never uses it; its callers pass the time in.
 
 use std::cell::RefCell;
 use std::sync::LazyLock;
@@ -11,41 +9,41 @@ use rustix::time::{ClockId, clock_gettime};
 
 static START: LazyLock<Instant> = LazyLock::new(Instant::now);
 
-/// Offset so that no moment of the process is ever 0, which atomics use for "never".
+/// Added to the monotonic time so that it is never 0, which atomics use for "never".
 pub const START_OFFSET_MS: u64 = 1_000;
 
-/// Milliseconds on the monotonic clock.
+/// Milliseconds on the monotonic clock of this process.
 #[must_use]
 pub fn now_ms() -> u64 {
     instant_ms(Instant::now())
 }
 
-/// A moment as [`now_ms`] would have said it.
+/// Converts an [`Instant`] to the scale of [`now_ms`].
 #[must_use]
 pub fn instant_ms(at: Instant) -> u64 {
     START_OFFSET_MS.saturating_add(saturating_millis(at.saturating_duration_since(*START)))
 }
 
-/// Whole milliseconds of a time.
+/// Whole milliseconds of a duration.
 #[must_use]
-pub fn saturating_millis(time: Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+pub fn saturating_millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Seconds since 1970 at which the process began.
+/// Unix time in seconds at which the process started.
 #[must_use]
 pub fn process_start_unix_secs() -> u64 {
     unix_secs().saturating_sub(now_ms().saturating_sub(START_OFFSET_MS) / 1_000)
 }
 
-/// Seconds since 1970: by the clock of the kernel's last tick, some milliseconds ago, as every request asks several
-/// times and this costs a fifth of the other one.
+/// Unix time in seconds, from the clock of the last kernel tick: every request reads it several times, and the coarse
+/// clock costs a fifth of the precise one.
 #[must_use]
 pub fn unix_secs() -> u64 {
     u64::try_from(clock_gettime(ClockId::RealtimeCoarse).tv_sec).unwrap_or(0)
 }
 
-/// Time that a processor has spent on the calling thread.
+/// CPU time that the calling thread has used.
 #[must_use]
 pub fn thread_cpu_time() -> Duration {
     let time = clock_gettime(ClockId::ThreadCPUTime);
@@ -53,13 +51,13 @@ pub fn thread_cpu_time() -> Duration {
     Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), nanos)
 }
 
-/// Milliseconds since 1970.
+/// Unix time in milliseconds.
 #[must_use]
 pub fn unix_ms() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| u64::try_from(d.as_millis()).unwrap_or(0))
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, saturating_millis)
 }
 
-/// Appends `2026-11-22T05:07:38.123Z`; the seconds are formatted once by each thread.
+/// Appends `2026-11-22T05:07:38.123Z`. Each thread formats a second only once.
 pub fn push_rfc3339_time(line: &mut String) {
     thread_local! {
         static FORMATTED_SECOND: RefCell<(u64, String)> = const { RefCell::new((0, String::new())) };
@@ -73,14 +71,14 @@ pub fn push_rfc3339_time(line: &mut String) {
         }
         line.push_str(text);
     });
-    for place in [100, 10, 1] {
-        line.push(char::from(b'0' + (now % 1_000 / place % 10) as u8));
+    for divisor in [100, 10, 1] {
+        line.push(char::from(b'0' + (now % 1_000 / divisor % 10) as u8));
     }
     line.push('Z');
 }
 
-/// Appends `22/Nov/2026:05:07:38 +0000`, as Apache's log formats want it. Formatting a date costs more than
-/// the rest of a line, so each thread does it once a second.
+/// Appends `22/Nov/2026:05:07:38 +0000`, the time of Apache's log formats. Formatting a date costs more than the rest
+/// of a log line, so each thread does it once a second.
 pub fn push_clf_time(line: &mut String) {
     thread_local! {
         static FORMATTED_SECOND: RefCell<(u64, String)> = const { RefCell::new((0, String::new())) };
@@ -95,7 +93,7 @@ pub fn push_clf_time(line: &mut String) {
     });
 }
 
-/// A tenth more or less, so that many balancers do not ask in step.
+/// Varies a duration by up to a tenth, so that several balancers do not poll in step.
 #[must_use]
 pub fn jitter(duration: Duration) -> Duration {
     duration.mul_f64(0.9 + 0.2 * fastrand::f64())

@@ -1,25 +1,23 @@
-//! Makes control characters visible: text from servers and clients must not command a terminal or forge lines of a log.
-//!
-//! It is applied where text leaves, to a terminal or a log. An escape is written as JSON has it, so that JSON stays what
-//! it was.
+//! Escapes control characters on output, so that text from servers and clients can neither command a terminal nor forge
+//! log lines. Escapes have JSON's form, so escaped JSON still means the same.
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
 
-/// The text with every control character escaped but the end of a line and the tabulator.
+/// Escapes every control character except newline and tab.
 #[must_use]
 pub fn escape_except_newlines(text: &str) -> Cow<'_, str> {
     escape_where(text, |c| is_control(c) && c != '\n' && c != '\t')
 }
 
-/// The text with every control character escaped: it stays on its line.
+/// Escapes every control character, so that the text stays on one line.
 #[must_use]
 pub fn escape_all(text: &str) -> Cow<'_, str> {
     escape_where(text, is_control)
 }
 
-/// C0, DEL and C1; line separators; and what turns the direction of writing, as a line then says something else than it
-/// seems to.
+/// C0, DEL and C1, line separators, and characters that change the direction of text, which make a line read
+/// differently from what it contains.
 pub(crate) fn is_control(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2028}' | '\u{2029}' | '\u{2066}'..='\u{2069}')
@@ -45,7 +43,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn control_characters_are_shown_and_all_others_stay() {
+    fn control_characters_are_escaped_and_all_others_stay() {
         let hostile = "a\u{1b}[2J\u{7f}\u{9b}\u{202e}\r\0b";
         assert_eq!(escape_except_newlines(hostile), "a\\u001b[2J\\u007f\\u009b\\u202e\\u000d\\u0000b");
         assert_eq!(escape_except_newlines("one\n\ttwo"), "one\n\ttwo");

@@ -1,7 +1,6 @@
-//! The TLS cryptography, toward clients and toward servers. The cargo feature `aws-lc` chooses AWS-LC, which signs with
-//! RSA keys and agrees on keys in half the time that ring needs; without the feature it is ring, which is quick to build.
-//!
-//! In: nothing. Out: what rustls computes with. It has no settings: suites and versions are chosen where TLS is set up.
+//! The cryptography of rustls, toward clients and toward servers. The cargo feature `aws-lc` selects AWS-LC, which
+//! signs with RSA keys and agrees on keys in half the time that ring needs; without the feature it is ring, which
+//! builds quickly.
 
 use std::sync::{Arc, LazyLock};
 
@@ -15,15 +14,15 @@ pub use library::Ticketer;
 
 static PROVIDER: LazyLock<Arc<CryptoProvider>> = LazyLock::new(|| Arc::new(library::default_provider()));
 
-/// What rustls computes with.
+/// The crypto provider of every TLS configuration.
 #[must_use]
 pub fn provider() -> Arc<CryptoProvider> {
     Arc::clone(&PROVIDER)
 }
 
-/// Makes it the process's default, which Pingora's connections to servers use. Must be called before Pingora chooses
-/// one itself.
+/// Makes the provider the default of the process, which Pingora's connections to servers use. Call it before Pingora
+/// installs one itself.
 pub fn install() {
-    // A default that was set before stays.
+    // This fails if a default is already installed, which then stays.
     let _ = library::default_provider().install_default();
 }

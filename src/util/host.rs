@@ -1,16 +1,16 @@
 //! What counts as a host, for requests, configuration and Server documents alike.
 //!
-//! A request may name any host that all parsers read alike ([`is_authority`]). A name that is to be resolved must
-//! also be one that DNS can hold ([`is_host`]). Nothing is resolved here.
+//! A request may name any host that all parsers read alike ([`is_authority`]). A name to be resolved must also be one
+//! that DNS can hold ([`is_host`]).
 
 use std::net::{IpAddr, Ipv6Addr};
 
-/// The limits of RFC 1035 section 2.3.4, as text without the root's dot.
+/// The limits of RFC 1035 section 2.3.4, for text without the trailing dot.
 const MAX_NAME_LENGTH: usize = 253;
 const MAX_LABEL_LENGTH: usize = 63;
 
-/// `name`, `name:port`, `192.0.2.1`, `[2001:db8::1]:port`. Narrower than RFC 3986: no percent-encoding, no
-/// sub-delimiters, no zone, and a port after each colon, because parsers disagree on all of these.
+/// Accepts `name`, `name:port`, `192.0.2.1`, `[2001:db8::1]:port`. Narrower than RFC 3986: no percent-encoding, no
+/// sub-delimiters, no zone and no empty port, because parsers disagree on all of these.
 #[must_use]
 pub fn is_authority(text: &[u8]) -> bool {
     let (is_host, port) = match text {
@@ -40,7 +40,7 @@ fn is_ipv6(text: &[u8]) -> bool {
     std::str::from_utf8(text).is_ok_and(|text| text.parse::<Ipv6Addr>().is_ok())
 }
 
-/// Nothing, or a colon and a number from 0 to 65535.
+/// Empty, or a colon and a number from 0 to 65535.
 fn is_port(text: &[u8]) -> bool {
     match text {
         [] => true,
@@ -54,7 +54,7 @@ fn is_port(text: &[u8]) -> bool {
     }
 }
 
-/// An address literal without brackets, or a DNS name without the root's dot.
+/// An address literal without brackets, or a DNS name without the trailing dot.
 #[must_use]
 pub fn is_host(text: &str) -> bool {
     text.parse::<IpAddr>().is_ok() || is_dns_name(text)
@@ -89,7 +89,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_dns_name_has_labels_that_dns_can_hold_and_no_number_at_its_end() {
+    fn a_dns_name_has_valid_labels_and_does_not_end_in_a_number() {
         let (long, too_long) = ("a".repeat(63), "a".repeat(64));
         for good in ["a", "web1.acme.example", "10.example", "_a-b.c", long.as_str()] {
             assert!(is_dns_name(good) && is_host(good), "{good}");
@@ -99,8 +99,8 @@ mod tests {
         {
             assert!(!is_dns_name(bad) && !is_host(bad), "{bad}");
         }
-        let most = ["a"; 127].join(".");
-        assert!(is_dns_name(&most) && !is_dns_name(&format!("{most}a")));
+        let longest = ["a"; 127].join(".");
+        assert!(is_dns_name(&longest) && !is_dns_name(&format!("{longest}a")));
     }
 
     #[test]
@@ -110,12 +110,12 @@ mod tests {
     }
 
     #[test]
-    fn loopback_has_names_and_addresses() {
-        for near in ["127.0.0.1", "127.9.9.9", "::1", "localhost", "a.localhost"] {
-            assert!(is_loopback(near), "{near}");
+    fn loopback_covers_names_and_addresses() {
+        for local in ["127.0.0.1", "127.9.9.9", "::1", "localhost", "a.localhost"] {
+            assert!(is_loopback(local), "{local}");
         }
-        for far in ["10.0.0.1", "localhost.example", "::"] {
-            assert!(!is_loopback(far), "{far}");
+        for remote in ["10.0.0.1", "localhost.example", "::"] {
+            assert!(!is_loopback(remote), "{remote}");
         }
     }
 }

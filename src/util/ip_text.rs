@@ -1,16 +1,14 @@
-//! An IP address as text, for headers and log lines: every request needs one, and the standard library's way to it
-//! costs more than the rest of a line.
-//!
-//! In: an address. Out: its text, without an allocation. It parses nothing.
+//! Formats an IP address without allocating. Every request needs one for headers and log lines, and the standard
+//! library takes longer for it than the rest of a line takes.
 
 use std::fmt::{self, Write as _};
 use std::net::IpAddr;
 use std::ops::Deref;
 
-/// The longest is `ffff:ffff:ffff:ffff:ffff:ffff:255.255.255.255`.
+/// Length of the longest address, `ffff:ffff:ffff:ffff:ffff:ffff:255.255.255.255`.
 const MAX_LEN: usize = 45;
 
-/// See the module's description.
+/// An IP address as text on the stack.
 #[derive(Clone, Copy, Debug)]
 pub struct IpText {
     text: [u8; MAX_LEN],
@@ -18,14 +16,13 @@ pub struct IpText {
 }
 
 impl IpText {
-    /// The text of this address.
     #[must_use]
     pub fn new(ip: IpAddr) -> Self {
         let mut text = Self { text: [0; MAX_LEN], length: 0 };
-        // Nothing is longer than the longest, so nothing of this fails.
+        // Every address fits, so no write fails.
         let _ = match ip {
-            IpAddr::V4(ip) => ip.octets().into_iter().enumerate().try_for_each(|(place, number)| {
-                text.write_str(if place == 0 { "" } else { "." })?;
+            IpAddr::V4(ip) => ip.octets().into_iter().enumerate().try_for_each(|(position, number)| {
+                text.write_str(if position == 0 { "" } else { "." })?;
                 text.write_str(itoa::Buffer::new().format(number))
             }),
             IpAddr::V6(ip) => write!(text, "{ip}"),
@@ -58,13 +55,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_address_reads_as_the_standard_library_writes_it(ip in any::<IpAddr>()) {
+        fn every_address_is_formatted_as_by_the_standard_library(ip in any::<IpAddr>()) {
             prop_assert_eq!(&*IpText::new(ip), ip.to_string());
         }
     }
 
     #[test]
-    fn the_longest_and_the_shortest_fit() {
+    fn the_longest_and_the_shortest_address_fit() {
         for text in [
             "0.0.0.0",
             "255.255.255.255",

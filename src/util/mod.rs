@@ -1,4 +1,4 @@
-//! Small helpers that every layer may use. They know nothing of Domino, the configuration or a request.
+//! Small helpers for every layer, without any knowledge of Domino, the configuration or a request.
 
 pub(crate) mod atomic_file;
 pub mod clock;

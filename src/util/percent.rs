@@ -1,27 +1,23 @@
-//! Percent-decoding as an iterator, for all who must see a URL as Domino will.
-//!
-//! In: octets of a URL. Out: one [`DecodedByte`] at a time. Broken escapes (`%zz`, a `%` at the end) stand
-//! for themselves. Decodes once only, as a server does: `%252F` is `%2F`, never a slash.
+//! Percent-decoding as an iterator, for code that must read a URL as Domino does. It decodes once only, as a server
+//! does (`%252F` is `%2F`, never a slash), and leaves broken escapes (`%zz`, a final `%`) as they are.
 
-/// One octet of a decoded URL and where it was spelled.
+/// One byte of a decoded URL and its position in the raw text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct DecodedByte {
-    /// What it means.
     pub value: u8,
-    /// Offset of its first octet in the raw text.
+    /// Offset of its first byte in the raw text.
     pub at: usize,
     /// Whether it was spelled `%xx`.
     pub encoded: bool,
 }
 
 impl DecodedByte {
-    /// A separator of path segments for Domino, which takes either slash.
+    /// Domino accepts either slash between path segments.
     pub(crate) fn is_separator(self) -> bool {
         matches!(self.value, b'/' | b'\\')
     }
 }
 
-/// Decodes octet by octet.
 #[derive(Clone, Debug)]
 pub(crate) struct PercentDecoder<'a> {
     raw: &'a [u8],
@@ -33,7 +29,6 @@ impl<'a> PercentDecoder<'a> {
         Self { raw, at: 0 }
     }
 
-    /// The values alone.
     pub(crate) fn values(self) -> impl Iterator<Item = u8> + Clone + use<'a> {
         self.map(|byte| byte.value)
     }
@@ -62,14 +57,13 @@ impl Iterator for PercentDecoder<'_> {
     }
 }
 
-/// The octet that `%xx` at `at` stands for.
+/// The byte that the escape at `at` encodes.
 fn decode_escape(raw: &[u8], at: usize) -> Option<u8> {
     let high = hex_digit(*raw.get(at + 1)?)?;
     let low = hex_digit(*raw.get(at + 2)?)?;
     Some(high << 4 | low)
 }
 
-/// The value of a hex digit.
 fn hex_digit(digit: u8) -> Option<u8> {
     match digit {
         b'0'..=b'9' => Some(digit - b'0'),
@@ -79,17 +73,17 @@ fn hex_digit(digit: u8) -> Option<u8> {
     }
 }
 
-/// True when the decoded text equals `word` without regard to ASCII case.
+/// True if the decoded text equals `word` in any ASCII case.
 pub(crate) fn decodes_to(raw: &[u8], word: &[u8]) -> bool {
-    // Nearly every word is spelled without escapes.
+    // Nearly every word comes without escapes.
     if memchr::memchr(b'%', raw).is_none() {
         return raw.eq_ignore_ascii_case(word);
     }
-    let lower = PercentDecoder::new(raw).values().map(|o| o.to_ascii_lowercase());
+    let lower = PercentDecoder::new(raw).values().map(|b| b.to_ascii_lowercase());
     lower.eq(word.iter().map(u8::to_ascii_lowercase))
 }
 
-/// Decodes, into `buffer` where there is something to decode; `None` when it does not fit.
+/// Decodes into `buffer` if there is something to decode; `None` if the result does not fit.
 pub(crate) fn decode_into<'b>(raw: &'b [u8], buffer: &'b mut [u8]) -> Option<&'b [u8]> {
     if memchr::memchr(b'%', raw).is_none() {
         return (raw.len() <= buffer.len()).then_some(raw);
@@ -112,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn escapes_are_decoded_once_and_broken_ones_stand_for_themselves() {
+    fn escapes_are_decoded_once_and_broken_ones_stay() {
         assert_eq!(decode(b"a%20b%2f%5C"), b"a b/\\");
         assert_eq!(decode(b"%252F"), b"%2F");
         assert_eq!(decode(b"100%"), b"100%");
@@ -121,9 +115,9 @@ mod tests {
     }
 
     #[test]
-    fn every_byte_tells_where_it_was_spelled() {
-        let spelled: Vec<_> = PercentDecoder::new(b"a%2Fb").map(|o| (o.at, o.encoded)).collect();
-        assert_eq!(spelled, [(0, false), (1, true), (4, false)]);
+    fn every_byte_has_its_position_in_the_raw_text() {
+        let positions: Vec<_> = PercentDecoder::new(b"a%2Fb").map(|b| (b.at, b.encoded)).collect();
+        assert_eq!(positions, [(0, false), (1, true), (4, false)]);
     }
 
     #[test]
@@ -136,8 +130,8 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_fully_encoded_decodes_to_itself(bytes in proptest::collection::vec(any::<u8>(), 0..60)) {
-            let encoded: String = bytes.iter().map(|o| format!("%{o:02x}")).collect();
+        fn fully_encoded_bytes_decode_to_themselves(bytes in proptest::collection::vec(any::<u8>(), 0..60)) {
+            let encoded: String = bytes.iter().map(|b| format!("%{b:02x}")).collect();
             prop_assert_eq!(decode(encoded.as_bytes()), bytes);
         }
         #[test]

@@ -1,42 +1,40 @@
-//! One TCP connection by its descriptor, for what Pingora has no handle for: to look at it and to cut it.
+//! A TCP connection by its file descriptor, to peek at it and to shut it down where Pingora offers no handle.
 //!
-//! A descriptor's number belongs to another socket as soon as the connection is closed, and Pingora closes connections
-//! when it likes. So the local port is kept beside it and compared before anything is done: two sockets that follow
-//! each other on one number do not have the same port.
+//! The number belongs to another socket as soon as the connection is closed, and Pingora closes connections at any
+//! time. So the local port is kept as well and compared before anything is done: two sockets that use one number after
+//! another do not share a port.
 
 use std::os::fd::RawFd;
 
 use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, Shutdown, SockaddrStorage, getsockname, recv, shutdown};
 
-/// A socket of this process, as long as it is the one that the number stood for.
+/// A socket of this process, valid for as long as the number belongs to it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SocketFd {
-    /// As the system counts the process's descriptors.
     pub fd: RawFd,
-    /// Which socket the number stands for.
+    /// Identifies the socket behind the number.
     pub local_port: u16,
 }
 
-/// What is in the receive buffer of a connection.
+/// The state of a connection's receive buffer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReceiveState {
-    /// It is empty, and more may come.
+    /// No data yet, and the connection is open.
     Empty,
-    /// Something can be read.
     Readable,
     /// The peer has closed or reset the connection.
     Closed,
 }
 
 impl SocketFd {
-    /// Of an open socket.
+    /// `None` if it is not the descriptor of an open socket.
     #[must_use]
     pub fn from_fd(fd: RawFd) -> Option<Self> {
         Some(Self { fd, local_port: local_port(fd)? })
     }
 
-    /// Looks at the receive buffer without reading from it: one system call that does not wait.
+    /// Peeks at the receive buffer with one system call that does not block.
     #[must_use]
     pub fn receive_state(self) -> ReceiveState {
         match recv(self.fd, &mut [0], MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT) {
@@ -46,10 +44,10 @@ impl SocketFd {
         }
     }
 
-    /// Ends the connection in both directions, if it is still this one. Its owner sees that it is closed.
+    /// Shuts the connection down in both directions if the number still belongs to it; its owner sees it as closed.
     pub fn shut_down(self) {
         if Self::from_fd(self.fd) == Some(self) {
-            // It fails where the peer has ended the connection already.
+            // This fails if the peer has already closed the connection.
             let _ = shutdown(self.fd, Shutdown::Both);
         }
     }
@@ -87,7 +85,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_quiet_connection_one_with_bytes_and_one_that_was_closed_are_told_apart() {
+    async fn idle_readable_and_closed_connections_are_distinguished() {
         let (client, mut server) = pair();
         assert!(becomes(&client, ReceiveState::Empty).await);
         server.write_all(b"x").unwrap();
@@ -98,17 +96,17 @@ mod tests {
         let (mut client, server) = pair();
         client.write_all(b"never read").unwrap();
         server.peek(&mut [0]).unwrap();
-        // With something unread, closing resets.
+        // Closing with unread data resets the connection.
         drop(server);
         assert!(becomes(&client, ReceiveState::Closed).await);
     }
 
     #[test]
-    fn a_number_that_now_belongs_to_another_connection_is_left_alone() {
+    fn a_descriptor_that_was_reused_is_left_alone() {
         let (client, _server) = pair();
         let old = SocketFd::from_fd(client.as_raw_fd()).unwrap();
         drop(client);
-        // One of these gets the number.
+        // One of these reuses the number.
         let others = [pair(), pair()];
         old.shut_down();
         for (mut client, mut server) in others {
@@ -118,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_that_was_cut_is_closed_for_both_sides() {
+    fn a_shut_down_connection_is_closed_for_both_sides() {
         let (mut client, mut server) = pair();
         SocketFd::from_fd(client.as_raw_fd()).unwrap().shut_down();
         assert_eq!(client.read(&mut [0; 8]).unwrap(), 0);

@@ -1,20 +1,18 @@
-//! The bearer token of the admin listener and of statpub.
-//!
-//! In: a request's head and the token that was read from a file. Out: whether they agree, compared in constant
-//! time. An empty token agrees with nothing.
+//! The bearer token of the admin listener and of statpub. Tokens are compared in constant time, and an empty one
+//! matches nothing.
 
 use http::header;
 use pingora_http::RequestHeader;
 use subtle::ConstantTimeEq;
 
-/// The request carries `Authorization: Bearer` with this token.
+/// True if the request carries `Authorization: Bearer` with this token.
 #[must_use]
 pub fn has_bearer_token(head: &RequestHeader, token: &[u8]) -> bool {
     bearer_token(head).is_some_and(|given| !token.is_empty() && bool::from(given.ct_eq(token)))
 }
 
-/// The token that the request carries in `Authorization: Bearer`, right or wrong. Other schemes are for others, such as
-/// a proxy in between.
+/// The token in `Authorization: Bearer`, valid or not. Other schemes are ignored: they may be meant for a proxy in
+/// between.
 #[must_use]
 pub fn bearer_token(head: &RequestHeader) -> Option<&[u8]> {
     let given = head.headers.get(header::AUTHORIZATION)?.as_bytes();

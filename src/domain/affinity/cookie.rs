@@ -1,13 +1,10 @@
-//! The affinity cookie: entries under a keyed MAC, so that a browser can carry them and not forge them.
+//! The affinity cookie: entries under a keyed MAC, which a browser can carry and cannot forge. It is equal on every ICM
+//! with the same secret, and a foreign, damaged or forged value counts as no cookie.
 //!
-//! In: the value of a cookie. Out: entries, or none: a value that is foreign, cut or forged counts as no
-//! cookie at all. Equal on every ICM with the same secret; nothing is stored here.
-//!
-//! Form: base64url of one version byte, twelve bytes an entry (server tag, database tag, seconds,
-//! all big endian) and the first sixteen bytes of HMAC-SHA-256 over what stands before them. The cookie of a login
-//! has the same form with another version, and one entry.
-//!
-//! Tags are keyed too: with a plain hash anybody could try names of servers until one fits the tag in his cookies.
+//! Format: base64url of a version byte, twelve bytes for each entry (server tag, database tag, seconds; big endian) and
+//! the first sixteen bytes of the HMAC-SHA-256 of all that. The login cookie has the same format with another version
+//! and one entry. The tags are keyed too: with a plain hash a user could guess the server name behind the tag in a
+//! cookie.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -18,43 +15,43 @@ use subtle::ConstantTimeEq;
 
 use super::entries::{ANY_DATABASE, AffinityEntries, AffinityEntry, MAX_ENTRIES};
 
-/// The first byte. That of a tag's message is 0, so that no cookie is a tag and no tag a cookie.
+/// The first signed byte. The message of a tag begins with 0, so no MAC of a cookie is valid for a tag.
 const AFFINITY_VERSION: u8 = 1;
 const LOGIN_VERSION: u8 = 2;
 const ENTRY_LEN: usize = 12;
 const MAC_LEN: usize = 16;
 const MAX_LEN: usize = 1 + MAX_ENTRIES * ENTRY_LEN + MAC_LEN;
-/// The decoder rounds its estimate up to whole groups of three.
+/// The decoder rounds its estimate up to a multiple of three.
 const DECODE_BUFFER_LEN: usize = MAX_LEN + 3;
 
 type HmacSha256 = Hmac<Sha256>;
 
-/// The secrets, for one cluster: the first signs, all verify, so that keys can be rotated.
+/// The secrets of one cluster: the first signs and all verify, so that keys can be rotated.
 #[derive(Clone)]
 pub struct CookieKeys(Vec<CookieKey>);
 
 #[derive(Clone)]
 struct CookieKey {
     mac: HmacSha256,
-    /// Keeps databases of different clusters and keys apart.
+    /// Makes database tags differ between clusters and keys.
     cluster: u32,
 }
 
 impl std::fmt::Debug for CookieKeys {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Keys({})", self.0.len())
+        write!(f, "CookieKeys({})", self.0.len())
     }
 }
 
 impl CookieKeys {
-    /// From secrets of any length, in order.
+    /// Takes secrets of any length; the first one signs.
     #[must_use]
     pub fn new<'a>(secrets: impl IntoIterator<Item = &'a [u8]>) -> Self {
         let macs = secrets.into_iter().filter_map(|s| HmacSha256::new_from_slice(s).ok());
         Self(macs.map(|mac| CookieKey { cluster: 0, mac }).collect())
     }
 
-    /// The same for the databases of this cluster.
+    /// Binds the database tags to this cluster.
     #[must_use]
     pub fn for_cluster(mut self, name: &str) -> Self {
         for key in &mut self.0 {
@@ -63,28 +60,23 @@ impl CookieKeys {
         self
     }
 
-    /// The tags of a name within a cluster, equal on every ICM with the same secrets: the current one, then those of
+    /// The tags of a name within a cluster, equal on every ICM with the same secrets: the current tag, then those of
     /// older secrets.
     #[must_use]
     pub fn tags(&self, cluster: &str, kind: &str, name: &[u8]) -> SmallVec<[u32; 2]> {
         self.0.iter().map(|key| keyed_tag(&key.mac, cluster, kind, name)).collect()
     }
 
-    /// The tag of a database in this cluster's cookies.
+    /// The tag of a database in the cookies of this cluster.
     #[must_use]
     pub fn database_tag(&self, number: u32) -> u32 {
         number ^ self.0.first().map_or(0, |key| key.cluster)
     }
 
-    /// Decodes the affinity cookie's value; anything that does not verify gives no entries.
+    /// Decodes the affinity cookie; a value that does not verify gives no entries. If an older secret signed it,
+    /// database tags are converted, and `current_tag` converts server tags.
     #[must_use]
-    pub fn decode(&self, value: &[u8], now: u32, idle_secs: u32) -> AffinityEntries {
-        self.decode_rotated(value, now, idle_secs, |tag| tag)
-    }
-
-    /// The same where an older secret may have signed: its tags become those of the current one, servers' by `renewed`.
-    #[must_use]
-    pub fn decode_rotated(
+    pub fn decode(
         &self,
         value: &[u8],
         now: u32,
@@ -98,7 +90,7 @@ impl CookieKeys {
             .unwrap_or_default()
     }
 
-    /// Decodes the value of a login's cookie.
+    /// Decodes the login cookie, with `current_tag` as in [`CookieKeys::decode`].
     #[must_use]
     pub fn decode_login(
         &self,
@@ -111,7 +103,7 @@ impl CookieKeys {
         AffinityEntries::new(self.current_entries(&raw, key, current_tag), now, idle_secs).most_recent()
     }
 
-    /// The signed part, and the number of the key.
+    /// The signed bytes, and the position of the key that signed them.
     fn verify(&self, version: u8, value: &[u8]) -> Option<(SmallVec<[u8; DECODE_BUFFER_LEN]>, usize)> {
         let mut raw: SmallVec<[u8; DECODE_BUFFER_LEN]> = SmallVec::from_elem(0, DECODE_BUFFER_LEN);
         let length = URL_SAFE_NO_PAD.decode_slice(value, &mut raw).ok()?;
@@ -122,8 +114,8 @@ impl CookieKeys {
         }
         let (body, mac) = raw.split_at_checked(signed)?;
         let key = self.0.iter().position(|key| {
-            let full = key.mac.clone().chain_update(body).finalize().into_bytes();
-            full.get(..MAC_LEN).is_some_and(|ours| bool::from(ours.ct_eq(mac)))
+            let computed = key.mac.clone().chain_update(body).finalize().into_bytes();
+            computed.get(..MAC_LEN).is_some_and(|expected| bool::from(expected.ct_eq(mac)))
         })?;
         raw.truncate(signed);
         Some((raw, key))
@@ -148,13 +140,13 @@ impl CookieKeys {
         })
     }
 
-    /// Encodes entries for the affinity cookie; `None` when there is no key.
+    /// Encodes the affinity cookie; `None` without a key.
     #[must_use]
     pub fn encode(&self, entries: &AffinityEntries) -> Option<String> {
         self.sign(AFFINITY_VERSION, entries.iter().take(MAX_ENTRIES))
     }
 
-    /// Encodes the entry of a login for a cookie of its own.
+    /// Encodes the login cookie; `None` without a key.
     #[must_use]
     pub fn encode_login(&self, login: AffinityEntry) -> Option<String> {
         self.sign(LOGIN_VERSION, std::iter::once(login))
@@ -176,18 +168,18 @@ impl CookieKeys {
 }
 
 fn parse_entries(raw: &[u8]) -> impl Iterator<Item = AffinityEntry> + '_ {
-    let word = |chunk: &[u8], at: usize| -> u32 {
+    let number = |chunk: &[u8], at: usize| -> u32 {
         chunk.get(at..at + 4).and_then(|b| b.try_into().ok()).map_or(0, u32::from_be_bytes)
     };
     raw.get(1..).unwrap_or_default().chunks_exact(ENTRY_LEN).map(move |c| AffinityEntry {
-        server: word(c, 0),
-        database: word(c, 4),
-        time: word(c, 8),
+        server: number(c, 0),
+        database: number(c, 4),
+        time: number(c, 8),
     })
 }
 
-/// A number for a name within a cluster, the same on every ICM, of every release. Anybody can compute it: what leaves
-/// this process is keyed.
+/// A hash of a name within a cluster, equal on every ICM of every release. It is not keyed, so it must not leave the
+/// process.
 #[must_use]
 pub fn stable_tag(cluster: &str, kind: &str, name: &[u8]) -> u32 {
     let mut hash = Sha256::new();
@@ -201,7 +193,7 @@ fn keyed_tag(key: &HmacSha256, cluster: &str, kind: &str, name: &[u8]) -> u32 {
     first_u32(&mac.finalize().into_bytes())
 }
 
-/// Lengths first, so that no two triples read the same.
+/// With lengths, so that no two triples give the same bytes.
 fn update_framed(cluster: &str, kind: &str, name: &[u8], mut update: impl FnMut(&[u8])) {
     for part in [cluster.as_bytes(), kind.as_bytes()] {
         update(&(part.len() as u64).to_be_bytes());
@@ -214,7 +206,7 @@ fn first_u32(digest: &[u8]) -> u32 {
     digest.first_chunk::<4>().map_or(1, |b| u32::from_be_bytes(*b))
 }
 
-/// A cookie's value without the quotes that may stand around it.
+/// The value of a cookie without surrounding quotes.
 #[must_use]
 pub fn strip_quotes(value: &[u8]) -> &[u8] {
     value.strip_prefix(b"\"").and_then(|v| v.strip_suffix(b"\"")).unwrap_or(value)
@@ -237,19 +229,19 @@ mod tests {
     }
 
     #[test]
-    fn what_is_encoded_reads_back_on_every_icm_with_the_secret() {
+    fn an_encoded_cookie_decodes_on_every_icm_with_the_secret() {
         let value = keys().encode(&some_entries()).unwrap();
-        assert_eq!(keys().decode(value.as_bytes(), 1_002, 1_800), some_entries());
+        assert_eq!(keys().decode(value.as_bytes(), 1_002, 1_800, |tag| tag), some_entries());
     }
 
     #[test]
-    fn sixteen_entries_fit() {
+    fn a_cookie_holds_sixteen_entries() {
         let mut entries = AffinityEntries::default();
         for database in 0..20 {
             entries.record_response(1, database, 1_000, 1_800);
         }
         let value = keys().encode(&entries).unwrap();
-        let read = keys().decode(value.as_bytes(), 1_002, 1_800);
+        let read = keys().decode(value.as_bytes(), 1_002, 1_800, |tag| tag);
         assert_eq!(read, entries);
         assert_eq!(read.iter().count(), MAX_ENTRIES);
     }
@@ -258,11 +250,11 @@ mod tests {
     fn a_forged_or_foreign_cookie_counts_as_none() {
         let value = keys().encode(&some_entries()).unwrap();
         let other = CookieKeys::new([b"another secret altogether".as_slice()]);
-        assert!(other.decode(value.as_bytes(), 1_002, 1_800).is_empty());
+        assert!(other.decode(value.as_bytes(), 1_002, 1_800, |tag| tag).is_empty());
         for i in 0..value.len() {
             let mut bytes = value.clone().into_bytes();
             bytes[i] = if bytes[i] == b'A' { b'B' } else { b'A' };
-            assert!(keys().decode(&bytes, 1_002, 1_800).is_empty(), "octet {i}");
+            assert!(keys().decode(&bytes, 1_002, 1_800, |tag| tag).is_empty(), "byte {i}");
         }
     }
 
@@ -271,12 +263,12 @@ mod tests {
         let old = keys().encode(&some_entries()).unwrap();
         let rotated =
             CookieKeys::new([b"the new secret, signing".as_slice(), b"a secret of the right length"]);
-        assert_eq!(rotated.decode(old.as_bytes(), 1_002, 1_800), some_entries());
+        assert_eq!(rotated.decode(old.as_bytes(), 1_002, 1_800, |tag| tag), some_entries());
         assert_ne!(rotated.encode(&some_entries()).unwrap(), old);
     }
 
     #[test]
-    fn entries_of_an_older_secret_come_with_the_tags_of_the_current_one() {
+    fn entries_under_an_older_secret_get_the_tags_of_the_current_one() {
         let (old, new) = (b"a secret of the right length".as_slice(), b"the new secret, signing".as_slice());
         let (before, after) = (
             CookieKeys::new([old]).for_cluster("AcmeWeb"),
@@ -289,18 +281,18 @@ mod tests {
         entries.record_response(servers[1], ANY_DATABASE, 1_001, 1_800);
         let current_tag = |tag| if tag == servers[1] { servers[0] } else { tag };
         let value = before.encode(&entries).unwrap();
-        let read = after.decode_rotated(value.as_bytes(), 1_002, 1_800, current_tag);
+        let read = after.decode(value.as_bytes(), 1_002, 1_800, current_tag);
         let all: Vec<_> = read.iter().map(|e| (e.server, e.database)).collect();
         assert_eq!(all, [(servers[0], ANY_DATABASE), (servers[0], after.database_tag(7))]);
     }
 
     #[test]
-    fn a_login_is_no_affinity_cookie_and_the_reverse() {
+    fn a_login_cookie_is_not_an_affinity_cookie_and_vice_versa() {
         let login = AffinityEntry { server: 7, database: 1, time: 1_000 };
         let value = keys().encode_login(login).unwrap();
         assert_eq!(keys().decode_login(value.as_bytes(), 1_001, 1_800, |tag| tag), Some(login));
         assert_eq!(keys().decode_login(value.as_bytes(), 2_800, 1_800, |tag| tag), None, "too old");
-        assert!(keys().decode(value.as_bytes(), 1_001, 1_800).is_empty());
+        assert!(keys().decode(value.as_bytes(), 1_001, 1_800, |tag| tag).is_empty());
         let affinity = keys().encode(&some_entries()).unwrap();
         assert_eq!(keys().decode_login(affinity.as_bytes(), 1_002, 1_800, |tag| tag), None);
     }
@@ -312,7 +304,11 @@ mod tests {
         assert_eq!(a, tag("AcmeWeb", "server"));
         assert_ne!(a, tag("AcmeMail", "server"));
         assert_ne!(a, tag("AcmeWeb", "database"));
-        assert_ne!(a, stable_tag("AcmeWeb", "server", b"web1/acme"), "without the secret nobody can tell");
+        assert_ne!(
+            a,
+            stable_tag("AcmeWeb", "server", b"web1/acme"),
+            "the tag cannot be computed without the secret"
+        );
         let other = CookieKeys::new([b"another secret altogether".as_slice()]);
         assert_ne!(a, other.tags("AcmeWeb", "server", b"web1/acme")[0]);
         assert_ne!(keys().for_cluster("A").database_tag(7), other.for_cluster("A").database_tag(7));
@@ -322,7 +318,7 @@ mod tests {
     proptest! {
         #[test]
         fn no_bytes_make_it_panic(value in proptest::collection::vec(any::<u8>(), 0..600)) {
-            prop_assert!(keys().decode(&value, 1_000, 1_800).is_empty());
+            prop_assert!(keys().decode(&value, 1_000, 1_800, |tag| tag).is_empty());
             let _ = strip_quotes(&value);
         }
     }

@@ -1,27 +1,25 @@
-//! The entries of one browser: which server served it which database, and when.
+//! The affinity entries of one browser: which server served it which database, and when. Most recent first, and at most
+//! [`MAX_ENTRIES`]. The caller passes the time in.
 //!
-//! In: the decoded cookie, the answers that are sent. Out: at most [`MAX_ENTRIES`] entries, most recent first, and
-//! whether the browser must be told. Pure: the caller says what time it is.
-//!
-//! Where users go back to their former server, a second entry for the same database names it. Such entries stand
-//! behind all others and are the first to go.
+//! If users return to their former server, a second entry for the same database names it. Such entries come last and
+//! are dropped first.
 
 use smallvec::SmallVec;
 
-/// More are forgotten, the oldest first.
+/// Maximum of entries in a cookie; the oldest are dropped.
 pub const MAX_ENTRIES: usize = 16;
 
-/// The database of a login whose page is not known: it speaks for the next database that the user asks for.
+/// The database of a login without a known page: the login counts for the next database that the user requests.
 pub const ANY_DATABASE: u32 = u32::MAX;
 
-/// This browser was served `database` on `server`, last at `time`.
+/// The browser last used `database` on `server` at `time`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AffinityEntry {
     /// Tag of the server within its cluster.
     pub server: u32,
     /// Tag of the database within its cluster.
     pub database: u32,
-    /// Seconds since 1970.
+    /// Unix time in seconds.
     pub time: u32,
 }
 
@@ -29,13 +27,13 @@ pub struct AffinityEntry {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct AffinityEntries {
     list: SmallVec<[AffinityEntry; 4]>,
-    /// Database and server, for those who moved.
+    /// Database and former server, for databases that were moved.
     former_servers: SmallVec<[(u32, u32); 2]>,
 }
 
 impl AffinityEntries {
-    /// From a decoded cookie: what was not used for `idle_secs` is forgotten, and what claims to
-    /// come from the future is taken for now.
+    /// Takes the entries of a decoded cookie. Entries not used for `idle_secs` are dropped, and a time in the future
+    /// becomes `now`.
     #[must_use]
     pub fn new(entries: impl Iterator<Item = AffinityEntry>, now: u32, idle_secs: u32) -> Self {
         let mut all = Self::default();
@@ -54,13 +52,13 @@ impl AffinityEntries {
         all
     }
 
-    /// The entry for this database.
+    /// The current entry for this database.
     #[must_use]
     pub fn for_database(&self, database: u32) -> Option<AffinityEntry> {
         self.list.iter().copied().find(|e| e.database == database)
     }
 
-    /// The server that this database was moved off.
+    /// The server from which this database was moved.
     #[must_use]
     pub fn former_server(&self, database: u32) -> Option<u32> {
         self.former_servers.iter().find(|(of, _)| *of == database).map(|(_, server)| *server)
@@ -72,12 +70,12 @@ impl AffinityEntries {
         self.list.first().copied()
     }
 
-    /// The most recent of the entries for which `is_one` holds.
-    pub fn most_recent_where(&self, is_one: impl Fn(u32) -> bool) -> Option<AffinityEntry> {
-        self.list.iter().copied().find(|e| is_one(e.database))
+    /// The most recent entry with a database that `matches` accepts.
+    pub fn most_recent_where(&self, matches: impl Fn(u32) -> bool) -> Option<AffinityEntry> {
+        self.list.iter().copied().find(|e| matches(e.database))
     }
 
-    /// In order, as many as are kept; the former servers behind all others, each as old as its database's entry.
+    /// At most [`MAX_ENTRIES`], the former servers last, each with the time of the current entry.
     pub fn iter(&self) -> impl Iterator<Item = AffinityEntry> + '_ {
         let former = |(database, server): &(u32, u32)| {
             self.for_database(*database).map(|current| AffinityEntry { server: *server, ..current })
@@ -85,17 +83,17 @@ impl AffinityEntries {
         self.list.iter().copied().chain(self.former_servers.iter().filter_map(former)).take(MAX_ENTRIES)
     }
 
-    /// No entries.
+    /// True if there are no entries.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.list.is_empty()
     }
 
-    /// Records an answer. True when the browser must be told: the entry is new, moved, changes the
-    /// order, or is older than a tenth of the idle timeout. Whoever is back has no former server.
+    /// Records a response. True if the cookie must be sent: the entry is new, has moved, changes the order, or is older
+    /// than a tenth of the idle timeout. A user who is back on the former server no longer has one.
     pub fn record_response(&mut self, server: u32, database: u32, now: u32, idle_secs: u32) -> bool {
         let fresh = AffinityEntry { server, database, time: now };
-        let tell = match self.list.iter().position(|e| e.database == database) {
+        let changed = match self.list.iter().position(|e| e.database == database) {
             Some(0) => {
                 let Some(first) = self.list.first_mut() else { return false };
                 let moved = first.server != server;
@@ -116,13 +114,13 @@ impl AffinityEntries {
                 true
             }
         };
-        if tell {
+        if changed {
             self.former_servers.retain(|(of, former)| !(*of == database && *former == server));
         }
-        tell
+        changed
     }
 
-    /// Puts an entry that another cookie brought ahead of older ones; a newer one for the same database stays.
+    /// Inserts the entry of another cookie by its time; a newer entry for the same database stays.
     pub fn merge(&mut self, entry: AffinityEntry) {
         if self.for_database(entry.database).is_some_and(|newer| newer.time > entry.time) {
             return;
@@ -134,56 +132,56 @@ impl AffinityEntries {
         self.forget_former(entry.database);
     }
 
-    /// The server of a login that no page followed yet, unless this database was used since.
+    /// The server of a login that is not yet used by a page, unless this database was used since.
     #[must_use]
     pub fn pending_login(&self, database: u32) -> Option<u32> {
         let login = self.for_database(ANY_DATABASE)?;
         self.for_database(database).is_none_or(|entry| entry.time <= login.time).then_some(login.server)
     }
 
-    /// A page of this server followed the login there. True when there was one.
+    /// Removes the login on this server, after its first page. True if there was one.
     pub fn clear_login(&mut self, server: u32) -> bool {
         let before = self.list.len();
         self.list.retain(|entry| entry.database != ANY_DATABASE || entry.server != server);
         self.list.len() < before
     }
 
-    /// Remembers which server a database is about to be moved off; the first one stays its home.
+    /// Remembers the server from which a database is moved. After several moves the first server counts.
     pub fn remember_former(&mut self, database: u32, server: u32) {
         if self.former_server(database).is_none() {
             self.former_servers.push((database, server));
         }
     }
 
-    /// Remembers it for every database that a server serves.
+    /// Remembers this server as the former one of all its databases.
     pub fn remember_former_of_server(&mut self, server: u32) {
-        let there: SmallVec<[u32; 4]> = self
+        let databases: SmallVec<[u32; 4]> = self
             .list
             .iter()
             .filter(|e| e.server == server)
             .map(|e| e.database)
             .filter(|d| *d != ANY_DATABASE)
             .collect();
-        for database in there {
+        for database in databases {
             self.remember_former(database, server);
         }
     }
 
-    /// Forgets it: the user was sent elsewhere on purpose.
+    /// Forgets the former server, because the user was moved on purpose.
     pub fn forget_former(&mut self, database: u32) {
         self.former_servers.retain(|(of, _)| *of != database);
     }
 
-    /// A server died: every entry that names it names the new one, and a login there is lost. True when there was any.
+    /// Moves all entries from a dead server to a new one and drops a login there. True if there was any.
     pub fn replace_server(&mut self, dead: u32, new: u32) -> bool {
-        let mut any = self.clear_login(dead);
+        let mut changed = self.clear_login(dead);
         for entry in &mut self.list {
             if entry.server == dead {
                 entry.server = new;
-                any = true;
+                changed = true;
             }
         }
-        any
+        changed
     }
 }
 
@@ -193,10 +191,10 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn an_entry_is_told_when_new_moved_reordered_or_a_tenth_old() {
+    fn the_cookie_is_sent_for_an_entry_that_is_new_moved_reordered_or_a_tenth_old() {
         let mut entries = AffinityEntries::default();
         assert!(entries.record_response(1, 10, 1_000, 1_800));
-        assert!(!entries.record_response(1, 10, 1_100, 1_800), "nothing new within a tenth");
+        assert!(!entries.record_response(1, 10, 1_100, 1_800), "nothing changes within a tenth");
         assert!(entries.record_response(1, 10, 1_181, 1_800));
         assert!(entries.record_response(1, 20, 1_182, 1_800), "another database");
         assert!(entries.record_response(1, 10, 1_183, 1_800), "order changes");
@@ -205,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_idle_is_forgotten_and_the_future_is_now() {
+    fn idle_entries_are_dropped_and_a_future_time_becomes_now() {
         let all = [
             AffinityEntry { server: 1, database: 1, time: 5_000 },
             AffinityEntry { server: 1, database: 2, time: 100 },
@@ -216,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn a_move_off_a_dead_server_replaces_all_entries_that_name_it() {
+    fn all_entries_of_a_dead_server_are_moved() {
         let mut entries = AffinityEntries::default();
         entries.record_response(1, 10, 1, 100);
         entries.record_response(2, 20, 2, 100);
@@ -228,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn a_login_stands_ahead_of_older_entries_and_behind_newer_ones() {
+    fn a_login_comes_before_older_entries_and_after_newer_ones() {
         let mut entries = AffinityEntries::default();
         entries.record_response(1, 10, 1_000, 1_800);
         entries.record_response(1, 20, 1_200, 1_800);
@@ -244,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn a_login_for_no_database_speaks_for_the_next_one_and_dies_with_its_server() {
+    fn a_login_without_a_database_counts_for_the_next_one_and_is_lost_with_its_server() {
         let mut entries = AffinityEntries::default();
         entries.record_response(1, 10, 1_000, 1_800);
         entries.merge(AffinityEntry { server: 2, database: ANY_DATABASE, time: 1_100 });
@@ -264,7 +262,7 @@ mod tests {
         entries.record_response(1, 20, 1_001, 1_800);
         entries.remember_former_of_server(1);
         assert!(entries.replace_server(1, 2));
-        // A second move: home stays home.
+        // After a second move the first server still counts.
         entries.remember_former_of_server(2);
         assert!(entries.replace_server(2, 3));
         assert_eq!((entries.former_server(10), entries.former_server(20)), (Some(1), Some(1)));
@@ -277,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn former_servers_are_the_first_to_go() {
+    fn former_servers_are_dropped_first() {
         let mut entries = AffinityEntries::default();
         for database in 0..16 {
             entries.record_response(1, database, 1_000, 1_800);
@@ -290,7 +288,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn there_are_never_more_than_sixteen_and_one_a_database(steps in proptest::collection::vec((0u32..4, 0u32..40), 0..100)) {
+        fn there_are_at_most_sixteen_entries_and_one_for_each_database(steps in proptest::collection::vec((0u32..4, 0u32..40), 0..100)) {
             let mut entries = AffinityEntries::default();
             for (i, (server, database)) in steps.iter().enumerate() {
                 entries.record_response(*server, *database, i as u32, 1_000);

@@ -1,11 +1,12 @@
-//! Keeping a user on the server that holds the session: a signed cookie, no shared store.
+//! Keeps a user on the server that holds the session, by a signed cookie and without a shared store.
 //!
-//! [`AffinityEntries`] say which server served which database; [`CookieKeys`] turn them into a cookie and back.
-//! [`session`] keeps the servers' own session cookies apart, [`carried`] says which requests could bring ours.
+//! [`AffinityEntries`] record which server served which database; [`CookieKeys`] turn them into a cookie and back.
+//! [`session_cookies`] keeps the session cookies of the servers apart, and [`same_site`] decides which requests could
+//! bring our cookie.
 
 pub mod cookie;
 pub mod entries;
-pub mod same_site;
+pub(crate) mod same_site;
 pub mod session_cookies;
 mod session_tag;
 

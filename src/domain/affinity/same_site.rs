@@ -1,27 +1,27 @@
-//! Whether a browser could have sent a cookie of ours with a request. It must not be overwritten by the answer to a
-//! request that could not: a login page of another site posts to us without it.
+//! Decides whether a browser could have sent our cookie with a request. If it could not, the response must not
+//! overwrite the cookie: a login page of another site posts to us without it.
 
 use http::{HeaderMap, Method, header};
 
 /// `SameSite` of the affinity cookie.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SameSite {
-    /// Sent from other sites only when the user follows a link.
+    /// Sent from other sites only if the user follows a link.
     Lax,
-    /// Never sent when another site led to the request.
+    /// Never sent with requests from other sites.
     Strict,
-    /// Always sent. Browsers take it over TLS only.
+    /// Always sent, but browsers accept it only over TLS.
     None,
 }
 
 impl SameSite {
-    /// What is written on an answer: browsers refuse `None` without TLS.
+    /// The value to send: browsers refuse `None` without TLS.
     #[must_use]
     pub fn effective(self, tls: bool) -> Self {
         if self == Self::None && !tls { Self::Lax } else { self }
     }
 
-    /// As the cookie attribute spells it.
+    /// The value of the cookie attribute.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -32,10 +32,10 @@ impl SameSite {
     }
 }
 
-/// True unless the request came from another site in a way in which browsers leave out a cookie with this `SameSite`.
+/// False if the request comes from another site in a way for which browsers omit a cookie with this `SameSite`.
 ///
-/// `Sec-Fetch-Site` tells; browsers send it over TLS only, so without it an `Origin` that is not ours means another
-/// site, and for `Strict` so does a `Referer`.
+/// `Sec-Fetch-Site` decides. Browsers send it over TLS only, so without it a foreign `Origin` means another site, and
+/// for `Strict` a foreign `Referer` does too.
 #[must_use]
 pub fn browser_sends_cookie(
     same_site: SameSite,
@@ -48,8 +48,7 @@ pub fn browser_sends_cookie(
     if same_site == SameSite::None {
         return true;
     }
-    let word = |name: &str| headers.get(name).map(|value| value.as_bytes());
-    if let Some(site) = word("sec-fetch-site") {
+    if let Some(site) = headers.get("sec-fetch-site").map(|value| value.as_bytes()) {
         return site != b"cross-site"
             || (same_site == SameSite::Lax && is_top_level_navigation(method, headers));
     }
@@ -62,7 +61,7 @@ pub fn browser_sends_cookie(
     }
 }
 
-/// A top-level navigation with a safe method, which is what `Lax` allows from other sites.
+/// A top-level navigation with a safe method: what `Lax` allows from other sites.
 fn is_top_level_navigation(method: &Method, headers: &HeaderMap) -> bool {
     let is = |name: &str, wanted: &[u8]| headers.get(name).map(|value| value.as_bytes() == wanted);
     method.is_safe()
@@ -70,13 +69,14 @@ fn is_top_level_navigation(method: &Method, headers: &HeaderMap) -> bool {
         && is("sec-fetch-dest", b"document") != Some(false)
 }
 
-/// Whether a URL, or `Origin`, begins with our own scheme and authority.
+/// True if a URL or `Origin` begins with our own scheme and authority.
 #[must_use]
 pub fn is_same_origin(url: &[u8], authority: &str, tls: bool) -> bool {
-    let (scheme, usual): (&[u8], &[u8]) = if tls { (b"https://", b":443") } else { (b"http://", b":80") };
+    let (scheme, default_port): (&[u8], &[u8]) =
+        if tls { (b"https://", b":443") } else { (b"http://", b":80") };
     let Some((begin, rest)) = url.split_at_checked(scheme.len()) else { return false };
     let host = rest.split(|b| matches!(b, b'/' | b'?' | b'#')).next().unwrap_or_default();
-    let bare = |host| <[u8]>::strip_suffix(host, usual).unwrap_or(host);
+    let bare = |host| <[u8]>::strip_suffix(host, default_port).unwrap_or(host);
     begin.eq_ignore_ascii_case(scheme) && bare(host).eq_ignore_ascii_case(bare(authority.as_bytes()))
 }
 
@@ -84,7 +84,7 @@ pub fn is_same_origin(url: &[u8], authority: &str, tls: bool) -> bool {
 mod tests {
     use super::*;
 
-    fn carried(
+    fn cookie_sent(
         same_site: SameSite,
         method: &Method,
         tls: bool,
@@ -99,8 +99,8 @@ mod tests {
     const DOCUMENT: (&str, &str) = ("sec-fetch-dest", "document");
 
     #[test]
-    fn a_lax_cookie_comes_from_another_site_only_when_the_user_follows_a_link() {
-        let lax = |method, fields: &[_]| carried(SameSite::Lax, method, true, fields);
+    fn a_lax_cookie_is_sent_from_another_site_only_if_the_user_follows_a_link() {
+        let lax = |method, fields: &[_]| cookie_sent(SameSite::Lax, method, true, fields);
         assert!(lax(&Method::GET, &[CROSS, NAVIGATE, DOCUMENT]));
         assert!(lax(&Method::HEAD, &[CROSS, NAVIGATE]));
         assert!(!lax(&Method::POST, &[CROSS, NAVIGATE, DOCUMENT]));
@@ -116,8 +116,8 @@ mod tests {
     }
 
     #[test]
-    fn a_strict_cookie_never_comes_from_another_site() {
-        let strict = |fields: &[_]| carried(SameSite::Strict, &Method::GET, true, fields);
+    fn a_strict_cookie_is_never_sent_from_another_site() {
+        let strict = |fields: &[_]| cookie_sent(SameSite::Strict, &Method::GET, true, fields);
         assert!(!strict(&[CROSS, NAVIGATE, DOCUMENT]));
         assert!(strict(&[("sec-fetch-site", "none"), NAVIGATE, DOCUMENT]));
         assert!(!strict(&[("referer", "https://idp.example/login")]));
@@ -126,8 +126,8 @@ mod tests {
     }
 
     #[test]
-    fn without_sec_fetch_site_the_origin_tells() {
-        let lax = |origin| carried(SameSite::Lax, &Method::POST, false, &[("origin", origin)]);
+    fn without_sec_fetch_site_the_origin_decides() {
+        let lax = |origin| cookie_sent(SameSite::Lax, &Method::POST, false, &[("origin", origin)]);
         assert!(lax("http://www.acme.example") && lax("http://WWW.acme.example:80"));
         for foreign in [
             "null",
@@ -139,12 +139,12 @@ mod tests {
         ] {
             assert!(!lax(foreign), "{foreign}");
         }
-        assert!(carried(SameSite::Lax, &Method::POST, false, &[]), "neither: no browser of today");
+        assert!(cookie_sent(SameSite::Lax, &Method::POST, false, &[]), "no current browser sends neither");
     }
 
     #[test]
-    fn a_cookie_of_no_site_always_comes_and_only_over_tls() {
-        let none = |tls| carried(SameSite::None, &Method::POST, tls, &[CROSS, NAVIGATE, DOCUMENT]);
+    fn a_cookie_with_same_site_none_is_always_sent_but_only_over_tls() {
+        let none = |tls| cookie_sent(SameSite::None, &Method::POST, tls, &[CROSS, NAVIGATE, DOCUMENT]);
         assert!(none(true) && !none(false));
         assert_eq!(
             (SameSite::None.effective(true).as_str(), SameSite::None.effective(false).as_str()),

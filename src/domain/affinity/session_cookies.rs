@@ -1,18 +1,14 @@
-//! Domino's session cookies, kept apart per server: several members set cookies of one name on one public host
-//! name, and would destroy each other's logins.
+//! Keeps Domino's session cookies apart: the servers of a cluster set cookies of the same name on one public host name,
+//! and would overwrite each other's sessions.
 //!
-//! In: names and values of cookies, in both directions. Out: what a name means, the name under which a browser
-//! keeps a server's cookie, and the `Cookie` line that a server gets. It knows servers by their tags alone and
-//! never reads a session.
+//! A browser sees `DomAuthSessId~0f3a9c21`: the name of the server's cookie, `~`, and the tag of the server, which
+//! includes the cluster and is equal on every ICM with the same secret. If the `Path` is not `/`, `.` and its length
+//! follow, and if there is a `Domain`, `.` and its length. A browser does not send these attributes, but a cookie can
+//! only be deleted with them. The lengths are enough: the path of the request begins with that of the cookie, and the
+//! host ends with its domain.
 //!
-//! A browser sees `DomAuthSessId~0f3a9c21`: the server's own name of it, `~`, and the server's tag, which
-//! includes the cluster and is the same on every ICM with the same secret. Behind it stands `.` and the length of the cookie's `Path`
-//! where that is not `/`, and once more with the length of its `Domain` where it has one: a browser never says
-//! these, and only with them can a cookie be deleted. A cookie that a request brings has a path that the
-//! request's path begins with, and a domain that the host ends with, so the lengths are enough.
-//!
-//! In the style `value` the name stays, and all this stands before the value: `DomAuthSessId=0f3a9c21~...`. Scripts find
-//! the cookie, and a browser has one login at a time. Both are read in either style, so that the style can be changed.
+//! In the style `value` the name stays, and the tag precedes the value: `DomAuthSessId=0f3a9c21~...`. Scripts find the
+//! cookie, and a browser has one session at a time. Both styles are read, so the style can be changed.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -22,71 +18,70 @@ use smallvec::SmallVec;
 use super::session_tag::{SEPARATOR, SessionTag};
 use crate::domain::cluster::ServerName;
 
-/// Length of what Domino 14 puts behind `DomAuthSessId`.
-pub const UNIQUE_SUFFIX_LEN: usize = 11;
-/// The cookie that Domino 14 makes unique.
+const UNIQUE_SUFFIX_LEN: usize = 11;
+/// The cookie whose name Domino 14 can make unique.
 const UNIQUE_COOKIE: &str = "domauthsessid";
-/// No more cookies than this are deleted by one answer: browsers keep fewer for a site.
+/// Maximum of cookies that a response deletes. Browsers keep fewer for a site.
 const MAX_EXPIRED_COOKIES: usize = 64;
 
-/// What Domino 14 puts behind `DomAuthSessId`.
+/// The suffix that Domino 14 appends to `DomAuthSessId`.
 pub type UniqueSuffix = [u8; UNIQUE_SUFFIX_LEN];
 
 /// Where a session cookie carries the tag of its server.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum SessionCookieStyle {
-    /// Behind its name: one cookie for each server.
+    /// After its name: one cookie for each server.
     #[default]
     Name,
     /// Before its value: one cookie, under the server's own name.
     Value,
 }
 
-/// The cookies of a cluster that mean something here.
+/// Recognizes the cookies of a cluster.
 #[derive(Clone, Debug)]
 pub struct CookieClassifier {
     affinity: Box<str>,
-    /// Of a login that the affinity cookie does not know of.
+    /// The name of our login cookie.
     login: Box<str>,
     style: SessionCookieStyle,
-    /// Lower case.
+    /// The configured names, in lower case.
     sessions: Box<[Box<str>]>,
     unique: bool,
 }
 
-/// What a cookie's name means.
+/// The meaning of a cookie.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CookieKind<'a> {
-    /// Nothing to us.
+    /// A cookie of an application, which is forwarded unchanged.
     Foreign,
     /// Our own affinity cookie.
     Affinity,
-    /// Our own cookie of a login.
+    /// Our own login cookie.
     Login,
-    /// A session cookie that nobody has isolated: it is older than this balancer.
+    /// A session cookie without a tag, from before the balancer.
     Untagged {
         /// Which of the configured names.
         number: usize,
     },
-    /// A server's session, under the name that we gave it.
+    /// A session cookie that we tagged.
     Tagged {
         /// Which of the configured names.
         number: usize,
-        /// The server's name of it.
+        /// The name that the server gave it.
         name: &'a [u8],
-        /// Whose it is.
+        /// The tag of the server.
         tag: u32,
-        /// Length of its path.
+        /// Length of its `Path`.
         path: usize,
-        /// Length of its domain; 0 = this host alone.
+        /// Length of its `Domain`; 0 = none.
         domain: usize,
     },
-    /// `DomAuthSessId` of Domino 14, unique by itself.
+    /// `DomAuthSessId` with the unique suffix of Domino 14.
     Unique(UniqueSuffix),
 }
 
 impl CookieClassifier {
-    /// From the configured names; `sessions` in lower case. Without any, every cookie is foreign.
+    /// Takes the configured names, `sessions` in lower case.
     #[must_use]
     pub fn new(affinity: &str, sessions: &[String]) -> Self {
         Self {
@@ -98,14 +93,14 @@ impl CookieClassifier {
         }
     }
 
-    /// The same with this style for what servers set.
+    /// Sets the style of tagged cookies.
     #[must_use]
     pub fn with_style(mut self, style: SessionCookieStyle) -> Self {
         self.style = style;
         self
     }
 
-    /// Reads a name.
+    /// Classifies a cookie by its name alone.
     #[must_use]
     pub fn classify_name<'a>(&self, name: &'a [u8]) -> CookieKind<'a> {
         if !self.affinity.is_empty() && name.starts_with(self.affinity.as_bytes()) {
@@ -137,8 +132,7 @@ impl CookieClassifier {
         }
     }
 
-    /// Reads a cookie of a request: its name, and `=` with the value, which may carry the tag. Gives the value that the
-    /// server knows, too.
+    /// Classifies a cookie of a request by its name and `=` with its value, and returns the value without the tag.
     #[must_use]
     pub fn classify<'a>(&self, name: &'a [u8], rest: &'a [u8]) -> (CookieKind<'a>, &'a [u8]) {
         let value = rest.get(1..).unwrap_or_default();
@@ -153,15 +147,14 @@ impl CookieClassifier {
         }
     }
 
-    /// A `Set-Cookie` value with which a server gives the browser a session: its login arrived there. A cookie that is
-    /// deleted is none.
+    /// True if a `Set-Cookie` value gives the browser a session, after a login. Deleting a cookie does not.
     #[must_use]
     pub fn sets_session(&self, set_cookie: &[u8]) -> bool {
         let mut attributes = set_cookie.split(|b| *b == b';');
         let Some((name, rest)) = attributes.next().and_then(|pair| cookie_pairs(pair).next()) else {
             return false;
         };
-        // Where no session cookie is configured, Domino's own is still a login.
+        // Domino's own cookie is a session even if none is configured.
         let is_session =
             name.get(..UNIQUE_COOKIE.len()).is_some_and(|n| n.eq_ignore_ascii_case(UNIQUE_COOKIE.as_bytes()))
                 || !matches!(
@@ -170,24 +163,23 @@ impl CookieClassifier {
                 );
         let (_, value) = self.classify(name, rest);
         let is_empty = matches!(value.trim_ascii(), b"" | b"\"\"");
-        let ends = |attribute: &[u8]| {
+        let deletes = |attribute: &[u8]| {
             let attribute = attribute.trim_ascii().to_ascii_lowercase();
             attribute == b"max-age=0"
                 || attribute.starts_with(b"max-age=-")
                 || attribute.ends_with(b"1970 00:00:00 gmt")
         };
-        is_session && !is_empty && !attributes.any(ends)
+        is_session && !is_empty && !attributes.any(deletes)
     }
 
-    /// Every server's session lives in the browser beside those of the others.
+    /// True if a browser keeps one session for each server.
     #[must_use]
     pub fn has_session_per_server(&self) -> bool {
         self.style == SessionCookieStyle::Name && !self.sessions.is_empty()
     }
 
-    /// The `Set-Cookie` value under which a browser keeps this session of the server with this tag, or `None`
-    /// for any other cookie. `path` is that of the request as the browser sent it. All but the name, or the begin of the
-    /// value, stays byte for byte. A deletion under the server's own name stays as it is.
+    /// Adds the tag of the server to a `Set-Cookie` value and keeps the rest byte for byte. `None` for other cookies
+    /// and, in the style `value`, for a deletion. `path` is that of the request as the browser sent it.
     #[must_use]
     pub fn tag_session_cookie(&self, value: &[u8], tag: u32, path: &[u8]) -> Option<Vec<u8>> {
         let end =
@@ -208,7 +200,7 @@ impl CookieClassifier {
         }
         let length = match cookie_path {
             Some(given) if given.first() == Some(&b'/') => given.len(),
-            // RFC 6265 section 5.1.4: up to the last slash of the request's path.
+            // RFC 6265 section 5.1.4: the path of the request up to its last slash.
             _ => path.iter().rposition(|b| *b == b'/').unwrap_or(0).max(1),
         };
         let session_tag = SessionTag { tag, path: length, domain }.to_string();
@@ -221,33 +213,24 @@ impl CookieClassifier {
         (!is_empty).then(|| [name, b"=", session_tag, separator, text.trim_ascii_start()].concat())
     }
 
-    /// The one `Cookie` line for the server with this tag: its own sessions under their own names, nobody
-    /// else's, and nothing of ours. A session that nobody has isolated goes along only where the server has none
-    /// of that name. `is_anothers` says whose a cookie of Domino 14 is. Empty where nothing is left.
-    pub fn cookie_header_for_server<'h>(
-        &self,
-        lines: impl Iterator<Item = &'h [u8]> + Clone,
-        server: u32,
-        is_other_servers: impl Fn(&UniqueSuffix) -> bool,
-    ) -> Vec<u8> {
-        self.cookie_header_for_tags(lines, &[server], is_other_servers)
-    }
-
-    /// The same for a server that has older tags behind the current one.
+    /// The single `Cookie` line for the server with these tags, the current one first: its own sessions under their own
+    /// names, without those of other servers and without our cookies. An untagged session is sent only if the server
+    /// has no other of that name. `is_other_servers` decides on the cookies that Domino 14 made unique. Empty if
+    /// nothing is left.
     pub fn cookie_header_for_tags<'h>(
         &self,
         lines: impl Iterator<Item = &'h [u8]> + Clone,
         tags: &[u32],
         is_other_servers: impl Fn(&UniqueSuffix) -> bool,
     ) -> Vec<u8> {
-        // Of the sessions of one name the server gets those of the newest kind.
-        let mut newest: SmallVec<[u8; 8]> = SmallVec::from_elem(0, self.sessions.len());
+        // Of several sessions with one name the server gets those of the highest rank.
+        let mut highest: SmallVec<[u8; 8]> = SmallVec::from_elem(0, self.sessions.len());
         for (name, rest) in lines.clone().flat_map(cookie_pairs) {
             let (kind, _) = self.classify(name, rest);
-            if let (Some(number), age) = self.session_rank(name, kind, tags)
-                && let Some(newest) = newest.get_mut(number)
+            if let Some((number, rank)) = self.session_rank(name, kind, tags)
+                && let Some(highest) = highest.get_mut(number)
             {
-                *newest = age.max(*newest);
+                *highest = rank.max(*highest);
             }
         }
         let mut out = Vec::with_capacity(lines.clone().map(|line| line.len() + 2).sum());
@@ -262,9 +245,10 @@ impl CookieClassifier {
             match kind {
                 CookieKind::Foreign => push(&[name, rest]),
                 CookieKind::Affinity | CookieKind::Login => {}
-                CookieKind::Untagged { number } | CookieKind::Tagged { number, .. } => {
-                    let (_, age) = self.session_rank(name, kind, tags);
-                    if age > 0 && newest.get(number) == Some(&age) {
+                CookieKind::Untagged { .. } | CookieKind::Tagged { .. } => {
+                    if let Some((number, rank)) = self.session_rank(name, kind, tags)
+                        && highest.get(number) == Some(&rank)
+                    {
                         let own = if let CookieKind::Tagged { name, .. } = kind { name } else { name };
                         push(&[own, b"=", value]);
                     }
@@ -279,24 +263,23 @@ impl CookieClassifier {
         out
     }
 
-    /// Which configured name a session has, and how new its kind is for the server with these tags: 3 as it is set now,
-    /// 2 of another style or an older tag, 1 isolated by nobody, 0 not this server's.
-    fn session_rank(&self, name: &[u8], kind: CookieKind<'_>, tags: &[u32]) -> (Option<usize>, u8) {
+    /// The number of the configured name of a session of this server, and its rank: 3 = current style and tag, 2 =
+    /// other style or older tag, 1 = untagged.
+    fn session_rank(&self, name: &[u8], kind: CookieKind<'_>, tags: &[u32]) -> Option<(usize, u8)> {
         match kind {
-            CookieKind::Untagged { number } => (Some(number), 1),
+            CookieKind::Untagged { number } => Some((number, 1)),
             CookieKind::Tagged { number, name: own, tag, .. } if tags.contains(&tag) => {
                 let in_name = own.len() < name.len();
                 let is_current =
                     in_name == (self.style == SessionCookieStyle::Name) && tags.first() == Some(&tag);
-                (Some(number), if is_current { 3 } else { 2 })
+                Some((number, if is_current { 3 } else { 2 }))
             }
-            CookieKind::Tagged { number, .. } => (Some(number), 0),
-            _ => (None, 0),
+            _ => None,
         }
     }
 
-    /// `Set-Cookie` values that delete every session which a request brought, of whatever server, but those
-    /// named in `set`: the answer has its own word on them. `path` and `host` are those of the request.
+    /// `Set-Cookie` values that delete the sessions of a request, of all servers, except those in `set`, which the
+    /// response sets itself. `path` and `host` are those of the request.
     pub fn expire_sessions<'h>(
         &self,
         lines: impl Iterator<Item = &'h [u8]>,
@@ -305,7 +288,7 @@ impl CookieClassifier {
         secure: bool,
         set: &[&[u8]],
     ) -> Vec<Vec<u8>> {
-        let mut gone: SmallVec<[&[u8]; 8]> = SmallVec::new();
+        let mut expired: SmallVec<[&[u8]; 8]> = SmallVec::new();
         let mut out = Vec::new();
         for (name, rest) in lines.flat_map(cookie_pairs) {
             let (path, domain) = match self.classify(name, rest).0 {
@@ -314,14 +297,14 @@ impl CookieClassifier {
                     let path = path.get(..length).filter(|path| !path.contains(&b';')).unwrap_or(b"/");
                     (path, start.and_then(|start| host.get(start..)))
                 }
-                // As Domino sets them.
+                // Domino sets these with `Path=/`.
                 CookieKind::Untagged { .. } | CookieKind::Unique(_) => (b"/".as_slice(), None),
                 CookieKind::Foreign | CookieKind::Affinity | CookieKind::Login => continue,
             };
-            if out.len() == MAX_EXPIRED_COOKIES || set.contains(&name) || gone.contains(&name) {
+            if out.len() == MAX_EXPIRED_COOKIES || set.contains(&name) || expired.contains(&name) {
                 continue;
             }
-            gone.push(name);
+            expired.push(name);
             let mut line = [name, b"=; Path=", path].concat();
             if let Some(domain) = domain {
                 line.extend_from_slice(b"; Domain=");
@@ -337,13 +320,13 @@ impl CookieClassifier {
     }
 }
 
-/// The name of the cookie that remembers a login beside the affinity cookie of this name.
+/// The name of the login cookie that belongs to an affinity cookie.
 #[must_use]
 pub fn login_cookie_name(affinity: &str) -> String {
     format!("{affinity}-login")
 }
 
-/// The cookies of a `Cookie` line: the name, and `=` with the value. What has no `=` has no name.
+/// The cookies of a `Cookie` line: name, and `=` with the value. Without `=` the name is empty.
 pub fn cookie_pairs(line: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> + Clone {
     line.split(|b| *b == b';').map(<[u8]>::trim_ascii).filter(|pair| !pair.is_empty()).filter_map(|pair| {
         let equals = memchr::memchr(b'=', pair).unwrap_or(0);
@@ -352,16 +335,16 @@ pub fn cookie_pairs(line: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> + Clone
     })
 }
 
-/// What Domino 14 puts behind `DomAuthSessId` with `DominoSessionCookieUniqueNames=1`: the first eleven characters
-/// of Base64url(SHA-256(the server's distinguished name))
-/// (<https://www.madicon.de/notes-ini-parameters/en/dominosessioncookieuniquenames/>). One source, which says
-/// nothing of the name's spelling: hence every plausible one.
+/// The possible suffixes of `DomAuthSessId` with `DominoSessionCookieUniqueNames=1`: the first eleven characters of the
+/// base64url SHA-256 of the server's distinguished name
+/// (<https://www.madicon.de/notes-ini-parameters/en/dominosessioncookieuniquenames/>). The only source does not define
+/// the spelling of the name, so all plausible ones are covered.
 #[must_use]
 pub fn unique_suffixes(name: &ServerName) -> SmallVec<[UniqueSuffix; 8]> {
     let canonical = name.canonical();
     let mut spellings = vec![name.abbreviated().to_owned()];
     if canonical.contains("/C=") {
-        // What looks like a country may be an organisation of two letters.
+        // The country may be an organisation with a name of two letters.
         spellings.push(canonical.replacen("/O=", "/OU=", 1).replacen("/C=", "/O=", 1));
     }
     spellings.push(canonical);

@@ -1,4 +1,4 @@
-//! What the names of session cookies become, in both directions.
+//! Session cookies in both directions.
 
 #![allow(clippy::unwrap_used)]
 
@@ -13,14 +13,14 @@ fn cookies() -> CookieClassifier {
     CookieClassifier::new("ICM", &["domauthsessid".to_owned(), "sessionid".to_owned()])
 }
 
-fn isolated(value: &str) -> Option<String> {
+fn tagged(value: &str) -> Option<String> {
     let path = b"/mail/jane.nsf/inbox";
     cookies().tag_session_cookie(value.as_bytes(), WEB1, path).map(|v| String::from_utf8(v).unwrap())
 }
 
 fn sent(lines: &[&str], server: u32) -> String {
     let lines = lines.iter().map(|l| l.as_bytes());
-    String::from_utf8(cookies().cookie_header_for_server(lines, server, |s| s == b"AAAAAAAAAAA")).unwrap()
+    String::from_utf8(cookies().cookie_header_for_tags(lines, &[server], |s| s == b"AAAAAAAAAAA")).unwrap()
 }
 
 #[test]
@@ -42,7 +42,7 @@ fn a_session_cookie_carries_its_servers_tag_and_keeps_its_attributes() {
         ("Other=DomAuthSessId=1", None),
         ("", None),
     ] {
-        assert_eq!(isolated(set).as_deref(), expected, "{set}");
+        assert_eq!(tagged(set).as_deref(), expected, "{set}");
     }
 }
 
@@ -51,7 +51,7 @@ fn in_values() -> CookieClassifier {
 }
 
 #[test]
-fn in_the_style_value_a_session_cookie_keeps_its_name_and_a_deletion_stays_one() {
+fn in_style_value_a_session_cookie_keeps_its_name_and_a_deletion_is_unchanged() {
     for (set, expected) in [
         ("DomAuthSessId=abc; path=/; HttpOnly", Some("DomAuthSessId=0f3a9c21~abc; path=/; HttpOnly")),
         ("domauthsessID= a=b;Path=/", Some("domauthsessID=0f3a9c21~a=b;Path=/")),
@@ -65,34 +65,36 @@ fn in_the_style_value_a_session_cookie_keeps_its_name_and_a_deletion_stays_one()
         ("LtpaToken=x; path=/", None),
         ("DomAuthSessIdAAAAAAAAAAA=x; path=/", None),
     ] {
-        let isolated = in_values().tag_session_cookie(set.as_bytes(), WEB1, b"/mail/jane.nsf/inbox");
-        assert_eq!(isolated.map(|v| String::from_utf8(v).unwrap()).as_deref(), expected, "{set}");
+        let tagged = in_values().tag_session_cookie(set.as_bytes(), WEB1, b"/mail/jane.nsf/inbox");
+        assert_eq!(tagged.map(|v| String::from_utf8(v).unwrap()).as_deref(), expected, "{set}");
     }
 }
 
 #[test]
-fn in_the_style_value_only_the_server_of_the_tag_gets_the_session_without_it() {
+fn in_style_value_only_the_server_of_the_tag_gets_the_untagged_session() {
     let sent = |line: &str, server| {
-        String::from_utf8(
-            in_values().cookie_header_for_server([line.as_bytes()].into_iter(), server, |_| false),
-        )
+        String::from_utf8(in_values().cookie_header_for_tags(
+            [line.as_bytes()].into_iter(),
+            &[server],
+            |_| false,
+        ))
         .unwrap()
     };
     let line = "a=1; DomAuthSessId=0f3a9c21~one; SessionID=0f3a9c21.14~v; ICM=x; ICM-login=y";
     assert_eq!(sent(line, WEB1), "a=1; DomAuthSessId=one; SessionID=v");
     assert_eq!(sent(line, WEB2), "a=1");
-    // From the time before the balancer, or of another program: as it is.
+    // Set before the balancer existed or by another program: forwarded unchanged.
     for plain in ["DomAuthSessId=0123456789ABCDEF", "DomAuthSessId=0f3a9c2~x", "DomAuthSessId=x~0f3a9c21"] {
         assert_eq!(sent(plain, WEB2), plain);
     }
-    // From the time of the other style: the newer one wins.
+    // Set in the other style: the current style wins.
     assert_eq!(sent("DomAuthSessId~0f3a9c21=old", WEB1), "DomAuthSessId=old");
     assert_eq!(sent("DomAuthSessId~0f3a9c21=old; DomAuthSessId=0f3a9c21~new", WEB1), "DomAuthSessId=new");
-    assert_eq!(sent("DomAuthSessId=0f3a9c21~x", 7), "", "a tag that nobody has");
+    assert_eq!(sent("DomAuthSessId=0f3a9c21~x", 7), "", "no server has this tag");
 }
 
 #[test]
-fn a_session_under_an_older_tag_counts_where_the_server_has_no_newer_one() {
+fn a_session_under_an_older_tag_is_sent_if_the_server_has_no_newer_one() {
     let sent = |line: &str| {
         let lines = [line.as_bytes()].into_iter();
         String::from_utf8(cookies().cookie_header_for_tags(lines, &[WEB1, WEB2], |_| false)).unwrap()
@@ -102,7 +104,7 @@ fn a_session_under_an_older_tag_counts_where_the_server_has_no_newer_one() {
 }
 
 #[test]
-fn in_the_style_value_a_logout_deletes_the_cookie_where_it_was_set() {
+fn in_style_value_a_logout_deletes_the_cookie_where_it_was_set() {
     let line = b"DomAuthSessId=0f3a9c21~a; SessionID=deadbeef.14~b".as_slice();
     let all =
         in_values().expire_sessions([line].into_iter(), b"/mail/jane.nsf", "www.acme.example", false, &[]);
@@ -112,7 +114,7 @@ fn in_the_style_value_a_logout_deletes_the_cookie_where_it_was_set() {
 }
 
 #[test]
-fn a_login_arrives_with_a_session_cookie_that_is_no_deletion() {
+fn a_session_cookie_is_a_login_unless_it_is_a_deletion() {
     let nothing_configured = CookieClassifier::new("ICM", &[]);
     for set in ["DomAuthSessId=abc; path=/", "domauthsessIDAAAAAAAAAAA=x", "DomAuthSessId~0f3a9c21=abc"] {
         assert!(
@@ -138,7 +140,7 @@ fn a_login_arrives_with_a_session_cookie_that_is_no_deletion() {
 }
 
 #[test]
-fn a_server_gets_its_own_session_by_its_own_name_and_nobody_elses() {
+fn a_server_gets_only_its_own_session_under_its_own_name() {
     let line =
         "a=1; DomAuthSessId~0f3a9c21=one; ICM=secret; DomAuthSessId~deadbeef=two; SessionID~0f3a9c21.14=v; b";
     assert_eq!(sent(&[line], WEB1), "a=1; DomAuthSessId=one; SessionID=v; b");
@@ -148,25 +150,25 @@ fn a_server_gets_its_own_session_by_its_own_name_and_nobody_elses() {
 }
 
 #[test]
-fn a_session_older_than_the_balancer_counts_where_the_server_has_no_other() {
+fn an_untagged_session_is_sent_if_the_server_has_no_other() {
     let line = "DomAuthSessId=old; DomAuthSessId~0f3a9c21=one; SessionID=kept";
     assert_eq!(sent(&[line], WEB1), "DomAuthSessId=one; SessionID=kept");
     assert_eq!(sent(&[line], WEB2), "DomAuthSessId=old; SessionID=kept");
 }
 
 #[test]
-fn several_lines_become_one() {
+fn several_cookie_lines_become_one() {
     assert_eq!(sent(&["a=1", "b=2; ", ";; c=3;"], WEB1), "a=1; b=2; c=3");
 }
 
 #[test]
-fn what_domino_made_unique_goes_to_its_owner_or_where_the_owner_is_unknown_to_all() {
+fn a_unique_cookie_goes_to_its_server_or_to_all_if_that_is_unknown() {
     let line = "DomAuthSessIdAAAAAAAAAAA=x; DomAuthSessIdBBBBBBBBBBB=y";
     assert_eq!(sent(&[line], WEB1), "DomAuthSessIdBBBBBBBBBBB=y");
 }
 
 #[test]
-fn our_own_cookie_is_found_among_others_by_its_exact_name() {
+fn our_own_cookie_is_found_by_its_exact_name() {
     let found = |line: &'static [u8]| {
         let cookies = cookies();
         let is_ours = |(name, _): &(&[u8], &[u8])| cookies.classify_name(name) == CookieKind::Affinity;
@@ -178,7 +180,7 @@ fn our_own_cookie_is_found_among_others_by_its_exact_name() {
 }
 
 #[test]
-fn only_our_own_spelling_is_an_isolated_name() {
+fn only_our_own_spelling_is_a_tagged_name() {
     for name in [
         "DomAuthSessId~0F3A9C21",
         "DomAuthSessId~0f3a9c2",
@@ -218,15 +220,15 @@ fn a_logout_deletes_every_session_where_it_was_set() {
 }
 
 #[test]
-fn nothing_configured_means_nothing_touched() {
+fn without_configured_names_no_cookie_is_changed() {
     let none = CookieClassifier::new("ICM", &[]);
     let line = b"DomAuthSessId=1; DomAuthSessId~0f3a9c21=2; DomAuthSessIdAAAAAAAAAAA=3".as_slice();
-    assert_eq!(none.cookie_header_for_server([line].into_iter(), WEB2, |_| true), line);
+    assert_eq!(none.cookie_header_for_tags([line].into_iter(), &[WEB2], |_| true), line);
     assert_eq!(none.tag_session_cookie(b"DomAuthSessId=1", WEB1, b"/"), None);
 }
 
 #[test]
-fn the_suffix_is_that_of_the_canonical_name_among_others() {
+fn the_suffixes_cover_the_plausible_spellings_of_the_name() {
     let name = ServerName::parse("web1/acme").unwrap();
     let of = |text: &str| URL_SAFE_NO_PAD.encode(Sha256::digest(text.as_bytes())).as_bytes()[..11].to_vec();
     let all = unique_suffixes(&name);
@@ -237,7 +239,7 @@ fn the_suffix_is_that_of_the_canonical_name_among_others() {
 
 proptest! {
     #[test]
-    fn what_is_isolated_comes_back_to_its_server_alone(
+    fn a_tagged_cookie_returns_only_to_its_server(
         name in "[dD]om[aA]uth[sS]ess[iI][dD]|[sS]ession[iI][dD]", value in "[a-zA-Z0-9=+/]{0,40}", tag in any::<u32>(), other in any::<u32>(),
         path in "(/[a-z.]{1,9}){0,3}/?", attribute in "(; ?[Pp]ath=(/[a-z.]{0,9}){1,3})?(; Domain=[.]?[a-z.]{1,20})?",
     ) {
@@ -245,15 +247,15 @@ proptest! {
         let cookies = cookies();
         let set = cookies.tag_session_cookie(format!("{name}={value}{attribute}").as_bytes(), tag, path.as_bytes()).unwrap();
         let pair = set.split(|b| *b == b';').next().unwrap();
-        let sent = cookies.cookie_header_for_server([pair].into_iter(), tag, |_| false);
+        let sent = cookies.cookie_header_for_tags([pair].into_iter(), &[tag], |_| false);
         prop_assert_eq!(sent, format!("{name}={value}").into_bytes());
-        prop_assert!(cookies.cookie_header_for_server([pair].into_iter(), other, |_| false).is_empty());
+        prop_assert!(cookies.cookie_header_for_tags([pair].into_iter(), &[other], |_| false).is_empty());
     }
 
     #[test]
     fn no_bytes_make_it_panic(line in proptest::collection::vec(any::<u8>(), 0..300)) {
         let cookies = cookies();
-        let _ = cookies.cookie_header_for_server([line.as_slice()].into_iter(), WEB1, |_| false);
+        let _ = cookies.cookie_header_for_tags([line.as_slice()].into_iter(), &[WEB1], |_| false);
         let _ = cookies.tag_session_cookie(&line, WEB1, &line);
         let _ = cookies.expire_sessions([line.as_slice()].into_iter(), &line, "www.acme.example", false, &[]);
         let _ = cookies.sets_session(&line);

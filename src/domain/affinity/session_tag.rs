@@ -1,37 +1,36 @@
-//! Whose a session cookie is and where it was set, as it stands behind the cookie's name or before its value:
-//! `0f3a9c21`, or `0f3a9c21.14.12` with the lengths of its path and domain.
+//! The tag of a session cookie: its server, and the lengths of its path and domain. It is appended to the name of the
+//! cookie or prepended to its value, as `0f3a9c21` or `0f3a9c21.14.12`.
 
-/// Between a session cookie's name or value and the tag of its server.
+/// Separates the tag from the name or value of the cookie.
 pub const SEPARATOR: u8 = b'~';
-/// Eight hexadecimal digits.
 const TAG_LEN: usize = 8;
-/// Tag, and two lengths of up to five digits with their dots.
+/// The tag, and two lengths of up to five digits, each with a dot.
 const MAX_LEN: usize = TAG_LEN + 12;
 
-/// What a browser does not say of a session cookie that it sends.
+/// What a browser does not send with a session cookie.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SessionTag {
-    /// Whose it is.
+    /// The tag of its server.
     pub tag: u32,
-    /// Length of its path.
+    /// Length of its `Path`.
     pub path: usize,
-    /// Length of its domain; 0 = this host alone.
+    /// Length of its `Domain`; 0 = none.
     pub domain: usize,
 }
 
 impl SessionTag {
-    /// Reads what stands behind a cookie's own name: `~0f3a9c21`.
+    /// Parses the text after the name of a cookie: `~0f3a9c21`.
     #[must_use]
     pub fn parse_after_name(rest: &[u8]) -> Option<Self> {
         Self::parse(rest.strip_prefix(&[SEPARATOR])?)
     }
 
-    /// Reads what stands before a value, and gives the value: `0f3a9c21~...`.
+    /// Splits a tagged value, `0f3a9c21~...`, into tag and value.
     #[must_use]
     pub fn parse_before_value(text: &[u8]) -> Option<(Self, &[u8])> {
         let end = text.iter().take(MAX_LEN + 1).position(|b| *b == SEPARATOR)?;
-        let (isolation, value) = text.split_at_checked(end)?;
-        Some((Self::parse(isolation)?, value.get(1..)?))
+        let (tag, value) = text.split_at_checked(end)?;
+        Some((Self::parse(tag)?, value.get(1..)?))
     }
 
     fn parse(text: &[u8]) -> Option<Self> {

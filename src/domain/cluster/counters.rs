@@ -1,46 +1,45 @@
-//! Counters of one server for the status page and the metrics.
+//! Counters of one server for the status page and the metrics. No decision depends on them.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use super::state::Port;
 
-/// Since the process began; no decision depends on them.
+/// Counters since the process started.
 #[derive(Debug, Default)]
 pub struct Counters {
-    /// Attempts that got a response header.
+    /// Attempts with a response header.
     pub answered: AtomicU64,
-    /// Connections that could not be made.
+    /// Connects of requests that failed.
     pub connect_failures: AtomicU64,
     /// Connections that ended before the response header.
     pub broken: AtomicU64,
-    /// Responses that did not come in time.
+    /// Responses that timed out.
     pub timeouts: AtomicU64,
     /// Responses that were not HTTP.
     pub malformed: AtomicU64,
-    /// Requests that went on to another server.
+    /// Requests that failed over to another server.
     pub failed_over: AtomicU64,
-    /// Probes by port, good ones before bad ones.
-    probed: [[AtomicU64; 2]; 2],
+    /// Good and bad probes, by port.
+    probes: [[AtomicU64; 2]; 2],
 }
 
 impl Counters {
-    /// Good and bad probes of a port.
+    /// The numbers of good and bad probes of a port.
     #[must_use]
     pub fn probes(&self, port: Port) -> [u64; 2] {
-        let [good, bad] = self.of(port);
+        let [good, bad] = self.probe_counters(port);
         [good.load(Relaxed), bad.load(Relaxed)]
     }
 
-    /// Good and bad ones.
-    pub(super) fn of(&self, port: Port) -> &[AtomicU64; 2] {
-        let [http, https] = &self.probed;
+    pub(super) fn probe_counters(&self, port: Port) -> &[AtomicU64; 2] {
+        let [http, https] = &self.probes;
         match port {
             Port::Http => http,
             Port::Https => https,
         }
     }
 
-    /// By the words that the metrics use.
+    /// All counters but those of probes, with the names of the metrics.
     #[must_use]
     pub fn all(&self) -> [(&'static str, u64); 6] {
         [

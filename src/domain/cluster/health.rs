@@ -1,7 +1,7 @@
 //! The health of one server: probes, failed connects, availability reports and restrictions merged into one state.
 //!
-//! It has no clock, socket, lock or log, so every sequence of events can be tested: the caller passes `now` in
-//! milliseconds of its own monotonic clock, and gets a [`Transition`] when the state changed.
+//! It has no clock, socket, lock or log, so that every sequence of events can be tested. The caller passes the time in
+//! milliseconds of its monotonic clock, and gets a [`Transition`] when the state changes.
 
 mod port_health;
 mod queries;
@@ -14,10 +14,10 @@ use super::report::{Administrative, AvailabilityReport, Operational};
 use super::state::{Port, ServerState, Transition};
 use port_health::PortHealth;
 pub use timestamped::Timestamped;
-use timestamped::{keep_newest, moved};
+use timestamped::{keep_newest, renumber_source};
 pub use types::{HealthSettings, HealthSnapshot, ReportSource, Restriction};
 
-/// What is known of one server.
+/// The merged health of one server.
 #[derive(Clone, Debug)]
 pub struct ServerHealth {
     settings: HealthSettings,
@@ -36,7 +36,7 @@ pub struct ServerHealth {
     sources: Vec<SourceState>,
     restricted_since: Option<u64>,
     returned_at: Option<u64>,
-    /// It was up or probed in vain before: coming up is a return.
+    /// The server was up or failed a probe before, so coming up is a return.
     known: bool,
     state: ServerState,
     state_since: u64,
@@ -46,12 +46,12 @@ pub struct ServerHealth {
 #[derive(Clone, Debug)]
 struct SourceState {
     settings: ReportSource,
-    /// The newest `updated_at` of its reports, and when that was first seen.
+    /// The newest `updated_at` of its reports, and when it was first seen.
     stamp: Option<(f64, u64)>,
 }
 
 impl ServerHealth {
-    /// An unknown server is UNREACHABLE until probed.
+    /// A new server is UNREACHABLE until its first probe.
     #[must_use]
     pub fn new(settings: HealthSettings, sources: &[ReportSource], now_ms: u64) -> Self {
         let sources =
@@ -80,8 +80,8 @@ impl ServerHealth {
         }
     }
 
-    /// Takes new settings at a reload and keeps what is known. Reports of a source that was removed are dropped, because
-    /// no later report could replace them.
+    /// Applies new settings after a reload and keeps what is known. Reports of a removed source are dropped, because no
+    /// later report could replace them.
     pub fn reconfigure(
         &mut self,
         settings: HealthSettings,
@@ -92,37 +92,38 @@ impl ServerHealth {
         let fresh =
             sources.iter().map(|source| SourceState { settings: source.clone(), stamp: None }).collect();
         let old = std::mem::replace(&mut self.sources, fresh);
-        // A source is the same when it is the n-th of its kind: the second console stays the second console.
+        // The n-th source of a kind stays the same source, such as the second console.
         let nth = |all: &[SourceState], at: usize| {
             let kind = all.get(at)?.settings.kind;
             Some((kind, all.iter().take(at).filter(|s| s.settings.kind == kind).count()))
         };
-        let new_place: Vec<Option<usize>> = (0..old.len())
+        let new_positions: Vec<Option<usize>> = (0..old.len())
             .map(|at| {
                 let wanted = nth(&old, at)?;
-                (0..self.sources.len()).find(|place| nth(&self.sources, *place) == Some(wanted))
+                (0..self.sources.len()).find(|position| nth(&self.sources, *position) == Some(wanted))
             })
             .collect();
-        for (state, place) in old.into_iter().zip(&new_place) {
-            if let Some(source) = place.and_then(|place| self.sources.get_mut(place)) {
+        for (state, position) in old.into_iter().zip(&new_positions) {
+            if let Some(source) = position.and_then(|position| self.sources.get_mut(position)) {
                 source.stamp = state.stamp;
             }
         }
-        moved(&mut self.published_index, &new_place);
-        moved(&mut self.threshold, &new_place);
-        moved(&mut self.users, &new_place);
-        moved(&mut self.max_users, &new_place);
-        moved(&mut self.restricted, &new_place);
-        moved(&mut self.administrative, &new_place);
-        moved(&mut self.operational, &new_place);
-        moved(&mut self.max_connections, &new_place);
+        renumber_source(&mut self.published_index, &new_positions);
+        renumber_source(&mut self.threshold, &new_positions);
+        renumber_source(&mut self.users, &new_positions);
+        renumber_source(&mut self.max_users, &new_positions);
+        renumber_source(&mut self.restricted, &new_positions);
+        renumber_source(&mut self.administrative, &new_positions);
+        renumber_source(&mut self.operational, &new_positions);
+        renumber_source(&mut self.max_connections, &new_positions);
         if self.published_index.is_none() {
             self.smoothed_index = None;
         }
         self.update_state(now_ms, "configuration reloaded")
     }
 
-    /// A port at a new address is UNREACHABLE until probed; `first` is the result of a probe that was made already.
+    /// Resets a port that has a new address: it is UNREACHABLE until probed. `first` is the result of a probe already
+    /// made.
     pub fn address_changed(
         &mut self,
         port: Port,
@@ -136,7 +137,7 @@ impl ServerHealth {
         }
     }
 
-    /// A probe ended with a status, or with the reason why it failed.
+    /// Adds a probe, which ended with a status or failed for a reason.
     pub fn probed(&mut self, port: Port, result: Result<u16, &str>, now_ms: u64) -> Option<Transition> {
         let (healthy_after, unreachable_after) =
             (self.settings.healthy_after, self.settings.unreachable_after);
@@ -144,14 +145,15 @@ impl ServerHealth {
         self.update_state(now_ms, &cause)
     }
 
-    /// The next probe of this port decides by itself if it is bad.
+    /// Lets the next probe of this port decide alone if it is bad.
     pub fn let_one_bad_probe_decide(&mut self, port: Port) {
         let all_but_one = self.settings.unreachable_after.saturating_sub(1);
         let port = self.port_mut(port);
         port.bad = port.bad.max(all_but_one);
     }
 
-    /// A request could not connect to this port. Later failures are not counted here: the request may have caused them.
+    /// A request could not connect to this port. Failures after the connect do not count: the request may be their
+    /// cause.
     pub fn passive_failure(&mut self, port: Port, reason: &str, now_ms: u64) -> Option<Transition> {
         let limit = self.settings.passive_failures;
         let port = self.port_mut(port);
@@ -162,22 +164,22 @@ impl ServerHealth {
         self.tick(now_ms)
     }
 
-    /// A response header arrived, which ends a row of passive failures.
+    /// A response header arrived, which resets the count of passive failures.
     pub fn passive_success(&mut self, port: Port) {
         self.port_mut(port).passive = 0;
     }
 
-    /// A connect has failed since the last response.
+    /// True if a connect has failed since the last response.
     #[must_use]
     pub fn is_failing(&self) -> bool {
         self.ports.iter().any(|p| p.passive > 0)
     }
 
-    /// Takes a report of a source. For each value the newest report wins.
+    /// Merges the report of a source. For each value the newest report wins.
     pub fn report(&mut self, source: usize, report: &AvailabilityReport, now_ms: u64) -> Option<Transition> {
         let known_source = self.sources.get_mut(source)?;
-        // Domino's exporter leaves its last file behind when the server stops: the values are as old as their stamp, and
-        // only our own clock says how long it has not advanced.
+        // Domino's exporter leaves its last file behind when the server stops. The values are as old as their stamp,
+        // and our own clock measures for how long the stamp has not advanced.
         let at_ms = match (report.updated_at, known_source.stamp) {
             (Some(stamp), Some((known, since))) if stamp <= known => since,
             (Some(stamp), _) => {
@@ -187,23 +189,21 @@ impl ServerHealth {
             (None, _) => now_ms,
         };
         if let Some(index) = report.index {
-            let newer = self.published_index.as_ref().is_none_or(|known| known.at_ms <= at_ms);
+            let reported = Timestamped { value: index, at_ms, source };
             // The same stamp again is the same report; a report without a stamp is always a new one.
-            let advanced = report.updated_at.is_none()
-                || self
-                    .published_index
-                    .as_ref()
-                    .is_none_or(|known| known.at_ms != at_ms || known.source != source);
-            if newer && advanced {
+            let is_new = self.published_index.is_none_or(|known| {
+                known.at_ms <= at_ms && (report.updated_at.is_none() || !known.is_same_report(&reported))
+            });
+            if is_new {
                 let old = if self.has_fresh_index(now_ms) { self.smoothed_index } else { None };
                 self.smoothed_index = Some(smooth(old, index));
-                self.published_index = Some(Timestamped { value: index, at_ms, source });
+                self.published_index = Some(reported);
             }
         }
         keep_newest(&mut self.threshold, report.threshold, at_ms, source);
         keep_newest(&mut self.users, report.users, at_ms, source);
         keep_newest(&mut self.max_users, report.max_users, at_ms, source);
-        // At an equal time the later report wins: RESTRICTED is read anew even while the stamp does not advance.
+        // At equal times the later report wins, so RESTRICTED is updated even while the stamp does not advance.
         keep_newest(&mut self.restricted, report.restricted, at_ms, source);
         keep_newest(&mut self.administrative, report.administrative, at_ms, source);
         keep_newest(&mut self.operational, report.operational.clone(), at_ms, source);
@@ -221,13 +221,13 @@ impl ServerHealth {
         self.update_state(now_ms, &cause)
     }
 
-    /// Made on this ICM, which alone can release it.
+    /// The restriction made on this ICM, which only this ICM can release.
     #[must_use]
     pub fn admin_restriction(&self) -> Option<&Restriction> {
         self.admin_restriction.as_ref()
     }
 
-    /// Takes all restrictions that were made on the ICM that this one follows.
+    /// Replaces the restrictions made on the ICM that this one follows.
     pub fn restrict_elsewhere(&mut self, all: Vec<Restriction>, now_ms: u64) -> Option<Transition> {
         let cause =
             all.first().map_or_else(|| "released where it was restricted".to_owned(), ToString::to_string);
@@ -235,12 +235,12 @@ impl ServerHealth {
         self.update_state(now_ms, &cause)
     }
 
-    /// Lets stale reports lapse.
+    /// Lets stale reports lapse at their time.
     pub fn tick(&mut self, now_ms: u64) -> Option<Transition> {
-        self.update_state(now_ms, "its availability source fell silent")
+        self.update_state(now_ms, "its availability source stopped reporting")
     }
 
-    /// The health at a moment.
+    /// The health at this time.
     #[must_use]
     pub fn snapshot(&self, now_ms: u64) -> HealthSnapshot {
         let agent_down = self.agent_down(now_ms).is_some();
@@ -293,19 +293,21 @@ impl ServerHealth {
         self.restricted.as_ref().is_some_and(|r| r.value)
     }
 
-    fn is_administratively(&self, word: Administrative) -> bool {
-        self.administrative.as_ref().is_some_and(|reported| reported.value == word)
+    fn is_administratively(&self, state: Administrative) -> bool {
+        self.administrative.as_ref().is_some_and(|reported| reported.value == state)
     }
 
-    /// Why the agent makes the server UNREACHABLE. `maint` comes from an administrator and stays like RESTRICTED; `down` is a
-    /// measurement and lapses, because silence never makes a server UNREACHABLE.
+    /// Why agent-check makes the server UNREACHABLE. `maint` comes from an administrator and stays, like RESTRICTED.
+    /// `down` is a measurement and lapses: a source that stops reporting never makes a server UNREACHABLE.
     fn agent_down(&self, now_ms: u64) -> Option<String> {
         if self.is_administratively(Administrative::Maint) {
-            return Some("agent-check says maint".to_owned());
+            return Some("agent-check reports maint".to_owned());
         }
         match self.fresh(&self.operational, now_ms) {
-            Some(Operational::Down(reason)) if reason.is_empty() => Some("agent-check says down".to_owned()),
-            Some(Operational::Down(reason)) => Some(format!("agent-check says down: {reason}")),
+            Some(Operational::Down(reason)) if reason.is_empty() => {
+                Some("agent-check reports down".to_owned())
+            }
+            Some(Operational::Down(reason)) => Some(format!("agent-check reports down: {reason}")),
             _ => None,
         }
     }
@@ -314,7 +316,7 @@ impl ServerHealth {
         self.fresh(&self.published_index, now_ms).is_some()
     }
 
-    /// The value, unless its source has been silent for too long.
+    /// The value, unless it is stale.
     fn fresh<'a, T>(&self, value: &'a Option<Timestamped<T>>, now_ms: u64) -> Option<&'a T> {
         let known = value.as_ref()?;
         let source = self.sources.get(known.source)?;

@@ -1,16 +1,16 @@
-//! Where a port of a server is: a host and a port number.
+//! The host and number of a server's port.
 
-/// Host (name or address literal) and port.
+/// A host, which is a name or an address literal, and a port.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct HostPort {
-    /// Without brackets.
+    /// The host without brackets.
     pub host: String,
-    /// 1..=65535.
+    /// The port number, never 0.
     pub port: u16,
 }
 
 impl HostPort {
-    /// The address, where the host is a literal and needs no resolver.
+    /// The address, if the host is a literal.
     #[must_use]
     pub fn literal_address(&self) -> Option<std::net::SocketAddr> {
         self.host.parse().ok().map(|ip| std::net::SocketAddr::new(ip, self.port))

@@ -1,21 +1,21 @@
-//! What is known of the servers of a cluster: names, ports, state, availability.
+//! The servers of a cluster: names, ports, health and availability.
 //!
-//! [`AvailabilityReport`] is what a source reports about a server, [`ServerHealth`] merges reports and probes into one
-//! [`ServerState`], and [`ClusterServer`] keeps the health with the live counters for the request path, which reads it as a
+//! A source reports an [`AvailabilityReport`] about a server. [`ServerHealth`] merges reports and probes into one
+//! [`ServerState`], and [`ClusterServer`] combines the health with the live counters. The request path reads it as a
 //! [`ServerSnapshot`].
 
 pub mod availability;
-pub mod counters;
-pub mod health;
+mod counters;
+mod health;
 mod host_port;
 mod keep_alive;
 pub mod load;
-pub mod name;
+mod name;
 mod ranking;
 mod report;
-pub mod server;
+mod server;
 mod server_snapshot;
-pub mod state;
+mod state;
 
 pub use health::{HealthSettings, HealthSnapshot, ReportSource, Restriction, ServerHealth, Timestamped};
 pub use host_port::HostPort;

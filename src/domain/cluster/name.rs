@@ -1,39 +1,35 @@
-//! The hierarchical name of a Domino server, as Server documents, directories, configurations and URLs spell it:
-//! `CN=Web1/O=Acme`, `Web1/Acme`, `web1/acme`.
-//!
-//! It is *not* a DNS name, and this module never resolves one.
+//! The hierarchical name of a Domino server in all its spellings: `CN=Web1/O=Acme`, `Web1/Acme`, `web1/acme`. It is
+//! *not* a DNS name and is never resolved.
 
 use std::fmt;
 use std::hash::{Hash, Hasher};
 
-/// A Domino server name, compared without regard to case or to canonical against abbreviated form.
-///
-/// Server names compare case-insensitively and after abbreviation
-/// (`LookupProvider`, <https://github.com/OpenNTF/XPagesExtensionLibrary>).
+/// A Domino server name, compared in abbreviated form and without case (`LookupProvider`,
+/// <https://github.com/OpenNTF/XPagesExtensionLibrary>).
 #[derive(Clone, Debug)]
 pub struct ServerName {
-    /// As first written, abbreviated: `Web1/Acme`.
+    /// The abbreviated form, with its original case: `Web1/Acme`.
     abbreviated: Box<str>,
-    /// The same in lower case, for comparison.
+    /// The abbreviated form in lower case, for comparison.
     folded: Box<str>,
 }
 
 /// Why a text is not a server name.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ServerNameError {
-    /// It is empty or has only blanks.
+    /// The text is empty or blank.
     #[error("a server name may not be empty")]
     Empty,
-    /// A component is empty, or contains a control character.
+    /// A component is empty or contains a control character, or the text is too long.
     #[error("`{0}` is not a Domino server name, write it like `Web1/Acme` or `CN=Web1/O=Acme`")]
     Malformed(String),
 }
 
 impl ServerName {
-    /// Reads a canonical (`CN=Web1/O=Acme`) or abbreviated (`Web1/Acme`) name.
+    /// Parses a canonical (`CN=Web1/O=Acme`) or abbreviated (`Web1/Acme`) name.
     ///
     /// # Errors
-    /// When the text is empty, has an empty component, or contains control characters.
+    /// See [`ServerNameError`].
     pub fn parse(text: &str) -> Result<Self, ServerNameError> {
         let text = text.trim();
         if text.is_empty() {
@@ -61,13 +57,13 @@ impl ServerName {
         Ok(Self { abbreviated: abbreviated.into_boxed_str(), folded })
     }
 
-    /// `Web1/Acme`, as first written.
+    /// The abbreviated form with its original case: `Web1/Acme`.
     #[must_use]
     pub fn abbreviated(&self) -> &str {
         &self.abbreviated
     }
 
-    /// `CN=Web1/OU=East/O=Acme`: the form that Domino stores and signs. A last component of two letters after an
+    /// The form that Domino stores and signs: `CN=Web1/OU=East/O=Acme`. A last component of two letters after an
     /// organisation is the country.
     #[must_use]
     pub fn canonical(&self) -> String {
@@ -89,19 +85,19 @@ impl ServerName {
         out
     }
 
-    /// `Web1`: the first component.
+    /// The first component: `Web1`.
     #[must_use]
     pub fn common(&self) -> &str {
         self.abbreviated.split('/').next().unwrap_or(&self.abbreviated)
     }
 
-    /// The form that is compared: abbreviated, lower case.
+    /// The form for comparison: abbreviated, in lower case.
     #[must_use]
     pub fn folded(&self) -> &str {
         &self.folded
     }
 
-    /// True if `text` is the common name or the whole name of this server, in either form and any case.
+    /// True if `text` is the common name or the full name of this server, in either form and any case.
     #[must_use]
     pub fn answers_to(&self, text: &str) -> bool {
         if text.contains('/') || text.contains('=') {
@@ -160,7 +156,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn canonical_and_abbreviated_forms_are_one_server_in_any_case() {
+    fn canonical_and_abbreviated_forms_are_equal_in_any_case() {
         let a = ServerName::parse("CN=Web1/O=Acme").unwrap();
         let b = ServerName::parse("web1/ACME").unwrap();
         assert_eq!(a, b);
@@ -178,13 +174,13 @@ mod tests {
     }
 
     #[test]
-    fn a_server_answers_to_its_common_and_its_whole_name() {
+    fn a_server_answers_to_its_common_and_its_full_name() {
         let name = ServerName::parse("Web1/Acme").unwrap();
-        for said in ["web1", "WEB1/acme", "cn=web1/o=acme", "CN=Web1"] {
-            assert!(name.answers_to(said), "{said}");
+        for text in ["web1", "WEB1/acme", "cn=web1/o=acme", "CN=Web1"] {
+            assert!(name.answers_to(text), "{text}");
         }
-        for said in ["web", "web1/other", "", "web1/acme/de"] {
-            assert!(!name.answers_to(said), "{said}");
+        for text in ["web", "web1/other", "", "web1/acme/de"] {
+            assert!(!name.answers_to(text), "{text}");
         }
     }
 

@@ -1,9 +1,7 @@
-//! What an availability source reports about one server.
-//!
-//! The parsers of `availability` fill it, the health of the server merges it. `None` = the source does not mention it:
-//! silence is never read as a value.
+//! The report of an availability source about one server. A value that the source does not mention is `None` and is
+//! never assumed.
 
-/// The statistics that one source gave of one server.
+/// The statistics of one server from one source.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct AvailabilityReport {
     /// `Server.AvailabilityIndex`, 0 (nothing left) to 100 (idle).
@@ -14,43 +12,43 @@ pub struct AvailabilityReport {
     pub restricted: Option<bool>,
     /// `Server_MaxUsers`; 0 = no limit.
     pub max_users: Option<u32>,
-    /// `Server.Users`.
+    /// `Server.Users`: the number of users.
     pub users: Option<u32>,
-    /// `Server.Name`, where the text names its server.
+    /// `Server.Name`, if the source gives it.
     pub name: Option<String>,
-    /// `DominoHealth_stat_update_timestamp`: while it does not advance the values are old.
+    /// `DominoHealth_stat_update_timestamp`: while it does not advance, the values are old.
     pub updated_at: Option<f64>,
     /// Agent-check: the administrative dimension.
     pub administrative: Option<Administrative>,
     /// Agent-check: the operational dimension.
     pub operational: Option<Operational>,
-    /// Agent-check `maxconn:N`: requests in flight that the server wants at most; 0 = no limit.
+    /// Agent-check `maxconn:N`: the maximum of requests in flight; 0 = no limit.
     pub max_connections: Option<u32>,
 }
 
-/// `ready`, `drain`, `maint` of the agent-check protocol; each replaces the one before
-/// (<https://docs.haproxy.org/>, configuration manual, `agent-check`)
+/// `ready`, `drain` or `maint` of the agent-check protocol; the latest one counts (<https://docs.haproxy.org/>,
+/// configuration manual, `agent-check`)
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Administrative {
-    /// Clears drain and maint.
+    /// Ends `drain` and `maint`.
     Ready,
-    /// RESTRICTED for us.
+    /// Makes the server RESTRICTED.
     Drain,
-    /// UNREACHABLE for us.
+    /// Makes the server UNREACHABLE.
     Maint,
 }
 
 /// `up` and `down`, `failed`, `stopped` of the agent-check protocol.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Operational {
-    /// Clears down.
+    /// Ends `down`, `failed` and `stopped`.
     Up,
-    /// UNREACHABLE for us, with the text after `#`.
+    /// Makes the server UNREACHABLE, with the text after `#` as the reason.
     Down(String),
 }
 
 impl AvailabilityReport {
-    /// The source mentioned nothing.
+    /// True if the source mentioned no value.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         *self == Self::default()

@@ -1,12 +1,12 @@
-//! A server of a cluster as the running balancer knows it: its health behind a lock, and atomics for the request path.
+//! A server of a cluster in the running balancer: its health behind a lock, and atomics for the request path.
 //!
-//! The request path must never wait, so each change of the health stores what selection reads in atomics. A server lives
-//! as long as the process knows it: counters and probe history survive every reload.
+//! The request path must never wait, so each change of the health stores what selection reads in atomics. A server
+//! lives as long as the process knows it, so its counters and probe history survive every reload.
 
 mod in_flight;
 mod probe_requests;
 
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 
@@ -37,59 +37,58 @@ fn bit(port: Port) -> u32 {
 
 /// Weight of the newest attempt in the failing share.
 const FAILING_SHARE_NEWEST: f32 = 0.1;
-/// What is left of the failing share after a tick of half a second: half of it after some three seconds, so that a server
-/// without requests is tried again.
+/// Factor on the failing share for each tick of half a second. It halves the share in about three seconds, so that a
+/// server without requests is tried again.
 const FAILING_SHARE_DECAY: f32 = 0.9;
-/// Bits of an `f32` that stand for "unknown".
+/// The bits of an unknown `f32` index.
 const UNKNOWN: u32 = u32::MAX;
-/// The same for both numbers of a ranking index.
+/// The bits of an unknown ranking index.
 const NO_INDEX: u64 = u64::MAX;
 
-/// One Domino server.
+/// A Domino server of a cluster.
 #[derive(Debug)]
 pub struct ClusterServer {
     name: ServerName,
-    /// Identifies the server within this process.
     tag: u32,
     health: Mutex<ServerHealth>,
     observed: Mutex<Observed>,
     ranking: Mutex<Ranking>,
-    /// The addresses that were probed last: a port at another address must be probed again.
+    /// The last probed address of each port: a port at another address must be probed again.
     addresses: Mutex<[Option<SocketAddr>; 2]>,
 
     flags: AtomicU32,
     state: AtomicU32,
     restricted_since: AtomicU64,
     returned_at: AtomicU64,
-    /// Bits of an `f32`: the published index, else the observed one, for pages and metrics.
+    /// The bits of an `f32`: the published index, else the observed one, for pages and metrics.
     shown_index: AtomicU32,
-    /// Bits of [`load::RankingIndex::index`] and of its `in_flight`, so that both are read of one moment.
+    /// The bits of [`load::RankingIndex::index`] and of its `in_flight`, so that both are read together.
     ranking_index: AtomicU64,
-    /// Bits of an `f32`: [`load::RankingIndex::noise`].
+    /// The bits of [`load::RankingIndex::noise`].
     noise: AtomicU32,
     max_connections: AtomicU32,
     weight: AtomicU32,
     in_flight: AtomicU32,
-    /// Included in `in_flight`.
+    /// WebSocket tunnels, included in `in_flight`.
     tunnels: AtomicU32,
     /// When the last response header arrived; 0 = never.
     last_answer: AtomicU64,
-    /// Bits of an `f32`: see [`ServerSnapshot::failing`].
+    /// The bits of [`ServerSnapshot::failing`].
     failing_share: AtomicU32,
     /// A connect has failed since the last response.
     failing: AtomicBool,
-    /// A probe is wanted at once.
+    /// A probe was requested ahead of the schedule.
     probe_now: AtomicBool,
     /// Ports ([`HTTP`], [`HTTPS`]) on which a request failed before its response header: the next probe decides.
     suspected: AtomicU32,
-    /// For pooled connections.
+    /// How long the server keeps pooled connections.
     pub keep_alive: KeepAlive,
-    /// For the status page and the metrics.
-    pub counters: Counters,
+    /// Counters for the status page and the metrics.
+    pub(crate) counters: Counters,
 }
 
 impl ClusterServer {
-    /// Its state is UNREACHABLE until the health is first changed.
+    /// Creates a server that is UNREACHABLE until its health changes.
     #[must_use]
     pub fn new(name: ServerName, tag: u32, weight: u32, health: ServerHealth) -> Self {
         Self {
@@ -120,36 +119,36 @@ impl ClusterServer {
         }
     }
 
-    /// Its Domino name.
+    /// The Domino name of the server.
     #[must_use]
     pub fn name(&self) -> &ServerName {
         &self.name
     }
 
-    /// A number made of the name alone, which identifies the server within this process; cookies have keyed tags.
+    /// A hash of the name that identifies the server within this process. Cookies have keyed tags instead.
     #[must_use]
     pub fn tag(&self) -> u32 {
         self.tag
     }
 
-    /// Takes no lock.
+    /// The current state, read without a lock.
     #[must_use]
     pub fn state(&self) -> ServerState {
         let number = self.state.load(Relaxed) as usize;
         ServerState::ALL.get(number).copied().unwrap_or(ServerState::Unreachable)
     }
 
-    /// What selection needs, read without a lock.
+    /// The values that selection needs, read without a lock.
     #[must_use]
     pub fn snapshot(&self) -> ServerSnapshot {
         let flags = self.flags.load(Relaxed);
         let ranking_index = self.ranking_index.load(Relaxed);
         let known = ranking_index != NO_INDEX;
-        let never_zero = |ms: u64| (ms > 0).then_some(ms);
+        let known_time = |ms: u64| (ms > 0).then_some(ms);
         ServerSnapshot {
             http: flags & HTTP != 0,
             https: flags & HTTPS != 0,
-            restricted_since_ms: never_zero(self.restricted_since.load(Relaxed)),
+            restricted_since_ms: known_time(self.restricted_since.load(Relaxed)),
             busy: flags & BUSY != 0,
             max_users: flags & MAX_USERS != 0,
             index: known.then(|| f32::from_bits((ranking_index >> 32) as u32)),
@@ -158,24 +157,24 @@ impl ClusterServer {
             in_flight_then: if known { f32::from_bits(ranking_index as u32) } else { 0.0 },
             weight: self.weight.load(Relaxed),
             max_connections: self.max_connections.load(Relaxed),
-            returned_at_ms: never_zero(self.returned_at.load(Relaxed)),
+            returned_at_ms: known_time(self.returned_at.load(Relaxed)),
             failing: f32::from_bits(self.failing_share.load(Relaxed)),
         }
     }
 
-    /// Index 0..=100 to show: as published, else as observed.
+    /// The index to show, 0..=100: the published one, else the observed one.
     #[must_use]
     pub fn index(&self) -> Option<f32> {
         let index = self.shown_index.load(Relaxed);
         (index != UNKNOWN).then(|| f32::from_bits(index))
     }
 
-    /// Reads the health under its lock: for pages and metrics, never on the request path.
+    /// Reads the health under its lock, which pages and metrics may do and the request path may not.
     pub fn read<T>(&self, read: impl FnOnce(&ServerHealth) -> T) -> T {
-        read(&self.lock())
+        read(&self.health.lock())
     }
 
-    /// Takes new settings at a reload.
+    /// Applies new settings after a reload.
     pub fn reconfigure(
         &self,
         settings: HealthSettings,
@@ -187,14 +186,14 @@ impl ClusterServer {
         self.update_health(now_ms, |health| health.reconfigure(settings, sources, now_ms))
     }
 
-    /// The address that was probed last.
+    /// The last probed address of a port.
     #[must_use]
     pub fn last_address(&self, port: Port) -> Option<SocketAddr> {
         let addresses = self.addresses.lock();
         addresses.get(port as usize).copied().flatten()
     }
 
-    /// From now on probes of other addresses do not count.
+    /// Sets the address of a port; probes of other addresses no longer count.
     pub fn set_address(&self, port: Port, address: Option<SocketAddr>) {
         let mut addresses = self.addresses.lock();
         if let Some(slot) = addresses.get_mut(port as usize) {
@@ -202,7 +201,7 @@ impl ClusterServer {
         }
     }
 
-    /// See [`ServerHealth::address_changed`]. The new address is probed at once.
+    /// Resets a port that has a new address, and requests a probe.
     pub fn address_changed(
         &self,
         port: Port,
@@ -213,24 +212,24 @@ impl ClusterServer {
         self.update_health(now_ms, |health| health.address_changed(port, first, now_ms))
     }
 
-    /// See [`ServerHealth::probed`].
+    /// Counts a probe and adds it to the health.
     pub fn probed(&self, port: Port, result: Result<u16, &str>, now_ms: u64) -> Option<Transition> {
-        let [good, bad] = self.counters.of(port);
+        let [good, bad] = self.counters.probe_counters(port);
         if result.is_ok() { good } else { bad }.fetch_add(1, Relaxed);
         self.update_health(now_ms, |health| health.probed(port, result, now_ms))
     }
 
-    /// See [`ServerHealth::report`].
+    /// Merges the report of a source into the health.
     pub fn report(&self, source: usize, report: &AvailabilityReport, now_ms: u64) -> Option<Transition> {
         self.update_health(now_ms, |health| health.report(source, report, now_ms))
     }
 
-    /// See [`ServerHealth::restrict`].
+    /// Restricts (`Some`) or releases (`None`) the server on this ICM.
     pub fn restrict(&self, restriction: Option<Restriction>, now_ms: u64) -> Option<Transition> {
         self.update_health(now_ms, |health| health.restrict(restriction, now_ms))
     }
 
-    /// See [`ServerHealth::restrict_elsewhere`].
+    /// Replaces the restrictions made on the followed ICM, if they changed.
     pub fn restrict_elsewhere(&self, all: Vec<Restriction>, now_ms: u64) -> Option<Transition> {
         if self.read(|health| *health.restrictions_elsewhere() == all) {
             return None;
@@ -238,11 +237,11 @@ impl ClusterServer {
         self.update_health(now_ms, |health| health.restrict_elsewhere(all, now_ms))
     }
 
-    /// Called twice a second: lets stale reports lapse and renews the observed index.
+    /// Lets stale reports lapse and updates the observed index, twice a second.
     pub fn tick(&self, range: u8, stale_ms: u64, peers: &load::Peers, now_ms: u64) -> Option<Transition> {
         let expansion = self.observed.lock().expansion(&peers.baselines, now_ms, stale_ms);
         let observed = expansion.map(|xf| xf.index(range));
-        self.ranking().observe(observed, self.in_flight(), peers, now_ms);
+        self.ranking.lock().observe(observed, self.in_flight(), peers, now_ms);
         let failing = f32::from_bits(self.failing_share.load(Relaxed));
         if failing > 0.0 {
             let faded = if failing < 0.01 { 0.0 } else { failing * FAILING_SHARE_DECAY };
@@ -251,35 +250,34 @@ impl ClusterServer {
         self.update_health(now_ms, |health| health.tick(now_ms))
     }
 
-    /// See [`Observed::baselines`].
+    /// The observed baselines by request class.
     #[must_use]
     pub fn baselines(&self) -> Baselines {
         self.observed.lock().baselines()
     }
 
-    /// What it contributes to [`load::Peers`].
+    /// The contribution of this server to [`load::Peers`].
     #[must_use]
     pub fn share(&self) -> load::Share {
-        self.ranking().share()
+        self.ranking.lock().share()
     }
 
-    /// See [`ServerHealth::passive_failure`].
+    /// Adds a failed connect to the health, and requests a probe.
     pub fn passive_failure(&self, port: Port, reason: &str, now_ms: u64) -> Option<Transition> {
         self.probe_now();
         self.update_health(now_ms, |health| health.passive_failure(port, reason, now_ms))
     }
 
-    /// A response header arrived. Takes the lock only to end a row of failed connects.
+    /// A response header arrived. Takes the lock only if a connect had failed before.
     pub fn passive_success(&self, port: Port) {
         self.counters.answered.fetch_add(1, Relaxed);
         if self.failing.load(Relaxed) {
             self.failing.store(false, Relaxed);
-            self.lock().passive_success(port);
+            self.health.lock().passive_success(port);
         }
     }
 
-    /// Takes in the time to the first byte, unless another thread is writing: a lost value costs less than a request that
-    /// waits.
+    /// Adds the time to the first byte, unless another thread holds the lock: losing a value costs less than waiting.
     pub fn observe(&self, class: RequestClass, micros: u64, now_ms: u64) {
         self.last_answer.store(now_ms, Relaxed);
         if let Some(mut observed) = self.observed.try_lock() {
@@ -287,8 +285,8 @@ impl ClusterServer {
         }
     }
 
-    /// An attempt ended; `failed` = the next server is tried. When two threads store at once one value is lost, which a
-    /// share of many attempts tolerates.
+    /// An attempt ended; `failed` = another server is tried. If two threads store at once, one value is lost, which
+    /// does not matter in a share of many attempts.
     pub fn attempt_ended(&self, failed: bool) {
         let share = f32::from_bits(self.failing_share.load(Relaxed));
         if failed || share > 0.0 {
@@ -297,13 +295,13 @@ impl ClusterServer {
         }
     }
 
-    /// Of this balancer, tunnels included.
+    /// Requests of this balancer in flight, including tunnels.
     #[must_use]
     pub fn in_flight(&self) -> u32 {
         self.in_flight.load(Relaxed)
     }
 
-    /// Requests in flight that are tunnels (WebSocket).
+    /// Requests in flight that are WebSocket tunnels.
     #[must_use]
     pub fn tunnels(&self) -> u32 {
         self.tunnels.load(Relaxed)
@@ -315,18 +313,9 @@ impl ClusterServer {
         Some(self.last_answer.load(Relaxed)).filter(|ms| *ms > 0)
     }
 
-    fn lock(&self) -> MutexGuard<'_, ServerHealth> {
-        // A poisoned health is still the best that is known: the next report replaces what a panic left half-written.
-        self.health.lock()
-    }
-
-    fn ranking(&self) -> MutexGuard<'_, Ranking> {
-        self.ranking.lock()
-    }
-
-    /// Stores the index to rank by, and the one to show.
+    /// Stores the index for ranking and the index to show.
     fn store_index(&self, snapshot: &HealthSnapshot, left_busy: bool) {
-        let mut ranking = self.ranking();
+        let mut ranking = self.ranking.lock();
         if left_busy {
             ranking.leave_busy();
         }
@@ -341,13 +330,13 @@ impl ClusterServer {
         self.shown_index.store(shown.map_or(UNKNOWN, f32::to_bits), Relaxed);
     }
 
-    /// Changes the health and stores what the request path reads.
+    /// Changes the health and stores the values that the request path reads.
     fn update_health(
         &self,
         now_ms: u64,
         change: impl FnOnce(&mut ServerHealth) -> Option<Transition>,
     ) -> Option<Transition> {
-        let mut health = self.lock();
+        let mut health = self.health.lock();
         let transition = change(&mut health);
         let snapshot = health.snapshot(now_ms);
         let mut flags = 0;

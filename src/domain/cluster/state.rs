@@ -1,30 +1,30 @@
-//! The five states of a server in the administrator's words, and the transitions between them.
+//! The five states of a server, as Domino administrators know them, and the transitions between them.
 
 use std::fmt;
 
-/// AVAILABLE, BUSY, MAXUSERS, RESTRICTED, UNREACHABLE: the words that administrators know.
+/// The state of a server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum ServerState {
-    /// Serves all users.
+    /// The server serves all users.
     Available = 0,
-    /// Index at or under its threshold: serves when no AVAILABLE server can.
+    /// Its index is at or under the threshold: it serves if no AVAILABLE server can.
     Busy = 1,
-    /// Its user limit is reached: serves when no AVAILABLE server can. The limit governs Notes clients only
+    /// Its user limit is reached: it serves if no AVAILABLE server can. In Domino the limit is for Notes clients only
     /// (<https://help.hcl-software.com/domino/10.0.1/conf_failoverandworkloadbalancing_c.html>).
     MaxUsers = 2,
-    /// Serves only users that are already on it, for a limited time.
+    /// It serves only users that are already on it, for a limited time.
     Restricted = 3,
-    /// No port that requests use answers.
+    /// None of the ports that requests use answers.
     Unreachable = 4,
 }
 
 impl ServerState {
-    /// All of them, in the order of their numbers.
+    /// All states in the order of their numbers.
     pub const ALL: [Self; 5] =
         [Self::Available, Self::Busy, Self::MaxUsers, Self::Restricted, Self::Unreachable];
 
-    /// `AVAILABLE`, `BUSY`, `MAXUSERS`, `RESTRICTED`, `UNREACHABLE`.
+    /// The name as Domino spells it.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -43,16 +43,16 @@ impl fmt::Display for ServerState {
     }
 }
 
-/// A server left one state for another.
+/// A change of the state of a server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Transition {
-    /// The state it left.
+    /// The state before the change.
     pub old: ServerState,
-    /// The state it is in.
+    /// The state after the change.
     pub new: ServerState,
-    /// Why, in words for the administrator.
+    /// The reason, for the administrator.
     pub cause: String,
-    /// How long the old state held, in milliseconds.
+    /// Duration of the old state in milliseconds.
     pub held_ms: u64,
 }
 
@@ -66,7 +66,7 @@ pub enum Port {
 }
 
 impl Port {
-    /// `http` or `https`.
+    /// The URL scheme of the port.
     #[must_use]
     pub fn scheme(self) -> &'static str {
         match self {

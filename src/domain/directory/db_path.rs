@@ -1,38 +1,33 @@
-//! Database paths: one comparable form for the many spellings of URLs and directories.
+//! Database paths: one comparable form for the many spellings in URLs and directories, and the form for a URL.
 //!
-//! In: the database part of a URL (percent-encoded), or a path as a directory stores it (plain).
-//! Out: the folded form that is compared, or a plain path made fit for a URL. Allocates only for
-//! paths longer than 256 octets. Never checks that a path exists or has a database's ending.
-//!
-//! Folding: `\` becomes `/`, leading slashes go, repeated ones become one, letters become lower case.
-//! Domino on Windows stores backslashes and does not tell case apart; whether it does on Linux is not
-//! documented, so matching folds and forwarding keeps the spelling.
+//! Folding turns `\` into `/`, drops leading and repeated slashes, and makes letters lower case. Domino on Windows
+//! stores backslashes and ignores case; whether it does on Linux is not documented. So matching folds, and forwarding
+//! keeps the spelling. Only paths longer than 256 bytes allocate.
 
 use crate::util::percent::PercentDecoder;
 use percent_encoding::{AsciiSet, CONTROLS, percent_encode};
 use smallvec::SmallVec;
 use std::borrow::Cow;
 
-/// Room for a folded path; reusable.
+/// A reusable buffer for a folded path.
 #[derive(Clone, Debug, Default)]
 pub struct FoldBuffer {
     bytes: SmallVec<[u8; 256]>,
-    /// Used for characters beyond ASCII, whose lower case may have another length.
+    /// For characters beyond ASCII, whose lower case may have a different length.
     lower: SmallVec<[u8; 256]>,
 }
 
-/// Folds the database part of a URL: percent-decoded first, as the server will.
+/// Folds the database part of a URL, percent-decoded as on the server.
 pub fn fold_url_path<'b>(raw: &[u8], buffer: &'b mut FoldBuffer) -> &'b [u8] {
     fold_bytes(PercentDecoder::new(raw).values(), buffer)
 }
 
-/// Folds a plain path, such as a directory stores: a `%` in it is a `%`.
+/// Folds a plain path of a directory, in which `%` has no special meaning.
 pub fn fold_plain_path<'b>(plain: &[u8], buffer: &'b mut FoldBuffer) -> &'b [u8] {
     fold_bytes(plain.iter().copied(), buffer)
 }
 
-/// A plain path with slashes for backslashes, without leading and repeated ones: the directory's
-/// spelling as it is shown and forwarded, case kept.
+/// A plain path as it is shown and forwarded: `/` for `\`, no leading or repeated slashes, the case of the directory.
 #[must_use]
 pub fn normalize_separators(plain: &str) -> Cow<'_, str> {
     if !plain.starts_with('/') && !plain.contains('\\') && !plain.contains("//") {
@@ -51,9 +46,8 @@ pub fn normalize_separators(plain: &str) -> Cow<'_, str> {
     Cow::Owned(path)
 }
 
-/// A plain path as it may stand in a URL: `\` becomes `/`; what has a meaning of its own there
-/// (`%`, `?`, `#`, `!`, and `+`, which Domino takes for a space), spaces, control octets and all beyond
-/// ASCII (as UTF-8) are percent-encoded.
+/// A plain path in the form for a URL: `\` becomes `/`. Characters with a meaning in URLs (`%`, `?`, `#`, `!`, and `+`,
+/// which Domino reads as a space), spaces, control bytes and the UTF-8 of other characters are percent-encoded.
 #[must_use]
 pub fn percent_encode_path(plain: &str) -> Cow<'_, str> {
     if plain.contains('\\') {
@@ -63,7 +57,7 @@ pub fn percent_encode_path(plain: &str) -> Cow<'_, str> {
     percent_encode(plain.as_bytes(), PATH_ENCODE_SET).into()
 }
 
-/// What is not a `pchar` of RFC 3986 or `/`, and `!` and `+` beside it.
+/// Everything but `/` and the `pchar` of RFC 3986, and also `!` and `+`.
 const PATH_ENCODE_SET: &AsciiSet = &CONTROLS
     .add(b' ')
     .add(b'!')
@@ -105,7 +99,7 @@ fn fold_bytes(bytes: impl Iterator<Item = u8>, buffer: &mut FoldBuffer) -> &[u8]
         for character in chunk.valid().chars().flat_map(char::to_lowercase) {
             lower.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes());
         }
-        // Latin-1, perhaps: no case is known, so it matches only itself.
+        // Perhaps Latin-1: without a known case it matches only itself.
         lower.extend_from_slice(chunk.invalid());
     }
     lower
@@ -138,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn a_percent_sign_in_the_directory_is_a_percent_sign() {
+    fn a_percent_sign_in_the_directory_is_taken_literally() {
         assert_eq!(folded_plain("Apps\\100%25.nsf"), "apps/100%25.nsf");
         assert_eq!(folded(b"apps/100%2525.nsf"), b"apps/100%25.nsf");
     }
@@ -152,13 +146,13 @@ mod tests {
     }
 
     #[test]
-    fn a_long_path_spills_and_stays_whole() {
+    fn a_path_longer_than_the_buffer_is_kept_whole() {
         let long = format!("{}/{}.nsf", "A".repeat(300), "Ü".repeat(300));
         assert_eq!(folded_plain(&long), long.to_lowercase());
     }
 
     #[test]
-    fn one_buffer_serves_many_paths() {
+    fn a_buffer_can_be_reused() {
         let mut buffer = FoldBuffer::default();
         assert_eq!(fold_url_path("ÄÖÜ.nsf".as_bytes(), &mut buffer), "äöü.nsf".as_bytes());
         assert_eq!(fold_url_path(b"A.nsf", &mut buffer), b"a.nsf");
@@ -166,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn a_plain_path_is_encoded_where_a_url_would_read_it_otherwise() {
+    fn characters_with_a_meaning_in_urls_are_encoded() {
         assert_eq!(percent_encode_path("sales/leads.nsf"), "sales/leads.nsf");
         assert!(matches!(percent_encode_path("sales/leads.nsf"), Cow::Borrowed(_)));
         assert_eq!(percent_encode_path("apps\\Hot News!.nsf"), "apps/Hot%20News%21.nsf");
@@ -196,9 +190,9 @@ mod tests {
             prop_assert!(!path.windows(2).any(|pair| pair == b"//"));
         }
         #[test]
-        fn what_is_encoded_for_a_url_folds_to_the_plain_paths_form(plain in "\\PC{0,40}") {
+        fn an_encoded_path_folds_like_the_plain_one(plain in "\\PC{0,40}") {
             let encoded = percent_encode_path(&plain);
-            prop_assert!(encoded.bytes().all(|o| o.is_ascii_graphic() && !b"?#!\\ ".contains(&o)));
+            prop_assert!(encoded.bytes().all(|b| b.is_ascii_graphic() && !b"?#!\\ ".contains(&b)));
             prop_assert_eq!(folded(encoded.as_bytes()), folded_plain(&plain).into_bytes());
         }
         #[test]

@@ -1,27 +1,27 @@
-//! One line of a cluster directory, as every source delivers it before it is indexed.
+//! A line of a cluster directory, as every source delivers it to the index.
 
 use super::ReplicaId;
 use crate::domain::cluster::ServerName;
 
-/// What the administrator has said about one replica.
+/// The mark that the administrator set on a replica.
 ///
-/// Out of service: no new opens, those inside continue
-/// (<https://help.hcltechsw.com/domino/11.0.1/admin/admn_makingadatabaseunavailableforuseraccess_t.html>).
-/// Pending delete: no new sessions; deleted when the last user leaves.
+/// Out of service: no new users, those inside continue
+/// (<https://help.hcltechsw.com/domino/11.0.1/admin/admn_makingadatabaseunavailableforuseraccess_t.html>). Pending
+/// delete: no new sessions; deleted when the last user leaves.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum ReplicaStatus {
-    /// Open to everybody.
+    /// Open to all users.
     #[default]
     InService = 0,
-    /// Open only to those already inside.
+    /// Open only to users already inside.
     OutOfService = 1,
-    /// Open only to those already inside, and deleted after them.
+    /// Open only to users already inside, and deleted when the last one leaves.
     PendingDelete = 2,
 }
 
 impl ReplicaStatus {
-    /// The words of the configuration and of the JSON: `in_service`, `out_of_service`, `pending_delete`.
+    /// The value in the configuration and in JSON.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -31,10 +31,11 @@ impl ReplicaStatus {
         }
     }
 
-    /// Reads what [`ReplicaStatus::as_str`] writes, in any case, blanks and dashes for underscores; empty is in service.
+    /// Parses the values of [`ReplicaStatus::as_str`] in any case and with blanks or dashes for underscores. An empty
+    /// text means in service.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
-        let word: String = text.trim().to_ascii_lowercase().replace([' ', '-'], "_");
+        let word = text.trim().to_ascii_lowercase().replace([' ', '-'], "_");
         match word.as_str() {
             "" | "in_service" => Some(Self::InService),
             "out_of_service" => Some(Self::OutOfService),
@@ -44,14 +45,14 @@ impl ReplicaStatus {
     }
 }
 
-/// A replica as a directory source reports it: one database on one server.
+/// A replica, which is one database on one server, as a directory source reports it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DirectoryEntry {
-    /// Path below the data directory as the source spells it; either separator, no leading one needed.
+    /// Path below the data directory as the source spells it, with either separator.
     pub path: String,
-    /// The server that holds it.
+    /// The server that holds the replica.
     pub server: ServerName,
-    /// Shared by all replicas of the database.
+    /// The ID that all replicas of the database share.
     pub replica_id: ReplicaId,
     /// Title for pages and listings; may be empty.
     pub title: String,

@@ -1,9 +1,9 @@
-//! What Domino says about databases: the Cluster Database Directory.
+//! The Cluster Database Directory: which server holds which database.
 
-pub mod db_path;
-pub mod entry;
-pub mod index;
-pub mod replica_id;
+pub(crate) mod db_path;
+mod entry;
+pub(crate) mod index;
+mod replica_id;
 
 pub use db_path::{FoldBuffer, fold_plain_path, fold_url_path, percent_encode_path};
 pub use entry::{DirectoryEntry, ReplicaStatus};

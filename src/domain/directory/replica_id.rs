@@ -1,11 +1,9 @@
-//! The replica ID: 64 bits shared by all replicas of one database.
-//!
-//! In: `C1257A000041D2E0`, `C1257A00:0041D2E0` (as logs print it), `__C1257A000041D2E0` (as URLs
-//! carry it), any case. Out: one value. Never a guess: sixteen hex digits or nothing.
+//! The replica ID: 64 bits shared by all replicas of a database. It is spelled `C1257A000041D2E0`, `C1257A00:0041D2E0`
+//! in logs and `__C1257A000041D2E0` in URLs, in any case.
 
 use std::fmt;
 
-/// A replica ID. Shown as sixteen upper-case hex digits.
+/// A replica ID, displayed as sixteen upper-case hex digits.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ReplicaId(pub u64);
 
@@ -15,17 +13,16 @@ pub struct ReplicaId(pub u64);
 pub struct ReplicaIdError(pub String);
 
 impl ReplicaId {
-    /// Reads sixteen hex digits, with or without the colon in the middle, with or without the
-    /// prefix `__`, and without anything else around them.
+    /// Parses sixteen hex digits, with or without a colon in the middle and the prefix `__`.
     ///
     /// # Errors
-    /// For every other text.
+    /// If the text is anything else.
     pub fn parse(text: &str) -> Result<Self, ReplicaIdError> {
         Self::from_bytes(text.trim().as_bytes())
             .ok_or_else(|| ReplicaIdError(text.chars().take(64).collect()))
     }
 
-    /// As [`ReplicaId::parse`] for octets, without an error value and without trimming.
+    /// Like [`ReplicaId::parse`], for bytes and without trimming.
     #[must_use]
     pub fn from_bytes(text: &[u8]) -> Option<Self> {
         let digits = text.strip_prefix(b"__").unwrap_or(text);
@@ -89,7 +86,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_shown_reads_back(id: u64) {
+        fn a_displayed_id_parses_back(id: u64) {
             prop_assert_eq!(ReplicaId::parse(&ReplicaId(id).to_string()).unwrap(), ReplicaId(id));
         }
         #[test]

@@ -1,7 +1,5 @@
-//! Who a host and port in a URL mean: a member of the cluster, ourselves, or somebody else.
-//!
-//! In: `host[:port]` as it stands in a URL. Out: the index of a member. Names are compared without
-//! regard to case and to a dot at the end, addresses by value; nothing is resolved.
+//! Finds the server that the host and port of a URL name. Names are compared without case and trailing dot, addresses
+//! by value; nothing is resolved.
 
 use std::net::{IpAddr, Ipv6Addr};
 
@@ -9,16 +7,16 @@ use http::uri::Scheme;
 
 use crate::domain::cluster::HostPort;
 
-/// A host as it is compared.
+/// A host in comparable form.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Host {
     Address(IpAddr),
-    /// Lower case, without a dot at the end.
+    /// In lower case, without a trailing dot.
     Name(String),
 }
 
 impl Host {
-    /// Takes an address with or without brackets, or a name.
+    /// Parses an address with or without brackets, or a name.
     pub(super) fn parse(text: &str) -> Self {
         let bare = text.strip_prefix('[').and_then(|t| t.strip_suffix(']')).unwrap_or(text);
         match bare.parse::<IpAddr>() {
@@ -27,7 +25,7 @@ impl Host {
         }
     }
 
-    /// True when this is `domain` itself or a name below it.
+    /// True if this is `domain` or a name below it.
     pub(super) fn is_within(&self, domain: &Self) -> bool {
         match (self, domain) {
             (Self::Name(name), Self::Name(domain)) => {
@@ -40,7 +38,7 @@ impl Host {
     }
 }
 
-/// A host and the port that was written behind it, if any.
+/// A host with an optional port.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Authority {
     pub host: Host,
@@ -48,8 +46,8 @@ pub(super) struct Authority {
 }
 
 impl Authority {
-    /// `None` for an empty host, user information, a port that is no number, or octets that no
-    /// host name holds: such a URL is nobody's of ours.
+    /// `None` for an empty host, user information, an invalid port, or bytes that a host name cannot contain: no URL of
+    /// ours has these.
     pub(super) fn parse(text: &[u8]) -> Option<Self> {
         let text = std::str::from_utf8(text).ok()?;
         let (host, port) = if text.starts_with('[') {
@@ -72,24 +70,22 @@ impl Authority {
         Some(Self { host: Host::parse(host), port })
     }
 
-    /// The port written, else the scheme's own.
+    /// The explicit port, else the default port of the scheme.
     pub(super) fn port_for(&self, scheme: &Scheme) -> u16 {
         self.port.unwrap_or_else(|| default_port(scheme))
     }
 }
 
-/// What stands behind the colon; an empty port is no port (RFC 3986 section 3.2.3).
+/// The text after the colon; an empty port is no port (RFC 3986 section 3.2.3).
 fn strip_port_colon(rest: &str) -> Option<&str> {
     if rest.is_empty() { Some("") } else { rest.strip_prefix(':') }
 }
 
-/// 443 for `https`, else 80.
 pub(super) fn default_port(scheme: &Scheme) -> u16 {
     if *scheme == Scheme::HTTPS { 443 } else { 80 }
 }
 
-/// The names by which a server's own URLs may name it: its host name and its addresses, each with
-/// the HTTP and the HTTPS port.
+/// How URLs can name a server: by its host name and its addresses, with its HTTP or HTTPS port.
 #[derive(Clone, Debug)]
 pub struct ServerNames {
     hostname: Host,
@@ -99,7 +95,7 @@ pub struct ServerNames {
 }
 
 impl ServerNames {
-    /// From a member's host name and ports; `None` = the port is disabled in the Server document.
+    /// Takes the host name and the ports of a server; `None` = the port is disabled in the Server document.
     #[must_use]
     pub fn new(hostname: &str, http: Option<&HostPort>, https: Option<&HostPort>) -> Self {
         let hostname = Host::parse(hostname);
@@ -113,19 +109,14 @@ impl ServerNames {
         Self { hostname, hosts, http: http.map(|at| at.port), https: https.map(|at| at.port) }
     }
 
-    /// True when this host is one of the member's.
-    pub(super) fn has_host(&self, host: &Host) -> bool {
-        self.hosts.contains(host)
-    }
-
-    /// True when one of the member's host names lies in `domain`.
+    /// True if one of the hosts is within `domain`.
     pub(super) fn is_within(&self, domain: &Host) -> bool {
         self.hosts.iter().any(|host| host.is_within(domain))
     }
 
     fn listens_on(&self, authority: &Authority, scheme: Option<&Scheme>) -> bool {
         let on = |scheme: &Scheme, port: Option<u16>| port == Some(authority.port_for(scheme));
-        self.has_host(&authority.host)
+        self.hosts.contains(&authority.host)
             && match scheme {
                 Some(s) if *s == Scheme::HTTPS => on(s, self.https),
                 Some(s) => on(s, self.http),
@@ -134,13 +125,12 @@ impl ServerNames {
     }
 }
 
-/// The member that `authority` names; the serving one where several share a host and port.
-/// `scheme` is `None` for a URL that begins with `//`.
+/// The position of the server that `authority` names, preferring `serving` if several share a host and port. `scheme`
+/// is `None` for a URL that begins with `//`.
 ///
-/// A host name without a port names its server even where the configuration reaches that server on
-/// another port: Domino writes its own default port, not that of a port forwarding in between. This
-/// holds for the host name only and only where it is one server's; an address without a port may be
-/// anything's.
+/// A host name without a port names its server even if the configuration has another port for it: Domino writes its own
+/// default port, not that of a port forwarding in between. The host name must belong to a single server. An address
+/// without a port can belong to any service.
 pub(super) fn find_server(
     servers: &[ServerNames],
     serving: usize,
@@ -148,15 +138,19 @@ pub(super) fn find_server(
     scheme: Option<&Scheme>,
 ) -> Option<usize> {
     let first = |is: &dyn Fn(&ServerNames) -> bool| {
-        servers.get(serving).filter(|m| is(m)).map(|_| serving).or_else(|| servers.iter().position(is))
+        servers
+            .get(serving)
+            .filter(|server| is(server))
+            .map(|_| serving)
+            .or_else(|| servers.iter().position(is))
     };
-    if let Some(found) = first(&|m| m.listens_on(authority, scheme)) {
+    if let Some(found) = first(&|server| server.listens_on(authority, scheme)) {
         return Some(found);
     }
     if authority.port.is_some() || matches!(authority.host, Host::Address(_)) {
         return None;
     }
-    let mut named = servers.iter().enumerate().filter(|(_, m)| m.hostname == authority.host);
+    let mut named = servers.iter().enumerate().filter(|(_, server)| server.hostname == authority.host);
     match (named.next(), named.next()) {
         (Some((only, _)), None) => Some(only),
         _ => None,
@@ -168,7 +162,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn hosts_compare_without_case_dot_and_spelling_of_an_address() {
+    fn hosts_are_compared_without_case_trailing_dot_and_spelling_of_addresses() {
         assert_eq!(Host::parse("Web1.ACME.example."), Host::parse("web1.acme.example"));
         assert_eq!(Host::parse("[2001:DB8:0::1]"), Host::parse("2001:db8::1"));
         assert!(Host::parse("a.acme.example").is_within(&Host::parse("acme.example")));
@@ -177,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_plain_host_and_port_is_nobody() {
+    fn an_invalid_authority_is_refused() {
         for bad in
             ["", ":80", "user@web1", "web1:x", "web1:99999", "web1:+8", "[::1", "[x]:80", "[::1]x", "we b"]
         {

@@ -1,13 +1,10 @@
-//! Finds a database's path at the beginning of a URL's path, however it is spelled.
-//!
-//! In: a raw path and the path of a database. Out: how many raw octets the database's path takes, so
-//! that the rest can stay byte for byte. Case, backslash and percent-encoding make no difference, as
-//! in the directory.
+//! Finds the path of a database at the beginning of a URL's path, in any spelling. Case, backslashes and
+//! percent-encoding make no difference, as in the directory.
 
 use percent_encoding::percent_decode;
 
-/// Length in octets of `database` at the beginning of `path`, if the path is the database or lies
-/// in it. `path` has neither query nor fragment; both begin with `/`.
+/// Length in raw bytes of `database` at the beginning of `path`, if the path names the database or something in it.
+/// `path` has neither query nor fragment; both begin with `/`.
 pub(super) fn prefix_len(path: &[u8], database: &str) -> Option<usize> {
     let wanted = normalize(database.as_bytes());
     let segments = wanted.iter().filter(|b| **b == b'/').count();
@@ -16,7 +13,7 @@ pub(super) fn prefix_len(path: &[u8], database: &str) -> Option<usize> {
     }
     let end = nth_separator(path, segments + 1);
     let candidate = path.get(..end)?;
-    // `!` may stand for `?`: /leads.nsf!OpenDatabase
+    // `!` may replace `?`: /leads.nsf!OpenDatabase
     // (<http://www.ibm.com/developerworks/lotus/library/ls-Domino_URL_cheat_sheet/side1.html>)
     let marks = candidate.iter().enumerate().filter(|(_, b)| **b == b'!').map(|(i, _)| i);
     std::iter::once(end)
@@ -24,7 +21,7 @@ pub(super) fn prefix_len(path: &[u8], database: &str) -> Option<usize> {
         .find(|end| candidate.get(..*end).is_some_and(|raw| normalize(raw) == wanted))
 }
 
-/// Where the `n`th separator begins, counted from 1, or the end.
+/// Start of the `n`th separator, counted from 1, or the end of the path.
 fn nth_separator(path: &[u8], n: usize) -> usize {
     let mut seen = 0;
     let mut rest = path;
@@ -54,7 +51,7 @@ fn normalize(raw: &[u8]) -> Vec<u8> {
     }
     match String::from_utf8(decoded) {
         Ok(text) => text.to_lowercase().into_bytes(),
-        Err(not_text) => not_text.into_bytes().to_ascii_lowercase(),
+        Err(invalid) => invalid.into_bytes().to_ascii_lowercase(),
     }
 }
 
@@ -65,7 +62,7 @@ mod tests {
 
     #[test]
     fn case_backslash_and_encoding_make_no_difference() {
-        for (path, taken) in [
+        for (path, prefix) in [
             ("/apps/leads.nsf", Some("/apps/leads.nsf")),
             ("/apps/leads.nsf/0/abc", Some("/apps/leads.nsf")),
             ("/Apps/Leads.NSF/0", Some("/Apps/Leads.NSF")),
@@ -80,12 +77,12 @@ mod tests {
             ("", None),
         ] {
             let length = prefix_len(path.as_bytes(), "/apps/leads.nsf");
-            assert_eq!(length, taken.map(str::len), "{path}");
+            assert_eq!(length, prefix.map(str::len), "{path}");
         }
     }
 
     #[test]
-    fn letters_beyond_ascii_and_an_exclamation_mark_in_a_file_name_are_found() {
+    fn letters_beyond_ascii_and_exclamation_marks_in_file_names_are_matched() {
         assert_eq!(prefix_len(b"/K%C3%84UFE.nsf/v", "/k%c3%a4ufe.nsf"), Some(15));
         assert_eq!(prefix_len(b"/hey!.nsf!Open", "/hey!.nsf"), Some(9));
     }

@@ -1,8 +1,6 @@
-//! URLs in answers: `Location`, `Content-Location`, `X-XspLocation`, `Refresh` and `Link`.
-//!
-//! In: the value as the server sent it. Out: the same URL by public name and path, and whose it
-//! was. Relative references and foreign hosts are left alone, and whatever stands behind the
-//! database's path stays byte for byte.
+//! Rewrites the URLs in responses to the public name and path: `Location`, `Content-Location`, `X-XspLocation`,
+//! `Refresh` and `Link`. Relative references, foreign hosts and everything behind the path of the database stay byte
+//! for byte.
 
 use std::ops::Range;
 
@@ -13,22 +11,20 @@ use http::uri::Scheme;
 use super::authority::{self, Authority, default_port};
 use super::{RewriteContext, database_path};
 
-/// A value that had to change.
+/// A rewritten header value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RewrittenUrl {
-    /// The whole new value.
+    /// The complete new value.
     pub value: Vec<u8>,
-    /// The member that an absolute URL named, the serving one included; `None` for a URL that named
-    /// the public host or was a path. Where it is another member, the user's entry moves there, or
-    /// the next request would come back to the server that sent it away.
+    /// The server that an absolute URL named; `None` for the public host or a path. If it is another server than the
+    /// serving one, the user's entry moves there; else the next request would return to the server that redirected it.
     pub server: Option<usize>,
-    /// Path and query in `value`, without a fragment: the target the client will ask for. Empty for
-    /// a URL that ends with its host.
+    /// Path and query in `value`, without a fragment: the target that the client will request. Empty for a URL that
+    /// ends with its host.
     pub target: Range<usize>,
 }
 
-/// The public form of any of the four header fields; `None` for every other field and where
-/// nothing has to change.
+/// The public form of a header field; `None` for a field without a URL, for `Link`, and if nothing has to change.
 #[must_use]
 pub fn rewrite_header(name: &HeaderName, value: &[u8], context: &RewriteContext<'_>) -> Option<RewrittenUrl> {
     match name.as_str() {
@@ -42,16 +38,16 @@ pub fn rewrite_header(name: &HeaderName, value: &[u8], context: &RewriteContext<
     }
 }
 
-/// The public form of one URL.
+/// The public form of a single URL.
 #[must_use]
-pub fn rewrite_location(value: &[u8], context: &RewriteContext<'_>) -> Option<RewrittenUrl> {
+pub(super) fn rewrite_location(value: &[u8], context: &RewriteContext<'_>) -> Option<RewrittenUrl> {
     rewrite_url(value, 0..value.len(), context)
 }
 
-/// The public form of `5; url=http://web1.acme.example/...`, with or without quotes, in any case
+/// The public form of `5; url=http://web1.acme.example/...`, with or without quotes and in any case
 /// (<https://html.spec.whatwg.org/#shared-declarative-refresh-steps>).
 #[must_use]
-pub fn rewrite_refresh(value: &[u8], context: &RewriteContext<'_>) -> Option<RewrittenUrl> {
+pub(super) fn rewrite_refresh(value: &[u8], context: &RewriteContext<'_>) -> Option<RewrittenUrl> {
     let separator = value.iter().position(|b| matches!(b, b';' | b','))?;
     let mut start = skip_whitespace(value, separator + 1);
     if value.get(start..start + 3).is_some_and(|word| word.eq_ignore_ascii_case(b"url")) {
@@ -68,8 +64,7 @@ pub fn rewrite_refresh(value: &[u8], context: &RewriteContext<'_>) -> Option<Rew
     rewrite_url(value, start..end, context)
 }
 
-/// The public form of a `Link` field: every `<URL>` in it (RFC 8288 section 3); `None` where nothing has to
-/// change.
+/// Rewrites every `<URL>` of a `Link` field (RFC 8288 section 3); `None` if nothing has to change.
 #[must_use]
 pub fn rewrite_link(value: &[u8], context: &RewriteContext<'_>) -> Option<Vec<u8>> {
     let mut out = Vec::with_capacity(value.len() + 64);
@@ -80,9 +75,9 @@ pub fn rewrite_link(value: &[u8], context: &RewriteContext<'_>) -> Option<Vec<u8
         let (url, after) = behind.split_at_checked(end)?;
         out.extend_from_slice(before);
         match rewrite_location(url, context) {
-            Some(mapped) => {
+            Some(rewritten) => {
                 changed = true;
-                out.extend_from_slice(&mapped.value);
+                out.extend_from_slice(&rewritten.value);
             }
             None => out.extend_from_slice(url),
         }
@@ -96,7 +91,7 @@ fn skip_whitespace(value: &[u8], from: usize) -> usize {
     from + value.iter().skip(from).take_while(|b| matches!(b, b' ' | b'\t')).count()
 }
 
-/// A reference in its parts: where it points and what it asks for there.
+/// An absolute or path-absolute URL in its parts.
 struct UrlReference<'a> {
     /// `None` for `//host/...` and for a path.
     scheme: Option<Scheme>,
@@ -128,7 +123,7 @@ impl<'a> UrlReference<'a> {
     }
 }
 
-/// Maps the URL at `range` of `value` and leaves what is around it as it is.
+/// Rewrites the URL at `range` of `value` and keeps the text around it.
 fn rewrite_url(value: &[u8], range: Range<usize>, context: &RewriteContext<'_>) -> Option<RewrittenUrl> {
     if value.iter().any(u8::is_ascii_control) || !is_visible_ascii(context.public_authority) {
         return None;
@@ -155,13 +150,12 @@ fn rewrite_url(value: &[u8], range: Range<usize>, context: &RewriteContext<'_>) 
     let fragment = memchr::memchr(b'#', behind).map_or(0, |i| behind.len() - i);
     let target = target_start..out.len() - fragment;
     out.extend_from_slice(value.get(start + url.len()..)?);
-    // A URL of another member is reported even if it already reads as it should.
-    let moves = server.is_some_and(|m| m != context.serving);
+    // Report a URL of another server even if its text does not change.
+    let moves = server.is_some_and(|named| named != context.serving);
     (moves || out != value).then_some(RewrittenUrl { value: out, server, target })
 }
 
-/// Scheme and authority by which the client should ask, and the member that was named. `None` for
-/// foreign hosts.
+/// The public scheme and authority, and the server that was named. `None` for foreign hosts.
 fn public_prefix(
     authority: &[u8],
     scheme: Option<&Scheme>,
@@ -175,7 +169,7 @@ fn public_prefix(
     if let Some(server) = authority::find_server(context.servers, context.serving, &named, scheme) {
         return Some((public(scheme.map(|_| context.public_scheme)), Some(server)));
     }
-    // Domino builds URLs from the client's Host and its own idea of the scheme.
+    // Domino builds URLs from the client's Host and the scheme of its own port.
     let ours = Authority::parse(context.public_authority.as_bytes())?;
     if named.host != ours.host {
         return None;
@@ -183,34 +177,34 @@ fn public_prefix(
     let public_port = ours.port_for(context.public_scheme);
     match scheme {
         None if named.port_for(context.public_scheme) == public_port => Some((public(None), None)),
-        // A plain server behind our TLS says `http`, with the port of the client's Host or its own.
+        // A server without TLS behind our TLS writes `http`, with the port of the client's Host or its own.
         Some(s) if *s == Scheme::HTTP || s == context.public_scheme => {
             let ours = named.port == ours.port || [public_port, default_port(s)].contains(&named.port_for(s));
             ours.then(|| (public(Some(context.public_scheme)), None))
         }
-        // It asks for TLS. That is not undone, or the browser would go round in circles.
+        // The server redirects to TLS. Undoing that would make a redirect loop.
         Some(s) if named.port_for(s) == default_port(s) => Some(([b"https://", authority].concat(), None)),
         _ => None,
     }
 }
 
-/// The path as the client should ask for it.
+/// The path that the client should request.
 fn public_path(path: &[u8], server: Option<usize>, context: &RewriteContext<'_>) -> Vec<u8> {
     let own = || {
         let (server_path, public) = context.database_paths?;
         let rest = path.get(database_path::prefix_len(path, server_path)?..)?;
         is_visible_ascii(public).then(|| [public.as_bytes(), rest].concat())
     };
-    // A path that a server names as its own may mean another database to the public.
-    let by_member = || {
+    // The public may know another database by a path of this server.
+    let by_server = || {
         let public = (context.public_path)(server?, path)?;
         (public.starts_with('/') && is_visible_ascii(&public)).then(|| public.into_bytes())
     };
-    let is_own = server.is_none_or(|m| m == context.serving);
-    is_own.then(own).flatten().or_else(by_member).unwrap_or_else(|| path.to_vec())
+    let is_own = server.is_none_or(|named| named == context.serving);
+    is_own.then(own).flatten().or_else(by_server).unwrap_or_else(|| path.to_vec())
 }
 
-/// Nothing in it that could end a header line or a URL.
+/// True for text that cannot end a header line or a URL.
 fn is_visible_ascii(text: &str) -> bool {
     !text.is_empty() && text.bytes().all(|b| b.is_ascii_graphic())
 }

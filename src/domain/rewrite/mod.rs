@@ -1,9 +1,5 @@
-//! Header values mapped between the servers' names and paths and the public ones.
-//!
-//! In: an octet string as a server sent it, and a [`RewriteContext`] that says who the members are, how the
-//! client addressed us, and where the database lies on the serving server. Out: the value a client
-//! may see, or `None` where nothing has to change; in redirect mode, the URL to send a browser to.
-//! These are pure functions: no lookup, no log, no look at a body (bodies are never rewritten).
+//! Rewrites header values of responses from the names and paths of the servers to the public ones, and builds the URLs
+//! of redirect mode. Pure functions, which return `None` if nothing has to change; bodies are never rewritten.
 
 mod authority;
 mod cookie;
@@ -13,41 +9,40 @@ mod redirect;
 
 pub use authority::ServerNames;
 pub use cookie::rewrite_set_cookie;
-pub use location::{RewrittenUrl, rewrite_header, rewrite_link, rewrite_location, rewrite_refresh};
+pub use location::{rewrite_header, rewrite_link};
 pub use redirect::redirect_location;
 
 use http::uri::Scheme;
 
-/// Maps a path on another member to the public one: member's index in [`RewriteContext::members`] and the
-/// percent-encoded path without query in; the whole path as the public should see it out, or `None`
-/// where it is the same.
+/// Maps a path on another server to the public path. Takes the position of the server in [`RewriteContext::servers`]
+/// and the percent-encoded path without query; `None` if the public path is the same.
 pub type PublicPathFn<'a> = dyn Fn(usize, &[u8]) -> Option<String> + 'a;
 
-/// How this request was addressed and who is answering it.
+/// How the client addressed the request, and which server responds.
 #[derive(Clone, Copy)]
 pub struct RewriteContext<'a> {
-    /// The scheme the client used.
+    /// The scheme that the client used.
     pub public_scheme: &'a Scheme,
-    /// Host and port as the client wrote them: `www.acme.example`, `[2001:db8::1]:8443`.
+    /// Host and port as the client sent them: `www.acme.example`, `[2001:db8::1]:8443`.
     pub public_authority: &'a str,
-    /// All members of the cluster.
+    /// All servers of the cluster.
     pub servers: &'a [ServerNames],
-    /// Which of them answers.
+    /// Position of the server that responds.
     pub serving: usize,
-    /// Where the two differ: the path of the database on the serving server, and the path by which
-    /// the client addressed it. Both begin with `/` and are percent-encoded as in a URL.
+    /// If they differ: the path of the database on the server, and the path that the client used. Both begin with `/`
+    /// and are percent-encoded.
     pub database_paths: Option<(&'a str, &'a str)>,
-    /// For URLs that name a member, outside the database of [`RewriteContext::paths`].
+    /// For URLs that name a server, outside the database of `database_paths`.
     pub public_path: &'a PublicPathFn<'a>,
 }
 
 impl std::fmt::Debug for RewriteContext<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Mapping")
+        f.debug_struct("RewriteContext")
             .field("public_scheme", &self.public_scheme)
             .field("public_authority", &self.public_authority)
             .field("serving", &self.serving)
-            .field("paths", &self.database_paths)
+            .field("database_paths", &self.database_paths)
             .finish_non_exhaustive()
     }
 }

@@ -1,9 +1,6 @@
-//! Redirect mode: the URL by which a browser reaches the chosen server itself.
-//!
-//! In: what the Server document says of the server, where the database lies there, and the client's
-//! target. Out: an absolute URL that is always one header value and always names that host. The ICM
-//! of Domino answers the same way: it sends the browser to the server
-//! (<https://help.hcltechsw.com/domino/11.0.0/admin/conf_howtheinternetclustermanagerworks_c.html>).
+//! Redirect mode: the URL under which a browser reaches the chosen server directly, as Domino's ICM sends it
+//! (<https://help.hcltechsw.com/domino/11.0.0/admin/conf_howtheinternetclustermanagerworks_c.html>). The result is
+//! always a single header value, and always names that host.
 
 use std::fmt::Write;
 use std::net::Ipv6Addr;
@@ -13,13 +10,10 @@ use http::uri::Scheme;
 
 use super::authority::default_port;
 
-/// `scheme://hostname[:port]` and the target, with the database's path at `range` of the target
-/// replaced where the server has another one.
+/// `scheme://hostname[:port]` and the target, which is path and query as the client sent them.
 ///
-/// `hostname` comes without brackets, `target` is path and query as the client sent them, and the
-/// server's path is percent-encoded and begins with `/`. Octets that may not stand in a URL are
-/// percent-encoded, in a host name they are left out; a range that does not lie in the target is
-/// ignored.
+/// `server_path` replaces a range of the target with the percent-encoded path of the database on the server; a range
+/// outside the target is ignored. Bytes that are invalid in a URL are percent-encoded, or dropped from the host name.
 #[must_use]
 pub fn redirect_location(
     scheme: &Scheme,
@@ -48,7 +42,7 @@ pub fn redirect_location(
     out
 }
 
-/// Path and query, as they are but for what would end the header or the URL.
+/// Appends path and query, and percent-encodes what could end the header or the URL.
 fn push_target(out: &mut String, target: &[u8]) {
     if target.first() != Some(&b'/') {
         out.push('/');

@@ -1,6 +1,7 @@
-//! Tables over shapes that Domino servers really send, and what must hold for any octets.
+//! Tables of values that Domino servers really send, and properties for arbitrary bytes.
 
 #![allow(clippy::unwrap_used)]
+use super::location::{rewrite_location, rewrite_refresh};
 use super::*;
 use crate::domain::cluster::HostPort;
 use proptest::prelude::*;
@@ -17,13 +18,13 @@ fn servers() -> Vec<ServerNames> {
     ]
 }
 
-/// Web3 keeps its mail files below `m/`.
-fn elsewhere(server: usize, path: &[u8]) -> Option<String> {
+/// Web3 has its mail files below `m/`.
+fn public_path(server: usize, path: &[u8]) -> Option<String> {
     let path = std::str::from_utf8(path).ok()?;
     (server == 2).then(|| path.strip_prefix("/m/").map(|rest| format!("/mail/{rest}")))?
 }
 
-/// Web1 serves a client who asked `scheme://authority` for sales/leads.nsf, which it keeps in apps/.
+/// Web1 serves a request to `scheme://authority` for sales/leads.nsf, which it has in apps/.
 fn with<T>(scheme: &Scheme, authority: &str, f: impl FnOnce(&RewriteContext<'_>) -> T) -> T {
     let servers = servers();
     f(&RewriteContext {
@@ -32,20 +33,20 @@ fn with<T>(scheme: &Scheme, authority: &str, f: impl FnOnce(&RewriteContext<'_>)
         servers: &servers,
         serving: 0,
         database_paths: Some(("/apps/leads.nsf", "/sales/leads.nsf")),
-        public_path: &elsewhere,
+        public_path: &public_path,
     })
 }
 
-fn mapped(value: &str) -> Option<(String, Option<usize>, String)> {
+fn rewritten(value: &str) -> Option<(String, Option<usize>, String)> {
     with(&Scheme::HTTPS, "www.acme.example", |context| {
-        let mapped = rewrite_location(value.as_bytes(), context)?;
-        let target = String::from_utf8(mapped.value[mapped.target.clone()].to_vec()).unwrap();
-        Some((String::from_utf8(mapped.value).unwrap(), mapped.server, target))
+        let rewritten = rewrite_location(value.as_bytes(), context)?;
+        let target = String::from_utf8(rewritten.value[rewritten.target.clone()].to_vec()).unwrap();
+        Some((String::from_utf8(rewritten.value).unwrap(), rewritten.server, target))
     })
 }
 
 #[test]
-fn urls_that_name_a_member_become_public() {
+fn urls_that_name_a_server_become_public() {
     let public = "https://www.acme.example";
     for (given, rest, server) in [
         ("http://web1.acme.example/names.nsf?Login", "/names.nsf?Login", 0),
@@ -66,10 +67,10 @@ fn urls_that_name_a_member_become_public() {
         ("https://10.0.0.12:8443/mail/jdoe.nsf", "/mail/jdoe.nsf", 1),
         ("http://[2001:DB8:0:0::13]/m/jdoe.nsf?Open&x=%2Fm%2F", "/mail/jdoe.nsf?Open&x=%2Fm%2F", 2),
         ("http://web3.acme.internal:80/other.nsf", "/other.nsf", 2),
-        // The host name alone names its server, whatever port forwarding lies in between.
+        // The host name alone names its server, whatever the port forwarding in between.
         ("http://web2.acme.example/mail/jdoe.nsf", "/mail/jdoe.nsf", 1),
         ("https://web3.acme.internal/other.nsf", "/other.nsf", 2),
-        // XPages: absolute, and the database lies elsewhere here.
+        // XPages: an absolute URL, and a database with another path on this server.
         (
             "http://web1.acme.example/apps/leads.nsf/lead.xsp?documentId=8B1&action=openDocument",
             "/sales/leads.nsf/lead.xsp?documentId=8B1&action=openDocument",
@@ -88,29 +89,29 @@ fn urls_that_name_a_member_become_public() {
         ),
     ] {
         let expected = (format!("{public}{rest}"), Some(server), rest.to_owned());
-        assert_eq!(mapped(given), Some(expected), "{given}");
+        assert_eq!(rewritten(given), Some(expected), "{given}");
     }
 }
 
 #[test]
-fn a_url_without_scheme_stays_without() {
+fn a_url_without_a_scheme_stays_so() {
     let expected = ("//www.acme.example/sales/leads.nsf/v".into(), Some(0), "/sales/leads.nsf/v".into());
-    assert_eq!(mapped("//web1.acme.example/apps/leads.nsf/v"), Some(expected));
-    assert_eq!(mapped("//web2.acme.example:8443/a.nsf").unwrap().1, Some(1));
-    assert_eq!(mapped("//cdn.example/apps/leads.nsf"), None);
+    assert_eq!(rewritten("//web1.acme.example/apps/leads.nsf/v"), Some(expected));
+    assert_eq!(rewritten("//web2.acme.example:8443/a.nsf").unwrap().1, Some(1));
+    assert_eq!(rewritten("//cdn.example/apps/leads.nsf"), None);
 }
 
 #[test]
-fn a_path_below_the_servers_database_becomes_the_clients_and_keeps_its_form() {
+fn a_path_in_the_servers_database_becomes_the_clients_path() {
     let expected = ("/sales/leads.nsf/All?OpenView#top".into(), None, "/sales/leads.nsf/All?OpenView".into());
-    assert_eq!(mapped("/apps/leads.nsf/All?OpenView#top"), Some(expected));
-    assert_eq!(mapped("/apps/leads.nsf").unwrap().0, "/sales/leads.nsf");
-    assert_eq!(mapped("/apps/leads.nsf?OpenDatabase").unwrap().0, "/sales/leads.nsf?OpenDatabase");
-    assert_eq!(mapped("/APPS\\leads.nsf!Open").unwrap().0, "/sales/leads.nsf!Open");
+    assert_eq!(rewritten("/apps/leads.nsf/All?OpenView#top"), Some(expected));
+    assert_eq!(rewritten("/apps/leads.nsf").unwrap().0, "/sales/leads.nsf");
+    assert_eq!(rewritten("/apps/leads.nsf?OpenDatabase").unwrap().0, "/sales/leads.nsf?OpenDatabase");
+    assert_eq!(rewritten("/APPS\\leads.nsf!Open").unwrap().0, "/sales/leads.nsf!Open");
 }
 
 #[test]
-fn relative_references_and_foreign_urls_stay() {
+fn relative_references_and_foreign_urls_are_unchanged() {
     for given in [
         "../x",
         "x.nsf",
@@ -136,12 +137,12 @@ fn relative_references_and_foreign_urls_stay() {
         "http://[::1/x",
         "http:///x",
     ] {
-        assert_eq!(mapped(given), None, "{given}");
+        assert_eq!(rewritten(given), None, "{given}");
     }
 }
 
 #[test]
-fn a_url_by_the_public_name_gets_public_scheme_and_path() {
+fn a_url_with_the_public_name_gets_the_public_scheme_and_path() {
     for (given, expected) in [
         (
             "http://www.acme.example/apps/leads.nsf/v?OpenView",
@@ -151,20 +152,20 @@ fn a_url_by_the_public_name_gets_public_scheme_and_path() {
         ("http://www.acme.example/x.nsf", "https://www.acme.example/x.nsf"),
     ] {
         assert_eq!(
-            mapped(given).unwrap(),
+            rewritten(given).unwrap(),
             (expected.into(), None, expected.trim_start_matches("https://www.acme.example").into())
         );
     }
-    assert_eq!(mapped("https://www.acme.example/x.nsf"), None);
+    assert_eq!(rewritten("https://www.acme.example/x.nsf"), None);
     assert_eq!(
-        mapped("http://www.acme.example:9000/apps/leads.nsf"),
+        rewritten("http://www.acme.example:9000/apps/leads.nsf"),
         None,
-        "another service of the same host"
+        "another service on the same host"
     );
 }
 
 #[test]
-fn a_public_port_is_kept_and_a_wish_for_tls_is_not_undone() {
+fn a_public_port_is_kept_and_a_redirect_to_tls_is_not_undone() {
     with(&Scheme::HTTP, "www.acme.example:8080", |context| {
         let value = |given: &str| {
             rewrite_location(given.as_bytes(), context).map(|m| String::from_utf8(m.value).unwrap())
@@ -180,15 +181,15 @@ fn a_public_port_is_kept_and_a_wish_for_tls_is_not_undone() {
         );
     });
     with(&Scheme::HTTPS, "[2001:db8::1]:8443", |context| {
-        let mapped = rewrite_location(b"http://10.0.0.11/x", context).unwrap();
-        assert_eq!(mapped.value, b"https://[2001:db8::1]:8443/x");
-        assert_eq!(&mapped.value[mapped.target], b"/x");
+        let rewritten = rewrite_location(b"http://10.0.0.11/x", context).unwrap();
+        assert_eq!(rewritten.value, b"https://[2001:db8::1]:8443/x");
+        assert_eq!(&rewritten.value[rewritten.target], b"/x");
     });
 }
 
 #[test]
-fn a_url_of_another_member_that_reads_right_already_is_still_reported() {
-    // A member may share the public name.
+fn a_url_of_another_server_is_reported_even_if_its_text_does_not_change() {
+    // A server may share the public name.
     let mut all = servers();
     all.push(ServerNames::new("www.acme.example", Some(&at("10.0.0.14", 80)), Some(&at("10.0.0.14", 443))));
     let context = RewriteContext {
@@ -197,14 +198,17 @@ fn a_url_of_another_member_that_reads_right_already_is_still_reported() {
         servers: &all,
         serving: 0,
         database_paths: None,
-        public_path: &elsewhere,
+        public_path: &public_path,
     };
-    let mapped = rewrite_location(b"https://www.acme.example/x.nsf", &context).unwrap();
-    assert_eq!((mapped.value.as_slice(), mapped.server), (&b"https://www.acme.example/x.nsf"[..], Some(3)));
+    let rewritten = rewrite_location(b"https://www.acme.example/x.nsf", &context).unwrap();
+    assert_eq!(
+        (rewritten.value.as_slice(), rewritten.server),
+        (&b"https://www.acme.example/x.nsf"[..], Some(3))
+    );
 }
 
 #[test]
-fn members_on_one_address_are_told_apart_by_port() {
+fn servers_on_one_address_are_distinguished_by_port() {
     let all = [
         ServerNames::new("127.0.0.1", Some(&at("127.0.0.1", 9001)), None),
         ServerNames::new("127.0.0.1", Some(&at("127.0.0.1", 9002)), None),
@@ -215,10 +219,10 @@ fn members_on_one_address_are_told_apart_by_port() {
         servers: &all,
         serving: 0,
         database_paths: None,
-        public_path: &elsewhere,
+        public_path: &public_path,
     };
-    let mapped = rewrite_location(b"http://127.0.0.1:9002/x", &context).unwrap();
-    assert_eq!((mapped.value.as_slice(), mapped.server), (&b"http://127.0.0.1:8080/x"[..], Some(1)));
+    let rewritten = rewrite_location(b"http://127.0.0.1:9002/x", &context).unwrap();
+    assert_eq!((rewritten.value.as_slice(), rewritten.server), (&b"http://127.0.0.1:8080/x"[..], Some(1)));
     assert_eq!(
         rewrite_location(b"http://127.0.0.1/x", &context).map(|m| m.server),
         Some(None),
@@ -228,7 +232,7 @@ fn members_on_one_address_are_told_apart_by_port() {
 }
 
 #[test]
-fn every_url_of_a_link_field_is_mapped_and_its_parameters_stay() {
+fn every_url_of_a_link_field_is_rewritten_and_its_parameters_stay() {
     with(&Scheme::HTTPS, "www.acme.example", |context| {
         for (given, expected) in [
             (
@@ -253,7 +257,7 @@ fn every_url_of_a_link_field_is_mapped_and_its_parameters_stay() {
 }
 
 #[test]
-fn refresh_is_mapped_with_all_that_is_around_the_url() {
+fn the_url_of_a_refresh_field_is_rewritten_and_the_text_around_it_stays() {
     with(&Scheme::HTTPS, "www.acme.example", |context| {
         for (given, expected) in [
             ("5; url=http://web1.acme.example/x.nsf", Some("5; url=https://www.acme.example/x.nsf")),
@@ -273,13 +277,14 @@ fn refresh_is_mapped_with_all_that_is_around_the_url() {
                 rewrite_refresh(given.as_bytes(), context).map(|m| String::from_utf8(m.value).unwrap());
             assert_eq!(value.as_deref(), expected, "{given}");
         }
-        let mapped = rewrite_refresh(b"5; url=http://web2.acme.example:8080/a.nsf?Open#x", context).unwrap();
-        assert_eq!((mapped.server, &mapped.value[mapped.target]), (Some(1), &b"/a.nsf?Open"[..]));
+        let rewritten =
+            rewrite_refresh(b"5; url=http://web2.acme.example:8080/a.nsf?Open#x", context).unwrap();
+        assert_eq!((rewritten.server, &rewritten.value[rewritten.target]), (Some(1), &b"/a.nsf?Open"[..]));
     });
 }
 
 #[test]
-fn only_the_four_headers_are_mapped() {
+fn only_headers_with_a_url_are_rewritten() {
     with(&Scheme::HTTPS, "www.acme.example", |context| {
         for name in ["location", "content-location", "x-xsplocation"] {
             let name = http::HeaderName::from_static(name);
@@ -296,7 +301,7 @@ fn only_the_four_headers_are_mapped() {
 fn a_cookie_loses_an_internal_domain_and_a_path_that_differs() {
     with(&Scheme::HTTPS, "www.acme.example", |context| {
         for (given, expected) in [
-            // Covers the public host: single sign-on needs it.
+            // Covers the public host, and single sign-on needs it.
             ("LtpaToken=AAECAz==; domain=.acme.example; path=/", None),
             ("LtpaToken2=x; Domain=acme.example; Secure", None),
             ("DomAuthSessId=0A1B; path=/", None),
@@ -339,7 +344,7 @@ fn a_cookie_loses_an_internal_domain_and_a_path_that_differs() {
 }
 
 #[test]
-fn a_redirect_names_the_servers_own_port_and_path() {
+fn a_redirect_has_the_port_and_path_of_the_server() {
     let redirect = |https, host, port, path, target: &str| {
         let scheme = if https { Scheme::HTTPS } else { Scheme::HTTP };
         redirect_location(&scheme, host, port, path, target.as_bytes())
@@ -367,15 +372,15 @@ fn a_redirect_names_the_servers_own_port_and_path() {
 
 proptest! {
     #[test]
-    fn whatever_a_server_sends_the_result_is_one_header_value(
+    fn any_input_gives_a_single_header_value(
         value in proptest::collection::vec(any::<u8>(), 0..80),
         url in "(http|https|HTTP)?:?//(web1.acme.example|10.0.0.12|www.acme.example)(:[0-9]{1,5})?[/a-z?#%\\\\\r\n ]{0,30}",
     ) {
         with(&Scheme::HTTPS, "www.acme.example", |context| {
             for value in [value.as_slice(), url.as_bytes()] {
-                for mapped in [rewrite_location(value, context), rewrite_refresh(value, context)].into_iter().flatten() {
-                    prop_assert!(!mapped.value.iter().any(u8::is_ascii_control));
-                    prop_assert!(mapped.value.get(mapped.target.clone()).is_some());
+                for rewritten in [rewrite_location(value, context), rewrite_refresh(value, context)].into_iter().flatten() {
+                    prop_assert!(!rewritten.value.iter().any(u8::is_ascii_control));
+                    prop_assert!(rewritten.value.get(rewritten.target.clone()).is_some());
                 }
                 if let Some(cookie) = rewrite_set_cookie(value, context, true) {
                     let separators = |v: &[u8]| v.iter().filter(|b| **b == b'\r' || **b == b'\n').count();
@@ -387,18 +392,18 @@ proptest! {
     }
 
     #[test]
-    fn what_stands_behind_the_database_stays_byte_for_byte(rest in "[/?!#][ -~]{0,60}") {
+    fn the_text_behind_the_database_stays_byte_for_byte(rest in "[/?!#][ -~]{0,60}") {
         let given = format!("http://web1.acme.example/apps/leads.nsf{}", rest.trim_end());
-        let value = mapped(&given).unwrap().0;
+        let value = rewritten(&given).unwrap().0;
         prop_assert_eq!(value, format!("https://www.acme.example/sales/leads.nsf{}", rest.trim_end()));
     }
 
     #[test]
-    fn mapping_twice_changes_nothing_more(rest in "[/?#][!-~]{0,40}") {
-        let once = mapped(&format!("http://web1.acme.example{rest}")).unwrap().0;
-        if let Some((twice, server, _)) = mapped(&once) {
+    fn rewriting_twice_changes_nothing_more(rest in "[/?#][!-~]{0,40}") {
+        let once = rewritten(&format!("http://web1.acme.example{rest}")).unwrap().0;
+        if let Some((twice, server, _)) = rewritten(&once) {
             prop_assert_eq!(server, None);
-            // Only where the public path happens to be the server's of another database.
+            // Unless the public path is also the path of another database on the server.
             prop_assert!(twice == once || once.to_ascii_lowercase().contains("leads"));
         }
     }

@@ -1,4 +1,4 @@
-//! What selection answers: an outcome, and one verdict for each candidate in the order of elimination.
+//! The result of selection: an outcome, and one verdict on each candidate in the order of elimination.
 
 use std::fmt;
 
@@ -6,38 +6,38 @@ use smallvec::SmallVec;
 
 use super::input::{Hint, ServerId};
 
-/// The answer of [`super::decide`].
+/// The result of [`super::decide`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct Decision {
-    /// What to do.
+    /// What to do with the request.
     pub outcome: SelectionOutcome,
-    /// One verdict a candidate: eliminated first, then set aside, then the rest, the chosen one last.
+    /// One verdict for each candidate, in the order of elimination, the chosen one last.
     pub verdicts: SmallVec<[(ServerId, CandidateVerdict); 8]>,
-    /// Among whom it was drawn, where several were equally light: another time it may be another of them.
+    /// The equally light servers that the draw was among: another request may get another of them.
     pub band: SmallVec<[ServerId; 8]>,
 }
 
 /// What to do with the request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SelectionOutcome {
-    /// Send it there.
+    /// Send it to this server.
     Serve(ServerId, SelectionReason),
-    /// Every usable server has as many requests in flight as it may: wait, then ask again.
+    /// Every eligible server is at its in-flight limit: wait, then decide again.
     Full,
-    /// A NoteID, and the server that the user's documents came from cannot be used.
+    /// The URL has a NoteID, and the server that the user's documents came from cannot be used.
     NoteIdServerGone,
     /// Every replica is out of service or pending delete.
     OutOfService,
-    /// Nobody can take it.
+    /// No server can take the request.
     NoServer,
 }
 
-/// Why the chosen server was chosen.
+/// Why a server was chosen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SelectionReason {
     /// The user's entry for this database names it.
     Entry,
-    /// Another entry speaks for it.
+    /// An entry for another database applies.
     Hint(Hint),
     /// The user's most recent entry names it.
     Recent,
@@ -45,51 +45,51 @@ pub enum SelectionReason {
     Session,
     /// It has the lightest workload.
     Lightest,
-    /// It is set aside, but nobody else is left.
+    /// It is set aside, but no other server is left.
     SetAside,
-    /// It is UNREACHABLE, as every other holder, and the configuration says to try.
+    /// Every holder is UNREACHABLE, and the configuration allows trying one.
     LastResort,
 }
 
-/// What became of one candidate.
+/// The verdict on one candidate.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum CandidateVerdict {
-    /// Its replica is out of service and this user is not inside.
+    /// Its replica is out of service, and the user is not inside.
     OutOfService,
-    /// Its replica is pending delete and this user is not inside.
+    /// Its replica is pending delete, and the user is not inside.
     PendingDelete,
     /// Already tried in this request.
     Tried,
-    /// Its port of the needed kind is disabled or does not answer.
+    /// The required port is disabled or does not answer.
     Unreachable,
-    /// RESTRICTED, and this user is not inside or was for too long.
+    /// RESTRICTED, and the user is not inside or the drain timeout is over.
     Restricted,
-    /// As many requests in flight as it may have.
+    /// It is at its in-flight limit.
     Full,
-    /// Index at or under its threshold.
+    /// BUSY: its index is at or under its threshold.
     Busy,
-    /// User limit reached.
+    /// MAXUSERS: its user limit is reached.
     MaxUsers,
-    /// Returned a short while ago and passed over in this draw; how far its ramp is, percent.
+    /// It returned recently and was passed over in this draw; its share of the ramp in percent.
     SlowStart(u8),
-    /// Outside the band of the lightest; the corrected index that it was ranked by.
+    /// Outside the band of the lightest; its corrected index.
     Heavier(f32),
-    /// As light as the chosen one, lost the draw; its corrected index.
+    /// As light as the chosen server, but not drawn; its corrected index.
     Equal(f32),
-    /// Usable, but an affinity entry names another.
+    /// Usable, but affinity leads to another server.
     NotAffinityServer,
-    /// This one; its corrected index where it was ranked.
+    /// Chosen; its corrected index if it was ranked.
     Chosen(Option<f32>),
 }
 
 impl Decision {
-    /// The verdict on one member.
+    /// The verdict on one server.
     #[must_use]
     pub fn verdict(&self, server: ServerId) -> Option<CandidateVerdict> {
-        self.verdicts.iter().find(|(m, _)| *m == server).map(|(_, v)| *v)
+        self.verdicts.iter().find(|(known, _)| *known == server).map(|(_, v)| *v)
     }
 
-    /// The chosen member.
+    /// The server that takes the request.
     #[must_use]
     pub fn chosen(&self) -> Option<ServerId> {
         match self.outcome {
@@ -108,14 +108,14 @@ impl fmt::Display for SelectionReason {
             Self::Hint(Hint::Recent) | Self::Recent => "the user's most recent server",
             Self::Session => "the user has a session there",
             Self::Lightest => "lightest workload",
-            Self::SetAside => "set aside, but nobody else is left",
+            Self::SetAside => "set aside, but no other server is left",
             Self::LastResort => "every holder is UNREACHABLE, tried as the last resort",
         })
     }
 }
 
 impl SelectionReason {
-    /// One word for the access log and metrics.
+    /// The value in the access log and the metrics.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -139,15 +139,15 @@ impl fmt::Display for CandidateVerdict {
             Self::Tried => f.write_str("dropped: already tried in this request"),
             Self::Unreachable => f.write_str("dropped: UNREACHABLE on this port"),
             Self::Restricted => f.write_str("dropped: RESTRICTED"),
-            Self::Full => f.write_str("passed over: as many requests in flight as it may have"),
+            Self::Full => f.write_str("passed over: at its in-flight limit"),
             Self::Busy => f.write_str("set aside: BUSY"),
             Self::MaxUsers => f.write_str("set aside: MAXUSERS"),
             Self::SlowStart(percent) => {
-                write!(f, "passed over: returned lately, at {percent} % of its share")
+                write!(f, "passed over: slow start, at {percent} % of its share")
             }
             Self::Heavier(index) => write!(f, "heavier: corrected index {index:.0}"),
             Self::Equal(index) => write!(f, "equal: corrected index {index:.0}, in the band of the lightest"),
-            Self::NotAffinityServer => f.write_str("usable, but the user belongs to another"),
+            Self::NotAffinityServer => f.write_str("usable, but affinity leads to another server"),
             Self::Chosen(Some(index)) => write!(f, "chosen: corrected index {index:.0}"),
             Self::Chosen(None) => f.write_str("chosen"),
         }

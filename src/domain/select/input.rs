@@ -1,64 +1,62 @@
-//! What selection is asked: plain data of one moment.
-//!
-//! In: the caller fills it from the directory, the members and the affinity cookie. Nothing here
-//! can change while a decision is made.
+//! The input of selection: plain data of one moment, which the caller takes from the directory, the servers and the
+//! affinity cookie.
 
 use crate::domain::cluster::{Port, ServerSnapshot};
 use crate::domain::directory::ReplicaStatus;
 
-/// Number of a member within its cluster's current list.
+/// Position of a server in the current list of its cluster.
 pub type ServerId = u16;
 
-/// One server that could serve, with what Domino says about its replica.
+/// A server that could take the request, with the mark of its replica.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Candidate {
-    /// Who.
+    /// The server, by its position in the cluster.
     pub server: ServerId,
-    /// The mark of its replica; in service where the URL names no database.
+    /// The mark of its replica; in service if the URL names no database.
     pub status: ReplicaStatus,
-    /// Its condition now.
+    /// The state of the server.
     pub snapshot: ServerSnapshot,
 }
 
-/// Why an affinity entry applies to a request whose database has none of its own.
+/// Why an affinity entry applies to a request whose database has no entry.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hint {
-    /// The database in `RedirectTo`, of the query or of a login form.
+    /// The database in `RedirectTo` of the query or of a login form.
     RedirectTo,
     /// The database of a same-origin Referer.
     Referer,
-    /// Simply the most recent entry.
+    /// The most recent entry.
     Recent,
 }
 
-/// One question to [`super::decide`].
+/// The input of [`super::decide`].
 #[derive(Clone, Copy, Debug)]
 pub struct SelectionInput<'a> {
-    /// The holders of the database, or every member; at most one a server.
+    /// The holders of the database, or all servers of the cluster; each server at most once.
     pub candidates: &'a [Candidate],
-    /// The port through which the server would be reached.
+    /// The port that the request needs.
     pub port: Port,
-    /// The server of the user's entry for this very database.
+    /// The server of the user's entry for this database.
     pub entry: Option<ServerId>,
-    /// For a URL without a database, or with one that every member holds, when `entry` is none:
-    /// the server of the entry that speaks for it.
+    /// The server of another entry that applies, if `entry` is `None` and the URL names no database, or one that every
+    /// server holds.
     pub hint: Option<(ServerId, Hint)>,
     /// The server of the user's most recent entry.
     pub recent: Option<ServerId>,
-    /// Where the user has a session of which no entry tells.
+    /// Servers where the user has a session without an entry.
     pub sessions: &'a [ServerId],
-    /// The URL names a document by NoteID: a user with an entry is never moved.
+    /// The URL names a document by NoteID, so a user with an entry is never moved.
     pub note_id: bool,
     /// Servers already tried in this request.
     pub tried: &'a [ServerId],
-    /// Milliseconds on the clock that also dated the views.
+    /// Milliseconds on the clock of the snapshots.
     pub now_ms: u64,
     /// Seed of the draw among equals.
     pub seed: u64,
 }
 
 impl<'a> SelectionInput<'a> {
-    /// What somebody asks of whom nothing is known: no entry, no session, nothing tried.
+    /// A request from a user without affinity: no entry, no session, no server tried.
     #[must_use]
     pub fn without_affinity(candidates: &'a [Candidate], port: Port, now_ms: u64, seed: u64) -> Self {
         Self {
@@ -76,28 +74,28 @@ impl<'a> SelectionInput<'a> {
     }
 }
 
-/// What of the configuration selection obeys.
+/// The part of the configuration that selection uses.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct SelectionPolicy {
-    /// How long those inside may stay on a RESTRICTED server, milliseconds.
+    /// Milliseconds for which users may stay on a RESTRICTED server.
     pub drain_timeout_ms: u64,
-    /// A server that returns ramps up over this, milliseconds; 0 = at once.
+    /// Milliseconds over which a server that returned ramps up; 0 = no ramp.
     pub slow_start_ms: u64,
-    /// Requests in flight on one server at most; 0 = no cap.
+    /// Maximum of requests in flight on one server; 0 = no limit.
     pub max_in_flight: u32,
-    /// Try the holders although every one is UNREACHABLE.
+    /// Try a server even if every holder is UNREACHABLE.
     pub try_unreachable: bool,
-    /// `Server_Transinfo_Range`: how many doublings of the expansion factor make up the index.
+    /// `Server_Transinfo_Range`: the number of doublings of the expansion factor that span the index.
     pub transinfo_range: u8,
 }
 
 impl SelectionPolicy {
-    /// Requests in flight that a server takes at most, which may have a cap of its own; 0 = no cap.
+    /// The in-flight limit of a server with an `own` limit; 0 = no limit.
     #[must_use]
     pub fn in_flight_limit(&self, own: u32) -> u32 {
         match (own, self.max_in_flight) {
-            (0, cap) | (cap, 0) => cap,
-            (a, b) => a.min(b),
+            (0, limit) | (limit, 0) => limit,
+            (own, all) => own.min(all),
         }
     }
 }

@@ -1,16 +1,15 @@
-//! The heart: which server takes a request, and why.
+//! Selection: which server takes a request, and why.
 //!
-//! In: a [`SelectionInput`], plain data of one moment. Out: a [`Decision`] with a verdict on every
-//! candidate. One pure function serves traffic, `explain`, the simulator and the tests. It sees no
-//! clock, socket, lock or log.
+//! In: a [`SelectionInput`], plain data of one moment. Out: a [`Decision`] with a verdict on every candidate. One pure
+//! function without clock, socket, lock or log serves traffic, `explain`, the simulator and the tests.
 //!
-//! The order is the ICM's own
-//! (<https://help.hcl-software.com/domino/10.0.1/conf_failoverandworkloadbalancing_c.html>), with what a
-//! proxy adds: servers already tried, and users who belong to a server.
+//! The rules and their order are those of Domino's ICM
+//! (<https://help.hcl-software.com/domino/10.0.1/conf_failoverandworkloadbalancing_c.html>), extended by what a proxy
+//! needs: servers already tried, and affinity.
 
-pub mod decision;
-pub mod input;
-pub mod rank;
+mod decision;
+mod input;
+mod rank;
 
 use smallvec::SmallVec;
 
@@ -21,66 +20,58 @@ use crate::domain::cluster::Port;
 use crate::domain::directory::ReplicaStatus;
 
 type Candidates = SmallVec<[Candidate; 8]>;
+type Verdicts = SmallVec<[(ServerId, CandidateVerdict); 8]>;
 
-/// What is said beside the outcome.
-struct SelectionTrace {
-    verdicts: SmallVec<[(ServerId, CandidateVerdict); 8]>,
-    band: SmallVec<[ServerId; 8]>,
+/// The candidates after steps 1 to 5.
+#[derive(Default)]
+struct Remaining {
+    usable: Candidates,
+    /// Candidates that are BUSY or MAXUSERS.
+    set_aside: Candidates,
+    unreachable: Candidates,
+    /// A candidate was eliminated only because it is at its in-flight limit.
+    any_full: bool,
 }
 
-/// Decides. The steps are numbered as in the selection rules of the documentation.
+/// Applies the selection rules. The numbers of the steps are those of the documentation.
 #[must_use]
-pub fn decide(input: &SelectionInput<'_>, settings: &SelectionPolicy) -> Decision {
-    let mut verdicts: SmallVec<[(ServerId, CandidateVerdict); 8]> = SmallVec::new();
-    let mut usable = Candidates::new();
-    let mut set_aside = Candidates::new();
-    let mut unreachable = Candidates::new();
-    let mut full = false;
-
+pub fn decide(input: &SelectionInput<'_>, policy: &SelectionPolicy) -> Decision {
+    let mut remaining = Remaining::default();
+    let mut decision =
+        Decision { outcome: SelectionOutcome::NoServer, verdicts: Verdicts::new(), band: SmallVec::new() };
     for candidate in input.candidates {
-        match eliminate(candidate, input, settings) {
-            Some(verdict @ (CandidateVerdict::Busy | CandidateVerdict::MaxUsers)) => {
-                if is_full(candidate, settings) {
-                    full = true;
-                    verdicts.push((candidate.server, CandidateVerdict::Full));
-                } else {
-                    set_aside.push(*candidate);
-                    verdicts.push((candidate.server, verdict));
-                }
-            }
-            Some(verdict) => {
-                full |= verdict == CandidateVerdict::Full;
-                if verdict == CandidateVerdict::Unreachable {
-                    unreachable.push(*candidate);
-                }
-                verdicts.push((candidate.server, verdict));
-            }
-            None => usable.push(*candidate),
+        let Some(verdict) = eliminate(candidate, input, policy) else {
+            remaining.usable.push(*candidate);
+            continue;
+        };
+        match verdict {
+            CandidateVerdict::Busy | CandidateVerdict::MaxUsers => remaining.set_aside.push(*candidate),
+            CandidateVerdict::Unreachable => remaining.unreachable.push(*candidate),
+            CandidateVerdict::Full => remaining.any_full = true,
+            _ => {}
         }
+        decision.verdicts.push((candidate.server, verdict));
     }
-
-    let mut trace = SelectionTrace { verdicts, band: SmallVec::new() };
-    let outcome = choose(input, settings, &usable, &set_aside, &unreachable, full, &mut trace);
-    let SelectionTrace { mut verdicts, band } = trace;
-    if let SelectionOutcome::Serve(server, _) = outcome {
-        complete_verdicts(server, &usable, &mut verdicts);
+    decision.outcome = choose(input, policy, &remaining, &mut decision);
+    if let SelectionOutcome::Serve(server, _) = decision.outcome {
+        complete_verdicts(server, &remaining.usable, &mut decision.verdicts);
     }
-    Decision { outcome, verdicts, band }
+    decision
 }
 
-/// Steps 1 to 5 for one candidate: why it is out or set aside, or `None`.
+/// Steps 1 to 5 for one candidate: why it is eliminated or set aside; `None` if it is usable.
 fn eliminate(
     candidate: &Candidate,
     input: &SelectionInput<'_>,
-    settings: &SelectionPolicy,
+    policy: &SelectionPolicy,
 ) -> Option<CandidateVerdict> {
     let snapshot = &candidate.snapshot;
-    // The user's own entry opens doors; a hint does where the URL names no database of its own, so
-    // that a login form is posted to the server that showed it.
     let inside = input.entry == Some(candidate.server);
+    // A hint counts like an entry where the URL names no database of its own: a login form must be posted to the server
+    // that showed it.
     let stays =
         inside || (input.entry.is_none() && input.hint.is_some_and(|(server, _)| server == candidate.server));
-    // 1. Marks: Domino lets those inside finish.
+    // 1. Marks of the replica. Domino lets users inside finish.
     if !inside {
         match candidate.status {
             ReplicaStatus::OutOfService => return Some(CandidateVerdict::OutOfService),
@@ -92,7 +83,7 @@ fn eliminate(
     if input.tried.contains(&candidate.server) {
         return Some(CandidateVerdict::Tried);
     }
-    // 3. The port of the needed kind does not answer.
+    // 3. The required port does not answer.
     let reachable = match input.port {
         Port::Http => snapshot.http,
         Port::Https => snapshot.https,
@@ -100,174 +91,174 @@ fn eliminate(
     if !reachable {
         return Some(CandidateVerdict::Unreachable);
     }
-    // 4. RESTRICTED, an administrator's drain among it.
+    // 4. RESTRICTED, which includes an administrator's drain.
     if let Some(since) = snapshot.restricted_since_ms {
-        let drained = input.now_ms.saturating_sub(since) >= settings.drain_timeout_ms;
+        let drained = input.now_ms.saturating_sub(since) >= policy.drain_timeout_ms;
         if !stays || drained {
             return Some(CandidateVerdict::Restricted);
         }
     }
-    // 5. BUSY and MAXUSERS are set aside, unless the user is there already.
+    let limit = policy.in_flight_limit(snapshot.max_connections);
+    if limit > 0 && snapshot.in_flight >= limit {
+        return Some(CandidateVerdict::Full);
+    }
+    // 5. BUSY and MAXUSERS are set aside, unless the user is already there.
     if !stays && snapshot.busy {
         return Some(CandidateVerdict::Busy);
     }
     if !stays && snapshot.max_users {
         return Some(CandidateVerdict::MaxUsers);
     }
-    if is_full(candidate, settings) {
-        return Some(CandidateVerdict::Full);
-    }
     None
 }
 
-fn is_full(candidate: &Candidate, settings: &SelectionPolicy) -> bool {
-    let cap = settings.in_flight_limit(candidate.snapshot.max_connections);
-    cap > 0 && candidate.snapshot.in_flight >= cap
-}
-
-/// Steps 6 to 8.
+/// Steps 6 to 8: the outcome. Adds the verdicts of the ranking to `decision`.
 fn choose(
     input: &SelectionInput<'_>,
-    settings: &SelectionPolicy,
-    usable: &Candidates,
-    set_aside: &Candidates,
-    unreachable: &Candidates,
-    full: bool,
-    trace: &mut SelectionTrace,
+    policy: &SelectionPolicy,
+    remaining: &Remaining,
+    decision: &mut Decision,
 ) -> SelectionOutcome {
-    let has = |server: ServerId| usable.iter().any(|c| c.server == server);
-    // 6. The user's server, a hint, the most recent server, else the lightest.
+    let usable = |server: ServerId| remaining.usable.iter().any(|c| c.server == server);
+    // 6. The user's server, a hint, the most recent server, a server with a session, else the lightest.
     if let Some(server) = input.entry {
-        if has(server) {
+        if usable(server) {
             return SelectionOutcome::Serve(server, SelectionReason::Entry);
         }
         if input.note_id {
-            // A NoteID means another document in another replica: better no answer than a wrong one.
-            let is_full = trace.verdicts.iter().any(|(m, v)| *m == server && *v == CandidateVerdict::Full);
+            // A NoteID means another document in another replica: no answer is better than a wrong one.
+            let is_full = decision.verdict(server) == Some(CandidateVerdict::Full);
             return if is_full { SelectionOutcome::Full } else { SelectionOutcome::NoteIdServerGone };
         }
     } else if let Some((server, hint)) = input.hint
-        && has(server)
+        && usable(server)
     {
         return SelectionOutcome::Serve(server, SelectionReason::Hint(hint));
     }
     if let Some(server) = input.recent
-        && has(server)
+        && usable(server)
     {
         return SelectionOutcome::Serve(server, SelectionReason::Recent);
     }
-    if let Some(server) = input.sessions.iter().copied().find(|server| has(*server)) {
+    if let Some(server) = input.sessions.iter().copied().find(|server| usable(*server)) {
         return SelectionOutcome::Serve(server, SelectionReason::Session);
     }
-    if let Some(server) = pick_lightest(usable, input, settings, trace) {
+    if let Some(server) = pick_lightest(&remaining.usable, input, policy, decision) {
         return SelectionOutcome::Serve(server, SelectionReason::Lightest);
     }
     // 7. BUSY and MAXUSERS degrade, they never refuse.
-    if let Some(server) = pick_lightest(set_aside, input, settings, trace) {
+    if let Some(server) = pick_lightest(&remaining.set_aside, input, policy, decision) {
         return SelectionOutcome::Serve(server, SelectionReason::SetAside);
     }
-    // 8. Nobody.
-    if full {
+    // 8. No eligible server.
+    if remaining.any_full {
         return SelectionOutcome::Full;
     }
-    if settings.try_unreachable
-        && let Some(server) = pick_lightest(unreachable, input, settings, trace)
+    if policy.try_unreachable
+        && let Some(server) = pick_lightest(&remaining.unreachable, input, policy, decision)
     {
         return SelectionOutcome::Serve(server, SelectionReason::LastResort);
     }
     let marked =
         |v: &CandidateVerdict| matches!(v, CandidateVerdict::OutOfService | CandidateVerdict::PendingDelete);
-    if !trace.verdicts.is_empty() && trace.verdicts.iter().all(|(_, v)| marked(v)) {
+    if !decision.verdicts.is_empty() && decision.verdicts.iter().all(|(_, v)| marked(v)) {
         return SelectionOutcome::OutOfService;
     }
     SelectionOutcome::NoServer
 }
 
-/// The lightest workload of those left; writes the verdicts on the others.
+/// The server with the lightest workload. Adds the verdicts on all of `candidates` and the band of equals to
+/// `decision`.
 fn pick_lightest(
-    left: &Candidates,
+    candidates: &Candidates,
     input: &SelectionInput<'_>,
-    settings: &SelectionPolicy,
-    trace: &mut SelectionTrace,
+    policy: &SelectionPolicy,
+    decision: &mut Decision,
 ) -> Option<ServerId> {
-    let only = match left.as_slice() {
+    let Decision { verdicts, band, .. } = decision;
+    match candidates.as_slice() {
         [] => return None,
-        [only] => Some(only.server),
-        _ => None,
-    };
-    let SelectionTrace { verdicts, band: equal } = trace;
-    let mut set = |server: ServerId, verdict: CandidateVerdict| {
-        if let Some(slot) = verdicts.iter_mut().find(|(m, _)| *m == server) {
-            // Set aside and yet compared: the ranking is the later word, except for the losers,
-            // of whom the administrator wants to know that they were set aside.
-            if matches!(verdict, CandidateVerdict::Chosen(_)) {
-                slot.1 = verdict;
-            }
-        } else {
-            verdicts.push((server, verdict));
+        [only] => {
+            set_verdict(verdicts, only.server, CandidateVerdict::Chosen(None));
+            band.push(only.server);
+            return Some(only.server);
         }
-    };
-    if let Some(server) = only {
-        set(server, CandidateVerdict::Chosen(None));
-        equal.push(server);
-        return Some(server);
+        _ => {}
     }
     let mut random = fastrand::Rng::with_seed(input.seed);
-    // A server that returned lately is passed over in proportion to its ramp, whatever its index
-    // says: an idle one shows 100 and would draw everybody at once.
-    let mut passed: SmallVec<[bool; 8]> = SmallVec::new();
-    for candidate in left {
-        let share = rank::slow_start_share(candidate, settings, input.now_ms);
-        passed.push(share < 1.0 && random.f32() >= share);
-    }
-    let all_passed = passed.iter().all(|p| *p);
-    let mut in_draw = Candidates::new();
-    for (candidate, passed) in left.iter().zip(&passed) {
-        if *passed && !all_passed {
-            let percent = (rank::slow_start_share(candidate, settings, input.now_ms) * 100.0) as u8;
-            set(candidate.server, CandidateVerdict::SlowStart(percent));
-        } else {
-            in_draw.push(*candidate);
-        }
-    }
-    let indexes = rank::corrected_indexes(&in_draw, settings);
-    let band = rank::equal_band(&in_draw, &indexes);
-    let winner = rank::draw_winner(&in_draw, &band, settings, input.now_ms, &mut random)?;
-    equal.extend(band.iter().filter_map(|position| in_draw.get(*position)).map(|c| c.server));
+    let in_draw = skip_slow_starters(candidates, input, policy, verdicts, &mut random);
+    let indexes = rank::corrected_indexes(&in_draw, policy);
+    let equal = rank::equal_band(&in_draw, &indexes);
+    let winner = rank::draw_winner(&in_draw, &equal, policy, input.now_ms, &mut random)?;
+    band.extend(equal.iter().filter_map(|position| in_draw.get(*position)).map(|c| c.server));
     for (position, (candidate, index)) in in_draw.iter().zip(&indexes).enumerate() {
         let verdict = if position == winner {
             CandidateVerdict::Chosen(Some(*index))
-        } else if band.contains(&position) {
+        } else if equal.contains(&position) {
             CandidateVerdict::Equal(*index)
         } else {
             CandidateVerdict::Heavier(*index)
         };
-        set(candidate.server, verdict);
+        set_verdict(verdicts, candidate.server, verdict);
     }
     in_draw.get(winner).map(|c| c.server)
 }
 
-/// Gives everybody who is usable a verdict and puts the chosen one last.
-fn complete_verdicts(
-    chosen: ServerId,
-    usable: &Candidates,
-    verdicts: &mut SmallVec<[(ServerId, CandidateVerdict); 8]>,
-) {
+/// The candidates without those that returned recently and are passed over, each in proportion to its ramp. The index
+/// does not matter here: an idle server shows 100 and would attract all requests at once.
+fn skip_slow_starters(
+    candidates: &Candidates,
+    input: &SelectionInput<'_>,
+    policy: &SelectionPolicy,
+    verdicts: &mut Verdicts,
+    random: &mut fastrand::Rng,
+) -> Candidates {
+    let share = |candidate: &Candidate| rank::slow_start_share(candidate, policy, input.now_ms);
+    let mut passed_over: SmallVec<[bool; 8]> = SmallVec::new();
+    for candidate in candidates {
+        let share = share(candidate);
+        passed_over.push(share < 1.0 && random.f32() >= share);
+    }
+    if passed_over.iter().all(|passed| *passed) {
+        return candidates.clone();
+    }
+    let mut in_draw = Candidates::new();
+    for (candidate, passed) in candidates.iter().zip(passed_over) {
+        if passed {
+            let percent = (share(candidate) * 100.0) as u8;
+            set_verdict(verdicts, candidate.server, CandidateVerdict::SlowStart(percent));
+        } else {
+            in_draw.push(*candidate);
+        }
+    }
+    in_draw
+}
+
+/// A server that was set aside keeps that verdict unless it is chosen: the administrator wants to see it.
+fn set_verdict(verdicts: &mut Verdicts, server: ServerId, verdict: CandidateVerdict) {
+    match verdicts.iter_mut().find(|(known, _)| *known == server) {
+        Some((_, known)) => {
+            if matches!(verdict, CandidateVerdict::Chosen(_)) {
+                *known = verdict;
+            }
+        }
+        None => verdicts.push((server, verdict)),
+    }
+}
+
+/// Adds the missing verdicts on usable candidates and moves the chosen one to the end.
+fn complete_verdicts(chosen: ServerId, usable: &Candidates, verdicts: &mut Verdicts) {
     for candidate in usable {
-        if candidate.server != chosen && !verdicts.iter().any(|(m, _)| *m == candidate.server) {
+        if candidate.server != chosen && !verdicts.iter().any(|(server, _)| *server == candidate.server) {
             verdicts.push((candidate.server, CandidateVerdict::NotAffinityServer));
         }
     }
-    match verdicts.iter().position(|(m, _)| *m == chosen) {
-        Some(position) => {
-            let verdict = verdicts.remove(position);
-            verdicts.push(match verdict {
-                (server, CandidateVerdict::Chosen(index)) => (server, CandidateVerdict::Chosen(index)),
-                (server, _) => (server, CandidateVerdict::Chosen(None)),
-            });
-        }
-        None => verdicts.push((chosen, CandidateVerdict::Chosen(None))),
-    }
+    let ranked = verdicts.iter().position(|(server, _)| *server == chosen).map(|at| verdicts.remove(at).1);
+    let index = match ranked {
+        Some(CandidateVerdict::Chosen(index)) => index,
+        _ => None,
+    };
+    verdicts.push((chosen, CandidateVerdict::Chosen(index)));
 }
 
 #[cfg(test)]

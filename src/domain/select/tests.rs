@@ -1,11 +1,11 @@
-//! One test a rule, named after it, and properties over random clusters.
+//! One test for each rule, and properties over random clusters.
 
 use proptest::prelude::*;
 
 use super::*;
 use crate::domain::cluster::ServerSnapshot;
 
-const SETTINGS: SelectionPolicy = SelectionPolicy {
+const POLICY: SelectionPolicy = SelectionPolicy {
     drain_timeout_ms: 1_000,
     slow_start_ms: 0,
     max_in_flight: 0,
@@ -13,7 +13,7 @@ const SETTINGS: SelectionPolicy = SelectionPolicy {
     transinfo_range: 6,
 };
 
-fn view() -> ServerSnapshot {
+fn idle_server() -> ServerSnapshot {
     ServerSnapshot {
         http: true,
         https: true,
@@ -32,19 +32,19 @@ fn view() -> ServerSnapshot {
 }
 
 fn server(server: ServerId, change: impl FnOnce(&mut ServerSnapshot)) -> Candidate {
-    let mut view = view();
-    change(&mut view);
-    Candidate { server, status: ReplicaStatus::InService, snapshot: view }
+    let mut snapshot = idle_server();
+    change(&mut snapshot);
+    Candidate { server, status: ReplicaStatus::InService, snapshot }
 }
 
-fn ask(candidates: &[Candidate]) -> SelectionInput<'_> {
+fn without_affinity(candidates: &[Candidate]) -> SelectionInput<'_> {
     SelectionInput::without_affinity(candidates, Port::Http, 10_000, 7)
 }
 
-/// Who serves over many draws, sorted.
-fn who(input: &SelectionInput<'_>, settings: &SelectionPolicy) -> Vec<ServerId> {
+/// The servers chosen over many draws, sorted.
+fn chosen_servers(input: &SelectionInput<'_>, policy: &SelectionPolicy) -> Vec<ServerId> {
     let mut all: Vec<ServerId> =
-        (0..400).filter_map(|seed| decide(&SelectionInput { seed, ..*input }, settings).chosen()).collect();
+        (0..400).filter_map(|seed| decide(&SelectionInput { seed, ..*input }, policy).chosen()).collect();
     all.sort_unstable();
     all.dedup();
     all
@@ -53,25 +53,25 @@ fn who(input: &SelectionInput<'_>, settings: &SelectionPolicy) -> Vec<ServerId> 
 #[test]
 fn unreachable_servers_are_eliminated() {
     let servers = [server(0, |v| v.http = false), server(1, |_| {})];
-    let decision = decide(&ask(&servers), &SETTINGS);
+    let decision = decide(&without_affinity(&servers), &POLICY);
     assert_eq!(decision.outcome, SelectionOutcome::Serve(1, SelectionReason::Lightest));
     assert_eq!(decision.verdict(0), Some(CandidateVerdict::Unreachable));
 }
 
 #[test]
-fn restricted_servers_are_eliminated_even_when_nobody_else_is_left() {
+fn restricted_servers_are_eliminated_even_if_no_other_is_left() {
     let servers = [server(0, |v| v.restricted_since_ms = Some(1))];
-    let decision = decide(&ask(&servers), &SETTINGS);
+    let decision = decide(&without_affinity(&servers), &POLICY);
     assert_eq!(decision.outcome, SelectionOutcome::NoServer);
     assert_eq!(decision.verdict(0), Some(CandidateVerdict::Restricted));
 }
 
 #[test]
-fn busy_and_maxusers_are_eliminated_unless_nobody_is_left() {
+fn busy_and_maxusers_serve_only_if_no_other_is_left() {
     let servers =
         [server(0, |v| v.busy = true), server(1, |v| v.max_users = true), server(2, |v| v.index = Some(1.0))];
-    assert_eq!(who(&ask(&servers), &SETTINGS), [2]);
-    let decision = decide(&ask(&servers[..2]), &SETTINGS);
+    assert_eq!(chosen_servers(&without_affinity(&servers), &POLICY), [2]);
+    let decision = decide(&without_affinity(&servers[..2]), &POLICY);
     assert!(
         matches!(decision.outcome, SelectionOutcome::Serve(_, SelectionReason::SetAside)),
         "{decision:?}"
@@ -82,18 +82,18 @@ fn busy_and_maxusers_are_eliminated_unless_nobody_is_left() {
 fn maxusers_may_serve_when_it_is_alone() {
     let servers = [server(3, |v| v.max_users = true)];
     assert_eq!(
-        decide(&ask(&servers), &SETTINGS).outcome,
+        decide(&without_affinity(&servers), &POLICY).outcome,
         SelectionOutcome::Serve(3, SelectionReason::SetAside)
     );
 }
 
 #[test]
-fn among_the_set_aside_the_lightest_serves() {
+fn the_lightest_of_the_servers_set_aside_serves() {
     let servers = [
         server(0, |v| (v.busy, v.index) = (true, Some(5.0))),
         server(1, |v| (v.busy, v.index) = (true, Some(20.0))),
     ];
-    assert_eq!(who(&ask(&servers), &SETTINGS), [1]);
+    assert_eq!(chosen_servers(&without_affinity(&servers), &POLICY), [1]);
 }
 
 #[test]
@@ -103,25 +103,25 @@ fn the_lightest_workload_wins() {
         server(1, |v| v.index = Some(80.0)),
         server(2, |v| v.index = Some(70.0)),
     ];
-    let decision = decide(&ask(&servers), &SETTINGS);
+    let decision = decide(&without_affinity(&servers), &POLICY);
     assert_eq!(decision.outcome, SelectionOutcome::Serve(1, SelectionReason::Lightest));
     assert_eq!(decision.verdict(0), Some(CandidateVerdict::Heavier(60.0)));
     assert_eq!(decision.verdict(1), Some(CandidateVerdict::Chosen(Some(80.0))));
-    assert_eq!(who(&ask(&servers), &SETTINGS), [1]);
+    assert_eq!(chosen_servers(&without_affinity(&servers), &POLICY), [1]);
 }
 
 #[test]
 fn servers_within_the_band_are_equal_and_both_serve() {
     let servers = [server(0, |v| v.index = Some(79.0)), server(1, |v| v.index = Some(80.0))];
-    assert_eq!(who(&ask(&servers), &SETTINGS), [0, 1]);
+    assert_eq!(chosen_servers(&without_affinity(&servers), &POLICY), [0, 1]);
     let lighter = [server(0, |v| v.index = Some(78.9)), server(1, |v| v.index = Some(80.0))];
-    assert_eq!(who(&ask(&lighter), &SETTINGS), [1]);
-    let decision = decide(&ask(&servers), &SETTINGS);
+    assert_eq!(chosen_servers(&without_affinity(&lighter), &POLICY), [1]);
+    let decision = decide(&without_affinity(&servers), &POLICY);
     assert!(decision.verdicts.iter().any(|(_, v)| matches!(v, CandidateVerdict::Equal(_))));
 }
 
 #[test]
-fn out_of_service_and_pending_delete_serve_only_those_inside() {
+fn out_of_service_and_pending_delete_serve_only_users_inside() {
     for (status, verdict) in [
         (ReplicaStatus::OutOfService, CandidateVerdict::OutOfService),
         (ReplicaStatus::PendingDelete, CandidateVerdict::PendingDelete),
@@ -130,39 +130,42 @@ fn out_of_service_and_pending_delete_serve_only_those_inside() {
             Candidate { status, ..server(0, |v| v.index = Some(100.0)) },
             server(1, |v| v.index = Some(1.0)),
         ];
-        let decision = decide(&ask(&servers), &SETTINGS);
+        let decision = decide(&without_affinity(&servers), &POLICY);
         assert_eq!(decision.chosen(), Some(1));
         assert_eq!(decision.verdict(0), Some(verdict));
-        let inside = SelectionInput { entry: Some(0), ..ask(&servers) };
-        assert_eq!(decide(&inside, &SETTINGS).outcome, SelectionOutcome::Serve(0, SelectionReason::Entry));
-        let only_recent = SelectionInput { recent: Some(0), ..ask(&servers) };
+        let inside = SelectionInput { entry: Some(0), ..without_affinity(&servers) };
+        assert_eq!(decide(&inside, &POLICY).outcome, SelectionOutcome::Serve(0, SelectionReason::Entry));
+        let only_recent = SelectionInput { recent: Some(0), ..without_affinity(&servers) };
         assert_eq!(
-            decide(&only_recent, &SETTINGS).chosen(),
+            decide(&only_recent, &POLICY).chosen(),
             Some(1),
-            "an entry for another database opens no door"
+            "an entry for another database does not count"
         );
     }
 }
 
 #[test]
-fn every_replica_out_of_service_is_said_so() {
+fn a_database_that_is_out_of_service_everywhere_has_its_own_outcome() {
     let servers = [Candidate { status: ReplicaStatus::OutOfService, ..server(0, |_| {}) }];
-    assert_eq!(decide(&ask(&servers), &SETTINGS).outcome, SelectionOutcome::OutOfService);
+    assert_eq!(decide(&without_affinity(&servers), &POLICY).outcome, SelectionOutcome::OutOfService);
 }
 
 #[test]
 fn http_clients_need_the_http_port_and_https_clients_the_https_port() {
     let servers = [server(0, |v| v.https = false), server(1, |v| v.http = false)];
-    assert_eq!(decide(&ask(&servers), &SETTINGS).chosen(), Some(0));
-    assert_eq!(decide(&SelectionInput { port: Port::Https, ..ask(&servers) }, &SETTINGS).chosen(), Some(1));
+    assert_eq!(decide(&without_affinity(&servers), &POLICY).chosen(), Some(0));
+    assert_eq!(
+        decide(&SelectionInput { port: Port::Https, ..without_affinity(&servers) }, &POLICY).chosen(),
+        Some(1)
+    );
 }
 
 #[test]
-fn tried_servers_are_not_asked_again() {
+fn tried_servers_are_not_tried_again() {
     let servers = [server(0, |_| {}), server(1, |_| {})];
-    assert_eq!(who(&SelectionInput { tried: &[0], ..ask(&servers) }, &SETTINGS), [1]);
+    assert_eq!(chosen_servers(&SelectionInput { tried: &[0], ..without_affinity(&servers) }, &POLICY), [1]);
     assert_eq!(
-        decide(&SelectionInput { tried: &[0, 1], ..ask(&servers) }, &SETTINGS).outcome,
+        decide(&SelectionInput { tried: &[0, 1], ..without_affinity(&servers) }, &POLICY).outcome,
         SelectionOutcome::NoServer
     );
 }
@@ -171,77 +174,84 @@ fn tried_servers_are_not_asked_again() {
 fn a_user_stays_on_a_busy_server_and_leaves_an_unreachable_one() {
     let servers = [server(0, |v| v.busy = true), server(1, |_| {})];
     assert_eq!(
-        decide(&SelectionInput { entry: Some(0), ..ask(&servers) }, &SETTINGS).outcome,
+        decide(&SelectionInput { entry: Some(0), ..without_affinity(&servers) }, &POLICY).outcome,
         SelectionOutcome::Serve(0, SelectionReason::Entry)
     );
     let servers = [server(0, |v| v.http = false), server(1, |_| {})];
-    assert_eq!(decide(&SelectionInput { entry: Some(0), ..ask(&servers) }, &SETTINGS).chosen(), Some(1));
+    assert_eq!(
+        decide(&SelectionInput { entry: Some(0), ..without_affinity(&servers) }, &POLICY).chosen(),
+        Some(1)
+    );
 }
 
 #[test]
 fn a_user_stays_on_a_restricted_server_until_the_drain_timeout() {
     let servers = [server(0, |v| v.restricted_since_ms = Some(9_500)), server(1, |_| {})];
-    let inside = SelectionInput { entry: Some(0), ..ask(&servers) };
-    assert_eq!(decide(&inside, &SETTINGS).chosen(), Some(0));
-    assert_eq!(decide(&SelectionInput { now_ms: 10_500, ..inside }, &SETTINGS).chosen(), Some(1));
+    let inside = SelectionInput { entry: Some(0), ..without_affinity(&servers) };
+    assert_eq!(decide(&inside, &POLICY).chosen(), Some(0));
+    assert_eq!(decide(&SelectionInput { now_ms: 10_500, ..inside }, &POLICY).chosen(), Some(1));
 }
 
 #[test]
 fn the_most_recent_server_takes_a_first_request_for_another_database_unless_set_aside() {
     let servers = [server(0, |v| v.index = Some(10.0)), server(1, |v| v.index = Some(90.0))];
-    let input = SelectionInput { recent: Some(0), ..ask(&servers) };
-    assert_eq!(decide(&input, &SETTINGS).outcome, SelectionOutcome::Serve(0, SelectionReason::Recent));
+    let input = SelectionInput { recent: Some(0), ..without_affinity(&servers) };
+    assert_eq!(decide(&input, &POLICY).outcome, SelectionOutcome::Serve(0, SelectionReason::Recent));
     let servers = [server(0, |v| v.busy = true), server(1, |_| {})];
-    assert_eq!(decide(&SelectionInput { recent: Some(0), ..ask(&servers) }, &SETTINGS).chosen(), Some(1));
-}
-
-#[test]
-fn a_server_where_the_user_has_a_session_comes_before_the_lightest_and_behind_the_most_recent() {
-    let servers = [server(0, |_| {}), server(1, |_| {}), server(2, |_| {})];
-    let input = SelectionInput { sessions: &[7, 1, 2], ..ask(&servers) };
-    assert_eq!(decide(&input, &SETTINGS).outcome, SelectionOutcome::Serve(1, SelectionReason::Session));
-    let input = SelectionInput { recent: Some(0), ..input };
-    assert_eq!(decide(&input, &SETTINGS).outcome, SelectionOutcome::Serve(0, SelectionReason::Recent));
-    let input = SelectionInput { recent: None, tried: &[1], ..input };
-    assert_eq!(decide(&input, &SETTINGS).outcome, SelectionOutcome::Serve(2, SelectionReason::Session));
-}
-
-#[test]
-fn a_login_form_goes_back_to_the_server_that_showed_it() {
-    let servers = [server(0, |v| v.busy = true), server(1, |_| {}), server(2, |_| {})];
-    let input = SelectionInput { hint: Some((0, Hint::RedirectTo)), recent: Some(2), ..ask(&servers) };
     assert_eq!(
-        decide(&input, &SETTINGS).outcome,
+        decide(&SelectionInput { recent: Some(0), ..without_affinity(&servers) }, &POLICY).chosen(),
+        Some(1)
+    );
+}
+
+#[test]
+fn a_server_with_a_session_comes_before_the_lightest_and_after_the_most_recent() {
+    let servers = [server(0, |_| {}), server(1, |_| {}), server(2, |_| {})];
+    let input = SelectionInput { sessions: &[7, 1, 2], ..without_affinity(&servers) };
+    assert_eq!(decide(&input, &POLICY).outcome, SelectionOutcome::Serve(1, SelectionReason::Session));
+    let input = SelectionInput { recent: Some(0), ..input };
+    assert_eq!(decide(&input, &POLICY).outcome, SelectionOutcome::Serve(0, SelectionReason::Recent));
+    let input = SelectionInput { recent: None, tried: &[1], ..input };
+    assert_eq!(decide(&input, &POLICY).outcome, SelectionOutcome::Serve(2, SelectionReason::Session));
+}
+
+#[test]
+fn a_login_form_returns_to_the_server_that_showed_it() {
+    let servers = [server(0, |v| v.busy = true), server(1, |_| {}), server(2, |_| {})];
+    let input =
+        SelectionInput { hint: Some((0, Hint::RedirectTo)), recent: Some(2), ..without_affinity(&servers) };
+    assert_eq!(
+        decide(&input, &POLICY).outcome,
         SelectionOutcome::Serve(0, SelectionReason::Hint(Hint::RedirectTo))
     );
 }
 
 #[test]
-fn a_note_id_is_never_answered_by_another_server_than_the_users() {
+fn a_note_id_is_served_only_by_the_users_server() {
     let servers = [server(0, |v| v.http = false), server(1, |_| {})];
-    let input = SelectionInput { entry: Some(0), note_id: true, ..ask(&servers) };
-    assert_eq!(decide(&input, &SETTINGS).outcome, SelectionOutcome::NoteIdServerGone);
+    let input = SelectionInput { entry: Some(0), note_id: true, ..without_affinity(&servers) };
+    assert_eq!(decide(&input, &POLICY).outcome, SelectionOutcome::NoteIdServerGone);
     let newcomer = SelectionInput { entry: None, ..input };
-    assert_eq!(decide(&newcomer, &SETTINGS).chosen(), Some(1));
+    assert_eq!(decide(&newcomer, &POLICY).chosen(), Some(1));
 }
 
 #[test]
-fn requests_in_flight_since_the_reading_correct_the_index() {
+fn requests_sent_since_the_report_correct_the_index() {
     let servers =
         [server(0, |v| (v.index, v.in_flight) = (Some(90.0), 40)), server(1, |v| v.index = Some(70.0))];
     assert_eq!(
-        who(&ask(&servers), &SETTINGS),
+        chosen_servers(&without_affinity(&servers), &POLICY),
         [1],
-        "forty requests later the best one is no longer the best"
+        "forty requests later it is no longer the best"
     );
     let servers = [
         server(0, |v| (v.index, v.in_flight, v.in_flight_then) = (Some(90.0), 40, 40.0)),
         server(1, |v| v.index = Some(70.0)),
     ];
     assert_eq!(
-        who(&ask(&servers), &SETTINGS),
+        chosen_servers(&without_affinity(&servers), &POLICY),
         [0],
-        "what was in flight at the reading is in the index already"
+        "the index already covers what was in flight at the report"
     );
 }
 
@@ -253,26 +263,42 @@ fn servers_whose_indexes_differ_by_less_than_the_noise_of_both_are_equal() {
             server(1, |v| (v.index, v.noise) = (Some(95.3), other)),
         ]
     };
-    assert_eq!(who(&ask(&two(8.1, 6.4)), &SETTINGS), [0, 1], "5 ms and 6.5 ms");
-    assert_eq!(who(&ask(&two(0.0, 6.4)), &SETTINGS), [0], "the better one is known exactly");
-    assert_eq!(who(&ask(&two(8.1, 0.0)), &SETTINGS), [0], "the other one is");
-    assert_eq!(who(&ask(&two(8.1, 4.0)), &SETTINGS), [0], "they differ by more");
+    assert_eq!(chosen_servers(&without_affinity(&two(8.1, 6.4)), &POLICY), [0, 1], "5 ms and 6.5 ms");
+    assert_eq!(
+        chosen_servers(&without_affinity(&two(0.0, 6.4)), &POLICY),
+        [0],
+        "the better one is known exactly"
+    );
+    assert_eq!(
+        chosen_servers(&without_affinity(&two(8.1, 0.0)), &POLICY),
+        [0],
+        "the other one is known exactly"
+    );
+    assert_eq!(chosen_servers(&without_affinity(&two(8.1, 4.0)), &POLICY), [0], "they differ by more");
     let [fast, mut failing] = two(8.1, 6.4);
     failing.snapshot.failing = 0.02;
-    assert_eq!(who(&ask(&[fast, failing]), &SETTINGS), [0], "failures are no noise");
+    assert_eq!(
+        chosen_servers(&without_affinity(&[fast, failing]), &POLICY),
+        [0],
+        "noise does not offset failures"
+    );
 }
 
 #[test]
 fn a_server_that_fails_fast_does_not_look_idle() {
     let servers = [server(0, |v| v.failing = 0.2), server(1, |v| v.index = Some(70.0))];
-    assert_eq!(who(&ask(&servers), &SETTINGS), [1]);
-    assert_eq!(who(&ask(&servers[..1]), &SETTINGS), [0], "nobody else: it serves");
+    assert_eq!(chosen_servers(&without_affinity(&servers), &POLICY), [1]);
+    assert_eq!(
+        chosen_servers(&without_affinity(&servers[..1]), &POLICY),
+        [0],
+        "it serves if no other server is left"
+    );
 }
 
 #[test]
 fn an_unknown_index_is_neutral() {
     let servers = [server(0, |v| v.index = None), server(1, |v| v.index = Some(40.0))];
-    assert_eq!(who(&ask(&servers), &SETTINGS), [0, 1]);
+    assert_eq!(chosen_servers(&without_affinity(&servers), &POLICY), [0, 1]);
 }
 
 #[test]
@@ -280,7 +306,7 @@ fn weights_share_idle_servers_in_proportion() {
     let servers = [server(0, |v| v.weight = 1), server(1, |v| v.weight = 4)];
     let heavy = (0..10_000)
         .filter(|seed| {
-            decide(&SelectionInput { seed: *seed, ..ask(&servers) }, &SETTINGS).chosen() == Some(1)
+            decide(&SelectionInput { seed: *seed, ..without_affinity(&servers) }, &POLICY).chosen() == Some(1)
         })
         .count();
     assert!((7_600..8_400).contains(&heavy), "{heavy}");
@@ -292,62 +318,64 @@ fn among_equals_fewer_requests_in_flight_per_weight_win() {
         server(0, |v| (v.in_flight, v.in_flight_then) = (2, 2.0)),
         server(1, |v| (v.in_flight, v.in_flight_then, v.weight) = (3, 3.0, 4)),
     ];
-    assert_eq!(who(&ask(&servers), &SETTINGS), [1]);
+    assert_eq!(chosen_servers(&without_affinity(&servers), &POLICY), [1]);
 }
 
 #[test]
 fn a_server_that_returns_starts_slowly() {
-    let settings = SelectionPolicy { slow_start_ms: 1_000, ..SETTINGS };
+    let policy = SelectionPolicy { slow_start_ms: 1_000, ..POLICY };
     let servers = [
         server(0, |v| (v.returned_at_ms, v.index) = (Some(9_800), Some(100.0))),
         server(1, |v| v.index = Some(50.0)),
     ];
     let share = (0..10_000)
         .filter(|seed| {
-            decide(&SelectionInput { seed: *seed, ..ask(&servers) }, &settings).chosen() == Some(0)
+            decide(&SelectionInput { seed: *seed, ..without_affinity(&servers) }, &policy).chosen() == Some(0)
         })
         .count();
     assert!((1_700..2_300).contains(&share), "a fifth of the ramp: {share}");
-    // Among equals it has a fifth of what would be its half.
+    // Among two equals it gets a fifth of its half.
     let equals = [server(0, |v| v.returned_at_ms = Some(9_800)), server(1, |_| {})];
     let share = (0..10_000)
-        .filter(|seed| decide(&SelectionInput { seed: *seed, ..ask(&equals) }, &settings).chosen() == Some(0))
+        .filter(|seed| {
+            decide(&SelectionInput { seed: *seed, ..without_affinity(&equals) }, &policy).chosen() == Some(0)
+        })
         .count();
     assert!((850..1_150).contains(&share), "a tenth: {share}");
-    let alone = decide(&ask(&servers[..1]), &settings);
+    let alone = decide(&without_affinity(&servers[..1]), &policy);
     assert_eq!(alone.chosen(), Some(0));
 }
 
 #[test]
-fn a_full_server_lets_another_serve_and_only_then_waits() {
-    let settings = SelectionPolicy { max_in_flight: 5, ..SETTINGS };
+fn a_request_waits_only_if_no_other_server_can_replace_a_full_one() {
+    let policy = SelectionPolicy { max_in_flight: 5, ..POLICY };
     let servers = [server(0, |v| v.in_flight = 5), server(1, |v| v.busy = true)];
-    assert_eq!(decide(&ask(&servers), &settings).chosen(), Some(1));
-    let decision = decide(&ask(&servers[..1]), &settings);
+    assert_eq!(decide(&without_affinity(&servers), &policy).chosen(), Some(1));
+    let decision = decide(&without_affinity(&servers[..1]), &policy);
     assert_eq!(decision.outcome, SelectionOutcome::Full);
-    let capped = [server(0, |v| (v.in_flight, v.max_connections) = (2, 2))];
+    let limited = [server(0, |v| (v.in_flight, v.max_connections) = (2, 2))];
     assert_eq!(
-        decide(&ask(&capped), &SETTINGS).outcome,
+        decide(&without_affinity(&limited), &POLICY).outcome,
         SelectionOutcome::Full,
-        "agent-check's maxconn caps too"
+        "maxconn of agent-check limits as well"
     );
 }
 
 #[test]
 fn the_last_resort_tries_unreachable_holders_but_never_restricted_ones() {
-    let settings = SelectionPolicy { try_unreachable: true, ..SETTINGS };
+    let policy = SelectionPolicy { try_unreachable: true, ..POLICY };
     let servers = [server(0, |v| v.http = false), server(1, |v| v.restricted_since_ms = Some(1))];
     assert_eq!(
-        decide(&ask(&servers), &settings).outcome,
+        decide(&without_affinity(&servers), &policy).outcome,
         SelectionOutcome::Serve(0, SelectionReason::LastResort)
     );
-    assert_eq!(decide(&ask(&servers[1..]), &settings).outcome, SelectionOutcome::NoServer);
+    assert_eq!(decide(&without_affinity(&servers[1..]), &policy).outcome, SelectionOutcome::NoServer);
 }
 
 #[test]
 fn verdicts_come_in_the_order_of_elimination_with_the_chosen_last() {
     let servers = [server(0, |_| {}), server(1, |v| v.busy = true), server(2, |v| v.http = false)];
-    let decision = decide(&ask(&servers), &SETTINGS);
+    let decision = decide(&without_affinity(&servers), &POLICY);
     assert_eq!(decision.verdicts.len(), 3);
     assert_eq!(decision.verdicts.last().unwrap().0, 0);
 }
@@ -407,12 +435,12 @@ proptest! {
         for (i, server) in servers.iter_mut().enumerate() {
             server.server = i as u16;
         }
-        let input = SelectionInput { entry, recent, note_id, tried: &tried, seed, ..ask(&servers) };
-        let settings = SelectionPolicy { slow_start_ms: 5_000, ..SETTINGS };
-        let decision = decide(&input, &settings);
-        prop_assert_eq!(&decision, &decide(&input, &settings), "the same question has the same answer");
-        // One verdict for each usable or dropped candidate, none twice.
-        let mut named: Vec<_> = decision.verdicts.iter().map(|(m, _)| *m).collect();
+        let input = SelectionInput { entry, recent, note_id, tried: &tried, seed, ..without_affinity(&servers) };
+        let policy = SelectionPolicy { slow_start_ms: 5_000, ..POLICY };
+        let decision = decide(&input, &policy);
+        prop_assert_eq!(&decision, &decide(&input, &policy), "the same input gives the same decision");
+        // No candidate has two verdicts.
+        let mut named: Vec<_> = decision.verdicts.iter().map(|(server, _)| *server).collect();
         named.sort_unstable();
         named.dedup();
         prop_assert_eq!(named.len(), decision.verdicts.len());
@@ -428,12 +456,12 @@ proptest! {
                 let better = servers.iter().any(|s| s.snapshot.http && s.status == ReplicaStatus::InService
                     && s.snapshot.restricted_since_ms.is_none() && !s.snapshot.busy && !s.snapshot.max_users
                     && !tried.contains(&s.server));
-                prop_assert!(!better, "a BUSY server serves only when nobody else can");
+                prop_assert!(!better, "a BUSY server serves only if no other can");
             }
         } else if decision.outcome == SelectionOutcome::NoServer {
-            let anybody = servers.iter().any(|s| s.snapshot.http && s.status == ReplicaStatus::InService
+            let eligible = servers.iter().any(|s| s.snapshot.http && s.status == ReplicaStatus::InService
                 && s.snapshot.restricted_since_ms.is_none() && !tried.contains(&s.server));
-            prop_assert!(!anybody, "nobody is refused while somebody can serve");
+            prop_assert!(!eligible, "no request is refused while a server can serve it");
         }
     }
 }

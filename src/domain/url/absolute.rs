@@ -1,17 +1,13 @@
-//! An absolute URL, such as a `Referer`, taken apart.
-//!
-//! In: octets of an http or https URL. Out: its authority and its origin-form target, borrowed.
-//! Never compares hosts, folds case, or looks at another scheme: whether it is the same origin is for
-//! the caller to say.
+//! Splits an absolute URL, such as a `Referer`, into authority and target. Whether it is of the same origin is for the
+//! caller to decide.
 
-/// Host (with port, without user information, case as spelled) and path with query (without
-/// fragment) of an absolute http or https URL. A URL without a path has the target `/`; one with a
-/// query but no path has a target that begins with `?`.
+/// Host with port but without user information, and path with query but without fragment, of an http or https URL. The
+/// target of a URL without a path is `/`; with a query but no path it begins with `?`.
 #[must_use]
 pub fn split_absolute_url(url: &[u8]) -> Option<(&[u8], &[u8])> {
     let rest = after_scheme(url)?;
-    // A browser ends the authority at a backslash, too (WHATWG URL, "special" schemes).
-    let end = rest.iter().position(|o| matches!(o, b'/' | b'?' | b'#' | b'\\')).unwrap_or(rest.len());
+    // Browsers end the authority at a backslash as well (WHATWG URL, "special" schemes).
+    let end = rest.iter().position(|b| matches!(b, b'/' | b'?' | b'#' | b'\\')).unwrap_or(rest.len());
     let (authority, target) = rest.split_at_checked(end)?;
     let host = match memchr::memrchr(b'@', authority) {
         Some(at) => authority.get(at + 1..)?,
@@ -45,7 +41,7 @@ mod tests {
     }
 
     #[test]
-    fn host_and_target_are_split_and_the_fragment_is_left_out() {
+    fn host_and_target_are_split_and_the_fragment_is_dropped() {
         assert_eq!(
             split("https://www.acme.example:8443/sales/leads.nsf/v?OpenView#top"),
             Some(("www.acme.example:8443", "/sales/leads.nsf/v?OpenView"))
@@ -57,13 +53,13 @@ mod tests {
     }
 
     #[test]
-    fn the_real_host_is_found_behind_tricks() {
+    fn the_host_is_the_one_that_a_browser_would_ask() {
         assert_eq!(split("http://evil\\@good/x"), Some(("evil", "\\@good/x")));
         assert_eq!(split("http://good@evil/x"), Some(("evil", "/x")));
     }
 
     #[test]
-    fn what_is_not_an_absolute_http_url_is_refused() {
+    fn anything_but_an_absolute_http_url_is_refused() {
         for other in [
             "",
             "/path",

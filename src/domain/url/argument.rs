@@ -1,23 +1,20 @@
-//! The arguments of a Domino URL, or of a form that was posted: `&Name=value`.
-//!
-//! In: a raw query, or a body of type `application/x-www-form-urlencoded`. Out: one decoded value.
-//! Allocates only when there is something to decode; never interprets a value.
+//! The arguments of a Domino URL or of a posted form: `&Name=value`. Values are decoded and never interpreted.
 
 use crate::util::percent::{PercentDecoder, decodes_to};
 use std::borrow::Cow;
 
-/// The decoded value of the first argument called `name` (ASCII case does not count): empty for an
-/// argument without `=`, `None` when there is none. `+` and `%20` are both a space
+/// The decoded value of the first argument `name` in any case: empty for an argument without `=`, `None` without such
+/// an argument. `+` and `%20` are both a space
 /// (<http://www.ibm.com/developerworks/lotus/library/ls-Domino_URL_cheat_sheet/side1.html>).
 ///
-/// `text` is a form body or a query; of a query, pass what follows the command, or the command
-/// itself may pass for an argument ([`super::Target::argument`] does so).
+/// `text` is a form body, or a query without its command, which could be mistaken for an argument
+/// ([`super::Target::argument`]).
 #[must_use]
 pub fn find_argument<'a>(text: &'a [u8], name: &[u8]) -> Option<Cow<'a, [u8]>> {
-    argument_pairs(text).find(|(spelled, _)| decodes_to(spelled, name)).map(|(_, value)| decode_value(value))
+    argument_pairs(text).find(|(raw, _)| decodes_to(raw, name)).map(|(_, value)| decode_value(value))
 }
 
-/// Every argument as spelled: name and value, split at the first `=`.
+/// The raw name and value of every argument, split at the first `=`.
 pub(super) fn argument_pairs(text: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> {
     text.split(|byte| *byte == b'&').filter(|token| !token.is_empty()).map(|token| {
         match memchr::memchr(b'=', token) {
@@ -32,15 +29,15 @@ fn decode_value(value: &[u8]) -> Cow<'_, [u8]> {
         return Cow::Borrowed(value);
     }
     let decoded = PercentDecoder::new(value);
-    Cow::Owned(decoded.map(|o| if o.value == b'+' && !o.encoded { b' ' } else { o.value }).collect())
+    Cow::Owned(decoded.map(|b| if b.value == b'+' && !b.encoded { b' ' } else { b.value }).collect())
 }
 
-/// The text up to the first `&`: where the command stands.
+/// The text before the first `&`: the place of the command.
 pub(super) fn first_token(query: &[u8]) -> &[u8] {
     query.split(|byte| *byte == b'&').next().unwrap_or_default()
 }
 
-/// True when the first token is a command rather than an argument.
+/// True if the first token is a command and not an argument.
 pub(super) fn is_command(token: &[u8]) -> bool {
     !token.is_empty() && !token.contains(&b'=')
 }
@@ -73,14 +70,14 @@ mod tests {
     }
 
     #[test]
-    fn only_the_first_equals_sign_parts_name_and_value() {
+    fn name_and_value_are_split_at_the_first_equals_sign() {
         assert_eq!(find_argument(b"To=a=b", b"to").as_deref(), Some(&b"a=b"[..]));
     }
 
     proptest! {
         #[test]
-        fn any_value_comes_back_as_it_was_encoded(value in proptest::collection::vec(any::<u8>(), 0..60)) {
-            let encoded: String = value.iter().map(|o| format!("%{o:02X}")).collect();
+        fn any_encoded_value_decodes_to_itself(value in proptest::collection::vec(any::<u8>(), 0..60)) {
+            let encoded: String = value.iter().map(|b| format!("%{b:02X}")).collect();
             let text = format!("a=1&Value={encoded}&z");
             prop_assert_eq!(find_argument(text.as_bytes(), b"value").unwrap().into_owned(), value);
         }

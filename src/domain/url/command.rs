@@ -1,19 +1,14 @@
-//! The command of a Domino URL: what stands between `?` or `!` and the first `&`.
-//!
-//! In: the raw query. Out: the command's name, decoded and in lower case, in a buffer of its own; so
-//! reading one never allocates. What a command does to data is said in [`super::safety`], not here.
+//! The command of a Domino URL: the text between `?` or `!` and the first `&`. Its decoded name is kept in a buffer of
+//! its own, so reading a command never allocates. [`super::safety`] knows what a command does to data.
 
 use super::argument::{first_token, is_command};
 use crate::util::percent::PercentDecoder;
 use std::fmt;
 
-/// Longer than any command of Domino; what is longer has no name here and is unknown.
+/// No command of Domino is longer. A longer one has no name here and is unknown.
 const MAX_NAME_LEN: usize = 40;
 
-/// A command, or none.
-///
-/// `k=v` before the first `&` is an argument, so there is no command
-/// (arguments follow `&` even after the first, says the Domino URL cheat sheet).
+/// The command of a URL, which may have none: `k=v` before the first `&` is an argument (Domino URL cheat sheet).
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Command<'a> {
     raw: &'a [u8],
@@ -25,35 +20,35 @@ pub struct Command<'a> {
 /// (<https://help.hcltechsw.com/dom_designer/9.0.1/appdev/H_ABOUT_URL_COMMANDS_FOR_OPENING_SERVERS_DATABASES_AND_VIEWS.html>).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ServerCommand {
-    /// Lists the databases.
+    /// Lists the databases of the server.
     OpenServer,
     /// Shows or takes the login form.
     Login,
     /// An identity provider sends the user back (SAML, OIDC).
     ProviderLogin,
-    /// Shows or takes the form for another password.
+    /// Shows or takes the form for a new password.
     ChangePassword,
-    /// Ends the session.
+    /// Ends the session of the user.
     Logout,
     /// Sends the browser to a server given by its Notes name.
     Redirect,
 }
 
 impl<'a> Command<'a> {
-    /// Reads the command of a raw query; `None` is a URL without one.
+    /// Reads the command of a raw query; `None` for a URL without a query.
     pub(super) fn from_query(query: Option<&'a [u8]>) -> Self {
         let token = query.map(first_token).filter(|token| is_command(token)).unwrap_or_default();
         Self::from_token(token)
     }
 
-    /// Reads a command from its raw spelling alone.
+    /// Reads a command from its raw text.
     pub(super) fn from_token(raw: &'a [u8]) -> Self {
         let mut command = Self { raw, name: [0; MAX_NAME_LEN], length: 0 };
         let mut length = 0_u8;
         for value in PercentDecoder::new(raw).values() {
             match command.name.get_mut(usize::from(length)) {
                 Some(slot) if value.is_ascii_graphic() => *slot = value.to_ascii_lowercase(),
-                // No command of Domino looks like that: it keeps its raw spelling and has no name.
+                // Not a command of Domino: it keeps its raw text and gets no name.
                 _ => return command,
             }
             length += 1;
@@ -62,32 +57,32 @@ impl<'a> Command<'a> {
         command
     }
 
-    /// In lower case, percent-decoded; empty when there is no command, or when it has over 40 octets
-    /// or others than printable ASCII.
+    /// Percent-decoded and in lower case. Empty if there is no command, or if it is longer than 40 bytes or not
+    /// printable ASCII.
     #[must_use]
     pub fn name(&self) -> &str {
         self.name.get(..usize::from(self.length)).and_then(|n| std::str::from_utf8(n).ok()).unwrap_or("")
     }
 
-    /// As the client spelled it; empty when there is no command.
+    /// As the client sent it; empty if there is no command.
     #[must_use]
     pub fn raw(&self) -> &'a [u8] {
         self.raw
     }
 
-    /// True for a URL without a command.
+    /// True if the URL has no command.
     #[must_use]
     pub fn is_none(&self) -> bool {
         self.raw.is_empty()
     }
 
-    /// True when this is the command `name`, given in lower case.
+    /// True if this is the command `name`, which is in lower case.
     #[must_use]
     pub fn is(&self, name: &[u8]) -> bool {
         !self.is_none() && self.name().as_bytes() == name
     }
 
-    /// The server command that this is, with or without a database before it.
+    /// The server command, whether or not the URL names a database.
     #[must_use]
     pub fn server_command(&self) -> Option<ServerCommand> {
         match self.name() {
@@ -101,17 +96,17 @@ impl<'a> Command<'a> {
         }
     }
 
-    /// `?Open`, `?Edit`, `?Delete` or no command at all: what is opened depends on the object's kind.
+    /// `?Open`, `?Edit`, `?Delete` or no command: the kind of the object decides what happens.
     pub(super) fn is_implicit(&self) -> bool {
         self.is_none() || matches!(self.name(), "open" | "edit" | "delete")
     }
 
-    /// The object is a document, whatever its name looks like.
+    /// The object is a document, whatever its name.
     pub(super) fn targets_document(&self) -> bool {
         matches!(self.name(), "opendocument" | "editdocument" | "deletedocument" | "savedocument")
     }
 
-    /// The object is a design element (or the database), never a document.
+    /// The object is a design element or the database, never a document.
     pub(super) fn targets_design_element(&self) -> bool {
         matches!(
             self.name(),
@@ -137,9 +132,9 @@ impl<'a> Command<'a> {
         )
     }
 
-    /// Reads and changes nothing, according to the Domino URL cheat sheet
-    /// (<http://www.ibm.com/developerworks/lotus/library/ls-Domino_URL_cheat_sheet/>). Implicit ones
-    /// are not among them: `?Open` on an agent's name runs it.
+    /// Changes nothing, according to the Domino URL cheat sheet
+    /// (<http://www.ibm.com/developerworks/lotus/library/ls-Domino_URL_cheat_sheet/>). Implicit commands are not among
+    /// them: `?Open` on the name of an agent runs it.
     pub(super) fn is_read_only(&self) -> bool {
         matches!(
             self.name(),
@@ -171,7 +166,7 @@ impl<'a> Command<'a> {
         )
     }
 
-    /// A command of Domino's own, of whatever kind.
+    /// Domino itself defines this command.
     pub(super) fn is_known(&self) -> bool {
         !self.is_none()
             && (self.is_implicit()
@@ -209,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn an_argument_in_the_first_place_is_no_command() {
+    fn a_leading_argument_is_not_a_command() {
         for query in [&b"documentId=1&action=openDocument"[..], b"", b"&OpenView", b"OpenView="] {
             assert!(Command::from_query(Some(query)).is_none(), "{}", query.escape_ascii());
         }
@@ -218,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_a_command_of_domino_is_one_without_a_name() {
+    fn a_command_that_domino_cannot_have_gets_no_name() {
         for query in [&[b'a'; 41][..], b"Open%00View", b"Open%20View", "Öffne".as_bytes()] {
             let command = Command::from_query(Some(query));
             assert!(!command.is_none() && command.name().is_empty(), "{command:?}");
@@ -227,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn server_commands_are_told_apart() {
+    fn server_commands_are_recognized() {
         let of = |query: &'static [u8]| Command::from_query(Some(query)).server_command();
         assert_eq!(of(b"OpenServer"), Some(ServerCommand::OpenServer));
         assert_eq!(of(b"LOGIN&RedirectTo=/x"), Some(ServerCommand::Login));

@@ -1,10 +1,7 @@
-//! The database that a careless server would open, where that may be another one than we route by.
+//! Detects paths in which a lenient server would open another database than the one we route by.
 //!
-//! In: a path and the database part found in it. Out: whether a server could find another. A request is
-//! routed by one reading of its path and forwarded as it came, so both sides must read it alike: a server
-//! that decodes twice, cuts path parameters off, takes overlong UTF-8 or, on Windows, drops dots and blanks
-//! at the end of a name would open what the directory knows elsewhere, or not at all.
-//! Ordinary paths are settled by one look at their octets.
+//! Both sides must read the path alike. A server that decodes twice, strips path parameters, accepts overlong UTF-8 or,
+//! on Windows, drops trailing dots and blanks would open what the directory knows elsewhere, or not at all.
 
 use smallvec::SmallVec;
 use std::ops::Range;
@@ -13,13 +10,12 @@ use super::database_name::{bare_replica_id, is_database_name};
 use crate::domain::directory::{FoldBuffer, fold_plain_path, fold_url_path};
 use crate::util::percent::PercentDecoder;
 
-/// Room for a path.
 type PathBytes = SmallVec<[u8; 256]>;
 
-/// How often a server might decode: nobody more often than we have patience for.
+/// No server is expected to decode a path more often.
 const MAX_DECODINGS: usize = 4;
 
-/// True when a lenient server could open another database than `database` says, or climb out of the path.
+/// True if a lenient server could open another database than the one at `database`, or climb out of the path.
 pub(super) fn may_open_other_database(path: &[u8], database: Option<&Range<usize>>) -> bool {
     if !needs_lenient_check(path) {
         return false;
@@ -38,17 +34,17 @@ pub(super) fn may_open_other_database(path: &[u8], database: Option<&Range<usize
         }
         text = decoded;
     }
-    // Still encoded: nobody means well by that.
+    // Still encoded: no honest client sends this.
     any_server_differs(&text, expected.as_deref()) || PercentDecoder::new(&text).any(|byte| byte.encoded)
 }
 
-/// Whether there is anything in the path that servers may read in different ways.
+/// A quick look at the bytes that settles usual paths: false if all servers read the path alike.
 fn needs_lenient_check(path: &[u8]) -> bool {
     let mut before = 0;
     for byte in PercentDecoder::new(path) {
         let ends = byte.is_separator() || matches!(byte.value, b'?' | b'!');
         let ends_badly = ends && matches!(before, b'.' | b' ' | b'+');
-        // `%25` may hide a second encoding; C0, C1, E0 and F0 begin overlong UTF-8.
+        // `%25` may hide a second encoding; C0, C1, E0 and F0 can begin overlong UTF-8.
         let hides = (byte.encoded && byte.value == b'%') || matches!(byte.value, 0xc0 | 0xc1 | 0xe0 | 0xf0);
         if ends_badly || hides || matches!(byte.value, b';' | b':') {
             return true;
@@ -58,7 +54,7 @@ fn needs_lenient_check(path: &[u8]) -> bool {
     matches!(before, b'.' | b' ' | b'+')
 }
 
-/// `+` at the end of a name may stand for a blank.
+/// A server may read `+` at the end of a name as a blank.
 fn trailing_plus_to_space(path: &[u8]) -> PathBytes {
     let mut out: PathBytes = path.into();
     let mut at_end = true;
@@ -72,29 +68,27 @@ fn trailing_plus_to_space(path: &[u8]) -> PathBytes {
     out
 }
 
-/// What a server leaves out or not.
+/// What a server leaves out of a path.
 #[derive(Clone, Copy)]
 struct Leniency {
-    /// Cuts path parameters off.
     strips_parameters: bool,
-    /// Drops dots and blanks at the end of a name.
+    /// Drops dots and blanks at the end of a name, as Windows does.
     strips_trailing: bool,
 }
 
-/// Whether a server of any habits could differ.
 fn any_server_differs(text: &[u8], expected: Option<&[u8]>) -> bool {
     let bytes: PathBytes = PercentDecoder::new(text).values().collect();
-    let short = decode_overlong(&bytes);
+    let decoded = decode_overlong(&bytes);
     [false, true].into_iter().any(|strips_parameters| {
         [false, true].into_iter().any(|strips_trailing| {
             let leniency = Leniency { strips_parameters, strips_trailing };
             finds_other_database(&bytes, expected, leniency)
-                || (short != bytes && finds_other_database(&short, expected, leniency))
+                || (decoded != bytes && finds_other_database(&decoded, expected, leniency))
         })
     })
 }
 
-/// With overlong UTF-8 made short.
+/// Replaces overlong UTF-8 by the ASCII bytes it encodes.
 fn decode_overlong(bytes: &[u8]) -> PathBytes {
     let mut out = PathBytes::new();
     let mut rest = bytes;
@@ -106,9 +100,9 @@ fn decode_overlong(bytes: &[u8]) -> PathBytes {
     out
 }
 
-/// An ASCII octet spelled in two to four octets of UTF-8, which no valid text has.
+/// An ASCII byte encoded in two to four bytes of UTF-8, which is invalid, and their number.
 fn overlong_byte(text: &[u8]) -> Option<(u8, usize)> {
-    let tail = |o: &u8| (0x80..0xc0).contains(o).then_some(*o & 0x3f);
+    let tail = |b: &u8| (0x80..0xc0).contains(b).then_some(*b & 0x3f);
     let (high, low, length) = match text {
         [first @ (0xc0 | 0xc1), low, ..] => (*first & 1, tail(low)?, 2),
         [0xe0, high @ (0x80 | 0x81), low, ..] => (*high & 1, tail(low)?, 3),
@@ -118,10 +112,10 @@ fn overlong_byte(text: &[u8]) -> Option<(u8, usize)> {
     Some((high << 6 | low, length))
 }
 
-/// Walks a decoded path as a lenient server would, and compares the database that it finds.
+/// Walks a decoded path as a lenient server would, and compares the database found.
 fn finds_other_database(path: &[u8], expected: Option<&[u8]>, leniency: Leniency) -> bool {
     let (mut path_so_far, mut found) = (PathBytes::new(), false);
-    for segment in path.split(|o| matches!(o, b'/' | b'\\')) {
+    for segment in path.split(|b| matches!(b, b'/' | b'\\')) {
         let name = segment_name(segment, leniency);
         if matches!(name, b"." | b"..") || segment.iter().any(u8::is_ascii_control) {
             return true;
@@ -139,14 +133,14 @@ fn finds_other_database(path: &[u8], expected: Option<&[u8]>, leniency: Leniency
     found.then(|| fold_plain_path(&path_so_far, &mut folded)) != expected
 }
 
-/// A segment without path parameters (RFC 3986 section 3.3) and without what stands behind a database as a
-/// stream of it (`leads.nsf::$DATA` is the file itself on NTFS) or as its command.
+/// A segment without path parameters (RFC 3986 section 3.3) and without what follows a database's name: a command, or a
+/// stream (`leads.nsf::$DATA` is the file itself on NTFS).
 fn segment_name(segment: &[u8], leniency: Leniency) -> &[u8] {
-    let name = match segment.iter().position(|o| *o == b';') {
+    let name = match segment.iter().position(|b| *b == b';') {
         Some(at) if leniency.strips_parameters => segment.get(..at).unwrap_or_default(),
         _ => segment,
     };
-    let ends = name.iter().enumerate().filter(|(_, o)| matches!(o, b':' | b'?' | b'!')).map(|(at, _)| at);
+    let ends = name.iter().enumerate().filter(|(_, b)| matches!(b, b':' | b'?' | b'!')).map(|(at, _)| at);
     let database = ends.filter_map(|at| name.get(..at)).find(|name| {
         is_database_segment(name)
             || leniency.strips_trailing && is_database_segment(trim_trailing_dots_and_spaces(name))
@@ -158,7 +152,6 @@ fn is_database_segment(name: &[u8]) -> bool {
     is_database_name(name) || bare_replica_id(name).is_some()
 }
 
-/// Windows drops dots and blanks at the end of a name.
 fn trim_trailing_dots_and_spaces(mut name: &[u8]) -> &[u8] {
     while let [shorter @ .., b'.' | b' '] = name {
         name = shorter;

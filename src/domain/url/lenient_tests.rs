@@ -1,4 +1,4 @@
-//! Tables of spellings, and the property: no lenient server opens another database than we route by.
+//! Tables of spellings, and the property: no lenient server opens another database than the one we route by.
 
 use super::super::{Hazard, parse};
 use crate::domain::directory::{FoldBuffer, fold_plain_path, fold_url_path};
@@ -9,7 +9,7 @@ fn refused(path: &str) -> bool {
 }
 
 #[test]
-fn what_a_careless_server_would_open_as_another_database_is_refused() {
+fn a_path_that_a_lenient_server_would_open_as_another_database_is_refused() {
     for path in [
         "/sales;x/leads.nsf",
         "/leads.nsf;x",
@@ -49,7 +49,7 @@ fn what_a_careless_server_would_open_as_another_database_is_refused() {
 }
 
 #[test]
-fn what_is_odd_and_changes_no_database_passes() {
+fn an_odd_path_that_changes_no_database_passes() {
     for path in [
         "/leads.nsf/page.xsp;jsessionid=0000?x=..;",
         "/leads.nsf/By%20Name;v=1/key.?OpenDocument",
@@ -72,12 +72,12 @@ fn what_is_odd_and_changes_no_database_passes() {
 }
 
 #[test]
-fn encoding_that_never_ends_is_refused() {
+fn excessively_nested_encoding_is_refused() {
     let path = format!("/a%{}2fleads.nsf", "25".repeat(40));
     assert_eq!(parse(path.as_bytes()).hazard, Some(Hazard::AmbiguousDatabase));
 }
 
-/// A lenient server of the test's own: everything it does is a choice.
+/// An independent model of a lenient server, with each of its habits as a choice.
 #[derive(Clone, Copy, Debug)]
 struct Server {
     decodings: usize,
@@ -87,7 +87,7 @@ struct Server {
 }
 
 impl Server {
-    /// The folded path of the database that it opens; `Err` where it climbs.
+    /// The folded path of the database that it opens; `Err` if the path climbs.
     fn opens(self, path: &str) -> Result<Option<Vec<u8>>, ()> {
         let mut text = path.as_bytes().to_vec();
         if self.parameters {
@@ -98,15 +98,15 @@ impl Server {
         }
         if self.overlong {
             let text_of = |bytes: &[u8]| bytes.iter().map(|b| char::from(*b)).collect::<String>();
-            let spelled = [("\u{c0}\u{ae}", "."), ("\u{c0}\u{af}", "/"), ("\u{c1}\u{9c}", "\\")];
-            let text_now = spelled.iter().fold(text_of(&text), |t, (from, to)| t.replace(from, to));
+            let overlong = [("\u{c0}\u{ae}", "."), ("\u{c0}\u{af}", "/"), ("\u{c1}\u{9c}", "\\")];
+            let text_now = overlong.iter().fold(text_of(&text), |t, (from, to)| t.replace(from, to));
             text = text_now.chars().map(|c| c as u8).collect();
         }
         if self.parameters {
             text = cut_parameters(&text);
         }
         let mut open = Vec::new();
-        for name in text.split(|o| matches!(o, b'/' | b'\\')) {
+        for name in text.split(|b| matches!(b, b'/' | b'\\')) {
             let mut name = name.to_vec();
             if name == b".." || name == b"." {
                 return Err(());

@@ -1,17 +1,12 @@
-//! What a Domino URL names inside its database.
-//!
-//! In: the path behind the database part and the command. Out: a [`Locator`]. It matters for
-//! failover: a UNID or a name means the same in every replica, a NoteID does not
+//! What a Domino URL names inside its database. Failover depends on it: a UNID or a name means the same in every
+//! replica, a NoteID does not
 //! (<https://help.hcltechsw.com/domino/12.0.0/admin/conf_generatingurlsthatrefertotheinternetclustermanage_c.html>).
-//! Never looks at the database part, and never says whether the object exists.
 //!
-//! A NoteID cannot be told from a short name for certain, so both mistakes are weighed. A NoteID
-//! taken for a name shows the user *another document*; a name taken for a NoteID only costs the
-//! failover of that one request. Hence doubtful cases with a decimal digit in them, such as the
-//! document key `2024` behind a view, count as NoteIDs. Words like `face` or `feed` do not, unless
-//! the command says that a document is meant, because NoteIDs without a decimal digit are rare
-//! and such names are common. With a command for design elements (`?OpenView`, `?OpenForm`) the
-//! object is a view or a form, and `2024` is its name.
+//! A NoteID cannot be distinguished from a short name for certain. A NoteID mistaken for a name shows the user *another
+//! document*; a name mistaken for a NoteID only costs the failover of that one request. So doubtful cases with a
+//! decimal digit, such as the document key `2024` after a view, count as NoteIDs. Words like `face` or `feed` do not,
+//! unless the command names a document: NoteIDs without a decimal digit are rare, such names are common. With a command
+//! for design elements (`?OpenView`, `?OpenForm`) the object is a view or a form, and `2024` is its name.
 
 use super::command::Command;
 use crate::util::percent::{decode_into, decodes_to};
@@ -19,54 +14,27 @@ use crate::util::percent::{decode_into, decodes_to};
 /// How the object behind the database is named.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Locator {
-    /// Nothing stands behind the database, or there is no database.
+    /// The URL names the database alone, or no database.
     None,
     /// 32 hex digits: the same document in every replica.
     Unid,
-    /// Up to eight hex digits, perhaps behind `NT`: another document in another replica.
+    /// Up to eight hex digits, optionally after `NT`: a different document in each replica.
     NoteId,
-    /// A design element, or a document by the key of a view.
+    /// A design element, or a document by its key in a view.
     Name,
-    /// One of Domino's special identifiers.
-    Special(SpecialId),
+    /// One of Domino's special identifiers, such as `$icon`.
+    Special,
 }
 
-/// The special identifiers
-/// (<http://www.ibm.com/developerworks/lotus/library/ls-Domino_URL_cheat_sheet/side1.html>).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum SpecialId {
-    /// `$defaultView`
-    DefaultView,
-    /// `$defaultForm`
-    DefaultForm,
-    /// `$searchForm`
-    SearchForm,
-    /// `$file` directly behind the database; elsewhere it belongs to the document before it.
-    File,
-    /// `$icon`
-    Icon,
-    /// `$help`
-    Help,
-    /// `$about`
-    About,
-    /// `$first`
-    First,
-}
+/// Domino's special identifiers
+/// (<http://www.ibm.com/developerworks/lotus/library/ls-Domino_URL_cheat_sheet/side1.html>). `$file` is one only
+/// directly behind the database; elsewhere it belongs to the document before it.
+const SPECIAL_IDS: [&[u8]; 8] =
+    [b"$defaultview", b"$defaultform", b"$searchform", b"$file", b"$icon", b"$help", b"$about", b"$first"];
 
-const SPECIAL_IDS: [(&[u8], SpecialId); 8] = [
-    (b"$defaultview", SpecialId::DefaultView),
-    (b"$defaultform", SpecialId::DefaultForm),
-    (b"$searchform", SpecialId::SearchForm),
-    (b"$file", SpecialId::File),
-    (b"$icon", SpecialId::Icon),
-    (b"$help", SpecialId::Help),
-    (b"$about", SpecialId::About),
-    (b"$first", SpecialId::First),
-];
-
-/// The locator of the path behind the database, and whether `$file` with something behind it follows.
+/// The locator of the path behind the database, and whether the path names an attachment: `$file` and a name.
 pub(super) fn locate(rest: &[u8], command: &Command<'_>) -> (Locator, bool) {
-    // The last three segments: an embedded element stands two behind its document.
+    // The last three segments: an embedded element comes two segments after its document.
     let mut last: [&[u8]; 3] = [&[]; 3];
     let mut count = 0_usize;
     let mut segments = segments(rest);
@@ -74,9 +42,9 @@ pub(super) fn locate(rest: &[u8], command: &Command<'_>) -> (Locator, bool) {
         if decodes_to(segment, b"$file") {
             let attachment = segments.next().is_some();
             return match count {
-                0 => (Locator::Special(SpecialId::File), attachment),
-                // Only the document matters, and `?OpenElement` is the usual command here, which
-                // speaks of the attachment: so the document is judged as if opened implicitly.
+                0 => (Locator::Special, attachment),
+                // Only the document matters. The usual command is `?OpenElement`, which applies to the attachment, so
+                // the document counts as opened implicitly.
                 _ => (locate_segment(last[2], count > 1, &Command::from_token(&[])), attachment),
             };
         }
@@ -93,8 +61,8 @@ pub(super) fn locate(rest: &[u8], command: &Command<'_>) -> (Locator, bool) {
     }
 }
 
-/// The raw segments that are not empty. Split at slashes only, `/` or `%2F`: a backslash parts the
-/// names of cascading views (`Sales%5CBy+Region`) and is not a separator here.
+/// The raw, non-empty segments. Split at slashes only, `/` or `%2F`: a backslash is part of the name of a cascading
+/// view (`Sales%5CBy+Region`).
 fn segments(path: &[u8]) -> impl Iterator<Item = &[u8]> {
     let mut rest = Some(path);
     std::iter::from_fn(move || {
@@ -111,12 +79,12 @@ fn segments(path: &[u8]) -> impl Iterator<Item = &[u8]> {
 }
 
 fn locate_segment(segment: &[u8], after_view: bool, command: &Command<'_>) -> Locator {
-    // 32 digits fit, and every special identifier; what does not fit is a name.
+    // Fits 32 digits and every special identifier; longer text is a name.
     let mut buffer = [0; 40];
     let Some(text) = decode_into(segment, &mut buffer) else { return Locator::Name };
     if text.first() == Some(&b'$') {
-        let special = SPECIAL_IDS.iter().find(|(name, _)| text.eq_ignore_ascii_case(name));
-        return special.map_or(Locator::Name, |(_, object)| Locator::Special(*object));
+        let special = SPECIAL_IDS.iter().any(|name| text.eq_ignore_ascii_case(name));
+        return if special { Locator::Special } else { Locator::Name };
     }
     if text.len() == 32 && text.iter().all(u8::is_ascii_hexdigit) {
         return Locator::Unid;
@@ -129,7 +97,7 @@ fn is_note_id(text: &[u8], after_view: bool, command: &Command<'_>) -> bool {
         Some((prefix, digits)) if prefix.eq_ignore_ascii_case(b"nt") => digits,
         _ => text,
     };
-    // `0` alone stands for "any view" in `/db.nsf/0/<document>`.
+    // `0` alone means "any view" in `/db.nsf/0/<document>`.
     let hex = (1..=8).contains(&digits.len()) && digits.iter().all(u8::is_ascii_hexdigit) && text != b"0";
     let decimal = digits.iter().any(u8::is_ascii_digit);
     hex && if command.targets_document() {
@@ -184,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn with_another_command_it_must_stand_behind_a_view_too() {
+    fn with_another_command_a_note_id_must_also_follow_a_view() {
         assert_eq!(locator("/8FA", "MyThing"), Locator::Name);
         assert_eq!(locator("/view/8FA", "MyThing"), Locator::NoteId);
         assert_eq!(locator("/0/8FA", "MyThing"), Locator::NoteId);
@@ -202,7 +170,7 @@ mod tests {
         assert_eq!(locator("/0/8FA/$file/a.pdf", "OpenElement"), Locator::NoteId);
         assert_eq!(locator("/8FA/%24FILE/a.pdf", ""), Locator::NoteId);
         assert_eq!(locator("/logo.gif/$FILE/logo.gif", ""), Locator::Name);
-        assert_eq!(locator("/$file/a.pdf", ""), Locator::Special(SpecialId::File));
+        assert_eq!(locator("/$file/a.pdf", ""), Locator::Special);
         let none = Command::from_token(b"");
         assert!(locate(b"/v/key/$FILE/a.pdf", &none).1);
         assert!(!locate(b"/v/key/$FILE/", &none).1);
@@ -210,21 +178,21 @@ mod tests {
     }
 
     #[test]
-    fn an_embedded_element_stands_two_behind_its_document() {
+    fn an_embedded_element_belongs_to_the_document_two_segments_before_it() {
         assert_eq!(locator("/v/8FA/Body/0.84", "OpenElement"), Locator::NoteId);
         assert_eq!(locator(&format!("/{UNID}/Body/0.84"), "OpenElement"), Locator::Unid);
     }
 
     #[test]
-    fn special_identifiers_are_known_in_any_case() {
-        assert_eq!(locator("/$ICON", "OpenIcon"), Locator::Special(SpecialId::Icon));
-        assert_eq!(locator("/view/$first", "OpenDocument"), Locator::Special(SpecialId::First));
-        assert_eq!(locator("/%24defaultView", ""), Locator::Special(SpecialId::DefaultView));
+    fn special_identifiers_are_recognized_in_any_case() {
+        assert_eq!(locator("/$ICON", "OpenIcon"), Locator::Special);
+        assert_eq!(locator("/view/$first", "OpenDocument"), Locator::Special);
+        assert_eq!(locator("/%24defaultView", ""), Locator::Special);
         assert_eq!(locator("/$other", ""), Locator::Name);
     }
 
     #[test]
-    fn nothing_behind_the_database_is_no_locator_and_backslashes_belong_to_names() {
+    fn a_database_alone_has_no_locator_and_backslashes_belong_to_names() {
         assert_eq!(locator("", ""), Locator::None);
         assert_eq!(locator("//", ""), Locator::None);
         assert_eq!(locator("/Sales%5C8FA", "OpenDocument"), Locator::Name);
@@ -237,7 +205,7 @@ mod tests {
             let _ = locate(&rest, &Command::from_token(command.as_bytes()));
         }
         #[test]
-        fn every_note_id_of_domino_is_seen_behind_a_document_command(note in 1_u32.., view in "[a-z]{1,8}") {
+        fn every_note_id_is_recognized_with_a_document_command(note in 1_u32.., view in "[a-z]{1,8}") {
             prop_assert_eq!(locator(&format!("/{view}/{note:X}"), "OpenDocument"), Locator::NoteId);
             prop_assert_eq!(locator(&format!("/{view}/NT{note:08X}"), "OpenDocument"), Locator::NoteId);
         }

@@ -1,30 +1,29 @@
-//! Whether a request may be sent twice.
+//! Whether a request may be sent twice, judged by its URL; the caller looks at the method.
 //!
-//! In: a parsed target and the administrator's acting commands. Out: a [`RequestSafety`]. HTTP calls GET
-//! safe, Domino does not: `?DeleteDocument` is a GET. So everything that could act is called
-//! acting, and only what Domino documents as reading is called safe. Never looks at the method.
+//! HTTP calls GET safe, but in Domino `?DeleteDocument` is a GET. So everything that could change data counts as
+//! unsafe, and only what Domino documents as reading counts as safe.
 
 use super::argument::{argument_pairs, first_token};
 use super::locator::Locator;
 use super::target::Target;
 use crate::util::percent::{PercentDecoder, decodes_to};
 
-/// What a request does to data, as far as its URL tells.
+/// What a request does to data, as far as its URL shows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum RequestSafety {
-    /// Only reads.
+    /// Reads and changes nothing.
     Safe,
-    /// Could change something: sent once.
+    /// Could change data and is sent only once.
     Unsafe,
-    /// An implicit open by name (which may be an agent's), a custom command, an XPage.
+    /// An implicit open by a name, which may be an agent's; a custom command; an XPage.
     Unknown,
 }
 
-/// `failover.unsafe_commands` unless the configuration says otherwise.
+/// The default of `failover.unsafe_commands`.
 pub const DEFAULT_UNSAFE_COMMANDS: [&str; 6] =
     ["DeleteDocument", "OpenAgent", "RunAgent", "Logout", "SaveDocument", "CreateDocument"];
 
-/// The acting commands, ready to be compared.
+/// The commands that change data, ready for comparison.
 #[derive(Clone, Debug)]
 pub struct UnsafeCommands {
     /// In lower case, without a leading `?` or `!`, none empty.
@@ -32,33 +31,32 @@ pub struct UnsafeCommands {
 }
 
 impl Default for UnsafeCommands {
-    /// Of [`DEFAULT_UNSAFE_COMMANDS`].
     fn default() -> Self {
         Self::from_names(DEFAULT_UNSAFE_COMMANDS)
     }
 }
 
 impl UnsafeCommands {
-    /// Of the configured names, in any case, with or without the `?`. The implicit `?Delete` always acts.
+    /// From names in any case, with or without the `?`. The implicit `?Delete` is always among them.
     #[must_use]
     pub fn new(names: &[String]) -> Self {
         Self::from_names(names.iter().map(String::as_str))
     }
 
     fn from_names<'a>(names: impl IntoIterator<Item = &'a str>) -> Self {
-        let mut words: Vec<Box<[u8]>> = names
+        let mut names: Vec<Box<[u8]>> = names
             .into_iter()
             .chain(["Delete"])
             .map(|name| name.trim().trim_start_matches(['?', '!']).trim())
             .filter(|name| !name.is_empty())
             .map(|name| name.to_ascii_lowercase().into_bytes().into_boxed_slice())
             .collect();
-        words.sort_unstable();
-        words.dedup();
-        Self { names: words.into() }
+        names.sort_unstable();
+        names.dedup();
+        Self { names: names.into() }
     }
 
-    /// What the request does.
+    /// What the request with this target may do to data.
     #[must_use]
     pub fn classify(&self, target: &Target<'_>) -> RequestSafety {
         let command = &target.command;
@@ -75,20 +73,20 @@ impl UnsafeCommands {
         }
     }
 
-    /// True when an acting command stands anywhere that a server might read one: as the command, as
-    /// an argument's name, or behind a `?` or `!` in the path or the command, encoded or not.
+    /// True if an unsafe command is anywhere that a server might read one: as the command, as the name of an argument,
+    /// or behind a `?` or `!` in the path or the command, encoded or not.
     fn has_unsafe_command(&self, target: &Target<'_>) -> bool {
         let query = target.query.unwrap_or_default();
-        let token = first_token(query).split(|o| *o == b'=').next().unwrap_or_default();
+        let token = first_token(query).split(|b| *b == b'=').next().unwrap_or_default();
         self.is_prefix_of(PercentDecoder::new(token).values())
             || self.occurs_in(token)
             || self.occurs_in(target.path)
             || argument_pairs(target.arguments())
-                .any(|(name, _)| self.names.iter().any(|word| decodes_to(name, word)))
+                .any(|(argument, _)| self.names.iter().any(|name| decodes_to(argument, name)))
     }
 
     fn occurs_in(&self, text: &[u8]) -> bool {
-        // Nearly every URL has none of them; this is the quick way out.
+        // Fast path: nearly every URL has none of them.
         if memchr::memchr3(b'%', b'!', b'?', text).is_none() {
             return false;
         }
@@ -101,25 +99,25 @@ impl UnsafeCommands {
         false
     }
 
-    /// True when the text begins with an acting command that ends there.
+    /// True if the text begins with a whole unsafe command.
     fn is_prefix_of(&self, text: impl Iterator<Item = u8> + Clone) -> bool {
-        self.names.iter().any(|word| {
+        self.names.iter().any(|name| {
             let mut text = text.clone();
-            word.iter().all(|letter| text.next().is_some_and(|o| o.to_ascii_lowercase() == *letter))
-                && !text.next().is_some_and(|o| o.is_ascii_alphanumeric())
+            name.iter().all(|letter| text.next().is_some_and(|b| b.to_ascii_lowercase() == *letter))
+                && !text.next().is_some_and(|b| b.is_ascii_alphanumeric())
         })
     }
 }
 
 /// For URLs without a command, or with `?Open` or `?Edit`.
 fn is_safe_implicit_open(target: &Target<'_>) -> bool {
-    // Without a database it is a file; an attachment is one, too.
+    // Without a database the target is a file, and so is an attachment.
     target.database.is_none()
         || target.attachment
         || match target.locator {
-            // A database opens its launch object, a UNID is a document in practice.
-            Locator::None | Locator::Unid | Locator::Special(_) => true,
-            // A name, and a short number that may be one, could be an agent's: opening runs it.
+            // A database opens its launch object. A UNID is a document in practice.
+            Locator::None | Locator::Unid | Locator::Special => true,
+            // A name, or a short number that may be one, could be an agent's: opening it runs it.
             Locator::Name | Locator::NoteId => false,
         }
 }
@@ -137,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn commands_that_change_data_act_in_every_spelling() {
+    fn commands_that_change_data_are_unsafe_in_every_spelling() {
         for target in [
             "/db.nsf/0/8FA?DeleteDocument",
             "/db.nsf/0/8FA!DeleteDocument&x=1",
@@ -156,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn an_acting_command_hidden_behind_an_encoded_mark_acts() {
+    fn an_unsafe_command_behind_an_encoded_mark_is_found() {
         for target in [
             "/db.nsf/agent%3FOpenAgent",
             "/db.nsf/agent%3fopenagent&x?OpenView",
@@ -175,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn what_only_sounds_like_an_acting_command_does_not_act() {
+    fn what_merely_resembles_an_unsafe_command_is_not_unsafe() {
         assert_eq!(class("/db.nsf/DeletedItems?OpenView"), RequestSafety::Safe);
         assert_eq!(class("/db.nsf/view?DeletedOnly"), RequestSafety::Unknown);
         assert_eq!(class("/names.nsf?Login&RedirectTo=/db.nsf/a?OpenAgent"), RequestSafety::Safe);
@@ -183,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn commands_that_read_are_safe() {
+    fn reading_commands_are_safe() {
         for target in [
             "/db.nsf?OpenDatabase",
             "/db.nsf/view?OpenView&Start=1",
@@ -240,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn the_administrators_list_replaces_the_default_but_delete_always_acts() {
+    fn the_configured_list_replaces_the_default_but_delete_is_always_unsafe() {
         let table = UnsafeCommands::new(&["?Approve".to_owned(), " openview ".to_owned(), String::new()]);
         let class = |target: &str| table.classify(&parse(target.as_bytes()));
         assert_eq!(class("/db.nsf/0/8FA?APPROVE"), RequestSafety::Unsafe);
@@ -256,7 +254,7 @@ mod tests {
             let _ = UnsafeCommands::default().classify(&parse(&target));
         }
         #[test]
-        fn an_acting_command_acts_however_it_is_encoded(
+        fn an_unsafe_command_is_found_however_it_is_encoded(
             word in proptest::sample::select(&DEFAULT_UNSAFE_COMMANDS[..]),
             mark in proptest::sample::select(&["?", "!", "%3F", "%3f", "%21"][..]),
             how in proptest::collection::vec(0_u8..4, 20),

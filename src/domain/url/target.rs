@@ -1,9 +1,6 @@
-//! A request target taken apart.
+//! Splits a request target into path, database, command and query, and finds what makes it dangerous.
 //!
-//! In: the origin-form target as octets. Out: where its path ends, which part of it names the
-//! database, the command, the kind of object, and what makes it dangerous. Every piece is a slice
-//! of the target: `path`, one octet `?` or `!`, and `query` are the target again. Never allocates for
-//! a path that every server reads alike, and never decides whether such a database exists.
+//! Every piece is a slice of the target: `path`, one byte `?` or `!`, and `query` make up the target again.
 
 use super::argument;
 use super::command::{Command, ServerCommand};
@@ -18,56 +15,55 @@ use std::ops::Range;
 /// What one request names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target<'a> {
-    /// What stands before `?` or `!`, raw.
+    /// The raw text before `?` or `!`.
     pub path: &'a [u8],
-    /// What stands behind it, raw.
+    /// The raw text after it.
     pub query: Option<&'a [u8]>,
-    /// The database part of the path.
+    /// The database that the path names.
     pub database: Option<DatabasePart<'a>>,
     /// The first token of the query.
     pub command: Command<'a>,
-    /// What stands behind the database.
+    /// The object that the path names behind the database.
     pub locator: Locator,
-    /// An attachment of a document or resource: `$file` and a name behind it.
+    /// The object is an attachment of a document or resource: `$file` and a name.
     pub attachment: bool,
-    /// Why the path may mean one thing here and another to a server; such a request must be refused.
+    /// Why a server may read the path differently; such a request must be refused.
     pub hazard: Option<Hazard>,
 }
 
 /// The database part of a path.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DatabasePart<'a> {
-    /// As the client spelled it, without leading slashes.
+    /// As the client sent it, without leading slashes.
     pub raw: &'a [u8],
-    /// Where `raw` stands in the target: replacing just these octets replaces the database.
+    /// The position of `raw` in the target: replacing these bytes replaces the database.
     pub range: Range<usize>,
-    /// The replica ID, where the URL names the database by it.
+    /// The replica ID, if the URL names the database by it.
     pub replica: Option<ReplicaId>,
 }
 
-/// What makes a path ambiguous between this parser and a server's.
+/// Why this parser and a server may read a path differently.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Hazard {
     /// A segment `.` or `..`, plain or percent-encoded, between slashes of either kind.
     DotSegment,
-    /// A control octet (0 to 31 or 127), plain or percent-encoded, NUL above all.
+    /// A control byte (0 to 31 or 127), plain or percent-encoded.
     ControlByte,
-    /// A careless server would open another database than the one that the request is routed by: path
-    /// parameters, encoding within encoding, overlong UTF-8, or dots and blanks at the end of a name, where
-    /// they change which database the path names.
+    /// A lenient server would open another database: path parameters, double encoding, overlong UTF-8, or trailing dots
+    /// and blanks, where they change which database the path names.
     AmbiguousDatabase,
 }
 
 impl<'a> Target<'a> {
-    /// The decoded value of the first argument called `name` (ASCII case does not count), empty for
-    /// one without `=` such as `&Login`. The command is not an argument.
+    /// The decoded value of the first argument `name` in any case; empty for an argument without `=`, such as `&Login`.
+    /// The command is not an argument.
     #[must_use]
     pub fn argument(&self, name: &[u8]) -> Option<Cow<'a, [u8]>> {
         argument::find_argument(self.arguments(), name)
     }
 
-    /// The forms that Domino shows and takes under the name of its directory whether or not there is one, and the URLs
-    /// to which identity providers send users back: `/names.nsf?Login`, `?SAMLLogin`, `?Logout` and their kind.
+    /// A form that Domino serves under the name of its directory, whether or not the database exists, or the URL to
+    /// which an identity provider sends users back: `/names.nsf?Login`, `?SAMLLogin`, `?Logout`.
     #[must_use]
     pub fn is_login_form(&self) -> bool {
         let command = self.command.server_command();
@@ -85,25 +81,24 @@ impl<'a> Target<'a> {
     /// The URL names `names.nsf` in the data directory, and nothing in it.
     #[must_use]
     pub fn is_names_nsf(&self) -> bool {
-        // Behind an encoded mark stands what one server takes for a command and another for a name.
+        // Servers disagree whether the text after an encoded mark is a command or part of the name.
         let ends = |database: &DatabasePart<'_>| {
             self.path.get(database.range.end..).is_some_and(|rest| rest.iter().all(|b| *b == b'/'))
         };
         self.database.as_ref().is_some_and(|d| decodes_to(d.raw, b"names.nsf") && ends(d))
     }
 
-    /// The query without the command.
+    /// The query without its command.
     pub(super) fn arguments(&self) -> &'a [u8] {
         let query = self.query.unwrap_or_default();
         query.get(self.command.raw().len()..).unwrap_or_default()
     }
 }
 
-/// Takes an origin-form request target apart.
+/// Parses an origin-form request target.
 ///
-/// The path ends at the first `?`, or before it at a `!` behind the database part or at the root
-/// that begins a command. Where the target has a `?` as well, a `!` begins a command only if it is
-/// one of Domino's own, since names of views may contain `!`.
+/// The path ends at the first `?`, or before it at a `!` that begins a command behind the database part or at the root.
+/// If the target also has a `?`, a `!` begins only a command that Domino defines, because view names may contain `!`.
 #[must_use]
 pub fn parse(target: &[u8]) -> Target<'_> {
     let question = memchr::memchr(b'?', target);
@@ -125,17 +120,17 @@ pub fn parse(target: &[u8]) -> Target<'_> {
     Target { path, query, database, command, locator, attachment, hazard }
 }
 
-/// What one walk along the path finds.
+/// What a single pass over the path finds.
 struct PathScan {
     database: Option<Range<usize>>,
     bang: Option<usize>,
     hazard: Option<Hazard>,
 }
 
-/// The segment being walked, as far as it was seen.
+/// The part of the current segment that was read.
 #[derive(Default)]
 struct Segment {
-    /// The last four octets, decoded and in lower case, the latest in the lowest place.
+    /// The last four bytes, decoded and in lower case, the latest in the lowest byte.
     suffix: u32,
     dots: usize,
     length: usize,
@@ -152,66 +147,62 @@ impl Segment {
         matches!(self.length, 1 | 2) && self.dots == self.length
     }
 
-    /// The endings that close the database part.
     fn has_database_suffix(&self) -> bool {
         is_database_suffix(&self.suffix.to_be_bytes())
     }
 
-    /// A replica ID alone, which Domino takes for the database as well: `/__C1257A000041D2E0/view`. Only a path's
-    /// `first` segment can be one.
+    /// A replica ID without ending, which Domino accepts as well: `/__C1257A000041D2E0/view`. Only the `first` segment
+    /// of a path can be one.
     fn is_replica_id(&self, first: Option<&[u8]>) -> bool {
         matches!(self.length, 16..=19) && first.is_some_and(|raw| bare_replica_id(raw).is_some())
     }
 }
 
 fn scan_path(path: &[u8], has_question: bool) -> PathScan {
-    let mut found = PathScan { database: None, bang: None, hazard: None };
+    let mut scan = PathScan { database: None, bang: None, hazard: None };
+    let first_raw = |start: Option<usize>, is_first: bool, end: usize| {
+        start.filter(|_| is_first).and_then(|from| path.get(from..end))
+    };
     let mut segment = Segment::default();
-    // The first octet that is not a separator.
+    // The first byte that is not a separator.
     let mut start = None;
     let mut is_first = true;
     for byte in PercentDecoder::new(path) {
         let DecodedByte { value, at, encoded } = byte;
         if value < 0x20 || value == 0x7f {
-            found.hazard = Some(Hazard::ControlByte);
+            scan.hazard = Some(Hazard::ControlByte);
         }
         if byte.is_separator() {
-            found.end_segment(
-                &segment,
-                start.filter(|_| is_first).and_then(|from| path.get(from..at)),
-                start,
-                at,
-            );
+            scan.end_segment(&segment, first_raw(start, is_first, at), start, at);
             is_first &= segment.length == 0;
             segment = Segment::default();
             continue;
         }
         if matches!(value, b'!' | b'?') {
-            let raw = start.filter(|_| is_first).and_then(|from| path.get(from..at));
-            let is_database = segment.has_database_suffix() || segment.is_replica_id(raw);
-            let may_follow = start.is_none() || found.database.is_some() || is_database;
+            let first = first_raw(start, is_first, at);
+            let is_database = segment.has_database_suffix() || segment.is_replica_id(first);
+            let may_follow = start.is_none() || scan.database.is_some() || is_database;
             if !encoded && may_follow && begins_command(path.get(at + 1..).unwrap_or_default(), has_question)
             {
-                found.end_segment(&segment, raw, start, at);
-                found.bang = Some(at);
-                return found;
+                scan.end_segment(&segment, first, start, at);
+                scan.bang = Some(at);
+                return scan;
             }
-            // An encoded mark right behind the ending: a server that decodes first sees a command
-            // there, one that does not will not find the file. So the database is the better guess.
+            // An encoded mark right after the ending: a server that decodes first reads a command, any other finds no
+            // such file. So the database is the better guess.
             if encoded && is_database {
-                found.set_database(start, at);
+                scan.set_database(start, at);
             }
         }
         start = start.or(Some(at));
         segment.push(value);
     }
-    let raw = start.filter(|_| is_first).and_then(|from| path.get(from..));
-    found.end_segment(&segment, raw, start, path.len());
-    found
+    scan.end_segment(&segment, first_raw(start, is_first, path.len()), start, path.len());
+    scan
 }
 
 impl PathScan {
-    /// `first` is the segment as it was spelled, where it is the path's first one.
+    /// `first` is the raw segment if it is the first of the path.
     fn end_segment(&mut self, segment: &Segment, first: Option<&[u8]>, start: Option<usize>, end: usize) {
         if segment.is_dots() {
             self.hazard = self.hazard.or(Some(Hazard::DotSegment));
@@ -228,17 +219,17 @@ impl PathScan {
     }
 }
 
-/// Whether the text behind a `!` is a command: a letter first, and no slash before the arguments.
+/// True if the text after a `!` is a command: it begins with a letter and has no slash before the arguments.
 fn begins_command(text: &[u8], has_question: bool) -> bool {
     let token = argument::first_token(text);
     token.first().is_some_and(u8::is_ascii_alphabetic)
-        && !token.iter().any(|o| matches!(o, b'/' | b'\\'))
+        && !token.iter().any(|b| matches!(b, b'/' | b'\\'))
         && (!has_question || Command::from_token(token).is_known())
 }
 
-/// The replica ID of `__<16 hex>.nsf` or `<16 hex>.nsf`, with or without the ending, which must be the whole database part.
+/// The replica ID of a database part that is `__<16 hex>.nsf` or `<16 hex>.nsf`, with or without the ending.
 fn replica_id(raw: &[u8]) -> Option<ReplicaId> {
-    // Two underscores, seventeen digits with the colon, and the ending.
+    // Two underscores, sixteen digits and a colon, and the ending.
     let mut buffer = [0; 23];
     let text = decode_into(raw, &mut buffer)?;
     let (stem, suffix) = text.split_at_checked(text.len().checked_sub(4)?)?;

@@ -12,7 +12,6 @@ fn replica(target: &str) -> Option<ReplicaId> {
     parse(target.as_bytes()).database.and_then(|d| d.replica)
 }
 
-/// Path and query as text.
 fn pieces(target: &str) -> (String, Option<String>) {
     let target = parse(target.as_bytes());
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
@@ -20,7 +19,7 @@ fn pieces(target: &str) -> (String, Option<String>) {
 }
 
 #[test]
-fn the_first_segment_with_the_ending_of_a_database_closes_the_database_part() {
+fn the_database_part_ends_with_the_first_segment_that_has_the_ending_of_a_database() {
     for (target, raw) in [
         ("/leads.nsf", "leads.nsf"),
         ("/sales/leads.nsf/view?OpenView", "sales/leads.nsf"),
@@ -51,7 +50,7 @@ fn the_first_segment_with_the_ending_of_a_database_closes_the_database_part() {
 }
 
 #[test]
-fn paths_without_such_a_segment_name_no_database() {
+fn a_path_without_such_a_segment_names_no_database() {
     for target in [
         "",
         "/",
@@ -74,7 +73,7 @@ fn paths_without_such_a_segment_name_no_database() {
 }
 
 #[test]
-fn the_range_replaces_just_the_database() {
+fn replacing_the_range_replaces_the_database_alone() {
     let target = b"//sales%5Cleads.nsf/0/8FA?OpenDocument";
     let range = parse(target).database.unwrap().range;
     let mut moved = target.to_vec();
@@ -159,7 +158,7 @@ fn command_and_arguments_are_found_behind_either_mark() {
 }
 
 #[test]
-fn the_login_forms_are_those_of_the_domino_directory_and_nothing_behind_it() {
+fn only_names_nsf_itself_has_login_forms() {
     for target in [
         "/names.nsf?Login",
         "//NAMES.nsf!login&RedirectTo=/a.nsf",
@@ -187,7 +186,7 @@ fn the_login_forms_are_those_of_the_domino_directory_and_nothing_behind_it() {
 }
 
 #[test]
-fn the_locator_is_that_of_the_path_behind_the_database() {
+fn the_locator_comes_from_the_path_behind_the_database() {
     assert_eq!(parse(b"/C125/leads.nsf/0/8FA!OpenDocument").locator, Locator::NoteId);
     assert_eq!(parse(b"/leads.nsf/All?OpenView").locator, Locator::Name);
     assert_eq!(parse(b"/leads.nsf").locator, Locator::None);
@@ -195,7 +194,7 @@ fn the_locator_is_that_of_the_path_behind_the_database() {
 }
 
 #[test]
-fn dot_segments_and_control_bytes_are_hazards_however_they_are_spelled() {
+fn dot_segments_and_control_bytes_are_hazards_in_any_spelling() {
     for target in [
         "/../leads.nsf",
         "/a/./leads.nsf",
@@ -217,8 +216,8 @@ fn dot_segments_and_control_bytes_are_hazards_however_they_are_spelled() {
     }
 }
 
-/// Pieces of which nasty targets are made.
-fn nasty() -> impl Strategy<Value = Vec<u8>> {
+/// Targets made of pieces that parsers disagree on.
+fn hostile_target() -> impl Strategy<Value = Vec<u8>> {
     let piece = prop_oneof![
         proptest::sample::select(vec![
             "/",
@@ -254,7 +253,7 @@ fn nasty() -> impl Strategy<Value = Vec<u8>> {
 
 proptest! {
     #[test]
-    fn the_pieces_are_the_target_again_byte_for_byte(target in nasty()) {
+    fn the_pieces_make_up_the_target_byte_for_byte(target in hostile_target()) {
         let parsed = parse(&target);
         let mut rebuilt = parsed.path.to_vec();
         if let Some(query) = parsed.query {
@@ -278,7 +277,7 @@ proptest! {
     }
 
     #[test]
-    fn a_question_mark_always_ends_the_path(target in nasty()) {
+    fn a_question_mark_always_ends_the_path(target in hostile_target()) {
         prop_assert!(!parse(&target).path.contains(&b'?'));
     }
 

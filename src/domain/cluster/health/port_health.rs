@@ -1,4 +1,4 @@
-//! What probes and failed connects have said about one port.
+//! The results of probes and connects of one port.
 
 use crate::domain::cluster::state::Port;
 
@@ -6,19 +6,18 @@ use crate::domain::cluster::state::Port;
 pub(super) struct PortHealth {
     pub(super) probed: bool,
     pub(super) reachable: bool,
-    /// Good probes in a row.
+    /// Number of consecutive good probes.
     pub(super) good: u32,
-    /// Bad probes in a row.
+    /// Number of consecutive bad probes.
     pub(super) bad: u32,
-    /// Connects of requests that failed in a row.
+    /// Number of consecutive failed connects of requests.
     pub(super) passive: u32,
-    /// Why it is not reachable.
+    /// Why the port is not reachable.
     pub(super) cause: String,
 }
 
 impl PortHealth {
-    /// Takes in a probe and says in words how it ended. The first one decides by itself, later ones need their number
-    /// in a row.
+    /// Adds a probe and describes its result. The first probe decides alone; later ones must be consecutive.
     pub(super) fn probed(
         &mut self,
         port: Port,
@@ -49,15 +48,15 @@ impl PortHealth {
         }
     }
 
-    /// Takes in a connect that failed; true when that makes the port UNREACHABLE, which `limit` 0 never does.
+    /// Adds a failed connect. True if it makes the port UNREACHABLE; never with a `limit` of 0.
     pub(super) fn connect_failed(&mut self, reason: &str, limit: u32) -> bool {
         self.passive = self.passive.saturating_add(1);
-        let turns = limit > 0 && self.passive >= limit && self.reachable;
-        if turns {
+        let is_down = limit > 0 && self.passive >= limit && self.reachable;
+        if is_down {
             self.reachable = false;
             self.good = 0;
             self.cause = format!("{} connects in a row failed, the last: {reason}", self.passive);
         }
-        turns
+        is_down
     }
 }

@@ -3,7 +3,7 @@
 use super::*;
 use proptest::prelude::*;
 
-/// Of a server with an HTTP port alone.
+/// The settings of a server with only an HTTP port.
 pub(crate) fn settings() -> HealthSettings {
     HealthSettings {
         http: true,
@@ -38,7 +38,7 @@ fn index(value: u8) -> AvailabilityReport {
 }
 
 #[test]
-fn of_two_reports_in_one_millisecond_the_later_counts() {
+fn the_later_of_two_reports_in_one_millisecond_counts() {
     let mut health = up();
     health.report(0, &index(54), 10);
     health.report(0, &index(33), 10);
@@ -46,7 +46,7 @@ fn of_two_reports_in_one_millisecond_the_later_counts() {
 }
 
 #[test]
-fn a_new_server_is_unreachable_until_its_first_probe_decides() {
+fn a_new_server_is_unreachable_until_its_first_probe() {
     let mut health = ServerHealth::new(settings(), &[], 0);
     assert_eq!(health.state().0, ServerState::Unreachable);
     let change = health.probed(Port::Http, Ok(200), 5).unwrap();
@@ -54,11 +54,11 @@ fn a_new_server_is_unreachable_until_its_first_probe_decides() {
         (change.old, change.new, change.held_ms),
         (ServerState::Unreachable, ServerState::Available, 5)
     );
-    assert_eq!(health.returned_at(), None, "a first start is no return");
+    assert_eq!(health.returned_at(), None, "the first start is not a return");
 }
 
 #[test]
-fn probes_flip_the_state_only_after_their_number_in_a_row() {
+fn probes_change_the_state_only_after_the_configured_number_in_a_row() {
     let mut health = up();
     assert!(health.probed(Port::Http, Err("timed out"), 10).is_none());
     assert!(health.probed(Port::Http, Ok(200), 20).is_none());
@@ -72,7 +72,7 @@ fn probes_flip_the_state_only_after_their_number_in_a_row() {
 }
 
 #[test]
-fn one_bad_probe_decides_after_a_request_has_failed_and_a_good_one_changes_nothing() {
+fn after_a_failed_request_one_bad_probe_decides_and_a_good_one_changes_nothing() {
     let mut health = up();
     health.let_one_bad_probe_decide(Port::Http);
     assert!(health.probed(Port::Http, Ok(200), 10).is_none());
@@ -83,7 +83,7 @@ fn one_bad_probe_decides_after_a_request_has_failed_and_a_good_one_changes_nothi
 }
 
 #[test]
-fn passive_failures_in_a_row_make_it_unreachable_at_once_and_an_answer_breaks_the_row() {
+fn consecutive_passive_failures_make_a_server_unreachable_and_a_response_resets_them() {
     let mut health = up();
     health.passive_failure(Port::Http, "reset", 2);
     health.passive_failure(Port::Http, "reset", 3);
@@ -94,7 +94,7 @@ fn passive_failures_in_a_row_make_it_unreachable_at_once_and_an_answer_breaks_th
 }
 
 #[test]
-fn busy_follows_the_published_threshold_and_the_configured_one_wins() {
+fn a_configured_threshold_overrides_the_published_one() {
     let mut health = up();
     let report = AvailabilityReport { index: Some(20), threshold: Some(20), ..AvailabilityReport::default() };
     assert_eq!(health.report(0, &report, 10).unwrap().new, ServerState::Busy);
@@ -106,7 +106,7 @@ fn busy_follows_the_published_threshold_and_the_configured_one_wins() {
 }
 
 #[test]
-fn silence_makes_the_index_unknown_but_keeps_restricted_and_never_kills() {
+fn a_stale_report_makes_the_index_unknown_but_keeps_restricted() {
     let mut health = up();
     let report = AvailabilityReport {
         index: Some(10),
@@ -127,7 +127,7 @@ fn silence_makes_the_index_unknown_but_keeps_restricted_and_never_kills() {
 }
 
 #[test]
-fn the_freshest_source_wins_for_each_fact() {
+fn the_newest_report_wins_for_each_value() {
     let mut health = up();
     health.report(0, &index(30), 10);
     health.report(1, &index(90), 20);
@@ -137,7 +137,7 @@ fn the_freshest_source_wins_for_each_fact() {
 }
 
 #[test]
-fn a_stamp_that_does_not_advance_is_stale_on_our_own_clock() {
+fn a_stamp_that_does_not_advance_becomes_stale_on_our_own_clock() {
     let mut health = up();
     let report =
         AvailabilityReport { index: Some(80), updated_at: Some(1_000.0), ..AvailabilityReport::default() };
@@ -152,10 +152,10 @@ fn a_stamp_that_does_not_advance_is_stale_on_our_own_clock() {
 }
 
 #[test]
-fn each_restriction_is_taken_back_only_by_whoever_set_it() {
+fn each_restriction_is_released_only_by_its_source() {
     let mut health = up();
-    let who = Restriction { since_unix_ms: 0, by: "admin".into(), at: None };
-    health.restrict(Some(who), 10);
+    let restriction = Restriction { since_unix_ms: 0, by: "admin".into(), at: None };
+    health.restrict(Some(restriction), 10);
     health.report(0, &AvailabilityReport { restricted: Some(true), ..AvailabilityReport::default() }, 11);
     health.restrict(None, 12);
     assert_eq!(health.state().0, ServerState::Restricted);
@@ -168,7 +168,7 @@ fn each_restriction_is_taken_back_only_by_whoever_set_it() {
 }
 
 #[test]
-fn agent_words_ready_and_up_each_clear_only_their_own() {
+fn ready_and_up_of_agent_check_each_clear_only_their_own_dimension() {
     let mut health = up();
     let drain =
         AvailabilityReport { administrative: Some(Administrative::Drain), ..AvailabilityReport::default() };
@@ -194,41 +194,48 @@ fn agent_words_ready_and_up_each_clear_only_their_own() {
 }
 
 #[test]
-fn max_users_compares_published_users_with_the_limit_in_force() {
+fn published_users_are_compared_with_the_effective_limit() {
     let mut health = up();
     health.report(0, &AvailabilityReport { users: Some(100), ..AvailabilityReport::default() }, 10);
-    assert_eq!(health.state().0, ServerState::Available, "no limit, never MAXUSERS");
+    assert_eq!(health.state().0, ServerState::Available, "without a limit never MAXUSERS");
     health.report(0, &AvailabilityReport { max_users: Some(100), ..AvailabilityReport::default() }, 11);
     assert_eq!(health.state().0, ServerState::MaxUsers);
 }
 
-fn said(administrative: Option<Administrative>, operational: Option<Operational>) -> AvailabilityReport {
+fn agent_report(
+    administrative: Option<Administrative>,
+    operational: Option<Operational>,
+) -> AvailabilityReport {
     AvailabilityReport { administrative, operational, ..AvailabilityReport::default() }
 }
 
 #[test]
-fn the_agents_down_and_cap_lapse_with_its_silence_and_an_administrators_words_stay() {
+fn down_and_maxconn_of_agent_check_lapse_and_drain_and_maint_stay() {
     let mut health = up();
-    let down = said(None, Some(Operational::Down("ended".into())));
+    let down = agent_report(None, Some(Operational::Down("ended".into())));
     health.report(0, &AvailabilityReport { max_connections: Some(1), ..down }, 10);
     assert_eq!(health.snapshot(10).max_connections, 1);
-    assert_eq!(health.tick(60_011).unwrap().new, ServerState::Available, "silence never makes a server dead");
+    assert_eq!(
+        health.tick(60_011).unwrap().new,
+        ServerState::Available,
+        "a stale report never makes a server UNREACHABLE"
+    );
     assert_eq!(health.snapshot(60_011).max_connections, 0);
-    let words = [
+    let states = [
         (Administrative::Drain, ServerState::Restricted, 100_000),
         (Administrative::Maint, ServerState::Unreachable, 300_000),
     ];
-    for (word, state, at) in words {
-        health.report(0, &said(Some(word), None), at);
+    for (reported, state, at) in states {
+        health.report(0, &agent_report(Some(reported), None), at);
         assert!(!health.restriction_stale(at));
         health.tick(at + 100_000);
         assert_eq!(health.state().0, state);
-        assert!(health.restriction_stale(at + 100_000), "{word:?}");
+        assert!(health.restriction_stale(at + 100_000), "{reported:?}");
     }
 }
 
 #[test]
-fn restricted_is_read_anew_while_the_stamp_stands_and_is_shown_as_stale_then() {
+fn restricted_is_updated_while_the_stamp_does_not_advance_and_then_becomes_stale() {
     let mut health = up();
     let report = AvailabilityReport {
         restricted: Some(false),
@@ -240,12 +247,12 @@ fn restricted_is_read_anew_while_the_stamp_stands_and_is_shown_as_stale_then() {
     assert_eq!(health.report(0, &report, 50_000).unwrap().new, ServerState::Restricted);
     assert!(!health.restriction_stale(50_000));
     health.report(0, &report, 61_000);
-    assert!(health.restriction_stale(61_000), "the exporter answers, Domino no longer writes");
+    assert!(health.restriction_stale(61_000), "the exporter responds, but Domino no longer writes");
     assert_eq!(health.state().0, ServerState::Restricted);
 }
 
 #[test]
-fn an_old_word_of_a_frozen_exporter_does_not_overrule_a_fresh_one() {
+fn an_old_value_of_a_frozen_exporter_does_not_replace_a_newer_one() {
     let mut health = up();
     let frozen = AvailabilityReport {
         restricted: Some(false),
@@ -259,28 +266,28 @@ fn an_old_word_of_a_frozen_exporter_does_not_overrule_a_fresh_one() {
 }
 
 #[test]
-fn a_reload_keeps_what_a_source_said_wherever_it_stands_now_and_forgets_a_source_that_is_gone() {
+fn a_reload_keeps_the_reports_of_reordered_sources_and_drops_those_of_removed_ones() {
     let mut health = up();
     health.report(0, &index(70), 10);
     health.report(1, &AvailabilityReport { restricted: Some(true), ..AvailabilityReport::default() }, 11);
-    let turned = sources(["agent_check", "prometheus", "console"]);
-    assert!(health.reconfigure(settings(), &turned, 12).is_none());
+    let reordered = sources(["agent_check", "prometheus", "console"]);
+    assert!(health.reconfigure(settings(), &reordered, 12).is_none());
     assert_eq!((published(&health, 12), health.state().0), (Some(70), ServerState::Restricted));
-    // The console is the third now, and still the one that said 70.
+    // The console is now the third source, and still the one that reported 70.
     health.report(2, &index(60), 13);
     assert_eq!(published(&health, 13), Some(60));
     let change = health.reconfigure(settings(), &sources(["console"]), 14).unwrap();
-    assert_eq!(change.new, ServerState::Available, "nobody could take its RESTRICTED back");
+    assert_eq!(change.new, ServerState::Available, "no source could clear its RESTRICTED");
     assert_eq!(published(&health, 14), Some(60));
     health.reconfigure(settings(), &sources(["agent_check"]), 15);
     assert_eq!((published(&health, 15), health.snapshot(15).smoothed_index), (None, None));
-    health.report(0, &said(None, Some(Operational::Down(String::new()))), 16);
+    health.report(0, &agent_report(None, Some(Operational::Down(String::new()))), 16);
     assert_eq!(health.state().0, ServerState::Unreachable);
     assert_eq!(health.reconfigure(settings(), &[], 17).unwrap().new, ServerState::Available);
 }
 
 #[test]
-fn only_the_ports_that_requests_go_to_decide_whether_it_is_unreachable() {
+fn only_the_ports_that_requests_use_decide_whether_a_server_is_unreachable() {
     let https_only = HealthSettings { https: true, uses_http: false, ..settings() };
     let mut health = ServerHealth::new(https_only, &[], 0);
     health.probed(Port::Https, Err("refused"), 1);
@@ -300,7 +307,7 @@ fn only_the_ports_that_requests_go_to_decide_whether_it_is_unreachable() {
 }
 
 #[test]
-fn a_threshold_that_its_source_no_longer_repeats_lapses_and_the_configured_one_does_not() {
+fn a_published_threshold_becomes_stale_and_a_configured_one_does_not() {
     let mut health = up();
     health.report(0, &AvailabilityReport { threshold: Some(90), ..AvailabilityReport::default() }, 10);
     health.report(1, &index(50), 50_000);
@@ -312,7 +319,7 @@ fn a_threshold_that_its_source_no_longer_repeats_lapses_and_the_configured_one_d
 }
 
 #[test]
-fn threshold_hundred_is_busy_also_without_an_index_and_a_published_one_lapses_with_its_source() {
+fn a_threshold_of_100_is_busy_without_an_index_until_it_is_stale() {
     let always = HealthSettings { threshold: Some(100), ..settings() };
     let mut health = ServerHealth::new(always, &[], 0);
     let change = health.probed(Port::Http, Ok(200), 1).unwrap();

@@ -1,18 +1,18 @@
-//! The state that follows from everything known, and what is said when it changes.
+//! Derives the state from everything known, and describes why it changed.
 
 use super::ServerHealth;
 use crate::domain::cluster::state::{Port, ServerState, Transition};
 
 impl ServerHealth {
     fn unreachable_cause(&self, now_ms: u64, cause: &str) -> String {
-        if let Some(said) = self.agent_down(now_ms) {
-            return said;
+        if let Some(reported) = self.agent_down(now_ms) {
+            return reported;
         }
         let ports = [
             (Port::Http, self.settings.uses_http, self.settings.http),
             (Port::Https, self.settings.uses_https, self.settings.https),
         ];
-        // A port to which no request goes is not the cause.
+        // A port that requests do not use is not the cause.
         let used: Vec<_> = ports.iter().filter(|(_, used, _)| *used).collect();
         match used.as_slice() {
             [(port, _, false)] => format!("it has no {port} port"),
@@ -23,7 +23,7 @@ impl ServerHealth {
         }
     }
 
-    /// Computes the state, keeps the moments that selection needs, and returns what changed.
+    /// Updates the state and the times that selection needs, and returns the transition.
     pub(super) fn update_state(&mut self, now_ms: u64, cause: &str) -> Option<Transition> {
         let restricted = self.is_restricted();
         let returns = self.restricted_since.is_some() && !restricted;
@@ -46,7 +46,7 @@ impl ServerHealth {
         }
         let was_away = matches!(old, ServerState::Unreachable | ServerState::Restricted);
         let is_back = !matches!(new, ServerState::Unreachable | ServerState::Restricted);
-        // The first probe is no return: at start all servers are cold alike.
+        // The first probe is not a return: at the start all servers are equally cold.
         if was_away && is_back && self.known {
             self.returned_at = Some(now_ms);
         }

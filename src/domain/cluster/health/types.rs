@@ -1,26 +1,26 @@
-//! Plain data that goes into the health of a server, and its snapshot.
+//! The settings, sources and restrictions of a server's health, and its snapshot.
 
 use super::Timestamped;
 use crate::domain::cluster::state::ServerState;
 
-/// What the health of a server needs of the configuration.
+/// The part of the configuration that the health of a server uses.
 #[derive(Clone, Debug, PartialEq)]
 pub struct HealthSettings {
     /// The HTTP port is enabled.
     pub http: bool,
     /// The HTTPS port is enabled.
     pub https: bool,
-    /// Good probes in a row that make a port reachable again; at least 1.
+    /// Consecutive good probes that make a port reachable again; at least 1.
     pub healthy_after: u32,
-    /// Bad probes in a row that make it UNREACHABLE; at least 1.
+    /// Consecutive bad probes that make a port UNREACHABLE; at least 1.
     pub unreachable_after: u32,
-    /// Passive failures in a row that make it UNREACHABLE at once; 0 = never.
+    /// Consecutive failed connects that make a port UNREACHABLE at once; 0 = never.
     pub passive_failures: u32,
-    /// The administrator's threshold; `None` = what the server publishes, else 0.
+    /// The configured threshold; `None` = the published one, else 0.
     pub threshold: Option<u8>,
     /// `server_restricted` in the configuration.
     pub restricted: bool,
-    /// 0 = what the server publishes, else never MAXUSERS.
+    /// The configured user limit; 0 = the published one, else no limit.
     pub max_users: u32,
     /// Requests may go to the HTTP port. A server is UNREACHABLE when none of the ports that requests use answers.
     pub uses_http: bool,
@@ -28,23 +28,23 @@ pub struct HealthSettings {
     pub uses_https: bool,
 }
 
-/// One availability source of the server, by its place in the list.
+/// An availability source of the server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReportSource {
-    /// `prometheus`, `console`, ...: after a reload the source of the same kind is the same source.
+    /// `prometheus`, `console`, ...: identifies the source after a reload.
     pub kind: &'static str,
-    /// How long its reports hold, milliseconds.
+    /// Milliseconds after which its reports are stale.
     pub stale_after_ms: u64,
 }
 
 /// An administrator's restriction, which only the ICM where it was made can release.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Restriction {
-    /// Milliseconds since 1970, for people.
+    /// Unix time in milliseconds.
     pub since_unix_ms: u64,
-    /// The administrator or the address, for people.
+    /// The administrator or the client address.
     pub by: String,
-    /// The ICM where it was made; `None` = this one.
+    /// The ICM where it was made; `None` = this ICM.
     pub at: Option<String>,
 }
 
@@ -57,27 +57,27 @@ impl std::fmt::Display for Restriction {
     }
 }
 
-/// The health of a server at a moment.
+/// The health of a server at one moment.
 #[derive(Clone, Debug, PartialEq)]
 pub struct HealthSnapshot {
     /// The HTTP port is enabled and answers.
     pub http: bool,
     /// The HTTPS port is enabled and answers.
     pub https: bool,
-    /// On the caller's clock.
+    /// When it became RESTRICTED; `None` = not RESTRICTED.
     pub restricted_since_ms: Option<u64>,
     /// Index at or under the threshold.
     pub busy: bool,
     /// Users at or over the limit.
     pub max_users: bool,
-    /// As reported; `None` = unknown or stale.
+    /// The index as reported; `None` = unknown or stale.
     pub published_index: Option<Timestamped<u8>>,
-    /// The same without its noise, to rank by.
+    /// The smoothed index, for ranking.
     pub smoothed_index: Option<f64>,
     /// The threshold in force.
     pub threshold: u8,
-    /// Agent-check's `maxconn`; 0 = no cap.
+    /// The `maxconn` of agent-check; 0 = no limit.
     pub max_connections: u32,
-    /// The worst that applies.
+    /// The worst state that applies.
     pub state: ServerState,
 }

@@ -1,4 +1,4 @@
-//! Probes that failed requests ask for, ahead of the schedule.
+//! Probes ahead of the schedule, which failed requests ask for.
 
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -6,35 +6,35 @@ use super::{ClusterServer, bit};
 use crate::domain::cluster::state::Port;
 
 impl ClusterServer {
-    /// The next check of the schedule starts a probe.
+    /// Requests a probe at the next check of the schedule.
     pub fn probe_now(&self) {
         self.probe_now.store(true, Relaxed);
     }
 
-    /// True once for each request.
+    /// True if a probe was requested; clears the request.
     pub fn take_probe_now(&self) -> bool {
         self.probe_now.load(Relaxed) && self.probe_now.swap(false, Relaxed)
     }
 
-    /// A request failed on this port before its response header. The request itself may be the cause (a page on which the
-    /// server always fails), so nothing is counted: a single probe decides.
+    /// A request failed on this port before its response header. The request itself may be the cause, such as a page
+    /// that always fails, so the failure is not counted: the next probe decides.
     pub fn suspect(&self, port: Port) {
         self.suspected.fetch_or(bit(port), Relaxed);
     }
 
-    /// The next probe of this port decides by itself.
+    /// True if the next probe of this port decides alone.
     #[must_use]
     pub fn is_suspected(&self, port: Port) -> bool {
         self.suspected.load(Relaxed) & bit(port) != 0
     }
 
-    /// The same, for the probe that begins now: a later failure asks for another one.
+    /// Like [`Self::is_suspected`], for a probe that starts now; a later failure asks for another probe.
     pub fn take_suspicion(&self, port: Port) -> bool {
         self.suspected.fetch_and(!bit(port), Relaxed) & bit(port) != 0
     }
 
-    /// See [`ServerHealth::let_one_bad_probe_decide`].
+    /// Lets the next probe of this port decide alone if it is bad.
     pub fn let_one_bad_probe_decide(&self, port: Port) {
-        self.lock().let_one_bad_probe_decide(port);
+        self.health.lock().let_one_bad_probe_decide(port);
     }
 }

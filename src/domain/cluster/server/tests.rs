@@ -1,4 +1,4 @@
-//! What a server shows of its health and of its requests in flight.
+//! What a server makes of its health, its observed times and its requests in flight.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ fn server(sources: &[ReportSource]) -> Arc<ClusterServer> {
 }
 
 #[test]
-fn an_index_that_is_read_again_does_not_hide_what_was_sent_since_it_was_taken() {
+fn a_repeated_report_does_not_hide_the_requests_sent_since_it_was_made() {
     let sources = [ReportSource { kind: "prometheus", stale_after_ms: 60_000 }];
     let server = server(&sources);
     let report =
@@ -30,7 +30,7 @@ fn an_index_that_is_read_again_does_not_hide_what_was_sent_since_it_was_taken() 
 }
 
 #[test]
-fn a_published_index_is_held_against_what_was_observed_in_the_same_time() {
+fn a_published_index_is_compared_with_what_was_observed_in_the_same_time() {
     let server = server(&[ReportSource { kind: "prometheus", stale_after_ms: 180_000 }]);
     let report = |index, at| AvailabilityReport {
         index: Some(index),
@@ -52,21 +52,21 @@ fn a_published_index_is_held_against_what_was_observed_in_the_same_time() {
     seconds(60, 90, 20_000);
     assert!((ranked() - 70.0).abs() < 1.0, "half a minute later as well: {}", ranked());
     seconds(90, 120, 160_000);
-    assert!(ranked() < 40.0, "eight times slower shows before Domino says so: {}", ranked());
-    // Domino's word on that minute: what was seen already does not count twice.
-    let seen = ranked();
+    assert!(ranked() < 40.0, "eightfold slowness shows before Domino reports it: {}", ranked());
+    // Domino's report on that minute: what was already observed does not count twice.
+    let observed = ranked();
     server.report(0, &report(51, 120.0), 120_000);
-    assert!((ranked() - seen).abs() < 8.0, "{seen} {}", ranked());
+    assert!((ranked() - observed).abs() < 8.0, "{observed} {}", ranked());
 }
 
 #[test]
-fn an_index_from_before_the_first_answers_excuses_no_server_for_what_it_does_since() {
+fn an_index_older_than_the_first_response_does_not_offset_later_slowness() {
     let sources = [ReportSource { kind: "prometheus", stale_after_ms: 180_000 }];
     let (fast, slow) = (server(&sources), server(&sources));
     let idle =
         AvailabilityReport { index: Some(100), updated_at: Some(0.5), ..AvailabilityReport::default() };
-    for one in [&fast, &slow] {
-        one.report(0, &idle, 500);
+    for server in [&fast, &slow] {
+        server.report(0, &idle, 500);
     }
     for at in (1_000..30_000).step_by(100) {
         fast.observe(RequestClass::Document, 20_000, at);
@@ -78,14 +78,14 @@ fn an_index_from_before_the_first_answers_excuses_no_server_for_what_it_does_sin
         }
     }
     let (fast, slow) = (fast.snapshot().index.unwrap(), slow.snapshot().index.unwrap());
-    assert!((fast - 100.0).abs() < 1.0, "nobody else slowed it down: {fast}");
+    assert!((fast - 100.0).abs() < 1.0, "no other load slowed it down: {fast}");
     assert!(slow < 80.0, "eight times slower, whatever was published before: {slow}");
 }
 
 #[test]
-fn a_published_rise_after_busy_is_what_ranks_whatever_was_observed() {
+fn after_busy_a_published_rise_ranks_whatever_was_observed() {
     let sources = [ReportSource { kind: "console", stale_after_ms: 180_000 }];
-    for answers in [false, true] {
+    for responds in [false, true] {
         let server = server(&sources);
         let report = |index| AvailabilityReport {
             index: Some(index),
@@ -97,7 +97,7 @@ fn a_published_rise_after_busy_is_what_ranks_whatever_was_observed() {
             for _ in 0..polls {
                 for _ in 0..30 {
                     now += 500;
-                    if answers {
+                    if responds {
                         (0..5).for_each(|_| server.observe(RequestClass::Document, 20_000, now));
                     }
                     server.tick(6, 180_000, &load::Peers::default(), now);
@@ -106,13 +106,13 @@ fn a_published_rise_after_busy_is_what_ranks_whatever_was_observed() {
             }
             assert_eq!(server.snapshot().busy, index == 10);
             let ranked = server.snapshot().index.unwrap();
-            assert!((ranked - f32::from(index)).abs() < 2.0, "{answers}: {ranked} for {index}");
+            assert!((ranked - f32::from(index)).abs() < 2.0, "{responds}: {ranked} for {index}");
         }
-        // Out of BUSY by a small step, and up by a large one, in readings a second apart.
+        // A small step out of BUSY and then a large one, in reports a second apart.
         for (index, polls) in [(15, 6), (30, 1), (95, 1)] {
             for _ in 0..polls {
                 now += 1_000;
-                if answers {
+                if responds {
                     server.observe(RequestClass::Document, 20_000, now);
                 }
                 server.tick(6, 180_000, &load::Peers::default(), now);
@@ -121,7 +121,7 @@ fn a_published_rise_after_busy_is_what_ranks_whatever_was_observed() {
             let ranked = server.snapshot().index.unwrap();
             assert!(
                 index == 15 || (ranked - f32::from(index)).abs() < 5.0,
-                "{answers}: {ranked} for {index}"
+                "{responds}: {ranked} for {index}"
             );
         }
     }
@@ -135,8 +135,8 @@ fn fast_servers_that_differ_by_less_than_two_milliseconds_share_their_users() {
         server
     });
     let peers = load::Peers::of(servers.iter().map(AsRef::as_ref));
-    servers.iter().for_each(|m| drop(m.tick(6, 180_000, &peers, 4_000)));
-    let [a, b, c] = servers.map(|m| m.snapshot());
+    servers.iter().for_each(|server| drop(server.tick(6, 180_000, &peers, 4_000)));
+    let [a, b, c] = servers.map(|server| server.snapshot());
     let allowed = |x: &ServerSnapshot, y: &ServerSnapshot| x.noise.min(y.noise);
     let gap = |x: &ServerSnapshot, y: &ServerSnapshot| x.index.unwrap() - y.index.unwrap();
     assert!(gap(&a, &b) < allowed(&a, &b), "{a:?} {b:?}");
@@ -144,12 +144,12 @@ fn fast_servers_that_differ_by_less_than_two_milliseconds_share_their_users() {
 }
 
 #[test]
-fn a_tunnel_is_counted_once_among_the_requests_in_flight_and_ends_with_them() {
+fn a_tunnel_counts_once_among_the_requests_in_flight_and_ends_with_its_request() {
     let server = server(&[]);
     let mut tunnel = server.begin(0).unwrap();
     let plain = server.begin(0).unwrap();
-    tunnel.is_tunnel();
-    tunnel.is_tunnel();
+    tunnel.mark_as_tunnel();
+    tunnel.mark_as_tunnel();
     assert_eq!((server.in_flight(), server.tunnels()), (2, 1));
     drop((tunnel, plain));
     assert_eq!((server.in_flight(), server.tunnels()), (0, 0));

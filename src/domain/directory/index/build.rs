@@ -1,8 +1,7 @@
-//! From the entries of a directory to an index.
+//! Builds an index from the entries of a directory, which may come in any order and with duplicates.
 //!
-//! In: entries in any order, with duplicates, one by one as a source reads them: a million databases never lie in
-//! memory as a list. Out: the tables, sorted so that equal directories give equal indexes, and a [`IndexReport`]. Needs
-//! about twice the memory of the index while it works. Never fails: an entry that cannot be kept is counted.
+//! Entries are added one by one, so that a million databases are never held as a list. The tables are sorted, so equal
+//! directories give equal indexes. Building takes about twice the memory of the index.
 
 use super::string_pool::{StringId, StringPool, StringPoolBuilder};
 use super::{
@@ -16,38 +15,37 @@ use crate::domain::directory::{DirectoryEntry, ReplicaId, ReplicaStatus};
 use hashbrown::HashTable;
 use std::collections::HashMap;
 
-/// How many duplicates are named in a report.
 const MAX_DUPLICATE_EXAMPLES: usize = 20;
 
-/// What became of the entries.
+/// What happened to the entries of a directory.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct IndexReport {
-    /// Entries read.
+    /// Number of entries read.
     pub entries: usize,
-    /// Entries kept: copies of databases on servers.
+    /// Entries kept, each of which is a replica.
     pub replicas: usize,
-    /// Different replica IDs.
+    /// Number of different replica IDs.
     pub databases: usize,
-    /// Different paths, folded.
+    /// Number of different folded paths.
     pub paths: usize,
     /// Paths with more than one replica ID.
     pub ambiguous_paths: usize,
-    /// Entries dropped because a later one names the same server and path. Domino leaves such ones
-    /// behind when a Cluster Database Directory was recreated
+    /// Entries dropped because a later one has the same server and path. Domino leaves such entries behind when a
+    /// Cluster Database Directory is recreated
     /// (<https://help.hcl-software.com/domino/11.0.1/admin/admn_creatinganewclusterdatabasedirectory_t.html>).
     pub duplicates: usize,
-    /// Twenty of them, by server: the path is that of the entry that was kept.
+    /// Up to twenty duplicates, with the path of the entry that was kept.
     pub duplicate_examples: Vec<(ServerName, String)>,
     /// Entries without a path.
     pub without_path: usize,
-    /// Entries that do not fit: over 65,536 servers, 2^31 entries, 4 GiB of texts, or a path or
-    /// title longer than 55,295 octets.
+    /// Entries dropped because of a limit: 65,536 servers, 2^31 entries, 4 GiB of strings, 55,295 bytes for a path or
+    /// title.
     pub too_many: usize,
 }
 
 impl DirectoryIndex {
-    /// Builds the index of a whole directory. Of several entries with the same server and path (folded)
-    /// the last one wins.
+    /// Builds the index of a whole directory. Of several entries with the same server and folded path the last one
+    /// wins.
     #[must_use]
     pub fn build(entries: impl IntoIterator<Item = DirectoryEntry>) -> (Self, IndexReport) {
         let mut builder = DirectoryBuilder::default();
@@ -65,13 +63,13 @@ struct Row {
     display_path: StringId,
     path: PathId,
     title: StringId,
-    /// Position among the entries: the last of duplicates counts, and the first title.
+    /// Position among the entries: the last duplicate and the first title win.
     order: u32,
     server: DirectoryServerId,
     status: ReplicaStatus,
 }
 
-/// A directory while it is read: entries go in one by one, an index comes out.
+/// Collects the entries of a directory and builds the index.
 #[derive(Default)]
 pub struct DirectoryBuilder {
     report: IndexReport,
@@ -84,12 +82,12 @@ pub struct DirectoryBuilder {
 
 impl std::fmt::Debug for DirectoryBuilder {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Draft({} entries)", self.len())
+        write!(f, "DirectoryBuilder({} entries)", self.len())
     }
 }
 
 impl DirectoryBuilder {
-    /// Entries given so far.
+    /// Number of entries added, including dropped ones.
     #[must_use]
     pub fn len(&self) -> usize {
         self.report.entries
@@ -101,19 +99,19 @@ impl DirectoryBuilder {
         self.len() == 0
     }
 
-    /// Equal for the same entries in any order, and in any spelling of their paths; titles do not count. Different
-    /// programs may say different numbers of the same entries.
+    /// Equal for the same entries in any order and in any spelling of their paths; titles do not count. Other versions
+    /// of this program may compute other values.
     #[must_use]
     pub fn fingerprint(&self) -> u64 {
         self.fingerprint
     }
 
-    /// The entries that were kept, as they came, but with `/` in paths.
+    /// The entries that were kept, in order, with `/` in their paths.
     pub fn entries(&self) -> impl Iterator<Item = DirectoryEntry> + '_ {
         let mut names = vec![None; self.servers.len()];
-        for (name, ix) in &self.servers {
-            if let Some(place) = names.get_mut(ix.as_usize()) {
-                *place = Some(name);
+        for (name, id) in &self.servers {
+            if let Some(slot) = names.get_mut(id.as_usize()) {
+                *slot = Some(name);
             }
         }
         self.rows.iter().filter_map(move |row| {
@@ -127,7 +125,7 @@ impl DirectoryBuilder {
         })
     }
 
-    /// Takes one entry.
+    /// Adds an entry, or counts it as dropped.
     pub fn add(&mut self, entry: &DirectoryEntry) {
         self.report.entries += 1;
         let display_path = normalize_separators(&entry.path);
@@ -141,17 +139,17 @@ impl DirectoryBuilder {
         }
     }
 
-    /// `None` when it does not fit.
+    /// `None` if a limit is reached.
     fn make_row(&mut self, entry: &DirectoryEntry, display_path: &str) -> Option<Row> {
         let folded = std::str::from_utf8(fold_plain_path(display_path.as_bytes(), &mut self.buffer)).ok()?;
-        let seen = (folded, entry.server.folded(), entry.replica_id, entry.status);
-        self.fingerprint = self.fingerprint.wrapping_add(hash_key(seen));
+        let identity = (folded, entry.server.folded(), entry.replica_id, entry.status);
+        self.fingerprint = self.fingerprint.wrapping_add(hash_key(identity));
         Some(Row {
             replica_id: entry.replica_id,
             display_path: self.strings.intern(display_path)?,
             path: PathId(self.strings.intern(folded)?),
             title: self.strings.intern(entry.title.trim())?,
-            // All numbers of databases and replicas are below this one, so they fit, too.
+            // The numbers of databases and replicas are not larger than this one, so they fit as well.
             order: u32::try_from(self.report.entries)
                 .ok()
                 .filter(|order| *order < PathOwner::AMBIGUOUS_BIT)?,
@@ -169,19 +167,19 @@ impl DirectoryBuilder {
         Some(new)
     }
 
-    /// The index of all that was given.
+    /// Builds the index of all added entries.
     #[must_use]
     pub fn finish(self) -> (DirectoryIndex, IndexReport) {
         let Self { mut report, strings, servers, mut rows, .. } = self;
         let servers = sort_servers(servers, &mut rows);
         drop_duplicates(&mut rows, &mut report, &servers, &strings);
         rows.sort_unstable_by(|a, b| {
-            let text = |row: &Row| strings.get(row.path.0);
-            (a.replica_id, a.server).cmp(&(b.replica_id, b.server)).then_with(|| text(a).cmp(text(b)))
+            let path = |row: &Row| strings.get(row.path.0);
+            (a.replica_id, a.server).cmp(&(b.replica_id, b.server)).then_with(|| path(a).cmp(path(b)))
         });
         report.replicas = rows.len();
         let (databases, replicas, owners) = group_databases(&rows);
-        // Not needed any more, and large.
+        // Free this large table before the next one is built.
         drop(rows);
         let (paths, ambiguous, ambiguous_databases) = assign_path_owners(owners);
         let strings = strings.finish();
@@ -219,43 +217,43 @@ pub(super) fn hash_paths(
 /// The table behind [`DirectoryIndex::by_replica_id`].
 pub(super) fn hash_replica_ids(databases: &[DatabaseRow]) -> HashTable<DatabaseId> {
     let mut table = HashTable::with_capacity(databases.len());
-    let hash_of = |ix: &DatabaseId| databases.get(to_usize(ix.0)).map_or(0, |row| hash_key(row.replica_id));
-    for ix in (0_u32..).map(DatabaseId).take(databases.len()) {
-        table.insert_unique(hash_of(&ix), ix, hash_of);
+    let hash_of = |id: &DatabaseId| databases.get(to_usize(id.0)).map_or(0, |row| hash_key(row.replica_id));
+    for id in (0_u32..).map(DatabaseId).take(databases.len()) {
+        table.insert_unique(hash_of(&id), id, hash_of);
     }
     table
 }
 
-/// The servers by name; the rows then name them by their new places.
+/// Sorts the servers by name and renumbers them in the rows.
 fn sort_servers(
     servers: HashMap<ServerName, DirectoryServerId, ahash::RandomState>,
     rows: &mut [Row],
 ) -> Box<[ServerName]> {
-    let mut listed: Vec<_> = servers.into_iter().collect();
-    listed.sort_unstable();
-    let mut new_ids = vec![DirectoryServerId(0); listed.len()];
-    for (new, (_, old)) in (0_u16..=u16::MAX).zip(&listed) {
-        if let Some(place) = new_ids.get_mut(old.as_usize()) {
-            *place = DirectoryServerId(new);
+    let mut sorted: Vec<_> = servers.into_iter().collect();
+    sorted.sort_unstable();
+    let mut new_ids = vec![DirectoryServerId(0); sorted.len()];
+    for (new, (_, old)) in (0_u16..=u16::MAX).zip(&sorted) {
+        if let Some(slot) = new_ids.get_mut(old.as_usize()) {
+            *slot = DirectoryServerId(new);
         }
     }
     for row in rows {
         row.server = new_ids.get(row.server.as_usize()).copied().unwrap_or(row.server);
     }
-    listed.into_iter().map(|(name, _)| name).collect()
+    sorted.into_iter().map(|(name, _)| name).collect()
 }
 
-/// Keeps the last row of every server and path.
+/// Keeps the last row for each server and path.
 fn drop_duplicates(
     rows: &mut Vec<Row>,
     report: &mut IndexReport,
     servers: &[ServerName],
     strings: &StringPoolBuilder,
 ) {
-    // The last one comes first, as `dedup` keeps the first.
+    // Latest first, because `dedup` keeps the first.
     rows.sort_unstable_by_key(|row| (row.server, row.path, std::cmp::Reverse(row.order)));
-    rows.dedup_by(|later, kept| {
-        let same = (later.server, later.path) == (kept.server, kept.path);
+    rows.dedup_by(|other, kept| {
+        let same = (other.server, other.path) == (kept.server, kept.path);
         if same {
             report.duplicates += 1;
             if report.duplicate_examples.len() < MAX_DUPLICATE_EXAMPLES
@@ -268,15 +266,15 @@ fn drop_duplicates(
     });
 }
 
-/// Databases, replicas that are not in their rows, and which database has which path.
+/// Databases, replicas that do not fit in their rows, and the database of each path.
 type GroupedRows = (Vec<DatabaseRow>, Vec<ReplicaRow>, Vec<(PathId, DatabaseId)>);
 
-/// The databases of rows sorted by replica ID.
+/// Groups rows that are sorted by replica ID into databases.
 fn group_databases(rows: &[Row]) -> GroupedRows {
     let (mut databases, mut overflow) = (Vec::new(), Vec::new());
     let mut owners = Vec::with_capacity(rows.len());
     let groups = rows.chunk_by(|a, b| a.replica_id == b.replica_id);
-    for (ix, group) in (0_u32..).map(DatabaseId).zip(groups) {
+    for (id, group) in (0_u32..).map(DatabaseId).zip(groups) {
         let titled = group.iter().filter(|row| row.title != StringId::EMPTY);
         let mut database = DatabaseRow {
             replica_id: group.first().map_or(ReplicaId(0), |row| row.replica_id),
@@ -292,17 +290,17 @@ fn group_databases(rows: &[Row]) -> GroupedRows {
             status: row.status,
         });
         if group.len() <= INLINE_REPLICAS {
-            database.inline_replicas.iter_mut().zip(replicas).for_each(|(place, replica)| *place = replica);
+            database.inline_replicas.iter_mut().zip(replicas).for_each(|(slot, replica)| *slot = replica);
         } else {
             overflow.extend(replicas);
         }
         databases.push(database);
-        owners.extend(group.iter().map(|row| (row.path, ix)));
+        owners.extend(group.iter().map(|row| (row.path, id)));
     }
     (databases, overflow, owners)
 }
 
-/// Every path with its database, or with its place among the ambiguous ones.
+/// Assigns each path its database, or its entry among the ambiguous paths.
 fn assign_path_owners(
     mut owners: Vec<(PathId, DatabaseId)>,
 ) -> (Vec<PathRow>, Vec<AmbiguousRow>, Vec<DatabaseId>) {

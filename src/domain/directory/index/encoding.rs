@@ -1,11 +1,8 @@
-//! An index as octets, and back: what the last good copy on disk holds.
+//! The binary form of an index, for the last good copy on disk.
 //!
-//! In: an index, or octets that this wrote. Out: octets, or the same index. Nothing is sorted and nothing compared
-//! on the way back, so that a balancer that starts with a million databases answers at once; only the hash tables
-//! are made anew. Damaged octets give an error or an index of nonsense, never a panic: whoever keeps them keeps a
-//! checksum beside them.
-//!
-//! All numbers are little endian. The octets are for this version of the program alone.
+//! Reading sorts and compares nothing and rebuilds only the hash tables, so that a balancer with a million databases
+//! starts fast. Damaged bytes give an error or a wrong index, never a panic; the file has a checksum. Numbers are
+//! little endian, and only the same version of the program reads the bytes.
 
 use std::io::{self, BufRead, Read, Write};
 
@@ -18,22 +15,19 @@ use super::{DirectoryServerId, ReplicaRow, to_usize};
 use crate::domain::cluster::ServerName;
 use crate::domain::directory::{ReplicaId, ReplicaStatus};
 
-/// Octets that are no index.
+/// Why bytes are not an index.
 #[derive(Debug, thiserror::Error)]
 pub enum IndexReadError {
-    /// They cannot be read, or end too early.
+    /// The bytes cannot be read or end too early.
     #[error(transparent)]
     Io(#[from] io::Error),
-    /// They say what cannot be.
-    #[error("{0} cannot be understood")]
+    /// A value is impossible.
+    #[error("invalid {0}")]
     Damaged(&'static str),
 }
 
 impl DirectoryIndex {
-    /// Writes the whole index. Give it something that buffers.
-    ///
-    /// # Errors
-    /// As `out` says.
+    /// Writes the index in many small pieces, so `out` should buffer.
     pub fn write_to(&self, out: &mut impl Write) -> io::Result<()> {
         write_u64(out, self.strings.memory_size() as u64)?;
         out.write_all(self.strings.arena.as_bytes())?;
@@ -57,7 +51,7 @@ impl DirectoryIndex {
             }
         }
 
-        // In the order of the texts, so that whoever reads them walks through memory.
+        // In the order of the strings, so that reading accesses memory sequentially.
         let mut paths: Vec<&PathRow> = self.by_path.iter().collect();
         paths.sort_unstable_by_key(|row| row.path);
         write_u64(out, paths.len() as u64)?;
@@ -78,49 +72,20 @@ impl DirectoryIndex {
         Ok(())
     }
 
-    /// Reads what [`DirectoryIndex::write_to`] wrote.
-    ///
-    /// # Errors
-    /// When the octets end too early or say what cannot be.
+    /// Reads the bytes of [`DirectoryIndex::write_to`].
     pub fn read_from(from: &mut impl BufRead) -> Result<Self, IndexReadError> {
         let length = read_u64(from)?;
         let strings = StringPool { arena: read_string(from, length)?.into_boxed_str() };
 
         let servers = read_list(from, |from| {
             let length = read_u64(from)?;
-            ServerName::parse(&read_string(from, length)?)
-                .map_err(|_| IndexReadError::Damaged("a server's name"))
+            ServerName::parse(&read_string(from, length)?).map_err(|_| IndexReadError::Damaged("server name"))
         })?;
         if servers.len() > usize::from(u16::MAX) + 1 {
-            return Err(IndexReadError::Damaged("the number of servers"));
+            return Err(IndexReadError::Damaged("number of servers"));
         }
 
-        let (mut replicas, mut replica_count) = (Vec::new(), 0_usize);
-        let databases = read_list(from, |from| {
-            let mut database = DatabaseRow {
-                replica_id: ReplicaId(read_u64(from)?),
-                title: StringId(read_u32(from)?),
-                replica_count: read_u32(from)?,
-                overflow_start: checked_count(replicas.len(), "the number of replicas")?,
-                inline_replicas: [ReplicaRow::default(); INLINE_REPLICAS],
-            };
-            replica_count += to_usize(database.replica_count);
-            match database.inline_replicas.get_mut(..to_usize(database.replica_count)) {
-                Some(here) => {
-                    for replica in here {
-                        *replica = read_replica(from)?;
-                    }
-                }
-                None => {
-                    for _ in 0..database.replica_count {
-                        replicas.push(read_replica(from)?);
-                    }
-                }
-            }
-            Ok(database)
-        })?;
-        checked_count(databases.len(), "the number of databases")?;
-
+        let (databases, replicas, replica_count) = read_databases(from)?;
         let paths = read_list(from, |from| {
             let path = PathId(StringId(read_u32(from)?));
             Ok(PathRow { path, owner: PathOwner(read_u32(from)?) })
@@ -160,6 +125,38 @@ fn read_u32(from: &mut impl Read) -> io::Result<u32> {
     Ok(u32::from_le_bytes(bytes))
 }
 
+/// The databases, the replicas that do not fit in their rows, and the number of all replicas.
+fn read_databases(
+    from: &mut impl BufRead,
+) -> Result<(Vec<DatabaseRow>, Vec<ReplicaRow>, usize), IndexReadError> {
+    let (mut overflow, mut replica_count) = (Vec::new(), 0_usize);
+    let databases = read_list(from, |from| {
+        let mut database = DatabaseRow {
+            replica_id: ReplicaId(read_u64(from)?),
+            title: StringId(read_u32(from)?),
+            replica_count: read_u32(from)?,
+            overflow_start: checked_count(overflow.len(), "number of replicas")?,
+            inline_replicas: [ReplicaRow::default(); INLINE_REPLICAS],
+        };
+        replica_count += to_usize(database.replica_count);
+        match database.inline_replicas.get_mut(..to_usize(database.replica_count)) {
+            Some(inline) => {
+                for replica in inline {
+                    *replica = read_replica(from)?;
+                }
+            }
+            None => {
+                for _ in 0..database.replica_count {
+                    overflow.push(read_replica(from)?);
+                }
+            }
+        }
+        Ok(database)
+    })?;
+    checked_count(databases.len(), "number of databases")?;
+    Ok((databases, overflow, replica_count))
+}
+
 fn read_replica(from: &mut impl Read) -> Result<ReplicaRow, IndexReadError> {
     let (display_path, path) = (StringId(read_u32(from)?), PathId(StringId(read_u32(from)?)));
     let mut rest = [0; 3];
@@ -168,36 +165,36 @@ fn read_replica(from: &mut impl Read) -> Result<ReplicaRow, IndexReadError> {
     let status = [ReplicaStatus::InService, ReplicaStatus::OutOfService, ReplicaStatus::PendingDelete]
         .into_iter()
         .find(|known| *known as u8 == status)
-        .ok_or(IndexReadError::Damaged("a mark"))?;
+        .ok_or(IndexReadError::Damaged("status"))?;
     Ok(ReplicaRow { display_path, path, server: DirectoryServerId(u16::from_le_bytes([low, high])), status })
 }
 
 fn read_string(from: &mut impl Read, length: u64) -> Result<String, IndexReadError> {
     let mut text = Vec::new();
-    // A length that lies ends with the octets; only what is there is taken.
+    // A wrong length does not allocate more than the bytes that are there.
     from.take(length).read_to_end(&mut text)?;
     if text.len() as u64 != length {
         return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
     }
-    String::from_utf8(text).map_err(|_| IndexReadError::Damaged("a text"))
+    String::from_utf8(text).map_err(|_| IndexReadError::Damaged("string"))
 }
 
-/// A number of things, and the things.
+/// Reads a count and so many items.
 fn read_list<R: BufRead, T>(
     from: &mut R,
-    mut one: impl FnMut(&mut R) -> Result<T, IndexReadError>,
+    mut read_item: impl FnMut(&mut R) -> Result<T, IndexReadError>,
 ) -> Result<Vec<T>, IndexReadError> {
     let count = usize::try_from(read_u64(from)?).unwrap_or(usize::MAX);
-    let mut all = Vec::new();
-    // Memory that is reserved and not touched costs nothing: a number that lies ends with the octets, too.
-    all.try_reserve_exact(count).map_err(|_| IndexReadError::Damaged("a number"))?;
+    let mut items = Vec::new();
+    // A wrong count is harmless: reserved memory that is not touched costs nothing.
+    items.try_reserve_exact(count).map_err(|_| IndexReadError::Damaged("length of a list"))?;
     for _ in 0..count {
-        all.push(one(from)?);
+        items.push(read_item(from)?);
     }
-    Ok(all)
+    Ok(items)
 }
 
-/// In 31 bits, as an index counts.
+/// An index counts in 31 bits.
 fn checked_count(count: usize, what: &'static str) -> Result<u32, IndexReadError> {
     u32::try_from(count).ok().filter(|n| *n < PathOwner::AMBIGUOUS_BIT).ok_or(IndexReadError::Damaged(what))
 }

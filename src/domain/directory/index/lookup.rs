@@ -1,36 +1,32 @@
-//! From the database part of a URL, or a replica ID, to a database.
-//!
-//! In: octets as the client spelled them. Out: a [`LookupResult`]. Does not allocate for paths up to 256
-//! octets; touches only what the one request needs.
+//! Finds a database by the database part of a URL or by a replica ID. A lookup does not allocate for paths up to 256
+//! bytes.
 
 use super::{AmbiguousPathId, DatabaseId, DirectoryIndex, PathId, PathRow, hash_key, to_usize};
 use crate::domain::directory::db_path::{FoldBuffer, fold_plain_path, fold_url_path};
 use crate::domain::directory::replica_id::ReplicaId;
 
-/// What a path leads to.
+/// The result of a lookup by path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LookupResult {
     /// No server has such a path.
     Unknown,
-    /// Every server that has this path has the same database there.
+    /// All servers with this path have the same database there.
     Unique(DatabaseMatch),
     /// Different databases have this path; [`DirectoryIndex::ambiguous`] lists them.
     Ambiguous(AmbiguousPathId),
 }
 
-/// A database, and how it was asked for.
+/// A database, and the path by which it was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct DatabaseMatch {
-    /// Which database.
+    /// The database in its index.
     pub database: DatabaseId,
-    /// The path that was asked for; `None` when it was the replica ID.
+    /// The requested path; `None` if the request named the replica ID.
     pub path: Option<PathId>,
 }
 
 impl DirectoryIndex {
-    /// Looks up the database part of a URL, percent-encoded as it came.
-    ///
-    /// Where nothing has that path, `+` counts as a space
+    /// Looks up the raw database part of a URL. If there is no such path, `+` counts as a space
     /// (<http://www.ibm.com/developerworks/lotus/library/ls-Domino_URL_cheat_sheet/side1.html>).
     #[must_use]
     pub fn find_by_url_path(&self, raw_from_url: &[u8]) -> LookupResult {
@@ -46,7 +42,7 @@ impl DirectoryIndex {
         }
     }
 
-    /// Looks up a path in the directory's own, plain spelling.
+    /// Looks up a path in the plain spelling of the directory.
     #[must_use]
     pub fn find_by_plain_path(&self, plain: &str) -> LookupResult {
         self.find_by_folded_path(fold_plain_path(plain.as_bytes(), &mut FoldBuffer::default()))
@@ -65,32 +61,32 @@ impl DirectoryIndex {
     #[must_use]
     pub fn find_by_replica_id(&self, id: ReplicaId) -> Option<DatabaseId> {
         self.by_replica_id
-            .find(hash_key(id), |ix| {
-                self.databases.get(to_usize(ix.0)).is_some_and(|row| row.replica_id == id)
+            .find(hash_key(id), |database| {
+                self.databases.get(to_usize(database.0)).is_some_and(|row| row.replica_id == id)
             })
             .copied()
     }
 
     /// Every path that different databases have.
     pub fn ambiguous_paths(&self) -> impl ExactSizeIterator<Item = (PathId, AmbiguousPathId)> {
-        // Their count was checked against 31 bits when the index was built.
+        // The count was checked against 31 bits when the index was built.
         self.ambiguous.iter().enumerate().map(|(at, row)| (row.path, AmbiguousPathId(at as u32)))
     }
 
     /// The databases that share a path, in the order of their replica IDs.
     pub fn ambiguous_databases(
         &self,
-        ix: AmbiguousPathId,
+        id: AmbiguousPathId,
     ) -> impl ExactSizeIterator<Item = DatabaseMatch> + use<'_> {
-        let row = self.ambiguous.get(to_usize(ix.0));
-        let before = ix.0.checked_sub(1).and_then(|before| self.ambiguous.get(to_usize(before)));
+        let row = self.ambiguous.get(to_usize(id.0));
+        let before = id.0.checked_sub(1).and_then(|before| self.ambiguous.get(to_usize(before)));
         let range = before.map_or(0, |row| to_usize(row.end))..row.map_or(0, |row| to_usize(row.end));
         let ambiguous_databases = self.ambiguous_databases.get(range).unwrap_or_default();
         let path = row.map(|row| row.path);
         ambiguous_databases.iter().map(move |database| DatabaseMatch { database: *database, path })
     }
 
-    /// The folded text of a path.
+    /// The path in its folded form.
     #[must_use]
     pub fn folded_path(&self, path: PathId) -> &str {
         self.strings.get(path.0)

@@ -1,7 +1,5 @@
-//! What an index shows of a database: its replicas, and its holders for one request.
-//!
-//! In: numbers from a lookup. Out: views that borrow from the index. A number of another index shows
-//! something else or nothing, and never panics.
+//! Views of a database in an index: its replicas, and the servers that hold it. An ID of another index gives a wrong or
+//! empty view, and never panics.
 
 use super::string_pool::{StringId, StringPool};
 use super::{
@@ -11,15 +9,15 @@ use super::{
 use crate::domain::cluster::ServerName;
 use crate::domain::directory::{ReplicaId, ReplicaStatus};
 
-/// A database of the directory.
+/// A view of one database in an index.
 #[derive(Clone, Copy, Debug)]
 pub struct IndexedDatabase<'a> {
     index: &'a DirectoryIndex,
-    ix: DatabaseId,
+    id: DatabaseId,
     row: &'a DatabaseRow,
 }
 
-/// What is shown for a number that means no database.
+/// Stands in for a database that the index does not have.
 static MISSING_DATABASE: DatabaseRow = DatabaseRow {
     replica_id: ReplicaId(0),
     title: StringId::EMPTY,
@@ -36,34 +34,33 @@ static MISSING_DATABASE: DatabaseRow = DatabaseRow {
 /// One copy of a database on one server.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Replica<'a> {
-    /// The server that has it.
+    /// The server that holds this copy.
     pub server: DirectoryServerId,
-    /// What the administrator said about this copy.
+    /// The mark of this copy.
     pub status: ReplicaStatus,
-    /// The directory's spelling, with `/`, without a leading one.
+    /// The path as the directory spells it, with `/` and without a leading slash.
     pub path: &'a str,
-    /// The same path folded: equal for all servers that have it, in whatever case.
+    /// The folded path, equal for all spellings.
     pub path_id: PathId,
 }
 
-/// A server that holds a database, and the copy of it that a request would use there.
+/// A server that holds a database, and the copy that a request uses there.
 #[derive(Clone, Copy, Debug)]
 pub struct ServerReplica<'a> {
     strings: &'a StringPool,
     display_path: StringId,
-    /// The server.
+    /// The server that holds the copy.
     pub server: DirectoryServerId,
-    /// The mark of the copy.
+    /// The mark of this copy.
     pub status: ReplicaStatus,
-    /// Whether this is the path that was asked for (folded).
+    /// The copy has the requested path.
     pub same_path: bool,
-    /// How many copies the server has; selective replicas are real.
+    /// Number of copies on this server: there can be several selective replicas.
     pub replica_count: u16,
 }
 
 impl<'a> ServerReplica<'a> {
-    /// The path of the copy in the directory's spelling, with `/`. Selection does without it: it is elsewhere in
-    /// memory.
+    /// The path of the copy as the directory spells it, with `/`. Selection does not touch this part of the memory.
     #[must_use]
     pub fn path(&self) -> &'a str {
         self.strings.get(self.display_path)
@@ -71,31 +68,31 @@ impl<'a> ServerReplica<'a> {
 }
 
 impl<'a> IndexedDatabase<'a> {
-    /// Its number in the index.
+    /// The ID of the database in the index.
     #[must_use]
     pub fn id(&self) -> DatabaseId {
-        self.ix
+        self.id
     }
 
-    /// Shared by all its replicas.
+    /// The ID that all replicas share.
     #[must_use]
     pub fn replica_id(&self) -> ReplicaId {
         self.row.replica_id
     }
 
-    /// The first title that the directory gives it; may be empty.
+    /// The first title in the directory; may be empty.
     #[must_use]
     pub fn title(&self) -> &'a str {
         self.index.strings.get(self.row.title)
     }
 
-    /// Its first path, for display.
+    /// The first path, for display.
     #[must_use]
     pub fn path(&self) -> &'a str {
         self.replicas().next().map(|replica| replica.path).unwrap_or_default()
     }
 
-    /// All copies, by server and then by path.
+    /// All replicas, by server and then by path.
     pub fn replicas(&self) -> impl ExactSizeIterator<Item = Replica<'a>> + use<'a> {
         let index = self.index;
         index.replica_rows(self.row).iter().map(|row| Replica {
@@ -106,11 +103,11 @@ impl<'a> IndexedDatabase<'a> {
         })
     }
 
-    /// A number made of the replica ID alone: equal on all instances, in all versions, and short
-    /// enough for a cookie. Different databases may share one, once in four thousand million pairs.
+    /// A hash of the replica ID, short enough for a cookie, and equal on all instances and in all versions. Two
+    /// databases share a tag with a probability of one in four billion.
     #[must_use]
     pub fn affinity_tag(&self) -> u32 {
-        // The finaliser of SplitMix64 spreads IDs that were given out one after the other.
+        // The finalizer of SplitMix64 spreads consecutive IDs.
         let mut bits = self.row.replica_id.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
@@ -119,49 +116,48 @@ impl<'a> IndexedDatabase<'a> {
 }
 
 impl DirectoryIndex {
-    /// A database by its number. One that this index does not have is shown without replicas.
+    /// The view of a database; empty if the index does not have it.
     #[must_use]
-    pub fn database(&self, ix: DatabaseId) -> IndexedDatabase<'_> {
+    pub fn database(&self, id: DatabaseId) -> IndexedDatabase<'_> {
         IndexedDatabase {
             index: self,
-            ix,
-            row: self.databases.get(to_usize(ix.0)).unwrap_or(&MISSING_DATABASE),
+            id,
+            row: self.databases.get(to_usize(id.0)).unwrap_or(&MISSING_DATABASE),
         }
     }
 
     /// All databases, in the order of their replica IDs.
     pub fn databases(&self) -> impl ExactSizeIterator<Item = IndexedDatabase<'_>> {
-        // Their count was checked against 31 bits when the index was built.
+        // The count was checked against 31 bits when the index was built.
         self.databases.iter().enumerate().map(|(at, row)| IndexedDatabase {
             index: self,
-            ix: DatabaseId(at as u32),
+            id: DatabaseId(at as u32),
             row,
         })
     }
 
-    /// The servers that the directory names, in the order of their names.
+    /// All servers of the directory, sorted by name.
     #[must_use]
     pub fn servers(&self) -> &[ServerName] {
         &self.servers
     }
 
-    /// The servers that hold a database, each once, in the order of their names.
+    /// The servers that hold a database, each once, sorted by name.
     ///
-    /// A server with a copy at the path that was asked for is shown with that copy, and its mark
-    /// governs: only the path addresses one particular copy. Else the server is shown with its first
-    /// copy in service, else with its first, in the order of paths.
+    /// A server with a copy at the requested path uses that copy and its mark, because only a path addresses one
+    /// particular copy. Otherwise it uses its first copy in service, or its first copy, in the order of paths.
     pub fn replicas_by_server(&self, found: &DatabaseMatch) -> ServerReplicas<'_> {
         let row = self.databases.get(to_usize(found.database.0)).unwrap_or(&MISSING_DATABASE);
         ServerReplicas { index: self, rows: self.replica_rows(row), requested_path: found.path }
     }
 
-    /// Number of databases.
+    /// Number of databases in the index.
     #[must_use]
     pub fn len(&self) -> usize {
         self.databases.len()
     }
 
-    /// True when there are no databases.
+    /// True if there are no databases.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.databases.is_empty()
@@ -173,7 +169,7 @@ impl DirectoryIndex {
         self.replica_count
     }
 
-    /// Memory held, in octets, without the allocator's own overhead.
+    /// Memory in bytes, without the overhead of the allocator.
     #[must_use]
     pub fn memory_size(&self) -> usize {
         let names: usize = self
@@ -202,11 +198,11 @@ impl DirectoryIndex {
     }
 }
 
-/// Iterator of [`DirectoryIndex::holders`].
+/// The iterator of [`DirectoryIndex::replicas_by_server`].
 #[derive(Clone, Debug)]
 pub struct ServerReplicas<'a> {
     index: &'a DirectoryIndex,
-    /// The replicas on servers not yet shown.
+    /// The replicas on the remaining servers.
     rows: &'a [ReplicaRow],
     requested_path: Option<PathId>,
 }
@@ -217,8 +213,8 @@ impl<'a> Iterator for ServerReplicas<'a> {
     fn next(&mut self) -> Option<ServerReplica<'a>> {
         let first = self.rows.first()?;
         let copies = self.rows.partition_point(|row| row.server == first.server);
-        let (here, others) = self.rows.split_at_checked(copies)?;
-        self.rows = others;
+        let (here, rest) = self.rows.split_at_checked(copies)?;
+        self.rows = rest;
         let chosen = here
             .iter()
             .find(|row| Some(row.path) == self.requested_path)

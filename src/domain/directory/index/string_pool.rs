@@ -1,39 +1,34 @@
-//! The texts of an index, each stored once, all in one allocation.
+//! The strings of an index, each stored once, all in one allocation of up to 4 GiB.
 //!
-//! In: paths and titles while an index is built. Out: their places, and the texts by place. Holds
-//! up to 4 GiB; what does not fit is refused, never cut.
-//!
-//! A text stands behind its own length, so that reading one touches one place in memory. The length
-//! is written as a character, which keeps the whole a `str` and takes one octet for most.
+//! A string is stored behind its own length, so that reading it touches one place in memory. The length is encoded as a
+//! `char`, which keeps the arena a `str` and takes one byte for most strings.
 
 use super::{hash_key, to_usize};
 use hashbrown::HashTable;
 
-/// Where a text of one index stands. The default is the place of the empty text.
+/// Position of a string in the pool. The default is the empty string.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(super) struct StringId(pub(super) u32);
 
 impl StringId {
-    /// The place of the empty text.
     pub(super) const EMPTY: Self = Self(0);
 }
 
-/// Texts by place.
 #[derive(Clone, Default)]
 pub(super) struct StringPool {
     pub(super) arena: Box<str>,
 }
 
-/// A directory's texts are no reading for a log.
+/// Leaves out the strings, of which there may be gigabytes.
 impl std::fmt::Debug for StringPool {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "Texts({} octets)", self.memory_size())
+        write!(f, "StringPool({} bytes)", self.memory_size())
     }
 }
 
 impl StringPool {
-    pub(super) fn get(&self, text: StringId) -> &str {
-        read_at(&self.arena, text)
+    pub(super) fn get(&self, id: StringId) -> &str {
+        read_at(&self.arena, id)
     }
 
     pub(super) fn memory_size(&self) -> usize {
@@ -41,14 +36,13 @@ impl StringPool {
     }
 }
 
-/// The text at a place; empty where none stands.
-fn read_at(arena: &str, text: StringId) -> &str {
-    let mut rest = arena.get(to_usize(text.0)..).unwrap_or_default().chars();
+/// The string at a position; empty if there is none.
+fn read_at(arena: &str, id: StringId) -> &str {
+    let mut rest = arena.get(to_usize(id.0)..).unwrap_or_default().chars();
     let length = rest.next().map_or(0, u32::from);
     rest.as_str().get(..to_usize(length)).unwrap_or_default()
 }
 
-/// Collects texts, each once.
 pub(super) struct StringPoolBuilder {
     arena: String,
     ids: HashTable<StringId>,
@@ -63,25 +57,25 @@ impl Default for StringPoolBuilder {
 }
 
 impl StringPoolBuilder {
-    /// The place of `text`, which is stored now if it is new. `None` when it no longer fits, or when it
-    /// is longer than 55,295 octets: no path and no title is.
+    /// Stores `text` if it is new. `None` if the pool is full or the string is longer than 55,295 bytes, as no path or
+    /// title is.
     pub(super) fn intern(&mut self, text: &str) -> Option<StringId> {
         let Self { arena, ids } = self;
-        let hashed = hash_key(text);
-        if let Some(known) = ids.find(hashed, |known| read_at(arena, *known) == text) {
+        let hash = hash_key(text);
+        if let Some(known) = ids.find(hash, |known| read_at(arena, *known) == text) {
             return Some(*known);
         }
-        // Beyond that stand the surrogates, which are no characters.
+        // Larger numbers begin with the surrogates, which are not a `char`.
         let length = u32::try_from(text.len()).ok().filter(|length| *length < 0xd800)?;
         let new = StringId(u32::try_from(arena.len()).ok()?);
         arena.push(char::from_u32(length)?);
         arena.push_str(text);
-        ids.insert_unique(hashed, new, |known| hash_key(read_at(arena, *known)));
+        ids.insert_unique(hash, new, |known| hash_key(read_at(arena, *known)));
         Some(new)
     }
 
-    pub(super) fn get(&self, text: StringId) -> &str {
-        read_at(&self.arena, text)
+    pub(super) fn get(&self, id: StringId) -> &str {
+        read_at(&self.arena, id)
     }
 
     pub(super) fn finish(self) -> StringPool {
@@ -95,7 +89,7 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn equal_texts_are_stored_once() {
+    fn equal_strings_are_stored_once() {
         let mut strings = StringPoolBuilder::default();
         let first = strings.intern("sales/leads.nsf").unwrap();
         assert_eq!(strings.intern("sales/leads.nsf"), Some(first));
@@ -106,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_place_is_the_empty_text() {
+    fn an_unknown_id_gives_the_empty_string() {
         assert_eq!(StringPool::default().get(StringId(0)), "");
         assert_eq!(StringPool::default().get(StringId(u32::MAX)), "");
         let mut strings = StringPoolBuilder::default();
@@ -115,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn a_text_of_any_length_is_read_back_or_refused() {
+    fn a_string_of_any_length_is_read_back_or_refused() {
         let mut strings = StringPoolBuilder::default();
         for length in [0, 1, 127, 128, 2047, 2048, 0xd7ff] {
             let text = "x".repeat(length);
@@ -127,7 +121,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_text_is_read_back(list in proptest::collection::vec("[a-cä]{0,3}", 0..40)) {
+        fn every_string_is_read_back(list in proptest::collection::vec("[a-cä]{0,3}", 0..40)) {
             let mut builder = StringPoolBuilder::default();
             let ids: Vec<_> = list.iter().map(|text| builder.intern(text).unwrap()).collect();
             let strings = builder.finish();
@@ -136,7 +130,7 @@ mod tests {
             }
         }
         #[test]
-        fn no_place_makes_it_panic(list in proptest::collection::vec("\\PC{0,9}", 0..9), at: u16) {
+        fn no_id_makes_it_panic(list in proptest::collection::vec("\\PC{0,9}", 0..9), at: u16) {
             let mut builder = StringPoolBuilder::default();
             for text in &list {
                 builder.intern(text).unwrap();

@@ -1,4 +1,4 @@
-//! What an index promises.
+//! What a directory index promises.
 
 use super::*;
 use crate::domain::directory::{DirectoryEntry, percent_encode_path};
@@ -26,7 +26,7 @@ fn marked(entry: DirectoryEntry, status: ReplicaStatus) -> DirectoryEntry {
     DirectoryEntry { status, ..entry }
 }
 
-/// The five documents of a Cluster Database Directory as its view by path gives them.
+/// The five documents of a Cluster Database Directory, in the order of its view by path.
 fn acme() -> Vec<DirectoryEntry> {
     vec![
         titled(entry("CN=Web1/O=Acme", "mail\\jdoe.nsf", JANE), "Jane Doe"),
@@ -41,7 +41,7 @@ fn build(entries: impl IntoIterator<Item = DirectoryEntry>) -> DirectoryIndex {
     DirectoryIndex::build(entries).0
 }
 
-fn one(index: &DirectoryIndex, raw: &str) -> DatabaseMatch {
+fn unique_match(index: &DirectoryIndex, raw: &str) -> DatabaseMatch {
     match index.find_by_url_path(raw.as_bytes()) {
         LookupResult::Unique(found) => found,
         other => panic!("{raw}: {other:?}"),
@@ -49,10 +49,10 @@ fn one(index: &DirectoryIndex, raw: &str) -> DatabaseMatch {
 }
 
 fn id_at(index: &DirectoryIndex, raw: &str) -> ReplicaId {
-    index.database(one(index, raw).database).replica_id()
+    index.database(unique_match(index, raw).database).replica_id()
 }
 
-/// Server, path, whether it is the path asked for, copies.
+/// Server, path, whether it is the requested path, number of copies.
 fn holders<'a>(index: &'a DirectoryIndex, found: &DatabaseMatch) -> Vec<(&'a str, &'a str, bool, u16)> {
     index
         .replicas_by_server(found)
@@ -61,7 +61,7 @@ fn holders<'a>(index: &'a DirectoryIndex, found: &DatabaseMatch) -> Vec<(&'a str
 }
 
 #[test]
-fn an_empty_directory_knows_nothing() {
+fn an_empty_directory_has_no_databases() {
     let index = DirectoryIndex::default();
     assert!(index.is_empty());
     assert_eq!(index.find_by_url_path(b"a.nsf"), LookupResult::Unknown);
@@ -80,7 +80,7 @@ fn the_sample_directory_has_three_databases_on_three_servers() {
     assert_eq!(names, ["Web1/Acme", "Web2/Acme", "Web3/Acme"]);
     let ids: Vec<_> = index.databases().map(|d| d.replica_id()).collect();
     assert_eq!(ids, [JANE, OLD_LEADS, LEADS]);
-    let jane = index.database(one(&index, "mail/jdoe.nsf").database);
+    let jane = index.database(unique_match(&index, "mail/jdoe.nsf").database);
     assert_eq!((jane.title(), jane.path(), jane.replicas().len()), ("Jane Doe", "mail/jdoe.nsf", 2));
 }
 
@@ -127,9 +127,9 @@ fn several_ambiguous_paths_are_kept_apart() {
 }
 
 #[test]
-fn one_database_under_different_paths_is_found_by_each_of_them_and_by_its_id() {
+fn a_database_with_several_paths_is_found_by_each_of_them_and_by_its_id() {
     let index = build(acme());
-    let by_path = one(&index, "apps/leads.nsf");
+    let by_path = unique_match(&index, "apps/leads.nsf");
     let by_id = DatabaseMatch { database: index.find_by_replica_id(LEADS).unwrap(), path: None };
     assert_eq!(by_path.database, by_id.database);
     assert_eq!(
@@ -141,7 +141,7 @@ fn one_database_under_different_paths_is_found_by_each_of_them_and_by_its_id() {
 }
 
 #[test]
-fn of_several_copies_on_one_server_the_one_at_the_asked_path_counts_with_its_mark() {
+fn of_several_copies_on_one_server_the_one_at_the_requested_path_counts_with_its_mark() {
     let index = build([
         entry("Web1", "b.nsf", LEADS),
         marked(entry("Web1", "a.nsf", LEADS), ReplicaStatus::OutOfService),
@@ -151,12 +151,12 @@ fn of_several_copies_on_one_server_the_one_at_the_asked_path_counts_with_its_mar
     let shown = |found: &DatabaseMatch| {
         index.replicas_by_server(found).map(|h| (h.path(), h.status, h.replica_count)).collect::<Vec<_>>()
     };
-    let a = one(&index, "a.nsf");
+    let a = unique_match(&index, "a.nsf");
     assert_eq!(
         shown(&a),
         [("a.nsf", ReplicaStatus::OutOfService, 3), ("a.nsf", ReplicaStatus::InService, 1)]
     );
-    let c = one(&index, "C.NSF");
+    let c = unique_match(&index, "C.NSF");
     assert_eq!(shown(&c), [("c.nsf", ReplicaStatus::InService, 3), ("a.nsf", ReplicaStatus::InService, 1)]);
     let by_id = DatabaseMatch { path: None, ..a };
     assert_eq!(
@@ -177,7 +177,7 @@ fn without_a_copy_in_service_a_server_is_shown_with_its_first() {
 }
 
 #[test]
-fn of_duplicates_the_last_wins_and_they_are_reported() {
+fn the_last_of_several_duplicates_wins_and_duplicates_are_reported() {
     let (index, report) = DirectoryIndex::build([
         entry("Web1/Acme", "Sales\\Leads.nsf", OLD_LEADS),
         entry("Web2/Acme", "sales\\leads.nsf", LEADS),
@@ -187,7 +187,7 @@ fn of_duplicates_the_last_wins_and_they_are_reported() {
     let web1 = ServerName::parse("Web1/Acme").unwrap();
     assert_eq!(report.duplicate_examples, [(web1, "sales/leads.NSF".to_owned())]);
     assert_eq!(index.find_by_replica_id(OLD_LEADS), None);
-    let found = one(&index, "sales/leads.nsf");
+    let found = unique_match(&index, "sales/leads.nsf");
     let first = index.replicas_by_server(&found).next().unwrap();
     assert_eq!(
         (first.path(), first.status, first.same_path),
@@ -198,7 +198,7 @@ fn of_duplicates_the_last_wins_and_they_are_reported() {
 #[test]
 fn every_server_keeps_its_own_spelling_of_a_path() {
     let index = build([entry("Web1", "Sales\\Leads.nsf", LEADS), entry("Web2", "/sales//leads.nsf", LEADS)]);
-    let found = one(&index, "SALES/LEADS.NSF");
+    let found = unique_match(&index, "SALES/LEADS.NSF");
     assert_eq!(
         holders(&index, &found),
         [("Web1", "Sales/Leads.nsf", true, 1), ("Web2", "sales/leads.nsf", true, 1)]
@@ -215,7 +215,7 @@ fn the_title_is_the_first_that_is_not_empty() {
         titled(entry("Web1", "a.nsf", LEADS), "Other"),
         titled(entry("Web3", "a.nsf", LEADS), "Late"),
     ]);
-    assert_eq!(index.database(one(&index, "a.nsf").database).title(), "Leads");
+    assert_eq!(index.database(unique_match(&index, "a.nsf").database).title(), "Leads");
 }
 
 #[test]
@@ -253,17 +253,17 @@ fn entries_without_a_path_are_dropped_and_counted() {
 }
 
 #[test]
-fn the_tag_of_a_database_is_the_same_forever() {
+fn the_tag_of_a_database_never_changes() {
     let index = build(acme());
     let tags: Vec<_> = index.databases().map(|d| d.affinity_tag()).collect();
-    // Cookies in browsers carry these: a change loses every user's affinity.
+    // Cookies contain these tags: a change loses the affinity of every user.
     assert_eq!(tags, [222_020_380, 190_151_338, 2_800_303_454]);
 }
 
 #[test]
-fn numbers_of_another_index_show_nothing_and_do_no_harm() {
+fn ids_of_another_index_give_an_empty_view() {
     let big = build((1..100).map(|n| entry("Web1", &format!("{n}.nsf"), ReplicaId(n))));
-    let found = one(&big, "99.nsf");
+    let found = unique_match(&big, "99.nsf");
     let small = build(acme());
     assert_eq!(small.database(found.database).replicas().len(), 0);
     assert_eq!(small.database(found.database).path(), "");
@@ -282,10 +282,10 @@ fn a_large_directory_stays_within_160_bytes_a_replica() {
     });
     let index = build(entries);
     assert_eq!(index.replica_count(), 60_000);
-    assert!(index.memory_size() < 160 * index.replica_count(), "{} octets", index.memory_size());
+    assert!(index.memory_size() < 160 * index.replica_count(), "{} bytes", index.memory_size());
 }
 
-/// A path piece by piece, and one of its spellings in a URL.
+/// A plain path, and one of its spellings in a URL.
 fn spelled_path() -> impl Strategy<Value = (String, String)> {
     let letter =
         proptest::sample::select(vec!['a', 'B', '1', '%', '+', ' ', '!', '?', '#', 'ä', 'Ö', '.', '/', '\\']);
@@ -303,8 +303,8 @@ fn spelled_path() -> impl Strategy<Value = (String, String)> {
                 _ => letter.to_string(),
             };
             match how {
-                3 => url.extend(respelled.bytes().map(|o| format!("%{o:02x}"))),
-                // A separator may stay as it is, or as its escape.
+                3 => url.extend(respelled.bytes().map(|b| format!("%{b:02x}"))),
+                // A separator is already a raw byte or an escape.
                 _ if matches!(letter, '/' | '\\') => url.push_str(&respelled),
                 _ => url.push_str(&percent_encode_path(&respelled)),
             }
@@ -326,7 +326,7 @@ fn any_entry() -> impl Strategy<Value = DirectoryEntry> {
 
 #[test]
 fn a_replica_takes_at_most_160_bytes() {
-    // Just beyond what a hash table of its size holds: the most that it ever wastes.
+    // Just above the capacity of a hash table, where it wastes the most memory.
     let databases = 58_000_u64;
     let mut builder = DirectoryBuilder::default();
     for n in 0..databases {
@@ -375,13 +375,13 @@ fn one_two_three_and_more_replicas_are_all_found() {
 
 proptest! {
     #[test]
-    fn whatever_is_built_is_found_in_any_spelling((plain, url) in spelled_path()) {
+    fn a_path_is_found_in_any_spelling((plain, url) in spelled_path()) {
         let index = build([entry("Web1", "other.nsf", OLD_LEADS), entry("Web1", &plain, LEADS)]);
         prop_assert_eq!(id_at(&index, &url), LEADS, "{} as {}", plain, url);
     }
 
     #[test]
-    fn what_is_forwarded_leads_back_to_the_same_copy((plain, _) in spelled_path()) {
+    fn the_forwarded_path_leads_back_to_the_same_copy((plain, _) in spelled_path()) {
         let index = build([entry("Web1", &plain, LEADS)]);
         let found = DatabaseMatch { database: index.find_by_replica_id(LEADS).unwrap(), path: None };
         let holder = index.replicas_by_server(&found).next().unwrap();
@@ -393,7 +393,7 @@ proptest! {
         let _ = build(acme()).find_by_url_path(&raw);
     }
 
-    /// Against the plainest possible model: a map from server and folded path to the last entry.
+    /// The model is a map from server and folded path to the last entry.
     #[test]
     fn an_index_agrees_with_a_plain_map(entries in proptest::collection::vec(any_entry(), 0..40)) {
         use std::collections::{BTreeMap, BTreeSet};
@@ -464,9 +464,9 @@ proptest! {
                 unique.push(DirectoryEntry { title: String::new(), ..e });
             }
         }
-        let picture = |index: &DirectoryIndex| format!("{:?}", index.databases().map(|d| (d.replica_id(), d.replicas().map(|r| (r.server, r.path.to_owned(), r.status)).collect::<Vec<_>>())).collect::<Vec<_>>());
-        let forwards = picture(&build(unique.clone()));
+        let summary = |index: &DirectoryIndex| format!("{:?}", index.databases().map(|d| (d.replica_id(), d.replicas().map(|r| (r.server, r.path.to_owned(), r.status)).collect::<Vec<_>>())).collect::<Vec<_>>());
+        let forwards = summary(&build(unique.clone()));
         unique.reverse();
-        prop_assert_eq!(picture(&build(unique)), forwards);
+        prop_assert_eq!(summary(&build(unique)), forwards);
     }
 }
