@@ -25,6 +25,7 @@ mod affinity {
     mod changes;
     mod cookie;
     mod cross_site;
+    mod session_cookies;
     mod sessions;
 }
 
@@ -108,9 +109,10 @@ mod routing {
 
 mod selection {
     mod availability;
-    mod data_sources;
+    mod directory;
     mod probes;
     mod rules;
+    mod server_documents;
     mod statpub;
 }
 

@@ -7,7 +7,7 @@ use serde_json::json;
 
 const TOKEN: &str = "0123456789abcdef0123456789abcdef";
 
-/// A cluster whose servers publish their index, with the product in front of it.
+/// A cluster whose servers publish their index, with `icm` in front of it.
 fn running(settings: &[(&str, &str)]) -> (Acme, Icm) {
     let acme = Acme::built_in();
     let mut config = config_with_equal_indexes(&acme);
@@ -19,7 +19,7 @@ fn running(settings: &[(&str, &str)]) -> (Acme, Icm) {
     (acme, icm)
 }
 
-/// A browser that shows the page of this balancer, once there is something on it.
+/// A browser that has opened the status page.
 fn opened(icm: &Icm) -> Option<Chromium> {
     let mut browser = Chromium::start(&[])?;
     browser.screen(1280, 900);
@@ -27,17 +27,17 @@ fn opened(icm: &Icm) -> Option<Chromium> {
     Some(browser)
 }
 
-/// A script that tells the text of a part of a server's row.
+/// A script that returns the text of a part of a server's row.
 fn part(server: &str, css: &str) -> String {
     format!("document.querySelector('tr[data-server=\"{server}/Acme\"] {css}')?.textContent")
 }
 
-fn wait_for_word(browser: &mut Chromium, server: &str, word: &str) {
+fn wait_for_state_shown(browser: &mut Chromium, server: &str, word: &str) {
     browser.wait_until(&format!("return {} === '{word}'", part(server, ".state .badge")));
 }
 
-/// Writes what is shown, where somebody wants to look at it.
-fn picture(browser: &mut Chromium, name: &str) {
+/// Takes a screenshot, and writes it to `ICM_SCREENSHOTS` if that is set.
+fn screenshot(browser: &mut Chromium, name: &str) {
     let png = browser.screenshot();
     assert!(png.len() > 5_000, "{name} is empty");
     if let Some(dir) = std::env::var_os("ICM_SCREENSHOTS") {
@@ -45,30 +45,30 @@ fn picture(browser: &mut Chromium, name: &str) {
     }
 }
 
-/// A screen on which the page is seen to its end.
-fn whole(browser: &mut Chromium, width: u32) {
-    let high = browser.run("return document.documentElement.scrollHeight").as_u64().unwrap();
-    browser.screen(width, u32::try_from(high).unwrap());
+/// Makes the screen as high as the page.
+fn fit_height(browser: &mut Chromium, width: u32) {
+    let height = browser.run("return document.documentElement.scrollHeight").as_u64().unwrap();
+    browser.screen(width, u32::try_from(height).unwrap());
 }
 
-fn fits(browser: &mut Chromium, width: u64) {
-    let wide = browser.run("return document.documentElement.scrollWidth").as_u64().unwrap();
-    assert!(wide <= width, "{wide} pixels wide on a screen of {width}");
+fn assert_fits_width(browser: &mut Chromium, width: u64) {
+    let page_width = browser.run("return document.documentElement.scrollWidth").as_u64().unwrap();
+    assert!(page_width <= width, "{page_width} pixels wide on a screen of {width}");
 }
 
-/// What the console says against the page: nothing.
-fn is_clean(browser: &mut Chromium, but: &[&str]) {
+/// Checks that the console of the browser shows no message except those that contain one of `allowed`.
+fn assert_console_is_clean(browser: &mut Chromium, allowed: &[&str]) {
     let lines = browser.console();
-    let wrong: Vec<_> = lines.iter().filter(|line| !but.iter().any(|b| line.contains(b))).collect();
+    let wrong: Vec<_> = lines.iter().filter(|line| !allowed.iter().any(|b| line.contains(b))).collect();
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
 #[test]
-fn a_server_is_seen_to_become_busy_restricted_and_unreachable() {
+fn the_page_shows_servers_become_busy_restricted_and_unreachable() {
     let (acme, icm) = running(&[]);
     let Some(mut browser) = opened(&icm) else { return };
     for server in ["Web1", "Web2", "Web3", "Web4"] {
-        wait_for_word(&mut browser, server, "AVAILABLE");
+        wait_for_state_shown(&mut browser, server, "AVAILABLE");
     }
     for n in 0_u32..40 {
         let target = if n.is_multiple_of(4) { "/legacy/archive2009.nsf" } else { "/sales/orders.nsf" };
@@ -78,9 +78,9 @@ fn a_server_is_seen_to_become_busy_restricted_and_unreachable() {
     acme.set("Web1", json!({ "index": 15, "threshold": 20 }));
     acme.set("Web2", json!({ "restricted": 1 }));
     acme.fault("Web3", json!("refuse"));
-    wait_for_word(&mut browser, "Web1", "BUSY");
-    wait_for_word(&mut browser, "Web2", "RESTRICTED");
-    wait_for_word(&mut browser, "Web3", "UNREACHABLE");
+    wait_for_state_shown(&mut browser, "Web1", "BUSY");
+    wait_for_state_shown(&mut browser, "Web2", "RESTRICTED");
+    wait_for_state_shown(&mut browser, "Web3", "UNREACHABLE");
     browser.wait_until(&format!(
         "return {}.includes('15 is at or under its threshold 20')",
         part("Web1", ".why")
@@ -91,25 +91,25 @@ fn a_server_is_seen_to_become_busy_restricted_and_unreachable() {
     browser.wait_until(&format!("return {}.includes('25 %')", part("Web4", "[data-label=Share]")));
     browser.type_into("#search", "leads");
     browser.wait_until("return document.querySelectorAll('#hits > li').length === 2");
-    fits(&mut browser, 1280);
-    whole(&mut browser, 1280);
-    picture(&mut browser, "wide.png");
+    assert_fits_width(&mut browser, 1280);
+    fit_height(&mut browser, 1280);
+    screenshot(&mut browser, "wide.png");
     browser.prefer("dark");
-    picture(&mut browser, "wide-dark.png");
+    screenshot(&mut browser, "wide-dark.png");
     browser.screen(390, 844);
-    fits(&mut browser, 390);
-    picture(&mut browser, "phone-dark.png");
+    assert_fits_width(&mut browser, 390);
+    screenshot(&mut browser, "phone-dark.png");
     browser.prefer("light");
-    whole(&mut browser, 390);
-    picture(&mut browser, "phone.png");
+    fit_height(&mut browser, 390);
+    screenshot(&mut browser, "phone.png");
     browser.screen(1280, 900);
     acme.heal("Web3");
-    wait_for_word(&mut browser, "Web3", "AVAILABLE");
-    is_clean(&mut browser, &[]);
+    wait_for_state_shown(&mut browser, "Web3", "AVAILABLE");
+    assert_console_is_clean(&mut browser, &[]);
 }
 
 #[test]
-fn a_search_finds_databases_and_a_hostile_title_is_only_text() {
+fn a_search_finds_databases_and_shows_a_hostile_title_as_text() {
     let (acme, icm) = running(&[]);
     let title = "<script>window.owned=1</script><img src=x onerror='window.owned=1'>\"'&amp;";
     let database = json!({ "server": "Web1", "path": "evil/<b>x.nsf", "replica_id": "C1257A000041BAD0", "title": title });
@@ -117,7 +117,7 @@ fn a_search_finds_databases_and_a_hostile_title_is_only_text() {
     let found = || !icm.admin("/databases?q=evil").json()["databases"].as_array().unwrap().is_empty();
     assert!(eventually(MAX_WAIT, found), "the directory is read again");
     let Some(mut browser) = opened(&icm) else { return };
-    wait_for_word(&mut browser, "Web1", "AVAILABLE");
+    wait_for_state_shown(&mut browser, "Web1", "AVAILABLE");
     browser.type_into("#search", "evil");
     browser.wait_until("return document.querySelectorAll('#hits > li').length === 1");
     assert_eq!(browser.run("return document.querySelector('#hits .title').textContent"), title);
@@ -129,43 +129,43 @@ fn a_search_finds_databases_and_a_hostile_title_is_only_text() {
     browser.wait_until(
         "return document.querySelector('#hits').textContent.includes('would be served by Web1/Acme')",
     );
-    // Who would serve is told anew when that changes.
+    // The hits are updated when the serving server changes.
     acme.fault("Web1", json!("refuse"));
     browser
         .wait_until("return document.querySelector('#hits').textContent.includes('no server can serve it')");
     browser.run("document.querySelector('#search').value = 'no such thing'; document.querySelector('#search-form').requestSubmit()");
     browser.wait_until("return document.querySelector('#found').textContent.startsWith('0 databases')");
-    is_clean(&mut browser, &[]);
+    assert_console_is_clean(&mut browser, &[]);
 }
 
 #[test]
 fn the_buttons_restrict_and_release_after_a_confirmation() {
     let (_acme, icm) = running(&[]);
     let Some(mut browser) = opened(&icm) else { return };
-    wait_for_word(&mut browser, "Web4", "AVAILABLE");
+    wait_for_state_shown(&mut browser, "Web4", "AVAILABLE");
     assert_eq!(browser.run("return document.querySelector('#login').hidden"), true, "no token, no login");
     let button = "tr[data-server=\"Web4/Acme\"] .act button";
     browser.click(button);
     browser.wait_until("return document.querySelector('#confirm').open");
     assert_eq!(browser.run("return document.activeElement.value"), "no", "Enter alone changes nothing");
-    picture(&mut browser, "ask.png");
+    screenshot(&mut browser, "ask.png");
     browser.type_into("#confirm button[value=no]", "\u{E007}");
     browser.wait_until("return !document.querySelector('#confirm').open");
     assert_eq!(icm.state_of("Web4"), "AVAILABLE");
     browser.click(button);
     browser.click("#confirm-yes");
-    wait_for_word(&mut browser, "Web4", "RESTRICTED");
+    wait_for_state_shown(&mut browser, "Web4", "RESTRICTED");
     browser.wait_until("return document.querySelector('#result').textContent.includes('No other server can serve') && document.querySelector('#result').textContent.includes('legacy/archive2009.nsf')");
     assert_eq!(icm.state_of("Web4"), "RESTRICTED");
     browser.wait_until(&format!("return {} === 'Release'", part("Web4", ".act button")));
     browser.click(button);
     browser.click("#confirm-yes");
-    wait_for_word(&mut browser, "Web4", "AVAILABLE");
-    is_clean(&mut browser, &[]);
+    wait_for_state_shown(&mut browser, "Web4", "AVAILABLE");
+    assert_console_is_clean(&mut browser, &[]);
 }
 
 #[test]
-fn with_a_token_the_page_asks_for_it_once() {
+fn with_a_token_set_the_page_asks_for_it_once() {
     let dir = tempfile::tempdir().unwrap();
     let token = secret_file(dir.path(), "token", TOKEN);
     let port = free_port();
@@ -179,33 +179,41 @@ fn with_a_token_the_page_asks_for_it_once() {
     wait_for(icm.admin);
     let Some(mut browser) = opened(&icm) else { return };
     browser.wait_until("return !document.querySelector('#login').hidden");
-    assert_eq!(browser.run("return document.querySelectorAll('tr').length"), 0, "nothing is told before");
-    picture(&mut browser, "login.png");
+    assert_eq!(
+        browser.run("return document.querySelectorAll('tr').length"),
+        0,
+        "nothing is shown before the login"
+    );
+    screenshot(&mut browser, "login.png");
     browser.type_into("#token", "wrong\u{E007}");
     browser.wait_until("return document.querySelector('#why-login').textContent.includes('not the token')");
     browser.run("document.querySelector('#token').value = ''");
     browser.type_into("#token", &format!("{TOKEN}\u{E007}"));
-    wait_for_word(&mut browser, "Web2", "AVAILABLE");
+    wait_for_state_shown(&mut browser, "Web2", "AVAILABLE");
     let cookie = browser.cookies().remove(0);
     assert_eq!((&cookie["httpOnly"], &cookie["sameSite"]), (&json!(true), &json!("Strict")), "{cookie}");
-    assert_eq!(browser.run("return document.cookie"), "", "no script sees it");
+    assert_eq!(browser.run("return document.cookie"), "", "scripts cannot read the cookie");
     browser.reload();
-    wait_for_word(&mut browser, "Web2", "AVAILABLE");
+    wait_for_state_shown(&mut browser, "Web2", "AVAILABLE");
     browser.click("tr[data-server=\"Web2/Acme\"] .act button");
     browser.click("#confirm-yes");
-    wait_for_word(&mut browser, "Web2", "RESTRICTED");
+    wait_for_state_shown(&mut browser, "Web2", "RESTRICTED");
     browser.click("#logout");
     browser.wait_until("return !document.querySelector('#login').hidden");
-    assert_eq!(browser.run("return document.querySelectorAll('tr').length"), 0, "nothing is told after");
-    // Chromium notes every 401 on the console.
-    is_clean(&mut browser, &["401 (Unauthorized)"]);
+    assert_eq!(
+        browser.run("return document.querySelectorAll('tr').length"),
+        0,
+        "nothing is shown after the logout"
+    );
+    // Chromium logs every 401 on the console.
+    assert_console_is_clean(&mut browser, &["401 (Unauthorized)"]);
 }
 
 #[test]
-fn the_page_says_since_when_there_is_no_answer() {
+fn the_page_shows_since_when_icm_does_not_answer() {
     let (_acme, icm) = running(&[]);
     let Some(mut browser) = opened(&icm) else { return };
-    wait_for_word(&mut browser, "Web1", "AVAILABLE");
+    wait_for_state_shown(&mut browser, "Web1", "AVAILABLE");
     assert_eq!(browser.run("return document.querySelector('#offline').hidden"), true);
     let mut config: serde_yaml::Value =
         serde_yaml::from_str(&std::fs::read_to_string(&icm.file).unwrap()).unwrap();
@@ -215,27 +223,30 @@ fn the_page_says_since_when_there_is_no_answer() {
     let said = browser.run("return document.querySelector('#offline').textContent");
     assert!(said.as_str().unwrap().starts_with("No answer since "), "{said}");
     assert_eq!(browser.run("return document.body.classList.contains('stale')"), true);
-    picture(&mut browser, "offline.png");
+    screenshot(&mut browser, "offline.png");
     // The same address again: the page goes on by itself.
     let _again = Icm::start(config);
     browser.wait_until("return document.querySelector('#offline').hidden");
-    wait_for_word(&mut browser, "Web1", "AVAILABLE");
-    is_clean(&mut browser, &["ERR_CONNECTION_REFUSED", "ERR_EMPTY_RESPONSE", "ERR_CONNECTION_RESET"]);
+    wait_for_state_shown(&mut browser, "Web1", "AVAILABLE");
+    assert_console_is_clean(
+        &mut browser,
+        &["ERR_CONNECTION_REFUSED", "ERR_EMPTY_RESPONSE", "ERR_CONNECTION_RESET"],
+    );
 }
 
 #[test]
 fn a_refused_reload_is_shown_with_its_error() {
     let (_acme, icm) = running(&[]);
     let Some(mut browser) = opened(&icm) else { return };
-    wait_for_word(&mut browser, "Web1", "AVAILABLE");
+    wait_for_state_shown(&mut browser, "Web1", "AVAILABLE");
     std::fs::write(&icm.file, "clusters: 7\nnonsense: true\n").unwrap();
     icm.signal("HUP");
     browser.wait_until("return !document.querySelector('#reload').hidden");
-    let said = browser.run("return document.querySelector('#reload').textContent");
+    let message = browser.run("return document.querySelector('#reload').textContent");
     assert!(
-        said.as_str().unwrap().contains("was refused") && said.as_str().unwrap().contains("nonsense"),
-        "{said}"
+        message.as_str().unwrap().contains("was refused") && message.as_str().unwrap().contains("nonsense"),
+        "{message}"
     );
-    picture(&mut browser, "reload.png");
-    is_clean(&mut browser, &[]);
+    screenshot(&mut browser, "reload.png");
+    assert_console_is_clean(&mut browser, &[]);
 }

@@ -1,10 +1,10 @@
-//! A user in a real browser over HTTPS: logs in, works in two databases on different servers, one of which dies. Skipped where
-//! Chromium is missing.
+//! A user in a real browser over HTTPS logs in and works in two databases on different servers, one of which fails. Skipped
+//! without Chromium.
 
 use crate::support::*;
 use serde_json::json;
 
-/// b on Web1 and Web2, c on Web3 and Web4, both behind a login.
+/// b.nsf is on Web1 and Web2, c.nsf on Web3 and Web4, both behind a login.
 const SCENARIO: &str = "
 servers: [ { name: Web1/Acme }, { name: Web2/Acme }, { name: Web3/Acme }, { name: Web4/Acme } ]
 users: { Jane Doe/Acme: secret }
@@ -33,34 +33,34 @@ impl Journey {
         Some(Journey { acme, browser, _icm: icm })
     }
 
-    /// Opens a page. Out: the server that made it, or `None` where it asks for a login.
+    /// Opens a page. Returns the server that made it, or `None` if it asks for a login.
     fn open(&mut self, target: &str) -> Option<String> {
         self.browser.goto(&format!("{SITE}{target}"));
-        self.look(target)
+        self.server_shown(target)
     }
 
-    /// Whoever made the page that is shown for this target; nothing of it names a server's host.
-    fn look(&mut self, target: &str) -> Option<String> {
+    /// The server that made the page now shown for this target. Checks that the page names no server's host.
+    fn server_shown(&mut self, target: &str) -> Option<String> {
         assert_eq!(self.browser.url(), format!("{SITE}{target}"), "{}", self.browser.source());
-        self.names_no_server();
-        let asks = self.browser.title() == "Server Login";
-        let by = self.browser.run("return document.querySelector('p > b')?.innerText");
-        assert_eq!(asks, by.is_null(), "{}", self.browser.source());
-        by.as_str().map(str::to_owned)
+        self.assert_names_no_server();
+        let asks_for_login = self.browser.title() == "Server Login";
+        let server = self.browser.run("return document.querySelector('p > b')?.innerText");
+        assert_eq!(asks_for_login, server.is_null(), "{}", self.browser.source());
+        server.as_str().map(str::to_owned)
     }
 
-    /// Fills in the form and is back at the page that was asked for.
+    /// Fills in the login form and returns to the requested page.
     fn log_in(&mut self, target: &str) -> String {
         self.browser.type_into("[name=Username]", "Jane Doe");
         self.browser.type_into("[name=Password]", "secret");
         self.browser.click("[type=submit]");
         self.browser
             .wait_until("return document.readyState == 'complete' && document.title != 'Server Login'");
-        self.look(target).expect("the page after the login")
+        self.server_shown(target).expect("the page after the login")
     }
 
-    /// Address bar, page, cookies and headers: what a person or a script can see.
-    fn names_no_server(&mut self) {
+    /// Checks the address bar, page, cookies and headers: all that a user or a script can see.
+    fn assert_names_no_server(&mut self) {
         let headers = "return fetch(location.href).then(r => JSON.stringify([r.url, ...r.headers]))";
         let mut seen = vec![self.browser.url(), self.browser.source()];
         seen.push(self.browser.run(headers).as_str().unwrap().to_owned());
@@ -89,36 +89,36 @@ fn common(server: &str) -> &str {
 }
 
 #[test]
-fn without_single_sign_on_a_death_costs_one_login_that_leads_back_to_the_same_page() {
+fn without_single_sign_on_a_failed_server_costs_one_login_that_returns_to_the_same_page() {
     let Some(mut journey) = Journey::begin(SCENARIO) else { return };
     let (orders, letters) = ("/b.nsf/v?OpenView&Start=30", "/c.nsf/v?OpenView");
     assert_eq!(journey.open(orders), None);
-    let of_orders = journey.log_in(orders);
+    let server_of_orders = journey.log_in(orders);
     assert_eq!(journey.open(letters), None, "another server, another login");
-    let of_letters = journey.log_in(letters);
-    // Two tabs in turn: neither login is lost.
+    let server_of_letters = journey.log_in(letters);
+    // Two tabs in turn keep both logins.
     let first = journey.browser.tab();
     let second = journey.browser.new_tab();
     for _ in 0..3 {
-        assert_eq!(journey.open(orders), Some(of_orders.clone()));
+        assert_eq!(journey.open(orders), Some(server_of_orders.clone()));
         journey.browser.switch_to(&first);
-        assert_eq!(journey.open(letters), Some(of_letters.clone()));
+        assert_eq!(journey.open(letters), Some(server_of_letters.clone()));
         journey.browser.switch_to(&second);
     }
     assert_eq!(journey.cookies("DomAuthSessId~").len(), 2);
-    // Domino sends the browser to the server's own name: it stays where it is.
+    // Domino redirects to the server's own name, which becomes the public one.
     journey.browser.goto(&format!("{SITE}/b.nsf?OpenDatabase&redirect=1"));
-    assert_eq!(journey.look("/b.nsf?OpenDatabase&redirected=1"), Some(of_orders.clone()));
+    assert_eq!(journey.server_shown("/b.nsf?OpenDatabase&redirected=1"), Some(server_of_orders.clone()));
 
-    journey.acme.fault(common(&of_orders), json!({ "kind": "refuse", "kill": true }));
-    assert_eq!(journey.open(orders), None, "the other server knows nobody");
+    journey.acme.fault(common(&server_of_orders), json!({ "kind": "refuse", "kill": true }));
+    assert_eq!(journey.open(orders), None, "the other server asks for a login");
     let now = journey.log_in(orders);
-    assert_ne!(now, of_orders);
+    assert_ne!(now, server_of_orders);
     for _ in 0..3 {
         assert_eq!(journey.open(orders), Some(now.clone()));
-        assert_eq!(journey.open(letters), Some(of_letters.clone()));
+        assert_eq!(journey.open(letters), Some(server_of_letters.clone()));
     }
-    journey.acme.heal(common(&of_orders));
+    journey.acme.heal(common(&server_of_orders));
     journey.browser.goto(&format!("{SITE}/names.nsf?Logout"));
     assert!(journey.cookies("DomAuthSessId").is_empty(), "{:?}", journey.browser.cookies());
     assert_eq!(journey.open(orders), None);
@@ -126,13 +126,13 @@ fn without_single_sign_on_a_death_costs_one_login_that_leads_back_to_the_same_pa
 }
 
 #[test]
-fn with_single_sign_on_nobody_notices_that_a_server_died() {
+fn with_single_sign_on_the_user_does_not_notice_a_failed_server() {
     let Some(mut journey) = Journey::begin(&format!("{SCENARIO}sso: true\n")) else { return };
     let (orders, letters) = ("/b.nsf/v?OpenView", "/c.nsf/v?OpenView");
     assert_eq!(journey.open(orders), None);
-    let of_orders = journey.log_in(orders);
-    let of_letters = journey.open(letters).expect("one login for all");
-    for (server, target) in [(of_orders, orders), (of_letters, letters)] {
+    let server_of_orders = journey.log_in(orders);
+    let server_of_letters = journey.open(letters).expect("one login for all");
+    for (server, target) in [(server_of_orders, orders), (server_of_letters, letters)] {
         journey.acme.fault(common(&server), json!({ "kind": "refuse", "kill": true }));
         let now = journey.open(target).expect("still logged in");
         assert_ne!(now, server);
@@ -144,13 +144,13 @@ fn with_single_sign_on_nobody_notices_that_a_server_died() {
 }
 
 #[test]
-fn our_own_page_names_no_server_either() {
+fn our_own_error_page_names_no_server() {
     let Some(mut journey) = Journey::begin(SCENARIO) else { return };
     for server in ["Web1", "Web2"] {
         journey.acme.fault(server, json!({ "kind": "refuse", "kill": true }));
     }
     journey.browser.goto(&format!("{SITE}/b.nsf?OpenDatabase"));
-    journey.names_no_server();
+    journey.assert_names_no_server();
     assert_eq!(
         journey.browser.run("return performance.getEntriesByType('navigation')[0].responseStatus"),
         503

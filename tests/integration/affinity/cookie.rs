@@ -1,4 +1,4 @@
-//! The affinity cookie: its attributes, when it is written, whom it binds and for how long.
+//! The affinity cookie: its attributes, when it is written, to which server it binds and for how long.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_yaml::Value;
 
-/// a on all, b and d on Web1 and Web2, c and e on Web3 and Web4, sixteen and more others everywhere.
+/// a.nsf is on all servers, b and d on Web1 and Web2, c and e on Web3 and Web4; 20 generated databases are on all.
 const SCENARIO: &str = "
 servers: [ { name: Web1/Acme }, { name: Web2/Acme }, { name: Web3/Acme }, { name: Web4/Acme } ]
 databases:
@@ -26,15 +26,15 @@ fn start(change: impl FnOnce(&Acme, &mut Value)) -> (Acme, Icm) {
     start_with_equal_indexes(SCENARIO, change)
 }
 
-/// The entries in a cookie, most recent first: server tag and database tag.
+/// The server tag and database tag of each entry, most recent first.
 fn entries(cookie: &str) -> Vec<(u32, u32)> {
     let raw = URL_SAFE_NO_PAD.decode(cookie).unwrap();
-    let word = |chunk: &[u8]| u32::from_be_bytes(chunk.try_into().unwrap());
-    raw[1..raw.len() - 16].chunks(12).map(|c| (word(&c[..4]), word(&c[4..8]))).collect()
+    let number = |chunk: &[u8]| u32::from_be_bytes(chunk.try_into().unwrap());
+    raw[1..raw.len() - 16].chunks(12).map(|c| (number(&c[..4]), number(&c[4..8]))).collect()
 }
 
 #[test]
-fn the_cookie_is_for_this_host_alone_out_of_reach_of_scripts_and_secure_where_tls_is() {
+fn the_cookie_is_host_only_http_only_and_secure_with_tls() {
     let mut secure = None;
     let (acme, icm) = start(|acme, config| {
         let tls = add_tls(config, acme);
@@ -54,7 +54,11 @@ fn the_cookie_is_for_this_host_alone_out_of_reach_of_scripts_and_secure_where_tl
     let with_tls = "Path=/; HttpOnly; Secure; SameSite=Lax";
     let proto = [("X-Forwarded-Proto", "https")];
     assert_eq!(attributes(icm.client().get("/a.nsf?Open")), plain);
-    assert_eq!(attributes(icm.client().get_with("/a.nsf?Open", &proto)), plain, "nobody's word is taken");
+    assert_eq!(
+        attributes(icm.client().get_with("/a.nsf?Open", &proto)),
+        plain,
+        "X-Forwarded-Proto of an untrusted client is ignored"
+    );
     let mut client = Client::tls(wait_for(tls), "localhost", &acme.ca_file);
     assert_eq!(attributes(client.get("/a.nsf?Open")), with_tls);
     let behind = wait_for(behind.parse().unwrap());
@@ -63,34 +67,34 @@ fn the_cookie_is_for_this_host_alone_out_of_reach_of_scripts_and_secure_where_tl
 }
 
 #[test]
-fn the_cookie_is_written_on_html_of_databases_and_only_when_it_says_something_new() {
+fn the_cookie_is_set_on_html_of_databases_and_only_when_it_changes() {
     let (_acme, icm) = start(|_, _| {});
     let mut browser = Browser::new(icm.address);
-    let is_told = |answer: Answer| answer.cookie("ICM").is_some();
-    assert!(!is_told(browser.get("/")), "no database");
-    assert!(!is_told(browser.get("/icons/x.gif")));
-    assert!(!is_told(browser.get("/names.nsf?Login")), "everybody's");
-    assert!(!is_told(browser.get_with("/a.nsf?Open", ("Accept", "application/json"))), "no HTML");
-    assert!(is_told(browser.get("/a.nsf?Open")), "new");
-    assert!(!is_told(browser.get("/a.nsf/v?OpenView")));
-    assert!(!is_told(browser.post("/A.NSF/f?CreateDocument", "x=1")));
-    assert!(is_told(browser.get("/b.nsf?Open")), "another database");
-    assert!(is_told(browser.get("/a.nsf?Open")), "another order");
-    assert!(!is_told(browser.get("/__C1257A000041D2E0.nsf?Open")), "the same database by its replica ID");
+    let is_set = |answer: Answer| answer.cookie("ICM").is_some();
+    assert!(!is_set(browser.get("/")), "no database");
+    assert!(!is_set(browser.get("/icons/x.gif")));
+    assert!(!is_set(browser.get("/names.nsf?Login")), "a system database");
+    assert!(!is_set(browser.get_with("/a.nsf?Open", ("Accept", "application/json"))), "no HTML");
+    assert!(is_set(browser.get("/a.nsf?Open")), "new");
+    assert!(!is_set(browser.get("/a.nsf/v?OpenView")));
+    assert!(!is_set(browser.post("/A.NSF/f?CreateDocument", "x=1")));
+    assert!(is_set(browser.get("/b.nsf?Open")), "another database");
+    assert!(is_set(browser.get("/a.nsf?Open")), "another order");
+    assert!(!is_set(browser.get("/__C1257A000041D2E0.nsf?Open")), "the same database by its replica ID");
 }
 
 #[test]
-fn an_entry_is_renewed_when_a_tenth_old_and_forgotten_when_idle() {
+fn an_entry_is_renewed_after_a_tenth_of_the_idle_timeout_and_expires_after_it() {
     let (_acme, icm) = start(|_, config| set(config, "clusters.0.affinity.idle_timeout", "3s"));
     let mut browser = Browser::new(icm.address);
     browser.get("/a.nsf?Open");
     let first = browser.icm().unwrap().to_owned();
-    let renewed = eventually(Duration::from_secs(30), || {
+    let renewed = eventually(MAX_WAIT, || {
         browser.get("/a.nsf?Open");
         browser.icm() != Some(&first)
     });
     assert!(renewed);
-    // After the timeout the user is bound to no server: sooner or later another one is chosen.
+    // After the timeout the user has no affinity, so another server is chosen sooner or later.
     let moved = eventually(Duration::from_secs(60), || {
         let mut late = Browser::new(icm.address);
         let before = late.server_of("/a.nsf?Open");
@@ -115,7 +119,7 @@ fn at_most_sixteen_entries_are_kept_and_the_oldest_goes() {
 }
 
 #[test]
-fn one_database_draws_the_next_to_the_same_server_where_it_can() {
+fn the_next_database_goes_to_the_same_server_if_that_holds_it() {
     let (_acme, icm) = start(|_, _| {});
     for server in ["Web1", "Web2", "Web3", "Web4"] {
         let mut browser = Browser::on(icm.address, "/a.nsf?Open", server);
@@ -132,24 +136,24 @@ fn one_database_draws_the_next_to_the_same_server_where_it_can() {
 }
 
 #[test]
-fn a_page_without_a_database_is_served_where_its_redirect_to_its_form_or_its_referer_belongs() {
+fn a_page_without_a_database_follows_its_redirect_to_its_login_form_or_its_referer() {
     let (_acme, icm) = start(|_, _| {});
     let mut browser = Browser::new(icm.address);
-    let of_b = browser.server_of("/b.nsf?Open");
-    let of_c = browser.server_of("/c.nsf?Open");
-    assert_ne!(of_b, of_c);
+    let server_of_b = browser.server_of("/b.nsf?Open");
+    let server_of_c = browser.server_of("/c.nsf?Open");
+    assert_ne!(server_of_b, server_of_c);
     let own = format!("http://{}", icm.address);
     for _ in 0..4 {
-        assert_eq!(browser.server_of("/icons/x.gif"), of_c, "the most recent entry");
-        assert_eq!(browser.get("/names.nsf?Login&RedirectTo=/b.nsf/v%3FOpenView").server(), of_b);
-        assert_eq!(browser.get("/names.nsf?Login&RedirectTo=%2Fc.nsf").server(), of_c);
+        assert_eq!(browser.server_of("/icons/x.gif"), server_of_c, "the most recent entry");
+        assert_eq!(browser.get("/names.nsf?Login&RedirectTo=/b.nsf/v%3FOpenView").server(), server_of_b);
+        assert_eq!(browser.get("/names.nsf?Login&RedirectTo=%2Fc.nsf").server(), server_of_c);
         let referer = format!("{own}/b.nsf/v?OpenView");
-        assert_eq!(browser.get_with("/icons/x.gif", ("Referer", &referer)).server(), of_b);
-        assert_eq!(browser.get_with("/names.nsf?Login", ("Referer", &referer)).server(), of_b);
+        assert_eq!(browser.get_with("/icons/x.gif", ("Referer", &referer)).server(), server_of_b);
+        assert_eq!(browser.get_with("/names.nsf?Login", ("Referer", &referer)).server(), server_of_b);
         let foreign = "http://evil.example/b.nsf/v?OpenView";
-        assert_eq!(browser.get_with("/icons/x.gif", ("Referer", foreign)).server(), of_c);
+        assert_eq!(browser.get_with("/icons/x.gif", ("Referer", foreign)).server(), server_of_c);
         let both = browser.get_with("/names.nsf?Login&RedirectTo=/c.nsf", ("Referer", &referer));
-        assert_eq!(both.server(), of_c, "RedirectTo is the stronger word");
+        assert_eq!(both.server(), server_of_c, "RedirectTo outranks the Referer");
         for to in [
             "%2Fb.nsf%2Fv%3FOpenView",
             "/b.nsf",
@@ -158,16 +162,16 @@ fn a_page_without_a_database_is_served_where_its_redirect_to_its_form_or_its_ref
         ] {
             let form = format!("Username=Jane+Doe&Password=x%26y&RedirectTo={to}&reasonType=0");
             let answer = browser.post("/names.nsf?Login", &form);
-            assert_eq!(answer.server(), of_b, "{form}");
+            assert_eq!(answer.server(), server_of_b, "{form}");
         }
     }
 }
 
 #[test]
-fn a_login_form_arrives_whole_read_before_or_not() {
+fn a_login_form_arrives_complete_whether_it_was_buffered_or_not() {
     let (acme, icm) = start(|_, _| {});
     let mut browser = Browser::new(icm.address);
-    let of_b = browser.server_of("/b.nsf?Open");
+    let server_of_b = browser.server_of("/b.nsf?Open");
     browser.get("/c.nsf?Open");
     for (filler, is_read) in [(0, true), (15_000, true), (16_384, false), (200_000, false)] {
         let form = format!("RedirectTo=%2Fb.nsf&Username=x&Filler={}", "f".repeat(filler));
@@ -175,13 +179,13 @@ fn a_login_form_arrives_whole_read_before_or_not() {
         let headers = [("X-Request-Id", &*rid), ("Content-Type", "application/x-www-form-urlencoded")];
         let answer = browser.request("POST", "/names.nsf?Login", &headers, form.as_bytes());
         assert!(answer.status < 500, "{filler}: {}", answer.head);
-        assert_eq!(answer.server() == of_b, is_read, "{filler} bytes more");
+        assert_eq!(answer.server() == server_of_b, is_read, "{filler} bytes more");
         assert_eq!(acme.executed(&rid), 1, "{filler} bytes more");
     }
 }
 
 #[test]
-fn a_cookie_that_is_forged_foreign_or_cut_is_no_cookie() {
+fn a_forged_foreign_or_truncated_cookie_counts_as_none() {
     let (_acme, icm) = start(|_, _| {});
     let (_other_acme, other) = start(|_, _| {});
     let mut foreign = Browser::new(other.address);
@@ -206,7 +210,7 @@ fn a_cookie_that_is_forged_foreign_or_cut_is_no_cookie() {
         assert_eq!(answer.status, 200, "{cookie}");
         assert!(answer.cookie("ICM").is_some(), "a new user gets a new cookie: {cookie}");
     }
-    // A genuine one behind a forged one of the same name still counts.
+    // A genuine cookie after a forged one of the same name counts.
     let both = format!("a=b; ICM={flipped}; ICM={genuine}; ICMx=1");
     for _ in 0..10 {
         assert_eq!(icm.client().get_with("/a.nsf?Open", &[("Cookie", &both)]).server(), "Web1/Acme");
@@ -214,29 +218,32 @@ fn a_cookie_that_is_forged_foreign_or_cut_is_no_cookie() {
 }
 
 #[test]
-fn affinity_may_be_switched_off() {
+fn affinity_can_be_switched_off() {
     let (_acme, icm) = start(|_, config| set(config, "clusters.0.affinity.mode", "off"));
     let answer = icm.client().get("/a.nsf?Open");
     assert_eq!((answer.status, answer.cookie("ICM")), (200, None));
 }
 
 #[test]
-fn two_tabs_in_databases_of_disjoint_servers_do_not_disturb_each_other() {
+fn two_tabs_in_databases_on_different_servers_do_not_disturb_each_other() {
     let (_acme, icm) = start(|_, _| {});
     let mut browser = Browser::new(icm.address);
-    let (of_b, of_c) = (browser.server_of("/b.nsf?Open"), browser.server_of("/c.nsf?Open"));
+    let (server_of_b, server_of_c) = (browser.server_of("/b.nsf?Open"), browser.server_of("/c.nsf?Open"));
     for n in 0..20 {
-        let (target, server) =
-            if n % 3 == 0 { ("/b.nsf/v?OpenView", &of_b) } else { ("/c.nsf/v?OpenView", &of_c) };
+        let (target, server) = if n % 3 == 0 {
+            ("/b.nsf/v?OpenView", &server_of_b)
+        } else {
+            ("/c.nsf/v?OpenView", &server_of_c)
+        };
         assert_eq!(&browser.server_of(target), server);
     }
 }
 
 #[test]
-fn first_requests_in_parallel_end_with_one_server() {
+fn parallel_first_requests_end_with_affinity_to_one_server() {
     let (_acme, icm) = start(|_, _| {});
     for _ in 0..5 {
-        // The browser keeps the cookie of the answer that came last.
+        // The browser keeps the cookie of the last answer.
         let last = std::sync::Mutex::new(BTreeMap::new());
         std::thread::scope(|scope| {
             for _ in 0..8 {
@@ -257,7 +264,7 @@ fn first_requests_in_parallel_end_with_one_server() {
 }
 
 #[test]
-fn any_number_of_foreign_cookies_of_our_name_hides_nothing() {
+fn foreign_cookies_of_the_same_name_never_hide_the_genuine_one() {
     let (_acme, icm) = start(|_, config| set(config, "limits.header_bytes", "70KiB"));
     let (_other_acme, other) = start(|_, _| {});
     let mut foreign = Browser::new(other.address);

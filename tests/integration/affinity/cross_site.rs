@@ -1,5 +1,5 @@
-//! Requests from another site come without the affinity cookie: the response must not overwrite it, and a login that arrives
-//! so must find its server again.
+//! Requests from another site lack the affinity cookie. The response must not overwrite it, and a login that arrives this way
+//! must lead back to its server.
 
 use std::time::Duration;
 
@@ -26,7 +26,7 @@ fn start(extra: &str, change: impl FnOnce(&Acme, &mut Value)) -> (Acme, Icm) {
     start_with_equal_indexes(&format!("{SCENARIO}{extra}"), change)
 }
 
-/// A request to which the browser adds only these of its cookies.
+/// Sends a request to which the browser adds only the cookies in `sent`.
 fn ask(browser: &mut Browser, request: (&str, &str, &str), fields: &[(&str, &str)], sent: &[&str]) -> Answer {
     let (method, target, body) = request;
     let all = browser.cookies.clone();
@@ -44,15 +44,15 @@ fn ask(browser: &mut Browser, request: (&str, &str, &str), fields: &[(&str, &str
     answer
 }
 
-/// A form that a page of another site sends: nothing goes along.
+/// Posts a form from a page of another site: the browser adds no cookie.
 fn post_from_elsewhere(browser: &mut Browser, target: &str, body: &str) -> Answer {
     ask(browser, ("POST", target, body), &[CROSS, NAVIGATE, DOCUMENT, IDP], &[])
 }
 
 const SAML: &str = "SAMLResponse=x&Username=Jane+Doe&Password=secret&RelayState=%2Fa.nsf%2Fv%3FOpenView";
 
-/// A user whose affinity for these pages is to Web1, and whose login has arrived at another server: chance decides.
-fn posted_elsewhere(icm: &Icm, pages: &[&str], message: &str) -> (Browser, Answer) {
+/// A user with affinity to Web1 for these pages, whose login arrived at another server. Selection is random, so it tries several.
+fn login_arrived_elsewhere(icm: &Icm, pages: &[&str], message: &str) -> (Browser, Answer) {
     let mut found = None;
     let is_elsewhere = eventually(Duration::from_secs(60), || {
         let mut browser = Browser::on(icm.address, pages[0], "Web1");
@@ -69,13 +69,9 @@ fn posted_elsewhere(icm: &Icm, pages: &[&str], message: &str) -> (Browser, Answe
 }
 
 fn logged_in_elsewhere(icm: &Icm) -> (Browser, Answer) {
-    let (browser, answer) = posted_elsewhere(icm, &["/a.nsf?Open"], SAML);
+    let (browser, answer) = login_arrived_elsewhere(icm, &["/a.nsf?Open"], SAML);
     assert_eq!(answer.header("location"), Some("/a.nsf/v?OpenView"));
     (browser, answer)
-}
-
-fn is_logged_in(page: &Answer) -> bool {
-    page.status == 200 && !page.text().contains("Server Login")
 }
 
 fn set_cookie_names(answer: &Answer) -> Vec<&str> {
@@ -84,7 +80,7 @@ fn set_cookie_names(answer: &Answer) -> Vec<&str> {
 }
 
 #[test]
-fn a_form_from_another_site_moves_nobody_off_a_living_server() {
+fn a_form_from_another_site_moves_no_user_off_an_available_server() {
     let (_acme, icm) = start("", |_, _| {});
     let cases: [&[(&str, &str)]; 4] =
         [&[CROSS, NAVIGATE, DOCUMENT, IDP], &[CROSS], &[IDP], &[("Origin", "null")]];
@@ -107,7 +103,7 @@ fn a_form_from_another_site_moves_nobody_off_a_living_server() {
 }
 
 #[test]
-fn a_request_that_could_bring_the_cookie_is_answered_with_one() {
+fn a_request_that_could_carry_the_cookie_gets_one() {
     let (_acme, icm) = start("", |_, _| {});
     let own = format!("http://{}", icm.address);
     let link: &[(&str, &str)] = &[CROSS, NAVIGATE, DOCUMENT];
@@ -120,14 +116,14 @@ fn a_request_that_could_bring_the_cookie_is_answered_with_one() {
         set_cookie_names(&ask(browser, ("POST", "/b.nsf/f?CreateDocument", "x=1"), fields, sent)).len()
     };
     assert_eq!(post(&[("Origin", &own)], &mut Browser::new(icm.address), &[]), 1);
-    // It was brought, whatever a browser's headers say.
+    // The request carried the cookie, so the Sec-Fetch headers do not matter.
     let mut browser = Browser::new(icm.address);
     browser.get("/app.nsf?Open");
     assert_eq!(post(&[CROSS, IDP], &mut browser, &["ICM"]), 1);
 }
 
 #[test]
-fn a_login_from_another_site_is_followed_and_does_not_loop() {
+fn a_login_from_another_site_leads_to_its_server_and_does_not_loop() {
     let (_acme, icm) = start("", |_, _| {});
     let (mut browser, posted) = logged_in_elsewhere(&icm);
     assert_eq!(set_cookie_names(&posted), ["ICM-login"]);
@@ -135,69 +131,69 @@ fn a_login_from_another_site_is_followed_and_does_not_loop() {
         posted.all("set-cookie").into_iter().find(|c| c.starts_with("ICM-login=")).unwrap().to_owned();
     assert!(cookie.ends_with("; Path=/; HttpOnly; SameSite=Lax"), "{cookie}");
     assert_eq!(browser.cookies.len(), 3, "{:?}", browser.cookies);
-    // Another database stays where it was.
+    // Another database keeps its server.
     let mut other = Browser::new(icm.address).with_cookies_of(&browser);
     let answer = other.get("/app.nsf?Open");
     assert_eq!(set_cookie_names(&answer), ["ICM", "ICM-login"]);
-    // The redirect out of the other site's page is a top-level GET.
+    // The redirect from the other site's page is a top-level GET.
     let page =
         ask(&mut browser, ("GET", "/a.nsf/v?OpenView", ""), &[CROSS, NAVIGATE, DOCUMENT], &["ICM", "Dom"]);
-    assert!(is_logged_in(&page), "{}", page.text());
+    assert!(page.is_logged_in(), "{}", page.text());
     assert_eq!((page.server(), set_cookie_names(&page)), (posted.server(), vec!["ICM", "ICM-login"]));
-    assert!(!browser.cookies.contains_key("ICM-login"), "taken up and gone");
+    assert!(!browser.cookies.contains_key("ICM-login"), "used and deleted");
     for _ in 0..5 {
         let page = browser.get("/a.nsf/v?OpenView");
-        assert_eq!((page.server(), is_logged_in(&page)), (posted.server(), true));
+        assert_eq!((page.server(), page.is_logged_in()), (posted.server(), true));
     }
     let page = other.get("/a.nsf/v?OpenView");
-    assert_eq!((page.server(), is_logged_in(&page)), (posted.server(), true));
+    assert_eq!((page.server(), page.is_logged_in()), (posted.server(), true));
 }
 
 #[test]
-fn a_login_whose_page_is_unknown_speaks_for_the_next_database_alone() {
+fn a_login_without_a_known_page_counts_for_the_next_database_only() {
     let (_acme, icm) = start("", |_, _| {});
     let to_root = SAML.replace("%2Fa.nsf%2Fv%3FOpenView", "%2F");
-    let (mut browser, posted) = posted_elsewhere(&icm, &["/b.nsf?Open", "/a.nsf?Open"], &to_root);
+    let (mut browser, posted) = login_arrived_elsewhere(&icm, &["/b.nsf?Open", "/a.nsf?Open"], &to_root);
     assert_eq!(browser.get("/").server(), posted.server());
     let page = browser.get("/a.nsf/v?OpenView");
-    assert_eq!((page.server(), is_logged_in(&page)), (posted.server(), true));
-    assert_eq!(browser.server_of("/b.nsf?Open"), "Web1/Acme", "his other pages stay");
+    assert_eq!((page.server(), page.is_logged_in()), (posted.server(), true));
+    assert_eq!(browser.server_of("/b.nsf?Open"), "Web1/Acme", "other databases keep their server");
     assert_eq!(browser.get("/a.nsf/v?OpenView").server(), posted.server());
 }
 
 #[test]
-fn a_strict_cookie_is_not_overwritten_on_the_way_back_either() {
+fn a_same_site_strict_cookie_is_not_overwritten_after_the_login() {
     let strict = |_: &Acme, config: &mut Value| set(config, "clusters.0.affinity.same_site", "strict");
     let (_acme, icm) = start("", strict);
     let (mut browser, posted) = logged_in_elsewhere(&icm);
     let before = browser.icm().unwrap().to_owned();
-    // A strict cookie stays away from the whole chain of redirects.
+    // A browser sends no strict cookie along the whole chain of redirects.
     let link = [CROSS, NAVIGATE, DOCUMENT];
     let page = ask(&mut browser, ("GET", "/a.nsf/v?OpenView", ""), &link, &["ICM-login", "Dom"]);
-    assert!(is_logged_in(&page), "{}", page.text());
+    assert!(page.is_logged_in(), "{}", page.text());
     assert_eq!((page.server(), set_cookie_names(&page)), (posted.server(), vec![]));
     assert_eq!(browser.icm(), Some(&*before));
     let page = browser.get_with("/a.nsf/v?OpenView", ("Sec-Fetch-Site", "same-origin"));
     assert_eq!((page.server(), set_cookie_names(&page)), (posted.server(), vec!["ICM", "ICM-login"]));
     let set = page.all("set-cookie").into_iter().find(|c| c.starts_with("ICM=")).unwrap().to_owned();
     assert!(set.ends_with("SameSite=Strict"), "{set}");
-    // A link elsewhere to a page of ours, and by its Referer where the browser tells no more.
+    // A link from another site, recognized by Sec-Fetch headers or else by its Referer.
     for fields in [&link[..], &[("Referer", "http://elsewhere.example/")]] {
         assert_eq!(set_cookie_names(&ask(&mut browser, ("GET", "/b.nsf?Open", ""), fields, &[])), [""; 0]);
     }
 }
 
 #[test]
-fn a_token_that_every_server_honours_moves_nobody() {
+fn a_login_with_single_sign_on_moves_no_user() {
     let (_acme, icm) = start("sso: true\n", |_, _| {});
     let (mut browser, posted) = logged_in_elsewhere(&icm);
     assert_eq!(set_cookie_names(&posted), [""; 0]);
     let page = browser.get("/a.nsf/v?OpenView");
-    assert_eq!((page.server(), is_logged_in(&page)), ("Web1/Acme", true));
+    assert_eq!((page.server(), page.is_logged_in()), ("Web1/Acme", true));
 }
 
 #[test]
-fn a_login_whose_server_is_gone_leaves_the_user_where_he_was() {
+fn a_login_whose_server_is_unreachable_leaves_the_user_at_the_former_server() {
     let (acme, icm) = start("", |_, _| {});
     let (mut browser, posted) = logged_in_elsewhere(&icm);
     let dead = posted.server().split('/').next().unwrap().to_owned();
@@ -209,7 +205,7 @@ fn a_login_whose_server_is_gone_leaves_the_user_where_he_was() {
 }
 
 #[test]
-fn the_login_cookie_is_signed_is_no_affinity_cookie_and_no_server_sees_it() {
+fn the_login_cookie_is_signed_is_no_affinity_cookie_and_reaches_no_server() {
     let (acme, icm) = start("", |_, _| {});
     let (browser, posted) = logged_in_elsewhere(&icm);
     let login = browser.cookies["ICM-login"].clone();
@@ -234,13 +230,13 @@ fn the_login_cookie_is_signed_is_no_affinity_cookie_and_no_server_sees_it() {
 }
 
 #[test]
-fn a_cookie_for_frames_of_other_sites_is_secure_and_lax_where_there_is_no_tls() {
+fn a_same_site_none_cookie_is_secure_and_becomes_lax_without_tls() {
     let mut tls = None;
     let (acme, icm) = start("", |acme, config| {
         set(config, "clusters.0.affinity.same_site", "none");
         tls = Some(add_tls(config, acme));
     });
-    let of = |answer: &Answer| {
+    let attributes = |answer: &Answer| {
         answer
             .all("set-cookie")
             .iter()
@@ -250,17 +246,20 @@ fn a_cookie_for_frames_of_other_sites_is_secure_and_lax_where_there_is_no_tls() 
     let mut client = Client::tls(wait_for(tls.unwrap()), "localhost", &acme.ca_file);
     let framed = [CROSS, NAVIGATE, ("Sec-Fetch-Dest", "iframe")];
     let answer = client.get_with("/b.nsf?Open", &framed);
-    assert_eq!(of(&answer).as_deref(), Some("Path=/; HttpOnly; Secure; SameSite=None"));
+    assert_eq!(attributes(&answer).as_deref(), Some("Path=/; HttpOnly; Secure; SameSite=None"));
     assert_eq!(
-        of(&client.post("/b.nsf/f?Open", &framed, "x=1")).as_deref(),
+        attributes(&client.post("/b.nsf/f?Open", &framed, "x=1")).as_deref(),
         Some("Path=/; HttpOnly; Secure; SameSite=None")
     );
-    assert_eq!(of(&icm.client().get("/b.nsf?Open")).as_deref(), Some("Path=/; HttpOnly; SameSite=Lax"));
-    assert_eq!(of(&icm.client().get_with("/b.nsf?Open", &framed)), None);
+    assert_eq!(
+        attributes(&icm.client().get("/b.nsf?Open")).as_deref(),
+        Some("Path=/; HttpOnly; SameSite=Lax")
+    );
+    assert_eq!(attributes(&icm.client().get_with("/b.nsf?Open", &framed)), None);
 }
 
 #[test]
-fn a_page_of_xhtml_is_a_page() {
+fn an_xhtml_page_gets_the_cookie_like_html() {
     let answer = |kind: &str| {
         format!("HTTP/1.1 200 OK\r\nContent-Type: {kind}\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok")
     };
@@ -272,7 +271,7 @@ fn a_page_of_xhtml_is_a_page() {
 }
 
 #[test]
-fn a_login_that_the_browser_brought_itself_is_followed_where_it_leads() {
+fn a_login_by_link_sets_the_affinity_cookie_and_one_by_form_the_login_cookie() {
     let say = |status: &str, fields: &str| {
         format!("HTTP/1.1 {status}\r\n{fields}Content-Length: 0\r\nConnection: close\r\n\r\n")
     };
@@ -287,7 +286,7 @@ fn a_login_that_the_browser_brought_itself_is_followed_where_it_leads() {
     // OIDC: a link that carries cookies. SAML: a form that does not.
     assert_eq!(ask("GET", "/auth/protocol/oidc?code=1"), ["ICM"]);
     assert_eq!(ask("POST", "/names.nsf?SAMLLogin"), ["ICM-login"]);
-    // Sessions of several servers live side by side: what leads nowhere needs no entry.
+    // A session without a redirect needs no affinity entry: sessions of several servers coexist.
     server.say(&say("200 OK", "Set-Cookie: SessionID=x; path=/\r\n"));
     assert_eq!(ask("GET", "/a.nsf/data?Open"), [""; 0]);
     assert_eq!(ask("POST", "/a.nsf/data?Open"), ["ICM-login"]);

@@ -1,16 +1,14 @@
-//! `icm audit`, `simulate` and `show` find what is wrong in the Acme cluster: live, through `--admin`, and offline.
+//! `icm audit`, `simulate` and `show` for the Acme cluster: through the running `icm` and offline.
 
 use crate::support::*;
 use serde_json::{Value, json};
 
-/// Runs a verb with `--json` against this file or admin address.
+/// Runs a verb with `--json`. Returns the exit code and the output.
 fn ask(arguments: &[&str]) -> (i32, Value) {
     let mut all = arguments.to_vec();
     all.push("--json");
     let output = icm_cli(&all);
-    let value =
-        serde_json::from_str(&output.out).unwrap_or_else(|e| panic!("{arguments:?}: {e}: {output:?}"));
-    (output.code, value)
+    (output.code, output.json())
 }
 
 /// A finding of the first cluster.
@@ -23,15 +21,13 @@ fn has(finding: &Value, text: &str) -> bool {
     finding["examples"].as_array().unwrap().iter().any(|e| e.as_str().unwrap().contains(text))
 }
 
-/// Acme with a member without HTTPS and with duplicates in its directory.
-fn planted() -> (Acme, Icm, tempfile::TempDir) {
+/// Acme with a server without HTTPS and duplicates in its directory.
+fn with_defects() -> (Acme, Icm, tempfile::TempDir) {
     let acme = Acme::built_in();
     acme.set("all", json!({ "dir": { "duplicates": true } }));
     let mut settings = config(&acme);
     settings["clusters"][0]["servers"]["list"][2].as_mapping_mut().unwrap().remove("https");
-    let dir = tempfile::tempdir().unwrap();
-    let cache = dir.path().join("cache.json");
-    set(&mut settings, "clusters.0.directory.cache", &cache.display().to_string());
+    let (dir, cache) = add_cache(&mut settings, "clusters.0.directory.cache");
     let icm = Icm::start(settings);
     icm.wait_for_served("/legacy/archive2009.nsf", "Web4");
     assert!(eventually(MAX_WAIT, || cache.exists()), "{}", icm.log());
@@ -39,8 +35,8 @@ fn planted() -> (Acme, Icm, tempfile::TempDir) {
 }
 
 #[test]
-fn an_audit_finds_what_was_planted_in_acme() {
-    let (acme, icm, _dir) = planted();
+fn an_audit_finds_every_defect_of_the_cluster() {
+    let (acme, icm, _dir) = with_defects();
     let admin = format!("http://{}", icm.admin);
     let (code, audit) = ask(&["audit", "--admin", &admin, "--all"]);
     assert_eq!(code, 0, "warnings are no errors: {audit:#}");
@@ -69,7 +65,7 @@ fn an_audit_finds_what_was_planted_in_acme() {
     let (code, offline) = ask(&["audit", "-c", conf, "--offline", "--all"]);
     assert_eq!(code, 0, "{offline:#}");
     assert_eq!(finding(&offline, "single_replica")["count"], single["count"]);
-    // A server that dies leaves its single replicas to nobody: an error.
+    // An UNREACHABLE server leaves its single replicas without a server, which is an error.
     acme.fault("Web4", json!("refuse"));
     icm.wait_for_state("Web4", "UNREACHABLE");
     let (code, audit) = ask(&["audit", "--admin", &admin, "--limit", "1"]);
@@ -88,7 +84,7 @@ fn an_audit_finds_what_was_planted_in_acme() {
 
 #[test]
 fn a_simulation_names_what_would_be_lost_and_where_the_load_would_go() {
-    let (_acme, icm, _dir) = planted();
+    let (_acme, icm, _dir) = with_defects();
     let conf = icm.file.to_str().unwrap();
     for offline in [&[][..], &["--offline"]] {
         let mut arguments = vec!["simulate", "-c", conf, "--down", "Web4/Acme", "--all"];
@@ -110,7 +106,7 @@ fn a_simulation_names_what_would_be_lost_and_where_the_load_would_go() {
             "{cluster:#}"
         );
     }
-    // Nothing is lost where all is held twice, and set aside is not lost.
+    // A database whose only servers are set aside is not lost.
     let (code, output) = ask(&["simulate", "-c", conf, "--busy", "Web1,Web2", "--all"]);
     assert_eq!(code, 0, "{output:#}");
     let aside = output["clusters"][0]["set_aside"].to_string();
@@ -119,7 +115,7 @@ fn a_simulation_names_what_would_be_lost_and_where_the_load_would_go() {
     assert_eq!((code, &output["clusters"][0]["servers"][0]["then"]), (2, &json!("RESTRICTED")));
     let wrong = icm_cli(&["simulate", "-c", conf, "--down", "Web9/Acme"]);
     assert!(wrong.code == 2 && wrong.err.contains("Web9/Acme"), "{wrong:?}");
-    // Nothing has changed.
+    // A simulation changes nothing.
     assert_eq!(icm.state_of("Web4"), "AVAILABLE");
     let text = icm_cli(&["simulate", "-c", conf, "--down", "Web4"]).out;
     assert!(text.contains("share then") && text.contains("would be left without a server"), "{text}");
@@ -150,7 +146,7 @@ fn show_prints_servers_databases_statistics_and_events() {
     );
     assert_eq!(all["more"], false);
     let bounded = icm_cli(&["show", "databases", "--limit", "3", "--admin", &admin]).out;
-    assert!(bounded.contains("--limit 0"), "what is left out is said: {bounded}");
+    assert!(bounded.contains("--limit 0"), "the output names what is left out: {bounded}");
     assert_eq!(icm_cli(&["show", "databases", "no such thing", "--admin", &admin]).code, 2);
     let output = icm_cli(&["show", "stat", "icm.command", "--admin", &admin]);
     assert!(output.out.contains("  ICM.Command.Total = "), "{}", output.out);

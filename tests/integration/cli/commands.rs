@@ -23,7 +23,7 @@ fn json(output: &Output) -> Value {
     serde_json::from_slice(&output.stdout).unwrap_or_else(|e| panic!("{e}: {}", out(output)))
 }
 
-/// A configuration in a file of its own; the folder goes with the value.
+/// Writes a configuration file; the directory is removed with the value.
 fn file(text: &str) -> (tempfile::TempDir, PathBuf) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("icm.yaml");
@@ -52,14 +52,14 @@ clusters:
           replicas: [{ server: Web1/Acme, mark: out_of_service }]
 ";
 
-/// Two errors: a key that does not exist, and a value that is none.
+/// A configuration with two errors: an unknown key and an invalid value.
 fn bad() -> String {
     GOOD.replace("unknown_database: not_found", "unknown_databse: not_found")
         .replace("address: 127.0.0.1:18080", "address: 127.0.0.1:99999")
 }
 
 #[test]
-fn check_and_run_accept_what_is_shipped() {
+fn check_accepts_the_shipped_configurations() {
     for name in ["conf/minimal.yaml", "conf/acme.yaml"] {
         let output = icm(&["check", "-c", name]);
         assert_eq!(output.status.code(), Some(0), "{name}: {}{}", out(&output), err(&output));
@@ -68,7 +68,7 @@ fn check_and_run_accept_what_is_shipped() {
 }
 
 #[test]
-fn check_says_every_error_with_line_column_and_hint() {
+fn check_reports_every_error_with_line_column_and_hint() {
     let (_dir, path) = file(&bad());
     let name = path.display().to_string();
     for verb in ["check", "run"] {
@@ -82,17 +82,17 @@ fn check_says_every_error_with_line_column_and_hint() {
     }
     let output = icm(&["check", "--json", "-c", &name]);
     assert_eq!(output.status.code(), Some(64));
-    let said = json(&output);
-    assert_eq!(said["ok"], false);
-    let errors = said["errors"].as_array().unwrap();
-    assert_eq!(errors.len(), 2, "{said}");
+    let output_json = json(&output);
+    assert_eq!(output_json["ok"], false);
+    let errors = output_json["errors"].as_array().unwrap();
+    assert_eq!(errors.len(), 2, "{output_json}");
     assert_eq!((&errors[1]["line"], &errors[1]["column"]), (&6.into(), &5.into()));
     assert_eq!(errors[1]["file"], name.as_str());
-    assert!(errors[1]["hint"].as_str().unwrap().contains("unknown_database"), "{said}");
+    assert!(errors[1]["hint"].as_str().unwrap().contains("unknown_database"), "{output_json}");
 }
 
 #[test]
-fn a_reader_that_has_seen_enough_is_no_error() {
+fn a_reader_that_closes_the_pipe_is_no_error() {
     use std::io::Read;
     let (_dir, path) = file(GOOD);
     for verb in [&["audit", "--offline", "--json"][..], &["man"], &["completion", "bash"]] {
@@ -102,18 +102,18 @@ fn a_reader_that_has_seen_enough_is_no_error() {
             command.arg("-c").arg(&path);
         }
         let mut child = command.spawn().unwrap();
-        // At once: whatever it prints after that finds nobody.
+        // Close the pipe at once, so that later output has no reader.
         drop(child.stdout.take());
-        let mut said = String::new();
-        child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+        let mut output_json = String::new();
+        child.stderr.take().unwrap().read_to_string(&mut output_json).unwrap();
         let status = child.wait().unwrap();
-        assert!(!said.contains("panicked"), "{verb:?}: {said}");
+        assert!(!output_json.contains("panicked"), "{verb:?}: {output_json}");
         assert!(status.code().is_some_and(|code| code != 101), "{verb:?}: {status}");
     }
 }
 
 #[test]
-fn check_warns_and_is_content() {
+fn check_succeeds_with_warnings() {
     let text = format!("pingora:\n  upgrade_sock: /run/icm.sock\n{GOOD}");
     let (_dir, path) = file(&text);
     let name = path.display().to_string();
@@ -122,9 +122,9 @@ fn check_warns_and_is_content() {
     let text = out(&output);
     let expected = format!("warning: {name}:2:3: pingora.upgrade_sock: has no effect: `icm upgrade`");
     assert!(text.contains(&expected), "{text}");
-    let said = json(&icm(&["check", "--json", "-c", &name]));
-    assert_eq!((&said["ok"], &said["errors"]), (&true.into(), &Value::Array(vec![])));
-    let warnings = said["warnings"].as_array().unwrap();
+    let output_json = json(&icm(&["check", "--json", "-c", &name]));
+    assert_eq!((&output_json["ok"], &output_json["errors"]), (&true.into(), &Value::Array(vec![])));
+    let warnings = output_json["warnings"].as_array().unwrap();
     let unused = warnings.iter().find(|w| w["text"].as_str().unwrap().contains("upgrade_sock")).unwrap();
     assert_eq!((&unused["line"], &unused["column"]), (&2.into(), &3.into()));
 }
@@ -132,18 +132,18 @@ fn check_warns_and_is_content() {
 #[test]
 fn check_of_a_file_that_follows_asks_the_other_icm_only_with_probe() {
     let (front, _) = GOOD.split_once("clusters:").unwrap();
-    // Nobody listens on port 1.
+    // No process listens on port 1.
     let (_dir, path) =
         file(&format!("{front}get_configuration_from: {{ url: \"http://127.0.0.1:1/config\" }}\n"));
     let name = path.display().to_string();
-    let said = json(&icm(&["check", "--json", "-c", &name]));
-    assert_eq!(said["ok"], true);
-    assert!(said["findings"][0]["text"].as_str().unwrap().contains("--probe"), "{said}");
+    let output_json = json(&icm(&["check", "--json", "-c", &name]));
+    assert_eq!(output_json["ok"], true);
+    assert!(output_json["findings"][0]["text"].as_str().unwrap().contains("--probe"), "{output_json}");
     let output = icm(&["check", "--probe", "--json", "-c", &name]);
     assert_eq!(output.status.code(), Some(2));
-    let said = json(&output);
-    assert_eq!(said["findings"][0]["what"], "get_configuration_from http://127.0.0.1:1/config");
-    assert!(said["findings"][0]["text"].as_str().unwrap().contains("refused"), "{said}");
+    let output_json = json(&output);
+    assert_eq!(output_json["findings"][0]["what"], "get_configuration_from http://127.0.0.1:1/config");
+    assert!(output_json["findings"][0]["text"].as_str().unwrap().contains("refused"), "{output_json}");
 }
 
 #[test]
@@ -211,7 +211,7 @@ fn an_empty_secret_file_is_an_error() {
 }
 
 #[test]
-fn control_characters_of_a_server_are_shown_and_command_no_terminal() {
+fn control_characters_from_a_server_are_escaped_on_the_terminal() {
     let acme = Acme::built_in();
     let hostile = "Leads\u{1b}[2J\u{9b}31m\u{7f}\u{202e}fdp.exe\nforged";
     for server in ["Web1", "Web2"] {
@@ -245,7 +245,7 @@ fn control_characters_of_a_server_are_shown_and_command_no_terminal() {
 }
 
 #[test]
-fn control_characters_in_an_answer_do_not_reach_the_log() {
+fn control_characters_in_the_answer_of_another_icm_do_not_reach_the_log() {
     let answer = |body: &str| format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len());
     let good = "clusters: [{ name: A, servers: { list: [{ name: Web1/Acme, http: \"127.0.0.1:1\" }] }, directory: { databases: [] } }]";
     let leader = FixedResponseServer::new(&answer(good));
@@ -286,7 +286,7 @@ fn a_file_that_is_missing_or_no_yaml_is_a_configuration_error() {
 }
 
 #[test]
-fn wrong_arguments_are_64_and_help_is_not() {
+fn wrong_arguments_exit_with_64_and_help_with_0() {
     for wrong in [&[][..], &["run"], &["serve"], &["run", "-c"], &["check", "--no-such"], &["explain"]] {
         let output = icm(wrong);
         assert_eq!(output.status.code(), Some(64), "{wrong:?}: {}", err(&output));
@@ -322,7 +322,7 @@ fn wrong_arguments_are_64_and_help_is_not() {
 }
 
 #[test]
-fn completions_and_the_manual_page_know_every_verb() {
+fn completions_and_the_manual_page_list_the_verbs() {
     for shell in ["bash", "zsh", "fish"] {
         let output = icm(&["completion", shell]);
         assert_eq!(output.status.code(), Some(0), "{shell}: {}", err(&output));
@@ -356,19 +356,19 @@ fn explain_offline_takes_method_host_and_client() {
 }
 
 #[test]
-fn explain_offline_says_who_would_serve_and_why() {
+fn explain_offline_names_the_server_and_the_reason() {
     let (_dir, path) = file(GOOD);
     let name = path.display().to_string();
     let explain = |url: &str| icm(&["explain", "--offline", "--json", "-c", &name, url]);
     let output = explain("http://www.acme.example/Sales/LEADS.nsf?OpenDatabase");
     assert_eq!(output.status.code(), Some(0), "{}", err(&output));
-    let said = json(&output);
-    assert_eq!(said["outcome"], "serve", "{said:#}");
-    assert_eq!(said["database"]["replica_id"], "C1257A000041D2E0");
-    let candidates = said["candidates"].as_array().unwrap();
-    assert_eq!(candidates.len(), 2, "{said:#}");
-    assert!(candidates.iter().all(|c| c["state"] == "AVAILABLE"), "{said:#}");
-    assert_eq!(said["band"].as_array().unwrap().len(), 2, "both are equal: {said:#}");
+    let output_json = json(&output);
+    assert_eq!(output_json["outcome"], "serve", "{output_json:#}");
+    assert_eq!(output_json["database"]["replica_id"], "C1257A000041D2E0");
+    let candidates = output_json["candidates"].as_array().unwrap();
+    assert_eq!(candidates.len(), 2, "{output_json:#}");
+    assert!(candidates.iter().all(|c| c["state"] == "AVAILABLE"), "{output_json:#}");
+    assert_eq!(output_json["band"].as_array().unwrap().len(), 2, "both are equal: {output_json:#}");
     for (url, status) in [
         ("http://www.acme.example/no/such.nsf", 404),
         ("http://www.acme.example/old/closed.nsf", 503),
@@ -386,7 +386,7 @@ fn explain_offline_says_who_would_serve_and_why() {
 }
 
 #[test]
-fn explain_asks_the_running_balancer() {
+fn explain_asks_the_running_icm() {
     let acme = Acme::built_in();
     let running = Icm::start(config(&acme));
     let file = running.file.display().to_string();
@@ -405,10 +405,10 @@ fn explain_asks_the_running_balancer() {
 
 #[cfg(feature = "mimalloc")]
 #[test]
-fn the_allocator_takes_the_place_of_the_c_librarys() {
-    // It says so itself, from within the first `malloc` of the process.
+fn mimalloc_replaces_the_allocator_of_the_c_library() {
+    // mimalloc prints this from the first `malloc` of the process.
     let icm = env!("CARGO_BIN_EXE_icm");
-    let said = Command::new(icm).arg("--version").env("MIMALLOC_VERBOSE", "1").output().unwrap();
-    assert!(said.status.success());
-    assert!(err(&said).contains("mimalloc: process init"), "{}", err(&said));
+    let output_json = Command::new(icm).arg("--version").env("MIMALLOC_VERBOSE", "1").output().unwrap();
+    assert!(output_json.status.success());
+    assert!(err(&output_json).contains("mimalloc: process init"), "{}", err(&output_json));
 }

@@ -19,8 +19,8 @@ const URLS: [&str; 12] = [
     "/never/heard/of.nsf",
 ];
 
-/// What is told holds for what happens: the server is of the band, or the status is the one told.
-fn agrees(output: &Value, icm: &Icm, url: &str, state: &str) {
+/// Checks an explanation against a real request: the server is in the band, or the status is the same.
+fn assert_agrees(output: &Value, icm: &Icm, url: &str, state: &str) {
     let answer = icm.client().get(url);
     let server = answer.server().to_owned();
     match output["outcome"].as_str().unwrap() {
@@ -32,13 +32,13 @@ fn agrees(output: &Value, icm: &Icm, url: &str, state: &str) {
         }
         _ => {
             assert_eq!(output["status"], answer.status, "{state} {url}: {output:#}");
-            assert_eq!(server, "", "{state} {url}: nobody was told to serve");
+            assert_eq!(server, "", "{state} {url}: no server was predicted");
         }
     }
 }
 
 #[test]
-fn what_is_explained_is_what_happens_in_every_state() {
+fn explain_predicts_the_proxy_in_every_state() {
     let acme = Acme::built_in();
     acme.set("all", json!({ "index": 50 }));
     let mut settings = config(&acme);
@@ -51,14 +51,14 @@ fn what_is_explained_is_what_happens_in_every_state() {
         ("Web3 MAXUSERS", "Web3", json!({ "users": 9, "maxusers": 9 })),
         ("Web4 UNREACHABLE", "Web4", json!({ "fault": "refuse" })),
     ];
-    for (word, server, change) in states {
+    for (label, server, change) in states {
         acme.set(server, change);
-        match word.split_once(' ') {
+        match label.split_once(' ') {
             Some((name, state)) if name == server => icm.wait_for_state(server, state),
             _ => icm.wait_for_server(server, "at 70", |s| s["index"] == 70),
         }
         for url in URLS {
-            agrees(&icm.explain(url), &icm, url, word);
+            assert_agrees(&icm.explain(url), &icm, url, label);
         }
     }
     let output = icm.explain("/sales/orders.nsf");
@@ -75,7 +75,7 @@ fn what_is_explained_is_what_happens_in_every_state() {
 }
 
 #[test]
-fn the_exit_code_says_whether_anybody_would_serve_and_the_text_names_every_candidate() {
+fn the_exit_code_tells_whether_a_server_would_serve_and_the_text_names_every_candidate() {
     let acme = Acme::built_in();
     let icm = Icm::start(config(&acme));
     icm.wait_for_served("/legacy/archive2009.nsf", "Web4");
@@ -89,22 +89,18 @@ fn the_exit_code_says_whether_anybody_would_serve_and_the_text_names_every_candi
     let admin = format!("http://{}", icm.admin);
     assert_eq!(icm_cli(&["explain", "/sales/orders.nsf", "--admin", &admin]).code, 0);
     drop(icm);
-    let nobody = icm_cli(&["explain", "/sales/orders.nsf", "--admin", &admin]);
-    assert_eq!(nobody.code, 1, "{nobody:?}");
-    assert!(nobody.err.contains("--offline"), "{nobody:?}");
+    let unanswered = icm_cli(&["explain", "/sales/orders.nsf", "--admin", &admin]);
+    assert_eq!(unanswered.code, 1, "{unanswered:?}");
+    assert!(unanswered.err.contains("--offline"), "{unanswered:?}");
 }
 
 #[test]
-fn offline_it_agrees_with_the_proxy_from_the_cached_directory_and_from_a_static_one() {
+fn explain_offline_predicts_the_proxy_from_the_cached_directory() {
     let acme = Acme::built_in();
-    let dir = tempfile::tempdir().unwrap();
-    let cache = dir.path().join("acmeweb.json");
     let mut settings = config(&acme);
-    set(&mut settings, "clusters.0.directory.cache", &cache.display().to_string());
-    let offline = |conf: &str, url: &str| -> Value {
-        let output = icm_cli(&["explain", url, "--offline", "--json", "-c", conf]);
-        serde_json::from_str(&output.out).unwrap_or_else(|e| panic!("{e}: {output:?}"))
-    };
+    let (_dir, cache) = add_cache(&mut settings, "clusters.0.directory.cache");
+    let offline =
+        |conf: &str, url: &str| icm_cli(&["explain", url, "--offline", "--json", "-c", conf]).json();
     let (_files, before) = write_config(&settings);
     let output = offline(before.to_str().unwrap(), URLS[2]);
     assert!(output["notes"].to_string().contains("not even a cached copy"), "{output:#}");
@@ -113,25 +109,24 @@ fn offline_it_agrees_with_the_proxy_from_the_cached_directory_and_from_a_static_
     assert!(eventually(MAX_WAIT, || cache.exists()), "{}", icm.log());
     icm.wait_for_served("/legacy/archive2009.nsf", "Web4");
     for url in URLS {
-        agrees(&offline(icm.file.to_str().unwrap(), url), &icm, url, "offline");
+        assert_agrees(&offline(icm.file.to_str().unwrap(), url), &icm, url, "offline");
     }
 }
 
 fn check(settings: &Yaml) -> (i32, Vec<Value>) {
     let (_dir, file) = write_config(settings);
     let output = icm_cli(&["check", "--probe", "--json", "-c", file.to_str().unwrap()]);
-    let said: Value = serde_json::from_str(&output.out).unwrap_or_else(|e| panic!("{e}: {output:?}"));
-    (output.code, said["findings"].as_array().unwrap().clone())
+    (output.code, output.json()["findings"].as_array().unwrap().clone())
 }
 
-/// The one bad finding about this, as text.
-fn bad<'a>(found: &'a [Value], what: &str) -> &'a str {
+/// The text of the failed finding about this.
+fn failed_finding<'a>(found: &'a [Value], what: &str) -> &'a str {
     let hit = found.iter().find(|f| f["ok"] == false && f["what"].as_str().unwrap().contains(what));
-    hit.unwrap_or_else(|| panic!("nothing bad about {what}: {found:#?}"))["text"].as_str().unwrap()
+    hit.unwrap_or_else(|| panic!("no failed finding about {what}: {found:#?}"))["text"].as_str().unwrap()
 }
 
 #[test]
-fn check_finds_nothing_where_nothing_is_wrong() {
+fn check_probe_finds_no_fault_in_a_healthy_cluster() {
     let acme = Acme::built_in();
     let mut settings = config(&acme);
     sources_of(&mut settings, &acme, &["prometheus", "console", "agent_check"], "60s");
@@ -142,7 +137,7 @@ fn check_finds_nothing_where_nothing_is_wrong() {
 }
 
 #[test]
-fn check_names_each_wrong_port_untrusted_certificate_and_silent_source() {
+fn check_probe_names_each_wrong_port_untrusted_certificate_and_source_without_an_answer() {
     let acme = Acme::built_in();
     let mut settings = config(&acme);
     sources_of(&mut settings, &acme, &["console"], "60s");
@@ -150,25 +145,25 @@ fn check_names_each_wrong_port_untrusted_certificate_and_silent_source() {
     acme.fault("Web2", json!("tls_expired"));
     set(&mut settings, "clusters.0.servers.list.0.http", &format!("\"127.0.0.1:{}\"", free_port()));
     let (https, http) = (acme.server("Web3").https.unwrap(), acme.http("Web3"));
-    // The two ports of Web3 the wrong way round.
+    // The ports of Web3 are swapped.
     set(&mut settings, "clusters.0.servers.list.2.https", &format!("\"{http}\""));
     let (code, found) = check(&settings);
     assert_eq!(code, 2, "{found:#?}");
-    assert!(bad(&found, "Web1/Acme HTTP port").contains("refused"));
-    assert!(bad(&found, "Web2/Acme HTTPS port").contains("certificate is not trusted"));
-    assert!(bad(&found, "Web3/Acme HTTPS port").contains("does not speak TLS"), "{https}");
-    assert!(!bad(&found, "availability of Web4/Acme").is_empty());
-    // Another authority than the one that signed.
+    assert!(failed_finding(&found, "Web1/Acme HTTP port").contains("refused"));
+    assert!(failed_finding(&found, "Web2/Acme HTTPS port").contains("certificate is not trusted"));
+    assert!(failed_finding(&found, "Web3/Acme HTTPS port").contains("does not speak TLS"), "{https}");
+    assert!(!failed_finding(&found, "availability of Web4/Acme").is_empty());
+    // Trust another authority than the one that signed.
     let other = Acme::built_in();
     let mut settings = config(&acme);
     set(&mut settings, "clusters.0.upstream_tls.ca_file", &other.ca_file.display().to_string());
     let (code, found) = check(&settings);
     assert_eq!(code, 2);
-    assert!(bad(&found, "Web1/Acme HTTPS port").contains("certificate is not trusted"));
+    assert!(failed_finding(&found, "Web1/Acme HTTPS port").contains("certificate is not trusted"));
 }
 
 #[test]
-fn check_tells_missing_reader_access_from_a_wrong_password() {
+fn check_probe_distinguishes_missing_reader_access_from_a_wrong_password() {
     let acme = Acme::built_in();
     for server in ["Web1", "Web2", "Web3", "Web4"] {
         let locked = json!({ "server": server, "path": "cldbdir.nsf", "login": true });
@@ -176,7 +171,7 @@ fn check_tells_missing_reader_access_from_a_wrong_password() {
     }
     let (code, found) = check(&config(&acme));
     assert_eq!(code, 2);
-    let anonymous = bad(&found, "cldbdir.nsf of Web1/Acme").to_owned();
+    let anonymous = failed_finding(&found, "cldbdir.nsf of Web1/Acme").to_owned();
     let dir = tempfile::tempdir().unwrap();
     let mut settings = config(&acme);
     let mut texts = vec![anonymous];
@@ -186,11 +181,11 @@ fn check_tells_missing_reader_access_from_a_wrong_password() {
         set(&mut settings, "clusters.0.directory.auth", &auth);
         let (code, found) = check(&settings);
         assert_eq!(code, 2, "{kind}");
-        texts.push(bad(&found, "cldbdir.nsf of Web1/Acme").to_owned());
+        texts.push(failed_finding(&found, "cldbdir.nsf of Web1/Acme").to_owned());
     }
     for text in &texts {
         let words = ["login", "password", "Reader", "credentials", "access"];
         assert!(words.iter().any(|w| text.to_lowercase().contains(&w.to_lowercase())), "{text}");
     }
-    assert_ne!(texts[0], texts[1], "nobody and a wrong password are two findings");
+    assert_ne!(texts[0], texts[1], "anonymous access and a wrong password have different texts");
 }

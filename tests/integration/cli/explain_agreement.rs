@@ -1,5 +1,5 @@
-//! `explain` agrees with the proxy: ten thousand random URLs in random states against the proxy's own functions, and a few
-//! hundred against the running proxy.
+//! `explain` agrees with the proxy: 10,000 random URLs in random states against the proxy's own functions, and 240 against the
+//! running proxy.
 
 use std::sync::Arc;
 
@@ -84,13 +84,13 @@ fn url(random: &mut fastrand::Rng) -> String {
     format!("{database}{rest}")
 }
 
-fn shake(balancer: &Balancer, random: &mut fastrand::Rng) {
+fn randomize_states(balancer: &Balancer, random: &mut fastrand::Rng) {
     let now = domino_icm::util::clock::now_ms();
-    for entry in &balancer.snapshot().clusters[0].view.load().entries {
+    for holder in &balancer.snapshot().clusters[0].view.load().entries {
         for port in [Port::Http, Port::Https] {
             let up = random.u8(..4) > 0;
-            entry.server.probed(port, if up { Ok(200) } else { Err("refused") }, now);
-            entry.server.probed(port, if up { Ok(200) } else { Err("refused") }, now);
+            holder.server.probed(port, if up { Ok(200) } else { Err("refused") }, now);
+            holder.server.probed(port, if up { Ok(200) } else { Err("refused") }, now);
         }
         let report = AvailabilityReport {
             index: Some(random.u8(..=100)),
@@ -99,14 +99,14 @@ fn shake(balancer: &Balancer, random: &mut fastrand::Rng) {
             max_users: Some(if random.bool() { 0 } else { 5 }),
             ..AvailabilityReport::default()
         };
-        entry.server.report(0, &report, now);
+        holder.server.report(0, &report, now);
         let by = Restriction { since_unix_ms: 1, by: "a test".to_owned(), at: None };
-        entry.server.restrict((random.u8(..4) == 0).then_some(by), now);
+        holder.server.restrict((random.u8(..4) == 0).then_some(by), now);
     }
 }
 
 #[test]
-fn ten_thousand_random_urls_in_random_states_are_explained_as_they_are_routed() {
+fn explain_agrees_with_routing_for_10_000_random_urls_in_random_states() {
     let mut random = fastrand::Rng::with_seed(20_261_122);
     let mut outcomes = std::collections::BTreeMap::<String, usize>::new();
     for unknown in ["any", "not_found"] {
@@ -117,7 +117,7 @@ fn ten_thousand_random_urls_in_random_states_are_explained_as_they_are_routed() 
         let balancer = Balancer::new(Arc::new(loaded.settings), vec![0; 32]).unwrap();
         let mut asked = 0;
         while asked < 5_000 {
-            shake(&balancer, &mut random);
+            randomize_states(&balancer, &mut random);
             for _ in 0..50 {
                 asked += 1;
                 let (target, tls) = (url(&mut random), random.bool());
@@ -136,11 +136,11 @@ fn ten_thousand_random_urls_in_random_states_are_explained_as_they_are_routed() 
                 let mut head = RequestHeader::build(method, target.as_bytes(), None).unwrap();
                 head.insert_header("Host", host).unwrap();
                 let uri = TargetUri { authority: host, target: target.as_bytes(), tls };
-                let word = match route::route(&snapshot, &head, uri) {
+                let outcome = match route::route(&snapshot, &head, uri) {
                     Err(LocalReply::Problem(problem, _)) => problem.as_str().to_owned(),
                     Err(LocalReply::Choice(..)) => "choice".to_owned(),
                     Err(LocalReply::List(..)) => "list".to_owned(),
-                    Err(other) => panic!("not of routing: {other:?}"),
+                    Err(other) => panic!("not a reply of routing: {other:?}"),
                     Ok(routed) => match decide(&routed, &[]).outcome {
                         SelectionOutcome::Serve(member, why) => {
                             let name = routed.view.server(member).unwrap().config.name.to_string();
@@ -163,20 +163,23 @@ fn ten_thousand_random_urls_in_random_states_are_explained_as_they_are_routed() 
                         SelectionOutcome::NoteIdServerGone => "note_id_server_gone".to_owned(),
                     },
                 };
-                assert_eq!(explained.outcome, word, "{method} {target} at {host}, tls {tls}: {explained:#?}");
-                *outcomes.entry(word).or_default() += 1;
+                assert_eq!(
+                    explained.outcome, outcome,
+                    "{method} {target} at {host}, tls {tls}: {explained:#?}"
+                );
+                *outcomes.entry(outcome).or_default() += 1;
             }
         }
     }
-    // The random states and URLs did reach every kind of answer.
-    for word in ["serve", "choice", "no_server", "out_of_service"] {
-        assert!(outcomes.get(word).is_some_and(|n| *n > 100), "{outcomes:?}");
+    // The random states and URLs reached every kind of answer.
+    for outcome in ["serve", "choice", "no_server", "out_of_service"] {
+        assert!(outcomes.get(outcome).is_some_and(|n| *n > 100), "{outcomes:?}");
     }
     assert_eq!(outcomes.values().sum::<usize>(), 10_000);
 }
 
 #[test]
-fn what_is_explained_to_random_questions_is_what_the_running_proxy_does_while_states_change() {
+fn explain_agrees_with_the_running_proxy_for_random_urls_while_states_change() {
     let acme = Acme::built_in();
     let mut settings = config(&acme);
     sources_of(&mut settings, &acme, &["console"], "60s");

@@ -1,25 +1,20 @@
-//! `restrict` and `release`: an administrator takes a server out for new users, and puts it back.
+//! `icm restrict` and `icm release`: an administrator closes a server for new users and opens it again.
 
 use crate::support::*;
-use std::process::Command;
 
-/// Runs `icm VERB SERVER --admin ...`; exit code and what it printed.
+/// Runs `icm VERB SERVER --admin ...`. Returns the exit code and all output.
 fn verb(icm: &Icm, verb: &str, server: &str) -> (i32, String) {
-    let out = Command::new(env!("CARGO_BIN_EXE_icm"))
-        .args([verb, server, "--admin", &format!("http://{}", icm.admin)])
-        .output()
-        .unwrap();
-    let text = String::from_utf8_lossy(&out.stdout).into_owned() + &String::from_utf8_lossy(&out.stderr);
-    (out.status.code().unwrap(), text)
+    let output = icm_cli(&[verb, server, "--admin", &format!("http://{}", icm.admin)]);
+    (output.code, output.out + &output.err)
 }
 
-/// A question of the emptying of a server, as the command line asks it.
+/// The progress of a drain, as the command line reads it.
 fn drain(icm: &Icm, server: &str) -> serde_json::Value {
     icm.admin(&format!("/servers/{server}/drain")).json()["servers"][0].clone()
 }
 
 #[test]
-fn a_script_is_not_asked_and_if_safe_leaves_the_last_replica_alone() {
+fn without_a_terminal_restrict_does_not_ask_and_if_safe_refuses_for_a_last_replica() {
     let acme = Acme::built_in();
     let icm = Icm::start(config(&acme));
     icm.wait_for_served("/legacy/archive2009.nsf", "Web4");
@@ -28,20 +23,20 @@ fn a_script_is_not_asked_and_if_safe_leaves_the_last_replica_alone() {
     assert_eq!(output.code, 2, "{output:?}");
     assert!(output.out.contains("only Web4/Acme can serve legacy/archive2009.nsf"), "{output:?}");
     assert!(!output.out.contains("old/closed.nsf"), "what is marked is not lost: {output:?}");
-    assert_eq!(state(&icm, "Web4/Acme"), "AVAILABLE");
+    assert_eq!(icm.state_of("Web4"), "AVAILABLE");
     let output = icm_cli(&["restrict", "Web4", "--admin", &admin]);
     assert_eq!(output.code, 0, "{output:?}");
-    assert_eq!(state(&icm, "Web4/Acme"), "RESTRICTED");
+    assert_eq!(icm.state_of("Web4"), "RESTRICTED");
 }
 
 #[test]
-fn waiting_ends_when_nothing_is_in_flight_and_nobody_can_come_back() {
+fn restrict_with_wait_ends_when_no_request_is_in_flight_and_no_user_can_return() {
     let acme = Acme::built_in();
     let mut config = config(&acme);
     set(&mut config, "clusters.0.affinity", "{ drain_timeout: 10s, idle_timeout: 30m }");
     let icm = Icm::start(config);
     icm.wait_for_served("/legacy/archive2009.nsf", "Web4");
-    assert_eq!(drain(&icm, "Web4")["empty"], false, "it is not RESTRICTED");
+    assert_eq!(drain(&icm, "Web4")["empty"], false, "a server that is not RESTRICTED is not empty");
     let mut client = icm.client();
     let slow =
         std::thread::spawn(move || client.get("/legacy/archive2009.nsf?OpenDatabase&delay=4000").status);
@@ -64,19 +59,12 @@ fn waiting_ends_when_nothing_is_in_flight_and_nobody_can_come_back() {
     assert!(lines.len() >= 3, "the restriction, some progress, the end: {output:?}");
     let last = lines.last().unwrap();
     assert_eq!((&last["empty"], &last["progress"]["in_flight"]), (&true.into(), &0.into()), "{last}");
-    assert_eq!(slow.join().unwrap(), 200, "who was inside has been served");
-    assert_eq!(state(&icm, "Web4/Acme"), "RESTRICTED");
-}
-
-fn state(icm: &Icm, server: &str) -> String {
-    let status = icm.admin("/status").json();
-    let servers = status["clusters"][0]["servers"].as_array().unwrap().clone();
-    let one = servers.iter().find(|s| s["name"] == server).unwrap();
-    one["state"].as_str().unwrap().to_owned()
+    assert_eq!(slow.join().unwrap(), 200, "the request in flight is served");
+    assert_eq!(icm.state_of("Web4"), "RESTRICTED");
 }
 
 #[test]
-fn a_restricted_server_takes_no_new_users_and_is_named_with_what_only_it_can_serve() {
+fn restrict_names_the_databases_that_only_this_server_can_serve() {
     let acme = Acme::built_in();
     let icm = Icm::start(config(&acme));
     assert_eq!(icm.client().get("/legacy/archive2009.nsf").status, 200);
@@ -84,15 +72,15 @@ fn a_restricted_server_takes_no_new_users_and_is_named_with_what_only_it_can_ser
     assert_eq!(code, 0, "{text}");
     assert!(text.contains("RESTRICTED") && text.contains("legacy/archive2009.nsf"), "{text}");
     assert_eq!(icm.client().get("/legacy/archive2009.nsf").status, 503);
-    assert_eq!(state(&icm, "Web4/Acme"), "RESTRICTED");
-    // In either form of the name.
+    assert_eq!(icm.state_of("Web4"), "RESTRICTED");
+    // Release by the canonical form of the name.
     let (code, text) = verb(&icm, "release", "CN=Web4/O=Acme");
     assert_eq!(code, 0, "{text}");
     assert_eq!(icm.client().get("/legacy/archive2009.nsf").status, 200);
 }
 
 #[test]
-fn release_names_whatever_else_still_restricts_the_server() {
+fn release_names_what_else_restricts_the_server() {
     let acme = Acme::built_in();
     let mut config = config(&acme);
     set(&mut config, "clusters.0.servers.list.0.server_restricted", "1");
@@ -101,30 +89,30 @@ fn release_names_whatever_else_still_restricts_the_server() {
     let (code, text) = verb(&icm, "release", "Web1/Acme");
     assert_eq!(code, 0);
     assert!(text.contains("still restricted") && text.contains("configuration"), "{text}");
-    assert_eq!(state(&icm, "Web1/Acme"), "RESTRICTED");
+    assert_eq!(icm.state_of("Web1"), "RESTRICTED");
 }
 
 #[test]
 fn a_restriction_outlives_a_reload_and_a_restart() {
     let acme = Acme::built_in();
     let mut config = config(&acme);
-    let kept = tempfile::tempdir().unwrap();
-    set(&mut config, "state_dir", &kept.path().display().to_string());
+    let state_dir = tempfile::tempdir().unwrap();
+    set(&mut config, "state_dir", &state_dir.path().display().to_string());
     let mut icm = Icm::start(config.clone());
     assert_eq!(verb(&icm, "restrict", "web2").0, 0);
     icm.reload(&config);
-    assert_eq!(state(&icm, "Web2/Acme"), "RESTRICTED");
+    assert_eq!(icm.state_of("Web2"), "RESTRICTED");
     icm.signal("TERM");
     assert!(icm.wait_for_end(std::time::Duration::from_secs(20)).is_some());
     let icm = Icm::start(config.clone());
-    assert_eq!(state(&icm, "Web2/Acme"), "RESTRICTED");
+    assert_eq!(icm.state_of("Web2"), "RESTRICTED");
     assert_eq!(verb(&icm, "release", "web2").0, 0);
     drop(icm);
-    assert_eq!(state(&Icm::start(config), "Web2/Acme"), "AVAILABLE");
+    assert_eq!(Icm::start(config).state_of("Web2"), "AVAILABLE");
 }
 
 #[test]
-fn an_unknown_server_and_a_foreign_page_change_nothing() {
+fn an_unknown_server_or_a_foreign_page_changes_nothing() {
     let acme = Acme::built_in();
     let icm = Icm::start(config(&acme));
     let (code, text) = verb(&icm, "restrict", "Web9");
@@ -137,14 +125,14 @@ fn an_unknown_server_and_a_foreign_page_change_nothing() {
         421
     );
     assert_eq!(Client::to(icm.admin).get("/servers/Web1/restrict").status, 405);
-    assert_eq!(state(&icm, "Web1/Acme"), "AVAILABLE");
+    assert_eq!(icm.state_of("Web1"), "AVAILABLE");
     let own = format!("http://{}", icm.admin);
     assert_eq!(post(&[("Origin", own.as_str())]), 200);
-    assert_eq!(state(&icm, "Web1/Acme"), "RESTRICTED");
+    assert_eq!(icm.state_of("Web1"), "RESTRICTED");
 }
 
 #[test]
-fn verbs_need_the_token_wherever_one_is_set() {
+fn verbs_need_the_token_if_one_is_set() {
     let acme = Acme::built_in();
     let mut config = config(&acme);
     let dir = tempfile::tempdir().unwrap();
@@ -157,10 +145,6 @@ fn verbs_need_the_token_wherever_one_is_set() {
     assert_eq!(post(&[("Authorization", "Bearer wrong")]), 401);
     assert_eq!(post(&[("Authorization", "Bearer 0123456789abcdef0123456789abcdef")]), 200);
     // The command line finds the token through the configuration.
-    let out = Command::new(env!("CARGO_BIN_EXE_icm"))
-        .args(["release", "Web1", "-c"])
-        .arg(&icm.file)
-        .output()
-        .unwrap();
-    assert_eq!(out.status.code(), Some(0), "{}", String::from_utf8_lossy(&out.stderr));
+    let output = icm_cli(&["release", "Web1", "-c", icm.file.to_str().unwrap()]);
+    assert_eq!(output.code, 0, "{output:?}");
 }

@@ -1,11 +1,11 @@
-//! A page on which Domino always fails affects only the user who asks for it: no server is marked down for it.
+//! A page on which Domino always fails affects only the user who requests it: no server becomes UNREACHABLE.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::support::*;
 
-/// Two servers that hold everything, each of which answers such a page so.
+/// Two servers that answer the bad page with `bad`, and every other request with 200.
 fn two(bad: impl Fn(&mut ServerConnection) + Send + Sync + Clone + 'static) -> ([ScriptedServer; 2], Icm) {
     let server = || {
         let bad = bad.clone();
@@ -26,7 +26,7 @@ fn two(bad: impl Fn(&mut ServerConnection) + Send + Sync + Clone + 'static) -> (
     (servers, Icm::start(config))
 }
 
-/// Asks for the bad page again and again while others ask for another one. Out: what the others got.
+/// Requests the bad page repeatedly while other clients request a good one. Returns what those get.
 fn others_beside(icm: &Icm, method: &str, bad_status: &str) -> Tally {
     std::thread::scope(|scope| {
         scope.spawn(|| {
@@ -96,7 +96,7 @@ fn a_page_that_closes_or_resets_before_its_head_makes_no_server_unreachable() {
             for server in ["Web1", "Web2"] {
                 assert_eq!(icm.state_of(server), "AVAILABLE");
                 assert!(!icm.log().contains("-> UNREACHABLE"));
-                // The first one, one due, and one for each second of some two.
+                // The first probe, a regular one, and one for each second with failures.
                 let (good, bad) = icm.probes_of(server);
                 assert!(good <= 6 && bad == 0, "{good} {bad}");
             }
@@ -116,7 +116,7 @@ fn a_server_that_fails_a_request_and_then_its_probe_is_unreachable_at_once() {
         }
     });
     let mut config = server.config();
-    // Neither connects nor due probes would find out.
+    // Neither failed connects nor regular probes detect it.
     set(&mut config, "clusters.0.probe", "{ interval: 1h, timeout: 1s, unreachable_after: 1000 }");
     let icm = Icm::start(config);
     assert_eq!(icm.client().get("/a.nsf").status, 200);

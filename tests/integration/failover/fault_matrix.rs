@@ -20,13 +20,13 @@ enum Effect {
     NotConnected,
     /// Died before the answer's header.
     Broken(Executed),
-    /// Silent.
+    /// No answer in time.
     Silent(Executed),
     /// A whole answer with this status.
     Status(u16),
     /// Half of an answer.
     CutShort,
-    /// An answer that is not HTTP: it was given, and another server would not give a better one.
+    /// An answer that is not HTTP. It is not retried, as another server would send the same.
     Malformed,
 }
 
@@ -39,7 +39,7 @@ struct Request {
     body: usize,
     /// Method, command and body allow a second execution.
     replayable: bool,
-    /// `unknown_commands: once`.
+    /// Sent to the `icm` with `unknown_commands: once`.
     once: bool,
 }
 
@@ -90,11 +90,11 @@ fn faults(reused: bool) -> Vec<(&'static str, Value, Effect)> {
     ]
 }
 
-/// What has to come of one cell.
+/// What must happen in one cell.
 #[derive(Debug, PartialEq)]
 struct Outcome {
     status: u16,
-    /// The simulated server that answered; none for a page of the balancer's own.
+    /// The simulated server that answered; empty for a page of `icm`.
     server: &'static str,
     complete: bool,
     /// Executed on the server that fails, and on the other.
@@ -108,7 +108,7 @@ fn expected(request: &Request, effect: Effect, reused: bool) -> Outcome {
     let count = |executed| u64::from(executed == Executed::Yes);
     match effect {
         Effect::NotConnected => of_other(0),
-        // An old connection that dies says nothing about its server: that is asked again, on a new one.
+        // A pooled connection that breaks proves nothing about its server, which gets the request again on a new one.
         Effect::Broken(executed) if request.replayable => {
             of_other(count(executed) * if reused { 2 } else { 1 })
         }
@@ -123,19 +123,18 @@ fn expected(request: &Request, effect: Effect, reused: bool) -> Outcome {
     }
 }
 
-/// The cluster and two balancers, which differ in `unknown_commands`.
+/// The cluster and two `icm`, which differ in `unknown_commands`.
 struct FaultMatrix {
     acme: Acme,
     replay: Icm,
     once: Icm,
     cookies: [String; 2],
     next: usize,
-    /// The last fault was one that probes meet, too.
+    /// Probes failed with the last fault, too.
     met_by_probes: bool,
 }
 
-/// More than there are cells, as each has a database of its own: a 404 is doubted only where a replica never
-/// gave any other answer.
+/// At least one for each cell: a 404 is retried only for a replica that never gave another answer.
 const DATABASES: usize = 400;
 
 impl FaultMatrix {
@@ -153,7 +152,7 @@ impl FaultMatrix {
             let mut config = config(&acme);
             for (key, value) in [
                 ("directory.refresh", "1h"),
-                // Nobody is UNREACHABLE when a request comes: it has to find out by itself.
+                // No server is UNREACHABLE before the request, so the request meets the fault.
                 ("probe", "{ interval: 100ms, timeout: 1s, unreachable_after: 1000, healthy_after: 1 }"),
                 ("failover.passive_failures", "0"),
                 ("failover.connect_timeout", "500ms"),
@@ -171,9 +170,8 @@ impl FaultMatrix {
         FaultMatrix { acme, replay, once, cookies, next: 0, met_by_probes: false }
     }
 
-    /// Does one cell. Out: what came of it, and how long the request took. None if the connection to the server
-    /// was not of the age that was wanted, as the pool is filled a moment later. What must not be repeated may take a
-    /// new connection: this server has closed many.
+    /// Runs one cell. Returns the outcome and the duration, or `None` if the connection was not new or reused as wanted: a
+    /// connection returns to the pool a moment after its answer. A request that must not be repeated may use a new one.
     fn cell(&mut self, request: &Request, fault: &Value, reused: bool) -> Option<(Outcome, Duration)> {
         let (icm, cookie) = match request.once {
             false => (&self.replay, &self.cookies[0]),
@@ -186,21 +184,21 @@ impl FaultMatrix {
         self.acme.heal("Web1");
         let met_by_probes = matches!(fault.as_str(), Some("refuse" | "blackhole"));
         if std::mem::replace(&mut self.met_by_probes, met_by_probes) || met_by_probes {
-            // The probe that a failed request asks for must not meet this fault.
+            // The probe that the last failed request triggered must not meet this fault.
             icm.wait_for_good_probe("Web1");
         }
-        // Leaves a connection in the pool, or one that both sides have closed.
+        // Leaves a connection in the pool, or one that is closed on both sides.
         let warm = icm.client().get_with("/warm.nsf?OpenDatabase", &[("Cookie", &cookie)]);
         assert_eq!((warm.status, warm.server()), (200, "Web1/Acme"));
-        // A connection that is answering when its server begins to refuse dies a moment after, perhaps under the
-        // next request.
+        // A connection that is still answering when its server begins to refuse breaks later, perhaps during the next
+        // request.
         let settled = || {
             let all = self.acme.ask("GET", "/connections", None);
             all["Web1/Acme"]["idle"] == all["Web1/Acme"]["current"]
         };
         assert!(eventually(Duration::from_secs(5), settled));
         if reused {
-            // A connection that has survived its answer so long is taken for any request.
+            // A connection that is idle for so long is used for any request.
             pause(30);
         }
         self.acme.fault("Web1", fault.clone());
@@ -236,7 +234,7 @@ impl FaultMatrix {
     }
 }
 
-/// One answer, of one server, and nothing behind it.
+/// Checks that the body is one answer of one server.
 fn check_body(request: &Request, answer: &Answer, complete: bool) {
     let text = answer.text();
     if request.method == "HEAD" {
@@ -269,7 +267,7 @@ fn matrix(reused: bool) {
         table.push_str(&format!("\n{name:14}"));
         for request in &REQUESTS {
             let done = (0..5).find_map(|_| matrix.cell(request, &fault, reused));
-            let (got, took) = done.expect("no connection of the wanted age in five turns");
+            let (got, took) = done.expect("no connection of the wanted age in five attempts");
             let cut = if got.complete { "" } else { "~" };
             let cell =
                 format!("{}{cut} {}+{} {}ms", got.status, got.executed.0, got.executed.1, took.as_millis());

@@ -1,13 +1,13 @@
-//! Failover away from a healthy server: it is at its limit of requests in flight, or it lacks a replica that the directory lists.
+//! Failover from a healthy server that is at its in-flight limit or lacks a replica that the directory lists.
 
 use std::time::Duration;
 
 use crate::support::*;
 use serde_json::json;
 
-/// A request that its server holds until the fault is taken away. Out: its client.
+/// Sends a request that its server holds until the fault is removed. Returns its client.
 fn occupy(icm: &Icm, server: &str, target: &str, cookie: &str) -> Client {
-    // A client has its answer a moment before its request is over.
+    // A request ends a moment after its answer arrives.
     icm.wait_for_in_flight(server, 0);
     let mut client = icm.client();
     let request = format!("GET {target} HTTP/1.1\r\nHost: x\r\nCookie: ICM={cookie}\r\n\r\n");
@@ -22,7 +22,7 @@ fn one_each(queue_timeout: &str) -> (Acme, Icm) {
 }
 
 #[test]
-fn a_server_with_its_hands_full_is_passed_over_for_another_candidate() {
+fn a_server_at_its_in_flight_limit_is_passed_over_for_another_candidate() {
     let (acme, icm) = one_each("100ms");
     let cookie = icm.cookie_for("Web1", "/two.nsf?OpenDatabase");
     acme.fault("Web1", json!({ "kind": "hang", "path": "/only.nsf" }));
@@ -30,7 +30,7 @@ fn a_server_with_its_hands_full_is_passed_over_for_another_candidate() {
     let cookie = format!("ICM={cookie}");
     let (answer, _) = ask(&icm, "GET", "/two.nsf?OpenDatabase", &[("Cookie", &cookie)], b"");
     assert_eq!((answer.status, answer.server()), (200, "Web2/Acme"));
-    // And it has not moved him for good.
+    // The user is not moved for later requests.
     let kept = answer.cookie("ICM").map_or(cookie, |new| format!("ICM={new}"));
     drop(occupant);
     icm.wait_for_in_flight("Web1", 0);
@@ -39,7 +39,7 @@ fn a_server_with_its_hands_full_is_passed_over_for_another_candidate() {
 }
 
 #[test]
-fn where_nobody_else_could_serve_a_request_waits_its_turn_and_then_gets_503() {
+fn without_another_candidate_a_request_waits_in_the_queue_and_then_gets_503() {
     let (acme, icm) = one_each("200ms");
     acme.fault("Web1", json!("hang"));
     let occupant = occupy(&icm, "Web1", "/only.nsf?OpenDatabase", "");
@@ -59,7 +59,7 @@ fn where_nobody_else_could_serve_a_request_waits_its_turn_and_then_gets_503() {
 }
 
 #[test]
-fn a_place_that_becomes_free_wakes_whoever_can_use_it() {
+fn a_finished_request_wakes_the_waiting_request_that_can_use_its_server() {
     let (acme, icm) = one_each("60s");
     let there = icm.cookie_for("Web1", "/two.nsf?OpenDatabase");
     let other = icm.cookie_for("Web2", "/two.nsf?OpenDatabase");
@@ -67,7 +67,7 @@ fn a_place_that_becomes_free_wakes_whoever_can_use_it() {
     acme.fault("Web2", json!({ "kind": "hang", "path": "/all.nsf" }));
     let first = occupy(&icm, "Web1", "/only.nsf?OpenDatabase", &there);
     let second = occupy(&icm, "Web2", "/all.nsf?OpenDatabase", &other);
-    // The first in the queue can only use Web1, the second only Web2.
+    // The first in the queue can use only Web1; the second can use Web2 as well.
     let mut waits_for_one = icm.client();
     waits_for_one.send(b"GET /only.nsf?OpenDatabase HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
     pause(200);
@@ -77,7 +77,7 @@ fn a_place_that_becomes_free_wakes_whoever_can_use_it() {
     drop(second);
     let answer = waits_for_two.read("GET").unwrap();
     assert_eq!((answer.status, answer.server()), (200, "Web2/Acme"), "Web1 is still occupied");
-    // Healed before the place is free, or the next one would hang as well.
+    // Heal Web1 first, or the next request would hang as well.
     acme.heal("Web1");
     drop(first);
     assert_eq!(waits_for_one.read("GET").unwrap().status, 200);
@@ -104,7 +104,7 @@ fn no_server_ever_has_more_requests_in_flight_than_its_limit() {
     icm.wait_for_in_flight("Web1", 0);
 }
 
-/// Readings of the directory from their first page, on all servers.
+/// How many readings of the directory have begun, on all servers.
 fn readings(acme: &Acme) -> usize {
     let all = acme.ask("GET", "/requests?n=5000&path=/cldbdir.nsf", None);
     let begins = |r: &&serde_json::Value| r["target"].as_str().is_some_and(|t| t.contains("Start=1&"));
@@ -114,10 +114,10 @@ fn readings(acme: &Acme) -> usize {
 }
 
 #[test]
-fn a_404_of_a_supposed_holder_tries_the_next_and_has_the_directory_read_again_once() {
+fn a_404_of_a_listed_holder_tries_the_next_holder_and_triggers_one_extra_reading() {
     let (acme, icm) = start_cluster(&[("directory.refresh", "1h")]);
     assert_eq!(readings(&acme), 1);
-    // A replica goes, the directory does not know it yet. Web2 never answered for the database.
+    // A replica is deleted, but the directory still lists it.
     let cookie = format!("ICM={}", icm.cookie_for("Web1", "/all.nsf?OpenDatabase"));
     acme.ask("DELETE", "/databases?server=Web1&path=two.nsf", None);
     let (answer, rid) = ask(&icm, "GET", "/two.nsf?OpenDatabase", &[("Cookie", &cookie)], b"");
@@ -132,7 +132,7 @@ fn a_404_of_a_supposed_holder_tries_the_next_and_has_the_directory_read_again_on
         eventually(MAX_WAIT, || two("Web1") == (200, 0)),
         "after the reading the replica is known to be gone"
     );
-    // A second one within half a minute: every request finds its way, but nothing is read again.
+    // A second deletion within half a minute: requests fail over, but no extra reading begins.
     acme.ask("DELETE", "/databases?server=Web1&path=only.nsf", None);
     acme.ask(
         "POST",
@@ -148,7 +148,7 @@ fn a_404_of_a_supposed_holder_tries_the_next_and_has_the_directory_read_again_on
 }
 
 #[test]
-fn two_holders_that_say_404_are_believed_until_the_next_reading() {
+fn after_404_from_two_holders_the_next_404_is_final() {
     let (acme, icm) = start_cluster(&[("directory", "{ source: static, databases: [
         { path: gone.nsf, replica_id: C1257A000041D2FF, replicas: [{ server: Web1/Acme }, { server: Web2/Acme }, { server: Web3/Acme }] }] }")]);
     let (answer, rid) = ask(&icm, "GET", "/gone.nsf?OpenDatabase", &[], b"");
@@ -174,5 +174,5 @@ fn a_404_of_a_replica_that_has_answered_before_and_of_other_methods_is_genuine()
     pause(300);
     assert_eq!(readings(&acme), 1, "nothing gave a reason to read the directory again");
     let (answer, rid) = ask(&icm, "GET", "/all.nsf/missing?OpenAgent", &[], b"");
-    assert_eq!((answer.status, acme.executed(&rid)), (404, 1), "an agent runs once, whatever it says");
+    assert_eq!((answer.status, acme.executed(&rid)), (404, 1), "an agent runs once, whatever it answers");
 }

@@ -3,9 +3,9 @@
 use crate::support::*;
 use serde_json::json;
 
-/// The cluster, the product with a second listener that speaks HTTP/2, and that listener's origin.
+/// The cluster, `icm` with a second listener for HTTP/2, and the origin of that listener.
 fn start_cluster_with_http2() -> (Acme, Icm, String) {
-    // With HTTPS, as the listener borrows a certificate of theirs.
+    // With HTTPS, as the listener uses a certificate of the cluster.
     let acme = Acme::start(&THREE_SERVERS.replace(", https: false", ""));
     let mut config = config(&acme);
     let address = add_tls(&mut config, &acme);
@@ -22,7 +22,7 @@ fn start_cluster_with_http2() -> (Acme, Icm, String) {
 }
 
 #[test]
-fn http_2_clients_get_another_server_a_502_a_504_or_a_broken_stream_and_never_two_answers() {
+fn http_2_requests_fail_over_or_end_with_502_504_or_a_reset_stream() {
     let (acme, icm, origin) = start_cluster_with_http2();
     let client = h2_client(&acme);
     let cookie = format!("ICM={}", icm.cookie_for("Web1", "/two.nsf?OpenDatabase"));

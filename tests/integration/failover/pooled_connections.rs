@@ -1,5 +1,5 @@
-//! Which pooled connection carries a request: never one that is closed or out of step, and for a request that must not be
-//! sent twice never one that its server may be about to close.
+//! Which pooled connection carries a request: never one that is closed or has unread bytes, and for a request that must not
+//! be sent twice never one that its server may be about to close.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -12,7 +12,7 @@ fn quiet(server: &ScriptedServer) -> Icm {
     Icm::start(config)
 }
 
-/// Requests that act, one after another, with pauses that change. Out: how many of them failed.
+/// Sends POSTs with varying pauses, and returns how many failed.
 fn failures_of_posts(
     icm: &Icm,
     requests: usize,
@@ -36,7 +36,7 @@ fn failures_of_posts(
 }
 
 #[test]
-fn acting_requests_are_not_lost_to_a_server_that_closes_a_moment_after_its_answer() {
+fn unsafe_requests_are_not_lost_to_a_server_that_closes_shortly_after_its_answer() {
     let answers = Arc::new(AtomicUsize::new(0));
     let server = ScriptedServer::new(move |connection| {
         while connection.request().is_some() {
@@ -55,7 +55,7 @@ fn acting_requests_are_not_lost_to_a_server_that_closes_a_moment_after_its_answe
 }
 
 #[test]
-fn acting_requests_are_not_lost_to_a_server_that_closes_after_five_requests_without_saying_so() {
+fn unsafe_requests_are_not_lost_to_a_server_that_closes_after_five_requests() {
     let server = ScriptedServer::new(|connection| {
         for _ in 0..5 {
             if connection.request().is_none() || !connection.say(OK) {
@@ -64,7 +64,7 @@ fn acting_requests_are_not_lost_to_a_server_that_closes_after_five_requests_with
         }
     });
     let icm = quiet(&server);
-    // Reading requests teach how many a connection carries.
+    // From these requests `icm` learns how many a connection carries.
     for _ in 0..60 {
         assert_eq!(icm.client().get("/a.nsf?OpenDatabase").status, 200);
     }
@@ -73,7 +73,7 @@ fn acting_requests_are_not_lost_to_a_server_that_closes_after_five_requests_with
 }
 
 #[test]
-fn acting_requests_share_connections_of_a_server_that_keeps_them() {
+fn unsafe_requests_reuse_connections_of_a_server_that_keeps_them() {
     let server =
         ScriptedServer::new(|connection| while connection.request().is_some() && connection.say(OK) {});
     let icm = quiet(&server);
@@ -105,14 +105,14 @@ fn a_connection_is_not_used_for_longer_than_its_server_announces() {
     assert_eq!(icm.client().get("/a.nsf").status, 200);
     let first = server.connections();
     assert_eq!(icm.client().get("/a.nsf").status, 200);
-    assert_eq!(server.connections(), first, "a young one is used again");
+    assert_eq!(server.connections(), first, "a new connection is reused");
     pause(1_700);
     assert_eq!(icm.client().get("/a.nsf").status, 200);
     assert_eq!(server.connections(), first + 1);
 }
 
 #[test]
-fn bytes_that_wait_on_an_idle_connection_never_become_an_answer() {
+fn unread_bytes_on_an_idle_connection_never_become_an_answer() {
     let stray = Arc::new(AtomicUsize::new(0));
     let sent = stray.clone();
     let server = ScriptedServer::new(move |connection| {
@@ -134,7 +134,7 @@ fn bytes_that_wait_on_an_idle_connection_never_become_an_answer() {
         clients.iter_mut().for_each(|client| client.connect().unwrap());
         let before = stray.load(Ordering::SeqCst);
         assert_eq!(clients[0].get("/first.nsf").status, 200);
-        // From here on the bytes wait, perhaps unseen by the pool.
+        // From here on the bytes are on the connection, perhaps unseen by the pool.
         while stray.load(Ordering::SeqCst) == before {
             std::hint::spin_loop();
         }

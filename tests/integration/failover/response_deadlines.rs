@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::support::*;
 
-/// One server that answers so, and these settings of `failover`.
+/// A server that runs `answer` for each request, and `icm` with these settings of `failover`.
 fn one(
     failover: &str,
     answer: impl Fn(&mut ServerConnection) + Send + Sync + 'static,
@@ -22,7 +22,7 @@ fn one(
 }
 
 #[test]
-fn a_head_that_drips_and_a_server_that_says_continue_for_ever_are_ended_by_the_response_timeout() {
+fn slow_heads_and_endless_1xx_responses_are_ended_by_the_response_timeout() {
     let slow: [fn(&mut ServerConnection); 3] = [
         |connection| {
             connection.say("HTTP/1.1 200 OK\r\n");
@@ -53,7 +53,7 @@ fn a_head_that_drips_and_a_server_that_says_continue_for_ever_are_ended_by_the_r
 }
 
 #[test]
-fn the_body_of_an_answer_is_not_cut_by_the_response_timeout() {
+fn the_response_timeout_does_not_apply_to_the_body() {
     let (_server, icm) = one("{ response_timeout: 300ms }", |connection| {
         connection.say("HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nabc");
         pause(1_200);
@@ -64,7 +64,7 @@ fn the_body_of_an_answer_is_not_cut_by_the_response_timeout() {
 }
 
 #[test]
-fn a_body_that_falls_silent_is_cut_by_the_body_timeout_and_a_stream_of_events_is_not() {
+fn the_body_timeout_ends_a_stalled_body_but_no_event_stream() {
     for (kind, framing) in [("text/html", "Content-Length: 6"), ("text/plain", "Transfer-Encoding: chunked")]
     {
         let (_server, icm) = one("{ body_timeout: 500ms }", move |connection| {
@@ -87,7 +87,7 @@ fn a_body_that_falls_silent_is_cut_by_the_body_timeout_and_a_stream_of_events_is
 }
 
 #[test]
-fn a_slow_client_is_no_silence_of_the_server() {
+fn a_slow_client_does_not_trigger_the_body_timeout() {
     let (_server, icm) = one("{ body_timeout: 300ms }", |connection| {
         let body = "x".repeat(8_000_000);
         connection.say(&format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len()));
@@ -100,7 +100,7 @@ fn a_slow_client_is_no_silence_of_the_server() {
 }
 
 #[test]
-fn the_handshake_of_a_tunnel_has_the_response_timeout_too() {
+fn the_response_timeout_applies_to_a_websocket_handshake() {
     let (_server, icm) = one("{ response_timeout: 500ms }", |_| pause(5_000));
     let upgrade = [("Connection", "Upgrade"), ("Upgrade", "websocket"), ("Sec-WebSocket-Version", "13")];
     let answer = icm.client().request("GET", "/chat.nsf/socket", &upgrade, b"").unwrap();

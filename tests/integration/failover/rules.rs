@@ -4,7 +4,7 @@ use crate::support::*;
 use serde_json::json;
 
 #[test]
-fn when_every_candidate_refuses_the_client_gets_503_with_retry_after_in_its_own_language() {
+fn when_every_candidate_refuses_the_client_gets_503_with_retry_after_in_html_or_json() {
     let (acme, icm) = start_cluster(&[]);
     acme.fault("all", json!("refuse"));
     let (html, _) = ask(&icm, "GET", "/all.nsf", &[("Accept", "text/html")], b"");
@@ -30,7 +30,7 @@ fn when_every_candidate_refuses_the_client_gets_503_with_retry_after_in_its_own_
 }
 
 #[test]
-fn pages_for_502_and_504_come_in_html_and_json_and_without_a_body_for_head() {
+fn pages_for_502_and_504_come_as_html_or_json_and_without_a_body_for_head() {
     let (acme, icm) = start_cluster(&[("failover.response_timeout", "300ms")]);
     for (fault, status) in [("reset", 502), ("hang", 504)] {
         acme.fault("all", json!(fault));
@@ -47,7 +47,7 @@ fn pages_for_502_and_504_come_in_html_and_json_and_without_a_body_for_head() {
 }
 
 #[test]
-fn the_page_of_the_last_candidate_passes_through_when_all_say_503() {
+fn the_page_of_the_last_candidate_passes_when_all_answer_503() {
     let (acme, icm) = start_cluster(&[]);
     acme.fault("all", json!({ "kind": "status", "status": 503, "retry_after": 77 }));
     let (answer, rid) = ask(&icm, "GET", "/two.nsf?OpenDatabase", &[], b"");
@@ -57,7 +57,7 @@ fn the_page_of_the_last_candidate_passes_through_when_all_say_503() {
 }
 
 #[test]
-fn attempts_counts_answers_and_deaths_but_no_failed_connects() {
+fn attempts_count_answers_and_broken_connections_but_no_failed_connects() {
     let (acme, icm) = start_cluster(&[("failover.attempts", "2")]);
     acme.fault("all", json!("reset"));
     let (answer, rid) = ask(&icm, "GET", "/all.nsf?OpenDatabase", &[], b"");
@@ -86,7 +86,7 @@ fn after_the_deadline_there_is_no_further_attempt() {
 }
 
 #[test]
-fn a_timeout_is_replayed_at_most_once_though_attempts_are_left() {
+fn a_timeout_is_retried_at_most_once_even_with_attempts_left() {
     let (acme, icm) = start_cluster(&[("failover.response_timeout", "400ms")]);
     acme.fault("all", json!("hang"));
     let (answer, rid) = ask(&icm, "GET", "/all.nsf?OpenDatabase", &[], b"");
@@ -94,7 +94,7 @@ fn a_timeout_is_replayed_at_most_once_though_attempts_are_left() {
 }
 
 #[test]
-fn without_retry_after_timeout_a_silent_server_is_asked_once_and_a_dead_one_is_still_left() {
+fn without_retry_after_timeout_a_timeout_is_final_and_a_broken_connection_still_fails_over() {
     let (acme, icm) =
         start_cluster(&[("failover.response_timeout", "400ms"), ("failover.retry_after_timeout", "false")]);
     acme.fault("all", json!("hang"));
@@ -108,7 +108,7 @@ fn without_retry_after_timeout_a_silent_server_is_asked_once_and_a_dead_one_is_s
 }
 
 #[test]
-fn what_became_of_the_request_where_it_was_sent_outlives_a_last_candidate_that_refuses() {
+fn the_result_of_an_attempt_outranks_a_later_refused_connect() {
     let (acme, icm) = start_cluster(&[("failover.response_timeout", "400ms")]);
     let cookie = format!("ICM={}", icm.cookie_for("Web1", "/two.nsf?OpenDatabase"));
     acme.fault("Web2", json!("refuse"));
@@ -120,15 +120,15 @@ fn what_became_of_the_request_where_it_was_sent_outlives_a_last_candidate_that_r
 }
 
 #[test]
-fn a_spent_retry_budget_lets_the_first_answer_pass() {
+fn with_a_spent_retry_budget_the_first_answer_passes() {
     let (acme, icm) = start_cluster(&[("failover.retry_budget", "0%")]);
     let cookie = format!("ICM={}", icm.cookie_for("Web1", "/two.nsf?OpenDatabase"));
     acme.fault("Web1", json!({ "kind": "status", "status": 503 }));
     let mut client = icm.client().with("Cookie", &cookie);
-    // A hundred in ten seconds are always allowed; a slow machine may see some of them lapse.
+    // 100 retries in ten seconds are always allowed; on a slow machine some of them lapse.
     let spent = (0..5_000).position(|_| client.get("/two.nsf?OpenDatabase").status == 503);
     assert!(spent.is_some_and(|n| n >= 100), "spent after {spent:?}");
-    // A connect that fails costs nothing.
+    // A failed connect does not use the budget.
     acme.fault("Web1", json!("refuse"));
     for _ in 0..20 {
         assert_eq!(client.get("/two.nsf?OpenDatabase").status, 200);
@@ -136,9 +136,9 @@ fn a_spent_retry_budget_lets_the_first_answer_pass() {
 }
 
 #[test]
-fn connections_that_have_grown_old_do_not_cost_the_only_holder_its_requests() {
+fn stale_pooled_connections_do_not_fail_requests_to_the_only_holder() {
     let (acme, icm) = start_cluster(&[("failover.attempts", "2")]);
-    // Several connections in the pool: the one that replaces a dead one must not be as old.
+    // Fill the pool: the connection that replaces a broken one must be new.
     let tally = load_get(
         icm.address,
         "/only.nsf?OpenDatabase&delay=30",
@@ -165,7 +165,7 @@ fn connections_that_have_grown_old_do_not_cost_the_only_holder_its_requests() {
 }
 
 #[test]
-fn one_retried_request_leaves_the_user_where_he_was_and_a_dead_server_moves_him() {
+fn one_retried_request_does_not_move_the_user_but_an_unreachable_server_does() {
     let (acme, icm) =
         start_cluster(&[("probe", "{ interval: 100ms, unreachable_after: 2, healthy_after: 1 }")]);
     let mut cookie = icm.cookie_for("Web1", "/all.nsf?OpenDatabase");
@@ -192,12 +192,12 @@ fn one_retried_request_leaves_the_user_where_he_was_and_a_dead_server_moves_him(
     acme.heal("Web1");
     icm.wait_for_state("Web1", "AVAILABLE");
     for _ in 0..5 {
-        assert_eq!(get(), (200, other.clone()), "the user stays where he moved to");
+        assert_eq!(get(), (200, other.clone()), "the user stays at the new server");
     }
 }
 
 #[test]
-fn a_dead_holder_gets_503_and_comes_back_by_its_probe() {
+fn an_unreachable_only_holder_means_503_until_its_probe_succeeds() {
     let (acme, icm) =
         start_cluster(&[("probe", "{ interval: 100ms, unreachable_after: 1, healthy_after: 1 }")]);
     acme.fault("Web1", json!("refuse"));
@@ -210,7 +210,7 @@ fn a_dead_holder_gets_503_and_comes_back_by_its_probe() {
 }
 
 #[test]
-fn a_failed_tls_handshake_moves_on_for_any_method() {
+fn a_failed_tls_handshake_fails_over_for_any_method() {
     let (acme, icm) = start_scenario(
         &THREE_SERVERS.replace("https: false", "http: false"),
         &[("upstream_scheme", "https")],
@@ -230,12 +230,12 @@ fn a_failed_tls_handshake_moves_on_for_any_method() {
 }
 
 #[test]
-fn where_the_method_may_be_repeated_the_body_decides_and_arrives_whole() {
+fn a_repeatable_method_is_retried_only_with_a_complete_buffered_body() {
     let (acme, icm) = start_cluster(&[
         ("failover.retry_methods", "[GET, HEAD, OPTIONS, POST]"),
         ("failover.response_timeout", "500ms"),
     ]);
-    // No connection is ever old, so that every death is the server's.
+    // No connection is reused, so that every broken one counts as the server's failure.
     acme.set("all", json!({ "max_requests": 1 }));
     let cookie = format!("ICM={}", icm.cookie_for("Web1", "/two.nsf?OpenDatabase"));
     let post = |target: &str, size: usize| {
@@ -254,7 +254,7 @@ fn where_the_method_may_be_repeated_the_body_decides_and_arrives_whole() {
         let (status, _, executed) = post(acts, 1_000);
         assert_eq!((status / 100, executed), (5, 1), "the command acts: {fault}");
     }
-    // The answer to a repeated body is due, too.
+    // The response timeout applies to the retry, too.
     acme.fault("all", json!("hang"));
     let (status, _, executed) = post(opens, 1_000);
     assert_eq!((status, executed), (504, 2));

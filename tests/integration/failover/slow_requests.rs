@@ -1,11 +1,10 @@
-//! Which slowness counts against a server: not uploads that pause, slow agents or clients that leave, but servers that die
-//! again and again.
+//! Which failures count against a server: failed connects in a row, but not paused uploads, slow agents or clients that leave.
 
 use crate::support::*;
 use serde_json::json;
 
 #[test]
-fn an_upload_whose_client_pauses_longer_than_the_response_timeout_succeeds_and_harms_nobody() {
+fn an_upload_with_a_pause_longer_than_the_response_timeout_succeeds() {
     let (acme, icm) =
         start_cluster(&[("failover.response_timeout", "300ms"), ("failover.passive_failures", "1")]);
     for (size, framing) in [(1_000, "Content-Length: 1000"), (200_000, "Content-Length: 200000")] {
@@ -38,7 +37,7 @@ fn an_upload_whose_client_pauses_longer_than_the_response_timeout_succeeds_and_h
 }
 
 #[test]
-fn the_answer_to_a_body_is_due_from_its_end_however_it_is_framed() {
+fn the_response_timeout_starts_at_the_end_of_the_request_body() {
     let (acme, icm) =
         start_cluster(&[("failover.response_timeout", "500ms"), ("failover.passive_failures", "1")]);
     acme.fault("all", json!("hang"));
@@ -62,11 +61,11 @@ fn the_answer_to_a_body_is_due_from_its_end_however_it_is_framed() {
 }
 
 #[test]
-fn a_server_that_takes_no_more_of_an_upload_is_given_up_after_the_response_timeout() {
+fn an_upload_that_the_server_stops_reading_ends_after_the_response_timeout() {
     let (acme, icm) =
         start_cluster(&[("failover.response_timeout", "1s"), ("failover.passive_failures", "1")]);
     acme.fault("Web1", json!({ "kind": "stall_upload", "after": 1000 }));
-    // More than all buffers on the way hold.
+    // More than all buffers hold.
     let (answer, rid) = ask(&icm, "POST", "/only.nsf?CreateDocument", &[], &vec![b'x'; 40_000_000]);
     assert_eq!((answer.status, acme.executed(&rid)), (504, 0));
     assert_eq!(icm.state_of("Web1"), "AVAILABLE");
@@ -91,10 +90,10 @@ fn slow_agents_never_make_their_server_unreachable() {
 }
 
 #[test]
-fn failed_connects_in_a_row_make_a_server_unreachable_until_its_probe_says_otherwise() {
+fn failed_connects_in_a_row_make_a_server_unreachable_until_a_probe_succeeds() {
     let (acme, icm) = start_cluster(&[
         ("failover.passive_failures", "3"),
-        // Bad probes alone would take for ever; good ones are believed at once.
+        // Failed probes alone never make it UNREACHABLE; one good probe makes it AVAILABLE.
         ("probe", "{ interval: 100ms, timeout: 1s, unreachable_after: 1000, healthy_after: 1 }"),
     ]);
     // No connection is kept: each request makes one.
@@ -123,7 +122,7 @@ fn failed_connects_in_a_row_make_a_server_unreachable_until_its_probe_says_other
 }
 
 #[test]
-fn a_client_that_leaves_takes_its_request_with_it() {
+fn a_client_that_leaves_ends_its_request() {
     let (acme, icm) = start_cluster(&[("failover.response_timeout", "20s")]);
     let cookie = icm.cookie_for("Web1", "/two.nsf?OpenDatabase");
     acme.fault("Web1", json!("hang"));
@@ -142,7 +141,7 @@ fn a_client_that_leaves_takes_its_request_with_it() {
         client.close();
         icm.wait_for_in_flight("Web1", 0);
     }
-    // The same after the request has moved on from a server that refuses.
+    // The same after a failover from a server that refuses.
     acme.fault("Web1", json!("refuse"));
     for request in [&plain, &upload] {
         let mut client = icm.client();
@@ -163,7 +162,7 @@ fn a_client_that_leaves_takes_its_request_with_it() {
 }
 
 #[test]
-fn a_client_that_leaves_in_the_middle_of_an_answer_takes_its_request_with_it() {
+fn a_client_that_leaves_during_the_answer_ends_its_request() {
     let (_acme, icm) = start_cluster(&[]);
     let mut client = icm.client();
     client.send(b"GET /only.nsf?OpenDatabase&size=1000000&drip=20 HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
@@ -174,7 +173,7 @@ fn a_client_that_leaves_in_the_middle_of_an_answer_takes_its_request_with_it() {
 }
 
 #[test]
-fn an_answer_that_comes_before_the_body_is_read_reaches_the_client() {
+fn an_answer_sent_before_the_body_is_read_reaches_the_client() {
     let (acme, icm) = start_cluster(&[("failover.passive_failures", "1")]);
     for end in ["fin", "rst"] {
         acme.fault("Web1", json!({ "kind": "early_response", "status": 413, "end": end }));

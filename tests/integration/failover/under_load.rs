@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::support::*;
 
-/// Three servers, each in a process of its own, and the product in front of them.
+/// Three servers, each in its own process, and `icm` in front of them.
 fn three(settings: &[(&str, &str)]) -> (Vec<Acme>, Icm) {
     let names = ["Web1/Acme", "Web2/Acme", "Web3/Acme"];
     let servers: Vec<String> = names
@@ -28,7 +28,7 @@ fn three(settings: &[(&str, &str)]) -> (Vec<Acme>, Icm) {
     (processes, Icm::start(config))
 }
 
-/// Load on `target` for two seconds and a half; after half a second `happens`.
+/// Sends requests for 2.5 s and runs `happens` after 0.5 s.
 fn under_load(icm: &Icm, target: &str, happens: impl FnOnce() + Send) -> Tally {
     std::thread::scope(|scope| {
         scope.spawn(|| {
@@ -51,7 +51,7 @@ fn when_a_server_is_killed_under_load_no_request_that_may_be_repeated_fails() {
     }
     assert!(
         icm.counter_of("Web1", "connect_failed") + icm.counter_of("Web1", "broken") > 0,
-        "nobody noticed"
+        "no failure was counted"
     );
 }
 
@@ -89,7 +89,7 @@ fn when_a_server_is_killed_under_load_no_post_is_executed_twice() {
             }
         })
     });
-    // What was under way on the dead server is answered honestly, everything else by the others.
+    // Requests in flight on the killed server get 502, all others 200.
     assert_eq!(tally.total(), tally.of("200") + tally.of("502"), "{tally:?}");
     assert!(tally.of("502") <= 16, "{tally:?}");
     for server in &servers[1..] {

@@ -6,15 +6,15 @@ use crate::support::*;
 
 const TOKEN: &str = "0123456789abcdef0123456789abcdef";
 
-/// A follower with a secret of every kind, and a leader that says what it is told to say.
-struct FollowPoller {
+/// A follower with a secret of every kind, and a leader whose answer the test sets.
+struct Follower {
     leader: FixedResponseServer,
     icm: Icm,
     dir: tempfile::TempDir,
     cache: PathBuf,
 }
 
-/// One cluster of a dead server, whose directory is read from it.
+/// An answer with one cluster of a server that does not run.
 fn clusters(name: &str, directory: &str, more: &str) -> String {
     let body = format!(
         "clusters:
@@ -26,8 +26,8 @@ fn clusters(name: &str, directory: &str, more: &str) -> String {
     format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{body}", body.len())
 }
 
-impl FollowPoller {
-    fn new() -> FollowPoller {
+impl Follower {
+    fn new() -> Follower {
         let leader = FixedResponseServer::new(&clusters("Good", "", ""));
         let dir = tempfile::tempdir().unwrap();
         let path = |name: &str| dir.path().join(name);
@@ -41,7 +41,7 @@ impl FollowPoller {
         }
         let cache = path("copy.yaml");
         let (at, ports) = (dir.path().display(), [free_port(), free_port(), free_port(), free_port()]);
-        // Everything is below both: what is refused is refused because it is the follower's own.
+        // Both permitted directories contain all files, so a refusal means that the file is the follower's own.
         let all = std::env::temp_dir().canonicalize().unwrap();
         let text = format!(
             "pingora: {{ threads: 1 }}
@@ -70,7 +70,7 @@ get_configuration_from:
             all.display(),
         );
         let icm = Icm::start(serde_yaml::from_str(&text).unwrap());
-        FollowPoller { leader, icm, dir, cache }
+        Follower { leader, icm, dir, cache }
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -82,21 +82,21 @@ get_configuration_from:
         Client::to(self.icm.admin).get_with("/status", &[("Authorization", &bearer)]).json()
     }
 
-    /// The leader says this, and it is refused with these words; what was good before stays in force.
-    fn refuses(&self, said: &str, words: &[&str]) {
-        self.leader.say(said);
+    /// Checks that this answer of the leader is refused with an error that contains `words`, and that the old one stays in use.
+    fn refuses(&self, answer: &str, words: &[&str]) {
+        self.leader.say(answer);
         let trouble = || {
             let status = self.status();
-            assert_eq!(status["clusters"][0]["name"], "Good", "{said}");
+            assert_eq!(status["clusters"][0]["name"], "Good", "{answer}");
             status["configuration"]["follows"]["error"].as_str().unwrap().to_owned()
         };
         let there = eventually(MAX_WAIT, || words.iter().all(|word| trouble().contains(word)));
-        assert!(there, "{words:?} is not in {}\n{said}", trouble());
+        assert!(there, "{words:?} is not in {}\n{answer}", trouble());
         self.leader.say(&clusters("Good", "", ""));
         assert!(eventually(MAX_WAIT, || trouble().is_empty()), "{}", trouble());
     }
 
-    /// Other names of a file: a link, a link to its directory, and a hard link.
+    /// All names of a file: its own, a symbolic link, a path through a linked directory, and a hard link.
     fn names_of(&self, file: &Path) -> Vec<PathBuf> {
         let other = tempfile::Builder::new().tempdir_in(self.dir.path()).unwrap().keep();
         let other = other.canonicalize().unwrap();
@@ -113,8 +113,8 @@ get_configuration_from:
 }
 
 #[test]
-fn a_leader_cannot_have_the_followers_own_secrets_sent_anywhere() {
-    let follower = FollowPoller::new();
+fn a_leader_cannot_make_a_follower_send_its_own_secrets() {
+    let follower = Follower::new();
     let key = "clusters[0].connector_secret_file";
     for (file, what) in [
         ("token", "admin.token_file"),
@@ -127,11 +127,11 @@ fn a_leader_cannot_have_the_followers_own_secrets_sent_anywhere() {
         ("access.log", "access_log.path"),
     ] {
         for name in follower.names_of(&follower.path(file)) {
-            let said = clusters("Bad", "", &format!("  connector_secret_file: {}\n", name.display()));
-            follower.refuses(&said, &[key, "may not be named by another ICM's configuration", what]);
+            let answer = clusters("Bad", "", &format!("  connector_secret_file: {}\n", name.display()));
+            follower.refuses(&answer, &[key, "may not be named by another ICM's configuration", what]);
         }
     }
-    // A password goes to servers too, a signing key does not, and both are refused.
+    // A password is sent to servers, a signing key is not; both are refused.
     let token = follower.path("token");
     let auth = format!(
         ", auth: {{ allow_plaintext: true, basic: {{ user: x, password_file: {} }} }}",
@@ -147,8 +147,8 @@ fn a_leader_cannot_have_the_followers_own_secrets_sent_anywhere() {
 }
 
 #[test]
-fn a_leader_cannot_have_the_followers_own_files_replaced_by_a_cache() {
-    let follower = FollowPoller::new();
+fn a_leader_cannot_make_a_cache_replace_the_followers_own_files() {
+    let follower = Follower::new();
     assert!(eventually(MAX_WAIT, || follower.cache.exists()));
     for (file, what) in [
         ("token", "admin.token_file"),
@@ -159,19 +159,19 @@ fn a_leader_cannot_have_the_followers_own_files_replaced_by_a_cache() {
         ("copy.yaml", "get_configuration_from.cache"),
     ] {
         for name in follower.names_of(&follower.path(file)) {
-            let said = clusters("Bad", &format!(", cache: {}", name.display()), "");
-            follower.refuses(&said, &["clusters[0].directory.cache", "may not be named", what]);
+            let answer = clusters("Bad", &format!(", cache: {}", name.display()), "");
+            follower.refuses(&answer, &["clusters[0].directory.cache", "may not be named", what]);
         }
     }
     let configuration = follower.icm.file.canonicalize().unwrap();
-    let said = clusters("Bad", &format!(", cache: {}", configuration.display()), "");
-    follower.refuses(&said, &["clusters[0].directory.cache", "configuration file"]);
+    let answer = clusters("Bad", &format!(", cache: {}", configuration.display()), "");
+    follower.refuses(&answer, &["clusters[0].directory.cache", "configuration file"]);
     assert!(std::fs::read_to_string(configuration).unwrap().contains("get_configuration_from"));
     assert_eq!(std::fs::read(follower.path("state/affinity.key")).unwrap().len(), 32);
 }
 
 #[test]
-fn caches_are_kept_below_state_dir_unless_the_follower_names_other_directories() {
+fn caches_of_followed_clusters_stay_below_state_dir() {
     let acme = Acme::built_in();
     let (leaders, followers) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let state = followers.path().canonicalize().unwrap();
@@ -188,7 +188,7 @@ fn caches_are_kept_below_state_dir_unless_the_follower_names_other_directories()
     set(&mut following, "get_configuration_from", &url);
     let icm = Icm::start(following);
     assert_eq!(icm.client().get("/homepage.nsf").status, 200);
-    // What may be read may not be written.
+    // Permission to read a directory is no permission to write to it.
     let elsewhere = acme.ca_file.parent().unwrap().join("acmeweb.cache");
     set(&mut leading, "clusters.0.directory.cache", &elsewhere.display().to_string());
     leader.reload(&leading);
@@ -203,7 +203,7 @@ fn caches_are_kept_below_state_dir_unless_the_follower_names_other_directories()
 }
 
 #[test]
-fn a_file_that_is_no_cache_is_not_replaced_for_any_configuration() {
+fn a_file_that_is_no_cache_is_never_replaced() {
     let acme = Acme::built_in();
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("databases.csv");
@@ -215,7 +215,7 @@ fn a_file_that_is_no_cache_is_not_replaced_for_any_configuration() {
     assert!(icm.log().contains("databases.csv"), "{}", icm.log());
     assert_eq!(icm.client().get("/homepage.nsf").status, 200);
     assert_eq!(std::fs::read_to_string(&file).unwrap(), "path,server,replica_id\n");
-    // An empty one is what a crash leaves.
+    // A crash may leave an empty file, which is replaced.
     std::fs::write(&file, "").unwrap();
     acme.ask("DELETE", "/databases?path=homepage.nsf&server=Web4", None);
     assert!(eventually(MAX_WAIT, || std::fs::metadata(&file).unwrap().len() > 0), "{}", icm.log());

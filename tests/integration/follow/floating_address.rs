@@ -1,5 +1,5 @@
-//! A floating address between two ICMs, with keepalived in network namespaces: failed requests when one dies, and that users
-//! stay on their servers.
+//! A floating address between two ICMs, with keepalived in network namespaces: how many requests fail when one fails, and that
+//! users keep their servers.
 //!
 //! Uses the files of `conf/keepalived/`; `--nocapture` prints the figures of `docs/several-icms.md`. Skipped where namespaces are
 //! not permitted or keepalived is missing.
@@ -16,10 +16,10 @@ use crate::support::*;
 
 const FLOATING: &str = "192.0.2.100";
 const USERS: usize = 4;
-/// How long the users ask, and when it happens.
+/// Duration of the load.
 const LOAD: Duration = Duration::from_secs(12);
 const FAIL_AFTER: Duration = Duration::from_secs(3);
-/// Nobody is served for longer than this: far more than usual, as the machine may be busy.
+/// Limit of the time without a served request: far more than usual, as the machine may be busy.
 const MAX_OUTAGE: Duration = Duration::from_millis(8_500);
 
 /// Runs a command to its end.
@@ -35,7 +35,7 @@ fn run(words: &str) -> Result<String, String> {
     }
 }
 
-/// Namespaces on one switch; they go with the value.
+/// Namespaces on one switch; they are removed with the value.
 struct Network {
     prefix: String,
     made: Vec<String>,
@@ -78,7 +78,7 @@ impl Network {
         format!("{}-{host}", self.prefix)
     }
 
-    /// A command in one of them; `ip` becomes the program, so the pid is the program's.
+    /// A command in a namespace; `ip` executes the program, so the pid is the program's.
     fn command(&self, host: &str) -> Command {
         let mut command = Command::new("ip");
         command.args(["netns", "exec", &self.name(host)]).stdin(Stdio::null());
@@ -110,7 +110,7 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // keepalived takes its children along when it is asked to go.
+        // keepalived ends its children on TERM.
         if self.0.try_wait().is_ok_and(|ended| ended.is_none()) {
             signal(self.0.id(), "TERM");
         }
@@ -123,9 +123,9 @@ impl Drop for Process {
     }
 }
 
-/// Two ICMs behind one floating address, which the first one has.
+/// Two ICMs behind one floating address, which the first one holds.
 struct Site {
-    // In this order they end.
+    // Dropped in this order.
     keepalived: Vec<Process>,
     icms: Vec<Process>,
     _acme: Process,
@@ -197,19 +197,19 @@ clusters:
             let there = eventually(MAX_WAIT, || site.network.has_floating("one"));
             assert!(there, "the first has no floating address: {}", site.logs());
         }
-        // The second has heard the first by then, and would have taken the address if not.
+        // Without advertisements of the first, the second would have taken the address by then.
         pause(2_500);
         assert!(!site.network.has_floating("two"), "both have the address: {}", site.logs());
         site
     }
 
-    /// With the files of the repository, only the addresses exchanged for the second one.
+    /// Uses the files of the repository, with the addresses exchanged for the second host.
     fn start_keepalived(&mut self, host: &str) {
         let conf = concat!(env!("CARGO_MANIFEST_DIR"), "/conf/keepalived");
         let mut text = std::fs::read_to_string(format!("{conf}/keepalived.conf")).unwrap();
         assert!(text.contains("/etc/keepalived/check-icm") && text.contains("    enable_script_security"));
         text = text.replace("/etc/keepalived/check-icm", &format!("{conf}/check-icm"));
-        // Where others than root may write to the sources it would not run the script.
+        // With this option keepalived refuses a script that users other than root may write.
         text = text.replace("    enable_script_security", "");
         if host == "two" {
             text = text
@@ -252,18 +252,18 @@ clusters:
 }
 
 /// One request of a user.
-struct Asked {
+struct RequestRecord {
     user: usize,
-    /// When its outcome was there, since the load began.
+    /// When it ended, since the load began.
     at: Duration,
-    /// `200`, or the word of the failure.
+    /// The status, or the name of the failure.
     outcome: String,
     server: String,
 }
 
-/// Has users ask through the floating address, does something to the site meanwhile, and counts.
+/// Sends requests of users through the floating address, breaks the site meanwhile, and counts failures.
 fn takeover(what: &str, hurt: impl FnOnce(&mut Site)) {
-    // One after the other: each has its own advertisements to send in time.
+    // One test at a time, as keepalived must send its advertisements in time.
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
     let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
     let network = match Network::new() {
@@ -283,12 +283,12 @@ fn takeover(what: &str, hurt: impl FnOnce(&mut Site)) {
     std::thread::sleep(FAIL_AFTER);
     hurt(&mut site);
     let output = load.wait_with_output().unwrap();
-    let mut asked: Vec<Asked> = String::from_utf8(output.stdout)
+    let mut asked: Vec<RequestRecord> = String::from_utf8(output.stdout)
         .unwrap()
         .lines()
         .filter_map(|line| {
             let mut parts = line.strip_prefix("asked ")?.split(' ');
-            Some(Asked {
+            Some(RequestRecord {
                 user: parts.next()?.parse().ok()?,
                 at: Duration::from_millis(parts.next()?.parse().ok()?),
                 outcome: parts.next()?.to_owned(),
@@ -312,13 +312,13 @@ fn takeover(what: &str, hurt: impl FnOnce(&mut Site)) {
     let failed: usize = failures.values().sum();
     let moved = servers.iter().filter(|s| s.len() != 1).count();
     eprintln!(
-        "{what}: {failed} of {} requests failed {failures:?}, nobody was served for {:.1} s, {moved} of {USERS} users moved to another server",
+        "{what}: {failed} of {} requests failed {failures:?}, no request was served for {:.1} s, {moved} of {USERS} users moved to another server",
         asked.len(),
         outage.as_secs_f64()
     );
     assert!(site.network.has_floating("two"), "the second never took the address: {}", site.logs());
     assert!(asked.len() > USERS * 20, "only {} requests", asked.len());
-    assert!(outage < MAX_OUTAGE, "{outage:?} without anybody served: {}", site.logs());
+    assert!(outage < MAX_OUTAGE, "{outage:?} without a served request: {}", site.logs());
     for user in 0..USERS {
         let last = asked.iter().rfind(|a| a.user == user).map(|a| a.outcome.as_str());
         assert_eq!(last, Some("200"), "user {user} is not served in the end: {}", site.logs());
@@ -327,17 +327,17 @@ fn takeover(what: &str, hurt: impl FnOnce(&mut Site)) {
 }
 
 #[test]
-fn the_standby_serves_every_session_on_when_the_active_icm_is_killed() {
+fn the_standby_continues_every_session_when_the_active_icm_is_killed() {
     takeover("kill -9 of the active icm", |site| site.icms[0].kill());
 }
 
 #[test]
-fn the_standby_serves_every_session_on_when_keepalived_is_killed() {
+fn the_standby_continues_every_session_when_keepalived_is_killed() {
     takeover("kill -9 of the active keepalived", |site| site.keepalived[0].kill());
 }
 
 #[test]
-fn the_standby_serves_every_session_on_when_the_active_machine_is_cut_off() {
+fn the_standby_continues_every_session_when_the_active_machine_is_cut_off() {
     takeover("link of the active machine down", |site| {
         run(&format!("ip -n {} link set eth0 down", site.network.name("one"))).unwrap();
     });

@@ -1,10 +1,10 @@
-//! Several ICMs: one has the clusters, the others take them from it; users and restrictions are the same on all.
+//! Several ICMs: one has the clusters, the others follow it; users and restrictions are the same on all.
 
 use crate::support::*;
 use serde_json::Value as Json;
 use serde_yaml::Value;
 
-/// A configuration that takes its clusters from there and keeps a copy in `dir`.
+/// A configuration that follows the ICM at this address and caches its clusters in `dir`.
 fn following(acme: &Acme, admin: std::net::SocketAddr, dir: &std::path::Path) -> Value {
     let mut config = config(acme);
     config.as_mapping_mut().unwrap().remove("clusters");
@@ -21,8 +21,8 @@ fn follows(icm: &Icm) -> Json {
     icm.status()["configuration"]["follows"].clone()
 }
 
-/// A configuration whose restrictions outlive the process.
-fn keeping(acme: &Acme, dir: &std::path::Path) -> Value {
+/// A configuration whose restrictions persist.
+fn with_state_dir(acme: &Acme, dir: &std::path::Path) -> Value {
     let mut config = config(acme);
     set(&mut config, "state_dir", &dir.join("state").display().to_string());
     config
@@ -35,7 +35,7 @@ fn verb(icm: &Icm, verb: &str, server: &str) -> String {
 }
 
 #[test]
-fn clusters_are_served_as_the_other_icm_has_them_and_so_is_every_change() {
+fn a_follower_takes_over_the_clusters_and_every_change() {
     let (acme, dir) = (Acme::built_in(), tempfile::tempdir().unwrap());
     let mut config = config(&acme);
     let leader = Icm::start(config.clone());
@@ -52,10 +52,10 @@ fn clusters_are_served_as_the_other_icm_has_them_and_so_is_every_change() {
     let taken = eventually(MAX_WAIT, || follower.client().get("/homepage.nsf").status == 421);
     assert!(taken, "{:#}", follows(&follower));
     assert_eq!(follower.client().host("www.acme.example").get("/homepage.nsf").status, 200);
-    // What it learned of the servers was not thrown away.
+    // The health of servers is kept.
     assert_eq!(follower.state_of("Web1"), "AVAILABLE");
     assert!(eventually(MAX_WAIT, || follows(&follower)["changed_at"] != began));
-    // Nothing new is asked for by its tag, and the age of the copy goes back to nothing each time.
+    // An unchanged configuration is confirmed by its ETag.
     let (changed, asked) = (follows(&follower)["changed_at"].clone(), follows(&follower)["asked_at"].clone());
     assert!(eventually(MAX_WAIT, || follows(&follower)["asked_at"] != asked));
     assert_eq!(follows(&follower)["changed_at"], changed);
@@ -63,7 +63,7 @@ fn clusters_are_served_as_the_other_icm_has_them_and_so_is_every_change() {
 }
 
 #[test]
-fn the_copy_serves_while_the_other_icm_is_away_and_its_return_is_noticed() {
+fn a_follower_uses_its_copy_while_the_leader_is_down_and_follows_again_later() {
     let (acme, dir) = (Acme::built_in(), tempfile::tempdir().unwrap());
     let mut config = config(&acme);
     let leader = Icm::start(config.clone());
@@ -74,15 +74,15 @@ fn the_copy_serves_while_the_other_icm_is_away_and_its_return_is_noticed() {
     let is_away = || follows(&follower)["error"].as_str().unwrap().contains("connection refused");
     assert!(eventually(MAX_WAIT, is_away), "{:#}", follows(&follower));
     assert_eq!(follower.client().get("/homepage.nsf").status, 200);
-    // To be away is no bad configuration.
+    // A leader that is down is no reload failure.
     assert_eq!(follower.metric("icm_config_reload_success"), Some(1.0));
     let events = follower.status()["events"].clone();
-    let said = events
+    let refused_events = events
         .as_array()
         .unwrap()
         .iter()
         .filter(|e| e["kind"] == "follow" && e["cause"].as_str().unwrap().contains("refused"));
-    assert_eq!(said.count(), 1, "said once, not at every turn: {events:#}");
+    assert_eq!(refused_events.count(), 1, "one event, not one for each attempt: {events:#}");
     drop(follower);
 
     let follower = Icm::start(following);
@@ -98,9 +98,9 @@ fn the_copy_serves_while_the_other_icm_is_away_and_its_return_is_noticed() {
 }
 
 #[test]
-fn a_restriction_reaches_those_that_follow_outlives_restarts_and_is_released_where_it_was_made() {
+fn a_restriction_reaches_followers_persists_and_is_released_where_it_was_made() {
     let (acme, dir) = (Acme::built_in(), tempfile::tempdir().unwrap());
-    let leading = keeping(&acme, dir.path());
+    let leading = with_state_dir(&acme, dir.path());
     let leader = Icm::start(leading.clone());
     let following = following(&acme, leader.admin, dir.path());
     let follower = Icm::start(following.clone());
@@ -111,7 +111,7 @@ fn a_restriction_reaches_those_that_follow_outlives_restarts_and_is_released_whe
     let place = format!("on http://{}, release it there", leader.admin);
     assert!(text.contains("still restricted") && text.contains(&place), "{text}");
 
-    // Neither the death of the one nor a restart of the other releases it.
+    // Neither the end of the leader nor a restart of the follower releases it.
     drop(leader);
     assert!(eventually(MAX_WAIT, || follows(&follower)["success"] == false));
     assert_eq!(follower.state_of("Web4"), "RESTRICTED");
@@ -127,16 +127,16 @@ fn a_restriction_reaches_those_that_follow_outlives_restarts_and_is_released_whe
 }
 
 #[test]
-fn a_restriction_made_on_one_that_follows_is_its_own_and_says_so() {
+fn a_restriction_made_on_a_follower_applies_only_there() {
     let (acme, dir) = (Acme::built_in(), tempfile::tempdir().unwrap());
-    let leader = Icm::start(keeping(&acme, dir.path()));
+    let leader = Icm::start(with_state_dir(&acme, dir.path()));
     let follower = Icm::start(following(&acme, leader.admin, dir.path()));
     let text = verb(&follower, "restrict", "Web1");
     assert!(text.contains("on this ICM alone") && text.contains(&leader.admin.to_string()), "{text}");
     assert!(!verb(&leader, "restrict", "Web2").contains("alone"));
     follower.wait_for_state("Web2", "RESTRICTED");
     assert_eq!(leader.state_of("Web1"), "AVAILABLE");
-    // Both restrict: each takes back its own.
+    // Both restrict the server: each releases its own restriction.
     verb(&leader, "restrict", "Web1");
     assert!(
         eventually(MAX_WAIT, || follower.status_of("Web1")["restrictions"].as_array().unwrap().len() == 2)
@@ -147,21 +147,21 @@ fn a_restriction_made_on_one_that_follows_is_its_own_and_says_so() {
 }
 
 #[test]
-fn one_that_follows_may_be_followed_and_says_where_a_restriction_was_made() {
+fn a_follower_can_be_followed_and_names_where_a_restriction_was_made() {
     let (acme, dir, other) = (Acme::built_in(), tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let first = Icm::start(config(&acme));
     let second = Icm::start(following(&acme, first.admin, dir.path()));
     let third = Icm::start(following(&acme, second.admin, other.path()));
     verb(&first, "restrict", "Web4");
     third.wait_for_state("Web4", "RESTRICTED");
-    let said = third.status_of("Web4")["restrictions"][0].as_str().unwrap().to_owned();
-    assert!(said.contains(&format!("on http://{}", first.admin)), "{said}");
+    let refused_events = third.status_of("Web4")["restrictions"][0].as_str().unwrap().to_owned();
+    assert!(refused_events.contains(&format!("on http://{}", first.admin)), "{refused_events}");
     verb(&first, "release", "Web4");
     third.wait_for_state("Web4", "AVAILABLE");
 }
 
 #[test]
-fn nobody_follows_itself() {
+fn an_icm_does_not_follow_itself() {
     let (acme, dir) = (Acme::built_in(), tempfile::tempdir().unwrap());
     let leading = config(&acme);
     let leader = Icm::start(leading.clone());
@@ -177,7 +177,7 @@ fn nobody_follows_itself() {
 }
 
 #[test]
-fn hup_reads_the_local_file_and_asks_the_other_icm() {
+fn hup_reads_the_local_file_and_fetches_from_the_leader() {
     let (acme, dir) = (Acme::built_in(), tempfile::tempdir().unwrap());
     let mut leading = config(&acme);
     let leader = Icm::start(leading.clone());
@@ -195,7 +195,7 @@ fn hup_reads_the_local_file_and_asks_the_other_icm() {
     let long = format!("/homepage.nsf?{}", "a".repeat(200));
     assert_eq!(follower.client().host("www.acme.example").get(&long).status, 414);
 
-    // With the other ICM away the local file applies all the same.
+    // With the leader down, the local file is still applied.
     drop(leader);
     set(&mut following, "limits.uri_bytes", "8KiB");
     follower.reload(&following);
@@ -205,7 +205,7 @@ fn hup_reads_the_local_file_and_asks_the_other_icm() {
     assert!(eventually(MAX_WAIT, || follows(&follower)["success"] == false));
     assert!(eventually(MAX_WAIT, || follower.status()["reload"]["success"] == true));
 
-    // An ICM that has clusters of its own again does not follow.
+    // An ICM with its own clusters stops following.
     let mut own = config(&acme);
     for key in ["listeners", "admin"] {
         own[key] = following[key].clone();
@@ -237,27 +237,27 @@ fn two_icms_with_the_same_key_send_the_same_user_to_the_same_server() {
         for _ in 0..3 {
             assert_eq!(there.server_of("/homepage.nsf"), server);
         }
-        // The cookie is as good there as here: nothing new is written for the same entry.
+        // The other ICM accepts the cookie and sets no new one.
         assert_eq!(there.icm(), user.icm());
         seen.insert(server);
     }
-    assert!(seen.len() > 1, "chance drew one server only: {seen:?}");
+    assert!(seen.len() > 1, "only one server was selected: {seen:?}");
 
-    // The choice between databases of one path goes along too.
+    // The choice between databases of one path is valid there, too.
     let mut user = Browser::new(leader.address);
     assert_eq!(user.get("/sales/leads.nsf").status, 300);
     let chosen = user.get("/__C125790F002B11AA.nsf");
     assert_eq!((chosen.status, chosen.server()), (200, "Web3/Acme"));
     let mut there = Browser::new(follower.address).with_cookies_of(&user);
     assert_eq!(there.server_of("/sales/leads.nsf"), "Web3/Acme");
-    // With another key it would not.
-    let stranger = Icm::start(config(&acme));
-    let mut there = Browser::new(stranger.address).with_cookies_of(&user);
+    // With another key it is not.
+    let foreign = Icm::start(config(&acme));
+    let mut there = Browser::new(foreign.address).with_cookies_of(&user);
     assert_eq!(there.get("/sales/leads.nsf").status, 300);
 }
 
 #[test]
-fn a_restricted_server_that_leaves_the_cluster_and_returns_is_restricted_still() {
+fn a_restricted_server_that_leaves_and_rejoins_the_cluster_stays_restricted() {
     let acme = Acme::built_in();
     let all = config(&acme);
     let icm = Icm::start(all.clone());
@@ -270,7 +270,7 @@ fn a_restricted_server_that_leaves_the_cluster_and_returns_is_restricted_still()
     icm.reload(&all);
     assert!(eventually(MAX_WAIT, has_web4));
     icm.wait_for_state("Web4", "RESTRICTED");
-    // And while it is away it can be released.
+    // It can be released while it is not in the cluster.
     icm.reload(&fewer);
     assert!(eventually(MAX_WAIT, || !has_web4()));
     assert!(verb(&icm, "release", "Web4").contains("no member now"));

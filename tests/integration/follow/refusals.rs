@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::support::*;
 use serde_yaml::Value;
 
-/// Follows this URL with these further keys; nothing else is needed to start.
+/// A minimal configuration that follows this URL, with further keys.
 fn following(url: &str, more: &str) -> Value {
     serde_yaml::from_str(&format!(
         "pingora: {{ threads: 1 }}
@@ -20,7 +20,7 @@ get_configuration_from: {{ url: \"{url}\", refresh: 100ms{more} }}
     .unwrap()
 }
 
-/// A cluster of one dead server, as YAML.
+/// A cluster of one server that does not run, as YAML.
 fn clusters(name: &str, more: &str) -> String {
     format!(
         "clusters:
@@ -35,12 +35,12 @@ fn answer(body: &str) -> String {
     format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nETag: \"one\"\r\n\r\n{body}", body.len())
 }
 
-/// Ends by itself, with 1, and says why.
-fn ends(config: Value) -> String {
+/// Checks that `icm` ends with exit code 1, and returns its log.
+fn fails_to_start(config: Value) -> String {
     let mut icm = Icm::spawn(config);
     let status = icm.wait_for_end(Duration::from_secs(90));
     assert_eq!(status.and_then(|s| s.code()), Some(1), "{}", icm.log());
-    // The pipes are read by threads of their own.
+    // Other threads read the log, so it may come later than the end.
     assert!(eventually(MAX_WAIT, || icm.log().contains("icm: ")), "{}", icm.log());
     icm.log()
 }
@@ -55,7 +55,7 @@ fn wait_for_trouble(icm: &Icm, text: &str) {
 }
 
 #[test]
-fn the_configuration_is_given_out_by_token_host_and_origin_with_an_etag_and_without_secrets() {
+fn the_configuration_is_served_only_with_token_host_and_origin_and_without_secrets() {
     let (acme, dir) = (Acme::built_in(), tempfile::tempdir().unwrap());
     let mut config = config(&acme);
     let token = secret_file(dir.path(), "token", "sesame-open-0123456789\n");
@@ -104,18 +104,15 @@ fn the_configuration_is_given_out_by_token_host_and_origin_with_an_etag_and_with
 }
 
 #[test]
-fn without_a_copy_there_is_nothing_to_serve_by_and_the_end_names_whom_it_asked() {
-    let nobody = format!("http://127.0.0.1:{}/config", free_port());
-    let log = ends(following(&nobody, ""));
-    assert!(
-        log.contains(&nobody) && log.contains("connection refused") && log.contains("no `cache`"),
-        "{log}"
-    );
+fn without_a_copy_a_follower_fails_to_start_and_names_the_leader() {
+    let url = format!("http://127.0.0.1:{}/config", free_port());
+    let log = fails_to_start(following(&url, ""));
+    assert!(log.contains(&url) && log.contains("connection refused") && log.contains("no `cache`"), "{log}");
     assert!(log.contains("trying again for 30s"), "{log}");
 }
 
 #[test]
-fn a_wrong_token_or_path_ends_at_once() {
+fn with_a_wrong_token_or_path_a_follower_fails_to_start_at_once() {
     let (acme, dir) = (Acme::built_in(), tempfile::tempdir().unwrap());
     let mut config = config(&acme);
     set(&mut config, "admin.token_file", &secret_file(dir.path(), "token", "right\n"));
@@ -123,10 +120,10 @@ fn a_wrong_token_or_path_ends_at_once() {
     let wrong = secret_file(dir.path(), "wrong", "wrong\n");
     let url = format!("http://{}/config", leader.admin);
     for more in [String::new(), format!(", token_file: {wrong}")] {
-        let log = ends(following(&url, &more));
+        let log = fails_to_start(following(&url, &more));
         assert!(log.contains("401") && log.contains("token_file") && log.contains(&url), "{log}");
     }
-    let log = ends(following(&format!("http://{}/", leader.address), ""));
+    let log = fails_to_start(following(&format!("http://{}/", leader.address), ""));
     assert!(log.contains("refused") || log.contains("answered with status"), "{log}");
     let more = format!(
         ", token_file: {}/token, allow_files_under: [{}]",
@@ -139,7 +136,7 @@ fn a_wrong_token_or_path_ends_at_once() {
 
 #[test]
 fn tls_is_verified_against_the_ca_file() {
-    let (acme, stranger) = (Acme::built_in(), Acme::built_in());
+    let (acme, other) = (Acme::built_in(), Acme::built_in());
     let dir = tempfile::tempdir().unwrap();
     let mut config = config(&acme);
     set(&mut config, "admin.token_file", &secret_file(dir.path(), "token", "right\n"));
@@ -154,14 +151,14 @@ fn tls_is_verified_against_the_ca_file() {
             acme.ca_file.parent().unwrap().display()
         )
     };
-    let log = ends(following(&url, &more(&stranger)));
+    let log = fails_to_start(following(&url, &more(&other)));
     assert!(log.contains("certificate is not trusted"), "{log}");
     let follower = Icm::start(following(&url, &more(&acme)));
     assert_eq!(follower.client().get("/homepage.nsf").status, 200);
 }
 
 #[test]
-fn a_configuration_that_does_not_validate_is_refused_and_the_old_one_serves() {
+fn an_invalid_configuration_is_refused_and_the_old_one_stays_in_use() {
     let leader = FixedResponseServer::new(&answer(&clusters("One", "")));
     let dir = tempfile::tempdir().unwrap();
     let cache = dir.path().join("deep/config.yaml");
@@ -185,7 +182,7 @@ fn a_configuration_that_does_not_validate_is_refused_and_the_old_one_serves() {
         |e: &&serde_json::Value| e["kind"] == "follow" && e["cause"].as_str().unwrap().contains("is refused");
     assert_eq!(events.as_array().unwrap().iter().filter(refused).count(), 1, "{events:#}");
     assert_eq!(name(), "One");
-    // Only what was good is kept.
+    // Only the valid configuration is cached.
     assert!(std::fs::read_to_string(&cache).unwrap().contains("name: One"));
 
     leader.say(&answer(&clusters("Two", "")));
@@ -193,7 +190,7 @@ fn a_configuration_that_does_not_validate_is_refused_and_the_old_one_serves() {
     assert!(eventually(MAX_WAIT, || trouble(&icm).is_empty()), "{}", trouble(&icm));
     assert!(eventually(MAX_WAIT, || icm.metric("icm_config_reload_success") == Some(1.0)));
     assert!(eventually(MAX_WAIT, || std::fs::read_to_string(&cache).unwrap().contains("name: Two")));
-    assert_eq!(std::fs::read_dir(cache.parent().unwrap()).unwrap().count(), 1, "no temporary file stays");
+    assert_eq!(std::fs::read_dir(cache.parent().unwrap()).unwrap().count(), 1, "no temporary file is left");
 
     for (broken, word) in [
         ("HTTP/1.1 500 Broken\r\nContent-Length: 0\r\n\r\n".to_owned(), "status 500"),
@@ -220,7 +217,7 @@ fn a_configuration_that_does_not_validate_is_refused_and_the_old_one_serves() {
 }
 
 #[test]
-fn the_files_that_come_are_confined_and_absent_means_none() {
+fn a_leader_may_name_only_files_below_allow_files_under() {
     let dir = tempfile::tempdir().unwrap();
     let (inside, outside) = (dir.path().join("inside"), dir.path().join("outside"));
     for dir in [&inside, &outside] {
@@ -243,18 +240,18 @@ fn the_files_that_come_are_confined_and_absent_means_none() {
     ] {
         let leader = naming(&file);
         let url = format!("http://{}/config", leader.address);
-        let log = ends(following(&url, &format!(", allow_files_under: [{inside}]")));
+        let log = fails_to_start(following(&url, &format!(", allow_files_under: [{inside}]")));
         assert!(log.contains("may not be named") && log.contains("allow_files_under"), "{file}: {log}");
     }
     let leader = naming(&format!("{inside}/db.csv"));
     let url = format!("http://{}/config", leader.address);
-    assert!(ends(following(&url, "")).contains("no directory at all"));
+    assert!(fails_to_start(following(&url, "")).contains("no directory at all"));
     let icm = Icm::start(following(&url, &format!(", allow_files_under: [{inside}]")));
     assert_eq!(icm.status()["clusters"][0]["directory"]["databases"], 1);
 }
 
 #[test]
-fn an_icm_that_never_ends_its_answer_is_given_up_and_a_reload_to_it_refused() {
+fn a_reload_to_a_leader_that_does_not_answer_is_refused() {
     let leader = FixedResponseServer::new(&answer(&clusters("One", "")));
     let mut config = following(&format!("http://{}/config", leader.address), "");
     let icm = Icm::start(config.clone());
@@ -262,7 +259,7 @@ fn an_icm_that_never_ends_its_answer_is_given_up_and_a_reload_to_it_refused() {
     let address = silent.local_addr().unwrap();
     std::thread::spawn(move || {
         for mut stream in silent.incoming().flatten() {
-            // Hears everything and says nothing, until the other side has enough.
+            // Reads everything and sends nothing.
             std::thread::spawn(move || while stream.read(&mut [0; 1024]).is_ok_and(|n| n > 0) {});
         }
     });
@@ -281,7 +278,7 @@ fn an_icm_that_never_ends_its_answer_is_given_up_and_a_reload_to_it_refused() {
 }
 
 #[test]
-fn check_fetches_and_validates_and_offline_verbs_read_the_copy() {
+fn check_probe_validates_the_leaders_configuration_and_offline_verbs_read_the_copy() {
     let leader = FixedResponseServer::new(&answer(&clusters("One", "")));
     let dir = tempfile::tempdir().unwrap();
     let more = format!(", cache: {}/config.yaml", dir.path().display());

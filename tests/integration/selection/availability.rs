@@ -1,10 +1,10 @@
-//! Availability sources: what their reports and their silence change, and which port of a server is meant.
+//! Availability sources: what their reports change, what lapses without reports, and which port of a server must answer.
 
 use crate::support::*;
 use serde_json::{Value, json};
 use serde_yaml::Value as Yaml;
 
-/// On Web1, Web2 and Web3.
+/// Web1, Web2 and Web3 hold it.
 const ORDERS: &str = "/sales/orders.nsf?OpenDatabase";
 
 fn cluster(sources: &[&str], stale_after: &str) -> (Acme, Icm, Yaml) {
@@ -18,24 +18,24 @@ fn cluster(sources: &[&str], stale_after: &str) -> (Acme, Icm, Yaml) {
 }
 
 #[test]
-fn ready_and_up_each_clear_only_their_own_word_of_the_agent() {
+fn agent_ready_clears_only_drain_and_agent_up_clears_only_down() {
     let (acme, icm, _) = cluster(&["agent_check"], "20s");
     let say = |line: &str| acme.set("Web1", json!({ "agent": line }));
     let state = |line: &str, expected: &str| {
         say(line);
-        // A line that changes nothing must have been heard, too: it carries an index of its own.
+        // Lines that do not change the state carry an index, which shows that they were read.
         icm.wait_for_state("Web1", expected);
     };
     state("drain", "RESTRICTED");
     state("down#HTTP task ended", "UNREACHABLE");
     assert!(icm.status_of("Web1")["cause"].as_str().unwrap().contains("HTTP task ended"));
     say("ready 33%");
-    icm.wait_for_server("Web1", "heard", |s| s["index"] == 33);
+    icm.wait_for_server("Web1", "updated", |s| s["index"] == 33);
     assert_eq!(icm.status_of("Web1")["state"], "UNREACHABLE", "ready does not clear down");
     say("drain 34%");
-    icm.wait_for_server("Web1", "heard", |s| s["index"] == 34);
+    icm.wait_for_server("Web1", "updated", |s| s["index"] == 34);
     state("up 35%", "RESTRICTED");
-    icm.wait_for_server("Web1", "heard", |s| s["index"] == 35);
+    icm.wait_for_server("Web1", "updated", |s| s["index"] == 35);
     assert_eq!(icm.status_of("Web1")["state"], "RESTRICTED", "up does not clear drain");
     state("ready", "AVAILABLE");
     for word in ["maint", "failed", "stopped"] {
@@ -46,14 +46,14 @@ fn ready_and_up_each_clear_only_their_own_word_of_the_agent() {
 }
 
 #[test]
-fn maxconn_of_the_agent_caps_what_the_server_gets() {
+fn maxconn_of_the_agent_limits_the_requests_in_flight() {
     let (acme, icm, _) = cluster(&["agent_check"], "20s");
     acme.set("all", json!({ "agent": "up ready 40%" }));
     acme.set("Web1", json!({ "agent": "up ready 95% maxconn:1" }));
-    // Its own word, not a lucky draw among servers of which nothing was read yet.
+    // Wait for its report: before that, selection among all servers is random.
     icm.wait_for_server("Web1", "reported", |s| s["index"] == 95);
     icm.wait_for_served(ORDERS, "Web1");
-    // The answer is here a moment before its request is over: until then there is no room for another one.
+    // The request ends a moment after its answer arrives.
     icm.wait_for_server("Web1", "idle", |s| s["in_flight"] == 0);
     let mut slow = icm.client();
     let head = slow.head("GET", "/sales/orders.nsf?OpenDatabase&delay=4000", &[]);
@@ -66,14 +66,14 @@ fn maxconn_of_the_agent_caps_what_the_server_gets() {
 }
 
 #[test]
-fn an_exporter_whose_clock_stands_still_is_stale_and_the_server_lives() {
+fn an_exporter_with_a_frozen_clock_is_stale_and_its_server_stays_available() {
     let (acme, icm, _) = cluster(&["prometheus"], "3s");
     acme.set("Web1", json!({ "index": 10, "threshold": 20 }));
     icm.wait_for_state("Web1", "BUSY");
     acme.set("Web1", json!({ "frozen": true }));
     icm.wait_for_server("Web1", "stale", |s| s["index"].is_null());
     icm.wait_for_state("Web1", "AVAILABLE");
-    // The administrator's word is read anew even so.
+    // RESTRICTED is still read from a stale report.
     acme.set("Web1", json!({ "restricted": 1 }));
     icm.wait_for_state("Web1", "RESTRICTED");
     assert_eq!(icm.status_of("Web1")["restriction_stale"], true, "{:#}", icm.status_of("Web1"));
@@ -82,7 +82,7 @@ fn an_exporter_whose_clock_stands_still_is_stale_and_the_server_lives() {
 }
 
 #[test]
-fn a_server_with_threshold_hundred_is_busy_although_nobody_publishes_an_index_and_serves_as_the_last() {
+fn a_server_with_threshold_100_is_busy_without_an_index_and_serves_as_a_last_resort() {
     let acme = Acme::built_in();
     let mut settings = config(&acme);
     for server in [0, 1] {
@@ -98,13 +98,13 @@ fn a_server_with_threshold_hundred_is_busy_although_nobody_publishes_an_index_an
     acme.fault("Web3", json!("refuse"));
     icm.wait_for_state("Web3", "UNREACHABLE");
     let served = icm.served(ORDERS, 6);
-    assert!(served.keys().all(|k| k == "Web1" || k == "Web2"), "BUSY never refuses: {served:?}");
+    assert!(served.keys().all(|k| k == "Web1" || k == "Web2"), "BUSY servers still serve: {served:?}");
 }
 
 #[test]
-fn after_busy_a_published_rise_is_believed_at_once() {
+fn after_busy_a_published_rise_of_the_index_counts_at_once() {
     let (acme, icm, _) = cluster(&["prometheus"], "60s");
-    // Response times are known of all of them: what is published is held against that.
+    // Response times of all servers are known, so that observed indexes could outweigh the published one.
     let known = || {
         icm.served(ORDERS, 20);
         ["Web1", "Web2", "Web3"].iter().all(|name| icm.counter_of(name, "answered") >= 12)
@@ -143,15 +143,15 @@ fn servers_that_differ_by_a_millisecond_share_the_users() {
         let served = icm.served(ORDERS, 60);
         ["Web1", "Web2"].iter().all(|name| served.get(*name).is_some_and(|n| *n >= least))
     };
-    // Until enough was seen of both, chance draws.
+    // Until enough response times of both are known, selection is random.
     icm.served(ORDERS, 80);
     let shared = (0..6).filter(|_| both(10)).count();
-    assert!(shared > 0, "one server took everybody: {:#}", icm.status()["clusters"][0]["servers"]);
+    assert!(shared > 0, "one server got all requests: {:#}", icm.status()["clusters"][0]["servers"]);
 }
 
 #[test]
-fn when_a_source_falls_silent_its_measurements_lapse_and_restricted_stays() {
-    let silence = |source: &str| match source {
+fn when_a_source_stops_its_measurements_lapse_and_restricted_stays() {
+    let stop = |source: &str| match source {
         "prometheus" => json!({ "prometheus": false }),
         "console" => json!({ "console": false }),
         "agent_check" => json!({ "agent_check": false }),
@@ -167,31 +167,34 @@ fn when_a_source_falls_silent_its_measurements_lapse_and_restricted_stays() {
             acme.set("Web1", json!({ "index": 10, "threshold": 20 }));
             icm.wait_for_state("Web1", "BUSY");
         }
-        let says_restricted = source != "statpub";
-        if says_restricted {
+        let reports_restricted = source != "statpub";
+        if reports_restricted {
             acme.set("Web2", json!({ "restricted": 1 }));
             icm.wait_for_state("Web2", "RESTRICTED");
         }
-        acme.set("all", silence(source));
+        acme.set("all", stop(source));
         icm.wait_for_server("Web1", "unknown", |s| s["index"].is_null());
         icm.wait_for_state("Web1", "AVAILABLE");
         icm.wait_for_state("Web3", "AVAILABLE");
-        if says_restricted {
+        if reports_restricted {
             icm.wait_for_server("Web2", "stale", |s| s["restriction_stale"] == true);
             assert_eq!(icm.status_of("Web2")["state"], "RESTRICTED", "{source}");
         }
         let served = icm.served(ORDERS, 6);
-        assert!(served.keys().all(|k| k.starts_with("Web")), "{source}: silence kills nobody: {served:?}");
+        assert!(
+            served.keys().all(|k| k.starts_with("Web")),
+            "{source}: a stopped source makes no server UNREACHABLE: {served:?}"
+        );
     }
 }
 
 #[test]
-fn of_several_sources_the_freshest_wins_and_the_last_one_that_speaks_is_enough() {
+fn of_several_sources_the_newest_report_wins_and_one_source_is_enough() {
     let all = ["prometheus", "console", "agent_check", "statpub"];
     let (acme, icm, _) = cluster(&all, "2s");
     let mut index = 30;
-    for silent in [None, Some("prometheus"), Some("console"), Some("agent_check")] {
-        if let Some(source) = silent {
+    for stopped in [None, Some("prometheus"), Some("console"), Some("agent_check")] {
+        if let Some(source) = stopped {
             acme.set("Web1", json!({ source: false }));
         }
         index += 10;
@@ -204,13 +207,13 @@ fn of_several_sources_the_freshest_wins_and_the_last_one_that_speaks_is_enough()
 }
 
 #[test]
-fn what_a_source_said_goes_with_the_source_when_a_reload_removes_it() {
+fn a_reload_that_removes_a_source_removes_its_reports() {
     let (acme, icm, mut settings) = cluster(&["agent_check"], "10m");
     acme.set("Web1", json!({ "agent": "maint" }));
     acme.set("Web2", json!({ "agent": "drain" }));
     icm.wait_for_state("Web1", "UNREACHABLE");
     icm.wait_for_state("Web2", "RESTRICTED");
-    // The same source again: what it said stays.
+    // A reload that keeps the source keeps its reports.
     set(&mut settings, "clusters.0.failover.attempts", "2");
     icm.reload(&settings);
     icm.wait_for_log("configuration reloaded");
@@ -237,12 +240,8 @@ fn upstream_scheme_chooses_the_port_that_must_answer() {
         assert_eq!(scheme_of(&echo), scheme);
         acme.fault("Web1", json!({ "kind": "refuse", "port": alive }));
         icm.wait_for_server("Web1", "half dead", |s| s[format!("{alive}_up")] == false);
-        assert_eq!(
-            icm.status_of("Web1")["state"],
-            "AVAILABLE",
-            "{scheme}: the other port serves nobody anyway"
-        );
-        assert!(!icm.events_of("Web1").is_empty(), "and yet it is said");
+        assert_eq!(icm.status_of("Web1")["state"], "AVAILABLE", "{scheme}: the other port is not used");
+        assert!(!icm.events_of("Web1").is_empty(), "the failed port is an event");
         acme.fault("Web1", json!({ "kind": "refuse", "port": dead }));
         icm.wait_for_state("Web1", "UNREACHABLE");
         let served = icm.served(ORDERS, 12);
@@ -280,11 +279,12 @@ fn with_scheme_same_each_client_needs_the_port_of_its_own_scheme() {
     icm.wait_for_server("Web1", "half dead", |s| s["https_up"] == false && s["http_up"] == true);
     assert!((0..8).map(|_| https()).all(|s| s == "Web3"));
     assert_eq!(icm.status_of("Web1")["state"], "AVAILABLE");
-    let said = |word: &str| icm.events_of("Web1").iter().any(|e| e["cause"].as_str().unwrap().contains(word));
-    assert!(eventually(MAX_WAIT, || said("HTTPS")), "{:#}", icm.status()["events"]);
+    let has_event =
+        |text: &str| icm.events_of("Web1").iter().any(|e| e["cause"].as_str().unwrap().contains(text));
+    assert!(eventually(MAX_WAIT, || has_event("HTTPS")), "{:#}", icm.status()["events"]);
     acme.fault("Web2", json!("refuse"));
     icm.wait_for_state("Web2", "UNREACHABLE");
     icm.wait_for_served(ORDERS, "Web1");
     acme.heal("Web1");
-    assert!(eventually(MAX_WAIT, || said("HTTPS port answers again")), "{:#}", icm.status()["events"]);
+    assert!(eventually(MAX_WAIT, || has_event("HTTPS port answers again")), "{:#}", icm.status()["events"]);
 }

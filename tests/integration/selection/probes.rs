@@ -1,4 +1,4 @@
-//! Probes: both ports, counts, limits, the start, and what an administrator sees.
+//! Probes: ports, thresholds, timeouts, the start, and what an administrator sees.
 
 use crate::support::*;
 use serde_json::{Value, json};
@@ -6,7 +6,7 @@ use serde_yaml::Value as Yaml;
 
 const ORDERS: &str = "/sales/orders.nsf?OpenDatabase";
 
-/// A path of its own, so that a fault there hits probes and nothing else.
+/// Probes have their own path, so that a fault there affects nothing else.
 fn settings(acme: &Acme) -> Yaml {
     let mut settings = config(acme);
     set(&mut settings, "clusters.0.probe.path", "/alive");
@@ -26,7 +26,7 @@ fn transitions(icm: &Icm, name: &str) -> Vec<Value> {
 }
 
 #[test]
-fn a_server_changes_its_state_only_after_so_many_probes_in_a_row() {
+fn a_server_changes_its_state_only_after_the_configured_number_of_probes_in_a_row() {
     let acme = Acme::built_in();
     let mut settings = settings(&acme);
     set(&mut settings, "clusters.0.probe.unreachable_after", "4");
@@ -48,15 +48,15 @@ fn a_server_changes_its_state_only_after_so_many_probes_in_a_row() {
 }
 
 #[test]
-fn a_change_of_state_is_an_event_with_old_new_cause_and_how_long() {
+fn a_change_of_state_is_an_event_with_old_and_new_state_cause_and_duration() {
     let acme = Acme::built_in();
     let icm = Icm::start(settings(&acme));
     icm.wait_for_state("Web2", "AVAILABLE");
     acme.fault("Web2", bad_probes(None));
     icm.wait_for_state("Web2", "UNREACHABLE");
-    // The state is there a moment before its event.
-    let told = || transitions(&icm, "Web2").first().is_some_and(|e| e["new"] == "UNREACHABLE");
-    assert!(eventually(MAX_WAIT, told), "{:#}", icm.status()["events"]);
+    // The event is recorded a moment after the state changes.
+    let recorded = || transitions(&icm, "Web2").first().is_some_and(|e| e["new"] == "UNREACHABLE");
+    assert!(eventually(MAX_WAIT, recorded), "{:#}", icm.status()["events"]);
     let event = &transitions(&icm, "Web2")[0];
     assert_eq!((&event["old"], &event["new"]), (&json!("AVAILABLE"), &json!("UNREACHABLE")));
     assert!(event["cause"].as_str().unwrap().contains("500"), "{event}");
@@ -65,7 +65,7 @@ fn a_change_of_state_is_an_event_with_old_new_cause_and_how_long() {
 }
 
 #[test]
-fn a_hanging_server_is_unreachable_when_the_whole_probe_took_too_long() {
+fn a_hanging_server_is_unreachable_after_the_probe_timeout() {
     let acme = Acme::built_in();
     let mut settings = settings(&acme);
     set(&mut settings, "clusters.0.probe.timeout", "300ms");
@@ -78,13 +78,13 @@ fn a_hanging_server_is_unreachable_when_the_whole_probe_took_too_long() {
         "{:#}",
         icm.status_of("Web1")
     );
-    assert_eq!(icm.status_of("Web2")["state"], "AVAILABLE", "it delays nobody else");
+    assert_eq!(icm.status_of("Web2")["state"], "AVAILABLE", "probes of other servers are not delayed");
     acme.heal("Web1");
     icm.wait_for_state("Web1", "AVAILABLE");
 }
 
 #[test]
-fn the_probe_asks_for_its_path_with_its_host_and_accepts_only_what_is_ok() {
+fn a_probe_requests_the_configured_path_and_host_and_accepts_only_expected_statuses() {
     let acme = Acme::built_in();
     let mut settings = settings(&acme);
     set(&mut settings, "clusters.0.hostnames", "[www.acme.example]");
@@ -110,7 +110,7 @@ fn the_probe_asks_for_its_path_with_its_host_and_accepts_only_what_is_ok() {
 }
 
 #[test]
-fn a_port_whose_certificate_is_not_trusted_is_down_and_says_so() {
+fn a_port_with_an_untrusted_certificate_is_down_and_the_cause_is_an_event() {
     let acme = Acme::built_in();
     let mut settings = settings(&acme);
     set(&mut settings, "clusters.0.upstream_scheme", "https");
@@ -120,10 +120,10 @@ fn a_port_whose_certificate_is_not_trusted_is_down_and_says_so() {
     for name in ["Web1", "Web2"] {
         icm.wait_for_server(name, "probed", |s| s["cause"].as_str().unwrap().contains("certificate"));
         assert_eq!(icm.status_of(name)["state"], "UNREACHABLE");
-        // A server that was never up changes no state, and must not be dead in silence.
-        let said = |e: &Value| e["cause"].as_str().unwrap().contains("certificate");
+        // A server that was never up changes no state, so the cause needs an event of its own.
+        let names_cause = |e: &Value| e["cause"].as_str().unwrap().contains("certificate");
         assert!(
-            eventually(MAX_WAIT, || icm.events_of(name).iter().any(said)),
+            eventually(MAX_WAIT, || icm.events_of(name).iter().any(names_cause)),
             "{:#}",
             icm.status()["events"]
         );
@@ -134,7 +134,7 @@ fn a_port_whose_certificate_is_not_trusted_is_down_and_says_so() {
 }
 
 #[test]
-fn nothing_is_served_before_the_first_pass_and_listeners_open_even_if_it_never_ends() {
+fn listeners_open_after_a_while_even_if_a_first_probe_never_ends() {
     let acme = Acme::built_in();
     let mut settings = settings(&acme);
     set(&mut settings, "clusters.0.probe.timeout", "60s");
@@ -156,7 +156,7 @@ fn nothing_is_served_before_the_first_pass_and_listeners_open_even_if_it_never_e
 }
 
 #[test]
-fn a_member_behind_a_black_hole_does_not_keep_the_others_from_serving() {
+fn a_server_behind_a_black_hole_does_not_delay_the_others() {
     let acme = Acme::built_in();
     acme.fault("Web1", json!("blackhole"));
     let icm = Icm::start(settings(&acme));
@@ -169,7 +169,7 @@ fn a_member_behind_a_black_hole_does_not_keep_the_others_from_serving() {
 }
 
 #[test]
-fn when_everybody_is_dead_it_is_ready_and_answers_503() {
+fn when_every_server_is_unreachable_icm_is_ready_and_answers_503() {
     let acme = Acme::built_in();
     acme.fault("all", json!("refuse"));
     let mut settings = settings(&acme);
@@ -181,7 +181,7 @@ fn when_everybody_is_dead_it_is_ready_and_answers_503() {
 }
 
 #[test]
-fn a_host_name_that_does_not_resolve_is_the_cause_and_nobody_elses_trouble() {
+fn a_host_name_that_does_not_resolve_is_the_cause_and_affects_no_other_server() {
     let acme = Acme::built_in();
     let mut settings = settings(&acme);
     set(&mut settings, "clusters.0.servers.list.0.http", "\"nowhere.invalid:80\"");

@@ -1,13 +1,13 @@
-//! Every rule of selection: a state is set through an availability source, requests are sent, and the simulated servers tell
-//! which of them served.
+//! The rules of selection: a test sets a state through an availability source, sends requests, and checks which simulated
+//! server answered.
 
 use crate::support::*;
 use serde_json::json;
 use serde_yaml::Value as Yaml;
 
-/// On Web1, Web2 and Web3.
+/// Web1, Web2 and Web3 hold it.
 const ORDERS: &str = "/sales/orders.nsf?OpenDatabase";
-/// Each alone, then all at once.
+/// Each source alone, then all together.
 const SOURCES: [&[&str]; 5] = [
     &["prometheus"],
     &["console"],
@@ -16,13 +16,13 @@ const SOURCES: [&[&str]; 5] = [
     &["prometheus", "console", "agent_check", "statpub"],
 ];
 
-/// A cluster that publishes through these sources: every server at index 80, none BUSY.
+/// A cluster that publishes through these sources. Every server has index 80, none is BUSY.
 fn cluster(sources: &[&str], change: impl FnOnce(&mut Yaml)) -> (Acme, Icm) {
     let acme = Acme::built_in();
     acme.set("all", json!({ "index": 80, "threshold": 0, "users": 10 }));
     let mut settings = config(&acme);
     sources_of(&mut settings, &acme, sources, "20s");
-    // An agent's line has no threshold: there the configuration's counts.
+    // A line of an agent has no threshold, so the configuration sets it.
     if sources == ["agent_check"] {
         for n in 0..4 {
             set(&mut settings, &format!("clusters.0.servers.list.{n}.server_availability_threshold"), "20");
@@ -41,7 +41,7 @@ fn publishes_threshold(sources: &[&str]) -> bool {
 }
 
 #[test]
-fn the_lightest_workload_wins_and_follows_the_index_of_every_source() {
+fn the_server_with_the_highest_index_of_any_source_is_selected() {
     for sources in SOURCES {
         let (acme, icm) = cluster(sources, |_| {});
         acme.set("Web1", json!({ "index": 90 }));
@@ -55,11 +55,11 @@ fn the_lightest_workload_wins_and_follows_the_index_of_every_source() {
 }
 
 #[test]
-fn a_busy_server_is_set_aside_and_serves_only_when_nobody_else_is_left() {
+fn a_busy_server_is_set_aside_and_serves_only_when_no_other_is_left() {
     for sources in SOURCES {
         let (acme, icm) = cluster(sources, |_| {});
         let threshold = u8::from(publishes_threshold(sources)) * 20;
-        // At its threshold is BUSY already.
+        // An index equal to the threshold is BUSY.
         acme.set("Web1", json!({ "index": 20, "threshold": threshold }));
         icm.wait_for_state("Web1", "BUSY");
         let served = icm.served(ORDERS, 12);
@@ -69,14 +69,14 @@ fn a_busy_server_is_set_aside_and_serves_only_when_nobody_else_is_left() {
         icm.wait_for_state("Web2", "UNREACHABLE");
         icm.wait_for_state("Web3", "UNREACHABLE");
         assert!(icm.served(ORDERS, 4).keys().eq(["Web1"]), "{sources:?}");
-        // Above it is not.
+        // An index above the threshold is not BUSY.
         acme.set("Web1", json!({ "index": 21 }));
         icm.wait_for_state("Web1", "AVAILABLE");
     }
 }
 
 #[test]
-fn when_everybody_is_busy_the_lightest_of_them_serves() {
+fn when_every_server_is_busy_the_one_with_the_highest_index_serves() {
     let (acme, icm) = cluster(&["console"], |_| {});
     acme.set("all", json!({ "index": 5, "threshold": 50 }));
     acme.set("Web3", json!({ "index": 45 }));
@@ -88,7 +88,7 @@ fn when_everybody_is_busy_the_lightest_of_them_serves() {
 }
 
 #[test]
-fn maxusers_sets_aside_by_the_configured_limit_and_by_the_servers_own() {
+fn a_server_at_its_configured_or_own_user_limit_is_set_aside() {
     for sources in [&["prometheus"][..], &["console"], &["statpub"]] {
         let (acme, icm) = cluster(sources, |c| set(c, "clusters.0.servers.list.0.server_max_users", "200"));
         acme.set("Web1", json!({ "users": 199, "index": 100 }));
@@ -111,7 +111,7 @@ fn maxusers_sets_aside_by_the_configured_limit_and_by_the_servers_own() {
 }
 
 #[test]
-fn a_restricted_server_never_serves_a_new_user_even_when_nobody_else_is_left() {
+fn a_restricted_server_never_serves_a_new_user_even_when_no_other_is_left() {
     for sources in [&["prometheus"][..], &["console"], &["agent_check"], SOURCES[4]] {
         let (acme, icm) = cluster(sources, |_| {});
         acme.set("Web1", json!({ "restricted": 1, "index": 100 }));
@@ -130,7 +130,7 @@ fn a_restricted_server_never_serves_a_new_user_even_when_nobody_else_is_left() {
 }
 
 #[test]
-fn unreachable_servers_are_dropped_and_none_left_is_503_with_a_date_to_come_back() {
+fn unreachable_servers_are_excluded_and_without_any_other_the_answer_is_503_with_retry_after() {
     let (acme, icm) = cluster(&["console"], |_| {});
     acme.fault("Web1", json!("refuse"));
     icm.wait_for_state("Web1", "UNREACHABLE");
@@ -147,7 +147,7 @@ fn unreachable_servers_are_dropped_and_none_left_is_503_with_a_date_to_come_back
 }
 
 #[test]
-fn as_a_last_resort_unreachable_holders_are_tried_where_the_configuration_says_so() {
+fn with_last_resort_try_unreachable_unreachable_holders_are_tried() {
     let (acme, icm) = cluster(&["console"], |c| {
         set(c, "clusters.0.failover.last_resort", "try_unreachable");
         set(c, "clusters.0.probe.path", "/alive");
@@ -172,7 +172,7 @@ fn replicas_out_of_service_or_pending_delete_get_no_new_user() {
 }
 
 #[test]
-fn a_user_who_is_inside_finishes_on_a_replica_that_is_marked() {
+fn a_user_with_affinity_stays_on_a_marked_replica() {
     let (acme, icm) = cluster(&["console"], |_| {});
     for mark in ["out_of_service", "pending_delete"] {
         acme.set("all", json!({ "index": 20 }));
@@ -184,14 +184,14 @@ fn a_user_who_is_inside_finishes_on_a_replica_that_is_marked() {
         acme.ask("POST", "/databases", Some(&copy(mark)));
         let dropped = || !icm.served(ORDERS, 4).contains_key("Web2");
         assert!(eventually(MAX_WAIT, dropped), "{mark} is not read");
-        assert_eq!(user.get(ORDERS).served_by(), "Web2", "{mark}: whoever is inside finishes");
+        assert_eq!(user.get(ORDERS).served_by(), "Web2", "{mark}: a user with affinity stays");
         acme.ask("POST", "/databases", Some(&copy("in_service")));
         icm.wait_for_served(ORDERS, "Web2");
     }
 }
 
 #[test]
-fn the_threshold_of_the_configuration_wins_over_the_servers() {
+fn the_configured_threshold_overrides_the_published_one() {
     let (acme, icm) = cluster(&["prometheus"], |c| {
         set(c, "clusters.0.servers.list.0.server_availability_threshold", "0");
         set(c, "clusters.0.servers.list.1.server_availability_threshold", "90");
@@ -206,7 +206,7 @@ fn the_threshold_of_the_configuration_wins_over_the_servers() {
 }
 
 #[test]
-fn server_restricted_in_the_configuration_holds_until_a_reload_takes_it_back() {
+fn server_restricted_in_the_configuration_holds_until_a_reload_removes_it() {
     let acme = Acme::built_in();
     let mut settings = config(&acme);
     set(&mut settings, "clusters.0.servers.list.0.server_restricted", "1");
@@ -239,11 +239,11 @@ fn a_user_stays_on_a_busy_full_or_draining_server_and_leaves_it_after_the_drain_
     for (state, set, unset) in states {
         acme.set("Web1", set);
         icm.wait_for_state("Web1", state);
-        assert!(!icm.served(ORDERS, 6).contains_key("Web1"), "{state}: nobody new");
-        assert_eq!(user.get(ORDERS).served_by(), "Web1", "{state}: whoever is inside stays");
+        assert!(!icm.served(ORDERS, 6).contains_key("Web1"), "{state}: no new user");
+        assert_eq!(user.get(ORDERS).served_by(), "Web1", "{state}: a user with affinity stays");
         acme.set("Web1", unset);
     }
-    // It has been RESTRICTED for longer than that already.
+    // Web1 has been RESTRICTED for longer than the new timeout.
     set(&mut settings, "clusters.0.affinity.drain_timeout", "1ms");
     icm.reload(&settings);
     let left = eventually(MAX_WAIT, || user.get(ORDERS).served_by() != "Web1");
@@ -252,20 +252,20 @@ fn a_user_stays_on_a_busy_full_or_draining_server_and_leaves_it_after_the_drain_
 }
 
 #[test]
-fn a_server_that_returns_starts_slowly() {
+fn a_recovered_server_gets_its_share_gradually() {
     let (acme, icm) = cluster(&["prometheus"], |c| set(c, "clusters.0.failover.slow_start", "10m"));
     acme.fault("Web1", json!("refuse"));
     icm.wait_for_state("Web1", "UNREACHABLE");
     acme.heal("Web1");
     icm.wait_for_state("Web1", "AVAILABLE");
-    // A tenth of its third; without the ramp it would be a third.
+    // A tenth of its share at first; without slow start it would get a third of the requests.
     let served = icm.served(ORDERS, 300);
     assert!(*served.get("Web1").unwrap_or(&0) < 40, "{served:?}");
     assert!(icm.explain(ORDERS)["candidates"].to_string().contains("Web1"));
 }
 
 #[test]
-fn among_equals_the_weight_decides_how_many_each_gets() {
+fn equal_servers_get_requests_in_proportion_to_their_weights() {
     let (_acme, icm) = cluster(&["prometheus"], |c| {
         set(c, "clusters.0.servers.list.0.weight", "1");
         set(c, "clusters.0.servers.list.1.weight", "9");

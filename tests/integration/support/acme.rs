@@ -187,3 +187,14 @@ impl Drop for Acme {
         let _ = self.child.wait();
     }
 }
+
+impl Acme {
+    /// Makes a server send its directories in pages of one row, nine seconds apart: five Server documents take longer than
+    /// `icm` allows.
+    pub fn drip_directory(&self, server: &str) {
+        self.set(server, serde_json::json!({ "dir": { "slow": 9_000, "count_cap": 1 } }));
+    }
+}
+
+/// With the shortest `refresh`, `icm` gives the start of a reading half a minute, and several servers are asked.
+pub const MAX_DRIP_WAIT: std::time::Duration = std::time::Duration::from_secs(150);

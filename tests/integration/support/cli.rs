@@ -20,3 +20,10 @@ pub fn icm_cli(arguments: &[&str]) -> CliOutput {
         err: text(&output.stderr),
     }
 }
+
+impl CliOutput {
+    /// Standard output as JSON.
+    pub fn json(&self) -> serde_json::Value {
+        serde_json::from_str(&self.out).unwrap_or_else(|e| panic!("{e}: {self:?}"))
+    }
+}

@@ -139,3 +139,12 @@ pub fn secret_file(dir: &Path, name: &str, text: &str) -> String {
     std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600)).unwrap();
     file.display().to_string()
 }
+
+/// Sets this key (`clusters.0.directory.cache`) to a file `acmeweb.json` in a directory of its own, which is removed with the
+/// value. Returns both.
+pub fn add_cache(config: &mut Value, key: &str) -> (tempfile::TempDir, std::path::PathBuf) {
+    let dir = tempfile::tempdir().unwrap();
+    let cache = dir.path().join("acmeweb.json");
+    set(config, key, &cache.display().to_string());
+    (dir, cache)
+}

@@ -30,6 +30,7 @@ pub mod h2;
 mod icm;
 mod listener;
 mod load;
+mod logins;
 mod recording_server;
 pub mod schema;
 mod scripted_server;
@@ -38,7 +39,7 @@ mod status;
 use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
-pub use acme::{Acme, SAMPLE, Server};
+pub use acme::{Acme, MAX_DRIP_WAIT, SAMPLE, Server};
 pub use answer::{Answer, Failure};
 pub use browser::Browser;
 pub use chromium::Chromium;
@@ -46,12 +47,14 @@ pub use cli::{CliOutput, icm_cli};
 pub use client::Client;
 pub use cluster::{THREE_SERVERS, ask, start_cluster, start_scenario, start_with_equal_indexes};
 pub use config::{
-    add_tls, config, config_of, config_with_equal_indexes, secret_file, set, sources_of, write_config,
+    add_cache, add_tls, config, config_of, config_with_equal_indexes, secret_file, set, sources_of,
+    write_config,
 };
 pub use fixed_response_server::{FixedResponseServer, config_for};
 pub use h2::{H2, NextFrame, StreamEnd, block_of, frame_of, h2_client};
 pub use icm::Icm;
 pub use load::{Tally, load, load_get};
+pub use logins::assert_guesses_are_limited;
 pub use recording_server::{OK, RecordingServer};
 pub use scripted_server::{ScriptedServer, ServerConnection};
 pub use status::MAX_WAIT;

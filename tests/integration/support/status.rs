@@ -65,8 +65,7 @@ impl Icm {
 
     /// The output of `icm explain --json`, which finds the running process through the configuration file.
     pub fn explain(&self, url: &str) -> Value {
-        let output = icm_cli(&["explain", url, "--json", "-c", self.file.to_str().unwrap()]);
-        serde_json::from_str(&output.out).unwrap_or_else(|e| panic!("{e}: {output:?}"))
+        icm_cli(&["explain", url, "--json", "-c", self.file.to_str().unwrap()]).json()
     }
 
     /// One server of the first cluster, as `/status` shows it.
