@@ -41,7 +41,7 @@ pub struct AdminTarget {
     /// File with the token of the admin listener, for use without a configuration file.
     #[arg(long, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
     pub token_file: Option<PathBuf>,
-    /// Print JSON.
+    /// Print JSON, for programs.
     #[arg(long)]
     pub json: bool,
 }

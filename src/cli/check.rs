@@ -40,7 +40,7 @@ pub struct CheckArgs {
     /// Only ask the running balancer whether it is ready; for container health checks.
     #[arg(long, conflicts_with = "probe")]
     running: bool,
-    /// Print JSON.
+    /// Print JSON, for programs.
     #[arg(long)]
     json: bool,
 }

@@ -1,4 +1,4 @@
-//! One YAML file in, [`Settings`] out, or every error with its file, line and column.
+//! One YAML file in, `Settings` out, or every error with its file, line and column.
 //!
 //! Settings need no further check. Loading contacts no server and writes no file. `document` opens the text, `reader` reads
 //! single values of it, and each section of the file has a module that turns its values into settings.

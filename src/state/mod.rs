@@ -1,4 +1,4 @@
-//! The running balancer: an immutable [`Snapshot`] behind one pointer, which every request loads once. A reload builds a
+//! The running balancer: an immutable `Snapshot` behind one pointer, which every request loads once. A reload builds a
 //! new snapshot and swaps the pointer; what was learned about servers and directories is carried over by name.
 
 mod availability;

@@ -1,7 +1,7 @@
 //! Keeps a user on the server that holds the session, by a signed cookie and without a shared store.
 //!
 //! [`AffinityEntries`] record which server served which database; [`CookieKeys`] turn them into a cookie and back.
-//! [`session_cookies`] keeps the session cookies of the servers apart, and [`same_site`] decides which requests could
+//! [`session_cookies`] keeps the session cookies of the servers apart, and `same_site` decides which requests could
 //! bring our cookie.
 
 pub mod cookie;
