@@ -164,7 +164,7 @@ fn a_slow_side_holds_the_other_one_back_and_no_memory() {
         of.load(SeqCst)
     };
     let taken = settled(&counter.sent);
-    assert!(taken < 8 * 64 * MIB, "the server sent on to nobody: {taken}");
+    assert!(taken < 8 * 64 * MIB, "the server kept sending to a client that reads nothing: {taken}");
     drop(stalled);
     // And a server that takes nothing.
     counter.paused.store(true, SeqCst);
@@ -181,7 +181,7 @@ fn a_slow_side_holds_the_other_one_back_and_no_memory() {
         });
     }
     let taken = settled(&sent);
-    assert!(taken < 4 * 64 * MIB, "the client sent on to nobody: {taken}");
+    assert!(taken < 4 * 64 * MIB, "the client kept sending to a server that reads nothing: {taken}");
     let more = icm.memory("VmHWM") - rest;
     assert!(more < MAX_EXTRA_MEMORY, "{more} bytes are held for slow peers");
     counter.paused.store(false, SeqCst);

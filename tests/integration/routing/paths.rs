@@ -181,7 +181,7 @@ fn a_location_on_the_same_server_is_mapped_in_every_form_that_domino_writes() {
     }
     let foreign = "http://elsewhere.example/apps/leads.nsf";
     let answer = icm.client().get(&format!("/sales/leads.nsf?Open&location={foreign}"));
-    assert_eq!(answer.header("location"), Some(foreign), "somebody else's URL is left alone");
+    assert_eq!(answer.header("location"), Some(foreign), "a URL of another host is not rewritten");
 }
 
 #[test]

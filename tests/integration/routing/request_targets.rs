@@ -85,7 +85,7 @@ fn a_target_that_lacks_its_encoding_is_encoded_and_every_other_one_is_served_or_
     assert_eq!(client.read("GET").unwrap().json()["target"], "/sales/orders.nsf/%22?a");
     let second = client.read("POST").unwrap().json();
     assert_eq!((&second["target"], &second["body_length"]), (&"/sales/orders.nsf/%3C?b".into(), &4.into()));
-    // Whatever else is visible: nobody but us answers, and every request is in the log.
+    // In every other respect, only icm answers, and every request is in the access log.
     for byte in (0x21..0x7F_u8).map(char::from) {
         for (n, target) in [format!("/sales/orders.nsf/x{byte}y"), format!("/sales/orders.nsf?x{byte}y")]
             .into_iter()

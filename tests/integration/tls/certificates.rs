@@ -253,19 +253,19 @@ fn http2_is_offered_unless_it_is_off() {
 #[test]
 fn only_clients_with_a_certificate_of_the_named_authority_come_in() {
     let acme = Acme::built_in();
-    let (ca, clients, strangers) =
+    let (ca, clients, other_ca) =
         (Authority::new("Listeners"), Authority::new("Clients"), Authority::new("Strangers"));
     ca.issue("www", &["www.acme.example"]);
     let mut config = with_tls(&acme, &ca.list(&["www"]));
     set(&mut config, "listeners.0.tls.client_ca_file", &clients.file.display().to_string());
     let icm = Icm::start(config.clone());
     let enters = |own| visit(icm.address, "www.acme.example", own).1.starts_with("HTTP/1.1 200");
-    let (good, bad) = (clients.issue("jane", &["jane"]), strangers.issue("jane", &["jane"]));
+    let (good, bad) = (clients.issue("jane", &["jane"]), other_ca.issue("jane", &["jane"]));
     assert!(enters(Some(good.clone())));
     assert!(!enters(Some(bad.clone())));
     assert!(!enters(None));
     // Other authorities are for a new process, and that is said.
-    std::fs::copy(&strangers.file, &clients.file).unwrap();
+    std::fs::copy(&other_ca.file, &clients.file).unwrap();
     reload(&icm, &config, true);
     assert_eq!(icm.admin("/status").json()["reload"]["restart_required"][0], "listeners");
     assert!(enters(Some(good)) && !enters(Some(bad)));
