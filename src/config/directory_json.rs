@@ -10,7 +10,7 @@ use serde::de::{DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, Seq
 use super::directory_entries::{Seen, databases, mark, replica_id, server};
 use super::document::Document;
 use super::reader::Item;
-use super::tree::{self, Content, Entry, Position};
+use super::tree::{Content, Entry, Position};
 use super::values::ValueError;
 use crate::domain::cluster::ServerName;
 use crate::domain::directory::{DirectoryBuilder, DirectoryEntry, ReplicaStatus};
@@ -58,7 +58,7 @@ fn note(document: &Document<'_>, error: &serde_json::Error) {
 fn with_positions(document: &Document<'_>, known: Option<&[ServerName]>) -> Option<DirectoryBuilder> {
     // YAML accepts more than JSON does.
     serde_json::from_str::<IgnoredAny>(document.text).ok()?;
-    let top = tree::read(document.text).ok()?;
+    let top = document.read_tree().ok()?;
     let list = match &top.content {
         Content::Map(entries) => match entries.as_slice() {
             [Entry { key, value, .. }] if key == "databases" => value,
@@ -132,12 +132,11 @@ impl Reader<'_> {
         if database.replicas.is_empty() {
             return Err(ValueError::new("no replica is given"));
         }
+        check_path(&database.path)?;
         let title = database.title.as_deref().unwrap_or_default();
         for replica in &database.replicas {
             let path = replica.path.as_deref().unwrap_or(&database.path).trim();
-            if path.is_empty() || path.chars().any(char::is_control) {
-                return Err(under("path", ValueError::new("is empty or contains a control character")));
-            }
+            check_path(path)?;
             let entry = DirectoryEntry {
                 path: path.to_owned(),
                 server: server(&replica.server, self.known).map_err(|p| under("server", p))?,
@@ -156,6 +155,14 @@ impl Reader<'_> {
         }
         Ok(())
     }
+}
+
+fn check_path(path: &str) -> Result<(), ValueError> {
+    let path = path.trim();
+    if path.is_empty() || path.chars().any(char::is_control) {
+        return Err(under("path", ValueError::new("is empty or contains a control character")));
+    }
+    Ok(())
 }
 
 fn under(key: &str, problem: ValueError) -> ValueError {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use super::error::{ConfigError, Location, Warning};
 use super::file_access::{FileAccess, OwnFile};
 use super::files::Files;
-use super::tree::{self, Node, Position};
+use super::tree::{self, Duplicate, Failure, Node, Position};
 use super::value_error::ValueError;
 
 /// The largest configuration, in bytes.
@@ -83,6 +83,16 @@ impl<'a> Document<'a> {
         self.load.errors.borrow().len() >= MAX_ERRORS
     }
 
+    /// Reads the values of the text, and notes each duplicate key.
+    pub fn read_tree(&self) -> Result<Node, Failure> {
+        let (root, duplicates) = tree::read(self.text)?;
+        for Duplicate { path, at, first } in duplicates {
+            let problem = ValueError::new(format!("the key is there twice, first in line {first}"));
+            self.error(at, &path, problem.hint("remove one of them"));
+        }
+        Ok(root)
+    }
+
     pub fn warn(&self, at: Position, key: &str, text: &str) {
         let mut warnings = self.load.warnings.borrow_mut();
         if warnings.len() < MAX_ERRORS {
@@ -100,7 +110,7 @@ pub(super) fn open<'a>(load: &'a Load<'a>, file: &'a Path, text: &'a str) -> Opt
         document.error(Position::START, "", ValueError::new("the file is larger than 4 MiB"));
         return None;
     }
-    match tree::read(document.text) {
+    match document.read_tree() {
         Ok(root) => Some((document, root)),
         Err((at, problem)) => {
             document.error(at, "", problem);

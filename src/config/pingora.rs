@@ -115,7 +115,13 @@ fn set_defaults(map: &mut Mapping) {
 
 /// The value if Pingora accepts it for this key.
 fn checked(key: &str, entry: &Item<'_>) -> Option<Value> {
-    let value = serde_yaml::to_value(entry.value?).ok()?;
+    let value = match serde_yaml::to_value(entry.value?) {
+        Ok(value) => value,
+        Err(error) => {
+            entry.error(ValueError::new(error.to_string()).hint("remove the tag"));
+            return None;
+        }
+    };
     let single = Mapping::from_iter([(Value::from(key), value.clone())]);
     let problem = match serde_yaml::from_value::<ServerConf>(Value::Mapping(single)) {
         Err(error) => {

@@ -1,7 +1,6 @@
 //! Typed values out of a document. A reader returns `None` after it has noted an error, so that one load finds all
 //! errors.
 
-use std::collections::HashMap;
 use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
@@ -9,7 +8,7 @@ use std::time::Duration;
 use super::document::Document;
 use super::file_access::{Named, OwnFile};
 use super::keys;
-use super::tree::{Content, Entry, Node, Position};
+use super::tree::{Content, Entry, Node, Position, TAGS_NOT_SUPPORTED, push_key};
 use super::values::{self, ValueError};
 
 /// A value, or the place where a missing value would be.
@@ -31,11 +30,7 @@ impl<'d> Item<'d> {
 
     fn child(&self, key: &str, at: Position, value: Option<&'d Node>) -> Self {
         let mut path = self.path.to_string();
-        if !path.is_empty() {
-            path.push('.');
-        }
-        // A key in the file may be anything: a long one would hide the message.
-        path.extend(key.chars().take(80).map(|c| if c.is_control() { '?' } else { c }));
+        push_key(&mut path, key);
         Self { doc: self.doc, value, at, path: path.into() }
     }
 
@@ -80,7 +75,7 @@ impl<'d> Item<'d> {
         let kind = match self.content() {
             None => return,
             Some(Content::Tagged) => {
-                self.error(ValueError::new("YAML tags (`!...`) are not supported").hint("remove the tag"));
+                self.error(ValueError::new(TAGS_NOT_SUPPORTED).hint("remove the tag"));
                 return;
             }
             Some(Content::Null) => {
@@ -98,21 +93,11 @@ impl<'d> Item<'d> {
         self.error(ValueError::new(format!("is {kind}, {what} is expected")));
     }
 
-    /// The entries of a map; a key that is there twice is an error.
-    fn checked_entries(&self, what: impl FnOnce() -> String) -> &'d [Entry] {
+    /// The entries of a map; none if it is absent.
+    fn map_entries(&self, what: impl FnOnce() -> String) -> &'d [Entry] {
         match self.content() {
             None | Some(Content::Null) => &[],
-            Some(Content::Map(entries)) => {
-                let mut lines = HashMap::new();
-                for Entry { key, at, value } in entries.iter() {
-                    if let Some(line) = lines.insert(key.as_str(), at.line) {
-                        let problem =
-                            ValueError::new(format!("the key is there twice, first in line {line}"));
-                        self.child(key, *at, Some(value)).error_at_key(problem.hint("remove one of them"));
-                    }
-                }
-                entries
-            }
+            Some(Content::Map(entries)) => entries,
             Some(_) => {
                 self.expected(&what());
                 &[]
@@ -122,7 +107,7 @@ impl<'d> Item<'d> {
 
     /// A map with these keys; any other key is an error.
     pub fn map(&self, section: keys::Section) -> Map<'d> {
-        let entries = self.checked_entries(|| format!("a map with {}", section.list()));
+        let entries = self.map_entries(|| format!("a map with {}", section.list()));
         for entry in entries.iter().filter(|entry| !section.has(&entry.key)).take(100) {
             self.unknown_key(entry, section);
         }
@@ -136,7 +121,7 @@ impl<'d> Item<'d> {
 
     /// The keys and values of a map whose keys are not in [`keys`].
     pub fn entries(&self) -> Vec<(&'d str, Item<'d>)> {
-        let entries = self.checked_entries(|| "a map".to_owned()).iter().take(1000);
+        let entries = self.map_entries(|| "a map".to_owned()).iter().take(1000);
         entries.map(|e| (e.key.as_str(), self.child(&e.key, e.at, Some(&e.value)))).collect()
     }
 

@@ -102,7 +102,7 @@ fn server(item: &Item<'_>, defaults: &ClusterDefaults<'_>) -> Option<Server> {
     ) {
         name_item.warn("has no port for the cluster's upstream_scheme, so it will never be used");
     }
-    let hostname = map.get("hostname").parsed("a host name", values::strip_port);
+    let hostname = map.get("hostname").parsed("a host name", values::host_or_address);
     let hostname = hostname.unwrap_or_else(|| derived_hostname(&map, defaults, [&http, &https]));
     let threshold = map.get("server_availability_threshold").integer(0, 100);
     if threshold == Some(100) {

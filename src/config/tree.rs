@@ -4,6 +4,7 @@
 //! writes values.
 
 use std::collections::{HashMap, HashSet};
+use std::fmt::Write;
 use std::rc::Rc;
 
 use saphyr_parser::{Event, Marker, Parser, ScalarStyle, StrInput, Tag};
@@ -12,10 +13,12 @@ use serde_yaml::Number;
 
 use super::value_error::ValueError;
 
-/// Levels of lists and maps; a configuration needs eight.
+/// Levels of lists and maps, also through aliases; a configuration needs eight. What reads the values is recursive.
 const MAX_DEPTH: usize = 64;
 /// The most values in a text, with its aliases written out.
 const MAX_VALUES: u64 = 1_000_000;
+
+pub(super) const TAGS_NOT_SUPPORTED: &str = "YAML tags (`!...`) are not supported";
 
 /// Line and column, both from 1; 0: unknown.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -49,7 +52,7 @@ pub(super) enum Content {
     Number(Number),
     Text(String),
     List(Rc<Vec<Node>>),
-    /// Merge keys (`<<`) are applied. A key may be there twice.
+    /// Merge keys (`<<`) are applied.
     Map(Rc<Vec<Entry>>),
     /// Any value with a tag of its own, such as `!x`.
     Tagged,
@@ -100,7 +103,8 @@ impl Content {
 impl Serialize for Node {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         match &self.content {
-            Content::Null | Content::Tagged => to.serialize_unit(),
+            Content::Null => to.serialize_unit(),
+            Content::Tagged => Err(serde::ser::Error::custom(TAGS_NOT_SUPPORTED)),
             Content::Bool(truth) => to.serialize_bool(*truth),
             Content::Number(number) => number.serialize(to),
             Content::Text(text) => to.serialize_str(text),
@@ -110,13 +114,35 @@ impl Serialize for Node {
     }
 }
 
-/// Why a text cannot be read, and where.
-type Failure = (Position, ValueError);
+/// A key that a map has had before.
+#[derive(Clone, Debug)]
+pub(super) struct Duplicate {
+    /// The dotted path of the key.
+    pub path: String,
+    pub at: Position,
+    /// The line of the first one.
+    pub first: usize,
+}
 
-/// Reads a YAML or JSON text. A text without a value is `Null`.
-pub(super) fn read(text: &str) -> Result<Node, Failure> {
+/// Why a text cannot be read, and where.
+pub(super) type Failure = (Position, ValueError);
+
+/// Appends a key to a dotted path. A key in the file may be anything: a long one would hide the message.
+pub(super) fn push_key(path: &mut String, key: &str) {
+    if !path.is_empty() {
+        path.push('.');
+    }
+    path.extend(key.chars().take(80).map(|c| if c.is_control() { '?' } else { c }));
+}
+
+/// Reads a YAML or JSON text, and lists its duplicate keys. A text without a value is `Null`.
+pub(super) fn read(text: &str) -> Result<(Node, Vec<Duplicate>), Failure> {
     // YAML forbids these, but saphyr accepts them.
-    let is_forbidden = |c: char| c.is_control() && !matches!(c, '\t' | '\n' | '\r' | '\u{85}');
+    let is_forbidden = |c: char| match c {
+        '\t' | '\n' | '\r' | '\u{85}' => false,
+        '\u{FEFF}' | '\u{FFFE}' | '\u{FFFF}' => true,
+        _ => c.is_control(),
+    };
     if let Some((before, _)) = text.find(is_forbidden).and_then(|at| text.split_at_checked(at)) {
         let line = before.matches('\n').count() + 1;
         let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
@@ -124,7 +150,16 @@ pub(super) fn read(text: &str) -> Result<Node, Failure> {
         return Err((Position { line, column }, problem));
     }
     let events = Parser::new_from_str(text);
-    let mut reader = Reader { text, events, anchors: HashMap::new(), values: 0, depth: 0 };
+    let mut reader = Reader {
+        text,
+        events,
+        anchors: HashMap::new(),
+        values: 0,
+        depth: 0,
+        deepest: 0,
+        path: String::new(),
+        duplicates: Vec::new(),
+    };
     let mut root = None;
     loop {
         match reader.next()? {
@@ -134,7 +169,8 @@ pub(super) fn read(text: &str) -> Result<Node, Failure> {
             }
             (Event::DocumentStart(_), _) => root = reader.node()?,
             (Event::StreamEnd, _) => {
-                return Ok(root.unwrap_or(Node { at: Position::START, content: Content::Null }));
+                let root = root.unwrap_or(Node { at: Position::START, content: Content::Null });
+                return Ok((root, reader.duplicates));
             }
             _ => {}
         }
@@ -144,11 +180,24 @@ pub(super) fn read(text: &str) -> Result<Node, Failure> {
 struct Reader<'a> {
     text: &'a str,
     events: Parser<'a, StrInput<'a>>,
-    /// What an anchor stands for, and the number of values in it.
-    anchors: HashMap<usize, (Content, u64)>,
+    anchors: HashMap<usize, Anchored>,
     /// Number of values so far, with aliases written out.
     values: u64,
+    /// Lists and maps that are open.
     depth: usize,
+    /// The greatest depth in the value that is being read, with aliases written out.
+    deepest: usize,
+    /// The dotted path of the value that is being read.
+    path: String,
+    duplicates: Vec<Duplicate>,
+}
+
+/// What an alias stands for.
+#[derive(Clone)]
+struct Anchored {
+    content: Content,
+    values: u64,
+    levels: usize,
 }
 
 impl<'a> Reader<'a> {
@@ -179,14 +228,20 @@ impl<'a> Reader<'a> {
     /// The next value; `None` at the end of a list, map or document.
     fn node(&mut self) -> Result<Option<Node>, Failure> {
         let (event, at) = self.next()?;
-        let before = self.values;
-        self.count(1)?;
+        let (before, outer) = (self.values, std::mem::replace(&mut self.deepest, self.depth));
+        if matches!(event, Event::Scalar(..) | Event::SequenceStart(..) | Event::MappingStart(..)) {
+            self.count(1)?;
+        }
         let (anchor, tag, content) = match event {
             Event::Alias(anchor) => {
-                let Some((content, size)) = self.anchors.get(&anchor).cloned() else {
+                let Some(Anchored { content, values, levels }) = self.anchors.get(&anchor).cloned() else {
                     return Err((at, ValueError::new("the alias is inside the value that it refers to")));
                 };
-                self.count(size)?;
+                self.count(values)?;
+                self.deepest = outer.max(self.depth + levels);
+                if self.deepest > MAX_DEPTH {
+                    return Err(too_deep(at));
+                }
                 return Ok(Some(Node { at, content }));
             }
             Event::Scalar(text, style, anchor, tag) => {
@@ -200,10 +255,7 @@ impl<'a> Reader<'a> {
             }
             Event::SequenceStart(anchor, tag) => {
                 self.descend(at)?;
-                let mut nodes = Vec::new();
-                while let Some(node) = self.node()? {
-                    nodes.push(node);
-                }
+                let nodes = self.elements()?;
                 self.depth -= 1;
                 (anchor, tag, Content::List(Rc::new(nodes)))
             }
@@ -213,21 +265,53 @@ impl<'a> Reader<'a> {
                 self.depth -= 1;
                 (anchor, tag, Content::Map(Rc::new(entries)))
             }
-            _ => return Ok(None),
+            _ => {
+                self.deepest = outer;
+                return Ok(None);
+            }
         };
         let is_tagged = tag.is_some_and(|tag| !Tag::is_yaml_core_schema(&tag));
         let content = if is_tagged { Content::Tagged } else { content };
         if anchor > 0 {
-            self.anchors.insert(anchor, (content.clone(), self.values - before));
+            let (values, levels) = (self.values - before, self.deepest - self.depth);
+            self.anchors.insert(anchor, Anchored { content: content.clone(), values, levels });
         }
+        self.deepest = self.deepest.max(outer);
         Ok(Some(Node { at, content }))
+    }
+
+    fn elements(&mut self) -> Result<Vec<Node>, Failure> {
+        let (mut nodes, length) = (Vec::new(), self.path.len());
+        loop {
+            let _ = write!(self.path, "[{}]", nodes.len());
+            let node = self.node()?;
+            self.path.truncate(length);
+            match node {
+                Some(node) => nodes.push(node),
+                None => return Ok(nodes),
+            }
+        }
     }
 
     fn entries(&mut self) -> Result<Vec<Entry>, Failure> {
         let (mut entries, mut merged) = (Vec::new(), Vec::new());
-        while let Some(Node { at, content }) = self.node()? {
-            let Some(value) = self.node()? else { break };
-            let key = content.text().unwrap_or_else(|| "?".to_owned());
+        let (mut lines, length) = (HashMap::new(), self.path.len());
+        loop {
+            let values = self.values;
+            let Some(Node { at, content }) = self.node()? else { break };
+            // A key is not a value.
+            self.values = values;
+            let key = match content {
+                Content::Null => "null".to_owned(),
+                content => content.text().unwrap_or_else(|| "?".to_owned()),
+            };
+            push_key(&mut self.path, &key);
+            if let Some(first) = lines.insert(key.clone(), at.line) {
+                self.duplicates.push(Duplicate { path: self.path.clone(), at, first });
+            }
+            let value = self.node()?;
+            self.path.truncate(length);
+            let Some(value) = value else { break };
             if key != "<<" {
                 entries.push(Entry { key, at, value });
                 continue;
@@ -253,6 +337,7 @@ impl<'a> Reader<'a> {
 
     fn descend(&mut self, at: Position) -> Result<(), Failure> {
         self.depth += 1;
+        self.deepest = self.deepest.max(self.depth);
         if self.depth > MAX_DEPTH { Err(too_deep(at)) } else { Ok(()) }
     }
 

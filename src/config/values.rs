@@ -137,7 +137,7 @@ fn dns_name(text: &str) -> Parsed<String> {
 }
 
 /// A host name or an address literal. An IPv6 address may have brackets; the result has none.
-pub(super) fn strip_port(text: &str) -> Parsed<String> {
+pub(super) fn host_or_address(text: &str) -> Parsed<String> {
     let text = text.trim();
     let bare = text.strip_prefix('[').and_then(|t| t.strip_suffix(']'));
     if let Ok(ip) = bare.unwrap_or(text).parse::<Ipv6Addr>() {
@@ -165,7 +165,7 @@ pub(super) fn host_port(text: &str, default: Option<u16>) -> Parsed<HostPort> {
         return Err(ValueError::new(format!("`{text}` is a port without a host"))
             .hint(example(&format!("0.0.0.0:{name}"))));
     }
-    let host = strip_port(name)
+    let host = host_or_address(name)
         .map_err(|p| ValueError { hint: p.hint.or_else(|| Some(example("10.0.0.11:80"))), ..p })?;
     let port = match (port, default) {
         (Some(port), _) => port
@@ -302,7 +302,7 @@ pub(super) fn host_pattern(text: &str) -> Parsed<HostPattern> {
         return Err(ValueError::new(format!("`{text}` is not a host pattern"))
             .hint("`*` is allowed only for the first part, as in `*.acme.example`"));
     }
-    strip_port(text).or_else(|_| pattern_name(text, text)).map(HostPattern::Exact)
+    host_or_address(text).or_else(|_| pattern_name(text, text)).map(HostPattern::Exact)
 }
 
 fn pattern_name(text: &str, name: &str) -> Parsed<String> {

@@ -15,7 +15,7 @@ fn element(node: &Node, index: usize) -> &Node {
 
 #[test]
 fn keys_and_values_have_their_positions() {
-    let root = read("# ä\na:\n  - b: 1\n    'ü': { c: x }\n").unwrap();
+    let (root, _) = read("# ä\na:\n  - b: 1\n    'ü': { c: x }\n").unwrap();
     let list = root.get("a").unwrap();
     assert_eq!(list.at, Position { line: 2, column: 1 });
     let flow = element(&list.value, 0).get("ü").unwrap();
@@ -27,7 +27,7 @@ fn keys_and_values_have_their_positions() {
 
 #[test]
 fn json_has_positions_too() {
-    let root = read("{\n\t\"a\": [ 1, \"x\\\"]\", { \"b\\u0041\": null } ]\n}").unwrap();
+    let (root, _) = read("{\n\t\"a\": [ 1, \"x\\\"]\", { \"b\\u0041\": null } ]\n}").unwrap();
     let list = root.get("a").unwrap();
     assert_eq!(list.at, Position { line: 2, column: 2 });
     assert_eq!(element(&list.value, 2).get("bA").unwrap().at, Position { line: 2, column: 22 });
@@ -42,6 +42,45 @@ fn aliases_that_grow_a_short_file_large_are_refused() {
     }
     let errors = load(&text).unwrap_err();
     assert!(errors[0].message.contains("more than"), "{}", errors[0]);
+}
+
+#[test]
+fn aliases_that_nest_a_short_file_deep_are_refused() {
+    let (open, close) = ("[".repeat(60), "]".repeat(60));
+    let mut text = format!("a0: &a0 {open}x{close}\n");
+    for i in 1..100 {
+        text.push_str(&format!("a{i}: &a{i} {open}*a{}{close}\n", i - 1));
+    }
+    let errors = load(&text).unwrap_err();
+    let message = &errors[0].message;
+    assert!(errors.len() == 1 && message.contains("nested deeper than 64 levels"), "{message}");
+    assert_eq!(errors[0].line, 2);
+}
+
+#[test]
+fn aliases_keep_the_depth_of_what_is_around_them() {
+    let text = "a: &a [[x]]\nb: &b { c: *a, d: [*a, 1], e: x }\nf: [*b, { g: *b }]\n";
+    assert!(read(text).is_ok());
+    let deep = format!("a: &a [[x]]\nb: {}*a{}\n", "[".repeat(61), "]".repeat(61));
+    assert!(read(&deep).is_ok(), "63 levels below the root");
+    assert!(read(&deep.replace("[[x]]", "[[[x]]]")).is_err(), "one more");
+}
+
+#[test]
+fn a_duplicate_key_is_found_in_every_map() {
+    let text = "a: [1, { b: 1, b: 2 }]\nd: &d { x: 1, x: 2 }\ne: { <<: *d, <<: *d }\nf: *d\na: 3\n";
+    let (_, duplicates) = read(text).unwrap();
+    let found: Vec<_> = duplicates.iter().map(|d| (d.path.as_str(), d.at.line, d.first)).collect();
+    assert_eq!(found, [("a[1].b", 1, 1), ("d.x", 2, 2), ("e.<<", 3, 3), ("a", 5, 1)]);
+}
+
+#[test]
+fn characters_that_yaml_forbids_are_refused_wherever_they_are() {
+    for c in ['\0', '\u{7F}', '\u{80}', '\u{FEFF}', '\u{FFFE}', '\u{FFFF}'] {
+        let (at, _) = read(&format!("a: 1\nb: \"x{c}\"\n")).unwrap_err();
+        assert_eq!(at, Position { line: 2, column: 6 }, "{c:?}");
+    }
+    assert!(read("a: \"\u{85}\u{A0}\u{E000}ä\"\n").is_ok());
 }
 
 #[test]
