@@ -16,7 +16,7 @@ use crate::discovery::domino::view_entries::reader::{
 };
 use crate::discovery::domino::{DominoClient, LoginSessions};
 use crate::domain::cluster::{HostPort, ServerName};
-use crate::util::host::is_host;
+use crate::util::host::is_resolvable;
 pub use acceptance::ServersHold;
 
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -242,7 +242,7 @@ impl<'a> Collector<'a> {
             return Err(format!("{name} appears twice, the first row is used"));
         }
         let hostname = row.text(&self.columns.hostname).trim_end_matches('.');
-        if !(hostname.is_empty() || is_host(hostname)) {
+        if !(hostname.is_empty() || is_resolvable(hostname)) {
             return Err(format!("{name}: `{}` is not a host name", hostname.escape_default()));
         }
         let address = address(row, &self.columns.address).unwrap_or_else(|| hostname.to_owned());
@@ -302,8 +302,7 @@ fn address(row: &Row, column: &Column) -> Option<String> {
     })?;
     let hosts: Vec<&str> = values.iter().map(|value| without_port(value.trim())).collect();
     let ip = hosts.iter().find(|host| host.parse::<IpAddr>().is_ok());
-    ip.or_else(|| hosts.iter().find(|host| is_host(host.trim_end_matches('.'))))
-        .map(|host| (*host).to_owned())
+    ip.or_else(|| hosts.iter().find(|host| is_resolvable(host))).map(|host| (*host).to_owned())
 }
 
 /// Removes the port of `10.0.0.11:1352` and the brackets of `[::1]`.

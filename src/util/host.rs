@@ -1,7 +1,7 @@
 //! What counts as a host, for requests, configuration and Server documents alike.
 //!
 //! A request may name any host that all parsers read alike ([`is_authority`]). A name to be resolved must also be one
-//! that DNS can hold ([`is_host`]).
+//! that DNS can hold ([`is_dns_name`]). What the Server documents name is only expected to resolve ([`is_resolvable`]).
 
 use std::net::{IpAddr, Ipv6Addr};
 
@@ -54,22 +54,26 @@ fn is_port(text: &[u8]) -> bool {
     }
 }
 
-/// An address literal without brackets, or a DNS name without the trailing dot.
+/// An address literal without brackets, or a name that a resolver may know. Wider than [`is_dns_name`]: Domino resolves
+/// the same name, so a server is not left out for its spelling.
 #[must_use]
-pub fn is_host(text: &str) -> bool {
-    text.parse::<IpAddr>().is_ok() || is_dns_name(text)
+pub fn is_resolvable(text: &str) -> bool {
+    text.parse::<IpAddr>().is_ok() || has_valid_labels(text.trim_end_matches('.'))
+}
+
+#[must_use]
+pub fn is_dns_name(name: &str) -> bool {
+    has_valid_labels(name) && !name.split('.').any(|label| label.ends_with('-')) && !ends_in_number(name)
 }
 
 /// Labels of letters, digits, `-` and `_`. Underscores are not in RFC 1123, but Windows domains have them.
-#[must_use]
-pub fn is_dns_name(name: &str) -> bool {
+fn has_valid_labels(name: &str) -> bool {
     let is_label = |label: &str| {
         (1..=MAX_LABEL_LENGTH).contains(&label.len())
             && label.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
             && !label.starts_with('-')
-            && !label.ends_with('-')
     };
-    name.len() <= MAX_NAME_LENGTH && name.split('.').all(is_label) && !ends_in_number(name)
+    name.len() <= MAX_NAME_LENGTH && name.split('.').all(is_label)
 }
 
 /// No top-level domain is a number: `10.0.0.300` is a mistyped address, not a name.
@@ -92,21 +96,31 @@ mod tests {
     fn a_dns_name_has_valid_labels_and_does_not_end_in_a_number() {
         let (long, too_long) = ("a".repeat(63), "a".repeat(64));
         for good in ["a", "web1.acme.example", "10.example", "_a-b.c", long.as_str()] {
-            assert!(is_dns_name(good) && is_host(good), "{good}");
+            assert!(is_dns_name(good), "{good}");
         }
         for bad in
             ["", ".", "a.", "a..b", "-a", "a-.b", "a b", "ä", "10.0.0.300", "7", "a:80", too_long.as_str()]
         {
-            assert!(!is_dns_name(bad) && !is_host(bad), "{bad}");
+            assert!(!is_dns_name(bad), "{bad}");
         }
         let longest = ["a"; 127].join(".");
         assert!(is_dns_name(&longest) && !is_dns_name(&format!("{longest}a")));
     }
 
     #[test]
+    fn a_server_document_may_name_what_only_its_resolver_knows() {
+        for good in ["web1.acme.example.", "4711", "web.1", "web-.acme", "10.0.0.300", "2001:db8::1"] {
+            assert!(is_resolvable(good), "{good}");
+        }
+        for bad in ["", ".", "a..b", "-a", "a b", "a:80", "ä", "[::1]"] {
+            assert!(!is_resolvable(bad), "{bad}");
+        }
+    }
+
+    #[test]
     fn an_address_is_a_host_without_brackets_and_port() {
-        assert!(is_host("192.0.2.1") && is_host("2001:db8::1"));
-        assert!(!is_host("[2001:db8::1]") && !is_host("192.0.2.1:80"));
+        assert!(is_resolvable("192.0.2.1") && is_resolvable("2001:db8::1"));
+        assert!(!is_resolvable("[2001:db8::1]") && !is_resolvable("192.0.2.1:80"));
     }
 
     #[test]
