@@ -11,9 +11,9 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until};
 use super::Balancer;
 use super::cluster::Cluster;
 use super::cluster_view::UpstreamServer;
-use crate::config::settings::{AvailabilitySource, Server};
-use crate::discovery::availability::{PollTarget, poll};
-use crate::domain::cluster::{ClusterServer, Port, load};
+use crate::config::settings::{Availability, AvailabilitySource, Server};
+use crate::discovery::availability::{PollError, PollTarget, poll};
+use crate::domain::cluster::{AvailabilityReport, ClusterServer, Port, load};
 use crate::util::clock;
 use crate::util::clock::jitter;
 
@@ -41,7 +41,7 @@ impl PartialEq for PolledSource {
     }
 }
 
-/// Runs one task for each source; each change of the view starts and ends tasks.
+/// Runs one task for each source; each change of servers or addresses starts and ends tasks.
 pub(super) async fn poll_sources(balancer: Arc<Balancer>, cluster: Arc<Cluster>) {
     // A reload aborts this task, which drops the set and so ends the tasks in it.
     let mut tasks = JoinSet::new();
@@ -63,7 +63,7 @@ pub(super) async fn poll_sources(balancer: Arc<Balancer>, cluster: Arc<Cluster>)
         }
         // The set keeps an aborted task until it is joined.
         while tasks.try_join_next().is_some() {}
-        cluster.view_changed.notified().await;
+        cluster.servers_changed.notified().await;
     }
 }
 
@@ -85,28 +85,44 @@ fn polled_sources(cluster: &Cluster) -> Vec<PolledSource> {
 }
 
 async fn poll_source(balancer: Arc<Balancer>, cluster: Arc<Cluster>, polled: PolledSource) {
-    let PolledSource { server, config, address, number } = polled;
-    let name = &cluster.settings.name;
-    let Some(source) = cluster.availability_sources(&config).get(number) else { return };
-    let timeout = source.interval.min(MAX_POLL_TIMEOUT).max(MIN_POLL_TIMEOUT);
-    let target = PollTarget { name: &config.name, hostname: &config.hostname, address, timeout };
+    let (name, server) = (&cluster.settings.name, &polled.config.name);
+    let Some(source) = cluster.availability_sources(&polled.config).get(polled.number) else { return };
     let mut failure_level = log::Level::Warn;
     loop {
         let began = Instant::now();
-        match poll(&cluster.client, &source.source, &target).await {
-            Ok(report) => {
-                let change = server.report(number, &report, clock::now_ms());
-                balancer.record_transition(name, &config.name, change);
-                failure_level = log::Level::Warn;
+        // A panic costs one poll and not its source. Dropping the set ends the poll.
+        let mut one = JoinSet::new();
+        one.spawn(poll_once(Arc::clone(&cluster), polled.clone(), source.clone()));
+        let failure = match one.join_next().await {
+            Some(Ok(Ok(report))) => {
+                let change = polled.server.report(polled.number, &report, clock::now_ms());
+                balancer.record_transition(name, server, change);
+                None
             }
-            Err(error) => {
-                log::log!(target: "icm::availability", failure_level, "{name}: {}: {error}", config.name);
+            Some(Ok(Err(error))) => Some(error.to_string()),
+            Some(Err(error)) => Some(error.to_string()),
+            None => None,
+        };
+        match failure {
+            Some(error) => {
+                log::log!(target: "icm::availability", failure_level, "{name}: {server}: {error}");
                 // Only the first of several failures in a row is a warning.
                 failure_level = log::Level::Debug;
             }
+            None => failure_level = log::Level::Warn,
         }
         sleep_until(began + jitter(source.interval)).await;
     }
+}
+
+async fn poll_once(
+    cluster: Arc<Cluster>,
+    PolledSource { config, address, .. }: PolledSource,
+    source: Availability,
+) -> Result<AvailabilityReport, PollError> {
+    let timeout = source.interval.min(MAX_POLL_TIMEOUT).max(MIN_POLL_TIMEOUT);
+    let target = PollTarget { name: &config.name, hostname: &config.hostname, address, timeout };
+    poll(&cluster.client, &source.source, &target).await
 }
 
 /// Lets stale reports lapse and renews the observed indexes.

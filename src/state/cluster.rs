@@ -40,8 +40,8 @@ pub struct Cluster {
     pub(crate) persistent_state: Arc<PersistentState>,
     /// The current view; a request loads it once.
     pub view: ArcSwap<ClusterView>,
-    /// Notified after each change of `view`, for the one task that polls the sources of its servers.
-    pub(super) view_changed: Notify,
+    /// Notified after each change of servers or addresses, for the one task that polls the sources of its servers.
+    pub(super) servers_changed: Notify,
     view_inputs: Mutex<ViewInputs>,
     peers: PeerSettings,
 }
@@ -117,7 +117,7 @@ impl Cluster {
             cookies,
             client,
             view: ArcSwap::from_pointee(ClusterView::new(Vec::new(), Arc::clone(&view_inputs.directory))),
-            view_changed: Notify::new(),
+            servers_changed: Notify::new(),
             view_inputs: Mutex::new(view_inputs),
             peers,
             persistent_state,
@@ -147,6 +147,7 @@ impl Cluster {
             view_inputs.addresses.extend(addresses);
         }
         let mut transitions = self.rebuild_view(join_probes);
+        self.servers_changed.notify_one();
         transitions.extend(self.apply_server_changes(join_probes));
         transitions
     }
@@ -162,6 +163,7 @@ impl Cluster {
         }
         let join_probes = PreflightProbes::default();
         let mut transitions = self.rebuild_view(&join_probes);
+        self.servers_changed.notify_one();
         transitions.extend(self.apply_server_changes(&join_probes));
         transitions
     }
@@ -216,7 +218,6 @@ impl Cluster {
         let stays = |name: &str| view_inputs.servers.iter().any(|s| s.name.folded() == name);
         self.persistent_state.servers.lock().retain(|name, _| stays(name));
         self.view.store(Arc::new(ClusterView::new(entries, Arc::clone(&view_inputs.directory))));
-        self.view_changed.notify_one();
         transitions
     }
 

@@ -10,5 +10,5 @@ pub mod prometheus;
 mod statistics;
 pub mod statpub;
 
-pub(crate) use poll::{PollTarget, poll};
+pub(crate) use poll::{PollError, PollTarget, poll};
 pub use statistics::{ParseError, ParsedReport};

@@ -93,7 +93,7 @@ impl RunningProbe {
 
 impl Drop for RunningProbe {
     fn drop(&mut self) {
-        let pause = pause(&self.settings, self.failures, self.unsettled).mul_f64(0.9 + 0.2 * fastrand::f64());
+        let pause = clock::jitter(pause(&self.settings, self.failures, self.unsettled));
         self.schedule.lock().done(clock::now_ms(), pause);
     }
 }
