@@ -145,13 +145,13 @@ fn cluster(cluster: &Cluster) -> Value {
 
 fn server(entry: &UpstreamServer, total_answered: u64) -> Value {
     let now = clock::now_ms();
-    let member = &entry.server;
-    let live = member.snapshot();
-    member.read(|health| {
+    let server = &entry.server;
+    let live = server.snapshot();
+    server.read(|health| {
         let (state, since, cause) = health.state();
         let snapshot = health.snapshot(now);
         let index = snapshot.published_index.map(|index| index.value);
-        let counters: BTreeMap<&str, u64> = member.counters.all().into_iter().collect();
+        let counters: BTreeMap<&str, u64> = server.counters.all().into_iter().collect();
         let answered = counters.get("answered").copied().unwrap_or_default();
         let share = if total_answered == 0 { 0.0 } else { answered as f64 / total_answered as f64 };
         let admin = health.admin_restriction().map(|r| json!({ "since": r.since_unix_ms, "by": r.by }));

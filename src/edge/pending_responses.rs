@@ -79,7 +79,8 @@ impl PendingResponses {
         track_chunk(&mut Some(Arc::new(PendingResponse { chunks: AtomicUsize::new(0), connection })), bytes)
     }
 
-    /// Runs a request, first pending for an initial window if there is none. `None` if that takes too long.
+    /// Runs a request, and first waits while the streams of its client have almost no window. `None` if it is refused
+    /// meanwhile.
     pub async fn run_request<F: Future>(
         self: &Arc<Self>,
         stream: Option<u32>,

@@ -27,7 +27,7 @@ pub enum DirectoryOrigin {
     NotLoaded,
     /// `source: static` in the configuration file.
     Configuration,
-    /// A JSON file, `source: file`.
+    /// A CSV or JSON file, `source: file`.
     File(PathBuf),
     /// The Cluster Database Directory of this server.
     Server(ServerName),
@@ -59,7 +59,7 @@ pub struct LoadedDirectory {
     pub(crate) at_unix_ms: u64,
     /// Number of entries with the same server and path as another.
     pub(crate) duplicates: usize,
-    /// The first duplicates of each server.
+    /// Some of them, sorted by server.
     pub(crate) duplicate_examples: Vec<(ServerName, String)>,
     pub(crate) warnings: Vec<String>,
     /// What the next reading is compared with; `None` = it is accepted without comparison.

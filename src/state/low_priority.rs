@@ -92,7 +92,7 @@ pub async fn run<T: Send + 'static>(
 /// Tries whether a thread of idle priority gets at least a twentieth of a CPU.
 async fn has_idle_cpu() -> bool {
     const WORK: Duration = Duration::from_millis(20);
-    const PREFLIGHT_TIMEOUT: Duration = Duration::from_millis(400);
+    const MAX_WAIT: Duration = Duration::from_millis(400);
     let (sender, receiver) = tokio::sync::oneshot::channel();
     let began = Instant::now();
     start("idle-cpu", Priority::Idle, move || {
@@ -102,9 +102,7 @@ async fn has_idle_cpu() -> bool {
         let _ = sender.send(began.elapsed());
     });
     // This task may itself be woken too late, so the measured time counts.
-    tokio::time::timeout(PREFLIGHT_TIMEOUT, receiver)
-        .await
-        .is_ok_and(|took| took.is_ok_and(|took| took <= PREFLIGHT_TIMEOUT))
+    tokio::time::timeout(MAX_WAIT, receiver).await.is_ok_and(|took| took.is_ok_and(|took| took <= MAX_WAIT))
 }
 
 /// The work panicked or was never started.

@@ -208,9 +208,10 @@ pub fn replace_followed_restrictions(balancer: &Balancer, restrictions: &[KeptRe
         restrictions.from_followed_icm = by_cluster.get(cluster).cloned().unwrap_or_default();
     });
     for cluster in &balancer.snapshot().clusters {
-        let by_cluster = by_cluster.get(cluster.settings.name.as_str());
+        let by_server = by_cluster.get(cluster.settings.name.as_str());
         for entry in &cluster.view.load().entries {
-            let all = by_cluster.and_then(|c| c.get(&entry.config.name)).cloned().unwrap_or_default();
+            let all =
+                by_server.and_then(|servers| servers.get(&entry.config.name)).cloned().unwrap_or_default();
             let change = entry.server.restrict_elsewhere(all, clock::now_ms());
             balancer.record_transition(&cluster.settings.name, &entry.config.name, change);
         }
@@ -283,9 +284,9 @@ pub fn replace_local_restrictions(
     });
     let snapshot = balancer.snapshot();
     for cluster in &snapshot.clusters {
-        let by_cluster = by_cluster.get(cluster.settings.name.as_str());
+        let by_server = by_cluster.get(cluster.settings.name.as_str());
         for entry in &cluster.view.load().entries {
-            let restriction = by_cluster.and_then(|c| c.get(&entry.config.name)).cloned();
+            let restriction = by_server.and_then(|servers| servers.get(&entry.config.name)).cloned();
             let change = entry.server.restrict(restriction, clock::now_ms());
             balancer.record_transition(&cluster.settings.name, &entry.config.name, change);
         }

@@ -22,8 +22,8 @@ pub struct RetryBudget {
 
 impl RetryBudget {
     pub fn record_request(&self, now_ms: u64) {
-        if let Some(second) = self.bucket(now_ms / 1_000) {
-            second.requests.fetch_add(1, Relaxed);
+        if let Some(bucket) = self.bucket(now_ms / 1_000) {
+            bucket.requests.fetch_add(1, Relaxed);
         }
     }
 
@@ -32,8 +32,8 @@ impl RetryBudget {
         if !self.allows(share, now_ms) {
             return false;
         }
-        if let Some(second) = self.bucket(now_ms / 1_000) {
-            second.replays.fetch_add(1, Relaxed);
+        if let Some(bucket) = self.bucket(now_ms / 1_000) {
+            bucket.replays.fetch_add(1, Relaxed);
         }
         true
     }
@@ -41,10 +41,10 @@ impl RetryBudget {
     fn allows(&self, share: f64, now_ms: u64) -> bool {
         let now = now_ms / 1_000;
         let (mut requests, mut replays) = (0_u32, 0_u32);
-        for second in &self.ring {
-            if now.saturating_sub(second.second.load(Relaxed)) < WINDOW_SECONDS as u64 {
-                requests = requests.saturating_add(second.requests.load(Relaxed));
-                replays = replays.saturating_add(second.replays.load(Relaxed));
+        for bucket in &self.ring {
+            if now.saturating_sub(bucket.second.load(Relaxed)) < WINDOW_SECONDS as u64 {
+                requests = requests.saturating_add(bucket.requests.load(Relaxed));
+                replays = replays.saturating_add(bucket.replays.load(Relaxed));
             }
         }
         f64::from(replays)
@@ -53,13 +53,13 @@ impl RetryBudget {
 
     /// The bucket of this second, emptied if it held an older one. Two threads may empty it at once and lose a count;
     /// that is acceptable, a lock on this path is not.
-    fn bucket(&self, number: u64) -> Option<&Bucket> {
-        let slot = self.ring.get((number % WINDOW_SECONDS as u64) as usize)?;
-        if slot.second.swap(number, Relaxed) != number {
-            slot.requests.store(0, Relaxed);
-            slot.replays.store(0, Relaxed);
+    fn bucket(&self, second: u64) -> Option<&Bucket> {
+        let bucket = self.ring.get((second % WINDOW_SECONDS as u64) as usize)?;
+        if bucket.second.swap(second, Relaxed) != second {
+            bucket.requests.store(0, Relaxed);
+            bucket.replays.store(0, Relaxed);
         }
-        Some(slot)
+        Some(bucket)
     }
 }
 

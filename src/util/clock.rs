@@ -1,4 +1,4 @@
-//! The only module that reads the time: a monotonic clock in milliseconds, and wall-clock time for cookies, logs and
+//! The clocks of the process: a monotonic clock in milliseconds, and wall-clock time for cookies, logs and
 //! people. `domain` never uses it; its callers pass the time in.
 
 use std::cell::RefCell;

@@ -12,7 +12,6 @@ use crate::util::clock;
 struct Row<'a> {
     labels: [(&'static str, &'a str); 2],
     entry: &'a UpstreamServer,
-    member: &'a ClusterServer,
 }
 
 /// Writes one metric after the other, each for every server.
@@ -26,7 +25,7 @@ pub fn render(out: &mut Exposition, balancer: &Balancer) {
             view.entries.iter().map(move |entry| {
                 let server = entry.config.name.abbreviated();
                 let labels = [("cluster", cluster.settings.name.as_str()), ("server", server)];
-                Row { labels, entry, member: &entry.server }
+                Row { labels, entry }
             })
         })
         .collect();
@@ -37,33 +36,33 @@ pub fn render(out: &mut Exposition, balancer: &Balancer) {
 
 fn render_availability(out: &mut Exposition, rows: &[Row<'_>]) {
     out.gauge("icm_server_state", "1 for the current state of the server");
-    for Row { labels: [cluster, server], member, .. } in rows {
-        let now = member.state();
+    for Row { labels: [cluster, server], entry } in rows {
+        let now = entry.server.state();
         for state in ServerState::ALL {
             let name = state.as_str().to_ascii_lowercase();
             out.sample(&[*cluster, *server, ("state", &name)], u8::from(state == now));
         }
     }
     out.gauge("icm_server_availability_index", "Availability index 0..100, published or observed");
-    for Row { labels, member, .. } in rows {
-        if let Some(index) = member.index() {
+    for Row { labels, entry } in rows {
+        if let Some(index) = entry.server.index() {
             out.sample(labels, format_args!("{index:.1}"));
         }
     }
     out.gauge("icm_server_availability_threshold", "BUSY at or under this index; 0 = never");
-    for Row { labels, member, .. } in rows {
-        out.sample(labels, member.read(|health| health.snapshot(clock::now_ms()).threshold));
+    for Row { labels, entry } in rows {
+        out.sample(labels, entry.server.read(|health| health.snapshot(clock::now_ms()).threshold));
     }
 }
 
 fn render_attempts(out: &mut Exposition, rows: &[Row<'_>]) {
     out.gauge("icm_server_requests_in_flight", "Requests of this balancer in flight on the server");
-    for Row { labels, member, .. } in rows {
-        out.sample(labels, member.in_flight());
+    for Row { labels, entry } in rows {
+        out.sample(labels, entry.server.in_flight());
     }
     out.counter("icm_server_attempts_total", "Attempts by result");
-    for Row { labels: [cluster, server], member, .. } in rows {
-        let counters = &member.counters;
+    for Row { labels: [cluster, server], entry } in rows {
+        let counters = &entry.server.counters;
         for (result, count) in [
             ("answered", &counters.answered),
             ("connect_failed", &counters.connect_failures),
@@ -75,8 +74,8 @@ fn render_attempts(out: &mut Exposition, rows: &[Row<'_>]) {
         }
     }
     out.counter("icm_server_failed_over_total", "Requests moved to another server after this one failed");
-    for Row { labels, member, .. } in rows {
-        out.sample(labels, member.counters.failed_over.load(Relaxed));
+    for Row { labels, entry } in rows {
+        out.sample(labels, entry.server.counters.failed_over.load(Relaxed));
     }
 }
 
@@ -85,16 +84,16 @@ fn render_ports(out: &mut Exposition, rows: &[Row<'_>]) {
         rows.iter().flat_map(|row| {
             let all = [Port::Http, Port::Https].into_iter();
             let enabled = all.filter(|port| row.entry.host_port(*port).is_some());
-            enabled.map(move |port| (row.labels, port, row.member))
+            enabled.map(move |port| (row.labels, port, row.entry))
         })
     };
     out.gauge("icm_server_port_up", "1 while the port answers its probes");
-    for ([cluster, server], port, member) in ports() {
-        out.sample(&[cluster, server, ("port", port_label(port))], u8::from(port_is_up(member, port)));
+    for ([cluster, server], port, entry) in ports() {
+        out.sample(&[cluster, server, ("port", port_label(port))], u8::from(port_is_up(&entry.server, port)));
     }
     out.counter("icm_probes_total", "Probes by result");
-    for ([cluster, server], port, member) in ports() {
-        let [good, bad] = member.counters.probes(port);
+    for ([cluster, server], port, entry) in ports() {
+        let [good, bad] = entry.server.counters.probes(port);
         for (result, count) in [("ok", good), ("failed", bad)] {
             out.sample(&[cluster, server, ("port", port_label(port)), ("result", result)], count);
         }
@@ -108,8 +107,8 @@ fn port_label(port: Port) -> &'static str {
     }
 }
 
-fn port_is_up(member: &ClusterServer, port: Port) -> bool {
-    let snapshot = member.snapshot();
+fn port_is_up(server: &ClusterServer, port: Port) -> bool {
+    let snapshot = server.snapshot();
     match port {
         Port::Http => snapshot.http,
         Port::Https => snapshot.https,

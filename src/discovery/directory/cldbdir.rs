@@ -42,8 +42,6 @@ pub struct DirectoryReading {
     pub builder: DirectoryBuilder,
     pub from: ServerName,
     pub warnings: Vec<String>,
-    #[cfg(test)]
-    pub bad_rows: usize,
     /// Why entries are missing, if the view announces more than it returns.
     pub truncated: Option<String>,
 }
@@ -168,14 +166,7 @@ impl<'a> Collector<'a> {
         for reason in truncated.iter().chain(&summary.inconsistency) {
             warnings.push(format!("{from}: {database} may be incomplete: {reason}"));
         }
-        DirectoryReading {
-            builder: self.builder,
-            from,
-            warnings,
-            #[cfg(test)]
-            bad_rows: self.bad_rows,
-            truncated,
-        }
+        DirectoryReading { builder: self.builder, from, warnings, truncated }
     }
 
     fn add_bad_row(&mut self, row: &Row, reason: &RowError) {

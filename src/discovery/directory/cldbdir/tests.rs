@@ -76,11 +76,17 @@ fn view(rows: &[String]) -> String {
     format!("<viewentries toplevelentries=\"{}\">{}</viewentries>", rows.len(), rows.concat())
 }
 
+/// The number in the warning about bad rows.
+fn bad_rows(reading: &DirectoryReading) -> usize {
+    let before = reading.warnings.iter().find_map(|w| Some(w.split_once(" bad rows in ")?.0));
+    before.map_or(0, |text| text.rsplit(' ').next().unwrap().parse().unwrap())
+}
+
 #[tokio::test]
 async fn the_hidden_view_is_read_by_column_numbers() {
     let server = TestServer::start(|asked| once(asked, FLAT)).await;
     let reading = read_from(&server, &settings()).await.unwrap();
-    assert_eq!((reading.builder.len(), reading.bad_rows, reading.truncated.as_deref()), (5, 0, None));
+    assert_eq!((reading.builder.len(), bad_rows(&reading), reading.truncated.as_deref()), (5, 0, None));
     assert_eq!(reading.warnings, Vec::<String>::new());
     assert_eq!(
         entries_of(&reading)[3],
@@ -122,7 +128,7 @@ async fn bad_rows_are_counted_and_skipped() {
     ]);
     let server = TestServer::start(move |asked| once(asked, &page)).await;
     let reading = read_from(&server, &settings()).await.unwrap();
-    assert_eq!((reading.builder.len(), reading.bad_rows), (1, 4));
+    assert_eq!((reading.builder.len(), bad_rows(&reading)), (1, 4));
     assert!(
         reading.warnings[0].contains("4 bad rows in cldbdir.nsf: row 1: no path"),
         "{:?}",
@@ -140,7 +146,7 @@ async fn a_missing_hidden_view_is_replaced_by_a_visible_one_with_a_warning() {
         })
         .await;
         let reading = read_from(&server, &settings()).await.unwrap();
-        assert_eq!((reading.builder.len(), reading.bad_rows), (5, 0), "{wanted}");
+        assert_eq!((reading.builder.len(), bad_rows(&reading)), (5, 0), "{wanted}");
         assert!(entries_of(&reading).iter().any(|entry| {
             entry.path == "apps/leads.nsf"
                 && entry.server.abbreviated() == "Web2/Acme"

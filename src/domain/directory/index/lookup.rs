@@ -12,7 +12,7 @@ pub enum LookupResult {
     Unknown,
     /// All servers with this path have the same database there.
     Unique(DatabaseMatch),
-    /// Different databases have this path; `DirectoryIndex::ambiguous` lists them.
+    /// Different databases have this path; [`DirectoryIndex::ambiguous_databases`] lists them.
     Ambiguous(AmbiguousPathId),
 }
 
