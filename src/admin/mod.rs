@@ -66,8 +66,6 @@ pub struct AdminRequest {
 }
 
 impl AdminRequest {
-    /// The argument `scheme`.
-    ///
     /// # Errors
     /// A 400 for any value other than `http` and `https`.
     pub fn scheme(&self) -> Result<Option<Port>, AdminReply> {

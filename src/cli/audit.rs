@@ -40,8 +40,6 @@ pub struct AuditArgs {
     strict: bool,
 }
 
-/// Runs `audit`.
-///
 /// # Errors
 /// If the running balancer does not answer.
 pub fn run(arguments: &AuditArgs) -> anyhow::Result<ExitCode> {

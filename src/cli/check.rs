@@ -71,8 +71,6 @@ fn check_running(arguments: &CheckArgs) -> anyhow::Result<ExitCode> {
     Ok(if ready { ExitCode::SUCCESS } else { ExitCode::from(EXIT_PROBLEM) })
 }
 
-/// Runs `check`.
-///
 /// # Errors
 /// If the runtime cannot be created.
 pub fn run(arguments: &CheckArgs) -> anyhow::Result<ExitCode> {

@@ -56,8 +56,6 @@ pub struct ExplainArgs {
     client: Option<IpAddr>,
 }
 
-/// Runs `explain`.
-///
 /// # Errors
 /// If the running balancer does not answer.
 pub fn run(arguments: &ExplainArgs) -> anyhow::Result<ExitCode> {

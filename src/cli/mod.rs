@@ -104,8 +104,6 @@ enum Command {
 }
 
 impl Cli {
-    /// Runs the verb.
-    ///
     /// # Errors
     /// On a failure at run time; the caller prints it and exits with 1.
     pub fn run(self) -> anyhow::Result<ExitCode> {

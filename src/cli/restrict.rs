@@ -84,8 +84,6 @@ struct ServersBody<T> {
     servers: Vec<T>,
 }
 
-/// Runs `release`.
-///
 /// # Errors
 /// If the running balancer does not answer.
 pub fn release(arguments: &ReleaseArgs) -> anyhow::Result<ExitCode> {
@@ -109,8 +107,6 @@ pub fn release(arguments: &ReleaseArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Runs `restrict`.
-///
 /// # Errors
 /// If the running balancer does not answer.
 pub fn restrict(arguments: &RestrictArgs) -> anyhow::Result<ExitCode> {

@@ -51,8 +51,6 @@ pub enum ShowCommand {
     },
 }
 
-/// Runs `show`.
-///
 /// # Errors
 /// If the running balancer does not answer.
 pub fn run(what: &ShowCommand) -> anyhow::Result<ExitCode> {

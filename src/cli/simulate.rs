@@ -50,8 +50,6 @@ pub struct SimulateArgs {
     all: bool,
 }
 
-/// Runs `simulate`.
-///
 /// # Errors
 /// If the running balancer does not answer.
 pub fn run(arguments: &SimulateArgs) -> anyhow::Result<ExitCode> {

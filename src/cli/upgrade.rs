@@ -39,8 +39,6 @@ pub struct UpgradeArgs {
     admin_target: AdminTarget,
 }
 
-/// Runs `upgrade`.
-///
 /// # Errors
 /// If no new process took over.
 pub fn run(arguments: &UpgradeArgs) -> anyhow::Result<ExitCode> {

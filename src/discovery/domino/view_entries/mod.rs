@@ -69,7 +69,7 @@ pub enum PageError {
     LimitExceeded(String),
 }
 
-/// Parses one response.
+/// Parses one response to `?ReadViewEntries`.
 ///
 /// # Errors
 /// When it has no view entries, is malformed, or exceeds a limit.
