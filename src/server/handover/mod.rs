@@ -41,6 +41,7 @@ pub struct HandoverOffer {
     /// The generated affinity key, so that sessions survive even without a `state_dir`.
     pub affinity_key: Vec<u8>,
     /// If the old process is ready, the new one must become ready before it takes over.
+    #[serde(rename = "ready")]
     pub parent_is_ready: bool,
 }
 
@@ -66,4 +67,25 @@ pub struct Proceed {
     pub restrictions: Vec<KeptRestriction>,
     /// A HUP came after the start of the new process, which must read its configuration again.
     pub reload: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_have_the_names_that_processes_of_other_versions_read() {
+        let text = r#"{"sockets":["127.0.0.1:80"],"affinity_key":[1],"ready":true}"#;
+        let offer: HandoverOffer = serde_json::from_str(text).unwrap();
+        assert!(offer.parent_is_ready);
+        assert_eq!(serde_json::to_string(&offer).unwrap(), text);
+        let hello = ChildMessage::Hello { version: "1".to_owned() };
+        assert_eq!(serde_json::to_string(&hello).unwrap(), r#"{"say":"hello","version":"1"}"#);
+        let failed = ChildMessage::Failed { reason: "x".to_owned() };
+        assert_eq!(serde_json::to_string(&failed).unwrap(), r#"{"say":"failed","reason":"x"}"#);
+        assert_eq!(serde_json::to_string(&ChildMessage::Ready).unwrap(), r#"{"say":"ready"}"#);
+        assert_eq!(serde_json::to_string(&ChildMessage::Serving).unwrap(), r#"{"say":"serving"}"#);
+        let proceed = Proceed { restrictions: Vec::new(), reload: true };
+        assert_eq!(serde_json::to_string(&proceed).unwrap(), r#"{"restrictions":[],"reload":true}"#);
+    }
 }
