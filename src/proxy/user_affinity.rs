@@ -8,7 +8,7 @@ use super::request_cookies::RequestCookies;
 use super::route_context::{RouteContext, referer};
 use super::routed::{RoutedDatabase, UserAffinity};
 use crate::domain::affinity::AffinityEntries;
-use crate::domain::cluster::{Port, ServerState};
+use crate::domain::cluster::ServerState;
 use crate::domain::directory::{DatabaseMatch, ReplicaStatus};
 use crate::domain::select::{Hint, ServerId};
 use crate::domain::url::RequestSafety;
@@ -87,10 +87,8 @@ fn is_back(context: &RouteContext<'_>, found: Option<&DatabaseMatch>, former: Se
 
 /// Whether a server is reachable and holds the database in service.
 fn takes_user(context: &RouteContext<'_>, found: Option<&DatabaseMatch>, server: ServerId) -> bool {
-    let answers = context.view.server(server).is_some_and(|entry| {
-        let seen = entry.server.snapshot();
-        if context.port == Port::Http { seen.http } else { seen.https }
-    });
+    let answers =
+        context.view.server(server).is_some_and(|entry| entry.server.snapshot().is_up(context.port));
     let in_service = |found: &DatabaseMatch| {
         context.view.replica_on(found, server).is_some_and(|holder| holder.status == ReplicaStatus::InService)
     };

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use super::exposition::Exposition;
-use crate::domain::cluster::{ClusterServer, Port, ServerState};
+use crate::domain::cluster::{Port, ServerState};
 use crate::state::cluster_view::UpstreamServer;
 use crate::state::{Balancer, Cluster, ClusterView};
 use crate::util::clock;
@@ -89,28 +89,16 @@ fn render_ports(out: &mut Exposition, rows: &[Row<'_>]) {
     };
     out.gauge("icm_server_port_up", "1 while the port answers its probes");
     for ([cluster, server], port, entry) in ports() {
-        out.sample(&[cluster, server, ("port", port_label(port))], u8::from(port_is_up(&entry.server, port)));
+        out.sample(
+            &[cluster, server, ("port", port.scheme())],
+            u8::from(entry.server.snapshot().is_up(port)),
+        );
     }
     out.counter("icm_probes_total", "Probes by result");
     for ([cluster, server], port, entry) in ports() {
         let [good, bad] = entry.server.counters.probes(port);
         for (result, count) in [("ok", good), ("failed", bad)] {
-            out.sample(&[cluster, server, ("port", port_label(port)), ("result", result)], count);
+            out.sample(&[cluster, server, ("port", port.scheme()), ("result", result)], count);
         }
-    }
-}
-
-fn port_label(port: Port) -> &'static str {
-    match port {
-        Port::Http => "http",
-        Port::Https => "https",
-    }
-}
-
-fn port_is_up(server: &ClusterServer, port: Port) -> bool {
-    let snapshot = server.snapshot();
-    match port {
-        Port::Http => snapshot.http,
-        Port::Https => snapshot.https,
     }
 }

@@ -1,5 +1,7 @@
 //! The values of a server that selection reads, copied so that a decision sees one moment.
 
+use super::Port;
+
 /// The state of a server at one moment.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ServerSnapshot {
@@ -29,4 +31,15 @@ pub struct ServerSnapshot {
     pub returned_at_ms: Option<u64>,
     /// Share of the latest attempts that failed or led to a failover attempt, 0.0..=1.0.
     pub failing: f32,
+}
+
+impl ServerSnapshot {
+    /// Whether this port answers.
+    #[must_use]
+    pub fn is_up(&self, port: Port) -> bool {
+        match port {
+            Port::Http => self.http,
+            Port::Https => self.https,
+        }
+    }
 }

@@ -16,7 +16,6 @@ use smallvec::SmallVec;
 pub use decision::{CandidateVerdict, Decision, SelectionOutcome, SelectionReason};
 pub use input::{Candidate, Hint, SelectionInput, SelectionPolicy, ServerId};
 
-use crate::domain::cluster::Port;
 use crate::domain::directory::ReplicaStatus;
 
 type Candidates = SmallVec<[Candidate; 8]>;
@@ -84,11 +83,7 @@ fn eliminate(
         return Some(CandidateVerdict::Tried);
     }
     // 3. The required port does not answer.
-    let reachable = match input.port {
-        Port::Http => snapshot.http,
-        Port::Https => snapshot.https,
-    };
-    if !reachable {
+    if !snapshot.is_up(input.port) {
         return Some(CandidateVerdict::Unreachable);
     }
     // 4. RESTRICTED, which includes an administrator's drain.

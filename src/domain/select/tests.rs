@@ -1,5 +1,6 @@
 //! One test for each rule, and properties over random clusters.
 
+use crate::domain::cluster::Port;
 use proptest::prelude::*;
 
 use super::*;

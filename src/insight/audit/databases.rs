@@ -74,8 +74,9 @@ fn audit_service(
     let Some(snapshots) = snapshots else { return };
     let serves = |at: usize, port: Port, include_set_aside: bool| {
         snapshots.get(at).is_some_and(|s| {
-            let up = if port == Port::Http { s.http } else { s.https };
-            up && s.restricted_since_ms.is_none() && (include_set_aside || !(s.busy || s.max_users))
+            s.is_up(port)
+                && s.restricted_since_ms.is_none()
+                && (include_set_aside || !(s.busy || s.max_users))
         })
     };
     let all = |include_set_aside: bool| {
