@@ -102,7 +102,7 @@ pub struct SimulatedServer {
     settings: RwLock<Arc<Settings>>,
     faults: Mutex<Faults>,
     /// No fault and no request limit is set, so `/fast` may use its prepared response.
-    pub is_fault_free: AtomicBool,
+    pub has_no_faults_or_limits: AtomicBool,
     /// The prepared response for `/fast`.
     pub fast: Vec<u8>,
     /// Number of the last change to the faults.
@@ -170,7 +170,7 @@ impl SimulatedServer {
             new_documents: AtomicU32::new(0),
             frozen_at: AtomicU64::new(clock::now()),
             tls,
-            is_fault_free: AtomicBool::new(faults.is_empty() && settings.is_unlimited()),
+            has_no_faults_or_limits: AtomicBool::new(faults.is_empty() && settings.is_unlimited()),
             fast: crate::connection::fast_answer(&name.abbreviated),
             name,
             settings: RwLock::new(Arc::new(settings)),
@@ -202,7 +202,7 @@ impl SimulatedServer {
     pub fn fault(&self, seen: &RequestInfo<'_>) -> Option<Fault> {
         let mut faults = self.faults.lock().unwrap();
         let fault = faults.take(seen);
-        self.update_plain(&mut faults);
+        self.update_has_no_faults_or_limits(&mut faults);
         fault
     }
 
@@ -216,8 +216,8 @@ impl SimulatedServer {
         self.faults.lock().unwrap().of_port(port)
     }
 
-    fn update_plain(&self, faults: &mut Faults) {
-        self.is_fault_free.store(faults.is_empty() && self.settings().is_unlimited(), Relaxed);
+    fn update_has_no_faults_or_limits(&self, faults: &mut Faults) {
+        self.has_no_faults_or_limits.store(faults.is_empty() && self.settings().is_unlimited(), Relaxed);
     }
 
     /// Applies a patch to the settings and, if named, to `fault`. An invalid patch changes nothing.
@@ -236,7 +236,7 @@ impl SimulatedServer {
         *self.settings.write().unwrap() = Arc::new(is);
         match fault {
             Some(fault) => self.set_faults(fault).await,
-            None => self.update_plain(&mut self.faults.lock().unwrap()),
+            None => self.update_has_no_faults_or_limits(&mut self.faults.lock().unwrap()),
         }
         Ok(())
     }
@@ -246,7 +246,7 @@ impl SimulatedServer {
         let expiry = {
             let mut mine = self.faults.lock().unwrap();
             mine.set(faults);
-            self.update_plain(&mut mine);
+            self.update_has_no_faults_or_limits(&mut mine);
             mine.next_expiry()
         };
         self.announce_change().await;
@@ -254,7 +254,7 @@ impl SimulatedServer {
             let server = self.clone();
             tokio::spawn(async move {
                 tokio::time::sleep_until(expiry.into()).await;
-                server.update_plain(&mut server.faults.lock().unwrap());
+                server.update_has_no_faults_or_limits(&mut server.faults.lock().unwrap());
                 server.announce_change().await;
             });
         }

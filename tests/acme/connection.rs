@@ -125,7 +125,7 @@ impl Connection {
     /// Waits for a head. `None` means that the idle connection must be closed.
     async fn next_head(&mut self) -> Option<std::io::Result<Received>> {
         let _idle = CountGuard::one(&self.server.counters.of(self.port).idle);
-        let fast = self.server.is_fault_free.load(Relaxed);
+        let fast = self.server.has_no_faults_or_limits.load(Relaxed);
         let limit = if fast { 0 } else { self.server.settings().keepalive_ms };
         let idle = async move {
             match limit {
@@ -252,7 +252,7 @@ impl Connection {
     }
 
     fn fault_for(&self, head: &Head, url: &Url, nth: u64) -> Option<Fault> {
-        if self.server.is_fault_free.load(Relaxed) {
+        if self.server.has_no_faults_or_limits.load(Relaxed) {
             return None;
         }
         self.server.fault(&RequestInfo {

@@ -36,12 +36,12 @@ pub struct CopyTable {
 impl CopyTable {
     pub fn new(mut copies: Vec<DatabaseCopy>) -> CopyTable {
         copies.sort_by_key(|c| (c.path.to_lowercase(), c.server, c.replica_id.clone()));
-        let mut copies = CopyTable { copies, ..CopyTable::default() };
-        for (i, copy) in copies.copies.iter().enumerate() {
-            copies.by_path.entry((copy.server, copy.path.to_lowercase())).or_insert(i);
-            copies.by_id.entry((copy.server, copy.replica_id.clone())).or_insert(i);
+        let mut table = CopyTable { copies, ..CopyTable::default() };
+        for (i, copy) in table.copies.iter().enumerate() {
+            table.by_path.entry((copy.server, copy.path.to_lowercase())).or_insert(i);
+            table.by_id.entry((copy.server, copy.replica_id.clone())).or_insert(i);
         }
-        copies
+        table
     }
 
     /// Builds the table of a scenario.

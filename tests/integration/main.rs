@@ -123,6 +123,7 @@ mod simulated_cluster {
 }
 
 mod tls {
+    mod authority;
     mod certificates;
     mod resumption;
     mod upstream;

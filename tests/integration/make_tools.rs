@@ -1,8 +1,8 @@
 //! `conf/tools.sh`, which `make run` and `make test` begin with: it installs what is missing only as root, or after a yes.
 
-use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
 
+use crate::support::write_script;
 use tempfile::TempDir;
 
 /// A system that has neither cmake nor curl, and whose `apt-get` and `sudo` only write down how they were called.
@@ -27,9 +27,7 @@ impl System {
     }
 
     fn program(&self, name: &str, script: &str) {
-        let file = self.programs.path().join(name);
-        std::fs::write(&file, format!("#!/bin/bash\n{script}\n")).unwrap();
-        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o755)).unwrap();
+        write_script(&self.programs.path().join(name), script);
     }
 
     /// Runs the script without a terminal: did it succeed, what did it print, what did it call?

@@ -17,9 +17,9 @@ fn the_attributes_of_a_session_cookie_are_not_changed() {
     );
     let acme = Acme::start(SCENARIO);
     let mut config = config(&acme);
-    let member =
+    let servers =
         format!("[{{ name: Web1/Acme, hostname: web1.acme.example, http: \"{}\" }}]", server.address);
-    set(&mut config, "clusters.0.servers.list", &member);
+    set(&mut config, "clusters.0.servers.list", &servers);
     set(&mut config, "clusters.0.directory", "{ source: static, databases: [] }");
     let icm = Icm::start(config);
     let answer = icm.client().get("/app.nsf/home.xsp");

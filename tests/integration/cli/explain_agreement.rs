@@ -142,8 +142,8 @@ fn explain_agrees_with_routing_for_10_000_random_urls_in_random_states() {
                     Err(LocalReply::List(..)) => "list".to_owned(),
                     Err(other) => panic!("not a reply of routing: {other:?}"),
                     Ok(routed) => match decide(&routed, &[]).outcome {
-                        SelectionOutcome::Serve(member, why) => {
-                            let name = routed.view.server(member).unwrap().config.name.to_string();
+                        SelectionOutcome::Serve(server, why) => {
+                            let name = routed.view.server(server).unwrap().config.name.to_string();
                             assert!(
                                 explained.band.contains(&name),
                                 "{target} {tls} by {name}: {explained:#?}"

@@ -11,6 +11,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use super::references;
 use crate::support::*;
 use serde_json::json;
 use serde_yaml::Value;
@@ -46,23 +47,14 @@ struct Block {
     place: String,
 }
 
-fn root() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
-}
-
+/// The README, then the pages of the guide.
 fn pages() -> Vec<Page> {
-    let mut files: Vec<PathBuf> = std::fs::read_dir(root().join("docs"))
-        .unwrap()
-        .map(|entry| entry.unwrap().path())
-        .filter(|path| path.extension().is_some_and(|e| e == "md"))
-        .collect();
-    files.sort();
-    files.insert(0, root().join("README.md"));
-    let page = |file: PathBuf| Page {
-        name: file.strip_prefix(root()).unwrap().display().to_string(),
-        text: std::fs::read_to_string(&file).unwrap(),
+    let readme = references::pages(&[""]).into_iter().filter(|(path, _)| path.ends_with("README.md"));
+    let page = |(path, text): (PathBuf, String)| Page {
+        name: path.strip_prefix(references::root()).unwrap().display().to_string(),
+        text,
     };
-    files.into_iter().map(page).collect()
+    readme.chain(references::pages(&["docs"])).map(page).collect()
 }
 
 impl Page {
@@ -316,7 +308,7 @@ fn every_verb_is_documented_and_every_documented_verb_exists() {
 
 #[test]
 fn every_key_of_the_configuration_is_explained() {
-    let full = std::fs::read_to_string(root().join("conf/full.yaml")).unwrap();
+    let full = std::fs::read_to_string(references::root().join("conf/full.yaml")).unwrap();
     let guide: String = pages().into_iter().map(|page| page.text).collect();
     let mut above = false;
     let mut missing = Vec::new();
@@ -352,7 +344,7 @@ fn the_guide_quotes_the_output_of_check_correctly() {
     let acme = Acme::built_in();
     let mut plain = config(&acme);
     set(&mut plain, "clusters.0.directory.columns", "{ path: 0, server: 1, replica_id: 3 }");
-    let page = std::fs::read_to_string(root().join("docs/directory.md")).unwrap();
+    let page = std::fs::read_to_string(references::root().join("docs/directory.md")).unwrap();
     // Code in a table cannot contain a backtick, so the pages quote without it.
     let quoted = |words: &str| page.contains(&words.replace('`', ""));
     let check = |config: &Value| {
@@ -383,8 +375,8 @@ fn the_guide_quotes_the_output_of_check_correctly() {
 
 #[test]
 fn the_guide_names_the_titles_of_error_pages_correctly() {
-    let guide = std::fs::read_to_string(root().join("docs/troubleshooting.md")).unwrap();
-    let source = std::fs::read_to_string(root().join("src/pages/problem.rs")).unwrap();
+    let guide = std::fs::read_to_string(references::root().join("docs/troubleshooting.md")).unwrap();
+    let source = std::fs::read_to_string(references::root().join("src/pages/problem.rs")).unwrap();
     let titles: Vec<&str> =
         guide.lines().filter_map(|line| line.strip_prefix("| 503 \"")?.split('"').next()).collect();
     assert!(titles.len() > 3, "{titles:?}");
@@ -395,7 +387,7 @@ fn the_guide_names_the_titles_of_error_pages_correctly() {
 
 #[test]
 fn the_documented_notes_ini_lines_make_domino_send_what_icm_reads() {
-    let page = std::fs::read_to_string(root().join("docs/availability.md")).unwrap();
+    let page = std::fs::read_to_string(references::root().join("docs/availability.md")).unwrap();
     let value = |key: &str| {
         let line = page.lines().find_map(|line| line.strip_prefix(&format!("{key}=")));
         line.unwrap_or_else(|| panic!("no {key} in docs/availability.md")).to_owned()

@@ -9,7 +9,7 @@ const FOLDERS: [&str; 7] = ["", "docs", "benches", "benches/results", "tests", "
 /// Folders whose files the pages name by their path from the root.
 const TREES: [&str; 4] = ["src/", "tests/", "benches/", "conf/"];
 
-fn root() -> &'static Path {
+pub(super) fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
@@ -30,7 +30,7 @@ fn files_below(folder: &str) -> Vec<PathBuf> {
 }
 
 /// The pages of some folders with their text.
-fn pages(folders: &[&str]) -> Vec<(PathBuf, String)> {
+pub(super) fn pages(folders: &[&str]) -> Vec<(PathBuf, String)> {
     let is_page = |path: &PathBuf| path.extension().is_some_and(|e| e == "md");
     let files = folders.iter().flat_map(|folder| entries(&root().join(folder))).filter(is_page);
     files.map(|path| (path.clone(), std::fs::read_to_string(path).unwrap())).collect()

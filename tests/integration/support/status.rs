@@ -9,7 +9,7 @@ use super::cli::icm_cli;
 use super::eventually;
 use super::icm::Icm;
 
-/// Limit of every wait: generous, for busy machines.
+/// Limit of the waits for a state: generous, for busy machines.
 pub const MAX_WAIT: Duration = Duration::from_secs(30);
 
 impl Icm {
@@ -70,7 +70,7 @@ impl Icm {
 
     /// One server of the first cluster, as `/status` shows it.
     pub fn status_of(&self, server: &str) -> Value {
-        let status = self.admin("/status").json();
+        let status = self.status();
         let servers = status["clusters"][0]["servers"].as_array().unwrap();
         let named = |s: &&Value| s["name"].as_str().is_some_and(|n| n.split('/').next() == Some(server));
         servers.iter().find(named).unwrap_or_else(|| panic!("no {server} in {status}")).clone()

@@ -5,8 +5,9 @@ use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
+use super::authority::Authority;
 use crate::support::*;
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+use rcgen::KeyPair;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::pem::PemObject;
@@ -15,34 +16,28 @@ use rustls::{ClientConfig, DigitallySignedStruct, SignatureScheme};
 use serde_yaml::Value;
 
 /// An authority that writes certificates into a folder.
-struct Authority {
-    issuer: Issuer<'static, KeyPair>,
+struct CertificateFolder {
+    authority: Authority,
     dir: tempfile::TempDir,
     file: PathBuf,
 }
 
-impl Authority {
-    fn new(name: &str) -> Authority {
+impl CertificateFolder {
+    fn new(name: &str) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let key = KeyPair::generate().unwrap();
-        let mut params = CertificateParams::new(Vec::new()).unwrap();
-        params.distinguished_name.push(DnType::CommonName, name);
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let authority = Authority::new(name, None);
         let file = dir.path().join("ca.pem");
-        std::fs::write(&file, params.self_signed(&key).unwrap().pem()).unwrap();
-        Authority { issuer: Issuer::new(params, key), dir, file }
+        std::fs::write(&file, &authority.pem).unwrap();
+        Self { authority, dir, file }
     }
 
     /// A certificate for these names as `<file>.pem` and `<file>.key`; replaces what was there.
     fn issue(&self, file: &str, names: &[&str]) -> (PathBuf, PathBuf) {
-        let names = names.iter().map(|n| (*n).to_owned()).collect::<Vec<_>>();
-        let params = CertificateParams::new(names).unwrap();
-        let key = KeyPair::generate().unwrap();
-        let cert = params.signed_by(&key, &self.issuer).unwrap();
-        let (cert_file, key_file) = (self.path(file, "pem"), self.path(file, "key"));
-        std::fs::write(&cert_file, cert.pem()).unwrap();
-        secret_file(self.dir.path(), &format!("{file}.key"), &key.serialize_pem());
-        (cert_file, key_file)
+        let (certificate, key) = self.authority.leaf(names);
+        let cert_file = self.path(file, "pem");
+        std::fs::write(&cert_file, certificate).unwrap();
+        let key_file = secret_file(self.dir.path(), &format!("{file}.key"), &key);
+        (cert_file, PathBuf::from(key_file))
     }
 
     fn path(&self, file: &str, kind: &str) -> PathBuf {
@@ -159,7 +154,7 @@ fn reload(icm: &Icm, config: &Value, success: bool) {
 #[test]
 fn the_certificate_is_chosen_by_name_exact_or_wildcard_and_the_first_is_the_default() {
     let acme = Acme::built_in();
-    let ca = Authority::new("Listeners");
+    let ca = CertificateFolder::new("Listeners");
     ca.issue("default", &["icm.acme.example"]);
     ca.issue("www", &["www.acme.example"]);
     ca.issue("wild", &["*.mail.acme.example"]);
@@ -184,7 +179,7 @@ fn the_certificate_is_chosen_by_name_exact_or_wildcard_and_the_first_is_the_defa
 #[test]
 fn certificates_are_swapped_on_hup_and_a_bad_one_keeps_the_old() {
     let acme = Acme::built_in();
-    let ca = Authority::new("Listeners");
+    let ca = CertificateFolder::new("Listeners");
     ca.issue("www", &["www.acme.example"]);
     let config = with_tls(&acme, &ca.list(&["www"]));
     let icm = Icm::start(config.clone());
@@ -227,7 +222,7 @@ fn with_tls_again(config: &Value, certificates: &str) -> Value {
 fn http2_is_offered_unless_it_is_off() {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let acme = Acme::built_in();
-    let ca = Authority::new("Listeners");
+    let ca = CertificateFolder::new("Listeners");
     ca.issue("www", &["www.acme.example"]);
     for (h2, version) in [("true", reqwest::Version::HTTP_2), ("false", reqwest::Version::HTTP_11)] {
         let mut config = with_tls(&acme, &ca.list(&["www"]));
@@ -253,8 +248,11 @@ fn http2_is_offered_unless_it_is_off() {
 #[test]
 fn only_clients_with_a_certificate_of_the_named_authority_come_in() {
     let acme = Acme::built_in();
-    let (ca, clients, other_ca) =
-        (Authority::new("Listeners"), Authority::new("Clients"), Authority::new("Strangers"));
+    let (ca, clients, other_ca) = (
+        CertificateFolder::new("Listeners"),
+        CertificateFolder::new("Clients"),
+        CertificateFolder::new("Strangers"),
+    );
     ca.issue("www", &["www.acme.example"]);
     let mut config = with_tls(&acme, &ca.list(&["www"]));
     set(&mut config, "listeners.0.tls.client_ca_file", &clients.file.display().to_string());
@@ -274,7 +272,7 @@ fn only_clients_with_a_certificate_of_the_named_authority_come_in() {
 #[test]
 fn plain_clients_are_sent_to_https_once_their_host_was_matched() {
     let acme = Acme::built_in();
-    let ca = Authority::new("Listeners");
+    let ca = CertificateFolder::new("Listeners");
     ca.issue("www", &["www.acme.example"]);
     let mut config = config(&acme);
     set(&mut config, "clusters.0.hostnames", "[www.acme.example]");
@@ -308,7 +306,7 @@ fn plain_clients_are_sent_to_https_once_their_host_was_matched() {
 #[test]
 fn the_admin_listener_speaks_tls_and_its_certificate_is_renewed() {
     let acme = Acme::built_in();
-    let ca = Authority::new("Admin");
+    let ca = CertificateFolder::new("Admin");
     let (cert, key) = ca.issue("admin", &["localhost"]);
     let mut config = config(&acme);
     let files = format!("{{ cert: {}, key: {} }}", cert.display(), key.display());
@@ -359,7 +357,7 @@ fn no_server_is_sent_a_request_whose_certificate_is_not_good() {
     let icm = Icm::start(config.clone());
     let rid = unique_id();
     assert_eq!((status_of(&icm, &rid), acme.executed(&rid)), (503, 0));
-    let other = Authority::new("Another");
+    let other = CertificateFolder::new("Another");
     set(&mut config, "clusters.0.upstream_tls.ca_file", &other.file.display().to_string());
     readdress(&mut config);
     let icm = Icm::start(config);

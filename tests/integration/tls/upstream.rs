@@ -3,11 +3,11 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use super::authority::Authority;
 use crate::support::*;
-use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use serde_yaml::Value;
 
 fn https(acme: &Acme) -> Value {
@@ -68,10 +68,10 @@ fn the_authorities_of_pingora_count_for_probes_and_readers_too_and_those_of_the_
     let (_, text) = check(&config, &["--probe"]);
     assert!(!text.contains("not trusted"), "{text}");
     // What only Pingora could read anew stays as it is: probes trust whom requests trust.
-    let other = authority("Other", None);
+    let other = Authority::new("Other", None);
     let dir = tempfile::tempdir().unwrap();
     let ca = dir.path().join("other.pem");
-    std::fs::write(&ca, &other.1).unwrap();
+    std::fs::write(&ca, &other.pem).unwrap();
     set(&mut config, "pingora.ca_file", &ca.display().to_string());
     icm.reload(&config);
     icm.wait_for_log("restart required: pingora");
@@ -190,40 +190,14 @@ fn check_with_probe_says_what_each_server_shows_and_what_is_wrong_with_it() {
     assert!(text.contains("any server may pose as a member"), "{text}");
 }
 
-struct Authority(Issuer<'static, KeyPair>, String);
-
-fn authority(name: &str, by: Option<&Authority>) -> Authority {
-    let key = KeyPair::generate().unwrap();
-    let mut params = CertificateParams::new(Vec::new()).unwrap();
-    params.distinguished_name.push(DnType::CommonName, name);
-    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let certificate = match by {
-        Some(by) => params.signed_by(&key, &by.0).unwrap(),
-        None => params.self_signed(&key).unwrap(),
-    };
-    Authority(Issuer::new(params, key), certificate.pem())
-}
-
-fn leaf(by: &Authority, names: &[&str]) -> (String, String) {
-    let params = CertificateParams::new(names.iter().map(|n| (*n).to_owned()).collect::<Vec<_>>()).unwrap();
-    let key = KeyPair::generate().unwrap();
-    (params.signed_by(&key, &by.0).unwrap().pem(), key.serialize_pem())
-}
-
 #[test]
 fn check_looks_at_the_chain_and_the_names_of_the_listeners_certificates() {
     let acme = Acme::built_in();
-    let root = authority("Root", None);
-    let middle = authority("Middle", Some(&root));
-    let (pem, key) = leaf(&middle, &["www.acme.example", "*.mail.acme.example"]);
+    let root = Authority::new("Root", None);
+    let middle = Authority::new("Middle", Some(&root));
+    let (pem, key) = middle.leaf(&["www.acme.example", "*.mail.acme.example"]);
     let dir = tempfile::tempdir().unwrap();
-    let write = |name: &str, text: &str| {
-        use std::os::unix::fs::PermissionsExt;
-        let path = dir.path().join(name);
-        std::fs::write(&path, text).unwrap();
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600)).unwrap();
-        path
-    };
+    let write = |name: &str, text: &str| PathBuf::from(secret_file(dir.path(), name, text));
     let key = write("icm.key", &key);
     let with = |cert: &Path, hostnames: &str| {
         let mut config = config(&acme);
@@ -234,7 +208,7 @@ fn check_looks_at_the_chain_and_the_names_of_the_listeners_certificates() {
         assert_eq!(code, 0, "{text}");
         text
     };
-    let good = write("good.pem", &[&*pem, &middle.1, &root.1].concat());
+    let good = write("good.pem", &[&*pem, &middle.pem, &root.pem].concat());
     let text = with(&good, "[www.acme.example, '*.mail.acme.example']");
     assert!(!text.contains("did not issue") && !text.contains("no certificate of the listener"), "{text}");
     let text = with(&good, "[shop.acme.example, '*.acme.example', www.acme.example]");
@@ -242,7 +216,7 @@ fn check_looks_at_the_chain_and_the_names_of_the_listeners_certificates() {
         assert!(text.contains(missing), "{missing}: {text}");
     }
     assert!(!text.contains("is for www.acme.example"), "{text}");
-    for (name, chain) in [("gap", vec![&*pem, &root.1]), ("order", vec![&*pem, &root.1, &middle.1])] {
+    for (name, chain) in [("gap", vec![&*pem, &root.pem]), ("order", vec![&*pem, &root.pem, &middle.pem])] {
         let text = with(&write(name, &chain.concat()), "[www.acme.example]");
         assert!(text.contains("certificate 2 of the file did not issue certificate 1"), "{name}: {text}");
     }
@@ -251,16 +225,16 @@ fn check_looks_at_the_chain_and_the_names_of_the_listeners_certificates() {
 #[test]
 fn who_a_client_certificate_is_for_is_told_to_no_server() {
     let acme = Acme::built_in();
-    let clients = authority("Clients", None);
+    let clients = Authority::new("Clients", None);
     let dir = tempfile::tempdir().unwrap();
     let ca = dir.path().join("clients.pem");
-    std::fs::write(&ca, &clients.1).unwrap();
+    std::fs::write(&ca, &clients.pem).unwrap();
     let mut config = config(&acme);
     let secure = add_tls(&mut config, &acme);
     set(&mut config, "listeners.1.tls.client_ca_file", &ca.display().to_string());
     let _icm = Icm::start(config);
     wait_for(secure);
-    let (pem, key) = leaf(&clients, &["jane-doe.clients.example"]);
+    let (pem, key) = clients.leaf(&["jane-doe.clients.example"]);
     let pair = dir.path().join("jane.pem");
     std::fs::write(&pair, pem + &key).unwrap();
     let out = Command::new("curl")
