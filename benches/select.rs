@@ -13,7 +13,7 @@ use domino_icm::domain::affinity::{AffinityEntries, AffinityEntry};
 use domino_icm::domain::cluster::{Port, ServerSnapshot, ServerState};
 use domino_icm::domain::directory::ReplicaStatus;
 use domino_icm::domain::select::{
-    Candidate, SelectionInput, SelectionOutcome, SelectionPolicy, ServerId, decide,
+    Candidate, CandidateFreshness, SelectionInput, SelectionOutcome, SelectionPolicy, ServerId, decide,
 };
 use domino_icm::proxy::database_lookup;
 use domino_icm::proxy::failover;
@@ -63,6 +63,7 @@ fn idle(server: ServerId) -> Candidate {
         restricted_since_ms: None,
         busy: false,
         max_users: false,
+        catching_up_since_unix_ms: None,
         index: Some(95.0),
         in_flight: 0,
         in_flight_then: 0.0,
@@ -72,7 +73,12 @@ fn idle(server: ServerId) -> Candidate {
         returned_at_ms: None,
         failing: 0.0,
     };
-    Candidate { server, status: ReplicaStatus::InService, snapshot: view }
+    Candidate {
+        server,
+        status: ReplicaStatus::InService,
+        snapshot: view,
+        freshness: CandidateFreshness::default(),
+    }
 }
 
 fn decisions(criterion: &mut Criterion, servers: ServerId) {
@@ -104,6 +110,8 @@ fn decisions(criterion: &mut Criterion, servers: ServerId) {
                 hint: None,
                 recent: entry,
                 sessions: &[],
+                written_on: None,
+                posts_login_form: false,
                 note_id: false,
                 tried: &[],
                 now_ms: 100_000,

@@ -12,7 +12,7 @@ use domino_icm::domain::cluster::{
 };
 use domino_icm::domain::directory::ReplicaStatus;
 use domino_icm::domain::select::{
-    Candidate, SelectionInput, SelectionOutcome, SelectionPolicy, ServerId, decide,
+    Candidate, CandidateFreshness, SelectionInput, SelectionOutcome, SelectionPolicy, ServerId, decide,
 };
 
 use super::server::Server;
@@ -139,6 +139,7 @@ impl Rule for Icm {
                 server: n as ServerId,
                 status: ReplicaStatus::InService,
                 snapshot: m.snapshot(),
+                freshness: CandidateFreshness::default(),
             })
             .collect();
         let input = SelectionInput {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::keys;
 use super::reader::{Item, Map};
+use super::servers;
 use super::settings::{Availability, AvailabilitySource};
 use super::values::{self, ValueError};
 
@@ -14,6 +15,7 @@ enum Kind {
     Prometheus,
     AgentCheck,
     Statpub,
+    Companion,
 }
 
 impl Kind {
@@ -24,16 +26,18 @@ impl Kind {
             AvailabilitySource::Prometheus { .. } => Self::Prometheus,
             AvailabilitySource::AgentCheck { .. } => Self::AgentCheck,
             AvailabilitySource::Statpub => Self::Statpub,
+            AvailabilitySource::Companion { .. } => Self::Companion,
         }
     }
 }
 
-const WORDS: [(&str, Kind); 5] = [
+const WORDS: [(&str, Kind); 6] = [
     ("observed", Kind::Observed),
     ("statpub", Kind::Statpub),
     ("prometheus", Kind::Prometheus),
     ("console", Kind::Console),
     ("agent_check", Kind::AgentCheck),
+    ("companion", Kind::Companion),
 ];
 
 /// The sources of a cluster; by default, the observed index.
@@ -76,8 +80,11 @@ fn source(item: &Item<'_>, cluster: &[Availability]) -> Option<Availability> {
     let inherited = same.or(cluster.first());
     let word = WORDS.iter().find(|(_, k)| *k == kind).map_or("", |(word, _)| word);
     let beside = format!("source: {word}");
-    if !matches!(kind, Kind::Console | Kind::Prometheus) {
+    if !matches!(kind, Kind::Console | Kind::Prometheus | Kind::Companion) {
         map.no_effect(&["url"], &beside);
+    }
+    if kind != Kind::Companion {
+        map.no_effect(&["auth"], &beside);
     }
     if kind != Kind::AgentCheck {
         map.no_effect(&["port"], &beside);
@@ -92,6 +99,7 @@ fn source(item: &Item<'_>, cluster: &[Availability]) -> Option<Availability> {
         }
         (Kind::Observed, _) => AvailabilitySource::Observed,
         (Kind::Statpub, _) => AvailabilitySource::Statpub,
+        (Kind::Companion, same) => companion(&map, same.map(|a| &a.source))?,
     };
     let interval = map.get("interval").period();
     let interval = interval.or(inherited.map(|a| a.interval)).unwrap_or(Duration::from_secs(15));
@@ -103,6 +111,28 @@ fn source(item: &Item<'_>, cluster: &[Availability]) -> Option<Availability> {
     }
     let range = map.get("range").integer(1, 30).or(inherited.map(|a| a.range)).unwrap_or(6);
     Some(Availability { source, interval, stale_after, range })
+}
+
+/// The agent of `conf/domino`. A server's own map inherits the keys that it does not give.
+fn companion(map: &Map<'_>, inherited: Option<&AvailabilitySource>) -> Option<AvailabilitySource> {
+    let (inherited_url, inherited_auth) = match inherited {
+        Some(AvailabilitySource::Companion { url, auth }) => (url.clone(), auth.clone()),
+        _ => (None, None),
+    };
+    let url = if map.has("url") { Some(self::url(map)?) } else { inherited_url };
+    let item = map.get("auth");
+    let auth = match item.is_present() {
+        true => {
+            let (auth, plaintext) = servers::auth(&item);
+            let plain_url = url.as_ref().filter(|url| !url.starts_with("https://"));
+            if !plaintext {
+                servers::refuse_plaintext(&item, &auth, plain_url.cloned());
+            }
+            Some(auth)
+        }
+        false => inherited_auth,
+    };
+    Some(AvailabilitySource::Companion { url, auth })
 }
 
 fn url(map: &Map<'_>) -> Option<String> {

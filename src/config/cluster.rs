@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::availability;
 use super::directory;
+use super::freshness;
 use super::keys;
 use super::policy;
 use super::reader::{Item, Map};
@@ -80,6 +81,8 @@ fn cluster(item: &Item<'_>) -> Option<ClusterSettings> {
         directory,
         probe: policy::probe(&map.get("probe")),
         failover: policy::failover(&map.get("failover")),
+        catch_up: freshness::catch_up(&map.get("catch_up")),
+        freshness: freshness::freshness(&map.get("freshness"), &availability),
         affinity: policy::affinity(&map.get("affinity")),
         unknown_database: unknown_database.unwrap_or(UnknownDatabase::Any),
         ambiguous_path: ambiguous_path.unwrap_or(AmbiguousPath::Choose),

@@ -105,6 +105,8 @@ pub(super) const CLUSTER: Section = Section::new(
         "probe",
         "availability",
         "failover",
+        "catch_up",
+        "freshness",
         "affinity",
         "unknown_database",
         "ambiguous_path",
@@ -157,8 +159,18 @@ pub(super) const PROBE: Section = Section::new(
     "clusters[].probe",
     &["path", "host", "interval", "timeout", "healthy_after", "unreachable_after", "expected_statuses"],
 );
-pub(super) const AVAILABILITY: Section =
-    Section::new("clusters[].availability", &["source", "url", "port", "interval", "stale_after", "range"]);
+pub(super) const AVAILABILITY: Section = Section::new(
+    "clusters[].availability",
+    &["source", "url", "port", "auth", "interval", "stale_after", "range"],
+);
+pub(super) const CATCH_UP: Section =
+    Section::new("clusters[].catch_up", &["mode", "after", "limit", "request"]);
+pub(super) const CATCH_UP_REQUEST: Section =
+    Section::new("clusters[].catch_up.request", &["url", "token_file"]);
+pub(super) const FRESHNESS: Section = Section::new(
+    "clusters[].freshness",
+    &["source", "interval", "databases", "slack", "behind_after", "behind_limit", "ignore", "after_write"],
+);
 pub(super) const FAILOVER: Section = Section::new(
     "clusters[].failover",
     &[
@@ -224,6 +236,9 @@ pub(super) const ALL: &[Section] = &[
     REPLICA,
     PROBE,
     AVAILABILITY,
+    CATCH_UP,
+    CATCH_UP_REQUEST,
+    FRESHNESS,
     FAILOVER,
     AFFINITY,
     CLUSTER_LIMITS,

@@ -16,6 +16,7 @@ mod document;
 mod error;
 pub(crate) mod file_access;
 mod files;
+mod freshness;
 mod ignored_keys;
 mod keys;
 mod pingora;

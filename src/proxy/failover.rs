@@ -42,6 +42,8 @@ fn ask(routed: &Routed, candidates: &[Candidate], tried: &[ServerId]) -> Decisio
         hint: routed.affinity.hint,
         recent: routed.affinity.recent,
         sessions: &routed.affinity.sessions,
+        written_on: None,
+        posts_login_form: false,
         note_id: routed.database.note_id,
         tried,
         now_ms: clock::now_ms(),

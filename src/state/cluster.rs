@@ -116,7 +116,11 @@ impl Cluster {
             affinity_keys: keys,
             cookies,
             client,
-            view: ArcSwap::from_pointee(ClusterView::new(Vec::new(), Arc::clone(&view_inputs.directory))),
+            view: ArcSwap::from_pointee(ClusterView::new(
+                Vec::new(),
+                Arc::clone(&view_inputs.directory),
+                Arc::clone(&persistent_state.freshness),
+            )),
             servers_changed: Notify::new(),
             view_inputs: Mutex::new(view_inputs),
             peers,
@@ -217,7 +221,9 @@ impl Cluster {
         // A server that leaves and joins again is new, and UNREACHABLE until probed.
         let stays = |name: &str| view_inputs.servers.iter().any(|s| s.name.folded() == name);
         self.persistent_state.servers.lock().retain(|name, _| stays(name));
-        self.view.store(Arc::new(ClusterView::new(entries, Arc::clone(&view_inputs.directory))));
+        let freshness = Arc::clone(&self.persistent_state.freshness);
+        let view = ClusterView::new(entries, Arc::clone(&view_inputs.directory), freshness);
+        self.view.store(Arc::new(view));
         transitions
     }
 
@@ -301,6 +307,7 @@ impl Cluster {
                 AvailabilitySource::Prometheus { .. } => "prometheus",
                 AvailabilitySource::AgentCheck { .. } => "agent_check",
                 AvailabilitySource::Statpub => "statpub",
+                AvailabilitySource::Companion { .. } => "companion",
             },
             stale_after_ms: clock::saturating_millis(a.stale_after),
         };

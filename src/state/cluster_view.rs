@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ahash::AHashMap;
+use arc_swap::ArcSwapOption;
 use pingora::protocols::TcpKeepalive;
 use pingora::upstreams::peer::HttpPeer;
 use smallvec::SmallVec;
@@ -13,10 +14,11 @@ use smallvec::SmallVec;
 use super::directory::LoadedDirectory;
 use crate::config::settings::Server;
 use crate::domain::affinity::session_cookies::{UniqueSuffix, unique_suffixes};
-use crate::domain::cluster::{ClusterServer, HostPort, Port, ServerName};
+use crate::domain::cluster::{ClusterServer, HostPort, Port, ServerName, ServerSnapshot};
 use crate::domain::directory::{DatabaseMatch, DirectoryServerId, ReplicaStatus, ServerReplica};
+use crate::domain::freshness::{FreshnessTable, ReplicaFreshness};
 use crate::domain::rewrite::ServerNames;
-use crate::domain::select::{Candidate, ServerId};
+use crate::domain::select::{Candidate, CandidateFreshness, OwnWrite, ServerId};
 
 /// A server as the proxy uses it.
 #[derive(Debug)]
@@ -142,6 +144,23 @@ fn build_peer(
     peer
 }
 
+/// A holder of a database, with what is known about its replica.
+fn candidate(
+    server: ServerId,
+    status: ReplicaStatus,
+    snapshot: ServerSnapshot,
+    replica: Option<&ReplicaFreshness>,
+) -> Candidate {
+    let freshness = replica.map_or_else(CandidateFreshness::default, |replica| CandidateFreshness {
+        behind_since_unix_ms: replica.behind_since_unix_ms,
+        shown_fresh: snapshot.catching_up_since_unix_ms.is_some_and(|since| {
+            replica.is_newest && replica.reading.is_some_and(|reading| reading.taken_unix_ms >= since)
+        }),
+        own_write: OwnWrite::Unknown,
+    });
+    Candidate { server, status, snapshot, freshness }
+}
+
 /// The servers of a cluster and its directory at one moment.
 #[derive(Debug)]
 pub struct ClusterView {
@@ -151,6 +170,8 @@ pub struct ClusterView {
     pub(crate) names: Vec<ServerNames>,
     /// The directory that was in use when the view was made.
     pub directory: Arc<LoadedDirectory>,
+    /// How replicas compare; `None` inside while nothing reads that.
+    freshness: Arc<ArcSwapOption<FreshnessTable>>,
     /// By the directory's own server ids; `None` = not a server of this cluster.
     ids_by_directory: Vec<Option<ServerId>>,
     /// Domino 14 ends the name of each server's session cookie in a suffix of its own.
@@ -161,7 +182,11 @@ pub struct ClusterView {
 
 impl ClusterView {
     #[must_use]
-    pub(crate) fn new(entries: Vec<UpstreamServer>, directory: Arc<LoadedDirectory>) -> Self {
+    pub(crate) fn new(
+        entries: Vec<UpstreamServer>,
+        directory: Arc<LoadedDirectory>,
+        freshness: Arc<ArcSwapOption<FreshnessTable>>,
+    ) -> Self {
         let by_name: AHashMap<&str, ServerId> = entries
             .iter()
             .enumerate()
@@ -183,7 +208,7 @@ impl ClusterView {
         }
         let tags =
             entries.iter().zip(0..).flat_map(|(e, ix)| e.tags.iter().map(move |tag| (*tag, ix))).collect();
-        Self { entries, names, directory, ids_by_directory, session_suffixes, tags }
+        Self { entries, names, directory, freshness, ids_by_directory, session_suffixes, tags }
     }
 
     /// `None` if the id comes from a view with more servers.
@@ -234,15 +259,17 @@ impl ClusterView {
         out.clear();
         match found {
             Some(found) => {
+                let freshness = self.freshness.load();
+                let known = freshness
+                    .as_deref()
+                    .map(|table| table.replicas(self.directory.index.database(found.database).replica_id()))
+                    .unwrap_or_default();
                 for holder in self.directory.index.replicas_by_server(found) {
                     if let Some(server) = self.server_id(holder.server)
                         && let Some(entry) = self.server(server)
                     {
-                        out.push(Candidate {
-                            server,
-                            status: holder.status,
-                            snapshot: entry.server.snapshot(),
-                        });
+                        let replica = known.iter().find(|replica| replica.server == entry.server.tag());
+                        out.push(candidate(server, holder.status, entry.server.snapshot(), replica));
                     }
                 }
             }
@@ -250,6 +277,7 @@ impl ClusterView {
                 server: ServerId::try_from(ix).unwrap_or(ServerId::MAX),
                 status: ReplicaStatus::InService,
                 snapshot: entry.server.snapshot(),
+                freshness: CandidateFreshness::default(),
             })),
         }
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 
 use ahash::AHashMap;
+use arc_swap::ArcSwapOption;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
@@ -12,6 +13,7 @@ use super::retry_budget::RetryBudget;
 use crate::discovery::directory::ReadingValidator;
 use crate::discovery::domino::LoginSessions;
 use crate::domain::cluster::{ClusterServer, Port, Restriction, ServerName};
+use crate::domain::freshness::FreshnessTable;
 use crate::telemetry::statistics::traffic::Traffic;
 
 /// What a cluster keeps over reloads; found by the cluster's name.
@@ -33,6 +35,8 @@ pub struct PersistentState {
     /// Set after the first reading of the Server documents, even a failed one.
     pub(crate) server_list_read_attempted: AtomicBool,
     pub(crate) login_sessions: LoginSessions,
+    /// How replicas compare; `None` while nothing reads that.
+    pub(crate) freshness: Arc<ArcSwapOption<FreshnessTable>>,
     /// Compares each reading of the directory with the last one.
     pub reading_validator: tokio::sync::Mutex<ReadingValidator>,
     /// Why the directory cannot be read; empty after a success.

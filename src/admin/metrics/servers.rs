@@ -39,7 +39,7 @@ fn render_availability(out: &mut Exposition, rows: &[Row<'_>]) {
     for Row { labels: [cluster, server], entry } in rows {
         let now = entry.server.state();
         for state in ServerState::ALL {
-            let name = state.as_str().to_ascii_lowercase();
+            let name = state.as_str().to_ascii_lowercase().replace(' ', "_");
             out.sample(&[*cluster, *server, ("state", &name)], u8::from(state == now));
         }
     }

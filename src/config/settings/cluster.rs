@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::Secret;
-use super::policy::{Affinity, Availability, ClusterLimits, Failover, Headers, Probe};
+use super::policy::{Affinity, Availability, CatchUp, ClusterLimits, Failover, Freshness, Headers, Probe};
 use super::servers::{Directory, Servers};
 use crate::domain::cluster::Port;
 
@@ -31,6 +31,10 @@ pub struct ClusterSettings {
     pub availability: Vec<Availability>,
     /// How a request fails over to another server.
     pub failover: Failover,
+    /// When a server that was UNREACHABLE is trusted again.
+    pub catch_up: CatchUp,
+    /// Which replicas are behind.
+    pub freshness: Freshness,
     /// How users stay on one server.
     pub affinity: Affinity,
     /// What to do with a database that is not in the directory.

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::Secret;
+use super::servers::Auth;
 use crate::domain::affinity::{SameSite, SessionCookieStyle};
 
 /// `probe`: how servers are checked for reachability.
@@ -67,6 +68,76 @@ pub enum AvailabilitySource {
     },
     /// What the server sends to the `statpub` listener.
     Statpub,
+    /// The agent in `conf/domino`, which answers one JSON document.
+    Companion {
+        /// May hold `{address} {hostname} {name}`. `None`: `/icm.nsf/companion?OpenAgent` on the server's own port.
+        url: Option<String>,
+        /// How to log in; `None` = as for the directory.
+        auth: Option<Auth>,
+    },
+}
+
+/// `catch_up`: when a server that was UNREACHABLE is trusted again.
+#[derive(Clone, Debug, PartialEq)]
+pub struct CatchUp {
+    /// Whether `mode` is `on`.
+    pub enabled: bool,
+    /// A shorter outage does not count.
+    pub after: Duration,
+    /// After this time the server is trusted without evidence.
+    pub limit: Duration,
+    /// Asked once at the return, so that an agent can start a replication.
+    pub request: Option<ReplicationRequest>,
+}
+
+/// `catch_up.request`: where a replication is started.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ReplicationRequest {
+    /// May hold `{address} {hostname} {name}`.
+    pub url: String,
+    /// Sent as a bearer token and in the form.
+    pub token: Option<Secret>,
+}
+
+/// `freshness`: which replicas are behind.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Freshness {
+    /// Where the modification times come from.
+    pub source: FreshnessSource,
+    /// Time between two passes over the databases.
+    pub interval: Duration,
+    /// The busiest databases, up to this number, are read.
+    pub databases: usize,
+    /// Differences of two times up to this do not count.
+    pub slack: Duration,
+    /// A replica that is older for longer than this is behind.
+    pub behind_after: Duration,
+    /// After this time a replica no longer counts as behind: some changes never replicate.
+    pub behind_limit: Duration,
+    /// Databases that are never read: folded paths, in which `*` stands for any characters.
+    pub ignore: Vec<String>,
+    /// What happens to a user whose last write is on a server that cannot be used.
+    pub after_write: AfterWrite,
+}
+
+/// Where modification times of databases come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FreshnessSource {
+    /// They are not read.
+    Off,
+    /// `Last-Modified` of `?OpenDatabase`.
+    Head,
+    /// The document of the companion.
+    Companion,
+}
+
+/// What happens to a user whose last write is on a server that cannot be used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AfterWrite {
+    /// Replicas that have the write are preferred.
+    Prefer,
+    /// As `Prefer`, and a page tells the user before an older replica is shown.
+    Tell,
 }
 
 /// `failover`: how often, how long and for which requests other servers are tried.

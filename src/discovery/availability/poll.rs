@@ -60,7 +60,9 @@ pub async fn poll(
         AvailabilitySource::Console { url } => read(client, url, target, console::parse).await,
         AvailabilitySource::Prometheus { url } => read(client, url, target, prometheus::parse).await,
         AvailabilitySource::AgentCheck { port } => agent(*port, target).await,
-        AvailabilitySource::Observed | AvailabilitySource::Statpub => Err(PollError::NotPolled),
+        AvailabilitySource::Observed | AvailabilitySource::Statpub | AvailabilitySource::Companion { .. } => {
+            Err(PollError::NotPolled)
+        }
     }
 }
 

@@ -21,7 +21,7 @@ pub use health::{HealthSettings, HealthSnapshot, ReportSource, Restriction, Serv
 pub use host_port::HostPort;
 pub use keep_alive::KeepAlive;
 pub use name::{ServerName, ServerNameError};
-pub use report::{Administrative, AvailabilityReport, Operational};
+pub use report::{Administrative, AvailabilityReport, Operational, ReplicatorReport};
 pub use server::{ClusterServer, InFlight};
 pub use server_snapshot::ServerSnapshot;
 pub use state::{Port, ServerState, Transition};

@@ -24,6 +24,26 @@ pub struct AvailabilityReport {
     pub operational: Option<Operational>,
     /// Agent-check `maxconn:N`: the maximum of requests in flight; 0 = no limit.
     pub max_connections: Option<u32>,
+    /// `Replica.Cluster.*` of the server.
+    pub replicator: ReplicatorReport,
+}
+
+/// What the Cluster Replicator of a server reports about its pushes to all other servers (HCL help, "Cluster Replicator
+/// statistics"). Its queues are in memory, so every run of the server begins with zeros.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ReplicatorReport {
+    /// `Replica.Cluster.Successful`: replications that succeeded in this run.
+    pub successful: Option<u64>,
+    /// `Replica.Cluster.Failed`: replications that failed in this run.
+    pub failed: Option<u64>,
+    /// `Replica.Cluster.Retry.Waiting`: replicas that wait for another attempt.
+    pub retry_waiting: Option<u32>,
+    /// `Replica.Cluster.WorkQueueDepth`: databases that wait for their push.
+    pub work_queue_depth: Option<u32>,
+    /// `Replica.Cluster.SecondsOnQueue`: how long the last replicated database had waited.
+    pub seconds_on_queue: Option<u32>,
+    /// `Server.BootID` or the start time of the server, as text: another value is another run.
+    pub run: Option<String>,
 }
 
 /// `ready`, `drain` or `maint` of the agent-check protocol; the latest one counts (<https://docs.haproxy.org/>,

@@ -59,6 +59,8 @@ pub struct ClusterServer {
     flags: AtomicU32,
     state: AtomicU32,
     restricted_since: AtomicU64,
+    /// In milliseconds since 1970; 0 = not CATCHING UP.
+    catching_up_since: AtomicU64,
     returned_at: AtomicU64,
     /// The bits of an `f32`: the published index, else the observed one, for pages and metrics.
     shown_index: AtomicU32,
@@ -101,6 +103,7 @@ impl ClusterServer {
             flags: AtomicU32::new(0),
             state: AtomicU32::new(ServerState::Unreachable as u32),
             restricted_since: AtomicU64::new(0),
+            catching_up_since: AtomicU64::new(0),
             returned_at: AtomicU64::new(0),
             shown_index: AtomicU32::new(UNKNOWN),
             ranking_index: AtomicU64::new(NO_INDEX),
@@ -151,6 +154,7 @@ impl ClusterServer {
             restricted_since_ms: known_time(self.restricted_since.load(Relaxed)),
             busy: flags & BUSY != 0,
             max_users: flags & MAX_USERS != 0,
+            catching_up_since_unix_ms: known_time(self.catching_up_since.load(Relaxed)),
             index: known.then(|| f32::from_bits((ranking_index >> 32) as u32)),
             noise: f32::from_bits(self.noise.load(Relaxed)),
             in_flight: self.in_flight.load(Relaxed),

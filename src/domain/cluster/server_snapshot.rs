@@ -15,6 +15,8 @@ pub struct ServerSnapshot {
     pub busy: bool,
     /// Users at or over their limit.
     pub max_users: bool,
+    /// When it returned, in milliseconds since 1970, if it is CATCHING UP; `None` = it is not.
+    pub catching_up_since_unix_ms: Option<u64>,
     /// The index for ranking, 0..=100: published and observed joined ([`super::load`]); `None` = unknown.
     pub index: Option<f32>,
     /// Points by which `index` is not exact: with fast responses the observed index is mostly noise.

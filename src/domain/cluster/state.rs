@@ -1,4 +1,5 @@
-//! The five states of a server, as Domino administrators know them, and the transitions between them.
+//! The states of a server and the transitions between them: the five that Domino administrators know, and CATCHING UP,
+//! which only a balancer needs.
 
 use std::fmt;
 
@@ -17,14 +18,17 @@ pub enum ServerState {
     Restricted = 3,
     /// None of the ports that requests use answers.
     Unreachable = 4,
+    /// It returned after an outage, and nothing shows yet that its replicas have the changes made meanwhile. It serves
+    /// if no other server can, after BUSY and MAXUSERS ones.
+    CatchingUp = 5,
 }
 
 impl ServerState {
     /// All states in the order of their numbers.
-    pub const ALL: [Self; 5] =
-        [Self::Available, Self::Busy, Self::MaxUsers, Self::Restricted, Self::Unreachable];
+    pub const ALL: [Self; 6] =
+        [Self::Available, Self::Busy, Self::MaxUsers, Self::Restricted, Self::Unreachable, Self::CatchingUp];
 
-    /// The name as Domino spells it.
+    /// The name as Domino spells it, or would.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -33,6 +37,7 @@ impl ServerState {
             Self::MaxUsers => "MAXUSERS",
             Self::Restricted => "RESTRICTED",
             Self::Unreachable => "UNREACHABLE",
+            Self::CatchingUp => "CATCHING UP",
         }
     }
 }

@@ -43,6 +43,8 @@ pub enum SelectionReason {
     Recent,
     /// The user has a session there.
     Session,
+    /// It took the user's own last write.
+    OwnWrite,
     /// It has the lightest workload.
     Lightest,
     /// It is set aside, but no other server is left.
@@ -70,6 +72,12 @@ pub enum CandidateVerdict {
     Busy,
     /// MAXUSERS: its user limit is reached.
     MaxUsers,
+    /// CATCHING UP: it returned after an outage and may lack changes.
+    CatchingUp,
+    /// Its replica lacks changes of another one.
+    Behind,
+    /// It surely lacks the user's own last write.
+    OlderThanOwnWrite,
     /// It returned recently and was passed over in this draw; its share of the ramp in percent.
     SlowStart(u8),
     /// Outside the band of the lightest; its corrected index.
@@ -107,6 +115,7 @@ impl fmt::Display for SelectionReason {
             Self::Hint(Hint::Referer) => "the user's server for the database of the Referer",
             Self::Hint(Hint::Recent) | Self::Recent => "the user's most recent server",
             Self::Session => "the user has a session there",
+            Self::OwnWrite => "it took the user's own last write",
             Self::Lightest => "lightest workload",
             Self::SetAside => "set aside, but no other server is left",
             Self::LastResort => "every holder is UNREACHABLE, tried as the last resort",
@@ -124,6 +133,7 @@ impl SelectionReason {
             Self::Hint(Hint::Referer) => "referer",
             Self::Hint(Hint::Recent) | Self::Recent => "recent",
             Self::Session => "session",
+            Self::OwnWrite => "own_write",
             Self::Lightest => "lightest",
             Self::SetAside => "set_aside",
             Self::LastResort => "last_resort",
@@ -142,6 +152,11 @@ impl fmt::Display for CandidateVerdict {
             Self::Full => f.write_str("passed over: at its in-flight limit"),
             Self::Busy => f.write_str("set aside: BUSY"),
             Self::MaxUsers => f.write_str("set aside: MAXUSERS"),
+            Self::CatchingUp => f.write_str("set aside: CATCHING UP"),
+            Self::Behind => f.write_str("set aside: the replica is behind"),
+            Self::OlderThanOwnWrite => {
+                f.write_str("set aside: the replica is older than the user's own last write")
+            }
             Self::SlowStart(percent) => {
                 write!(f, "passed over: slow start, at {percent} % of its share")
             }

@@ -16,6 +16,32 @@ pub struct Candidate {
     pub status: ReplicaStatus,
     /// The state of the server.
     pub snapshot: ServerSnapshot,
+    /// How its replica compares with the others.
+    pub freshness: CandidateFreshness,
+}
+
+/// What is known about the replica of a candidate. The default is that nothing is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CandidateFreshness {
+    /// The replica has lacked changes of another one since then, in milliseconds since 1970.
+    pub behind_since_unix_ms: Option<u64>,
+    /// A reading after the return of the server showed no older time than the other replicas have: this database may
+    /// open before the server has caught up.
+    pub shown_fresh: bool,
+    /// How it compares with the user's own last write.
+    pub own_write: OwnWrite,
+}
+
+/// How a replica compares with the user's own last write to the database.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum OwnWrite {
+    /// A reading after the write is not older than the write.
+    Included,
+    /// There is no write, or nothing says whether the replica has it.
+    #[default]
+    Unknown,
+    /// A reading after the write is older than the write.
+    Missing,
 }
 
 /// Why an affinity entry applies to a request whose database has no entry.
@@ -45,6 +71,10 @@ pub struct SelectionInput<'a> {
     pub recent: Option<ServerId>,
     /// Servers where the user has a session without an entry.
     pub sessions: &'a [ServerId],
+    /// The server that took the user's last write to this database.
+    pub written_on: Option<ServerId>,
+    /// The request posts a login form that the server of the entry or hint served within the last ten minutes.
+    pub posts_login_form: bool,
     /// The URL names a document by NoteID, so a user with an entry is never moved.
     pub note_id: bool,
     /// Servers already tried in this request.
@@ -66,6 +96,8 @@ impl<'a> SelectionInput<'a> {
             hint: None,
             recent: None,
             sessions: &[],
+            written_on: None,
+            posts_login_form: false,
             note_id: false,
             tried: &[],
             now_ms,

@@ -14,22 +14,35 @@ mod rank;
 use smallvec::SmallVec;
 
 pub use decision::{CandidateVerdict, Decision, SelectionOutcome, SelectionReason};
-pub use input::{Candidate, Hint, SelectionInput, SelectionPolicy, ServerId};
+pub use input::{Candidate, CandidateFreshness, Hint, OwnWrite, SelectionInput, SelectionPolicy, ServerId};
 
 use crate::domain::directory::ReplicaStatus;
 
 type Candidates = SmallVec<[Candidate; 8]>;
 type Verdicts = SmallVec<[(ServerId, CandidateVerdict); 8]>;
 
+/// A candidate that may serve, and how gladly; see [`level`].
+type Ranked = SmallVec<[(u8, Candidate); 8]>;
+
 /// The candidates after steps 1 to 5.
 #[derive(Default)]
 struct Remaining {
-    usable: Candidates,
-    /// Candidates that are BUSY or MAXUSERS.
-    set_aside: Candidates,
+    /// Candidates that may serve, those that are set aside included.
+    eligible: Ranked,
     unreachable: Candidates,
     /// A candidate was eliminated only because it is at its in-flight limit.
     any_full: bool,
+}
+
+impl Remaining {
+    fn level_of(&self, server: ServerId) -> Option<u8> {
+        self.eligible.iter().find(|(_, c)| c.server == server).map(|(level, _)| *level)
+    }
+
+    /// The candidates of one level.
+    fn at(&self, level: u8) -> Candidates {
+        self.eligible.iter().filter(|(of, _)| *of == level).map(|(_, candidate)| *candidate).collect()
+    }
 }
 
 /// Applies the selection rules. The numbers of the steps are those of the documentation.
@@ -40,11 +53,12 @@ pub fn decide(input: &SelectionInput<'_>, policy: &SelectionPolicy) -> Decision 
         Decision { outcome: SelectionOutcome::NoServer, verdicts: Verdicts::new(), band: SmallVec::new() };
     for candidate in input.candidates {
         let Some(verdict) = eliminate(candidate, input, policy) else {
-            remaining.usable.push(*candidate);
+            let (level, verdict) = level(candidate, input);
+            remaining.eligible.push((level, *candidate));
+            decision.verdicts.extend(verdict.map(|verdict| (candidate.server, verdict)));
             continue;
         };
         match verdict {
-            CandidateVerdict::Busy | CandidateVerdict::MaxUsers => remaining.set_aside.push(*candidate),
             CandidateVerdict::Unreachable => remaining.unreachable.push(*candidate),
             CandidateVerdict::Full => remaining.any_full = true,
             _ => {}
@@ -53,25 +67,27 @@ pub fn decide(input: &SelectionInput<'_>, policy: &SelectionPolicy) -> Decision 
     }
     decision.outcome = choose(input, policy, &remaining, &mut decision);
     if let SelectionOutcome::Serve(server, _) = decision.outcome {
-        complete_verdicts(server, &remaining.usable, &mut decision.verdicts);
+        complete_verdicts(server, &remaining.eligible, &mut decision.verdicts);
     }
     decision
 }
 
-/// Steps 1 to 5 for one candidate: why it is eliminated or set aside; `None` if it is usable.
+/// A hint counts like an entry where the URL names no database of its own: a login form must be posted to the server
+/// that showed it.
+fn is_on(server: ServerId, input: &SelectionInput<'_>) -> bool {
+    input.entry == Some(server)
+        || (input.entry.is_none() && input.hint.is_some_and(|(hinted, _)| hinted == server))
+}
+
+/// Steps 1 to 4 for one candidate: why it is eliminated.
 fn eliminate(
     candidate: &Candidate,
     input: &SelectionInput<'_>,
     policy: &SelectionPolicy,
 ) -> Option<CandidateVerdict> {
     let snapshot = &candidate.snapshot;
-    let inside = input.entry == Some(candidate.server);
-    // A hint counts like an entry where the URL names no database of its own: a login form must be posted to the server
-    // that showed it.
-    let stays =
-        inside || (input.entry.is_none() && input.hint.is_some_and(|(server, _)| server == candidate.server));
     // 1. Marks of the replica. Domino lets users inside finish.
-    if !inside {
+    if input.entry != Some(candidate.server) {
         match candidate.status {
             ReplicaStatus::OutOfService => return Some(CandidateVerdict::OutOfService),
             ReplicaStatus::PendingDelete => return Some(CandidateVerdict::PendingDelete),
@@ -89,24 +105,62 @@ fn eliminate(
     // 4. RESTRICTED, which includes an administrator's drain.
     if let Some(since) = snapshot.restricted_since_ms {
         let drained = input.now_ms.saturating_sub(since) >= policy.drain_timeout_ms;
-        if !stays || drained {
+        if drained || !is_on(candidate.server, input) {
             return Some(CandidateVerdict::Restricted);
         }
     }
     let limit = policy.in_flight_limit(snapshot.max_connections);
-    if limit > 0 && snapshot.in_flight >= limit {
-        return Some(CandidateVerdict::Full);
-    }
-    // 5. BUSY and MAXUSERS are set aside, unless the user is already there.
-    if !stays && snapshot.busy {
-        return Some(CandidateVerdict::Busy);
-    }
-    if !stays && snapshot.max_users {
-        return Some(CandidateVerdict::MaxUsers);
-    }
-    None
+    (limit > 0 && snapshot.in_flight >= limit).then_some(CandidateVerdict::Full)
 }
 
+/// The level of candidates for which nothing speaks against.
+const NOT_SET_ASIDE: u8 = 0;
+const BUSY_LEVEL: u8 = 1;
+const CATCHING_UP_LEVEL: u8 = 2;
+/// Added for a replica that is behind: it is worse than any that is not.
+const BEHIND_LEVELS: u8 = 3;
+/// Added once for each step of [`OwnWrite`] below the best.
+const OWN_WRITE_LEVELS: u8 = 6;
+
+/// Step 5 for one candidate: how far it is set aside, and why. A lower level serves first. The user's own last write
+/// counts most, then whether the replica is behind, then the state of the server.
+fn level(candidate: &Candidate, input: &SelectionInput<'_>) -> (u8, Option<CandidateVerdict>) {
+    let snapshot = &candidate.snapshot;
+    let is_on = is_on(candidate.server, input);
+    let wrote_here = input.written_on == Some(candidate.server);
+    let is_gated = snapshot.catching_up_since_unix_ms.is_some()
+        && !candidate.freshness.shown_fresh
+        && !wrote_here
+        && !(is_on && input.posts_login_form);
+    let (state, mut verdict) = if is_gated {
+        (CATCHING_UP_LEVEL, Some(CandidateVerdict::CatchingUp))
+    } else if is_on || wrote_here {
+        (NOT_SET_ASIDE, None)
+    } else if snapshot.busy {
+        (BUSY_LEVEL, Some(CandidateVerdict::Busy))
+    } else if snapshot.max_users {
+        (BUSY_LEVEL, Some(CandidateVerdict::MaxUsers))
+    } else {
+        (NOT_SET_ASIDE, None)
+    };
+    let mut level = state;
+    let is_newcomer = !is_on && !input.sessions.contains(&candidate.server);
+    if is_newcomer && candidate.freshness.behind_since_unix_ms.is_some() {
+        level += BEHIND_LEVELS;
+        verdict = verdict.or(Some(CandidateVerdict::Behind));
+    }
+    if input.written_on.is_some() && !wrote_here {
+        match candidate.freshness.own_write {
+            OwnWrite::Included => {}
+            OwnWrite::Unknown => level += OWN_WRITE_LEVELS,
+            OwnWrite::Missing => {
+                level += 2 * OWN_WRITE_LEVELS;
+                verdict = Some(CandidateVerdict::OlderThanOwnWrite);
+            }
+        }
+    }
+    (level, verdict)
+}
 /// Steps 6 to 8: the outcome. Adds the verdicts of the ranking to `decision`.
 fn choose(
     input: &SelectionInput<'_>,
@@ -114,10 +168,10 @@ fn choose(
     remaining: &Remaining,
     decision: &mut Decision,
 ) -> SelectionOutcome {
-    let usable = |server: ServerId| remaining.usable.iter().any(|c| c.server == server);
+    let best = remaining.eligible.iter().map(|(level, _)| *level).min();
     // 6. The user's server, a hint, the most recent server, a server with a session, else the lightest.
     if let Some(server) = input.entry {
-        if usable(server) {
+        if keeps_entry(server, input, remaining) {
             return SelectionOutcome::Serve(server, SelectionReason::Entry);
         }
         if input.note_id {
@@ -125,27 +179,75 @@ fn choose(
             let is_full = decision.verdict(server) == Some(CandidateVerdict::Full);
             return if is_full { SelectionOutcome::Full } else { SelectionOutcome::NoteIdServerGone };
         }
-    } else if let Some((server, hint)) = input.hint
-        && usable(server)
-    {
-        return SelectionOutcome::Serve(server, SelectionReason::Hint(hint));
     }
-    if let Some(server) = input.recent
-        && usable(server)
-    {
+    let Some(best) = best else { return without_eligible(input, policy, remaining, decision) };
+    let is_best = |server: ServerId| remaining.level_of(server) == Some(best);
+    if let Some(server) = input.written_on.filter(|server| is_best(*server)) {
+        return SelectionOutcome::Serve(server, SelectionReason::OwnWrite);
+    }
+    if let Some(server) = input.entry.filter(|server| is_best(*server)) {
+        return SelectionOutcome::Serve(server, reason(best, SelectionReason::Entry));
+    }
+    if let Some((server, hint)) = input.hint.filter(|(server, _)| input.entry.is_none() && is_best(*server)) {
+        return SelectionOutcome::Serve(server, reason(best, SelectionReason::Hint(hint)));
+    }
+    // A server that is set aside does not attract the user of another database.
+    let recent = input.recent.filter(|_| !is_set_aside(best));
+    if let Some(server) = recent.filter(|server| is_best(*server)) {
         return SelectionOutcome::Serve(server, SelectionReason::Recent);
     }
-    if let Some(server) = input.sessions.iter().copied().find(|server| usable(*server)) {
-        return SelectionOutcome::Serve(server, SelectionReason::Session);
+    if let Some(server) = input.sessions.iter().copied().find(|server| is_best(*server)) {
+        return SelectionOutcome::Serve(server, reason(best, SelectionReason::Session));
     }
-    if let Some(server) = pick_lightest(&remaining.usable, input, policy, decision) {
-        return SelectionOutcome::Serve(server, SelectionReason::Lightest);
+    // 7. BUSY, MAXUSERS, CATCHING UP and a replica that is behind degrade, they never refuse.
+    match pick_lightest(&remaining.at(best), input, policy, decision) {
+        Some(server) => SelectionOutcome::Serve(server, reason(best, SelectionReason::Lightest)),
+        None => SelectionOutcome::NoServer,
     }
-    // 7. BUSY and MAXUSERS degrade, they never refuse.
-    if let Some(server) = pick_lightest(&remaining.set_aside, input, policy, decision) {
-        return SelectionOutcome::Serve(server, SelectionReason::SetAside);
+}
+
+/// Whether a level is one of servers or replicas that serve only if no better one can.
+fn is_set_aside(level: u8) -> bool {
+    level % OWN_WRITE_LEVELS != NOT_SET_ASIDE
+}
+
+fn reason(level: u8, reason: SelectionReason) -> SelectionReason {
+    if is_set_aside(level) { SelectionReason::SetAside } else { reason }
+}
+
+/// Whether the user stays on the server of the entry. Users leave a server that is CATCHING UP, and a replica without
+/// their own last write if the server that took it, or a replica that has it, can serve.
+fn keeps_entry(server: ServerId, input: &SelectionInput<'_>, remaining: &Remaining) -> bool {
+    let Some(level) = remaining.level_of(server) else { return false };
+    if input.note_id {
+        return true;
     }
-    // 8. No eligible server.
+    let own = |server| {
+        remaining.eligible.iter().find(|(_, c)| c.server == server).map(|(_, c)| c.freshness.own_write)
+    };
+    let leaves = match own(server) {
+        _ if input.written_on.is_none_or(|written_on| written_on == server) => false,
+        Some(OwnWrite::Included) | None => false,
+        // The server that took the write has it.
+        Some(_) if input.written_on.is_some_and(|written_on| remaining.level_of(written_on).is_some()) => {
+            true
+        }
+        Some(OwnWrite::Unknown) => false,
+        Some(OwnWrite::Missing) => remaining
+            .eligible
+            .iter()
+            .any(|(level, c)| c.freshness.own_write == OwnWrite::Included && !is_set_aside(*level)),
+    };
+    !leaves && !is_set_aside(level)
+}
+
+/// Step 8: no eligible server.
+fn without_eligible(
+    input: &SelectionInput<'_>,
+    policy: &SelectionPolicy,
+    remaining: &Remaining,
+    decision: &mut Decision,
+) -> SelectionOutcome {
     if remaining.any_full {
         return SelectionOutcome::Full;
     }
@@ -241,9 +343,9 @@ fn set_verdict(verdicts: &mut Verdicts, server: ServerId, verdict: CandidateVerd
     }
 }
 
-/// Adds the missing verdicts on usable candidates and moves the chosen one to the end.
-fn complete_verdicts(chosen: ServerId, usable: &Candidates, verdicts: &mut Verdicts) {
-    for candidate in usable {
+/// Adds the missing verdicts on eligible candidates and moves the chosen one to the end.
+fn complete_verdicts(chosen: ServerId, eligible: &Ranked, verdicts: &mut Verdicts) {
+    for (_, candidate) in eligible {
         if candidate.server != chosen && !verdicts.iter().any(|(server, _)| *server == candidate.server) {
             verdicts.push((candidate.server, CandidateVerdict::NotAffinityServer));
         }

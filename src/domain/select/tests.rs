@@ -21,6 +21,7 @@ fn idle_server() -> ServerSnapshot {
         restricted_since_ms: None,
         busy: false,
         max_users: false,
+        catching_up_since_unix_ms: None,
         index: Some(80.0),
         in_flight: 0,
         in_flight_then: 0.0,
@@ -35,7 +36,7 @@ fn idle_server() -> ServerSnapshot {
 fn server(server: ServerId, change: impl FnOnce(&mut ServerSnapshot)) -> Candidate {
     let mut snapshot = idle_server();
     change(&mut snapshot);
-    Candidate { server, status: ReplicaStatus::InService, snapshot }
+    Candidate { server, status: ReplicaStatus::InService, snapshot, freshness: CandidateFreshness::default() }
 }
 
 fn without_affinity(candidates: &[Candidate]) -> SelectionInput<'_> {
@@ -410,6 +411,7 @@ fn any_candidate() -> impl Strategy<Value = Candidate> {
                     restricted_since_ms,
                     busy,
                     max_users,
+                    catching_up_since_unix_ms: None,
                     index,
                     in_flight,
                     in_flight_then: 0.0,
@@ -419,6 +421,7 @@ fn any_candidate() -> impl Strategy<Value = Candidate> {
                     returned_at_ms,
                     failing: 0.0,
                 },
+                freshness: CandidateFreshness::default(),
             },
         )
 }

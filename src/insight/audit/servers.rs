@@ -47,7 +47,7 @@ fn audit_state(cluster: &Cluster, entry: &UpstreamServer, findings: &mut Finding
         let (state, _, cause) = health.state();
         let kind = match state {
             ServerState::Available => None,
-            ServerState::Busy | ServerState::MaxUsers => Some(&finding::SET_ASIDE),
+            ServerState::Busy | ServerState::MaxUsers | ServerState::CatchingUp => Some(&finding::SET_ASIDE),
             ServerState::Restricted => Some(&finding::RESTRICTED),
             ServerState::Unreachable => Some(&finding::UNREACHABLE),
         };

@@ -11,7 +11,9 @@ use smallvec::SmallVec;
 
 use crate::domain::cluster::{Port, ServerSnapshot};
 use crate::domain::directory::{DatabaseMatch, ReplicaStatus};
-use crate::domain::select::{self, Candidate, SelectionInput, SelectionOutcome, SelectionReason, ServerId};
+use crate::domain::select::{
+    self, Candidate, CandidateFreshness, SelectionInput, SelectionOutcome, SelectionReason, ServerId,
+};
 use crate::state::{Cluster, ClusterView, Snapshot};
 use crate::util::clock;
 
@@ -259,7 +261,12 @@ fn decide(
         .iter()
         .filter_map(|(server, status)| {
             let snapshot = *servers.get(usize::from(*server))?;
-            Some(Candidate { server: *server, status: *status, snapshot })
+            Some(Candidate {
+                server: *server,
+                status: *status,
+                snapshot,
+                freshness: CandidateFreshness::default(),
+            })
         })
         .collect();
     let input = SelectionInput::without_affinity(&candidates, port, clock::now_ms(), seed);

@@ -67,7 +67,7 @@ impl ServerHealth {
                 format!("{} users reach the limit", self.users.as_ref().map_or(0, |u| u.value))
             }
             ServerState::Unreachable => self.unreachable_cause(now_ms, cause),
-            ServerState::Available => cause.to_owned(),
+            ServerState::Available | ServerState::CatchingUp => cause.to_owned(),
         };
         let held_ms = now_ms.saturating_sub(self.state_since);
         self.state = new;
