@@ -45,6 +45,7 @@ mod docs {
 }
 
 mod failover {
+    mod catch_up;
     mod failing_pages;
     mod fault_matrix;
     mod healthy_servers;
