@@ -58,6 +58,7 @@ mod failover {
 }
 
 mod follow {
+    mod catch_up;
     mod file_access;
     mod floating_address;
     mod leader;
