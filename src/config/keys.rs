@@ -136,7 +136,17 @@ pub(super) const SERVER: Section = Section::new(
 );
 pub(super) const NAMES_COLUMNS: Section = Section::new(
     "clusters[].servers.columns",
-    &["name", "hostname", "address", "cluster", "http_port", "http_status", "https_port", "https_status"],
+    &[
+        "name",
+        "hostname",
+        "address",
+        "ports",
+        "cluster",
+        "http_port",
+        "http_status",
+        "https_port",
+        "https_status",
+    ],
 );
 pub(super) const AUTH: Section =
     Section::new("clusters[].directory.auth", &["basic", "session", "allow_plaintext"]);

@@ -107,6 +107,8 @@ pub struct NamesColumns {
     pub name: Column,
     pub hostname: Column,
     pub address: Column,
+    /// The names of the Notes ports, in the order of the addresses.
+    pub ports: Column,
     pub cluster: Column,
     pub http_port: Column,
     pub http_status: Column,

@@ -198,6 +198,7 @@ fn an_empty_names_view_has_the_columns_of_the_recipe() {
     assert_eq!((view.database.as_str(), view.view.as_str()), ("names.nsf", "ICM Servers"));
     assert_eq!(view.columns.name, name("ServerName"));
     assert_eq!(view.columns.https_status, name("HTTPSStatus"));
+    assert_eq!(view.columns.ports, name("Ports"));
     assert_eq!(view.from.first().unwrap().at.to_string(), "10.0.0.1:80");
     assert_eq!(view.refresh, seconds(60));
 }
