@@ -108,6 +108,7 @@ pub(super) const CLUSTER: Section = Section::new(
         "affinity",
         "unknown_database",
         "ambiguous_path",
+        "forwarded_path",
         "open_server",
         "limits",
         "headers",

@@ -117,6 +117,7 @@ fn a_file_with_a_listener_and_a_cluster_gets_the_defaults_of_the_contract() {
         }
     );
     assert_eq!((c.unknown_database, c.ambiguous_path), (UnknownDatabase::Any, AmbiguousPath::Choose));
+    assert_eq!(c.forwarded_path, ForwardedPath::Client);
     assert_eq!(c.open_server, OpenServer::Off);
     assert_eq!(
         c.limits,
@@ -182,7 +183,7 @@ fn the_full_file_shows_the_same_values_as_no_file() {
     assert_eq!(f.headers, s.headers);
     assert_eq!(Affinity { secrets: vec![], ..f.affinity.clone() }, s.affinity);
     assert_eq!((f.unknown_database, f.ambiguous_path), (s.unknown_database, s.ambiguous_path));
-    assert_eq!(f.open_server, s.open_server);
+    assert_eq!((f.forwarded_path, f.open_server), (s.forwarded_path, s.open_server));
     let (Directory::Cldbdir(f), Directory::Cldbdir(s)) = (&f.directory, &s.directory) else {
         panic!("cldbdir")
     };
