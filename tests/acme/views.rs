@@ -114,11 +114,12 @@ fn directory_view(
     if by_replica {
         copies.sort_by_key(|c| (c.replica_id.clone(), c.server));
     }
-    let names = match view {
-        "($pathname)" => ["Pathname", "ServerName", "$2", "ReplicaID"],
-        "($replicaid)" => ["ReplicaID", "$1", "ServerName", "Pathname"],
-        "databases by replica id" | "replicaid" => ["ReplicaID", "ServerName", "Pathname", "Title"],
-        "databases by pathname" | "pathname" => ["Pathname", "ServerName", "Title", "ReplicaID"],
+    // The visible ones as the template of the directory describes them.
+    let names: &[&str] = match view {
+        "($pathname)" => &["Pathname", "ServerName", "$2", "ReplicaID"],
+        "($replicaid)" => &["ReplicaID", "$1", "ServerName", "Pathname"],
+        "databases by replica id" | "replicaid" => &["ReplicaID", "ServerName", "Pathname", "Title"],
+        "databases by pathname" | "pathname" => &["Pathname", "ServerName", "ReplicaID"],
         _ => return None,
     };
     let document = |copy: DatabaseCopy| {
