@@ -126,6 +126,7 @@ fn cluster(cluster: &Cluster) -> Value {
         "directory": {
             "from": directory.origin.to_string(),
             "source": source,
+            "view": directory.view(),
             "loaded": directory.is_loaded(),
             "at": directory.at_unix_ms,
             "age_ms": clock::unix_ms().saturating_sub(directory.at_unix_ms),

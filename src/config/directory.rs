@@ -6,7 +6,10 @@ use super::file_access::Named;
 use super::keys;
 use super::reader::{Item, Map};
 use super::servers;
-use super::settings::{Cldbdir, Column, Directory, DirectoryColumns, Entries, Servers, UpstreamScheme};
+use super::settings::{
+    Cldbdir, Column, Directory, DirectoryColumns, Entries, LOOKUP_VIEW, Servers, UpstreamScheme,
+    VISIBLE_VIEWS,
+};
 use super::values;
 use crate::domain::cluster::ServerName;
 use crate::util::host::is_loopback;
@@ -64,14 +67,20 @@ fn cldbdir(map: &Map<'_>, scheme: UpstreamScheme, servers: &Servers) -> Cldbdir 
     if !plaintext {
         servers::refuse_plaintext(&map.get("auth"), &auth, plain_server(scheme, servers));
     }
+    let view = map.get("view").text().unwrap_or_else(|| LOOKUP_VIEW.to_owned());
+    // Their columns are known in words only, so they are recognised.
+    let recognised = VISIBLE_VIEWS.iter().any(|visible| visible.eq_ignore_ascii_case(view.trim()));
+    let column_or = |key: &str, of_lookup_view: u32| {
+        column(key).or_else(|| (!recognised).then_some(Column::Number(of_lookup_view)))
+    };
     Cldbdir {
         database: servers::database(map, "cldbdir.nsf"),
-        view: map.get("view").text().unwrap_or_else(|| "($Pathname)".to_owned()),
+        view,
         format: servers::format(map),
         columns: DirectoryColumns {
-            path: column("path").unwrap_or(Column::Number(0)),
-            server: column("server").unwrap_or(Column::Number(1)),
-            replica_id: column("replica_id").unwrap_or(Column::Number(3)),
+            path: column_or("path", 0),
+            server: column_or("server", 1),
+            replica_id: column_or("replica_id", 3),
             title: column("title"),
             out_of_service: column("out_of_service"),
             pending_delete: column("pending_delete"),

@@ -174,6 +174,7 @@ fn names_view(map: &Map<'_>) -> NamesView {
             name: column("name", "ServerName"),
             hostname: column("hostname", "HostName"),
             address: column("address", "NetAddress"),
+            ports: column("ports", "Ports"),
             cluster: column("cluster", "ClusterName"),
             http_port: column("http_port", "HTTPPort"),
             http_status: column("http_status", "HTTPStatus"),
