@@ -78,7 +78,7 @@ pub enum AvailabilitySource {
 }
 
 impl AvailabilitySource {
-    /// The word of the configuration.
+    /// The word of `availability.source`.
     #[must_use]
     pub fn kind(&self) -> &'static str {
         match self {
