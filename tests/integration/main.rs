@@ -38,6 +38,7 @@ mod cli {
 }
 
 mod docs {
+    mod companion;
     mod guide;
     mod readme;
     mod references;
