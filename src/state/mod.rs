@@ -15,6 +15,7 @@ pub(crate) mod persistent;
 pub(crate) mod preflight;
 pub(crate) mod probes;
 pub(crate) mod refresh_state;
+pub(crate) mod release_gate;
 pub(crate) mod resolve;
 pub(crate) mod restrictions;
 pub(crate) mod restrictions_file;

@@ -266,7 +266,11 @@ fn gates_and_outages_survive_a_restart_and_an_upgrade() {
     assert!(eventually(MAX_WAIT, || saved().contains("\"evidence\"")), "{}", saved());
     drop(icm);
 
-    // A damaged file is put aside, and its copy used.
+    // A damaged file is put aside, and its copy used. Nothing waits for the end of the process that took over, which may
+    // still have the old ports.
+    for listener in ["listeners.0", "admin"] {
+        set(&mut config, &format!("{listener}.address"), &format!("127.0.0.1:{}", free_port()));
+    }
     let icm = Icm::start(config.clone());
     away_and_back(&acme, &icm, "Web1");
     assert!(eventually(MAX_WAIT, || saved().contains("\"returned\"")), "{}", saved());

@@ -3,6 +3,7 @@
 mod processes;
 mod sequences;
 
+use super::types::SourceId;
 use super::*;
 use crate::domain::cluster::health::tests::settings;
 use crate::domain::cluster::report::ReplicatorReport;
@@ -20,7 +21,7 @@ fn name(number: usize) -> ServerName {
     ServerName::parse(&format!("Web{}/Acme", number + 1)).unwrap()
 }
 
-/// Idle: nothing waits.
+/// What an idle Cluster Replicator reports.
 fn idle() -> ReplicatorReport {
     waiting(0, 0)
 }
