@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 mod availability;
 mod cluster;
+mod companion;
 mod directory;
 mod directory_entries;
 mod directory_file;
