@@ -5,5 +5,6 @@
 pub mod availability;
 pub(crate) mod directory;
 pub mod domino;
+pub(crate) mod freshness;
 pub(crate) mod probe;
 pub(crate) mod servers;
