@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
+use super::auth;
 use super::keys;
 use super::reader::{Item, Map};
-use super::servers;
 use super::settings::{Availability, AvailabilitySource};
 use super::values::{self, ValueError};
 
@@ -126,7 +126,7 @@ fn companion(map: &Map<'_>, inherited: Option<&AvailabilitySource>) -> Option<Av
     let item = map.get("auth");
     let (auth, allow_plaintext) = match item.is_present() {
         true => {
-            let (auth, plaintext) = servers::auth(&item);
+            let (auth, plaintext) = auth::auth(&item);
             (Some(auth), plaintext)
         }
         false => (inherited_auth, inherited_plaintext),

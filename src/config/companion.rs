@@ -1,10 +1,10 @@
 //! The account for the companion: its own, else that of the directory. Known only after servers and directory were read,
 //! because a password that was meant for them must not reach a cleartext port.
 
+use super::auth::refuse_plaintext;
 use super::directory;
 use super::keys;
 use super::reader::Map;
-use super::servers::refuse_plaintext;
 use super::settings::{Auth, Availability, AvailabilitySource, Directory, Server, Servers, UpstreamScheme};
 use crate::util::host::is_loopback;
 

@@ -7,4 +7,6 @@ pub(crate) mod directory;
 pub mod domino;
 pub(crate) mod freshness;
 pub(crate) mod probe;
+pub(crate) mod replication_request;
+pub(crate) mod server_url;
 pub(crate) mod servers;

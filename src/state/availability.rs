@@ -102,8 +102,8 @@ async fn poll_source(balancer: Arc<Balancer>, cluster: Arc<Cluster>, polled: Pol
         one.spawn(poll_once(Arc::clone(&cluster), polled.clone(), source.clone()));
         let failure = match one.join_next().await {
             Some(Ok(Ok(reading))) => {
-                let change = polled.server.report(polled.number, &reading.report, clock::now_ms());
-                balancer.record_transition(name, server, change);
+                let id = (source.source.kind(), polled.number);
+                balancer.record_report(&cluster, &polled.server, id, &reading.report);
                 if let Some(of_companion) = &reading.companion {
                     companion::take(&balancer, &cluster, &polled.server, of_companion);
                 }

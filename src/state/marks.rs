@@ -57,6 +57,11 @@ mod tests {
         LoadedDirectory::new(DirectoryBuilder::default(), origin, Vec::new())
     }
 
+    fn read_directory() -> LoadedDirectory {
+        let (name, view) = (ServerName::parse("Web1/Acme").unwrap(), "($Pathname)".to_owned());
+        directory(DirectoryOrigin::Server { name, view })
+    }
+
     fn reported(mark: ReplicaStatus, at: u64) -> ReplicaFreshness {
         ReplicaFreshness {
             server: 1,
@@ -69,7 +74,7 @@ mod tests {
 
     #[test]
     fn of_a_directory_with_mark_columns_and_a_report_the_newer_one_counts() {
-        let directory = directory(DirectoryOrigin::Server(ServerName::parse("Web1/Acme").unwrap()));
+        let directory = read_directory();
         let (older, newer) = (directory.at_unix_ms - 1, directory.at_unix_ms + 1);
         let merge = |of, report: ReplicaFreshness| DirectoryMarks::Read.merge(&directory, of, Some(&report));
         assert_eq!(merge(InService, reported(OutOfService, newer)), OutOfService);
@@ -80,7 +85,7 @@ mod tests {
 
     #[test]
     fn a_directory_without_mark_columns_has_not_read_them() {
-        let directory = directory(DirectoryOrigin::Server(ServerName::parse("Web1/Acme").unwrap()));
+        let directory = read_directory();
         let report = reported(OutOfService, directory.at_unix_ms - 60_000);
         assert_eq!(DirectoryMarks::NotRead.merge(&directory, InService, Some(&report)), OutOfService);
     }

@@ -38,6 +38,7 @@ mod cli {
 }
 
 mod docs {
+    mod companion;
     mod guide;
     mod readme;
     mod references;
@@ -117,8 +118,10 @@ mod selection {
 }
 
 mod simulated_cluster {
+    mod companion;
     mod faults;
     mod pages;
+    mod replication;
     mod views;
 }
 

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::Secret;
-use super::servers::Auth;
+use super::auth::Auth;
 use crate::domain::affinity::{SameSite, SessionCookieStyle};
 
 /// `probe`: how servers are checked for reachability.
@@ -79,6 +79,21 @@ pub enum AvailabilitySource {
     },
 }
 
+impl AvailabilitySource {
+    /// The word of `availability.source`.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Observed => "observed",
+            Self::Console { .. } => "console",
+            Self::Prometheus { .. } => "prometheus",
+            Self::AgentCheck { .. } => "agent_check",
+            Self::Statpub => "statpub",
+            Self::Companion { .. } => "companion",
+        }
+    }
+}
+
 /// `catch_up`: when a server that was UNREACHABLE is trusted again.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CatchUp {
@@ -125,9 +140,9 @@ pub struct Freshness {
 /// Where modification times of databases come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FreshnessSource {
-    /// They are not read.
+    /// The modification times are not read.
     Off,
-    /// `Last-Modified` of `?OpenDatabase`.
+    /// `Last-Modified` of `?OpenDatabase`, asked by HEAD.
     Head,
     /// The document of the companion.
     Companion,

@@ -1,9 +1,8 @@
 //! Polls an availability source once, within one timeout. Intervals and retries belong to the task that polls.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
-use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 
@@ -12,7 +11,8 @@ use super::statistics::{ParseError, ParsedReport};
 use super::{agent_check, console, prometheus};
 use crate::config::settings::{Auth, AvailabilitySource};
 use crate::discovery::domino::login::{LoginError, LoginSessions, fetch_authenticated};
-use crate::discovery::domino::{DominoClient, DominoRequest, FetchError, fault::single_line};
+use crate::discovery::domino::{DominoClient, DominoRequest, FetchError};
+use crate::discovery::server_url::{self, ServerPlace, ServerUrlError};
 use crate::domain::cluster::{AvailabilityReport, ServerName};
 use crate::util::clock;
 
@@ -57,6 +57,12 @@ pub struct CompanionReading {
     pub received_unix_ms: u64,
 }
 
+impl<'a> PollTarget<'a> {
+    fn place(&self) -> ServerPlace<'a> {
+        ServerPlace { name: self.name, hostname: self.hostname, address: self.address }
+    }
+}
+
 /// Why a poll gave no report.
 #[derive(Debug, thiserror::Error)]
 pub enum PollError {
@@ -68,11 +74,8 @@ pub enum PollError {
     /// The URL turned out to be a cleartext one after its placeholders were replaced.
     #[error("{url}: the password is not sent in clear text: use https, or `allow_plaintext: true` in `auth`")]
     Plaintext { url: String },
-    /// The configured URL is invalid for this server after its placeholders were replaced.
-    #[error("`{url}` is not a URL, for {server}")]
-    Url { url: String, server: ServerName },
-    #[error("{host}: host name cannot be resolved: {reason}")]
-    Resolve { host: String, reason: String },
+    #[error(transparent)]
+    Url(#[from] ServerUrlError),
     #[error("agent of {server} at {address}: {reason}")]
     Agent { server: ServerName, address: SocketAddr, reason: String },
     #[error("{from}: {reason}")]
@@ -110,7 +113,7 @@ async fn read_companion(
 ) -> Result<PollReading, PollError> {
     let started = tokio::time::Instant::now();
     let mut request = match template {
-        Some(template) => url_request(template, target).await?,
+        Some(template) => server_url::get(template, &target.place(), target.timeout).await?,
         None => {
             let (address, https) = target.reading_port;
             DominoRequest::get(address, https, target.hostname, COMPANION_TARGET)
@@ -136,15 +139,6 @@ async fn read_companion(
     Ok(PollReading { report, companion: Some(companion) })
 }
 
-/// A request for a URL with placeholders, without its limits.
-async fn url_request(template: &str, target: &PollTarget<'_>) -> Result<DominoRequest, PollError> {
-    let text = expand(template, target);
-    let url = Url::parse(&text)
-        .ok_or_else(|| PollError::Url { url: single_line(&text), server: target.name.clone() })?;
-    let address = url.resolve(target).await?;
-    Ok(DominoRequest::get(address, url.https, &url.host, url.target))
-}
-
 async fn read(
     client: &DominoClient,
     template: &str,
@@ -152,7 +146,7 @@ async fn read(
     parse: impl Fn(&[u8]) -> Result<ParsedReport, ParseError>,
 ) -> Result<AvailabilityReport, PollError> {
     let started = tokio::time::Instant::now();
-    let mut request = url_request(template, target).await?;
+    let mut request = server_url::get(template, &target.place(), target.timeout).await?;
     request.timeout = target.timeout.saturating_sub(started.elapsed());
     request.max_body = MAX_BODY_BYTES;
     let response = client.fetch(&request).await?.success(&request)?;
@@ -185,96 +179,6 @@ async fn agent_line(address: SocketAddr) -> std::io::Result<Vec<u8>> {
         let read = limited.read_buf(&mut line).await?;
         if read == 0 || line.iter().any(|byte| matches!(byte, b'\r' | b'\n')) {
             return Ok(line);
-        }
-    }
-}
-
-/// Characters that the value of a placeholder must not add to a URL.
-const PLACEHOLDER_VALUE: &AsciiSet = &CONTROLS
-    .add(b' ')
-    .add(b'"')
-    .add(b'#')
-    .add(b'%')
-    .add(b'/')
-    .add(b'<')
-    .add(b'>')
-    .add(b'?')
-    .add(b'&')
-    .add(b'\\');
-
-/// Replaces the placeholders of a URL.
-fn expand(template: &str, target: &PollTarget<'_>) -> String {
-    let address = match target.address.ip() {
-        IpAddr::V4(ip) => ip.to_string(),
-        IpAddr::V6(ip) => format!("[{ip}]"),
-    };
-    let name = utf8_percent_encode(target.name.common(), PLACEHOLDER_VALUE).to_string();
-    let hostname = if target.hostname.contains(':') {
-        format!("[{}]", target.hostname)
-    } else {
-        target.hostname.to_owned()
-    };
-    template
-        .replace("[{address}]", &address)
-        .replace("{address}", &address)
-        .replace("{hostname}", &hostname)
-        .replace("{name}", &name)
-}
-
-struct Url {
-    https: bool,
-    host: String,
-    port: u16,
-    target: String,
-}
-
-impl Url {
-    /// Parses `http://host[:port][/path][?query]`. A fragment is removed, user information is refused.
-    fn parse(text: &str) -> Option<Self> {
-        let text = text.trim().split('#').next()?;
-        let (scheme, rest) = text.split_once("://")?;
-        let https = match scheme.to_ascii_lowercase().as_str() {
-            "http" => false,
-            "https" => true,
-            _ => return None,
-        };
-        let end = rest.find(['/', '?']).unwrap_or(rest.len());
-        let (authority, tail) = rest.split_at_checked(end)?;
-        let (host, port) = match authority.strip_prefix('[') {
-            Some(inner) => inner.split_once(']')?,
-            None => match authority.find(':') {
-                Some(colon) => authority.split_at_checked(colon)?,
-                None => (authority, ""),
-            },
-        };
-        let port = match port.strip_prefix(':') {
-            Some(digits) => digits.parse().ok().filter(|port| *port != 0)?,
-            None if !port.is_empty() => return None,
-            None if https => 443,
-            None => 80,
-        };
-        if host.is_empty() || host.contains(['@', ' ']) || tail.chars().any(|c| c.is_control() || c == ' ') {
-            return None;
-        }
-        let target = if tail.starts_with('/') { tail.to_owned() } else { format!("/{tail}") };
-        Some(Self { https, host: host.to_owned(), port, target })
-    }
-
-    /// If the host is the host name of the server, uses the known address of the server, because DNS may resolve that name
-    /// to this balancer.
-    async fn resolve(&self, target: &PollTarget<'_>) -> Result<SocketAddr, PollError> {
-        if let Ok(ip) = self.host.parse::<IpAddr>() {
-            return Ok(SocketAddr::new(ip, self.port));
-        }
-        if self.host.eq_ignore_ascii_case(target.hostname) {
-            return Ok(SocketAddr::new(target.address.ip(), self.port));
-        }
-        let failed = |reason: String| PollError::Resolve { host: self.host.clone(), reason };
-        let lookup = tokio::net::lookup_host((self.host.as_str(), self.port));
-        match tokio::time::timeout(target.timeout, lookup).await {
-            Ok(Ok(mut addresses)) => addresses.next().ok_or_else(|| failed("no address".to_owned())),
-            Ok(Err(error)) => Err(failed(error.to_string())),
-            Err(_) => Err(failed(format!("no response within {:?}", target.timeout))),
         }
     }
 }
