@@ -112,7 +112,9 @@ mod routing {
 
 mod selection {
     mod availability;
+    mod companion;
     mod directory;
+    mod freshness;
     mod probes;
     mod rules;
     mod server_documents;
