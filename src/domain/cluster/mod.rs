@@ -14,6 +14,7 @@ mod name;
 mod ranking;
 mod report;
 mod server;
+mod server_clock;
 mod server_snapshot;
 mod state;
 

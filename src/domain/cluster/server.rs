@@ -20,6 +20,7 @@ use super::load;
 use super::name::ServerName;
 use super::ranking::Ranking;
 use super::report::AvailabilityReport;
+use super::server_clock::ServerClock;
 use super::server_snapshot::ServerSnapshot;
 use super::state::{Port, ServerState, Transition};
 
@@ -85,6 +86,8 @@ pub struct ClusterServer {
     suspected: AtomicU32,
     /// How long the server keeps pooled connections.
     pub keep_alive: KeepAlive,
+    /// How far its clock is from ours.
+    pub(crate) clock: ServerClock,
     /// Counters for the status page and the metrics.
     pub(crate) counters: Counters,
 }
@@ -118,6 +121,7 @@ impl ClusterServer {
             probe_now: AtomicBool::new(false),
             suspected: AtomicU32::new(0),
             keep_alive: KeepAlive::default(),
+            clock: ServerClock::default(),
             counters: Counters::default(),
         }
     }
