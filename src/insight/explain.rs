@@ -72,7 +72,7 @@ pub struct ExplainedDatabase {
 pub struct ExplainedWrite {
     /// The server that took it.
     pub server: String,
-    /// When, in UTC.
+    /// The time of the answer in UTC.
     pub time: String,
 }
 
