@@ -14,7 +14,7 @@ use super::directory::LoadedDirectory;
 use super::persistent::PersistentState;
 use super::preflight::{PreflightProbes, upstream_client};
 use crate::config::Settings;
-use crate::config::settings::{self, Availability, AvailabilitySource, Server};
+use crate::config::settings::{self, Availability, Server};
 use crate::discovery::domino::DominoClient;
 use crate::domain::affinity::{CookieClassifier, CookieKeys, cookie};
 use crate::domain::cluster::{
@@ -301,14 +301,7 @@ impl Cluster {
 
     fn report_sources(&self, server: &Server) -> Vec<ReportSource> {
         let source = |a: &Availability| ReportSource {
-            kind: match a.source {
-                AvailabilitySource::Observed => "observed",
-                AvailabilitySource::Console { .. } => "console",
-                AvailabilitySource::Prometheus { .. } => "prometheus",
-                AvailabilitySource::AgentCheck { .. } => "agent_check",
-                AvailabilitySource::Statpub => "statpub",
-                AvailabilitySource::Companion { .. } => "companion",
-            },
+            kind: a.source.kind(),
             stale_after_ms: clock::saturating_millis(a.stale_after),
         };
         self.availability_sources(server).iter().map(source).collect()

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::super::settings::*;
-use super::super::{Disk, FileAccess, load_clusters, unread};
+use super::super::{Disk, FileAccess, facts, load_clusters, unread};
 use super::support::{self, FULL_FILES, Virtual, cluster, load, top};
 use crate::domain::affinity::{SameSite, SessionCookieStyle};
 
@@ -287,14 +287,30 @@ fn facts_that_no_source_reports_are_named() {
     );
     assert!(!unread_facts.contains("MAXUSERS"), "{unread_facts}");
 
+    // Statistics do not have Server_Restricted.
     let text = cluster("    availability: { source: statpub }\n")
         .replace("{ source: cldbdir }", "{ columns: { out_of_service: oos } }");
     let c = load(&text).unwrap().settings.clusters.remove(0);
-    assert_eq!(unread(&c), Vec::<String>::new());
+    let named: Vec<String> = facts(&c).iter().map(ToString::to_string).collect();
+    assert_eq!(
+        named,
+        [
+            "availability index from statpub",
+            "BUSY from statpub",
+            "RESTRICTED not read: no source reports it",
+            "replication from statpub",
+            "marks from cldbdir",
+            "freshness not read: freshness.source is off",
+        ]
+    );
+    let text = cluster(
+        "    availability: [{ source: companion }, { source: statpub }]\n    freshness: { source: companion }\n",
+    );
+    assert_eq!(unread(&load(&text).unwrap().settings.clusters[0]), Vec::<String>::new());
 
     let text = cluster("").replace(
         "http: 10.0.0.11:80 }",
-        "http: 10.0.0.11:80, server_max_users: 5 }\n        - { name: Web2/Acme, http: h:80, availability: { source: statpub } }",
+        "http: 10.0.0.11:80, server_max_users: 5 }\n        - { name: Web2/Acme, http: h:80, availability: { source: companion } }",
     );
     let unread_facts = unread(&load(&text).unwrap().settings.clusters[0]).join("\n");
     assert!(unread_facts.contains("RESTRICTED of Web1/Acme not read"), "{unread_facts}");
