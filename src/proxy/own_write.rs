@@ -31,7 +31,7 @@ pub(super) fn find(
     }
     let stamp = stamps.for_database(database.tag?)?;
     let server = context.view.server_by_tag(stamp.server)?;
-    let time = context.view.server(server)?.server.clock.to_ours(i64::from(stamp.time));
+    let time = context.view.server(server)?.server.date_offset.to_ours(i64::from(stamp.time));
     Some(LastWrite {
         server,
         unix_ms: u64::try_from(time).unwrap_or(0).saturating_mul(1_000),

@@ -85,6 +85,8 @@ pub struct UserAffinity {
     pub write_stamps: WriteStamps,
     /// The last write to this database.
     pub last_write: Option<LastWrite>,
+    /// Whether the request leads the user back to a server that has this write by now, although another one took it.
+    pub moves_last_write: bool,
     /// Whether the request posts a login form.
     pub posts_login_form: bool,
 }

@@ -37,9 +37,11 @@ pub(super) fn find(
     }
     let mut last_write = own_write::find(context, database, class, &write_stamps);
     let former = former_server(context, database, class, &entries, last_write.as_ref());
-    if former.is_some() {
+    let mut moves_last_write = false;
+    if let (Some(former), Some(write)) = (former, &mut last_write) {
         // Whether its replica has the write was decided with the fail-back.
-        last_write = last_write.filter(|write| former == Some(write.server));
+        moves_last_write = write.server != former;
+        write.server = former;
     }
     let entry = former.or_else(|| server_of_entry(context, database, &entries));
     let recent = entries.most_recent().and_then(|entry| context.view.server_by_tag(entry.server));
@@ -59,6 +61,7 @@ pub(super) fn find(
         recent,
         sessions,
         last_write,
+        moves_last_write,
         write_stamps,
         posts_login_form: context.head.method == Method::POST
             && context.target.command.server_command() == Some(ServerCommand::Login),

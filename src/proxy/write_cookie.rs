@@ -25,6 +25,9 @@ pub(super) fn write(
     attempt: &Attempt,
     response: &ResponseContext<'_>,
 ) -> Result<()> {
+    if routed.affinity.moves_last_write && response.is_html {
+        return move_stamp(head, routed, attempt);
+    }
     if !is_write(&response.request.method, routed, head.status.as_u16()) || is_login(head, routed, response) {
         return Ok(());
     }
@@ -32,7 +35,7 @@ pub(super) fn write(
         return Ok(());
     };
     let now = i64::try_from(clock::unix_secs()).unwrap_or(i64::MAX);
-    let time = entry.server.clock.time_of_answer(date_of(head), now);
+    let time = entry.server.date_offset.time_of_answer(date_of(head), now);
     let stamp = WriteStamp {
         server: entry.tag(),
         database,
@@ -41,7 +44,8 @@ pub(super) fn write(
     };
     if let Some(found) = &routed.database.found {
         let replica_id = routed.view.directory.index.database(found.database).replica_id();
-        let at = u64::try_from(entry.server.clock.to_ours(time)).unwrap_or_default().saturating_mul(1_000);
+        let at =
+            u64::try_from(entry.server.date_offset.to_ours(time)).unwrap_or_default().saturating_mul(1_000);
         record_write(&routed.cluster.persistent_state, replica_id, entry.server.tag(), at);
     }
     let affinity = &routed.affinity;
@@ -58,6 +62,24 @@ pub(super) fn write(
         && routed.affinity.write_stamps.record(stamp)
         && let Some(cookie) = set_cookie(routed, &routed.affinity.write_stamps)
     {
+        head.append_header(header::SET_COOKIE, cookie)?;
+    }
+    Ok(())
+}
+
+/// After a fail-back the stamp names the server that has the write by now, or the next page would lead away from it.
+fn move_stamp(head: &mut ResponseHeader, routed: &mut Routed, attempt: &Attempt) -> Result<()> {
+    let Some(write) = routed.affinity.last_write.filter(|write| write.server == attempt.server) else {
+        return Ok(());
+    };
+    let (Some(database), Some(entry)) = (routed.database.tag, routed.view.server(attempt.server)) else {
+        return Ok(());
+    };
+    let ours = i64::try_from(write.unix_ms / 1_000).unwrap_or_default();
+    let time = u32::try_from(entry.server.date_offset.from_ours(ours)).unwrap_or_default();
+    let tag = entry.tag();
+    routed.affinity.write_stamps.move_to(database, tag, time);
+    if let Some(cookie) = set_cookie(routed, &routed.affinity.write_stamps) {
         head.append_header(header::SET_COOKIE, cookie)?;
     }
     Ok(())

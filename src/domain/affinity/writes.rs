@@ -60,6 +60,13 @@ impl WriteStamps {
         }
     }
 
+    /// Notes that another server has the last write to this database, at `time` on its clock.
+    pub fn move_to(&mut self, database: u32, server: u32, time: u32) {
+        for stamp in self.0.iter_mut().filter(|stamp| stamp.database == database) {
+            (stamp.server, stamp.time) = (server, time);
+        }
+    }
+
     /// At most [`MAX_STAMPS`], newest first.
     pub fn iter(&self) -> impl Iterator<Item = WriteStamp> + '_ {
         self.0.iter().copied()
@@ -112,6 +119,15 @@ mod tests {
         assert!(!stamps.for_database(20).unwrap().told);
         stamps.record(stamp(1, 10, 1_001));
         assert!(!stamps.for_database(10).unwrap().told);
+    }
+
+    #[test]
+    fn a_write_that_another_server_has_by_now_keeps_its_place() {
+        let mut stamps = WriteStamps::default();
+        stamps.record(stamp(1, 10, 1_000));
+        stamps.record(stamp(1, 20, 1_001));
+        stamps.move_to(10, 2, 990);
+        assert_eq!(stamps.iter().collect::<Vec<_>>(), [stamp(1, 20, 1_001), stamp(2, 10, 990)]);
     }
 
     #[test]

@@ -6,6 +6,7 @@
 
 pub mod availability;
 mod counters;
+mod date_offset;
 mod health;
 mod host_port;
 mod keep_alive;
@@ -14,7 +15,6 @@ mod name;
 mod ranking;
 mod report;
 mod server;
-mod server_clock;
 mod server_snapshot;
 mod state;
 

@@ -14,13 +14,13 @@ pub use in_flight::InFlight;
 
 use super::availability::{Baselines, Observed, RequestClass};
 use super::counters::Counters;
+use super::date_offset::DateOffset;
 use super::health::{HealthSettings, HealthSnapshot, ReportSource, Restriction, ServerHealth};
 use super::keep_alive::KeepAlive;
 use super::load;
 use super::name::ServerName;
 use super::ranking::Ranking;
 use super::report::AvailabilityReport;
-use super::server_clock::ServerClock;
 use super::server_snapshot::ServerSnapshot;
 use super::state::{Port, ServerState, Transition};
 
@@ -87,7 +87,7 @@ pub struct ClusterServer {
     /// How long the server keeps pooled connections.
     pub keep_alive: KeepAlive,
     /// How far its clock is from ours.
-    pub(crate) clock: ServerClock,
+    pub(crate) date_offset: DateOffset,
     /// Counters for the status page and the metrics.
     pub(crate) counters: Counters,
 }
@@ -121,7 +121,7 @@ impl ClusterServer {
             probe_now: AtomicBool::new(false),
             suspected: AtomicU32::new(0),
             keep_alive: KeepAlive::default(),
-            clock: ServerClock::default(),
+            date_offset: DateOffset::default(),
             counters: Counters::default(),
         }
     }

@@ -7,11 +7,11 @@ use std::sync::atomic::{AtomicI64, Ordering::Relaxed};
 /// Windows single sign-on needs, allows no more either.
 const MAX_OFFSET_SECS: i64 = 5 * 60;
 
-/// The last known offset of a server's clock, in seconds; 0 until one is known.
+/// By how many seconds the last `Date` of a server was ahead of our clock; 0 until one is known.
 #[derive(Debug, Default)]
-pub struct ServerClock(AtomicI64);
+pub struct DateOffset(AtomicI64);
 
-impl ServerClock {
+impl DateOffset {
     /// The time on the server's clock at the moment of its answer: its `Date` if that is plausible, else our own time
     /// with the last known offset. All in Unix seconds.
     pub fn time_of_answer(&self, date: Option<i64>, now: i64) -> i64 {
@@ -20,8 +20,14 @@ impl ServerClock {
                 self.0.store(date - now, Relaxed);
                 date
             }
-            None => now + self.0.load(Relaxed),
+            None => self.from_ours(now),
         }
+    }
+
+    /// Converts a time of our clock to the server's, in Unix seconds.
+    #[must_use]
+    pub fn from_ours(&self, time: i64) -> i64 {
+        time + self.0.load(Relaxed)
     }
 
     /// Converts a time of the server's clock to ours, in Unix seconds.
@@ -37,19 +43,19 @@ mod tests {
 
     #[test]
     fn a_time_of_the_server_is_converted_with_the_offset_of_its_last_answer() {
-        let clock = ServerClock::default();
-        assert_eq!((clock.time_of_answer(None, 1_000), clock.to_ours(1_000)), (1_000, 1_000));
-        assert_eq!(clock.time_of_answer(Some(940), 1_000), 940);
-        assert_eq!(clock.to_ours(940), 1_000);
-        assert_eq!(clock.time_of_answer(None, 1_010), 950, "without a date the offset is kept");
+        let offset = DateOffset::default();
+        assert_eq!((offset.time_of_answer(None, 1_000), offset.to_ours(1_000)), (1_000, 1_000));
+        assert_eq!(offset.time_of_answer(Some(940), 1_000), 940);
+        assert_eq!(offset.to_ours(940), 1_000);
+        assert_eq!(offset.time_of_answer(None, 1_010), 950, "without a date the offset is kept");
     }
 
     #[test]
     fn an_implausible_date_is_not_believed() {
-        let clock = ServerClock::default();
+        let offset = DateOffset::default();
         for date in [i64::MIN, 0, 9_699, 10_301, i64::MAX] {
-            assert_eq!(clock.time_of_answer(Some(date), 10_000), 10_000, "{date}");
+            assert_eq!(offset.time_of_answer(Some(date), 10_000), 10_000, "{date}");
         }
-        assert_eq!(clock.to_ours(10_000), 10_000);
+        assert_eq!(offset.to_ours(10_000), 10_000);
     }
 }
