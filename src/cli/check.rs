@@ -12,7 +12,7 @@ use super::{EXIT_PROBLEM, certificates, load};
 use crate::config::settings::{AvailabilitySource, Cldbdir, Directory, NamesView, Servers};
 use crate::config::{Location, Settings, Warning, facts};
 use crate::discovery::availability::{PollTarget, poll};
-use crate::discovery::directory::{ServerAddress, cldbdir};
+use crate::discovery::directory::{AnsweredViews, ServerAddress, cldbdir};
 use crate::discovery::probe;
 use crate::discovery::servers;
 use crate::domain::cluster::Port;
@@ -257,16 +257,15 @@ async fn read_directory(cluster: &Cluster, settings: &Cldbdir, server: ServerAdd
         &[server],
         settings,
         &cluster.persistent_state.login_sessions,
+        &AnsweredViews::default(),
     )
     .await
     {
         Ok(reading) => {
-            let mut text = format!("{} replicas", reading.builder.len());
-            append_warnings(&mut text, &reading.warnings);
             let empty = reading.builder.is_empty();
-            if empty {
-                text.push_str(": the view is wrong, or empty for this user");
-            }
+            let cause = if empty { ": the view is wrong, or empty for this user" } else { "" };
+            let mut text = format!("{} replicas{cause}; view `{}`", reading.builder.len(), reading.view);
+            append_warnings(&mut text, &reading.warnings);
             ProbeFinding { is_ok: !empty, subject, text }
         }
         Err(failure) => ProbeFinding { is_ok: false, subject, text: failure.to_string() },

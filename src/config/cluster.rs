@@ -11,8 +11,8 @@ use super::policy;
 use super::reader::{Item, Map};
 use super::servers::{self, ClusterDefaults};
 use super::settings::{
-    AmbiguousPath, ClusterSettings, HostPattern, Mode, OpenServer, UnknownDatabase, UpstreamScheme,
-    UpstreamTls,
+    AmbiguousPath, ClusterSettings, ForwardedPath, HostPattern, Mode, OpenServer, UnknownDatabase,
+    UpstreamScheme, UpstreamTls,
 };
 use super::tls;
 use super::values::{self, ValueError};
@@ -68,6 +68,7 @@ fn cluster(item: &Item<'_>) -> Option<ClusterSettings> {
         ("first", AmbiguousPath::First),
         ("not_found", AmbiguousPath::NotFound),
     ];
+    let forwarded = [("client", ForwardedPath::Client), ("directory", ForwardedPath::Directory)];
     let open = [("off", OpenServer::Off), ("list", OpenServer::List)];
     let unknown_database = map.get("unknown_database").choice(&unknown);
     let ambiguous_path = map.get("ambiguous_path").choice(&ambiguous);
@@ -86,6 +87,7 @@ fn cluster(item: &Item<'_>) -> Option<ClusterSettings> {
         affinity: policy::affinity(&map.get("affinity")),
         unknown_database: unknown_database.unwrap_or(UnknownDatabase::Any),
         ambiguous_path: ambiguous_path.unwrap_or(AmbiguousPath::Choose),
+        forwarded_path: map.get("forwarded_path").choice(&forwarded).unwrap_or(ForwardedPath::Client),
         open_server: map.get("open_server").choice(&open).unwrap_or(OpenServer::Off),
         limits: policy::limits(&map.get("limits")),
         headers: policy::headers(&map.get("headers")),

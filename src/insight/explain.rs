@@ -85,12 +85,15 @@ pub struct ExplainedCandidate {
     pub index: Option<f32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
+    /// Path and query as this server would get them, if the path of the database is replaced.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<String>,
     pub mark: String,
+    pub verdict: String,
+    pub chosen: bool,
     /// Whether the replica has the user's own last write: `included`, `unknown`, `missing`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub own_write: Option<String>,
-    pub verdict: String,
-    pub chosen: bool,
 }
 
 /// Routes the request and selects a server as the proxy would. Sends nothing.
@@ -117,7 +120,7 @@ pub fn explain(snapshot: &Arc<Snapshot>, request: &ExplainRequest) -> Explanatio
     request.add_client_notes(snapshot, &mut explanation.notes);
     let uri = TargetUri { authority: &authority, target: target.as_bytes(), tls };
     match route::route(snapshot, &head, uri) {
-        Ok(routed) => add_routed(&mut explanation, &routed, &head.method),
+        Ok(routed) => add_routed(&mut explanation, &routed, &head.method, uri.target),
         Err(LocalReply::Rejected(problem) | LocalReply::Problem(problem, _)) => {
             explanation.status = Some(problem.status());
             explanation.outcome = problem.as_str().to_owned();
@@ -146,7 +149,7 @@ pub fn explain(snapshot: &Arc<Snapshot>, request: &ExplainRequest) -> Explanatio
     explanation
 }
 
-fn add_routed(explanation: &mut Explanation, routed: &Routed, method: &Method) {
+fn add_routed(explanation: &mut Explanation, routed: &Routed, method: &Method, target: &[u8]) {
     let settings = &routed.cluster.settings;
     explanation.cluster = Some(settings.name.clone());
     explanation.mode = Some(if settings.mode == Mode::Proxy { "proxy" } else { "redirect" }.to_owned());
@@ -159,7 +162,7 @@ fn add_routed(explanation: &mut Explanation, routed: &Routed, method: &Method) {
     add_database(explanation, routed);
     let decision = decide(routed, &[]);
     add_outcome(explanation, routed, &decision.outcome, method);
-    add_candidates(explanation, routed, &decision);
+    add_candidates(explanation, routed, &decision, target);
     add_own_write(explanation, routed, decision.chosen());
     if let Some(found) = &routed.database.found {
         let index = &routed.view.directory.index;
@@ -202,6 +205,15 @@ fn add_own_write(explanation: &mut Explanation, routed: &Routed, chosen: Option<
     }
 }
 
+fn own_write_on(routed: &Routed, server: ServerId) -> Option<String> {
+    let own_write = match own_write::on_server(routed, routed.affinity.last_write.as_ref()?, server) {
+        OwnWrite::Included => "included",
+        OwnWrite::Unknown => "unknown",
+        OwnWrite::Missing => "missing",
+    };
+    Some(own_write.to_owned())
+}
+
 fn rfc3339(unix_ms: u64) -> String {
     let at = i64::try_from(unix_ms).ok().and_then(chrono::DateTime::from_timestamp_millis);
     at.map(|at| at.format("%Y-%m-%dT%H:%M:%SZ").to_string()).unwrap_or_default()
@@ -228,7 +240,7 @@ fn add_outcome(explanation: &mut Explanation, routed: &Routed, outcome: &Selecti
     explanation.status = Some(503);
 }
 
-fn add_candidates(explanation: &mut Explanation, routed: &Routed, decision: &Decision) {
+fn add_candidates(explanation: &mut Explanation, routed: &Routed, decision: &Decision, target: &[u8]) {
     for (server, verdict) in &decision.verdicts {
         let Some(entry) = routed.view.server(*server) else { continue };
         let holder = routed.replica_on(*server);
@@ -242,17 +254,14 @@ fn add_candidates(explanation: &mut Explanation, routed: &Routed, decision: &Dec
             state: entry.server.state().as_str().to_owned(),
             index: entry.server.index(),
             path: holder.map(|h| h.path().to_owned()),
-            own_write: routed.affinity.last_write.as_ref().map(|write| {
-                let own_write = match own_write::on_server(routed, write, *server) {
-                    OwnWrite::Included => "included",
-                    OwnWrite::Unknown => "unknown",
-                    OwnWrite::Missing => "missing",
-                };
-                own_write.to_owned()
-            }),
+            target: holder
+                .filter(|h| routed.replaces_path(h, target))
+                .and_then(|h| routed.target_for(&h, target))
+                .map(|target| String::from_utf8_lossy(&target).into_owned()),
             mark: holder.map_or("in_service", |h| h.status.as_str()).to_owned(),
             verdict: verdict.to_string(),
             chosen: matches!(verdict, CandidateVerdict::Chosen(_)),
+            own_write: own_write_on(routed, *server),
         });
     }
 }

@@ -190,9 +190,10 @@ function cluster(c, status) {
     const sum = now.servers.reduce((all, s) => all + lastMinute.answered(`${now.name}/${s.name}`), 0);
     now.servers.forEach((s, n) => rows[n].update(s, now, whole, sum ? lastMinute.answered(`${now.name}/${s.name}`) / sum : null));
     const d = now.directory;
+    const view = d.view ? `, view ${d.view}` : "";
     const every = d.refresh_ms === null ? "" : `, every ${span(d.refresh_ms)}`;
     write(age, d.loaded
-      ? `Directory: ${plural(d.databases, "database")}, ${plural(d.replicas, "replica")}, from ${d.from}, ${span(d.age_ms)} old (${d.source}${every})`
+      ? `Directory: ${plural(d.databases, "database")}, ${plural(d.replicas, "replica")}, from ${d.from}, ${span(d.age_ms)} old (${d.source}${view}${every})`
       : "Directory: not read yet; a request can go to any server");
     rebuild(notes, [d.trouble, d.warnings, d.unknown_servers, d.duplicates, now.members_trouble, now.members_warnings, now.facts, now.hints], () => [
       ...[["Directory", d.trouble], ["Servers", now.members_trouble]].filter(([, text]) => text)

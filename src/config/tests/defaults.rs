@@ -117,6 +117,7 @@ fn a_file_with_a_listener_and_a_cluster_gets_the_defaults_of_the_contract() {
         }
     );
     assert_eq!((c.unknown_database, c.ambiguous_path), (UnknownDatabase::Any, AmbiguousPath::Choose));
+    assert_eq!(c.forwarded_path, ForwardedPath::Client);
     assert_eq!(c.open_server, OpenServer::Off);
     assert_eq!(
         c.limits,
@@ -149,9 +150,9 @@ fn a_file_with_a_listener_and_a_cluster_gets_the_defaults_of_the_contract() {
             view: "($Pathname)".into(),
             format: ViewFormat::Xml,
             columns: DirectoryColumns {
-                path: Column::Number(0),
-                server: Column::Number(1),
-                replica_id: Column::Number(3),
+                path: Some(Column::Number(0)),
+                server: Some(Column::Number(1)),
+                replica_id: Some(Column::Number(3)),
                 title: None,
                 out_of_service: None,
                 pending_delete: None,
@@ -182,7 +183,7 @@ fn the_full_file_shows_the_same_values_as_no_file() {
     assert_eq!(f.headers, s.headers);
     assert_eq!(Affinity { secrets: vec![], ..f.affinity.clone() }, s.affinity);
     assert_eq!((f.unknown_database, f.ambiguous_path), (s.unknown_database, s.ambiguous_path));
-    assert_eq!(f.open_server, s.open_server);
+    assert_eq!((f.forwarded_path, f.open_server), (s.forwarded_path, s.open_server));
     let (Directory::Cldbdir(f), Directory::Cldbdir(s)) = (&f.directory, &s.directory) else {
         panic!("cldbdir")
     };
@@ -198,8 +199,27 @@ fn an_empty_names_view_has_the_columns_of_the_recipe() {
     assert_eq!((view.database.as_str(), view.view.as_str()), ("names.nsf", "ICM Servers"));
     assert_eq!(view.columns.name, name("ServerName"));
     assert_eq!(view.columns.https_status, name("HTTPSStatus"));
+    assert_eq!(view.columns.ports, name("Ports"));
     assert_eq!(view.from.first().unwrap().at.to_string(), "10.0.0.1:80");
     assert_eq!(view.refresh, seconds(60));
+}
+
+#[test]
+fn the_columns_of_a_visible_view_have_no_default_because_they_are_recognised() {
+    for (directory, expected) in [
+        ("{ view: Databases by Pathname }", [None, None]),
+        ("{ view: databases by replica id, columns: { server: 2 } }", [None, Some(Column::Number(2))]),
+        ("{ view: ($Pathname) }", [Some(Column::Number(0)), Some(Column::Number(1))]),
+        (
+            "{ view: ICM Databases, columns: { server: S } }",
+            [Some(Column::Number(0)), Some(Column::Name("S".to_owned()))],
+        ),
+    ] {
+        let text = cluster("").replace("{ source: cldbdir }", directory);
+        let c = load(&text).unwrap().settings.clusters.remove(0);
+        let Directory::Cldbdir(view) = &c.directory else { panic!("cldbdir") };
+        assert_eq!([view.columns.path.clone(), view.columns.server.clone()], expected, "{directory}");
+    }
 }
 
 #[test]
