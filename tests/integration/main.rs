@@ -25,6 +25,7 @@ mod affinity {
     mod changes;
     mod cookie;
     mod cross_site;
+    mod own_writes;
     mod session_cookies;
     mod sessions;
 }
