@@ -21,6 +21,9 @@ pub struct KeptRestriction {
     /// The ICM where it was set; absent = this one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub at: Option<String>,
+    /// Not even users who work there may return.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub closed: bool,
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -115,6 +118,7 @@ mod tests {
             since: 5,
             by: "Jo".into(),
             at: None,
+            closed: false,
         }]
     }
 
