@@ -154,7 +154,9 @@ fn server(entry: &UpstreamServer, total_answered: u64) -> Value {
         let counters: BTreeMap<&str, u64> = server.counters.all().into_iter().collect();
         let answered = counters.get("answered").copied().unwrap_or_default();
         let share = if total_answered == 0 { 0.0 } else { answered as f64 / total_answered as f64 };
-        let admin = health.admin_restriction().map(|r| json!({ "since": r.since_unix_ms, "by": r.by, "closed": r.closed }));
+        let admin = health
+            .admin_restriction()
+            .map(|r| json!({ "since": r.since_unix_ms, "by": r.by, "closed": r.closed }));
         let port_cause = |port: Port| {
             let cause = health.port_cause(port);
             (entry.host_port(port).is_some() && !cause.is_empty()).then(|| cause.to_owned())

@@ -17,6 +17,8 @@ pub const RESTRICTIONS: &str = "restrictions.json";
 pub const RESTRICTIONS_COPY: &str = "restrictions.json.copy";
 /// Restrictions that could not be read are moved here.
 pub const RESTRICTIONS_DAMAGED: &str = "restrictions.json.damaged";
+/// The progress of `icm maintain` below `state_dir`.
+pub const MAINTENANCE_DIR: &str = "maintenance";
 
 /// What kind of file a value names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,7 +69,7 @@ impl FileAccess {
     /// Protects the files that this ICM keeps in its `state_dir`.
     pub fn protect_state(&mut self, state_dir: Option<&Path>) {
         let Some(dir) = state_dir else { return };
-        for name in [AFFINITY_KEY, RESTRICTIONS, RESTRICTIONS_COPY, RESTRICTIONS_DAMAGED] {
+        for name in [AFFINITY_KEY, RESTRICTIONS, RESTRICTIONS_COPY, RESTRICTIONS_DAMAGED, MAINTENANCE_DIR] {
             let file = OwnFile::new("file in `state_dir`", &dir.join(name), Named::Secret);
             if !self.own.contains(&file) {
                 self.own.push(file);
