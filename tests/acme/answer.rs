@@ -47,6 +47,8 @@ pub struct Answer {
     pub drip_ms: u64,
     /// Milliseconds for which the request occupies a worker at normal speed.
     pub work_ms: u64,
+    /// Milliseconds by which the clock of the server is ahead.
+    pub clock_skew_ms: i64,
 }
 
 impl Answer {
@@ -60,6 +62,7 @@ impl Answer {
             delay_ms: 0,
             drip_ms: 0,
             work_ms: 0,
+            clock_skew_ms: 0,
         }
     }
 
@@ -81,7 +84,8 @@ impl Answer {
     /// Status line and headers.
     pub fn head(&self, length: Length, keep: bool) -> Vec<u8> {
         let mut out = format!("HTTP/1.1 {} {}\r\n", self.status, reason(self.status));
-        out.push_str(&format!("Server: Lotus-Domino\r\nDate: {}\r\n", clock::http_date(clock::now())));
+        let date = clock::http_date(clock::skewed_ms(self.clock_skew_ms) / 1000);
+        out.push_str(&format!("Server: Lotus-Domino\r\nDate: {date}\r\n"));
         for (name, value) in &self.headers {
             out.push_str(&format!("{name}: {value}\r\n"));
         }

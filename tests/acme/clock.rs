@@ -6,6 +6,11 @@ pub fn now_ms() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as u64
 }
 
+/// The time of a clock that is ahead by this many milliseconds.
+pub fn skewed_ms(skew_ms: i64) -> u64 {
+    now_ms().saturating_add_signed(skew_ms)
+}
+
 /// The current time in seconds since 1970.
 pub fn now() -> u64 {
     now_ms() / 1000
@@ -29,6 +34,14 @@ pub fn format_domino(ms: u64) -> String {
     let (y, m, d) = date_from_days((s / 86_400) as i64);
     let t = s % 86_400;
     format!("{y:04}{m:02}{d:02}T{:02}{:02}{:02},{:02}Z", t / 3600, t / 60 % 60, t % 60, ms % 1000 / 10)
+}
+
+/// `2026-11-20T08:15:00Z` (ISO 8601).
+pub fn format_iso(ms: u64) -> String {
+    let s = ms / 1000;
+    let (y, m, d) = date_from_days((s / 86_400) as i64);
+    let t = s % 86_400;
+    format!("{y:04}-{m:02}-{d:02}T{:02}:{:02}:{:02}Z", t / 3600, t / 60 % 60, t % 60)
 }
 
 /// `Fri, 20 Nov 2026 08:15:00 GMT`.
@@ -62,6 +75,7 @@ mod tests {
     #[test]
     fn dates_are_formatted_as_in_the_samples() {
         assert_eq!(super::format_domino(1_795_162_500_120), "20261120T081500,12Z");
+        assert_eq!(super::format_iso(1_795_162_500_120), "2026-11-20T08:15:00Z");
         assert_eq!(super::http_date(1_795_162_500), "Fri, 20 Nov 2026 08:15:00 GMT");
         assert_eq!(super::format_exporter(1_795_161_600), "11/20/2026 08:00:00 AM");
     }

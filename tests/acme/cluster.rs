@@ -8,12 +8,15 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, RwLock};
 
 use serde_json::{Value, json};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use crate::capacity::Capacity;
 use crate::copies::CopyTable;
+use crate::counters::Counters;
+use crate::documents::Documents;
 use crate::executions::{Executions, Log};
 use crate::faults::{Fault, FaultKind, Faults, RequestInfo};
+use crate::replication::Replicator;
 use crate::scenario::{Name, Scenario};
 use crate::server::ReservedPort;
 use crate::settings::Settings;
@@ -37,48 +40,6 @@ pub struct Ports {
     pub metrics: Option<u16>,
 }
 
-/// Counters of one server.
-#[derive(Default)]
-pub struct Counters {
-    /// Connections opened, on HTTP and HTTPS.
-    pub connections: AtomicU64,
-    http: Connections,
-    https: Connections,
-    /// Most connections open at once.
-    pub peak: AtomicU64,
-    /// Requests whose head was read; those for `/fast` too.
-    pub requests: AtomicU64,
-    /// Requests whose head was read and whose response is not complete.
-    pub in_flight: AtomicU64,
-    /// Successful pushes of statistics.
-    pub pushed: AtomicU64,
-    pub push_failed: AtomicU64,
-}
-
-/// Connections of one port.
-#[derive(Default)]
-pub struct Connections {
-    pub open: AtomicU64,
-    /// Open connections without a request.
-    pub idle: AtomicU64,
-}
-
-impl Counters {
-    pub fn of(&self, port: PortKind) -> &Connections {
-        if port == PortKind::Https { &self.https } else { &self.http }
-    }
-
-    /// Connections open now, on HTTP and HTTPS.
-    pub fn open(&self) -> u64 {
-        self.http.open.load(Relaxed) + self.https.open.load(Relaxed)
-    }
-
-    /// Open connections without a request, on HTTP and HTTPS.
-    pub fn idle(&self) -> u64 {
-        self.http.idle.load(Relaxed) + self.https.idle.load(Relaxed)
-    }
-}
-
 pub struct SimulatedServer {
     pub position: usize,
     pub name: Name,
@@ -98,6 +59,19 @@ pub struct SimulatedServer {
     pub new_documents: AtomicU32,
     /// When the statistics froze, in seconds since 1970.
     pub frozen_at: AtomicU64,
+    /// Stopped by the control port.
+    pub stopped: AtomicBool,
+    /// Whether the server was down at the last change.
+    pub was_down: AtomicBool,
+    /// Lost when the server stops.
+    pub replicator: Mutex<Replicator>,
+    pub replicator_wakes: Notify,
+    /// Number of the other servers of the scenario.
+    pub number_of_others: usize,
+    /// When the companion's time froze, in milliseconds since 1970, by the server's own clock.
+    pub companion_frozen_at: AtomicU64,
+    /// The requests to the companion to start a replication.
+    pub companion_calls: Mutex<Vec<Value>>,
     pub tls: Option<tls::ServerCertificates>,
     settings: RwLock<Arc<Settings>>,
     faults: Mutex<Faults>,
@@ -117,6 +91,7 @@ pub struct Cluster {
     pub executions: Executions,
     /// Users by their LtpaToken.
     pub ltpa: Mutex<HashMap<String, String>>,
+    pub documents: Mutex<Documents>,
     copies: RwLock<Arc<CopyTable>>,
     initial: Mutex<Arc<CopyTable>>,
 }
@@ -169,6 +144,13 @@ impl SimulatedServer {
             xpages: Mutex::default(),
             new_documents: AtomicU32::new(0),
             frozen_at: AtomicU64::new(clock::now()),
+            stopped: AtomicBool::new(false),
+            was_down: AtomicBool::new(false),
+            replicator: Mutex::default(),
+            replicator_wakes: Notify::new(),
+            number_of_others: scenario.servers.len() - 1,
+            companion_frozen_at: AtomicU64::new(clock::skewed_ms(settings.clock_skew_ms)),
+            companion_calls: Mutex::default(),
             tls,
             has_no_faults_or_limits: AtomicBool::new(faults.is_empty() && settings.is_unlimited()),
             fast: crate::connection::fast_answer(&name.abbreviated),
@@ -213,6 +195,9 @@ impl SimulatedServer {
 
     /// The fault that closes this port.
     pub fn port_fault(&self, port: PortKind) -> Option<Fault> {
+        if self.stopped.load(Relaxed) {
+            return Some(Fault::of_stopped_server());
+        }
         self.faults.lock().unwrap().of_port(port)
     }
 
@@ -230,10 +215,15 @@ impl SimulatedServer {
         if is.frozen && !was.frozen {
             self.frozen_at.store(clock::now(), Relaxed);
         }
+        if is.companion_trap != was.companion_trap {
+            self.companion_frozen_at.store(clock::skewed_ms(is.clock_skew_ms), Relaxed);
+        }
         if patch.get("dir").is_some() {
             self.new_documents.store(0, Relaxed);
         }
         *self.settings.write().unwrap() = Arc::new(is);
+        // The times of pushes and retries may have changed.
+        self.replicator_wakes.notify_one();
         match fault {
             Some(fault) => self.set_faults(fault).await,
             None => self.update_has_no_faults_or_limits(&mut self.faults.lock().unwrap()),
@@ -260,7 +250,9 @@ impl SimulatedServer {
         }
     }
 
-    async fn announce_change(&self) {
+    /// Tells the listeners and connections of a change. Waits until they have applied it.
+    pub async fn announce_change(&self) {
+        self.note_power_change();
         self.changes.send_modify(|n| *n += 1);
         let now = *self.changes.borrow();
         let listeners = self.applied.lock().unwrap().clone();
@@ -306,6 +298,9 @@ impl SimulatedServer {
         self.xpages.lock().unwrap().clear();
         self.log.reset();
         self.new_documents.store(0, Relaxed);
+        self.stopped.store(false, Relaxed);
+        self.companion_calls.lock().unwrap().clear();
+        self.replicator.lock().unwrap().restart();
         self.set_faults(Vec::new()).await;
         self.patch(initial).await
     }
@@ -348,6 +343,7 @@ impl SimulatedServer {
     pub fn to_json(&self) -> Value {
         let mut value = self.addresses_json();
         value["here"] = self.is_local.into();
+        value["running"] = (!self.is_down()).into();
         value["settings"] = serde_json::to_value(&*self.settings()).unwrap_or_default();
         value["fault"] = self.faults.lock().unwrap().to_json();
         value["connections"] = self.connections_json();
@@ -384,6 +380,7 @@ impl Cluster {
             servers,
             executions: Executions::default(),
             ltpa: Mutex::default(),
+            documents: Mutex::default(),
             copies: RwLock::new(copies.clone()),
             initial: Mutex::new(copies),
         })
@@ -412,6 +409,7 @@ impl Cluster {
         *self.copies.write().unwrap() = self.initial.lock().unwrap().clone();
         self.executions.reset();
         self.ltpa.lock().unwrap().clear();
+        *self.documents.lock().unwrap() = Documents::default();
         for server in self.local_servers() {
             server.reset(initial_patch(&self.scenario, server.position)).await?;
         }
@@ -428,12 +426,18 @@ impl Cluster {
     }
 }
 
-/// The initial state of a server as a patch: `set` of the scenario, with its `statpub` as the default.
+/// The initial state of a server as a patch: `set` of the scenario, with its `replication` and `statpub` as defaults.
 fn initial_patch(scenario: &Scenario, position: usize) -> Value {
     let mut patch = match &scenario.servers[position].set {
         Value::Null => json!({}),
         set => set.clone(),
     };
+    if let (Some(replication), Some(set)) = (&scenario.replication, patch.as_object_mut()) {
+        set.entry("replication").or_insert(true.into());
+        for (key, value) in replication {
+            set.entry(key).or_insert(value.clone());
+        }
+    }
     if let (Some(push), Some(set)) = (&scenario.statpub, patch.as_object_mut()) {
         set.entry("statpub_url").or_insert(push.url.clone().into());
         set.entry("statpub_token").or_insert(push.token.clone().into());

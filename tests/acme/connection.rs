@@ -61,20 +61,11 @@ pub async fn run(
     let counted = CountGuard::one(&counting.counters.of(port).open);
     counting.counters.peak.fetch_max(counting.counters.open(), Relaxed);
     let changes = server.changes.subscribe();
-    let mut killer = server.changes.subscribe();
-    let killing = server.clone();
-    let killed = async move {
-        loop {
-            if killing.port_fault(port).is_some_and(|f| f.kill) || killer.changed().await.is_err() {
-                return;
-            }
-        }
-    };
     let mut connection =
         Connection { io: HttpConnection::new(stream), server, cluster, remote, port, number, changes };
     let end = tokio::select! {
         end = connection.serve() => end,
-        () = killed => Ending::Reset,
+        () = counting.killed(port) => Ending::Reset,
     };
     match end {
         Ending::Reset => {
@@ -242,7 +233,9 @@ impl Connection {
         if answer.delay_ms > 0 {
             tokio::time::sleep(Duration::from_millis(answer.delay_ms)).await;
         }
-        let limit = self.server.settings().max_requests;
+        let settings = self.server.settings();
+        answer.clock_skew_ms = settings.clock_skew_ms;
+        let limit = settings.max_requests;
         let keep = request.head.keep_alive() && (limit == 0 || nth < limit);
         match self.io.answer(&answer, &request.head, keep).await {
             Ok(true) => (answer.status.to_string(), None),
@@ -399,9 +392,10 @@ fn error_answer(fault: &Fault) -> Answer {
 /// Requests that a load balancer sends for itself; only faults with `probe` or a matching `path` affect them.
 fn is_background(cluster: &Cluster, url: &Url) -> bool {
     let probe = Url::parse(&cluster.scenario.probe_path);
+    let statistics = |db: &str| ["icmstat.nsf", "icm.nsf"].iter().any(|name| db.eq_ignore_ascii_case(name));
     (url.raw_path == probe.raw_path && url.query == probe.query)
         || url.is("ReadViewEntries")
-        || url.database.as_deref().is_some_and(|db| db.eq_ignore_ascii_case("icmstat.nsf"))
+        || url.database.as_deref().is_some_and(statistics)
 }
 
 /// The prepared response for `/fast`: 1 KiB.

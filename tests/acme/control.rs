@@ -8,14 +8,18 @@ use tokio::net::TcpListener;
 use crate::answer::Answer;
 use crate::cluster::{Cluster, SimulatedServer};
 use crate::copies::{self, CopyTable, DatabaseCopy};
+use crate::documents::CopyKey;
 use crate::http::{AnyStream, Body, Head, HttpConnection, Received};
-use crate::stats;
+use crate::standard_replication::{self, Selection};
 use crate::url::{Url, decode};
+use crate::{replication_report, stats};
 
 const HELP: &str = "GET    /servers  /servers/Web1
 PUT    /servers/Web1  /servers/all     {\"index\": 20, \"restricted\": 1, \"fault\": {\"kind\": \"reset\", \"count\": 1}}
 DELETE /servers/Web1/fault  /servers/all/fault
 POST   /servers/Web1/push              push statistics now
+POST   /servers/Web1/stop  /servers/Web1/start
+GET    /replication                    POST /replicate {\"from\": \"Web1\", \"to\": \"Web2\", \"database\": \"a.nsf\"}
 GET    /requests?server=Web1&n=10&rid=x
 GET    /executions?rid=x  /executions/repeated
 GET    /connections
@@ -58,7 +62,7 @@ async fn route(cluster: &Cluster, head: &Head, body: &Body) -> Result<Answer, Co
     // A name may contain an encoded slash, so split before decoding.
     let parts: Vec<String> = url.raw_path.split('/').filter(|p| !p.is_empty()).map(decode).collect();
     let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
-    let body = || -> Result<Value, ControlError> {
+    let parsed = || -> Result<Value, ControlError> {
         serde_json::from_slice(&body.start).map_err(|e| (400, format!("body: {e}")))
     };
     let ok = |value: Value| Ok(Answer::json(200, &value));
@@ -67,7 +71,7 @@ async fn route(cluster: &Cluster, head: &Head, body: &Body) -> Result<Answer, Co
         ("GET", ["servers"]) => ok(cluster.local_servers().map(|m| m.to_json()).collect()),
         ("GET", ["servers", name]) => ok(find_server(cluster, name)?.to_json()),
         ("PUT" | "PATCH" | "POST", ["servers", name]) => {
-            let patch = body()?;
+            let patch = parsed()?;
             for server in find_servers(cluster, name)? {
                 server.patch(patch.clone()).await.map_err(|e| (400, e))?;
             }
@@ -83,6 +87,22 @@ async fn route(cluster: &Cluster, head: &Head, body: &Body) -> Result<Answer, Co
             Ok(status) => ok(json!({ "status": status })),
             Err(why) => Err((502, why)),
         },
+        ("POST", ["servers", name, "stop"]) => {
+            for server in find_servers(cluster, name)? {
+                server.stop().await;
+            }
+            ok(servers_json(cluster, name)?)
+        }
+        ("POST", ["servers", name, "start"]) => {
+            for server in find_servers(cluster, name)? {
+                server.start().await;
+            }
+            ok(servers_json(cluster, name)?)
+        }
+        ("GET", ["replication"]) => ok(replication_report::report(cluster)),
+        ("POST", ["replicate"]) => {
+            replicate(cluster, &if body.start.is_empty() { json!({}) } else { parsed()? })
+        }
         ("GET", ["requests"]) => requests(cluster, &url),
         ("GET", ["executions"]) => ok(cluster.executions.to_json(url.argument("rid"))),
         ("GET", ["executions", "repeated"]) => ok(cluster.executions.repeated()),
@@ -93,7 +113,7 @@ async fn route(cluster: &Cluster, head: &Head, body: &Body) -> Result<Answer, Co
             let all = cluster.copies();
             ok(all.copies.iter().map(|c| copies::show(c, &cluster.servers[c.server].name)).collect())
         }
-        ("POST" | "PUT", ["databases"]) => add(cluster, &body()?),
+        ("POST" | "PUT", ["databases"]) => add(cluster, &parsed()?),
         ("DELETE", ["databases"]) => remove(cluster, &url),
         ("POST", ["reset"]) => {
             cluster.reset().await.map_err(|e| (500, e))?;
@@ -117,6 +137,18 @@ fn servers_json(cluster: &Cluster, name: &str) -> Result<Value, ControlError> {
         "all" => Ok(cluster.local_servers().map(|m| m.to_json()).collect()),
         name => Ok(find_server(cluster, name)?.to_json()),
     }
+}
+
+/// Starts a standard replication and returns what it copied.
+fn replicate(cluster: &Cluster, wanted: &Value) -> Result<Answer, ControlError> {
+    let server = |key: &str| match wanted[key].as_str() {
+        Some(name) => Ok(Some(find_server(cluster, name)?.position)),
+        None => Ok(None),
+    };
+    let database = wanted["database"].as_str().map(str::to_owned);
+    let selection = Selection { from: server("from")?, to: server("to")?, database };
+    let mut documents = cluster.documents.lock().unwrap();
+    Ok(Answer::json(200, &standard_replication::replicate(cluster, &mut documents, &selection)))
 }
 
 /// The last requests, oldest first, filtered by server, identifier and path.
@@ -181,6 +213,9 @@ fn remove(cluster: &Cluster, url: &Url) -> Result<Answer, ControlError> {
         |c: &DatabaseCopy| c.path.eq_ignore_ascii_case(path) && server.is_none_or(|m| m == c.server);
     let copies: Vec<DatabaseCopy> = all.copies.iter().filter(|c| !matches(c)).cloned().collect();
     let removed = all.copies.len() - copies.len();
+    let is_deleted =
+        |key: &CopyKey| key.path == path.to_lowercase() && server.is_none_or(|server| server == key.server);
+    cluster.documents.lock().unwrap().forget(is_deleted);
     cluster.set_copies(CopyTable::new(copies));
     Ok(Answer::json(200, &json!({ "removed": removed })))
 }

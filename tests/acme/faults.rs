@@ -186,6 +186,11 @@ impl Fault {
         Ok(fault)
     }
 
+    /// What a client sees of a server that is stopped.
+    pub fn of_stopped_server() -> Fault {
+        Fault::parse(&json!({ "kind": "refuse", "kill": true, "port": "all" })).unwrap()
+    }
+
     fn matches(&self, seen: &RequestInfo<'_>) -> bool {
         let request_fault = !matches!(
             self.kind,

@@ -11,7 +11,7 @@ use crate::copies::DatabaseCopy;
 use crate::http::{Body, Head};
 use crate::login::{self, Requester};
 use crate::url::{Url, encode};
-use crate::{stats, views};
+use crate::{companion, document_pages, stats, views};
 
 pub struct Request {
     pub head: Head,
@@ -60,6 +60,9 @@ fn route(
     let Some(database) = url.database.as_deref() else {
         return page_without_database(cluster, server, request);
     };
+    if let Some(answer) = companion::answer(cluster, server, request) {
+        return answer;
+    }
     let Some(copy) = copy.filter(|_| !request.not_found) else {
         return error(404, &format!("HTTP Web Server: File does not exist - {database}"));
     };
@@ -67,12 +70,16 @@ fn route(
     if (copy.login && user == Requester::Anonymous) || user == Requester::Rejected {
         return login::login_required(cluster, &user, &request.head.target);
     }
+    let settings = server.settings();
+    if let Some(status) = settings.head_status.filter(|_| request.head.method == "HEAD") {
+        return refused_head(status);
+    }
     let path = copy.path.to_lowercase();
     if url.is("ReadViewEntries") {
         return views::answer(cluster, server, request, &path);
     }
     if path == "icmstat.nsf" && url.rest.to_lowercase().starts_with("stat") {
-        return match server.settings().console {
+        return match settings.console {
             true => Answer::new(200, "text/plain; charset=UTF-8", stats::console(server)),
             false => error(404, "HTTP Web Server: Couldn't find design note - stat"),
         };
@@ -83,13 +90,33 @@ fn route(
     if url.rest.eq_ignore_ascii_case("rewrite") {
         return rewrite(server, request, copy);
     }
+    let documents = match settings.replication {
+        true => match document_pages::details(cluster, server, request, copy, &user) {
+            Ok(documents) => documents,
+            Err(answer) => return answer,
+        },
+        false => Value::Null,
+    };
     if let Some(to) = url.argument("location") {
         return Answer::html(302, "").with_header("Location", to);
     }
     if let Some(to) = url.argument("redirect") {
         return redirect(cluster, server, request, copy, to);
     }
-    page(server, request, Some(copy), &user)
+    let page = page(server, request, Some(copy), &user, documents);
+    match settings.replication {
+        true => document_pages::with_last_modified(cluster, server, request, copy, page),
+        false => page,
+    }
+}
+
+fn refused_head(status: u16) -> Answer {
+    let answer = error(status, "HTTP Web Server: HEAD is refused");
+    match status {
+        401 => answer.with_header("WWW-Authenticate", "Basic realm=\"/\""),
+        300..=399 => answer.with_header("Location", "/names.nsf?Login"),
+        _ => answer,
+    }
 }
 
 /// Pages outside any database.
@@ -114,7 +141,7 @@ fn page_without_database(cluster: &Cluster, server: &SimulatedServer, request: &
     if url.is("Redirect") {
         return redirect_to_server(cluster, request);
     }
-    page(server, request, None, &login::requester(cluster, server, &request.head))
+    page(server, request, None, &login::requester(cluster, server, &request.head), Value::Null)
 }
 
 fn redirect_to_server(cluster: &Cluster, request: &Request) -> Answer {
@@ -133,7 +160,7 @@ fn redirect_to_server(cluster: &Cluster, request: &Request) -> Answer {
     }
 }
 
-fn error(status: u16, text: &str) -> Answer {
+pub fn error(status: u16, text: &str) -> Answer {
     let text = escape(text);
     Answer::html(
         status,
@@ -141,12 +168,14 @@ fn error(status: u16, text: &str) -> Answer {
     )
 }
 
-/// The page that shows the request, as HTML or JSON. An XPage has view state on this server.
+/// The page that shows the request and what it did with documents, as HTML or JSON. An XPage has view state on this
+/// server.
 fn page(
     server: &SimulatedServer,
     request: &Request,
     copy: Option<&DatabaseCopy>,
     user: &Requester,
+    documents: Value,
 ) -> Answer {
     let mut details = json!({
         "server": server.name.abbreviated,
@@ -164,6 +193,9 @@ fn page(
         "scheme": request.scheme,
         "user": match user { Requester::User(name) => Some(name), _ => None },
     });
+    if let (Some(details), Value::Object(documents)) = (details.as_object_mut(), documents) {
+        details.extend(documents);
+    }
     let xpage = copy.filter(|_| request.url.rest.to_lowercase().contains(".xsp"));
     let cookie = xpage.map(|copy| xpages(server, request, copy, &mut details));
     let as_json =
@@ -209,7 +241,12 @@ fn html(details: &Value) -> String {
             Value::String(text) => escape(text),
             Value::Array(list) => list
                 .iter()
-                .map(|h| format!("{}: {}", h[0].as_str().unwrap_or(""), h[1].as_str().unwrap_or("")))
+                .map(|item| match item {
+                    Value::Object(_) => item.to_string(),
+                    header => {
+                        format!("{}: {}", header[0].as_str().unwrap_or(""), header[1].as_str().unwrap_or(""))
+                    }
+                })
                 .map(|line| escape(&line))
                 .collect::<Vec<_>>()
                 .join("<br>"),

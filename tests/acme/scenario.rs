@@ -40,6 +40,9 @@ pub struct Scenario {
     /// Where all servers push statistics by default; `{name}` is the common name.
     #[serde(default)]
     pub statpub: Option<StatpubPush>,
+    /// Databases store documents and replicate. The keys are those of `set`, for all servers.
+    #[serde(default)]
+    pub replication: Option<serde_json::Map<String, serde_json::Value>>,
     pub servers: Vec<Server>,
     /// Servers in the names view that belong to no cluster.
     #[serde(default)]

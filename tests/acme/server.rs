@@ -16,7 +16,7 @@ use crate::cluster::{Cluster, PortKind, SimulatedServer};
 use crate::faults::FaultKind;
 use crate::http::AnyStream;
 use crate::scenario::Scenario;
-use crate::{connection, stats, tls};
+use crate::{connection, replication, stats, tls};
 
 /// A port that stays bound until the process exits.
 pub struct ReservedPort {
@@ -76,6 +76,7 @@ pub async fn start(cluster: &Arc<Cluster>, bound: Vec<ReservedPort>) {
     }
     for server in cluster.local_servers() {
         tokio::spawn(stats::push_loop(server.clone()));
+        tokio::spawn(replication::run(server.clone(), cluster.clone()));
     }
 }
 
@@ -174,8 +175,14 @@ async fn serve(
 ) {
     let _ = stream.set_nodelay(true);
     match kind {
-        PortKind::Agent => stats::agent_check(stream, &server).await,
-        PortKind::Metrics => stats::metrics(stream, &server).await,
+        PortKind::Agent => tokio::select! {
+            () = stats::agent_check(stream, &server) => {}
+            () = server.killed(kind) => {}
+        },
+        PortKind::Metrics => tokio::select! {
+            () = stats::metrics(stream, &server) => {}
+            () = server.killed(kind) => {}
+        },
         PortKind::Http => connection::run(AnyStream::Plain(stream), remote, kind, server, cluster).await,
         PortKind::Https => {
             if let Some(stream) = handshake(stream, &server).await {

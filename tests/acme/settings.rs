@@ -51,6 +51,62 @@ pub struct Settings {
     pub measure_index_ms: u64,
     /// Errors in the directory views (cldbdir.nsf and the names view).
     pub dir: DirectoryTraps,
+    /// Milliseconds by which this server's clock is ahead.
+    pub clock_skew_ms: i64,
+    /// Status for HEAD of a database, as when a server or a proxy before it refuses HEAD.
+    pub head_status: Option<u16>,
+    /// Databases store documents, which the Cluster Replicator copies to the other servers.
+    pub replication: bool,
+    /// If false, the Cluster Replicator does not notice changes: they are lost to it.
+    pub replicator: bool,
+    /// Milliseconds from a change to its push.
+    pub push_ms: u64,
+    /// Milliseconds from the first failed push to the next; each further wait is twice as long.
+    pub retry_ms: u64,
+    pub retry_max_ms: u64,
+    /// The statistics contain those of the Cluster Replicator.
+    pub replica_statistics: bool,
+    pub last_modified: LastModified,
+    /// Paths of databases whose data modification time moves when they are opened, also by HEAD.
+    pub web_query_open: Vec<String>,
+    /// `/icm.nsf/companion?OpenAgent` exists.
+    pub companion: bool,
+    /// Items that the companion leaves out: `users`, `replication.failed`, `replicas.modified`.
+    pub companion_missing: Vec<String>,
+    /// The companion is behind a login.
+    pub companion_login: bool,
+    pub companion_trap: Option<CompanionTrap>,
+    /// The token without which the companion starts no replication.
+    pub companion_token: Option<String>,
+    /// Milliseconds from the companion's answer to the replication that it starts.
+    pub replicate_delay_ms: u64,
+}
+
+/// What `Last-Modified` of a database's pages is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LastModified {
+    /// The copy's data modification time.
+    Data,
+    Off,
+    /// The same as `Date`.
+    Now,
+}
+
+/// What a reader of the companion meets instead of a good document.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CompanionTrap {
+    /// The login form with 200.
+    Html,
+    /// The body ends in the middle.
+    Truncated,
+    /// Status 500.
+    Error500,
+    /// All numbers are strings.
+    Strings,
+    /// The time does not advance.
+    Old,
 }
 
 impl Default for Settings {
@@ -80,6 +136,22 @@ impl Default for Settings {
             speed: 1.0,
             measure_index_ms: 0,
             dir: DirectoryTraps::default(),
+            clock_skew_ms: 0,
+            head_status: None,
+            replication: false,
+            replicator: true,
+            push_ms: 200,
+            retry_ms: 3_600_000,
+            retry_max_ms: 86_400_000,
+            replica_statistics: true,
+            last_modified: LastModified::Data,
+            web_query_open: Vec::new(),
+            companion: false,
+            companion_missing: Vec::new(),
+            companion_login: false,
+            companion_trap: None,
+            companion_token: None,
+            replicate_delay_ms: 0,
         }
     }
 }
@@ -170,6 +242,9 @@ impl Settings {
         let patched: Settings = serde_json::from_value(whole).map_err(|e| e.to_string())?;
         if !(patched.speed > 0.0 && patched.speed <= 1000.0) {
             return Err(format!("speed: {} is not over 0 and up to 1000", patched.speed));
+        }
+        if let Some(status) = patched.head_status.filter(|status| !(200..600).contains(status)) {
+            return Err(format!("head_status: {status} is not 200 to 599"));
         }
         Ok(patched)
     }

@@ -13,6 +13,7 @@ use crate::answer::Answer;
 use crate::clock;
 use crate::cluster::SimulatedServer;
 use crate::http::{AnyStream, HttpConnection, Received};
+use crate::replication;
 
 /// The expansion factor of an index in the default range: `2^((100 - index) / 100 * 6)`.
 fn expansion(index: f64) -> f64 {
@@ -24,21 +25,40 @@ fn number(value: f64) -> String {
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
+/// A whole number as the console prints it: `1,204`.
+fn grouped(value: u64) -> String {
+    let digits = value.to_string();
+    let mut text = String::new();
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
 /// The numeric statistics with Domino's names.
-fn statistics(server: &SimulatedServer) -> Vec<(&'static str, String)> {
+fn statistics(server: &SimulatedServer) -> Vec<(String, String)> {
     let (s, _) = server.published();
     let mut all = Vec::new();
+    let mut add = |name: &str, value: String| all.push((name.to_owned(), value));
     if let Some(index) = s.index {
-        all.push(("Server.AvailabilityIndex", number(index)));
+        add("Server.AvailabilityIndex", number(index));
     }
-    all.push(("Server.AvailabilityThreshold", s.threshold.to_string()));
+    add("Server.AvailabilityThreshold", s.threshold.to_string());
     if let Some(index) = s.index {
-        all.push(("Server.ExpansionFactor", number(expansion(index))));
+        add("Server.ExpansionFactor", number(expansion(index)));
     }
-    all.push(("Server.Users", s.users.to_string()));
-    all.push(("Server.Trans.PerMinute", "1204".to_owned()));
-    all.push(("Http.CurrentConnections", server.counters.open().to_string()));
-    all.push(("Server.Cluster.OpenRequest.LoadBalanced", "42".to_owned()));
+    add("Server.Users", s.users.to_string());
+    add("Server.Trans.PerMinute", "1204".to_owned());
+    add("Http.CurrentConnections", server.counters.open().to_string());
+    add("Server.Cluster.OpenRequest.LoadBalanced", "42".to_owned());
+    let replica = replication::statistics(server);
+    if !replica.is_empty() {
+        add("Server.BootID", server.replicator.lock().unwrap().boot_id.to_string());
+    }
+    all.extend(replica.into_iter().map(|(name, value)| (name, value.to_string())));
     all
 }
 
@@ -50,6 +70,7 @@ pub fn prometheus(server: &SimulatedServer) -> String {
         out.push_str(&format!("# HELP {name} {help}\n# TYPE {name} gauge\n{name} {value}\n"));
     };
     let now = if s.frozen { server.frozen_at.load(Relaxed) } else { published_at.unwrap_or_else(clock::now) };
+    let now = now.saturating_add_signed(s.clock_skew_ms / 1000);
     if !s.shutdown {
         for (name, value) in statistics(server) {
             gauge(&format!("Domino_{}", name.replace('.', "_")), &format!("Domino Stat - {name}"), value);
@@ -99,10 +120,17 @@ pub fn console(server: &SimulatedServer) -> String {
     let (s, _) = server.published();
     let mut lines = Vec::new();
     let mut add = |name: &str, value: &str| lines.push(format!("  {name} = {value}"));
+    let replica = replication::statistics(server);
+    for (name, value) in &replica {
+        add(name, &grouped(*value));
+    }
     if let Some(index) = s.index {
         add("Server.AvailabilityIndex", &number(index));
     }
     add("Server.AvailabilityThreshold", &s.threshold.to_string());
+    if !replica.is_empty() {
+        add("Server.BootID", &grouped(server.replicator.lock().unwrap().boot_id.into()));
+    }
     add("Server.BusyTimeQuery.ReceivedCount", "0");
     add("Server.Cluster.OpenRedirects.Failover.Successful", "12");
     add("Server.Cluster.OpenRedirects.FailoverByPath.Unsuccessful", "0");
@@ -156,10 +184,11 @@ pub async fn metrics(stream: TcpStream, server: &SimulatedServer) {
     let mut io = HttpConnection::new(AnyStream::Plain(stream));
     while let Ok(Received::Head(head)) = io.head(false).await {
         let path = head.target.split('?').next().unwrap_or("");
-        let answer = match path == "/metrics" && server.settings().prometheus {
+        let mut answer = match path == "/metrics" && server.settings().prometheus {
             true => Answer::new(200, "text/plain; version=0.0.4; charset=utf-8", prometheus(server)),
             false => Answer::new(404, "text/plain", "not found\n"),
         };
+        answer.clock_skew_ms = server.settings().clock_skew_ms;
         if !io.answer(&answer, &head, head.keep_alive()).await.unwrap_or(false) {
             break;
         }
@@ -183,7 +212,7 @@ pub async fn push_loop(server: Arc<SimulatedServer>) {
     let mut last: Option<(Instant, String)> = None;
     loop {
         let s = server.settings();
-        if let Some(url) = s.statpub_url.as_deref().filter(|_| s.statpub) {
+        if let Some(url) = s.statpub_url.as_deref().filter(|_| s.statpub && !server.is_down()) {
             let interval = Duration::from_millis(s.statpub_interval_ms.max(50));
             let due = last.as_ref().is_none_or(|(at, to)| to != url || at.elapsed() >= interval);
             if due {
@@ -197,6 +226,9 @@ pub async fn push_loop(server: Arc<SimulatedServer>) {
 
 /// Pushes once, and returns the receiver's status.
 pub async fn push_now(server: &SimulatedServer) -> Result<u16, String> {
+    if server.is_down() {
+        return Err("the server is down".into());
+    }
     let pushed = tokio::time::timeout(Duration::from_secs(5), post(server)).await;
     let result = pushed.unwrap_or_else(|_| Err("no answer within 5 s".into()));
     let counter = match result {

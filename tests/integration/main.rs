@@ -117,8 +117,10 @@ mod selection {
 }
 
 mod simulated_cluster {
+    mod companion;
     mod faults;
     mod pages;
+    mod replication;
     mod views;
 }
 

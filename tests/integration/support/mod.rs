@@ -32,6 +32,7 @@ mod listener;
 mod load;
 mod logins;
 mod recording_server;
+mod replication;
 pub mod schema;
 mod scripted_server;
 mod status;
@@ -56,6 +57,7 @@ pub use icm::Icm;
 pub use load::{Tally, load, load_get};
 pub use logins::assert_guesses_are_limited;
 pub use recording_server::{OK, RecordingServer};
+pub use replication::{change_document, create_document, read_document};
 pub use scripted_server::{ScriptedServer, ServerConnection};
 pub use status::MAX_WAIT;
 
