@@ -34,6 +34,7 @@ mod cli {
     mod commands;
     mod explain;
     mod explain_agreement;
+    mod maintain;
     mod restrict;
 }
 

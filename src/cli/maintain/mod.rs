@@ -3,6 +3,7 @@
 
 mod hook;
 mod observe;
+mod phases;
 mod plan;
 mod progress;
 mod report;
@@ -21,10 +22,11 @@ use super::admin::{AdminClient, AdminTarget};
 use super::{EXIT_PROBLEM, EXIT_USAGE, load, output};
 use crate::util::clock::saturating_millis;
 use observe::ObservedStatus;
+use phases::{StepLimits, StepPhase};
 use progress::{MaintenanceProgress, ProgressFile};
 use report::MaintenanceReporter;
 use runner::{MAX_EXAMPLES, MaintenanceRun, RunOutcome};
-use steps::{RESTRICTED_BY, StepLimits, StepPhase};
+use steps::RESTRICTED_BY;
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "For each server in turn:

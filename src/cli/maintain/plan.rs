@@ -6,8 +6,9 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::observe::{Observation, ObservedCluster, ObservedServer, ObservedStatus};
+use super::phases::StepLimits;
 use super::progress::MaintenanceProgress;
-use super::steps::{StepLimits, before_restricting};
+use super::steps::before_restricting;
 use crate::cli::output::{self, TextTable, format_age};
 use crate::domain::cluster::ServerName;
 

@@ -9,9 +9,10 @@ use serde::Deserialize;
 
 use super::hook::{self, HookStatus, RunningHook};
 use super::observe::{Observation, ObservedDrain, ObservedStatus};
+use super::phases::{NextAction, StepLimits, StepPhase};
 use super::progress::{MaintenanceProgress, ProgressFile};
 use super::report::MaintenanceReporter;
-use super::steps::{NextAction, ServerStep, StepLimits, StepPhase};
+use super::steps::ServerStep;
 use super::stop::StopReason;
 use crate::cli::admin::{AdminClient, Interrupts, WaitOutcome, percent_encode};
 use crate::state::drain::DrainProgress;

@@ -4,6 +4,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::observe::{Observation, ObservedReplicator, ObservedServer};
+use super::phases::{NextAction, StepLimits, StepPhase};
 use super::stop::StopReason;
 
 /// Every restriction of a maintenance is made by a name that begins so.
@@ -14,53 +15,6 @@ const MIN_REPORT_DISTANCE_MS: u64 = 100;
 const MAX_GRACE_MS: u64 = 30_000;
 /// A server must answer for this long before its state counts, because CATCHING UP begins with the next update.
 const STABLE_MS: u64 = 2_000;
-
-/// The phases in their order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub(super) enum StepPhase {
-    /// Nothing is changed yet.
-    Check,
-    /// RESTRICTED: users finish.
-    Drain,
-    /// Nobody returns: its own changes are pushed to the other servers.
-    Push,
-    /// The hook runs, or is to run.
-    Hook,
-    /// It is to answer again.
-    Return,
-    /// It answers, and lacks what the others have.
-    CatchUp,
-    /// The restriction is to be removed.
-    Release,
-    /// It is to take users.
-    Serve,
-}
-
-impl StepPhase {
-    pub(super) fn describe(self) -> &'static str {
-        match self {
-            Self::Check => "before its maintenance",
-            Self::Drain => "while users finish",
-            Self::Push => "while its changes are pushed",
-            Self::Hook => "at its hook",
-            Self::Return => "while it is to return",
-            Self::CatchUp => "while it catches up",
-            Self::Release => "at its release",
-            Self::Serve => "after its release",
-        }
-    }
-}
-
-/// Limits in milliseconds, and what the administrator accepts.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct StepLimits {
-    pub drain_ms: u64,
-    pub return_ms: u64,
-    pub settle_ms: u64,
-    pub allow_outage: bool,
-    pub accept_unproven: bool,
-}
 
 /// How far the maintenance of one server is. Times are the balancer's, in milliseconds since 1970.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -90,22 +44,6 @@ pub(super) struct ServerStep {
     /// When the last report without work was made, and how many there were one after the other.
     #[serde(skip)]
     idle_report: (u64, u8),
-}
-
-/// What is to be done next.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum NextAction {
-    /// Observe again after a pause. The second text may change with every observation.
-    Wait(String, String),
-    /// Tell this under this word, and ask again at once.
-    Tell(&'static str, String),
-    Restrict,
-    /// Let nobody return.
-    Close,
-    RunHook,
-    Release,
-    Done,
-    Stop(StopReason),
 }
 
 impl ServerStep {
@@ -315,8 +253,8 @@ impl ServerStep {
         }
         if server.is_catching_up() {
             let gate = server.catching_up.clone().unwrap_or_default();
-            let whom = gate.waiting_for.join(", ");
-            let whom = if whom.is_empty() { String::new() } else { format!(", waits for {whom}") };
+            let whom = gate.waiting_for.join("; ");
+            let whom = if whom.is_empty() { String::new() } else { format!(": {whom}") };
             let limit = gate.limit_at.map_or_else(String::new, |at| {
                 format!("its limit is over in {}", seconds(at.saturating_sub(seen.now)))
             });

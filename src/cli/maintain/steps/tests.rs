@@ -95,8 +95,8 @@ fn a_server_goes_through_all_phases() {
     assert_eq!(word(&step.next(&back(40_000), &LIMITS)), "returned");
     let mut gated = back(41_000);
     gated.cluster.servers[0].catching_up =
-        Some(ObservedCatchUp { limit_at: Some(99_000), waiting_for: vec!["Web2/Acme".into()] });
-    assert!(is_wait(&step.next(&gated, &LIMITS), "CATCHING UP, waits for Web2/Acme"));
+        Some(ObservedCatchUp { limit_at: Some(99_000), waiting_for: vec!["Web2/Acme must report".into()] });
+    assert!(is_wait(&step.next(&gated, &LIMITS), "CATCHING UP: Web2/Acme must report"));
     let mut open = back(50_000);
     open.cluster.servers[0].last_catch_up =
         Some(ObservedOpening { opened_at: 49_000, by: "evidence".into() });
