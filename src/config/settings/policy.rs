@@ -77,6 +77,21 @@ pub enum AvailabilitySource {
     },
 }
 
+impl AvailabilitySource {
+    /// The word of `availability.source`.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Observed => "observed",
+            Self::Console { .. } => "console",
+            Self::Prometheus { .. } => "prometheus",
+            Self::AgentCheck { .. } => "agent_check",
+            Self::Statpub => "statpub",
+            Self::Companion { .. } => "companion",
+        }
+    }
+}
+
 /// `catch_up`: when a server that was UNREACHABLE is trusted again.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CatchUp {
