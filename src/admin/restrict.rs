@@ -1,22 +1,24 @@
-//! `POST /servers/{name}/restrict` and `release`, by common or full server name, in every cluster that has the server.
+//! `POST /servers/{name}/restrict`, `release` and `release?now=1`, by common or full server name, in every cluster that has the server.
 
 use http::StatusCode;
 use serde_json::json;
 
 use super::AdminRequest;
 use super::reply::AdminReply;
-use crate::state::restrictions::{self, RestrictionOrder};
+use crate::state::catch_up::release;
+use crate::state::restrictions::{self, RestrictionOrder, RestrictionOutcome};
+use crate::state::state_file::StateFileError;
 use crate::util::control_chars;
 
 /// Long enough for a sentence on the status page.
 const MAX_BY_CHARS: usize = 200;
 
-/// Answers `POST /servers/{name}/restrict?by=&closed=`.
+/// Answers `POST /servers/{name}/restrict`, with `?by=TEXT` and `&closed=1` to let nobody return.
 pub(super) fn restrict(request: &AdminRequest) -> AdminReply {
     let closed = match request.query_value("closed").as_deref() {
-        None | Some("" | "false") => false,
-        Some("true") => true,
-        Some(_) => return AdminReply::bad_query("`closed` must be true or false"),
+        None => false,
+        Some("1" | "") => true,
+        Some(_) => return AdminReply::bad_query("`closed` must be 1: /servers/Web1/restrict?closed=1"),
     };
     let by = match request.query_value("by").filter(|by| !by.trim().is_empty()) {
         Some(by) if by.chars().count() > MAX_BY_CHARS => {
@@ -33,11 +35,19 @@ pub(super) fn restrict(request: &AdminRequest) -> AdminReply {
 }
 
 pub(super) fn release(request: &AdminRequest) -> AdminReply {
-    set_restricted(request, None)
+    match request.query_value("now").as_deref() {
+        None => set_restricted(request, None),
+        Some("1" | "") => reply(request, release::release_gates(&request.balancer, &request.name)),
+        Some(_) => AdminReply::bad_query("`now` must be 1: /servers/Web1/release?now=1"),
+    }
 }
 
 fn set_restricted(request: &AdminRequest, order: Option<&RestrictionOrder>) -> AdminReply {
-    match restrictions::set_restricted(&request.balancer, &request.name, order) {
+    reply(request, restrictions::set_restricted(&request.balancer, &request.name, order))
+}
+
+fn reply(request: &AdminRequest, result: Result<Vec<RestrictionOutcome>, StateFileError>) -> AdminReply {
+    match result {
         Ok(outcomes) if outcomes.is_empty() => AdminReply::unknown_server(&request.name),
         Ok(outcomes) => AdminReply::json(&json!({ "servers": outcomes })),
         Err(error) => {

@@ -14,7 +14,7 @@ use super::directory::LoadedDirectory;
 use super::persistent::PersistentState;
 use super::preflight::{PreflightProbes, upstream_client};
 use crate::config::Settings;
-use crate::config::settings::{self, Availability, AvailabilitySource, Server};
+use crate::config::settings::{self, Availability, Server};
 use crate::discovery::domino::DominoClient;
 use crate::domain::affinity::{CookieClassifier, CookieKeys, cookie};
 use crate::domain::cluster::{

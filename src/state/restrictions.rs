@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::catch_up::release::note_still_catching_up;
 use super::persistent::{AdminRestrictions, PersistentState};
 use super::restrictions_file::{KeptRestriction, RESTRICTIONS_FILE};
 use super::state_file::StateFileError;
@@ -109,7 +110,10 @@ pub fn set_restricted(
                 restrictions: entry.server.read(|health| health.restrictions()),
                 in_flight: entry.server.in_flight(),
                 last_replicas: order.map(|_| last_replicas(&view, &entry.config.name)).unwrap_or_default(),
-                notes: notes.clone(),
+                notes: match order {
+                    Some(_) => notes.clone(),
+                    None => note_still_catching_up(&entry.server),
+                },
             });
         }
     }

@@ -1,6 +1,6 @@
 //! Which server holds which database. The table is immutable; the control port replaces it as a whole.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use serde::Serialize;
 
@@ -100,6 +100,15 @@ impl CopyTable {
         let stem = lower.strip_suffix(".nsf")?;
         let id = stem.strip_prefix("__").unwrap_or(stem).to_uppercase();
         self.by_id.get(&(server, id)).map(|i| &self.copies[*i])
+    }
+
+    /// The copies of each database, by replica ID.
+    pub fn databases(&self) -> BTreeMap<&str, Vec<&DatabaseCopy>> {
+        let mut databases: BTreeMap<&str, Vec<&DatabaseCopy>> = BTreeMap::new();
+        for copy in &self.copies {
+            databases.entry(&copy.replica_id).or_default().push(copy);
+        }
+        databases
     }
 
     /// The copy of this replica on this server.

@@ -11,8 +11,8 @@ use crate::copies::DatabaseCopy;
 
 /// Revisions that a document remembers, as Domino's `$Revisions` does.
 const MAX_REVISIONS: usize = 64;
-/// Edits that are kept for the control port.
-const MAX_EDITS: usize = 500;
+/// Events that are kept for the control port.
+const MAX_EVENTS: usize = 500;
 /// How long before the first access an untouched copy was modified, in milliseconds.
 const AGE_OF_UNTOUCHED_MS: u64 = 3_600_000;
 
@@ -122,8 +122,8 @@ struct Counts {
 pub struct Documents {
     stores: HashMap<CopyKey, Store>,
     counts: Counts,
-    /// The last edits that were not plain saves, and conflicts.
-    edits: VecDeque<Value>,
+    /// The last edits that were not plain saves, and replication conflicts.
+    events: VecDeque<Value>,
     /// Conflicts that were counted: UNID and both saves.
     known_conflicts: HashSet<(String, [String; 2])>,
 }
@@ -166,26 +166,24 @@ impl Documents {
         let current = old.as_ref().filter(|old| !old.deleted);
         let base_seq = edit.base_seq;
         let saw_newer = base_seq.is_some_and(|base| base > seq);
-        let mut note = |kind: &str| {
-            self.edits.push_back(json!({
-                "kind": kind, "server": server, "path": key.path, "unid": unid, "base_seq": base_seq,
-                "seq": seq, "write_id": edit.write_id, "time_ms": now_ms,
-            }));
-            let surplus = self.edits.len().saturating_sub(MAX_EDITS);
-            self.edits.drain(..surplus);
+        let note = |kind: &str| {
+            json!({
+                "kind": kind, "server": server, "path": key.path, "unid": unid, "base_seq": base_seq, "seq": seq,
+                "write_id": edit.write_id, "time_ms": now_ms,
+            })
         };
         if current.is_none() && !edit.creates {
-            note("absent");
+            remember(&mut self.events, note("absent"));
             self.counts.absent_edits += 1;
             return Saved::Absent;
         }
         if let Some(current) = current.filter(|_| base_seq.is_some_and(|base| base < seq)) {
-            note("save_conflict");
+            remember(&mut self.events, note("save_conflict"));
             self.counts.save_conflicts += 1;
             return Saved::Conflict(current.clone());
         }
         if saw_newer {
-            note("lost_update");
+            remember(&mut self.events, note("lost_update"));
             self.counts.lost_update_edits += 1;
         }
         self.counts.saves += 1;
@@ -235,6 +233,12 @@ impl Documents {
             saves.sort();
             if self.known_conflicts.insert((incoming.unid.clone(), saves)) {
                 self.counts.replication_conflicts += 1;
+                let (winner, loser) = if wins { (&**incoming, &*local) } else { (&*local, &**incoming) };
+                let event = json!({
+                    "kind": "replication_conflict", "path": to.path, "unid": incoming.unid,
+                    "write_id": loser.write_id, "winner": winner.write_id,
+                });
+                remember(&mut self.events, event);
             }
         }
         wins
@@ -274,7 +278,7 @@ impl Documents {
 
     pub fn counts_json(&self) -> Value {
         let mut counts = serde_json::to_value(&self.counts).unwrap_or_default();
-        counts["last"] = self.edits.iter().cloned().collect();
+        counts["last"] = self.events.iter().cloned().collect();
         counts
     }
 
@@ -282,6 +286,13 @@ impl Documents {
     pub fn forget(&mut self, is_deleted: impl Fn(&CopyKey) -> bool) {
         self.stores.retain(|key, _| !is_deleted(key));
     }
+}
+
+fn remember(events: &mut VecDeque<Value>, event: Value) {
+    if events.len() == MAX_EVENTS {
+        events.pop_front();
+    }
+    events.push_back(event);
 }
 
 /// The next revision of a document.

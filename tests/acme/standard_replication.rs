@@ -1,8 +1,6 @@
 //! Standard replication: it compares whole copies, so it also moves the changes that a Cluster Replicator has lost. The
 //! control port and the companion start it.
 
-use std::collections::BTreeMap;
-
 use serde_json::{Value, json};
 
 use crate::cluster::Cluster;
@@ -35,34 +33,39 @@ impl Selection {
 /// Replicates the copies in both directions between all running servers, and returns what was copied.
 pub fn replicate(cluster: &Cluster, documents: &mut Documents, selection: &Selection) -> Value {
     let copies = cluster.copies();
-    let mut databases: BTreeMap<&str, Vec<&DatabaseCopy>> = BTreeMap::new();
-    for copy in &copies.copies {
-        databases.entry(&copy.replica_id).or_default().push(copy);
-    }
-    databases.retain(|_, copies| copies.iter().any(|copy| documents.has_any(&CopyKey::of(copy))));
-    let is_running = |server: usize| cluster.servers[server].is_local && !cluster.servers[server].is_down();
-    let name = |copy: &DatabaseCopy| cluster.servers[copy.server].name.abbreviated.clone();
-    let (mut moved, mut total) = (Vec::new(), 0);
-    for copies in databases.values() {
+    let mut moved = Vec::new();
+    for copies in copies.databases().values() {
+        if !copies.iter().any(|copy| documents.has_any(&CopyKey::of(copy))) {
+            continue;
+        }
         for (i, one) in copies.iter().enumerate() {
             for other in copies.iter().skip(i + 1).filter(|other| selection.covers(one, other)) {
-                if !is_running(one.server) || !is_running(other.server) {
-                    continue;
-                }
                 for (from, to) in [(one, other), (other, one)] {
-                    let now_ms = cluster.servers[to.server].now_ms();
-                    let number = documents.transfer(&CopyKey::of(from), &CopyKey::of(to), None, now_ms);
-                    if number > 0 {
-                        total += number;
-                        moved.push(json!({
-                            "from": name(from), "to": name(to), "path": to.path, "documents": number,
-                        }));
-                    }
+                    moved.extend(pull(cluster, documents, from, to));
                 }
             }
         }
     }
+    let total: u64 = moved.iter().filter_map(|one| one["documents"].as_u64()).sum();
     let down = cluster.local_servers().filter(|server| server.is_down());
     let down: Vec<&str> = down.map(|server| server.name.abbreviated.as_str()).collect();
     json!({ "documents": total, "moved": moved, "not_running": down })
+}
+
+/// Copies what is newer in one direction if both servers run, and returns what that was.
+fn pull(
+    cluster: &Cluster,
+    documents: &mut Documents,
+    from: &DatabaseCopy,
+    to: &DatabaseCopy,
+) -> Option<Value> {
+    let (source, destination) = (&cluster.servers[from.server], &cluster.servers[to.server]);
+    if [source, destination].iter().any(|server| !server.is_local || server.is_down()) {
+        return None;
+    }
+    let number = documents.transfer(&CopyKey::of(from), &CopyKey::of(to), None, destination.now_ms());
+    let moved = json!({
+        "from": source.name.abbreviated, "to": destination.name.abbreviated, "path": to.path, "documents": number,
+    });
+    (number > 0).then_some(moved)
 }

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context;
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
+use serde::{Deserialize, Serialize};
 
 use super::observe::ObservedServer;
 
@@ -77,6 +78,34 @@ fn environment(cluster: &str, server: &ObservedServer) -> [(&'static str, String
     ]
 }
 
+/// The process of a command and when it began, so that a later run recognises it although process IDs are used again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct HookProcess {
+    pub pid: u32,
+    /// In ticks since the boot of the machine; `None` = unknown.
+    started: Option<u64>,
+}
+
+impl HookProcess {
+    fn of(pid: u32) -> Self {
+        Self { pid, started: start_time(pid) }
+    }
+
+    pub(super) fn is_running(&self) -> bool {
+        self.started.is_some() && start_time(self.pid) == self.started
+    }
+}
+
+/// When a process began (`starttime` of proc_pid_stat(5)); `None` = there is none, or it has ended.
+fn start_time(pid: u32) -> Option<u64> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name may contain blanks and brackets.
+    let (_, fields) = stat.rsplit_once(") ")?;
+    let mut fields = fields.split(' ');
+    let state = fields.next()?;
+    if state == "Z" { None } else { fields.nth(18)?.parse().ok() }
+}
+
 /// Waits for a line at the terminal.
 pub(super) fn start_question() -> RunningHook {
     let (sender, receiver) = channel();
@@ -90,6 +119,14 @@ pub(super) fn start_question() -> RunningHook {
 }
 
 impl RunningHook {
+    /// `None` for a question.
+    pub(super) fn process(&self) -> Option<HookProcess> {
+        match self {
+            Self::Command { child, .. } => Some(HookProcess::of(child.id())),
+            Self::Question(_) => None,
+        }
+    }
+
     /// Whether it has ended. A command that runs longer than `timeout` is ended.
     ///
     /// # Errors
@@ -179,6 +216,21 @@ mod tests {
         assert_eq!(run(&format!("test \"{all}\" = \"{expected}\""), long), HookStatus::Succeeded);
         let HookStatus::Failed(why) = run("exit 7", long) else { panic!("it failed") };
         assert!(why.contains('7'), "{why}");
+    }
+
+    #[test]
+    fn a_running_hook_is_recognised_later() {
+        let server = ObservedServer::default();
+        let mut hook = start_command("sleep 600", "A", &server, false).unwrap();
+        let process = hook.process().unwrap();
+        assert!(process.is_running());
+        assert!(!HookProcess { started: process.started.map(|at| at + 1), ..process }.is_running());
+        hook.interrupt();
+        hook.wait_for_end(|| {
+            std::thread::park_timeout(Duration::from_millis(5));
+            true
+        });
+        assert!(!process.is_running());
     }
 
     #[test]

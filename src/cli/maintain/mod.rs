@@ -219,6 +219,13 @@ fn begin(
             progress.servers.join(",")
         );
     }
+    let process = progress.current.as_ref().and_then(|step| step.hook_process);
+    if let Some(process) = process.filter(|process| process.is_running()) {
+        let pid = process.pid;
+        bail!(
+            "the hook of the last run is still running as process {pid}: wait until it has ended, or end it"
+        );
+    }
     if arguments.hook_done {
         match &mut progress.current {
             Some(step) if step.phase == StepPhase::Hook => step.hook_done(now),

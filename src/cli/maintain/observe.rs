@@ -19,9 +19,30 @@ pub(super) struct ObservedStatus {
 pub(super) struct ObservedCluster {
     pub name: String,
     pub servers: Vec<ObservedServer>,
-    /// An outage up to this long starts no CATCHING UP; `None` = there is no such state.
     #[serde(default)]
-    pub catch_up_after_ms: Option<u64>,
+    pub evidence: ObservedEvidence,
+}
+
+/// What can show that a returned server has caught up.
+#[derive(Clone, Debug, Default, Deserialize)]
+pub(super) struct ObservedEvidence {
+    /// A server that returns is CATCHING UP.
+    #[serde(default)]
+    pub enabled: bool,
+    /// ... unless it was away for this time at most.
+    #[serde(default)]
+    pub after_ms: u64,
+    #[serde(default)]
+    pub reporting: Vec<ObservedReporter>,
+    /// Modification times of databases are read.
+    #[serde(default)]
+    pub freshness: bool,
+}
+
+/// A server that reports about its Cluster Replicator.
+#[derive(Clone, Debug, Deserialize)]
+pub(super) struct ObservedReporter {
+    pub server: String,
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -170,7 +191,7 @@ impl ObservedServer {
     }
 
     pub(super) fn is_catching_up(&self) -> bool {
-        self.catching_up.is_some() || self.state == CATCHING_UP
+        self.is_reachable() && (self.catching_up.is_some() || self.state == CATCHING_UP)
     }
 }
 

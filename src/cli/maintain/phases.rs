@@ -5,13 +5,13 @@ use serde::{Deserialize, Serialize};
 
 use super::stop::StopReason;
 
-/// The phases in their order.
+/// The phases in the order in which a server passes them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum StepPhase {
     /// Nothing is changed yet.
     Check,
-    /// RESTRICTED: users finish.
+    /// RESTRICTED: users finish what they do.
     Drain,
     /// Nobody returns: its own changes are pushed to the other servers.
     Push,
@@ -60,7 +60,7 @@ pub(super) enum NextAction {
     /// Tell this under this word, and ask again at once.
     Tell(&'static str, String),
     Restrict,
-    /// Let nobody return.
+    /// Let nobody return, not even users who work there.
     Close,
     RunHook,
     Release,

@@ -126,7 +126,7 @@ impl ProgressFile {
         .with_context(|| path.display().to_string())
     }
 
-    /// Forgets the run.
+    /// Forgets the run at its end.
     ///
     /// # Errors
     /// If the file exists but cannot be removed.

@@ -266,6 +266,8 @@ impl MaintenanceRun<'_> {
                 hook::start_question()
             }
         };
+        step.hook_process = running.process();
+        self.keep(step)?;
         loop {
             match running.poll(self.hook_timeout)? {
                 HookStatus::Running => {}
@@ -283,6 +285,7 @@ impl MaintenanceRun<'_> {
                 step.note_outage(&seen);
             }
         }
+        step.hook_process = None;
         self.reporter.event("hook_ended", Some(&server), "the hook has succeeded");
         let now =
             observe(self.admin, &self.progress.cluster, &server, None).map_or(seen.now, |seen| seen.now);

@@ -3,6 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::hook::HookProcess;
 use super::observe::{Observation, ObservedReplicator, ObservedServer};
 use super::phases::{NextAction, StepLimits, StepPhase};
 use super::stop::StopReason;
@@ -32,6 +33,9 @@ pub(super) struct ServerStep {
     /// When the hook was started.
     #[serde(default)]
     pub hook_at: u64,
+    /// The process of the hook, while it runs.
+    #[serde(default)]
+    pub hook_process: Option<HookProcess>,
     /// What identified the run of the server before the hook.
     #[serde(default)]
     pub run_before: Option<String>,
@@ -55,6 +59,7 @@ impl ServerStep {
             state_before: String::new(),
             restricted_before: None,
             hook_at: 0,
+            hook_process: None,
             run_before: None,
             down_at: 0,
             back_at: 0,
@@ -291,12 +296,14 @@ impl ServerStep {
             None if self.down_at == 0 => Ok("it was not away".to_owned()),
             None => {
                 let away = self.back_at.saturating_sub(self.down_at);
-                match seen.cluster.catch_up_after_ms {
-                    Some(after) if away <= after => {
-                        Ok(format!("it was away for {} only (catch_up.after)", seconds(away)))
-                    }
-                    Some(_) => Err("it was away, and was not CATCHING UP: there is no evidence".to_owned()),
-                    None => Err("catch_up is off: returned servers are not examined".to_owned()),
+                let evidence = &seen.cluster.evidence;
+                if !evidence.enabled {
+                    Err("a returned server is not examined, because catch_up is off or nobody reports"
+                        .to_owned())
+                } else if away <= evidence.after_ms {
+                    Ok(format!("it was away for {} only (catch_up.after)", seconds(away)))
+                } else {
+                    Err("it was away, and was not CATCHING UP: there is no evidence".to_owned())
                 }
             }
         }
@@ -332,9 +339,16 @@ pub(super) fn before_restricting(
             examples: drain.examples.clone(),
         });
     }
-    let is_reported = server.replicator.as_ref().is_some_and(|report| report.is_idle().is_some());
-    let is_alone = seen.others(&server.name).next().is_none();
-    (!is_reported && !is_alone && !limits.accept_unproven).then_some(StopReason::NoReports)
+    let has_others = seen.others(&server.name).next().is_some();
+    if !has_others || limits.accept_unproven {
+        return None;
+    }
+    if server.replicator.as_ref().is_none_or(|report| report.is_idle().is_none()) {
+        return Some(StopReason::NoReports);
+    }
+    let evidence = &seen.cluster.evidence;
+    let has_witness = evidence.freshness || evidence.reporting.iter().any(|one| one.server != server.name);
+    (!evidence.enabled || !has_witness).then_some(StopReason::NoWitness)
 }
 
 pub(super) fn is_restricted_by_maintenance(server: &ObservedServer) -> bool {

@@ -14,6 +14,8 @@ pub(super) enum StopReason {
     LastReplica { count: usize, examples: Vec<String> },
     #[error("nobody reports Replica.Cluster.Retry.Waiting and WorkQueueDepth of this server")]
     NoReports,
+    #[error("nobody could prove later that it has caught up: catch_up is off, or no other server reports")]
+    NoWitness,
     #[error("its Cluster Replicator still has work after {}: {retry_waiting} replicas wait for a retry, {work_queue_depth} for their push", format_age(*.after_ms))]
     NotReplicated { after_ms: u64, retry_waiting: u64, work_queue_depth: u64 },
     #[error("the hook failed: {0}")]
@@ -40,6 +42,7 @@ impl StopReason {
             Self::OtherMaintenance { .. } => "other_maintenance",
             Self::LastReplica { .. } => "last_replica",
             Self::NoReports => "no_reports",
+            Self::NoWitness => "no_witness",
             Self::NotReplicated { .. } => "not_replicated",
             Self::HookFailed(_) => "hook_failed",
             Self::NotReturned { .. } => "not_returned",
@@ -58,8 +61,8 @@ impl StopReason {
             Self::LastReplica { .. } => {
                 "create a replica on another server, or accept that these databases are away for a while: --allow-outage"
             }
-            Self::NoReports => {
-                "give the server an availability source that has these statistics (docs/availability.md), or go on without \
+            Self::NoReports | Self::NoWitness => {
+                "give the servers an availability source that has Replica.Cluster.* (docs/availability.md), or go on without \
                  proof: --accept-unproven"
             }
             Self::NotReplicated { .. } => {

@@ -5,6 +5,7 @@
 
 mod followed;
 pub(crate) mod kept;
+pub(crate) mod release;
 mod request;
 mod saved;
 mod task;
@@ -275,6 +276,7 @@ impl Balancer {
                 let cause = unrecorded(change, &server)
                     .map_or_else(|| "it need not be set aside".to_owned(), |change| change.cause.clone());
                 let opened = found.open_gate(returned_ms, &cause, now.ms);
+                inner.tracker.opened(&server, found.state() == ServerState::Unreachable);
                 self.record_merged(name, &server, change, opened);
                 if let Some(text) = text {
                     self.events.record(log::Level::Info, "catch_up", Some(name), text);
@@ -325,6 +327,7 @@ impl Balancer {
             inner.opened.insert(server.name().clone(), opened);
         }
         let change = server.open_gate(returned_ms, text, now.ms);
+        inner.tracker.opened(server.name(), server.state() == ServerState::Unreachable);
         cluster.persistent_state.catch_up.count(reason);
         let level = if reason == OpenReason::Limit { log::Level::Warn } else { log::Level::Info };
         if reason == OpenReason::Limit || change.is_none() {

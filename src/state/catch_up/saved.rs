@@ -93,20 +93,22 @@ fn put(balancer: &Balancer, records: &[KeptCatchUp]) {
 
 /// Writes the file if anything changed since the last time. A process that does not serve yet, or no longer, leaves the
 /// file to the other one. Blocks.
-pub(super) fn save_if_changed(balancer: &Balancer) {
+///
+/// # Errors
+/// When a file cannot be written; the next call tries again.
+pub(super) fn save_if_changed(balancer: &Balancer) -> Result<(), StateFileError> {
     let snapshot = balancer.snapshot();
-    let Some(dir) = &snapshot.settings.state_dir else { return };
+    let Some(dir) = &snapshot.settings.state_dir else { return Ok(()) };
     // Held while writing, so that an older list never replaces a newer one.
     let mut saved = balancer.saved_catch_up.lock();
     if !balancer.owns_state.load(Relaxed) || balancer.upgrade.has_handed_over() {
-        return;
+        return Ok(());
     }
     let records = local_records(balancer);
     if saved.as_ref() == Some(&records) || (saved.is_none() && records.is_empty()) {
-        return;
+        return Ok(());
     }
-    match CATCH_UP_FILE.save(dir, &records) {
-        Ok(()) => *saved = Some(records),
-        Err(error) => log::error!(target: "icm::lifecycle", "{error}"),
-    }
+    CATCH_UP_FILE.save(dir, &records)?;
+    *saved = Some(records);
+    Ok(())
 }

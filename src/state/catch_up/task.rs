@@ -13,6 +13,7 @@ const TICK_INTERVAL: Duration = Duration::from_millis(500);
 /// Runs until a reload replaces the cluster.
 pub(crate) async fn run(balancer: Arc<Balancer>, cluster: Arc<Cluster>) {
     let mut interval = interval_at(Instant::now(), TICK_INTERVAL);
+    let mut failure_level = log::Level::Error;
     interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         interval.tick().await;
@@ -24,7 +25,13 @@ pub(crate) async fn run(balancer: Arc<Balancer>, cluster: Arc<Cluster>) {
         balancer.update_catch_up(&cluster.settings.name, None);
         request::start_missing(&balancer, &cluster);
         let saving = Arc::clone(&balancer);
-        // A failure is logged there, and tried again at the next tick.
-        let _ = tokio::task::spawn_blocking(move || saved::save_if_changed(&saving)).await;
+        let result = tokio::task::spawn_blocking(move || saved::save_if_changed(&saving)).await;
+        if let Ok(Err(error)) = result {
+            // Each tick tries again, but only the first of several failures in a row is an error.
+            log::log!(target: "icm::lifecycle", failure_level, "{error}");
+            failure_level = log::Level::Debug;
+        } else {
+            failure_level = log::Level::Error;
+        }
     }
 }

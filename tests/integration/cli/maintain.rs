@@ -355,7 +355,7 @@ fn a_gate_that_ends_by_its_limit_stops_it() {
 fn after_ctrl_c_or_a_kill_the_same_command_goes_on_and_a_second_run_is_refused() {
     let site = Site::reporting("{ push_ms: 20, retry_ms: 500 }", CATCH_UP);
     let started = site.dir.path().join("started");
-    let slow = site.hook(&format!("touch {}; sleep 600", started.display()));
+    let slow = site.hook(&format!("touch {}; exec sleep 600", started.display()));
     for name in ["INT", "KILL"] {
         let child = site.spawn(&["--hook", &slow]);
         wait_for_file(&started);
@@ -367,7 +367,16 @@ fn after_ctrl_c_or_a_kill_the_same_command_goes_on_and_a_second_run_is_refused()
                 "{second:?}"
             );
         }
+        let hook = || site.progress()["current"]["hook_process"]["pid"].as_u64();
+        assert!(eventually(MAX_WAIT, || hook().is_some()));
+        let hook = u32::try_from(hook().unwrap()).unwrap();
         signal(child.id(), name);
+        if name == "KILL" {
+            let early = site.maintain(&["--hook", &slow]);
+            let text = format!("the hook of the last run is still running as process {hook}");
+            assert!(early.code == 2 && early.err.contains(&text), "{early:?}");
+            signal(hook, "TERM");
+        }
         let output = child.wait_with_output().unwrap();
         let text = String::from_utf8(output.stdout).unwrap();
         if name == "INT" {

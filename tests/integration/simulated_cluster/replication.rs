@@ -51,6 +51,39 @@ fn a_change_arrives_at_every_other_copy_and_moves_its_time() {
 }
 
 #[test]
+fn a_document_is_saved_in_every_way_of_domino() {
+    let acme = Acme::replicating("{ push_ms: 10 }");
+    let mut web1 = Client::to(acme.http("Web1"));
+    let unid = "0123456789ABCDEF0123456789ABCDEF";
+    let created =
+        web1.post("/all.nsf/Memo?OpenForm&Seq=1", &[], &format!("unid={unid}&body=one&author=Jane"));
+    assert!(
+        created.status == 200 && created.text().contains(&format!("<td>{unid}</td>")),
+        "{}",
+        created.text()
+    );
+    let moved = web1.post(
+        &format!("/all.nsf/0/{}?EditDocument&Seq=1&redirect=1", unid.to_lowercase()),
+        &[],
+        "text=two",
+    );
+    assert_eq!((moved.status, moved.header("location").is_some()), (302, true));
+    let again =
+        create_document(&mut web1, "all.nsf", &[("unid", unid), ("subject", "S"), ("write_id", "w3")]);
+    assert_eq!((&again["seq"], &again["text"], &again["write_id"]), (&json!(3), &json!("two"), &json!("w3")));
+    let opened = web1.get(&format!("/all.nsf/documents/{unid}?EditDocument&echo=json")).json();
+    assert_eq!((&opened["subject"], &opened["modified_ms"]), (&json!("S"), &again["modified_ms"]));
+    assert_eq!(web1.post("/all.nsf/Memo?CreateDocument", &[], "unid=short").status, 400);
+    let named = web1.post("/all.nsf/Memo?CreateDocument&echo=json", &[("X-Request-Id", "r1")], "").json();
+    assert_eq!(named["write_id"], "r1");
+    assert_eq!(
+        web1.get("/all.nsf/0/123?OpenDocument").status,
+        200,
+        "not a UNID: any page, as without replication"
+    );
+}
+
+#[test]
 fn copies_replicate_at_their_own_paths_and_out_of_service() {
     let acme = Acme::replicating("{ push_ms: 20 }");
     let mark = json!({ "server": "Web2", "path": "apps/two.nsf", "mark": "out_of_service" });
@@ -201,6 +234,8 @@ fn edits_of_older_copies_and_conflicts_are_counted() {
     acme.replicate();
     acme.wait_until_replicated();
     assert_eq!(counts(&acme), [3, 1, 1, 1]);
+    let conflict = acme.replication()["edits"]["last"][2].clone();
+    assert_eq!((&conflict["kind"], &conflict["winner"]), (&json!("replication_conflict"), &lost["write_id"]));
     let winner = read_document(&mut Client::to(acme.http("Web1")), "all.nsf", &unid).unwrap();
     assert_eq!(winner["text"], "on Web2", "the later one");
 }

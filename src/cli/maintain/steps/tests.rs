@@ -1,3 +1,5 @@
+//! Every course of the maintenance of one server, without a balancer.
+
 use super::*;
 use crate::cli::maintain::observe::*;
 
@@ -28,9 +30,11 @@ fn server(name: &str) -> ObservedServer {
 /// Three servers of a cluster; the maintenance is of the first.
 fn idle_cluster(now: u64) -> Observation {
     let servers = ["Web1/Acme", "Web2/Acme", "Web3/Acme"].map(server).to_vec();
+    let reporting = servers.iter().map(|server| ObservedReporter { server: server.name.clone() }).collect();
+    let evidence = ObservedEvidence { enabled: true, after_ms: 5_000, reporting, freshness: false };
     Observation {
         now,
-        cluster: ObservedCluster { name: "AcmeWeb".into(), servers, catch_up_after_ms: Some(5_000) },
+        cluster: ObservedCluster { name: "AcmeWeb".into(), servers, evidence },
         events: Vec::new(),
         drain: ObservedDrain::default(),
     }
@@ -124,6 +128,12 @@ fn a_last_replica_or_missing_reports_stop_it_before_anything_is_changed() {
         assert_eq!(step(StepPhase::Check).next(&seen, &LIMITS), NextAction::Stop(StopReason::NoReports));
         assert_eq!(step(StepPhase::Check).next(&seen, &UNPROVEN), NextAction::Restrict);
     }
+    let mut seen = idle_cluster(0);
+    seen.cluster.evidence.reporting.truncate(1);
+    let mut alone = step(StepPhase::Check);
+    assert_eq!(alone.next(&seen, &LIMITS), NextAction::Stop(StopReason::NoWitness), "it cannot be its own");
+    seen.cluster.evidence.freshness = true;
+    assert_eq!(alone.next(&seen, &LIMITS), NextAction::Restrict);
 }
 
 #[test]
@@ -207,7 +217,7 @@ fn a_return_is_seen_by_an_outage_an_event_another_run_or_after_the_settle_time()
     assert_eq!(word(&quiet.next(&back(20_000), &LIMITS)), "returned");
     assert!(is_wait(&quiet.next(&back(21_000), &LIMITS), "it answers"));
     let mut open = back(22_000);
-    open.cluster.catch_up_after_ms = None;
+    open.cluster.evidence.enabled = false;
     assert_eq!(word(&quiet.next(&open, &LIMITS)), "caught_up", "it was not away");
     let mut seen = back(1_000);
     seen.events = vec![ObservedEvent {
@@ -263,7 +273,7 @@ fn a_gate_that_ended_without_evidence_stops_it() {
     let mut short = ServerStep { back_at: 7_000, ..after_outage() };
     assert_eq!(word(&short.next(&idle_cluster(20_000), &LIMITS)), "caught_up", "shorter than catch_up.after");
     let mut off = idle_cluster(20_000);
-    off.cluster.catch_up_after_ms = None;
+    off.cluster.evidence.enabled = false;
     assert!(matches!(after_outage().next(&off, &LIMITS), NextAction::Stop(StopReason::Unproven(_))));
 }
 

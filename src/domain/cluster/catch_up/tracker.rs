@@ -116,6 +116,15 @@ impl CatchUpTracker {
         }
     }
 
+    /// The gate of a server was opened. If it is away, its outage goes on.
+    pub fn opened(&mut self, server: &ServerName, is_away: bool) {
+        let Some(known) = self.servers.get_mut(server) else { return };
+        known.absence = known.absence.take().filter(|_| is_away);
+        if let Some(absence) = &mut known.absence {
+            absence.record.limit_from_unix_ms = None;
+        }
+    }
+
     /// All outages in progress and closed gates.
     #[must_use]
     pub fn records(&self) -> Vec<OutageRecord> {
@@ -217,13 +226,10 @@ impl CatchUpTracker {
                     known.absence = Some(absence);
                 }
             }
-            (Some(_), gate) => {
+            (Some(_), _) => {
                 if let Some(absence) = self.absence_mut(&server.name) {
                     absence.judged = None;
                     absence.record.returned_unix_ms = None;
-                    // An administrator may open the gate of a server that is away.
-                    absence.record.limit_from_unix_ms =
-                        absence.record.limit_from_unix_ms.filter(|_| gate.is_some());
                 }
             }
             (None, Some(_)) => {}
