@@ -204,8 +204,9 @@ impl MaintenanceRun<'_> {
     }
 
     fn restrict(&mut self, server: &str, closed: bool) -> anyhow::Result<()> {
-        let notes =
-            self.post(server, &format!("restrict?by={}&closed={closed}", percent_encode(&self.by)))?;
+        let closed_argument = if closed { "&closed=1" } else { "" };
+        let action = format!("restrict?by={}{closed_argument}", percent_encode(&self.by));
+        let notes = self.post(server, &action)?;
         if closed {
             self.reporter.event("closed", Some(server), "nobody may return");
         } else {
