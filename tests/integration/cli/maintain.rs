@@ -65,7 +65,11 @@ impl Site {
     /// The arguments of a run with short limits.
     fn arguments<'a>(&'a self, more: &[&'a str]) -> Vec<&'a str> {
         let mut all = vec!["maintain", "--rolling", "-c", self.icm.file.to_str().unwrap()];
-        all.extend(["--drain-timeout", "2s", "--settle", "3s"]);
+        for (option, value) in [("--drain-timeout", "2s"), ("--settle", "3s")] {
+            if !more.contains(&option) {
+                all.extend([option, value]);
+            }
+        }
         all.extend(more);
         all
     }
