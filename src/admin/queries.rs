@@ -20,7 +20,7 @@ pub(super) fn audit_report(request: &AdminRequest) -> AdminReply {
     }
 }
 
-/// Answers `GET /simulate?down=Web1,Web2&restricted=&busy=&limit=` with a simulation.
+/// Answers `GET /simulate?down=Web1,Web2&restricted=&busy=&catching_up=&limit=` with a simulation.
 pub(super) fn simulation(request: &AdminRequest) -> AdminReply {
     let limit = match example_limit(request) {
         Ok(limit) => limit,
@@ -30,8 +30,12 @@ pub(super) fn simulation(request: &AdminRequest) -> AdminReply {
         let text = request.query_value(name).unwrap_or_default();
         text.split(',').map(str::trim).filter(|n| !n.is_empty()).map(str::to_owned).collect()
     };
-    let changes =
-        SimulatedChanges { down: names("down"), restricted: names("restricted"), busy: names("busy") };
+    let changes = SimulatedChanges {
+        down: names("down"),
+        restricted: names("restricted"),
+        busy: names("busy"),
+        catching_up: names("catching_up"),
+    };
     let result = simulate(&request.snapshot, &changes, limit);
     if result.unknown.is_empty() {
         AdminReply::json(&result)

@@ -110,9 +110,11 @@ fn cluster(cluster: &Cluster) -> Value {
             HostPattern::Wildcard(suffix) => format!("*{suffix}"),
         })
         .collect();
-    let unreported = crate::config::unread(settings);
+    let facts = crate::config::facts(settings);
+    let unreported: Vec<(String, &str)> =
+        facts.iter().filter_map(|fact| Some((fact.unread()?, fact.hint))).collect();
     let hints: Vec<Value> =
-        unreported.iter().map(|what| json!({ "what": what, "hint": hint_for(what) })).collect();
+        unreported.iter().map(|(what, hint)| json!({ "what": what, "hint": hint })).collect();
     json!({
         "name": settings.name,
         "hostnames": hostnames,
@@ -127,6 +129,7 @@ fn cluster(cluster: &Cluster) -> Value {
         "directory": {
             "from": directory.origin.to_string(),
             "source": source,
+            "view": directory.view(),
             "loaded": directory.is_loaded(),
             "at": directory.at_unix_ms,
             "age_ms": clock::unix_ms().saturating_sub(directory.at_unix_ms),
@@ -141,8 +144,9 @@ fn cluster(cluster: &Cluster) -> Value {
         "members_from": match &settings.servers { Servers::Static(_) => "static", Servers::Names(_) => "names" },
         "members_trouble": *cluster.persistent_state.server_list_error.lock(),
         "members_warnings": *cluster.persistent_state.server_list_warnings.lock(),
+        "facts": facts,
         "evidence": evidence(cluster),
-        "not_read": unreported,
+        "not_read": unreported.iter().map(|(what, _)| what).collect::<Vec<_>>(),
         "hints": hints,
     })
 }
@@ -256,23 +260,5 @@ fn reason(
         (ServerState::Restricted, _) => restrictions.join("; "),
         (ServerState::MaxUsers, _) => "its user limit is reached".to_owned(),
         _ => cause.to_owned(),
-    }
-}
-
-/// What to do about a fact that no source reports, in short; the guide has the details.
-fn hint_for(what: &str) -> &'static str {
-    match what.split_whitespace().next() {
-        Some("marks") => {
-            "add two columns with the marks to a copy of the view, and set out_of_service and pending_delete in \
-             directory.columns (docs/directory.md, View and columns)"
-        }
-        Some("RESTRICTED") => {
-            "let an agent print Server_Restricted and read it with source: console, or use prometheus or agent_check \
-             (docs/availability.md, console: an agent that prints)"
-        }
-        _ => {
-            "read Server.Users from statpub, prometheus or a console agent beside server_max_users \
-             (docs/availability.md, statpub: Domino sends)"
-        }
     }
 }

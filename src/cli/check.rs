@@ -10,9 +10,9 @@ use serde_json::json;
 use super::admin::AdminTarget;
 use super::{EXIT_PROBLEM, certificates, load};
 use crate::config::settings::{AvailabilitySource, Cldbdir, Directory, NamesView, Servers};
-use crate::config::{Location, Settings, Warning, unread};
+use crate::config::{Location, Settings, Warning, facts};
 use crate::discovery::availability::{PollTarget, poll};
-use crate::discovery::directory::{ServerAddress, cldbdir};
+use crate::discovery::directory::{AnsweredViews, ServerAddress, cldbdir};
 use crate::discovery::probe;
 use crate::discovery::servers;
 use crate::domain::cluster::Port;
@@ -92,12 +92,18 @@ pub fn run(arguments: &CheckArgs) -> anyhow::Result<ExitCode> {
     let without_position =
         |text| Warning { location: Location { file: arguments.conf.clone(), line: 0, column: 0 }, text };
     warnings.extend(certificates::uncovered_host_names(&settings).into_iter().map(without_position));
+    let mut read_facts = Vec::new();
     let descriptors = descriptors::hard_limit();
     let shortage = descriptors.and_then(|n| descriptors::shortage(n, settings.limits.connections));
     warnings.extend(shortage.map(without_position));
     for cluster in &settings.clusters {
-        let named = |text| without_position(format!("{}: {text}", cluster.name));
-        warnings.extend(unread(cluster).into_iter().map(named));
+        for fact in facts(cluster) {
+            let text = format!("{}: {fact}", cluster.name);
+            match fact.unread() {
+                Some(_) => warnings.push(without_position(format!("{text}; {}", fact.hint))),
+                None => read_facts.push(text),
+            }
+        }
     }
     let settings = Arc::new(settings);
     if arguments.probe {
@@ -114,10 +120,16 @@ pub fn run(arguments: &CheckArgs) -> anyhow::Result<ExitCode> {
         let found: Vec<_> =
             findings.iter().map(|f| json!({ "ok": f.is_ok, "what": f.subject, "text": f.text })).collect();
         let warnings: Vec<_> = warnings.iter().map(Warning::to_json).collect();
-        println!("{:#}", json!({ "ok": is_ok, "errors": [], "warnings": warnings, "findings": found }));
+        println!(
+            "{:#}",
+            json!({ "ok": is_ok, "errors": [], "warnings": warnings, "facts": read_facts, "findings": found })
+        );
     } else {
         for warning in &warnings {
             println!("warning: {warning}");
+        }
+        for fact in &read_facts {
+            println!("fact: {fact}");
         }
         for finding in &findings {
             println!(
@@ -245,16 +257,15 @@ async fn read_directory(cluster: &Cluster, settings: &Cldbdir, server: ServerAdd
         &[server],
         settings,
         &cluster.persistent_state.login_sessions,
+        &AnsweredViews::default(),
     )
     .await
     {
         Ok(reading) => {
-            let mut text = format!("{} replicas", reading.builder.len());
-            append_warnings(&mut text, &reading.warnings);
             let empty = reading.builder.is_empty();
-            if empty {
-                text.push_str(": the view is wrong, or empty for this user");
-            }
+            let cause = if empty { ": the view is wrong, or empty for this user" } else { "" };
+            let mut text = format!("{} replicas{cause}; view `{}`", reading.builder.len(), reading.view);
+            append_warnings(&mut text, &reading.warnings);
             ProbeFinding { is_ok: !empty, subject, text }
         }
         Err(failure) => ProbeFinding { is_ok: false, subject, text: failure.to_string() },

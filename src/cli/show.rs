@@ -102,10 +102,14 @@ fn cluster(admin: &AdminClient, json: bool) -> anyhow::Result<ExitCode> {
         let count = |key: &str| directory.get(key).and_then(Value::as_u64).unwrap_or(0);
         println!("{}", text_of(cluster, "name"));
         println!(
-            "directory: {} databases, {} replicas, from {}, {} old",
+            "directory: {} databases, {} replicas, from {}{}, {} old",
             count("databases"),
             count("replicas"),
             text_of(&directory, "from"),
+            match text_of(&directory, "view") {
+                view if view.is_empty() => String::new(),
+                view => format!(" view {view}"),
+            },
             ago(&directory, "age_ms"),
         );
         for (what, place) in [("directory", &directory), ("servers", cluster)] {

@@ -1,5 +1,5 @@
 //! `icm simulate`: prints which databases would be left without a server, and where the load would go, if some servers
-//! were down, RESTRICTED or BUSY.
+//! were down, RESTRICTED, BUSY or CATCHING UP.
 
 use std::process::ExitCode;
 
@@ -37,6 +37,9 @@ pub struct SimulateArgs {
     /// Servers that are assumed BUSY.
     #[arg(long, value_name = "SERVERS", value_delimiter = ',')]
     busy: Vec<String>,
+    /// Servers that are assumed CATCHING UP after an outage.
+    #[arg(long, value_name = "SERVERS", value_delimiter = ',')]
+    catching_up: Vec<String>,
     #[command(flatten)]
     admin_target: AdminTarget,
     /// Use only the configuration and the cached directory; assume that every server answers now.
@@ -62,16 +65,18 @@ pub fn run(arguments: &SimulateArgs) -> anyhow::Result<ExitCode> {
             down: arguments.down.clone(),
             restricted: arguments.restricted.clone(),
             busy: arguments.busy.clone(),
+            catching_up: arguments.catching_up.clone(),
         };
         simulate(&balancer.snapshot(), &changes, limit)
     } else {
         let Some(admin) = arguments.admin_target.connect()? else { return Ok(ExitCode::from(EXIT_USAGE)) };
         let names = |list: &[String]| percent_encode(&list.join(","));
         let target = format!(
-            "/simulate?down={}&restricted={}&busy={}&limit={limit}",
+            "/simulate?down={}&restricted={}&busy={}&catching_up={}&limit={limit}",
             names(&arguments.down),
             names(&arguments.restricted),
-            names(&arguments.busy)
+            names(&arguments.busy),
+            names(&arguments.catching_up)
         );
         match admin.get(&target)? {
             Ok(simulation) => simulation,
@@ -118,7 +123,7 @@ fn print_cluster(cluster: &ClusterSimulation) {
     }
     table.print();
     print_databases("would be left without a server", &cluster.lost);
-    print_databases("would be served only by BUSY or MAXUSERS servers", &cluster.set_aside);
+    print_databases("would be served only by servers or replicas that are set aside", &cluster.set_aside);
     print_databases("are not served by any server even now", &cluster.lost_already);
     if cluster.lost.count == 0 {
         output::print_line("every database that is served now would still be served");

@@ -11,8 +11,8 @@ use super::policy;
 use super::reader::{Item, Map};
 use super::servers::{self, ClusterDefaults};
 use super::settings::{
-    AmbiguousPath, AvailabilitySource, ClusterSettings, Directory, HostPattern, Mode, OpenServer, Server,
-    Servers, UnknownDatabase, UpstreamScheme, UpstreamTls,
+    AmbiguousPath, ClusterSettings, ForwardedPath, HostPattern, Mode, OpenServer, UnknownDatabase,
+    UpstreamScheme, UpstreamTls,
 };
 use super::tls;
 use super::values::{self, ValueError};
@@ -68,6 +68,7 @@ fn cluster(item: &Item<'_>) -> Option<ClusterSettings> {
         ("first", AmbiguousPath::First),
         ("not_found", AmbiguousPath::NotFound),
     ];
+    let forwarded = [("client", ForwardedPath::Client), ("directory", ForwardedPath::Directory)];
     let open = [("off", OpenServer::Off), ("list", OpenServer::List)];
     let unknown_database = map.get("unknown_database").choice(&unknown);
     let ambiguous_path = map.get("ambiguous_path").choice(&ambiguous);
@@ -86,6 +87,7 @@ fn cluster(item: &Item<'_>) -> Option<ClusterSettings> {
         affinity: policy::affinity(&map.get("affinity")),
         unknown_database: unknown_database.unwrap_or(UnknownDatabase::Any),
         ambiguous_path: ambiguous_path.unwrap_or(AmbiguousPath::Choose),
+        forwarded_path: map.get("forwarded_path").choice(&forwarded).unwrap_or(ForwardedPath::Client),
         open_server: map.get("open_server").choice(&open).unwrap_or(OpenServer::Off),
         limits: policy::limits(&map.get("limits")),
         headers: policy::headers(&map.get("headers")),
@@ -120,48 +122,4 @@ fn upstream_tls(item: &Item<'_>) -> UpstreamTls {
         ca: authorities.map(|(_, list)| list),
         verify: map.get("verify").boolean().unwrap_or(true),
     }
-}
-
-/// What no source of this cluster reports, for `check` and the status page. Empty if everything is known.
-#[must_use]
-pub fn unread(cluster: &ClusterSettings) -> Vec<String> {
-    let mut unread = Vec::new();
-    if let Directory::Cldbdir(view) = &cluster.directory
-        && view.columns.out_of_service.is_none()
-        && view.columns.pending_delete.is_none()
-    {
-        unread.push("marks not read: no column for out_of_service or pending_delete is named".to_owned());
-    }
-    let servers: &[Server] = match &cluster.servers {
-        Servers::Static(servers) => servers,
-        Servers::Names(_) => &[],
-    };
-    let reports = |server: Option<&Server>, what: fn(&AvailabilitySource) -> bool| {
-        let own = server.map(|s| &s.availability).filter(|list| !list.is_empty());
-        own.unwrap_or(&cluster.availability).iter().any(|a| what(&a.source))
-    };
-    // The servers without such a source: an empty text for all, their names for some, `None` for none.
-    let missing = |what: fn(&AvailabilitySource) -> bool, concerns: fn(&Server) -> bool| -> Option<String> {
-        let concerned: Vec<&Server> = servers.iter().filter(|s| concerns(s)).collect();
-        let without: Vec<&str> =
-            concerned.iter().filter(|s| !reports(Some(s), what)).map(|s| s.name.abbreviated()).collect();
-        match (servers.is_empty(), without.len()) {
-            (true, _) => (!reports(None, what)).then(String::new),
-            (false, 0) => None,
-            (false, n) if n == servers.len() => Some(String::new()),
-            _ => Some(format!(" of {}", without.join(", "))),
-        }
-    };
-    if let Some(of) = missing(|s| !matches!(s, AvailabilitySource::Observed), |_| true) {
-        unread.push(format!("RESTRICTED{of} not read: no availability source reports it"));
-    }
-    let users = |s: &AvailabilitySource| {
-        !matches!(s, AvailabilitySource::Observed | AvailabilitySource::AgentCheck { .. })
-    };
-    if !servers.is_empty()
-        && let Some(of) = missing(users, |s| s.max_users > 0)
-    {
-        unread.push(format!("MAXUSERS{of} not read: no availability source reports Server.Users"));
-    }
-    unread
 }

@@ -1,12 +1,16 @@
 //! `directory`: which server holds which database, or where to read the Cluster Database Directory.
 
+use super::auth;
 use super::directory_entries::databases;
 use super::directory_file;
 use super::file_access::Named;
 use super::keys;
 use super::reader::{Item, Map};
 use super::servers;
-use super::settings::{Cldbdir, Column, Directory, DirectoryColumns, Entries, Servers, UpstreamScheme};
+use super::settings::{
+    Cldbdir, Column, Directory, DirectoryColumns, Entries, LOOKUP_VIEW, Servers, UpstreamScheme,
+    VISIBLE_VIEWS,
+};
 use super::values;
 use crate::domain::cluster::ServerName;
 use crate::util::host::is_loopback;
@@ -60,18 +64,24 @@ pub(super) fn directory(
 fn cldbdir(map: &Map<'_>, scheme: UpstreamScheme, servers: &Servers) -> Cldbdir {
     let columns = map.get("columns").map(keys::DIRECTORY_COLUMNS);
     let column = |key: &str| columns.get(key).parsed("a column", values::column);
-    let (auth, plaintext) = servers::auth(&map.get("auth"));
+    let (auth, plaintext) = auth::auth(&map.get("auth"));
     if !plaintext {
-        servers::refuse_plaintext(&map.get("auth"), &auth, plain_server(scheme, servers));
+        auth::refuse_plaintext(&map.get("auth"), &auth, plain_server(scheme, servers));
     }
+    let view = map.get("view").text().unwrap_or_else(|| LOOKUP_VIEW.to_owned());
+    // Their columns are known in words only, so they are recognised.
+    let recognised = VISIBLE_VIEWS.iter().any(|visible| visible.eq_ignore_ascii_case(view.trim()));
+    let column_or = |key: &str, of_lookup_view: u32| {
+        column(key).or_else(|| (!recognised).then_some(Column::Number(of_lookup_view)))
+    };
     Cldbdir {
         database: servers::database(map, "cldbdir.nsf"),
-        view: map.get("view").text().unwrap_or_else(|| "($Pathname)".to_owned()),
+        view,
         format: servers::format(map),
         columns: DirectoryColumns {
-            path: column("path").unwrap_or(Column::Number(0)),
-            server: column("server").unwrap_or(Column::Number(1)),
-            replica_id: column("replica_id").unwrap_or(Column::Number(3)),
+            path: column_or("path", 0),
+            server: column_or("server", 1),
+            replica_id: column_or("replica_id", 3),
             title: column("title"),
             out_of_service: column("out_of_service"),
             pending_delete: column("pending_delete"),
@@ -87,7 +97,7 @@ fn plain_server(scheme: UpstreamScheme, servers: &Servers) -> Option<String> {
     let servers = match servers {
         Servers::Static(servers) => servers,
         Servers::Names(_) if scheme == UpstreamScheme::Https => return None,
-        Servers::Names(view) => return servers::plain_url(&view.from),
+        Servers::Names(view) => return auth::plain_url(&view.from),
     };
     let plain = servers.iter().filter_map(|server| match scheme {
         UpstreamScheme::Http => server.http.as_ref(),

@@ -110,6 +110,7 @@ pub(super) const CLUSTER: Section = Section::new(
         "affinity",
         "unknown_database",
         "ambiguous_path",
+        "forwarded_path",
         "open_server",
         "limits",
         "headers",
@@ -138,7 +139,17 @@ pub(super) const SERVER: Section = Section::new(
 );
 pub(super) const NAMES_COLUMNS: Section = Section::new(
     "clusters[].servers.columns",
-    &["name", "hostname", "address", "cluster", "http_port", "http_status", "https_port", "https_status"],
+    &[
+        "name",
+        "hostname",
+        "address",
+        "ports",
+        "cluster",
+        "http_port",
+        "http_status",
+        "https_port",
+        "https_status",
+    ],
 );
 pub(super) const AUTH: Section =
     Section::new("clusters[].directory.auth", &["basic", "session", "allow_plaintext"]);

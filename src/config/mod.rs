@@ -6,6 +6,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+mod auth;
 mod availability;
 mod cluster;
 mod directory;
@@ -14,6 +15,7 @@ mod directory_file;
 mod directory_json;
 mod document;
 mod error;
+mod facts;
 pub(crate) mod file_access;
 mod files;
 mod freshness;
@@ -33,8 +35,8 @@ mod tree;
 mod value_error;
 mod values;
 
-pub use cluster::unread;
 pub use error::{ConfigError, ConfigErrors, Location, Warning};
+pub use facts::{FactSources, facts, unread};
 pub use file_access::FileAccess;
 pub use files::{Content, Disk, Files};
 pub use settings::Settings;

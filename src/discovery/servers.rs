@@ -3,6 +3,7 @@
 //! Each document of the cluster gives a server, or a warning if it cannot be used.
 
 mod acceptance;
+mod address;
 
 use std::collections::HashSet;
 use std::net::{IpAddr, SocketAddr};
@@ -18,6 +19,7 @@ use crate::discovery::domino::{DominoClient, LoginSessions};
 use crate::domain::cluster::{HostPort, ServerName};
 use crate::util::host::is_resolvable;
 pub use acceptance::ServersHold;
+use address::find_address;
 
 const RESOLVE_TIMEOUT: Duration = Duration::from_secs(5);
 /// Addresses tried for one host name.
@@ -231,6 +233,12 @@ impl<'a> Collector<'a> {
         })
     }
 
+    fn warn(&mut self, text: String) {
+        if self.warnings.len() < MAX_SERVERS {
+            self.warnings.push(text);
+        }
+    }
+
     /// Returns `None` for a row of another cluster, or why the row cannot be used.
     fn server(&mut self, row: &Row) -> Result<Option<Server>, String> {
         self.cluster_column |= row.values(&self.columns.cluster).is_some();
@@ -245,7 +253,11 @@ impl<'a> Collector<'a> {
         if !(hostname.is_empty() || is_resolvable(hostname)) {
             return Err(format!("{name}: `{}` is not a host name", hostname.escape_default()));
         }
-        let address = address(row, &self.columns.address).unwrap_or_else(|| hostname.to_owned());
+        let (address, warning) = find_address(row, self.columns);
+        let address = address.unwrap_or_else(|| hostname.to_owned());
+        if let Some(warning) = warning {
+            self.warn(format!("{name}: {warning}"));
+        }
         if address.is_empty() {
             return Err(format!("{name} has neither a usable address nor a host name"));
         }
@@ -258,8 +270,7 @@ impl<'a> Collector<'a> {
             .map_err(|reason| format!("{name}: {reason}"))?;
         let all = [&columns.http_port, &columns.http_status, &columns.https_port, &columns.https_status];
         if all.iter().all(|column| row.values(column).is_none()) {
-            self.warnings
-                .push(format!("{name}: the view shows no port and no status, HTTP on port 80 is assumed"));
+            self.warn(format!("{name}: the view shows no port and no status, HTTP on port 80 is assumed"));
             http = Some(80);
         }
         if http.is_none() && https.is_none() {
@@ -282,40 +293,8 @@ impl RowSink for Collector<'_> {
             }
             Ok(Some(_)) => self.too_many = true,
             Ok(None) => {}
-            Err(_) if self.warnings.len() >= MAX_SERVERS => {}
-            Err(reason) => {
-                self.warnings.push(format!("row {} skipped: {reason}", single_line(&row.position)));
-            }
+            Err(reason) => self.warn(format!("row {} skipped: {reason}", single_line(&row.position))),
         }
-    }
-}
-
-/// The first IP address of the column, else its first host name. A `NetAddresses` list has one value for each Notes port,
-/// and some of them are names that only Notes can resolve.
-fn address(row: &Row, column: &Column) -> Option<String> {
-    let values = row.values(column).or_else(|| match column {
-        // The name of the item, which views without our formula show.
-        Column::Name(name) if name.eq_ignore_ascii_case("NetAddress") => {
-            row.values(&Column::Name("NetAddresses".to_owned()))
-        }
-        _ => None,
-    })?;
-    let hosts: Vec<&str> = values.iter().map(|value| without_port(value.trim())).collect();
-    let ip = hosts.iter().find(|host| host.parse::<IpAddr>().is_ok());
-    ip.or_else(|| hosts.iter().find(|host| is_resolvable(host))).map(|host| (*host).to_owned())
-}
-
-/// Removes the port of `10.0.0.11:1352` and the brackets of `[::1]`.
-fn without_port(text: &str) -> &str {
-    if text.parse::<IpAddr>().is_ok() {
-        return text;
-    }
-    if let Some((inner, _)) = text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
-        return inner;
-    }
-    match text.split_once(':') {
-        Some((host, port)) if port.parse::<u16>().is_ok() => host,
-        _ => text,
     }
 }
 

@@ -72,6 +72,9 @@ pub struct ExplainedCandidate {
     pub index: Option<f32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub path: Option<String>,
+    /// Path and query as this server would get them, if the path of the database is replaced.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<String>,
     pub mark: String,
     pub verdict: String,
     pub chosen: bool,
@@ -101,7 +104,7 @@ pub fn explain(snapshot: &Arc<Snapshot>, request: &ExplainRequest) -> Explanatio
     request.add_client_notes(snapshot, &mut explanation.notes);
     let uri = TargetUri { authority: &authority, target: target.as_bytes(), tls };
     match route::route(snapshot, &head, uri) {
-        Ok(routed) => add_routed(&mut explanation, &routed, &head.method),
+        Ok(routed) => add_routed(&mut explanation, &routed, &head.method, uri.target),
         Err(LocalReply::Rejected(problem) | LocalReply::Problem(problem, _)) => {
             explanation.status = Some(problem.status());
             explanation.outcome = problem.as_str().to_owned();
@@ -130,7 +133,7 @@ pub fn explain(snapshot: &Arc<Snapshot>, request: &ExplainRequest) -> Explanatio
     explanation
 }
 
-fn add_routed(explanation: &mut Explanation, routed: &Routed, method: &Method) {
+fn add_routed(explanation: &mut Explanation, routed: &Routed, method: &Method, target: &[u8]) {
     let settings = &routed.cluster.settings;
     explanation.cluster = Some(settings.name.clone());
     explanation.mode = Some(if settings.mode == Mode::Proxy { "proxy" } else { "redirect" }.to_owned());
@@ -143,7 +146,7 @@ fn add_routed(explanation: &mut Explanation, routed: &Routed, method: &Method) {
     add_database(explanation, routed);
     let decision = decide(routed, &[]);
     add_outcome(explanation, routed, &decision.outcome, method);
-    add_candidates(explanation, routed, &decision);
+    add_candidates(explanation, routed, &decision, target);
     if let Some(found) = &routed.database.found {
         let index = &routed.view.directory.index;
         let unknown =
@@ -193,7 +196,7 @@ fn add_outcome(explanation: &mut Explanation, routed: &Routed, outcome: &Selecti
     explanation.status = Some(503);
 }
 
-fn add_candidates(explanation: &mut Explanation, routed: &Routed, decision: &Decision) {
+fn add_candidates(explanation: &mut Explanation, routed: &Routed, decision: &Decision, target: &[u8]) {
     for (server, verdict) in &decision.verdicts {
         let Some(entry) = routed.view.server(*server) else { continue };
         let holder = routed.replica_on(*server);
@@ -207,6 +210,10 @@ fn add_candidates(explanation: &mut Explanation, routed: &Routed, decision: &Dec
             state: entry.server.state().as_str().to_owned(),
             index: entry.server.index(),
             path: holder.map(|h| h.path().to_owned()),
+            target: holder
+                .filter(|h| routed.replaces_path(h, target))
+                .and_then(|h| routed.target_for(&h, target))
+                .map(|target| String::from_utf8_lossy(&target).into_owned()),
             mark: holder.map_or("in_service", |h| h.status.as_str()).to_owned(),
             verdict: verdict.to_string(),
             chosen: matches!(verdict, CandidateVerdict::Chosen(_)),

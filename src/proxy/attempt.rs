@@ -21,7 +21,7 @@ pub struct Attempt {
     pub index: Option<f32>,
     /// The holder in the directory, for the 404 rule.
     pub holder: Option<DirectoryServerId>,
-    /// The server has the database under another path than the URL.
+    /// The server gets another path of the database than the URL has.
     pub replace_path: bool,
     pub started: Instant,
     /// Whether the connection came from the pool.

@@ -42,7 +42,7 @@ fn rewrite_location(routed: &Routed, server: ServerId, target: &[u8]) -> Option<
     };
     let path = routed
         .replica_on(server)
-        .filter(|holder| routed.replaces_path(holder))
+        .filter(|holder| routed.replaces_path(holder, target))
         .map(|holder| db_path::percent_encode_path(holder.path()).into_owned());
     // The range leaves out the leading slash, which belongs to the path of the location.
     let range = &routed.database.range;

@@ -207,16 +207,11 @@ fn replace_path(request: &mut RequestHeader, routed: &Routed, attempt: &Attempt)
     if !attempt.replace_path {
         return Ok(());
     }
-    match replaced(routed, attempt, request.raw_path()) {
+    let holder = routed.replica_on(attempt.server);
+    match holder.and_then(|holder| routed.target_for(&holder, request.raw_path())) {
         Some(path) => request.set_raw_path(&path),
         None => Ok(()),
     }
-}
-
-fn replaced(routed: &Routed, attempt: &Attempt, target: &[u8]) -> Option<Vec<u8>> {
-    let path = server_path(routed, attempt)?;
-    let range = &routed.database.range;
-    Some([target.get(..range.start)?, path.as_bytes(), target.get(range.end..)?].concat())
 }
 
 /// The database's path on the server, percent-encoded and without a leading slash.

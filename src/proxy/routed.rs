@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
+use crate::config::settings::ForwardedPath;
 use crate::domain::affinity::{AffinityEntries, AffinityEntry};
 use crate::domain::cluster::Port;
 use crate::domain::cluster::availability::RequestClass;
-use crate::domain::directory::{DatabaseMatch, ServerReplica};
+use crate::domain::directory::{DatabaseMatch, ServerReplica, db_path};
 use crate::domain::select::{Hint, ServerId};
 use crate::domain::url::RequestSafety;
 use crate::state::cluster_view::ConnectionKind;
@@ -90,15 +91,26 @@ impl Routed {
         self.view.replica_on(self.database.found.as_ref()?, server)
     }
 
-    /// Whether the URL needs the path that the database has on this server. A replica ID stays if the server has several
-    /// copies: it chooses among them itself.
+    /// Whether the URL needs the path that the database has on this server, because it is another one, or spelled otherwise
+    /// where `forwarded_path` asks for that. A replica ID stays if the server has several copies: it chooses among them
+    /// itself.
     #[must_use]
-    pub fn replaces_path(&self, holder: &ServerReplica<'_>) -> bool {
-        if self.database.found.is_some_and(|found| found.path.is_some()) {
-            !holder.same_path
-        } else {
-            holder.replica_count == 1
+    pub fn replaces_path(&self, holder: &ServerReplica<'_>, target: &[u8]) -> bool {
+        if self.database.found.is_none_or(|found| found.path.is_none()) {
+            return holder.replica_count == 1;
         }
+        let raw = || target.get(self.database.range.clone()).unwrap_or_default();
+        !holder.same_path
+            || (self.cluster.settings.forwarded_path == ForwardedPath::Directory
+                && !db_path::is_same_spelling(raw(), holder.path()))
+    }
+
+    /// The target with the path that the database has on this server.
+    #[must_use]
+    pub fn target_for(&self, holder: &ServerReplica<'_>, target: &[u8]) -> Option<Vec<u8>> {
+        let path = db_path::percent_encode_path(holder.path());
+        let range = &self.database.range;
+        Some([target.get(..range.start)?, path.as_bytes(), target.get(range.end..)?].concat())
     }
 
     /// The path of the database as the client wrote it, with a leading slash.

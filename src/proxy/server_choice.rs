@@ -37,7 +37,7 @@ pub(super) async fn begin_attempt(ctx: &mut Ctx, request: &RequestHeader) -> Res
         in_flight.mark_as_tunnel();
     }
     let holder = routed.replica_on(server);
-    let replace_path = holder.is_some_and(|holder| routed.replaces_path(&holder));
+    let replace_path = holder.is_some_and(|holder| routed.replaces_path(&holder, request.raw_path()));
     ctx.outcome = Some(SelectionOutcome::Serve(server, why));
     ctx.failover.attempts += 1;
     ctx.failover.last_failure = None;

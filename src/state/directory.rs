@@ -29,8 +29,13 @@ pub enum DirectoryOrigin {
     Configuration,
     /// A CSV or JSON file, `source: file`.
     File(PathBuf),
-    /// The Cluster Database Directory of this server.
-    Server(ServerName),
+    /// A view of the Cluster Database Directory of this server.
+    Server {
+        /// The server that gave it.
+        name: ServerName,
+        /// The view, as it was asked for.
+        view: String,
+    },
     /// The last good copy on disk.
     Cache(PathBuf),
 }
@@ -41,7 +46,7 @@ impl std::fmt::Display for DirectoryOrigin {
             Self::NotLoaded => f.write_str("nothing read yet"),
             Self::Configuration => f.write_str("the configuration"),
             Self::File(path) => write!(f, "{}", path.display()),
-            Self::Server(name) => write!(f, "{name}"),
+            Self::Server { name, .. } => write!(f, "{name}"),
             Self::Cache(path) => write!(f, "the last good copy {}", path.display()),
         }
     }
@@ -72,6 +77,15 @@ pub struct LoadedDirectory {
 }
 
 impl LoadedDirectory {
+    /// The view of `cldbdir.nsf` that gave it; `None` for another source, and for a copy on disk.
+    #[must_use]
+    pub(crate) fn view(&self) -> Option<&str> {
+        match &self.origin {
+            DirectoryOrigin::Server { view, .. } => Some(view),
+            _ => None,
+        }
+    }
+
     /// Indexes a reading. This is slow for a million entries, so never call it on a serving thread.
     #[must_use]
     pub fn new(builder: DirectoryBuilder, origin: DirectoryOrigin, warnings: Vec<String>) -> Self {

@@ -13,7 +13,9 @@ use super::directory::{DirectoryOrigin, LoadedDirectory};
 use super::{Balancer, InitialState, availability, catch_up, low_priority, resolve, server_list};
 use crate::config::settings::{self, Cldbdir, Directory, Servers, UpstreamScheme};
 use crate::discovery::directory::refresh::{RefreshOutcome, refresh};
-use crate::discovery::directory::{DirectoryReading, ReadingDigest, ServerAddress, index_file, server_cache};
+use crate::discovery::directory::{
+    AnsweredViews, DirectoryReading, ReadingDigest, ServerAddress, index_file, server_cache,
+};
 use crate::domain::cluster::Port;
 use crate::domain::directory::IndexReport;
 use crate::util::clock::{self, jitter};
@@ -174,9 +176,12 @@ async fn refresh_directory(balancer: Arc<Balancer>, cluster: Arc<Cluster>, view:
     while cluster.view.load().entries.is_empty() {
         tokio::time::sleep(NO_SERVERS_INTERVAL).await;
     }
+    // Forgotten with every reload, so that a view that has become readable is found.
+    let answered = Arc::new(AnsweredViews::default());
     loop {
         let can_wait = cluster.view.load().directory.is_large();
-        let reading = read_once(Arc::clone(&balancer), Arc::clone(&cluster), view.clone());
+        let reading =
+            read_once(Arc::clone(&balancer), Arc::clone(&cluster), view.clone(), Arc::clone(&answered));
         if let Err(error) = low_priority::read(can_wait, reading).await {
             log::error!(target: "icm::directory", "{}: {error}", cluster.settings.name);
         }
@@ -195,7 +200,12 @@ async fn refresh_directory(balancer: Arc<Balancer>, cluster: Arc<Cluster>, view:
 }
 
 /// Reads the directory from a server and applies it. May block its thread.
-async fn read_once(balancer: Arc<Balancer>, cluster: Arc<Cluster>, view: Cldbdir) {
+async fn read_once(
+    balancer: Arc<Balancer>,
+    cluster: Arc<Cluster>,
+    view: Cldbdir,
+    answered: Arc<AnsweredViews>,
+) {
     let name = &cluster.settings.name;
     let servers = readable_servers(&cluster);
     let before = Arc::clone(&cluster.view.load().directory);
@@ -207,20 +217,22 @@ async fn read_once(balancer: Arc<Balancer>, cluster: Arc<Cluster>, view: Cldbdir
             &servers,
             &view,
             &cluster.persistent_state.login_sessions,
+            &answered,
             &mut validator,
             old_digest.as_ref(),
         )
         .await
     };
+    // A warning that every reading repeats is logged once.
+    let is_new = |warning: &String| !before.warnings.contains(warning);
     match outcome {
         RefreshOutcome::Accepted { reading, digest } => {
             // The first reading after a start from the cache is an event even if nothing changed.
             let changed = old_digest.as_ref().is_none_or(|s| s.fingerprint != digest.fingerprint)
                 || matches!(before.origin, DirectoryOrigin::Cache(_));
             let from = reading.from.clone();
-            let count = reading.builder.len();
-            // A warning that every reading repeats is logged once.
-            for warning in reading.warnings.iter().filter(|w| !before.warnings.contains(w)) {
+            let (count, read_view) = (reading.builder.len(), reading.view.clone());
+            for warning in reading.warnings.iter().filter(|w| is_new(w)) {
                 log::warn!(target: "icm::directory", "{name}: {from}: {warning}");
             }
             apply_directory(&cluster, &view, *reading, digest);
@@ -230,12 +242,12 @@ async fn read_once(balancer: Arc<Balancer>, cluster: Arc<Cluster>, view: Cldbdir
                     log::Level::Info,
                     "directory",
                     Some(name),
-                    format!("directory read from {from}: {count} replicas"),
+                    format!("directory read from {from}: {count} replicas in view `{read_view}`"),
                 );
             }
         }
         RefreshOutcome::Held { reason, warnings } => {
-            for warning in warnings {
+            for warning in warnings.iter().filter(|w| is_new(w)) {
                 log::warn!(target: "icm::directory", "{name}: {warning}");
             }
             let text = format!("reading held, the old directory stays in use: {reason}");
@@ -249,7 +261,7 @@ async fn read_once(balancer: Arc<Balancer>, cluster: Arc<Cluster>, view: Cldbdir
 fn apply_directory(cluster: &Cluster, view: &Cldbdir, reading: DirectoryReading, digest: ReadingDigest) {
     let name = &cluster.settings.name;
     let known = cluster.view.load().unknown_servers().len();
-    let origin = DirectoryOrigin::Server(reading.from);
+    let origin = DirectoryOrigin::Server { name: reading.from, view: reading.view };
     let loaded = LoadedDirectory::new(reading.builder, origin, reading.warnings).with_digest(digest.clone());
     // The copy comes first: once the new directory is visible, its copy is on disk.
     if let Some(path) = &view.cache

@@ -22,10 +22,14 @@ pub async fn refresh_server_list(balancer: Arc<Balancer>, cluster: Arc<Cluster>,
     loop {
         match servers::read(&cluster.client, &view, name, &cluster.persistent_state.login_sessions).await {
             Ok(reading) => {
-                for warning in &reading.warnings {
+                let before = std::mem::replace(
+                    &mut *cluster.persistent_state.server_list_warnings.lock(),
+                    reading.warnings.clone(),
+                );
+                // A warning that every reading repeats is logged once.
+                for warning in reading.warnings.iter().filter(|warning| !before.contains(warning)) {
                     log::warn!(target: "icm::members", "{name}: {warning}");
                 }
-                cluster.persistent_state.server_list_warnings.lock().clone_from(&reading.warnings);
                 match hold.judge(&cluster.servers(), &reading) {
                     Some(reason) => {
                         let text = format!("reading held, the old servers stay in use: {reason}");

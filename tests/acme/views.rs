@@ -114,11 +114,12 @@ fn directory_view(
     if by_replica {
         copies.sort_by_key(|c| (c.replica_id.clone(), c.server));
     }
-    let names = match view {
-        "($pathname)" => ["Pathname", "ServerName", "$2", "ReplicaID"],
-        "($replicaid)" => ["ReplicaID", "$1", "ServerName", "Pathname"],
-        "databases by replica id" | "replicaid" => ["ReplicaID", "ServerName", "Pathname", "Title"],
-        "databases by pathname" | "pathname" => ["Pathname", "ServerName", "Title", "ReplicaID"],
+    // The visible ones as the template of the directory describes them.
+    let names: &[&str] = match view {
+        "($pathname)" => &["Pathname", "ServerName", "$2", "ReplicaID"],
+        "($replicaid)" => &["ReplicaID", "$1", "ServerName", "Pathname"],
+        "databases by replica id" | "replicaid" => &["ReplicaID", "ServerName", "Pathname", "Title"],
+        "databases by pathname" | "pathname" => &["Pathname", "ServerName", "ReplicaID"],
         _ => return None,
     };
     let document = |copy: DatabaseCopy| {
@@ -152,6 +153,9 @@ fn title(title: &str, traps: &DirectoryTraps) -> String {
     title
 }
 
+/// The address of a port for cluster traffic, which no browser reaches (RFC 5737).
+const CLUSTER_ADDRESS: &str = "192.0.2.1";
+
 /// The Server documents in the columns of the view "ICM Servers".
 fn servers(cluster: &Cluster, traps: &DirectoryTraps) -> Vec<Document> {
     let mut documents = Vec::new();
@@ -161,12 +165,13 @@ fn servers(cluster: &Cluster, traps: &DirectoryTraps) -> Vec<Document> {
         let cells = vec![
             Cell::text(0, "ServerName", name),
             Cell::text(1, "HostName", host),
-            Cell::text(2, "NetAddress", address),
+            Cell::list(2, "NetAddress", &[CLUSTER_ADDRESS, address]),
             Cell::text(3, "ClusterName", cluster),
             Cell::number(4, "HTTPPort", &port(ports[0], 80)),
             Cell::text(5, "HTTPStatus", status(ports[0])),
             Cell::number(6, "HTTPSPort", &port(ports[1], 443)),
             Cell::text(7, "HTTPSStatus", status(ports[1])),
+            Cell::list(8, "Ports", &["CLUSTER", "TCPIP"]),
         ];
         documents.push(Document { number: 0x100 + documents.len() as u32 + 1, cells });
     };

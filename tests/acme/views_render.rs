@@ -9,6 +9,8 @@ use crate::settings::DirectoryTraps;
 pub enum Value {
     Text(String),
     Number(String),
+    /// Several values in one column.
+    List(Vec<String>),
 }
 
 /// A column of an entry.
@@ -29,10 +31,17 @@ impl Cell {
         Cell { column, name: name.to_owned(), value: Value::Number(value.to_owned()), category: false }
     }
 
+    pub fn list(column: usize, name: &str, values: &[&str]) -> Cell {
+        let values = values.iter().map(|value| (*value).to_owned()).collect();
+        Cell { column, name: name.to_owned(), value: Value::List(values), category: false }
+    }
+
     /// Whether the cell shows this text, without case.
     pub fn is(&self, text: &str) -> bool {
-        let (Value::Text(mine) | Value::Number(mine)) = &self.value;
-        mine.eq_ignore_ascii_case(text)
+        match &self.value {
+            Value::Text(mine) | Value::Number(mine) => mine.eq_ignore_ascii_case(text),
+            Value::List(_) => false,
+        }
     }
 }
 
@@ -88,10 +97,13 @@ pub fn xml(entries: &[Entry], range: &Range, traps: &DirectoryTraps) -> String {
                 "<entrydata columnnumber=\"{}\" name=\"{}\"{category}>\n",
                 cell.column, cell.name
             ));
-            let (tag, text) = tagged(&cell.value);
-            match text.is_empty() {
-                true => out.push_str(&format!("<{tag}/>\n")),
-                false => out.push_str(&format!("<{tag}>{}</{tag}>\n", xml_text(text, traps))),
+            match &cell.value {
+                Value::Text(text) => out.push_str(&xml_element("text", text, traps)),
+                Value::Number(number) => out.push_str(&xml_element("number", number, traps)),
+                Value::List(values) => {
+                    let all: String = values.iter().map(|value| xml_element("text", value, traps)).collect();
+                    out.push_str(&format!("<textlist>\n{all}</textlist>\n"));
+                }
             }
             out.push_str("</entrydata>\n");
         }
@@ -101,10 +113,10 @@ pub fn xml(entries: &[Entry], range: &Range, traps: &DirectoryTraps) -> String {
     out
 }
 
-fn tagged(value: &Value) -> (&'static str, &str) {
-    match value {
-        Value::Text(text) => ("text", text),
-        Value::Number(number) => ("number", number),
+fn xml_element(tag: &str, text: &str, traps: &DirectoryTraps) -> String {
+    match text.is_empty() {
+        true => format!("<{tag}/>\n"),
+        false => format!("<{tag}>{}</{tag}>\n", xml_text(text, traps)),
     }
 }
 
@@ -165,8 +177,15 @@ fn json_cell(cell: &Cell, traps: &DirectoryTraps) -> String {
     if cell.category {
         members.push(pair("@category", "\"true\""));
     }
-    let (tag, text) = tagged(&cell.value);
-    members.push(pair(tag, &object(&[pair("0", &string(text, traps))])));
+    let scalar = |text: &str| object(&[pair("0", &string(text, traps))]);
+    members.push(match &cell.value {
+        Value::Text(text) => pair("text", &scalar(text)),
+        Value::Number(number) => pair("number", &scalar(number)),
+        Value::List(values) => {
+            let all: Vec<String> = values.iter().map(|value| scalar(value)).collect();
+            pair("textlist", &object(&[pair("text", &list(&all))]))
+        }
+    });
     object(&members)
 }
 

@@ -39,6 +39,7 @@ mod cli {
 }
 
 mod docs {
+    mod companion;
     mod guide;
     mod readme;
     mod references;

@@ -27,7 +27,8 @@ function rebuild(node, shown, build) {
   node.shown = key;
   node.replaceChildren(...build());
 }
-const badge = (state) => el("span", {class: `badge ${state}`}, state);
+const badgeClass = (state) => `badge ${state.replaceAll(" ", "_")}`;
+const badge = (state) => el("span", {class: badgeClass(state)}, state);
 
 function span(ms) {
   const s = Math.max(0, Math.round(ms / 1000));
@@ -189,20 +190,28 @@ function cluster(c, status) {
     const sum = now.servers.reduce((all, s) => all + lastMinute.answered(`${now.name}/${s.name}`), 0);
     now.servers.forEach((s, n) => rows[n].update(s, now, whole, sum ? lastMinute.answered(`${now.name}/${s.name}`) / sum : null));
     const d = now.directory;
+    const view = d.view ? `, view ${d.view}` : "";
     const every = d.refresh_ms === null ? "" : `, every ${span(d.refresh_ms)}`;
     write(age, d.loaded
-      ? `Directory: ${plural(d.databases, "database")}, ${plural(d.replicas, "replica")}, from ${d.from}, ${span(d.age_ms)} old (${d.source}${every})`
+      ? `Directory: ${plural(d.databases, "database")}, ${plural(d.replicas, "replica")}, from ${d.from}, ${span(d.age_ms)} old (${d.source}${view}${every})`
       : "Directory: not read yet; a request can go to any server");
-    rebuild(notes, [d.trouble, d.warnings, d.unknown_servers, d.duplicates, now.members_trouble, now.members_warnings, now.hints], () => [
+    rebuild(notes, [d.trouble, d.warnings, d.unknown_servers, d.duplicates, now.members_trouble, now.members_warnings, now.facts, now.hints], () => [
       ...[["Directory", d.trouble], ["Servers", now.members_trouble]].filter(([, text]) => text)
         .map(([what, text]) => el("p", {class: "error"}, `${what} cannot be read: ${text}`)),
       d.unknown_servers.length ? el("p", {}, `In the directory, but not in the cluster: ${names.format(d.unknown_servers)}`) : null,
       d.duplicates ? el("p", {}, `${plural(d.duplicates, "duplicate")} in the directory, counted once`) : null,
       ...[...d.warnings, ...now.members_warnings].map((text) => el("p", {}, text)),
+      facts(now.facts),
       ...now.hints.map((h) => el("details", {}, el("summary", {}, h.what), el("p", {class: "hint"}, h.hint))),
     ].filter((line) => line !== null));
   };
   return node;
+}
+
+/** Which facts are read, and from where. */
+function facts(all) {
+  const read = all.filter((f) => f.sources.length);
+  return read.length ? el("p", {}, `Read: ${read.map((f) => `${f.fact} from ${names.format(f.sources)}`).join("; ")}`) : null;
 }
 
 function server(s, c, status) {
@@ -227,7 +236,7 @@ function server(s, c, status) {
     current = {...now, drain_timeout_ms: inCluster.drain_timeout_ms, persistent: whole.restrictions_kept};
     write(host, now.hostname);
     write(state, now.state);
-    setClass(state, `badge ${now.state}`);
+    setClass(state, badgeClass(now.state));
     const stale = now.restriction_stale ? " (its source no longer reports)" : "";
     write(why, `for ${span(now.since_ms)}${now.reason ? ": " : ""}${now.reason}${stale}`);
     const value = now.index ?? now.observed_index;

@@ -41,6 +41,8 @@ pub struct ClusterSettings {
     pub unknown_database: UnknownDatabase,
     /// What to do with a path that stands for several databases.
     pub ambiguous_path: AmbiguousPath,
+    /// Whose spelling of a database's path a server gets.
+    pub forwarded_path: ForwardedPath,
     /// What to do with `?OpenServer`.
     pub open_server: OpenServer,
     /// Limits of this cluster.
@@ -143,6 +145,15 @@ pub enum AmbiguousPath {
     First,
     /// Answer with status 404.
     NotFound,
+}
+
+/// Whose spelling of a database's path a server gets, if both name the same path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ForwardedPath {
+    /// The one in the URL, byte for byte.
+    Client,
+    /// The one of the server's own entry in the directory, for servers whose file system distinguishes case.
+    Directory,
 }
 
 /// What to do with `?OpenServer`.

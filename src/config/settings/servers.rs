@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Secret;
+use super::auth::Auth;
 use super::policy::Availability;
 use crate::domain::cluster::{HostPort, ServerName};
 use crate::domain::directory::DirectoryBuilder;
@@ -107,6 +107,8 @@ pub struct NamesColumns {
     pub name: Column,
     pub hostname: Column,
     pub address: Column,
+    /// The names of the Notes ports, in the order of the addresses.
+    pub ports: Column,
     pub cluster: Column,
     pub http_port: Column,
     pub http_status: Column,
@@ -121,27 +123,6 @@ pub enum ViewFormat {
     Xml,
     /// JSON, read by `?ReadViewEntries&OutputFormat=JSON`.
     Json,
-}
-
-/// How to log in to a Domino server. The loader has refused passwords in clear text unless they are allowed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Auth {
-    /// Not at all: Domino knows us as Anonymous.
-    None,
-    /// By the header `Authorization: Basic`.
-    Basic {
-        /// The name of the Domino user.
-        user: String,
-        /// The content of the password file, without its line end.
-        password: Secret,
-    },
-    /// By `names.nsf?Login`, and its session cookie afterwards.
-    Session {
-        /// The name of the Domino user.
-        user: String,
-        /// The content of the password file, without its line end.
-        password: Secret,
-    },
 }
 
 /// The replicas of a static or file directory until they are indexed. Taken out then, because a million replicas
@@ -185,7 +166,7 @@ pub enum Directory {
 pub struct Cldbdir {
     /// The path of the database, usually `cldbdir.nsf`.
     pub database: String,
-    /// The name of the view, usually `($Pathname)`.
+    /// The name of the view. [`LOOKUP_VIEW`] means one of [`VISIBLE_VIEWS`] if it cannot be read.
     pub view: String,
     /// How Domino is to write the view: XML or JSON.
     pub format: ViewFormat,
@@ -199,13 +180,23 @@ pub struct Cldbdir {
     pub cache: Option<PathBuf>,
 }
 
-/// Columns of the view of the Cluster Database Directory.
+/// The hidden view that HCL's own code reads, the default.
+pub const LOOKUP_VIEW: &str = "($Pathname)";
+
+/// The visible views of every Cluster Database Directory that show path, server and replica ID, the better one first.
+/// The template's own description lists their columns, in words only: path, server, replica ID; and replica ID, server,
+/// path, title
+/// (<https://discmaster.textfiles.com/view/30781/APC443.iso/features/grpware/notes/50lbwis.exe/DATA1.CAB/DominoServerProgramFilesClustersdata/cldbdir4.ntf>).
+pub const VISIBLE_VIEWS: [&str; 2] = ["Databases by Pathname", "Databases by Replica ID"];
+
+/// Columns of the view of the Cluster Database Directory. Without a column, path, server and replica ID are recognised by
+/// the names and the content of the columns.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[allow(missing_docs)]
 pub struct DirectoryColumns {
-    pub path: Column,
-    pub server: Column,
-    pub replica_id: Column,
+    pub path: Option<Column>,
+    pub server: Option<Column>,
+    pub replica_id: Option<Column>,
     pub title: Option<Column>,
     pub out_of_service: Option<Column>,
     pub pending_delete: Option<Column>,

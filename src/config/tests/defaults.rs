@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::super::settings::*;
-use super::super::{Disk, FileAccess, load_clusters, unread};
+use super::super::{Disk, FileAccess, facts, load_clusters, unread};
 use super::support::{self, FULL_FILES, Virtual, cluster, load, top};
 use crate::domain::affinity::{SameSite, SessionCookieStyle};
 
@@ -117,6 +117,7 @@ fn a_file_with_a_listener_and_a_cluster_gets_the_defaults_of_the_contract() {
         }
     );
     assert_eq!((c.unknown_database, c.ambiguous_path), (UnknownDatabase::Any, AmbiguousPath::Choose));
+    assert_eq!(c.forwarded_path, ForwardedPath::Client);
     assert_eq!(c.open_server, OpenServer::Off);
     assert_eq!(
         c.limits,
@@ -149,9 +150,9 @@ fn a_file_with_a_listener_and_a_cluster_gets_the_defaults_of_the_contract() {
             view: "($Pathname)".into(),
             format: ViewFormat::Xml,
             columns: DirectoryColumns {
-                path: Column::Number(0),
-                server: Column::Number(1),
-                replica_id: Column::Number(3),
+                path: Some(Column::Number(0)),
+                server: Some(Column::Number(1)),
+                replica_id: Some(Column::Number(3)),
                 title: None,
                 out_of_service: None,
                 pending_delete: None,
@@ -182,7 +183,7 @@ fn the_full_file_shows_the_same_values_as_no_file() {
     assert_eq!(f.headers, s.headers);
     assert_eq!(Affinity { secrets: vec![], ..f.affinity.clone() }, s.affinity);
     assert_eq!((f.unknown_database, f.ambiguous_path), (s.unknown_database, s.ambiguous_path));
-    assert_eq!(f.open_server, s.open_server);
+    assert_eq!((f.forwarded_path, f.open_server), (s.forwarded_path, s.open_server));
     let (Directory::Cldbdir(f), Directory::Cldbdir(s)) = (&f.directory, &s.directory) else {
         panic!("cldbdir")
     };
@@ -198,8 +199,27 @@ fn an_empty_names_view_has_the_columns_of_the_recipe() {
     assert_eq!((view.database.as_str(), view.view.as_str()), ("names.nsf", "ICM Servers"));
     assert_eq!(view.columns.name, name("ServerName"));
     assert_eq!(view.columns.https_status, name("HTTPSStatus"));
+    assert_eq!(view.columns.ports, name("Ports"));
     assert_eq!(view.from.first().unwrap().at.to_string(), "10.0.0.1:80");
     assert_eq!(view.refresh, seconds(60));
+}
+
+#[test]
+fn the_columns_of_a_visible_view_have_no_default_because_they_are_recognised() {
+    for (directory, expected) in [
+        ("{ view: Databases by Pathname }", [None, None]),
+        ("{ view: databases by replica id, columns: { server: 2 } }", [None, Some(Column::Number(2))]),
+        ("{ view: ($Pathname) }", [Some(Column::Number(0)), Some(Column::Number(1))]),
+        (
+            "{ view: ICM Databases, columns: { server: S } }",
+            [Some(Column::Number(0)), Some(Column::Name("S".to_owned()))],
+        ),
+    ] {
+        let text = cluster("").replace("{ source: cldbdir }", directory);
+        let c = load(&text).unwrap().settings.clusters.remove(0);
+        let Directory::Cldbdir(view) = &c.directory else { panic!("cldbdir") };
+        assert_eq!([view.columns.path.clone(), view.columns.server.clone()], expected, "{directory}");
+    }
 }
 
 #[test]
@@ -287,14 +307,30 @@ fn facts_that_no_source_reports_are_named() {
     );
     assert!(!unread_facts.contains("MAXUSERS"), "{unread_facts}");
 
+    // Statistics do not have Server_Restricted.
     let text = cluster("    availability: { source: statpub }\n")
         .replace("{ source: cldbdir }", "{ columns: { out_of_service: oos } }");
     let c = load(&text).unwrap().settings.clusters.remove(0);
-    assert_eq!(unread(&c), Vec::<String>::new());
+    let named: Vec<String> = facts(&c).iter().map(ToString::to_string).collect();
+    assert_eq!(
+        named,
+        [
+            "availability index from statpub",
+            "BUSY from statpub",
+            "RESTRICTED not read: no source reports it",
+            "replication from statpub",
+            "marks from cldbdir",
+            "freshness not read: freshness.source is off",
+        ]
+    );
+    let text = cluster(
+        "    availability: [{ source: companion }, { source: statpub }]\n    freshness: { source: companion }\n",
+    );
+    assert_eq!(unread(&load(&text).unwrap().settings.clusters[0]), Vec::<String>::new());
 
     let text = cluster("").replace(
         "http: 10.0.0.11:80 }",
-        "http: 10.0.0.11:80, server_max_users: 5 }\n        - { name: Web2/Acme, http: h:80, availability: { source: statpub } }",
+        "http: 10.0.0.11:80, server_max_users: 5 }\n        - { name: Web2/Acme, http: h:80, availability: { source: companion } }",
     );
     let unread_facts = unread(&load(&text).unwrap().settings.clusters[0]).join("\n");
     assert!(unread_facts.contains("RESTRICTED of Web1/Acme not read"), "{unread_facts}");

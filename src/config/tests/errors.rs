@@ -166,6 +166,7 @@ fn sizes_and_percentages_need_a_unit() {
 fn words_and_numbers_are_checked() {
     wrong_in_cluster("mode: proxi", 11, "mode", &["did you mean `proxy`? write proxy | redirect"]);
     wrong_in_cluster("upstream_scheme: ftp", 22, "upstream_scheme", &["write http | https | same"]);
+    wrong_in_cluster("forwarded_path: server", 21, "forwarded_path", &["write client | directory"]);
     wrong_in_cluster("mode: off", 11, "mode", &["not possible here"]);
     wrong_in_cluster("failover: { attempts: 0 }", 27, "failover.attempts", &["out of range"]);
     wrong_in_cluster("failover: { attempts: many }", 27, "failover.attempts", &["not a whole number"]);

@@ -3,10 +3,13 @@
 //! It keeps duplicate entries, which a recreated directory has for a while:
 //! <https://help.hcl-software.com/domino/11.0.1/admin/admn_creatinganewclusterdatabasedirectory_t.html>
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 
+use parking_lot::Mutex;
+
 use super::columns::{ColumnLayout, RowError, parse_entry};
-use crate::config::settings::Cldbdir;
+use crate::config::settings::{Cldbdir, LOOKUP_VIEW, VISIBLE_VIEWS};
 use crate::discovery::domino::fault::single_line;
 use crate::discovery::domino::view_entries::Row;
 use crate::discovery::domino::view_entries::reader::{
@@ -16,10 +19,12 @@ use crate::discovery::domino::{DominoClient, LoginSessions};
 use crate::domain::cluster::ServerName;
 use crate::domain::directory::index::DirectoryBuilder;
 
-/// The hidden lookup view that HCL's own code reads.
-const DEFAULT_LOOKUP_VIEW: &str = "($Pathname)";
-/// Visible views that are read if the hidden one is not accessible.
-const FALLBACK_VIEWS: [&str; 2] = ["Databases by Pathname", "Databases by Replica ID"];
+/// The views of the default, in the order in which they are tried. HCL's help says that URLs open no hidden view, but
+/// excepts one that is hidden by the parentheses of its name
+/// (<https://www.ibm.com/docs/en/SSVRGU_9.0.1/basic/H_ABOUT_URL_COMMANDS_FOR_OPENING_DOCUMENTS_BY_KEY.html>), and other
+/// pages of it do not
+/// (<https://help.hcl-software.com/dom_designer/10.0.1/basic/H_ABOUT_URL_COMMANDS_FOR_OPENING_SERVERS_DATABASES_AND_VIEWS.html>).
+const DEFAULT_VIEWS: [&str; 3] = [LOOKUP_VIEW, VISIBLE_VIEWS[0], VISIBLE_VIEWS[1]];
 /// A directory with more entries is assumed to be faulty.
 const MAX_ENTRIES: usize = 5_000_000;
 /// Bad rows that a warning describes; the others are only counted.
@@ -41,9 +46,29 @@ pub struct DirectoryReading {
     /// The entries, including duplicates.
     pub builder: DirectoryBuilder,
     pub from: ServerName,
+    /// The name of the view.
+    pub view: String,
     pub warnings: Vec<String>,
     /// Why entries are missing, if the view announces more than it returns.
     pub truncated: Option<String>,
+}
+
+/// The view that each server gave last, so that a view that it does not give is not asked for with every reading.
+#[derive(Debug, Default)]
+pub struct AnsweredViews {
+    views: Mutex<HashMap<ServerName, &'static str>>,
+}
+
+impl AnsweredViews {
+    /// The view to try first at a server, which is the one that it gave last, and the others.
+    fn order_for(&self, server: &ServerName) -> (&'static str, impl Iterator<Item = &'static str> + use<>) {
+        let first = self.views.lock().get(server).copied().unwrap_or(LOOKUP_VIEW);
+        (first, DEFAULT_VIEWS.into_iter().filter(move |view| *view != first))
+    }
+
+    fn record(&self, server: &ServerName, view: &'static str) {
+        self.views.lock().insert(server.clone(), view);
+    }
 }
 
 /// No server gave the directory.
@@ -63,10 +88,11 @@ pub async fn read_directory(
     servers: &[ServerAddress],
     settings: &Cldbdir,
     sessions: &LoginSessions,
+    answered: &AnsweredViews,
 ) -> Result<DirectoryReading, DirectoryReadError> {
     let mut failure = DirectoryReadError { attempts: Vec::new() };
     for server in servers {
-        match read_from_server(client, server, settings, sessions).await {
+        match read_from_server(client, server, settings, sessions, answered).await {
             Ok(mut reading) => {
                 let skipped = failure.attempts.iter().map(|(name, error)| format!("{name}: {error}"));
                 reading.warnings.extend(skipped);
@@ -83,6 +109,7 @@ async fn read_from_server(
     server: &ServerAddress,
     settings: &Cldbdir,
     sessions: &LoginSessions,
+    answered: &AnsweredViews,
 ) -> Result<DirectoryReading, ReadError> {
     let source = ViewSource {
         client,
@@ -94,37 +121,50 @@ async fn read_from_server(
         sessions,
         time_limit: ReadTimeLimit::for_refresh_interval(settings.refresh),
     };
-    let is_default = settings.view.trim().eq_ignore_ascii_case(DEFAULT_LOOKUP_VIEW);
-    let mut view = ViewRequest {
-        database: &settings.database,
-        name: settings.view.trim(),
-        format: settings.format,
-        expand: !is_default,
-    };
-    let mut collector = Collector::new(ColumnLayout::Configured(&settings.columns));
-    let mut result = reader::read(&source, &view, &mut collector).await;
-    if is_default {
-        for name in FALLBACK_VIEWS {
-            if !result.as_ref().is_err_and(ReadError::is_not_found) {
-                break;
-            }
-            view = ViewRequest { name, expand: true, ..view };
-            collector.layout = ColumnLayout::Guessed(&settings.columns);
-            let other = reader::read(&source, &view, &mut collector).await;
-            if !other.as_ref().is_err_and(ReadError::is_not_found) {
-                result = other;
-            }
+    if !settings.view.trim().eq_ignore_ascii_case(LOOKUP_VIEW) {
+        return read_view(&source, &server.name, settings, settings.view.trim()).await;
+    }
+    let (first, others) = answered.order_for(&server.name);
+    let (mut view, mut result) = (first, read_view(&source, &server.name, settings, first).await);
+    for other in others {
+        // Only this answer means that a view is closed. A login page, or no answer, says nothing about the view.
+        if !result.as_ref().is_err_and(ReadError::is_not_found) {
+            break;
+        }
+        let next = read_view(&source, &server.name, settings, other).await;
+        // A server that gives none of the views is reported with its answer for the hidden one.
+        if other == LOOKUP_VIEW || !next.as_ref().is_err_and(ReadError::is_not_found) {
+            (view, result) = (other, next);
         }
     }
-    let summary = result?;
+    if result.is_ok() {
+        answered.record(&server.name, view);
+    }
+    result
+}
+
+async fn read_view(
+    source: &ViewSource<'_>,
+    server: &ServerName,
+    settings: &Cldbdir,
+    name: &str,
+) -> Result<DirectoryReading, ReadError> {
+    let is_substitute = !name.eq_ignore_ascii_case(settings.view.trim());
+    let layout = ColumnLayout { columns: &settings.columns, is_substitute };
+    // Domino shows no document of a categorised view that is not expanded; a flat one has nothing to expand.
+    let view = ViewRequest { database: &settings.database, name, format: settings.format, expand: true };
+    let mut collector = Collector::new(layout);
+    let summary = reader::read(source, &view, &mut collector).await?;
     let mut warnings = Vec::new();
-    if view.name != settings.view.trim() {
+    if is_substitute {
+        let marks =
+            if layout.ignores_marks() { ", without the marks, whose columns have numbers" } else { "" };
         warnings.push(format!(
-            "{}: {} has no accessible view `{}`, so `{}` was read instead",
-            server.name, settings.database, settings.view, view.name
+            "{server}: {} has no accessible view `{}`, so `{name}` was read instead{marks}",
+            settings.database, settings.view
         ));
     }
-    Ok(collector.reading(server.name.clone(), &settings.database, &summary, warnings))
+    Ok(collector.reading(server.clone(), settings, name, &summary, warnings))
 }
 
 struct Collector<'a> {
@@ -149,10 +189,12 @@ impl<'a> Collector<'a> {
     fn reading(
         self,
         from: ServerName,
-        database: &str,
+        settings: &Cldbdir,
+        view: &str,
         summary: &ReadSummary,
         mut warnings: Vec<String>,
     ) -> DirectoryReading {
+        let database = &settings.database;
         if self.bad_rows > 0 {
             let more = if self.bad_rows > self.examples.len() { ", ..." } else { "" };
             let examples = self.examples.join(", ");
@@ -166,7 +208,7 @@ impl<'a> Collector<'a> {
         for reason in truncated.iter().chain(&summary.inconsistency) {
             warnings.push(format!("{from}: {database} may be incomplete: {reason}"));
         }
-        DirectoryReading { builder: self.builder, from, warnings, truncated }
+        DirectoryReading { builder: self.builder, from, view: view.to_owned(), warnings, truncated }
     }
 
     fn add_bad_row(&mut self, row: &Row, reason: &RowError) {

@@ -10,11 +10,11 @@ use crate::domain::cluster::ServerName;
 use crate::domain::directory::{DirectoryEntry, ReplicaId, ReplicaStatus};
 
 /// How to find the columns of an entry.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum ColumnLayout<'a> {
-    Configured(&'a DirectoryColumns),
-    /// For a visible view instead of the configured one: columns configured by name are used, those by number guessed.
-    Guessed(&'a DirectoryColumns),
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ColumnLayout<'a> {
+    pub columns: &'a DirectoryColumns,
+    /// The view is read in place of the configured one, so columns configured by number are those of another view.
+    pub is_substitute: bool,
 }
 
 /// Why a row is not an entry.
@@ -29,29 +29,14 @@ pub enum RowError {
 /// # Errors
 /// When path, server or replica ID are missing or malformed.
 pub fn parse_entry(row: &Row, layout: &ColumnLayout<'_>) -> Result<DirectoryEntry, RowError> {
-    let (path, server, replica_id, title, columns) = match layout {
-        ColumnLayout::Configured(columns) => {
-            let title = columns.title.as_ref().map_or("", |column| row.text(column));
-            (
-                row.text(&columns.path),
-                row.text(&columns.server),
-                row.text(&columns.replica_id),
-                title,
-                columns,
-            )
-        }
-        ColumnLayout::Guessed(columns) => {
-            let guess = ColumnGuesser { row };
-            let title = columns
-                .title
-                .as_ref()
-                .map_or("", |column| guess.find(column, &["title", "dbtitle"], |_| false));
-            let path = guess.find(&columns.path, &["pathname", "path", "dbpath"], is_path);
-            let server =
-                guess.find(&columns.server, &["servername", "server", "canonicalservername"], is_server);
-            let replica_id = guess.find(&columns.replica_id, &["replicaid", "dbreplicaid"], is_replica_id);
-            (path, server, replica_id, title, columns)
-        }
+    let finder = ColumnFinder { row, layout: *layout };
+    let DirectoryColumns { path, server, replica_id, title, .. } = layout.columns;
+    let path = finder.find(path.as_ref(), &["pathname", "path", "dbpath"], is_path);
+    let server = finder.find(server.as_ref(), &["servername", "server", "canonicalservername"], is_server);
+    let replica_id = finder.find(replica_id.as_ref(), &["replicaid", "dbreplicaid"], is_replica_id);
+    let title = match title {
+        Some(_) => finder.find(title.as_ref(), &["title", "dbtitle"], |_| false),
+        None => "",
     };
     let path = path.trim_start_matches(['/', '\\']);
     if path.is_empty() {
@@ -74,19 +59,35 @@ pub fn parse_entry(row: &Row, layout: &ColumnLayout<'_>) -> Result<DirectoryEntr
         server: ServerName::parse(server).map_err(|error| RowError::Invalid(error.to_string()))?,
         replica_id: ReplicaId::parse(replica_id).map_err(|error| RowError::Invalid(error.to_string()))?,
         title: title.to_owned(),
-        status: parse_status(row, columns),
+        status: parse_status(row, layout),
     })
 }
 
 /// *Pending delete* takes precedence over *out of service*.
-fn parse_status(row: &Row, columns: &DirectoryColumns) -> ReplicaStatus {
-    let set = |column: &Option<Column>| column.as_ref().is_some_and(|column| is_set(row.values(column)));
-    if set(&columns.pending_delete) {
+fn parse_status(row: &Row, layout: &ColumnLayout<'_>) -> ReplicaStatus {
+    let set = |column: &Option<Column>| {
+        column.as_ref().filter(|column| layout.applies(column)).is_some_and(|c| is_set(row.values(c)))
+    };
+    if set(&layout.columns.pending_delete) {
         ReplicaStatus::PendingDelete
-    } else if set(&columns.out_of_service) {
+    } else if set(&layout.columns.out_of_service) {
         ReplicaStatus::OutOfService
     } else {
         ReplicaStatus::InService
+    }
+}
+
+impl ColumnLayout<'_> {
+    /// Whether a configured column is meant for the view that is read.
+    fn applies(&self, column: &Column) -> bool {
+        !self.is_substitute || matches!(column, Column::Name(_))
+    }
+
+    /// Whether marks are configured that this view cannot have: a wrong column would close a database to new users.
+    #[must_use]
+    pub fn ignores_marks(&self) -> bool {
+        let marks = [&self.columns.out_of_service, &self.columns.pending_delete];
+        marks.into_iter().flatten().any(|column| !self.applies(column))
     }
 }
 
@@ -98,16 +99,23 @@ fn is_set(values: Option<&[String]>) -> bool {
     })
 }
 
-struct ColumnGuesser<'a> {
+struct ColumnFinder<'a> {
     row: &'a Row,
+    layout: ColumnLayout<'a>,
 }
 
-impl<'a> ColumnGuesser<'a> {
-    /// Finds a column by its configured name, else by the usual names, else by its value.
-    fn find(&self, configured: &Column, names: &[&str], looks_right: impl Fn(&str) -> bool) -> &'a str {
-        if let Column::Name(_) = configured {
-            let text = self.row.text(configured);
-            if !text.is_empty() {
+impl<'a> ColumnFinder<'a> {
+    /// Finds a column as it is configured. If it is not, or not for this view, finds it by the usual names, else by its
+    /// value.
+    fn find(
+        &self,
+        configured: Option<&Column>,
+        names: &[&str],
+        looks_right: impl Fn(&str) -> bool,
+    ) -> &'a str {
+        if let Some(column) = configured.filter(|column| self.layout.applies(column)) {
+            let text = self.row.text(column);
+            if !text.is_empty() || !self.layout.is_substitute {
                 return text;
             }
         }

@@ -8,4 +8,4 @@ pub mod refresh;
 pub mod server_cache;
 
 pub use acceptance::{ReadingDigest, ReadingValidator};
-pub use cldbdir::{DirectoryReading, ServerAddress};
+pub use cldbdir::{AnsweredViews, DirectoryReading, ServerAddress};

@@ -1,7 +1,7 @@
 //! One refresh of the directory: reads it from one server after the other until a reading is accepted or held.
 
 use super::acceptance::{ReadingDigest, ReadingValidator, ReadingVerdict};
-use super::cldbdir::{DirectoryReadError, DirectoryReading, ServerAddress, read_directory};
+use super::cldbdir::{AnsweredViews, DirectoryReadError, DirectoryReading, ServerAddress, read_directory};
 use crate::config::settings::Cldbdir;
 use crate::discovery::domino::{DominoClient, LoginSessions};
 
@@ -25,6 +25,7 @@ pub async fn refresh(
     servers: &[ServerAddress],
     settings: &Cldbdir,
     sessions: &LoginSessions,
+    answered: &AnsweredViews,
     validator: &mut ReadingValidator,
     current: Option<&ReadingDigest>,
 ) -> RefreshOutcome {
@@ -32,7 +33,7 @@ pub async fn refresh(
     let mut warnings = Vec::new();
     let mut held: Option<(DirectoryReading, ReadingDigest)> = None;
     while !rest.is_empty() || held.is_none() {
-        let reading = match (read_directory(client, &rest, settings, sessions).await, &held) {
+        let reading = match (read_directory(client, &rest, settings, sessions, answered).await, &held) {
             (Ok(reading), _) => reading,
             (Err(failure), None) => return RefreshOutcome::Failed(failure),
             (Err(failure), Some(_)) => {

@@ -25,6 +25,7 @@ fn settings(from: &[&TestServer]) -> NamesView {
             name: column("ServerName"),
             hostname: column("HostName"),
             address: column("NetAddress"),
+            ports: column("Ports"),
             cluster: column("ClusterName"),
             http_port: column("HTTPPort"),
             http_status: column("HTTPStatus"),
@@ -202,20 +203,46 @@ async fn a_view_without_servers_of_the_cluster_is_an_error_with_the_reason() {
     assert!(failure.to_string().contains("no row has the column `ClusterName`"), "{failure}");
 }
 
-#[test]
-fn addresses_are_found_in_lists_with_and_without_ports() {
-    let pick = |values: &[&str]| {
-        let values = values.iter().map(|value| (*value).to_owned()).collect();
-        let column =
-            crate::discovery::domino::view_entries::ColumnValue { number: 2, name: "X".into(), values };
-        address(&Row { columns: vec![column], ..Row::default() }, &Column::Number(2))
+const LISTS_XML: &str = r#"<viewentries toplevelentries="1"><viewentry position="1" unid="A">
+<entrydata columnnumber="0" name="ServerName"><text>CN=Web1/O=Acme</text></entrydata>
+<entrydata columnnumber="1" name="ClusterName"><text>AcmeWeb</text></entrydata>
+<entrydata columnnumber="2" name="NetAddresses"><textlist><text>192.168.9.1</text><text>10.0.0.11</text></textlist></entrydata>
+<entrydata columnnumber="3" name="Ports"><textlist><text>CLUSTER</text><text>TCPIP</text></textlist></entrydata>
+</viewentry></viewentries>"#;
+
+#[tokio::test]
+async fn the_port_of_an_address_is_found_by_position_in_xml_and_in_both_lists_of_json() {
+    let json = |list: fn(&str, &str) -> String| {
+        format!(
+            r#"{{"@toplevelentries": "1", "viewentry": [{{"@position": "1", "@unid": "A", "entrydata": [
+            {{"@columnnumber": "0", "@name": "ServerName", "text": {{"0": "CN=Web1/O=Acme"}}}},
+            {{"@columnnumber": "1", "@name": "ClusterName", "text": {{"0": "AcmeWeb"}}}},
+            {{"@columnnumber": "2", "@name": "NetAddresses", {}}},
+            {{"@columnnumber": "3", "@name": "Ports", {}}}]}}]}}"#,
+            list("192.168.9.1", "10.0.0.11"),
+            list("CLUSTER", "TCPIP")
+        )
     };
-    assert_eq!(pick(&["web1.acme.example", "10.0.0.11"]).as_deref(), Some("10.0.0.11"));
-    assert_eq!(pick(&["", "web1/acme", "web1.acme.example:1352"]).as_deref(), Some("web1.acme.example"));
-    assert_eq!(pick(&["10.0.0.11:1352"]).as_deref(), Some("10.0.0.11"));
-    assert_eq!(pick(&["[::1]:1352"]).as_deref(), Some("::1"));
-    assert_eq!(pick(&["::1"]).as_deref(), Some("::1"));
-    assert_eq!(pick(&["Web 1", "/"]), None);
+    let of_objects = json(|a, b| format!(r#""textlist": {{"text": [{{"0": "{a}"}}, {{"0": "{b}"}}]}}"#));
+    let of_keys = json(|a, b| format!(r#""text": {{"0": "{a}", "1": "{b}"}}"#));
+    for (format, page) in
+        [(ViewFormat::Xml, LISTS_XML.to_owned()), (ViewFormat::Json, of_objects), (ViewFormat::Json, of_keys)]
+    {
+        let server = TestServer::start(move |_| TestReply::ok(page.clone())).await;
+        let mut settings = settings(&[&server]);
+        settings.format = format;
+        let reading = read(&client(), &settings, "AcmeWeb", &LoginSessions::default()).await.unwrap();
+        assert_eq!(reading.servers[0].http, port("10.0.0.11", 80), "{format:?}");
+        assert!(!reading.warnings.iter().any(|w| w.contains("addresses")), "{:?}", reading.warnings);
+    }
+}
+
+#[tokio::test]
+async fn several_addresses_without_their_ports_are_a_warning_that_names_the_server() {
+    let server = TestServer::start(|_| TestReply::ok(NAMES_XML)).await;
+    let reading = read(&client(), &settings(&[&server]), "AcmeWeb", &LoginSessions::default()).await.unwrap();
+    let warning = "Web2/Acme: 2 addresses are listed, but the view shows no ports: 10.0.0.12 is used";
+    assert!(reading.warnings.iter().any(|w| w == warning), "{:?}", reading.warnings);
 }
 
 /// A view that announces `all` rows and returns one for each of `names`.

@@ -46,6 +46,13 @@ pub fn normalize_separators(plain: &str) -> Cow<'_, str> {
     Cow::Owned(path)
 }
 
+/// Whether the database part of a URL and a plain path are the same text, apart from percent-encoding: same case and
+/// same separators.
+#[must_use]
+pub fn is_same_spelling(raw_from_url: &[u8], plain: &str) -> bool {
+    PercentDecoder::new(raw_from_url).values().eq(plain.bytes())
+}
+
 /// A plain path in the form for a URL: `\` becomes `/`. Characters with a meaning in URLs (`%`, `?`, `#`, `!`, and `+`,
 /// which Domino reads as a space), spaces, control bytes and the UTF-8 of other characters are percent-encoded.
 #[must_use]
@@ -170,6 +177,23 @@ mod tests {
     }
 
     #[test]
+    fn a_spelling_differs_by_case_and_separators_and_not_by_encoding() {
+        for (raw, plain, same) in [
+            ("Sales/Leads.nsf", "Sales/Leads.nsf", true),
+            ("Sales%2FLe%61ds.nsf", "Sales/Leads.nsf", true),
+            ("b%c3%bcro/alt%20%26%20neu%2B.nsf", "büro/alt & neu+.nsf", true),
+            ("100%25.nsf", "100%.nsf", true),
+            ("sales/leads.nsf", "Sales/Leads.nsf", false),
+            ("Sales%5CLeads.nsf", "Sales/Leads.nsf", false),
+            ("Sales//Leads.nsf", "Sales/Leads.nsf", false),
+            ("B%C3%9CRO/a.nsf", "büro/a.nsf", false),
+            ("Sales/Leads.nsf2", "Sales/Leads.nsf", false),
+        ] {
+            assert_eq!(is_same_spelling(raw.as_bytes(), plain), same, "{raw}");
+        }
+    }
+
+    #[test]
     fn the_shown_spelling_keeps_case_and_has_slashes() {
         assert_eq!(normalize_separators("Sales\\Leads.nsf"), "Sales/Leads.nsf");
         assert_eq!(normalize_separators("\\\\a//b\\"), "a/b/");
@@ -194,6 +218,10 @@ mod tests {
             let encoded = percent_encode_path(&plain);
             prop_assert!(encoded.bytes().all(|b| b.is_ascii_graphic() && !b"?#!\\ ".contains(&b)));
             prop_assert_eq!(folded(encoded.as_bytes()), folded_plain(&plain).into_bytes());
+        }
+        #[test]
+        fn an_encoded_path_has_the_spelling_of_the_plain_one(plain in "[^\\\\]{0,40}") {
+            prop_assert!(is_same_spelling(percent_encode_path(&plain).as_bytes(), &plain));
         }
         #[test]
         fn the_shown_spelling_folds_like_the_plain_one(plain in "[/\\\\a-zA-ZÄ%]{0,20}") {

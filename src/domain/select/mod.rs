@@ -35,8 +35,8 @@ struct Remaining {
 }
 
 impl Remaining {
-    fn level_of(&self, server: ServerId) -> Option<u8> {
-        self.eligible.iter().find(|(_, c)| c.server == server).map(|(level, _)| *level)
+    fn find(&self, server: ServerId) -> Option<&(u8, Candidate)> {
+        self.eligible.iter().find(|(_, candidate)| candidate.server == server)
     }
 
     /// The candidates of one level.
@@ -131,7 +131,7 @@ fn level(candidate: &Candidate, input: &SelectionInput<'_>) -> (u8, Option<Candi
     let is_gated = snapshot.catching_up_since_unix_ms.is_some()
         && !candidate.freshness.shown_fresh
         && !wrote_here
-        && !(is_on && input.posts_login_form);
+        && (!is_on || !input.posts_login_form);
     let (state, mut verdict) = if is_gated {
         (CATCHING_UP_LEVEL, Some(CandidateVerdict::CatchingUp))
     } else if is_on || wrote_here {
@@ -181,7 +181,7 @@ fn choose(
         }
     }
     let Some(best) = best else { return without_eligible(input, policy, remaining, decision) };
-    let is_best = |server: ServerId| remaining.level_of(server) == Some(best);
+    let is_best = |server: ServerId| remaining.find(server).is_some_and(|(level, _)| *level == best);
     if let Some(server) = input.written_on.filter(|server| is_best(*server)) {
         return SelectionOutcome::Serve(server, SelectionReason::OwnWrite);
     }
@@ -215,30 +215,27 @@ fn reason(level: u8, reason: SelectionReason) -> SelectionReason {
     if is_set_aside(level) { SelectionReason::SetAside } else { reason }
 }
 
-/// Whether the user stays on the server of the entry. Users leave a server that is CATCHING UP, and a replica without
-/// their own last write if the server that took it, or a replica that has it, can serve.
+/// Whether the user stays on the server of the entry. Users leave a server that is CATCHING UP. They also leave a replica
+/// that is not known to have their own last write, for the server that took it; and one that surely lacks it, for a
+/// replica that has it.
 fn keeps_entry(server: ServerId, input: &SelectionInput<'_>, remaining: &Remaining) -> bool {
-    let Some(level) = remaining.level_of(server) else { return false };
+    let Some((level, candidate)) = remaining.find(server) else { return false };
     if input.note_id {
         return true;
     }
-    let own = |server| {
-        remaining.eligible.iter().find(|(_, c)| c.server == server).map(|(_, c)| c.freshness.own_write)
-    };
-    let leaves = match own(server) {
-        _ if input.written_on.is_none_or(|written_on| written_on == server) => false,
-        Some(OwnWrite::Included) | None => false,
-        // The server that took the write has it.
-        Some(_) if input.written_on.is_some_and(|written_on| remaining.level_of(written_on).is_some()) => {
-            true
-        }
-        Some(OwnWrite::Unknown) => false,
-        Some(OwnWrite::Missing) => remaining
+    if is_set_aside(*level) {
+        return false;
+    }
+    let Some(written_on) = input.written_on.filter(|written_on| *written_on != server) else { return true };
+    match candidate.freshness.own_write {
+        OwnWrite::Included => true,
+        _ if remaining.find(written_on).is_some() => false,
+        OwnWrite::Unknown => true,
+        OwnWrite::Missing => !remaining
             .eligible
             .iter()
             .any(|(level, c)| c.freshness.own_write == OwnWrite::Included && !is_set_aside(*level)),
-    };
-    !leaves && !is_set_aside(level)
+    }
 }
 
 /// Step 8: no eligible server.

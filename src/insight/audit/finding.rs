@@ -91,7 +91,7 @@ kinds! {
     RESTRICTION_STALE Warning "restriction_stale" "servers RESTRICTED by a source that no longer reports"
         "they stay RESTRICTED until the source reports again: check the source"
     NOT_REPORTED Note "not_reported" "facts that no source reports"
-        "see docs/directory.md for marks, docs/availability.md for RESTRICTED"
+        "the rules about them have no effect: each example names the remedy, and docs/companion.md one for most of them"
     NO_HTTPS Note "no_https" "servers without HTTPS"
         "fine with upstream_scheme: http; `same` and redirects of https clients need it"
     NO_HTTP Note "no_http" "servers without HTTP"

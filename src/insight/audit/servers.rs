@@ -33,8 +33,10 @@ pub(super) fn audit_servers(
             audit_state(cluster, entry, findings);
         }
     }
-    for text in crate::config::unread(&cluster.settings) {
-        findings.add(&finding::NOT_REPORTED, || text);
+    for fact in crate::config::facts(&cluster.settings) {
+        if let Some(text) = fact.unread() {
+            findings.add(&finding::NOT_REPORTED, || format!("{text}; {}", fact.hint));
+        }
     }
     audit_directory(cluster, view, live, findings);
 }

@@ -46,6 +46,10 @@ impl Explanation {
                 candidate.path.as_ref().map(|p| format!("  [{p}]")).unwrap_or_default(),
             );
         }
+        let chosen = self.candidates.iter().find(|candidate| candidate.chosen);
+        if let Some(target) = chosen.and_then(|candidate| candidate.target.as_ref()) {
+            let _ = writeln!(out, "target    {}", control_chars::escape_all(target));
+        }
         for note in &self.notes {
             let _ = writeln!(out, "note      {note}");
         }

@@ -1,4 +1,4 @@
-//! Simulates that some servers are down, RESTRICTED or BUSY: which databases lose their last server, and how the shares of
+//! Simulates that some servers are down, RESTRICTED, BUSY or CATCHING UP: which databases lose their last server, and how the shares of
 //! the servers change. It uses the selection of the proxy and changes nothing.
 
 mod load;
@@ -24,6 +24,7 @@ pub struct SimulatedChanges {
     /// RESTRICTED for longer than `affinity.drain_timeout`.
     pub restricted: Vec<String>,
     pub busy: Vec<String>,
+    pub catching_up: Vec<String>,
 }
 
 /// The answer of `/simulate` and `icm simulate --json`.
@@ -49,7 +50,7 @@ pub struct ClusterSimulation {
     pub unserved_then: f64,
     /// Served now, but not after the change.
     pub lost: AffectedDatabases,
-    /// Served now, but only by BUSY or MAXUSERS servers after the change.
+    /// Served now, but after the change only by servers or replicas that are set aside.
     pub set_aside: AffectedDatabases,
     /// Not served even now.
     pub lost_already: AffectedDatabases,
@@ -82,8 +83,16 @@ impl Simulation {
     }
 }
 
-/// The servers of a database and its marks there. Selection treats databases with equal ones alike.
-type MarkedHolders = SmallVec<[(ServerId, ReplicaStatus); 8]>;
+/// A server of a database, with what selection needs to know about its replica.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+struct MarkedHolder {
+    server: ServerId,
+    status: ReplicaStatus,
+    is_behind: bool,
+}
+
+/// The servers of a database. Selection treats databases with equal ones alike.
+type MarkedHolders = SmallVec<[MarkedHolder; 8]>;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum ServiceLevel {
@@ -95,7 +104,8 @@ enum ServiceLevel {
 /// `limit`: number of examples in each list.
 #[must_use]
 pub fn simulate(snapshot: &Snapshot, changes: &SimulatedChanges, limit: usize) -> Simulation {
-    let all = || changes.down.iter().chain(&changes.restricted).chain(&changes.busy);
+    let all =
+        || changes.down.iter().chain(&changes.restricted).chain(&changes.busy).chain(&changes.catching_up);
     let is_known =
         |name: &str| snapshot.clusters.iter().any(|c| c.view.load().server_by_name(name).is_some());
     Simulation {
@@ -157,6 +167,10 @@ fn changed(
             server.busy = true;
             *state = "BUSY";
         }
+        if named(&changes.catching_up) {
+            server.catching_up_since_unix_ms = Some(clock::unix_ms());
+            *state = "CATCHING UP";
+        }
         if named(&changes.restricted) {
             server.restricted_since_ms = Some(1);
             *state = "RESTRICTED";
@@ -211,14 +225,17 @@ fn steady_state(server: ServerSnapshot) -> ServerSnapshot {
 
 /// Calls `with` for every database, with the servers that have a replica.
 fn for_each_database(view: &ClusterView, mut with: impl FnMut(&DatabaseMatch, &MarkedHolders)) {
-    let index = &view.directory.index;
+    let mut candidates: SmallVec<[Candidate; 8]> = SmallVec::new();
     let mut holders = MarkedHolders::new();
-    for database in index.databases() {
+    for database in view.directory.index.databases() {
         let found = DatabaseMatch { database: database.id(), path: None };
+        view.candidates(Some(&found), &mut candidates);
         holders.clear();
-        holders.extend(
-            index.replicas_by_server(&found).filter_map(|h| Some((view.server_id(h.server)?, h.status))),
-        );
+        holders.extend(candidates.iter().map(|candidate| MarkedHolder {
+            server: candidate.server,
+            status: candidate.status,
+            is_behind: candidate.freshness.behind_since_unix_ms.is_some(),
+        }));
         with(&found, &holders);
     }
 }
@@ -227,7 +244,7 @@ fn describe(view: &ClusterView, found: &DatabaseMatch, holders: &MarkedHolders) 
     let database = view.directory.index.database(found.database);
     let servers: Vec<String> = holders
         .iter()
-        .filter_map(|(server, _)| view.server(*server))
+        .filter_map(|holder| view.server(holder.server))
         .map(|entry| entry.config.name.to_string())
         .collect();
     let servers = if servers.is_empty() { "no server of the cluster".to_owned() } else { servers.join(", ") };
@@ -252,21 +269,19 @@ fn service_level(
 /// Selects a server for a user without affinity.
 fn decide(
     cluster: &Cluster,
-    holders: &[(ServerId, ReplicaStatus)],
+    holders: &[MarkedHolder],
     servers: &[ServerSnapshot],
     port: Port,
     seed: u64,
 ) -> Option<(ServerId, SelectionReason)> {
     let candidates: SmallVec<[Candidate; 8]> = holders
         .iter()
-        .filter_map(|(server, status)| {
+        .filter_map(|MarkedHolder { server, status, is_behind }| {
             let snapshot = *servers.get(usize::from(*server))?;
-            Some(Candidate {
-                server: *server,
-                status: *status,
-                snapshot,
-                freshness: CandidateFreshness::default(),
-            })
+            // The time does not matter for the decision.
+            let behind_since_unix_ms = is_behind.then_some(1);
+            let freshness = CandidateFreshness { behind_since_unix_ms, ..CandidateFreshness::default() };
+            Some(Candidate { server: *server, status: *status, snapshot, freshness })
         })
         .collect();
     let input = SelectionInput::without_affinity(&candidates, port, clock::now_ms(), seed);

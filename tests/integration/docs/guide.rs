@@ -21,6 +21,8 @@ const UNTESTED_BLOCKS: &[(&str, &str, usize)] = &[
     ("README.md", "sh not-here", 1),             // git clone
     ("docs/availability.md", "ini", 1),          // NOTES.INI, which a separate test uses
     ("docs/availability.md", "vb", 1),           // an agent in LotusScript
+    ("docs/companion.md", "json", 1),            // an answer, which `companion.rs` compares with the schema
+    ("docs/companion.md", "vb", 1),              // an import in the Notes client
     ("docs/first-cluster.md", "sh not-here", 1), // the service, and a verb that does not return
     ("docs/install.md", "sh not-here", 3),       // packages, systemd, docker
     ("docs/maintenance.md", "sh not-here", 1),   // restarts servers
@@ -136,6 +138,7 @@ fn etc(acme: &Acme) -> (tempfile::TempDir, PathBuf) {
     for (name, text) in [
         ("token", "k3yR7uPqk3yR7uPq"),
         ("statpub-token", "THE-TOKEN-IN-THE-FILE"),
+        ("companion-token", "k3yR7uPqk3yR7uPq"),
         ("password", "reader"),
         ("connector", "c0nnect0r"),
         ("affinity.key", key),

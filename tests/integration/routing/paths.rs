@@ -84,6 +84,91 @@ fn the_same_path_in_another_spelling_is_forwarded_as_the_client_wrote_it() {
     }
 }
 
+/// As [`start`], with the spelling of the directory for the servers.
+fn start_with_spelling_of_the_directory() -> (Acme, Icm) {
+    let acme = Acme::start(SCENARIO);
+    let mut config = config(&acme);
+    set(&mut config, "clusters.0.servers.list.0.server_restricted", "1");
+    set(&mut config, "clusters.0.forwarded_path", "directory");
+    (acme, Icm::start(config))
+}
+
+/// What `explain` says that the chosen server gets instead of this target.
+fn explained_target(icm: &Icm, target: &str) -> serde_json::Value {
+    let explained = icm.explain(target);
+    let chosen = explained["candidates"].as_array().unwrap().iter().find(|c| c["chosen"] == true);
+    chosen.unwrap()["target"].clone()
+}
+
+#[test]
+fn the_spelling_of_the_servers_own_entry_is_forwarded_if_the_configuration_says_so() {
+    let (_acme, icm) = start_with_spelling_of_the_directory();
+    for spelling in
+        ["/Sales/Forecast.nsf", "/SALES/FORECAST.NSF", "/sales%5cforecast.nsf", "/sales\\forecast.NSF"]
+    {
+        for rest in ["", "/By+Name%2f;x//Y?OpenView&a=%zz&b=/Sales/Forecast.nsf", "!OpenDatabase"] {
+            let target = format!("{spelling}{rest}");
+            assert_eq!(received(&icm, &target), format!("/sales/forecast.NSF{rest}"), "{target}");
+            assert_eq!(explained_target(&icm, &target), format!("/sales/forecast.NSF{rest}"), "{target}");
+        }
+    }
+    let text = icm_cli(&["explain", "/Sales/Forecast.nsf?Open", "-c", icm.file.to_str().unwrap()]).out;
+    assert!(text.contains("\ntarget    /sales/forecast.NSF?Open\n"), "{text}");
+    // In the same spelling, a path stays byte for byte, whatever its encoding is.
+    for target in [
+        "/sales/forecast.NSF/v?OpenView",
+        "/sales%2Fforecast%2eNSF/v?OpenView",
+        "/b%C3%BCro/vertr%C3%A4ge%202026.nsf/x?Open",
+        "/b%c3%bcro/vertr%c3%a4ge%202026.nsf",
+    ] {
+        assert_eq!(received(&icm, target), target);
+        assert!(explained_target(&icm, target).is_null(), "{target}");
+    }
+    assert_eq!(
+        received(&icm, "/B%C3%9CRO/Vertr%C3%A4ge%202026.nsf/x"),
+        "/b%C3%BCro/vertr%C3%A4ge%202026.nsf/x"
+    );
+    // A path that differs in more than its spelling, and a replica ID, are replaced as ever.
+    assert_eq!(received(&icm, "/SALES/Leads.nsf?Open"), "/apps/leads.nsf?Open");
+    assert_eq!(received(&icm, "/__C1257A000041D2E2.nsf?Open"), "/sales/forecast.NSF?Open");
+}
+
+#[test]
+fn a_server_with_another_spelling_is_mapped_back_to_the_clients_and_each_server_gets_its_own() {
+    let (_acme, icm) = start_with_spelling_of_the_directory();
+    for public in ["/Sales/Forecast.nsf", "/SALES%5CForecast.nsf"] {
+        let answer = icm.client().host("www.acme.example").get(&format!("{public}/rewrite?OpenPage"));
+        assert_eq!((answer.status, answer.server()), (200, "Web2/Acme"));
+        let here = format!("http://www.acme.example{public}");
+        assert_eq!(answer.header("content-location").unwrap(), format!("{here}/rewrite?OpenPage"));
+        assert_eq!(answer.header("refresh").unwrap(), format!("600; url={here}/rewrite?OpenPage"));
+        assert_eq!(answer.header("x-xsplocation").unwrap(), format!("{here}/page.xsp"));
+        let cookies = answer.all("set-cookie");
+        assert!(cookies.contains(&"AcmeHost=1; Path=/"), "{cookies:?}");
+        let target = format!("{public}?OpenDatabase&redirect=1");
+        let answer = icm.client().host("www.acme.example").get(&target);
+        let location = format!("{here}?OpenDatabase&redirected=1");
+        assert_eq!((answer.status, answer.header("location")), (302, Some(&*location)));
+    }
+    drop(icm);
+    let acme = Acme::start(SCENARIO);
+    let mut config = config(&acme);
+    set(&mut config, "clusters.0.forwarded_path", "directory");
+    set(&mut config, "clusters.0.failover.retry_budget", "100%");
+    let icm = Icm::start(config);
+    for (failing, serving, path) in
+        [("Web1", "Web2/Acme", "/sales/forecast.NSF"), ("Web2", "Web1/Acme", "/Sales/Forecast.nsf")]
+    {
+        acme.fault(failing, serde_json::json!({ "kind": "status", "status": 503 }));
+        for _ in 0..8 {
+            let answer = icm.client().get_with("/SALES/forecast.nsf?Open", &[("Accept", "application/json")]);
+            assert_eq!((answer.status, answer.server()), (200, serving));
+            assert_eq!(answer.json()["target"], format!("{path}?Open"));
+        }
+        acme.heal(failing);
+    }
+}
+
 #[test]
 fn the_servers_own_path_is_encoded_as_a_url_needs_it() {
     let (_acme, icm) = start();

@@ -49,6 +49,19 @@ fn the_browser_is_sent_to_the_server_at_the_path_that_the_database_has_there() {
 }
 
 #[test]
+fn the_browser_is_sent_to_the_spelling_of_the_directory_if_the_configuration_says_so() {
+    let acme = Acme::start(SCENARIO);
+    for (forwarded, there) in [("client", "/PLAIN.nsf/v?OpenView"), ("directory", "/plain.nsf/v?OpenView")] {
+        let mut config = redirecting(&acme);
+        set(&mut config, "clusters.0.forwarded_path", forwarded);
+        let icm = Icm::start(config);
+        let answer = icm.client().get("/PLAIN.nsf/v?OpenView");
+        let web3 = format!("http://web3.acme.example:{}", acme.http("Web3").port());
+        assert_eq!(answer.header("location").unwrap(), format!("{web3}{there}"));
+    }
+}
+
+#[test]
 fn the_clients_scheme_decides_port_and_server_whatever_upstream_scheme_says() {
     for upstream in ["http", "https", "same"] {
         let acme = Acme::start(SCENARIO);

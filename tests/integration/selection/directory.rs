@@ -55,6 +55,83 @@ fn the_directory_is_read_correctly_despite_dominos_peculiarities_in_xml_and_json
     }
 }
 
+/// The views of `cldbdir.nsf` that a server was asked for, without repetitions.
+fn views_asked(acme: &Acme, server: &str) -> Vec<String> {
+    let targets = acme.requests(server).into_iter().map(|r| r["target"].as_str().unwrap().to_owned());
+    let mut views: Vec<String> = targets
+        .filter_map(|target| Some(target.strip_prefix("/cldbdir.nsf/")?.split('?').next()?.to_owned()))
+        .map(|view| view.replace("%20", " ").replace("%28", "(").replace("%29", ")"))
+        .collect();
+    views.dedup();
+    views
+}
+
+#[test]
+fn the_visible_view_is_read_once_the_hidden_one_was_found_closed_and_this_is_said() {
+    let acme = Acme::built_in();
+    acme.set("all", json!({ "dir": { "hidden_view_404": true } }));
+    let mut settings = config(&acme);
+    let list = settings["clusters"][0]["servers"]["list"].as_sequence_mut().unwrap();
+    list.truncate(1);
+    let icm = Icm::start(settings);
+    wait_for_directory(&icm, "read", |d| d["view"] == "Databases by Pathname");
+    let said = "`Databases by Pathname` was read instead, without the marks";
+    assert!(directory(&icm)["warnings"].to_string().contains(said), "{:#}", directory(&icm));
+    let show = icm_cli(&["show", "cluster", "-c", icm.file.to_str().unwrap()]);
+    assert!(show.out.contains("from Web1/Acme view Databases by Pathname, "), "{}", show.out);
+    // Several readings later, the hidden view was asked for once, and the warning was logged once.
+    let readings =
+        || acme.requests("Web1").iter().filter(|r| r["target"].to_string().contains("by%20Path")).count();
+    assert!(eventually(MAX_WAIT, || readings() > 5), "{}", icm.log());
+    assert_eq!(views_asked(&acme, "Web1"), ["($Pathname)", "Databases by Pathname"]);
+    assert_eq!(icm.log().matches(said).count(), 1, "{}", icm.log());
+    let check = icm_cli(&["check", "--probe", "-c", icm.file.to_str().unwrap()]);
+    assert!(check.out.contains("replicas; view `Databases by Pathname`; "), "{}", check.out);
+    // A reload begins with the hidden view again.
+    acme.ask("POST", "/reset", None);
+    icm.signal("HUP");
+    wait_for_directory(&icm, "read from the hidden view", |d| d["view"] == "($Pathname)");
+    assert_eq!(directory(&icm)["warnings"], json!([]));
+}
+
+#[test]
+fn a_refused_login_and_an_unreachable_server_do_not_lead_to_the_visible_view() {
+    let acme = Acme::built_in();
+    let mut settings = config(&acme);
+    let list = settings["clusters"][0]["servers"]["list"].as_sequence_mut().unwrap();
+    list.truncate(1);
+    let icm = Icm::start(settings);
+    wait_for_directory(&icm, "read", |d| d["view"] == "($Pathname)");
+    for (state, text) in [
+        (json!({ "dir": { "unauthorised": true } }), "needs Reader access"),
+        (json!({ "dir": { "error500": true } }), "status 500"),
+        (json!({ "fault": "refuse" }), "connection refused"),
+    ] {
+        acme.set("Web1", state);
+        wait_for_directory(&icm, text, |d| d["trouble"].as_str().unwrap().contains(text));
+        assert_eq!(views_asked(&acme, "Web1"), ["($Pathname)"], "{text}");
+        acme.ask("POST", "/reset", None);
+        wait_for_directory(&icm, "read again", |d| d["trouble"] == "");
+    }
+}
+
+#[test]
+fn a_visible_view_can_be_named_and_its_columns_need_not_be() {
+    let acme = Acme::built_in();
+    let plain = Icm::start(config(&acme));
+    wait_for_directory(&plain, "read", |d| d["databases"].as_u64() > Some(0));
+    for view in ["Databases by Pathname", "Databases by Replica ID"] {
+        let mut settings = config(&acme);
+        set(&mut settings, "clusters.0.directory.view", view);
+        set(&mut settings, "clusters.0.directory.columns", "{ out_of_service: OutOfService }");
+        let icm = Icm::start(settings);
+        wait_for_directory(&icm, "read", |d| d["view"] == view);
+        assert_eq!(directory(&icm)["replicas"], directory(&plain)["replicas"], "{view}");
+        assert_eq!(directory(&icm)["warnings"], json!([]), "{view}");
+        assert!(icm.served(ARCHIVE, 2).keys().eq(["Web4"]), "{view}");
+    }
+}
+
 #[test]
 fn more_than_a_thousand_documents_are_read_in_pages() {
     let acme = Acme::start(

@@ -27,6 +27,23 @@ fn static_directory(settings: &mut Value) {
 }
 
 #[test]
+fn a_server_is_reached_at_the_address_of_port_tcpip_behind_that_of_a_private_port() {
+    let acme = Acme::built_in();
+    for format in ["xml", "json"] {
+        let mut settings = with_names_source(&acme);
+        set(&mut settings, "clusters.0.servers.format", format);
+        let icm = Icm::start(settings);
+        assert!(eventually(MAX_WAIT, || server_names(&icm).len() == 4), "{:?}", server_names(&icm));
+        let cluster = icm.status()["clusters"][0].clone();
+        for server in cluster["servers"].as_array().unwrap() {
+            let at = format!("127.0.0.1:{}", acme.http(server["name"].as_str().unwrap()).port());
+            assert_eq!(server["http"], at, "{format}");
+        }
+        assert_eq!(cluster["members_warnings"], json!([]), "{format}");
+    }
+}
+
+#[test]
 fn server_documents_that_come_too_slowly_are_reported_and_the_next_address_is_read() {
     let acme = Acme::built_in();
     let mut settings = with_names_source(&acme);

@@ -165,7 +165,9 @@ fn the_server_documents_show_ports_and_membership() {
     let named = |name: &str, value: &str| (name.to_owned(), value.to_owned());
     assert_eq!(value(&got, 1, 0), named("ServerName", "CN=Web2/O=Acme"));
     assert_eq!(value(&got, 1, 1), named("HostName", "web2.acme.example"));
-    assert_eq!(value(&got, 1, 2), named("NetAddress", "127.0.0.1"));
+    let list = |column: usize| got["viewentry"][1]["entrydata"][column]["textlist"]["text"].clone();
+    assert_eq!(list(2), json!([{ "0": "192.0.2.1" }, { "0": "127.0.0.1" }]), "a private port comes first");
+    assert_eq!(list(8), json!([{ "0": "CLUSTER" }, { "0": "TCPIP" }]));
     assert_eq!(value(&got, 1, 3), named("ClusterName", "AcmeWeb"));
     assert_eq!(value(&got, 1, 4), named("HTTPPort", &port));
     assert_eq!(value(&got, 1, 5), named("HTTPStatus", "1"));
@@ -173,5 +175,7 @@ fn the_server_documents_show_ports_and_membership() {
     assert_eq!(value(&got, 4, 3), named("ClusterName", ""));
     acme.set("Web2", json!({ "member": false }));
     assert_eq!(value(&client.get(view).json(), 1, 3), named("ClusterName", ""));
-    assert!(client.get("/names.nsf/ICM+Servers?ReadViewEntries").text().contains("<number>"));
+    let xml = client.get("/names.nsf/ICM+Servers?ReadViewEntries").text();
+    assert!(xml.contains("<number>"));
+    assert!(xml.contains("<textlist>\n<text>CLUSTER</text>\n<text>TCPIP</text>\n</textlist>"), "{xml}");
 }

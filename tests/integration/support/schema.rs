@@ -1,5 +1,5 @@
-//! A validator for the part of JSON Schema that `docs/openapi.json` uses. An unknown keyword is an error, so that none is
-//! silently ignored.
+//! A validator for the part of JSON Schema that `docs/openapi.json` and `docs/companion.schema.json` use. An unknown keyword
+//! is an error, so that none is silently ignored.
 
 use serde_json::Value;
 
@@ -16,7 +16,7 @@ fn check(root: &Value, schema: &Value, value: &Value, at: &str, out: &mut Vec<St
     };
     for (keyword, rule) in rules {
         let fault = match keyword.as_str() {
-            "description" | "default" => None,
+            "$schema" | "$defs" | "title" | "description" | "default" => None,
             "$ref" => {
                 let pointer = rule.as_str().unwrap().strip_prefix('#').unwrap();
                 match root.pointer(pointer) {

@@ -27,9 +27,9 @@ fn settings() -> Cldbdir {
         view: "($Pathname)".to_owned(),
         format: ViewFormat::Xml,
         columns: DirectoryColumns {
-            path: Column::Number(0),
-            server: Column::Number(1),
-            replica_id: Column::Number(3),
+            path: Some(Column::Number(0)),
+            server: Some(Column::Number(1)),
+            replica_id: Some(Column::Number(3)),
             title: Some(Column::Number(2)),
             out_of_service: None,
             pending_delete: None,
@@ -50,8 +50,14 @@ fn server_address(name: &str, server: &TestServer) -> ServerAddress {
 }
 
 async fn read_from(server: &TestServer, settings: &Cldbdir) -> Result<DirectoryReading, DirectoryReadError> {
-    read_directory(&client(), &[server_address("Web1/Acme", server)], settings, &LoginSessions::default())
-        .await
+    read_directory(
+        &client(),
+        &[server_address("Web1/Acme", server)],
+        settings,
+        &LoginSessions::default(),
+        &AnsweredViews::default(),
+    )
+    .await
 }
 
 /// Returns one page and then an empty one, whatever `Start` means.
@@ -170,6 +176,133 @@ async fn the_columns_of_a_fallback_view_are_recognised_by_content() {
     assert_eq!(entry.replica_id, ReplicaId(0xC125_7A00_0041_D2E0));
 }
 
+/// The view in the path of a request: `/Databases%20by%20Pathname`.
+fn view_of(target: &str) -> String {
+    let path = target.split('?').next().unwrap_or_default();
+    path.strip_prefix("/cldbdir.nsf/").unwrap().replace("%20", " ").replace("%28", "(").replace("%29", ")")
+}
+
+/// The views that were asked for, each once for all its pages.
+fn views_asked(server: &TestServer) -> Vec<String> {
+    let mut views: Vec<String> = server.targets().iter().map(|target| view_of(target)).collect();
+    views.dedup();
+    views
+}
+
+#[tokio::test]
+async fn the_hidden_view_is_tried_first_and_the_view_that_answered_from_then_on() {
+    let hidden_is_open = Arc::new(AtomicUsize::new(0));
+    let visible_is_open = Arc::new(AtomicUsize::new(1));
+    let (hidden, visible) = (hidden_is_open.clone(), visible_is_open.clone());
+    let server = TestServer::start(move |asked| {
+        let open = match view_of(&asked.target).as_str() {
+            "($Pathname)" => &hidden,
+            "Databases by Pathname" => &visible,
+            other => panic!("{other}"),
+        };
+        if open.load(Ordering::SeqCst) == 1 { once(asked, FLAT) } else { TestReply::status(404) }
+    })
+    .await;
+    let (client, sessions, answered) = (client(), LoginSessions::default(), AnsweredViews::default());
+    let servers = [server_address("Web1/Acme", &server)];
+    let settings = settings();
+    let read = || read_directory(&client, &servers, &settings, &sessions, &answered);
+    let reading = read().await.unwrap();
+    assert_eq!((reading.view.as_str(), reading.builder.len()), ("Databases by Pathname", 5));
+    assert_eq!(views_asked(&server), ["($Pathname)", "Databases by Pathname"]);
+    // Opening the hidden one changes nothing: the one that answered is asked alone, and the warning stays the same.
+    hidden_is_open.store(1, Ordering::SeqCst);
+    let again = read().await.unwrap();
+    assert_eq!((again.view.as_str(), again.warnings), ("Databases by Pathname", reading.warnings));
+    assert_eq!(views_asked(&server).len(), 2);
+    // Once it is closed, the order begins anew.
+    visible_is_open.store(0, Ordering::SeqCst);
+    let last = read().await.unwrap();
+    assert_eq!((last.view.as_str(), last.warnings), ("($Pathname)", Vec::new()));
+    assert_eq!(views_asked(&server), ["($Pathname)", "Databases by Pathname", "($Pathname)"]);
+}
+
+#[tokio::test]
+async fn a_login_page_a_refusal_or_no_answer_does_not_mean_that_the_view_is_closed() {
+    const LOGIN: &str = "<html><form method=\"post\" action=\"/names.nsf?Login\"></form></html>";
+    let answers: [fn() -> TestReply; 7] = [
+        || TestReply::ok(LOGIN),
+        || TestReply::status(401),
+        || TestReply::status(403),
+        || TestReply::status(500),
+        || TestReply::status(503),
+        || TestReply::Page(302, "Location: /names.nsf?Login\r\n", Vec::new()),
+        || TestReply::Close,
+    ];
+    for (n, answer) in answers.into_iter().enumerate() {
+        let server = TestServer::start(move |asked| match view_of(&asked.target).as_str() {
+            "($Pathname)" => answer(),
+            _ => once(asked, FLAT),
+        })
+        .await;
+        read_from(&server, &settings()).await.unwrap_err();
+        assert_eq!(views_asked(&server), ["($Pathname)"], "answer {n}");
+    }
+}
+
+/// *Databases by Pathname* as the template describes it: path as category, server, replica ID.
+fn by_pathname(columns: [&str; 3]) -> String {
+    format!(
+        "<viewentries toplevelentries=\"1\"><viewentry position=\"1\" noteid=\"80000004\" children=\"1\">\
+         <entrydata columnnumber=\"0\" name=\"{}\" category=\"true\"><text>Apps\\Leads.nsf</text></entrydata></viewentry>\
+         <viewentry position=\"1.1\" unid=\"A\"><entrydata columnnumber=\"1\" name=\"{}\"><text>CN=Web2/O=Acme</text></entrydata>\
+         <entrydata columnnumber=\"2\" name=\"{}\"><text>C1257A00:0041D2E0</text></entrydata>\
+         <entrydata columnnumber=\"4\" name=\"Oos\"><text>1</text></entrydata></viewentry></viewentries>",
+        columns[0], columns[1], columns[2]
+    )
+}
+
+#[tokio::test]
+async fn the_columns_of_the_visible_view_are_recognised_whatever_their_names_are() {
+    for names in [["Pathname", "CanonicalServername", "ReplicaID"], ["$0", "$1", "$2"]] {
+        let page = by_pathname(names);
+        let server = TestServer::start(move |asked| match view_of(&asked.target).as_str() {
+            "($Pathname)" => TestReply::status(404),
+            _ if asked.query("Start").as_deref() == Some("1") => TestReply::ok(page.clone()),
+            _ => TestReply::ok("<viewentries/>"),
+        })
+        .await;
+        // Named in the configuration, its columns are recognised too, and nothing else is asked for.
+        let mut named = settings();
+        named.view = "databases by pathname".to_owned();
+        (named.columns.path, named.columns.server, named.columns.replica_id) = (None, None, None);
+        named.columns.title = None;
+        for (settings, is_substitute) in [(settings(), true), (named, false)] {
+            let reading = read_from(&server, &settings).await.unwrap();
+            let entry = entries_of(&reading).pop().unwrap();
+            assert_eq!((entry.path.as_str(), entry.server.abbreviated()), ("Apps/Leads.nsf", "Web2/Acme"));
+            assert_eq!(entry.replica_id, ReplicaId(0xC125_7A00_0041_D2E0));
+            assert_eq!(reading.warnings.len(), usize::from(is_substitute), "{:?}", reading.warnings);
+        }
+        assert_eq!(views_asked(&server), ["($Pathname)", "Databases by Pathname", "databases by pathname"]);
+    }
+}
+
+#[tokio::test]
+async fn marks_by_number_are_not_read_from_a_view_for_which_they_were_not_meant() {
+    let page = by_pathname(["Pathname", "ServerName", "ReplicaID"]);
+    let server = TestServer::start(move |asked| match view_of(&asked.target).as_str() {
+        "($Pathname)" => TestReply::status(404),
+        _ => once(asked, &page),
+    })
+    .await;
+    for (column, expected, is_mentioned) in [
+        (Column::Number(4), ReplicaStatus::InService, true),
+        (Column::Name("oos".to_owned()), ReplicaStatus::OutOfService, false),
+    ] {
+        let mut settings = settings();
+        settings.columns.out_of_service = Some(column);
+        let reading = read_from(&server, &settings).await.unwrap();
+        assert_eq!(entries_of(&reading)[0].status, expected);
+        assert_eq!(reading.warnings[0].contains("without the marks"), is_mentioned, "{:?}", reading.warnings);
+    }
+}
+
 #[tokio::test]
 async fn a_custom_view_has_no_fallback() {
     let server = TestServer::start(|_| TestReply::status(404)).await;
@@ -198,11 +331,12 @@ async fn the_next_server_is_asked_when_one_fails() {
         server_address("Web2/Acme", &login),
         server_address("Web3/Acme", &good),
     ];
-    let (client, sessions) = (client(), LoginSessions::default());
-    let reading = read_directory(&client, &servers, &settings(), &sessions).await.unwrap();
+    let (client, sessions, answered) = (client(), LoginSessions::default(), AnsweredViews::default());
+    let reading = read_directory(&client, &servers, &settings(), &sessions, &answered).await.unwrap();
     assert_eq!(reading.from.abbreviated(), "Web3/Acme");
     assert_eq!(reading.warnings.len(), 2, "{:?}", reading.warnings);
-    let failure = read_directory(&client, &servers[..2], &settings(), &sessions).await.unwrap_err();
+    let failure =
+        read_directory(&client, &servers[..2], &settings(), &sessions, &answered).await.unwrap_err();
     assert_eq!(failure.attempts.len(), 2);
     assert!(
         failure.to_string().contains("Web2/Acme: ") && failure.to_string().contains("Anonymous"),
@@ -235,16 +369,18 @@ async fn digest_of_ten() -> ReadingDigest {
 async fn a_reading_that_lost_too_much_needs_confirmation_by_another_server() {
     let current = digest_of_ten().await;
     let (small, whole) = (server_with(3).await, server_with(10).await);
-    let (client, sessions) = (client(), LoginSessions::default());
+    let (client, sessions, answered) = (client(), LoginSessions::default(), AnsweredViews::default());
     let servers = [server_address("Web1/Acme", &small), server_address("Web2/Acme", &whole)];
     let mut validator = ReadingValidator::default();
-    match refresh(&client, &servers, &settings(), &sessions, &mut validator, Some(&current)).await {
+    match refresh(&client, &servers, &settings(), &sessions, &answered, &mut validator, Some(&current)).await
+    {
         RefreshOutcome::Accepted { reading, .. } => assert_eq!(reading.builder.len(), 10),
         other => panic!("{other:?}"),
     }
     let agreeing = server_with(3).await;
     let servers = [server_address("Web1/Acme", &small), server_address("Web2/Acme", &agreeing)];
-    match refresh(&client, &servers, &settings(), &sessions, &mut validator, Some(&current)).await {
+    match refresh(&client, &servers, &settings(), &sessions, &answered, &mut validator, Some(&current)).await
+    {
         RefreshOutcome::Accepted { reading, digest } => {
             assert_eq!((reading.builder.len(), digest.len), (3, 3))
         }
@@ -256,7 +392,7 @@ async fn a_reading_that_lost_too_much_needs_confirmation_by_another_server() {
 async fn a_suspicious_reading_of_the_only_server_that_responds_is_accepted_the_third_time() {
     let current = digest_of_ten().await;
     let (small, dead) = (server_with(3).await, TestServer::start(|_| TestReply::Close).await);
-    let (client, sessions) = (client(), LoginSessions::default());
+    let (client, sessions, answered) = (client(), LoginSessions::default(), AnsweredViews::default());
     let servers = [
         server_address("Web1/Acme", &dead),
         server_address("Web2/Acme", &small),
@@ -264,7 +400,9 @@ async fn a_suspicious_reading_of_the_only_server_that_responds_is_accepted_the_t
     ];
     let mut validator = ReadingValidator::default();
     for round in 1..=3 {
-        match refresh(&client, &servers, &settings(), &sessions, &mut validator, Some(&current)).await {
+        match refresh(&client, &servers, &settings(), &sessions, &answered, &mut validator, Some(&current))
+            .await
+        {
             RefreshOutcome::Accepted { reading, .. } => assert_eq!((round, reading.builder.len()), (3, 3)),
             RefreshOutcome::Held { reason, .. } => {
                 assert!(round < 3 && reason.contains("lost 7 of 10 entries"), "{round}: {reason}");
@@ -278,16 +416,18 @@ async fn a_suspicious_reading_of_the_only_server_that_responds_is_accepted_the_t
 async fn a_refresh_is_held_when_servers_disagree_and_fails_when_none_responds() {
     let current = digest_of_ten().await;
     let (three, four) = (server_with(3).await, server_with(4).await);
-    let (client, sessions) = (client(), LoginSessions::default());
+    let (client, sessions, answered) = (client(), LoginSessions::default(), AnsweredViews::default());
     let servers = [server_address("Web1/Acme", &three), server_address("Web2/Acme", &four)];
     let mut validator = ReadingValidator::default();
     for _ in 0..4 {
-        match refresh(&client, &servers, &settings(), &sessions, &mut validator, Some(&current)).await {
+        match refresh(&client, &servers, &settings(), &sessions, &answered, &mut validator, Some(&current))
+            .await
+        {
             RefreshOutcome::Held { reason, .. } => assert!(reason.contains("disagree"), "{reason}"),
             other => panic!("{other:?}"),
         }
     }
-    let none = refresh(&client, &[], &settings(), &sessions, &mut validator, Some(&current)).await;
+    let none = refresh(&client, &[], &settings(), &sessions, &answered, &mut validator, Some(&current)).await;
     assert!(matches!(none, RefreshOutcome::Failed(_)));
 }
 
@@ -316,16 +456,19 @@ async fn a_refresh_prefers_a_complete_directory_to_an_incomplete_one() {
     let cut = entries(9).replace("toplevelentries=\"9\"", "toplevelentries=\"12\"");
     let incomplete = TestServer::start(move |asked| once(asked, &cut)).await;
     let (whole, dead) = (server_with(12).await, TestServer::start(|_| TestReply::Close).await);
-    let (client, sessions) = (client(), LoginSessions::default());
+    let (client, sessions, answered) = (client(), LoginSessions::default(), AnsweredViews::default());
     let mut validator = ReadingValidator::default();
     let servers = [server_address("Web1/Acme", &incomplete), server_address("Web2/Acme", &whole)];
-    match refresh(&client, &servers, &settings(), &sessions, &mut validator, Some(&current)).await {
+    match refresh(&client, &servers, &settings(), &sessions, &answered, &mut validator, Some(&current)).await
+    {
         RefreshOutcome::Accepted { reading, .. } => assert_eq!(reading.builder.len(), 12),
         other => panic!("{other:?}"),
     }
     let servers = [server_address("Web1/Acme", &incomplete), server_address("Web2/Acme", &dead)];
     for round in 1..=3 {
-        match refresh(&client, &servers, &settings(), &sessions, &mut validator, Some(&current)).await {
+        match refresh(&client, &servers, &settings(), &sessions, &answered, &mut validator, Some(&current))
+            .await
+        {
             RefreshOutcome::Held { reason, .. } => {
                 assert!(round < 3 && reason.contains("9 of 12 top-level entries"), "{round}: {reason}");
             }
@@ -334,7 +477,7 @@ async fn a_refresh_prefers_a_complete_directory_to_an_incomplete_one() {
         }
     }
     // Without a directory in use, an incomplete one is better than none.
-    match refresh(&client, &servers, &settings(), &sessions, &mut validator, None).await {
+    match refresh(&client, &servers, &settings(), &sessions, &answered, &mut validator, None).await {
         RefreshOutcome::Accepted { reading, .. } => assert_eq!(reading.builder.len(), 9),
         other => panic!("{other:?}"),
     }
