@@ -357,6 +357,7 @@ pub(super) fn is_restricted_by_maintenance(server: &ObservedServer) -> bool {
 
 fn not_pushed(report: Option<&ObservedReplicator>, after_ms: u64) -> StopReason {
     match report {
+        Some(report) if report.is_idle() == Some(true) => StopReason::TooFewReports { after_ms },
         Some(report) => StopReason::NotReplicated {
             after_ms,
             retry_waiting: report.retry_waiting.unwrap_or(0),

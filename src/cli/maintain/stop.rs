@@ -18,6 +18,8 @@ pub(super) enum StopReason {
     NoWitness,
     #[error("its Cluster Replicator still has work after {}: {retry_waiting} replicas wait for a retry, {work_queue_depth} for their push", format_age(*.after_ms))]
     NotReplicated { after_ms: u64, retry_waiting: u64, work_queue_depth: u64 },
+    #[error("fewer than two reports of its Cluster Replicator came within {}", format_age(*.after_ms))]
+    TooFewReports { after_ms: u64 },
     #[error("the hook failed: {0}")]
     HookFailed(String),
     #[error("it did not return within {}", format_age(*.after_ms))]
@@ -44,6 +46,7 @@ impl StopReason {
             Self::NoReports => "no_reports",
             Self::NoWitness => "no_witness",
             Self::NotReplicated { .. } => "not_replicated",
+            Self::TooFewReports { .. } => "too_few_reports",
             Self::HookFailed(_) => "hook_failed",
             Self::NotReturned { .. } => "not_returned",
             Self::Unproven(_) => "unproven",
@@ -68,6 +71,9 @@ impl StopReason {
             Self::NotReplicated { .. } => {
                 "look at `show stat Replica.Cluster` on its console, and replicate the databases that wait (`replicate SERVER`). \
                  What waits is lost at a restart; --accept-unproven goes on all the same"
+            }
+            Self::TooFewReports { .. } => {
+                "run the same command again with a --drain-timeout of more than two intervals of the availability source"
             }
             Self::HookFailed(_) => {
                 "mend its cause and run the same command again, which runs the hook again; if it was done by hand, add --hook-done"

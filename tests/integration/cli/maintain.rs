@@ -422,13 +422,16 @@ fn a_long_request_is_cut_and_wrong_arguments_are_refused() {
     let site = Site::reporting("{ push_ms: 20, retry_ms: 500 }", CATCH_UP);
     let mut browser = Browser::on(site.icm.address, "/all.nsf?OpenDatabase", "Web1");
     let slow = std::thread::spawn(move || {
-        browser.get("/all.nsf?OpenDatabase&delay=3000&drip=2000&size=60000").status
+        let cookie = format!("ICM={}", browser.icm().unwrap());
+        // Half a minute, one piece after the other.
+        browser.client.request("GET", "/all.nsf/x?OpenPage&drip=500&size=60000", &[("Cookie", &cookie)], b"")
     });
     site.icm.wait_for_in_flight("Web1", 1);
-    let output = site.maintain(&["--servers", "Web1", "--hook", &site.hook("true"), "--drain-timeout", "1s"]);
+    let hook = site.restarting_hook();
+    let output = site.maintain(&["--servers", "Web1", "--hook", &hook, "--drain-timeout", "4s"]);
     assert_eq!(output.code, 0, "{output:?}");
     assert!(output.out.contains("the hook will cut 1 requests in flight"), "{output:?}");
-    drop(slow);
+    assert!(slow.join().unwrap().is_err(), "it was cut");
     for (wrong, text) in [
         (&["--servers", "Web9", "--hook", "true"][..], "has no server Web9"),
         (&["--servers", "Web1,Web1/Acme", "--hook", "true"], "named twice"),

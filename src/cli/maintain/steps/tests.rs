@@ -203,6 +203,8 @@ fn a_replicator_with_work_stops_it_after_the_drain_time() {
     let expected = StopReason::NotReplicated { after_ms: 60_000, retry_waiting: 1, work_queue_depth: 0 };
     assert_eq!(first.next(&busy(60_000, 1), &LIMITS), NextAction::Stop(expected));
     assert_eq!(word(&first.next(&busy(60_000, 1), &UNPROVEN)), "unproven");
+    let stop = NextAction::Stop(StopReason::TooFewReports { after_ms: 60_000 });
+    assert_eq!(step(StepPhase::Push).next(&busy(60_000, 0), &LIMITS), stop, "only one report");
     let silent = |now| changed(now, |server| server.replicator = None);
     assert!(is_wait(&step(StepPhase::Push).next(&silent(1_000), &LIMITS), "unknown"));
     assert_eq!(step(StepPhase::Push).next(&silent(60_000), &LIMITS), NextAction::Stop(StopReason::NoReports));
