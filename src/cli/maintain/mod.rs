@@ -1,6 +1,7 @@
 //! `icm maintain --rolling`: takes one server after the other out of use, runs a hook that restarts or upgrades it, and gives
 //! it back to its users when it has caught up. It talks to a running balancer, like the other verbs.
 
+mod balancers;
 mod hook;
 mod observe;
 mod phases;
@@ -12,15 +13,16 @@ mod steps;
 mod stop;
 
 use std::io::IsTerminal;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{anyhow, bail};
 
-use super::admin::{AdminClient, AdminTarget};
+use super::admin::AdminTarget;
 use super::{EXIT_PROBLEM, EXIT_USAGE, load, output};
 use crate::util::clock::saturating_millis;
+use balancers::Balancers;
 use observe::ObservedStatus;
 use phases::{StepLimits, StepPhase};
 use progress::{MaintenanceProgress, ProgressFile};
@@ -70,6 +72,10 @@ pub struct MaintainArgs {
     /// The cluster, if there are several.
     #[arg(long, value_name = "NAME")]
     cluster: Option<String>,
+    /// Admin listener of another ICM in front of these servers, with the same token: the servers are restricted there, too, and
+    /// its users and requests count. May be repeated.
+    #[arg(long, value_name = "URL")]
+    also: Vec<String>,
     /// Print the plan and change nothing.
     #[arg(long)]
     dry_run: bool,
@@ -136,7 +142,10 @@ pub fn run(arguments: &MaintainArgs) -> anyhow::Result<ExitCode> {
     if arguments.hook.is_none() && !arguments.dry_run && !std::io::stdin().is_terminal() {
         return usage("without --hook a terminal is needed, at which to press Enter".to_owned());
     }
-    let Some(admin) = arguments.admin_target.connect()? else { return Ok(ExitCode::from(EXIT_USAGE)) };
+    let Some(balancers) = Balancers::connect(&arguments.admin_target, &arguments.also)? else {
+        return Ok(ExitCode::from(EXIT_USAGE));
+    };
+    let admin = &balancers.main;
     let Some(state_dir) = arguments.state_dir() else { return Ok(ExitCode::from(EXIT_USAGE)) };
     let status: ObservedStatus = match admin.get("/status?events=0")? {
         Ok(status) => status,
@@ -150,13 +159,24 @@ pub fn run(arguments: &MaintainArgs) -> anyhow::Result<ExitCode> {
     };
     if arguments.dry_run {
         let unfinished = ProgressFile::peek(state_dir.as_deref(), &cluster)?;
-        return dry_run(arguments, &admin, &cluster, &servers, unfinished.as_ref());
+        return dry_run(arguments, &balancers, &cluster, &servers, unfinished.as_ref());
     }
+    start(arguments, &balancers, (&cluster, servers), state_dir.as_deref(), status.now)
+}
+
+/// Begins a run, or goes on with an unfinished one.
+fn start(
+    arguments: &MaintainArgs,
+    balancers: &Balancers,
+    (cluster, servers): (&str, Vec<String>),
+    state_dir: Option<&Path>,
+    now: u64,
+) -> anyhow::Result<ExitCode> {
     // From here on signals are noticed, not obeyed at once.
-    let interrupts = admin.interrupts()?;
-    let prepared = ProgressFile::lock(state_dir.as_deref(), &cluster).and_then(|file| {
+    let interrupts = balancers.main.interrupts()?;
+    let prepared = ProgressFile::lock(state_dir, cluster).and_then(|file| {
         let unfinished = if arguments.forget { None } else { file.load()? };
-        Ok((begin(arguments, &cluster, servers, unfinished, status.now)?, file))
+        Ok((begin(arguments, cluster, servers, unfinished, now)?, file))
     });
     let (progress, file) = match prepared {
         Ok(prepared) => prepared,
@@ -165,7 +185,7 @@ pub fn run(arguments: &MaintainArgs) -> anyhow::Result<ExitCode> {
             return Ok(ExitCode::from(EXIT_PROBLEM));
         }
     };
-    let mut reporter = MaintenanceReporter::new(&cluster, arguments.admin_target.json);
+    let mut reporter = MaintenanceReporter::new(cluster, arguments.admin_target.json);
     if !file.is_kept() {
         reporter.event(
             "note",
@@ -173,7 +193,7 @@ pub fn run(arguments: &MaintainArgs) -> anyhow::Result<ExitCode> {
             "progress is not kept: there is neither -c FILE with state_dir nor --state-dir",
         );
     }
-    let word = if progress.started_at == status.now { "started" } else { "resumed" };
+    let word = if progress.started_at == now { "started" } else { "resumed" };
     let text = match word {
         "started" => format!("maintains {}", progress.servers.join(", ")),
         _ => format!("goes on: {}", plan::describe_unfinished(&progress)),
@@ -181,7 +201,7 @@ pub fn run(arguments: &MaintainArgs) -> anyhow::Result<ExitCode> {
     reporter.event(word, None, &text);
     file.save(&progress)?;
     let run = MaintenanceRun {
-        admin: &admin,
+        balancers,
         interrupts,
         limits: arguments.limits(),
         hook: arguments.hook.as_deref(),
@@ -244,7 +264,7 @@ fn restricted_by(started_at: u64) -> String {
 
 fn dry_run(
     arguments: &MaintainArgs,
-    admin: &AdminClient,
+    balancers: &Balancers,
     cluster: &str,
     servers: &[String],
     unfinished: Option<&MaintenanceProgress>,
@@ -252,7 +272,7 @@ fn dry_run(
     let limits = arguments.limits();
     let mut planned = Vec::new();
     for name in servers {
-        let seen = runner::observe(admin, cluster, name, Some(MAX_EXAMPLES))?;
+        let seen = balancers.observe(cluster, name, Some(MAX_EXAMPLES))?;
         let server = seen.server(name).ok_or_else(|| anyhow!("the balancer has no server {name} now"))?;
         planned.push(plan::plan_server(&seen, server, &limits));
     }

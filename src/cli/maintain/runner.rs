@@ -3,20 +3,17 @@
 
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, anyhow, bail};
-use http::Method;
-use serde::Deserialize;
+use anyhow::Context;
 
+use super::balancers::Balancers;
 use super::hook::{self, HookStatus, RunningHook};
-use super::observe::{Observation, ObservedDrain, ObservedStatus};
+use super::observe::Observation;
 use super::phases::{NextAction, StepLimits, StepPhase};
 use super::progress::{MaintenanceProgress, ProgressFile};
 use super::report::MaintenanceReporter;
 use super::steps::ServerStep;
 use super::stop::StopReason;
-use crate::cli::admin::{AdminClient, Interrupts, WaitOutcome, percent_encode};
-use crate::state::drain::DrainProgress;
-use crate::state::restrictions::RestrictionOutcome;
+use crate::cli::admin::{Interrupts, WaitOutcome, percent_encode};
 
 const POLL_INTERVAL: Duration = Duration::from_millis(500);
 /// For how long the balancer may not answer, as while it is restarted.
@@ -38,41 +35,9 @@ enum StepOutcome {
     Interrupted,
 }
 
-#[derive(Deserialize)]
-struct DrainBody {
-    servers: Vec<DrainProgress>,
-}
-
-/// Observes one cluster with one server of it. With `examples` the databases are counted that only this server can serve.
-///
-/// # Errors
-/// If the balancer does not answer, or has no such cluster or server.
-pub(super) fn observe(
-    admin: &AdminClient,
-    cluster: &str,
-    server: &str,
-    examples: Option<usize>,
-) -> anyhow::Result<Observation> {
-    let (code, status) = admin.send(Method::GET, "/status")?;
-    if code != 200 {
-        bail!("/status: {code} {status}");
-    }
-    let status: ObservedStatus = serde_json::from_value(status).context("/status")?;
-    let limit = examples.map_or_else(String::new, |limit| format!("?limit={limit}"));
-    let target = format!("/servers/{}/drain{limit}", percent_encode(server));
-    let drain = match admin.send(Method::GET, &target)? {
-        (200, body) => serde_json::from_value::<DrainBody>(body).context("drain")?.servers,
-        // The server has left the cluster: the status says the same.
-        (404, _) => Vec::new(),
-        (code, body) => bail!("{target}: {code} {body}"),
-    };
-    Observation::new(status, cluster, ObservedDrain::of(&drain))
-        .ok_or_else(|| anyhow!("the balancer has no cluster {cluster} now"))
-}
-
 /// One run over the servers of a cluster.
 pub(super) struct MaintenanceRun<'a> {
-    pub admin: &'a AdminClient,
+    pub balancers: &'a Balancers,
     pub interrupts: Interrupts,
     pub limits: StepLimits,
     pub hook: Option<&'a str>,
@@ -128,10 +93,10 @@ impl MaintenanceRun<'_> {
 
     fn after_interruption(&self, server: &str) -> String {
         let again = if self.file.is_kept() {
-            "the same command goes on here".to_owned()
+            "The same command goes on here".to_owned()
         } else {
             let rest: Vec<&str> = self.progress.remaining().map(|name| &**name).collect();
-            format!("progress is not kept without --state-dir; to go on: --servers {}", rest.join(","))
+            format!("Progress is not kept without --state-dir; to go on: --servers {}", rest.join(","))
         };
         if self.is_restricted_now() {
             format!(
@@ -172,7 +137,7 @@ impl MaintenanceRun<'_> {
                 NextAction::Done => return Ok(StepOutcome::Done),
                 NextAction::Stop(reason) => return Ok(StepOutcome::Stopped(reason)),
             }
-            if self.admin.pause(POLL_INTERVAL, &mut self.interrupts) == WaitOutcome::Interrupted {
+            if self.balancers.main.pause(POLL_INTERVAL, &mut self.interrupts) == WaitOutcome::Interrupted {
                 return Ok(StepOutcome::Interrupted);
             }
         }
@@ -192,12 +157,12 @@ impl MaintenanceRun<'_> {
         let cluster = self.progress.cluster.clone();
         let began = Instant::now();
         loop {
-            match observe(self.admin, &cluster, server, examples) {
+            match self.balancers.observe(&cluster, server, examples) {
                 Ok(seen) => return Ok(Some(seen)),
                 Err(error) if began.elapsed() >= BALANCER_TIMEOUT => return Err(error),
                 Err(error) => self.reporter.waiting(server, &format!("the balancer: {error:#}"), ""),
             }
-            if self.admin.pause(POLL_INTERVAL, &mut self.interrupts) == WaitOutcome::Interrupted {
+            if self.balancers.main.pause(POLL_INTERVAL, &mut self.interrupts) == WaitOutcome::Interrupted {
                 return Ok(None);
             }
         }
@@ -206,7 +171,7 @@ impl MaintenanceRun<'_> {
     fn restrict(&mut self, server: &str, closed: bool) -> anyhow::Result<()> {
         let closed_argument = if closed { "&closed=1" } else { "" };
         let action = format!("restrict?by={}{closed_argument}", percent_encode(&self.by));
-        let notes = self.post(server, &action)?;
+        let notes = self.balancers.post(server, &action)?;
         if closed {
             self.reporter.event("closed", Some(server), "nobody may return");
         } else {
@@ -220,11 +185,11 @@ impl MaintenanceRun<'_> {
         let server = step.server.clone();
         let text = match &step.restricted_before {
             Some(by) => {
-                self.post(&server, &format!("restrict?by={}", percent_encode(by)))?;
+                self.balancers.post(&server, &format!("restrict?by={}", percent_encode(by)))?;
                 format!("stays restricted by {by}, as before")
             }
             None => {
-                self.post(&server, "release")?;
+                self.balancers.post(&server, "release")?;
                 "released".to_owned()
             }
         };
@@ -232,20 +197,6 @@ impl MaintenanceRun<'_> {
         self.keep(step)?;
         self.reporter.event("released", Some(&server), &text);
         Ok(())
-    }
-
-    /// Returns what the administrator should know.
-    fn post(&self, server: &str, action: &str) -> anyhow::Result<Vec<String>> {
-        let target = format!("/servers/{}/{action}", percent_encode(server));
-        let (code, body) = self.admin.send(Method::POST, &target)?;
-        if code != 200 {
-            bail!("{target}: {code} {body}");
-        }
-        let outcomes: Vec<RestrictionOutcome> =
-            serde_json::from_value(body.get("servers").cloned().unwrap_or_default())?;
-        let mut notes: Vec<String> = outcomes.into_iter().flat_map(|outcome| outcome.notes).collect();
-        notes.dedup();
-        Ok(notes)
     }
 
     /// Runs the hook and observes the server meanwhile. `None` = it is done.
@@ -277,19 +228,20 @@ impl MaintenanceRun<'_> {
                     return Ok(Some(StepOutcome::Stopped(StopReason::HookFailed(why))));
                 }
             }
-            if self.admin.pause(POLL_INTERVAL, &mut self.interrupts) == WaitOutcome::Interrupted {
+            if self.balancers.main.pause(POLL_INTERVAL, &mut self.interrupts) == WaitOutcome::Interrupted {
                 self.end_hook(&mut running);
                 return Ok(Some(StepOutcome::Interrupted));
             }
             // The balancer may be away meanwhile: its events tell later what happened.
-            if let Ok(seen) = observe(self.admin, &self.progress.cluster, &server, None) {
+            if let Ok(seen) = self.balancers.observe(&self.progress.cluster, &server, None) {
                 step.note_outage(&seen);
             }
         }
         step.hook_process = None;
-        self.reporter.event("hook_ended", Some(&server), "the hook has succeeded");
+        let text = if self.hook.is_some() { "the hook has succeeded" } else { "Enter was pressed" };
+        self.reporter.event("hook_ended", Some(&server), text);
         let now =
-            observe(self.admin, &self.progress.cluster, &server, None).map_or(seen.now, |seen| seen.now);
+            self.balancers.observe(&self.progress.cluster, &server, None).map_or(seen.now, |seen| seen.now);
         step.enter(StepPhase::Return, now);
         self.keep(step)?;
         Ok(None)
@@ -298,7 +250,7 @@ impl MaintenanceRun<'_> {
     /// A second signal ends the waiting for the hook.
     fn end_hook(&mut self, running: &mut RunningHook) {
         running.interrupt();
-        let (admin, interrupts) = (self.admin, &mut self.interrupts);
+        let (admin, interrupts) = (&self.balancers.main, &mut self.interrupts);
         running.wait_for_end(|| admin.pause(POLL_INTERVAL, interrupts) == WaitOutcome::Elapsed);
     }
 }

@@ -418,6 +418,26 @@ fn a_server_that_was_restricted_before_stays_so_and_another_maintenance_is_respe
 }
 
 #[test]
+fn another_icm_in_front_of_the_servers_is_drained_too() {
+    let site = Site::reporting("{ push_ms: 20 }", CATCH_UP);
+    let second = Icm::start(config(&site.acme));
+    second.wait_for_state("Web1", "AVAILABLE");
+    let mut browser = Browser::on(second.address, "/all.nsf?OpenDatabase", "Web1");
+    let also = format!("http://{}", second.admin);
+    let arguments = ["--servers", "Web1", "--also", &also, "--json"];
+    let failed = site.maintain(&[&arguments[..], &["--hook", "exit 1"]].concat());
+    assert_eq!(failed.code, 2, "{failed:?}");
+    let waits = |text: &str| events(&failed).iter().any(|e| e["text"].as_str().unwrap().contains(text));
+    assert!(waits("users may return"), "the user of the other ICM: {failed:?}");
+    assert_eq!(second.status_of("Web1")["restricted_by_admin"]["closed"], true);
+    assert!(!browser.server_of("/all.nsf?OpenDatabase").starts_with("Web1"));
+    let output = site.maintain(&[&arguments[..], &["--hook", "true"]].concat());
+    assert_eq!(output.code, 0, "{output:?}");
+    second.wait_for_state("Web1", "AVAILABLE");
+    site.assert_all_available();
+}
+
+#[test]
 fn a_long_request_is_cut_and_wrong_arguments_are_refused() {
     let site = Site::reporting("{ push_ms: 20, retry_ms: 500 }", CATCH_UP);
     let mut browser = Browser::on(site.icm.address, "/all.nsf?OpenDatabase", "Web1");
