@@ -35,6 +35,7 @@ mod cli {
     mod commands;
     mod explain;
     mod explain_agreement;
+    mod maintain;
     mod restrict;
 }
 
