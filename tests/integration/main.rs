@@ -25,6 +25,7 @@ mod affinity {
     mod changes;
     mod cookie;
     mod cross_site;
+    mod own_writes;
     mod session_cookies;
     mod sessions;
 }
@@ -34,6 +35,7 @@ mod cli {
     mod commands;
     mod explain;
     mod explain_agreement;
+    mod maintain;
     mod restrict;
 }
 
@@ -112,7 +114,9 @@ mod routing {
 
 mod selection {
     mod availability;
+    mod companion;
     mod directory;
+    mod freshness;
     mod probes;
     mod rules;
     mod server_documents;

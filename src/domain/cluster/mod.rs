@@ -7,6 +7,7 @@
 pub mod availability;
 pub(crate) mod catch_up;
 mod counters;
+mod date_offset;
 mod health;
 mod host_port;
 mod keep_alive;

@@ -15,6 +15,7 @@ pub use in_flight::InFlight;
 
 use super::availability::{Baselines, Observed, RequestClass};
 use super::counters::Counters;
+use super::date_offset::DateOffset;
 use super::health::{HealthSettings, HealthSnapshot, ReportSource, Restriction, ServerHealth};
 use super::keep_alive::KeepAlive;
 use super::load;
@@ -28,6 +29,7 @@ const HTTP: u32 = 1;
 const HTTPS: u32 = 1 << 1;
 const BUSY: u32 = 1 << 2;
 const MAX_USERS: u32 = 1 << 3;
+const CLOSED: u32 = 1 << 4;
 
 fn bit(port: Port) -> u32 {
     match port {
@@ -86,6 +88,8 @@ pub struct ClusterServer {
     suspected: AtomicU32,
     /// How long the server keeps pooled connections.
     pub keep_alive: KeepAlive,
+    /// How far its clock is from ours.
+    pub(crate) date_offset: DateOffset,
     /// Counters for the status page and the metrics.
     pub(crate) counters: Counters,
 }
@@ -119,6 +123,7 @@ impl ClusterServer {
             probe_now: AtomicBool::new(false),
             suspected: AtomicU32::new(0),
             keep_alive: KeepAlive::default(),
+            date_offset: DateOffset::default(),
             counters: Counters::default(),
         }
     }
@@ -153,6 +158,7 @@ impl ClusterServer {
             http: flags & HTTP != 0,
             https: flags & HTTPS != 0,
             restricted_since_ms: known_time(self.restricted_since.load(Relaxed)),
+            closed: flags & CLOSED != 0,
             busy: flags & BUSY != 0,
             max_users: flags & MAX_USERS != 0,
             catching_up_since_unix_ms: known_time(self.catching_up_since.load(Relaxed)),
@@ -350,6 +356,7 @@ impl ClusterServer {
             (snapshot.https, HTTPS),
             (snapshot.busy, BUSY),
             (snapshot.max_users, MAX_USERS),
+            (health.is_closed(), CLOSED),
         ] {
             if set {
                 flags |= bit;

@@ -105,7 +105,7 @@ fn eliminate(
     // 4. RESTRICTED, which includes an administrator's drain.
     if let Some(since) = snapshot.restricted_since_ms {
         let drained = input.now_ms.saturating_sub(since) >= policy.drain_timeout_ms;
-        if drained || !is_on(candidate.server, input) {
+        if snapshot.closed || drained || !is_on(candidate.server, input) {
             return Some(CandidateVerdict::Restricted);
         }
     }
@@ -161,6 +161,7 @@ fn level(candidate: &Candidate, input: &SelectionInput<'_>) -> (u8, Option<Candi
     }
     (level, verdict)
 }
+
 /// Steps 6 to 8: the outcome. Adds the verdicts of the ranking to `decision`.
 fn choose(
     input: &SelectionInput<'_>,

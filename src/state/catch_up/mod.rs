@@ -24,7 +24,7 @@ use crate::domain::cluster::catch_up::{
 use crate::domain::cluster::{AvailabilityReport, ClusterServer, ServerName, ServerState, Transition};
 use crate::util::clock;
 pub(crate) use followed::{records_for_followers, replace_followed_catch_up};
-use kept::KeptCatchUp;
+use kept::{KeptCatchUp, KeptOpening};
 pub(crate) use saved::{load_from_state_dir, local_records, replace_local_catch_up, save_if_changed};
 pub(crate) use task::run;
 
@@ -194,6 +194,12 @@ pub(crate) fn status(cluster: &Cluster, server: &ClusterServer) -> Option<CatchU
         status.waiting_for.push(format!("{} must open it, which this ICM follows", elsewhere.at));
     }
     status
+}
+
+/// How the last gate of a server was opened; `None` while it is closed, or if there was none.
+#[must_use]
+pub(crate) fn last_opening(cluster: &Cluster, server: &ServerName) -> Option<KeptOpening> {
+    cluster.persistent_state.catch_up.lock().opened.get(server)?.opened.clone()
 }
 
 /// The result of `release --now` for one server.

@@ -392,7 +392,7 @@ fn after_an_outage_of_all_servers_together_nobody_is_gated() {
 fn without_another_server_that_is_available_or_busy_nobody_is_gated() {
     let mut cluster = Cluster::new(3);
     cluster.down(1);
-    let restriction = Restriction { since_unix_ms: 0, by: "Jo".into(), at: None };
+    let restriction = Restriction { since_unix_ms: 0, by: "Jo".into(), at: None, closed: false };
     cluster.servers[2].restrict(Some(restriction), cluster.now_ms);
     cluster.outage(0, MINUTE);
     assert_eq!(cluster.state(0), ServerState::Available);
@@ -405,7 +405,7 @@ fn without_another_server_that_is_available_or_busy_nobody_is_gated() {
 #[test]
 fn a_restricted_witness_still_proves_and_a_restricted_server_is_gated_too() {
     let mut cluster = Cluster::new(3);
-    let restriction = || Some(Restriction { since_unix_ms: 0, by: "Jo".into(), at: None });
+    let restriction = || Some(Restriction { since_unix_ms: 0, by: "Jo".into(), at: None, closed: false });
     for server in [0, 1] {
         cluster.servers[server].restrict(restriction(), cluster.now_ms);
     }
