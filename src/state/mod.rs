@@ -20,6 +20,7 @@ pub(crate) mod preflight;
 pub(crate) mod probes;
 pub(crate) mod readable;
 pub(crate) mod refresh_state;
+pub(crate) mod release_gate;
 pub(crate) mod replica_readings;
 pub(crate) mod resolve;
 pub(crate) mod restrictions;

@@ -25,6 +25,7 @@ mod affinity {
     mod changes;
     mod cookie;
     mod cross_site;
+    mod own_writes;
     mod session_cookies;
     mod sessions;
 }
@@ -46,6 +47,7 @@ mod docs {
 }
 
 mod failover {
+    mod catch_up;
     mod failing_pages;
     mod fault_matrix;
     mod healthy_servers;
@@ -58,6 +60,7 @@ mod failover {
 }
 
 mod follow {
+    mod catch_up;
     mod file_access;
     mod floating_address;
     mod leader;

@@ -3,6 +3,7 @@
 
 mod ignored;
 mod own_reads;
+mod own_write;
 mod server_clock;
 mod table;
 mod tracker;
@@ -10,6 +11,7 @@ mod unknown;
 
 pub use ignored::{IgnoredDatabases, NOT_COMPARED};
 pub use own_reads::OwnReads;
+pub use own_write::own_write;
 pub use server_clock::{ClockOffset, ServerClock};
 pub use table::{FreshnessTable, ModifiedReading, ReplicaFreshness};
 pub use tracker::{BehindChange, FreshnessRules, FreshnessTracker, TrackedChange, TrackedTable};
