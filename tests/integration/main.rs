@@ -22,6 +22,7 @@ mod admin {
 
 mod affinity {
     mod browser;
+    mod catching_up;
     mod changes;
     mod cookie;
     mod cross_site;
