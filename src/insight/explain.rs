@@ -244,6 +244,7 @@ fn add_candidates(explanation: &mut Explanation, routed: &Routed, decision: &Dec
     for (server, verdict) in &decision.verdicts {
         let Some(entry) = routed.view.server(*server) else { continue };
         let holder = routed.replica_on(*server);
+        let mark = routed.database.found.as_ref().and_then(|found| routed.view.mark_on(found, *server));
         let name = entry.config.name.to_string();
         // A server that was not drawn from a band is a band of its own.
         if decision.band.contains(server) || decision.chosen() == Some(*server) {
@@ -258,7 +259,7 @@ fn add_candidates(explanation: &mut Explanation, routed: &Routed, decision: &Dec
                 .filter(|h| routed.replaces_path(h, target))
                 .and_then(|h| routed.target_for(&h, target))
                 .map(|target| String::from_utf8_lossy(&target).into_owned()),
-            mark: holder.map_or("in_service", |h| h.status.as_str()).to_owned(),
+            mark: mark.map_or("in_service", |mark| mark.as_str()).to_owned(),
             verdict: verdict.to_string(),
             chosen: matches!(verdict, CandidateVerdict::Chosen(_)),
             own_write: own_write_on(routed, *server),

@@ -137,7 +137,7 @@ fn takes_user(context: &RouteContext<'_>, found: Option<&DatabaseMatch>, server:
     let answers =
         context.view.server(server).is_some_and(|entry| entry.server.snapshot().is_up(context.port));
     let in_service = |found: &DatabaseMatch| {
-        context.view.replica_on(found, server).is_some_and(|holder| holder.status == ReplicaStatus::InService)
+        context.view.mark_on(found, server).is_some_and(|mark| mark == ReplicaStatus::InService)
     };
     answers && found.is_none_or(in_service)
 }

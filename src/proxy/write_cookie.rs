@@ -10,9 +10,7 @@ use super::attempt::Attempt;
 use super::routed::Routed;
 use crate::domain::affinity::session_cookies::write_cookie_name;
 use crate::domain::affinity::{WriteStamp, WriteStamps, same_site};
-use crate::domain::directory::ReplicaId;
 use crate::domain::url::{self, RequestSafety, ServerCommand};
-use crate::state::PersistentState;
 use crate::util::clock;
 
 /// The database with the login forms of an organization.
@@ -46,7 +44,7 @@ pub(super) fn write(
         let replica_id = routed.view.directory.index.database(found.database).replica_id();
         let at =
             u64::try_from(entry.server.date_offset.to_ours(time)).unwrap_or_default().saturating_mul(1_000);
-        record_write(&routed.cluster.persistent_state, replica_id, entry.server.tag(), at);
+        routed.cluster.persistent_state.record_write(replica_id, entry.server.tag(), at);
     }
     let affinity = &routed.affinity;
     let is_carried = affinity.has_affinity_cookie
@@ -121,9 +119,6 @@ fn date_of(head: &ResponseHeader) -> Option<i64> {
     let text = head.headers.get(header::DATE)?.to_str().ok()?;
     Some(chrono::DateTime::parse_from_rfc2822(text).ok()?.timestamp())
 }
-
-/// Freshness reads the replicas of this database soon.
-fn record_write(_state: &PersistentState, _database: ReplicaId, _server: u32, _at_unix_ms: u64) {}
 
 #[cfg(test)]
 mod tests {

@@ -5,7 +5,7 @@
 //! [`ServerSnapshot`].
 
 pub mod availability;
-pub mod catch_up;
+pub(crate) mod catch_up;
 mod counters;
 mod date_offset;
 mod health;
