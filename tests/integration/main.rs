@@ -26,6 +26,7 @@ mod affinity {
     mod changes;
     mod cookie;
     mod cross_site;
+    mod older_replicas;
     mod own_writes;
     mod session_cookies;
     mod sessions;
