@@ -12,6 +12,7 @@ mod check;
 mod completion;
 mod explain;
 mod maintain;
+mod replica_checks;
 mod restrict;
 mod show;
 mod simulate;
