@@ -386,7 +386,7 @@ fn after_ctrl_c_or_a_kill_the_same_command_goes_on_and_a_second_run_is_refused()
         if name == "INT" {
             assert_eq!(output.status.code(), Some(2), "{text}");
             assert!(
-                text.contains("interrupted; it stays RESTRICTED. the same command goes on here"),
+                text.contains("interrupted; it stays RESTRICTED. The same command goes on here"),
                 "{text}"
             );
         }
