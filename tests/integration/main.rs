@@ -22,9 +22,11 @@ mod admin {
 
 mod affinity {
     mod browser;
+    mod catching_up;
     mod changes;
     mod cookie;
     mod cross_site;
+    mod older_replicas;
     mod own_writes;
     mod session_cookies;
     mod sessions;

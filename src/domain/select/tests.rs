@@ -455,10 +455,8 @@ fn set_aside(candidate: &Candidate, input: &SelectionInput<'_>) -> (OwnWrite, bo
     let Candidate { snapshot, freshness, .. } = candidate;
     let own_write =
         if wrote_here || input.written_on.is_none() { OwnWrite::Included } else { freshness.own_write };
-    let is_gated = snapshot.catching_up_since_unix_ms.is_some()
-        && !freshness.shown_fresh
-        && !wrote_here
-        && !(inside && input.posts_login_form);
+    let may_enter = freshness.shown_fresh || wrote_here || (inside && input.posts_login_form);
+    let is_gated = snapshot.catching_up_since_unix_ms.is_some() && !may_enter;
     let state = match () {
         () if is_gated => 2,
         () if inside || wrote_here => 0,
