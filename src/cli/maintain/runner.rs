@@ -206,6 +206,7 @@ impl MaintenanceRun<'_> {
             return Ok(Some(StepOutcome::Stopped(StopReason::NoSuchServer)));
         };
         (step.hook_at, step.down_at, step.back_at) = (seen.now, 0, 0);
+        step.hook_process = None;
         self.keep(step)?;
         let mut running = match self.hook {
             Some(command) => {

@@ -78,10 +78,11 @@ impl Site {
         icm_cli(&self.arguments(more))
     }
 
-    fn spawn(&self, more: &[&str]) -> Child {
+    fn spawn(&self, more: &[&str]) -> RunningMaintenance {
         let mut command = Command::new(env!("CARGO_BIN_EXE_icm"));
         command.args(self.arguments(more)).stdin(Stdio::null());
-        command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        RunningMaintenance(Some(command.spawn().unwrap()))
     }
 
     fn progress_file(&self) -> PathBuf {
@@ -96,6 +97,41 @@ impl Site {
         for server in SERVERS {
             self.icm.wait_for_state(server, "AVAILABLE");
             assert_eq!(self.icm.status_of(server)["restricted_by_admin"], Value::Null);
+        }
+    }
+}
+
+impl Drop for Site {
+    /// Ends the hook of a run that was killed.
+    fn drop(&mut self) {
+        let text = std::fs::read(self.progress_file()).unwrap_or_default();
+        let progress: Value = serde_json::from_slice(&text).unwrap_or_default();
+        let pid = progress["current"]["hook_process"]["pid"].as_i64().and_then(|pid| i32::try_from(pid).ok());
+        if let Some(pid) = pid.filter(|_| std::thread::panicking()) {
+            let _ =
+                nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGTERM);
+        }
+    }
+}
+
+/// A run that is killed with the value.
+struct RunningMaintenance(Option<Child>);
+
+impl RunningMaintenance {
+    fn pid(&self) -> u32 {
+        self.0.as_ref().unwrap().id()
+    }
+
+    fn wait(mut self) -> std::process::Output {
+        self.0.take().unwrap().wait_with_output().unwrap()
+    }
+}
+
+impl Drop for RunningMaintenance {
+    fn drop(&mut self) {
+        if let Some(child) = &mut self.0 {
+            let _ = child.kill();
+            let _ = child.wait();
         }
     }
 }
@@ -374,14 +410,14 @@ fn after_ctrl_c_or_a_kill_the_same_command_goes_on_and_a_second_run_is_refused()
         let hook = || site.progress()["current"]["hook_process"]["pid"].as_u64();
         assert!(eventually(MAX_WAIT, || hook().is_some()));
         let hook = u32::try_from(hook().unwrap()).unwrap();
-        signal(child.id(), name);
+        signal(child.pid(), name);
         if name == "KILL" {
             let early = site.maintain(&["--hook", &slow]);
             let text = format!("the hook of the last run is still running as process {hook}");
             assert!(early.code == 2 && early.err.contains(&text), "{early:?}");
             signal(hook, "TERM");
         }
-        let output = child.wait_with_output().unwrap();
+        let output = child.wait();
         let text = String::from_utf8(output.stdout).unwrap();
         if name == "INT" {
             assert_eq!(output.status.code(), Some(2), "{text}");
