@@ -191,12 +191,16 @@ fn after_the_limit_it_no_longer_counts_until_it_was_not_older_once() {
 }
 
 #[test]
-fn replication_that_is_proven_idle_after_the_change_clears_it() {
+fn a_change_that_its_server_has_pushed_no_longer_counts() {
     let mut times = Times::default();
     times.read(A, 0, 10).read(H, -100, 70);
-    times.0.record_replication_idle(H, ms(-1));
-    assert_eq!(times.behind(71), Some(0), "idle before the change proves nothing");
-    times.0.record_replication_idle(H, ms(72));
+    times.0.record_pushed(A, ms(-500), ms(-1));
+    assert_eq!(times.behind(71), Some(0), "an empty queue before the change proves nothing");
+    times.0.record_pushed(A, ms(1), ms(72));
+    assert_eq!(times.behind(72), Some(0), "the server restarted after the change and lost its queue");
+    times.0.record_pushed(H, ms(-500), ms(72));
+    assert_eq!(times.behind(72), Some(0), "another server's queue says nothing about this change");
+    times.0.record_pushed(A, ms(-500), ms(72));
     assert_eq!(times.behind(73), None);
     times.read(H, -100, 500);
     assert_eq!(times.behind(500), None, "the same change does not count again");
@@ -354,7 +358,7 @@ proptest! {
     ) {
         let rules = FreshnessRules { slack_ms: slack, behind_after_ms: after, behind_limit_ms: limit };
         let mut tracker = FreshnessTracker::default();
-        tracker.record_replication_idle(idle.0, idle.1);
+        tracker.record_pushed(idle.0, idle.1.saturating_sub(50_000), idle.1);
         tracker.record_write(LEADS, write.0, write.1);
         for (server, modified_unix_ms, taken_unix_ms) in readings {
             let reading = ModifiedReading { modified_unix_ms, taken_unix_ms };

@@ -64,6 +64,8 @@ pub struct TrackedTable {
 #[derive(Clone, Copy, Debug)]
 struct Anchor {
     modified: u64,
+    /// The server where it was made, unless it may have come there by replication.
+    made_on: Option<u32>,
     /// A reading long enough after it still showed an older time.
     confirmed: bool,
 }
@@ -93,8 +95,8 @@ type Replicas = SmallVec<[TrackedReplica; 3]>;
 #[derive(Debug, Default)]
 pub struct FreshnessTracker {
     databases: AHashMap<ReplicaId, Replicas>,
-    /// By server: all changes up to this time have reached it.
-    idle: AHashMap<u32, u64>,
+    /// By server: changes made there between these times have been pushed to all others.
+    pushed: AHashMap<u32, (u64, u64)>,
 }
 
 impl FreshnessTracker {
@@ -108,7 +110,7 @@ impl FreshnessTracker {
     ) {
         self.change_replica(database, server, |replica| replica.read(reading, rules));
         if let Some(replicas) = self.databases.get_mut(&database) {
-            compare(replicas, &self.idle, rules);
+            compare(replicas, &self.pushed, rules);
         }
     }
 
@@ -140,15 +142,15 @@ impl FreshnessTracker {
         });
     }
 
-    /// All changes made up to this time on other servers have reached this one: nothing waited for a push or a retry.
-    pub fn record_replication_idle(&mut self, server: u32, at_unix_ms: u64) {
-        let known = self.idle.entry(server).or_default();
-        *known = (*known).max(at_unix_ms);
+    /// All changes made on this server between these times have been pushed: its Cluster Replicator, in one run, had
+    /// nothing in its queue and nothing that waited for a retry.
+    pub fn record_pushed(&mut self, server: u32, from_unix_ms: u64, until_unix_ms: u64) {
+        self.pushed.insert(server, (from_unix_ms, until_unix_ms));
     }
 
     /// Forgets servers that left the cluster.
     pub fn retain_servers(&mut self, stays: impl Fn(u32) -> bool) {
-        self.idle.retain(|server, _| stays(*server));
+        self.pushed.retain(|server, _| stays(*server));
         self.databases.retain(|_, replicas| {
             replicas.retain(|replica| stays(replica.server));
             !replicas.is_empty()
@@ -184,13 +186,13 @@ impl FreshnessTracker {
     pub fn table(&mut self, rules: &FreshnessRules, now_unix_ms: u64) -> TrackedTable {
         let mut out = TrackedTable::default();
         let is_old = |at: u64| now_unix_ms.saturating_sub(at) > rules.behind_limit_ms;
-        let Self { databases, idle } = self;
+        let Self { databases, pushed } = self;
         databases.retain(|database, replicas| {
             for replica in replicas.iter_mut() {
                 replica.reading = replica.reading.filter(|reading| !is_old(reading.taken_unix_ms));
                 replica.written_at = replica.written_at.filter(|at| !is_old(*at));
             }
-            compare(replicas, idle, rules);
+            compare(replicas, pushed, rules);
             let known = replicas.clone();
             for replica in replicas.iter_mut() {
                 let behind = replica.behind(rules, now_unix_ms);
@@ -242,29 +244,33 @@ fn find_origins(replicas: &mut Replicas, rules: &FreshnessRules) {
 }
 
 /// Sets and clears the anchors of all replicas of a database.
-fn compare(replicas: &mut Replicas, idle: &AHashMap<u32, u64>, rules: &FreshnessRules) {
+fn compare(replicas: &mut Replicas, pushed: &AHashMap<u32, (u64, u64)>, rules: &FreshnessRules) {
     find_origins(replicas, rules);
-    let times: SmallVec<[(u32, u64); 3]> =
-        replicas.iter().filter(|r| r.reading.is_some()).map(|r| (r.server, r.origin)).collect();
+    let times: SmallVec<[(u32, Anchor); 3]> =
+        replicas.iter().filter_map(|r| Some((r.server, r.time()?))).collect();
+    // A change that needs no push any more, and that this replica does not show, is of a kind that does not replicate.
+    let is_pushed = |anchor: &Anchor| {
+        let on = anchor.made_on.and_then(|server| pushed.get(&server));
+        on.is_some_and(|(from, until)| (*from..=*until).contains(&anchor.modified))
+    };
     for replica in replicas.iter_mut() {
         let Some(reading) = replica.reading else {
             replica.anchor = None;
             continue;
         };
         let reached = reading.modified_unix_ms.saturating_add(rules.slack_ms);
-        let replicated = idle.get(&replica.server).copied().unwrap_or(0);
-        let newer = times.iter().filter(|(server, modified)| {
-            *server != replica.server && *modified > reached && *modified > replicated
+        let newer = times.iter().filter(|(server, anchor)| {
+            *server != replica.server && anchor.modified > reached && !is_pushed(anchor)
         });
-        let mut newer = newer.map(|(_, modified)| *modified).peekable();
-        let is_reached = |anchor: &Anchor| anchor.modified <= reached || anchor.modified <= replicated;
+        let mut newer = newer.map(|(_, anchor)| *anchor).peekable();
+        let is_reached = |anchor: &Anchor| anchor.modified <= reached || is_pushed(anchor);
         if newer.peek().is_none() || replica.anchor.as_ref().is_some_and(is_reached) {
             replica.anchor = None;
         }
         // A reading from before the other's change cannot count against this replica. Of several changes the first one
         // is missing for longest.
-        let missing = newer.filter(|modified| reading.taken_unix_ms > *modified).min();
-        let anchor = replica.anchor.or(missing.map(|modified| Anchor { modified, confirmed: false }));
+        let missing = newer.filter(|anchor| reading.taken_unix_ms > anchor.modified);
+        let anchor = replica.anchor.or(missing.min_by_key(|anchor| anchor.modified));
         let confirmed_from = |anchor: &Anchor| anchor.modified.saturating_add(rules.behind_after_ms);
         replica.anchor = anchor.map(|anchor| Anchor {
             confirmed: anchor.confirmed || reading.taken_unix_ms >= confirmed_from(&anchor),
@@ -304,6 +310,13 @@ impl TrackedReplica {
             _ => (self.before, self.origin) = (None, modified),
         }
         self.reading = Some(reading);
+    }
+
+    /// The change behind its time, as an anchor for other replicas.
+    fn time(&self) -> Option<Anchor> {
+        let modified = self.reading?.modified_unix_ms;
+        let made_on = (modified.abs_diff(self.origin) <= SAME_TIME_MS).then_some(self.server);
+        Some(Anchor { modified: self.origin, made_on, confirmed: false })
     }
 
     fn is_blank(&self) -> bool {

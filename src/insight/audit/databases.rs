@@ -31,7 +31,7 @@ pub(super) fn audit_databases(
         let found = DatabaseMatch { database: database.id(), path: None };
         let mut holders: SmallVec<[KnownReplica<'_>; 8]> = SmallVec::new();
         let mut unknown_servers = 0_usize;
-        for holder in index.replicas_by_server(&found) {
+        for mut holder in index.replicas_by_server(&found) {
             match view.server_id(holder.server) {
                 Some(server) => {
                     let at = usize::from(server);
@@ -39,6 +39,8 @@ pub(super) fn audit_databases(
                         *holds = true;
                     }
                     if let Some(entry) = view.server(server) {
+                        // A companion may know the mark better than the directory.
+                        holder.status = view.mark_on(&found, server).unwrap_or(holder.status);
                         holders.push((at, entry, holder));
                     }
                 }

@@ -225,7 +225,11 @@ impl Balancer {
         self.record_transition(name, server.name(), change);
         let state = &cluster.persistent_state.catch_up;
         let (replicator, stamp) = (&report.replicator, report.updated_at);
-        state.lock().tracker.report(server.name(), (kind, number), replicator, stamp, now);
+        let pushed = state.lock().tracker.report(server.name(), (kind, number), replicator, stamp, now);
+        if let Some((from, until)) = pushed {
+            let readings = &cluster.persistent_state.replica_readings;
+            readings.track(|tracker| tracker.record_pushed(server.tag(), from, until));
+        }
         self.update_catch_up(name, None);
     }
 

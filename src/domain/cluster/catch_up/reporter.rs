@@ -18,6 +18,9 @@ struct SourceState {
     run: Option<String>,
     successful: Option<u64>,
     failed: Option<u64>,
+    /// When the first and the last report of this run arrived, in milliseconds since 1970.
+    run_since_unix_ms: u64,
+    last_unix_ms: u64,
 }
 
 /// Whether a report is a new one.
@@ -39,6 +42,9 @@ pub(super) struct Reporter {
     pub(super) last: Option<ReporterStatus>,
     /// When a restart was noticed; it may have happened any time since the report before.
     pub(super) restarted_ms: Option<u64>,
+    /// What the last report proves: changes made on this server between these times, in milliseconds since 1970, have
+    /// been pushed to all others.
+    pub(super) pushed: Option<(u64, u64)>,
 }
 
 impl Reporter {
@@ -59,12 +65,19 @@ impl Reporter {
             return Novelty::Nothing;
         }
         let restarted = known.as_ref().is_some_and(|known| known.is_earlier_run_than(report));
+        let same_run =
+            known.as_ref().filter(|known| !restarted && report.run.is_some() && known.run == report.run);
+        let is_idle = report.retry_waiting == Some(0) && report.work_queue_depth == Some(0);
+        // The report was measured after the one before had arrived, so it covers all changes up to then.
+        self.pushed = same_run.filter(|_| is_idle).map(|known| (known.run_since_unix_ms, known.last_unix_ms));
         let state = SourceState {
             source,
             stamp,
             run: report.run.clone(),
             successful: report.successful,
             failed: report.failed,
+            run_since_unix_ms: same_run.map_or(now.unix_ms, |known| known.run_since_unix_ms),
+            last_unix_ms: now.unix_ms,
         };
         match known {
             // A report that lacks a value does not hide a restart from the next one.
@@ -119,6 +132,7 @@ impl SourceState {
         self.run = newer.run.or_else(|| self.run.take());
         self.successful = newer.successful.or(self.successful);
         self.failed = newer.failed.or(self.failed);
+        (self.run_since_unix_ms, self.last_unix_ms) = (newer.run_since_unix_ms, newer.last_unix_ms);
     }
 }
 

@@ -214,6 +214,23 @@ fn a_server_that_returns_after_a_long_outage_is_catching_up_in_the_same_step() {
 }
 
 #[test]
+fn a_second_report_of_one_run_proves_the_push_of_what_was_changed_before_the_first() {
+    let mut tracker = CatchUpTracker::default();
+    let mut report = |run: &str, depth: u32, ms: u64| {
+        let report = ReplicatorReport { run: Some(run.to_owned()), ..waiting(0, depth) };
+        let now = Moment { ms, unix_ms: UNIX_MS + ms };
+        tracker.report(&name(0), STATPUB, &report, None, now)
+    };
+    let proven = |from: u64, until: u64| Some((UNIX_MS + from, UNIX_MS + until));
+    assert_eq!(report("1", 0, 1_000), None, "it may have been measured earlier");
+    assert_eq!(report("1", 0, 2_000), proven(1_000, 1_000));
+    assert_eq!(report("1", 3, 3_000), None, "three databases wait");
+    assert_eq!(report("1", 0, 4_000), proven(1_000, 3_000));
+    assert_eq!(report("2", 0, 5_000), None, "a restart empties the queue");
+    assert_eq!(report("2", 0, 6_000), proven(5_000, 5_000), "changes of the run before stay unproven");
+}
+
+#[test]
 fn a_short_outage_closes_no_gate() {
     let mut cluster = Cluster::new(2);
     cluster.outage(0, 29_998);

@@ -63,7 +63,8 @@ impl CatchUpTracker {
     }
 
     /// Adds a report about the Cluster Replicator of a server. `stamp` is the time that the source gives the report: a
-    /// report that is not newer than the last one is the same.
+    /// report that is not newer than the last one is the same. Returns what the report proves: changes made on this
+    /// server between these times, in milliseconds since 1970, have been pushed to all others.
     pub fn report(
         &mut self,
         server: &ServerName,
@@ -71,12 +72,13 @@ impl CatchUpTracker {
         report: &ReplicatorReport,
         stamp: Option<f64>,
         now: Moment,
-    ) {
+    ) -> Option<(u64, u64)> {
         let reporter = &mut self.servers.entry(server.clone()).or_default().reporter;
         let novelty = reporter.add(source, report, stamp, now);
         if novelty == Novelty::Nothing {
-            return;
+            return None;
         }
+        let pushed = reporter.pushed;
         self.has_evidence |= report.retry_waiting.is_some() || report.work_queue_depth.is_some();
         for absence in self.servers.values_mut().filter_map(|server| server.absence.as_mut()) {
             let Some(witness) = absence.witnesses.get_mut(server) else { continue };
@@ -88,6 +90,7 @@ impl CatchUpTracker {
                 witness.add(source, report);
             }
         }
+        pushed
     }
 
     /// What a server whose gate is closed still waits for. Empty for other servers.
