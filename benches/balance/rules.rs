@@ -102,6 +102,7 @@ impl Icm {
             max_users: 0,
             uses_http: true,
             uses_https: false,
+            catch_up_after_ms: None,
         };
         let sources = [ReportSource { kind: "prometheus", stale_after_ms: 180_000 }];
         let server = |n: usize| {

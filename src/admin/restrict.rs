@@ -1,11 +1,13 @@
-//! `POST /servers/{name}/restrict` and `release`, by common or full server name, in every cluster that has the server.
+//! `POST /servers/{name}/restrict`, `release` and `release?now=1`, by common or full server name, in every cluster that has the server.
 
 use http::StatusCode;
 use serde_json::json;
 
 use super::AdminRequest;
 use super::reply::AdminReply;
-use crate::state::restrictions;
+use crate::state::catch_up::release;
+use crate::state::restrictions::{self, RestrictionOutcome};
+use crate::state::state_file::StateFileError;
 
 pub(super) fn restrict(request: &AdminRequest) -> AdminReply {
     let peer = request.peer.map_or_else(String::new, |peer| peer.to_string());
@@ -13,11 +15,19 @@ pub(super) fn restrict(request: &AdminRequest) -> AdminReply {
 }
 
 pub(super) fn release(request: &AdminRequest) -> AdminReply {
-    set_restricted(request, None)
+    match request.query_value("now").as_deref() {
+        None => set_restricted(request, None),
+        Some("1" | "") => reply(request, release::release_gates(&request.balancer, &request.name)),
+        Some(_) => AdminReply::bad_query("`now` must be 1: /servers/Web1/release?now=1"),
+    }
 }
 
 fn set_restricted(request: &AdminRequest, by: Option<String>) -> AdminReply {
-    match restrictions::set_restricted(&request.balancer, &request.name, by.as_deref()) {
+    reply(request, restrictions::set_restricted(&request.balancer, &request.name, by.as_deref()))
+}
+
+fn reply(request: &AdminRequest, result: Result<Vec<RestrictionOutcome>, StateFileError>) -> AdminReply {
+    match result {
         Ok(outcomes) if outcomes.is_empty() => AdminReply::unknown_server(&request.name),
         Ok(outcomes) => AdminReply::json(&json!({ "servers": outcomes })),
         Err(error) => {

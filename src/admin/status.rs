@@ -10,7 +10,9 @@ use super::AdminRequest;
 use super::authorization::TokenStatus;
 use super::reply::AdminReply;
 use crate::config::settings::{Directory, HostPattern, Mode, Servers, UpstreamScheme};
+use crate::domain::cluster::catch_up::ReporterStatus;
 use crate::domain::cluster::{Port, ServerState};
+use crate::state::catch_up::{self, CatchUpStatus};
 use crate::state::cluster_view::UpstreamServer;
 use crate::state::followed::FollowedConfig;
 use crate::state::{Balancer, Cluster};
@@ -92,7 +94,8 @@ fn cluster(cluster: &Cluster) -> Value {
     let view = cluster.view.load();
     let answered = |entry: &UpstreamServer| entry.server.counters.answered.load(Relaxed);
     let total_answered: u64 = view.entries.iter().map(answered).sum();
-    let servers: Vec<Value> = view.entries.iter().map(|entry| server(entry, total_answered)).collect();
+    let servers: Vec<Value> =
+        view.entries.iter().map(|entry| server(cluster, entry, total_answered)).collect();
     let directory = &view.directory;
     let (source, refresh) = match &settings.directory {
         Directory::Static(_) => ("static", None),
@@ -142,14 +145,18 @@ fn cluster(cluster: &Cluster) -> Value {
         "members_trouble": *cluster.persistent_state.server_list_error.lock(),
         "members_warnings": *cluster.persistent_state.server_list_warnings.lock(),
         "facts": facts,
+        "evidence": evidence(cluster),
         "not_read": unreported.iter().map(|(what, _)| what).collect::<Vec<_>>(),
         "hints": hints,
     })
 }
 
-fn server(entry: &UpstreamServer, total_answered: u64) -> Value {
+fn server(cluster: &Cluster, entry: &UpstreamServer, total_answered: u64) -> Value {
     let now = clock::now_ms();
     let server = &entry.server;
+    let catching_up = catch_up::status(cluster, server).map(|status| catching_up(&status));
+    let replicator = cluster.persistent_state.catch_up.reporter(&entry.config.name);
+    let replicator = replicator.map(|status| replicator_report(&status, now));
     let live = server.snapshot();
     server.read(|health| {
         let (state, since, cause) = health.state();
@@ -184,11 +191,52 @@ fn server(entry: &UpstreamServer, total_answered: u64) -> Value {
             "restrictions": health.restrictions(),
             "restriction_stale": health.restriction_stale(now),
             "restricted_by_admin": admin,
+            "catching_up": catching_up,
+            "replicator": replicator,
             "in_flight": live.in_flight,
             "weight": live.weight,
             "share": share,
             "counters": counters,
         })
+    })
+}
+
+/// What could show that a returned server has caught up.
+fn evidence(cluster: &Cluster) -> Value {
+    let sources = catch_up::evidence_sources(cluster);
+    let reporting: Vec<Value> = sources
+        .reporting
+        .iter()
+        .map(|(server, source)| json!({ "server": server.abbreviated(), "source": source }))
+        .collect();
+    let silent: Vec<&str> = sources.silent.iter().map(|server| server.abbreviated()).collect();
+    json!({
+        "enabled": cluster.settings.catch_up.enabled && !sources.is_empty(),
+        "reporting": reporting,
+        "silent": silent,
+        "freshness": sources.freshness,
+    })
+}
+
+fn catching_up(status: &CatchUpStatus) -> Value {
+    json!({
+        "since": status.since_unix_ms,
+        "limit_at": status.limit_at_unix_ms,
+        "waiting_for": status.waiting_for,
+        "outage_ms": status.outage_ms,
+    })
+}
+
+fn replicator_report(status: &ReporterStatus, now_ms: u64) -> Value {
+    let report = &status.report;
+    json!({
+        "retry_waiting": report.retry_waiting,
+        "work_queue_depth": report.work_queue_depth,
+        "successful": report.successful,
+        "failed": report.failed,
+        "run": report.run,
+        "age_ms": now_ms.saturating_sub(status.at_ms),
+        "source": status.source,
     })
 }
 

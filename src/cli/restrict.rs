@@ -62,21 +62,27 @@ pub struct RestrictArgs {
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Releases only what an administrator restricted. If something else still restricts the server, icm names it.
+  A server that was UNREACHABLE and returned is CATCHING UP until the other servers report that nothing waits for \
+replication. --now trusts it at once, and leaves its restriction.
 
 Exit codes:
-  0   the restriction is removed
+  0   the restriction is removed; with --now: the server is not CATCHING UP on this ICM
   1   no answer from the balancer
   2   no such server
   64  wrong arguments or configuration
 
-Example:
-  icm release Web1/Acme -c /etc/icm/icm.yaml"
+Examples:
+  icm release Web1/Acme -c /etc/icm/icm.yaml
+  icm release Web1/Acme --now -c /etc/icm/icm.yaml"
 )]
 pub struct ReleaseArgs {
     /// Server name: Web1, Web1/Acme or CN=Web1/O=Acme.
     server: String,
     #[command(flatten)]
     admin_target: AdminTarget,
+    /// End CATCHING UP at once; a restriction stays.
+    #[arg(long)]
+    now: bool,
 }
 
 #[derive(Deserialize)]
@@ -88,11 +94,11 @@ struct ServersBody<T> {
 /// If the running balancer does not answer.
 pub fn release(arguments: &ReleaseArgs) -> anyhow::Result<ExitCode> {
     let Some(admin) = arguments.admin_target.connect()? else { return Ok(ExitCode::from(EXIT_USAGE)) };
-    let (value, outcomes) =
-        match post_action(&admin, &arguments.server, "release", arguments.admin_target.json)? {
-            Ok(done) => done,
-            Err(code) => return Ok(code),
-        };
+    let verb = if arguments.now { "release?now=1" } else { "release" };
+    let (value, outcomes) = match post_action(&admin, &arguments.server, verb, arguments.admin_target.json)? {
+        Ok(done) => done,
+        Err(code) => return Ok(code),
+    };
     if arguments.admin_target.json {
         println!("{value:#}");
         return Ok(ExitCode::SUCCESS);

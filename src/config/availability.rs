@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
+use super::auth;
 use super::keys;
 use super::reader::{Item, Map};
-use super::servers;
 use super::settings::{Availability, AvailabilitySource};
 use super::values::{self, ValueError};
 
@@ -123,10 +123,10 @@ fn companion(map: &Map<'_>, inherited: Option<&AvailabilitySource>) -> Option<Av
     let item = map.get("auth");
     let auth = match item.is_present() {
         true => {
-            let (auth, plaintext) = servers::auth(&item);
+            let (auth, plaintext) = auth::auth(&item);
             let plain_url = url.as_ref().filter(|url| !url.starts_with("https://"));
             if !plaintext {
-                servers::refuse_plaintext(&item, &auth, plain_url.cloned());
+                auth::refuse_plaintext(&item, &auth, plain_url.cloned());
             }
             Some(auth)
         }

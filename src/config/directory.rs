@@ -1,5 +1,6 @@
 //! `directory`: which server holds which database, or where to read the Cluster Database Directory.
 
+use super::auth;
 use super::directory_entries::databases;
 use super::directory_file;
 use super::file_access::Named;
@@ -63,9 +64,9 @@ pub(super) fn directory(
 fn cldbdir(map: &Map<'_>, scheme: UpstreamScheme, servers: &Servers) -> Cldbdir {
     let columns = map.get("columns").map(keys::DIRECTORY_COLUMNS);
     let column = |key: &str| columns.get(key).parsed("a column", values::column);
-    let (auth, plaintext) = servers::auth(&map.get("auth"));
+    let (auth, plaintext) = auth::auth(&map.get("auth"));
     if !plaintext {
-        servers::refuse_plaintext(&map.get("auth"), &auth, plain_server(scheme, servers));
+        auth::refuse_plaintext(&map.get("auth"), &auth, plain_server(scheme, servers));
     }
     let view = map.get("view").text().unwrap_or_else(|| LOOKUP_VIEW.to_owned());
     // Their columns are known in words only, so they are recognised.
@@ -96,7 +97,7 @@ fn plain_server(scheme: UpstreamScheme, servers: &Servers) -> Option<String> {
     let servers = match servers {
         Servers::Static(servers) => servers,
         Servers::Names(_) if scheme == UpstreamScheme::Https => return None,
-        Servers::Names(view) => return servers::plain_url(&view.from),
+        Servers::Names(view) => return auth::plain_url(&view.from),
     };
     let plain = servers.iter().filter_map(|server| match scheme {
         UpstreamScheme::Http => server.http.as_ref(),

@@ -18,6 +18,24 @@ pub const RESTRICTIONS_COPY: &str = "restrictions.json.copy";
 /// Restrictions that could not be read are moved here.
 pub const RESTRICTIONS_DAMAGED: &str = "restrictions.json.damaged";
 
+/// Outages and servers that are CATCHING UP, below `state_dir`.
+pub const CATCH_UP: &str = "catch-up.json";
+/// A second copy of them, for when the first one is damaged.
+pub const CATCH_UP_COPY: &str = "catch-up.json.copy";
+/// Outages that could not be read are moved here.
+pub const CATCH_UP_DAMAGED: &str = "catch-up.json.damaged";
+
+/// The files that this ICM keeps in its `state_dir`.
+const STATE_FILES: [&str; 7] = [
+    AFFINITY_KEY,
+    RESTRICTIONS,
+    RESTRICTIONS_COPY,
+    RESTRICTIONS_DAMAGED,
+    CATCH_UP,
+    CATCH_UP_COPY,
+    CATCH_UP_DAMAGED,
+];
+
 /// What kind of file a value names.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Named {
@@ -67,7 +85,7 @@ impl FileAccess {
     /// Protects the files that this ICM keeps in its `state_dir`.
     pub fn protect_state(&mut self, state_dir: Option<&Path>) {
         let Some(dir) = state_dir else { return };
-        for name in [AFFINITY_KEY, RESTRICTIONS, RESTRICTIONS_COPY, RESTRICTIONS_DAMAGED] {
+        for name in STATE_FILES {
             let file = OwnFile::new("file in `state_dir`", &dir.join(name), Named::Secret);
             if !self.own.contains(&file) {
                 self.own.push(file);

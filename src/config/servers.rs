@@ -3,17 +3,16 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use super::auth::{auth, plain_url, refuse_plaintext};
 use super::availability;
 use super::file_access::Named;
 use super::keys;
 use super::reader::{Item, Map};
 use super::settings::{
-    Auth, Availability, BaseUrl, Column, Mode, NamesColumns, NamesView, Server, Servers, UpstreamScheme,
-    ViewFormat,
+    Availability, BaseUrl, Column, Mode, NamesColumns, NamesView, Server, Servers, UpstreamScheme, ViewFormat,
 };
 use super::values::{self, ValueError};
 use crate::domain::cluster::{HostPort, ServerName};
-use crate::util::host::is_loopback;
 
 /// The settings of a cluster that its servers inherit or are checked against.
 pub(super) struct ClusterDefaults<'a> {
@@ -202,55 +201,4 @@ pub(super) fn format(map: &Map<'_>) -> ViewFormat {
 
 pub(super) fn refresh(map: &Map<'_>) -> Duration {
     map.get("refresh").period().unwrap_or(Duration::from_secs(60))
-}
-
-/// How to log in, and whether the password may be sent in clear text.
-pub(super) fn auth(item: &Item<'_>) -> (Auth, bool) {
-    if !item.is_present() {
-        return (Auth::None, false);
-    }
-    let map = item.map(keys::AUTH);
-    let plaintext = map.get("allow_plaintext").boolean().unwrap_or(false);
-    let (basic, session) = (map.has("basic"), map.has("session"));
-    if basic && session {
-        map.get("session")
-            .error_at_key(ValueError::new("cannot be used together with `basic`").hint("remove one of them"));
-    }
-    let key = if basic { "basic" } else { "session" };
-    if !basic && !session {
-        if item.is_map() {
-            let example = "write `basic: { user: NAME, password_file: FILE }` or `session: { ... }`";
-            item.error_at_key(ValueError::new("does not say how to log in").hint(example));
-        }
-        return (Auth::None, plaintext);
-    }
-    let login = map.get(key).map(keys::LOGIN);
-    let user = login.required("user").text();
-    let password = login.required("password_file").secret();
-    let Some((user, password)) = user.zip(password) else { return (Auth::None, true) };
-    if basic {
-        if user.contains(':') {
-            login.get("user").error(ValueError::new("Basic authentication cannot send a user name with `:`"));
-        }
-        (Auth::Basic { user, password }, plaintext)
-    } else {
-        (Auth::Session { user, password }, plaintext)
-    }
-}
-
-/// The first URL to which a password would be sent in clear text.
-pub(super) fn plain_url(urls: &[BaseUrl]) -> Option<String> {
-    urls.iter().find(|u| !u.https && !is_loopback(&u.at.host)).map(|u| u.at.to_string())
-}
-
-/// Notes an error if a password would be sent in clear text.
-pub(super) fn refuse_plaintext(item: &Item<'_>, auth: &Auth, to: Option<String>) {
-    if *auth != Auth::None
-        && let Some(to) = to
-    {
-        item.error_at_key(
-            ValueError::new(format!("the password would be sent to {to} in clear text"))
-                .hint("use https, or add `allow_plaintext: true` to `auth` if the network is trusted"),
-        );
-    }
 }

@@ -6,4 +6,6 @@ pub mod availability;
 pub(crate) mod directory;
 pub mod domino;
 pub(crate) mod probe;
+pub(crate) mod replication_request;
+pub(crate) mod server_url;
 pub(crate) mod servers;

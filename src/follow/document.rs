@@ -14,9 +14,10 @@ use sha2::{Digest, Sha256};
 use crate::config::settings::{ClusterSettings, Follow};
 use crate::config::{ConfigErrors, Disk, Settings, Warning, load_clusters};
 use crate::discovery::domino::fault::single_line;
+use crate::state::catch_up::kept::KeptCatchUp;
 use crate::state::followed::{FollowedConfig, FollowedOrigin};
 use crate::state::restrictions_file::KeptRestriction;
-use crate::state::{Balancer, restrictions};
+use crate::state::{Balancer, catch_up, restrictions};
 use crate::util::clock;
 
 use super::FollowError;
@@ -36,6 +37,8 @@ pub struct FollowDocument {
     pub clusters_yaml: Arc<str>,
     /// Made on the other ICM, or on one that it follows.
     pub restrictions: Vec<KeptRestriction>,
+    /// Servers that are CATCHING UP there, and gates opened last.
+    pub catching_up: Vec<KeptCatchUp>,
     /// The instance IDs of the ICMs that passed it on, nearest first.
     pub via: Vec<String>,
     pub warnings: Vec<Warning>,
@@ -63,6 +66,8 @@ struct FollowMetadata {
     via: Vec<String>,
     #[serde(default)]
     restrictions: Vec<KeptRestriction>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    catching_up: Vec<KeptCatchUp>,
 }
 
 /// Renders the response of `/config`.
@@ -73,7 +78,11 @@ pub fn render_document(balancer: &Balancer) -> String {
     if let Some(followed) = &*balancer.followed.lock() {
         via.extend(followed.via.iter().cloned());
     }
-    let metadata = FollowMetadata { via, restrictions: restrictions::all_restrictions(balancer) };
+    let metadata = FollowMetadata {
+        via,
+        restrictions: restrictions::all_restrictions(balancer),
+        catching_up: catch_up::records_for_followers(balancer),
+    };
     let mut text = String::from("# For the ICMs that follow this one by get_configuration_from.\n");
     text.push_str(&serde_yaml::to_string(&metadata).unwrap_or_default());
     text.push_str("clusters:\n");
@@ -113,6 +122,7 @@ impl FollowDocument {
             url: follow.url.to_string(),
             text,
             restrictions: self.restrictions.clone(),
+            catching_up: self.catching_up.clone(),
             etag,
             via: self.via.clone(),
             origin: FollowedOrigin::Remote,
@@ -149,7 +159,7 @@ impl FollowDocument {
             .map_err(|errors| refused(FollowRefusal::Config(errors)))?;
         let metadata: FollowMetadata = serde_yaml::from_str(text)
             .map_err(|e| refused(FollowRefusal::Restrictions(single_line(&e.to_string()))))?;
-        if metadata.restrictions.len() > MAX_RESTRICTIONS {
+        if metadata.restrictions.len().max(metadata.catching_up.len()) > MAX_RESTRICTIONS {
             let text = format!("there are more than {MAX_RESTRICTIONS}");
             return Err(refused(FollowRefusal::Restrictions(text)));
         }
@@ -164,10 +174,15 @@ impl FollowDocument {
             at: Some(restriction.at.as_deref().map_or_else(|| origin.clone(), single_line)),
             ..restriction
         });
+        let catching_up = metadata.catching_up.into_iter().map(|kept| KeptCatchUp {
+            at: Some(kept.at.as_deref().map_or_else(|| origin.clone(), single_line)),
+            ..kept
+        });
         Ok(Self {
             clusters: loaded.clusters,
             clusters_yaml: loaded.yaml,
             restrictions: restrictions.collect(),
+            catching_up: catching_up.collect(),
             via: metadata.via.iter().map(|id| single_line(id)).collect(),
             warnings: loaded.warnings,
         })

@@ -12,7 +12,7 @@ use crate::config::Settings;
 use crate::config::settings::Follow;
 use crate::follow::{FollowClient, FollowDocument, FollowError, FollowResponse, cached_copy};
 use crate::state::followed::{FollowedConfig, FollowedOrigin};
-use crate::state::{Balancer, preflight, restrictions};
+use crate::state::{Balancer, catch_up, preflight, restrictions};
 use crate::util::clock;
 
 /// How long a start without a cached copy waits for the other ICM.
@@ -118,14 +118,22 @@ fn apply_document(
         let preflight = preflight::run(balancer, &settings, runtime);
         balancer.apply_settings(Arc::new(settings), &preflight).map_err(|e| e.to_string())?;
     }
-    restrictions::replace_followed_restrictions(balancer, &followed.restrictions);
-    let unchanged = !other_clusters
-        && balancer.followed.lock().as_ref().is_some_and(|f| f.restrictions == followed.restrictions);
+    replace_administrative_state(balancer, &followed);
+    let same_state = |known: &FollowedConfig| {
+        known.restrictions == followed.restrictions && known.catching_up == followed.catching_up
+    };
+    let same_restrictions =
+        balancer.followed.lock().as_ref().is_some_and(|f| f.restrictions == followed.restrictions);
+    let unchanged = !other_clusters && balancer.followed.lock().as_ref().is_some_and(same_state);
     if unchanged {
         // The text differs after a restart of the other ICM, or of one that it follows.
         followed.changed_unix_ms = balancer.followed.lock().as_ref().map_or(0, |f| f.changed_unix_ms);
     } else {
-        let what = if other_clusters { "clusters" } else { "restrictions" };
+        let what = match (other_clusters, same_restrictions) {
+            (true, _) => "clusters",
+            (false, false) => "restrictions",
+            (false, true) => "servers that are CATCHING UP",
+        };
         let text = format!("{what} taken over from {}", follow.url);
         balancer.events.record(log::Level::Info, "follow", None, text);
     }
@@ -135,6 +143,12 @@ fn apply_document(
     // Last, so that the status does not wait for the disk.
     cached_copy::save(follow, &text);
     Ok(other_clusters)
+}
+
+/// Takes over what administrators and outages have changed on the other ICM.
+fn replace_administrative_state(balancer: &Balancer, followed: &FollowedConfig) {
+    restrictions::replace_followed_restrictions(balancer, &followed.restrictions);
+    catch_up::replace_followed_catch_up(balancer, &followed.catching_up);
 }
 
 fn record_confirmation(balancer: &Balancer, follow: &Follow) {
@@ -193,7 +207,7 @@ fn clear_error(balancer: &Balancer, rejected: &str) {
 /// Stores the configuration with which this process starts.
 pub fn record_initial(balancer: &Balancer, followed: Option<FollowedConfig>) {
     let Some(followed) = followed else { return };
-    restrictions::replace_followed_restrictions(balancer, &followed.restrictions);
+    replace_administrative_state(balancer, &followed);
     let text = match followed.origin {
         FollowedOrigin::Remote => format!("clusters taken over from {}", followed.url),
         FollowedOrigin::Cache => format!("{}\nthe last good copy is used", followed.trouble),
@@ -259,10 +273,11 @@ pub fn refetch(
 pub fn set_followed(balancer: &Balancer, refetched: Option<RefetchedConfig>) {
     let Some(refetched) = refetched else {
         restrictions::replace_followed_restrictions(balancer, &[]);
+        catch_up::replace_followed_catch_up(balancer, &[]);
         *balancer.followed.lock() = None;
         return;
     };
-    restrictions::replace_followed_restrictions(balancer, &refetched.followed.restrictions);
+    replace_administrative_state(balancer, &refetched.followed);
     if refetched.trouble.is_empty()
         && let Some(follow) = &balancer.snapshot().settings.follow
     {

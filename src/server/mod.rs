@@ -25,7 +25,7 @@ use crate::config::Settings;
 use crate::edge::sockets::{self, ListenSocket};
 use crate::edge::tls;
 use crate::pages::PagesError;
-use crate::state::restrictions_file::RestrictionsFileError;
+use crate::state::state_file::StateFileError;
 use handover::HandoverChild;
 use lifecycle::Signals;
 use services::Shared;
@@ -49,7 +49,7 @@ pub enum StartError {
     #[error(transparent)]
     Secret(#[from] affinity_key::AffinityKeyError),
     #[error(transparent)]
-    Restrictions(#[from] RestrictionsFileError),
+    StateFile(#[from] StateFileError),
     #[error("cannot write pid file {path}: {source}")]
     PidFile { path: String, source: std::io::Error },
     /// The sockets cannot be duplicated for a later upgrade, or the program has no path.

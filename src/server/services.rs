@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 use pingora::apps::http_app::HttpServer;
@@ -31,7 +31,7 @@ use crate::edge::tls::{self, Certificates};
 use crate::proxy::Proxy;
 use crate::state::followed::FollowedConfig;
 use crate::state::probes::{Probes, ServerDiscovery};
-use crate::state::{Balancer, restrictions};
+use crate::state::{Balancer, catch_up, restrictions};
 use crate::telemetry::access_log::AccessLog;
 use crate::upstream::deadline::DeadlineService;
 
@@ -62,7 +62,10 @@ impl Shared {
         let inherited = handover.as_ref().map(|i| i.affinity_key.as_slice());
         let affinity_key = affinity_key::load_or_generate(settings.state_dir.as_deref(), inherited)?;
         let balancer = Arc::new(Balancer::new(Arc::clone(&settings), affinity_key.clone())?);
+        // Until it takes over, the old process writes the state.
+        balancer.owns_state.store(handover.is_none(), Relaxed);
         restrictions::load_from_state_dir(&balancer)?;
+        catch_up::load_from_state_dir(&balancer)?;
         follow_poller::record_initial(&balancer, followed);
         let access_log = Arc::new(
             AccessLog::start(&settings.access_log, Arc::clone(&balancer.statistics.access_log))

@@ -69,8 +69,8 @@ impl StatpubService {
             log::warn!(target: "icm::availability", "{name}: {warning}");
         }
         for (cluster, server, number) in targets {
-            let change = server.report(number, &parsed.report, clock::now_ms());
-            self.balancer.record_transition(&cluster.settings.name, server.name(), change);
+            let id = (AvailabilitySource::Statpub.kind(), number);
+            self.balancer.record_report(&cluster, &server, id, &parsed.report);
         }
         Ok(())
     }

@@ -22,7 +22,7 @@ use super::pid_file::PidFile;
 use super::{reload, systemd};
 use crate::edge::tls::Certificates;
 use crate::state::{
-    Balancer, Cluster, ClusterView, DirectoryOrigin, low_priority, refresh_state, restrictions,
+    Balancer, Cluster, ClusterView, DirectoryOrigin, catch_up, low_priority, refresh_state, restrictions,
 };
 use crate::telemetry::access_log::AccessLog;
 use crate::util::clock;
@@ -167,6 +167,7 @@ impl Supervisor {
         let proceed = proceed.map_err(|e| e.to_string())?.map_err(|e| e.to_string())?;
         restrictions::replace_local_restrictions(&self.balancer, &proceed.restrictions)
             .map_err(|e| e.to_string())?;
+        catch_up::replace_local_catch_up(&self.balancer, &proceed.catching_up);
         self.process_handover.pid_file.as_ref().map_or(Ok(()), PidFile::write).map_err(|e| e.to_string())?;
         // The old process still accepts on these sockets, so `/readyz` must not answer 503 in between.
         self.update_readiness(true);

@@ -95,8 +95,8 @@ async fn poll_source(balancer: Arc<Balancer>, cluster: Arc<Cluster>, polled: Pol
         one.spawn(poll_once(Arc::clone(&cluster), polled.clone(), source.clone()));
         let failure = match one.join_next().await {
             Some(Ok(Ok(report))) => {
-                let change = polled.server.report(polled.number, &report, clock::now_ms());
-                balancer.record_transition(name, server, change);
+                let id = (source.source.kind(), polled.number);
+                balancer.record_report(&cluster, &polled.server, id, &report);
                 None
             }
             Some(Ok(Err(error))) => Some(error.to_string()),

@@ -280,6 +280,8 @@ impl Cluster {
         let server = Arc::new(ClusterServer::new(config.name.clone(), tag, config.weight, health));
         // Publishes the health, so that a restriction in the configuration holds from the start.
         server.tick(self.selection_policy.transinfo_range, 0, &load::Peers::default(), now);
+        // A server that left while it was away, or one of a process before this one.
+        let _ = self.persistent_state.catch_up.restore(&server);
         servers.insert(config.name.folded().to_owned(), Arc::clone(&server));
         (server, true)
     }
@@ -296,6 +298,9 @@ impl Cluster {
             max_users: server.max_users,
             uses_http: self.settings.uses(Port::Http),
             uses_https: self.settings.uses(Port::Https),
+            catch_up_after_ms: Some(&self.settings.catch_up)
+                .filter(|catch_up| catch_up.enabled)
+                .map(|catch_up| clock::saturating_millis(catch_up.after)),
         }
     }
 

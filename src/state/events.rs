@@ -19,7 +19,7 @@ pub struct Event {
     pub number: u64,
     /// When it happened, in milliseconds since 1970.
     pub at: u64,
-    /// `server`, `directory`, `members`, `reload`, `follow`, `restrictions`, `upgrade`.
+    /// `server`, `directory`, `members`, `reload`, `follow`, `restrictions`, `upgrade`, `catch_up`.
     pub kind: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cluster: Option<String>,

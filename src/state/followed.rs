@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
+use super::catch_up::kept::KeptCatchUp;
 use super::restrictions_file::KeptRestriction;
 use crate::util::clock;
 
@@ -25,6 +26,8 @@ pub struct FollowedConfig {
     pub text: Arc<str>,
     /// Restrictions set on the other ICM.
     pub restrictions: Vec<KeptRestriction>,
+    /// Servers that are CATCHING UP on the other ICM, and gates opened last.
+    pub catching_up: Vec<KeptCatchUp>,
     pub etag: Option<String>,
     /// The ICMs that passed it on, the nearest first.
     pub via: Vec<String>,

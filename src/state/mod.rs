@@ -2,6 +2,7 @@
 //! new snapshot and swaps the pointer; what was learned about servers and directories is carried over by name.
 
 mod availability;
+pub(crate) mod catch_up;
 pub(crate) mod cluster;
 pub(crate) mod cluster_view;
 pub(crate) mod directory;
@@ -19,6 +20,7 @@ pub(crate) mod restrictions;
 pub(crate) mod restrictions_file;
 pub(crate) mod retry_budget;
 mod server_list;
+pub(crate) mod state_file;
 pub(crate) mod upgrade;
 
 use std::collections::HashMap;
@@ -35,10 +37,11 @@ pub use persistent::PersistentState;
 
 use crate::config::Settings;
 use crate::config::settings::{Directory, Server, Servers};
-use crate::domain::cluster::{ClusterServer, HostPort, Port, ServerName, Transition};
+use crate::domain::cluster::{ClusterServer, HostPort, Port, ServerName, ServerState, Transition};
 use crate::pages::{Pages, PagesError};
 use crate::state::followed::FollowedConfig;
 use crate::telemetry::statistics::Statistics;
+use catch_up::kept::KeptCatchUp;
 use cluster::{Transitions, ViewInputs};
 use events::Events;
 use host_table::HostTable;
@@ -85,6 +88,10 @@ pub struct Balancer {
     /// Identifies this process, so that an ICM that follows itself is detected.
     pub(crate) instance_id: String,
     pub(crate) upgrade: UpgradeTracker,
+    /// This process writes the files in `state_dir`: no older process still serves.
+    pub(crate) owns_state: AtomicBool,
+    /// The outages as last saved.
+    saved_catch_up: Mutex<Option<Vec<KeptCatchUp>>>,
     draining: AtomicBool,
     ready: AtomicBool,
 }
@@ -119,6 +126,8 @@ impl Balancer {
             followed: Mutex::default(),
             instance_id: format!("{:032x}", fastrand::u128(..)),
             upgrade: UpgradeTracker::default(),
+            owns_state: AtomicBool::new(true),
+            saved_catch_up: Mutex::default(),
             draining: AtomicBool::new(false),
             ready: AtomicBool::new(false),
         })
@@ -156,7 +165,7 @@ impl Balancer {
         self.snapshot.store(Arc::clone(&snapshot));
         let record_all = |cluster: &str, transitions: Transitions| {
             for (server, change) in transitions {
-                self.events.record_transition(cluster, server.name(), &change);
+                self.record_transition(cluster, server.name(), Some(change));
             }
         };
         changes.into_iter().for_each(|(cluster, transitions)| record_all(&cluster, transitions));
@@ -218,8 +227,13 @@ impl Balancer {
         self.record_transition(cluster, server.name(), change);
     }
 
+    /// Records a change of state, and asks the tracker of catching up if the server went away or returned.
     pub(crate) fn record_transition(&self, cluster: &str, server: &ServerName, change: Option<Transition>) {
-        if let Some(change) = change {
+        let Some(change) = change else { return };
+        let concerns = |state| matches!(state, ServerState::Unreachable | ServerState::CatchingUp);
+        if concerns(change.old) || concerns(change.new) {
+            self.update_catch_up(cluster, Some((server, change)));
+        } else {
             self.events.record_transition(cluster, server, &change);
         }
     }

@@ -9,6 +9,7 @@ use arc_swap::ArcSwapOption;
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 
+use super::catch_up::CatchUpState;
 use super::retry_budget::RetryBudget;
 use crate::discovery::directory::ReadingValidator;
 use crate::discovery::domino::LoginSessions;
@@ -22,6 +23,7 @@ pub struct PersistentState {
     /// By folded server name.
     pub(super) servers: Mutex<AHashMap<String, Arc<ClusterServer>>>,
     pub(crate) admin_restrictions: Mutex<AdminRestrictions>,
+    pub(crate) catch_up: CatchUpState,
     pub(crate) retry_budget: RetryBudget,
     pub(crate) traffic: Traffic,
     /// Notified when a request ends, for requests that wait for an in-flight limit.

@@ -10,7 +10,7 @@ use tokio::task::AbortHandle;
 
 use super::cluster::Cluster;
 use super::directory::{DirectoryOrigin, LoadedDirectory};
-use super::{Balancer, InitialState, availability, low_priority, resolve, server_list};
+use super::{Balancer, InitialState, availability, catch_up, low_priority, resolve, server_list};
 use crate::config::settings::{self, Cldbdir, Directory, Servers, UpstreamScheme};
 use crate::discovery::directory::refresh::{RefreshOutcome, refresh};
 use crate::discovery::directory::{
@@ -132,6 +132,8 @@ pub fn start(balancer: &Arc<Balancer>, cluster: &Arc<Cluster>) -> Vec<AbortHandl
     tasks.push(tokio::spawn(availability::poll_sources(b, c)));
     let (b, c) = both();
     tasks.push(tokio::spawn(availability::tick_servers(b, c)));
+    let (b, c) = both();
+    tasks.push(tokio::spawn(catch_up::run(b, c)));
     tasks.iter().map(tokio::task::JoinHandle::abort_handle).collect()
 }
 
@@ -308,7 +310,7 @@ async fn refresh_addresses(balancer: Arc<Balancer>, cluster: Arc<Cluster>) {
         }
         let addresses = resolve::resolve_async(&servers).await;
         for (server, change) in cluster.set_addresses(addresses) {
-            balancer.events.record_transition(&cluster.settings.name, server.name(), &change);
+            balancer.record_transition(&cluster.settings.name, server.name(), Some(change));
         }
     }
 }

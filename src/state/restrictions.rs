@@ -6,8 +6,10 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::catch_up::release::note_still_catching_up;
 use super::persistent::{AdminRestrictions, PersistentState};
-use super::restrictions_file::{self, KeptRestriction, RestrictionsFileError, save};
+use super::restrictions_file::{KeptRestriction, RESTRICTIONS_FILE};
+use super::state_file::StateFileError;
 use super::{Balancer, Cluster, ClusterView};
 use crate::domain::cluster::{Restriction, ServerName};
 use crate::domain::directory::{DatabaseMatch, ReplicaStatus, ServerReplica};
@@ -56,7 +58,7 @@ pub fn set_restricted(
     balancer: &Balancer,
     name: &str,
     by: Option<&str>,
-) -> Result<Vec<RestrictionOutcome>, RestrictionsFileError> {
+) -> Result<Vec<RestrictionOutcome>, StateFileError> {
     let snapshot = balancer.snapshot();
     let now = clock::now_ms();
     let mut outcomes = Vec::new();
@@ -89,12 +91,15 @@ pub fn set_restricted(
                 restrictions: entry.server.read(|health| health.restrictions()),
                 in_flight: entry.server.in_flight(),
                 last_replicas: by.map(|_| last_replicas(&view, &entry.config.name)).unwrap_or_default(),
-                notes: notes.clone(),
+                notes: match by {
+                    Some(_) => notes.clone(),
+                    None => note_still_catching_up(&entry.server),
+                },
             });
         }
     }
     if let Some(dir) = &snapshot.settings.state_dir {
-        save(dir, &local_restrictions(balancer))?;
+        RESTRICTIONS_FILE.save(dir, &local_restrictions(balancer))?;
     }
     Ok(outcomes)
 }
@@ -240,14 +245,14 @@ fn update_admin_restrictions<'a>(
 /// # Errors
 /// When the file exists but cannot be read: a start without a restriction would send users to a server that is being
 /// taken down.
-pub fn load_from_state_dir(balancer: &Balancer) -> Result<(), RestrictionsFileError> {
+pub fn load_from_state_dir(balancer: &Balancer) -> Result<(), StateFileError> {
     let snapshot = balancer.snapshot();
     let Some(dir) = &snapshot.settings.state_dir else { return Ok(()) };
-    let restored = restrictions_file::load(dir)?;
+    let restored = RESTRICTIONS_FILE.load::<KeptRestriction>(dir)?;
     if let Some(damage) = restored.damage_report {
         balancer.events.record(log::Level::Error, "restrictions", None, damage);
     }
-    for restriction in restored.restrictions {
+    for restriction in restored.records {
         let Ok(name) = ServerName::parse(&restriction.server) else { continue };
         let restriction_in_force = restriction.to_restriction();
         {
@@ -273,7 +278,7 @@ pub fn load_from_state_dir(balancer: &Balancer) -> Result<(), RestrictionsFileEr
 pub fn replace_local_restrictions(
     balancer: &Balancer,
     restrictions: &[KeptRestriction],
-) -> Result<(), RestrictionsFileError> {
+) -> Result<(), StateFileError> {
     let mut by_cluster: BTreeMap<&str, BTreeMap<ServerName, Restriction>> = BTreeMap::new();
     for restriction in restrictions {
         let Ok(server) = ServerName::parse(&restriction.server) else { continue };
@@ -292,7 +297,7 @@ pub fn replace_local_restrictions(
         }
     }
     match &snapshot.settings.state_dir {
-        Some(dir) => save(dir, &local_restrictions(balancer)),
+        Some(dir) => RESTRICTIONS_FILE.save(dir, &local_restrictions(balancer)),
         None => Ok(()),
     }
 }

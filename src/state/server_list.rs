@@ -78,7 +78,7 @@ async fn apply_server_list(
         };
         probes.record_failures(balancer, name);
         for (server, change) in cluster.set_servers(reading.servers.clone(), addresses, &probes) {
-            balancer.events.record_transition(name, server.name(), &change);
+            balancer.record_transition(name, server.name(), Some(change));
         }
     }
     if let Some(path) = view.cache.clone() {

@@ -13,6 +13,12 @@ pub fn render(out: &mut Exposition, balancer: &Balancer) {
     let clusters: Vec<(&str, &Cluster)> =
         snapshot.clusters.iter().map(|cluster| (cluster.settings.name.as_str(), &**cluster)).collect();
     traffic(out, &clusters, &balancer.statistics.unrouted);
+    out.counter("icm_catch_up_opened_total", "Servers that are no longer CATCHING UP, by reason");
+    for (name, cluster) in &clusters {
+        for (reason, count) in cluster.persistent_state.catch_up.opened_by_reason() {
+            out.sample(&[("cluster", *name), ("reason", reason)], count);
+        }
+    }
     server_documents(out, &clusters);
     directories(out, &clusters);
 }

@@ -43,6 +43,12 @@ fn render_availability(out: &mut Exposition, rows: &[Row<'_>]) {
             out.sample(&[*cluster, *server, ("state", &name)], u8::from(state == now));
         }
     }
+    out.gauge("icm_server_catching_up_seconds", "How long the server has been CATCHING UP; 0 = it is not");
+    for Row { labels, entry } in rows {
+        let since = entry.server.snapshot().catching_up_since_unix_ms;
+        let seconds = since.map_or(0.0, |since| clock::unix_ms().saturating_sub(since) as f64 / 1e3);
+        out.sample(labels, seconds);
+    }
     out.gauge("icm_server_availability_index", "Availability index 0..100, published or observed");
     for Row { labels, entry } in rows {
         if let Some(index) = entry.server.index() {

@@ -10,10 +10,12 @@ use ipnet::IpNet;
 
 use super::file_access::FileAccess;
 
+mod auth;
 mod cluster;
 mod policy;
 mod servers;
 
+pub use auth::*;
 pub use cluster::*;
 pub use policy::*;
 pub use servers::*;

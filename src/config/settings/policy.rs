@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::Secret;
-use super::servers::Auth;
+use super::auth::Auth;
 use crate::domain::affinity::{SameSite, SessionCookieStyle};
 
 /// `probe`: how servers are checked for reachability.
@@ -78,7 +78,7 @@ pub enum AvailabilitySource {
 }
 
 impl AvailabilitySource {
-    /// The word of the configuration.
+    /// The word of `availability.source`.
     #[must_use]
     pub fn kind(&self) -> &'static str {
         match self {
@@ -138,9 +138,9 @@ pub struct Freshness {
 /// Where modification times of databases come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FreshnessSource {
-    /// They are not read.
+    /// The modification times are not read.
     Off,
-    /// `Last-Modified` of `?OpenDatabase`.
+    /// `Last-Modified` of `?OpenDatabase`, asked by HEAD.
     Head,
     /// The document of the companion.
     Companion,

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Secret;
+use super::auth::Auth;
 use super::policy::Availability;
 use crate::domain::cluster::{HostPort, ServerName};
 use crate::domain::directory::DirectoryBuilder;
@@ -123,27 +123,6 @@ pub enum ViewFormat {
     Xml,
     /// JSON, read by `?ReadViewEntries&OutputFormat=JSON`.
     Json,
-}
-
-/// How to log in to a Domino server. The loader has refused passwords in clear text unless they are allowed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Auth {
-    /// Not at all: Domino knows us as Anonymous.
-    None,
-    /// By the header `Authorization: Basic`.
-    Basic {
-        /// The name of the Domino user.
-        user: String,
-        /// The content of the password file, without its line end.
-        password: Secret,
-    },
-    /// By `names.nsf?Login`, and its session cookie afterwards.
-    Session {
-        /// The name of the Domino user.
-        user: String,
-        /// The content of the password file, without its line end.
-        password: Secret,
-    },
 }
 
 /// The replicas of a static or file directory until they are indexed. Taken out then, because a million replicas

@@ -75,6 +75,16 @@ mod tests {
     }
 
     #[test]
+    fn show_stat_replica_is_parsed_too() {
+        let page = "Replica.Cluster.Failed = 0<br>Replica.Cluster.Retry.Waiting = 0<br>Replica.Cluster.SecondsOnQueue = 1\
+            <br>Replica.Cluster.SecondsOnQueue.Max = 43<br>Replica.Cluster.Successful = 1,204<br>Replica.Cluster.WorkQueueDepth = 0";
+        let replicator = parse(page.as_bytes()).unwrap().report.replicator;
+        assert_eq!((replicator.successful, replicator.failed), (Some(1204), Some(0)));
+        assert_eq!((replicator.retry_waiting, replicator.work_queue_depth), (Some(0), Some(0)));
+        assert_eq!(replicator.seconds_on_queue, Some(1));
+    }
+
+    #[test]
     fn a_text_without_statistics_is_an_error_and_a_login_page_a_special_one() {
         assert!(matches!(parse(b"Server.Users.Peak = 3"), Err(ParseError::NothingKnown(_))));
         assert!(matches!(parse(b""), Err(ParseError::NothingKnown(_))));

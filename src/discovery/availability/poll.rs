@@ -1,16 +1,16 @@
 //! Polls an availability source once, within one timeout. Intervals and retries belong to the task that polls.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
-use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 
 use super::statistics::{ParseError, ParsedReport};
 use super::{agent_check, console, prometheus};
 use crate::config::settings::AvailabilitySource;
-use crate::discovery::domino::{DominoClient, DominoRequest, FetchError, fault::single_line};
+use crate::discovery::domino::{DominoClient, FetchError};
+use crate::discovery::server_url::{self, ServerPlace, ServerUrlError};
 use crate::domain::cluster::{AvailabilityReport, ServerName};
 
 /// Large, because node_exporter may report a lot about its machine.
@@ -30,16 +30,19 @@ pub struct PollTarget<'a> {
     pub timeout: Duration,
 }
 
+impl<'a> PollTarget<'a> {
+    fn place(&self) -> ServerPlace<'a> {
+        ServerPlace { name: self.name, hostname: self.hostname, address: self.address }
+    }
+}
+
 /// Why a poll gave no report.
 #[derive(Debug, thiserror::Error)]
 pub enum PollError {
     #[error(transparent)]
     Fetch(#[from] FetchError),
-    /// The configured URL is invalid for this server after its placeholders were replaced.
-    #[error("`{url}` is not a URL, for {server}")]
-    Url { url: String, server: ServerName },
-    #[error("{host}: host name cannot be resolved: {reason}")]
-    Resolve { host: String, reason: String },
+    #[error(transparent)]
+    Url(#[from] ServerUrlError),
     #[error("agent of {server} at {address}: {reason}")]
     Agent { server: ServerName, address: SocketAddr, reason: String },
     #[error("{from}: {reason}")]
@@ -72,12 +75,8 @@ async fn read(
     target: &PollTarget<'_>,
     parse: impl Fn(&[u8]) -> Result<ParsedReport, ParseError>,
 ) -> Result<AvailabilityReport, PollError> {
-    let text = expand(template, target);
-    let url = Url::parse(&text)
-        .ok_or_else(|| PollError::Url { url: single_line(&text), server: target.name.clone() })?;
     let started = tokio::time::Instant::now();
-    let address = url.resolve(target).await?;
-    let mut request = DominoRequest::get(address, url.https, &url.host, url.target);
+    let mut request = server_url::get(template, &target.place(), target.timeout).await?;
     request.timeout = target.timeout.saturating_sub(started.elapsed());
     request.max_body = MAX_BODY_BYTES;
     let response = client.fetch(&request).await?.success(&request)?;
@@ -110,96 +109,6 @@ async fn agent_line(address: SocketAddr) -> std::io::Result<Vec<u8>> {
         let read = limited.read_buf(&mut line).await?;
         if read == 0 || line.iter().any(|byte| matches!(byte, b'\r' | b'\n')) {
             return Ok(line);
-        }
-    }
-}
-
-/// Characters that the value of a placeholder must not add to a URL.
-const PLACEHOLDER_VALUE: &AsciiSet = &CONTROLS
-    .add(b' ')
-    .add(b'"')
-    .add(b'#')
-    .add(b'%')
-    .add(b'/')
-    .add(b'<')
-    .add(b'>')
-    .add(b'?')
-    .add(b'&')
-    .add(b'\\');
-
-/// Replaces the placeholders of a URL.
-fn expand(template: &str, target: &PollTarget<'_>) -> String {
-    let address = match target.address.ip() {
-        IpAddr::V4(ip) => ip.to_string(),
-        IpAddr::V6(ip) => format!("[{ip}]"),
-    };
-    let name = utf8_percent_encode(target.name.common(), PLACEHOLDER_VALUE).to_string();
-    let hostname = if target.hostname.contains(':') {
-        format!("[{}]", target.hostname)
-    } else {
-        target.hostname.to_owned()
-    };
-    template
-        .replace("[{address}]", &address)
-        .replace("{address}", &address)
-        .replace("{hostname}", &hostname)
-        .replace("{name}", &name)
-}
-
-struct Url {
-    https: bool,
-    host: String,
-    port: u16,
-    target: String,
-}
-
-impl Url {
-    /// Parses `http://host[:port][/path][?query]`. A fragment is removed, user information is refused.
-    fn parse(text: &str) -> Option<Self> {
-        let text = text.trim().split('#').next()?;
-        let (scheme, rest) = text.split_once("://")?;
-        let https = match scheme.to_ascii_lowercase().as_str() {
-            "http" => false,
-            "https" => true,
-            _ => return None,
-        };
-        let end = rest.find(['/', '?']).unwrap_or(rest.len());
-        let (authority, tail) = rest.split_at_checked(end)?;
-        let (host, port) = match authority.strip_prefix('[') {
-            Some(inner) => inner.split_once(']')?,
-            None => match authority.find(':') {
-                Some(colon) => authority.split_at_checked(colon)?,
-                None => (authority, ""),
-            },
-        };
-        let port = match port.strip_prefix(':') {
-            Some(digits) => digits.parse().ok().filter(|port| *port != 0)?,
-            None if !port.is_empty() => return None,
-            None if https => 443,
-            None => 80,
-        };
-        if host.is_empty() || host.contains(['@', ' ']) || tail.chars().any(|c| c.is_control() || c == ' ') {
-            return None;
-        }
-        let target = if tail.starts_with('/') { tail.to_owned() } else { format!("/{tail}") };
-        Some(Self { https, host: host.to_owned(), port, target })
-    }
-
-    /// If the host is the host name of the server, uses the known address of the server, because DNS may resolve that name
-    /// to this balancer.
-    async fn resolve(&self, target: &PollTarget<'_>) -> Result<SocketAddr, PollError> {
-        if let Ok(ip) = self.host.parse::<IpAddr>() {
-            return Ok(SocketAddr::new(ip, self.port));
-        }
-        if self.host.eq_ignore_ascii_case(target.hostname) {
-            return Ok(SocketAddr::new(target.address.ip(), self.port));
-        }
-        let failed = |reason: String| PollError::Resolve { host: self.host.clone(), reason };
-        let lookup = tokio::net::lookup_host((self.host.as_str(), self.port));
-        match tokio::time::timeout(target.timeout, lookup).await {
-            Ok(Ok(mut addresses)) => addresses.next().ok_or_else(|| failed("no address".to_owned())),
-            Ok(Err(error)) => Err(failed(error.to_string())),
-            Err(_) => Err(failed(format!("no response within {:?}", target.timeout))),
         }
     }
 }

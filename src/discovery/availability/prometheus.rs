@@ -134,6 +134,17 @@ mod tests {
     }
 
     #[test]
+    fn the_exporter_publishes_the_cluster_replicator() {
+        let text = "Domino_Replica_Cluster_Retry_Waiting 1\nDomino_Replica_Cluster_Retry_Skipped 7\n\
+            Domino_Replica_Cluster_WorkQueueDepth 0\nDomino_Replica_Cluster_WorkQueueDepth_Avg 5\n\
+            Domino_Replica_Cluster_Successful 1204\nDomino_Replica_Cluster_Failed 2\nDomino_Server_BootID 427\n";
+        let replicator = parse(text.as_bytes()).unwrap().report.replicator;
+        assert_eq!((replicator.retry_waiting, replicator.work_queue_depth), (Some(1), Some(0)));
+        assert_eq!((replicator.successful, replicator.failed), (Some(1204), Some(2)));
+        assert_eq!(replicator.run.as_deref(), Some("427"));
+    }
+
+    #[test]
     fn an_exporter_without_domino_is_an_error() {
         let text = b"node_load1 0.5\nDomino_Http_CurrentConnections 57\nDominoHealth_state 0\n";
         assert!(matches!(parse(text), Err(ParseError::NothingKnown(_))));

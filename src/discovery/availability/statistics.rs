@@ -45,14 +45,20 @@ impl ParsedReport {
 pub(super) struct Collector {
     parsed: ParsedReport,
     any_known: bool,
+    has_boot_id: bool,
 }
 
 impl Collector {
     /// Takes a statistic if its name is known: `Server.Users`, `Server_Restricted`, in any case.
     pub(super) fn take(&mut self, name: &str, value: &str) {
         let value = value.trim().trim_matches(['"', '\'']).trim();
+        let folded = name.trim().replace('_', ".").to_ascii_lowercase();
+        if self.take_run(&folded, value) {
+            return;
+        }
         let report = &mut self.parsed.report;
-        let good = match name.trim().replace('_', ".").to_ascii_lowercase().as_str() {
+        let replicator = &mut report.replicator;
+        let good = match folded.as_str() {
             "server.availabilityindex" => percent(value).map(|number| report.index = Some(number)),
             "server.availabilitythreshold" | "server.availability.threshold" => {
                 percent(value).map(|number| report.threshold = Some(number))
@@ -61,6 +67,19 @@ impl Collector {
             "server.maxusers" => count(value).map(|number| report.max_users = Some(number)),
             "server.restricted" => restricted(value).map(|yes| report.restricted = Some(yes)),
             "server.name" => (!value.is_empty()).then(|| report.name = Some(value.to_owned())),
+            // `.Avg` and `.Max` of these are other statistics
+            // (<https://help.hcl-software.com/domino/12.0.0/admin/admn_viewingclusterreplicationeventsandstatistics_t.html>).
+            "replica.cluster.successful" => total(value).map(|number| replicator.successful = Some(number)),
+            "replica.cluster.failed" => total(value).map(|number| replicator.failed = Some(number)),
+            "replica.cluster.retry.waiting" => {
+                count(value).map(|number| replicator.retry_waiting = Some(number))
+            }
+            "replica.cluster.workqueuedepth" => {
+                count(value).map(|number| replicator.work_queue_depth = Some(number))
+            }
+            "replica.cluster.secondsonqueue" => {
+                count(value).map(|number| replicator.seconds_on_queue = Some(number))
+            }
             _ => return,
         };
         self.any_known = true;
@@ -68,6 +87,20 @@ impl Collector {
             let value = single_line(value);
             self.parsed.warnings.push(format!("{name} = `{value}` is out of range and ignored"));
         }
+    }
+
+    /// Takes what tells one run of the server from the next. It says nothing about availability, so a text with nothing
+    /// else is no report.
+    fn take_run(&mut self, folded: &str, value: &str) -> bool {
+        let is_boot_id = folded == "server.bootid";
+        if !is_boot_id && folded != "server.time.start" {
+            return false;
+        }
+        if !value.is_empty() && (is_boot_id || !self.has_boot_id) {
+            self.has_boot_id |= is_boot_id;
+            self.parsed.report.replicator.run = Some(single_line(value));
+        }
+        true
     }
 
     /// Takes a statistic whose value needs no check, such as a timestamp.
@@ -101,6 +134,13 @@ fn percent(value: &str) -> Option<u8> {
 fn count(value: &str) -> Option<u32> {
     let number = number(value)?;
     if (0.0..=f64::from(u32::MAX)).contains(&number) { Some(number as u32) } else { None }
+}
+
+/// A counter since the start of the server.
+fn total(value: &str) -> Option<u64> {
+    let number = number(value)?;
+    // Above 2^53 an `f64` is not exact.
+    if (0.0..=9_007_199_254_740_992.0).contains(&number) { Some(number as u64) } else { None }
 }
 
 /// `Server_Restricted`: 0 = not restricted, 1 to 4 = RESTRICTED
@@ -151,6 +191,7 @@ fn grouped(value: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::cluster::ReplicatorReport;
 
     #[test]
     fn integers_are_parsed_with_the_separators_of_any_country() {
@@ -171,6 +212,63 @@ mod tests {
             let parsed = collector.finish("a test", b"").unwrap();
             assert_eq!(parsed.report, AvailabilityReport::default(), "{text}");
             assert_eq!(parsed.warnings.len(), 1, "{text}");
+        }
+    }
+
+    #[test]
+    fn the_statistics_of_the_cluster_replicator_are_read_by_their_exact_names() {
+        let mut collector = Collector::default();
+        for (name, value) in [
+            ("Replica.Cluster.Successful", "1,204"),
+            ("Replica.Cluster.Failed", "3"),
+            ("Replica.Cluster.Retry.Waiting", "2"),
+            ("Replica.Cluster.Retry.Waiting.Avg", "9"),
+            ("Replica.Cluster.Retry.Skipped", "9"),
+            ("Replica_Cluster_WorkQueueDepth", "0"),
+            ("Replica.Cluster.WorkQueueDepth.Max", "9"),
+            ("replica.cluster.secondsonqueue", "1"),
+            ("Replica.Cluster.SecondsOnQueue.Avg", "9"),
+        ] {
+            collector.take(name, value);
+        }
+        let parsed = collector.finish("a test", b"").unwrap();
+        let expected = ReplicatorReport {
+            successful: Some(1204),
+            failed: Some(3),
+            retry_waiting: Some(2),
+            work_queue_depth: Some(0),
+            seconds_on_queue: Some(1),
+            run: None,
+        };
+        assert_eq!(parsed.report.replicator, expected);
+        assert!(parsed.warnings.is_empty());
+    }
+
+    #[test]
+    fn the_boot_id_tells_runs_apart_and_else_the_start_time_but_neither_is_a_report() {
+        for (lines, run) in [
+            (&[("Server.Time.Start", "11/29/2026 10:00:00 PM"), ("Server.BootID", "4271853")][..], "4271853"),
+            (&[("Server.BootID", "4271853"), ("Server.Time.Start", "yesterday")][..], "4271853"),
+            (
+                &[("Server.BootID", ""), ("Server.Time.Start", "11/29/2026 10:00:00 PM")][..],
+                "11/29/2026 10:00:00 PM",
+            ),
+        ] {
+            let mut collector = Collector::default();
+            lines.iter().for_each(|(name, value)| collector.take(name, value));
+            assert_eq!(collector.parsed.report.replicator.run.as_deref(), Some(run));
+            assert!(collector.finish("a test", b"").is_err());
+        }
+    }
+
+    #[test]
+    fn an_unreadable_value_of_the_replicator_is_unknown_with_a_warning() {
+        for value in ["-1", "many", "", "5000000000"] {
+            let mut collector = Collector::default();
+            collector.take("Replica.Cluster.Retry.Waiting", value);
+            let parsed = collector.finish("a test", b"").unwrap();
+            assert_eq!(parsed.report.replicator, ReplicatorReport::default(), "{value}");
+            assert_eq!(parsed.warnings.len(), 1, "{value}");
         }
     }
 

@@ -33,12 +33,9 @@ fn take(collector: &mut Collector, name: &str, value: &str) {
     if bare.get(..5).is_some_and(|start| start.eq_ignore_ascii_case("rate.")) {
         return;
     }
-    // The name of a server may contain spaces; a number may be followed by a timestamp.
-    let value = if bare.eq_ignore_ascii_case("server.name") {
-        value
-    } else {
-        value.split_whitespace().next().unwrap_or_default()
-    };
+    // The name of a server and a time may contain spaces; a number may be followed by a timestamp.
+    let is_text = ["server.name", "server.time.start"].iter().any(|name| bare.eq_ignore_ascii_case(name));
+    let value = if is_text { value } else { value.split_whitespace().next().unwrap_or_default() };
     collector.take(bare, value);
 }
 
@@ -99,6 +96,16 @@ mod tests {
             assert_eq!(parse(body.as_bytes()).unwrap().report, report(), "{body}");
         }
         assert_eq!(parse(b"Server.Users 1,204,Server.MaxUsers 5").unwrap().report.users, Some(1204));
+    }
+
+    #[test]
+    fn statistics_of_the_cluster_replicator_alone_are_a_report() {
+        let body = b"Domino.Replica.Cluster.Retry.Waiting 0,Domino.Replica.Cluster.WorkQueueDepth 2,Domino.Server.Time.Start 11/29/2026 10:00:00 PM";
+        let replicator = parse(body).unwrap().report.replicator;
+        assert_eq!((replicator.retry_waiting, replicator.work_queue_depth), (Some(0), Some(2)));
+        assert_eq!(replicator.run.as_deref(), Some("11/29/2026 10:00:00 PM"));
+        let rate = b"Domino.Server.Users 1\nDomino.Rate.Replica.Cluster.Retry.Waiting 5";
+        assert_eq!(parse(rate).unwrap().report.replicator.retry_waiting, None);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! It has no clock, socket, lock or log, so that every sequence of events can be tested. The caller passes the time in
 //! milliseconds of its monotonic clock, and gets a [`Transition`] when the state changes.
 
+mod outage;
 mod port_health;
 mod queries;
 mod timestamped;
@@ -12,6 +13,8 @@ mod types;
 use super::availability::{is_busy, smooth};
 use super::report::{Administrative, AvailabilityReport, Operational};
 use super::state::{Port, ServerState, Transition};
+pub(in crate::domain::cluster) use outage::duration;
+pub use outage::{CatchUpElsewhere, CatchUpGate, Outage, Reachability};
 use port_health::PortHealth;
 pub use timestamped::Timestamped;
 use timestamped::{keep_newest, renumber_source};
@@ -38,6 +41,17 @@ pub struct ServerHealth {
     returned_at: Option<u64>,
     /// The server was up or failed a probe before, so coming up is a return.
     known: bool,
+    /// The first result of its probes is known, or a state before it.
+    is_settled: bool,
+    /// When a probe last succeeded; 0 = never.
+    last_answer: u64,
+    /// How often the server became UNREACHABLE.
+    outages: u64,
+    outage: Option<Outage>,
+    gate: Option<CatchUpGate>,
+    gate_elsewhere: Option<CatchUpElsewhere>,
+    /// Added to the monotonic time, it gives the time since 1970.
+    unix_offset: u64,
     state: ServerState,
     state_since: u64,
     cause: String,
@@ -74,6 +88,13 @@ impl ServerHealth {
             restricted_since: None,
             returned_at: None,
             known: false,
+            is_settled: false,
+            last_answer: 0,
+            outages: 0,
+            outage: None,
+            gate: None,
+            gate_elsewhere: None,
+            unix_offset: 0,
             state: ServerState::Unreachable,
             state_since: now_ms,
             cause: "not probed yet".to_owned(),
@@ -141,6 +162,9 @@ impl ServerHealth {
     pub fn probed(&mut self, port: Port, result: Result<u16, &str>, now_ms: u64) -> Option<Transition> {
         let (healthy_after, unreachable_after) =
             (self.settings.healthy_after, self.settings.unreachable_after);
+        if result.is_ok() {
+            self.last_answer = now_ms;
+        }
         let cause = self.port_mut(port).probed(port, result, healthy_after, unreachable_after);
         self.update_state(now_ms, &cause)
     }
@@ -256,10 +280,13 @@ impl ServerHealth {
         };
         let max_users = limit > 0 && self.fresh(&self.users, now_ms).is_some_and(|users| *users >= limit);
         let serves = (self.settings.uses_http && http) || (self.settings.uses_https && https);
+        let catching_up_since_unix_ms = self.catching_up_since_unix_ms();
         let state = if !serves {
             ServerState::Unreachable
         } else if self.is_restricted() {
             ServerState::Restricted
+        } else if catching_up_since_unix_ms.is_some() {
+            ServerState::CatchingUp
         } else if busy {
             ServerState::Busy
         } else if max_users {
@@ -273,6 +300,7 @@ impl ServerHealth {
             restricted_since_ms: self.restricted_since,
             busy,
             max_users,
+            catching_up_since_unix_ms,
             published_index,
             smoothed_index: self.smoothed_index.filter(|_| published_index.is_some()),
             threshold,

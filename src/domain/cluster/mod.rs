@@ -5,6 +5,7 @@
 //! [`ServerSnapshot`].
 
 pub mod availability;
+pub mod catch_up;
 mod counters;
 mod health;
 mod host_port;
@@ -17,7 +18,10 @@ mod server;
 mod server_snapshot;
 mod state;
 
-pub use health::{HealthSettings, HealthSnapshot, ReportSource, Restriction, ServerHealth, Timestamped};
+pub use health::{
+    CatchUpElsewhere, CatchUpGate, HealthSettings, HealthSnapshot, Outage, Reachability, ReportSource,
+    Restriction, ServerHealth, Timestamped,
+};
 pub use host_port::HostPort;
 pub use keep_alive::KeepAlive;
 pub use name::{ServerName, ServerNameError};

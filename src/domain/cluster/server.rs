@@ -3,6 +3,7 @@
 //! The request path must never wait, so each change of the health stores what selection reads in atomics. A server
 //! lives as long as the process knows it, so its counters and probe history survive every reload.
 
+mod catch_up;
 mod in_flight;
 mod probe_requests;
 
@@ -358,6 +359,7 @@ impl ClusterServer {
         let left_busy = self.flags.swap(flags, Relaxed) & BUSY != 0 && !snapshot.busy;
         self.state.store(snapshot.state as u32, Relaxed);
         self.restricted_since.store(snapshot.restricted_since_ms.map_or(0, |ms| ms.max(1)), Relaxed);
+        self.catching_up_since.store(snapshot.catching_up_since_unix_ms.map_or(0, |ms| ms.max(1)), Relaxed);
         self.returned_at.store(health.returned_at().map_or(0, |ms| ms.max(1)), Relaxed);
         self.store_index(&snapshot, left_busy);
         self.max_connections.store(snapshot.max_connections, Relaxed);

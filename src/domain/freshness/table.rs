@@ -20,7 +20,7 @@ pub struct ModifiedReading {
 pub struct ReplicaFreshness {
     /// The tag of its server ([`crate::domain::cluster::ClusterServer::tag`]).
     pub server: u32,
-    /// The last reading.
+    /// The last reading of its time.
     pub reading: Option<ModifiedReading>,
     /// It has lacked changes of another replica since then.
     pub behind_since_unix_ms: Option<u64>,

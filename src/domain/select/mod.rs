@@ -131,7 +131,7 @@ fn level(candidate: &Candidate, input: &SelectionInput<'_>) -> (u8, Option<Candi
     let is_gated = snapshot.catching_up_since_unix_ms.is_some()
         && !candidate.freshness.shown_fresh
         && !wrote_here
-        && !(is_on && input.posts_login_form);
+        && (!is_on || !input.posts_login_form);
     let (state, mut verdict) = if is_gated {
         (CATCHING_UP_LEVEL, Some(CandidateVerdict::CatchingUp))
     } else if is_on || wrote_here {

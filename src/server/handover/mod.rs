@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 pub use child::HandoverChild;
 pub use parent::HandoverParent;
 
+use crate::state::catch_up::kept::KeptCatchUp;
 use crate::state::restrictions_file::KeptRestriction;
 
 /// The environment variable with the pid of the process that hands over.
@@ -65,6 +66,9 @@ pub enum ChildMessage {
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Proceed {
     pub restrictions: Vec<KeptRestriction>,
+    /// Outages and gates; an older process sends none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub catching_up: Vec<KeptCatchUp>,
     /// A HUP came after the start of the new process, which must read its configuration again.
     pub reload: bool,
 }
@@ -85,7 +89,7 @@ mod tests {
         assert_eq!(serde_json::to_string(&failed).unwrap(), r#"{"say":"failed","reason":"x"}"#);
         assert_eq!(serde_json::to_string(&ChildMessage::Ready).unwrap(), r#"{"say":"ready"}"#);
         assert_eq!(serde_json::to_string(&ChildMessage::Serving).unwrap(), r#"{"say":"serving"}"#);
-        let proceed = Proceed { restrictions: Vec::new(), reload: true };
+        let proceed = Proceed { restrictions: Vec::new(), catching_up: Vec::new(), reload: true };
         assert_eq!(serde_json::to_string(&proceed).unwrap(), r#"{"restrictions":[],"reload":true}"#);
     }
 }

@@ -26,7 +26,7 @@ use crate::edge::sockets::ListenSocket;
 use crate::server::pid_file::PidFile;
 use crate::server::systemd;
 use crate::state::upgrade::UpgradeState;
-use crate::state::{Balancer, restrictions};
+use crate::state::{Balancer, catch_up, restrictions};
 
 /// The program as it was started. Its path stays valid when the file is replaced.
 #[derive(Clone, Debug)]
@@ -240,6 +240,7 @@ impl HandoverParent {
         }
         let proceed = Proceed {
             restrictions: restrictions::local_restrictions(&self.balancer),
+            catching_up: catch_up::local_records(&self.balancer),
             reload: self.missed_reload.load(SeqCst),
         };
         let doing = "open its listeners";

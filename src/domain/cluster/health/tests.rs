@@ -16,6 +16,7 @@ pub(crate) fn settings() -> HealthSettings {
         max_users: 0,
         uses_http: true,
         uses_https: true,
+        catch_up_after_ms: None,
     }
 }
 

@@ -1,6 +1,7 @@
 //! Derives the state from everything known, and describes why it changed.
 
 use super::ServerHealth;
+use super::outage::duration;
 use crate::domain::cluster::state::{Port, ServerState, Transition};
 
 impl ServerHealth {
@@ -32,25 +33,41 @@ impl ServerHealth {
             (false, Some(_)) => self.restricted_since = None,
             _ => {}
         }
-        let new = self.snapshot(now_ms).state;
         let old = self.state;
+        let mut new = self.snapshot(now_ms).state;
+        // The gate closes in the same step in which the server becomes reachable, so that no request slips in between.
+        let outage_ms = match (old, new) {
+            (ServerState::Unreachable, ServerState::Unreachable) => None,
+            (ServerState::Unreachable, _) => self.end_outage(now_ms),
+            (_, ServerState::Unreachable) => {
+                self.begin_outage(now_ms);
+                None
+            }
+            _ => None,
+        };
+        if outage_ms.is_some() {
+            new = self.snapshot(now_ms).state;
+        }
         if new == old {
             if returns {
                 self.returned_at = Some(now_ms);
             }
-            if new == ServerState::Unreachable && !self.known && self.probed_once() {
-                self.known = true;
+            if new == ServerState::Unreachable && !self.is_settled && self.probed_once() {
+                (self.is_settled, self.known) = (true, true);
+                self.begin_outage(now_ms);
                 self.cause = self.unreachable_cause(now_ms, cause);
             }
             return None;
         }
-        let was_away = matches!(old, ServerState::Unreachable | ServerState::Restricted);
-        let is_back = !matches!(new, ServerState::Unreachable | ServerState::Restricted);
+        let is_away = |state: ServerState| {
+            matches!(state, ServerState::Unreachable | ServerState::Restricted | ServerState::CatchingUp)
+        };
+        let (was_away, is_back) = (is_away(old), !is_away(new));
         // The first probe is not a return: at the start all servers are equally cold.
         if was_away && is_back && self.known {
             self.returned_at = Some(now_ms);
         }
-        self.known = true;
+        (self.is_settled, self.known) = (true, true);
         let cause = match new {
             ServerState::Restricted => self.restrictions().join("; "),
             ServerState::Busy => {
@@ -67,7 +84,11 @@ impl ServerHealth {
                 format!("{} users reach the limit", self.users.as_ref().map_or(0, |u| u.value))
             }
             ServerState::Unreachable => self.unreachable_cause(now_ms, cause),
-            ServerState::Available | ServerState::CatchingUp => cause.to_owned(),
+            ServerState::CatchingUp => match outage_ms {
+                Some(outage_ms) => format!("returned after {}", duration(outage_ms)),
+                None => cause.to_owned(),
+            },
+            ServerState::Available => cause.to_owned(),
         };
         let held_ms = now_ms.saturating_sub(self.state_since);
         self.state = new;

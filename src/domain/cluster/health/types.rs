@@ -26,6 +26,8 @@ pub struct HealthSettings {
     pub uses_http: bool,
     /// Requests may go to the HTTPS port.
     pub uses_https: bool,
+    /// After a longer outage the server is CATCHING UP; `None` = never.
+    pub catch_up_after_ms: Option<u64>,
 }
 
 /// An availability source of the server.
@@ -70,6 +72,8 @@ pub struct HealthSnapshot {
     pub busy: bool,
     /// Users at or over the limit.
     pub max_users: bool,
+    /// When it returned, if it is CATCHING UP; also while it is RESTRICTED or UNREACHABLE again.
+    pub catching_up_since_unix_ms: Option<u64>,
     /// The index as reported; `None` = unknown or stale.
     pub published_index: Option<Timestamped<u8>>,
     /// The smoothed index, for ranking.
