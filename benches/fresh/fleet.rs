@@ -15,7 +15,7 @@ use serde_json::Value;
 
 use super::Settings;
 use super::experiment::client::{self, Browser};
-use super::experiment::{DATABASES, PUSH_MS, SERVERS, Site};
+use super::experiment::{self, DATABASES, SERVERS, Site};
 
 /// `freshness.slack`.
 pub const SLACK_MS: u64 = 1_000;
@@ -146,26 +146,9 @@ impl Fleet {
     }
 }
 
-/// The cluster: changes are pushed after [`PUSH_MS`], a failed push is repeated after an hour. `companion` exists on all
-/// servers, but only one column uses it.
-pub fn scenario() -> String {
-    let mut text = format!(
-        "cluster: Fresh\nreplication: {{ push_ms: {PUSH_MS}, retry_ms: 3600000, companion: true, replicate_delay_ms: 2000 }}\nservers:\n"
-    );
-    for name in SERVERS {
-        let _ =
-            writeln!(text, "  - {{ name: {name}/Acme, https: false, agent: false, set: {{ index: 90 }} }}");
-    }
-    text.push_str("databases:\n");
-    for (path, replica_id) in DATABASES {
-        let _ = writeln!(text, "  - {{ path: {path}, replica_id: {replica_id}, replicas: all }}");
-    }
-    text
-}
-
 fn start_acme(settings: &Settings, folder: &Path) -> Child {
     let file = folder.join("acme.yaml");
-    fs::write(&file, scenario()).unwrap();
+    fs::write(&file, experiment::scenario()).unwrap();
     let mut command = Command::new(&settings.acme);
     command.args(["--quiet", "--exit-with-parent", "--scenario"]).arg(&file);
     command.stdin(Stdio::piped()).stdout(Stdio::piped());
@@ -194,7 +177,7 @@ fn icm(
     servers: &[Ports],
     knowledge: Knowledge,
 ) -> Command {
-    let (mut list, mut holders) = (String::new(), String::new());
+    let mut list = String::new();
     for (name, ports) in SERVERS.iter().zip(servers) {
         let source = match knowledge {
             Knowledge::Companion => String::new(),
@@ -208,14 +191,6 @@ fn icm(
             "        - {{ name: {name}/Acme, hostname: {}.acme.example, http: \"127.0.0.1:{}\"{source} }}",
             name.to_lowercase(),
             ports.http
-        );
-        let _ = write!(holders, "{{ server: {name}/Acme }}, ");
-    }
-    let mut databases = String::new();
-    for (path, replica_id) in DATABASES {
-        let _ = writeln!(
-            databases,
-            "        - {{ path: {path}, replica_id: {replica_id}, replicas: [{holders}] }}"
         );
     }
     let request =
@@ -245,15 +220,14 @@ clusters:
     servers:
       source: static
       list:
-{list}    directory:
-      source: static
-      databases:
-{databases}    probe: {{ interval: 500ms, timeout: 1s }}
+{list}    directory: {}
+    probe: {{ interval: 500ms, timeout: 1s }}
     failover: {{ connect_timeout: 1s }}
     affinity: {{ secret_file: {} }}
 {truth}
 ",
         state.display(),
+        experiment::directory(),
         key.display(),
     );
     let mut command = Command::new(&settings.icm);

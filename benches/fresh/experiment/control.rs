@@ -51,6 +51,19 @@ impl Control {
         self.answer(self.client.get(self.url("/replication"))).await
     }
 
+    /// Waits until the queue of a server holds changes that will be lost with it.
+    pub async fn wait_for_unreplicated_changes(&self, server: &str) {
+        for _ in 0..300 {
+            let report = self.replication().await;
+            let queue = &report["servers"][format!("{server}/Acme")]["queue"];
+            if queue.as_array().is_some_and(|queue| !queue.is_empty()) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        panic!("nobody writes on {server}");
+    }
+
     pub async fn poll(&self, at: f64) -> ReplicaPoll {
         let report = self.replication().await;
         let mut poll = ReplicaPoll { at, ..ReplicaPoll::default() };

@@ -59,6 +59,181 @@ pub struct Findings {
     pub moved_users: usize,
     pub moves: usize,
     pub median_ms: f64,
+    /// Seconds from the return until every replica had got all that it lacked then.
+    pub complete_after: Option<f64>,
+    pub seconds: Vec<StaleSecond>,
+    /// Kill, return, forced replication.
+    pub events: [f64; 3],
+    /// The first stale reads of the two kinds that must not occur, for the message of a failing test.
+    pub examples: Vec<String>,
+}
+
+struct Judge<'a> {
+    records: &'a Records,
+    polls: &'a [ReplicaPoll],
+    events: &'a Events,
+    rule: &'a BehindRule,
+}
+
+/// `counts` are those of the simulated cluster at the end.
+pub fn judge(
+    records: &Records,
+    polls: &[ReplicaPoll],
+    events: &Events,
+    rule: &BehindRule,
+    counts: &Value,
+) -> Findings {
+    let judge = Judge { records, polls, events, rule };
+    let mut findings = Findings {
+        gets: records.gets,
+        posts: records.posts,
+        own_reads: records.own_reads.len(),
+        newcomers: records.newcomers.len(),
+        told: records.told,
+        moved_users: records.moves.len(),
+        moves: records.moves.values().sum(),
+        median_ms: median(&records.times),
+        complete_after: judge.complete_after(),
+        seconds: vec![StaleSecond::default(); events.end.ceil() as usize + 1],
+        events: [events.kill, events.back, events.replicated],
+        ..Findings::default()
+    };
+    judge.own_reads(&mut findings);
+    judge.newcomers(&mut findings);
+    for failed in &records.failed {
+        let method = if failed.is_get { "GET" } else { "POST" };
+        *findings.failures.entry(format!("{method} {}", failed.failure)).or_default() += 1;
+        if failed.is_get {
+            findings.failed_gets += 1;
+        } else {
+            findings.failed_posts += 1;
+        }
+    }
+    let count = |name: &str| counts[name].as_u64().unwrap_or_default();
+    findings.saves = count("saves");
+    findings.lost_updates = count("lost_update_edits");
+    findings.save_conflicts = count("save_conflicts");
+    findings.absent_edits = count("absent_edits");
+    findings.replication_conflicts = count("replication_conflicts");
+    findings
+}
+
+fn median(times: &[f64]) -> f64 {
+    let mut sorted = times.to_vec();
+    sorted.sort_unstable_by(f64::total_cmp);
+    sorted.get(sorted.len() / 2).copied().unwrap_or_default()
+}
+
+impl Judge<'_> {
+    fn own_reads(&self, findings: &mut Findings) {
+        for read in self.records.own_reads.iter().filter(|read| self.is_stale(read)) {
+            let Some((_, server)) = self.records.writes[&read.wanted].acknowledged else { continue };
+            findings.seconds[read.sent as usize].own += 1;
+            if !read.is_last {
+                findings.own_earlier += 1;
+            } else if self.is_eligible(server, read) {
+                findings.own_last_eligible += 1;
+                if findings.examples.len() < 20 {
+                    let written = &self.records.writes[&read.wanted];
+                    findings.examples.push(format!("{read:?} of {written:?}"));
+                }
+            } else if read.told {
+                findings.own_last_down_told += 1;
+            } else {
+                findings.own_last_down += 1;
+            }
+        }
+    }
+
+    /// Whether the reader did not get his own write. A write that lost against another one in a replication conflict is
+    /// not in the newest state either, which is no fault of the server that shows it.
+    fn is_stale(&self, read: &OwnRead) -> bool {
+        if read.found.as_deref().is_some_and(|found| self.records.includes(found, &read.wanted)) {
+            return false;
+        }
+        let acknowledged = self.records.writes[&read.wanted].acknowledged.map_or(f64::MAX, |(at, _)| at);
+        let before =
+            self.polls.iter().rfind(|poll| poll.at < read.sent).filter(|poll| poll.at > acknowledged);
+        let has_newest = before.is_some_and(|poll| {
+            let replica = poll.replicas.get(&(read.server, read.database));
+            read.found.is_some() && replica.is_some_and(|replica| !replica.lacks.contains(&read.unid))
+        });
+        !has_newest
+    }
+
+    /// Whether the server that took the write could serve this request from its beginning to its end.
+    fn is_eligible(&self, server: usize, read: &OwnRead) -> bool {
+        server != 0 || read.received < self.events.kill || read.sent > self.events.eligible
+    }
+
+    fn newcomers(&self, findings: &mut Findings) {
+        let behind: BTreeMap<(usize, usize), Vec<Option<f64>>> = (0..3)
+            .flat_map(|server| (0..3).map(move |database| (server, database)))
+            .map(|key| (key, self.behind_since(key)))
+            .collect();
+        let complete = self.complete_after().map_or(f64::MAX, |after| self.events.back + after);
+        for read in &self.records.newcomers {
+            let Some(at) = self.polls.iter().rposition(|poll| poll.at < read.sent) else { continue };
+            let key = (read.server, read.database);
+            // At the next poll, too, so that it did not become complete meanwhile.
+            let since = behind[&key][at].filter(|_| behind[&key].get(at + 1).is_some_and(Option::is_some));
+            let is_known = since.is_some_and(|since| read.sent - since > self.rule.after);
+            let is_returned = read.server == 0
+                && read.sent > self.events.back
+                && read.sent < complete
+                && !self.lacks(at, key).is_empty();
+            findings.newcomers_behind += usize::from(is_known);
+            findings.newcomers_returned += usize::from(is_returned);
+            findings.outdated_documents += self.lacks(at, key).len();
+            if is_known || is_returned {
+                findings.seconds[read.sent as usize].newcomers += 1;
+            }
+            if is_known && findings.examples.len() < 20 {
+                findings.examples.push(format!("{read:?}, behind since {since:?}"));
+            }
+        }
+    }
+
+    /// For each poll, since when the replica is behind.
+    fn behind_since(&self, key: (usize, usize)) -> Vec<Option<f64>> {
+        let mut since = None;
+        let is_behind = |poll: &ReplicaPoll| {
+            let Some(own) = poll.replicas.get(&key).filter(|_| poll.running[key.0]) else { return false };
+            let is_older = |(other, replica): (&(usize, usize), &super::control::ReplicaState)| {
+                other.1 == key.1
+                    && poll.running[other.0]
+                    && replica.modified_ms > own.modified_ms + self.rule.slack_ms
+            };
+            !own.lacks.is_empty() && poll.replicas.iter().any(is_older)
+        };
+        let step = |poll: &ReplicaPoll| {
+            since = if is_behind(poll) { since.or(Some(poll.at)) } else { None };
+            since
+        };
+        self.polls.iter().map(step).collect()
+    }
+
+    /// The documents that this replica lacks and another running one has, at two polls in a row, so that changes on their
+    /// way do not count.
+    fn lacks(&self, at: usize, key: (usize, usize)) -> Vec<&String> {
+        let Some(before) = at.checked_sub(4).and_then(|before| self.polls.get(before)) else {
+            return Vec::new();
+        };
+        let poll = &self.polls[at];
+        let (Some(own), Some(own_before)) = (poll.replicas.get(&key), before.replicas.get(&key)) else {
+            return Vec::new();
+        };
+        let others = |unid: &String| {
+            (0..3).any(|server| {
+                let other = poll.replicas.get(&(server, key.1));
+                server != key.0
+                    && poll.running[server]
+                    && other.is_some_and(|other| !other.lacks.contains(unid))
+            })
+        };
+        own.lacks.iter().filter(|unid| own_before.lacks.contains(*unid) && others(unid)).collect()
+    }
+
     /// Seconds from the return until every replica had got, once, all that it lacked then.
     fn complete_after(&self) -> Option<f64> {
         let returned = self.polls.iter().position(|poll| poll.at > self.events.back)?;

@@ -34,6 +34,32 @@ pub const PUSH_MS: u64 = 200;
 const HELD_PUSH_MS: u64 = 600_000;
 const POLL_INTERVAL: Duration = Duration::from_millis(250);
 
+/// The scenario of the simulated cluster: changes are pushed after [`PUSH_MS`], and a failed push is repeated after an hour.
+/// The companion is there for those who ask it, and replicates two seconds after it was told to.
+pub fn scenario() -> String {
+    let mut text = format!(
+        "cluster: Fresh
+replication: {{ push_ms: {PUSH_MS}, retry_ms: 3600000, companion: true, replicate_delay_ms: 2000 }}
+servers:\n"
+    );
+    for name in SERVERS {
+        text += &format!("  - {{ name: {name}/Acme, https: false, agent: false, set: {{ index: 90 }} }}\n");
+    }
+    text += "databases:\n";
+    for (path, replica_id) in DATABASES {
+        text += &format!("  - {{ path: {path}, replica_id: {replica_id}, replicas: all }}\n");
+    }
+    text
+}
+
+/// `directory` of an `icm` in front of that cluster.
+pub fn directory() -> String {
+    let holders = SERVERS.map(|name| format!("{{ server: {name}/Acme }}")).join(", ");
+    let database =
+        |(path, replica_id)| format!("{{ path: {path}, replica_id: {replica_id}, replicas: [{holders}] }}");
+    format!("{{ source: static, databases: [{}] }}", DATABASES.map(database).join(", "))
+}
+
 /// What happens when, in seconds after the beginning.
 #[derive(Clone, Debug)]
 pub struct Timeline {
@@ -139,6 +165,7 @@ async fn incident(site: &Site, plan: &Plan, control: &Control, clock: Clock) -> 
     clock.sleep_until(line.hold).await;
     control.set(server, &json!({ "push_ms": HELD_PUSH_MS })).await;
     clock.sleep_until(line.kill).await;
+    control.wait_for_unreplicated_changes(server).await;
     let kill = clock.now();
     control.post(&format!("/servers/{server}/stop"), "").await;
     clock.sleep_until(line.back).await;
