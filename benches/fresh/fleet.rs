@@ -19,9 +19,9 @@ use super::experiment::{self, DATABASES, SERVERS, Site};
 
 /// `freshness.slack`.
 pub const SLACK_MS: u64 = 1_000;
-/// From when on a replica counts as known to be behind: `behind_after` (2 s), `slack` (1 s), an interval (1 s) until the
-/// difference is seen, and one until the next reading ends.
-pub const KNOWN_AFTER: f64 = 5.0;
+/// From when on a replica counts as known to be behind: `behind_after` (2 s), `slack` (1 s), and three seconds in which
+/// every database is read once, at five requests a second.
+pub const KNOWN_AFTER: f64 = 6.0;
 
 /// What the `icm` of a column knows about replicas.
 #[derive(Clone, Copy, Debug, PartialEq)]

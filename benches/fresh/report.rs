@@ -43,8 +43,8 @@ pub fn write(folder: &Path, plan: &Plan, runs: &[(String, Findings)]) -> std::io
     let mut out = String::from("# A server dies with changes that nobody else has, and returns\n\n");
     let _ = writeln!(
         out,
-        "{}; {}. Each column had a simulated cluster of three servers and three databases of its own, all at the same time. \
-         {} users and {} newcomers a second write, read and edit. After {:.0} s the changes of Web1 stay in its queue, after \
+        "{}; {}. Each column had a simulated cluster of its own, of three servers with thirteen databases, all at the same time. \
+         {} users write, read and edit, and {} newcomers a second read. After {:.0} s the changes of Web1 stay in its queue, after \
          {:.0} s it stops and loses them, after {:.0} s it returns without the changes of its absence (the failed pushes are \
          due in an hour), and after {:.0} of {:.0} s they are repeated, and a replication is forced. `make fresh` repeats it.\n",
         machine(),

@@ -1,6 +1,6 @@
 //! The control port of the simulated cluster: it stops and starts servers, and knows which replica lacks what.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -12,8 +12,9 @@ use super::{DATABASES, SERVERS, client};
 #[derive(Clone, Debug, Default)]
 pub struct ReplicaState {
     pub modified_ms: u64,
-    /// The documents of which another replica has a newer revision.
-    pub lacks: BTreeSet<String>,
+    /// The documents of which another replica has a newer revision: the number of its own, 0 without one, and of the
+    /// newest.
+    pub lacks: BTreeMap<String, (u64, u64)>,
 }
 
 /// All replicas at one moment.
@@ -77,7 +78,9 @@ impl Control {
         }
         for lack in list(&report["behind"]) {
             let Some(key) = replica(&lack) else { continue };
-            poll.replicas.entry(key).or_default().lacks.insert(lack["unid"].as_str().unwrap().to_owned());
+            let revisions = (lack["seq"].as_u64().unwrap(), lack["newest_seq"].as_u64().unwrap());
+            let unid = lack["unid"].as_str().unwrap().to_owned();
+            poll.replicas.entry(key).or_default().lacks.insert(unid, revisions);
         }
         poll
     }

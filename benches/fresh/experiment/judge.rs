@@ -6,9 +6,9 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::Events;
 use super::control::ReplicaPoll;
 use super::ledger::{OwnRead, Records};
+use super::{DATABASES, Events};
 
 /// When a replica is known to be behind: it lacks a change, its modification time is older than that of another running
 /// replica by more than `slack_ms`, and both for longer than `after` seconds.
@@ -156,7 +156,7 @@ impl Judge<'_> {
             self.polls.iter().rfind(|poll| poll.at < read.sent).filter(|poll| poll.at > acknowledged);
         let has_newest = before.is_some_and(|poll| {
             let replica = poll.replicas.get(&(read.server, read.database));
-            read.found.is_some() && replica.is_some_and(|replica| !replica.lacks.contains(&read.unid))
+            read.found.is_some() && replica.is_some_and(|replica| !replica.lacks.contains_key(&read.unid))
         });
         !has_newest
     }
@@ -168,7 +168,7 @@ impl Judge<'_> {
 
     fn newcomers(&self, findings: &mut Findings) {
         let behind: BTreeMap<(usize, usize), Vec<Option<f64>>> = (0..3)
-            .flat_map(|server| (0..3).map(move |database| (server, database)))
+            .flat_map(|server| (0..DATABASES.len()).map(move |database| (server, database)))
             .map(|key| (key, self.behind_since(key)))
             .collect();
         let complete = self.complete_after().map_or(f64::MAX, |after| self.events.back + after);
@@ -228,21 +228,22 @@ impl Judge<'_> {
                 let other = poll.replicas.get(&(server, key.1));
                 server != key.0
                     && poll.running[server]
-                    && other.is_some_and(|other| !other.lacks.contains(unid))
+                    && other.is_some_and(|other| !other.lacks.contains_key(unid))
             })
         };
-        own.lacks.iter().filter(|unid| own_before.lacks.contains(*unid) && others(unid)).collect()
+        own.lacks.keys().filter(|unid| own_before.lacks.contains_key(*unid) && others(unid)).collect()
     }
 
-    /// Seconds from the return until every replica had got, once, all that it lacked then.
+    /// Seconds from the return until every replica had what it lacked then.
     fn complete_after(&self) -> Option<f64> {
         let returned = self.polls.iter().position(|poll| poll.at > self.events.back)?;
-        let replicas = (0..3).flat_map(|server| (0..3).map(move |database| (server, database)));
         let mut last = returned;
-        for key in replicas {
-            let lacks = |at: usize| self.polls[at].replicas.get(&key).map(|replica| &replica.lacks);
-            for unid in lacks(returned).into_iter().flatten() {
-                let got = |at: &usize| lacks(*at).is_some_and(|lacks| !lacks.contains(unid));
+        for (key, replica) in &self.polls[returned].replicas {
+            for (unid, (_, wanted)) in &replica.lacks {
+                let got = |at: &usize| {
+                    let lacks = self.polls[*at].replicas.get(key).map(|replica| &replica.lacks);
+                    lacks.is_some_and(|lacks| lacks.get(unid).is_none_or(|(own, _)| own >= wanted))
+                };
                 last = last.max((returned..self.polls.len()).find(got)?);
             }
         }

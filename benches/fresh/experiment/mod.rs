@@ -22,12 +22,24 @@ use ledger::Records;
 
 /// The servers that hold every database of [`DATABASES`]. The first one is stopped.
 pub const SERVERS: [&str; 3] = ["Web1", "Web2", "Web3"];
-/// The databases that the users work in, with their replica IDs.
-pub const DATABASES: [(&str, &str); 3] = [
+/// The databases, with their replica IDs: some in which everybody works, then mail files, each of one user.
+pub const DATABASES: [(&str, &str); 13] = [
     ("sales/leads.nsf", "C1257A000041D2E0"),
     ("sales/orders.nsf", "C1257A000041D2E1"),
     ("hr/vacation.nsf", "C1257A000041D2E2"),
+    ("mail/user1.nsf", "C1257A0000420001"),
+    ("mail/user2.nsf", "C1257A0000420002"),
+    ("mail/user3.nsf", "C1257A0000420003"),
+    ("mail/user4.nsf", "C1257A0000420004"),
+    ("mail/user5.nsf", "C1257A0000420005"),
+    ("mail/user6.nsf", "C1257A0000420006"),
+    ("mail/user7.nsf", "C1257A0000420007"),
+    ("mail/user8.nsf", "C1257A0000420008"),
+    ("mail/user9.nsf", "C1257A0000420009"),
+    ("mail/user10.nsf", "C1257A000042000A"),
 ];
+/// The number of those in which everybody works.
+pub const COMMON_DATABASES: usize = 3;
 /// Milliseconds from a change to its push, as long as the push is not held back.
 pub const PUSH_MS: u64 = 200;
 /// Long enough that the server stops before the push.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::client::{self, Browser, Failure, Page};
 use super::ledger::{FailedRequest, NewcomerRead, OwnRead, Records, Write};
-use super::{Clock, DATABASES, Plan, Site};
+use super::{COMMON_DATABASES, Clock, DATABASES, Plan, Site};
 
 /// Documents of his own that a user has at most in one database.
 const MAX_OWN_DOCUMENTS: usize = 3;
@@ -32,11 +32,11 @@ struct User {
     records: Arc<Mutex<Records>>,
     documents: Vec<Seen>,
     /// His last acknowledged save in each database.
-    last: [Option<String>; 3],
+    last: [Option<String>; DATABASES.len()],
     /// The server of the last response, for each database.
-    server: [Option<usize>; 3],
+    server: [Option<usize>; DATABASES.len()],
     /// The load balancer has said that the copy is older, since his last own write.
-    told: [bool; 3],
+    told: [bool; DATABASES.len()],
     saves: usize,
 }
 
@@ -56,13 +56,19 @@ pub async fn user(number: usize, site: Site, plan: Plan, clock: Clock, records: 
     };
     let mut random = fastrand::Rng::with_seed(number as u64);
     tokio::time::sleep(Duration::from_millis(random.u64(0..500))).await;
-    let home = number / 4 % DATABASES.len();
-    user.create(home, false).await;
-    user.common_document(home).await;
+    // The first ones have a mail file each, the others a colleague.
+    let mail_file = Some(COMMON_DATABASES + number).filter(|database| *database < DATABASES.len());
+    let common = number / 4 % COMMON_DATABASES;
+    let home = mail_file.unwrap_or(common);
+    let second = if mail_file.is_some() { common } else { (common + 1) % COMMON_DATABASES };
+    user.create(home).await;
+    if mail_file.is_none() {
+        user.common_document(home).await;
+    }
+    // Half of the users write often.
+    let writes = if number / 2 % 2 == 0 { 15 } else { 3 };
     while clock.now() < plan.timeline.end {
-        let database = if random.f64() < 0.8 { home } else { (home + 1) % DATABASES.len() };
-        // Half of the users write often.
-        let writes = if number / 2 % 2 == 0 { 15 } else { 3 };
+        let database = if random.f64() < 0.8 { home } else { second };
         match random.u32(0..100) {
             n if n < writes => user.create_or_edit(database, &mut random).await,
             n if n < 2 * writes => user.edit_common(home).await,
@@ -74,7 +80,7 @@ pub async fn user(number: usize, site: Site, plan: Plan, clock: Clock, records: 
 }
 
 impl User {
-    /// Users 0 and 1, 2 and 3, and so on have a common document, which the first of them creates.
+    /// Users 10 and 11, 12 and 13, and so on have a common document, which the first of them creates.
     async fn common_document(&mut self, database: usize) {
         let unid = format!("{:032X}", 0xC0_0000 + self.number / 2);
         if self.number.is_multiple_of(2) {
@@ -84,15 +90,15 @@ impl User {
         }
     }
 
-    async fn create(&mut self, database: usize, common: bool) {
+    async fn create(&mut self, database: usize) {
         let unid = format!("{:032X}", 0xD0_0000 + self.number * 1000 + self.saves);
-        self.save(database, None, &unid, "Memo?CreateDocument", common).await;
+        self.save(database, None, &unid, "Memo?CreateDocument", false).await;
     }
 
     async fn create_or_edit(&mut self, database: usize, random: &mut fastrand::Rng) {
         let own = self.documents.iter().filter(|seen| seen.database == database && !seen.common).count();
         if own < MAX_OWN_DOCUMENTS {
-            self.create(database, false).await;
+            self.create(database).await;
         } else {
             self.edit(database, random).await;
         }
@@ -296,7 +302,7 @@ pub async fn newcomers(site: Site, plan: Plan, clock: Clock, records: Arc<Mutex<
     while next < plan.timeline.end {
         clock.sleep_until(next).await;
         next += 1.0 / plan.newcomers_per_second;
-        let database = random.usize(0..DATABASES.len());
+        let database = random.usize(0..COMMON_DATABASES);
         let (client, records, address) = (client.clone(), records.clone(), site.balancer);
         requests.spawn(async move {
             let mut browser = Browser::new(client, address, None);
