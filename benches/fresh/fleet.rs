@@ -18,10 +18,10 @@ use super::experiment::client::{self, Browser};
 use super::experiment::{self, DATABASES, SERVERS, Site};
 
 /// `freshness.slack`.
-pub const SLACK_MS: u64 = 1_000;
-/// From when on a replica counts as known to be behind: `behind_after` (2 s), `slack` (1 s), and three seconds in which
+pub const SLACK_MS: u64 = 2_000;
+/// From when on a replica counts as known to be behind: `behind_after` (2 s), `slack` (2 s), and three seconds in which
 /// every database is read once, at five requests a second.
-pub const KNOWN_AFTER: f64 = 6.0;
+pub const KNOWN_AFTER: f64 = 7.0;
 
 /// What the `icm` of a column knows about replicas.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -195,7 +195,7 @@ fn icm(
     }
     let request =
         format!("request: {{ url: \"http://127.0.0.1:{}/icm.nsf/companion?OpenAgent\" }}", servers[0].http);
-    let freshness = "interval: 1s, slack: 1s, behind_after: 2s, after_write: tell";
+    let freshness = "interval: 1s, slack: 2s, behind_after: 2s, after_write: tell";
     let truth = match knowledge {
         Knowledge::Companion => format!(
             "    availability: {{ source: companion, interval: 1s }}

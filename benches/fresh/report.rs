@@ -46,7 +46,8 @@ pub fn write(folder: &Path, plan: &Plan, runs: &[(String, Findings)]) -> std::io
         "{}; {}. Each column had a simulated cluster of its own, of three servers with thirteen databases, all at the same time. \
          {} users write, read and edit, and {} newcomers a second read. After {:.0} s the changes of Web1 stay in its queue, after \
          {:.0} s it stops and loses them, after {:.0} s it returns without the changes of its absence (the failed pushes are \
-         due in an hour), and after {:.0} of {:.0} s they are repeated, and a replication is forced. `make fresh` repeats it.\n",
+         due in an hour), and after {:.0} of {:.0} s they are repeated, and a replication is forced. Half of the users only read between the failure and \
+         the replication. `make fresh` repeats it.\n",
         machine(),
         versions(),
         plan.users,
@@ -116,7 +117,7 @@ fn notes(out: &mut String, plan: &Plan) {
 
 - **icm, companion**: `catch_up` with a `request`, `freshness: {{ source: companion, after_write: tell }}`. **icm, HEAD**:
   nothing is installed on the servers; `freshness: {{ source: head, after_write: tell }}` and the published statistics.
-  Intervals are 1 s, `slack` 1 s, `behind_after` and `catch_up.after` 2 s, because seconds stand for an hour here.
+  Intervals are 1 s, `slack`, `behind_after` and `catch_up.after` 2 s, because seconds stand for an hour here.
 - **icm, off**: `catch_up: {{ mode: off }}`, `freshness` off, and browsers that do not store the cookie with the own writes,
   which has no switch: as `icm` was before it had these features.
 - **HAProxy**: `cookie SRV insert indirect nocache`, `option httpchk` every 500 ms, `option redispatch`, `slowstart 30s`.

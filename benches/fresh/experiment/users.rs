@@ -65,10 +65,12 @@ pub async fn user(number: usize, site: Site, plan: Plan, clock: Clock, records: 
     if mail_file.is_none() {
         user.common_document(home).await;
     }
-    // Half of the users write often.
-    let writes = if number / 2 % 2 == 0 { 15 } else { 3 };
+    // Half of the users only read while their cluster is not in order, and look for what they had written.
+    let is_cautious = number / 2 % 2 == 1;
     while clock.now() < plan.timeline.end {
         let database = if random.f64() < 0.8 { home } else { second };
+        let in_order = !(plan.timeline.kill..plan.timeline.replicate).contains(&clock.now());
+        let writes = if in_order || !is_cautious { 12 } else { 0 };
         match random.u32(0..100) {
             n if n < writes => user.create_or_edit(database, &mut random).await,
             n if n < 2 * writes => user.edit_common(home).await,
