@@ -159,12 +159,19 @@ fn describe(cluster: &Cluster, view: &ClusterView, database: DatabaseId, tls: bo
         .map(|replica| {
             let server = view.server_id(replica.server);
             let name = index.servers().get(replica.server.as_usize()).map(|name| name.abbreviated());
+            let of_path = DatabaseMatch { path: Some(replica.path_id), ..found };
+            let mark = server.and_then(|id| view.mark_on(&of_path, id)).unwrap_or(replica.status);
+            let known = server.and_then(|id| view.freshness_on(database.id(), id));
+            let reading = known.and_then(|known| known.reading);
             json!({
                 "server": name,
                 "path": replica.path,
-                "mark": replica.status.as_str(),
+                "mark": mark.as_str(),
                 "state": server.and_then(|id| view.server(id)).map(|e| e.server.state().as_str()),
                 "verdict": server.and_then(|id| decision.verdict(id)).map(|v| v.to_string()),
+                "modified": reading.map(|reading| reading.modified_unix_ms),
+                "read_at": reading.map(|reading| reading.taken_unix_ms),
+                "behind_since": known.and_then(|known| known.behind_since_unix_ms),
             })
         })
         .collect();

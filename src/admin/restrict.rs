@@ -5,7 +5,7 @@ use serde_json::json;
 
 use super::AdminRequest;
 use super::reply::AdminReply;
-use crate::state::catch_up::release;
+use crate::state::release_gate::release_gates;
 use crate::state::restrictions::{self, RestrictionOutcome};
 use crate::state::state_file::StateFileError;
 
@@ -17,7 +17,7 @@ pub(super) fn restrict(request: &AdminRequest) -> AdminReply {
 pub(super) fn release(request: &AdminRequest) -> AdminReply {
     match request.query_value("now").as_deref() {
         None => set_restricted(request, None),
-        Some("1" | "") => reply(request, release::release_gates(&request.balancer, &request.name)),
+        Some("1" | "") => reply(request, release_gates(&request.balancer, &request.name)),
         Some(_) => AdminReply::bad_query("`now` must be 1: /servers/Web1/release?now=1"),
     }
 }

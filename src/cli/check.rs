@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_json::json;
 
 use super::admin::AdminTarget;
-use super::{EXIT_PROBLEM, certificates, load};
+use super::{EXIT_PROBLEM, certificates, load, replica_checks};
 use crate::config::settings::{AvailabilitySource, Cldbdir, Directory, NamesView, Servers};
 use crate::config::{Location, Settings, Warning, facts};
 use crate::discovery::availability::{PollTarget, poll};
@@ -20,7 +20,7 @@ use crate::follow;
 use crate::server::descriptors;
 use crate::state::cluster_view::UpstreamServer;
 use crate::state::preflight::PreflightProbes;
-use crate::state::{Balancer, Cluster, refresh_state};
+use crate::state::{Balancer, Cluster, DirectoryOrigin, LoadedDirectory, readable};
 
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Exit codes:
@@ -178,8 +178,14 @@ async fn probe_cluster(cluster: &Arc<Cluster>, findings: &mut Vec<ProbeFinding>)
     }
     if let Directory::Cldbdir(settings) = &cluster.settings.directory {
         // One after the other, so that a server without Reader access is found even if all are up.
-        for server in refresh_state::readable_servers(cluster) {
+        for server in readable::readable_servers(cluster) {
             findings.push(read_directory(cluster, settings, server).await);
+        }
+    }
+    for entry in &cluster.view.load_full().entries {
+        if let Some((is_ok, text)) = replica_checks::sample_databases(cluster, entry).await {
+            let subject = format!("{}: modification times of {}", cluster.settings.name, entry.config.name);
+            findings.push(ProbeFinding { is_ok, subject, text });
         }
     }
 }
@@ -237,12 +243,18 @@ async fn poll_sources(cluster: &Cluster, entry: &UpstreamServer, findings: &mut 
             name: &entry.config.name,
             hostname: &entry.config.hostname,
             address,
+            reading_port: readable::reading_port(cluster, entry)
+                .map_or((address, false), |(_, at)| (at.address, at.https)),
+            sessions: &cluster.persistent_state.login_sessions,
             timeout: Duration::from_secs(5),
         };
         let subject = format!("{}: availability of {}", cluster.settings.name, entry.config.name);
         findings.push(match poll(&cluster.client, &source.source, &target).await {
-            Ok(report) => {
-                let text = report.index.map_or("no index".to_owned(), |i| format!("index {i}"));
+            Ok(reading) => {
+                let mut text = reading.report.index.map_or("no index".to_owned(), |i| format!("index {i}"));
+                let companion = reading.companion.as_ref();
+                let described = companion.map(|read| replica_checks::describe_companion(cluster, read));
+                append_warnings(&mut text, described.as_slice());
                 ProbeFinding { is_ok: true, subject, text }
             }
             Err(error) => ProbeFinding { is_ok: false, subject, text: error.to_string() },
@@ -266,6 +278,10 @@ async fn read_directory(cluster: &Cluster, settings: &Cldbdir, server: ServerAdd
             let cause = if empty { ": the view is wrong, or empty for this user" } else { "" };
             let mut text = format!("{} replicas{cause}; view `{}`", reading.builder.len(), reading.view);
             append_warnings(&mut text, &reading.warnings);
+            if !empty && !cluster.view.load().directory.is_loaded() {
+                let origin = DirectoryOrigin::Server { name: reading.from, view: reading.view };
+                cluster.set_directory(Arc::new(LoadedDirectory::new(reading.builder, origin, Vec::new())));
+            }
             ProbeFinding { is_ok: !empty, subject, text }
         }
         Err(failure) => ProbeFinding { is_ok: false, subject, text: failure.to_string() },

@@ -11,6 +11,7 @@ mod certificates;
 mod check;
 mod completion;
 mod explain;
+mod replica_checks;
 mod restrict;
 mod show;
 mod simulate;

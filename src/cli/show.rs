@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::admin::{AdminClient, AdminTarget, WaitOutcome, percent_encode};
 use super::output::{self, TextTable};
 use super::{EXIT_PROBLEM, EXIT_USAGE};
-use crate::util::control_chars;
+use crate::util::{clock, control_chars};
 
 const DEFAULT_DATABASE_LIMIT: usize = 50;
 /// The limit of one `/databases` answer.
@@ -231,7 +231,10 @@ fn print_database(database: &Value) {
         let serves = if served_by.contains(&server.as_str()) { "*" } else { " " };
         let mark = if mark == "in_service" { "" } else { mark.as_str() };
         let state = replica.get("state").and_then(Value::as_str).unwrap_or("unknown server");
-        let text = format!("  {serves} {server:servers$}  {state:<11}  {path:paths$}  {mark}");
+        let since = replica.get("behind_since").and_then(Value::as_u64);
+        let behind = since.map(|at| format!("behind since {}", clock::local_minute(at))).unwrap_or_default();
+        let gap = if mark.is_empty() || behind.is_empty() { "" } else { ", " };
+        let text = format!("  {serves} {server:servers$}  {state:<11}  {path:paths$}  {mark}{gap}{behind}");
         output::print_line(text.trim_end());
     }
     match text_of(database, "outcome").as_str() {

@@ -113,26 +113,25 @@ fn source(item: &Item<'_>, cluster: &[Availability]) -> Option<Availability> {
     Some(Availability { source, interval, stale_after, range })
 }
 
-/// The agent of `conf/domino`. A server's own map inherits the keys that it does not give.
+/// The agent of `conf/domino`. A server's own map inherits the keys that it does not give; `companion::finish` checks
+/// where the password goes.
 fn companion(map: &Map<'_>, inherited: Option<&AvailabilitySource>) -> Option<AvailabilitySource> {
-    let (inherited_url, inherited_auth) = match inherited {
-        Some(AvailabilitySource::Companion { url, auth }) => (url.clone(), auth.clone()),
-        _ => (None, None),
+    let (inherited_url, inherited_auth, inherited_plaintext) = match inherited {
+        Some(AvailabilitySource::Companion { url, auth, allow_plaintext }) => {
+            (url.clone(), auth.clone(), *allow_plaintext)
+        }
+        _ => (None, None, false),
     };
     let url = if map.has("url") { Some(self::url(map)?) } else { inherited_url };
     let item = map.get("auth");
-    let auth = match item.is_present() {
+    let (auth, allow_plaintext) = match item.is_present() {
         true => {
             let (auth, plaintext) = auth::auth(&item);
-            let plain_url = url.as_ref().filter(|url| !url.starts_with("https://"));
-            if !plaintext {
-                auth::refuse_plaintext(&item, &auth, plain_url.cloned());
-            }
-            Some(auth)
+            (Some(auth), plaintext)
         }
-        false => inherited_auth,
+        false => (inherited_auth, inherited_plaintext),
     };
-    Some(AvailabilitySource::Companion { url, auth })
+    Some(AvailabilitySource::Companion { url, auth, allow_plaintext })
 }
 
 fn url(map: &Map<'_>) -> Option<String> {

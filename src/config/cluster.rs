@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::availability;
+use super::companion;
 use super::directory;
 use super::freshness;
 use super::keys;
@@ -54,10 +55,11 @@ fn cluster(item: &Item<'_>) -> Option<ClusterSettings> {
         [("http", UpstreamScheme::Http), ("https", UpstreamScheme::Https), ("same", UpstreamScheme::Same)];
     let scheme = map.get("upstream_scheme").choice(&schemes);
     let (mode, scheme) = (mode.unwrap_or(Mode::Proxy), scheme.unwrap_or(UpstreamScheme::Http));
-    let availability = availability::of_cluster(&map.get("availability"));
+    let mut availability = availability::of_cluster(&map.get("availability"));
     let defaults = ClusterDefaults { mode, scheme, availability: &availability };
-    let (servers, known) = servers::servers(&map.required("servers"), &defaults);
+    let (mut servers, known) = servers::servers(&map.required("servers"), &defaults);
     let directory = directory::directory(&map.required("directory"), scheme, &servers, known.as_deref());
+    companion::finish(&map, scheme, &mut availability, &mut servers, &directory);
     let upstream_tls = upstream_tls(&map.get("upstream_tls"));
     if !upstream_tls.verify {
         map.get("upstream_tls").warn("verify: false means that any server may pose as a member");

@@ -93,7 +93,7 @@ fn cldbdir(map: &Map<'_>, scheme: UpstreamScheme, servers: &Servers) -> Cldbdir 
 }
 
 /// A server to which the password would be sent in clear text. With `same`, its HTTPS port is preferred.
-fn plain_server(scheme: UpstreamScheme, servers: &Servers) -> Option<String> {
+pub(super) fn plain_server(scheme: UpstreamScheme, servers: &Servers) -> Option<String> {
     let servers = match servers {
         Servers::Static(servers) => servers,
         Servers::Names(_) if scheme == UpstreamScheme::Https => return None,

@@ -9,6 +9,7 @@ use std::sync::Arc;
 mod auth;
 mod availability;
 mod cluster;
+mod companion;
 mod directory;
 mod directory_entries;
 mod directory_file;

@@ -8,7 +8,7 @@ use super::settings::{
     Affinity, ClusterLimits, Failover, Headers, LastResort, Probe, Secret, UnknownCommands,
 };
 use super::values::{self, ValueError};
-use crate::domain::affinity::session_cookies::login_cookie_name;
+use crate::domain::affinity::session_cookies::{login_cookie_name, write_cookie_name};
 use crate::domain::affinity::{SameSite, SessionCookieStyle};
 
 /// URL commands that change something, also by a GET request, which HTTP calls safe.
@@ -134,7 +134,7 @@ pub(super) fn affinity(item: &Item<'_>) -> Affinity {
         SESSION_COOKIES.map(str::to_owned).to_vec()
     };
     let cookie = cookie.unwrap_or_else(|| "ICM".to_owned());
-    for ours in [cookie.clone(), login_cookie_name(&cookie)] {
+    for ours in [cookie.clone(), login_cookie_name(&cookie), write_cookie_name(&cookie)] {
         if session_cookies.contains(&ours.to_lowercase()) {
             map.get("cookie").error(ValueError::new(format!("`{ours}` is one of session_cookies")));
         }

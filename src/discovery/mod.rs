@@ -5,6 +5,7 @@
 pub mod availability;
 pub(crate) mod directory;
 pub mod domino;
+pub(crate) mod freshness;
 pub(crate) mod probe;
 pub(crate) mod replication_request;
 pub(crate) mod server_url;

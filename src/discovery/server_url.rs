@@ -14,7 +14,7 @@ use crate::domain::cluster::ServerName;
 pub struct ServerPlace<'a> {
     /// Its common name replaces `{name}`.
     pub name: &'a ServerName,
-    /// Replaces `{hostname}`.
+    /// Replaces `{hostname}` in the URL.
     pub hostname: &'a str,
     /// Its IP address replaces `{address}`; the port is not used.
     pub address: SocketAddr,

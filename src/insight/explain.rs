@@ -11,9 +11,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::settings::{HostPattern, Mode};
 use crate::domain::cluster::Port;
-use crate::domain::select::{CandidateVerdict, Decision, SelectionOutcome};
+use crate::domain::select::{CandidateVerdict, Decision, OwnWrite, SelectionOutcome, ServerId};
 use crate::proxy::failover::decide;
 use crate::proxy::local_reply::LocalReply;
+use crate::proxy::own_write;
 use crate::proxy::route::{self, TargetUri};
 use crate::proxy::routed::Routed;
 use crate::state::{Balancer, Snapshot};
@@ -42,6 +43,9 @@ pub struct Explanation {
     /// Whether the request changes something: `safe`, `unsafe`, `unknown`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub class: Option<String>,
+    /// The user's own last write to the database, by the write cookie.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub own_write: Option<ExplainedWrite>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub server: Option<String>,
     /// Why this server is chosen.
@@ -63,6 +67,15 @@ pub struct ExplainedDatabase {
     pub replicas: usize,
 }
 
+/// The user's own last write to the database.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ExplainedWrite {
+    /// The server that took it.
+    pub server: String,
+    /// The time of the answer in UTC.
+    pub time: String,
+}
+
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[allow(missing_docs)]
 pub struct ExplainedCandidate {
@@ -78,6 +91,9 @@ pub struct ExplainedCandidate {
     pub mark: String,
     pub verdict: String,
     pub chosen: bool,
+    /// Whether the replica has the user's own last write: `included`, `unknown`, `missing`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub own_write: Option<String>,
 }
 
 /// Routes the request and selects a server as the proxy would. Sends nothing.
@@ -147,6 +163,7 @@ fn add_routed(explanation: &mut Explanation, routed: &Routed, method: &Method, t
     let decision = decide(routed, &[]);
     add_outcome(explanation, routed, &decision.outcome, method);
     add_candidates(explanation, routed, &decision, target);
+    add_own_write(explanation, routed, decision.chosen());
     if let Some(found) = &routed.database.found {
         let index = &routed.view.directory.index;
         let unknown =
@@ -175,6 +192,33 @@ fn add_database(explanation: &mut Explanation, routed: &Routed) {
     }
 }
 
+fn add_own_write(explanation: &mut Explanation, routed: &Routed, chosen: Option<ServerId>) {
+    let Some(write) = &routed.affinity.last_write else { return };
+    let Some(entry) = routed.view.server(write.server) else { return };
+    explanation.own_write =
+        Some(ExplainedWrite { server: entry.config.name.to_string(), time: rfc3339(write.unix_ms) });
+    if chosen.is_some_and(|server| own_write::tells_about(routed, write, server, &[])) {
+        explanation.notes.push(
+            "a browser that opens this page is told first that the replica is older than its last write"
+                .to_owned(),
+        );
+    }
+}
+
+fn own_write_on(routed: &Routed, server: ServerId) -> Option<String> {
+    let own_write = match own_write::on_server(routed, routed.affinity.last_write.as_ref()?, server) {
+        OwnWrite::Included => "included",
+        OwnWrite::Unknown => "unknown",
+        OwnWrite::Missing => "missing",
+    };
+    Some(own_write.to_owned())
+}
+
+fn rfc3339(unix_ms: u64) -> String {
+    let at = i64::try_from(unix_ms).ok().and_then(chrono::DateTime::from_timestamp_millis);
+    at.map(|at| at.format("%Y-%m-%dT%H:%M:%SZ").to_string()).unwrap_or_default()
+}
+
 fn add_outcome(explanation: &mut Explanation, routed: &Routed, outcome: &SelectionOutcome, method: &Method) {
     let problem = match outcome {
         SelectionOutcome::Serve(server, why) => {
@@ -200,6 +244,7 @@ fn add_candidates(explanation: &mut Explanation, routed: &Routed, decision: &Dec
     for (server, verdict) in &decision.verdicts {
         let Some(entry) = routed.view.server(*server) else { continue };
         let holder = routed.replica_on(*server);
+        let mark = routed.database.found.as_ref().and_then(|found| routed.view.mark_on(found, *server));
         let name = entry.config.name.to_string();
         // A server that was not drawn from a band is a band of its own.
         if decision.band.contains(server) || decision.chosen() == Some(*server) {
@@ -214,9 +259,10 @@ fn add_candidates(explanation: &mut Explanation, routed: &Routed, decision: &Dec
                 .filter(|h| routed.replaces_path(h, target))
                 .and_then(|h| routed.target_for(&h, target))
                 .map(|target| String::from_utf8_lossy(&target).into_owned()),
-            mark: holder.map_or("in_service", |h| h.status.as_str()).to_owned(),
+            mark: mark.map_or("in_service", |mark| mark.as_str()).to_owned(),
             verdict: verdict.to_string(),
             chosen: matches!(verdict, CandidateVerdict::Chosen(_)),
+            own_write: own_write_on(routed, *server),
         });
     }
 }

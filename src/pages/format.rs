@@ -52,6 +52,12 @@ fn update(preference: &mut Preference, name: &str, quality: f32, exact: &str, fa
     }
 }
 
+/// The time of day as `10:42`.
+pub(super) fn utc_time(unix_secs: u64) -> String {
+    let minutes = unix_secs / 60;
+    format!("{:02}:{:02}", minutes / 60 % 24, minutes % 60)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -166,6 +166,12 @@ impl Pages {
     }
 }
 
+/// Whether a client that sends this `Accept` gets HTML.
+#[must_use]
+pub fn is_html_preferred(accept: Option<&[u8]>) -> bool {
+    format_for(accept) == PageFormat::Html
+}
+
 /// A template with its placeholders.
 struct TemplateKind {
     file: &'static str,
@@ -202,14 +208,9 @@ impl TemplateKind {
 fn error_html(template: &Template, problem: &Problem, text: &ProblemText) -> RenderedPage {
     let status = text.status.to_string();
     let message = escape::escape_html(&text.message);
-    let link = match problem {
-        Problem::NoteIdServerGone { link } => {
-            format!(
-                "<p><a href=\"{}\">Open the database</a></p>",
-                escape::escape_html(&escape::same_site_link(link))
-            )
-        }
-        _ => String::new(),
+    let link = match link_of(problem) {
+        Some((href, text)) => format!("<p><a href=\"{}\">{text}</a></p>", escape::escape_html(&href)),
+        None => String::new(),
     };
     let page = template.fill(|name| match name {
         "style" => STYLE_SHEET,
@@ -231,12 +232,20 @@ fn error_json(problem: &Problem, text: &ProblemText) -> RenderedPage {
         #[serde(skip_serializing_if = "Option::is_none")]
         href: Option<String>,
     }
-    let href = match problem {
-        Problem::NoteIdServerGone { link } => Some(escape::same_site_link(link)),
-        _ => None,
-    };
+    let href = link_of(problem).map(|(href, _)| href);
     let body = Body { status: text.status, error: text.error, message: &text.message, href };
     json(text.status, listing::json(&body), text.retry_after)
+}
+
+/// Where the user can go on, and the text of the link.
+fn link_of(problem: &Problem) -> Option<(String, &'static str)> {
+    match problem {
+        Problem::NoteIdServerGone { link } => Some((escape::same_site_link(link), "Open the database")),
+        Problem::OlderThanOwnWrite { link, .. } => {
+            Some((escape::same_site_link(link), "Open the older copy"))
+        }
+        _ => None,
+    }
 }
 
 fn html(status: u16, template: &Template, page: String, retry_after: Option<u32>) -> RenderedPage {

@@ -3,6 +3,8 @@
 
 use std::borrow::Cow;
 
+use super::format;
+
 /// Why a request gets an error page instead of a server's response.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Problem {
@@ -18,6 +20,18 @@ pub enum Problem {
     /// (<https://help.hcltechsw.com/domino/12.0.0/admin/conf_generatingurlsthatrefertotheinternetclustermanage_c.html>).
     NoteIdServerGone {
         /// The database's own link, beginning with `/`.
+        link: String,
+    },
+    /// 503: no server that can answer has the user's own last write to the database. The link goes on to the older
+    /// replica.
+    OlderThanOwnWrite {
+        /// The title of the database, else its path.
+        database: String,
+        /// When the user wrote.
+        unix_secs: u64,
+        /// Whether the server with the write answers, but takes no request of this user.
+        server_answers: bool,
+        /// The URL of the request, beginning with `/`.
         link: String,
     },
     /// 503: every eligible server is at its in-flight limit.
@@ -129,6 +143,22 @@ impl Problem {
                  The request was therefore not sent to another server. Open the database to continue.",
                 Some(30),
             ),
+            Self::OlderThanOwnWrite { database, unix_secs, server_answers, .. } => {
+                let server = if *server_answers { "is not available" } else { "does not answer" };
+                let time = format::utc_time(*unix_secs);
+                let message = format!(
+                    "A request of {time} UTC that may have changed {database} went to a server that {server}. \
+                     This copy is older."
+                );
+                return ProblemText {
+                    status: 503,
+                    error: "older_than_own_write",
+                    title: "Your last change may not be here yet",
+                    message: Cow::Owned(message),
+                    // The change arrives when the server is back.
+                    retry_after: Some(30),
+                };
+            }
             Self::Overloaded => (
                 503,
                 "overloaded",

@@ -22,6 +22,12 @@ fn all_problems() -> Vec<Problem> {
     let mut all = FIXED_ERRORS.to_vec();
     all.push(Problem::AllOutOfService { database: "/sales/leads.nsf".into() });
     all.push(Problem::NoteIdServerGone { link: "/sales/leads.nsf".into() });
+    all.push(Problem::OlderThanOwnWrite {
+        database: "Leads <b>".into(),
+        unix_secs: 1_796_035_320,
+        server_answers: false,
+        link: "/sales/leads.nsf?OpenDatabase&Start=1".into(),
+    });
     all.push(Problem::BadRequest("The request has two different lengths."));
     all
 }

@@ -118,7 +118,7 @@ fn update(
     }
 }
 
-/// Sets a cookie for this host; an empty value deletes it.
+/// Sets a cookie; see [`set_cookie`].
 fn set(
     head: &mut ResponseHeader,
     routed: &Routed,
@@ -126,14 +126,22 @@ fn set(
     value: &str,
     same_site: SameSite,
 ) -> Result<()> {
+    head.append_header(header::SET_COOKIE, set_cookie(routed, name, value, same_site))?;
+    Ok(())
+}
+
+/// A `Set-Cookie` value for this host; an empty value deletes the cookie.
+pub(super) fn set_cookie(routed: &Routed, name: &str, value: &str, same_site: SameSite) -> String {
     let gone = if value.is_empty() { "; Max-Age=0; Expires=Thu, 01 Jan 1970 00:00:00 GMT" } else { "" };
     let secure = if routed.tls { "; Secure" } else { "" };
     let same_site = same_site.as_str();
-    head.append_header(
-        header::SET_COOKIE,
-        format!("{name}={value}; Path=/{gone}; HttpOnly{secure}; SameSite={same_site}"),
-    )?;
-    Ok(())
+    format!("{name}={value}; Path=/{gone}; HttpOnly{secure}; SameSite={same_site}")
+}
+
+/// Whether a response gives the browser a session, after a login.
+pub(super) fn sets_session(head: &ResponseHeader, routed: &Routed) -> bool {
+    let mut set = head.headers.get_all(header::SET_COOKIE).iter();
+    set.any(|cookie| routed.cluster.cookies.sets_session(cookie.as_bytes()))
 }
 
 /// A login that a response completes.
@@ -154,8 +162,7 @@ fn login_of(
     routed: &Routed,
     response: &ResponseContext<'_>,
 ) -> Option<CompletedLogin> {
-    let mut set = head.headers.get_all(header::SET_COOKIE).iter();
-    let is_session = set.any(|cookie| routed.cluster.cookies.sets_session(cookie.as_bytes()));
+    let is_session = sets_session(head, routed);
     let command = url::parse(response.request.raw_path()).command.server_command();
     let is_form = matches!(command, Some(ServerCommand::Login | ServerCommand::ProviderLogin))
         && response.request.method == Method::POST
@@ -181,7 +188,8 @@ fn database_of_location(head: &ResponseHeader, routed: &Routed) -> Option<u32> {
 }
 
 /// Updates the entry of a database. The user stays on a server that failed only this request. If the server is gone, all
-/// its entries move.
+/// its entries move. A user whom selection leads elsewhere stays there, or the next form would go to another server than
+/// the one that showed it.
 fn update_entry(
     entries: &mut AffinityEntries,
     routed: &Routed,
@@ -202,7 +210,8 @@ fn update_entry(
     // The verdict on the old server, as if this request had not tried it.
     let without_this: SmallVec<[ServerId; 4]> =
         tried.iter().copied().filter(|server| *server != home).collect();
-    match failover::decide(routed, &without_this).verdict(home) {
+    let decision = failover::decide(routed, &without_this);
+    match decision.verdict(home) {
         Some(CandidateVerdict::Unreachable) => {
             if goes_back {
                 entries.remember_former_of_server(home_tag);
@@ -211,7 +220,10 @@ fn update_entry(
             entries.record_response(serving, tag, now, idle) || moved
         }
         Some(
-            CandidateVerdict::Restricted | CandidateVerdict::OutOfService | CandidateVerdict::PendingDelete,
+            CandidateVerdict::Restricted
+            | CandidateVerdict::OutOfService
+            | CandidateVerdict::PendingDelete
+            | CandidateVerdict::CatchingUp,
         ) => {
             if goes_back {
                 entries.remember_former(tag, home_tag);
@@ -219,6 +231,10 @@ fn update_entry(
             entries.record_response(serving, tag, now, idle)
         }
         None => entries.record_response(serving, tag, now, idle),
+        // Another server has the user's own last write.
+        Some(verdict) if verdict != CandidateVerdict::Full && decision.chosen() != Some(home) => {
+            entries.record_response(serving, tag, now, idle)
+        }
         // It can serve. One failed request, or a moment at its limit, moves no user.
         Some(_) => entries.record_response(home_tag, tag, now, idle),
     }

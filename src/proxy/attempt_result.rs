@@ -50,6 +50,7 @@ fn retryable_failure(session: &Session, ctx: &mut Ctx, status: u16, now_ms: u64)
     let attempt = ctx.attempt.as_ref()?;
     if let (Some(found), Some(holder)) = (&routed.database.found, attempt.holder) {
         let directory = &routed.view.directory;
+        directory.count_request(found.database);
         if status != 404 {
             directory.record_answer(found.database, holder);
         } else if ctx.failover.not_found_retried {

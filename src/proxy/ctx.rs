@@ -47,6 +47,8 @@ pub struct Ctx {
     pub reply_cluster: Option<Arc<Cluster>>,
     /// The reason in the access log for such a response, if it is not an error.
     pub reply_reason: Option<&'static str>,
+    /// A `Set-Cookie` value for such a response.
+    pub reply_cookie: Option<String>,
     pub problem: Option<Problem>,
     /// From the head of the request to the head of the response.
     pub first_byte: Option<Duration>,
@@ -90,6 +92,7 @@ impl Ctx {
             body_bytes: 0,
             reply_cluster: None,
             reply_reason: None,
+            reply_cookie: None,
             problem: None,
             first_byte: None,
         }

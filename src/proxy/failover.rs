@@ -8,7 +8,8 @@ use smallvec::SmallVec;
 
 use super::attempt::AttemptFailure;
 use super::ctx::Ctx;
-use super::routed::Routed;
+use super::routed::{LastWrite, Routed};
+use super::{own_write, user_affinity};
 use crate::config::settings::UnknownCommands;
 use crate::domain::directory::ReplicaStatus;
 use crate::domain::select::{self, Candidate, Decision, SelectionInput, SelectionOutcome, ServerId};
@@ -31,25 +32,48 @@ pub fn decide(routed: &Routed, tried: &[ServerId]) -> Decision {
         }
     }
     routed.view.candidates(routed.database.found.as_ref(), &mut candidates);
+    own_write::compare(routed, &mut candidates);
     ask(routed, &candidates, tried)
 }
 
 fn ask(routed: &Routed, candidates: &[Candidate], tried: &[ServerId]) -> Decision {
-    let input = SelectionInput {
+    let decide = |last_write: Option<&LastWrite>| {
+        let input = input(routed, candidates, tried, last_write);
+        select::decide(&input, &routed.cluster.selection_policy)
+    };
+    let affinity = &routed.affinity;
+    let last_write = affinity.last_write.as_ref();
+    if let Some(entry) = affinity.entry
+        && last_write.is_some_and(|write| !write.may_move && write.server != entry)
+    {
+        // The user's own write moves nobody who posts a form. It counts if the server of the form cannot take it.
+        let decision = decide(None);
+        let stays = decision.chosen().is_none_or(|server| server == entry);
+        return if stays { decision } else { decide(last_write) };
+    }
+    decide(last_write)
+}
+
+fn input<'a>(
+    routed: &'a Routed,
+    candidates: &'a [Candidate],
+    tried: &'a [ServerId],
+    last_write: Option<&LastWrite>,
+) -> SelectionInput<'a> {
+    SelectionInput {
         candidates,
         port: routed.port,
         entry: routed.affinity.entry,
         hint: routed.affinity.hint,
         recent: routed.affinity.recent,
         sessions: &routed.affinity.sessions,
-        written_on: None,
-        posts_login_form: false,
+        written_on: last_write.map(|write| write.server),
+        posts_login_form: user_affinity::posts_recent_login_form(routed),
         note_id: routed.database.note_id,
         tried,
         now_ms: clock::now_ms(),
         seed: fastrand::u64(..),
-    };
-    select::decide(&input, &routed.cluster.selection_policy)
+    }
 }
 
 /// Whether the method, the command and the body allow a second execution.

@@ -85,6 +85,9 @@ impl Proxy {
         if let Some(hsts) = hsts {
             head.insert_header(header::STRICT_TRANSPORT_SECURITY, hsts)?;
         }
+        if let Some(cookie) = ctx.reply_cookie.take() {
+            head.insert_header(header::SET_COOKIE, cookie)?;
+        }
         if matches!(reply, LocalReply::Rejected(_)) || !session.as_mut().is_body_done() {
             session.set_keepalive(None);
         }

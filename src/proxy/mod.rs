@@ -16,6 +16,7 @@ mod http_validation;
 pub mod local_reply;
 mod log_record;
 mod login_form;
+pub mod own_write;
 mod redirect_mode;
 mod request_checks;
 mod request_cookies;
@@ -29,6 +30,7 @@ pub mod routed;
 mod server_choice;
 mod upstream_connection;
 mod user_affinity;
+mod write_cookie;
 
 use std::os::fd::RawFd;
 use std::sync::Arc;

@@ -8,7 +8,7 @@ use smallvec::SmallVec;
 use super::attempt::Attempt;
 use super::routed::Routed;
 use crate::domain::affinity::session_cookies::{CookieKind, cookie_pairs};
-use crate::domain::affinity::{AffinityEntries, AffinityEntry, cookie};
+use crate::domain::affinity::{AffinityEntries, AffinityEntry, WriteStamps, cookie};
 use crate::domain::select::ServerId;
 use crate::state::{Cluster, ClusterView};
 use crate::util::clock;
@@ -20,6 +20,8 @@ pub(super) struct RequestCookies {
     pub has_affinity_cookie: bool,
     /// The entry of the login cookie.
     pub login: Option<AffinityEntry>,
+    /// The stamps of the write cookie.
+    pub write_stamps: WriteStamps,
     /// The servers with a session of the user, the newest first. Clients can forge them.
     pub sessions: SmallVec<[ServerId; 4]>,
     /// Whether the lines must be changed for the server.
@@ -58,6 +60,14 @@ pub(super) fn read(cluster: &Cluster, view: &ClusterView, head: &RequestHeader) 
                         .or_else(|| cluster.affinity_keys.decode_login(value, now(), idle, renewed));
                     None
                 }
+                CookieKind::Write => {
+                    if cookies.write_stamps.is_empty() {
+                        let value = cookie::strip_quotes(value);
+                        cookies.write_stamps =
+                            cluster.affinity_keys.decode_writes(value, now(), write_limit(cluster), renewed);
+                    }
+                    None
+                }
                 CookieKind::Tagged { tag, .. } => view.server_by_tag(tag),
                 CookieKind::Unique(suffix) => view.server_by_session_suffix(&suffix),
             };
@@ -72,7 +82,12 @@ pub(super) fn read(cluster: &Cluster, view: &ClusterView, head: &RequestHeader) 
     cookies
 }
 
-/// Leaves one `Cookie` line without the affinity cookie and the sessions of other servers. Those of this server get their
+/// After this time replication has carried a write to the other replicas, or nothing shows that it will.
+fn write_limit(cluster: &Cluster) -> u32 {
+    u32::try_from(cluster.settings.freshness.behind_limit.as_secs()).unwrap_or(u32::MAX)
+}
+
+/// Leaves one `Cookie` line without our own cookies and the sessions of other servers. Those of this server get their
 /// own names back.
 pub(super) fn to_server(request: &mut RequestHeader, routed: &Routed, attempt: &Attempt) -> Result<()> {
     let line = {

@@ -13,6 +13,7 @@ use super::ctx::Ctx;
 use super::database_lookup::tag_of_target;
 use super::request_headers::server_path;
 use super::routed::Routed;
+use super::write_cookie;
 use crate::domain::directory::LookupResult;
 use crate::domain::rewrite::{self, RewriteContext};
 use crate::domain::select::ServerId;
@@ -44,6 +45,7 @@ pub(super) fn to_client(
             is_html: fields.media_type == Some(MediaType::Html),
         };
         affinity_cookie::write(head, routed, attempt, &response)?;
+        write_cookie::write(head, routed, attempt, &response)?;
     }
     Ok(())
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use smallvec::SmallVec;
 
 use crate::config::settings::ForwardedPath;
-use crate::domain::affinity::{AffinityEntries, AffinityEntry};
+use crate::domain::affinity::{AffinityEntries, AffinityEntry, WriteStamps};
 use crate::domain::cluster::Port;
 use crate::domain::cluster::availability::RequestClass;
 use crate::domain::directory::{DatabaseMatch, ServerReplica, db_path};
@@ -82,6 +82,27 @@ pub struct UserAffinity {
     pub recent: Option<ServerId>,
     /// Servers with a session of the user, other than `recent`.
     pub sessions: SmallVec<[ServerId; 4]>,
+    /// The user's last writes to databases of this cluster.
+    pub write_stamps: WriteStamps,
+    /// The last write to this database.
+    pub last_write: Option<LastWrite>,
+    /// Whether the request leads the user back to a server that has this write by now, although another one took it.
+    pub moves_last_write: bool,
+    /// Whether the request posts a login form.
+    pub posts_login_form: bool,
+}
+
+/// The user's last write to the database of the URL.
+#[derive(Clone, Copy, Debug)]
+pub struct LastWrite {
+    /// The server that took it.
+    pub server: ServerId,
+    /// When, in milliseconds since 1970 on our clock.
+    pub unix_ms: u64,
+    /// Whether the user was told that another replica may lack it.
+    pub told: bool,
+    /// Whether the request may lead the user back to that server.
+    pub may_move: bool,
 }
 
 impl Routed {

@@ -8,7 +8,7 @@ use pingora_http::RequestHeader;
 
 use super::attempt::Attempt;
 use super::ctx::Ctx;
-use super::{error_mapping, failover};
+use super::{error_mapping, failover, own_write, write_cookie};
 use crate::domain::cluster::InFlight;
 use crate::domain::select::{SelectionOutcome, SelectionReason, ServerId};
 use crate::pages::Problem;
@@ -17,7 +17,7 @@ use crate::state::cluster_view::ConnectionKind;
 /// Begins an attempt and returns the prebuilt peer of its server.
 ///
 /// # Errors
-/// 503 if there is no server.
+/// 503 if there is no server, or if the user must be told first that its replica is older.
 pub(super) async fn begin_attempt(ctx: &mut Ctx, request: &RequestHeader) -> Result<Box<HttpPeer>> {
     let chosen = choose(ctx).await;
     let Some(routed) = &ctx.routed else { return Error::err(ErrorType::InternalError) };
@@ -25,6 +25,11 @@ pub(super) async fn begin_attempt(ctx: &mut Ctx, request: &RequestHeader) -> Res
         ctx.problem = Some(error_mapping::problem_of(ctx.outcome, routed, request.raw_path()));
         return Error::err(ErrorType::HTTPStatus(503));
     };
+    if let Some(page) = own_write::page(routed, request, server, &ctx.failover.tried) {
+        ctx.reply_cookie = write_cookie::told(routed);
+        ctx.problem = Some(page);
+        return Error::err(ErrorType::HTTPStatus(503));
+    }
     let prepared = routed.view.server(server).and_then(|entry| {
         let peer = entry.peer(routed.port, routed.exchange)?;
         Some((entry, peer))

@@ -11,9 +11,11 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until};
 use super::Balancer;
 use super::cluster::Cluster;
 use super::cluster_view::UpstreamServer;
+use super::companion;
+use super::readable::reading_port;
 use crate::config::settings::{Availability, AvailabilitySource, Server};
-use crate::discovery::availability::{PollError, PollTarget, poll};
-use crate::domain::cluster::{AvailabilityReport, ClusterServer, Port, load};
+use crate::discovery::availability::{PollError, PollReading, PollTarget, poll};
+use crate::domain::cluster::{ClusterServer, Port, load};
 use crate::util::clock;
 use crate::util::clock::jitter;
 
@@ -27,6 +29,8 @@ struct PolledSource {
     server: Arc<ClusterServer>,
     config: Server,
     address: SocketAddr,
+    /// The port from which views are read, and whether it is the HTTPS port.
+    reading_port: (SocketAddr, bool),
     /// Index into the server's list of sources.
     number: usize,
 }
@@ -37,6 +41,7 @@ impl PartialEq for PolledSource {
         Arc::ptr_eq(&self.server, &other.server)
             && self.number == other.number
             && self.address == other.address
+            && self.reading_port == other.reading_port
             && self.config == other.config
     }
 }
@@ -74,10 +79,12 @@ fn polled_sources(cluster: &Cluster) -> Vec<PolledSource> {
         let Some(address) = entry.address(Port::Http).or_else(|| entry.address(Port::Https)) else {
             continue;
         };
+        let reading_port =
+            reading_port(cluster, entry).map_or((address, false), |(_, at)| (at.address, at.https));
         for (number, source) in cluster.availability_sources(&entry.config).iter().enumerate() {
             if !matches!(source.source, AvailabilitySource::Observed | AvailabilitySource::Statpub) {
                 let (server, config) = (Arc::clone(&entry.server), entry.config.clone());
-                all.push(PolledSource { server, config, address, number });
+                all.push(PolledSource { server, config, address, reading_port, number });
             }
         }
     }
@@ -94,9 +101,12 @@ async fn poll_source(balancer: Arc<Balancer>, cluster: Arc<Cluster>, polled: Pol
         let mut one = JoinSet::new();
         one.spawn(poll_once(Arc::clone(&cluster), polled.clone(), source.clone()));
         let failure = match one.join_next().await {
-            Some(Ok(Ok(report))) => {
+            Some(Ok(Ok(reading))) => {
                 let id = (source.source.kind(), polled.number);
-                balancer.record_report(&cluster, &polled.server, id, &report);
+                balancer.record_report(&cluster, &polled.server, id, &reading.report);
+                if let Some(of_companion) = &reading.companion {
+                    companion::take(&balancer, &cluster, &polled.server, of_companion);
+                }
                 None
             }
             Some(Ok(Err(error))) => Some(error.to_string()),
@@ -117,11 +127,18 @@ async fn poll_source(balancer: Arc<Balancer>, cluster: Arc<Cluster>, polled: Pol
 
 async fn poll_once(
     cluster: Arc<Cluster>,
-    PolledSource { config, address, .. }: PolledSource,
+    PolledSource { config, address, reading_port, .. }: PolledSource,
     source: Availability,
-) -> Result<AvailabilityReport, PollError> {
+) -> Result<PollReading, PollError> {
     let timeout = source.interval.min(MAX_POLL_TIMEOUT).max(MIN_POLL_TIMEOUT);
-    let target = PollTarget { name: &config.name, hostname: &config.hostname, address, timeout };
+    let target = PollTarget {
+        name: &config.name,
+        hostname: &config.hostname,
+        address,
+        reading_port,
+        sessions: &cluster.persistent_state.login_sessions,
+        timeout,
+    };
     poll(&cluster.client, &source.source, &target).await
 }
 

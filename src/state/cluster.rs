@@ -11,6 +11,7 @@ use tokio::sync::Notify;
 
 use super::cluster_view::{ClusterView, PeerSettings, UpstreamServer};
 use super::directory::LoadedDirectory;
+use super::marks::DirectoryMarks;
 use super::persistent::PersistentState;
 use super::preflight::{PreflightProbes, upstream_client};
 use crate::config::Settings;
@@ -120,6 +121,7 @@ impl Cluster {
                 Vec::new(),
                 Arc::clone(&view_inputs.directory),
                 Arc::clone(&persistent_state.freshness),
+                DirectoryMarks::of(&settings.directory),
             )),
             servers_changed: Notify::new(),
             view_inputs: Mutex::new(view_inputs),
@@ -174,6 +176,7 @@ impl Cluster {
 
     /// Replaces the directory by one swap of the view.
     pub fn set_directory(&self, directory: Arc<LoadedDirectory>) {
+        directory.carry_request_counts(&self.view.load().directory);
         self.view_inputs.lock().directory = directory;
         self.rebuild_view(&PreflightProbes::default());
     }
@@ -222,7 +225,8 @@ impl Cluster {
         let stays = |name: &str| view_inputs.servers.iter().any(|s| s.name.folded() == name);
         self.persistent_state.servers.lock().retain(|name, _| stays(name));
         let freshness = Arc::clone(&self.persistent_state.freshness);
-        let view = ClusterView::new(entries, Arc::clone(&view_inputs.directory), freshness);
+        let marks = DirectoryMarks::of(&self.settings.directory);
+        let view = ClusterView::new(entries, Arc::clone(&view_inputs.directory), freshness, marks);
         self.view.store(Arc::new(view));
         transitions
     }

@@ -12,10 +12,11 @@ use pingora::upstreams::peer::HttpPeer;
 use smallvec::SmallVec;
 
 use super::directory::LoadedDirectory;
+use super::marks::DirectoryMarks;
 use crate::config::settings::Server;
 use crate::domain::affinity::session_cookies::{UniqueSuffix, unique_suffixes};
 use crate::domain::cluster::{ClusterServer, HostPort, Port, ServerName, ServerSnapshot};
-use crate::domain::directory::{DatabaseMatch, DirectoryServerId, ReplicaStatus, ServerReplica};
+use crate::domain::directory::{DatabaseId, DatabaseMatch, DirectoryServerId, ReplicaStatus, ServerReplica};
 use crate::domain::freshness::{FreshnessTable, ReplicaFreshness};
 use crate::domain::rewrite::ServerNames;
 use crate::domain::select::{Candidate, CandidateFreshness, OwnWrite, ServerId};
@@ -172,6 +173,8 @@ pub struct ClusterView {
     pub directory: Arc<LoadedDirectory>,
     /// How replicas compare; `None` inside while nothing reads that.
     freshness: Arc<ArcSwapOption<FreshnessTable>>,
+    /// How marks of the directory compare with those that servers report.
+    marks: DirectoryMarks,
     /// By the directory's own server ids; `None` = not a server of this cluster.
     ids_by_directory: Vec<Option<ServerId>>,
     /// Domino 14 ends the name of each server's session cookie in a suffix of its own.
@@ -186,6 +189,7 @@ impl ClusterView {
         entries: Vec<UpstreamServer>,
         directory: Arc<LoadedDirectory>,
         freshness: Arc<ArcSwapOption<FreshnessTable>>,
+        marks: DirectoryMarks,
     ) -> Self {
         let by_name: AHashMap<&str, ServerId> = entries
             .iter()
@@ -208,7 +212,7 @@ impl ClusterView {
         }
         let tags =
             entries.iter().zip(0..).flat_map(|(e, ix)| e.tags.iter().map(move |tag| (*tag, ix))).collect();
-        Self { entries, names, directory, freshness, ids_by_directory, session_suffixes, tags }
+        Self { entries, names, directory, freshness, marks, ids_by_directory, session_suffixes, tags }
     }
 
     /// `None` if the id comes from a view with more servers.
@@ -269,7 +273,8 @@ impl ClusterView {
                         && let Some(entry) = self.server(server)
                     {
                         let replica = known.iter().find(|replica| replica.server == entry.server.tag());
-                        out.push(candidate(server, holder.status, entry.server.snapshot(), replica));
+                        let mark = self.marks.merge(&self.directory, holder.status, replica);
+                        out.push(candidate(server, mark, entry.server.snapshot(), replica));
                     }
                 }
             }
@@ -289,6 +294,22 @@ impl ClusterView {
             .index
             .replicas_by_server(found)
             .find(|holder| self.server_id(holder.server) == Some(server))
+    }
+
+    /// The mark of the replica that a request for this database gets on that server.
+    #[must_use]
+    pub(crate) fn mark_on(&self, found: &DatabaseMatch, server: ServerId) -> Option<ReplicaStatus> {
+        let holder = self.replica_on(found, server)?;
+        let replica = self.freshness_on(found.database, server);
+        Some(self.marks.merge(&self.directory, holder.status, replica.as_ref()))
+    }
+
+    /// What is known about the replica of a database on a server, beyond the directory.
+    #[must_use]
+    pub(crate) fn freshness_on(&self, database: DatabaseId, server: ServerId) -> Option<ReplicaFreshness> {
+        let tag = self.server(server)?.server.tag();
+        let freshness = self.freshness.load();
+        freshness.as_deref()?.replica(self.directory.index.database(database).replica_id(), tag).copied()
     }
 
     #[must_use]

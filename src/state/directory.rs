@@ -2,7 +2,8 @@
 //! may mean that the directory is out of date; what is known about that is forgotten with every reading.
 
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
 use parking_lot::Mutex;
 
@@ -73,6 +74,8 @@ pub struct LoadedDirectory {
     answered_bits: Box<[AtomicU64]>,
     /// One bit for each database: two holders answered 404, so the 404 is genuine.
     genuine_404_bits: Box<[AtomicU64]>,
+    /// Recent requests of each database, if somebody asks which are the busiest.
+    request_counts: OnceLock<Box<[AtomicU32]>>,
     servers: usize,
 }
 
@@ -105,6 +108,7 @@ impl LoadedDirectory {
         Self {
             answered_bits: bits(index.len().saturating_mul(servers)),
             genuine_404_bits: bits(index.len()),
+            request_counts: OnceLock::new(),
             servers,
             index,
             origin,
@@ -174,6 +178,56 @@ impl LoadedDirectory {
         };
         !is_set(&self.answered_bits, database.as_usize() * self.servers + server.as_usize())
             && !is_set(&self.genuine_404_bits, database.as_usize())
+    }
+
+    /// Counts a request. Costs one load unless counts are enabled.
+    pub(crate) fn count_request(&self, database: DatabaseId) {
+        if let Some(counts) = self.request_counts.get()
+            && let Some(count) = counts.get(database.as_usize())
+        {
+            count.fetch_add(1, Relaxed);
+        }
+    }
+
+    /// Counts requests from now on, until the directory is replaced by one without counts.
+    pub(crate) fn enable_request_counts(&self) {
+        self.request_counts.get_or_init(|| (0..self.index.len()).map(|_| AtomicU32::new(0)).collect());
+    }
+
+    /// Takes over the counts of the directory that this one replaces.
+    pub(crate) fn carry_request_counts(&self, old: &Self) {
+        let Some(old_counts) = old.request_counts.get() else { return };
+        if self.request_counts.get().is_some() {
+            return;
+        }
+        self.enable_request_counts();
+        let Some(counts) = self.request_counts.get() else { return };
+        for (database, count) in old.index.databases().zip(old_counts) {
+            let requests = count.load(Relaxed);
+            if requests > 0
+                && let Some(here) = self.index.find_by_replica_id(database.replica_id())
+                && let Some(count) = counts.get(here.as_usize())
+            {
+                count.fetch_add(requests, Relaxed);
+            }
+        }
+    }
+
+    /// All databases, the busiest first. Halves the counts, so that old requests fade.
+    pub(crate) fn busiest_databases(&self) -> impl Iterator<Item = DatabaseId> + '_ {
+        let counts = self.request_counts.get().map(|counts| &**counts).unwrap_or_default();
+        let mut busy: Vec<(u32, DatabaseId)> = Vec::new();
+        for (database, count) in self.index.databases().zip(counts) {
+            let requests = count.load(Relaxed);
+            if requests > 0 {
+                count.fetch_sub(requests.div_ceil(2), Relaxed);
+                busy.push((requests, database.id()));
+            }
+        }
+        busy.sort_unstable_by_key(|(requests, _)| std::cmp::Reverse(*requests));
+        let known: ahash::AHashSet<DatabaseId> = busy.iter().map(|(_, database)| *database).collect();
+        let idle = self.index.databases().map(|database| database.id());
+        busy.into_iter().map(|(_, database)| database).chain(idle.filter(move |id| !known.contains(id)))
     }
 
     /// Two holders answered 404, which is genuine until the next reading.

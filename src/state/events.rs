@@ -19,7 +19,8 @@ pub struct Event {
     pub number: u64,
     /// When it happened, in milliseconds since 1970.
     pub at: u64,
-    /// `server`, `directory`, `members`, `reload`, `follow`, `restrictions`, `upgrade`, `catch_up`.
+    /// `server`, `directory`, `members`, `reload`, `follow`, `restrictions`, `upgrade`, `catch_up`,
+    /// `freshness`.
     pub kind: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cluster: Option<String>,

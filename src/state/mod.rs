@@ -5,16 +5,23 @@ mod availability;
 pub(crate) mod catch_up;
 pub(crate) mod cluster;
 pub(crate) mod cluster_view;
+pub(crate) mod companion;
 pub(crate) mod directory;
 pub(crate) mod drain;
 pub(crate) mod events;
 pub(crate) mod followed;
+mod freshness;
+pub(crate) mod head_passes;
 pub(crate) mod host_table;
 pub mod low_priority;
+pub(crate) mod marks;
 pub(crate) mod persistent;
 pub(crate) mod preflight;
 pub(crate) mod probes;
+pub(crate) mod readable;
 pub(crate) mod refresh_state;
+pub(crate) mod release_gate;
+pub(crate) mod replica_readings;
 pub(crate) mod resolve;
 pub(crate) mod restrictions;
 pub(crate) mod restrictions_file;
@@ -36,7 +43,7 @@ use parking_lot::Mutex;
 pub use persistent::PersistentState;
 
 use crate::config::Settings;
-use crate::config::settings::{Directory, Server, Servers};
+use crate::config::settings::{Directory, FreshnessSource, Server, Servers};
 use crate::domain::cluster::{ClusterServer, HostPort, Port, ServerName, ServerState, Transition};
 use crate::pages::{Pages, PagesError};
 use crate::state::followed::FollowedConfig;
@@ -270,6 +277,11 @@ fn build_snapshot(
             Servers::Names(_) => initial.servers.unwrap_or_default(),
         };
         let directory = initial_directory(&wanted.directory, initial.directory);
+        if let Some(before) = before
+            && wanted.freshness.source == FreshnessSource::Head
+        {
+            directory.carry_request_counts(&before.view.load().directory);
+        }
         let mut addresses: HashMap<HostPort, _> = before.map(|c| c.addresses()).unwrap_or_default();
         match (preflight, &wanted.servers) {
             // The preflight has just resolved them; do not wait a second time for a dead name server.

@@ -10,10 +10,12 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 use super::catch_up::CatchUpState;
+use super::replica_readings::ReplicaReadings;
 use super::retry_budget::RetryBudget;
 use crate::discovery::directory::ReadingValidator;
 use crate::discovery::domino::LoginSessions;
 use crate::domain::cluster::{ClusterServer, Port, Restriction, ServerName};
+use crate::domain::directory::ReplicaId;
 use crate::domain::freshness::FreshnessTable;
 use crate::telemetry::statistics::traffic::Traffic;
 
@@ -39,6 +41,8 @@ pub struct PersistentState {
     pub(crate) login_sessions: LoginSessions,
     /// How replicas compare; `None` while nothing reads that.
     pub(crate) freshness: Arc<ArcSwapOption<FreshnessTable>>,
+    /// What the table in `freshness` is made from.
+    pub(crate) replica_readings: ReplicaReadings,
     /// Compares each reading of the directory with the last one.
     pub reading_validator: tokio::sync::Mutex<ReadingValidator>,
     /// Why the directory cannot be read; empty after a success.
@@ -64,6 +68,13 @@ impl PersistentState {
     pub(crate) fn last_address(&self, server: &ServerName, port: Port) -> Option<SocketAddr> {
         let servers = self.servers.lock();
         servers.get(server.folded()).and_then(|server| server.last_address(port))
+    }
+
+    /// A user wrote to a replica through this balancer, at this time in milliseconds since 1970. From then on its
+    /// modification time does not prove that it has the changes of other replicas. `server` is
+    /// [`ClusterServer::tag`]. Does nothing unless `freshness` is on.
+    pub fn record_write(&self, database: ReplicaId, server: u32, at_unix_ms: u64) {
+        self.replica_readings.record_write(database, server, at_unix_ms);
     }
 
     /// Forgets errors of a source that a reload has replaced.

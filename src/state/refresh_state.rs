@@ -10,13 +10,11 @@ use tokio::task::AbortHandle;
 
 use super::cluster::Cluster;
 use super::directory::{DirectoryOrigin, LoadedDirectory};
-use super::{Balancer, InitialState, availability, catch_up, low_priority, resolve, server_list};
-use crate::config::settings::{self, Cldbdir, Directory, Servers, UpstreamScheme};
+use super::readable::readable_servers;
+use super::{Balancer, InitialState, availability, catch_up, freshness, low_priority, resolve, server_list};
+use crate::config::settings::{self, Cldbdir, Directory, Servers};
 use crate::discovery::directory::refresh::{RefreshOutcome, refresh};
-use crate::discovery::directory::{
-    AnsweredViews, DirectoryReading, ReadingDigest, ServerAddress, index_file, server_cache,
-};
-use crate::domain::cluster::Port;
+use crate::discovery::directory::{AnsweredViews, DirectoryReading, ReadingDigest, index_file, server_cache};
 use crate::domain::directory::IndexReport;
 use crate::util::clock::{self, jitter};
 
@@ -134,41 +132,8 @@ pub fn start(balancer: &Arc<Balancer>, cluster: &Arc<Cluster>) -> Vec<AbortHandl
     tasks.push(tokio::spawn(availability::tick_servers(b, c)));
     let (b, c) = both();
     tasks.push(tokio::spawn(catch_up::run(b, c)));
+    tasks.extend(freshness::start(balancer, cluster));
     tasks.iter().map(tokio::task::JoinHandle::abort_handle).collect()
-}
-
-/// The servers from which a view can be read; those whose port answers come first.
-#[must_use]
-pub fn readable_servers(cluster: &Cluster) -> Vec<ServerAddress> {
-    let view = cluster.view.load();
-    let order = match cluster.settings.upstream_scheme {
-        UpstreamScheme::Http => [Port::Http, Port::Https],
-        // With `same`, TLS is preferred.
-        UpstreamScheme::Https | UpstreamScheme::Same => [Port::Https, Port::Http],
-    };
-    let mut servers: Vec<(bool, ServerAddress)> = view
-        .entries
-        .iter()
-        .filter_map(|entry| {
-            let (port, address) = order.into_iter().find_map(|p| Some((p, entry.address(p)?)))?;
-            let state = entry.server.snapshot();
-            let answers = match port {
-                Port::Http => state.http,
-                Port::Https => state.https,
-            };
-            Some((
-                !answers,
-                ServerAddress {
-                    name: entry.config.name.clone(),
-                    hostname: entry.config.hostname.clone(),
-                    address,
-                    https: port == Port::Https,
-                },
-            ))
-        })
-        .collect();
-    servers.sort_by_key(|(is_down, _)| *is_down);
-    servers.into_iter().map(|(_, server)| server).collect()
 }
 
 async fn refresh_directory(balancer: Arc<Balancer>, cluster: Arc<Cluster>, view: Cldbdir) {

@@ -93,6 +93,26 @@ pub fn push_clf_time(line: &mut String) {
     });
 }
 
+/// A time as people read a clock here: `09:10:00`. One that is older than a day has its date.
+#[must_use]
+pub fn local_time_of_day(at_unix_ms: u64) -> String {
+    local_time(at_unix_ms, "%H:%M:%S")
+}
+
+/// As [`local_time_of_day`], without seconds.
+#[must_use]
+pub fn local_minute(at_unix_ms: u64) -> String {
+    local_time(at_unix_ms, "%H:%M")
+}
+
+fn local_time(at_unix_ms: u64, format: &str) -> String {
+    let at = i64::try_from(at_unix_ms).ok().and_then(chrono::DateTime::from_timestamp_millis);
+    let Some(at) = at.map(|at| at.with_timezone(&chrono::Local)) else { return String::new() };
+    let is_old = unix_ms().saturating_sub(at_unix_ms) >= 86_400_000;
+    let date = if is_old { at.format("%Y-%m-%d ").to_string() } else { String::new() };
+    format!("{date}{}", at.format(format))
+}
+
 /// Varies a duration by up to a tenth, so that several balancers do not poll in step.
 #[must_use]
 pub fn jitter(duration: Duration) -> Duration {

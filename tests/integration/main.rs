@@ -25,6 +25,7 @@ mod affinity {
     mod changes;
     mod cookie;
     mod cross_site;
+    mod own_writes;
     mod session_cookies;
     mod sessions;
 }
@@ -46,6 +47,7 @@ mod docs {
 }
 
 mod failover {
+    mod catch_up;
     mod failing_pages;
     mod fault_matrix;
     mod healthy_servers;
@@ -59,6 +61,7 @@ mod failover {
 }
 
 mod follow {
+    mod catch_up;
     mod file_access;
     mod floating_address;
     mod leader;
@@ -111,7 +114,9 @@ mod routing {
 
 mod selection {
     mod availability;
+    mod companion;
     mod directory;
+    mod freshness;
     mod probes;
     mod rules;
     mod server_documents;

@@ -2,7 +2,7 @@
 //! log.
 
 use super::exposition::Exposition;
-use crate::config::settings::{Directory, Servers};
+use crate::config::settings::{Directory, FreshnessSource, Servers};
 use crate::state::{Balancer, Cluster};
 use crate::telemetry::statistics::traffic::Traffic;
 use crate::util::clock;
@@ -21,6 +21,39 @@ pub fn render(out: &mut Exposition, balancer: &Balancer) {
     }
     server_documents(out, &clusters);
     directories(out, &clusters);
+    replicas(out, &clusters);
+}
+
+/// A cluster that reads no modification times has no samples.
+fn replicas(out: &mut Exposition, clusters: &[(&str, &Cluster)]) {
+    let reading = || {
+        clusters
+            .iter()
+            .filter(|(_, cluster)| cluster.settings.freshness.source != FreshnessSource::Off)
+            .map(|(name, cluster)| (*name, *cluster, &cluster.persistent_state.replica_readings))
+    };
+    out.gauge("icm_replicas_behind", "Replicas that lack changes of another replica");
+    for (name, _, readings) in reading() {
+        out.sample(&[("cluster", name)], readings.behind().0);
+    }
+    out.gauge(
+        "icm_replicas_behind_oldest_seconds",
+        "For how long the first of them lacks changes, 0 without any",
+    );
+    for (name, _, readings) in reading() {
+        let age = readings.behind().1.map_or(0, |since| clock::unix_ms().saturating_sub(since));
+        out.sample(&[("cluster", name)], age / 1_000);
+    }
+    out.counter("icm_freshness_readings_total", "Readings of modification times, by result");
+    for (name, cluster, readings) in reading() {
+        let view = cluster.view.load_full();
+        for ((tag, result), count) in readings.results() {
+            if let Some(entry) = view.entries.iter().find(|entry| entry.server.tag() == tag) {
+                let server = entry.config.name.abbreviated();
+                out.sample(&[("cluster", name), ("server", server), ("result", result)], count);
+            }
+        }
+    }
 }
 
 fn traffic(out: &mut Exposition, clusters: &[(&str, &Cluster)], unrouted: &Traffic) {

@@ -72,8 +72,10 @@ pub enum AvailabilitySource {
     Companion {
         /// May hold `{address} {hostname} {name}`. `None`: `/icm.nsf/companion?OpenAgent` on the server's own port.
         url: Option<String>,
-        /// How to log in; `None` = as for the directory.
+        /// How to log in: its own, else as for the directory.
         auth: Option<Auth>,
+        /// Whether the password may be sent in clear text.
+        allow_plaintext: bool,
     },
 }
 

@@ -210,6 +210,12 @@ fn words_and_numbers_are_checked() {
         "affinity.cookie",
         &["`A-login` is one of session_cookies"],
     );
+    wrong_in_cluster(
+        "affinity: { cookie: A, session_cookies: [a-write] }",
+        25,
+        "affinity.cookie",
+        &["`A-write` is one of session_cookies"],
+    );
     wrong_in_cluster("affinity: { cookie: \"a b\" }", 25, "affinity.cookie", &["not a cookie name"]);
     wrong_in_cluster("headers: { hsts: \"1\" }", 22, "headers.hsts", &["max-age=31536000"]);
     wrong_in_cluster("headers: { via: true }", 21, "headers.via", &["via: icm"]);

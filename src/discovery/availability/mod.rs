@@ -4,11 +4,12 @@
 //! become stale is decided by [`ServerHealth`](crate::domain::cluster::ServerHealth).
 
 pub mod agent_check;
+pub mod companion;
 pub mod console;
 mod poll;
 pub mod prometheus;
 mod statistics;
 pub mod statpub;
 
-pub(crate) use poll::{PollError, PollTarget, poll};
+pub(crate) use poll::{CompanionReading, PollError, PollReading, PollTarget, poll};
 pub use statistics::{ParseError, ParsedReport};

@@ -6,16 +6,21 @@ use std::time::Duration;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 
+use super::companion::{self, CompanionDocument};
 use super::statistics::{ParseError, ParsedReport};
 use super::{agent_check, console, prometheus};
-use crate::config::settings::AvailabilitySource;
-use crate::discovery::domino::{DominoClient, FetchError};
+use crate::config::settings::{Auth, AvailabilitySource};
+use crate::discovery::domino::login::{LoginError, LoginSessions, fetch_authenticated};
+use crate::discovery::domino::{DominoClient, DominoRequest, FetchError};
 use crate::discovery::server_url::{self, ServerPlace, ServerUrlError};
 use crate::domain::cluster::{AvailabilityReport, ServerName};
+use crate::util::clock;
 
 /// Large, because node_exporter may report a lot about its machine.
 const MAX_BODY_BYTES: usize = 8 << 20;
 const MAX_LINE_BYTES: usize = 4096;
+/// Where `conf/domino` puts the companion.
+const COMPANION_TARGET: &str = "/icm.nsf/companion?OpenAgent";
 
 /// The server that a source is polled for.
 #[derive(Clone, Copy, Debug)]
@@ -26,8 +31,30 @@ pub struct PollTarget<'a> {
     pub hostname: &'a str,
     /// Its IP address replaces `{address}`; the port is not used.
     pub address: SocketAddr,
+    /// The port from which views are read, and whether it is the HTTPS port; the companion's by default.
+    pub reading_port: (SocketAddr, bool),
+    /// Logins at the companion, shared with the readers of views.
+    pub sessions: &'a LoginSessions,
     /// For the whole poll.
     pub timeout: Duration,
+}
+
+/// What a poll gave.
+#[derive(Clone, Debug, Default)]
+pub struct PollReading {
+    /// The statistics of the server.
+    pub report: AvailabilityReport,
+    /// The document of a companion, which also knows replicas.
+    pub companion: Option<Box<CompanionReading>>,
+}
+
+/// The document of a companion, and when it was read. Its replicas were read after the request was sent.
+#[derive(Clone, Debug)]
+pub struct CompanionReading {
+    pub document: CompanionDocument,
+    /// In milliseconds since 1970, as all times here.
+    pub sent_unix_ms: u64,
+    pub received_unix_ms: u64,
 }
 
 impl<'a> PollTarget<'a> {
@@ -41,6 +68,12 @@ impl<'a> PollTarget<'a> {
 pub enum PollError {
     #[error(transparent)]
     Fetch(#[from] FetchError),
+    /// The companion could not be fetched, or refused access.
+    #[error(transparent)]
+    Login(#[from] LoginError),
+    /// The URL turned out to be a cleartext one after its placeholders were replaced.
+    #[error("{url}: the password is not sent in clear text: use https, or `allow_plaintext: true` in `auth`")]
+    Plaintext { url: String },
     #[error(transparent)]
     Url(#[from] ServerUrlError),
     #[error("agent of {server} at {address}: {reason}")]
@@ -58,15 +91,52 @@ pub async fn poll(
     client: &DominoClient,
     source: &AvailabilitySource,
     target: &PollTarget<'_>,
-) -> Result<AvailabilityReport, PollError> {
-    match source {
-        AvailabilitySource::Console { url } => read(client, url, target, console::parse).await,
-        AvailabilitySource::Prometheus { url } => read(client, url, target, prometheus::parse).await,
-        AvailabilitySource::AgentCheck { port } => agent(*port, target).await,
-        AvailabilitySource::Observed | AvailabilitySource::Statpub | AvailabilitySource::Companion { .. } => {
-            Err(PollError::NotPolled)
+) -> Result<PollReading, PollError> {
+    let report = match source {
+        AvailabilitySource::Console { url } => read(client, url, target, console::parse).await?,
+        AvailabilitySource::Prometheus { url } => read(client, url, target, prometheus::parse).await?,
+        AvailabilitySource::AgentCheck { port } => agent(*port, target).await?,
+        AvailabilitySource::Companion { url, auth, allow_plaintext } => {
+            let auth = auth.as_ref().unwrap_or(&Auth::None);
+            return read_companion(client, url.as_deref(), (auth, *allow_plaintext), target).await;
         }
+        AvailabilitySource::Observed | AvailabilitySource::Statpub => return Err(PollError::NotPolled),
+    };
+    Ok(PollReading { report, companion: None })
+}
+
+async fn read_companion(
+    client: &DominoClient,
+    template: Option<&str>,
+    (auth, allow_plaintext): (&Auth, bool),
+    target: &PollTarget<'_>,
+) -> Result<PollReading, PollError> {
+    let started = tokio::time::Instant::now();
+    let mut request = match template {
+        Some(template) => server_url::get(template, &target.place(), target.timeout).await?,
+        None => {
+            let (address, https) = target.reading_port;
+            DominoRequest::get(address, https, target.hostname, COMPANION_TARGET)
+        }
+    };
+    // The configuration was checked with the placeholders in place.
+    if !request.https && !allow_plaintext && *auth != Auth::None && !request.address.ip().is_loopback() {
+        return Err(PollError::Plaintext { url: request.url() });
     }
+    request.timeout = target.timeout.saturating_sub(started.elapsed());
+    request.max_body = MAX_BODY_BYTES;
+    let sent_unix_ms = clock::unix_ms();
+    let response = fetch_authenticated(client, &request, auth, target.sessions).await?;
+    let received_unix_ms = clock::unix_ms();
+    let response = response.success(&request)?;
+    let failed = |reason| PollError::Parse { from: request.url(), reason };
+    let document = companion::parse(&response.body).map_err(failed)?;
+    if let Some(other) = document.server.as_ref().filter(|server| *server != target.name) {
+        return Err(failed(ParseError::OtherServer(other.to_string())));
+    }
+    let report = document.report.clone();
+    let companion = Box::new(CompanionReading { document, sent_unix_ms, received_unix_ms });
+    Ok(PollReading { report, companion: Some(companion) })
 }
 
 async fn read(

@@ -15,6 +15,12 @@ pub enum ParseError {
     /// The text is a login form.
     #[error("the response is a login page instead of statistics: give Anonymous access to this URL")]
     LoginPage,
+    /// The response is something else than the companion's document.
+    #[error("not the companion's document: {0}")]
+    NotCompanion(String),
+    /// The companion reports for another server.
+    #[error("the companion of {0} answered: check the URL")]
+    OtherServer(String),
     /// The line of an agent has no word of the protocol.
     #[error("no word of the agent-check protocol in `{0}`")]
     UnknownWords(String),
@@ -112,6 +118,11 @@ impl Collector {
     pub(super) fn warn(&mut self, warning: String) {
         self.any_known = true;
         self.parsed.warnings.push(warning);
+    }
+
+    /// What was taken, even if that is nothing.
+    pub(super) fn into_parsed(self) -> ParsedReport {
+        self.parsed
     }
 
     pub(super) fn finish(self, what: &'static str, body: &[u8]) -> Result<ParsedReport, ParseError> {

@@ -3,8 +3,9 @@
 //!
 //! Format: base64url of a version byte, twelve bytes for each entry (server tag, database tag, seconds; big endian) and
 //! the first sixteen bytes of the HMAC-SHA-256 of all that. The login cookie has the same format with another version
-//! and one entry. The tags are keyed too: with a plain hash a user could guess the server name behind the tag in a
-//! cookie.
+//! and one entry. The write cookie has a third version, and its first twelve bytes are a header: a bit for each of the
+//! stamps that the user was told about, then zeros. The tags are keyed too: with a plain hash a user could guess the
+//! server name behind the tag in a cookie.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -14,10 +15,12 @@ use smallvec::SmallVec;
 use subtle::ConstantTimeEq;
 
 use super::entries::{ANY_DATABASE, AffinityEntries, AffinityEntry, MAX_ENTRIES};
+use super::writes::{WriteStamp, WriteStamps};
 
 /// The first signed byte. The message of a tag begins with 0, so no MAC of a cookie is valid for a tag.
 const AFFINITY_VERSION: u8 = 1;
 const LOGIN_VERSION: u8 = 2;
+const WRITE_VERSION: u8 = 3;
 const ENTRY_LEN: usize = 12;
 const MAC_LEN: usize = 16;
 const MAX_LEN: usize = 1 + MAX_ENTRIES * ENTRY_LEN + MAC_LEN;
@@ -85,7 +88,7 @@ impl CookieKeys {
     ) -> AffinityEntries {
         self.verify(AFFINITY_VERSION, value)
             .map(|(raw, key)| {
-                AffinityEntries::new(self.current_entries(&raw, key, current_tag), now, idle_secs)
+                AffinityEntries::new(self.current_entries(records(&raw), key, current_tag), now, idle_secs)
             })
             .unwrap_or_default()
     }
@@ -100,7 +103,34 @@ impl CookieKeys {
         current_tag: impl Fn(u32) -> u32,
     ) -> Option<AffinityEntry> {
         let (raw, key) = self.verify(LOGIN_VERSION, value)?;
-        AffinityEntries::new(self.current_entries(&raw, key, current_tag), now, idle_secs).most_recent()
+        AffinityEntries::new(self.current_entries(records(&raw), key, current_tag), now, idle_secs)
+            .most_recent()
+    }
+
+    /// Decodes the write cookie, with `current_tag` as in [`CookieKeys::decode`]. Stamps older than `limit_secs` are
+    /// dropped.
+    #[must_use]
+    pub fn decode_writes(
+        &self,
+        value: &[u8],
+        now: u32,
+        limit_secs: u32,
+        current_tag: impl Fn(u32) -> u32,
+    ) -> WriteStamps {
+        let Some((raw, key)) = self.verify(WRITE_VERSION, value) else { return WriteStamps::default() };
+        let Some((header, stamps)) = records(&raw).split_at_checked(ENTRY_LEN) else {
+            return WriteStamps::default();
+        };
+        let told = first_u32(header);
+        let stamps = self.current_entries(stamps, key, current_tag).zip(0..).map(
+            |(AffinityEntry { server, database, time }, at)| WriteStamp {
+                server,
+                database,
+                time,
+                told: told.checked_shr(at).is_some_and(|bits| bits & 1 == 1),
+            },
+        );
+        WriteStamps::new(stamps, now, limit_secs)
     }
 
     /// The signed bytes, and the position of the key that signed them.
@@ -123,13 +153,13 @@ impl CookieKeys {
 
     fn current_entries<'r>(
         &self,
-        raw: &'r [u8],
+        records: &'r [u8],
         key: usize,
         current_tag: impl Fn(u32) -> u32 + 'r,
     ) -> impl Iterator<Item = AffinityEntry> + 'r {
         let cluster = |key: usize| self.0.get(key).map_or(0, |key| key.cluster);
         let difference = cluster(0) ^ cluster(key);
-        parse_entries(raw).map(move |entry| match entry {
+        parse_entries(records).map(move |entry| match entry {
             entry if key == 0 => entry,
             AffinityEntry { database: ANY_DATABASE, .. } => {
                 AffinityEntry { server: current_tag(entry.server), ..entry }
@@ -144,6 +174,17 @@ impl CookieKeys {
     #[must_use]
     pub fn encode(&self, entries: &AffinityEntries) -> Option<String> {
         self.sign(AFFINITY_VERSION, entries.iter().take(MAX_ENTRIES))
+    }
+
+    /// Encodes the write cookie; `None` without a key.
+    #[must_use]
+    pub fn encode_writes(&self, stamps: &WriteStamps) -> Option<String> {
+        let told = stamps.iter().zip(0..).filter(|(stamp, _)| stamp.told);
+        let told = told.fold(0, |bits, (_, at)| bits | (1 << at));
+        let header = AffinityEntry { server: told, database: 0, time: 0 };
+        let stamps =
+            stamps.iter().map(|s| AffinityEntry { server: s.server, database: s.database, time: s.time });
+        self.sign(WRITE_VERSION, std::iter::once(header).chain(stamps))
     }
 
     /// Encodes the login cookie; `None` without a key.
@@ -167,11 +208,16 @@ impl CookieKeys {
     }
 }
 
-fn parse_entries(raw: &[u8]) -> impl Iterator<Item = AffinityEntry> + '_ {
+/// The records without the version byte.
+fn records(raw: &[u8]) -> &[u8] {
+    raw.get(1..).unwrap_or_default()
+}
+
+fn parse_entries(records: &[u8]) -> impl Iterator<Item = AffinityEntry> + '_ {
     let number = |chunk: &[u8], at: usize| -> u32 {
         chunk.get(at..at + 4).and_then(|b| b.try_into().ok()).map_or(0, u32::from_be_bytes)
     };
-    raw.get(1..).unwrap_or_default().chunks_exact(ENTRY_LEN).map(move |c| AffinityEntry {
+    records.chunks_exact(ENTRY_LEN).map(move |c| AffinityEntry {
         server: number(c, 0),
         database: number(c, 4),
         time: number(c, 8),
@@ -213,113 +259,5 @@ pub fn strip_quotes(value: &[u8]) -> &[u8] {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    fn keys() -> CookieKeys {
-        CookieKeys::new([b"a secret of the right length".as_slice()])
-    }
-
-    fn some_entries() -> AffinityEntries {
-        let mut entries = AffinityEntries::default();
-        entries.record_response(7, 1, 1_000, 1_800);
-        entries.record_response(8, 2, 1_001, 1_800);
-        entries
-    }
-
-    #[test]
-    fn an_encoded_cookie_decodes_on_every_icm_with_the_secret() {
-        let value = keys().encode(&some_entries()).unwrap();
-        assert_eq!(keys().decode(value.as_bytes(), 1_002, 1_800, |tag| tag), some_entries());
-    }
-
-    #[test]
-    fn a_cookie_holds_sixteen_entries() {
-        let mut entries = AffinityEntries::default();
-        for database in 0..20 {
-            entries.record_response(1, database, 1_000, 1_800);
-        }
-        let value = keys().encode(&entries).unwrap();
-        let read = keys().decode(value.as_bytes(), 1_002, 1_800, |tag| tag);
-        assert_eq!(read, entries);
-        assert_eq!(read.iter().count(), MAX_ENTRIES);
-    }
-
-    #[test]
-    fn a_forged_or_foreign_cookie_counts_as_none() {
-        let value = keys().encode(&some_entries()).unwrap();
-        let other = CookieKeys::new([b"another secret altogether".as_slice()]);
-        assert!(other.decode(value.as_bytes(), 1_002, 1_800, |tag| tag).is_empty());
-        for i in 0..value.len() {
-            let mut bytes = value.clone().into_bytes();
-            bytes[i] = if bytes[i] == b'A' { b'B' } else { b'A' };
-            assert!(keys().decode(&bytes, 1_002, 1_800, |tag| tag).is_empty(), "byte {i}");
-        }
-    }
-
-    #[test]
-    fn an_old_key_still_verifies_after_rotation_but_no_longer_signs() {
-        let old = keys().encode(&some_entries()).unwrap();
-        let rotated =
-            CookieKeys::new([b"the new secret, signing".as_slice(), b"a secret of the right length"]);
-        assert_eq!(rotated.decode(old.as_bytes(), 1_002, 1_800, |tag| tag), some_entries());
-        assert_ne!(rotated.encode(&some_entries()).unwrap(), old);
-    }
-
-    #[test]
-    fn entries_under_an_older_secret_get_the_tags_of_the_current_one() {
-        let (old, new) = (b"a secret of the right length".as_slice(), b"the new secret, signing".as_slice());
-        let (before, after) = (
-            CookieKeys::new([old]).for_cluster("AcmeWeb"),
-            CookieKeys::new([new, old]).for_cluster("AcmeWeb"),
-        );
-        let servers = after.tags("AcmeWeb", "server", b"web1/acme");
-        assert_eq!(before.tags("AcmeWeb", "server", b"web1/acme").as_slice(), &servers[1..]);
-        let mut entries = AffinityEntries::default();
-        entries.record_response(servers[1], before.database_tag(7), 1_000, 1_800);
-        entries.record_response(servers[1], ANY_DATABASE, 1_001, 1_800);
-        let current_tag = |tag| if tag == servers[1] { servers[0] } else { tag };
-        let value = before.encode(&entries).unwrap();
-        let read = after.decode(value.as_bytes(), 1_002, 1_800, current_tag);
-        let all: Vec<_> = read.iter().map(|e| (e.server, e.database)).collect();
-        assert_eq!(all, [(servers[0], ANY_DATABASE), (servers[0], after.database_tag(7))]);
-    }
-
-    #[test]
-    fn a_login_cookie_is_not_an_affinity_cookie_and_vice_versa() {
-        let login = AffinityEntry { server: 7, database: 1, time: 1_000 };
-        let value = keys().encode_login(login).unwrap();
-        assert_eq!(keys().decode_login(value.as_bytes(), 1_001, 1_800, |tag| tag), Some(login));
-        assert_eq!(keys().decode_login(value.as_bytes(), 2_800, 1_800, |tag| tag), None, "too old");
-        assert!(keys().decode(value.as_bytes(), 1_001, 1_800, |tag| tag).is_empty());
-        let affinity = keys().encode(&some_entries()).unwrap();
-        assert_eq!(keys().decode_login(affinity.as_bytes(), 1_002, 1_800, |tag| tag), None);
-    }
-
-    #[test]
-    fn tags_differ_by_cluster_kind_name_and_secret() {
-        let tag = |cluster, kind| keys().tags(cluster, kind, b"web1/acme")[0];
-        let a = tag("AcmeWeb", "server");
-        assert_eq!(a, tag("AcmeWeb", "server"));
-        assert_ne!(a, tag("AcmeMail", "server"));
-        assert_ne!(a, tag("AcmeWeb", "database"));
-        assert_ne!(
-            a,
-            stable_tag("AcmeWeb", "server", b"web1/acme"),
-            "the tag cannot be computed without the secret"
-        );
-        let other = CookieKeys::new([b"another secret altogether".as_slice()]);
-        assert_ne!(a, other.tags("AcmeWeb", "server", b"web1/acme")[0]);
-        assert_ne!(keys().for_cluster("A").database_tag(7), other.for_cluster("A").database_tag(7));
-        assert_ne!(keys().for_cluster("A").database_tag(7), keys().for_cluster("B").database_tag(7));
-    }
-
-    proptest! {
-        #[test]
-        fn no_bytes_make_it_panic(value in proptest::collection::vec(any::<u8>(), 0..600)) {
-            prop_assert!(keys().decode(&value, 1_000, 1_800, |tag| tag).is_empty());
-            let _ = strip_quotes(&value);
-        }
-    }
-}
+#[path = "cookie_tests.rs"]
+mod tests;

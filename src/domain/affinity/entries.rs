@@ -75,6 +75,12 @@ impl AffinityEntries {
         self.list.iter().copied().find(|e| matches(e.database))
     }
 
+    /// When the browser last used this server.
+    #[must_use]
+    pub fn last_use_of_server(&self, server: u32) -> Option<u32> {
+        self.list.iter().filter(|e| e.server == server).map(|e| e.time).max()
+    }
+
     /// At most [`MAX_ENTRIES`], the former servers last, each with the time of the current entry.
     pub fn iter(&self) -> impl Iterator<Item = AffinityEntry> + '_ {
         let former = |(database, server): &(u32, u32)| {
@@ -223,6 +229,7 @@ mod tests {
         assert!(entries.iter().all(|e| e.server != 1));
         assert_eq!(entries.for_database(20).unwrap().server, 2);
         assert!(!entries.replace_server(1, 9));
+        assert_eq!((entries.last_use_of_server(9), entries.last_use_of_server(1)), (Some(3), None));
     }
 
     #[test]

@@ -43,6 +43,8 @@ pub struct CookieClassifier {
     affinity: Box<str>,
     /// The name of our login cookie.
     login: Box<str>,
+    /// The name of our write cookie.
+    write: Box<str>,
     style: SessionCookieStyle,
     /// The configured names, in lower case.
     sessions: Box<[Box<str>]>,
@@ -58,6 +60,8 @@ pub enum CookieKind<'a> {
     Affinity,
     /// Our own login cookie.
     Login,
+    /// Our own write cookie.
+    Write,
     /// A session cookie without a tag, from before the balancer.
     Untagged {
         /// Which of the configured names.
@@ -87,6 +91,7 @@ impl CookieClassifier {
         Self {
             affinity: affinity.into(),
             login: login_cookie_name(affinity).into(),
+            write: write_cookie_name(affinity).into(),
             style: SessionCookieStyle::default(),
             sessions: sessions.iter().map(|name| name.as_str().into()).collect(),
             unique: sessions.iter().any(|name| name == UNIQUE_COOKIE),
@@ -109,6 +114,9 @@ impl CookieClassifier {
             }
             if name == self.login.as_bytes() {
                 return CookieKind::Login;
+            }
+            if name == self.write.as_bytes() {
+                return CookieKind::Write;
             }
         }
         for (number, session) in self.sessions.iter().enumerate() {
@@ -159,7 +167,7 @@ impl CookieClassifier {
             name.get(..UNIQUE_COOKIE.len()).is_some_and(|n| n.eq_ignore_ascii_case(UNIQUE_COOKIE.as_bytes()))
                 || !matches!(
                     self.classify_name(name),
-                    CookieKind::Foreign | CookieKind::Affinity | CookieKind::Login
+                    CookieKind::Foreign | CookieKind::Affinity | CookieKind::Login | CookieKind::Write
                 );
         let (_, value) = self.classify(name, rest);
         let is_empty = matches!(value.trim_ascii(), b"" | b"\"\"");
@@ -244,7 +252,7 @@ impl CookieClassifier {
             let (kind, value) = self.classify(name, rest);
             match kind {
                 CookieKind::Foreign => push(&[name, rest]),
-                CookieKind::Affinity | CookieKind::Login => {}
+                CookieKind::Affinity | CookieKind::Login | CookieKind::Write => {}
                 CookieKind::Untagged { .. } | CookieKind::Tagged { .. } => {
                     if let Some((number, rank)) = self.session_rank(name, kind, tags)
                         && highest.get(number) == Some(&rank)
@@ -299,7 +307,9 @@ impl CookieClassifier {
                 }
                 // Domino sets these with `Path=/`.
                 CookieKind::Untagged { .. } | CookieKind::Unique(_) => (b"/".as_slice(), None),
-                CookieKind::Foreign | CookieKind::Affinity | CookieKind::Login => continue,
+                CookieKind::Foreign | CookieKind::Affinity | CookieKind::Login | CookieKind::Write => {
+                    continue;
+                }
             };
             if out.len() == MAX_EXPIRED_COOKIES || set.contains(&name) || expired.contains(&name) {
                 continue;
@@ -324,6 +334,12 @@ impl CookieClassifier {
 #[must_use]
 pub fn login_cookie_name(affinity: &str) -> String {
     format!("{affinity}-login")
+}
+
+/// The name of the write cookie that belongs to an affinity cookie.
+#[must_use]
+pub fn write_cookie_name(affinity: &str) -> String {
+    format!("{affinity}-write")
 }
 
 /// The cookies of a `Cookie` line: name, and `=` with the value. Without `=` the name is empty.

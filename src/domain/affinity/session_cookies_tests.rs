@@ -80,7 +80,7 @@ fn in_style_value_only_the_server_of_the_tag_gets_the_untagged_session() {
         ))
         .unwrap()
     };
-    let line = "a=1; DomAuthSessId=0f3a9c21~one; SessionID=0f3a9c21.14~v; ICM=x; ICM-login=y";
+    let line = "a=1; DomAuthSessId=0f3a9c21~one; SessionID=0f3a9c21.14~v; ICM=x; ICM-login=y; ICM-write=z";
     assert_eq!(sent(line, WEB1), "a=1; DomAuthSessId=one; SessionID=v");
     assert_eq!(sent(line, WEB2), "a=1");
     // Set before the balancer existed or by another program: forwarded unchanged.
@@ -133,6 +133,7 @@ fn a_session_cookie_is_a_login_unless_it_is_a_deletion() {
         "LtpaToken=abc",
         "ICM=abc",
         "ICM-login=abc",
+        "ICM-write=abc",
         "Other=DomAuthSessId=1",
     ] {
         assert!(!cookies().sets_session(set.as_bytes()), "{set}");

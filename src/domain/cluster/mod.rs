@@ -5,8 +5,9 @@
 //! [`ServerSnapshot`].
 
 pub mod availability;
-pub mod catch_up;
+pub(crate) mod catch_up;
 mod counters;
+mod date_offset;
 mod health;
 mod host_port;
 mod keep_alive;

@@ -15,6 +15,7 @@ pub use in_flight::InFlight;
 
 use super::availability::{Baselines, Observed, RequestClass};
 use super::counters::Counters;
+use super::date_offset::DateOffset;
 use super::health::{HealthSettings, HealthSnapshot, ReportSource, Restriction, ServerHealth};
 use super::keep_alive::KeepAlive;
 use super::load;
@@ -86,6 +87,8 @@ pub struct ClusterServer {
     suspected: AtomicU32,
     /// How long the server keeps pooled connections.
     pub keep_alive: KeepAlive,
+    /// How far its clock is from ours.
+    pub(crate) date_offset: DateOffset,
     /// Counters for the status page and the metrics.
     pub(crate) counters: Counters,
 }
@@ -119,6 +122,7 @@ impl ClusterServer {
             probe_now: AtomicBool::new(false),
             suspected: AtomicU32::new(0),
             keep_alive: KeepAlive::default(),
+            date_offset: DateOffset::default(),
             counters: Counters::default(),
         }
     }

@@ -161,6 +161,7 @@ fn level(candidate: &Candidate, input: &SelectionInput<'_>) -> (u8, Option<Candi
     }
     (level, verdict)
 }
+
 /// Steps 6 to 8: the outcome. Adds the verdicts of the ranking to `decision`.
 fn choose(
     input: &SelectionInput<'_>,

@@ -6,6 +6,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::domain::cluster::ServerSnapshot;
 
+mod freshness;
+
 const POLICY: SelectionPolicy = SelectionPolicy {
     drain_timeout_ms: 1_000,
     slow_start_ms: 0,
@@ -384,23 +386,25 @@ fn verdicts_come_in_the_order_of_elimination_with_the_chosen_last() {
 
 fn any_candidate() -> impl Strategy<Value = Candidate> {
     (
-        any::<[bool; 4]>(),
+        any::<[bool; 6]>(),
         0u8..3,
         proptest::option::of(0u64..20_000),
         proptest::option::of(0f32..100.0),
         0u32..50,
         1u32..10,
         proptest::option::of(0u64..10_000),
+        (any::<bool>(), 0u8..3),
     )
         .prop_map(
             |(
-                [http, https, busy, max_users],
+                [http, https, busy, max_users, catching_up, behind],
                 status,
                 restricted_since_ms,
                 index,
                 in_flight,
                 weight,
                 returned_at_ms,
+                (shown_fresh, own_write),
             )| Candidate {
                 server: 0,
                 status: [ReplicaStatus::InService, ReplicaStatus::OutOfService, ReplicaStatus::PendingDelete]
@@ -411,7 +415,7 @@ fn any_candidate() -> impl Strategy<Value = Candidate> {
                     restricted_since_ms,
                     busy,
                     max_users,
-                    catching_up_since_unix_ms: None,
+                    catching_up_since_unix_ms: catching_up.then_some(1),
                     index,
                     in_flight,
                     in_flight_then: 0.0,
@@ -421,25 +425,64 @@ fn any_candidate() -> impl Strategy<Value = Candidate> {
                     returned_at_ms,
                     failing: 0.0,
                 },
-                freshness: CandidateFreshness::default(),
+                freshness: CandidateFreshness {
+                    behind_since_unix_ms: behind.then_some(1),
+                    shown_fresh,
+                    own_write: [OwnWrite::Included, OwnWrite::Unknown, OwnWrite::Missing]
+                        [usize::from(own_write)],
+                },
             },
         )
+}
+
+/// How far a candidate is set aside, by a rule written apart from that of the module: the own write, then a replica
+/// that is behind, then the state of the server.
+fn set_aside(candidate: &Candidate, input: &SelectionInput<'_>) -> (OwnWrite, bool, u8) {
+    let inside = input.entry == Some(candidate.server);
+    let wrote_here = input.written_on == Some(candidate.server);
+    let Candidate { snapshot, freshness, .. } = candidate;
+    let own_write =
+        if wrote_here || input.written_on.is_none() { OwnWrite::Included } else { freshness.own_write };
+    let is_gated = snapshot.catching_up_since_unix_ms.is_some()
+        && !freshness.shown_fresh
+        && !wrote_here
+        && !(inside && input.posts_login_form);
+    let state = match () {
+        () if is_gated => 2,
+        () if inside || wrote_here => 0,
+        () => u8::from(snapshot.busy || snapshot.max_users),
+    };
+    (own_write, !inside && freshness.behind_since_unix_ms.is_some(), state)
+}
+
+fn is_eligible(candidate: &Candidate, input: &SelectionInput<'_>) -> bool {
+    let inside = input.entry == Some(candidate.server);
+    let is_restricted = candidate
+        .snapshot
+        .restricted_since_ms
+        .is_some_and(|since| !inside || input.now_ms.saturating_sub(since) >= POLICY.drain_timeout_ms);
+    candidate.snapshot.http
+        && (inside || candidate.status == ReplicaStatus::InService)
+        && !is_restricted
+        && !input.tried.contains(&candidate.server)
 }
 
 proptest! {
     #[test]
     fn rules_hold_for_random_clusters(
         mut servers in proptest::collection::vec(any_candidate(), 0..12),
-        entry in proptest::option::of(0u16..14),
-        recent in proptest::option::of(0u16..14),
+        [entry, recent, written_on] in [0u16..28, 0u16..28, 0u16..28].prop_map(|all| all.map(|s| (s < 14).then_some(s))),
         tried in proptest::collection::vec(0u16..12, 0..4),
         note_id: bool,
+        posts_login_form: bool,
         seed: u64,
     ) {
         for (i, server) in servers.iter_mut().enumerate() {
             server.server = i as u16;
         }
-        let input = SelectionInput { entry, recent, note_id, tried: &tried, seed, ..without_affinity(&servers) };
+        let input = SelectionInput {
+            entry, recent, written_on, note_id, posts_login_form, tried: &tried, seed, ..without_affinity(&servers)
+        };
         let policy = SelectionPolicy { slow_start_ms: 5_000, ..POLICY };
         let decision = decide(&input, &policy);
         prop_assert_eq!(&decision, &decide(&input, &policy), "the same input gives the same decision");
@@ -448,24 +491,24 @@ proptest! {
         named.sort_unstable();
         named.dedup();
         prop_assert_eq!(named.len(), decision.verdicts.len());
-        if let Some(chosen) = decision.chosen() {
-            prop_assert_eq!(named.len(), servers.len());
-            let server = &servers[usize::from(chosen)];
-            prop_assert!(!tried.contains(&chosen));
-            prop_assert!(server.snapshot.http);
-            let inside = entry == Some(chosen);
-            prop_assert!(inside || server.status == ReplicaStatus::InService);
-            prop_assert!(inside || server.snapshot.restricted_since_ms.is_none());
-            if !inside && (server.snapshot.busy || server.snapshot.max_users) {
-                let better = servers.iter().any(|s| s.snapshot.http && s.status == ReplicaStatus::InService
-                    && s.snapshot.restricted_since_ms.is_none() && !s.snapshot.busy && !s.snapshot.max_users
-                    && !tried.contains(&s.server));
-                prop_assert!(!better, "a BUSY server serves only if no other can");
-            }
-        } else if decision.outcome == SelectionOutcome::NoServer {
-            let eligible = servers.iter().any(|s| s.snapshot.http && s.status == ReplicaStatus::InService
-                && s.snapshot.restricted_since_ms.is_none() && !tried.contains(&s.server));
-            prop_assert!(!eligible, "no request is refused while a server can serve it");
+        let eligible: Vec<_> = servers.iter().filter(|s| is_eligible(s, &input)).collect();
+        let Some(chosen) = decision.chosen() else {
+            prop_assert!(decision.outcome != SelectionOutcome::NoServer || eligible.is_empty(),
+                "no request is refused while a server can serve it");
+            return Ok(());
+        };
+        prop_assert_eq!(named.len(), servers.len());
+        let server = &servers[usize::from(chosen)];
+        prop_assert!(is_eligible(server, &input));
+        if entry != Some(chosen) {
+            let best = eligible.iter().map(|s| set_aside(s, &input)).min();
+            prop_assert_eq!(Some(set_aside(server, &input)), best, "a better server serves first");
+        } else if !note_id {
+            let (own_write, _, state) = set_aside(server, &input);
+            let better = eligible.iter().any(|s| set_aside(s, &input) < set_aside(server, &input));
+            prop_assert!(state == 0 || !better, "no user stays on a server that is set aside");
+            let writer_works = eligible.iter().any(|s| written_on == Some(s.server));
+            prop_assert!(own_write == OwnWrite::Included || !writer_works, "the own write is at hand");
         }
     }
 }

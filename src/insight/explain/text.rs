@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::Explanation;
+use super::{ExplainedWrite, Explanation};
 use crate::util::control_chars;
 
 impl Explanation {
@@ -33,16 +33,20 @@ impl Explanation {
         if let Some(class) = &self.class {
             let _ = writeln!(out, "command   {class}");
         }
+        if let Some(ExplainedWrite { server, time }) = &self.own_write {
+            let _ = writeln!(out, "own write {server}, {time}");
+        }
         let width = self.candidates.iter().map(|c| c.server.chars().count()).max().unwrap_or(0);
         for candidate in &self.candidates {
             let index = candidate.index.map_or_else(|| "-".to_owned(), |i| format!("{i:.0}"));
             let _ = writeln!(
                 out,
-                "  {} {:width$}  {:<11} index {index:>3}  {}{}",
+                "  {} {:width$}  {:<11} index {index:>3}  {}{}{}",
                 if candidate.chosen { "*" } else { " " },
                 candidate.server,
                 candidate.state,
                 candidate.verdict,
+                candidate.own_write.as_ref().map(|w| format!("  own write: {w}")).unwrap_or_default(),
                 candidate.path.as_ref().map(|p| format!("  [{p}]")).unwrap_or_default(),
             );
         }

@@ -25,7 +25,7 @@ use crate::domain::cluster::{AvailabilityReport, ClusterServer, ServerName, Serv
 use crate::util::clock;
 pub(crate) use followed::{records_for_followers, replace_followed_catch_up};
 use kept::KeptCatchUp;
-pub(crate) use saved::{load_from_state_dir, local_records, replace_local_catch_up};
+pub(crate) use saved::{load_from_state_dir, local_records, replace_local_catch_up, save_if_changed};
 pub(crate) use task::run;
 
 /// What a cluster knows about outages and catching up; kept over reloads.

@@ -6,9 +6,8 @@ use std::sync::atomic::Ordering::Relaxed;
 use super::kept::{CATCH_UP_FILE, KeptCatchUp};
 use crate::domain::cluster::ServerName;
 use crate::domain::cluster::catch_up::OutageRecord;
-use crate::state::Balancer;
-use crate::state::persistent::PersistentState;
 use crate::state::state_file::StateFileError;
+use crate::state::{Balancer, PersistentState};
 use crate::util::clock;
 
 /// An older record of a server that is no member now is dropped.
@@ -96,7 +95,7 @@ fn put(balancer: &Balancer, records: &[KeptCatchUp]) {
 ///
 /// # Errors
 /// When a file cannot be written; the next call tries again.
-pub(super) fn save_if_changed(balancer: &Balancer) -> Result<(), StateFileError> {
+pub(crate) fn save_if_changed(balancer: &Balancer) -> Result<(), StateFileError> {
     let snapshot = balancer.snapshot();
     let Some(dir) = &snapshot.settings.state_dir else { return Ok(()) };
     // Held while writing, so that an older list never replaces a newer one.

@@ -9,7 +9,8 @@ use std::path::Path;
 use domino_icm::config::settings::ViewFormat;
 use domino_icm::config::{Content, Files, load_with};
 use domino_icm::discovery::availability::{
-    ParseError, ParsedReport, agent_check as agent, console, prometheus, statpub as push,
+    ParseError, ParsedReport, agent_check as agent, companion as agent_document, console, prometheus,
+    statpub as push,
 };
 use domino_icm::discovery::domino::view_entries::{self, Categories, MAX_COLUMNS, MAX_ROWS, MAX_VALUES};
 use domino_icm::domain::affinity::cookie::strip_quotes;
@@ -31,7 +32,7 @@ pub use http2_streams::http2;
 /// The name of a target in `corpus/` and on the command line, and its function.
 pub type Target = (&'static str, fn(&[u8]));
 
-pub const ALL: [Target; 10] = [
+pub const ALL: [Target; 11] = [
     ("config", config),
     ("url", url),
     ("cookies", cookies),
@@ -40,6 +41,7 @@ pub const ALL: [Target; 10] = [
     ("statistics", statistics),
     ("agent_check", agent_check),
     ("statpub", statpub),
+    ("companion", companion),
     ("gate", gate),
     ("http2", http2),
 ];
@@ -223,6 +225,19 @@ pub fn statistics(data: &[u8]) {
 /// A reply on the agent-check port.
 pub fn agent_check(data: &[u8]) {
     check_report(agent::parse(data), data);
+}
+
+/// The companion's document.
+pub fn companion(data: &[u8]) {
+    match agent_document::parse(data) {
+        Ok(document) => {
+            assert!(document.report.index.is_none_or(|index| index <= 100));
+            let replicas = document.replicas.as_deref().unwrap_or_default();
+            assert!(replicas.len() <= data.len() && document.warnings.len() <= data.len());
+            assert!(document.replicas_by_id().len() <= replicas.len());
+        }
+        Err(error) => assert!(error.to_string().len() < 1000, "{error}"),
+    }
 }
 
 pub fn statpub(data: &[u8]) {

@@ -91,7 +91,11 @@ fn an_unreachable_server_loses_all_its_users_and_they_do_not_return_with_it() {
 #[test]
 fn with_fail_back_a_user_returns_after_the_wait_and_only_on_a_page_request() {
     for (wait, returns) in [("1s", true), ("1h", false)] {
-        let (acme, icm) = start(|config| set(config, "clusters.0.affinity.fail_back", wait));
+        let (acme, icm) = start(|config| {
+            set(config, "clusters.0.affinity.fail_back", wait);
+            // The POST below must have time to be replicated.
+            set(config, "clusters.0.freshness.behind_after", "1s");
+        });
         let mut browser = Browser::on(icm.address, "/b.nsf?Open", "Web1");
         acme.fault("Web1", json!("refuse"));
         icm.wait_for_state("Web1", "UNREACHABLE");

@@ -43,9 +43,15 @@ fn every_metric_is_documented_with_its_type_and_labels_and_nothing_else_is() {
     );
     let first = serde_yaml::to_string(&config["listeners"][0]["address"]).unwrap();
     set(&mut config, "listeners", &format!("[{{ address: {} }}, {second}]", first.trim()));
+    set(&mut config, "clusters.0.freshness", "{ source: head, interval: 1s }");
     let icm = Icm::start(config);
     assert_eq!(icm.client().get("/sales/orders.nsf").status, 200);
-    let has_index = || !families(&icm)["icm_server_availability_index"].samples.is_empty();
+    let has_index = || {
+        let families = families(&icm);
+        ["icm_server_availability_index", "icm_freshness_readings_total"]
+            .iter()
+            .all(|name| !families[*name].samples.is_empty())
+    };
     assert!(eventually(MAX_WAIT, has_index));
     let live = families(&icm);
     let docs = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/docs/monitoring.md")).unwrap();

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::Path;
 
+use serde_json::json;
 use serde_yaml::Value;
 
 use super::acme::{Acme, Server};
@@ -67,12 +68,28 @@ pub fn add_tls(config: &mut Value, acme: &Acme) -> SocketAddr {
 /// a server until another one is slower.
 pub fn config_with_equal_indexes(acme: &Acme) -> Value {
     let mut config = config(acme);
-    acme.set("all", serde_json::json!({ "index": 90 }));
+    acme.set("all", json!({ "index": 90 }));
     for (n, server) in acme.servers.iter().enumerate() {
         let Some(metrics) = server.metrics else { continue };
         let source = format!("{{ source: prometheus, url: \"http://{metrics}/metrics\", interval: 100ms }}");
         set(&mut config, &format!("clusters.0.servers.list.{n}.availability"), &source);
     }
+    config
+}
+
+/// [`config`] in which the statistics of each server, those of its Cluster Replicator included, are read from its
+/// console ten times a second, and an outage of 300 ms is a long one.
+pub fn config_with_replicator_statistics(acme: &Acme) -> Value {
+    let mut config = config(acme);
+    for (n, server) in acme.servers.iter().enumerate() {
+        let database =
+            json!({ "server": server.name, "path": "icmstat.nsf", "replica_id": "C1256A2F00310003" });
+        acme.ask("POST", "/databases", Some(&database));
+        let url = format!("http://{}/icmstat.nsf/stat?OpenAgent", server.http.unwrap());
+        let source = format!("{{ source: console, url: \"{url}\", interval: 100ms }}");
+        set(&mut config, &format!("clusters.0.servers.list.{n}.availability"), &source);
+    }
+    set(&mut config, "clusters.0.catch_up", "{ after: 300ms, limit: 1h }");
     config
 }
 

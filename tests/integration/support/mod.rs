@@ -48,8 +48,8 @@ pub use cli::{CliOutput, icm_cli};
 pub use client::Client;
 pub use cluster::{THREE_SERVERS, ask, start_cluster, start_scenario, start_with_equal_indexes};
 pub use config::{
-    add_cache, add_tls, config, config_of, config_with_equal_indexes, secret_file, set, sources_of,
-    write_config,
+    add_cache, add_tls, config, config_of, config_with_equal_indexes, config_with_replicator_statistics,
+    secret_file, set, sources_of, write_config,
 };
 pub use fixed_response_server::{FixedResponseServer, config_for};
 pub use h2::{H2, NextFrame, StreamEnd, block_of, frame_of, h2_client};

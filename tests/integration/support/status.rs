@@ -109,6 +109,20 @@ impl Icm {
         (count("ok"), count("failed"))
     }
 
+    /// Waits until every server has reported about its Cluster Replicator and answered a later probe, so that what it
+    /// reported is known to be from before the outage that comes next.
+    pub fn wait_for_reports(&self) {
+        let status = self.status();
+        let servers = status["clusters"][0]["servers"].as_array().unwrap();
+        let names = servers.iter().map(|s| s["name"].as_str().unwrap().split('/').next().unwrap().to_owned());
+        for name in names.filter(|name| self.state_of(name) != "UNREACHABLE").collect::<Vec<_>>() {
+            self.wait_for_server(&name, "has reported", |server| server["replicator"].is_object());
+            let before = self.probes_of(&name).0;
+            let answers = || self.probes_of(&name).0 >= before + 2;
+            assert!(eventually(MAX_WAIT, answers), "{}", self.status_of(&name));
+        }
+    }
+
     /// Waits until a server is AVAILABLE and a probe that started after this call succeeded, so that no earlier probe can
     /// meet a fault that is set next.
     pub fn wait_for_good_probe(&self, server: &str) {

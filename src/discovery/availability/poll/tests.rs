@@ -9,6 +9,8 @@ use crate::discovery::domino::Fault;
 use crate::discovery::domino::testing::{TestReply, TestServer, client};
 use crate::domain::cluster::Operational;
 
+static SESSIONS: std::sync::LazyLock<LoginSessions> = std::sync::LazyLock::new(LoginSessions::default);
+
 fn web1() -> ServerName {
     ServerName::parse("Web 1/Acme").unwrap()
 }
@@ -18,6 +20,8 @@ fn target<'a>(name: &'a ServerName, address: &str) -> PollTarget<'a> {
         name,
         hostname: "web1.acme.example",
         address: address.parse().unwrap(),
+        reading_port: (address.parse().unwrap(), false),
+        sessions: &SESSIONS,
         timeout: Duration::from_millis(300),
     }
 }
@@ -45,12 +49,12 @@ async fn console_and_prometheus_are_read_from_the_address_of_the_server() {
     let client = client();
     // The host name of the test does not exist, so the request must use the address.
     let console = AvailabilitySource::Console { url: format!("http://{{hostname}}:{port}/stat?{{name}}") };
-    let report = poll(&client, &console, &target).await.unwrap();
+    let report = poll(&client, &console, &target).await.unwrap().report;
     assert_eq!((report.index, report.users), (Some(84), Some(96)));
     let host = format!("host: web1.acme.example:{port}");
     assert!(server.requests()[0].head.to_ascii_lowercase().contains(&host));
     let prometheus = AvailabilitySource::Prometheus { url: format!("http://{{address}}:{port}/metrics") };
-    assert_eq!(poll(&client, &prometheus, &target).await.unwrap().threshold, Some(20));
+    assert_eq!(poll(&client, &prometheus, &target).await.unwrap().report.threshold, Some(20));
     let missing = AvailabilitySource::Console { url: format!("http://127.0.0.1:{port}/no") };
     let error = poll(&client, &missing, &target).await.unwrap_err();
     assert!(matches!(&error, PollError::Fetch(error) if error.fault == Fault::Status(404)), "{error}");
@@ -85,7 +89,47 @@ async fn poll_agent(line: &'static [u8], keep: bool) -> Result<AvailabilityRepor
     let result =
         poll(&client(), &AvailabilitySource::AgentCheck { port }, &target(&name, "127.0.0.1:80")).await;
     server.abort();
-    result
+    result.map(|reading| reading.report)
+}
+
+fn companion(url: Option<String>, auth: Option<Auth>) -> AvailabilitySource {
+    AvailabilitySource::Companion { url, auth, allow_plaintext: false }
+}
+
+#[tokio::test]
+async fn the_companion_is_read_from_the_port_of_the_readers_or_from_its_url() {
+    const BODY: &[u8] = include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/companion.json"));
+    let server = TestServer::start(|asked| match asked.target.as_str() {
+        "/icm.nsf/companion?OpenAgent" | "/apps/icm.nsf/x?OpenAgent" => TestReply::ok(BODY),
+        _ => TestReply::ok(&b"<html>no</html>"[..]),
+    })
+    .await;
+    let name = ServerName::parse("CN=web1/O=acme").unwrap();
+    let address = server.address.to_string();
+    let target = target(&name, &address);
+    let reading = poll(&client(), &companion(None, None), &target).await.unwrap();
+    assert_eq!((reading.report.index, reading.report.users), (Some(84), Some(96)));
+    let read = reading.companion.unwrap();
+    assert_eq!(read.document.replicas.as_ref().map(Vec::len), Some(1));
+    assert!(read.sent_unix_ms <= read.received_unix_ms);
+    let own = format!("http://{{hostname}}:{}/apps/icm.nsf/x?OpenAgent", server.address.port());
+    assert!(poll(&client(), &companion(Some(own.clone()), None), &target).await.is_ok());
+    let other = ServerName::parse("Web2/Acme").unwrap();
+    let error = poll(&client(), &companion(Some(own), None), &PollTarget { name: &other, ..target }).await;
+    assert!(error.as_ref().is_err_and(|e| e.to_string().contains("Web1/Acme")), "{error:?}");
+    let page = companion(Some(format!("http://{address}/other")), None);
+    let error = poll(&client(), &page, &target).await.unwrap_err();
+    assert!(error.to_string().contains("HTML"), "{error}");
+}
+
+#[tokio::test]
+async fn a_password_for_the_companion_is_not_sent_in_clear_text() {
+    let name = web1();
+    let target = target(&name, "192.0.2.1:80");
+    let secret = crate::config::settings::Secret(std::sync::Arc::from(&b"secret"[..]));
+    let auth = Auth::Basic { user: "ICM Reader".to_owned(), password: secret };
+    let error = poll(&client(), &companion(None, Some(auth)), &target).await.unwrap_err();
+    assert!(matches!(error, PollError::Plaintext { .. }), "{error}");
 }
 
 #[tokio::test]

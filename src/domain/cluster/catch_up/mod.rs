@@ -13,9 +13,7 @@ mod types;
 
 pub use records::{KnownRun, OutageRecord, WitnessRecord};
 pub use tracker::CatchUpTracker;
-pub use types::{
-    CatchUpAction, CatchUpRules, Moment, OpenReason, ReporterStatus, ServerReachability, SourceId,
-};
+pub use types::{CatchUpAction, CatchUpRules, Moment, OpenReason, ReporterStatus, ServerReachability};
 
 #[cfg(test)]
 mod tests;

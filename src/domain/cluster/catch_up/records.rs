@@ -18,7 +18,7 @@ pub struct OutageRecord {
     pub outage_ms: u64,
     /// At some moment no server of the cluster answered.
     pub all_unreachable: bool,
-    /// `catch_up.request` was answered.
+    /// `catch_up.request` was answered, or given up.
     pub requested: bool,
     /// The servers that were reachable all the time.
     pub witnesses: Vec<WitnessRecord>,

@@ -27,7 +27,6 @@ pub(super) enum Novelty {
     Nothing,
     /// The first report of another run of the server: its queues were lost.
     Restarted,
-    /// A new report.
     New,
 }
 

@@ -1,7 +1,9 @@
 //! The rules of CATCHING UP, with the health of three servers as it really changes and with passed-in time.
 
-use proptest::prelude::*;
+mod processes;
+mod sequences;
 
+use super::types::SourceId;
 use super::*;
 use crate::domain::cluster::health::tests::settings;
 use crate::domain::cluster::report::ReplicatorReport;
@@ -19,7 +21,7 @@ fn name(number: usize) -> ServerName {
     ServerName::parse(&format!("Web{}/Acme", number + 1)).unwrap()
 }
 
-/// Idle: nothing waits.
+/// What an idle Cluster Replicator reports.
 fn idle() -> ReplicatorReport {
     waiting(0, 0)
 }
@@ -503,65 +505,6 @@ fn maint_and_down_of_agent_check_are_outages_too() {
 }
 
 #[test]
-fn the_first_probe_of_a_process_is_no_return_unless_an_outage_is_known() {
-    let cluster = Cluster::new(2);
-    let mut new = cluster.restarted(10 * MINUTE);
-    (0..2).for_each(|server| new.up(server));
-    assert!(new.happened.is_empty() && new.state(0) == ServerState::Available);
-
-    let mut cluster = Cluster::new(2);
-    cluster.down(0);
-    let mut new = cluster.restarted(10 * MINUTE);
-    new.up(0);
-    assert_eq!(new.state(0), ServerState::CatchingUp);
-    assert!(new.happened.is_empty(), "Web2 was not probed yet");
-    new.up(1);
-    assert!(new.last().contains("gated true") && new.last().contains("until Web2/Acme"), "{}", new.last());
-    (0..2).for_each(|_| new.report(1, &idle()));
-    assert_eq!(new.state(0), ServerState::Available);
-}
-
-#[test]
-fn a_server_that_was_away_when_the_process_started_is_gated_at_its_return() {
-    let mut cluster = Cluster::silent(0).restarted(0);
-    cluster.servers = Cluster::silent(2).restarted(0).servers;
-    cluster.down(0);
-    cluster.up(1);
-    cluster.report(1, &idle());
-    cluster.wait(MINUTE);
-    cluster.up(0);
-    assert_eq!(cluster.state(0), ServerState::CatchingUp);
-    (0..2).for_each(|_| cluster.report(1, &idle()));
-    assert_eq!(cluster.state(0), ServerState::Available);
-}
-
-#[test]
-fn a_gate_and_its_limit_survive_a_restart_and_a_witness_that_restarted_meanwhile_does_not() {
-    let run = |run: &str| ReplicatorReport { run: Some(run.to_owned()), ..idle() };
-    let mut cluster = Cluster::new(2);
-    cluster.report(1, &run("1"));
-    cluster.wait(1);
-    cluster.probe(0, true);
-    cluster.outage(0, MINUTE);
-    cluster.wait(10 * MINUTE);
-    for (seen, opens) in [("1", true), ("2", false)] {
-        let mut new = cluster.restarted(5 * MINUTE);
-        (0..2).for_each(|server| new.up(server));
-        assert_eq!(new.state(0), ServerState::CatchingUp);
-        assert!(!new.tracker.must_request(&name(9)) && new.tracker.must_request(&name(0)));
-        assert!(new.happened.is_empty(), "the return was judged before");
-        (0..2).for_each(|_| new.report(1, &run(seen)));
-        assert_eq!(new.is_gated(0), !opens);
-        if !opens {
-            new.wait(59 * MINUTE);
-            assert!(new.is_gated(0));
-            new.wait(MINUTE + 1_000);
-            assert!(new.last().contains("opened by limit"));
-        }
-    }
-}
-
-#[test]
 fn an_administrator_opens_the_gate_of_a_server_that_is_away_and_it_is_judged_again() {
     let mut cluster = Cluster::new(2);
     cluster.outage(0, MINUTE);
@@ -586,73 +529,4 @@ fn busy_and_maxusers_show_only_after_catching_up() {
     (0..2).for_each(|_| cluster.report(1, &idle()));
     assert_eq!(cluster.state(0), ServerState::Busy);
     assert_eq!(cluster.servers[0].returned_at(), Some(cluster.now_ms));
-}
-
-#[derive(Clone, Debug)]
-enum Step {
-    Down(usize),
-    Up(usize),
-    Report(usize, u32, u32, u8),
-    Wait(u64),
-    Restart,
-}
-
-fn step() -> impl Strategy<Value = Step> {
-    prop_oneof![
-        (0_usize..3).prop_map(Step::Down),
-        (0_usize..3).prop_map(Step::Up),
-        (0_usize..3, 0_u32..3, 0_u32..2, 0_u8..3).prop_map(|(s, r, q, run)| Step::Report(s, r, q, run)),
-        (0_u64..120_000).prop_map(Step::Wait),
-        Just(Step::Restart),
-    ]
-}
-
-fn run_step(cluster: &mut Cluster, step: &Step) {
-    match step {
-        Step::Down(server) => cluster.down(*server),
-        Step::Up(server) => cluster.up(*server),
-        Step::Report(server, retry, queue, run) => {
-            let report = ReplicatorReport { run: Some(run.to_string()), ..waiting(*retry, *queue) };
-            cluster.report(*server, &report);
-        }
-        Step::Wait(ms) => cluster.wait(*ms),
-        Step::Restart => {
-            let happened = std::mem::take(&mut cluster.happened);
-            *cluster = cluster.restarted(1_000);
-            cluster.happened = happened;
-        }
-    }
-}
-
-proptest! {
-    #[test]
-    fn the_limit_opens_every_gate(steps in proptest::collection::vec(step(), 0..60)) {
-        let mut cluster = Cluster::new(3);
-        for step in &steps {
-            run_step(&mut cluster, step);
-        }
-        (0..3).for_each(|server| cluster.up(server));
-        cluster.wait(75 * MINUTE);
-        prop_assert!((0..3).all(|server| cluster.state(server) == ServerState::Available), "{:?}", cluster.happened);
-        prop_assert!(cluster.tracker.records().is_empty());
-    }
-
-    #[test]
-    fn without_a_source_of_evidence_nobody_is_ever_gated(steps in proptest::collection::vec(step(), 0..60)) {
-        let mut cluster = Cluster::silent(3);
-        for step in steps.iter().filter(|step| !matches!(step, Step::Report(..))) {
-            run_step(&mut cluster, step);
-            prop_assert!((0..3).all(|server| cluster.state(server) != ServerState::CatchingUp), "{steps:?}");
-        }
-    }
-
-    #[test]
-    fn records_survive_a_restart_unchanged(steps in proptest::collection::vec(step(), 0..40)) {
-        let mut cluster = Cluster::new(3);
-        for step in &steps {
-            run_step(&mut cluster, step);
-        }
-        let records = cluster.tracker.records();
-        prop_assert_eq!(cluster.restarted(0).tracker.records(), records);
-    }
 }

@@ -97,19 +97,13 @@ impl CatchUpTracker {
         self.servers.get(server)?.reporter.last.as_ref()
     }
 
-    /// Whether any server has ever reported how its Cluster Replicator does.
-    #[must_use]
-    pub fn has_evidence(&self) -> bool {
-        self.has_evidence
-    }
-
     /// Whether `catch_up.request` was not yet answered for the gate of this return.
     #[must_use]
     pub fn must_request(&self, server: &ServerName) -> bool {
         self.absence(server).is_some_and(|absence| absence.judged.is_some() && !absence.record.requested)
     }
 
-    /// `catch_up.request` was answered.
+    /// `catch_up.request` was answered, or given up.
     pub fn requested(&mut self, server: &ServerName) {
         if let Some(absence) = self.servers.get_mut(server).and_then(|known| known.absence.as_mut()) {
             absence.record.requested = true;

@@ -2,20 +2,18 @@
 
 use crate::domain::cluster::health::Reachability;
 use crate::domain::cluster::name::ServerName;
+use crate::domain::cluster::report::ReplicatorReport;
 
-/// One moment on both clocks.
+/// One moment on both clocks: the monotonic one, and milliseconds since 1970.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Moment {
-    /// Milliseconds of the monotonic clock.
     pub ms: u64,
-    /// Milliseconds since 1970.
     pub unix_ms: u64,
 }
 
 /// The configuration of catching up, and of what else could be evidence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CatchUpRules {
-    /// `mode: on`.
     pub enabled: bool,
     /// A shorter outage closes no gate.
     pub after_ms: u64,
@@ -31,9 +29,7 @@ pub type SourceId = (&'static str, usize);
 /// A server of the cluster at the moment of an update.
 #[derive(Clone, Debug)]
 pub struct ServerReachability {
-    /// Its name.
     pub name: ServerName,
-    /// Its outages and its gate.
     pub health: Reachability,
 }
 
@@ -46,7 +42,6 @@ pub enum OpenReason {
     Limit,
     /// An administrator opened it.
     Administrator,
-    /// The configuration changed.
     Configuration,
     /// The followed ICM opened its gate for the same outage.
     FollowedIcm,
@@ -75,7 +70,6 @@ impl OpenReason {
 pub enum CatchUpAction {
     /// It returned, and its gate stays closed; `text` says until when.
     Gated {
-        /// The server.
         server: ServerName,
         /// Until when, as the end of a sentence.
         text: String,
@@ -84,20 +78,15 @@ pub enum CatchUpAction {
     },
     /// It returned, and nobody must be set aside: open the gate of this return at once.
     NotGated {
-        /// The server.
         server: ServerName,
-        /// Which return.
         returned_ms: u64,
         /// Why, as a sentence; `None` = not worth an event.
         text: Option<String>,
     },
     /// Open the gate of this return.
     Open {
-        /// The server.
         server: ServerName,
-        /// Which return.
         returned_ms: u64,
-        /// Why.
         reason: OpenReason,
         /// The same as a sentence.
         text: String,
@@ -107,8 +96,7 @@ pub enum CatchUpAction {
 /// What one server has reported about its Cluster Replicator.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ReporterStatus {
-    /// The last report.
-    pub report: crate::domain::cluster::report::ReplicatorReport,
+    pub report: ReplicatorReport,
     /// When it was received, on the monotonic clock.
     pub at_ms: u64,
     /// The kind of its source: `statpub`, `companion`, ...

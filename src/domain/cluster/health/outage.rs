@@ -68,11 +68,11 @@ pub struct CatchUpElsewhere {
 pub struct Reachability {
     /// Every enabled port was probed at least once.
     pub probed: bool,
-    /// The current state.
+    /// The state as last derived.
     pub state: ServerState,
     /// How often it became UNREACHABLE, so that a short outage is not missed.
     pub outages: u64,
-    /// The current outage.
+    /// The outage that is not over.
     pub outage: Option<Outage>,
     /// The gate, while it is closed.
     pub gate: Option<CatchUpGate>,
