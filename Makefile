@@ -50,11 +50,12 @@ live: ## The same live, behind icm, nginx and HAProxy at once, in five minutes; 
 	LIVE=1 ICM="$${ICM:-$${CARGO_TARGET_DIR:-target}/release/icm}" ACME="$${ACME:-$${CARGO_TARGET_DIR:-target}/release/acme}" \
 	    $(CARGO) bench --bench live
 
+# It counts and measures no speed, so development builds will do.
 fresh: ## Count stale reads when a server dies and returns, behind icm, nginx and HAProxy; see benches/README.md
 	$(TOOLS) build live
-	$(CARGO) build --release --features acme --bin acme --bin icm
-	FRESH=1 ICM="$${ICM:-$${CARGO_TARGET_DIR:-target}/release/icm}" ACME="$${ACME:-$${CARGO_TARGET_DIR:-target}/release/acme}" \
-	    $(CARGO) bench --bench fresh
+	$(CARGO) build $(QUICK) --bin acme --bin icm
+	FRESH=1 ICM="$${ICM:-$${CARGO_TARGET_DIR:-target}/debug/icm}" ACME="$${ACME:-$${CARGO_TARGET_DIR:-target}/debug/acme}" \
+	    $(CARGO) bench --profile dev $(QUICK) --bench fresh
 
 scale: ## Load, index and swap a directory of a million databases under load; see benches/README.md
 	$(TOOLS) build

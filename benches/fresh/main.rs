@@ -44,8 +44,8 @@ impl Settings {
             |name: &str, default: &str| PathBuf::from(std::env::var(name).unwrap_or(default.to_owned()));
         let only = std::env::var("ONLY").unwrap_or_default();
         Settings {
-            icm: path("ICM", "target/release/icm"),
-            acme: path("ACME", "target/release/acme"),
+            icm: path("ICM", "target/debug/icm"),
+            acme: path("ACME", "target/debug/acme"),
             is_short: std::env::var_os("SHORT").is_some() || std::env::args().any(|a| a == "--short"),
             only: only.split(',').map(|word| word.trim().to_lowercase()).filter(|w| !w.is_empty()).collect(),
             results: path("RESULTS", "benches/results"),

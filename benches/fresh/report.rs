@@ -33,7 +33,7 @@ const ROWS: [Row; 17] = [
         f.complete_after.map_or("-".to_owned(), |after| format!("{after:.0}"))
     }),
     ("requests (saves)", |f| format!("{} ({})", f.gets + f.posts, f.saves)),
-    ("median response time, ms", |f| format!("{:.1}", f.median_ms)),
+    ("median response time, ms (icm: a development build)", |f| format!("{:.1}", f.median_ms)),
 ];
 
 /// Writes everything to the folder, and the report to standard output.
@@ -61,7 +61,7 @@ pub fn write(folder: &Path, plan: &Plan, runs: &[(String, Findings)]) -> std::io
     table(&mut out, runs);
     notes(&mut out, plan);
     for (name, findings) in runs {
-        for example in &findings.examples {
+        for example in findings.examples.iter().take(3) {
             eprintln!("fresh: {name}: {example}");
         }
     }
