@@ -32,6 +32,8 @@ pub struct Settings {
     is_short: bool,
     /// `ONLY`: only load balancers whose name contains one of these words; empty means all.
     only: Vec<String>,
+    /// `ROUNDS`: how often everything is repeated, with new clusters; the counts are added up.
+    rounds: usize,
     /// `RESULTS`: the folder of the results.
     results: PathBuf,
     /// `KEEP`: a folder for the logs and configurations; absent: they are removed.
@@ -48,6 +50,7 @@ impl Settings {
             acme: path("ACME", "target/debug/acme"),
             is_short: std::env::var_os("SHORT").is_some() || std::env::args().any(|a| a == "--short"),
             only: only.split(',').map(|word| word.trim().to_lowercase()).filter(|w| !w.is_empty()).collect(),
+            rounds: std::env::var("ROUNDS").map_or(3, |n| n.parse().expect("ROUNDS is a number")),
             results: path("RESULTS", "benches/results"),
             keep: std::env::var_os("KEEP").map(PathBuf::from),
         }
@@ -72,7 +75,7 @@ fn main() {
         use tokio::signal::unix::{SignalKind, signal};
         let mut term = signal(SignalKind::terminate()).unwrap();
         tokio::select! {
-            all = measure(&settings) => Some(all),
+            all = measure_all(&settings) => Some(all),
             _ = tokio::signal::ctrl_c() => None,
             _ = term.recv() => None,
         }
@@ -81,17 +84,32 @@ fn main() {
         eprintln!("fresh: interrupted");
         std::process::exit(130);
     };
-    report::write(&settings.results, &settings.plan(), &all).unwrap();
+    report::write(&settings.results, &settings.plan(), settings.rounds, &all).unwrap();
+}
+
+/// All rounds, added up.
+async fn measure_all(settings: &Settings) -> Vec<(String, Findings)> {
+    let mut all: Vec<(String, Findings)> = Vec::new();
+    for round in 1..=settings.rounds.max(1) {
+        eprintln!("fresh: round {round} of {}", settings.rounds);
+        for (name, findings) in measure(settings, round).await {
+            match all.iter_mut().find(|(known, _)| *known == name) {
+                Some((_, sum)) => sum.add(&findings),
+                None => all.push((name, findings)),
+            }
+        }
+    }
+    all
 }
 
 /// Runs the experiment behind every load balancer at once.
-async fn measure(settings: &Settings) -> Vec<(String, Findings)> {
+async fn measure(settings: &Settings, round: usize) -> Vec<(String, Findings)> {
     let temporary = tempfile::tempdir().unwrap();
-    let work = settings.keep.as_deref().unwrap_or(temporary.path());
+    let work = settings.keep.as_deref().unwrap_or(temporary.path()).join(round.to_string());
     let plan = settings.plan();
     let mut fleets: Vec<Fleet> = Vec::new();
     for kind in KINDS.iter().filter(|kind| kind.is_selected(&settings.only)) {
-        fleets.push(Fleet::start(settings, kind, work));
+        fleets.push(Fleet::start(settings, kind, &work));
     }
     for fleet in &fleets {
         fleet.wait_until_ready().await;

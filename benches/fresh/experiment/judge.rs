@@ -58,14 +58,60 @@ pub struct Findings {
     pub failures: BTreeMap<String, usize>,
     pub moved_users: usize,
     pub moves: usize,
-    pub median_ms: f64,
-    /// Seconds from the return until every replica had got all that it lacked then.
-    pub complete_after: Option<f64>,
+    /// Milliseconds of every response.
+    #[serde(skip)]
+    pub times: Vec<f64>,
+    /// For each round, seconds from the return until every replica had got all that it lacked then; absent if never.
+    pub complete_after: Vec<Option<f64>>,
     pub seconds: Vec<StaleSecond>,
     /// Kill, return, forced replication.
     pub events: [f64; 3],
     /// The first stale reads of the two kinds that must not occur, for the message of a failing test.
     pub examples: Vec<String>,
+}
+
+impl Findings {
+    /// Adds those of another round.
+    pub fn add(&mut self, other: &Findings) {
+        let sums: [(&mut usize, usize); 14] = [
+            (&mut self.gets, other.gets),
+            (&mut self.posts, other.posts),
+            (&mut self.own_reads, other.own_reads),
+            (&mut self.newcomers, other.newcomers),
+            (&mut self.own_last_eligible, other.own_last_eligible),
+            (&mut self.own_last_down, other.own_last_down),
+            (&mut self.own_last_down_told, other.own_last_down_told),
+            (&mut self.own_earlier, other.own_earlier),
+            (&mut self.newcomers_behind, other.newcomers_behind),
+            (&mut self.newcomers_returned, other.newcomers_returned),
+            (&mut self.outdated_documents, other.outdated_documents),
+            (&mut self.told, other.told),
+            (&mut self.moved_users, other.moved_users),
+            (&mut self.moves, other.moves),
+        ];
+        for (sum, more) in sums {
+            *sum += more;
+        }
+        self.failed_gets += other.failed_gets;
+        self.failed_posts += other.failed_posts;
+        self.lost_updates += other.lost_updates;
+        self.replication_conflicts += other.replication_conflicts;
+        self.save_conflicts += other.save_conflicts;
+        self.absent_edits += other.absent_edits;
+        self.saves += other.saves;
+        for (kind, number) in &other.failures {
+            *self.failures.entry(kind.clone()).or_default() += number;
+        }
+        self.times.extend(&other.times);
+        self.complete_after.extend(&other.complete_after);
+        self.seconds.resize(self.seconds.len().max(other.seconds.len()), StaleSecond::default());
+        for (sum, more) in self.seconds.iter_mut().zip(&other.seconds) {
+            sum.own += more.own;
+            sum.newcomers += more.newcomers;
+        }
+        self.events = other.events;
+        self.examples.extend(other.examples.iter().cloned());
+    }
 }
 
 struct Judge<'a> {
@@ -92,8 +138,8 @@ pub fn judge(
         told: records.told,
         moved_users: records.moves.len(),
         moves: records.moves.values().sum(),
-        median_ms: median(&records.times),
-        complete_after: judge.complete_after(),
+        times: records.times.clone(),
+        complete_after: vec![judge.complete_after()],
         seconds: vec![StaleSecond::default(); events.end.ceil() as usize + 1],
         events: [events.kill, events.back, events.replicated],
         ..Findings::default()
@@ -118,23 +164,16 @@ pub fn judge(
     findings
 }
 
-fn median(times: &[f64]) -> f64 {
-    let mut sorted = times.to_vec();
-    sorted.sort_unstable_by(f64::total_cmp);
-    sorted.get(sorted.len() / 2).copied().unwrap_or_default()
-}
-
 impl Judge<'_> {
     fn own_reads(&self, findings: &mut Findings) {
         for read in self.records.own_reads.iter().filter(|read| self.is_stale(read)) {
-            let Some((_, server)) = self.records.writes[&read.wanted].acknowledged else { continue };
+            let Some(written) = self.records.writes[&read.wanted].acknowledged else { continue };
             findings.seconds[read.sent as usize].own += 1;
             if !read.is_last {
                 findings.own_earlier += 1;
-            } else if self.is_eligible(server, read) {
+            } else if self.is_eligible(written.server, read) {
                 findings.own_last_eligible += 1;
                 if findings.examples.len() < 20 {
-                    let written = &self.records.writes[&read.wanted];
                     findings.examples.push(format!("{read:?} of {written:?}"));
                 }
             } else if read.told {
@@ -148,17 +187,19 @@ impl Judge<'_> {
     /// Whether the reader did not get his own write. A write that lost against another one in a replication conflict is
     /// not in the newest state either, which is no fault of the server that shows it.
     fn is_stale(&self, read: &OwnRead) -> bool {
-        if read.found.as_deref().is_some_and(|found| self.records.includes(found, &read.wanted)) {
+        let Some(wanted) = self.records.writes[&read.wanted].acknowledged else { return false };
+        let Some((seq, found)) = &read.found else { return true };
+        if self.records.includes(found, &read.wanted) {
             return false;
         }
-        let acknowledged = self.records.writes[&read.wanted].acknowledged.map_or(f64::MAX, |(at, _)| at);
-        let before =
-            self.polls.iter().rfind(|poll| poll.at < read.sent).filter(|poll| poll.at > acknowledged);
-        let has_newest = before.is_some_and(|poll| {
+        let before = self.polls.iter().rfind(|poll| poll.at < read.sent).filter(|poll| poll.at > wanted.at);
+        let after = self.polls.iter().find(|poll| poll.at > read.received);
+        let is_newest = |poll: &ReplicaPoll| {
             let replica = poll.replicas.get(&(read.server, read.database));
-            read.found.is_some() && replica.is_some_and(|replica| !replica.lacks.contains_key(&read.unid))
-        });
-        !has_newest
+            replica.is_some_and(|replica| !replica.lacks.contains_key(&read.unid))
+        };
+        let lost_a_conflict = *seq >= wanted.seq && before.into_iter().chain(after).any(is_newest);
+        !lost_a_conflict
     }
 
     /// Whether the server that took the write could serve this request from its beginning to its end.

@@ -9,8 +9,18 @@ use super::client::Failure;
 pub struct Write {
     /// The save that the writer saw before; `None` if it created the document, or if the server had an older revision.
     pub base: Option<String>,
-    /// When the response was complete, and the server that sent it.
-    pub acknowledged: Option<(f64, usize)>,
+    /// The response, if there was one.
+    pub acknowledged: Option<Acknowledgement>,
+}
+
+/// The response to a save.
+#[derive(Clone, Copy, Debug)]
+pub struct Acknowledgement {
+    /// When it was complete.
+    pub at: f64,
+    pub server: usize,
+    /// Number of the revision.
+    pub seq: u64,
 }
 
 /// A document that a user read, and what he must find.
@@ -21,8 +31,8 @@ pub struct OwnRead {
     pub received: f64,
     pub server: usize,
     pub unid: String,
-    /// The save that made the revision that he got; `None` if the document was missing.
-    pub found: Option<String>,
+    /// The number of the revision that he got, and the save that made it; `None` if the document was missing.
+    pub found: Option<(u64, String)>,
     /// His last acknowledged save of this document.
     pub wanted: String,
     /// It is his last acknowledged save in this database.

@@ -3,8 +3,10 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use serde_json::Value;
+
 use super::client::{self, Browser, Failure, Page};
-use super::ledger::{FailedRequest, NewcomerRead, OwnRead, Records, Write};
+use super::ledger::{Acknowledgement, FailedRequest, NewcomerRead, OwnRead, Records, Write};
 use super::{COMMON_DATABASES, Clock, DATABASES, Plan, Site};
 
 /// Documents of his own that a user has at most in one database.
@@ -165,7 +167,7 @@ impl User {
         }
         let mut records = self.records.lock().unwrap();
         let write = records.writes.get_mut(&id).unwrap();
-        write.acknowledged = Some((now, server));
+        write.acknowledged = Some(Acknowledgement { at: now, server, seq });
         if answer["lost_update"] == true {
             write.base = None;
         }
@@ -199,11 +201,11 @@ impl User {
             return false;
         };
         let answer = page.fields();
-        let found = answer["write_id"].as_str().map(str::to_owned);
+        let found = revision(&answer);
         self.judge_later(database, sent, server, unid, found.clone());
-        let (Some(seq), Some(found)) = (answer["seq"].as_u64(), found) else { return false };
+        let Some(found) = found else { return false };
         if let Some(seen) = self.seen(unid) {
-            seen.revision = Some((seq, found));
+            seen.revision = Some(found);
         }
         true
     }
@@ -221,8 +223,7 @@ impl User {
         let mine: Vec<String> = self.documents.iter().filter(own).map(|seen| seen.unid.clone()).collect();
         for unid in mine {
             let found = shown.iter().find(|document| document["unid"] == unid.as_str());
-            let found = found.and_then(|document| document["write_id"].as_str()).map(str::to_owned);
-            self.judge_later(database, sent, server, &unid, found);
+            self.judge_later(database, sent, server, &unid, found.and_then(revision));
         }
     }
 
@@ -243,7 +244,14 @@ impl User {
         (sent, None)
     }
 
-    fn judge_later(&self, database: usize, sent: f64, server: usize, unid: &str, found: Option<String>) {
+    fn judge_later(
+        &self,
+        database: usize,
+        sent: f64,
+        server: usize,
+        unid: &str,
+        found: Option<(u64, String)>,
+    ) {
         let Some(seen) = self.documents.iter().find(|seen| seen.unid == unid) else { return };
         let Some(wanted) = seen.own.clone() else { return };
         let read = OwnRead {
@@ -275,6 +283,11 @@ impl User {
         }
         Some(page)
     }
+}
+
+/// The number of a document's revision and the save that made it.
+fn revision(document: &Value) -> Option<(u64, String)> {
+    Some((document["seq"].as_u64()?, document["write_id"].as_str()?.to_owned()))
 }
 
 fn count(records: &mut Records, is_get: bool, result: Result<Page, Failure>) -> Option<Page> {
