@@ -62,6 +62,7 @@ fn idle(server: ServerId) -> Candidate {
         http: true,
         https: true,
         restricted_since_ms: None,
+        closed: false,
         busy: false,
         max_users: false,
         catching_up_since_unix_ms: None,

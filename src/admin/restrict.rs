@@ -6,12 +6,32 @@ use serde_json::json;
 use super::AdminRequest;
 use super::reply::AdminReply;
 use crate::state::release_gate::release_gates;
-use crate::state::restrictions::{self, RestrictionOutcome};
+use crate::state::restrictions::{self, RestrictionOrder, RestrictionOutcome};
 use crate::state::state_file::StateFileError;
+use crate::util::control_chars;
 
+/// Long enough for a sentence on the status page.
+const MAX_BY_CHARS: usize = 200;
+
+/// Answers `POST /servers/{name}/restrict`, with `?by=TEXT` and `&closed=1` to let nobody return.
 pub(super) fn restrict(request: &AdminRequest) -> AdminReply {
-    let peer = request.peer.map_or_else(String::new, |peer| peer.to_string());
-    set_restricted(request, Some(format!("an administrator at {peer}")))
+    let closed = match request.query_value("closed").as_deref() {
+        None => false,
+        Some("1" | "") => true,
+        Some(_) => return AdminReply::bad_query("`closed` must be 1: /servers/Web1/restrict?closed=1"),
+    };
+    let by = match request.query_value("by").filter(|by| !by.trim().is_empty()) {
+        Some(by) if by.chars().count() > MAX_BY_CHARS => {
+            return AdminReply::bad_query(format!("`by` must have at most {MAX_BY_CHARS} characters"));
+        }
+        // It appears in the log and on the status page.
+        Some(by) => control_chars::escape_all(by.trim()).into_owned(),
+        None => {
+            let peer = request.peer.map_or_else(String::new, |peer| peer.to_string());
+            format!("an administrator at {peer}")
+        }
+    };
+    set_restricted(request, Some(&RestrictionOrder { by, closed }))
 }
 
 pub(super) fn release(request: &AdminRequest) -> AdminReply {
@@ -22,8 +42,8 @@ pub(super) fn release(request: &AdminRequest) -> AdminReply {
     }
 }
 
-fn set_restricted(request: &AdminRequest, by: Option<String>) -> AdminReply {
-    reply(request, restrictions::set_restricted(&request.balancer, &request.name, by.as_deref()))
+fn set_restricted(request: &AdminRequest, order: Option<&RestrictionOrder>) -> AdminReply {
+    reply(request, restrictions::set_restricted(&request.balancer, &request.name, order))
 }
 
 fn reply(request: &AdminRequest, result: Result<Vec<RestrictionOutcome>, StateFileError>) -> AdminReply {

@@ -155,6 +155,8 @@ fn server(cluster: &Cluster, entry: &UpstreamServer, total_answered: u64) -> Val
     let now = clock::now_ms();
     let server = &entry.server;
     let catching_up = catch_up::status(cluster, server).map(|status| catching_up(&status));
+    let last_catch_up = catch_up::last_opening(cluster, &entry.config.name)
+        .map(|opening| json!({ "opened_at": opening.at, "by": opening.reason }));
     let replicator = cluster.persistent_state.catch_up.reporter(&entry.config.name);
     let replicator = replicator.map(|status| replicator_report(&status, now));
     let live = server.snapshot();
@@ -165,7 +167,9 @@ fn server(cluster: &Cluster, entry: &UpstreamServer, total_answered: u64) -> Val
         let counters: BTreeMap<&str, u64> = server.counters.all().into_iter().collect();
         let answered = counters.get("answered").copied().unwrap_or_default();
         let share = if total_answered == 0 { 0.0 } else { answered as f64 / total_answered as f64 };
-        let admin = health.admin_restriction().map(|r| json!({ "since": r.since_unix_ms, "by": r.by }));
+        let admin = health
+            .admin_restriction()
+            .map(|r| json!({ "since": r.since_unix_ms, "by": r.by, "closed": r.closed }));
         let port_cause = |port: Port| {
             let cause = health.port_cause(port);
             (entry.host_port(port).is_some() && !cause.is_empty()).then(|| cause.to_owned())
@@ -192,6 +196,7 @@ fn server(cluster: &Cluster, entry: &UpstreamServer, total_answered: u64) -> Val
             "restriction_stale": health.restriction_stale(now),
             "restricted_by_admin": admin,
             "catching_up": catching_up,
+            "last_catch_up": last_catch_up,
             "replicator": replicator,
             "in_flight": live.in_flight,
             "weight": live.weight,
@@ -212,6 +217,7 @@ fn evidence(cluster: &Cluster) -> Value {
     let silent: Vec<&str> = sources.silent.iter().map(|server| server.abbreviated()).collect();
     json!({
         "enabled": cluster.settings.catch_up.enabled && !sources.is_empty(),
+        "after_ms": saturating_millis(cluster.settings.catch_up.after),
         "reporting": reporting,
         "silent": silent,
         "freshness": sources.freshness,

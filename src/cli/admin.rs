@@ -13,6 +13,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use x509_parser::extensions::GeneralName;
 
 use super::{EXIT_PROBLEM, load};
@@ -52,6 +53,12 @@ pub struct AdminClient {
     client: DominoClient,
     url: String,
     request: DominoRequest,
+}
+
+/// Ctrl-C and TERM since this was made, also those that come while a request is answered.
+pub struct Interrupts {
+    interrupt: Signal,
+    terminate: Signal,
 }
 
 /// How a pause ended.
@@ -168,6 +175,30 @@ impl AdminClient {
             tokio::select! {
                 () = tokio::time::sleep(duration) => Ok(WaitOutcome::Elapsed),
                 signal = tokio::signal::ctrl_c() => signal.map(|()| WaitOutcome::Interrupted).map_err(Into::into),
+            }
+        })
+    }
+}
+
+impl AdminClient {
+    /// From now on neither signal ends the process.
+    ///
+    /// # Errors
+    /// If no signal handler can be installed.
+    pub fn interrupts(&self) -> anyhow::Result<Interrupts> {
+        let _guard = self.runtime.enter();
+        let (interrupt, terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+        Ok(Interrupts { interrupt, terminate })
+    }
+
+    /// Sleeps until the time is over, or until a signal has come since the last call.
+    pub fn pause(&self, duration: Duration, interrupts: &mut Interrupts) -> WaitOutcome {
+        self.runtime.block_on(async {
+            tokio::select! {
+                biased;
+                _ = interrupts.interrupt.recv() => WaitOutcome::Interrupted,
+                _ = interrupts.terminate.recv() => WaitOutcome::Interrupted,
+                () = tokio::time::sleep(duration) => WaitOutcome::Elapsed,
             }
         })
     }

@@ -11,6 +11,7 @@ mod certificates;
 mod check;
 mod completion;
 mod explain;
+mod maintain;
 mod replica_checks;
 mod restrict;
 mod show;
@@ -81,6 +82,8 @@ enum Command {
     Restrict(restrict::RestrictArgs),
     /// Undo the restriction set by `icm restrict`.
     Release(restrict::ReleaseArgs),
+    /// Maintain one server after the other: drain it, run a hook that restarts it, wait until it has caught up.
+    Maintain(maintain::MaintainArgs),
     /// Show servers, databases, statistics or events of a running balancer.
     #[command(after_help = SHOW_HELP)]
     Show {
@@ -114,6 +117,7 @@ impl Cli {
             Command::Explain(arguments) => explain::run(&arguments),
             Command::Restrict(arguments) => restrict::restrict(&arguments),
             Command::Release(arguments) => restrict::release(&arguments),
+            Command::Maintain(arguments) => maintain::run(&arguments),
             Command::Show { what } => show::run(&what),
             Command::Simulate(arguments) => simulate::run(&arguments),
             Command::Audit(arguments) => audit::run(&arguments),

@@ -17,7 +17,6 @@ pub const RESTRICTIONS: &str = "restrictions.json";
 pub const RESTRICTIONS_COPY: &str = "restrictions.json.copy";
 /// Restrictions that could not be read are moved here.
 pub const RESTRICTIONS_DAMAGED: &str = "restrictions.json.damaged";
-
 /// Outages and servers that are CATCHING UP, below `state_dir`.
 pub const CATCH_UP: &str = "catch-up.json";
 /// A second copy of them, for when the first one is damaged.
@@ -25,8 +24,11 @@ pub const CATCH_UP_COPY: &str = "catch-up.json.copy";
 /// Outages that could not be read are moved here.
 pub const CATCH_UP_DAMAGED: &str = "catch-up.json.damaged";
 
+/// The progress of `icm maintain`, a directory below `state_dir`.
+pub const MAINTENANCE_DIR: &str = "maintenance";
+
 /// The files that this ICM keeps in its `state_dir`.
-const STATE_FILES: [&str; 7] = [
+const STATE_FILES: [&str; 8] = [
     AFFINITY_KEY,
     RESTRICTIONS,
     RESTRICTIONS_COPY,
@@ -34,6 +36,7 @@ const STATE_FILES: [&str; 7] = [
     CATCH_UP,
     CATCH_UP_COPY,
     CATCH_UP_DAMAGED,
+    MAINTENANCE_DIR,
 ];
 
 /// What kind of file a value names.

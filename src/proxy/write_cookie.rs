@@ -74,7 +74,7 @@ fn move_stamp(head: &mut ResponseHeader, routed: &mut Routed, attempt: &Attempt)
         return Ok(());
     };
     let ours = i64::try_from(write.unix_ms / 1_000).unwrap_or_default();
-    let time = u32::try_from(entry.server.date_offset.from_ours(ours)).unwrap_or_default();
+    let time = u32::try_from(entry.server.date_offset.ours_to_server(ours)).unwrap_or_default();
     let tag = entry.tag();
     routed.affinity.write_stamps.move_to(database, tag, time);
     if let Some(cookie) = set_cookie(routed, &routed.affinity.write_stamps) {

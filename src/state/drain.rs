@@ -55,7 +55,7 @@ pub fn drain_progress(balancer: &Balancer, name: &str, examples: Option<usize>) 
             let idle = last_answer_ms.unwrap_or_else(|| now.saturating_sub(clock::START_OFFSET_MS));
             let cookie_left = clock::saturating_millis(affinity.idle_timeout).saturating_sub(idle);
             let may_return_ms = match snapshot.restricted_since_ms {
-                _ if !affinity.enabled => 0,
+                _ if !affinity.enabled || snapshot.closed => 0,
                 Some(since) => {
                     let elapsed_ms = now.saturating_sub(since);
                     cookie_left

@@ -23,6 +23,15 @@ const COMPUTED_PAGE_MS: u64 = 1_000;
 /// Once, the database may have been modified in the second of the reading.
 const COMPUTED_AFTER: u8 = 2;
 
+/// A replica whose `Last-Modified` was the time of the response.
+#[derive(Clone, Copy, Debug, Default)]
+struct ComputedPage {
+    /// How often, in different seconds.
+    times: u8,
+    /// When that was last counted, on the monotonic clock.
+    last_ms: u64,
+}
+
 /// A write of a user: the database, the tag of the server, and the time in milliseconds since 1970.
 type Write = (ReplicaId, u32, u64);
 
@@ -48,8 +57,8 @@ struct Inner {
     source: FreshnessSource,
     clocks: AHashMap<u32, ServerClock>,
     own_reads: AHashMap<ReplicaId, OwnReads>,
-    /// How often in a row `Last-Modified` of a replica was the time of the response.
-    computed: AHashMap<(ReplicaId, u32), u8>,
+    /// Replicas of which nothing else was read since.
+    computed: AHashMap<(ReplicaId, u32), ComputedPage>,
     /// The time in the last document of each companion: one that does not advance is an old document.
     documents: AHashMap<u32, u64>,
     /// Readings by server and result.
@@ -168,9 +177,12 @@ impl ReplicaReadings {
         match why {
             UnknownModified::Slow | UnknownModified::ClockMoved => {}
             UnknownModified::EqualsDate => {
-                let times = computed.entry((database, server)).or_default();
-                *times = times.saturating_add(1);
-                if *times >= COMPUTED_AFTER {
+                let page = computed.entry((database, server)).or_default();
+                let now_ms = clock::now_ms();
+                if now_ms.saturating_sub(page.last_ms) > COMPUTED_PAGE_MS * 3 / 2 {
+                    *page = ComputedPage { times: page.times.saturating_add(1), last_ms: now_ms };
+                }
+                if page.times >= COMPUTED_AFTER {
                     tracker.record_unknown(database, server);
                 }
             }

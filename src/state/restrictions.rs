@@ -23,11 +23,17 @@ impl KeptRestriction {
             since: restriction.since_unix_ms,
             by: restriction.by.clone(),
             at: restriction.at.clone(),
+            closed: restriction.closed,
         }
     }
 
     fn to_restriction(&self) -> Restriction {
-        Restriction { since_unix_ms: self.since, by: self.by.clone(), at: self.at.clone() }
+        Restriction {
+            since_unix_ms: self.since,
+            by: self.by.clone(),
+            at: self.at.clone(),
+            closed: self.closed,
+        }
     }
 }
 
@@ -49,29 +55,42 @@ pub struct RestrictionOutcome {
     pub notes: Vec<String>,
 }
 
-/// Restricts (`by` names the administrator) or releases every server named `name`, and saves that if there is a
-/// `state_dir`. The result is empty if no cluster has such a server.
+/// How an administrator restricts a server.
+#[derive(Clone, Debug)]
+pub struct RestrictionOrder {
+    /// The administrator, the client's address or the program.
+    pub by: String,
+    /// Not even users who work there may return.
+    pub closed: bool,
+}
+
+/// Restricts or releases (`None`) every server named `name`, and saves that if there is a `state_dir`. The result is empty
+/// if no cluster has such a server.
 ///
 /// # Errors
 /// When the file cannot be written; the servers are restricted or released nevertheless.
 pub fn set_restricted(
     balancer: &Balancer,
     name: &str,
-    by: Option<&str>,
+    order: Option<&RestrictionOrder>,
 ) -> Result<Vec<RestrictionOutcome>, StateFileError> {
     let snapshot = balancer.snapshot();
     let now = clock::now_ms();
     let mut outcomes = Vec::new();
-    let restriction =
-        by.map(|by| Restriction { since_unix_ms: clock::unix_ms(), by: by.to_owned(), at: None });
-    let notes = snapshot.settings.follow.iter().filter(|_| by.is_some()).map(|follow| {
+    let restriction = order.map(|order| Restriction {
+        since_unix_ms: clock::unix_ms(),
+        by: order.by.clone(),
+        at: None,
+        closed: order.closed,
+    });
+    let notes = snapshot.settings.follow.iter().filter(|_| order.is_some()).map(|follow| {
         let url = follow.url.origin();
         format!("on this ICM alone: to restrict it on all, restrict it on {url}, which this one follows")
     });
     let notes: Vec<String> = notes.collect();
     for cluster in &snapshot.clusters {
         let view = cluster.view.load();
-        outcomes.extend(release_departed_servers(cluster, &view, name, by.is_some()));
+        outcomes.extend(release_departed_servers(cluster, &view, name, order.is_some()));
         for entry in view.entries.iter().filter(|e| e.config.name.answers_to(name)) {
             let restriction = restriction.clone();
             {
@@ -90,8 +109,8 @@ pub fn set_restricted(
                 state: entry.server.state().as_str().to_owned(),
                 restrictions: entry.server.read(|health| health.restrictions()),
                 in_flight: entry.server.in_flight(),
-                last_replicas: by.map(|_| last_replicas(&view, &entry.config.name)).unwrap_or_default(),
-                notes: match by {
+                last_replicas: order.map(|_| last_replicas(&view, &entry.config.name)).unwrap_or_default(),
+                notes: match order {
                     Some(_) => notes.clone(),
                     None => note_still_catching_up(&entry.server),
                 },

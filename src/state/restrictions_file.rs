@@ -27,6 +27,9 @@ pub struct KeptRestriction {
     /// The ICM where it was set; absent = this one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub at: Option<String>,
+    /// Not even users who work there may return.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub closed: bool,
 }
 
 #[cfg(test)]
@@ -51,6 +54,7 @@ mod tests {
             since: 5,
             by: "Jo".into(),
             at: None,
+            closed: false,
         }]
     }
 

@@ -22,9 +22,11 @@ mod admin {
 
 mod affinity {
     mod browser;
+    mod catching_up;
     mod changes;
     mod cookie;
     mod cross_site;
+    mod older_replicas;
     mod own_writes;
     mod session_cookies;
     mod sessions;
@@ -35,6 +37,7 @@ mod cli {
     mod commands;
     mod explain;
     mod explain_agreement;
+    mod maintain;
     mod restrict;
 }
 

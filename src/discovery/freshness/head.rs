@@ -39,7 +39,7 @@ pub(crate) struct HeadTarget {
 pub(crate) struct HeadReading {
     pub(crate) modified_unix_ms: u64,
     pub(crate) date_unix_ms: u64,
-    /// By our clock.
+    /// When the request was sent, by our clock.
     pub(crate) sent_unix_ms: u64,
     pub(crate) received_unix_ms: u64,
 }

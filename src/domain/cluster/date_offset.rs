@@ -20,13 +20,13 @@ impl DateOffset {
                 self.0.store(date - now, Relaxed);
                 date
             }
-            None => self.from_ours(now),
+            None => self.ours_to_server(now),
         }
     }
 
     /// Converts a time of our clock to the server's, in Unix seconds.
     #[must_use]
-    pub fn from_ours(&self, time: i64) -> i64 {
+    pub fn ours_to_server(&self, time: i64) -> i64 {
         time + self.0.load(Relaxed)
     }
 

@@ -29,6 +29,7 @@ const HTTP: u32 = 1;
 const HTTPS: u32 = 1 << 1;
 const BUSY: u32 = 1 << 2;
 const MAX_USERS: u32 = 1 << 3;
+const CLOSED: u32 = 1 << 4;
 
 fn bit(port: Port) -> u32 {
     match port {
@@ -157,6 +158,7 @@ impl ClusterServer {
             http: flags & HTTP != 0,
             https: flags & HTTPS != 0,
             restricted_since_ms: known_time(self.restricted_since.load(Relaxed)),
+            closed: flags & CLOSED != 0,
             busy: flags & BUSY != 0,
             max_users: flags & MAX_USERS != 0,
             catching_up_since_unix_ms: known_time(self.catching_up_since.load(Relaxed)),
@@ -354,6 +356,7 @@ impl ClusterServer {
             (snapshot.https, HTTPS),
             (snapshot.busy, BUSY),
             (snapshot.max_users, MAX_USERS),
+            (health.is_closed(), CLOSED),
         ] {
             if set {
                 flags |= bit;

@@ -11,6 +11,8 @@ pub struct ServerSnapshot {
     pub https: bool,
     /// When it became RESTRICTED; `None` = not RESTRICTED.
     pub restricted_since_ms: Option<u64>,
+    /// RESTRICTED for everyone: not even users who work there may return.
+    pub closed: bool,
     /// Index at or under its threshold.
     pub busy: bool,
     /// Users at or over their limit.

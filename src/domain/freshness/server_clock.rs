@@ -5,7 +5,11 @@ use super::UnknownModified;
 
 /// HTTP dates and the companion's times have whole seconds.
 const RESOLUTION_MS: u64 = 1_000;
-/// A slow drift within this time is followed; a longer memory would count the drift of days as a move.
+/// A smaller difference is the resolution of two times. It is not followed, so that the same time is always converted to
+/// the same time.
+const MIN_DRIFT_MS: u128 = 1_500;
+/// A drift is followed after this time: sooner, a clock that stands still would not be noticed; never, the drift of days
+/// would count as a move.
 const BASELINE_MS: u64 = 600_000;
 
 /// What the last responses told about the clock of a server.
@@ -44,15 +48,19 @@ impl ServerClock {
         let middle = i128::from(sent_unix_ms.midpoint(received_unix_ms));
         let ahead_ms = i128::from(server_unix_ms) - middle;
         let limit = u128::from(slack_ms + RESOLUTION_MS);
-        match self.baseline {
-            Some((known, _)) if known.abs_diff(ahead_ms) > limit => {
-                self.baseline = Some((ahead_ms, received_unix_ms));
-                self.moved_at = Some(received_unix_ms);
-                return Err(UnknownModified::ClockMoved);
-            }
-            Some((_, since)) if received_unix_ms.saturating_sub(since) < BASELINE_MS => {}
-            _ => self.baseline = Some((ahead_ms, received_unix_ms)),
+        let (baseline, since) = *self.baseline.get_or_insert((ahead_ms, received_unix_ms));
+        let difference = baseline.abs_diff(ahead_ms);
+        let is_old = received_unix_ms.saturating_sub(since) >= BASELINE_MS;
+        if difference > limit {
+            self.moved_at = Some(received_unix_ms);
         }
+        if difference > limit || (difference > MIN_DRIFT_MS && is_old) {
+            self.baseline = Some((ahead_ms, received_unix_ms));
+        }
+        if difference > limit {
+            return Err(UnknownModified::ClockMoved);
+        }
+        let ahead_ms = self.baseline.map_or(ahead_ms, |(ahead_ms, _)| ahead_ms);
         let forgotten = |at: &u64| received_unix_ms.saturating_sub(*at) > forget_after_ms;
         self.moved_at = self.moved_at.filter(|at| !forgotten(at));
         Ok(ClockOffset { ahead_ms, trusted_from: self.moved_at })

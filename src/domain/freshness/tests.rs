@@ -59,11 +59,61 @@ fn a_replica_that_stays_older_for_longer_than_behind_after_is_behind_since_the_o
 
 #[test]
 fn differences_up_to_slack_do_not_count() {
+    for (modified, expected) in [(-5, None), (-6, Some(0))] {
+        let mut times = Times::default();
+        times.read(A, -100, -50).read(H, -100, -50);
+        // A got the change of H, and then took one of its own.
+        times.read(H, modified, -2).read(A, -3, -2);
+        times.read(A, 0, 10).read(H, modified, 11).read(H, modified, 100);
+        assert_eq!(times.behind(100), expected);
+    }
+}
+
+#[test]
+fn the_server_that_took_a_change_is_not_behind_those_that_got_it_later() {
+    // In whatever order they are read, and whether or not they were read before.
+    let readings = [(H, 0), (A, 20), (C, 45)];
+    for known in [false, true] {
+        for order in [[0, 1, 2], [0, 2, 1], [1, 0, 2], [1, 2, 0], [2, 0, 1], [2, 1, 0]] {
+            let mut times = Times::default();
+            if known {
+                times.read(A, -500, -100).read(H, -500, -100).read(C, -500, -100);
+            }
+            for pass in 0..10 {
+                for at in order {
+                    let (server, modified) = readings[at];
+                    times.read(server, modified, 50 + pass * 30);
+                }
+                let tracked = times.table(50 + pass * 30);
+                assert_eq!((tracked.behind, tracked.changes), (0, vec![]), "{known} {order:?} pass {pass}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_replica_that_catches_up_late_makes_the_server_that_took_the_change_not_behind() {
     let mut times = Times::default();
-    times.read(A, 0, 10).read(H, -5, 100);
-    assert_eq!(times.behind(100), None);
-    times.read(H, -6, 101);
-    assert_eq!(times.behind(101), Some(0));
+    times.read(A, -500, -100).read(H, -500, -100).read(C, -500, -100);
+    times.read(A, 0, 10).read(C, 3, 10).read(H, -500, 100);
+    assert_eq!(times.behind(100), Some(0));
+    // An hour later the retry comes, while A has got another change.
+    times.read(A, 3_590, 3_600).read(H, 3_600, 3_610).read(C, 3, 3_610);
+    assert_eq!(times.table(3_611).behind, 0);
+    times.read(C, 3_605, 3_640).read(A, 3_590, 3_700).read(H, 3_600, 3_700).read(C, 3_605, 3_700);
+    assert_eq!(times.table(3_700).behind, 0);
+}
+
+#[test]
+fn a_further_change_on_the_server_of_the_first_one_counts() {
+    let mut times = Times::default();
+    times.read(H, -500, -100).read(A, -500, -100);
+    // Whoever is read first.
+    times.read(A, 22, 30).read(H, 20, 31);
+    // H took another change that A never gets; A is asked about here, so the two change places.
+    times.read(H, 60, 62).read(A, 22, 130);
+    let table = times.table(131).table;
+    assert_eq!(table.replica(LEADS, A).unwrap().behind_since_unix_ms, Some(ms(60)));
 }
 
 #[test]

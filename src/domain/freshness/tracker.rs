@@ -1,9 +1,10 @@
 //! Compares the modification times of the replicas of each database.
 //!
-//! Applying a replicated change sets the time of a replica to the moment of the change there, so the times of two equal
-//! replicas differ by the push. A replica that is older than another one lacks something only if it stays so: the time of
-//! the other one is kept as an anchor, and the replica is behind if it has not reached the anchor long after it. The
-//! anchor does not move with later changes, which would hide a replica that is stuck.
+//! Applying a replicated change sets the time of a replica to the moment of the change there. So a later time counts
+//! against another replica only if no change elsewhere explains it: else the server that took a change would look older
+//! than those that it was pushed to. A replica that has not reached the time of an unexplained change lacks it if that
+//! stays so for long. Until then the first such time is kept as an anchor: it does not move with later changes, which
+//! would hide a replica that is stuck.
 
 use ahash::AHashMap;
 use smallvec::SmallVec;
@@ -71,6 +72,10 @@ struct Anchor {
 struct TrackedReplica {
     server: u32,
     reading: Option<ModifiedReading>,
+    /// Its time before it was last seen to move; `None` = not seen.
+    before: Option<u64>,
+    /// When the change was made, as far as is known, that its time comes from: here, or on the server that pushed it.
+    origin: u64,
     anchor: Option<Anchor>,
     mark: Option<(ReplicaStatus, u64)>,
     /// The last write through this balancer.
@@ -78,6 +83,9 @@ struct TrackedReplica {
     /// What the last table said.
     shown_behind: Option<u64>,
 }
+
+/// Times of one replica that differ by less were read from the same one: HTTP dates have whole seconds.
+const SAME_TIME_MS: u64 = 2_000;
 
 type Replicas = SmallVec<[TrackedReplica; 3]>;
 
@@ -98,12 +106,7 @@ impl FreshnessTracker {
         reading: ModifiedReading,
         rules: &FreshnessRules,
     ) {
-        self.change_replica(database, server, |replica| {
-            let is_older = replica.reading.is_some_and(|known| known.taken_unix_ms > reading.taken_unix_ms);
-            if !is_older {
-                replica.reading = Some(reading);
-            }
-        });
+        self.change_replica(database, server, |replica| replica.read(reading, rules));
         if let Some(replicas) = self.databases.get_mut(&database) {
             compare(replicas, &self.idle, rules);
         }
@@ -223,10 +226,26 @@ impl FreshnessTracker {
     }
 }
 
+/// Finds for each time the change that explains it: one on another server that the replica did not have before, and that
+/// was made no later. Of a replica that was never seen to move, a change shortly before its time may be the reason.
+fn find_origins(replicas: &mut Replicas, rules: &FreshnessRules) {
+    replicas.sort_by_key(|replica| (replica.reading.map(|reading| reading.modified_unix_ms), replica.server));
+    let mut origins: SmallVec<[u64; 3]> = SmallVec::new();
+    for replica in replicas.iter_mut() {
+        let Some(reading) = replica.reading else { continue };
+        let modified = reading.modified_unix_ms;
+        let before = replica.before.unwrap_or_else(|| modified.saturating_sub(rules.behind_after_ms));
+        let explaining = origins.iter().copied().filter(|origin| *origin > before && *origin <= modified);
+        replica.origin = replica.origin.min(explaining.max().unwrap_or(u64::MAX));
+        origins.push(replica.origin);
+    }
+}
+
 /// Sets and clears the anchors of all replicas of a database.
 fn compare(replicas: &mut Replicas, idle: &AHashMap<u32, u64>, rules: &FreshnessRules) {
+    find_origins(replicas, rules);
     let times: SmallVec<[(u32, u64); 3]> =
-        replicas.iter().filter_map(|r| Some((r.server, r.reading?.modified_unix_ms))).collect();
+        replicas.iter().filter(|r| r.reading.is_some()).map(|r| (r.server, r.origin)).collect();
     for replica in replicas.iter_mut() {
         let Some(reading) = replica.reading else {
             replica.anchor = None;
@@ -256,7 +275,35 @@ fn compare(replicas: &mut Replicas, idle: &AHashMap<u32, u64>, rules: &Freshness
 
 impl TrackedReplica {
     fn new(server: u32) -> Self {
-        Self { server, reading: None, anchor: None, mark: None, written_at: None, shown_behind: None }
+        Self {
+            server,
+            reading: None,
+            before: None,
+            origin: 0,
+            anchor: None,
+            mark: None,
+            written_at: None,
+            shown_behind: None,
+        }
+    }
+
+    fn read(&mut self, reading: ModifiedReading, rules: &FreshnessRules) {
+        let modified = reading.modified_unix_ms;
+        match self.reading {
+            Some(known) if known.taken_unix_ms > reading.taken_unix_ms => return,
+            // Two conversions of the same time may differ a little.
+            Some(known) if known.modified_unix_ms.abs_diff(modified) <= rules.slack_ms.min(SAME_TIME_MS) => {
+                self.origin = self.origin.min(modified);
+            }
+            Some(known) if known.modified_unix_ms < modified => {
+                self.before = Some(known.modified_unix_ms);
+                // The change that it lacked may be gone from the server that took it, under a later one.
+                let lacked = self.anchor.map(|anchor| anchor.modified);
+                self.origin = lacked.filter(|anchor| *anchor <= modified).unwrap_or(modified);
+            }
+            _ => (self.before, self.origin) = (None, modified),
+        }
+        self.reading = Some(reading);
     }
 
     fn is_blank(&self) -> bool {

@@ -105,7 +105,7 @@ fn eliminate(
     // 4. RESTRICTED, which includes an administrator's drain.
     if let Some(since) = snapshot.restricted_since_ms {
         let drained = input.now_ms.saturating_sub(since) >= policy.drain_timeout_ms;
-        if drained || !is_on(candidate.server, input) {
+        if snapshot.closed || drained || !is_on(candidate.server, input) {
             return Some(CandidateVerdict::Restricted);
         }
     }

@@ -21,6 +21,7 @@ fn idle_server() -> ServerSnapshot {
         http: true,
         https: true,
         restricted_since_ms: None,
+        closed: false,
         busy: false,
         max_users: false,
         catching_up_since_unix_ms: None,
@@ -194,6 +195,16 @@ fn a_user_stays_on_a_restricted_server_until_the_drain_timeout() {
     let inside = SelectionInput { entry: Some(0), ..without_affinity(&servers) };
     assert_eq!(decide(&inside, &POLICY).chosen(), Some(0));
     assert_eq!(decide(&SelectionInput { now_ms: 10_500, ..inside }, &POLICY).chosen(), Some(1));
+}
+
+#[test]
+fn no_user_returns_to_a_server_that_is_restricted_for_everyone() {
+    let closed = |v: &mut ServerSnapshot| (v.restricted_since_ms, v.closed) = (Some(9_500), true);
+    let servers = [server(0, closed), server(1, |_| {})];
+    let inside = SelectionInput { entry: Some(0), sessions: &[0], ..without_affinity(&servers) };
+    assert_eq!(decide(&inside, &POLICY).chosen(), Some(1));
+    let alone = [server(0, closed)];
+    assert_eq!(decide(&SelectionInput { candidates: &alone, ..inside }, &POLICY).chosen(), None);
 }
 
 #[test]
@@ -413,6 +424,7 @@ fn any_candidate() -> impl Strategy<Value = Candidate> {
                     http,
                     https,
                     restricted_since_ms,
+                    closed: false,
                     busy,
                     max_users,
                     catching_up_since_unix_ms: catching_up.then_some(1),
@@ -443,10 +455,8 @@ fn set_aside(candidate: &Candidate, input: &SelectionInput<'_>) -> (OwnWrite, bo
     let Candidate { snapshot, freshness, .. } = candidate;
     let own_write =
         if wrote_here || input.written_on.is_none() { OwnWrite::Included } else { freshness.own_write };
-    let is_gated = snapshot.catching_up_since_unix_ms.is_some()
-        && !freshness.shown_fresh
-        && !wrote_here
-        && !(inside && input.posts_login_form);
+    let may_enter = freshness.shown_fresh || wrote_here || (inside && input.posts_login_form);
+    let is_gated = snapshot.catching_up_since_unix_ms.is_some() && !may_enter;
     let state = match () {
         () if is_gated => 2,
         () if inside || wrote_here => 0,

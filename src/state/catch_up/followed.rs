@@ -99,7 +99,7 @@ impl CatchUpInner {
             return Vec::new();
         }
         let opening = |server: &ServerReachability| {
-            let gate = server.health.gate.filter(|_| server.health.is_reachable())?;
+            let gate = server.health.gate.filter(|_| self.tracker.is_gated(&server.name))?;
             let began = gate.returned_unix_ms.saturating_sub(gate.outage_ms);
             let is_same = |kept: &&KeptCatchUp| {
                 kept.opened.as_ref().is_some_and(|opened| {

@@ -24,7 +24,7 @@ use crate::domain::cluster::catch_up::{
 use crate::domain::cluster::{AvailabilityReport, ClusterServer, ServerName, ServerState, Transition};
 use crate::util::clock;
 pub(crate) use followed::{records_for_followers, replace_followed_catch_up};
-use kept::KeptCatchUp;
+use kept::{KeptCatchUp, KeptOpening};
 pub(crate) use saved::{load_from_state_dir, local_records, replace_local_catch_up, save_if_changed};
 pub(crate) use task::run;
 
@@ -174,7 +174,11 @@ pub(crate) fn status(cluster: &Cluster, server: &ClusterServer) -> Option<CatchU
     let inner = cluster.persistent_state.catch_up.lock();
     let mut status = gate.map(|gate| CatchUpStatus {
         since_unix_ms: gate.returned_unix_ms,
-        limit_at_unix_ms: now.unix_ms.saturating_sub(gate.elapsed_ms(now.ms)).saturating_add(limit_ms),
+        limit_at_unix_ms: inner
+            .tracker
+            .limit_from_unix_ms(server.name())
+            .unwrap_or_else(|| now.unix_ms.saturating_sub(gate.elapsed_ms(now.ms)))
+            .saturating_add(limit_ms),
         outage_ms: gate.outage_ms,
         waiting_for: inner.tracker.waiting_for(server.name()),
     });
@@ -190,6 +194,12 @@ pub(crate) fn status(cluster: &Cluster, server: &ClusterServer) -> Option<CatchU
         status.waiting_for.push(format!("{} must open it, which this ICM follows", elsewhere.at));
     }
     status
+}
+
+/// How the last gate of a server was opened; `None` while it is closed, or if there was none.
+#[must_use]
+pub(crate) fn last_opening(cluster: &Cluster, server: &ServerName) -> Option<KeptOpening> {
+    cluster.persistent_state.catch_up.lock().opened.get(server)?.opened.clone()
 }
 
 /// The result of `release --now` for one server.
@@ -232,7 +242,8 @@ impl Balancer {
         let mut change = change.map(|(server, change)| (server.clone(), change));
         let state = &cluster.persistent_state.catch_up;
         let mut inner = state.lock();
-        let mut actions = inner.tracker.update(&reachability(&view), rules, now);
+        let returning = change.as_ref().map(|(server, _)| server);
+        let mut actions = inner.tracker.update(&reachability(&view), returning, rules, now);
         actions.extend(inner.openings_of_followed_icm(&reachability(&view), now));
         for action in actions {
             self.apply(cluster, &view, &mut inner, action, &mut change, now);
@@ -325,7 +336,8 @@ impl Balancer {
         cluster.persistent_state.catch_up.count(reason);
         let level = if reason == OpenReason::Limit { log::Level::Warn } else { log::Level::Info };
         if reason == OpenReason::Limit || change.is_none() {
-            let text = format!("{} is no longer CATCHING UP: {text}", server.name().abbreviated());
+            let text =
+                format!("{} need not catch up any longer on this ICM: {text}", server.name().abbreviated());
             self.events.record(level, "catch_up", Some(name), text);
         }
         change

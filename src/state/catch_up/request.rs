@@ -1,6 +1,7 @@
 //! Sends `catch_up.request` once for each return, in a task of its own, so that a slow agent delays nothing.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use crate::config::settings::ReplicationRequest;
@@ -23,7 +24,8 @@ pub(super) fn start_missing(balancer: &Arc<Balancer>, cluster: &Arc<Cluster>) {
     let Some(settings) = &cluster.settings.catch_up.request else { return };
     // The followed ICM asks for all that follow it, while it answers.
     let is_left_to_followed = balancer.followed.lock().as_ref().is_some_and(|f| f.trouble.is_empty());
-    if is_left_to_followed || balancer.is_draining() {
+    let serves = balancer.owns_state.load(Relaxed) && !balancer.is_draining();
+    if is_left_to_followed || !serves {
         return;
     }
     for entry in &cluster.view.load().entries {

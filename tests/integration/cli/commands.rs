@@ -302,6 +302,7 @@ fn wrong_arguments_exit_with_64_and_help_with_0() {
         "explain",
         "restrict",
         "release",
+        "maintain",
         "show",
         "simulate",
         "audit",
@@ -312,7 +313,9 @@ fn wrong_arguments_exit_with_64_and_help_with_0() {
     for verb in verbs {
         assert!(out(&output).contains(verb), "{}", out(&output));
     }
-    for verb in ["check", "explain", "restrict", "release", "show", "simulate", "audit", "upgrade"] {
+    for verb in
+        ["check", "explain", "restrict", "release", "maintain", "show", "simulate", "audit", "upgrade"]
+    {
         let help = out(&icm(&[verb, "--help"]));
         for text in ["Exit codes:", "Example", "64", "icm "] {
             assert!(help.contains(text), "{verb} lacks {text}: {help}");
@@ -326,7 +329,7 @@ fn completions_and_the_manual_page_list_the_verbs() {
     for shell in ["bash", "zsh", "fish"] {
         let output = icm(&["completion", shell]);
         assert_eq!(output.status.code(), Some(0), "{shell}: {}", err(&output));
-        for word in ["simulate", "restrict", "if-safe", "offline"] {
+        for word in ["simulate", "restrict", "if-safe", "offline", "drain-timeout"] {
             assert!(out(&output).contains(word), "{shell} lacks {word}");
         }
     }

@@ -100,7 +100,7 @@ fn randomize_states(balancer: &Balancer, random: &mut fastrand::Rng) {
             ..AvailabilityReport::default()
         };
         holder.server.report(0, &report, now);
-        let by = Restriction { since_unix_ms: 1, by: "a test".to_owned(), at: None };
+        let by = Restriction { since_unix_ms: 1, by: "a test".to_owned(), at: None, closed: false };
         holder.server.restrict((random.u8(..4) == 0).then_some(by), now);
     }
 }

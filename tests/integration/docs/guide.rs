@@ -25,6 +25,7 @@ const UNTESTED_BLOCKS: &[(&str, &str, usize)] = &[
     ("docs/companion.md", "vb", 1),              // an import in the Notes client
     ("docs/first-cluster.md", "sh not-here", 1), // the service, and a verb that does not return
     ("docs/install.md", "sh not-here", 3),       // packages, systemd, docker
+    ("docs/maintenance.md", "sh not-here", 1),   // restarts servers
     ("docs/monitoring.md", "yaml prometheus", 1),
     ("docs/sessions.md", "sh not-here", 1), // a key in /etc
     ("docs/troubleshooting.md", "text", 1), // systemd

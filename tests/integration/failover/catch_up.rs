@@ -88,6 +88,25 @@ fn a_killed_server_that_returns_is_set_aside_until_the_others_report_that_nothin
 }
 
 #[test]
+fn fail_back_waits_until_the_former_server_has_caught_up() {
+    let (acme, mut config) = replicating();
+    set(&mut config, "clusters.0.affinity.fail_back", "0s");
+    let icm = Icm::start(config);
+    let mut user = Browser::on(icm.address, "/all.nsf?Open", "Web1");
+    stop(&acme, &icm, "Web1");
+    write(&acme, "Web2");
+    assert_ne!(user.server_of("/all.nsf?Open"), "Web1/Acme");
+    acme.start_server("Web1");
+    icm.wait_for_state("Web1", "CATCHING UP");
+    for _ in 0..10 {
+        assert_ne!(user.server_of("/all.nsf?Open"), "Web1/Acme");
+    }
+    retry(&acme);
+    icm.wait_for_state("Web1", "AVAILABLE");
+    assert!(eventually(MAX_WAIT, || user.server_of("/all.nsf?Open") == "Web1/Acme"));
+}
+
+#[test]
 fn a_retry_that_waits_keeps_the_gate_closed_and_its_success_opens_it() {
     let (acme, config) = replicating();
     let icm = Icm::start(config);

@@ -127,6 +127,28 @@ fn a_restriction_reaches_followers_persists_and_is_released_where_it_was_made() 
 }
 
 #[test]
+fn a_server_closed_for_everyone_is_so_on_followers_and_after_a_restart() {
+    let (acme, dir) = (Acme::built_in(), tempfile::tempdir().unwrap());
+    let leading = with_state_dir(&acme, dir.path());
+    let leader = Icm::start(leading.clone());
+    let follower = Icm::start(following(&acme, leader.admin, dir.path()));
+    let mut browser = Browser::on(follower.address, "/homepage.nsf", "Web1");
+    verb(&leader, "restrict", "Web1");
+    follower.wait_for_state("Web1", "RESTRICTED");
+    assert!(browser.server_of("/homepage.nsf").starts_with("Web1"), "it may finish");
+    let drain = |icm: &Icm| icm.admin("/servers/Web1/drain").json()["servers"][0]["may_return_ms"].clone();
+    assert!(drain(&follower).as_u64().unwrap() > 0);
+    let closed = Client::to(leader.admin).post("/servers/Web1/restrict?closed=1&by=a%20test", &[], "");
+    assert_eq!(closed.status, 200);
+    assert!(eventually(MAX_WAIT, || drain(&follower) == 0), "{}", drain(&follower));
+    assert!(!browser.server_of("/homepage.nsf").starts_with("Web1"));
+    drop(leader);
+    let leader = Icm::start(leading);
+    let restriction = leader.status_of("Web1")["restricted_by_admin"].clone();
+    assert_eq!((&restriction["by"], &restriction["closed"]), (&"a test".into(), &true.into()));
+}
+
+#[test]
 fn a_restriction_made_on_a_follower_applies_only_there() {
     let (acme, dir) = (Acme::built_in(), tempfile::tempdir().unwrap());
     let leader = Icm::start(with_state_dir(&acme, dir.path()));

@@ -165,7 +165,6 @@ fn what_does_not_say_when_it_was_modified_is_unknown_and_makes_nothing_behind() 
         (json!({ "head_status": 401 }), "not_authorised"),
         (json!({ "head_status": 403 }), "not_authorised"),
         (json!({ "head_status": 404 }), "not_found"),
-        (json!({ "head_status": 302 }), "redirect"),
         (json!({ "head_status": 405 }), "status"),
     ] {
         let acme = Acme::replicating("{ push_ms: 50 }");

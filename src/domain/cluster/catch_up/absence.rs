@@ -55,7 +55,10 @@ impl Absence {
             };
         }
         let is_new = self.record.limit_from_unix_ms.is_none() || gate.limit_from_ms == returned_ms;
-        let started = now.unix_ms.saturating_sub(gate.elapsed_ms(now.ms));
+        let started = match gate.limit_from_ms == returned_ms && gate.before_ms == 0 {
+            true => gate.returned_unix_ms,
+            false => now.unix_ms.saturating_sub(gate.elapsed_ms(now.ms)),
+        };
         self.record.requested &= !is_new;
         self.record.returned_unix_ms = Some(gate.returned_unix_ms);
         self.record.outage_ms = gate.outage_ms;

@@ -90,7 +90,7 @@ impl Cluster {
         self.now_ms += 1;
         let result = if good { Ok(200) } else { Err("refused") };
         self.servers[server].probed(Port::Http, result, self.now_ms);
-        self.update();
+        self.update_with(Some(&name(server)));
     }
 
     fn down(&mut self, server: usize) {
@@ -125,11 +125,16 @@ impl Cluster {
     }
 
     fn update(&mut self) {
+        self.update_with(None);
+    }
+
+    /// Records a change of this server, and applies all actions.
+    fn update_with(&mut self, returning: Option<&ServerName>) {
         let all = self.servers.iter().enumerate();
         let all: Vec<ServerReachability> = all
             .map(|(number, health)| ServerReachability { name: name(number), health: health.reachability() })
             .collect();
-        for action in self.tracker.update(&all, self.rules, self.now()) {
+        for action in self.tracker.update(&all, returning, self.rules, self.now()) {
             let position = |of: &ServerName| (0..self.servers.len()).find(|number| name(*number) == *of);
             match action {
                 CatchUpAction::Gated { server, text, is_new } => {
@@ -199,6 +204,8 @@ fn a_server_that_returns_after_a_long_outage_is_catching_up_in_the_same_step() {
     let snapshot = cluster.servers[0].snapshot(cluster.now_ms);
     assert_eq!(snapshot.catching_up_since_unix_ms, Some(UNIX_MS + cluster.now_ms));
     cluster.update();
+    assert!(cluster.happened.is_empty(), "its change of state is not recorded yet");
+    cluster.update_with(Some(&name(0)));
     assert!(
         cluster.last().contains("until Web2/Acme and Web3/Acme report that no replica waits"),
         "{}",
@@ -385,7 +392,7 @@ fn after_an_outage_of_all_servers_together_nobody_is_gated() {
 fn without_another_server_that_is_available_or_busy_nobody_is_gated() {
     let mut cluster = Cluster::new(3);
     cluster.down(1);
-    let restriction = Restriction { since_unix_ms: 0, by: "Jo".into(), at: None };
+    let restriction = Restriction { since_unix_ms: 0, by: "Jo".into(), at: None, closed: false };
     cluster.servers[2].restrict(Some(restriction), cluster.now_ms);
     cluster.outage(0, MINUTE);
     assert_eq!(cluster.state(0), ServerState::Available);
@@ -398,7 +405,7 @@ fn without_another_server_that_is_available_or_busy_nobody_is_gated() {
 #[test]
 fn a_restricted_witness_still_proves_and_a_restricted_server_is_gated_too() {
     let mut cluster = Cluster::new(3);
-    let restriction = || Some(Restriction { since_unix_ms: 0, by: "Jo".into(), at: None });
+    let restriction = || Some(Restriction { since_unix_ms: 0, by: "Jo".into(), at: None, closed: false });
     for server in [0, 1] {
         cluster.servers[server].restrict(restriction(), cluster.now_ms);
     }
@@ -497,7 +504,7 @@ fn maint_and_down_of_agent_check_are_outages_too() {
         assert_eq!(cluster.state(0), ServerState::Unreachable);
         cluster.wait(40_000);
         cluster.servers[0].report(0, &back, cluster.now_ms);
-        cluster.update();
+        cluster.wait(200);
         assert_eq!(cluster.state(0), ServerState::CatchingUp);
         (0..2).for_each(|_| cluster.report(1, &idle()));
         assert_eq!(cluster.state(0), ServerState::Available);

@@ -13,6 +13,9 @@ use crate::domain::cluster::health::{CatchUpGate, Outage, duration};
 use crate::domain::cluster::name::ServerName;
 use crate::domain::cluster::report::ReplicatorReport;
 
+/// How long a return waits until its change of state is recorded. That takes microseconds.
+const MIN_RETURN_AGE_MS: u64 = 200;
+
 /// Follows the outages of the servers of one cluster.
 #[derive(Clone, Debug, Default)]
 pub struct CatchUpTracker {
@@ -33,10 +36,13 @@ struct Server {
 
 impl CatchUpTracker {
     /// Compares the servers with what was known, and says what to do. Must be called after each change to or from
-    /// UNREACHABLE, and regularly. The caller applies every action before the next call.
+    /// UNREACHABLE, and regularly. The caller applies every action before the next call. `returning` is the server whose
+    /// change of state the caller is about to record: a return that another caller sees first waits for that, so that
+    /// both become one event.
     pub fn update(
         &mut self,
         servers: &[ServerReachability],
+        returning: Option<&ServerName>,
         rules: CatchUpRules,
         now: Moment,
     ) -> Vec<CatchUpAction> {
@@ -53,7 +59,7 @@ impl CatchUpTracker {
                 absence.record.all_unreachable = true;
             }
         }
-        servers.iter().filter_map(|server| self.judge(server, servers, rules, now)).collect()
+        servers.iter().filter_map(|server| self.judge(server, servers, returning, rules, now)).collect()
     }
 
     /// Adds a report about the Cluster Replicator of a server. `stamp` is the time that the source gives the report: a
@@ -89,6 +95,18 @@ impl CatchUpTracker {
     pub fn waiting_for(&self, server: &ServerName) -> Vec<String> {
         let judged = self.absence(server).filter(|absence| absence.judged.is_some());
         judged.map(Absence::waiting_for).unwrap_or_default()
+    }
+
+    /// When the time of the limit began for a server whose gate is closed, in milliseconds since 1970.
+    #[must_use]
+    pub fn limit_from_unix_ms(&self, server: &ServerName) -> Option<u64> {
+        self.absence(server)?.record.limit_from_unix_ms
+    }
+
+    /// Whether the return of this server was judged, and its gate stays closed.
+    #[must_use]
+    pub fn is_gated(&self, server: &ServerName) -> bool {
+        self.absence(server).is_some_and(|absence| absence.judged.is_some())
     }
 
     /// The last report about the Cluster Replicator of a server.
@@ -274,6 +292,7 @@ impl CatchUpTracker {
         &mut self,
         server: &ServerReachability,
         all: &[ServerReachability],
+        returning: Option<&ServerName>,
         rules: CatchUpRules,
         now: Moment,
     ) -> Option<CatchUpAction> {
@@ -297,6 +316,10 @@ impl CatchUpTracker {
             return Some(by_configuration(text));
         }
         if absence.judged != Some(returned_ms) {
+            let is_due = returning == Some(&name) || now.ms.saturating_sub(returned_ms) >= MIN_RETURN_AGE_MS;
+            if !is_due {
+                return None;
+            }
             return absence.judge_return(server, all, has_source, now, rules);
         }
         let waiting_for = absence.waiting_for();

@@ -73,6 +73,15 @@ impl ServerHealth {
         all
     }
 
+    /// True if a restriction lets no user return.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.admin_restriction
+            .iter()
+            .chain(&self.restrictions_elsewhere)
+            .any(|restriction| restriction.closed)
+    }
+
     /// The restrictions made on the ICM that this one follows.
     #[must_use]
     pub fn restrictions_elsewhere(&self) -> &[Restriction] {

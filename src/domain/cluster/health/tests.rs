@@ -155,7 +155,7 @@ fn a_stamp_that_does_not_advance_becomes_stale_on_our_own_clock() {
 #[test]
 fn each_restriction_is_released_only_by_its_source() {
     let mut health = up();
-    let restriction = Restriction { since_unix_ms: 0, by: "admin".into(), at: None };
+    let restriction = Restriction { since_unix_ms: 0, by: "admin".into(), at: None, closed: false };
     health.restrict(Some(restriction), 10);
     health.report(0, &AvailabilityReport { restricted: Some(true), ..AvailabilityReport::default() }, 11);
     health.restrict(None, 12);
@@ -361,7 +361,7 @@ proptest! {
                 2 => health.passive_failure(Port::Http, "x", now),
                 3 => health.report(0, &AvailabilityReport { index: Some(value), threshold: Some(50), ..AvailabilityReport::default() }, now),
                 4 => health.report(0, &AvailabilityReport { restricted: Some(value > 50), ..AvailabilityReport::default() }, now),
-                5 => health.restrict((value > 50).then(|| Restriction { since_unix_ms: 0, by: "a".into(), at: None }), now),
+                5 => health.restrict((value > 50).then(|| Restriction { since_unix_ms: 0, by: "a".into(), at: None, closed: false }), now),
                 6 => { health.passive_success(Port::Http); None }
                 _ => health.tick(now),
             };

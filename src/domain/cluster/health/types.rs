@@ -48,6 +48,8 @@ pub struct Restriction {
     pub by: String,
     /// The ICM where it was made; `None` = this ICM.
     pub at: Option<String>,
+    /// Nobody may return, not even users who work there.
+    pub closed: bool,
 }
 
 impl std::fmt::Display for Restriction {

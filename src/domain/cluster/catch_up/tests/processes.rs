@@ -16,6 +16,7 @@ fn the_first_probe_of_a_process_is_no_return_unless_an_outage_is_known() {
     assert_eq!(new.state(0), ServerState::CatchingUp);
     assert!(new.happened.is_empty(), "Web2 was not probed yet");
     new.up(1);
+    new.wait(200);
     assert!(new.last().contains("gated true") && new.last().contains("until Web2/Acme"), "{}", new.last());
     (0..2).for_each(|_| new.report(1, &idle()));
     assert_eq!(new.state(0), ServerState::Available);

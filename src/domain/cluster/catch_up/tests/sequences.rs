@@ -48,6 +48,7 @@ proptest! {
             run_step(&mut cluster, step);
         }
         (0..3).for_each(|server| cluster.up(server));
+        cluster.wait(200);
         cluster.wait(75 * MINUTE);
         prop_assert!((0..3).all(|server| cluster.state(server) == ServerState::Available), "{:?}", cluster.happened);
         prop_assert!(cluster.tracker.records().is_empty());
