@@ -166,6 +166,10 @@ fn servers(servers: &[Value]) -> TextTable {
         if server.get("restriction_stale").and_then(Value::as_bool).unwrap_or(false) {
             why.push_str(" (stale: its source no longer reports)");
         }
+        if let Some(gate) = server.get("catching_up").filter(|gate| gate.is_object()) {
+            let waits: Vec<&str> = list(gate, "waiting_for").iter().filter_map(Value::as_str).collect();
+            why.push_str(&format!("; waits: {}", waits.join("; ")));
+        }
         table.row(vec![
             text_of(server, "name"),
             text_of(server, "state"),

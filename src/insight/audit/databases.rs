@@ -7,8 +7,10 @@ use super::finding::{self, FindingCollector};
 use crate::domain::cluster::Port;
 use crate::domain::cluster::ServerSnapshot;
 use crate::domain::directory::{DatabaseMatch, IndexedDatabase, ReplicaStatus, ServerReplica};
+use crate::domain::select::Candidate;
 use crate::state::cluster_view::UpstreamServer;
 use crate::state::{Cluster, ClusterView};
+use crate::util::clock;
 
 /// A replica on a server of the cluster, with the position of the server in the view.
 type KnownReplica<'a> = (usize, &'a UpstreamServer, ServerReplica<'a>);
@@ -24,6 +26,7 @@ pub(super) fn audit_databases(
         [Port::Http, Port::Https].into_iter().filter(|p| cluster.settings.uses(*p)).collect();
     let snapshots: Vec<ServerSnapshot> = view.entries.iter().map(|e| e.server.snapshot()).collect();
     let mut holds = vec![false; view.entries.len()];
+    let mut candidates: SmallVec<[Candidate; 8]> = SmallVec::new();
     for database in index.databases() {
         let found = DatabaseMatch { database: database.id(), path: None };
         let mut holders: SmallVec<[KnownReplica<'_>; 8]> = SmallVec::new();
@@ -43,6 +46,10 @@ pub(super) fn audit_databases(
             }
         }
         audit_replicas(view, &database, &holders, unknown_servers, findings);
+        if live {
+            view.candidates(Some(&found), &mut candidates);
+            audit_freshness(view, &database, &candidates, findings);
+        }
         holders.retain(|(_, _, holder)| holder.status == ReplicaStatus::InService);
         // A database without a replica in service is already a finding of `audit_replicas`.
         if !holders.is_empty() {
@@ -55,6 +62,25 @@ pub(super) fn audit_databases(
         }
     }
     audit_ambiguous_paths(view, findings);
+}
+
+/// Reports replicas that are behind.
+fn audit_freshness(
+    view: &ClusterView,
+    database: &IndexedDatabase<'_>,
+    candidates: &[Candidate],
+    findings: &mut FindingCollector,
+) {
+    for candidate in candidates {
+        if let Some(since) = candidate.freshness.behind_since_unix_ms
+            && let Some(entry) = view.server(candidate.server)
+        {
+            findings.add(&finding::BEHIND, || {
+                let at = clock::local_minute(since);
+                format!("{} on {} behind since {at}", database.path(), entry.config.name)
+            });
+        }
+    }
 }
 
 /// Reports a database that clients of some scheme cannot use. `snapshots` is `None` if the states are unknown.
@@ -76,7 +102,7 @@ fn audit_service(
         snapshots.get(at).is_some_and(|s| {
             s.is_up(port)
                 && s.restricted_since_ms.is_none()
-                && (include_set_aside || !(s.busy || s.max_users))
+                && (include_set_aside || !(s.busy || s.max_users || s.catching_up_since_unix_ms.is_some()))
         })
     };
     let all = |include_set_aside: bool| {

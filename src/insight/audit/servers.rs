@@ -4,7 +4,7 @@ use super::finding::{self, FindingCollector};
 use crate::config::settings::{AvailabilitySource, Directory};
 use crate::domain::cluster::{Port, ServerState};
 use crate::state::cluster_view::UpstreamServer;
-use crate::state::{Cluster, ClusterView, DirectoryOrigin};
+use crate::state::{Cluster, ClusterView, DirectoryOrigin, catch_up};
 use crate::util::clock;
 
 pub(super) fn audit_servers(
@@ -38,7 +38,21 @@ pub(super) fn audit_servers(
             findings.add(&finding::NOT_REPORTED, || format!("{text}; {}", fact.hint));
         }
     }
+    if live {
+        audit_evidence(cluster, findings);
+    }
     audit_directory(cluster, view, live, findings);
+}
+
+/// Reports a cluster in which CATCHING UP is on and has no effect.
+fn audit_evidence(cluster: &Cluster, findings: &mut FindingCollector) {
+    let evidence = catch_up::evidence_sources(cluster);
+    let several = evidence.reporting.len() + evidence.silent.len() > 1;
+    if cluster.settings.catch_up.enabled && several && !evidence.freshness && evidence.reporting.is_empty() {
+        findings.add(&finding::NO_EVIDENCE, || {
+            "no server has reported about its Cluster Replicator, and freshness.source is off".to_owned()
+        });
+    }
 }
 
 /// Audits what probes and availability sources reported.
@@ -49,7 +63,8 @@ fn audit_state(cluster: &Cluster, entry: &UpstreamServer, findings: &mut Finding
         let (state, _, cause) = health.state();
         let kind = match state {
             ServerState::Available => None,
-            ServerState::Busy | ServerState::MaxUsers | ServerState::CatchingUp => Some(&finding::SET_ASIDE),
+            ServerState::Busy | ServerState::MaxUsers => Some(&finding::SET_ASIDE),
+            ServerState::CatchingUp => Some(&finding::CATCHING_UP),
             ServerState::Restricted => Some(&finding::RESTRICTED),
             ServerState::Unreachable => Some(&finding::UNREACHABLE),
         };
