@@ -11,7 +11,7 @@ TOOLS       := @conf/tools.sh
 QUICK       := --no-default-features --features acme
 
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench balance live scale wrk faults dist fmt
+.PHONY: help run test check bench balance live fresh scale wrk faults dist fmt
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -49,6 +49,13 @@ live: ## The same live, behind icm, nginx and HAProxy at once, in five minutes; 
 	$(CARGO) build --release --features acme --bin acme --bin icm
 	LIVE=1 ICM="$${ICM:-$${CARGO_TARGET_DIR:-target}/release/icm}" ACME="$${ACME:-$${CARGO_TARGET_DIR:-target}/release/acme}" \
 	    $(CARGO) bench --bench live
+
+# It counts and measures no speed, so development builds will do.
+fresh: ## Count stale reads when a server dies and returns, behind icm, nginx and HAProxy; see benches/README.md
+	$(TOOLS) build live
+	$(CARGO) build $(QUICK) --bin acme --bin icm
+	FRESH=1 ICM="$${ICM:-$${CARGO_TARGET_DIR:-target}/debug/icm}" ACME="$${ACME:-$${CARGO_TARGET_DIR:-target}/debug/acme}" \
+	    $(CARGO) bench --profile dev $(QUICK) --bench fresh
 
 scale: ## Load, index and swap a directory of a million databases under load; see benches/README.md
 	$(TOOLS) build

@@ -13,7 +13,8 @@ use domino_icm::domain::affinity::{AffinityEntries, AffinityEntry};
 use domino_icm::domain::cluster::{Port, ServerSnapshot, ServerState};
 use domino_icm::domain::directory::ReplicaStatus;
 use domino_icm::domain::select::{
-    Candidate, CandidateFreshness, SelectionInput, SelectionOutcome, SelectionPolicy, ServerId, decide,
+    Candidate, CandidateFreshness, OwnWrite, SelectionInput, SelectionOutcome, SelectionPolicy, ServerId,
+    decide,
 };
 use domino_icm::proxy::database_lookup;
 use domino_icm::proxy::failover;
@@ -82,6 +83,26 @@ fn idle(server: ServerId) -> Candidate {
     }
 }
 
+/// The same servers with everything that freshness knows: one is CATCHING UP, the replica of another is behind, and some
+/// lack the user's own write.
+fn compared(candidates: &[Candidate]) -> Vec<Candidate> {
+    let mut compared = candidates.to_vec();
+    for candidate in &mut compared {
+        let server = candidate.server;
+        candidate.snapshot.catching_up_since_unix_ms = (server % 6 == 1).then_some(50_000);
+        candidate.freshness = CandidateFreshness {
+            behind_since_unix_ms: (server % 6 == 2).then_some(60_000),
+            shown_fresh: server % 12 == 1,
+            own_write: match server % 3 {
+                0 => OwnWrite::Included,
+                1 => OwnWrite::Unknown,
+                _ => OwnWrite::Missing,
+            },
+        };
+    }
+    compared
+}
+
 fn decisions(criterion: &mut Criterion, servers: ServerId) {
     let all_idle: Vec<Candidate> = (0..servers).map(idle).collect();
     let mut in_flight = all_idle.clone();
@@ -95,11 +116,14 @@ fn decisions(criterion: &mut Criterion, servers: ServerId) {
         candidate.snapshot.busy = candidate.server % 2 == 0;
     }
     let last = servers.checked_sub(1);
-    for (what, candidates, entry) in [
-        ("idle", &all_idle, None),
-        ("in flight", &in_flight, None),
-        ("affinity hit", &in_flight, last),
-        ("half set aside as BUSY", &busy, None),
+    let compared = compared(&in_flight);
+    for (what, candidates, entry, written_on) in [
+        ("idle", &all_idle, None, None),
+        ("in flight", &in_flight, None, None),
+        ("affinity hit", &in_flight, last, None),
+        ("half set aside as BUSY", &busy, None, None),
+        ("freshness known, newcomer", &compared, None, None),
+        ("freshness known, own write elsewhere", &compared, last, Some(0)),
     ] {
         let mut seed = 0_u64;
         measure(criterion, &format!("decide/{servers} servers, {what}"), || {
@@ -111,7 +135,7 @@ fn decisions(criterion: &mut Criterion, servers: ServerId) {
                 hint: None,
                 recent: entry,
                 sessions: &[],
-                written_on: None,
+                written_on,
                 posts_login_form: false,
                 note_id: false,
                 tried: &[],

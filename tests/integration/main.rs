@@ -59,6 +59,7 @@ mod failover {
     mod response_deadlines;
     mod rules;
     mod slow_requests;
+    mod truth;
     mod under_load;
 }
 

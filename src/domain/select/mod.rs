@@ -144,7 +144,7 @@ fn level(candidate: &Candidate, input: &SelectionInput<'_>) -> (u8, Option<Candi
         (NOT_SET_ASIDE, None)
     };
     let mut level = state;
-    let is_newcomer = !is_on && !input.sessions.contains(&candidate.server);
+    let is_newcomer = !is_on && !wrote_here && !input.sessions.contains(&candidate.server);
     if is_newcomer && candidate.freshness.behind_since_unix_ms.is_some() {
         level += BEHIND_LEVELS;
         verdict = verdict.or(Some(CandidateVerdict::Behind));
@@ -216,9 +216,9 @@ fn reason(level: u8, reason: SelectionReason) -> SelectionReason {
     if is_set_aside(level) { SelectionReason::SetAside } else { reason }
 }
 
-/// Whether the user stays on the server of the entry. Users leave a server that is CATCHING UP. They also leave a replica
-/// that is not known to have their own last write, for the server that took it; and one that surely lacks it, for a
-/// replica that has it.
+/// Whether the user stays on the server of the entry. Users leave a server that is CATCHING UP. They also leave for the
+/// server that took their own last write, because a later modification time here may come from others; and a replica
+/// that surely lacks the write, for one that may have it.
 fn keeps_entry(server: ServerId, input: &SelectionInput<'_>, remaining: &Remaining) -> bool {
     let Some((level, candidate)) = remaining.find(server) else { return false };
     if input.note_id {
@@ -229,9 +229,8 @@ fn keeps_entry(server: ServerId, input: &SelectionInput<'_>, remaining: &Remaini
     }
     let Some(written_on) = input.written_on.filter(|written_on| *written_on != server) else { return true };
     match candidate.freshness.own_write {
-        OwnWrite::Included => true,
         _ if remaining.find(written_on).is_some() => false,
-        OwnWrite::Unknown => true,
+        OwnWrite::Included | OwnWrite::Unknown => true,
         OwnWrite::Missing => !remaining
             .eligible
             .iter()

@@ -462,7 +462,7 @@ fn set_aside(candidate: &Candidate, input: &SelectionInput<'_>) -> (OwnWrite, bo
         () if inside || wrote_here => 0,
         () => u8::from(snapshot.busy || snapshot.max_users),
     };
-    (own_write, !inside && freshness.behind_since_unix_ms.is_some(), state)
+    (own_write, !inside && !wrote_here && freshness.behind_since_unix_ms.is_some(), state)
 }
 
 fn is_eligible(candidate: &Candidate, input: &SelectionInput<'_>) -> bool {
@@ -514,11 +514,11 @@ proptest! {
             let best = eligible.iter().map(|s| set_aside(s, &input)).min();
             prop_assert_eq!(Some(set_aside(server, &input)), best, "a better server serves first");
         } else if !note_id {
-            let (own_write, _, state) = set_aside(server, &input);
+            let (_, _, state) = set_aside(server, &input);
             let better = eligible.iter().any(|s| set_aside(s, &input) < set_aside(server, &input));
             prop_assert!(state == 0 || !better, "no user stays on a server that is set aside");
             let writer_works = eligible.iter().any(|s| written_on == Some(s.server));
-            prop_assert!(own_write == OwnWrite::Included || !writer_works, "the own write is at hand");
+            prop_assert!(written_on == Some(chosen) || !writer_works, "the own write is at hand");
         }
     }
 }
