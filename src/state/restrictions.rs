@@ -13,6 +13,7 @@ use super::state_file::StateFileError;
 use super::{Balancer, Cluster, ClusterView};
 use crate::domain::cluster::{Restriction, ServerName};
 use crate::domain::directory::{DatabaseMatch, ReplicaStatus, ServerReplica};
+use crate::domain::freshness::IgnoredDatabases;
 use crate::util::clock;
 
 impl KeptRestriction {
@@ -155,10 +156,11 @@ fn release_departed_servers(
 }
 
 /// Paths of databases that new users can open on this server only: every other replica is marked, or on a server that
-/// takes no new users.
+/// takes no new users. Logs, mailboxes and the like are left out, because each server has its own.
 #[must_use]
 pub fn last_replicas(view: &ClusterView, server: &ServerName) -> Vec<String> {
     let index = &view.directory.index;
+    let own_databases = IgnoredDatabases::new(&[]);
     let is_open = |holder: &ServerReplica<'_>| holder.status == ReplicaStatus::InService;
     let takes_new_users = |holder: &ServerReplica<'_>| {
         view.server_id(holder.server).and_then(|ix| view.server(ix)).is_some_and(|entry| {
@@ -177,6 +179,7 @@ pub fn last_replicas(view: &ClusterView, server: &ServerName) -> Vec<String> {
                 && !index.replicas_by_server(&found).any(|h| !is_this_server(&h) && takes_new_users(&h))
         })
         .map(|database| database.path().to_owned())
+        .filter(|path| !own_databases.matches(&path.to_lowercase()))
         .collect()
 }
 
