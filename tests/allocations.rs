@@ -5,9 +5,13 @@
 #![allow(clippy::unwrap_used)]
 
 use domino_icm::config::settings::{self, LogFormat, LogTarget};
-use domino_icm::domain::cluster::ServerName;
+use domino_icm::domain::cluster::{Port, ServerName, ServerSnapshot};
 use domino_icm::domain::directory::{
     DatabaseMatch, DirectoryBuilder, DirectoryEntry, DirectoryIndex, LookupResult, ReplicaId, ReplicaStatus,
+};
+use domino_icm::domain::freshness::{self, FreshnessTable, ModifiedReading, ReplicaFreshness};
+use domino_icm::domain::select::{
+    Candidate, CandidateFreshness, SelectionInput, SelectionPolicy, ServerId, decide,
 };
 use domino_icm::domain::url::{Hazard, RequestSafety, UnsafeCommands, parse, split_absolute_url};
 use domino_icm::state::{DirectoryOrigin, LoadedDirectory};
@@ -128,6 +132,96 @@ fn a_longer_path_spills_to_the_heap_and_is_still_found() {
     let mut found = LookupResult::Unknown;
     assert!(allocations(|| found = index.find_by_url_path(long.to_uppercase().as_bytes())) > 0);
     assert!(matches!(found, LookupResult::Unique(_)));
+}
+
+/// A database on six servers: one is CATCHING UP, one is BUSY, the replica of one is behind.
+fn six_candidates() -> Vec<Candidate> {
+    let snapshot = |server| ServerSnapshot {
+        http: true,
+        https: true,
+        restricted_since_ms: None,
+        busy: server == 2,
+        max_users: false,
+        closed: false,
+        catching_up_since_unix_ms: (server == 1).then_some(50_000),
+        index: Some(95.0),
+        in_flight: 0,
+        in_flight_then: 0.0,
+        noise: 0.0,
+        weight: 1,
+        max_connections: 0,
+        returned_at_ms: None,
+        failing: 0.0,
+    };
+    let candidate = |server: ServerId| Candidate {
+        server,
+        status: ReplicaStatus::InService,
+        snapshot: snapshot(server),
+        freshness: CandidateFreshness::default(),
+    };
+    (0..6).map(candidate).collect()
+}
+
+#[test]
+fn deciding_with_all_that_is_known_about_replicas_allocates_nothing() {
+    const DATABASE: ReplicaId = ReplicaId(1);
+    let mut table = FreshnessTable::default();
+    for server in 0..6 {
+        let modified_unix_ms = if server == 3 { 10_000 } else { 60_000 };
+        let replica = ReplicaFreshness {
+            server,
+            reading: Some(ModifiedReading { modified_unix_ms, taken_unix_ms: 90_000 }),
+            behind_since_unix_ms: (server == 3).then_some(60_000),
+            is_newest: server != 3,
+            mark: None,
+        };
+        table.insert(DATABASE, replica);
+    }
+    let mut candidates = six_candidates();
+    let policy = SelectionPolicy {
+        drain_timeout_ms: 1_800_000,
+        slow_start_ms: 30_000,
+        max_in_flight: 0,
+        try_unreachable: false,
+        transinfo_range: 6,
+    };
+    for (entry, written_on) in [(None, None), (Some(4), None), (Some(4), Some(1)), (Some(3), Some(5))] {
+        let mut chosen = None;
+        let counted = allocations(|| {
+            for candidate in &mut candidates {
+                let server = u32::from(candidate.server);
+                let replica = table.replica(DATABASE, server);
+                candidate.freshness.behind_since_unix_ms = replica.and_then(|r| r.behind_since_unix_ms);
+                if let Some(writer) = written_on {
+                    let replicas = table.replicas(DATABASE);
+                    candidate.freshness.own_write =
+                        freshness::own_write(replicas, u32::from(writer), server, 55_000, 5_000);
+                }
+            }
+            let input = SelectionInput {
+                candidates: black_box(&candidates),
+                port: Port::Http,
+                entry,
+                hint: None,
+                recent: entry,
+                sessions: &[],
+                written_on,
+                posts_login_form: false,
+                note_id: false,
+                tried: &[],
+                now_ms: 100_000,
+                seed: 7,
+            };
+            chosen = decide(&input, &policy).chosen();
+        });
+        assert_eq!(counted, 0, "{entry:?} {written_on:?}");
+        let expected: &[ServerId] = match (entry, written_on) {
+            (_, Some(_)) => written_on.as_slice(),
+            (Some(_), None) => entry.as_slice(),
+            (None, None) => &[0, 4, 5],
+        };
+        assert!(chosen.is_some_and(|server| expected.contains(&server)), "{chosen:?}");
+    }
 }
 
 #[test]

@@ -15,10 +15,10 @@ const ROWS: [Row; 17] = [
         format!("**{}**", f.own_last_eligible)
     }),
     ("**newcomers sent to a replica known to be behind**", |f| format!("**{}**", f.newcomers_behind)),
-    ("reads without the user's own last write while the server that took it was down", |f| {
+    ("reads without the user's own last write while the server that took it was down, without a word", |f| {
         f.own_last_down.to_string()
     }),
-    ("... after a page had told the user", |f| f.own_last_down_told.to_string()),
+    ("... after a page that said so", |f| f.own_last_down_told.to_string()),
     ("reads without an earlier write of the user's", |f| f.own_earlier.to_string()),
     ("newcomers sent to the returned server while it lacked changes", |f| f.newcomers_returned.to_string()),
     ("documents that newcomers saw in an older state, or not at all", |f| f.outdated_documents.to_string()),

@@ -21,7 +21,10 @@ pub struct BehindRule {
 /// The reads of an older state in one second.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct StaleSecond {
+    /// By users who miss their own writes and were not told.
     pub own: u32,
+    /// By users who miss their own writes, after a page that said so.
+    pub told: u32,
     pub newcomers: u32,
 }
 
@@ -107,6 +110,7 @@ impl Findings {
         self.seconds.resize(self.seconds.len().max(other.seconds.len()), StaleSecond::default());
         for (sum, more) in self.seconds.iter_mut().zip(&other.seconds) {
             sum.own += more.own;
+            sum.told += more.told;
             sum.newcomers += more.newcomers;
         }
         self.events = other.events;
@@ -168,7 +172,8 @@ impl Judge<'_> {
     fn own_reads(&self, findings: &mut Findings) {
         for read in self.records.own_reads.iter().filter(|read| self.is_stale(read)) {
             let Some(written) = self.records.writes[&read.wanted].acknowledged else { continue };
-            findings.seconds[read.sent as usize].own += 1;
+            let second = &mut findings.seconds[read.sent as usize];
+            *if read.told { &mut second.told } else { &mut second.own } += 1;
             if !read.is_last {
                 findings.own_earlier += 1;
             } else if self.is_eligible(written.server, read) {
