@@ -130,8 +130,8 @@ fn notes(out: &mut String, plan: &Plan) {
 - A server that stopped counts as down until {NOTICE:.0} s after its return, so that every health check can notice it.
 - Known to be behind: the replica lacks a change, its modification time is older than that of another running replica by
   more than {} s, and both for more than {:.0} s.
-- An earlier write is one that is not the user's last in that database. If he wrote on Web1 before it stopped and on
-  another server afterwards, no server has both until they replicate.
+- An earlier write is one that is not the user's last in that database. After a write on Web1 before it stopped and
+  one on another server afterwards, no server has both until they replicate.
 - A write that lost against another in a replication conflict does not count as missing.
 ",
         plan.rule.slack_ms / 1000,
