@@ -255,16 +255,16 @@ fn the_newest_is_not_older_than_any_other_that_was_read() {
 }
 
 #[test]
-fn after_a_write_through_us_only_an_equal_replica_shows_that_it_is_newest() {
+fn the_time_of_a_write_through_us_does_not_show_that_a_replica_is_newest() {
     let mut times = Times::default();
     times.read(A, 0, 10).read(H, 0, 11);
     times.0.record_write(LEADS, H, ms(20));
     times.read(H, 20, 30);
     assert!(!times.is_newest(H, 31), "its time is only that of the user's write");
-    times.read(A, 0, 32);
-    assert!(!times.is_newest(H, 33), "the write has not reached A");
     times.read(A, 22, 40);
-    assert!(times.is_newest(H, 41));
+    assert!(!times.is_newest(H, 41), "that the write has reached A says nothing about changes of A");
+    times.read(A, 50, 60).read(H, 51, 61);
+    assert!(times.is_newest(H, 62), "a later change of A has reached it");
 }
 
 #[test]

@@ -359,10 +359,10 @@ impl TrackedReplica {
         let as_new = |one: ModifiedReading, other: ModifiedReading| {
             one.modified_unix_ms.saturating_add(rules.slack_ms) >= other.modified_unix_ms
         };
-        // After a write here, only a replica that is as new shows that changes still travel between the two.
-        let equal_after = |at: u64| others().any(|other| other.taken_unix_ms > at && as_new(other, own));
+        // A time that comes from a write of a user here says nothing about the changes made elsewhere.
+        let is_later = |written_at: u64| own.modified_unix_ms > written_at.saturating_add(rules.slack_ms);
         others().next().is_some()
             && others().all(|other| as_new(own, other))
-            && self.written_at.is_none_or(equal_after)
+            && self.written_at.is_none_or(is_later)
     }
 }

@@ -27,6 +27,9 @@ fn known() -> Known {
         ("icm_tls_certificate_expiry_timestamp_seconds", &["listener", "file"][..]),
         ("icm_members_readable", &["cluster"]),
         ("icm_server_availability_index", &["cluster", "server"]),
+        ("icm_replicas_behind", &["cluster"]),
+        ("icm_replicas_behind_oldest_seconds", &["cluster"]),
+        ("icm_server_catching_up_seconds", &["cluster", "server"]),
     ] {
         let of = known.get_mut(name).unwrap_or_else(|| panic!("{name} is gone"));
         for label in labels {

@@ -92,7 +92,7 @@ fn its_times_show_replicas_that_are_behind() {
     let freshness = "{ source: companion, interval: 1s, slack: 3s, behind_after: 3s }";
     let (acme, icm, _) = start(&[("freshness", freshness)]);
     wait_for_replica(&icm, "Web2", "read", |r| r["modified"].is_u64());
-    acme.set("Web1", json!({ "replicator": false, "clock_skew_ms": 600_000 }));
+    acme.set("Web1", json!({ "push_ms": 3_600_000, "clock_skew_ms": 600_000 }));
     // What was modified before the jump of the clock was noticed is unknown.
     pause(1_500);
     create_document(&mut Client::to(acme.http("Web1")), "all.nsf", &[("text", "only here")]);

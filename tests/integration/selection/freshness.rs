@@ -44,9 +44,9 @@ fn behind(replicas: &[Value]) -> Vec<&str> {
     replicas.iter().filter(is_behind).map(|replica| replica["server"].as_str().unwrap()).collect()
 }
 
-/// A change on one server that the Cluster Replicator does not push.
+/// A change on one server whose push does not come.
 fn write_unreplicated(acme: &Acme, server: &str) {
-    acme.set(server, json!({ "replicator": false }));
+    acme.set(server, json!({ "push_ms": 3_600_000 }));
     create_document(&mut Client::to(acme.http(server)), "all.nsf", &[("text", "only here")]);
 }
 
@@ -110,7 +110,7 @@ fn a_replica_that_is_stuck_is_found_while_the_others_are_modified_all_the_time_a
         write(&mut web1);
         assert!(behind(&replicas(&icm, "all.nsf")).is_empty(), "{:#?}", replicas(&icm, "all.nsf"));
     }
-    acme.set("Web1", json!({ "replicator": false }));
+    acme.set("Web1", json!({ "push_ms": 3_600_000 }));
     // The writes leave a gap from time to time: a time that always equals that of the response is not believed.
     let found = eventually(MAX_WAIT, || {
         write(&mut web1);
@@ -328,7 +328,7 @@ fn a_server_with_errors_is_left_alone_for_longer_and_longer() {
 fn a_database_that_our_own_reading_modifies_is_not_compared() {
     let freshness = "{ source: head, interval: 6s, slack: 1s, behind_after: 30s }";
     let acme = Acme::replicating("{ push_ms: 50 }");
-    acme.set("Web1", json!({ "web_query_open": ["all.nsf"], "replicator": false }));
+    acme.set("Web1", json!({ "web_query_open": ["all.nsf"], "push_ms": 3_600_000 }));
     let mut config = config_with_equal_indexes(&acme);
     set(&mut config, "clusters.0.freshness", freshness);
     let icm = Icm::start(config);
