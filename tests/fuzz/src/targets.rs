@@ -147,6 +147,7 @@ pub fn cookies(data: &[u8]) {
         // A cookie that was not signed with the key is ignored.
         assert!(keys.decode(value, NOW, IDLE, |tag| tag).is_empty());
     }
+    assert!(keys.decode_writes(data, NOW, IDLE, |tag| tag).is_empty());
     let mut entries = AffinityEntries::default();
     for (i, chunk) in data.chunks_exact(4).take(64).enumerate() {
         let [a, b, c, d] = [chunk[0], chunk[1], chunk[2], chunk[3]].map(u32::from);
@@ -174,6 +175,8 @@ pub fn cookies(data: &[u8]) {
     let mut forged = written.into_bytes();
     forged[at] = if forged[at] == b'A' { b'B' } else { b'A' };
     assert!(keys.decode(&forged, NOW, IDLE, |tag| tag).is_empty());
+    // Neither kind of cookie is valid as the other.
+    assert!(keys.decode_writes(read[0], NOW, IDLE, |tag| tag).is_empty());
 }
 
 pub fn view_entries_xml(data: &[u8]) {
