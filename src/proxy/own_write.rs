@@ -81,8 +81,8 @@ fn look_up(
     freshness::own_write(replicas, writer, of, write.unix_ms, slack)
 }
 
-/// Whether a user may fail back to a server although another one took the last write: if the replica there has the
-/// write, or if nothing is known and replication has had `wait` for it.
+/// Whether a user may fail back to a server although another one took the last write: if the replica there is not surely
+/// older, and replication has had `wait` for it. A time that is new enough may come from the change of somebody else.
 pub(super) fn allows_fail_back(
     context: &RouteContext<'_>,
     database: &RoutedDatabase,
@@ -90,14 +90,9 @@ pub(super) fn allows_fail_back(
     former: ServerId,
     wait: Duration,
 ) -> bool {
-    match look_up(context.cluster, context.view, database, write, former) {
-        OwnWrite::Included => true,
-        OwnWrite::Unknown => {
-            let wait = wait.max(context.cluster.settings.freshness.behind_after);
-            clock::unix_ms().saturating_sub(write.unix_ms) >= clock::saturating_millis(wait)
-        }
-        OwnWrite::Missing => false,
-    }
+    let wait = wait.max(context.cluster.settings.freshness.behind_after);
+    clock::unix_ms().saturating_sub(write.unix_ms) >= clock::saturating_millis(wait)
+        && look_up(context.cluster, context.view, database, write, former) != OwnWrite::Missing
 }
 
 /// The page for a user who is about to see a replica that is surely older than the own last write. Each write has it
