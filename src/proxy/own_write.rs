@@ -82,7 +82,7 @@ fn look_up(
 }
 
 /// Whether a user may fail back to a server although another one took the last write: if the replica there is not surely
-/// older, and replication has had `wait` for it. A time that is new enough may come from the change of somebody else.
+/// older, and replication has had `wait` for it. A time that is new enough may come from another user's change.
 pub(super) fn allows_fail_back(
     context: &RouteContext<'_>,
     database: &RoutedDatabase,

@@ -74,7 +74,7 @@ pub struct LoadedDirectory {
     answered_bits: Box<[AtomicU64]>,
     /// One bit for each database: two holders answered 404, so the 404 is genuine.
     genuine_404_bits: Box<[AtomicU64]>,
-    /// Recent requests of each database, if somebody asks which are the busiest.
+    /// Recent requests of each database, allocated when the busiest ones are first asked for.
     request_counts: OnceLock<Box<[AtomicU32]>>,
     servers: usize,
 }

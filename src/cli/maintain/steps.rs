@@ -67,8 +67,8 @@ impl ServerStep {
         }
     }
 
-    /// Goes on after an interruption: time limits begin anew. If somebody has released the server before the hook, its
-    /// maintenance begins anew.
+    /// Goes on after an interruption: time limits begin anew. If an administrator has released the server before the
+    /// hook, its maintenance begins anew.
     pub(super) fn resume(&mut self, seen: &Observation) {
         let is_ours = seen.server(&self.server).is_some_and(is_restricted_by_maintenance);
         let is_before_hook = self.phase <= StepPhase::Hook;

@@ -108,7 +108,7 @@ fn a_replica_that_catches_up_late_makes_the_server_that_took_the_change_not_behi
 fn a_further_change_on_the_server_of_the_first_one_counts() {
     let mut times = Times::default();
     times.read(H, -500, -100).read(A, -500, -100);
-    // Whoever is read first.
+    // The order of the readings does not matter.
     times.read(A, 22, 30).read(H, 20, 31);
     // H took another change that A never gets; A is asked about here, so the two change places.
     times.read(H, 60, 62).read(A, 22, 130);
