@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::super::{keys, load_with, pingora};
-use super::support::{FULL_FILES, load};
+use super::support::{FULL_FILES, Virtual, load, load_from};
 
 const FULL: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/conf/full.yaml"));
 
@@ -71,4 +71,10 @@ fn the_full_file_names_every_key_of_pingora() {
     for key in known {
         assert!(FULL.contains(&key), "conf/full.yaml does not name `{key}` of `pingora`");
     }
+}
+
+#[test]
+fn the_files_of_the_full_example_are_all_needed() {
+    assert!(load_from(FULL, &Virtual::default()).unwrap_err().len() >= 8);
+    assert!(load_from(FULL, &*FULL_FILES).is_ok());
 }

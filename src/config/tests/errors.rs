@@ -4,7 +4,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use super::super::{ConfigErrors, load as load_file};
-use super::support::{FILE, FULL_FILES, Virtual, certificate, cluster, load, load_from, top};
+use super::support::{FILE, Virtual, certificate, cluster, load, load_from, top};
 
 /// A text is wrong at one place: line, column, key, parts of what is shown.
 #[track_caller]
@@ -592,11 +592,4 @@ fn a_real_file_is_read_with_what_it_names() {
     let errors = load_file(&folder.path().join("none.yaml")).unwrap_err().0;
     assert_eq!((errors[0].line, errors.len()), (0, 1));
     assert!(load_file(folder.path()).unwrap_err().to_string().contains("directory"));
-}
-
-#[test]
-fn the_files_of_the_full_example_are_all_needed() {
-    let text = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/conf/full.yaml"));
-    assert!(load_from(text, &Virtual::default()).unwrap_err().len() >= 8);
-    assert!(load_from(text, &*FULL_FILES).is_ok());
 }
