@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::AdminRequest;
 use super::authorization::TokenStatus;
 use super::reply::AdminReply;
-use crate::config::settings::{Directory, FreshnessSource, HostPattern, Mode, Servers, UpstreamScheme};
+use crate::config::settings::{Directory, HostPattern, Mode, Servers, UpstreamScheme};
 use crate::domain::cluster::catch_up::ReporterStatus;
 use crate::domain::cluster::{Port, ServerState};
 use crate::state::catch_up::{self, CatchUpStatus};
@@ -209,13 +209,8 @@ fn server(cluster: &Cluster, entry: &UpstreamServer, total_answered: u64) -> Val
 
 /// Which replicas lack changes, in numbers.
 fn freshness(cluster: &Cluster) -> Value {
-    let source = match cluster.settings.freshness.source {
-        FreshnessSource::Off => "off",
-        FreshnessSource::Head => "head",
-        FreshnessSource::Companion => "companion",
-    };
     let (behind, oldest) = cluster.persistent_state.replica_readings.behind();
-    json!({ "source": source, "behind": behind, "behind_since": oldest })
+    json!({ "source": cluster.settings.freshness.source.as_str(), "behind": behind, "behind_since": oldest })
 }
 
 /// What could show that a returned server has caught up.

@@ -72,7 +72,7 @@ pub async fn sample_databases(cluster: &Cluster, entry: &UpstreamServer) -> Opti
     }
     let (mut texts, mut any) = (Vec::new(), false);
     for target in &targets {
-        let auth = head_passes::reading_account(cluster);
+        let auth = cluster.settings.directory.auth();
         let sessions = &cluster.persistent_state.login_sessions;
         texts.push(match read_head(&cluster.client, target, auth, sessions).await {
             Ok(reading) => {

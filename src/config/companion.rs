@@ -18,13 +18,10 @@ pub(super) fn finish(
     directory: &Directory,
 ) {
     let auth_item = cluster.get("directory").map_quietly(keys::DIRECTORY).get("auth");
-    let inherited = match directory {
-        Directory::Cldbdir(view) => view.auth.clone(),
-        Directory::Static(_) | Directory::File { .. } => Auth::None,
-    };
-    let plaintext = inherited != Auth::None
+    let inherited = directory.auth();
+    let plaintext = *inherited != Auth::None
         && auth_item.map_quietly(keys::AUTH).get("allow_plaintext").boolean().unwrap_or(false);
-    let account = (&inherited, plaintext);
+    let account = (inherited, plaintext);
     let default_port = directory::plain_server(scheme, servers);
     let list: &mut [Server] = match servers {
         Servers::Static(list) => list,

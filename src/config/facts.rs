@@ -147,18 +147,6 @@ fn server_fact(cluster: &ClusterSettings, fact: &ServerFact) -> Option<FactSourc
     Some(FactSources { fact: fact.name, sources, without, hint })
 }
 
-fn has_companion(cluster: &ClusterSettings) -> bool {
-    let own = match &cluster.servers {
-        Servers::Static(servers) => servers.as_slice(),
-        Servers::Names(_) => &[],
-    };
-    cluster
-        .availability
-        .iter()
-        .chain(own.iter().flat_map(|server| &server.availability))
-        .any(|a| matches!(a.source, AvailabilitySource::Companion { .. }))
-}
-
 /// *Out of service* and *pending delete*.
 fn marks(cluster: &ClusterSettings) -> FactSources {
     let mut sources = match &cluster.directory {
@@ -170,7 +158,7 @@ fn marks(cluster: &ClusterSettings) -> FactSources {
             if named { vec!["cldbdir"] } else { Vec::new() }
         }
     };
-    if has_companion(cluster) {
+    if cluster.has_companion() {
         sources.push("companion");
     }
     let hint = match sources.is_empty() {
@@ -185,11 +173,8 @@ fn marks(cluster: &ClusterSettings) -> FactSources {
 
 /// Which replicas are behind.
 fn freshness(cluster: &ClusterSettings) -> FactSources {
-    let sources = match cluster.freshness.source {
-        FreshnessSource::Off => Vec::new(),
-        FreshnessSource::Head => vec!["head"],
-        FreshnessSource::Companion => vec!["companion"],
-    };
+    let source = cluster.freshness.source;
+    let sources = if source == FreshnessSource::Off { Vec::new() } else { vec![source.as_str()] };
     let hint = match sources.is_empty() {
         true => {
             "set freshness.source, so that new users are not sent to a replica that is behind (docs/freshness.md)"

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::keys;
 use super::reader::Item;
 use super::settings::ReplicationRequest;
-use super::settings::{AfterWrite, Availability, AvailabilitySource, CatchUp, Freshness, FreshnessSource};
+use super::settings::{AfterWrite, Availability, CatchUp, Freshness, FreshnessSource};
 use super::values::{self, ValueError};
 
 /// Domino retries a failed push after an hour for the first time, so that the default limit leaves it a quarter.
@@ -42,7 +42,7 @@ pub(super) fn freshness(item: &Item<'_>, availability: &[Availability]) -> Fresh
         ("companion", FreshnessSource::Companion),
     ];
     let source = map.get("source").choice(&sources).unwrap_or(FreshnessSource::Off);
-    let has_companion = availability.iter().any(|a| matches!(a.source, AvailabilitySource::Companion { .. }));
+    let has_companion = availability.iter().any(|a| a.source.is_companion());
     if source == FreshnessSource::Companion && !has_companion {
         map.get("source")
             .error(ValueError::new("no companion is configured").hint(

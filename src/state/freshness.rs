@@ -10,7 +10,7 @@ use tokio::time::{Instant, sleep};
 use super::cluster::Cluster;
 use super::replica_readings::rules;
 use super::{Balancer, companion, head_passes};
-use crate::config::settings::{Availability, AvailabilitySource, FreshnessSource};
+use crate::config::settings::FreshnessSource;
 use crate::domain::freshness::{BehindChange, TrackedChange};
 use crate::util::clock;
 
@@ -27,7 +27,7 @@ const MAX_EVENTS: usize = 5;
 pub(super) fn start(balancer: &Arc<Balancer>, cluster: &Arc<Cluster>) -> Vec<JoinHandle<()>> {
     let state = &cluster.persistent_state;
     let source = cluster.settings.freshness.source;
-    let has_companion = has_companion(cluster);
+    let has_companion = cluster.settings.has_companion();
     state.replica_readings.prepare(source, has_companion);
     if source == FreshnessSource::Off && !has_companion {
         state.freshness.store(None);
@@ -41,12 +41,6 @@ pub(super) fn start(balancer: &Arc<Balancer>, cluster: &Arc<Cluster>) -> Vec<Joi
         tasks.push(tokio::spawn(head_passes::read_databases(b, c)));
     }
     tasks
-}
-
-fn has_companion(cluster: &Cluster) -> bool {
-    let is_companion = |a: &Availability| matches!(a.source, AvailabilitySource::Companion { .. });
-    cluster.settings.availability.iter().any(is_companion)
-        || cluster.servers().iter().any(|server| server.availability.iter().any(is_companion))
 }
 
 async fn publish_tables(balancer: Arc<Balancer>, cluster: Arc<Cluster>) {

@@ -17,7 +17,7 @@ use super::companion::{is_compared, path_on};
 use super::readable::reading_port;
 use super::replica_readings::{ServerTimes, rules};
 use super::{Balancer, ClusterView};
-use crate::config::settings::{Auth, Directory};
+use crate::config::settings::Auth;
 use crate::discovery::directory::ServerAddress;
 use crate::discovery::freshness::{HeadError, HeadTarget, ServerPace, answers_login_form, read_head};
 use crate::discovery::probe::probe_host;
@@ -137,15 +137,6 @@ fn head_target(cluster: &Cluster, server: &ServerAddress, path: String) -> HeadT
     }
 }
 
-/// The account with which the directory is read.
-#[must_use]
-pub(crate) fn reading_account(cluster: &Cluster) -> &Auth {
-    match &cluster.settings.directory {
-        Directory::Cldbdir(view) => &view.auth,
-        Directory::Static(_) | Directory::File { .. } => &Auth::None,
-    }
-}
-
 impl ServerPass {
     async fn read_all(self: Arc<Self>, jobs: Vec<(ReplicaId, String)>) {
         let mut running = JoinSet::new();
@@ -169,7 +160,7 @@ impl ServerPass {
 
     async fn read(self: Arc<Self>, database: ReplicaId, path: String) {
         let (cluster, state) = (&self.cluster, &self.cluster.persistent_state);
-        let auth = reading_account(cluster);
+        let auth = cluster.settings.directory.auth();
         let target = head_target(cluster, &self.address, path);
         let result = read_head(&cluster.client, &target, auth, &state.login_sessions).await;
         let why = match result {

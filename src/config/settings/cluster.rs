@@ -4,7 +4,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::Secret;
-use super::policy::{Affinity, Availability, CatchUp, ClusterLimits, Failover, Freshness, Headers, Probe};
+use super::policy::{
+    Affinity, Availability, AvailabilitySource, CatchUp, ClusterLimits, Failover, Freshness, Headers, Probe,
+};
 use super::servers::{Directory, Servers};
 use crate::domain::cluster::Port;
 
@@ -64,6 +66,18 @@ impl ClusterSettings {
             (Mode::Proxy, UpstreamScheme::Http) => Port::Http,
             (Mode::Proxy, UpstreamScheme::Https) => Port::Https,
         }
+    }
+
+    /// Whether the companion of any server is read.
+    #[must_use]
+    pub fn has_companion(&self) -> bool {
+        // Servers that are read from Domino have no sources of their own.
+        let own = match &self.servers {
+            Servers::Static(servers) => servers.as_slice(),
+            Servers::Names(_) => &[],
+        };
+        let all = self.availability.iter().chain(own.iter().flat_map(|server| &server.availability));
+        all.map(|a| &a.source).any(AvailabilitySource::is_companion)
     }
 
     /// Whether a request may need this port.

@@ -80,6 +80,12 @@ pub enum AvailabilitySource {
 }
 
 impl AvailabilitySource {
+    /// Whether this is the agent in `conf/domino`.
+    #[must_use]
+    pub fn is_companion(&self) -> bool {
+        matches!(self, Self::Companion { .. })
+    }
+
     /// The word of `availability.source`.
     #[must_use]
     pub fn kind(&self) -> &'static str {
@@ -146,6 +152,18 @@ pub enum FreshnessSource {
     Head,
     /// The document of the companion.
     Companion,
+}
+
+impl FreshnessSource {
+    /// The word of the configuration.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::Head => "head",
+            Self::Companion => "companion",
+        }
+    }
 }
 
 /// What happens to a user whose last write is on a server that cannot be used.

@@ -161,6 +161,17 @@ pub enum Directory {
     Cldbdir(Cldbdir),
 }
 
+impl Directory {
+    /// The account with which it is read from Domino.
+    #[must_use]
+    pub fn auth(&self) -> &Auth {
+        match self {
+            Self::Cldbdir(view) => &view.auth,
+            Self::Static(_) | Self::File { .. } => &Auth::None,
+        }
+    }
+}
+
 /// How the Cluster Database Directory is read.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Cldbdir {

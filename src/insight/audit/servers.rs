@@ -48,7 +48,7 @@ pub(super) fn audit_servers(
 fn audit_evidence(cluster: &Cluster, findings: &mut FindingCollector) {
     let evidence = catch_up::evidence_sources(cluster);
     let several = evidence.reporting.len() + evidence.silent.len() > 1;
-    if cluster.settings.catch_up.enabled && several && !evidence.freshness && evidence.reporting.is_empty() {
+    if cluster.settings.catch_up.enabled && several && evidence.is_empty() {
         findings.add(&finding::NO_EVIDENCE, || {
             "no server has reported about its Cluster Replicator, and freshness.source is off".to_owned()
         });
