@@ -56,6 +56,7 @@ pub(super) const TOP: Section = Section::new(
         "admin",
         "statpub",
         "access_log",
+        "proxy",
         "clusters",
     ],
 );
@@ -92,6 +93,7 @@ pub(super) const ADMIN: Section = Section::new("admin", &["address", "token_file
 pub(super) const ADMIN_TLS: Section = Section::new("admin.tls", &["cert", "key"]);
 pub(super) const STATPUB: Section = Section::new("statpub", &["address", "token_file", "allow"]);
 pub(super) const ACCESS_LOG: Section = Section::new("access_log", &["path", "format"]);
+pub(super) const PROXY: Section = Section::new("proxy", &["fast_path"]);
 pub(super) const CLUSTER: Section = Section::new(
     "clusters[]",
     &[
@@ -234,6 +236,7 @@ pub(super) const ALL: &[Section] = &[
     ADMIN_TLS,
     STATPUB,
     ACCESS_LOG,
+    PROXY,
     CLUSTER,
     UPSTREAM_TLS,
     SERVERS,

@@ -223,6 +223,7 @@ fn settings(document: &Document<'_>, value: &Node) -> Option<Settings> {
         admin,
         statpub,
         access_log,
+        fast_path: top::fast_path(&top.get("proxy")),
         clusters,
         clusters_yaml: None,
         follow,

@@ -119,6 +119,11 @@ pub(super) fn check_addresses(
     }
 }
 
+/// `proxy.fast_path`.
+pub(super) fn fast_path(item: &Item<'_>) -> bool {
+    item.map(keys::PROXY).get("fast_path").choice(&[("on", true), ("off", false)]).unwrap_or(true)
+}
+
 pub(super) fn limits(item: &Item<'_>) -> Limits {
     let map = item.map(keys::LIMITS);
     let client = map.get("per_client").map(keys::PER_CLIENT);

@@ -45,6 +45,8 @@ pub struct Settings {
     pub statpub: Option<Statpub>,
     /// Where and how requests are logged.
     pub access_log: AccessLogSettings,
+    /// Whether plain requests take the fast path instead of Pingora's loop.
+    pub fast_path: bool,
     /// In the order of the file; at least one unless `follow` is set.
     pub clusters: Vec<Arc<ClusterSettings>>,
     /// The same as YAML, for other ICMs: aliases and merge keys are written out. It names secret files and holds no
