@@ -10,9 +10,9 @@ use pingora_proxy::Session;
 
 use super::attempt::AttemptFailure;
 use super::ctx::Ctx;
-use super::error_mapping;
 use super::response_validation::MalformedResponse;
 use super::routed::Routed;
+use super::{error_mapping, failover, local_reply, upstream_connection};
 use crate::domain::cluster::ClusterServer;
 use crate::pages::Problem;
 use crate::util::clock;
@@ -98,6 +98,26 @@ pub(super) fn note_error(e: &Error, ctx: &Ctx) -> Option<AttemptFailure> {
         server.counters.broken.fetch_add(1, Relaxed);
         Some(AttemptFailure::Broken)
     }
+}
+
+/// Decides after an error whether another attempt follows, and notes what the error means for the server.
+pub(super) fn decide_retry(session: &mut Session, ctx: &mut Ctx, e: &mut Error) {
+    // Another step has decided already: at the response's head, or before anything was sent.
+    if ctx.attempt.is_none() || matches!(e.etype(), ErrorType::HTTPStatus(_)) {
+        if ctx.problem.is_some() || ctx.attempt.is_some() {
+            e.set_retry(false);
+        }
+        return;
+    }
+    let failure = note_error(e, ctx);
+    ctx.failover.last_failure = failure;
+    if failure == Some(AttemptFailure::Broken) {
+        upstream_connection::note_closed(ctx);
+    }
+    let again = failure.is_some_and(|failure| {
+        !local_reply::is_response_begun(session) && failover::after_failure(session, ctx, failure)
+    });
+    e.set_retry(again);
 }
 
 /// Notes that the head of the response cannot be forwarded.

@@ -9,7 +9,7 @@ use pingora_proxy::Session;
 use crate::config::settings::Listener;
 use crate::state::Snapshot;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ClientInfo {
     pub address: Option<IpAddr>,
     /// Whether the client uses TLS to this listener or to a trusted proxy.

@@ -24,7 +24,7 @@ impl Proxy {
         };
         add(&here.client_received, session.body_bytes_read() as u64);
         add(&here.client_sent, session.body_bytes_sent() as u64);
-        add(&here.server_received, session.upstream_body_bytes_received() as u64);
+        add(&here.server_received, session.upstream_body_bytes_received() as u64 + ctx.response_bytes);
         add(&here.server_sent, ctx.body_bytes);
     }
 

@@ -1,12 +1,12 @@
 //! The state of one request, from its head to its log line.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use smallvec::SmallVec;
 
 use super::attempt::{Attempt, AttemptFailure};
+use super::client_info::ClientInfo;
 use super::routed::Routed;
 use crate::domain::select::{SelectionOutcome, SelectionReason, ServerId};
 use crate::edge::connection_limit::ConnectionPermit;
@@ -21,8 +21,8 @@ use crate::upstream::tunnel;
 #[derive(Debug)]
 pub struct Ctx {
     pub started: Instant,
-    /// The address that is logged and forwarded.
-    pub client: Option<IpAddr>,
+    /// As it is logged and forwarded.
+    pub client: ClientInfo,
     /// Counts the request among all in progress.
     pub in_progress: Option<InFlightRequest>,
     /// Counts the request among those of its client.
@@ -43,6 +43,8 @@ pub struct Ctx {
     pub outbound: Option<bool>,
     /// Bytes of the request's body that this attempt has sent.
     pub body_bytes: u64,
+    /// Bytes of the response's body that came over the fast path; Pingora counts its own.
+    pub response_bytes: u64,
     /// The cluster of a response that the proxy made itself.
     pub reply_cluster: Option<Arc<Cluster>>,
     /// The reason in the access log for such a response, if it is not an error.
@@ -78,7 +80,7 @@ impl Ctx {
     pub fn new() -> Self {
         Self {
             started: Instant::now(),
-            client: None,
+            client: ClientInfo::default(),
             in_progress: None,
             client_permit: None,
             waiting: None,
@@ -90,6 +92,7 @@ impl Ctx {
             tunnel: None,
             outbound: None,
             body_bytes: 0,
+            response_bytes: 0,
             reply_cluster: None,
             reply_reason: None,
             reply_cookie: None,
@@ -100,6 +103,12 @@ impl Ctx {
 
     pub fn cluster(&self) -> Option<&Arc<Cluster>> {
         self.routed.as_ref().map(|routed| &routed.cluster).or(self.reply_cluster.as_ref())
+    }
+
+    /// Whether this attempt needs a new connection. False the next time.
+    pub fn takes_new_connection(&mut self) -> bool {
+        let server = self.attempt.as_ref().map(|attempt| attempt.server);
+        self.failover.retry_on_new_connection.take_if(|wanted| Some(*wanted) == server).is_some()
     }
 
     /// Ends the current attempt, so that its server is free for another request.

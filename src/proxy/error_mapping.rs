@@ -28,8 +28,9 @@ pub(super) fn problem_of(outcome: Option<SelectionOutcome>, routed: &Routed, tar
 /// The page after the last attempt failed; `None` if the client is gone.
 pub(super) fn problem_after_failure(e: &Error, ctx: &Ctx, target: &[u8]) -> Option<Problem> {
     // The last connects failed, so the page follows from what happened before them. A request that was never sent had
-    // no server.
+    // no server. Without a decision the client did not send its body.
     if ctx.attempt.is_none()
+        && ctx.outcome.is_some()
         && let Some(routed) = &ctx.routed
     {
         let sent =

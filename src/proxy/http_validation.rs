@@ -89,7 +89,7 @@ pub(super) fn keeps_connection(head: &RequestHeader) -> bool {
 }
 
 /// The options of all `Connection` fields.
-fn connection_options(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
+pub(super) fn connection_options(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
     let lines = headers.get_all(header::CONNECTION).iter();
     lines
         .flat_map(|line| line.as_bytes().split(|byte| *byte == b','))

@@ -34,7 +34,7 @@ pub(super) fn record<'a>(
         index: attempt.index,
     });
     Record {
-        client: ctx.client,
+        client: ctx.client.address,
         method: head.method.as_str(),
         host,
         target: head.raw_path(),

@@ -11,6 +11,7 @@ mod counters;
 mod ctx;
 pub mod database_lookup;
 mod error_mapping;
+mod fast_path;
 pub mod failover;
 mod http_validation;
 pub mod local_reply;
@@ -21,6 +22,7 @@ mod redirect_mode;
 mod request_checks;
 mod request_cookies;
 mod request_headers;
+mod response_body;
 mod response_deadline;
 mod response_headers;
 mod response_validation;
@@ -54,9 +56,9 @@ use crate::pages::Problem;
 use crate::state::Balancer;
 use crate::telemetry::access_log::AccessLog;
 use crate::util::clock;
-use attempt::AttemptFailure;
 use client_limits::{ClientRate, ClientsInFlight};
 use ctx::Ctx;
+pub(crate) use fast_path::FastPath;
 use local_reply::LocalReply;
 use response_headers::ResponseFields;
 
@@ -67,6 +69,7 @@ pub(crate) struct Proxy {
     access_log: Arc<AccessLog>,
     coalescer: Arc<Coalescer>,
     logins: Arc<LoginConnections>,
+    fast_path: FastPath,
     client_rate: ClientRate,
     in_flight: ClientsInFlight,
 }
@@ -77,9 +80,41 @@ impl Proxy {
         access_log: Arc<AccessLog>,
         coalescer: Arc<Coalescer>,
         logins: Arc<LoginConnections>,
+        fast_path: FastPath,
     ) -> Self {
         let (client_rate, in_flight) = Default::default();
-        Self { balancer, access_log, coalescer, logins, client_rate, in_flight }
+        Self { balancer, access_log, coalescer, logins, fast_path, client_rate, in_flight }
+    }
+}
+
+impl Proxy {
+    fn response_head_received(&self, session: &mut Session, head: &mut ResponseHeader, ctx: &mut Ctx) -> Result<()> {
+        response_validation::check(head, session, |cause| attempt_result::malformed(ctx, cause))?;
+        let fields = ResponseFields::of(head);
+        if head.status.is_informational() && head.status != 101 {
+            response_headers::interim(head, &fields, ctx, session.req_header())?;
+            // Pingora writes it to a client of HTTP/1 only.
+            pending_responses::send_interim(head);
+            return Ok(());
+        }
+        let at = Instant::now();
+        self.note_connection(session, head, ctx);
+        response_deadline::expect_body(ctx, head.status, fields.media_type, clock::instant_ms(at));
+        let failure = attempt_result::note_response(session, ctx, head.status.as_u16(), at);
+        if let Some(failure) = failure
+            && failover::after_failure(session, ctx, failure)
+        {
+            let mut e = Error::new(ErrorType::HTTPStatus(head.status.as_u16()));
+            e.as_up();
+            e.set_retry(true);
+            return Err(e);
+        }
+        if self.balancer.is_draining() {
+            // Tells the client not to send another request on this connection.
+            session.set_keepalive(None);
+        }
+        ctx.first_byte = Some(at.saturating_duration_since(ctx.started));
+        response_headers::to_client(head, &fields, ctx, session.req_header())
     }
 }
 
@@ -100,7 +135,7 @@ impl ProxyHttp for Proxy {
         self.begin(session, ctx);
         let listener = client_info::listener_of(&snapshot, session);
         let client = client_info::client_of(session, listener);
-        ctx.client = client.address;
+        ctx.client = client;
         let accepted = match self.check_and_route(session, ctx, &snapshot, listener, client) {
             Ok(mut routed) => {
                 login_form::read(session, &mut routed).await?;
@@ -112,18 +147,28 @@ impl ProxyHttp for Proxy {
             self.reply(session, ctx, &snapshot, reply, None).await?;
             return Ok(true);
         }
-        if let Some(routed) = &mut ctx.routed {
-            routed.has_hop_by_hop_fields =
-                request_headers::of_client(session.req_header_mut(), routed, client)?;
+        if let Some(routed) = &ctx.routed {
             routed.cluster.persistent_state.retry_budget.record_request(clock::instant_ms(ctx.started));
         }
         Ok(false)
     }
 
+    /// Serves a plain request on the fast path, and prepares any other for Pingora's loop.
+    async fn proxy_upstream_filter(&self, session: &mut Session, ctx: &mut Ctx) -> Result<bool> {
+        if let Some(body) = fast_path::body_of_plain_request(session, ctx).await? {
+            self.serve_on_fast_path(session, ctx, &body).await?;
+            return Ok(false);
+        }
+        if let Some(routed) = &mut ctx.routed {
+            routed.has_hop_by_hop_fields =
+                request_headers::of_client(session.req_header_mut(), routed, ctx.client)?;
+        }
+        Ok(true)
+    }
+
     async fn upstream_peer(&self, session: &mut Session, ctx: &mut Ctx) -> Result<Box<HttpPeer>> {
-        let mut peer = server_choice::begin_attempt(ctx, session.req_header()).await?;
-        upstream_connection::prepare_peer(&mut peer, ctx);
-        Ok(peer)
+        server_choice::begin_attempt(ctx, session.req_header()).await?;
+        upstream_connection::peer(ctx)
     }
 
     /// Nothing was sent, so any request may go to another server.
@@ -134,19 +179,7 @@ impl ProxyHttp for Proxy {
         ctx: &mut Ctx,
         mut e: Box<Error>,
     ) -> Box<Error> {
-        if let (Some(attempt), Some(routed)) = (&ctx.attempt, &ctx.routed) {
-            let server = attempt.in_flight.server();
-            server.counters.connect_failures.fetch_add(1, Relaxed);
-            if error_mapping::is_servers_fault(&e) {
-                server.attempt_ended(true);
-                let cause = error_mapping::connect_cause(&e);
-                let change = server.passive_failure(routed.port, &cause, clock::now_ms());
-                self.balancer.record_transition(&routed.cluster.settings.name, server.name(), change);
-            }
-        }
-        // Failed connects do not count as attempts.
-        ctx.failover.attempts = ctx.failover.attempts.saturating_sub(1);
-        e.set_retry(failover::after_connect_failure(ctx));
+        self.connect_failed(ctx, &mut e);
         e
     }
 
@@ -160,7 +193,8 @@ impl ProxyHttp for Proxy {
         ctx: &mut Ctx,
     ) -> Result<()> {
         self.coalescer.coalesce_writes().await;
-        self.connected(session, ctx, reused, fd, digest)
+        let descriptor = upstream_connection::descriptor(fd, digest, ctx.tunnel.as_deref());
+        self.connected(session, ctx, reused, descriptor)
     }
 
     async fn upstream_request_filter(
@@ -208,32 +242,7 @@ impl ProxyHttp for Proxy {
         head: &mut ResponseHeader,
         ctx: &mut Ctx,
     ) -> Result<()> {
-        response_validation::check(head, session, |cause| attempt_result::malformed(ctx, cause))?;
-        let fields = ResponseFields::of(head);
-        if head.status.is_informational() && head.status != 101 {
-            response_headers::interim(head, &fields, ctx, session.req_header())?;
-            // Pingora writes it to a client of HTTP/1 only.
-            pending_responses::send_interim(head);
-            return Ok(());
-        }
-        let at = Instant::now();
-        self.note_connection(session, head, ctx);
-        response_deadline::expect_body(ctx, head.status, fields.media_type, clock::instant_ms(at));
-        let failure = attempt_result::note_response(session, ctx, head.status.as_u16(), at);
-        if let Some(failure) = failure
-            && failover::after_failure(session, ctx, failure)
-        {
-            let mut e = Error::new(ErrorType::HTTPStatus(head.status.as_u16()));
-            e.as_up();
-            e.set_retry(true);
-            return Err(e);
-        }
-        if self.balancer.is_draining() {
-            // Tells the client not to send another request on this connection.
-            session.set_keepalive(None);
-        }
-        ctx.first_byte = Some(at.saturating_duration_since(ctx.started));
-        response_headers::to_client(head, &fields, ctx, session.req_header())
+        self.response_head_received(session, head, ctx)
     }
 
     /// Pingora adds chunks wherever a length is missing. HTTP/1.0 has no chunks: the body ends with the connection.
@@ -257,12 +266,7 @@ impl ProxyHttp for Proxy {
         end: bool,
         ctx: &mut Ctx,
     ) -> Result<Option<Duration>> {
-        response_deadline::body_passes(ctx, end);
-        if session.is_http2()
-            && let Some(body) = body
-        {
-            *body = pending_responses::track_chunk(&mut ctx.waiting, std::mem::take(body));
-        }
+        response_body::piece_passes(session, body, end, ctx);
         Ok(None)
     }
 
@@ -274,22 +278,7 @@ impl ProxyHttp for Proxy {
         ctx: &mut Ctx,
         _reused: bool,
     ) -> Box<Error> {
-        // Another hook has decided already: at the response's head, or before anything was sent.
-        if ctx.attempt.is_none() || matches!(e.etype(), ErrorType::HTTPStatus(_)) {
-            if ctx.problem.is_some() || ctx.attempt.is_some() {
-                e.set_retry(false);
-            }
-            return e;
-        }
-        let failure = attempt_result::note_error(&e, ctx);
-        ctx.failover.last_failure = failure;
-        if failure == Some(AttemptFailure::Broken) {
-            upstream_connection::note_closed(ctx);
-        }
-        let again = failure.is_some_and(|failure| {
-            !local_reply::is_response_begun(session) && failover::after_failure(session, ctx, failure)
-        });
-        e.set_retry(again);
+        attempt_result::decide_retry(session, ctx, &mut e);
         e
     }
 

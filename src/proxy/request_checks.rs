@@ -101,13 +101,13 @@ impl Proxy {
 
     fn check_client_limits(&self, ctx: &mut Ctx, limits: &Limits) -> Result<(), Problem> {
         let statistics = &self.balancer.statistics.client_statistics;
-        if !self.client_rate.allows(ctx.client, limits) {
+        if !self.client_rate.allows(ctx.client.address, limits) {
             statistics.over_rate.fetch_add(1, Relaxed);
             return Err(Problem::TooManyRequests);
         }
-        let Ok(permit) = self.in_flight.begin(ctx.client, limits) else {
+        let Ok(permit) = self.in_flight.begin(ctx.client.address, limits) else {
             statistics.over_in_flight.fetch_add(1, Relaxed);
-            self.in_flight.log_refused(ctx.client, limits);
+            self.in_flight.log_refused(ctx.client.address, limits);
             return Err(Problem::TooManyRequests);
         };
         ctx.client_permit = permit;

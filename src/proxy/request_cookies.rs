@@ -1,7 +1,6 @@
 //! The cookies of a request: what they contain about its user, and which of them go to a server.
 
 use http::header::{self, HeaderValue};
-use pingora::Result;
 use pingora_http::RequestHeader;
 use smallvec::SmallVec;
 
@@ -87,23 +86,14 @@ fn write_limit(cluster: &Cluster) -> u32 {
     u32::try_from(cluster.settings.freshness.behind_limit.as_secs()).unwrap_or(u32::MAX)
 }
 
-/// Leaves one `Cookie` line without our own cookies and the sessions of other servers. Those of this server get their
-/// own names back.
-pub(super) fn to_server(request: &mut RequestHeader, routed: &Routed, attempt: &Attempt) -> Result<()> {
-    let line = {
-        let lines: SmallVec<[&[u8]; 4]> =
-            request.headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes).collect();
-        let is_of_other_server = |suffix: &_| {
-            routed.view.server_by_session_suffix(suffix).is_some_and(|owner| owner != attempt.server)
-        };
-        let tags = routed.view.server(attempt.server).map(|entry| &*entry.tags).unwrap_or_default();
-        routed.cluster.cookies.cookie_header_for_tags(lines.iter().copied(), tags, is_of_other_server)
+/// The `Cookie` line for a server: without our own cookies and the sessions of other servers. Those of this server get
+/// their own names back. Empty: the server gets no such line.
+pub(super) fn line_for_server(request: &RequestHeader, routed: &Routed, attempt: &Attempt) -> Vec<u8> {
+    let lines = request.headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes);
+    let lines: SmallVec<[&[u8]; 4]> = lines.collect();
+    let is_of_other_server = |suffix: &_| {
+        routed.view.server_by_session_suffix(suffix).is_some_and(|owner| owner != attempt.server)
     };
-    match HeaderValue::from_maybe_shared(bytes::Bytes::from(line)) {
-        Ok(value) if !value.is_empty() => request.insert_header("Cookie", value),
-        _ => {
-            request.remove_header(&header::COOKIE);
-            Ok(())
-        }
-    }
+    let tags = routed.view.server(attempt.server).map(|entry| &*entry.tags).unwrap_or_default();
+    routed.cluster.cookies.cookie_header_for_tags(lines.iter().copied(), tags, is_of_other_server)
 }

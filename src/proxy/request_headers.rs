@@ -1,8 +1,6 @@
 //! The head of a request for a server: the path of that server, the forwarding headers, and no header of the client that
 //! Domino would trust. Identity headers (`$WSRU` and the like) are never sent.
 
-use std::net::IpAddr;
-
 use http::Version;
 use http::header::{self, HeaderName, HeaderValue};
 use pingora::{ErrorType, OrErr, Result};
@@ -11,6 +9,7 @@ use smallvec::SmallVec;
 
 use super::attempt::Attempt;
 use super::client_info::ClientInfo;
+use super::request_cookies;
 use super::routed::Routed;
 use crate::domain::cluster::Port;
 use crate::domain::directory::db_path;
@@ -20,57 +19,59 @@ use crate::util::ip_text::IpText;
 const HTTPOXY: &str = "proxy";
 const CONNECTOR_SECRET: &str = "X-ConnectorHeaders-Secret";
 
-/// Replaces the forwarding headers, once for all attempts: the client's head has spare capacity, but an insertion into the
-/// copy of an attempt would move all fields. True if the head has hop-by-hop fields, which Pingora removes from each
-/// copy.
+/// Prepares the client's head for Pingora's loop, once for all attempts: the client's head has spare capacity, but an
+/// insertion into the copy of an attempt would move all fields. True if the head has hop-by-hop fields, which Pingora
+/// removes from each copy.
 pub(super) fn of_client(request: &mut RequestHeader, routed: &Routed, client: ClientInfo) -> Result<bool> {
     let has_hop_by_hop = remove_untrusted(request);
-    let scheme =
-        if routed.tls { HeaderValue::from_static("https") } else { HeaderValue::from_static("http") };
-    let port = public_port(routed, client);
-    if let Some(client) = client.address.and_then(address) {
-        // One value for both fields.
-        request.insert_header("X-Real-IP", client.clone())?;
-        request.insert_header("X-Forwarded-For", client)?;
-    }
-    request.insert_header("X-Forwarded-Proto", scheme)?;
-    request.insert_header("X-Forwarded-Port", port)?;
+    forwarding_fields(routed, client, |name, value| request.insert_header(name, header_value(value)?))?;
     // HTTP/2 has the host in `:authority`.
-    let host = request.headers.get(header::HOST).filter(|h| h.as_bytes() == routed.authority.as_bytes());
-    let host = match host.cloned() {
-        Some(host) => host,
-        None => {
-            let host = HeaderValue::from_str(&routed.authority);
-            let host = host.or_err(ErrorType::InvalidHTTPHeader, "the host")?;
-            request.insert_header(header::HOST, host.clone())?;
-            host
-        }
-    };
-    request.insert_header("X-Forwarded-Host", host)?;
-    if let Some(pseudonym) = &routed.cluster.settings.headers.via {
-        let received = match request.version {
-            Version::HTTP_2 => "2.0",
-            Version::HTTP_10 => "1.0",
-            _ => "1.1",
-        };
-        request.append_header(header::VIA, format!("{received} {pseudonym}"))?;
+    if request.headers.get(header::HOST).is_none_or(|host| host.as_bytes() != routed.authority.as_bytes()) {
+        request.insert_header(header::HOST, header_value(routed.authority.as_bytes())?)?;
+    }
+    if let Some(via) = via(routed, request.version) {
+        request.append_header(header::VIA, via)?;
     }
     Ok(has_hop_by_hop)
 }
 
-/// The port that the client wrote, else the one from a trusted proxy, else the default of the scheme.
-fn public_port(routed: &Routed, client: ClientInfo) -> HeaderValue {
-    let host = crate::state::host_table::strip_port(&routed.authority);
-    let written = routed.authority.get(host.len()..).and_then(|rest| rest.strip_prefix(':'));
-    match written.and_then(|port| port.parse().ok()).or(client.port) {
-        Some(port) => HeaderValue::from(port),
-        None if client.tls => HeaderValue::from_static("443"),
-        None => HeaderValue::from_static("80"),
-    }
+fn header_value(value: &[u8]) -> Result<HeaderValue> {
+    HeaderValue::from_bytes(value).or_err(ErrorType::InvalidHTTPHeader, "a field for the server")
 }
 
-fn address(client: IpAddr) -> Option<HeaderValue> {
-    HeaderValue::from_str(&IpText::new(client.to_canonical())).ok()
+/// The fields that tell a server about the client, in place of those that the client sent.
+pub(super) fn forwarding_fields(
+    routed: &Routed,
+    client: ClientInfo,
+    mut set: impl FnMut(&'static str, &[u8]) -> Result<()>,
+) -> Result<()> {
+    if let Some(address) = client.address {
+        let address = IpText::new(address.to_canonical());
+        set("X-Real-IP", address.as_bytes())?;
+        set("X-Forwarded-For", address.as_bytes())?;
+    }
+    set("X-Forwarded-Proto", if routed.tls { b"https" } else { b"http" })?;
+    set("X-Forwarded-Port", itoa::Buffer::new().format(public_port(routed, client)).as_bytes())?;
+    set("X-Forwarded-Host", routed.authority.as_bytes())
+}
+
+/// The value of the `Via` field that names this proxy.
+pub(super) fn via(routed: &Routed, received: Version) -> Option<String> {
+    let pseudonym = routed.cluster.settings.headers.via.as_ref()?;
+    let received = match received {
+        Version::HTTP_2 => "2.0",
+        Version::HTTP_10 => "1.0",
+        _ => "1.1",
+    };
+    Some(format!("{received} {pseudonym}"))
+}
+
+/// The port that the client wrote, else the one from a trusted proxy, else the default of the scheme.
+fn public_port(routed: &Routed, client: ClientInfo) -> u16 {
+    let host = crate::state::host_table::strip_port(&routed.authority);
+    let written = routed.authority.get(host.len()..).and_then(|rest| rest.strip_prefix(':'));
+    let default = if client.tls { 443 } else { 80 };
+    written.and_then(|port| port.parse().ok()).or(client.port).unwrap_or(default)
 }
 
 /// Adapts the copy for one attempt to its server, after [`of_client`].
@@ -78,26 +79,36 @@ pub(super) fn to_server(
     request: &mut RequestHeader,
     routed: &Routed,
     attempt: &Attempt,
-    client: Option<IpAddr>,
+    client: ClientInfo,
 ) -> Result<()> {
-    replace_path(request, routed, attempt)?;
-    if routed.rewrites_cookies {
-        super::request_cookies::to_server(request, routed, attempt)?;
+    if let Some(target) = target_for_server(request, routed, attempt) {
+        request.set_raw_path(&target)?;
     }
-    let Some(entry) = routed.view.server(attempt.server) else { return Ok(()) };
-    if routed.cluster.settings.headers.host_of_server {
-        let port = entry.host_port(routed.port).map_or(80, |p| p.port);
-        let default = if routed.port == Port::Https { 443 } else { 80 };
-        if port == default {
-            request.insert_header(header::HOST, entry.config.hostname.as_str())?;
-        } else {
-            request.insert_header(header::HOST, format!("{}:{port}", entry.config.hostname))?;
+    if routed.rewrites_cookies {
+        let line = request_cookies::line_for_server(request, routed, attempt);
+        match HeaderValue::from_maybe_shared(bytes::Bytes::from(line)) {
+            Ok(value) if !value.is_empty() => request.insert_header("Cookie", value)?,
+            _ => _ = request.remove_header(&header::COOKIE),
         }
     }
-    if entry.config.connector_headers {
-        connector_headers(request, routed, client.and_then(address).as_ref())?;
+    if let Some(host) = host_of_server(routed, attempt) {
+        request.insert_header(header::HOST, host)?;
     }
-    Ok(())
+    connector_fields(routed, attempt, client, |name, value| {
+        request.insert_header(name, header_value(value)?)
+    })
+}
+
+/// The Host that the server gets in place of the client's, with `headers.host: server`.
+pub(super) fn host_of_server(routed: &Routed, attempt: &Attempt) -> Option<String> {
+    if !routed.cluster.settings.headers.host_of_server {
+        return None;
+    }
+    let entry = routed.view.server(attempt.server)?;
+    let port = entry.host_port(routed.port).map_or(80, |p| p.port);
+    let default = if routed.port == Port::Https { 443 } else { 80 };
+    let name = &entry.config.hostname;
+    Some(if port == default { name.clone() } else { format!("{name}:{port}") })
 }
 
 /// Removes every header that only the proxy may set: those about the client's address, host and scheme, and all `$WS*`,
@@ -112,10 +123,10 @@ fn remove_untrusted(request: &mut RequestHeader) -> bool {
         if !may_be_untrusted(name) {
             continue;
         }
-        if is_reserved(name) || is_alias(name) || is(name, HTTPOXY) {
+        if is_untrusted(name) {
             untrusted.push(key.clone());
         }
-        has_hop_by_hop |= HOP_BY_HOP.contains(&name);
+        has_hop_by_hop |= is_hop_by_hop(name);
     }
     for name in &untrusted {
         request.remove_header(name);
@@ -136,17 +147,36 @@ const HOP_BY_HOP: [&str; 7] = [
     "transfer-encoding",
 ];
 
-/// Rules out most names by their first letter.
-fn may_be_untrusted(name: &str) -> bool {
-    name.bytes().next().is_none_or(|first| !first.is_ascii_alphanumeric() || b"cfhkmptx".contains(&first))
+/// Whether the fast path passes a field of the client on to a server. `Connection` names no other fields there.
+pub(super) fn passes_to_server(name: &str) -> bool {
+    !may_be_untrusted(name)
+        || !(is_untrusted(name)
+            || is_hop_by_hop(name)
+            || ["connection", "upgrade", "http2-settings"].iter().any(|other| name.eq_ignore_ascii_case(other)))
 }
 
-/// Whether only the proxy may set a header. The name is in lower case, as header maps have it.
+/// Rules out most names by their first letter.
+fn may_be_untrusted(name: &str) -> bool {
+    let may_be_first = |first: u8| {
+        !first.is_ascii_alphanumeric() || b"cfhkmptux".contains(&first.to_ascii_lowercase())
+    };
+    name.bytes().next().is_none_or(may_be_first)
+}
+
+fn is_untrusted(name: &str) -> bool {
+    is_reserved(name) || is_alias(name) || is(name, HTTPOXY)
+}
+
+fn is_hop_by_hop(name: &str) -> bool {
+    HOP_BY_HOP.iter().any(|other| name.eq_ignore_ascii_case(other))
+}
+
+/// Whether only the proxy may set a header, in any spelling.
 pub(super) fn is_reserved(name: &str) -> bool {
     starts_with(name, "$ws")
         || starts_with(name, "x-forwarded")
         || is(name, "x-real-ip")
-        || name == "forwarded"
+        || name.eq_ignore_ascii_case("forwarded")
         || is(name, "x-connectorheaders-secret")
 }
 
@@ -163,13 +193,15 @@ fn is_alias(name: &str) -> bool {
         "proxy-authorization",
         "proxy-connection",
     ];
-    FIELDS.iter().any(|field| name != *field && is(name, field))
+    FIELDS.iter().any(|field| is(name, field) && !name.eq_ignore_ascii_case(field))
 }
 
 /// Whether a name begins with another one. All characters except letters and digits are equal, because the CGI variables
 /// that agents read have underscores for them.
 fn starts_with(name: &str, with: &str) -> bool {
-    let alike = |(a, b): (u8, u8)| a == b || !(a.is_ascii_alphanumeric() || b.is_ascii_alphanumeric());
+    let alike = |(a, b): (u8, u8)| {
+        a.eq_ignore_ascii_case(&b) || !(a.is_ascii_alphanumeric() || b.is_ascii_alphanumeric())
+    };
     name.len() >= with.len() && name.bytes().zip(with.bytes()).all(alike)
 }
 
@@ -177,41 +209,41 @@ fn is(name: &str, whole: &str) -> bool {
     name.len() == whole.len() && starts_with(name, whole)
 }
 
-fn connector_headers(
-    request: &mut RequestHeader,
+/// The connector headers that Domino reads about the client, where the server has them switched on.
+pub(super) fn connector_fields(
     routed: &Routed,
-    client: Option<&HeaderValue>,
+    attempt: &Attempt,
+    client: ClientInfo,
+    mut set: impl FnMut(&'static str, &[u8]) -> Result<()>,
 ) -> Result<()> {
-    if let Some(client) = client {
-        request.insert_header("$WSRA", client.clone())?;
-        request.insert_header("$WSRH", client.clone())?;
-    }
-    let host = crate::state::host_table::strip_port(&routed.authority);
-    let (scheme, secure) = if routed.tls { ("https", "True") } else { ("http", "False") };
-    request.insert_header("$WSSN", host)?;
-    if let Some(port) = request.headers.get("x-forwarded-port").cloned() {
-        request.insert_header("$WSSP", port)?;
-    }
-    request.insert_header("$WSSC", scheme)?;
-    request.insert_header("$WSIS", secure)?;
-    if let Some(secret) = &routed.cluster.settings.connector_secret
-        && let Ok(value) = HeaderValue::from_bytes(&secret.0)
-    {
-        request.insert_header(CONNECTOR_SECRET, value)?;
-    }
-    Ok(())
-}
-
-/// Replaces the path of the database by that of the server. The rest of the URL stays unchanged.
-fn replace_path(request: &mut RequestHeader, routed: &Routed, attempt: &Attempt) -> Result<()> {
-    if !attempt.replace_path {
+    if !routed.view.server(attempt.server).is_some_and(|entry| entry.config.connector_headers) {
         return Ok(());
     }
-    let holder = routed.replica_on(attempt.server);
-    match holder.and_then(|holder| routed.target_for(&holder, request.raw_path())) {
-        Some(path) => request.set_raw_path(&path),
-        None => Ok(()),
+    if let Some(address) = client.address {
+        let address = IpText::new(address.to_canonical());
+        set("$WSRA", address.as_bytes())?;
+        set("$WSRH", address.as_bytes())?;
     }
+    let (scheme, secure) = if routed.tls { ("https", "True") } else { ("http", "False") };
+    set("$WSSN", crate::state::host_table::strip_port(&routed.authority).as_bytes())?;
+    set("$WSSP", itoa::Buffer::new().format(public_port(routed, client)).as_bytes())?;
+    set("$WSSC", scheme.as_bytes())?;
+    set("$WSIS", secure.as_bytes())?;
+    match &routed.cluster.settings.connector_secret {
+        Some(secret) if HeaderValue::from_bytes(&secret.0).is_ok() => set(CONNECTOR_SECRET, &secret.0),
+        _ => Ok(()),
+    }
+}
+
+/// The target with the path that the database has on the server, if it is another one. The rest of the URL stays
+/// unchanged.
+pub(super) fn target_for_server(
+    request: &RequestHeader,
+    routed: &Routed,
+    attempt: &Attempt,
+) -> Option<Vec<u8>> {
+    let holder = routed.replica_on(attempt.server).filter(|_| attempt.replace_path)?;
+    routed.target_for(&holder, request.raw_path())
 }
 
 /// The database's path on the server, percent-encoded and without a leading slash.

@@ -2,7 +2,6 @@
 
 use std::time::Instant;
 
-use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorType, Result};
 use pingora_http::RequestHeader;
 
@@ -14,11 +13,11 @@ use crate::domain::select::{SelectionOutcome, SelectionReason, ServerId};
 use crate::pages::Problem;
 use crate::state::cluster_view::ConnectionKind;
 
-/// Begins an attempt and returns the prebuilt peer of its server.
+/// Begins an attempt at the server that selection chooses.
 ///
 /// # Errors
 /// 503 if there is no server, or if the user must be told first that its replica is older.
-pub(super) async fn begin_attempt(ctx: &mut Ctx, request: &RequestHeader) -> Result<Box<HttpPeer>> {
+pub(super) async fn begin_attempt(ctx: &mut Ctx, request: &RequestHeader) -> Result<()> {
     let chosen = choose(ctx).await;
     let Some(routed) = &ctx.routed else { return Error::err(ErrorType::InternalError) };
     let Some((server, why, mut in_flight)) = chosen else {
@@ -30,11 +29,7 @@ pub(super) async fn begin_attempt(ctx: &mut Ctx, request: &RequestHeader) -> Res
         ctx.problem = Some(page);
         return Error::err(ErrorType::HTTPStatus(503));
     }
-    let prepared = routed.view.server(server).and_then(|entry| {
-        let peer = entry.peer(routed.port, routed.exchange)?;
-        Some((entry, peer))
-    });
-    let Some((entry, peer)) = prepared else {
+    let Some(entry) = routed.view.server(server).filter(|entry| entry.address(routed.port).is_some()) else {
         ctx.problem = Some(Problem::NoServer);
         return Error::err(ErrorType::HTTPStatus(503));
     };
@@ -64,7 +59,7 @@ pub(super) async fn begin_attempt(ctx: &mut Ctx, request: &RequestHeader) -> Res
         close_at_end: false,
         answered: false,
     });
-    Ok(peer)
+    Ok(())
 }
 
 /// Chooses a server and counts the request there.

@@ -3,6 +3,7 @@
 
 use std::os::fd::RawFd;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use http::header;
@@ -13,7 +14,7 @@ use pingora_http::{RequestHeader, ResponseHeader};
 use pingora_proxy::Session;
 
 use super::ctx::Ctx;
-use super::{Proxy, failover};
+use super::{Proxy, error_mapping, failover};
 use crate::domain::cluster::Port;
 use crate::edge::login_connections::{ClientConnection, is_connection_auth, offers_connection_auth};
 use crate::state::cluster_view::ConnectionKind;
@@ -24,7 +25,7 @@ use crate::util::clock;
 use crate::util::socket_fd::SocketFd;
 
 /// The TCP connection behind Pingora's: its descriptor, or that of a tunnel, which Pingora does not know.
-fn descriptor(
+pub(super) fn descriptor(
     number: RawFd,
     digest: Option<&Digest>,
     tunnel: Option<&tunnel::TunnelConnector>,
@@ -37,11 +38,17 @@ fn descriptor(
     Some(SocketFd { fd: number, local_port })
 }
 
-/// Adapts the peer to this request: it may need the pool of its client, or a new connection.
-pub(super) fn prepare_peer(peer: &mut HttpPeer, ctx: &mut Ctx) {
-    let (Some(routed), Some(attempt)) = (&ctx.routed, &ctx.attempt) else { return };
+/// The peer of the attempt, adapted to this request: it may need the pool of its client, or a new connection.
+pub(super) fn peer(ctx: &mut Ctx) -> Result<Box<HttpPeer>> {
+    let is_new = ctx.takes_new_connection();
+    let (Some(routed), Some(attempt)) = (&ctx.routed, &ctx.attempt) else {
+        return Error::err(ErrorType::InternalError);
+    };
+    let peer = routed.view.server(attempt.server).and_then(|entry| entry.peer(routed.port, routed.exchange));
+    let Some(mut peer) = peer.map(|peer| Box::new(peer.clone())) else {
+        return Error::err(ErrorType::InternalError);
+    };
     peer.options.http_upstream_request_policy.strip_hop_by_hop = routed.has_hop_by_hop_fields;
-    let is_new = ctx.failover.retry_on_new_connection.take_if(|server| *server == attempt.server).is_some();
     if routed.exchange == ConnectionKind::Tunnel {
         let connect = Arc::new(tunnel::TunnelConnector::default());
         peer.options.custom_l4 = Some(Arc::clone(&connect) as _);
@@ -49,17 +56,36 @@ pub(super) fn prepare_peer(peer: &mut HttpPeer, ctx: &mut Ctx) {
     } else if let Some(login) = ctx.login {
         peer.group_key = peer.group_key.wrapping_add(login.pool_key);
         peer.options.idle_timeout = Some(routed.snapshot.settings.limits.idle_timeout);
-        return;
+        return Ok(peer);
     }
     if is_new || routed.exchange == ConnectionKind::Tunnel {
         // A pool key that no other connection has, and no reuse afterwards.
         peer.group_key = fastrand::u64(..);
         peer.options.idle_timeout = Some(Duration::ZERO);
     }
+    Ok(peer)
 }
 
 impl Proxy {
-    /// Takes the connection that Pingora has opened, or found in its pool.
+    /// Notes that no connection could be opened, and decides about another attempt. Nothing was sent, so any request may
+    /// go to another server.
+    pub(super) fn connect_failed(&self, ctx: &mut Ctx, e: &mut Error) {
+        if let (Some(attempt), Some(routed)) = (&ctx.attempt, &ctx.routed) {
+            let server = attempt.in_flight.server();
+            server.counters.connect_failures.fetch_add(1, Relaxed);
+            if error_mapping::is_servers_fault(e) {
+                server.attempt_ended(true);
+                let cause = error_mapping::connect_cause(e);
+                let change = server.passive_failure(routed.port, &cause, clock::now_ms());
+                self.balancer.record_transition(&routed.cluster.settings.name, server.name(), change);
+            }
+        }
+        // Failed connects do not count as attempts.
+        ctx.failover.attempts = ctx.failover.attempts.saturating_sub(1);
+        e.set_retry(failover::after_connect_failure(ctx));
+    }
+
+    /// Takes the connection that was opened, or found in a pool.
     ///
     /// # Errors
     /// Where it must not be used for this request, which then gets another one.
@@ -68,15 +94,14 @@ impl Proxy {
         session: &mut Session,
         ctx: &mut Ctx,
         reused: bool,
-        number: RawFd,
-        digest: Option<&Digest>,
+        connection: Option<SocketFd>,
     ) -> Result<()> {
         let (Some(attempt), Some(routed)) = (&mut ctx.attempt, &ctx.routed) else { return Ok(()) };
         let tls = routed.port == Port::Https;
         self.balancer.statistics.outbound.begin(tls, !reused);
         ctx.outbound = Some(tls);
         attempt.reused = reused;
-        attempt.connection = descriptor(number, digest, ctx.tunnel.as_deref());
+        attempt.connection = connection;
         let Some(connection) = attempt.connection else { return Ok(()) };
         let now = clock::now_ms();
         attempt.usage = usage::begin_request(connection, !reused, now);

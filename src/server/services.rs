@@ -28,12 +28,13 @@ use crate::edge::listener::{BoundListener, ListenerService};
 use crate::edge::login_connections::LoginConnections;
 use crate::edge::sockets::ListenSocket;
 use crate::edge::tls::{self, Certificates};
-use crate::proxy::Proxy;
+use crate::proxy::{FastPath, Proxy};
 use crate::state::followed::FollowedConfig;
 use crate::state::probes::{Probes, ServerDiscovery};
 use crate::state::{Balancer, catch_up, restrictions};
 use crate::telemetry::access_log::AccessLog;
 use crate::upstream::deadline::DeadlineService;
+use crate::upstream::pool::ConnectionPool;
 
 const PROBE_TICK_INTERVAL: Duration = Duration::from_millis(100);
 
@@ -141,7 +142,8 @@ impl Shared {
             logins: Arc::clone(logins),
             access_log: Some(Arc::clone(&access_log)),
         };
-        let app = Proxy::new(Arc::clone(&balancer), access_log, coalescer, Arc::clone(logins));
+        let fast_path = FastPath::new(conf, Arc::new(ConnectionPool::new(conf.upstream_keepalive_pool_size)));
+        let app = Proxy::new(Arc::clone(&balancer), access_log, coalescer, Arc::clone(logins), fast_path);
         let app = http_proxy(conf, app);
         let limit = ConnectionLimit::Configured;
         let proxy = ListenerService::new("proxy", app, listeners, balancer, context, limit);

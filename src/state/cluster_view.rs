@@ -8,7 +8,7 @@ use std::time::Duration;
 use ahash::AHashMap;
 use arc_swap::ArcSwapOption;
 use pingora::protocols::TcpKeepalive;
-use pingora::upstreams::peer::HttpPeer;
+use pingora::upstreams::peer::{HttpPeer, Peer};
 use smallvec::SmallVec;
 
 use super::directory::LoadedDirectory;
@@ -33,6 +33,8 @@ pub struct UpstreamServer {
     /// The tags that name it in cookies: the current one, then those of older secrets.
     pub tags: SmallVec<[u32; 2]>,
     peers: [Option<Box<HttpPeer>>; 2],
+    /// Equal for peers whose connections are interchangeable.
+    pool_keys: [u64; 2],
     tunnels: [Option<Box<HttpPeer>>; 2],
 }
 
@@ -77,8 +79,9 @@ impl UpstreamServer {
             })
         };
         let peers = build(None);
+        let pool_keys = peers.each_ref().map(|peer| peer.as_ref().map_or(0, |peer| peer.reuse_hash()));
         let tunnels = build(Some(settings.websocket_idle));
-        Self { server, config, addresses, tags, peers, tunnels }
+        Self { server, config, addresses, tags, peers, pool_keys, tunnels }
     }
 
     /// The tag that new cookies use for this server.
@@ -87,13 +90,21 @@ impl UpstreamServer {
         self.tags.first().copied().unwrap_or_default()
     }
 
+    /// The prebuilt peer; `None` if the port is disabled.
     #[must_use]
-    pub fn peer(&self, port: Port, kind: ConnectionKind) -> Option<Box<HttpPeer>> {
+    pub fn peer(&self, port: Port, kind: ConnectionKind) -> Option<&HttpPeer> {
         let peers = match kind {
             ConnectionKind::Request => &self.peers,
             ConnectionKind::Tunnel => &self.tunnels,
         };
-        peers.get(port as usize).cloned().flatten()
+        peers.get(port as usize)?.as_deref()
+    }
+
+    /// What connections of the port have in common in a pool, and how long they may be idle.
+    #[must_use]
+    pub fn pool(&self, port: Port) -> Option<(u64, Duration)> {
+        let key = self.pool_keys.get(port as usize).copied()?;
+        self.peer(port, ConnectionKind::Request).map(|_| (key, UPSTREAM_IDLE_TIMEOUT))
     }
 
     #[must_use]

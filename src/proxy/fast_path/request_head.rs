@@ -1,0 +1,84 @@
+//! Writes the head of a request for a server as bytes, without a header map of its own. Pingora's loop has the same fields
+//! in the copy of the client's head that `request_headers` prepares.
+
+use std::sync::Arc;
+
+use pingora::Result;
+use pingora_http::{HeaderNameVariant, RequestHeader};
+
+use crate::edge::raw_request::RawRequest;
+use crate::proxy::attempt::Attempt;
+use crate::proxy::client_info::ClientInfo;
+use crate::proxy::routed::Routed;
+use crate::proxy::{request_cookies, request_headers};
+
+/// What most heads need.
+const CAPACITY: usize = 1024;
+
+/// The head of this attempt.
+pub(super) fn write(
+    request: &RequestHeader,
+    routed: &Routed,
+    attempt: &Attempt,
+    client: ClientInfo,
+) -> Result<Vec<u8>> {
+    let mut head = Head(Vec::with_capacity(CAPACITY));
+    let target = request_headers::target_for_server(request, routed, attempt);
+    let target = target.as_deref().unwrap_or_else(|| request.raw_path());
+    head.push(&[request.method.as_str().as_bytes(), b" ", target, b" HTTP/1.1\r\n"]);
+    let host = request_headers::host_of_server(routed, attempt);
+    head.field("Host", host.as_deref().unwrap_or(&routed.authority).as_bytes());
+    client_fields(&mut head, request, routed)?;
+    if routed.rewrites_cookies {
+        let line = request_cookies::line_for_server(request, routed, attempt);
+        if !line.is_empty() {
+            head.field("Cookie", &line);
+        }
+    }
+    let mut set = |name: &'static str, value: &[u8]| {
+        head.field(name, value);
+        Ok(())
+    };
+    request_headers::forwarding_fields(routed, client, &mut set)?;
+    request_headers::connector_fields(routed, attempt, client, &mut set)?;
+    if let Some(via) = request_headers::via(routed, request.version) {
+        head.field("Via", via.as_bytes());
+    }
+    head.push(&[b"\r\n"]);
+    Ok(head.0)
+}
+
+/// The client's own fields, as the client spelled them.
+fn client_fields(head: &mut Head, request: &RequestHeader, routed: &Routed) -> Result<()> {
+    if let Some(raw) = request.extensions.get::<Arc<RawRequest>>() {
+        for (name, value) in raw.passed_on() {
+            head.push(&[name, b": ", value, b"\r\n"]);
+        }
+    }
+    request.map(|name, value| {
+        let name = match &name {
+            HeaderNameVariant::Case(name) => std::str::from_utf8(name.as_slice()).unwrap_or_default(),
+            HeaderNameVariant::Titled(name) => name,
+        };
+        let is_written_apart = name.eq_ignore_ascii_case("host")
+            || (routed.rewrites_cookies && name.eq_ignore_ascii_case("cookie"));
+        if !is_written_apart && request_headers::passes_to_server(name) {
+            head.field(name, value.as_bytes());
+        }
+        Ok(())
+    })
+}
+
+struct Head(Vec<u8>);
+
+impl Head {
+    fn push(&mut self, parts: &[&[u8]]) {
+        for part in parts {
+            self.0.extend_from_slice(part);
+        }
+    }
+
+    fn field(&mut self, name: &str, value: &[u8]) {
+        self.push(&[name.as_bytes(), b": ", value, b"\r\n"]);
+    }
+}
