@@ -33,8 +33,8 @@ use crate::state::followed::FollowedConfig;
 use crate::state::probes::{Probes, ServerDiscovery};
 use crate::state::{Balancer, catch_up, restrictions};
 use crate::telemetry::access_log::AccessLog;
-use crate::upstream::deadline::DeadlineService;
 use crate::upstream::pool::ConnectionPool;
+use crate::upstream::service::UpstreamService;
 
 const PROBE_TICK_INTERVAL: Duration = Duration::from_millis(100);
 
@@ -44,6 +44,8 @@ pub(super) struct Shared {
     balancer: Arc<Balancer>,
     access_log: Arc<AccessLog>,
     certificates: Arc<Certificates>,
+    /// The idle connections of the fast path.
+    upstream_pool: Arc<ConnectionPool>,
     pid_file: Option<PidFile>,
     handover: Option<Arc<HandoverChild>>,
     upgrade: Arc<HandoverParent>,
@@ -83,7 +85,18 @@ impl Shared {
         let upgrade = HandoverParent::new(Arc::clone(&balancer), affinity_key, pid_file.clone(), sockets);
         let upgrade = Arc::new(upgrade.map_err(StartError::Upgrade)?);
         let unopened = Arc::default();
-        Ok(Self { settings, balancer, access_log, certificates, pid_file, handover, upgrade, unopened })
+        let upstream_pool = Arc::new(upstream_pool(&settings.pingora, &balancer));
+        Ok(Self {
+            settings,
+            balancer,
+            access_log,
+            certificates,
+            upstream_pool,
+            pid_file,
+            handover,
+            upgrade,
+            unopened,
+        })
     }
 
     /// Adds the services without listeners. Returns the supervisor, on which the listeners depend.
@@ -112,7 +125,8 @@ impl Shared {
         );
         let supervisor = server.add_service(background_service("supervisor", supervisor));
         server.add_service(background_service("probes", health));
-        server.add_service(background_service("deadlines", DeadlineService));
+        let upstream = UpstreamService::new(Arc::clone(&self.upstream_pool));
+        server.add_service(background_service("upstream", upstream));
         supervisor
     }
 
@@ -224,4 +238,10 @@ impl Shared {
             pid_file.remove();
         }
     }
+}
+
+/// As many idle connections as in Pingora's pool.
+fn upstream_pool(conf: &ServerConf, balancer: &Balancer) -> ConnectionPool {
+    let max_idle = conf.upstream_keepalive_pool_size.saturating_mul(conf.threads.max(1));
+    ConnectionPool::new(max_idle, Arc::clone(&balancer.statistics.idle_upstream))
 }

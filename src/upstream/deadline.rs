@@ -2,21 +2,16 @@
 //!
 //! A connection that misses its deadline is shut down. To the proxy it looks closed by the server; [`has_expired`]
 //! distinguishes the two.
-//! One task checks all connections, so a request costs two stores instead of timers.
+//! One task ([`super::service`]) checks all connections, so a request costs two stores instead of timers.
 
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use async_trait::async_trait;
-use pingora::server::ShutdownWatch;
-use pingora::services::background::BackgroundService;
-
 use super::connection_table::{ConnectionSlot, TABLE};
-use crate::util::clock;
 use crate::util::socket_fd::{ReceiveState, SocketFd};
 
 /// Also how late an expired connection may be closed.
-const CHECK_INTERVAL: Duration = Duration::from_millis(100);
+pub(super) const CHECK_INTERVAL: Duration = Duration::from_millis(100);
 /// The extension of a body deadline while bytes of the body are unread.
 const BODY_RECHECK_MS: u64 = 1_000;
 
@@ -80,7 +75,8 @@ fn set(descriptor: SocketFd, value: u64) {
     }
 }
 
-fn close_expired(now_ms: u64) {
+/// Shuts down the connections that missed their deadline.
+pub(super) fn close_expired(now_ms: u64) {
     // The loop only compares, because almost all slots are empty.
     for (first, chunk) in TABLE.chunks() {
         for (at, slot) in chunk.iter().enumerate() {
@@ -102,21 +98,6 @@ fn close_if_expired(fd: usize, slot: &ConnectionSlot, value: u64, now_ms: u64) {
         replace(pack(descriptor, now_ms + BODY_RECHECK_MS, BODY_FLAG));
     } else if replace(EXPIRED) {
         descriptor.shut_down();
-    }
-}
-
-/// The task that checks the deadlines.
-#[derive(Debug)]
-pub struct DeadlineService;
-
-#[async_trait]
-impl BackgroundService for DeadlineService {
-    /// Ignores the shutdown: requests in flight have deadlines while the process drains.
-    async fn start(&self, _shutdown: ShutdownWatch) {
-        loop {
-            tokio::time::sleep(CHECK_INTERVAL).await;
-            close_expired(clock::now_ms());
-        }
     }
 }
 

@@ -34,6 +34,8 @@ pub fn render(balancer: &Balancer) -> String {
     let statistics = &balancer.statistics;
     out.gauge("icm_requests_in_flight", "Requests in progress");
     out.sample(&[], statistics.in_flight.load(Relaxed));
+    out.gauge("icm_upstream_idle_connections", "Idle connections to servers in the pool of the fast path");
+    out.sample(&[], statistics.idle_upstream.load(Relaxed));
     out.gauge("icm_ready", "1 while /readyz answers 200");
     out.sample(&[], u8::from(balancer.is_ready()));
     clients(&mut out, &statistics.client_statistics);

@@ -12,7 +12,7 @@ pub mod traffic;
 
 use parking_lot::Mutex;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
 use crate::telemetry::access_log::LineCounters;
 pub(crate) use clients::ClientStatistics;
@@ -56,6 +56,8 @@ pub struct Statistics {
     pub(crate) client_statistics: Arc<ClientStatistics>,
     /// Connections to servers while they carry a request.
     pub outbound: ConnectionCounts,
+    /// Connections to servers that wait for a request in the pool of the fast path.
+    pub(crate) idle_upstream: Arc<AtomicUsize>,
     pub(crate) rates: CommandRates,
     /// Requests that belong to no cluster.
     pub(crate) unrouted: Traffic,
