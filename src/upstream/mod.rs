@@ -1,10 +1,17 @@
 //! What Pingora's pool does not track about connections to servers: idle time and number of requests ([`usage`]), response
-//! deadlines ([`deadline`]), and whether a connection may carry a request ([`reuse`]).
+//! deadlines ([`deadline`]), and whether a connection may carry a request ([`reuse`]). Responses as the fast path reads
+//! them: head ([`raw_response_head`]) and body ([`response_body`]).
 //!
 //! The state is in one table by file descriptor, which is all that Pingora's hooks get of a connection.
 
 mod connection_table;
-pub mod deadline;
-pub mod reuse;
-pub mod tunnel;
-pub mod usage;
+pub(crate) mod deadline;
+pub mod raw_response_head;
+pub mod response_body;
+pub mod response_head;
+pub(crate) mod reuse;
+pub(crate) mod tunnel;
+pub(crate) mod usage;
+
+#[cfg(test)]
+mod tests;
