@@ -31,7 +31,7 @@ pub(crate) mod follow;
 pub mod edge;
 
 /// Connections to servers: reuse, deadlines, tunnels.
-pub(crate) mod upstream;
+pub mod upstream;
 
 /// Pingora's hooks, which handle a request from its head to its log record.
 pub mod proxy;

@@ -156,7 +156,7 @@ impl Shared {
             logins: Arc::clone(logins),
             access_log: Some(Arc::clone(&access_log)),
         };
-        let fast_path = FastPath::new(conf, Arc::new(ConnectionPool::new(conf.upstream_keepalive_pool_size)));
+        let fast_path = FastPath::new(conf, Arc::clone(&self.upstream_pool));
         let app = Proxy::new(Arc::clone(&balancer), access_log, coalescer, Arc::clone(logins), fast_path);
         let app = http_proxy(conf, app);
         let limit = ConnectionLimit::Configured;
