@@ -13,6 +13,7 @@ pub mod database_lookup;
 mod error_mapping;
 pub mod failover;
 mod http_validation;
+mod keep_alive;
 pub mod local_reply;
 mod log_record;
 mod login_form;
@@ -49,7 +50,7 @@ use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 
 use crate::edge::coalesce::Coalescer;
 use crate::edge::login_connections::LoginConnections;
-use crate::edge::pending_responses;
+use crate::edge::{pending_responses, raw_request};
 use crate::pages::Problem;
 use crate::state::Balancer;
 use crate::telemetry::access_log::AccessLog;
@@ -112,12 +113,22 @@ impl ProxyHttp for Proxy {
             self.reply(session, ctx, &snapshot, reply, None).await?;
             return Ok(true);
         }
-        if let Some(routed) = &mut ctx.routed {
-            routed.has_hop_by_hop_fields =
-                request_headers::of_client(session.req_header_mut(), routed, client)?;
+        if let Some(routed) = &ctx.routed {
             routed.cluster.persistent_state.retry_budget.record_request(clock::instant_ms(ctx.started));
         }
         Ok(false)
+    }
+
+    /// Prepares the head for Pingora's loop.
+    async fn proxy_upstream_filter(&self, session: &mut Session, ctx: &mut Ctx) -> Result<bool> {
+        raw_request::complete_head(session.req_header_mut())?;
+        if let Some(routed) = &mut ctx.routed {
+            let listener = client_info::listener_of(&routed.snapshot, session);
+            let client = client_info::client_of(session, listener);
+            routed.has_hop_by_hop_fields =
+                request_headers::of_client(session.req_header_mut(), routed, client)?;
+        }
+        Ok(true)
     }
 
     async fn upstream_peer(&self, session: &mut Session, ctx: &mut Ctx) -> Result<Box<HttpPeer>> {
@@ -230,7 +241,7 @@ impl ProxyHttp for Proxy {
         }
         if self.balancer.is_draining() {
             // Tells the client not to send another request on this connection.
-            session.set_keepalive(None);
+            keep_alive::close_after_response(session);
         }
         ctx.first_byte = Some(at.saturating_duration_since(ctx.started));
         response_headers::to_client(head, &fields, ctx, session.req_header())
