@@ -454,3 +454,7 @@ impl TaskData {
         if self.joined.is_empty() { &self.first } else { &self.joined }
     }
 }
+
+#[cfg(test)]
+#[path = "plain_session_tests.rs"]
+mod tests;

@@ -30,8 +30,13 @@ pub fn is_passed_on_unread(name: &[u8]) -> bool {
         12 => is(b"Content-Type"),
         13 => is(b"Cache-Control") || is(b"If-None-Match"),
         14 => is(b"Sec-Fetch-User") || is(b"Sec-CH-UA-Arch") || is(b"Accept-Charset"),
-        15 => is(b"Accept-Encoding") || is(b"Accept-Language") || is(b"Sec-CH-UA-Model"),
-        16 => is(b"Sec-CH-UA-Mobile") || is(b"Sec-CH-UA-WoW64"),
+        15 => {
+            is(b"Accept-Encoding")
+                || is(b"Accept-Language")
+                || is(b"Sec-CH-UA-Model")
+                || is(b"Sec-CH-UA-WoW64")
+        }
+        16 => is(b"Sec-CH-UA-Mobile"),
         17 => is(b"If-Modified-Since") || is(b"Sec-CH-UA-Bitness"),
         18 => is(b"Sec-CH-UA-Platform"),
         19 => is(b"If-Unmodified-Since"),
@@ -192,3 +197,7 @@ pub struct SerializedHead {
     /// Whether there is a `Date` line. The session adds one if there is none.
     pub has_date: bool,
 }
+
+#[cfg(test)]
+#[path = "raw_request_tests.rs"]
+mod tests;
