@@ -10,11 +10,13 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker, ready};
 
 use pingora::protocols::{GetSocketDigest, IO};
+use pingora_http::RequestHeader;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::http1::{Http1, ReadEnd};
 use super::http2::Http2;
 use super::pending_responses::PendingResponses;
+use super::raw_request::RawRequest;
 use super::response_windows::Overdue;
 use super::tcp::{WriteCounter, tcp_ack_progress};
 use super::timeouts::{AckTracker, MinRateBudget, Timer};
@@ -128,6 +130,41 @@ impl<S: IO + 'static> ClientStream<S> {
     /// Waits for the next request's head. False if none comes; an error response was then sent if one was due.
     pub async fn wait_for_head(&mut self) -> bool {
         poll_fn(|cx| self.poll_head(cx)).await
+    }
+
+    /// Whether the heads of plain requests can be taken, from the next one on.
+    pub fn record_heads(&mut self, is_on: bool) {
+        if let Protocol::Http1(http1) = &mut self.protocol {
+            http1.record_heads(is_on);
+        }
+    }
+
+    /// Takes the head for which [`Self::wait_for_head`] has waited, if its request is plain.
+    pub fn take_plain_head(&mut self) -> Option<(Arc<RawRequest>, RequestHeader)> {
+        let Protocol::Http1(http1) = &mut self.protocol else { return None };
+        let (head, record) = http1.take_plain_head()?;
+        let raw = Arc::new(RawRequest::new(head, record));
+        let header = raw.header();
+        if header.is_none() {
+            http1.put_back_head(raw.head());
+        }
+        header.map(|header| (raw, header))
+    }
+
+    /// Buffers bytes of a response, to be written with the next write, flush or read.
+    pub fn buffer(&mut self, bytes: &[u8]) {
+        if let Protocol::Http1(http1) = &mut self.protocol {
+            http1.track_written(bytes);
+        }
+        self.write_buffer.push(bytes);
+    }
+
+    /// As `poll_flush`, but never deferred: for a response that goes on.
+    pub fn poll_flush_now(&mut self, cx: &mut Context<'_>) -> Poll<Result<()>> {
+        let Some(stream) = &mut self.stream else { return Poll::Ready(Err(Self::aborted())) };
+        let result = self.write_buffer.poll_flush(stream, cx);
+        self.flush_is_deferred &= result.is_pending();
+        self.enforce_min_rate(cx, result, |()| 0)
     }
 
     fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<bool> {

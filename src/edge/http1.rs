@@ -8,14 +8,14 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::Buf;
+use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncRead, ReadBuf};
 use tokio::time::Instant;
 
 use super::ClientLimits;
 use super::read_buffer::{READ_CHUNK, ReadBuffer};
 use super::timeouts::{MinRateBudget, Timer};
-use crate::edge::gate::{self, Gate, GateStage, GateVerdict, Refusal};
+use crate::edge::gate::{self, Gate, GateStage, GateVerdict, HeadRecord, Refusal};
 
 /// Bytes that a client may send before the current response is complete. The rest stays in the socket.
 const MAX_PIPELINED_BYTES: usize = 16 * 1024;
@@ -118,6 +118,25 @@ impl Http1 {
             Some([b'1', ..]) => {}
             _ => self.response_started = true,
         }
+    }
+
+    /// Whether the heads of plain requests can be taken, from the next one on.
+    pub fn record_heads(&mut self, is_on: bool) {
+        self.gate.record_heads(is_on);
+    }
+
+    /// Takes the head that has just passed if its request is plain.
+    pub(crate) fn take_plain_head(&mut self) -> Option<(Bytes, Box<HeadRecord>)> {
+        let record = self.gate.take_record()?;
+        (self.phase == Phase::Response).then(|| (self.buffered.take_readable(), record))
+    }
+
+    /// Puts back a head that was taken, for another parser.
+    pub fn put_back_head(&mut self, head: &[u8]) {
+        let mut bytes = BytesMut::from(head);
+        bytes.extend_from_slice(&self.buffered.bytes);
+        self.buffered.bytes = bytes;
+        self.buffered.readable = head.len();
     }
 
     #[must_use]

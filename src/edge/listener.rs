@@ -28,6 +28,7 @@ use super::http2::INITIAL_STREAM_WINDOW;
 use super::interim;
 use super::overload::OverloadResponder;
 use super::pending_responses::PendingResponses;
+use super::plain_session::PlainSession;
 use super::sockets::{ListenSocket, listen};
 use super::tcp::{ClientTcp, WriteCounter};
 use super::{ClientLimits, ListenerContext};
@@ -224,8 +225,13 @@ impl<A: HttpServerApp + Send + Sync + 'static> ListenerShared<A> {
         self.balancer.snapshot().settings.limits.clone()
     }
 
-    fn client_limits(&self) -> ClientLimits {
-        ClientLimits::from(&self.balancer.snapshot().settings.limits)
+    /// The limits of the next request, and whether it has a session of our own if it is plain.
+    fn for_next_request(&self) -> (ClientLimits, bool) {
+        let snapshot = self.balancer.snapshot();
+        let settings = &snapshot.settings;
+        // Only the proxy has configured limits, and only it knows this session.
+        let has_plain_sessions = settings.fast_path && matches!(self.limit, ConnectionLimit::Configured);
+        (ClientLimits::from(&settings.limits), has_plain_sessions)
     }
 
     async fn serve(
@@ -262,8 +268,10 @@ impl<A: HttpServerApp + Send + Sync + 'static> ListenerShared<A> {
     /// Pingora's own loop over requests, with the gate in it. A session is created only when a head is complete, so an
     /// idle connection needs little memory.
     async fn http1<S: IO + 'static>(&self, stream: S, written: WriteCounter, shutdown: &ShutdownWatch) {
-        let client_stream = ClientStream::http1(stream, self.client_limits(), Arc::clone(&self.context));
+        let (limits, has_plain_sessions) = self.for_next_request();
+        let client_stream = ClientStream::http1(stream, limits, Arc::clone(&self.context));
         let mut client_stream = Box::new(client_stream.with_write_counter(written));
+        client_stream.record_heads(has_plain_sessions);
         let mut settings: Option<HttpPersistentSettings> = None;
         // One future for all requests: registering and dropping it for each would cost more.
         let stop = self.idle_shutdown(shutdown.clone());
@@ -278,17 +286,36 @@ impl<A: HttpServerApp + Send + Sync + 'static> ListenerShared<A> {
             if let Some(coalescer) = &self.context.coalescer {
                 coalescer.yield_if_crowded().await;
             }
-            let mut session = ServerSession::new_http1(client_stream);
-            match settings {
-                Some(settings) => settings.apply_to_session(&mut session),
-                // 0: no timeout in Pingora, as `ClientStream` has its own.
-                None => session.set_keepalive((!*shutdown.borrow()).then_some(0)),
-            }
-            let Some(reused) = self.app.process_new_http(session, shutdown).await else { return };
-            let (stream, kept) = reused.consume();
+            let returned = match client_stream.take_plain_head() {
+                Some((raw, head)) => {
+                    if *shutdown.borrow() {
+                        raw.close_after_response();
+                    }
+                    let session = Box::new(PlainSession::new(client_stream, Arc::clone(&raw), head));
+                    let _ = self.app.process_new_http(ServerSession::new_custom(session), shutdown).await;
+                    raw.take_stream()
+                }
+                None => {
+                    let mut session = ServerSession::new_http1(client_stream);
+                    match settings.take() {
+                        Some(settings) => settings.apply_to_session(&mut session),
+                        // 0: no timeout in Pingora, as `ClientStream` has its own.
+                        None => session.set_keepalive((!*shutdown.borrow()).then_some(0)),
+                    }
+                    let reused = self.app.process_new_http(session, shutdown).await;
+                    reused.map(|reused| {
+                        let (stream, kept) = reused.consume();
+                        settings = kept;
+                        stream
+                    })
+                }
+            };
+            let Some(stream) = returned else { return };
             let Ok(stream) = stream.into_any().downcast::<ClientStream<S>>() else { return };
-            (client_stream, settings) = (stream, kept);
-            if !client_stream.next_request(self.client_limits()) || !client_stream.flush_deferred().await {
+            client_stream = stream;
+            let (limits, has_plain_sessions) = self.for_next_request();
+            client_stream.record_heads(has_plain_sessions);
+            if !client_stream.next_request(limits) || !client_stream.flush_deferred().await {
                 return;
             }
         }

@@ -2,7 +2,8 @@
 //!
 //! `listener` accepts connections from `sockets` within `connection_limit`; `overload` rejects the others. After
 //! the TLS handshake each becomes a `client_stream::ClientStream`, which Pingora reads and writes. In HTTP/1.1, `http1`
-//! puts the strict `gate` in front of Pingora's parser. In HTTP/2, `http2` follows the `frames`, `http2_input` adds
+//! puts the strict `gate` in front of Pingora's parser; a plain request has a `plain_session` and its `raw_request` in
+//! place of Pingora's session and parser. In HTTP/2, `http2` follows the `frames`, `http2_input` adds
 //! fields to header blocks, and `interim` sends 1xx responses. `timeouts` has the deadlines and minimum rates of both.
 //! The edge knows no cluster.
 
@@ -22,6 +23,9 @@ pub(crate) mod login_connections;
 mod min_rate;
 mod overload;
 pub(crate) mod pending_responses;
+mod plain_response;
+mod plain_session;
+pub(crate) mod raw_request;
 mod read_buffer;
 mod response_windows;
 pub(crate) mod sockets;

@@ -6,7 +6,7 @@ use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use bytes::{Buf, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncRead, ReadBuf};
 
 /// The most that one read adds to the buffer.
@@ -29,6 +29,15 @@ impl ReadBuffer {
         if self.bytes.is_empty() {
             self.bytes = BytesMut::new();
         }
+    }
+
+    /// Takes what may go, without a copy.
+    pub fn take_readable(&mut self) -> Bytes {
+        let readable = std::mem::take(&mut self.readable);
+        if readable >= self.bytes.len() {
+            return std::mem::take(&mut self.bytes).freeze();
+        }
+        self.bytes.split_to(readable).freeze()
     }
 
     /// Appends at most `room` bytes and returns how many it has read: 0 at the end of the stream.

@@ -9,8 +9,8 @@ use pingora::Result;
 use pingora_http::ResponseHeader;
 use pingora_proxy::Session;
 
-use super::Proxy;
 use super::ctx::Ctx;
+use super::{Proxy, keep_alive};
 use crate::domain::directory::{AmbiguousPathId, LookupResult, db_path};
 use crate::domain::url;
 use crate::edge::pending_responses;
@@ -89,7 +89,7 @@ impl Proxy {
             head.insert_header(header::SET_COOKIE, cookie)?;
         }
         if matches!(reply, LocalReply::Rejected(_)) || !session.as_mut().is_body_done() {
-            session.set_keepalive(None);
+            keep_alive::close_after_response(session);
         }
         ctx.reply_cluster = reply.cluster().cloned();
         ctx.reply_reason = reply.reason();

@@ -14,6 +14,7 @@ mod error_mapping;
 mod fast_path;
 pub mod failover;
 mod http_validation;
+mod keep_alive;
 pub mod local_reply;
 mod log_record;
 mod login_form;
@@ -51,7 +52,7 @@ use pingora_proxy::{FailToProxy, ProxyHttp, ProxyWarnLogContext, Session};
 
 use crate::edge::coalesce::Coalescer;
 use crate::edge::login_connections::LoginConnections;
-use crate::edge::pending_responses;
+use crate::edge::{pending_responses, raw_request};
 use crate::pages::Problem;
 use crate::state::Balancer;
 use crate::telemetry::access_log::AccessLog;
@@ -111,7 +112,7 @@ impl Proxy {
         }
         if self.balancer.is_draining() {
             // Tells the client not to send another request on this connection.
-            session.set_keepalive(None);
+            keep_alive::close_after_response(session);
         }
         ctx.first_byte = Some(at.saturating_duration_since(ctx.started));
         response_headers::to_client(head, &fields, ctx, session.req_header())
@@ -159,6 +160,7 @@ impl ProxyHttp for Proxy {
             self.serve_on_fast_path(session, ctx, &body).await?;
             return Ok(false);
         }
+        raw_request::complete_head(session.req_header_mut())?;
         if let Some(routed) = &mut ctx.routed {
             routed.has_hop_by_hop_fields =
                 request_headers::of_client(session.req_header_mut(), routed, ctx.client)?;

@@ -12,7 +12,7 @@ use super::ctx::Ctx;
 use super::local_reply::LocalReply;
 use super::route_context::TargetUri;
 use super::routed::Routed;
-use super::{Proxy, authority, http_validation, redirect_mode, route};
+use super::{Proxy, authority, http_validation, keep_alive, redirect_mode, route};
 use crate::config::settings::{Limits, Listener, Mode};
 use crate::edge::gate::refusal;
 use crate::pages::Problem;
@@ -26,8 +26,8 @@ impl Proxy {
         ctx.in_progress = Some(InFlightRequest::begin(&self.balancer.statistics));
         self.balancer.statistics.this_thread().commands.fetch_add(1, Relaxed);
         let keeps = !self.balancer.is_draining() && http_validation::keeps_connection(session.req_header());
-        // 0 = no limit, and no read timeout: the edge has both timeouts of an HTTP/1 connection.
-        session.set_keepalive(keeps.then_some(0));
+        keep_alive::begin(session, keeps);
+        // The edge has the timeouts of an HTTP/1 connection.
         session.set_read_timeout(None);
     }
 

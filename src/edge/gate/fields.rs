@@ -22,6 +22,8 @@ pub(super) enum FieldEvent<'a> {
     Field {
         name: &'a [u8],
         value: &'a [u8],
+        /// The position of the line.
+        line: usize,
     },
     /// The empty line; the next byte is at this position.
     End(usize),
@@ -60,14 +62,14 @@ impl FieldSection {
         if self.count > limits.header_count {
             return Err(refusal::FIELDS_TOO_LARGE);
         }
-        self.line = end + 2;
+        let at = std::mem::replace(&mut self.line, end + 2);
         self.searched = self.line;
-        parse_field(line)
+        parse_field(line, at)
     }
 }
 
 /// `name ":" OWS value OWS` (RFC 9112 section 5), without whitespace before the name or the colon.
-fn parse_field(line: &[u8]) -> Result<FieldEvent<'_>, Refusal> {
+fn parse_field(line: &[u8], at: usize) -> Result<FieldEvent<'_>, Refusal> {
     if let Some(b' ' | b'\t') = line.first() {
         return Err(refusal::FOLDED_FIELD);
     }
@@ -80,5 +82,5 @@ fn parse_field(line: &[u8]) -> Result<FieldEvent<'_>, Refusal> {
     if !is_field_value(value) {
         return Err(refusal::FIELD_VALUE);
     }
-    Ok(FieldEvent::Field { name, value: trim_ows(value) })
+    Ok(FieldEvent::Field { name, value: trim_ows(value), line: at })
 }

@@ -5,6 +5,7 @@
 use super::HeadLimits;
 use super::fields::{FieldEvent, FieldSection};
 use super::grammar::{LineEnd, find_line_end, is_token_byte, trim_ows};
+use super::record::Recorder;
 use super::refusal::{self, Refusal};
 use super::request_line::{self, RequestLine};
 use crate::util::host;
@@ -45,7 +46,12 @@ pub(super) struct RequestHead {
 }
 
 impl RequestHead {
-    pub fn inspect(&mut self, bytes: &[u8], limits: &HeadLimits) -> Result<HeadProgress, Refusal> {
+    pub fn inspect(
+        &mut self,
+        bytes: &[u8],
+        limits: &HeadLimits,
+        recorder: &mut Recorder,
+    ) -> Result<HeadProgress, Refusal> {
         if bytes.len() < self.seen {
             *self = Self { skipped_empty_line: self.skipped_empty_line, ..Self::default() };
         }
@@ -53,7 +59,10 @@ impl RequestHead {
         let (request, mut fields) = match self.fields {
             Some(known) => known,
             None => match self.request_line(bytes, limits)? {
-                RequestLineProgress::Line(request, fields) => (request, fields),
+                RequestLineProgress::Line(request, fields) => {
+                    recorder.begin(request.plain);
+                    (request, fields)
+                }
                 RequestLineProgress::EmptyLine => {
                     *self = Self { skipped_empty_line: true, ..Self::default() };
                     return Ok(HeadProgress::EmptyLine(2));
@@ -63,7 +72,10 @@ impl RequestHead {
         };
         loop {
             match fields.next(bytes, limits)? {
-                FieldEvent::Field { name, value } => self.check_field(&request, bytes, name, value)?,
+                FieldEvent::Field { name, value, line } => {
+                    self.check_field(&request, bytes, name, value)?;
+                    recorder.field(bytes, line, name, value);
+                }
                 FieldEvent::End(length) => {
                     let framing = self.framing(&request)?;
                     let rewrite = request.unencoded | self.host_differs_in_case;

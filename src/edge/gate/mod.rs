@@ -12,17 +12,20 @@ mod chunked;
 mod fields;
 mod grammar;
 mod head;
+mod record;
 pub(crate) mod refusal;
 mod request_line;
 mod rewrite;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use record::{HeadRecord, RawLine};
 pub use refusal::Refusal;
 pub use rewrite::rewrite_head;
 
 use chunked::ChunkedBody;
 use head::{BodyFraming, HeadProgress, RequestHead};
+use record::Recorder;
 
 /// Limits of one head. It is refused as soon as it exceeds one, complete or not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,6 +73,7 @@ pub enum GateStage {
 #[derive(Clone, Debug)]
 pub struct Gate {
     state: State,
+    recorder: Recorder,
 }
 
 #[derive(Clone, Debug)]
@@ -93,7 +97,7 @@ impl Gate {
     /// The state before the first byte of a connection.
     #[must_use]
     pub fn new() -> Self {
-        Self { state: State::Head(RequestHead::default()) }
+        Self { state: State::Head(RequestHead::default()), recorder: Recorder::default() }
     }
 
     /// Inspects `bytes`: those of the last `NeedMore`, if any, followed by new ones.
@@ -120,14 +124,20 @@ impl Gate {
                 }
                 verdict
             }
-            State::Head(head) => match head.inspect(bytes, limits) {
+            State::Head(head) => match head.inspect(bytes, limits, &mut self.recorder) {
                 Ok(HeadProgress::Complete { length, framing, rewrite }) => {
                     self.state = match framing {
                         BodyFraming::Length(0) => State::next_head(),
                         BodyFraming::Length(length) => State::Length(length),
                         BodyFraming::Chunked => State::Chunked(ChunkedBody::Size),
                     };
-                    if rewrite { GateVerdict::Rewrite(length) } else { GateVerdict::Pass(length) }
+                    if rewrite {
+                        // Its positions are those of the old head.
+                        self.recorder.record = None;
+                        GateVerdict::Rewrite(length)
+                    } else {
+                        GateVerdict::Pass(length)
+                    }
                 }
                 Ok(HeadProgress::EmptyLine(length)) => GateVerdict::Skip(length),
                 Ok(HeadProgress::Incomplete) => GateVerdict::NeedMore,
@@ -138,6 +148,16 @@ impl Gate {
             self.state = State::Refused(refusal);
         }
         verdict
+    }
+
+    /// Whether to record the heads of plain requests, from the next head on.
+    pub(crate) fn record_heads(&mut self, is_on: bool) {
+        self.recorder.is_on = is_on;
+    }
+
+    /// Takes the record of the head that has just passed; `None` if the request is not plain.
+    pub(crate) fn take_record(&mut self) -> Option<Box<HeadRecord>> {
+        self.recorder.record.take()
     }
 
     /// Where in a message the connection is.

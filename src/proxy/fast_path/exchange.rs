@@ -6,7 +6,7 @@ use std::pin::pin;
 use std::task::Poll;
 
 use bytes::Bytes;
-use http::{Method, Version};
+use http::Method;
 use pingora::protocols::http::HttpTask;
 use pingora::{Error, ErrorType, Result};
 use pingora_proxy::Session;
@@ -14,9 +14,10 @@ use pingora_proxy::Session;
 use super::request_head;
 use crate::proxy::ctx::Ctx;
 use crate::proxy::{Proxy, response_body, response_deadline};
-use crate::upstream::connection::UpstreamConnection;
-use crate::upstream::response_body::{BodyDecoder, BodyFraming, BodyPiece};
-use crate::upstream::response_head::{RawResponseHead, ResponseField, ResponseHead};
+use crate::upstream::connection::{UpstreamConnection, closed_error, read_error};
+use crate::upstream::raw_response_head::RawResponseHead;
+use crate::upstream::response_body::{BodyDecoder, BodyFraming, BodyPiece, keeps_connection};
+use crate::upstream::response_head::{ResponseField, ResponseHead};
 
 impl Proxy {
     /// Sends the request and passes the response on. True if the connection can carry another request.
@@ -28,12 +29,12 @@ impl Proxy {
         body: &Bytes,
     ) -> Result<bool> {
         send(session, ctx, connection, body).await?;
-        let (mut head, keeps_alive) = loop {
+        let (mut head, keeps_connection) = loop {
             let mut head = receive_head(session, connection).await?;
-            let keeps_alive = keeps_alive(&head);
-            self.response_head_received(session, &mut head.0, ctx)?;
+            let keeps_connection = keeps_connection(&head);
+            self.response_head_received(session, &mut head, ctx)?;
             if !head.status().is_informational() {
-                break (head, keeps_alive);
+                break (head, keeps_connection);
             }
             let interim = HttpTask::Header(head.to_pingora()?, false);
             session.write_response_tasks(vec![interim]).await.map_err(Error::into_down)?;
@@ -45,7 +46,7 @@ impl Proxy {
         }
         pass_response(session, ctx, connection, &head, framing).await?;
         let is_shared = ctx.attempt.as_ref().is_some_and(|attempt| !attempt.close_at_end);
-        Ok(keeps_alive && is_shared && framing != BodyFraming::UntilClose && connection.received.is_empty())
+        Ok(keeps_connection && is_shared && framing != BodyFraming::UntilClose && connection.received.is_empty())
     }
 }
 
@@ -61,35 +62,20 @@ async fn send(
     let head = request_head::write(session.req_header(), routed, attempt, ctx.client)?;
     let timeout = routed.cluster.settings.failover.response_timeout;
     ctx.body_bytes = body.len() as u64;
-    connection.write_all(&head, body, Some(timeout)).await.map_err(Error::into_up)?;
+    connection.write_all(&head, body, Some(timeout)).await?;
     response_deadline::expect_head(ctx);
     Ok(())
 }
 
 async fn receive_head(session: &mut Session, connection: &mut UpstreamConnection) -> Result<RawResponseHead> {
     loop {
-        let parsed = RawResponseHead::take(&mut connection.received);
-        let parsed = parsed.map_err(|e| {
-            Error::because(ErrorType::InvalidHTTPHeader, "in the head of a response", e).into_up()
-        });
-        if let Some(head) = parsed? {
+        if let Some(head) = RawResponseHead::parse(&mut connection.received)? {
             return Ok(head);
         }
         if fill(session, connection).await? == 0 {
-            return Err(Error::explain(ErrorType::ConnectionClosed, "before the response's head").into_up());
+            return Err(closed_error("before the response's head"));
         }
     }
-}
-
-/// Whether the server leaves the connection open after this response.
-fn keeps_alive(head: &RawResponseHead) -> bool {
-    let mut options = head.all(ResponseField::Connection).flat_map(|line| line.split(|b| *b == b','));
-    let named = options.find_map(|option| match option.trim_ascii() {
-        option if option.eq_ignore_ascii_case(b"close") => Some(false),
-        option if option.eq_ignore_ascii_case(b"keep-alive") => Some(true),
-        _ => None,
-    });
-    named.unwrap_or(head.version() == Version::HTTP_11)
 }
 
 /// Passes the head and the body to the client, each time as much as has arrived.
@@ -145,7 +131,7 @@ async fn fill(session: &mut Session, connection: &mut UpstreamConnection) -> Res
     let mut watches_client = true;
     poll_fn(|cx| {
         if let Poll::Ready(read) = connection.poll_fill(cx) {
-            return Poll::Ready(read);
+            return Poll::Ready(read.map_err(|cause| read_error(cause, "while reading the response")));
         }
         if watches_client && let Poll::Ready(left) = client.as_mut().poll(cx) {
             if let Err(e) = left {

@@ -137,7 +137,7 @@ impl Proxy {
         let wants_new = ctx.takes_new_connection();
         if !wants_new
             && let Some((key, _)) = pool_key(ctx)
-            && let Some(connection) = self.fast_path.pool.take(key)
+            && let Some(connection) = self.fast_path.pool.take(key, clock::now_ms())
         {
             return Ok((connection, true));
         }
