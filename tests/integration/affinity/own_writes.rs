@@ -247,7 +247,7 @@ fn after_an_outage_pages_go_back_to_the_server_of_the_own_write_and_forms_do_not
 fn a_stamp_leads_to_its_server_when_the_affinity_is_forgotten_and_until_the_limit() {
     let (_acme, icm) = start(|_, config| {
         set(config, "clusters.0.affinity.idle_timeout", "1s");
-        set(config, "clusters.0.freshness.behind_limit", "6s");
+        set(config, "clusters.0.freshness.behind_limit", "15s");
     });
     let browser = wrote_on_web1(&icm, "/b.nsf?Open", SAVE);
     pause(1_500);

@@ -1,8 +1,13 @@
 //! CATCHING UP: a server that was away is set aside until it is shown that it has the changes made meanwhile.
 
+use std::path::Path;
+
 use crate::support::*;
 use serde_json::{Value as Json, json};
 use serde_yaml::Value;
+
+/// The outages in `state_dir` and their copy.
+const FILES: [&str; 2] = ["catch-up.json", "catch-up.json.copy"];
 
 /// Three servers that replicate at once and retry after an hour, and whose statistics are read ten times a second.
 fn replicating() -> (Acme, Value) {
@@ -61,6 +66,42 @@ fn opened(icm: &Icm, reason: &str) -> f64 {
     icm.metric(&start).unwrap()
 }
 
+/// Waits until this number of gates is counted for the reason. The state changes a moment before the counter.
+fn wait_for_opened(icm: &Icm, reason: &str, number: f64) {
+    let counted = eventually(MAX_WAIT, || opened(icm, reason) == number);
+    assert!(counted, "{reason}: {} and not {number}", opened(icm, reason));
+}
+
+/// Waits until an event contains the text, and returns all. The state changes a moment before the event is recorded.
+fn wait_for_event(icm: &Icm, text: &str) -> String {
+    assert!(eventually(MAX_WAIT, || events(icm).contains(text)), "no {text:?} in {}", events(icm));
+    events(icm)
+}
+
+/// Waits until both files in `state_dir` have a record of this server that satisfies the condition. A server is also named
+/// as a witness in the records of others.
+fn wait_for_saved(state_dir: &Path, server: &str, what: &str, is_so: impl Fn(&Json) -> bool) {
+    let name = format!("{server}/Acme");
+    let has_record = |file: &str| {
+        let text = std::fs::read(state_dir.join(file)).unwrap_or_default();
+        let records: Vec<Json> = serde_json::from_slice(&text).unwrap_or_default();
+        records.iter().any(|record| record["server"] == name.as_str() && is_so(record))
+    };
+    let saved = eventually(MAX_WAIT, || FILES.iter().all(|file| has_record(file)));
+    let text = |file: &&str| std::fs::read_to_string(state_dir.join(file)).unwrap_or_default();
+    assert!(saved, "{server} is never saved as {what}: {}", FILES.iter().map(text).collect::<String>());
+}
+
+/// An outage that is not over.
+fn is_away(record: &Json) -> bool {
+    record["returned"].is_null() && record["opened"].is_null()
+}
+
+/// A gate that is closed.
+fn is_closed(record: &Json) -> bool {
+    record["returned"].is_u64() && record["limit_from"].is_u64() && record["opened"].is_null()
+}
+
 #[test]
 fn a_killed_server_that_returns_is_set_aside_until_the_others_report_that_nothing_waits() {
     let (acme, config) = replicating();
@@ -82,9 +123,8 @@ fn a_killed_server_that_returns_is_set_aside_until_the_others_report_that_nothin
 
     // Web2 has lost its queue, so that only Web3 counts, and nothing waits there.
     icm.wait_for_state("Web1", "AVAILABLE");
-    assert_eq!(opened(&icm, "evidence"), 1.0);
-    let cause = &icm.events_of("Web1")[0]["cause"];
-    assert!(cause.as_str().unwrap().contains("nothing waits for replication on Web3/Acme"), "{cause}");
+    wait_for_opened(&icm, "evidence", 1.0);
+    wait_for_event(&icm, "nothing waits for replication on Web3/Acme");
 }
 
 #[test]
@@ -140,7 +180,8 @@ fn a_retry_that_waits_keeps_the_gate_closed_and_its_success_opens_it() {
 
     retry(&acme);
     icm.wait_for_state("Web1", "AVAILABLE");
-    assert_eq!((opened(&icm, "evidence"), opened(&icm, "limit")), (1.0, 0.0));
+    wait_for_opened(&icm, "evidence", 1.0);
+    assert_eq!(opened(&icm, "limit"), 0.0);
     assert_eq!(icm.status_of("Web1")["catching_up"], Json::Null);
 }
 
@@ -153,11 +194,12 @@ fn the_limit_opens_the_gate_with_an_event_a_log_line_and_a_metric() {
     set(&mut config, "clusters.0.catch_up.limit", "1s");
     icm.reload(&config);
     icm.wait_for_state("Web1", "AVAILABLE");
-    assert_eq!((opened(&icm, "evidence"), opened(&icm, "limit")), (0.0, 1.0));
-    let text = events(&icm);
-    let event = text.lines().find(|line| line.starts_with("\"catch_up\"")).unwrap();
-    assert!(event.contains("NOTHING HAS SHOWN") && event.contains("Web2/Acme reports 1 replicas"), "{event}");
-    assert!(icm.log().contains("NOTHING HAS SHOWN"));
+    wait_for_opened(&icm, "limit", 1.0);
+    assert_eq!(opened(&icm, "evidence"), 0.0);
+    let is_event = |line: &str| line.starts_with("\"catch_up\"") && line.contains("NOTHING HAS SHOWN");
+    let event = || events(&icm).lines().find(|line| is_event(line)).unwrap_or_default().to_owned();
+    assert!(eventually(MAX_WAIT, || event().contains("Web2/Acme reports 1 replicas")), "{}", events(&icm));
+    icm.wait_for_log("NOTHING HAS SHOWN");
 }
 
 #[test]
@@ -168,7 +210,7 @@ fn mode_off_opens_all_gates_at_the_reload() {
     set(&mut config, "clusters.0.catch_up.mode", "off");
     icm.reload(&config);
     icm.wait_for_state("Web1", "AVAILABLE");
-    assert_eq!(opened(&icm, "configuration"), 1.0);
+    wait_for_opened(&icm, "configuration", 1.0);
     acme.stop_server("Web1");
     icm.wait_for_state("Web1", "UNREACHABLE");
     pause(400);
@@ -193,7 +235,7 @@ fn after_an_outage_of_all_servers_nobody_is_set_aside() {
         let new: Vec<Json> = icm.events_of(server).iter().map(|e| e["new"].clone()).collect();
         assert!(!new.contains(&json!("CATCHING UP")), "{new:?}");
     }
-    assert!(events(&icm).contains("all servers were UNREACHABLE together"), "{}", events(&icm));
+    wait_for_event(&icm, "all servers were UNREACHABLE together");
 }
 
 #[test]
@@ -253,13 +295,12 @@ fn gates_and_outages_survive_a_restart_and_an_upgrade() {
     let (acme, mut config) = replicating();
     let dir = tempfile::tempdir().unwrap();
     set(&mut config, "state_dir", &dir.path().display().to_string());
-    let saved = || std::fs::read_to_string(dir.path().join("catch-up.json")).unwrap_or_default();
     let icm = Icm::start(config.clone());
     away_and_back(&acme, &icm, "Web1");
     stop(&acme, &icm, "Web3");
     write(&acme, "Web2");
-    let both = || saved().contains("\"returned\"") && saved().contains("Web3/Acme");
-    assert!(eventually(MAX_WAIT, both), "{}", saved());
+    wait_for_saved(dir.path(), "Web1", "CATCHING UP", is_closed);
+    wait_for_saved(dir.path(), "Web3", "UNREACHABLE", is_away);
     drop(icm);
 
     let icm = Icm::start(config.clone());
@@ -282,7 +323,9 @@ fn gates_and_outages_survive_a_restart_and_an_upgrade() {
     icm.wait_for_state("Web1", "AVAILABLE");
     icm.wait_for_state("Web3", "AVAILABLE");
     // The new process owns the file now.
-    assert!(eventually(MAX_WAIT, || saved().contains("\"evidence\"")), "{}", saved());
+    for server in ["Web1", "Web3"] {
+        wait_for_saved(dir.path(), server, "opened", |record| record["opened"]["reason"] == "evidence");
+    }
     drop(icm);
 
     // A damaged file is put aside, and its copy used. Nothing waits for the end of the process that took over, which may
@@ -292,7 +335,7 @@ fn gates_and_outages_survive_a_restart_and_an_upgrade() {
     }
     let icm = Icm::start(config.clone());
     away_and_back(&acme, &icm, "Web1");
-    assert!(eventually(MAX_WAIT, || saved().contains("\"returned\"")), "{}", saved());
+    wait_for_saved(dir.path(), "Web1", "CATCHING UP", is_closed);
     drop(icm);
     std::fs::write(dir.path().join("catch-up.json"), "[{").unwrap();
     let icm = Icm::start(config);
@@ -314,8 +357,7 @@ fn an_agent_on_the_returned_server_is_asked_once_to_start_a_replication() {
     stop(&acme, &icm, "Web1");
     write(&acme, "Web2");
     acme.start_server("Web1");
-    let was_asked = || events(&icm).contains("Web1/Acme: asked to start a replication");
-    assert!(eventually(MAX_WAIT, was_asked), "{}", events(&icm));
+    wait_for_event(&icm, "Web1/Acme: asked to start a replication");
     pause(1_500);
     let asked = acme.requests("Web1").into_iter().filter(|request| {
         request["method"] == "POST" && request["target"].as_str().is_some_and(|t| t.contains("/companion"))
@@ -332,7 +374,6 @@ fn an_agent_that_refuses_is_an_event_and_is_asked_again() {
     set(&mut config, "clusters.0.catch_up.request", &format!("{{ url: \"{url}\" }}"));
     let icm = Icm::start(config);
     away_and_back(&acme, &icm, "Web1");
-    let refused = || events(&icm).contains("could not be asked to start a replication, asked again soon");
-    assert!(eventually(MAX_WAIT, refused), "{}", events(&icm));
+    wait_for_event(&icm, "could not be asked to start a replication, asked again soon");
     assert_eq!(icm.state_of("Web1"), "CATCHING UP");
 }

@@ -248,11 +248,14 @@ fn a_reload_keeps_what_is_behind_and_off_forgets_it() {
     icm.reload(&config);
     wait_for_replicas(&icm, "all.nsf", "unknown", |all| all.iter().all(|r| r["read_at"].is_null()));
     assert!(icm.metric("icm_replicas_behind{").is_none());
-    // Nothing is sent any more.
-    let heads = |acme: &Acme| acme.requests("Web2").iter().filter(|r| r["method"] == "HEAD").count();
-    let before = heads(&acme);
-    pause(1_000);
-    assert_eq!(heads(&acme), before);
+    // Nothing is sent any more, once the last request has arrived.
+    let heads = || acme.requests("Web2").iter().filter(|r| r["method"] == "HEAD").count();
+    let is_over = || {
+        let before = heads();
+        pause(1_000);
+        heads() == before
+    };
+    assert!(eventually(MAX_WAIT, is_over), "{}", heads());
 }
 
 /// Forty databases on two servers.
@@ -277,10 +280,11 @@ fn each_server_gets_five_requests_a_second_two_at_a_time_and_the_busiest_databas
         heads.map(|r| (r["time_ms"].as_u64().unwrap(), r["target"].as_str().unwrap().to_owned())).collect()
     };
     assert!(eventually(MAX_WAIT, || heads().len() >= 30), "{:?}", heads());
-    // The sixth request comes at least a second after the first; a busy machine may bring two close together.
+    // The eleventh request comes two seconds after the first; a busy machine may bring them closer together. Without the
+    // limit it would be a few milliseconds.
     let all = heads();
     for window in all.windows(11) {
-        assert!(window[10].0 - window[0].0 >= 1_500, "{window:?}");
+        assert!(window[10].0 - window[0].0 >= 1_000, "{window:?}");
     }
     // The busiest database is read in every pass, although it was not among the first twenty.
     for _ in 0..50 {

@@ -78,7 +78,8 @@ pub fn config_with_equal_indexes(acme: &Acme) -> Value {
 }
 
 /// [`config`] in which the statistics of each server, those of its Cluster Replicator included, are read from its
-/// console ten times a second, and an outage of 300 ms is a long one.
+/// console ten times a second, and an outage of 300 ms is a long one. Probes are patient: a server that does not answer in
+/// time on a busy machine would be no witness any longer.
 pub fn config_with_replicator_statistics(acme: &Acme) -> Value {
     let mut config = config(acme);
     for (n, server) in acme.servers.iter().enumerate() {
@@ -90,6 +91,7 @@ pub fn config_with_replicator_statistics(acme: &Acme) -> Value {
         set(&mut config, &format!("clusters.0.servers.list.{n}.availability"), &source);
     }
     set(&mut config, "clusters.0.catch_up", "{ after: 300ms, limit: 1h }");
+    set(&mut config, "clusters.0.probe.timeout", "10s");
     config
 }
 

@@ -12,6 +12,7 @@ use serde_yaml::Value;
 use super::answer::Answer;
 use super::client::Client;
 use super::config::set;
+use super::status::MAX_WAIT;
 use super::{eventually, signal};
 
 pub struct Icm {
@@ -103,9 +104,9 @@ impl Icm {
         self.log.lock().unwrap().clone()
     }
 
-    /// Waits up to 10 s until the log contains this text, else fails the test.
+    /// Waits until the log contains this text, else fails the test.
     pub fn wait_for_log(&self, text: &str) {
-        let there = eventually(Duration::from_secs(10), || self.log.lock().unwrap().contains(text));
+        let there = eventually(MAX_WAIT, || self.log.lock().unwrap().contains(text));
         assert!(there, "{text:?} is not in the log:\n{}", self.log());
     }
 
