@@ -1,3 +1,5 @@
+# shellcheck shell=bash disable=SC2004,SC2034,SC2153,SC2154    # shares its variables with run.sh
+#
 # Starts the origin, and defines how the proxies that run.sh measures are started and stopped; run.sh sources it.
 #
 # Sets `running`, `with_tls`, and for each proxy its pid, title, command, version and TLS parameters. Ports: 18090 plus its
@@ -55,10 +57,10 @@ start() { # start NAME CPU COMMAND...
     local name=$1 cpu=$2 port=$((18090 + ${place[$1]}))
     shift 2
     { exec 3<>"/dev/tcp/127.0.0.1/$port"; } 2>/dev/null && die "port $port is taken"
-    command[$name]="taskset -c $cpu $*"
     # HAProxy writes its access log there.
     taskset -c "$cpu" "$@" </dev/null >>"$work/$name-access.log" 2>"$work/$name.log" &
     pid[$name]=$!
+    command[$name]="taskset -c $cpu $*"
     for _ in $(seq 200); do
         if answers "$port"; then
             running+=("$name")
@@ -142,7 +144,7 @@ if have nginx; then
     origin="nginx"
 else
     acme=$(built acme --features acme --bin acme) || die "acme cannot be built"
-    start direct "$LOAD_CPU" "$acme" --quiet --scenario $here/acme.yaml || die "the origin does not start"
+    start direct "$LOAD_CPU" "$acme" --quiet --scenario "$here/acme.yaml" || die "the origin does not start"
     origin="acme"
     note "nginx is not installed: the simulated cluster is the origin, and the cases with larger bodies are left out"
     for i in "${!loads[@]}"; do
@@ -193,7 +195,7 @@ for name in "${icms[@]}"; do
         echo "  - { address: 127.0.0.1:$port, tls: { certificates: [{ cert: $work/$kind.pem, key: $work/$kind.key }] } }"
     done >"$work/$name/listeners"
     sed "s/:18094/:$((18090 + ${place[$name]}))/; s/:18098/:$((18120 + ${place[$name]}))/; /^listeners:/r $work/$name/listeners
-        s/fast_path: on/fast_path: ${fast_path[$name]}/" $here/site.yaml >"$work/$name/icm.yaml"
+        s/fast_path: on/fast_path: ${fast_path[$name]}/" "$here/site.yaml" >"$work/$name/icm.yaml"
 done
 
 # Starts all that are wanted, as fresh processes.
