@@ -22,7 +22,7 @@ ONLY=${ONLY:-direct minimal icm dist nginx haproxy}     # also icm-off and dist-
 FAST_PATH=${FAST_PATH:-on}              # on or off: `proxy.fast_path` of icm and dist
 ICM=${ICM:-}                            # executable; if not set, a release build of this tree
 ICM_DIST=${ICM_DIST:-}                  # executable of dist, such as that of `make dist`; if not set, dist is left out
-BUILDS=${BUILDS:-}                      # more executables of icm to compare: NAME=PATH, four at most
+BUILDS=${BUILDS:-}                      # more executables of icm to compare: NAME=PATH ..., six rows of icm in all
 MINIMAL=${MINIMAL:-}                    # executable; if not set, a release build
 HANDSHAKES=${HANDSHAKES:-}              # executable; if not set, a release build
 IDLE=${IDLE:-}                          # executable; if not set, a release build
