@@ -38,6 +38,8 @@ for job; do
     wrk)
         need wrk wrk "makes the load"
         need openssl openssl "makes the certificates"
+        want nginx nginx "answers the load, and icm is measured beside it"
+        want haproxy haproxy "icm is measured beside it"
         ;;
     live)
         need nginx nginx "icm is measured beside it"
