@@ -11,8 +11,8 @@ mod counters;
 mod ctx;
 pub mod database_lookup;
 mod error_mapping;
-mod fast_path;
 pub mod failover;
+mod fast_path;
 mod http_validation;
 mod keep_alive;
 pub mod local_reply;
@@ -56,6 +56,7 @@ use crate::edge::{pending_responses, raw_request};
 use crate::pages::Problem;
 use crate::state::Balancer;
 use crate::telemetry::access_log::AccessLog;
+use crate::upstream::response_head::ResponseHead;
 use crate::util::clock;
 use client_limits::{ClientRate, ClientsInFlight};
 use ctx::Ctx;
@@ -86,26 +87,32 @@ impl Proxy {
         let (client_rate, in_flight) = Default::default();
         Self { balancer, access_log, coalescer, logins, fast_path, client_rate, in_flight }
     }
-}
 
-impl Proxy {
-    fn response_head_received(&self, session: &mut Session, head: &mut ResponseHeader, ctx: &mut Ctx) -> Result<()> {
+    /// Checks a response's head, notes what it says about server and connection, and rewrites it for the client.
+    ///
+    /// # Errors
+    /// The head cannot be forwarded, or the request goes to another server.
+    fn response_head_received<H: ResponseHead>(
+        &self,
+        session: &mut Session,
+        head: &mut H,
+        ctx: &mut Ctx,
+    ) -> Result<ReceivedHead> {
         response_validation::check(head, session, |cause| attempt_result::malformed(ctx, cause))?;
         let fields = ResponseFields::of(head);
-        if head.status.is_informational() && head.status != 101 {
-            response_headers::interim(head, &fields, ctx, session.req_header())?;
-            // Pingora writes it to a client of HTTP/1 only.
-            pending_responses::send_interim(head);
-            return Ok(());
+        let status = head.status();
+        if status.is_informational() && status != 101 {
+            response_headers::interim(head, fields, ctx, session.req_header())?;
+            return Ok(ReceivedHead::Interim);
         }
         let at = Instant::now();
         self.note_connection(session, head, ctx);
-        response_deadline::expect_body(ctx, head.status, fields.media_type, clock::instant_ms(at));
-        let failure = attempt_result::note_response(session, ctx, head.status.as_u16(), at);
+        response_deadline::expect_body(ctx, status, fields.media_type, clock::instant_ms(at));
+        let failure = attempt_result::note_response(session, ctx, status.as_u16(), at);
         if let Some(failure) = failure
             && failover::after_failure(session, ctx, failure)
         {
-            let mut e = Error::new(ErrorType::HTTPStatus(head.status.as_u16()));
+            let mut e = Error::new(ErrorType::HTTPStatus(status.as_u16()));
             e.as_up();
             e.set_retry(true);
             return Err(e);
@@ -115,8 +122,17 @@ impl Proxy {
             keep_alive::close_after_response(session);
         }
         ctx.first_byte = Some(at.saturating_duration_since(ctx.started));
-        response_headers::to_client(head, &fields, ctx, session.req_header())
+        response_headers::to_client(head, fields, ctx, session.req_header())?;
+        Ok(ReceivedHead::Final)
     }
+}
+
+/// Which head of a response was received.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum ReceivedHead {
+    /// A 1xx other than 101: another head follows.
+    Interim,
+    Final,
 }
 
 #[async_trait]
@@ -244,7 +260,11 @@ impl ProxyHttp for Proxy {
         head: &mut ResponseHeader,
         ctx: &mut Ctx,
     ) -> Result<()> {
-        self.response_head_received(session, head, ctx)
+        if self.response_head_received(session, head, ctx)? == ReceivedHead::Interim {
+            // Pingora writes it to a client of HTTP/1 only.
+            pending_responses::send_interim(head);
+        }
+        Ok(())
     }
 
     /// Pingora adds chunks wherever a length is missing. HTTP/1.0 has no chunks: the body ends with the connection.

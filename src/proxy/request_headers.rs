@@ -94,9 +94,7 @@ pub(super) fn to_server(
     if let Some(host) = host_of_server(routed, attempt) {
         request.insert_header(header::HOST, host)?;
     }
-    connector_fields(routed, attempt, client, |name, value| {
-        request.insert_header(name, header_value(value)?)
-    })
+    connector_fields(routed, attempt, client, |name, value| request.insert_header(name, header_value(value)?))
 }
 
 /// The Host that the server gets in place of the client's, with `headers.host: server`.
@@ -152,14 +150,15 @@ pub(super) fn passes_to_server(name: &str) -> bool {
     !may_be_untrusted(name)
         || !(is_untrusted(name)
             || is_hop_by_hop(name)
-            || ["connection", "upgrade", "http2-settings"].iter().any(|other| name.eq_ignore_ascii_case(other)))
+            || ["connection", "upgrade", "http2-settings"]
+                .iter()
+                .any(|other| name.eq_ignore_ascii_case(other)))
 }
 
 /// Rules out most names by their first letter.
 fn may_be_untrusted(name: &str) -> bool {
-    let may_be_first = |first: u8| {
-        !first.is_ascii_alphanumeric() || b"cfhkmptux".contains(&first.to_ascii_lowercase())
-    };
+    let may_be_first =
+        |first: u8| !first.is_ascii_alphanumeric() || b"cfhkmptux".contains(&first.to_ascii_lowercase());
     name.bytes().next().is_none_or(may_be_first)
 }
 

@@ -12,8 +12,9 @@ use pingora::{Error, ErrorType, Result};
 use pingora_proxy::Session;
 
 use super::request_head;
+use crate::edge::pending_responses;
 use crate::proxy::ctx::Ctx;
-use crate::proxy::{Proxy, response_body, response_deadline};
+use crate::proxy::{Proxy, ReceivedHead, response_body, response_deadline};
 use crate::upstream::connection::{UpstreamConnection, closed_error, read_error};
 use crate::upstream::raw_response_head::RawResponseHead;
 use crate::upstream::response_body::{BodyDecoder, BodyFraming, BodyPiece, keeps_connection};
@@ -32,21 +33,25 @@ impl Proxy {
         let (mut head, keeps_connection) = loop {
             let mut head = receive_head(session, connection).await?;
             let keeps_connection = keeps_connection(&head);
-            self.response_head_received(session, &mut head, ctx)?;
-            if !head.status().is_informational() {
+            if self.response_head_received(session, &mut head, ctx)? == ReceivedHead::Final {
                 break (head, keeps_connection);
             }
-            let interim = HttpTask::Header(head.to_pingora()?, false);
-            session.write_response_tasks(vec![interim]).await.map_err(Error::into_down)?;
+            let interim = head.to_pingora()?;
+            pending_responses::send_interim(&interim);
+            let interim = vec![HttpTask::Header(interim, false)];
+            session.write_response_tasks(interim).await.map_err(Error::into_down)?;
         };
         let framing = BodyFraming::of(&head, session.req_header().method == Method::HEAD);
         if framing == BodyFraming::UntilClose {
             // The client's connection stays open.
-            head.append(ResponseField::TransferEncoding, b"chunked")?;
+            head.append(ResponseField::TransferEncoding, "chunked")?;
         }
         pass_response(session, ctx, connection, &head, framing).await?;
         let is_shared = ctx.attempt.as_ref().is_some_and(|attempt| !attempt.close_at_end);
-        Ok(keeps_connection && is_shared && framing != BodyFraming::UntilClose && connection.received.is_empty())
+        Ok(keeps_connection
+            && is_shared
+            && framing != BodyFraming::UntilClose
+            && connection.received.is_empty())
     }
 }
 
