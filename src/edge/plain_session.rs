@@ -11,19 +11,12 @@ use std::sync::Arc;
 use std::task::ready;
 use std::time::Duration;
 
-use async_trait::async_trait;
 use bytes::Bytes;
-use futures_core::Stream as FutureStream;
-use http::HeaderMap;
-use http::header::HOST;
 use pingora::protocols::http::HttpTask;
-use pingora::protocols::http::custom::CustomMessageWrite;
-use pingora::protocols::http::custom::server::Session;
-use pingora::protocols::l4::socket::SocketAddr;
 use pingora::protocols::{Digest, GetProxyDigest, GetSocketDigest, GetTimingDigest, IO, Shutdown, Ssl};
 use pingora::{Error, ErrorType, OrErr, Result};
 use pingora_http::{RequestHeader, ResponseHeader};
-use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncWrite, AsyncWriteExt};
 
 use super::client_stream::ClientStream;
 use super::plain_response::{self, BodyProgress, ChunkSizeLine};
@@ -32,27 +25,27 @@ use super::raw_request::{RawRequest, ResponseFraming, SerializedHead};
 #[derive(Debug)]
 pub struct PlainSession<S: IO + 'static> {
     /// `None` after the response's end.
-    stream: Option<Box<ClientStream<S>>>,
-    raw: Arc<RawRequest>,
-    request: RequestHeader,
+    pub(super) stream: Option<Box<ClientStream<S>>>,
+    pub(super) raw: Arc<RawRequest>,
+    pub(super) request: RequestHeader,
     /// The last head that was written, or waits in `head`.
-    response: Option<Box<ResponseHeader>>,
+    pub(super) response: Option<Box<ResponseHeader>>,
     /// The bytes of the final head until they are written with the first bytes of the body.
     head: Vec<u8>,
     body: BodyProgress,
     is_flushed: bool,
-    body_bytes_sent: usize,
-    client_has_left: bool,
-    digest: Digest,
-    timeouts: Timeouts,
+    pub(super) body_bytes_sent: usize,
+    pub(super) client_has_left: bool,
+    pub(super) digest: Digest,
+    pub(super) timeouts: Timeouts,
 }
 
 /// What Pingora may set and ask for. The stream has its own deadlines.
 #[derive(Clone, Copy, Debug, Default)]
-struct Timeouts {
-    read: Option<Duration>,
-    write: Option<Duration>,
-    drain: Option<Duration>,
+pub(super) struct Timeouts {
+    pub(super) read: Option<Duration>,
+    pub(super) write: Option<Duration>,
+    pub(super) drain: Option<Duration>,
 }
 
 impl<S: IO + 'static> PlainSession<S> {
@@ -80,7 +73,7 @@ impl<S: IO + 'static> PlainSession<S> {
     }
 
     /// Writes an interim head at once. A final head waits for the first bytes of the body.
-    async fn write_head(&mut self, mut head: Box<ResponseHeader>) -> Result<()> {
+    pub(super) async fn write_head(&mut self, mut head: Box<ResponseHeader>) -> Result<()> {
         if self.response.as_ref().is_some_and(|written| !written.status.is_informational()) {
             log::warn!(target: "icm::proxy", "a second head of a response is not sent");
             return Ok(());
@@ -115,7 +108,7 @@ impl<S: IO + 'static> PlainSession<S> {
     }
 
     /// Writes the next bytes of the body. The last ones of a response may be sent later than their flush.
-    async fn write_data(&mut self, data: &[u8], is_last: bool) -> Result<()> {
+    pub(super) async fn write_data(&mut self, data: &[u8], is_last: bool) -> Result<()> {
         if self.body.is_finished() {
             return Ok(());
         }
@@ -136,7 +129,7 @@ impl<S: IO + 'static> PlainSession<S> {
     }
 
     /// Ends the body and sends everything.
-    async fn finish_body(&mut self) -> Result<()> {
+    pub(super) async fn finish_body(&mut self) -> Result<()> {
         self.write_data(&[], true).await?;
         self.body.end()?;
         if !self.is_flushed || !self.head.is_empty() {
@@ -147,7 +140,7 @@ impl<S: IO + 'static> PlainSession<S> {
     }
 
     /// The end of the request: the connection closes or waits for the next one.
-    async fn release(&mut self) {
+    pub(super) async fn release(&mut self) {
         if self.body != BodyProgress::Complete {
             return;
         }
@@ -158,6 +151,35 @@ impl<S: IO + 'static> PlainSession<S> {
         } else if let Some(stream) = self.stream.take() {
             self.raw.return_stream(stream);
         }
+    }
+
+    /// Writes tasks of Pingora's loop, the pieces of the body as one. True at the end of the response.
+    pub(super) async fn write_tasks(&mut self, tasks: Vec<HttpTask>) -> Result<bool> {
+        let (mut data, mut end) = (TaskData::default(), false);
+        for task in tasks {
+            end = match task {
+                HttpTask::Header(head, end) => {
+                    self.write_head(head).await.map_err(Error::into_down)?;
+                    end
+                }
+                HttpTask::Body(piece, end) | HttpTask::UpgradedBody(piece, end) => {
+                    data.push(piece.unwrap_or_default());
+                    end
+                }
+                HttpTask::Trailer(_) | HttpTask::Done => true,
+                HttpTask::Failed(error) => {
+                    self.write_data(data.bytes(), false).await.map_err(Error::into_down)?;
+                    self.write(&[]).await.or_err(ErrorType::WriteError, "writing response")?;
+                    self.flush_now().await.or_err(ErrorType::WriteError, "flushing response")?;
+                    return Err(error);
+                }
+            }
+        }
+        self.write_data(data.bytes(), end).await.map_err(Error::into_down)?;
+        if end {
+            self.finish_body().await.map_err(Error::into_down)?;
+        }
+        Ok(end || self.body.is_finished())
     }
 
     async fn write(&mut self, bytes: &[u8]) -> io::Result<()> {
@@ -202,7 +224,7 @@ impl<S: IO + 'static> PlainSession<S> {
         Ok(())
     }
 
-    fn left(&self) -> Box<Error> {
+    pub(super) fn left(&self) -> Box<Error> {
         let when = match self.response {
             None => "Prematurely before response header is sent",
             Some(_) => "Prematurely before response body is complete",
@@ -211,7 +233,7 @@ impl<S: IO + 'static> PlainSession<S> {
     }
 
     /// Hands the waiting head to the stream, which writes it with the next flush or read.
-    fn buffer_head(&mut self) {
+    pub(super) fn buffer_head(&mut self) {
         if let Some(stream) = self.stream.as_mut().filter(|_| !self.head.is_empty()) {
             stream.buffer(&std::mem::take(&mut self.head));
             self.is_flushed = false;
@@ -223,211 +245,6 @@ impl<S: IO + 'static> Drop for PlainSession<S> {
     fn drop(&mut self) {
         // The stream tries to send it while it closes.
         self.buffer_head();
-    }
-}
-
-#[async_trait]
-impl<S: IO + 'static> Session for PlainSession<S> {
-    fn req_header(&self) -> &RequestHeader {
-        &self.request
-    }
-
-    fn req_header_mut(&mut self) -> &mut RequestHeader {
-        &mut self.request
-    }
-
-    async fn read_body_bytes(&mut self) -> Result<Option<Bytes>> {
-        Ok(None)
-    }
-
-    async fn drain_request_body(&mut self) -> Result<()> {
-        Ok(())
-    }
-
-    async fn write_response_header(&mut self, head: Box<ResponseHeader>, _end: bool) -> Result<()> {
-        self.write_head(head).await
-    }
-
-    async fn write_response_header_ref(&mut self, head: &ResponseHeader, _end: bool) -> Result<()> {
-        self.write_head(Box::new(head.clone())).await
-    }
-
-    async fn write_body(&mut self, data: Bytes, end: bool) -> Result<()> {
-        self.write_data(&data, end).await?;
-        if end { self.finish_body().await } else { Ok(()) }
-    }
-
-    async fn write_trailers(&mut self, _trailers: HeaderMap) -> Result<()> {
-        Ok(())
-    }
-
-    async fn response_duplex_vec(&mut self, tasks: Vec<HttpTask>) -> Result<bool> {
-        let (mut data, mut end) = (TaskData::default(), false);
-        for task in tasks {
-            end = match task {
-                HttpTask::Header(head, end) => {
-                    self.write_head(head).await.map_err(Error::into_down)?;
-                    end
-                }
-                HttpTask::Body(piece, end) | HttpTask::UpgradedBody(piece, end) => {
-                    data.push(piece.unwrap_or_default());
-                    end
-                }
-                HttpTask::Trailer(_) | HttpTask::Done => true,
-                HttpTask::Failed(error) => {
-                    self.write_data(data.bytes(), false).await.map_err(Error::into_down)?;
-                    self.write(&[]).await.or_err(ErrorType::WriteError, "writing response")?;
-                    self.flush_now().await.or_err(ErrorType::WriteError, "flushing response")?;
-                    return Err(error);
-                }
-            }
-        }
-        self.write_data(data.bytes(), end).await.map_err(Error::into_down)?;
-        if end {
-            self.finish_body().await.map_err(Error::into_down)?;
-        }
-        Ok(end || self.body.is_finished())
-    }
-
-    fn set_read_timeout(&mut self, timeout: Option<Duration>) {
-        self.timeouts.read = timeout;
-    }
-
-    fn get_read_timeout(&self) -> Option<Duration> {
-        self.timeouts.read
-    }
-
-    fn set_write_timeout(&mut self, timeout: Option<Duration>) {
-        self.timeouts.write = timeout;
-    }
-
-    fn get_write_timeout(&self) -> Option<Duration> {
-        self.timeouts.write
-    }
-
-    fn set_total_drain_timeout(&mut self, timeout: Option<Duration>) {
-        self.timeouts.drain = timeout;
-    }
-
-    fn get_total_drain_timeout(&self) -> Option<Duration> {
-        self.timeouts.drain
-    }
-
-    fn request_summary(&self) -> String {
-        let (method, target) = (&self.request.method, String::from_utf8_lossy(self.request.raw_path()));
-        let host = self.request.headers.get(HOST).map(|host| host.as_bytes()).unwrap_or_default();
-        format!("{method} {target}, Host: {}", String::from_utf8_lossy(host))
-    }
-
-    fn response_written(&self) -> Option<&ResponseHeader> {
-        self.response.as_deref()
-    }
-
-    async fn shutdown(&mut self, _code: u32, _context: &str) {
-        if let Some(stream) = &mut self.stream {
-            Shutdown::shutdown(&mut **stream).await;
-        }
-    }
-
-    /// Without the end of TLS, so that a client does not take the response for complete.
-    async fn abandon(&mut self, _context: &str) {
-        self.buffer_head();
-        self.stream = None;
-    }
-
-    fn is_body_done(&mut self) -> bool {
-        true
-    }
-
-    /// Pingora calls it for the end of the body and again for the end of the request; nothing happens between the two.
-    async fn finish(&mut self) -> Result<()> {
-        self.finish_body().await?;
-        self.release().await;
-        Ok(())
-    }
-
-    fn is_body_empty(&mut self) -> bool {
-        true
-    }
-
-    /// Waits until the client leaves. Pipelined requests stay in the stream.
-    async fn read_body_or_idle(&mut self, _no_body_expected: bool) -> Result<Option<Bytes>> {
-        self.buffer_head();
-        if !self.client_has_left
-            && let Some(stream) = &mut self.stream
-        {
-            let mut probe = [0];
-            let read = stream.read(&mut probe).await;
-            if read.or_err(ErrorType::ReadError, "during HTTP body-or-idle state")? > 0 {
-                return Error::e_explain(ErrorType::ConnectError, "Sent data after end of body");
-            }
-            self.client_has_left = true;
-            self.raw.close_after_response();
-        }
-        Err(self.left())
-    }
-
-    fn body_bytes_sent(&self) -> usize {
-        self.body_bytes_sent
-    }
-
-    fn body_bytes_read(&self) -> usize {
-        0
-    }
-
-    fn digest(&self) -> Option<&Digest> {
-        Some(&self.digest)
-    }
-
-    fn digest_mut(&mut self) -> Option<&mut Digest> {
-        Some(&mut self.digest)
-    }
-
-    fn client_addr(&self) -> Option<&SocketAddr> {
-        self.digest.socket_digest.as_ref()?.peer_addr()
-    }
-
-    fn server_addr(&self) -> Option<&SocketAddr> {
-        self.digest.socket_digest.as_ref()?.local_addr()
-    }
-
-    fn pseudo_raw_h1_request_header(&self) -> Bytes {
-        self.raw.head().clone()
-    }
-
-    fn enable_retry_buffering(&mut self) {}
-
-    fn retry_buffer_truncated(&self) -> bool {
-        false
-    }
-
-    fn get_retry_buffer(&self) -> Option<Bytes> {
-        None
-    }
-
-    async fn finish_custom(&mut self) -> Result<()> {
-        Ok(())
-    }
-
-    fn take_custom_message_reader(
-        &mut self,
-    ) -> Option<Box<dyn FutureStream<Item = Result<Bytes>> + Unpin + Send + Sync + 'static>> {
-        None
-    }
-
-    fn restore_custom_message_reader(
-        &mut self,
-        _reader: Box<dyn FutureStream<Item = Result<Bytes>> + Unpin + Send + Sync + 'static>,
-    ) -> Result<()> {
-        Ok(())
-    }
-
-    fn take_custom_message_writer(&mut self) -> Option<Box<dyn CustomMessageWrite>> {
-        None
-    }
-
-    fn restore_custom_message_writer(&mut self, _writer: Box<dyn CustomMessageWrite>) -> Result<()> {
-        Ok(())
     }
 }
 

@@ -343,3 +343,8 @@ async fn a_connection_whose_response_is_incomplete_is_not_returned() {
             .ends_with("Transfer-Encoding: chunked\r\nDate\r\nConnection: keep-alive\r\n\r\n")
     );
 }
+
+#[test]
+fn the_state_of_an_idle_connection_stays_in_its_size_class_of_the_allocator() {
+    assert!(size_of::<ClientStream<crate::edge::tcp::ClientTcp>>() <= 640);
+}

@@ -208,7 +208,8 @@ fn sources(folder: &Path, found: &mut Vec<(String, String)>) {
         if path.is_dir() {
             sources(&path, found);
         } else if !name.contains("test") && !name.starts_with("raw_request") {
-            found.push((name, fs::read_to_string(&path).unwrap()));
+            let source = fs::read_to_string(&path).unwrap();
+            found.push((name, source.split("#[cfg(test)]").next().unwrap().to_owned()));
         }
     }
 }

@@ -106,4 +106,46 @@ proptest! {
             }
         }
     }
+
+    #[test]
+    fn the_record_of_a_head_has_what_another_parser_finds(
+        messages in vec(message(), 1..4),
+        sizes in vec(1usize..60, 1..20),
+    ) {
+        let (stream, mut gate, mut held) = (messages.concat(), Gate::new(), Vec::new());
+        gate.record_heads(true);
+        let (mut rest, mut sizes) = (&stream[..], sizes.iter().cycle());
+        while !rest.is_empty() {
+            let (piece, later) = rest.split_at(rest.len().min(*sizes.next().unwrap()));
+            rest = later;
+            held.extend_from_slice(piece);
+            loop {
+                let in_head = matches!(gate.stage(), GateStage::Idle | GateStage::Head);
+                let GateVerdict::Pass(length) = gate.inspect(&held, &LIMITS) else { break };
+                let passed: Vec<u8> = held.drain(..length).collect();
+                let record = gate.take_record();
+                if in_head {
+                    assert_record(&passed, record.as_deref());
+                } else {
+                    assert_eq!(record, None);
+                }
+            }
+        }
+    }
+}
+
+/// A head without a body has a record of all lines; one with a body has none.
+fn assert_record(head: &[u8], record: Option<&HeadRecord>) {
+    let mut fields = [httparse::EMPTY_HEADER; 32];
+    let mut request = httparse::Request::new(&mut fields);
+    assert!(request.parse(head).unwrap().is_complete());
+    let is_framing = |name: &str| name == "Content-Length" || name == "Transfer-Encoding";
+    let has_body = request.headers.iter().any(|field| is_framing(field.name));
+    let Some(record) = record else { return assert!(has_body) };
+    assert!(!has_body);
+    assert_eq!(record.method(head), request.method.unwrap().as_bytes());
+    assert_eq!(record.target(head), request.path.unwrap().as_bytes());
+    let lines: Vec<_> = record.lines.iter().map(|line| (line.name(head), line.value(head))).collect();
+    let wanted: Vec<_> = request.headers.iter().map(|field| (field.name.as_bytes(), field.value)).collect();
+    assert_eq!(lines, wanted);
 }
