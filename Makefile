@@ -9,6 +9,9 @@ export CARGO
 TOOLS       := @conf/tools.sh
 # Without AWS-LC and mimalloc, whose C code takes long to compile. `make check` tests with them.
 QUICK       := --no-default-features --features acme
+# The subjects whose tests run a second time without the fast path.
+BOTH_WAYS   := affinity:: failover:: http:: listener::client_limits listener::concurrent_requests \
+               listener::stalled_clients monitoring::access_log selection::freshness
 
 .DEFAULT_GOAL := help
 .PHONY: help run test check bench balance live fresh scale wrk faults dist fmt
@@ -21,9 +24,10 @@ run: ## Start the simulated Acme cluster and icm in front of it; Ctrl-C ends bot
 	@$(CARGO) build $(QUICK) --bin acme --bin icm
 	@CARGO_TARGET="$${CARGO_TARGET_DIR:-target}" conf/demo.sh
 
-test: ## Run all tests
+test: ## Run all tests, those of the fast path both ways
 	$(TOOLS) build test
 	$(CARGO) test $(QUICK)
+	FAST_PATH=off $(CARGO) test $(QUICK) --test integration -- $(BOTH_WAYS)
 
 check: ## What must be clean before a commit: format, lints, tests, documentation, dependencies
 	$(TOOLS) build test

@@ -63,6 +63,17 @@ mod failover {
     mod under_load;
 }
 
+mod fast_path {
+    mod answers;
+    mod client;
+    mod differential;
+    mod exchange;
+    mod h2;
+    mod origin;
+    mod report;
+    mod site;
+}
+
 mod follow {
     mod catch_up;
     mod file_access;
@@ -135,7 +146,7 @@ mod simulated_cluster {
 }
 
 mod tls {
-    mod authority;
+    pub mod authority;
     mod certificates;
     mod resumption;
     mod upstream;

@@ -175,8 +175,14 @@ impl Drop for Icm {
     }
 }
 
+/// With `FAST_PATH=off` in the environment all requests take Pingora's loop, unless the test sets the key itself.
 fn write(file: &Path, config: &Value) {
-    std::fs::write(file, serde_yaml::to_string(config).unwrap()).unwrap();
+    let mut config = config.clone();
+    if std::env::var("FAST_PATH").is_ok_and(|value| value == "off") && config["proxy"]["fast_path"].is_null()
+    {
+        set(&mut config, "proxy.fast_path", "off");
+    }
+    std::fs::write(file, serde_yaml::to_string(&config).unwrap()).unwrap();
 }
 
 /// Collects the lines of a pipe until its other end is closed.

@@ -1,0 +1,205 @@
+//! Compares what two sites did with the same exchange, and says readably what differs.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use serde_json::Value;
+
+use super::client::{After, End, Seen};
+use super::exchange::Exchange;
+use super::origin::Received;
+
+/// What happened at one site.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    pub seen: Seen,
+    /// After the last answer on the connection.
+    pub after: Option<After>,
+    pub received: Vec<Received>,
+    /// For each attempt, whether the connection had carried a request before.
+    pub reused: Vec<bool>,
+}
+
+/// The differences of a run.
+#[derive(Debug)]
+pub struct Report {
+    /// Several servers could serve, so that it is left to chance which one does.
+    any_server: bool,
+    differences: Vec<String>,
+    /// Exchanges whose first attempt was on a new connection at one site only.
+    pub reused_differently: usize,
+}
+
+/// How many differences are printed.
+const MAX_PRINTED: usize = 12;
+
+impl Report {
+    pub fn new(any_server: bool) -> Report {
+        Report { any_server, differences: Vec::new(), reused_differently: 0 }
+    }
+
+    /// The fields without what differs from one time and one server to the next: entries and stamps of cookies.
+    fn neutral(&self, fields: &[(String, String)]) -> Vec<(String, String)> {
+        let neutral = |(name, value): &(String, String)| {
+            let mut value = value.clone();
+            if name.eq_ignore_ascii_case("set-cookie")
+                && let Some((cookie, attributes)) = value.split_once(';')
+                && let Some((cookie, content)) = cookie.split_once('=')
+            {
+                let content = if cookie.starts_with("ICM") { "<secret>" } else { content };
+                let cookie = match cookie.split_once('~') {
+                    Some((cookie, _)) if self.any_server => format!("{cookie}~<tag>"),
+                    _ => cookie.to_owned(),
+                };
+                value = format!("{cookie}={content};{attributes}");
+            }
+            (name.clone(), value)
+        };
+        fields.iter().map(neutral).collect()
+    }
+
+    /// Compares the outcomes of one exchange with the fast path and without it.
+    pub fn compare(&mut self, exchange: &Exchange, on: &Outcome, off: &Outcome) {
+        let first = |outcome: &Outcome| outcome.reused.first().copied().unwrap_or(false);
+        let same_reuse = first(on) == first(off);
+        self.reused_differently += usize::from(!same_reuse);
+        // A request whose answer does not begin is sent again if the connection was an old one.
+        if !same_reuse && !exchange.answer.is_complete {
+            return;
+        }
+        let mut text = String::new();
+        let mut note = |what: &str, on: String, off: String| {
+            if on != off {
+                let _ = write!(text, "  {what}\n    on:  {on}\n    off: {off}\n");
+            }
+        };
+        note("1xx answers", format!("{:?}", on.seen.informational), format!("{:?}", off.seen.informational));
+        note("status line", format!("{:?}", on.seen.line), format!("{:?}", off.seen.line));
+        let (more, fewer) = only_in_one(&self.neutral(&on.seen.fields), &self.neutral(&off.seen.fields));
+        note("fields of the answer", more, fewer);
+        note("end of the answer", format!("{:?}", on.seen.end), format!("{:?}", off.seen.end));
+        if !same_body(&on.seen, &off.seen) {
+            note("body of the answer", shown(&on.seen.body), shown(&off.seen.body));
+        }
+        note("connection afterwards", format!("{:?}", on.after), format!("{:?}", off.after));
+        note("executions", on.received.len().to_string(), off.received.len().to_string());
+        for (number, (on, off)) in on.received.iter().zip(&off.received).enumerate() {
+            let what = |part: &str| format!("{part} of attempt {number}");
+            note(&what("request line"), format!("{:?}", on.line), format!("{:?}", off.line));
+            let (more, fewer) = only_in_one(&on.fields, &off.fields);
+            note(&what("fields"), more, fewer);
+            let complete = |r: &Received| format!("{}", r.body_is_complete);
+            note(&what("completeness"), complete(on), complete(off));
+            if on.body_is_complete {
+                note(&what("body"), shown(&on.body), shown(&off.body));
+            }
+        }
+        self.add(exchange, text);
+    }
+
+    fn add(&mut self, exchange: &Exchange, text: String) {
+        if text.is_empty() {
+            return;
+        }
+        let head = String::from_utf8_lossy(&exchange.head()).into_owned();
+        self.differences.push(format!(
+            "seed {}, {:?} (FAST_PATH_SEEDS={}..{} repeats it)\n{text}  request {head:?}\n  answer, then {:?}{}: {}\n",
+            exchange.seed,
+            exchange.answer.name,
+            exchange.seed.saturating_sub(3),
+            exchange.seed + 1,
+            exchange.answer.ending,
+            if exchange.answer.only_first { ", at the first attempt only" } else { "" },
+            shown_steps(exchange),
+        ));
+    }
+
+    /// Compares the access logs, by the exchange that each line names.
+    pub fn compare_logs(&mut self, on: &[Value], off: &[Value], exchanges: &BTreeMap<u64, Exchange>) {
+        let (on, off) = (by_seed(on, self.any_server), by_seed(off, self.any_server));
+        for (seed, exchange) in exchanges {
+            let lines = |log: &BTreeMap<u64, Vec<String>>| log.get(seed).cloned().unwrap_or_default();
+            let (on, off) = (lines(&on), lines(&off));
+            if on != off {
+                let text = format!(
+                    "  access log\n    on:  {}\n    off: {}\n",
+                    on.join("\n         "),
+                    off.join("\n         ")
+                );
+                self.add(exchange, text);
+            }
+        }
+    }
+
+    /// Fails the test if anything differs.
+    pub fn finish(self, count: usize) {
+        let printed = self.differences.iter().take(MAX_PRINTED).map(String::as_str).collect::<Vec<_>>();
+        assert!(
+            printed.is_empty(),
+            "{} differences in {count} exchanges, the first of them:\n\n{}",
+            self.differences.len(),
+            printed.join("\n")
+        );
+    }
+}
+
+/// The fields that only one of them has; the values of a name must come in the same order.
+fn only_in_one(on: &[(String, String)], off: &[(String, String)]) -> (String, String) {
+    if on == off {
+        return (String::new(), String::new());
+    }
+    let only = |a: &[(String, String)], b: &[(String, String)]| {
+        let more = a.iter().filter(|field| !b.contains(field));
+        more.map(|(name, value)| format!("{name:?}: {value:?}")).collect::<Vec<_>>().join(", ")
+    };
+    match (only(on, off), only(off, on)) {
+        (more, fewer) if more == fewer => (format!("{on:?}"), format!("{off:?}")),
+        texts => texts,
+    }
+}
+
+/// How much of a body that was cut arrives is not defined.
+fn same_body(on: &Seen, off: &Seen) -> bool {
+    if on.end == End::Complete && off.end == End::Complete {
+        return on.body == off.body;
+    }
+    on.body.starts_with(&off.body) || off.body.starts_with(&on.body)
+}
+
+fn shown(bytes: &[u8]) -> String {
+    let text = String::from_utf8_lossy(&bytes[..bytes.len().min(300)]).into_owned();
+    format!("{} bytes {text:?}", bytes.len())
+}
+
+fn shown_steps(exchange: &Exchange) -> String {
+    use super::answers::Step;
+    let show = |step: &Step| match step {
+        Step::Send(bytes) => format!("send {}", shown(bytes)),
+        Step::Pause(ms) => format!("pause {ms} ms"),
+    };
+    exchange.answer.steps.iter().take(6).map(show).collect::<Vec<_>>().join("; ")
+}
+
+/// The lines without times and places that differ between two sites.
+fn by_seed(log: &[Value], any_server: bool) -> BTreeMap<u64, Vec<String>> {
+    let mut all: BTreeMap<u64, Vec<String>> = BTreeMap::new();
+    for line in log {
+        let target = line["target"].as_str().unwrap_or_default();
+        let Some(seed) = target.rsplit("seed=").next().and_then(|seed| seed.parse().ok()) else { continue };
+        let mut line = line.clone();
+        for key in ["time", "ttfb_ms", "total_ms", "index"] {
+            line[key] = Value::Null;
+        }
+        let mut text = line.to_string();
+        if any_server {
+            let order = line["attempts"].as_array().into_iter().flatten();
+            let names: Vec<&str> = order.filter_map(|attempt| attempt["server"].as_str()).collect();
+            for (name, neutral) in names.iter().zip(["<first>", "<second>", "<third>"]) {
+                text = text.replace(name, neutral);
+            }
+        }
+        all.entry(seed).or_default().push(text);
+    }
+    all.values_mut().for_each(|lines| lines.sort());
+    all
+}
