@@ -173,6 +173,7 @@ impl ProxyHttp for Proxy {
     /// Serves a plain request on the fast path, and prepares any other for Pingora's loop.
     async fn proxy_upstream_filter(&self, session: &mut Session, ctx: &mut Ctx) -> Result<bool> {
         if let Some(body) = fast_path::body_of_plain_request(session, ctx).await? {
+            self.balancer.statistics.this_thread().fast_path.fetch_add(1, Relaxed);
             self.serve_on_fast_path(session, ctx, &body).await?;
             return Ok(false);
         }

@@ -34,6 +34,11 @@ pub fn render(balancer: &Balancer) -> String {
     let statistics = &balancer.statistics;
     out.gauge("icm_requests_in_flight", "Requests in progress");
     out.sample(&[], statistics.in_flight.load(Relaxed));
+    out.counter(
+        "icm_fast_path_requests_total",
+        "Requests that took the fast path; the others took Pingora's loop",
+    );
+    out.sample(&[], statistics.sum(|counters| &counters.fast_path));
     out.gauge("icm_upstream_idle_connections", "Idle connections to servers in the pool of the fast path");
     out.sample(&[], statistics.idle_upstream.load(Relaxed));
     out.gauge("icm_ready", "1 while /readyz answers 200");

@@ -9,16 +9,23 @@ use bytes::Bytes;
 use http::Method;
 use pingora::protocols::http::HttpTask;
 use pingora::{Error, ErrorType, Result};
+use pingora_http::ResponseHeader;
 use pingora_proxy::Session;
 
 use super::request_head;
 use crate::edge::pending_responses;
+use crate::edge::raw_request::{RawRequest, ResponseFraming, SerializedHead};
 use crate::proxy::ctx::Ctx;
 use crate::proxy::{Proxy, ReceivedHead, response_body, response_deadline};
-use crate::upstream::connection::{UpstreamConnection, closed_error, read_error};
+use crate::upstream::connection::{MAX_FILL, UpstreamConnection, closed_error, read_error};
 use crate::upstream::raw_response_head::RawResponseHead;
 use crate::upstream::response_body::{BodyDecoder, BodyFraming, BodyPiece, keeps_connection};
 use crate::upstream::response_head::{ResponseField, ResponseHead};
+
+/// What most heads of responses need.
+const HEAD_CAPACITY: usize = 1024;
+/// A longer body is read without a copy.
+const MAX_FILL_BYTES: u64 = MAX_FILL as u64;
 
 impl Proxy {
     /// Sends the request and passes the response on. True if the connection can carry another request.
@@ -77,7 +84,7 @@ async fn receive_head(session: &mut Session, connection: &mut UpstreamConnection
         if let Some(head) = RawResponseHead::parse(&mut connection.received)? {
             return Ok(head);
         }
-        if fill(session, connection).await? == 0 {
+        if fill(session, connection, Reading::Usual).await? == 0 {
             return Err(closed_error("before the response's head"));
         }
     }
@@ -93,7 +100,12 @@ async fn pass_response(
 ) -> Result<()> {
     let mut decoder = BodyDecoder::new(framing);
     let mut end = decoder.is_at_end();
-    let mut tasks = vec![HttpTask::Header(head.to_pingora()?, end)];
+    let mut tasks = vec![HttpTask::Header(head_for_client(session, head, framing)?, end)];
+    let mut reading = if matches!(framing, BodyFraming::Length(MAX_FILL_BYTES..)) {
+        Reading::LargeBody
+    } else {
+        Reading::Usual
+    };
     loop {
         while !end {
             let piece = decoder.next(&mut connection.received);
@@ -116,7 +128,11 @@ async fn pass_response(
         if end {
             return Ok(());
         }
-        if fill(session, connection).await? == 0 {
+        let read = fill(session, connection, reading).await?;
+        if read == MAX_FILL {
+            reading = Reading::LargeBody;
+        }
+        if read == 0 {
             decoder.end_of_connection().map_err(|e| {
                 Error::because(ErrorType::ConnectionClosed, "in the body of a response", e).into_up()
             })?;
@@ -127,15 +143,48 @@ async fn pass_response(
     }
 }
 
+/// The head as the client's session takes it: as bytes, if it is the edge's own session.
+fn head_for_client(
+    session: &Session,
+    head: &RawResponseHead,
+    framing: BodyFraming,
+) -> Result<Box<ResponseHeader>> {
+    if RawRequest::of(session.req_header()).is_none() {
+        return head.to_pingora();
+    }
+    let mut bytes = Vec::with_capacity(HEAD_CAPACITY);
+    head.write_to(&mut bytes);
+    let framing = match framing {
+        BodyFraming::None => ResponseFraming::Length(0),
+        BodyFraming::Length(bytes) => ResponseFraming::Length(bytes),
+        BodyFraming::Chunked | BodyFraming::UntilClose => ResponseFraming::Chunked,
+    };
+    let mut status_only = ResponseHeader::build_no_case(head.status(), Some(0))?;
+    let has_date = head.has(ResponseField::Date);
+    status_only.extensions_mut().insert(SerializedHead { bytes, framing, has_date });
+    Ok(Box::new(status_only))
+}
+
+#[derive(Clone, Copy)]
+enum Reading {
+    Usual,
+    /// Without a copy, into a buffer of its own.
+    LargeBody,
+}
+
 /// Reads from the server. Ready with 0 at the end of the connection.
 ///
 /// # Errors
 /// The connection failed, or the client has left.
-async fn fill(session: &mut Session, connection: &mut UpstreamConnection) -> Result<usize> {
+async fn fill(session: &mut Session, connection: &mut UpstreamConnection, reading: Reading) -> Result<usize> {
     let mut client = pin!(session.as_mut().read_body_or_idle(true));
     let mut watches_client = true;
     poll_fn(|cx| {
-        if let Poll::Ready(read) = connection.poll_fill(cx) {
+        let read = match reading {
+            Reading::Usual => connection.poll_fill(cx),
+            Reading::LargeBody => connection.poll_fill_body(cx),
+        };
+        if let Poll::Ready(read) = read {
             return Poll::Ready(read.map_err(|cause| read_error(cause, "while reading the response")));
         }
         if watches_client && let Poll::Ready(left) = client.as_mut().poll(cx) {

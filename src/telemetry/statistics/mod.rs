@@ -37,6 +37,8 @@ pub struct RequestCounters {
     /// `ICM.Receive.Error`: the connection to the client failed.
     pub(crate) receive_errors: AtomicU64,
     pub(crate) failovers: AtomicU64,
+    /// Requests that took the fast path.
+    pub(crate) fast_path: AtomicU64,
     /// Bytes of request bodies received from clients.
     pub(crate) client_received: AtomicU64,
     /// Bytes of response bodies sent to clients.
