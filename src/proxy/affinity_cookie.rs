@@ -1,9 +1,9 @@
 //! The affinity cookie of a response: which server this user goes to from now on. It is the only part of the head that
 //! depends on the user.
 
-use http::{Method, StatusCode, header};
+use http::{Method, StatusCode};
 use pingora::Result;
-use pingora_http::{RequestHeader, ResponseHeader};
+use pingora_http::RequestHeader;
 use smallvec::SmallVec;
 
 use super::attempt::Attempt;
@@ -17,6 +17,7 @@ use crate::domain::affinity::{self, AffinityEntries, SameSite, same_site};
 use crate::domain::select::{CandidateVerdict, ServerId};
 use crate::domain::url::{self, ServerCommand};
 use crate::state::cluster_view::UpstreamServer;
+use crate::upstream::response_head::{ResponseField, ResponseHead};
 use crate::util::clock;
 
 /// What decides about the user's entries besides the head of the response.
@@ -35,8 +36,8 @@ pub struct ResponseContext<'a> {
 /// A browser withholds the cookie from some cross-site requests; the entries are then unknown and must not be
 /// overwritten. A login by such a request (SAML and OIDC post from the site of the identity provider) gets a login
 /// cookie, which is merged into the affinity cookie when a request has both.
-pub fn write(
-    head: &mut ResponseHeader,
+pub fn write<H: ResponseHead>(
+    head: &mut H,
     routed: &mut Routed,
     attempt: &Attempt,
     response: &ResponseContext<'_>,
@@ -46,7 +47,7 @@ pub fn write(
     let Some(serving) = routed.view.server(attempt.server).map(UpstreamServer::tag) else { return Ok(()) };
     let login = if response.sets_cookies { login_of(head, routed, response) } else { None };
     let mut entries = routed.affinity.entries.clone();
-    let changed = update(&mut entries, head.status, routed, attempt, response, login, now)
+    let changed = update(&mut entries, head.status(), routed, attempt, response, login, now)
         || routed.affinity.has_login_cookie;
     if !changed && login.is_none() {
         return Ok(());
@@ -119,15 +120,14 @@ fn update(
 }
 
 /// Sets a cookie; see [`set_cookie`].
-fn set(
-    head: &mut ResponseHeader,
+fn set<H: ResponseHead>(
+    head: &mut H,
     routed: &Routed,
     name: &str,
     value: &str,
     same_site: SameSite,
 ) -> Result<()> {
-    head.append_header(header::SET_COOKIE, set_cookie(routed, name, value, same_site))?;
-    Ok(())
+    head.append(ResponseField::SetCookie, set_cookie(routed, name, value, same_site))
 }
 
 /// A `Set-Cookie` value for this host; an empty value deletes the cookie.
@@ -139,9 +139,8 @@ pub(super) fn set_cookie(routed: &Routed, name: &str, value: &str, same_site: Sa
 }
 
 /// Whether a response gives the browser a session, after a login.
-pub(super) fn sets_session(head: &ResponseHeader, routed: &Routed) -> bool {
-    let mut set = head.headers.get_all(header::SET_COOKIE).iter();
-    set.any(|cookie| routed.cluster.cookies.sets_session(cookie.as_bytes()))
+pub(super) fn sets_session<H: ResponseHead>(head: &H, routed: &Routed) -> bool {
+    head.all(ResponseField::SetCookie).any(|cookie| routed.cluster.cookies.sets_session(cookie))
 }
 
 /// A login that a response completes.
@@ -157,8 +156,8 @@ struct CompletedLogin {
 
 /// The response completes a login if it sets a session cookie, or redirects after a login form. A token of multi-server
 /// SSO is valid on every server, so it needs no entry.
-fn login_of(
-    head: &ResponseHeader,
+fn login_of<H: ResponseHead>(
+    head: &H,
     routed: &Routed,
     response: &ResponseContext<'_>,
 ) -> Option<CompletedLogin> {
@@ -166,7 +165,7 @@ fn login_of(
     let command = url::parse(response.request.raw_path()).command.server_command();
     let is_form = matches!(command, Some(ServerCommand::Login | ServerCommand::ProviderLogin))
         && response.request.method == Method::POST
-        && head.status.is_redirection();
+        && head.status().is_redirection();
     if !is_session && !is_form {
         return None;
     }
@@ -176,8 +175,8 @@ fn login_of(
     Some(CompletedLogin { database: database.unwrap_or(ANY_DATABASE), is_session, is_form })
 }
 
-fn database_of_location(head: &ResponseHeader, routed: &Routed) -> Option<u32> {
-    let location = head.headers.get(header::LOCATION)?.as_bytes();
+fn database_of_location<H: ResponseHead>(head: &H, routed: &Routed) -> Option<u32> {
+    let location = head.first(ResponseField::Location)?;
     let is_absolute = url::split_absolute_url(location).is_some();
     if is_absolute && !same_site::is_same_origin(location, &routed.authority, routed.tls) {
         return None;

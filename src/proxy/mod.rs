@@ -53,6 +53,7 @@ use crate::edge::pending_responses;
 use crate::pages::Problem;
 use crate::state::Balancer;
 use crate::telemetry::access_log::AccessLog;
+use crate::upstream::response_head::ResponseHead;
 use crate::util::clock;
 use attempt::AttemptFailure;
 use client_limits::{ClientRate, ClientsInFlight};
@@ -81,6 +82,52 @@ impl Proxy {
         let (client_rate, in_flight) = Default::default();
         Self { balancer, access_log, coalescer, logins, client_rate, in_flight }
     }
+
+    /// Checks a response's head, notes what it says about server and connection, and rewrites it for the client.
+    ///
+    /// # Errors
+    /// The head cannot be forwarded, or the request goes to another server.
+    fn response_head_received<H: ResponseHead>(
+        &self,
+        session: &mut Session,
+        head: &mut H,
+        ctx: &mut Ctx,
+    ) -> Result<ReceivedHead> {
+        response_validation::check(head, session, |cause| attempt_result::malformed(ctx, cause))?;
+        let fields = ResponseFields::of(head);
+        let status = head.status();
+        if status.is_informational() && status != 101 {
+            response_headers::interim(head, fields, ctx, session.req_header())?;
+            return Ok(ReceivedHead::Interim);
+        }
+        let at = Instant::now();
+        self.note_connection(session, head, ctx);
+        response_deadline::expect_body(ctx, status, fields.media_type, clock::instant_ms(at));
+        let failure = attempt_result::note_response(session, ctx, status.as_u16(), at);
+        if let Some(failure) = failure
+            && failover::after_failure(session, ctx, failure)
+        {
+            let mut e = Error::new(ErrorType::HTTPStatus(status.as_u16()));
+            e.as_up();
+            e.set_retry(true);
+            return Err(e);
+        }
+        if self.balancer.is_draining() {
+            // Tells the client not to send another request on this connection.
+            session.set_keepalive(None);
+        }
+        ctx.first_byte = Some(at.saturating_duration_since(ctx.started));
+        response_headers::to_client(head, fields, ctx, session.req_header())?;
+        Ok(ReceivedHead::Final)
+    }
+}
+
+/// Which head of a response was received.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum ReceivedHead {
+    /// A 1xx other than 101: another head follows.
+    Interim,
+    Final,
 }
 
 #[async_trait]
@@ -208,32 +255,11 @@ impl ProxyHttp for Proxy {
         head: &mut ResponseHeader,
         ctx: &mut Ctx,
     ) -> Result<()> {
-        response_validation::check(head, session, |cause| attempt_result::malformed(ctx, cause))?;
-        let fields = ResponseFields::of(head);
-        if head.status.is_informational() && head.status != 101 {
-            response_headers::interim(head, &fields, ctx, session.req_header())?;
+        if self.response_head_received(session, head, ctx)? == ReceivedHead::Interim {
             // Pingora writes it to a client of HTTP/1 only.
             pending_responses::send_interim(head);
-            return Ok(());
         }
-        let at = Instant::now();
-        self.note_connection(session, head, ctx);
-        response_deadline::expect_body(ctx, head.status, fields.media_type, clock::instant_ms(at));
-        let failure = attempt_result::note_response(session, ctx, head.status.as_u16(), at);
-        if let Some(failure) = failure
-            && failover::after_failure(session, ctx, failure)
-        {
-            let mut e = Error::new(ErrorType::HTTPStatus(head.status.as_u16()));
-            e.as_up();
-            e.set_retry(true);
-            return Err(e);
-        }
-        if self.balancer.is_draining() {
-            // Tells the client not to send another request on this connection.
-            session.set_keepalive(None);
-        }
-        ctx.first_byte = Some(at.saturating_duration_since(ctx.started));
-        response_headers::to_client(head, &fields, ctx, session.req_header())
+        Ok(())
     }
 
     /// Pingora adds chunks wherever a length is missing. HTTP/1.0 has no chunks: the body ends with the connection.

@@ -4,7 +4,7 @@
 use http::header::{self, HeaderName, HeaderValue};
 use http::uri::Scheme;
 use pingora::Result;
-use pingora_http::{RequestHeader, ResponseHeader};
+use pingora_http::RequestHeader;
 use smallvec::SmallVec;
 
 use super::affinity_cookie::{self, ResponseContext};
@@ -18,22 +18,45 @@ use crate::domain::directory::LookupResult;
 use crate::domain::rewrite::{self, RewriteContext};
 use crate::domain::select::ServerId;
 use crate::state::cluster_view::UpstreamServer;
+use crate::upstream::response_head::{ResponseField, ResponseFieldSet, ResponseHead};
 
-const XSP_LOCATION: HeaderName = HeaderName::from_static("x-xsplocation");
-const REFRESH: HeaderName = header::REFRESH;
+/// `Alt-Svc` is about the host and port of the server, which the client does not use.
+const HOP_BY_HOP: [ResponseField; 6] = [
+    ResponseField::Connection,
+    ResponseField::KeepAlive,
+    ResponseField::ProxyConnection,
+    ResponseField::ProxyAuthenticate,
+    ResponseField::Upgrade,
+    ResponseField::AltSvc,
+];
+const ANY_HOP_BY_HOP: ResponseFieldSet = ResponseFieldSet::from_fields(&HOP_BY_HOP);
+/// The fields whose value is one URL, in the order in which they are mapped.
+const URLS: [ResponseField; 4] = [
+    ResponseField::Location,
+    ResponseField::ContentLocation,
+    ResponseField::Refresh,
+    ResponseField::XspLocation,
+];
+/// The fields that may hold a URL or a cookie.
+const ANY_URL_OR_COOKIE: ResponseFieldSet = {
+    let mut fields = ResponseFieldSet::from_fields(&URLS);
+    fields.insert(ResponseField::Link);
+    fields.insert(ResponseField::SetCookie);
+    fields
+};
 
-pub(super) fn to_client(
-    head: &mut ResponseHeader,
-    fields: &ResponseFields,
+pub(super) fn to_client<H: ResponseHead>(
+    head: &mut H,
+    fields: ResponseFields,
     ctx: &mut Ctx,
     request: &RequestHeader,
 ) -> Result<()> {
     let (Some(routed), Some(attempt)) = (&mut ctx.routed, &ctx.attempt) else { return Ok(()) };
     let target = request.raw_path();
     remove_hop_by_hop(head, fields);
-    let redirected_to = if fields.urls { map_urls(head, routed, attempt, target)? } else { None };
+    let redirected_to = map_urls(head, fields, routed, attempt, target)?;
     apply_policy(head, routed, fields)?;
-    if routed.is_logout && head.status.as_u16() < 400 {
+    if routed.is_logout && head.status().as_u16() < 400 {
         end_sessions(head, routed, request, target)?;
     }
     if routed.cluster.settings.affinity.enabled {
@@ -41,7 +64,7 @@ pub(super) fn to_client(
             request,
             tried: &ctx.failover.tried,
             redirected_to,
-            sets_cookies: fields.set_cookie,
+            sets_cookies: fields.present.contains(ResponseField::SetCookie),
             is_html: fields.media_type == Some(MediaType::Html),
         };
         affinity_cookie::write(head, routed, attempt, &response)?;
@@ -51,31 +74,24 @@ pub(super) fn to_client(
 }
 
 /// Rewrites an interim head (1xx). The affinity cookie and HSTS come with the final head.
-pub(super) fn interim(
-    head: &mut ResponseHeader,
-    fields: &ResponseFields,
+pub(super) fn interim<H: ResponseHead>(
+    head: &mut H,
+    fields: ResponseFields,
     ctx: &Ctx,
     request: &RequestHeader,
 ) -> Result<()> {
     let (Some(routed), Some(attempt)) = (&ctx.routed, &ctx.attempt) else { return Ok(()) };
     remove_hop_by_hop(head, fields);
-    if fields.urls {
-        map_urls(head, routed, attempt, request.raw_path())?;
-    }
+    map_urls(head, fields, routed, attempt, request.raw_path())?;
     hide_server(head, routed, fields);
     Ok(())
 }
 
-/// The fields of a head that must be changed. One look at every name costs less than a search for each field.
-#[derive(Debug, Default)]
+/// What a head has before it is changed.
+#[derive(Clone, Copy, Debug)]
 pub(super) struct ResponseFields {
     pub(super) media_type: Option<MediaType>,
-    hop_by_hop: SmallVec<[HeaderName; 4]>,
-    /// Whether any field may hold a URL or a cookie.
-    urls: bool,
-    set_cookie: bool,
-    server: bool,
-    hsts: bool,
+    present: ResponseFieldSet,
 }
 
 /// The media types that matter to the proxy.
@@ -86,27 +102,15 @@ pub(super) enum MediaType {
 }
 
 impl ResponseFields {
-    pub(super) fn of(head: &ResponseHeader) -> Self {
-        let mut fields = Self::default();
-        for name in head.headers.keys() {
-            match name.as_str() {
-                // `Alt-Svc` is about the host and port of the server, which the client does not use.
-                "connection" | "keep-alive" | "proxy-connection" | "proxy-authenticate" | "upgrade"
-                | "alt-svc" => fields.hop_by_hop.push(name.clone()),
-                "location" | "content-location" | "refresh" | "x-xsplocation" | "link" => fields.urls = true,
-                "set-cookie" => (fields.urls, fields.set_cookie) = (true, true),
-                "content-type" => fields.media_type = media_type(head),
-                "server" => fields.server = true,
-                "strict-transport-security" => fields.hsts = true,
-                _ => {}
-            }
-        }
-        fields
+    pub(super) fn of<H: ResponseHead>(head: &H) -> Self {
+        let present = head.fields();
+        let media_type = if present.contains(ResponseField::ContentType) { media_type(head) } else { None };
+        Self { media_type, present }
     }
 }
 
-fn media_type(head: &ResponseHeader) -> Option<MediaType> {
-    let value = head.headers.get(header::CONTENT_TYPE)?.as_bytes();
+fn media_type<H: ResponseHead>(head: &H) -> Option<MediaType> {
+    let value = head.first(ResponseField::ContentType)?;
     let is = |name: &[u8]| value.get(..name.len()).is_some_and(|start| start.eq_ignore_ascii_case(name));
     if is(b"text/html") || is(b"application/xhtml+xml") {
         Some(MediaType::Html)
@@ -119,55 +123,62 @@ fn media_type(head: &ResponseHeader) -> Option<MediaType> {
 
 /// Removes `Connection` and the fields that it names (RFC 9110 section 7.6.1), which Pingora does for requests only. The
 /// framing of the body stays, and so does a switch to another protocol.
-fn remove_hop_by_hop(head: &mut ResponseHeader, fields: &ResponseFields) {
-    if fields.hop_by_hop.is_empty() || matches!(head.status.as_u16(), 101 | 426) {
+fn remove_hop_by_hop<H: ResponseHead>(head: &mut H, fields: ResponseFields) {
+    if !fields.present.intersects(ANY_HOP_BY_HOP) || matches!(head.status().as_u16(), 101 | 426) {
         return;
     }
     let named: SmallVec<[HeaderName; 4]> = head
-        .headers
-        .get_all(header::CONNECTION)
-        .iter()
-        .flat_map(|value| value.as_bytes().split(|b| *b == b','))
+        .all(ResponseField::Connection)
+        .flat_map(|value| value.split(|b| *b == b','))
         .map(<[u8]>::trim_ascii)
         // There is no field `Close`, and `Keep-Alive` is removed anyway.
         .filter(|name| !name.eq_ignore_ascii_case(b"close") && !name.eq_ignore_ascii_case(b"keep-alive"))
         .filter_map(|name| HeaderName::from_bytes(name).ok())
         .filter(|name| *name != header::TRANSFER_ENCODING && *name != header::CONTENT_LENGTH)
         .collect();
-    for name in named.iter().chain(&fields.hop_by_hop) {
-        head.remove_header(name);
+    for name in &named {
+        head.remove_named(name);
+    }
+    for field in HOP_BY_HOP {
+        if fields.present.contains(field) {
+            head.remove(field);
+        }
     }
 }
 
 /// Sets HSTS and hides `Server`. Domino sends `max-age=0` while its HTTP port is open, which would erase our own
 /// value (<https://help.hcl-software.com/domino/14.5.0/admin/secu_configure_dom_for_hsts.html>).
-fn apply_policy(head: &mut ResponseHeader, routed: &Routed, fields: &ResponseFields) -> Result<()> {
+fn apply_policy<H: ResponseHead>(head: &mut H, routed: &Routed, fields: ResponseFields) -> Result<()> {
     hide_server(head, routed, fields);
     if routed.tls
         && let Some(value) = &routed.cluster.settings.headers.hsts
     {
-        head.insert_header(header::STRICT_TRANSPORT_SECURITY, value.as_str())?;
+        head.set(ResponseField::StrictTransportSecurity, value.as_str())?;
     }
     Ok(())
 }
 
-fn hide_server(head: &mut ResponseHeader, routed: &Routed, fields: &ResponseFields) {
-    if fields.hsts {
-        head.remove_header(&header::STRICT_TRANSPORT_SECURITY);
+fn hide_server<H: ResponseHead>(head: &mut H, routed: &Routed, fields: ResponseFields) {
+    if fields.present.contains(ResponseField::StrictTransportSecurity) {
+        head.remove(ResponseField::StrictTransportSecurity);
     }
-    if fields.server && !routed.cluster.settings.headers.expose_server {
-        head.remove_header(&header::SERVER);
+    if fields.present.contains(ResponseField::Server) && !routed.cluster.settings.headers.expose_server {
+        head.remove(ResponseField::Server);
     }
 }
 
 /// Maps the URLs and cookies of a head. Returns the server in `Location` and the tag of the database there, if it is
 /// another server.
-fn map_urls(
-    head: &mut ResponseHeader,
+fn map_urls<H: ResponseHead>(
+    head: &mut H,
+    fields: ResponseFields,
     routed: &Routed,
     attempt: &Attempt,
     target: &[u8],
 ) -> Result<Option<(ServerId, u32)>> {
+    if !fields.present.intersects(ANY_URL_OR_COOKIE) {
+        return Ok(None);
+    }
     let scheme = if routed.tls { Scheme::HTTPS } else { Scheme::HTTP };
     let paths = attempt.replace_path.then(|| server_path(routed, attempt)).flatten().map(|path| {
         let public = target.get(routed.database.range.clone()).unwrap_or_default();
@@ -183,30 +194,18 @@ fn map_urls(
         public_path: &public_path,
     };
     let mut redirected = None;
-    for name in [header::LOCATION, header::CONTENT_LOCATION, REFRESH, XSP_LOCATION] {
-        let mut all = head.headers.get_all(&name).iter();
-        let Some(value) = all.next().cloned() else { continue };
-        if all.next().is_some() {
-            // Each may occur once; browsers differ in which one they take.
-            head.insert_header(name.clone(), value.clone())?;
-        }
-        let Some(mapped) = rewrite::rewrite_header(&name, value.as_bytes(), &mapping) else { continue };
-        if name == header::LOCATION
-            && let Some(server) = mapped.server.and_then(|m| ServerId::try_from(m).ok())
-            && server != attempt.server
-            && let Some(target) = mapped.value.get(mapped.target.clone())
-            && let Some(tag) = tag_of_target(&routed.cluster, &routed.view, target)
-        {
-            redirected = Some((server, tag));
-        }
-        if let Ok(value) = HeaderValue::from_bytes(&mapped.value) {
-            head.insert_header(name, value)?;
-        }
+    for field in URLS.into_iter().filter(|field| fields.present.contains(*field)) {
+        map_url(head, field, &mapping, |server, target| {
+            let other = ServerId::try_from(server).ok().filter(|server| *server != attempt.server);
+            if let Some(server) = other.filter(|_| field == ResponseField::Location) {
+                redirected = tag_of_target(&routed.cluster, &routed.view, target).map(|tag| (server, tag));
+            }
+        })?;
     }
-    map_all(head, header::LINK, |link| rewrite::rewrite_link(link, &mapping))?;
+    map_all(head, ResponseField::Link, fields, |link| rewrite::rewrite_link(link, &mapping))?;
     let in_database = routed.database.tag.is_some();
     let tag = routed.view.server(attempt.server).map_or(0, UpstreamServer::tag);
-    map_all(head, header::SET_COOKIE, |cookie| {
+    map_all(head, ResponseField::SetCookie, fields, |cookie| {
         let public = rewrite::rewrite_set_cookie(cookie, &mapping, in_database);
         let value = public.as_deref().unwrap_or(cookie);
         routed.cluster.cookies.tag_session_cookie(value, tag, path_of(target)).or(public)
@@ -214,48 +213,68 @@ fn map_urls(
     Ok(redirected)
 }
 
-/// Maps all fields of one name, in order.
-fn map_all(
-    head: &mut ResponseHeader,
-    name: HeaderName,
+/// Maps a field with one URL. Calls `leads_to` with the position of the server that it named, and the target there.
+fn map_url<H: ResponseHead>(
+    head: &mut H,
+    field: ResponseField,
+    mapping: &RewriteContext<'_>,
+    leads_to: impl FnOnce(usize, &[u8]),
+) -> Result<()> {
+    let mut all = head.all(field);
+    let Some(value) = all.next() else { return Ok(()) };
+    // Each may occur once; browsers differ in which one they take.
+    let first = all.next().is_some().then(|| value.to_vec());
+    let mapped = rewrite::rewrite_header(&field.header_name(), value, mapping);
+    drop(all);
+    if let Some(first) = first {
+        head.set(field, first)?;
+    }
+    if let Some(mapped) = mapped {
+        if let (Some(server), Some(target)) = (mapped.server, mapped.value.get(mapped.target)) {
+            leads_to(server, target);
+        }
+        // An invalid value leaves the field as it is.
+        head.set(field, mapped.value).ok();
+    }
+    Ok(())
+}
+
+/// Maps all lines of a field, in order.
+fn map_all<H: ResponseHead>(
+    head: &mut H,
+    field: ResponseField,
+    fields: ResponseFields,
     map: impl Fn(&[u8]) -> Option<Vec<u8>>,
 ) -> Result<()> {
-    if !head.headers.contains_key(&name) {
+    if !fields.present.contains(field) {
         return Ok(());
     }
-    let all: SmallVec<[HeaderValue; 4]> = head.headers.get_all(&name).iter().cloned().collect();
-    let mapped: SmallVec<[Option<Vec<u8>>; 4]> = all.iter().map(|value| map(value.as_bytes())).collect();
+    let mapped: SmallVec<[Option<Vec<u8>>; 4]> = head.all(field).map(map).collect();
     if mapped.iter().any(Option::is_some) {
-        head.remove_header(&name);
-        for (old, new) in all.into_iter().zip(mapped) {
-            let value = new.and_then(|v| HeaderValue::from_bytes(&v).ok()).unwrap_or(old);
-            head.append_header(name.clone(), value)?;
-        }
+        head.replace_each(field, mapped)?;
     }
     Ok(())
 }
 
 /// Expires every session cookie of the request: after a logout no server may know the user any more.
-fn end_sessions(
-    head: &mut ResponseHeader,
+fn end_sessions<H: ResponseHead>(
+    head: &mut H,
     routed: &Routed,
     request: &RequestHeader,
     target: &[u8],
 ) -> Result<()> {
     let gone = {
         let set: SmallVec<[&[u8]; 4]> = head
-            .headers
-            .get_all(header::SET_COOKIE)
-            .iter()
-            .filter_map(|value| value.as_bytes().split(|b| *b == b'=').next())
+            .all(ResponseField::SetCookie)
+            .filter_map(|value| value.split(|b| *b == b'=').next())
             .collect();
         let lines = request.headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes);
         let host = crate::state::host_table::strip_port(&routed.authority);
         routed.cluster.cookies.expire_sessions(lines, path_of(target), host, routed.tls, &set)
     };
     for cookie in gone {
-        if let Ok(value) = HeaderValue::from_bytes(&cookie) {
-            head.append_header(header::SET_COOKIE, value)?;
+        if let Ok(value) = HeaderValue::try_from(cookie) {
+            head.append(ResponseField::SetCookie, value)?;
         }
     }
     Ok(())
@@ -284,4 +303,50 @@ fn public_path(routed: &Routed, server: usize, path: &[u8]) -> Option<String> {
     let id = index.database(held.database).replica_id();
     let rest = path.get(database.range.end..).map(String::from_utf8_lossy)?;
     Some(format!("/__{id}.nsf{rest}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::upstream::raw_response_head::RawResponseHead;
+
+    const ALL: &str = "HTTP/1.1 200 OK\r\nConnection: close, X-Own, Content-Length, x y\r\nKeep-Alive: timeout=5\r\n\
+        Alt-Svc: h3\r\nx-own: 1\r\nX-Other: 2\r\nContent-Type: TEXT/HTML; charset=UTF-8\r\nContent-Length: 5\r\n\r\n";
+
+    fn raw(text: &str) -> RawResponseHead {
+        RawResponseHead::parse(&mut text.as_bytes().into()).unwrap().unwrap()
+    }
+
+    fn text(head: &RawResponseHead) -> String {
+        let mut text = Vec::new();
+        head.write_to(&mut text);
+        String::from_utf8(text).unwrap()
+    }
+
+    #[test]
+    fn fields_of_the_connection_are_removed_from_both_kinds_of_head() {
+        let mut head = raw(ALL);
+        let mut map = head.to_pingora().unwrap();
+        let fields = ResponseFields::of(&head);
+        assert_eq!(fields.media_type, Some(MediaType::Html));
+        assert_eq!((fields.media_type, fields.present), {
+            let fields = ResponseFields::of(&*map);
+            (fields.media_type, fields.present)
+        });
+        remove_hop_by_hop(&mut head, fields);
+        remove_hop_by_hop(&mut *map, fields);
+        let left = "X-Other: 2\r\nContent-Type: TEXT/HTML; charset=UTF-8\r\nContent-Length: 5\r\n\r\n";
+        assert_eq!(text(&head), format!("HTTP/1.1 200 OK\r\n{left}"));
+        let names: std::collections::BTreeSet<_> = map.headers.keys().map(HeaderName::as_str).collect();
+        assert_eq!(names.into_iter().collect::<Vec<_>>(), ["content-length", "content-type", "x-other"]);
+    }
+
+    #[test]
+    fn a_switch_of_protocols_keeps_the_fields_of_the_connection() {
+        let switch = "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n";
+        let mut head = raw(switch);
+        let fields = ResponseFields::of(&head);
+        remove_hop_by_hop(&mut head, fields);
+        assert_eq!(text(&head), switch);
+    }
 }

@@ -4,12 +4,12 @@
 //! Pingora reads the body by its own rules (`init_body_reader` in `pingora-core`), and clients by the head that they get:
 //! both must find the same end.
 
-use http::header::{self, HeaderMap, HeaderValue};
 use http::{Method, Version};
 use pingora::Result;
 use pingora::{Error, ErrorType};
-use pingora_http::ResponseHeader;
 use pingora_proxy::Session;
+
+use crate::upstream::response_head::{ResponseField, ResponseHead};
 
 /// Why a head cannot be forwarded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -30,13 +30,13 @@ pub(super) enum MalformedResponse {
 ///
 /// # Errors
 /// 502: the server has processed the request, so it is not sent again, and the connection is not reused.
-pub(super) fn check(
-    head: &mut ResponseHeader,
+pub(super) fn check<H: ResponseHead>(
+    head: &mut H,
     session: &mut Session,
     malformed: impl FnOnce(MalformedResponse),
 ) -> Result<()> {
-    let unasked = head.status.as_u16() == 101
-        && (head.version != Version::HTTP_11 || !session.as_mut().is_upgrade_req());
+    let unasked = head.status().as_u16() == 101
+        && (head.version() != Version::HTTP_11 || !session.as_mut().is_upgrade_req());
     let checked = if unasked {
         Err(MalformedResponse::SwitchingProtocols)
     } else {
@@ -51,23 +51,23 @@ pub(super) fn check(
     })
 }
 
-fn normalize(head: &mut ResponseHeader, method: &Method) -> std::result::Result<(), MalformedResponse> {
-    let status = head.status.as_u16();
+fn normalize<H: ResponseHead>(head: &mut H, method: &Method) -> std::result::Result<(), MalformedResponse> {
+    let status = head.status().as_u16();
     // These have no length, not even 0 (RFC 9110 section 8.6).
     let has_no_length = status < 200 || status == 204;
-    if head.headers.contains_key(header::TRANSFER_ENCODING) {
+    if head.has(ResponseField::TransferEncoding) {
         if has_no_length || status == 304 {
-            head.remove_header(&header::TRANSFER_ENCODING);
+            head.remove(ResponseField::TransferEncoding);
         } else {
             repair_transfer_encoding(head, *method == Method::HEAD)?;
         }
     }
     if has_no_length {
-        head.remove_header(&header::CONTENT_LENGTH);
+        head.remove(ResponseField::ContentLength);
     } else {
         repair_content_length(head)?;
     }
-    if head.version != Version::HTTP_11 {
+    if head.version() != Version::HTTP_11 {
         // A proxy sends its own version (RFC 9110 section 2.5), and the body may go out in chunks.
         head.set_version(Version::HTTP_11);
     }
@@ -75,14 +75,17 @@ fn normalize(head: &mut ResponseHeader, method: &Method) -> std::result::Result<
 }
 
 /// Leaves one line with one number.
-fn repair_content_length(head: &mut ResponseHeader) -> std::result::Result<(), MalformedResponse> {
-    let mut lines = head.headers.get_all(header::CONTENT_LENGTH).iter();
+fn repair_content_length<H: ResponseHead>(head: &mut H) -> std::result::Result<(), MalformedResponse> {
+    let mut lines = head.all(ResponseField::ContentLength);
     let Some(first) = lines.next() else { return Ok(()) };
-    if lines.next().is_none() && is_plain_number(first.as_bytes()) {
+    if lines.next().is_none() && is_plain_number(first) {
         return Ok(());
     }
-    let length = single_length(&head.headers).ok_or(MalformedResponse::ContentLength)?;
-    head.insert_header(header::CONTENT_LENGTH, length).map_err(|_| MalformedResponse::ContentLength)
+    drop(lines);
+    let length = single_length(head).ok_or(MalformedResponse::ContentLength)?;
+    let mut digits = itoa::Buffer::new();
+    head.set(ResponseField::ContentLength, digits.format(length))
+        .map_err(|_| MalformedResponse::ContentLength)
 }
 
 /// Whether all parsers read a length alike: digits without a leading zero that fit into an `i64`.
@@ -95,9 +98,9 @@ pub(super) fn is_plain_number(text: &[u8]) -> bool {
 }
 
 /// The number that all elements of all lines agree on.
-fn single_length(headers: &HeaderMap) -> Option<u64> {
+fn single_length<H: ResponseHead>(head: &H) -> Option<u64> {
     let mut length = None;
-    for element in elements(headers, &header::CONTENT_LENGTH) {
+    for element in elements(head, ResponseField::ContentLength) {
         if element.is_empty() || !element.iter().all(u8::is_ascii_digit) {
             return None;
         }
@@ -111,31 +114,31 @@ fn single_length(headers: &HeaderMap) -> Option<u64> {
 }
 
 /// Leaves `chunked` in one line, or no coding.
-fn repair_transfer_encoding(
-    head: &mut ResponseHeader,
+fn repair_transfer_encoding<H: ResponseHead>(
+    head: &mut H,
     is_head: bool,
 ) -> std::result::Result<(), MalformedResponse> {
-    if head.version != Version::HTTP_11 {
+    if head.version() != Version::HTTP_11 {
         return Err(MalformedResponse::TransferEncodingInHttp10);
     }
-    let mut lines = head.headers.get_all(header::TRANSFER_ENCODING).iter();
-    if lines.next().is_some_and(|first| first == "chunked") && lines.next().is_none() {
+    let mut lines = head.all(ResponseField::TransferEncoding);
+    if lines.next().is_some_and(|first| first == b"chunked") && lines.next().is_none() {
         // Pingora has removed a Content-Length.
         return Ok(());
     }
+    drop(lines);
     let refused = MalformedResponse::TransferEncoding;
-    match codings(&head.headers) {
+    match codings(head) {
         TransferCodings::Chunked => {
-            let chunked = HeaderValue::from_static("chunked");
-            return head.insert_header(header::TRANSFER_ENCODING, chunked).map_err(|_| refused);
+            return head.set(ResponseField::TransferEncoding, "chunked").map_err(|_| refused);
         }
         // There is no body.
         _ if is_head => {}
         // Pingora reads to the end of the connection, so the body must end there.
-        TransferCodings::None if closes(&head.headers) => {}
+        TransferCodings::None if closes(head) => {}
         _ => return Err(refused),
     }
-    head.remove_header(&header::TRANSFER_ENCODING);
+    head.remove(ResponseField::TransferEncoding);
     Ok(())
 }
 
@@ -147,11 +150,11 @@ enum TransferCodings {
     Other,
 }
 
-fn codings(headers: &HeaderMap) -> TransferCodings {
+fn codings<H: ResponseHead>(head: &H) -> TransferCodings {
     let is = |element: &[u8], coding: &str| element.eq_ignore_ascii_case(coding.as_bytes());
     // Empty elements of a list are ignored (RFC 9110 section 5.6.1.2), but Pingora looks only at the last element, even
     // an empty one.
-    let all = || elements(headers, &header::TRANSFER_ENCODING);
+    let all = || elements(head, ResponseField::TransferEncoding);
     let mut named = all().filter(|element| !element.is_empty());
     match (named.next(), named.next()) {
         (None, _) => TransferCodings::None,
@@ -164,19 +167,20 @@ fn codings(headers: &HeaderMap) -> TransferCodings {
 }
 
 /// Whether the server closes the connection after this response.
-fn closes(headers: &HeaderMap) -> bool {
-    elements(headers, &header::CONNECTION).any(|option| option.eq_ignore_ascii_case(b"close"))
+fn closes<H: ResponseHead>(head: &H) -> bool {
+    elements(head, ResponseField::Connection).any(|option| option.eq_ignore_ascii_case(b"close"))
 }
 
 /// The elements of a list in any number of lines, trimmed.
-fn elements<'h>(headers: &'h HeaderMap, name: &header::HeaderName) -> impl Iterator<Item = &'h [u8]> {
-    let lines = headers.get_all(name).iter();
-    lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b',')).map(<[u8]>::trim_ascii)
+fn elements<H: ResponseHead>(head: &H, field: ResponseField) -> impl Iterator<Item = &[u8]> {
+    head.all(field).flat_map(|line| line.split(|byte| *byte == b',')).map(<[u8]>::trim_ascii)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::upstream::raw_response_head::{MalformedHead, RawResponseHead};
+    use pingora_http::ResponseHeader;
 
     fn head(status: u16, fields: &[(&str, &str)]) -> ResponseHeader {
         let mut head = ResponseHeader::build(status, None).unwrap();
@@ -189,17 +193,34 @@ mod tests {
     /// The values of Content-Length and Transfer-Encoding after the repair.
     type Framing = (Vec<String>, Vec<String>);
 
+    /// Repairs the same head in Pingora's header map and as it comes from the server.
     fn repaired(
         status: u16,
         method: Method,
         fields: &[(&str, &str)],
     ) -> std::result::Result<Framing, MalformedResponse> {
-        let mut head = head(status, fields);
-        normalize(&mut head, &method)?;
-        let all = |name: &str| -> Vec<String> {
-            head.headers.get_all(name).iter().map(|v| v.to_str().unwrap().to_owned()).collect()
+        let mut map = head(status, fields);
+        let map = normalize(&mut map, &method).map(|()| framing_of(&map));
+        let lines: String = fields.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
+        let mut received = format!("HTTP/1.1 {status} x\r\n{lines}\r\n").as_bytes().into();
+        let raw = match RawResponseHead::parse(&mut received) {
+            Ok(raw) => {
+                let mut raw = raw.unwrap();
+                normalize(&mut raw, &method).map(|()| framing_of(&raw))
+            }
+            Err(MalformedHead::ContentLength) => Err(MalformedResponse::ContentLength),
+            Err(other) => panic!("{other}"),
         };
-        Ok((all("content-length"), all("transfer-encoding")))
+        // Both clients remove a length beside a coding as soon as they read a head.
+        if fields.len() == 1 || fields[0].0 == fields[1].0 {
+            assert_eq!(map, raw, "{status} {method} {fields:?}");
+        }
+        map
+    }
+
+    fn framing_of<H: ResponseHead>(head: &H) -> Framing {
+        let all = |field| head.all(field).map(|v| String::from_utf8(v.to_vec()).unwrap()).collect();
+        (all(ResponseField::ContentLength), all(ResponseField::TransferEncoding))
     }
 
     fn framing(length: &[&str], coding: &[&str]) -> Framing {

@@ -9,7 +9,7 @@ use http::header;
 use pingora::protocols::Digest;
 use pingora::upstreams::peer::HttpPeer;
 use pingora::{Error, ErrorType, Result};
-use pingora_http::{RequestHeader, ResponseHeader};
+use pingora_http::RequestHeader;
 use pingora_proxy::Session;
 
 use super::ctx::Ctx;
@@ -17,6 +17,7 @@ use super::{Proxy, failover};
 use crate::domain::cluster::Port;
 use crate::edge::login_connections::{ClientConnection, is_connection_auth, offers_connection_auth};
 use crate::state::cluster_view::ConnectionKind;
+use crate::upstream::response_head::{ResponseField, ResponseHead};
 use crate::upstream::reuse::{self, NotReusable, ReuseRequirements};
 use crate::upstream::tunnel;
 use crate::upstream::{deadline, usage};
@@ -122,24 +123,20 @@ impl Proxy {
     }
 
     /// Notes what the head of a response says about its connection.
-    pub(super) fn note_connection(&self, session: &Session, head: &ResponseHeader, ctx: &mut Ctx) {
+    pub(super) fn note_connection<H: ResponseHead>(&self, session: &Session, head: &H, ctx: &mut Ctx) {
         let Some(attempt) = &mut ctx.attempt else { return };
         let keep_alive = &attempt.in_flight.server().keep_alive;
         match attempt.usage.filter(|_| attempt.reused) {
             Some(usage) => keep_alive.worked(usage.served + 1),
             None => {
-                let announced =
-                    head.headers.get("keep-alive").map(|v| reuse::keep_alive_timeout(v.as_bytes()));
-                if let Some(seconds) = announced.flatten() {
+                let announced = head.first(ResponseField::KeepAlive);
+                if let Some(seconds) = announced.and_then(reuse::keep_alive_timeout) {
                     keep_alive.announced(seconds);
                 }
             }
         }
-        let offers = |head: &ResponseHeader| {
-            let mut challenges = head.headers.get_all(header::WWW_AUTHENTICATE).iter();
-            challenges.any(|challenge| offers_connection_auth(challenge.as_bytes()))
-        };
-        if head.status == 401
+        let offers = |head: &H| head.all(ResponseField::WwwAuthenticate).any(offers_connection_auth);
+        if head.status() == 401
             && ctx.login.is_none()
             && offers(head)
             && let Some(client) = client_connection(session)
@@ -173,6 +170,6 @@ fn brings_login(request: &RequestHeader) -> bool {
     request.headers.get(header::AUTHORIZATION).is_some_and(|value| is_connection_auth(value.as_bytes()))
 }
 
-fn has_no_body(head: &ResponseHeader) -> bool {
-    head.headers.get(header::CONTENT_LENGTH).is_some_and(|length| length == "0")
+fn has_no_body<H: ResponseHead>(head: &H) -> bool {
+    head.first(ResponseField::ContentLength) == Some(b"0")
 }

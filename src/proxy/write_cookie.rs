@@ -1,9 +1,8 @@
 //! The write cookie: which servers took the user's last writes. It is written by other responses than the affinity
 //! cookie, and whatever their content type is.
 
-use http::{Method, header};
+use http::Method;
 use pingora::Result;
-use pingora_http::ResponseHeader;
 
 use super::affinity_cookie::{self, ResponseContext};
 use super::attempt::Attempt;
@@ -11,14 +10,15 @@ use super::routed::Routed;
 use crate::domain::affinity::session_cookies::write_cookie_name;
 use crate::domain::affinity::{WriteStamp, WriteStamps, same_site};
 use crate::domain::url::{self, RequestSafety, ServerCommand};
+use crate::upstream::response_head::{ResponseField, ResponseHead};
 use crate::util::clock;
 
 /// The database with the login forms of an organization.
 const LOGIN_FORMS: &[u8] = b"domcfg.nsf";
 
 /// Adds a stamp after a request that may have changed the database.
-pub(super) fn write(
-    head: &mut ResponseHeader,
+pub(super) fn write<H: ResponseHead>(
+    head: &mut H,
     routed: &mut Routed,
     attempt: &Attempt,
     response: &ResponseContext<'_>,
@@ -26,7 +26,8 @@ pub(super) fn write(
     if routed.affinity.moves_last_write && response.is_html {
         return move_stamp(head, routed, attempt);
     }
-    if !is_write(&response.request.method, routed, head.status.as_u16()) || is_login(head, routed, response) {
+    if !is_write(&response.request.method, routed, head.status().as_u16()) || is_login(head, routed, response)
+    {
         return Ok(());
     }
     let (Some(database), Some(entry)) = (routed.database.tag, routed.view.server(attempt.server)) else {
@@ -60,13 +61,13 @@ pub(super) fn write(
         && routed.affinity.write_stamps.record(stamp)
         && let Some(cookie) = set_cookie(routed, &routed.affinity.write_stamps)
     {
-        head.append_header(header::SET_COOKIE, cookie)?;
+        head.append(ResponseField::SetCookie, cookie)?;
     }
     Ok(())
 }
 
 /// After a fail-back the stamp names the server that has the write by now, or the next page would lead away from it.
-fn move_stamp(head: &mut ResponseHeader, routed: &mut Routed, attempt: &Attempt) -> Result<()> {
+fn move_stamp<H: ResponseHead>(head: &mut H, routed: &mut Routed, attempt: &Attempt) -> Result<()> {
     let Some(write) = routed.affinity.last_write.filter(|write| write.server == attempt.server) else {
         return Ok(());
     };
@@ -78,7 +79,7 @@ fn move_stamp(head: &mut ResponseHeader, routed: &mut Routed, attempt: &Attempt)
     let tag = entry.tag();
     routed.affinity.write_stamps.move_to(database, tag, time);
     if let Some(cookie) = set_cookie(routed, &routed.affinity.write_stamps) {
-        head.append_header(header::SET_COOKIE, cookie)?;
+        head.append(ResponseField::SetCookie, cookie)?;
     }
     Ok(())
 }
@@ -106,7 +107,7 @@ fn is_write(method: &Method, routed: &Routed, status: u16) -> bool {
 
 /// A login or logout changes no database. The message of an identity provider may go to any URL, but its answer sets a
 /// session.
-fn is_login(head: &ResponseHeader, routed: &Routed, response: &ResponseContext<'_>) -> bool {
+fn is_login<H: ResponseHead>(head: &H, routed: &Routed, response: &ResponseContext<'_>) -> bool {
     let target = url::parse(response.request.raw_path());
     let command = target.command.server_command();
     matches!(command, Some(ServerCommand::Login | ServerCommand::ProviderLogin | ServerCommand::Logout))
@@ -115,20 +116,21 @@ fn is_login(head: &ResponseHeader, routed: &Routed, response: &ResponseContext<'
 }
 
 /// The `Date` of the server in Unix seconds.
-fn date_of(head: &ResponseHeader) -> Option<i64> {
-    let text = head.headers.get(header::DATE)?.to_str().ok()?;
+fn date_of<H: ResponseHead>(head: &H) -> Option<i64> {
+    let text = std::str::from_utf8(head.first(ResponseField::Date)?).ok()?;
     Some(chrono::DateTime::parse_from_rfc2822(text).ok()?.timestamp())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use pingora_http::ResponseHeader;
 
     #[test]
     fn the_date_of_an_answer_is_read_and_a_wrong_one_is_unknown() {
         let date = |text: &'static str| {
             let mut head = ResponseHeader::build(200, None).unwrap();
-            head.insert_header(header::DATE, text).unwrap();
+            head.set(ResponseField::Date, text).unwrap();
             date_of(&head)
         };
         assert_eq!(date("Sun, 06 Nov 1994 08:49:37 GMT"), Some(784_111_777));
