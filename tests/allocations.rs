@@ -4,6 +4,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+use bytes::{Bytes, BytesMut};
 use domino_icm::config::settings::{self, LogFormat, LogTarget};
 use domino_icm::domain::cluster::{Port, ServerName, ServerSnapshot};
 use domino_icm::domain::directory::{
@@ -19,6 +20,9 @@ use domino_icm::telemetry::access_log::AccessLog;
 use domino_icm::telemetry::access_log::record::{LoggedServer, Record};
 use domino_icm::telemetry::statistics::Statistics;
 use domino_icm::telemetry::statistics::traffic::Traffic;
+use domino_icm::upstream::raw_response_head::RawResponseHead;
+use domino_icm::upstream::response_body::{BodyDecoder, BodyFraming, BodyPiece};
+use domino_icm::upstream::response_head::{ResponseField, ResponseHead};
 use std::hint::black_box;
 
 fn allocations(work: impl FnOnce()) -> u64 {
@@ -76,6 +80,25 @@ fn parsing_and_classifying_a_target_allocates_nothing() {
     // The work was not optimised away: its result is correct.
     let last = parse(b"/%2e%2e/x.nsf%3FOpenAgent");
     assert_eq!((last.hazard, table.classify(&last)), (Some(Hazard::DotSegment), RequestSafety::Unsafe));
+}
+
+#[test]
+fn a_response_is_read_and_written_in_its_first_buffer() {
+    let text = b"HTTP/1.1 200 OK\r\nServer: Lotus-Domino\r\nContent-Type: text/html\r\nContent-Length: 5\r\n\r\nabcde";
+    let mut received = BytesMut::from(&text[..]);
+    let mut out = Vec::with_capacity(1024);
+    let counted = allocations(|| {
+        let mut head = RawResponseHead::parse(&mut received).unwrap().unwrap();
+        assert_eq!(head.first(ResponseField::ContentType), Some(&b"text/html"[..]));
+        head.remove(ResponseField::Server);
+        head.write_to(&mut out);
+        let mut body = BodyDecoder::new(BodyFraming::of(&head, false));
+        assert_eq!(body.next(&mut received).unwrap(), BodyPiece::Data(Bytes::from_static(b"abcde")));
+        assert!(body.is_at_end());
+    });
+    assert_eq!(out, b"HTTP/1.1 200 OK\r\nContent-Type: text/html\r\nContent-Length: 5\r\n\r\n");
+    // The count of the references to the buffer.
+    assert_eq!(counted, 1);
 }
 
 #[test]

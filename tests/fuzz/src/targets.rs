@@ -28,11 +28,14 @@ pub use gate_streams::gate;
 #[path = "http2.rs"]
 mod http2_streams;
 pub use http2_streams::http2;
+#[path = "response.rs"]
+mod response_streams;
+pub use response_streams::response;
 
 /// The name of a target in `corpus/` and on the command line, and its function.
 pub type Target = (&'static str, fn(&[u8]));
 
-pub const ALL: [Target; 11] = [
+pub const ALL: [Target; 12] = [
     ("config", config),
     ("url", url),
     ("cookies", cookies),
@@ -44,6 +47,7 @@ pub const ALL: [Target; 11] = [
     ("companion", companion),
     ("gate", gate),
     ("http2", http2),
+    ("response", response),
 ];
 
 /// A machine on which every file is a secret and every name resolves.
