@@ -30,7 +30,7 @@ pub(crate) mod follow;
 /// Client connections from the socket to Pingora: listeners, TLS, limits, timeouts, request validation.
 pub mod edge;
 
-/// Connections to servers: reuse, deadlines, tunnels.
+/// Connections to servers: the pool of the fast path, reuse, deadlines, tunnels.
 pub mod upstream;
 
 /// Pingora's hooks, which handle a request from its head to its log record.

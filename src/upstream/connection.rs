@@ -17,7 +17,8 @@ use tokio::io::{AsyncRead as _, AsyncReadExt as _, AsyncWrite as _, ReadBuf};
 
 use crate::util::socket_fd::SocketFd;
 
-/// The most that [`UpstreamConnection::poll_fill`] adds: a head and a body of 16 KiB, or a TLS record.
+/// The most that [`UpstreamConnection::poll_fill`] adds: a head with a body of 16 KiB, or a TLS record. A read that fills the
+/// space costs another one, because tokio then expects more.
 pub const MAX_FILL: usize = 20 * 1024;
 /// The space for a read of [`UpstreamConnection::poll_fill_body`].
 const BODY_SPACE: usize = 64 * 1024;

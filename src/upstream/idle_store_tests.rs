@@ -179,8 +179,8 @@ fn threads_never_get_the_same_entry_and_never_keep_more_than_the_limit() {
                             Tracked { live: Arc::clone(live), is_taken: AtomicBool::new(false) }
                         });
                         assert!(!value.is_taken.swap(true, Relaxed), "it was handed out twice");
-                        // Each thread has one, and one more while it puts.
-                        assert!(live.load(Relaxed) <= MAX + 2 * THREADS + 1);
+                        // Each thread has one, and one more while it puts; the last thread has at most what was stored.
+                        assert!(live.load(Relaxed) <= 2 * MAX + 2 * THREADS);
                         if turn % 11 != 0 {
                             value.is_taken.store(false, Relaxed);
                             drop(store.put(key, value, now_ms, now_ms + 40));

@@ -15,7 +15,7 @@ use super::site::{Setup, Shared, Site};
 use crate::support::*;
 
 /// The counter of requests that took the fast path; `None` until there is one.
-const COUNTER: Option<&str> = None;
+const COUNTER: Option<&str> = Some("icm_fast_path_requests_total");
 /// At least this share of the requests of a run takes the fast path.
 const MIN_SHARE: f64 = 0.5;
 /// A connection that stays open is watched for so long; one that should be closed, as long as needed.
