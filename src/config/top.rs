@@ -119,7 +119,7 @@ pub(super) fn check_addresses(
     }
 }
 
-/// `proxy.fast_path`.
+/// `proxy.fast_path`: whether plain requests take the fast path.
 pub(super) fn fast_path(item: &Item<'_>) -> bool {
     item.map(keys::PROXY).get("fast_path").choice(&[("on", true), ("off", false)]).unwrap_or(true)
 }

@@ -73,12 +73,6 @@ impl RawRequest {
         head.extensions.get::<Arc<Self>>()
     }
 
-    /// The lines that are not in the header map, in their order: the names in the client's spelling, and the values.
-    pub fn passed_on(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
-        let lines = self.record.lines.iter().filter(|line| !line.kept);
-        lines.map(|line| (line.name(&self.head), line.value(&self.head)))
-    }
-
     /// All lines in their order, each with whether it is also in the header map. No hook changes the fields of a plain
     /// request before its head is completed or written to a server.
     pub fn lines(&self) -> impl Iterator<Item = (&[u8], &[u8], bool)> {

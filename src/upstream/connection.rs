@@ -49,12 +49,6 @@ impl UpstreamConnection {
         self.descriptor
     }
 
-    /// Pingora's stream, for its digests.
-    #[must_use]
-    pub fn stream(&self) -> &Stream {
-        &self.stream
-    }
-
     /// Reads once and appends what came to `received`. Returns the number of bytes, 0 at the end of the connection.
     ///
     /// # Errors

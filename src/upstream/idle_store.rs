@@ -63,6 +63,7 @@ impl<T> IdleStore<T> {
         Self { shards, max, count }
     }
 
+    #[cfg(test)]
     pub fn len(&self) -> usize {
         self.count.load(Relaxed)
     }

@@ -74,6 +74,7 @@ impl ConnectionPool {
         drop(self.idle.remove_all());
     }
 
+    #[cfg(test)]
     #[must_use]
     pub fn idle(&self) -> usize {
         self.idle.len()

@@ -1,8 +1,8 @@
 //! Writes the head of a request for a server as bytes, without a header map of its own. Pingora's loop has the same fields
 //! in the copy of the client's head that `request_headers` prepares.
 
-use std::sync::Arc;
-
+use http::HeaderValue;
+use http::header::MAX_FORWARDS;
 use pingora::Result;
 use pingora_http::{HeaderNameVariant, RequestHeader};
 
@@ -48,25 +48,34 @@ pub(super) fn write(
     Ok(head.0)
 }
 
-/// The client's own fields, as the client spelled them.
+/// The client's own fields, in the client's spelling and order.
 fn client_fields(head: &mut Head, request: &RequestHeader, routed: &Routed) -> Result<()> {
-    if let Some(raw) = request.extensions.get::<Arc<RawRequest>>() {
-        for (name, value) in raw.passed_on() {
-            head.push(&[name, b": ", value, b"\r\n"]);
-        }
-    }
-    request.map(|name, value| {
-        let name = match &name {
-            HeaderNameVariant::Case(name) => std::str::from_utf8(name.as_slice()).unwrap_or_default(),
-            HeaderNameVariant::Titled(name) => name,
-        };
+    let mut pass = |name: &str, value: &[u8]| {
         let is_written_apart = name.eq_ignore_ascii_case("host")
             || (routed.rewrites_cookies && name.eq_ignore_ascii_case("cookie"));
         if !is_written_apart && request_headers::passes_to_server(name) {
-            head.field(name, value.as_bytes());
+            head.field(name, value);
         }
-        Ok(())
-    })
+    };
+    let Some(raw) = RawRequest::of(request) else {
+        return request.map(|name, value| {
+            match &name {
+                HeaderNameVariant::Case(name) => {
+                    pass(std::str::from_utf8(name.as_slice()).unwrap_or_default(), value.as_bytes());
+                }
+                HeaderNameVariant::Titled(name) => pass(name, value.as_bytes()),
+            }
+            Ok(())
+        });
+    };
+    for (name, value, is_read) in raw.lines() {
+        let name = std::str::from_utf8(name).unwrap_or_default();
+        // The only field that a check changes.
+        let changed = Some(MAX_FORWARDS).filter(|field| is_read && name.eq_ignore_ascii_case(field.as_str()));
+        let changed = changed.and_then(|field| request.headers.get(field));
+        pass(name, changed.map_or(value, HeaderValue::as_bytes));
+    }
+    Ok(())
 }
 
 struct Head(Vec<u8>);
