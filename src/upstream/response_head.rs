@@ -186,7 +186,7 @@ pub trait ResponseHead {
     /// Adds a line.
     ///
     /// # Errors
-    /// The value has bytes that a field cannot have, or the head is full; the head is unchanged.
+    /// Adds a line behind all others.
     fn append(&mut self, field: ResponseField, value: impl AsRef<[u8]> + TryInto<HeaderValue>) -> Result<()>;
 
     /// Replaces the values of the lines of a field, in order; `None` and an invalid value leave a line as it is.
