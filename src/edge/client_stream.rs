@@ -25,6 +25,7 @@ use super::{ClientLimits, ListenerContext, lingering_close};
 use crate::edge::gate::Refusal;
 
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "the small variant belongs to the larger connections")]
 enum Protocol {
     Http1(Http1),
     Http2(Box<Http2>),

@@ -26,7 +26,7 @@ pub(crate) mod pending_responses;
 mod plain_response;
 mod plain_session;
 mod plain_session_trait;
-pub(crate) mod raw_request;
+pub mod raw_request;
 mod read_buffer;
 mod response_windows;
 pub(crate) mod sockets;

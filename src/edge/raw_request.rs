@@ -178,6 +178,7 @@ pub enum ResponseFraming {
     Length(u64),
     /// The head says `Transfer-Encoding: chunked`; the session adds the chunks.
     Chunked,
+    /// The body ends with the connection, which the session then closes.
     UntilClose,
 }
 
@@ -187,6 +188,7 @@ pub enum ResponseFraming {
 pub struct SerializedHead {
     /// From the status line to the empty line, without `Connection`, which the session adds.
     pub bytes: Vec<u8>,
+    /// What `bytes` says about the body.
     pub framing: ResponseFraming,
     /// Whether there is a `Date` line. The session adds one if there is none.
     pub has_date: bool,

@@ -230,7 +230,7 @@ fn no_field_that_the_proxy_reads_changes_or_drops_is_left_out_of_the_header_map(
                 let unread = unread.to_ascii_lowercase();
                 unread == name || (file == "request_headers.rs" && unread.starts_with(&name))
             };
-            let hidden = UNREAD.iter().any(|unread| hides(&unread));
+            let hidden = UNREAD.iter().any(hides);
             let is_known = MENTIONED.iter().any(|known| *known == (file, name.as_str()));
             assert!(!hidden || is_known, "{file} mentions {name}: it must be an entry of the header map");
             all.insert(name);

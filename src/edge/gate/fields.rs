@@ -35,6 +35,11 @@ impl FieldSection {
         Self { start, line: start, searched: start, count: 0 }
     }
 
+    /// The position of the section.
+    pub fn start(&self) -> usize {
+        self.start
+    }
+
     /// Reads the next line. `bytes` may only grow between calls.
     pub fn next<'a>(&mut self, bytes: &'a [u8], limits: &HeadLimits) -> Result<FieldEvent<'a>, Refusal> {
         // The refusal must not depend on the pieces in which bytes come. So a line's length is checked first, then its end,

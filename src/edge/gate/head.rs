@@ -60,7 +60,7 @@ impl RequestHead {
             Some(known) => known,
             None => match self.request_line(bytes, limits)? {
                 RequestLineProgress::Line(request, fields) => {
-                    recorder.begin(request.plain);
+                    recorder.begin(bytes.get(..fields.start()).unwrap_or_default());
                     (request, fields)
                 }
                 RequestLineProgress::EmptyLine => {

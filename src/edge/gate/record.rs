@@ -69,13 +69,18 @@ pub(super) struct Recorder {
 }
 
 impl Recorder {
-    /// Begins a head with its request line, which is `None` if the request is not plain.
-    pub fn begin(&mut self, method_and_target: Option<(usize, usize)>) {
+    /// Begins a head with its valid request line, line end included.
+    pub fn begin(&mut self, line: &[u8]) {
         self.record = None;
-        let Some((method, target)) = method_and_target.filter(|_| self.is_on) else { return };
-        let (Ok(method_len), Ok(target_len)) = (u32::try_from(method), u32::try_from(target)) else { return };
-        self.record =
-            Some(Box::new(HeadRecord { method_len, target_len, lines: SmallVec::new(), closes: false }));
+        if !self.is_on {
+            return;
+        }
+        if let Some((method, target)) = plain_parts(line)
+            && let (Ok(method_len), Ok(target_len)) = (u32::try_from(method), u32::try_from(target))
+        {
+            let lines = SmallVec::new();
+            self.record = Some(Box::new(HeadRecord { method_len, target_len, lines, closes: false }));
+        }
     }
 
     /// Notes a line of a head that begins at `line`. `head` has at least this whole line.
@@ -99,6 +104,14 @@ impl Recorder {
             self.record = None;
         }
     }
+}
+
+/// The lengths of the method and the target, if a request with this line can be plain.
+fn plain_parts(line: &[u8]) -> Option<(usize, usize)> {
+    let method = memchr::memchr(b' ', line)?;
+    let target = line.get(method + 1..)?.strip_suffix(b" HTTP/1.1\r\n")?;
+    let is_plain = target.first() == Some(&b'/') && !line.starts_with(b"OPTIONS ");
+    is_plain.then_some((method, target.len()))
 }
 
 /// Whether a request with this field can be plain. The gate has checked the field.

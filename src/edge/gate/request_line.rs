@@ -19,9 +19,6 @@ pub(super) struct RequestLine {
     pub authority: Option<(usize, usize)>,
     /// The target contains characters that must be percent-encoded.
     pub unencoded: bool,
-    /// The lengths of the method and the target, if the request may be plain: a path in HTTP/1.1, and not OPTIONS, whose
-    /// fields the proxy changes.
-    pub plain: Option<(usize, usize)>,
 }
 
 /// Also for an incomplete line.
@@ -77,9 +74,7 @@ pub(super) fn parse(line: &[u8], limits: &HeadLimits) -> Result<RequestLine, Ref
     }
     let start = method.len() + 1;
     let authority = parse_authority(method, target)?.map(|(from, to)| (start + from, start + to));
-    let may_be_plain = !is_1_0 && target.first() == Some(&b'/') && method != b"OPTIONS";
-    let plain = may_be_plain.then_some((method.len(), target.len()));
-    Ok(RequestLine { is_1_0, authority, unencoded, plain })
+    Ok(RequestLine { is_1_0, authority, unencoded })
 }
 
 /// Checks the form of the target (RFC 9112 section 3.2): a path, a URL with a valid authority, or the `*` of OPTIONS.
