@@ -146,7 +146,6 @@ mod simulated_cluster {
 }
 
 mod tls {
-    pub mod authority;
     mod certificates;
     mod resumption;
     mod upstream;

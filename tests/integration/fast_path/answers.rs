@@ -34,6 +34,8 @@ pub struct AnswerPlan {
     pub only_first: bool,
     /// The answer is complete, so that its body is the same in all runs.
     pub is_complete: bool,
+    /// Sent before the body of the request is read.
+    pub is_early: bool,
 }
 
 /// The `Date` of every answer.
@@ -60,6 +62,7 @@ impl AnswerPlan {
             ending: Ending::Keep,
             only_first: false,
             is_complete: true,
+            is_early: false,
         }
     }
 
@@ -70,10 +73,22 @@ impl AnswerPlan {
 
     pub fn draw(random: &mut Rng, method: &str) -> AnswerPlan {
         match random.u32(..1_000) {
-            0..760 => whole(random, method, "answer"),
+            0..740 => whole(random, method, "answer"),
+            740..760 => {
+                let mut plan = whole(random, method, "early answer");
+                plan.is_early = true;
+                plan
+            }
             760..790 => informational(random, method),
-            790..810 => {
+            790..800 => {
                 let mut plan = whole(random, method, "closed idle");
+                plan.ending = Ending::Close;
+                plan
+            }
+            800..810 => {
+                // The proxy has kept the connection by then.
+                let mut plan = whole(random, method, "closed idle, later");
+                plan.steps.push(Step::Pause(25));
                 plan.ending = Ending::Close;
                 plan
             }
@@ -184,8 +199,10 @@ fn whole(random: &mut Rng, method: &str, name: &'static str) -> AnswerPlan {
         name,
         steps: split(random, bytes),
         ending: if closes { Ending::Close } else { Ending::Keep },
-        only_first: false,
+        // The next server may be able to serve.
+        only_first: status.starts_with("503") && random.bool(),
         is_complete: true,
+        is_early: false,
     }
 }
 
@@ -294,6 +311,7 @@ fn cut(random: &mut Rng, name: &'static str, sent: &[u8], ending: Ending) -> Ans
         ending,
         only_first: random.bool(),
         is_complete: false,
+        is_early: false,
     }
 }
 
@@ -313,6 +331,7 @@ fn cut_body(random: &mut Rng) -> AnswerPlan {
         ending: pick(random, &[Ending::Close, Ending::Reset]),
         only_first: false,
         is_complete: false,
+        is_early: false,
     }
 }
 
@@ -360,5 +379,6 @@ fn malformed(random: &mut Rng) -> AnswerPlan {
         ending: Ending::Close,
         only_first: random.bool(),
         is_complete: false,
+        is_early: false,
     }
 }

@@ -108,6 +108,11 @@ impl RawClient {
         for exchange in exchanges {
             self.send(exchange);
         }
+        if exchanges.iter().any(|exchange| exchange.leaves) {
+            // The proxy has passed it on by then.
+            std::thread::sleep(Duration::from_millis(300));
+            self.close();
+        }
         let mut all: Vec<Seen> = Vec::new();
         for exchange in exchanges {
             let goes_on = all.last().is_none_or(|seen| seen.end == End::Complete);
@@ -126,8 +131,8 @@ impl RawClient {
             let _ = self.stream().write_all(rest);
         }
         if exchange.expects_continue() {
-            // Either 100, or a final answer, or nothing.
-            let _ = self.fill(Duration::from_millis(300));
+            // Either 100, or a final answer.
+            let _ = self.fill(Duration::from_secs(5));
         }
         let body = exchange.framed_body();
         if !body.is_empty() {

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::time::Duration;
 
-use super::client::{After, RawClient, Seen};
+use super::client::{After, End, RawClient, Seen};
 use super::exchange::Exchange;
 use super::h2::H2Client;
 use super::report::{Outcome, Report};
@@ -112,8 +112,8 @@ fn run(setup: Setup, is_http2: bool, all: Range<u64>) {
                 (on, off) => panic!("seed {}: answered by one only: {on:#?}\n{off:#?}", exchange.seed),
             }
             // What ends an idle connection must have arrived before the next request.
-            if exchange.answer.ends_connection() {
-                pause(20);
+            if exchange.leaves || exchange.answer.ends_connection() {
+                pause(50);
             }
             exchanges.insert(exchange.seed, exchange.clone());
         }
@@ -134,6 +134,28 @@ fn run(setup: Setup, is_http2: bool, all: Range<u64>) {
         assert!(counted[0] >= MIN_SHARE * count as f64 && counted[1] == 0.0, "{counted:?} of {count}");
     }
     report.finish(count);
+}
+
+#[test]
+#[should_panic(expected = "seed 5")]
+fn a_difference_is_reported_with_its_seed() {
+    let fields = |value: &str| vec![("Content-Type".to_owned(), value.to_owned())];
+    let outcome = |value: &str| Outcome {
+        seen: Seen {
+            informational: Vec::new(),
+            line: "HTTP/1.1 200 OK".to_owned(),
+            fields: fields(value),
+            body: b"text".to_vec(),
+            end: End::Complete,
+        },
+        after: Some(After::Open),
+        received: Vec::new(),
+        reused: vec![true],
+    };
+    let mut report = Report::new(false);
+    report.compare(&Exchange::of(4), &outcome("text/html"), &outcome("text/html"));
+    report.compare(&Exchange::of(5), &outcome("text/html"), &outcome("text/plain"));
+    report.finish(2);
 }
 
 const ONE: Setup = Setup { servers: 1, https: false };

@@ -3,7 +3,7 @@
 
 use fastrand::Rng;
 
-use super::answers::AnswerPlan;
+use super::answers::{AnswerPlan, Step};
 
 /// The header that tells the server which exchange it is.
 pub const SEED: &str = "X-Seed";
@@ -32,6 +32,10 @@ pub struct Exchange {
     pub body: RequestBody,
     /// The head is sent in two pieces.
     pub is_split: bool,
+    /// The client closes its connection without waiting for the answer, which comes later.
+    pub leaves: bool,
+    /// The exchange before left a connection that the server has closed: whether the proxy tries it first is not defined.
+    pub is_after_dead: bool,
     pub answer: AnswerPlan,
 }
 
@@ -66,13 +70,16 @@ pub fn bytes(random: &mut Rng, length: usize) -> Vec<u8> {
 
 impl Exchange {
     /// The exchange of a seed. After an answer that leaves the server's connection unusable it is a GET, which may be sent
-    /// again on another one: whether the proxy has noticed the end of an idle connection in time is not defined.
+    /// again on another one.
     pub fn of(seed: u64) -> Exchange {
         let mut exchange = Exchange::draw(seed);
-        let is_after_dead_connection = seed > 0 && Exchange::draw(seed - 1).answer.ends_connection();
+        let before = seed.checked_sub(1).map(Exchange::draw);
+        let is_after_dead_connection = before.is_some_and(|e| e.leaves || e.answer.ends_connection());
         if is_after_dead_connection {
+            exchange.is_after_dead = true;
             exchange.method = "GET";
             exchange.body = RequestBody::None;
+            exchange.leaves = false;
             exchange.answer = AnswerPlan::plain();
         }
         exchange
@@ -120,8 +127,13 @@ impl Exchange {
             fields.push(("Expect".to_owned(), b"100-continue".to_vec()));
         }
         let is_split = in_percent(random, 8);
-        let answer = AnswerPlan::draw(random, method);
-        Exchange { seed, method, target, minor, fields, body, is_split, answer }
+        let mut answer = AnswerPlan::draw(random, method);
+        let leaves = answer.name == "answer" && in_percent(random, 2);
+        if leaves {
+            answer.name = "answer to a client that has left";
+            answer.steps.insert(0, Step::Pause(700));
+        }
+        Exchange { seed, method, target, minor, fields, body, is_split, leaves, is_after_dead: false, answer }
     }
 
     pub fn field(&self, name: &str) -> Option<&[u8]> {
@@ -134,7 +146,7 @@ impl Exchange {
 
     /// May be sent together with the next one.
     pub fn may_be_pipelined(&self) -> bool {
-        self.minor == 1 && !self.is_split && !self.expects_continue()
+        self.minor == 1 && !self.is_split && !self.leaves && !self.expects_continue()
     }
 
     /// The head as sent.
@@ -219,9 +231,12 @@ fn body(random: &mut Rng, method: &str, minor: u8) -> RequestBody {
     RequestBody::Length(bytes(random, length))
 }
 
+/// Fields that come together.
+type Group = &'static [(&'static str, &'static [u8])];
+
 /// Fields of browsers, odd spellings, repetitions, and those that a proxy must not pass on.
 fn odd_fields(random: &mut Rng) -> Vec<Field> {
-    let all: [(u32, &[(&str, &[u8])]); 24] = [
+    let all: [(u32, Group); 24] = [
         (60, &[("User-Agent", b"Mozilla/5.0 (X11; Linux x86_64)")]),
         (60, &[("Accept", b"text/html,application/xhtml+xml;q=0.9,*/*;q=0.8")]),
         (40, &[("Accept-Encoding", b"gzip, deflate, br")]),

@@ -68,6 +68,10 @@ impl H2Client {
             body: Vec::new(),
             end: End::NoHead,
         };
+        if exchange.leaves {
+            let _ = tokio::time::timeout(Duration::from_millis(300), request.send()).await;
+            return seen;
+        }
         let mut response = match request.send().await {
             Ok(response) => response,
             Err(error) => {

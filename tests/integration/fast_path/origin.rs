@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::answers::{AnswerPlan, Ending, Step};
 use super::exchange::{Exchange, SEED};
-use crate::support::{OK, ScriptedServer, eventually};
+use crate::support::{MAX_WAIT, OK, ScriptedServer};
 
 /// A request as it arrived.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -88,10 +88,14 @@ impl Origin {
 
     /// Waits until every attempt of this exchange has ended, and takes what arrived.
     pub fn take(&self, seed: u64) -> (Vec<Received>, Vec<bool>) {
-        eventually(Duration::from_secs(10), || {
+        let is_over = || {
             let log = self.log.lock().unwrap();
             log.reused.get(&seed).map_or(0, Vec::len) == log.done.get(&seed).copied().unwrap_or(0)
-        });
+        };
+        let began = Instant::now();
+        while !is_over() && began.elapsed() < MAX_WAIT {
+            std::thread::sleep(Duration::from_millis(1));
+        }
         let mut log = self.log.lock().unwrap();
         (log.received.remove(&seed).unwrap_or_default(), log.reused.get(&seed).cloned().unwrap_or_default())
     }
@@ -118,14 +122,19 @@ fn serve(stream: &mut dyn Stream, socket: &TcpStream, log: &Mutex<Log>) {
             reused.len() - 1
         };
         let exchange = Exchange::of(seed);
-        let received = body(stream, &mut buffer, received);
-        let is_whole = received.body_is_complete;
-        log.lock().unwrap().received.entry(seed).or_default().push(received);
         let plan = match exchange.answer.only_first && attempt > 0 {
             true => AnswerPlan::plain(),
             false => exchange.answer,
         };
-        let ending = if is_whole { play(stream, &plan) } else { Ending::Close };
+        let early = plan.is_early.then(|| play(stream, &plan));
+        let received = body(stream, &mut buffer, received);
+        let is_whole = received.body_is_complete;
+        log.lock().unwrap().received.entry(seed).or_default().push(received);
+        let ending = match early {
+            Some(ending) => ending,
+            None if is_whole => play(stream, &plan),
+            None => Ending::Close,
+        };
         match ending {
             Ending::Keep => {}
             Ending::Close => stream.end(),

@@ -1,6 +1,6 @@
 //! Compares what two sites did with the same exchange, and says readably what differs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use serde_json::Value;
@@ -26,6 +26,8 @@ pub struct Report {
     /// Several servers could serve, so that it is left to chance which one does.
     any_server: bool,
     differences: Vec<String>,
+    /// Exchanges whose attempts depend on which connections were open, which is not defined.
+    free_attempts: BTreeSet<u64>,
     /// Exchanges whose first attempt was on a new connection at one site only.
     pub reused_differently: usize,
 }
@@ -35,7 +37,7 @@ const MAX_PRINTED: usize = 12;
 
 impl Report {
     pub fn new(any_server: bool) -> Report {
-        Report { any_server, differences: Vec::new(), reused_differently: 0 }
+        Report { any_server, differences: Vec::new(), free_attempts: BTreeSet::new(), reused_differently: 0 }
     }
 
     /// The fields without what differs from one time and one server to the next: entries and stamps of cookies.
@@ -64,6 +66,9 @@ impl Report {
         let same_reuse = first(on) == first(off);
         self.reused_differently += usize::from(!same_reuse);
         // A request whose answer does not begin is sent again if the connection was an old one.
+        if exchange.is_after_dead || !same_reuse {
+            self.free_attempts.insert(exchange.seed);
+        }
         if !same_reuse && !exchange.answer.is_complete {
             return;
         }
@@ -101,9 +106,9 @@ impl Report {
         if text.is_empty() {
             return;
         }
-        let head = String::from_utf8_lossy(&exchange.head()).into_owned();
+        let head = shown(&exchange.head());
         self.differences.push(format!(
-            "seed {}, {:?} (FAST_PATH_SEEDS={}..{} repeats it)\n{text}  request {head:?}\n  answer, then {:?}{}: {}\n",
+            "seed {}, {:?} (FAST_PATH_SEEDS={}..{} repeats it)\n{text}  request {head}\n  answer, then {:?}{}: {}\n",
             exchange.seed,
             exchange.answer.name,
             exchange.seed.saturating_sub(3),
@@ -116,7 +121,7 @@ impl Report {
 
     /// Compares the access logs, by the exchange that each line names.
     pub fn compare_logs(&mut self, on: &[Value], off: &[Value], exchanges: &BTreeMap<u64, Exchange>) {
-        let (on, off) = (by_seed(on, self.any_server), by_seed(off, self.any_server));
+        let (on, off) = (self.by_seed(on), self.by_seed(off));
         for (seed, exchange) in exchanges {
             let lines = |log: &BTreeMap<u64, Vec<String>>| log.get(seed).cloned().unwrap_or_default();
             let (on, off) = (lines(&on), lines(&off));
@@ -129,6 +134,36 @@ impl Report {
                 self.add(exchange, text);
             }
         }
+    }
+
+    /// The lines without times, and without what is left to chance.
+    fn by_seed(&self, log: &[Value]) -> BTreeMap<u64, Vec<String>> {
+        let mut all: BTreeMap<u64, Vec<String>> = BTreeMap::new();
+        for line in log {
+            let target = line["target"].as_str().unwrap_or_default();
+            let Some(seed) = target.rsplit("seed=").next().and_then(|seed| seed.parse().ok()) else {
+                continue;
+            };
+            let mut line = line.clone();
+            let mut free = vec!["time", "ttfb_ms", "total_ms", "index"];
+            if self.free_attempts.contains(&seed) {
+                free.extend(["attempts", "server", "why"]);
+            }
+            for key in free {
+                line[key] = Value::Null;
+            }
+            let mut text = line.to_string();
+            if self.any_server {
+                let order = line["attempts"].as_array().into_iter().flatten();
+                let names: Vec<&str> = order.filter_map(|attempt| attempt["server"].as_str()).collect();
+                for (name, neutral) in names.iter().zip(["<first>", "<second>", "<third>"]) {
+                    text = text.replace(name, neutral);
+                }
+            }
+            all.entry(seed).or_default().push(text);
+        }
+        all.values_mut().for_each(|lines| lines.sort());
+        all
     }
 
     /// Fails the test if anything differs.
@@ -167,7 +202,7 @@ fn same_body(on: &Seen, off: &Seen) -> bool {
 }
 
 fn shown(bytes: &[u8]) -> String {
-    let text = String::from_utf8_lossy(&bytes[..bytes.len().min(300)]).into_owned();
+    let text = String::from_utf8_lossy(&bytes[..bytes.len().min(600)]).into_owned();
     format!("{} bytes {text:?}", bytes.len())
 }
 
@@ -178,28 +213,4 @@ fn shown_steps(exchange: &Exchange) -> String {
         Step::Pause(ms) => format!("pause {ms} ms"),
     };
     exchange.answer.steps.iter().take(6).map(show).collect::<Vec<_>>().join("; ")
-}
-
-/// The lines without times and places that differ between two sites.
-fn by_seed(log: &[Value], any_server: bool) -> BTreeMap<u64, Vec<String>> {
-    let mut all: BTreeMap<u64, Vec<String>> = BTreeMap::new();
-    for line in log {
-        let target = line["target"].as_str().unwrap_or_default();
-        let Some(seed) = target.rsplit("seed=").next().and_then(|seed| seed.parse().ok()) else { continue };
-        let mut line = line.clone();
-        for key in ["time", "ttfb_ms", "total_ms", "index"] {
-            line[key] = Value::Null;
-        }
-        let mut text = line.to_string();
-        if any_server {
-            let order = line["attempts"].as_array().into_iter().flatten();
-            let names: Vec<&str> = order.filter_map(|attempt| attempt["server"].as_str()).collect();
-            for (name, neutral) in names.iter().zip(["<first>", "<second>", "<third>"]) {
-                text = text.replace(name, neutral);
-            }
-        }
-        all.entry(seed).or_default().push(text);
-    }
-    all.values_mut().for_each(|lines| lines.sort());
-    all
 }

@@ -11,7 +11,6 @@ use serde_json::Value;
 
 use super::origin::Origin;
 use crate::support::*;
-use crate::tls::authority::Authority;
 
 /// What both sites have in common.
 pub struct Shared {

@@ -17,6 +17,7 @@
 
 mod acme;
 mod answer;
+mod authority;
 mod browser;
 mod chromium;
 mod cli;
@@ -42,6 +43,7 @@ use std::time::{Duration, Instant};
 
 pub use acme::{Acme, MAX_DRIP_WAIT, SAMPLE, Server};
 pub use answer::{Answer, Failure};
+pub use authority::Authority;
 pub use browser::Browser;
 pub use chromium::Chromium;
 pub use cli::{CliOutput, icm_cli};

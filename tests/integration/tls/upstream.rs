@@ -6,7 +6,6 @@ use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use super::authority::Authority;
 use crate::support::*;
 use serde_yaml::Value;
 
