@@ -106,7 +106,7 @@ fn upstream_error(kind: ErrorType, cause: &dyn std::error::Error) -> Box<Error> 
     e
 }
 
-/// A bare CR or LF behind the last chunk, or too many bytes.
+/// What [`BodyDecoder::next`] found at the front of the buffer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BodyPiece {
     /// Content without framing; never empty.

@@ -183,10 +183,10 @@ pub trait ResponseHead {
     /// The value has bytes that a field cannot have; the head is unchanged.
     fn set(&mut self, field: ResponseField, value: impl AsRef<[u8]> + TryInto<HeaderValue>) -> Result<()>;
 
-    /// Adds a line.
+    /// Adds a line behind all others.
     ///
     /// # Errors
-    /// Adds a line behind all others.
+    /// The value has bytes that a field cannot have, or the head is full; the head is unchanged.
     fn append(&mut self, field: ResponseField, value: impl AsRef<[u8]> + TryInto<HeaderValue>) -> Result<()>;
 
     /// Replaces the values of the lines of a field, in order; `None` and an invalid value leave a line as it is.

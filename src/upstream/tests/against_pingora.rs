@@ -21,16 +21,17 @@ struct Seen {
 
 const NO_HEAD: Seen = Seen { head: None, body: Vec::new(), complete: false };
 
+/// Lines by name: a header map changes their order when one is removed.
 fn text(head: &pingora_http::ResponseHeader) -> String {
-    let mut lines = Vec::new();
-    head.header_to_h1_wire(&mut lines);
-    format!(
-        "{:?} {} {:?}\r\n{}",
-        head.version,
-        head.status.as_u16(),
-        head.get_reason_phrase(),
-        lines.escape_ascii()
-    )
+    let mut lines: Vec<String> = head
+        .case_header_iter()
+        .map(|(name, value)| {
+            format!("{}: {}\r\n", name.as_slice().escape_ascii(), value.as_bytes().escape_ascii())
+        })
+        .collect();
+    lines.sort_by_key(|line| line.split(':').next().map(str::to_ascii_lowercase));
+    let (version, status, reason) = (head.version, head.status.as_u16(), head.get_reason_phrase());
+    format!("{version:?} {status} {reason:?}\r\n{}", lines.concat())
 }
 
 /// Pingora's client, which gets the bytes at once and then the end of the connection.
@@ -83,7 +84,6 @@ fn has_no_size(body: &[u8]) -> bool {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(512))]
     #[test]
     fn both_clients_see_the_same_response(bytes in nearly_responses(), is_head: bool) {
         let method = if is_head { Method::HEAD } else { Method::GET };
