@@ -78,7 +78,7 @@ impl UpstreamConnection {
             let mut space = (&mut self.received).limit(BODY_SPACE);
             pin!(self.stream.read_buf(&mut space)).poll(cx)
         };
-        if filled.is_pending() && self.received.is_empty() {
+        if self.received.is_empty() {
             self.received = BytesMut::new();
         }
         filled
@@ -183,7 +183,7 @@ mod tests {
     use pingora::{ErrorSource, ImmutStr};
     use tokio::io::AsyncWriteExt as _;
 
-    use super::super::testing::pair;
+    use super::super::testing::{pair, tls_pair};
     use super::*;
     use crate::util::socket_fd::ReceiveState;
 
@@ -235,8 +235,7 @@ mod tests {
         sender.await.unwrap();
         assert!(pieces.iter().all(|piece| piece.len() <= BODY_SPACE));
         assert!(pieces.concat() == body);
-        // A small read after large ones.
-        assert!(connection.received.capacity() < BODY_SPACE);
+        assert_eq!(connection.received.capacity(), 0);
     }
 
     #[tokio::test]
@@ -263,6 +262,21 @@ mod tests {
         let mut read = String::new();
         server.read_to_string(&mut read).await.unwrap();
         assert_eq!(read, "headbodyheadbody");
+    }
+
+    fn segments(connection: &UpstreamConnection) -> u32 {
+        connection.stream().get_socket_digest().unwrap().tcp_info().unwrap().tcpi_data_segs_out
+    }
+
+    #[tokio::test]
+    async fn head_and_body_leave_in_one_segment_at_once() {
+        let (mut connection, _server) = pair().await;
+        connection.write_all(b"head", b"body", None).await.unwrap();
+        assert_eq!(segments(&connection), 1);
+        let (mut connection, _server) = tls_pair().await;
+        let handshake = segments(&connection);
+        connection.write_all(b"head", b"body", None).await.unwrap();
+        assert_eq!(segments(&connection), handshake + 1);
     }
 
     fn is(error: &Error, kind: &ErrorType) -> bool {
