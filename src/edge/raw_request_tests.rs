@@ -65,7 +65,8 @@ async fn a_completed_head_is_the_one_that_pingora_parses() {
 #[tokio::test]
 async fn the_lines_that_are_passed_on_are_not_in_the_header_map() {
     let (raw, head) = plain(BROWSER).await.unwrap();
-    let passed_on: Vec<_> = raw.lines().filter(|(_, _, is_read)| !is_read).map(|(name, value, _)| (name, value)).collect();
+    let passed_on: Vec<_> =
+        raw.lines().filter(|(_, _, is_read)| !is_read).map(|(name, value, _)| (name, value)).collect();
     let wanted: [(&[u8], &[u8]); 5] = [
         (b"sec-ch-ua", b"\"Chromium\";v=\"140\""),
         (b"Accept-Encoding", b"gzip"),

@@ -1,3 +1,5 @@
+//! The store of idle connections beside a simple model, and from several threads at once.
+
 use std::collections::BTreeSet;
 use std::sync::atomic::AtomicBool;
 

@@ -1,3 +1,5 @@
+//! The pool with real sockets: what it hands out, and what it closes.
+
 use std::future::poll_fn;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};

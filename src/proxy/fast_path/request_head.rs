@@ -27,8 +27,7 @@ pub(super) fn write(
     let target = target.as_deref().unwrap_or_else(|| request.raw_path());
     head.push(&[request.method.as_str().as_bytes(), b" ", target, b" HTTP/1.1\r\n"]);
     let host = request_headers::host_of_server(routed, attempt);
-    head.field("Host", host.as_deref().unwrap_or(&routed.authority).as_bytes());
-    client_fields(&mut head, request, routed)?;
+    client_fields(&mut head, request, routed, host.as_deref().unwrap_or(&routed.authority))?;
     if routed.rewrites_cookies {
         let line = request_cookies::line_for_server(request, routed, attempt);
         if !line.is_empty() {
@@ -49,10 +48,14 @@ pub(super) fn write(
 }
 
 /// The client's own fields, in the client's spelling and order.
-fn client_fields(head: &mut Head, request: &RequestHeader, routed: &Routed) -> Result<()> {
+fn client_fields(head: &mut Head, request: &RequestHeader, routed: &Routed, host: &str) -> Result<()> {
+    head.field("Host", host.as_bytes());
     let mut pass = |name: &str, value: &[u8]| {
-        let is_written_apart = name.eq_ignore_ascii_case("host")
-            || (routed.rewrites_cookies && name.eq_ignore_ascii_case("cookie"));
+        let is_written_apart = match name.len() {
+            4 => name.eq_ignore_ascii_case("host"),
+            6 => routed.rewrites_cookies && name.eq_ignore_ascii_case("cookie"),
+            _ => false,
+        };
         if !is_written_apart && request_headers::passes_to_server(name) {
             head.field(name, value);
         }

@@ -40,7 +40,8 @@ impl Report {
         Report { any_server, differences: Vec::new(), free_attempts: BTreeSet::new(), reused_differently: 0 }
     }
 
-    /// The fields without what differs from one time and one server to the next: entries and stamps of cookies.
+    /// The fields without what differs from one time and one server to the next, such as entries and stamps of cookies, and
+    /// without what need not be equal: the spelling of names, and `Date`, which Pingora's sessions replace by their own.
     fn neutral(&self, fields: &[(String, String)]) -> Vec<(String, String)> {
         let neutral = |(name, value): &(String, String)| {
             let mut value = value.clone();
@@ -55,9 +56,9 @@ impl Report {
                 };
                 value = format!("{cookie}={content};{attributes}");
             }
-            (name.clone(), value)
+            (name.to_ascii_lowercase(), value)
         };
-        fields.iter().map(neutral).collect()
+        fields.iter().map(neutral).filter(|(name, _)| name != "date").collect()
     }
 
     /// Compares the outcomes of one exchange with the fast path and without it.
@@ -91,7 +92,7 @@ impl Report {
         for (number, (on, off)) in on.received.iter().zip(&off.received).enumerate() {
             let what = |part: &str| format!("{part} of attempt {number}");
             note(&what("request line"), format!("{:?}", on.line), format!("{:?}", off.line));
-            let (more, fewer) = only_in_one(&on.fields, &off.fields);
+            let (more, fewer) = only_in_one(&self.neutral(&on.fields), &self.neutral(&off.fields));
             note(&what("fields"), more, fewer);
             let complete = |r: &Received| format!("{}", r.body_is_complete);
             note(&what("completeness"), complete(on), complete(off));
