@@ -205,9 +205,12 @@ fn sources(folder: &Path, found: &mut Vec<(String, String)>) {
     for entry in fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+        if name.contains("test") || name.starts_with("raw_request") {
+            continue;
+        }
         if path.is_dir() {
             sources(&path, found);
-        } else if !name.contains("test") && !name.starts_with("raw_request") {
+        } else {
             let source = fs::read_to_string(&path).unwrap();
             found.push((name, source.split("#[cfg(test)]").next().unwrap().to_owned()));
         }
