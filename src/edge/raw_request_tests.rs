@@ -175,7 +175,7 @@ const UNREAD: [&str; 27] = [
 ];
 
 /// Names that sources mention for another reason than to read, change or drop a field of a plain request.
-const MENTIONED: [(&str, &str); 6] = [
+const MENTIONED: [(&str, &str); 7] = [
     // Fields of responses.
     ("local_reply.rs", "cache-control"),
     ("response_head.rs", "cache-control"),
@@ -184,6 +184,8 @@ const MENTIONED: [(&str, &str); 6] = [
     // What `Connection` must not name; that of a plain request names no field.
     ("http_validation.rs", "cache-control"),
     ("http_validation.rs", "pragma"),
+    // The whole name, not the first letters of others.
+    ("request_headers.rs", "upgrade"),
 ];
 
 /// The constants and string literals of a source, as names of fields in lower case.
