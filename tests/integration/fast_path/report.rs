@@ -26,6 +26,10 @@ pub struct Report {
     /// Several servers could serve, so that it is left to chance which one does.
     any_server: bool,
     differences: Vec<String>,
+    /// For each exchange, whether its attempts were on connections that had carried a request before.
+    reused: BTreeMap<u64, [Vec<bool>; 2]>,
+    /// Exchanges whose client did not wait: how much of the answer was sent is not defined.
+    left: BTreeSet<u64>,
     /// Exchanges whose attempts depend on which connections were open, which is not defined.
     free_attempts: BTreeSet<u64>,
     /// Exchanges whose first attempt was on a new connection at one site only.
@@ -37,7 +41,14 @@ const MAX_PRINTED: usize = 12;
 
 impl Report {
     pub fn new(any_server: bool) -> Report {
-        Report { any_server, differences: Vec::new(), free_attempts: BTreeSet::new(), reused_differently: 0 }
+        Report {
+            any_server,
+            differences: Vec::new(),
+            reused: BTreeMap::new(),
+            left: BTreeSet::new(),
+            free_attempts: BTreeSet::new(),
+            reused_differently: 0,
+        }
     }
 
     /// The fields without what differs from one time and one server to the next, such as entries and stamps of cookies, and
@@ -63,11 +74,17 @@ impl Report {
 
     /// Compares the outcomes of one exchange with the fast path and without it.
     pub fn compare(&mut self, exchange: &Exchange, on: &Outcome, off: &Outcome) {
+        self.reused.insert(exchange.seed, [on.reused.clone(), off.reused.clone()]);
         let first = |outcome: &Outcome| outcome.reused.first().copied().unwrap_or(false);
         let same_reuse = first(on) == first(off);
         self.reused_differently += usize::from(!same_reuse);
         // A request whose answer does not begin is sent again if the connection was an old one.
-        if exchange.is_after_dead || !same_reuse {
+        if exchange.leaves {
+            self.left.insert(exchange.seed);
+        }
+        // After an old connection has broken, chance decides whether the same server is asked on a new one.
+        let is_by_chance = self.any_server && first(on) && on.reused.len() > 1;
+        if exchange.is_after_dead || !same_reuse || is_by_chance {
             self.free_attempts.insert(exchange.seed);
         }
         if !same_reuse && !exchange.answer.is_complete {
@@ -109,11 +126,12 @@ impl Report {
         }
         let head = shown(&exchange.head());
         self.differences.push(format!(
-            "seed {}, {:?} (FAST_PATH_SEEDS={}..{} repeats it)\n{text}  request {head}\n  answer, then {:?}{}: {}\n",
+            "seed {}, {:?} (FAST_PATH_SEEDS={}..{} repeats it)\n{text}  reused connections (on, off): {:?}\n  request {head}\n  answer, then {:?}{}: {}\n",
             exchange.seed,
             exchange.answer.name,
             exchange.seed.saturating_sub(3),
             exchange.seed + 1,
+            self.reused.get(&exchange.seed),
             exchange.answer.ending,
             if exchange.answer.only_first { ", at the first attempt only" } else { "" },
             shown_steps(exchange),
@@ -149,6 +167,9 @@ impl Report {
             let mut free = vec!["time", "ttfb_ms", "total_ms", "index"];
             if self.free_attempts.contains(&seed) {
                 free.extend(["attempts", "server", "why"]);
+            }
+            if self.left.contains(&seed) {
+                free.push("bytes");
             }
             for key in free {
                 line[key] = Value::Null;
