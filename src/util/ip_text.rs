@@ -19,15 +19,36 @@ impl IpText {
     #[must_use]
     pub fn new(ip: IpAddr) -> Self {
         let mut text = Self { text: [0; MAX_LEN], length: 0 };
-        // Every address fits, so no write fails.
-        let _ = match ip {
-            IpAddr::V4(ip) => ip.octets().into_iter().enumerate().try_for_each(|(position, number)| {
-                text.write_str(if position == 0 { "" } else { "." })?;
-                text.write_str(itoa::Buffer::new().format(number))
-            }),
-            IpAddr::V6(ip) => write!(text, "{ip}"),
-        };
+        match ip {
+            IpAddr::V4(ip) => {
+                let [first, rest @ ..] = ip.octets();
+                text.push_number(first);
+                for number in rest {
+                    text.push(b'.');
+                    text.push_number(number);
+                }
+            }
+            // Every address fits, so the write does not fail.
+            IpAddr::V6(ip) => drop(write!(text, "{ip}")),
+        }
         text
+    }
+
+    fn push(&mut self, byte: u8) {
+        if let Some(slot) = self.text.get_mut(self.length) {
+            *slot = byte;
+            self.length += 1;
+        }
+    }
+
+    fn push_number(&mut self, number: u8) {
+        if number >= 100 {
+            self.push(b'0' + number / 100);
+        }
+        if number >= 10 {
+            self.push(b'0' + number / 10 % 10);
+        }
+        self.push(b'0' + number % 10);
     }
 }
 

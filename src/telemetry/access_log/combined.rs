@@ -1,92 +1,91 @@
 //! Apache's combined format, followed by the fields of the proxy as `name=value`.
 //! <https://httpd.apache.org/docs/2.4/logs.html#combined>
 
-use std::fmt::Write as _;
-
 use super::escape::{push_number, push_quoted, push_word};
 use super::record::Record;
 use crate::util::clock;
 use crate::util::ip_text::IpText;
 
 /// Appends the record as one line.
-pub fn push(line: &mut String, record: &Record<'_>) {
+pub fn push(line: &mut Vec<u8>, record: &Record<'_>) {
     match record.client {
-        Some(ip) => line.push_str(&IpText::new(ip)),
-        None => line.push('-'),
+        Some(ip) => line.extend_from_slice(IpText::new(ip).as_bytes()),
+        None => line.push(b'-'),
     }
-    line.push_str(" - - [");
+    line.extend_from_slice(b" - - [");
     clock::push_clf_time(line);
-    line.push_str("] \"");
+    line.extend_from_slice(b"] \"");
     push_quoted(line, record.method.as_bytes());
-    line.push(' ');
+    line.push(b' ');
     push_or_dash(line, record.target);
-    line.push(' ');
-    line.push_str(super::json::protocol(record.protocol));
-    line.push_str("\" ");
+    line.push(b' ');
+    line.extend_from_slice(super::json::protocol(record.protocol).as_bytes());
+    line.extend_from_slice(b"\" ");
     push_number(line, u64::from(record.status));
-    line.push(' ');
+    line.push(b' ');
     push_number(line, record.sent);
-    line.push_str(" \"");
+    line.extend_from_slice(b" \"");
     push_or_dash(line, record.referer);
-    line.push_str("\" \"");
+    line.extend_from_slice(b"\" \"");
     push_or_dash(line, record.user_agent);
-    line.push_str("\" cluster=");
+    line.extend_from_slice(b"\" cluster=");
     push_own_fields(line, record);
 }
 
 /// Appends the fields that Apache does not have, from the value of `cluster` to the end of the line.
-fn push_own_fields(line: &mut String, record: &Record<'_>) {
+fn push_own_fields(line: &mut Vec<u8>, record: &Record<'_>) {
     push_word(line, record.cluster.unwrap_or("-"));
-    line.push_str(" db=");
+    line.extend_from_slice(b" db=");
     match record.database {
         Some((path, replica_id)) => {
             push_word(line, path);
-            let _ = write!(line, " replica={replica_id}");
+            line.extend_from_slice(b" replica=");
+            line.extend_from_slice(&replica_id.to_hex());
         }
-        None => line.push_str("- replica=-"),
+        None => line.extend_from_slice(b"- replica=-"),
     }
-    line.push_str(" server=");
+    line.extend_from_slice(b" server=");
     push_word(line, record.server.map_or("-", |server| server.name));
-    line.push_str(" state=");
-    line.push_str(record.server.map_or("-", |server| server.state));
-    line.push_str(" index=");
+    line.extend_from_slice(b" state=");
+    line.extend_from_slice(record.server.map_or("-", |server| server.state).as_bytes());
+    line.extend_from_slice(b" index=");
     match record.server.and_then(|server| server.index) {
         Some(index) => push_number(line, index.round() as u64),
-        None => line.push('-'),
+        None => line.push(b'-'),
     }
-    line.push_str(" why=");
-    line.push_str(record.why);
-    let mut before = " failed=";
+    line.extend_from_slice(b" why=");
+    line.extend_from_slice(record.why.as_bytes());
+    let mut before: &[u8] = b" failed=";
     for (name, cause) in &record.attempts {
         if let Some(cause) = cause {
-            line.push_str(before);
+            line.extend_from_slice(before);
             push_word(line, name);
-            line.push(':');
+            line.push(b':');
             // A space would end the field.
-            line.extend(cause.chars().map(|c| if c == ' ' { '_' } else { c }));
-            before = ",";
+            line.extend(cause.bytes().map(|b| if b == b' ' { b'_' } else { b }));
+            before = b",";
         }
     }
     if let Some(page) = record.page {
-        line.push_str(" page=");
-        line.push_str(page);
+        line.extend_from_slice(b" page=");
+        line.extend_from_slice(page.as_bytes());
     }
     match record.first_byte_ms {
         Some(ms) => {
-            line.push_str(" ttfb=");
+            line.extend_from_slice(b" ttfb=");
             push_number(line, ms);
-            line.push_str("ms");
+            line.extend_from_slice(b"ms");
         }
-        None => line.push_str(" ttfb=-"),
+        None => line.extend_from_slice(b" ttfb=-"),
     }
-    line.push_str(" total=");
+    line.extend_from_slice(b" total=");
     push_number(line, record.total_ms);
-    line.push_str("ms\n");
+    line.extend_from_slice(b"ms\n");
 }
 
-fn push_or_dash(line: &mut String, bytes: &[u8]) {
+fn push_or_dash(line: &mut Vec<u8>, bytes: &[u8]) {
     if bytes.is_empty() {
-        line.push('-');
+        line.push(b'-');
     } else {
         push_quoted(line, bytes);
     }

@@ -1,90 +1,89 @@
 //! One JSON object per line, in UTF-8. Every field is always present; an unknown value is `null`.
 
-use std::fmt::Write as _;
+use std::io::Write as _;
 
 use http::Version;
 
 use super::escape::{push_json, push_number};
 use super::record::Record;
 use crate::util::clock;
+use crate::util::ip_text::IpText;
 
 /// Appends the record as one line.
-pub fn push(line: &mut String, record: &Record<'_>) {
-    line.push_str("{\"time\":\"");
+pub fn push(line: &mut Vec<u8>, record: &Record<'_>) {
+    line.extend_from_slice(b"{\"time\":\"");
     clock::push_rfc3339_time(line);
-    line.push_str("\",\"client\":");
+    line.extend_from_slice(b"\",\"client\":");
     match record.client {
         Some(ip) => {
-            let _ = write!(line, "\"{ip}\"");
+            line.push(b'"');
+            line.extend_from_slice(IpText::new(ip).as_bytes());
+            line.push(b'"');
         }
-        None => line.push_str("null"),
+        None => line.extend_from_slice(b"null"),
     }
-    text(line, "method", record.method.as_bytes());
-    text(line, "host", record.host);
-    text(line, "target", record.target);
-    text(line, "protocol", protocol(record.protocol).as_bytes());
-    number(line, "status", Some(u64::from(record.status)));
-    number(line, "bytes", Some(record.sent));
-    number(line, "bytes_received", Some(record.received));
-    text(line, "referer", record.referer);
-    text(line, "user_agent", record.user_agent);
-    text(line, "cluster", record.cluster.unwrap_or_default().as_bytes());
-    text(line, "database", record.database.map_or("", |(path, _)| path).as_bytes());
-    key(line, "replica_id");
+    text(line, br#","method":"#, record.method.as_bytes());
+    text(line, br#","host":"#, record.host);
+    text(line, br#","target":"#, record.target);
+    text(line, br#","protocol":"#, protocol(record.protocol).as_bytes());
+    number(line, br#","status":"#, Some(u64::from(record.status)));
+    number(line, br#","bytes":"#, Some(record.sent));
+    number(line, br#","bytes_received":"#, Some(record.received));
+    text(line, br#","referer":"#, record.referer);
+    text(line, br#","user_agent":"#, record.user_agent);
+    text(line, br#","cluster":"#, record.cluster.unwrap_or_default().as_bytes());
+    text(line, br#","database":"#, record.database.map_or("", |(path, _)| path).as_bytes());
+    line.extend_from_slice(br#","replica_id":"#);
     match record.database {
         Some((_, id)) => {
-            let _ = write!(line, "\"{id}\"");
+            line.push(b'"');
+            line.extend_from_slice(&id.to_hex());
+            line.push(b'"');
         }
-        None => line.push_str("null"),
+        None => line.extend_from_slice(b"null"),
     }
-    text(line, "server", record.server.map_or("", |server| server.name).as_bytes());
-    text(line, "state", record.server.map_or("", |server| server.state).as_bytes());
-    key(line, "index");
+    text(line, br#","server":"#, record.server.map_or("", |server| server.name).as_bytes());
+    text(line, br#","state":"#, record.server.map_or("", |server| server.state).as_bytes());
+    line.extend_from_slice(br#","index":"#);
     match record.server.and_then(|server| server.index) {
         Some(index) => {
             let _ = write!(line, "{index:.1}");
         }
-        None => line.push_str("null"),
+        None => line.extend_from_slice(b"null"),
     }
-    text(line, "why", record.why.as_bytes());
-    key(line, "attempts");
-    let mut before = '[';
+    text(line, br#","why":"#, record.why.as_bytes());
+    line.extend_from_slice(br#","attempts":"#);
+    let mut before = b'[';
     for (name, cause) in &record.attempts {
         line.push(before);
-        line.push_str("{\"server\":");
+        line.extend_from_slice(b"{\"server\":");
         push_json(line, name.as_bytes());
-        text(line, "cause", cause.unwrap_or_default().as_bytes());
-        line.push('}');
-        before = ',';
+        text(line, br#","cause":"#, cause.unwrap_or_default().as_bytes());
+        line.push(b'}');
+        before = b',';
     }
-    line.push_str(if before == '[' { "[]" } else { "]" });
-    text(line, "page", record.page.unwrap_or_default().as_bytes());
-    number(line, "ttfb_ms", record.first_byte_ms);
-    number(line, "total_ms", Some(record.total_ms));
-    line.push_str("}\n");
-}
-
-fn key(line: &mut String, name: &str) {
-    line.push_str(",\"");
-    line.push_str(name);
-    line.push_str("\":");
+    line.extend_from_slice(if before == b'[' { b"[]".as_slice() } else { b"]" });
+    text(line, br#","page":"#, record.page.unwrap_or_default().as_bytes());
+    number(line, br#","ttfb_ms":"#, record.first_byte_ms);
+    number(line, br#","total_ms":"#, Some(record.total_ms));
+    line.extend_from_slice(b"}\n");
 }
 
 /// Empty text becomes `null`.
-fn text(line: &mut String, name: &str, bytes: &[u8]) {
-    key(line, name);
+fn text(line: &mut Vec<u8>, key: &[u8], bytes: &[u8]) {
+    line.extend_from_slice(key);
     if bytes.is_empty() {
-        line.push_str("null");
+        line.extend_from_slice(b"null");
     } else {
         push_json(line, bytes);
     }
 }
 
-fn number(line: &mut String, name: &str, number: Option<u64>) {
-    key(line, name);
+fn number(line: &mut Vec<u8>, key: &[u8], number: Option<u64>) {
+    line.extend_from_slice(key);
     match number {
         Some(number) => push_number(line, number),
-        None => line.push_str("null"),
+        None => line.extend_from_slice(b"null"),
     }
 }
 
@@ -123,16 +122,17 @@ mod tests {
             total_ms: 4,
             ..Record::default()
         };
-        let mut line = String::new();
+        let mut line = Vec::new();
         push(&mut line, &record);
-        let read: serde_json::Value = serde_json::from_str(&line).unwrap();
+        let read: serde_json::Value = serde_json::from_slice(&line).unwrap();
         assert_eq!(read["target"], "/a\"\r\n\u{fffd}?x");
         assert_eq!(read["server"], "W\"1\\/\u{fc}");
         assert_eq!(read["attempts"][0]["cause"], "connect");
         assert_eq!(read["attempts"][1]["cause"], serde_json::Value::Null);
         assert_eq!((&read["index"], &read["replica_id"]), (&20.4.into(), &ReplicaId(7).to_string().into()));
-        let mut line = String::new();
+        let mut line = Vec::new();
         super::super::combined::push(&mut line, &record);
+        let line = String::from_utf8(line).unwrap();
         assert_eq!(line.matches('\n').count(), 1);
         assert!(
             line.contains(r#""GET /a\"\x0d\x0a\xff?x HTTP/1.1" 503 0 "\\\"" "-" cluster=Acme\x20Web "#),

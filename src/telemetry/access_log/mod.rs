@@ -1,7 +1,7 @@
 //! The access log: one line per request, written by a thread of its own.
 //!
-//! The queue is bounded: if the disk cannot keep up, lines are dropped and counted, and no request waits. Lines are
-//! formatted into buffers that the writer returns, so that a busy log does not allocate.
+//! The queue is bounded: if the disk cannot keep up, lines are dropped and counted, and no request waits. Each thread
+//! formats its lines in one buffer, so that a busy log does not allocate.
 
 mod combined;
 mod escape;
@@ -10,6 +10,7 @@ pub mod record;
 mod writer;
 
 use parking_lot::Mutex;
+use std::cell::RefCell;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
@@ -82,7 +83,7 @@ impl AccessLog {
     }
 
     fn send(&self, command: WriterCommand) {
-        self.queue.commands.lock().push(command);
+        self.queue.send(command);
         self.writer.unpark();
     }
 
@@ -102,14 +103,28 @@ impl AccessLog {
         if format == LogFormat::Off as u8 {
             return;
         }
-        let mut line = self.queue.buffer();
-        if format == LogFormat::Json as u8 {
-            json::push(&mut line, record);
-        } else {
-            combined::push(&mut line, record);
-        }
-        if self.queue.put(line) {
-            self.writer.unpark();
-        }
+        LINE.with_borrow_mut(|line| {
+            if format == LogFormat::Json as u8 {
+                json::push(line, record);
+            } else {
+                combined::push(line, record);
+            }
+            if self.queue.put(line) {
+                self.writer.unpark();
+            }
+            line.clear();
+            // A few long lines must not keep their memory in every thread.
+            line.shrink_to(MAX_KEPT_LINE);
+        });
     }
+}
+
+/// Enough bytes for most lines.
+const LINE_CAPACITY: usize = 1024;
+/// A larger buffer is not kept.
+const MAX_KEPT_LINE: usize = 4 * 1024;
+
+thread_local! {
+    /// The line that this thread formats.
+    static LINE: RefCell<Vec<u8>> = RefCell::new(Vec::with_capacity(LINE_CAPACITY));
 }

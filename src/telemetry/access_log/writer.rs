@@ -2,6 +2,10 @@
 //!
 //! It writes many lines at once and never blocks a request. Write errors are counted and logged; the next lines are tried
 //! again.
+//!
+//! The queue is one buffer, which the writer exchanges for an empty one. A lock protects it while a line is copied or the
+//! buffers are exchanged, and never during a system call. Lines in buffers of their own took twice as long: these went
+//! through two queues to the writer and back, and were no longer in the cache when they returned.
 
 use parking_lot::Mutex;
 use std::fs::{OpenOptions, Permissions};
@@ -9,28 +13,25 @@ use std::io::{BufWriter, Write};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering, Ordering::Relaxed, fence};
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::mpsc::SyncSender;
 use std::time::Duration;
-
-use crossbeam_queue::ArrayQueue;
 
 use super::LineCounters;
 use crate::config::settings::LogTarget;
 
-/// Lines that may wait for the writer.
-const MAX_LINES: usize = 16_384;
-/// Buffers kept for later lines.
-const MAX_SPARE_BUFFERS: usize = 2_048;
-/// Larger buffers are not kept.
-const MAX_SPARE_CAPACITY: usize = 4 * 1024;
-/// Enough bytes for most lines.
-const LINE_CAPACITY: usize = 512;
+/// Bytes of lines that may wait for the writer.
+const MAX_WAITING_BYTES: usize = 8 << 20;
+/// A larger buffer is not kept after it was written.
+const MAX_KEPT_CAPACITY: usize = 1 << 20;
 /// Lines collect for this time before they are written; a busy log needs far longer to fill the queue.
 const WRITE_INTERVAL: Duration = Duration::from_millis(20);
 /// A new log file is readable for its group, which log readers are in.
 const FILE_MODE: u32 = 0o640;
 const WRITE_BUFFER: usize = 64 * 1024;
+/// Lines go to the write buffer in parts of at most this size. If the disk is full, the buffer keeps what it has, and the
+/// part is lost as a whole: no line is torn.
+const MAX_PART: usize = 16 * 1024;
 
 /// Run after all earlier lines are written.
 pub(super) enum WriterCommand {
@@ -41,76 +42,81 @@ pub(super) enum WriterCommand {
 
 /// The queue between the threads that log and the writer.
 pub(super) struct LineQueue {
-    lines: ArrayQueue<String>,
-    spare: ArrayQueue<String>,
-    pub(super) commands: Mutex<Vec<WriterCommand>>,
-    /// The writer sleeps, or is about to and checks the queue once more.
-    asleep: AtomicBool,
+    waiting: Mutex<Waiting>,
     counters: Arc<LineCounters>,
+}
+
+/// What waits for the writer.
+#[derive(Default)]
+struct Waiting {
+    /// Whole lines.
+    text: Vec<u8>,
+    lines: u64,
+    commands: Vec<WriterCommand>,
+    /// The writer sleeps, or is about to.
+    is_writer_asleep: bool,
 }
 
 impl std::fmt::Debug for LineQueue {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "LineQueue({} lines)", self.lines.len())
+        write!(f, "LineQueue({} lines)", self.waiting.lock().lines)
     }
 }
 
 impl LineQueue {
     pub(super) fn new(counters: Arc<LineCounters>) -> Self {
-        Self {
-            lines: ArrayQueue::new(MAX_LINES),
-            spare: ArrayQueue::new(MAX_SPARE_BUFFERS),
-            commands: Mutex::default(),
-            asleep: AtomicBool::new(false),
-            counters,
-        }
-    }
-
-    pub(super) fn buffer(&self) -> String {
-        self.spare.pop().unwrap_or_else(|| String::with_capacity(LINE_CAPACITY))
+        Self { waiting: Mutex::default(), counters }
     }
 
     /// Queues a line; `true` = the caller must wake the writer. Waking it for every line would cost more than the rest of
     /// the log.
-    pub(super) fn put(&self, line: String) -> bool {
-        if let Err(line) = self.lines.push(line) {
+    pub(super) fn put(&self, line: &[u8]) -> bool {
+        let mut waiting = self.waiting.lock();
+        if waiting.text.len() + line.len() > MAX_WAITING_BYTES {
+            drop(waiting);
             self.counters.dropped.fetch_add(1, Relaxed);
-            self.recycle(line);
             return false;
         }
-        // Pairs with the fence in `sleep`: either this thread sees the writer asleep, or the writer sees the line.
-        fence(Ordering::SeqCst);
-        self.asleep.load(Relaxed) && self.asleep.swap(false, Relaxed)
+        waiting.text.extend_from_slice(line);
+        waiting.lines += 1;
+        std::mem::take(&mut waiting.is_writer_asleep)
     }
 
-    fn recycle(&self, mut line: String) {
-        if line.capacity() <= MAX_SPARE_CAPACITY {
-            line.clear();
-            let _ = self.spare.push(line);
-        }
-    }
-
-    fn is_idle(&self) -> bool {
-        self.lines.is_empty() && self.commands.lock().is_empty()
+    /// Queues a command; the caller must wake the writer.
+    pub(super) fn send(&self, command: WriterCommand) {
+        self.waiting.lock().commands.push(command);
     }
 
     /// Sleeps until there is a line or a command.
     fn sleep(&self) {
-        while self.is_idle() {
-            self.asleep.store(true, Relaxed);
-            fence(Ordering::SeqCst);
-            if self.is_idle() {
-                std::thread::park();
+        loop {
+            let mut waiting = self.waiting.lock();
+            waiting.is_writer_asleep = waiting.text.is_empty() && waiting.commands.is_empty();
+            if !waiting.is_writer_asleep {
+                return;
             }
-            self.asleep.store(false, Relaxed);
+            drop(waiting);
+            // Whoever has queued something since has unparked this thread, which then does not park.
+            std::thread::park();
         }
+    }
+
+    fn has_command(&self) -> bool {
+        !self.waiting.lock().commands.is_empty()
+    }
+
+    /// Exchanges `text`, which is empty, for the lines. All lines logged before a command are among them.
+    fn take(&self, text: &mut Vec<u8>) -> (u64, Vec<WriterCommand>) {
+        let mut waiting = self.waiting.lock();
+        std::mem::swap(text, &mut waiting.text);
+        (std::mem::take(&mut waiting.lines), std::mem::take(&mut waiting.commands))
     }
 }
 
 /// Opens the target and starts the thread.
 pub(super) fn start(target: &LogTarget, queue: Arc<LineQueue>) -> std::io::Result<std::thread::Thread> {
-    let mut writer =
-        Writer { out: BufWriter::with_capacity(WRITE_BUFFER, open(target)?), target: target.clone(), queue };
+    let out = BufWriter::with_capacity(WRITE_BUFFER, open(target)?);
+    let mut writer = Writer { out, target: target.clone(), queue, text: Vec::new() };
     let thread = std::thread::Builder::new().name("access log".into()).spawn(move || writer.run())?;
     Ok(thread.thread().clone())
 }
@@ -145,28 +151,29 @@ struct Writer {
     out: BufWriter<Sink>,
     target: LogTarget,
     queue: Arc<LineQueue>,
+    /// Empty between two rounds.
+    text: Vec<u8>,
 }
 
 impl Writer {
     fn run(&mut self) {
         loop {
             self.queue.sleep();
-            if self.queue.commands.lock().is_empty() {
+            if !self.queue.has_command() {
                 // A command interrupts the pause.
                 std::thread::park_timeout(WRITE_INTERVAL);
             }
-            // Taken before the lines, so that all lines logged before a command are written before it runs.
-            let commands = std::mem::take(&mut *self.queue.commands.lock());
-            let mut lines = 0;
-            // At most one full queue, so that a command does not wait forever on a busy log.
-            for _ in 0..MAX_LINES {
-                let Some(line) = self.queue.lines.pop() else { break };
-                lines += 1;
-                self.log_error(|w| w.out.write_all(line.as_bytes()));
-                self.queue.recycle(line);
+            let (lines, commands) = self.queue.take(&mut self.text);
+            let text = std::mem::take(&mut self.text);
+            for part in split_lines(&text) {
+                self.log_error(|w| w.out.write_all(part));
             }
             self.queue.counters.lines.fetch_add(lines, Relaxed);
             self.log_error(|w| w.out.flush());
+            if text.capacity() <= MAX_KEPT_CAPACITY {
+                self.text = text;
+                self.text.clear();
+            }
             for command in commands {
                 self.run_command(command);
             }
@@ -202,6 +209,17 @@ impl Writer {
     }
 }
 
+/// Parts of at most [`MAX_PART`] bytes that end with a line; a longer line is a part of its own.
+fn split_lines(mut text: &[u8]) -> impl Iterator<Item = &[u8]> {
+    std::iter::from_fn(move || {
+        let last_end = |part| memchr::memrchr(b'\n', part).or_else(|| memchr::memchr(b'\n', text));
+        let end = text.get(..MAX_PART).and_then(last_end).map_or(text.len(), |at| at + 1);
+        let (part, rest) = text.split_at_checked(end)?;
+        text = rest;
+        (!part.is_empty()).then_some(part)
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -210,14 +228,32 @@ mod tests {
     fn a_full_queue_drops_and_counts_lines_without_blocking() {
         let counters = Arc::new(LineCounters::default());
         let queue = LineQueue::new(Arc::clone(&counters));
-        for _ in 0..MAX_LINES + 3 {
-            queue.put("x\n".to_owned());
+        let line = [b'x'; 1024];
+        let fitting = MAX_WAITING_BYTES / line.len();
+        for _ in 0..fitting + 3 {
+            assert!(!queue.put(&line), "nobody sleeps");
         }
-        assert_eq!((queue.lines.len(), counters.dropped.load(Relaxed)), (MAX_LINES, 3));
+        let mut text = Vec::new();
+        assert_eq!(queue.take(&mut text).0, fitting as u64);
+        assert_eq!((text.len(), counters.dropped.load(Relaxed)), (MAX_WAITING_BYTES, 3));
+        assert!(!queue.put(&line));
+        assert_eq!(queue.take(&mut Vec::new()).0, 1, "there is room again");
     }
 
     #[test]
-    fn lines_of_many_threads_are_written_in_order_and_buffers_are_reused() {
+    fn text_is_written_in_parts_of_whole_lines() {
+        let lengths = |text: &[u8]| split_lines(text).map(<[u8]>::len).collect::<Vec<_>>();
+        let line = |length: usize| [&vec![b'x'; length - 1][..], b"\n"].concat();
+        let text = line(1_000).repeat(40);
+        assert_eq!(lengths(&text), [16_000, 16_000, 8_000]);
+        assert_eq!(split_lines(&text).collect::<Vec<_>>().concat(), text);
+        assert_eq!(lengths(&[line(20_000), line(20_000), line(10)].concat()), [20_000, 20_000, 10]);
+        assert_eq!(lengths(b""), [0; 0]);
+        assert_eq!(lengths(b"a\n"), [2]);
+    }
+
+    #[test]
+    fn lines_of_many_threads_are_written_in_order() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("log");
         let counters = Arc::new(LineCounters::default());
@@ -228,9 +264,7 @@ mod tests {
                 let (queue, writer) = (&queue, &writer);
                 scope.spawn(move || {
                     for n in 0..1_000 {
-                        let mut line = queue.buffer();
-                        line.push_str(&format!("{thread} {n}\n"));
-                        if queue.put(line) {
+                        if queue.put(format!("{thread} {n}\n").as_bytes()) {
                             writer.unpark();
                         }
                     }
@@ -238,7 +272,7 @@ mod tests {
             }
         });
         let (done, wait) = std::sync::mpsc::sync_channel(1);
-        queue.commands.lock().push(WriterCommand::Flush(done));
+        queue.send(WriterCommand::Flush(done));
         writer.unpark();
         wait.recv_timeout(Duration::from_secs(30)).unwrap();
         let text = std::fs::read_to_string(path).unwrap();
@@ -248,6 +282,5 @@ mod tests {
             assert_eq!(own, (0..1_000).map(|n| n.to_string()).collect::<Vec<_>>(), "out of order");
         }
         assert_eq!(counters.lines.load(Relaxed), 4_000);
-        assert!(!queue.spare.is_empty());
     }
 }
