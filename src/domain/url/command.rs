@@ -14,6 +14,18 @@ pub struct Command<'a> {
     raw: &'a [u8],
     name: [u8; MAX_NAME_LEN],
     length: u8,
+    /// Looked up once: every request is asked several times what its command is.
+    known: KnownCommand,
+}
+
+/// What Domino's documentation says about a command.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct KnownCommand {
+    server: Option<ServerCommand>,
+    is_implicit: bool,
+    targets_document: bool,
+    targets_design_element: bool,
+    is_read_only: bool,
 }
 
 /// The commands that need no database
@@ -43,7 +55,10 @@ impl<'a> Command<'a> {
 
     /// Reads a command from its raw text.
     pub(super) fn from_token(raw: &'a [u8]) -> Self {
-        let mut command = Self { raw, name: [0; MAX_NAME_LEN], length: 0 };
+        let mut command = Self { raw, name: [0; MAX_NAME_LEN], length: 0, known: KnownCommand::NONE };
+        if raw.is_empty() {
+            return command;
+        }
         let mut length = 0_u8;
         for value in PercentDecoder::new(raw).values() {
             match command.name.get_mut(usize::from(length)) {
@@ -54,6 +69,7 @@ impl<'a> Command<'a> {
             length += 1;
         }
         command.length = length;
+        command.known = KnownCommand::of(command.name().as_bytes());
         command
     }
 
@@ -85,97 +101,125 @@ impl<'a> Command<'a> {
     /// The server command, whether or not the URL names a database.
     #[must_use]
     pub fn server_command(&self) -> Option<ServerCommand> {
-        match self.name() {
-            "openserver" => Some(ServerCommand::OpenServer),
-            "login" => Some(ServerCommand::Login),
-            "samllogin" | "oidclogin" => Some(ServerCommand::ProviderLogin),
-            "changepassword" => Some(ServerCommand::ChangePassword),
-            "logout" => Some(ServerCommand::Logout),
-            "redirect" => Some(ServerCommand::Redirect),
-            _ => None,
-        }
+        self.known.server
     }
 
     /// `?Open`, `?Edit`, `?Delete` or no command: the kind of the object decides what happens.
     pub(super) fn is_implicit(&self) -> bool {
-        self.is_none() || matches!(self.name(), "open" | "edit" | "delete")
+        self.is_none() || self.known.is_implicit
     }
 
     /// The object is a document, whatever its name.
     pub(super) fn targets_document(&self) -> bool {
-        matches!(self.name(), "opendocument" | "editdocument" | "deletedocument" | "savedocument")
+        self.known.targets_document
     }
 
     /// The object is a design element or the database, never a document.
     pub(super) fn targets_design_element(&self) -> bool {
-        matches!(
-            self.name(),
-            "createdocument"
-                | "openabout"
-                | "openagent"
-                | "openfileresource"
-                | "openform"
-                | "openframeset"
-                | "openhelp"
-                | "openicon"
-                | "openimageresource"
-                | "opennavigator"
-                | "openpage"
-                | "openview"
-                | "readdesign"
-                | "readentries"
-                | "readform"
-                | "readviewentries"
-                | "runagent"
-                | "searchsite"
-                | "searchview"
-        )
+        self.known.targets_design_element
     }
 
-    /// Changes nothing, according to the Domino URL cheat sheet
-    /// (<http://www.ibm.com/developerworks/lotus/library/ls-Domino_URL_cheat_sheet/>). Implicit commands are not among
-    /// them: `?Open` on the name of an agent runs it.
+    /// Changes nothing, as far as is documented.
     pub(super) fn is_read_only(&self) -> bool {
-        matches!(
-            self.name(),
-            "editdocument"
-                | "login"
-                | "openabout"
-                | "opendatabase"
-                | "opendocument"
-                | "openelement"
-                | "openfileresource"
-                | "openform"
-                | "openframeset"
-                | "openhelp"
-                | "openicon"
-                | "openimageresource"
-                | "opennavigator"
-                | "openpage"
-                | "openpreferences"
-                | "openserver"
-                | "openview"
-                | "readdesign"
-                | "readentries"
-                | "readform"
-                | "readviewentries"
-                | "redirect"
-                | "searchdomain"
-                | "searchsite"
-                | "searchview"
-        )
+        self.known.is_read_only
     }
 
     /// Domino itself defines this command.
     pub(super) fn is_known(&self) -> bool {
-        !self.is_none()
-            && (self.is_implicit()
-                || self.targets_document()
-                || self.targets_design_element()
-                || self.is_read_only()
-                || self.server_command().is_some())
+        !self.is_none() && self.known != KnownCommand::NONE
     }
 }
+
+impl KnownCommand {
+    const NONE: Self = Self {
+        server: None,
+        is_implicit: false,
+        targets_document: false,
+        targets_design_element: false,
+        is_read_only: false,
+    };
+    const IMPLICIT: Self = Self { is_implicit: true, ..Self::NONE };
+    const READ: Self = Self { is_read_only: true, ..Self::NONE };
+    const DOCUMENT: Self = Self { targets_document: true, ..Self::NONE };
+    const READ_DOCUMENT: Self = Self { is_read_only: true, ..Self::DOCUMENT };
+    const DESIGN: Self = Self { targets_design_element: true, ..Self::NONE };
+    const READ_DESIGN: Self = Self { is_read_only: true, ..Self::DESIGN };
+
+    const fn server(command: ServerCommand) -> Self {
+        Self { server: Some(command), ..Self::NONE }
+    }
+
+    const fn read_server(command: ServerCommand) -> Self {
+        Self { is_read_only: true, ..Self::server(command) }
+    }
+
+    /// Looks up a name in lower case.
+    fn of(name: &[u8]) -> Self {
+        let rows = match FIRST_BY_LENGTH.get(name.len()..) {
+            Some([first, end, ..]) => KNOWN_COMMANDS.get(*first..*end).unwrap_or_default(),
+            _ => &[],
+        };
+        rows.iter().find(|(known, _)| known.as_bytes() == name).map_or(Self::NONE, |(_, known)| *known)
+    }
+}
+
+/// Domino's commands, by length. Those that read change nothing, according to the Domino URL cheat sheet
+/// (<http://www.ibm.com/developerworks/lotus/library/ls-Domino_URL_cheat_sheet/>). Implicit commands are not among
+/// them: `?Open` on the name of an agent runs it.
+static KNOWN_COMMANDS: [(&str, KnownCommand); 37] = [
+    ("edit", KnownCommand::IMPLICIT),
+    ("open", KnownCommand::IMPLICIT),
+    ("login", KnownCommand::read_server(ServerCommand::Login)),
+    ("delete", KnownCommand::IMPLICIT),
+    ("logout", KnownCommand::server(ServerCommand::Logout)),
+    ("openform", KnownCommand::READ_DESIGN),
+    ("openhelp", KnownCommand::READ_DESIGN),
+    ("openicon", KnownCommand::READ_DESIGN),
+    ("openpage", KnownCommand::READ_DESIGN),
+    ("openview", KnownCommand::READ_DESIGN),
+    ("readform", KnownCommand::READ_DESIGN),
+    ("redirect", KnownCommand::read_server(ServerCommand::Redirect)),
+    ("runagent", KnownCommand::DESIGN),
+    ("oidclogin", KnownCommand::server(ServerCommand::ProviderLogin)),
+    ("openabout", KnownCommand::READ_DESIGN),
+    ("openagent", KnownCommand::DESIGN),
+    ("samllogin", KnownCommand::server(ServerCommand::ProviderLogin)),
+    ("openserver", KnownCommand::read_server(ServerCommand::OpenServer)),
+    ("readdesign", KnownCommand::READ_DESIGN),
+    ("searchsite", KnownCommand::READ_DESIGN),
+    ("searchview", KnownCommand::READ_DESIGN),
+    ("openelement", KnownCommand::READ),
+    ("readentries", KnownCommand::READ_DESIGN),
+    ("editdocument", KnownCommand::READ_DOCUMENT),
+    ("opendatabase", KnownCommand::READ),
+    ("opendocument", KnownCommand::READ_DOCUMENT),
+    ("openframeset", KnownCommand::READ_DESIGN),
+    ("savedocument", KnownCommand::DOCUMENT),
+    ("searchdomain", KnownCommand::READ),
+    ("opennavigator", KnownCommand::READ_DESIGN),
+    ("changepassword", KnownCommand::server(ServerCommand::ChangePassword)),
+    ("createdocument", KnownCommand::DESIGN),
+    ("deletedocument", KnownCommand::DOCUMENT),
+    ("openpreferences", KnownCommand::READ),
+    ("readviewentries", KnownCommand::READ_DESIGN),
+    ("openfileresource", KnownCommand::READ_DESIGN),
+    ("openimageresource", KnownCommand::READ_DESIGN),
+];
+
+/// The position of the first command that is not shorter: a name is compared with those of its length only.
+static FIRST_BY_LENGTH: [usize; MAX_NAME_LEN + 2] = {
+    let mut first = [0; MAX_NAME_LEN + 2];
+    let mut length = 0;
+    while length < first.len() {
+        let mut row = 0;
+        while row < KNOWN_COMMANDS.len() && KNOWN_COMMANDS[row].0.len() < length {
+            row += 1;
+        }
+        first[length] = row;
+        length += 1;
+    }
+    first
+};
 
 impl fmt::Debug for Command<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -231,6 +275,18 @@ mod tests {
         assert_eq!(of(b"logout"), Some(ServerCommand::Logout));
         assert_eq!(of(b"Redirect&Name=a"), Some(ServerCommand::Redirect));
         assert_eq!(of(b"OpenDatabase&Login"), None);
+    }
+
+    #[test]
+    fn every_known_command_is_found_and_nothing_else() {
+        for (name, known) in &KNOWN_COMMANDS {
+            assert!(KnownCommand::of(name.as_bytes()) == *known, "{name}");
+            assert!(KnownCommand::of(&name.as_bytes()[1..]) == KnownCommand::NONE, "{name}");
+            assert!(KnownCommand::of(format!("{name}x").as_bytes()) == KnownCommand::NONE, "{name}");
+        }
+        assert!(KNOWN_COMMANDS.is_sorted_by_key(|(name, _)| name.len()));
+        assert!(KnownCommand::of(b"") == KnownCommand::NONE);
+        assert!(KnownCommand::of(&[b'a'; MAX_NAME_LEN]) == KnownCommand::NONE);
     }
 
     proptest! {

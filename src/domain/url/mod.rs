@@ -15,6 +15,7 @@ mod lenient;
 mod locator;
 mod safety;
 mod target;
+mod usual_path;
 
 pub use absolute::split_absolute_url;
 pub use argument::find_argument;

@@ -7,6 +7,7 @@ use super::command::{Command, ServerCommand};
 use super::database_name::{bare_replica_id, is_database_suffix};
 use super::lenient;
 use super::locator::{self, Locator};
+use super::usual_path;
 use crate::domain::directory::ReplicaId;
 use crate::util::percent::{DecodedByte, PercentDecoder, decode_into, decodes_to};
 use std::borrow::Cow;
@@ -102,8 +103,13 @@ impl<'a> Target<'a> {
 #[must_use]
 pub fn parse(target: &[u8]) -> Target<'_> {
     let question = memchr::memchr(b'?', target);
-    let scan =
-        scan_path(target.get(..question.unwrap_or(target.len())).unwrap_or_default(), question.is_some());
+    let before = target.get(..question.unwrap_or(target.len())).unwrap_or_default();
+    let usual = usual_path::scan(before);
+    let is_usual = usual.is_some();
+    let scan = match usual {
+        Some(database) => PathScan { database, bang: None, hazard: None },
+        None => scan_path(before, question.is_some()),
+    };
     let mark = scan.bang.or(question);
     let path = target.get(..mark.unwrap_or(target.len())).unwrap_or_default();
     let query = mark.and_then(|mark| target.get(mark + 1..));
@@ -111,7 +117,8 @@ pub fn parse(target: &[u8]) -> Target<'_> {
     let rest = scan.database.as_ref().and_then(|range| path.get(range.end..)).unwrap_or_default();
     let (locator, attachment) = locator::locate(rest, &command);
     let hazard = scan.hazard.or_else(|| {
-        lenient::may_open_other_database(path, scan.database.as_ref()).then_some(Hazard::AmbiguousDatabase)
+        let is_ambiguous = !is_usual && lenient::may_open_other_database(path, scan.database.as_ref());
+        is_ambiguous.then_some(Hazard::AmbiguousDatabase)
     });
     let database = scan.database.and_then(|range| {
         let raw = target.get(range.clone())?;

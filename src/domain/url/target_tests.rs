@@ -251,7 +251,51 @@ fn hostile_target() -> impl Strategy<Value = Vec<u8>> {
     proptest::collection::vec(piece, 0..16).prop_map(|pieces| pieces.concat())
 }
 
+/// Paths that are mostly of the usual kind.
+fn usual_path() -> impl Strategy<Value = String> {
+    let piece = proptest::sample::select(vec![
+        "/",
+        "a",
+        "Sales",
+        "leads.nsf",
+        ".NSF",
+        ".",
+        "+",
+        "$file",
+        "C1257A000041D2E0",
+        "__",
+        "0",
+        "%2F",
+        "!",
+        ".box",
+        "-",
+        "~",
+    ]);
+    proptest::collection::vec(piece, 0..12).prop_map(|pieces| pieces.concat())
+}
+
 proptest! {
+    #[test]
+    fn the_quick_scan_finds_what_the_careful_one_finds(path in usual_path()) {
+        let path = path.as_bytes();
+        if let Some(database) = usual_path::scan(path) {
+            for has_question in [false, true] {
+                let careful = scan_path(path, has_question);
+                prop_assert_eq!(&careful.database, &database);
+                prop_assert_eq!((careful.bang, careful.hazard), (None, None));
+            }
+            prop_assert!(!lenient::may_open_other_database(path, database.as_ref()));
+        }
+    }
+
+    #[test]
+    fn any_path_is_scanned_alike(path in hostile_target()) {
+        if let Some(database) = usual_path::scan(&path) {
+            let careful = scan_path(&path, false);
+            prop_assert_eq!((careful.database, careful.bang, careful.hazard), (database, None, None));
+        }
+    }
+
     #[test]
     fn the_pieces_make_up_the_target_byte_for_byte(target in hostile_target()) {
         let parsed = parse(&target);
