@@ -15,6 +15,7 @@ use smallvec::SmallVec;
 use subtle::ConstantTimeEq;
 
 use super::entries::{ANY_DATABASE, AffinityEntries, AffinityEntry, MAX_ENTRIES};
+use super::verified::{self, KeysId};
 use super::writes::{WriteStamp, WriteStamps};
 
 /// The first signed byte. The message of a tag begins with 0, so no MAC of a cookie is valid for a tag.
@@ -31,7 +32,10 @@ type HmacSha256 = Hmac<Sha256>;
 
 /// The secrets of one cluster: the first signs and all verify, so that keys can be rotated.
 #[derive(Clone)]
-pub struct CookieKeys(Vec<CookieKey>);
+pub struct CookieKeys {
+    keys: Vec<CookieKey>,
+    id: KeysId,
+}
 
 #[derive(Clone)]
 struct CookieKey {
@@ -42,7 +46,7 @@ struct CookieKey {
 
 impl std::fmt::Debug for CookieKeys {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "CookieKeys({})", self.0.len())
+        write!(f, "CookieKeys({})", self.keys.len())
     }
 }
 
@@ -51,13 +55,13 @@ impl CookieKeys {
     #[must_use]
     pub fn new<'a>(secrets: impl IntoIterator<Item = &'a [u8]>) -> Self {
         let macs = secrets.into_iter().filter_map(|s| HmacSha256::new_from_slice(s).ok());
-        Self(macs.map(|mac| CookieKey { cluster: 0, mac }).collect())
+        Self { keys: macs.map(|mac| CookieKey { cluster: 0, mac }).collect(), id: KeysId::new() }
     }
 
     /// Binds the database tags to this cluster.
     #[must_use]
     pub fn for_cluster(mut self, name: &str) -> Self {
-        for key in &mut self.0 {
+        for key in &mut self.keys {
             key.cluster = keyed_tag(&key.mac, name, "cluster", b"");
         }
         self
@@ -67,13 +71,13 @@ impl CookieKeys {
     /// older secrets.
     #[must_use]
     pub fn tags(&self, cluster: &str, kind: &str, name: &[u8]) -> SmallVec<[u32; 2]> {
-        self.0.iter().map(|key| keyed_tag(&key.mac, cluster, kind, name)).collect()
+        self.keys.iter().map(|key| keyed_tag(&key.mac, cluster, kind, name)).collect()
     }
 
     /// The tag of a database in the cookies of this cluster.
     #[must_use]
     pub fn database_tag(&self, number: u32) -> u32 {
-        number ^ self.0.first().map_or(0, |key| key.cluster)
+        number ^ self.keys.first().map_or(0, |key| key.cluster)
     }
 
     /// Decodes the affinity cookie; a value that does not verify gives no entries. If an older secret signed it,
@@ -86,9 +90,9 @@ impl CookieKeys {
         idle_secs: u32,
         current_tag: impl Fn(u32) -> u32,
     ) -> AffinityEntries {
-        self.verify(AFFINITY_VERSION, value)
-            .map(|(raw, key)| {
-                AffinityEntries::new(self.current_entries(records(&raw), key, current_tag), now, idle_secs)
+        self.verify(AFFINITY_VERSION, value, &mut [0; DECODE_BUFFER_LEN])
+            .map(|(records, key)| {
+                AffinityEntries::new(self.current_entries(records, key, current_tag), now, idle_secs)
             })
             .unwrap_or_default()
     }
@@ -102,9 +106,9 @@ impl CookieKeys {
         idle_secs: u32,
         current_tag: impl Fn(u32) -> u32,
     ) -> Option<AffinityEntry> {
-        let (raw, key) = self.verify(LOGIN_VERSION, value)?;
-        AffinityEntries::new(self.current_entries(records(&raw), key, current_tag), now, idle_secs)
-            .most_recent()
+        let mut buffer = [0; DECODE_BUFFER_LEN];
+        let (records, key) = self.verify(LOGIN_VERSION, value, &mut buffer)?;
+        AffinityEntries::new(self.current_entries(records, key, current_tag), now, idle_secs).most_recent()
     }
 
     /// Decodes the write cookie, with `current_tag` as in [`CookieKeys::decode`]. Stamps older than `limit_secs` are
@@ -117,8 +121,11 @@ impl CookieKeys {
         limit_secs: u32,
         current_tag: impl Fn(u32) -> u32,
     ) -> WriteStamps {
-        let Some((raw, key)) = self.verify(WRITE_VERSION, value) else { return WriteStamps::default() };
-        let Some((header, stamps)) = records(&raw).split_at_checked(ENTRY_LEN) else {
+        let mut buffer = [0; DECODE_BUFFER_LEN];
+        let Some((records, key)) = self.verify(WRITE_VERSION, value, &mut buffer) else {
+            return WriteStamps::default();
+        };
+        let Some((header, stamps)) = records.split_at_checked(ENTRY_LEN) else {
             return WriteStamps::default();
         };
         let told = first_u32(header);
@@ -133,22 +140,26 @@ impl CookieKeys {
         WriteStamps::new(stamps, now, limit_secs)
     }
 
-    /// The signed bytes, and the position of the key that signed them.
-    fn verify(&self, version: u8, value: &[u8]) -> Option<(SmallVec<[u8; DECODE_BUFFER_LEN]>, usize)> {
-        let mut raw: SmallVec<[u8; DECODE_BUFFER_LEN]> = SmallVec::from_elem(0, DECODE_BUFFER_LEN);
-        let length = URL_SAFE_NO_PAD.decode_slice(value, &mut raw).ok()?;
-        raw.truncate(length);
-        let signed = length.checked_sub(MAC_LEN)?;
-        if signed <= ENTRY_LEN || !(signed - 1).is_multiple_of(ENTRY_LEN) || raw.first() != Some(&version) {
+    /// The signed bytes after the version, and the position of the key that signed them.
+    fn verify<'b>(
+        &self,
+        version: u8,
+        value: &[u8],
+        buffer: &'b mut [u8; DECODE_BUFFER_LEN],
+    ) -> Option<(&'b [u8], usize)> {
+        let length = URL_SAFE_NO_PAD.decode_slice(value, buffer).ok()?;
+        let raw = buffer.get(..length)?;
+        let (body, mac) = raw.split_at_checked(length.checked_sub(MAC_LEN)?)?;
+        let (first, records) = body.split_first()?;
+        if *first != version || records.is_empty() || !records.len().is_multiple_of(ENTRY_LEN) {
             return None;
         }
-        let (body, mac) = raw.split_at_checked(signed)?;
-        let key = self.0.iter().position(|key| {
+        let is_signed_with = |key: &CookieKey| {
             let computed = key.mac.clone().chain_update(body).finalize().into_bytes();
             computed.get(..MAC_LEN).is_some_and(|expected| bool::from(expected.ct_eq(mac)))
-        })?;
-        raw.truncate(signed);
-        Some((raw, key))
+        };
+        let key = verified::find_or_verify(self.id, raw, || self.keys.iter().position(is_signed_with))?;
+        Some((records, key))
     }
 
     fn current_entries<'r>(
@@ -157,7 +168,7 @@ impl CookieKeys {
         key: usize,
         current_tag: impl Fn(u32) -> u32 + 'r,
     ) -> impl Iterator<Item = AffinityEntry> + 'r {
-        let cluster = |key: usize| self.0.get(key).map_or(0, |key| key.cluster);
+        let cluster = |key: usize| self.keys.get(key).map_or(0, |key| key.cluster);
         let difference = cluster(0) ^ cluster(key);
         parse_entries(records).map(move |entry| match entry {
             entry if key == 0 => entry,
@@ -194,7 +205,7 @@ impl CookieKeys {
     }
 
     fn sign(&self, version: u8, entries: impl Iterator<Item = AffinityEntry>) -> Option<String> {
-        let key = self.0.first()?;
+        let key = self.keys.first()?;
         let mut raw: SmallVec<[u8; MAX_LEN]> = SmallVec::new();
         raw.push(version);
         for entry in entries {
@@ -206,11 +217,6 @@ impl CookieKeys {
         raw.extend_from_slice(mac.get(..MAC_LEN)?);
         Some(URL_SAFE_NO_PAD.encode(&raw))
     }
-}
-
-/// The records without the version byte.
-fn records(raw: &[u8]) -> &[u8] {
-    raw.get(1..).unwrap_or_default()
 }
 
 fn parse_entries(records: &[u8]) -> impl Iterator<Item = AffinityEntry> + '_ {

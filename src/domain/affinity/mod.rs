@@ -10,6 +10,7 @@ pub mod entries;
 pub(crate) mod same_site;
 pub mod session_cookies;
 mod session_tag;
+mod verified;
 pub mod writes;
 
 pub use cookie::CookieKeys;
