@@ -1,5 +1,6 @@
 //! The host and port that a request is for.
 
+use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
 
 use http::{Version, header};
@@ -11,21 +12,21 @@ use crate::state::{Snapshot, host_table};
 use crate::util::host::is_authority;
 
 /// `None` if the request names no valid host.
-pub(super) fn of_request(session: &Session, tls: bool) -> Option<Box<str>> {
-    named(session.req_header()).or_else(|| of_http_1_0(session, tls))
+pub(super) fn of_request(session: &Session, tls: bool) -> Option<Cow<'_, str>> {
+    named(session.req_header()).map(Cow::Borrowed).or_else(|| of_http_1_0(session, tls).map(Cow::Owned))
 }
 
 /// `:authority` of HTTP/2, else the Host header.
-fn named(head: &RequestHeader) -> Option<Box<str>> {
+fn named(head: &RequestHeader) -> Option<&str> {
     let authority = head.uri.authority().map(http::uri::Authority::as_str);
     let text = authority.or_else(|| head.headers.get(header::HOST).and_then(|h| h.to_str().ok()))?.trim();
     // An empty port is no port (RFC 3986 section 3.2.3).
     let host_and_port = text.strip_suffix(':').unwrap_or(text);
-    is_authority(host_and_port.as_bytes()).then(|| text.into())
+    is_authority(host_and_port.as_bytes()).then_some(text)
 }
 
 /// For an HTTP/1.0 client without Host, the address that it connected to.
-fn of_http_1_0(session: &Session, tls: bool) -> Option<Box<str>> {
+fn of_http_1_0(session: &Session, tls: bool) -> Option<String> {
     let head = session.req_header();
     if head.version != Version::HTTP_10 || head.headers.contains_key(header::HOST) {
         return None;
@@ -33,9 +34,9 @@ fn of_http_1_0(session: &Session, tls: bool) -> Option<Box<str>> {
     let local = session.server_addr()?.as_inet()?;
     let (ip, port) = (local.ip().to_canonical(), local.port());
     Some(match (ip, port == default_port(tls)) {
-        (IpAddr::V6(ip), true) => format!("[{ip}]").into(),
-        (ip, true) => ip.to_string().into(),
-        (ip, false) => SocketAddr::new(ip, port).to_string().into(),
+        (IpAddr::V6(ip), true) => format!("[{ip}]"),
+        (ip, true) => ip.to_string(),
+        (ip, false) => SocketAddr::new(ip, port).to_string(),
     })
 }
 

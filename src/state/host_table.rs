@@ -48,22 +48,28 @@ impl HostTable {
         let name = strip_port(host);
         let mut lower: SmallVec<[u8; 64]> = SmallVec::from_slice(name.as_bytes());
         lower.make_ascii_lowercase();
-        let Ok(name) = std::str::from_utf8(&lower) else { return self.catch_all.clone() };
+        let Ok(name) = std::str::from_utf8(&lower) else { return SmallVec::from_slice(&self.catch_all) };
         let name = canonical_host(name.strip_suffix('.').unwrap_or(name));
         let name = name.as_ref();
-        let mut found = self.exact.get(name).cloned().unwrap_or_default();
+        // `clone` copies one number at a time.
+        let mut found: MatchingClusters =
+            self.exact.get(name).map_or_else(SmallVec::new, |found| SmallVec::from_slice(found));
         for (suffix, number) in &self.wildcards {
             // `*.acme.example` matches one label or more, but not `acme.example` itself.
             if name.len() > suffix.len() && name.ends_with(suffix.as_ref()) && !found.contains(number) {
                 found.push(*number);
             }
         }
-        if found.is_empty() { self.catch_all.clone() } else { found }
+        if found.is_empty() { SmallVec::from_slice(&self.catch_all) } else { found }
     }
 }
 
 /// Removes the brackets of an IPv6 address and gives it its canonical spelling; a name stays as it is.
 fn canonical_host(name: &str) -> Cow<'_, str> {
+    // Hardly any name is an address.
+    if memchr::memchr(b':', name.as_bytes()).is_none() {
+        return Cow::Borrowed(name);
+    }
     let unbracketed = name.strip_prefix('[').and_then(|n| n.strip_suffix(']')).unwrap_or(name);
     match unbracketed.parse::<Ipv6Addr>() {
         Ok(address) => Cow::Owned(address.to_string()),

@@ -31,9 +31,19 @@ pub fn is_authority(text: &[u8]) -> bool {
     is_host && is_port(port)
 }
 
+/// The bytes of a name. A table, because every request has one.
+const NAME_BYTES: [bool; 256] = {
+    let mut bytes = [false; 256];
+    let mut byte = 0_u8;
+    while byte < 0x80 {
+        bytes[byte as usize] = byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~');
+        byte += 1;
+    }
+    bytes
+};
+
 fn is_name(text: &[u8]) -> bool {
-    !text.is_empty()
-        && text.iter().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_' | b'~'))
+    !text.is_empty() && text.iter().all(|b| NAME_BYTES.get(usize::from(*b)) == Some(&true))
 }
 
 fn is_ipv6(text: &[u8]) -> bool {

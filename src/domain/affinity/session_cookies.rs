@@ -344,7 +344,14 @@ pub fn write_cookie_name(affinity: &str) -> String {
 
 /// The cookies of a `Cookie` line: name, and `=` with the value. Without `=` the name is empty.
 pub fn cookie_pairs(line: &[u8]) -> impl Iterator<Item = (&[u8], &[u8])> + Clone {
-    line.split(|b| *b == b';').map(<[u8]>::trim_ascii).filter(|pair| !pair.is_empty()).filter_map(|pair| {
+    let mut rest = Some(line);
+    let pairs = std::iter::from_fn(move || {
+        let from = rest?;
+        let end = memchr::memchr(b';', from);
+        rest = end.and_then(|end| from.get(end + 1..));
+        from.get(..end.unwrap_or(from.len()))
+    });
+    pairs.map(<[u8]>::trim_ascii).filter(|pair| !pair.is_empty()).filter_map(|pair| {
         let equals = memchr::memchr(b'=', pair).unwrap_or(0);
         let (name, rest) = pair.split_at_checked(equals)?;
         Some((name.trim_ascii_end(), rest))

@@ -19,7 +19,24 @@ pub struct FoldBuffer {
 
 /// Folds the database part of a URL, percent-decoded as on the server.
 pub fn fold_url_path<'b>(raw: &[u8], buffer: &'b mut FoldBuffer) -> &'b [u8] {
+    if needs_lower_case_only(raw) {
+        let folded = &mut buffer.bytes;
+        folded.clear();
+        folded.extend_from_slice(raw);
+        folded.make_ascii_lowercase();
+        return folded;
+    }
     fold_bytes(PercentDecoder::new(raw).values(), buffer)
+}
+
+/// True of nearly every path in a URL: nothing is encoded, and there are no separators to drop or to replace.
+fn needs_lower_case_only(raw: &[u8]) -> bool {
+    let mut before = b'/';
+    raw.iter().all(|byte| {
+        let is_dropped = *byte == b'/' && before == b'/';
+        before = *byte;
+        byte.is_ascii() && !matches!(byte, b'%' | b'\\') && !is_dropped
+    })
 }
 
 /// Folds a plain path of a directory, in which `%` has no special meaning.
@@ -212,6 +229,11 @@ mod tests {
             let path = folded(&raw);
             prop_assert!(path.first() != Some(&b'/') && !path.contains(&b'\\'));
             prop_assert!(!path.windows(2).any(|pair| pair == b"//"));
+        }
+        #[test]
+        fn a_usual_path_folds_as_if_it_were_read_byte_by_byte(raw in "[/\\\\a-zA-ZÄ%25F.]{0,40}") {
+            let careful = fold_bytes(PercentDecoder::new(raw.as_bytes()).values(), &mut FoldBuffer::default()).to_vec();
+            prop_assert_eq!(folded(raw.as_bytes()), careful);
         }
         #[test]
         fn an_encoded_path_folds_like_the_plain_one(plain in "\\PC{0,40}") {
