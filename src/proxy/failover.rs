@@ -19,6 +19,11 @@ use crate::util::clock;
 /// Runs selection for this request with the current state of the servers.
 #[must_use]
 pub fn decide(routed: &Routed, tried: &[ServerId]) -> Decision {
+    decide_at(routed, tried, clock::now_ms())
+}
+
+/// As [`decide`], for a caller that has just read the clock.
+pub(super) fn decide_at(routed: &Routed, tried: &[ServerId], now_ms: u64) -> Decision {
     let mut candidates: SmallVec<[Candidate; 8]> = SmallVec::new();
     // A request that belongs to a page of another database, such as a login form, needs a server with that database.
     if let Some(hinted) = &routed.affinity.hinted_database {
@@ -26,19 +31,19 @@ pub fn decide(routed: &Routed, tried: &[ServerId]) -> Decision {
         for candidate in &mut candidates {
             candidate.status = ReplicaStatus::InService;
         }
-        let decision = ask(routed, &candidates, tried);
+        let decision = ask(routed, &candidates, tried, now_ms);
         if matches!(decision.outcome, SelectionOutcome::Serve(..)) {
             return decision;
         }
     }
     routed.view.candidates(routed.database.found.as_ref(), &mut candidates);
     own_write::compare(routed, &mut candidates);
-    ask(routed, &candidates, tried)
+    ask(routed, &candidates, tried, now_ms)
 }
 
-fn ask(routed: &Routed, candidates: &[Candidate], tried: &[ServerId]) -> Decision {
+fn ask(routed: &Routed, candidates: &[Candidate], tried: &[ServerId], now_ms: u64) -> Decision {
     let decide = |last_write: Option<&LastWrite>| {
-        let input = input(routed, candidates, tried, last_write);
+        let input = input(routed, candidates, tried, last_write, now_ms);
         select::decide(&input, &routed.cluster.selection_policy)
     };
     let affinity = &routed.affinity;
@@ -59,6 +64,7 @@ fn input<'a>(
     candidates: &'a [Candidate],
     tried: &'a [ServerId],
     last_write: Option<&LastWrite>,
+    now_ms: u64,
 ) -> SelectionInput<'a> {
     SelectionInput {
         candidates,
@@ -71,7 +77,7 @@ fn input<'a>(
         posts_login_form: user_affinity::posts_recent_login_form(routed),
         note_id: routed.database.note_id,
         tried,
-        now_ms: clock::now_ms(),
+        now_ms,
         seed: fastrand::u64(..),
     }
 }

@@ -13,6 +13,7 @@ use crate::domain::cluster::InFlight;
 use crate::domain::select::{SelectionOutcome, SelectionReason, ServerId};
 use crate::pages::Problem;
 use crate::state::cluster_view::ConnectionKind;
+use crate::util::clock;
 
 /// Begins an attempt and returns the prebuilt peer of its server.
 ///
@@ -21,7 +22,7 @@ use crate::state::cluster_view::ConnectionKind;
 pub(super) async fn begin_attempt(ctx: &mut Ctx, request: &RequestHeader) -> Result<Box<HttpPeer>> {
     let chosen = choose(ctx).await;
     let Some(routed) = &ctx.routed else { return Error::err(ErrorType::InternalError) };
-    let Some((server, why, mut in_flight)) = chosen else {
+    let Some((server, why, mut in_flight, at)) = chosen else {
         ctx.problem = Some(error_mapping::problem_of(ctx.outcome, routed, request.raw_path()));
         return Error::err(ErrorType::HTTPStatus(503));
     };
@@ -55,7 +56,7 @@ pub(super) async fn begin_attempt(ctx: &mut Ctx, request: &RequestHeader) -> Res
         index: entry.server.index(),
         holder: holder.map(|holder| holder.server),
         replace_path,
-        started: Instant::now(),
+        started: at,
         reused: false,
         connection: None,
         usage: None,
@@ -67,16 +68,17 @@ pub(super) async fn begin_attempt(ctx: &mut Ctx, request: &RequestHeader) -> Res
     Ok(peer)
 }
 
-/// Chooses a server and counts the request there.
-async fn choose(ctx: &mut Ctx) -> Option<(ServerId, SelectionReason, InFlight)> {
+/// Chooses a server and counts the request there. Returns when that was.
+async fn choose(ctx: &mut Ctx) -> Option<(ServerId, SelectionReason, InFlight, Instant)> {
     let routed = ctx.routed.as_ref()?;
     let mut until = None;
     loop {
         // Created before the decision, so that a request that ends meanwhile is not missed.
         let slot_freed = routed.cluster.persistent_state.slot_freed.notified();
+        let at = Instant::now();
         let outcome = match ctx.failover.next.take() {
             Some((server, why)) => SelectionOutcome::Serve(server, why),
-            None => failover::decide(routed, &ctx.failover.tried).outcome,
+            None => failover::decide_at(routed, &ctx.failover.tried, clock::instant_ms(at)).outcome,
         };
         ctx.outcome = Some(outcome);
         match outcome {
@@ -86,7 +88,7 @@ async fn choose(ctx: &mut Ctx) -> Option<(ServerId, SelectionReason, InFlight)> 
                     routed.cluster.selection_policy.in_flight_limit(entry.server.snapshot().max_connections);
                 // Another request may have reached the limit meanwhile: then selection decides again.
                 if let Some(in_flight) = entry.server.begin(cap) {
-                    return Some((server, why, in_flight));
+                    return Some((server, why, in_flight, at));
                 }
             }
             SelectionOutcome::Full => {

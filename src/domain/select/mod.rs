@@ -18,29 +18,30 @@ pub use input::{Candidate, CandidateFreshness, Hint, OwnWrite, SelectionInput, S
 
 use crate::domain::directory::ReplicaStatus;
 
-type Candidates = SmallVec<[Candidate; 8]>;
+/// References, because a candidate is as large as two cache lines.
+type Candidates<'a> = SmallVec<[&'a Candidate; 8]>;
 type Verdicts = SmallVec<[(ServerId, CandidateVerdict); 8]>;
 
 /// A candidate that may serve, and how gladly; see [`level`].
-type Ranked = SmallVec<[(u8, Candidate); 8]>;
+type Ranked<'a> = SmallVec<[(u8, &'a Candidate); 8]>;
 
 /// The candidates after steps 1 to 5.
 #[derive(Default)]
-struct Remaining {
+struct Remaining<'a> {
     /// Candidates that may serve, those that are set aside included.
-    eligible: Ranked,
-    unreachable: Candidates,
+    eligible: Ranked<'a>,
+    unreachable: Candidates<'a>,
     /// A candidate was eliminated only because it is at its in-flight limit.
     any_full: bool,
 }
 
-impl Remaining {
-    fn find(&self, server: ServerId) -> Option<&(u8, Candidate)> {
-        self.eligible.iter().find(|(_, candidate)| candidate.server == server)
+impl<'a> Remaining<'a> {
+    fn find(&self, server: ServerId) -> Option<(u8, &'a Candidate)> {
+        self.eligible.iter().copied().find(|(_, candidate)| candidate.server == server)
     }
 
     /// The candidates of one level.
-    fn at(&self, level: u8) -> Candidates {
+    fn at(&self, level: u8) -> Candidates<'a> {
         self.eligible.iter().filter(|(of, _)| *of == level).map(|(_, candidate)| *candidate).collect()
     }
 }
@@ -54,12 +55,12 @@ pub fn decide(input: &SelectionInput<'_>, policy: &SelectionPolicy) -> Decision 
     for candidate in input.candidates {
         let Some(verdict) = eliminate(candidate, input, policy) else {
             let (level, verdict) = level(candidate, input);
-            remaining.eligible.push((level, *candidate));
+            remaining.eligible.push((level, candidate));
             decision.verdicts.extend(verdict.map(|verdict| (candidate.server, verdict)));
             continue;
         };
         match verdict {
-            CandidateVerdict::Unreachable => remaining.unreachable.push(*candidate),
+            CandidateVerdict::Unreachable => remaining.unreachable.push(candidate),
             CandidateVerdict::Full => remaining.any_full = true,
             _ => {}
         }
@@ -166,7 +167,7 @@ fn level(candidate: &Candidate, input: &SelectionInput<'_>) -> (u8, Option<Candi
 fn choose(
     input: &SelectionInput<'_>,
     policy: &SelectionPolicy,
-    remaining: &Remaining,
+    remaining: &Remaining<'_>,
     decision: &mut Decision,
 ) -> SelectionOutcome {
     let best = remaining.eligible.iter().map(|(level, _)| *level).min();
@@ -182,7 +183,7 @@ fn choose(
         }
     }
     let Some(best) = best else { return without_eligible(input, policy, remaining, decision) };
-    let is_best = |server: ServerId| remaining.find(server).is_some_and(|(level, _)| *level == best);
+    let is_best = |server: ServerId| remaining.find(server).is_some_and(|(level, _)| level == best);
     if let Some(server) = input.written_on.filter(|server| is_best(*server)) {
         return SelectionOutcome::Serve(server, SelectionReason::OwnWrite);
     }
@@ -219,12 +220,12 @@ fn reason(level: u8, reason: SelectionReason) -> SelectionReason {
 /// Whether the user stays on the server of the entry. Users leave a server that is CATCHING UP. They also leave for the
 /// server that took their own last write, because a later modification time here may come from others; and a replica
 /// that surely lacks the write, for one that may have it.
-fn keeps_entry(server: ServerId, input: &SelectionInput<'_>, remaining: &Remaining) -> bool {
+fn keeps_entry(server: ServerId, input: &SelectionInput<'_>, remaining: &Remaining<'_>) -> bool {
     let Some((level, candidate)) = remaining.find(server) else { return false };
     if input.note_id {
         return true;
     }
-    if is_set_aside(*level) {
+    if is_set_aside(level) {
         return false;
     }
     let Some(written_on) = input.written_on.filter(|written_on| *written_on != server) else { return true };
@@ -242,7 +243,7 @@ fn keeps_entry(server: ServerId, input: &SelectionInput<'_>, remaining: &Remaini
 fn without_eligible(
     input: &SelectionInput<'_>,
     policy: &SelectionPolicy,
-    remaining: &Remaining,
+    remaining: &Remaining<'_>,
     decision: &mut Decision,
 ) -> SelectionOutcome {
     if remaining.any_full {
@@ -264,7 +265,7 @@ fn without_eligible(
 /// The server with the lightest workload. Adds the verdicts on all of `candidates` and the band of equals to
 /// `decision`.
 fn pick_lightest(
-    candidates: &Candidates,
+    candidates: &Candidates<'_>,
     input: &SelectionInput<'_>,
     policy: &SelectionPolicy,
     decision: &mut Decision,
@@ -300,13 +301,13 @@ fn pick_lightest(
 
 /// The candidates without those that returned recently and are passed over, each in proportion to its ramp. The index
 /// does not matter here: an idle server shows 100 and would attract all requests at once.
-fn skip_slow_starters(
-    candidates: &Candidates,
+fn skip_slow_starters<'a>(
+    candidates: &Candidates<'a>,
     input: &SelectionInput<'_>,
     policy: &SelectionPolicy,
     verdicts: &mut Verdicts,
     random: &mut fastrand::Rng,
-) -> Candidates {
+) -> Candidates<'a> {
     let share = |candidate: &Candidate| rank::slow_start_share(candidate, policy, input.now_ms);
     let mut passed_over: SmallVec<[bool; 8]> = SmallVec::new();
     for candidate in candidates {
@@ -341,7 +342,7 @@ fn set_verdict(verdicts: &mut Verdicts, server: ServerId, verdict: CandidateVerd
 }
 
 /// Adds the missing verdicts on eligible candidates and moves the chosen one to the end.
-fn complete_verdicts(chosen: ServerId, eligible: &Ranked, verdicts: &mut Verdicts) {
+fn complete_verdicts(chosen: ServerId, eligible: &Ranked<'_>, verdicts: &mut Verdicts) {
     for (_, candidate) in eligible {
         if candidate.server != chosen && !verdicts.iter().any(|(server, _)| *server == candidate.server) {
             verdicts.push((candidate.server, CandidateVerdict::NotAffinityServer));

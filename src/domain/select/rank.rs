@@ -34,9 +34,9 @@ const EQUAL_BAND_POINTS: f32 = 1.0;
 /// The correction for requests in flight counts as noise as well: comparing the observed times alone and ranking by the
 /// correction favoured the server that had just worked, and did worse in `benches/balance`.
 #[must_use]
-pub fn equal_band(candidates: &[Candidate], indexes: &[f32]) -> SmallVec<[usize; 8]> {
+pub fn equal_band(candidates: &[&Candidate], indexes: &[f32]) -> SmallVec<[usize; 8]> {
     let noise = |c: &Candidate| if c.snapshot.failing > 0.0 { 0.0 } else { c.snapshot.noise };
-    let rated = || indexes.iter().copied().zip(candidates.iter().map(noise));
+    let rated = || indexes.iter().copied().zip(candidates.iter().copied().map(noise));
     let (best, noise) = rated().fold((f32::MIN, 0.0), |best, one| if one > best { one } else { best });
     let is_equal = |(index, own): (f32, f32)| index >= best - EQUAL_BAND_POINTS.max(noise.min(own));
     rated().enumerate().filter(|(_, one)| is_equal(*one)).map(|(position, _)| position).collect()
@@ -63,7 +63,7 @@ pub fn slow_start_share(candidate: &Candidate, policy: &SelectionPolicy, now_ms:
 /// The corrected index of each candidate. An unknown index counts as the mean of the known ones, so that the server is
 /// neither preferred nor avoided.
 #[must_use]
-pub fn corrected_indexes(candidates: &[Candidate], policy: &SelectionPolicy) -> SmallVec<[f32; 8]> {
+pub fn corrected_indexes(candidates: &[&Candidate], policy: &SelectionPolicy) -> SmallVec<[f32; 8]> {
     let (sum, known) = candidates
         .iter()
         .filter_map(|c| c.snapshot.index)
@@ -89,7 +89,7 @@ pub fn corrected_indexes(candidates: &[Candidate], policy: &SelectionPolicy) -> 
 /// flight per weight wins; a tie goes by weight.
 #[must_use]
 pub fn draw_winner(
-    candidates: &[Candidate],
+    candidates: &[&Candidate],
     band: &[usize],
     policy: &SelectionPolicy,
     now_ms: u64,
