@@ -32,9 +32,19 @@ impl ClientRate {
     pub fn allows(&self, client: Option<IpAddr>, limits: &Limits) -> bool {
         let max = isize::try_from(limits.per_client_requests).unwrap_or(isize::MAX);
         match client {
-            Some(client) if max > 0 && !limits.is_exempt(client) => self.0.observe(&client, 1) <= max,
+            // A number, because the sketch hashes its key four times.
+            Some(client) if max > 0 && !limits.is_exempt(client) => {
+                self.0.observe(&as_number(client), 1) <= max
+            }
             _ => true,
         }
+    }
+}
+
+fn as_number(client: IpAddr) -> u128 {
+    match client {
+        IpAddr::V4(v4) => v4.to_ipv6_mapped().to_bits(),
+        IpAddr::V6(v6) => v6.to_bits(),
     }
 }
 

@@ -55,7 +55,8 @@ impl RetryBudget {
     /// that is acceptable, a lock on this path is not.
     fn bucket(&self, second: u64) -> Option<&Bucket> {
         let bucket = self.ring.get((second % WINDOW_SECONDS as u64) as usize)?;
-        if bucket.second.swap(second, Relaxed) != second {
+        // Read first: nearly always the bucket is of this second.
+        if bucket.second.load(Relaxed) != second && bucket.second.swap(second, Relaxed) != second {
             bucket.requests.store(0, Relaxed);
             bucket.replays.store(0, Relaxed);
         }
