@@ -115,7 +115,7 @@ fn request_class(target: &Target<'_>, class: RequestSafety) -> RequestClass {
     } else if class != RequestSafety::Safe {
         RequestClass::Agent
     } else if target.attachment
-        || target.command.name().ends_with("resource")
+        || target.command.name_bytes().ends_with(b"resource")
         || target.command.is(b"openelement")
     {
         RequestClass::Resource

@@ -31,12 +31,11 @@ pub fn fold_url_path<'b>(raw: &[u8], buffer: &'b mut FoldBuffer) -> &'b [u8] {
 
 /// True of nearly every path in a URL: nothing is encoded, and there are no separators to drop or to replace.
 fn needs_lower_case_only(raw: &[u8]) -> bool {
-    let mut before = b'/';
-    raw.iter().all(|byte| {
-        let is_dropped = *byte == b'/' && before == b'/';
-        before = *byte;
-        byte.is_ascii() && !matches!(byte, b'%' | b'\\') && !is_dropped
-    })
+    let mut slashes = memchr::memchr_iter(b'/', raw);
+    memchr::memchr2(b'%', b'\\', raw).is_none()
+        && raw.is_ascii()
+        && raw.first() != Some(&b'/')
+        && !slashes.any(|at| raw.get(at + 1) == Some(&b'/'))
 }
 
 /// Folds a plain path of a directory, in which `%` has no special meaning.

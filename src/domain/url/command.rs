@@ -69,7 +69,7 @@ impl<'a> Command<'a> {
             length += 1;
         }
         command.length = length;
-        command.known = KnownCommand::of(command.name().as_bytes());
+        command.known = KnownCommand::of(command.name_bytes());
         command
     }
 
@@ -77,7 +77,13 @@ impl<'a> Command<'a> {
     /// printable ASCII.
     #[must_use]
     pub fn name(&self) -> &str {
-        self.name.get(..usize::from(self.length)).and_then(|n| std::str::from_utf8(n).ok()).unwrap_or("")
+        std::str::from_utf8(self.name_bytes()).unwrap_or("")
+    }
+
+    /// As [`Command::name`], for comparisons: every request has several.
+    #[must_use]
+    pub fn name_bytes(&self) -> &[u8] {
+        self.name.get(..usize::from(self.length)).unwrap_or_default()
     }
 
     /// As the client sent it; empty if there is no command.
@@ -95,7 +101,7 @@ impl<'a> Command<'a> {
     /// True if this is the command `name`, which is in lower case.
     #[must_use]
     pub fn is(&self, name: &[u8]) -> bool {
-        !self.is_none() && self.name().as_bytes() == name
+        !self.is_none() && self.name_bytes() == name
     }
 
     /// The server command, whether or not the URL names a database.

@@ -78,10 +78,10 @@ impl UnsafeCommands {
     fn has_unsafe_command(&self, target: &Target<'_>) -> bool {
         let query = target.query.unwrap_or_default();
         let token = first_token(query).split(|b| *b == b'=').next().unwrap_or_default();
-        let begins_unsafe = match target.command.name() {
-            "" => self.is_prefix_of(PercentDecoder::new(token).values()),
+        let begins_unsafe = match target.command.name_bytes() {
+            [] => self.is_prefix_of(PercentDecoder::new(token).values()),
             // The same token, decoded already.
-            name => self.is_prefix_of(name.bytes()),
+            name => self.is_prefix_of(name.iter().copied()),
         };
         begins_unsafe
             || self.occurs_in(token)
