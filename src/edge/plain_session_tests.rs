@@ -82,7 +82,7 @@ fn plain_session(mut stream: Box<ClientStream<DuplexStream>>) -> (Arc<RawRequest
     (raw, ServerSession::new_custom(Box::new(session)))
 }
 
-/// What the client has received so far.
+/// What has arrived until now.
 async fn arrived(client: &mut DuplexStream) -> String {
     let mut bytes = Vec::new();
     let _ = tokio::time::timeout(Duration::from_millis(1), client.read_to_end(&mut bytes)).await;
