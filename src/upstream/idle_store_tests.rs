@@ -1,3 +1,5 @@
+//! Tests of [`super`]: a model with random calls, and threads.
+
 use std::collections::BTreeSet;
 use std::sync::atomic::AtomicBool;
 

@@ -1,3 +1,5 @@
+//! Tests of [`super`] with real sockets, plain and TLS.
+
 use std::future::poll_fn;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
