@@ -49,7 +49,7 @@ pub(super) struct LineQueue {
 /// What waits for the writer.
 #[derive(Default)]
 struct Waiting {
-    /// Whole lines.
+    /// Lines that wait for the writer, each with its end.
     text: Vec<u8>,
     lines: u64,
     commands: Vec<WriterCommand>,
