@@ -1,8 +1,4 @@
-<<<<<<< HEAD
 //! The store of idle connections beside a simple model, and from several threads at once.
-=======
-//! Tests of [`super`]: a model with random calls, and threads.
->>>>>>> pool
 
 use std::collections::BTreeSet;
 use std::sync::atomic::AtomicBool;

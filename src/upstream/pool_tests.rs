@@ -1,8 +1,4 @@
-<<<<<<< HEAD
 //! The pool with real sockets: what it hands out, and what it closes.
-=======
-//! Tests of [`super`] with real sockets, plain and TLS.
->>>>>>> pool
 
 use std::future::poll_fn;
 
