@@ -32,6 +32,7 @@ pub fn is_authority(text: &[u8]) -> bool {
 }
 
 /// The bytes of a name. A table, because every request has one.
+#[allow(clippy::indexing_slicing)] // only at compile time
 const NAME_BYTES: [bool; 256] = {
     let mut bytes = [false; 256];
     let mut byte = 0_u8;

@@ -213,6 +213,7 @@ static KNOWN_COMMANDS: [(&str, KnownCommand); 37] = [
 ];
 
 /// The position of the first command that is not shorter: a name is compared with those of its length only.
+#[allow(clippy::indexing_slicing)] // only at compile time
 static FIRST_BY_LENGTH: [usize; MAX_NAME_LEN + 2] = {
     let mut first = [0; MAX_NAME_LEN + 2];
     let mut length = 0;

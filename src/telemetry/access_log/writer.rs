@@ -49,7 +49,7 @@ pub(super) struct LineQueue {
 /// What waits for the writer.
 #[derive(Default)]
 struct Waiting {
-    /// Lines that wait for the writer, each with its end.
+    /// Whole lines, in the order in which they were queued.
     text: Vec<u8>,
     lines: u64,
     commands: Vec<WriterCommand>,
