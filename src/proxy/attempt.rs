@@ -50,17 +50,22 @@ impl Attempt {
     pub fn is_overdue(&self) -> bool {
         self.connection.is_some_and(deadline::has_expired)
     }
+
+    /// Ends the deadline and the use of the connection, before another request may take it from a pool.
+    pub fn release_connection(&mut self) {
+        if let Some(due) = self.due.take() {
+            due.clear();
+        }
+        // Without a response the connection is not reused, and its number may already belong to another one.
+        if let Some(connection) = self.connection.take().filter(|_| self.answered) {
+            usage::end_request(connection, crate::util::clock::now_ms());
+        }
+    }
 }
 
 impl Drop for Attempt {
     fn drop(&mut self) {
-        if let Some(due) = self.due {
-            due.clear();
-        }
-        // Without a response the connection is not reused, and its number may already belong to another one.
-        if let Some(connection) = self.connection.filter(|_| self.answered) {
-            usage::end_request(connection, crate::util::clock::now_ms());
-        }
+        self.release_connection();
     }
 }
 

@@ -265,7 +265,7 @@ mod tests {
     }
 
     fn segments(connection: &UpstreamConnection) -> u32 {
-        connection.stream().get_socket_digest().unwrap().tcp_info().unwrap().tcpi_data_segs_out
+        connection.stream.get_socket_digest().unwrap().tcp_info().unwrap().tcpi_data_segs_out
     }
 
     #[tokio::test]

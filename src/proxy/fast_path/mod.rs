@@ -120,6 +120,9 @@ impl Proxy {
         };
         match exchanged {
             Ok(is_reusable) => {
+                if let Some(attempt) = &mut ctx.attempt {
+                    attempt.release_connection();
+                }
                 if is_reusable && let Some((key, idle_timeout)) = pool_key(ctx) {
                     self.fast_path.pool.put(key, connection, idle_timeout, clock::now_ms());
                 }
