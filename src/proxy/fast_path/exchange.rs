@@ -107,15 +107,16 @@ async fn pass_response(
         Reading::Usual
     };
     loop {
+        let mut failed = None;
         while !end {
-            let piece = decoder.next(&mut connection.received);
-            let piece = piece.map_err(|e| {
-                Error::because(ErrorType::InvalidHTTPHeader, "in the body of a response", e).into_up()
-            });
-            let mut data = match piece? {
-                BodyPiece::Data(data) => Some(data),
-                BodyPiece::End => None,
-                BodyPiece::NeedMore => break,
+            let mut data = match decoder.next(&mut connection.received) {
+                Ok(BodyPiece::Data(data)) => Some(data),
+                Ok(BodyPiece::End) => None,
+                Ok(BodyPiece::NeedMore) => break,
+                Err(malformed) => {
+                    failed = Some(malformed);
+                    break;
+                }
             };
             end = data.is_none() || decoder.is_at_end();
             ctx.response_bytes += data.as_ref().map_or(0, |data| data.len() as u64);
@@ -125,6 +126,9 @@ async fn pass_response(
         if !tasks.is_empty() {
             session.write_response_tasks(std::mem::take(&mut tasks)).await.map_err(Error::into_down)?;
         }
+        if let Some(malformed) = failed {
+            return Err(malformed.into());
+        }
         if end {
             return Ok(());
         }
@@ -133,9 +137,7 @@ async fn pass_response(
             reading = Reading::LargeBody;
         }
         if read == 0 {
-            decoder.end_of_connection().map_err(|e| {
-                Error::because(ErrorType::ConnectionClosed, "in the body of a response", e).into_up()
-            })?;
+            decoder.end_of_connection()?;
             end = true;
             response_body::piece_passes(session, &mut None, end, ctx);
             tasks.push(HttpTask::Body(None, end));

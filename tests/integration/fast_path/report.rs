@@ -32,6 +32,8 @@ pub struct Report {
     left: BTreeSet<u64>,
     /// Exchanges whose attempts depend on which connections were open, which is not defined.
     free_attempts: BTreeSet<u64>,
+    /// Exchanges with a broken answer, at one site only on a connection that was an old one: the request may be sent again.
+    undefined: BTreeSet<u64>,
     /// Exchanges whose first attempt was on a new connection at one site only.
     pub reused_differently: usize,
 }
@@ -47,6 +49,7 @@ impl Report {
             reused: BTreeMap::new(),
             left: BTreeSet::new(),
             free_attempts: BTreeSet::new(),
+            undefined: BTreeSet::new(),
             reused_differently: 0,
         }
     }
@@ -88,6 +91,7 @@ impl Report {
             self.free_attempts.insert(exchange.seed);
         }
         if !same_reuse && !exchange.answer.is_complete {
+            self.undefined.insert(exchange.seed);
             return;
         }
         let mut text = String::new();
@@ -163,6 +167,9 @@ impl Report {
             let Some(seed) = target.rsplit("seed=").next().and_then(|seed| seed.parse().ok()) else {
                 continue;
             };
+            if self.undefined.contains(&seed) {
+                continue;
+            }
             let mut line = line.clone();
             let mut free = vec!["time", "ttfb_ms", "total_ms", "index"];
             if self.free_attempts.contains(&seed) {
