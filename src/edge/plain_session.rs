@@ -8,7 +8,7 @@ use std::future::poll_fn;
 use std::io::{self, ErrorKind, IoSlice};
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::ready;
+use std::task::{Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -20,7 +20,8 @@ use tokio::io::{AsyncWrite, AsyncWriteExt};
 
 use super::client_stream::ClientStream;
 use super::plain_response::{self, BodyProgress, ChunkSizeLine};
-use super::raw_request::{RawRequest, ResponseFraming, SerializedHead};
+use super::raw_request::{RawRequest, ResponseFraming};
+use crate::util::reused_buffer;
 
 #[derive(Debug)]
 pub struct PlainSession<S: IO + 'static> {
@@ -85,7 +86,7 @@ impl<S: IO + 'static> PlainSession<S> {
             self.response = Some(head);
             return Ok(());
         }
-        let serialized = head.extensions_mut().remove::<SerializedHead>();
+        let serialized = self.raw.take_response_head();
         let of_head = match &serialized {
             Some(serialized) => serialized.framing,
             None => plain_response::framing_of(&head.headers),
@@ -197,7 +198,7 @@ impl<S: IO + 'static> PlainSession<S> {
                 let slices = rest.map(IoSlice::new);
                 let mut written = ready!(Pin::new(&mut **stream).poll_write_vectored(cx, &slices))?;
                 if written == 0 {
-                    return Err(ErrorKind::WriteZero.into()).into();
+                    return Poll::Ready(Err(io::Error::from(ErrorKind::WriteZero)));
                 }
                 for piece in &mut rest {
                     let part = written.min(piece.len());
@@ -205,9 +206,11 @@ impl<S: IO + 'static> PlainSession<S> {
                     written -= part;
                 }
             }
-            Ok(()).into()
+            Poll::Ready(Ok(()))
         })
-        .await
+        .await?;
+        reused_buffer::give_back(head);
+        Ok(())
     }
 
     async fn flush(&mut self) -> io::Result<()> {

@@ -7,6 +7,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 
 use super::*;
 use crate::config::settings::Limits;
+use crate::edge::raw_request::SerializedHead;
 use crate::edge::{ClientLimits, ListenerContext};
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
@@ -307,9 +308,9 @@ async fn a_head_that_is_bytes_already_is_sent_as_it_is() {
         if closes {
             raw.close_after_response();
         }
-        let mut head = ResponseHeader::build_no_case(404, Some(0)).unwrap();
+        let head = ResponseHeader::build_no_case(404, Some(0)).unwrap();
         let bytes = b"HTTP/1.1 404 Nothing\r\nx: Y\r\nTransfer-Encoding: chunked\r\n\r\n".to_vec();
-        head.extensions_mut().insert(SerializedHead { bytes, framing: ResponseFraming::Chunked, has_date });
+        raw.set_response_head(SerializedHead { bytes, framing: ResponseFraming::Chunked, has_date });
         session.write_response_header(Box::new(head)).await.unwrap();
         session.write_response_body(Bytes::from("abc"), true).await.unwrap();
         session.finish().await.unwrap();

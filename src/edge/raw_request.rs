@@ -54,7 +54,9 @@ pub struct RawRequest {
     head: Bytes,
     record: Box<HeadRecord>,
     closes: AtomicBool,
-    /// The connection, between the end of this request and the next one. Only one task uses it.
+    /// The head of the response, from the proxy to the session. Only one task uses it, and `returned`.
+    response: Mutex<Option<SerializedHead>>,
+    /// The connection, between the end of this request and the next one.
     returned: Mutex<Option<Stream>>,
 }
 
@@ -64,7 +66,7 @@ impl RawRequest {
             line.kept = !is_passed_on_unread(line.name(&head));
         }
         let closes = AtomicBool::new(record.closes);
-        Self { head, record, closes, returned: Mutex::new(None) }
+        Self { head, record, closes, response: Mutex::new(None), returned: Mutex::new(None) }
     }
 
     /// That of a request with this head; `None` if the request is not plain.
@@ -95,6 +97,15 @@ impl RawRequest {
     #[must_use]
     pub fn head(&self) -> &Bytes {
         &self.head
+    }
+
+    /// The head that the session sends in place of the next final head that it gets, of which only the status counts.
+    pub fn set_response_head(&self, head: SerializedHead) {
+        *self.response.lock() = Some(head);
+    }
+
+    pub(super) fn take_response_head(&self) -> Option<SerializedHead> {
+        self.response.lock().take()
     }
 
     /// Leaves the connection here for the next request, because Pingora drops a session of this kind.
@@ -182,8 +193,7 @@ pub enum ResponseFraming {
     UntilClose,
 }
 
-/// A response's head that is bytes already. In the extensions of a `ResponseHeader`, which then needs only the status, it is
-/// sent in place of the header map.
+/// A response's head that is bytes already, for [`RawRequest::set_response_head`].
 #[derive(Clone, Debug)]
 pub struct SerializedHead {
     /// From the status line to the empty line, without `Connection`, which the session adds.

@@ -52,20 +52,22 @@ impl Attempt {
     }
 
     /// Ends the deadline and the use of the connection, before another request may take it from a pool.
-    pub fn release_connection(&mut self) {
+    pub fn release_connection(&mut self, now_ms: u64) {
         if let Some(due) = self.due.take() {
             due.clear();
         }
         // Without a response the connection is not reused, and its number may already belong to another one.
         if let Some(connection) = self.connection.take().filter(|_| self.answered) {
-            usage::end_request(connection, crate::util::clock::now_ms());
+            usage::end_request(connection, now_ms);
         }
     }
 }
 
 impl Drop for Attempt {
     fn drop(&mut self) {
-        self.release_connection();
+        if self.connection.is_some() || self.due.is_some() {
+            self.release_connection(crate::util::clock::now_ms());
+        }
     }
 }
 

@@ -52,6 +52,8 @@ pub struct Ctx {
     /// A `Set-Cookie` value for such a response.
     pub reply_cookie: Option<String>,
     pub problem: Option<Problem>,
+    /// When the response was passed on to its end, if that is known.
+    pub ended: Option<Instant>,
     /// From the head of the request to the head of the response.
     pub first_byte: Option<Duration>,
 }
@@ -97,6 +99,7 @@ impl Ctx {
             reply_reason: None,
             reply_cookie: None,
             problem: None,
+            ended: None,
             first_byte: None,
         }
     }

@@ -332,7 +332,7 @@ impl ProxyHttp for Proxy {
         if e.is_some_and(|e| *e.esource() == ErrorSource::Downstream) && ctx.problem.is_none() {
             self.balancer.statistics.this_thread().receive_errors.fetch_add(1, Relaxed);
         }
-        let total = ctx.started.elapsed();
+        let total = ctx.ended.unwrap_or_else(Instant::now).saturating_duration_since(ctx.started);
         self.count_traffic(session, e, ctx, total);
         if self.access_log.is_enabled() {
             self.access_log.put(&log_record::record(session, e, ctx, total));

@@ -104,7 +104,8 @@ impl Proxy {
         attempt.reused = reused;
         attempt.connection = connection;
         let Some(connection) = attempt.connection else { return Ok(()) };
-        let now = clock::now_ms();
+        // The attempt began just now, unless a connection had to be opened.
+        let now = if reused { clock::instant_ms(attempt.started) } else { clock::now_ms() };
         attempt.usage = usage::begin_request(connection, !reused, now);
         let server = attempt.in_flight.server();
         if ctx.login.is_some()

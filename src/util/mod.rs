@@ -7,5 +7,6 @@ pub mod crypto;
 pub(crate) mod host;
 pub(crate) mod ip_text;
 pub(crate) mod percent;
+pub(crate) mod reused_buffer;
 pub(crate) mod socket_fd;
 pub(crate) mod token;

@@ -21,9 +21,8 @@ use crate::upstream::connection::{MAX_FILL, UpstreamConnection, closed_error, re
 use crate::upstream::raw_response_head::RawResponseHead;
 use crate::upstream::response_body::{BodyDecoder, BodyFraming, BodyPiece, keeps_connection};
 use crate::upstream::response_head::{ResponseField, ResponseHead};
+use crate::util::reused_buffer;
 
-/// What most heads of responses need.
-const HEAD_CAPACITY: usize = 1024;
 /// A longer body is read without a copy.
 const MAX_FILL_BYTES: u64 = MAX_FILL as u64;
 
@@ -75,6 +74,7 @@ async fn send(
     let timeout = routed.cluster.settings.failover.response_timeout;
     ctx.body_bytes = body.len() as u64;
     connection.write_all(&head, body, Some(timeout)).await?;
+    reused_buffer::give_back(head);
     response_deadline::expect_head(ctx);
     Ok(())
 }
@@ -151,20 +151,16 @@ fn head_for_client(
     head: &RawResponseHead,
     framing: BodyFraming,
 ) -> Result<Box<ResponseHeader>> {
-    if RawRequest::of(session.req_header()).is_none() {
-        return head.to_pingora();
-    }
-    let mut bytes = Vec::with_capacity(HEAD_CAPACITY);
+    let Some(raw) = RawRequest::of(session.req_header()) else { return head.to_pingora() };
+    let mut bytes = reused_buffer::take();
     head.write_to(&mut bytes);
     let framing = match framing {
         BodyFraming::None => ResponseFraming::Length(0),
         BodyFraming::Length(bytes) => ResponseFraming::Length(bytes),
         BodyFraming::Chunked | BodyFraming::UntilClose => ResponseFraming::Chunked,
     };
-    let mut status_only = ResponseHeader::build_no_case(head.status(), Some(0))?;
-    let has_date = head.has(ResponseField::Date);
-    status_only.extensions_mut().insert(SerializedHead { bytes, framing, has_date });
-    Ok(Box::new(status_only))
+    raw.set_response_head(SerializedHead { bytes, framing, has_date: head.has(ResponseField::Date) });
+    Ok(Box::new(ResponseHeader::build_no_case(head.status(), Some(0))?))
 }
 
 #[derive(Clone, Copy)]

@@ -12,6 +12,8 @@
 mod exchange;
 mod request_head;
 
+use std::time::Instant;
+
 use bytes::Bytes;
 use http::{Version, header};
 use pingora::connectors::{ConnectorOptions, TransportConnector};
@@ -120,11 +122,13 @@ impl Proxy {
         };
         match exchanged {
             Ok(is_reusable) => {
+                let ended = Instant::now();
+                ctx.ended = Some(ended);
                 if let Some(attempt) = &mut ctx.attempt {
-                    attempt.release_connection();
+                    attempt.release_connection(clock::instant_ms(ended));
                 }
                 if is_reusable && let Some((key, idle_timeout)) = pool_key(ctx) {
-                    self.fast_path.pool.put(key, connection, idle_timeout, clock::now_ms());
+                    self.fast_path.pool.put(key, connection, idle_timeout, clock::instant_ms(ended));
                 }
                 Ok(())
             }
@@ -139,8 +143,9 @@ impl Proxy {
     async fn take_or_connect(&self, ctx: &mut Ctx) -> Result<(UpstreamConnection, bool)> {
         let wants_new = ctx.takes_new_connection();
         if !wants_new
+            && let Some(attempt) = &ctx.attempt
             && let Some((key, _)) = pool_key(ctx)
-            && let Some(connection) = self.fast_path.pool.take(key, clock::now_ms())
+            && let Some(connection) = self.fast_path.pool.take(key, clock::instant_ms(attempt.started))
         {
             return Ok((connection, true));
         }

@@ -11,18 +11,16 @@ use crate::proxy::attempt::Attempt;
 use crate::proxy::client_info::ClientInfo;
 use crate::proxy::routed::Routed;
 use crate::proxy::{request_cookies, request_headers};
+use crate::util::reused_buffer;
 
-/// What most heads need.
-const CAPACITY: usize = 1024;
-
-/// The head of this attempt.
+/// The head of this attempt, in the buffer of this thread.
 pub(super) fn write(
     request: &RequestHeader,
     routed: &Routed,
     attempt: &Attempt,
     client: ClientInfo,
 ) -> Result<Vec<u8>> {
-    let mut head = Head(Vec::with_capacity(CAPACITY));
+    let mut head = Head(reused_buffer::take());
     let target = request_headers::target_for_server(request, routed, attempt);
     let target = target.as_deref().unwrap_or_else(|| request.raw_path());
     head.push(&[request.method.as_str().as_bytes(), b" ", target, b" HTTP/1.1\r\n"]);

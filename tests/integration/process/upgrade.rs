@@ -127,6 +127,8 @@ fn several_upgrades_in_a_row_under_load_fail_no_request_and_refuse_no_connection
     assert!(tls.of("200") > 0 && tls.other_than("200") == 0, "{tls:?}\n{}", icm.log());
     assert!(h2.of("HTTP/2.0 200") > 0 && h2.other_than("HTTP/2.0 200") == 0, "{h2:?}\n{}", icm.log());
     assert_eq!(connects.other_than("connected"), 0, "{connects:?}");
+    // On a busy machine the load may end before the last handover.
+    assert_eq!(icm.client().get("/sales/orders.nsf?Open").status, 200);
     assert!(icm.metric("icm_command_total").unwrap() > 0.0, "the last process served nothing");
     // Replaced processes end by themselves once they have no connections.
     assert!(icm.wait_for_end(MAX_WAIT).expect("the first process ends").success());
