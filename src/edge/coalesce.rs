@@ -25,9 +25,8 @@ impl Coalescer {
     #[must_use]
     pub fn new(in_flight: &Arc<AtomicU64>, workers: usize) -> Self {
         let workers = u64::try_from(workers).unwrap_or(u64::MAX).max(1);
-        let env = |name: &str, or: u64| std::env::var(name).ok().and_then(|v| v.parse().ok()).unwrap_or(or);
         let [coalesce_threshold, yield_threshold] =
-            [env("XCO", COALESCE_IN_FLIGHT_PER_WORKER), env("XYI", YIELD_IN_FLIGHT_PER_WORKER)]
+            [COALESCE_IN_FLIGHT_PER_WORKER, YIELD_IN_FLIGHT_PER_WORKER]
                 .map(|each| workers.saturating_mul(each));
         Self { in_flight: Arc::clone(in_flight), coalesce_threshold, yield_threshold }
     }

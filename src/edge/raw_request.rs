@@ -122,8 +122,7 @@ impl RawRequest {
         let mut parts = Request::new(()).into_parts().0;
         parts.method = Method::from_bytes(self.record.method(&self.head)).ok()?;
         parts.uri = Uri::from_maybe_shared(self.part(self.record.target(&self.head))).ok()?;
-        // With room for the fields that the proxy adds.
-        parts.headers.reserve(12);
+        parts.headers.reserve(self.record.lines.iter().filter(|line| line.kept).count());
         for line in self.record.lines.iter().filter(|line| line.kept) {
             let name = HeaderName::from_bytes(line.name(&self.head)).ok()?;
             parts.headers.try_append(name, self.value(line)?).ok()?;
