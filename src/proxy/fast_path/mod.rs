@@ -1,5 +1,5 @@
 //! The fast path: plain requests go to a server over connections of our own, and the responses back through Pingora's
-//! session. It replaces Pingora's loop (`proxy_h1.rs` of `pingora-proxy`), which spends most of a small request's time on
+//! session. It replaces Pingora's loop (in `pingora-proxy`), which spends most of a small request's time on
 //! channels, copies and its pool.
 //!
 //! It runs inside `proxy_upstream_filter` and takes the same steps as the loop in the same order: a server is chosen
@@ -70,7 +70,8 @@ pub(super) async fn body_of_plain_request(session: &mut Session, ctx: &Ctx) -> R
     let client = session.as_mut();
     client.enable_retry_buffering();
     while client.read_request_body().await.map_err(Error::into_down)?.is_some() {}
-    Ok(client.get_retry_buffer())
+    let not_kept = || Error::explain(ErrorType::InternalError, "the body of the request was not kept");
+    client.get_retry_buffer().map(Some).ok_or_else(not_kept)
 }
 
 fn is_plain(head: &RequestHeader) -> bool {
