@@ -24,6 +24,7 @@ use pingora_proxy::Session;
 
 use super::ctx::Ctx;
 use super::{Proxy, attempt_result, http_validation, server_choice};
+use crate::edge::raw_request::RawRequest;
 use crate::state::cluster_view::ConnectionKind;
 use crate::upstream::connection::UpstreamConnection;
 use crate::upstream::pool::ConnectionPool;
@@ -75,6 +76,10 @@ pub(super) async fn body_of_plain_request(session: &mut Session, ctx: &Ctx) -> R
 }
 
 fn is_plain(head: &RequestHeader) -> bool {
+    // The gate has checked the same already.
+    if RawRequest::of(head).is_some() {
+        return true;
+    }
     let headers = &head.headers;
     matches!(head.version, Version::HTTP_11 | Version::HTTP_2)
         && !headers.contains_key(header::EXPECT)
