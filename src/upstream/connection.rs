@@ -131,8 +131,9 @@ impl UpstreamConnection {
     /// Whether bytes came that belong to no response, or, with TLS, the end of the connection. Such a connection must not
     /// carry another request: the bytes would be taken for its response.
     ///
-    /// A byte may be consumed, so such a connection can only be closed. Without TLS, what waits in the socket is not looked at; [`super::reuse::check_reusable`] does this with one system
-    /// call. With TLS that call cannot tell a session ticket from data, and does not see what was decrypted already.
+    /// A byte may be consumed, so such a connection can only be closed. Without TLS, what waits in the socket is not looked
+    /// at; [`super::reuse::check_reusable`] does this with one system call. With TLS that call cannot tell a session ticket
+    /// from data, and does not see what was decrypted already.
     #[must_use]
     pub fn has_unread_bytes(&mut self) -> bool {
         !self.received.is_empty() || self.tls && self.read_now().is_ready()

@@ -2,8 +2,8 @@
 //! computing its MAC takes longer than the rest of reading it.
 //!
 //! Only whole signed values are remembered, so nothing is accepted that was not verified with the same keys. A position
-//! depends on a hash with a secret of the thread, and bytes are compared only if all 64 bits of the hash are equal: how
-//! long it takes says nothing about a cookie that somebody guesses.
+//! depends on a hash with a secret of the thread, and bytes are compared only if all 64 bits of the hash are equal: the
+//! time that this takes tells nothing about a guessed cookie.
 
 use std::cell::RefCell;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};

@@ -96,7 +96,7 @@ impl LineQueue {
                 return;
             }
             drop(waiting);
-            // Whoever has queued something since has unparked this thread, which then does not park.
+            // A thread that has queued something since has unparked this one, which then does not park.
             std::thread::park();
         }
     }
